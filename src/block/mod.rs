@@ -1,0 +1,1 @@
+//! Containers, the copy-on-write stage, and commit.

@@ -1,0 +1,66 @@
+//! The one clock of a run.
+//!
+//! Every time that is written to an image comes from a single [`FileTime`], which the caller gives. So the same input
+//! gives the same bytes.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Windows' FILETIME: units of 100 ns since 1601-01-01 00:00 UTC (MS-DTYP 2.3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileTime(pub u64);
+
+/// 100 ns units between 1601-01-01 and 1970-01-01.
+const UNIX_EPOCH_AS_FILETIME: u64 = 116_444_736_000_000_000;
+
+impl FileTime {
+    /// From whole seconds since 1970-01-01 UTC (the unit of `SOURCE_DATE_EPOCH`); `None` when out of range.
+    #[must_use]
+    pub fn from_unix_seconds(seconds: u64) -> Option<Self> {
+        let ticks = seconds.checked_mul(10_000_000)?.checked_add(UNIX_EPOCH_AS_FILETIME)?;
+        (ticks < 1 << 63).then_some(Self(ticks))
+    }
+
+    /// The host's present time.
+    #[must_use]
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let ticks = u64::try_from(since.as_nanos() / 100).unwrap_or(0);
+        Self(ticks.saturating_add(UNIX_EPOCH_AS_FILETIME))
+    }
+
+    /// Midnight UTC of a calendar day (proleptic Gregorian), as an INF's `DriverVer` gives it; `None` if there is no
+    /// such day or it is before 1601.
+    #[must_use]
+    pub fn from_date(year: u16, month: u8, day: u8) -> Option<Self> {
+        let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+        let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+        let month_index = usize::from(month).checked_sub(1)?;
+        let length = *lengths.get(month_index)?;
+        if day == 0 || day > length || year < 1601 {
+            return None;
+        }
+        let years = u64::from(year) - 1601;
+        let mut days = years * 365 + years / 4 - years / 100 + years / 400;
+        days += lengths.iter().take(month_index).map(|&l| u64::from(l)).sum::<u64>();
+        days += u64::from(day) - 1;
+        Some(Self(days * 864_000_000_000))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn driver_date_of_the_published_test_vector() {
+        // vioscsi, 08/30/2021: windows-injection reference, section 5.4
+        let expected = u64::from_le_bytes([0x00, 0x40, 0xc3, 0xf9, 0x31, 0x9d, 0xd7, 0x01]);
+        assert_eq!(FileTime::from_date(2021, 8, 30), Some(FileTime(expected)));
+        assert_eq!(FileTime::from_date(2021, 2, 29), None);
+    }
+
+    #[test]
+    fn unix_epoch() {
+        assert_eq!(FileTime::from_unix_seconds(0), FileTime::from_date(1970, 1, 1));
+    }
+}

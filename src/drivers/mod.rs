@@ -1,0 +1,1 @@
+//! Driver media: INF, PE and catalogue facts, definitions, and the choice for a guest.

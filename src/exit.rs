@@ -1,0 +1,55 @@
+//! Exit codes of the command, as one documented public type.
+
+use crate::error::Kind;
+
+/// What the process says to its caller. The numbers are a promise to scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum ExitCode {
+    /// Done, or nothing to do; warnings included. For commands that answer a question: yes, clean.
+    Done = 0,
+    /// Only for commands that answer a question (`check`, `fsck`, `reg check`): no, faults found.
+    No = 1,
+    /// Command line or configuration.
+    Usage = 2,
+    /// Refused: hibernated, unclean or dirty, encrypted, dynamic disk, in use, several Windows and none chosen.
+    Refused = 3,
+    /// Not a disk image, unsupported, or no Windows in it.
+    Unsupported = 4,
+    /// Damaged image.
+    Damaged = 5,
+    /// Drivers: folder missing, none for this Windows, wrong CPU, unsigned.
+    Drivers = 6,
+    /// I/O: read-only, no space.
+    Io = 7,
+    /// Verification failed and nothing was written.
+    Verify = 8,
+    /// An interrupted run is pending.
+    Pending = 9,
+    /// A defect of winject.
+    Bug = 70,
+}
+
+impl From<Kind> for ExitCode {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Usage => Self::Usage,
+            Kind::Refused => Self::Refused,
+            Kind::Unsupported | Kind::NotWindows => Self::Unsupported,
+            Kind::Damaged => Self::Damaged,
+            Kind::Drivers => Self::Drivers,
+            Kind::Io => Self::Io,
+            Kind::Verify => Self::Verify,
+            Kind::Pending => Self::Pending,
+            Kind::Bug => Self::Bug,
+        }
+    }
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        // The discriminants are the numbers of the promise above.
+        Self::from(code as u8)
+    }
+}

@@ -1,0 +1,1 @@
+//! Registry hives: reader, editor, log replay and checker.

@@ -1,0 +1,1 @@
+//! Reading ISO 9660 (Rock Ridge, Joliet, level 4) and UDF.

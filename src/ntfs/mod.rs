@@ -1,0 +1,1 @@
+//! NTFS 3.1: reader, writer and checker.

@@ -1,0 +1,1 @@
+//! Partition tables: MBR and GPT, the volumes they name, and what is refused by name.

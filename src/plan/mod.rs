@@ -1,0 +1,1 @@
+//! Changes, plans, their application to the stage, and verification.

@@ -1,0 +1,35 @@
+//! Byte addresses as types, so that an offset on the disk cannot be taken for one in a partition.
+
+use std::fmt;
+
+/// Byte offset in the guest-visible disk, whatever the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ImageOffset(pub u64);
+
+/// Byte offset from the start of a partition (of a volume).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct VolumeOffset(pub u64);
+
+macro_rules! offset {
+    ($name:ident) => {
+        impl $name {
+            /// This offset moved by `bytes`; `None` on overflow.
+            #[must_use]
+            pub fn checked_add(self, bytes: u64) -> Option<Self> {
+                self.0.checked_add(bytes).map(Self)
+            }
+        }
+        impl From<$name> for u64 {
+            fn from(offset: $name) -> u64 {
+                offset.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:#x}", self.0)
+            }
+        }
+    };
+}
+offset!(ImageOffset);
+offset!(VolumeOffset);

@@ -1,0 +1,1 @@
+//! What is in the guest, and what Windows needs to find there.

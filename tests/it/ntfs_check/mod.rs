@@ -1,0 +1,1 @@
+//! Tests of this layer; see the folder's files.
