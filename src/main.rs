@@ -1,5 +1,9 @@
 //! The command `winject`. Everything it does is in the library.
 
+use std::panic::AssertUnwindSafe;
+
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    // Nothing outlives the closure but the exit code, so no broken invariant can be seen after a panic.
+    let run = AssertUnwindSafe(|| winject::cli::main(std::env::args_os()));
+    std::panic::catch_unwind(run).unwrap_or_else(|_| winject::cli::report_panic()).into()
 }

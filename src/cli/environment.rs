@@ -1,0 +1,55 @@
+//! What the environment says: the clock, the log filter, the terminal.
+
+use crate::clock::FileTime;
+use crate::error::{Error, Kind, Layer, Result};
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+
+/// Whether standard output may carry colours.
+pub fn stdout_colours() -> bool {
+    std::io::stdout().is_terminal() && colours_wanted()
+}
+
+/// Whether the error output may carry colours and moving progress bars.
+pub fn stderr_colours() -> bool {
+    std::io::stderr().is_terminal() && colours_wanted()
+}
+
+/// <https://no-color.org>: any non-empty value switches colours off.
+fn colours_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|value| value != "dumb")
+}
+
+/// The one clock of the run: `SOURCE_DATE_EPOCH` (seconds since 1970) if set, else now.
+///
+/// # Errors
+/// When the variable is set to something that is no number of seconds.
+pub fn clock() -> Result<FileTime> {
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(FileTime::now()) };
+    text.to_str().and_then(|text| text.trim().parse().ok()).and_then(FileTime::from_unix_seconds).ok_or_else(|| {
+        Error::new(Kind::Usage, Layer::Cli, "SOURCE_DATE_EPOCH is no time")
+            .expected_found("seconds since 1970", text.display())
+            .hint("unset it, or set it as `date +%s` prints it")
+    })
+}
+
+/// Sends the library's log to the error output: `WINJECT_LOG` in tracing's filter notation, else by `-v`.
+pub fn start_log(verbose: u8) {
+    let filter = match std::env::var("WINJECT_LOG") {
+        Ok(filter) if !filter.is_empty() => EnvFilter::new(filter),
+        _ => EnvFilter::new(match verbose {
+            0 => "off",
+            1 => "winject=info",
+            2 => "winject=debug",
+            _ => "winject=trace",
+        }),
+    };
+    // A second start in one process (tests) keeps the first subscriber.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(stderr_colours())
+        .without_time()
+        .try_init();
+}

@@ -1,0 +1,206 @@
+//! Printing: results to standard output, everything else to the error output.
+
+use super::environment;
+use crate::error::Error;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::borrow::Cow;
+use std::io::Write;
+use std::time::Duration;
+
+/// The way to the user. Names that come from images pass through [`escape`], so that they cannot steer a terminal.
+///
+/// A reader that closes the pipe early (`winject drivers list … | head`) does not disturb the job: what can no longer
+/// be printed is dropped.
+#[derive(Debug)]
+pub struct Ui {
+    quiet: bool,
+    verbose: u8,
+    colour_out: bool,
+    colour_err: bool,
+}
+
+/// The few colours in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Colour {
+    Red,
+    Yellow,
+    Cyan,
+    Bold,
+}
+
+impl Ui {
+    /// For the flags `--quiet` and `--verbose`; looks at the terminal itself.
+    #[must_use]
+    pub fn new(quiet: bool, verbose: u8) -> Self {
+        Self {
+            quiet,
+            verbose,
+            colour_out: environment::stdout_colours(),
+            colour_err: environment::stderr_colours(),
+        }
+    }
+
+    /// Whether `--quiet` was given.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// How often `--verbose` was given.
+    #[must_use]
+    pub fn verbosity(&self) -> u8 {
+        self.verbose
+    }
+
+    /// The answer that was asked for (a table, a document): to standard output, even with `--quiet`. A final line
+    /// break is added if there is none.
+    pub fn answer(&self, text: &str) {
+        self.write_out(text);
+    }
+
+    /// Data as they are, for standard output that is no terminal (an export): neither escaped nor completed.
+    ///
+    /// # Errors
+    /// When the output cannot be written for another reason than a reader that went away.
+    pub fn raw(&self, data: &[u8]) -> crate::Result<()> {
+        let mut out = std::io::stdout().lock();
+        match out.write_all(data).and_then(|()| out.flush()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Error::io(crate::Layer::Host, "cannot write to standard output", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A line that says what was done: to standard output, not with `--quiet`.
+    pub fn done(&self, text: &str) {
+        if !self.quiet {
+            self.write_out(text);
+        }
+    }
+
+    /// A heading above an answer.
+    pub fn heading(&self, text: &str) {
+        if !self.quiet {
+            self.write_out_painted(text, Colour::Bold);
+        }
+    }
+
+    /// Something to know, on the error output.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            self.complain("Note", Colour::Cyan, text);
+        }
+    }
+
+    /// Something that may go wrong later, on the error output.
+    pub fn warn(&self, text: &str) {
+        if !self.quiet {
+            self.complain("Warning", Colour::Yellow, text);
+        }
+    }
+
+    /// `Error: …` and `Hint: …` on the error output.
+    pub fn error(&self, error: &Error) {
+        self.complain("Error", Colour::Red, &error.to_string());
+        if let Some(hint) = error.hint_text() {
+            self.complain("Hint", Colour::Cyan, hint);
+        }
+    }
+
+    /// A bar (or, with a total of 0, a spinner) on the error output while something long runs. Only a terminal sees it.
+    #[must_use]
+    pub fn progress(&self, title: &str, total: u64) -> Progress {
+        if self.quiet || !self.colour_err {
+            return Progress(ProgressBar::hidden());
+        }
+        let bar = if total == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(total) };
+        let template = if total == 0 { "{spinner} {msg}" } else { "{msg} {bar:30} {bytes}/{total_bytes} {eta}" };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_message(escape(title).into_owned());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Progress(bar)
+    }
+
+    fn write_out(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        let text = escape(text);
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        // A closed pipe: nobody reads any more, and the job is worth more than the text.
+        let _ = write!(out, "{text}{end}").and_then(|()| out.flush());
+    }
+
+    fn write_out_painted(&self, text: &str, colour: Colour) {
+        let mut out = std::io::stdout().lock();
+        let _ = writeln!(out, "{}", paint(&escape(text), colour, self.colour_out)).and_then(|()| out.flush());
+    }
+
+    fn complain(&self, word: &str, colour: Colour, text: &str) {
+        let word = paint(word, colour, self.colour_err);
+        let _ = writeln!(std::io::stderr().lock(), "{word}: {}", escape(text));
+    }
+}
+
+fn paint(text: &str, colour: Colour, on: bool) -> String {
+    let code = match colour {
+        Colour::Red => 31,
+        Colour::Yellow => 33,
+        Colour::Cyan => 36,
+        Colour::Bold => 1,
+    };
+    if on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
+}
+
+/// A running progress bar; it vanishes when dropped.
+#[derive(Debug)]
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// How much of the total is done.
+    pub fn set(&self, done: u64) {
+        self.0.set_position(done);
+    }
+
+    /// What is being done now.
+    pub fn message(&self, text: &str) {
+        self.0.set_message(escape(text).into_owned());
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Makes control characters and the marks that reverse the reading direction visible. Line breaks and tabs stay.
+#[must_use]
+pub fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_steering) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_steering(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
+    }
+    Cow::Owned(out)
+}
+
+fn is_steering(c: char) -> bool {
+    let reverses = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    (c.is_control() && c != '\n' && c != '\t') || reverses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_from_images_cannot_steer_the_terminal() {
+        assert_eq!(escape("a\u{1b}[2Jb\r\u{9b}c"), "a\\u{1b}[2Jb\\u{d}\\u{9b}c");
+        assert_eq!(escape("exe.\u{202e}fdp"), "exe.\\u{202e}fdp");
+        assert!(matches!(escape("Grüße\n\tPlan"), Cow::Borrowed(_)));
+    }
+}
