@@ -1,1 +1,3 @@
-//! Tests of this layer; see the folder's files.
+//! The checker, the decoders, the log's judgement, `$Secure`.
+
+mod compress;
