@@ -1,1 +1,25 @@
 //! Driver media: INF, PE and catalogue facts, definitions, and the choice for a guest.
+//!
+//! ```text
+//! Source (directory | ISO)  ─►  Candidate (one INF and its folder)  ─►  select(guest, definitions, policy)  ─►  Selection
+//! ```
+//!
+//! Everything that Windows needs to know of a driver is read from its INF ([`inf`]); a built-in or user-made definition
+//! ([`Definitions`]) only fills gaps and never overrules the INF silently. [`select`] answers with packages that fit,
+//! the ones that do not and why, and warnings.
+
+pub mod definitions;
+pub mod guest;
+pub mod inf;
+pub mod package;
+pub mod select;
+pub mod source;
+pub mod trust;
+
+pub use definitions::Definitions;
+pub use guest::{Arch, GuestTarget, ProductType, Release};
+pub use inf::Facts;
+pub use package::{BootDriver, Category, Package, PackageFile, Selection, Skipped};
+pub use select::select;
+pub use source::{Source, Sources};
+pub use trust::{Policy, SignatureLevel};

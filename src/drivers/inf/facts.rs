@@ -1,0 +1,363 @@
+//! What an INF says about one guest: the values that the registry and the staging need.
+
+use crate::clock::FileTime;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A class GUID. The bytes are those of Windows' `GUID` structure in memory (three little-endian fields, eight bytes).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Guid(pub [u8; 16]);
+
+impl Guid {
+    /// SCSIAdapter, `{4D36E97B-E325-11CE-BFC1-08002BE10318}`.
+    pub const SCSI_ADAPTER: Self =
+        Self([0x7b, 0xe9, 0x36, 0x4d, 0x25, 0xe3, 0xce, 0x11, 0xbf, 0xc1, 0x08, 0x00, 0x2b, 0xe1, 0x03, 0x18]);
+    /// DiskDrive, `{4D36E967-E325-11CE-BFC1-08002BE10318}`.
+    pub const DISK_DRIVE: Self =
+        Self([0x67, 0xe9, 0x36, 0x4d, 0x25, 0xe3, 0xce, 0x11, 0xbf, 0xc1, 0x08, 0x00, 0x2b, 0xe1, 0x03, 0x18]);
+
+    /// Reads `{8-4-4-4-12}`, braces optional, either case.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let inner = match text.strip_prefix('{') {
+            Some(rest) => rest.strip_suffix('}')?,
+            None => text,
+        };
+        let parts: Vec<&str> = inner.split('-').collect();
+        let lengths: Vec<usize> = parts.iter().map(|p| p.len()).collect();
+        if lengths != [8, 4, 4, 4, 12] || !inner.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit()) {
+            return None;
+        }
+        let mut out = [0u8; 16];
+        out[..4].copy_from_slice(&u32::from_str_radix(parts[0], 16).ok()?.to_le_bytes());
+        out[4..6].copy_from_slice(&u16::from_str_radix(parts[1], 16).ok()?.to_le_bytes());
+        out[6..8].copy_from_slice(&u16::from_str_radix(parts[2], 16).ok()?.to_le_bytes());
+        out[8..10].copy_from_slice(&u16::from_str_radix(parts[3], 16).ok()?.to_be_bytes());
+        out[10..].copy_from_slice(&u64::from_str_radix(parts[4], 16).ok()?.to_be_bytes()[2..]);
+        Some(Self(out))
+    }
+}
+
+impl fmt::Display for Guid {
+    /// Upper case, in braces.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let b = &self.0;
+        write!(f, "{{{:02X}{:02X}{:02X}{:02X}-{:02X}{:02X}-{:02X}{:02X}-", b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6])?;
+        write!(f, "{:02X}{:02X}-", b[8], b[9])?;
+        b[10..].iter().try_for_each(|byte| write!(f, "{byte:02X}"))?;
+        f.write_str("}")
+    }
+}
+
+impl Serialize for Guid {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A text of the INF, as written (`%VENDOR%`) and with its `%strings%` put in (`Red Hat, Inc.`).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Text {
+    /// As written, without quotes.
+    pub raw: String,
+    /// With all strings put in.
+    pub resolved: String,
+}
+
+impl Text {
+    /// The name of the one string that the text is (`VENDOR` of `%VENDOR%`), if it is exactly that.
+    #[must_use]
+    pub fn token(&self) -> Option<&str> {
+        let inner = self.raw.strip_prefix('%')?.strip_suffix('%')?;
+        (!inner.is_empty() && !inner.contains('%')).then_some(inner)
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.resolved)
+    }
+}
+
+/// Everything that an INF says to one guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Facts {
+    /// File name on the media: `viostor.inf`.
+    pub file_name: String,
+    /// `Class`; empty if the INF gives the GUID alone.
+    pub class: String,
+    /// `ClassGuid`.
+    pub class_guid: Guid,
+    /// `Provider`.
+    pub provider: Text,
+    /// Date of `DriverVer`, midnight UTC; zero without one.
+    #[serde(skip)]
+    pub driver_date: FileTime,
+    /// Date of `DriverVer` as ISO 8601 text; empty without one.
+    pub driver_date_text: String,
+    /// Version of `DriverVer`; zeros without one.
+    pub driver_version: [u16; 4],
+    /// `CatalogFile` for this guest (decorated forms are preferred where they fit).
+    pub catalog: Option<String>,
+    /// `PnpLockdown=1`.
+    pub pnp_lockdown: bool,
+    /// The models of the section that this guest would use, in the INF's order. Empty: the INF is not for this guest.
+    pub models: Vec<Model>,
+    /// The install sections that the models name, each once, in order of first use.
+    pub installs: Vec<Install>,
+    /// Files that the media must hold beside the INF (`SourceDisksFiles`, with their sub-folders), for this guest's CPU.
+    pub source_files: Vec<String>,
+    /// All strings for the guest (language-neutral section first, US English over it), by lower-case name.
+    pub strings: BTreeMap<String, String>,
+    /// Other INFs that `Include` names; their sections (`Needs`) come with Windows.
+    pub includes: Vec<String>,
+    /// What is odd in the INF, with line numbers.
+    pub warnings: Vec<String>,
+}
+
+impl Facts {
+    /// All hardware ids of all models, each once, in the INF's order: `PCI\VEN_1AF4&DEV_1001&…`.
+    #[must_use]
+    pub fn hardware_ids(&self) -> Vec<&str> {
+        unique(self.models.iter().map(|m| m.hardware_id.as_str()))
+    }
+
+    /// All compatible ids of all models, each once, in the INF's order.
+    #[must_use]
+    pub fn compatible_ids(&self) -> Vec<&str> {
+        unique(self.models.iter().flat_map(|m| m.compatible_ids.iter().map(String::as_str)))
+    }
+
+    /// The install section of a model.
+    #[must_use]
+    pub fn install_of(&self, model: &Model) -> Option<&Install> {
+        self.installs.iter().find(|i| i.name.eq_ignore_ascii_case(&model.install))
+    }
+
+    /// All services, each once by name, those that a device binds to (`SPSVCINST_ASSOCSERVICE`) first.
+    #[must_use]
+    pub fn services(&self) -> Vec<&ServiceFacts> {
+        let mut out: Vec<&ServiceFacts> = Vec::new();
+        for associated in [true, false] {
+            for service in self.installs.iter().flat_map(|i| &i.services) {
+                if service.is_function_driver() == associated
+                    && !out.iter().any(|s| s.name.eq_ignore_ascii_case(&service.name))
+                {
+                    out.push(service);
+                }
+            }
+        }
+        out
+    }
+
+    /// The service that the devices of this INF bind to: the first one.
+    #[must_use]
+    pub fn function_service(&self) -> Option<&ServiceFacts> {
+        self.services().into_iter().find(|s| s.is_function_driver())
+    }
+
+    /// `DriverVer`'s version as text: `100.101.104.28500`.
+    #[must_use]
+    pub fn version_text(&self) -> String {
+        let [a, b, c, d] = self.driver_version;
+        format!("{a}.{b}.{c}.{d}")
+    }
+}
+
+fn unique<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut out: Vec<&str> = Vec::new();
+    for text in texts {
+        if !out.iter().any(|t| t.eq_ignore_ascii_case(text)) {
+            out.push(text);
+        }
+    }
+    out
+}
+
+/// One line of a models section: a device and how to install it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Model {
+    /// Left side of the line of `[Manufacturer]`.
+    pub manufacturer: Text,
+    /// Left side of the model's line: the device's name.
+    pub description: Text,
+    /// The install section as the model names it (`scsi_inst`): the name of the configuration.
+    pub install: String,
+    /// First id of the line.
+    pub hardware_id: String,
+    /// The other ids of the line.
+    pub compatible_ids: Vec<String>,
+    /// The models section with its decoration: `VirtioScsi.NTamd64.10.0...16299`.
+    pub section: String,
+    /// Line in the INF.
+    pub line: u32,
+}
+
+/// One `DDInstall` section with what hangs on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Install {
+    /// As models name it: `VirtioSerial_Device`.
+    pub name: String,
+    /// The section that Windows takes for this CPU: `VirtioSerial_Device.NT`.
+    pub section: String,
+    /// Files that are copied, with their destinations.
+    pub copy_files: Vec<CopyFile>,
+    /// `AddReg` of the section itself: the device's software key.
+    pub software: Vec<RegValue>,
+    /// `AddReg` of `.HW`: the device's hardware key.
+    pub hardware: Vec<RegValue>,
+    /// `AddService` directives, in order.
+    pub services: Vec<ServiceFacts>,
+    /// Names of services that `AddService =` lines with nothing to install bind (`AddService = ,2`): a null driver.
+    pub null_service: bool,
+    /// `Include`/`Needs` of the section and of its companions, as written: `machine.inf: NO_DRV.Services`.
+    pub needs: Vec<String>,
+}
+
+/// A file that an install section copies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CopyFile {
+    /// Name at the destination.
+    pub name: String,
+    /// Name on the media, if another.
+    pub source: String,
+    /// Destination folder.
+    pub destination: DirPath,
+    /// `COPYFLG_*`.
+    pub flags: u32,
+}
+
+/// A folder (or file) by directory id: `%12%\viostor.sys` is id 12 and the path `viostor.sys`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct DirPath {
+    /// 10 = Windows, 11 = System32, 12 = System32\drivers, 13 = driver store; 0 = the path is absolute.
+    pub dirid: u32,
+    /// Path below it, with backslashes; may be empty.
+    pub path: String,
+}
+
+impl DirPath {
+    /// Last component: `viostor.sys`.
+    #[must_use]
+    pub fn file_name(&self) -> &str {
+        self.path.rsplit(['\\', '/']).next().unwrap_or_default()
+    }
+}
+
+/// One `AddService` directive and its service-install section.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServiceFacts {
+    /// Name of the service, as written: `VirtioSerial`.
+    pub name: String,
+    /// `SPSVCINST_*`; bit 1 (`2`): the function driver of the devices.
+    pub flags: u32,
+    /// `ServiceType`: 1 kernel driver, 2 file system driver, 0x10 own process …
+    pub kind: u32,
+    /// `StartType`: 0 boot, 1 system, 2 automatic, 3 demand, 4 disabled.
+    pub start: u32,
+    /// `ErrorControl`: 0 ignore, 1 normal, 2 severe, 3 critical.
+    pub error_control: u32,
+    /// `LoadOrderGroup`.
+    pub group: Option<String>,
+    /// `ServiceBinary`.
+    pub binary: DirPath,
+    /// What follows the path in `ServiceBinary` (arguments of a service program).
+    pub arguments: String,
+    /// `DisplayName`.
+    pub display_name: Option<Text>,
+    /// `Description`.
+    pub description: Option<Text>,
+    /// `Dependencies`.
+    pub dependencies: Vec<String>,
+    /// `StartName`.
+    pub start_name: Option<String>,
+    /// `AddReg` of the service section: what goes below `Services\<name>`.
+    pub registry: Vec<RegValue>,
+    /// The event-log section of the directive.
+    pub event_log: Option<EventLogFacts>,
+    /// Line of the `AddService` directive.
+    pub line: u32,
+}
+
+impl ServiceFacts {
+    /// Whether the devices bind to this service (`SPSVCINST_ASSOCSERVICE`).
+    #[must_use]
+    pub fn is_function_driver(&self) -> bool {
+        self.flags & 2 != 0
+    }
+
+    /// A DWORD of the service's `AddReg`, for instance `dword("Parameters", "BusType")`.
+    #[must_use]
+    pub fn dword(&self, subkey: &str, name: &str) -> Option<u32> {
+        let value = self
+            .registry
+            .iter()
+            .rev()
+            .find(|v| v.subkey.eq_ignore_ascii_case(subkey) && v.name.eq_ignore_ascii_case(name))?;
+        Some(u32::from_le_bytes(value.data.as_slice().try_into().ok()?))
+    }
+}
+
+/// The event-log part of `AddService`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EventLogFacts {
+    /// `System` unless the directive names another log.
+    pub log: String,
+    /// The service's name unless the directive names another source.
+    pub source: String,
+    /// What goes below `Services\EventLog\<log>\<source>`.
+    pub registry: Vec<RegValue>,
+}
+
+/// Where the subkey of an `AddReg` line starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum RegRoot {
+    /// `HKCR`
+    ClassesRoot,
+    /// `HKCU`
+    CurrentUser,
+    /// `HKLM`
+    LocalMachine,
+    /// `HKU`
+    Users,
+    /// `HKR`: relative to the key that the section is for (service, device, driver, event source).
+    Relative,
+}
+
+/// What an `AddReg` line does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum RegAction {
+    /// Sets the value, whatever was there.
+    Set,
+    /// Sets it only if there is none (`FLG_ADDREG_NOCLOBBER`).
+    SetIfAbsent,
+    /// Sets it only if it exists (`FLG_ADDREG_OVERWRITEONLY`).
+    OverwriteOnly,
+    /// Appends to a `REG_MULTI_SZ` (`FLG_ADDREG_APPEND`).
+    Append,
+    /// Creates the key alone (`FLG_ADDREG_KEYONLY`); `name` and `data` are empty.
+    KeyOnly,
+    /// Deletes the value (`FLG_ADDREG_DELVAL`), or the key without a name.
+    Delete,
+}
+
+/// One line of an `AddReg` section, ready for a hive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RegValue {
+    /// Where `subkey` starts.
+    pub root: RegRoot,
+    /// Key below the root, with backslashes; may be empty.
+    pub subkey: String,
+    /// Name of the value; empty: the default value.
+    pub name: String,
+    /// What to do.
+    pub action: RegAction,
+    /// `REG_*` number: 1 `REG_SZ`, 2 `REG_EXPAND_SZ`, 3 `REG_BINARY`, 4 `REG_DWORD`, 7 `REG_MULTI_SZ`, 0 `REG_NONE`.
+    pub kind: u32,
+    /// The bytes as a hive holds them (UTF-16LE with terminators, little-endian numbers).
+    pub data: Vec<u8>,
+    /// Line in the INF.
+    pub line: u32,
+}

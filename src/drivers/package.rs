@@ -1,0 +1,216 @@
+//! A driver package chosen for a guest, and the outcome of a choice.
+
+use super::inf::{Facts, Guid};
+use super::source::Source;
+use super::trust::SignatureReport;
+use crate::error::Result;
+use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
+
+/// What a driver is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Category {
+    /// Disk controllers.
+    Storage,
+    /// Network adapters.
+    Network,
+    /// Memory balloon.
+    Balloon,
+    /// Keyboards, mice, tablets.
+    Input,
+    /// Display adapters.
+    Gpu,
+    /// Shared folders.
+    Filesystem,
+    /// Serial ports of the hypervisor.
+    Serial,
+    /// Random numbers.
+    Rng,
+    /// Anything else, by the name of its class or of the user's category.
+    Other(String),
+}
+
+impl Category {
+    /// The name as definition files write it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Storage => "storage",
+            Self::Network => "network",
+            Self::Balloon => "balloon",
+            Self::Input => "input",
+            Self::Gpu => "gpu",
+            Self::Filesystem => "filesystem",
+            Self::Serial => "serial",
+            Self::Rng => "rng",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// The category of a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        match name.to_ascii_lowercase().as_str() {
+            "storage" => Self::Storage,
+            "network" => Self::Network,
+            "balloon" => Self::Balloon,
+            "input" => Self::Input,
+            "gpu" => Self::Gpu,
+            "filesystem" => Self::Filesystem,
+            "serial" => Self::Serial,
+            "rng" => Self::Rng,
+            _ => Self::Other(name.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Category {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Category {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// One file of a package. Its content stays on the media until [`read`](Self::read).
+#[derive(Debug, Clone, Serialize)]
+pub struct PackageFile {
+    /// Name relative to the package's folder, with `/`.
+    pub name: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// SHA-256 of the content.
+    #[serde(serialize_with = "as_hex")]
+    pub sha256: [u8; 32],
+    #[serde(skip)]
+    pub(crate) source: Arc<Source>,
+    #[serde(skip)]
+    pub(crate) path: String,
+}
+
+impl PackageFile {
+    /// The content.
+    ///
+    /// # Errors
+    /// When the media cannot be read, or the file is not what it was when it was chosen.
+    pub fn read(&self) -> Result<Vec<u8>> {
+        self.source.read(&self.path)
+    }
+
+    /// Where it lies on the media, for reports.
+    #[must_use]
+    pub fn media_path(&self) -> &str {
+        &self.path
+    }
+}
+
+fn as_hex<S: serde::Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hex(bytes))
+}
+
+/// Lower-case hexadecimal text.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// A driver file that is put into `System32\drivers` and registered as a service offline: storage drivers, and what a
+/// definition asks for with its `start_type`.
+#[derive(Debug, Clone, Serialize)]
+pub struct BootDriver {
+    /// Service name as the INF writes it.
+    pub service: String,
+    /// File name for `System32\drivers`: `viostor.sys`.
+    pub file_name: String,
+    /// The driver itself, checked: PE, CPU, native subsystem, not truncated, signature as the policy asks.
+    #[serde(skip)]
+    pub data: Vec<u8>,
+    /// `Type` of the service.
+    pub kind: u32,
+    /// `Start` of the service: 0 for storage.
+    pub start: u32,
+    /// `ErrorControl` of the service.
+    pub error_control: u32,
+    /// `Group` of the service.
+    pub group: Option<String>,
+    /// Class of the devices; the INF's.
+    pub class_guid: Guid,
+    /// Hardware ids, as the INF has them (`PCI\VEN_…`, upper case), then those that a definition adds.
+    pub hardware_ids: Vec<String>,
+    /// Compatible ids of the INF.
+    pub compatible_ids: Vec<String>,
+    /// Whether `CriticalDeviceDatabase` entries are wanted.
+    pub critical_device_database: bool,
+    /// File version of the version resource, if there is one.
+    pub file_version: Option<[u16; 4]>,
+    /// What is known about the signature.
+    pub signature: SignatureReport,
+}
+
+/// One INF with its files, chosen for a guest.
+#[derive(Debug, Clone, Serialize)]
+pub struct Package {
+    /// Folder below `C:\hyper2kvm\drivers\virtio`; unique in a [`Selection`], in lower case.
+    pub stage_name: String,
+    /// The driver's folder on the media: `viostor`, `NetKVM`.
+    pub driver: String,
+    /// The package's folder on the media, with the media's own path before it.
+    pub source_path: String,
+    /// The folder that stands for the Windows release (`w10`, `2k22`), empty where the layout has none.
+    pub bucket: String,
+    /// Name of the INF: `viostor.inf`. Empty for a driver that a definition describes without an INF.
+    pub inf_name: String,
+    /// What the INF says to this guest.
+    pub inf: Facts,
+    /// All files that are staged, the INF among them.
+    pub files: Vec<PackageFile>,
+    /// What the driver is for.
+    pub category: Category,
+    /// Set if the driver is registered offline.
+    pub boot: Option<BootDriver>,
+    /// What the catalogue says about the package's files.
+    pub signature: SignatureReport,
+    /// Why this package and not another, in a sentence.
+    pub reason: String,
+    /// SHA-1 of the INF: what fills the number of a driver-store name.
+    #[serde(skip)]
+    pub inf_sha1: [u8; 20],
+}
+
+/// A package or folder of the media that is not used, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// Path on the media.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What [`select`](super::select()) chose.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Selection {
+    /// Packages to stage: storage first, then network, then the others by name.
+    pub packages: Vec<Package>,
+    /// What was left out.
+    pub skipped: Vec<Skipped>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// The folders tried for the guest's release, best first.
+    pub buckets: Vec<String>,
+}
+
+impl Selection {
+    /// The packages whose driver is registered offline.
+    pub fn boot_packages(&self) -> impl Iterator<Item = (&Package, &BootDriver)> {
+        self.packages.iter().filter_map(|p| p.boot.as_ref().map(|b| (p, b)))
+    }
+}
