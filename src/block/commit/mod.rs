@@ -1,0 +1,79 @@
+//! Making a stage real.
+//!
+//! Three ways, each all or nothing: [`commit_overlay`] (a small qcow2 over the untouched original),
+//! [`write_standalone`] (a whole new image), [`commit_in_place`] (the file itself, with an undo journal beside it).
+
+use std::path::{Path, PathBuf};
+
+use super::{Format, Stage};
+use crate::error::{Error, Layer, Result};
+
+/// How to commit.
+#[derive(Debug, Clone, Default)]
+pub struct CommitOptions {
+    /// Replace an output file that already exists.
+    pub overwrite: bool,
+    /// How to treat other processes that have the image open.
+    pub locking: super::Locking,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The file that now holds the changed disk.
+    pub path: PathBuf,
+    /// Bytes of guest data that were written (whole clusters counted as such).
+    pub bytes_written: u64,
+    /// Things the user should know (a VM state in a snapshot, bitmaps marked inconsistent, …).
+    pub warnings: Vec<String>,
+}
+
+/// Writes the stage's changes into the file at `path`, from which the stage was opened.
+///
+/// # Errors
+/// As for the whole module: on any error the file holds its old content, or a journal lies beside it and the next run
+/// (or [`recover`]) restores the old content.
+pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) -> Result<Committed> {
+    let _ = (stage, options);
+    Err(Error::unsupported(Layer::Block, "editing in place").path(path.display().to_string()))
+}
+
+/// Writes the stage's changes as a new qcow2 file `out` whose backing file is `original`.
+///
+/// # Errors
+/// [`Kind::Usage`](crate::Kind::Usage) when `out` exists (unless [`CommitOptions::overwrite`]) or is the original.
+pub fn commit_overlay(stage: &mut Stage, original: &Path, out: &Path, options: &CommitOptions) -> Result<Committed> {
+    let _ = (stage, original, options);
+    Err(Error::unsupported(Layer::Block, "writing an overlay").path(out.display().to_string()))
+}
+
+/// Writes the whole disk, with its changes, as a new image `out` of the given format (raw or qcow2).
+///
+/// # Errors
+/// As [`commit_overlay`].
+pub fn write_standalone(stage: &Stage, out: &Path, format: Format, options: &CommitOptions) -> Result<Committed> {
+    let _ = (stage, format, options);
+    Err(Error::unsupported(Layer::Block, "writing an image").path(out.display().to_string()))
+}
+
+/// Deals with the journal of an interrupted in-place run: rolls the image at `path` back. Returns whether there was
+/// anything to do. Every command that opens an image for an edit calls this first.
+///
+/// # Errors
+/// [`Kind::Pending`](crate::Kind::Pending) when there is a journal that cannot be applied.
+pub fn recover(path: &Path) -> Result<bool> {
+    let journal = journal_path(path);
+    if journal.exists() {
+        return Err(Error::new(crate::Kind::Pending, Layer::Block, "an interrupted run left a journal")
+            .path(journal.display().to_string()));
+    }
+    Ok(false)
+}
+
+/// Where the undo journal of the image at `path` is.
+#[must_use]
+pub fn journal_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".winject-journal");
+    PathBuf::from(name)
+}

@@ -1,0 +1,79 @@
+//! Operations on the host's folders: the part of a commit that is not inside one file.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{FileStorage, Storage};
+
+/// Creating, finding, renaming and removing files. Commit does this through the trait, so that a test can enumerate
+/// every point at which the machine can stop.
+pub trait HostFiles: Send + Sync {
+    /// Creates a new file for reading and writing.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] when there is one already.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn Storage>>;
+
+    /// Opens an existing file for reading and writing.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] when there is none.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn Storage>>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Renames a file, replacing the target if there is one.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Makes creations, renames and removals in the folder of `path` durable.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn sync_folder_of(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The real host.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealHost;
+
+/// The folder that holds `path`.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn wrap(file: std::fs::File, path: &Path) -> io::Result<Arc<dyn Storage>> {
+    Ok(Arc::new(FileStorage::from_file(file, path).map_err(io::Error::other)?))
+}
+
+impl HostFiles for RealHost {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn Storage>> {
+        wrap(std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?, path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn Storage>> {
+        wrap(std::fs::OpenOptions::new().read(true).write(true).open(path)?, path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn sync_folder_of(&self, path: &Path) -> io::Result<()> {
+        std::fs::File::open(folder_of(path))?.sync_all()
+    }
+}

@@ -1,0 +1,172 @@
+//! Which files an image may name.
+//!
+//! Backing files, extents and data files are names inside an image, and an image may come from an attacker: a disk
+//! whose backing file is `/etc/shadow` must not be read into the output just because it says so.
+
+use std::fs::File;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::FileStorage;
+use super::host::folder_of;
+use crate::error::{Error, Layer, Result};
+
+/// The rule for names inside images. The default allows plain relative names that stay inside the image's own folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PathPolicy {
+    allowed: Vec<PathBuf>,
+    anything: bool,
+}
+
+impl PathPolicy {
+    /// Only files below the folder of the image that names them (the default).
+    #[must_use]
+    pub fn same_folder() -> Self {
+        Self::default()
+    }
+
+    /// Besides, this file, or every file below this folder.
+    #[must_use]
+    pub fn allow(mut self, path: impl Into<PathBuf>) -> Self {
+        self.allowed.push(path.into());
+        self
+    }
+
+    /// Whatever an image says. Only for images of one's own: the image can name any file that the user can read.
+    #[must_use]
+    pub fn anything() -> Self {
+        Self { allowed: Vec::new(), anything: true }
+    }
+
+    /// Finds the file that the image at `image` calls `name`, without opening it.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`](crate::Kind::Refused) when the policy does not allow it, [`Kind::Io`](crate::Kind::Io) when
+    /// it is missing.
+    pub fn resolve(&self, image: &Path, name: &str) -> Result<PathBuf> {
+        let plain = plain_name(image, name)?;
+        let folder = folder_of(image);
+        let real_folder = folder
+            .canonicalize()
+            .map_err(|e| Error::io(Layer::Host, "cannot be resolved", e).path(folder.display().to_string()))?;
+        let found = real_folder.join(plain);
+        let is_outside = plain.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir));
+        if is_outside && !self.anything && self.allowed.is_empty() {
+            return Err(refused(image, name));
+        }
+        let real = found.canonicalize().map_err(|e| {
+            Error::io(Layer::Host, format!("the file {} that the image needs is not there", escape(name)), e)
+                .path(image.display().to_string())
+                .hint("put the file where the image expects it, or correct the name with qemu-img rebase -u")
+        })?;
+        if self.anything || (real.starts_with(&real_folder) && !is_outside) || self.is_allowed(&real) {
+            Ok(real)
+        } else {
+            Err(refused(image, name))
+        }
+    }
+
+    /// Opens the file that the image at `image` calls `name`, read-only.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve); besides when it is no regular file.
+    pub fn open(&self, image: &Path, name: &str) -> Result<(FileStorage, PathBuf)> {
+        let path = self.resolve(image, name)?;
+        // The path is free of symbolic links now; one that appears in the meantime must not be followed. Not to block
+        // on a FIFO, the file is opened without waiting, and what it is is asked of the open file.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(
+            rustix::fs::open(&path, flags, Mode::empty())
+                .map_err(|e| Error::io(Layer::Host, "cannot be opened", e.into()).path(path.display().to_string()))?,
+        );
+        let storage = FileStorage::from_file(file, &path)?;
+        if !storage.is_regular() && !self.anything && !self.is_allowed(&path) {
+            return Err(Error::refused(Layer::Block, "the image refers to a device")
+                .path(path.display().to_string())
+                .hint("allow this path explicitly if the image is yours"));
+        }
+        Ok((storage, path))
+    }
+
+    fn is_allowed(&self, real: &Path) -> bool {
+        self.allowed.iter().filter_map(|a| a.canonicalize().ok()).any(|allowed| real.starts_with(allowed))
+    }
+}
+
+/// Text from an image, safe to print.
+pub(crate) fn escape(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+fn refused(image: &Path, name: &str) -> Error {
+    Error::refused(Layer::Block, format!("the image refers to {}, outside its own folder", escape(name)))
+        .path(image.display().to_string())
+        .hint("allow that path explicitly (--allow-backing) if you trust the image")
+}
+
+/// The file name without QEMU's `file:` prefix; other protocols and pseudo names are refused.
+fn plain_name<'a>(image: &Path, name: &'a str) -> Result<&'a Path> {
+    let unsupported = |what: &str| {
+        Err(Error::refused(Layer::Block, format!("the image refers to {} ({what})", escape(name)))
+            .path(image.display().to_string())
+            .hint("only plain files are followed; convert the image with qemu-img convert first"))
+    };
+    if name.is_empty() || name.contains('\0') {
+        return unsupported("not a file name");
+    }
+    let name_plain = name.strip_prefix("file:").unwrap_or(name);
+    // As QEMU has it: what stands before the first colon is a protocol, unless a slash comes earlier.
+    match name_plain.split_once(':') {
+        Some((before, _)) if !before.contains('/') => unsupported("a protocol, not a file"),
+        _ => Ok(Path::new(name_plain)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn names_that_leave_the_folder_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(folder.path().join("outside.img"), b"x").unwrap();
+        std::fs::write(inner.join("base.img"), b"x").unwrap();
+        std::os::unix::fs::symlink("../outside.img", inner.join("link.img")).unwrap();
+        std::os::unix::fs::symlink("base.img", inner.join("good-link.img")).unwrap();
+        let image = inner.join("top.qcow2");
+        let policy = PathPolicy::default();
+        let absolute = inner.join("base.img").display().to_string();
+        for name in ["../outside.img", "link.img", "/etc/passwd", &absolute, "sub/../../outside.img"] {
+            assert_eq!(policy.resolve(&image, name).unwrap_err().kind(), Kind::Refused, "{name}");
+        }
+        for name in ["json:{\"driver\":\"raw\"}", "nbd://host/x", "fat:floppy:/etc", "", "http://x/y"] {
+            assert_eq!(policy.resolve(&image, name).unwrap_err().kind(), Kind::Refused, "{name}");
+        }
+        for name in ["base.img", "./base.img", "good-link.img", "file:base.img"] {
+            assert!(policy.resolve(&image, name).unwrap().ends_with("inner/base.img"), "{name}");
+        }
+        assert_eq!(policy.resolve(&image, "missing.img").unwrap_err().kind(), Kind::Io);
+        let allowed = PathPolicy::default().allow(folder.path().join("outside.img"));
+        assert!(allowed.resolve(&image, "../outside.img").is_ok());
+        assert_eq!(allowed.resolve(&image, "/etc/passwd").unwrap_err().kind(), Kind::Refused);
+        assert!(PathPolicy::anything().resolve(&image, "/etc/passwd").is_ok());
+    }
+
+    #[test]
+    fn a_fifo_is_refused_without_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            folder.path().join("pipe"),
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR | Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        assert!(PathPolicy::default().open(&folder.path().join("top"), "pipe").is_err());
+    }
+}

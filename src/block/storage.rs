@@ -1,0 +1,385 @@
+//! Files of the host, behind one small trait.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{FallocateFlags, SeekFrom};
+
+use super::lock::{LockMode, Locking, OfdLock};
+use crate::error::{Error, Layer, Result};
+
+/// A run of bytes in a file of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostRun {
+    /// Length in bytes, never 0 inside the file.
+    pub length: u64,
+    /// Whether the file system stores data there; otherwise it is a hole and reads as zeros.
+    pub is_data: bool,
+}
+
+/// What identifies a file's content cheaply: if it is the same, nobody wrote to the file in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Device number of the file system.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// Time of the last change of content, in nanoseconds since 1970.
+    pub modified: i128,
+}
+
+/// A file of the host (or its double in a test): positional reads and writes, flush, length.
+///
+/// Methods take `&self`: a file has no cursor here, and readers share it between threads.
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// Reads from `offset` until `buf` is full or the file ends; returns how much was read.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes all of `data` at `offset`; a file grows when needed.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+
+    /// Makes everything written so far durable, the length included.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn flush(&self) -> io::Result<()>;
+
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Cuts or extends (with a hole) to `length`.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn set_len(&self, length: u64) -> io::Result<()>;
+
+    /// Reserves space for the range without changing what it reads as; the file grows when the range is beyond its
+    /// end. A file system that cannot do it says [`io::ErrorKind::Unsupported`].
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::StorageFull`] when there is not enough space.
+    fn reserve(&self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// Makes the range a hole (reads as zeros) without changing the length.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] when the file system cannot do it.
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// The run that begins at `offset`. A file system that knows no holes reports data.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn run_at(&self, offset: u64) -> io::Result<HostRun>;
+
+    /// Identity and cheap content mark, if this is a real file.
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        None
+    }
+
+    /// Gives up the reader's locks, because the same process is going to lock the file as a writer.
+    fn unlock(&self) {}
+
+    /// How many bytes were read so far.
+    fn bytes_read(&self) -> u64 {
+        0
+    }
+}
+
+/// Reading helpers that every storage has.
+pub trait StorageExt: Storage {
+    /// Fills `buf`; the end of the file inside the range is an error.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`], or what the host says.
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        if self.read_at(offset, buf)? == buf.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    /// Fills `buf`; what is beyond the end of the file reads as zeros.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn read_or_zeros_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let count = self.read_at(offset, buf)?;
+        if let Some(rest) = buf.get_mut(count..) {
+            rest.fill(0);
+        }
+        Ok(())
+    }
+}
+
+impl<T: Storage + ?Sized> StorageExt for T {}
+
+/// A regular file or a block device.
+#[derive(Debug)]
+pub struct FileStorage {
+    file: File,
+    path: PathBuf,
+    is_device: bool,
+    lock: Mutex<Option<OfdLock>>,
+    bytes_read: AtomicU64,
+}
+
+impl FileStorage {
+    /// Opens the file at `path`, for writing too if `writable`.
+    ///
+    /// # Errors
+    /// [`Kind::Io`](crate::Kind::Io) when it cannot be opened or is neither a regular file nor a block device.
+    pub fn open(path: &Path, writable: bool) -> Result<Self> {
+        let file = std::fs::OpenOptions::new().read(true).write(writable).open(path).map_err(|e| {
+            let error = Error::io(Layer::Host, "cannot be opened", e).path(path.display().to_string());
+            if writable { error.hint("the file must be writable for an in-place run") } else { error }
+        })?;
+        Self::from_file(file, path)
+    }
+
+    /// Wraps a file that is already open.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_file(file: File, path: &Path) -> Result<Self> {
+        let kind = file
+            .metadata()
+            .map_err(|e| Error::io(Layer::Host, "cannot be examined", e).path(path.display().to_string()))?
+            .file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(Error::new(crate::Kind::Io, Layer::Host, "is neither a regular file nor a block device")
+                .path(path.display().to_string())
+                .hint("give the path of a disk image"));
+        }
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            is_device: kind.is_block_device(),
+            lock: Mutex::new(None),
+            bytes_read: AtomicU64::new(0),
+        })
+    }
+
+    /// The path it was opened with.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is a regular file (not a device).
+    #[must_use]
+    pub fn is_regular(&self) -> bool {
+        !self.is_device
+    }
+
+    /// Takes the advisory locks that QEMU would take for the same use.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`](crate::Kind::Refused) when another process uses the file in a way that excludes ours.
+    pub fn lock(&self, mode: LockMode, locking: Locking) -> Result<()> {
+        let lock = OfdLock::acquire(&self.file, &self.path, mode, locking)?;
+        if let Ok(mut slot) = self.lock.lock() {
+            *slot = lock;
+        }
+        Ok(())
+    }
+}
+
+impl Storage for FileStorage {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let position = offset.checked_add(done as u64).ok_or(io::ErrorKind::InvalidInput)?;
+            match self.file.read_at(rest, position) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.bytes_read.fetch_add(done as u64, Ordering::Relaxed);
+        Ok(done)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(data, offset)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        if self.is_device {
+            // A device's metadata say 0; its end is where seeking to the end leads.
+            return Ok(rustix::fs::seek(&self.file, SeekFrom::End(0))?);
+        }
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        if self.is_device {
+            return if length <= self.len()? { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) };
+        }
+        self.file.set_len(length)
+    }
+
+    fn reserve(&self, offset: u64, length: u64) -> io::Result<()> {
+        if self.is_device {
+            let end = offset.checked_add(length).ok_or(io::ErrorKind::InvalidInput)?;
+            return if end <= self.len()? { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) };
+        }
+        Ok(rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, length)?)
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length)?)
+    }
+
+    fn run_at(&self, offset: u64) -> io::Result<HostRun> {
+        let end = self.len()?;
+        let rest = end.saturating_sub(offset);
+        if self.is_device {
+            return Ok(HostRun { length: rest, is_data: true });
+        }
+        match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(data) if data > offset => Ok(HostRun { length: (data - offset).min(rest), is_data: false }),
+            Ok(_) => {
+                let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(offset)).unwrap_or(end);
+                Ok(HostRun { length: hole.saturating_sub(offset).clamp(1.min(rest), rest), is_data: true })
+            }
+            Err(rustix::io::Errno::NXIO) => Ok(HostRun { length: rest, is_data: false }),
+            Err(_) => Ok(HostRun { length: rest, is_data: true }),
+        }
+    }
+
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        let metadata = self.file.metadata().ok()?;
+        Some(Fingerprint {
+            device: if self.is_device { metadata.rdev() } else { metadata.dev() },
+            inode: metadata.ino(),
+            length: self.len().ok()?,
+            // The times of a device node say nothing about its content.
+            modified: if self.is_device {
+                0
+            } else {
+                i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())
+            },
+        })
+    }
+
+    fn unlock(&self) {
+        if let Ok(mut lock) = self.lock.lock()
+            && let Some(lock) = lock.take()
+        {
+            lock.release(&self.file);
+        }
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+}
+
+/// A file held in memory: for tests, fuzzing, and small containers that were unpacked.
+#[derive(Debug, Default)]
+pub struct MemoryStorage(Mutex<Vec<u8>>);
+
+impl MemoryStorage {
+    /// A file with this content.
+    #[must_use]
+    pub fn new(content: Vec<u8>) -> Self {
+        Self(Mutex::new(content))
+    }
+
+    /// A copy of the content.
+    #[must_use]
+    pub fn content(&self) -> Vec<u8> {
+        self.bytes().clone()
+    }
+
+    fn bytes(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// The largest file that a [`MemoryStorage`] takes, so that a hostile image cannot exhaust memory through it.
+const MEMORY_STORAGE_MAX: u64 = 4 << 30;
+
+impl Storage for MemoryStorage {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.bytes();
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let source = bytes.get(start..).unwrap_or_default();
+        let count = source.len().min(buf.len());
+        if let (Some(to), Some(from)) = (buf.get_mut(..count), source.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        Ok(count)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let end = offset
+            .checked_add(data.len() as u64)
+            .filter(|end| *end <= MEMORY_STORAGE_MAX)
+            .ok_or(io::ErrorKind::StorageFull)?;
+        let mut bytes = self.bytes();
+        if end > bytes.len() as u64 {
+            bytes.resize(usize::try_from(end).map_err(|_| io::ErrorKind::StorageFull)?, 0);
+        }
+        let start = usize::try_from(offset).map_err(|_| io::ErrorKind::StorageFull)?;
+        if let Some(target) = bytes.get_mut(start..start + data.len()) {
+            target.copy_from_slice(data);
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.bytes().len() as u64)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        if length > MEMORY_STORAGE_MAX {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.bytes().resize(usize::try_from(length).map_err(|_| io::ErrorKind::StorageFull)?, 0);
+        Ok(())
+    }
+
+    fn reserve(&self, offset: u64, length: u64) -> io::Result<()> {
+        let end = offset.checked_add(length).ok_or(io::ErrorKind::InvalidInput)?;
+        if end > self.len()? { self.set_len(end) } else { Ok(()) }
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        let mut bytes = self.bytes();
+        let size = bytes.len();
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(size);
+        let end = usize::try_from(offset.saturating_add(length)).unwrap_or(usize::MAX).min(size);
+        if let Some(range) = bytes.get_mut(start..end) {
+            range.fill(0);
+        }
+        Ok(())
+    }
+
+    fn run_at(&self, offset: u64) -> io::Result<HostRun> {
+        Ok(HostRun { length: self.len()?.saturating_sub(offset), is_data: true })
+    }
+}
