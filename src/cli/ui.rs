@@ -32,12 +32,7 @@ impl Ui {
     /// For the flags `--quiet` and `--verbose`; looks at the terminal itself.
     #[must_use]
     pub fn new(quiet: bool, verbose: u8) -> Self {
-        Self {
-            quiet,
-            verbose,
-            colour_out: environment::stdout_colours(),
-            colour_err: environment::stderr_colours(),
-        }
+        Self { quiet, verbose, colour_out: environment::stdout_colours(), colour_err: environment::stderr_colours() }
     }
 
     /// Whether `--quiet` was given.

@@ -1,0 +1,108 @@
+//! One partition as a volume.
+
+use super::{Disk, DiskWrite, Partition};
+use crate::error::{Error, Layer, Result};
+use crate::io::{VolumeRead, VolumeWrite};
+use crate::units::{ImageOffset, VolumeOffset};
+
+/// The bytes of one partition of a disk, at offsets from its start. Over `&Stage` it can be read, over `&mut Stage`
+/// written too; it never reaches beyond the partition.
+#[derive(Debug)]
+pub struct PartitionView<D> {
+    disk: D,
+    start: ImageOffset,
+    length: u64,
+}
+
+impl<D: Disk> PartitionView<D> {
+    /// A view of `partition`.
+    ///
+    /// # Errors
+    /// When the partition does not lie wholly on the disk: the image is truncated, or the table is damaged.
+    pub fn new(disk: D, partition: &Partition) -> Result<Self> {
+        let end = partition.start.checked_add(partition.length);
+        if end.is_none_or(|end| end.0 > disk.len()) {
+            return Err(Error::damaged(Layer::Partition, "the partition ends beyond the disk")
+                .path(partition.label())
+                .at(partition.start)
+                .expected_found(
+                    format_args!("a disk of at least {} bytes", end.map_or(u64::MAX, |end| end.0)),
+                    format_args!("{} bytes", disk.len()),
+                )
+                .hint("the image is truncated: copy or export it again"));
+        }
+        Ok(Self { disk, start: partition.start, length: partition.length })
+    }
+
+    /// Where the partition begins.
+    #[must_use]
+    pub fn start(&self) -> ImageOffset {
+        self.start
+    }
+
+    /// The disk below.
+    #[must_use]
+    pub fn into_disk(self) -> D {
+        self.disk
+    }
+
+    fn place(&self, offset: VolumeOffset, length: usize) -> Result<ImageOffset> {
+        let inside = offset.0.checked_add(length as u64).is_some_and(|end| end <= self.length);
+        inside
+            .then(|| self.start.checked_add(offset.0))
+            .flatten()
+            .ok_or_else(|| Error::damaged(Layer::Partition, "access beyond the end of the partition").at(offset))
+    }
+}
+
+impl<D: Disk> VolumeRead for PartitionView<D> {
+    fn len(&self) -> u64 {
+        self.length
+    }
+    fn read_at(&self, offset: VolumeOffset, buf: &mut [u8]) -> Result<()> {
+        self.disk.read_at(self.place(offset, buf.len())?, buf)
+    }
+}
+
+impl<D: DiskWrite> VolumeWrite for PartitionView<D> {
+    fn write_at(&mut self, offset: VolumeOffset, data: &[u8]) -> Result<()> {
+        let place = self.place(offset, data.len())?;
+        self.disk.write_at(place, data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Content, MemoryDisk, PartitionKind};
+    use super::*;
+
+    fn partition(start: u64, length: u64) -> Partition {
+        Partition {
+            number: 1,
+            start: ImageOffset(start),
+            length,
+            kind: PartitionKind::Data,
+            content: Content::Unknown,
+            name: None,
+            type_id: "0x07".into(),
+        }
+    }
+
+    #[test]
+    fn stays_inside_the_partition() {
+        let mut disk = MemoryDisk(vec![0; 4096]);
+        let mut view = PartitionView::new(&mut disk, &partition(1024, 1024)).unwrap();
+        view.write_at(VolumeOffset(1020), b"last").unwrap();
+        assert!(view.write_at(VolumeOffset(1021), b"last").is_err());
+        assert!(view.read_at(VolumeOffset(u64::MAX), &mut [0; 2]).is_err());
+        assert_eq!(&disk.0[2044..2048], b"last");
+    }
+
+    #[test]
+    fn a_truncated_disk_is_named() {
+        let disk = MemoryDisk(vec![0; 4096]);
+        let error = PartitionView::new(&disk, &partition(4096, 1)).unwrap_err();
+        assert!(error.to_string().contains("ends beyond the disk"), "{error}");
+        assert!(PartitionView::new(&disk, &partition(u64::MAX, 2)).is_err());
+    }
+}
