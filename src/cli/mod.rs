@@ -13,6 +13,7 @@ mod inject;
 mod inspect;
 mod reg;
 mod ui;
+mod yaml;
 
 pub use ui::{Progress, Ui, escape};
 
