@@ -4,6 +4,7 @@
 //! exit code). [`Ui`] is the only way to the terminal.
 
 mod check;
+mod config;
 mod convert;
 mod drivers;
 mod environment;

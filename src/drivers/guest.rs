@@ -209,9 +209,8 @@ pub const RELEASES: &[Release] = &[
 pub const NEWEST_BUILD_KNOWN: u32 = 26299;
 
 /// Every folder name that stands for a Windows release on driver media.
-pub const BUCKETS: &[&str] = &[
-    "xp", "2k3", "2k8", "2k8R2", "w7", "w8", "2k12", "w8.1", "2k12R2", "w10", "2k16", "2k19", "w11", "2k22", "2k25",
-];
+pub const BUCKETS: &[&str] =
+    &["xp", "2k3", "2k8", "2k8R2", "w7", "w8", "2k12", "w8.1", "2k12R2", "w10", "2k16", "2k19", "w11", "2k22", "2k25"];
 
 impl Release {
     /// The row of a build: the nearest of its kind whose first build is not above it.

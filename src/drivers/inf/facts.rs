@@ -44,7 +44,11 @@ impl fmt::Display for Guid {
     /// Upper case, in braces.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let b = &self.0;
-        write!(f, "{{{:02X}{:02X}{:02X}{:02X}-{:02X}{:02X}-{:02X}{:02X}-", b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6])?;
+        write!(
+            f,
+            "{{{:02X}{:02X}{:02X}{:02X}-{:02X}{:02X}-{:02X}{:02X}-",
+            b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6]
+        )?;
         write!(f, "{:02X}{:02X}-", b[8], b[9])?;
         b[10..].iter().try_for_each(|byte| write!(f, "{byte:02X}"))?;
         f.write_str("}")
