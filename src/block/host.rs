@@ -4,6 +4,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
 use super::{FileStorage, Storage};
 
 /// Creating, finding, renaming and removing files. Commit does this through the trait, so that a test can enumerate
@@ -21,17 +24,20 @@ pub trait HostFiles: Send + Sync {
     /// [`io::ErrorKind::NotFound`] when there is none.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn Storage>>;
 
+    /// Whether there is a file of that name.
+    fn exists(&self, path: &Path) -> bool;
+
     /// Removes a file.
     ///
     /// # Errors
     /// What the host says.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Renames a file, replacing the target if there is one.
+    /// Renames a file; an existing target is replaced only if `replace`.
     ///
     /// # Errors
-    /// What the host says.
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// [`io::ErrorKind::AlreadyExists`] when there is a target and it is not to be replaced.
+    fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()>;
 
     /// Makes creations, renames and removals in the folder of `path` durable.
     ///
@@ -65,12 +71,24 @@ impl HostFiles for RealHost {
         wrap(std::fs::OpenOptions::new().read(true).write(true).open(path)?, path)
     }
 
+    fn exists(&self, path: &Path) -> bool {
+        path.symlink_metadata().is_ok()
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)
+    fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+        if replace {
+            return std::fs::rename(from, to);
+        }
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // The file system cannot promise it, so look first.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if !to.exists() => std::fs::rename(from, to),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Err(io::ErrorKind::AlreadyExists.into()),
+            result => Ok(result?),
+        }
     }
 
     fn sync_folder_of(&self, path: &Path) -> io::Result<()> {

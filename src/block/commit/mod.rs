@@ -5,7 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Format, Stage};
+mod output;
+mod whole;
+
+pub use output::Output;
+
+use super::{Format, RealHost, Stage};
 use crate::error::{Error, Layer, Result};
 
 /// How to commit.
@@ -43,8 +48,7 @@ pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) 
 /// # Errors
 /// [`Kind::Usage`](crate::Kind::Usage) when `out` exists (unless [`CommitOptions::overwrite`]) or is the original.
 pub fn commit_overlay(stage: &mut Stage, original: &Path, out: &Path, options: &CommitOptions) -> Result<Committed> {
-    let _ = (stage, original, options);
-    Err(Error::unsupported(Layer::Block, "writing an overlay").path(out.display().to_string()))
+    whole::overlay(&RealHost, stage, original, out, options)
 }
 
 /// Writes the whole disk, with its changes, as a new image `out` of the given format (raw or qcow2).
@@ -52,8 +56,7 @@ pub fn commit_overlay(stage: &mut Stage, original: &Path, out: &Path, options: &
 /// # Errors
 /// As [`commit_overlay`].
 pub fn write_standalone(stage: &Stage, out: &Path, format: Format, options: &CommitOptions) -> Result<Committed> {
-    let _ = (stage, format, options);
-    Err(Error::unsupported(Layer::Block, "writing an image").path(out.display().to_string()))
+    whole::standalone(&RealHost, stage, out, format, options)
 }
 
 /// Deals with the journal of an interrupted in-place run: rolls the image at `path` back. Returns whether there was

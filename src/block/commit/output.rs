@@ -1,0 +1,108 @@
+//! A new file that appears under its name only when it is complete.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::block::host::HostFiles;
+use crate::block::{Image, Storage};
+use crate::error::{Error, Kind, Layer, Result};
+
+/// How many names for the temporary file are tried.
+const NAMES_MAX: u32 = 100;
+
+/// A file that is written under a temporary name beside its target and renamed when it is complete. Dropped before
+/// that, it is removed.
+pub struct Output<'a> {
+    host: &'a dyn HostFiles,
+    temporary: PathBuf,
+    target: PathBuf,
+    storage: Arc<dyn Storage>,
+    replace: bool,
+    is_finished: bool,
+}
+
+impl std::fmt::Debug for Output<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Output").field("temporary", &self.temporary).field("target", &self.target).finish()
+    }
+}
+
+impl<'a> Output<'a> {
+    /// Begins a new file that is to become `target`.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] when `target` exists and is not to be replaced, [`Kind::Io`] when the folder cannot be written.
+    pub fn create(host: &'a dyn HostFiles, target: &Path, replace: bool) -> Result<Self> {
+        if !replace && host.exists(target) {
+            return Err(exists(target));
+        }
+        for number in 0..NAMES_MAX {
+            let mut name = target.as_os_str().to_owned();
+            name.push(format!(".winject-tmp{}-{number}", std::process::id()));
+            let temporary = PathBuf::from(name);
+            match host.create(&temporary) {
+                Ok(storage) => {
+                    let target = target.to_owned();
+                    return Ok(Self { host, temporary, target, storage, replace, is_finished: false });
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => {
+                    return Err(Error::io(Layer::Host, "the output cannot be created", e)
+                        .path(target.display().to_string())
+                        .hint("does the folder exist, and may you write to it?"));
+                }
+            }
+        }
+        Err(Error::new(Kind::Io, Layer::Host, "too many temporary files of earlier runs")
+            .path(target.display().to_string())
+            .hint("remove the files *.winject-tmp* beside it"))
+    }
+
+    /// The file under its temporary name.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// Makes the content durable, gives the file its name, and makes that durable.
+    ///
+    /// # Errors
+    /// [`Kind::Io`]; then the target is as it was (unless only the last step failed).
+    pub fn finish(mut self) -> Result<()> {
+        let failed = |what: &str, e| Error::io(Layer::Host, what, e).path(self.target.display().to_string());
+        self.storage.flush().map_err(|e| failed("the output cannot be made durable", e))?;
+        self.host.rename(&self.temporary, &self.target, self.replace).map_err(|e| {
+            if e.kind() == io::ErrorKind::AlreadyExists { exists(&self.target) } else { failed("cannot be renamed", e) }
+        })?;
+        self.is_finished = true;
+        self.host.sync_folder_of(&self.target).map_err(|e| failed("the folder cannot be made durable", e))
+    }
+}
+
+impl Drop for Output<'_> {
+    fn drop(&mut self) {
+        if !self.is_finished
+            && let Err(error) = self.host.remove(&self.temporary)
+        {
+            tracing::warn!(path = %self.temporary.display(), %error, "cannot remove a temporary file");
+        }
+    }
+}
+
+fn exists(target: &Path) -> Error {
+    Error::new(Kind::Usage, Layer::Host, "the output exists already")
+        .path(target.display().to_string())
+        .hint("choose another name, or allow overwriting")
+}
+
+/// Refuses an output that is a file of the chain it is made from.
+pub(super) fn refuse_own_files(image: &dyn Image, target: &Path) -> Result<()> {
+    let Ok(real) = target.canonicalize() else { return Ok(()) };
+    if image.files().iter().any(|file| file.canonicalize().is_ok_and(|f| f == real)) {
+        return Err(Error::new(Kind::Usage, Layer::Host, "the output is the input, or a file that the input needs")
+            .path(target.display().to_string())
+            .hint("choose another name"));
+    }
+    Ok(())
+}
