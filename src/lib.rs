@@ -8,6 +8,7 @@ pub mod error;
 pub mod exit;
 pub mod io;
 pub mod units;
+pub mod upcase;
 
 pub mod block;
 pub mod cli;

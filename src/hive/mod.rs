@@ -1,1 +1,49 @@
-//! Registry hives: reader, editor, log replay and checker.
+//! Registry hives: reading, editing, checking, replaying their logs.
+//!
+//! A [`Hive`] is an editor over the bytes of one hive file. It writes what Windows itself would have written: sorted
+//! and hashed indexes, counted security cells, merged free space, big data where the version has it. What is not asked
+//! for stays byte for byte, and a hive in which nothing changed comes out as it went in.
+//!
+//! ```
+//! use winject::clock::FileTime;
+//! use winject::hive::{Data, Hive};
+//!
+//! # fn main() -> winject::Result<()> {
+//! let now = FileTime::from_date(2026, 1, 1).unwrap();
+//! // Hive::open takes the bytes of an existing file; here we start with an empty hive.
+//! let mut hive = Hive::create("EXAMPLE", now);
+//! let service = hive.create_key(hive.root(), r"ControlSet001\Services\viostor", now)?;
+//! let start = Data::dword(0);
+//! assert!(hive.set_value(service, "Start", start.kind, &start.bytes, now)?);
+//!
+//! let bytes = hive.finish(&[])?;
+//! assert!(winject::hive::check::check(&bytes).is_empty());
+//!
+//! let hive = Hive::open(bytes)?;
+//! let key = hive.find(hive.root(), r"controlset001\SERVICES\viostor")?.unwrap();
+//! assert_eq!(hive.value(key, "start")?.unwrap().as_u32(), Some(0));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A hive that was not shut down cleanly is *dirty*: part of its content is only in the log files beside it.
+//! [`Hive::open`] refuses it; [`Hive::open_with_logs`] replays the logs in memory first.
+
+mod cells;
+pub mod check;
+mod create;
+mod editor;
+mod index;
+mod keys;
+mod layout;
+mod log;
+mod marvin;
+mod name;
+mod navigate;
+mod security;
+mod value;
+mod values;
+
+pub use editor::{Hive, KeyId, Replay};
+pub use name::Name;
+pub use value::{Data, Value, ValueType};

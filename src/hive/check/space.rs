@@ -1,0 +1,146 @@
+//! Bins, cells, and who owns them.
+
+use super::{Checker, Code};
+use crate::hive::layout::{CELL_MAX, NIL, PAGE, VOLATILE, Word, bin};
+
+/// One bit for every eight bytes of bins.
+#[derive(Default)]
+pub(super) struct Bits(Vec<u64>);
+
+impl Bits {
+    fn over(length: u32) -> Self {
+        Self(vec![0; (length as usize / 8).div_ceil(64)])
+    }
+
+    pub(super) fn get(&self, offset: u32) -> bool {
+        let n = offset as usize / 8;
+        self.0.get(n / 64).is_some_and(|word| word >> (n % 64) & 1 != 0)
+    }
+
+    pub(super) fn set(&mut self, offset: u32) {
+        let n = offset as usize / 8;
+        if let Some(word) = self.0.get_mut(n / 64) {
+            *word |= 1 << (n % 64);
+        }
+    }
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn bins(&mut self) {
+        self.starts = Bits::over(self.length);
+        self.allocated = Bits::over(self.length);
+        self.owned = Bits::over(self.length);
+        let mut at = 0;
+        while at < self.length {
+            let header = self.bytes.get((at + PAGE) as usize..).unwrap_or_default();
+            let place = || format!("bin {at:#x}");
+            if !header.starts_with(bin::SIGNATURE) {
+                self.add(Code::HbSignature, place(), "no bin at this place");
+                at += PAGE;
+                continue;
+            }
+            let says = bin::OFFSET.get(header).unwrap_or(0);
+            if says != at {
+                self.add(Code::HbOffset, place(), format!("the bin says it is at {says:#x}"));
+            }
+            let size = bin::SIZE.get(header).unwrap_or(0);
+            if size == 0 || size % PAGE != 0 || size > self.length - at {
+                self.add(Code::HbSize, place(), format!("size {size:#x}"));
+                at += PAGE;
+                continue;
+            }
+            self.cells(at + bin::HEADER, at + size);
+            at += size;
+        }
+    }
+
+    fn cells(&mut self, from: u32, end: u32) {
+        let (mut at, mut after_free) = (from, false);
+        while at < end {
+            let word = self.size_word(at);
+            let size = word.unsigned_abs();
+            if size < 8 || size > end - at {
+                self.add(Code::CeSize, format!("cell {at:#x}"), format!("size {word}, its bin ends at {end:#x}"));
+                return;
+            }
+            if size % 8 != 0 {
+                self.add(Code::CeAlign, format!("cell {at:#x}"), format!("size {word} is no multiple of 8"));
+            }
+            if at % 8 == 0 {
+                self.starts.set(at);
+            }
+            if word < 0 {
+                if at % 8 == 0 {
+                    self.allocated.set(at);
+                }
+                if size as usize > CELL_MAX + 8 {
+                    self.add(Code::CeHuge, format!("cell {at:#x}"), format!("{size} bytes"));
+                }
+            } else if after_free {
+                self.add(Code::CeCoalesce, format!("cell {at:#x}"), "a free cell follows a free cell");
+            }
+            after_free = word > 0;
+            at += size;
+        }
+    }
+
+    fn size_word(&self, at: u32) -> i32 {
+        let start = at as usize + PAGE as usize;
+        self.bytes.get(start..start + 4).and_then(u32::from_bytes).unwrap_or(0) as i32
+    }
+
+    /// The data of a cell that [`bins`](Self::bins) found; empty if there is none.
+    pub(super) fn data(&self, at: u32) -> &'a [u8] {
+        let start = at as usize + PAGE as usize;
+        let size = self.size_word(at).unsigned_abs() as usize;
+        self.bytes.get(start + 4..start + size).unwrap_or_default()
+    }
+
+    /// The data of the allocated cell that `what` refers to. It must have no owner yet and gets one.
+    pub(super) fn claim(
+        &mut self,
+        at: u32,
+        what: impl Fn() -> String,
+        place: &dyn Fn(&Self) -> String,
+    ) -> Option<&'a [u8]> {
+        let fault = if at == NIL {
+            (Code::RfNil, format!("{} is missing", what()))
+        } else if at & VOLATILE != 0 {
+            (Code::RfVolatile, format!("{} points into volatile space ({at:#x})", what()))
+        } else if at >= self.length {
+            (Code::RfRange, format!("{} points outside the hive ({at:#x})", what()))
+        } else if at % 8 != 0 || !self.starts.get(at) {
+            (Code::RfNocell, format!("{}: no cell starts at {at:#x}", what()))
+        } else if !self.allocated.get(at) {
+            (Code::RfFree, format!("{} points to the free cell {at:#x}", what()))
+        } else if self.owned.get(at) {
+            (Code::RfShared, format!("{}: cell {at:#x} belongs to something else already", what()))
+        } else {
+            self.owned.set(at);
+            return Some(self.data(at));
+        };
+        let place = place(self);
+        self.add(fault.0, place, fault.1);
+        None
+    }
+
+    /// Gives a stale list an owner, so that it is not reported again as an orphan.
+    pub(super) fn adopt(&mut self, at: u32) {
+        if at < self.length && at % 8 == 0 && self.allocated.get(at) {
+            self.owned.set(at);
+        }
+    }
+
+    pub(super) fn orphans(&mut self) {
+        for word in 0..self.allocated.0.len() {
+            let lost = self.allocated.0.get(word).unwrap_or(&0) & !self.owned.0.get(word).unwrap_or(&0);
+            for bit in (0..64).filter(|bit| lost >> bit & 1 != 0) {
+                let at = (word * 64 + bit) as u32 * 8;
+                let data = self.data(at);
+                let start: String = data.iter().take(2).map(|b| b.escape_ascii().to_string()).collect();
+                let text = format!("{} bytes, starting with \"{start}\", nothing refers to it", data.len() + 4);
+                self.add(Code::CeOrphan, format!("cell {at:#x}"), text);
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Opening a hive, the guard around every edit, and finishing.
+
+use super::cells::{CellOffset, Cells};
+use super::check::{self, Fault, Severity};
+use super::layout::{LENGTH_MAX, PAGE, base, checksum};
+use super::log::{self, Log};
+use crate::error::{Error, Layer, Result};
+
+/// A key of a [`Hive`]. It stays valid until the key is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(pub(super) CellOffset);
+
+/// An editor over the bytes of a hive file.
+///
+/// Reading works on any hive of version 1.3 to 1.6 that is not dirty. The first edit checks the whole hive and refuses
+/// one with faults that Windows would repair by dropping keys, and layered (differencing) hives;
+/// [`finish`](Self::finish) checks again and hands out nothing that has a fault which was not there before.
+pub struct Hive {
+    pub(super) cells: Cells,
+    pub(super) minor: u32,
+    pub(super) root: CellOffset,
+    /// The whole hive has passed the checker, so that its indexes are in order.
+    pub(super) verified: bool,
+    before: Vec<Fault>,
+    changed: bool,
+    replayed: bool,
+    half_done: bool,
+    /// Sequence numbers of log entries that the hive was opened with.
+    logged: Vec<u32>,
+}
+
+/// What [`Hive::open_with_logs`] applied.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Replay {
+    /// Log entries (new format) or logs (old format) that were applied.
+    pub entries: usize,
+    /// Bytes of pages that were copied.
+    pub bytes: u64,
+    /// The sequence number of the last one.
+    pub sequence: u32,
+    /// What was found odd but harmless, in sentences.
+    pub notes: Vec<String>,
+}
+
+impl Hive {
+    /// Opens a hive from the bytes of its file.
+    ///
+    /// # Errors
+    /// Refuses a dirty hive, one that is none or is cut off, and versions other than 1.3 to 1.6.
+    pub fn open(bytes: Vec<u8>) -> Result<Self> {
+        let head = bytes.as_slice();
+        check_kind(head)?;
+        if is_dirty(head) {
+            let error = Error::refused(Layer::Hive, "the hive is dirty: its last changes are only in its log files");
+            return Err(error.hint("give its .LOG1 and .LOG2 files too, or shut Windows down cleanly and export again"));
+        }
+        Self::over(bytes)
+    }
+
+    /// Opens a hive and, if it is dirty, replays its logs in memory. A clean hive ignores the logs, but
+    /// [`finish`](Self::finish) still stays ahead of them.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); refuses a dirty hive for which no log can be used.
+    pub fn open_with_logs(bytes: Vec<u8>, log1: Option<&[u8]>, log2: Option<&[u8]>) -> Result<(Self, Option<Replay>)> {
+        check_kind(&bytes)?;
+        let logs: Vec<Log<'_>> = [log1, log2].into_iter().flatten().map(Log::read).collect();
+        let logged = logs.iter().flat_map(Log::sequences).collect();
+        let (bytes, replay) = if is_dirty(&bytes) {
+            let (bytes, replay) = log::replay(bytes, &logs)?;
+            (bytes, Some(replay))
+        } else {
+            (bytes, None)
+        };
+        let mut hive = Self::over(bytes)?;
+        hive.replayed = replay.is_some();
+        hive.logged = logged;
+        Ok((hive, replay))
+    }
+
+    /// Over bytes whose base block may still say "dirty".
+    fn over(bytes: Vec<u8>) -> Result<Self> {
+        let minor = check_version(&bytes)?;
+        let length = base::LENGTH.get(&bytes).unwrap_or(0);
+        let bad = length == 0 || length % PAGE != 0 || length > LENGTH_MAX;
+        if bad {
+            return Err(Error::damaged(Layer::Hive, format!("{length:#x} bytes of bins")).at(40u64));
+        }
+        if (bytes.len() as u64) < u64::from(length) + u64::from(PAGE) {
+            let error = Error::damaged(Layer::Hive, "the hive file is cut off");
+            return Err(error.expected_found(u64::from(length) + u64::from(PAGE), bytes.len()));
+        }
+        let root = CellOffset(base::ROOT.get(&bytes).unwrap_or(0));
+        let hive = Self {
+            cells: Cells::new(bytes, length),
+            minor,
+            root,
+            verified: false,
+            before: Vec::new(),
+            changed: false,
+            replayed: false,
+            half_done: false,
+            logged: Vec::new(),
+        };
+        hive.check_key(root)?;
+        Ok(hive)
+    }
+
+    /// Whether an edit has changed anything. (The replay of a log is no edit.)
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// The minor version of the format: 3 to 6.
+    #[must_use]
+    pub fn minor_version(&self) -> u32 {
+        self.minor
+    }
+
+    /// Runs the full check now instead of at the first edit; an error says why the hive cannot be edited.
+    pub fn ensure_editable(&mut self) -> Result<()> {
+        if self.half_done {
+            return Err(Error::bug(Layer::Hive, "an earlier edit of this hive failed half-way"));
+        }
+        if self.verified {
+            return Ok(());
+        }
+        if self.minor >= 6 && base::FLAGS.get(self.cells.bytes()).unwrap_or(0) & base::FLAG_LAYERED != 0 {
+            let error = Error::unsupported(Layer::Hive, "a layered hive (of a container) is read, but not edited");
+            return Err(error.hint("edit the base hive"));
+        }
+        let faults = check::check(self.cells.bytes());
+        if let Some(first) = faults.iter().find(|f| f.severity() == Severity::Error) {
+            let count = faults.iter().filter(|f| f.severity() == Severity::Error).count();
+            let error = Error::damaged(
+                Layer::Hive,
+                format!("the hive has {count} faults and is not edited; the first is {first}"),
+            );
+            let hint = if self.replayed {
+                "log entries that belong to this hive are missing; export the machine again after a clean shutdown"
+            } else {
+                "start Windows once so that it repairs its registry, shut it down cleanly and export again"
+            };
+            return Err(error.hint(hint));
+        }
+        self.cells.index_free()?;
+        self.before = faults;
+        self.verified = true;
+        Ok(())
+    }
+
+    /// Runs one edit under the guard.
+    pub(super) fn edit<T>(&mut self, change: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.ensure_editable()?;
+        self.half_done = true;
+        let done = change(self)?;
+        self.half_done = false;
+        self.changed = true;
+        Ok(done)
+    }
+
+    /// The bytes of the hive's file after all edits; the very bytes that were opened when nothing changed.
+    ///
+    /// The new sequence number is above those of the hive and of every entry in `logs` (and in the logs that the hive
+    /// was opened with), so that no stale log can undo the edit.
+    ///
+    /// # Errors
+    /// Fails when an edit failed half-way, or when the result has a fault that the hive did not have.
+    pub fn finish(mut self, logs: &[&[u8]]) -> Result<Vec<u8>> {
+        if self.half_done {
+            return Err(Error::bug(Layer::Hive, "an earlier edit of this hive failed half-way"));
+        }
+        if !self.changed && !self.replayed {
+            return Ok(self.cells.into_bytes());
+        }
+        let mut seen = std::mem::take(&mut self.logged);
+        seen.extend(logs.iter().flat_map(|bytes| Log::read(bytes).sequences()));
+        let length = self.cells.length();
+        seal(self.cells.bytes_mut(), length, &seen)?;
+        if self.changed {
+            let after = check::check(self.cells.bytes());
+            if let Some(new) = after.iter().find(|f| !self.before.iter().any(|b| b.is_same(f))) {
+                return Err(Error::bug(Layer::Hive, format!("the edited hive has a new fault: {new}")));
+            }
+        }
+        Ok(self.cells.into_bytes())
+    }
+}
+
+/// Writes sequence numbers, length and checksum into a base block.
+pub(super) fn seal(bytes: &mut [u8], length: u32, logged: &[u32]) -> Result<()> {
+    let short = || Error::bug(Layer::Hive, "base block is cut off");
+    let own = [base::PRIMARY_SEQUENCE.get(bytes), base::SECONDARY_SEQUENCE.get(bytes)];
+    let latest = own.into_iter().flatten().chain(logged.iter().copied()).reduce(later_sequence).ok_or_else(short)?;
+    let next = latest.wrapping_add(1);
+    base::PRIMARY_SEQUENCE.put(bytes, next).ok_or_else(short)?;
+    base::SECONDARY_SEQUENCE.put(bytes, next).ok_or_else(short)?;
+    base::LENGTH.put(bytes, length).ok_or_else(short)?;
+    let sum = checksum(bytes).ok_or_else(short)?;
+    base::CHECKSUM.put(bytes, sum).ok_or_else(short)
+}
+
+/// Whether sequence number `a` is later than `b`; they wrap at 2³².
+pub(super) fn is_later(a: u32, b: u32) -> bool {
+    a != b && a.wrapping_sub(b) < 0x8000_0000
+}
+
+fn later_sequence(a: u32, b: u32) -> u32 {
+    if is_later(b, a) { b } else { a }
+}
+
+/// Whether the base block says that the last write did not end.
+pub(super) fn is_dirty(bytes: &[u8]) -> bool {
+    checksum(bytes) != base::CHECKSUM.get(bytes)
+        || base::PRIMARY_SEQUENCE.get(bytes) != base::SECONDARY_SEQUENCE.get(bytes)
+}
+
+fn check_kind(bytes: &[u8]) -> Result<()> {
+    if !bytes.starts_with(base::SIGNATURE) {
+        let found: String = bytes.iter().take(4).map(|b| b.escape_ascii().to_string()).collect();
+        return Err(Error::damaged(Layer::Hive, "not a registry hive").expected_found("regf", found).at(0u64));
+    }
+    if bytes.len() < 2 * PAGE as usize {
+        return Err(Error::damaged(Layer::Hive, "the hive file is cut off").expected_found("8192 or more", bytes.len()));
+    }
+    Ok(())
+}
+
+fn check_version(bytes: &[u8]) -> Result<u32> {
+    let (major, minor) = (base::MAJOR.get(bytes).unwrap_or(0), base::MINOR.get(bytes).unwrap_or(0));
+    let (kind, format) = (base::TYPE.get(bytes).unwrap_or(0), base::FORMAT.get(bytes).unwrap_or(0));
+    if kind != base::TYPE_PRIMARY || format != 1 || base::CLUSTER.get(bytes) != Some(1) {
+        let error = Error::unsupported(Layer::Hive, format!("file type {kind}, format {format}: no primary hive file"));
+        return Err(error.hint("name the hive itself, not one of its logs"));
+    }
+    if major != 1 || !(3..=6).contains(&minor) {
+        let error = Error::unsupported(Layer::Hive, format!("hive version {major}.{minor}"));
+        return Err(error.expected_found("1.3 to 1.6", format!("{major}.{minor}")).hint("only Windows NT 4 and later"));
+    }
+    Ok(minor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_numbers_wrap() {
+        assert_eq!(later_sequence(5, 7), 7);
+        assert_eq!(later_sequence(u32::MAX, 3), 3);
+        assert!(!is_later(4, 4));
+    }
+}

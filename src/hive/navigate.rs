@@ -1,0 +1,391 @@
+//! Reading: keys, subkeys, values.
+
+use std::cmp::Ordering;
+
+use super::cells::{CellOffset, damaged};
+use super::layout::{self, DEPTH_MAX, NIL, SEGMENT, big, key, list, value};
+use super::name::StoredName;
+use super::{Hive, KeyId, Name, Value, ValueType};
+use crate::clock::FileTime;
+use crate::error::{Error, Layer, Result};
+
+impl Hive {
+    /// The root key.
+    #[must_use]
+    pub fn root(&self) -> KeyId {
+        KeyId(self.root)
+    }
+
+    /// The key at `path` below `from`: components separated by `\`, compared as Windows does; the empty path is `from`
+    /// itself.
+    pub fn find(&self, from: KeyId, path: &str) -> Result<Option<KeyId>> {
+        let mut at = from;
+        for component in components(path) {
+            match self.subkey(at, &component)? {
+                Some(next) => at = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(at))
+    }
+
+    /// The subkey of this name.
+    pub fn subkey(&self, parent: KeyId, name: &Name) -> Result<Option<KeyId>> {
+        self.find_subkey(parent.0, name).map(|found| found.map(KeyId))
+    }
+
+    /// The key's name as stored.
+    pub fn key_name(&self, key: KeyId) -> Result<Name> {
+        self.stored_key_name(key.0).map(StoredName::to_name)
+    }
+
+    /// The key's path from the root, for messages; the root's own is empty.
+    #[must_use]
+    pub fn key_path(&self, key: KeyId) -> String {
+        let mut names = Vec::new();
+        let mut at = key.0;
+        while at != self.root && names.len() < DEPTH_MAX {
+            let Ok(name) = self.stored_key_name(at) else { break };
+            names.push(name.to_name().to_string());
+            let Ok(parent) = self.cells.get(at, key::PARENT) else { break };
+            at = CellOffset(parent);
+        }
+        names.reverse();
+        names.join("\\")
+    }
+
+    /// When the key was last written.
+    pub fn key_time(&self, key: KeyId) -> Result<FileTime> {
+        self.check_key(key.0)?;
+        Ok(FileTime(self.cells.get(key.0, key::LAST_WRITTEN)?))
+    }
+
+    /// The key's class name, if it has one: UTF-16 code units.
+    pub fn class(&self, key: KeyId) -> Result<Option<Name>> {
+        self.check_key(key.0)?;
+        let length = usize::from(self.cells.get(key.0, key::CLASS_LENGTH)?);
+        let Some(at) = CellOffset::from_field(self.cells.get(key.0, key::CLASS)?).filter(|_| length > 0) else {
+            return Ok(None);
+        };
+        let bytes = self.cells.data(at)?.get(..length).ok_or_else(|| damaged(at, "class name leaves its cell"))?;
+        Ok(Some(StoredName::Wide(bytes).to_name()))
+    }
+
+    /// The key's security descriptor (self-relative).
+    pub fn security(&self, key: KeyId) -> Result<&[u8]> {
+        self.check_key(key.0)?;
+        let at = CellOffset(self.cells.get(key.0, key::SECURITY)?);
+        self.descriptor(at)
+    }
+
+    /// All subkeys, in the order of the index.
+    pub fn subkeys(&self, key: KeyId) -> Result<Vec<KeyId>> {
+        let mut found = Vec::new();
+        let bound = self.cells.length() as usize / key::NAME;
+        for leaf in self.index(key.0)?.leaves {
+            if found.len() + leaf.count > bound {
+                return Err(damaged(leaf.at, "more subkeys than the hive can hold"));
+            }
+            for i in 0..leaf.count {
+                found.push(KeyId(self.leaf_key(&leaf, i)?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// All values, in the order of the list.
+    pub fn values(&self, key: KeyId) -> Result<Vec<Value>> {
+        let mut budget = self.cells.length() as usize;
+        let mut values = Vec::new();
+        for at in self.value_cells(key.0)? {
+            let value = self.read_value(at)?;
+            // Damage can make many values share one large cell.
+            budget = budget.checked_sub(value.data.len()).ok_or_else(|| damaged(at, "values overlap"))?;
+            values.push(value);
+        }
+        Ok(values)
+    }
+
+    /// The value of this name (the empty one is the default value), compared as Windows does.
+    pub fn value(&self, key: KeyId, name: &str) -> Result<Option<Value>> {
+        self.value_named(key, &Name::from(name))
+    }
+
+    /// As [`value`](Self::value), for a name that may be no text.
+    pub fn value_named(&self, key: KeyId, name: &Name) -> Result<Option<Value>> {
+        match self.find_value(key.0, name)? {
+            Some((_, at)) => self.read_value(at).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn check_key(&self, at: CellOffset) -> Result<()> {
+        let data = self.cells.data(at)?;
+        if data.len() < key::NAME || !data.starts_with(key::SIGNATURE) {
+            return Err(damaged(at, "no key at this place"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn stored_key_name(&self, at: CellOffset) -> Result<StoredName<'_>> {
+        let data = self.cells.data(at)?;
+        if !data.starts_with(key::SIGNATURE) {
+            return Err(damaged(at, "no key at this place"));
+        }
+        let read = || {
+            let length = usize::from(key::NAME_LENGTH.get(data)?);
+            let bytes = data.get(key::NAME..)?.get(..length)?;
+            Some(StoredName::new(bytes, key::FLAGS.get(data)? & key::LATIN_NAME != 0))
+        };
+        read().ok_or_else(|| damaged(at, "key name leaves its cell"))
+    }
+
+    pub(super) fn find_subkey(&self, parent: CellOffset, name: &Name) -> Result<Option<CellOffset>> {
+        let index = self.index(parent)?;
+        if index.leaves.is_empty() {
+            return Ok(None);
+        }
+        if let Ok(place) = self.place_of(&index, name) {
+            if let Some(found) = place.found {
+                return Ok(Some(found));
+            }
+            if self.verified {
+                return Ok(None);
+            }
+        }
+        // A hive that nobody has checked yet may be out of order.
+        for leaf in &index.leaves {
+            for i in 0..leaf.count {
+                let at = self.leaf_key(leaf, i)?;
+                if self.stored_key_name(at)?.is(name) {
+                    return Ok(Some(at));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The cells of a key's values.
+    pub(super) fn value_cells(&self, at: CellOffset) -> Result<Vec<CellOffset>> {
+        self.check_key(at)?;
+        let count = self.cells.get(at, key::VALUES)? as usize;
+        let predefined = self.cells.get(at, key::FLAGS)? & key::PREDEFINED != 0;
+        if count == 0 || predefined {
+            return Ok(Vec::new());
+        }
+        let list_at = CellOffset(self.cells.get(at, key::VALUE_LIST)?);
+        let cell = self.cells.data(list_at)?;
+        if count > cell.len() / 4 {
+            return Err(damaged(list_at, format!("{count} values in a list of {} bytes", cell.len())));
+        }
+        Ok((0..count).filter_map(|i| layout::entry(cell, 0, i, 4)).map(CellOffset).collect())
+    }
+
+    /// The place in the list, and the cell, of the value of this name.
+    pub(super) fn find_value(&self, key: CellOffset, name: &Name) -> Result<Option<(usize, CellOffset)>> {
+        for (i, at) in self.value_cells(key)?.into_iter().enumerate() {
+            if self.stored_value_name(at)?.is(name) {
+                return Ok(Some((i, at)));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn stored_value_name(&self, at: CellOffset) -> Result<StoredName<'_>> {
+        let data = self.cells.data(at)?;
+        if !data.starts_with(value::SIGNATURE) {
+            return Err(damaged(at, "no value at this place"));
+        }
+        let read = || {
+            let length = usize::from(value::NAME_LENGTH.get(data)?);
+            let bytes = data.get(value::NAME..)?.get(..length)?;
+            Some(StoredName::new(bytes, value::FLAGS.get(data)? & value::LATIN_NAME != 0))
+        };
+        read().ok_or_else(|| damaged(at, "value name leaves its cell"))
+    }
+
+    fn read_value(&self, at: CellOffset) -> Result<Value> {
+        let name = self.stored_value_name(at)?.to_name();
+        let kind = ValueType(self.cells.get(at, value::TYPE)?);
+        Ok(Value { name, kind, data: self.read_data(at)? })
+    }
+
+    pub(super) fn read_data(&self, at: CellOffset) -> Result<Vec<u8>> {
+        let field = self.cells.get(at, value::DATA_LENGTH)?;
+        let length = (field & !value::RESIDENT) as usize;
+        if field & value::RESIDENT != 0 {
+            let inline = self.cells.get(at, value::DATA)?.to_le_bytes();
+            return Ok(inline.get(..length).ok_or_else(|| damaged(at, "resident data longer than 4 bytes"))?.to_vec());
+        }
+        if length == 0 {
+            return Ok(Vec::new());
+        }
+        let data_at = CellOffset(self.cells.get(at, value::DATA)?);
+        if length > SEGMENT && self.minor >= 4 {
+            return self.read_big(data_at, length);
+        }
+        let data = self.cells.data(data_at)?.get(..length);
+        Ok(data.ok_or_else(|| damaged(data_at, format!("{length} bytes of data leave their cell")))?.to_vec())
+    }
+
+    fn read_big(&self, at: CellOffset, length: usize) -> Result<Vec<u8>> {
+        if length > self.cells.length() as usize {
+            return Err(damaged(at, format!("value of {length} bytes in a hive of {}", self.cells.length())));
+        }
+        let mut data = Vec::with_capacity(length);
+        for segment in self.big_segments(at)?.1 {
+            let take = (length - data.len()).min(SEGMENT);
+            let bytes = self.cells.data(segment)?.get(..take);
+            data.extend_from_slice(bytes.ok_or_else(|| damaged(segment, "segment of big data is too short"))?);
+        }
+        if data.len() != length {
+            return Err(damaged(at, "big data has too few segments").expected_found(length, data.len()));
+        }
+        Ok(data)
+    }
+
+    /// The list cell and the segments of a big data record.
+    pub(super) fn big_segments(&self, at: CellOffset) -> Result<(CellOffset, Vec<CellOffset>)> {
+        let record = self.cells.data(at)?;
+        if !record.starts_with(big::SIGNATURE) {
+            return Err(damaged(at, "no big data record at this place"));
+        }
+        let count = usize::from(self.cells.get(at, big::SEGMENTS)?);
+        let list_at = CellOffset(self.cells.get(at, big::LIST)?);
+        let cell = self.cells.data(list_at)?;
+        let segments: Option<Vec<_>> = (0..count).map(|i| layout::entry(cell, 0, i, 4).map(CellOffset)).collect();
+        Ok((list_at, segments.ok_or_else(|| damaged(list_at, "segment list is too short"))?))
+    }
+
+    /// Depth of a key, the root being 1.
+    pub(super) fn depth(&self, key: CellOffset) -> Result<usize> {
+        let mut at = key;
+        for depth in 1..=DEPTH_MAX {
+            if at == self.root {
+                return Ok(depth);
+            }
+            self.check_key(at)?;
+            at = CellOffset(self.cells.get(at, key::PARENT)?);
+        }
+        Err(damaged(key, "key is deeper than 512 levels"))
+    }
+}
+
+/// The names in a path.
+pub(super) fn components(path: &str) -> impl Iterator<Item = Name> + '_ {
+    path.split('\\').filter(|c| !c.is_empty()).map(Name::from)
+}
+
+/// One leaf of a subkey index.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leaf {
+    pub(super) at: CellOffset,
+    pub(super) kind: LeafKind,
+    pub(super) count: usize,
+}
+
+/// The kinds of leaf: bare, with hints, with hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LeafKind {
+    Bare,
+    Hinted,
+    Hashed,
+}
+
+impl LeafKind {
+    pub(super) fn stride(self) -> usize {
+        if self == Self::Bare { 4 } else { 8 }
+    }
+
+    pub(super) fn of(cell: &[u8]) -> Option<Self> {
+        match cell.first_chunk::<2>()? {
+            list::INDEX => Some(Self::Bare),
+            list::FAST => Some(Self::Hinted),
+            list::HASHED => Some(Self::Hashed),
+            _ => None,
+        }
+    }
+}
+
+/// The subkey index of a key.
+#[derive(Debug)]
+pub(super) struct Index {
+    /// The index root (`ri`), if there is one.
+    pub(super) root: Option<CellOffset>,
+    pub(super) leaves: Vec<Leaf>,
+}
+
+/// Where a name is in an index, or would be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) leaf: usize,
+    pub(super) entry: usize,
+    pub(super) found: Option<CellOffset>,
+}
+
+impl Hive {
+    /// The leaves of a key's subkey index.
+    pub(super) fn index(&self, key: CellOffset) -> Result<Index> {
+        self.check_key(key)?;
+        let at = self.cells.get(key, key::SUBKEY_LIST)?;
+        if self.cells.get(key, key::SUBKEYS)? == 0 || at == NIL {
+            return Ok(Index { root: None, leaves: Vec::new() });
+        }
+        let at = CellOffset(at);
+        let cell = self.cells.data(at)?;
+        if !cell.starts_with(list::ROOT) {
+            return Ok(Index { root: None, leaves: vec![self.leaf(at)?] });
+        }
+        let count = usize::from(self.cells.get(at, list::COUNT)?);
+        let leaves: Option<Vec<_>> = (0..count).map(|i| layout::entry(cell, list::ENTRIES, i, 4)).collect();
+        let leaves = leaves.ok_or_else(|| damaged(at, "index root is longer than its cell"))?;
+        let leaves = leaves.into_iter().map(|leaf| self.leaf(CellOffset(leaf))).collect::<Result<_>>()?;
+        Ok(Index { root: Some(at), leaves })
+    }
+
+    fn leaf(&self, at: CellOffset) -> Result<Leaf> {
+        let cell = self.cells.data(at)?;
+        let kind = LeafKind::of(cell).ok_or_else(|| damaged(at, "no subkey list at this place"))?;
+        let count = usize::from(self.cells.get(at, list::COUNT)?);
+        if list::ENTRIES + count * kind.stride() > cell.len() {
+            return Err(damaged(at, format!("{count} subkeys in a list of {} bytes", cell.len())));
+        }
+        Ok(Leaf { at, kind, count })
+    }
+
+    /// The key that entry `i` of a leaf names.
+    pub(super) fn leaf_key(&self, leaf: &Leaf, i: usize) -> Result<CellOffset> {
+        let entry = layout::entry(self.cells.data(leaf.at)?, list::ENTRIES, i, leaf.kind.stride());
+        entry.map(CellOffset).ok_or_else(|| damaged(leaf.at, "subkey list is too short"))
+    }
+
+    /// Where `name` is, or has to go, in a sorted index with at least one leaf.
+    pub(super) fn place_of(&self, index: &Index, name: &Name) -> Result<Place> {
+        // The first leaf whose last entry is not below the name, else the last leaf.
+        let (mut low, mut high) = (0, index.leaves.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            let leaf = self.nth_leaf(index, middle)?;
+            let last = leaf.count.checked_sub(1).ok_or_else(|| damaged(leaf.at, "subkey list without entries"))?;
+            let last = self.leaf_key(leaf, last)?;
+            if self.stored_key_name(last)?.cmp_name(name) == Ordering::Less { low = middle + 1 } else { high = middle }
+        }
+        let at = low.min(index.leaves.len().saturating_sub(1));
+        let leaf = self.nth_leaf(index, at)?;
+        let (mut low, mut high) = (0, leaf.count);
+        while low < high {
+            let middle = low.midpoint(high);
+            let key = self.leaf_key(leaf, middle)?;
+            match self.stored_key_name(key)?.cmp_name(name) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return Ok(Place { leaf: at, entry: middle, found: Some(key) }),
+            }
+        }
+        Ok(Place { leaf: at, entry: low, found: None })
+    }
+
+    pub(super) fn nth_leaf<'a>(&self, index: &'a Index, i: usize) -> Result<&'a Leaf> {
+        index.leaves.get(i).ok_or_else(|| Error::bug(Layer::Hive, "no such leaf in the index"))
+    }
+}
