@@ -11,16 +11,22 @@ use std::sync::Arc;
 
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
+use mapped::ChainReferences;
 
 pub mod commit;
 mod host;
 mod lock;
+mod mapped;
 mod policy;
 pub mod probe;
 pub mod qcow2;
 mod raw;
 mod stage;
 mod storage;
+mod vdi;
+mod vhd;
+mod vhdx;
+mod vmdk;
 
 pub use host::{HostFiles, RealHost};
 pub use lock::{LockMode, Locking};
@@ -263,9 +269,10 @@ impl<'a> Chain<'a> {
         match format {
             Format::Raw => Ok(Box::new(RawImage::open(storage, path)?)),
             Format::Qcow2 => Ok(Box::new(qcow2::Qcow2Image::open(storage, path, &chain)?)),
-            other => Err(Error::unsupported(Layer::Block, format!("reading {other} images"))
-                .path(path.display().to_string())
-                .hint("convert the image with qemu-img convert -O qcow2 first")),
+            Format::Vmdk => vmdk::open(storage, path, &ChainReferences::new(&chain, path)),
+            Format::Vhd => vhd::open(storage, path, &ChainReferences::new(&chain, path)),
+            Format::Vdi => vdi::open(storage, path),
+            Format::Vhdx => vhdx::open(storage, path, &ChainReferences::new(&chain, path)),
         }
     }
 }
