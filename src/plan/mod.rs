@@ -1,1 +1,12 @@
-//! Changes, plans, their application to the stage, and verification.
+//! What a run is going to change: a list of typed edits with their reasons, and how it is applied and verified.
+//!
+//! A [`Plan`] is a value. It is computed without writing, it can be printed and serialised, and a dry run prints
+//! exactly the plan that a real run applies.
+
+mod change;
+mod document;
+mod value;
+
+pub use change::{Access, Change, Content, HiveFile, Step};
+pub use document::Plan;
+pub use value::RegData;

@@ -1,0 +1,291 @@
+//! The single edits of which a plan consists.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+use super::value::RegData;
+
+/// A hive of the guest that plans edit. The order is the order of writing: SYSTEM comes last, so that an interruption
+/// before it leaves a guest that boots as it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum HiveFile {
+    /// `System32\config\DRIVERS`: driver packages that are not needed for booting.
+    Drivers,
+    /// `System32\config\SOFTWARE`.
+    Software,
+    /// `System32\config\SYSTEM`.
+    System,
+}
+
+impl HiveFile {
+    /// All of them, in the order of writing.
+    pub const ALL: [Self; 3] = [Self::Drivers, Self::Software, Self::System];
+
+    /// The file's name below `System32\config`.
+    #[must_use]
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Drivers => "DRIVERS",
+            Self::Software => "SOFTWARE",
+            Self::System => "SYSTEM",
+        }
+    }
+}
+
+impl fmt::Display for HiveFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.file_name())
+    }
+}
+
+/// The content of a file to be written: shared, and described by its size and hash.
+#[derive(Clone)]
+pub struct Content {
+    bytes: Arc<[u8]>,
+    sha256: [u8; 32],
+}
+
+impl Content {
+    /// Takes the bytes and computes their hash.
+    #[must_use]
+    pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
+        let bytes = bytes.into();
+        let sha256 = Sha256::digest(&bytes).into();
+        Self { bytes, sha256 }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// SHA-256 in hexadecimal.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        hex(&self.sha256)
+    }
+
+    /// Whether these are the same bytes as `other`.
+    #[must_use]
+    pub fn is(&self, other: &[u8]) -> bool {
+        *self.bytes == *other
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+impl PartialEq for Content {
+    fn eq(&self, other: &Self) -> bool {
+        self.sha256 == other.sha256 && self.size() == other.size()
+    }
+}
+impl Eq for Content {}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Content({} bytes, sha256 {})", self.size(), self.sha256())
+    }
+}
+
+impl Serialize for Content {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut out = serializer.serialize_struct("Content", 2)?;
+        out.serialize_field("size", &self.size())?;
+        out.serialize_field("sha256", &self.sha256())?;
+        out.end()
+    }
+}
+
+/// Who may write to a new file or folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Full control for SYSTEM and Administrators, read and execute for Users, nothing inherited. A script that runs
+    /// as SYSTEM must not be writable by ordinary users, which a new folder at the root of `C:` would be.
+    Protected,
+    /// As this existing file or folder.
+    Like(String),
+}
+
+/// One edit. Paths are absolute on the Windows volume, with `/`; registry keys are relative to the hive's root, with
+/// `\`. An edit says what shall be; applying one that already holds changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum Change {
+    /// A folder that is not there yet; its parent is.
+    CreateDir {
+        /// The folder.
+        path: String,
+        /// Its permissions.
+        access: Access,
+    },
+    /// A file that is new or gets new content.
+    WriteFile {
+        /// The file.
+        path: String,
+        /// What it shall hold.
+        content: Content,
+        /// Whether a file of that name exists now.
+        replaces: bool,
+        /// Permissions of a new file; a replaced one keeps its own.
+        access: Access,
+    },
+    /// A file that shall be gone.
+    DeleteFile {
+        /// The file.
+        path: String,
+    },
+    /// A key without values of its own.
+    CreateKey {
+        /// The hive.
+        hive: HiveFile,
+        /// The key.
+        key: String,
+    },
+    /// A value; its key is created when missing.
+    SetValue {
+        /// The hive.
+        hive: HiveFile,
+        /// The key.
+        key: String,
+        /// The value's name; empty for the default value.
+        name: String,
+        /// Type and data.
+        data: RegData,
+        /// What is there now.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        before: Option<RegData>,
+    },
+    /// A value that shall be gone.
+    DeleteValue {
+        /// The hive.
+        hive: HiveFile,
+        /// The key.
+        key: String,
+        /// The value's name.
+        name: String,
+    },
+    /// A key that shall be gone, with everything below it.
+    DeleteKey {
+        /// The hive.
+        hive: HiveFile,
+        /// The key.
+        key: String,
+    },
+}
+
+impl Change {
+    /// The hive that this edit belongs to; `None` for edits of files.
+    #[must_use]
+    pub fn hive(&self) -> Option<HiveFile> {
+        match self {
+            Self::CreateKey { hive, .. }
+            | Self::SetValue { hive, .. }
+            | Self::DeleteValue { hive, .. }
+            | Self::DeleteKey { hive, .. } => Some(*hive),
+            Self::CreateDir { .. } | Self::WriteFile { .. } | Self::DeleteFile { .. } => None,
+        }
+    }
+
+    /// The file or folder that this edit touches; `None` for edits of hives.
+    #[must_use]
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Self::CreateDir { path, .. } | Self::WriteFile { path, .. } | Self::DeleteFile { path } => Some(path),
+            _ => None,
+        }
+    }
+}
+
+/// The name of a value as people know it.
+fn value_name(name: &str) -> &str {
+    if name.is_empty() { "(default)" } else { name }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateDir { path, .. } => write!(f, "create folder {path}"),
+            Self::WriteFile { path, content, replaces, .. } => {
+                let verb = if *replaces { "replace" } else { "create" };
+                write!(f, "{verb} file {path} ({} bytes, sha256 {})", content.size(), content.sha256())
+            }
+            Self::DeleteFile { path } => write!(f, "delete file {path}"),
+            Self::CreateKey { hive, key } => write!(f, "create key {hive}\\{key}"),
+            Self::SetValue { hive, key, name, data, before } => {
+                write!(f, "set {hive}\\{key} : {} = {data}", value_name(name))?;
+                before.as_ref().map_or(Ok(()), |before| write!(f, " (was {before})"))
+            }
+            Self::DeleteValue { hive, key, name } => write!(f, "delete {hive}\\{key} : {}", value_name(name)),
+            Self::DeleteKey { hive, key } => write!(f, "delete key {hive}\\{key}"),
+        }
+    }
+}
+
+/// A change and why it is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// The change.
+    #[serde(flatten)]
+    pub change: Change,
+    /// The reason, in a few words.
+    pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hives_are_written_with_system_last() {
+        assert!(HiveFile::Drivers < HiveFile::Software && HiveFile::Software < HiveFile::System);
+    }
+
+    #[test]
+    fn a_step_serialises_flat_and_without_its_content() {
+        let step = Step {
+            change: Change::WriteFile {
+                path: "/a".to_owned(),
+                content: Content::new(&b"abc"[..]),
+                replaces: false,
+                access: Access::Protected,
+            },
+            reason: "because".to_owned(),
+        };
+        let json = serde_json::to_value(&step).unwrap();
+        assert_eq!(json["change"], "write_file");
+        assert_eq!(json["reason"], "because");
+        assert_eq!(json["content"]["size"], 3);
+        assert_eq!(
+            json["content"]["sha256"],
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+
+    #[test]
+    fn the_text_names_the_default_value() {
+        let change = Change::SetValue {
+            hive: HiveFile::System,
+            key: "A\\B".to_owned(),
+            name: String::new(),
+            data: RegData::sz("x"),
+            before: None,
+        };
+        assert_eq!(change.to_string(), "set SYSTEM\\A\\B : (default) = REG_SZ x");
+    }
+}

@@ -1,0 +1,24 @@
+//! Where things are in the guest. These names are a contract: tools and people look for them.
+
+/// Our folder, from the root of the Windows volume.
+pub const BASE: &str = "/hyper2kvm";
+/// Below it, the staged packages, one folder for each.
+pub const STAGE: &str = "/hyper2kvm/drivers/virtio";
+/// The same as a batch file or `DevicePath` spells it.
+pub const STAGE_IN_SCRIPT: &str = "%SystemDrive%\\hyper2kvm\\drivers\\virtio";
+/// The manual installer.
+pub const SETUP: &str = "/hyper2kvm/setup.cmd";
+/// The job of the first boot.
+pub const FIRSTBOOT: &str = "/hyper2kvm/firstboot.cmd";
+/// The marker that the job leaves when it is done.
+pub const DONE: &str = "/hyper2kvm/firstboot.done";
+/// The marker that the job leaves when it gave up.
+pub const FAILED: &str = "/hyper2kvm/firstboot.failed";
+/// The job's counter of attempts.
+pub const ATTEMPTS: &str = "/hyper2kvm/firstboot.attempts";
+/// What we did, for the clean-up and for people.
+pub const MANIFEST: &str = "/hyper2kvm/manifest.json";
+/// The service that starts the job.
+pub const SERVICE: &str = "hyper2kvm-firstboot";
+/// The job's log, below the Windows folder.
+pub const LOG_BELOW_WINDOWS: &str = "Temp\\hyper2kvm-firstboot.log";

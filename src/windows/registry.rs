@@ -1,0 +1,128 @@
+//! The guest's hives: reading them from the volume and looking things up by path.
+
+use crate::error::{Error, Kind, Layer, Result};
+use crate::hive::{Hive, KeyId, Replay};
+use crate::io::VolumeRead;
+use crate::ntfs::Volume;
+use crate::plan::{HiveFile, RegData};
+
+/// The largest hive that we load. Windows itself stops at 2 GiB; real SYSTEM hives have 10 to 60 MB.
+const HIVE_BYTES_MAX: u64 = 1 << 30;
+/// The largest log that we load.
+const LOG_BYTES_MAX: u64 = 256 << 20;
+
+/// A hive as it is on the volume, with its logs already applied where it needed them.
+#[derive(Debug)]
+pub struct LoadedHive {
+    /// The hive, ready for edits.
+    pub hive: Hive,
+    /// Set when the hive was dirty and its logs were applied in memory.
+    pub replay: Option<Replay>,
+    /// The logs beside it, as they are.
+    pub logs: Vec<Vec<u8>>,
+}
+
+/// Reads a hive and its logs from `config_dir`; `None` when there is no such file.
+///
+/// # Errors
+/// When the hive is damaged, or dirty and its logs cannot repair that.
+pub fn load<D: VolumeRead>(volume: &Volume<D>, config_dir: &str, file: HiveFile) -> Result<Option<LoadedHive>> {
+    let path = format!("{config_dir}/{}", file.file_name());
+    let Some(id) = volume.find(&path)? else { return Ok(None) };
+    let bytes = volume.read(id, HIVE_BYTES_MAX).map_err(|e| e.path(&path))?;
+    let mut logs = Vec::new();
+    for ending in ["LOG1", "LOG2"] {
+        let log = match volume.find(&format!("{path}.{ending}"))? {
+            Some(id) => volume.read(id, LOG_BYTES_MAX).map_err(|e| e.path(format!("{path}.{ending}")))?,
+            None => Vec::new(),
+        };
+        logs.push(log);
+    }
+    let some = |log: &Vec<u8>| (!log.is_empty()).then(|| log.clone());
+    let (log1, log2) = (logs.first().and_then(some), logs.get(1).and_then(some));
+    let (hive, replay) =
+        Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref()).map_err(|e| explain(e, &path))?;
+    Ok(Some(LoadedHive { hive, replay, logs }))
+}
+
+/// Puts the path and, for a dirty hive, the remedy to an error.
+fn explain(error: Error, path: &str) -> Error {
+    let error = error.path(path);
+    if error.kind() == Kind::Refused {
+        return error.hint("start the guest, shut it down cleanly (not hibernated) and export the disk again");
+    }
+    error
+}
+
+/// The key of that path below the root.
+///
+/// # Errors
+/// When the hive is damaged there.
+pub fn find(hive: &Hive, key: &str) -> Result<Option<KeyId>> {
+    if key.is_empty() {
+        return Ok(Some(hive.root()));
+    }
+    hive.find(hive.root(), key)
+}
+
+/// A value by the path of its key.
+///
+/// # Errors
+/// When the hive is damaged there.
+pub fn get(hive: &Hive, key: &str, name: &str) -> Result<Option<RegData>> {
+    let Some(id) = find(hive, key)? else { return Ok(None) };
+    Ok(hive.value(id, name)?.map(|value| RegData::new(value.kind.0, value.data)))
+}
+
+/// A string value (`REG_SZ` or `REG_EXPAND_SZ`).
+///
+/// # Errors
+/// When the hive is damaged there.
+pub fn text(hive: &Hive, key: &str, name: &str) -> Result<Option<String>> {
+    Ok(get(hive, key, name)?.and_then(|data| data.as_text()))
+}
+
+/// A DWORD value.
+///
+/// # Errors
+/// When the hive is damaged there.
+pub fn number(hive: &Hive, key: &str, name: &str) -> Result<Option<u32>> {
+    Ok(get(hive, key, name)?.and_then(|data| data.as_u32()))
+}
+
+/// The strings of a `REG_MULTI_SZ`, or the one of a `REG_SZ`.
+///
+/// # Errors
+/// When the hive is damaged there.
+pub fn texts(hive: &Hive, key: &str, name: &str) -> Result<Vec<String>> {
+    let data = get(hive, key, name)?;
+    let single = |d: &RegData| d.as_text().filter(|t| !t.is_empty()).map(|t| vec![t]);
+    Ok(data.and_then(|d| d.as_texts().or_else(|| single(&d))).unwrap_or_default())
+}
+
+/// The names of the subkeys of a key; none when there is no such key.
+///
+/// # Errors
+/// When the hive is damaged there.
+pub fn subkeys(hive: &Hive, key: &str) -> Result<Vec<String>> {
+    let Some(id) = find(hive, key)? else { return Ok(Vec::new()) };
+    hive.subkeys(id)?.into_iter().map(|sub| Ok(hive.key_name(sub)?.to_string())).collect()
+}
+
+/// All values of a key; none when there is no such key.
+///
+/// # Errors
+/// When the hive is damaged there.
+pub fn values(hive: &Hive, key: &str) -> Result<Vec<(String, RegData)>> {
+    let Some(id) = find(hive, key)? else { return Ok(Vec::new()) };
+    let values = hive.values(id)?;
+    Ok(values.into_iter().map(|v| (v.name.to_string(), RegData::new(v.kind.0, v.data))).collect())
+}
+
+/// The error for a hive that must be there.
+#[must_use]
+pub fn missing(config_dir: &str, file: HiveFile) -> Error {
+    Error::new(Kind::NotWindows, Layer::Windows, "the hive is not there")
+        .path(format!("{config_dir}/{}", file.file_name()))
+        .hint("choose the partition that holds the Windows system")
+}
