@@ -1,0 +1,294 @@
+//! Collects the edits of a plan: each request says what shall be, and becomes an edit only if it is not so already.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sha2::{Digest, Sha256};
+
+use super::guest::Guest;
+use super::record::Action;
+use super::registry::{self, LoadedHive};
+use crate::error::Result;
+use crate::hive::Hive;
+use crate::io::VolumeRead;
+use crate::ntfs::Volume;
+use crate::plan::{Access, Change, Content, HiveFile, Plan, RegData, Step};
+
+/// The largest file of the guest that is compared with one of ours.
+const COMPARED_BYTES_MAX: u64 = 256 << 20;
+
+/// What shall be in the guest when the plan is applied, whether or not it is so already: for the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// A file with this hash.
+    File {
+        /// Path on the volume.
+        path: String,
+        /// SHA-256.
+        sha256: String,
+    },
+    /// A value.
+    Value {
+        /// Hive.
+        hive: HiveFile,
+        /// Key.
+        key: String,
+        /// Name.
+        name: String,
+        /// Type and data.
+        data: RegData,
+    },
+    /// A key that shall not be.
+    NoKey {
+        /// Hive.
+        hive: HiveFile,
+        /// Key.
+        key: String,
+    },
+}
+
+/// Builds a plan against a volume that it only reads.
+pub struct Planner<'a, D> {
+    volume: &'a Volume<D>,
+    /// The guest.
+    pub guest: &'a Guest,
+    hives: BTreeMap<HiveFile, LoadedHive>,
+    plan: Plan,
+    reason: String,
+    /// Where an edit of a value or file already is in the plan, by its lower-case place.
+    places: HashMap<String, usize>,
+    wishes: Vec<Wish>,
+}
+
+impl<'a, D: VolumeRead> Planner<'a, D> {
+    /// Loads the hives.
+    ///
+    /// # Errors
+    /// When a hive is missing, dirty or damaged.
+    pub fn new(volume: &'a Volume<D>, guest: &'a Guest) -> Result<Self> {
+        let config_dir = guest.config_dir();
+        let mut hives = BTreeMap::new();
+        for file in HiveFile::ALL {
+            match registry::load(volume, &config_dir, file)? {
+                Some(hive) => drop(hives.insert(file, hive)),
+                None if file == HiveFile::Drivers => {}
+                None => return Err(registry::missing(&config_dir, file)),
+            }
+        }
+        let plan = Plan::new(config_dir);
+        Ok(Self { volume, guest, hives, plan, reason: String::new(), places: HashMap::new(), wishes: Vec::new() })
+    }
+
+    /// A hive as it is before the plan.
+    ///
+    /// # Errors
+    /// When the guest has no such hive.
+    pub fn hive(&self, file: HiveFile) -> Result<&Hive> {
+        let loaded = self.hives.get(&file);
+        loaded.map(|l| &l.hive).ok_or_else(|| registry::missing(&self.plan.config_dir, file))
+    }
+
+    /// Whether the guest has this hive.
+    #[must_use]
+    pub fn has_hive(&self, file: HiveFile) -> bool {
+        self.hives.contains_key(&file)
+    }
+
+    /// A string of the SYSTEM hive.
+    ///
+    /// # Errors
+    /// When the hive is damaged there.
+    pub fn system_text(&self, key: &str, name: &str) -> Result<Option<String>> {
+        registry::text(self.hive(HiveFile::System)?, key, name)
+    }
+
+    /// The reason of the edits that follow.
+    pub fn because(&mut self, reason: impl Into<String>) {
+        self.reason = reason.into();
+    }
+
+    /// Something that the user should know.
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.plan.notes.push(text.into());
+    }
+
+    /// Something that may keep the guest from working.
+    pub fn warn(&mut self, text: impl Into<String>) {
+        self.plan.warnings.push(text.into());
+    }
+
+    /// Everything that was asked for, in order.
+    #[must_use]
+    pub fn wishes(&self) -> &[Wish] {
+        &self.wishes
+    }
+
+    /// Whether the volume has this file or folder.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn exists(&self, path: &str) -> Result<bool> {
+        Ok(self.volume.find(path)?.is_some())
+    }
+
+    /// The content of a small file; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the volume is damaged there, or the file is too large to be one that we compare.
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        match self.volume.find(path)? {
+            Some(id) => self.volume.read(id, COMPARED_BYTES_MAX).map(Some).map_err(|e| e.path(path)),
+            None => Ok(None),
+        }
+    }
+
+    /// The names in a folder; none when there is no such folder.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn names(&self, path: &str) -> Result<Vec<String>> {
+        let Some(id) = self.volume.find(path)? else { return Ok(Vec::new()) };
+        Ok(self.volume.entries(id)?.into_iter().map(|entry| entry.name.to_string()).collect())
+    }
+
+    fn push(&mut self, place: String, change: Change) {
+        let step = Step { change, reason: self.reason.clone() };
+        match self.places.get(&place).and_then(|&at| self.plan.steps.get_mut(at)) {
+            Some(slot) => *slot = step,
+            None => {
+                self.places.insert(place, self.plan.steps.len());
+                self.plan.steps.push(step);
+            }
+        }
+    }
+
+    /// A folder, with its parents.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn dir(&mut self, path: &str, access: &Access) -> Result<()> {
+        let mut at = String::new();
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            at = format!("{at}/{part}");
+            let place = format!("file {}", at.to_lowercase());
+            if !self.places.contains_key(&place) && !self.exists(&at)? {
+                self.push(place, Change::CreateDir { path: at.clone(), access: access.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// A file whose content is at hand.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn file(&mut self, path: &str, bytes: Vec<u8>, access: &Access) -> Result<Action> {
+        let hash: [u8; 32] = Sha256::digest(&bytes).into();
+        let size = bytes.len() as u64;
+        self.file_with(path, size, hash, access, || Ok(bytes))
+    }
+
+    /// A file whose content is only read when it is needed.
+    ///
+    /// # Errors
+    /// When the volume is damaged there, or `read` fails.
+    pub fn file_with(
+        &mut self,
+        path: &str,
+        size: u64,
+        sha256: [u8; 32],
+        access: &Access,
+        read: impl FnOnce() -> Result<Vec<u8>>,
+    ) -> Result<Action> {
+        self.wishes.push(Wish::File { path: path.to_owned(), sha256: crate::drivers::hex(&sha256) });
+        let found = self.volume.find(path)?;
+        if let Some(id) = found {
+            if self.volume.stat(id)?.size == size {
+                let present = self.volume.read(id, COMPARED_BYTES_MAX).map_err(|e| e.path(path))?;
+                if Sha256::digest(&present).as_slice() == sha256 {
+                    return Ok(Action::Unchanged);
+                }
+            }
+        }
+        let content = Content::new(read()?);
+        let replaces = found.is_some();
+        let change = Change::WriteFile { path: path.to_owned(), content, replaces, access: access.clone() };
+        self.push(format!("file {}", path.to_lowercase()), change);
+        Ok(if replaces { Action::Updated } else { Action::Created })
+    }
+
+    /// A file that shall not be.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn no_file(&mut self, path: &str) -> Result<()> {
+        if self.exists(path)? {
+            self.push(format!("file {}", path.to_lowercase()), Change::DeleteFile { path: path.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// A value with exactly this type and data.
+    ///
+    /// # Errors
+    /// When the hive is damaged there.
+    pub fn value(&mut self, hive: HiveFile, key: &str, name: &str, data: RegData) -> Result<Action> {
+        let wish = Wish::Value { hive, key: key.to_owned(), name: name.to_owned(), data: data.clone() };
+        self.wishes.push(wish);
+        let before = registry::get(self.hive(hive)?, key, name)?;
+        if before.as_ref() == Some(&data) {
+            return Ok(Action::Unchanged);
+        }
+        let action = if before.is_some() { Action::Updated } else { Action::Created };
+        let place = format!("{hive}\\{}:{}", key.to_lowercase(), name.to_lowercase());
+        let change = Change::SetValue { hive, key: key.to_owned(), name: name.to_owned(), data, before };
+        self.push(place, change);
+        Ok(action)
+    }
+
+    /// A key, whatever its values.
+    ///
+    /// # Errors
+    /// When the hive is damaged there.
+    pub fn key(&mut self, hive: HiveFile, key: &str) -> Result<()> {
+        if registry::find(self.hive(hive)?, key)?.is_none() {
+            let place = format!("{hive}\\{}", key.to_lowercase());
+            self.push(place, Change::CreateKey { hive, key: key.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// A value that shall not be.
+    ///
+    /// # Errors
+    /// When the hive is damaged there.
+    pub fn no_value(&mut self, hive: HiveFile, key: &str, name: &str) -> Result<bool> {
+        let there = registry::get(self.hive(hive)?, key, name)?.is_some();
+        if there {
+            let place = format!("{hive}\\{}:{}", key.to_lowercase(), name.to_lowercase());
+            self.push(place, Change::DeleteValue { hive, key: key.to_owned(), name: name.to_owned() });
+        }
+        Ok(there)
+    }
+
+    /// A key that shall not be, nor anything below it. Whether it is there now.
+    ///
+    /// # Errors
+    /// When the hive is damaged there.
+    pub fn no_key(&mut self, hive: HiveFile, key: &str) -> Result<bool> {
+        self.wishes.push(Wish::NoKey { hive, key: key.to_owned() });
+        let there = registry::find(self.hive(hive)?, key)?.is_some();
+        if there {
+            let place = format!("{hive}\\{}", key.to_lowercase());
+            self.push(place, Change::DeleteKey { hive, key: key.to_owned() });
+        }
+        Ok(there)
+    }
+
+    /// The plan: files first, then the hives with SYSTEM last; otherwise in the order of the requests.
+    #[must_use]
+    pub fn finish(self) -> Plan {
+        let mut plan = self.plan;
+        plan.steps.sort_by_key(|step| step.change.hive());
+        plan
+    }
+}

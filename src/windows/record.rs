@@ -1,0 +1,179 @@
+//! What an injection does, in the terms of the report: which drivers, files, services, ids.
+//!
+//! The fields have the names that the guide's readers look for (`virtio.registry_changes.services`, …).
+
+use serde::Serialize;
+
+/// Whether something is new, changed or was right already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// It was not there.
+    Created,
+    /// It was there with another content.
+    Updated,
+    /// It was there and right.
+    Unchanged,
+    /// The guest's own is newer, or at work already: left alone.
+    Kept,
+    /// It is taken away.
+    Removed,
+}
+
+/// A file that is put into the guest.
+#[derive(Debug, Clone, Serialize)]
+pub struct FileRecord {
+    /// File name.
+    pub name: String,
+    /// What happens to it.
+    pub action: Action,
+    /// Why, where that is not obvious.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Where it comes from.
+    pub source: String,
+    /// Where it goes to, on the Windows volume.
+    pub destination: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// SHA-256.
+    pub sha256: String,
+    /// The service that it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+}
+
+/// A staged package.
+#[derive(Debug, Clone, Serialize)]
+pub struct PackageRecord {
+    /// The service, or the name of the staging folder for a package without one.
+    pub service: String,
+    /// Category: `storage`, `network` …
+    #[serde(rename = "type")]
+    pub category: String,
+    /// Where it comes from.
+    pub package_dir: String,
+    /// Its INF.
+    pub inf: String,
+    /// `DriverVer`.
+    pub driver_version: String,
+    /// The folder in the guest.
+    pub guest_dir: String,
+    /// What happens to it.
+    pub action: Action,
+    /// Its files.
+    pub files: Vec<FileRecord>,
+}
+
+/// A service registered offline, in one control set.
+#[derive(Debug, Clone, Serialize)]
+pub struct ServiceRecord {
+    /// Name.
+    pub service: String,
+    /// Control set.
+    pub control_set: String,
+    /// `Type`.
+    #[serde(rename = "type")]
+    pub kind: u32,
+    /// `Start`.
+    pub start: u32,
+    /// `Group`.
+    pub group: String,
+    /// `ImagePath`.
+    pub image: String,
+    /// What happens to it.
+    pub action: Action,
+}
+
+/// A `CriticalDeviceDatabase` entry.
+#[derive(Debug, Clone, Serialize)]
+pub struct CriticalDeviceRecord {
+    /// The key's name: `PCI#VEN_…`.
+    pub pci_id: String,
+    /// The service that it binds to.
+    pub service: String,
+    /// Control set.
+    pub control_set: String,
+    /// What happens to it.
+    pub action: Action,
+}
+
+/// A package in `DriverDatabase`.
+#[derive(Debug, Clone, Serialize)]
+pub struct DriverDatabaseRecord {
+    /// Name in `DriverInfFiles`: invented (`h2k-viostor.inf`), or an `oemN.inf`.
+    pub inf: String,
+    /// Name in `DriverPackages`.
+    pub package: String,
+    /// Device ids bound to it.
+    pub ids: Vec<String>,
+    /// Device ids left alone because another active package serves them.
+    pub ids_kept: Vec<String>,
+    /// What happens to it.
+    pub action: Action,
+}
+
+/// Everything in the hives.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct RegistryRecord {
+    /// Control sets that are edited.
+    pub control_sets: Vec<String>,
+    /// `driver_database` or `cdd`: what decides the binding in this Windows.
+    pub style: String,
+    /// Services.
+    pub services: Vec<ServiceRecord>,
+    /// `CriticalDeviceDatabase`.
+    pub cdd: Vec<CriticalDeviceRecord>,
+    /// `DriverDatabase`.
+    pub driver_database: Vec<DriverDatabaseRecord>,
+    /// `StartOverride` keys taken away, with their control set.
+    pub startoverride_removed: Vec<String>,
+    /// In-box controllers set to start at boot, so that the guest still starts from SATA, IDE or NVMe.
+    pub way_back: Vec<String>,
+}
+
+/// The search path for drivers.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct DevicePathRecord {
+    /// Whether it changes.
+    pub modified: bool,
+    /// The value as it was.
+    pub original: Option<String>,
+    /// The value as it will be.
+    pub new: String,
+}
+
+/// The job of the first boot.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct FirstbootRecord {
+    /// The service's name.
+    pub service: String,
+    /// How it is started.
+    pub method: String,
+    /// The script in the guest.
+    pub payload: String,
+    /// The log in the guest.
+    pub log_path: String,
+    /// The marker in the guest.
+    pub marker_path: String,
+    /// Set when the job is not installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
+}
+
+/// All of it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Record {
+    /// Drivers put into `System32\drivers`.
+    pub files_copied: Vec<FileRecord>,
+    /// Staged packages.
+    pub packages_staged: Vec<PackageRecord>,
+    /// The hives.
+    pub registry_changes: RegistryRecord,
+    /// `DevicePath`.
+    pub devicepath_changes: DevicePathRecord,
+    /// The first-boot job.
+    pub firstboot: FirstbootRecord,
+    /// The manual installer in the guest.
+    pub setup_script: String,
+}
