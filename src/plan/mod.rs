@@ -3,10 +3,14 @@
 //! A [`Plan`] is a value. It is computed without writing, it can be printed and serialised, and a dry run prints
 //! exactly the plan that a real run applies.
 
+mod apply;
 mod change;
 mod document;
+mod independent;
 mod value;
 
+pub use apply::{apply, apply_edit};
 pub use change::{Access, Change, Content, HiveFile, Step};
 pub use document::Plan;
+pub(crate) use change::hex;
 pub use value::RegData;

@@ -41,7 +41,7 @@ pub fn without_subsystem(id: &str) -> Option<String> {
 pub fn boot_ids(facts: &Facts, boot: &BootDriver) -> Vec<BootId> {
     let first = facts.models.first().map_or("h2k_inst", |m| m.install.as_str());
     let of_model = |id: &str| {
-        let names = |m: &&crate::drivers::Model| {
+        let names = |m: &&crate::drivers::inf::Model| {
             m.hardware_id.eq_ignore_ascii_case(id) || m.compatible_ids.iter().any(|c| c.eq_ignore_ascii_case(id))
         };
         facts.models.iter().find(names).map_or(first, |m| m.install.as_str()).to_owned()

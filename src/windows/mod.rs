@@ -1,1 +1,28 @@
-//! What is in the guest, and what Windows needs to find there.
+//! Windows: what is installed on a volume, and which edits make it start from a virtio disk.
+//!
+//! [`Guest::inspect`] reads, [`plan_injection`] turns the guest and the chosen driver packages into a
+//! [`Plan`](crate::plan::Plan). Nothing here writes.
+
+mod device_path;
+mod driver_database;
+mod guest;
+mod ids;
+mod inject;
+mod inspect;
+mod layout;
+mod manifest;
+mod options;
+mod planner;
+mod record;
+mod registry;
+mod script;
+mod staging;
+mod storage;
+
+pub use guest::{ControlSet, Guest};
+pub use inject::{Injection, plan_injection};
+pub use options::{InjectOptions, Registration};
+pub use record::{
+    Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,
+    Record, RegistryRecord, ServiceRecord,
+};

@@ -199,7 +199,7 @@ impl<'a, D: VolumeRead> Planner<'a, D> {
         access: &Access,
         read: impl FnOnce() -> Result<Vec<u8>>,
     ) -> Result<Action> {
-        self.wishes.push(Wish::File { path: path.to_owned(), sha256: crate::drivers::hex(&sha256) });
+        self.wishes.push(Wish::File { path: path.to_owned(), sha256: crate::plan::hex(&sha256) });
         let found = self.volume.find(path)?;
         if let Some(id) = found {
             if self.volume.stat(id)?.size == size {

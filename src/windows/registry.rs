@@ -12,7 +12,6 @@ const HIVE_BYTES_MAX: u64 = 1 << 30;
 const LOG_BYTES_MAX: u64 = 256 << 20;
 
 /// A hive as it is on the volume, with its logs already applied where it needed them.
-#[derive(Debug)]
 pub struct LoadedHive {
     /// The hive, ready for edits.
     pub hive: Hive,

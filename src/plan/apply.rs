@@ -1,0 +1,128 @@
+//! Executes a plan on a volume: files first, then the hives with SYSTEM last.
+
+use super::{Access, Change, HiveFile, Plan};
+use crate::clock::FileTime;
+use crate::error::{Error, Layer, Result};
+use crate::hive::{Hive, ValueType};
+use crate::io::VolumeWrite;
+use crate::ntfs::{New, Security, Volume};
+
+/// The largest hive and log that are loaded.
+const HIVE_BYTES_MAX: u64 = 1 << 30;
+/// From here on the permissions for our own folder are taken when they cannot be made: nobody but administrators may
+/// write there.
+const PROTECTED_SAMPLE: &str = "/Program Files";
+
+/// Applies `plan` to `volume`. The volume lies on a stage, so that an error leaves the user's file as it was.
+///
+/// # Errors
+/// When an edit cannot be made: no space, or something that is not as it was when the plan was made.
+pub fn apply<D: VolumeWrite>(plan: &Plan, volume: &mut Volume<D>, now: FileTime) -> Result<()> {
+    for step in plan.files() {
+        apply_file(volume, &step.change).map_err(|e| match step.change.file() {
+            Some(path) => e.path(path),
+            None => e,
+        })?;
+    }
+    for hive in HiveFile::ALL {
+        if plan.of_hive(hive).next().is_some() {
+            apply_hive(plan, volume, hive, now).map_err(|e| e.path(plan.hive_path(hive)))?;
+        }
+    }
+    volume.flush()
+}
+
+fn apply_file<D: VolumeWrite>(volume: &mut Volume<D>, change: &Change) -> Result<()> {
+    match change {
+        Change::CreateDir { path, access } => {
+            let how = new(volume, access)?;
+            let (parent, name) = split(path)?;
+            let parent = volume.find(parent)?.ok_or_else(|| gone(parent))?;
+            volume.create_dir(parent, name, &how)?;
+        }
+        Change::WriteFile { path, content, access, .. } => {
+            let how = new(volume, access)?;
+            volume.replace_file(path, content.bytes(), &how)?;
+        }
+        Change::DeleteFile { path } => volume.delete(path)?,
+        Change::CreateKey { .. }
+        | Change::SetValue { .. }
+        | Change::DeleteValue { .. }
+        | Change::DeleteKey { .. } => {}
+    }
+    Ok(())
+}
+
+/// The folder and the name of a path.
+fn split(path: &str) -> Result<(&str, &str)> {
+    match path.rsplit_once('/') {
+        Some(("", name)) => Ok(("/", name)),
+        Some((parent, name)) => Ok((parent, name)),
+        None => Err(Error::bug(Layer::Plan, "a path of the plan is not absolute")),
+    }
+}
+
+fn gone(path: &str) -> Error {
+    Error::refused(Layer::Plan, "the image is not the one that this plan was made for")
+        .path(path)
+        .expected_found("a folder or file", "nothing")
+        .hint("make the plan again")
+}
+
+fn new<D: VolumeWrite>(volume: &Volume<D>, access: &Access) -> Result<New> {
+    let sample = match access {
+        Access::Protected => PROTECTED_SAMPLE,
+        Access::Like(path) => path,
+    };
+    let security = volume.find(sample)?.map_or(Security::LikeParent, Security::Like);
+    Ok(New { security, ..New::default() })
+}
+
+fn apply_hive<D: VolumeWrite>(plan: &Plan, volume: &mut Volume<D>, file: HiveFile, now: FileTime) -> Result<()> {
+    let path = plan.hive_path(file);
+    let id = volume.find(&path)?.ok_or_else(|| gone(&path))?;
+    let bytes = volume.read(id, HIVE_BYTES_MAX)?;
+    let mut logs = Vec::new();
+    for ending in ["LOG1", "LOG2"] {
+        if let Some(log) = volume.find(&format!("{path}.{ending}"))? {
+            logs.push(volume.read(log, HIVE_BYTES_MAX)?);
+        }
+    }
+    logs.retain(|log| !log.is_empty());
+    let mut slices = logs.iter().map(Vec::as_slice);
+    let (mut hive, _) = Hive::open_with_logs(bytes, slices.next(), slices.next())?;
+    for step in plan.of_hive(file) {
+        apply_edit(&mut hive, &step.change, now)?;
+    }
+    let bytes = hive.finish(&[])?;
+    volume.overwrite(id, &bytes)
+}
+
+/// One edit of a hive. An edit that already holds changes nothing.
+///
+/// # Errors
+/// When the hive is damaged or full.
+pub fn apply_edit(hive: &mut Hive, change: &Change, now: FileTime) -> Result<()> {
+    let root = hive.root();
+    match change {
+        Change::CreateKey { key, .. } => {
+            hive.create_key(root, key, now)?;
+        }
+        Change::SetValue { key, name, data, .. } => {
+            let key = hive.create_key(root, key, now)?;
+            hive.set_value(key, name, ValueType(data.kind), &data.bytes, now)?;
+        }
+        Change::DeleteValue { key, name, .. } => {
+            if let Some(key) = hive.find(root, key)? {
+                hive.delete_value(key, name, now)?;
+            }
+        }
+        Change::DeleteKey { key, .. } => {
+            if let Some(key) = hive.find(root, key)? {
+                hive.delete_key(key, now)?;
+            }
+        }
+        Change::CreateDir { .. } | Change::WriteFile { .. } | Change::DeleteFile { .. } => {}
+    }
+    Ok(())
+}

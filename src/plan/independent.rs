@@ -1,0 +1,156 @@
+//! A reader of NTFS that shares no code with the writer: the crate `ntfs`.
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+use ntfs::indexes::NtfsFileNameIndex;
+use ntfs::{Ntfs, NtfsFile, NtfsReadSeek};
+
+use crate::error::{Error, Kind, Layer, Result};
+use crate::io::VolumeRead;
+use crate::units::VolumeOffset;
+
+/// How many bytes are read at once: the crate asks for a few at a time.
+const WINDOW: usize = 16 << 10;
+
+/// A volume as the file that the crate expects, with a small read-ahead.
+struct Device<'a, D: ?Sized> {
+    volume: &'a D,
+    at: u64,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+impl<'a, D: VolumeRead + ?Sized> Device<'a, D> {
+    fn new(volume: &'a D) -> Self {
+        Self { volume, at: 0, window: Vec::new(), window_at: 0 }
+    }
+
+    fn fill(&mut self, at: u64, length: usize) -> io::Result<()> {
+        self.window.resize(length, 0);
+        self.window_at = at;
+        self.volume.read_at(VolumeOffset(at), &mut self.window).map_err(|e| {
+            self.window.clear();
+            io::Error::other(e)
+        })
+    }
+}
+
+impl<D: VolumeRead + ?Sized> Read for Device<'_, D> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.volume.len().saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let wanted = buf.len().min(left);
+        if wanted == 0 {
+            return Ok(0);
+        }
+        if wanted >= WINDOW {
+            let part = buf.get_mut(..wanted).unwrap_or_default();
+            self.volume.read_at(VolumeOffset(self.at), part).map_err(io::Error::other)?;
+            self.at = self.at.saturating_add(wanted as u64);
+            return Ok(wanted);
+        }
+        let inside = |window: &[u8], window_at: u64, at: u64| {
+            let skip = usize::try_from(at.checked_sub(window_at)?).ok()?;
+            let rest = window.len().checked_sub(skip)?;
+            (rest > 0).then_some((skip, rest))
+        };
+        if inside(&self.window, self.window_at, self.at).is_none() {
+            let start = self.at / WINDOW as u64 * WINDOW as u64;
+            let length = usize::try_from(self.volume.len().saturating_sub(start)).unwrap_or(WINDOW).min(WINDOW);
+            self.fill(start, length)?;
+        }
+        let Some((skip, rest)) = inside(&self.window, self.window_at, self.at) else { return Ok(0) };
+        let take = wanted.min(rest);
+        let (Some(to), Some(from)) = (buf.get_mut(..take), self.window.get(skip..skip + take)) else { return Ok(0) };
+        to.copy_from_slice(from);
+        self.at = self.at.saturating_add(take as u64);
+        Ok(take)
+    }
+}
+
+impl<D: VolumeRead + ?Sized> Seek for Device<'_, D> {
+    fn seek(&mut self, pos: SeekFrom) -> io::Result<u64> {
+        let to = match pos {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => self.volume.len().checked_add_signed(by),
+        };
+        self.at = to.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "seek beyond the volume"))?;
+        Ok(self.at)
+    }
+}
+
+/// A volume opened by the foreign reader.
+pub struct IndependentVolume<'a, D: ?Sized> {
+    volume: &'a D,
+    ntfs: Ntfs,
+}
+
+/// What is at a path.
+pub enum Found {
+    /// A folder.
+    Folder,
+    /// A file with its content.
+    File(Vec<u8>),
+}
+
+fn foreign(error: ntfs::NtfsError) -> Error {
+    Error::new(Kind::Verify, Layer::Plan, "the staged volume cannot be read back").source_error(error)
+}
+
+impl<'a, D: VolumeRead + ?Sized> IndependentVolume<'a, D> {
+    /// Opens from the first sector.
+    ///
+    /// # Errors
+    /// When the reader does not understand the volume.
+    pub fn open(volume: &'a D) -> Result<Self> {
+        let mut device = Device::new(volume);
+        let mut ntfs = Ntfs::new(&mut device).map_err(foreign)?;
+        ntfs.read_upcase_table(&mut device).map_err(foreign)?;
+        Ok(Self { volume, ntfs })
+    }
+
+    fn file<'n>(&'n self, device: &mut Device<'_, D>, path: &str) -> Result<Option<NtfsFile<'n>>> {
+        let mut file = self.ntfs.root_directory(device).map_err(foreign)?;
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            if !file.is_directory() {
+                return Ok(None);
+            }
+            let number = {
+                let index = file.directory_index(device).map_err(foreign)?;
+                let mut finder = index.finder();
+                match NtfsFileNameIndex::find(&mut finder, &self.ntfs, device, name) {
+                    Some(entry) => entry.map_err(foreign)?.file_reference().file_record_number(),
+                    None => return Ok(None),
+                }
+            };
+            file = self.ntfs.file(device, number).map_err(foreign)?;
+        }
+        Ok(Some(file))
+    }
+
+    /// What is at a path; a file longer than `limit` is an error.
+    ///
+    /// # Errors
+    /// When the reader fails.
+    pub fn read(&self, path: &str, limit: u64) -> Result<Option<Found>> {
+        let mut device = Device::new(self.volume);
+        let Some(file) = self.file(&mut device, path).map_err(|e| e.path(path))? else { return Ok(None) };
+        if file.is_directory() {
+            return Ok(Some(Found::Folder));
+        }
+        let item = file.data(&mut device, "").transpose().map_err(|e| foreign(e).path(path))?;
+        let Some(item) = item else { return Ok(Some(Found::File(Vec::new()))) };
+        let attribute = item.to_attribute().map_err(|e| foreign(e).path(path))?;
+        let length = attribute.value_length();
+        if length > limit {
+            return Err(Error::new(Kind::Verify, Layer::Plan, "a staged file is longer than planned")
+                .path(path)
+                .expected_found(format_args!("at most {limit} bytes"), format_args!("{length} bytes")));
+        }
+        let length = usize::try_from(length).map_err(|_| Error::bug(Layer::Plan, "file larger than memory"))?;
+        let mut value = attribute.value(&mut device).map_err(|e| foreign(e).path(path))?;
+        let mut bytes = vec![0; length];
+        value.read_exact(&mut device, &mut bytes).map_err(|e| foreign(e).path(path))?;
+        Ok(Some(Found::File(bytes)))
+    }
+}

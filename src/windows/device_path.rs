@@ -1,0 +1,79 @@
+//! `DevicePath`: the folders in which Windows looks for drivers of new devices.
+
+use super::layout;
+use super::planner::Planner;
+use super::record::DevicePathRecord;
+use super::registry;
+use crate::error::Result;
+use crate::io::VolumeRead;
+use crate::plan::{HiveFile, RegData};
+
+/// The key in SOFTWARE.
+pub const KEY: &str = "Microsoft\\Windows\\CurrentVersion";
+/// The value.
+pub const NAME: &str = "DevicePath";
+/// What Windows has by default; device installation breaks without it.
+const DEFAULT: &str = "%SystemRoot%\\inf";
+/// `REG_SZ`.
+const SZ: u32 = 1;
+/// `REG_EXPAND_SZ`.
+const EXPAND_SZ: u32 = 2;
+
+/// `current` with `folders` appended, each once. Folders are compared without case and without trailing backslashes.
+#[must_use]
+pub fn extend(current: &str, folders: &[String]) -> String {
+    let plain = |text: &str| text.trim().trim_end_matches('\\').to_lowercase();
+    let mut out = current.trim_end_matches(';').to_owned();
+    if out.trim().is_empty() {
+        DEFAULT.clone_into(&mut out);
+    }
+    for folder in folders {
+        if !out.split(';').any(|part| plain(part) == plain(folder)) {
+            out.push(';');
+            out.push_str(folder);
+        }
+    }
+    out
+}
+
+/// Appends the staging folder and those of the packages, as no document says that sub-folders are searched.
+///
+/// # Errors
+/// When the hive is damaged.
+pub fn plan<D: VolumeRead>(planner: &mut Planner<'_, D>, stage_names: &[String]) -> Result<DevicePathRecord> {
+    let software = HiveFile::Software;
+    let present = registry::get(planner.hive(software)?, KEY, NAME)?;
+    let original = present.as_ref().and_then(RegData::as_text);
+    // a plain string is not expanded by Windows, so it gets plain text
+    let is_plain = present.as_ref().is_some_and(|data| data.kind == SZ);
+    let stage = if is_plain {
+        let drive = planner.guest.system_root.get(..2).unwrap_or("C:");
+        layout::STAGE_IN_SCRIPT.replace("%SystemDrive%", drive)
+    } else {
+        layout::STAGE_IN_SCRIPT.to_owned()
+    };
+    let mut folders = vec![stage.clone()];
+    folders.extend(stage_names.iter().map(|name| format!("{stage}\\{name}")));
+    let new = extend(original.as_deref().unwrap_or(DEFAULT), &folders);
+    planner.because("DevicePath: where Windows looks for drivers of new devices");
+    if original.as_deref() != Some(&new) {
+        planner.value(software, KEY, NAME, RegData::string(if is_plain { SZ } else { EXPAND_SZ }, &new))?;
+    }
+    Ok(DevicePathRecord { modified: original.as_deref() != Some(&new), original, new })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn appends_once_and_keeps_what_is_there() {
+        let stage = vec!["%SystemDrive%\\hyper2kvm\\drivers\\virtio".to_owned()];
+        let once = extend("%SystemRoot%\\inf", &stage);
+        assert_eq!(once, "%SystemRoot%\\inf;%SystemDrive%\\hyper2kvm\\drivers\\virtio");
+        assert_eq!(extend(&once, &stage), once);
+        let odd = "%SystemRoot%\\inf;%systemdrive%\\HYPER2KVM\\drivers\\virtio\\;";
+        assert_eq!(extend(odd, &stage), odd.trim_end_matches(';'));
+        assert_eq!(extend("", &[]), "%SystemRoot%\\inf");
+    }
+}

@@ -1,0 +1,90 @@
+//! The plan of an injection: from the guest, the chosen packages and the options to a list of edits.
+
+use super::guest::Guest;
+use super::manifest;
+use super::options::InjectOptions;
+use super::planner::Planner;
+use super::record::Record;
+use super::{device_path, layout, staging, storage};
+use crate::drivers::Selection;
+use crate::error::{Error, Layer, Result};
+use crate::io::VolumeRead;
+use crate::ntfs::Volume;
+use crate::plan::{Access, Plan};
+
+/// Free space that Windows needs besides the staged files, so that it can install them.
+const SPACE_FOR_WINDOWS: u64 = 64 << 20;
+/// Free space that our own edits need besides the files: folders, records, growing hives.
+const SPACE_FOR_EDITS: u64 = 2 << 20;
+
+/// A plan and what it means in terms of drivers.
+#[derive(Debug, Clone)]
+pub struct Injection {
+    /// The edits.
+    pub plan: Plan,
+    /// The same for the report.
+    pub record: Record,
+}
+
+/// Plans the injection of the selected packages. Nothing is written. When everything is so already, the plan is empty.
+///
+/// # Errors
+/// When the guest lacks the space, a hive is dirty, or something is damaged.
+pub fn plan_injection<D: VolumeRead>(
+    volume: &Volume<D>,
+    guest: &Guest,
+    selection: &Selection,
+    options: &InjectOptions,
+) -> Result<Injection> {
+    let mut planner = Planner::new(volume, guest)?;
+    let mut record = Record::default();
+    record.registry_changes.control_sets = guest.control_sets.iter().map(|set| set.name.clone()).collect();
+    record.registry_changes.style = if guest.has_driver_database { "driver_database" } else { "cdd" }.to_owned();
+
+    for (package, boot) in selection.boot_packages() {
+        storage::register(&mut planner, package, boot, options, &mut record)?;
+    }
+    staging::packages(&mut planner, selection, options, &mut record)?;
+    let folders: Vec<String> = record
+        .packages_staged
+        .iter()
+        .filter_map(|package| package.guest_dir.rsplit('/').next())
+        .map(str::to_owned)
+        .collect();
+    if !folders.is_empty() {
+        record.devicepath_changes = device_path::plan(&mut planner, &folders)?;
+    }
+    staging::scripts(&mut planner, selection, options, &mut record)?;
+    if options.way_back {
+        storage::way_back(&mut planner, &mut record)?;
+    }
+    planner.because("what was put into the guest");
+    let manifest = manifest::build(planner.wishes(), &record);
+    planner.file(layout::MANIFEST, manifest, &Access::Protected)?;
+
+    let mut plan = planner.finish();
+    plan.warnings.extend(selection.warnings.iter().cloned());
+    check_space(&mut plan, guest)?;
+    Ok(Injection { plan, record })
+}
+
+fn check_space(plan: &mut Plan, guest: &Guest) -> Result<()> {
+    let Some(free) = guest.free_bytes else { return Ok(()) };
+    let files = plan.bytes_to_write();
+    if plan.is_empty() {
+        return Ok(());
+    }
+    let least = files.saturating_add(SPACE_FOR_EDITS);
+    if free < least {
+        return Err(Error::refused(Layer::Windows, "the Windows volume has too little free space")
+            .expected_found(format_args!("{least} bytes"), format_args!("{free} bytes"))
+            .hint("delete something in the guest or enlarge its volume, then export the disk again"));
+    }
+    let wanted = files.saturating_mul(2).saturating_add(SPACE_FOR_WINDOWS);
+    if free < wanted {
+        plan.warnings.push(format!(
+            "the Windows volume has {free} bytes free; Windows needs about {wanted} to install the drivers"
+        ));
+    }
+    Ok(())
+}
