@@ -8,9 +8,11 @@ mod change;
 mod document;
 mod independent;
 mod value;
+mod verify;
 
 pub use apply::{apply, apply_edit};
 pub use change::{Access, Change, Content, HiveFile, Step};
 pub use document::Plan;
 pub(crate) use change::hex;
 pub use value::RegData;
+pub use verify::{Verified, verify};

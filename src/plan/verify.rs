@@ -1,0 +1,114 @@
+//! Reads everything back that a plan touched, from the first sector on, with readers that share no code with the
+//! writers, and compares it with the plan.
+
+use serde::Serialize;
+
+use super::independent::{Found, IndependentVolume};
+use super::{Change, HiveFile, Plan, RegData};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::hive::check::Severity;
+use crate::hive::{self, Hive};
+use crate::io::VolumeRead;
+
+/// The largest hive that is read back.
+const HIVE_BYTES_MAX: u64 = 1 << 30;
+
+/// What was compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Verified {
+    /// Files and folders.
+    pub files: usize,
+    /// Bytes of files.
+    pub bytes: u64,
+    /// Keys and values.
+    pub values: usize,
+    /// Hives that were checked as a whole.
+    pub hives: usize,
+}
+
+fn mismatch(what: impl Into<String>) -> Error {
+    Error::new(Kind::Verify, Layer::Plan, what).hint("nothing was written; this is a defect of winject, please report it")
+}
+
+/// Compares the staged volume with the plan that was applied to it.
+///
+/// # Errors
+/// [`Kind::Verify`] at the first difference or structural fault.
+pub fn verify<D: VolumeRead>(device: &D, plan: &Plan) -> Result<Verified> {
+    let volume = IndependentVolume::open(device)?;
+    let mut done = Verified::default();
+    for step in plan.files() {
+        verify_file(&volume, &step.change, &mut done)?;
+    }
+    for file in HiveFile::ALL {
+        if plan.of_hive(file).next().is_some() {
+            verify_hive(&volume, plan, file, &mut done)?;
+        }
+    }
+    Ok(done)
+}
+
+fn verify_file<D: VolumeRead>(volume: &IndependentVolume<'_, D>, change: &Change, done: &mut Verified) -> Result<()> {
+    let Some(path) = change.file() else { return Ok(()) };
+    let limit = match change {
+        Change::WriteFile { content, .. } => content.size(),
+        _ => u64::MAX,
+    };
+    let found = volume.read(path, limit)?;
+    let right = match (change, &found) {
+        (Change::CreateDir { .. }, Some(Found::Folder)) | (Change::DeleteFile { .. }, None) => true,
+        (Change::WriteFile { content, .. }, Some(Found::File(bytes))) => {
+            done.bytes = done.bytes.saturating_add(content.size());
+            content.is(bytes)
+        }
+        _ => false,
+    };
+    if !right {
+        let found = match found {
+            Some(Found::Folder) => "a folder".to_owned(),
+            Some(Found::File(bytes)) => format!("a file of {} bytes with another content", bytes.len()),
+            None => "nothing".to_owned(),
+        };
+        return Err(mismatch("a staged file is not what was planned").path(path).expected_found(change, found));
+    }
+    done.files += 1;
+    Ok(())
+}
+
+fn verify_hive<D: VolumeRead>(
+    volume: &IndependentVolume<'_, D>,
+    plan: &Plan,
+    file: HiveFile,
+    done: &mut Verified,
+) -> Result<()> {
+    let path = plan.hive_path(file);
+    let Some(Found::File(bytes)) = volume.read(&path, HIVE_BYTES_MAX)? else {
+        return Err(mismatch("a staged hive is not there").path(path));
+    };
+    if let Some(fault) = hive::check::check(&bytes).iter().find(|fault| fault.severity() == Severity::Error) {
+        return Err(mismatch(format!("a staged hive is damaged: {fault}")).path(path));
+    }
+    let hive = Hive::open(bytes).map_err(|e| mismatch("a staged hive cannot be read").path(&path).source_error(e))?;
+    for step in plan.of_hive(file) {
+        verify_edit(&hive, &step.change).map_err(|e| e.path(&path))?;
+        done.values += 1;
+    }
+    done.hives += 1;
+    Ok(())
+}
+
+fn verify_edit(hive: &Hive, change: &Change) -> Result<()> {
+    let (key, right) = match change {
+        Change::CreateKey { key, .. } => (key, hive.find(hive.root(), key)?.is_some()),
+        Change::DeleteKey { key, .. } => (key, hive.find(hive.root(), key)?.is_none()),
+        Change::SetValue { key, name, data, .. } => (key, value(hive, key, name)?.as_ref() == Some(data)),
+        Change::DeleteValue { key, name, .. } => (key, value(hive, key, name)?.is_none()),
+        Change::CreateDir { .. } | Change::WriteFile { .. } | Change::DeleteFile { .. } => return Ok(()),
+    };
+    if right { Ok(()) } else { Err(mismatch(format!("the registry is not as planned: {change}")).path(key)) }
+}
+
+fn value(hive: &Hive, key: &str, name: &str) -> Result<Option<RegData>> {
+    let Some(key) = hive.find(hive.root(), key)? else { return Ok(None) };
+    Ok(hive.value(key, name)?.map(|value| RegData::new(value.kind.0, value.data)))
+}
