@@ -1,0 +1,164 @@
+//! `[Manufacturer]` and the models sections: which section a guest takes, and the devices in it.
+
+use super::Inf;
+use super::facts::{Model, Text};
+use super::target::TargetOs;
+use crate::drivers::guest::GuestTarget;
+
+/// A line of `[Manufacturer]`.
+pub(super) struct Maker {
+    pub name: Text,
+    pub section: String,
+    pub targets: Vec<TargetOs>,
+    /// The decorations as written, in the order of `targets`.
+    pub decorations: Vec<String>,
+}
+
+impl Inf {
+    /// The lines of `[Manufacturer]`. A line without decorations means the plain section.
+    pub(super) fn makers(&self, warnings: &mut Vec<String>) -> Vec<Maker> {
+        let Some(section) = self.section("Manufacturer") else { return Vec::new() };
+        let mut out = Vec::new();
+        for line in &section.lines {
+            // "%Maker%" alone: the section has the maker's own name
+            let name = line.key.as_deref().unwrap_or_else(|| line.field(0));
+            let models = if line.key.is_some() { line.field(0) } else { name };
+            let mut maker = Maker {
+                name: self.text(name),
+                section: self.expand(models),
+                targets: Vec::new(),
+                decorations: Vec::new(),
+            };
+            for decoration in line.fields.iter().skip(1).map(|d| self.expand(d)).filter(|d| !d.is_empty()) {
+                match TargetOs::parse(&decoration) {
+                    Some(target) => {
+                        maker.targets.push(target);
+                        maker.decorations.push(decoration);
+                    }
+                    None => warnings.push(self.warning(line.number, format!("no target system: {decoration:?}"))),
+                }
+            }
+            // the plain section is what Windows falls back to on x86
+            if maker.targets.is_empty() || self.section(&maker.section).is_some() {
+                maker.targets.push(TargetOs::none());
+                maker.decorations.push(String::new());
+            }
+            out.push(maker);
+        }
+        out
+    }
+
+    /// The devices of the sections that a guest takes: of each maker the best-ranked section that fits. If that section
+    /// is empty or missing, the maker has nothing for this guest; that is how INFs exclude a Windows.
+    pub(super) fn models_for(&self, guest: &GuestTarget, warnings: &mut Vec<String>) -> Vec<Model> {
+        let mut out = Vec::new();
+        for maker in self.makers(warnings) {
+            let fitting = maker.targets.iter().zip(&maker.decorations).filter(|(target, _)| target.fits(guest).is_ok());
+            let Some((_, decoration)) = fitting.max_by_key(|(target, _)| target.rank()) else { continue };
+            let name = match decoration.as_str() {
+                "" => maker.section.clone(),
+                decoration => format!("{}.{decoration}", maker.section),
+            };
+            if let Some(section) = self.section(&name) {
+                self.read_models(section, &maker.name, &mut out, warnings);
+            }
+        }
+        out
+    }
+
+    fn read_models(&self, section: &super::Section, maker: &Text, out: &mut Vec<Model>, warnings: &mut Vec<String>) {
+        for line in &section.lines {
+            let Some(description) = &line.key else {
+                warnings.push(self.warning(line.number, "a model without a description is left out"));
+                continue;
+            };
+            let ids: Vec<String> =
+                line.fields.iter().skip(1).map(|id| self.expand(id)).filter(|id| !id.is_empty()).collect();
+            let install = self.expand(line.field(0));
+            let Some((first, rest)) = ids.split_first() else {
+                // legal: a device that is only installed by hand
+                continue;
+            };
+            let only_compatible = line.field(1).is_empty();
+            out.push(Model {
+                manufacturer: maker.clone(),
+                description: self.text(description),
+                install,
+                hardware_id: if only_compatible { String::new() } else { first.clone() },
+                compatible_ids: if only_compatible { ids } else { rest.to_vec() },
+                section: section.name.clone(),
+                line: u32::try_from(line.number).unwrap_or(u32::MAX),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Misfit;
+    use super::*;
+    use crate::drivers::guest::Arch;
+
+    const INF: &str = r#"
+[Version]
+Signature="$Windows NT$"
+Class=Net
+[Manufacturer]
+%M% = Dev, NTx86.6.1, NTamd64.6.1, NTamd64.6.3, NTamd64.10.0...16299, NTamd64.10.0.3
+[Dev]
+%D% = plain, PCI\X86
+[Dev.NTx86.6.1]
+%D% = seven86, PCI\A
+[Dev.NTamd64.6.1]
+%D% = seven, PCI\A, PCI\B, PCI\C
+%D% = seven,, PCI\ONLY_COMPATIBLE
+%D% = byhand
+[Dev.NTamd64.6.3]
+[Dev.NTamd64.10.0...16299]
+%D% = ten, PCI\A
+[Dev.NTamd64.10.0.3]
+%D% = server, PCI\A
+[Strings]
+M="Maker"
+D="Device"
+"#;
+
+    fn first(arch: Arch, build: u32, server: bool) -> Option<String> {
+        let inf = Inf::parse(INF.as_bytes(), "x.inf").unwrap();
+        inf.models_for(&GuestTarget::of_build(arch, build, server), &mut Vec::new()).first().map(|m| m.install.clone())
+    }
+
+    #[test]
+    fn the_best_section_wins() {
+        assert_eq!(first(Arch::Amd64, 7601, false).as_deref(), Some("seven"));
+        assert_eq!(first(Arch::Amd64, 9200, false).as_deref(), Some("seven"));
+        assert_eq!(first(Arch::Amd64, 9600, false), None, "an empty section excludes");
+        assert_eq!(first(Arch::Amd64, 14393, false), None, "10.0 before 16299 takes the empty 6.3");
+        assert_eq!(first(Arch::Amd64, 14393, true).as_deref(), Some("server"));
+        assert_eq!(first(Arch::Amd64, 19045, false).as_deref(), Some("ten"));
+        assert_eq!(first(Arch::X86, 7601, false).as_deref(), Some("seven86"));
+        assert_eq!(first(Arch::X86, 2600, false).as_deref(), Some("plain"));
+        assert_eq!(first(Arch::Amd64, 6002, true), None);
+        assert_eq!(first(Arch::Arm64, 22631, false), None);
+    }
+
+    #[test]
+    fn ids_of_a_model() {
+        let inf = Inf::parse(INF.as_bytes(), "x.inf").unwrap();
+        let models = inf.models_for(&GuestTarget::of_build(Arch::Amd64, 7601, false), &mut Vec::new());
+        assert_eq!(models.len(), 2);
+        assert_eq!((models[0].hardware_id.as_str(), models[0].compatible_ids.len()), ("PCI\\A", 2));
+        assert_eq!((models[1].hardware_id.as_str(), models[1].compatible_ids.len()), ("", 1));
+        assert_eq!(models[0].section, "Dev.NTamd64.6.1");
+        assert_eq!(models[0].manufacturer.resolved, "Maker");
+    }
+
+    #[test]
+    fn why_not() {
+        let inf = Inf::parse(INF.as_bytes(), "x.inf").unwrap();
+        let misfit = |arch, build| inf.misfit(&GuestTarget::of_build(arch, build, false)).map(|m| m.0);
+        assert_eq!(misfit(Arch::Arm64, 22631), Some(Misfit::Cpu));
+        assert_eq!(misfit(Arch::Amd64, 6002), Some(Misfit::TooOld));
+        assert_eq!(misfit(Arch::Amd64, 19045), None);
+    }
+}

@@ -1,0 +1,275 @@
+//! `AddReg` sections: registry values as bytes ("INF AddReg Directive").
+
+use super::facts::{RegAction, RegRoot, RegValue};
+use super::{Inf, Line, broken, number};
+use crate::error::Result;
+
+const BINARY: u32 = 0x0000_0001;
+const NO_CLOBBER: u32 = 0x0000_0002;
+const DELETE_VALUE: u32 = 0x0000_0004;
+const APPEND: u32 = 0x0000_0008;
+const KEY_ONLY: u32 = 0x0000_0010;
+const OVERWRITE_ONLY: u32 = 0x0000_0020;
+const KEY_ONLY_COMMON: u32 = 0x0000_2000;
+/// The bits that tell the type: the high word, and whether the data is given as bytes.
+const TYPE: u32 = 0xFFFF_0001;
+
+const REG_NONE: u32 = 0;
+const REG_SZ: u32 = 1;
+const REG_EXPAND_SZ: u32 = 2;
+const REG_BINARY: u32 = 3;
+const REG_DWORD: u32 = 4;
+const REG_MULTI_SZ: u32 = 7;
+const REG_QWORD: u32 = 11;
+
+impl Inf {
+    /// The values of `AddReg` sections, in order.
+    pub(super) fn reg_values(&self, names: &[String], at: usize, warnings: &mut Vec<String>) -> Result<Vec<RegValue>> {
+        let mut out = Vec::new();
+        for name in names {
+            let Some(section) = self.section(name) else {
+                warnings.push(self.warning(at, format!("the section [{name}] of an AddReg is missing")));
+                continue;
+            };
+            for line in &section.lines {
+                match self.reg_value(line)? {
+                    Some(value) => out.push(value),
+                    None => warnings.push(self.warning(line.number, "a registry line without a root is left out")),
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn reg_value(&self, line: &Line) -> Result<Option<RegValue>> {
+        let Some(root) = root(&self.expand(line.field(0))).filter(|_| line.key.is_none()) else { return Ok(None) };
+        let flags_text = self.expand(line.field(3));
+        let flags = if flags_text.is_empty() { Some(0) } else { number(&flags_text) };
+        let flags = flags.ok_or_else(|| {
+            broken(&self.file, line.number, format!("the flags of a registry value are no number: {flags_text:?}"))
+        })?;
+        let name = self.expand(line.field(2));
+        let nothing_to_set = name.is_empty() && line.fields.len() <= 3;
+        let action = if flags & (KEY_ONLY | KEY_ONLY_COMMON) != 0 || nothing_to_set {
+            RegAction::KeyOnly
+        } else if flags & DELETE_VALUE != 0 {
+            RegAction::Delete
+        } else if flags & TYPE == 0x0001_0000 && flags & APPEND != 0 {
+            RegAction::Append
+        } else if flags & NO_CLOBBER != 0 {
+            RegAction::SetIfAbsent
+        } else if flags & OVERWRITE_ONLY != 0 {
+            RegAction::OverwriteOnly
+        } else {
+            RegAction::Set
+        };
+        let (kind, data) = match action {
+            RegAction::KeyOnly | RegAction::Delete => (REG_NONE, Vec::new()),
+            _ => self.reg_data(flags, line)?,
+        };
+        let name = if action == RegAction::KeyOnly { String::new() } else { name };
+        let subkey = self.expand(line.field(1)).trim_matches('\\').to_owned();
+        let number = u32::try_from(line.number).unwrap_or(u32::MAX);
+        Ok(Some(RegValue { root, subkey, name, action, kind, data, line: number }))
+    }
+
+    fn reg_data(&self, flags: u32, line: &Line) -> Result<(u32, Vec<u8>)> {
+        let fields: Vec<String> = line.fields.iter().skip(4).map(|f| self.expand(f)).collect();
+        let single = fields.first().map_or("", String::as_str);
+        let bad = |what: &str| {
+            broken(&self.file, line.number, format!("the registry value {:?} is no {what}", line.field(2)))
+        };
+        Ok(match flags & TYPE {
+            0x0000_0000 => (REG_SZ, utf16_z(single)),
+            0x0002_0000 => (REG_EXPAND_SZ, utf16_z(single)),
+            0x0001_0000 => (REG_MULTI_SZ, multi_sz(&fields)),
+            0x0001_0001 => (REG_DWORD, dword(&fields).ok_or_else(|| bad("DWORD"))?),
+            0x0002_0001 => (REG_NONE, bytes(&fields).ok_or_else(|| bad("list of bytes"))?),
+            BINARY => (REG_BINARY, bytes(&fields).ok_or_else(|| bad("list of bytes"))?),
+            other if other & BINARY != 0 => {
+                let kind = other >> 16;
+                let number = if kind == REG_QWORD && fields.len() == 1 { qword(single) } else { None };
+                (kind, number.or_else(|| bytes(&fields)).ok_or_else(|| bad("list of bytes"))?)
+            }
+            other => {
+                return Err(broken(
+                    &self.file,
+                    line.number,
+                    format!("unknown type of a registry value: flags {other:#010x}"),
+                ));
+            }
+        })
+    }
+}
+
+fn root(text: &str) -> Option<RegRoot> {
+    Some(match text.to_ascii_uppercase().as_str() {
+        "HKCR" => RegRoot::ClassesRoot,
+        "HKCU" => RegRoot::CurrentUser,
+        "HKLM" => RegRoot::LocalMachine,
+        "HKU" => RegRoot::Users,
+        "HKR" => RegRoot::Relative,
+        _ => return None,
+    })
+}
+
+/// UTF-16LE with its terminating zero.
+fn utf16_z(text: &str) -> Vec<u8> {
+    text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
+}
+
+fn multi_sz(texts: &[String]) -> Vec<u8> {
+    let mut out: Vec<u8> = texts.iter().filter(|t| !t.is_empty()).flat_map(|t| utf16_z(t)).collect();
+    out.extend([0, 0]);
+    out
+}
+
+/// One number, or four bytes.
+fn dword(fields: &[String]) -> Option<Vec<u8>> {
+    match fields {
+        [] => Some(vec![0; 4]),
+        [one] if one.is_empty() => Some(vec![0; 4]),
+        [one] => number(one).map(|n| n.to_le_bytes().to_vec()),
+        [_, _, _, _] => bytes(fields),
+        _ => None,
+    }
+}
+
+fn qword(text: &str) -> Option<Vec<u8>> {
+    let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => u64::from_str_radix(hex, 16).ok()?,
+        Some(_) => return None,
+        None => text.parse().ok()?,
+    };
+    Some(number.to_le_bytes().to_vec())
+}
+
+/// Hexadecimal bytes, one in each field.
+fn bytes(fields: &[String]) -> Option<Vec<u8>> {
+    if let [one] = fields
+        && one.is_empty()
+    {
+        return Some(Vec::new());
+    }
+    fields
+        .iter()
+        .map(|field| {
+            let digits = field.trim();
+            let digits = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")).unwrap_or(digits);
+            digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u8::from_str_radix(digits, 16).ok())?
+        })
+        .collect()
+}
+
+impl RegValue {
+    /// The text of a `REG_SZ` or `REG_EXPAND_SZ`.
+    #[must_use]
+    pub fn as_text(&self) -> Option<String> {
+        if !matches!(self.kind, REG_SZ | REG_EXPAND_SZ) {
+            return None;
+        }
+        let units = self.data.as_chunks::<2>().0.iter().map(|&pair| u16::from_le_bytes(pair));
+        Some(char::decode_utf16(units.take_while(|&u| u != 0)).map(|c| c.unwrap_or('\u{FFFD}')).collect())
+    }
+
+    /// The value with its directory ids (`%11%\x.dll`) replaced; `directory` gives the path of an id.
+    #[must_use]
+    pub fn with_directories(&self, directory: impl Fn(u32) -> Option<String>) -> Self {
+        let mut out = self.clone();
+        if let Some(text) = self.as_text().filter(|t| t.contains('%')) {
+            let replaced = replace_directories(&text, directory);
+            if replaced != text {
+                out.data = utf16_z(&replaced);
+            }
+        }
+        out
+    }
+}
+
+fn replace_directories(text: &str, directory: impl Fn(u32) -> Option<String>) -> String {
+    let mut out = String::new();
+    let mut parts = text.split('%');
+    out.extend(parts.next());
+    // parts alternate: inside and outside of percent signs, as long as the inside is a known number
+    while let Some(inside) = parts.next() {
+        match inside.parse().ok().and_then(&directory) {
+            Some(path) if parts.clone().next().is_some() => {
+                out += &path;
+                out.extend(parts.next());
+            }
+            _ => {
+                out.push('%');
+                out += inside;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(lines: &str) -> Result<Vec<RegValue>> {
+        let text = format!("[Version]\nSignature=\"$Windows NT$\"\n[add]\n{lines}\n[Strings]\nDW = 0x00010001\n");
+        Inf::parse(text.as_bytes(), "x.inf")?.reg_values(&["add".to_owned()], 0, &mut Vec::new())
+    }
+
+    #[track_caller]
+    fn one(line: &str, action: RegAction, kind: u32, data: &[u8]) -> RegValue {
+        let value = values(line).unwrap().remove(0);
+        assert_eq!((value.action, value.kind, value.data.as_slice()), (action, kind, data), "{line}");
+        value
+    }
+
+    #[test]
+    fn every_flag_type() {
+        use RegAction::*;
+        one("HKR,,a,,x", Set, REG_SZ, b"x\0\0\0");
+        one("HKR,,a,0x00000000,\"x\"", Set, REG_SZ, b"x\0\0\0");
+        one("HKR,,a,0x00020000,%%S%%", Set, REG_EXPAND_SZ, b"%\0S\0%\0\0\0");
+        one("HKR,,a,0x00010000,x,y", Set, REG_MULTI_SZ, b"x\0\0\0y\0\0\0\0\0");
+        one("HKR,,a,0x00010000", Set, REG_MULTI_SZ, b"\0\0");
+        one("HKR,,a,0x00010008,x", Append, REG_MULTI_SZ, b"x\0\0\0\0\0");
+        one("HKR,,a,%DW%,0x0000000A", Set, REG_DWORD, &[10, 0, 0, 0]);
+        one("HKR,,a,0x00010001,257", Set, REG_DWORD, &[1, 1, 0, 0]);
+        one("HKR,,a,0x00010001,-1", Set, REG_DWORD, &[255; 4]);
+        one("HKR,,a,0x00010001,01,02,03,04", Set, REG_DWORD, &[1, 2, 3, 4]);
+        one("HKR,,a,0x00010001", Set, REG_DWORD, &[0; 4]);
+        one("HKR,,a,0x00010003,5", SetIfAbsent, REG_DWORD, &[5, 0, 0, 0]);
+        one("HKR,,a,0x00000020,x", OverwriteOnly, REG_SZ, b"x\0\0\0");
+        one("HKR,,a,1,00,fF,0x10", Set, REG_BINARY, &[0, 255, 16]);
+        one("HKR,,a,1", Set, REG_BINARY, &[]);
+        one("HKR,,a,0x00020001", Set, REG_NONE, &[]);
+        one("HKR,,a,0x000B0001,0x123456789", Set, REG_QWORD, &[0x89, 0x67, 0x45, 0x23, 1, 0, 0, 0]);
+        one("HKR,,a,0x000B0001,1,2,3,4,5,6,7,8", Set, REG_QWORD, &[1, 2, 3, 4, 5, 6, 7, 8]);
+        one("HKR,,a,0x00100001,aa", Set, 16, &[0xAA]);
+        one("HKR,,a,4", Delete, REG_NONE, &[]);
+        let key = one("HKR,\"Interrupt Management\\\",, 0x00000010", KeyOnly, REG_NONE, &[]);
+        assert_eq!((key.subkey.as_str(), key.name.as_str(), key.root), ("Interrupt Management", "", RegRoot::Relative));
+        one("HKLM,Software\\x", KeyOnly, REG_NONE, &[]);
+        one("HKLM,Software\\x,,,text", Set, REG_SZ, b"t\0e\0x\0t\0\0\0");
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        for line in
+            ["HKR,,a,what,1", "HKR,,a,0x00010001,x", "HKR,,a,0x00010001,1,2", "HKR,,a,1,100", "HKR,,a,0x00040000,x"]
+        {
+            let error = values(line).unwrap_err().to_string();
+            assert!(error.contains("x.inf:4:"), "{error}");
+        }
+    }
+
+    #[test]
+    fn directories() {
+        let value = one(
+            "HKR,,a,0x00020000,\"%11%\\x.dll,%%A%%,%99%\"",
+            RegAction::Set,
+            REG_EXPAND_SZ,
+            &utf16_z("%11%\\x.dll,%A%,%99%"),
+        );
+        let with = value.with_directories(|id| (id == 11).then(|| "C:\\Windows\\System32".to_owned()));
+        assert_eq!(with.as_text().unwrap(), "C:\\Windows\\System32\\x.dll,%A%,%99%");
+    }
+}
