@@ -8,18 +8,24 @@
 //! ([`Definitions`]) only fills gaps and never overrules the INF silently. [`select`] answers with packages that fit,
 //! the ones that do not and why, and warnings.
 
+mod assemble;
+mod candidates;
 pub mod definitions;
 pub mod guest;
 pub mod inf;
+pub mod layout;
 pub mod package;
+pub mod pe;
 pub mod select;
 pub mod source;
 pub mod trust;
 
-pub use definitions::Definitions;
+pub use definitions::{Definition, Definitions};
 pub use guest::{Arch, GuestTarget, ProductType, Release};
 pub use inf::Facts;
+pub use layout::Layout;
 pub use package::{BootDriver, Category, Package, PackageFile, Selection, Skipped};
+pub use pe::PeFacts;
 pub use select::select;
 pub use source::{Source, Sources};
 pub use trust::{Policy, SignatureLevel};

@@ -1,14 +1,31 @@
 //! Where driver files come from: a directory or an ISO image, read file by file.
+//!
+//! Opening lists names and sizes only. Contents are read when somebody asks for them, so that an ISO of several hundred
+//! megabytes costs what its few needed files cost.
+
+mod directory;
 
 use crate::error::{Error, Kind, Layer, Result};
+use directory::Directory;
+use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Largest file that is read from driver media. The largest drivers known have some 60 MB.
+pub const FILE_SIZE_MAX: u64 = 256 << 20;
+
 /// One directory or ISO image with drivers.
-#[derive(Debug)]
 pub struct Source {
     root: PathBuf,
+    backend: Backend,
     files: Vec<SourceFile>,
+    by_path: HashMap<String, usize>,
+    warnings: Vec<String>,
+}
+
+enum Backend {
+    Directory(Directory),
 }
 
 /// A file of a [`Source`].
@@ -20,18 +37,54 @@ pub struct SourceFile {
     pub size: u64,
 }
 
+impl SourceFile {
+    /// The folder, without a trailing slash; empty for the root.
+    #[must_use]
+    pub fn folder(&self) -> &str {
+        self.path.rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
+
+    /// The last component.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+}
+
 impl Source {
     /// Opens a directory or an ISO image and lists its files; reads none of them.
     ///
     /// # Errors
     /// [`Kind::Drivers`] when there is no such file or folder, or it is neither; [`Kind::Damaged`] for a broken ISO.
     pub fn open(path: &Path) -> Result<Self> {
-        if !path.is_dir() {
-            return Err(Error::new(Kind::Drivers, Layer::Drivers, "no such driver folder")
-                .path(path.display().to_string())
-                .hint("give the folder or the ISO image of the drivers, for instance virtio-win.iso"));
+        let shown = path.display().to_string();
+        let meta = std::fs::metadata(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::new(Kind::Drivers, Layer::Drivers, "there is no such driver folder or image")
+                    .path(shown.clone())
+                    .hint("give the folder or the ISO image of the drivers, for instance virtio-win.iso")
+            }
+            _ => Error::io(Layer::Drivers, "cannot open the driver source", e).path(shown.clone()),
+        })?;
+        let mut warnings = Vec::new();
+        let (backend, mut files) = if meta.is_dir() {
+            let (directory, files) = Directory::open(path, &mut warnings)?;
+            (Backend::Directory(directory), files)
+        } else {
+            return Err(Error::new(
+                Kind::Drivers,
+                Layer::Drivers,
+                "the driver source is neither a folder nor an ISO image",
+            )
+            .path(shown)
+            .hint("give the folder or the ISO image of the drivers, for instance virtio-win.iso"));
+        };
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut by_path = HashMap::with_capacity(files.len());
+        for (index, file) in files.iter().enumerate() {
+            by_path.entry(file.path.to_lowercase()).or_insert(index);
         }
-        Ok(Self { root: path.to_owned(), files: Vec::new() })
+        Ok(Self { root: path.to_owned(), backend, files, by_path, warnings })
     }
 
     /// The path that was opened.
@@ -40,24 +93,72 @@ impl Source {
         &self.root
     }
 
-    /// All files, in a stable order.
+    /// All files, sorted by path.
     #[must_use]
     pub fn files(&self) -> &[SourceFile] {
         &self.files
     }
 
-    /// Reads a whole file by its path below the root.
+    /// What was left out of the listing, and why.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// A file by its path below the root: as written, else without regard to case.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<&SourceFile> {
+        if let Ok(index) = self.files.binary_search_by(|file| file.path.as_str().cmp(path)) {
+            return self.files.get(index);
+        }
+        self.by_path.get(&path.to_lowercase()).and_then(|&index| self.files.get(index))
+    }
+
+    /// Reads a whole file by its path below the root, without regard to case.
     ///
     /// # Errors
-    /// When there is no such file or it cannot be read.
+    /// [`Kind::Drivers`] when there is no such file or it is far too large, else when the media cannot be read.
     pub fn read(&self, path: &str) -> Result<Vec<u8>> {
-        std::fs::read(self.root.join(path)).map_err(|e| Error::io(Layer::Drivers, "cannot read", e).path(path))
+        let file = self.find(path).ok_or_else(|| {
+            Error::new(Kind::Drivers, Layer::Drivers, "there is no such file on the driver media")
+                .path(self.show(path))
+                .hint("the driver media changed while it was in use, or is incomplete")
+        })?;
+        if file.size > FILE_SIZE_MAX {
+            return Err(Error::new(Kind::Drivers, Layer::Drivers, "the file is too large for a driver's")
+                .path(self.show(path))
+                .expected_found(format!("at most {FILE_SIZE_MAX} bytes"), file.size)
+                .hint("take the file out of the driver folder"));
+        }
+        let data = match &self.backend {
+            Backend::Directory(directory) => directory.read(file),
+        }
+        .map_err(|e| e.path(self.show(path)))?;
+        if data.len() as u64 != file.size {
+            return Err(Error::new(Kind::Drivers, Layer::Drivers, "the file changed while it was read")
+                .path(self.show(path))
+                .expected_found(file.size, data.len())
+                .hint("leave the driver folder alone while winject runs"));
+        }
+        Ok(data)
+    }
+
+    /// A path of the media with the media's own path before it, for messages and reports.
+    #[must_use]
+    pub fn show(&self, path: &str) -> String {
+        self.root.join(path).display().to_string()
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Source({}, {} files)", self.root.display(), self.files.len())
     }
 }
 
 /// Several sources, the first one preferred.
 #[derive(Debug, Clone, Default)]
-pub struct Sources(pub(crate) Vec<Arc<Source>>);
+pub struct Sources(Vec<Arc<Source>>);
 
 impl Sources {
     /// Opens every path.
@@ -71,5 +172,11 @@ impl Sources {
     /// The sources in order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Source>> {
         self.0.iter()
+    }
+
+    /// The paths of the sources, for messages.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.0.iter().map(|s| s.root().display().to_string()).collect::<Vec<_>>().join(", ")
     }
 }

@@ -46,3 +46,45 @@ impl SignatureReport {
         self.present && self.parsed && self.matches
     }
 }
+
+use super::assemble::Contents;
+use super::guest::GuestTarget;
+use super::inf::Facts;
+use super::pe::PeFacts;
+use crate::error::{Error, Kind, Layer, Result};
+
+/// What the catalogue says about a package.
+pub(super) fn catalogue_report(facts: &Facts, contents: &Contents, _guest: &GuestTarget) -> SignatureReport {
+    let Some(name) = &facts.catalog else {
+        return SignatureReport { problem: Some("the INF names no catalogue".to_owned()), ..Default::default() };
+    };
+    match contents.get(name) {
+        Some(_) => SignatureReport { present: true, ..Default::default() },
+        None => SignatureReport { problem: Some(format!("the catalogue {name} is missing")), ..Default::default() },
+    }
+}
+
+/// Checks a boot driver's signature as the policy asks.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn check_driver(
+    _data: &[u8],
+    pe: &PeFacts,
+    _contents: &Contents,
+    _facts: &Facts,
+    _guest: &GuestTarget,
+    policy: &Policy,
+    path: &str,
+    warnings: &mut Vec<String>,
+) -> Result<SignatureReport> {
+    if pe.certificates.is_some() {
+        return Ok(SignatureReport { present: true, ..Default::default() });
+    }
+    let problem = "the driver file has no embedded signature";
+    if policy.signature == SignatureLevel::Warn {
+        warnings.push(format!("{path}: {problem}"));
+        return Ok(SignatureReport { problem: Some(problem.to_owned()), ..Default::default() });
+    }
+    Err(Error::new(Kind::Drivers, Layer::Drivers, problem).path(path).hint(
+        "a 64-bit Windows does not boot with it; use signed drivers, or --signature-policy warn for a test machine",
+    ))
+}

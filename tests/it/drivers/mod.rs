@@ -1,1 +1,6 @@
-//! Tests of this layer; see the folder's files.
+//! Driver media, INFs, definitions, signatures and the choice for a guest.
+
+pub mod media;
+
+mod corpus;
+mod selection;

@@ -1,0 +1,257 @@
+//! From a chosen INF to a package: its files, its category, and the driver that is registered offline.
+
+use super::candidates::{Candidate, Group, has_ending};
+use super::definitions::{Definition, Definitions};
+use super::guest::GuestTarget;
+use super::inf::{Facts, Guid, ServiceFacts};
+use super::package::{BootDriver, Category, Package, PackageFile};
+use super::pe::{PeFacts, SUBSYSTEM_NATIVE};
+use super::select::Chosen;
+use super::source::Source;
+use super::trust::{self, Policy};
+use crate::error::{Error, Kind, Layer, Result};
+use sha1::Digest;
+use std::sync::Arc;
+
+pub(super) fn assemble(
+    group: &Group,
+    chosen: Chosen<'_>,
+    guest: &GuestTarget,
+    definitions: &Definitions,
+    policy: &Policy,
+    warnings: &mut Vec<String>,
+) -> Result<Package> {
+    let Chosen { candidate, inf_bytes, facts, reason } = chosen;
+    let definition = definitions.of(&facts);
+    warnings.extend(facts.warnings.iter().cloned());
+    let contents = Contents::read(&candidate.source, candidate.folder(), candidate.inf_name(), &facts, warnings)?;
+    let signature = trust::catalogue_report(&facts, &contents, guest);
+    let boot = match definition.filter(|d| d.is_registered_offline()) {
+        Some(definition) => Some(boot_driver(definition, &facts, &contents, guest, policy, warnings)?),
+        None => None,
+    };
+    let category = category(&facts, definition);
+    if category == Category::Storage && boot.is_none() && facts.function_service().is_some_and(|s| s.start == 0) {
+        warnings.push(format!(
+            "{}: a disk controller that no definition names is only staged; add it under drivers.storage of a definition \
+             file to have it registered",
+            candidate.shown()
+        ));
+    }
+    Ok(Package {
+        stage_name: stage_name(candidate, &facts, definition.is_some()),
+        driver: group.driver.clone(),
+        source_path: candidate.source.show(candidate.folder()),
+        bucket: candidate.layout.bucket.unwrap_or_default().to_owned(),
+        inf_name: candidate.inf_name().to_owned(),
+        files: contents.files.into_iter().map(|(file, _)| file).collect(),
+        category,
+        boot,
+        signature,
+        reason,
+        inf_sha1: sha1::Sha1::digest(&inf_bytes).into(),
+        inf: facts,
+    })
+}
+
+/// Known drivers: the service's name in lower case; without a service the INF's stem. Others: the driver's folder on the
+/// media, or the top folder below the source.
+fn stage_name(candidate: &Candidate, facts: &Facts, is_known: bool) -> String {
+    let layout = &candidate.layout;
+    let folder = if layout.bucket.is_some() { layout.driver.as_deref() } else { layout.top.as_deref() };
+    let service = facts.function_service().map(|s| s.name.as_str());
+    let stem = candidate.stem();
+    let name = if is_known { service } else { folder.or(service) }.unwrap_or(&stem).to_lowercase();
+    let safe: String =
+        name.chars().map(|c| if c.is_control() || "\\/:*?\"<>|%".contains(c) { '_' } else { c }).collect();
+    let safe = safe.trim_matches([' ', '.']).to_owned();
+    if safe.is_empty() { "driver".to_owned() } else { safe }
+}
+
+fn category(facts: &Facts, definition: Option<&Definition>) -> Category {
+    if let Some(definition) = definition {
+        return definition.category.clone();
+    }
+    match facts.class.to_ascii_lowercase().as_str() {
+        "scsiadapter" | "hdc" => Category::Storage,
+        "net" => Category::Network,
+        "display" => Category::Gpu,
+        "hidclass" | "keyboard" | "mouse" => Category::Input,
+        "" => Category::Other("other".to_owned()),
+        other => Category::Other(other.to_owned()),
+    }
+}
+
+/// The files of a package with their contents' digests; the contents themselves are kept only as long as it is put
+/// together.
+pub(super) struct Contents {
+    pub files: Vec<(PackageFile, Vec<u8>)>,
+}
+
+impl Contents {
+    fn read(source: &Arc<Source>, folder: &str, inf: &str, facts: &Facts, warnings: &mut Vec<String>) -> Result<Self> {
+        let mut files = Vec::new();
+        for (name, path) in listing(source, folder, inf, facts, warnings) {
+            let data = source.read(&path)?;
+            let file = PackageFile {
+                name,
+                size: data.len() as u64,
+                sha256: sha2::Sha256::digest(&data).into(),
+                source: Arc::clone(source),
+                path,
+            };
+            files.push((file, data));
+        }
+        Ok(Self { files })
+    }
+
+    pub fn get(&self, name: &str) -> Option<&(PackageFile, Vec<u8>)> {
+        self.files.iter().find(|(file, _)| file.name.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Names and media paths of a package's files: the whole folder without debug symbols; in a folder with several INFs
+/// what this INF lists and what no INF's name is on.
+fn listing(
+    source: &Source,
+    folder: &str,
+    inf: &str,
+    facts: &Facts,
+    warnings: &mut Vec<String>,
+) -> Vec<(String, String)> {
+    let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+    let here: Vec<&str> = source
+        .files()
+        .iter()
+        .filter(|f| f.folder() == folder && !has_ending(f.name(), "pdb"))
+        .map(|f| f.name())
+        .collect();
+    let alone = here.iter().filter(|name| has_ending(name, "inf")).count() <= 1 && !folder.is_empty();
+    let listed: Vec<&str> = facts.source_files.iter().map(String::as_str).chain(facts.catalog.as_deref()).collect();
+    let stem = inf.rsplit_once('.').map_or(inf, |(stem, _)| stem);
+    let is_ours = |name: &str| {
+        alone
+            || name.eq_ignore_ascii_case(inf)
+            || listed.iter().any(|l| l.eq_ignore_ascii_case(name))
+            || name
+                .rsplit_once('.')
+                .is_some_and(|(s, ending)| s.eq_ignore_ascii_case(stem) && !ending.eq_ignore_ascii_case("inf"))
+    };
+    let mut out: Vec<(String, String)> =
+        here.iter().filter(|name| is_ours(name)).map(|name| ((*name).to_owned(), format!("{prefix}{name}"))).collect();
+    for name in listed {
+        if out.iter().any(|(n, _)| n.eq_ignore_ascii_case(name)) {
+            continue;
+        }
+        match source.find(&format!("{prefix}{name}")) {
+            // a name with ".." in it would leave the package's folder
+            Some(file) if !name.split('/').any(|part| part == "..") => out.push((name.to_owned(), file.path.clone())),
+            _ => warnings
+                .push(format!("{}: lists {name}, which is not on the media", source.show(&format!("{prefix}{inf}")))),
+        }
+    }
+    out
+}
+
+/// The driver that is registered offline, after all checks.
+fn boot_driver(
+    definition: &Definition,
+    facts: &Facts,
+    contents: &Contents,
+    guest: &GuestTarget,
+    policy: &Policy,
+    warnings: &mut Vec<String>,
+) -> Result<BootDriver> {
+    let service = service_of(definition, facts)?;
+    let file_name = service.binary.file_name().to_owned();
+    let Some((file, data)) = contents.get(&file_name) else {
+        return Err(Error::new(Kind::Drivers, Layer::Drivers, format!("the driver file {file_name} is missing"))
+            .path(facts.file_name.clone())
+            .hint("the package is incomplete; take the driver media from its maker again"));
+    };
+    let path = file.source.show(file.media_path());
+    let pe = check_pe(data, guest, &path)?;
+    let signature = trust::check_driver(data, &pe, contents, facts, guest, policy, &path, warnings)?;
+    let is_storage = definition.category == Category::Storage;
+    compare(definition, facts, service, warnings);
+    let mut hardware_ids: Vec<String> =
+        facts.hardware_ids().into_iter().map(str::to_owned).filter(|id| !id.is_empty()).collect();
+    let compatible_ids: Vec<String> = facts.compatible_ids().into_iter().map(str::to_owned).collect();
+    for id in &definition.pci_ids {
+        if !hardware_ids.iter().chain(&compatible_ids).any(|known| known.eq_ignore_ascii_case(id)) {
+            hardware_ids.push(id.clone());
+        }
+    }
+    let start = definition.start.unwrap_or(if is_storage { 0 } else { service.start });
+    Ok(BootDriver {
+        service: service.name.clone(),
+        file_name,
+        data: data.clone(),
+        kind: definition.kind.unwrap_or(service.kind),
+        start,
+        error_control: definition.error_control.unwrap_or(service.error_control),
+        group: service.group.clone(),
+        class_guid: facts.class_guid,
+        hardware_ids,
+        compatible_ids,
+        critical_device_database: definition.critical_device_database.unwrap_or(is_storage && start == 0),
+        file_version: pe.file_version,
+        signature,
+    })
+}
+
+/// The INF's service that the definition names, else the one that the devices bind to.
+fn service_of<'a>(definition: &Definition, facts: &'a Facts) -> Result<&'a ServiceFacts> {
+    let named = facts.services().into_iter().find(|s| s.name.eq_ignore_ascii_case(&definition.service));
+    named.or_else(|| facts.function_service()).ok_or_else(|| {
+        Error::new(Kind::Drivers, Layer::Drivers, "the INF installs no service that could be registered")
+            .path(facts.file_name.clone())
+            .hint("leave out start_type in the definition of this driver; it is then only staged")
+    })
+}
+
+fn check_pe(data: &[u8], guest: &GuestTarget, path: &str) -> Result<PeFacts> {
+    let error = |message: String| Error::new(Kind::Drivers, Layer::Drivers, message).path(path);
+    let again = "take the driver media from its maker again";
+    let pe = PeFacts::parse(data).map_err(|e| error(format!("the driver file is {e}")).hint(again))?;
+    if pe.machine != guest.arch.pe_machine() {
+        let found = pe.arch().map_or_else(|| format!("machine {:#06x}", pe.machine), |a| a.to_string());
+        return Err(error("the driver file is for another CPU than the guest's".to_owned())
+            .expected_found(guest.arch, found)
+            .hint("the media is put together wrongly: its folder or INF says otherwise"));
+    }
+    if pe.subsystem != SUBSYSTEM_NATIVE {
+        return Err(error("the driver file is no kernel driver".to_owned())
+            .expected_found("subsystem 1 (native)", pe.subsystem)
+            .hint(again));
+    }
+    Ok(pe)
+}
+
+/// Where a definition contradicts the INF, the INF wins and the user hears of it.
+fn compare(definition: &Definition, facts: &Facts, service: &ServiceFacts, warnings: &mut Vec<String>) {
+    let Some(origin) = &definition.origin else { return };
+    let inf = &facts.file_name;
+    if !service.name.eq_ignore_ascii_case(&definition.service) {
+        warnings.push(format!(
+            "{origin}: service {:?} is called {:?} in {inf}; the INF wins",
+            definition.service, service.name
+        ));
+    }
+    if let Some(guid) = definition.class_guid.filter(|guid| *guid != facts.class_guid) {
+        let hint =
+            if guid == Guid::DISK_DRIVE { " (that is the class of disks, not of their controllers)" } else { "" };
+        warnings.push(format!("{origin}: class_guid {guid}{hint} is {} in {inf}; the INF wins", facts.class_guid));
+    }
+    let known: Vec<&str> = facts.hardware_ids().into_iter().chain(facts.compatible_ids()).collect();
+    for id in &definition.pci_ids {
+        let covers = |known: &&str| {
+            known.len() >= id.len() && known.is_char_boundary(id.len()) && known[..id.len()].eq_ignore_ascii_case(id)
+        };
+        if !known.iter().any(covers) {
+            warnings.push(format!(
+                "{origin}: {inf} does not know the id {id}; it is registered because the definition says so"
+            ));
+        }
+    }
+}

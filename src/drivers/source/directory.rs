@@ -1,0 +1,66 @@
+//! A folder of the host as a driver source.
+
+use super::SourceFile;
+use crate::error::{Error, Kind, Layer, Result};
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Deepest folder that is looked into.
+const DEPTH_MAX: usize = 16;
+/// Most files that are listed: some fifty times a full driver ISO.
+const FILES_MAX: usize = 100_000;
+
+/// The real path of every listed file.
+pub(super) struct Directory {
+    paths: HashMap<String, PathBuf>,
+}
+
+impl Directory {
+    pub(super) fn open(root: &Path, warnings: &mut Vec<String>) -> Result<(Self, Vec<SourceFile>)> {
+        let mut files = Vec::new();
+        let mut paths = HashMap::new();
+        let mut seen = HashSet::new();
+        let mut todo = vec![(root.to_owned(), String::new(), 0)];
+        while let Some((folder, prefix, depth)) = todo.pop() {
+            let shown = folder.display().to_string();
+            let io = |e| Error::io(Layer::Drivers, "cannot read the driver folder", e).path(shown.clone());
+            let meta = std::fs::metadata(&folder).map_err(io)?;
+            // a folder that is reached twice through links is listed once
+            if !seen.insert((meta.dev(), meta.ino())) {
+                continue;
+            }
+            for entry in std::fs::read_dir(&folder).map_err(io)? {
+                let entry = entry.map_err(io)?;
+                let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
+                    warnings.push(format!("{}: left out, the name is not UTF-8", entry.path().display()));
+                    continue;
+                };
+                let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+                let Ok(meta) = std::fs::metadata(entry.path()) else {
+                    warnings.push(format!("{}: left out, a link to nothing", entry.path().display()));
+                    continue;
+                };
+                if meta.is_dir() && depth < DEPTH_MAX {
+                    todo.push((entry.path(), path, depth + 1));
+                } else if meta.is_dir() {
+                    warnings.push(format!("{}: left out, more than {DEPTH_MAX} folders deep", entry.path().display()));
+                } else if meta.is_file() {
+                    paths.insert(path.clone(), entry.path());
+                    files.push(SourceFile { path, size: meta.len() });
+                }
+                if files.len() > FILES_MAX {
+                    return Err(Error::new(Kind::Drivers, Layer::Drivers, format!("more than {FILES_MAX} files"))
+                        .path(root.display().to_string())
+                        .hint("this is not a driver folder; give one with drivers only"));
+                }
+            }
+        }
+        Ok((Self { paths }, files))
+    }
+
+    pub(super) fn read(&self, file: &SourceFile) -> Result<Vec<u8>> {
+        let path = self.paths.get(&file.path).ok_or_else(|| Error::bug(Layer::Drivers, "a listed file has no path"))?;
+        std::fs::read(path).map_err(|e| Error::io(Layer::Drivers, "cannot read the driver file", e))
+    }
+}

@@ -1,0 +1,42 @@
+//! Driver media for tests: the judges' synthetic virtio-win trees, made once and kept below the target folder.
+
+use crate::support;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+
+/// The synthetic virtio-win tree of a release (`0.1.285`); `None` after saying that it was skipped.
+pub fn tree(release: &str) -> Option<PathBuf> {
+    made(&format!("virtio-win-{release}"), |out| {
+        let maker = support::judge("make-virtio-win.py")?;
+        support::run(Command::new("python3").arg(maker).arg(out).args(["--release", release]));
+        Some(())
+    })
+}
+
+/// A folder of the target's test folder that `make` fills once, ever.
+pub fn made(name: &str, make: impl FnOnce(&Path) -> Option<()>) -> Option<PathBuf> {
+    static LOCK: OnceLock<Mutex<()>> = OnceLock::new();
+    let _guard = LOCK.get_or_init(Mutex::default).lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("driver-media");
+    let (out, done) = (base.join(name), base.join(format!("{name}.done")));
+    if !done.exists() {
+        let _ = std::fs::remove_dir_all(&out);
+        std::fs::create_dir_all(&base).unwrap();
+        make(&out)?;
+        std::fs::write(&done, "").unwrap();
+    }
+    Some(out)
+}
+
+/// Copies some folders of a tree, so that a test can spoil them.
+pub fn copy_some(tree: &Path, folders: &[&str], to: &Path) {
+    for folder in folders {
+        let target = to.join(folder);
+        std::fs::create_dir_all(&target).unwrap();
+        for entry in std::fs::read_dir(tree.join(folder)).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), target.join(entry.file_name())).unwrap();
+        }
+    }
+}
