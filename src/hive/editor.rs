@@ -82,7 +82,7 @@ impl Hive {
     fn over(bytes: Vec<u8>) -> Result<Self> {
         let minor = check_version(&bytes)?;
         let length = base::LENGTH.get(&bytes).unwrap_or(0);
-        let bad = length == 0 || length % PAGE != 0 || length > LENGTH_MAX;
+        let bad = length == 0 || !length.is_multiple_of(PAGE) || length > LENGTH_MAX;
         if bad {
             return Err(Error::damaged(Layer::Hive, format!("{length:#x} bytes of bins")).at(40u64));
         }

@@ -129,7 +129,7 @@ fn number<T: Word>(bytes: &[u8], at: usize) -> Result<T, Stop> {
 fn read_entry(log: &[u8], at: usize, wanted: u32) -> Result<Entry<'_>, Stop> {
     let size = number::<u32>(log, at + 4)? as usize;
     let entry = log.get(at..).and_then(|e| e.get(..size)).ok_or(Stop::End)?;
-    if !entry.starts_with(b"HvLE") || size < SECTOR || size % SECTOR != 0 {
+    if !entry.starts_with(b"HvLE") || size < SECTOR || !size.is_multiple_of(SECTOR) {
         return Err(Stop::End);
     }
     let (flags, sequence) = (number(entry, 8)?, number(entry, 12)?);
@@ -278,7 +278,7 @@ fn replay_old(mut bytes: Vec<u8>, valid: bool, logs: &[&Log<'_>]) -> Result<(Vec
     let log = usable.into_iter().reduce(|best, log| if log.time() > best.time() { log } else { best });
     let log = log.ok_or_else(|| refused("every log is older than the hive"))?;
     let length = base::LENGTH.get(log.bytes).unwrap_or(0);
-    if length == 0 || length % PAGE != 0 || length > LENGTH_MAX {
+    if length == 0 || !length.is_multiple_of(PAGE) || length > LENGTH_MAX {
         return Err(refused(format!("the log says {length:#x} bytes of bins")));
     }
     let room = bytes.len() + log.bytes.len() * 8;
@@ -314,7 +314,7 @@ fn bins_tile(bytes: &[u8]) -> Result<()> {
         let header = bytes.get((at + PAGE) as usize..).unwrap_or_default();
         let size = bin::SIZE.get(header).unwrap_or(0);
         let good = header.starts_with(bin::SIGNATURE) && bin::OFFSET.get(header) == Some(at);
-        if !good || size == 0 || size % PAGE != 0 || size > length - at {
+        if !good || size == 0 || !size.is_multiple_of(PAGE) || size > length - at {
             return Err(refused(format!("afterwards there is no bin at {at:#x}")));
         }
         at += size;

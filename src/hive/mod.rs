@@ -40,6 +40,7 @@ mod log;
 mod marvin;
 mod name;
 mod navigate;
+pub mod reader;
 mod security;
 mod value;
 mod values;

@@ -126,7 +126,7 @@ impl<'a> Checker<'a> {
         if usize::from(length) > class.len() {
             self.fault(Code::NkClass, format!("a class name of {length} bytes in a cell of {}", class.len()));
         }
-        if length % 2 != 0 {
+        if !length.is_multiple_of(2) {
             self.fault(Code::NkClassodd, format!("a class name of {length} bytes"));
         }
     }

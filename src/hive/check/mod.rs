@@ -121,7 +121,7 @@ impl<'a> Checker<'a> {
     }
 
     fn check_length(&mut self, length: u32) {
-        if length == 0 || length % PAGE != 0 || length > LENGTH_MAX {
+        if length == 0 || !length.is_multiple_of(PAGE) || length > LENGTH_MAX {
             self.add(Code::BbLength, "base block", format!("{length:#x} bytes of bins"));
         }
         let have = self.bytes.len().saturating_sub(PAGE as usize);
@@ -129,7 +129,7 @@ impl<'a> Checker<'a> {
             let text = format!("{length:#x} bytes of bins, the file has {have:#x}");
             self.add(Code::BbTruncated, "base block", text);
         }
-        if self.bytes.len() % PAGE as usize != 0 {
+        if !self.bytes.len().is_multiple_of(PAGE as usize) {
             self.add(Code::BbFilesize, "base block", "the file's size is no multiple of 4096");
         }
         self.length = length.min(u32::try_from(have).unwrap_or(u32::MAX)) & !(PAGE - 1);

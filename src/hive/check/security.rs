@@ -126,7 +126,7 @@ fn acl_fault(bytes: &[u8], at: usize) -> Option<String> {
     let (Some(revision), Some(size), Some(count)) = (bytes.get(at), word(bytes, at + 2), word(bytes, at + 4)) else {
         return Some(format!("offset {at}"));
     };
-    if at < 20 || at % 4 != 0 {
+    if at < 20 || !at.is_multiple_of(4) {
         return Some(format!("offset {at}"));
     }
     if !(2..=4).contains(revision) {

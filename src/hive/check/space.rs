@@ -44,7 +44,7 @@ impl<'a> Checker<'a> {
                 self.add(Code::HbOffset, place(), format!("the bin says it is at {says:#x}"));
             }
             let size = bin::SIZE.get(header).unwrap_or(0);
-            if size == 0 || size % PAGE != 0 || size > self.length - at {
+            if size == 0 || !size.is_multiple_of(PAGE) || size > self.length - at {
                 self.add(Code::HbSize, place(), format!("size {size:#x}"));
                 at += PAGE;
                 continue;
@@ -63,7 +63,7 @@ impl<'a> Checker<'a> {
                 self.add(Code::CeSize, format!("cell {at:#x}"), format!("size {word}, its bin ends at {end:#x}"));
                 return;
             }
-            if size % 8 != 0 {
+            if !size.is_multiple_of(8) {
                 self.add(Code::CeAlign, format!("cell {at:#x}"), format!("size {word} is no multiple of 8"));
             }
             if at % 8 == 0 {
@@ -109,7 +109,7 @@ impl<'a> Checker<'a> {
             (Code::RfVolatile, format!("{} points into volatile space ({at:#x})", what()))
         } else if at >= self.length {
             (Code::RfRange, format!("{} points outside the hive ({at:#x})", what()))
-        } else if at % 8 != 0 || !self.starts.get(at) {
+        } else if !at.is_multiple_of(8) || !self.starts.get(at) {
             (Code::RfNocell, format!("{}: no cell starts at {at:#x}", what()))
         } else if !self.allocated.get(at) {
             (Code::RfFree, format!("{} points to the free cell {at:#x}", what()))
@@ -126,7 +126,7 @@ impl<'a> Checker<'a> {
 
     /// Gives a stale list an owner, so that it is not reported again as an orphan.
     pub(super) fn adopt(&mut self, at: u32) {
-        if at < self.length && at % 8 == 0 && self.allocated.get(at) {
+        if at < self.length && at.is_multiple_of(8) && self.allocated.get(at) {
             self.owned.set(at);
         }
     }

@@ -91,7 +91,7 @@ impl<'a> Checker<'a> {
 
     fn value_name(&mut self, name: StoredName<'_>, bytes: &[u8], flags: u16) {
         let wide = matches!(name, StoredName::Wide(_));
-        if wide && bytes.len() % 2 != 0 {
+        if wide && !bytes.len().is_multiple_of(2) {
             self.value_fault(name, Code::NmOdd, format!("a UTF-16 name of {} bytes", bytes.len()));
         }
         if name.len() > VALUE_NAME_MAX {

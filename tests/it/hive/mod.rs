@@ -1,1 +1,5 @@
-//! Tests of this layer; see the folder's files.
+//! Registry hives: real ones, foreign readers, models, damage.
+
+mod corpus;
+mod logs;
+mod support;

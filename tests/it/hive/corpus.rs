@@ -1,0 +1,156 @@
+//! Real hives: opened, edited, put back.
+
+use std::collections::BTreeMap;
+
+use winject::hive::check::{Severity, check};
+use winject::hive::reader::Reader;
+use winject::hive::{Data, Hive, ValueType};
+
+use super::support::{HIVES, NOW, assert_clean, clean_hive};
+
+/// The allocated cells of a hive that begins with bins: offset and content.
+fn allocated_cells(bytes: &[u8]) -> BTreeMap<usize, &[u8]> {
+    let end = 4096 + super::support::word(bytes, 40) as usize;
+    let mut cells = BTreeMap::new();
+    let mut bin = 4096;
+    while bin < end {
+        let next = bin + super::support::word(bytes, bin + 8) as usize;
+        let mut at = bin + 32;
+        while at < next {
+            let size = super::support::word(bytes, at) as i32;
+            if size < 0 {
+                cells.insert(at, &bytes[at..at + size.unsigned_abs() as usize]);
+            }
+            at += size.unsigned_abs() as usize;
+        }
+        bin = next;
+    }
+    cells
+}
+
+#[test]
+fn real_hives_are_clean_for_the_checker() {
+    for path in HIVES {
+        let Some(bytes) = clean_hive(path) else { return };
+        assert_eq!(check(&bytes), [], "{path}");
+    }
+}
+
+#[test]
+fn unchanged_hives_come_out_as_they_went_in() {
+    for path in HIVES {
+        let Some(bytes) = clean_hive(path) else { return };
+        let mut hive = Hive::open(bytes.clone()).unwrap();
+        hive.ensure_editable().unwrap();
+        assert_eq!(hive.create_key(hive.root(), "", NOW).unwrap(), hive.root());
+        assert!(!hive.is_changed());
+        assert!(hive.finish(&[]).unwrap() == bytes, "{path}");
+    }
+}
+
+#[test]
+fn both_readers_see_the_same_tree() {
+    for path in HIVES {
+        let Some(bytes) = clean_hive(path) else { return };
+        let hive = Hive::open(bytes.clone()).unwrap();
+        let mut keys = 0;
+        let mut pending = vec![hive.root()];
+        let mut ours = BTreeMap::new();
+        while let Some(key) = pending.pop() {
+            keys += 1;
+            let contents = (hive.values(key).unwrap(), hive.class(key).unwrap(), hive.key_time(key).unwrap());
+            assert!(ours.insert(hive.key_path(key), contents).is_none());
+            pending.extend(hive.subkeys(key).unwrap());
+        }
+        let mut seen = 0;
+        let reader = Reader::open(&bytes).unwrap();
+        reader
+            .walk(&mut |path, node| {
+                seen += 1;
+                let (values, class, time) = &ours[path];
+                assert_eq!(&node.values()?, values);
+                assert_eq!(node.class()?, class.clone().unwrap_or_default());
+                assert_eq!(node.last_written()?, time.0);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(keys, seen, "{path}");
+    }
+}
+
+#[test]
+fn keys_are_found_by_their_path() {
+    let Some(bytes) = clean_hive("hives/win10-1909/SYSTEM.xz") else { return };
+    let hive = Hive::open(bytes).unwrap();
+    let current = hive.find(hive.root(), "select").unwrap().unwrap();
+    assert_eq!(hive.value(current, "CURRENT").unwrap().unwrap().as_u32(), Some(1));
+    let services = hive.find(hive.root(), r"ControlSet001\SERVICES").unwrap().unwrap();
+    for key in hive.subkeys(services).unwrap() {
+        let name = hive.key_name(key).unwrap();
+        assert_eq!(hive.subkey(services, &name).unwrap(), Some(key), "{name}");
+    }
+    assert_eq!(hive.find(services, "no such service").unwrap(), None);
+}
+
+/// What an injection writes, and more: many keys and values of every kind.
+fn put_in(hive: &mut Hive) {
+    let top = hive.create_key(hive.root(), r"winject test\Ünïcode\Ω", NOW).unwrap();
+    for i in 0..120 {
+        let key = hive.create_key(top, &format!("Service {i}"), NOW).unwrap();
+        for (name, data) in [
+            ("", Data::sz("default")),
+            ("Start", Data::dword(i)),
+            ("ImagePath", Data::expand_sz(r"\SystemRoot\System32\drivers\viostor.sys")),
+            ("Group", Data::multi_sz(&["SCSI miniport", "Ωmega"])),
+            ("Nothing", Data::none()),
+            ("Blob", Data::binary(&vec![i as u8; i as usize * 7])),
+        ] {
+            assert!(hive.set_value(key, name, data.kind, &data.bytes, NOW).unwrap());
+        }
+    }
+    for size in [4, 5, 16343, 16344, 16345, 32688, 32689, 100_000, (1 << 20) - 4] {
+        let name = format!("size {size}");
+        hive.set_value(top, &name, ValueType(0xFFFF_0012), &vec![0xAB; size], NOW).unwrap();
+    }
+}
+
+fn take_out(hive: &mut Hive) {
+    let top = hive.find(hive.root(), "WINJECT TEST").unwrap().unwrap();
+    hive.delete_key(top, NOW).unwrap();
+}
+
+#[test]
+fn edits_of_real_hives_leave_everything_else_alone() {
+    for path in HIVES {
+        let Some(before) = clean_hive(path) else { return };
+        let mut hive = Hive::open(before.clone()).unwrap();
+        put_in(&mut hive);
+        let after = hive.finish(&[]).unwrap();
+        assert_clean(&after, Some(&before));
+        let new = allocated_cells(&after);
+        let changed: Vec<_> = allocated_cells(&before).into_iter().filter(|(at, cell)| new.get(at) != Some(cell)).collect();
+        // The root, its index and its security cell; what the index left behind was freed.
+        assert!(changed.len() <= 4, "{path}: {} cells changed", changed.len());
+
+        let mut hive = Hive::open(after.clone()).unwrap();
+        take_out(&mut hive);
+        let restored = hive.finish(&[]).unwrap();
+        assert_clean(&restored, Some(&before));
+        let new = allocated_cells(&restored);
+        let changed: Vec<_> = allocated_cells(&before).into_iter().filter(|(at, cell)| new.get(at) != Some(cell)).collect();
+        assert!(changed.len() <= 4, "{path}: {} cells changed after deletion", changed.len());
+        assert_eq!(allocated_cells(&restored).len(), allocated_cells(&before).len(), "{path}: nothing leaks");
+    }
+}
+
+#[test]
+fn hives_that_lost_log_entries_are_named() {
+    for path in ["amcache-server2022-dirty", "ntuser-dirty", "win10-1709-dirty"] {
+        let Some(mut bytes) = clean_hive(&format!("hives/{path}/recovered.xz")) else { return };
+        super::support::seal(&mut bytes);
+        assert!(check(&bytes).iter().any(|f| f.severity() == Severity::Error));
+        let mut hive = Hive::open(bytes).unwrap();
+        let error = hive.create_key(hive.root(), "new", NOW).unwrap_err();
+        assert_eq!(error.kind(), winject::Kind::Damaged, "{path}: {error}");
+    }
+}
