@@ -24,6 +24,7 @@ impl Hive {
 
     /// As [`create_key`](Self::create_key), for one level and a name that may be no text.
     pub fn create_subkey(&mut self, parent: KeyId, name: &Name, now: FileTime) -> Result<KeyId> {
+        self.ensure_editable()?;
         if let Some(existing) = self.subkey(parent, name)? {
             return Ok(existing);
         }
@@ -78,6 +79,7 @@ impl Hive {
             let error = Error::refused(Layer::Hive, "the root key cannot be deleted");
             return Err(error.hint("delete the keys below it"));
         }
+        self.ensure_editable()?;
         self.check_key(key.0)?;
         let subtree = self.subtree(key.0)?;
         for &at in &subtree {
@@ -145,6 +147,7 @@ impl Hive {
     /// Sets (or, with `None`, removes) a key's class name.
     pub fn set_class(&mut self, key: KeyId, class: Option<&Name>, now: FileTime) -> Result<bool> {
         let class = class.filter(|c| !c.is_empty());
+        self.ensure_editable()?;
         if self.class(key)?.as_ref() == class {
             return Ok(false);
         }

@@ -13,6 +13,7 @@ impl Hive {
     /// # Errors
     /// Refuses bytes that are no valid self-relative descriptor.
     pub fn set_security(&mut self, key: KeyId, descriptor: &[u8], now: FileTime) -> Result<bool> {
+        self.ensure_editable()?;
         if self.security(key)? == descriptor {
             return Ok(false);
         }

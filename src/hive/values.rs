@@ -31,6 +31,7 @@ impl Hive {
         data: &[u8],
         now: FileTime,
     ) -> Result<bool> {
+        self.ensure_editable()?;
         self.check_value(name, data).map_err(|e| e.path(self.key_path(key)))?;
         let existing = self.find_value(key.0, name)?;
         if let Some((_, at)) = existing
@@ -63,6 +64,7 @@ impl Hive {
 
     /// As [`delete_value`](Self::delete_value), for a name that may be no text.
     pub fn delete_value_named(&mut self, key: KeyId, name: &Name, now: FileTime) -> Result<bool> {
+        self.ensure_editable()?;
         let Some((place, at)) = self.find_value(key.0, name)? else { return Ok(false) };
         self.edit(|hive| {
             let count = hive.cells.get(key.0, key::VALUES)?.saturating_sub(1);

@@ -128,7 +128,8 @@ fn edits_of_real_hives_leave_everything_else_alone() {
         let after = hive.finish(&[]).unwrap();
         assert_clean(&after, Some(&before));
         let new = allocated_cells(&after);
-        let changed: Vec<_> = allocated_cells(&before).into_iter().filter(|(at, cell)| new.get(at) != Some(cell)).collect();
+        let changed: Vec<_> =
+            allocated_cells(&before).into_iter().filter(|(at, cell)| new.get(at) != Some(cell)).collect();
         // The root, its index and its security cell; what the index left behind was freed.
         assert!(changed.len() <= 4, "{path}: {} cells changed", changed.len());
 
@@ -137,7 +138,8 @@ fn edits_of_real_hives_leave_everything_else_alone() {
         let restored = hive.finish(&[]).unwrap();
         assert_clean(&restored, Some(&before));
         let new = allocated_cells(&restored);
-        let changed: Vec<_> = allocated_cells(&before).into_iter().filter(|(at, cell)| new.get(at) != Some(cell)).collect();
+        let changed: Vec<_> =
+            allocated_cells(&before).into_iter().filter(|(at, cell)| new.get(at) != Some(cell)).collect();
         assert!(changed.len() <= 4, "{path}: {} cells changed after deletion", changed.len());
         assert_eq!(allocated_cells(&restored).len(), allocated_cells(&before).len(), "{path}: nothing leaks");
     }

@@ -2,4 +2,5 @@
 
 mod corpus;
 mod logs;
+mod logs_made;
 mod support;

@@ -68,8 +68,8 @@ pub fn hivecheck(hive: &Path, baseline: Option<&Path>) -> Option<Vec<String>> {
     }
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    let report: serde_json::Value =
-        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}{}", String::from_utf8_lossy(&output.stderr)));
+    let report: serde_json::Value = serde_json::from_str(&text)
+        .unwrap_or_else(|e| panic!("{e}: {text}{}", String::from_utf8_lossy(&output.stderr)));
     let findings = report["findings"].as_array().unwrap();
     let bad = findings.iter().filter(|f| f[0] != "I");
     Some(bad.map(|f| format!("{} {}: {}", f[1], f[2], f[3]).replace('"', "")).collect())
