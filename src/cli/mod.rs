@@ -13,15 +13,18 @@ mod image;
 mod inject;
 mod inspect;
 mod reg;
+mod source;
 mod ui;
 mod yaml;
 
+pub use source::ImageArgs;
 pub use ui::{Progress, Ui, escape};
 
 use crate::error::{Error, Layer};
 use crate::exit::ExitCode;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// Makes a switched-off Windows disk image bootable from a virtio disk.
 #[derive(Debug, Parser)]
@@ -30,6 +33,10 @@ use std::ffi::OsString;
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+
+    /// Runs what a YAML document describes
+    #[arg(long, value_name = "FILE.yaml")]
+    config: Option<PathBuf>,
 
     /// Prints nothing but errors and what was asked for
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -84,6 +91,8 @@ pub fn report_panic() -> ExitCode {
 
 fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
     match cli.command {
+        Some(_) if cli.config.is_some() => Err(Error::new(crate::Kind::Usage, Layer::Cli, "--config with a command")
+            .hint("the document says what to do: winject --config FILE.yaml")),
         Some(Command::Inject(args)) => inject::run(args, ui),
         Some(Command::Inspect(args)) => inspect::run(args, ui),
         Some(Command::Check(args)) => check::run(args, ui),
@@ -92,6 +101,7 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::Image(args)) => image::run(args, ui),
         Some(Command::Fsck(args)) => fsck::run(args, ui),
         Some(Command::Reg(args)) => reg::run(args, ui),
+        None if cli.config.is_some() => inject::run_config(&cli.config.unwrap_or_default(), ui),
         None => Err(Error::new(crate::Kind::Usage, Layer::Cli, "no command was given")
             .hint("winject inject IMAGE --drivers DIR --in-place, or winject --help")),
     }

@@ -1,1 +1,19 @@
 //! Whole jobs as library calls, and their reports.
+//!
+//! ```text
+//! recover → open → stage → partitions → Windows → drivers → plan → apply → verify → commit → report
+//! ```
+//!
+//! Everything before commit happens on the stage, in memory. A job that fails has written nothing.
+
+mod inject;
+mod inspect;
+mod locate;
+pub mod report;
+mod request;
+
+pub use inject::{inject, inject_into};
+pub use inspect::{Fault, Found as FoundWindows, Inspection, inspect};
+pub use locate::{Installation, Installations, locate, search};
+pub use report::Report;
+pub use request::{Destination, InjectRequest, Observer, Silent, StateOverrides};

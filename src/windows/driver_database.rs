@@ -87,8 +87,8 @@ fn foreign_binding<D: VolumeRead>(planner: &Planner<'_, D>, id: &str, ours: &str
             continue;
         };
         let key = format!("{}\\Services\\{service}", planner.guest.current_control_set());
-        let image = registry::text(hive, &key, "ImagePath")?
-            .unwrap_or_else(|| format!("System32\\drivers\\{service}.sys"));
+        let image =
+            registry::text(hive, &key, "ImagePath")?.unwrap_or_else(|| format!("System32\\drivers\\{service}.sys"));
         if let Some(path) = planner.guest.image_path(&image) {
             if registry::find(hive, &key)?.is_some() && planner.exists(&path)? {
                 return Ok(Some((inf, service)));
@@ -101,12 +101,14 @@ fn foreign_binding<D: VolumeRead>(planner: &Planner<'_, D>, id: &str, ours: &str
 /// A name for our INF that no other package of the guest has.
 fn own_inf_name<D: VolumeRead>(planner: &Planner<'_, D>, service: &str) -> Result<String> {
     let hive = planner.hive(HiveFile::System)?;
-    let stem: String = service.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
+    let stem: String =
+        service.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
     for number in 1..100 {
         let name = if number == 1 { format!("h2k-{stem}.inf") } else { format!("h2k-{stem}-{number}.inf") };
         let key = format!("{ROOT}\\DriverInfFiles\\{name}");
         let active = registry::text(hive, &key, "Active")?;
-        let is_ours = active.is_some_and(|package| package.eq_ignore_ascii_case(&package_name(&name, planner.guest.arch)));
+        let is_ours =
+            active.is_some_and(|package| package.eq_ignore_ascii_case(&package_name(&name, planner.guest.arch)));
         if is_ours || registry::find(hive, &key)?.is_none() {
             return Ok(name);
         }
@@ -186,7 +188,10 @@ fn write<D: VolumeRead>(
             configurations.push(&id.configuration);
         }
     }
-    planner.because(format!("{}: DriverDatabase, where this Windows looks for drivers of unknown controllers", boot.service));
+    planner.because(format!(
+        "{}: DriverDatabase, where this Windows looks for drivers of unknown controllers",
+        boot.service
+    ));
     let facts = &package.inf;
     let version = version_record(boot.class_guid, facts.driver_date, facts.driver_version);
     let mut actions = vec![
@@ -236,7 +241,8 @@ mod tests {
         let record = version_record(SCSI_ADAPTER, FileTime::from_date(2021, 8, 30).unwrap(), [100, 85, 104, 20800]);
         let expected = [
             0x00, 0xff, 0x09, 0x00, 0x00, 0x00, 0x00, 0x00, // header
-            0x7b, 0xe9, 0x36, 0x4d, 0x25, 0xe3, 0xce, 0x11, 0xbf, 0xc1, 0x08, 0x00, 0x2b, 0xe1, 0x03, 0x18, // class
+            0x7b, 0xe9, 0x36, 0x4d, 0x25, 0xe3, 0xce, 0x11, 0xbf, 0xc1, 0x08, 0x00, 0x2b, 0xe1, 0x03,
+            0x18, // class
             0x00, 0x40, 0xc3, 0xf9, 0x31, 0x9d, 0xd7, 0x01, // date
             0x40, 0x51, 0x68, 0x00, 0x55, 0x00, 0x64, 0x00, // version, last number first
             0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
@@ -251,7 +257,8 @@ mod tests {
         let date = FileTime(u64::from_le_bytes([0x00, 0x00, 0x3b, 0x3a, 0xc5, 0x48, 0xd5, 0x01]));
         let hex = "00ff0900000000007be9364d25e3ce11bfc108002be1031800003b3ac548d501\
                    00000f00030001000000000000000000";
-        let record: String = version_record(SCSI_ADAPTER, date, [1, 3, 15, 0]).iter().map(|b| format!("{b:02x}")).collect();
+        let record: String =
+            version_record(SCSI_ADAPTER, date, [1, 3, 15, 0]).iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(record, hex);
     }
 

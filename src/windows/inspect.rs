@@ -18,8 +18,20 @@ const ROOT_ENTRIES_MAX: usize = 4096;
 
 /// Filter drivers that come with Windows.
 const OWN_FILTERS: [&str; 14] = [
-    "partmgr", "volsnap", "fvevol", "iorate", "rdyboost", "ehstorclass", "ehstortcgdrv", "volmgr", "storqosflt",
-    "bttflt", "ksthunk", "wdf01000", "vdrvroot", "disk",
+    "partmgr",
+    "volsnap",
+    "fvevol",
+    "iorate",
+    "rdyboost",
+    "ehstorclass",
+    "ehstortcgdrv",
+    "volmgr",
+    "storqosflt",
+    "bttflt",
+    "ksthunk",
+    "wdf01000",
+    "vdrvroot",
+    "disk",
 ];
 
 impl Guest {
@@ -74,9 +86,7 @@ fn candidates<D: VolumeRead>(volume: &Volume<D>) -> Result<Vec<String>> {
 
 fn read<D: VolumeRead>(volume: &Volume<D>, windows_dir: &str) -> Result<Guest> {
     let config_dir = format!("{windows_dir}/System32/config");
-    let load = |file| {
-        registry::load(volume, &config_dir, file)?.ok_or_else(|| registry::missing(&config_dir, file))
-    };
+    let load = |file| registry::load(volume, &config_dir, file)?.ok_or_else(|| registry::missing(&config_dir, file));
     let (system, software) = (load(HiveFile::System)?, load(HiveFile::Software)?);
     let mut replayed = Vec::new();
     for (file, loaded) in [(HiveFile::System, &system), (HiveFile::Software, &software)] {
@@ -226,12 +236,14 @@ fn architecture<D: VolumeRead>(volume: &Volume<D>, system: &Hive, current: &str,
     };
     if let (Some(kernel), Some(declared)) = (from_kernel, declared) {
         if kernel != declared {
-            guest.warnings.push(format!("the kernel is for {kernel}, the registry says {declared}; the kernel decides"));
+            guest
+                .warnings
+                .push(format!("the kernel is for {kernel}, the registry says {declared}; the kernel decides"));
         }
     }
-    from_kernel.or(declared).ok_or_else(|| {
-        Error::damaged(Layer::Windows, "neither the kernel nor the registry tells the CPU").path(path)
-    })
+    from_kernel
+        .or(declared)
+        .ok_or_else(|| Error::damaged(Layer::Windows, "neither the kernel nor the registry tells the CPU").path(path))
 }
 
 /// `IMAGE_FILE_HEADER.Machine` of a program; `None` when it is none.
@@ -268,7 +280,8 @@ fn power(system: &Hive, current: &str, guest: &mut Guest) -> Result<()> {
     let utc = registry::get(system, &zone, "RealTimeIsUniversal")?;
     guest.clock_is_utc = utc.is_some_and(|data| data.bytes.first() == Some(&1));
     let setup = |name: &str| registry::number(system, "Setup", name);
-    guest.setup_in_progress = setup("SystemSetupInProgress")?.unwrap_or(0) != 0 || setup("OOBEInProgress")?.unwrap_or(0) != 0;
+    guest.setup_in_progress =
+        setup("SystemSetupInProgress")?.unwrap_or(0) != 0 || setup("OOBEInProgress")?.unwrap_or(0) != 0;
     Ok(())
 }
 

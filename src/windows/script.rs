@@ -267,8 +267,7 @@ mod tests {
     fn every_label_exists_once() {
         for build in [2600, 7601, 26100] {
             let text = String::from_utf8(firstboot(&packages(), build)).unwrap();
-            let labels: Vec<&str> =
-                text.lines().filter_map(|l| l.strip_prefix(':')).map(|l| l.trim()).collect();
+            let labels: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix(':')).map(|l| l.trim()).collect();
             let set: BTreeSet<&str> = labels.iter().copied().collect();
             assert_eq!(labels.len(), set.len(), "a label twice: {labels:?}");
             for word in ["goto ", "call :"] {
@@ -290,7 +289,11 @@ mod tests {
         assert!(text(19045).contains(
             "pnputil.exe\" /add-driver \"%SystemDrive%\\hyper2kvm\\drivers\\virtio\\viostor\\viostor.inf\" /install\r\n"
         ));
-        assert!(text(9600).contains("pnputil.exe\" -i -a \"%SystemDrive%\\hyper2kvm\\drivers\\virtio\\viostor\\viostor.inf\"\r\n"));
+        assert!(
+            text(9600).contains(
+                "pnputil.exe\" -i -a \"%SystemDrive%\\hyper2kvm\\drivers\\virtio\\viostor\\viostor.inf\"\r\n"
+            )
+        );
         assert!(!text(2600).contains("pnputil.exe"));
         let job = String::from_utf8(firstboot(&packages(), 17763)).unwrap();
         assert!(job.contains("/add-driver \"%~2\" /install") && !job.contains("/scan-devices"));
@@ -307,7 +310,10 @@ mod tests {
         assert!(storage < text.find("balloon\\balloon.inf").unwrap());
         // the marker is written at one place only, after the required packages were counted
         assert_eq!(text.matches(">\"%BASE%\\firstboot.done\"").count(), 1);
-        assert!(text.find("REQUIRED_FAILURES%\"==\"0\" goto done").unwrap() < text.find(">\"%BASE%\\firstboot.done\"").unwrap());
+        assert!(
+            text.find("REQUIRED_FAILURES%\"==\"0\" goto done").unwrap()
+                < text.find(">\"%BASE%\\firstboot.done\"").unwrap()
+        );
         for code in ["0", "259", "3010", "1641"] {
             assert!(text.contains(&format!("if \"%CODE%\"==\"{code}\" goto")), "{code}");
         }

@@ -1,15 +1,15 @@
 //! The packages, scripts and the service that installs them in the running guest.
 
+use super::driver_database::overall;
 use super::layout;
 use super::options::InjectOptions;
 use super::planner::Planner;
 use super::record::{Action, FileRecord, FirstbootRecord, PackageRecord, Record};
 use super::script::{self, ScriptPackage};
-use super::driver_database::overall;
 use crate::drivers::{Category, Package, Selection};
-use crate::plan::hex;
 use crate::error::Result;
 use crate::io::VolumeRead;
+use crate::plan::hex;
 use crate::plan::{Access, HiveFile, RegData};
 
 /// Stages every package: the whole payload, one folder for each.
@@ -50,7 +50,10 @@ fn stage<D: VolumeRead>(
         files: Vec::new(),
     };
     if !options.force && staged_is_newer(planner, package, &folder)? {
-        planner.note(format!("{}: the staged package is newer than that of the media; --force replaces it", package.stage_name));
+        planner.note(format!(
+            "{}: the staged package is newer than that of the media; --force replaces it",
+            package.stage_name
+        ));
         return Ok(record);
     }
     planner.dir(&folder, &Access::Protected)?;
@@ -96,7 +99,9 @@ fn driver_ver(bytes: &[u8]) -> Option<(crate::clock::FileTime, [u16; 4])> {
     };
     let value = text.lines().find_map(|line| {
         let (name, value) = line.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("DriverVer").then(|| value.split(';').next().unwrap_or(value).trim().to_owned())
+        name.trim()
+            .eq_ignore_ascii_case("DriverVer")
+            .then(|| value.split(';').next().unwrap_or(value).trim().to_owned())
     })?;
     let (date, version) = value.split_once(',').unwrap_or((&value, ""));
     let mut numbers = date.trim().split(['/', '-']).map(|n| n.trim().parse::<u16>().ok());

@@ -8,9 +8,9 @@ use super::record::{Action, CriticalDeviceRecord, FileRecord, Record, ServiceRec
 use super::registry;
 use crate::drivers::inf::{RegAction, RegRoot, RegValue};
 use crate::drivers::{BootDriver, Category, Package};
-use crate::plan::hex;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::io::VolumeRead;
+use crate::plan::hex;
 use crate::plan::{Access, HiveFile, RegData};
 use sha2::{Digest, Sha256};
 
@@ -51,10 +51,15 @@ pub fn register<D: VolumeRead>(
             critical_devices(planner, boot, &ids, &set, record)?;
         }
     }
-    if planner.guest.has_driver_database && is_storage(package) && options.registration == super::Registration::Minimal {
+    if planner.guest.has_driver_database && is_storage(package) && options.registration == super::Registration::Minimal
+    {
         let (done, foreign) = driver_database::register(planner, package, boot, &ids)?;
         if !done.ids_kept.is_empty() {
-            planner.note(format!("{}: {} device ids are served by the guest's own package", boot.service, done.ids_kept.len()));
+            planner.note(format!(
+                "{}: {} device ids are served by the guest's own package",
+                boot.service,
+                done.ids_kept.len()
+            ));
         }
         record.registry_changes.driver_database.push(done);
         for other in foreign {
@@ -102,7 +107,8 @@ fn decide<D: VolumeRead>(
     if present == boot.data {
         return Ok(Decision::Install);
     }
-    if let (Some(theirs), Some(ours)) = (file_version(&present), boot.file_version.or_else(|| file_version(&boot.data))) {
+    if let (Some(theirs), Some(ours)) = (file_version(&present), boot.file_version.or_else(|| file_version(&boot.data)))
+    {
         if theirs > ours {
             return Ok(Decision::Keep(format!(
                 "the guest's {} is newer ({} against {}); --force replaces it",

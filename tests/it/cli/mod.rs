@@ -1,1 +1,4 @@
-//! Tests of this layer; see the folder's files.
+//! What a person sees: help, errors, exit codes, snapshots of whole outputs.
+
+mod config;
+mod usage;

@@ -1,0 +1,34 @@
+//! How commands take a disk image.
+
+use crate::block::{Format, OpenOptions, PathPolicy};
+use std::path::PathBuf;
+
+/// How the image is read; the same for every command that takes one
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ImageArgs {
+    /// The image's format (raw, qcow2 …) instead of finding it by content
+    #[arg(long, value_name = "FORMAT", value_parser = parse_format)]
+    pub format: Option<Format>,
+
+    /// Lets the image name files below this folder too (backing files, extents), not only in its own
+    #[arg(long, value_name = "FOLDER")]
+    pub allow_path: Vec<PathBuf>,
+}
+
+impl ImageArgs {
+    /// Which files the image may name.
+    #[must_use]
+    pub fn path_policy(&self) -> PathPolicy {
+        self.allow_path.iter().fold(PathPolicy::default(), |policy, folder| policy.allow(folder))
+    }
+
+    /// For opening the image.
+    #[must_use]
+    pub fn open_options(&self) -> OpenOptions {
+        OpenOptions { format: self.format, path_policy: self.path_policy(), ..OpenOptions::default() }
+    }
+}
+
+fn parse_format(name: &str) -> Result<Format, String> {
+    Format::from_name(name).ok_or_else(|| "it is one of raw, qcow2, vmdk, vpc, vhdx, vdi".to_string())
+}

@@ -1,0 +1,206 @@
+//! The main job: drivers into a switched-off Windows.
+
+use super::locate::{Installation, locate};
+use super::report::{Report, Validation};
+use super::request::{Destination, InjectRequest, Observer};
+use crate::block::commit::{self, CommitOptions, Committed};
+use crate::block::{self, Stage, StageOptions};
+use crate::drivers::{self, Definitions, Selection, Sources};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::ntfs::{OpenOptions, Volume};
+use crate::partition::{self, PartitionTable, PartitionView};
+use crate::plan::{self, Plan};
+use crate::windows;
+use std::path::Path;
+
+/// Makes the Windows in an image bootable from a virtio disk.
+///
+/// # Errors
+/// Every [`Kind`]; whatever it is, the image holds what it held before, and no output file is left behind. (An
+/// interruption by the power supply in the middle of an in-place commit is undone by the next run.)
+pub fn inject(request: &InjectRequest, observer: &dyn Observer) -> Result<Report> {
+    let mut report = Report::of_request(request);
+    inject_into(request, observer, &mut report)?;
+    Ok(report)
+}
+
+/// As [`inject`], with a report that also tells how far a failed run came.
+///
+/// # Errors
+/// As [`inject`].
+pub fn inject_into(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
+    let outcome = run(request, observer, report);
+    if let Err(error) = &outcome {
+        report.fail(error);
+    }
+    outcome
+}
+
+fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
+    check_destination(request)?;
+    // Opened first: they are the cheapest to get wrong, and nothing of the image is needed for it.
+    observer.step("Looking at the drivers");
+    let sources = open_sources(request)?;
+    let definitions = match &request.definitions {
+        Some(path) => Definitions::load(path)?,
+        None => Definitions::builtin(),
+    };
+    report.virtio.warnings.extend(definitions.warnings.iter().cloned());
+
+    observer.step("Opening the image");
+    report.run.recovered = recover(request)?;
+    let mut stage = open_stage(request)?;
+    report.run.image_format = Some(stage.image().format().to_string());
+
+    observer.step("Looking for Windows");
+    let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
+    let installation = locate(&stage, &table, request.partition)?;
+    report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
+
+    observer.step("Choosing drivers");
+    let selection = drivers::select(&sources, &installation.guest.target(), &definitions, &request.policy)?;
+    report.add_selection(&installation.guest, &selection);
+    report.recommendation = Some(super::report::recommend(&installation.guest, &table, &selection));
+
+    let plan = change_staged(request, observer, report, &mut stage, &installation, &selection)?;
+    observer.step("Verifying");
+    report.validation = Some(verify_staged(&stage, &installation, &plan)?);
+    report.run.bytes_changed = stage.drop_unchanged()?;
+
+    commit_staged(request, observer, report, &mut stage, &plan)?;
+    report.run.bytes_read = stage.image().bytes_read();
+    report.succeed();
+    report.summary = summary(report, &table);
+    Ok(())
+}
+
+/// Plans on the staged disk, and applies the plan to it.
+fn change_staged(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+    stage: &mut Stage,
+    installation: &Installation,
+    selection: &Selection,
+) -> Result<Plan> {
+    observer.step("Planning");
+    let options = OpenOptions {
+        allow_dirty: request.state.allow_dirty,
+        discard_log: request.state.discard_ntfs_log,
+        discard_hibernation: request.state.discard_hibernation,
+        ..OpenOptions::new(request.clock)
+    };
+    let label = installation.partition.label();
+    let view = PartitionView::new(stage, &installation.partition)?;
+    let mut volume = Volume::open(view, &options).map_err(|error| error.path(&label))?;
+    let injection = windows::plan_injection(&volume, &installation.guest, selection, &request.options)?;
+    report.add_plan(&installation.guest, injection.plan.clone(), injection.record);
+    observer.step("Applying the plan to the staged disk");
+    plan::apply(&injection.plan, &mut volume, request.clock)?;
+    volume.flush()?;
+    Ok(injection.plan)
+}
+
+/// Reads the staged disk again from its first sector, and compares with the plan.
+fn verify_staged(stage: &Stage, installation: &Installation, plan: &Plan) -> Result<Validation> {
+    let table = partition::read(stage)?;
+    let number = installation.partition.number;
+    if table.partition(number)? != &installation.partition {
+        return Err(Error::new(Kind::Verify, Layer::Job, "the partition table is not what it was")
+            .hint("this is a defect of winject; nothing was written; please report it"));
+    }
+    let compared = plan::verify(&PartitionView::new(stage, &installation.partition)?, plan)?;
+    Ok(Validation { success: true, compared })
+}
+
+fn commit_staged(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+    stage: &mut Stage,
+    plan: &Plan,
+) -> Result<()> {
+    let options = CommitOptions { overwrite: request.overwrite_output, ..CommitOptions::default() };
+    let committed = match &request.destination {
+        Destination::DryRun => return Ok(()),
+        // Not even a lock for writing is taken when nothing changes.
+        Destination::InPlace if !stage.is_dirty() => {
+            debug_assert!(plan.is_empty());
+            report.run.output = Some(request.image.display().to_string());
+            return Ok(());
+        }
+        Destination::InPlace => {
+            observer.step("Writing into the image");
+            commit::commit_in_place(stage, &request.image, &options)?
+        }
+        Destination::Overlay(out) => {
+            observer.step("Writing the overlay");
+            commit::commit_overlay(stage, &request.image, out, &options)?
+        }
+        Destination::Standalone { path, format } => {
+            observer.step("Writing the new image");
+            commit::write_standalone(stage, path, *format, &options)?
+        }
+    };
+    note_commit(report, committed);
+    Ok(())
+}
+
+fn note_commit(report: &mut Report, committed: Committed) {
+    report.run.output = Some(committed.path.display().to_string());
+    report.virtio.warnings.extend(committed.warnings);
+}
+
+fn open_sources(request: &InjectRequest) -> Result<Sources> {
+    if request.drivers.is_empty() {
+        return Err(Error::new(Kind::Drivers, Layer::Job, "no driver source was given")
+            .hint("give --drivers with the folder or the ISO image of the drivers, for instance virtio-win.iso"));
+    }
+    Sources::open(&request.drivers)
+}
+
+/// Rolls an interrupted run back; a dry run must not write even that.
+fn recover(request: &InjectRequest) -> Result<bool> {
+    let journal = commit::journal_path(&request.image);
+    if request.destination == Destination::DryRun && journal.exists() {
+        return Err(Error::new(Kind::Pending, Layer::Job, "an interrupted run has to be rolled back first")
+            .path(journal.display().to_string())
+            .hint("run winject without --dry-run: it restores the image before it does anything else"));
+    }
+    commit::recover(&request.image)
+}
+
+fn open_stage(request: &InjectRequest) -> Result<Stage> {
+    let path_policy = request.path_policy.clone();
+    let options = block::OpenOptions { format: request.format, path_policy, ..block::OpenOptions::default() };
+    Ok(Stage::new(block::open(&request.image, &options)?, StageOptions::default()))
+}
+
+/// What is wrong with the destination is said before the work, not after it. Commit asks again when it writes.
+fn check_destination(request: &InjectRequest) -> Result<()> {
+    let (Destination::Overlay(out) | Destination::Standalone { path: out, .. }) = &request.destination else {
+        return Ok(());
+    };
+    let usage =
+        |what: &str, path: &Path| Err(Error::new(Kind::Usage, Layer::Job, what).path(path.display().to_string()));
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return usage("the output's folder does not exist", folder).map_err(|error| error.hint("create it first"));
+    }
+    if out.exists() && !request.overwrite_output {
+        return usage("the output exists already", out).map_err(|error| error.hint("remove it or give another name"));
+    }
+    Ok(())
+}
+
+fn summary(report: &Report, table: &PartitionTable) -> String {
+    let windows = report.virtio.windows.as_ref().map_or_else(String::new, |windows| windows.product.clone());
+    let drivers: Vec<String> =
+        report.virtio.files_copied.iter().filter_map(|copied| copied.file.service.clone()).collect();
+    let what = format!("{windows} ({}) boots with {}", table.scheme, drivers.join(" and "));
+    match (report.run.dry_run, report.virtio.unchanged) {
+        (_, true) => format!("Unchanged: {what} already, nothing was written."),
+        (true, false) => format!("Dry run: {what} after this plan; nothing was written."),
+        (false, false) => format!("Done: {what}."),
+    }
+}

@@ -1,0 +1,92 @@
+//! What is on a disk: partitions, Windows installations and their state.
+
+use super::locate::search;
+use crate::block::{self, Image};
+use crate::error::Result;
+use crate::partition::{self, PartitionTable};
+use crate::windows::Guest;
+use serde::Serialize;
+use std::path::Path;
+
+/// What was found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inspection {
+    /// The image file.
+    pub image: String,
+    /// Its container format, in qemu-img's terms.
+    pub format: String,
+    /// Size of the guest's disk in bytes.
+    pub size: u64,
+    /// The partition table.
+    pub disk: PartitionTable,
+    /// The Windows installations.
+    pub windows: Vec<Found>,
+    /// Volumes that could not be looked into, or that are refused by name.
+    pub faults: Vec<Fault>,
+    /// Bytes read from the image's files.
+    pub bytes_read: u64,
+}
+
+/// A Windows installation.
+#[derive(Debug, Clone, Serialize)]
+pub struct Found {
+    /// Number of its partition.
+    pub partition: u32,
+    /// What it is.
+    #[serde(flatten)]
+    pub guest: Guest,
+    /// Why an edit would be refused as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Fault>,
+}
+
+/// Something that stands in the way.
+#[derive(Debug, Clone, Serialize)]
+pub struct Fault {
+    /// Number of the partition.
+    pub partition: u32,
+    /// What it is.
+    pub message: String,
+    /// What can be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Fault {
+    fn new(partition: u32, error: &crate::Error) -> Self {
+        Self { partition, message: error.to_string(), hint: error.hint_text().map(str::to_owned) }
+    }
+}
+
+/// Looks at a disk; changes nothing.
+///
+/// # Errors
+/// When the image cannot be opened, or has no partition table that we know. What is wrong with a single volume is part
+/// of the answer.
+pub fn inspect(path: &Path, options: &block::OpenOptions) -> Result<Inspection> {
+    let image = block::open(path, options)?;
+    let disk: &dyn Image = &*image;
+    let table = partition::read(disk).map_err(|error| error.path(path.display().to_string()))?;
+    let installations = search(&disk, &table);
+    let found = installations.found.into_iter().map(|one| Found {
+        partition: one.partition.number,
+        refusal: refusal(&disk, &one.partition).map(|error| Fault::new(one.partition.number, &error)),
+        guest: one.guest,
+    });
+    Ok(Inspection {
+        image: path.display().to_string(),
+        format: image.format().to_string(),
+        size: Image::len(disk),
+        windows: found.collect(),
+        faults: installations.faults.iter().map(|(partition, error)| Fault::new(partition.number, error)).collect(),
+        disk: table,
+        bytes_read: image.bytes_read(),
+    })
+}
+
+/// Opens the volume as for an edit, which is where its state is judged.
+fn refusal(disk: &&dyn Image, partition: &partition::Partition) -> Option<crate::Error> {
+    let options = crate::ntfs::OpenOptions::new(crate::clock::FileTime(1));
+    let view = partition::PartitionView::new(disk, partition).ok()?;
+    crate::ntfs::Volume::open(view, &options).err()
+}

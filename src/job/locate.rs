@@ -1,0 +1,130 @@
+//! Which partition holds the Windows to work on: found by content, never by size or type.
+
+use crate::error::{Error, Kind, Layer, Result};
+use crate::ntfs::{OpenOptions, Volume};
+use crate::partition::{Content, Disk, Partition, PartitionTable, PartitionView};
+use crate::windows::Guest;
+
+/// A Windows installation and where it is.
+#[derive(Debug, Clone)]
+pub struct Installation {
+    /// Its partition.
+    pub partition: Partition,
+    /// What inspection found.
+    pub guest: Guest,
+}
+
+/// What was found on a disk.
+#[derive(Debug, Default)]
+pub struct Installations {
+    /// Windows installations, by partition number.
+    pub found: Vec<Installation>,
+    /// NTFS volumes that could not be looked into, and refused kinds of volumes.
+    pub faults: Vec<(Partition, Error)>,
+    /// NTFS volumes that hold no Windows.
+    pub others: Vec<Partition>,
+}
+
+/// Looks for Windows in every NTFS volume. Reads only, so that the state of a volume is no obstacle.
+pub fn search<D: Disk>(disk: &D, table: &PartitionTable) -> Installations {
+    let mut out = Installations::default();
+    for partition in &table.partitions {
+        if let Some(refusal) = partition.refusal() {
+            out.faults.push((partition.clone(), refusal));
+        } else if partition.content == Content::Ntfs {
+            match inspect_partition(disk, partition) {
+                Ok(Some(guest)) => out.found.push(Installation { partition: partition.clone(), guest }),
+                Ok(None) => out.others.push(partition.clone()),
+                Err(error) => out.faults.push((partition.clone(), error)),
+            }
+        }
+    }
+    out
+}
+
+/// The Windows in one partition.
+///
+/// # Errors
+/// When the volume is damaged or unsupported, or the Windows in it is.
+pub fn inspect_partition<D: Disk>(disk: &D, partition: &Partition) -> Result<Option<Guest>> {
+    let view = PartitionView::new(disk, partition)?;
+    let volume = Volume::open(view, &OpenOptions::read_only()).map_err(|error| in_partition(error, partition))?;
+    Guest::inspect(&volume).map_err(|error| in_partition(error, partition))
+}
+
+fn in_partition(error: Error, partition: &Partition) -> Error {
+    // A path in the guest says more; it wins where there is one.
+    error.path(partition.label())
+}
+
+/// The one Windows to work on: in the partition of the given number, or the only one there is.
+///
+/// # Errors
+/// - [`Kind::Refused`]: several and none chosen; BitLocker, dynamic disk, storage pool.
+/// - [`Kind::NotWindows`]: none.
+/// - What the volume says.
+pub fn locate<D: Disk>(disk: &D, table: &PartitionTable, number: Option<u32>) -> Result<Installation> {
+    if let Some(number) = number {
+        return chosen(disk, table.partition(number)?);
+    }
+    let mut installations = search(disk, table);
+    match (installations.found.pop(), installations.found.is_empty()) {
+        (Some(installation), true) => Ok(installation),
+        (Some(last), false) => {
+            installations.found.push(last);
+            Err(several(&installations.found))
+        }
+        (None, _) => Err(none(installations)),
+    }
+}
+
+fn chosen<D: Disk>(disk: &D, partition: &Partition) -> Result<Installation> {
+    if let Some(refusal) = partition.refusal() {
+        return Err(refusal);
+    }
+    if partition.content != Content::Ntfs {
+        return Err(Error::unsupported(Layer::Partition, "the partition holds no NTFS volume")
+            .path(partition.label())
+            .at(partition.start)
+            .expected_found("NTFS", partition.content)
+            .hint("choose another partition, or none: the Windows partition is found by itself"));
+    }
+    match inspect_partition(disk, partition)? {
+        Some(guest) => Ok(Installation { partition: partition.clone(), guest }),
+        None => Err(Error::new(Kind::NotWindows, Layer::Job, "there is no Windows in this partition")
+            .path(partition.label())
+            .hint("choose another partition, or none: the Windows partition is found by itself")),
+    }
+}
+
+fn several(found: &[Installation]) -> Error {
+    let list: Vec<String> =
+        found.iter().map(|one| format!("--partition {}: {}", one.partition.number, one.guest)).collect();
+    Error::refused(Layer::Job, format!("the disk holds {} Windows installations", found.len()))
+        .hint(format!("choose one:\n  {}", list.join("\n  ")))
+}
+
+/// Why there is none: what hides a Windows counts more than volumes that simply have none.
+fn none(installations: Installations) -> Error {
+    let Installations { mut faults, others, .. } = installations;
+    // Every disk with UEFI has a FAT volume; it explains nothing.
+    let hides =
+        |partition: &Partition, error: &Error| partition.content != Content::Fat || error.kind() == Kind::Refused;
+    let place = |wanted: &dyn Fn(Kind) -> bool, faults: &[(Partition, Error)]| {
+        faults.iter().position(|(partition, error)| wanted(error.kind()) && hides(partition, error))
+    };
+    let first = place(&|kind| kind == Kind::Refused, &faults).or_else(|| place(&|_| true, &faults));
+    match first {
+        Some(at) => faults.swap_remove(at).1,
+        None if others.is_empty() => {
+            let error = Error::new(Kind::NotWindows, Layer::Job, "the disk holds no NTFS volume, and so no Windows");
+            error.hint("is this the disk that the guest starts from?")
+        }
+        None => {
+            let list: Vec<String> = others.iter().map(Partition::label).collect();
+            Error::new(Kind::NotWindows, Layer::Job, "there is no Windows on this disk")
+                .expected_found("\\Windows\\System32\\config\\SYSTEM", format_args!("none in {}", list.join(", ")))
+                .hint("is this the disk that the guest starts from?")
+        }
+    }
+}

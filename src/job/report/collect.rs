@@ -1,0 +1,358 @@
+//! Filling the report from what the layers answered.
+
+use super::{
+    Artifact, BcdChanges, Choice, DiskFacts, DriverFound, FileCopied, Recommendation, Report, Run, SCHEMA, SetupScript,
+    WindowsFacts, WindowsPaths,
+};
+use crate::clock::FileTime;
+use crate::drivers::{Arch, Category, Package, Selection};
+use crate::job::request::{Destination, InjectRequest};
+use crate::partition::{Partition, PartitionTable, Scheme};
+use crate::plan::{Change, HiveFile, Plan};
+use crate::windows::Guest;
+use crate::windows::{Action, Record};
+
+impl Report {
+    /// The report of a run that has not begun yet.
+    #[must_use]
+    pub fn of_request(request: &InjectRequest) -> Self {
+        let dry_run = request.destination == Destination::DryRun;
+        let mut report = Self {
+            schema: SCHEMA,
+            run: Run {
+                tool: format!("winject {}", env!("CARGO_PKG_VERSION")),
+                time: iso_time(request.clock),
+                image: request.image.display().to_string(),
+                mode: request.destination.mode(),
+                dry_run,
+                ..Run::default()
+            },
+            ..Self::default()
+        };
+        report.virtio.dry_run = dry_run;
+        report.virtio.force_overwrite = request.options.force;
+        report.virtio.virtio_dir = request.drivers.iter().map(|path| path.display().to_string()).collect();
+        report.virtio.registry_changes.dry_run = dry_run;
+        report.virtio.bcd_changes = BcdChanges {
+            stores: Vec::new(),
+            notes: vec!["the boot configuration names disks by signature or GPT id, which stay as they are".into()],
+        };
+        report
+    }
+
+    /// What is known once the Windows was found.
+    pub(crate) fn add_guest(&mut self, size: u64, table: &PartitionTable, partition: &Partition, guest: &Guest) {
+        let disk = DiskFacts { size, scheme: table.scheme, sector: table.sector, partition: partition.clone() };
+        self.disk = Some(disk);
+        self.virtio.warnings.extend(table.warnings.iter().chain(&guest.warnings).cloned());
+        self.virtio.windows = Some(windows_facts(guest));
+        self.virtio.windows_paths = Some(windows_paths(guest));
+        self.virtio.registry_changes.replayed.clone_from(&guest.replayed);
+    }
+
+    /// What is known once the drivers were chosen.
+    pub(crate) fn add_selection(&mut self, guest: &Guest, selection: &Selection) {
+        let release = guest.target().release();
+        self.virtio.plan = Some(Choice {
+            release: release.key.to_owned(),
+            arch_dir: guest.arch.store_name().to_owned(),
+            bucket_hint: selection.buckets.first().cloned(),
+            candidates: selection.buckets.clone(),
+            drivers_needed: selection.boot_packages().map(|(_, boot)| boot.service.clone()).collect(),
+        });
+        self.virtio.drivers_found = selection.packages.iter().map(driver_found).collect();
+        self.virtio.skipped.clone_from(&selection.skipped);
+        self.virtio.warnings.extend(selection.warnings.iter().cloned());
+    }
+
+    /// What is known once the plan was made.
+    pub(crate) fn add_plan(&mut self, guest: &Guest, plan: Plan, record: Record) {
+        let virtio = &mut self.virtio;
+        virtio.unchanged = plan.is_empty();
+        virtio.warnings.extend(plan.warnings.iter().cloned());
+        virtio.notes.extend(plan.notes.iter().cloned());
+        virtio.artifacts = artifacts(&plan);
+        virtio.setup_script = setup_script(&record);
+        virtio.files_copied =
+            record.files_copied.into_iter().map(|file| FileCopied { file, guest_sha256: None }).collect();
+        virtio.packages_staged = record.packages_staged;
+        virtio.registry_changes.registry_modified = plan.steps.iter().any(|step| step.change.hive().is_some());
+        virtio.registry_changes.hive_path = guest_path(guest, &plan.hive_path(HiveFile::System));
+        virtio.registry_changes.record = record.registry_changes;
+        virtio.devicepath_changes.record = record.devicepath_changes;
+        virtio.firstboot.record = record.firstboot;
+        self.changes = Some(plan);
+        self.drop_repetitions();
+    }
+
+    /// Layers may say the same thing twice.
+    fn drop_repetitions(&mut self) {
+        for list in [&mut self.virtio.warnings, &mut self.virtio.notes] {
+            let mut seen = std::collections::HashSet::new();
+            list.retain(|text| seen.insert(text.clone()));
+        }
+    }
+
+    /// Marks everything as done (or found done) and verified.
+    pub(crate) fn succeed(&mut self) {
+        let virtio = &mut self.virtio;
+        virtio.injected = true;
+        virtio.success = true;
+        virtio.registry_changes.success = true;
+        virtio.devicepath_changes.success = true;
+        virtio.firstboot.success = virtio.firstboot.record.skipped.is_none();
+        let services = virtio.registry_changes.record.services.iter().map(|service| service.service.clone());
+        let mut services: Vec<String> = services.collect();
+        services.sort_unstable();
+        services.dedup();
+        virtio.registry_changes.verified_services = services;
+        for file in &mut virtio.files_copied {
+            if file.file.action != Action::Kept {
+                file.guest_sha256 = Some(file.file.sha256.clone());
+            }
+        }
+    }
+
+    /// Marks the run as failed.
+    pub(crate) fn fail(&mut self, error: &crate::Error) {
+        let failure = super::Failure::from(error);
+        self.virtio.injected = false;
+        self.virtio.success = false;
+        self.virtio.reason = Some(reason(error, self));
+        self.virtio.registry_changes.success = false;
+        self.virtio.registry_changes.verification_errors =
+            (error.kind() == crate::Kind::Verify).then(|| failure.message.clone()).into_iter().collect();
+        self.virtio.firstboot.success = false;
+        self.virtio.devicepath_changes.success = false;
+        self.summary = format!("Nothing was written: {}", failure.message);
+        self.error = Some(failure);
+    }
+}
+
+/// The word for programs, in the vocabulary that readers of such reports know.
+fn reason(error: &crate::Error, report: &Report) -> &'static str {
+    use crate::Kind;
+    match error.kind() {
+        Kind::Drivers if report.virtio.virtio_dir.is_empty() => "virtio_drivers_dir_not_set",
+        Kind::Drivers if report.virtio.plan.is_none() && report.virtio.windows.is_none() => {
+            "virtio_drivers_dir_not_found"
+        }
+        Kind::Drivers => "no_drivers_found",
+        Kind::NotWindows => "not_windows",
+        Kind::Verify => "verification_failed",
+        Kind::Refused => "refused",
+        Kind::Unsupported => "unsupported",
+        Kind::Damaged => "damaged",
+        Kind::Io => "io",
+        Kind::Pending => "pending",
+        Kind::Usage => "usage",
+        Kind::Bug => "bug",
+    }
+}
+
+/// `/Windows/System32` as the guest spells it. The volume's root is the drive that Windows calls its own.
+fn guest_path(guest: &Guest, path: &str) -> String {
+    let drive = guest.system_root.get(..2).filter(|drive| drive.ends_with(':')).unwrap_or("C:");
+    format!("{drive}{}", path.replace('/', "\\"))
+}
+
+fn windows_paths(guest: &Guest) -> WindowsPaths {
+    let path = |path: &str| guest_path(guest, path);
+    WindowsPaths {
+        windows_dir: path(&guest.windows_dir),
+        system32_dir: path(&guest.system32()),
+        drivers_dir: path(&guest.drivers_dir()),
+        config_dir: path(&guest.config_dir()),
+        temp_dir: path(&format!("{}/Temp", guest.windows_dir)),
+        system_hive: path(&format!("{}/SYSTEM", guest.config_dir())),
+        software_hive: path(&format!("{}/SOFTWARE", guest.config_dir())),
+    }
+}
+
+fn windows_facts(guest: &Guest) -> WindowsFacts {
+    WindowsFacts {
+        product_name: guest.product_name.clone(),
+        product: guest.product.clone(),
+        edition: guest.edition.clone(),
+        installation_type: guest.installation_type.clone(),
+        product_type: guest.product_type,
+        display_version: guest.display_version.clone(),
+        build: guest.build,
+        major: guest.major,
+        minor: guest.minor,
+        bits: if guest.arch == Arch::X86 { 32 } else { 64 },
+        arch: guest.arch,
+        distro: "windows",
+        osinfo_id: osinfo_id(guest.target().release().key),
+    }
+}
+
+/// The ids of libosinfo's database: `win10`, `win2k22`.
+fn osinfo_id(release: &str) -> String {
+    let id = match release {
+        "windows_xp" | "windows_xp_x64" => "winxp",
+        "windows_vista" => "winvista",
+        "windows_7" => "win7",
+        "windows_8" => "win8",
+        "windows_8_1" => "win8.1",
+        "windows_10" => "win10",
+        "windows_11" => "win11",
+        "server_2003" => "win2k3",
+        "server_2008" => "win2k8",
+        "server_2008_r2" => "win2k8r2",
+        "server_2012" => "win2k12",
+        "server_2012_r2" => "win2k12r2",
+        "server_2016" => "win2k16",
+        "server_2019" => "win2k19",
+        "server_2022" => "win2k22",
+        "server_2025" => "win2k25",
+        _ => "winnt",
+    };
+    id.to_owned()
+}
+
+fn driver_found(package: &Package) -> DriverFound {
+    let boot = package.boot.as_ref();
+    let service = boot
+        .map(|boot| boot.service.clone())
+        .or_else(|| package.inf.function_service().map(|service| service.name.clone()));
+    let start = boot.map(|boot| boot.start).or_else(|| package.inf.function_service().map(|service| service.start));
+    let version = package.inf.driver_version;
+    let dotted = version.map(|part| part.to_string()).join(".");
+    let signature = boot.map_or(&package.signature, |boot| &boot.signature);
+    DriverFound {
+        name: package.driver.clone(),
+        category: package.category.to_string(),
+        src_path: package.source_path.clone(),
+        dest_name: boot.map(|boot| boot.file_name.clone()),
+        start_type: start,
+        service_name: service,
+        pci_ids: package.inf.hardware_ids().into_iter().map(str::to_owned).collect(),
+        class_guid: Some(package.inf.class_guid.to_string()),
+        package_dir: package.source_path.clone(),
+        inf_path: if package.inf_name.is_empty() {
+            String::new()
+        } else {
+            format!("{}/{}", package.source_path, package.inf_name)
+        },
+        bucket_used: package.bucket.clone(),
+        reason: package.reason.clone(),
+        driver_version: (version != [0; 4]).then_some(dotted),
+        driver_date: Some(package.inf.driver_date_text.clone()).filter(|date| !date.is_empty()),
+        signed: signature.is_good(),
+        signer: signature.signer.clone(),
+    }
+}
+
+fn artifacts(plan: &Plan) -> Vec<Artifact> {
+    let written = plan.steps.iter().filter_map(|step| match &step.change {
+        Change::WriteFile { path, content, .. } => Some((path, content)),
+        _ => None,
+    });
+    written
+        .map(|(path, content)| Artifact {
+            kind: artifact_kind(&path.to_ascii_lowercase()),
+            path: path.clone(),
+            size: content.size(),
+            sha256: content.sha256(),
+        })
+        .collect()
+}
+
+fn artifact_kind(path: &str) -> &'static str {
+    match path {
+        "/hyper2kvm/setup.cmd" => "setup_cmd",
+        "/hyper2kvm/firstboot.cmd" => "firstboot_cmd",
+        "/hyper2kvm/manifest.json" => "manifest",
+        _ if path.starts_with("/hyper2kvm/drivers/") => "staged_payload",
+        _ if path.contains("/system32/drivers/") => "driver_sys",
+        _ if path.contains("/driverstore/") => "driver_store",
+        _ if path.contains("/catroot/") => "catalog",
+        _ => "other",
+    }
+}
+
+fn setup_script(record: &Record) -> Option<SetupScript> {
+    let content = record.setup_script.clone();
+    (!content.is_empty()).then(|| SetupScript { path: "C:\\hyper2kvm\\setup.cmd".to_owned(), content })
+}
+
+/// The machine that fits: buses and devices for which the guest has a driver now.
+pub(crate) fn recommend(guest: &Guest, table: &PartitionTable, selection: &Selection) -> Recommendation {
+    let services: Vec<String> = selection.boot_packages().map(|(_, boot)| boot.service.to_ascii_lowercase()).collect();
+    let has = |service: &str| services.iter().any(|name| name == service);
+    let mut buses = Vec::new();
+    if has("viostor") {
+        buses.push("virtio-blk");
+    }
+    if has("vioscsi") {
+        buses.push("virtio-scsi");
+    }
+    let offers = |category: &Category| selection.packages.iter().any(|package| package.category == *category);
+    let extra = [
+        (Category::Balloon, "virtio-balloon"),
+        (Category::Rng, "virtio-rng"),
+        (Category::Serial, "virtio-serial"),
+        (Category::Filesystem, "virtio-fs"),
+        (Category::Gpu, "virtio-gpu"),
+        (Category::Input, "virtio-input"),
+    ];
+    let old = guest.major < 6;
+    Recommendation {
+        bus: buses.first().copied().unwrap_or(if old { "ide" } else { "sata" }),
+        buses,
+        net_model: match (offers(&Category::Network), old) {
+            (true, _) => "virtio",
+            (false, true) => "rtl8139",
+            (false, false) => "e1000e",
+        },
+        machine: if table.scheme == Scheme::Gpt || guest.build >= 9200 { "q35" } else { "pc" },
+        // Windows starts from a GPT disk with UEFI only, and from an MBR disk with BIOS only.
+        firmware: if table.scheme == Scheme::Gpt { "uefi" } else { "bios" },
+        clock: if guest.clock_is_utc { "utc" } else { "localtime" },
+        extra_devices: extra.iter().filter(|(category, _)| offers(category)).map(|(_, device)| *device).collect(),
+    }
+}
+
+/// ISO 8601 in UTC, to the second.
+fn iso_time(time: FileTime) -> String {
+    let seconds = time.0 / 10_000_000;
+    let (mut days, rest) = (seconds / 86_400, seconds % 86_400);
+    let mut year = 1601u64;
+    loop {
+        let length = if is_leap(year) { 366 } else { 365 };
+        if days < length {
+            break;
+        }
+        days -= length;
+        year += 1;
+    }
+    let lengths = [31, if is_leap(year) { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 1;
+    for length in lengths {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    format!("{year:04}-{month:02}-{:02}T{:02}:{:02}:{:02}Z", days + 1, rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+fn is_leap(year: u64) -> bool {
+    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_as_iso_8601() {
+        let unix = |seconds| iso_time(FileTime::from_unix_seconds(seconds).unwrap());
+        assert_eq!(unix(0), "1970-01-01T00:00:00Z");
+        assert_eq!(unix(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(unix(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(unix(1_700_000_000), "2023-11-14T22:13:20Z");
+    }
+}

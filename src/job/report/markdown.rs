@@ -1,0 +1,253 @@
+//! The report for people.
+
+use super::Report;
+use std::fmt::Write as _;
+
+impl Report {
+    /// Markdown.
+    #[must_use]
+    pub fn to_markdown(&self) -> String {
+        let mut out = Page::default();
+        out.line("# Driver injection report");
+        out.line("");
+        out.line(&text(&self.summary));
+        out.head(self);
+        out.windows(self);
+        out.drivers(self);
+        out.registry(self);
+        out.firstboot(self);
+        out.machine(self);
+        out.list("Warnings", &self.virtio.warnings);
+        out.list("Notes", &self.virtio.notes);
+        out.changes(self);
+        out.0
+    }
+}
+
+/// Text of the guest or of the media inside Markdown: what could be taken for a mark-up is escaped.
+fn text(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for c in value.chars() {
+        match c {
+            '\\' | '`' | '*' | '_' | '|' | '<' | '>' | '[' | ']' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if c.is_control() => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn yes(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, line: &str) {
+        self.0.push_str(line);
+        self.0.push('\n');
+    }
+
+    fn section(&mut self, title: &str) {
+        self.line("");
+        self.line(&format!("## {title}"));
+        self.line("");
+    }
+
+    /// One line of facts, the value as text.
+    fn fact(&mut self, name: &str, value: &str) {
+        if !value.is_empty() {
+            self.line(&format!("- {name}: {}", text(value)));
+        }
+    }
+
+    fn table(&mut self, titles: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+        let mut any = false;
+        for row in rows {
+            if !any {
+                self.line(&format!("| {} |", titles.join(" | ")));
+                self.line(&format!("|{}", "---|".repeat(titles.len())));
+                any = true;
+            }
+            let cells: Vec<String> = row.iter().map(|cell| text(cell)).collect();
+            self.line(&format!("| {} |", cells.join(" | ")));
+        }
+        if !any {
+            self.line("none");
+        }
+    }
+
+    fn list(&mut self, title: &str, items: &[String]) {
+        if items.is_empty() {
+            return;
+        }
+        self.section(title);
+        for item in items {
+            self.line(&format!("- {}", text(item)));
+        }
+    }
+
+    fn head(&mut self, report: &Report) {
+        let run = &report.run;
+        self.section("Run");
+        self.fact("Image", &run.image);
+        self.fact("Format", run.image_format.as_deref().unwrap_or_default());
+        self.fact("Mode", run.mode);
+        self.fact("Output", run.output.as_deref().unwrap_or_default());
+        self.fact("Drivers from", &report.virtio.virtio_dir.join(", "));
+        self.fact("Time", &run.time);
+        self.fact("Program", &run.tool);
+        self.line(&format!("- `virtio.injected`: {}", report.virtio.injected));
+        self.line(&format!("- `virtio.unchanged`: {}", report.virtio.unchanged));
+        self.line(&format!("- Dry run: {}", yes(run.dry_run)));
+        self.line(&format!("- Changed on the guest's disk: {} bytes", run.bytes_changed));
+        if let Some(validation) = &report.validation {
+            self.line(&format!("- Verified before writing: {}", yes(validation.success)));
+        }
+        if let Some(error) = &report.error {
+            self.section("Error");
+            self.line(&text(&error.message));
+            if let Some(hint) = &error.hint {
+                self.line("");
+                self.line(&format!("Hint: {}", text(hint)));
+            }
+        }
+    }
+
+    fn windows(&mut self, report: &Report) {
+        let Some(windows) = &report.virtio.windows else { return };
+        self.section("Windows");
+        self.fact("Product", &windows.product);
+        self.fact("Registry says", &windows.product_name);
+        self.fact("Edition", windows.edition.as_deref().unwrap_or_default());
+        self.fact("Version", windows.display_version.as_deref().unwrap_or_default());
+        self.fact("Build", &windows.build.to_string());
+        self.fact("CPU", windows.arch.store_name());
+        if let Some(disk) = &report.disk {
+            self.fact("Disk", &format!("{} bytes, {}", disk.size, disk.scheme));
+            self.fact("Partition", &format!("{} at byte {}", disk.partition.number, disk.partition.start.0));
+        }
+        if let Some(paths) = &report.virtio.windows_paths {
+            self.fact("Folder", &paths.windows_dir);
+        }
+    }
+
+    fn drivers(&mut self, report: &Report) {
+        let virtio = &report.virtio;
+        self.section("Drivers found");
+        let rows = virtio.drivers_found.iter().map(|driver| {
+            vec![
+                driver.name.clone(),
+                driver.category.clone(),
+                driver.service_name.clone().unwrap_or_default(),
+                driver.start_type.map(|start| start.to_string()).unwrap_or_default(),
+                driver.bucket_used.clone(),
+                driver.driver_version.clone().unwrap_or_default(),
+                driver.signer.clone().unwrap_or_else(|| yes(driver.signed).to_owned()),
+            ]
+        });
+        self.table(&["driver", "type", "service", "start", "folder", "version", "signed"], rows);
+        self.section("Driver files in System32\\\\drivers");
+        let rows = virtio.files_copied.iter().map(|copied| {
+            let file = &copied.file;
+            vec![file.name.clone(), word(&file.action), file.size.to_string(), file.sha256.clone()]
+        });
+        self.table(&["file", "action", "bytes", "SHA-256"], rows);
+        self.section("Packages staged");
+        let rows = virtio.packages_staged.iter().map(|package| {
+            vec![
+                package.service.clone(),
+                package.inf.clone(),
+                package.guest_dir.clone(),
+                word(&package.action),
+                package.files.len().to_string(),
+            ]
+        });
+        self.table(&["package", "INF", "folder in the guest", "action", "files"], rows);
+    }
+
+    fn registry(&mut self, report: &Report) {
+        let changes = &report.virtio.registry_changes;
+        let record = &changes.record;
+        self.section("Registry");
+        self.line(&format!("- `virtio.registry_changes.success`: {}", changes.success));
+        self.line(&format!("- Modified: {}", yes(changes.registry_modified)));
+        self.fact("Control sets", &record.control_sets.join(", "));
+        self.fact("Style", &record.style);
+        self.fact("StartOverride removed", &record.startoverride_removed.join(", "));
+        self.fact("Repaired from their logs", &changes.replayed.join(", "));
+        for error in changes.errors.iter().chain(&changes.verification_errors) {
+            self.fact("Error", error);
+        }
+        self.line("");
+        let rows = record.services.iter().map(|service| {
+            let (start, image) = (service.start.to_string(), service.image.clone());
+            vec![service.service.clone(), service.control_set.clone(), start, image, word(&service.action)]
+        });
+        self.table(&["service", "control set", "start", "image", "action"], rows);
+        let database = record.driver_database.iter().map(|entry| {
+            vec![entry.inf.clone(), entry.package.clone(), entry.ids.len().to_string(), word(&entry.action)]
+        });
+        if !record.driver_database.is_empty() {
+            self.line("");
+            self.table(&["DriverDatabase", "package", "ids", "action"], database);
+        }
+    }
+
+    fn firstboot(&mut self, report: &Report) {
+        let firstboot = &report.virtio.firstboot;
+        let record = &firstboot.record;
+        self.section("First boot");
+        self.line(&format!("- `virtio.firstboot.success`: {}", firstboot.success));
+        self.fact("Service", &record.service);
+        self.fact("Method", &record.method);
+        self.fact("Script", &record.payload);
+        self.fact("Log", &record.log_path);
+        self.fact("Marker", &record.marker_path);
+        self.fact("Left out", record.skipped.as_deref().unwrap_or_default());
+    }
+
+    fn machine(&mut self, report: &Report) {
+        let Some(machine) = &report.recommendation else { return };
+        self.section("Recommended machine");
+        self.fact("Disk bus", &machine.buses.join(" or "));
+        self.fact("Network", machine.net_model);
+        self.fact("Machine", machine.machine);
+        self.fact("Firmware", machine.firmware);
+        self.fact("Clock", machine.clock);
+        self.fact("More devices", &machine.extra_devices.join(", "));
+    }
+
+    fn changes(&mut self, report: &Report) {
+        let Some(plan) = &report.changes else { return };
+        self.section("Changes");
+        let mut reason = "";
+        for step in &plan.steps {
+            if step.reason != reason {
+                reason = &step.reason;
+                self.line(&format!("\n### {}\n", text(reason)));
+            }
+            self.line(&format!("- {}", text(&step.change.to_string())));
+        }
+        if plan.is_empty() {
+            self.line("none");
+        }
+    }
+}
+
+/// The JSON form's word, so that both forms say the same.
+fn word(action: &crate::windows::Action) -> String {
+    let mut out = String::new();
+    match serde_json::to_value(action) {
+        Ok(serde_json::Value::String(word)) => out = word,
+        _ => {
+            let _ = write!(out, "{action:?}");
+        }
+    }
+    out
+}

@@ -1,0 +1,102 @@
+//! Arguments, exit codes, streams.
+
+use crate::inject::{fixture, fixture_drivers, folder, stderr, stdout, succeed, winject};
+use std::process::Stdio;
+
+#[test]
+fn help_shows_only_what_works() {
+    let text = stdout(&succeed(winject().arg("--help")));
+    assert!(text.contains("inject") && text.contains("inspect") && text.contains("Exit codes"), "{text}");
+    let output = winject().output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = stdout(&succeed(winject().args(["inject", "--help"])));
+    for option in ["--drivers", "--in-place", "--output", "--dry-run", "--report", "--partition", "--definitions"] {
+        assert!(text.contains(option), "{option}");
+    }
+}
+
+#[test]
+fn version_is_the_packages() {
+    assert_eq!(stdout(&succeed(winject().arg("--version"))), format!("winject {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn wrong_arguments_end_with_2() {
+    for arguments in [
+        &["inject"][..],
+        &["inject", "a.qcow2"],
+        &["inject", "a.qcow2", "--drivers", "d", "--in-place", "--dry-run"],
+        &["inject", "a.qcow2", "--drivers", "d", "--in-place", "--output", "b.qcow2"],
+        &["inject", "a.qcow2", "--drivers", "d", "--dry-run", "--format", "floppy"],
+        &["frobnicate"],
+        &["--config", "run.yaml", "inspect", "a.qcow2"],
+        &["--config", "/nowhere/run.yaml"],
+        &["inject", "a.qcow2", "--drivers", "d", "--dry-run", "--report", "report.doc"],
+        &["inject", "a.qcow2", "--drivers", "d", "--dry-run", "--report", "/nowhere/report.md"],
+    ] {
+        let output = winject().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "");
+    }
+}
+
+#[test]
+fn a_bad_clock_is_a_usage_error() {
+    let mut command = winject();
+    command.env("SOURCE_DATE_EPOCH", "yesterday").arg("inject").arg(fixture()).arg("--drivers");
+    let output = command.arg(fixture_drivers()).arg("--dry-run").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("SOURCE_DATE_EPOCH"));
+}
+
+#[test]
+fn inspect_names_the_windows() {
+    let folder = folder();
+    std::fs::copy(fixture(), folder.path().join("win10.qcow2")).unwrap();
+    let text = stdout(&succeed(winject().current_dir(folder.path()).args(["inspect", "win10.qcow2"])));
+    let expected = "\
+Image:     win10.qcow2 (qcow2, 1073741824 bytes)
+Disk:      GPT, sectors of 512 bytes
+";
+    assert!(text.starts_with(expected), "{text}");
+    assert!(text.contains("Windows:   Windows 10 Professional 22H2 (build 19045"), "{text}");
+    assert!(text.ends_with("State:     clean, can be edited\n"), "{text}");
+    let json = succeed(winject().arg("inspect").arg(fixture()).arg("--json"));
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["windows"][0]["build"], 19045);
+    assert_eq!(json["disk"]["scheme"], "gpt");
+}
+
+#[test]
+fn inspect_without_windows_ends_with_4() {
+    let folder = folder();
+    let image = folder.path().join("letter.txt");
+    std::fs::write(&image, "Dear Sir or Madam").unwrap();
+    let output = winject().arg("inspect").arg(&image).output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    assert!(stderr(&output).starts_with("Error: "), "{}", stderr(&output));
+    assert!(stderr(&output).contains("Hint: "));
+}
+
+/// A reader that goes away is no error: the exit code is the job's.
+#[test]
+fn a_closed_pipe_is_a_clean_end() {
+    let mut child = winject().arg("inspect").arg(fixture()).arg("--json").stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn quiet_says_nothing_and_colours_need_a_terminal() {
+    let folder = folder();
+    let out = folder.path().join("out.qcow2");
+    let mut command = winject();
+    command.arg("-q").arg("inject").arg(fixture()).arg("--drivers").arg(fixture_drivers()).arg("--output").arg(&out);
+    let output = succeed(&mut command);
+    assert_eq!((stdout(&output), stderr(&output)), (String::new(), String::new()));
+    let mut command = winject();
+    command.arg("-v").arg("inject").arg(fixture()).arg("--drivers").arg(fixture_drivers()).arg("--dry-run");
+    let output = succeed(&mut command);
+    assert!(!stdout(&output).contains('\u{1b}') && !stderr(&output).contains('\u{1b}'));
+    assert!(stderr(&output).contains("Looking for Windows"), "{}", stderr(&output));
+}

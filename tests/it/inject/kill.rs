@@ -1,0 +1,86 @@
+//! The process is killed while it writes in place: the image is what it was, or completely changed, after the next run
+//! has looked at it; never between.
+
+use super::{
+    disk_sha256, expected_fixture, fixture_drivers, folder, names, stdout, succeed, winject, writable_fixture,
+};
+use crate::support;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use winject::block::{Format, commit};
+
+/// How long a whole run takes here.
+fn duration_of_a_run(folder: &Path, pristine: &Path) -> Duration {
+    let image = folder.join("timing");
+    std::fs::copy(pristine, &image).unwrap();
+    let begin = Instant::now();
+    succeed(winject().arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--in-place"));
+    let duration = begin.elapsed();
+    std::fs::remove_file(&image).unwrap();
+    duration
+}
+
+fn kill_at_random_moments(format: Format) {
+    let (folder, store) = (folder(), folder());
+    let pristine = writable_fixture(store.path(), format);
+    let old = disk_sha256(&pristine);
+    let whole = duration_of_a_run(folder.path(), &pristine);
+    let mut seen = [0u32; 3];
+    let rounds = support::rounds(8, 24);
+    for round in 0..rounds {
+        let image = folder.path().join("win10.img");
+        std::fs::copy(&pristine, &image).unwrap();
+        let mut child = winject()
+            .arg("inject")
+            .arg(&image)
+            .arg("--drivers")
+            .arg(fixture_drivers())
+            .arg("--in-place")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Writing is at the end of a run: most moments are taken from there.
+        let share = 0.4 + 0.65 * (round as f64 + 0.5) / rounds as f64;
+        std::thread::sleep(whole.mul_f64(share));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let interrupted = commit::journal_path(&image).exists();
+        if round % 2 == 0 {
+            // what recovery alone makes of it
+            commit::recover(&image).unwrap();
+            let now = disk_sha256(&image);
+            assert!(now == old || now == expected_fixture(), "neither old nor new after {share:.2} of a run");
+            seen[usize::from(interrupted) + usize::from(interrupted && now == old)] += 1;
+        }
+        let text = stdout(&succeed(
+            winject().arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--in-place"),
+        ));
+        assert!(text.contains("Done:") || text.contains("Unchanged:"), "{text}");
+        assert_eq!(disk_sha256(&image), expected_fixture());
+        assert_eq!(names(folder.path()), ["win10.img"], "nothing is left behind");
+        if format == Format::Qcow2 {
+            if let Some(qemu_img) = support::program("qemu-img") {
+                support::run(std::process::Command::new(qemu_img).arg("check").arg(&image));
+            }
+        }
+        std::fs::remove_file(&image).unwrap();
+    }
+    eprintln!(
+        "{format}: {rounds} kills; without journal {}, with journal {} (rolled back {})",
+        seen[0],
+        seen[1] + seen[2],
+        seen[2]
+    );
+}
+
+#[test]
+fn raw() {
+    kill_at_random_moments(Format::Raw);
+}
+
+#[test]
+fn qcow2() {
+    kill_at_random_moments(Format::Qcow2);
+}

@@ -1,0 +1,133 @@
+//! Windows releases × partition tables × containers, judged by programs that share no code with winject.
+
+use super::made::{Guest, PRODUCTS, media};
+use super::{folder, sha256, stdout, winject};
+use crate::support;
+use std::path::Path;
+use std::process::Command;
+
+/// One cell of the matrix: inject in place, judge everything, and once more without any change.
+fn inject_and_judge(guest: &Guest, format: &str, with_kernel: bool) -> Option<()> {
+    let label = format!("{} {} {format}", guest.product, guest.geometry);
+    let folder = folder();
+    let image = guest.copy(folder.path(), format)?;
+    let hives_before = hives(guest, &guest.raw, &folder.path().join("before"))?;
+    let run = || {
+        let mut command = winject();
+        command.arg("inject").arg(&image).arg("--in-place").args(["--signature-policy", "warn", "--drivers"]);
+        command.arg(media()?);
+        Some(stdout(&support::run(&mut command)))
+    };
+    let text = run()?;
+    assert!(text.contains("Done:"), "{label}: {text}");
+    let raw = as_raw(&image, format, folder.path())?;
+    judge_volume(guest, &raw, &label)?;
+    let hives_after = hives(guest, &raw, &folder.path().join("after"))?;
+    judge_hives(&hives_before, &hives_after, &label)?;
+    let before = sha256(&image);
+    let text = run()?;
+    assert!(text.contains("Unchanged:"), "{label}: {text}");
+    assert_eq!(before, sha256(&image), "{label}: a second run changed something");
+    if with_kernel {
+        let volume = volume_of(guest, &raw, folder.path());
+        support::run(Command::new(support::judge("kernel-ntfs3.sh")?).arg("rw").arg(&volume));
+        let kept = folder.path().join("kept.raw");
+        support::run(Command::new(support::judge("kernel-ntfs3.sh")?).arg("keep").arg(&volume).arg(&kept));
+        support::run(Command::new(support::judge("ntfs-judge.sh")?).arg("-K").arg(&kept));
+    }
+    Some(())
+}
+
+/// What the judges read is raw; a qcow2 is checked as such first.
+fn as_raw(image: &Path, format: &str, folder: &Path) -> Option<std::path::PathBuf> {
+    if format == "raw" {
+        return Some(image.to_owned());
+    }
+    let qemu_img = support::program("qemu-img")?;
+    support::run(Command::new(&qemu_img).arg("check").arg(image));
+    let raw = folder.join("flat.raw");
+    support::run(Command::new(&qemu_img).args(["convert", "-f", format, "-O", "raw"]).arg(image).arg(&raw));
+    Some(raw)
+}
+
+fn judge_volume(guest: &Guest, raw: &Path, label: &str) -> Option<()> {
+    let judge = support::judge("ntfs-judge.sh")?;
+    support::judge_python()?;
+    // the kernel driver has its own step; the other judges are all asked
+    let output = Command::new(judge).arg("-K").arg(raw).arg(guest.offset.to_string()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{label}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    Some(())
+}
+
+fn volume_of(guest: &Guest, raw: &Path, folder: &Path) -> std::path::PathBuf {
+    let volume = folder.join("volume.raw");
+    let (skip, out) = (format!("skip={}", guest.offset), format!("of={}", volume.display()));
+    let mut dd = Command::new("dd");
+    dd.arg(format!("if={}", raw.display())).arg(out).arg(skip);
+    support::run(dd.args(["iflag=skip_bytes", "bs=1M", "conv=sparse", "status=none"]));
+    volume
+}
+
+/// The guest's hives, read out of the volume by ntfs-3g's own reader.
+fn hives(guest: &Guest, raw: &Path, folder: &Path) -> Option<Vec<std::path::PathBuf>> {
+    let ntfscat = support::program("ntfscat")?;
+    std::fs::create_dir_all(folder).unwrap();
+    let volume = volume_of(guest, raw, folder);
+    let hives = ["SYSTEM", "SOFTWARE"].map(|name| {
+        let out = folder.join(name);
+        let mut cat = Command::new(&ntfscat);
+        let output = support::run(cat.arg("-f").arg(&volume).arg(format!("Windows/System32/config/{name}")));
+        std::fs::write(&out, output.stdout).unwrap();
+        out
+    });
+    std::fs::remove_file(volume).unwrap();
+    Some(hives.to_vec())
+}
+
+fn judge_hives(before: &[std::path::PathBuf], after: &[std::path::PathBuf], label: &str) -> Option<()> {
+    let check = support::judge("hivecheck.py")?;
+    let python = support::judge_python()?;
+    for (old, new) in before.iter().zip(after) {
+        let mut judge = Command::new(&python);
+        let output = judge.arg(&check).args(["--strict", "--baseline"]).arg(old).arg(new).output().unwrap();
+        assert!(
+            output.status.success(),
+            "{label}: {}\n{}{}",
+            new.display(),
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Some(())
+}
+
+/// Every commit: two guests that differ in everything.
+#[test]
+fn short() {
+    let _ = short_matrix();
+}
+
+fn short_matrix() -> Option<()> {
+    inject_and_judge(&Guest::make("w10", "gpt")?, "qcow2", true)?;
+    inject_and_judge(&Guest::make("w7", "mbr")?, "raw", false)
+}
+
+/// All of it, when asked for with `WINJECT_CAMPAIGN`.
+#[test]
+fn whole() {
+    if std::env::var_os("WINJECT_CAMPAIGN").is_none() {
+        return;
+    }
+    for product in PRODUCTS {
+        for geometry in ["gpt", "mbr"] {
+            for format in ["raw", "qcow2"] {
+                let Some(guest) = Guest::make(product, geometry) else { return };
+                if inject_and_judge(&guest, format, true).is_none() {
+                    return;
+                }
+                eprintln!("{product} {geometry} {format}: sound");
+            }
+        }
+    }
+}
