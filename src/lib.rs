@@ -9,6 +9,7 @@ pub mod exit;
 pub mod io;
 pub mod units;
 pub mod upcase;
+mod yaml;
 
 pub mod block;
 pub mod cli;

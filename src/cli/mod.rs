@@ -15,13 +15,13 @@ mod inspect;
 mod reg;
 mod source;
 mod ui;
-mod yaml;
 
 pub use source::ImageArgs;
 pub use ui::{Progress, Ui, escape};
 
 use crate::error::{Error, Layer};
 use crate::exit::ExitCode;
+use crate::yaml;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;

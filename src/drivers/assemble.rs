@@ -232,26 +232,29 @@ fn check_pe(data: &[u8], guest: &GuestTarget, path: &str) -> Result<PeFacts> {
 fn compare(definition: &Definition, facts: &Facts, service: &ServiceFacts, warnings: &mut Vec<String>) {
     let Some(origin) = &definition.origin else { return };
     let inf = &facts.file_name;
+    let mut warn = |key: &str, text: String| warnings.push(format!("{}: {text}", origin.at(key)));
     if !service.name.eq_ignore_ascii_case(&definition.service) {
-        warnings.push(format!(
-            "{origin}: service {:?} is called {:?} in {inf}; the INF wins",
-            definition.service, service.name
-        ));
+        warn(
+            "service",
+            format!("service {:?} is called {:?} in {inf}; the INF wins", definition.service, service.name),
+        );
     }
     if let Some(guid) = definition.class_guid.filter(|guid| *guid != facts.class_guid) {
-        let hint =
-            if guid == Guid::DISK_DRIVE { " (that is the class of disks, not of their controllers)" } else { "" };
-        warnings.push(format!("{origin}: class_guid {guid}{hint} is {} in {inf}; the INF wins", facts.class_guid));
+        let hint = if guid == Guid::DISK_DRIVE { " (the class of disks, not of their controllers)" } else { "" };
+        warn("class_guid", format!("class_guid {guid}{hint} is {} in {inf}; the INF wins", facts.class_guid));
     }
-    let known: Vec<&str> = facts.hardware_ids().into_iter().chain(facts.compatible_ids()).collect();
+    if let Some(hint) = definition.inf_hint.as_ref().filter(|hint| !hint.eq_ignore_ascii_case(inf)) {
+        warn("inf_hint", format!("inf_hint {hint:?}: the driver's INF is {inf}"));
+    }
+    let known: Vec<String> =
+        facts.hardware_ids().into_iter().chain(facts.compatible_ids()).map(str::to_ascii_uppercase).collect();
     for id in &definition.pci_ids {
-        let covers = |known: &&str| {
-            known.len() >= id.len() && known.is_char_boundary(id.len()) && known[..id.len()].eq_ignore_ascii_case(id)
-        };
-        if !known.iter().any(covers) {
-            warnings.push(format!(
-                "{origin}: {inf} does not know the id {id}; it is registered because the definition says so"
-            ));
+        // "PCI\\VEN_1AF4&DEV_1042" is in the INF also if only longer forms of it are
+        if !known.iter().any(|k| k == id || k.strip_prefix(id.as_str()).is_some_and(|rest| rest.starts_with('&'))) {
+            warn("pci_ids", format!("{inf} does not know {id}; it is registered because the definition says so"));
         }
+    }
+    if definition.start.is_some_and(|start| start != service.start) {
+        warn("start_type", format!("the service starts as {} in {inf}; the definition wins", service.start));
     }
 }

@@ -346,7 +346,8 @@ fn warn_unmatched(definitions: &Definitions, selection: &mut Selection) {
         let Some(origin) = &definition.origin else { continue };
         if !selection.packages.iter().any(|p| definition.describes(&p.inf)) {
             selection.warnings.push(format!(
-                "{origin}: no driver for this Windows on the media has the service {:?}{}",
+                "{}: no driver for this Windows on the media has the service {:?}{}",
+                origin.at("name"),
                 definition.service,
                 definition.inf_hint.as_ref().map(|i| format!(" or the INF {i:?}")).unwrap_or_default()
             ));

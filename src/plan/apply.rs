@@ -45,10 +45,7 @@ fn apply_file<D: VolumeWrite>(volume: &mut Volume<D>, change: &Change) -> Result
             volume.replace_file(path, content.bytes(), &how)?;
         }
         Change::DeleteFile { path } => volume.delete(path)?,
-        Change::CreateKey { .. }
-        | Change::SetValue { .. }
-        | Change::DeleteValue { .. }
-        | Change::DeleteKey { .. } => {}
+        Change::CreateKey { .. } | Change::SetValue { .. } | Change::DeleteValue { .. } | Change::DeleteKey { .. } => {}
     }
     Ok(())
 }

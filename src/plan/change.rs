@@ -271,10 +271,7 @@ mod tests {
         assert_eq!(json["change"], "write_file");
         assert_eq!(json["reason"], "because");
         assert_eq!(json["content"]["size"], 3);
-        assert_eq!(
-            json["content"]["sha256"],
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(json["content"]["sha256"], "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 
     #[test]

@@ -11,8 +11,8 @@ mod value;
 mod verify;
 
 pub use apply::{apply, apply_edit};
+pub(crate) use change::hex;
 pub use change::{Access, Change, Content, HiveFile, Step};
 pub use document::Plan;
-pub(crate) use change::hex;
 pub use value::RegData;
 pub use verify::{Verified, verify};

@@ -27,7 +27,8 @@ pub struct Verified {
 }
 
 fn mismatch(what: impl Into<String>) -> Error {
-    Error::new(Kind::Verify, Layer::Plan, what).hint("nothing was written; this is a defect of winject, please report it")
+    Error::new(Kind::Verify, Layer::Plan, what)
+        .hint("nothing was written; this is a defect of winject, please report it")
 }
 
 /// Compares the staged volume with the plan that was applied to it.

@@ -1,7 +1,8 @@
 //! Driver definitions: which drivers are registered offline, and what a user adds about drivers and releases (YAML).
 //!
 //! The INF is the truth about a driver. A definition names the drivers whose service is to be written offline (built in:
-//! the virtio disk controllers), adds ids, and changes the order in which the media's release folders are tried.
+//! the virtio disk controllers), adds ids, and changes the order in which the media's release folders are tried. A user's
+//! definition replaces the built-in one of the same service; the others stay.
 
 use super::guest::GuestTarget;
 use super::inf::{Facts, Guid};
@@ -10,6 +11,8 @@ use crate::error::{Error, Layer, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
+
+mod read;
 
 /// One driver of a definition file, or a built-in one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,8 +39,27 @@ pub struct Definition {
     pub pci_ids: Vec<String>,
     /// Whether `CriticalDeviceDatabase` entries are wanted.
     pub critical_device_database: Option<bool>,
-    /// Where it comes from: `custom-drivers.yaml:4`; none for a built-in one.
-    pub origin: Option<String>,
+    /// Where it comes from; none for a built-in one.
+    pub origin: Option<Origin>,
+}
+
+/// Where a user wrote a definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// The file.
+    pub file: String,
+    /// Line of its first key.
+    pub line: u64,
+    /// Lines of the other keys.
+    pub keys: BTreeMap<String, u64>,
+}
+
+impl Origin {
+    /// `custom-drivers.yaml:7`: the place of a key, or of the definition if it does not have that key.
+    #[must_use]
+    pub fn at(&self, key: &str) -> String {
+        format!("{}:{}", self.file, self.keys.get(key).copied().unwrap_or(self.line))
+    }
 }
 
 impl Definition {
@@ -62,10 +84,15 @@ impl Definition {
     #[must_use]
     pub fn describes(&self, facts: &Facts) -> bool {
         let services = facts.services();
-        if services.iter().any(|s| s.name.eq_ignore_ascii_case(&self.service)) {
-            return true;
-        }
-        self.inf_hint.as_deref().is_some_and(|inf| inf.eq_ignore_ascii_case(&facts.file_name))
+        let is_file = |name: &str| self.file_name().is_some_and(|file| file.eq_ignore_ascii_case(name));
+        services.iter().any(|s| s.name.eq_ignore_ascii_case(&self.service) || is_file(s.binary.file_name()))
+            || self.names_inf(&facts.file_name)
+    }
+
+    /// The driver file's name: the last part of the pattern.
+    #[must_use]
+    pub fn file_name(&self) -> Option<&str> {
+        self.pattern.as_deref()?.rsplit(['/', '\\']).next()
     }
 
     /// Whether the definition names an INF by its file name alone.
@@ -143,8 +170,17 @@ impl Definitions {
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn parse(_text: &str, _name: &str) -> Result<Self> {
-        Ok(Self::builtin())
+    pub fn parse(text: &str, name: &str) -> Result<Self> {
+        let user = read::read(text, name)?;
+        let mut out = Self::builtin();
+        let is_redefined = |builtin: &Definition| {
+            user.drivers.iter().any(|d| !builtin.service.is_empty() && d.service.eq_ignore_ascii_case(&builtin.service))
+        };
+        out.drivers.retain(|builtin| !is_redefined(builtin));
+        out.drivers.splice(0..0, user.drivers);
+        out.buckets = user.buckets;
+        out.warnings = user.warnings;
+        Ok(out)
     }
 
     /// The definition of the driver of an INF, the user's before the built-in ones.
