@@ -118,6 +118,12 @@ impl Hive {
         self.minor
     }
 
+    /// Bytes of the hive's file as it is now.
+    #[must_use]
+    pub fn file_size(&self) -> usize {
+        self.cells.bytes().len()
+    }
+
     /// Runs the full check now instead of at the first edit; an error says why the hive cannot be edited.
     pub fn ensure_editable(&mut self) -> Result<()> {
         if self.half_done {

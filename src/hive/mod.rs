@@ -41,6 +41,7 @@ mod marvin;
 mod name;
 mod navigate;
 pub mod reader;
+pub mod reg;
 mod security;
 mod value;
 mod values;

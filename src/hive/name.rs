@@ -38,6 +38,18 @@ impl Name {
         units.eq(other.encode_utf16().map(upcase))
     }
 
+    /// Equal to `other` as Windows compares.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(&a, &b)| upcase(a) == upcase(b))
+    }
+
+    /// The upper-cased units: equal for names that Windows takes for equal, and sorted as Windows sorts.
+    #[must_use]
+    pub fn folded(&self) -> Vec<u16> {
+        self.0.iter().map(|&u| upcase(u)).collect()
+    }
+
     /// The bytes as stored, and whether that is the 8-bit form: used whenever all units fit (not for the empty name).
     pub(super) fn encode(&self) -> (Vec<u8>, bool) {
         let latin: Option<Vec<u8>> = self.0.iter().map(|&u| u8::try_from(u).ok()).collect();
