@@ -1,0 +1,6 @@
+//! Security descriptors and `$Secure`.
+
+pub mod descriptor;
+pub mod sds;
+
+pub use descriptor::Protected;
