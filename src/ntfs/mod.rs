@@ -6,14 +6,17 @@
 pub mod attribute;
 pub mod attribute_list;
 pub mod boot;
+pub mod check;
 pub mod compress;
 pub mod field;
 pub mod file_name;
 pub mod fixup;
 pub mod index;
+pub mod log;
 pub mod name;
 pub mod record;
 pub mod runlist;
+pub mod security;
 pub mod standard_information;
 pub mod units;
 pub mod upcase;

@@ -54,6 +54,18 @@ impl Bits {
         }
     }
 
+    /// The pages that hold something: the first number of each, and its words.
+    pub(super) fn touched(&self) -> impl Iterator<Item = (u64, Vec<u64>)> + '_ {
+        self.pages.iter().enumerate().filter_map(|(index, page)| {
+            let words = match page {
+                Page::Empty => return None,
+                Page::Full => vec![u64::MAX; WORDS],
+                Page::Mixed(words) => words.to_vec(),
+            };
+            Some((index as u64 * PAGE, words))
+        })
+    }
+
     /// How many numbers are in the set.
     pub(super) fn len(&self) -> u64 {
         let of = |page: &Page| match page {

@@ -194,7 +194,8 @@ impl<'a> Context<'a> {
             let Ok(entries) = attribute_list::parse(&bytes) else {
                 return Ok(Err(bad(&"its attribute list is malformed")));
             };
-            for entry in entries.iter().filter(|e| e.kind == AttributeType::DATA && e.name.is_empty() && e.lowest.0 > 0) {
+            for entry in entries.iter().filter(|e| e.kind == AttributeType::DATA && e.name.is_empty() && e.lowest.0 > 0)
+            {
                 let extension = Record::parse(self.raw_record(entry.record.record.0)?);
                 let runs = extension.as_ref().ok().and_then(|r| {
                     r.attributes()

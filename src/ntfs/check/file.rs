@@ -8,9 +8,7 @@ use super::Code;
 use super::context::Context;
 use super::record::{Parsed, Part};
 use super::report::Fault;
-use crate::ntfs::attribute::{
-    AttributeType, FLAG_COMPRESSED, FLAG_SPARSE, StreamSizes, non_resident,
-};
+use crate::ntfs::attribute::{AttributeType, FLAG_COMPRESSED, FLAG_SPARSE, StreamSizes, non_resident};
 use crate::ntfs::attribute_list::layout as list;
 use crate::ntfs::file_name::{self, layout as name_layout};
 use crate::ntfs::name::{Namespace, NtfsName, compare_ignoring_case, is_short};
@@ -32,6 +30,32 @@ pub(super) struct Stream<'p, 'a> {
 impl Stream<'_, '_> {
     pub(super) fn size(&self) -> u64 {
         self.first.view.data_size()
+    }
+
+    /// Fills `buf` from byte `offset`; what is not there reads as zeros. Returns whether all of it was there.
+    pub(super) fn read(&self, context: &Context<'_>, offset: u64, buf: &mut [u8]) -> crate::Result<bool> {
+        match (self.first.view.value(), &self.runs) {
+            (Some(value), _) => {
+                let rest = usize::try_from(offset).ok().and_then(|at| value.get(at..)).unwrap_or_default();
+                let count = rest.len().min(buf.len());
+                buf[..count].copy_from_slice(&rest[..count]);
+                buf[count..].fill(0);
+                Ok(count == buf.len())
+            }
+            (None, Some(runs)) => context.read_stream(runs, offset, buf),
+            (None, None) => {
+                buf.fill(0);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Where byte `offset` is on the volume.
+    pub(super) fn locate(&self, context: &Context<'_>, offset: u64) -> Option<u64> {
+        match &self.runs {
+            Some(runs) => context.locate(runs, offset).and_then(|(start, _)| start),
+            None => self.first.offset,
+        }
     }
 
     /// The whole content, up to `limit` bytes; `None` when it is longer or cannot be read.
@@ -316,9 +340,9 @@ impl<'p, 'a> File<'p, 'a> {
         if !has(AttributeType::FILE_NAME) && !(12..=15).contains(&self.number) {
             self.report(context, self.fault(Code::B15, "the file has no name"));
         }
-        let is_in_extend = self.names().any(|(_, value)| {
-            FileId::from_raw(name_layout::PARENT.get(value)).record == RecordNumber::EXTEND
-        });
+        let is_in_extend = self
+            .names()
+            .any(|(_, value)| FileId::from_raw(name_layout::PARENT.get(value)).record == RecordNumber::EXTEND);
         let needs_data = self.flags & !1 & 0xF == 0 && !is_in_extend;
         if needs_data && self.find(AttributeType::DATA, "").is_none() {
             self.report(context, self.fault(Code::B15, "the file has no unnamed $DATA"));
@@ -406,12 +430,12 @@ impl<'p, 'a> File<'p, 'a> {
                     && part.view.lowest_vcn().0 == lowest
             };
             let found = records.iter().any(|record| {
-                record.number == place.record.0
-                    && record.sequence() == place.sequence
-                    && record.parts.iter().any(holds)
+                record.number == place.record.0 && record.sequence() == place.sequence && record.parts.iter().any(holds)
             });
             if !found && !self.broken {
-                report(format!("the attribute list names {kind} at VCN {lowest} in record {place}, which is not there"));
+                report(format!(
+                    "the attribute list names {kind} at VCN {lowest} in record {place}, which is not there"
+                ));
             }
             let order = previous.as_ref().map(|(k, n, v)| {
                 k.cmp(&kind.0).then_with(|| compare_ignoring_case(n, &name, &context.upcase)).then(v.cmp(&lowest))

@@ -1,8 +1,8 @@
 //! One record: its header, and its attributes one by one (B1 to B10).
 
+use super::Code;
 use super::context::Context;
 use super::report::Fault;
-use super::Code;
 use crate::ntfs::attribute::{
     Attribute, AttributeType, FLAG_COMPRESSED, FLAG_SPARSE, header as attribute_header, non_resident, resident,
 };
@@ -79,8 +79,7 @@ pub(super) fn unseal(context: &Context<'_>, number: u64, block: &mut [u8]) -> bo
     let in_use = header::FLAGS.get(block) & FLAG_IN_USE != 0;
     if let Err(error) = fixup::unseal(block, fixup::FILE) {
         if in_use {
-            context
-                .fault(Fault::new(Code::B1, error.to_string()).record(number).at(context.record_offset(number)));
+            context.fault(Fault::new(Code::B1, error.to_string()).record(number).at(context.record_offset(number)));
         }
         return false;
     }
@@ -123,11 +122,12 @@ impl<'a> Walk<'a, '_> {
             let fault = self.fault(Code::B2, header::ALLOCATED.offset, "wrong record size in the record");
             self.report(fault.values(self.bytes.len(), allocated));
         }
-        let array_end = usize::from(fixup::ARRAY_OFFSET.get(self.bytes))
-            + 2 * usize::from(fixup::ARRAY_COUNT.get(self.bytes));
+        let array_end =
+            usize::from(fixup::ARRAY_OFFSET.get(self.bytes)) + 2 * usize::from(fixup::ARRAY_COUNT.get(self.bytes));
         let first = usize::from(header::FIRST_ATTRIBUTE.get(self.bytes));
         if first % 8 != 0 || first < array_end {
-            let fault = self.fault(Code::B2, header::FIRST_ATTRIBUTE.offset, "impossible offset of the first attribute");
+            let fault =
+                self.fault(Code::B2, header::FIRST_ATTRIBUTE.offset, "impossible offset of the first attribute");
             self.report(fault.values(align8(array_end), first));
         }
         // records of NTFS 3.0 have no number: their update sequence array stands in its place
@@ -262,9 +262,7 @@ impl<'a> Walk<'a, '_> {
             && pairs < non_resident::HEADER_SIZE_WITH_TOTAL
         {
             let message = format!("{} is sparse or compressed but has no total size", title(view));
-            self.report(
-                self.fault(Code::B11, offset, message).values(non_resident::HEADER_SIZE_WITH_TOTAL, pairs),
-            );
+            self.report(self.fault(Code::B11, offset, message).values(non_resident::HEADER_SIZE_WITH_TOTAL, pairs));
         }
         match view.runlist(self.context.geometry.cluster_count) {
             Ok(runs) => Some(runs),
@@ -293,8 +291,7 @@ impl<'a> Walk<'a, '_> {
                 self.report(self.fault(Code::B8, at, message).values("unique", instance));
             }
             let Some(previous) = earlier.last() else { continue };
-            let names =
-                compare_ignoring_case(previous.view.name_bytes(), part.view.name_bytes(), &self.context.upcase);
+            let names = compare_ignoring_case(previous.view.name_bytes(), part.view.name_bytes(), &self.context.upcase);
             let order = previous.view.kind().cmp(&part.view.kind()).then(names);
             let order = order.then(previous.view.lowest_vcn().cmp(&part.view.lowest_vcn()));
             if order.is_gt() {

@@ -75,9 +75,7 @@ impl Table {
 
     /// The row of a record; an empty one when the record was not read or does not exist.
     pub(super) fn get(&self, record: u64) -> Row {
-        Self::place(record)
-            .and_then(|(page, at)| self.pages.get(page)?.as_ref()?.get(at).copied())
-            .unwrap_or_default()
+        Self::place(record).and_then(|(page, at)| self.pages.get(page)?.as_ref()?.get(at).copied()).unwrap_or_default()
     }
 
     /// Changes the row of an existing record.
@@ -92,11 +90,11 @@ impl Table {
 
     /// All rows of records that were read, with their numbers.
     pub(super) fn rows(&self) -> impl Iterator<Item = (u64, Row)> + '_ {
-        self.pages.iter().enumerate().filter_map(|(page, rows)| rows.as_ref().map(|rows| (page, rows))).flat_map(
-            |(page, rows)| {
-                rows.iter().enumerate().map(move |(at, &row)| ((page * PAGE + at) as u64, row))
-            },
-        )
+        self.pages
+            .iter()
+            .enumerate()
+            .filter_map(|(page, rows)| rows.as_ref().map(|rows| (page, rows)))
+            .flat_map(|(page, rows)| rows.iter().enumerate().map(move |(at, &row)| ((page * PAGE + at) as u64, row)))
     }
 
     /// The records whose rows have all of `bits`.

@@ -96,7 +96,9 @@ impl LogState {
             return Self::Unclean { version };
         }
         if page.file_size != size {
-            return Self::Damaged { reason: format!("its restart area speaks of {} bytes, not {size}", page.file_size) };
+            return Self::Damaged {
+                reason: format!("its restart area speaks of {} bytes, not {size}", page.file_size),
+            };
         }
         Self::Clean
     }
@@ -185,8 +187,10 @@ impl State {
         let mut admission = Admission::default();
         if self.hibernation == Hibernation::Active {
             if !overrides.discard_hibernation {
-                return Err(refused("Windows is hibernated or was shut down with Fast Startup (hiberfil.sys holds a session)")
-                    .hint(format!("{SHUT_DOWN}; --discard-hibernation throws the saved session away")));
+                return Err(refused(
+                    "Windows is hibernated or was shut down with Fast Startup (hiberfil.sys holds a session)",
+                )
+                .hint(format!("{SHUT_DOWN}; --discard-hibernation throws the saved session away")));
             }
             admission.clear_hibernation = true;
         }

@@ -143,7 +143,9 @@ pub fn validate(bytes: &[u8]) -> Result<()> {
         let part = part(bytes, field)?;
         if let Some(part) = part.filter(|part| sid_length(part).is_none()) {
             let found = part.get(..2).unwrap_or_default();
-            return Err(bad("has an owner or group that is no SID").expected_found("revision 1", format!("{found:02x?}")));
+            return Err(
+                bad("has an owner or group that is no SID").expected_found("revision 1", format!("{found:02x?}"))
+            );
         }
     }
     for (field, present) in [(SACL, control::SACL_PRESENT), (DACL, control::DACL_PRESENT)] {

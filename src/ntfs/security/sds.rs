@@ -39,12 +39,7 @@ impl SdsEntry {
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..HEADER)?;
-        Some(Self {
-            hash: HASH.get(bytes),
-            id: ID.get(bytes),
-            offset: OFFSET.get(bytes),
-            length: LENGTH.get(bytes),
-        })
+        Some(Self { hash: HASH.get(bytes), id: ID.get(bytes), offset: OFFSET.get(bytes), length: LENGTH.get(bytes) })
     }
 
     /// The header's bytes.

@@ -1,0 +1,219 @@
+//! What lies in `$Extend`: the indexes of reparse points, object ids and quotas, and the change journal (C14, D6, D10).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Code;
+use super::context::Context;
+use super::file::File;
+use super::index::{self, Expected};
+use super::report::Fault;
+use super::scan::Scan;
+use super::secure::data_of;
+use super::table::flag;
+use crate::error::Result;
+use crate::ntfs::attribute::AttributeType;
+use crate::ntfs::field::Field;
+use crate::ntfs::name::NtfsName;
+use crate::ntfs::units::{FileId, RecordNumber};
+
+/// In a key of `$R`: tag and file.
+const R_TAG: Field<u32> = Field::at(0);
+const R_FILE: Field<u64> = Field::at(4);
+const R_KEY: usize = 12;
+/// In the data of `$O`: the file.
+const O_FILE: Field<u64> = Field::at(0);
+const O_KEY: usize = 16;
+
+/// In `$UsnJrnl:$Max`: largest size of the journal.
+const MAX_SIZE: Field<u64> = Field::at(0);
+const MAX_LENGTH: u64 = 32;
+/// In a journal record: length, version, position (USN_RECORD_V2 and V3 of MS-FSCC).
+const USN_LENGTH: Field<u32> = Field::at(0);
+const USN_MAJOR: Field<u16> = Field::at(4);
+/// No record crosses a page of this size.
+const USN_PAGE: usize = 4096;
+/// Bytes at the end of the journal that are looked at.
+const USN_TAIL: u64 = 1 << 20;
+
+impl Scan<'_> {
+    /// Every index but the directories' and `$Secure`'s.
+    pub(super) fn extend(&self) -> Result<()> {
+        let owners: BTreeMap<u64, String> =
+            self.extend.iter().map(|(name, number)| (*number, name.to_string())).collect();
+        for number in self.table.with(flag::SCANNED | flag::IN_USE | flag::INDEX) {
+            if number == RecordNumber::SECURE.0 {
+                continue;
+            }
+            let owner = owners.get(&number).map(String::as_str);
+            self.load(number, |file| self.view_indexes(file, owner))?;
+        }
+        if let Some((_, number)) = self.extend.iter().find(|(name, _)| *name == *"$UsnJrnl") {
+            self.load(*number, |file| self.journal(file))?;
+        }
+        for (what, name, is_empty) in [
+            ("reparse points", "$Reparse", self.reparse.is_empty()),
+            ("object ids", "$ObjId", self.object_ids.is_empty()),
+        ] {
+            if !is_empty && !self.context.options.is_partial && !owners.values().any(|owner| owner == name) {
+                // ntfs-3g makes no indexes of its own on volumes that have none
+                let fault = Fault::new(Code::C14, format!("there are {what}, but no $Extend\\{name}"));
+                self.context.fault(fault.record(RecordNumber::EXTEND.0).minor());
+            }
+        }
+        Ok(())
+    }
+
+    fn view_indexes(&self, file: &File<'_, '_>, owner: Option<&str>) -> Result<()> {
+        for name in index_names(file) {
+            let name = name.to_string();
+            match (owner, name.as_str()) {
+                (Some("$Reparse"), "$R") => self.reparse_points(file)?,
+                (Some("$ObjId"), "$O") => self.object_id_index(file)?,
+                (Some("$Quota"), "$Q") => {
+                    quotas(self.context, file)?;
+                }
+                (Some("$Quota"), "$O") if file.find(AttributeType::INDEX_ROOT, "$Q").is_some() => {}
+                _ => index::walk(self.context, file, &name, Expected::of(&name, owner), &mut |_| Ok(()))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `id` is a live file, as far as the check knows.
+    fn is_live(&self, id: FileId) -> bool {
+        let row = self.table.get(id.record.0);
+        row.is_file() && row.sequence == id.sequence
+    }
+
+    /// Whether a partial check did not read the file.
+    fn is_unread(&self, record: u64) -> bool {
+        self.context.options.is_partial && !self.table.get(record).has(flag::SCANNED)
+    }
+
+    fn reparse_points(&self, file: &File<'_, '_>) -> Result<()> {
+        let fault = |at, message: String| Fault::new(Code::C14, message).record(file.number).at(at);
+        let mut seen = BTreeSet::new();
+        index::walk(self.context, file, "$R", Expected::of("$R", None), &mut |met| {
+            let (tag, id) = (R_TAG.get(met.key), FileId::from_raw(R_FILE.get(met.key)));
+            seen.insert(id.record.0);
+            if met.key.len() != R_KEY {
+                self.context
+                    .fault(fault(met.offset, "an entry of $R has another size".into()).values(R_KEY, met.key.len()));
+            } else if !self.is_unread(id.record.0)
+                && (!self.is_live(id) || self.reparse.get(&id.record.0) != Some(&tag))
+            {
+                let message = format!("$R names file {id}, which has no such reparse point");
+                let found = self.reparse.get(&id.record.0).map_or("none".into(), |tag| format!("{tag:#x}"));
+                self.context.fault(fault(met.offset, message).values(format!("tag {tag:#x}"), found));
+            }
+            Ok(())
+        })?;
+        for (&number, tag) in self.reparse.iter().filter(|(number, _)| !seen.contains(number)) {
+            let fault = Fault::new(Code::C14, "the file's reparse point is not in $Extend\\$Reparse").record(number);
+            self.context
+                .fault(fault.at(self.context.record_offset(number)).values(format!("an entry for {tag:#x}"), "none"));
+        }
+        Ok(())
+    }
+
+    fn object_id_index(&self, file: &File<'_, '_>) -> Result<()> {
+        let fault = |at, message: String| Fault::new(Code::C14, message).record(file.number).at(at);
+        let mut seen = BTreeSet::new();
+        index::walk(self.context, file, "$O", Expected::of("$O", Some("$ObjId")), &mut |met| {
+            let id = FileId::from_raw(data_of(met).map_or(0, |data| O_FILE.get(data)));
+            seen.insert(id.record.0);
+            // entries without a file wait for a restore
+            if met.key.len() != O_KEY {
+                self.context
+                    .fault(fault(met.offset, "an entry of $O has another size".into()).values(O_KEY, met.key.len()));
+            } else if id.to_raw() != 0
+                && !self.is_unread(id.record.0)
+                && (!self.is_live(id) || self.object_ids.get(&id.record.0).map(|id| &id[..]) != Some(met.key))
+            {
+                let message = format!("$O names file {id}, which has no such object id");
+                self.context.fault(fault(met.offset, message));
+            }
+            Ok(())
+        })?;
+        for &number in self.object_ids.keys().filter(|number| !seen.contains(number)) {
+            let fault = Fault::new(Code::C14, "the file's object id is not in $Extend\\$ObjId").record(number);
+            self.context.fault(fault.at(self.context.record_offset(number)));
+        }
+        Ok(())
+    }
+
+    /// The change journal (D6): its limits, and the records at its end.
+    fn journal(&self, file: &File<'_, '_>) -> Result<()> {
+        let context = self.context;
+        let fault = |at, message: &str| Fault::new(Code::D6, message).record(file.number).at(at);
+        if let Some(max) = file.stream(AttributeType::DATA, "$Max") {
+            let content = max.content(context, MAX_LENGTH)?.unwrap_or_default();
+            if content.len() as u64 != MAX_LENGTH || MAX_SIZE.get(&content) == 0 {
+                let fault = fault(max.first.offset, "the journal's limits make no sense");
+                context.fault(fault.values("32 bytes", content.len()));
+            }
+        }
+        let Some(stream) = file.stream(AttributeType::DATA, "$J") else { return Ok(()) };
+        let Some(runs) = &stream.runs else { return Ok(()) };
+        let size = stream.size();
+        let mut start = size.saturating_sub(USN_TAIL) / USN_PAGE as u64 * USN_PAGE as u64;
+        let mut page = vec![0; USN_PAGE];
+        while start < size {
+            let length = usize::try_from((size - start).min(USN_PAGE as u64)).unwrap_or(0);
+            if context.read_stream(runs, start, &mut page[..length])?
+                && let Some(at) = malformed_record(&page[..length], start)
+            {
+                let at = context.locate(runs, start + at).and_then(|(start, _)| start);
+                context.fault(fault(at, "a malformed record in the change journal"));
+            }
+            start += USN_PAGE as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Offset of the first malformed record in a page of the journal; zeros end the page.
+fn malformed_record(page: &[u8], start: u64) -> Option<u64> {
+    let mut at = 0;
+    while page.len() - at >= 8 {
+        let rest = &page[at..];
+        let length = USN_LENGTH.get(rest) as usize;
+        if length == 0 {
+            return None;
+        }
+        let usn = match USN_MAJOR.get(rest) {
+            2 => Field::<u64>::at(24).get(rest),
+            3 | 4 => Field::<u64>::at(40).get(rest),
+            _ => return Some(at as u64),
+        };
+        if length % 8 != 0 || length < 0x38 || length > rest.len() || usn != start + at as u64 {
+            return Some(at as u64);
+        }
+        at += length;
+    }
+    None
+}
+
+/// `$Quota` (D10): each owner in `$O` has its quota in `$Q`.
+fn quotas(context: &Context<'_>, file: &File<'_, '_>) -> Result<()> {
+    let mut known = BTreeSet::new();
+    index::walk(context, file, "$Q", Expected::of("$Q", None), &mut |met| {
+        known.insert(Field::<u32>::at(0).get(met.key));
+        Ok(())
+    })?;
+    index::walk(context, file, "$O", Expected::of("$O", Some("$Quota")), &mut |met| {
+        let id = data_of(met).map_or(0, |data| Field::<u32>::at(0).get(data));
+        if !known.contains(&id) {
+            let fault = Fault::new(Code::D10, "an owner has no quota entry").record(file.number).at(met.offset);
+            context.fault(fault.values("an id of $Q", id));
+        }
+        Ok(())
+    })
+}
+
+/// The names of a file's indexes, but for the directory's.
+fn index_names(file: &File<'_, '_>) -> Vec<NtfsName> {
+    let roots = file.parts.iter().filter(|part| part.view.kind() == AttributeType::INDEX_ROOT);
+    let names: BTreeSet<NtfsName> = roots.map(|part| part.view.name()).filter(|name| *name != *"$I30").collect();
+    names.into_iter().collect()
+}
