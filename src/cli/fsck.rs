@@ -1,18 +1,92 @@
 //! `winject fsck`.
 
+use std::path::PathBuf;
+
+use serde::Serialize;
+
 use super::Ui;
+use crate::block::{self, Image};
 use crate::error::{Error, Layer, Result};
 use crate::exit::ExitCode;
+use crate::ntfs::check::{self, CheckOptions, CheckReport};
+use crate::partition::{self, Content, Partition, PartitionView};
 
-/// Checks every NTFS volume of an image
+/// Checks every NTFS volume of an image; nothing is changed
 #[derive(Debug, clap::Args)]
-#[command(hide = true)]
-pub struct Args {}
+#[command(
+    after_help = "Exit codes: 0 all volumes are sound, 1 faults were found; a volume that is hibernated, dirty or \
+                        not cleanly shut down counts as faulty."
+)]
+pub struct Args {
+    /// The disk image
+    image: PathBuf,
+
+    /// Checks only this partition, as Linux counts (0: the whole disk is one volume)
+    #[arg(long, value_name = "NUMBER")]
+    partition: Option<u32>,
+
+    /// Prints at most this many faults of each code
+    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    max: u64,
+
+    /// Prints one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// The report on one volume.
+#[derive(Serialize)]
+struct VolumeReport<'a> {
+    partition: &'a Partition,
+    clean: bool,
+    #[serde(flatten)]
+    report: CheckReport,
+}
 
 /// Runs the command.
 ///
 /// # Errors
-/// Always: this version does not have the command.
-pub fn run(_args: Args, _ui: &Ui) -> Result<ExitCode> {
-    Err(Error::unsupported(Layer::Cli, "this version has no command `fsck`").hint("see winject --help"))
+/// When the image cannot be read or holds no NTFS volume.
+pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    let image = block::open(&args.image, &block::OpenOptions::default())?;
+    let image: &dyn Image = &*image;
+    let table = partition::read(image)?;
+    for warning in &table.warnings {
+        ui.warn(warning);
+    }
+    let wanted = match args.partition {
+        Some(number) => vec![table.partition(number)?],
+        None => table.partitions.iter().collect(),
+    };
+    for partition in wanted.iter().filter(|p| p.content == Content::BitLocker) {
+        ui.warn(&format!("{} is encrypted with BitLocker and is left out", partition.label()));
+    }
+    let mut reports = Vec::new();
+    for &partition in wanted.iter().filter(|p| p.content == Content::Ntfs) {
+        let progress = ui.progress(&format!("checking {}", partition.label()), 0);
+        let report = check::check(&PartitionView::new(image, partition)?, &CheckOptions::per_code(args.max))?;
+        drop(progress);
+        reports.push(VolumeReport { partition, clean: report.is_clean(), report });
+    }
+    if reports.is_empty() {
+        return Err(Error::unsupported(Layer::Job, "there is no NTFS volume to check")
+            .path(args.image.display().to_string())
+            .hint("winject inspect shows what the image holds"));
+    }
+    print(&reports, args.json, ui)?;
+    Ok(if reports.iter().all(|r| r.clean) { ExitCode::Done } else { ExitCode::No })
+}
+
+fn print(reports: &[VolumeReport<'_>], json: bool, ui: &Ui) -> Result<()> {
+    if json {
+        let text = serde_json::to_string_pretty(&serde_json::json!({ "volumes": reports }))
+            .map_err(|e| Error::bug(Layer::Cli, "the report cannot be printed").source_error(e))?;
+        ui.answer(&text);
+        return Ok(());
+    }
+    for VolumeReport { partition, report, .. } in reports {
+        ui.heading(&format!("{} at {}", partition.label(), partition.start));
+        ui.answer(&report.to_string());
+    }
+    Ok(())
 }

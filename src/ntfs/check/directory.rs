@@ -150,7 +150,8 @@ impl Scan<'_> {
         let real = self.load(target.record.0, |file| Ok(Duplicated::of(file)))?;
         if let Some(real) = real.filter(|real| *real != copy) {
             let fault = fault(Code::C13, format!("the entry \"{}\" has stale copies", name()));
-            self.context.fault(fault.values(format!("{real:?}"), format!("{copy:?}")));
+            let (expected, found) = real.differences(&copy);
+            self.context.fault(fault.values(expected, found));
         }
         Ok(())
     }

@@ -186,7 +186,7 @@ fn malformed_record(page: &[u8], start: u64) -> Option<u64> {
             3 | 4 => Field::<u64>::at(40).get(rest),
             _ => return Some(at as u64),
         };
-        if length % 8 != 0 || length < 0x38 || length > rest.len() || usn != start + at as u64 {
+        if !length.is_multiple_of(8) || length < 0x38 || length > rest.len() || usn != start + at as u64 {
             return Some(at as u64);
         }
         at += length;

@@ -517,6 +517,22 @@ impl Duplicated {
         }
     }
 
+    /// The fields in which `other` differs, as `self` and as `other` has them.
+    pub(super) fn differences(&self, other: &Self) -> (String, String) {
+        let pairs = [
+            ("created", self.times[0], other.times[0]),
+            ("modified", self.times[1], other.times[1]),
+            ("changed", self.times[2], other.times[2]),
+            ("attributes", self.attributes.into(), other.attributes.into()),
+            ("allocated", self.allocated, other.allocated),
+            ("size", self.size, other.size),
+        ];
+        let differing = pairs.iter().filter(|(_, a, b)| a != b);
+        let (ours, theirs): (Vec<_>, Vec<_>) =
+            differing.map(|(name, a, b)| (format!("{name} {a}"), format!("{name} {b}"))).unzip();
+        (ours.join(", "), theirs.join(", "))
+    }
+
     pub(super) fn hash(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         std::hash::Hash::hash(self, &mut hasher);

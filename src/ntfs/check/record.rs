@@ -160,7 +160,7 @@ impl<'a> Walk<'a, '_> {
                 break;
             }
             let length = attribute_header::LENGTH.get(rest) as usize;
-            if length < resident::HEADER_SIZE || length % 8 != 0 || length > rest.len() {
+            if length < resident::HEADER_SIZE || !length.is_multiple_of(8) || length > rest.len() {
                 let fault = self.fault(Code::B6, offset, "an attribute with an impossible length");
                 self.report(fault.values(format!("24..{} and a multiple of 8", rest.len()), length));
                 self.broken = true;

@@ -211,7 +211,7 @@ mod tests {
     fn a_stored_block() {
         // kind 3, size bit 0, size 5; then padding, three distances, five bytes
         let mut input = Vec::new();
-        let header: u32 = 0b011_0 << 28 | 5 << 12;
+        let header: u32 = 0b0110 << 28 | 5 << 12;
         input.extend(u16::try_from(header >> 16).unwrap().to_le_bytes());
         input.extend(u16::try_from(header & 0xFFFF).unwrap().to_le_bytes());
         input.extend([1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]);

@@ -16,6 +16,7 @@ pub const CHKD: [u8; 4] = *b"CHKD";
 pub const PAGE: usize = 4096;
 
 /// Size of a page of restart information.
+#[cfg(test)]
 pub const SYSTEM_PAGE_SIZE: Field<u32> = Field::at(0x10);
 /// Where the restart area begins in the page.
 pub const AREA_OFFSET: Field<u16> = Field::at(0x18);

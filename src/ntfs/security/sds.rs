@@ -59,7 +59,7 @@ impl SdsEntry {
     pub fn is_in_place(&self, size: u64) -> bool {
         let (block, inside) = (self.offset / BLOCK, self.offset % BLOCK);
         let length = u64::from(self.length);
-        self.offset % 16 == 0
+        self.offset.is_multiple_of(16)
             && block % 2 == 0
             && self.length as usize > HEADER
             && inside + length <= BLOCK
