@@ -5,7 +5,6 @@ use super::planner::Planner;
 use super::record::DevicePathRecord;
 use super::registry;
 use crate::error::Result;
-use crate::io::VolumeRead;
 use crate::plan::{HiveFile, RegData};
 
 /// The key in SOFTWARE.
@@ -40,7 +39,7 @@ pub fn extend(current: &str, folders: &[String]) -> String {
 ///
 /// # Errors
 /// When the hive is damaged.
-pub fn plan<D: VolumeRead>(planner: &mut Planner<'_, D>, stage_names: &[String]) -> Result<DevicePathRecord> {
+pub fn plan(planner: &mut Planner<'_>, stage_names: &[String]) -> Result<DevicePathRecord> {
     let software = HiveFile::Software;
     let present = registry::get(planner.hive(software)?, KEY, NAME)?;
     let original = present.as_ref().and_then(RegData::as_text);

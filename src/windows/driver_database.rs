@@ -13,7 +13,6 @@ use crate::clock::FileTime;
 use crate::drivers::inf::Guid;
 use crate::drivers::{Arch, BootDriver, Package};
 use crate::error::{Error, Layer, Result};
-use crate::io::VolumeRead;
 use crate::plan::{HiveFile, RegData};
 
 /// The key, from the root of the hive.
@@ -70,7 +69,7 @@ impl Keys {
 }
 
 /// The INF that serves an id already: active, with its package, service and file in place.
-fn foreign_binding<D: VolumeRead>(planner: &Planner<'_, D>, id: &str, ours: &str) -> Result<Option<(String, String)>> {
+fn foreign_binding(planner: &Planner<'_>, id: &str, ours: &str) -> Result<Option<(String, String)>> {
     let hive = planner.hive(HiveFile::System)?;
     for (inf, _) in registry::values(hive, &format!("{ROOT}\\DeviceIds\\{id}"))? {
         if inf.is_empty() || inf.eq_ignore_ascii_case(ours) {
@@ -99,7 +98,7 @@ fn foreign_binding<D: VolumeRead>(planner: &Planner<'_, D>, id: &str, ours: &str
 }
 
 /// A name for our INF that no other package of the guest has.
-fn own_inf_name<D: VolumeRead>(planner: &Planner<'_, D>, service: &str) -> Result<String> {
+fn own_inf_name(planner: &Planner<'_>, service: &str) -> Result<String> {
     let hive = planner.hive(HiveFile::System)?;
     let stem: String =
         service.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
@@ -120,8 +119,8 @@ fn own_inf_name<D: VolumeRead>(planner: &Planner<'_, D>, service: &str) -> Resul
 ///
 /// # Errors
 /// When the hive is damaged there.
-pub fn registered_version<D: VolumeRead>(
-    planner: &Planner<'_, D>,
+pub fn registered_version(
+    planner: &Planner<'_>,
     service: &str,
 ) -> Result<Option<(FileTime, [u16; 4])>> {
     let inf = own_inf_name(planner, service)?;
@@ -135,8 +134,8 @@ pub fn registered_version<D: VolumeRead>(
 ///
 /// # Errors
 /// When the hive is damaged.
-pub fn register<D: VolumeRead>(
-    planner: &mut Planner<'_, D>,
+pub fn register(
+    planner: &mut Planner<'_>,
     package: &Package,
     boot: &BootDriver,
     ids: &[BootId],
@@ -172,8 +171,8 @@ pub fn register<D: VolumeRead>(
 }
 
 /// The records themselves.
-fn write<D: VolumeRead>(
-    planner: &mut Planner<'_, D>,
+fn write(
+    planner: &mut Planner<'_>,
     inf: &str,
     name: &str,
     package: &Package,

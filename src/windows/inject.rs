@@ -1,5 +1,6 @@
 //! The plan of an injection: from the guest, the chosen packages and the options to a list of edits.
 
+use super::files::GuestFiles;
 use super::guest::Guest;
 use super::manifest;
 use super::options::InjectOptions;
@@ -36,7 +37,17 @@ pub fn plan_injection<D: VolumeRead>(
     selection: &Selection,
     options: &InjectOptions,
 ) -> Result<Injection> {
-    let mut planner = Planner::new(volume, guest)?;
+    plan_files(volume, guest, selection, options)
+}
+
+/// The same over anything that has files.
+pub(super) fn plan_files(
+    files: &dyn GuestFiles,
+    guest: &Guest,
+    selection: &Selection,
+    options: &InjectOptions,
+) -> Result<Injection> {
+    let mut planner = Planner::new(files, guest)?;
     let mut record = Record::default();
     record.registry_changes.control_sets = guest.control_sets.iter().map(|set| set.name.clone()).collect();
     record.registry_changes.style = if guest.has_driver_database { "driver_database" } else { "cdd" }.to_owned();

@@ -1,20 +1,19 @@
 //! Finds Windows on a volume and reads from its hives what it is.
 
+use super::files::GuestFiles;
 use super::guest::{ControlSet, Guest};
 use super::registry;
 use crate::drivers::{Arch, GuestTarget, ProductType};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::Hive;
 use crate::io::VolumeRead;
-use crate::ntfs::{Namespace, Volume};
+use crate::ntfs::Volume;
 use crate::plan::HiveFile;
 
 /// `Microsoft\Windows NT\CurrentVersion` of SOFTWARE.
 const CURRENT_VERSION: &str = "Microsoft\\Windows NT\\CurrentVersion";
 /// The largest kernel that is read whole (when it is stored compressed).
 const KERNEL_BYTES_MAX: u64 = 64 << 20;
-/// How many entries of the root folder are looked at.
-const ROOT_ENTRIES_MAX: usize = 4096;
 
 /// Filter drivers that come with Windows.
 const OWN_FILTERS: [&str; 14] = [
@@ -40,9 +39,14 @@ impl Guest {
     /// # Errors
     /// When there are several, when a hive is dirty without usable logs, or something is damaged.
     pub fn inspect<D: VolumeRead>(volume: &Volume<D>) -> Result<Option<Self>> {
+        Self::inspect_files(volume)
+    }
+
+    /// The same over anything that has files.
+    pub(super) fn inspect_files(files: &dyn GuestFiles) -> Result<Option<Self>> {
         let mut found = Vec::new();
-        for windows_dir in candidates(volume)? {
-            found.push(read(volume, &windows_dir)?);
+        for windows_dir in candidates(files)? {
+            found.push(read(files, &windows_dir)?);
         }
         if found.len() > 1 {
             // the folder that calls itself the system root is the one that starts
@@ -66,17 +70,11 @@ fn is_its_own_root(guest: &Guest) -> bool {
 }
 
 /// Folders in the root with both hives below them.
-fn candidates<D: VolumeRead>(volume: &Volume<D>) -> Result<Vec<String>> {
-    let Some(root) = volume.find("/")? else { return Ok(Vec::new()) };
+fn candidates(files: &dyn GuestFiles) -> Result<Vec<String>> {
     let mut out = Vec::new();
-    for entry in volume.entries(root)?.into_iter().take(ROOT_ENTRIES_MAX) {
-        if !entry.is_dir || entry.namespace == Namespace::Dos {
-            continue;
-        }
-        let dir = format!("/{}", entry.name);
-        let has = |hive: HiveFile| -> Result<bool> {
-            Ok(volume.find(&format!("{dir}/System32/config/{}", hive.file_name()))?.is_some())
-        };
+    for name in files.folders("/")? {
+        let dir = format!("/{name}");
+        let has = |hive: HiveFile| files.exists(&format!("{dir}/System32/config/{}", hive.file_name()));
         if has(HiveFile::System)? && has(HiveFile::Software)? {
             out.push(dir);
         }
@@ -84,9 +82,11 @@ fn candidates<D: VolumeRead>(volume: &Volume<D>) -> Result<Vec<String>> {
     Ok(out)
 }
 
-fn read<D: VolumeRead>(volume: &Volume<D>, windows_dir: &str) -> Result<Guest> {
+fn read(files: &dyn GuestFiles, windows_dir: &str) -> Result<Guest> {
     let config_dir = format!("{windows_dir}/System32/config");
-    let load = |file| registry::load(volume, &config_dir, file)?.ok_or_else(|| registry::missing(&config_dir, file));
+    let load = |file| {
+        registry::load(files, &config_dir, file)?.ok_or_else(|| registry::missing(&config_dir, file))
+    };
     let (system, software) = (load(HiveFile::System)?, load(HiveFile::Software)?);
     let mut replayed = Vec::new();
     for (file, loaded) in [(HiveFile::System, &system), (HiveFile::Software, &software)] {
@@ -101,7 +101,7 @@ fn read<D: VolumeRead>(volume: &Volume<D>, windows_dir: &str) -> Result<Guest> {
     let mut guest = version(software, windows_dir)?;
     guest.replayed = replayed;
     guest.product_type = product_type(system, &current, guest.installation_type.as_deref())?;
-    guest.arch = architecture(volume, system, &current, &mut guest)?;
+    guest.arch = architecture(files, system, &current, &mut guest)?;
     let target = GuestTarget::new(guest.arch, guest.major, guest.minor, guest.build, guest.is_server());
     target.release().name.clone_into(&mut guest.product);
     guest.control_sets = control_sets;
@@ -111,7 +111,7 @@ fn read<D: VolumeRead>(volume: &Volume<D>, windows_dir: &str) -> Result<Guest> {
     filters(system, &current, &mut guest)?;
     guest.device_policies = policies(software)?;
     guest.sha2_update = sha2_update(software, &guest)?;
-    guest.free_bytes = volume.free_space().ok();
+    guest.free_bytes = files.free_space();
     consequences(&mut guest);
     Ok(guest)
 }
@@ -211,14 +211,11 @@ fn product_type(system: &Hive, current: &str, installation: Option<&str>) -> Res
 }
 
 /// The CPU that the kernel was built for, checked against the registry.
-fn architecture<D: VolumeRead>(volume: &Volume<D>, system: &Hive, current: &str, guest: &mut Guest) -> Result<Arch> {
+fn architecture(files: &dyn GuestFiles, system: &Hive, current: &str, guest: &mut Guest) -> Result<Arch> {
     let environment = format!("{current}\\Control\\Session Manager\\Environment");
     let declared = registry::text(system, &environment, "PROCESSOR_ARCHITECTURE")?.and_then(|text| Arch::parse(&text));
     let path = format!("{}/ntoskrnl.exe", guest.system32());
-    let kernel = match volume.find(&path)? {
-        Some(id) => Some(pe_machine(volume, id).map_err(|e| e.path(&path))?),
-        None => None,
-    };
+    let kernel = pe_machine(files, &path)?;
     let from_kernel = match kernel {
         Some(Some(machine)) => Some(Arch::from_pe_machine(machine).ok_or_else(|| {
             Error::unsupported(Layer::Windows, "the kernel is for a CPU that winject does not know")
@@ -246,16 +243,14 @@ fn architecture<D: VolumeRead>(volume: &Volume<D>, system: &Hive, current: &str,
         .ok_or_else(|| Error::damaged(Layer::Windows, "neither the kernel nor the registry tells the CPU").path(path))
 }
 
-/// `IMAGE_FILE_HEADER.Machine` of a program; `None` when it is none.
-fn pe_machine<D: VolumeRead>(volume: &Volume<D>, id: crate::ntfs::FileId) -> Result<Option<u16>> {
-    let mut head = vec![0; 4096];
-    let got = volume.read_at(id, "", 0, &mut head)?;
-    head.truncate(got);
+/// `IMAGE_FILE_HEADER.Machine` of a program: `None` when there is no file, `Some(None)` when it is no program.
+pub(super) fn pe_machine(files: &dyn GuestFiles, path: &str) -> Result<Option<Option<u16>>> {
+    let Some(mut head) = files.head(path, 4096)? else { return Ok(None) };
     if !head.starts_with(b"MZ") {
         // stored compressed (CompactOS): the plain stream is empty
-        head = volume.read(id, KERNEL_BYTES_MAX)?;
+        head = files.read(path, KERNEL_BYTES_MAX)?.unwrap_or_default();
     }
-    Ok(machine_of(&head))
+    Ok(Some(machine_of(&head)))
 }
 
 /// The machine number of a PE image's first bytes.

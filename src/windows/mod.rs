@@ -5,6 +5,7 @@
 
 mod device_path;
 mod driver_database;
+mod files;
 mod guest;
 mod ids;
 mod inject;
@@ -26,3 +27,6 @@ pub use record::{
     Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,
     Record, RegistryRecord, ServiceRecord,
 };
+
+#[cfg(test)]
+mod tests;

@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use sha2::{Digest, Sha256};
 
+use super::files::GuestFiles;
 use super::guest::Guest;
 use super::record::Action;
 use super::registry::{self, LoadedHive};
 use crate::error::Result;
 use crate::hive::Hive;
-use crate::io::VolumeRead;
-use crate::ntfs::Volume;
 use crate::plan::{Access, Change, Content, HiveFile, Plan, RegData, Step};
 
 /// The largest file of the guest that is compared with one of ours.
@@ -47,8 +46,8 @@ pub enum Wish {
 }
 
 /// Builds a plan against a volume that it only reads.
-pub struct Planner<'a, D> {
-    volume: &'a Volume<D>,
+pub struct Planner<'a> {
+    files: &'a dyn GuestFiles,
     /// The guest.
     pub guest: &'a Guest,
     hives: BTreeMap<HiveFile, LoadedHive>,
@@ -59,23 +58,23 @@ pub struct Planner<'a, D> {
     wishes: Vec<Wish>,
 }
 
-impl<'a, D: VolumeRead> Planner<'a, D> {
+impl<'a> Planner<'a> {
     /// Loads the hives.
     ///
     /// # Errors
     /// When a hive is missing, dirty or damaged.
-    pub fn new(volume: &'a Volume<D>, guest: &'a Guest) -> Result<Self> {
+    pub fn new(files: &'a dyn GuestFiles, guest: &'a Guest) -> Result<Self> {
         let config_dir = guest.config_dir();
         let mut hives = BTreeMap::new();
         for file in HiveFile::ALL {
-            match registry::load(volume, &config_dir, file)? {
+            match registry::load(files, &config_dir, file)? {
                 Some(hive) => drop(hives.insert(file, hive)),
                 None if file == HiveFile::Drivers => {}
                 None => return Err(registry::missing(&config_dir, file)),
             }
         }
         let plan = Plan::new(config_dir);
-        Ok(Self { volume, guest, hives, plan, reason: String::new(), places: HashMap::new(), wishes: Vec::new() })
+        Ok(Self { files, guest, hives, plan, reason: String::new(), places: HashMap::new(), wishes: Vec::new() })
     }
 
     /// A hive as it is before the plan.
@@ -127,7 +126,7 @@ impl<'a, D: VolumeRead> Planner<'a, D> {
     /// # Errors
     /// When the volume is damaged there.
     pub fn exists(&self, path: &str) -> Result<bool> {
-        Ok(self.volume.find(path)?.is_some())
+        self.files.exists(path)
     }
 
     /// The content of a small file; `None` when it is not there.
@@ -135,10 +134,7 @@ impl<'a, D: VolumeRead> Planner<'a, D> {
     /// # Errors
     /// When the volume is damaged there, or the file is too large to be one that we compare.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        match self.volume.find(path)? {
-            Some(id) => self.volume.read(id, COMPARED_BYTES_MAX).map(Some).map_err(|e| e.path(path)),
-            None => Ok(None),
-        }
+        self.files.read(path, COMPARED_BYTES_MAX)
     }
 
     /// The names in a folder; none when there is no such folder.
@@ -146,8 +142,7 @@ impl<'a, D: VolumeRead> Planner<'a, D> {
     /// # Errors
     /// When the volume is damaged there.
     pub fn names(&self, path: &str) -> Result<Vec<String>> {
-        let Some(id) = self.volume.find(path)? else { return Ok(Vec::new()) };
-        Ok(self.volume.entries(id)?.into_iter().map(|entry| entry.name.to_string()).collect())
+        self.files.names(path)
     }
 
     fn push(&mut self, place: String, change: Change) {
@@ -200,13 +195,11 @@ impl<'a, D: VolumeRead> Planner<'a, D> {
         read: impl FnOnce() -> Result<Vec<u8>>,
     ) -> Result<Action> {
         self.wishes.push(Wish::File { path: path.to_owned(), sha256: crate::plan::hex(&sha256) });
-        let found = self.volume.find(path)?;
-        if let Some(id) = found {
-            if self.volume.stat(id)?.size == size {
-                let present = self.volume.read(id, COMPARED_BYTES_MAX).map_err(|e| e.path(path))?;
-                if Sha256::digest(&present).as_slice() == sha256 {
-                    return Ok(Action::Unchanged);
-                }
+        let found = self.files.size(path)?;
+        if found == Some(size) {
+            let present = self.files.read(path, COMPARED_BYTES_MAX)?;
+            if present.is_some_and(|bytes| Sha256::digest(&bytes).as_slice() == sha256) {
+                return Ok(Action::Unchanged);
             }
         }
         let content = Content::new(read()?);

@@ -1,9 +1,8 @@
 //! The guest's hives: reading them from the volume and looking things up by path.
 
+use super::files::GuestFiles;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::{Hive, KeyId, Replay};
-use crate::io::VolumeRead;
-use crate::ntfs::Volume;
 use crate::plan::{HiveFile, RegData};
 
 /// The largest hive that we load. Windows itself stops at 2 GiB; real SYSTEM hives have 10 to 60 MB.
@@ -17,31 +16,23 @@ pub struct LoadedHive {
     pub hive: Hive,
     /// Set when the hive was dirty and its logs were applied in memory.
     pub replay: Option<Replay>,
-    /// The logs beside it, as they are.
-    pub logs: Vec<Vec<u8>>,
 }
 
 /// Reads a hive and its logs from `config_dir`; `None` when there is no such file.
 ///
 /// # Errors
 /// When the hive is damaged, or dirty and its logs cannot repair that.
-pub fn load<D: VolumeRead>(volume: &Volume<D>, config_dir: &str, file: HiveFile) -> Result<Option<LoadedHive>> {
+pub fn load(files: &dyn GuestFiles, config_dir: &str, file: HiveFile) -> Result<Option<LoadedHive>> {
     let path = format!("{config_dir}/{}", file.file_name());
-    let Some(id) = volume.find(&path)? else { return Ok(None) };
-    let bytes = volume.read(id, HIVE_BYTES_MAX).map_err(|e| e.path(&path))?;
-    let mut logs = Vec::new();
-    for ending in ["LOG1", "LOG2"] {
-        let log = match volume.find(&format!("{path}.{ending}"))? {
-            Some(id) => volume.read(id, LOG_BYTES_MAX).map_err(|e| e.path(format!("{path}.{ending}")))?,
-            None => Vec::new(),
-        };
-        logs.push(log);
-    }
-    let some = |log: &Vec<u8>| (!log.is_empty()).then(|| log.clone());
-    let (log1, log2) = (logs.first().and_then(some), logs.get(1).and_then(some));
+    let Some(bytes) = files.read(&path, HIVE_BYTES_MAX)? else { return Ok(None) };
+    let log = |ending: &str| {
+        let log = files.read(&format!("{path}.{ending}"), LOG_BYTES_MAX)?;
+        Ok::<_, Error>(log.filter(|bytes| !bytes.is_empty()))
+    };
+    let (log1, log2) = (log("LOG1")?, log("LOG2")?);
     let (hive, replay) =
         Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref()).map_err(|e| explain(e, &path))?;
-    Ok(Some(LoadedHive { hive, replay, logs }))
+    Ok(Some(LoadedHive { hive, replay }))
 }
 
 /// Puts the path and, for a dirty hive, the remedy to an error.

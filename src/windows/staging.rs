@@ -8,16 +8,14 @@ use super::record::{Action, FileRecord, FirstbootRecord, PackageRecord, Record};
 use super::script::{self, ScriptPackage};
 use crate::drivers::{Category, Package, Selection};
 use crate::error::Result;
-use crate::io::VolumeRead;
-use crate::plan::hex;
 use crate::plan::{Access, HiveFile, RegData};
 
 /// Stages every package: the whole payload, one folder for each.
 ///
 /// # Errors
 /// When the volume is damaged, or the media cannot be read.
-pub fn packages<D: VolumeRead>(
-    planner: &mut Planner<'_, D>,
+pub fn packages(
+    planner: &mut Planner<'_>,
     selection: &Selection,
     options: &InjectOptions,
     record: &mut Record,
@@ -31,8 +29,8 @@ pub fn packages<D: VolumeRead>(
     Ok(())
 }
 
-fn stage<D: VolumeRead>(
-    planner: &mut Planner<'_, D>,
+fn stage(
+    planner: &mut Planner<'_>,
     package: &Package,
     options: &InjectOptions,
 ) -> Result<PackageRecord> {
@@ -79,7 +77,7 @@ fn stage<D: VolumeRead>(
 }
 
 /// Whether the guest holds a staged package of a later `DriverVer`.
-fn staged_is_newer<D: VolumeRead>(planner: &Planner<'_, D>, package: &Package, folder: &str) -> Result<bool> {
+fn staged_is_newer(planner: &Planner<'_>, package: &Package, folder: &str) -> Result<bool> {
     if package.inf_name.is_empty() {
         return Ok(false);
     }
@@ -130,8 +128,8 @@ fn script_packages(selection: &Selection) -> Vec<ScriptPackage> {
 ///
 /// # Errors
 /// When the volume or a hive is damaged.
-pub fn scripts<D: VolumeRead>(
-    planner: &mut Planner<'_, D>,
+pub fn scripts(
+    planner: &mut Planner<'_>,
     selection: &Selection,
     options: &InjectOptions,
     record: &mut Record,
@@ -170,7 +168,7 @@ pub fn scripts<D: VolumeRead>(
 
 /// The service that starts the job. It shows as failed, because a script cannot report to the service manager: so it
 /// must not count as an error of the start (`ErrorControl` 0).
-fn service<D: VolumeRead>(planner: &mut Planner<'_, D>) -> Result<()> {
+fn service(planner: &mut Planner<'_>) -> Result<()> {
     planner.because("the service that starts the first-boot job");
     let sets: Vec<String> = planner
         .guest

@@ -9,8 +9,6 @@ use super::registry;
 use crate::drivers::inf::{RegAction, RegRoot, RegValue};
 use crate::drivers::{BootDriver, Category, Package};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::io::VolumeRead;
-use crate::plan::hex;
 use crate::plan::{Access, HiveFile, RegData};
 use sha2::{Digest, Sha256};
 
@@ -26,8 +24,8 @@ const ESSENTIAL: [&str; 8] = ["disk", "partmgr", "volmgr", "volsnap", "mountmgr"
 ///
 /// # Errors
 /// When a hive or the volume is damaged.
-pub fn register<D: VolumeRead>(
-    planner: &mut Planner<'_, D>,
+pub fn register(
+    planner: &mut Planner<'_>,
     package: &Package,
     boot: &BootDriver,
     options: &InjectOptions,
@@ -73,7 +71,7 @@ fn is_storage(package: &Package) -> bool {
     package.category == Category::Storage
 }
 
-fn control_sets<D: VolumeRead>(planner: &Planner<'_, D>) -> Vec<String> {
+fn control_sets(planner: &Planner<'_>) -> Vec<String> {
     planner.guest.control_sets.iter().map(|set| set.name.clone()).collect()
 }
 
@@ -84,8 +82,8 @@ enum Decision {
     Keep(String),
 }
 
-fn decide<D: VolumeRead>(
-    planner: &Planner<'_, D>,
+fn decide(
+    planner: &Planner<'_>,
     package: &Package,
     boot: &BootDriver,
     options: &InjectOptions,
@@ -146,8 +144,8 @@ pub(super) fn file_version(image: &[u8]) -> Option<[u16; 4]> {
     Some([word(2)?, word(0)?, word(6)?, word(4)?])
 }
 
-fn copy<D: VolumeRead>(
-    planner: &mut Planner<'_, D>,
+fn copy(
+    planner: &mut Planner<'_>,
     package: &Package,
     boot: &BootDriver,
     file: &str,
@@ -182,7 +180,7 @@ fn kept(package: &Package, boot: &BootDriver, file: &str, reason: &str) -> FileR
 }
 
 /// Permissions of a driver that came with Windows; else those of the folder.
-pub(super) fn like_a_driver<D: VolumeRead>(planner: &Planner<'_, D>) -> Result<Access> {
+pub(super) fn like_a_driver(planner: &Planner<'_>) -> Result<Access> {
     let folder = planner.guest.drivers_dir();
     for name in ["disk.sys", "ntfs.sys", "partmgr.sys", "pci.sys"] {
         let path = format!("{folder}/{name}");
@@ -199,8 +197,8 @@ pub(super) fn like_a_driver<D: VolumeRead>(planner: &Planner<'_, D>) -> Result<A
 }
 
 /// The service's key in one control set.
-fn service<D: VolumeRead>(
-    planner: &mut Planner<'_, D>,
+fn service(
+    planner: &mut Planner<'_>,
     package: &Package,
     boot: &BootDriver,
     set: &str,
@@ -245,8 +243,8 @@ fn service<D: VolumeRead>(
 }
 
 /// What the INF puts below the service's key (`BusType` above all).
-fn parameters<D: VolumeRead>(
-    planner: &mut Planner<'_, D>,
+fn parameters(
+    planner: &mut Planner<'_>,
     package: &Package,
     boot: &BootDriver,
     key: &str,
@@ -263,8 +261,8 @@ fn parameters<D: VolumeRead>(
 }
 
 /// One line of an `AddReg` section below a key.
-pub(super) fn add_reg<D: VolumeRead>(
-    planner: &mut Planner<'_, D>,
+pub(super) fn add_reg(
+    planner: &mut Planner<'_>,
     hive: HiveFile,
     base: &str,
     line: &RegValue,
@@ -290,8 +288,8 @@ pub(super) fn add_reg<D: VolumeRead>(
 }
 
 /// Strings added to a `REG_MULTI_SZ`, each once.
-fn append<D: VolumeRead>(
-    planner: &mut Planner<'_, D>,
+fn append(
+    planner: &mut Planner<'_>,
     hive: HiveFile,
     key: &str,
     line: &RegValue,
@@ -306,8 +304,8 @@ fn append<D: VolumeRead>(
     planner.value(hive, key, &line.name, RegData::multi_sz(&texts))
 }
 
-fn critical_devices<D: VolumeRead>(
-    planner: &mut Planner<'_, D>,
+fn critical_devices(
+    planner: &mut Planner<'_>,
     boot: &BootDriver,
     ids: &[BootId],
     set: &str,
@@ -333,8 +331,8 @@ fn critical_devices<D: VolumeRead>(
 }
 
 /// `StartOverride` holds a start type for each hardware profile and beats `Start`.
-fn drop_start_override<D: VolumeRead>(
-    planner: &mut Planner<'_, D>,
+fn drop_start_override(
+    planner: &mut Planner<'_>,
     set: &str,
     service: &str,
     record: &mut Record,
@@ -347,8 +345,8 @@ fn drop_start_override<D: VolumeRead>(
 }
 
 /// Lets a service that is there start at boot, in every control set.
-fn start_at_boot<D: VolumeRead>(
-    planner: &mut Planner<'_, D>,
+fn start_at_boot(
+    planner: &mut Planner<'_>,
     service: &str,
     reason: &str,
     record: &mut Record,
@@ -369,7 +367,7 @@ fn start_at_boot<D: VolumeRead>(
 ///
 /// # Errors
 /// When a hive or the volume is damaged.
-pub fn way_back<D: VolumeRead>(planner: &mut Planner<'_, D>, record: &mut Record) -> Result<()> {
+pub fn way_back(planner: &mut Planner<'_>, record: &mut Record) -> Result<()> {
     let current = planner.guest.current_control_set().to_owned();
     for service in WAY_BACK {
         let key = format!("{current}\\Services\\{service}");

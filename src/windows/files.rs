@@ -1,0 +1,154 @@
+//! The guest's files as inspection and planning see them: paths and bytes, read only.
+
+use crate::error::Result;
+use crate::io::VolumeRead;
+use crate::ntfs::{Namespace, Volume};
+
+/// How many entries of one folder are looked at.
+const ENTRIES_MAX: usize = 100_000;
+
+/// Read access by path, with `/` between names, compared without case.
+pub trait GuestFiles {
+    /// The length of a file; 0 for a folder; `None` when there is nothing of that name.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    fn size(&self, path: &str) -> Result<Option<u64>>;
+
+    /// The content of a file; one longer than `limit` is an error.
+    ///
+    /// # Errors
+    /// When the volume is damaged there, or the file is longer.
+    fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>>;
+
+    /// The first bytes of a file, at most `length`, as they are stored.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    fn head(&self, path: &str, length: usize) -> Result<Option<Vec<u8>>>;
+
+    /// The names of the folders in a folder.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    fn folders(&self, path: &str) -> Result<Vec<String>>;
+
+    /// The names of the files in a folder.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    fn names(&self, path: &str) -> Result<Vec<String>>;
+
+    /// Bytes that are free, if known.
+    fn free_space(&self) -> Option<u64>;
+
+    /// Whether there is something of that name.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    fn exists(&self, path: &str) -> Result<bool> {
+        Ok(self.size(path)?.is_some())
+    }
+}
+
+impl<D: VolumeRead> Volume<D> {
+    fn listed(&self, path: &str, dirs: bool) -> Result<Vec<String>> {
+        let Some(dir) = self.find(path)? else { return Ok(Vec::new()) };
+        let entries = self.entries(dir)?.into_iter().take(ENTRIES_MAX);
+        let wanted = entries.filter(|entry| entry.is_dir == dirs && entry.namespace != Namespace::Dos);
+        Ok(wanted.map(|entry| entry.name.to_string()).collect())
+    }
+}
+
+impl<D: VolumeRead> GuestFiles for Volume<D> {
+    fn size(&self, path: &str) -> Result<Option<u64>> {
+        self.find(path)?.map(|file| self.stat(file).map(|stat| stat.size)).transpose()
+    }
+
+    fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let file = self.find(path)?;
+        file.map(|file| self.read(file, limit).map_err(|e| e.path(path))).transpose()
+    }
+
+    fn head(&self, path: &str, length: usize) -> Result<Option<Vec<u8>>> {
+        let Some(file) = self.find(path)? else { return Ok(None) };
+        let mut bytes = vec![0; length];
+        let got = self.read_at(file, "", 0, &mut bytes).map_err(|e| e.path(path))?;
+        bytes.truncate(got);
+        Ok(Some(bytes))
+    }
+
+    fn folders(&self, path: &str) -> Result<Vec<String>> {
+        self.listed(path, true)
+    }
+
+    fn names(&self, path: &str) -> Result<Vec<String>> {
+        self.listed(path, false)
+    }
+
+    fn free_space(&self) -> Option<u64> {
+        Self::free_space(self).ok()
+    }
+
+    fn exists(&self, path: &str) -> Result<bool> {
+        Ok(self.find(path)?.is_some())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod memory {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Files in memory, for tests. Names are kept in lower case.
+    #[derive(Debug, Clone, Default)]
+    pub(crate) struct MemoryFiles(pub BTreeMap<String, Vec<u8>>);
+
+    impl MemoryFiles {
+        pub(crate) fn put(&mut self, path: &str, bytes: &[u8]) {
+            self.0.insert(path.to_lowercase(), bytes.to_vec());
+        }
+
+        pub(crate) fn get(&self, path: &str) -> Option<&Vec<u8>> {
+            self.0.get(&path.to_lowercase())
+        }
+
+        fn listed(&self, path: &str, dirs: bool) -> Vec<String> {
+            let prefix = format!("{}/", path.to_lowercase().trim_end_matches('/'));
+            let below = self.0.keys().filter_map(|key| key.strip_prefix(&prefix));
+            let mut out: Vec<String> = below
+                .filter_map(|rest| match rest.split_once('/') {
+                    Some((dir, _)) => dirs.then(|| dir.to_owned()),
+                    None => (!dirs).then(|| rest.to_owned()),
+                })
+                .collect();
+            out.dedup();
+            out
+        }
+    }
+
+    impl GuestFiles for MemoryFiles {
+        fn size(&self, path: &str) -> Result<Option<u64>> {
+            if let Some(bytes) = self.get(path) {
+                return Ok(Some(bytes.len() as u64));
+            }
+            let prefix = format!("{}/", path.to_lowercase());
+            Ok(self.0.keys().any(|key| key.starts_with(&prefix)).then_some(0))
+        }
+        fn read(&self, path: &str, _: u64) -> Result<Option<Vec<u8>>> {
+            Ok(self.get(path).cloned())
+        }
+        fn head(&self, path: &str, length: usize) -> Result<Option<Vec<u8>>> {
+            Ok(self.get(path).map(|bytes| bytes[..length.min(bytes.len())].to_vec()))
+        }
+        fn folders(&self, path: &str) -> Result<Vec<String>> {
+            Ok(self.listed(path, true))
+        }
+        fn names(&self, path: &str) -> Result<Vec<String>> {
+            Ok(self.listed(path, false))
+        }
+        fn free_space(&self) -> Option<u64> {
+            None
+        }
+    }
+}

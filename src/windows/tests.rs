@@ -1,0 +1,389 @@
+//! The whole plan against a small guest in memory: what is written, byte for byte, and that a second run writes nothing.
+
+use super::files::memory::MemoryFiles;
+use super::inject::{Injection, plan_files};
+use super::options::InjectOptions;
+use super::{Guest, registry};
+use crate::clock::FileTime;
+use crate::drivers::inf::{
+    DirPath, Facts, Guid, Install, Model, RegAction, RegRoot, RegValue, ServiceFacts, Text,
+};
+use crate::drivers::{BootDriver, Category, Package, Selection, SignatureReport};
+use crate::hive::{Data, Hive};
+use crate::plan::{Change, HiveFile, RegData, apply_edit};
+
+pub(super) const NOW: FileTime = FileTime(0x01DB_0000_0000_0000);
+const CONFIG: &str = "/Windows/System32/config";
+pub(super) const HARDWARE: [&str; 2] =
+    ["PCI\\VEN_1AF4&DEV_1004&SUBSYS_00081AF4&REV_00", "PCI\\VEN_1AF4&DEV_1048&SUBSYS_11001AF4&REV_01"];
+const COMPATIBLE: [&str; 2] = ["PCI\\VEN_1AF4&DEV_1004", "PCI\\VEN_1AF4&DEV_1048"];
+
+fn text(text: &str) -> Text {
+    Text { raw: text.to_owned(), resolved: text.to_owned() }
+}
+
+fn line(subkey: &str, name: &str, number: u32) -> RegValue {
+    RegValue {
+        root: RegRoot::Relative,
+        subkey: subkey.to_owned(),
+        name: name.to_owned(),
+        action: RegAction::Set,
+        kind: 4,
+        data: number.to_le_bytes().to_vec(),
+        line: 1,
+    }
+}
+
+/// What the INF of vioscsi says.
+pub(super) fn facts() -> Facts {
+    let service = ServiceFacts {
+        name: "vioscsi".to_owned(),
+        flags: 2,
+        kind: 1,
+        start: 0,
+        error_control: 1,
+        group: Some("SCSI miniport".to_owned()),
+        binary: DirPath { dirid: 12, path: "vioscsi.sys".to_owned() },
+        arguments: String::new(),
+        display_name: Some(text("Red Hat VirtIO SCSI pass-through Service")),
+        description: None,
+        dependencies: Vec::new(),
+        start_name: None,
+        registry: vec![line("Parameters\\PnpInterface", "5", 1), line("Parameters", "BusType", 10)],
+        event_log: None,
+        line: 1,
+    };
+    let model = |hardware: &str, compatible: &str| Model {
+        manufacturer: text("Red Hat, Inc."),
+        description: text("Red Hat VirtIO SCSI pass-through controller"),
+        install: "scsi_inst".to_owned(),
+        hardware_id: hardware.to_owned(),
+        compatible_ids: vec![compatible.to_owned()],
+        section: "VirtioScsi.NTamd64.10.0".to_owned(),
+        line: 1,
+    };
+    Facts {
+        file_name: "vioscsi.inf".to_owned(),
+        class: "SCSIAdapter".to_owned(),
+        class_guid: Guid::parse("{4D36E97B-E325-11CE-BFC1-08002BE10318}").unwrap(),
+        provider: text("Red Hat, Inc."),
+        driver_date: FileTime::from_date(2025, 7, 9).unwrap(),
+        driver_date_text: "2025-07-09".to_owned(),
+        driver_version: [100, 101, 104, 28500],
+        catalog: Some("vioscsi.cat".to_owned()),
+        pnp_lockdown: true,
+        models: vec![model(HARDWARE[0], COMPATIBLE[0]), model(HARDWARE[1], COMPATIBLE[1])],
+        installs: vec![Install {
+            name: "scsi_inst".to_owned(),
+            section: "scsi_inst".to_owned(),
+            copy_files: Vec::new(),
+            software: Vec::new(),
+            hardware: Vec::new(),
+            services: vec![service],
+            null_service: false,
+            needs: Vec::new(),
+        }],
+        source_files: vec!["vioscsi.sys".to_owned()],
+        strings: Default::default(),
+        includes: Vec::new(),
+        warnings: Vec::new(),
+    }
+}
+
+/// A driver file: no program, but with a version resource's fixed part.
+pub(super) fn driver(version: [u16; 4]) -> Vec<u8> {
+    let mut image = vec![0x4d; 64];
+    image.extend([0xbd, 0x04, 0xef, 0xfe, 0x00, 0x00, 0x01, 0x00]);
+    for at in [1, 0, 3, 2] {
+        image.extend(version[at].to_le_bytes());
+    }
+    image
+}
+
+pub(super) fn selection(version: [u16; 4]) -> Selection {
+    let mut inf = facts();
+    inf.driver_version = version;
+    let boot = BootDriver {
+        service: "vioscsi".to_owned(),
+        file_name: "vioscsi.sys".to_owned(),
+        data: driver(version),
+        kind: 1,
+        start: 0,
+        error_control: 1,
+        group: Some("SCSI miniport".to_owned()),
+        class_guid: inf.class_guid,
+        hardware_ids: HARDWARE.map(str::to_owned).to_vec(),
+        compatible_ids: COMPATIBLE.map(str::to_owned).to_vec(),
+        critical_device_database: true,
+        file_version: Some(version),
+        signature: SignatureReport::default(),
+    };
+    let package = Package {
+        stage_name: "vioscsi".to_owned(),
+        driver: "vioscsi".to_owned(),
+        source_path: "media/vioscsi/w10/amd64".to_owned(),
+        bucket: "w10".to_owned(),
+        inf_name: "vioscsi.inf".to_owned(),
+        inf,
+        files: Vec::new(),
+        category: Category::Storage,
+        boot: Some(boot),
+        signature: SignatureReport::default(),
+        reason: String::new(),
+        inf_sha1: [0; 20],
+    };
+    Selection { packages: vec![package], ..Selection::default() }
+}
+
+pub(super) fn set(hive: &mut Hive, key: &str, name: &str, data: &Data) {
+    let key = hive.create_key(hive.root(), key, NOW).unwrap();
+    hive.set_value(key, name, data.kind, &data.bytes, NOW).unwrap();
+}
+
+fn kernel(machine: u16) -> Vec<u8> {
+    let mut image = vec![0; 0x100];
+    image[..2].copy_from_slice(b"MZ");
+    image[0x3c] = 0x80;
+    image[0x80..0x84].copy_from_slice(b"PE\0\0");
+    image[0x84..0x86].copy_from_slice(&machine.to_le_bytes());
+    image
+}
+
+/// A guest with two control sets.
+pub(super) fn guest_files(build: &str, has_driver_database: bool) -> MemoryFiles {
+    let mut system = Hive::create("SYSTEM", NOW);
+    for (name, number) in [("Current", 1), ("Default", 1), ("LastKnownGood", 2)] {
+        set(&mut system, "Select", name, &Data::dword(number));
+    }
+    for cs in ["ControlSet001", "ControlSet002"] {
+        set(&mut system, &format!("{cs}\\Control\\ProductOptions"), "ProductType", &Data::sz("WinNT"));
+        set(&mut system, &format!("{cs}\\Services\\storahci"), "Start", &Data::dword(3));
+        set(&mut system, &format!("{cs}\\Services\\storahci\\StartOverride"), "0", &Data::dword(3));
+        set(&mut system, &format!("{cs}\\Services\\vioscsi\\StartOverride"), "0", &Data::dword(3));
+        set(&mut system, &format!("{cs}\\Services\\msahci"), "Start", &Data::dword(3));
+    }
+    if has_driver_database {
+        set(&mut system, "DriverDatabase", "Architecture", &Data::dword(9));
+    }
+    let mut software = Hive::create("SOFTWARE", NOW);
+    let version = "Microsoft\\Windows NT\\CurrentVersion";
+    set(&mut software, version, "CurrentBuildNumber", &Data::sz(build));
+    set(&mut software, version, "CurrentVersion", &Data::sz(if has_driver_database { "6.3" } else { "6.1" }));
+    set(&mut software, version, "SystemRoot", &Data::sz("C:\\Windows"));
+    set(
+        &mut software,
+        "Microsoft\\Windows\\CurrentVersion",
+        "DevicePath",
+        &Data::expand_sz("%SystemRoot%\\inf"),
+    );
+    let mut files = MemoryFiles::default();
+    files.put(&format!("{CONFIG}/SYSTEM"), &system.finish(&[]).unwrap());
+    files.put(&format!("{CONFIG}/SOFTWARE"), &software.finish(&[]).unwrap());
+    files.put("/Windows/System32/ntoskrnl.exe", &kernel(0x8664));
+    files.put("/Windows/System32/drivers/disk.sys", b"MZ");
+    files.put("/Windows/System32/drivers/storahci.sys", b"MZ");
+    files
+}
+
+pub(super) fn inspect(files: &MemoryFiles) -> Guest {
+    Guest::inspect_files(files).unwrap().unwrap()
+}
+
+pub(super) fn plan(files: &MemoryFiles, selection: &Selection, options: &InjectOptions) -> Injection {
+    plan_files(files, &inspect(files), selection, options).unwrap()
+}
+
+/// Applies a plan to the files in memory.
+pub(super) fn apply(files: &mut MemoryFiles, injection: &Injection) {
+    let mut hives = std::collections::BTreeMap::new();
+    for step in &injection.plan.steps {
+        if let Some(file) = step.change.hive() {
+            let hive = hives
+                .entry(file)
+                .or_insert_with(|| Hive::open(files.get(&injection.plan.hive_path(file)).unwrap().clone()).unwrap());
+            apply_edit(hive, &step.change, NOW).unwrap();
+        }
+        match &step.change {
+            Change::WriteFile { path, content, .. } => files.put(path, content.bytes()),
+            Change::DeleteFile { path } => drop(files.0.remove(path)),
+            _ => {}
+        }
+    }
+    for (file, hive) in hives {
+        files.put(&injection.plan.hive_path(file), &hive.finish(&[]).unwrap());
+    }
+}
+
+pub(super) fn hive(files: &MemoryFiles, file: HiveFile) -> Hive {
+    Hive::open(files.get(&format!("{CONFIG}/{}", file.file_name())).unwrap().clone()).unwrap()
+}
+
+fn value(hive: &Hive, key: &str, name: &str) -> RegData {
+    registry::get(hive, key, name).unwrap().unwrap_or_else(|| panic!("no {key} : {name}"))
+}
+
+#[test]
+fn the_minimal_registration_of_windows_10() {
+    let mut files = guest_files("19045", true);
+    let injection = plan(&files, &selection([100, 101, 104, 28500]), &InjectOptions::default());
+    apply(&mut files, &injection);
+    let system = hive(&files, HiveFile::System);
+    for cs in ["ControlSet001", "ControlSet002"] {
+        let key = format!("{cs}\\Services\\vioscsi");
+        assert_eq!(value(&system, &key, "Type"), RegData::dword(1));
+        assert_eq!(value(&system, &key, "Start"), RegData::dword(0));
+        assert_eq!(value(&system, &key, "ErrorControl"), RegData::dword(1));
+        assert_eq!(value(&system, &key, "Group"), RegData::sz("SCSI miniport"));
+        assert_eq!(value(&system, &key, "ImagePath"), RegData::expand_sz("system32\\drivers\\vioscsi.sys"));
+        assert_eq!(value(&system, &format!("{key}\\Parameters"), "BusType"), RegData::dword(10));
+        assert_eq!(value(&system, &format!("{key}\\Parameters\\PnpInterface"), "5"), RegData::dword(1));
+        assert_eq!(registry::find(&system, &format!("{key}\\StartOverride")).unwrap(), None);
+        // the way back
+        assert_eq!(value(&system, &format!("{cs}\\Services\\storahci"), "Start"), RegData::dword(0));
+        assert_eq!(registry::find(&system, &format!("{cs}\\Services\\storahci\\StartOverride")).unwrap(), None);
+        assert_eq!(value(&system, &format!("{cs}\\Services\\msahci"), "Start"), RegData::dword(3), "its file is missing");
+        let cdd = format!("{cs}\\Control\\CriticalDeviceDatabase\\PCI#VEN_1AF4&DEV_1048&SUBSYS_11001AF4&REV_01");
+        assert_eq!(value(&system, &cdd, "Service"), RegData::sz("vioscsi"));
+        assert_eq!(value(&system, &cdd, "ClassGUID"), RegData::sz("{4D36E97B-E325-11CE-BFC1-08002BE10318}"));
+    }
+    let inf = "h2k-vioscsi.inf";
+    let package = "h2k-vioscsi.inf_amd64_0000000000000000";
+    let key = format!("DriverDatabase\\DriverInfFiles\\{inf}");
+    assert_eq!(value(&system, &key, ""), RegData::multi_sz(&[package]));
+    assert_eq!(value(&system, &key, "Active"), RegData::sz(package));
+    assert_eq!(value(&system, &key, "Configurations"), RegData::multi_sz(&["scsi_inst"]));
+    let key = format!("DriverDatabase\\DriverPackages\\{package}");
+    let version = value(&system, &key, "Version");
+    assert_eq!(version.kind, 3);
+    assert_eq!(version.bytes.len(), 48);
+    assert_eq!(version.bytes[32..40], [0x54, 0x6f, 104, 0, 101, 0, 100, 0]);
+    let configuration = format!("{key}\\Configurations\\scsi_inst");
+    assert_eq!(value(&system, &configuration, "ConfigFlags"), RegData::dword(0));
+    assert_eq!(value(&system, &configuration, "Service"), RegData::sz("vioscsi"));
+    let ids = [
+        ("PCI\\VEN_1AF4&DEV_1004&SUBSYS_00081AF4&REV_00", 1),
+        ("PCI\\VEN_1AF4&DEV_1048&SUBSYS_11001AF4&REV_01", 1),
+        ("PCI\\VEN_1AF4&DEV_1004&REV_00", 1),
+        ("PCI\\VEN_1AF4&DEV_1048&REV_01", 1),
+        ("PCI\\VEN_1AF4&DEV_1004", 2),
+        ("PCI\\VEN_1AF4&DEV_1048", 2),
+    ];
+    for (id, rank) in ids {
+        assert_eq!(value(&system, &format!("DriverDatabase\\DeviceIds\\{id}"), inf), RegData::binary([rank, 0xff, 0, 0]));
+        assert_eq!(value(&system, &format!("{key}\\Descriptors\\{id}"), "Configuration"), RegData::sz("scsi_inst"));
+    }
+    let device_ids = registry::subkeys(&system, "DriverDatabase\\DeviceIds\\PCI").unwrap();
+    assert_eq!(device_ids.len(), ids.len());
+    // the first-boot service, in the current set only
+    let service = "ControlSet001\\Services\\hyper2kvm-firstboot";
+    assert_eq!(value(&system, service, "Start"), RegData::dword(2));
+    assert_eq!(value(&system, service, "Type"), RegData::dword(0x10));
+    assert!(value(&system, service, "ImagePath").as_text().unwrap().ends_with("\\hyper2kvm\\firstboot.cmd\""));
+    assert_eq!(registry::find(&system, "ControlSet002\\Services\\hyper2kvm-firstboot").unwrap(), None);
+    for file in ["setup.cmd", "firstboot.cmd", "manifest.json"] {
+        assert!(files.get(&format!("/hyper2kvm/{file}")).is_some(), "{file}");
+    }
+}
+
+#[test]
+fn windows_7_gets_no_driver_database() {
+    let mut files = guest_files("7601", false);
+    let injection = plan(&files, &selection([100, 90, 104, 1]), &InjectOptions::default());
+    apply(&mut files, &injection);
+    let system = hive(&files, HiveFile::System);
+    assert_eq!(registry::find(&system, "DriverDatabase").unwrap(), None);
+    assert_eq!(injection.record.registry_changes.style, "cdd");
+    let keys = registry::subkeys(&system, "ControlSet001\\Control\\CriticalDeviceDatabase").unwrap();
+    assert_eq!(keys.len(), 6);
+}
+
+#[test]
+fn a_second_run_changes_nothing() {
+    for (build, database) in [("19045", true), ("7601", false)] {
+        let mut files = guest_files(build, database);
+        let chosen = selection([100, 101, 104, 28500]);
+        let first = plan(&files, &chosen, &InjectOptions::default());
+        assert!(!first.plan.is_empty());
+        apply(&mut files, &first);
+        let second = plan(&files, &chosen, &InjectOptions::default());
+        assert!(second.plan.is_empty(), "{}", second.plan);
+    }
+}
+
+#[test]
+fn newer_media_replace_and_older_do_not() {
+    let mut files = guest_files("19045", true);
+    let old = selection([100, 90, 104, 1]);
+    let new = selection([100, 101, 104, 28500]);
+    let options = InjectOptions::default();
+    let first = plan(&files, &old, &options);
+    apply(&mut files, &first);
+    let upgrade = plan(&files, &new, &options);
+    assert!(upgrade.plan.to_string().contains("replace file /Windows/System32/drivers/vioscsi.sys"), "{}", upgrade.plan);
+    apply(&mut files, &upgrade);
+    let key = "DriverDatabase\\DriverPackages\\h2k-vioscsi.inf_amd64_0000000000000000";
+    let version = value(&hive(&files, HiveFile::System), key, "Version");
+    assert_eq!(version.bytes[32..40], [0x54, 0x6f, 104, 0, 101, 0, 100, 0]);
+
+    let downgrade = plan(&files, &old, &options);
+    assert!(downgrade.plan.files().all(|s| !s.change.to_string().contains("vioscsi.sys")), "{}", downgrade.plan);
+    assert!(downgrade.plan.notes.iter().any(|n| n.contains("--force")), "{:?}", downgrade.plan.notes);
+    let forced = plan(&files, &old, &InjectOptions { force: true, ..options });
+    assert!(forced.plan.to_string().contains("replace file /Windows/System32/drivers/vioscsi.sys"));
+}
+
+#[test]
+fn a_finished_first_boot_job_is_not_armed_again_unless_asked() {
+    let mut files = guest_files("19045", true);
+    files.put("/hyper2kvm/firstboot.done", b"done\r\n");
+    let chosen = selection([100, 101, 104, 28500]);
+    let injection = plan(&files, &chosen, &InjectOptions::default());
+    assert!(injection.record.firstboot.skipped.is_some());
+    assert!(!injection.plan.to_string().contains("Services\\hyper2kvm-firstboot"));
+    let armed = plan(&files, &chosen, &InjectOptions { rearm: true, ..InjectOptions::default() });
+    assert!(armed.plan.to_string().contains("delete file /hyper2kvm/firstboot.done"));
+    assert!(armed.plan.to_string().contains("Services\\hyper2kvm-firstboot"));
+}
+
+#[test]
+fn an_active_package_of_the_guest_is_not_clobbered() {
+    let mut files = guest_files("26100", true);
+    let mut system = hive(&files, HiveFile::System);
+    let id = HARDWARE[1];
+    let package = "vioscsi.inf_amd64_0123456789abcdef";
+    set(&mut system, "DriverDatabase\\DriverInfFiles\\oem7.inf", "Active", &Data::sz(package));
+    set(&mut system, &format!("DriverDatabase\\DeviceIds\\{id}"), "oem7.inf", &Data::binary(&[1, 0xff, 0, 0]));
+    let key = format!("DriverDatabase\\DriverPackages\\{package}");
+    set(&mut system, &format!("{key}\\Descriptors\\{id}"), "Configuration", &Data::sz("c"));
+    set(&mut system, &format!("{key}\\Configurations\\c"), "Service", &Data::sz("vioscsi"));
+    let image = "\\SystemRoot\\System32\\DriverStore\\FileRepository\\vioscsi.inf_amd64_0123456789abcdef\\vioscsi.sys";
+    set(&mut system, "ControlSet001\\Services\\vioscsi", "ImagePath", &Data::expand_sz(image));
+    set(&mut system, "ControlSet001\\Services\\vioscsi", "Start", &Data::dword(3));
+    files.put(&format!("{CONFIG}/SYSTEM"), &system.finish(&[]).unwrap());
+    files.put(&format!("/Windows/System32/DriverStore/FileRepository/{package}/vioscsi.sys"), b"MZ");
+
+    let injection = plan(&files, &selection([100, 101, 104, 28500]), &InjectOptions::default());
+    apply(&mut files, &injection);
+    let system = hive(&files, HiveFile::System);
+    let names: Vec<String> =
+        registry::values(&system, &format!("DriverDatabase\\DeviceIds\\{id}")).unwrap().into_iter().map(|v| v.0).collect();
+    assert_eq!(names, ["oem7.inf"]);
+    assert_eq!(value(&system, "ControlSet001\\Services\\vioscsi", "ImagePath"), RegData::expand_sz(image));
+    assert_eq!(value(&system, "ControlSet001\\Services\\vioscsi", "Start"), RegData::dword(0));
+    // ids that nobody serves are added
+    assert!(registry::find(&system, "DriverDatabase\\DeviceIds\\PCI\\VEN_1AF4&DEV_1048&REV_01").unwrap().is_some());
+    assert_eq!(injection.record.registry_changes.driver_database[0].ids_kept, [id]);
+}
+
+#[test]
+fn plans_are_deterministic() {
+    let files = guest_files("19045", true);
+    let chosen = selection([100, 101, 104, 28500]);
+    let once = plan(&files, &chosen, &InjectOptions::default());
+    let again = plan(&files, &chosen, &InjectOptions::default());
+    assert_eq!(once.plan, again.plan);
+    assert_eq!(serde_json::to_string(&once.plan).unwrap(), serde_json::to_string(&again.plan).unwrap());
+    // files first, SYSTEM last
+    let order: Vec<Option<HiveFile>> = once.plan.steps.iter().map(|s| s.change.hive()).collect();
+    assert!(order.is_sorted());
+}
