@@ -2,7 +2,7 @@
 
 use super::layout;
 use super::planner::Planner;
-use super::record::DevicePathRecord;
+use super::record::{Action, DevicePathRecord};
 use super::registry;
 use crate::error::Result;
 use crate::plan::{HiveFile, RegData};
@@ -22,17 +22,13 @@ const EXPAND_SZ: u32 = 2;
 #[must_use]
 pub fn extend(current: &str, folders: &[String]) -> String {
     let plain = |text: &str| text.trim().trim_end_matches('\\').to_lowercase();
-    let mut out = current.trim_end_matches(';').to_owned();
-    if out.trim().is_empty() {
-        DEFAULT.clone_into(&mut out);
+    let current = if current.trim_matches([';', ' ']).is_empty() { DEFAULT } else { current };
+    let has = |folder: &&String| current.split(';').any(|part| plain(part) == plain(folder));
+    let missing: Vec<&str> = folders.iter().filter(|folder| !has(folder)).map(String::as_str).collect();
+    if missing.is_empty() {
+        return current.to_owned();
     }
-    for folder in folders {
-        if !out.split(';').any(|part| plain(part) == plain(folder)) {
-            out.push(';');
-            out.push_str(folder);
-        }
-    }
-    out
+    format!("{};{}", current.trim_end_matches(';'), missing.join(";"))
 }
 
 /// Appends the staging folder and those of the packages, as no document says that sub-folders are searched.
@@ -55,10 +51,9 @@ pub fn plan(planner: &mut Planner<'_>, stage_names: &[String]) -> Result<DeviceP
     folders.extend(stage_names.iter().map(|name| format!("{stage}\\{name}")));
     let new = extend(original.as_deref().unwrap_or(DEFAULT), &folders);
     planner.because("DevicePath: where Windows looks for drivers of new devices");
-    if original.as_deref() != Some(&new) {
-        planner.value(software, KEY, NAME, RegData::string(if is_plain { SZ } else { EXPAND_SZ }, &new))?;
-    }
-    Ok(DevicePathRecord { modified: original.as_deref() != Some(&new), original, new })
+    let kind = if is_plain { SZ } else { EXPAND_SZ };
+    let action = planner.value(software, KEY, NAME, RegData::string(kind, &new))?;
+    Ok(DevicePathRecord { modified: action != Action::Unchanged, original, new })
 }
 
 #[cfg(test)]
@@ -72,7 +67,7 @@ mod tests {
         assert_eq!(once, "%SystemRoot%\\inf;%SystemDrive%\\hyper2kvm\\drivers\\virtio");
         assert_eq!(extend(&once, &stage), once);
         let odd = "%SystemRoot%\\inf;%systemdrive%\\HYPER2KVM\\drivers\\virtio\\;";
-        assert_eq!(extend(odd, &stage), odd.trim_end_matches(';'));
+        assert_eq!(extend(odd, &stage), odd);
         assert_eq!(extend("", &[]), "%SystemRoot%\\inf");
     }
 }

@@ -117,6 +117,7 @@ pub(crate) mod memory {
             let prefix = format!("{}/", path.to_lowercase().trim_end_matches('/'));
             let below = self.0.keys().filter_map(|key| key.strip_prefix(&prefix));
             let mut out: Vec<String> = below
+                .filter(|rest| !rest.is_empty())
                 .filter_map(|rest| match rest.split_once('/') {
                     Some((dir, _)) => dirs.then(|| dir.to_owned()),
                     None => (!dirs).then(|| rest.to_owned()),

@@ -95,7 +95,7 @@ fn driver_ver(bytes: &[u8]) -> Option<(crate::clock::FileTime, [u16; 4])> {
     } else {
         String::from_utf8_lossy(bytes).into_owned()
     };
-    let value = text.lines().find_map(|line| {
+    let value = text.trim_start_matches('\u{feff}').lines().find_map(|line| {
         let (name, value) = line.split_once('=')?;
         name.trim()
             .eq_ignore_ascii_case("DriverVer")
@@ -106,7 +106,7 @@ fn driver_ver(bytes: &[u8]) -> Option<(crate::clock::FileTime, [u16; 4])> {
     let (month, day, year) = (numbers.next()??, numbers.next()??, numbers.next()??);
     let date = crate::clock::FileTime::from_date(year, u8::try_from(month).ok()?, u8::try_from(day).ok()?)?;
     let mut out = [0; 4];
-    for (place, number) in out.iter_mut().zip(version.trim().split('.')) {
+    for (place, number) in out.iter_mut().zip(version.trim().split('.').filter(|number| !number.is_empty())) {
         *place = number.trim().parse().ok()?;
     }
     Some((date, out))

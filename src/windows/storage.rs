@@ -214,20 +214,20 @@ fn service(
         image = planner.system_text(&key, "ImagePath")?.unwrap_or(image);
     } else {
         // an ImagePath that leads to the same file is as good
-        let current = planner.system_text(&key, "ImagePath")?;
+        let current = registry::get(planner.hive(system)?, &key, "ImagePath")?;
         let target = format!("{}/{}", planner.guest.drivers_dir(), boot.file_name);
-        let leads_there = current
-            .as_deref()
-            .and_then(|text| planner.guest.image_path(text))
-            .is_some_and(|path| path.eq_ignore_ascii_case(&target));
+        let leads_there = |data: &RegData| {
+            let path = data.as_text().and_then(|text| planner.guest.image_path(&text));
+            path.is_some_and(|path| path.eq_ignore_ascii_case(&target))
+        };
+        let data = current.filter(leads_there).unwrap_or_else(|| RegData::expand_sz(&image));
+        image = data.as_text().unwrap_or(image);
         actions.push(planner.value(system, &key, "Type", RegData::dword(boot.kind))?);
         actions.push(planner.value(system, &key, "ErrorControl", RegData::dword(boot.error_control))?);
         if let Some(group) = &boot.group {
             actions.push(planner.value(system, &key, "Group", RegData::sz(group))?);
         }
-        if !leads_there {
-            actions.push(planner.value(system, &key, "ImagePath", RegData::expand_sz(&image))?);
-        }
+        actions.push(planner.value(system, &key, "ImagePath", data)?);
         actions.extend(parameters(planner, package, boot, &key)?);
     }
     actions.push(planner.value(system, &key, "Start", RegData::dword(boot.start))?);
@@ -274,8 +274,10 @@ pub(super) fn add_reg(
     let present = registry::get(planner.hive(hive)?, &key, &line.name)?;
     match line.action {
         RegAction::KeyOnly => planner.key(hive, &key)?,
-        RegAction::SetIfAbsent if present.is_some() => {}
         RegAction::OverwriteOnly if present.is_none() => {}
+        RegAction::SetIfAbsent if present.is_some() => {
+            return present.map(|data| planner.value(hive, &key, &line.name, data)).transpose();
+        }
         RegAction::Set | RegAction::SetIfAbsent | RegAction::OverwriteOnly => {
             return planner.value(hive, &key, &line.name, RegData::new(line.kind, line.data.clone())).map(Some);
         }

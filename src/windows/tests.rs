@@ -8,7 +8,8 @@ use crate::clock::FileTime;
 use crate::drivers::inf::{
     DirPath, Facts, Guid, Install, Model, RegAction, RegRoot, RegValue, ServiceFacts, Text,
 };
-use crate::drivers::{BootDriver, Category, Package, Selection, SignatureReport};
+use crate::drivers::trust::SignatureReport;
+use crate::drivers::{BootDriver, Category, Package, Selection};
 use crate::hive::{Data, Hive};
 use crate::plan::{Change, HiveFile, RegData, apply_edit};
 
@@ -205,6 +206,7 @@ pub(super) fn apply(files: &mut MemoryFiles, injection: &Injection) {
         }
         match &step.change {
             Change::WriteFile { path, content, .. } => files.put(path, content.bytes()),
+            Change::CreateDir { path, .. } => files.put(&format!("{path}/"), b""),
             Change::DeleteFile { path } => drop(files.0.remove(path)),
             _ => {}
         }
@@ -319,7 +321,7 @@ fn newer_media_replace_and_older_do_not() {
     let first = plan(&files, &old, &options);
     apply(&mut files, &first);
     let upgrade = plan(&files, &new, &options);
-    assert!(upgrade.plan.to_string().contains("replace file /Windows/System32/drivers/vioscsi.sys"), "{}", upgrade.plan);
+    assert!(upgrade.plan.to_string().contains("replace file /windows/System32/drivers/vioscsi.sys"), "{}", upgrade.plan);
     apply(&mut files, &upgrade);
     let key = "DriverDatabase\\DriverPackages\\h2k-vioscsi.inf_amd64_0000000000000000";
     let version = value(&hive(&files, HiveFile::System), key, "Version");
@@ -329,7 +331,7 @@ fn newer_media_replace_and_older_do_not() {
     assert!(downgrade.plan.files().all(|s| !s.change.to_string().contains("vioscsi.sys")), "{}", downgrade.plan);
     assert!(downgrade.plan.notes.iter().any(|n| n.contains("--force")), "{:?}", downgrade.plan.notes);
     let forced = plan(&files, &old, &InjectOptions { force: true, ..options });
-    assert!(forced.plan.to_string().contains("replace file /Windows/System32/drivers/vioscsi.sys"));
+    assert!(forced.plan.to_string().contains("replace file /windows/System32/drivers/vioscsi.sys"));
 }
 
 #[test]
