@@ -7,7 +7,8 @@ use super::independent::{Found, IndependentVolume};
 use super::{Change, HiveFile, Plan, RegData};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::check::Severity;
-use crate::hive::{self, Hive};
+use crate::hive::check;
+use crate::hive::reader::Reader;
 use crate::io::VolumeRead;
 
 /// The largest hive that is read back.
@@ -86,10 +87,13 @@ fn verify_hive<D: VolumeRead>(
     let Some(Found::File(bytes)) = volume.read(&path, HIVE_BYTES_MAX)? else {
         return Err(mismatch("a staged hive is not there").path(path));
     };
-    if let Some(fault) = hive::check::check(&bytes).iter().find(|fault| fault.severity() == Severity::Error) {
+    if let Some(fault) = check::check(&bytes).iter().find(|fault| fault.severity() == Severity::Error) {
         return Err(mismatch(format!("a staged hive is damaged: {fault}")).path(path));
     }
-    let hive = Hive::open(bytes).map_err(|e| mismatch("a staged hive cannot be read").path(&path).source_error(e))?;
+    let unreadable = |e: Error| mismatch("a staged hive cannot be read").path(&path).source_error(e);
+    let hive = Reader::open(&bytes).map_err(unreadable)?;
+    // every key can be reached, not only ours
+    hive.walk(&mut |_, _| Ok(())).map_err(unreadable)?;
     for step in plan.of_hive(file) {
         verify_edit(&hive, &step.change).map_err(|e| e.path(&path))?;
         done.values += 1;
@@ -98,10 +102,10 @@ fn verify_hive<D: VolumeRead>(
     Ok(())
 }
 
-fn verify_edit(hive: &Hive, change: &Change) -> Result<()> {
+fn verify_edit(hive: &Reader<'_>, change: &Change) -> Result<()> {
     let (key, right) = match change {
-        Change::CreateKey { key, .. } => (key, hive.find(hive.root(), key)?.is_some()),
-        Change::DeleteKey { key, .. } => (key, hive.find(hive.root(), key)?.is_none()),
+        Change::CreateKey { key, .. } => (key, hive.key(key)?.is_some()),
+        Change::DeleteKey { key, .. } => (key, hive.key(key)?.is_none()),
         Change::SetValue { key, name, data, .. } => (key, value(hive, key, name)?.as_ref() == Some(data)),
         Change::DeleteValue { key, name, .. } => (key, value(hive, key, name)?.is_none()),
         Change::CreateDir { .. } | Change::WriteFile { .. } | Change::DeleteFile { .. } => return Ok(()),
@@ -109,7 +113,7 @@ fn verify_edit(hive: &Hive, change: &Change) -> Result<()> {
     if right { Ok(()) } else { Err(mismatch(format!("the registry is not as planned: {change}")).path(key)) }
 }
 
-fn value(hive: &Hive, key: &str, name: &str) -> Result<Option<RegData>> {
-    let Some(key) = hive.find(hive.root(), key)? else { return Ok(None) };
-    Ok(hive.value(key, name)?.map(|value| RegData::new(value.kind.0, value.data)))
+fn value(hive: &Reader<'_>, key: &str, name: &str) -> Result<Option<RegData>> {
+    let Some(key) = hive.key(key)? else { return Ok(None) };
+    Ok(key.value(name)?.map(|value| RegData::new(value.kind.0, value.data)))
 }

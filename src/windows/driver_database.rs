@@ -119,10 +119,7 @@ fn own_inf_name(planner: &Planner<'_>, service: &str) -> Result<String> {
 ///
 /// # Errors
 /// When the hive is damaged there.
-pub fn registered_version(
-    planner: &Planner<'_>,
-    service: &str,
-) -> Result<Option<(FileTime, [u16; 4])>> {
+pub fn registered_version(planner: &Planner<'_>, service: &str) -> Result<Option<(FileTime, [u16; 4])>> {
     let inf = own_inf_name(planner, service)?;
     let keys = Keys::new(&inf, &package_name(&inf, planner.guest.arch));
     let data = registry::get(planner.hive(HiveFile::System)?, &keys.package, "Version")?;

@@ -84,9 +84,7 @@ fn candidates(files: &dyn GuestFiles) -> Result<Vec<String>> {
 
 fn read(files: &dyn GuestFiles, windows_dir: &str) -> Result<Guest> {
     let config_dir = format!("{windows_dir}/System32/config");
-    let load = |file| {
-        registry::load(files, &config_dir, file)?.ok_or_else(|| registry::missing(&config_dir, file))
-    };
+    let load = |file| registry::load(files, &config_dir, file)?.ok_or_else(|| registry::missing(&config_dir, file));
     let (system, software) = (load(HiveFile::System)?, load(HiveFile::Software)?);
     let mut replayed = Vec::new();
     for (file, loaded) in [(HiveFile::System, &system), (HiveFile::Software, &software)] {

@@ -8,7 +8,7 @@ use super::record::{Action, FileRecord, FirstbootRecord, PackageRecord, Record};
 use super::script::{self, ScriptPackage};
 use crate::drivers::{Category, Package, Selection};
 use crate::error::Result;
-use crate::plan::{Access, HiveFile, RegData};
+use crate::plan::{Access, HiveFile, RegData, hex};
 
 /// Stages every package: the whole payload, one folder for each.
 ///
@@ -29,11 +29,7 @@ pub fn packages(
     Ok(())
 }
 
-fn stage(
-    planner: &mut Planner<'_>,
-    package: &Package,
-    options: &InjectOptions,
-) -> Result<PackageRecord> {
+fn stage(planner: &mut Planner<'_>, package: &Package, options: &InjectOptions) -> Result<PackageRecord> {
     let folder = format!("{}/{}", layout::STAGE, package.stage_name);
     planner.because(format!("staging {}", package.stage_name));
     let service = package.inf.function_service().map_or(&package.stage_name, |s| &s.name);

@@ -9,7 +9,7 @@ use super::registry;
 use crate::drivers::inf::{RegAction, RegRoot, RegValue};
 use crate::drivers::{BootDriver, Category, Package};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::plan::{Access, HiveFile, RegData};
+use crate::plan::{Access, HiveFile, RegData, hex};
 use sha2::{Digest, Sha256};
 
 /// `SERVICE_BOOT_START`.
@@ -82,12 +82,7 @@ enum Decision {
     Keep(String),
 }
 
-fn decide(
-    planner: &Planner<'_>,
-    package: &Package,
-    boot: &BootDriver,
-    options: &InjectOptions,
-) -> Result<Decision> {
+fn decide(planner: &Planner<'_>, package: &Package, boot: &BootDriver, options: &InjectOptions) -> Result<Decision> {
     if options.force {
         return Ok(Decision::Install);
     }
@@ -144,12 +139,7 @@ pub(super) fn file_version(image: &[u8]) -> Option<[u16; 4]> {
     Some([word(2)?, word(0)?, word(6)?, word(4)?])
 }
 
-fn copy(
-    planner: &mut Planner<'_>,
-    package: &Package,
-    boot: &BootDriver,
-    file: &str,
-) -> Result<FileRecord> {
+fn copy(planner: &mut Planner<'_>, package: &Package, boot: &BootDriver, file: &str) -> Result<FileRecord> {
     planner.because(format!("{}: the driver file that the loader reads", boot.service));
     let sha256: [u8; 32] = Sha256::digest(&boot.data).into();
     let access = like_a_driver(planner)?;
@@ -243,12 +233,7 @@ fn service(
 }
 
 /// What the INF puts below the service's key (`BusType` above all).
-fn parameters(
-    planner: &mut Planner<'_>,
-    package: &Package,
-    boot: &BootDriver,
-    key: &str,
-) -> Result<Vec<Action>> {
+fn parameters(planner: &mut Planner<'_>, package: &Package, boot: &BootDriver, key: &str) -> Result<Vec<Action>> {
     let services = package.inf.services();
     let Some(facts) = services.into_iter().find(|s| s.name.eq_ignore_ascii_case(&boot.service)) else {
         return Ok(Vec::new());
@@ -333,12 +318,7 @@ fn critical_devices(
 }
 
 /// `StartOverride` holds a start type for each hardware profile and beats `Start`.
-fn drop_start_override(
-    planner: &mut Planner<'_>,
-    set: &str,
-    service: &str,
-    record: &mut Record,
-) -> Result<()> {
+fn drop_start_override(planner: &mut Planner<'_>, set: &str, service: &str, record: &mut Record) -> Result<()> {
     planner.because(format!("{service}: StartOverride would keep it from starting at boot"));
     if planner.no_key(HiveFile::System, &format!("{set}\\Services\\{service}\\StartOverride"))? {
         record.registry_changes.startoverride_removed.push(format!("{set}\\{service}"));
@@ -347,12 +327,7 @@ fn drop_start_override(
 }
 
 /// Lets a service that is there start at boot, in every control set.
-fn start_at_boot(
-    planner: &mut Planner<'_>,
-    service: &str,
-    reason: &str,
-    record: &mut Record,
-) -> Result<()> {
+fn start_at_boot(planner: &mut Planner<'_>, service: &str, reason: &str, record: &mut Record) -> Result<()> {
     for set in control_sets(planner) {
         let key = format!("{set}\\Services\\{service}");
         if registry::find(planner.hive(HiveFile::System)?, &key)?.is_some() {

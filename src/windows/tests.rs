@@ -5,9 +5,7 @@ use super::inject::{Injection, plan_files};
 use super::options::InjectOptions;
 use super::{Guest, registry};
 use crate::clock::FileTime;
-use crate::drivers::inf::{
-    DirPath, Facts, Guid, Install, Model, RegAction, RegRoot, RegValue, ServiceFacts, Text,
-};
+use crate::drivers::inf::{DirPath, Facts, Guid, Install, Model, RegAction, RegRoot, RegValue, ServiceFacts, Text};
 use crate::drivers::trust::SignatureReport;
 use crate::drivers::{BootDriver, Category, Package, Selection};
 use crate::hive::{Data, Hive};
@@ -171,12 +169,7 @@ pub(super) fn guest_files(build: &str, has_driver_database: bool) -> MemoryFiles
     set(&mut software, version, "CurrentBuildNumber", &Data::sz(build));
     set(&mut software, version, "CurrentVersion", &Data::sz(if has_driver_database { "6.3" } else { "6.1" }));
     set(&mut software, version, "SystemRoot", &Data::sz("C:\\Windows"));
-    set(
-        &mut software,
-        "Microsoft\\Windows\\CurrentVersion",
-        "DevicePath",
-        &Data::expand_sz("%SystemRoot%\\inf"),
-    );
+    set(&mut software, "Microsoft\\Windows\\CurrentVersion", "DevicePath", &Data::expand_sz("%SystemRoot%\\inf"));
     let mut files = MemoryFiles::default();
     files.put(&format!("{CONFIG}/SYSTEM"), &system.finish(&[]).unwrap());
     files.put(&format!("{CONFIG}/SOFTWARE"), &software.finish(&[]).unwrap());
@@ -243,7 +236,11 @@ fn the_minimal_registration_of_windows_10() {
         // the way back
         assert_eq!(value(&system, &format!("{cs}\\Services\\storahci"), "Start"), RegData::dword(0));
         assert_eq!(registry::find(&system, &format!("{cs}\\Services\\storahci\\StartOverride")).unwrap(), None);
-        assert_eq!(value(&system, &format!("{cs}\\Services\\msahci"), "Start"), RegData::dword(3), "its file is missing");
+        assert_eq!(
+            value(&system, &format!("{cs}\\Services\\msahci"), "Start"),
+            RegData::dword(3),
+            "its file is missing"
+        );
         let cdd = format!("{cs}\\Control\\CriticalDeviceDatabase\\PCI#VEN_1AF4&DEV_1048&SUBSYS_11001AF4&REV_01");
         assert_eq!(value(&system, &cdd, "Service"), RegData::sz("vioscsi"));
         assert_eq!(value(&system, &cdd, "ClassGUID"), RegData::sz("{4D36E97B-E325-11CE-BFC1-08002BE10318}"));
@@ -271,7 +268,10 @@ fn the_minimal_registration_of_windows_10() {
         ("PCI\\VEN_1AF4&DEV_1048", 2),
     ];
     for (id, rank) in ids {
-        assert_eq!(value(&system, &format!("DriverDatabase\\DeviceIds\\{id}"), inf), RegData::binary([rank, 0xff, 0, 0]));
+        assert_eq!(
+            value(&system, &format!("DriverDatabase\\DeviceIds\\{id}"), inf),
+            RegData::binary([rank, 0xff, 0, 0])
+        );
         assert_eq!(value(&system, &format!("{key}\\Descriptors\\{id}"), "Configuration"), RegData::sz("scsi_inst"));
     }
     let device_ids = registry::subkeys(&system, "DriverDatabase\\DeviceIds\\PCI").unwrap();
@@ -321,7 +321,11 @@ fn newer_media_replace_and_older_do_not() {
     let first = plan(&files, &old, &options);
     apply(&mut files, &first);
     let upgrade = plan(&files, &new, &options);
-    assert!(upgrade.plan.to_string().contains("replace file /windows/System32/drivers/vioscsi.sys"), "{}", upgrade.plan);
+    assert!(
+        upgrade.plan.to_string().contains("replace file /windows/System32/drivers/vioscsi.sys"),
+        "{}",
+        upgrade.plan
+    );
     apply(&mut files, &upgrade);
     let key = "DriverDatabase\\DriverPackages\\h2k-vioscsi.inf_amd64_0000000000000000";
     let version = value(&hive(&files, HiveFile::System), key, "Version");
@@ -367,8 +371,11 @@ fn an_active_package_of_the_guest_is_not_clobbered() {
     let injection = plan(&files, &selection([100, 101, 104, 28500]), &InjectOptions::default());
     apply(&mut files, &injection);
     let system = hive(&files, HiveFile::System);
-    let names: Vec<String> =
-        registry::values(&system, &format!("DriverDatabase\\DeviceIds\\{id}")).unwrap().into_iter().map(|v| v.0).collect();
+    let names: Vec<String> = registry::values(&system, &format!("DriverDatabase\\DeviceIds\\{id}"))
+        .unwrap()
+        .into_iter()
+        .map(|v| v.0)
+        .collect();
     assert_eq!(names, ["oem7.inf"]);
     assert_eq!(value(&system, "ControlSet001\\Services\\vioscsi", "ImagePath"), RegData::expand_sz(image));
     assert_eq!(value(&system, "ControlSet001\\Services\\vioscsi", "Start"), RegData::dword(0));
