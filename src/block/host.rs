@@ -7,7 +7,8 @@ use std::sync::Arc;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::{FileStorage, Storage};
+use super::{FileStorage, LockMode, Locking, Storage};
+use crate::error::Result;
 
 /// Creating, finding, renaming and removing files. Commit does this through the trait, so that a test can enumerate
 /// every point at which the machine can stop.
@@ -18,11 +19,11 @@ pub trait HostFiles: Send + Sync {
     /// [`io::ErrorKind::AlreadyExists`] when there is one already.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn Storage>>;
 
-    /// Opens an existing file for reading and writing.
+    /// Opens an existing file for reading and writing, with a writer's locks.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] when there is none.
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn Storage>>;
+    /// As [`FileStorage::open`] and [`FileStorage::lock`].
+    fn open(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>>;
 
     /// Whether there is a file of that name.
     fn exists(&self, path: &Path) -> bool;
@@ -67,8 +68,10 @@ impl HostFiles for RealHost {
         wrap(std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?, path)
     }
 
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn Storage>> {
-        wrap(std::fs::OpenOptions::new().read(true).write(true).open(path)?, path)
+    fn open(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>> {
+        let storage = FileStorage::open(path, true)?;
+        storage.lock(LockMode::Write, locking)?;
+        Ok(Arc::new(storage))
     }
 
     fn exists(&self, path: &Path) -> bool {

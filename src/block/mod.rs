@@ -150,10 +150,19 @@ pub trait Image: Send + Sync {
     /// Every file of the host that belongs to the chain, the top one first.
     fn files(&self) -> Vec<PathBuf>;
 
-    /// The top file itself, when the image is a single file that could be written in place.
-    fn storage(&self) -> Option<&Arc<dyn Storage>> {
+    /// The files that an edit in place would write, for a format that can be edited in place.
+    fn parts(&self) -> Option<ImageParts<'_>> {
         None
     }
+}
+
+/// The files of an image that can be edited in place.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageParts<'a> {
+    /// The image itself.
+    pub file: &'a Arc<dyn Storage>,
+    /// The file that holds the guest's data, when it is another one.
+    pub data_file: Option<(&'a Arc<dyn Storage>, &'a Path)>,
 }
 
 /// How to open an image.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Extent, ExtentKind, Format, Image, Storage, StorageExt, beyond_end, is_inside};
+use super::{Extent, ExtentKind, Format, Image, ImageParts, Storage, StorageExt, beyond_end, is_inside};
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
 
@@ -74,7 +74,7 @@ impl Image for RawImage {
         vec![self.path.clone()]
     }
 
-    fn storage(&self) -> Option<&Arc<dyn Storage>> {
-        Some(&self.storage)
+    fn parts(&self) -> Option<ImageParts<'_>> {
+        Some(ImageParts { file: &self.storage, data_file: None })
     }
 }

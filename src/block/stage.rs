@@ -106,16 +106,22 @@ impl Stage {
     /// The changed ranges in ascending order, neighbours joined, as (offset, length). Multiples of 4096 bytes, except
     /// at the end of a disk whose length is none.
     pub fn dirty_ranges(&self) -> impl Iterator<Item = (ImageOffset, u64)> + '_ {
-        let size = self.len();
-        let mut blocks = self.blocks.keys().copied().peekable();
+        self.dirty_ranges_in(ImageOffset(0), self.len())
+    }
+
+    /// As [`dirty_ranges`](Self::dirty_ranges), cut to the given range.
+    pub fn dirty_ranges_in(&self, offset: ImageOffset, length: u64) -> impl Iterator<Item = (ImageOffset, u64)> + '_ {
+        let limit = offset.0.saturating_add(length).min(self.len());
+        let first = (offset.0 / BLOCK).min(limit.div_ceil(BLOCK));
+        let mut blocks = self.blocks.range(first..limit.div_ceil(BLOCK)).map(|(block, _)| *block).peekable();
         std::iter::from_fn(move || {
             let first = blocks.next()?;
             let mut end = first + 1;
             while blocks.next_if_eq(&end).is_some() {
                 end += 1;
             }
-            let start = first * BLOCK;
-            Some((ImageOffset(start), (end * BLOCK).min(size) - start))
+            let start = (first * BLOCK).max(offset.0);
+            Some((ImageOffset(start), (end * BLOCK).min(limit) - start))
         })
     }
 
@@ -123,7 +129,7 @@ impl Stage {
     #[must_use]
     pub fn is_range_dirty(&self, offset: ImageOffset, length: u64) -> bool {
         let end = offset.0.saturating_add(length).div_ceil(BLOCK);
-        self.blocks.range(offset.0 / BLOCK..end).next().is_some()
+        length > 0 && self.blocks.range(offset.0 / BLOCK..end).next().is_some()
     }
 
     /// Fills `buf` from `offset`: what was written, else the image.

@@ -93,6 +93,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
         None
     }
 
+    /// The fingerprint that the file had when it was opened.
+    fn opened_as(&self) -> Option<Fingerprint> {
+        self.fingerprint()
+    }
+
     /// Gives up the reader's locks, because the same process is going to lock the file as a writer.
     fn unlock(&self) {}
 
@@ -133,6 +138,7 @@ pub struct FileStorage {
     file: File,
     path: PathBuf,
     is_device: bool,
+    opened_as: Option<Fingerprint>,
     lock: Mutex<Option<OfdLock>>,
     bytes_read: AtomicU64,
 }
@@ -164,13 +170,16 @@ impl FileStorage {
                 .path(path.display().to_string())
                 .hint("give the path of a disk image"));
         }
-        Ok(Self {
+        let mut storage = Self {
             file,
             path: path.to_owned(),
             is_device: kind.is_block_device(),
+            opened_as: None,
             lock: Mutex::new(None),
             bytes_read: AtomicU64::new(0),
-        })
+        };
+        storage.opened_as = storage.fingerprint();
+        Ok(storage)
     }
 
     /// The path it was opened with.
@@ -270,7 +279,7 @@ impl Storage for FileStorage {
         let metadata = self.file.metadata().ok()?;
         Some(Fingerprint {
             device: if self.is_device { metadata.rdev() } else { metadata.dev() },
-            inode: metadata.ino(),
+            inode: if self.is_device { 0 } else { metadata.ino() },
             length: self.len().ok()?,
             // The times of a device node say nothing about its content.
             modified: if self.is_device {
@@ -279,6 +288,10 @@ impl Storage for FileStorage {
                 i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())
             },
         })
+    }
+
+    fn opened_as(&self) -> Option<Fingerprint> {
+        self.opened_as
     }
 
     fn unlock(&self) {

@@ -5,13 +5,16 @@
 
 use std::path::{Path, PathBuf};
 
+mod in_place;
+mod journal;
 mod output;
+mod undo;
 mod whole;
 
 pub use output::Output;
 
 use super::{Format, RealHost, Stage};
-use crate::error::{Error, Layer, Result};
+use crate::error::Result;
 
 /// How to commit.
 #[derive(Debug, Clone, Default)]
@@ -39,8 +42,7 @@ pub struct Committed {
 /// As for the whole module: on any error the file holds its old content, or a journal lies beside it and the next run
 /// (or [`recover`]) restores the old content.
 pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) -> Result<Committed> {
-    let _ = (stage, options);
-    Err(Error::unsupported(Layer::Block, "editing in place").path(path.display().to_string()))
+    in_place::in_place(&RealHost, stage, path, options)
 }
 
 /// Writes the stage's changes as a new qcow2 file `out` whose backing file is `original`.
@@ -65,12 +67,7 @@ pub fn write_standalone(stage: &Stage, out: &Path, format: Format, options: &Com
 /// # Errors
 /// [`Kind::Pending`](crate::Kind::Pending) when there is a journal that cannot be applied.
 pub fn recover(path: &Path) -> Result<bool> {
-    let journal = journal_path(path);
-    if journal.exists() {
-        return Err(Error::new(crate::Kind::Pending, Layer::Block, "an interrupted run left a journal")
-            .path(journal.display().to_string()));
-    }
-    Ok(false)
+    undo::recover(&RealHost, path, super::Locking::default())
 }
 
 /// Where the undo journal of the image at `path` is.

@@ -8,7 +8,7 @@ use super::cache::Cache;
 use super::compress::decompress;
 use super::entry::{CompressedRange, Mapping, l2_table_offset};
 use super::header::Header;
-use crate::block::{Chain, Extent, ExtentKind, Format, Image, Storage, StorageExt, beyond_end, is_inside};
+use crate::block::{Chain, Extent, ExtentKind, Format, Image, ImageParts, Storage, StorageExt, beyond_end, is_inside};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::units::ImageOffset;
 
@@ -366,7 +366,8 @@ impl Image for Qcow2Image {
         files
     }
 
-    fn storage(&self) -> Option<&Arc<dyn Storage>> {
-        Some(&self.file)
+    fn parts(&self) -> Option<ImageParts<'_>> {
+        let data_file = self.data_file.as_ref().map(|(storage, path)| (storage, path.as_path()));
+        Some(ImageParts { file: &self.file, data_file })
     }
 }

@@ -1,13 +1,25 @@
 //! qcow2, versions 2 and 3.
 
+mod bitmap;
 mod bytes;
 mod cache;
+mod check;
 mod compress;
+mod counts;
 mod create;
+mod edit;
 mod entry;
 mod header;
 mod image;
+mod refcount;
+mod repair;
+mod snapshot;
 
+pub use bitmap::Bitmap;
+pub use check::{CheckReport, Problem, ProblemKind, check, check_storage};
 pub(crate) use create::{Backing, NewImage};
+pub(crate) use edit::{Edit, Source, Target, Write, plan};
 pub use header::Compression;
 pub use image::Qcow2Image;
+pub(crate) use repair::repair_leaks;
+pub use snapshot::Snapshot;

@@ -1,0 +1,357 @@
+//! Changing the image's own file.
+//!
+//! Order of events: locks; plan; journal (flushed, with its name); space; the plan's phases, each flushed; journal
+//! removed. Removing the journal is the moment at which the run counts.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::journal::{self, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, sector_sums};
+use super::undo::{self, Outcome};
+use super::{CommitOptions, Committed, journal_path};
+use crate::block::qcow2::{self, Edit, Source, Target, Write};
+use crate::block::{Format, HostFiles, ImageParts, Stage, Storage, StorageExt};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::units::ImageOffset;
+
+/// Data is copied in pieces of this size.
+const COPY_BYTES: u64 = 1 << 20;
+
+/// [`super::commit_in_place`] on any host.
+pub(super) fn in_place(
+    host: &dyn HostFiles,
+    stage: &mut Stage,
+    path: &Path,
+    options: &CommitOptions,
+) -> Result<Committed> {
+    let journal = journal_path(path);
+    if host.exists(&journal) {
+        return Err(Error::new(Kind::Pending, Layer::Block, "an interrupted run left a journal")
+            .path(journal.display().to_string())
+            .hint("run winject again on the image; it restores the old content first"));
+    }
+    let format = stage.image().format();
+    if !matches!(format, Format::Raw | Format::Qcow2) {
+        return Err(Error::unsupported(Layer::Block, format!("{format} images are not changed in place"))
+            .path(path.display().to_string())
+            .hint("write a new image with --output, or convert it first: winject convert -O qcow2"));
+    }
+    stage.drop_unchanged()?;
+    if !stage.is_dirty() {
+        return Ok(Committed { path: path.to_owned(), bytes_written: 0, warnings: Vec::new() });
+    }
+    let targets = open_targets(host, stage, path, options)?;
+    let edit = match format {
+        Format::Raw => plan_raw(stage, &targets)?,
+        _ => qcow2::plan(&targets.image.storage, path, stage)?,
+    };
+    let mut warnings = edit.warnings.clone();
+    let run = Run { host, stage, targets, edit, path };
+    let lengths = run.lengths()?;
+    let writer = run.write_journal(&journal, &lengths)?;
+    let result = run.reserve(&lengths).and_then(|()| run.write_phases());
+    match result {
+        Ok(()) => journal::remove(host, &journal).map_err(|e| {
+            Error::new(
+                Kind::Pending,
+                Layer::Host,
+                "the undo journal cannot be removed; the next run would undo this one",
+            )
+            .path(journal.display().to_string())
+            .source_error(e)
+        })?,
+        Err(error) => match run.undo(&writer, &journal) {
+            Ok(Outcome::Restored) => return Err(error),
+            Ok(Outcome::Completed) => {
+                warnings.push(format!("the image holds the changes, but may have unused clusters left: {error}"));
+            }
+            Err(undo_error) => {
+                return Err(Error::new(Kind::Pending, Layer::Block, format!("{error}; and undoing it failed"))
+                    .path(path.display().to_string())
+                    .source_error(undo_error)
+                    .hint(
+                        "when the cause is gone, run winject again on the image: it restores the old content first",
+                    ));
+            }
+        },
+    }
+    run.punch_freed();
+    Ok(Committed { path: path.to_owned(), bytes_written: run.edit.bytes_written, warnings })
+}
+
+/// A file that is open for writing.
+struct OpenTarget {
+    storage: Arc<dyn Storage>,
+    path: std::path::PathBuf,
+}
+
+struct Targets {
+    image: OpenTarget,
+    data_file: Option<OpenTarget>,
+}
+
+impl Targets {
+    fn get(&self, target: Target) -> Result<&dyn Storage> {
+        match (target, &self.data_file) {
+            (Target::Image, _) => Ok(&*self.image.storage),
+            (Target::DataFile, Some(file)) => Ok(&*file.storage),
+            (Target::DataFile, None) => Err(Error::bug(Layer::Block, "a write to a data file that is not there")),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = (Target, &OpenTarget)> {
+        let data = self.data_file.iter().map(|file| (Target::DataFile, file));
+        std::iter::once((Target::Image, &self.image)).chain(data)
+    }
+}
+
+/// Opens the image (and its data file) for writing, locked, and makes sure that it is what the stage was made from.
+fn open_targets(host: &dyn HostFiles, stage: &Stage, path: &Path, options: &CommitOptions) -> Result<Targets> {
+    let ImageParts { file, data_file } = stage.image().parts().ok_or_else(|| {
+        Error::unsupported(Layer::Block, "the image is not a file that can be changed in place")
+            .path(path.display().to_string())
+            .hint("write a new image with --output")
+    })?;
+    let image = open_target(host, file, path, options)?;
+    let data_file = data_file.map(|(storage, path)| open_target(host, storage, path, options)).transpose()?;
+    Ok(Targets { image, data_file })
+}
+
+fn open_target(
+    host: &dyn HostFiles,
+    read: &Arc<dyn Storage>,
+    path: &Path,
+    options: &CommitOptions,
+) -> Result<OpenTarget> {
+    // Our own reader's locks would keep us out. Should somebody else come first, the marks below differ.
+    read.unlock();
+    let storage = host.open(path, options.locking)?;
+    if storage.fingerprint() != read.fingerprint() {
+        return Err(Error::refused(Layer::Block, "another file is there now").path(path.display().to_string()));
+    }
+    if read.opened_as() != storage.fingerprint() {
+        return Err(Error::refused(Layer::Block, "the file changed while winject worked on it")
+            .path(path.display().to_string())
+            .hint("make sure that nothing else uses the image, and run winject again"));
+    }
+    Ok(OpenTarget { storage, path: path.to_owned() })
+}
+
+fn plan_raw(stage: &Stage, targets: &Targets) -> Result<Edit> {
+    let stored = targets.image.storage.len().map_err(|e| Error::io(Layer::Block, "cannot find the length", e))?;
+    let mut edit = Edit::default();
+    let mut writes = Vec::new();
+    for (offset, length) in stage.dirty_ranges() {
+        if offset.0 + length > stored {
+            return Err(Error::unsupported(Layer::Block, "a change behind the last whole sector of the file")
+                .path(targets.image.path.display().to_string())
+                .hint("make the file's length a multiple of 512 bytes"));
+        }
+        edit.bytes_written += length;
+        let source = Source::Stage { offset, length };
+        writes.push(Write { target: Target::Image, offset: offset.0, source });
+    }
+    edit.phases.push(writes);
+    Ok(edit)
+}
+
+struct Run<'a> {
+    host: &'a dyn HostFiles,
+    stage: &'a Stage,
+    targets: Targets,
+    edit: Edit,
+    path: &'a Path,
+}
+
+impl Run<'_> {
+    fn io(&self, what: &'static str) -> impl Fn(io::Error) -> Error + use<> {
+        let path = self.path.display().to_string();
+        move |e| Error::io(Layer::Block, what, e).path(path.clone()).hint("is there enough space, and may you write?")
+    }
+
+    /// Lengths of the files before and after.
+    fn lengths(&self) -> Result<Vec<JournalFile>> {
+        let mut files = Vec::new();
+        for (target, open) in self.targets.all() {
+            let old_length = open.storage.len().map_err(self.io("cannot find the length"))?;
+            let ends = self.edit.phases.iter().flatten().filter(|w| w.target == target);
+            let end = ends.map(|w| w.offset + w.source.len()).max().unwrap_or(0);
+            let end = if target == Target::Image { end.max(self.edit.image_length) } else { end };
+            let path = if target == Target::Image { Default::default() } else { open.path.clone() };
+            files.push(JournalFile { old_length, new_length: end.max(old_length), path });
+        }
+        Ok(files)
+    }
+
+    /// The content of a piece of a write.
+    fn content(&self, write: &Write, from: u64, length: u64) -> Result<Vec<u8>> {
+        let length = usize::try_from(length).unwrap_or(0);
+        match &write.source {
+            Source::Bytes(bytes) => usize::try_from(from)
+                .ok()
+                .and_then(|from| bytes.get(from..from.checked_add(length)?))
+                .map(<[u8]>::to_vec)
+                .ok_or_else(|| Error::bug(Layer::Block, "a piece beyond its write")),
+            Source::Stage { offset, .. } => {
+                let mut content = vec![0; length];
+                let start = offset.0 + from;
+                let inside = usize::try_from(self.stage.len().saturating_sub(start)).unwrap_or(usize::MAX);
+                let part = content.get_mut(..length.min(inside)).unwrap_or_default();
+                self.stage.read_at(ImageOffset(start), part)?;
+                Ok(content)
+            }
+        }
+    }
+
+    /// Writes, seals and returns the journal. On an error it is removed again.
+    fn write_journal(&self, path: &Path, files: &[JournalFile]) -> Result<JournalWriter<'_>> {
+        let ranges = self.overwritten(files)?;
+        let bytes: u64 =
+            ranges.iter().map(|((_, _, length), writes)| length + writes.len() as u64 * (length / 128 + 4)).sum();
+        let expected = bytes + 64 * (bytes / PIECE_MAX + ranges.len() as u64 + 2) + 4096;
+        let mut writer = JournalWriter::create(self.host, path, self.edit.is_switch, files, expected)?;
+        let filled = ranges.iter().try_for_each(|((file, offset, length), writes)| {
+            self.record_range(&mut writer, *file, *offset, *length, writes)
+        });
+        let sealed = filled.and_then(|()| {
+            writer
+                .seal()
+                .map_err(self.io("the undo journal cannot be written"))
+                .map_err(|e| e.path(path.display().to_string()))
+        });
+        match sealed {
+            Ok(()) => Ok(writer),
+            Err(error) => {
+                writer.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    /// The ranges inside the old files that the run writes, each with its writes in the order of the phases.
+    fn overwritten(&self, files: &[JournalFile]) -> Result<BTreeMap<(usize, u64, u64), Vec<&Write>>> {
+        let mut ranges = BTreeMap::<(usize, u64, u64), Vec<&Write>>::new();
+        for write in self.edit.phases.iter().flatten() {
+            let file = usize::from(write.target == Target::DataFile);
+            let old_length = files.get(file).map_or(0, |f| f.old_length);
+            let length = write.source.len().min(old_length.saturating_sub(write.offset));
+            if length > 0 {
+                ranges.entry((file, write.offset, length)).or_default().push(write);
+            }
+        }
+        // Records must not overlap: each sector has one old content and one history.
+        let mut end = (0, 0);
+        for (file, offset, length) in ranges.keys() {
+            if (*file, *offset) < end {
+                return Err(Error::bug(Layer::Block, "writes of an edit overlap").at(*offset));
+            }
+            end = (*file, offset + length);
+        }
+        Ok(ranges)
+    }
+
+    fn record_range(
+        &self,
+        writer: &mut JournalWriter<'_>,
+        file: usize,
+        offset: u64,
+        length: u64,
+        writes: &[&Write],
+    ) -> Result<()> {
+        let target = if file == 0 { Target::Image } else { Target::DataFile };
+        let storage = self.targets.get(target)?;
+        let mut at = 0;
+        while at < length {
+            let piece = (length - at).min(PIECE_MAX);
+            let place = offset + at;
+            let run = storage.run_at(place).map_err(self.io("cannot be read"))?;
+            let old = if !run.is_data && run.length >= piece {
+                None
+            } else {
+                let mut old = vec![0; usize::try_from(piece).unwrap_or(0)];
+                storage.read_exact_at(place, &mut old).map_err(self.io("cannot be read"))?;
+                Some(old)
+            };
+            let variants = writes.iter().map(|w| Ok(sector_sums(&self.content(w, at, piece)?)));
+            let variants = variants.collect::<Result<Vec<_>>>()?;
+            let record = Record { file, offset: place, length: piece, old, variants };
+            writer.add(&record).map_err(self.io("the undo journal cannot be written"))?;
+            at += piece;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that no write can fail for want of space: the new end of each file, and holes that are filled.
+    fn reserve(&self, files: &[JournalFile]) -> Result<()> {
+        let full = self.io("there is not enough space for the change");
+        let tolerate = |result: io::Result<()>| match result {
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => Ok(()),
+            other => other,
+        };
+        for ((_, open), file) in self.targets.all().zip(files) {
+            if file.new_length > file.old_length {
+                let growth = file.new_length - file.old_length;
+                tolerate(open.storage.reserve(file.old_length, growth)).map_err(&full)?;
+            }
+        }
+        for write in self.edit.phases.iter().flatten() {
+            let storage = self.targets.get(write.target)?;
+            let run = storage.run_at(write.offset).map_err(self.io("cannot be read"))?;
+            if !run.is_data || run.length < write.source.len() {
+                tolerate(storage.reserve(write.offset, write.source.len())).map_err(&full)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_phases(&self) -> Result<()> {
+        let failed = self.io("cannot be written");
+        for (_, open) in self.targets.all() {
+            // The file ends at a whole cluster even where a file system cannot reserve.
+            let length = self.edit.image_length;
+            if Arc::ptr_eq(&open.storage, &self.targets.image.storage) && open.storage.len().map_err(&failed)? < length
+            {
+                open.storage.set_len(length).map_err(&failed)?;
+            }
+        }
+        for phase in &self.edit.phases {
+            for write in phase {
+                let storage = self.targets.get(write.target)?;
+                let mut at = 0;
+                while at < write.source.len() {
+                    let piece = (write.source.len() - at).min(COPY_BYTES);
+                    storage.write_at(write.offset + at, &self.content(write, at, piece)?).map_err(&failed)?;
+                    at += piece;
+                }
+            }
+            for (target, open) in self.targets.all() {
+                if phase.iter().any(|w| w.target == target) {
+                    open.storage.flush().map_err(&failed)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn undo(&self, writer: &JournalWriter<'_>, journal: &Path) -> Result<Outcome> {
+        let files: Vec<_> = self.targets.all().map(|(_, open)| Arc::clone(&open.storage)).collect();
+        let outcome = undo::undo(Arc::clone(writer.storage()), &files, self.path)?;
+        journal::remove(self.host, journal)
+            .map_err(|e| Error::io(Layer::Host, "the undo journal cannot be removed", e))?;
+        Ok(outcome)
+    }
+
+    /// Gives the space of unused clusters back. Not being able to is no failure.
+    fn punch_freed(&self) {
+        for (offset, length) in &self.edit.freed {
+            if let Err(error) = self.targets.image.storage.punch(*offset, *length) {
+                tracing::debug!(%error, offset, "cannot punch a hole");
+                return;
+            }
+        }
+    }
+}
+
+const _: () = assert!(PIECE_MAX % SECTOR as u64 == 0);
