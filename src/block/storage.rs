@@ -147,7 +147,8 @@ impl FileStorage {
     /// Opens the file at `path`, for writing too if `writable`.
     ///
     /// # Errors
-    /// [`Kind::Io`](crate::Kind::Io) when it cannot be opened or is neither a regular file nor a block device.
+    /// [`Kind::Io`](crate::Kind::Io) when it cannot be opened, [`Kind::Unsupported`](crate::Kind::Unsupported) when it is neither a
+    /// regular file nor a block device.
     pub fn open(path: &Path, writable: bool) -> Result<Self> {
         let file = std::fs::OpenOptions::new().read(true).write(writable).open(path).map_err(|e| {
             let error = Error::io(Layer::Host, "cannot be opened", e).path(path.display().to_string());
@@ -166,7 +167,7 @@ impl FileStorage {
             .map_err(|e| Error::io(Layer::Host, "cannot be examined", e).path(path.display().to_string()))?
             .file_type();
         if !kind.is_file() && !kind.is_block_device() {
-            return Err(Error::new(crate::Kind::Io, Layer::Host, "is neither a regular file nor a block device")
+            return Err(Error::unsupported(Layer::Host, "is neither a regular file nor a block device")
                 .path(path.display().to_string())
                 .hint("give the path of a disk image"));
         }

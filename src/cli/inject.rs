@@ -300,10 +300,8 @@ fn show(report: &Report, ui: &Ui) {
     for warning in &report.virtio.warnings {
         ui.warn(warning);
     }
-    if report.run.dry_run || ui.verbosity() > 0 {
-        if let Some(plan) = &report.changes {
-            ui.answer(&plan.to_string());
-        }
+    if let Some(plan) = report.changes.as_ref().filter(|_| report.run.dry_run || ui.verbosity() > 0) {
+        ui.answer(&plan.to_string());
     }
     if let Some(windows) = &report.virtio.windows {
         ui.done(&format!("Windows:  {} (build {}, {})", windows.product, windows.build, windows.arch));

@@ -1,5 +1,6 @@
 //! The main job: drivers into a switched-off Windows.
 
+use super::explain::explain;
 use super::locate::{Installation, locate};
 use super::report::{Report, Validation};
 use super::request::{Destination, InjectRequest, Observer};
@@ -29,7 +30,7 @@ pub fn inject(request: &InjectRequest, observer: &dyn Observer) -> Result<Report
 /// # Errors
 /// As [`inject`].
 pub fn inject_into(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
-    let outcome = run(request, observer, report);
+    let outcome = run(request, observer, report).map_err(explain);
     if let Err(error) = &outcome {
         report.fail(error);
     }

@@ -1,5 +1,6 @@
 //! What is on a disk: partitions, Windows installations and their state.
 
+use super::explain::explain;
 use super::locate::search;
 use crate::block::{self, Image};
 use crate::error::Result;
@@ -64,6 +65,10 @@ impl Fault {
 /// When the image cannot be opened, or has no partition table that we know. What is wrong with a single volume is part
 /// of the answer.
 pub fn inspect(path: &Path, options: &block::OpenOptions) -> Result<Inspection> {
+    look(path, options).map_err(explain)
+}
+
+fn look(path: &Path, options: &block::OpenOptions) -> Result<Inspection> {
     let image = block::open(path, options)?;
     let disk: &dyn Image = &*image;
     let table = partition::read(disk).map_err(|error| error.path(path.display().to_string()))?;

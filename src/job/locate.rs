@@ -29,8 +29,11 @@ pub struct Installations {
 pub fn search<D: Disk>(disk: &D, table: &PartitionTable) -> Installations {
     let mut out = Installations::default();
     for partition in &table.partitions {
-        if let Some(refusal) = partition.refusal() {
+        // Every disk with UEFI has a FAT volume; it hides nothing.
+        if let Some(refusal) = partition.refusal().filter(|_| partition.content != Content::Fat) {
             out.faults.push((partition.clone(), refusal));
+        } else if let (Content::Unknown, Err(error)) = (partition.content, PartitionView::new(disk, partition)) {
+            out.faults.push((partition.clone(), error));
         } else if partition.content == Content::Ntfs {
             match inspect_partition(disk, partition) {
                 Ok(Some(guest)) => out.found.push(Installation { partition: partition.clone(), guest }),
@@ -60,9 +63,8 @@ fn in_partition(error: Error, partition: &Partition) -> Error {
 /// The one Windows to work on: in the partition of the given number, or the only one there is.
 ///
 /// # Errors
-/// - [`Kind::Refused`]: several and none chosen; BitLocker, dynamic disk, storage pool.
-/// - [`Kind::NotWindows`]: none.
-/// - What the volume says.
+/// [`Kind::Refused`] when there are several and none was chosen, or when the volume is encrypted, part of a dynamic disk
+/// or of a storage pool; [`Kind::NotWindows`] when there is none; and what the volume says.
 pub fn locate<D: Disk>(disk: &D, table: &PartitionTable, number: Option<u32>) -> Result<Installation> {
     if let Some(number) = number {
         return chosen(disk, table.partition(number)?);
@@ -107,13 +109,8 @@ fn several(found: &[Installation]) -> Error {
 /// Why there is none: what hides a Windows counts more than volumes that simply have none.
 fn none(installations: Installations) -> Error {
     let Installations { mut faults, others, .. } = installations;
-    // Every disk with UEFI has a FAT volume; it explains nothing.
-    let hides =
-        |partition: &Partition, error: &Error| partition.content != Content::Fat || error.kind() == Kind::Refused;
-    let place = |wanted: &dyn Fn(Kind) -> bool, faults: &[(Partition, Error)]| {
-        faults.iter().position(|(partition, error)| wanted(error.kind()) && hides(partition, error))
-    };
-    let first = place(&|kind| kind == Kind::Refused, &faults).or_else(|| place(&|_| true, &faults));
+    let place = |wanted: &dyn Fn(Kind) -> bool| faults.iter().position(|(_, error)| wanted(error.kind()));
+    let first = place(&|kind| kind == Kind::Refused).or_else(|| place(&|_| true));
     match first {
         Some(at) => faults.swap_remove(at).1,
         None if others.is_empty() => {

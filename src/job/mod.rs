@@ -6,6 +6,7 @@
 //!
 //! Everything before commit happens on the stage, in memory. A job that fails has written nothing.
 
+mod explain;
 mod inject;
 mod inspect;
 mod locate;

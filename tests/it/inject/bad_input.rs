@@ -66,7 +66,7 @@ fn a_truncated_image() {
     let cut = std::fs::File::options().write(true).open(&raw).unwrap();
     for (length, code) in [(800 << 20, 5), (1 << 20, 5), (512, 5)] {
         cut.set_len(length).unwrap();
-        refuse(&raw, &fixture_drivers(), code, &["win10.raw"]);
+        refuse(&raw, &fixture_drivers(), code, &["truncated"]);
     }
     std::fs::remove_file(&raw).unwrap();
     let whole = std::fs::read(fixture()).unwrap();

@@ -60,10 +60,8 @@ fn kill_at_random_moments(format: Format) {
         assert!(text.contains("Done:") || text.contains("Unchanged:"), "{text}");
         assert_eq!(disk_sha256(&image), expected_fixture());
         assert_eq!(names(folder.path()), ["win10.img"], "nothing is left behind");
-        if format == Format::Qcow2 {
-            if let Some(qemu_img) = support::program("qemu-img") {
-                support::run(std::process::Command::new(qemu_img).arg("check").arg(&image));
-            }
+        if let (Format::Qcow2, Some(qemu_img)) = (format, support::program("qemu-img")) {
+            support::run(std::process::Command::new(qemu_img).arg("check").arg(&image));
         }
         std::fs::remove_file(&image).unwrap();
     }
