@@ -1,0 +1,131 @@
+//! The commands that change a hive.
+
+use super::file::{HiveFile, read};
+use crate::cli::{Ui, environment};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::exit::ExitCode;
+use crate::hive::reg::{self, Document};
+use crate::hive::{Data, ValueType};
+
+fn save(file: HiveFile, what: &str, ui: &Ui) -> Result<ExitCode> {
+    let name = file.path.display().to_string();
+    if file.save()? {
+        ui.done(&format!("{name}: {what}"));
+    } else {
+        ui.done(&format!("{name}: unchanged"));
+    }
+    Ok(ExitCode::Done)
+}
+
+pub(super) fn import(args: &super::Import, ui: &Ui) -> Result<ExitCode> {
+    let name = args.file.display().to_string();
+    let document = Document::parse(&read(&args.file)?, &args.prefix.path()).map_err(|e| e.path(name))?;
+    let mut file = HiveFile::open(&args.target, ui)?;
+    let done = reg::apply(&mut file.hive, &document, environment::clock()?)?;
+    let what = format!(
+        "{} keys created, {} deleted; {} values set, {} deleted",
+        done.keys_created, done.keys_deleted, done.values_set, done.values_deleted
+    );
+    save(file, &what, ui)
+}
+
+pub(super) fn set(args: &super::Set, ui: &Ui) -> Result<ExitCode> {
+    let data = args.value.get().map(|name| Ok((name, data(&args.kind, &args.data)?))).transpose()?;
+    if data.is_none() && !args.data.is_empty() {
+        let error = Error::new(Kind::Usage, Layer::Cli, "data, but no value to set");
+        return Err(error.hint("name the value with --value NAME or --default"));
+    }
+    let now = environment::clock()?;
+    let mut file = HiveFile::open(&args.target, ui)?;
+    let path = file.key_path(&args.key, &args.prefix.path())?;
+    let hive = &mut file.hive;
+    let key = path.names().iter().try_fold(hive.root(), |key, name| hive.create_subkey(key, name, now))?;
+    if let Some((name, data)) = data {
+        hive.set_value(key, name, data.kind, &data.bytes, now)?;
+    }
+    save(file, "set", ui)
+}
+
+pub(super) fn delete(args: &super::Delete, ui: &Ui) -> Result<ExitCode> {
+    let now = environment::clock()?;
+    let mut file = HiveFile::open(&args.target, ui)?;
+    let path = file.key_path(&args.key, &args.prefix.path())?;
+    if let Some(key) = path.find(&file.hive)? {
+        match args.value.get() {
+            Some(name) => drop(file.hive.delete_value(key, name, now)?),
+            None => file.hive.delete_key(key, now)?,
+        }
+    }
+    save(file, "deleted", ui)
+}
+
+/// The data that `--type` and `--data` mean.
+fn data(kind: &str, given: &[String]) -> Result<Data> {
+    let wrong = |what: String| Err(Error::new(Kind::Usage, Layer::Cli, what).hint("see winject reg set --help"));
+    let kind = kind.to_ascii_lowercase();
+    let kind = kind.strip_prefix("reg_").unwrap_or(&kind);
+    if kind == "multi_sz" {
+        return Ok(Data::multi_sz(given));
+    }
+    if given.len() > 1 {
+        return wrong("only multi_sz takes --data more than once".into());
+    }
+    let text = given.first().map_or("", String::as_str);
+    let number = |text: &str| match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    };
+    match kind {
+        "sz" => Ok(Data::sz(text)),
+        "expand_sz" => Ok(Data::expand_sz(text)),
+        "dword" => match number(text).and_then(|n| u32::try_from(n).ok()) {
+            Some(n) => Ok(Data::dword(n)),
+            None => wrong(format!("{text:?} is no 32-bit number")),
+        },
+        "qword" => match number(text) {
+            Some(n) => Ok(Data::qword(n)),
+            None => wrong(format!("{text:?} is no 64-bit number")),
+        },
+        _ => {
+            let named = [("none", ValueType::NONE), ("binary", ValueType::BINARY)];
+            let named = named.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind);
+            let numbered = number(kind).and_then(|n| u32::try_from(n).ok()).map(ValueType);
+            let Some(kind) = named.or(numbered) else { return wrong(format!("there is no type {kind:?}")) };
+            match hex(text) {
+                Some(bytes) => Ok(Data { kind, bytes }),
+                None => wrong(format!("{text:?} are no hexadecimal digits")),
+            }
+        }
+    }
+}
+
+/// Pairs of hexadecimal digits; blanks and commas between them do not count.
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.chars().filter(|c| !c.is_whitespace() && *c != ',');
+    let digits = digits.map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<Vec<u8>>>()?;
+    let pairs = digits.chunks(2).map(|pair| Some(pair.first()? << 4 | pair.get(1)?));
+    pairs.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(kind: &str, texts: &[&str]) -> Option<Data> {
+        data(kind, &texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>()).ok()
+    }
+
+    #[test]
+    fn types_and_data() {
+        assert_eq!(given("REG_SZ", &["a"]), Some(Data::sz("a")));
+        assert_eq!(given("dword", &["0x10"]), Some(Data::dword(16)));
+        assert_eq!(given("qword", &["5000000000"]), Some(Data::qword(5_000_000_000)));
+        assert_eq!(given("multi_sz", &["a", "b"]), Some(Data::multi_sz(&["a", "b"])));
+        assert_eq!(given("binary", &["01 ff,2A"]), Some(Data::binary(&[1, 255, 42])));
+        assert_eq!(given("none", &[]), Some(Data::none()));
+        assert_eq!(given("0xffff0012", &["00"]), Some(Data { kind: ValueType(0xFFFF_0012), bytes: vec![0] }));
+        for (kind, texts) in [("dword", vec!["x"]), ("sz", vec!["a", "b"]), ("binary", vec!["123"]), ("what", vec![])] {
+            assert_eq!(given(kind, &texts), None, "{kind}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A hive file with the log files beside it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::cli::Ui;
+use crate::error::{Error, Kind, Layer, Result};
+use crate::hive::reg::KeyPath;
+use crate::hive::{Hive, KeyId};
+
+/// The largest hive that Windows knows.
+const HIVE_MAX: u64 = 1 << 31;
+
+/// A hive file that was opened, its logs replayed.
+pub(super) struct HiveFile {
+    pub(super) path: PathBuf,
+    pub(super) hive: Hive,
+    logs: Vec<Vec<u8>>,
+}
+
+fn io(what: &str, path: &Path, source: std::io::Error) -> Error {
+    Error::io(Layer::Host, what, source).path(path.display().to_string())
+}
+
+/// The bytes of a file, with room for no more than they need.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
+    let cannot = |e| io("cannot read the file", path, e);
+    let mut file = File::open(path).map_err(cannot)?;
+    let size = file.metadata().map_err(cannot)?.len();
+    if size > HIVE_MAX {
+        let error = Error::unsupported(Layer::Host, "too large for a registry file").path(path.display().to_string());
+        return Err(error.hint("name a hive file or a .reg file"));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+    (&mut file).take(HIVE_MAX).read_to_end(&mut bytes).map_err(cannot)?;
+    Ok(bytes)
+}
+
+/// Whether a file begins as a hive does.
+pub(super) fn is_hive(path: &Path) -> Result<bool> {
+    let mut head = [0; 4];
+    let mut file = File::open(path).map_err(|e| io("cannot open the file", path, e))?;
+    Ok(file.read_exact(&mut head).is_ok() && &head == b"regf")
+}
+
+impl HiveFile {
+    pub(super) fn open(path: &Path, ui: &Ui) -> Result<Self> {
+        if !is_hive(path)? {
+            let error = Error::unsupported(Layer::Hive, "not a registry hive").path(path.display().to_string());
+            return Err(error.hint("name a hive file, such as Windows/System32/config/SYSTEM"));
+        }
+        let logs: Vec<Vec<u8>> = find_logs(path)?.iter().map(|log| read(log)).collect::<Result<_>>()?;
+        let log = |i: usize| logs.get(i).map(Vec::as_slice);
+        let (hive, replay) =
+            Hive::open_with_logs(read(path)?, log(0), log(1)).map_err(|e| e.path(path.display().to_string()))?;
+        if let Some(replay) = replay {
+            ui.note(&format!("{} log entries were replayed in memory", replay.entries));
+            replay.notes.iter().for_each(|note| ui.note(note));
+        }
+        Ok(Self { path: path.to_owned(), hive, logs })
+    }
+
+    /// Writes the hive back, if anything changed: to a temporary file beside it that then takes its name.
+    pub(super) fn save(self) -> Result<bool> {
+        if !self.hive.is_changed() {
+            return Ok(false);
+        }
+        let logs: Vec<&[u8]> = self.logs.iter().map(Vec::as_slice).collect();
+        let bytes = self.hive.finish(&logs).map_err(|e| e.path(self.path.display().to_string()))?;
+        replace(&self.path, &bytes)?;
+        Ok(true)
+    }
+
+    /// The key that the user means: `text` is a path from the root, with or without the prefix.
+    pub(super) fn key_path(&self, text: &str, prefix: &KeyPath) -> Result<KeyPath> {
+        let path = KeyPath::from(text);
+        let path = path.below(prefix).filter(|_| !prefix.names().is_empty()).unwrap_or(path);
+        path.resolve_control_set(&self.hive)
+    }
+
+    /// The key at a path, which must be there.
+    pub(super) fn key(&self, path: &KeyPath) -> Result<KeyId> {
+        path.find(&self.hive)?.ok_or_else(|| {
+            let error = Error::new(Kind::Usage, Layer::Hive, "the hive has no such key").path(path.to_string());
+            error.hint("a KEY is a path from the root of the hive; \\ is the root itself")
+        })
+    }
+}
+
+/// `NAME.LOG1` and `NAME.LOG2` beside the hive in any case; else `NAME.LOG`.
+fn find_logs(path: &Path) -> Result<Vec<PathBuf>> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_ascii_lowercase();
+    let entries = std::fs::read_dir(folder).map_err(|e| io("cannot read the folder", folder, e))?;
+    let mut found = [None, None, None];
+    for entry in entries.flatten() {
+        let lower = entry.file_name().to_ascii_lowercase();
+        for (slot, ending) in found.iter_mut().zip([".log1", ".log2", ".log"]) {
+            let mut wanted: OsString = name.clone();
+            wanted.push(ending);
+            if lower == wanted {
+                slot.get_or_insert(entry.path());
+            }
+        }
+    }
+    let [log1, log2, log] = found;
+    let pair: Vec<PathBuf> = log1.into_iter().chain(log2).collect();
+    Ok(if pair.is_empty() { log.into_iter().collect() } else { pair })
+}
+
+/// Replaces a file's content, all or nothing.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    // A link stays a link: what it leads to is replaced.
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let cannot = |e| io("cannot write the file", &real, e);
+    let folder = real.parent().unwrap_or(Path::new("/"));
+    let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;
+    temporary.write_all(bytes).map_err(cannot)?;
+    let mode = match std::fs::metadata(&real) {
+        Ok(old) => old.permissions(),
+        Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o644),
+    };
+    temporary.as_file().set_permissions(mode).map_err(cannot)?;
+    temporary.as_file().sync_all().map_err(cannot)?;
+    temporary.persist(&real).map_err(|e| cannot(e.error))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(cannot)
+}

@@ -1,0 +1,135 @@
+//! The commands that only read.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::file::{HiveFile, read, replace};
+use crate::cli::{Ui, escape};
+use crate::error::Result;
+use crate::exit::ExitCode;
+use crate::hive::check::{Severity, check as check_hive};
+use crate::hive::reg::{self, Document, KeyPath};
+use crate::hive::{Hive, KeyId, Value, ValueType};
+
+/// Bytes of data that a listing shows of a value.
+const SHOWN: usize = 64;
+
+pub(super) fn query(args: &super::Query, ui: &Ui) -> Result<ExitCode> {
+    let file = HiveFile::open(&args.target, ui)?;
+    let prefix = args.prefix.path();
+    let path = file.key_path(&args.key, &prefix)?;
+    let key = file.key(&path)?;
+    let mut text = String::new();
+    if let Some(name) = args.value.get() {
+        let Some(value) = file.hive.value(key, name)? else {
+            ui.note("the key has no such value");
+            return Ok(ExitCode::No);
+        };
+        line(&mut text, &value);
+    } else {
+        list(&mut text, &file.hive, key, prefix.concat(&path), args.recursive)?;
+    }
+    match &args.output {
+        Some(output) => replace(output, text.as_bytes())?,
+        None => ui.answer(&text),
+    }
+    Ok(ExitCode::Done)
+}
+
+fn list(text: &mut String, hive: &Hive, key: KeyId, path: KeyPath, recursive: bool) -> Result<()> {
+    let mut pending = vec![(key, path)];
+    let mut left = hive.file_size() / 80;
+    while let Some((key, path)) = pending.pop() {
+        let Some(rest) = left.checked_sub(1) else { break };
+        left = rest;
+        let _ = writeln!(text, "{path}");
+        for value in hive.values(key)? {
+            line(text, &value);
+        }
+        let mut children = Vec::new();
+        for child in hive.subkeys(key)? {
+            children.push((child, path.join(hive.key_name(child)?)));
+        }
+        text.push('\n');
+        if recursive {
+            pending.extend(children.into_iter().rev());
+        } else {
+            children.iter().for_each(|(_, path)| drop(writeln!(text, "{path}")));
+        }
+    }
+    Ok(())
+}
+
+fn line(text: &mut String, value: &Value) {
+    let name = if value.name.is_empty() { "(default)".to_owned() } else { value.name.to_string() };
+    let _ = writeln!(text, "    {name}    {}    {}", value.kind, data(value));
+}
+
+fn data(value: &Value) -> String {
+    if let Some(number) = value.as_u32() {
+        return format!("{number:#x}");
+    }
+    if let Some(number) = value.as_u64() {
+        return format!("{number:#x}");
+    }
+    if let Some(text) = value.as_str() {
+        return escape(&text).into_owned();
+    }
+    if let Some(texts) = value.as_multi_str().filter(|_| value.kind == ValueType::MULTI_SZ) {
+        return escape(&texts.join("\\0")).into_owned();
+    }
+    let mut text = String::new();
+    value.data.iter().take(SHOWN).for_each(|byte| drop(write!(text, "{byte:02X}")));
+    if value.data.len() > SHOWN {
+        let _ = write!(text, "… ({} bytes)", value.data.len());
+    }
+    text
+}
+
+pub(super) fn export(args: &super::Export, ui: &Ui) -> Result<ExitCode> {
+    let file = HiveFile::open(&args.target, ui)?;
+    let prefix = args.prefix.path();
+    let path = file.key_path(&args.key, &prefix)?;
+    let document = reg::export(&file.hive, file.key(&path)?, &path)?;
+    write(&document, &prefix, args.output.as_deref(), ui)?;
+    Ok(ExitCode::Done)
+}
+
+pub(super) fn diff(args: &super::Diff, ui: &Ui) -> Result<ExitCode> {
+    let (old, new) = (HiveFile::open(&args.old, ui)?, HiveFile::open(&args.new, ui)?);
+    let prefix = args.prefix.path();
+    let path = new.key_path(&args.key, &prefix)?;
+    let keys = (old.key(&path)?, new.key(&path)?);
+    let document = reg::diff((&old.hive, keys.0), (&new.hive, keys.1), &path)?;
+    write(&document, &prefix, args.output.as_deref(), ui)?;
+    Ok(ExitCode::Done)
+}
+
+fn write(document: &Document, prefix: &KeyPath, output: Option<&Path>, ui: &Ui) -> Result<()> {
+    let bytes = document.to_bytes(prefix)?;
+    match output {
+        Some(path) => replace(path, &bytes),
+        None => ui.raw(&bytes),
+    }
+}
+
+pub(super) fn check(args: &super::Check, ui: &Ui) -> Result<ExitCode> {
+    let faults = check_hive(&read(&args.hive)?);
+    let worst = faults.iter().map(|f| f.severity()).max();
+    let clean = worst.is_none() || (worst == Some(Severity::Warning) && !args.strict);
+    if args.json {
+        let report = serde_json::json!({ "hive": args.hive.display().to_string(), "clean": clean, "faults": faults });
+        ui.answer(&format!("{report:#}"));
+    } else {
+        for fault in &faults {
+            let word = if fault.severity() == Severity::Error { "fault" } else { "oddity" };
+            ui.answer(&escape(&format!("{word} {fault}")));
+        }
+        let (errors, count) = (faults.iter().filter(|f| f.severity() == Severity::Error).count(), faults.len());
+        ui.done(&match count {
+            0 => "the hive is clean".to_owned(),
+            _ => format!("{errors} faults, {} oddities that Windows tolerates", count - errors),
+        });
+    }
+    Ok(if clean { ExitCode::Done } else { ExitCode::No })
+}
