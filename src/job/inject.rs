@@ -9,7 +9,7 @@ use crate::block::{self, Stage, StageOptions};
 use crate::drivers::{self, Definitions, Selection, Sources};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, PartitionTable, PartitionView};
+use crate::partition::{self, PartitionView, Scheme};
 use crate::plan::{self, Plan};
 use crate::windows;
 use std::path::Path;
@@ -39,6 +39,31 @@ pub fn inject_into(request: &InjectRequest, observer: &dyn Observer, report: &mu
 
 fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
     check_destination(request)?;
+    let mut staged = prepare(request, observer, report)?;
+    commit_staged(request, observer, report, &mut staged)?;
+    report.run.bytes_read = staged.stage.image().bytes_read();
+    report.succeed();
+    report.summary = summary(report, staged.scheme);
+    Ok(())
+}
+
+/// An injection that is done and verified on the stage, and not written anywhere yet.
+#[derive(Debug)]
+pub struct Staged {
+    /// The changed disk.
+    pub stage: Stage,
+    /// What was changed.
+    pub plan: Plan,
+    /// How the disk is divided.
+    pub scheme: Scheme,
+}
+
+/// Everything but the writing: for a caller that writes in its own way, such as a conversion.
+/// [`Report::succeed`] is to be called when that is done.
+///
+/// # Errors
+/// As [`inject`].
+pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Staged> {
     // Opened first: they are the cheapest to get wrong, and nothing of the image is needed for it.
     observer.step("Looking at the drivers");
     let sources = open_sources(request)?;
@@ -67,12 +92,9 @@ fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) ->
     observer.step("Verifying");
     report.validation = Some(verify_staged(&stage, &installation, &plan)?);
     report.run.bytes_changed = stage.drop_unchanged()?;
-
-    commit_staged(request, observer, report, &mut stage, &plan)?;
-    report.run.bytes_read = stage.image().bytes_read();
-    report.succeed();
-    report.summary = summary(report, &table);
-    Ok(())
+    // A discarded log or hibernation is a change, even when the drivers are there already.
+    report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
+    Ok(Staged { stage, plan, scheme: table.scheme })
 }
 
 /// Plans on the staged disk, and applies the plan to it.
@@ -118,15 +140,14 @@ fn commit_staged(
     request: &InjectRequest,
     observer: &dyn Observer,
     report: &mut Report,
-    stage: &mut Stage,
-    plan: &Plan,
+    staged: &mut Staged,
 ) -> Result<()> {
+    let stage = &mut staged.stage;
     let options = CommitOptions { overwrite: request.overwrite_output, ..CommitOptions::default() };
     let committed = match &request.destination {
         Destination::DryRun => return Ok(()),
         // Not even a lock for writing is taken when nothing changes.
         Destination::InPlace if !stage.is_dirty() => {
-            debug_assert!(plan.is_empty());
             report.run.output = Some(request.image.display().to_string());
             return Ok(());
         }
@@ -194,11 +215,11 @@ fn check_destination(request: &InjectRequest) -> Result<()> {
     Ok(())
 }
 
-fn summary(report: &Report, table: &PartitionTable) -> String {
+fn summary(report: &Report, scheme: Scheme) -> String {
     let windows = report.virtio.windows.as_ref().map_or_else(String::new, |windows| windows.product.clone());
     let drivers: Vec<String> =
         report.virtio.files_copied.iter().filter_map(|copied| copied.file.service.clone()).collect();
-    let what = format!("{windows} ({}) boots with {}", table.scheme, drivers.join(" and "));
+    let what = format!("{windows} ({scheme}) boots with {}", drivers.join(" and "));
     match (report.run.dry_run, report.virtio.unchanged) {
         (_, true) => format!("Unchanged: {what} already, nothing was written."),
         (true, false) => format!("Dry run: {what} after this plan; nothing was written."),

@@ -13,7 +13,7 @@ mod locate;
 pub mod report;
 mod request;
 
-pub use inject::{inject, inject_into};
+pub use inject::{Staged, inject, inject_into, prepare};
 pub use inspect::{Fault, Found as FoundWindows, Inspection, inspect};
 pub use locate::{Installation, Installations, locate, search};
 pub use report::Report;
