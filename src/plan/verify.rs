@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::independent::{Found, IndependentVolume};
 use super::{Change, HiveFile, Plan, RegData};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::hive::check::Severity;
 use crate::hive::check;
+use crate::hive::check::Severity;
 use crate::hive::reader::Reader;
 use crate::io::VolumeRead;
 

@@ -3,6 +3,7 @@
 //! [`Guest::inspect`] reads, [`plan_injection`] turns the guest and the chosen driver packages into a
 //! [`Plan`](crate::plan::Plan). Nothing here writes.
 
+mod boot_check;
 mod device_path;
 mod driver_database;
 mod files;
@@ -20,6 +21,7 @@ mod script;
 mod staging;
 mod storage;
 
+pub use boot_check::{BootCheck, Bus, CheckOptions, Code, Controller, Finding, Gate, Level, Route, boot_check};
 pub use guest::{ControlSet, Guest};
 pub use inject::{Injection, plan_injection};
 pub use options::{InjectOptions, Registration};

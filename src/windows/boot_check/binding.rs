@@ -1,0 +1,122 @@
+//! The binding gate: which driver plug and play finds for a controller before the system volume is mounted.
+
+use super::controller::Controller;
+use super::report::Code;
+use super::{BUILD_DRIVER_DATABASE, Scene};
+use crate::error::Result;
+use crate::hive::reader::Node;
+
+/// How many INFs of one id are followed.
+const INFS_MAX: usize = 64;
+/// Length of a package's `Version`.
+const VERSION_LENGTH: usize = 48;
+/// First build that ignores packages without a `Version` (Windows 10).
+const BUILD_VERSION: u32 = 10240;
+
+/// A driver for a controller.
+pub(super) struct Binding {
+    pub matched: String,
+    pub inf: Option<String>,
+    pub package: Option<String>,
+    pub service: String,
+}
+
+/// What was found, and what was in the way.
+pub(super) struct Outcome {
+    pub bound: Option<Binding>,
+    pub problems: Vec<(Code, String)>,
+}
+
+/// Looks for the driver of a controller as this Windows does.
+pub(super) fn resolve(scene: &Scene<'_>, controller: &Controller) -> Result<Outcome> {
+    if scene.key("DriverDatabase")?.is_some() {
+        return by_driver_database(scene, controller);
+    }
+    if scene.guest.build >= BUILD_DRIVER_DATABASE {
+        let text = "this Windows binds drivers by DriverDatabase, and the SYSTEM hive has none".to_owned();
+        return Ok(Outcome { bound: None, problems: vec![(Code::NoDriverDatabase, text)] });
+    }
+    by_critical_devices(scene, controller)
+}
+
+/// Up to Windows 7: a key for each id, with `\` written as `#`.
+fn by_critical_devices(scene: &Scene<'_>, controller: &Controller) -> Result<Outcome> {
+    for id in controller.ids() {
+        let name = id.replace('\\', "#");
+        let key = format!("{}\\Control\\CriticalDeviceDatabase\\{name}", scene.control_set);
+        if let Some(service) = scene.text(&key, "Service")?.filter(|text| !text.is_empty()) {
+            let bound = Binding { matched: id, inf: None, package: None, service };
+            return Ok(Outcome { bound: Some(bound), problems: Vec::new() });
+        }
+    }
+    let text = format!("CriticalDeviceDatabase knows none of its ids, such as {}", controller.id());
+    Ok(Outcome { bound: None, problems: vec![(Code::NoDeviceId, text)] })
+}
+
+/// Since Windows 8.
+fn by_driver_database(scene: &Scene<'_>, controller: &Controller) -> Result<Outcome> {
+    let mut problems = Vec::new();
+    for id in controller.ids() {
+        let Some(key) = scene.key(&format!("DriverDatabase\\DeviceIds\\{id}"))? else { continue };
+        for inf in inf_names(&key)? {
+            match package(scene, &id, &inf)? {
+                Ok((package, service)) => {
+                    let bound = Binding { matched: id, inf: Some(inf), package: Some(package), service };
+                    return Ok(Outcome { bound: Some(bound), problems: Vec::new() });
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+    }
+    if problems.is_empty() {
+        problems.push((Code::NoDeviceId, no_id(scene, controller)?));
+    }
+    Ok(Outcome { bound: None, problems })
+}
+
+/// The names of an id's values are names of INFs.
+fn inf_names(key: &Node<'_>) -> Result<Vec<String>> {
+    let values = key.values()?.into_iter().take(INFS_MAX);
+    Ok(values.filter(|value| !value.name.is_empty()).map(|value| value.name.to_string()).collect())
+}
+
+/// Follows an INF to its service, or says what is missing.
+fn package(scene: &Scene<'_>, id: &str, inf: &str) -> Result<Result<(String, String), (Code, String)>> {
+    let files = format!("DriverDatabase\\DriverInfFiles\\{inf}");
+    let Some(package) = scene.text(&files, "Active")?.filter(|text| !text.is_empty()) else {
+        return Ok(Err((Code::PackageNotActive, format!("{id} names {inf}, which has no active package"))));
+    };
+    let key = format!("DriverDatabase\\DriverPackages\\{package}");
+    let Some(node) = scene.key(&key)? else {
+        return Ok(Err((Code::PackageMissing, format!("{inf} names the package {package}, which is not there"))));
+    };
+    let version = node.value("Version")?.map_or(0, |value| value.data.len());
+    if scene.guest.build >= BUILD_VERSION && version != VERSION_LENGTH {
+        let text =
+            format!("the package {package} has a Version of {version} bytes, not {VERSION_LENGTH}: it is ignored");
+        return Ok(Err((Code::NoVersion, text)));
+    }
+    let Some(configuration) = scene.text(&format!("{key}\\Descriptors\\{id}"), "Configuration")? else {
+        return Ok(Err((Code::NoDescriptor, format!("the package {package} does not describe {id}"))));
+    };
+    let service = scene.text(&format!("{key}\\Configurations\\{configuration}"), "Service")?;
+    match service.filter(|text| !text.is_empty()) {
+        Some(service) => Ok(Ok((package, service))),
+        None => {
+            let text = format!("the configuration {configuration} of {package} names no service");
+            Ok(Err((Code::NoConfiguration, text)))
+        }
+    }
+}
+
+/// No entry at all; a tree in a wrong place is the classic reason.
+fn no_id(scene: &Scene<'_>, controller: &Controller) -> Result<String> {
+    let mut text = format!("DriverDatabase knows none of its ids, such as {}", controller.id());
+    for wrong in ["", "\\Control"] {
+        let key = format!("{}{wrong}\\DriverDatabase", scene.control_set);
+        if scene.key(&key)?.is_some() {
+            text.push_str(&format!("; there is a {key}, where nobody looks: it belongs to the root of the hive"));
+        }
+    }
+    Ok(text)
+}

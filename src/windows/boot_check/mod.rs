@@ -1,0 +1,224 @@
+//! Will it boot? Follows the boot loader and plug and play through the bytes on disk.
+//!
+//! A Windows guest reaches a disk on a new controller through three gates. The *binding* gate: plug and play finds a
+//! driver for the controller's ids before the system volume is mounted. The *start* gate: the driver's service is
+//! started by the boot loader with the right parameters. The *loader* gate: its file is there, for the right CPU, and
+//! signed. Nothing here shares code with the registration: hives are read by the independent reader, ids are those that
+//! plug and play makes from a controller's registers, not those that an INF lists.
+
+mod binding;
+mod controller;
+mod driver;
+mod report;
+
+pub use controller::{Bus, Controller};
+pub use report::{BootCheck, Code, Finding, Gate, Level, Route};
+
+use crate::drivers::{Arch, SignatureLevel};
+use crate::error::{Kind, Result};
+use crate::hive::Hive;
+use crate::hive::reader::{Node, Reader};
+use crate::io::VolumeRead;
+use crate::ntfs::Volume;
+
+use super::files::GuestFiles;
+use super::guest::Guest;
+
+/// The largest hive that is read.
+const HIVE_BYTES_MAX: u64 = 1 << 30;
+/// Free space below which the guest has trouble installing drivers.
+const FREE_BYTES_LOW: u64 = 100 << 20;
+/// First build that binds by `DriverDatabase` (Windows 8, Server 2012).
+const BUILD_DRIVER_DATABASE: u32 = 9200;
+
+/// How strictly to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CheckOptions {
+    /// What a boot driver's signature must prove; less is a failure.
+    pub signatures: SignatureLevel,
+}
+
+/// Answers for one bus.
+///
+/// # Errors
+/// When the volume cannot be read, or holds no Windows. What keeps the guest from booting is not an error: it is the
+/// answer.
+pub fn boot_check<D: VolumeRead>(volume: &Volume<D>, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
+    check_files(volume, bus, options)
+}
+
+/// The same over anything that has files.
+pub(super) fn check_files(files: &dyn GuestFiles, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
+    let mut report = BootCheck::new(bus);
+    let guest = match Guest::inspect_files(files) {
+        Ok(Some(guest)) => guest,
+        Ok(None) => {
+            report.fail(Gate::Loader, Code::NoWindows, "there is no Windows on this volume");
+            return Ok(report.done());
+        }
+        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
+            report.fail(Gate::Loader, Code::HiveDamaged, format!("the registry cannot be read: {error}"));
+            return Ok(report.done());
+        }
+        // dirty hives without logs, several installations: that is for the user to decide
+        Err(error) => return Err(error),
+    };
+    report.windows = Some(guest.to_string());
+    let bytes = match system_hive(files, &guest) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            report.fail(Gate::Loader, Code::HiveDamaged, format!("the SYSTEM hive cannot be read: {error}"));
+            return Ok(report.done());
+        }
+    };
+    match walk(files, &guest, &bytes, &mut report, options) {
+        Err(error) if error.kind() == Kind::Damaged => {
+            report.fail(Gate::Loader, Code::HiveDamaged, format!("the SYSTEM hive is damaged: {error}"));
+        }
+        other => other?,
+    }
+    state(&guest, &mut report);
+    Ok(report.done())
+}
+
+/// The SYSTEM hive as Windows will see it, with its logs applied.
+fn system_hive(files: &dyn GuestFiles, guest: &Guest) -> Result<Vec<u8>> {
+    let path = format!("{}/SYSTEM", guest.config_dir());
+    let bytes = files.read(&path, HIVE_BYTES_MAX)?.unwrap_or_default();
+    let log = |ending| files.read(&format!("{path}.{ending}"), HIVE_BYTES_MAX);
+    let (log1, log2) = (log("LOG1")?, log("LOG2")?);
+    let some = |log: &Option<Vec<u8>>| log.clone().filter(|bytes| !bytes.is_empty());
+    let (hive, replay) = Hive::open_with_logs(bytes, some(&log1).as_deref(), some(&log2).as_deref())?;
+    let _ = replay;
+    hive.finish(&[])
+}
+
+/// What every gate needs.
+struct Scene<'a> {
+    files: &'a dyn GuestFiles,
+    guest: &'a Guest,
+    system: Reader<'a>,
+    control_set: String,
+    options: &'a CheckOptions,
+}
+
+impl<'a> Scene<'a> {
+    fn key(&self, path: &str) -> Result<Option<Node<'a>>> {
+        self.system.key(path)
+    }
+
+    fn text(&self, key: &str, name: &str) -> Result<Option<String>> {
+        let Some(key) = self.key(key)? else { return Ok(None) };
+        Ok(key.value(name)?.and_then(|value| value.as_str()))
+    }
+
+    fn number(&self, key: &str, name: &str) -> Result<Option<u32>> {
+        let Some(key) = self.key(key)? else { return Ok(None) };
+        Ok(key.value(name)?.and_then(|value| value.as_u32()))
+    }
+}
+
+fn walk(
+    files: &dyn GuestFiles,
+    guest: &Guest,
+    system: &[u8],
+    report: &mut BootCheck,
+    options: &CheckOptions,
+) -> Result<()> {
+    let system = Reader::open(system)?;
+    let control_set = guest.current_control_set().to_owned();
+    let scene = Scene { files, guest, system, control_set, options };
+    kernel(&scene, report)?;
+    let mut served: Vec<String> = Vec::new();
+    for controller in report.bus.controllers() {
+        let outcome = binding::resolve(&scene, controller)?;
+        let Some(binding) = outcome.bound else {
+            report.unbound(*controller, outcome.problems);
+            continue;
+        };
+        if !served.iter().any(|service| service.eq_ignore_ascii_case(&binding.service)) {
+            driver::check(&scene, report, &binding.service)?;
+            served.push(binding.service.clone());
+        }
+        report.routes.push(Route {
+            controller: controller.name.to_owned(),
+            device: controller.id(),
+            matched: binding.matched,
+            inf: binding.inf,
+            package: binding.package,
+            service: binding.service,
+        });
+    }
+    report.judge_routes();
+    way_back(&scene, report)
+}
+
+fn kernel(scene: &Scene<'_>, report: &mut BootCheck) -> Result<()> {
+    let path = format!("{}/ntoskrnl.exe", scene.guest.system32());
+    if scene.files.exists(&path)? {
+        report.good(Gate::Loader, Code::Kernel, format!("{path} is there, for {}", scene.guest.arch));
+    } else {
+        report.fail(Gate::Loader, Code::Kernel, format!("{path} is missing"));
+    }
+    Ok(())
+}
+
+/// Whether an in-box controller could still start the guest from an emulated disk.
+fn way_back(scene: &Scene<'_>, report: &mut BootCheck) -> Result<()> {
+    let mut open = Vec::new();
+    for service in ["storahci", "msahci", "atapi", "intelide", "stornvme"] {
+        let key = format!("{}\\Services\\{service}", scene.control_set);
+        if scene.number(&key, "Start")? != Some(0) || driver::has_start_override(scene, &key)? {
+            continue;
+        }
+        let image = scene.text(&key, "ImagePath")?.unwrap_or_else(|| format!("System32\\drivers\\{service}.sys"));
+        if let Some(path) = scene.guest.image_path(&image) {
+            if scene.files.exists(&path)? {
+                open.push(service);
+            }
+        }
+    }
+    if open.is_empty() {
+        report.warn(
+            Gate::State,
+            Code::NoWayBack,
+            "no in-box controller starts at boot: no way back to SATA, IDE or NVMe",
+        );
+    } else {
+        report.good(Gate::State, Code::WayBack, format!("also starts from an emulated disk: {}", open.join(", ")));
+    }
+    Ok(())
+}
+
+/// What inspection found that concerns the first start on new hardware.
+fn state(guest: &Guest, report: &mut BootCheck) {
+    if guest.fast_startup == Some(true) {
+        report.note(
+            Gate::State,
+            Code::FastStartup,
+            "fast startup is allowed; shut down with \"shutdown /s /t 0\" before an export",
+        );
+    }
+    for (code, what, list) in [
+        (Code::PendingReboot, "waits for a restart", &guest.pending_reboots),
+        (Code::DiskFilter, "foreign filter drivers on the disks", &guest.disk_filters),
+        (Code::Antivirus, "antivirus drivers", &guest.antivirus),
+        (Code::DevicePolicy, "group policies against the installation of devices", &guest.device_policies),
+    ] {
+        if !list.is_empty() {
+            report.warn(Gate::State, code, format!("{what}: {}", list.join(", ")));
+        }
+    }
+    if guest.free_bytes.is_some_and(|free| free < FREE_BYTES_LOW) {
+        let free = guest.free_bytes.unwrap_or(0) >> 20;
+        report.warn(Gate::State, Code::LittleSpace, format!("only {free} MiB are free on the Windows volume"));
+    }
+}
+
+/// Whether this CPU's Windows insists on signed drivers.
+fn insists_on_signatures(guest: &Guest) -> bool {
+    guest.arch != Arch::X86 && guest.build >= 6000
+}
+
+#[cfg(test)]
+mod tests;

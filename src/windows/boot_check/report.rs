@@ -1,0 +1,235 @@
+//! The answer and its reasons.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::controller::{Bus, Controller};
+
+/// Where a reason belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gate {
+    /// The boot loader reads the hive, the kernel and the driver's file.
+    Loader,
+    /// Plug and play finds a driver for the controller.
+    Binding,
+    /// The driver's service starts.
+    Start,
+    /// The state of the guest.
+    State,
+}
+
+/// How much a reason weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// As it should be.
+    Good,
+    /// To be known.
+    Note,
+    /// May cause trouble.
+    Warning,
+    /// The guest does not boot.
+    Failure,
+}
+
+/// What a reason is about. The names are stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Code {
+    /// No Windows.
+    NoWindows,
+    /// The SYSTEM or SOFTWARE hive cannot be read.
+    HiveDamaged,
+    /// The kernel.
+    Kernel,
+    /// Windows 8 or later without a `DriverDatabase`.
+    NoDriverDatabase,
+    /// No entry for any id of the controller.
+    NoDeviceId,
+    /// The INF that an id names is not active.
+    PackageNotActive,
+    /// The active package is not there.
+    PackageMissing,
+    /// The package has no (or no whole) `Version`.
+    NoVersion,
+    /// The package does not say how to configure the id.
+    NoDescriptor,
+    /// The configuration is missing or names no service.
+    NoConfiguration,
+    /// A usable entry.
+    Bound,
+    /// One form of the controller only.
+    OneForm,
+    /// No service of that name.
+    NoService,
+    /// `Type`.
+    ServiceType,
+    /// `Start`.
+    StartType,
+    /// `StartOverride`.
+    StartOverride,
+    /// `ImagePath` leads away from the Windows volume.
+    ImagePath,
+    /// `Parameters\BusType`.
+    BusType,
+    /// The service is right.
+    Service,
+    /// The driver's file.
+    FileMissing,
+    /// It is no program, or is cut.
+    NotAProgram,
+    /// For another CPU.
+    WrongMachine,
+    /// Not a driver.
+    WrongSubsystem,
+    /// No signature.
+    Unsigned,
+    /// A signature that proves nothing.
+    BadSignature,
+    /// The file is right.
+    File,
+    /// No way back.
+    NoWayBack,
+    /// A way back.
+    WayBack,
+    /// Fast startup.
+    FastStartup,
+    /// Pending restart.
+    PendingReboot,
+    /// Foreign filters.
+    DiskFilter,
+    /// Antivirus.
+    Antivirus,
+    /// Group policies.
+    DevicePolicy,
+    /// Little free space.
+    LittleSpace,
+}
+
+/// One reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Where.
+    pub gate: Gate,
+    /// How much it weighs.
+    pub level: Level,
+    /// What it is about.
+    pub code: Code,
+    /// In words.
+    pub text: String,
+}
+
+/// How one form of the controller finds its driver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// `transitional` or `modern`.
+    pub controller: String,
+    /// The controller's most specific id.
+    pub device: String,
+    /// The id that matched.
+    pub matched: String,
+    /// The INF; none with `CriticalDeviceDatabase`.
+    pub inf: Option<String>,
+    /// The package; none with `CriticalDeviceDatabase`.
+    pub package: Option<String>,
+    /// The service.
+    pub service: String,
+}
+
+/// The answer for one bus.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BootCheck {
+    /// The bus.
+    pub bus: Bus,
+    /// The answer.
+    pub boots: bool,
+    /// Which Windows.
+    pub windows: Option<String>,
+    /// The ways from controller to driver.
+    pub routes: Vec<Route>,
+    /// The reasons, failures first.
+    pub findings: Vec<Finding>,
+    #[serde(skip)]
+    pub(super) unbound: Vec<(Controller, Vec<(Code, String)>)>,
+}
+
+impl BootCheck {
+    pub(super) fn new(bus: Bus) -> Self {
+        Self { bus, boots: false, windows: None, routes: Vec::new(), findings: Vec::new(), unbound: Vec::new() }
+    }
+
+    fn add(&mut self, gate: Gate, level: Level, code: Code, text: impl Into<String>) {
+        let finding = Finding { gate, level, code, text: text.into() };
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
+    }
+
+    pub(super) fn good(&mut self, gate: Gate, code: Code, text: impl Into<String>) {
+        self.add(gate, Level::Good, code, text);
+    }
+
+    pub(super) fn note(&mut self, gate: Gate, code: Code, text: impl Into<String>) {
+        self.add(gate, Level::Note, code, text);
+    }
+
+    pub(super) fn warn(&mut self, gate: Gate, code: Code, text: impl Into<String>) {
+        self.add(gate, Level::Warning, code, text);
+    }
+
+    pub(super) fn fail(&mut self, gate: Gate, code: Code, text: impl Into<String>) {
+        self.add(gate, Level::Failure, code, text);
+    }
+
+    pub(super) fn unbound(&mut self, controller: Controller, problems: Vec<(Code, String)>) {
+        self.unbound.push((controller, problems));
+    }
+
+    /// One bound form is enough to boot on a machine that shows that form; none is a failure.
+    pub(super) fn judge_routes(&mut self) {
+        for route in self.routes.clone() {
+            let package = route.inf.as_ref().map(|inf| format!(" → {inf}")).unwrap_or_default();
+            self.good(Gate::Binding, Code::Bound, format!("{}{package} → {}", route.matched, route.service));
+        }
+        for (controller, problems) in std::mem::take(&mut self.unbound) {
+            let level = if self.routes.is_empty() { Level::Failure } else { Level::Warning };
+            for (code, text) in problems {
+                let code = if level == Level::Warning { Code::OneForm } else { code };
+                self.add(Gate::Binding, level, code, format!("{} controller: {text}", controller.name));
+            }
+        }
+    }
+
+    /// Sorts the reasons and gives the answer.
+    pub(super) fn done(mut self) -> Self {
+        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+        self.boots = !self.routes.is_empty() && self.failures().next().is_none();
+        self
+    }
+
+    /// What keeps the guest from booting.
+    pub fn failures(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.level == Level::Failure)
+    }
+}
+
+impl fmt::Display for BootCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let answer = if self.boots { "yes" } else { "no" };
+        let windows = self.windows.as_deref().unwrap_or("no Windows");
+        writeln!(f, "{}: {answer} ({windows})", self.bus)?;
+        for finding in &self.findings {
+            let mark = match finding.level {
+                Level::Good => "ok",
+                Level::Note => "note",
+                Level::Warning => "warning",
+                Level::Failure => "NO",
+            };
+            writeln!(f, "  {mark:<8}{}", finding.text)?;
+        }
+        Ok(())
+    }
+}

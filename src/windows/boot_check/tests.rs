@@ -1,0 +1,172 @@
+//! A guest that boots after an injection, and every way of breaking it that we know.
+
+use super::*;
+use crate::drivers::pe::tests::sample;
+use crate::hive::Data;
+use crate::plan::HiveFile;
+use crate::windows::InjectOptions;
+use crate::windows::files::memory::MemoryFiles;
+use crate::windows::tests::{NOW, apply, guest_files, hive, plan, selection, set};
+
+const SYS: &str = "/Windows/System32/drivers/vioscsi.sys";
+const SERVICE: &str = "ControlSet001\\Services\\vioscsi";
+const PACKAGE: &str = "DriverDatabase\\DriverPackages\\h2k-vioscsi.inf_amd64_0000000000000000";
+
+fn injected(build: &str, database: bool) -> MemoryFiles {
+    let mut files = guest_files(build, database);
+    let mut chosen = selection([100, 101, 104, 28500]);
+    let boot = chosen.packages[0].boot.as_mut().unwrap();
+    boot.data = sample(Arch::Amd64, &[0x30; 64]);
+    let injection = plan(&files, &chosen, &InjectOptions::default());
+    apply(&mut files, &injection);
+    files
+}
+
+fn lenient() -> CheckOptions {
+    CheckOptions { signatures: SignatureLevel::Present }
+}
+
+fn check(files: &MemoryFiles) -> BootCheck {
+    check_files(files, Bus::VirtioScsi, &lenient()).unwrap()
+}
+
+fn codes(report: &BootCheck) -> Vec<Code> {
+    report.failures().map(|finding| finding.code).collect()
+}
+
+fn edit(files: &mut MemoryFiles, change: impl FnOnce(&mut Hive)) {
+    let mut system = hive(files, HiveFile::System);
+    change(&mut system);
+    files.put("/Windows/System32/config/SYSTEM", &system.finish(&[]).unwrap());
+}
+
+fn drop_key(hive: &mut Hive, key: &str) {
+    let key = hive.find(hive.root(), key).unwrap().unwrap();
+    hive.delete_key(key, NOW).unwrap();
+}
+
+fn drop_value(hive: &mut Hive, key: &str, name: &str) {
+    let key = hive.find(hive.root(), key).unwrap().unwrap();
+    assert!(hive.delete_value(key, name, NOW).unwrap());
+}
+
+#[test]
+fn an_injected_guest_boots() {
+    for (build, database) in [("7601", false), ("9600", true), ("19045", true), ("26100", true)] {
+        let report = check(&injected(build, database));
+        assert!(report.boots, "{build}: {report}");
+        assert_eq!(report.routes.len(), 2, "{report}");
+        assert_eq!(report.routes[1].matched, "PCI\\VEN_1AF4&DEV_1048&SUBSYS_11001AF4&REV_01");
+    }
+}
+
+#[test]
+fn before_the_injection_it_does_not() {
+    for (build, database) in [("7601", false), ("19045", true)] {
+        assert_eq!(codes(&check(&guest_files(build, database)))[0], Code::NoDeviceId);
+    }
+    let other = check_files(&injected("19045", true), Bus::VirtioBlk, &lenient()).unwrap();
+    assert_eq!(codes(&other)[0], Code::NoDeviceId, "vioscsi does not serve virtio-blk");
+}
+
+#[test]
+fn services_and_critical_devices_alone_stop_windows_10() {
+    // what other tools do: Windows 8 and later then stop with 0x7B
+    let mut files = injected("19045", true);
+    edit(&mut files, |hive| {
+        for key in ["DriverInfFiles", "DriverPackages", "DeviceIds"] {
+            drop_key(hive, &format!("DriverDatabase\\{key}"));
+        }
+    });
+    assert_eq!(codes(&check(&files))[0], Code::NoDeviceId);
+}
+
+#[test]
+fn every_way_of_breaking_it_has_its_reason() {
+    type Break = fn(&mut MemoryFiles);
+    let ways: [(&str, Code, Break); 22] = [
+        ("file missing", Code::FileMissing, |f| drop(f.0.remove(&SYS.to_lowercase()))),
+        ("other CPU", Code::WrongMachine, |f| f.put(SYS, &sample(Arch::X86, &[0x30; 64]))),
+        ("not signed", Code::Unsigned, |f| f.put(SYS, &sample(Arch::Amd64, &[]))),
+        ("no program", Code::NotAProgram, |f| f.put(SYS, b"not a program")),
+        ("cut file", Code::NotAProgram, |f| {
+            let mut bytes = sample(Arch::Amd64, &[0x30; 64]);
+            bytes.truncate(bytes.len() - 8);
+            f.put(SYS, &bytes);
+        }),
+        ("Start=3", Code::StartType, |f| edit(f, |h| set(h, SERVICE, "Start", &Data::dword(3)))),
+        ("no Start", Code::StartType, |f| edit(f, |h| drop_value(h, SERVICE, "Start"))),
+        ("StartOverride", Code::StartOverride, |f| {
+            edit(f, |h| set(h, &format!("{SERVICE}\\StartOverride"), "0", &Data::dword(3)));
+        }),
+        ("user-mode service", Code::ServiceType, |f| edit(f, |h| set(h, SERVICE, "Type", &Data::dword(0x10)))),
+        ("no service", Code::NoService, |f| edit(f, |h| drop_key(h, SERVICE))),
+        ("another drive", Code::ImagePath, |f| {
+            edit(f, |h| set(h, SERVICE, "ImagePath", &Data::expand_sz("\\??\\D:\\vioscsi.sys")));
+        }),
+        ("wrong BusType", Code::BusType, |f| {
+            edit(f, |h| set(h, &format!("{SERVICE}\\Parameters"), "BusType", &Data::dword(1)));
+        }),
+        ("no DeviceIds", Code::NoDeviceId, |f| edit(f, |h| drop_key(h, "DriverDatabase\\DeviceIds\\PCI"))),
+        ("tree in the wrong place", Code::NoDeviceId, |f| {
+            edit(f, |h| {
+                drop_key(h, "DriverDatabase\\DeviceIds");
+                let wrong = "ControlSet001\\Control\\DriverDatabase\\DeviceIds\\PCI\\VEN_1AF4&DEV_1048";
+                set(h, wrong, "h2k-vioscsi.inf", &Data::binary(&[1, 0xff, 0, 0]));
+            });
+        }),
+        ("package not active", Code::PackageNotActive, |f| {
+            edit(f, |h| drop_value(h, "DriverDatabase\\DriverInfFiles\\h2k-vioscsi.inf", "Active"));
+        }),
+        ("package gone", Code::PackageMissing, |f| edit(f, |h| drop_key(h, PACKAGE))),
+        ("no Version", Code::NoVersion, |f| edit(f, |h| drop_value(h, PACKAGE, "Version"))),
+        ("short Version", Code::NoVersion, |f| edit(f, |h| set(h, PACKAGE, "Version", &Data::binary(&[0; 40])))),
+        ("no descriptors", Code::NoDescriptor, |f| edit(f, |h| drop_key(h, &format!("{PACKAGE}\\Descriptors")))),
+        ("no configuration", Code::NoConfiguration, |f| {
+            edit(f, |h| drop_key(h, &format!("{PACKAGE}\\Configurations")));
+        }),
+        ("hive cut in the middle", Code::HiveDamaged, |f| {
+            let bytes = f.get("/Windows/System32/config/SYSTEM").unwrap().clone();
+            f.put("/Windows/System32/config/SYSTEM", &bytes[..bytes.len() / 2]);
+        }),
+        ("no DriverDatabase", Code::NoDriverDatabase, |f| edit(f, |h| drop_key(h, "DriverDatabase"))),
+    ];
+    for (name, code, break_it) in ways {
+        let mut files = injected("19045", true);
+        break_it(&mut files);
+        let report = check(&files);
+        assert!(!report.boots, "{name}: {report}");
+        assert!(codes(&report).contains(&code), "{name}: {report}");
+        let text = report.to_string();
+        assert!(text.starts_with("virtio-scsi: no"), "{text}");
+        if name == "tree in the wrong place" {
+            assert!(text.contains("where nobody looks"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn one_form_alone_is_a_warning() {
+    let mut files = injected("19045", true);
+    edit(&mut files, |hive| {
+        for id in ["VEN_1AF4&DEV_1004&SUBSYS_00081AF4&REV_00", "VEN_1AF4&DEV_1004&REV_00", "VEN_1AF4&DEV_1004"] {
+            drop_key(hive, &format!("DriverDatabase\\DeviceIds\\PCI\\{id}"));
+        }
+    });
+    let report = check(&files);
+    assert!(report.boots, "{report}");
+    assert!(report.findings.iter().any(|f| f.code == Code::OneForm && f.level == Level::Warning), "{report}");
+}
+
+#[test]
+fn without_a_way_back_it_says_so() {
+    let mut files = injected("19045", true);
+    files.0.remove("/windows/system32/drivers/storahci.sys");
+    let report = check(&files);
+    assert!(report.boots && report.findings.iter().any(|f| f.code == Code::NoWayBack), "{report}");
+}
+
+#[test]
+fn no_windows_at_all() {
+    assert_eq!(codes(&check(&MemoryFiles::default())), [Code::NoWindows]);
+}
