@@ -208,6 +208,13 @@ impl FileStorage {
     }
 }
 
+impl Drop for FileStorage {
+    /// Unlocks explicitly: a process that is just being started may hold a copy of the file for a moment.
+    fn drop(&mut self) {
+        self.unlock();
+    }
+}
+
 impl Storage for FileStorage {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;

@@ -20,12 +20,10 @@ use crate::units::ImageOffset;
 const COPY_BYTES: u64 = 1 << 20;
 
 /// [`super::commit_in_place`] on any host.
-pub(super) fn in_place(
-    host: &dyn HostFiles,
-    stage: &mut Stage,
-    path: &Path,
-    options: &CommitOptions,
-) -> Result<Committed> {
+///
+/// # Errors
+/// As there.
+pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &CommitOptions) -> Result<Committed> {
     let journal = journal_path(path);
     if host.exists(&journal) {
         return Err(Error::new(Kind::Pending, Layer::Block, "an interrupted run left a journal")
@@ -53,15 +51,7 @@ pub(super) fn in_place(
     let writer = run.write_journal(&journal, &lengths)?;
     let result = run.reserve(&lengths).and_then(|()| run.write_phases());
     match result {
-        Ok(()) => journal::remove(host, &journal).map_err(|e| {
-            Error::new(
-                Kind::Pending,
-                Layer::Host,
-                "the undo journal cannot be removed; the next run would undo this one",
-            )
-            .path(journal.display().to_string())
-            .source_error(e)
-        })?,
+        Ok(()) => warnings.extend(finish(host, &journal)?),
         Err(error) => match run.undo(&writer, &journal) {
             Ok(Outcome::Restored) => return Err(error),
             Ok(Outcome::Completed) => {
@@ -79,6 +69,21 @@ pub(super) fn in_place(
     }
     run.punch_freed();
     Ok(Committed { path: path.to_owned(), bytes_written: run.edit.bytes_written, warnings })
+}
+
+/// Removes the journal: from now on the run counts. Returns a warning if that may not survive a power cut.
+fn finish(host: &dyn HostFiles, journal: &Path) -> Result<Option<String>> {
+    let pending = "the undo journal cannot be removed; the next run would undo this one";
+    host.remove(journal).map_err(|e| {
+        Error::new(Kind::Pending, Layer::Host, pending)
+            .path(journal.display().to_string())
+            .source_error(e)
+            .hint("remove that file, or run winject again to have the old content back")
+    })?;
+    let synced = host.sync_folder_of(journal);
+    Ok(synced
+        .err()
+        .map(|e| format!("the journal's removal may not survive a power cut, which would undo this run: {e}")))
 }
 
 /// A file that is open for writing.

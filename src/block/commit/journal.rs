@@ -148,6 +148,7 @@ impl<'a> JournalWriter<'a> {
         let sum = self.sum.clone().finalize();
         self.put(&sum.to_le_bytes())?;
         self.write_out()?;
+        self.storage.set_len(self.written)?;
         self.storage.flush()?;
         self.host.sync_folder_of(&self.path)?;
         self.storage.write_at(0, MAGIC)?;

@@ -70,6 +70,13 @@ pub fn recover(path: &Path) -> Result<bool> {
     undo::recover(&RealHost, path, super::Locking::default())
 }
 
+/// The same commits on a host of one's own, for tests that record writes and inject faults.
+pub mod on {
+    pub use super::in_place::in_place;
+    pub use super::undo::recover;
+    pub use super::whole::{overlay, standalone};
+}
+
 /// Where the undo journal of the image at `path` is.
 #[must_use]
 pub fn journal_path(path: &Path) -> PathBuf {

@@ -18,7 +18,10 @@ pub(super) enum Outcome {
 }
 
 /// [`super::recover`] on any host.
-pub(super) fn recover(host: &dyn HostFiles, path: &Path, locking: Locking) -> Result<bool> {
+///
+/// # Errors
+/// As there.
+pub fn recover(host: &dyn HostFiles, path: &Path, locking: Locking) -> Result<bool> {
     let journal_file = journal_path(path);
     if !host.exists(&journal_file) {
         return Ok(false);

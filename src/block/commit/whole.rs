@@ -17,7 +17,10 @@ const CHUNK: u64 = 2 << 20;
 const HOLE_GRAIN: usize = 4096;
 
 /// [`super::commit_overlay`] on any host.
-pub(super) fn overlay(
+///
+/// # Errors
+/// As there.
+pub fn overlay(
     host: &dyn HostFiles,
     stage: &mut Stage,
     original: &Path,
@@ -55,7 +58,10 @@ fn copy_cluster(stage: &Stage, cluster: u64, image: &mut NewImage<'_>) -> Result
 }
 
 /// [`super::write_standalone`] on any host.
-pub(super) fn standalone(
+///
+/// # Errors
+/// As there.
+pub fn standalone(
     host: &dyn HostFiles,
     stage: &Stage,
     out: &Path,

@@ -107,11 +107,6 @@ impl Mapping {
         let length = (sectors + 1) * SECTOR - offset % SECTOR;
         Some(Self::Compressed(CompressedRange { offset, length }))
     }
-
-    /// The entry of a standard cluster that is stored as a whole, with refcount one.
-    pub fn encode_data(header: &Header, host: u64) -> (u64, u64) {
-        (host | COPIED, if header.is_extended() { u64::from(u32::MAX) } else { 0 })
-    }
 }
 
 /// The entry of a compressed cluster, or `None` if the place cannot be expressed.

@@ -366,11 +366,6 @@ impl Header {
         (self.cluster_size() * 8) >> self.refcount_order
     }
 
-    /// The largest refcount that can be stored.
-    pub fn refcount_max(&self) -> u64 {
-        u64::MAX >> (64 - (1u32 << self.refcount_order))
-    }
-
     /// The first sector as it must be written after an edit.
     pub fn first_sector_with(&self, edit: &HeaderEdit) -> Vec<u8> {
         let mut sector = self.first_sector.clone();

@@ -1,8 +1,10 @@
 //! Images, the stage, and commit, judged by qemu-img and qemu-io.
 
+mod crash;
 mod in_place;
 mod output;
 mod read;
+mod virtual_host;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

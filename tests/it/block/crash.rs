@@ -1,0 +1,358 @@
+//! The machine stops at any moment of a commit, or the host fails at any step: the image must be old or new.
+//!
+//! A commit runs on a host in memory that records every write, flush, and change of a folder. Then every prefix of
+//! the record is replayed, and random choices of what had not been flushed.
+
+use std::path::Path;
+
+use winject::block::commit::{self, CommitOptions, on};
+use winject::block::{Chain, Format, Locking};
+use winject::error::Kind;
+
+use super::virtual_host::{Fault, Files, Op, VirtualHost, apply};
+use super::*;
+use crate::support::rounds;
+
+/// A case: its files, the image's format, what it holds, and what it is to hold.
+struct Case {
+    name: &'static str,
+    format: Format,
+    files: Files,
+    old: Vec<u8>,
+    new: Vec<u8>,
+    seed: u64,
+}
+
+const IMAGE: &str = "image";
+const CASE_SIZE: usize = 640 << 10;
+
+fn cases() -> Vec<Case> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let mut cases = Vec::new();
+    let make = |name: &'static str, arguments: &str, format, after: &[&str]| {
+        let seed = cases_seed(name);
+        let old = mixed(CASE_SIZE, seed);
+        write_file(path, "source.raw", &old);
+        qemu_img(path, &format!("convert -f raw -O {arguments} source.raw {IMAGE}"));
+        for command in after {
+            if let Some(write) = command.strip_prefix("qemu-io ") {
+                // May be killed on purpose.
+                Command::new("qemu-io")
+                    .current_dir(path)
+                    .args(["-c", write, "-c", "flush", "-c", "abort", IMAGE])
+                    .output()
+                    .unwrap();
+            } else {
+                qemu_img(path, command);
+            }
+        }
+        let mut files = Files::new();
+        for entry in std::fs::read_dir(path).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_name() != "source.raw" {
+                files.insert(entry.file_name().into(), std::fs::read(entry.path()).unwrap());
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        let host = VirtualHost::new(files.clone(), Fault::Never);
+        let old = content(&host, format).unwrap();
+        let mut case = Case { name, format, files, old, new: Vec::new(), seed };
+        let mut stage = case.stage(&host);
+        case.new = case.old.clone();
+        let mut random = Random::new(seed);
+        scribble(&mut stage, &mut case.new, &mut random, 5);
+        case
+    };
+    cases.push(make("raw", "raw", Format::Raw, &[]));
+    cases.push(make("qcow2", "qcow2", Format::Qcow2, &[]));
+    cases.push(make("small clusters", "qcow2 -o cluster_size=512,refcount_bits=64", Format::Qcow2, &[]));
+    cases.push(make("snapshot", "qcow2 -o cluster_size=4k,refcount_bits=2", Format::Qcow2, &["snapshot -c s image"]));
+    cases.push(make("compressed", "qcow2 -c -o cluster_size=8k", Format::Qcow2, &[]));
+    cases.push(make("subclusters", "qcow2 -o extended_l2=on,cluster_size=16k", Format::Qcow2, &[]));
+    cases.push(make("bitmap", "qcow2", Format::Qcow2, &["bitmap --add -g 4k image b"]));
+    cases.push(make(
+        "dirty",
+        "qcow2 -o lazy_refcounts=on,cluster_size=4k",
+        Format::Qcow2,
+        &["snapshot -c s image", "qemu-io write 100k 50k"],
+    ));
+    cases
+}
+
+fn cases_seed(name: &str) -> u64 {
+    name.bytes().fold(5, |seed, byte| seed.wrapping_mul(31) ^ u64::from(byte))
+}
+
+fn content(host: &VirtualHost, format: Format) -> winject::Result<Vec<u8>> {
+    let options = OpenOptions::default();
+    let path = Path::new(IMAGE);
+    let image = Chain::new(&options).open_storage(host.storage(path), path, Some(format))?;
+    let mut disk = vec![0; image.len() as usize];
+    image.read_at(ImageOffset(0), &mut disk)?;
+    Ok(disk)
+}
+
+impl Case {
+    fn stage(&self, host: &VirtualHost) -> Stage {
+        let options = OpenOptions::default();
+        let path = Path::new(IMAGE);
+        let image = Chain::new(&options).open_storage(host.storage(path), path, Some(self.format)).unwrap();
+        Stage::new(image, StageOptions::default())
+    }
+
+    /// The stage that turns old into new.
+    fn changed_stage(&self, host: &VirtualHost) -> Stage {
+        let mut stage = self.stage(host);
+        let mut model = self.old.clone();
+        scribble(&mut stage, &mut model, &mut Random::new(self.seed), 5);
+        assert!(model == self.new);
+        stage
+    }
+
+    fn commit(&self, host: &VirtualHost) -> winject::Result<()> {
+        let mut stage = self.changed_stage(host);
+        on::in_place(host, &mut stage, Path::new(IMAGE), &CommitOptions::default()).map(|_| ())
+    }
+
+    /// Whether the files hold the new disk; fails if they hold neither the old nor the new one.
+    #[track_caller]
+    fn is_new(&self, host: &VirtualHost, when: &str) -> bool {
+        let found = content(host, self.format).unwrap_or_else(|e| panic!("{}: {when}: {e}", self.name));
+        assert!(found == self.old || found == self.new, "{}: {when}: neither old nor new", self.name);
+        found == self.new
+    }
+
+    /// qcow2 must be usable at every moment, even if nobody recovers: leaks at worst. Afterwards recovery succeeds,
+    /// and only leaks that were there before remain.
+    fn judge_crash(&self, files: Files, when: &str, folder: &Path) {
+        let host = VirtualHost::new(files, Fault::Never);
+        let mut was_new = false;
+        if self.format == Format::Qcow2 {
+            was_new = self.is_new(&host, when);
+            self.judge_structure(&host, &format!("{when}, before recovery"), folder, 3);
+        }
+        on::recover(&host, Path::new(IMAGE), Locking::Ignore).unwrap_or_else(|e| panic!("{}: {when}: {e}", self.name));
+        let is_new = self.is_new(&host, &format!("{when}, recovered"));
+        assert!(is_new == was_new || self.format == Format::Raw, "{}: {when}: recovery changed sides", self.name);
+        assert_eq!(host.files().len(), self.files.len(), "{}: {when}: files left over", self.name);
+        if self.format == Format::Qcow2 {
+            self.judge_structure(&host, &format!("{when}, recovered"), folder, 0);
+            if !is_new && self.name != "dirty" {
+                assert!(host.files() == self.files, "{}: {when}: restored byte for byte", self.name);
+            }
+        } else if !is_new {
+            assert!(host.files() == self.files, "{}: {when}: restored byte for byte", self.name);
+        }
+    }
+
+    /// `worst` is qemu-img's exit code that is still good: 0 clean, 3 leaks.
+    fn judge_structure(&self, host: &VirtualHost, when: &str, folder: &Path, worst: i32) {
+        let bytes = &host.files()[Path::new(IMAGE)];
+        if self.name == "dirty" && bytes[79] & 1 == 1 {
+            // The old state: qemu-img would repair it.
+            return;
+        }
+        let path = write_file(folder, "judged.qcow2", bytes);
+        let output = Command::new("qemu-img").args(["check", "-f", "qcow2"]).arg(&path).output().unwrap();
+        let code = output.status.code().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(code == 0 || code == worst, "{}: {when}: qemu-img check says {code}: {text}", self.name);
+    }
+}
+
+/// Everything up to `end` has happened, in order; the last write perhaps in part.
+fn prefix(case: &Case, log: &[Op], end: usize, is_torn: bool) -> Files {
+    let mut files = case.files.clone();
+    for (number, op) in log[..end].iter().enumerate() {
+        match op {
+            Op::Write(path, offset, data) if is_torn && number + 1 == end => {
+                let part = data[..data.len() / 2 / 512 * 512].to_vec();
+                apply(&mut files, &Op::Write(path.clone(), *offset, part));
+            }
+            _ => apply(&mut files, op),
+        }
+    }
+    files
+}
+
+/// Power is cut after `end` operations: what was not flushed has happened or not, writes perhaps in single sectors.
+fn power_cut(case: &Case, log: &[Op], end: usize, random: &mut Random) -> Files {
+    let is_durable = |number: usize| match &log[number] {
+        Op::Write(path, ..) | Op::SetLen(path, _) | Op::Reserve(path, ..) | Op::Punch(path, ..) => {
+            log[number..end].iter().any(|op| matches!(op, Op::Flush(flushed) if flushed == path))
+        }
+        Op::Create(_) | Op::Remove(_) | Op::Rename(..) => {
+            log[number..end].iter().any(|op| matches!(op, Op::SyncFolder))
+        }
+        Op::Flush(_) | Op::SyncFolder => true,
+    };
+    let mut files = case.files.clone();
+    let mut is_folder_lost = false;
+    for (number, op) in log[..end].iter().enumerate() {
+        if is_durable(number) {
+            apply(&mut files, op);
+            continue;
+        }
+        match op {
+            // Changes of a folder happen in order: after the first lost one, all are lost.
+            Op::Create(_) | Op::Remove(_) | Op::Rename(..) => {
+                is_folder_lost |= random.below(2) == 0;
+                if !is_folder_lost {
+                    apply(&mut files, op);
+                }
+            }
+            Op::Write(path, offset, data) => {
+                let lost = random.below(3);
+                for (index, sector) in data.chunks(512).enumerate() {
+                    if lost == 1 || (lost == 2 && random.below(2) == 0) {
+                        let at = offset + index as u64 * 512;
+                        apply(&mut files, &Op::Write(path.clone(), at, sector.to_vec()));
+                    }
+                }
+            }
+            _ if random.below(2) == 0 => apply(&mut files, op),
+            _ => {}
+        }
+    }
+    files
+}
+
+#[test]
+fn a_stop_at_any_moment_leaves_old_or_new() {
+    if !has_qemu() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (mut stops, mut cuts) = (0, 0);
+    for case in cases() {
+        let host = VirtualHost::new(case.files.clone(), Fault::Never);
+        case.commit(&host).unwrap();
+        assert!(case.is_new(&host, "without a crash"));
+        let log = host.log();
+        for end in 0..=log.len() {
+            case.judge_crash(prefix(&case, &log, end, false), &format!("after {end} of {}", log.len()), folder.path());
+            stops += 1;
+            if end > 0 && matches!(log[end - 1], Op::Write(..)) {
+                case.judge_crash(prefix(&case, &log, end, true), &format!("inside {end}"), folder.path());
+                stops += 1;
+            }
+        }
+        let mut random = Random::new(case.seed);
+        for round in 0..rounds(20, 40) {
+            let end = random.below(log.len() as u64 + 1) as usize;
+            let files = power_cut(&case, &log, end, &mut random);
+            case.judge_crash(files, &format!("power cut {round} at {end}"), folder.path());
+            cuts += 1;
+        }
+    }
+    println!("{stops} stops, {cuts} power cuts");
+}
+
+#[test]
+fn a_failure_at_any_step_leaves_old_or_new() {
+    if !has_qemu() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut faults = 0;
+    for case in cases() {
+        let host = VirtualHost::new(case.files.clone(), Fault::Never);
+        case.commit(&host).unwrap();
+        let steps = host.log().len();
+        for fault in (0..steps).flat_map(|n| [Fault::Once(n), Fault::From(n)]) {
+            faults += 1;
+            let host = VirtualHost::new(case.files.clone(), fault);
+            let result = case.commit(&host);
+            let when = format!("{fault:?} of {steps}");
+            match &result {
+                Ok(()) => assert!(case.is_new(&host, &when), "{}: {when}: says done, but is old", case.name),
+                Err(error) if error.kind() == Kind::Pending => {
+                    assert!(host.files().contains_key(&commit::journal_path(Path::new(IMAGE))), "{when}");
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), Kind::Io, "{}: {when}: {error}", case.name);
+                    assert!(!case.is_new(&host, &when), "{}: {when}: says failed, but is new", case.name);
+                    assert!(error.hint_text().is_some(), "{error}");
+                }
+            }
+            case.judge_crash(host.files(), &when, folder.path());
+        }
+    }
+    println!("{faults} faults");
+}
+
+#[test]
+fn outputs_appear_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let original = write_file(folder.path(), "original.raw", &mixed(CASE_SIZE, 40));
+    let out = folder.path().join("out");
+    let write = |host: &VirtualHost, format: Option<Format>| {
+        let mut stage = stage(&original);
+        stage.write_at(ImageOffset(70_000), &[7; 5000]).unwrap();
+        let options = CommitOptions::default();
+        match format {
+            None => on::overlay(host, &mut stage, &original, &out, &options).map(|_| ()),
+            Some(format) => on::standalone(host, &stage, &out, format, &options).map(|_| ()),
+        }
+    };
+    for format in [None, Some(Format::Raw), Some(Format::Qcow2)] {
+        let host = VirtualHost::new(Files::new(), Fault::Never);
+        write(&host, format).unwrap();
+        let whole = host.files();
+        assert_eq!(whole.keys().collect::<Vec<_>>(), [&out]);
+        let steps = host.log().len();
+        // What is under the output's name was flushed before it got the name.
+        let log = host.log();
+        let renamed = log.iter().position(|op| matches!(op, Op::Rename(..))).unwrap();
+        assert!(matches!(log[renamed - 1], Op::Flush(_)) && matches!(log[renamed + 1], Op::SyncFolder));
+        for fault in (0..steps).flat_map(|n| [Fault::Once(n), Fault::From(n)]) {
+            let host = VirtualHost::new(Files::new(), fault);
+            let error = write(&host, format).unwrap_err();
+            assert_eq!(error.kind(), Kind::Io, "{error}");
+            if let Some(found) = host.files().get(&out) {
+                assert!(*found == whole[&out], "{fault:?}");
+            }
+            if matches!(fault, Fault::Once(_)) {
+                assert!(host.files().keys().all(|path| *path == out), "{fault:?}: {:?}", host.files().keys());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_changed_after_the_interruption_is_left_alone() {
+    let old = mixed(CASE_SIZE, 50);
+    let mut files = Files::new();
+    files.insert(IMAGE.into(), old.clone());
+    let mut case = Case { name: "raw", format: Format::Raw, files, old: old.clone(), new: old, seed: 51 };
+    let host = VirtualHost::new(case.files.clone(), Fault::Never);
+    scribble(&mut case.stage(&host), &mut case.new, &mut Random::new(51), 5);
+    case.commit(&host).unwrap();
+    let log = host.log();
+    let end = log.iter().position(|op| matches!(op, Op::Remove(_))).unwrap();
+    let mut files = prefix(&case, &log, end, false);
+    let differs = case.old.iter().zip(&case.new).position(|(a, b)| a != b).unwrap();
+    files.get_mut(Path::new(IMAGE)).unwrap()[differs] ^= 0x55;
+    let host = VirtualHost::new(files.clone(), Fault::Never);
+    let error = on::recover(&host, Path::new(IMAGE), Locking::Ignore).unwrap_err();
+    assert_eq!(error.kind(), Kind::Pending, "{error}");
+    assert!(host.files() == files, "nothing was touched");
+    // A journal that lost its tail, or a byte, restores nothing either.
+    let journal = commit::journal_path(Path::new(IMAGE));
+    let good = prefix(&case, &log, end, false);
+    let length = good[&journal].len();
+    for damage in 0..60 {
+        let mut files = good.clone();
+        let bytes = files.get_mut(&journal).unwrap();
+        if damage < 20 {
+            bytes.truncate(9 + damage * length / 21);
+        } else {
+            bytes[8 + (damage - 20) * (length - 8) / 40] ^= 0x10;
+        }
+        let host = VirtualHost::new(files.clone(), Fault::Never);
+        let error = on::recover(&host, Path::new(IMAGE), Locking::Ignore).unwrap_err();
+        assert_eq!(error.kind(), Kind::Pending, "{error}");
+        assert!(host.files() == files, "nothing was touched");
+    }
+}

@@ -1,0 +1,232 @@
+//! A host in memory that records everything a commit does, and can fail at any step.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use winject::block::{HostFiles, HostRun, Locking, Storage};
+use winject::error::{Error, Layer, Result};
+
+/// Something that changes a file or a folder, or makes changes durable.
+#[derive(Debug, Clone)]
+pub enum Op {
+    Create(PathBuf),
+    Write(PathBuf, u64, Vec<u8>),
+    SetLen(PathBuf, u64),
+    Reserve(PathBuf, u64, u64),
+    Punch(PathBuf, u64, u64),
+    Flush(PathBuf),
+    Remove(PathBuf),
+    Rename(PathBuf, PathBuf),
+    SyncFolder,
+}
+
+/// The content of all files.
+pub type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+/// Applies an operation.
+pub fn apply(files: &mut Files, op: &Op) {
+    match op {
+        Op::Create(path) => {
+            files.insert(path.clone(), Vec::new());
+        }
+        Op::Write(path, offset, data) => {
+            // A file whose creation was lost has lost its content too.
+            let Some(file) = files.get_mut(path) else { return };
+            let end = *offset as usize + data.len();
+            if file.len() < end {
+                file.resize(end, 0);
+            }
+            file[*offset as usize..end].copy_from_slice(data);
+        }
+        Op::SetLen(path, length) => {
+            if let Some(file) = files.get_mut(path) {
+                file.resize(*length as usize, 0);
+            }
+        }
+        Op::Reserve(path, offset, length) => {
+            if let Some(file) = files.get_mut(path) {
+                let end = (offset + length) as usize;
+                file.resize(file.len().max(end), 0);
+            }
+        }
+        Op::Punch(path, offset, length) => {
+            if let Some(file) = files.get_mut(path) {
+                let end = ((offset + length) as usize).min(file.len());
+                file[(*offset as usize).min(end)..end].fill(0);
+            }
+        }
+        Op::Remove(path) => {
+            files.remove(path);
+        }
+        Op::Rename(from, to) => {
+            if let Some(file) = files.remove(from) {
+                files.insert(to.clone(), file);
+            }
+        }
+        Op::Flush(_) | Op::SyncFolder => {}
+    }
+}
+
+/// When and how often operations fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    Never,
+    /// Only the operation of this number.
+    Once(usize),
+    /// All from this number on, as when the disk is full or gone.
+    From(usize),
+}
+
+#[derive(Debug)]
+struct State {
+    files: Files,
+    log: Vec<Op>,
+    count: usize,
+    fault: Fault,
+}
+
+/// The host. Clones are the same host.
+#[derive(Debug, Clone)]
+pub struct VirtualHost(Arc<Mutex<State>>);
+
+impl VirtualHost {
+    pub fn new(files: Files, fault: Fault) -> Self {
+        Self(Arc::new(Mutex::new(State { files, log: Vec::new(), count: 0, fault })))
+    }
+
+    pub fn files(&self) -> Files {
+        self.0.lock().unwrap().files.clone()
+    }
+
+    pub fn log(&self) -> Vec<Op> {
+        self.0.lock().unwrap().log.clone()
+    }
+
+    pub fn storage(&self, path: &Path) -> Arc<dyn Storage> {
+        Arc::new(VirtualFile { host: self.clone(), path: path.to_owned() })
+    }
+
+    fn run(&self, op: Op) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        let number = state.count;
+        state.count += 1;
+        let fails = match state.fault {
+            Fault::Never => false,
+            Fault::Once(at) => number == at,
+            Fault::From(at) => number >= at,
+        };
+        if fails {
+            // A write that fails may have stored a part.
+            if let Op::Write(path, offset, data) = &op {
+                let part = Op::Write(path.clone(), *offset, data[..data.len() / 2 / 512 * 512].to_vec());
+                apply(&mut state.files, &part);
+            }
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        apply(&mut state.files, &op);
+        state.log.push(op);
+        Ok(())
+    }
+}
+
+impl HostFiles for VirtualHost {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn Storage>> {
+        if self.exists(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.run(Op::Create(path.to_owned()))?;
+        Ok(self.storage(path))
+    }
+
+    fn open(&self, path: &Path, _locking: Locking) -> Result<Arc<dyn Storage>> {
+        if !self.exists(path) {
+            return Err(Error::io(Layer::Host, "cannot be opened", io::ErrorKind::NotFound.into()));
+        }
+        Ok(self.storage(path))
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        self.0.lock().unwrap().files.contains_key(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.run(Op::Remove(path.to_owned()))
+    }
+
+    fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+        if !replace && self.exists(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.run(Op::Rename(from.to_owned(), to.to_owned()))
+    }
+
+    fn sync_folder_of(&self, _path: &Path) -> io::Result<()> {
+        self.run(Op::SyncFolder)
+    }
+}
+
+#[derive(Debug)]
+struct VirtualFile {
+    host: VirtualHost,
+    path: PathBuf,
+}
+
+impl VirtualFile {
+    fn with<T>(&self, f: impl FnOnce(&Vec<u8>) -> T) -> io::Result<T> {
+        self.host.0.lock().unwrap().files.get(&self.path).map(f).ok_or(io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Storage for VirtualFile {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.with(|file| {
+            let source = &file[(offset as usize).min(file.len())..];
+            let count = source.len().min(buf.len());
+            buf[..count].copy_from_slice(&source[..count]);
+            count
+        })
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.host.run(Op::Write(self.path.clone(), offset, data.to_vec()))
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.host.run(Op::Flush(self.path.clone()))
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.with(|file| file.len() as u64)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.host.run(Op::SetLen(self.path.clone(), length))
+    }
+
+    fn reserve(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.host.run(Op::Reserve(self.path.clone(), offset, length))
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.host.run(Op::Punch(self.path.clone(), offset, length))
+    }
+
+    /// Blocks of zeros count as holes.
+    fn run_at(&self, offset: u64) -> io::Result<HostRun> {
+        self.with(|file| {
+            let is_hole = |at: usize| file[at..(at + 4096 - at % 4096).min(file.len())].iter().all(|b| *b == 0);
+            let start = offset as usize;
+            if start >= file.len() {
+                return HostRun { length: 0, is_data: false };
+            }
+            let first = is_hole(start);
+            let mut end = (start + 4096 - start % 4096).min(file.len());
+            while end < file.len() && is_hole(end) == first {
+                end = (end + 4096).min(file.len());
+            }
+            HostRun { length: (end - start) as u64, is_data: !first }
+        })
+    }
+}
