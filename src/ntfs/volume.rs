@@ -1,12 +1,33 @@
-//! The open volume.
+//! The open volume: what it knows, what it keeps in memory, and how changes get to the device.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
 
 use super::boot::Geometry;
+use super::cache::Blocks;
+use super::damaged;
 use super::file_name::Times;
+use super::index::IndexBlock;
+use super::log::Admission;
 use super::name::{Namespace, NtfsName};
-use super::units::FileId;
+use super::record::Record;
+use super::stream::{Piece, Stream, pieces};
+use super::tree::Index;
+use super::units::{FileId, RecordNumber};
+use super::upcase::UpcaseTable;
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
+use crate::units::VolumeOffset;
+
+/// Unchanged records that are kept.
+const RECORDS_KEPT: usize = 8192;
+/// Unchanged index blocks that are kept.
+const BLOCKS_KEPT: usize = 2048;
+/// Changed blocks in memory after which they are written to the device.
+const DIRTY_MAX: usize = 6144;
 
 /// How to open a volume.
 #[derive(Debug, Clone)]
@@ -21,13 +42,33 @@ pub struct OpenOptions {
     pub discard_log: bool,
     /// Remove the hibernation state and set the dirty flag; the saved session is lost.
     pub discard_hibernation: bool,
+    /// Which 8.3 names new files get.
+    pub short_names: ShortNames,
+}
+
+/// Which 8.3 names new files get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ShortNames {
+    /// As Windows does it on this volume: none where short names are switched off on the volume, else one for every
+    /// name that is not itself 8.3.
+    #[default]
+    AsVolume,
+    /// None: every name is in namespace 0, which is legal on every volume.
+    Never,
 }
 
 impl OpenOptions {
     /// For editing, with all refusals.
     #[must_use]
     pub fn new(clock: FileTime) -> Self {
-        Self { clock, read_only: false, allow_dirty: false, discard_log: false, discard_hibernation: false }
+        Self {
+            clock,
+            read_only: false,
+            allow_dirty: false,
+            discard_log: false,
+            discard_hibernation: false,
+            short_names: ShortNames::AsVolume,
+        }
     }
 
     /// For reading only.
@@ -103,25 +144,126 @@ pub struct Stat {
     pub streams: Vec<NtfsName>,
 }
 
+/// An index block in memory, and where it is on the device.
+#[derive(Debug, Clone)]
+pub(super) struct CachedBlock {
+    pub block: IndexBlock,
+    pub pieces: Vec<Piece>,
+}
+
+/// Blocks in memory.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    pub records: Blocks<Record>,
+    pub blocks: Blocks<CachedBlock>,
+    pub pages: Blocks<Vec<u8>>,
+    /// Indexes that were opened, by record.
+    pub indexes: HashMap<RecordNumber, Vec<Arc<Index>>>,
+}
+
+/// What a failing call must put back besides the blocks.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub mft: Arc<Stream>,
+    pub record_bitmap: Arc<Stream>,
+    pub cluster_bitmap: Arc<Stream>,
+    /// Where the next search for clusters begins.
+    pub cluster_hint: u64,
+    /// Where the next search for a record begins.
+    pub record_hint: u64,
+}
+
 /// An open NTFS volume.
+///
+/// Reading works on `&self`. Every changing call either succeeds or leaves the volume as it was. Changed metadata is
+/// kept in memory until [`flush`](Self::flush); file content goes straight to the device, into clusters that were free.
+///
+/// ```
+/// # use std::io::Read;
+/// # let packed = std::fs::File::open("test-images/ntfs/small.img.gz")?;
+/// # let mut image = Vec::new();
+/// # flate2::read::GzDecoder::new(packed).read_to_end(&mut image)?;
+/// use winject::clock::FileTime;
+/// use winject::io::MemoryVolume;
+/// use winject::ntfs::{FileId, New, OpenOptions, Volume};
+///
+/// let options = OpenOptions::new(FileTime::from_unix_seconds(1_700_000_000).unwrap());
+/// let mut volume = Volume::open(MemoryVolume(image), &options)?;
+///
+/// let folder = volume.create_dir_all("/new/folder", &New::default())?;
+/// let file = volume.create_file(folder, "hello.txt", b"Hello", &New::default())?;
+/// volume.replace_file("/new/folder/hello.txt", b"Hello again", &New::default())?;
+/// volume.rename("/new/folder/hello.txt", "/greeting.txt")?;
+///
+/// for entry in volume.entries(FileId::ROOT)? {
+///     println!("{:>8}  {}", entry.size, entry.name);
+/// }
+/// let file = volume.find("/GREETING.TXT")?.expect("names ignore case");
+/// assert_eq!(volume.read(file, 1 << 20)?, b"Hello again");
+/// volume.delete("/greeting.txt")?;
+/// volume.flush()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Volume<D> {
-    device: D,
-    geometry: Geometry,
+    pub(super) device: D,
+    pub(super) geometry: Geometry,
+    pub(super) upcase: Arc<UpcaseTable>,
+    pub(super) options: OpenOptions,
+    /// New names get 8.3 partners.
+    pub(super) short_names: bool,
+    pub(super) cache: RefCell<Cache>,
+    pub(super) state: State,
+    /// Clusters freed in this session, and the starts in the order of freeing.
+    pub(super) freed_clusters: BTreeMap<u64, u64>,
+    pub(super) freed_log: Vec<u64>,
+    /// Records freed in this session.
+    pub(super) freed_records: HashSet<u64>,
+    pub(super) freed_records_log: Vec<u64>,
+    /// Clusters of the volume's own structures.
+    pub(super) protected: Vec<Range<u64>>,
+    /// Clusters of `$MFTMirr`.
+    pub(super) mirror: Arc<Stream>,
+    /// What must be done before the first edit, because the user overrode a refusal.
+    pub(super) admission: Admission,
+    running: bool,
 }
 
-fn later<T>() -> Result<T> {
-    Err(Error::unsupported(Layer::Ntfs, "this operation is not built yet"))
+/// The parts from which [`Volume::open`] builds a volume.
+pub(super) struct Parts<D> {
+    pub device: D,
+    pub geometry: Geometry,
+    pub options: OpenOptions,
+    pub mft: Stream,
 }
 
-#[allow(unused_variables, clippy::unused_self)]
-impl<D: VolumeRead> Volume<D> {
-    /// Opens the volume on `device`.
-    ///
-    /// # Errors
-    /// Refused for states in which an edit would do harm; unsupported for other versions; damaged.
-    pub fn open(device: D, options: &OpenOptions) -> Result<Self> {
-        later()
+impl<D> Volume<D> {
+    /// A volume that can read records; `open` fills in the rest.
+    pub(super) fn from_parts(parts: Parts<D>) -> Self {
+        let empty = || Arc::new(Stream::Resident(Vec::new()));
+        Self {
+            device: parts.device,
+            geometry: parts.geometry,
+            upcase: Arc::new(UpcaseTable::ascii()),
+            options: parts.options,
+            short_names: false,
+            cache: RefCell::default(),
+            state: State {
+                mft: Arc::new(parts.mft),
+                record_bitmap: empty(),
+                cluster_bitmap: empty(),
+                cluster_hint: 0,
+                record_hint: RecordNumber::FIRST_USER.0,
+            },
+            freed_clusters: BTreeMap::new(),
+            freed_log: Vec::new(),
+            freed_records: HashSet::new(),
+            freed_records_log: Vec::new(),
+            protected: Vec::new(),
+            mirror: empty(),
+            admission: Admission::default(),
+            running: false,
+        }
     }
 
     /// The geometry.
@@ -130,66 +272,16 @@ impl<D: VolumeRead> Volume<D> {
         &self.geometry
     }
 
+    /// The volume's upper-case table.
+    #[must_use]
+    pub fn upcase(&self) -> &UpcaseTable {
+        &self.upcase
+    }
+
     /// The device below. What is not flushed is not there yet.
     #[must_use]
     pub fn device(&self) -> &D {
         &self.device
-    }
-
-    /// The file at a path (`/` or `\` between names, case ignored); `None` if there is none.
-    ///
-    /// # Errors
-    /// Damaged, or the device cannot be read.
-    pub fn find(&self, path: &str) -> Result<Option<FileId>> {
-        later()
-    }
-
-    /// The file called `name` in a directory.
-    ///
-    /// # Errors
-    /// Damaged, or the device cannot be read.
-    pub fn find_in(&self, dir: FileId, name: &NtfsName) -> Result<Option<FileId>> {
-        later()
-    }
-
-    /// All names in a directory, in its order.
-    ///
-    /// # Errors
-    /// Damaged, no directory, or the device cannot be read.
-    pub fn entries(&self, dir: FileId) -> Result<Vec<Entry>> {
-        later()
-    }
-
-    /// Facts about a file.
-    ///
-    /// # Errors
-    /// Damaged, no such file, or the device cannot be read.
-    pub fn stat(&self, file: FileId) -> Result<Stat> {
-        later()
-    }
-
-    /// The whole content, decompressed; refused when it is longer than `limit`.
-    ///
-    /// # Errors
-    /// Damaged, encrypted, too long, or the device cannot be read.
-    pub fn read(&self, file: FileId, limit: u64) -> Result<Vec<u8>> {
-        later()
-    }
-
-    /// Reads from a stream (`""`: the content) at `offset`; returns how many bytes there were.
-    ///
-    /// # Errors
-    /// Damaged, encrypted, no such stream, or the device cannot be read.
-    pub fn read_at(&self, file: FileId, stream: &str, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        later()
-    }
-
-    /// Bytes in free clusters.
-    ///
-    /// # Errors
-    /// Damaged, or the device cannot be read.
-    pub fn free_space(&self) -> Result<u64> {
-        later()
     }
 
     /// Gives the device back. What is not flushed is lost.
@@ -197,114 +289,165 @@ impl<D: VolumeRead> Volume<D> {
     pub fn into_device(self) -> D {
         self.device
     }
+
+    /// Stores a changed record in memory.
+    pub(super) fn put_record(&mut self, number: RecordNumber, record: Record) {
+        let cache = self.cache.get_mut();
+        let owner = record.base().map_or(number, |b| b.record);
+        cache.indexes.remove(&owner);
+        cache.records.put(number.0, Arc::new(record));
+    }
+
+    /// Stores a record in which only values changed, no attribute's place.
+    pub(super) fn patch_record(&mut self, number: RecordNumber, record: Record) {
+        self.cache.get_mut().records.put(number.0, Arc::new(record));
+    }
 }
 
-#[allow(unused_variables, clippy::unused_self, clippy::needless_pass_by_ref_mut)]
+impl<D: VolumeRead> Volume<D> {
+    /// Where a record is on the device.
+    fn record_pieces(&self, number: RecordNumber) -> Result<Vec<Piece>> {
+        let size = u64::from(self.geometry.record_size);
+        let outside = || damaged("reference to a record beyond the end of $MFT").at(number.0);
+        let offset = number.0.checked_mul(size).ok_or_else(outside)?;
+        match &*self.state.mft {
+            Stream::Runs { runs, sizes } if offset.saturating_add(size) <= sizes.data => {
+                pieces(&self.geometry, runs, offset, size as usize)
+            }
+            _ => Err(outside()),
+        }
+    }
+
+    /// A record as it is on the device, or as it is to be written.
+    pub(super) fn raw_record(&self, number: RecordNumber) -> Result<Vec<u8>> {
+        if let Some(record) = self.cache.borrow().records.get(number.0) {
+            return Ok(record.bytes().to_vec());
+        }
+        self.read_pieces(&self.record_pieces(number)?)
+    }
+
+    /// Reads a block that may lie in several pieces.
+    pub(super) fn read_pieces(&self, pieces: &[Piece]) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; pieces.iter().map(|p| p.1).sum()];
+        let mut done = 0;
+        for (place, length) in pieces {
+            let place = place.ok_or_else(|| damaged("metadata in a hole"))?;
+            self.device.read_at(VolumeOffset(place), &mut bytes[done..done + length])?;
+            done += length;
+        }
+        Ok(bytes)
+    }
+
+    /// A record.
+    pub(super) fn record(&self, number: RecordNumber) -> Result<Arc<Record>> {
+        if let Some(record) = self.cache.borrow().records.get(number.0) {
+            return Ok(record);
+        }
+        let pieces = self.record_pieces(number)?;
+        let place = pieces.first().and_then(|p| p.0).unwrap_or(0);
+        let record = Arc::new(Record::parse(self.read_pieces(&pieces)?).map_err(|e| e.at(place))?);
+        self.cache.borrow_mut().records.remember(number.0, Arc::clone(&record), RECORDS_KEPT);
+        Ok(record)
+    }
+
+    /// An index block.
+    pub(super) fn index_block(&self, pieces: Vec<Piece>, vcn: u64) -> Result<Arc<CachedBlock>> {
+        let key = pieces.first().and_then(|p| p.0).ok_or_else(|| damaged("index block in a hole"))?;
+        if let Some(cached) = self.cache.borrow().blocks.get(key) {
+            let size: usize = pieces.iter().map(|p| p.1).sum();
+            let known = super::index::block::VCN.get(cached.block.bytes());
+            if known != vcn || cached.block.bytes().len() != size {
+                return Err(damaged("one index block used in two places").expected_found(vcn, known).at(key));
+            }
+            return Ok(cached);
+        }
+        let block = IndexBlock::parse(self.read_pieces(&pieces)?, vcn).map_err(|e| e.at(key))?;
+        let cached = Arc::new(CachedBlock { block, pieces });
+        self.cache.borrow_mut().blocks.remember(key, Arc::clone(&cached), BLOCKS_KEPT);
+        Ok(cached)
+    }
+
+    /// The file that is `$MFT`.
+    pub(super) fn mft_id(&self) -> Result<FileId> {
+        Ok(FileId { record: RecordNumber::MFT, sequence: self.record(RecordNumber::MFT)?.sequence() })
+    }
+
+    /// Where `$MFT` is may have changed: its clusters are not to be freed.
+    pub(super) fn protect_mft(&mut self) {
+        let runs: Vec<Range<u64>> =
+            self.state.mft.runs().into_iter().flat_map(|r| r.real()).map(|(lcn, n)| lcn.0..lcn.0 + n).collect();
+        for run in runs {
+            if !self.protected.contains(&run) {
+                self.protected.push(run);
+            }
+        }
+    }
+
+    /// Bytes in free clusters.
+    ///
+    /// # Errors
+    /// Damaged, or the device cannot be read.
+    pub fn free_space(&self) -> Result<u64> {
+        Ok(self.geometry.bytes_in(self.count_clear(super::bits::Bitmap::Clusters)?))
+    }
+}
+
 impl<D: VolumeWrite> Volume<D> {
-    /// Creates a directory.
-    ///
-    /// # Errors
-    /// Refused when the name exists or is not allowed, or there is no space; then nothing has changed.
-    pub fn create_dir(&mut self, parent: FileId, name: &str, how: &New) -> Result<FileId> {
-        later()
+    /// Runs a call so that it either succeeds or changes nothing.
+    pub(super) fn transaction<T>(&mut self, call: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.running {
+            return call(self);
+        }
+        if self.options.read_only {
+            return Err(Error::refused(Layer::Ntfs, "the volume was opened for reading only")
+                .hint("open it with OpenOptions::new"));
+        }
+        self.running = true;
+        let result = self.attempt(call);
+        self.running = false;
+        if result.is_ok() && self.dirty_blocks() > DIRTY_MAX {
+            self.write_out()?;
+        }
+        result
     }
 
-    /// Creates a directory and its missing parents; returns the existing one if it is there.
-    ///
-    /// # Errors
-    /// As [`create_dir`](Self::create_dir).
-    pub fn create_dir_all(&mut self, path: &str, how: &New) -> Result<FileId> {
-        later()
+    fn attempt<T>(&mut self, call: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let state = self.state.clone();
+        let admission = self.admission;
+        let (clusters, records) = (self.freed_log.len(), self.freed_records_log.len());
+        let cache = self.cache.get_mut();
+        cache.records.begin();
+        cache.blocks.begin();
+        cache.pages.begin();
+        let result = match self.admit() {
+            Ok(()) => call(self),
+            Err(e) => Err(e),
+        };
+        let cache = self.cache.get_mut();
+        if result.is_ok() {
+            cache.records.commit();
+            cache.blocks.commit();
+            cache.pages.commit();
+            return result;
+        }
+        cache.records.rollback();
+        cache.blocks.rollback();
+        cache.pages.rollback();
+        cache.indexes.clear();
+        self.state = state;
+        self.admission = admission;
+        for start in self.freed_log.drain(clusters..) {
+            self.freed_clusters.remove(&start);
+        }
+        for record in self.freed_records_log.drain(records..) {
+            self.freed_records.remove(&record);
+        }
+        result
     }
 
-    /// Creates a file with this content.
-    ///
-    /// # Errors
-    /// As [`create_dir`](Self::create_dir).
-    pub fn create_file(&mut self, parent: FileId, name: &str, data: &[u8], how: &New) -> Result<FileId> {
-        later()
-    }
-
-    /// Puts a new file in the place of the one at `path`: other hard links keep the old content; security id,
-    /// attributes, creation time and DOS name are taken over. Creates the file if it is absent (its directory must be
-    /// there).
-    ///
-    /// # Errors
-    /// As [`create_dir`](Self::create_dir); refused for directories.
-    pub fn replace_file(&mut self, path: &str, data: &[u8], how: &New) -> Result<FileId> {
-        later()
-    }
-
-    /// Changes the content of a file in place, for all its hard links. Only clusters that differ are written.
-    ///
-    /// # Errors
-    /// Refused when there is no space or the file is encrypted or system metadata; then nothing has changed.
-    pub fn overwrite(&mut self, file: FileId, data: &[u8]) -> Result<()> {
-        later()
-    }
-
-    /// Removes a name, and the file with its last name. Directories must be empty.
-    ///
-    /// # Errors
-    /// Refused for system files and directories with entries.
-    pub fn delete(&mut self, path: &str) -> Result<()> {
-        later()
-    }
-
-    /// Moves or renames a file or directory; `to` must not exist (a change of case only is allowed).
-    ///
-    /// # Errors
-    /// As [`create_dir`](Self::create_dir).
-    pub fn rename(&mut self, from: &str, to: &str) -> Result<()> {
-        later()
-    }
-
-    /// Gives a file another name.
-    ///
-    /// # Errors
-    /// As [`create_dir`](Self::create_dir); refused for directories.
-    pub fn link(&mut self, file: FileId, parent: FileId, name: &str) -> Result<()> {
-        later()
-    }
-
-    /// Writes a named stream (creating or replacing it).
-    ///
-    /// # Errors
-    /// As [`overwrite`](Self::overwrite).
-    pub fn write_stream(&mut self, file: FileId, stream: &str, data: &[u8]) -> Result<()> {
-        later()
-    }
-
-    /// Removes a named stream.
-    ///
-    /// # Errors
-    /// Refused when it is not there.
-    pub fn delete_stream(&mut self, file: FileId, stream: &str) -> Result<()> {
-        later()
-    }
-
-    /// Sets the four times.
-    ///
-    /// # Errors
-    /// Damaged, or no such file.
-    pub fn set_times(&mut self, file: FileId, times: &Times) -> Result<()> {
-        later()
-    }
-
-    /// Sets the DOS attributes that a user may set (read-only, hidden, system, archive …).
-    ///
-    /// # Errors
-    /// Damaged, or no such file.
-    pub fn set_attributes(&mut self, file: FileId, attributes: u32) -> Result<()> {
-        later()
-    }
-
-    /// Sets the security id, which must be in `$Secure`.
-    ///
-    /// # Errors
-    /// Refused when the file has a descriptor of its own or the id does not exist.
-    pub fn set_security(&mut self, file: FileId, id: u32) -> Result<()> {
-        later()
+    fn dirty_blocks(&self) -> usize {
+        let cache = self.cache.borrow();
+        cache.records.dirty().len() + cache.blocks.dirty().len() + cache.pages.dirty().len()
     }
 
     /// Writes everything that is still in memory to the device.
@@ -312,6 +455,84 @@ impl<D: VolumeWrite> Volume<D> {
     /// # Errors
     /// When the device does.
     pub fn flush(&mut self) -> Result<()> {
-        later()
+        self.write_out()
+    }
+
+    /// [`flush`](Self::flush), and lets what was freed be used again. Call it only after the device's content has been
+    /// made durable: from then on the old volume no longer needs to survive.
+    ///
+    /// # Errors
+    /// When the device does.
+    pub fn forget_freed(&mut self) -> Result<()> {
+        self.write_out()?;
+        self.freed_clusters.clear();
+        self.freed_log.clear();
+        self.freed_records.clear();
+        self.freed_records_log.clear();
+        let cache = self.cache.get_mut();
+        cache.records.forget_clean();
+        cache.blocks.forget_clean();
+        cache.pages.forget_clean();
+        cache.indexes.clear();
+        Ok(())
+    }
+
+    fn write_out(&mut self) -> Result<()> {
+        self.write_pages()?;
+        self.write_index_blocks()?;
+        self.write_records()
+    }
+
+    fn write_pages(&mut self) -> Result<()> {
+        let dirty: Vec<u64> = self.cache.get_mut().pages.dirty().iter().copied().collect();
+        for key in dirty {
+            if let Some(page) = self.cache.get_mut().pages.get(key) {
+                self.device.write_at(VolumeOffset(key), &page)?;
+                self.cache.get_mut().pages.written(key, page);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_index_blocks(&mut self) -> Result<()> {
+        let dirty: Vec<u64> = self.cache.get_mut().blocks.dirty().iter().copied().collect();
+        for key in dirty {
+            if let Some(cached) = self.cache.get_mut().blocks.get(key) {
+                let mut cached = (*cached).clone();
+                let bytes = cached.block.seal()?;
+                self.write_pieces(&cached.pieces, &bytes)?;
+                self.cache.get_mut().blocks.written(key, Arc::new(cached));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_records(&mut self) -> Result<()> {
+        let size = u64::from(self.geometry.record_size);
+        let mirrored = (self.mirror.len() / size).min(RecordNumber::FIRST_USER.0);
+        let dirty: Vec<u64> = self.cache.get_mut().records.dirty().iter().copied().collect();
+        for number in dirty {
+            if let Some(record) = self.cache.get_mut().records.get(number) {
+                let mut record = (*record).clone();
+                let bytes = record.seal()?;
+                self.write_pieces(&self.record_pieces(RecordNumber(number))?, &bytes)?;
+                if let (true, Some(runs)) = (number < mirrored, self.mirror.runs()) {
+                    let mirror = pieces(&self.geometry, runs, number * size, bytes.len())?;
+                    self.write_pieces(&mirror, &bytes)?;
+                }
+                self.cache.get_mut().records.written(number, Arc::new(record));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_pieces(&mut self, pieces: &[Piece], bytes: &[u8]) -> Result<()> {
+        let mut done = 0;
+        for (place, length) in pieces {
+            let place = place.ok_or_else(|| damaged("metadata in a hole"))?;
+            self.device.write_at(VolumeOffset(place), &bytes[done..done + length])?;
+            done += length;
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,291 @@
+//! Creating files and directories.
+
+use super::attribute::AttributeType;
+use super::attrs::{Attr, Attrs};
+use super::dir::{I30, components, names_of};
+use super::field::Field;
+use super::file_name::{DIRECTORY, Duplicate, FileName, Times};
+use super::index::{Collation, Entry as IndexEntry, empty_root};
+use super::name::{Namespace, NtfsName, is_short, problem_with, short_candidates};
+use super::record::{FLAG_DIRECTORY, FLAG_IN_EXTEND, FLAG_IN_USE, Record, header};
+use super::standard_information::{StandardInformation, attribute};
+use super::stream::Stream;
+use super::units::{FileId, RecordNumber};
+use super::volume::{New, Security, Volume};
+use crate::clock::FileTime;
+use crate::error::{Error, Layer, Result};
+use crate::io::{VolumeRead, VolumeWrite};
+
+/// Short names that are tried before giving up.
+const SHORT_NAMES_TRIED: usize = 4096;
+/// Children of a directory that are asked for a security id.
+const CHILDREN_ASKED: usize = 256;
+
+/// What a new file inherits from the one in whose place it comes.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub names: Vec<(Namespace, NtfsName)>,
+    pub security: Option<u32>,
+    pub attributes: u32,
+    pub created: FileTime,
+}
+
+/// What is created.
+pub(super) enum Content<'a> {
+    Directory,
+    File(&'a [u8]),
+}
+
+fn refused_name(name: &NtfsName, why: &str) -> Error {
+    Error::refused(Layer::Ntfs, format!("the name cannot be used: {why}"))
+        .path(name.to_string())
+        .hint("choose another name")
+}
+
+impl<D: VolumeRead> Volume<D> {
+    /// Checks that files may be added to or removed from a directory.
+    pub(super) fn check_parent(&self, parent: FileId) -> Result<()> {
+        let record = self.base_record(parent)?;
+        if !record.is_directory() {
+            return Err(Error::refused(Layer::Ntfs, format!("{parent} is not a directory")).hint("name a directory"));
+        }
+        let own = parent.record < RecordNumber::FIRST_USER && parent.record != RecordNumber::ROOT;
+        if own || record.flags() & FLAG_IN_EXTEND != 0 {
+            return Err(system_file(parent));
+        }
+        Ok(())
+    }
+
+    /// Checks that a file is an ordinary one.
+    pub(super) fn check_ordinary(&self, file: FileId) -> Result<()> {
+        let record = self.base_record(file)?;
+        if file.record < RecordNumber::FIRST_USER || record.flags() & FLAG_IN_EXTEND != 0 {
+            return Err(system_file(file));
+        }
+        Ok(())
+    }
+
+    /// The names under which `name` is entered into a directory; none of them may exist there.
+    pub(super) fn choose_names(
+        &self,
+        parent: FileId,
+        name: &NtfsName,
+        with_short: bool,
+    ) -> Result<Vec<(Namespace, NtfsName)>> {
+        if let Some(problem) = problem_with(name) {
+            return Err(refused_name(name, problem));
+        }
+        if self.entry_in(parent, name)?.is_some() {
+            return Err(refused_name(name, "it exists"));
+        }
+        if !with_short {
+            return Ok(vec![(Namespace::Posix, name.clone())]);
+        }
+        if is_short(name) {
+            return Ok(vec![(Namespace::Win32AndDos, name.clone())]);
+        }
+        for short in short_candidates(name).take(SHORT_NAMES_TRIED) {
+            if self.entry_in(parent, &short)?.is_none() {
+                return Ok(vec![(Namespace::Win32, name.clone()), (Namespace::Dos, short)]);
+            }
+        }
+        // a long name alone is legal everywhere
+        Ok(vec![(Namespace::Posix, name.clone())])
+    }
+
+    /// The security id for a new file.
+    fn choose_security(&self, parent: FileId, wanted: Security, directory: bool) -> Result<u32> {
+        let id = |file: FileId| -> Result<Option<u32>> {
+            Ok(self.standard_information(file)?.security.filter(|&id| id != 0))
+        };
+        let found = match wanted {
+            Security::Id(wanted) => {
+                if !self.security_id_exists(wanted)? {
+                    return Err(Error::refused(Layer::Ntfs, format!("security id {wanted:#x} is not in $Secure"))
+                        .hint("use the id of an existing file"));
+                }
+                Some(wanted)
+            }
+            Security::Like(file) => id(file)?,
+            Security::LikeParent => None,
+        };
+        if let Some(found) = found.or(id(parent)?) {
+            return Ok(found);
+        }
+        let children = self.entries(parent)?;
+        let children = children.iter().filter(|c| c.file.record >= RecordNumber::FIRST_USER);
+        let (same, other): (Vec<_>, Vec<_>) = children.partition(|c| c.is_dir == directory);
+        for child in same.iter().chain(&other).take(CHILDREN_ASKED) {
+            if let Some(found) = id(child.file)? {
+                return Ok(found);
+            }
+        }
+        self.any_security_id()
+    }
+
+    /// Whether `$Secure` has a descriptor with this id.
+    pub(super) fn security_id_exists(&self, id: u32) -> Result<bool> {
+        let index = self.index(self.system_file(RecordNumber::SECURE)?, "$SII")?;
+        Ok(self.look_up(&index, &id.to_le_bytes(), true, |_| ())?.is_some())
+    }
+
+    /// The last id in `$Secure`: on volumes without any file to learn from, what its formatter meant for users.
+    fn any_security_id(&self) -> Result<u32> {
+        let index = self.index(self.system_file(RecordNumber::SECURE)?, "$SII")?;
+        let mut last = None;
+        self.walk(&index, &mut |entry| {
+            last = Some(Field::<u32>::at(0).get(entry.key()));
+            Ok(())
+        })?;
+        last.filter(|&id| id != 0).ok_or_else(|| {
+            Error::refused(Layer::Ntfs, "the volume has no security descriptor that a new file could share")
+                .hint("create any file in the guest first")
+        })
+    }
+}
+
+fn system_file(file: FileId) -> Error {
+    Error::refused(Layer::Ntfs, format!("{file} belongs to the file system itself")).hint("name an ordinary file")
+}
+
+impl<D: VolumeWrite> Volume<D> {
+    /// Creates a directory.
+    ///
+    /// # Errors
+    /// Refused when the name exists or is not allowed, or there is no space; then nothing has changed.
+    pub fn create_dir(&mut self, parent: FileId, name: &str, how: &New) -> Result<FileId> {
+        self.transaction(|v| v.create(parent, &name.into(), Content::Directory, how, None)).map_err(|e| e.path(name))
+    }
+
+    /// Creates a directory and its missing parents; returns the existing one if it is there.
+    ///
+    /// # Errors
+    /// As [`create_dir`](Self::create_dir).
+    pub fn create_dir_all(&mut self, path: &str, how: &New) -> Result<FileId> {
+        self.transaction(|v| {
+            let mut dir = v.system_file(RecordNumber::ROOT)?;
+            for name in components(path) {
+                dir = match v.find_in(dir, &name.into())? {
+                    Some(found) => found,
+                    None => v.create(dir, &name.into(), Content::Directory, how, None)?,
+                };
+            }
+            if !v.base_record(dir)?.is_directory() {
+                return Err(Error::refused(Layer::Ntfs, "there is a file of this name").hint("choose another name"));
+            }
+            Ok(dir)
+        })
+        .map_err(|e| e.path(path))
+    }
+
+    /// Creates a file with this content.
+    ///
+    /// # Errors
+    /// As [`create_dir`](Self::create_dir).
+    pub fn create_file(&mut self, parent: FileId, name: &str, data: &[u8], how: &New) -> Result<FileId> {
+        self.create_file_named(parent, &name.into(), data, how).map_err(|e| e.path(name))
+    }
+
+    /// [`create_file`](Self::create_file) with a name that need not be valid Unicode.
+    ///
+    /// # Errors
+    /// As [`create_dir`](Self::create_dir).
+    pub fn create_file_named(&mut self, parent: FileId, name: &NtfsName, data: &[u8], how: &New) -> Result<FileId> {
+        self.transaction(|v| v.create(parent, name, Content::File(data), how, None))
+    }
+
+    /// Creates a file or directory.
+    pub(super) fn create(
+        &mut self,
+        parent: FileId,
+        name: &NtfsName,
+        content: Content<'_>,
+        how: &New,
+        kept: Option<Kept>,
+    ) -> Result<FileId> {
+        self.check_parent(parent)?;
+        let directory = matches!(content, Content::Directory);
+        let names = match &kept {
+            Some(kept) => kept.names.clone(),
+            None => self.choose_names(parent, name, self.short_names)?,
+        };
+        let security = match kept.as_ref().and_then(|k| k.security) {
+            Some(id) => id,
+            None => self.choose_security(parent, how.security, directory)?,
+        };
+        let (number, sequence) = self.take_record()?;
+        let file = FileId { record: number, sequence };
+        let flags = FLAG_IN_USE | if directory { FLAG_DIRECTORY } else { 0 };
+        let mut record = Record::blank(number, sequence, flags, self.geometry.record_size as usize);
+        header::LINKS.set(record.bytes_mut(), names.len() as u16);
+
+        let mut times = Times::all(how.time.unwrap_or(self.options.clock));
+        times.created = kept.as_ref().map_or(times.created, |k| k.created);
+        let default = if directory { 0 } else { attribute::ARCHIVE };
+        let attributes =
+            kept.as_ref().map_or(how.attributes.unwrap_or(default), |k| k.attributes) & attribute::SETTABLE;
+        let information = StandardInformation { times, attributes, version: 0, security: Some(security) };
+
+        let mut attrs = Attrs::new(file);
+        attrs.set_value(AttributeType::STANDARD_INFORMATION, "", &information.encode());
+        let mut duplicate = Duplicate { times, allocated: 0, data_size: 0, attributes, tag: 0 };
+        let names: Vec<FileName> =
+            names.into_iter().map(|(namespace, name)| FileName { parent, duplicate, namespace, name }).collect();
+        for name in &names {
+            attrs.list.push(Attr::resident(AttributeType::FILE_NAME, &NtfsName::default(), &name.encode()));
+        }
+        match content {
+            Content::Directory => {
+                duplicate.attributes |= DIRECTORY;
+                let block_size = self.geometry.index_block_size;
+                let unit = self.geometry.index_unit(block_size);
+                let root = empty_root(AttributeType::FILE_NAME.0, Collation::FileName, block_size, unit);
+                attrs.set_value(AttributeType::INDEX_ROOT, I30, &root);
+            }
+            Content::File(data) => {
+                let stream = self.content_for(&attrs, record.capacity(), &NtfsName::default(), data)?;
+                duplicate.data_size = stream.len();
+                duplicate.allocated = stream.allocated_for_directory(&self.geometry);
+                attrs.set_stream(AttributeType::DATA, &NtfsName::default(), &stream, self.geometry.cluster_size);
+            }
+        }
+        self.put_record(number, record);
+        set_duplicate(&mut attrs, &duplicate)?;
+        self.store(attrs)?;
+        for name in names {
+            let key = FileName { duplicate, ..name }.encode();
+            self.insert_entry(parent, I30, IndexEntry::for_name(file, &key))?;
+        }
+        self.touch_directory(parent)?;
+        Ok(file)
+    }
+
+    /// Content for a file with these other attributes: in the record if it fits, else in clusters.
+    pub(super) fn content_for(
+        &mut self,
+        attrs: &Attrs,
+        capacity: usize,
+        name: &NtfsName,
+        data: &[u8],
+    ) -> Result<Stream> {
+        let others: usize =
+            attrs.list.iter().filter(|a| a.kind != AttributeType::DATA || a.name != *name).map(|a| a.bytes.len()).sum();
+        let needed = super::field::align8(0x18 + 2 * name.units().len()).saturating_add(data.len().next_multiple_of(8));
+        let fits = if attrs.has_list() { data.len() <= 64 } else { others.saturating_add(needed) <= capacity };
+        if data.is_empty() || fits {
+            return Ok(Stream::Resident(data.to_vec()));
+        }
+        self.new_plain_stream(data, None)
+    }
+}
+
+/// Writes the facts of a new file into its own names.
+fn set_duplicate(attrs: &mut Attrs, duplicate: &Duplicate) -> Result<()> {
+    let names = names_of(attrs)?;
+    attrs.remove(AttributeType::FILE_NAME, &NtfsName::default());
+    for name in names {
+        let value = FileName { duplicate: *duplicate, ..name }.encode();
+        attrs.list.push(Attr::resident(AttributeType::FILE_NAME, &NtfsName::default(), &value));
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Setting times, attributes and security of files.
+
+use super::dir::change_standard_information;
+use super::file_name::Times;
+use super::standard_information::attribute;
+use super::units::FileId;
+use super::volume::Volume;
+use crate::clock::FileTime;
+use crate::error::{Error, Layer, Result};
+use crate::io::VolumeWrite;
+
+impl<D: VolumeWrite> Volume<D> {
+    /// Sets the four times.
+    ///
+    /// # Errors
+    /// Refused for system files and for times that NTFS cannot hold; damaged.
+    pub fn set_times(&mut self, file: FileId, times: &Times) -> Result<()> {
+        let all = [times.created, times.modified, times.changed, times.accessed];
+        if all.iter().any(|&FileTime(t)| t == 0 || t >= 1 << 63) {
+            return Err(Error::refused(Layer::Ntfs, "a time is out of range").hint("use a time between 1601 and 30828"));
+        }
+        self.transaction(|v| v.change_facts(file, |i| i.times = *times))
+    }
+
+    /// Sets the DOS attributes that a user may set (read-only, hidden, system, archive …).
+    ///
+    /// # Errors
+    /// Refused for system files; damaged.
+    pub fn set_attributes(&mut self, file: FileId, attributes: u32) -> Result<()> {
+        let now = self.options.clock;
+        self.transaction(|v| {
+            v.change_facts(file, |i| {
+                i.attributes = i.attributes & !attribute::SETTABLE | attributes & attribute::SETTABLE;
+                i.times.changed = now;
+            })
+        })
+    }
+
+    /// Sets the security id, which must be in `$Secure`.
+    ///
+    /// # Errors
+    /// Refused when the file has a descriptor of its own or the id does not exist.
+    pub fn set_security(&mut self, file: FileId, id: u32) -> Result<()> {
+        let now = self.options.clock;
+        self.transaction(|v| {
+            if !v.security_id_exists(id)? {
+                return Err(Error::refused(Layer::Ntfs, format!("security id {id:#x} is not in $Secure"))
+                    .hint("use the id of an existing file"));
+            }
+            if v.standard_information(file)?.security.is_none() {
+                return Err(Error::refused(Layer::Ntfs, "the file has a security descriptor of its own")
+                    .hint("replace the file instead"));
+            }
+            v.change_facts(file, |i| {
+                i.security = Some(id);
+                i.times.changed = now;
+            })
+        })
+    }
+
+    fn change_facts(
+        &mut self,
+        file: FileId,
+        change: impl FnOnce(&mut super::standard_information::StandardInformation),
+    ) -> Result<()> {
+        self.check_ordinary(file)?;
+        let mut attrs = self.load(file)?;
+        change_standard_information(&mut attrs, change)?;
+        self.store_and_publish(attrs)
+    }
+}
