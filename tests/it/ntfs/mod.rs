@@ -1,1 +1,4 @@
-//! Tests of this layer; see the folder's files.
+//! The NTFS reader and writer against foreign judges and foreign readers.
+
+mod basic;
+mod volume;

@@ -1,0 +1,235 @@
+//! Volumes for tests: made by mkntfs, kept in a file, judged by programs that are not ours.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use winject::clock::FileTime;
+use winject::error::{Error, Layer, Result};
+use winject::io::{VolumeRead, VolumeWrite};
+use winject::ntfs::{OpenOptions, Volume};
+use winject::units::VolumeOffset;
+
+use crate::support;
+
+/// A volume in a file of the host.
+#[derive(Debug)]
+pub struct FileDevice {
+    file: File,
+    length: u64,
+    start: u64,
+}
+
+impl FileDevice {
+    pub fn open(path: &Path, start: u64) -> Self {
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        let length = file.metadata().unwrap().len() - start;
+        Self { file, length, start }
+    }
+}
+
+impl VolumeRead for FileDevice {
+    fn len(&self) -> u64 {
+        self.length
+    }
+    fn read_at(&self, offset: VolumeOffset, buf: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(buf, self.start + offset.0).map_err(|e| Error::io(Layer::Block, "read", e).at(offset))
+    }
+}
+
+impl VolumeWrite for FileDevice {
+    fn write_at(&mut self, offset: VolumeOffset, data: &[u8]) -> Result<()> {
+        self.file.write_all_at(data, self.start + offset.0).map_err(|e| Error::io(Layer::Block, "write", e).at(offset))
+    }
+}
+
+/// How mkntfs is to make a volume.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    pub size: u64,
+    pub cluster: u32,
+    pub sector: u32,
+}
+
+/// A volume in a temporary folder.
+pub struct TestVolume {
+    pub folder: tempfile::TempDir,
+    pub path: PathBuf,
+    pub start: u64,
+    /// The volume as it was before anything was done to it, for judges that compare.
+    pub baseline: Option<PathBuf>,
+}
+
+/// 2024-01-02: the time of everything that tests write.
+pub fn clock() -> FileTime {
+    FileTime::from_date(2024, 1, 2).unwrap()
+}
+
+impl TestVolume {
+    /// A fresh volume by mkntfs; `None` after saying that mkntfs is not installed.
+    pub fn make(shape: Shape) -> Option<Self> {
+        let mkntfs = support::program("mkntfs")?;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("volume.raw");
+        File::create(&path).unwrap().set_len(shape.size).unwrap();
+        support::run(
+            Command::new(mkntfs)
+                .args(["-F", "-q", "-f", "-p", "0", "-H", "0", "-S", "0", "-c"])
+                .arg(shape.cluster.to_string())
+                .arg("-s")
+                .arg(shape.sector.to_string())
+                .arg(&path),
+        );
+        Some(Self { folder, path, start: 0, baseline: None })
+    }
+
+    /// A copy of a volume's bytes, beginning at `start`; judged against itself before the edits.
+    pub fn copy_of(bytes: &[u8], start: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("volume.raw");
+        std::fs::write(&path, bytes).unwrap();
+        let baseline = folder.path().join("before.raw");
+        std::fs::write(&baseline, bytes).unwrap();
+        Self { folder, path, start, baseline: Some(baseline) }
+    }
+
+    pub fn device(&self) -> FileDevice {
+        FileDevice::open(&self.path, self.start)
+    }
+
+    pub fn open(&self) -> Volume<FileDevice> {
+        Volume::open(self.device(), &OpenOptions::new(clock())).unwrap()
+    }
+
+    /// The strict foreign checker finds nothing (nothing new, when there is a baseline).
+    pub fn assert_clean(&self, what: &str) {
+        let Some(script) = support::judge("ntfscheck.py") else { return };
+        let mut command = Command::new("python3");
+        command.arg(script).arg("--offset").arg(self.start.to_string());
+        if let Some(baseline) = &self.baseline {
+            command.arg("--baseline").arg(baseline);
+        }
+        let output = command.arg(&self.path).output().unwrap();
+        if !output.status.success() {
+            let keep = std::env::temp_dir().join("winject-failed-volume.raw");
+            std::fs::copy(&self.path, &keep).unwrap();
+            panic!(
+                "{what}: (volume kept as {})\n{}{}",
+                keep.display(),
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+    }
+
+    /// The other public judges, by name.
+    pub fn assert_judges(&self, names: &str, what: &str) {
+        let Some(script) = support::judge("ntfs-judge.sh") else { return };
+        let output = Command::new("bash")
+            .arg(script)
+            .args(["-K", "-o", names])
+            .arg(&self.path)
+            .arg(self.start.to_string())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{what}:\n{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    /// Everything on the volume as the crate `ntfs` reads it: path → content (`None` for directories).
+    pub fn read_by_crate(&self) -> BTreeMap<String, Option<Vec<u8>>> {
+        let mut file = Offset { file: File::open(&self.path).unwrap(), start: self.start, at: 0 };
+        let mut volume = ntfs::Ntfs::new(&mut file).unwrap();
+        volume.read_upcase_table(&mut file).unwrap();
+        let mut out = BTreeMap::new();
+        let mut stack = vec![(String::new(), volume.root_directory(&mut file).unwrap())];
+        while let Some((path, dir)) = stack.pop() {
+            let index = dir.directory_index(&mut file).unwrap();
+            let mut entries = index.entries();
+            let mut found = Vec::new();
+            while let Some(entry) = entries.next(&mut file) {
+                let entry = entry.unwrap();
+                let key = entry.key().unwrap().unwrap();
+                if key.namespace() != ntfs::structured_values::NtfsFileNamespace::Dos {
+                    found.push((key.name().to_string_lossy(), entry.file_reference()));
+                }
+            }
+            for (name, reference) in found {
+                if reference.file_record_number() < 24 {
+                    continue;
+                }
+                let child = reference.to_file(&volume, &mut file).unwrap();
+                let path = format!("{path}/{name}");
+                if child.is_directory() {
+                    out.insert(path.clone(), None);
+                    stack.push((path, child));
+                } else {
+                    let content = child.data(&mut file, "").map(|item| {
+                        let item = item.unwrap();
+                        let attribute = item.to_attribute().unwrap();
+                        let mut value = attribute.value(&mut file).unwrap().attach(&mut file);
+                        let mut content = Vec::new();
+                        std::io::Read::read_to_end(&mut value, &mut content).unwrap();
+                        content
+                    });
+                    out.insert(path, Some(content.unwrap_or_default()));
+                }
+            }
+        }
+        out
+    }
+}
+
+/// A part of a file, as a stream.
+struct Offset {
+    file: File,
+    start: u64,
+    at: u64,
+}
+
+impl std::io::Read for Offset {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.file.read_at(buf, self.start + self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl std::io::Seek for Offset {
+    fn seek(&mut self, pos: std::io::SeekFrom) -> std::io::Result<u64> {
+        let end = || self.file.metadata().map(|m| m.len() - self.start);
+        self.at = match pos {
+            std::io::SeekFrom::Start(n) => n,
+            std::io::SeekFrom::Current(n) => self.at.checked_add_signed(n).ok_or(std::io::ErrorKind::InvalidInput)?,
+            std::io::SeekFrom::End(n) => end()?.checked_add_signed(n).ok_or(std::io::ErrorKind::InvalidInput)?,
+        };
+        Ok(self.at)
+    }
+}
+
+/// Everything on the volume as our own reader reads it.
+pub fn read_by_us<D: VolumeRead>(volume: &Volume<D>) -> BTreeMap<String, Option<Vec<u8>>> {
+    let mut out = BTreeMap::new();
+    let mut stack = vec![(String::new(), winject::ntfs::FileId::ROOT)];
+    while let Some((path, dir)) = stack.pop() {
+        for entry in volume.entries(dir).unwrap() {
+            if entry.file.record.0 < 24 || entry.namespace == winject::ntfs::Namespace::Dos {
+                continue;
+            }
+            let path = format!("{path}/{}", entry.name);
+            if entry.is_dir {
+                out.insert(path.clone(), None);
+                stack.push((path, entry.file));
+            } else {
+                out.insert(path, Some(volume.read(entry.file, 1 << 30).unwrap()));
+            }
+        }
+    }
+    out
+}
