@@ -1,18 +1,151 @@
 //! `winject check`.
 
-use super::Ui;
-use crate::error::{Error, Layer, Result};
+use super::{ImageArgs, Ui};
+use crate::block::{self, Image};
+use crate::clock::FileTime;
+use crate::drivers::SignatureLevel;
+use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
+use crate::ntfs::{OpenOptions, Volume};
+use crate::partition::{self, Content, Partition, PartitionView};
+use crate::windows::{self, BootCheck, Bus, CheckOptions};
+use serde::Serialize;
+use std::path::PathBuf;
 
-/// Says whether the Windows in an image will boot from a virtio disk
+/// Says whether the Windows in an image will boot from a virtio disk, and why
+///
+/// Follows the boot loader and plug and play through the bytes on disk; nothing is changed. Works on any image, also
+/// after another tool. Without --bus the answer is yes if one of the buses boots.
 #[derive(Debug, clap::Args)]
-#[command(hide = true)]
-pub struct Args {}
+pub struct Args {
+    /// The disk image
+    image: PathBuf,
+
+    /// The bus of the disk [default: both are looked at]
+    #[arg(long, value_parser = parse_bus, value_name = "virtio-blk|virtio-scsi")]
+    bus: Option<Bus>,
+
+    /// What the driver's signature must prove: require, present or warn
+    #[arg(long, value_parser = parse_level, default_value = "require", value_name = "POLICY")]
+    signature_policy: SignatureLevel,
+
+    /// Number of the partition with Windows, if there are several
+    #[arg(long, value_name = "NUMBER")]
+    partition: Option<u32>,
+
+    /// Answers in JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    source: ImageArgs,
+}
+
+fn parse_bus(name: &str) -> std::result::Result<Bus, String> {
+    let found = Bus::ALL.into_iter().find(|bus| bus.name() == name);
+    found.ok_or_else(|| "it is one of virtio-blk, virtio-scsi".to_owned())
+}
+
+fn parse_level(name: &str) -> std::result::Result<SignatureLevel, String> {
+    match name {
+        "require" => Ok(SignatureLevel::Require),
+        "present" => Ok(SignatureLevel::Present),
+        "warn" => Ok(SignatureLevel::Warn),
+        _ => Err("it is one of require, present, warn".to_owned()),
+    }
+}
+
+/// The answer in JSON.
+#[derive(Serialize)]
+struct Answer {
+    image: String,
+    partition: u32,
+    boots: bool,
+    buses: Vec<BootCheck>,
+    bytes_read: u64,
+}
 
 /// Runs the command.
 ///
 /// # Errors
-/// Always: this version does not have the command.
-pub fn run(_args: Args, _ui: &Ui) -> Result<ExitCode> {
-    Err(Error::unsupported(Layer::Cli, "this version has no command `check`").hint("see winject --help"))
+/// When the image cannot be read or holds no Windows. "No" is an answer, not an error.
+pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    let image = block::open(&args.image, &args.source.open_options())?;
+    let disk: &dyn Image = &*image;
+    let table = partition::read(disk).map_err(|error| error.path(args.image.display().to_string()))?;
+    let chosen = match args.partition {
+        Some(number) => table.partition(number)?,
+        None => only_windows(&disk, &table.partitions)?,
+    };
+    if let Some(refusal) = chosen.refusal() {
+        return Err(refusal);
+    }
+    let buses = args.bus.map_or_else(|| Bus::ALL.to_vec(), |bus| vec![bus]);
+    let options = CheckOptions { signatures: args.signature_policy };
+    let reports = answers(&disk, chosen, &buses, &options)?;
+    let boots = reports.iter().any(|report| report.boots);
+    if args.json {
+        let answer = Answer {
+            image: args.image.display().to_string(),
+            partition: chosen.number,
+            boots,
+            buses: reports,
+            bytes_read: image.bytes_read(),
+        };
+        let text = serde_json::to_string_pretty(&answer)
+            .map_err(|error| Error::bug(Layer::Cli, "an answer that is no JSON").source_error(error))?;
+        ui.answer(&text);
+    } else {
+        let texts: Vec<String> = reports.iter().map(ToString::to_string).collect();
+        ui.answer(&texts.join("\n"));
+    }
+    Ok(if boots { ExitCode::Done } else { ExitCode::No })
+}
+
+/// The partition with Windows, if there is exactly one.
+fn only_windows<'a>(disk: &&dyn Image, partitions: &'a [Partition]) -> Result<&'a Partition> {
+    let mut found = Vec::new();
+    let mut first_error = None;
+    for partition in partitions {
+        if let Some(refusal) = partition.refusal().filter(|_| partition.content != Content::Fat) {
+            first_error.get_or_insert(refusal);
+        } else if partition.content == Content::Ntfs {
+            let windows = PartitionView::new(disk, partition)
+                .and_then(|view| Volume::open(view, &OpenOptions::read_only()))
+                .and_then(|volume| windows::is_windows_volume(&volume));
+            match windows {
+                Ok(true) => found.push(partition),
+                Ok(false) => {}
+                Err(error) => drop(first_error.get_or_insert(error.path(partition.label()))),
+            }
+        }
+    }
+    match found.as_slice() {
+        [one] => Ok(one),
+        [] => Err(first_error.unwrap_or_else(|| {
+            Error::new(Kind::NotWindows, Layer::Cli, "there is no Windows on this disk")
+                .hint("is this the disk that the guest starts from?")
+        })),
+        several => {
+            let numbers: Vec<String> = several.iter().map(|p| p.number.to_string()).collect();
+            Err(Error::refused(Layer::Cli, format!("Windows is in several partitions: {}", numbers.join(", ")))
+                .hint("choose one with --partition"))
+        }
+    }
+}
+
+fn answers(disk: &&dyn Image, chosen: &Partition, buses: &[Bus], options: &CheckOptions) -> Result<Vec<BootCheck>> {
+    let volume = Volume::open(PartitionView::new(disk, chosen)?, &OpenOptions::read_only())?;
+    // opened as for an edit, the volume says in which state it is
+    let state =
+        PartitionView::new(disk, chosen).and_then(|view| Volume::open(view, &OpenOptions::new(FileTime(1)))).err();
+    let mut reports = Vec::new();
+    for bus in buses {
+        let mut report = windows::boot_check(&volume, *bus, options)?;
+        if let Some(state) = &state {
+            report.add_state(state.to_string());
+        }
+        reports.push(report);
+    }
+    Ok(reports)
 }

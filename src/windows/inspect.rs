@@ -69,6 +69,14 @@ fn is_its_own_root(guest: &Guest) -> bool {
     own.eq_ignore_ascii_case(known)
 }
 
+/// Whether there is a Windows installation on this volume, however damaged its hives.
+///
+/// # Errors
+/// When the volume is damaged.
+pub fn is_windows_volume<D: VolumeRead>(volume: &Volume<D>) -> Result<bool> {
+    Ok(!candidates(volume)?.is_empty())
+}
+
 /// Folders in the root with both hives below them.
 fn candidates(files: &dyn GuestFiles) -> Result<Vec<String>> {
     let mut out = Vec::new();

@@ -24,6 +24,7 @@ mod storage;
 pub use boot_check::{BootCheck, Bus, CheckOptions, Code, Controller, Finding, Gate, Level, Route, boot_check};
 pub use guest::{ControlSet, Guest};
 pub use inject::{Injection, plan_injection};
+pub use inspect::is_windows_volume;
 pub use options::{InjectOptions, Registration};
 pub use record::{
     Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,

@@ -107,6 +107,8 @@ pub enum Code {
     DevicePolicy,
     /// Little free space.
     LittleSpace,
+    /// The volume is hibernated, or was not shut down cleanly.
+    VolumeState,
 }
 
 /// One reason.
@@ -208,6 +210,12 @@ impl BootCheck {
         self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
         self.boots = !self.routes.is_empty() && self.failures().next().is_none();
         self
+    }
+
+    /// Adds what is odd about the volume (hibernated, unclean): it may keep the guest from starting on new hardware.
+    pub fn add_state(&mut self, text: impl Into<String>) {
+        self.warn(Gate::State, Code::VolumeState, text);
+        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     }
 
     /// What keeps the guest from booting.
