@@ -8,7 +8,7 @@ use super::package::{BootDriver, Category, Package, PackageFile};
 use super::pe::{PeFacts, SUBSYSTEM_NATIVE};
 use super::select::Chosen;
 use super::source::Source;
-use super::trust::{self, Policy};
+use super::trust::{self, Policy, SignatureReport, Subject};
 use crate::error::{Error, Kind, Layer, Result};
 use sha1::Digest;
 use std::sync::Arc;
@@ -25,9 +25,9 @@ pub(super) fn assemble(
     let definition = definitions.of(&facts);
     warnings.extend(facts.warnings.iter().cloned());
     let contents = Contents::read(&candidate.source, candidate.folder(), candidate.inf_name(), &facts, warnings)?;
-    let signature = trust::catalogue_report(&facts, &contents, guest);
+    let signature = trust::catalogue_report(&facts, &contents);
     let boot = match definition.filter(|d| d.is_registered_offline()) {
-        Some(definition) => Some(boot_driver(definition, &facts, &contents, guest, policy, warnings)?),
+        Some(definition) => Some(boot_driver(definition, &facts, &contents, &signature, guest, policy, warnings)?),
         None => None,
     };
     let category = category(&facts, definition);
@@ -158,6 +158,7 @@ fn boot_driver(
     definition: &Definition,
     facts: &Facts,
     contents: &Contents,
+    package: &SignatureReport,
     guest: &GuestTarget,
     policy: &Policy,
     warnings: &mut Vec<String>,
@@ -171,7 +172,7 @@ fn boot_driver(
     };
     let path = file.source.show(file.media_path());
     let pe = check_pe(data, guest, &path)?;
-    let signature = trust::check_driver(data, &pe, contents, facts, guest, policy, &path, warnings)?;
+    let signature = trust::check_driver(&Subject { data, pe: &pe, path: &path, package }, guest, policy, warnings)?;
     let is_storage = definition.category == Category::Storage;
     compare(definition, facts, service, warnings);
     let mut hardware_ids: Vec<String> =

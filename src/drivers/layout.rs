@@ -36,6 +36,8 @@ const ALIASES: &[(&str, &str)] = &[
     ("win8", "w8"),
     ("win2012", "2k12"),
     ("win8.1", "w8.1"),
+    // ISO 9660 without extensions has no dot in a folder's name
+    ("w8_1", "w8.1"),
     ("win81", "w8.1"),
     ("win2012r2", "2k12R2"),
     ("win10", "w10"),

@@ -4,9 +4,11 @@
 //! megabytes costs what its few needed files cost.
 
 mod directory;
+mod image;
 
 use crate::error::{Error, Kind, Layer, Result};
 use directory::Directory;
+use image::Image;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,7 @@ pub struct Source {
 
 enum Backend {
     Directory(Directory),
+    Image(Image),
 }
 
 /// A file of a [`Source`].
@@ -71,13 +74,8 @@ impl Source {
             let (directory, files) = Directory::open(path, &mut warnings)?;
             (Backend::Directory(directory), files)
         } else {
-            return Err(Error::new(
-                Kind::Drivers,
-                Layer::Drivers,
-                "the driver source is neither a folder nor an ISO image",
-            )
-            .path(shown)
-            .hint("give the folder or the ISO image of the drivers, for instance virtio-win.iso"));
+            let (image, files) = Image::open(path, &mut warnings)?;
+            (Backend::Image(image), files)
         };
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let mut by_path = HashMap::with_capacity(files.len());
@@ -132,6 +130,7 @@ impl Source {
         }
         let data = match &self.backend {
             Backend::Directory(directory) => directory.read(file),
+            Backend::Image(image) => image.read(file),
         }
         .map_err(|e| e.path(self.show(path)))?;
         if data.len() as u64 != file.size {

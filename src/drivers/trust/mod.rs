@@ -1,5 +1,22 @@
 //! Whether a driver is signed: embedded signatures, catalogues, and the policy for boot drivers.
+//!
+//! "Signed" means here: a signature is present, parses, and its hashes match. The signer is reported; chains are not
+//! built, because which roots the guest trusts is the guest's affair.
 
+mod authenticode;
+mod catalogue;
+mod pkcs7;
+mod publisher;
+
+pub use authenticode::report as embedded_signature;
+pub use catalogue::Catalogue;
+pub use publisher::{Publisher, STORE_KEY};
+
+use super::assemble::Contents;
+use super::guest::{Arch, GuestTarget};
+use super::inf::Facts;
+use super::pe::PeFacts;
+use crate::error::{Error, Kind, Layer, Result};
 use serde::{Deserialize, Serialize};
 
 /// How much a boot driver's signature must prove.
@@ -47,44 +64,106 @@ impl SignatureReport {
     }
 }
 
-use super::assemble::Contents;
-use super::guest::GuestTarget;
-use super::inf::Facts;
-use super::pe::PeFacts;
-use crate::error::{Error, Kind, Layer, Result};
-
 /// What the catalogue says about a package.
-pub(super) fn catalogue_report(facts: &Facts, contents: &Contents, _guest: &GuestTarget) -> SignatureReport {
-    let Some(name) = &facts.catalog else {
-        return SignatureReport { problem: Some("the INF names no catalogue".to_owned()), ..Default::default() };
+pub(super) fn catalogue_report(facts: &Facts, contents: &Contents) -> SignatureReport {
+    let fault = |report: SignatureReport, problem: String| SignatureReport { problem: Some(problem), ..report };
+    let nothing = SignatureReport::default();
+    let Some(name) = &facts.catalog else { return fault(nothing, "the INF names no catalogue".to_owned()) };
+    let Some((_, data)) = contents.get(name) else {
+        return fault(nothing, format!("the catalogue {name} is missing"));
     };
-    match contents.get(name) {
-        Some(_) => SignatureReport { present: true, ..Default::default() },
-        None => SignatureReport { problem: Some(format!("the catalogue {name} is missing")), ..Default::default() },
+    let present = SignatureReport { present: true, ..nothing };
+    let catalogue = match Catalogue::parse(data) {
+        Ok(catalogue) => catalogue,
+        Err(why) => return fault(present, format!("the catalogue {name} cannot be read ({why})")),
+    };
+    let report = SignatureReport {
+        parsed: true,
+        signer: catalogue.signer().map(str::to_owned),
+        digest: catalogue.digest_name().map(str::to_owned),
+        ..present
+    };
+    if !catalogue.is_intact() {
+        return fault(report, format!("the catalogue {name} contradicts itself: its signature is of another list"));
     }
+    let missing = unlisted(facts, contents, &catalogue);
+    if missing.is_empty() {
+        return SignatureReport { matches: true, ..report };
+    }
+    fault(report, format!("the catalogue {name} does not list {}: it is of another package", missing.join(", ")))
+}
+
+/// The INF and the files that it installs, as far as the catalogue does not list them.
+fn unlisted(facts: &Facts, contents: &Contents, catalogue: &Catalogue) -> Vec<String> {
+    let wanted = std::iter::once(&facts.file_name).chain(&facts.source_files);
+    wanted
+        .filter_map(|name| contents.get(name))
+        .filter(|(_, data)| !catalogue.lists(data))
+        .map(|(file, _)| file.name.clone())
+        .collect()
+}
+
+/// A driver file that is to be registered, and what belongs to it.
+pub(super) struct Subject<'a> {
+    pub data: &'a [u8],
+    pub pe: &'a PeFacts,
+    /// For messages.
+    pub path: &'a str,
+    /// What the package's catalogue says.
+    pub package: &'a SignatureReport,
 }
 
 /// Checks a boot driver's signature as the policy asks.
-#[allow(clippy::too_many_arguments)]
 pub(super) fn check_driver(
-    _data: &[u8],
-    pe: &PeFacts,
-    _contents: &Contents,
-    _facts: &Facts,
-    _guest: &GuestTarget,
+    subject: &Subject<'_>,
+    guest: &GuestTarget,
     policy: &Policy,
-    path: &str,
     warnings: &mut Vec<String>,
 ) -> Result<SignatureReport> {
-    if pe.certificates.is_some() {
-        return Ok(SignatureReport { present: true, ..Default::default() });
+    let report = embedded_signature(subject.data, subject.pe);
+    let refuse = |problem: &str, level: SignatureLevel| {
+        let hint = "use signed drivers for this Windows from their maker; for a test machine, --signature-policy warn";
+        let error = Error::new(Kind::Drivers, Layer::Drivers, problem).path(subject.path).hint(hint);
+        if policy.signature <= level { Err(error) } else { Ok(()) }
+    };
+    let mut faults = Vec::new();
+    if !report.present {
+        let problem = "the driver file is not signed: it has no embedded signature, and the boot loader wants one";
+        refuse(problem, SignatureLevel::Present)?;
+        faults.push(problem.to_owned());
+    } else if let Some(problem) = &report.problem {
+        refuse(problem, SignatureLevel::Require)?;
+        faults.push(problem.clone());
     }
-    let problem = "the driver file has no embedded signature";
-    if policy.signature == SignatureLevel::Warn {
-        warnings.push(format!("{path}: {problem}"));
-        return Ok(SignatureReport { problem: Some(problem.to_owned()), ..Default::default() });
+    if subject.package.present
+        && let Some(problem) = &subject.package.problem
+    {
+        refuse(problem, SignatureLevel::Require)?;
+        faults.push(problem.clone());
     }
-    Err(Error::new(Kind::Drivers, Layer::Drivers, problem).path(path).hint(
-        "a 64-bit Windows does not boot with it; use signed drivers, or --signature-policy warn for a test machine",
+    if let Some((problem, is_certain)) = too_new_digest(&report, guest) {
+        if is_certain {
+            refuse(&problem, SignatureLevel::Require)?;
+        }
+        faults.push(problem);
+    }
+    warnings.extend(faults.iter().map(|problem| format!("{}: {problem}", subject.path)));
+    Ok(report)
+}
+
+/// Windows 7 and Server 2008 R2 know SHA-2 signatures only after an update; only 64-bit systems insist on signatures.
+/// The answer says whether it is certain that the update is missing.
+fn too_new_digest(report: &SignatureReport, guest: &GuestTarget) -> Option<(String, bool)> {
+    let is_old = (guest.major, guest.minor) <= (6, 1);
+    let is_sha2 = report.digest.as_deref().is_some_and(|digest| digest != "sha1");
+    if !is_old || !is_sha2 || guest.sha2_update == Some(true) {
+        return None;
+    }
+    let name = guest.release().name;
+    let certain = guest.sha2_update == Some(false) && guest.arch == Arch::Amd64;
+    let state = if guest.sha2_update == Some(false) { "lacks" } else { "may lack" };
+    Some((
+        format!("the signature is SHA-2 only, and this {name} {state} the update that knows it (KB4474419)"),
+        certain,
     ))
 }

@@ -1,1 +1,5 @@
-//! Tests of this layer; see the folder's files.
+//! ISO images made by xorriso and genisoimage, read by winject and by 7-Zip.
+
+mod hostile;
+mod images;
+mod judged;

@@ -1,0 +1,39 @@
+//! An ISO image as a driver source.
+
+use super::{FILE_SIZE_MAX, SourceFile};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::iso::{HostFile, Iso};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// The image and where each listed file is in its list.
+pub(super) struct Image {
+    iso: Iso<HostFile>,
+    by_path: HashMap<String, usize>,
+}
+
+impl Image {
+    pub(super) fn open(path: &Path, warnings: &mut Vec<String>) -> Result<(Self, Vec<SourceFile>)> {
+        let iso = Iso::open_path(path).map_err(|error| match error.kind() {
+            Kind::Unsupported => {
+                let message = "the driver source is neither a folder nor an ISO image";
+                Error::new(Kind::Drivers, Layer::Drivers, message)
+                    .path(path.display().to_string())
+                    .hint("give the folder or the ISO image of the drivers, for instance virtio-win.iso")
+                    .source_error(error)
+            }
+            _ => error,
+        })?;
+        warnings.extend(iso.warnings().iter().map(|w| format!("{}: {w}", path.display())));
+        let files: Vec<SourceFile> =
+            iso.files().iter().map(|f| SourceFile { path: f.path.clone(), size: f.size }).collect();
+        let by_path = files.iter().enumerate().map(|(index, file)| (file.path.clone(), index)).collect();
+        Ok((Self { iso, by_path }, files))
+    }
+
+    pub(super) fn read(&self, file: &SourceFile) -> Result<Vec<u8>> {
+        let found = self.by_path.get(&file.path).and_then(|&index| self.iso.files().get(index));
+        let found = found.ok_or_else(|| Error::bug(Layer::Drivers, "a listed file is not in the image"))?;
+        self.iso.read(found, FILE_SIZE_MAX)
+    }
+}

@@ -1,0 +1,72 @@
+//! A publisher's certificate for the guest's store `TrustedPublisher`, so that installing its packages asks nobody.
+
+use super::pkcs7;
+use crate::drivers::package::hex;
+use crate::error::{Error, Kind, Layer, Result};
+use cms::cert::x509::Certificate;
+use der::{Decode, DecodePem};
+use sha1::Digest;
+
+/// The store's key in the SOFTWARE hive; below it one key for each certificate, named by its SHA-1.
+pub const STORE_KEY: &str = "Microsoft\\SystemCertificates\\TrustedPublisher\\Certificates";
+
+/// `CERT_SHA1_HASH_PROP_ID` and `CERT_CERT_PROP_ID` of a serialised certificate (MS-GPEF and wincrypt.h).
+const PROPERTY_SHA1: u32 = 3;
+const PROPERTY_CERTIFICATE: u32 = 32;
+/// Largest certificate file.
+const SIZE_MAX: usize = 1 << 20;
+
+/// A certificate, ready for the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publisher {
+    /// Common name of the subject.
+    pub subject: String,
+    /// SHA-1 of the certificate.
+    pub sha1: [u8; 20],
+    /// Data of the value `Blob` (`REG_BINARY`).
+    pub blob: Vec<u8>,
+}
+
+impl Publisher {
+    /// Reads a certificate, DER or PEM. `name` is for messages.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] when it is no X.509 certificate.
+    pub fn parse(data: &[u8], name: &str) -> Result<Self> {
+        let bad = |why: String| {
+            Error::new(Kind::Usage, Layer::Drivers, format!("this is no X.509 certificate: {why}"))
+                .path(name)
+                .hint("give the publisher's certificate as a .cer, .crt or .pem file")
+        };
+        if data.len() > SIZE_MAX {
+            return Err(bad(format!("it has {} bytes", data.len())));
+        }
+        let is_pem = data.trim_ascii_start().starts_with(b"-----BEGIN");
+        let parsed = if is_pem { Certificate::from_pem(data) } else { Certificate::from_der(data) };
+        let certificate = parsed.map_err(|e| bad(e.to_string()))?;
+        // what the maker signed are these very bytes: never encode them anew where they are at hand
+        let der =
+            if is_pem { der::Encode::to_der(&certificate).map_err(|e| bad(e.to_string()))? } else { data.to_vec() };
+        let sha1: [u8; 20] = sha1::Sha1::digest(&der).into();
+        let mut blob = Vec::with_capacity(der.len() + 44);
+        for (property, value) in [(PROPERTY_SHA1, sha1.as_slice()), (PROPERTY_CERTIFICATE, &der)] {
+            blob.extend(property.to_le_bytes());
+            blob.extend(1u32.to_le_bytes());
+            blob.extend(u32::try_from(value.len()).unwrap_or(0).to_le_bytes());
+            blob.extend(value);
+        }
+        Ok(Self { subject: pkcs7::subject(&certificate).unwrap_or_default(), sha1, blob })
+    }
+
+    /// Name of the certificate's key: its SHA-1 in upper case.
+    #[must_use]
+    pub fn key_name(&self) -> String {
+        hex(&self.sha1).to_uppercase()
+    }
+
+    /// The key below the root of the SOFTWARE hive.
+    #[must_use]
+    pub fn key_path(&self) -> String {
+        format!("{STORE_KEY}\\{}", self.key_name())
+    }
+}
