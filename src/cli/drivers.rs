@@ -1,18 +1,160 @@
 //! `winject drivers`.
 
-use super::Ui;
-use crate::error::{Error, Layer, Result};
+use super::{ImageArgs, Ui};
+use crate::drivers::list::{Listed, Listing, list};
+use crate::drivers::trust::SignatureReport;
+use crate::drivers::{Definitions, GuestTarget, Policy, Sources};
+use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
+use crate::job;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
-/// Shows what a driver source holds
+/// Shows what driver media hold
 #[derive(Debug, clap::Args)]
-#[command(hide = true)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    List(ListArgs),
+}
+
+/// Lists packages with version, date and signatures, and for which Windows they are
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  winject drivers list virtio-win.iso
+  winject drivers list virtio-win.iso --for win10.qcow2
+  winject drivers list /usr/share/virtio-win vendor-drivers --json")]
+struct ListArgs {
+    /// Folders or ISO images with drivers, the preferred one first
+    #[arg(required = true)]
+    sources: Vec<PathBuf>,
+
+    /// Says for the Windows in this image which packages would be used, and why
+    #[arg(long = "for", value_name = "IMAGE")]
+    image: Option<PathBuf>,
+
+    /// The partition that Windows is in, if the image has several
+    #[arg(long, value_name = "N", requires = "image")]
+    partition: Option<u32>,
+
+    /// Driver definitions (YAML) that are merged over the built-in ones
+    #[arg(long, value_name = "FILE", visible_alias = "virtio-config")]
+    definitions: Option<PathBuf>,
+
+    /// Answers in JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    source: ImageArgs,
+}
 
 /// Runs the command.
 ///
 /// # Errors
-/// Always: this version does not have the command.
-pub fn run(_args: Args, _ui: &Ui) -> Result<ExitCode> {
-    Err(Error::unsupported(Layer::Cli, "this version has no command `drivers`").hint("see winject --help"))
+/// When the media or the image cannot be read, or the media have nothing for the image's Windows.
+pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    let Command::List(args) = args.command;
+    let guest = args.image.as_deref().map(|image| guest(image, args.partition, &args.source)).transpose()?;
+    let definitions = args.definitions.as_deref().map_or_else(|| Ok(Definitions::builtin()), Definitions::load)?;
+    let listing = list(&Sources::open(&args.sources)?, guest.as_ref(), &definitions, &Policy::default())?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&listing)
+            .map_err(|error| Error::bug(Layer::Cli, "an answer that is no JSON").source_error(error))?;
+        ui.answer(&text);
+    } else {
+        ui.answer(&page(&listing));
+    }
+    for warning in &listing.warnings {
+        ui.warn(warning);
+    }
+    match listing.problem {
+        Some(problem) => {
+            let bare = problem.strip_prefix("drivers: ").unwrap_or(&problem);
+            Err(Error::new(Kind::Drivers, Layer::Drivers, bare)
+                .hint("the list above says why each package is not used"))
+        }
+        None => Ok(ExitCode::Done),
+    }
+}
+
+/// The only Windows of an image, or the one in a partition.
+fn guest(image: &Path, partition: Option<u32>, source: &ImageArgs) -> Result<GuestTarget> {
+    let inspection = job::inspect(image, &source.open_options())?;
+    let wanted = |found: &&job::FoundWindows| partition.is_none_or(|number| found.partition == number);
+    let found: Vec<_> = inspection.windows.iter().filter(wanted).collect();
+    match found.as_slice() {
+        [found] => Ok(found.guest.target()),
+        [] => Err(Error::new(Kind::NotWindows, Layer::Job, "no Windows was found that can be looked into")
+            .path(inspection.image)
+            .hint("is this the disk that the guest starts from? winject inspect says more")),
+        several => {
+            let numbers: Vec<String> = several.iter().map(|found| found.partition.to_string()).collect();
+            Err(Error::refused(Layer::Job, format!("there are several Windows (partitions {})", numbers.join(", ")))
+                .path(inspection.image.clone())
+                .hint("choose one with --partition N"))
+        }
+    }
+}
+
+fn page(listing: &Listing) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_page(&mut out, listing);
+    out
+}
+
+fn write_page(out: &mut String, listing: &Listing) -> std::fmt::Result {
+    if let Some(guest) = &listing.guest {
+        writeln!(out, "For {guest}; folders in order: {}\n", listing.buckets.join(", "))?;
+    }
+    let mut driver = None;
+    for package in &listing.packages {
+        if driver != Some(&package.driver) {
+            writeln!(out, "{} ({})", package.driver, package.class)?;
+            driver = Some(&package.driver);
+        }
+        write_package(out, package)?;
+    }
+    for skipped in &listing.skipped {
+        writeln!(out, "never used: {}: {}", skipped.name, skipped.reason)?;
+    }
+    writeln!(out, "{} packages", listing.packages.len())
+}
+
+fn write_package(out: &mut String, package: &Listed) -> std::fmt::Result {
+    let mark = match package.chosen {
+        Some(true) => "* ",
+        _ => "  ",
+    };
+    writeln!(out, "{mark}{}  {} {}", package.path, package.version, package.date)?;
+    if !package.systems.is_empty() {
+        writeln!(out, "      for {}", package.systems.join("; "))?;
+    }
+    if package.version.is_empty() {
+        // the INF could not be read: the reason says so
+    } else {
+        let (driver, catalogue) = (signature(&package.driver_file), signature(&package.catalogue));
+        writeln!(out, "      driver file {driver}; catalogue {catalogue}")?;
+    }
+    match (&package.reason, package.chosen) {
+        (Some(reason), Some(true)) => writeln!(out, "      used: {reason}"),
+        (Some(reason), Some(false)) => writeln!(out, "      not used: {reason}"),
+        (Some(reason), None) => writeln!(out, "      {reason}"),
+        (None, _) => Ok(()),
+    }
+}
+
+fn signature(report: &SignatureReport) -> String {
+    let signer = report.signer.as_deref().unwrap_or("an unnamed signer");
+    match (&report.problem, &report.digest) {
+        (Some(problem), _) => format!("not well signed: {problem}"),
+        (None, Some(digest)) => format!("signed by {signer} ({digest})"),
+        (None, None) => format!("signed by {signer}"),
+    }
 }

@@ -14,6 +14,7 @@ pub mod definitions;
 pub mod guest;
 pub mod inf;
 pub mod layout;
+pub mod list;
 pub mod package;
 pub mod pe;
 pub mod select;

@@ -120,7 +120,15 @@ impl PeFacts {
     /// # Errors
     /// When the file is no PE, or cut short.
     pub fn parse(data: &[u8]) -> Result<Self, PeError> {
-        let length = data.len() as u64;
+        Self::parse_head(data, data.len() as u64)
+    }
+
+    /// Like [`parse`](Self::parse) for a file of which only the beginning is at hand; `length` is that of the whole file.
+    /// There is no file version then, unless the version resource is in the beginning.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_head(data: &[u8], length: u64) -> Result<Self, PeError> {
         if data.get(..2) != Some(b"MZ") {
             return Err(PeError::NotPe("it does not begin with MZ"));
         }

@@ -158,13 +158,25 @@ impl<D: VolumeRead> Iso<D> {
             Error::unsupported(Layer::Iso, format!("the file has {} bytes; at most {limit} are read", file.size))
                 .path(file.path.clone())
         })?;
-        let mut out = vec![0; length];
+        self.read_part(file, 0, length as u64)
+    }
+
+    /// Reads a part of a file; shorter if the file ends before it.
+    ///
+    /// # Errors
+    /// When the image cannot be read.
+    pub fn read_part(&self, file: &IsoFile, offset: u64, length: u64) -> Result<Vec<u8>> {
+        let length = length.min(file.size.saturating_sub(offset));
+        let mut out = vec![0; usize::try_from(length).map_err(|_| damaged("a file is far too large"))?];
         let mut rest = out.as_mut_slice();
+        let mut before = 0u64;
         for extent in &file.extents {
-            let take = usize::try_from(extent.length).unwrap_or(usize::MAX).min(rest.len());
+            let skip = offset.saturating_sub(before).min(extent.length);
+            before = before.saturating_add(extent.length);
+            let take = usize::try_from(extent.length - skip).unwrap_or(usize::MAX).min(rest.len());
             let (now, later) = rest.split_at_mut(take);
-            if let Some(at) = extent.at {
-                self.device.read_at(VolumeOffset(at), now).map_err(|e| e.path(file.path.clone()))?;
+            if let Some(at) = extent.at.filter(|_| !now.is_empty()) {
+                self.device.read_at(VolumeOffset(at + skip), now).map_err(|e| e.path(file.path.clone()))?;
             }
             rest = later;
         }

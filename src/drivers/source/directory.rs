@@ -3,7 +3,7 @@
 use super::SourceFile;
 use crate::error::{Error, Kind, Layer, Result};
 use std::collections::{HashMap, HashSet};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Deepest folder that is looked into.
@@ -60,7 +60,19 @@ impl Directory {
     }
 
     pub(super) fn read(&self, file: &SourceFile) -> Result<Vec<u8>> {
-        let path = self.paths.get(&file.path).ok_or_else(|| Error::bug(Layer::Drivers, "a listed file has no path"))?;
-        std::fs::read(path).map_err(|e| Error::io(Layer::Drivers, "cannot read the driver file", e))
+        std::fs::read(self.path(file)?).map_err(|e| Error::io(Layer::Drivers, "cannot read the driver file", e))
+    }
+
+    pub(super) fn read_part(&self, file: &SourceFile, offset: u64, length: u64) -> Result<Vec<u8>> {
+        let mut out = vec![0; usize::try_from(length).unwrap_or(0)];
+        let opened = std::fs::File::open(self.path(file)?);
+        opened
+            .and_then(|opened| opened.read_exact_at(&mut out, offset))
+            .map_err(|e| Error::io(Layer::Drivers, "cannot read the driver file", e))?;
+        Ok(out)
+    }
+
+    fn path(&self, file: &SourceFile) -> Result<&PathBuf> {
+        self.paths.get(&file.path).ok_or_else(|| Error::bug(Layer::Drivers, "a listed file has no path"))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{FILE_SIZE_MAX, SourceFile};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::iso::{HostFile, Iso};
+use crate::iso::{HostFile, Iso, IsoFile};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -32,8 +32,15 @@ impl Image {
     }
 
     pub(super) fn read(&self, file: &SourceFile) -> Result<Vec<u8>> {
+        self.iso.read(self.find(file)?, FILE_SIZE_MAX)
+    }
+
+    pub(super) fn read_part(&self, file: &SourceFile, offset: u64, length: u64) -> Result<Vec<u8>> {
+        self.iso.read_part(self.find(file)?, offset, length)
+    }
+
+    fn find(&self, file: &SourceFile) -> Result<&IsoFile> {
         let found = self.by_path.get(&file.path).and_then(|&index| self.iso.files().get(index));
-        let found = found.ok_or_else(|| Error::bug(Layer::Drivers, "a listed file is not in the image"))?;
-        self.iso.read(found, FILE_SIZE_MAX)
+        found.ok_or_else(|| Error::bug(Layer::Drivers, "a listed file is not in the image"))
     }
 }

@@ -142,6 +142,19 @@ impl Source {
         Ok(data)
     }
 
+    /// Reads a part of a file; shorter if the file ends before it.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_part(&self, file: &SourceFile, offset: u64, length: u64) -> Result<Vec<u8>> {
+        let length = length.min(file.size.saturating_sub(offset)).min(FILE_SIZE_MAX);
+        match &self.backend {
+            Backend::Directory(directory) => directory.read_part(file, offset, length),
+            Backend::Image(image) => image.read_part(file, offset, length),
+        }
+        .map_err(|e| e.path(self.show(&file.path)))
+    }
+
     /// A path of the media with the media's own path before it, for messages and reports.
     #[must_use]
     pub fn show(&self, path: &str) -> String {

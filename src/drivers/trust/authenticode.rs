@@ -16,36 +16,49 @@ pub fn report(data: &[u8], pe: &PeFacts) -> SignatureReport {
     let Some((at, size)) = pe.certificates else {
         return problem(SignatureReport::default(), "there is no embedded signature");
     };
-    let mut out = SignatureReport { present: true, ..SignatureReport::default() };
     let table = data.get(at as usize..(at as usize).saturating_add(size as usize)).unwrap_or_default();
-    let Some(certificate) = certificate(table) else {
-        return problem(out, "the embedded signature is cut or of an unknown kind");
+    let (mut out, digest) = match read(table) {
+        Ok(read) => read,
+        Err(report) => return report,
     };
-    let signed = match pkcs7::parse(certificate) {
-        Ok(signed) if signed.content_type == INDIRECT_DATA => signed,
-        Ok(_) => return problem(out, "the embedded signature is not one of a program"),
-        Err(why) => return problem(out, &format!("the embedded signature cannot be read ({why})")),
-    };
-    out.signer = signed.signer;
-    let Some((oid, digest)) = pkcs7::indirect_digest(&signed.content) else {
-        return problem(out, "the embedded signature holds no digest");
-    };
-    let Some(algorithm) = Algorithm::from_oid(&oid) else {
-        return problem(out, &format!("the embedded signature uses an unknown digest ({oid})"));
-    };
-    out.digest = Some(algorithm.name().to_owned());
-    out.parsed = true;
-    if !signed.content_matches {
-        return problem(
-            out,
-            "the embedded signature contradicts itself: its message digest is not that of its content",
-        );
-    }
-    if file_digest(data, pe, algorithm, true) != digest {
+    if file_digest(data, pe, digest.0, true) != digest.1 {
         return problem(out, "the embedded signature is of another file: the digests differ");
     }
     out.matches = true;
     out
+}
+
+/// What an embedded signature says by itself, without the file: whether it is of this file stays open.
+#[must_use]
+pub fn report_without_file(table: &[u8]) -> SignatureReport {
+    read(table).map_or_else(|report| report, |(report, _)| report)
+}
+
+/// Reads the attribute certificates; the file's digest that they sign. As error: a report that says what is wrong.
+fn read(table: &[u8]) -> Result<(SignatureReport, (Algorithm, Vec<u8>)), SignatureReport> {
+    let mut out = SignatureReport { present: true, ..SignatureReport::default() };
+    let Some(certificate) = certificate(table) else {
+        return Err(problem(out, "the embedded signature is cut or of an unknown kind"));
+    };
+    let signed = match pkcs7::parse(certificate) {
+        Ok(signed) if signed.content_type == INDIRECT_DATA => signed,
+        Ok(_) => return Err(problem(out, "the embedded signature is not one of a program")),
+        Err(why) => return Err(problem(out, &format!("the embedded signature cannot be read ({why})"))),
+    };
+    out.signer = signed.signer;
+    let Some((oid, digest)) = pkcs7::indirect_digest(&signed.content) else {
+        return Err(problem(out, "the embedded signature holds no digest"));
+    };
+    let Some(algorithm) = Algorithm::from_oid(&oid) else {
+        return Err(problem(out, &format!("the embedded signature uses an unknown digest ({oid})")));
+    };
+    out.digest = Some(algorithm.name().to_owned());
+    out.parsed = true;
+    if !signed.content_matches {
+        let text = "the embedded signature contradicts itself: its message digest is not that of its content";
+        return Err(problem(out, text));
+    }
+    Ok((out, (algorithm, digest)))
 }
 
 /// The Authenticode digest of a file.

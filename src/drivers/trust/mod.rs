@@ -8,7 +8,7 @@ mod catalogue;
 mod pkcs7;
 mod publisher;
 
-pub use authenticode::report as embedded_signature;
+pub use authenticode::{report as embedded_signature, report_without_file as embedded_signature_alone};
 pub use catalogue::Catalogue;
 pub use publisher::{Publisher, STORE_KEY};
 

@@ -14,6 +14,23 @@ pub fn tree(release: &str) -> Option<PathBuf> {
     })
 }
 
+/// The same with real signatures and catalogues by an authority of the tests: what `--signature-policy require` accepts.
+pub fn signed_tree(release: &str) -> Option<PathBuf> {
+    let plain = tree(release)?;
+    made(&format!("virtio-win-{release}-signed"), |out| {
+        support::program("osslsigncode")?;
+        support::run(Command::new("cp").arg("-r").arg(&plain).arg(out));
+        sign(out, "sha256");
+        Some(())
+    })
+}
+
+/// Signs a tree of stand-in drivers in place.
+pub fn sign(tree: &Path, digest: &str) {
+    let script = support::root().join("test-images/make/sign_media.py");
+    support::run(Command::new("python3").arg("-B").arg(script).arg(tree).args(["--hash", digest]));
+}
+
 /// A folder of the target's test folder that `make` fills once, ever.
 pub fn made(name: &str, make: impl FnOnce(&Path) -> Option<()>) -> Option<PathBuf> {
     static LOCK: OnceLock<Mutex<()>> = OnceLock::new();

@@ -25,7 +25,7 @@ pub fn write_tree(root: &Path) {
     }
     put("guest-agent/qemu-ga-x86_64.msi", 300_001);
     put("empty.txt", 0);
-    put("one/two/three/four/five/six/seven/eight/nine/ten.txt", 10);
+    put("one/two/three/four/five/six/seven.txt", 10);
     for index in 0..120 {
         put(&format!("many/a file with a rather long name, number {index}.txt"), index);
     }

@@ -1,0 +1,13 @@
+//! Catalogues and certificates.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use winject::drivers::trust::{Catalogue, Publisher, embedded_signature_alone};
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(catalogue) = Catalogue::parse(data) {
+        assert!(!catalogue.lists(b"a file that nobody signed"));
+    }
+    let _ = Publisher::parse(data, "x.cer");
+    assert!(!embedded_signature_alone(data).matches);
+});

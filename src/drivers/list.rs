@@ -1,0 +1,233 @@
+//! Everything that driver media hold: what `winject drivers list` shows.
+//!
+//! Only INFs, catalogues, and of the driver files their headers and signatures are read. So a signature is reported as
+//! far as it speaks for itself; whether the files' digests are those that were signed is checked when a driver is chosen.
+
+use super::candidates::{Candidate, discover};
+use super::definitions::Definitions;
+use super::guest::{Arch, GuestTarget};
+use super::inf::{Facts, Inf, TargetOs};
+use super::package::{Skipped, hex};
+use super::pe::PeFacts;
+use super::select::{evaluate, select};
+use super::source::Sources;
+use super::trust::{self, Catalogue, Policy, SignatureReport};
+use crate::error::Result;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+
+/// How much of a driver file's beginning is read for its headers.
+const HEAD: u64 = 4096;
+
+/// All packages of the media.
+#[derive(Debug, Clone, Serialize)]
+pub struct Listing {
+    /// The sources, as given.
+    pub sources: Vec<String>,
+    /// The guest for which the choice was made, if there is one.
+    pub guest: Option<String>,
+    /// The folders tried for that guest's release, best first.
+    pub buckets: Vec<String>,
+    /// Every INF.
+    pub packages: Vec<Listed>,
+    /// INFs that are never used.
+    pub skipped: Vec<Skipped>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// Why a guest would get nothing, if so.
+    pub problem: Option<String>,
+}
+
+/// One INF of the media.
+#[derive(Debug, Clone, Serialize)]
+pub struct Listed {
+    /// The driver's folder, or the INF's stem.
+    pub driver: String,
+    /// Path of the INF below its source.
+    pub path: String,
+    /// The folder that stands for the Windows release; empty without one.
+    pub bucket: String,
+    /// `Class` of the INF.
+    pub class: String,
+    /// Service that the devices bind to.
+    pub service: Option<String>,
+    /// `Provider`.
+    pub provider: String,
+    /// `DriverVer`: version and date.
+    pub version: String,
+    /// Date of `DriverVer` as ISO 8601 text.
+    pub date: String,
+    /// For which Windows the INF says it is.
+    pub systems: Vec<String>,
+    /// The catalogue's signature.
+    pub catalogue: SignatureReport,
+    /// The driver file's own signature.
+    pub driver_file: SignatureReport,
+    /// For a guest: whether this one is used.
+    pub chosen: Option<bool>,
+    /// For a guest: why, or why not. Without one: what is wrong with the package.
+    pub reason: Option<String>,
+}
+
+/// Lists the media; with a guest, says of each package whether it would be used and why.
+///
+/// # Errors
+/// When the media cannot be read. A broken package is part of the answer.
+pub fn list(
+    sources: &Sources,
+    guest: Option<&GuestTarget>,
+    definitions: &Definitions,
+    policy: &Policy,
+) -> Result<Listing> {
+    let mut out = Listing {
+        sources: sources.iter().map(|s| s.root().display().to_string()).collect(),
+        guest: guest.map(ToString::to_string),
+        buckets: guest.map(|g| definitions.buckets_for(g)).unwrap_or_default(),
+        packages: Vec::new(),
+        skipped: Vec::new(),
+        warnings: definitions.warnings.clone(),
+        problem: None,
+    };
+    let groups = discover(sources, &mut out.skipped);
+    let mut reader = Reader::default();
+    let mut verdicts: HashMap<(usize, String), (bool, String)> = HashMap::new();
+    if let Some(guest) = guest {
+        for group in &groups {
+            match evaluate(group, guest, &out.buckets, definitions) {
+                Ok(evaluation) => {
+                    for (candidate, reason) in evaluation.rejected {
+                        verdicts.insert((candidate.source_index, candidate.path.clone()), (false, reason));
+                    }
+                    if let Some(chosen) = evaluation.chosen {
+                        let key = (chosen.candidate.source_index, chosen.candidate.path.clone());
+                        verdicts.insert(key, (true, chosen.reason));
+                    }
+                }
+                Err(error) => out.warnings.push(error.to_string()),
+            }
+        }
+        match select(sources, guest, definitions, policy) {
+            Ok(selection) => out.warnings.extend(selection.warnings),
+            Err(error) => out.problem = Some(error.to_string()),
+        }
+    }
+    for group in &groups {
+        for candidate in &group.candidates {
+            let mut listed = reader.read(&group.driver, candidate)?;
+            if guest.is_some() {
+                let verdict = verdicts.remove(&(candidate.source_index, candidate.path.clone()));
+                let (chosen, reason) = verdict.unwrap_or((false, "not looked at".to_owned()));
+                listed.chosen = Some(chosen);
+                listed.reason = Some(reason);
+            }
+            out.packages.push(listed);
+        }
+    }
+    out.warnings.sort();
+    out.warnings.dedup();
+    Ok(out)
+}
+
+/// Reads packages; equal files, of which media are full, are looked into once.
+#[derive(Default)]
+struct Reader {
+    catalogues: BTreeMap<String, SignatureReport>,
+}
+
+impl Reader {
+    fn read(&mut self, driver: &str, candidate: &Candidate) -> Result<Listed> {
+        let mut out = Listed {
+            driver: driver.to_owned(),
+            path: candidate.path.clone(),
+            bucket: candidate.layout.bucket.unwrap_or_default().to_owned(),
+            class: String::new(),
+            service: None,
+            provider: String::new(),
+            version: String::new(),
+            date: String::new(),
+            systems: Vec::new(),
+            catalogue: SignatureReport::default(),
+            driver_file: SignatureReport::default(),
+            chosen: None,
+            reason: None,
+        };
+        let bytes = candidate.source.read(&candidate.path)?;
+        let facts = match Inf::parse(&bytes, &candidate.shown()).and_then(|inf| facts_of(&inf, candidate, &mut out)) {
+            Ok(facts) => facts,
+            Err(error) => {
+                out.reason = Some(error.to_string());
+                return Ok(out);
+            }
+        };
+        out.class = facts.class.clone();
+        out.provider = facts.provider.resolved.clone();
+        out.version = facts.version_text();
+        out.date = facts.driver_date_text.clone();
+        out.service = facts.function_service().map(|s| s.name.clone());
+        out.catalogue = self.catalogue(candidate, &facts)?;
+        out.driver_file = driver_signature(candidate, &facts)?;
+        Ok(out)
+    }
+
+    fn catalogue(&mut self, candidate: &Candidate, facts: &Facts) -> Result<SignatureReport> {
+        let fault = |problem: String| SignatureReport { problem: Some(problem), ..SignatureReport::default() };
+        let Some(name) = &facts.catalog else { return Ok(fault("the INF names no catalogue".to_owned())) };
+        let Some(file) = candidate.source.find(&beside(candidate, name)) else {
+            return Ok(fault(format!("the catalogue {name} is missing")));
+        };
+        let data = candidate.source.read(&file.path)?;
+        let key = hex(&<[u8; 20]>::from(<sha1::Sha1 as sha1::Digest>::digest(&data)));
+        Ok(self.catalogues.entry(key).or_insert_with(|| catalogue_report(&data)).clone())
+    }
+}
+
+fn catalogue_report(data: &[u8]) -> SignatureReport {
+    let present = SignatureReport { present: true, ..SignatureReport::default() };
+    match Catalogue::parse(data) {
+        Ok(catalogue) => SignatureReport {
+            parsed: true,
+            signer: catalogue.signer().map(str::to_owned),
+            digest: catalogue.digest_name().map(str::to_owned),
+            problem: (!catalogue.is_intact()).then(|| "its signature is of another list".to_owned()),
+            ..present
+        },
+        Err(why) => SignatureReport { problem: Some(format!("cannot be read ({why})")), ..present },
+    }
+}
+
+fn beside(candidate: &Candidate, name: &str) -> String {
+    match candidate.folder() {
+        "" => name.to_owned(),
+        folder => format!("{folder}/{name}"),
+    }
+}
+
+/// The facts for the newest Windows that the INF is for, on the CPU of its folder.
+fn facts_of(inf: &Inf, candidate: &Candidate, out: &mut Listed) -> Result<Facts> {
+    let targets = inf.targets();
+    out.systems = targets.iter().filter(|t| !t.undecorated || targets.len() == 1).map(TargetOs::describe).collect();
+    let arch = candidate.layout.arch.or_else(|| targets.iter().find_map(|t| t.arch)).unwrap_or(Arch::X86);
+    let tried = [26100, 9600, 7601, 6002, 3790].into_iter().flat_map(|build| [false, true].map(|s| (build, s)));
+    let guests = tried.map(|(build, server)| GuestTarget::of_build(arch, build, server));
+    let best = guests.clone().find(|guest| inf.misfit(guest).is_none());
+    inf.facts(&best.unwrap_or_else(|| GuestTarget::of_build(arch, 26100, false)))
+}
+
+/// The embedded signature of the file of the driver's service.
+fn driver_signature(candidate: &Candidate, facts: &Facts) -> Result<SignatureReport> {
+    let fault = |problem: String| SignatureReport { problem: Some(problem), ..SignatureReport::default() };
+    let Some(service) = facts.function_service() else { return Ok(fault("the INF installs no service".to_owned())) };
+    let name = service.binary.file_name();
+    let Some(file) = candidate.source.find(&beside(candidate, name)) else {
+        return Ok(fault(format!("{name} is not on the media")));
+    };
+    let head = candidate.source.read_part(file, 0, HEAD)?;
+    Ok(match PeFacts::parse_head(&head, file.size) {
+        Ok(PeFacts { certificates: Some((at, size)), .. }) => {
+            let table = candidate.source.read_part(file, u64::from(at), u64::from(size))?;
+            trust::embedded_signature_alone(&table)
+        }
+        Ok(_) => fault("not signed".to_owned()),
+        Err(error) => fault(format!("{name} is {error}")),
+    })
+}
