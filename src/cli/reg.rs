@@ -98,6 +98,9 @@ struct Export {
     key: String,
     #[command(flatten)]
     prefix: Prefix,
+    /// Writes UTF-8 instead of UTF-16, in the form that `hivexregedit --merge` takes
+    #[arg(long)]
+    utf8: bool,
     /// Writes to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -124,6 +127,9 @@ struct Diff {
     key: String,
     #[command(flatten)]
     prefix: Prefix,
+    /// Writes UTF-8 instead of UTF-16, in the form that `hivexregedit --merge` takes
+    #[arg(long)]
+    utf8: bool,
     /// Writes to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,

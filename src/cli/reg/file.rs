@@ -115,7 +115,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     // A link stays a link: what it leads to is replaced.
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let cannot = |e| io("cannot write the file", &real, e);
-    let folder = real.parent().unwrap_or(Path::new("/"));
+    let folder = real.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;
     temporary.write_all(bytes).map_err(cannot)?;
     let mode = match std::fs::metadata(&real) {

@@ -91,7 +91,7 @@ pub(super) fn export(args: &super::Export, ui: &Ui) -> Result<ExitCode> {
     let prefix = args.prefix.path();
     let path = file.key_path(&args.key, &prefix)?;
     let document = reg::export(&file.hive, file.key(&path)?, &path)?;
-    write(&document, &prefix, args.output.as_deref(), ui)?;
+    write(&document, &prefix, args.utf8, args.output.as_deref(), ui)?;
     Ok(ExitCode::Done)
 }
 
@@ -101,12 +101,12 @@ pub(super) fn diff(args: &super::Diff, ui: &Ui) -> Result<ExitCode> {
     let path = new.key_path(&args.key, &prefix)?;
     let keys = (old.key(&path)?, new.key(&path)?);
     let document = reg::diff((&old.hive, keys.0), (&new.hive, keys.1), &path)?;
-    write(&document, &prefix, args.output.as_deref(), ui)?;
+    write(&document, &prefix, args.utf8, args.output.as_deref(), ui)?;
     Ok(ExitCode::Done)
 }
 
-fn write(document: &Document, prefix: &KeyPath, output: Option<&Path>, ui: &Ui) -> Result<()> {
-    let bytes = document.to_bytes(prefix)?;
+fn write(document: &Document, prefix: &KeyPath, utf8: bool, output: Option<&Path>, ui: &Ui) -> Result<()> {
+    let bytes = if utf8 { document.to_text(prefix)?.into_bytes() } else { document.to_bytes(prefix)? };
     match output {
         Some(path) => replace(path, &bytes),
         None => ui.raw(&bytes),

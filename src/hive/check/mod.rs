@@ -132,6 +132,9 @@ impl<'a> Checker<'a> {
         if !self.bytes.len().is_multiple_of(PAGE as usize) {
             self.add(Code::BbFilesize, "base block", "the file's size is no multiple of 4096");
         }
-        self.length = length.min(u32::try_from(have).unwrap_or(u32::MAX)) & !(PAGE - 1);
+        self.length = match u32::try_from(have) {
+            Ok(have) if have < length => have & !(PAGE - 1),
+            _ => length.min(LENGTH_MAX),
+        };
     }
 }

@@ -57,15 +57,16 @@ impl Document {
     /// # Errors
     /// A key whose name holds a line break cannot be written.
     pub fn to_bytes(&self, prefix: &KeyPath) -> Result<Vec<u8>> {
-        let units = write::write(self, prefix)?;
+        let units = write::write(self, prefix, false)?;
         Ok(std::iter::once(0xFEFF).chain(units).flat_map(u16::to_le_bytes).collect())
     }
 
-    /// The same text in UTF-8 without a byte order mark, for tools that want that; what is no valid UTF-16 is replaced.
+    /// The same in UTF-8 without a byte order mark, for `hivexregedit --merge`, which reads nothing else and takes texts
+    /// for bytes: so data that are not ASCII are written as `hex(1):`. In names, what is no valid UTF-16 is replaced.
     ///
     /// # Errors
     /// As [`to_bytes`](Self::to_bytes).
     pub fn to_text(&self, prefix: &KeyPath) -> Result<String> {
-        Ok(String::from_utf16_lossy(&write::write(self, prefix)?))
+        Ok(String::from_utf16_lossy(&write::write(self, prefix, true)?))
     }
 }

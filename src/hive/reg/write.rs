@@ -7,13 +7,14 @@ use crate::hive::{Data, Name, ValueType};
 /// Where the registry editor breaks lines of bytes.
 const COLUMNS: usize = 77;
 
-pub(super) fn write(document: &Document, prefix: &KeyPath) -> Result<Vec<u16>> {
+/// With `ascii`, texts that are not ASCII are written as bytes.
+pub(super) fn write(document: &Document, prefix: &KeyPath, ascii: bool) -> Result<Vec<u16>> {
     let mut out = Vec::new();
     text(&mut out, "Windows Registry Editor Version 5.00\r\n\r\n");
     for section in &document.sections {
         head(&mut out, section, prefix)?;
         for (name, data) in &section.values {
-            value(&mut out, name, data.as_ref());
+            value(&mut out, name, data.as_ref(), ascii);
         }
         text(&mut out, "\r\n");
     }
@@ -45,7 +46,7 @@ fn head(out: &mut Vec<u16>, section: &Section, prefix: &KeyPath) -> Result<()> {
     Ok(())
 }
 
-fn value(out: &mut Vec<u16>, name: &Name, data: Option<&Data>) {
+fn value(out: &mut Vec<u16>, name: &Name, data: Option<&Data>, ascii: bool) {
     let start = out.len();
     if name.is_empty() {
         text(out, "@=");
@@ -55,7 +56,7 @@ fn value(out: &mut Vec<u16>, name: &Name, data: Option<&Data>) {
     }
     match data {
         None => text(out, "-"),
-        Some(data) => match plain_text(data) {
+        Some(data) => match plain_text(data).filter(|units| !ascii || units.iter().all(|&u| u < 0x80)) {
             Some(units) => quoted(out, &units),
             None if data.kind == ValueType::DWORD && data.bytes.len() == 4 => {
                 let number = data.bytes.iter().rev().fold(0u32, |n, &b| n << 8 | u32::from(b));

@@ -1,6 +1,12 @@
 //! Registry hives: real ones, foreign readers, models, damage.
 
+mod command;
 mod corpus;
+mod damage;
+mod edges;
+mod foreign;
 mod logs;
 mod logs_made;
+mod model;
 mod support;
+mod text;

@@ -1,0 +1,158 @@
+//! `winject reg` on hive files, as a user sees it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use winject::hive::check::check;
+use winject::hive::{Data, Hive};
+
+use super::support::{NOW, folder};
+use crate::support::corpus_bytes;
+
+fn winject(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_winject"))
+        .arg("reg")
+        .args(arguments)
+        .current_dir(folder)
+        .env("SOURCE_DATE_EPOCH", "1700000000")
+        .output()
+        .unwrap()
+}
+
+fn ok(folder: &Path, arguments: &[&str]) -> String {
+    let output = winject(folder, arguments);
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {complaint}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn code(folder: &Path, arguments: &[&str]) -> (i32, String) {
+    let output = winject(folder, arguments);
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn system() -> Vec<u8> {
+    let mut hive = Hive::create("SYSTEM", NOW);
+    let select = hive.create_key(hive.root(), "Select", NOW).unwrap();
+    let one = Data::dword(1);
+    hive.set_value(select, "Current", one.kind, &one.bytes, NOW).unwrap();
+    hive.create_key(hive.root(), r"ControlSet001\Services\disk", NOW).unwrap();
+    hive.finish(&[]).unwrap()
+}
+
+#[test]
+fn set_query_and_delete() {
+    let folder = folder(&[("SYSTEM", &system())]);
+    let folder = folder.path();
+    let key = r"CurrentControlSet\Services\viostor";
+    ok(folder, &["set", "SYSTEM", key, "--value", "Start", "--type", "dword", "--data", "0"]);
+    ok(folder, &["set", "SYSTEM", key, "--value", "Group", "--data", "SCSI miniport"]);
+    ok(folder, &["set", "SYSTEM", key, "--value", "M", "--type", "multi_sz", "--data", "a", "--data", "b"]);
+    ok(folder, &["set", "SYSTEM", &format!("{key}\\Parameters")]);
+    let said = ok(folder, &["query", "SYSTEM", r"ControlSet001\Services\viostor"]);
+    assert_eq!(
+        said,
+        "ControlSet001\\Services\\viostor\n    Start    REG_DWORD    0x0\n    Group    REG_SZ    SCSI miniport\n    \
+         M    REG_MULTI_SZ    a\\0b\n\nControlSet001\\Services\\viostor\\Parameters\n"
+    );
+    let said = ok(folder, &["set", "SYSTEM", key, "--value", "start", "--type", "dword", "--data", "0x0"]);
+    assert!(said.contains("unchanged"), "{said}");
+    ok(folder, &["delete", "SYSTEM", key, "--value", "Group"]);
+    assert_eq!(code(folder, &["query", "SYSTEM", key, "--value", "Group"]).0, 1);
+    ok(folder, &["delete", "SYSTEM", key]);
+    let (status, complaint) = code(folder, &["query", "SYSTEM", key]);
+    assert_eq!(status, 2, "{complaint}");
+    assert!(complaint.contains("Hint:"), "{complaint}");
+    assert_eq!(check(&std::fs::read(folder.join("SYSTEM")).unwrap()), []);
+}
+
+#[test]
+fn export_import_and_diff() {
+    let folder = folder(&[("SYSTEM", &system()), ("other", &system())]);
+    let folder = folder.path();
+    let text = "\u{FEFF}Windows Registry Editor Version 5.00\n\n[HKLM\\SYSTEM\\CurrentControlSet\\Services\\viostor]\n\
+        \"Start\"=dword:00000000\n\n[-HKEY_LOCAL_MACHINE\\SYSTEM\\ControlSet001\\Services\\disk]\n";
+    std::fs::write(folder.join("in.reg"), text).unwrap();
+    let prefix = ["--prefix", r"HKEY_LOCAL_MACHINE\SYSTEM"];
+    let said = ok(folder, &[&["import", "SYSTEM", "in.reg"][..], &prefix].concat());
+    assert_eq!(said, "SYSTEM: 1 keys created, 1 deleted; 1 values set, 0 deleted\n");
+    let said = ok(folder, &[&["import", "SYSTEM", "in.reg"][..], &prefix].concat());
+    assert_eq!(said, "SYSTEM: unchanged\n");
+    ok(folder, &[&["diff", "other", "SYSTEM", "-o", "diff.reg"][..], &prefix].concat());
+    ok(folder, &[&["import", "other", "diff.reg"][..], &prefix].concat());
+    ok(folder, &[&["export", "SYSTEM", "\\", "-o", "a.reg"][..], &prefix].concat());
+    ok(folder, &[&["export", "other", r"HKLM\SYSTEM", "-o", "b.reg"][..], &prefix].concat());
+    let (a, b) = (std::fs::read(folder.join("a.reg")).unwrap(), std::fs::read(folder.join("b.reg")).unwrap());
+    assert!(a.starts_with(&[0xFF, 0xFE]));
+    assert_eq!(a, b);
+    // Without the prefix the keys are no paths of this hive.
+    let (status, complaint) = code(folder, &["import", "SYSTEM", "in.reg", "--prefix", "HKLM\\SOFTWARE"]);
+    assert_eq!(status, 2);
+    assert!(complaint.contains("in.reg") && complaint.contains("line 3"), "{complaint}");
+}
+
+#[test]
+fn bad_targets_are_refused_with_their_code_and_left_alone() {
+    let mut damaged = system();
+    let at = damaged.windows(2).position(|w| w == b"lh").unwrap();
+    damaged[at + 8] ^= 1; // a hash
+    let mut dirty = system();
+    dirty[4] ^= 1;
+    super::support::seal(&mut dirty);
+    let files: [(&str, &[u8]); 4] =
+        [("damaged", &damaged), ("dirty", &dirty), ("text", b"hello"), ("cut", &damaged[..5000])];
+    let folder = folder(&files);
+    for (name, expected) in [("damaged", 5), ("dirty", 3), ("text", 4), ("cut", 5), ("missing", 7)] {
+        let (status, complaint) = code(folder.path(), &["set", name, "A"]);
+        assert_eq!(status, expected, "{name}: {complaint}");
+        assert!(complaint.starts_with("Error:"), "{complaint}");
+    }
+    for (name, bytes) in files {
+        assert!(std::fs::read(folder.path().join(name)).unwrap() == bytes, "{name} was changed");
+    }
+    assert_eq!(code(folder.path(), &["set", "damaged", "A", "--data", "x"]).0, 2);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), files.len(), "no temporary file stays");
+}
+
+#[test]
+fn check_answers_with_its_exit_code() {
+    let mut damaged = system();
+    let at = damaged.windows(2).position(|w| w == b"lh").unwrap();
+    damaged[at + 8] ^= 1;
+    let mut odd = system();
+    odd[4096 + 32 + 4 + 52] = 0; // the root's longest subkey name
+    let folder = folder(&[("good", &system()), ("bad", &damaged), ("odd", &odd)]);
+    let folder = folder.path();
+    assert_eq!(ok(folder, &["check", "good"]), "the hive is clean\n");
+    let output = winject(folder, &["check", "bad"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("fault SL-HASH"));
+    assert!(ok(folder, &["check", "odd"]).contains("oddity NK-MAXNAME"));
+    assert_eq!(code(folder, &["check", "odd", "--strict"]).0, 1);
+    let output = winject(folder, &["check", "bad", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["clean"], false);
+    assert_eq!(report["faults"][0]["code"], "SL-HASH");
+}
+
+#[test]
+fn logs_beside_a_hive_are_replayed() {
+    let names = ["UsrClass.dat", "UsrClass.dat.LOG1", "UsrClass.dat.LOG2"];
+    let Some(files) =
+        names.map(|n| corpus_bytes(&format!("hives/usrclass-dirty/{n}.xz"))).into_iter().collect::<Option<Vec<_>>>()
+    else {
+        return;
+    };
+    // Windows writes the ending in either case.
+    let folder =
+        folder(&[("UsrClass.dat", &files[0]), ("usrclass.dat.log1", &files[1]), ("UsrClass.dat.LOG2", &files[2])]);
+    let folder = folder.path();
+    let said = winject(folder, &["query", "UsrClass.dat", "\\"]);
+    assert!(String::from_utf8_lossy(&said.stderr).contains("14 log entries were replayed"), "{said:?}");
+    assert!(std::fs::read(folder.join("UsrClass.dat")).unwrap() == files[0], "a query changes nothing");
+    ok(folder, &["set", "UsrClass.dat", "winject", "--default", "--data", "x"]);
+    let after = std::fs::read(folder.join("UsrClass.dat")).unwrap();
+    assert_eq!(check(&after), []);
+    assert!(super::support::word(&after, 4) > 300, "above every log entry");
+    assert!(std::fs::read(folder.join("usrclass.dat.log1")).unwrap() == files[1]);
+}

@@ -1,0 +1,353 @@
+//! Random edits against a model, judged by foreign readers and checkers.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use winject::clock::FileTime;
+use winject::hive::check::check;
+use winject::hive::{Hive, KeyId, Name, ValueType};
+
+use super::foreign::{self, Listing, assert_same};
+use super::support::{NOW, assert_clean};
+use crate::support;
+
+/// Small, fast and the same everywhere (xorshift64*).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+
+    fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let seed = self.next();
+        (0..length as u64).map(|i| (seed.wrapping_add(i).wrapping_mul(0x9E37_79B9) >> 13) as u8).collect()
+    }
+}
+
+/// What names may hold: everything, or what all foreign readers can express.
+#[derive(Clone, Copy, PartialEq)]
+enum Names {
+    Wild,
+    Tame,
+}
+
+fn unit(random: &mut Random, names: Names) -> u16 {
+    loop {
+        let unit = match random.below(6) {
+            0..=2 => b"abcXYZ_019 [^`{~"[random.below(16)].into(),
+            3 => random.below(0x100) as u16,
+            4 => *random.pick(&[0xB5, 0xDF, 0xFF, 0x131, 0x178, 0x17F, 0x1C5, 0x3C2, 0x3A3, 0x10D0, 0xFB00, 0xFF21]),
+            _ => random.next() as u16,
+        };
+        let tame = unit >= 0x20 && !(0x7F..0xA0).contains(&unit) && !(0xD800..0xE000).contains(&unit) && unit < 0xFFF0;
+        if unit != 0 && unit != u16::from(b'\\') && (names == Names::Wild || tame) {
+            return unit;
+        }
+    }
+}
+
+fn name(random: &mut Random, names: Names) -> Name {
+    let length = match random.below(20) {
+        0 => 255,
+        1..=3 => 1,
+        4..=6 => 20 + random.below(40),
+        _ => 2 + random.below(6),
+    };
+    Name::from_units((0..length).map(|_| unit(random, names)).collect())
+}
+
+#[derive(Default)]
+struct ModelKey {
+    /// As created, from the root.
+    path: Vec<Name>,
+    values: Vec<(Name, u32, Vec<u8>)>,
+    class: Option<Name>,
+}
+
+/// The model: keys by folded path.
+struct Model {
+    keys: BTreeMap<Vec<Vec<u16>>, ModelKey>,
+    names: Names,
+    minor: u32,
+}
+
+fn folded(path: &[Name]) -> Vec<Vec<u16>> {
+    path.iter().map(Name::folded).collect()
+}
+
+impl Model {
+    fn new(minor: u32, names: Names) -> Self {
+        Self { keys: BTreeMap::from([(Vec::new(), ModelKey::default())]), names, minor }
+    }
+
+    fn any_path(&self, random: &mut Random) -> Vec<Name> {
+        let skip = random.below(self.keys.len());
+        self.keys.values().nth(skip).unwrap().path.clone()
+    }
+
+    fn listing(&self) -> Listing {
+        let mut lines = Vec::new();
+        for key in self.keys.values() {
+            let path = key.path.iter().fold(String::new(), |path, name| foreign::join(&path, name.units()));
+            lines.push(foreign::key_line(&path));
+            for (name, kind, data) in &key.values {
+                lines.push(foreign::value_line(&path, name.units(), *kind, data));
+            }
+        }
+        lines.sort();
+        lines
+    }
+
+    fn create(&mut self, hive: &mut Hive, random: &mut Random, now: FileTime) {
+        let mut path = self.any_path(random);
+        if path.len() > 12 {
+            path.truncate(2);
+        }
+        let key = find(hive, &path);
+        path.push(name(random, self.names));
+        let name = path.last().unwrap();
+        hive.create_subkey(key, name, now).unwrap();
+        self.keys.entry(folded(&path)).or_insert_with(|| ModelKey { path, ..ModelKey::default() });
+    }
+
+    fn set(&mut self, hive: &mut Hive, random: &mut Random, now: FileTime) {
+        let path = self.any_path(random);
+        let key = find(hive, &path);
+        let model = self.keys.get_mut(&folded(&path)).unwrap();
+        let name = match random.below(4) {
+            0 => Name::default(),
+            1 if !model.values.is_empty() => random.pick(&model.values).0.clone(),
+            _ => name(random, self.names),
+        };
+        let kind = *random.pick(&[0, 1, 2, 3, 4, 7, 11, 0xFFFF_0012, 0x8000_0000]);
+        let length = match random.below(40) {
+            0 => *random.pick(&[16343, 16344, 16345, 32688, 32689, 49033]),
+            1 => random.below(if self.minor < 4 { 40_000 } else { 200_000 }),
+            2 => 1000 + random.below(7000),
+            3..=12 => random.below(6),
+            _ => random.below(200),
+        };
+        let data = random.bytes(length);
+        hive.set_value_named(key, &name, ValueType(kind), &data, now).unwrap();
+        match model.values.iter_mut().find(|v| v.0.is_same(&name)) {
+            Some(value) => (value.1, value.2) = (kind, data),
+            None => model.values.push((name, kind, data)),
+        }
+    }
+
+    fn delete_value(&mut self, hive: &mut Hive, random: &mut Random, now: FileTime) {
+        let path = self.any_path(random);
+        let key = find(hive, &path);
+        let model = self.keys.get_mut(&folded(&path)).unwrap();
+        if !model.values.is_empty() {
+            let (name, ..) = model.values.remove(random.below(model.values.len()));
+            assert!(hive.delete_value_named(key, &name, now).unwrap());
+        }
+    }
+
+    fn delete_key(&mut self, hive: &mut Hive, random: &mut Random, now: FileTime) {
+        let path = self.any_path(random);
+        if !path.is_empty() {
+            hive.delete_key(find(hive, &path), now).unwrap();
+            let top = folded(&path);
+            self.keys.retain(|key, _| !key.starts_with(&top));
+        }
+    }
+
+    fn set_class(&mut self, hive: &mut Hive, random: &mut Random, now: FileTime) {
+        let path = self.any_path(random);
+        let key = find(hive, &path);
+        let class = (random.below(3) > 0).then(|| name(random, self.names));
+        hive.set_class(key, class.as_ref(), now).unwrap();
+        self.keys.get_mut(&folded(&path)).unwrap().class = class;
+    }
+
+    fn step(&mut self, hive: &mut Hive, random: &mut Random) {
+        let now = FileTime(NOW.0 + random.below(1000) as u64);
+        match random.below(100) {
+            0..40 => self.create(hive, random, now),
+            40..80 => self.set(hive, random, now),
+            80..90 => self.delete_value(hive, random, now),
+            90..95 if self.keys.len() < 500 || random.below(20) == 0 => self.delete_key(hive, random, now),
+            _ => self.set_class(hive, random, now),
+        }
+    }
+
+    fn assert_classes(&self, hive: &Hive) {
+        for key in self.keys.values() {
+            assert_eq!(hive.class(find(hive, &key.path)).unwrap(), key.class);
+        }
+    }
+}
+
+fn find(hive: &Hive, path: &[Name]) -> KeyId {
+    path.iter().fold(hive.root(), |key, name| hive.subkey(key, name).unwrap().expect("the model's key is there"))
+}
+
+/// One sequence of edits in several sittings; returns the file and what must be in it.
+fn sequence(seed: u64, steps: usize, names: Names) -> (u32, Vec<u8>, Listing) {
+    let mut random = Random::new(seed);
+    let minor = 3 + (seed % 4) as u32;
+    let mut model = Model::new(minor, names);
+    let mut bytes = Hive::create_version("ROOT", minor, NOW).finish(&[]).unwrap();
+    for _ in 0..3 {
+        let mut hive = Hive::open(bytes).unwrap();
+        for _ in 0..steps / 3 {
+            model.step(&mut hive, &mut random);
+        }
+        model.assert_classes(&hive);
+        bytes = hive.finish(&[]).unwrap();
+        assert_eq!(check(&bytes), [], "seed {seed}");
+        assert_same(&format!("our reader, seed {seed}"), &model.listing(), &foreign::our_reader(&bytes));
+    }
+    (minor, bytes, model.listing())
+}
+
+#[test]
+fn random_edits_with_tame_names_are_seen_by_all_readers() {
+    let count = support::rounds(40, 120);
+    for batch in 0..count.div_ceil(20) {
+        let hives: Vec<(u32, Vec<u8>, Listing)> =
+            (batch * 20..count.min(batch * 20 + 20)).map(|seed| sequence(seed, 240, Names::Tame)).collect();
+        judge_batch(&hives);
+        for reader in ["hivex", "pyreg", "dissect"] {
+            // Each reader gets the versions whose large values it understands.
+            let fits = |minor: u32| match reader {
+                "hivex" => true,
+                "pyreg" => minor >= 4,
+                _ => minor >= 5,
+            };
+            let chosen: Vec<_> = hives.iter().filter(|h| fits(h.0)).collect();
+            let folder = tempfile::tempdir().unwrap();
+            let paths: Vec<_> = (0..chosen.len()).map(|i| folder.path().join(i.to_string())).collect();
+            paths.iter().zip(&chosen).for_each(|(path, hive)| std::fs::write(path, &hive.1).unwrap());
+            let Some(listings) = foreign::python(reader, &paths) else { continue };
+            for (i, (listing, hive)) in listings.iter().zip(&chosen).enumerate() {
+                assert_same(&format!("{reader}, hive {i} of batch {batch}"), &hive.2, listing);
+            }
+        }
+    }
+}
+
+/// The strict foreign checker over a batch, and the crate nt-hive.
+fn judge_batch(hives: &[(u32, Vec<u8>, Listing)]) {
+    for (minor, bytes, expected) in hives {
+        if *minor >= 4 {
+            assert_same("nt-hive", expected, &foreign::nt_hive(bytes));
+        }
+    }
+    let (Some(judge), Some(python)) = (support::judge("hivecheck.py"), support::program("python3")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(python);
+    command.arg(judge).arg("--strict");
+    for (i, (_, bytes, _)) in hives.iter().enumerate() {
+        let path = folder.path().join(i.to_string());
+        std::fs::write(&path, bytes).unwrap();
+        command.arg(path);
+    }
+    support::run(&mut command);
+}
+
+#[test]
+fn random_edits_with_names_over_the_whole_of_utf_16() {
+    let count = support::rounds(40, 120);
+    for batch in 0..count.div_ceil(20) {
+        let seeds = batch * 20..count.min(batch * 20 + 20);
+        let hives: Vec<_> = seeds.map(|seed| sequence(1000 + seed, 240, Names::Wild)).collect();
+        judge_batch(&hives);
+    }
+}
+
+#[test]
+fn ten_thousand_keys() {
+    let (_, bytes, listing) = sequence(5, 45_000, Names::Tame);
+    assert!(listing.iter().filter(|line| line.starts_with('K')).count() > 10_000, "{}", listing.len());
+    assert_clean(&bytes, None);
+    assert_same("nt-hive", &listing, &foreign::nt_hive(&bytes));
+}
+
+#[test]
+fn a_hundred_thousand_subkeys_under_one_key() {
+    for minor in [3, 5] {
+        let mut hive = Hive::create_version("ROOT", minor, NOW);
+        let mut random = Random::new(77);
+        let top = hive.create_key(hive.root(), "Many", NOW).unwrap();
+        let mut order: Vec<u32> = (0..100_000).collect();
+        for i in (1..order.len()).rev() {
+            order.swap(i, random.below(i + 1));
+        }
+        for i in &order {
+            hive.create_key(top, &format!("Key {i:x}"), NOW).unwrap();
+        }
+        let bytes = hive.finish(&[]).unwrap();
+        assert_eq!(check(&bytes), []);
+        if minor == 5 {
+            assert_clean(&bytes, None);
+            assert_eq!(foreign::nt_hive(&bytes).len(), 100_002);
+        }
+        let mut hive = Hive::open(bytes).unwrap();
+        let before = hive.file_size();
+        for i in order.iter().filter(|i| *i % 7 != 0) {
+            let key = hive.find(top, &format!("KEY {i:X}")).unwrap().unwrap();
+            hive.delete_key(key, NOW).unwrap();
+        }
+        assert_eq!(hive.subkeys(top).unwrap().len(), 14_286);
+        let bytes = hive.finish(&[]).unwrap();
+        assert_eq!(check(&bytes), []);
+        let mut hive = Hive::open(bytes).unwrap();
+        for i in order.iter().filter(|i| *i % 7 == 0) {
+            let key = hive.find(top, &format!("Key {i:x}")).unwrap().unwrap();
+            hive.delete_key(key, NOW).unwrap();
+        }
+        assert_eq!(hive.file_size(), before, "space is reused");
+        let bytes = hive.finish(&[]).unwrap();
+        assert_eq!(foreign::our_reader(&bytes).len(), 2);
+        assert_clean(&bytes, None);
+    }
+}
+
+#[test]
+fn values_up_to_a_mebibyte() {
+    for minor in [3, 5] {
+        let mut hive = Hive::create_version("ROOT", minor, NOW);
+        let mut random = Random::new(9);
+        let top = hive.create_key(hive.root(), "Large", NOW).unwrap();
+        let mut truth: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let sizes = [0, 1, 4, 5, 16343, 16344, 16345, 32688, 32689, 1 << 19, (1 << 20) - 4, 1 << 20];
+        for round in 0..60 {
+            let name = format!("v{}", round % 7);
+            let size = if round % 2 == 0 { *random.pick(&sizes) } else { random.below(1 << 20) };
+            let size = if minor == 3 { size.min((1 << 20) - 4) } else { size };
+            let data = random.bytes(size);
+            hive.set_value(top, &name, ValueType::BINARY, &data, NOW).unwrap();
+            truth.insert(name, data);
+            if round % 5 == 4 {
+                let name = format!("v{}", random.below(7));
+                assert_eq!(hive.delete_value(top, &name, NOW).unwrap(), truth.remove(&name).is_some());
+            }
+        }
+        for (name, data) in &truth {
+            assert!(&hive.value(top, name).unwrap().unwrap().data == data);
+        }
+        assert_clean(&hive.finish(&[]).unwrap(), None);
+    }
+    let mut old = Hive::create_version("ROOT", 3, NOW);
+    let error = old.set_value(old.root(), "x", ValueType::BINARY, &vec![0; 1 << 20], NOW).unwrap_err();
+    assert_eq!(error.kind(), winject::Kind::Refused);
+}
