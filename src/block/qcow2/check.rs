@@ -104,9 +104,10 @@ pub(super) struct Walk {
     pub report: CheckReport,
     pub counts: Counts,
     pub snapshots: Vec<Snapshot>,
-    /// L1 indexes of active L2 tables in which a COPIED flag is wrong.
+    /// L1 indexes of active L2 tables in which a COPIED flag does not go with the number of references (rather than
+    /// with the stored refcount): what a repair of the refcounts has to rewrite.
     pub wrong_copied: BTreeSet<usize>,
-    /// Whether a COPIED flag of the active L1 table itself is wrong.
+    /// The same for the active L1 table itself.
     pub is_l1_copied_wrong: bool,
     /// Clusters of the refcount table and its blocks.
     pub refcount_clusters: Vec<u64>,
@@ -475,10 +476,11 @@ impl Walker<'_> {
             if offset.saturating_add(cluster_size) > self.file_length {
                 continue;
             }
-            if (entry & COPIED != 0) != self.is_stored_once(offset >> bits) {
-                self.walk.is_l1_copied_wrong = true;
+            let is_copied = entry & COPIED != 0;
+            self.walk.is_l1_copied_wrong |= is_copied != (self.walk.counts.get(offset >> bits) == 1);
+            if is_copied != self.is_stored_once(offset >> bits) {
                 self.walk.refcount_corruptions += 1;
-                self.corruption(offset, || format!("wrong COPIED flag in L1 entry {l1_index}"));
+                self.corruption(offset, || format!("{} in L1 entry {l1_index}", wrong_flag(is_copied)));
             }
             if self.header.has_data_file() || !seen.insert(offset) {
                 continue;
@@ -496,13 +498,22 @@ impl Walker<'_> {
                 if word & super::entry::COMPRESSED != 0 || host == 0 || host >= self.file_length {
                     continue;
                 }
-                if (word & COPIED != 0) != self.is_stored_once(host >> bits) {
+                let is_copied = word & COPIED != 0;
+                if is_copied != (self.walk.counts.get(host >> bits) == 1) {
                     self.walk.wrong_copied.insert(l1_index);
+                }
+                if is_copied != self.is_stored_once(host >> bits) {
                     self.walk.refcount_corruptions += 1;
-                    self.corruption(host, || format!("wrong COPIED flag in entry {index} of L2 table {offset:#x}"));
+                    self.corruption(host, || {
+                        format!("{} in entry {index} of L2 table {offset:#x}", wrong_flag(is_copied))
+                    });
                 }
             }
         }
         Ok(())
     }
+}
+
+fn wrong_flag(is_set: bool) -> &'static str {
+    if is_set { "COPIED is set, but the refcount is not 1," } else { "COPIED is missing" }
 }

@@ -108,11 +108,3 @@ impl Mapping {
         Some(Self::Compressed(CompressedRange { offset, length }))
     }
 }
-
-/// The entry of a compressed cluster, or `None` if the place cannot be expressed.
-pub(crate) fn encode_compressed(cluster_bits: u32, offset: u64, length: u64) -> Option<u64> {
-    let bits = 62 - (cluster_bits - 8);
-    let end = offset.checked_add(length.checked_sub(1)?)?;
-    let sectors = end / SECTOR - offset / SECTOR;
-    (offset >> bits == 0 && sectors < 1 << (cluster_bits - 8)).then_some(COMPRESSED | (sectors << bits) | offset)
-}

@@ -307,7 +307,7 @@ impl Header {
                 .expected_found("1 cluster to 8 MiB", refcount_bytes));
         }
         let place = place::REFCOUNT_TABLE_OFFSET;
-        self.check_table("refcount table", place, self.refcount_table_offset, 1, file_length)?;
+        self.check_table("refcount table", place, self.refcount_table_offset, refcount_bytes, file_length)?;
         if self.nb_snapshots > SNAPSHOTS_MAX {
             return Err(damaged("too many snapshots", 60).expected_found("at most 65536", self.nb_snapshots));
         }

@@ -45,7 +45,7 @@ pub(super) fn read_table(storage: &dyn Storage, header: &Header) -> Result<Vec<u
     let length = u64::from(header.refcount_table_clusters) * header.cluster_size();
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
     storage
-        .read_or_zeros_at(header.refcount_table_offset, &mut bytes)
+        .read_exact_at(header.refcount_table_offset, &mut bytes)
         .map_err(|e| Error::io(Layer::Block, "the refcount table cannot be read", e))?;
     Ok(be64_table(&bytes))
 }

@@ -9,7 +9,7 @@ use winject::block::commit::{self, CommitOptions, on};
 use winject::block::{Chain, Format, Locking};
 use winject::error::Kind;
 
-use super::virtual_host::{Fault, Files, Op, VirtualHost, apply};
+use super::virtual_host::{FailingHost, Fault, Files, Op, VirtualHost, apply};
 use super::*;
 use crate::support::rounds;
 
@@ -355,4 +355,43 @@ fn a_file_that_changed_after_the_interruption_is_left_alone() {
         assert_eq!(error.kind(), Kind::Pending, "{error}");
         assert!(host.files() == files, "nothing was touched");
     }
+}
+
+#[test]
+fn a_data_file_and_its_image_go_together() {
+    if !has_qemu() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let old = mixed(CASE_SIZE, 55);
+    write_file(path, "source.raw", &old);
+    qemu_img(path, "convert -f raw -O qcow2 -o data_file=data.bin source.raw top.qcow2");
+    let file = path.join("top.qcow2");
+    let before = ["top.qcow2", "data.bin"].map(|name| (name, std::fs::read(path.join(name)).unwrap()));
+    let mut new = old.clone();
+    let mut steps = 0;
+    loop {
+        new.copy_from_slice(&old);
+        for (name, content) in &before {
+            // Holes and all: the file is made anew each time.
+            std::fs::write(path.join(name), content).unwrap();
+        }
+        let mut stage = stage(&file);
+        scribble(&mut stage, &mut new, &mut Random::new(56), 6);
+        let host = FailingHost::new(steps);
+        let result = on::in_place(&host, &mut stage, &file, &CommitOptions::default());
+        drop(stage);
+        commit::recover(&file).unwrap();
+        let found = read_all(&*open(&file));
+        assert!(found == old || found == new, "step {steps}: neither old nor new");
+        assert!(result.is_err() || found == new, "step {steps}");
+        assert_clean(&file);
+        assert!(!commit::journal_path(&file).exists());
+        if result.is_ok() && host.left() > 0 {
+            break;
+        }
+        steps += 1;
+    }
+    assert!(steps > 12, "{steps} steps");
 }

@@ -2,6 +2,8 @@
 
 mod crash;
 mod in_place;
+mod interplay;
+mod mutate;
 mod output;
 mod read;
 mod virtual_host;

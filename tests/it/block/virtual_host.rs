@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use winject::block::{HostFiles, HostRun, Locking, Storage};
+use winject::block::{Fingerprint, HostFiles, HostRun, Locking, RealHost, Storage};
 use winject::error::{Error, Layer, Result};
 
 /// Something that changes a file or a folder, or makes changes durable.
@@ -85,6 +85,83 @@ struct State {
     log: Vec<Op>,
     count: usize,
     fault: Fault,
+}
+
+/// The real host, which fails from one of its operations on, as when the machine stops.
+#[derive(Debug, Clone)]
+pub struct FailingHost(Arc<Mutex<usize>>);
+
+impl FailingHost {
+    /// `left` operations succeed.
+    pub fn new(left: usize) -> Self {
+        Self(Arc::new(Mutex::new(left)))
+    }
+
+    /// How many more would have succeeded.
+    pub fn left(&self) -> usize {
+        *self.0.lock().unwrap()
+    }
+
+    fn step(&self) -> io::Result<()> {
+        let mut left = self.0.lock().unwrap();
+        *left = left.checked_sub(1).ok_or(io::Error::from(io::ErrorKind::StorageFull))?;
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct FailingFile(Arc<dyn Storage>, FailingHost);
+
+impl HostFiles for FailingHost {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn Storage>> {
+        self.step()?;
+        Ok(Arc::new(FailingFile(RealHost.create(path)?, self.clone())))
+    }
+    fn open(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>> {
+        Ok(Arc::new(FailingFile(RealHost.open(path, locking)?, self.clone())))
+    }
+    fn exists(&self, path: &Path) -> bool {
+        RealHost.exists(path)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.step().and_then(|()| RealHost.remove(path))
+    }
+    fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+        self.step().and_then(|()| RealHost.rename(from, to, replace))
+    }
+    fn sync_folder_of(&self, path: &Path) -> io::Result<()> {
+        self.step().and_then(|()| RealHost.sync_folder_of(path))
+    }
+}
+
+impl Storage for FailingFile {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(offset, buf)
+    }
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.1.step().and_then(|()| self.0.write_at(offset, data))
+    }
+    fn flush(&self) -> io::Result<()> {
+        self.1.step().and_then(|()| self.0.flush())
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.1.step().and_then(|()| self.0.set_len(length))
+    }
+    fn reserve(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.1.step().and_then(|()| self.0.reserve(offset, length))
+    }
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.1.step().and_then(|()| self.0.punch(offset, length))
+    }
+    fn run_at(&self, offset: u64) -> io::Result<HostRun> {
+        self.0.run_at(offset)
+    }
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        self.0.fingerprint()
+    }
 }
 
 /// The host. Clones are the same host.
