@@ -14,9 +14,11 @@ use crate::units::ImageOffset;
 use mapped::ChainReferences;
 
 pub mod commit;
+pub mod convert;
 mod host;
 mod lock;
 mod mapped;
+mod ova;
 mod policy;
 pub mod probe;
 pub mod qcow2;
@@ -175,6 +177,8 @@ pub struct OpenOptions {
     pub path_policy: PathPolicy,
     /// How to treat other processes that have the image open.
     pub locking: Locking,
+    /// Which disk of an OVA, by its file name in the OVA; the only one when not given.
+    pub disk: Option<String>,
 }
 
 /// Opens the image at `path`.
@@ -272,6 +276,7 @@ impl<'a> Chain<'a> {
         let chain = self.push(&*storage, path)?;
         let format = match format {
             Some(format) => format,
+            None if ova::is_ova(&*storage) => return ova::open(storage, path, &chain, self.options.disk.as_deref()),
             None => probe::probe(&*storage, path)?,
         };
         tracing::debug!(path = %path.display(), %format, "opening an image");

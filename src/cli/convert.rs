@@ -1,18 +1,132 @@
 //! `winject convert`.
 
+use std::path::PathBuf;
+
 use super::Ui;
-use crate::error::{Error, Layer, Result};
+use crate::block::convert::{Compression, ConvertOptions, ConvertProgress, Converted, convert};
+use crate::block::{self, Format, OpenOptions, PathPolicy, Stage, StageOptions};
+use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
 
-/// Converts an image to qcow2 or raw, in one pass
+/// Converts an image of any format to qcow2 or raw, in one pass
 #[derive(Debug, clap::Args)]
-#[command(hide = true)]
-pub struct Args {}
+#[command(
+    after_help = "The input is never changed. The output appears under its name when it is complete and flushed."
+)]
+pub struct Args {
+    /// The image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
+    input: PathBuf,
+
+    /// The new image
+    output: PathBuf,
+
+    /// Format of the new image: qcow2 or raw
+    #[arg(short = 'O', long, value_name = "FORMAT", default_value = "qcow2")]
+    output_format: String,
+
+    /// Compresses the new qcow2: zlib (every QEMU reads it) or zstd (faster; QEMU 5.1 and later)
+    #[arg(long, value_name = "ALGORITHM", num_args = 0..=1, default_missing_value = "zlib")]
+    compress: Option<String>,
+
+    /// The SHA-256 of the new file is computed and printed
+    #[arg(long)]
+    checksum: bool,
+
+    /// Replaces the output if it is there
+    #[arg(long)]
+    overwrite: bool,
+
+    /// Worker threads; by default as many as processors
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+
+    /// Format of the input, if it must not be found by content
+    #[arg(short = 'f', long, value_name = "FORMAT")]
+    format: Option<String>,
+
+    /// Disk of an OVA with several, by its file name in the OVA
+    #[arg(long, value_name = "NAME")]
+    disk: Option<String>,
+
+    /// A file or folder outside the image's own folder that the image may refer to (repeatable)
+    #[arg(long, value_name = "PATH")]
+    allow_backing: Vec<PathBuf>,
+}
 
 /// Runs the command.
 ///
 /// # Errors
-/// Always: this version does not have the command.
-pub fn run(_args: Args, _ui: &Ui) -> Result<ExitCode> {
-    Err(Error::unsupported(Layer::Cli, "this version has no command `convert`").hint("see winject --help"))
+/// See [`convert`] and [`block::open`].
+pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    let options = ConvertOptions {
+        format: format(&args.output_format)?,
+        compression: args.compress.as_deref().map(compression).transpose()?,
+        threads: args.threads,
+        checksum: args.checksum,
+        overwrite: args.overwrite,
+        ..ConvertOptions::default()
+    };
+    let policy = args.allow_backing.iter().fold(PathPolicy::default(), |policy, path| policy.allow(path));
+    let open = OpenOptions {
+        format: args.format.as_deref().map(format).transpose()?,
+        path_policy: policy,
+        disk: args.disk.clone(),
+        ..OpenOptions::default()
+    };
+    let image = block::open(&args.input, &open)?;
+    let input = image.format();
+    let stage = Stage::new(image, StageOptions::default());
+    let done = with_progress(&stage, &args, &options, ui)?;
+    ui.done(&format!(
+        "{} ({input}) -> {} ({}): {} of {} read, {} written",
+        args.input.display(),
+        args.output.display(),
+        options.format,
+        size(done.bytes_read),
+        size(done.virtual_size),
+        size(done.bytes_written),
+    ));
+    if let Some(sum) = &done.sha256 {
+        ui.answer(&format!("{sum}  {}", args.output.display()));
+    }
+    Ok(ExitCode::Done)
+}
+
+fn with_progress(stage: &Stage, args: &Args, options: &ConvertOptions<'_>, ui: &Ui) -> Result<Converted> {
+    let bar = ui.progress("Converting", stage.len());
+    let report = |p: ConvertProgress| {
+        // The bar's length is the disk's; holes are passed over at once.
+        let share = if p.total == 0 { 1.0 } else { p.done as f64 / p.total as f64 };
+        bar.set((share * stage.len() as f64) as u64);
+    };
+    convert(stage, &args.output, &ConvertOptions { progress: Some(&report), ..options.clone() })
+}
+
+fn format(name: &str) -> Result<Format> {
+    Format::from_name(&name.to_ascii_lowercase()).ok_or_else(|| {
+        Error::new(Kind::Usage, Layer::Cli, format!("no format is called {name}"))
+            .hint("raw, qcow2, vmdk, vhd, vhdx, vdi")
+    })
+}
+
+fn compression(name: &str) -> Result<Compression> {
+    match name.to_ascii_lowercase().as_str() {
+        "zlib" => Ok(Compression::Zlib),
+        "zstd" => Ok(Compression::Zstd),
+        _ => Err(Error::new(Kind::Usage, Layer::Cli, format!("no compression is called {name}")).hint("zlib or zstd")),
+    }
+}
+
+/// A number of bytes for people.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = "bytes";
+    for next in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, next);
+    }
+    if unit == "bytes" { format!("{bytes} bytes") } else { format!("{value:.1} {unit}") }
 }

@@ -7,10 +7,12 @@
 mod host;
 mod references;
 mod table;
+mod window;
 
 pub(crate) use host::{data_run, length, read_exact};
-pub(crate) use references::{ChainReferences, References, base_name, candidates, open_first};
+pub(crate) use references::{ChainReferences, NoReferences, References, base_name, candidates, open_first};
 pub(crate) use table::Table;
+pub(crate) use window::Window;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};

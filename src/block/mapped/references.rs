@@ -41,6 +41,23 @@ impl References for ChainReferences<'_> {
     }
 }
 
+/// For an image inside an archive, which has no folder: it may not refer to anything.
+pub(crate) struct NoReferences;
+
+impl References for NoReferences {
+    fn open(&self, name: &str) -> Result<(Arc<dyn Storage>, PathBuf)> {
+        Err(Error::refused(
+            In::Block,
+            format!("a disk inside an archive refers to {}", crate::block::policy::escape(name)),
+        )
+        .hint("unpack the archive, and give winject the disk image inside"))
+    }
+
+    fn descend(&self, _storage: &dyn Storage, _path: &Path) -> Result<Box<dyn References + '_>> {
+        Ok(Box::new(Self))
+    }
+}
+
 /// Opens the first of `names` that can be opened. Hints often are absolute paths of another machine, so that the plain
 /// file name in the image's own folder comes later in the list.
 pub(crate) fn open_first(

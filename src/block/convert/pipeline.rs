@@ -1,0 +1,255 @@
+//! The threads of a conversion and what they share.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::compress::Compressor;
+use super::plan::{Window, Windows};
+use super::qcow2::{Qcow2Layout, Survey};
+use super::raw::{RawLayout, UNIT};
+use super::sink::{Buffers, Encoded, Layout, Piece};
+use super::{ConvertOptions, ConvertProgress, Source};
+use crate::block::{Format, is_zero};
+use crate::error::{Error, Layer, Result};
+use crate::units::ImageOffset;
+
+/// Bytes that one thread works on at a time.
+const WINDOW: u64 = 2 << 20;
+
+/// The same with many threads, to keep memory within bounds.
+const WINDOW_SMALL: u64 = 1 << 20;
+
+/// More threads than this do not help: the disk is the limit.
+const THREADS_MAX: usize = 16;
+
+/// What the threads did.
+pub(super) struct Done {
+    pub(super) bytes_read: u64,
+    pub(super) bytes_written: u64,
+}
+
+/// Reads all of `source` and writes it to `file`.
+pub(super) fn run<S: Source + ?Sized>(source: &S, file: &File, options: &ConvertOptions<'_>) -> Result<Done> {
+    let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
+    let threads = options.threads.unwrap_or(processors.max(2)).clamp(1, THREADS_MAX);
+    let unit = if options.format == Format::Raw { UNIT } else { 1 << options.cluster_bits };
+    let window = if threads > 4 { WINDOW_SMALL } else { WINDOW }.max(unit);
+    let (layout, total) = prepare(source, options, unit, window)?;
+    let shared = Shared {
+        source,
+        file,
+        options,
+        unit,
+        total,
+        ahead: threads * 2,
+        windows: Mutex::new(Windows::new(source, unit, window)),
+        state: Mutex::new(State { layout, waiting: BTreeMap::new(), next: 0, failed: None, is_stopped: false }),
+        turn: Condvar::new(),
+        idle: Mutex::default(),
+        bytes_read: AtomicU64::new(0),
+        bytes_written: AtomicU64::new(0),
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| shared.work());
+        }
+    });
+    let mut state = shared.lock();
+    if let Some(error) = state.failed.take() {
+        return Err(error);
+    }
+    if !state.waiting.is_empty() {
+        return Err(Error::bug(Layer::Block, "a window was never written"));
+    }
+    state.layout.finish(file)?;
+    Ok(Done {
+        bytes_read: shared.bytes_read.load(Ordering::Relaxed),
+        bytes_written: shared.bytes_written.load(Ordering::Relaxed),
+    })
+}
+
+/// Looks at the source's extents once: how much there is to read, and what the layout needs.
+fn prepare<S: Source + ?Sized>(
+    source: &S,
+    options: &ConvertOptions<'_>,
+    unit: u64,
+    window: u64,
+) -> Result<(Box<dyn Layout>, u64)> {
+    let mut survey = match options.format {
+        Format::Raw => None,
+        _ => Some(Survey::new(source.len(), options.cluster_bits)?),
+    };
+    let mut total = 0;
+    let mut windows = Windows::new(source, unit, window);
+    while let Some(window) = windows.next()? {
+        total += window.bytes();
+        if let Some(survey) = &mut survey {
+            survey.add(&window);
+        }
+    }
+    let layout: Box<dyn Layout> = match survey {
+        Some(survey) => Box::new(Qcow2Layout::new(survey, options.compression)?),
+        None => Box::new(RawLayout { size: source.len() }),
+    };
+    Ok((layout, total))
+}
+
+struct Shared<'a, S: Source + ?Sized> {
+    source: &'a S,
+    file: &'a File,
+    options: &'a ConvertOptions<'a>,
+    unit: u64,
+    total: u64,
+    /// How many finished windows may wait for an earlier one.
+    ahead: usize,
+    windows: Mutex<Windows<'a, S>>,
+    state: Mutex<State>,
+    turn: Condvar,
+    idle: Mutex<Vec<Buffers>>,
+    bytes_read: AtomicU64,
+    bytes_written: AtomicU64,
+}
+
+struct State {
+    layout: Box<dyn Layout>,
+    /// Windows that are ready before their turn.
+    waiting: BTreeMap<u64, Encoded>,
+    /// The window whose turn it is.
+    next: u64,
+    failed: Option<Error>,
+    is_stopped: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<S: Source + ?Sized> Shared<'_, S> {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// What a thread does. A panic in it (a defect) must not leave the others waiting.
+    fn work(&self) {
+        let stop = StopOnDrop(self);
+        if let Err(error) = self.work_until_done() {
+            self.lock().failed.get_or_insert(error);
+        } else {
+            std::mem::forget(stop);
+        }
+    }
+
+    fn work_until_done(&self) -> Result<()> {
+        let mut compressor = self.options.compression.map(Compressor::new).transpose()?;
+        loop {
+            if self.lock().is_stopped {
+                return Ok(());
+            }
+            let Some(window) = lock(&self.windows).next()? else { return Ok(()) };
+            let encoded = self.encode(window, compressor.as_mut())?;
+            self.hand_in(encoded)?;
+        }
+    }
+
+    /// Reads a window, drops its zeros, compresses the rest.
+    fn encode(&self, window: Window, compressor: Option<&mut Compressor>) -> Result<Encoded> {
+        let mut buffers = lock(&self.idle).pop().unwrap_or_default();
+        let end = window.ranges.last().map_or(window.start, |(offset, length)| offset + length);
+        // A cluster at the end of the disk is written whole, with zeros behind the disk.
+        let span = (end - window.start).next_multiple_of(self.unit) as usize;
+        buffers.data.resize(span, 0);
+        let mut pieces = Vec::new();
+        for (offset, length) in &window.ranges {
+            let from = (offset - window.start) as usize;
+            let length = *length as usize;
+            let padded = length.next_multiple_of(self.unit as usize);
+            let range = buffers.data.get_mut(from..from + padded);
+            let range = range.ok_or_else(|| Error::bug(Layer::Block, "a range outside its window").at(*offset))?;
+            let (read, beyond) = range.split_at_mut(length);
+            self.source.read_at(ImageOffset(*offset), read)?;
+            beyond.fill(0);
+            for (i, unit) in range.chunks(self.unit as usize).enumerate() {
+                if !is_zero(unit) {
+                    let skip = i * self.unit as usize;
+                    // A raw disk ends where it ends.
+                    let length =
+                        if self.options.format == Format::Raw { unit.len().min(length - skip) } else { unit.len() };
+                    pieces.push(Piece { guest: offset + skip as u64, at: from + skip, length, is_packed: false });
+                }
+            }
+        }
+        self.bytes_read.fetch_add(window.bytes(), Ordering::Relaxed);
+        if let Some(compressor) = compressor {
+            compress(&mut pieces, &mut buffers, compressor)?;
+        }
+        Ok(Encoded { window, pieces, buffers })
+    }
+
+    /// Waits until the window is near its turn, then writes whatever is ready in order.
+    fn hand_in(&self, encoded: Encoded) -> Result<()> {
+        let number = encoded.window.number;
+        let mut state = self.lock();
+        while !state.is_stopped && number != state.next && state.waiting.len() >= self.ahead {
+            state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waiting.insert(number, encoded);
+        let mut ready = Vec::new();
+        while let Some(encoded) = {
+            let next = state.next;
+            state.waiting.remove(&next)
+        } {
+            ready.push((state.layout.place(&encoded)?, encoded));
+            state.next += 1;
+        }
+        drop(state);
+        if !ready.is_empty() {
+            self.turn.notify_all();
+        }
+        for (writes, encoded) in ready {
+            let mut written = 0;
+            for write in writes {
+                written += write.run(self.file, &encoded.buffers)?;
+            }
+            self.bytes_written.fetch_add(written, Ordering::Relaxed);
+            lock(&self.idle).push(encoded.buffers);
+        }
+        if let Some(progress) = self.options.progress {
+            progress(ConvertProgress { done: self.bytes_read.load(Ordering::Relaxed), total: self.total });
+        }
+        Ok(())
+    }
+}
+
+/// Replaces pieces by their compressed form where that is smaller.
+fn compress(pieces: &mut [Piece], buffers: &mut Buffers, compressor: &mut Compressor) -> Result<()> {
+    let mut used = 0;
+    for piece in pieces {
+        let room = used + Compressor::bound(piece.length);
+        if buffers.packed.len() < room {
+            buffers.packed.resize(room, 0);
+        }
+        let (Some(from), Some(to)) =
+            (buffers.data.get(piece.at..piece.at + piece.length), buffers.packed.get_mut(used..))
+        else {
+            return Err(Error::bug(Layer::Block, "a piece outside its buffer").at(piece.guest));
+        };
+        if let Some(length) = compressor.compress(from, to)? {
+            *piece = Piece { guest: piece.guest, at: used, length, is_packed: true };
+            used += length;
+        }
+    }
+    Ok(())
+}
+
+/// Tells the other threads to stop when a thread ends early.
+struct StopOnDrop<'a, 'b, S: Source + ?Sized>(&'a Shared<'b, S>);
+
+impl<S: Source + ?Sized> Drop for StopOnDrop<'_, '_, S> {
+    fn drop(&mut self) {
+        self.0.lock().is_stopped = true;
+        self.0.turn.notify_all();
+    }
+}

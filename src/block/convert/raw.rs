@@ -1,0 +1,32 @@
+//! The raw layout: every byte at its own offset.
+
+use std::fs::File;
+
+use super::sink::{Encoded, Layout, Write};
+use crate::error::{Error, Layer, Result};
+
+/// Smallest run of zeros that becomes a hole: the block of common file systems, and qemu-img's default too.
+pub(super) const UNIT: u64 = 4096;
+
+/// Places pieces where they are on the disk.
+pub(super) struct RawLayout {
+    /// Length of the disk.
+    pub(super) size: u64,
+}
+
+impl Layout for RawLayout {
+    fn place(&mut self, encoded: &Encoded) -> Result<Vec<Write>> {
+        let mut writes = Vec::new();
+        for piece in &encoded.pieces {
+            Write::push(&mut writes, Write::Data { to: piece.guest, at: piece.at, length: piece.length });
+        }
+        Ok(writes)
+    }
+
+    fn finish(&mut self, file: &File) -> Result<()> {
+        file.set_len(self.size).map_err(|e| {
+            Error::io(Layer::Host, "the output cannot be given its length", e)
+                .hint("can this file system hold a file of that size?")
+        })
+    }
+}

@@ -1,0 +1,68 @@
+//! A part of a file as a file of its own: a member of an archive.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::block::{HostRun, Storage};
+
+/// `length` bytes of another storage from `start` on. Read only.
+#[derive(Debug)]
+pub(crate) struct Window {
+    storage: Arc<dyn Storage>,
+    start: u64,
+    length: u64,
+}
+
+impl Window {
+    /// The caller has made sure that the range is inside the file.
+    pub(crate) fn new(storage: Arc<dyn Storage>, start: u64, length: u64) -> Self {
+        Self { storage, start, length }
+    }
+}
+
+impl Storage for Window {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let count = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX).min(buf.len());
+        match (buf.get_mut(..count), self.start.checked_add(offset)) {
+            (Some(buf), Some(at)) if count > 0 => self.storage.read_at(at, buf),
+            _ => Ok(0),
+        }
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.length)
+    }
+
+    fn run_at(&self, offset: u64) -> io::Result<HostRun> {
+        let rest = self.length.saturating_sub(offset);
+        if rest == 0 {
+            return Ok(HostRun { length: 0, is_data: false });
+        }
+        let run = self.storage.run_at(self.start.saturating_add(offset))?;
+        Ok(HostRun { length: run.length.clamp(1, rest), is_data: run.is_data })
+    }
+
+    fn write_at(&self, _offset: u64, _data: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_len(&self, _length: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn reserve(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn punch(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.storage.bytes_read()
+    }
+}
