@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use super::Ui;
+use super::source::ImageArgs;
 use crate::block::convert::{Compression, ConvertOptions, ConvertProgress, Converted, convert};
-use crate::block::{self, Format, OpenOptions, PathPolicy, Stage, StageOptions};
+use crate::block::{self, Format, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
 
@@ -40,17 +41,8 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 
-    /// Format of the input, if it must not be found by content
-    #[arg(short = 'f', long, value_name = "FORMAT")]
-    format: Option<String>,
-
-    /// Disk of an OVA with several, by its file name in the OVA
-    #[arg(long, value_name = "NAME")]
-    disk: Option<String>,
-
-    /// A file or folder outside the image's own folder that the image may refer to (repeatable)
-    #[arg(long, value_name = "PATH")]
-    allow_backing: Vec<PathBuf>,
+    #[command(flatten)]
+    source: ImageArgs,
 }
 
 /// Runs the command.
@@ -66,14 +58,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         overwrite: args.overwrite,
         ..ConvertOptions::default()
     };
-    let policy = args.allow_backing.iter().fold(PathPolicy::default(), |policy, path| policy.allow(path));
-    let open = OpenOptions {
-        format: args.format.as_deref().map(format).transpose()?,
-        path_policy: policy,
-        disk: args.disk.clone(),
-        ..OpenOptions::default()
-    };
-    let image = block::open(&args.input, &open)?;
+    let image = block::open(&args.input, &args.source.open_options())?;
     let input = image.format();
     let stage = Stage::new(image, StageOptions::default());
     let done = with_progress(&stage, &args, &options, ui)?;

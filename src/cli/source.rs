@@ -13,6 +13,10 @@ pub struct ImageArgs {
     /// Lets the image name files below this folder too (backing files, extents), not only in its own
     #[arg(long, value_name = "FOLDER")]
     pub allow_path: Vec<PathBuf>,
+
+    /// Which disk of an OVA with several, by its file name in the OVA
+    #[arg(long, value_name = "NAME")]
+    pub disk: Option<String>,
 }
 
 impl ImageArgs {
@@ -25,7 +29,12 @@ impl ImageArgs {
     /// For opening the image.
     #[must_use]
     pub fn open_options(&self) -> OpenOptions {
-        OpenOptions { format: self.format, path_policy: self.path_policy(), ..OpenOptions::default() }
+        OpenOptions {
+            format: self.format,
+            path_policy: self.path_policy(),
+            disk: self.disk.clone(),
+            ..OpenOptions::default()
+        }
     }
 }
 

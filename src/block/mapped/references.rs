@@ -78,7 +78,7 @@ pub(crate) fn open_first(
     let message = format!("{what} cannot be opened (tried {})", tried.join(", "));
     Err(match first {
         Some(error) => Error::new(error.kind(), In::Block, message)
-            .hint("put the file into the folder of the image, or allow its place with --allow-backing")
+            .hint("put the file into the folder of the image, or allow its place with --allow-path")
             .source_error(error),
         None => Error::new(Kind::Damaged, In::Block, format!("{what} is not named")),
     })
