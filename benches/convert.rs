@@ -1,4 +1,257 @@
-//! Ratios against a peer in the same run. Filled by its layer.
+//! Conversions against qemu-img and `cp`, on the same files in the same run.
+//!
+//! `cargo bench --bench convert` makes a disk of 2 GiB, half of it data, and prints for every conversion how long
+//! winject and qemu-img take, the ratio, the sizes, and winject's memory. A conversion counts until the output is
+//! flushed: winject flushes itself, qemu-img and `cp` are followed by `sync FILE`. Runs alternate; the median counts.
+//!
+//! `WINJECT_BENCH_RUNS` (default 3) and `WINJECT_BENCH_MIB` (default 2048) change the effort; `WINJECT_BENCH_DIR` says
+//! where the files go.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
-fn main() {}
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn main() {
+    // `cargo test --benches` runs this too: nothing to do there.
+    if std::env::args().any(|a| a == "--test") || Command::new("qemu-img").arg("--version").output().is_err() {
+        println!("SKIPPED: qemu-img is not installed, or this is no benchmark run");
+        return;
+    }
+    let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
+    let (runs, mib) = (number("WINJECT_BENCH_RUNS", 3), number("WINJECT_BENCH_MIB", 2048));
+    let folder = match std::env::var_os("WINJECT_BENCH_DIR") {
+        Some(folder) => tempfile::tempdir_in(folder).unwrap(),
+        None => tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
+    };
+    let files = Files { folder: folder.path().to_owned() };
+    make_disk(&files.at("disk.raw"), mib);
+    for (name, arguments) in [
+        ("disk.vmdk", "-O vmdk -o subformat=streamOptimized"),
+        ("disk.qcow2", "-O qcow2"),
+        ("disk-zlib.qcow2", "-O qcow2 -c"),
+        ("disk-zstd.qcow2", "-O qcow2 -c -o compression_type=zstd"),
+    ] {
+        let mut make = Command::new("qemu-img");
+        make.args(["convert", "-W", "-f", "raw"])
+            .args(arguments.split(' '))
+            .arg(files.at("disk.raw"))
+            .arg(files.at(name));
+        run(&mut make);
+    }
+    println!(
+        "{mib} MiB disk, {} MiB data, {runs} runs, medians; times include the flush",
+        allocated(&files.at("disk.raw")) >> 20
+    );
+    println!(
+        "{:34} {:>9} {:>9} {:>7} {:>7} {:>8} {:>8}  {}",
+        "conversion", "winject", "peer", "ratio", "limit", "size", "peer", "memory"
+    );
+    for case in CASES {
+        measure(&files, case, runs);
+    }
+}
+
+/// One line of the table: input, winject's and qemu-img's arguments, and the ratio that is promised.
+struct Case {
+    title: &'static str,
+    input: &'static str,
+    format: &'static str,
+    ours: &'static str,
+    peer: &'static str,
+    limit: f64,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        title: "raw -> qcow2, against cp",
+        input: "disk.raw",
+        format: "raw",
+        ours: "-O qcow2",
+        peer: "cp",
+        limit: 1.3,
+    },
+    Case { title: "raw -> qcow2", input: "disk.raw", format: "raw", ours: "-O qcow2", peer: "-O qcow2", limit: 1.0 },
+    Case {
+        title: "streamOptimized -> qcow2",
+        input: "disk.vmdk",
+        format: "vmdk",
+        ours: "-O qcow2",
+        peer: "-O qcow2",
+        limit: 0.33,
+    },
+    Case {
+        title: "qcow2 -> qcow2 zlib",
+        input: "disk.qcow2",
+        format: "qcow2",
+        ours: "-O qcow2 --compress zlib",
+        peer: "-O qcow2 -c",
+        limit: 0.5,
+    },
+    Case {
+        title: "qcow2 -> qcow2 zstd",
+        input: "disk.qcow2",
+        format: "qcow2",
+        ours: "-O qcow2 --compress zstd",
+        peer: "-O qcow2 -c -o compression_type=zstd",
+        limit: 0.75,
+    },
+    Case {
+        title: "qcow2 zlib -> raw",
+        input: "disk-zlib.qcow2",
+        format: "qcow2",
+        ours: "-O raw",
+        peer: "-O raw",
+        limit: 0.6,
+    },
+    Case {
+        title: "qcow2 zstd -> raw",
+        input: "disk-zstd.qcow2",
+        format: "qcow2",
+        ours: "-O raw",
+        peer: "-O raw",
+        limit: 1.0,
+    },
+    Case { title: "qcow2 -> raw", input: "disk.qcow2", format: "qcow2", ours: "-O raw", peer: "-O raw", limit: 1.0 },
+];
+
+struct Files {
+    folder: PathBuf,
+}
+
+impl Files {
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+fn measure(files: &Files, case: &Case, runs: u64) {
+    let (input, ours, theirs) = (files.at(case.input), files.at("ours.out"), files.at("theirs.out"));
+    let (mut our_times, mut their_times, mut memory) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..runs {
+        let _ = std::fs::remove_file(&ours);
+        let _ = std::fs::remove_file(&theirs);
+        warm(&input);
+        let start = Instant::now();
+        let mut convert = Command::new(env!("CARGO_BIN_EXE_winject"));
+        convert.args(["convert", "--quiet", "--format", case.format]).args(case.ours.split(' ')).arg(&input).arg(&ours);
+        memory = memory.max(run_watched(&mut convert));
+        our_times.push(start.elapsed());
+
+        warm(&input);
+        let start = Instant::now();
+        if case.peer == "cp" {
+            run(Command::new("cp").arg("--sparse=auto").arg(&input).arg(&theirs));
+        } else {
+            let mut convert = Command::new("qemu-img");
+            convert.args(["convert", "-f", case.format]).args(case.peer.split(' ')).arg(&input).arg(&theirs);
+            run(&mut convert);
+        }
+        run(Command::new("sync").arg(&theirs));
+        their_times.push(start.elapsed());
+    }
+    let (our_time, their_time) = (median(&mut our_times), median(&mut their_times));
+    let ratio = our_time.as_secs_f64() / their_time.as_secs_f64();
+    println!(
+        "{:34} {:>8.2}s {:>8.2}s {:>7.2} {:>7.2} {:>7}M {:>7}M  {} MiB{}",
+        case.title,
+        our_time.as_secs_f64(),
+        their_time.as_secs_f64(),
+        ratio,
+        case.limit,
+        allocated(&ours) >> 20,
+        allocated(&theirs) >> 20,
+        memory >> 10,
+        if ratio > case.limit { "  MISSED" } else { "" }
+    );
+    if case.peer != "cp" {
+        let format = if case.ours.contains("raw") { "raw" } else { "qcow2" };
+        run(Command::new("qemu-img").args(["compare", "-q", "-f", format, "-F", format]).arg(&ours).arg(&theirs));
+    }
+}
+
+/// Half data (programs, text, noise), half holes, in runs of 64 KiB to 4 MiB.
+fn make_disk(path: &Path, mib: u64) {
+    let file = File::create(path).unwrap();
+    let size = mib << 20;
+    file.set_len(size).unwrap();
+    let binary = std::fs::read(env!("CARGO_BIN_EXE_winject")).unwrap();
+    let text = include_str!("convert.rs").repeat(200).into_bytes();
+    let mut seed = 1u64;
+    let mut next = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    let mut at = 0;
+    let mut buf = vec![0u8; 4 << 20];
+    while at < size {
+        let length = ((64 << 10) << (next() % 7)).min(size - at) as usize;
+        let kind = next() % 8;
+        let piece = &mut buf[..length];
+        match kind {
+            // Four of eight are holes.
+            0..=3 => {}
+            4 | 5 => {
+                let from = next() as usize % binary.len();
+                piece.iter_mut().enumerate().for_each(|(i, b)| *b = binary[(from + i) % binary.len()]);
+            }
+            6 => {
+                // Text whose repeats are far apart, so that it compresses like text.
+                let from = next() as usize % text.len();
+                let salt = next();
+                piece.iter_mut().enumerate().for_each(|(i, b)| {
+                    let word = (i / 24) as u64;
+                    let jump = (word.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ salt) as usize;
+                    *b = text[(from + jump % 9000 + i % 24) % text.len()];
+                });
+            }
+            _ => piece.chunks_mut(8).for_each(|c| c.copy_from_slice(&next().to_le_bytes()[..c.len()])),
+        }
+        if kind > 3 {
+            file.write_all_at(piece, at).unwrap();
+        }
+        at += length as u64;
+    }
+    file.sync_all().unwrap();
+}
+
+/// Reads the input once, so that both sides find it in memory.
+fn warm(path: &Path) {
+    run(Command::new("cat").arg(path).stdout(Stdio::null()));
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+/// Runs the command; answers with its largest resident set in KiB.
+fn run_watched(command: &mut Command) -> u64 {
+    let mut child = command.spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        if let Ok(text) = std::fs::read_to_string(&status) {
+            let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+            peak = peak.max(line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0));
+        }
+        if let Some(code) = child.try_wait().unwrap() {
+            assert!(code.success(), "{command:?}: {code}");
+            return peak;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn allocated(path: &Path) -> u64 {
+    path.metadata().map_or(0, |m| m.blocks() * 512)
+}

@@ -15,6 +15,7 @@ use mapped::ChainReferences;
 
 pub mod commit;
 pub mod convert;
+pub mod describe;
 mod host;
 mod lock;
 mod mapped;

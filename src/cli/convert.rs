@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::Ui;
 use super::source::ImageArgs;
+use super::{Ui, environment};
 use crate::block::convert::{Compression, ConvertOptions, ConvertProgress, Converted, convert};
 use crate::block::{self, Format, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
+use crate::job::{Destination, InjectRequest};
 
 /// Converts an image of any format to qcow2 or raw, in one pass
 #[derive(Debug, clap::Args)]
@@ -41,6 +42,18 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 
+    /// Folder or ISO image with drivers to inject on the way (see winject inject); repeatable
+    #[arg(long, value_name = "DRIVERS")]
+    inject: Vec<PathBuf>,
+
+    /// With --inject: writes a report, FILE.md (and FILE.json beside it) or FILE.json
+    #[arg(long, value_name = "FILE", requires = "inject")]
+    report: Vec<PathBuf>,
+
+    /// With --inject: the partition that Windows is in, as Linux counts
+    #[arg(long, value_name = "N", requires = "inject")]
+    partition: Option<u32>,
+
     #[command(flatten)]
     source: ImageArgs,
 }
@@ -50,6 +63,7 @@ pub struct Args {
 /// # Errors
 /// See [`convert`] and [`block::open`].
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    let report = args.report.clone();
     let options = ConvertOptions {
         format: format(&args.output_format)?,
         compression: args.compress.as_deref().map(compression).transpose()?,
@@ -58,6 +72,9 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         overwrite: args.overwrite,
         ..ConvertOptions::default()
     };
+    if !args.inject.is_empty() {
+        return super::inject::execute(&injection(args, &options)?, &report, ui);
+    }
     let image = block::open(&args.input, &args.source.open_options())?;
     let input = image.format();
     let stage = Stage::new(image, StageOptions::default());
@@ -75,6 +92,24 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         ui.answer(&format!("{sum}  {}", args.output.display()));
     }
     Ok(ExitCode::Done)
+}
+
+/// The same conversion as a job of `inject`: the changes are merged in the same pass.
+fn injection(args: Args, options: &ConvertOptions<'_>) -> Result<InjectRequest> {
+    let destination = Destination::Standalone {
+        path: args.output,
+        format: options.format,
+        compression: options.compression.map(|kind| (kind, options.level)),
+        checksum: options.checksum,
+    };
+    Ok(InjectRequest {
+        format: args.source.format,
+        path_policy: args.source.path_policy(),
+        disk: args.source.disk,
+        overwrite_output: args.overwrite,
+        partition: args.partition,
+        ..InjectRequest::new(args.input, args.inject, destination, environment::clock()?)
+    })
 }
 
 fn with_progress(stage: &Stage, args: &Args, options: &ConvertOptions<'_>, ui: &Ui) -> Result<Converted> {

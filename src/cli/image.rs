@@ -1,18 +1,259 @@
-//! `winject image`.
+//! `winject image`: what an image file is, whether it is sound, where its data are.
+
+use std::path::PathBuf;
 
 use super::Ui;
-use crate::error::{Error, Layer, Result};
+use super::source::ImageArgs;
+use crate::block::describe::{self, ImageInfo, MapEntry};
+use crate::block::{self, Format, qcow2};
+use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
 
-/// Shows, checks or maps an image file
+/// Shows, checks or maps an image file, in qemu-img's terms
 #[derive(Debug, clap::Args)]
-#[command(hide = true)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Shows what the file is; opens nothing that it names
+    Info(Common),
+    /// Checks the file's structures; exit code 0: sound, 1: faults
+    Check(Common),
+    /// Shows which ranges of the disk are data and which are zeros
+    Map(Common),
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// The image
+    image: PathBuf,
+
+    /// Answers as JSON, with qemu-img's field names
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    source: ImageArgs,
+}
 
 /// Runs the command.
 ///
 /// # Errors
-/// Always: this version does not have the command.
-pub fn run(_args: Args, _ui: &Ui) -> Result<ExitCode> {
-    Err(Error::unsupported(Layer::Cli, "this version has no command `image`").hint("see winject --help"))
+/// When the image cannot be read at all; faults that `check` finds are an answer.
+pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    match args.command {
+        Command::Info(common) => info(&common, ui),
+        Command::Check(common) => check(&common, ui),
+        Command::Map(common) => map(&common, ui),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string_pretty(value).map_err(|e| Error::bug(Layer::Cli, format!("JSON: {e}")))
+}
+
+fn info(args: &Common, ui: &Ui) -> Result<ExitCode> {
+    let info = describe::info(&args.image, &args.source.open_options())?;
+    ui.answer(&if args.json { json(&info)? } else { text(&info) });
+    Ok(ExitCode::Done)
+}
+
+fn text(info: &ImageInfo) -> String {
+    let mut lines = vec![
+        format!("image: {}", info.filename),
+        format!("file format: {}", info.format),
+        format!("virtual size: {} ({} bytes)", human(info.virtual_size), info.virtual_size),
+        format!("disk size: {}", human(info.actual_size)),
+    ];
+    lines.extend(info.cluster_size.map(|size| format!("cluster_size: {size}")));
+    lines.extend(info.backing_filename.as_ref().map(|name| format!("backing file: {name}")));
+    lines.extend(info.backing_filename_format.as_ref().map(|name| format!("backing file format: {name}")));
+    lines.extend(info.dirty_flag.then(|| "cleanly shut down: no".to_owned()));
+    if !info.snapshots.is_empty() {
+        lines.push("Snapshot list:".to_owned());
+        lines.extend(
+            info.snapshots
+                .iter()
+                .map(|s| format!("    {}: {} (machine state {})", s.id, s.name, human(s.vm_state_size))),
+        );
+    }
+    if !info.disks.is_empty() {
+        lines.push("disks:".to_owned());
+        lines.extend(info.disks.iter().map(|name| format!("    {name}")));
+    }
+    if let Some(specific) = &info.format_specific {
+        lines.push("Format specific information:".to_owned());
+        nested(&specific.data, 1, &mut lines);
+    }
+    lines.join("\n")
+}
+
+/// Prints a JSON object as qemu-img prints format-specific information.
+fn nested(value: &serde_json::Value, depth: usize, lines: &mut Vec<String>) {
+    let indent = "    ".repeat(depth);
+    let entries: Vec<(String, &serde_json::Value)> = match value {
+        serde_json::Value::Object(map) => map.iter().map(|(k, v)| (k.replace('-', " "), v)).collect(),
+        serde_json::Value::Array(list) => list.iter().enumerate().map(|(i, v)| (format!("[{i}]"), v)).collect(),
+        _ => return,
+    };
+    for (key, value) in entries {
+        match value {
+            serde_json::Value::Object(_) | serde_json::Value::Array(_) => {
+                lines.push(format!("{indent}{key}:"));
+                nested(value, depth + 1, lines);
+            }
+            serde_json::Value::String(text) => lines.push(format!("{indent}{key}: {text}")),
+            other => lines.push(format!("{indent}{key}: {other}")),
+        }
+    }
+}
+
+fn check(args: &Common, ui: &Ui) -> Result<ExitCode> {
+    let options = args.source.open_options();
+    let name = args.image.display().to_string();
+    let format = describe::info(&args.image, &options)?.format;
+    if Format::from_name(&format) == Some(Format::Qcow2) {
+        return check_qcow2(args, ui);
+    }
+    match describe::check_readable(&args.image, &options) {
+        Ok(data) => {
+            let answer = serde_json::json!({"filename": name, "format": format, "check-errors": 0, "corruptions": 0, "data": data});
+            ui.answer(&if args.json { json(&answer)? } else { "No errors were found on the image.".to_owned() });
+            Ok(ExitCode::Done)
+        }
+        Err(error) if error.kind() == Kind::Damaged => {
+            let answer = serde_json::json!({"filename": name, "format": format, "check-errors": 0, "corruptions": 1, "message": error.to_string()});
+            ui.answer(&if args.json {
+                json(&answer)?
+            } else {
+                format!("ERROR {error}\n\n1 error was found on the image.")
+            });
+            Ok(ExitCode::No)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn check_qcow2(args: &Common, ui: &Ui) -> Result<ExitCode> {
+    let report = qcow2::check(&args.image, &args.source.open_options())?;
+    let is_sound = report.corruptions == 0 && report.leaks == 0;
+    if args.json {
+        let mut answer = serde_json::json!({
+            "filename": args.image.display().to_string(),
+            "format": "qcow2",
+            "check-errors": 0,
+            "image-end-offset": report.image_end_offset,
+            "total-clusters": report.total_clusters,
+            "allocated-clusters": report.allocated_clusters,
+            "fragmented-clusters": report.fragmented_clusters,
+            "compressed-clusters": report.compressed_clusters,
+        });
+        if report.corruptions > 0 {
+            answer["corruptions"] = report.corruptions.into();
+        }
+        if report.leaks > 0 {
+            answer["leaks"] = report.leaks.into();
+        }
+        ui.answer(&json(&answer)?);
+    } else {
+        let mut lines: Vec<String> = report
+            .problems
+            .iter()
+            .map(|p| {
+                let word = if p.kind == qcow2::ProblemKind::Leak { "Leaked cluster:" } else { "ERROR" };
+                format!("{word} {} at offset {:#x}", p.message, p.offset)
+            })
+            .collect();
+        if is_sound {
+            lines.push("No errors were found on the image.".to_owned());
+        } else {
+            lines.push(format!(
+                "{} errors, {} leaked clusters were found on the image.",
+                report.corruptions, report.leaks
+            ));
+        }
+        if report.total_clusters > 0 {
+            let percent = |n: u64, of: u64| if of == 0 { 0.0 } else { n as f64 * 100.0 / of as f64 };
+            lines.push(format!(
+                "{}/{} = {:.2}% allocated, {:.2}% fragmented, {:.2}% compressed clusters",
+                report.allocated_clusters,
+                report.total_clusters,
+                percent(report.allocated_clusters, report.total_clusters),
+                percent(report.fragmented_clusters, report.allocated_clusters),
+                percent(report.compressed_clusters, report.allocated_clusters)
+            ));
+        }
+        lines.push(format!("Image end offset: {}", report.image_end_offset));
+        ui.answer(&lines.join("\n"));
+    }
+    Ok(if is_sound { ExitCode::Done } else { ExitCode::No })
+}
+
+/// Printed as it is found: the map of a large disk can be long.
+fn map(args: &Common, ui: &Ui) -> Result<ExitCode> {
+    const PIECE: usize = 64 << 10;
+    let image = block::open(&args.image, &args.source.open_options())?;
+    let mut text = String::from(if args.json { "[" } else { "Offset             Length             Kind\n" });
+    let mut is_first = true;
+    let mut failed = None;
+    describe::map(&*image, |e: MapEntry| {
+        if args.json {
+            let MapEntry { start, length, present, zero, data } = e;
+            let comma = if is_first { "" } else { ",\n" };
+            text += &format!(
+                "{comma}{{ \"start\": {start}, \"length\": {length}, \"depth\": 0, \"present\": {present}, \"zero\": {zero}, \"data\": {data} }}"
+            );
+        } else {
+            let kind = if e.data {
+                "data"
+            } else if e.present {
+                "zero"
+            } else {
+                "not present"
+            };
+            text += &format!("{:<#18x} {:<#18x} {kind}\n", e.start, e.length);
+        }
+        is_first = false;
+        if text.len() > PIECE && failed.is_none() {
+            failed = ui.raw(text.as_bytes()).err();
+            text.clear();
+        }
+    })?;
+    text += if args.json { "]\n" } else { "" };
+    failed.map_or_else(|| ui.raw(text.as_bytes()), Err)?;
+    Ok(ExitCode::Done)
+}
+
+/// A number of bytes for people, as qemu-img writes it.
+fn human(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = format!("{value:.3}");
+    // Three significant digits, without a tail of zeros.
+    let whole = digits.split('.').next().map_or(0, str::len);
+    let text = format!("{value:.*}", 3usize.saturating_sub(whole));
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text };
+    format!("{text} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human;
+
+    #[test]
+    fn sizes_look_like_qemus() {
+        assert_eq!(human(10 << 20), "10 MiB");
+        assert_eq!(human(2_474_639), "2.36 MiB");
+        assert_eq!(human(196_608), "192 KiB");
+        assert_eq!(human(0), "0 B");
+        assert_eq!(human(1023 << 20), "0.999 GiB");
+    }
 }

@@ -3,6 +3,7 @@
 use super::config::RunConfig;
 use super::{ImageArgs, Progress, Ui, environment};
 use crate::block::Format;
+use crate::block::convert::Compression;
 use crate::drivers::{Policy, SignatureLevel};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
@@ -136,6 +137,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let request = InjectRequest {
         format: args.source.format,
         path_policy: args.source.path_policy(),
+        disk: args.source.disk.clone(),
         definitions: args.definitions,
         overwrite_output: destination.overwrite,
         partition: args.partition,
@@ -226,7 +228,9 @@ fn config_request(config: &RunConfig) -> Result<InjectRequest> {
         (true, ..) => Destination::DryRun,
         (false, true, _) => Destination::InPlace,
         (false, false, Some(path)) => {
-            Destination::Standalone { path, format: config.out_format.unwrap_or(Format::Qcow2) }
+            let compression = config.compress.as_ref().map(|c| (Compression::Zlib, c.level));
+            let format = config.out_format.unwrap_or(Format::Qcow2);
+            Destination::Standalone { path, format, compression, checksum: config.checksum }
         }
         (false, false, None) => return Err(nowhere("add `to_output: NEW.qcow2`, `in_place: true` or `dry_run: true`")),
     };
@@ -262,7 +266,7 @@ fn word<T: clap::ValueEnum + Default>(text: Option<&str>, key: &str) -> Result<T
     })
 }
 
-fn execute(request: &InjectRequest, reports: &[PathBuf], ui: &Ui) -> Result<ExitCode> {
+pub(super) fn execute(request: &InjectRequest, reports: &[PathBuf], ui: &Ui) -> Result<ExitCode> {
     for path in reports {
         job::report::check_name(path)?;
     }

@@ -5,6 +5,7 @@ use super::locate::{Installation, locate};
 use super::report::{Report, Validation};
 use super::request::{Destination, InjectRequest, Observer};
 use crate::block::commit::{self, CommitOptions, Committed};
+use crate::block::convert::{ConvertOptions, ConvertProgress, convert};
 use crate::block::{self, Stage, StageOptions};
 use crate::drivers::{self, Definitions, Selection, Sources};
 use crate::error::{Error, Kind, Layer, Result};
@@ -159,9 +160,21 @@ fn commit_staged(
             observer.step("Writing the overlay");
             commit::commit_overlay(stage, &request.image, out, &options)?
         }
-        Destination::Standalone { path, format } => {
+        Destination::Standalone { path, format, compression, checksum } => {
             observer.step("Writing the new image");
-            commit::write_standalone(stage, path, *format, &options)?
+            let progress = |p: ConvertProgress| observer.progress(p.done, p.total);
+            let options = ConvertOptions {
+                format: *format,
+                compression: compression.map(|(kind, _)| kind),
+                level: compression.and_then(|(_, level)| level),
+                checksum: *checksum,
+                overwrite: request.overwrite_output,
+                progress: Some(&progress),
+                ..ConvertOptions::default()
+            };
+            let done = convert(&*stage, path, &options)?;
+            report.run.output_sha256 = done.sha256;
+            Committed { path: done.path, bytes_written: done.bytes_written, warnings: Vec::new() }
         }
     };
     note_commit(report, committed);
@@ -194,7 +207,8 @@ fn recover(request: &InjectRequest) -> Result<bool> {
 
 fn open_stage(request: &InjectRequest) -> Result<Stage> {
     let path_policy = request.path_policy.clone();
-    let options = block::OpenOptions { format: request.format, path_policy, ..block::OpenOptions::default() };
+    let disk = request.disk.clone();
+    let options = block::OpenOptions { format: request.format, path_policy, disk, ..block::OpenOptions::default() };
     Ok(Stage::new(block::open(&request.image, &options)?, StageOptions::default()))
 }
 

@@ -1,5 +1,6 @@
 //! What a caller asks a job to do.
 
+use crate::block::convert::Compression;
 use crate::block::{Format, PathPolicy};
 use crate::clock::FileTime;
 use crate::drivers::Policy;
@@ -21,6 +22,10 @@ pub enum Destination {
         path: PathBuf,
         /// Raw or qcow2.
         format: Format,
+        /// How the qcow2's clusters are compressed, if they are, and how hard.
+        compression: Option<(Compression, Option<u32>)>,
+        /// Whether the SHA-256 of the new file is computed.
+        checksum: bool,
     },
 }
 
@@ -57,6 +62,8 @@ pub struct InjectRequest {
     pub format: Option<Format>,
     /// Which files the image may name (backing files, extents).
     pub path_policy: PathPolicy,
+    /// Which disk of an OVA, by its file name in the OVA.
+    pub disk: Option<String>,
     /// Folders and ISO images with drivers, the first one preferred.
     pub drivers: Vec<PathBuf>,
     /// Driver definitions (YAML) over the built-in ones.
@@ -85,6 +92,7 @@ impl InjectRequest {
             image: image.into(),
             format: None,
             path_policy: PathPolicy::default(),
+            disk: None,
             drivers,
             definitions: None,
             destination,

@@ -30,14 +30,17 @@ pub(super) enum Compressor {
 }
 
 impl Compressor {
-    pub(super) fn new(kind: Compression) -> Result<Self> {
+    /// `level` in the algorithm's own scale; what it does not have becomes the nearest that it has.
+    pub(super) fn new(kind: Compression, level: Option<u32>) -> Result<Self> {
         match kind {
             Compression::Zlib => {
-                let level = flate2::Compression::new(ZLIB_LEVEL);
+                // Level 1 of this encoder is no faster to speak of, and cannot be trusted with data that do not shrink.
+                let level = flate2::Compression::new(level.unwrap_or(ZLIB_LEVEL).clamp(2, 9));
                 Ok(Self::Zlib(Compress::new_with_window_bits(level, false, ZLIB_WINDOW_BITS)))
             }
             Compression::Zstd => {
-                let mut context = zrip::CompressContext::new(ZSTD_LEVEL)
+                let level = level.map_or(ZSTD_LEVEL, |level| level.clamp(1, 4) as i32);
+                let mut context = zrip::CompressContext::new(level)
                     .map_err(|e| Error::bug(Layer::Block, format!("the Zstandard encoder: {e}")))?;
                 // Clusters carry no checksums in a qcow2; libzstd's default is none either.
                 context.set_content_checksum(false);

@@ -108,6 +108,8 @@ pub struct ConvertOptions<'a> {
     pub format: Format,
     /// Compress the output's clusters (qcow2 only).
     pub compression: Option<Compression>,
+    /// How hard to compress, in the algorithm's own scale (zlib 2 to 9, zstd 1 to 4); its default when not given.
+    pub level: Option<u32>,
     /// log2 of the output's cluster size (qcow2 only), 9 to 21.
     pub cluster_bits: u32,
     /// Worker threads; as many as the machine has processors when not given, two at least.
@@ -116,8 +118,8 @@ pub struct ConvertOptions<'a> {
     pub checksum: bool,
     /// Replace an output file that already exists.
     pub overwrite: bool,
-    /// Called now and then, from any thread.
-    pub progress: Option<&'a (dyn Fn(ConvertProgress) + Sync)>,
+    /// Called now and then, on the thread that called [`convert`].
+    pub progress: Option<&'a dyn Fn(ConvertProgress)>,
 }
 
 impl Default for ConvertOptions<'_> {
@@ -125,6 +127,7 @@ impl Default for ConvertOptions<'_> {
         Self {
             format: Format::Qcow2,
             compression: None,
+            level: None,
             cluster_bits: 16,
             threads: None,
             checksum: false,

@@ -5,8 +5,9 @@ use std::fs::File;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::compress::Compressor;
+use super::compress::{Compression, Compressor};
 use super::plan::{Window, Windows};
 use super::qcow2::{Qcow2Layout, Survey};
 use super::raw::{RawLayout, UNIT};
@@ -25,6 +26,9 @@ const WINDOW_SMALL: u64 = 1 << 20;
 /// More threads than this do not help: the disk is the limit.
 const THREADS_MAX: usize = 16;
 
+/// How often progress is reported at least.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
 /// What the threads did.
 pub(super) struct Done {
     pub(super) bytes_read: u64,
@@ -41,12 +45,19 @@ pub(super) fn run<S: Source + ?Sized>(source: &S, file: &File, options: &Convert
     let shared = Shared {
         source,
         file,
-        options,
+        compression: options.compression.map(|kind| (kind, options.level)),
+        is_raw: options.format == Format::Raw,
         unit,
-        total,
         ahead: threads * 2,
         windows: Mutex::new(Windows::new(source, unit, window)),
-        state: Mutex::new(State { layout, waiting: BTreeMap::new(), next: 0, failed: None, is_stopped: false }),
+        state: Mutex::new(State {
+            layout,
+            waiting: BTreeMap::new(),
+            next: 0,
+            failed: None,
+            is_stopped: false,
+            running: threads,
+        }),
         turn: Condvar::new(),
         idle: Mutex::default(),
         bytes_read: AtomicU64::new(0),
@@ -55,6 +66,9 @@ pub(super) fn run<S: Source + ?Sized>(source: &S, file: &File, options: &Convert
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| shared.work());
+        }
+        if let Some(progress) = options.progress {
+            shared.watch(|done| progress(ConvertProgress { done, total }));
         }
     });
     let mut state = shared.lock();
@@ -100,9 +114,10 @@ fn prepare<S: Source + ?Sized>(
 struct Shared<'a, S: Source + ?Sized> {
     source: &'a S,
     file: &'a File,
-    options: &'a ConvertOptions<'a>,
+    /// Algorithm and level.
+    compression: Option<(Compression, Option<u32>)>,
+    is_raw: bool,
     unit: u64,
-    total: u64,
     /// How many finished windows may wait for an earlier one.
     ahead: usize,
     windows: Mutex<Windows<'a, S>>,
@@ -121,6 +136,8 @@ struct State {
     next: u64,
     failed: Option<Error>,
     is_stopped: bool,
+    /// Threads still at work.
+    running: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -134,16 +151,26 @@ impl<S: Source + ?Sized> Shared<'_, S> {
 
     /// What a thread does. A panic in it (a defect) must not leave the others waiting.
     fn work(&self) {
-        let stop = StopOnDrop(self);
-        if let Err(error) = self.work_until_done() {
-            self.lock().failed.get_or_insert(error);
-        } else {
-            std::mem::forget(stop);
+        let mut leaving = Leaving { shared: self, is_early: true };
+        match self.work_until_done() {
+            Ok(()) => leaving.is_early = false,
+            Err(error) => {
+                self.lock().failed.get_or_insert(error);
+            }
+        }
+    }
+
+    /// Reports how much is done until all threads are.
+    fn watch(&self, report: impl Fn(u64)) {
+        let mut state = self.lock();
+        while state.running > 0 {
+            state = self.turn.wait_timeout(state, PROGRESS_EVERY).unwrap_or_else(PoisonError::into_inner).0;
+            report(self.bytes_read.load(Ordering::Relaxed));
         }
     }
 
     fn work_until_done(&self) -> Result<()> {
-        let mut compressor = self.options.compression.map(Compressor::new).transpose()?;
+        let mut compressor = self.compression.map(|(kind, level)| Compressor::new(kind, level)).transpose()?;
         loop {
             if self.lock().is_stopped {
                 return Ok(());
@@ -175,8 +202,7 @@ impl<S: Source + ?Sized> Shared<'_, S> {
                 if !is_zero(unit) {
                     let skip = i * self.unit as usize;
                     // A raw disk ends where it ends.
-                    let length =
-                        if self.options.format == Format::Raw { unit.len().min(length - skip) } else { unit.len() };
+                    let length = if self.is_raw { unit.len().min(length - skip) } else { unit.len() };
                     pieces.push(Piece { guest: offset + skip as u64, at: from + skip, length, is_packed: false });
                 }
             }
@@ -216,9 +242,6 @@ impl<S: Source + ?Sized> Shared<'_, S> {
             self.bytes_written.fetch_add(written, Ordering::Relaxed);
             lock(&self.idle).push(encoded.buffers);
         }
-        if let Some(progress) = self.options.progress {
-            progress(ConvertProgress { done: self.bytes_read.load(Ordering::Relaxed), total: self.total });
-        }
         Ok(())
     }
 }
@@ -244,12 +267,18 @@ fn compress(pieces: &mut [Piece], buffers: &mut Buffers, compressor: &mut Compre
     Ok(())
 }
 
-/// Tells the other threads to stop when a thread ends early.
-struct StopOnDrop<'a, 'b, S: Source + ?Sized>(&'a Shared<'b, S>);
+/// Signs a thread off; when it ends early, the others are told to stop.
+struct Leaving<'a, 'b, S: Source + ?Sized> {
+    shared: &'a Shared<'b, S>,
+    is_early: bool,
+}
 
-impl<S: Source + ?Sized> Drop for StopOnDrop<'_, '_, S> {
+impl<S: Source + ?Sized> Drop for Leaving<'_, '_, S> {
     fn drop(&mut self) {
-        self.0.lock().is_stopped = true;
-        self.0.turn.notify_all();
+        let mut state = self.shared.lock();
+        state.is_stopped |= self.is_early;
+        state.running -= 1;
+        drop(state);
+        self.shared.turn.notify_all();
     }
 }

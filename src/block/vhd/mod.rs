@@ -228,3 +228,46 @@ impl Layer for Vhd {
         }
     }
 }
+
+/// What `image info` tells about a VHD.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Guest size.
+    pub(crate) size: u64,
+    /// Bytes per block, unless fixed.
+    pub(crate) block_size: Option<u64>,
+    /// Kind of disk.
+    pub(crate) kind: &'static str,
+    /// Program that made it.
+    pub(crate) creator: String,
+    /// Identity.
+    pub(crate) unique_id: String,
+    /// First name under which the parent is looked for.
+    pub(crate) parent: Option<String>,
+}
+
+/// The facts of a VHD; its parent is not opened.
+pub(crate) fn facts(storage: &Arc<dyn Storage>) -> Result<Facts> {
+    let footer =
+        Footer::read(storage.as_ref())?.ok_or_else(|| Error::damaged(In::Block, "this VHD has no valid footer"))?;
+    let vhd = Vhd::new(Arc::clone(storage), footer)?;
+    let (kind, header) = match &vhd.kind {
+        VhdKind::Fixed => ("fixed", None),
+        VhdKind::Dynamic { header, .. } => ("dynamic", Some(header)),
+        VhdKind::Differencing { header, .. } => ("differencing", Some(header)),
+    };
+    let parent = match &vhd.kind {
+        VhdKind::Differencing { header, .. } => {
+            header.parent_names(storage.as_ref(), vhd.file_length)?.into_iter().next()
+        }
+        _ => None,
+    };
+    Ok(Facts {
+        size: vhd.size,
+        block_size: header.map(|h| h.block_size),
+        kind,
+        creator: String::from_utf8_lossy(&vhd.footer.creator).trim_end_matches(['\0', ' ']).to_owned(),
+        unique_id: hex(&vhd.footer.unique_id),
+        parent,
+    })
+}

@@ -199,3 +199,40 @@ fn le32(raw: &[u8], at: usize) -> u32 {
 fn le64(raw: &[u8], at: usize) -> u64 {
     u64::from(le32(raw, at)) | u64::from(le32(raw, at + 4)) << 32
 }
+
+/// What `image info` tells about a VHDX.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Guest size.
+    pub(crate) size: u64,
+    /// Bytes per block.
+    pub(crate) block_size: u64,
+    /// Bytes per sector.
+    pub(crate) sector: u64,
+    /// Kind of disk.
+    pub(crate) kind: &'static str,
+    /// Whether the log is to be replayed.
+    pub(crate) has_log: bool,
+    /// Path of the parent.
+    pub(crate) parent: Option<String>,
+}
+
+/// The facts of a VHDX; its parent is not opened.
+pub(crate) fn facts(storage: Arc<dyn Storage>) -> Result<Facts> {
+    let vhdx = Vhdx::new(storage)?;
+    let metadata = &vhdx.metadata;
+    let parent = metadata.parent.as_ref();
+    let kind = match (parent.is_some(), metadata.is_fixed) {
+        (true, _) => "differencing",
+        (false, true) => "fixed",
+        (false, false) => "dynamic",
+    };
+    Ok(Facts {
+        size: metadata.virtual_size,
+        block_size: metadata.block_size,
+        sector: metadata.sector,
+        kind,
+        has_log: !vhdx.header.log_guid.is_nil(),
+        parent: parent.and_then(|p| p.relative.clone().or_else(|| p.absolute.first().cloned())),
+    })
+}

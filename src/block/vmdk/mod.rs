@@ -363,3 +363,34 @@ impl Vmdk {
             .ok_or_else(|| Error::bug(In::Block, "a read from an extent without a file"))
     }
 }
+
+/// What a sparse extent that holds the disk itself says about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OwnExtent {
+    /// Bytes of the disk.
+    pub(crate) bytes: u64,
+    /// Bytes per grain.
+    pub(crate) grain_bytes: u64,
+    /// Whether grains are compressed.
+    pub(crate) is_packed: bool,
+}
+
+/// The descriptor of the file and its own extent, as far as it has them; nothing else is opened.
+pub(crate) fn facts(storage: &Arc<dyn Storage>) -> Result<(Option<Descriptor>, Option<OwnExtent>)> {
+    let descriptor = read_descriptor(storage.as_ref())?;
+    let mut magic = [0; 4];
+    read_exact(storage.as_ref(), 0, &mut magic)?;
+    let own = match u32::from_le_bytes(magic) {
+        sparse::MAGIC if is_whole(storage.as_ref())? => {
+            let extent = SparseExtent::open(Arc::clone(storage))?;
+            let is_packed = extent.grains().is_some();
+            Some(OwnExtent { bytes: extent.len(), grain_bytes: extent.grain_bytes(), is_packed })
+        }
+        cowd::MAGIC => {
+            let extent = CowdExtent::open(Arc::clone(storage))?;
+            Some(OwnExtent { bytes: extent.len(), grain_bytes: extent.grain_bytes(), is_packed: false })
+        }
+        _ => None,
+    };
+    Ok((descriptor, own))
+}

@@ -91,11 +91,6 @@ impl SeSparseExtent {
         self.capacity
     }
 
-    /// Bytes per grain.
-    pub(crate) fn grain_bytes(&self) -> u64 {
-        GRAIN_BYTES
-    }
-
     /// Where the byte `offset` of the extent is.
     pub(crate) fn spot(&self, offset: u64, limit: u64) -> Result<(Spot, u64)> {
         let (grain, within) = (offset / GRAIN_BYTES, offset % GRAIN_BYTES);

@@ -64,6 +64,9 @@ pub struct Run {
     pub mode: &'static str,
     /// The file that holds the changed disk.
     pub output: Option<String>,
+    /// SHA-256 of that file, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_sha256: Option<String>,
     /// Whether nothing was to be written.
     pub dry_run: bool,
     /// Whether an earlier, interrupted run was rolled back first.

@@ -1,1 +1,439 @@
-//! Tests of this layer; see the folder's files.
+//! Conversion: from every container to raw and qcow2, judged by qemu-img.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use winject::block::convert::{Compression, ConvertOptions, ConvertProgress, Source, convert};
+use winject::block::{Extent, ExtentKind, Format, OpenOptions, Stage, StageOptions, open};
+use winject::units::ImageOffset;
+use winject::{Error, Kind, Layer};
+
+use crate::formats::{Random, assert_same, disk, image, qemu_img, read_qemu};
+use crate::support::{program, rounds, run};
+
+/// Every kind of output.
+fn outputs() -> Vec<(&'static str, ConvertOptions<'static>)> {
+    let qcow2 = |compression, cluster_bits| ConvertOptions { compression, cluster_bits, ..ConvertOptions::default() };
+    vec![
+        ("raw", ConvertOptions { format: Format::Raw, ..ConvertOptions::default() }),
+        ("qcow2", qcow2(None, 16)),
+        ("qcow2 zlib", qcow2(Some(Compression::Zlib), 16)),
+        ("qcow2 zstd", qcow2(Some(Compression::Zstd), 16)),
+        ("qcow2 512", qcow2(None, 9)),
+        ("qcow2 zlib 512", qcow2(Some(Compression::Zlib), 9)),
+        ("qcow2 zstd 4096", qcow2(Some(Compression::Zstd), 12)),
+        ("qcow2 zlib 2M", qcow2(Some(Compression::Zlib), 21)),
+        ("qcow2 2M", qcow2(None, 21)),
+    ]
+}
+
+fn qemu_format(options: &ConvertOptions<'_>) -> &'static str {
+    if options.format == Format::Raw { "raw" } else { "qcow2" }
+}
+
+fn judge(path: &Path, options: &ConvertOptions<'_>, content: &[u8], what: &str) {
+    let format = qemu_format(options);
+    if format == "qcow2" {
+        run(Command::new("qemu-img").args(["check", "-q"]).arg(path));
+    }
+    assert_same(&read_qemu(path, format), content, what);
+}
+
+#[test]
+fn everything_to_everything() {
+    if program("qemu-img").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    // A size that is no multiple of any cluster.
+    let content = disk((7 << 20) + 512, 31);
+    std::fs::write(at("in.raw"), &content).unwrap();
+    let sources = [
+        ("raw", ""),
+        ("qcow2", "compression_type=zlib"),
+        ("vmdk", "subformat=streamOptimized"),
+        ("vmdk", "subformat=monolithicSparse"),
+        ("vpc", "subformat=dynamic,force_size=on"),
+        ("vhdx", "subformat=dynamic"),
+        ("vdi", ""),
+    ];
+    for (i, (format, options)) in sources.iter().enumerate() {
+        let input = at(&format!("{i}.in"));
+        let mut arguments = vec!["convert", "-f", "raw", "-O", format];
+        if !options.is_empty() {
+            arguments.extend(["-o", options]);
+        }
+        if *format == "qcow2" {
+            arguments.push("-c");
+        }
+        let raw = at("in.raw");
+        arguments.extend([raw.to_str().unwrap(), input.to_str().unwrap()]);
+        qemu_img(&arguments);
+        // All outputs of the plain source, the common ones of the others.
+        for (name, options) in outputs().into_iter().take(if i == 0 { usize::MAX } else { 4 }) {
+            let out = at("out");
+            let done = convert(&*image(&input), &out, &options).unwrap();
+            judge(&out, &options, &content, &format!("{format} to {name}"));
+            assert_eq!(done.virtual_size, content.len() as u64);
+            assert_eq!(done.file_length, out.metadata().unwrap().len());
+            std::fs::remove_file(&out).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_same_bytes_whatever_the_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in.raw");
+    std::fs::write(&input, disk(19 << 20, 5)).unwrap();
+    let out = folder.path().join("out");
+    for (name, options) in outputs() {
+        let mut first: Option<Vec<u8>> = None;
+        for threads in [1, 2, 3, 8, 2] {
+            let options = ConvertOptions { threads: Some(threads), overwrite: true, ..options.clone() };
+            convert(&*image(&input), &out, &options).unwrap();
+            let bytes = std::fs::read(&out).unwrap();
+            match &first {
+                Some(first) => assert_same(&bytes, first, name),
+                None => first = Some(bytes),
+            }
+        }
+    }
+}
+
+/// Random disks with random changes staged over them.
+#[test]
+fn staged_changes_are_merged_in_the_pass() {
+    if program("qemu-img").is_none() {
+        return;
+    }
+    for seed in 0..rounds(6, 25) {
+        let mut random = Random(seed);
+        let folder = tempfile::tempdir().unwrap();
+        let size = (1 + random.below(6_000)) * 512 + (random.below(4) << 20);
+        let input = folder.path().join("in.raw");
+        let mut content = disk(size.max(1024) as usize, seed);
+        std::fs::write(&input, &content).unwrap();
+        let mut stage = Stage::new(image(&input), StageOptions::default());
+        for _ in 0..random.below(12) {
+            let at = random.below(content.len() as u64) as usize;
+            let length = (random.below(200_000) as usize).min(content.len() - at);
+            let mut data = vec![0; length];
+            if random.below(3) > 0 {
+                random.fill(&mut data);
+            }
+            stage.write_at(ImageOffset(at as u64), &data).unwrap();
+            content[at..at + length].copy_from_slice(&data);
+        }
+        let all = outputs();
+        let (name, options) = &all[random.below(all.len() as u64) as usize];
+        let out = folder.path().join("out");
+        convert(&stage, &out, options).unwrap();
+        judge(&out, options, &content, &format!("seed {seed}, {name}"));
+        assert_eq!(std::fs::read(&input).unwrap().len(), content.len(), "the input is not touched");
+    }
+}
+
+#[test]
+fn holes_and_zeros_stay_holes() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in.raw");
+    let file = File::create(&input).unwrap();
+    file.set_len(3 << 30).unwrap();
+    // A megabyte of data and eight of zeros that are stored as data.
+    file.write_all_at(&[5; 1 << 20], 1 << 30).unwrap();
+    file.write_all_at(&vec![0; 8 << 20], 2 << 30).unwrap();
+    drop(file);
+    for (name, options) in outputs().into_iter().take(4) {
+        let out = folder.path().join("out");
+        let options = ConvertOptions { overwrite: true, ..options };
+        let done = convert(&*image(&input), &out, &options).unwrap();
+        assert!(done.bytes_read <= 10 << 20, "{name}: {} bytes read", done.bytes_read);
+        let allocated = out.metadata().unwrap().blocks() * 512;
+        assert!(allocated < 2 << 20, "{name}: {allocated} bytes allocated");
+    }
+}
+
+#[test]
+fn compressed_size_is_near_qemus() {
+    if program("qemu-img").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    // Programs are what disks are full of.
+    let program: Vec<u8> = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    std::fs::write(at("in.raw"), &program[..program.len().min(48 << 20) / 65_536 * 65_536]).unwrap();
+    for (kind, word) in [(Compression::Zlib, "zlib"), (Compression::Zstd, "zstd")] {
+        let options = ConvertOptions { compression: Some(kind), overwrite: true, ..ConvertOptions::default() };
+        let ours = convert(&*image(&at("in.raw")), &at("ours"), &options).unwrap().file_length;
+        let (input, output) = (at("in.raw"), at("theirs"));
+        let kind = format!("compression_type={word}");
+        qemu_img(&[
+            "convert",
+            "-c",
+            "-f",
+            "raw",
+            "-O",
+            "qcow2",
+            "-o",
+            &kind,
+            input.to_str().unwrap(),
+            output.to_str().unwrap(),
+        ]);
+        let theirs = output.metadata().unwrap().len();
+        println!("{word}: {ours} bytes, qemu-img {theirs} bytes");
+        assert!(ours * 100 <= theirs * 102, "{word}: {ours} bytes against {theirs}");
+    }
+}
+
+#[test]
+fn the_checksum_is_that_of_the_file() {
+    let Some(sha256sum) = program("sha256sum") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in.raw");
+    std::fs::write(&input, disk(3 << 20, 1)).unwrap();
+    let out = folder.path().join("out");
+    let options = ConvertOptions { checksum: true, ..ConvertOptions::default() };
+    let sum = convert(&*image(&input), &out, &options).unwrap().sha256.unwrap();
+    let output = run(Command::new(sha256sum).arg(&out));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with(&sum));
+}
+
+#[test]
+fn progress_ends_at_the_total() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in.raw");
+    std::fs::write(&input, disk(9 << 20, 1)).unwrap();
+    let seen = Mutex::new(Vec::new());
+    let note = |p: ConvertProgress| seen.lock().unwrap().push(p);
+    let options = ConvertOptions { progress: Some(&note), ..ConvertOptions::default() };
+    convert(&*image(&input), &folder.path().join("out"), &options).unwrap();
+    let last = *seen.lock().unwrap().last().unwrap();
+    assert!(last.total > 0 && last.done == last.total, "{last:?}");
+}
+
+/// A disk whose reading fails behind a point, and one that changes under the conversion.
+struct Failing {
+    length: u64,
+    good: u64,
+}
+
+impl Source for Failing {
+    fn len(&self) -> u64 {
+        self.length
+    }
+    fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> winject::Result<()> {
+        if offset.0 + buf.len() as u64 > self.good {
+            return Err(Error::damaged(Layer::Block, "a broken sector").at(offset));
+        }
+        buf.fill(1);
+        Ok(())
+    }
+    fn extent_at(&self, _offset: ImageOffset, limit: u64) -> winject::Result<Extent> {
+        Ok(Extent { length: limit, kind: ExtentKind::Data })
+    }
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn a_failure_leaves_nothing_behind() {
+    for (_, options) in outputs() {
+        for good in [0, 5 << 20, 19 << 20] {
+            let folder = tempfile::tempdir().unwrap();
+            let out = folder.path().join("out");
+            std::fs::write(&out, b"old").unwrap();
+            let options = ConvertOptions { overwrite: true, ..options.clone() };
+            let error = convert(&Failing { length: 20 << 20, good }, &out, &options).unwrap_err();
+            assert_eq!(error.kind(), Kind::Damaged, "{error}");
+            assert_eq!(std::fs::read(&out).unwrap(), b"old");
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file was left");
+        }
+    }
+}
+
+#[test]
+fn outputs_that_must_not_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in.raw");
+    std::fs::write(&input, disk(1 << 20, 1)).unwrap();
+    let opened = image(&input);
+    let default = ConvertOptions::default();
+    let overwrite = ConvertOptions { overwrite: true, ..ConvertOptions::default() };
+    let kind = |out: &Path, options: &ConvertOptions<'_>| convert(&*opened, out, options).unwrap_err().kind();
+    assert_eq!(kind(&input, &overwrite), Kind::Usage, "the input itself");
+    std::os::unix::fs::symlink(&input, folder.path().join("link")).unwrap();
+    assert_eq!(kind(&folder.path().join("link"), &overwrite), Kind::Usage, "a link to the input");
+    std::fs::write(folder.path().join("there"), b"x").unwrap();
+    assert_eq!(kind(&folder.path().join("there"), &default), Kind::Usage);
+    assert_eq!(kind(folder.path(), &overwrite), Kind::Usage, "a folder");
+    assert_eq!(kind(&folder.path().join("no/such/folder"), &default), Kind::Io);
+    let out = folder.path().join("out");
+    for wrong in [
+        ConvertOptions { format: Format::Raw, compression: Some(Compression::Zlib), ..ConvertOptions::default() },
+        ConvertOptions { cluster_bits: 8, ..ConvertOptions::default() },
+        ConvertOptions { cluster_bits: 40, ..ConvertOptions::default() },
+    ] {
+        assert_eq!(kind(&out, &wrong), Kind::Usage);
+    }
+    let vmdk = ConvertOptions { format: Format::Vmdk, ..ConvertOptions::default() };
+    assert_eq!(kind(&out, &vmdk), Kind::Unsupported);
+    assert!(!out.exists());
+}
+
+#[test]
+fn empty_and_tiny_disks() {
+    if program("qemu-img").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for size in [512usize, 1024, 65_536, 65_536 + 512] {
+        let input = folder.path().join("in.raw");
+        std::fs::write(&input, vec![0; size]).unwrap();
+        for (name, options) in outputs() {
+            let out = folder.path().join("out");
+            let options = ConvertOptions { overwrite: true, ..options };
+            let opened = open(&input, &OpenOptions { format: Some(Format::Raw), ..OpenOptions::default() }).unwrap();
+            convert(&*opened, &out, &options).unwrap();
+            judge(&out, &options, &vec![0; size], name);
+        }
+    }
+}
+
+#[test]
+fn the_command_converts_and_answers() {
+    if program("qemu-img").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let content = disk(2 << 20, 6);
+    std::fs::write(at("in.raw"), &content).unwrap();
+    qemu_img(&["convert", "-f", "raw", "-O", "vmdk", &at("in.raw"), &at("in.vmdk")]);
+    let winject = || assert_cmd::Command::cargo_bin("winject").unwrap();
+    winject()
+        .args(["convert", "-O", "qcow2", "--compress", "zstd", "--checksum", &at("in.vmdk"), &at("out.qcow2")])
+        .assert()
+        .success();
+    assert_same(&read_qemu(&folder.path().join("out.qcow2"), "qcow2"), &content, "command");
+    winject().args(["convert", &at("in.vmdk"), &at("out.qcow2")]).assert().code(2);
+    winject().args(["convert", "-O", "vmdk", &at("in.vmdk"), &at("x")]).assert().code(4);
+    winject().args(["convert", &at("missing"), &at("x")]).assert().code(7);
+    let check = winject().args(["image", "check", "--json", &at("out.qcow2")]).assert().success();
+    let ours: serde_json::Value = serde_json::from_slice(&check.get_output().stdout).unwrap();
+    let theirs: serde_json::Value =
+        serde_json::from_str(&qemu_img(&["check", "--output=json", &at("out.qcow2")])).unwrap();
+    for field in ["format", "check-errors", "total-clusters", "allocated-clusters", "compressed-clusters"] {
+        assert_eq!(ours.get(field), theirs.get(field), "check: {field}");
+    }
+}
+
+/// Fields of `image info --json` that qemu-img has too have its values.
+#[test]
+fn info_and_map_agree_with_qemu() {
+    if program("qemu-img").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(at("in.raw"), disk(4 << 20, 8)).unwrap();
+    let kinds = [
+        ("qcow2", "compat=1.1,lazy_refcounts=on,refcount_bits=8"),
+        ("qcow2", "compat=0.10,cluster_size=4096"),
+        ("vmdk", "subformat=streamOptimized"),
+        ("vmdk", "subformat=monolithicFlat"),
+        ("vmdk", "subformat=twoGbMaxExtentSparse"),
+        ("vpc", "subformat=dynamic"),
+        ("vhdx", "subformat=dynamic"),
+        ("vdi", ""),
+    ];
+    for (i, (format, options)) in kinds.into_iter().enumerate() {
+        let path = at(&format!("{i}.{format}"));
+        let (input, options_flag) = (at("in.raw"), ["-o", options]);
+        let mut arguments = vec!["convert", "-f", "raw", "-O", format];
+        if !options.is_empty() {
+            arguments.extend(options_flag);
+        }
+        arguments.extend([input.as_str(), path.as_str()]);
+        qemu_img(&arguments);
+        let command = |what: &str| {
+            let output = assert_cmd::Command::cargo_bin("winject")
+                .unwrap()
+                .args(["image", what, "--json", &path])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{format} {options}: {}", String::from_utf8_lossy(&output.stderr));
+            serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+        };
+        let ours = command("info");
+        let theirs: serde_json::Value = serde_json::from_str(&qemu_img(&["info", "--output=json", &path])).unwrap();
+        for field in ["filename", "format", "virtual-size", "dirty-flag", "cluster-size"] {
+            if let Some(value) = theirs.get(field) {
+                assert_eq!(ours.get(field), Some(value), "{format} {options}: {field}");
+            }
+        }
+        let specific =
+            |info: &serde_json::Value, field: &str| info.pointer(&format!("/format-specific/data/{field}")).cloned();
+        for field in [
+            "compat",
+            "refcount-bits",
+            "lazy-refcounts",
+            "corrupt",
+            "extended-l2",
+            "compression-type",
+            "cid",
+            "parent-cid",
+            "create-type",
+        ] {
+            if let Some(value) = specific(&theirs, field) {
+                assert_eq!(specific(&ours, field), Some(value), "{format} {options}: {field}");
+            }
+        }
+        // The maps may divide differently; what is data must agree. (QEMU calls stored zeros data, or not, by format.)
+        let data = |map: &serde_json::Value| -> u64 {
+            map.as_array()
+                .unwrap()
+                .iter()
+                .filter(|e| e["data"] == true && e["zero"] == false)
+                .map(|e| e["length"].as_u64().unwrap())
+                .sum()
+        };
+        let map = command("map");
+        let total: u64 = map.as_array().unwrap().iter().map(|e| e["length"].as_u64().unwrap()).sum();
+        assert_eq!(Some(total), theirs["virtual-size"].as_u64(), "{format} {options}: the map covers the disk");
+        if format == "qcow2" {
+            let qemu: serde_json::Value = serde_json::from_str(&qemu_img(&["map", "--output=json", &path])).unwrap();
+            assert_eq!(data(&map), data(&qemu), "{format} {options}: data in the map");
+        }
+        assert_cmd::Command::cargo_bin("winject").unwrap().args(["image", "info", &path]).assert().success();
+        assert_cmd::Command::cargo_bin("winject").unwrap().args(["image", "check", &path]).assert().success();
+    }
+}
+
+/// In place is refused for containers that cannot be written, and the error names the way out.
+#[test]
+fn other_containers_are_never_written() {
+    if program("qemu-img").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(at("in.raw"), disk(1 << 20, 8)).unwrap();
+    for format in ["vmdk", "vpc", "vhdx", "vdi"] {
+        let path = folder.path().join(format!("disk.{format}"));
+        qemu_img(&["convert", "-f", "raw", "-O", format, &at("in.raw"), path.to_str().unwrap()]);
+        let before = std::fs::read(&path).unwrap();
+        let mut stage = Stage::new(image(&path), StageOptions::default());
+        stage.write_at(ImageOffset(4096), &[1; 4096]).unwrap();
+        let options = winject::block::commit::CommitOptions::default();
+        let error = winject::block::commit::commit_in_place(&mut stage, &path, &options).unwrap_err();
+        assert!(error.hint_text().is_some_and(|h| h.contains("convert")), "{format}: {error}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+}

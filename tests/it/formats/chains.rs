@@ -128,7 +128,7 @@ fn a_whole_cowd_disk_reads_like_the_second_reader_says() {
     let path = folder.path().join("old.vmdk");
     std::fs::write(&path, cowd(model.len() as u32 / 512, 8, true, &grains)).unwrap();
     assert_same(&read_all(&*image(&path)), &model, "COWD");
-    let reader = vmdk_core::VmdkReader::open_path(&path).unwrap();
+    let reader = vmdk::VmdkReader::open_path(&path).unwrap();
     assert_same(&read_foreign(reader, model.len() as u64), &model, "COWD, vmdk-core");
 }
 
@@ -289,7 +289,7 @@ fn vhdx_with_sectors_of_4096_bytes() {
     let path = folder.path().join("4kn.vhdx");
     std::fs::write(&path, vhdx.build()).unwrap();
     assert_same(&read_all(&*image(&path)), &model, "4Kn");
-    let reader = vhdx_core::VhdxReader::open(&path).unwrap();
+    let reader = vhdx::VhdxReader::open(&path).unwrap();
     assert_same(&read_foreign(reader, model.len() as u64), &model, "4Kn, vhdx-core");
 }
 

@@ -24,7 +24,7 @@ fn vmware_wrote_one_disk_in_three_kinds() {
     for name in &names[1..] {
         let path = folder.path().join(name);
         assert_same(&read_all(&*image(&path)), &known, name);
-        let reader = vmdk_core::VmdkReader::open_path(&path).unwrap();
+        let reader = vmdk::VmdkReader::open_path(&path).unwrap();
         assert_same(&read_foreign(reader, known.len() as u64), &known, name);
     }
 }
@@ -52,7 +52,7 @@ fn hyper_v_disks_read_as_qemu_reads_them() {
                 assert_same(&ours, &read_qemu(&path, format), &name);
             }
             if ending == "vhdx" {
-                let reader = vhdx_core::VhdxReader::open(&path).unwrap();
+                let reader = vhdx::VhdxReader::open(&path).unwrap();
                 assert_same(&ours, &read_foreign(reader, 4 << 20), &name);
             }
         }
@@ -68,9 +68,9 @@ fn differencing_disks_read_through_their_parent() {
     let child = folder.path().join("ntfs-differential.vhdx");
     let opened = image(&child);
     assert_eq!(opened.files().len(), 2);
-    let parent = vhdx_core::VhdxReader::open(&folder.path().join("ntfs-parent.vhdx")).unwrap();
+    let parent = vhdx::VhdxReader::open(&folder.path().join("ntfs-parent.vhdx")).unwrap();
     let bytes = std::fs::read(&child).unwrap();
-    let judge = vhdx_core::VhdxReader::from_bytes_with_parent(bytes, parent).unwrap();
+    let judge = vhdx::VhdxReader::from_bytes_with_parent(bytes, parent).unwrap();
     assert_same(&read_all(&*opened), &read_foreign(judge, 4 << 20), "differencing VHDX");
 
     let Some(folder) = unpack(&["ntfs-differential.vhd", "ntfs-parent.vhd"]) else { return };

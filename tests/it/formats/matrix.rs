@@ -64,11 +64,11 @@ fn all_subformats_read_as_they_were_written() {
             assert_same(&ours, &read_qemu(&path, format), &what);
             match *format {
                 "vmdk" => {
-                    let reader = vmdk_core::VmdkReader::open_path(&path).unwrap();
+                    let reader = vmdk::VmdkReader::open_path(&path).unwrap();
                     assert_same(&ours, &read_foreign(reader, ours.len() as u64), &what);
                 }
                 "vhdx" => {
-                    let reader = vhdx_core::VhdxReader::open(&path).unwrap();
+                    let reader = vhdx::VhdxReader::open(&path).unwrap();
                     assert_same(&ours, &read_foreign(reader, ours.len() as u64), &what);
                 }
                 _ => {}

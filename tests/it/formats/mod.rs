@@ -50,7 +50,7 @@ pub fn read_all(image: &dyn Image) -> Vec<u8> {
 /// What a foreign reader (anything with `Read`) says.
 pub fn read_foreign(mut reader: impl std::io::Read, length: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    std::io::Read::by_ref(&mut reader).take(length).read_to_end(&mut bytes).unwrap();
+    std::io::Read::read_to_end(&mut std::io::Read::take(&mut reader, length), &mut bytes).unwrap();
     bytes
 }
 

@@ -123,7 +123,7 @@ fn the_log_is_replayed_in_memory() {
         std::fs::write(&path, &broken).unwrap();
         assert_same(&read_all(&*image(&path)), &content, &format!("log at {start:#x}"));
         assert_eq!(std::fs::read(&path).unwrap(), broken, "reading must not write");
-        let reader = vhdx_core::VhdxReader::open(&path).unwrap();
+        let reader = vhdx::VhdxReader::open(&path).unwrap();
         assert_same(&read_foreign(reader, content.len() as u64), &content, "vhdx-core");
     }
     // QEMU replays only when it may write.
