@@ -5,6 +5,7 @@ mod corpus;
 mod damage;
 mod edges;
 mod foreign;
+mod hostile;
 mod logs;
 mod logs_made;
 mod model;

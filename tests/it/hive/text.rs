@@ -55,14 +55,14 @@ fn hivexregedit_takes_our_files_and_we_take_its() {
     let folder = folder(&[("theirs", &empty), ("ours.reg", wanted.to_text(&root).unwrap().as_bytes())]);
     let (theirs, ours) = (folder.path().join("theirs"), folder.path().join("ours.reg"));
     // Ours into theirs, and what they made of it, back into ours.
-    support::run(Command::new(&tool).env("LC_ALL", "C.UTF-8").arg("--merge").arg(&theirs).arg(&ours));
+    support::run(Command::new(&tool).env("PERL_UNICODE", "O").arg("--merge").arg(&theirs).arg(&ours));
     let merged = Hive::open(std::fs::read(&theirs).unwrap()).unwrap();
     let mut copy = Hive::open(empty).unwrap();
     apply(&mut copy, &wanted, NOW).unwrap();
     let difference = diff((&copy, copy.root()), (&merged, merged.root()), &root).unwrap();
     assert_eq!(difference, Document::default());
 
-    let exported = support::run(Command::new(&tool).env("LC_ALL", "C.UTF-8").arg("--export").arg(&theirs).arg("\\"));
+    let exported = support::run(Command::new(&tool).env("PERL_UNICODE", "O").arg("--export").arg(&theirs).arg("\\"));
     let read = Document::parse(&exported.stdout, &root).unwrap();
     let mut again = Hive::create("ROOT", NOW);
     apply(&mut again, &read, NOW).unwrap();
