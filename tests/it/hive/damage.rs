@@ -158,7 +158,7 @@ const NEW: &[(Code, Damage)] = &[
     (Code::CeSize, |v| { let (at, _) = v.free(); v.put(at - 4, 4); }),
     (Code::CeAlign, |v| { let (at, n) = v.free(); v.put(at - 4, 12); v.put(at + 8, n as u32 - 12); }),
     (Code::CeCoalesce, |v| { let (at, n) = v.free(); v.put(at - 4, 16); v.put(at + 12, n as u32 - 16); }),
-    (Code::CeHuge, |v| drop(v.append(&[], 0x10_0100))),
+    (Code::CeHuge, |v| { v.append(&[], 0x10_0100); }),
     (Code::CeOrphan, |v| { let (at, n) = v.free(); v.put(at - 4, (n as u32).wrapping_neg()); }),
     (Code::RfNil, |v| { let at = v.key("Apple"); v.put(at + 40, u32::MAX); }),
     (Code::RfVolatile, |v| { let at = v.key("Apple"); v.put(at + 40, 0x8000_0020); }),
