@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionView, Scheme};
 use crate::plan::{self, Plan};
-use crate::windows;
+use crate::windows::{self, BootCheck, Bus, CheckOptions};
 use std::path::Path;
 
 /// Makes the Windows in an image bootable from a virtio disk.
@@ -92,6 +92,7 @@ pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Re
     let plan = change_staged(request, observer, report, &mut stage, &installation, &selection)?;
     observer.step("Verifying");
     report.validation = Some(verify_staged(&stage, &installation, &plan)?);
+    report.boot = check_boot(&stage, &installation, &selection, request)?;
     report.run.bytes_changed = stage.drop_unchanged()?;
     // A discarded log or hibernation is a change, even when the drivers are there already.
     report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
@@ -135,6 +136,34 @@ fn verify_staged(stage: &Stage, installation: &Installation, plan: &Plan) -> Res
     }
     let compared = plan::verify(&PartitionView::new(stage, &installation.partition)?, plan)?;
     Ok(Validation { success: true, compared })
+}
+
+/// Asks whether the staged guest boots from each bus that it got a driver for, which is another question than whether
+/// everything is as planned.
+fn check_boot(
+    stage: &Stage,
+    installation: &Installation,
+    selection: &Selection,
+    request: &InjectRequest,
+) -> Result<Vec<BootCheck>> {
+    let volume = Volume::open(PartitionView::new(stage, &installation.partition)?, &OpenOptions::read_only())?;
+    let options = CheckOptions { signatures: request.policy.signature };
+    let mut answers = Vec::new();
+    for (bus, service) in [(Bus::VirtioBlk, "viostor"), (Bus::VirtioScsi, "vioscsi")] {
+        if !selection.boot_packages().any(|(_, boot)| boot.service.eq_ignore_ascii_case(service)) {
+            continue;
+        }
+        let answer = windows::boot_check(&volume, bus, &options)?;
+        if !answer.boots {
+            let reasons: Vec<&str> = answer.failures().map(|finding| finding.text.as_str()).collect();
+            let what = format!("the guest would not boot from {}: {}", bus.name(), reasons.join("; "));
+            return Err(Error::new(Kind::Verify, Layer::Job, what)
+                .path(installation.partition.label())
+                .hint("nothing was written; winject check IMAGE shows what the image holds now"));
+        }
+        answers.push(answer);
+    }
+    Ok(answers)
 }
 
 fn commit_staged(

@@ -215,6 +215,9 @@ impl Page {
     fn machine(&mut self, report: &Report) {
         let Some(machine) = &report.recommendation else { return };
         self.section("Recommended machine");
+        for answer in &report.boot {
+            self.fact(&format!("Boots from {}", answer.bus.name()), yes(answer.boots));
+        }
         self.fact("Disk bus", &machine.buses.join(" or "));
         self.fact("Network", machine.net_model);
         self.fact("Machine", machine.machine);

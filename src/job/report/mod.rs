@@ -15,7 +15,7 @@ pub(crate) use collect::recommend;
 use crate::error::Error;
 use crate::exit::ExitCode;
 use crate::partition::{Partition, Scheme};
-use crate::windows::{DevicePathRecord, FileRecord, FirstbootRecord, PackageRecord, RegistryRecord};
+use crate::windows::{BootCheck, DevicePathRecord, FileRecord, FirstbootRecord, PackageRecord, RegistryRecord};
 use serde::Serialize;
 
 /// Version of the JSON form.
@@ -39,6 +39,9 @@ pub struct Report {
     /// How the outcome was verified before anything was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<Validation>,
+    /// Whether the guest boots from each bus that it got a driver for, with reasons.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub boot: Vec<BootCheck>,
     /// Every edit with its reason, in order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes: Option<crate::plan::Plan>,

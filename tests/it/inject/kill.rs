@@ -2,7 +2,7 @@
 //! has looked at it; never between.
 
 use super::{
-    disk_sha256, expected_fixture, fixture_drivers, folder, names, stdout, succeed, winject, writable_fixture,
+    copy, disk_sha256, expected_fixture, fixture_drivers, folder, names, stdout, succeed, winject, writable_fixture,
 };
 use crate::support;
 use std::path::Path;
@@ -13,7 +13,7 @@ use winject::block::{Format, commit};
 /// How long a whole run takes here.
 fn duration_of_a_run(folder: &Path, pristine: &Path) -> Duration {
     let image = folder.join("timing");
-    std::fs::copy(pristine, &image).unwrap();
+    copy(pristine, &image);
     let begin = Instant::now();
     succeed(winject().arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--in-place"));
     let duration = begin.elapsed();
@@ -30,7 +30,7 @@ fn kill_at_random_moments(format: Format) {
     let rounds = support::rounds(8, 24);
     for round in 0..rounds {
         let image = folder.path().join("win10.img");
-        std::fs::copy(&pristine, &image).unwrap();
+        copy(&pristine, &image);
         let mut child = winject()
             .arg("inject")
             .arg(&image)

@@ -55,7 +55,7 @@ impl Guest {
     pub fn copy(&self, folder: &Path, format: &str) -> Option<PathBuf> {
         let out = folder.join(format!("{}-{}.{format}", self.product, self.geometry));
         if format == "raw" {
-            support::run(Command::new("cp").arg("--sparse=always").arg(&self.raw).arg(&out));
+            super::copy(&self.raw, &out);
         } else {
             let qemu_img = support::program("qemu-img")?;
             let mut convert = Command::new(qemu_img);

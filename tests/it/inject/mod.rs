@@ -6,6 +6,7 @@ mod made;
 mod matrix;
 mod repeat;
 mod report;
+mod state;
 
 use crate::support;
 use sha2::{Digest, Sha256};
@@ -50,6 +51,11 @@ pub fn writable_fixture(folder: &Path, format: Format) -> PathBuf {
     let stage = Stage::new(image, StageOptions::default());
     commit::write_standalone(&stage, &out, format, &commit::CommitOptions::default()).unwrap();
     out
+}
+
+/// A copy that keeps holes.
+pub fn copy(from: &Path, to: &Path) {
+    support::run(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(from).arg(to));
 }
 
 /// SHA-256 of a file of the host: its length and every block that is not zero, with its place. (Two files with the

@@ -1,0 +1,194 @@
+//! Guests in other states and on other disks: hibernated, dirty, several installations, no partition table.
+
+use super::{copy, disk_sha256, fixture_drivers, folder, sha256, stderr, stdout, succeed, winject, writable_fixture};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use winject::block::{self, Format, Stage, StageOptions, commit};
+use winject::clock::FileTime;
+use winject::ntfs::{New, OpenOptions, Volume};
+use winject::partition::{Partition, PartitionView, read};
+use winject::units::ImageOffset;
+
+fn inject(image: &Path, more: &[&str]) -> Command {
+    let mut command = winject();
+    command.arg("inject").arg(image).arg("--drivers").arg(fixture_drivers()).arg("--in-place").args(more);
+    command
+}
+
+fn refused(image: &Path, more: &[&str], words: &[&str]) -> Output {
+    let before = sha256(image);
+    let output = inject(image, more).output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    for word in words {
+        assert!(text.contains(word), "`{word}`: {text}");
+    }
+    assert_eq!(before, sha256(image));
+    output
+}
+
+/// Puts a file into the root of the fixture's Windows volume.
+fn put(image: &Path, path: &str, data: &[u8]) {
+    let mut stage = Stage::new(block::open(image, &block::OpenOptions::default()).unwrap(), StageOptions::default());
+    let partition = windows_partition(&stage);
+    let clock = FileTime::from_unix_seconds(1_600_000_000).unwrap();
+    let view = PartitionView::new(&mut stage, &partition).unwrap();
+    let mut volume = Volume::open(view, &OpenOptions::new(clock)).unwrap();
+    volume.replace_file(path, data, &New::default()).unwrap();
+    volume.flush().unwrap();
+    drop(volume);
+    commit::commit_in_place(&mut stage, image, &commit::CommitOptions::default()).unwrap();
+}
+
+fn windows_partition(stage: &Stage) -> Partition {
+    read(stage).unwrap().partition(3).unwrap().clone()
+}
+
+#[test]
+fn a_hibernated_guest() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    let mut session = vec![0u8; 64 << 10];
+    session[..4].copy_from_slice(b"HIBR");
+    put(&image, "/hiberfil.sys", &session);
+    refused(&image, &[], &["hibernat", "Hint: "]);
+    let text = stdout(&succeed(&mut inject(&image, &["--discard-hibernation"])));
+    assert!(text.contains("Done:"), "{text}");
+    // Windows shall check the volume now, so a second run has to be told
+    refused(&image, &[], &["dirty", "--allow-dirty"]);
+    let text = stdout(&succeed(&mut inject(&image, &["--allow-dirty"])));
+    assert!(text.contains("Unchanged:"), "{text}");
+}
+
+#[test]
+fn a_consumed_hibernation_file_is_no_obstacle() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    put(&image, "/hiberfil.sys", &[0; 8192]);
+    succeed(&mut inject(&image, &[]));
+}
+
+/// The Windows volume alone.
+fn bare_volume(folder: &Path) -> (PathBuf, u64) {
+    let disk = writable_fixture(folder, Format::Raw);
+    let stage = Stage::new(block::open(&disk, &block::OpenOptions::default()).unwrap(), StageOptions::default());
+    let partition = windows_partition(&stage);
+    let out = folder.join("volume.raw");
+    let file = std::fs::File::create(&out).unwrap();
+    file.set_len(partition.length).unwrap();
+    let mut at = 0;
+    let mut buf = vec![0u8; 1 << 20];
+    while at < partition.length {
+        let place = ImageOffset(partition.start.0 + at);
+        let extent = stage.extent_at(place, (1u64 << 20).min(partition.length - at)).unwrap();
+        let part = &mut buf[..usize::try_from(extent.length).unwrap()];
+        if !extent.kind.is_zero() {
+            stage.read_at(place, part).unwrap();
+            file.write_all_at(part, at).unwrap();
+        }
+        at += extent.length;
+    }
+    std::fs::remove_file(disk).unwrap();
+    (out, partition.length)
+}
+
+#[test]
+fn a_volume_without_a_partition_table() {
+    let folder = folder();
+    let (image, _) = bare_volume(folder.path());
+    let text = stdout(&succeed(&mut inject(&image, &[])));
+    assert!(text.contains("no partition table"), "{text}");
+    let before = sha256(&image);
+    assert!(stdout(&succeed(&mut inject(&image, &["--partition", "0"]))).contains("Unchanged:"));
+    assert_eq!(before, sha256(&image));
+}
+
+/// An MBR disk with the volume once as a primary and once as a logical partition.
+fn two_installations(folder: &Path) -> PathBuf {
+    let (volume, length) = bare_volume(folder);
+    let image = folder.join("two.raw");
+    let sectors = u32::try_from(length / 512).unwrap();
+    let (first, link) = (2048u32, 2048 + sectors);
+    let second = link + 2048;
+    let disk = std::fs::File::create(&image).unwrap();
+    disk.set_len((u64::from(second) + u64::from(sectors) + 2048) * 512).unwrap();
+    let mbr = crate::partition::mbr_sector(&[(7, first, sectors), (0x0F, link, 2048 + sectors)]);
+    disk.write_all_at(&mbr, 0).unwrap();
+    disk.write_all_at(&crate::partition::mbr_sector(&[(7, 2048, sectors)]), u64::from(link) * 512).unwrap();
+    for start in [first, second] {
+        let mut dd = Command::new("dd");
+        dd.arg(format!("if={}", volume.display())).arg(format!("of={}", image.display()));
+        dd.arg(format!("seek={}", u64::from(start) * 512));
+        succeed(dd.args(["oflag=seek_bytes", "bs=1M", "conv=sparse,notrunc", "status=none"]));
+    }
+    std::fs::remove_file(volume).unwrap();
+    image
+}
+
+#[test]
+fn several_installations_have_to_be_chosen_from() {
+    let folder = folder();
+    let image = two_installations(folder.path());
+    refused(&image, &[], &["2 Windows installations", "--partition 1", "--partition 5"]);
+    let output = inject(&image, &["--partition", "2"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let before = disk_sha256(&image);
+    let text = stdout(&succeed(&mut inject(&image, &["--partition", "5"])));
+    assert!(text.contains("Done: Windows 10 (MBR)"), "{text}");
+    assert_ne!(before, disk_sha256(&image));
+    assert!(stdout(&succeed(&mut inject(&image, &["--partition", "5"]))).contains("Unchanged:"));
+    // the other one is untouched, so there is work to do in it
+    assert!(stdout(&succeed(&mut inject(&image, &["--partition", "1"]))).contains("Done:"));
+}
+
+#[test]
+fn a_damaged_primary_gpt_is_no_obstacle_and_stays_as_it_is() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    let file = std::fs::File::options().read(true).write(true).open(&image).unwrap();
+    file.write_all_at(b"damaged!", 512).unwrap();
+    let output = succeed(&mut inject(&image, &[]));
+    assert!(stderr(&output).contains("primary GPT is damaged"), "{}", stderr(&output));
+    let mut header = [0u8; 8];
+    file.read_exact_at(&mut header, 512).unwrap();
+    assert_eq!(&header, b"damaged!");
+}
+
+#[test]
+fn an_image_in_use() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    let copy_of_it = folder.path().join("copy.raw");
+    copy(&image, &copy_of_it);
+    let Some(mut user) = Busy::start(&image) else { return };
+    let output = inject(&image, &[]).output().unwrap();
+    user.stop();
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("another process"), "{}", stderr(&output));
+    assert_eq!(sha256(&image), sha256(&copy_of_it));
+}
+
+/// qemu-nbd or qemu-io that has the image open for writing.
+struct Busy(std::process::Child);
+
+impl Busy {
+    fn start(image: &Path) -> Option<Self> {
+        let qemu_io = crate::support::program("qemu-io")?;
+        let mut child = Command::new(qemu_io)
+            .args(["-f", "raw"])
+            .arg(image)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .ok()?;
+        // its prompt says that the image is open
+        let mut prompt = [0u8; 1];
+        std::io::Read::read_exact(child.stdout.as_mut()?, &mut prompt).ok()?;
+        Some(Self(child))
+    }
+    fn stop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
