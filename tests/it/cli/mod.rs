@@ -1,4 +1,5 @@
 //! What a person sees: help, errors, exit codes, snapshots of whole outputs.
 
 mod config;
+mod snapshot;
 mod usage;
