@@ -7,7 +7,7 @@ use super::inf::{Facts, Guid, ServiceFacts};
 use super::package::{BootDriver, Category, Package, PackageFile};
 use super::pe::{PeFacts, SUBSYSTEM_NATIVE};
 use super::select::Chosen;
-use super::source::Source;
+use super::source::{Source, SourceFile};
 use super::trust::{self, Policy, SignatureReport, Subject};
 use crate::error::{Error, Kind, Layer, Result};
 use sha1::Digest;
@@ -90,19 +90,27 @@ pub(super) struct Contents {
 
 impl Contents {
     fn read(source: &Arc<Source>, folder: &str, inf: &str, facts: &Facts, warnings: &mut Vec<String>) -> Result<Self> {
-        let mut files = Vec::new();
+        let mut out = Self { files: Vec::new() };
         for (name, path) in listing(source, folder, inf, facts, warnings) {
-            let data = source.read(&path)?;
-            let file = PackageFile {
-                name,
-                size: data.len() as u64,
-                sha256: sha2::Sha256::digest(&data).into(),
-                source: Arc::clone(source),
-                path,
-            };
-            files.push((file, data));
+            out.add(source, name, path)?;
         }
-        Ok(Self { files })
+        Ok(out)
+    }
+
+    /// Some files of one folder.
+    pub fn of(source: &Arc<Source>, files: &[&SourceFile]) -> Result<Self> {
+        let mut out = Self { files: Vec::new() };
+        for file in files {
+            out.add(source, file.name().to_owned(), file.path.clone())?;
+        }
+        Ok(out)
+    }
+
+    fn add(&mut self, source: &Arc<Source>, name: String, path: String) -> Result<()> {
+        let data = source.read(&path)?;
+        let (size, sha256) = (data.len() as u64, sha2::Sha256::digest(&data).into());
+        self.files.push((PackageFile { name, size, sha256, source: Arc::clone(source), path }, data));
+        Ok(())
     }
 
     pub fn get(&self, name: &str) -> Option<&(PackageFile, Vec<u8>)> {
@@ -154,7 +162,7 @@ fn listing(
 }
 
 /// The driver that is registered offline, after all checks.
-fn boot_driver(
+pub(super) fn boot_driver(
     definition: &Definition,
     facts: &Facts,
     contents: &Contents,

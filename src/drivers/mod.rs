@@ -9,6 +9,7 @@
 //! the ones that do not and why, and warnings.
 
 mod assemble;
+mod bare;
 mod candidates;
 pub mod definitions;
 pub mod guest;

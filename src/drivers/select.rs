@@ -5,6 +5,7 @@
 //! family. In each step the INF itself must be for the guest.
 
 use super::assemble::assemble;
+use super::bare;
 use super::candidates::{Candidate, Group, discover};
 use super::definitions::Definitions;
 use super::guest::{GuestTarget, NEWEST_BUILD_KNOWN};
@@ -36,7 +37,8 @@ pub fn select(sources: &Sources, guest: &GuestTarget, definitions: &Definitions,
         ));
     }
     let groups = discover(sources, &mut selection.skipped);
-    if groups.is_empty() {
+    // a definition may name driver files that have no INF
+    if groups.is_empty() && definitions.drivers.iter().all(|d| d.origin.is_none() || d.pattern.is_none()) {
         return Err(Error::new(
             Kind::Drivers,
             Layer::Drivers,
@@ -61,6 +63,9 @@ pub fn select(sources: &Sources, guest: &GuestTarget, definitions: &Definitions,
             }
         }
     }
+    let buckets = selection.buckets.clone();
+    let bare = bare::packages(sources, guest, &buckets, definitions, policy, &mut selection.warnings)?;
+    selection.packages.extend(bare);
     check_outcome(sources, guest, definitions, &selection, &missing)?;
     drop_duplicates(&mut selection);
     name_folders(&mut selection.packages);
@@ -292,7 +297,7 @@ fn check_outcome(
         return Ok(());
     }
     let relevant: Vec<_> = if boot_missing.is_empty() { missing.iter().collect() } else { boot_missing };
-    let all_cpu = relevant.iter().all(|(_, verdict)| matches!(verdict, Verdict::Cpu(_)));
+    let all_cpu = !relevant.is_empty() && relevant.iter().all(|(_, verdict)| matches!(verdict, Verdict::Cpu(_)));
     let mut there: Vec<String> =
         relevant.iter().map(|(group, verdict)| format!("{}: {verdict}", group.driver)).collect();
     there.truncate(8);

@@ -144,3 +144,25 @@ fn every_definition_block_of_the_guide_is_tested() {
         blocks.iter().filter(|(_, text)| text.contains("drivers:\n")).map(|(h, _)| h.as_str()).collect();
     assert_eq!(headings.len(), 2, "{headings:?}");
 }
+
+/// A driver file alone, as the original program takes it: the definition stands for the INF.
+#[test]
+fn a_definition_without_an_inf() {
+    let text = "drivers:\n  storage:\n    - name: Bare\n      service: bare\n      pattern: Bare/{bucket}/{arch}/bare.sys\n      \
+                class_guid: \"{4D36E967-E325-11CE-BFC1-08002BE10318}\"\n      start_type: boot\n      pci_ids: [pci#ven_1234&dev_5678]\n";
+    let definitions = parse(text).unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path().join("Bare/w10/amd64");
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(support::root().join("test-images/drivers/viostor/w10/amd64/viostor.sys"), folder.join("bare.sys"))
+        .unwrap();
+    let strict = Policy { signature: SignatureLevel::Require };
+    let selection = select(&Sources::open(&[temp.path()]).unwrap(), &w10(), &definitions, &strict).unwrap();
+    let (package, boot) = selection.boot_packages().next().unwrap();
+    assert_eq!((package.stage_name.as_str(), package.bucket.as_str(), package.inf_name.as_str()), ("bare", "w10", ""));
+    assert_eq!((boot.start, boot.class_guid.to_string().as_str()), (0, SCSI.1));
+    assert_eq!(boot.hardware_ids, ["PCI\\VEN_1234&DEV_5678"]);
+    assert!(selection.warnings.iter().any(|w| w.contains("custom.yaml:6") && w.contains("class of disks")));
+    let w11 = GuestTarget::of_build(Arch::Arm64, 22631, false);
+    assert!(select(&Sources::open(&[temp.path()]).unwrap(), &w11, &definitions, &strict).is_err());
+}

@@ -2,6 +2,7 @@
 
 pub mod media;
 
+mod cli;
 mod corpus;
 mod guide;
 mod hostile;

@@ -45,7 +45,7 @@ pub const RECIPES: &[(&str, &str, &[&str])] = &[
     ("x-rock", "xorriso", &["-as", "mkisofs"]),
     ("x-joliet", "xorriso", &["-as", "mkisofs", "--norock", "-J", "-joliet-long", "-D"]),
     ("x-level4", "xorriso", &["-as", "mkisofs", "--norock", "-iso-level", "4", "-D"]),
-    ("x-1999", "xorriso", &["-compliance", "iso_9660_1999=on", "-as", "mkisofs", "--norock", "-D"]),
+    ("x-1999", "xorriso", &["-compliance", "iso_9660_1999", "-as", "mkisofs", "--norock", "-D"]),
     ("x-all", "xorriso", &["-as", "mkisofs", "-J", "-joliet-long"]),
 ];
 
