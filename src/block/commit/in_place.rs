@@ -11,8 +11,9 @@ use std::sync::Arc;
 use super::journal::{self, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, sector_sums};
 use super::undo::{self, Outcome};
 use super::{CommitOptions, Committed, journal_path};
+use crate::block::host::folder_of;
 use crate::block::qcow2::{self, Edit, Source, Target, Write};
-use crate::block::{Format, HostFiles, ImageParts, Stage, Storage, StorageExt};
+use crate::block::{FileStorage, Format, HostFiles, ImageParts, Stage, Storage, StorageExt};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::units::ImageOffset;
 
@@ -30,12 +31,7 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
             .path(journal.display().to_string())
             .hint("run winject again on the image; it restores the old content first"));
     }
-    let format = stage.image().format();
-    if !matches!(format, Format::Raw | Format::Qcow2) {
-        return Err(Error::unsupported(Layer::Block, format!("{format} images are not changed in place"))
-            .path(path.display().to_string())
-            .hint("write a new image with --output, or convert it first: winject convert -O qcow2"));
-    }
+    let format = editable_format(stage, path)?;
     stage.drop_unchanged()?;
     if !stage.is_dirty() {
         return Ok(Committed { path: path.to_owned(), bytes_written: 0, warnings: Vec::new() });
@@ -69,6 +65,31 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
     }
     run.punch_freed();
     Ok(Committed { path: path.to_owned(), bytes_written: run.edit.bytes_written, warnings })
+}
+
+fn editable_format(stage: &Stage, path: &Path) -> Result<Format> {
+    match stage.image().format() {
+        format @ (Format::Raw | Format::Qcow2) => Ok(format),
+        format => Err(Error::unsupported(Layer::Block, format!("{format} images are not changed in place"))
+            .path(path.display().to_string())
+            .hint("write a new image with --output, or convert it first: winject convert -O qcow2")),
+    }
+}
+
+/// [`super::check_in_place`].
+pub(super) fn check(stage: &Stage, path: &Path) -> Result<()> {
+    let format = editable_format(stage, path)?;
+    let image = FileStorage::open(path, true)?;
+    let folder = folder_of(path);
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).map_err(|e| {
+        Error::io(Layer::Host, "the undo journal could not be created in the image's folder", e.into())
+            .path(folder.display().to_string())
+            .hint("make the folder writable, or write a new image with --output")
+    })?;
+    if format == Format::Qcow2 {
+        qcow2::refuse_corrupt(Arc::new(image), path)?;
+    }
+    Ok(())
 }
 
 /// Removes the journal: from now on the run counts. Returns a warning if that may not survive a power cut.

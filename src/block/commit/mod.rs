@@ -45,6 +45,15 @@ pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) 
     in_place::in_place(&RealHost, stage, path, options)
 }
 
+/// Finds out early, before the work, whether [`commit_in_place`] can write to the file at `path` at all.
+///
+/// # Errors
+/// [`Kind::Io`](crate::Kind::Io) for a read-only file or folder, [`Kind::Unsupported`](crate::Kind::Unsupported) for
+/// a container that is never written, [`Kind::Refused`](crate::Kind::Refused) for an image that is marked corrupt.
+pub fn check_in_place(stage: &Stage, path: &Path) -> Result<()> {
+    in_place::check(stage, path)
+}
+
 /// Writes the stage's changes as a new qcow2 file `out` whose backing file is `original`.
 ///
 /// # Errors

@@ -104,9 +104,9 @@ pub(super) struct Walk {
     pub report: CheckReport,
     pub counts: Counts,
     pub snapshots: Vec<Snapshot>,
-    /// L1 indexes of active L2 tables in which a COPIED flag does not go with the number of references (rather than
+    /// Host offsets of active L2 tables in which a COPIED flag does not go with the number of references (rather than
     /// with the stored refcount): what a repair of the refcounts has to rewrite.
-    pub wrong_copied: BTreeSet<usize>,
+    pub wrong_copied: BTreeSet<u64>,
     /// The same for the active L1 table itself.
     pub is_l1_copied_wrong: bool,
     /// Clusters of the refcount table and its blocks.
@@ -500,7 +500,7 @@ impl Walker<'_> {
                 }
                 let is_copied = word & COPIED != 0;
                 if is_copied != (self.walk.counts.get(host >> bits) == 1) {
-                    self.walk.wrong_copied.insert(l1_index);
+                    self.walk.wrong_copied.insert(offset);
                 }
                 if is_copied != self.is_stored_once(host >> bits) {
                     self.walk.refcount_corruptions += 1;

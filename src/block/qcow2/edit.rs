@@ -84,10 +84,7 @@ pub(crate) fn plan(storage: &Arc<dyn Storage>, path: &Path, stage: &Stage) -> Re
 /// Refuses to write to an image that fails its check. Too low refcounts are excused when the image is marked dirty:
 /// then they are counted anew.
 pub(super) fn refuse(header: &Header, walk: &Walk) -> Result<()> {
-    if header.incompatible & INCOMPATIBLE_CORRUPT != 0 {
-        return Err(Error::refused(Layer::Block, "the image is marked corrupt")
-            .hint("examine it with qemu-img check, or write the result to a new image"));
-    }
+    refuse_marked(header)?;
     let is_dirty = header.incompatible & INCOMPATIBLE_DIRTY != 0;
     let excused = if is_dirty { walk.refcount_corruptions } else { 0 };
     if walk.report.corruptions > excused {
@@ -107,6 +104,19 @@ pub(super) fn refuse(header: &Header, walk: &Walk) -> Result<()> {
         return Err(error);
     }
     Ok(())
+}
+
+fn refuse_marked(header: &Header) -> Result<()> {
+    if header.incompatible & INCOMPATIBLE_CORRUPT != 0 {
+        return Err(Error::refused(Layer::Block, "the image is marked corrupt")
+            .hint("examine it with qemu-img check, or write the result to a new image"));
+    }
+    Ok(())
+}
+
+/// Refuses to write to an image that is marked corrupt, looking at the header alone.
+pub(crate) fn refuse_corrupt(storage: Arc<dyn Storage>, path: &Path) -> Result<()> {
+    refuse_marked(&Header::read(&*storage)?).map_err(|e| e.path(path.display().to_string()))
 }
 
 struct Planner<'a> {
@@ -215,8 +225,10 @@ impl<'a> Planner<'a> {
         }
         if self.is_rebuild {
             // Flags that a crashed writer left wrong are put right by rewriting their tables.
-            for index in self.walk.wrong_copied.clone() {
-                touched.entry(index).or_default();
+            for (index, entry) in self.old_l1.iter().enumerate() {
+                if self.walk.wrong_copied.contains(&(entry & OFFSET_MASK)) {
+                    touched.entry(index).or_default();
+                }
             }
         }
         let mut l1 = self.old_l1.to_vec();

@@ -19,7 +19,7 @@ mod snapshot;
 pub use bitmap::Bitmap;
 pub use check::{CheckReport, Problem, ProblemKind, check, check_storage};
 pub(crate) use create::{Backing, NewImage};
-pub(crate) use edit::{Edit, Source, Target, Write, plan};
+pub(crate) use edit::{Edit, Source, Target, Write, plan, refuse_corrupt};
 pub use header::Compression;
 pub use image::Qcow2Image;
 pub use info::{Info, info, info_storage};

@@ -355,6 +355,7 @@ fn images_that_must_not_be_written_are_refused_untouched() {
         stage.write_at(ImageOffset(512 << 10), &[0x5A; 65536]).unwrap();
         let error = commit::commit_in_place(&mut stage, &file, &CommitOptions::default()).unwrap_err();
         assert_eq!(error.kind(), kind, "{what}: {error}");
+        assert_eq!(commit::check_in_place(&stage, &file).is_err(), kind == Kind::Refused, "{what}");
         assert!(error.hint_text().is_some(), "{what}");
         assert_eq!(std::fs::read(&file).unwrap(), bytes, "{what}: untouched");
         assert!(!commit::journal_path(&file).exists());
