@@ -69,7 +69,7 @@ impl Keys {
 }
 
 /// The INF that serves an id already: active, with its package, service and file in place.
-fn foreign_binding(planner: &Planner<'_>, id: &str, ours: &str) -> Result<Option<(String, String)>> {
+fn foreign_binding(planner: &Planner<'_>, id: &str, ours: &str, own_package: &str) -> Result<Option<String>> {
     let hive = planner.hive(HiveFile::System)?;
     for (inf, _) in registry::values(hive, &format!("{ROOT}\\DeviceIds\\{id}"))? {
         if inf.is_empty() || inf.eq_ignore_ascii_case(ours) {
@@ -78,6 +78,10 @@ fn foreign_binding(planner: &Planner<'_>, id: &str, ours: &str) -> Result<Option
         let Some(package) = registry::text(hive, &format!("{ROOT}\\DriverInfFiles\\{inf}"), "Active")? else {
             continue;
         };
+        // what an earlier run of ours registered, in either form
+        if package.eq_ignore_ascii_case(own_package) || inf.to_ascii_lowercase().starts_with("h2k-") {
+            continue;
+        }
         let package = format!("{ROOT}\\DriverPackages\\{package}");
         let Some(name) = registry::text(hive, &format!("{package}\\Descriptors\\{id}"), "Configuration")? else {
             continue;
@@ -90,7 +94,7 @@ fn foreign_binding(planner: &Planner<'_>, id: &str, ours: &str) -> Result<Option
             registry::text(hive, &key, "ImagePath")?.unwrap_or_else(|| format!("System32\\drivers\\{service}.sys"));
         if let Some(path) = planner.guest.image_path(&image) {
             if registry::find(hive, &key)?.is_some() && planner.exists(&path)? {
-                return Ok(Some((inf, service)));
+                return Ok(Some(service));
             }
         }
     }
@@ -126,6 +130,24 @@ pub fn registered_version(planner: &Planner<'_>, service: &str) -> Result<Option
     Ok(data.and_then(|data| parse_version(&data.bytes)))
 }
 
+/// Splits ids into those that are free for `ours` and those that another active package serves, with the services of
+/// those packages. `package` is our own package, whatever its INF is called.
+pub(super) fn split<'i>(
+    planner: &Planner<'_>,
+    ids: &'i [BootId],
+    ours: &str,
+    package: &str,
+) -> Result<(Vec<&'i BootId>, Vec<(&'i BootId, String)>)> {
+    let (mut own, mut kept) = (Vec::new(), Vec::new());
+    for id in ids {
+        match foreign_binding(planner, &id.id, ours, package)? {
+            Some(service) => kept.push((id, service)),
+            None => own.push(id),
+        }
+    }
+    Ok((own, kept))
+}
+
 /// Plans the minimal records for a boot driver. Ids that another active package serves are left to it; its service is
 /// returned so that the caller can see to its start type.
 ///
@@ -146,17 +168,12 @@ pub fn register(
         ids_kept: Vec::new(),
         action: Action::Kept,
     };
+    let (own, kept) = split(planner, ids, &inf, &name)?;
     let mut foreign_services = Vec::new();
-    let mut own: Vec<&BootId> = Vec::new();
-    for id in ids {
-        match foreign_binding(planner, &id.id, &inf)? {
-            Some((_, service)) => {
-                record.ids_kept.push(id.id.clone());
-                if !foreign_services.contains(&service) {
-                    foreign_services.push(service);
-                }
-            }
-            None => own.push(id),
+    for (id, service) in kept {
+        record.ids_kept.push(id.id.clone());
+        if !foreign_services.contains(&service) {
+            foreign_services.push(service);
         }
     }
     if own.is_empty() {

@@ -33,12 +33,6 @@ pub trait GuestFiles {
     /// When the volume is damaged there.
     fn folders(&self, path: &str) -> Result<Vec<String>>;
 
-    /// The names of the files in a folder.
-    ///
-    /// # Errors
-    /// When the volume is damaged there.
-    fn names(&self, path: &str) -> Result<Vec<String>>;
-
     /// Bytes that are free, if known.
     fn free_space(&self) -> Option<u64>;
 
@@ -48,15 +42,6 @@ pub trait GuestFiles {
     /// When the volume is damaged there.
     fn exists(&self, path: &str) -> Result<bool> {
         Ok(self.size(path)?.is_some())
-    }
-}
-
-impl<D: VolumeRead> Volume<D> {
-    fn listed(&self, path: &str, dirs: bool) -> Result<Vec<String>> {
-        let Some(dir) = self.find(path)? else { return Ok(Vec::new()) };
-        let entries = self.entries(dir)?.into_iter().take(ENTRIES_MAX);
-        let wanted = entries.filter(|entry| entry.is_dir == dirs && entry.namespace != Namespace::Dos);
-        Ok(wanted.map(|entry| entry.name.to_string()).collect())
     }
 }
 
@@ -79,11 +64,10 @@ impl<D: VolumeRead> GuestFiles for Volume<D> {
     }
 
     fn folders(&self, path: &str) -> Result<Vec<String>> {
-        self.listed(path, true)
-    }
-
-    fn names(&self, path: &str) -> Result<Vec<String>> {
-        self.listed(path, false)
+        let Some(dir) = self.find(path)? else { return Ok(Vec::new()) };
+        let entries = self.entries(dir)?.into_iter().take(ENTRIES_MAX);
+        let wanted = entries.filter(|entry| entry.is_dir && entry.namespace != Namespace::Dos);
+        Ok(wanted.map(|entry| entry.name.to_string()).collect())
     }
 
     fn free_space(&self) -> Option<u64> {
@@ -112,20 +96,6 @@ pub(crate) mod memory {
         pub(crate) fn get(&self, path: &str) -> Option<&Vec<u8>> {
             self.0.get(&path.to_lowercase())
         }
-
-        fn listed(&self, path: &str, dirs: bool) -> Vec<String> {
-            let prefix = format!("{}/", path.to_lowercase().trim_end_matches('/'));
-            let below = self.0.keys().filter_map(|key| key.strip_prefix(&prefix));
-            let mut out: Vec<String> = below
-                .filter(|rest| !rest.is_empty())
-                .filter_map(|rest| match rest.split_once('/') {
-                    Some((dir, _)) => dirs.then(|| dir.to_owned()),
-                    None => (!dirs).then(|| rest.to_owned()),
-                })
-                .collect();
-            out.dedup();
-            out
-        }
     }
 
     impl GuestFiles for MemoryFiles {
@@ -143,10 +113,12 @@ pub(crate) mod memory {
             Ok(self.get(path).map(|bytes| bytes[..length.min(bytes.len())].to_vec()))
         }
         fn folders(&self, path: &str) -> Result<Vec<String>> {
-            Ok(self.listed(path, true))
-        }
-        fn names(&self, path: &str) -> Result<Vec<String>> {
-            Ok(self.listed(path, false))
+            let prefix = format!("{}/", path.to_lowercase().trim_end_matches('/'));
+            let below = self.0.keys().filter_map(|key| key.strip_prefix(&prefix));
+            let mut out: Vec<String> =
+                below.filter_map(|rest| rest.split_once('/').map(|(dir, _)| dir.to_owned())).collect();
+            out.dedup();
+            Ok(out)
         }
         fn free_space(&self) -> Option<u64> {
             None

@@ -3,10 +3,10 @@
 use super::files::GuestFiles;
 use super::guest::Guest;
 use super::manifest;
-use super::options::InjectOptions;
+use super::options::{InjectOptions, Registration};
 use super::planner::Planner;
 use super::record::Record;
-use super::{device_path, layout, staging, storage};
+use super::{device_path, full, layout, staging, storage};
 use crate::drivers::Selection;
 use crate::error::{Error, Layer, Result};
 use crate::io::VolumeRead;
@@ -54,6 +54,13 @@ pub(super) fn plan_files(
 
     for (package, boot) in selection.boot_packages() {
         storage::register(&mut planner, package, boot, options, &mut record)?;
+    }
+    if options.registration == Registration::Full {
+        if guest.has_driver_database {
+            full::register(&mut planner, selection.packages.iter(), &mut record)?;
+        } else {
+            planner.note("this Windows has no DriverDatabase: the full registration is that of its time, the minimal one");
+        }
     }
     staging::packages(&mut planner, selection, options, &mut record)?;
     let folders: Vec<String> = record

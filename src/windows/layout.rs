@@ -1,7 +1,5 @@
 //! Where things are in the guest. These names are a contract: tools and people look for them.
 
-/// Our folder, from the root of the Windows volume.
-pub const BASE: &str = "/hyper2kvm";
 /// Below it, the staged packages, one folder for each.
 pub const STAGE: &str = "/hyper2kvm/drivers/virtio";
 /// The same as a batch file or `DevicePath` spells it.

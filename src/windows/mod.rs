@@ -7,6 +7,7 @@ mod boot_check;
 mod device_path;
 mod driver_database;
 mod files;
+pub mod full;
 mod guest;
 mod ids;
 mod inject;

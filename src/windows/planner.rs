@@ -52,6 +52,8 @@ pub struct Planner<'a> {
     pub guest: &'a Guest,
     hives: BTreeMap<HiveFile, LoadedHive>,
     plan: Plan,
+    /// The edits; one that turned out to be needless is taken out.
+    steps: Vec<Option<Step>>,
     reason: String,
     /// Where an edit of a value or file already is in the plan, by its lower-case place.
     places: HashMap<String, usize>,
@@ -74,7 +76,16 @@ impl<'a> Planner<'a> {
             }
         }
         let plan = Plan::new(config_dir);
-        Ok(Self { files, guest, hives, plan, reason: String::new(), places: HashMap::new(), wishes: Vec::new() })
+        Ok(Self {
+            files,
+            guest,
+            hives,
+            plan,
+            steps: Vec::new(),
+            reason: String::new(),
+            places: HashMap::new(),
+            wishes: Vec::new(),
+        })
     }
 
     /// A hive as it is before the plan.
@@ -137,21 +148,13 @@ impl<'a> Planner<'a> {
         self.files.read(path, COMPARED_BYTES_MAX)
     }
 
-    /// The names in a folder; none when there is no such folder.
-    ///
-    /// # Errors
-    /// When the volume is damaged there.
-    pub fn names(&self, path: &str) -> Result<Vec<String>> {
-        self.files.names(path)
-    }
-
     fn push(&mut self, place: String, change: Change) {
-        let step = Step { change, reason: self.reason.clone() };
-        match self.places.get(&place).and_then(|&at| self.plan.steps.get_mut(at)) {
+        let step = Some(Step { change, reason: self.reason.clone() });
+        match self.places.get(&place).and_then(|&at| self.steps.get_mut(at)) {
             Some(slot) => *slot = step,
             None => {
-                self.places.insert(place, self.plan.steps.len());
-                self.plan.steps.push(step);
+                self.places.insert(place, self.steps.len());
+                self.steps.push(step);
             }
         }
     }
@@ -228,11 +231,15 @@ impl<'a> Planner<'a> {
         let wish = Wish::Value { hive, key: key.to_owned(), name: name.to_owned(), data: data.clone() };
         self.wishes.push(wish);
         let before = registry::get(self.hive(hive)?, key, name)?;
+        let place = format!("{hive}\\{}:{}", key.to_lowercase(), name.to_lowercase());
         if before.as_ref() == Some(&data) {
+            // an earlier request may have wanted something else; the last one counts
+            if let Some(slot) = self.places.get(&place).and_then(|&at| self.steps.get_mut(at)) {
+                *slot = None;
+            }
             return Ok(Action::Unchanged);
         }
         let action = if before.is_some() { Action::Updated } else { Action::Created };
-        let place = format!("{hive}\\{}:{}", key.to_lowercase(), name.to_lowercase());
         let change = Change::SetValue { hive, key: key.to_owned(), name: name.to_owned(), data, before };
         self.push(place, change);
         Ok(action)
@@ -281,6 +288,7 @@ impl<'a> Planner<'a> {
     #[must_use]
     pub fn finish(self) -> Plan {
         let mut plan = self.plan;
+        plan.steps = self.steps.into_iter().flatten().collect();
         plan.steps.sort_by_key(|step| step.change.hive());
         plan
     }

@@ -6,7 +6,7 @@ use super::options::InjectOptions;
 use super::planner::Planner;
 use super::record::{Action, FileRecord, FirstbootRecord, PackageRecord, Record};
 use super::script::{self, ScriptPackage};
-use crate::drivers::{Category, Package, Selection};
+use crate::drivers::{Category, Package, PackageFile, Selection};
 use crate::error::Result;
 use crate::plan::{Access, HiveFile, RegData, hex};
 
@@ -53,10 +53,7 @@ fn stage(planner: &mut Planner<'_>, package: &Package, options: &InjectOptions) 
     planner.dir(&folder, &Access::Protected)?;
     for file in &package.files {
         let path = format!("{folder}/{}", file.name);
-        if let Some((parent, _)) = path.rsplit_once('/') {
-            planner.dir(parent, &Access::Protected)?;
-        }
-        let action = planner.file_with(&path, file.size, file.sha256, &Access::Protected, || file.read())?;
+        let action = file_into(planner, &folder, file, &Access::Protected)?;
         record.files.push(FileRecord {
             name: file.name.clone(),
             action,
@@ -70,6 +67,15 @@ fn stage(planner: &mut Planner<'_>, package: &Package, options: &InjectOptions) 
     }
     record.action = overall(&record.files.iter().map(|f| f.action).collect::<Vec<_>>());
     Ok(record)
+}
+
+/// One file of a package below a folder, with its sub-folders.
+pub(super) fn file_into(planner: &mut Planner<'_>, folder: &str, file: &PackageFile, access: &Access) -> Result<Action> {
+    let path = format!("{folder}/{}", file.name);
+    if let Some((parent, _)) = path.rsplit_once('/') {
+        planner.dir(parent, access)?;
+    }
+    planner.file_with(&path, file.size, file.sha256, access, || file.read())
 }
 
 /// Whether the guest holds a staged package of a later `DriverVer`.

@@ -1,6 +1,7 @@
 //! Boot drivers: the file, the service, and the two databases that bind devices to it.
 
 use super::driver_database::{self, overall};
+use super::full;
 use super::ids::{self, BootId};
 use super::options::InjectOptions;
 use super::planner::Planner;
@@ -89,7 +90,10 @@ fn decide(planner: &Planner<'_>, package: &Package, boot: &BootDriver, options: 
     let key = format!("{}\\Services\\{}", planner.guest.current_control_set(), boot.service);
     if let Some(image) = planner.system_text(&key, "ImagePath")? {
         if let Some(path) = planner.guest.image_path(&image) {
-            let in_store = path.to_ascii_lowercase().contains("/driverstore/filerepository/");
+            let path_lower = path.to_lowercase();
+            // not where an earlier full registration of this very package put it
+            let own = format!("/{}/", full::package_name(package, planner.guest.arch));
+            let in_store = path_lower.contains("/driverstore/filerepository/") && !path_lower.contains(&own);
             if in_store && planner.exists(&path)? {
                 return Ok(Decision::Keep("the guest has installed this driver itself".to_owned()));
             }

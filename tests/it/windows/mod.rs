@@ -1,1 +1,6 @@
-//! Tests of this layer; see the folder's files.
+//! Windows: inspection, registration, and whether it boots, on guests with real hives.
+
+mod boot;
+mod guests;
+mod parity;
+mod plan;
