@@ -128,6 +128,16 @@ impl<'a, D: VolumeRead + ?Sized> IndependentVolume<'a, D> {
         Ok(Some(file))
     }
 
+    /// The number of the file record at a path.
+    ///
+    /// # Errors
+    /// When the reader fails.
+    pub fn record(&self, path: &str) -> Result<Option<u64>> {
+        let mut device = Device::new(self.volume);
+        let file = self.file(&mut device, path).map_err(|e| e.path(path))?;
+        Ok(file.map(|file| file.file_record_number()))
+    }
+
     /// What is at a path; a file longer than `limit` is an error.
     ///
     /// # Errors

@@ -10,6 +10,8 @@ use crate::hive::check;
 use crate::hive::check::Severity;
 use crate::hive::reader::Reader;
 use crate::io::VolumeRead;
+use crate::ntfs::check::{CheckOptions, check_touched};
+use crate::ntfs::{self, RecordNumber};
 
 /// The largest hive that is read back.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
@@ -25,6 +27,8 @@ pub struct Verified {
     pub values: usize,
     /// Hives that were checked as a whole.
     pub hives: usize,
+    /// File records that were checked against the structural rules of NTFS.
+    pub records: usize,
 }
 
 fn mismatch(what: impl Into<String>) -> Error {
@@ -47,7 +51,33 @@ pub fn verify<D: VolumeRead>(device: &D, plan: &Plan) -> Result<Verified> {
             verify_hive(&volume, plan, file, &mut done)?;
         }
     }
+    if !plan.is_empty() {
+        verify_structure(device, &volume, plan, &mut done)?;
+    }
     Ok(done)
+}
+
+/// The structural rules of NTFS on every record that the plan touched, and on the volume's frame.
+fn verify_structure<D: VolumeRead>(
+    device: &D,
+    volume: &IndependentVolume<'_, D>,
+    plan: &Plan,
+    done: &mut Verified,
+) -> Result<()> {
+    let hives = HiveFile::ALL.into_iter().filter(|file| plan.of_hive(*file).next().is_some());
+    let mut paths: Vec<String> = hives.map(|file| plan.hive_path(file)).collect();
+    paths.extend(plan.files().filter_map(|step| step.change.file()).map(str::to_owned));
+    let mut records = Vec::new();
+    for path in &paths {
+        records.extend(volume.record(path)?.map(RecordNumber));
+    }
+    let report = check_touched(device, &records, &CheckOptions::default())?;
+    done.records = records.len();
+    match report.faults.iter().find(|fault| fault.severity == ntfs::check::Severity::Error) {
+        Some(fault) => Err(mismatch(format!("the staged volume has a fault: {fault}"))),
+        None if !report.is_clean() => Err(mismatch("the staged volume has faults")),
+        None => Ok(()),
+    }
 }
 
 fn verify_file<D: VolumeRead>(volume: &IndependentVolume<'_, D>, change: &Change, done: &mut Verified) -> Result<()> {

@@ -268,7 +268,8 @@ pub(super) fn register<'p>(
     for package in packages.filter(|p| !p.inf_name.is_empty() && !p.inf.models.is_empty()) {
         let storage = package.category == Category::Storage;
         if !storage && !planner.has_hive(HiveFile::Drivers) {
-            planner.note(format!("{}: the guest has no DRIVERS hive; the first-boot job installs it", package.stage_name));
+            planner
+                .note(format!("{}: the guest has no DRIVERS hive; the first-boot job installs it", package.stage_name));
             continue;
         }
         if let Some(boot) = package.boot.as_ref().filter(|_| storage) {
@@ -361,7 +362,13 @@ fn store_files(planner: &mut Planner<'_>, package: &Package, names: &Names) -> R
     let find = |name: &str| package.files.iter().find(|file| file.name.eq_ignore_ascii_case(name));
     if let Some(inf) = find(&package.inf_name) {
         let path = format!("{windows}/INF/{}", names.oem);
-        actions.push(planner.file_with(&path, inf.size, inf.sha256, &Access::Like(format!("{windows}/INF")), || inf.read())?);
+        actions.push(planner.file_with(
+            &path,
+            inf.size,
+            inf.sha256,
+            &Access::Like(format!("{windows}/INF")),
+            || inf.read(),
+        )?);
     }
     if let Some(catalogue) = package.inf.catalog.as_deref().and_then(find) {
         let folder = format!("{windows}/System32/{CATALOGUES}");
@@ -386,7 +393,11 @@ fn lockdown(planner: &mut Planner<'_>, package: &Package, names: &Names) -> Resu
         let sub = file.destination.path.trim_matches('\\').replace('\\', "/");
         let folder = if sub.is_empty() { folder.to_owned() } else { format!("{folder}/{sub}") };
         let key = format!("{KEY}\\%SystemRoot%/{folder}/{}", file.name);
-        let source = format!("%SystemRoot%\\System32\\DriverStore\\FileRepository\\{}\\{}", names.package, if file.source.is_empty() { &file.name } else { &file.source });
+        let source = format!(
+            "%SystemRoot%\\System32\\DriverStore\\FileRepository\\{}\\{}",
+            names.package,
+            if file.source.is_empty() { &file.name } else { &file.source }
+        );
         planner.value(HiveFile::Software, &key, "Class", RegData::dword(4))?;
         planner.value(HiveFile::Software, &key, "Owners", RegData::multi_sz(&[&names.oem]))?;
         planner.value(HiveFile::Software, &key, "Source", RegData::expand_sz(&source))?;
@@ -410,7 +421,8 @@ fn services(planner: &mut Planner<'_>, package: &Package, names: &Names) -> Resu
             }
             planner.value(HiveFile::System, &key, "Owners", RegData::multi_sz(&[&names.oem]))?;
             if service.binary.dirid == 13 {
-                let image = format!("System32\\DriverStore\\FileRepository\\{}\\{}", names.package, service.binary.path);
+                let image =
+                    format!("System32\\DriverStore\\FileRepository\\{}\\{}", names.package, service.binary.path);
                 planner.value(HiveFile::System, &key, "ImagePath", RegData::expand_sz(&image))?;
             }
             if let Some(log) = &service.event_log {

@@ -8,10 +8,11 @@ use super::planner::Planner;
 use super::record::Record;
 use super::{device_path, full, layout, staging, storage};
 use crate::drivers::Selection;
+use crate::drivers::trust::Publisher;
 use crate::error::{Error, Layer, Result};
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
-use crate::plan::{Access, Plan};
+use crate::plan::{Access, HiveFile, Plan, RegData};
 
 /// Free space that Windows needs besides the staged files, so that it can install them.
 const SPACE_FOR_WINDOWS: u64 = 64 << 20;
@@ -59,7 +60,8 @@ pub(super) fn plan_files(
         if guest.has_driver_database {
             full::register(&mut planner, selection.packages.iter(), &mut record)?;
         } else {
-            planner.note("this Windows has no DriverDatabase: the full registration is that of its time, the minimal one");
+            planner
+                .note("this Windows has no DriverDatabase: the full registration is that of its time, the minimal one");
         }
     }
     staging::packages(&mut planner, selection, options, &mut record)?;
@@ -72,6 +74,7 @@ pub(super) fn plan_files(
     if !folders.is_empty() {
         record.devicepath_changes = device_path::plan(&mut planner, &folders)?;
     }
+    trust_publishers(&mut planner, options)?;
     staging::scripts(&mut planner, selection, options, &mut record)?;
     if options.way_back {
         storage::way_back(&mut planner, &mut record)?;
@@ -84,6 +87,16 @@ pub(super) fn plan_files(
     plan.warnings.extend(selection.warnings.iter().cloned());
     check_space(&mut plan, guest)?;
     Ok(Injection { plan, record })
+}
+
+/// Puts certificates into the machine's store of trusted publishers, so that `pnputil` asks nobody.
+fn trust_publishers(planner: &mut Planner<'_>, options: &InjectOptions) -> Result<()> {
+    for certificate in &options.trusted_publishers {
+        let publisher = Publisher::parse(certificate, "--trust-publisher")?;
+        planner.because(format!("packages of {} are installed without asking", publisher.subject));
+        planner.value(HiveFile::Software, &publisher.key_path(), "Blob", RegData::binary(publisher.blob))?;
+    }
+    Ok(())
 }
 
 fn check_space(plan: &mut Plan, guest: &Guest) -> Result<()> {

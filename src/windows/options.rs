@@ -26,7 +26,7 @@ pub struct InjectOptions {
     pub way_back: bool,
     /// How drivers are registered.
     pub registration: Registration,
-    /// Certificates (DER) whose publishers the guest shall trust without asking.
+    /// Certificates (DER or PEM) whose publishers the guest shall trust without asking.
     pub trusted_publishers: Vec<Vec<u8>>,
 }
 

@@ -70,7 +70,12 @@ fn stage(planner: &mut Planner<'_>, package: &Package, options: &InjectOptions) 
 }
 
 /// One file of a package below a folder, with its sub-folders.
-pub(super) fn file_into(planner: &mut Planner<'_>, folder: &str, file: &PackageFile, access: &Access) -> Result<Action> {
+pub(super) fn file_into(
+    planner: &mut Planner<'_>,
+    folder: &str,
+    file: &PackageFile,
+    access: &Access,
+) -> Result<Action> {
     let path = format!("{folder}/{}", file.name);
     if let Some((parent, _)) = path.rsplit_once('/') {
         planner.dir(parent, access)?;

@@ -3,6 +3,7 @@
 use super::report::{BootCheck, Code, Gate};
 use super::{Scene, insists_on_signatures};
 use crate::drivers::pe::{PeError, SUBSYSTEM_NATIVE};
+use crate::drivers::trust::{Catalogue, embedded_signature};
 use crate::drivers::{Arch, PeFacts, SignatureLevel};
 use crate::error::Result;
 
@@ -12,8 +13,13 @@ const DRIVER_BYTES_MAX: u64 = 64 << 20;
 /// The bus types that the vendor's drivers need (`STORAGE_BUS_TYPE` of Microsoft's storage documentation).
 const BUS_TYPES: [(&str, u32); 2] = [("viostor", 0x01), ("vioscsi", 0x0A)];
 
-/// Checks a service and its file.
-pub(super) fn check(scene: &Scene<'_>, report: &mut BootCheck, service: &str) -> Result<()> {
+/// The system's catalogues.
+const CATALOGUES: &str = "CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}";
+/// The largest catalogue that is read.
+const CATALOGUE_BYTES_MAX: u64 = 64 << 20;
+
+/// Checks a service and its file. `inf` is the INF through which it was found.
+pub(super) fn check(scene: &Scene<'_>, report: &mut BootCheck, service: &str, inf: Option<&str>) -> Result<()> {
     let key = format!("{}\\Services\\{service}", scene.control_set);
     if scene.key(&key)?.is_none() {
         report.fail(Gate::Start, Code::NoService, format!("the service {service} is not there"));
@@ -28,7 +34,7 @@ pub(super) fn check(scene: &Scene<'_>, report: &mut BootCheck, service: &str) ->
     let image = scene.text(&key, "ImagePath")?.filter(|text| !text.is_empty());
     let image = image.unwrap_or_else(|| format!("System32\\drivers\\{service}.sys"));
     match scene.guest.image_path(&image) {
-        Some(path) => file(scene, report, &path),
+        Some(path) => file(scene, report, &path, inf),
         None => {
             report.fail(
                 Gate::Loader,
@@ -83,7 +89,7 @@ fn bus_type(scene: &Scene<'_>, report: &mut BootCheck, service: &str, key: &str)
     Ok(())
 }
 
-fn file(scene: &Scene<'_>, report: &mut BootCheck, path: &str) -> Result<()> {
+fn file(scene: &Scene<'_>, report: &mut BootCheck, path: &str, inf: Option<&str>) -> Result<()> {
     let Some(bytes) = scene.files.read(path, DRIVER_BYTES_MAX)? else {
         report.fail(Gate::Loader, Code::FileMissing, format!("{path} is missing: the boot loader stops"));
         return Ok(());
@@ -105,24 +111,58 @@ fn file(scene: &Scene<'_>, report: &mut BootCheck, path: &str) -> Result<()> {
         let text = format!("{path} has subsystem {}, not {SUBSYSTEM_NATIVE}: it is no driver", facts.subsystem);
         report.fail(Gate::Loader, Code::WrongSubsystem, text);
     }
-    let signer = signature(scene, report, path, &bytes, &facts);
+    let signed = signature(scene, report, path, &bytes, &facts, inf)?;
     if report.failures().count() == before {
-        let signer = signer.map(|name| format!(" by {name}")).unwrap_or_default();
-        let signed = if facts.certificates.is_some() { format!(", signed{signer}") } else { String::new() };
         report.good(Gate::Loader, Code::File, format!("{path} is there, {}{signed}", scene.guest.arch));
     }
     Ok(())
 }
 
-/// Whether the signature proves what the options ask for; the signer's name if there is one.
-fn signature(scene: &Scene<'_>, report: &mut BootCheck, path: &str, _bytes: &[u8], facts: &PeFacts) -> Option<String> {
+/// Whether the signature proves what the options ask for; how it is signed, in words.
+fn signature(
+    scene: &Scene<'_>,
+    report: &mut BootCheck,
+    path: &str,
+    bytes: &[u8],
+    facts: &PeFacts,
+    inf: Option<&str>,
+) -> Result<String> {
+    let insists = insists_on_signatures(scene.guest) && scene.options.signatures != SignatureLevel::Warn;
     if facts.certificates.is_none() {
+        if let Some(signer) = by_catalogue(scene, bytes, inf)? {
+            return Ok(format!(", signed by catalogue ({signer})"));
+        }
         let text = format!("{path} is not signed");
-        if insists_on_signatures(scene.guest) && scene.options.signatures != SignatureLevel::Warn {
+        if insists {
             report.fail(Gate::Loader, Code::Unsigned, text);
         } else {
             report.warn(Gate::Loader, Code::Unsigned, text);
         }
+        return Ok(String::new());
     }
-    None
+    let found = embedded_signature(bytes, facts);
+    if !found.is_good() {
+        let problem = found.problem.as_deref().unwrap_or("it does not fit the file");
+        let text = format!("{path}: the signature proves nothing: {problem}");
+        if insists && scene.options.signatures == SignatureLevel::Require {
+            report.fail(Gate::Loader, Code::BadSignature, text);
+        } else {
+            report.warn(Gate::Loader, Code::BadSignature, text);
+        }
+        return Ok(String::new());
+    }
+    Ok(format!(", signed by {}", found.signer.as_deref().unwrap_or("somebody without a name")))
+}
+
+/// The signer of the installed catalogue that lists this file, if there is one. Only that of the driver's own INF is
+/// looked at: in a real Windows there are thousands.
+fn by_catalogue(scene: &Scene<'_>, bytes: &[u8], inf: Option<&str>) -> Result<Option<String>> {
+    let Some(stem) = inf.and_then(|inf| inf.to_ascii_lowercase().strip_suffix(".inf").map(str::to_owned)) else {
+        return Ok(None);
+    };
+    let path = format!("{}/{CATALOGUES}/{stem}.cat", scene.guest.system32());
+    let Some(data) = scene.files.read(&path, CATALOGUE_BYTES_MAX)? else { return Ok(None) };
+    let Ok(catalogue) = Catalogue::parse(&data) else { return Ok(None) };
+    let fits = catalogue.is_intact() && catalogue.lists(bytes);
+    Ok(fits.then(|| catalogue.signer().unwrap_or("somebody without a name").to_owned()))
 }

@@ -137,7 +137,7 @@ fn walk(
             continue;
         };
         if !served.iter().any(|service| service.eq_ignore_ascii_case(&binding.service)) {
-            driver::check(&scene, report, &binding.service)?;
+            driver::check(&scene, report, &binding.service, binding.inf.as_deref())?;
             served.push(binding.service.clone());
         }
         report.routes.push(Route {

@@ -99,7 +99,8 @@ impl Disk {
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("windows-{}", std::process::id()));
+        // kept between runs: nothing changes a guest after it is made, tests work on copies
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("windows-guests");
         std::fs::create_dir_all(&path).unwrap();
         path
     })
@@ -143,8 +144,13 @@ pub fn media() -> Option<PathBuf> {
     static MEDIA: OnceLock<Option<PathBuf>> = OnceLock::new();
     let made = MEDIA.get_or_init(|| {
         let maker = support::judge("make-virtio-win.py")?;
-        let path = folder().join("media");
-        support::run(Command::new(maker).arg(&path).args(["--drivers", "viostor,vioscsi,NetKVM,Balloon"]));
+        let (path, done) = (folder().join("media"), folder().join("media.txt"));
+        if !done.exists() {
+            let _ = std::fs::remove_dir_all(&path);
+            let made =
+                support::run(Command::new(maker).arg(&path).args(["--drivers", "viostor,vioscsi,NetKVM,Balloon"]));
+            std::fs::write(done, made.stdout).unwrap();
+        }
         Some(path)
     });
     made.clone()
