@@ -184,9 +184,12 @@ impl<D: VolumeWrite> Volume<D> {
     pub(super) fn free_clusters(&mut self, runs: impl IntoIterator<Item = (Lcn, u64)>) -> Result<()> {
         for (lcn, length) in runs {
             let end = lcn.0.saturating_add(length);
-            if let Some(own) = self.protected.iter().find(|p| p.start < end && lcn.0 < p.end) {
-                return Err(damaged("a file claims clusters of the volume's own structures")
-                    .expected_found(format!("none of {}..{}", own.start, own.end), lcn));
+            let overlaps = |start: u64, stop: u64| start < end && lcn.0 < stop;
+            let mft = self.state.mft.runs().into_iter().flat_map(Runlist::real);
+            if self.protected.iter().any(|p| overlaps(p.start, p.end))
+                || mft.into_iter().any(|(l, n)| overlaps(l.0, l.0 + n))
+            {
+                return Err(damaged("a file claims clusters of the volume's own structures").at(self.offset_of(lcn)));
             }
             self.change_bits(Bitmap::Clusters, lcn.0, length, false)?;
             self.freed_clusters.insert(lcn.0, length);
@@ -348,9 +351,7 @@ impl<D: VolumeWrite> Volume<D> {
         let mut attrs = self.load(self.mft_id()?)?;
         attrs.set_stream(AttributeType::DATA, &NtfsName::default(), &stream, self.geometry.cluster_size);
         self.state.mft = Arc::new(stream);
-        self.store(attrs)?;
-        self.protect_mft();
-        Ok(())
+        self.store(attrs)
     }
 
     /// Appends `clusters` in one piece to the runs of `$MFT`; `false` when there is no such piece.

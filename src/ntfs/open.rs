@@ -138,7 +138,6 @@ impl<D: VolumeRead> Volume<D> {
         let streams = [&mirror, &log, &boot, &*self.state.cluster_bitmap];
         let runs: Vec<_> = streams.iter().filter_map(|s| s.runs()).flat_map(Runlist::real).collect();
         self.protected = runs.into_iter().map(|(Lcn(start), n)| start..start + n).collect();
-        self.protect_mft();
         self.mirror = Arc::new(mirror);
         Ok(())
     }

@@ -372,17 +372,6 @@ impl<D: VolumeRead> Volume<D> {
         Ok(FileId { record: RecordNumber::MFT, sequence: self.record(RecordNumber::MFT)?.sequence() })
     }
 
-    /// Where `$MFT` is may have changed: its clusters are not to be freed.
-    pub(super) fn protect_mft(&mut self) {
-        let runs: Vec<Range<u64>> =
-            self.state.mft.runs().into_iter().flat_map(|r| r.real()).map(|(lcn, n)| lcn.0..lcn.0 + n).collect();
-        for run in runs {
-            if !self.protected.contains(&run) {
-                self.protected.push(run);
-            }
-        }
-    }
-
     /// Bytes in free clusters.
     ///
     /// # Errors
@@ -402,12 +391,12 @@ impl<D: VolumeWrite> Volume<D> {
             return Err(Error::refused(Layer::Ntfs, "the volume was opened for reading only")
                 .hint("open it with OpenOptions::new"));
         }
+        if self.dirty_blocks() > DIRTY_MAX {
+            self.write_out()?;
+        }
         self.running = true;
         let result = self.attempt(call);
         self.running = false;
-        if result.is_ok() && self.dirty_blocks() > DIRTY_MAX {
-            self.write_out()?;
-        }
         result
     }
 

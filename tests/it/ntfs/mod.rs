@@ -1,4 +1,10 @@
 //! The NTFS reader and writer against foreign judges and foreign readers.
 
 mod basic;
+mod corpus;
+mod faults;
+mod foreign;
+mod hostile;
+mod large;
+mod model;
 mod volume;

@@ -142,6 +142,20 @@ impl TestVolume {
         );
     }
 
+    /// Length and checksum of every file as dissect reads it; `None` after saying that it is not installed.
+    pub fn read_by_dissect(&self) -> Option<BTreeMap<String, Option<(usize, u32)>>> {
+        let python = support::judge_python()?;
+        let output =
+            support::run(Command::new(python).args(["-c", DISSECT]).arg(&self.path).arg(self.start.to_string()));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let line = |line: &str| {
+            let (facts, path) = line.split_once('|').unwrap();
+            let facts = facts.split_once(' ').map(|(n, crc)| (n.parse().unwrap(), crc.parse().unwrap()));
+            (path.to_owned(), facts)
+        };
+        Some(text.lines().map(line).collect())
+    }
+
     /// Everything on the volume as the crate `ntfs` reads it: path → content (`None` for directories).
     pub fn read_by_crate(&self) -> BTreeMap<String, Option<Vec<u8>>> {
         let mut file = Offset { file: File::open(&self.path).unwrap(), start: self.start, at: 0 };
@@ -185,6 +199,41 @@ impl TestVolume {
         out
     }
 }
+
+/// Length and checksum, as [`TestVolume::read_by_dissect`] gives them.
+pub fn sum(content: &[u8]) -> (usize, u32) {
+    let mut crc = flate2::Crc::new();
+    crc.update(content);
+    (content.len(), crc.sum())
+}
+
+/// Walks a volume with dissect.ntfs: a line `length crc|path` for each file, `|path` for each directory.
+const DISSECT: &str = r#"
+import sys, zlib
+from dissect.ntfs import NTFS
+class Part:
+    def __init__(self, file, start): self.file, self.start = file, start; file.seek(start)
+    def seek(self, n, whence=0): return self.file.seek(n + self.start if whence == 0 else n, whence) - self.start
+    def tell(self): return self.file.tell() - self.start
+    def read(self, n=-1): return self.file.read(n)
+volume = NTFS(Part(open(sys.argv[1], 'rb'), int(sys.argv[2])))
+stack = [('', volume.mft.get(5))]
+out = []
+while stack:
+    path, folder = stack.pop()
+    seen = set()
+    for entry in folder.iterdir(ignore_dos=True):
+        record = entry.dereference()
+        if record.segment < 24: continue
+        name = path + '/' + entry.attribute.file_name
+        if record.is_dir():
+            out.append('|' + name)
+            stack.append((name, record))
+        else:
+            data = record.open().read()
+            out.append('%d %d|%s' % (len(data), zlib.crc32(data), name))
+sys.stdout.buffer.write('\n'.join(out).encode('utf-8'))
+"#;
 
 /// A part of a file, as a stream.
 struct Offset {

@@ -1,0 +1,69 @@
+//! The same operations on volumes that Windows made: no judge may find anything that it did not find before.
+
+use winject::error::Kind;
+use winject::io::VolumeRead;
+use winject::ntfs::{FileId, New, OpenOptions, Volume};
+
+use super::model::{Model, Random, step};
+use super::volume::{TestVolume, clock, read_by_us};
+use crate::support;
+
+/// File, where the volume begins, and whether it can be opened for editing.
+const VOLUMES: [(&str, u64); 4] = [
+    ("ntfs/dfvfs-ntfs.raw.xz", 0),
+    ("ntfs/ntfs-2m.raw.gz", 65536),
+    ("ntfs/ntfs-lastaccess.raw.gz", 65536),
+    ("ntfs/ntfs-ptrn.raw.gz", 65536),
+];
+
+#[test]
+fn operations_on_volumes_by_windows() {
+    for (number, (file, start)) in VOLUMES.into_iter().enumerate() {
+        let Some(bytes) = support::corpus_bytes(file) else { return };
+        let test = TestVolume::copy_of(&bytes, start);
+        drop(bytes);
+        let options = OpenOptions { allow_dirty: true, ..OpenOptions::new(clock()) };
+        let mut volume = Volume::open(test.device(), &options).unwrap_or_else(|e| panic!("{file}: {e}"));
+        let foreign = read_by_us(&volume);
+        let dir = volume.create_dir_all("/winject test", &New::default()).unwrap();
+        let file_id = volume.create_file(dir, "hello.txt", b"hello", &New::default()).unwrap();
+        assert!(volume.stat(file_id).unwrap().security.is_some());
+        let mut random = Random::new(number as u64);
+        let mut model = Model::default();
+        let (mut done, mut refused) = (0, 0);
+        for _ in 0..support::rounds(400, 1000) {
+            match step(&mut volume, &mut model, &mut random, 60_000) {
+                Ok(()) => done += 1,
+                Err(e) if e.kind() == Kind::Refused => refused += 1,
+                Err(e) => panic!("{file}: {e}"),
+            }
+        }
+        volume.flush().unwrap();
+        test.assert_clean(file);
+        // what Windows had written is still there
+        let now = read_by_us(&volume);
+        for (path, content) in &foreign {
+            assert!(now.get(path) == Some(content), "{file}: {path} changed");
+        }
+        println!("{file}: {} foreign files, {done} operations, {refused} refused", foreign.len());
+    }
+}
+
+#[test]
+fn an_unclean_log_is_refused_and_can_be_discarded() {
+    let Some(bytes) = support::corpus_bytes("ntfs/tiny-unclean-log.raw.xz") else { return };
+    let test = TestVolume::copy_of(&bytes, 0);
+    let error = Volume::open(test.device(), &OpenOptions::new(clock())).unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused);
+    assert!(error.hint_text().is_some());
+    Volume::open(test.device(), &OpenOptions::read_only()).unwrap();
+    let options = OpenOptions { discard_log: true, allow_dirty: true, ..OpenOptions::new(clock()) };
+    let mut volume = Volume::open(test.device(), &options).unwrap();
+    volume.create_file(FileId::ROOT, "after.txt", b"x", &New::default()).unwrap();
+    volume.flush().unwrap();
+    // the volume is marked to be checked, so a second run needs to be told
+    let error = Volume::open(test.device(), &OpenOptions::new(clock())).unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused);
+    Volume::open(test.device(), &OpenOptions { allow_dirty: true, ..OpenOptions::new(clock()) }).unwrap();
+    assert!(test.device().len() > 0);
+}
