@@ -46,8 +46,8 @@ fn main() {
         allocated(&files.at("disk.raw")) >> 20
     );
     println!(
-        "{:34} {:>9} {:>9} {:>7} {:>7} {:>8} {:>8}  {}",
-        "conversion", "winject", "peer", "ratio", "limit", "size", "peer", "memory"
+        "{:34} {:>9} {:>9} {:>7} {:>7} {:>8} {:>8}  memory",
+        "conversion", "winject", "peer", "ratio", "limit", "size", "peer"
     );
     for case in CASES {
         measure(&files, case, runs);

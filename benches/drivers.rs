@@ -70,7 +70,14 @@ fn main() {
     let Some((tree, image)) = media() else { return };
     let guest = GuestTarget::of_build(Arch::Amd64, 19045, false);
     println!("{} bytes are taken for {guest}", take(&tree, &guest));
-    let (from_image, from_folder) = (best(|| drop(take(&image, &guest))), best(|| drop(take(&tree, &guest))));
+    let (from_image, from_folder) = (
+        best(|| {
+            take(&image, &guest);
+        }),
+        best(|| {
+            take(&tree, &guest);
+        }),
+    );
     ratio("choose and read, image against folder", from_image, from_folder, 1.3);
 
     let temp = tempfile::tempdir().unwrap();

@@ -63,6 +63,14 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// What the host says.
     fn len(&self) -> io::Result<u64>;
 
+    /// Whether the file has no bytes.
+    ///
+    /// # Errors
+    /// As the host says.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
     /// Cuts or extends (with a hole) to `length`.
     ///
     /// # Errors

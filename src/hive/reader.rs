@@ -364,7 +364,12 @@ mod tests {
         }
         assert!(reader.key("key 3000").unwrap().is_none());
         let mut count = 0;
-        reader.walk(&mut |_, _| Ok(count += 1)).unwrap();
+        reader
+            .walk(&mut |_, _| {
+                let _: () = count += 1;
+                Ok(())
+            })
+            .unwrap();
         assert_eq!(count, 3002);
     }
 }

@@ -34,7 +34,7 @@ impl Words<'_> {
                 at = (at / 8 + 1) * 8;
                 // whole words without the bit
                 while let Some(word) = self.0.get(at / 8..).and_then(|b| b.first_chunk::<8>()) {
-                    if at % 64 != 0 || u64::from_ne_bytes(*word) != u64::from_ne_bytes([flip; 8]) {
+                    if !at.is_multiple_of(64) || u64::from_ne_bytes(*word) != u64::from_ne_bytes([flip; 8]) {
                         break;
                     }
                     at += 64;

@@ -221,7 +221,8 @@ impl<'a> NodeView<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let entries = node::ENTRIES.get(bytes) as usize;
         let used = node::USED.get(bytes) as usize;
-        if entries < node::SIZE || entries % 8 != 0 || used > bytes.len() || entries.saturating_add(16) > used {
+        if entries < node::SIZE || !entries.is_multiple_of(8) || used > bytes.len() || entries.saturating_add(16) > used
+        {
             return Err(damaged("impossible sizes in the header of an index node")
                 .expected_found(format!("{entries}+16..{}", bytes.len()), used));
         }
@@ -607,7 +608,9 @@ mod tests {
                 bad[at] = value;
                 if let Ok(mut b) = IndexBlock::parse(bad, 0) {
                     let view = b.node().unwrap();
-                    let _ = view.entries().map(|e| e.map(|e| (e.key().len(), e.data().len(), e.child()))).count();
+                    for entry in view.entries().flatten() {
+                        let _ = (entry.key().len(), entry.data().len(), entry.child());
+                    }
                     if let Ok(mut n) = Node::from_view(&view) {
                         let at = n.entries.len() - 1;
                         n.entries.insert(at, Entry::for_view(&[99; 4], &[], &[]));

@@ -145,11 +145,10 @@ fn is_device(units: &[u16]) -> bool {
         .take_while(|&&u| u != u16::from(b'.'))
         .map(|&u| u8::try_from(u).unwrap_or(0xFF).to_ascii_uppercase())
         .collect();
-    match stem.as_slice() {
-        b"CON" | b"PRN" | b"AUX" | b"NUL" => true,
-        [b'C', b'O', b'M', b'1'..=b'9'] | [b'L', b'P', b'T', b'1'..=b'9'] => true,
-        _ => false,
-    }
+    matches!(
+        stem.as_slice(),
+        b"CON" | b"PRN" | b"AUX" | b"NUL" | [b'C', b'O', b'M', b'1'..=b'9'] | [b'L', b'P', b'T', b'1'..=b'9']
+    )
 }
 
 /// Whether a unit may stand in an 8.3 name as it is (upper case not required).

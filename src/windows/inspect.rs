@@ -237,12 +237,10 @@ fn architecture(files: &dyn GuestFiles, system: &Hive, current: &str, guest: &mu
             None
         }
     };
-    if let (Some(kernel), Some(declared)) = (from_kernel, declared) {
-        if kernel != declared {
-            guest
-                .warnings
-                .push(format!("the kernel is for {kernel}, the registry says {declared}; the kernel decides"));
-        }
+    if let (Some(kernel), Some(declared)) = (from_kernel, declared)
+        && kernel != declared
+    {
+        guest.warnings.push(format!("the kernel is for {kernel}, the registry says {declared}; the kernel decides"));
     }
     from_kernel
         .or(declared)

@@ -183,6 +183,9 @@ fn plan_raw(stage: &Stage, targets: &Targets) -> Result<Edit> {
     Ok(edit)
 }
 
+/// The writes of the phases by file, offset and length.
+type Overwritten<'a> = BTreeMap<(usize, u64, u64), Vec<&'a Write>>;
+
 struct Run<'a> {
     host: &'a dyn HostFiles,
     stage: &'a Stage,
@@ -257,8 +260,8 @@ impl Run<'_> {
     }
 
     /// The ranges inside the old files that the run writes, each with its writes in the order of the phases.
-    fn overwritten(&self, files: &[JournalFile]) -> Result<BTreeMap<(usize, u64, u64), Vec<&Write>>> {
-        let mut ranges = BTreeMap::<(usize, u64, u64), Vec<&Write>>::new();
+    fn overwritten(&self, files: &[JournalFile]) -> Result<Overwritten<'_>> {
+        let mut ranges = Overwritten::new();
         for write in self.edit.phases.iter().flatten() {
             let file = usize::from(write.target == Target::DataFile);
             let old_length = files.get(file).map_or(0, |f| f.old_length);
@@ -380,4 +383,4 @@ impl Run<'_> {
     }
 }
 
-const _: () = assert!(PIECE_MAX % SECTOR as u64 == 0);
+const _: () = assert!(PIECE_MAX.is_multiple_of(SECTOR as u64));

@@ -74,7 +74,7 @@ pub(super) fn read(storage: &dyn Storage, header: &Header) -> Result<Vec<Bitmap>
         if rest.get(16) != Some(&1) || !GRANULARITY_BITS.contains(&granularity_bits) {
             return Err(damaged("an unknown kind of bitmap"));
         }
-        if table_entries > TABLE_ENTRIES_MAX || be64(rest, 0) % header.cluster_size() != 0 {
+        if table_entries > TABLE_ENTRIES_MAX || !be64(rest, 0).is_multiple_of(header.cluster_size()) {
             return Err(damaged("impossible bitmap table"));
         }
         bitmaps.push(Bitmap {

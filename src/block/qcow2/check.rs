@@ -429,7 +429,7 @@ impl Walker<'_> {
                 if counted > 0 {
                     self.differing.insert(cluster, stored);
                 }
-                let place = cluster.checked_mul(1 << bits).unwrap_or(u64::MAX);
+                let place = cluster.saturating_mul(1 << bits);
                 let message = || format!("refcount {stored}, but {counted} references");
                 if stored > counted {
                     self.walk.report.add(ProblemKind::Leak, place, message);

@@ -32,6 +32,8 @@ fn unzstd(input: &[u8], out: &mut [u8]) -> Result<(), String> {
         .decompress_after_magic_into(frame, &mut decoded, out.len())
         .map_err(|e| e.to_string())?;
     let count = decoded.len();
-    out.get_mut(..count).map(|target| target.copy_from_slice(&decoded));
+    if let Some(target) = out.get_mut(..count) {
+        target.copy_from_slice(&decoded)
+    }
     if count == out.len() { Ok(()) } else { Err(format!("{count} bytes instead of {}", out.len())) }
 }

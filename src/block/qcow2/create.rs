@@ -85,7 +85,7 @@ impl<'a> NewImage<'a> {
         } else {
             let host = self.take(1);
             self.append(host * Self::CLUSTER, data)?;
-            host * Self::CLUSTER | COPIED
+            (host * Self::CLUSTER) | COPIED
         };
         let l1_index = usize::try_from(cluster / Self::L2_ENTRIES).unwrap_or(usize::MAX);
         if self.pending.last().is_none_or(|(index, _)| *index != l1_index) {
@@ -154,7 +154,7 @@ impl<'a> NewImage<'a> {
 
     /// Every cluster up to the end is used exactly once, the refcount structures included.
     fn write_refcounts(&mut self) -> Result<(u64, u64)> {
-        let per_block = Self::CLUSTER * 8 >> REFCOUNT_ORDER;
+        let per_block = (Self::CLUSTER * 8) >> REFCOUNT_ORDER;
         let per_table_cluster = Self::CLUSTER / 8;
         let (mut blocks, mut table_clusters) = (0, 0);
         // Each round adds what the last one needs for itself; it settles after two or three.

@@ -20,7 +20,7 @@ const SECTOR: u64 = 512;
 /// An entry of an L1 table that has been checked.
 pub(super) fn l2_table_offset(header: &Header, entry: u64) -> Result<Option<u64>> {
     let offset = entry & OFFSET_MASK;
-    if entry & L1_RESERVED != 0 || offset % header.cluster_size() != 0 {
+    if entry & L1_RESERVED != 0 || !offset.is_multiple_of(header.cluster_size()) {
         return Err(Error::damaged(Layer::Block, format!("impossible L1 entry {entry:#018x}")));
     }
     Ok((offset != 0).then_some(offset))
@@ -70,7 +70,7 @@ impl Mapping {
         let host_offset = entry & OFFSET_MASK;
         let zero_flag_legal = header.version >= 3 && !header.is_extended();
         if entry & L2_RESERVED != 0
-            || host_offset % header.cluster_size() != 0
+            || !host_offset.is_multiple_of(header.cluster_size())
             || (entry & ZERO != 0 && !zero_flag_legal)
         {
             return Err(bad());

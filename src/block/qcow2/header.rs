@@ -318,7 +318,7 @@ impl Header {
     }
 
     fn check_table(&self, what: &str, place: usize, offset: u64, bytes: u64, file_length: u64) -> Result<()> {
-        if offset % self.cluster_size() != 0 || offset >= HOST_OFFSET_MAX || (bytes > 0 && offset == 0) {
+        if !offset.is_multiple_of(self.cluster_size()) || offset >= HOST_OFFSET_MAX || (bytes > 0 && offset == 0) {
             return Err(damaged(format!("impossible place of the {what}: {offset:#x}"), place));
         }
         if bytes > 0 && offset.saturating_add(bytes) > file_length {

@@ -57,7 +57,7 @@ pub(super) fn read(storage: &dyn Storage, header: &Header) -> Result<(Vec<Snapsh
         let (id, name) = names.split_at_checked(id_length).ok_or_else(|| damaged("cut off"))?;
         let l1_size = be32(&fixed, 8);
         let l1_table_offset = be64(&fixed, 0);
-        if u64::from(l1_size) * 8 > L1_BYTES_MAX || l1_table_offset % header.cluster_size() != 0 {
+        if u64::from(l1_size) * 8 > L1_BYTES_MAX || !l1_table_offset.is_multiple_of(header.cluster_size()) {
             return Err(damaged("impossible L1 table"));
         }
         snapshots.push(Snapshot {

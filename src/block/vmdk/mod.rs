@@ -224,7 +224,7 @@ fn open_extent(line: &ExtentLine, start: u64, references: &dyn References) -> Re
     }
     // Descriptors name their extents by plain file names; if not, only the path policy can allow it.
     let what = format!("the extent {} of this VMDK", escape(base_name(&line.file)));
-    let (storage, path) = open_first(references, &what, &[line.file.clone()])?;
+    let (storage, path) = open_first(references, &what, std::slice::from_ref(&line.file))?;
     let open = || -> Result<Extent> {
         let kind = match line.kind {
             ExtentType::Sparse => Kind::Sparse(SparseExtent::open(Arc::clone(&storage))?),

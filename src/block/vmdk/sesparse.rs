@@ -128,7 +128,7 @@ impl SeSparseExtent {
 
 /// The volatile header tells whether the journal has to be replayed, which nobody has documented.
 fn check_volatile(storage: &dyn Storage, sector: u64) -> Result<()> {
-    let at = sector.checked_mul(SECTOR).unwrap_or(u64::MAX);
+    let at = sector.saturating_mul(SECTOR);
     let mut raw = [0; 32];
     read_exact(storage, at, &mut raw)?;
     let word = |i: usize| raw[8 * i..8 * i + 8].iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b));

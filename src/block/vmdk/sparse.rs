@@ -282,7 +282,7 @@ fn walk(storage: &dyn Storage, file_length: u64, header: &Header) -> Result<Hash
         return Err(Error::damaged(In::Block, "the VMDK refers to a footer that is not there").at(56u64));
     }
     let (first, size) = header.descriptor;
-    let descriptor_end = first.checked_add(size).unwrap_or(u64::MAX);
+    let descriptor_end = first.saturating_add(size);
     let mut sector = header.overhead(storage)?.max(descriptor_end).max(1);
     let mut grains = HashMap::new();
     loop {

@@ -54,7 +54,10 @@ fn list(text: &mut String, hive: &Hive, key: KeyId, path: KeyPath, recursive: bo
         if recursive {
             pending.extend(children.into_iter().rev());
         } else {
-            children.iter().for_each(|(_, path)| drop(writeln!(text, "{path}")));
+            for (_, path) in &children {
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "{path}");
+            }
         }
     }
     Ok(())
@@ -79,7 +82,9 @@ fn data(value: &Value) -> String {
         return escape(&texts.join("\\0")).into_owned();
     }
     let mut text = String::new();
-    value.data.iter().take(SHOWN).for_each(|byte| drop(write!(text, "{byte:02X}")));
+    for byte in value.data.iter().take(SHOWN) {
+        let _ = write!(text, "{byte:02X}");
+    }
     if value.data.len() > SHOWN {
         let _ = write!(text, "… ({} bytes)", value.data.len());
     }

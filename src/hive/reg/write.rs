@@ -70,7 +70,7 @@ fn value(out: &mut Vec<u16>, name: &Name, data: Option<&Data>, ascii: bool) {
 
 /// The text of a `REG_SZ`, if it reads back as the same bytes.
 fn plain_text(data: &Data) -> Option<Vec<u16>> {
-    if data.kind != ValueType::SZ || data.bytes.len() % 2 != 0 {
+    if data.kind != ValueType::SZ || !data.bytes.len().is_multiple_of(2) {
         return None;
     }
     let mut units: Vec<u16> = data.bytes.chunks_exact(2).map(|p| u16::from_le_bytes([p[0], p[1]])).collect();

@@ -80,11 +80,11 @@ fn bus_type(scene: &Scene<'_>, report: &mut BootCheck, service: &str, key: &str)
         return Ok(());
     };
     // Windows takes a default without it, which works
-    if let Some(found) = scene.number(&format!("{key}\\Parameters"), "BusType")? {
-        if found != *expected {
-            let text = format!("the service {service} has BusType {found:#x}, its vendor sets {expected:#x}");
-            report.fail(Gate::Start, Code::BusType, text);
-        }
+    if let Some(found) = scene.number(&format!("{key}\\Parameters"), "BusType")?
+        && found != *expected
+    {
+        let text = format!("the service {service} has BusType {found:#x}, its vendor sets {expected:#x}");
+        report.fail(Gate::Start, Code::BusType, text);
     }
     Ok(())
 }

@@ -172,10 +172,10 @@ fn way_back(scene: &Scene<'_>, report: &mut BootCheck) -> Result<()> {
             continue;
         }
         let image = scene.text(&key, "ImagePath")?.unwrap_or_else(|| format!("System32\\drivers\\{service}.sys"));
-        if let Some(path) = scene.guest.image_path(&image) {
-            if scene.files.exists(&path)? {
-                open.push(service);
-            }
+        if let Some(path) = scene.guest.image_path(&image)
+            && scene.files.exists(&path)?
+        {
+            open.push(service);
         }
     }
     if open.is_empty() {

@@ -295,7 +295,7 @@ fn vmdk_descriptor() {
         createType=\"custom\"\nRW 2048 ZERO\nRDONLY 16 ZERO\nNOACCESS 8 FLAT \"x\" 0\nRW 100 ZERO \"\"\n";
     let bytes = text.as_bytes().to_vec();
     let length = bytes.len() as u64;
-    let subject = Subject::new("VMDK descriptor", Format::Vmdk, bytes, &[0..length], &[]);
+    let subject = Subject::new("VMDK descriptor", Format::Vmdk, bytes, std::slice::from_ref(&(0..length)), &[]);
     campaign(&subject, rounds(3_000, 20_000));
 }
 

@@ -73,7 +73,7 @@ fn the_disk_inside_is_read_without_unpacking() {
     std::fs::write(&path, tar(&[("vm.ovf", one.as_bytes()), ("vm.mf", b"SHA256"), (&long, &disks[0])])).unwrap();
     let opened = image(&path);
     assert_eq!(opened.format(), Format::Vmdk);
-    assert_eq!(opened.files(), [path.clone()]);
+    assert_eq!(opened.files(), std::slice::from_ref(&path));
     assert_same(&read_all(&*opened), &contents[0], "only disk");
 
     // Two disks: the user chooses.

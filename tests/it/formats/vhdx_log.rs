@@ -63,10 +63,8 @@ fn entry(sequence: u64, tail: usize, file_length: usize, changes: &[Change]) -> 
 fn write_log(file: &mut [u8], start: usize, entries: &[Vec<u8>]) {
     let (log, length) = (read64(file, (64 << 10) + 72) as usize, MIB);
     file[log..log + length].fill(0);
-    let mut at = start;
-    for byte in entries.iter().flatten() {
+    for (at, byte) in (start..).zip(entries.iter().flatten()) {
         file[log + at % length] = *byte;
-        at += 1;
     }
     for header in [64 << 10, 128 << 10] {
         let header = &mut file[header..header + 4096];
