@@ -1,3 +1,5 @@
 //! The checker, the decoders, the log's judgement, `$Secure`.
 
 mod compress;
+mod defects;
+mod surgeon;

@@ -1,0 +1,235 @@
+//! Opens a volume and changes single fields of it, fix-ups recomputed: one defect at a time.
+
+use winject::ntfs::attribute::{Attribute, AttributeType, non_resident, resident};
+use winject::ntfs::boot::Geometry;
+use winject::ntfs::field::Field;
+use winject::ntfs::file_name::name_bytes;
+use winject::ntfs::fixup::{self, FILE, INDX};
+use winject::ntfs::index::{IndexBlock, entry};
+use winject::ntfs::record::{Record, header};
+use winject::ntfs::runlist::Runlist;
+use winject::ntfs::{NtfsName, Vcn};
+
+use crate::support::root;
+
+pub struct Surgeon {
+    pub bytes: Vec<u8>,
+    pub geometry: Geometry,
+    mft: Runlist,
+    pub records: u64,
+}
+
+/// The fixture: a 10 MiB volume with one of everything.
+pub fn fixture() -> Vec<u8> {
+    let packed = std::fs::read(root().join("test-images/check/volume.raw.xz")).unwrap();
+    let mut out = Vec::new();
+    lzma_rs::xz_decompress(&mut &packed[..], &mut out).unwrap();
+    out
+}
+
+fn size(n: u64) -> usize {
+    usize::try_from(n).unwrap()
+}
+
+impl Surgeon {
+    pub fn open(bytes: Vec<u8>) -> Self {
+        let geometry = Geometry::parse(&bytes[..512]).unwrap();
+        let start = size(geometry.mft.0 * u64::from(geometry.cluster_size));
+        let first = Record::parse(bytes[start..start + geometry.record_size as usize].to_vec()).unwrap();
+        let data = first.find(AttributeType::DATA, "").unwrap();
+        let mft = data.runlist(geometry.cluster_count).unwrap();
+        let records = data.data_size() / u64::from(geometry.record_size);
+        Self { bytes, geometry, mft, records }
+    }
+
+    fn place(&self, runs: &Runlist, offset: u64) -> usize {
+        let cluster = u64::from(self.geometry.cluster_size);
+        let run = runs.find(Vcn(offset / cluster)).unwrap();
+        size((run.lcn.unwrap().0 + offset / cluster - run.vcn.0) * cluster + offset % cluster)
+    }
+
+    pub fn record_at(&self, number: u64) -> usize {
+        self.place(&self.mft, number * u64::from(self.geometry.record_size))
+    }
+
+    fn raw(&self, number: u64) -> &[u8] {
+        let at = self.record_at(number);
+        &self.bytes[at..at + self.geometry.record_size as usize]
+    }
+
+    pub fn record(&self, number: u64) -> Record {
+        Record::parse(self.raw(number).to_vec()).unwrap()
+    }
+
+    /// All records that hold no damage.
+    pub fn all(&self) -> impl Iterator<Item = (u64, Record)> + '_ {
+        (0..self.records).filter_map(|n| Record::parse(self.raw(n).to_vec()).ok().map(|r| (n, r)))
+    }
+
+    /// The record with this name (the first one).
+    pub fn named(&self, name: &str) -> u64 {
+        let has = |record: &Record| {
+            record.attributes().any(|(_, a)| {
+                a.kind() == AttributeType::FILE_NAME
+                    && a.value().and_then(name_bytes).is_some_and(|n| NtfsName::from_le_bytes(n) == name)
+            })
+        };
+        self.all().find(|(_, r)| r.is_in_use() && has(r)).map(|(n, _)| n).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    /// The first record in use for which `pick` says yes.
+    pub fn find(&self, pick: impl Fn(&Record) -> bool) -> u64 {
+        self.all().find(|(_, r)| r.is_in_use() && pick(r)).unwrap().0
+    }
+
+    /// Changes a record; the mirror follows for the first ones.
+    pub fn patch(&mut self, number: u64, change: impl FnOnce(&mut [u8])) {
+        let mut block = self.raw(number).to_vec();
+        fixup::unseal(&mut block, FILE).unwrap();
+        change(&mut block);
+        fixup::seal(&mut block).unwrap();
+        let at = self.record_at(number);
+        self.bytes[at..at + block.len()].copy_from_slice(&block);
+        if number < 4 {
+            let mirror = size(self.geometry.mirror.0 * u64::from(self.geometry.cluster_size));
+            let at = mirror + size(number) * block.len();
+            self.bytes[at..at + block.len()].copy_from_slice(&block);
+        }
+    }
+
+    pub fn set<T: winject::ntfs::field::Le>(&mut self, number: u64, field: Field<T>, value: T) {
+        self.patch(number, |b| field.set(b, value));
+    }
+
+    /// Offset of an attribute in its record.
+    pub fn attribute(&self, number: u64, kind: AttributeType, name: &str) -> usize {
+        let record = self.record(number);
+        record.attributes().find(|(_, a)| a.kind() == kind && a.is_named(name)).unwrap().0
+    }
+
+    pub fn set_attribute<T: winject::ntfs::field::Le>(
+        &mut self,
+        (number, kind, name): (u64, AttributeType, &str),
+        field: Field<T>,
+        value: T,
+    ) {
+        let at = self.attribute(number, kind, name);
+        self.patch(number, |b| field.set(&mut b[at..], value));
+    }
+
+    /// Changes the value of a resident attribute.
+    pub fn value(&mut self, number: u64, kind: AttributeType, name: &str, change: impl FnOnce(&mut [u8])) {
+        let at = self.attribute(number, kind, name);
+        self.patch(number, |b| {
+            let start = at + usize::from(resident::VALUE_OFFSET.get(&b[at..]));
+            let length = resident::VALUE_LENGTH.get(&b[at..]) as usize;
+            change(&mut b[start..start + length]);
+        });
+    }
+
+    pub fn runs(&self, number: u64, kind: AttributeType, name: &str) -> Runlist {
+        self.record(number).find(kind, name).unwrap().runlist(self.geometry.cluster_count).unwrap()
+    }
+
+    /// Where a byte of a non-resident stream is on the volume.
+    pub fn stream_at(&self, number: u64, kind: AttributeType, name: &str, offset: u64) -> usize {
+        self.place(&self.runs(number, kind, name), offset)
+    }
+
+    pub fn is_resident(&self, number: u64, kind: AttributeType, name: &str) -> bool {
+        self.record(number).find(kind, name).unwrap().is_resident()
+    }
+
+    /// Flips a bit of a bitmap, resident or not.
+    pub fn flip(&mut self, number: u64, kind: AttributeType, name: &str, bit: u64) {
+        if self.is_resident(number, kind, name) {
+            self.value(number, kind, name, |v| v[size(bit / 8)] ^= 1 << (bit % 8));
+        } else {
+            let at = self.stream_at(number, kind, name, bit / 8);
+            self.bytes[at] ^= 1 << (bit % 8);
+        }
+    }
+
+    /// VCNs of the blocks in use of an index.
+    pub fn blocks(&self, number: u64, name: &str) -> Vec<u64> {
+        let block = u64::from(self.geometry.index_block_size);
+        let unit = u64::from(self.geometry.index_unit(self.geometry.index_block_size));
+        let record = self.record(number);
+        let count = record.find(AttributeType::INDEX_ALLOCATION, name).map_or(0, |a| a.data_size() / block);
+        (0..count).map(|n| n * block / unit).filter(|&vcn| self.try_block(number, name, vcn).is_some()).collect()
+    }
+
+    fn block_at(&self, number: u64, name: &str, vcn: u64) -> usize {
+        let unit = u64::from(self.geometry.index_unit(self.geometry.index_block_size));
+        self.stream_at(number, AttributeType::INDEX_ALLOCATION, name, vcn * unit)
+    }
+
+    fn try_block(&self, number: u64, name: &str, vcn: u64) -> Option<IndexBlock> {
+        let at = self.block_at(number, name, vcn);
+        let raw = self.bytes[at..at + self.geometry.index_block_size as usize].to_vec();
+        IndexBlock::parse(raw, vcn).ok()
+    }
+
+    pub fn block(&self, number: u64, name: &str, vcn: u64) -> IndexBlock {
+        self.try_block(number, name, vcn).unwrap()
+    }
+
+    /// Changes an index block: its raw position, then its unsealed bytes.
+    pub fn patch_block(&mut self, number: u64, name: &str, vcn: u64, change: impl FnOnce(&mut [u8])) {
+        let at = self.block_at(number, name, vcn);
+        let length = self.geometry.index_block_size as usize;
+        let mut block = self.bytes[at..at + length].to_vec();
+        fixup::unseal(&mut block, INDX).unwrap();
+        change(&mut block);
+        fixup::seal(&mut block).unwrap();
+        self.bytes[at..at + length].copy_from_slice(&block);
+    }
+
+    /// Volume offset of a block.
+    pub fn raw_block(&self, number: u64, name: &str, vcn: u64) -> usize {
+        self.block_at(number, name, vcn)
+    }
+
+    /// Offsets (in the block) of the entries of a block, the last one included.
+    pub fn entries(&self, number: u64, name: &str, vcn: u64) -> Vec<usize> {
+        let block = self.block(number, name, vcn);
+        block.node().unwrap().entries().map(|e| e.unwrap().offset + 0x18).collect()
+    }
+
+    /// A leaf of a directory, and the offset in it of its entry for `name`.
+    pub fn entry_of(&self, directory: u64, name: &str) -> (u64, usize) {
+        for vcn in self.blocks(directory, "$I30") {
+            let block = self.block(directory, "$I30", vcn);
+            for e in block.node().unwrap().entries() {
+                let e = e.unwrap();
+                if name_bytes(e.key()).is_some_and(|n| NtfsName::from_le_bytes(n) == name) {
+                    return (vcn, e.offset + 0x18);
+                }
+            }
+        }
+        panic!("no entry {name}");
+    }
+
+    /// Removes the entry at `offset` of a leaf.
+    pub fn remove_entry(&mut self, directory: u64, name: &str, vcn: u64, offset: usize) {
+        self.patch_block(directory, name, vcn, |b| {
+            let length = usize::from(entry::LENGTH.get(&b[offset..]));
+            let used = Field::<u32>::at(0x18 + 4);
+            let end = 0x18 + used.get(b) as usize;
+            b.copy_within(offset + length..end, offset);
+            used.set(b, used.get(b) - u32::try_from(length).unwrap());
+        });
+    }
+
+    /// Sets a field of the non-resident attribute and of nothing else.
+    pub fn sizes(&self, number: u64, kind: AttributeType, name: &str) -> (u64, u64, u64) {
+        let record = self.record(number);
+        let a: Attribute<'_> = record.find(kind, name).unwrap();
+        let get = |f: Field<u64>| f.get(a.bytes());
+        (get(non_resident::ALLOCATED), get(non_resident::DATA_SIZE), get(non_resident::INITIALIZED))
+    }
+
+    pub fn sequence(&self, number: u64) -> u16 {
+        header::SEQUENCE.get(self.record(number).bytes())
+    }
+}
