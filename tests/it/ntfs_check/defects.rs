@@ -218,8 +218,8 @@ defects! {
     C10 Sees "name in the record changed": |s| { let n = plain(s); s.value(n, T::FILE_NAME, "", |v| v[name::NAME] = b'X') };
     C11 Sees "long name without a short one": |s| { let n = plain(s); s.value(n, T::FILE_NAME, "", |v| v[0x41] = 1) };
     C11 Sees "forbidden character": |s| { let n = plain(s); s.value(n, T::FILE_NAME, "", |v| v[name::NAME] = b'/') };
-    C11 Sees "no 8.3 name": |s| { let n = s.find(|r| r.has_name(winject::ntfs::FileId::ROOT, &"ALONGN~1.TEX".into())); let name = "ALONGN~1.TEX";
-        let at = s.record(n).attributes().find(|(_, a)| a.value().is_some_and(|v| v.get(0x41) == Some(&2))).unwrap().0; let _ = name; s.patch(n, |b| b[at + 0x18 + name::NAME] = b' ') };
+    C11 Sees "no 8.3 name": |s| { let n = s.named("ALONGN~1.TEX");
+        let at = s.record(n).attributes().find(|(_, a)| a.value().is_some_and(|v| v.get(0x41) == Some(&2))).unwrap().0; s.patch(n, |b| b[at + 0x18 + name::NAME] = b' ') };
     C12 Sees "directory without an entry": |s| { let (vcn, at) = s.entry_of(5, "packed"); s.remove_entry(5, I30, vcn, at) };
     C14 Sees "reparse point not indexed": |s| reparse_index(s, |v| v[0x20 + entry::KEY] ^= 1);
     C14 Sees "object id not indexed": |s| { let n = s.named("with id"); s.value(n, T::OBJECT_ID, "", |v| v[0] ^= 1) };
@@ -236,7 +236,7 @@ defects! {
     D8 Sees "cluster bit set": |s| s.flip(6, T::DATA, "", 2500);
     D9 Sees "mirror": |s| { let at = usize::try_from(s.geometry.mirror.0 * 4096).unwrap(); s.bytes[at + 0x60] ^= 1 };
     D9 Sees "size of $BadClus": |s| s.set_attribute((8, T::DATA, "$Bad"), non_resident::DATA_SIZE, 4096);
-    D10 Blind "owner without a quota": |s| { let n = s.named("$Quota"); s.value(n, T::INDEX_ROOT, "$Q", |v| { let last = v.len() - 0x10; v[last - 1] ^= 0; let f = 0x20 + entry::KEY; v[f] ^= 0x40 }) };
+    D10 Blind "owner without a quota": |s| { let n = s.find(|r| r.find(T::INDEX_ROOT, "$Q").is_some()); s.value(n, T::INDEX_ROOT, "$O", |v| { let data = usize::from(entry::DATA_OFFSET.get(&v[0x20..])); v[0x20 + data] ^= 0x40 }) };
     D11 Sees "dirty flag": |s| s.value(3, T::VOLUME_INFORMATION, "", |v| v[10] |= 1);
 }
 
