@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Makes volume.raw.xz: a small NTFS volume with one of everything, for the checker's tests.
+"""Makes volume.raw.xz, a small NTFS volume with one of everything, and tiny.raw.xz, one with very little, for the
+checker's tests.
 
 mkntfs formats it and ntfs-3g fills it: a directory of several index blocks, streams, an attribute list with a
 fragmented stream, hard links, a DOS name, a reparse point, an object id, compressed and sparse files, several security
-descriptors.  Needs mkntfs, ntfs-3g, fusermount, setfattr, xz, and fuse rights.  Usage: make.py [OUT.raw.xz]
+descriptors.  Needs mkntfs, ntfs-3g, fusermount, setfattr, xz, and fuse rights.  Usage: make.py
 """
-import os, subprocess, sys, tempfile
+import os, subprocess, tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SIZE = 10 << 20
 
 
 def attribute(path, name, value):
@@ -64,13 +64,24 @@ def fill(m):
         os.chmod(f'{m}/mode{i}', mode)
 
 
-def main():
-    out = sys.argv[1] if len(sys.argv) > 1 else os.path.join(HERE, 'volume.raw.xz')
+def fill_tiny(m):
+    os.makedirs(m + '/dir/sub')
+    for i in range(40):
+        with open(f'{m}/dir/a name that is long enough {i:02d}', 'w') as f:
+            f.write('y' * (i * 40))
+    with open(m + '/streams', 'wb') as f:
+        f.write(b'z' * 5000)
+    for i in range(12):
+        attribute(m + '/streams', f'user.stream{i:02d}', f'content of stream {i} ' * 3)
+    os.symlink('streams', m + '/link')
+
+
+def make(name, size, fill):
     with tempfile.TemporaryDirectory() as folder:
         image, mount = folder + '/v', folder + '/m'
         os.mkdir(mount)
         with open(image, 'wb') as f:
-            f.truncate(SIZE)
+            f.truncate(size)
         subprocess.run(['mkntfs', '-qFQ', '-c', '4096', '-s', '512', '-p', '0', '-H', '0', '-S', '0', '-L', 'check', image],
                        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         subprocess.run(['ntfs-3g', '-o', 'permissions,compression,streams_interface=xattr', image, mount], check=True)
@@ -78,8 +89,9 @@ def main():
             fill(mount)
         finally:
             subprocess.run(['fusermount', '-u', mount], check=True)
-        with open(image, 'rb') as f, open(out, 'wb') as o:
+        with open(image, 'rb') as f, open(os.path.join(HERE, name), 'wb') as o:
             subprocess.run(['xz', '-9e', '-c'], stdin=f, stdout=o, check=True)
 
 
-main()
+make('volume.raw.xz', 10 << 20, fill)
+make('tiny.raw.xz', 2 << 20, fill_tiny)

@@ -2,4 +2,8 @@
 
 mod compress;
 mod defects;
+mod healthy;
+mod hostile;
+mod secure;
+mod state;
 mod surgeon;
