@@ -5,21 +5,23 @@ use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
 use crate::hive::{Hive, ValueType};
 use crate::io::VolumeWrite;
+use crate::ntfs::security::Protected;
 use crate::ntfs::{New, Security, Volume};
+use std::collections::HashMap;
 
 /// The largest hive and log that are loaded.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
-/// From here on the permissions for our own folder are taken when they cannot be made: nobody but administrators may
-/// write there.
-const PROTECTED_SAMPLE: &str = "/Program Files";
+/// The security ids for our own folder, as far as they have been asked for.
+type Protections = HashMap<Protected, u32>;
 
 /// Applies `plan` to `volume`. The volume lies on a stage, so that an error leaves the user's file as it was.
 ///
 /// # Errors
 /// When an edit cannot be made: no space, or something that is not as it was when the plan was made.
 pub fn apply<D: VolumeWrite>(plan: &Plan, volume: &mut Volume<D>, now: FileTime) -> Result<()> {
+    let mut protections = Protections::new();
     for step in plan.files() {
-        apply_file(volume, &step.change).map_err(|e| match step.change.file() {
+        apply_file(volume, &step.change, &mut protections).map_err(|e| match step.change.file() {
             Some(path) => e.path(path),
             None => e,
         })?;
@@ -32,16 +34,17 @@ pub fn apply<D: VolumeWrite>(plan: &Plan, volume: &mut Volume<D>, now: FileTime)
     volume.flush()
 }
 
-fn apply_file<D: VolumeWrite>(volume: &mut Volume<D>, change: &Change) -> Result<()> {
+fn apply_file<D: VolumeWrite>(volume: &mut Volume<D>, change: &Change, protections: &mut Protections) -> Result<()> {
     match change {
         Change::CreateDir { path, access } => {
-            let how = new(volume, access)?;
+            let what = if path.rfind('/') == Some(0) { Protected::Top } else { Protected::Directory };
+            let how = new(volume, access, what, protections)?;
             let (parent, name) = split(path)?;
             let parent = volume.find(parent)?.ok_or_else(|| gone(parent))?;
             volume.create_dir(parent, name, &how)?;
         }
         Change::WriteFile { path, content, access, .. } => {
-            let how = new(volume, access)?;
+            let how = new(volume, access, Protected::File, protections)?;
             volume.replace_file(path, content.bytes(), &how)?;
         }
         Change::DeleteFile { path } => volume.delete(path)?,
@@ -66,12 +69,24 @@ fn gone(path: &str) -> Error {
         .hint("make the plan again")
 }
 
-fn new<D: VolumeWrite>(volume: &Volume<D>, access: &Access) -> Result<New> {
-    let sample = match access {
-        Access::Protected => PROTECTED_SAMPLE,
-        Access::Like(path) => path,
+/// How a file is created: protected as `what`, or like another file.
+fn new<D: VolumeWrite>(
+    volume: &mut Volume<D>,
+    access: &Access,
+    what: Protected,
+    protections: &mut Protections,
+) -> Result<New> {
+    let security = match access {
+        Access::Protected => match protections.get(&what) {
+            Some(&id) => Security::Id(id),
+            None => {
+                let id = volume.protected_security(what)?;
+                protections.insert(what, id);
+                Security::Id(id)
+            }
+        },
+        Access::Like(sample) => volume.find(sample)?.map_or(Security::LikeParent, Security::Like),
     };
-    let security = volume.find(sample)?.map_or(Security::LikeParent, Security::Like);
     Ok(New { security, ..New::default() })
 }
 

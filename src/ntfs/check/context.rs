@@ -17,6 +17,10 @@ use crate::ntfs::units::{Lcn, RecordNumber, Vcn};
 use crate::ntfs::upcase::UpcaseTable;
 use crate::units::VolumeOffset;
 
+/// How often each record may be read as part of a file with an attribute list: sound volumes need about five.
+const RECORDS_READ: u64 = 16;
+const RECORDS_READ_LEAST: u64 = 1 << 16;
+
 /// Directories above a file that are named in a report.
 const PATH_DEPTH: usize = 64;
 
@@ -32,6 +36,8 @@ pub(super) struct Context<'a> {
     report: RefCell<CheckReport>,
     /// While set, faults are dropped: the same bytes are read a second time.
     muted: Cell<bool>,
+    /// Extension records that may still be read, see [`spend`](Self::spend).
+    budget: Cell<u64>,
 }
 
 impl<'a> Context<'a> {
@@ -50,10 +56,13 @@ impl<'a> Context<'a> {
         }
         let mut boot = vec![0; BOOT_SECTOR_SIZE];
         device.read_at(VolumeOffset(0), &mut boot)?;
-        let geometry = match Geometry::parse(&boot) {
+        let mut geometry = match Geometry::parse(&boot) {
             Ok(geometry) => geometry,
             Err(error) => return give_up(Fault::new(Code::A1, error.to_string()).at(error.offset())),
         };
+        // what the device does not hold is reported once, as A1, and not looked for again
+        let there = device.len() / u64::from(geometry.cluster_size);
+        geometry.cluster_count = geometry.cluster_count.min(there);
         let mut this = Self {
             device,
             options,
@@ -62,6 +71,7 @@ impl<'a> Context<'a> {
             upcase: UpcaseTable::ascii(),
             report: RefCell::default(),
             muted: Cell::new(false),
+            budget: Cell::new(0),
             geometry,
         };
         this.report.borrow_mut().stats.clusters = this.geometry.cluster_count;
@@ -85,11 +95,17 @@ impl<'a> Context<'a> {
         if self.muted.get() {
             return;
         }
-        let kept = self.report.borrow().counts.get(&fault.code).copied().unwrap_or(0) < self.options.per_code;
-        if kept && let (None, Some(record)) = (&fault.path, fault.record) {
+        if self.is_shown(fault.code)
+            && let (None, Some(record)) = (&fault.path, fault.record)
+        {
             fault.path = self.path_of(record);
         }
         self.report.borrow_mut().take(fault, self.options.per_code);
+    }
+
+    /// Whether another fault of this code would be reported in full.
+    pub(super) fn is_shown(&self, code: Code) -> bool {
+        self.report.borrow().counts.get(&code).copied().unwrap_or(0) < self.options.per_code
     }
 
     /// Runs `work` with all faults dropped.
@@ -98,6 +114,14 @@ impl<'a> Context<'a> {
         let result = work();
         self.muted.set(before);
         result
+    }
+
+    /// Takes `count` extension records from what may be read in all. Lists that name the same records over and over
+    /// would otherwise cost the square of the volume; when nothing is left, files are seen without their extensions.
+    pub(super) fn spend(&self, count: usize) -> bool {
+        let left = self.budget.get().checked_sub(count as u64);
+        self.budget.set(left.unwrap_or(0));
+        left.is_some()
     }
 
     pub(super) fn device_len(&self) -> u64 {
@@ -216,8 +240,10 @@ impl<'a> Context<'a> {
         if size > mapped {
             self.fault(bad(&"it is longer than its runs").values(mapped, size));
         }
-        // record numbers are 32 bits on disk
-        self.record_count = (size.min(mapped) / self.record_size()).min(u64::from(u32::MAX));
+        // record numbers are 32 bits on disk, and runs that overlap must not make $MFT larger than the volume
+        let most = (self.device_len() / self.record_size()).min(u64::from(u32::MAX));
+        self.record_count = (size.min(mapped) / self.record_size()).min(most);
+        self.budget.set(self.record_count * RECORDS_READ + RECORDS_READ_LEAST);
         if self.mft.runs().first().and_then(|run| run.lcn) != Some(self.geometry.mft) {
             self.fault(Fault::new(Code::A2, "$MFT does not begin where the boot sector says").record(0).at(0x30));
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Code;
 use super::file::{Duplicated, File, name_hash};
 use super::index::{self, Expected, Met};
+use super::record::Part;
 use super::report::Fault;
 use super::scan::Scan;
 use super::table::{Row, flag};
@@ -147,6 +148,10 @@ impl Scan<'_> {
         if is_system || copy.hash() == row.facts || row.has(flag::BROKEN) {
             return Ok(());
         }
+        if !self.context.is_shown(Code::C13) {
+            self.context.fault(fault(Code::C13, "stale copies".into()));
+            return Ok(());
+        }
         let real = self.load(target.record.0, |file| Ok(Duplicated::of(file)))?;
         if let Some(real) = real.filter(|real| *real != copy) {
             let fault = fault(Code::C13, format!("the entry \"{}\" has stale copies", name()));
@@ -218,7 +223,9 @@ impl Scan<'_> {
                         let hash = name_hash(met.key);
                         if row.is_file()
                             && row.sequence == target.sequence
-                            && suspects.get(&target.record.0).is_some_and(|names| names.iter().all(|n| n.hash != hash))
+                            && suspects
+                                .get(&target.record.0)
+                                .is_some_and(|names| names.binary_search_by_key(&hash, |n| n.hash).is_err())
                         {
                             let name = file_name::name_bytes(met.key).map(NtfsName::from_le_bytes).unwrap_or_default();
                             bad.push((name, target, met.offset));
@@ -248,7 +255,8 @@ impl Scan<'_> {
                 if row.has(flag::REACHED) {
                     break true;
                 }
-                if !row.is_file() || !row.has(flag::HAS_PARENT) || row.has(flag::VISITING) || path.len() >= DEPTH_MAX {
+                let is_stuck = row.flags & (flag::VISITING | flag::UNREACHED) != 0 || !row.has(flag::HAS_PARENT);
+                if is_stuck || !row.is_file() || path.len() >= DEPTH_MAX {
                     break false;
                 }
                 self.table.update(at, |row| row.flags |= flag::VISITING);
@@ -258,7 +266,7 @@ impl Scan<'_> {
             for &step in &path {
                 self.table.update(step, |row| {
                     row.flags &= !flag::VISITING;
-                    row.flags |= if reached { flag::REACHED } else { 0 };
+                    row.flags |= if reached { flag::REACHED } else { flag::UNREACHED };
                 });
             }
             if !reached {
@@ -307,17 +315,24 @@ fn key_of(bytes: &[u8]) -> &[u8] {
 }
 
 fn names_of(file: &File<'_, '_>) -> Vec<Name> {
-    file.names()
-        .map(|(part, value)| Name { hash: name_hash(value), value: value.to_vec(), offset: part.offset, met: 0 })
-        .collect()
+    let name = |(part, value): (&Part<'_>, &[u8])| Name {
+        hash: name_hash(value),
+        value: value.to_vec(),
+        offset: part.offset,
+        met: 0,
+    };
+    let mut names: Vec<Name> = file.names().map(name).collect();
+    names.sort_by_key(|name| name.hash);
+    names
 }
 
 fn match_suspect(suspects: &mut Suspects, met: &Met<'_>) {
     let target = FileId::from_raw(entry::REFERENCE.get(met.bytes));
     let hash = name_hash(met.key);
-    if let Some(name) =
-        suspects.get_mut(&target.record.0).and_then(|names| names.iter_mut().find(|name| name.hash == hash))
-    {
+    if let Some(name) = suspects.get_mut(&target.record.0).and_then(|names| {
+        let at = names.binary_search_by_key(&hash, |name| name.hash).ok()?;
+        names.get_mut(at)
+    }) {
         name.met += 1;
     }
 }

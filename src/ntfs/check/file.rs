@@ -2,6 +2,7 @@
 //! to know of it.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 
 use super::Code;
@@ -265,7 +266,7 @@ impl<'p, 'a> File<'p, 'a> {
 
     fn all_names(&self, context: &Context<'_>, facts: &mut Facts) {
         let mut count = 0u64;
-        let mut pairs: Vec<(u64, Namespace)> = Vec::new();
+        let mut pairs: Vec<(u64, u8)> = Vec::new();
         for (part, value) in self.names() {
             count += 1;
             let bad = |code, message: &str| {
@@ -285,7 +286,7 @@ impl<'p, 'a> File<'p, 'a> {
                 continue;
             };
             facts.names = facts.names.wrapping_add(name_hash(value));
-            pairs.push((name_layout::PARENT.get(value), namespace));
+            pairs.push((name_layout::PARENT.get(value), namespace.to_raw()));
             let name = NtfsName::from_le_bytes(name);
             if let Some(problem) = self.problem_with(context, &name, namespace) {
                 bad(Code::C11, problem);
@@ -294,11 +295,9 @@ impl<'p, 'a> File<'p, 'a> {
                 facts.extend_names.push(name);
             }
         }
-        let mut parents: Vec<u64> = pairs.iter().map(|&(parent, _)| parent).collect();
-        parents.sort_unstable();
-        parents.dedup();
-        for parent in parents {
-            let of = |kind| pairs.iter().filter(|&&(p, namespace)| p == parent && namespace == kind).count();
+        pairs.sort_unstable();
+        for names in pairs.chunk_by(|a, b| a.0 == b.0) {
+            let of = |kind: Namespace| names.iter().filter(|&&(_, namespace)| namespace == kind.to_raw()).count();
             let (long, short) = (of(Namespace::Win32), of(Namespace::Dos));
             if long != short {
                 let fault = self.fault(Code::C11, "long names and short names in a directory do not pair");
@@ -402,6 +401,7 @@ impl<'p, 'a> File<'p, 'a> {
     pub(super) fn list(&self, context: &Context<'_>, bytes: &[u8], records: &[Parsed<'_>]) {
         let at = self.find(AttributeType::ATTRIBUTE_LIST, "").and_then(|part| part.offset);
         let report = |message: String| context.fault(self.fault(Code::B13, message).at(at));
+        let by_number: BTreeMap<u64, &Parsed<'_>> = records.iter().map(|r| (r.number, r)).collect();
         let mut listed: Vec<(u64, u16)> = Vec::new();
         let mut rest = bytes;
         let mut previous: Option<(u32, Vec<u8>, u64)> = None;
@@ -429,9 +429,8 @@ impl<'p, 'a> File<'p, 'a> {
                     && part.view.name_bytes() == name
                     && part.view.lowest_vcn().0 == lowest
             };
-            let found = records.iter().any(|record| {
-                record.number == place.record.0 && record.sequence() == place.sequence && record.parts.iter().any(holds)
-            });
+            let record = by_number.get(&place.record.0).filter(|record| record.sequence() == place.sequence);
+            let found = record.is_some_and(|record| record.parts.iter().any(holds));
             if !found && !self.broken {
                 report(format!(
                     "the attribute list names {kind} at VCN {lowest} in record {place}, which is not there"

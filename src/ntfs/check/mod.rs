@@ -4,6 +4,17 @@
 //! cluster, so that a System volume with half a million records takes seconds and tens of megabytes. It trusts nothing:
 //! any bytes give a report, never a panic, and the work is bounded by the size of the volume.
 //!
+//! What is not decided:
+//!
+//! | not looked at | why |
+//! |---|---|
+//! | content of `$TxfLog`, `$Repair`, `$LogFile` records | private formats of Windows; only the log's restart pages are read |
+//! | order of SIDs in `$Quota:$O`, quota charges | not known for certain; the entries are walked and matched with `$Q` |
+//! | journal records before the last MiB of `$UsnJrnl:$J` | cost |
+//! | `$TXF_DATA`, `$EFS`, `$EA` values | opaque to the file system |
+//! | 8.3 names beyond ASCII | the machine's OEM code page is not on the volume |
+//! | mirrored records from 24 on | Windows leaves them stale on volumes with large clusters |
+//!
 //! ```
 //! use winject::io::MemoryVolume;
 //! use winject::ntfs::check::{self, CheckOptions, Code};

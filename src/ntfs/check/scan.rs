@@ -191,6 +191,11 @@ impl<'c> Scan<'c> {
         let context = self.context;
         let mut blocks = Vec::new();
         let numbers = self.records_of_list(base)?;
+        if !context.spend(numbers.len()) {
+            let fault = Fault::new(Code::B13, "the volume's attribute lists name the same records too often");
+            context.fault(fault.record(base));
+            return Ok(());
+        }
         for &number in std::iter::once(&base).chain(&numbers) {
             let mut block = context.raw_record(number)?;
             if context.muted(|| record::unseal(context, number, &mut block)) {
@@ -252,7 +257,10 @@ impl<'c> Scan<'c> {
         let context = self.context;
         let mut numbers = vec![number];
         if self.table.get(number).has(flag::LIST) {
-            numbers.extend(self.records_of_list(number)?);
+            let extensions = self.records_of_list(number)?;
+            if context.spend(extensions.len()) {
+                numbers.extend(extensions);
+            }
         }
         load(context, &numbers, work)
     }

@@ -28,6 +28,8 @@ pub(super) mod flag {
     pub const HAS_PARENT: u16 = 0x0800;
     /// A directory that two directories list.
     pub const SECOND_PARENT: u16 = 0x1000;
+    /// Known not to be reachable.
+    pub const UNREACHED: u16 = 0x2000;
 }
 
 /// One record.

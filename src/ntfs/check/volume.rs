@@ -331,13 +331,16 @@ impl Scan<'_> {
                 return self.touched_records(&compare, &stream);
             }
             let word = |index: u64| {
+                if index * 64 >= count {
+                    return 0;
+                }
                 (0..64).fold(0, |word, bit| {
                     let used = self.table.get(index * 64 + bit).has(flag::IN_USE);
                     word | u64::from(used) << bit
                 })
             };
             // all bits, those behind the last record included: they are 0
-            let bits = stream.size().saturating_mul(8);
+            let bits = stream.size().min(context.device_len()).saturating_mul(8);
             compare.run(&stream, bits, &word)
         })
     }
