@@ -132,7 +132,7 @@ fn log_size(s: &Surgeon) -> u64 {
 }
 /// Moves all runs of a file's data so that it begins at `lcn`.
 fn move_data(s: &mut Surgeon, number: u64, lcn: u64) {
-    let at = s.attribute(number, T::DATA, "");
+    let at = s.record(number).attributes().find(|(_, a)| a.kind() == T::DATA && a.is_named("")).unwrap().0;
     s.patch(number, |b| {
         let pairs = at + usize::from(non_resident::PAIRS_OFFSET.get(&b[at..]));
         let (length, delta) = (usize::from(b[pairs] & 15), usize::from(b[pairs] >> 4));

@@ -101,8 +101,24 @@ impl Surgeon {
         self.patch(number, |b| field.set(b, value));
     }
 
+    /// The records of a file.
+    fn records_of(&self, number: u64) -> Vec<Record> {
+        let is_extension = |r: &Record| r.is_in_use() && r.base().is_some_and(|b| b.record.0 == number);
+        let extensions = self.all().filter(|(_, r)| is_extension(r)).map(|(_, r)| r);
+        std::iter::once(self.record(number)).chain(extensions).collect()
+    }
+
+    /// The record that holds (the first extent of) an attribute of a file.
+    pub fn home(&self, number: u64, kind: AttributeType, name: &str) -> u64 {
+        let holds = |r: &Record| r.find(kind, name).is_some_and(|a| a.lowest_vcn() == Vcn(0));
+        let found = self.records_of(number).into_iter().find(holds);
+        found
+            .map(|r| u64::from(header::NUMBER.get(r.bytes())))
+            .unwrap_or_else(|| panic!("{number} has no {kind}:{name}"))
+    }
+
     /// Offset of an attribute in its record.
-    pub fn attribute(&self, number: u64, kind: AttributeType, name: &str) -> usize {
+    fn attribute(&self, number: u64, kind: AttributeType, name: &str) -> usize {
         let record = self.record(number);
         record.attributes().find(|(_, a)| a.kind() == kind && a.is_named(name)).unwrap().0
     }
@@ -113,12 +129,14 @@ impl Surgeon {
         field: Field<T>,
         value: T,
     ) {
+        let number = self.home(number, kind, name);
         let at = self.attribute(number, kind, name);
         self.patch(number, |b| field.set(&mut b[at..], value));
     }
 
     /// Changes the value of a resident attribute.
     pub fn value(&mut self, number: u64, kind: AttributeType, name: &str, change: impl FnOnce(&mut [u8])) {
+        let number = self.home(number, kind, name);
         let at = self.attribute(number, kind, name);
         self.patch(number, |b| {
             let start = at + usize::from(resident::VALUE_OFFSET.get(&b[at..]));
@@ -127,8 +145,18 @@ impl Surgeon {
         });
     }
 
+    /// The joined runs of a stream.
     pub fn runs(&self, number: u64, kind: AttributeType, name: &str) -> Runlist {
-        self.record(number).find(kind, name).unwrap().runlist(self.geometry.cluster_count).unwrap()
+        let records = self.records_of(number);
+        let attributes = records.iter().flat_map(|r| r.attributes().map(|(_, a)| a));
+        let extents = attributes.filter(|a| a.kind() == kind && a.is_named(name) && !a.is_resident());
+        let mut extents: Vec<_> = extents.map(|a| a.runlist(self.geometry.cluster_count).unwrap()).collect();
+        extents.sort_by_key(Runlist::first);
+        let mut joined = Runlist::default();
+        for extent in &extents {
+            joined.append(extent).unwrap();
+        }
+        joined
     }
 
     /// Where a byte of a non-resident stream is on the volume.
@@ -137,7 +165,7 @@ impl Surgeon {
     }
 
     pub fn is_resident(&self, number: u64, kind: AttributeType, name: &str) -> bool {
-        self.record(number).find(kind, name).unwrap().is_resident()
+        self.record(self.home(number, kind, name)).find(kind, name).unwrap().is_resident()
     }
 
     /// Flips a bit of a bitmap, resident or not.
@@ -154,8 +182,9 @@ impl Surgeon {
     pub fn blocks(&self, number: u64, name: &str) -> Vec<u64> {
         let block = u64::from(self.geometry.index_block_size);
         let unit = u64::from(self.geometry.index_unit(self.geometry.index_block_size));
-        let record = self.record(number);
-        let count = record.find(AttributeType::INDEX_ALLOCATION, name).map_or(0, |a| a.data_size() / block);
+        let count = self.runs(number, AttributeType::INDEX_ALLOCATION, name).end()
+            * u64::from(self.geometry.cluster_size)
+            / block;
         (0..count).map(|n| n * block / unit).filter(|&vcn| self.try_block(number, name, vcn).is_some()).collect()
     }
 
@@ -223,7 +252,7 @@ impl Surgeon {
 
     /// Sets a field of the non-resident attribute and of nothing else.
     pub fn sizes(&self, number: u64, kind: AttributeType, name: &str) -> (u64, u64, u64) {
-        let record = self.record(number);
+        let record = self.record(self.home(number, kind, name));
         let a: Attribute<'_> = record.find(kind, name).unwrap();
         let get = |f: Field<u64>| f.get(a.bytes());
         (get(non_resident::ALLOCATED), get(non_resident::DATA_SIZE), get(non_resident::INITIALIZED))
