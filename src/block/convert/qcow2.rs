@@ -306,10 +306,10 @@ impl Layout for Qcow2Layout {
         self.finish_counts(u64::MAX, &mut writes);
         let none = super::sink::Buffers::default();
         writes.iter().try_for_each(|write| write.run(file, &none).map(drop))?;
-        let span = (self.cluster() / 2) << self.cluster_bits;
-        let used = self.end.div_ceil(span).min(self.refcount_blocks_count);
+        // All reserved blocks belong to the table, those too that turned out to cover nothing: else they would be leaks.
+        let blocks = 0..self.refcount_blocks_count;
         let table: Vec<u8> =
-            (0..used).flat_map(|i| (self.refcount_blocks + (i << self.cluster_bits)).to_be_bytes()).collect();
+            blocks.flat_map(|i| (self.refcount_blocks + (i << self.cluster_bits)).to_be_bytes()).collect();
         write_at(file, &table, self.refcount_table)?;
         let l1: Vec<u8> = self.l1.iter().flat_map(|at| if *at == 0 { 0 } else { at | COPIED }.to_be_bytes()).collect();
         write_at(file, &l1, self.l1_offset)?;

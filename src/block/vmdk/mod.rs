@@ -107,7 +107,10 @@ pub(crate) fn read_descriptor(storage: &dyn Storage) -> Result<Option<Descriptor
     // Bounded by DESCRIPTOR_MAX.
     let mut raw = vec![0; size as usize];
     read_exact(storage, start, &mut raw)?;
-    Descriptor::parse(&raw).map(Some)
+    let descriptor = Descriptor::parse(&raw)?;
+    // Extents of a split disk have room for a descriptor, and none in it.
+    let is_empty = start > 0 && descriptor.extents.is_empty() && descriptor.create_type.is_empty();
+    Ok(Some(descriptor).filter(|_| !is_empty))
 }
 
 /// One VMDK disk of a chain: all its extents.

@@ -165,7 +165,7 @@ fn mutation(at: u64, length: u64, old: u8, random: &mut Random) -> (u64, Vec<u8>
         [0, 1, 2, 0x7F, 0xFF, 0x200, 0xFFFF, 0x7FFF_FFFF, 0xFFFF_FFFF, 1 << 32, 1 << 55, u64::MAX, u64::MAX - 511];
     let value = match random.below(4) {
         0 => odd[random.below(odd.len() as u64) as usize],
-        1 => length / 512 + random.below(5) - 2,
+        1 => (length / 512 + random.below(5)).wrapping_sub(2),
         2 => length.wrapping_add(random.below(4096)).wrapping_sub(2048),
         _ => random.next() >> random.below(64),
     };

@@ -85,7 +85,7 @@ fn large_disks_are_not_cut() {
     }
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("source.raw");
-    let file = File::create(&source).unwrap();
+    let file = File::options().read(true).write(true).create_new(true).open(&source).unwrap();
     let size: u64 = (5 << 30) + 12_288;
     file.set_len(size).unwrap();
     let spots = [0, (2 << 30) - 4096, 2 << 30, (4 << 30) - 512, (4 << 30) + 65_536, size - 4096];

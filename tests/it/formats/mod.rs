@@ -6,6 +6,7 @@ mod craft;
 mod hostile;
 mod matrix;
 mod ova;
+mod vhd;
 mod vhdx_log;
 
 use std::path::Path;

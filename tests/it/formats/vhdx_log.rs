@@ -6,7 +6,7 @@ use std::process::Command;
 use winject::Kind;
 
 use super::craft::{put32, put64, seal};
-use super::{assert_same, disk, image, open_error, qemu_img, read_all, read_foreign, read_qemu};
+use super::{assert_same, disk, image, open_error, qemu_img, read_all, read_qemu};
 use crate::support::{self, program};
 
 const GUID: [u8; 16] = [0xC7; 16];
@@ -121,12 +121,10 @@ fn the_log_is_replayed_in_memory() {
         std::fs::write(&path, &broken).unwrap();
         assert_same(&read_all(&*image(&path)), &content, &format!("log at {start:#x}"));
         assert_eq!(std::fs::read(&path).unwrap(), broken, "reading must not write");
-        let reader = vhdx::VhdxReader::open(&path).unwrap();
-        assert_same(&read_foreign(reader, content.len() as u64), &content, "vhdx-core");
+        // QEMU replays only when it may write.
+        support::run(Command::new("qemu-img").args(["check", "-q", "-r", "all", "-f", "vhdx"]).arg(&path));
+        assert_same(&read_qemu(&path, "vhdx"), &content, "after QEMU's replay");
     }
-    // QEMU replays only when it may write.
-    support::run(Command::new("qemu-img").args(["check", "-q", "-r", "all", "-f", "vhdx"]).arg(&path));
-    assert_same(&read_qemu(&path, "vhdx"), &content, "after QEMU's replay");
 }
 
 #[test]
