@@ -14,8 +14,9 @@ pub enum Compression {
     Zstd,
 }
 
-/// zlib's default level, which QEMU uses too.
-const ZLIB_LEVEL: u32 = 6;
+/// QEMU uses level 6 of zlib. This encoder's levels up to 6 search less than zlib's of the same number: 7 is the first
+/// whose output is within 2 % of QEMU's.
+const ZLIB_LEVEL: u32 = 7;
 
 /// The window that QEMU writes with, and opens its decoder with: 4 KiB.
 const ZLIB_WINDOW_BITS: u8 = 12;
