@@ -11,7 +11,11 @@ use super::source::{Source, SourceFile};
 use super::trust::{self, Policy, SignatureReport, Subject};
 use crate::error::{Error, Kind, Layer, Result};
 use sha1::Digest;
+use std::collections::HashSet;
 use std::sync::Arc;
+
+/// Most files of a package.
+const FILES_MAX: usize = 4096;
 
 pub(super) fn assemble(
     group: &Group,
@@ -92,6 +96,15 @@ impl Contents {
     fn read(source: &Arc<Source>, folder: &str, inf: &str, facts: &Facts, warnings: &mut Vec<String>) -> Result<Self> {
         let mut out = Self { files: Vec::new() };
         for (name, path) in listing(source, folder, inf, facts, warnings) {
+            if out.files.len() >= FILES_MAX {
+                return Err(Error::new(
+                    Kind::Drivers,
+                    Layer::Drivers,
+                    format!("more than {FILES_MAX} files in a package"),
+                )
+                .path(source.show(folder))
+                .hint("give each driver a folder of its own"));
+            }
             out.add(source, name, path)?;
         }
         Ok(out)
@@ -136,19 +149,20 @@ fn listing(
         .collect();
     let alone = here.iter().filter(|name| has_ending(name, "inf")).count() <= 1 && !folder.is_empty();
     let listed: Vec<&str> = facts.source_files.iter().map(String::as_str).chain(facts.catalog.as_deref()).collect();
+    let listed_names: HashSet<String> = listed.iter().map(|name| name.to_lowercase()).collect();
     let stem = inf.rsplit_once('.').map_or(inf, |(stem, _)| stem);
+    let is_companion = |name: &str| {
+        name.rsplit_once('.')
+            .is_some_and(|(s, ending)| s.eq_ignore_ascii_case(stem) && !ending.eq_ignore_ascii_case("inf"))
+    };
     let is_ours = |name: &str| {
-        alone
-            || name.eq_ignore_ascii_case(inf)
-            || listed.iter().any(|l| l.eq_ignore_ascii_case(name))
-            || name
-                .rsplit_once('.')
-                .is_some_and(|(s, ending)| s.eq_ignore_ascii_case(stem) && !ending.eq_ignore_ascii_case("inf"))
+        alone || name.eq_ignore_ascii_case(inf) || listed_names.contains(&name.to_lowercase()) || is_companion(name)
     };
     let mut out: Vec<(String, String)> =
         here.iter().filter(|name| is_ours(name)).map(|name| ((*name).to_owned(), format!("{prefix}{name}"))).collect();
+    let mut taken: HashSet<String> = out.iter().map(|(name, _)| name.to_lowercase()).collect();
     for name in listed {
-        if out.iter().any(|(n, _)| n.eq_ignore_ascii_case(name)) {
+        if !taken.insert(name.to_lowercase()) {
             continue;
         }
         match source.find(&format!("{prefix}{name}")) {

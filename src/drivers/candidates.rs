@@ -3,7 +3,11 @@
 use super::layout::Layout;
 use super::package::Skipped;
 use super::source::{Source, Sources};
+use crate::error::{Error, Kind, Layer, Result};
 use std::sync::Arc;
+
+/// Most INFs of all sources together; a full virtio-win image has some three hundred.
+const INFS_MAX: usize = 5000;
 
 /// One INF on the media.
 #[derive(Debug, Clone)]
@@ -48,18 +52,26 @@ pub(super) struct Group {
 }
 
 /// Finds all INFs. What must not be installed is left out with its reason.
-pub(super) fn discover(sources: &Sources, skipped: &mut Vec<Skipped>) -> Vec<Group> {
+pub(super) fn discover(sources: &Sources, skipped: &mut Vec<Skipped>) -> Result<Vec<Group>> {
     let mut groups: Vec<Group> = Vec::new();
     let mut shared = Vec::new();
     let mut unwanted_ones: Vec<(String, &'static str, usize)> = Vec::new();
+    let mut count = 0;
     for (source_index, source) in sources.iter().enumerate() {
+        let has_fwcfg = source.files().iter().any(|file| file.name().eq_ignore_ascii_case("fwcfg.inf"));
         for file in source.files().iter().filter(|file| has_ending(file.name(), "inf")) {
-            if let Some(reason) = unwanted(source, &file.path) {
+            if let Some(reason) = unwanted(&file.path, has_fwcfg) {
                 match unwanted_ones.iter_mut().find(|(name, _, _)| name.eq_ignore_ascii_case(file.name())) {
                     Some((_, _, count)) => *count += 1,
                     None => unwanted_ones.push((file.name().to_owned(), reason, 1)),
                 }
                 continue;
+            }
+            count += 1;
+            if count > INFS_MAX {
+                return Err(Error::new(Kind::Drivers, Layer::Drivers, format!("there are more than {INFS_MAX} INFs"))
+                    .path(sources.describe())
+                    .hint("give a folder or an image with the drivers for this guest only"));
             }
             let layout = Layout::of(file.folder());
             let candidate = Candidate { source: Arc::clone(source), source_index, path: file.path.clone(), layout };
@@ -79,7 +91,7 @@ pub(super) fn discover(sources: &Sources, skipped: &mut Vec<Skipped>) -> Vec<Gro
         let driver = driver.unwrap_or_else(|| candidate.stem());
         add(&mut groups, &driver, candidate);
     }
-    groups
+    Ok(groups)
 }
 
 fn add(groups: &mut Vec<Group>, driver: &str, candidate: Candidate) {
@@ -96,7 +108,7 @@ pub(super) fn has_ending(name: &str, ending: &str) -> bool {
 }
 
 /// Packages that do harm.
-fn unwanted(source: &Source, path: &str) -> Option<&'static str> {
+fn unwanted(path: &str, has_fwcfg: bool) -> Option<&'static str> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     if folder.split('/').any(|part| part.eq_ignore_ascii_case("sriov")) {
         return Some("SR-IOV companions disturb the installation of the network driver");
@@ -104,12 +116,8 @@ fn unwanted(source: &Source, path: &str) -> Option<&'static str> {
     if name.eq_ignore_ascii_case("vioprot.inf") {
         return Some("the vioprot protocol disturbs the installation of the network driver");
     }
-    if name.eq_ignore_ascii_case("qemufwcfg.inf") && has_fwcfg(source) {
+    if name.eq_ignore_ascii_case("qemufwcfg.inf") && has_fwcfg {
         return Some("fwcfg.inf is there too and claims the same device");
     }
     None
-}
-
-fn has_fwcfg(source: &Source) -> bool {
-    source.files().iter().any(|file| file.name().eq_ignore_ascii_case("fwcfg.inf"))
 }

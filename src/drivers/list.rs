@@ -88,7 +88,7 @@ pub fn list(
         warnings: definitions.warnings.clone(),
         problem: None,
     };
-    let groups = discover(sources, &mut out.skipped);
+    let groups = discover(sources, &mut out.skipped)?;
     let mut reader = Reader::default();
     let mut verdicts: HashMap<(usize, String), (bool, String)> = HashMap::new();
     if let Some(guest) = guest {

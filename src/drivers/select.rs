@@ -36,7 +36,7 @@ pub fn select(sources: &Sources, guest: &GuestTarget, definitions: &Definitions,
             guest.release().name
         ));
     }
-    let groups = discover(sources, &mut selection.skipped);
+    let groups = discover(sources, &mut selection.skipped)?;
     // a definition may name driver files that have no INF
     if groups.is_empty() && definitions.drivers.iter().all(|d| d.origin.is_none() || d.pattern.is_none()) {
         return Err(Error::new(

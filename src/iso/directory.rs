@@ -100,7 +100,7 @@ fn rock_ridge_skip<D: VolumeRead>(device: &D, set: &Volumes) -> Result<Option<us
     // SUSP alone is no Rock Ridge: some entry must carry POSIX attributes or a name
     let mut at = 0;
     while let Some(record) = Record::parse(&data, at) {
-        let attributes = rock_ridge::read(device, set.block, &record.system_use, skip)?;
+        let attributes = rock_ridge::read(device, set.block, &record.system_use, skip, &mut 0)?;
         if attributes.is_rock_ridge {
             return Ok(Some(skip));
         }
@@ -176,7 +176,13 @@ impl<D: VolumeRead> Walk<'_, D> {
     fn record(&mut self, record: &Record) -> Result<()> {
         self.listing.count(&self.directory.path)?;
         let attributes = match self.skip {
-            Some(skip) => rock_ridge::read(self.device, self.set.block, &record.system_use, skip)?,
+            Some(skip) => rock_ridge::read(
+                self.device,
+                self.set.block,
+                &record.system_use,
+                skip,
+                &mut self.listing.continuation_bytes,
+            )?,
             None => Attributes::default(),
         };
         // a directory that was moved up is found again where its child link points

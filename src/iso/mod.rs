@@ -219,6 +219,8 @@ struct Listing {
     entries: usize,
     directory_bytes: u64,
     visited: std::collections::HashSet<u64>,
+    /// Bytes of Rock Ridge continuation areas.
+    continuation_bytes: u64,
 }
 
 impl Listing {

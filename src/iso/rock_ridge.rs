@@ -6,6 +6,8 @@ use crate::io::VolumeRead;
 
 /// Most continuation areas of one record.
 const CONTINUATIONS_MAX: usize = 64;
+/// Most bytes of all continuation areas of an image.
+const CONTINUATION_BYTES_MAX: u64 = 64 << 20;
 /// Longest name after all its parts.
 const NAME_MAX: usize = 1024;
 
@@ -37,12 +39,22 @@ pub(super) fn announced(system_use: &[u8]) -> Option<usize> {
 }
 
 /// Reads all entries, following continuation areas.
-pub(super) fn read<D: VolumeRead>(device: &D, block: u64, system_use: &[u8], skip: usize) -> Result<Attributes> {
+pub(super) fn read<D: VolumeRead>(
+    device: &D,
+    block: u64,
+    system_use: &[u8],
+    skip: usize,
+    spent: &mut u64,
+) -> Result<Attributes> {
     let mut out = Attributes::default();
     let mut name = Vec::new();
     let mut area = system_use.get(skip..).unwrap_or_default().to_vec();
     for _ in 0..CONTINUATIONS_MAX {
         let Some((at, length)) = entries(&area, &mut out, &mut name, block) else { break };
+        *spent = spent.saturating_add(length);
+        if *spent > CONTINUATION_BYTES_MAX {
+            return Err(damaged("the Rock Ridge entries have no end").at(at));
+        }
         area = read_bytes(device, at, length)?;
     }
     if name.len() > NAME_MAX {
@@ -105,7 +117,7 @@ mod tests {
             area.extend(number.to_le_bytes());
             area.extend(number.to_be_bytes());
         }
-        let attributes = read(&MemoryVolume(image), 2048, &area, 0).unwrap();
+        let attributes = read(&MemoryVolume(image), 2048, &area, 0, &mut 0).unwrap();
         assert_eq!(attributes.name.as_deref(), Some("hello,world"));
         assert!(attributes.is_rock_ridge);
     }
@@ -116,6 +128,6 @@ mod tests {
         image[..4].copy_from_slice(b"CE\x1c\x01");
         image[20] = 28;
         let area = image[..28].to_vec();
-        assert_eq!(read(&MemoryVolume(image), 2048, &area, 0).unwrap(), Attributes::default());
+        assert_eq!(read(&MemoryVolume(image), 2048, &area, 0, &mut 0).unwrap(), Attributes::default());
     }
 }

@@ -3,6 +3,7 @@
 use super::{EXTENTS_MAX, Extent, Fields, IsoFile, Listing, damaged, join, read_bytes};
 use crate::error::{Error, Layer, Result};
 use crate::io::VolumeRead;
+use std::cell::Cell;
 
 /// Tag identifiers (ECMA-167 3/7.2.1, 4/7.2.1).
 const ANCHOR: u16 = 2;
@@ -24,6 +25,10 @@ const DESCRIPTORS_MAX: u64 = 256;
 const PARTITIONS_MAX: usize = 16;
 /// Most continuations of allocation descriptors of one file.
 const CONTINUATIONS_MAX: usize = 4096;
+/// Most pieces of all files together.
+const PIECES_MAX: usize = 1_000_000;
+/// Most pieces of the metadata file: each address is looked up in them.
+const METADATA_PIECES_MAX: usize = 1024;
 /// Largest directory.
 const DIRECTORY_MAX: u64 = 64 << 20;
 
@@ -91,6 +96,8 @@ struct Volume<'a, D> {
     block: u64,
     partitions: Vec<Partition>,
     root_of_files: LongAd,
+    /// Pieces of files and their continuations that were read so far.
+    pieces: Cell<usize>,
 }
 
 /// An address of a piece of data: `long_ad` (ECMA-167 4/14.14.2).
@@ -162,7 +169,7 @@ impl<'a, D: VolumeRead> Volume<'a, D> {
             return Err(damaged("the block size of the UDF volume is impossible").expected_found("512 to 4096", block));
         }
         let root_of_files = LongAd::parse(&data, 248).ok_or_else(cut)?;
-        let mut volume = Self { device, block, partitions: Vec::new(), root_of_files };
+        let mut volume = Self { device, block, partitions: Vec::new(), root_of_files, pieces: Cell::default() };
         let maps = data.get(440..).unwrap_or_default();
         let maps =
             maps.get(..usize::try_from(data.u32(264).unwrap_or(0)).unwrap_or(0).min(maps.len())).unwrap_or_default();
@@ -198,8 +205,12 @@ impl<'a, D: VolumeRead> Volume<'a, D> {
                 block: self.block,
                 partitions: vec![base],
                 root_of_files: self.root_of_files,
+                pieces: Cell::default(),
             };
             let entry = below.entry(LongAd { length: 0, block: file, partition: 0 }, "")?;
+            if entry.extents.len() > METADATA_PIECES_MAX {
+                return Err(damaged("the UDF metadata file has far too many pieces"));
+            }
             return Ok(Partition::Metadata { extents: entry.extents });
         }
         Ok(Partition::Foreign(match identifier {
@@ -291,11 +302,13 @@ impl<'a, D: VolumeRead> Volume<'a, D> {
                     }
                     _ => out.push(Extent { at: None, length }),
                 }
+                self.spend(path)?;
                 if out.len() > EXTENTS_MAX {
                     return Err(damaged("a file has far too many extents").path(path));
                 }
             }
             let Some((partition, block)) = next else { return Ok(out) };
+            self.spend(path)?;
             let data = self.read_block(partition, block)?;
             let length = usize::try_from(data.u32(20).unwrap_or(0)).unwrap_or(0);
             area = data
@@ -305,6 +318,15 @@ impl<'a, D: VolumeRead> Volume<'a, D> {
                 .ok_or_else(|| damaged("a continuation of a UDF file's extents is broken").path(path))?;
         }
         Err(damaged("the extents of a UDF file have no end").path(path))
+    }
+
+    /// Counts a piece of a file; the sum over the volume is bounded.
+    fn spend(&self, path: &str) -> Result<()> {
+        self.pieces.set(self.pieces.get().saturating_add(1));
+        if self.pieces.get() > PIECES_MAX {
+            return Err(damaged("the files of the UDF volume have far too many pieces").path(path));
+        }
+        Ok(())
     }
 
     /// The content of a directory.

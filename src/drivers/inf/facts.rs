@@ -171,13 +171,8 @@ impl Facts {
 }
 
 fn unique<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut out: Vec<&str> = Vec::new();
-    for text in texts {
-        if !out.iter().any(|t| t.eq_ignore_ascii_case(text)) {
-            out.push(text);
-        }
-    }
-    out
+    let mut seen = std::collections::HashSet::new();
+    texts.filter(|text| seen.insert(text.to_ascii_uppercase())).collect()
 }
 
 /// One line of a models section: a device and how to install it.

@@ -1,13 +1,16 @@
 //! `DDInstall` sections and what hangs on them: files, services, registry.
 
 use super::facts::{CopyFile, DirPath, EventLogFacts, Facts, Install, ServiceFacts};
-use super::{Inf, Line, Section, broken, number};
+use super::{Inf, Line, Notes, Section, broken, number};
 use crate::drivers::guest::GuestTarget;
 use crate::error::Result;
 use std::collections::HashSet;
 
 /// Most sections that one section may pull in through `Needs`.
 const NEEDS_MAX: usize = 64;
+
+/// What a service costs, compared with a line: an INF with a thousand services is none.
+const SERVICE_COST: usize = 600;
 
 /// Lines of a section and of the sections that it needs.
 struct Lines<'a> {
@@ -43,12 +46,7 @@ fn has_key(line: &Line, key: &str) -> bool {
 
 impl Inf {
     /// Reads the install section of every model.
-    pub(super) fn install_facts(
-        &self,
-        guest: &GuestTarget,
-        facts: &mut Facts,
-        warnings: &mut Vec<String>,
-    ) -> Result<()> {
+    pub(super) fn install_facts(&self, guest: &GuestTarget, facts: &mut Facts, warnings: &mut Notes) -> Result<()> {
         let mut seen = HashSet::new();
         let mut missing = HashSet::new();
         for model in &facts.models {
@@ -79,18 +77,18 @@ impl Inf {
         name: &str,
         section: &Section,
         includes: &mut Vec<String>,
-        warnings: &mut Vec<String>,
+        warnings: &mut Notes,
     ) -> Result<Install> {
-        let main = self.lines(section);
-        let companion = |suffix: &str| match self.section(&format!("{}.{suffix}", section.name)) {
-            Some(section) => self.lines(section),
-            None => Lines { lines: Vec::new(), foreign: Vec::new(), includes: Vec::new() },
+        let main = self.lines(section, warnings)?;
+        let mut companion = |suffix: &str| match self.section(&format!("{}.{suffix}", section.name)) {
+            Some(section) => self.lines(section, warnings),
+            None => Ok(Lines { lines: Vec::new(), foreign: Vec::new(), includes: Vec::new() }),
         };
-        let (hw, services) = (companion("HW"), companion("Services"));
+        let (hw, services) = (companion("HW")?, companion("Services")?);
         let mut out = Install {
             name: name.to_owned(),
             section: section.name.clone(),
-            copy_files: self.copy_files(&main, warnings),
+            copy_files: self.copy_files(&main, warnings)?,
             software: self.reg_values(&main.fields(self, "AddReg"), main.first_line(), warnings)?,
             hardware: self.reg_values(&hw.fields(self, "AddReg"), hw.first_line(), warnings)?,
             services: Vec::new(),
@@ -116,11 +114,12 @@ impl Inf {
     }
 
     /// A section's lines, and after them those of the sections of this INF that it `Needs`.
-    fn lines<'a>(&'a self, section: &'a Section) -> Lines<'a> {
+    fn lines<'a>(&'a self, section: &'a Section, notes: &mut Notes) -> Result<Lines<'a>> {
         let mut out = Lines { lines: Vec::new(), foreign: Vec::new(), includes: Vec::new() };
         let mut seen = HashSet::from([section.name.to_lowercase()]);
         let mut queue = std::collections::VecDeque::from([section]);
         while let Some(section) = queue.pop_front() {
+            notes.spend(section.lines.len().saturating_add(1), self.file(), section.number)?;
             out.lines.extend(&section.lines);
             for line in &section.lines {
                 let fields = line.fields.iter().map(|f| self.expand(f)).filter(|f| !f.is_empty());
@@ -139,10 +138,10 @@ impl Inf {
                 }
             }
         }
-        out
+        Ok(out)
     }
 
-    fn copy_files(&self, main: &Lines<'_>, warnings: &mut Vec<String>) -> Vec<CopyFile> {
+    fn copy_files(&self, main: &Lines<'_>, warnings: &mut Notes) -> Result<Vec<CopyFile>> {
         let mut out = Vec::new();
         for name in main.fields(self, "CopyFiles") {
             if let Some(file) = name.strip_prefix('@') {
@@ -155,6 +154,7 @@ impl Inf {
                     .push(self.warning(main.first_line(), format!("the section [{name}] of a CopyFiles is missing")));
                 continue;
             };
+            warnings.spend(section.lines.len().saturating_add(1), self.file(), section.number)?;
             let destination = self.destination(&name);
             for line in section.lines.iter().filter(|line| line.key.is_none()) {
                 let file = self.expand(line.field(0));
@@ -163,7 +163,7 @@ impl Inf {
                 out.push(CopyFile { name: file, source, destination: destination.clone(), flags });
             }
         }
-        out
+        Ok(out)
     }
 
     /// The folder of a CopyFiles section: its line of `[DestinationDirs]`, else `DefaultDestDir`.
@@ -176,7 +176,7 @@ impl Inf {
     }
 
     /// `AddService = name,[flags],section[,event-log section[,log[,source]]]`.
-    fn service(&self, line: &Line, warnings: &mut Vec<String>) -> Result<ServiceFacts> {
+    fn service(&self, line: &Line, warnings: &mut Notes) -> Result<ServiceFacts> {
         let field = |index: usize| self.expand(line.field(index));
         let (name, section_name) = (field(0), field(2));
         let Some(section) = self.section(&section_name) else {
@@ -186,7 +186,8 @@ impl Inf {
                 format!("the section [{section_name}] of the service {name} is missing"),
             ));
         };
-        let lines = self.lines(section);
+        warnings.spend(SERVICE_COST, self.file(), line.number)?;
+        let lines = self.lines(section, warnings)?;
         let wanted = |key: &str| -> Result<u32> {
             let value = lines
                 .value(key)
@@ -242,7 +243,7 @@ impl Inf {
         Ok((DirPath { dirid, path: path.to_owned() }, arguments.trim().to_owned()))
     }
 
-    fn event_log(&self, line: &Line, service: &str, warnings: &mut Vec<String>) -> Result<Option<EventLogFacts>> {
+    fn event_log(&self, line: &Line, service: &str, warnings: &mut Notes) -> Result<Option<EventLogFacts>> {
         let name = self.expand(line.field(3));
         let Some(section) = (!name.is_empty()).then(|| self.section(&name)).flatten() else {
             if !name.is_empty() {
@@ -250,7 +251,7 @@ impl Inf {
             }
             return Ok(None);
         };
-        let lines = self.lines(section);
+        let lines = self.lines(section, warnings)?;
         let or = |index: usize, default: &str| {
             Some(self.expand(line.field(index))).filter(|t| !t.is_empty()).unwrap_or_else(|| default.to_owned())
         };
@@ -262,7 +263,7 @@ impl Inf {
     }
 
     /// Names in the used kinds of entries that are not strings. Values with `%…%` of the environment are legal.
-    pub(super) fn warn_unknown_strings(&self, warnings: &mut Vec<String>) {
+    pub(super) fn warn_unknown_strings(&self, warnings: &mut Notes) {
         for section in self.sections().filter(|s| !s.name.to_lowercase().starts_with("strings")) {
             for line in &section.lines {
                 for text in line.key.iter().chain(&line.fields) {

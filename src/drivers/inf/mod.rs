@@ -91,7 +91,7 @@ impl Inf {
     #[must_use]
     pub fn targets(&self) -> Vec<TargetOs> {
         let mut out: Vec<TargetOs> = Vec::new();
-        for maker in self.makers(&mut Vec::new()) {
+        for maker in self.makers(&mut Notes::default()) {
             for target in maker.targets {
                 if !out.contains(&target) {
                     out.push(target);
@@ -112,7 +112,7 @@ impl Inf {
             Ok(()) => None,
             Err(misfit) => Some(worst.min(misfit)),
         })?;
-        let wanted: Vec<String> = targets.iter().map(TargetOs::describe).collect();
+        let wanted: Vec<String> = targets.iter().take(8).map(TargetOs::describe).collect();
         Some((reason, format!("its INF is for {}", wanted.join("; "))))
     }
 
@@ -122,19 +122,49 @@ impl Inf {
     /// [`Kind::Drivers`] with file and line for what Windows would refuse to install: no class, a service without its
     /// section or binary, a registry value that is no number.
     pub fn facts(&self, guest: &GuestTarget) -> Result<Facts> {
-        let mut warnings = Vec::new();
+        let mut warnings = Notes::default();
         let mut facts = self.version_facts(guest, &mut warnings)?;
-        facts.models = self.models_for(guest, &mut warnings);
+        facts.models = self.models_for(guest, &mut warnings)?;
         self.install_facts(guest, &mut facts, &mut warnings)?;
         facts.source_files = self.source_files(guest);
         facts.strings = self.strings.resolved().clone();
         self.warn_unknown_strings(&mut warnings);
-        facts.warnings = warnings;
+        facts.warnings = warnings.list;
         Ok(facts)
     }
 
     fn warning(&self, line: usize, text: impl std::fmt::Display) -> String {
         format!("{}:{line}: {text}", self.file)
+    }
+}
+
+/// Most warnings about one INF.
+const WARNINGS_MAX: usize = 100;
+/// How much reading an INF may cost, in lines: sections count as often as they are used. The largest known INFs need
+/// about a third.
+const COST_MAX: usize = 600_000;
+
+/// What is noted while the facts are gathered: warnings, and the cost so far, so that a small file whose sections name
+/// each other a thousand times is not read for ever.
+#[derive(Default)]
+struct Notes {
+    list: Vec<String>,
+    cost: usize,
+}
+
+impl Notes {
+    fn push(&mut self, warning: String) {
+        if self.list.len() < WARNINGS_MAX {
+            self.list.push(warning);
+        }
+    }
+
+    fn spend(&mut self, lines: usize, file: &str, at: usize) -> Result<()> {
+        self.cost = self.cost.saturating_add(lines);
+        if self.cost > COST_MAX {
+            return Err(broken(file, at, "the sections of the INF use each other far too often"));
+        }
+        Ok(())
     }
 }
 

@@ -1,9 +1,15 @@
 //! `[Manufacturer]` and the models sections: which section a guest takes, and the devices in it.
 
-use super::Inf;
 use super::facts::{Model, Text};
 use super::target::TargetOs;
+use super::{Inf, Notes};
 use crate::drivers::guest::GuestTarget;
+use crate::error::Result;
+
+/// Most decorations of an INF; real ones have up to a few dozen.
+const TARGETS_MAX: usize = 1024;
+/// What a model costs, compared with a line of another section.
+const MODEL_COST: usize = 10;
 
 /// A line of `[Manufacturer]`.
 pub(super) struct Maker {
@@ -16,10 +22,11 @@ pub(super) struct Maker {
 
 impl Inf {
     /// The lines of `[Manufacturer]`. A line without decorations means the plain section.
-    pub(super) fn makers(&self, warnings: &mut Vec<String>) -> Vec<Maker> {
+    pub(super) fn makers(&self, warnings: &mut Notes) -> Vec<Maker> {
         let Some(section) = self.section("Manufacturer") else { return Vec::new() };
         let mut out = Vec::new();
-        for line in &section.lines {
+        let mut targets = 0;
+        for line in section.lines.iter().take(TARGETS_MAX) {
             // "%Maker%" alone: the section has the maker's own name
             let name = line.key.as_deref().unwrap_or_else(|| line.field(0));
             let models = if line.key.is_some() { line.field(0) } else { name };
@@ -29,7 +36,9 @@ impl Inf {
                 targets: Vec::new(),
                 decorations: Vec::new(),
             };
-            for decoration in line.fields.iter().skip(1).map(|d| self.expand(d)).filter(|d| !d.is_empty()) {
+            let decorations = line.fields.iter().skip(1).map(|d| self.expand(d)).filter(|d| !d.is_empty());
+            for decoration in decorations.take(TARGETS_MAX.saturating_sub(targets)) {
+                targets += 1;
                 match TargetOs::parse(&decoration) {
                     Some(target) => {
                         maker.targets.push(target);
@@ -50,7 +59,7 @@ impl Inf {
 
     /// The devices of the sections that a guest takes: of each maker the best-ranked section that fits. If that section
     /// is empty or missing, the maker has nothing for this guest; that is how INFs exclude a Windows.
-    pub(super) fn models_for(&self, guest: &GuestTarget, warnings: &mut Vec<String>) -> Vec<Model> {
+    pub(super) fn models_for(&self, guest: &GuestTarget, warnings: &mut Notes) -> Result<Vec<Model>> {
         let mut out = Vec::new();
         for maker in self.makers(warnings) {
             let fitting = maker.targets.iter().zip(&maker.decorations).filter(|(target, _)| target.fits(guest).is_ok());
@@ -60,14 +69,21 @@ impl Inf {
                 decoration => format!("{}.{decoration}", maker.section),
             };
             if let Some(section) = self.section(&name) {
-                self.read_models(section, &maker.name, &mut out, warnings);
+                self.read_models(section, &maker.name, &mut out, warnings)?;
             }
         }
-        out
+        Ok(out)
     }
 
-    fn read_models(&self, section: &super::Section, maker: &Text, out: &mut Vec<Model>, warnings: &mut Vec<String>) {
+    fn read_models(
+        &self,
+        section: &super::Section,
+        maker: &Text,
+        out: &mut Vec<Model>,
+        warnings: &mut Notes,
+    ) -> Result<()> {
         for line in &section.lines {
+            warnings.spend(MODEL_COST, self.file(), line.number)?;
             let Some(description) = &line.key else {
                 warnings.push(self.warning(line.number, "a model without a description is left out"));
                 continue;
@@ -90,6 +106,7 @@ impl Inf {
                 line: u32::try_from(line.number).unwrap_or(u32::MAX),
             });
         }
+        Ok(())
     }
 }
 
@@ -125,7 +142,10 @@ D="Device"
 
     fn first(arch: Arch, build: u32, server: bool) -> Option<String> {
         let inf = Inf::parse(INF.as_bytes(), "x.inf").unwrap();
-        inf.models_for(&GuestTarget::of_build(arch, build, server), &mut Vec::new()).first().map(|m| m.install.clone())
+        inf.models_for(&GuestTarget::of_build(arch, build, server), &mut Notes::default())
+            .unwrap()
+            .first()
+            .map(|m| m.install.clone())
     }
 
     #[test]
@@ -145,7 +165,7 @@ D="Device"
     #[test]
     fn ids_of_a_model() {
         let inf = Inf::parse(INF.as_bytes(), "x.inf").unwrap();
-        let models = inf.models_for(&GuestTarget::of_build(Arch::Amd64, 7601, false), &mut Vec::new());
+        let models = inf.models_for(&GuestTarget::of_build(Arch::Amd64, 7601, false), &mut Notes::default()).unwrap();
         assert_eq!(models.len(), 2);
         assert_eq!((models[0].hardware_id.as_str(), models[0].compatible_ids.len()), ("PCI\\A", 2));
         assert_eq!((models[1].hardware_id.as_str(), models[1].compatible_ids.len()), ("", 1));

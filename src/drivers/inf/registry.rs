@@ -1,7 +1,7 @@
 //! `AddReg` sections: registry values as bytes ("INF AddReg Directive").
 
 use super::facts::{RegAction, RegRoot, RegValue};
-use super::{Inf, Line, broken, number};
+use super::{Inf, Line, Notes, broken, number};
 use crate::error::Result;
 
 const BINARY: u32 = 0x0000_0001;
@@ -24,13 +24,14 @@ const REG_QWORD: u32 = 11;
 
 impl Inf {
     /// The values of `AddReg` sections, in order.
-    pub(super) fn reg_values(&self, names: &[String], at: usize, warnings: &mut Vec<String>) -> Result<Vec<RegValue>> {
+    pub(super) fn reg_values(&self, names: &[String], at: usize, warnings: &mut Notes) -> Result<Vec<RegValue>> {
         let mut out = Vec::new();
         for name in names {
             let Some(section) = self.section(name) else {
                 warnings.push(self.warning(at, format!("the section [{name}] of an AddReg is missing")));
                 continue;
             };
+            warnings.spend(section.lines.len().saturating_add(1), self.file(), section.number)?;
             for line in &section.lines {
                 match self.reg_value(line)? {
                     Some(value) => out.push(value),
@@ -212,7 +213,7 @@ mod tests {
 
     fn values(lines: &str) -> Result<Vec<RegValue>> {
         let text = format!("[Version]\nSignature=\"$Windows NT$\"\n[add]\n{lines}\n[Strings]\nDW = 0x00010001\n");
-        Inf::parse(text.as_bytes(), "x.inf")?.reg_values(&["add".to_owned()], 0, &mut Vec::new())
+        Inf::parse(text.as_bytes(), "x.inf")?.reg_values(&["add".to_owned()], 0, &mut Notes::default())
     }
 
     #[track_caller]

@@ -1,7 +1,7 @@
 //! `[Version]`: class, provider, date and version, catalogue. And the list of files on the media.
 
 use super::facts::{Facts, Guid};
-use super::{Inf, Line, Text, broken, number};
+use super::{Inf, Line, Notes, Text, broken, number};
 use crate::clock::FileTime;
 use crate::drivers::guest::GuestTarget;
 use crate::error::Result;
@@ -23,6 +23,11 @@ const CLASSES: &[(&str, &str)] = &[
     ("Media", "{4D36E96C-E325-11CE-BFC1-08002BE10318}"),
     ("Volume", "{71A27CDD-812A-11D0-BEC7-08002BE2092F}"),
 ];
+
+/// Most files of a package that are looked at.
+const SOURCE_FILES_MAX: usize = 4096;
+/// Most disks of a package.
+const DISKS_MAX: usize = 64;
 
 impl Inf {
     /// The value of a `[Version]` entry.
@@ -46,7 +51,7 @@ impl Inf {
             .expected_found("$Windows NT$", signature))
     }
 
-    pub(super) fn version_facts(&self, guest: &GuestTarget, warnings: &mut Vec<String>) -> Result<Facts> {
+    pub(super) fn version_facts(&self, guest: &GuestTarget, warnings: &mut Notes) -> Result<Facts> {
         let text = |key: &str| self.version_line(key).map_or_else(Text::default, |line| self.text(line.field(0)));
         let class = text("Class").resolved;
         let class_guid = self.class_guid(&class)?;
@@ -84,7 +89,7 @@ impl Inf {
     }
 
     /// `DriverVer = mm/dd/yyyy[, a.b.c.d]`.
-    fn driver_ver(&self, warnings: &mut Vec<String>) -> (FileTime, String, [u16; 4]) {
+    fn driver_ver(&self, warnings: &mut Notes) -> (FileTime, String, [u16; 4]) {
         let nothing = (FileTime(0), String::new(), [0; 4]);
         let Some(line) = self.version_line("DriverVer") else { return nothing };
         let (date, version) = (self.expand(line.field(0)), self.expand(line.field(1)));
@@ -112,7 +117,7 @@ impl Inf {
         let of = |base: &str| [format!("{base}.{arch}"), base.to_owned()];
         let mut disks: Vec<(String, String)> = Vec::new();
         for line in of("SourceDisksNames").iter().filter_map(|n| self.section(n)).flat_map(|s| &s.lines) {
-            if let Some(key) = &line.key {
+            if let Some(key) = line.key.as_ref().filter(|_| disks.len() < DISKS_MAX) {
                 disks.push((self.expand(key), self.expand(line.field(3))));
             }
         }
@@ -123,6 +128,9 @@ impl Inf {
             let name = self.expand(key);
             if !seen.insert(name.to_lowercase()) {
                 continue;
+            }
+            if out.len() >= SOURCE_FILES_MAX {
+                break;
             }
             let disk = self.expand(line.field(0));
             let folder = disks.iter().find(|(id, _)| *id == disk).map_or("", |(_, path)| path.as_str());

@@ -141,3 +141,29 @@ fn mutated_infs_never_panic() {
     println!("mutated INFs: {fine} read, {refused} refused");
     assert!(fine > refused && refused > 0);
 }
+
+/// Small files whose sections use each other so often that reading them all would take for ever.
+#[test]
+fn sections_that_multiply() {
+    let head =
+        "[Version]\nSignature=\"$Windows NT$\"\nClass=Net\n[Manufacturer]\n%M%=D,NTamd64\n[D.NTamd64]\n%M%=I,PCI\\X\n";
+    let big = "HKR,,a,,b\n".repeat(20_000);
+    let names = vec!["R"; 8000].join(",");
+    let start = Instant::now();
+    for text in [
+        format!("{head}[I]\nAddReg={names}\n[R]\n{big}"),
+        format!("{head}[I]\nCopyFiles={names}\n[R]\n{}", "a.sys\n".repeat(20_000)),
+        format!(
+            "{head}[I]\n[I.Services]\n{}[S]\nServiceType=1\nStartType=3\nErrorControl=1\nServiceBinary=%12%\\a.sys\n",
+            "AddService=x,2,S\n".repeat(50_000)
+        ),
+        format!("{head}{}", "%M%=I,PCI\\X\n".repeat(200_000)),
+    ] {
+        let error = read(text.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("far too often"), "{error}");
+    }
+    let decorations: String = (0..200_000).map(|n| format!(",NTamd64.{}.{}", n / 500, n % 500)).collect();
+    let text = head.replace("D,NTamd64", &format!("D{}", &decorations[..40_000]));
+    let _ = read(text.as_bytes());
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+}
