@@ -139,13 +139,11 @@ fn answers(disk: &&dyn Image, chosen: &Partition, buses: &[Bus], options: &Check
     // opened as for an edit, the volume says in which state it is
     let state =
         PartitionView::new(disk, chosen).and_then(|view| Volume::open(view, &OpenOptions::new(FileTime(1)))).err();
-    let mut reports = Vec::new();
-    for bus in buses {
-        let mut report = windows::boot_check(&volume, *bus, options)?;
+    let mut reports = windows::boot_checks(&volume, buses, options)?;
+    for report in &mut reports {
         if let Some(state) = &state {
             report.add_state(state.to_string());
         }
-        reports.push(report);
     }
     Ok(reports)
 }

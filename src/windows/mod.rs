@@ -22,7 +22,9 @@ mod script;
 mod staging;
 mod storage;
 
-pub use boot_check::{BootCheck, Bus, CheckOptions, Code, Controller, Finding, Gate, Level, Route, boot_check};
+pub use boot_check::{
+    BootCheck, Bus, CheckOptions, Code, Controller, Finding, Gate, Level, Route, boot_check, boot_checks,
+};
 pub use guest::{ControlSet, Guest};
 pub use inject::{Injection, plan_injection};
 pub use inspect::is_windows_volume;

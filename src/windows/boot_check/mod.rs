@@ -14,6 +14,9 @@ mod report;
 pub use controller::{Bus, Controller};
 pub use report::{BootCheck, Code, Finding, Gate, Level, Route};
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use crate::drivers::{Arch, SignatureLevel};
 use crate::error::{Kind, Result};
 use crate::hive::Hive;
@@ -45,6 +48,55 @@ pub struct CheckOptions {
 /// answer.
 pub fn boot_check<D: VolumeRead>(volume: &Volume<D>, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
     check_files(volume, bus, options)
+}
+
+/// Answers for several buses; the hives are read once.
+///
+/// # Errors
+/// As [`boot_check`].
+pub fn boot_checks<D: VolumeRead>(volume: &Volume<D>, buses: &[Bus], options: &CheckOptions) -> Result<Vec<BootCheck>> {
+    let files = Remember { files: volume, hives: RefCell::default() };
+    buses.iter().map(|bus| check_files(&files, *bus, options)).collect()
+}
+
+/// Files of which the hives are read only once.
+struct Remember<'a> {
+    files: &'a dyn GuestFiles,
+    hives: RefCell<BTreeMap<String, Option<Vec<u8>>>>,
+}
+
+impl GuestFiles for Remember<'_> {
+    fn size(&self, path: &str) -> Result<Option<u64>> {
+        self.files.size(path)
+    }
+
+    fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        if !path.contains("/System32/config/") {
+            return self.files.read(path, limit);
+        }
+        if let Some(bytes) = self.hives.borrow().get(path) {
+            return Ok(bytes.clone());
+        }
+        let bytes = self.files.read(path, limit)?;
+        self.hives.borrow_mut().insert(path.to_owned(), bytes.clone());
+        Ok(bytes)
+    }
+
+    fn head(&self, path: &str, length: usize) -> Result<Option<Vec<u8>>> {
+        self.files.head(path, length)
+    }
+
+    fn folders(&self, path: &str) -> Result<Vec<String>> {
+        self.files.folders(path)
+    }
+
+    fn free_space(&self) -> Option<u64> {
+        self.files.free_space()
+    }
+
+    fn exists(&self, path: &str) -> Result<bool> {
+        self.files.exists(path)
+    }
 }
 
 /// The same over anything that has files.
