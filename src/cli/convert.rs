@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::inject::{GuestArgs, StateArgs, with_choices};
 use super::source::ImageArgs;
 use super::{Ui, environment};
 use crate::block::convert::{Compression, ConvertOptions, ConvertProgress, Converted, convert};
@@ -54,8 +55,18 @@ pub struct Args {
     #[arg(long, value_name = "N", requires = "inject")]
     partition: Option<u32>,
 
+    /// With --inject: driver definitions (YAML) that are merged over the built-in ones
+    #[arg(long, value_name = "FILE", visible_alias = "virtio-config", requires = "inject")]
+    definitions: Option<PathBuf>,
+
     #[command(flatten)]
     source: ImageArgs,
+
+    #[command(flatten, next_help_heading = "With --inject")]
+    guest: GuestArgs,
+
+    #[command(flatten, next_help_heading = "With --inject")]
+    state: StateArgs,
 }
 
 /// Runs the command.
@@ -102,14 +113,16 @@ fn injection(args: Args, options: &ConvertOptions<'_>) -> Result<InjectRequest> 
         compression: options.compression.map(|kind| (kind, options.level)),
         checksum: options.checksum,
     };
-    Ok(InjectRequest {
+    let request = InjectRequest {
+        definitions: args.definitions,
         format: args.source.format,
         path_policy: args.source.path_policy(),
         disk: args.source.disk,
         overwrite_output: args.overwrite,
         partition: args.partition,
         ..InjectRequest::new(args.input, args.inject, destination, environment::clock()?)
-    })
+    };
+    with_choices(request, &args.guest, args.state)
 }
 
 fn with_progress(stage: &Stage, args: &Args, options: &ConvertOptions<'_>, ui: &Ui) -> Result<Converted> {

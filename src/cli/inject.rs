@@ -74,7 +74,7 @@ struct DestinationArgs {
 
 /// How the guest is changed
 #[derive(Debug, Clone, Default, clap::Args)]
-struct GuestArgs {
+pub(super) struct GuestArgs {
     /// How boot drivers are registered: what is needed to boot, or all that Windows itself would write
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
     registration: RegistrationArg,
@@ -98,7 +98,7 @@ struct GuestArgs {
 
 /// Overrides of refusals
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
-struct StateArgs {
+pub(super) struct StateArgs {
     /// Edits a volume that Windows has marked for a check
     #[arg(long)]
     allow_dirty: bool,
@@ -141,16 +141,24 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         definitions: args.definitions,
         overwrite_output: destination.overwrite,
         partition: args.partition,
-        state: StateOverrides {
-            allow_dirty: args.state.allow_dirty,
-            discard_ntfs_log: args.state.discard_ntfs_log,
-            discard_hibernation: args.state.discard_hibernation,
-        },
-        policy: policy(args.guest.signature_policy),
-        options: options(&args.guest)?,
         ..InjectRequest::new(args.image, args.drivers, choose(destination)?, environment::clock()?)
     };
+    let request = with_choices(request, &args.guest, args.state)?;
     execute(&request, &args.report, ui)
+}
+
+/// The request with what the user chose about the guest and about refusals.
+pub(super) fn with_choices(request: InjectRequest, guest: &GuestArgs, state: StateArgs) -> Result<InjectRequest> {
+    Ok(InjectRequest {
+        state: StateOverrides {
+            allow_dirty: state.allow_dirty,
+            discard_ntfs_log: state.discard_ntfs_log,
+            discard_hibernation: state.discard_hibernation,
+        },
+        policy: policy(guest.signature_policy),
+        options: options(guest)?,
+        ..request
+    })
 }
 
 /// Nothing is changed by surprise: where the outcome goes has to be said.
