@@ -3,6 +3,7 @@
 mod edit;
 mod file;
 mod show;
+mod target;
 
 use std::path::PathBuf;
 
@@ -82,6 +83,8 @@ struct Query {
     value: ValueName,
     #[command(flatten)]
     prefix: Prefix,
+    #[command(flatten)]
+    image: target::Image,
     /// Shows everything below the key too
     #[arg(short, long)]
     recursive: bool,
@@ -98,6 +101,8 @@ struct Export {
     key: String,
     #[command(flatten)]
     prefix: Prefix,
+    #[command(flatten)]
+    image: target::Image,
     /// Writes UTF-8 instead of UTF-16, in the form that `hivexregedit --merge` takes
     #[arg(long)]
     utf8: bool,
@@ -114,6 +119,10 @@ struct Import {
     file: PathBuf,
     #[command(flatten)]
     prefix: Prefix,
+    #[command(flatten)]
+    image: target::Image,
+    #[command(flatten)]
+    changed: target::Changed,
 }
 
 #[derive(Debug, clap::Args)]
@@ -127,6 +136,8 @@ struct Diff {
     key: String,
     #[command(flatten)]
     prefix: Prefix,
+    #[command(flatten)]
+    image: target::Image,
     /// Writes UTF-8 instead of UTF-16, in the form that `hivexregedit --merge` takes
     #[arg(long)]
     utf8: bool,
@@ -145,6 +156,10 @@ struct Set {
     value: ValueName,
     #[command(flatten)]
     prefix: Prefix,
+    #[command(flatten)]
+    image: target::Image,
+    #[command(flatten)]
+    changed: target::Changed,
     /// The value's type: sz, expand_sz, multi_sz, dword, qword, binary, none, or a number
     #[arg(long = "type", value_name = "TYPE", default_value = "sz")]
     kind: String,
@@ -163,6 +178,10 @@ struct Delete {
     value: ValueName,
     #[command(flatten)]
     prefix: Prefix,
+    #[command(flatten)]
+    image: target::Image,
+    #[command(flatten)]
+    changed: target::Changed,
 }
 
 #[derive(Debug, clap::Args)]

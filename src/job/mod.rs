@@ -10,11 +10,13 @@ mod explain;
 mod inject;
 mod inspect;
 mod locate;
+mod registry;
 pub mod report;
 mod request;
 
 pub use inject::{Staged, inject, inject_into, prepare};
 pub use inspect::{Fault, Found as FoundWindows, Inspection, inspect};
 pub use locate::{Installation, Installations, locate, search};
+pub use registry::{HiveEdit, HiveName, HiveRequest, edit_hive, import_into_image, read_hive};
 pub use report::Report;
 pub use request::{Destination, InjectRequest, Observer, Silent, StateOverrides};

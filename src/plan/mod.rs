@@ -6,7 +6,7 @@
 mod apply;
 mod change;
 mod document;
-mod independent;
+pub(crate) mod independent;
 mod value;
 mod verify;
 

@@ -1,32 +1,27 @@
 //! The commands that change a hive.
 
-use super::file::{HiveFile, read};
+use super::file::read;
+use super::target::{edit, import as import_file};
 use crate::cli::{Ui, environment};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
-use crate::hive::reg::{self, Document};
 use crate::hive::{Data, ValueType};
+use std::path::Path;
 
-fn save(file: HiveFile, what: &str, ui: &Ui) -> Result<ExitCode> {
-    let name = file.path.display().to_string();
-    if file.save()? {
-        ui.done(&format!("{name}: {what}"));
-    } else {
-        ui.done(&format!("{name}: unchanged"));
-    }
-    Ok(ExitCode::Done)
+fn say(target: &Path, changed: bool, what: &str, ui: &Ui) -> ExitCode {
+    ui.done(&format!("{}: {}", target.display(), if changed { what } else { "unchanged" }));
+    ExitCode::Done
 }
 
 pub(super) fn import(args: &super::Import, ui: &Ui) -> Result<ExitCode> {
     let name = args.file.display().to_string();
-    let document = Document::parse(&read(&args.file)?, &args.prefix.path()).map_err(|e| e.path(name))?;
-    let mut file = HiveFile::open(&args.target, ui)?;
-    let done = reg::apply(&mut file.hive, &document, environment::clock()?)?;
-    let what = format!(
-        "{} keys created, {} deleted; {} values set, {} deleted",
-        done.keys_created, done.keys_deleted, done.values_set, done.values_deleted
-    );
-    save(file, &what, ui)
+    let places = (&args.image, &args.changed);
+    let (changed, what) =
+        import_file(&args.target, &read(&args.file)?, &args.prefix.path(), places, ui).map_err(|e| match e.kind() {
+            Kind::Usage => e.path(name),
+            _ => e,
+        })?;
+    Ok(say(&args.target, changed, &what, ui))
 }
 
 pub(super) fn set(args: &super::Set, ui: &Ui) -> Result<ExitCode> {
@@ -36,27 +31,28 @@ pub(super) fn set(args: &super::Set, ui: &Ui) -> Result<ExitCode> {
         return Err(error.hint("name the value with --value NAME or --default"));
     }
     let now = environment::clock()?;
-    let mut file = HiveFile::open(&args.target, ui)?;
-    let path = file.key_path(&args.key, &args.prefix.path())?;
-    let hive = &mut file.hive;
-    let key = path.names().iter().try_fold(hive.root(), |key, name| hive.create_subkey(key, name, now))?;
-    if let Some((name, data)) = data {
-        hive.set_value(key, name, data.kind, &data.bytes, now)?;
-    }
-    save(file, "set", ui)
+    let places = (&args.image, &args.changed);
+    let changed = edit(&args.target, &args.key, &args.prefix.path(), places, ui, &mut |hive, path| {
+        let key = path.names().iter().try_fold(hive.root(), |key, name| hive.create_subkey(key, name, now))?;
+        if let Some((name, data)) = &data {
+            hive.set_value(key, name, data.kind, &data.bytes, now)?;
+        }
+        Ok(())
+    })?;
+    Ok(say(&args.target, changed, "set", ui))
 }
 
 pub(super) fn delete(args: &super::Delete, ui: &Ui) -> Result<ExitCode> {
     let now = environment::clock()?;
-    let mut file = HiveFile::open(&args.target, ui)?;
-    let path = file.key_path(&args.key, &args.prefix.path())?;
-    if let Some(key) = path.find(&file.hive)? {
+    let places = (&args.image, &args.changed);
+    let changed = edit(&args.target, &args.key, &args.prefix.path(), places, ui, &mut |hive, path| {
+        let Some(key) = path.find(hive)? else { return Ok(()) };
         match args.value.get() {
-            Some(name) => drop(file.hive.delete_value(key, name, now)?),
-            None => file.hive.delete_key(key, now)?,
+            Some(name) => hive.delete_value(key, name, now).map(drop),
+            None => hive.delete_key(key, now),
         }
-    }
-    save(file, "deleted", ui)
+    })?;
+    Ok(say(&args.target, changed, "deleted", ui))
 }
 
 /// The data that `--type` and `--data` mean.

@@ -6,16 +6,15 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::cli::Ui;
-use crate::error::{Error, Kind, Layer, Result};
-use crate::hive::reg::KeyPath;
-use crate::hive::{Hive, KeyId};
+use crate::error::{Error, Layer, Result};
+use crate::hive::Hive;
 
 /// The largest hive that Windows knows.
 const HIVE_MAX: u64 = 1 << 31;
 
 /// A hive file that was opened, its logs replayed.
 pub(super) struct HiveFile {
-    pub(super) path: PathBuf,
+    path: PathBuf,
     pub(super) hive: Hive,
     logs: Vec<Vec<u8>>,
 }
@@ -55,10 +54,7 @@ impl HiveFile {
         let log = |i: usize| logs.get(i).map(Vec::as_slice);
         let (hive, replay) =
             Hive::open_with_logs(read(path)?, log(0), log(1)).map_err(|e| e.path(path.display().to_string()))?;
-        if let Some(replay) = replay {
-            ui.note(&format!("{} log entries were replayed in memory", replay.entries));
-            replay.notes.iter().for_each(|note| ui.note(note));
-        }
+        super::target::say_replay(replay.as_ref(), ui);
         Ok(Self { path: path.to_owned(), hive, logs })
     }
 
@@ -71,21 +67,6 @@ impl HiveFile {
         let bytes = self.hive.finish(&logs).map_err(|e| e.path(self.path.display().to_string()))?;
         replace(&self.path, &bytes)?;
         Ok(true)
-    }
-
-    /// The key that the user means: `text` is a path from the root, with or without the prefix.
-    pub(super) fn key_path(&self, text: &str, prefix: &KeyPath) -> Result<KeyPath> {
-        let path = KeyPath::from(text);
-        let path = path.below(prefix).filter(|_| !prefix.names().is_empty()).unwrap_or(path);
-        path.resolve_control_set(&self.hive)
-    }
-
-    /// The key at a path, which must be there.
-    pub(super) fn key(&self, path: &KeyPath) -> Result<KeyId> {
-        path.find(&self.hive)?.ok_or_else(|| {
-            let error = Error::new(Kind::Usage, Layer::Hive, "the hive has no such key").path(path.to_string());
-            error.hint("a KEY is a path from the root of the hive; \\ is the root itself")
-        })
     }
 }
 

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::file::{HiveFile, read, replace};
+use super::file::{read, replace};
+use super::target::Opened;
 use crate::cli::{Ui, escape};
 use crate::error::Result;
 use crate::exit::ExitCode;
@@ -15,10 +16,8 @@ use crate::hive::{Hive, KeyId, Value, ValueType};
 const SHOWN: usize = 64;
 
 pub(super) fn query(args: &super::Query, ui: &Ui) -> Result<ExitCode> {
-    let file = HiveFile::open(&args.target, ui)?;
-    let prefix = args.prefix.path();
-    let path = file.key_path(&args.key, &prefix)?;
-    let key = file.key(&path)?;
+    let file = Opened::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
+    let key = file.key()?;
     let mut text = String::new();
     if let Some(name) = args.value.get() {
         let Some(value) = file.hive.value(key, name)? else {
@@ -27,7 +26,7 @@ pub(super) fn query(args: &super::Query, ui: &Ui) -> Result<ExitCode> {
         };
         line(&mut text, &value);
     } else {
-        list(&mut text, &file.hive, key, prefix.concat(&path), args.recursive)?;
+        list(&mut text, &file.hive, key, file.prefix.concat(&file.path), args.recursive)?;
     }
     match &args.output {
         Some(output) => replace(output, text.as_bytes())?,
@@ -92,21 +91,17 @@ fn data(value: &Value) -> String {
 }
 
 pub(super) fn export(args: &super::Export, ui: &Ui) -> Result<ExitCode> {
-    let file = HiveFile::open(&args.target, ui)?;
-    let prefix = args.prefix.path();
-    let path = file.key_path(&args.key, &prefix)?;
-    let document = reg::export(&file.hive, file.key(&path)?, &path)?;
-    write(&document, &prefix, args.utf8, args.output.as_deref(), ui)?;
+    let file = Opened::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
+    let document = reg::export(&file.hive, file.key()?, &file.path)?;
+    write(&document, &file.prefix, args.utf8, args.output.as_deref(), ui)?;
     Ok(ExitCode::Done)
 }
 
 pub(super) fn diff(args: &super::Diff, ui: &Ui) -> Result<ExitCode> {
-    let (old, new) = (HiveFile::open(&args.old, ui)?, HiveFile::open(&args.new, ui)?);
-    let prefix = args.prefix.path();
-    let path = new.key_path(&args.key, &prefix)?;
-    let keys = (old.key(&path)?, new.key(&path)?);
-    let document = reg::diff((&old.hive, keys.0), (&new.hive, keys.1), &path)?;
-    write(&document, &prefix, args.utf8, args.output.as_deref(), ui)?;
+    let open = |target| Opened::open(target, &args.key, args.prefix.path(), &args.image, ui);
+    let (old, new) = (open(&args.old)?, open(&args.new)?);
+    let document = reg::diff((&old.hive, old.key()?), (&new.hive, new.key()?), &new.path)?;
+    write(&document, &new.prefix, args.utf8, args.output.as_deref(), ui)?;
     Ok(ExitCode::Done)
 }
 

@@ -156,3 +156,48 @@ fn logs_beside_a_hive_are_replayed() {
     assert!(super::support::word(&after, 4) > 300, "above every log entry");
     assert!(std::fs::read(folder.join("usrclass.dat.log1")).unwrap() == files[1]);
 }
+
+#[test]
+fn hives_inside_an_image() {
+    let original = std::fs::read(crate::support::root().join("test-images/win10.qcow2")).unwrap();
+    let folder = folder(&[("win.qcow2", &original)]);
+    let folder = folder.path();
+    let services = r"HKLM\SYSTEM\CurrentControlSet\Services";
+    let said = ok(folder, &["query", "win.qcow2", r"HKLM\SYSTEM\Select", "--value", "Current"]);
+    assert!(said.contains("REG_DWORD    0x1"), "{said}");
+    let said = ok(folder, &["query", "win.qcow2", services]);
+    assert!(said.starts_with(r"HKEY_LOCAL_MACHINE\SYSTEM\ControlSet001\Services"), "{said}");
+
+    // Never by surprise, and never a key of no hive.
+    let key = format!(r"{services}\winject");
+    assert_eq!(code(folder, &["set", "win.qcow2", &key]).0, 2);
+    assert_eq!(code(folder, &["set", "win.qcow2", r"HKCU\Software", "--in-place"]).0, 2);
+    assert_eq!(code(folder, &["query", "win.qcow2", r"Select"]).0, 2);
+    assert!(std::fs::read(folder.join("win.qcow2")).unwrap() == original);
+
+    // An overlay, then in place; what is exported is what was set.
+    ok(
+        folder,
+        &["set", "win.qcow2", &key, "--value", "Start", "--type", "dword", "--data", "3", "--output", "new.qcow2"],
+    );
+    assert!(std::fs::read(folder.join("win.qcow2")).unwrap() == original);
+    ok(folder, &["export", "new.qcow2", &key, "-o", "out.reg", "--utf8"]);
+    let text = std::fs::read_to_string(folder.join("out.reg")).unwrap();
+    assert!(
+        text.contains("[HKEY_LOCAL_MACHINE\\SYSTEM\\ControlSet001\\Services\\winject]\r\n\"Start\"=dword:00000003"),
+        "{text}"
+    );
+    // Two hives in one file, all or nothing.
+    let both = format!("{text}[HKEY_LOCAL_MACHINE\\SOFTWARE\\winject]\r\n@=\"x\"\r\n");
+    std::fs::write(folder.join("both.reg"), &both).unwrap();
+    std::fs::write(folder.join("bad.reg"), format!("{both}[HKEY_USERS\\S-1-5\\winject]\r\n")).unwrap();
+    assert_eq!(code(folder, &["import", "win.qcow2", "bad.reg", "--in-place"]).0, 2);
+    assert!(std::fs::read(folder.join("win.qcow2")).unwrap() == original);
+    ok(folder, &["import", "win.qcow2", "both.reg", "--in-place"]);
+    assert!(ok(folder, &["query", "win.qcow2", r"HKLM\SOFTWARE\winject"]).contains("REG_SZ    x"));
+    let done = std::fs::read(folder.join("win.qcow2")).unwrap();
+    assert!(ok(folder, &["import", "win.qcow2", "both.reg", "--in-place"]).contains("unchanged"));
+    assert!(std::fs::read(folder.join("win.qcow2")).unwrap() == done);
+    ok(folder, &["delete", "win.qcow2", &key, "--in-place"]);
+    assert_eq!(code(folder, &["query", "win.qcow2", &key]).0, 2);
+}

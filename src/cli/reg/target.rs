@@ -1,0 +1,166 @@
+//! What a command works on: a hive file, or a hive inside an image.
+
+use std::path::{Path, PathBuf};
+
+use super::file::{HiveFile, is_hive};
+use crate::cli::{ImageArgs, Ui, environment};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::hive::reg::{Document, KeyPath, apply};
+use crate::hive::{Hive, KeyId, Replay};
+use crate::job::{Destination, HiveEdit, HiveName, HiveRequest, edit_hive, import_into_image, read_hive};
+
+/// How an image is opened.
+#[derive(Debug, clap::Args)]
+pub(super) struct Image {
+    /// The partition that Windows is in, as Linux counts (0: the image is a volume)
+    #[arg(long, value_name = "N")]
+    partition: Option<u32>,
+    #[command(flatten)]
+    source: ImageArgs,
+}
+
+/// Where a changed image goes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Changed {
+    /// Changes the image itself; a journal beside it allows to undo an interrupted run
+    #[arg(long, conflicts_with = "output")]
+    in_place: bool,
+    /// Writes a small new qcow2 file over the untouched image
+    #[arg(long, value_name = "NEW.qcow2")]
+    output: Option<PathBuf>,
+}
+
+impl Image {
+    fn request(&self, image: &Path) -> Result<HiveRequest> {
+        Ok(HiveRequest {
+            image: image.to_owned(),
+            options: self.source.open_options(),
+            partition: self.partition,
+            clock: environment::clock()?,
+        })
+    }
+}
+
+/// A hive that was opened for reading, and the key that was asked for.
+pub(super) struct Opened {
+    pub(super) hive: Hive,
+    /// The key, from the root of the hive.
+    pub(super) path: KeyPath,
+    /// What stands for the root of the hive in output.
+    pub(super) prefix: KeyPath,
+}
+
+impl Opened {
+    /// Opens the hive that holds the key `text`.
+    pub(super) fn open(target: &Path, text: &str, prefix: KeyPath, image: &Image, ui: &Ui) -> Result<Self> {
+        if is_hive(target)? {
+            let hive = HiveFile::open(target, ui)?.hive;
+            let path = in_hive(&hive, text, &prefix)?;
+            return Ok(Self { hive, path, prefix });
+        }
+        let (name, path) = HiveName::of(&KeyPath::from(text))?;
+        let (hive, replay) = read_hive(&image.request(target)?, name)?;
+        say_replay(replay.as_ref(), ui);
+        let path = path.resolve_control_set(&hive)?;
+        Ok(Self { hive, path, prefix: name.root() })
+    }
+
+    /// The key, which must be there.
+    pub(super) fn key(&self) -> Result<KeyId> {
+        self.path.find(&self.hive)?.ok_or_else(|| {
+            let error = Error::new(Kind::Usage, Layer::Hive, "the hive has no such key").path(self.path.to_string());
+            error.hint("a KEY is a path from the root of the hive (\\ is the root itself); in an image it begins with the hive")
+        })
+    }
+}
+
+/// The key that the user means in a hive file: `text` is a path from its root, with or without the prefix.
+fn in_hive(hive: &Hive, text: &str, prefix: &KeyPath) -> Result<KeyPath> {
+    let path = KeyPath::from(text);
+    let path = path.below(prefix).filter(|_| !prefix.names().is_empty()).unwrap_or(path);
+    path.resolve_control_set(hive)
+}
+
+pub(super) fn say_replay(replay: Option<&Replay>, ui: &Ui) {
+    if let Some(replay) = replay {
+        ui.note(&format!("{} log entries were replayed in memory", replay.entries));
+        replay.notes.iter().for_each(|note| ui.note(note));
+    }
+}
+
+impl Changed {
+    fn destination(&self) -> Result<Destination> {
+        match &self.output {
+            Some(out) => Ok(Destination::Overlay(out.clone())),
+            None if self.in_place => Ok(Destination::InPlace),
+            None => Err(Error::new(Kind::Usage, Layer::Cli, "where should the changed image go?")
+                .hint("--output NEW.qcow2 leaves the image as it is, --in-place changes it")),
+        }
+    }
+
+    /// A hive file is always changed in place.
+    fn refuse_for_file(&self) -> Result<()> {
+        if self.in_place || self.output.is_some() {
+            let error = Error::new(Kind::Usage, Layer::Cli, "--in-place and --output are for images");
+            return Err(error.hint("a hive file is changed where it is; copy it first to keep the old one"));
+        }
+        Ok(())
+    }
+}
+
+/// Edits the hive that holds the key `text`; returns whether anything changed.
+pub(super) fn edit(
+    target: &Path,
+    text: &str,
+    prefix: &KeyPath,
+    places: (&Image, &Changed),
+    ui: &Ui,
+    change: &mut dyn FnMut(&mut Hive, &KeyPath) -> Result<()>,
+) -> Result<bool> {
+    let (image, changed) = places;
+    if is_hive(target)? {
+        changed.refuse_for_file()?;
+        let mut file = HiveFile::open(target, ui)?;
+        let path = in_hive(&file.hive, text, prefix)?;
+        change(&mut file.hive, &path)?;
+        return file.save();
+    }
+    let (name, path) = HiveName::of(&KeyPath::from(text))?;
+    let destination = changed.destination()?;
+    let done = edit_hive(&image.request(target)?, name, &destination, &mut |hive| {
+        let path = path.resolve_control_set(hive)?;
+        change(hive, &path)
+    })?;
+    Ok(say(&done, ui))
+}
+
+/// Applies a `.reg` file; `None` for what was done when the target is an image.
+pub(super) fn import(
+    target: &Path,
+    bytes: &[u8],
+    prefix: &KeyPath,
+    places: (&Image, &Changed),
+    ui: &Ui,
+) -> Result<(bool, String)> {
+    let (image, changed) = places;
+    if is_hive(target)? {
+        changed.refuse_for_file()?;
+        let document = Document::parse(bytes, prefix)?;
+        let mut file = HiveFile::open(target, ui)?;
+        let done = apply(&mut file.hive, &document, environment::clock()?)?;
+        let what = format!(
+            "{} keys created, {} deleted; {} values set, {} deleted",
+            done.keys_created, done.keys_deleted, done.values_set, done.values_deleted
+        );
+        return Ok((file.save()?, what));
+    }
+    let document = Document::parse(bytes, &KeyPath::default())?;
+    let done = import_into_image(&image.request(target)?, &document, &changed.destination()?)?;
+    Ok((say(&done, ui), "imported".into()))
+}
+
+fn say(done: &HiveEdit, ui: &Ui) -> bool {
+    done.replays.iter().for_each(|replay| say_replay(Some(replay), ui));
+    done.warnings.iter().for_each(|warning| ui.warn(warning));
+    done.changed
+}

@@ -1,0 +1,227 @@
+//! Registry hives inside an image: reading and editing them as a job of its own.
+
+use std::path::PathBuf;
+
+use super::explain::explain;
+use super::locate::{Installation, locate};
+use super::request::Destination;
+use crate::block::commit::{self, CommitOptions};
+use crate::block::{self, Stage, StageOptions};
+use crate::clock::FileTime;
+use crate::error::{Error, Kind, Layer, Result};
+use crate::hive::check::{Severity, check};
+use crate::hive::reader::Reader;
+use crate::hive::reg::{Document, KeyPath, Section, apply};
+use crate::hive::{Hive, Replay};
+use crate::io::VolumeRead;
+use crate::ntfs::{OpenOptions, Volume};
+use crate::partition::{self, PartitionView};
+use crate::plan::independent::{Found, IndependentVolume};
+
+/// The largest hive or log that is loaded.
+const HIVE_BYTES_MAX: u64 = 1 << 30;
+
+/// Where a hive of Windows is in the registry, and its file in `System32\config`.
+const HIVES: [(&str, &str); 7] = [
+    (r"HKEY_LOCAL_MACHINE\SYSTEM", "SYSTEM"),
+    (r"HKEY_LOCAL_MACHINE\SOFTWARE", "SOFTWARE"),
+    (r"HKEY_LOCAL_MACHINE\SAM", "SAM"),
+    (r"HKEY_LOCAL_MACHINE\SECURITY", "SECURITY"),
+    (r"HKEY_LOCAL_MACHINE\COMPONENTS", "COMPONENTS"),
+    (r"HKEY_LOCAL_MACHINE\DRIVERS", "DRIVERS"),
+    (r"HKEY_USERS\.DEFAULT", "DEFAULT"),
+];
+
+/// A hive of an installed Windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HiveName(usize);
+
+impl HiveName {
+    /// The hive that a full path such as `HKLM\SYSTEM\Select` leads into, and what is left of the path in it.
+    ///
+    /// # Errors
+    /// A usage error when the path begins with no hive that an image holds as a file of its own.
+    pub fn of(path: &KeyPath) -> Result<(Self, KeyPath)> {
+        let found =
+            HIVES.iter().enumerate().find_map(|(i, (root, _))| Some((Self(i), path.below(&KeyPath::from(*root))?)));
+        found.ok_or_else(|| {
+            let error =
+                Error::new(Kind::Usage, Layer::Job, "the key is in no hive of the image").path(path.to_string());
+            error.hint(r"in an image a key begins with its hive, as in HKLM\SYSTEM or HKLM\SOFTWARE")
+        })
+    }
+
+    /// The path of its root in the registry.
+    #[must_use]
+    pub fn root(self) -> KeyPath {
+        HIVES.get(self.0).map(|(root, _)| KeyPath::from(*root)).unwrap_or_default()
+    }
+
+    fn file(self) -> &'static str {
+        HIVES.get(self.0).map_or("SYSTEM", |(_, file)| file)
+    }
+}
+
+/// Which image, and what is known about it.
+#[derive(Debug, Clone)]
+pub struct HiveRequest {
+    /// The image.
+    pub image: PathBuf,
+    /// How it is opened.
+    pub options: block::OpenOptions,
+    /// The partition with Windows, if the caller chose one.
+    pub partition: Option<u32>,
+    /// The time for everything that is written.
+    pub clock: FileTime,
+}
+
+/// What [`import_into_image`] and [`edit_hive`] did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HiveEdit {
+    /// Whether anything is different now.
+    pub changed: bool,
+    /// Logs that were replayed on the way.
+    pub replays: Vec<Replay>,
+    /// Warnings of the commit.
+    pub warnings: Vec<String>,
+}
+
+/// Opens a hive of the Windows in an image, its logs replayed in memory. Writes nothing.
+///
+/// # Errors
+/// What the image, the volume or the hive is refused for.
+pub fn read_hive(request: &HiveRequest, hive: HiveName) -> Result<(Hive, Option<Replay>)> {
+    let read = || {
+        let stage = open(request)?;
+        let installation = find(request, &stage)?;
+        let view = PartitionView::new(&stage, &installation.partition)?;
+        let volume = Volume::open(view, &OpenOptions::read_only())?;
+        load(&volume, &hive_path(&installation, hive))
+    };
+    read().map_err(explain)
+}
+
+/// Edits one hive of the Windows in an image, and writes the image as `destination` says when anything changed.
+///
+/// # Errors
+/// What the image, the volume, the hive or the edit is refused for; then nothing was written.
+pub fn edit_hive(
+    request: &HiveRequest,
+    hive: HiveName,
+    destination: &Destination,
+    edit: &mut dyn FnMut(&mut Hive) -> Result<()>,
+) -> Result<HiveEdit> {
+    edit_hives(request, &[hive], destination, &mut |_, hive| edit(hive)).map_err(explain)
+}
+
+/// Applies a `.reg` file, whose keys are full paths, to the hives of the Windows in an image: all of it or nothing.
+///
+/// # Errors
+/// As [`edit_hive`].
+pub fn import_into_image(request: &HiveRequest, document: &Document, destination: &Destination) -> Result<HiveEdit> {
+    let mut parts: std::collections::BTreeMap<HiveName, Document> = std::collections::BTreeMap::new();
+    for section in &document.sections {
+        let (hive, path) = HiveName::of(&section.path)?;
+        parts.entry(hive).or_default().sections.push(Section { path, ..section.clone() });
+    }
+    let names: Vec<HiveName> = parts.keys().copied().collect();
+    edit_hives(request, &names, destination, &mut |name, hive| match parts.get(&name) {
+        Some(part) => apply(hive, part, request.clock).map(drop),
+        None => Ok(()),
+    })
+    .map_err(explain)
+}
+
+fn edit_hives(
+    request: &HiveRequest,
+    hives: &[HiveName],
+    destination: &Destination,
+    edit: &mut dyn FnMut(HiveName, &mut Hive) -> Result<()>,
+) -> Result<HiveEdit> {
+    commit::recover(&request.image)?;
+    let mut stage = open(request)?;
+    let installation = find(request, &stage)?;
+    let mut done = HiveEdit::default();
+    let mut written = Vec::new();
+    let view = PartitionView::new(&mut stage, &installation.partition)?;
+    let mut volume = Volume::open(view, &OpenOptions::new(request.clock))?;
+    for &name in hives {
+        let path = hive_path(&installation, name);
+        let (mut hive, replay) = load(&volume, &path)?;
+        edit(name, &mut hive).map_err(|e| e.path(&path))?;
+        if !hive.is_changed() {
+            continue;
+        }
+        done.changed = true;
+        done.replays.extend(replay);
+        let bytes = hive.finish(&[]).map_err(|e| e.path(&path))?;
+        let file = volume.find(&path)?.ok_or_else(|| Error::bug(Layer::Job, "the hive is gone").path(&path))?;
+        volume.overwrite(file, &bytes)?;
+        written.push((path, bytes));
+    }
+    volume.flush()?;
+    drop(volume);
+    if !done.changed {
+        return Ok(done);
+    }
+    verify(&stage, &installation, &written)?;
+    stage.drop_unchanged()?;
+    let options = CommitOptions::default();
+    let committed = match destination {
+        Destination::DryRun => return Ok(done),
+        Destination::InPlace => commit::commit_in_place(&mut stage, &request.image, &options)?,
+        Destination::Overlay(out) => commit::commit_overlay(&mut stage, &request.image, out, &options)?,
+        Destination::Standalone { .. } => {
+            return Err(Error::unsupported(Layer::Job, "an edited registry goes in place or into an overlay")
+                .hint("convert the image afterwards"));
+        }
+    };
+    done.warnings = committed.warnings;
+    Ok(done)
+}
+
+fn open(request: &HiveRequest) -> Result<Stage> {
+    Ok(Stage::new(block::open(&request.image, &request.options)?, StageOptions::default()))
+}
+
+fn find(request: &HiveRequest, stage: &Stage) -> Result<Installation> {
+    let table = partition::read(stage).map_err(|error| error.path(request.image.display().to_string()))?;
+    locate(stage, &table, request.partition)
+}
+
+fn hive_path(installation: &Installation, hive: HiveName) -> String {
+    format!("{}/{}", installation.guest.config_dir(), hive.file())
+}
+
+fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<(Hive, Option<Replay>)> {
+    let Some(file) = volume.find(path)? else {
+        let error = Error::new(Kind::NotWindows, Layer::Job, "this Windows has no such hive").path(path);
+        return Err(error.hint("winject inspect shows what the image holds"));
+    };
+    let bytes = volume.read(file, HIVE_BYTES_MAX)?;
+    let mut logs = Vec::new();
+    for ending in ["LOG1", "LOG2"] {
+        if let Some(log) = volume.find(&format!("{path}.{ending}"))? {
+            logs.push(volume.read(log, HIVE_BYTES_MAX)?);
+        }
+    }
+    let log = |i: usize| logs.get(i).map(Vec::as_slice);
+    Hive::open_with_logs(bytes, log(0), log(1)).map_err(|e| e.path(path))
+}
+
+/// Reads the hives back from the staged disk, through readers that share no code with the writers.
+fn verify(stage: &Stage, installation: &Installation, written: &[(String, Vec<u8>)]) -> Result<()> {
+    let view = PartitionView::new(stage, &installation.partition)?;
+    let volume = IndependentVolume::open(&view)?;
+    for (path, bytes) in written {
+        let same = matches!(volume.read(path, HIVE_BYTES_MAX)?, Some(Found::File(found)) if &found == bytes);
+        let sound = check(bytes).iter().all(|fault| fault.severity() < Severity::Error);
+        if !same || !sound {
+            return Err(Error::new(Kind::Verify, Layer::Job, "the staged hive is not what was to be written")
+                .path(path)
+                .hint("nothing was written; this is a defect of winject, please report it"));
+        }
+        Reader::open(bytes)?.walk(&mut |_, node| node.values().map(drop))?;
+    }
+    Ok(())
+}
