@@ -1,7 +1,5 @@
 //! Values.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use super::{Checker, Code};
 use crate::hive::layout::{self, CELL_MAX, NIL, SEGMENT, VALUE_NAME_MAX, big, key, value};
 use crate::hive::name::StoredName;
@@ -176,8 +174,9 @@ fn value_name(cell: &[u8]) -> StoredName<'_> {
     StoredName::new(bytes, value::FLAGS.get(cell).unwrap_or(0) & value::LATIN_NAME != 0)
 }
 
+/// Any spread will do: names with equal hashes are compared.
 fn name_hash(name: StoredName<'_>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    name.units().for_each(|unit| upcase(unit).hash(&mut hasher));
-    hasher.finish()
+    name.units().fold(0xCBF2_9CE4_8422_2325, |hash: u64, unit| {
+        (hash ^ u64::from(upcase(unit))).wrapping_mul(0x0000_0100_0000_01B3)
+    })
 }

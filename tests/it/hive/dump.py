@@ -39,6 +39,7 @@ def walk_pyreg(path):
             record = value._vkrecord
             name = record.name() if record.has_name() else ''
             length = record.raw_data_length() & 0x7FFFFFFF  # it gives resident data as four bytes
+            record.data_type = lambda: 3  # it cuts numbers to their size otherwise
             data = record.raw_data()[:length] if length else b''
             yield value_line(place, name, record.unpack_dword(0xC), data)
         stack.extend((place + '/' + code(child.name()), child) for child in key.subkeys())
