@@ -47,6 +47,8 @@ def walk_pyreg(path):
 
 def walk_dissect(path):
     from dissect.regf import regf
+    # it takes 8-bit names for UTF-8 when they happen to be valid
+    regf.decode_name = lambda raw, size, narrow: raw[:size].decode('latin-1' if narrow else 'utf-16-le')
     stack = [('', regf.RegistryHive(open(path, 'rb')).root())]
     while stack:
         place, key = stack.pop()
