@@ -256,6 +256,9 @@ impl<D: VolumeRead> Volume<D> {
 
     /// The resident value of a file's unnamed attribute.
     pub(super) fn resident_value(&self, file: FileId, kind: AttributeType) -> Result<Option<Vec<u8>>> {
+        if let Some(value) = self.base_record(file)?.find(kind, "").and_then(|a| a.value()) {
+            return Ok(Some(value.to_vec()));
+        }
         Ok(match self.stream(file, kind, &NtfsName::default())? {
             Some(Stream::Resident(value)) => Some(value),
             _ => None,

@@ -107,6 +107,13 @@ impl<T> Blocks<T> {
         self.dirty.range(range).filter_map(|key| Some((*key, &self.slots.get(key)?.value)))
     }
 
+    /// Forgets everything that is not changed, when more than `limit` blocks are held.
+    pub fn shrink(&mut self, limit: usize) {
+        if self.slots.len() > limit {
+            self.forget_clean();
+        }
+    }
+
     /// Forgets everything that is not changed.
     pub fn forget_clean(&mut self) {
         self.slots.retain(|_, s| s.dirty);

@@ -18,6 +18,8 @@ use crate::io::{VolumeRead, VolumeWrite};
 
 /// Short names that are tried before giving up.
 const SHORT_NAMES_TRIED: usize = 4096;
+/// Short names that only differ in their number come first: `~1` … `~4`.
+const NUMBERED: usize = 4;
 /// Children of a directory that are asked for a security id.
 const CHILDREN_ASKED: usize = 256;
 
@@ -84,7 +86,14 @@ impl<D: VolumeRead> Volume<D> {
         if is_short(name) {
             return Ok(vec![(Namespace::Win32AndDos, name.clone())]);
         }
-        for short in short_candidates(name).take(SHORT_NAMES_TRIED) {
+        // among many similar names the numbered ones are gone: they are not tried again for each of them
+        let first = short_candidates(name).next().unwrap_or_default();
+        let crowd = Some((parent, first));
+        let skipped = if *self.crowded.borrow() == crowd { NUMBERED } else { 0 };
+        for (number, short) in short_candidates(name).take(SHORT_NAMES_TRIED).enumerate().skip(skipped) {
+            if number == NUMBERED {
+                self.crowded.borrow_mut().clone_from(&crowd);
+            }
             if self.entry_in(parent, &short)?.is_none() {
                 return Ok(vec![(Namespace::Win32, name.clone()), (Namespace::Dos, short)]);
             }
@@ -112,15 +121,32 @@ impl<D: VolumeRead> Volume<D> {
         if let Some(found) = found.or(id(parent)?) {
             return Ok(found);
         }
-        let children = self.entries(parent)?;
-        let children = children.iter().filter(|c| c.file.record >= RecordNumber::FIRST_USER);
-        let (same, other): (Vec<_>, Vec<_>) = children.partition(|c| c.is_dir == directory);
-        for child in same.iter().chain(&other).take(CHILDREN_ASKED) {
-            if let Some(found) = id(child.file)? {
+        let children = self.some_children(parent)?;
+        let (same, other): (Vec<_>, Vec<_>) = children.into_iter().partition(|c| c.1 == directory);
+        for (child, _) in same.into_iter().chain(other) {
+            if let Some(found) = id(child)? {
                 return Ok(found);
             }
         }
         self.any_security_id()
+    }
+
+    /// The first ordinary files in a directory, and whether they are directories.
+    fn some_children(&self, parent: FileId) -> Result<Vec<(FileId, bool)>> {
+        let index = self.index(parent, I30)?;
+        let mut children = Vec::new();
+        let walked = self.walk(&index, &mut |entry| {
+            let name = FileName::parse(entry.key())?;
+            if entry.file().record >= RecordNumber::FIRST_USER {
+                children.push((entry.file(), name.duplicate.attributes & DIRECTORY != 0));
+            }
+            // an error is the way to end a walk early
+            if children.len() < CHILDREN_ASKED { Ok(()) } else { Err(Error::bug(Layer::Ntfs, "enough")) }
+        });
+        if children.len() < CHILDREN_ASKED {
+            walked?;
+        }
+        Ok(children)
     }
 
     /// Whether `$Secure` has a descriptor with this id.

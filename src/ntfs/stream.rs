@@ -13,7 +13,7 @@ use crate::io::VolumeRead;
 use crate::units::VolumeOffset;
 
 /// Pages of metadata streams that are kept while unchanged.
-const PAGES_KEPT: usize = 2048;
+pub(super) const PAGES_KEPT: usize = 2048;
 
 /// The content of an attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]

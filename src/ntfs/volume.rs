@@ -226,6 +226,8 @@ pub struct Volume<D> {
     pub(super) mirror: Arc<Stream>,
     /// What must be done before the first edit, because the user overrode a refusal.
     pub(super) admission: Admission,
+    /// The directory and first short name for which the numbers `~1` … `~4` were last found taken.
+    pub(super) crowded: RefCell<Option<(FileId, NtfsName)>>,
     running: bool,
 }
 
@@ -262,6 +264,7 @@ impl<D> Volume<D> {
             protected: Vec::new(),
             mirror: empty(),
             admission: Admission::default(),
+            crowded: RefCell::new(None),
             running: false,
         }
     }
@@ -469,7 +472,12 @@ impl<D: VolumeWrite> Volume<D> {
     fn write_out(&mut self) -> Result<()> {
         self.write_pages()?;
         self.write_index_blocks()?;
-        self.write_records()
+        self.write_records()?;
+        let cache = self.cache.get_mut();
+        cache.records.shrink(RECORDS_KEPT);
+        cache.blocks.shrink(BLOCKS_KEPT);
+        cache.pages.shrink(super::stream::PAGES_KEPT);
+        Ok(())
     }
 
     fn write_pages(&mut self) -> Result<()> {
