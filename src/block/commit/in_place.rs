@@ -42,6 +42,10 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
         _ => qcow2::plan(&targets.image.storage, path, stage)?,
     };
     let mut warnings = edit.warnings.clone();
+    if targets.image.storage.fingerprint().is_some_and(|print| print.inode == 0) {
+        // Device nodes usually live in a folder in memory.
+        warnings.push("the undo journal of a device lies beside its node and does not survive a power cut".to_owned());
+    }
     let run = Run { host, stage, targets, edit, path };
     let lengths = run.lengths()?;
     let writer = run.write_journal(&journal, &lengths)?;
