@@ -227,7 +227,7 @@ fn map(args: &Common, ui: &Ui) -> Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-/// A number of bytes for people, as qemu-img writes it.
+/// A number of bytes for people, as qemu-img writes it (`%.3g`).
 fn human(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut value = bytes as f64;
@@ -236,9 +236,8 @@ fn human(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    let digits = format!("{value:.3}");
-    // Three significant digits, without a tail of zeros.
-    let whole = digits.split('.').next().map_or(0, str::len);
+    // Three significant digits, without a tail of zeros; a zero before the point is none.
+    let whole = if value < 1.0 { 0 } else { format!("{value:.0}").len() };
     let text = format!("{value:.*}", 3usize.saturating_sub(whole));
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text };
     format!("{text} {}", UNITS[unit])
