@@ -91,7 +91,7 @@ pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Re
 
     let plan = change_staged(request, observer, report, &mut stage, &installation, &selection)?;
     observer.step("Verifying");
-    report.validation = Some(verify_staged(&stage, &installation, &plan)?);
+    report.validation = Some(verify_staged(&stage, &installation, &plan, request)?);
     report.boot = check_boot(&stage, &installation, &selection, request)?;
     report.run.bytes_changed = stage.drop_unchanged()?;
     // A discarded log or hibernation is a change, even when the drivers are there already.
@@ -127,14 +127,19 @@ fn change_staged(
 }
 
 /// Reads the staged disk again from its first sector, and compares with the plan.
-fn verify_staged(stage: &Stage, installation: &Installation, plan: &Plan) -> Result<Validation> {
+fn verify_staged(
+    stage: &Stage,
+    installation: &Installation,
+    plan: &Plan,
+    request: &InjectRequest,
+) -> Result<Validation> {
     let table = partition::read(stage)?;
     let number = installation.partition.number;
     if table.partition(number)? != &installation.partition {
         return Err(Error::new(Kind::Verify, Layer::Job, "the partition table is not what it was")
             .hint("this is a defect of winject; nothing was written; please report it"));
     }
-    let compared = plan::verify(&PartitionView::new(stage, &installation.partition)?, plan)?;
+    let compared = plan::verify(&PartitionView::new(stage, &installation.partition)?, plan, request.state.any())?;
     Ok(Validation { success: true, compared })
 }
 

@@ -53,6 +53,14 @@ pub struct StateOverrides {
     pub discard_hibernation: bool,
 }
 
+impl StateOverrides {
+    /// Whether the volume may be marked for a check by Windows afterwards.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.allow_dirty || self.discard_ntfs_log || self.discard_hibernation
+    }
+}
+
 /// An injection.
 #[derive(Debug, Clone)]
 pub struct InjectRequest {

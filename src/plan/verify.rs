@@ -10,7 +10,7 @@ use crate::hive::check;
 use crate::hive::check::Severity;
 use crate::hive::reader::Reader;
 use crate::io::VolumeRead;
-use crate::ntfs::check::{CheckOptions, check_touched};
+use crate::ntfs::check::{CheckOptions, Code, Fault, check_touched};
 use crate::ntfs::{self, RecordNumber};
 
 /// The largest hive that is read back.
@@ -36,11 +36,12 @@ fn mismatch(what: impl Into<String>) -> Error {
         .hint("nothing was written; this is a defect of winject, please report it")
 }
 
-/// Compares the staged volume with the plan that was applied to it.
+/// Compares the staged volume with the plan that was applied to it. `is_marked` says that the volume may carry the mark
+/// for a check by Windows: the user allowed it, or an override set it.
 ///
 /// # Errors
 /// [`Kind::Verify`] at the first difference or structural fault.
-pub fn verify<D: VolumeRead>(device: &D, plan: &Plan) -> Result<Verified> {
+pub fn verify<D: VolumeRead>(device: &D, plan: &Plan, is_marked: bool) -> Result<Verified> {
     let volume = IndependentVolume::open(device)?;
     let mut done = Verified::default();
     for step in plan.files() {
@@ -52,7 +53,7 @@ pub fn verify<D: VolumeRead>(device: &D, plan: &Plan) -> Result<Verified> {
         }
     }
     if !plan.is_empty() {
-        verify_structure(device, &volume, plan, &mut done)?;
+        verify_structure(device, &volume, plan, is_marked, &mut done)?;
     }
     Ok(done)
 }
@@ -62,6 +63,7 @@ fn verify_structure<D: VolumeRead>(
     device: &D,
     volume: &IndependentVolume<'_, D>,
     plan: &Plan,
+    is_marked: bool,
     done: &mut Verified,
 ) -> Result<()> {
     let hives = HiveFile::ALL.into_iter().filter(|file| plan.of_hive(*file).next().is_some());
@@ -73,9 +75,10 @@ fn verify_structure<D: VolumeRead>(
     }
     let report = check_touched(device, &records, &CheckOptions::default())?;
     done.records = records.len();
-    match report.faults.iter().find(|fault| fault.severity == ntfs::check::Severity::Error) {
+    let is_fault =
+        |fault: &&Fault| fault.severity == ntfs::check::Severity::Error && !(is_marked && fault.code == Code::D11);
+    match report.faults.iter().find(is_fault) {
         Some(fault) => Err(mismatch(format!("the staged volume has a fault: {fault}"))),
-        None if !report.is_clean() => Err(mismatch("the staged volume has faults")),
         None => Ok(()),
     }
 }

@@ -176,5 +176,5 @@ pub fn inject(disk: &Disk, media: &Path, options: &InjectOptions) -> Injection {
 }
 
 fn check(device: &FileVolume, plan: &Plan) {
-    verify(device, plan).unwrap();
+    verify(device, plan, false).unwrap();
 }
