@@ -220,14 +220,14 @@ impl Walk<'_> {
         let (is_last, has_child) = (flags & entry::LAST != 0, flags & entry::HAS_CHILD != 0);
         let key_length = if is_last { 0 } else { usize::from(entry::KEY_LENGTH.get(rest)) };
         let tail = if has_child { 8 } else { 0 };
+        if has_child != frame.has_children && !frame.descended {
+            report(self, Code::C4, "entries with and without children are mixed");
+        }
         if length < entry::KEY + key_length + tail || length % 8 != 0 || length > rest.len() {
             report(self, Code::C2, &format!("an entry with an impossible length {length}"));
             return Ok(Step::Up);
         }
         if !frame.descended {
-            if has_child != frame.has_children {
-                report(self, Code::C4, "entries with and without children are mixed");
-            }
             if has_child {
                 return Ok(Step::Down(u64::from_le_bytes(
                     rest[length - 8..length].first_chunk().copied().unwrap_or_default(),

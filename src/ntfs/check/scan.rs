@@ -18,6 +18,8 @@ use crate::ntfs::units::{FileId, RecordNumber};
 
 /// Bytes of `$MFT` read at once.
 const CHUNK: u64 = 1 << 20;
+/// Blocks without a signature that are remembered.
+const UNSIGNED_MAX: usize = 4096;
 
 /// What the pass collects.
 pub(super) struct Scan<'c> {
@@ -31,6 +33,8 @@ pub(super) struct Scan<'c> {
     /// Reparse tag of each file that has one.
     pub reparse: BTreeMap<u64, u32>,
     pub object_ids: BTreeMap<u64, [u8; 16]>,
+    /// Blocks that are no records, but not empty either.
+    pub unsigned: Vec<u64>,
     /// What lies in `$Extend`.
     pub extend: Vec<(NtfsName, u64)>,
 }
@@ -45,6 +49,7 @@ impl<'c> Scan<'c> {
             security_used: BTreeSet::new(),
             reparse: BTreeMap::new(),
             object_ids: BTreeMap::new(),
+            unsigned: Vec::new(),
             extend: Vec::new(),
         }
     }
@@ -101,6 +106,9 @@ impl<'c> Scan<'c> {
         let in_use = record::unseal(self.context, number, block);
         let sequence = header::SEQUENCE.get(block);
         if !in_use {
+            if !block.starts_with(b"FILE") && self.unsigned.len() < UNSIGNED_MAX {
+                self.unsigned.push(number);
+            }
             if block.starts_with(b"FILE") {
                 self.table.update(number, |row| {
                     row.flags |= flag::SCANNED;

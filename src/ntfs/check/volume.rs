@@ -341,8 +341,22 @@ impl Scan<'_> {
             };
             // all bits, those behind the last record included: they are 0
             let bits = stream.size().min(context.device_len()).saturating_mul(8);
-            compare.run(&stream, bits, &word)
+            compare.run(&stream, bits, &word)?;
+            self.lost_signatures(&stream)
         })
+    }
+
+    /// Blocks that are marked as records but have no signature.
+    fn lost_signatures(&self, bitmap: &Stream<'_, '_>) -> Result<()> {
+        for &number in &self.unsigned {
+            let mut byte = [0];
+            bitmap.read(self.context, number / 8, &mut byte)?;
+            if byte[0] >> (number % 8) & 1 == 1 {
+                let fault = Fault::new(Code::B1, "a record in use has lost its signature").record(number);
+                self.context.fault(fault.at(self.context.record_offset(number)).values("FILE", "other bytes"));
+            }
+        }
+        Ok(())
     }
 
     fn touched_records(&self, compare: &Compare<'_>, stream: &Stream<'_, '_>) -> Result<()> {

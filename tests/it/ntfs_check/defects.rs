@@ -97,10 +97,6 @@ fn swap_entries(b: &mut [u8], first: usize) {
 fn sds(s: &Surgeon, offset: u64) -> usize {
     s.stream_at(9, T::DATA, "$SDS", offset)
 }
-fn reparse_index(s: &mut Surgeon, change: impl FnOnce(&mut [u8])) {
-    let number = s.named("$Reparse");
-    s.value(number, T::INDEX_ROOT, "$R", change);
-}
 fn list_value(s: &mut Surgeon, change: impl FnOnce(&mut [u8])) {
     let number = listed(s);
     if s.is_resident(number, T::ATTRIBUTE_LIST, "") {
@@ -221,7 +217,7 @@ defects! {
     C11 Sees "no 8.3 name": |s| { let n = s.named("ALONGN~1.TEX");
         let at = s.record(n).attributes().find(|(_, a)| a.value().is_some_and(|v| v.get(0x41) == Some(&2))).unwrap().0; s.patch(n, |b| b[at + 0x18 + name::NAME] = b' ') };
     C12 Sees "directory without an entry": |s| { let (vcn, at) = s.entry_of(5, "packed"); s.remove_entry(5, I30, vcn, at) };
-    C14 Sees "reparse point not indexed": |s| reparse_index(s, |v| v[0x20 + entry::KEY] ^= 1);
+    C14 Sees "reparse point not indexed": |s| { let n = s.named("with id"); s.set_attribute((n, T::OBJECT_ID, ""), attribute::TYPE, 0xC0) };
     C14 Sees "object id not indexed": |s| { let n = s.named("with id"); s.value(n, T::OBJECT_ID, "", |v| v[0] ^= 1) };
 
     D1 Sees "descriptor changed": |s| { for o in [0, 0x4_0000] { let at = sds(s, o + 0x18); s.bytes[at] ^= 1 } };
