@@ -76,11 +76,14 @@ fn a_full_volume_refuses_and_stays_as_it_was() {
     println!("{refusals} operations refused on full volumes");
 }
 
+/// One changing call.
+type Operation = fn(&mut Volume<MemoryVolume>) -> Result<()>;
+
 #[test]
 fn every_failing_allocation_of_each_operation() {
     // free space shrinks cluster by cluster under the same operation, so that each allocation is once the one that fails
     let Some(start) = small_volume(2 << 20, 512) else { return };
-    let operations: [(&str, fn(&mut Volume<MemoryVolume>) -> Result<()>); 5] = [
+    let operations: [(&str, Operation); 5] = [
         ("create", |v| {
             v.create_file(FileId::ROOT, "a new file with a long name", &[1; 3000], &New::default()).map(|_| ())
         }),
@@ -154,10 +157,10 @@ fn a_device_that_fails_leaves_the_volume_as_before_the_call() {
         left.set(fail_after);
         for _ in 0..10 {
             let before = read_by_us(&volume);
-            if let Err(e) = step(&mut volume, &mut model, &mut random, 30_000) {
-                if e.kind() == Kind::Io {
-                    assert!(read_by_us(&volume) == before, "after {fail_after} writes: not as before");
-                }
+            if let Err(e) = step(&mut volume, &mut model, &mut random, 30_000)
+                && e.kind() == Kind::Io
+            {
+                assert!(read_by_us(&volume) == before, "after {fail_after} writes: not as before");
             }
         }
         left.set(u64::MAX);

@@ -265,12 +265,14 @@ fn wof_files_are_read_and_become_plain() {
     test.assert_clean("after editing WOF files");
 }
 
-/// A WOF stream of one chunk, from the fixture that holds such a chunk; and the content's size.
+/// The stream of a WOF file with this content, chunk table included, and the content's size; `None` when the fixture is
+/// no such stream.
 fn wof_stream(name: &str, text: &[u8], chunk: usize) -> Option<(Vec<u8>, u64)> {
     let packed = fs::read(support::root().join(format!("test-images/compress/{name}.bin"))).unwrap();
-    let chunks = text.len().div_ceil(chunk);
-    // the fixture is a whole stream with its chunk table if the first offset makes sense, else a bare chunk
+    let table = 4 * text.len().div_ceil(chunk).saturating_sub(1);
     let first = u32::from_le_bytes(packed.get(..4)?.try_into().ok()?) as usize;
-    let table = 4 * chunks.saturating_sub(1);
-    (first > 0 && first <= chunk && table < packed.len()).then(|| (packed, text.len() as u64))
+    if first == 0 || first > chunk || table >= packed.len() {
+        return None;
+    }
+    Some((packed, text.len() as u64))
 }
