@@ -227,12 +227,10 @@ impl Walk<'_> {
             report(self, Code::C2, &format!("an entry with an impossible length {length}"));
             return Ok(Step::Up);
         }
-        if !frame.descended {
-            if has_child {
-                return Ok(Step::Down(u64::from_le_bytes(
-                    rest[length - 8..length].first_chunk().copied().unwrap_or_default(),
-                )));
-            }
+        if !frame.descended && has_child {
+            return Ok(Step::Down(u64::from_le_bytes(
+                rest[length - 8..length].first_chunk().copied().unwrap_or_default(),
+            )));
         }
         frame.descended = false;
         if is_last {

@@ -176,7 +176,8 @@ fn touched_records_are_checked_alone() {
     assert!(report.stats.records < 120, "only what was touched is read: {:?}", report.stats);
 
     let file = touched[10].0;
-    let defects: [(Code, fn(&mut Surgeon, u64)); 5] = [
+    type Make = fn(&mut Surgeon, u64);
+    let defects: [(Code, Make); 5] = [
         (Code::B16, |s, n| s.set(n, winject::ntfs::record::header::LINKS, 3)),
         (Code::D7, |s, n| s.flip(0, winject::ntfs::attribute::AttributeType::BITMAP, "", n)),
         (Code::D9, |s, _| {

@@ -86,7 +86,7 @@ fn large_descriptors_go_on_in_the_next_pair_of_blocks() {
 fn malformed_descriptors_are_refused_and_nothing_changes() {
     let mut volume = open(fixture());
     assert!(volume.security_id(&[1, 0, 4, 0x80]).is_err());
-    assert!(volume.security_id(&vec![0; 100]).is_err());
+    assert!(volume.security_id(&[0; 100]).is_err());
     volume.flush().unwrap();
     assert!(volume.into_device().0 == fixture());
 }
