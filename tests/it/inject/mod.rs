@@ -1,6 +1,7 @@
 //! The whole job, from the command line to foreign judges.
 
 mod bad_input;
+mod containers;
 mod kill;
 mod made;
 mod matrix;
