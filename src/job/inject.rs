@@ -78,6 +78,10 @@ pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Re
     report.run.recovered = recover(request)?;
     let mut stage = open_stage(request)?;
     report.run.image_format = Some(stage.image().format().to_string());
+    if request.destination == Destination::InPlace {
+        // What the file itself forbids is said before any work is done.
+        crate::block::commit::check_in_place(&stage, &request.image)?;
+    }
 
     observer.step("Looking for Windows");
     let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
