@@ -121,6 +121,11 @@ fn the_log_is_replayed_in_memory() {
         std::fs::write(&path, &broken).unwrap();
         assert_same(&read_all(&*image(&path)), &content, &format!("log at {start:#x}"));
         assert_eq!(std::fs::read(&path).unwrap(), broken, "reading must not write");
+        // QEMU 7.2 says that it replayed an entry that runs across the end of the ring, but leaves the block table as
+        // it was; the format allows such entries, so only the other two are shown to it.
+        if start + 8192 == MIB {
+            continue;
+        }
         // QEMU replays only when it may write.
         support::run(Command::new("qemu-img").args(["check", "-q", "-r", "all", "-f", "vhdx"]).arg(&path));
         assert_same(&read_qemu(&path, "vhdx"), &content, "after QEMU's replay");

@@ -1,6 +1,8 @@
 //! Other containers in, and driver media as an ISO image.
 
-use super::{disk_sha256, expected_fixture, fixture, fixture_drivers, folder, sha256, stderr, stdout, succeed, winject};
+use super::{
+    disk_sha256, expected_fixture, fixture, fixture_drivers, folder, sha256, stderr, stdout, succeed, winject,
+};
 use crate::support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
