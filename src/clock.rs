@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn driver_date_of_the_published_test_vector() {
-        // vioscsi, 08/30/2021: windows-injection reference, section 5.4
+        // vioscsi, 08/30/2021: a published test vector
         let expected = u64::from_le_bytes([0x00, 0x40, 0xc3, 0xf9, 0x31, 0x9d, 0xd7, 0x01]);
         assert_eq!(FileTime::from_date(2021, 8, 30), Some(FileTime(expected)));
         assert_eq!(FileTime::from_date(2021, 2, 29), None);

@@ -102,7 +102,7 @@ pub(crate) fn escape(text: &str) -> String {
 fn refused(image: &Path, name: &str) -> Error {
     Error::refused(Layer::Block, format!("the image refers to {}, outside its own folder", escape(name)))
         .path(image.display().to_string())
-        .hint("allow that path explicitly (--allow-backing) if you trust the image")
+        .hint("allow that path explicitly (--allow-path) if you trust the image")
 }
 
 /// The file name without QEMU's `file:` prefix; other protocols and pseudo names are refused.

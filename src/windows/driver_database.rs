@@ -92,10 +92,11 @@ fn foreign_binding(planner: &Planner<'_>, id: &str, ours: &str, own_package: &st
         let key = format!("{}\\Services\\{service}", planner.guest.current_control_set());
         let image =
             registry::text(hive, &key, "ImagePath")?.unwrap_or_else(|| format!("System32\\drivers\\{service}.sys"));
-        if let Some(path) = planner.guest.image_path(&image) {
-            if registry::find(hive, &key)?.is_some() && planner.exists(&path)? {
-                return Ok(Some(service));
-            }
+        if let Some(path) = planner.guest.image_path(&image)
+            && registry::find(hive, &key)?.is_some()
+            && planner.exists(&path)?
+        {
+            return Ok(Some(service));
         }
     }
     Ok(None)
@@ -130,14 +131,12 @@ pub fn registered_version(planner: &Planner<'_>, service: &str) -> Result<Option
     Ok(data.and_then(|data| parse_version(&data.bytes)))
 }
 
+/// Ids that are ours to bind, and those that another package's service has.
+type SplitIds<'i> = (Vec<&'i BootId>, Vec<(&'i BootId, String)>);
+
 /// Splits ids into those that are free for `ours` and those that another active package serves, with the services of
 /// those packages. `package` is our own package, whatever its INF is called.
-pub(super) fn split<'i>(
-    planner: &Planner<'_>,
-    ids: &'i [BootId],
-    ours: &str,
-    package: &str,
-) -> Result<(Vec<&'i BootId>, Vec<(&'i BootId, String)>)> {
+pub(super) fn split<'i>(planner: &Planner<'_>, ids: &'i [BootId], ours: &str, package: &str) -> Result<SplitIds<'i>> {
     let (mut own, mut kept) = (Vec::new(), Vec::new());
     for id in ids {
         match foreign_binding(planner, &id.id, ours, package)? {

@@ -88,15 +88,15 @@ fn decide(planner: &Planner<'_>, package: &Package, boot: &BootDriver, options: 
         return Ok(Decision::Install);
     }
     let key = format!("{}\\Services\\{}", planner.guest.current_control_set(), boot.service);
-    if let Some(image) = planner.system_text(&key, "ImagePath")? {
-        if let Some(path) = planner.guest.image_path(&image) {
-            let path_lower = path.to_lowercase();
-            // not where an earlier full registration of this very package put it
-            let own = format!("/{}/", full::package_name(package, planner.guest.arch));
-            let in_store = path_lower.contains("/driverstore/filerepository/") && !path_lower.contains(&own);
-            if in_store && planner.exists(&path)? {
-                return Ok(Decision::Keep("the guest has installed this driver itself".to_owned()));
-            }
+    if let Some(image) = planner.system_text(&key, "ImagePath")?
+        && let Some(path) = planner.guest.image_path(&image)
+    {
+        let path_lower = path.to_lowercase();
+        // not where an earlier full registration of this very package put it
+        let own = format!("/{}/", full::package_name(package, planner.guest.arch));
+        let in_store = path_lower.contains("/driverstore/filerepository/") && !path_lower.contains(&own);
+        if in_store && planner.exists(&path)? {
+            return Ok(Decision::Keep("the guest has installed this driver itself".to_owned()));
         }
     }
     let file = format!("{}/{}", planner.guest.drivers_dir(), boot.file_name);
@@ -118,14 +118,14 @@ fn decide(planner: &Planner<'_>, package: &Package, boot: &BootDriver, options: 
             return Ok(Decision::Install);
         }
     }
-    if let Some((date, version)) = driver_database::registered_version(planner, &boot.service)? {
-        if (date, version) > (package.inf.driver_date, package.inf.driver_version) {
-            return Ok(Decision::Keep(format!(
-                "the guest has driver version {}, the media {}; --force replaces it",
-                dotted(version),
-                package.inf.version_text()
-            )));
-        }
+    if let Some((date, version)) = driver_database::registered_version(planner, &boot.service)?
+        && (date, version) > (package.inf.driver_date, package.inf.driver_version)
+    {
+        return Ok(Decision::Keep(format!(
+            "the guest has driver version {}, the media {}; --force replaces it",
+            dotted(version),
+            package.inf.version_text()
+        )));
     }
     Ok(Decision::Install)
 }

@@ -98,7 +98,7 @@ fn full_registration_equals_what_windows_wrote() {
     let package = "vmci.inf_amd64_5e38a278d114b813";
     let mut real = Values::new();
     for key in [
-        format!("DriverDatabase\\DriverInfFiles\\oem2.inf"),
+        "DriverDatabase\\DriverInfFiles\\oem2.inf".to_string(),
         format!("DriverDatabase\\DriverPackages\\{package}"),
         "DriverDatabase\\DeviceIds\\PCI\\VEN_15AD&DEV_0740".to_owned(),
         "DriverDatabase\\DeviceIds\\PCI\\VEN_15AD&DEV_0740&SUBSYS_074015AD".to_owned(),
