@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Everything that Windows needs to know of a driver is read from its INF ([`inf`]); a built-in or user-made definition
-//! ([`Definitions`]) only fills gaps and never overrules the INF silently. [`select`] answers with packages that fit,
+//! ([`Definitions`]) only fills gaps and never overrules the INF silently. [`select()`] answers with packages that fit,
 //! the ones that do not and why, and warnings.
 
 mod assemble;

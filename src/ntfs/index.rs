@@ -1,5 +1,5 @@
 //! Index nodes and entries: the pieces of `$I30` and of the view indexes. The tree algorithms are in
-//! [`tree`](super::tree).
+//! the module `tree`.
 //!
 //! Layout: `INDEX_ROOT`, `INDEX_ALLOCATION`, `INDEX_HEADER` and `INDEX_ENTRY` as the format is publicly known.
 
