@@ -87,7 +87,7 @@ impl fmt::Display for Layer {
 /// ```
 /// use winject::error::{Error, Kind, Layer};
 /// let error = Error::damaged(Layer::Ntfs, "MFT record has no FILE signature")
-///     .at(0xC000_0000)
+///     .at(0xC000_0000_u64)
 ///     .path("/Windows")
 ///     .expected_found("FILE", "BAAD")
 ///     .hint("run chkdsk in the guest and export the disk again");
