@@ -180,7 +180,7 @@ fn manual_times(guest: &Path, offset: u64, drivers: &Path, folder: &Path) -> Dur
            hivexregedit --merge --prefix \"HKEY_LOCAL_MACHINE\\\\$h\" $h.work $h.reg
            cp $h.work mnt/Windows/System32/config/$h
          done
-         sync -f mnt; umount mnt; while pgrep -f volume-work.raw >/dev/null; do sleep 0.01; done; sync volume-work.raw",
+         sync -f mnt; umount mnt; while pgrep -x ntfs-3g >/dev/null; do sleep 0.01; done; sync volume-work.raw",
         folder = folder.display()
     );
     let mut times = Vec::new();
