@@ -157,7 +157,7 @@ fn growth(tools: &Tools, drivers: &Path, folder: &Path) {
             .unwrap();
         let memory = String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned();
         let json: serde_json::Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
-        let read = json.pointer("/disk/bytes_read").and_then(serde_json::Value::as_u64).unwrap_or(0) / 1024;
+        let read = json.pointer("/run/bytes_read").and_then(serde_json::Value::as_u64).unwrap_or(0) / 1024;
         println!("  {size:>5} {files:>7} {time:>10.1?} {read:>9} {memory:>9}");
     }
 }
