@@ -1,9 +1,13 @@
-//! A reader of NTFS that shares no code with the writer: the crate `ntfs`.
+//! A reader of NTFS that shares no code with the writer: the crate `ntfs`, and a short walk of our own for the one
+//! thing that the crate cannot read, folders whose index blocks are smaller than a cluster.
+
+mod small_blocks;
 
 use std::io::{self, Read, Seek, SeekFrom};
 
 use ntfs::indexes::NtfsFileNameIndex;
-use ntfs::{Ntfs, NtfsFile, NtfsReadSeek};
+use ntfs::structured_values::NtfsIndexRoot;
+use ntfs::{Ntfs, NtfsAttributeType, NtfsFile, NtfsReadSeek};
 
 use crate::error::{Error, Kind, Layer, Result};
 use crate::io::VolumeRead;
@@ -83,6 +87,8 @@ impl<D: VolumeRead + ?Sized> Seek for Device<'_, D> {
 pub struct IndependentVolume<'a, D: ?Sized> {
     volume: &'a D,
     ntfs: Ntfs,
+    /// In bytes; folders of a volume have blocks of one size.
+    index_block_size: u32,
 }
 
 /// What is at a path.
@@ -97,6 +103,20 @@ fn foreign(error: ntfs::NtfsError) -> Error {
     Error::new(Kind::Verify, Layer::Plan, "the staged volume cannot be read back").source_error(error)
 }
 
+/// What the index root of the root directory says.
+fn index_block_size<D: VolumeRead + ?Sized>(ntfs: &Ntfs, device: &mut Device<'_, D>) -> ntfs::Result<u32> {
+    let root = ntfs.root_directory(device)?;
+    let mut attributes = root.attributes();
+    while let Some(item) = attributes.next(device) {
+        let item = item?;
+        let attribute = item.to_attribute()?;
+        if attribute.ty()? == NtfsAttributeType::IndexRoot && attribute.name()? == "$I30" {
+            return Ok(attribute.resident_structured_value::<NtfsIndexRoot>()?.index_record_size());
+        }
+    }
+    Err(ntfs::NtfsError::NotADirectory { position: root.position() })
+}
+
 impl<'a, D: VolumeRead + ?Sized> IndependentVolume<'a, D> {
     /// Opens from the first sector.
     ///
@@ -106,7 +126,8 @@ impl<'a, D: VolumeRead + ?Sized> IndependentVolume<'a, D> {
         let mut device = Device::new(volume);
         let mut ntfs = Ntfs::new(&mut device).map_err(foreign)?;
         ntfs.read_upcase_table(&mut device).map_err(foreign)?;
-        Ok(Self { volume, ntfs })
+        let index_block_size = index_block_size(&ntfs, &mut device).map_err(foreign)?;
+        Ok(Self { volume, ntfs, index_block_size })
     }
 
     fn file<'n>(&'n self, device: &mut Device<'_, D>, path: &str) -> Result<Option<NtfsFile<'n>>> {
@@ -115,7 +136,12 @@ impl<'a, D: VolumeRead + ?Sized> IndependentVolume<'a, D> {
             if !file.is_directory() {
                 return Ok(None);
             }
-            let number = {
+            let number = if self.ntfs.cluster_size() > self.index_block_size {
+                match small_blocks::find(&file, &self.ntfs, device, name)? {
+                    Some(number) => number,
+                    None => return Ok(None),
+                }
+            } else {
                 let index = file.directory_index(device).map_err(foreign)?;
                 let mut finder = index.finder();
                 match NtfsFileNameIndex::find(&mut finder, &self.ntfs, device, name) {

@@ -14,6 +14,8 @@ static MAKING: Mutex<()> = Mutex::new(());
 pub struct Guest {
     pub product: &'static str,
     pub geometry: &'static str,
+    /// Bytes in a cluster of the Windows volume.
+    pub cluster: u32,
     pub raw: PathBuf,
     /// Of the Windows volume.
     pub offset: u64,
@@ -25,6 +27,11 @@ pub const PRODUCTS: [&str; 6] = ["w7", "w8.1", "w10", "w11", "2k22", "2k25"];
 impl Guest {
     /// Makes it, or takes the one made before; `None` after saying why that is not possible.
     pub fn make(product: &'static str, geometry: &'static str) -> Option<Self> {
+        Self::with_clusters(product, geometry, 4096)
+    }
+
+    /// The same with clusters of another size.
+    pub fn with_clusters(product: &'static str, geometry: &'static str, cluster: u32) -> Option<Self> {
         let maker = support::judge("make-guest.py")?;
         if !is_root() {
             support::skip("make-guest.py mounts the volume that it makes, and needs root for it");
@@ -36,19 +43,20 @@ impl Guest {
             _ => ("hives/win10-1909", "amd64"),
         };
         let hives = support::corpus(hives)?;
-        let raw = cache(&maker, &format!("{product}-{geometry}.raw"));
+        let raw = cache(&maker, &format!("{product}-{geometry}-{cluster}.raw"));
         let offset_file = raw.with_extension("offset");
         let _one = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !offset_file.exists() {
             let mut make = Command::new(&maker);
             make.arg(&raw).args(["--files", "300", "--size", "3G", "--geometry", geometry, "--product", product]);
-            let made = support::run(make.args(["--arch", arch, "--hives"]).arg(hives));
+            let made =
+                support::run(make.args(["--arch", arch, "--cluster", &cluster.to_string(), "--hives"]).arg(hives));
             let text = String::from_utf8(made.stdout).unwrap();
             let line = text.lines().find(|line| line.starts_with("windows ")).unwrap();
             std::fs::write(&offset_file, line.split_whitespace().nth(2).unwrap()).unwrap();
         }
         let offset = std::fs::read_to_string(&offset_file).unwrap().parse().unwrap();
-        Some(Self { product, geometry, raw, offset })
+        Some(Self { product, geometry, cluster, raw, offset })
     }
 
     /// A private copy, raw or qcow2.

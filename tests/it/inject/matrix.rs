@@ -8,7 +8,7 @@ use std::process::Command;
 
 /// One cell of the matrix: inject in place, judge everything, and once more without any change.
 fn inject_and_judge(guest: &Guest, format: &str, with_kernel: bool) -> Option<()> {
-    let label = format!("{} {} {format}", guest.product, guest.geometry);
+    let label = format!("{} {} {format}, clusters of {}", guest.product, guest.geometry, guest.cluster);
     let folder = folder();
     let image = guest.copy(folder.path(), format)?;
     let hives_before = hives(guest, &guest.raw, &folder.path().join("before"))?;
@@ -69,7 +69,16 @@ fn judge_volume(guest: &Guest, raw: &Path, label: &str) -> Option<()> {
     let judge = support::judge("ntfs-judge.sh")?;
     support::judge_python()?;
     // the kernel driver has its own step; the other judges are all asked
-    let output = Command::new(judge).arg("-K").arg(raw).arg(guest.offset.to_string()).output().unwrap();
+    let mut command = Command::new(judge);
+    command.arg("-K");
+    // what the others cannot read: see their list of limits (the mirror of large clusters, clusters over 64 KiB, and
+    // index allocations over 64 KiB)
+    if guest.cluster > 4 << 10 {
+        let common = "ntfscheck,checkdisk,checkdisk-sec,ntfsresize,ntfsfix,ntfs3g-read";
+        let also = if guest.cluster > 64 << 10 { "" } else { ",phantom,sleuthkit,fsntfsinfo,grub,7z,dissect" };
+        command.args(["-o", &format!("{common}{also}")]);
+    }
+    let output = command.arg(raw).arg(guest.offset.to_string()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{label}: {text}{}", String::from_utf8_lossy(&output.stderr));
     Some(())
@@ -117,7 +126,7 @@ fn judge_hives(before: &[std::path::PathBuf], after: &[std::path::PathBuf], labe
     Some(())
 }
 
-/// Every commit: two guests that differ in everything.
+/// Every commit: three guests that differ in everything.
 #[test]
 fn short() {
     let _ = short_matrix();
@@ -125,7 +134,8 @@ fn short() {
 
 fn short_matrix() -> Option<()> {
     inject_and_judge(&Guest::make("w10", "gpt")?, "qcow2", true)?;
-    inject_and_judge(&Guest::make("w7", "mbr")?, "raw", false)
+    inject_and_judge(&Guest::make("w7", "mbr")?, "raw", false)?;
+    inject_and_judge(&Guest::with_clusters("w11", "gpt", 64 << 10)?, "raw", false)
 }
 
 /// All of it, when asked for with `WINJECT_CAMPAIGN`.
@@ -133,6 +143,13 @@ fn short_matrix() -> Option<()> {
 fn whole() {
     if std::env::var_os("WINJECT_CAMPAIGN").is_none() {
         return;
+    }
+    for cluster in [512, 1 << 10, 2 << 10, 8 << 10, 64 << 10, 256 << 10, 2 << 20] {
+        let Some(guest) = Guest::with_clusters("w10", "gpt", cluster) else { return };
+        if inject_and_judge(&guest, "qcow2", true).is_none() {
+            return;
+        }
+        eprintln!("clusters of {cluster}: sound");
     }
     for product in PRODUCTS {
         for geometry in ["gpt", "mbr"] {
