@@ -2,6 +2,34 @@
 //!
 //! Data flows one way: image → stage (copy-on-write in memory) → inspect → plan → apply on the stage → verify →
 //! commit. Nothing writes to the user's file before verification has passed.
+//!
+//! ```no_run
+//! use winject::clock::FileTime;
+//! use winject::{Destination, InjectRequest, inject};
+//!
+//! # fn main() -> winject::Result<()> {
+//! let now = FileTime::from_date(2026, 1, 1).unwrap();
+//! let overlay = Destination::Overlay("guest-virtio.qcow2".into());
+//! let request = InjectRequest::new("guest.vmdk", vec!["virtio-win.iso".into()], overlay, now);
+//! let report = inject(&request, &winject::job::Silent)?;
+//! println!("{}", report.summary);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The modules, from the top; each imports only from those below it:
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`cli`] | arguments, documents, progress, printing, exit codes |
+//! | [`job`] | inject, inspect, registry edits as library calls; reports |
+//! | [`windows`] | inspection of a guest, what is registered and staged, whether it boots |
+//! | [`plan`] | changes as values, applied to the stage and verified |
+//! | [`drivers`] | driver media, INF, signatures, the choice for a guest |
+//! | [`ntfs`], [`iso`], [`hive`] | file systems and the registry; usable on their own |
+//! | [`partition`] | MBR and GPT |
+//! | [`block`] | containers, the stage, commit, conversion |
+//! | [`error`], [`units`], [`io`], [`clock`] | what all of them share |
 
 pub mod clock;
 pub mod error;
@@ -22,4 +50,8 @@ pub mod partition;
 pub mod plan;
 pub mod windows;
 
+pub use block::{Image, Stage};
 pub use error::{Error, Kind, Layer, Result};
+pub use job::{Destination, InjectRequest, Report, inject};
+pub use plan::Plan;
+pub use windows::Guest;
