@@ -65,7 +65,7 @@ impl<D: VolumeRead> Volume<D> {
     }
 
     /// The part of `range` before the first cluster that was freed in this session, and where to go on.
-    fn without_freed(&self, start: u64, end: u64) -> (u64, u64) {
+    pub(super) fn without_freed(&self, start: u64, end: u64) -> (u64, u64) {
         if let Some((&at, &length)) = self.freed_clusters.range(..=start).next_back()
             && at + length > start
         {
@@ -77,37 +77,9 @@ impl<D: VolumeRead> Volume<D> {
         }
     }
 
-    /// The first free run of at least `want` clusters in `range`, cut to `want`.
-    fn find_run(&self, range: &std::ops::Range<u64>, want: u64) -> Result<Option<(Lcn, u64)>> {
-        let mut at = range.start;
-        while let Some(start) = self.find_bit(Bitmap::Clusters, at, range.end, false)? {
-            let limit = range.end.min(start.saturating_add(want));
-            let stop = self.find_bit(Bitmap::Clusters, start, limit, true)?.unwrap_or(limit);
-            let (usable, next) = self.without_freed(start, stop);
-            if usable - start >= want {
-                return Ok(Some((Lcn(start), want)));
-            }
-            at = next.max(start + 1).max(if usable == stop { stop } else { 0 });
-        }
-        Ok(None)
-    }
-}
-
-impl<D: VolumeRead> Volume<D> {
     /// Whether at least `wanted` clusters can be had.
     pub(super) fn has_free(&self, wanted: u64) -> Result<bool> {
-        let mut sum = 0;
-        for range in self.search_order(false) {
-            let mut at = range.start;
-            while sum < wanted {
-                let Some(start) = self.find_bit(Bitmap::Clusters, at, range.end, false)? else { break };
-                let stop = self.find_bit(Bitmap::Clusters, start, range.end, true)?.unwrap_or(range.end);
-                let (usable, next) = self.without_freed(start, stop);
-                sum += usable - start;
-                at = if usable == stop { stop } else { next.max(start + 1) };
-            }
-        }
-        Ok(sum >= wanted)
+        self.has_free_in(&self.search_order(false), wanted)
     }
 }
 

@@ -1,12 +1,14 @@
 //! The two bitmaps of a volume: clusters (`$Bitmap`) and records (`$MFT:$BITMAP`). They are read a page at a time, and
 //! only as far as needed.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::attribute::AttributeType;
 use super::damaged;
-use super::stream::{Stream, pieces};
-use super::units::RecordNumber;
+use super::runlist::Runlist;
+use super::stream::Stream;
+use super::units::{RecordNumber, Vcn};
 use super::volume::Volume;
 use crate::error::{Error, Layer, Result};
 use crate::io::VolumeRead;
@@ -53,6 +55,18 @@ impl Words<'_> {
     }
 }
 
+/// Bytes of `$Bitmap` that are read at once to count its bits. A multiple of 8.
+const COUNT_CHUNK: usize = 256 << 10;
+
+/// How many of the first `end` bits are clear.
+fn clear_bits(bytes: &[u8], end: usize) -> u64 {
+    let (words, rest) = bytes.get(..end / 8).unwrap_or_default().as_chunks::<8>();
+    let whole: u64 = words.iter().map(|w| u64::from(u64::from_ne_bytes(*w).count_zeros())).sum();
+    let single: u64 = rest.iter().map(|b| u64::from(b.count_zeros())).sum();
+    let last = bytes.get(end / 8).map_or(0, |b| (!b & ((1u16 << (end % 8)) - 1) as u8).count_ones());
+    whole + single + u64::from(last)
+}
+
 /// Sets or clears bits `from..to` of `bytes`; fails with the first bit that already has the value.
 fn change(bytes: &mut [u8], from: usize, to: usize, value: bool) -> Result<(), usize> {
     for bit in from..to {
@@ -92,12 +106,73 @@ impl<D: VolumeRead> Volume<D> {
             Stream::Runs { runs, .. } => {
                 let size = self.page_size() as u64;
                 let start = bit / 8 / size * size;
-                match pieces(&self.geometry, runs, start, 1)?.first() {
-                    Some((Some(at), _)) => Ok(use_it(&self.page(*at)?, start * 8)),
-                    _ => Err(damaged("a bitmap has a hole")),
-                }
+                Ok(use_it(&self.page(self.bitmap_page(runs, start)?)?, start * 8))
             }
         }
+    }
+
+    /// Offset on the volume of the page at `start` bytes of a bitmap.
+    fn bitmap_page(&self, runs: &Runlist, start: u64) -> Result<u64> {
+        let cluster = u64::from(self.geometry.cluster_size);
+        let run = runs.find(Vcn(start / cluster)).ok_or_else(|| damaged("access beyond the runs of an attribute"))?;
+        let lcn = run.lcn.ok_or_else(|| damaged("a bitmap has a hole"))?;
+        Ok(self.geometry.bytes_in(lcn.0) + (start - self.geometry.bytes_in(run.vcn.0)))
+    }
+
+    /// Calls `visit` with each run of free clusters (start, length) in `from..end`, in order, until it breaks. A run of
+    /// `enough` clusters is not followed any further: it is the last one, and cut to that length.
+    pub(super) fn free_runs(
+        &self,
+        from: u64,
+        end: u64,
+        enough: u64,
+        visit: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let end = end.min(self.bitmap_len(Bitmap::Clusters));
+        let mut at = from;
+        // start of a run that goes on in the next page
+        let mut open = None;
+        while at < end {
+            let step = self.with_page(Bitmap::Clusters, at, |bytes, first| {
+                let bits = bytes.len() as u64 * 8;
+                let stop = (end - first).min(bits);
+                let words = Words(bytes);
+                let find = |from: u64, to: u64, wanted| {
+                    words.find((from - first) as usize, (to - first) as usize, wanted).map(|b| first + b as u64)
+                };
+                let page_end = first + stop;
+                while at < page_end {
+                    let Some(start) = open.or_else(|| find(at, page_end, false)) else { break };
+                    let limit = page_end.min(start.saturating_add(enough));
+                    match find(at.max(start), limit, true) {
+                        Some(taken) => {
+                            open = None;
+                            at = taken;
+                            visit(start, taken - start)?;
+                        }
+                        None if limit - start >= enough => {
+                            open = None;
+                            let _ = visit(start, enough);
+                            return ControlFlow::Break(());
+                        }
+                        None => {
+                            open = Some(start);
+                            break;
+                        }
+                    }
+                }
+                ControlFlow::Continue(first + bits)
+            })?;
+            match step {
+                ControlFlow::Continue(next) if next > at => at = next,
+                ControlFlow::Continue(_) => break,
+                ControlFlow::Break(()) => return Ok(()),
+            }
+        }
+        if let Some(start) = open {
+            let _ = visit(start, end - start);
+        }
+        Ok(())
     }
 
     /// The first bit at or after `from` that is `wanted`, below `end`.
@@ -122,21 +197,21 @@ impl<D: VolumeRead> Volume<D> {
         Ok(None)
     }
 
-    /// Number of clear bits.
-    pub(super) fn count_clear(&self, which: Bitmap) -> Result<u64> {
-        let end = self.bitmap_len(which);
-        let (mut at, mut count) = (0, 0u64);
+    /// Number of free clusters.
+    pub(super) fn count_free_clusters(&self) -> Result<u64> {
+        let end = self.bitmap_len(Bitmap::Clusters);
+        let stream = Arc::clone(self.bitmap_stream(Bitmap::Clusters));
+        // read past the cache of pages, which this would only empty
+        let mut chunk = vec![0; COUNT_CHUNK];
+        let (mut at, mut count) = (0, 0);
         while at < end {
-            at = self.with_page(which, at, |bytes, first| {
-                let stop = (end - first).min(bytes.len() as u64 * 8);
-                for bit in 0..stop.div_ceil(8) {
-                    let byte = bytes.get(bit as usize).copied().unwrap_or(0xFF);
-                    let valid = (stop - bit * 8).min(8);
-                    let mask = ((1u16 << valid) - 1) as u8;
-                    count += u64::from((!byte & mask).count_ones());
-                }
-                first + bytes.len() as u64 * 8
-            })?;
+            let there = self.read_stream(&stream, at / 8, &mut chunk)?;
+            if there == 0 {
+                break;
+            }
+            let stop = (end - at).min(there as u64 * 8);
+            count += clear_bits(chunk.get(..there).unwrap_or_default(), stop as usize);
+            at += there as u64 * 8;
         }
         Ok(count)
     }
@@ -145,6 +220,9 @@ impl<D: VolumeRead> Volume<D> {
     pub(super) fn change_bits(&mut self, which: Bitmap, from: u64, count: u64, value: bool) -> Result<()> {
         let end = from.checked_add(count).filter(|&e| e <= self.bitmap_len(which));
         let end = end.ok_or_else(|| damaged("bit beyond the end of a bitmap").at(from))?;
+        if which == Bitmap::Clusters {
+            self.free.get_mut().changed(from..end);
+        }
         let stream = Arc::clone(self.bitmap_stream(which));
         let wrong = |bit: u64| {
             damaged(match (which, value) {
@@ -167,9 +245,7 @@ impl<D: VolumeRead> Volume<D> {
                 while at < end {
                     let first = at / 8 / size * size * 8;
                     let stop = end.min(first + size * 8);
-                    let Some((Some(place), _)) = pieces(&self.geometry, runs, first / 8, 1)?.first().copied() else {
-                        return Err(damaged("a bitmap has a hole"));
-                    };
+                    let place = self.bitmap_page(runs, first / 8)?;
                     let mut page = (*self.page(place)?).clone();
                     change(&mut page, (at - first) as usize, (stop - first) as usize, value)
                         .map_err(|b| wrong(first + b as u64))?;
@@ -216,6 +292,17 @@ mod tests {
             let end = end.min(bytes.len() * 8);
             let naive = (from..end).find(|&b| (bytes[b / 8] >> (b % 8) & 1 == 1) == wanted);
             prop_assert_eq!(Words(&bytes).find(from, end, wanted), naive);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn counting_bits_agrees_with_looking_at_each(
+            bytes in proptest::collection::vec(any::<u8>(), 0..40), end in 0usize..330,
+        ) {
+            let end = end.min(bytes.len() * 8);
+            let naive = (0..end).filter(|&b| bytes[b / 8] >> (b % 8) & 1 == 0).count() as u64;
+            prop_assert_eq!(clear_bits(&bytes, end), naive);
         }
     }
 

@@ -45,6 +45,7 @@ mod content;
 mod create;
 mod dir;
 mod facts;
+mod free;
 mod links;
 mod open;
 mod stream;

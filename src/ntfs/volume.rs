@@ -10,6 +10,7 @@ use super::cache::Blocks;
 use super::damaged;
 use super::file_name::Times;
 use super::index::IndexBlock;
+use super::free::FreeMap;
 use super::log::Admission;
 use super::name::{Namespace, NtfsName};
 use super::record::Record;
@@ -226,8 +227,10 @@ pub struct Volume<D> {
     pub(super) mirror: Arc<Stream>,
     /// What must be done before the first edit, because the user overrode a refusal.
     pub(super) admission: Admission,
-    /// The directory and first short name for which the numbers `~1` … `~4` were last found taken.
-    pub(super) crowded: RefCell<Option<(FileId, NtfsName)>>,
+    /// What is known of the free clusters.
+    pub(super) free: RefCell<FreeMap>,
+    /// Where the short names `~1` … `~4` were last found taken.
+    pub(super) crowded: RefCell<Option<Crowd>>,
     running: bool,
 }
 
@@ -265,6 +268,7 @@ impl<D> Volume<D> {
             mirror: empty(),
             admission: Admission::default(),
             crowded: RefCell::new(None),
+            free: RefCell::default(),
             running: false,
         }
     }
@@ -380,7 +384,7 @@ impl<D: VolumeRead> Volume<D> {
     /// # Errors
     /// Damaged, or the device cannot be read.
     pub fn free_space(&self) -> Result<u64> {
-        Ok(self.geometry.bytes_in(self.count_clear(super::bits::Bitmap::Clusters)?))
+        Ok(self.geometry.bytes_in(self.count_free_clusters()?))
     }
 }
 
@@ -414,6 +418,7 @@ impl<D: VolumeWrite> Volume<D> {
         let result = match self.admit() {
             Ok(()) => call(self),
             Err(e) => Err(e),
+        self.free.get_mut().begin();
         };
         let cache = self.cache.get_mut();
         if result.is_ok() {
@@ -429,6 +434,7 @@ impl<D: VolumeWrite> Volume<D> {
         self.state = state;
         self.admission = admission;
         for start in self.freed_log.drain(clusters..) {
+        self.free.get_mut().rollback();
             self.freed_clusters.remove(&start);
         }
         for record in self.freed_records_log.drain(records..) {
@@ -466,6 +472,7 @@ impl<D: VolumeWrite> Volume<D> {
         cache.blocks.forget_clean();
         cache.pages.forget_clean();
         cache.indexes.clear();
+        self.free.get_mut().clear();
         Ok(())
     }
 
