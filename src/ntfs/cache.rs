@@ -37,9 +37,9 @@ impl<T> Blocks<T> {
         self.slots.get(&key).map(|s| Arc::clone(&s.value))
     }
 
-    /// Remembers what was read. When `limit` blocks are held, all that are not changed go first.
+    /// Remembers what was read. When `limit` unchanged blocks are held, all of them go first.
     pub fn remember(&mut self, key: u64, value: Arc<T>, limit: usize) {
-        if self.slots.len() >= limit.max(2 * self.dirty.len()) {
+        if self.slots.len().saturating_sub(self.dirty.len()) >= limit {
             self.slots.retain(|_, s| s.dirty);
         }
         self.slots.insert(key, Slot { value, dirty: false });

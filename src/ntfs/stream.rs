@@ -12,8 +12,8 @@ use crate::error::Result;
 use crate::io::VolumeRead;
 use crate::units::VolumeOffset;
 
-/// Pages of metadata streams that are kept while unchanged.
-pub(super) const PAGES_KEPT: usize = 2048;
+/// Bytes of unchanged pages of metadata streams that are kept.
+pub(super) const PAGES_KEPT: usize = 2 << 20;
 
 /// The content of an attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +180,7 @@ impl<D: VolumeRead> Volume<D> {
         let mut page = vec![0; self.page_size()];
         self.device.read_at(VolumeOffset(offset), &mut page)?;
         let page = Arc::new(page);
-        self.cache.borrow_mut().pages.remember(offset, Arc::clone(&page), PAGES_KEPT);
+        self.cache.borrow_mut().pages.remember(offset, Arc::clone(&page), PAGES_KEPT / self.page_size());
         Ok(page)
     }
 

@@ -23,12 +23,12 @@ use crate::error::{Error, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::units::VolumeOffset;
 
-/// Unchanged records that are kept.
-const RECORDS_KEPT: usize = 8192;
-/// Unchanged index blocks that are kept.
-const BLOCKS_KEPT: usize = 2048;
-/// Changed blocks in memory after which they are written to the device.
-const DIRTY_MAX: usize = 6144;
+/// Bytes of unchanged records that are kept.
+const RECORDS_KEPT: usize = 2 << 20;
+/// Bytes of unchanged index blocks that are kept.
+const BLOCKS_KEPT: usize = 8 << 20;
+/// Bytes of changed blocks in memory after which they are written to the device.
+const DIRTY_MAX: usize = 8 << 20;
 
 /// How to open a volume.
 #[derive(Debug, Clone)]
@@ -353,7 +353,8 @@ impl<D: VolumeRead> Volume<D> {
         let pieces = self.record_pieces(number)?;
         let place = pieces.first().and_then(|p| p.0).unwrap_or(0);
         let record = Arc::new(Record::parse(self.read_pieces(&pieces)?).map_err(|e| e.at(place))?);
-        self.cache.borrow_mut().records.remember(number.0, Arc::clone(&record), RECORDS_KEPT);
+        let limit = RECORDS_KEPT / self.geometry.record_size as usize;
+        self.cache.borrow_mut().records.remember(number.0, Arc::clone(&record), limit);
         Ok(record)
     }
 
@@ -370,7 +371,8 @@ impl<D: VolumeRead> Volume<D> {
         }
         let block = IndexBlock::parse(self.read_pieces(&pieces)?, vcn).map_err(|e| e.at(key))?;
         let cached = Arc::new(CachedBlock { block, pieces });
-        self.cache.borrow_mut().blocks.remember(key, Arc::clone(&cached), BLOCKS_KEPT);
+        let limit = BLOCKS_KEPT / cached.block.bytes().len().max(1);
+        self.cache.borrow_mut().blocks.remember(key, Arc::clone(&cached), limit);
         Ok(cached)
     }
 
@@ -398,7 +400,7 @@ impl<D: VolumeWrite> Volume<D> {
             return Err(Error::refused(Layer::Ntfs, "the volume was opened for reading only")
                 .hint("open it with OpenOptions::new"));
         }
-        if self.dirty_blocks() > DIRTY_MAX {
+        if self.dirty_bytes() > DIRTY_MAX {
             self.write_out()?;
         }
         self.running = true;
@@ -443,7 +445,7 @@ impl<D: VolumeWrite> Volume<D> {
         result
     }
 
-    fn dirty_blocks(&self) -> usize {
+    fn dirty_bytes(&self) -> usize {
         let cache = self.cache.borrow();
         cache.records.dirty().len() + cache.blocks.dirty().len() + cache.pages.dirty().len()
     }
@@ -481,9 +483,9 @@ impl<D: VolumeWrite> Volume<D> {
         self.write_index_blocks()?;
         self.write_records()?;
         let cache = self.cache.get_mut();
-        cache.records.shrink(RECORDS_KEPT);
-        cache.blocks.shrink(BLOCKS_KEPT);
-        cache.pages.shrink(super::stream::PAGES_KEPT);
+        cache.records.shrink(RECORDS_KEPT / self.geometry.record_size as usize);
+        cache.blocks.shrink(BLOCKS_KEPT / self.geometry.index_block_size as usize);
+        cache.pages.shrink(super::stream::PAGES_KEPT / page_size);
         Ok(())
     }
 
