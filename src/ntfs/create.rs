@@ -16,8 +16,9 @@ use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
 
-/// Short names that are tried before giving up.
-const SHORT_NAMES_TRIED: usize = 4096;
+/// Short names that are tried before giving up. Each name for which that was in vain halves it for the next one of
+/// its kind, so that the millionth similar name costs no more than the first.
+const SHORT_NAMES_TRIED: usize = 512;
 /// Short names that only differ in their number come first: `~1` … `~4`.
 const NUMBERED: usize = 4;
 /// Children of a directory that are asked for a security id.
@@ -30,6 +31,16 @@ pub(super) struct Kept {
     pub security: Option<u32>,
     pub attributes: u32,
     pub created: FileTime,
+}
+
+/// A directory with many names that begin alike.
+#[derive(Debug)]
+pub(super) struct Crowd {
+    parent: FileId,
+    /// Their first short name: it and the other numbered ones are taken.
+    first: NtfsName,
+    /// How many short names are tried for the next of them.
+    tries: usize,
 }
 
 /// What is created.
@@ -88,16 +99,16 @@ impl<D: VolumeRead> Volume<D> {
         }
         // among many similar names the numbered ones are gone: they are not tried again for each of them
         let first = short_candidates(name).next().unwrap_or_default();
-        let crowd = Some((parent, first));
-        let skipped = if *self.crowded.borrow() == crowd { NUMBERED } else { 0 };
-        for (number, short) in short_candidates(name).take(SHORT_NAMES_TRIED).enumerate().skip(skipped) {
-            if number == NUMBERED {
-                self.crowded.borrow_mut().clone_from(&crowd);
-            }
+        let known = self.crowded.borrow_mut().take().filter(|c| c.parent == parent && c.first == first);
+        let (skipped, tries) = known.as_ref().map_or((0, SHORT_NAMES_TRIED), |c| (NUMBERED, c.tries));
+        for (number, short) in short_candidates(name).enumerate().skip(skipped).take(tries) {
             if self.entry_in(parent, &short)?.is_none() {
+                let tries = (2 * tries).min(SHORT_NAMES_TRIED);
+                *self.crowded.borrow_mut() = (number >= NUMBERED).then_some(Crowd { parent, first, tries });
                 return Ok(vec![(Namespace::Win32, name.clone()), (Namespace::Dos, short)]);
             }
         }
+        *self.crowded.borrow_mut() = Some(Crowd { parent, first, tries: (tries / 2).max(1) });
         // a long name alone is legal everywhere
         Ok(vec![(Namespace::Posix, name.clone())])
     }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use super::boot::Geometry;
 use super::cache::Blocks;
+use super::create::Crowd;
 use super::damaged;
 use super::file_name::Times;
-use super::index::IndexBlock;
 use super::free::FreeMap;
+use super::index::IndexBlock;
 use super::log::Admission;
 use super::name::{Namespace, NtfsName};
 use super::record::Record;
@@ -267,8 +268,8 @@ impl<D> Volume<D> {
             protected: Vec::new(),
             mirror: empty(),
             admission: Admission::default(),
-            crowded: RefCell::new(None),
             free: RefCell::default(),
+            crowded: RefCell::new(None),
             running: false,
         }
     }
@@ -417,10 +418,10 @@ impl<D: VolumeWrite> Volume<D> {
         cache.records.begin();
         cache.blocks.begin();
         cache.pages.begin();
+        self.free.get_mut().begin();
         let result = match self.admit() {
             Ok(()) => call(self),
             Err(e) => Err(e),
-        self.free.get_mut().begin();
         };
         let cache = self.cache.get_mut();
         if result.is_ok() {
@@ -433,10 +434,10 @@ impl<D: VolumeWrite> Volume<D> {
         cache.blocks.rollback();
         cache.pages.rollback();
         cache.indexes.clear();
+        self.free.get_mut().rollback();
         self.state = state;
         self.admission = admission;
         for start in self.freed_log.drain(clusters..) {
-        self.free.get_mut().rollback();
             self.freed_clusters.remove(&start);
         }
         for record in self.freed_records_log.drain(records..) {
@@ -447,7 +448,9 @@ impl<D: VolumeWrite> Volume<D> {
 
     fn dirty_bytes(&self) -> usize {
         let cache = self.cache.borrow();
-        cache.records.dirty().len() + cache.blocks.dirty().len() + cache.pages.dirty().len()
+        cache.records.dirty().len() * self.geometry.record_size as usize
+            + cache.blocks.dirty().len() * self.geometry.index_block_size as usize
+            + cache.pages.dirty().len() * self.page_size()
     }
 
     /// Writes everything that is still in memory to the device.
@@ -469,12 +472,12 @@ impl<D: VolumeWrite> Volume<D> {
         self.freed_log.clear();
         self.freed_records.clear();
         self.freed_records_log.clear();
+        self.free.get_mut().clear();
         let cache = self.cache.get_mut();
         cache.records.forget_clean();
         cache.blocks.forget_clean();
         cache.pages.forget_clean();
         cache.indexes.clear();
-        self.free.get_mut().clear();
         Ok(())
     }
 
@@ -482,6 +485,7 @@ impl<D: VolumeWrite> Volume<D> {
         self.write_pages()?;
         self.write_index_blocks()?;
         self.write_records()?;
+        let page_size = self.page_size();
         let cache = self.cache.get_mut();
         cache.records.shrink(RECORDS_KEPT / self.geometry.record_size as usize);
         cache.blocks.shrink(BLOCKS_KEPT / self.geometry.index_block_size as usize);
