@@ -185,9 +185,11 @@ impl<D: VolumeWrite> Volume<D> {
         Ok(Stream::Runs { runs, sizes })
     }
 
-    /// Writes data to whole clusters from `vcn` on; the rest of the last cluster is zeroed.
+    /// Writes data to whole clusters from `vcn` on. The rest of the last page is zeroed; what follows it in a large
+    /// cluster stays as it is, as nobody can read it.
     pub(super) fn write_clusters(&mut self, runs: &Runlist, vcn: Vcn, data: &[u8]) -> Result<()> {
         let cluster = self.geometry.cluster_size as usize;
+        let page = self.page_size();
         let (mut at, mut rest) = (vcn, data);
         while !rest.is_empty() {
             let run = *runs.find(at).ok_or_else(|| damaged("write beyond the runs of an attribute"))?;
@@ -197,13 +199,13 @@ impl<D: VolumeWrite> Volume<D> {
             let offset = self.offset_of(Lcn(lcn.0 + inside));
             let take = rest.len().min(clusters as usize * cluster);
             let (now, later) = rest.split_at(take);
-            let whole = take / cluster * cluster;
+            let whole = take / page * page;
             if whole > 0 {
                 self.device.write_at(VolumeOffset(offset), &now[..whole])?;
             }
             if whole < take {
                 let mut last = now[whole..].to_vec();
-                last.resize(cluster, 0);
+                last.resize(page, 0);
                 self.device.write_at(VolumeOffset(offset + whole as u64), &last)?;
             }
             at.0 += clusters;
@@ -381,8 +383,9 @@ impl<D: VolumeWrite> Volume<D> {
                 let mut runs = runs.clone();
                 self.extend_runs(&mut runs, self.geometry.clusters_for(needed))?;
                 let from = sizes.initialized.min(sizes.data);
-                self.write_metadata(&runs, from, &vec![0; (self.geometry.bytes_in(runs.end()) - from) as usize])?;
                 let allocated = self.geometry.bytes_in(runs.end());
+                let to = needed.next_multiple_of(self.page_size() as u64).min(allocated);
+                self.write_metadata(&runs, from, &vec![0; to.saturating_sub(from) as usize])?;
                 Stream::Runs { runs, sizes: StreamSizes { allocated, data: needed, initialized: needed, ..*sizes } }
             }
         };
