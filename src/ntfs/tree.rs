@@ -21,8 +21,9 @@ use crate::io::{VolumeRead, VolumeWrite};
 
 /// Deeper trees do not exist: 16 levels of at least two children each hold more entries than a volume has records.
 const DEPTH_MAX: usize = 16;
-/// Index blocks added to the allocation at once, when the index is not small.
-const GROWTH_BLOCKS: u64 = 8;
+/// Index blocks added to the allocation at once: an eighth of what is there, so that the run list of a growing index
+/// stays short, within these bounds.
+const GROWTH_BLOCKS: std::ops::RangeInclusive<u64> = 8..=1024;
 /// Bytes left free in a record whose root node has children, for the run list of the index to grow.
 const ROOT_RESERVE: usize = 0x60;
 /// Upper bound of the blocks of one index, for walks over damaged ones.
@@ -444,11 +445,13 @@ impl<D: VolumeWrite> Volume<D> {
         bitmap.check(&self.geometry)?;
         let mut bits = self.read_small(&bitmap, BLOCKS_MAX / 8, "index bitmap")?;
         let blocks = sizes.data / size;
-        let number = (0..blocks).find(|&n| !bit(&bits, n)).unwrap_or(blocks);
+        let number = first_clear(&bits).min(blocks);
         if number == blocks {
             let wanted = self.geometry.clusters_for((number + 1) * size);
             if wanted > runs.end() {
-                let ahead = self.geometry.clusters_for((number + GROWTH_BLOCKS.min(blocks.max(1))) * size);
+                // a small index grows block by block
+                let more = (blocks / 8).clamp(*GROWTH_BLOCKS.start(), *GROWTH_BLOCKS.end()).min(blocks.max(1));
+                let ahead = self.geometry.clusters_for((number + more) * size);
                 let mut longer = runs.clone();
                 match self.try_extend(&mut longer, ahead)? {
                     true => runs = longer,
@@ -465,7 +468,7 @@ impl<D: VolumeWrite> Volume<D> {
             bits.resize(bits.len() + 8, 0);
         }
         bits[(number / 8) as usize] |= 1 << (number % 8);
-        self.set_index_bitmap(attrs, &name, &bitmap, bits)?;
+        self.set_index_bitmap(attrs, &name, &bitmap, bits, number / 8)?;
         Ok(number * index.stride())
     }
 
@@ -478,10 +481,21 @@ impl<D: VolumeWrite> Volume<D> {
         Ok(false)
     }
 
-    /// Changes the bitmap of an index.
-    fn set_index_bitmap(&mut self, attrs: &mut Attrs, name: &NtfsName, old: &Stream, bits: Vec<u8>) -> Result<()> {
+    /// Changes the bitmap of an index: `bits` differs from what is there in the byte `changed`, and may be longer.
+    fn set_index_bitmap(
+        &mut self,
+        attrs: &mut Attrs,
+        name: &NtfsName,
+        old: &Stream,
+        bits: Vec<u8>,
+        changed: u64,
+    ) -> Result<()> {
         let stream = match old {
             Stream::Resident(_) => Stream::Resident(bits),
+            Stream::Runs { runs, sizes } if bits.len() as u64 == sizes.data && sizes.initialized == sizes.data => {
+                let byte = bits.get(changed as usize..=changed as usize).unwrap_or_default();
+                return self.write_metadata(runs, changed, byte);
+            }
             Stream::Runs { runs, sizes } => {
                 let (mut runs, mut sizes) = (runs.clone(), *sizes);
                 self.extend_runs(&mut runs, self.geometry.clusters_for(bits.len() as u64))?;
@@ -516,7 +530,7 @@ impl<D: VolumeWrite> Volume<D> {
             return Err(damaged("an index block in use is marked as free").at(vcn));
         }
         bits[(number / 8) as usize] &= !(1 << (number % 8));
-        self.set_index_bitmap(&mut attrs, &stream_name, &bitmap, bits)?;
+        self.set_index_bitmap(&mut attrs, &stream_name, &bitmap, bits, number / 8)?;
         self.store(attrs)
     }
 
@@ -637,6 +651,12 @@ impl<D: VolumeWrite> Volume<D> {
         }
         self.store(attrs)
     }
+}
+
+/// The first clear bit of a bitmap; beyond its end they are clear.
+fn first_clear(bits: &[u8]) -> u64 {
+    let partly = bits.iter().enumerate().find(|&(_, &b)| b != 0xFF);
+    partly.map_or(bits.len() as u64 * 8, |(at, b)| at as u64 * 8 + u64::from(b.trailing_ones()))
 }
 
 /// Bit `n` of a bitmap; beyond its end they are clear.
