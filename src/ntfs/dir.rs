@@ -215,11 +215,27 @@ impl<D: VolumeWrite> Volume<D> {
     /// Puts a file's attributes back and brings all its directory entries up to date.
     pub(super) fn store_and_publish(&mut self, attrs: Attrs) -> Result<()> {
         let file = attrs.file;
-        let record = self.base_record(file)?;
-        let duplicate = self.duplicate_of(&record, &attrs)?;
         let names = names_of(&attrs)?;
-        self.store(attrs)?;
+        let duplicate = self.store_with_duplicate(attrs)?;
         self.publish(file, &duplicate, &names)
+    }
+
+    /// Puts a file's attributes back; what its directory entries should say then, for data may have left the record.
+    pub(super) fn store_with_duplicate(&mut self, attrs: Attrs) -> Result<Duplicate> {
+        let file = attrs.file;
+        let record = self.base_record(file)?;
+        let before = self.duplicate_of(&record, &attrs)?;
+        let is_resident = matches!(
+            attrs.stream(AttributeType::DATA, &NtfsName::default(), self.geometry.cluster_count)?,
+            Some(Stream::Resident(_))
+        );
+        self.store(attrs)?;
+        if !is_resident {
+            return Ok(before);
+        }
+        let data = self.stream(file, AttributeType::DATA, &NtfsName::default())?;
+        let allocated = data.map_or(before.allocated, |data| data.allocated_for_directory(&self.geometry));
+        Ok(Duplicate { allocated, ..before })
     }
 
     /// Writes a file's facts into its directory entries.

@@ -262,8 +262,9 @@ impl<D: VolumeWrite> Volume<D> {
         for name in &names {
             attrs.list.push(Attr::resident(AttributeType::FILE_NAME, &NtfsName::default(), &name.encode()));
         }
-        self.store(attrs)?;
+        let duplicate = self.store_with_duplicate(attrs)?;
         for name in names {
+            let name = FileName { duplicate, ..name };
             self.insert_entry(parent, I30, IndexEntry::for_name(file, &name.encode()))?;
         }
         self.publish(file, &duplicate, &before)
