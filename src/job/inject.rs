@@ -125,6 +125,8 @@ fn change_staged(
     let injection = windows::plan_injection(&volume, &installation.guest, selection, &request.options)?;
     report.add_plan(&installation.guest, injection.plan.clone(), injection.record);
     observer.step("Applying the plan to the staged disk");
+    // an override is obeyed even when there is nothing else to do
+    volume.apply_overrides()?;
     plan::apply(&injection.plan, &mut volume, request.clock)?;
     volume.flush()?;
     Ok(injection.plan)

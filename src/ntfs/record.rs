@@ -119,6 +119,12 @@ impl Record {
             return Err(damaged("impossible sizes in the header of an MFT record")
                 .expected_found(format!("used 8-aligned, up to {}", record.bytes.len()), used));
         }
+        let array = usize::from(fixup::ARRAY_OFFSET.get(&record.bytes));
+        let array_end = array + 2 * usize::from(fixup::ARRAY_COUNT.get(&record.bytes));
+        if array_end > first {
+            return Err(damaged("the update sequence array of an MFT record reaches into its attributes")
+                .expected_found(format!("up to {first}"), array_end));
+        }
         let mut attributes = attributes_in(&record.bytes[..used], first);
         for attribute in attributes.by_ref() {
             attribute?;
@@ -167,6 +173,13 @@ impl Record {
         let counter = Field::<u16>::at(at);
         counter.set(&mut self.bytes, counter.get(&block));
         Ok(block)
+    }
+
+    /// The record's own number, its low 32 bits; NTFS 3.0 did not write it.
+    #[must_use]
+    pub fn number(&self) -> Option<u64> {
+        let has_number = usize::from(fixup::ARRAY_OFFSET.get(&self.bytes)) >= header::SIZE;
+        has_number.then(|| header::NUMBER.get(&self.bytes).into())
     }
 
     /// Sequence number.

@@ -353,7 +353,13 @@ impl<D: VolumeRead> Volume<D> {
         }
         let pieces = self.record_pieces(number)?;
         let place = pieces.first().and_then(|p| p.0).unwrap_or(0);
-        let record = Arc::new(Record::parse(self.read_pieces(&pieces)?).map_err(|e| e.at(place))?);
+        let record = Record::parse(self.read_pieces(&pieces)?).map_err(|e| e.at(place))?;
+        if record.number().is_some_and(|found| found != number.0 & 0xFFFF_FFFF) {
+            return Err(damaged("an MFT record has the number of another one")
+                .expected_found(number, record.number().unwrap_or_default())
+                .at(place));
+        }
+        let record = Arc::new(record);
         let limit = RECORDS_KEPT / self.geometry.record_size as usize;
         self.cache.borrow_mut().records.remember(number.0, Arc::clone(&record), limit);
         Ok(record)
@@ -405,7 +411,12 @@ impl<D: VolumeWrite> Volume<D> {
             self.write_out()?;
         }
         self.running = true;
-        let result = self.attempt(call);
+        // what an override asks for is a call of its own: it stays when the caller's is refused
+        let admitted = if self.admission.is_nothing() { Ok(()) } else { self.attempt(Self::admit) };
+        let result = match admitted {
+            Ok(()) => self.attempt(call),
+            Err(e) => Err(e),
+        };
         self.running = false;
         result
     }
@@ -419,10 +430,7 @@ impl<D: VolumeWrite> Volume<D> {
         cache.blocks.begin();
         cache.pages.begin();
         self.free.get_mut().begin();
-        let result = match self.admit() {
-            Ok(()) => call(self),
-            Err(e) => Err(e),
-        };
+        let result = call(self);
         let cache = self.cache.get_mut();
         if result.is_ok() {
             cache.records.commit();
@@ -451,6 +459,15 @@ impl<D: VolumeWrite> Volume<D> {
         cache.records.dirty().len() * self.geometry.record_size as usize
             + cache.blocks.dirty().len() * self.geometry.index_block_size as usize
             + cache.pages.dirty().len() * self.page_size()
+    }
+
+    /// Does now what the overrides of [`OpenOptions`] ask for (emptying the log, removing the hibernation state, marking
+    /// the volume to be checked), which the first changing call does otherwise. Does nothing where nothing was overridden.
+    ///
+    /// # Errors
+    /// As any changing call.
+    pub fn apply_overrides(&mut self) -> Result<()> {
+        if self.admission.is_nothing() { Ok(()) } else { self.transaction(|_| Ok(())) }
     }
 
     /// Writes everything that is still in memory to the device.
