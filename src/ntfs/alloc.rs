@@ -152,17 +152,34 @@ impl<D: VolumeWrite> Volume<D> {
         Ok(())
     }
 
+    /// Checks that clusters may be written in place: marked as in use, and not the volume's own.
+    pub(super) fn check_owned(&self, runs: &Runlist) -> Result<()> {
+        for (lcn, length) in runs.real() {
+            self.check_not_own(lcn, length)?;
+            if let Some(free) = self.find_bit(Bitmap::Clusters, lcn.0, lcn.0 + length, false)? {
+                return Err(damaged("a file claims a cluster that is marked as free")
+                    .at(self.offset_of(Lcn(free)))
+                    .hint("run chkdsk in the guest and export the disk again"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that clusters do not hold the volume's own structures.
+    fn check_not_own(&self, lcn: Lcn, length: u64) -> Result<()> {
+        let end = lcn.0.saturating_add(length);
+        let overlaps = |start: u64, stop: u64| start < end && lcn.0 < stop;
+        let mut mft = self.state.mft.runs().into_iter().flat_map(Runlist::real);
+        if self.protected.iter().any(|p| overlaps(p.start, p.end)) || mft.any(|(l, n)| overlaps(l.0, l.0 + n)) {
+            return Err(damaged("a file claims clusters of the volume's own structures").at(self.offset_of(lcn)));
+        }
+        Ok(())
+    }
+
     /// Frees clusters. Those that hold the volume's own structures cannot be freed, whatever a record claims.
     pub(super) fn free_clusters(&mut self, runs: impl IntoIterator<Item = (Lcn, u64)>) -> Result<()> {
         for (lcn, length) in runs {
-            let end = lcn.0.saturating_add(length);
-            let overlaps = |start: u64, stop: u64| start < end && lcn.0 < stop;
-            let mft = self.state.mft.runs().into_iter().flat_map(Runlist::real);
-            if self.protected.iter().any(|p| overlaps(p.start, p.end))
-                || mft.into_iter().any(|(l, n)| overlaps(l.0, l.0 + n))
-            {
-                return Err(damaged("a file claims clusters of the volume's own structures").at(self.offset_of(lcn)));
-            }
+            self.check_not_own(lcn, length)?;
             self.change_bits(Bitmap::Clusters, lcn.0, length, false)?;
             self.freed_clusters.insert(lcn.0, length);
             self.freed_log.push(lcn.0);

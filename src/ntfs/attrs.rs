@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::attribute::{
-    Attribute, AttributeType, StreamSizes, build_non_resident, build_resident, header as attribute_header,
-    non_resident_overhead,
+    Attribute, AttributeType, FLAG_ENCRYPTED, StreamSizes, build_non_resident, build_resident,
+    header as attribute_header, non_resident_overhead,
 };
 use super::attribute_list::{self, LIST_SIZE_MAX, ListEntry};
 use super::damaged;
@@ -101,6 +101,7 @@ impl Attrs {
             Some(old) => {
                 new.homes = std::mem::take(&mut old.homes);
                 new.name = old.name.clone();
+                attribute_header::FLAGS.set(&mut new.bytes, attribute_header::FLAGS.get(&old.bytes));
                 *old = new;
             }
             None => self.list.push(new),
@@ -179,12 +180,13 @@ impl<D: VolumeRead> Volume<D> {
         let stream = join(std::iter::once(Ok(list)), self.geometry.cluster_count)?;
         let stream = stream.unwrap_or(Stream::Resident(Vec::new()));
         stream.check(&self.geometry)?;
+        stream.check_metadata("an attribute list")?;
         let bytes = self.read_small(&stream, LIST_SIZE_MAX, "attribute list")?;
         attribute_list::parse(&bytes).map(Some)
     }
 
     /// The record that an attribute list entry names, after checking that it belongs to the file.
-    fn extension(&self, file: FileId, entry: &ListEntry) -> Result<Arc<Record>> {
+    pub(super) fn extension(&self, file: FileId, entry: &ListEntry) -> Result<Arc<Record>> {
         if entry.record == file {
             return self.record(file.record);
         }
@@ -299,6 +301,15 @@ impl<D: VolumeRead> Volume<D> {
         if attrs.extensions.len() > EXTENSIONS_MAX {
             return Err(damaged("file with too many records"));
         }
+        // what the list does not name would be lost when the records are written anew
+        let mut there = base.attributes().filter(|(_, a)| a.kind() != AttributeType::ATTRIBUTE_LIST).count();
+        for id in &attrs.extensions {
+            there += self.record(id.record)?.attributes().count();
+        }
+        if there != attrs.list.len() {
+            return Err(damaged(format!("attribute list of {file} does not name all attributes"))
+                .expected_found(there, attrs.list.len()));
+        }
         attrs.own_list = base.find(AttributeType::ATTRIBUTE_LIST, "").map(|a| take(file.record, &a));
         Ok(attrs)
     }
@@ -308,6 +319,10 @@ fn missing(file: FileId, entry: &ListEntry) -> Error {
     damaged(format!("attribute list of {file} names an attribute that is not there"))
         .expected_found(format!("{} #{} in {}", entry.kind, entry.instance, entry.record), "nothing")
 }
+
+/// Room for the attribute list in record 0: eight entries. It is always the same, so that the first extent of `$MFT` is
+/// always cut at the same place.
+const MFT_LIST_ROOM: usize = 0x18 + 8 * 0x20;
 
 /// Attributes that stay in the base record whatever happens.
 fn must_stay(file: FileId, attr: &Attr) -> bool {
@@ -334,6 +349,7 @@ fn rank(attr: &Attr) -> u8 {
 /// Whether a resident attribute may be moved into clusters to make room.
 fn may_leave_record(attr: &Attr) -> bool {
     attr.is_resident()
+        && attribute_header::FLAGS.get(&attr.bytes) & FLAG_ENCRYPTED == 0
         && matches!(
             attr.kind,
             AttributeType::DATA
@@ -362,6 +378,12 @@ impl<D: VolumeWrite> Volume<D> {
                 return self.write_record(attrs.file.record, list.iter().map(|a| (a, a.homes.first().copied())));
             }
         }
+        // in an extension record a long value would leave no room for anything else
+        while attrs.list.iter().any(|a| may_leave_record(a) && a.bytes.len() > capacity / 2) {
+            if !self.move_one_to_clusters(&mut attrs)? {
+                break;
+            }
+        }
         self.spread(attrs, capacity)
     }
 
@@ -385,6 +407,10 @@ impl<D: VolumeWrite> Volume<D> {
 
     /// Moves the largest resident value that may be outside into clusters; `false` when none would save anything.
     fn move_one_to_clusters(&mut self, attrs: &mut Attrs) -> Result<bool> {
+        // the volume's own bitmaps are found where they are
+        if [RecordNumber::MFT, RecordNumber::BITMAP].contains(&attrs.file.record) {
+            return Ok(false);
+        }
         let mut best: Option<(usize, usize)> = None;
         for (index, attr) in attrs.list.iter().enumerate().filter(|(_, a)| may_leave_record(a)) {
             let after =
@@ -445,7 +471,7 @@ impl<D: VolumeWrite> Volume<D> {
         for attr in std::mem::take(&mut attrs.list) {
             // the first extent of $MFT shares record 0 with everything else and the list
             let pinned = is_mft && attr.kind == AttributeType::DATA && attr.name.is_empty();
-            let limit = if pinned { capacity.saturating_sub(others + 0x60) } else { capacity };
+            let limit = if pinned { capacity.saturating_sub(others + MFT_LIST_ROOM) } else { capacity };
             if attr.bytes.len() <= limit {
                 out.push(attr);
                 continue;
@@ -484,7 +510,8 @@ impl<D: VolumeWrite> Volume<D> {
             None => None,
         };
         let musts: usize = attrs.list.iter().filter(|a| must_stay(attrs.file, a)).map(|a| a.bytes.len()).sum();
-        let stays_resident = matches!(old, None | Some(Stream::Resident(_))) && size <= capacity / 3;
+        let most = if attrs.file.record == RecordNumber::MFT { MFT_LIST_ROOM - 0x18 } else { capacity / 3 };
+        let stays_resident = matches!(old, None | Some(Stream::Resident(_))) && size <= most;
         let bytes = if stays_resident && musts + size + 0x18 <= capacity {
             build_resident(kind, &name, &vec![0; size])
         } else {
@@ -504,8 +531,15 @@ impl<D: VolumeWrite> Volume<D> {
     /// A fresh extension record for `attr`.
     fn new_extension(&mut self, attrs: &Attrs, attr: &Attr) -> Result<FileId> {
         let file = attrs.file;
-        let (number, sequence) =
-            if file.record == RecordNumber::MFT { self.take_record_for_mft(attr.lowest)? } else { self.take_record()? };
+        let (number, sequence) = if file.record == RecordNumber::MFT {
+            // what is no extent of the data may lie anywhere in the part that record 0 itself maps
+            let data = |a: &&Attr| a.kind == AttributeType::DATA && a.name.is_empty();
+            let second = attrs.list.iter().filter(data).map(|a| a.lowest).filter(|&vcn| vcn > Vcn(0)).min();
+            let before = if data(&attr) { attr.lowest } else { second.unwrap_or(Vcn(u64::MAX)) };
+            self.take_record_for_mft(before)?
+        } else {
+            self.take_record()?
+        };
         let mut record = Record::blank(number, sequence, FLAG_IN_USE, self.geometry.record_size as usize);
         header::BASE.set(record.bytes_mut(), file.to_raw());
         self.put_record(number, record);
@@ -540,7 +574,17 @@ impl<D: VolumeWrite> Volume<D> {
                 attrs.list[index].homes = instance.map(|i| (id.record, i)).into_iter().collect();
             }
         }
-        debug_assert!(size >= 512);
+        if file.record == RecordNumber::MFT {
+            for attr in
+                attrs.list.iter().filter(|a| a.kind == AttributeType::DATA && a.name.is_empty() && a.lowest > Vcn(0))
+            {
+                let end = attr.homes.first().map_or(u64::MAX, |home| (home.0.0 + 1).saturating_mul(size as u64));
+                if end > self.geometry.bytes_in(attr.lowest.0) {
+                    return Err(Error::refused(Layer::Ntfs, "$MFT is too fragmented to grow")
+                        .hint("free or defragment space in the guest and try again"));
+                }
+            }
+        }
         let sequences: BTreeMap<RecordNumber, FileId> = numbers.iter().map(|id| (id.record, *id)).collect();
         let mut bytes = Vec::new();
         for attr in &attrs.list {
@@ -569,7 +613,7 @@ impl<D: VolumeWrite> Volume<D> {
             }
             Some(Stream::Runs { runs, .. }) => {
                 let mut padded = bytes.to_vec();
-                padded.resize(self.geometry.bytes_in(runs.end()) as usize, 0);
+                padded.resize(self.geometry.bytes_in(self.geometry.clusters_for(bytes.len() as u64)) as usize, 0);
                 self.write_metadata(&runs, 0, &padded)
             }
             None => Err(Error::bug(Layer::Ntfs, "the attribute list is gone")),

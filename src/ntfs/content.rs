@@ -80,6 +80,14 @@ impl<D: VolumeRead> Volume<D> {
                     )
                     .hint("make the file local in the guest (deduplication: Expand-DedupFile)"));
                 }
+                tag if stream.flags() & FLAG_SPARSE != 0 => {
+                    // a hole of the file's length: reading it would give zeros for content
+                    return Err(Error::unsupported(
+                        Layer::Ntfs,
+                        format!("content kept elsewhere (reparse tag {tag:#x})"),
+                    )
+                    .hint("make the file local in the guest"));
+                }
                 _ => {}
             }
         }
@@ -299,6 +307,7 @@ impl<D: VolumeWrite> Volume<D> {
             attrs.set_stream(AttributeType::DATA, &name, &stream, self.geometry.cluster_size);
             return self.store_and_publish(attrs);
         };
+        self.check_owned(&runs)?;
         let kept = runs.end();
         let (mut runs, wanted) = (runs, self.geometry.clusters_for(data.len() as u64));
         if wanted < kept {

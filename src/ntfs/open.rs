@@ -78,7 +78,7 @@ impl<D: VolumeRead> Volume<D> {
             return Err(damaged("$MFT has too many extents"));
         }
         for entry in extents {
-            let extension = self.record(entry.record.record)?;
+            let extension = self.extension(self.mft_id()?, &entry)?;
             let (_, attribute) = extension
                 .find_instance(AttributeType::DATA, entry.instance)
                 .ok_or_else(|| damaged("an extent of $MFT is missing"))?;
@@ -124,8 +124,19 @@ impl<D: VolumeRead> Volume<D> {
                 damaged("$Bitmap is too short").expected_found(self.geometry.cluster_count.div_ceil(8), clusters.len())
             );
         }
+        let records = self.system_stream(RecordNumber::MFT, AttributeType::BITMAP)?;
+        if !self.options.read_only {
+            for (bitmap, name) in [(&clusters, "$Bitmap"), (&records, "$MFT's bitmap")] {
+                bitmap.check_metadata(name)?;
+                if bitmap.initialized() != bitmap.len() {
+                    return Err(Error::unsupported(Layer::Ntfs, format!("{name} is not written to its end"))
+                        .expected_found(bitmap.len(), bitmap.initialized())
+                        .hint("run chkdsk in the guest and export the disk again"));
+                }
+            }
+        }
         self.state.cluster_bitmap = Arc::new(clusters);
-        self.state.record_bitmap = Arc::new(self.system_stream(RecordNumber::MFT, AttributeType::BITMAP)?);
+        self.state.record_bitmap = Arc::new(records);
         self.state.cluster_hint = self.geometry.cluster_count;
         Ok(())
     }
@@ -203,6 +214,10 @@ impl<D: VolumeWrite> Volume<D> {
     /// Overwrites the beginning of a file's content with one byte.
     fn fill_stream(&mut self, file: FileId, byte: u8, limit: u64) -> Result<()> {
         let stream = self.stream(file, AttributeType::DATA, &NtfsName::default())?;
+        if let Some(stream) = &stream {
+            // a hole takes no bytes, and may be endless
+            stream.check_metadata("what is to be erased")?;
+        }
         let Some(Stream::Runs { runs, sizes }) = stream else {
             let Some(Stream::Resident(value)) = stream else { return Ok(()) };
             let mut attrs = self.load(file)?;

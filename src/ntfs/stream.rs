@@ -68,6 +68,22 @@ impl Stream {
         }
     }
 
+    /// Bytes of content that have been written.
+    pub fn initialized(&self) -> u64 {
+        match self {
+            Self::Resident(value) => value.len() as u64,
+            Self::Runs { sizes, .. } => sizes.initialized,
+        }
+    }
+
+    /// Checks that a stream of the file system's own has all its bytes in clusters, as they are.
+    pub fn check_metadata(&self, what: &str) -> Result<()> {
+        if self.is_encoded() || self.runs().is_some_and(|r| r.runs().iter().any(|run| run.lcn.is_none())) {
+            return Err(damaged(format!("{what} has holes or is compressed")));
+        }
+        Ok(())
+    }
+
     /// Checks that sizes and runs agree as far as reading relies on it.
     pub fn check(&self, geometry: &Geometry) -> Result<()> {
         let Self::Runs { runs, sizes } = self else { return Ok(()) };

@@ -43,7 +43,14 @@ impl<D: VolumeRead> Volume<D> {
 
     fn sds(&self) -> Result<Stream> {
         let stream = self.stream(self.secure()?, AttributeType::DATA, &sds_name())?;
-        stream.filter(|s| s.runs().is_some() && !s.is_encoded()).ok_or_else(|| damaged("$Secure has no plain $SDS"))
+        let stream = stream.filter(|s| s.runs().is_some()).ok_or_else(|| damaged("$Secure has no plain $SDS"))?;
+        stream.check_metadata("$SDS")?;
+        if stream.len() > 2 * SDS_MAX {
+            return Err(
+                damaged("$SDS is impossibly long").expected_found(format!("up to {}", 2 * SDS_MAX), stream.len())
+            );
+        }
+        Ok(stream)
     }
 
     /// Walks `$SII`, which alone says what in `$SDS` is valid: there are gaps and leftovers in the stream.
