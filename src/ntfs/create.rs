@@ -91,6 +91,10 @@ impl<D: VolumeRead> Volume<D> {
         if self.entry_in(parent, name)?.is_some() {
             return Err(refused_name(name, "it exists"));
         }
+        if self.standard_information(parent)?.attributes & attribute::REPARSE != 0 {
+            // Windows goes to the directory that it points to and never sees what is in this one
+            return Err(refused_name(name, "its directory is a junction or a link to another one"));
+        }
         if !with_short {
             return Ok(vec![(Namespace::Posix, name.clone())]);
         }

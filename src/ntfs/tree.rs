@@ -309,8 +309,13 @@ impl<D: VolumeWrite> Volume<D> {
     /// # Errors
     /// Refused when the key exists, or there is no space for another block.
     pub(super) fn insert_entry(&mut self, file: FileId, name: &'static str, new: Entry) -> Result<()> {
+        self.insert_where(file, name, new, false)
+    }
+
+    /// [`insert_entry`](Self::insert_entry); with `exactly`, a key that differs in case is another one.
+    fn insert_where(&mut self, file: FileId, name: &'static str, new: Entry, exactly: bool) -> Result<()> {
         let index = self.index(file, name)?;
-        let search = self.search(&index, new.key(), false)?;
+        let search = self.search(&index, new.key(), exactly)?;
         if search.found {
             return Err(Error::refused(Layer::Ntfs, "the name exists").hint("choose another name"));
         }
@@ -627,7 +632,8 @@ impl<D: VolumeWrite> Volume<D> {
             };
             orphan.child = None;
             self.settle(file, name, path, node)?;
-            return self.insert_entry(file, name, orphan);
+            // in a case-sensitive directory a name may stand beside one that differs in case only
+            return self.insert_where(file, name, orphan, true);
         }
     }
 
