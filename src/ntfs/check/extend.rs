@@ -24,10 +24,11 @@ const R_KEY: usize = 12;
 const O_FILE: Field<u64> = Field::at(0);
 const O_KEY: usize = 16;
 
-/// In `$UsnJrnl:$Max`: largest size of the journal.
+/// In `$UsnJrnl:$Max`: largest size of the journal, and the first USN that is valid.
 const MAX_SIZE: Field<u64> = Field::at(0);
+const MAX_LOWEST: Field<u64> = Field::at(24);
 const MAX_LENGTH: u64 = 32;
-/// In a journal record: length, version, position (USN_RECORD_V2 and V3 of MS-FSCC).
+/// In a journal record: length, version (USN_RECORD_V2, V3 and V4 of MS-FSCC).
 const USN_LENGTH: Field<u32> = Field::at(0);
 const USN_MAJOR: Field<u16> = Field::at(4);
 /// No record crosses a page of this size.
@@ -146,25 +147,36 @@ impl Scan<'_> {
     fn journal(&self, file: &File<'_, '_>) -> Result<()> {
         let context = self.context;
         let fault = |at, message: &str| Fault::new(Code::D6, message).record(file.number).at(at);
-        if let Some(max) = file.stream(AttributeType::DATA, "$Max") {
-            let content = max.content(context, MAX_LENGTH)?.unwrap_or_default();
-            if content.len() as u64 != MAX_LENGTH || MAX_SIZE.get(&content) == 0 {
-                let fault = fault(max.first.offset, "the journal's limits make no sense");
-                context.fault(fault.values("32 bytes", content.len()));
+        let size = file.stream(AttributeType::DATA, "$J").map_or(0, |stream| stream.size());
+        match file.stream(AttributeType::DATA, "$Max") {
+            Some(max) => {
+                let content = max.content(context, MAX_LENGTH)?.unwrap_or_default();
+                let fault = |message| fault(max.locate(context, 0), message);
+                if content.len() as u64 != MAX_LENGTH {
+                    let fault = fault("the journal's limits have another size");
+                    context.fault(fault.values(MAX_LENGTH, max.size()));
+                } else if MAX_SIZE.get(&content) == 0 {
+                    context.fault(fault("the journal may not hold anything").values("a largest size", 0));
+                } else if MAX_LOWEST.get(&content) > size {
+                    let fault = fault("the journal's first valid USN lies beyond its end");
+                    context.fault(fault.values(format!("at most {size}"), MAX_LOWEST.get(&content)));
+                }
             }
+            None if size > 0 => context.fault(fault(None, "the journal has records but no limits ($Max)")),
+            None => {}
         }
         let Some(stream) = file.stream(AttributeType::DATA, "$J") else { return Ok(()) };
         let Some(runs) = &stream.runs else { return Ok(()) };
-        let size = stream.size();
         let mut start = size.saturating_sub(USN_TAIL) / USN_PAGE as u64 * USN_PAGE as u64;
         let mut page = vec![0; USN_PAGE];
         while start < size {
             let length = usize::try_from((size - start).min(USN_PAGE as u64)).unwrap_or(0);
             if context.read_stream(runs, start, &mut page[..length])?
-                && let Some(at) = malformed_record(&page[..length], start)
+                && let Some((at, expected, found)) = malformed_record(&page[..length], start)
             {
-                let at = context.locate(runs, start + at).and_then(|(start, _)| start);
-                context.fault(fault(at, "a malformed record in the change journal"));
+                let place = context.locate(runs, start + at).and_then(|(start, _)| start);
+                let fault = fault(place, "a malformed record in the change journal");
+                context.fault(fault.values(expected, found));
             }
             start += USN_PAGE as u64;
         }
@@ -172,22 +184,39 @@ impl Scan<'_> {
     }
 }
 
-/// Offset of the first malformed record in a page of the journal; zeros end the page.
-fn malformed_record(page: &[u8], start: u64) -> Option<u64> {
+/// The first malformed record in a page of the journal: where it is, what was expected, and what is there. Zeros end the
+/// page.
+fn malformed_record(page: &[u8], start: u64) -> Option<(u64, String, String)> {
     let mut at = 0;
     while page.len() - at >= 8 {
         let rest = &page[at..];
+        let bad = |expected: &str, found: u64| Some((at as u64, expected.to_owned(), found.to_string()));
         let length = USN_LENGTH.get(rest) as usize;
         if length == 0 {
             return None;
         }
-        let usn = match USN_MAJOR.get(rest) {
-            2 => Field::<u64>::at(24).get(rest),
-            3 | 4 => Field::<u64>::at(40).get(rest),
-            _ => return Some(at as u64),
+        // smallest record, its USN, and length and offset of its name (records of version 4 have none)
+        let (least, usn, name) = match USN_MAJOR.get(rest) {
+            2 => (0x3C, 24, Some(56)),
+            3 => (0x4C, 40, Some(72)),
+            4 => (0x38, 40, None),
+            version => return bad("version 2, 3 or 4", version.into()),
         };
-        if !length.is_multiple_of(8) || length < 0x38 || length > rest.len() || usn != start + at as u64 {
-            return Some(at as u64);
+        if !length.is_multiple_of(8) || length < least {
+            return bad(&format!("a length of at least {least} that is a multiple of 8"), length as u64);
+        }
+        if length > rest.len() {
+            return bad("a record that ends in its page", length as u64);
+        }
+        let found = Field::<u64>::at(usn).get(rest);
+        if found != start + at as u64 {
+            return bad(&format!("USN {}", start + at as u64), found);
+        }
+        if let Some(name) = name {
+            let end = usize::from(Field::<u16>::at(name).get(rest)) + usize::from(Field::<u16>::at(name + 2).get(rest));
+            if end > length {
+                return bad(&format!("a name that ends within {length} bytes"), end as u64);
+            }
         }
         at += length;
     }
