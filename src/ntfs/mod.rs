@@ -9,15 +9,35 @@
 //! |---|---|
 //! | NTFS 1.x and 3.0 | refused for editing |
 //! | replaying an unclean `$LogFile` | refused, unless the caller asks to discard it |
+//! | journalling its own edits | all changed metadata wait in memory; the caller writes them to a stage and commits it |
 //! | change journal (`$UsnJrnl`) | left alone: indexers miss what was edited, nothing is inconsistent |
 //! | quota | new files have no owner id; Windows rescans when tracking is on |
 //! | encrypted files (EFS) | content refused; can be deleted and replaced |
-//! | deduplicated and cloud files | content refused; can be deleted and replaced |
+//! | deduplicated, cloud and other files whose content is elsewhere | content refused; can be deleted and replaced |
+//! | files below a junction or another reparse point | refused: Windows would not see them there |
+//! | creating reparse points, object ids, extended attributes | they are kept, and go with their files |
 //! | writing compressed or sparse files | compressed, sparse and WOF files become plain when written |
+//! | moving content back into its record | a stream that is in clusters stays there, whatever its size |
 //! | making an attribute list go away | it stays when it is no longer needed, as Windows leaves it |
-//! | shrinking `$MFT`, or an index that is not empty | freed records and blocks are used again |
+//! | attribute lists above 256 KiB, more than 1024 names of a file | refused, as by Windows |
+//! | shrinking `$MFT`, or an index that is not empty | freed records and blocks are used again; their old bytes stay |
+//! | `$MFT` in so many pieces that an extent could not be found through the ones before it | refused to grow |
+//! | bitmaps that are not written to their end or have holes | refused for editing |
+//! | using space again that was freed in the same session | only after [`Volume::forget_freed`] |
+//! | matching exactly in case-sensitive directories | an exact match is preferred; else one that differs in case is taken |
+//! | 8.3 names with characters of an OEM code page | other than ASCII characters become `_` |
 //! | shadow copies | existing snapshots do not see the edit as one |
 //! | more than 2³² clusters | refused, as by Windows |
+//!
+//! # Volumes in use
+//!
+//! | state | editing | override |
+//! |---|---|---|
+//! | marked dirty, or chkdsk, upgrade or log resize under way | refused | [`OpenOptions::allow_dirty`]; the mark stays |
+//! | `$LogFile` unclean, in format 2.x, or damaged | refused | [`OpenOptions::discard_log`]; empties the log, marks the volume dirty |
+//! | hibernated or Fast Startup | refused | [`OpenOptions::discard_hibernation`]; the saved session and the log are lost, marks the volume dirty |
+//!
+//! The last two leave the volume marked, so that Windows checks it: the next edit needs [`OpenOptions::allow_dirty`].
 
 pub mod attribute;
 pub mod attribute_list;
