@@ -5,7 +5,8 @@
 //! flushed: winject flushes itself, qemu-img and `cp` are followed by `sync FILE`. Runs alternate; the median counts.
 //!
 //! `WINJECT_BENCH_RUNS` (default 3) and `WINJECT_BENCH_MIB` (default 2048) change the effort; `WINJECT_BENCH_DIR` says
-//! where the files go.
+//! where the files go, and keeps the inputs there for the next run. Words given after `--` choose the conversions whose
+//! titles hold one of them: `cargo bench --bench convert -- zlib`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 use std::fs::File;
@@ -22,24 +23,27 @@ fn main() {
     }
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
     let (runs, mib) = (number("WINJECT_BENCH_RUNS", 3), number("WINJECT_BENCH_MIB", 2048));
-    let folder = match std::env::var_os("WINJECT_BENCH_DIR") {
-        Some(folder) => tempfile::tempdir_in(folder).unwrap(),
-        None => tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
-    };
-    let files = Files { folder: folder.path().to_owned() };
-    make_disk(&files.at("disk.raw"), mib);
+    let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let is_chosen = |case: &&Case| words.is_empty() || words.iter().any(|word| case.title.contains(word.as_str()));
+    let cases: Vec<&Case> = CASES.iter().filter(is_chosen).collect();
+    let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let folder = std::env::var_os("WINJECT_BENCH_DIR").map_or(temporary.path().to_owned(), PathBuf::from);
+    let files = Files { folder };
+    make_once(&files.at("disk.raw"), |path| make_disk(path, mib));
     for (name, arguments) in [
         ("disk.vmdk", "-O vmdk -o subformat=streamOptimized"),
         ("disk.qcow2", "-O qcow2"),
         ("disk-zlib.qcow2", "-O qcow2 -c"),
         ("disk-zstd.qcow2", "-O qcow2 -c -o compression_type=zstd"),
     ] {
-        let mut make = Command::new("qemu-img");
-        make.args(["convert", "-W", "-f", "raw"])
-            .args(arguments.split(' '))
-            .arg(files.at("disk.raw"))
-            .arg(files.at(name));
-        run(&mut make);
+        if cases.iter().all(|case| case.input != name) {
+            continue;
+        }
+        make_once(&files.at(name), |path| {
+            let mut make = Command::new("qemu-img");
+            make.args(["convert", "-W", "-f", "raw"]).args(arguments.split(' ')).arg(files.at("disk.raw")).arg(path);
+            run(&mut make);
+        });
     }
     println!(
         "{mib} MiB disk, {} MiB data, {runs} runs, medians; times include the flush",
@@ -49,8 +53,14 @@ fn main() {
         "{:34} {:>9} {:>9} {:>7} {:>7} {:>8} {:>8}  memory",
         "conversion", "winject", "peer", "ratio", "limit", "size", "peer"
     );
-    for case in CASES {
+    for case in cases {
         measure(&files, case, runs);
+    }
+    if words.is_empty() || words.iter().any(|word| "injection".contains(word.as_str())) {
+        match make_guest(&files) {
+            Ok(()) => INJECTIONS.iter().for_each(|case| measure_injection(&files, case, runs)),
+            Err(why) => println!("SKIPPED: conversion with injection: {why}"),
+        }
     }
 }
 
@@ -117,6 +127,16 @@ const CASES: &[Case] = &[
     Case { title: "qcow2 -> raw", input: "disk.qcow2", format: "qcow2", ours: "-O raw", peer: "-O raw", limit: 1.0 },
 ];
 
+/// Conversions of a guest, with drivers injected on the way and without: title, input and output.
+const INJECTIONS: &[(&str, &str, &str)] = &[
+    ("injection: raw -> qcow2", "guest.raw", "-O qcow2"),
+    ("injection: streamOptimized -> qcow2", "guest.vmdk", "-O qcow2"),
+    ("injection: raw -> qcow2 zlib", "guest.raw", "-O qcow2 --compress zlib"),
+];
+
+/// What injection may cost on top.
+const INJECTION_LIMIT: f64 = 1.1;
+
 struct Files {
     folder: PathBuf,
 }
@@ -169,6 +189,80 @@ fn measure(files: &Files, case: &Case, runs: u64) {
     if case.peer != "cp" {
         let format = if case.ours.contains("raw") { "raw" } else { "qcow2" };
         run(Command::new("qemu-img").args(["compare", "-q", "-f", format, "-F", format]).arg(&ours).arg(&theirs));
+    }
+}
+
+/// A Windows guest of 20 GiB with about one of them filled, as raw and as VMDK, and a driver medium.
+fn make_guest(files: &Files) -> Result<(), String> {
+    let shared = std::env::var_os("WINJECT_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let judges = shared.join("judges");
+    if !judges.join("make-guest.py").exists() {
+        return Err(format!("no makers in {}", judges.display()));
+    }
+    make_once(&files.at("media"), |path| run(Command::new(judges.join("make-virtio-win.py")).arg(path)));
+    let mut made = Ok(());
+    make_once(&files.at("guest.raw"), |path| {
+        let mut make = Command::new(judges.join("make-guest.py"));
+        let output = make.arg(path).args(["--size", "20G", "--files", "20000"]).output().unwrap();
+        if !output.status.success() {
+            let _ = std::fs::remove_file(path);
+            made = Err(format!("make-guest.py needs root: {}", String::from_utf8_lossy(&output.stderr)));
+        }
+    });
+    made?;
+    make_once(&files.at("guest.vmdk"), |path| {
+        let mut make = Command::new("qemu-img");
+        make.args(["convert", "-W", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized"]);
+        run(make.arg(files.at("guest.raw")).arg(path));
+    });
+    println!("guest: 20 GiB, {} MiB data; limit {INJECTION_LIMIT}", allocated(&files.at("guest.raw")) >> 20);
+    Ok(())
+}
+
+/// Injection against the same conversion without it.
+fn measure_injection(files: &Files, (title, input, output): &(&str, &str, &str), runs: u64) {
+    let (input, out) = (files.at(input), files.at("ours.out"));
+    let (mut with, mut without, mut memory) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..runs {
+        for is_with in [true, false] {
+            let _ = std::fs::remove_file(&out);
+            warm(&input);
+            let mut convert = Command::new(env!("CARGO_BIN_EXE_winject"));
+            convert.args(["convert", "--quiet"]).args(output.split(' ')).arg(&input).arg(&out);
+            if is_with {
+                convert.args(["--signature-policy", "warn", "--inject"]).arg(files.at("media"));
+            }
+            let start = Instant::now();
+            let peak = run_watched(&mut convert);
+            let time = start.elapsed();
+            if is_with {
+                memory = memory.max(peak);
+                with.push(time);
+            } else {
+                without.push(time);
+            }
+        }
+    }
+    let (with, without) = (median(&mut with).as_secs_f64(), median(&mut without).as_secs_f64());
+    let ratio = with / without;
+    println!(
+        "{title:34} {with:>8.2}s {without:>8.2}s {ratio:>7.2} {INJECTION_LIMIT:>7.2} {:>7}M {:>8}  {} MiB{}",
+        allocated(&out) >> 20,
+        "",
+        memory >> 10,
+        if ratio > INJECTION_LIMIT { "  MISSED" } else { "" }
+    );
+}
+
+/// Makes an input unless it is there from an earlier run; one that was only half made never gets the name.
+fn make_once(path: &Path, make: impl FnOnce(&Path)) {
+    if !path.exists() {
+        let partial = path.with_extension("partial");
+        let _ = std::fs::remove_file(&partial);
+        make(&partial);
+        // What could not be made says so by itself.
+        let _ = std::fs::rename(partial, path);
     }
 }
 
