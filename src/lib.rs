@@ -34,6 +34,7 @@
 pub mod clock;
 pub mod error;
 pub mod exit;
+mod guid;
 pub mod io;
 pub mod units;
 pub mod upcase;

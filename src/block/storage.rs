@@ -37,7 +37,9 @@ pub struct Fingerprint {
 
 /// A file of the host (or its double in a test): positional reads and writes, flush, length.
 ///
-/// Methods take `&self`: a file has no cursor here, and readers share it between threads.
+/// Methods take `&self`: a file has no cursor here, and readers share it between threads. What is only ever read (a part
+/// of an archive, a file with a log replayed over it) leaves the methods that write as they are: they refuse.
+#[allow(clippy::len_without_is_empty)] // nobody asks whether a disk image is empty
 pub trait Storage: Send + Sync + fmt::Debug {
     /// Reads from `offset` until `buf` is full or the file ends; returns how much was read.
     ///
@@ -49,13 +51,17 @@ pub trait Storage: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// What the host says.
-    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+    fn write_at(&self, _offset: u64, _data: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
 
     /// Makes everything written so far durable, the length included.
     ///
     /// # Errors
     /// What the host says.
-    fn flush(&self) -> io::Result<()>;
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Length in bytes.
     ///
@@ -63,32 +69,30 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// What the host says.
     fn len(&self) -> io::Result<u64>;
 
-    /// Whether the file has no bytes.
-    ///
-    /// # Errors
-    /// As the host says.
-    fn is_empty(&self) -> io::Result<bool> {
-        Ok(self.len()? == 0)
-    }
-
     /// Cuts or extends (with a hole) to `length`.
     ///
     /// # Errors
     /// What the host says.
-    fn set_len(&self, length: u64) -> io::Result<()>;
+    fn set_len(&self, _length: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
 
     /// Reserves space for the range without changing what it reads as; the file grows when the range is beyond its
     /// end. A file system that cannot do it says [`io::ErrorKind::Unsupported`].
     ///
     /// # Errors
     /// [`io::ErrorKind::StorageFull`] when there is not enough space.
-    fn reserve(&self, offset: u64, length: u64) -> io::Result<()>;
+    fn reserve(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
 
     /// Makes the range a hole (reads as zeros) without changing the length.
     ///
     /// # Errors
     /// [`io::ErrorKind::Unsupported`] when the file system cannot do it.
-    fn punch(&self, offset: u64, length: u64) -> io::Result<()>;
+    fn punch(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
 
     /// The run that begins at `offset`. A file system that knows no holes reports data.
     ///

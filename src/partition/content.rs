@@ -1,7 +1,7 @@
 //! What the first sector of a volume says that it is.
 
 use super::bytes::{array, u16_at};
-use super::guid::Guid;
+use crate::guid::Guid;
 use serde::Serialize;
 use std::fmt;
 

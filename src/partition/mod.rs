@@ -17,13 +17,12 @@ mod bytes;
 mod content;
 mod disk;
 mod gpt;
-mod guid;
 mod mbr;
 mod view;
 
+pub use crate::guid::Guid;
 pub use content::Content;
 pub use disk::{Disk, DiskWrite, MemoryDisk};
-pub use guid::Guid;
 pub use view::PartitionView;
 
 use crate::error::{Error, Kind, Layer, Result};

@@ -42,26 +42,6 @@ impl Storage for Window {
         Ok(HostRun { length: run.length.clamp(1, rest), is_data: run.is_data })
     }
 
-    fn write_at(&self, _offset: u64, _data: &[u8]) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn set_len(&self, _length: u64) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn reserve(&self, _offset: u64, _length: u64) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn punch(&self, _offset: u64, _length: u64) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
     fn bytes_read(&self) -> u64 {
         self.storage.bytes_read()
     }

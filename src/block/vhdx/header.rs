@@ -1,10 +1,10 @@
 //! The two headers: which one is current, and where the log is (MS-VHDX 2.2.2).
 
-use super::guid::Guid;
 use super::{MIB, le16, le32, le64};
 use crate::block::Storage;
 use crate::block::mapped::read_exact;
 use crate::error::{Error, Layer as In, Result};
+use crate::guid::Guid;
 
 /// Where the headers are.
 pub(crate) const OFFSETS: [u64; 2] = [64 << 10, 128 << 10];
@@ -92,7 +92,7 @@ impl Header {
     }
 
     fn check_log(&self, file_length: u64) -> Result<()> {
-        if self.log_guid.is_nil() {
+        if self.log_guid.is_zero() {
             return Ok(());
         }
         let end = self.log_offset.checked_add(self.log_length);

@@ -5,12 +5,12 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::guid::Guid;
 use super::header::{Header, checksum};
 use super::{le32, le64};
 use crate::block::mapped::{length, read_exact};
 use crate::block::{HostRun, Storage, StorageExt};
 use crate::error::{Error, Layer as In, Result};
+use crate::guid::Guid;
 
 /// The unit of the log.
 const SECTOR: u64 = 4096;
@@ -43,7 +43,7 @@ struct Entry {
 
 /// The file as it is after its log has been replayed. The file itself is not touched.
 pub(crate) fn replay(storage: Arc<dyn Storage>, header: &Header) -> Result<Arc<dyn Storage>> {
-    if header.log_guid.is_nil() {
+    if header.log_guid.is_zero() {
         return Ok(storage);
     }
     let log =
@@ -289,26 +289,6 @@ impl Storage for Replayed {
 
     fn run_at(&self, offset: u64) -> io::Result<HostRun> {
         Ok(HostRun { length: self.length.saturating_sub(offset), is_data: true })
-    }
-
-    fn write_at(&self, _offset: u64, _data: &[u8]) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn set_len(&self, _length: u64) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn reserve(&self, _offset: u64, _length: u64) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn punch(&self, _offset: u64, _length: u64) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
     fn bytes_read(&self) -> u64 {

@@ -3,7 +3,6 @@
 //! Terms follow [MS-VHDX]. All numbers are little endian. A log that is not empty is replayed in memory before
 //! anything else is read.
 
-mod guid;
 mod header;
 mod log;
 mod metadata;
@@ -232,7 +231,7 @@ pub(crate) fn facts(storage: Arc<dyn Storage>) -> Result<Facts> {
         block_size: metadata.block_size,
         sector: metadata.sector,
         kind,
-        has_log: !vhdx.header.log_guid.is_nil(),
+        has_log: !vhdx.header.log_guid.is_zero(),
         parent: parent.and_then(|p| p.relative.clone().or_else(|| p.absolute.first().cloned())),
     })
 }

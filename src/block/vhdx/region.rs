@@ -1,11 +1,11 @@
 //! The region table: where the block allocation table and the metadata are (MS-VHDX 2.2.3).
 
-use super::guid::Guid;
 use super::header::{Header, checksum};
 use super::{MIB, le32, le64};
 use crate::block::Storage;
 use crate::block::mapped::read_exact;
 use crate::error::{Error, Layer as In, Result};
+use crate::guid::Guid;
 
 /// Where the two copies are.
 pub(crate) const OFFSETS: [u64; 2] = [192 << 10, 256 << 10];

@@ -1,9 +1,9 @@
-//! GUIDs as GPT stores them.
+//! GUIDs as they lie on disks: in GPT, in VHDX, in BitLocker headers.
 
 use std::fmt;
 
 /// A GUID in its on-disk form: the first three fields little-endian, the rest in order (UEFI 2.10, appendix A).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Guid(pub [u8; 16]);
 
 impl Guid {
@@ -17,7 +17,20 @@ impl Guid {
         Self([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
     }
 
-    /// The GUID of an unused entry.
+    /// Parses the text form, with or without braces.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex: String = text.trim().trim_matches(['{', '}']).chars().filter(|c| *c != '-').collect();
+        if hex.len() != 32 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        let [a, b, c, d, e, f, g, h, rest @ ..] = u128::from_str_radix(&hex, 16).ok()?.to_be_bytes();
+        let (first, second, third) =
+            (u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]), u16::from_be_bytes([g, h]));
+        Some(Self::new(first, second, third, rest))
+    }
+
+    /// Whether all bytes are zero: GPT's unused entry, VHDX's empty log.
     #[must_use]
     pub fn is_zero(&self) -> bool {
         self.0 == [0; 16]
@@ -53,6 +66,10 @@ mod tests {
     fn written_as_everybody_writes_it() {
         let esp = Guid::new(0xC12A_7328, 0xF81F, 0x11D2, [0xBA, 0x4B, 0x00, 0xA0, 0xC9, 0x3E, 0xC9, 0x3B]);
         assert_eq!(esp.to_string(), "C12A7328-F81F-11D2-BA4B-00A0C93EC93B");
-        assert_eq!(esp.0[..4], [0x28, 0x73, 0x2A, 0xC1]);
+        assert_eq!(esp.0[..8], [0x28, 0x73, 0x2A, 0xC1, 0x1F, 0xF8, 0xD2, 0x11]);
+        assert_eq!(Guid::parse("{c12a7328-f81f-11d2-ba4b-00a0c93ec93b}"), Some(esp));
+        for wrong in ["C12A7328", "", "+12A7328-F81F-11D2-BA4B-00A0C93EC93B", "C12A7328-F81F-11D2-BA4B-00A0C93EC93G"] {
+            assert_eq!(Guid::parse(wrong), None, "{wrong}");
+        }
     }
 }
