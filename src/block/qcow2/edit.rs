@@ -338,7 +338,10 @@ impl<'a> Planner<'a> {
         let start = cluster * self.header.cluster_size();
         (0..32u32)
             .filter(|i| {
-                allocated & (1 << i) != 0 || self.stage.is_range_dirty(ImageOffset(start + u64::from(*i) * unit), unit)
+                let at = start + u64::from(*i) * unit;
+                // The stage's last block may reach beyond the disk; nothing is stored there.
+                let is_dirty = at < self.header.size && self.stage.is_range_dirty(ImageOffset(at), unit);
+                allocated & (1 << i) != 0 || is_dirty
             })
             .fold(0, |mask, i| mask | 1 << i)
     }

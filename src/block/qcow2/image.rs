@@ -211,9 +211,12 @@ impl Qcow2Image {
                     None if self.header.has_data_file() => {
                         return Err(self.here(Error::bug(Layer::Block, "the data file was not opened")));
                     }
-                    None => (&self.file, &self.path),
+                    None => {
+                        self.refuse_truncated(offset, host, buf.len())?;
+                        (&self.file, &self.path)
+                    }
                 };
-                // A preallocated image may be cut off at its end; QEMU reads zeros there.
+                // The last cluster may be cut short: zeros.
                 storage.read_or_zeros_at(host, buf).map_err(|e| {
                     Error::io(Layer::Block, "cannot be read", e).path(path.display().to_string()).at(host)
                 })?;
@@ -221,6 +224,29 @@ impl Qcow2Image {
             Run::Compressed(range, within) => self.read_compressed(offset, range, within, buf)?,
         }
         Ok(())
+    }
+
+    /// Refuses data clusters that the file ends before. QEMU reads zeros there (and its check calls it corruption), but
+    /// then half a download, whose tables are in front, is taken for a disk.
+    fn refuse_truncated(&self, offset: u64, host: u64, length: usize) -> Result<()> {
+        let size = self.header.cluster_size();
+        let end = host.saturating_add(length as u64);
+        let missing = self.file_length.next_multiple_of(size).max(host / size * size);
+        if end <= missing {
+            return Ok(());
+        }
+        Err(self.here(
+            Error::damaged(
+                Layer::Block,
+                format!(
+                    "the data of disk offset {:#x} lie beyond the end of the file",
+                    offset.saturating_add(missing.saturating_sub(host))
+                ),
+            )
+            .at(missing)
+            .expected_found(format!("a file of at least {end} bytes"), self.file_length)
+            .hint("the file is truncated; copy it again"),
+        ))
     }
 
     fn read_backing(&self, offset: u64, buf: &mut [u8]) -> Result<()> {

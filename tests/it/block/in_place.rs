@@ -161,6 +161,30 @@ fn external_data_files_are_edited() {
     }
 }
 
+/// A disk that ends inside a block of the stage: nothing is written behind its end.
+#[test]
+fn an_edit_at_the_end_does_not_lengthen_a_data_file() {
+    if !has_qemu() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let mut model = mixed(SIZE, 5);
+    write_file(path, "source.raw", &model);
+    let options = "data_file=data.bin,data_file_raw=on,extended_l2=on,cluster_size=16k";
+    qemu_img(path, &format!("convert -f raw -O qcow2 -o {options} source.raw top.qcow2"));
+    let length = path.join("data.bin").metadata().unwrap().len();
+    let file = path.join("top.qcow2");
+    let mut stage = stage(&file);
+    stage.write_at(ImageOffset(SIZE as u64 - 512), &[0x77; 512]).unwrap();
+    model[SIZE - 512..].fill(0x77);
+    commit(&file, &mut stage);
+    assert_checked(&file);
+    write_file(path, "model.raw", &model);
+    assert_same(path, "top.qcow2", "model.raw");
+    assert_eq!(path.join("data.bin").metadata().unwrap().len(), length, "the data file's length");
+}
+
 #[test]
 fn bitmaps_record_the_edit() {
     if !has_qemu() {

@@ -1,5 +1,6 @@
 //! What qemu-img writes, we read.
 
+use winject::block::convert::{ConvertOptions, convert};
 use winject::block::{ExtentKind, Format, OpenOptions, PathPolicy};
 use winject::error::Kind;
 use winject::units::ImageOffset;
@@ -266,6 +267,42 @@ fn a_truncated_image_says_so() {
     let error = block::open(&cut, &OpenOptions::default()).unwrap_err();
     assert_eq!(error.kind(), Kind::Damaged);
     assert!(error.hint_text().unwrap().contains("truncated"), "{error}");
+}
+
+/// The tables of a conversion are in front, so that half a download has all of them; the half that is missing must not be
+/// taken for zeros.
+#[test]
+fn data_that_a_file_is_cut_off_before_are_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = write_file(folder.path(), "source.raw", &Random::new(1).bytes(SIZE));
+    let full = folder.path().join("full.qcow2");
+    let options = ConvertOptions::default();
+    let length = convert(&*open(&source), &full, &options).unwrap().file_length;
+    let bytes = std::fs::read(&full).unwrap();
+    let cluster = 65_536;
+    for (kept, is_whole) in [
+        (length, true),
+        // Inside the last cluster: QEMU's own images may end like this.
+        (length - 60_000, true),
+        (length - cluster + 1, true),
+        (length - cluster, false),
+        (length - cluster - 1, false),
+        (length / 2, false),
+    ] {
+        let cut = write_file(folder.path(), "cut.qcow2", &bytes[..kept as usize]);
+        let image = open(&cut);
+        let out = folder.path().join("out.raw");
+        let done = convert(&*image, &out, &ConvertOptions { format: Format::Raw, overwrite: true, ..options.clone() });
+        assert_eq!(done.is_ok(), is_whole, "{kept} of {length} bytes");
+        if let Err(error) = done {
+            assert_eq!(error.kind(), Kind::Damaged, "{error}");
+            assert!(error.hint_text().unwrap().contains("truncated"), "{error}");
+        }
+        // What is there can still be read.
+        let first = &mut [0; 4096];
+        image.read_at(ImageOffset(0), first).unwrap();
+        assert_equal(first, &std::fs::read(&source).unwrap()[..4096], "the start");
+    }
 }
 
 #[test]
