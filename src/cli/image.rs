@@ -1,15 +1,13 @@
 //! `winject image`: what an image file is, whether it is sound, where its data are.
 
-use std::path::PathBuf;
-
 use super::Ui;
-use super::source::ImageArgs;
+use super::source::QuestionArgs;
 use crate::block::describe::{self, ImageInfo, MapEntry};
 use crate::block::{self, Format, qcow2};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
 
-/// Shows, checks or maps an image file, in qemu-img's terms
+/// Shows, checks or maps an image file, in qemu-img's terms; JSON has its field names
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -19,24 +17,11 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Shows what the file is; opens nothing that it names
-    Info(Common),
+    Info(QuestionArgs),
     /// Checks the file's structures; exit code 0: sound, 1: faults
-    Check(Common),
+    Check(QuestionArgs),
     /// Shows which ranges of the disk are data and which are zeros
-    Map(Common),
-}
-
-#[derive(Debug, clap::Args)]
-struct Common {
-    /// The image
-    image: PathBuf,
-
-    /// Answers as JSON, with qemu-img's field names
-    #[arg(long)]
-    json: bool,
-
-    #[command(flatten)]
-    source: ImageArgs,
+    Map(QuestionArgs),
 }
 
 /// Runs the command.
@@ -55,7 +40,7 @@ fn json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string_pretty(value).map_err(|e| Error::bug(Layer::Cli, format!("JSON: {e}")))
 }
 
-fn info(args: &Common, ui: &Ui) -> Result<ExitCode> {
+fn info(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
     let info = describe::info(&args.image, &args.source.open_options())?;
     ui.answer(&if args.json { json(&info)? } else { text(&info) });
     Ok(ExitCode::Done)
@@ -111,7 +96,7 @@ fn nested(value: &serde_json::Value, depth: usize, lines: &mut Vec<String>) {
     }
 }
 
-fn check(args: &Common, ui: &Ui) -> Result<ExitCode> {
+fn check(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
     let options = args.source.open_options();
     let name = args.image.display().to_string();
     let format = describe::info(&args.image, &options)?.format;
@@ -137,7 +122,7 @@ fn check(args: &Common, ui: &Ui) -> Result<ExitCode> {
     }
 }
 
-fn check_qcow2(args: &Common, ui: &Ui) -> Result<ExitCode> {
+fn check_qcow2(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
     let report = qcow2::check(&args.image, &args.source.open_options())?;
     let is_sound = report.corruptions == 0 && report.leaks == 0;
     if args.json {
@@ -193,7 +178,7 @@ fn check_qcow2(args: &Common, ui: &Ui) -> Result<ExitCode> {
 }
 
 /// Printed as it is found: the map of a large disk can be long.
-fn map(args: &Common, ui: &Ui) -> Result<ExitCode> {
+fn map(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
     const PIECE: usize = 64 << 10;
     let image = block::open(&args.image, &args.source.open_options())?;
     let mut text = String::from(if args.json { "[" } else { "Offset             Length             Kind\n" });

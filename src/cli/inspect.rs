@@ -1,24 +1,17 @@
 //! `winject inspect`.
 
-use super::{ImageArgs, Ui};
+use super::Ui;
+use super::source::QuestionArgs;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
 use crate::job::{self, Inspection};
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 /// Shows which Windows an image holds and in which state it is
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The disk image
-    image: PathBuf,
-
-    /// Answers in JSON
-    #[arg(long)]
-    json: bool,
-
     #[command(flatten)]
-    source: ImageArgs,
+    question: QuestionArgs,
 }
 
 /// Runs the command.
@@ -26,6 +19,7 @@ pub struct Args {
 /// # Errors
 /// When the image cannot be read, or holds no Windows (after showing what it holds).
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    let args = args.question;
     let inspection = job::inspect(&args.image, &args.source.open_options())?;
     if args.json {
         let text = serde_json::to_string_pretty(&inspection)

@@ -19,6 +19,21 @@ pub struct ImageArgs {
     pub disk: Option<String>,
 }
 
+/// A question about an image
+#[derive(Debug, clap::Args)]
+pub struct QuestionArgs {
+    /// The image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
+    pub image: PathBuf,
+
+    /// Answers as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// How the image is read.
+    #[command(flatten)]
+    pub source: ImageArgs,
+}
+
 impl ImageArgs {
     /// Which files the image may name.
     #[must_use]
