@@ -3,6 +3,7 @@
 mod crash;
 mod in_place;
 mod interplay;
+mod matrix;
 mod mutate;
 mod output;
 mod read;

@@ -1,5 +1,7 @@
 //! Conversion: from every container to raw and qcow2, judged by qemu-img.
 
+mod injection;
+
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
