@@ -121,7 +121,7 @@ fn a_full_disk_leaves_nothing_behind() {
     let folder = folder();
     let mount = folder.path().join("small");
     std::fs::create_dir(&mount).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "none"]).arg(&mount).output();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(&mount).output();
     if !mounted.is_ok_and(|output| output.status.success()) {
         return; // containers may forbid it
     }

@@ -6,7 +6,7 @@ use std::process::Command;
 use winject::Kind;
 
 use super::craft::{put32, put64, seal};
-use super::{assert_same, disk, image, open_error, qemu_img, read_all, read_foreign, read_qemu};
+use super::{assert_same, disk, image, open_error, qemu_img, read_all, read_qemu};
 use crate::support::{self, program};
 
 const GUID: [u8; 16] = [0xC7; 16];
@@ -121,11 +121,9 @@ fn the_log_is_replayed_in_memory() {
         std::fs::write(&path, &broken).unwrap();
         assert_same(&read_all(&*image(&path)), &content, &format!("log at {start:#x}"));
         assert_eq!(std::fs::read(&path).unwrap(), broken, "reading must not write");
-        // A second reader that replays too, across the ring's end as well.
-        let reader = vhdx::VhdxReader::open(&path).unwrap();
-        assert_same(&read_foreign(reader, content.len() as u64), &content, &format!("vhdx-core, log at {start:#x}"));
         // QEMU 7.2 says that it replayed an entry that runs across the end of the ring, but leaves the block table as
-        // it was; the format allows such entries, so only the other two are shown to it.
+        // it was; the format allows such entries, so only the other two are shown to it. (The crate vhdx-core is no judge: it
+        // takes a descriptor's sequence number for its file offset, and the log for one that begins at its first byte.)
         if start + 8192 == MIB {
             continue;
         }
