@@ -29,6 +29,10 @@ const THREADS_MAX: usize = 16;
 /// How often progress is reported at least.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
+/// After so many bytes the host is made to store them while the threads go on: else all of it waits for the flush at the
+/// end, when there is nothing left to do meanwhile.
+const FLUSH_EVERY: u64 = 64 << 20;
+
 /// What the threads did.
 pub(super) struct Done {
     pub(super) bytes_read: u64,
@@ -67,6 +71,7 @@ pub(super) fn run<S: Source + ?Sized>(source: &S, file: &File, options: &Convert
         for _ in 0..threads {
             scope.spawn(|| shared.work());
         }
+        scope.spawn(|| shared.flush_along());
         if let Some(progress) = options.progress {
             shared.watch(|done| progress(ConvertProgress { done, total }));
         }
@@ -156,6 +161,29 @@ impl<S: Source + ?Sized> Shared<'_, S> {
             Ok(()) => leaving.is_early = false,
             Err(error) => {
                 self.lock().failed.get_or_insert(error);
+            }
+        }
+    }
+
+    /// Flushes now and then while the threads work.
+    fn flush_along(&self) {
+        let mut flushed = 0;
+        let mut state = self.lock();
+        while state.running > 0 && !state.is_stopped {
+            state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let written = self.bytes_written.load(Ordering::Relaxed);
+            if written - flushed < FLUSH_EVERY {
+                continue;
+            }
+            flushed = written;
+            drop(state);
+            let result = self.file.sync_data();
+            state = self.lock();
+            if let Err(error) = result {
+                // The host says it once; the flush at the end could succeed.
+                state.failed.get_or_insert(Error::io(Layer::Host, "the output cannot be flushed", error));
+                state.is_stopped = true;
+                self.turn.notify_all();
             }
         }
     }
