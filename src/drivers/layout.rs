@@ -78,6 +78,12 @@ pub fn bucket_build(bucket: &str) -> Option<u32> {
     })
 }
 
+/// Whether a bucket is named after a server: `2k12R2`.
+#[must_use]
+pub fn is_for_servers(bucket: &str) -> bool {
+    bucket.starts_with("2k")
+}
+
 impl Layout {
     /// Reads a folder's path below the source.
     #[must_use]

@@ -10,7 +10,7 @@ use super::candidates::{Candidate, Group, discover};
 use super::definitions::Definitions;
 use super::guest::{GuestTarget, NEWEST_BUILD_KNOWN};
 use super::inf::{Facts, Inf, Misfit};
-use super::layout::bucket_build;
+use super::layout::{bucket_build, is_for_servers};
 use super::package::{Category, Package, Selection, Skipped};
 use super::source::Sources;
 use super::trust::Policy;
@@ -132,8 +132,9 @@ enum Rank {
     Listed(usize),
     /// No release in its path: the INF decides.
     Unnamed,
-    /// Made for another release that is not newer; the newest first.
-    Older(std::cmp::Reverse<u32>),
+    /// Made for another release that is not newer; the newest first, of two for the same kernel the one for the guest's
+    /// kind of product.
+    Older(std::cmp::Reverse<u32>, bool),
 }
 
 /// Looks for the best candidate of a group.
@@ -229,7 +230,9 @@ fn rank(
     let is_newer = build > guest.build && !guest.release().buckets.contains(&bucket);
     match buckets.iter().position(|b| b.eq_ignore_ascii_case(bucket)) {
         Some(index) if !(is_storage && is_newer) => Ok(Rank::Listed(index)),
-        None if !is_storage && !is_newer => Ok(Rank::Older(std::cmp::Reverse(build))),
+        None if !is_storage && !is_newer => {
+            Ok(Rank::Older(std::cmp::Reverse(build), is_for_servers(bucket) != guest.server))
+        }
         _ => Err(Verdict::Release(vec![bucket.to_owned()])),
     }
 }
@@ -253,7 +256,7 @@ fn look_at<'a>(
     if facts.models.is_empty() {
         return Ok(Err(Verdict::Inf("its INF has no devices for this Windows".to_owned())));
     }
-    if let Rank::Older(std::cmp::Reverse(build)) = rank {
+    if let Rank::Older(std::cmp::Reverse(build), _) = rank {
         // a disk controller that no definition names by its INF is found by its class; a driver of another kernel family
         // is never taken, an INF that only names a device is
         let is_disk = is_storage || facts.class.eq_ignore_ascii_case("SCSIAdapter");
@@ -269,7 +272,7 @@ fn look_at<'a>(
         (Rank::Listed(_), Some(bucket)) => {
             format!("nothing better than {bucket}; its INF accepts this Windows ([{section}])")
         }
-        (Rank::Older(_), Some(bucket)) => format!("only older folders fit; {bucket} is the newest ([{section}])"),
+        (Rank::Older(..), Some(bucket)) => format!("only older folders fit; {bucket} is the newest ([{section}])"),
         _ => format!("its INF is for this Windows ([{section}])"),
     };
     Ok(Ok(Chosen { candidate, inf_bytes, facts, reason }))
