@@ -26,7 +26,9 @@ pub(super) fn assemble(
     warnings: &mut Vec<String>,
 ) -> Result<Package> {
     let Chosen { candidate, inf_bytes, facts, reason } = chosen;
-    let definition = definitions.of(&facts);
+    let found = definitions.of(&facts);
+    let corrected = found.and_then(|definition| with_category_of_inf(definition, &facts, warnings));
+    let definition = corrected.as_ref().or(found);
     warnings.extend(facts.warnings.iter().cloned());
     let contents = Contents::read(&candidate.source, candidate.folder(), candidate.inf_name(), &facts, warnings)?;
     let signature = trust::catalogue_report(&facts, &contents);
@@ -56,6 +58,28 @@ pub(super) fn assemble(
         inf_sha1: sha1::Sha1::digest(&inf_bytes).into(),
         inf: facts,
     })
+}
+
+/// A user's definition under another category than storage, of a driver that by its INF is a disk controller's: the INF
+/// wins, as the guest could not start without it.
+fn with_category_of_inf(definition: &Definition, facts: &Facts, warnings: &mut Vec<String>) -> Option<Definition> {
+    let origin = definition.origin.as_ref()?;
+    let (name, inf, class) = (&definition.name, &facts.file_name, &facts.class);
+    let mut warn = |text: String| warnings.push(format!("{}: {text}", origin.at("name")));
+    let is_of_disks = category(facts, None) == Category::Storage;
+    let starts_at_boot = facts.function_service().is_some_and(|service| service.start == 0);
+    match (definition.category == Category::Storage, is_of_disks) {
+        (false, true) if starts_at_boot => {
+            let said = &definition.category;
+            warn(format!("{name:?} is under {said} but drives disks ({class} in {inf}): it is taken as storage"));
+            Some(Definition { category: Category::Storage, ..definition.clone() })
+        }
+        (true, false) => {
+            warn(format!("{name:?} is under storage, but {inf} is of the class {class}"));
+            None
+        }
+        _ => None,
+    }
 }
 
 /// Known drivers: the service's name in lower case; without a service the INF's stem. Others: the driver's folder on the
@@ -277,7 +301,15 @@ fn compare(definition: &Definition, facts: &Facts, service: &ServiceFacts, warni
             warn("pci_ids", format!("{inf} does not know {id}; it is registered because the definition says so"));
         }
     }
-    if definition.start.is_some_and(|start| start != service.start) {
-        warn("start_type", format!("the service starts as {} in {inf}; the definition wins", service.start));
+    // the key in the spelling that the user chose
+    let start_key = if origin.keys.contains_key("start") { "start" } else { "start_type" };
+    for (key, wanted, has) in [
+        (start_key, definition.start, service.start),
+        ("type", definition.kind, service.kind),
+        ("error_control", definition.error_control, service.error_control),
+    ] {
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != has) {
+            warn(key, format!("{key} is {has} in {inf}, {wanted} here; the definition wins"));
+        }
     }
 }

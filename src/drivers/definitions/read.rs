@@ -100,6 +100,14 @@ impl Reader<'_> {
                     return Err(self.error(category.line, format!("an item of {} is no driver", category.key), hint));
                 };
                 let definition = self.driver(Category::from_name(&category.key), map, category.line)?;
+                let twin = out.iter().find(|d| d.service.eq_ignore_ascii_case(&definition.service));
+                if let Some(twin) = twin.and_then(|twin| twin.origin.as_ref()) {
+                    let (line, first) = (definition.origin.as_ref().map_or(category.line, |o| o.line), twin.line);
+                    self.warn(
+                        line,
+                        format!("{:?} is described in line {first} already; that is used", definition.service),
+                    );
+                }
                 out.push(definition);
             }
         }
