@@ -76,8 +76,8 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     match listing.problem {
         Some(problem) => {
             let bare = problem.strip_prefix("drivers: ").unwrap_or(&problem);
-            Err(Error::new(Kind::Drivers, Layer::Drivers, bare)
-                .hint("the list above says why each package is not used"))
+            let hint = listing.remedy.unwrap_or_else(|| "the list above says why each package is not used".to_owned());
+            Err(Error::new(Kind::Drivers, Layer::Drivers, bare).hint(hint))
         }
         None => Ok(ExitCode::Done),
     }
@@ -113,41 +113,69 @@ fn write_page(out: &mut String, listing: &Listing) -> std::fmt::Result {
     if let Some(guest) = &listing.guest {
         writeln!(out, "For {guest}; folders in order: {}\n", listing.buckets.join(", "))?;
     }
-    let mut driver = None;
-    for package in &listing.packages {
-        if driver != Some(&package.driver) {
-            writeln!(out, "{} ({})", package.driver, package.class)?;
-            driver = Some(&package.driver);
+    // a driver's packages are side by side
+    for packages in listing.packages.chunk_by(|a, b| a.driver == b.driver) {
+        let class = packages.iter().map(|package| package.class.as_str()).find(|class| !class.is_empty());
+        if let Some(first) = packages.first() {
+            writeln!(out, "{} ({})", first.driver, class.unwrap_or("unknown class"))?;
         }
-        write_package(out, package)?;
+        let (used, others): (Vec<&Listed>, Vec<&Listed>) = packages.iter().partition(|p| p.chosen == Some(true));
+        for package in used {
+            write_head(out, "* ", package)?;
+            write_details(out, package)?;
+        }
+        // packages that differ by their folder only are described once
+        for alike in others.chunk_by(|a, b| details(a) == details(b)) {
+            for package in alike {
+                write_head(out, "  ", package)?;
+            }
+            if let Some(last) = alike.last() {
+                write_details(out, last)?;
+            }
+        }
     }
     for skipped in &listing.skipped {
         writeln!(out, "never used: {}: {}", skipped.name, skipped.reason)?;
     }
-    writeln!(out, "{} packages", listing.packages.len())
+    let used = listing.packages.iter().filter(|package| package.chosen == Some(true)).count();
+    match &listing.guest {
+        Some(guest) => writeln!(out, "{} packages, {used} of them for {guest}", listing.packages.len()),
+        None => writeln!(out, "{} packages", listing.packages.len()),
+    }
 }
 
-fn write_package(out: &mut String, package: &Listed) -> std::fmt::Result {
-    let mark = match package.chosen {
-        Some(true) => "* ",
-        _ => "  ",
-    };
-    writeln!(out, "{mark}{}  {} {}", package.path, package.version, package.date)?;
+fn write_head(out: &mut String, mark: &str, package: &Listed) -> std::fmt::Result {
+    writeln!(out, "{mark}{}  {} {}", package.path, package.version, package.date)
+}
+
+fn write_details(out: &mut String, package: &Listed) -> std::fmt::Result {
+    details(package).iter().try_for_each(|line| writeln!(out, "      {line}"))
+}
+
+/// What is said below the path. Of a package that a guest does not use, the reason is all that matters.
+fn details(package: &Listed) -> Vec<String> {
+    let mut out = Vec::new();
+    let reason = package.reason.as_deref().unwrap_or_default();
+    if package.chosen == Some(false) {
+        return vec![format!("not used: {reason}")];
+    }
     if !package.systems.is_empty() {
-        writeln!(out, "      for {}", package.systems.join("; "))?;
+        out.push(format!("for {}", package.systems.join("; ")));
     }
-    if package.version.is_empty() {
-        // the INF could not be read: the reason says so
-    } else {
-        let (driver, catalogue) = (signature(&package.driver_file), signature(&package.catalogue));
-        writeln!(out, "      driver file {driver}; catalogue {catalogue}")?;
+    // without a version the INF could not be read: the reason says so
+    if !package.version.is_empty() {
+        let driver = match package.service {
+            Some(_) => format!("driver file {}", signature(&package.driver_file)),
+            None => "no driver file of its own".to_owned(),
+        };
+        out.push(format!("{driver}; catalogue {}", signature(&package.catalogue)));
     }
-    match (&package.reason, package.chosen) {
-        (Some(reason), Some(true)) => writeln!(out, "      used: {reason}"),
-        (Some(reason), Some(false)) => writeln!(out, "      not used: {reason}"),
-        (Some(reason), None) => writeln!(out, "      {reason}"),
-        (None, _) => Ok(()),
+    match package.chosen {
+        Some(_) => out.push(format!("used: {reason}")),
+        None if !reason.is_empty() => out.push(reason.to_owned()),
+        None => {}
     }
+    out
 }
 
 fn signature(report: &SignatureReport) -> String {

@@ -36,6 +36,8 @@ pub struct Listing {
     pub warnings: Vec<String>,
     /// Why a guest would get nothing, if so.
     pub problem: Option<String>,
+    /// What can be done about it.
+    pub remedy: Option<String>,
 }
 
 /// One INF of the media.
@@ -87,7 +89,9 @@ pub fn list(
         skipped: Vec::new(),
         warnings: definitions.warnings.clone(),
         problem: None,
+        remedy: None,
     };
+    out.warnings.extend(sources.iter().flat_map(|s| s.warnings().iter().cloned()));
     let groups = discover(sources, &mut out.skipped)?;
     let mut reader = Reader::default();
     let mut verdicts: HashMap<(usize, String), (bool, String)> = HashMap::new();
@@ -108,7 +112,10 @@ pub fn list(
         }
         match select(sources, guest, definitions, policy) {
             Ok(selection) => out.warnings.extend(selection.warnings),
-            Err(error) => out.problem = Some(error.to_string()),
+            Err(error) => {
+                out.remedy = error.hint_text().map(str::to_owned);
+                out.problem = Some(error.to_string());
+            }
         }
     }
     for group in &groups {

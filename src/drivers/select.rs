@@ -39,10 +39,12 @@ pub fn select(sources: &Sources, guest: &GuestTarget, definitions: &Definitions,
     let groups = discover(sources, &mut selection.skipped)?;
     // a definition may name driver files that have no INF
     if groups.is_empty() && definitions.drivers.iter().all(|d| d.origin.is_none() || d.pattern.is_none()) {
+        // what was left out may be what was looked for
+        let left_out = sources.iter().find_map(|s| s.warnings().first()).map(|w| format!(" ({w})")).unwrap_or_default();
         return Err(Error::new(
             Kind::Drivers,
             Layer::Drivers,
-            "there is no driver package (no .inf file) on the media",
+            format!("there is no driver package (no .inf file) on the media{left_out}"),
         )
         .path(sources.describe())
         .hint("give the folder or the ISO image of the drivers, for instance virtio-win.iso"));
@@ -116,6 +118,21 @@ impl std::fmt::Display for Verdict {
     }
 }
 
+impl Verdict {
+    /// The reason as it is told of a single package.
+    fn of_one(&self, guest: &GuestTarget) -> String {
+        match self {
+            Self::Release(buckets) => {
+                let is_newer = buckets.iter().any(|b| bucket_build(b).is_some_and(|build| build > guest.build));
+                let what = if is_newer { "a newer Windows" } else { "another Windows" };
+                format!("it is made for {what} ({})", buckets.join(", "))
+            }
+            Self::Cpu(arches) => format!("it is for another CPU ({})", arches.join(", ")),
+            _ => self.to_string(),
+        }
+    }
+}
+
 /// What became of a group.
 pub(super) struct Evaluation<'a> {
     pub chosen: Option<Chosen<'a>>,
@@ -156,7 +173,7 @@ pub(super) fn evaluate<'a>(
         match rank(candidate, guest, buckets, is_storage) {
             Ok(rank) => ranked.push((rank, candidate)),
             Err(verdict) => {
-                out.rejected.push((candidate, verdict.to_string()));
+                out.rejected.push((candidate, verdict.of_one(guest)));
                 verdicts.push(verdict);
             }
         }
@@ -182,7 +199,7 @@ pub(super) fn evaluate<'a>(
             }
             Ok(Ok(chosen)) => out.chosen = Some(chosen),
             Ok(Err(verdict)) => {
-                out.rejected.push((candidate, verdict.to_string()));
+                out.rejected.push((candidate, verdict.of_one(guest)));
                 verdicts.push(verdict);
             }
             Err(error) if is_storage => return Err(error),

@@ -121,7 +121,7 @@ impl TargetOs {
         )
     }
 
-    /// "amd64, Windows 10.0 build 16299 and later".
+    /// "amd64, Windows 10 (10.0) build 16299 and later".
     #[must_use]
     pub fn describe(&self) -> String {
         let mut out = match self.arch {
@@ -130,7 +130,7 @@ impl TargetOs {
             None => Arch::X86.to_string(),
         };
         if let Some((major, minor)) = self.version {
-            out += &format!(", Windows {major}.{minor}");
+            out += &format!(", {}", system_name(major, minor));
             if let Some(build) = self.build {
                 out += &format!(" build {build}");
             }
@@ -143,6 +143,22 @@ impl TargetOs {
         }
         out
     }
+}
+
+/// The name that people know, with the number that INFs use: "Windows 8.1 (6.3)".
+fn system_name(major: u32, minor: u32) -> String {
+    let name = match (major, minor) {
+        (5, 0) => "2000",
+        (5, 1) => "XP",
+        (5, 2) => "Server 2003",
+        (6, 0) => "Vista",
+        (6, 1) => "7",
+        (6, 2) => "8",
+        (6, 3) => "8.1",
+        (10, 0) => "10",
+        _ => return format!("Windows {major}.{minor}"),
+    };
+    format!("Windows {name} ({major}.{minor})")
 }
 
 impl fmt::Display for TargetOs {

@@ -92,6 +92,48 @@ fn folders_of_all_drivers_and_packages_of_distributions() {
     assert_eq!(choose(&temp.path().join("old"), &w10()).unwrap().packages.len(), 2);
 }
 
+/// One driver in each place where media have it: found, with its three files and what the folders say.
+#[test]
+fn every_layout() {
+    let own = crate::inject::fixture_drivers().join("viostor/w10/amd64");
+    let w11_arm = GuestTarget::of_build(Arch::Arm64, 26100, false);
+    let w10_x86 = GuestTarget::of_build(Arch::X86, 19045, false);
+    let mut cases = vec![
+        (own.clone(), w10(), "viostor/w10/amd64", "w10"),
+        (own.clone(), w10(), "VIOSTOR/W10/AMD64", "w10"),
+        (own.clone(), w10(), "amd64/w10", "w10"),
+        (own.clone(), w10(), "drivers/by-driver/viostor/w10/amd64", "w10"),
+        (own.clone(), w10(), "drivers/by-os/amd64/w10", "w10"),
+        (own.clone(), w10(), "drivers/amd64/Win10", "w10"),
+        (own.clone(), w10(), "usr/share/virtio-win/drivers/by-os/amd64/w10", "w10"),
+        (own.clone(), w10(), "Vendor Package 1.0/Storage", ""),
+        (own.clone(), w10(), "Vendor/x64", ""),
+        (own, w10(), "", ""),
+    ];
+    if let Some(tree) = media::tree("0.1.285") {
+        let (x86, arm) = (tree.join("viostor/w10/x86"), tree.join("viostor/w11/ARM64"));
+        cases.extend([
+            (x86.clone(), w10_x86, "viostor/w10/x86", "w10"),
+            (x86.clone(), w10_x86, "i386/w10", "w10"),
+            (x86, w10_x86, "drivers/by-os/i386/w10", "w10"),
+            (arm.clone(), w11_arm, "viostor/w11/ARM64", "w11"),
+            (arm, w11_arm, "viostor/w11/arm64", "w11"),
+        ]);
+    }
+    for (from, guest, folder, bucket) in cases {
+        let temp = tempfile::tempdir().unwrap();
+        let to = temp.path().join(folder);
+        fs::create_dir_all(&to).unwrap();
+        for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+        let selection = choose(temp.path(), &guest).unwrap_or_else(|e| panic!("{folder}: {e}"));
+        let [package] = &selection.packages[..] else { panic!("{folder}: {:?}", selection.packages) };
+        assert_eq!((package.bucket.as_str(), package.files.len()), (bucket, 3), "{folder}");
+        assert_eq!((package.stage_name.as_str(), package.boot.is_some()), ("viostor", true), "{folder}");
+    }
+}
+
 #[test]
 fn a_folder_is_a_source_at_any_depth() {
     let Some(tree) = media::tree("0.1.285") else { return };
