@@ -162,6 +162,16 @@ impl Error {
         self
     }
 
+    /// Puts what holds the path before it: an image before the file in it.
+    #[must_use]
+    pub fn within(mut self, holder: impl fmt::Display) -> Self {
+        self.0.path = Some(match self.0.path.take() {
+            Some(path) => format!("{holder}/{path}"),
+            None => holder.to_string(),
+        });
+        self
+    }
+
     /// Adds the byte offset in the layer's own address space. The innermost offset wins.
     #[must_use]
     pub fn at(mut self, offset: impl Into<u64>) -> Self {

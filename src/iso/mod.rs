@@ -89,7 +89,7 @@ impl Iso<HostFile> {
     /// # Errors
     /// As [`Iso::open`], or when the file cannot be read.
     pub fn open_path(path: &std::path::Path) -> Result<Self> {
-        Self::open(HostFile::open(path)?).map_err(|e| e.path(path.display().to_string()))
+        Self::open(HostFile::open(path)?).map_err(|e| e.within(path.display()))
     }
 }
 

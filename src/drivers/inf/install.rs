@@ -235,7 +235,12 @@ impl Inf {
         let path = path.trim_start_matches('\\');
         let (path, arguments) = match path.split_once('"') {
             Some((path, arguments)) => (path, arguments),
-            None => path.split_once(' ').unwrap_or((path, "")),
+            // blanks belong to the path up to the first one behind a file's ending
+            None => path
+                .match_indices(' ')
+                .map(|(at, _)| path.split_at(at))
+                .find(|(before, _)| before.rsplit('\\').next().is_some_and(|name| name.contains('.')))
+                .unwrap_or((path, "")),
         };
         if path.is_empty() {
             return Err(bad());

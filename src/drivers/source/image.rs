@@ -4,10 +4,11 @@ use super::{FILE_SIZE_MAX, SourceFile};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::iso::{HostFile, Iso, IsoFile};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The image and where each listed file is in its list.
 pub(super) struct Image {
+    path: PathBuf,
     iso: Iso<HostFile>,
     by_path: HashMap<String, usize>,
 }
@@ -28,15 +29,15 @@ impl Image {
         let files: Vec<SourceFile> =
             iso.files().iter().map(|f| SourceFile { path: f.path.clone(), size: f.size }).collect();
         let by_path = files.iter().enumerate().map(|(index, file)| (file.path.clone(), index)).collect();
-        Ok((Self { iso, by_path }, files))
+        Ok((Self { path: path.to_owned(), iso, by_path }, files))
     }
 
     pub(super) fn read(&self, file: &SourceFile) -> Result<Vec<u8>> {
-        self.iso.read(self.find(file)?, FILE_SIZE_MAX)
+        self.iso.read(self.find(file)?, FILE_SIZE_MAX).map_err(|e| e.within(self.path.display()))
     }
 
     pub(super) fn read_part(&self, file: &SourceFile, offset: u64, length: u64) -> Result<Vec<u8>> {
-        self.iso.read_part(self.find(file)?, offset, length)
+        self.iso.read_part(self.find(file)?, offset, length).map_err(|e| e.within(self.path.display()))
     }
 
     fn find(&self, file: &SourceFile) -> Result<&IsoFile> {

@@ -17,6 +17,14 @@ use std::sync::Arc;
 /// Largest file that is read from driver media. The largest drivers known have some 60 MB.
 pub const FILE_SIZE_MAX: u64 = 256 << 20;
 
+/// Most warnings about a source.
+const WARNINGS_MAX: usize = 100;
+
+/// Whether a name can be one of Windows: a backslash in it, for one, would lead out of the package's folder.
+fn is_windows_name(name: &str) -> bool {
+    !name.ends_with(['.', ' ']) && !name.chars().any(|c| c.is_control() || "\\:*?\"<>|".contains(c))
+}
+
 /// One directory or ISO image with drivers.
 pub struct Source {
     root: PathBuf,
@@ -77,6 +85,14 @@ impl Source {
             let (image, files) = Image::open(path, &mut warnings)?;
             (Backend::Image(image), files)
         };
+        files.retain(|file| {
+            let fits = file.path.split('/').all(is_windows_name);
+            if !fits && warnings.len() < WARNINGS_MAX {
+                warnings
+                    .push(format!("{}: left out, Windows cannot have such a name", path.join(&file.path).display()));
+            }
+            fits
+        });
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let mut by_path = HashMap::with_capacity(files.len());
         for (index, file) in files.iter().enumerate() {

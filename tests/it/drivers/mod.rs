@@ -2,11 +2,13 @@
 
 pub mod media;
 
+mod bad_media;
 mod cli;
 mod corpus;
 mod guide;
 mod hostile;
 mod images;
+mod inf;
 mod matrix;
 mod selection;
 mod trust;

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use winject::block::Format;
 
 /// Runs `winject inject IMAGE --drivers DRIVERS …` and checks everything that all bad inputs have in common.
-fn refuse(image: &Path, drivers: &Path, code: i32, words: &[&str]) {
+pub fn refuse(image: &Path, drivers: &Path, code: i32, words: &[&str]) {
     for mode in ["--in-place", "--dry-run"] {
         let mut command = winject();
         command.arg("inject").arg(image).arg("--drivers").arg(drivers).arg(mode);

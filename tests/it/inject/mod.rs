@@ -1,13 +1,13 @@
 //! The whole job, from the command line to foreign judges.
 
-mod bad_input;
+pub mod bad_input;
 mod containers;
 mod kill;
 mod made;
 mod matrix;
 mod repeat;
 mod report;
-mod state;
+pub mod state;
 
 use crate::support;
 use sha2::{Digest, Sha256};

@@ -82,6 +82,27 @@ fn a_directory_far_too_large() {
     assert_eq!(Iso::open_tree(MemoryVolume(data), Tree::Plain).unwrap_err().kind(), Kind::Damaged);
 }
 
+/// A directory of more entries than any driver image has: 200,001 records of 34 bytes behind the image's end.
+#[test]
+fn a_directory_with_too_many_entries() {
+    let Some((_temp, image)) = small() else { return };
+    let mut data = fs::read(image).unwrap();
+    data.resize(data.len().next_multiple_of(2048), 0);
+    let at = data.len();
+    let mut record = [0u8; 34];
+    (record[0], record[32], record[33]) = (34, 1, b'A');
+    for _ in 0..200_001usize.div_ceil(60) {
+        data.extend(record.repeat(60));
+        data.extend([0; 2048 - 34 * 60]);
+    }
+    let (extent, size) = (u32::try_from(at / 2048).unwrap(), u32::try_from(data.len() - at).unwrap());
+    data[16 * 2048 + 156 + 2..][..4].copy_from_slice(&extent.to_le_bytes());
+    data[16 * 2048 + 156 + 10..][..4].copy_from_slice(&size.to_le_bytes());
+    let error = Iso::open_tree(MemoryVolume(data), Tree::Plain).unwrap_err();
+    assert_eq!(error.kind(), Kind::Damaged);
+    assert!(error.to_string().contains("more than 200000 entries") && error.hint_text().is_some(), "{error}");
+}
+
 #[test]
 fn mutated_images_never_panic() {
     let Some((_temp, image)) = small() else { return };

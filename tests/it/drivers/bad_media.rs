@@ -1,0 +1,183 @@
+//! Broken and hostile driver media, through the whole program: one clear error each (where, why, what to do), and not a
+//! byte of the image changed.
+
+use super::media;
+use crate::inject::bad_input::refuse;
+use crate::inject::{fixture_drivers, folder, succeed, winject, writable_fixture};
+use crate::support;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use winject::Kind;
+use winject::block::Format;
+use winject::drivers::{Arch, Definitions, GuestTarget, Policy, Sources, select};
+
+const VIOSTOR: &str = "viostor/w10/amd64";
+
+/// A folder with an image, and a copy of our drivers that a test spoils.
+struct Setting {
+    _folder: tempfile::TempDir,
+    media: tempfile::TempDir,
+    image: PathBuf,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let folder = folder();
+        let image = writable_fixture(folder.path(), Format::Raw);
+        let media = tempfile::tempdir().unwrap();
+        media::copy_some(&fixture_drivers(), &[VIOSTOR, "vioscsi/w10/amd64"], media.path());
+        Self { _folder: folder, media, image }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.media.path().join(name)
+    }
+
+    fn refused(&self, code: i32, words: &[&str]) {
+        refuse(&self.image, self.media.path(), code, words);
+    }
+
+    /// An image of the folder with Rock Ridge, or nothing without the program that makes it.
+    fn iso(&self, options: &[&str]) -> Option<PathBuf> {
+        let program = support::program("genisoimage")?;
+        let out = self.image.with_file_name("media.iso");
+        let mut command = Command::new(program);
+        command.args(["-quiet", "-input-charset", "iso8859-1"]).args(options);
+        support::run(command.arg("-o").arg(&out).arg(self.media.path()));
+        Some(out)
+    }
+}
+
+fn edit(path: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "{from:?} is not in {}", path.display());
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
+#[test]
+fn strings_that_contain_each_other() {
+    let setting = Setting::new();
+    let inf = setting.path(VIOSTOR).join("viostor.inf");
+    let text = fs::read_to_string(&inf).unwrap();
+    let line = text.trim_end().lines().count() + 2;
+    fs::write(&inf, format!("{}\n[Strings]\nA=\"%B%\"\nB=\"%A%\"\n", text.trim_end())).unwrap();
+    setting.refused(6, &[&format!("viostor.inf:{line}"), "contains itself"]);
+}
+
+#[test]
+fn an_inf_of_ten_megabytes() {
+    let setting = Setting::new();
+    let inf = setting.path(VIOSTOR).join("viostor.inf");
+    let mut data = fs::read(&inf).unwrap();
+    data.resize(10 << 20, b';');
+    fs::write(&inf, data).unwrap();
+    setting.refused(6, &["viostor.inf", "10485760 bytes"]);
+}
+
+#[test]
+fn an_inf_without_models() {
+    let setting = Setting::new();
+    fs::remove_dir_all(setting.path("vioscsi")).unwrap();
+    edit(&setting.path(VIOSTOR).join("viostor.inf"), "[Manufacturer]", "[Nobody]");
+    setting.refused(6, &["viostor", "no models section"]);
+}
+
+#[test]
+fn the_catalogue_of_another_package() {
+    let setting = Setting::new();
+    fs::copy(setting.path("vioscsi/w10/amd64/vioscsi.cat"), setting.path(VIOSTOR).join("viostor.cat")).unwrap();
+    setting.refused(6, &["viostor.cat", "of another package"]);
+    // asked for, the same is a warning
+    let out = setting.image.with_file_name("warned.qcow2");
+    let mut command = winject();
+    command.arg("inject").arg(&setting.image).arg("--drivers").arg(setting.media.path()).arg("--output").arg(out);
+    let output = succeed(command.args(["--signature-policy", "warn"]));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("of another package"));
+}
+
+#[test]
+fn an_iso_cut_in_the_middle() {
+    let setting = Setting::new();
+    let Some(iso) = setting.iso(&["-r", "-no-pad"]) else { return };
+    let data = fs::read(&iso).unwrap();
+    for length in [data.len() - 4096, data.len() * 3 / 4, data.len() / 2, 40 * 1024] {
+        fs::write(&iso, &data[..length]).unwrap();
+        refuse(&setting.image, &iso, 5, &["media.iso", "cut short"]);
+    }
+}
+
+#[test]
+fn directories_of_an_iso_in_a_loop() {
+    let setting = Setting::new();
+    let Some(iso) = setting.iso(&["-r"]) else { return };
+    let mut data = fs::read(&iso).unwrap();
+    let root: [u8; 4] = data[16 * 2048 + 156 + 2..][..4].try_into().unwrap();
+    // directory records are 33 bytes, then the name; the path table has the name too
+    let is_record = |at: usize| data[at - 33] >= 38 && data[at - 33 + 25] & 2 != 0 && data[at - 1] == 5;
+    let places: Vec<usize> =
+        (33..data.len() - 5).filter(|&at| &data[at..at + 5] == b"AMD64" && is_record(at)).collect();
+    assert_eq!(places.len(), 2);
+    for at in places {
+        data[at - 31..at - 27].copy_from_slice(&root);
+    }
+    fs::write(&iso, data).unwrap();
+    refuse(&setting.image, &iso, 5, &["media.iso", "loop"]);
+}
+
+#[test]
+fn directories_too_deep() {
+    let setting = Setting::new();
+    let deep = |levels: usize| vec!["d"; levels].join("/");
+    let Some(plain) = setting.iso(&["-r"]) else { return };
+    fs::create_dir_all(setting.path(&deep(70))).unwrap();
+    fs::write(setting.path(&deep(70)).join("x.txt"), "x").unwrap();
+    let iso = setting.iso(&["-r", "-D"]).unwrap();
+    assert_eq!(plain, iso);
+    refuse(&setting.image, &iso, 5, &["media.iso", "more than 64 deep"]);
+    // a folder of the host: what lies too deep is left out, and said
+    let other = tempfile::tempdir().unwrap();
+    media::copy_some(&fixture_drivers(), &[VIOSTOR], &other.path().join(deep(17)));
+    refuse(&setting.image, other.path(), 6, &["no driver package", "more than 16 folders deep"]);
+}
+
+#[test]
+fn links_in_a_loop_are_followed_once() {
+    let setting = Setting::new();
+    std::os::unix::fs::symlink(setting.media.path(), setting.path(VIOSTOR).join("again")).unwrap();
+    let sources = Sources::open(&[setting.media.path()]).unwrap();
+    assert_eq!(sources.iter().next().unwrap().files().len(), 6);
+}
+
+#[test]
+fn a_folder_with_far_too_many_files() {
+    let temp = tempfile::tempdir().unwrap();
+    for number in 0..100_001 {
+        fs::File::create(temp.path().join(format!("{number}.txt"))).unwrap();
+    }
+    let error = Sources::open(&[temp.path()]).unwrap_err();
+    assert_eq!(error.kind(), Kind::Drivers);
+    assert!(error.to_string().contains("more than 100000 files") && error.hint_text().is_some(), "{error}");
+}
+
+/// Names that are one file here and would be a path there.
+#[test]
+fn names_that_lead_elsewhere() {
+    let setting = Setting::new();
+    for name in ["..\\..\\..\\Windows\\System32\\evil.dll", "C:evil.dll", "con|x", "dot."] {
+        fs::write(setting.path(VIOSTOR).join(name), "evil").unwrap();
+    }
+    edit(&setting.path(VIOSTOR).join("viostor.inf"), "[SourceDisksFiles]", "[SourceDisksFiles]\n..\\..\\outside.sys=1");
+    fs::write(setting.path("outside.sys"), "outside").unwrap();
+    let guest = GuestTarget::of_build(Arch::Amd64, 19045, false);
+    let sources = Sources::open(&[setting.media.path()]).unwrap();
+    let policy = Policy { signature: winject::drivers::SignatureLevel::Warn };
+    let selection = select(&sources, &guest, &Definitions::builtin(), &policy).unwrap();
+    for package in &selection.packages {
+        assert_eq!(package.files.len(), 3, "{:?}", package.files);
+    }
+    let warnings = selection.warnings.join("\n");
+    for part in ["evil.dll: left out, Windows cannot have such a name", "dot.: left out", "outside.sys, which is not"] {
+        assert!(warnings.contains(part), "{part} is not in {warnings}");
+    }
+}
