@@ -4,7 +4,7 @@ use super::assemble::{Contents, boot_driver};
 use super::candidates::has_ending;
 use super::definitions::{Definition, Definitions, Origin};
 use super::guest::{Arch, GuestTarget};
-use super::inf::{DirPath, Facts, Guid, Install, Model, ServiceFacts, Text};
+use super::inf::{Companions, DirPath, Facts, Guid, Install, Model, ServiceFacts, Text};
 use super::layout::Layout;
 use super::package::{Category, Package};
 use super::source::{Source, SourceFile, Sources};
@@ -162,6 +162,8 @@ fn facts(definition: &Definition, class_guid: Guid, file: &str) -> Facts {
             software: Vec::new(),
             hardware: Vec::new(),
             services: vec![service],
+            companions: Companions { services: true, ..Companions::default() },
+            feature_score: u8::MAX,
             null_service: false,
             needs: Vec::new(),
         }],

@@ -161,6 +161,7 @@ pub fn register(
     let inf = own_inf_name(planner, &boot.service)?;
     let name = package_name(&inf, planner.guest.arch);
     let mut record = DriverDatabaseRecord {
+        hive: HiveFile::System,
         inf: inf.clone(),
         package: name.clone(),
         ids: Vec::new(),

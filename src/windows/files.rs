@@ -33,6 +33,12 @@ pub trait GuestFiles {
     /// When the volume is damaged there.
     fn folders(&self, path: &str) -> Result<Vec<String>>;
 
+    /// The names of the files in a folder (not of its folders).
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    fn file_names(&self, path: &str) -> Result<Vec<String>>;
+
     /// Bytes that are free, if known.
     fn free_space(&self) -> Option<u64>;
 
@@ -67,6 +73,13 @@ impl<D: VolumeRead> GuestFiles for Volume<D> {
         let Some(dir) = self.find(path)? else { return Ok(Vec::new()) };
         let entries = self.entries(dir)?.into_iter().take(ENTRIES_MAX);
         let wanted = entries.filter(|entry| entry.is_dir && entry.namespace != Namespace::Dos);
+        Ok(wanted.map(|entry| entry.name.to_string()).collect())
+    }
+
+    fn file_names(&self, path: &str) -> Result<Vec<String>> {
+        let Some(dir) = self.find(path)? else { return Ok(Vec::new()) };
+        let entries = self.entries(dir)?.into_iter().take(ENTRIES_MAX);
+        let wanted = entries.filter(|entry| !entry.is_dir && entry.namespace != Namespace::Dos);
         Ok(wanted.map(|entry| entry.name.to_string()).collect())
     }
 
@@ -119,6 +132,11 @@ pub(crate) mod memory {
                 below.filter_map(|rest| rest.split_once('/').map(|(dir, _)| dir.to_owned())).collect();
             out.dedup();
             Ok(out)
+        }
+        fn file_names(&self, path: &str) -> Result<Vec<String>> {
+            let prefix = format!("{}/", path.to_lowercase().trim_end_matches('/'));
+            let below = self.0.keys().filter_map(|key| key.strip_prefix(&prefix));
+            Ok(below.filter(|rest| !rest.contains('/')).map(str::to_owned).collect())
         }
         fn free_space(&self) -> Option<u64> {
             None

@@ -58,7 +58,7 @@ pub(super) fn plan_files(
     }
     if options.registration == Registration::Full {
         if guest.has_driver_database {
-            full::register(&mut planner, selection.packages.iter(), &mut record)?;
+            full::register(&mut planner, &selection.packages, options, &mut record)?;
         } else {
             planner
                 .note("this Windows has no DriverDatabase: the full registration is that of its time, the minimal one");

@@ -140,6 +140,22 @@ impl<'a> Planner<'a> {
         self.files.exists(path)
     }
 
+    /// The names of the files in a folder.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn file_names(&self, path: &str) -> Result<Vec<String>> {
+        self.files.file_names(path)
+    }
+
+    /// The names of the folders in a folder.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn folders(&self, path: &str) -> Result<Vec<String>> {
+        self.files.folders(path)
+    }
+
     /// The content of a small file; `None` when it is not there.
     ///
     /// # Errors
@@ -276,6 +292,14 @@ impl<'a> Planner<'a> {
     /// When the hive is damaged there.
     pub fn no_key(&mut self, hive: HiveFile, key: &str) -> Result<bool> {
         self.wishes.push(Wish::NoKey { hive, key: key.to_owned() });
+        self.drop_key(hive, key)
+    }
+
+    /// As [`Self::no_key`], for a key of which later runs know nothing: it is no wish, so that their manifest is the same.
+    ///
+    /// # Errors
+    /// When the hive is damaged there.
+    pub fn drop_key(&mut self, hive: HiveFile, key: &str) -> Result<bool> {
         let there = registry::find(self.hive(hive)?, key)?.is_some();
         if there {
             let place = format!("{hive}\\{}", key.to_lowercase());

@@ -4,6 +4,8 @@
 
 use serde::Serialize;
 
+use crate::plan::HiveFile;
+
 /// Whether something is new, changed or was right already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -101,6 +103,8 @@ pub struct CriticalDeviceRecord {
 /// A package in `DriverDatabase`.
 #[derive(Debug, Clone, Serialize)]
 pub struct DriverDatabaseRecord {
+    /// The hive that holds it.
+    pub hive: HiveFile,
     /// Name in `DriverInfFiles`: invented (`h2k-viostor.inf`), or an `oemN.inf`.
     pub inf: String,
     /// Name in `DriverPackages`.

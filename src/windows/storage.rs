@@ -3,7 +3,7 @@
 use super::driver_database::{self, overall};
 use super::full;
 use super::ids::{self, BootId};
-use super::options::InjectOptions;
+use super::options::{InjectOptions, Registration};
 use super::planner::Planner;
 use super::record::{Action, CriticalDeviceRecord, FileRecord, Record, ServiceRecord};
 use super::registry;
@@ -50,8 +50,9 @@ pub fn register(
             critical_devices(planner, boot, &ids, &set, record)?;
         }
     }
-    if planner.guest.has_driver_database && is_storage(package) && options.registration == super::Registration::Minimal
-    {
+    // a driver that the guest keeps is not installed by the full form either
+    let is_minimal = options.registration == Registration::Minimal || !install;
+    if planner.guest.has_driver_database && is_storage(package) && is_minimal {
         let (done, foreign) = driver_database::register(planner, package, boot, &ids)?;
         if !done.ids_kept.is_empty() {
             planner.note(format!(
@@ -91,11 +92,9 @@ fn decide(planner: &Planner<'_>, package: &Package, boot: &BootDriver, options: 
     if let Some(image) = planner.system_text(&key, "ImagePath")?
         && let Some(path) = planner.guest.image_path(&image)
     {
-        let path_lower = path.to_lowercase();
-        // not where an earlier full registration of this very package put it
-        let own = format!("/{}/", full::package_name(package, planner.guest.arch));
-        let in_store = path_lower.contains("/driverstore/filerepository/") && !path_lower.contains(&own);
-        if in_store && planner.exists(&path)? {
+        // not where an earlier full registration of ours put it
+        let in_store = store_package(&path).map(|package| full::is_ours(planner, package)).transpose()?;
+        if in_store == Some(false) && planner.exists(&path)? {
             return Ok(Decision::Keep("the guest has installed this driver itself".to_owned()));
         }
     }
@@ -130,7 +129,14 @@ fn decide(planner: &Planner<'_>, package: &Package, boot: &BootDriver, options: 
     Ok(Decision::Install)
 }
 
-fn dotted(version: [u16; 4]) -> String {
+/// The package in whose driver-store folder a path lies.
+fn store_package(path: &str) -> Option<&str> {
+    const STORE: &str = "/driverstore/filerepository/";
+    let at = path.to_ascii_lowercase().find(STORE)?.checked_add(STORE.len())?;
+    path.get(at..)?.split('/').next()
+}
+
+pub(super) fn dotted(version: [u16; 4]) -> String {
     version.map(|n| n.to_string()).join(".")
 }
 

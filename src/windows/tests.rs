@@ -5,7 +5,9 @@ use super::inject::{Injection, plan_files};
 use super::options::InjectOptions;
 use super::{Guest, registry};
 use crate::clock::FileTime;
-use crate::drivers::inf::{DirPath, Facts, Guid, Install, Model, RegAction, RegRoot, RegValue, ServiceFacts, Text};
+use crate::drivers::inf::{
+    Companions, DirPath, Facts, Guid, Install, Model, RegAction, RegRoot, RegValue, ServiceFacts, Text,
+};
 use crate::drivers::trust::SignatureReport;
 use crate::drivers::{BootDriver, Category, Package, Selection};
 use crate::hive::{Data, Hive};
@@ -79,6 +81,8 @@ pub(super) fn facts() -> Facts {
             software: Vec::new(),
             hardware: Vec::new(),
             services: vec![service],
+            companions: Companions { hardware: true, services: true, ..Companions::default() },
+            feature_score: u8::MAX,
             null_service: false,
             needs: Vec::new(),
         }],

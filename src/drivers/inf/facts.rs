@@ -209,10 +209,27 @@ pub struct Install {
     pub hardware: Vec<RegValue>,
     /// `AddService` directives, in order.
     pub services: Vec<ServiceFacts>,
+    /// Which companion sections it has.
+    pub companions: Companions,
+    /// `FeatureScore`: how good the driver is among those that match equally well, 0 the best; 255 without one.
+    pub feature_score: u8,
     /// Names of services that `AddService =` lines with nothing to install bind (`AddService = ,2`): a null driver.
     pub null_service: bool,
     /// `Include`/`Needs` of the section and of its companions, as written: `machine.inf: NO_DRV.Services`.
     pub needs: Vec<String>,
+}
+
+/// The companion sections of an install section: `<section>.HW` and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Companions {
+    /// `.HW`
+    pub hardware: bool,
+    /// `.Services`
+    pub services: bool,
+    /// `.Interfaces`
+    pub interfaces: bool,
+    /// `.CoInstallers`
+    pub co_installers: bool,
 }
 
 /// A file that an install section copies.

@@ -1,6 +1,6 @@
 //! `DDInstall` sections and what hangs on them: files, services, registry.
 
-use super::facts::{CopyFile, DirPath, EventLogFacts, Facts, Install, ServiceFacts};
+use super::facts::{Companions, CopyFile, DirPath, EventLogFacts, Facts, Install, ServiceFacts};
 use super::{Inf, Line, Notes, Section, broken, number};
 use crate::drivers::guest::GuestTarget;
 use crate::error::Result;
@@ -44,6 +44,12 @@ fn has_key(line: &Line, key: &str) -> bool {
     line.key.as_deref().is_some_and(|k| k.eq_ignore_ascii_case(key))
 }
 
+/// A byte in hexadecimal digits, with or without `0x`.
+fn hexadecimal(text: &str) -> Option<u8> {
+    let digits = text.trim().trim_start_matches("0x").trim_start_matches("0X");
+    u8::from_str_radix(digits, 16).ok()
+}
+
 impl Inf {
     /// Reads the install section of every model.
     pub(super) fn install_facts(&self, guest: &GuestTarget, facts: &mut Facts, warnings: &mut Notes) -> Result<()> {
@@ -85,6 +91,14 @@ impl Inf {
             None => Ok(Lines { lines: Vec::new(), foreign: Vec::new(), includes: Vec::new() }),
         };
         let (hw, services) = (companion("HW")?, companion("Services")?);
+        let has = |suffix: &str| self.section(&format!("{}.{suffix}", section.name)).is_some();
+        let companions = Companions {
+            hardware: has("HW"),
+            services: has("Services"),
+            interfaces: has("Interfaces"),
+            co_installers: has("CoInstallers"),
+        };
+        let feature_score = main.value("FeatureScore").map(|line| self.expand(line.field(0)));
         let mut out = Install {
             name: name.to_owned(),
             section: section.name.clone(),
@@ -92,6 +106,8 @@ impl Inf {
             software: self.reg_values(&main.fields(self, "AddReg"), main.first_line(), warnings)?,
             hardware: self.reg_values(&hw.fields(self, "AddReg"), hw.first_line(), warnings)?,
             services: Vec::new(),
+            companions,
+            feature_score: feature_score.as_deref().and_then(hexadecimal).unwrap_or(u8::MAX),
             null_service: false,
             needs: Vec::new(),
         };

@@ -14,7 +14,8 @@ mod text;
 mod version;
 
 pub use facts::{
-    CopyFile, DirPath, EventLogFacts, Facts, Guid, Install, Model, RegAction, RegRoot, RegValue, ServiceFacts, Text,
+    Companions, CopyFile, DirPath, EventLogFacts, Facts, Guid, Install, Model, RegAction, RegRoot, RegValue,
+    ServiceFacts, Text,
 };
 pub use lex::{Line, Section};
 pub use target::{Misfit, TargetOs};

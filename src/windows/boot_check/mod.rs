@@ -90,6 +90,10 @@ impl GuestFiles for Remember<'_> {
         self.files.folders(path)
     }
 
+    fn file_names(&self, path: &str) -> Result<Vec<String>> {
+        self.files.file_names(path)
+    }
+
     fn free_space(&self) -> Option<u64> {
         self.files.free_space()
     }
