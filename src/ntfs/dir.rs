@@ -9,6 +9,7 @@ use super::index::Collation;
 use super::name::NtfsName;
 use super::record::{FLAG_DIRECTORY, FLAG_VIEW_INDEX, Record};
 use super::standard_information::StandardInformation;
+use super::standard_information::layout::SIZE_3X;
 use super::stream::Stream;
 use super::tree::name_key;
 use super::units::{FileId, RecordNumber};
@@ -200,6 +201,9 @@ pub(super) fn change_standard_information(
     let mut information = standard_information_of(attrs)?;
     change(&mut information);
     let mut value = attrs.value(AttributeType::STANDARD_INFORMATION).unwrap_or_default().to_vec();
+    if information.security.is_some() && value.len() < SIZE_3X {
+        value.resize(SIZE_3X, 0);
+    }
     information.store(&mut value);
     attrs.set_value(AttributeType::STANDARD_INFORMATION, "", &value);
     Ok(())

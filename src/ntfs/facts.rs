@@ -1,7 +1,9 @@
 //! Setting times, attributes and security of files.
 
+use super::attribute::AttributeType;
 use super::dir::change_standard_information;
 use super::file_name::Times;
+use super::name::NtfsName;
 use super::standard_information::attribute;
 use super::units::FileId;
 use super::volume::Volume;
@@ -36,10 +38,10 @@ impl<D: VolumeWrite> Volume<D> {
         })
     }
 
-    /// Sets the security id, which must be in `$Secure`.
+    /// Sets the security id, which must be in `$Secure`. A descriptor of the file's own (old volumes, other drivers) goes.
     ///
     /// # Errors
-    /// Refused when the file has a descriptor of its own or the id does not exist.
+    /// Refused for system files, or when the id does not exist; damaged.
     pub fn set_security(&mut self, file: FileId, id: u32) -> Result<()> {
         let now = self.options.clock;
         self.transaction(|v| {
@@ -47,14 +49,14 @@ impl<D: VolumeWrite> Volume<D> {
                 return Err(Error::refused(Layer::Ntfs, format!("security id {id:#x} is not in $Secure"))
                     .hint("use the id of an existing file"));
             }
-            if v.standard_information(file)?.security.is_none() {
-                return Err(Error::refused(Layer::Ntfs, "the file has a security descriptor of its own")
-                    .hint("replace the file instead"));
-            }
-            v.change_facts(file, |i| {
+            v.check_ordinary(file)?;
+            let mut attrs = v.load(file)?;
+            v.drop_attribute(&mut attrs, AttributeType::SECURITY_DESCRIPTOR, &NtfsName::default())?;
+            change_standard_information(&mut attrs, |i| {
                 i.security = Some(id);
                 i.times.changed = now;
-            })
+            })?;
+            v.store_and_publish(attrs)
         })
     }
 

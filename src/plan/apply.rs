@@ -47,6 +47,16 @@ fn apply_file<D: VolumeWrite>(volume: &mut Volume<D>, change: &Change, protectio
             let how = new(volume, access, Protected::File, protections)?;
             volume.replace_file(path, content.bytes(), &how)?;
         }
+        Change::Protect { path } => {
+            let file = volume.find(path)?.ok_or_else(|| gone(path))?;
+            let what = match (volume.stat(file)?.is_dir, path.rfind('/')) {
+                (true, Some(0)) => Protected::Top,
+                (true, _) => Protected::Directory,
+                (false, _) => Protected::File,
+            };
+            let id = volume.protected_security(what)?;
+            volume.set_security(file, id)?;
+        }
         Change::DeleteFile { path } => volume.delete(path)?,
         Change::CreateKey { .. } | Change::SetValue { .. } | Change::DeleteValue { .. } | Change::DeleteKey { .. } => {}
     }
@@ -134,7 +144,7 @@ pub fn apply_edit(hive: &mut Hive, change: &Change, now: FileTime) -> Result<()>
                 hive.delete_key(key, now)?;
             }
         }
-        Change::CreateDir { .. } | Change::WriteFile { .. } | Change::DeleteFile { .. } => {}
+        Change::CreateDir { .. } | Change::WriteFile { .. } | Change::Protect { .. } | Change::DeleteFile { .. } => {}
     }
     Ok(())
 }

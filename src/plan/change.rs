@@ -145,7 +145,12 @@ pub enum Change {
         /// Permissions of a new file; a replaced one keeps its own.
         access: Access,
     },
-    /// A file that shall be gone.
+    /// A folder or file of ours that is there already with other permissions than ours.
+    Protect {
+        /// The folder or file.
+        path: String,
+    },
+    /// A file, or an empty folder, that shall be gone.
     DeleteFile {
         /// The file.
         path: String,
@@ -198,7 +203,7 @@ impl Change {
             | Self::SetValue { hive, .. }
             | Self::DeleteValue { hive, .. }
             | Self::DeleteKey { hive, .. } => Some(*hive),
-            Self::CreateDir { .. } | Self::WriteFile { .. } | Self::DeleteFile { .. } => None,
+            Self::CreateDir { .. } | Self::WriteFile { .. } | Self::Protect { .. } | Self::DeleteFile { .. } => None,
         }
     }
 
@@ -206,7 +211,10 @@ impl Change {
     #[must_use]
     pub fn file(&self) -> Option<&str> {
         match self {
-            Self::CreateDir { path, .. } | Self::WriteFile { path, .. } | Self::DeleteFile { path } => Some(path),
+            Self::CreateDir { path, .. }
+            | Self::WriteFile { path, .. }
+            | Self::Protect { path }
+            | Self::DeleteFile { path } => Some(path),
             _ => None,
         }
     }
@@ -225,6 +233,7 @@ impl fmt::Display for Change {
                 let verb = if *replaces { "replace" } else { "create" };
                 write!(f, "{verb} file {path} ({} bytes, sha256 {})", content.size(), content.sha256())
             }
+            Self::Protect { path } => write!(f, "protect {path} against other users of the guest"),
             Self::DeleteFile { path } => write!(f, "delete file {path}"),
             Self::CreateKey { hive, key } => write!(f, "create key {hive}\\{key}"),
             Self::SetValue { hive, key, name, data, before } => {

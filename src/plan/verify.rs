@@ -91,7 +91,9 @@ fn verify_file<D: VolumeRead>(volume: &IndependentVolume<'_, D>, change: &Change
     };
     let found = volume.read(path, limit)?;
     let right = match (change, &found) {
-        (Change::CreateDir { .. }, Some(Found::Folder)) | (Change::DeleteFile { .. }, None) => true,
+        (Change::CreateDir { .. }, Some(Found::Folder))
+        | (Change::DeleteFile { .. }, None)
+        | (Change::Protect { .. }, Some(_)) => true,
         (Change::WriteFile { content, .. }, Some(Found::File(bytes))) => {
             done.bytes = done.bytes.saturating_add(content.size());
             content.is(bytes)
@@ -141,7 +143,9 @@ fn verify_edit(hive: &Reader<'_>, change: &Change) -> Result<()> {
         Change::DeleteKey { key, .. } => (key, hive.key(key)?.is_none()),
         Change::SetValue { key, name, data, .. } => (key, value(hive, key, name)?.as_ref() == Some(data)),
         Change::DeleteValue { key, name, .. } => (key, value(hive, key, name)?.is_none()),
-        Change::CreateDir { .. } | Change::WriteFile { .. } | Change::DeleteFile { .. } => return Ok(()),
+        Change::CreateDir { .. } | Change::WriteFile { .. } | Change::Protect { .. } | Change::DeleteFile { .. } => {
+            return Ok(());
+        }
     };
     if right { Ok(()) } else { Err(mismatch(format!("the registry is not as planned: {change}")).path(key)) }
 }

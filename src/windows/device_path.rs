@@ -39,6 +39,10 @@ pub fn plan(planner: &mut Planner<'_>, stage_names: &[String]) -> Result<DeviceP
     let software = HiveFile::Software;
     let present = registry::get(planner.hive(software)?, KEY, NAME)?;
     let original = present.as_ref().and_then(RegData::as_text);
+    if present.is_some() && original.is_none() {
+        planner.note("DevicePath is no text in this guest; it is left as it is");
+        return Ok(DevicePathRecord::default());
+    }
     // a plain string is not expanded by Windows, so it gets plain text
     let is_plain = present.as_ref().is_some_and(|data| data.kind == SZ);
     let stage = if is_plain {
@@ -49,7 +53,9 @@ pub fn plan(planner: &mut Planner<'_>, stage_names: &[String]) -> Result<DeviceP
     };
     let mut folders = vec![stage.clone()];
     folders.extend(stage_names.iter().map(|name| format!("{stage}\\{name}")));
-    let new = extend(original.as_deref().unwrap_or(DEFAULT), &folders);
+    let known = original.as_deref().filter(|text| !text.trim_matches([';', ' ']).is_empty());
+    let default = if is_plain { format!("{}\\inf", planner.guest.system_root) } else { DEFAULT.to_owned() };
+    let new = extend(known.unwrap_or(&default), &folders);
     planner.because("DevicePath: where Windows looks for drivers of new devices");
     let kind = if is_plain { SZ } else { EXPAND_SZ };
     let action = planner.value(software, KEY, NAME, RegData::string(kind, &new))?;

@@ -18,6 +18,10 @@ use crate::plan::{HiveFile, RegData};
 /// The key, from the root of the hive.
 pub const ROOT: &str = "DriverDatabase";
 
+/// Length of a package's `Version`.
+const VERSION_LENGTH: usize = 48;
+/// First build that ignores packages without a `Version` (Windows 10).
+const BUILD_VERSION: u32 = 10240;
 /// The first 8 bytes of `Version`, the same in every package seen, whatever the CPU.
 const VERSION_HEADER: [u8; 8] = [0x00, 0xff, 0x09, 0x00, 0x00, 0x00, 0x00, 0x00];
 
@@ -83,6 +87,11 @@ fn foreign_binding(planner: &Planner<'_>, id: &str, ours: &str, own_package: &st
             continue;
         }
         let package = format!("{ROOT}\\DriverPackages\\{package}");
+        // Windows 10 and later ignore a package without it
+        let version = registry::get(hive, &package, "Version")?.map_or(0, |data| data.bytes.len());
+        if planner.guest.build >= BUILD_VERSION && version != VERSION_LENGTH {
+            continue;
+        }
         let Some(name) = registry::text(hive, &format!("{package}\\Descriptors\\{id}"), "Configuration")? else {
             continue;
         };

@@ -7,6 +7,15 @@ use crate::ntfs::{Namespace, Volume};
 /// How many entries of one folder are looked at.
 const ENTRIES_MAX: usize = 100_000;
 
+/// Who may do what with a file or folder, and whether it is one at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Protection {
+    /// The security descriptor; `None` for one that is not in the volume's table.
+    pub descriptor: Option<Vec<u8>>,
+    /// Whether it leads elsewhere (junction, symbolic link).
+    pub is_link: bool,
+}
+
 /// Read access by path, with `/` between names, compared without case.
 pub trait GuestFiles {
     /// The length of a file; 0 for a folder; `None` when there is nothing of that name.
@@ -38,6 +47,12 @@ pub trait GuestFiles {
     /// # Errors
     /// When the volume is damaged there.
     fn file_names(&self, path: &str) -> Result<Vec<String>>;
+
+    /// How a file or folder is protected; `None` when there is nothing of that name.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    fn protection(&self, path: &str) -> Result<Option<Protection>>;
 
     /// Bytes that are free, if known.
     fn free_space(&self) -> Option<u64>;
@@ -81,6 +96,13 @@ impl<D: VolumeRead> GuestFiles for Volume<D> {
         let entries = self.entries(dir)?.into_iter().take(ENTRIES_MAX);
         let wanted = entries.filter(|entry| !entry.is_dir && entry.namespace != Namespace::Dos);
         Ok(wanted.map(|entry| entry.name.to_string()).collect())
+    }
+
+    fn protection(&self, path: &str) -> Result<Option<Protection>> {
+        let Some(file) = self.find(path)? else { return Ok(None) };
+        let stat = self.stat(file)?;
+        let descriptor = stat.security.filter(|&id| id != 0).map(|id| self.security_descriptor(id)).transpose()?;
+        Ok(Some(Protection { descriptor: descriptor.flatten(), is_link: stat.reparse_tag.is_some() }))
     }
 
     fn free_space(&self) -> Option<u64> {
@@ -137,6 +159,17 @@ pub(crate) mod memory {
             let prefix = format!("{}/", path.to_lowercase().trim_end_matches('/'));
             let below = self.0.keys().filter_map(|key| key.strip_prefix(&prefix));
             Ok(below.filter(|rest| !rest.contains('/')).map(str::to_owned).collect())
+        }
+        /// In memory everything is as it should be.
+        fn protection(&self, path: &str) -> Result<Option<Protection>> {
+            use crate::ntfs::security::Protected;
+            let what = match (self.get(path), path.rfind('/')) {
+                (Some(_), _) => Protected::File,
+                (None, Some(0)) => Protected::Top,
+                (None, _) => Protected::Directory,
+            };
+            let found = self.exists(path)?;
+            Ok(found.then(|| Protection { descriptor: Some(what.descriptor()), is_link: false }))
         }
         fn free_space(&self) -> Option<u64> {
             None

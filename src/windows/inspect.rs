@@ -45,8 +45,18 @@ impl Guest {
     /// The same over anything that has files.
     pub(super) fn inspect_files(files: &dyn GuestFiles) -> Result<Option<Self>> {
         let mut found = Vec::new();
+        let mut fault = None;
         for windows_dir in candidates(files)? {
-            found.push(read(files, &windows_dir)?);
+            match read(files, &windows_dir) {
+                Ok(guest) => found.push(guest),
+                Err(error) => drop(fault.get_or_insert(error)),
+            }
+        }
+        // a copy in another folder may be as damaged as it likes
+        if let Some(error) = fault
+            && !found.iter().any(is_its_own_root)
+        {
+            return Err(error);
         }
         if found.len() > 1 {
             // the folder that calls itself the system root is the one that starts
@@ -114,6 +124,9 @@ fn read(files: &dyn GuestFiles, windows_dir: &str) -> Result<Guest> {
     guest.has_driver_database = registry::find(system, "DriverDatabase")?.is_some();
     power(system, &current, &mut guest)?;
     pending(system, software, &current, &mut guest)?;
+    if files.exists(&format!("{windows_dir}/WinSxS/pending.xml"))? {
+        guest.pending_reboots.push("servicing operations (WinSxS\\pending.xml)".to_owned());
+    }
     filters(system, &current, &mut guest)?;
     guest.device_policies = policies(software)?;
     guest.sha2_update = sha2_update(software, &guest)?;
@@ -279,8 +292,9 @@ fn power(system: &Hive, current: &str, guest: &mut Guest) -> Result<()> {
     let utc = registry::get(system, &zone, "RealTimeIsUniversal")?;
     guest.clock_is_utc = utc.is_some_and(|data| data.bytes.first() == Some(&1));
     let setup = |name: &str| registry::number(system, "Setup", name);
-    guest.setup_in_progress =
-        setup("SystemSetupInProgress")?.unwrap_or(0) != 0 || setup("OOBEInProgress")?.unwrap_or(0) != 0;
+    guest.setup_in_progress = ["SystemSetupInProgress", "OOBEInProgress", "SetupPhase"]
+        .iter()
+        .try_fold(false, |is_under_way, name| Ok::<_, Error>(is_under_way || setup(name)?.unwrap_or(0) != 0))?;
     Ok(())
 }
 
@@ -346,6 +360,8 @@ fn policies(software: &Hive) -> Result<Vec<String>> {
 /// Whether a Windows 7 or Server 2008 R2 accepts SHA-2 signatures of drivers.
 fn sha2_update(software: &Hive, guest: &Guest) -> Result<Option<bool>> {
     const PACKAGES: &str = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\Packages";
+    /// `CurrentState`: superseded, installed, permanent.
+    const INSTALLED: [u32; 3] = [0x50, 0x70, 0x80];
     if (guest.major, guest.minor) != (6, 1) {
         return Ok(None);
     }
@@ -353,7 +369,22 @@ fn sha2_update(software: &Hive, guest: &Guest) -> Result<Option<bool>> {
     if packages.is_empty() {
         return Ok(None);
     }
-    Ok(Some(packages.iter().any(|name| name.to_ascii_lowercase().starts_with("package_for_kb4474419"))))
+    let mut answer = Some(false);
+    for name in packages {
+        let lower = name.to_ascii_lowercase();
+        let state = registry::number(software, &format!("{PACKAGES}\\{name}"), "CurrentState")?;
+        if !state.is_none_or(|state| INSTALLED.contains(&state)) {
+            continue;
+        }
+        if lower.starts_with("package_for_kb4474419") {
+            return Ok(Some(true));
+        }
+        if lower.starts_with("package_for_kb3033929") {
+            // the first update for SHA-2: whether it is enough depends on the driver
+            answer = None;
+        }
+    }
+    Ok(answer)
 }
 
 /// Turns facts into warnings.

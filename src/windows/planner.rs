@@ -8,8 +8,9 @@ use super::files::GuestFiles;
 use super::guest::Guest;
 use super::record::Action;
 use super::registry::{self, LoadedHive};
-use crate::error::Result;
+use crate::error::{Error, Layer, Result};
 use crate::hive::Hive;
+use crate::ntfs::security::Protected;
 use crate::plan::{Access, Change, Content, HiveFile, Plan, RegData, Step};
 
 /// The largest file of the guest that is compared with one of ours.
@@ -184,9 +185,30 @@ impl<'a> Planner<'a> {
         for part in path.split('/').filter(|part| !part.is_empty()) {
             at = format!("{at}/{part}");
             let place = format!("file {}", at.to_lowercase());
-            if !self.places.contains_key(&place) && !self.exists(&at)? {
-                self.push(place, Change::CreateDir { path: at.clone(), access: access.clone() });
+            if self.places.contains_key(&place) {
+                continue;
             }
+            if !self.exists(&at)? {
+                self.push(place, Change::CreateDir { path: at.clone(), access: access.clone() });
+            } else if *access == Access::Protected {
+                let what = if at.rfind('/') == Some(0) { Protected::Top } else { Protected::Directory };
+                self.protect(&at, what)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Something of ours that is there already gets our descriptor: a folder that somebody else made may be open to
+    /// every user of the guest, and what lies in it runs as the system.
+    fn protect(&mut self, path: &str, what: Protected) -> Result<()> {
+        let Some(found) = self.files.protection(path)? else { return Ok(()) };
+        if found.is_link {
+            return Err(Error::refused(Layer::Windows, "a link is in the place of winject's own folder in the guest")
+                .path(path)
+                .hint("remove it in the guest: what winject puts there runs as the system"));
+        }
+        if found.descriptor.as_deref() != Some(what.descriptor().as_slice()) {
+            self.push(format!("protect {}", path.to_lowercase()), Change::Protect { path: path.to_owned() });
         }
         Ok(())
     }
@@ -214,17 +236,28 @@ impl<'a> Planner<'a> {
         read: impl FnOnce() -> Result<Vec<u8>>,
     ) -> Result<Action> {
         self.wishes.push(Wish::File { path: path.to_owned(), sha256: crate::plan::hex(&sha256) });
+        let place = format!("file {}", path.to_lowercase());
         let found = self.files.size(path)?;
         if found == Some(size) {
             let present = self.files.read(path, COMPARED_BYTES_MAX)?;
             if present.is_some_and(|bytes| Sha256::digest(&bytes).as_slice() == sha256) {
+                // an earlier request may have wanted something else; the last one counts
+                if let Some(slot) = self.places.get(&place).and_then(|&at| self.steps.get_mut(at)) {
+                    *slot = None;
+                }
+                if *access == Access::Protected {
+                    self.protect(path, Protected::File)?;
+                }
                 return Ok(Action::Unchanged);
             }
         }
         let content = Content::new(read()?);
         let replaces = found.is_some();
         let change = Change::WriteFile { path: path.to_owned(), content, replaces, access: access.clone() };
-        self.push(format!("file {}", path.to_lowercase()), change);
+        self.push(place, change);
+        if replaces && *access == Access::Protected {
+            self.protect(path, Protected::File)?;
+        }
         Ok(if replaces { Action::Updated } else { Action::Created })
     }
 

@@ -44,7 +44,14 @@ pub fn register(
     }
     let install = decision == Decision::Install;
     for set in control_sets(planner) {
-        record.registry_changes.services.push(service(planner, package, boot, &set, install)?);
+        match service(planner, package, boot, &set, install)? {
+            Some(done) => record.registry_changes.services.push(done),
+            // nothing may start at boot whose file is not there
+            None => {
+                planner.warn(format!("{}: {set} has no file for this service; it is left as it is", boot.service));
+                continue;
+            }
+        }
         drop_start_override(planner, &set, &boot.service, record)?;
         if boot.critical_device_database && is_storage(package) {
             critical_devices(planner, boot, &ids, &set, record)?;
@@ -203,15 +210,30 @@ fn service(
     boot: &BootDriver,
     set: &str,
     install: bool,
-) -> Result<ServiceRecord> {
+) -> Result<Option<ServiceRecord>> {
     let system = HiveFile::System;
     let key = format!("{set}\\Services\\{}", boot.service);
     planner.because(format!("{}: the service, started by the boot loader", boot.service));
     let present = registry::find(planner.hive(system)?, &key)?.is_some();
     let mut image = format!("system32\\drivers\\{}", boot.file_name);
     let mut actions = Vec::new();
-    if !install && present {
-        image = planner.system_text(&key, "ImagePath")?.unwrap_or(image);
+    if !install {
+        // the guest's own driver: where this control set or else the current one says, as long as its file is there
+        let current = format!("{}\\Services\\{}", planner.guest.current_control_set(), boot.service);
+        let Some(own) = living_image(planner, [&key, &current])? else { return Ok(None) };
+        if !present {
+            actions.push(planner.value(system, &key, "Type", RegData::dword(boot.kind))?);
+            actions.push(planner.value(system, &key, "ErrorControl", RegData::dword(boot.error_control))?);
+            if let Some(group) = &boot.group {
+                actions.push(planner.value(system, &key, "Group", RegData::sz(group))?);
+            }
+            actions.extend(parameters(planner, package, boot, &key)?);
+        }
+        let here = planner.system_text(&key, "ImagePath")?;
+        if here.as_ref() != Some(&own) {
+            actions.push(planner.value(system, &key, "ImagePath", RegData::expand_sz(&own))?);
+        }
+        image = own;
     } else {
         // an ImagePath that leads to the same file is as good
         let current = registry::get(planner.hive(system)?, &key, "ImagePath")?;
@@ -231,7 +253,7 @@ fn service(
         actions.extend(parameters(planner, package, boot, &key)?);
     }
     actions.push(planner.value(system, &key, "Start", RegData::dword(boot.start))?);
-    Ok(ServiceRecord {
+    Ok(Some(ServiceRecord {
         service: boot.service.clone(),
         control_set: set.to_owned(),
         kind: boot.kind,
@@ -239,7 +261,25 @@ fn service(
         group: boot.group.clone().unwrap_or_default(),
         image,
         action: overall(&actions),
-    })
+    }))
+}
+
+/// The first `ImagePath` of these service keys whose file is there.
+fn living_image(planner: &Planner<'_>, keys: [&str; 2]) -> Result<Option<String>> {
+    for key in keys {
+        let name = key.rsplit('\\').next().unwrap_or(key);
+        if registry::find(planner.hive(HiveFile::System)?, key)?.is_none() {
+            continue;
+        }
+        let image = planner.system_text(key, "ImagePath")?;
+        let image = image.unwrap_or_else(|| format!("System32\\drivers\\{name}.sys"));
+        if let Some(path) = planner.guest.image_path(&image)
+            && planner.exists(&path)?
+        {
+            return Ok(Some(image));
+        }
+    }
+    Ok(None)
 }
 
 /// What the INF puts below the service's key (`BusType` above all).
@@ -337,10 +377,10 @@ fn drop_start_override(planner: &mut Planner<'_>, set: &str, service: &str, reco
 }
 
 /// Lets a service that is there start at boot, in every control set.
-fn start_at_boot(planner: &mut Planner<'_>, service: &str, reason: &str, record: &mut Record) -> Result<()> {
+pub(super) fn start_at_boot(planner: &mut Planner<'_>, service: &str, reason: &str, record: &mut Record) -> Result<()> {
     for set in control_sets(planner) {
         let key = format!("{set}\\Services\\{service}");
-        if registry::find(planner.hive(HiveFile::System)?, &key)?.is_some() {
+        if living_image(planner, [&key, &key])?.is_some() {
             planner.because(format!("{service}: {reason}"));
             planner.value(HiveFile::System, &key, "Start", RegData::dword(BOOT_START))?;
             drop_start_override(planner, &set, service, record)?;

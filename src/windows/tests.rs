@@ -204,6 +204,7 @@ pub(super) fn apply(files: &mut MemoryFiles, injection: &Injection) {
         match &step.change {
             Change::WriteFile { path, content, .. } => files.put(path, content.bytes()),
             Change::CreateDir { path, .. } => files.put(&format!("{path}/"), b""),
+            Change::Protect { .. } => {}
             Change::DeleteFile { path } => drop(files.0.remove(path)),
             _ => {}
         }

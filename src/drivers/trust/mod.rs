@@ -141,6 +141,11 @@ pub(super) fn check_driver(
         refuse(problem, SignatureLevel::Require)?;
         faults.push(problem.clone());
     }
+    if !subject.package.present
+        && let Some(problem) = &subject.package.problem
+    {
+        faults.push(format!("{problem}: the running Windows will not install the package"));
+    }
     if let Some((problem, is_certain)) = too_new_digest(&report, guest) {
         if is_certain {
             refuse(&problem, SignatureLevel::Require)?;
@@ -153,7 +158,7 @@ pub(super) fn check_driver(
 
 /// Windows 7 and Server 2008 R2 know SHA-2 signatures only after an update; only 64-bit systems insist on signatures.
 /// The answer says whether it is certain that the update is missing.
-fn too_new_digest(report: &SignatureReport, guest: &GuestTarget) -> Option<(String, bool)> {
+pub(crate) fn too_new_digest(report: &SignatureReport, guest: &GuestTarget) -> Option<(String, bool)> {
     let is_old = (guest.major, guest.minor) <= (6, 1);
     let is_sha2 = report.digest.as_deref().is_some_and(|digest| digest != "sha1");
     if !is_old || !is_sha2 || guest.sha2_update == Some(true) {

@@ -3,7 +3,7 @@
 use super::report::{BootCheck, Code, Gate};
 use super::{Scene, insists_on_signatures};
 use crate::drivers::pe::{PeError, SUBSYSTEM_NATIVE};
-use crate::drivers::trust::{Catalogue, embedded_signature};
+use crate::drivers::trust::{Catalogue, embedded_signature, too_new_digest};
 use crate::drivers::{Arch, PeFacts, SignatureLevel};
 use crate::error::Result;
 
@@ -150,6 +150,14 @@ fn signature(
             report.warn(Gate::Loader, Code::BadSignature, text);
         }
         return Ok(String::new());
+    }
+    if let Some((problem, is_certain)) = too_new_digest(&found, &scene.guest.target()) {
+        let text = format!("{path}: {problem}");
+        if is_certain && insists && scene.options.signatures == SignatureLevel::Require {
+            report.fail(Gate::Loader, Code::SignatureTooNew, text);
+        } else {
+            report.warn(Gate::Loader, Code::SignatureTooNew, text);
+        }
     }
     Ok(format!(", signed by {}", found.signer.as_deref().unwrap_or("somebody without a name")))
 }

@@ -20,11 +20,12 @@ use std::collections::BTreeMap;
 use crate::drivers::{Arch, SignatureLevel};
 use crate::error::{Kind, Result};
 use crate::hive::Hive;
+use crate::hive::check::{self, Severity};
 use crate::hive::reader::{Node, Reader};
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
 
-use super::files::GuestFiles;
+use super::files::{GuestFiles, Protection};
 use super::guest::Guest;
 
 /// The largest hive that is read.
@@ -94,6 +95,10 @@ impl GuestFiles for Remember<'_> {
         self.files.file_names(path)
     }
 
+    fn protection(&self, path: &str) -> Result<Option<Protection>> {
+        self.files.protection(path)
+    }
+
     fn free_space(&self) -> Option<u64> {
         self.files.free_space()
     }
@@ -127,6 +132,10 @@ pub(super) fn check_files(files: &dyn GuestFiles, bus: Bus, options: &CheckOptio
             return Ok(report.done());
         }
     };
+    // the loader refuses or heals a hive with a broken structure anywhere, not only where the driver's keys are
+    if let Some(fault) = check::check(&bytes).iter().find(|fault| fault.severity() == Severity::Error) {
+        report.fail(Gate::Loader, Code::HiveDamaged, format!("the SYSTEM hive is damaged: {fault}"));
+    }
     match walk(files, &guest, &bytes, &mut report, options) {
         Err(error) if error.kind() == Kind::Damaged => {
             report.fail(Gate::Loader, Code::HiveDamaged, format!("the SYSTEM hive is damaged: {error}"));
@@ -182,7 +191,7 @@ fn walk(
     options: &CheckOptions,
 ) -> Result<()> {
     let system = Reader::open(system)?;
-    let control_set = guest.current_control_set().to_owned();
+    let control_set = next_control_set(&system, guest, report)?;
     let scene = Scene { files, guest, system, control_set, options };
     kernel(&scene, report)?;
     let mut served: Vec<String> = Vec::new();
@@ -207,6 +216,18 @@ fn walk(
     }
     report.judge_routes();
     way_back(&scene, report)
+}
+
+/// The control set of the next start: `Select\Default`; where that is missing, the one of the last start.
+fn next_control_set(system: &Reader<'_>, guest: &Guest, report: &mut BootCheck) -> Result<String> {
+    let select = system.key("Select")?;
+    let default = select.map(|key| key.value("Default")).transpose()?.flatten().and_then(|value| value.as_u32());
+    let Some(number) = default else { return Ok(guest.current_control_set().to_owned()) };
+    let name = format!("ControlSet{number:03}");
+    if system.key(&name)?.is_none() {
+        report.fail(Gate::Loader, Code::HiveDamaged, format!("Select\\Default names {name}, which is not there"));
+    }
+    Ok(name)
 }
 
 fn kernel(scene: &Scene<'_>, report: &mut BootCheck) -> Result<()> {
@@ -264,6 +285,9 @@ fn state(guest: &Guest, report: &mut BootCheck) {
         if !list.is_empty() {
             report.warn(Gate::State, code, format!("{what}: {}", list.join(", ")));
         }
+    }
+    if guest.setup_in_progress {
+        report.warn(Gate::State, Code::SetupInProgress, "Windows Setup is not finished in this guest");
     }
     if guest.free_bytes.is_some_and(|free| free < FREE_BYTES_LOW) {
         let free = guest.free_bytes.unwrap_or(0) >> 20;

@@ -89,6 +89,8 @@ pub enum Code {
     Unsigned,
     /// A signature that proves nothing.
     BadSignature,
+    /// A signature of a kind that this Windows does not know yet.
+    SignatureTooNew,
     /// The file is right.
     File,
     /// No way back.
@@ -99,6 +101,8 @@ pub enum Code {
     FastStartup,
     /// Pending restart.
     PendingReboot,
+    /// Windows Setup is not finished.
+    SetupInProgress,
     /// Foreign filters.
     DiskFilter,
     /// Antivirus.

@@ -20,7 +20,7 @@ use super::planner::Planner;
 use super::record::{Action, DriverDatabaseRecord, FileRecord, Record, ServiceRecord};
 use super::registry;
 use super::staging::file_into;
-use super::storage::{add_reg, dotted, file_version, like_a_driver};
+use super::storage::{add_reg, dotted, file_version, like_a_driver, start_at_boot};
 use crate::drivers::inf::ServiceFacts;
 use crate::drivers::{Category, Package};
 use crate::error::{Error, Layer, Result};
@@ -115,7 +115,7 @@ fn stays(
     package: &Package,
     hive: HiveFile,
     options: &InjectOptions,
-    record: &Record,
+    record: &mut Record,
 ) -> Result<bool> {
     let name = package_name(package, planner.guest.arch);
     if let Some(boot) = package.boot.as_ref().filter(|_| package.category == Category::Storage) {
@@ -123,9 +123,19 @@ fn stays(
         if record.files_copied.iter().any(|f| f.action == Action::Kept && f.service.as_ref() == Some(&boot.service)) {
             return Ok(true);
         }
+        // the forms without a subsystem are winject's addition: the ids of the INF decide
         let ids = ids::boot_ids(&package.inf, boot);
-        let (_, kept) = driver_database::split(planner, &ids, "", &name)?;
-        return Ok(kept.len() == ids.len());
+        let (free, kept) = driver_database::split(planner, &ids, "", &name)?;
+        let known: Vec<&str> = package.inf.hardware_ids().into_iter().chain(package.inf.compatible_ids()).collect();
+        if kept.is_empty() || free.iter().any(|id| known.iter().any(|k| k.eq_ignore_ascii_case(&id.id))) {
+            return Ok(false);
+        }
+        planner.note(format!("{}: the guest's own package serves all its devices", package.stage_name));
+        let services: BTreeSet<String> = kept.into_iter().map(|(_, service)| service).collect();
+        for service in services {
+            start_at_boot(planner, &service, "the guest's own driver serves this controller", record)?;
+        }
+        return Ok(true);
     }
     if options.force {
         return Ok(false);

@@ -102,15 +102,14 @@ pub fn records(facts: &Facts, names: &Names, origin: &Origin, form: Form, build:
         out.set(&base, "Catalog", RegData::sz(catalog));
     }
     if let Some(signer) = &origin.signer {
+        let score = if signer == HARDWARE_PROGRAM { SCORE_HARDWARE_PROGRAM } else { SCORE_PUBLISHER };
         out.set(&base, "SignerName", RegData::sz(signer));
+        out.set(&base, "SignerScore", RegData::dword(score));
     }
     if build >= BUILD_SCOPE {
         // the day of the driver, not of the run: a second run must write the same
         out.set(&base, "ImportDate", RegData::binary(facts.driver_date.0.to_le_bytes()));
     }
-    let is_program = origin.signer.as_deref() == Some(HARDWARE_PROGRAM);
-    let score = if is_program { SCORE_HARDWARE_PROGRAM } else { SCORE_PUBLISHER };
-    out.set(&base, "SignerScore", RegData::dword(score));
     out.set(&base, "StatusFlags", RegData::dword(STATUS_INSTALLED));
     device_ids(&mut out, facts, names);
 
