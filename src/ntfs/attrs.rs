@@ -37,15 +37,17 @@ pub(super) struct Attr {
     pub lowest: Vcn,
     /// The whole attribute with its header.
     pub bytes: Vec<u8>,
-    /// Where it was; several when extents were joined. Empty for a new one.
+    /// Where it was (the first extent, when extents were joined). Empty for a new one.
     homes: Vec<Home>,
+    /// The other extents that were joined: where they began, and where they were.
+    cuts: Vec<(Vcn, Vec<Home>)>,
 }
 
 impl Attr {
     /// A new resident attribute.
     pub fn resident(kind: AttributeType, name: &NtfsName, value: &[u8]) -> Self {
         let bytes = build_resident(kind, name, value);
-        Self { kind, name: name.clone(), lowest: Vcn(0), bytes, homes: Vec::new() }
+        Self { kind, name: name.clone(), lowest: Vcn(0), bytes, homes: Vec::new(), cuts: Vec::new() }
     }
 
     fn view(&self) -> Result<Attribute<'_>> {
@@ -137,8 +139,10 @@ impl Attrs {
                 build_non_resident(kind, name, runs, sizes, runs.real_clusters() * u64::from(cluster_size))
             }
         };
-        let homes = old.into_iter().flat_map(|a| a.homes).collect();
-        self.list.push(Attr { kind, name: name.clone(), lowest: Vcn(0), bytes, homes });
+        let mut old = old.into_iter();
+        let homes = old.next().map(|a| a.homes).unwrap_or_default();
+        let cuts = old.map(|a| (a.lowest, a.homes)).collect();
+        self.list.push(Attr { kind, name: name.clone(), lowest: Vcn(0), bytes, homes, cuts });
     }
 }
 
@@ -277,6 +281,7 @@ impl<D: VolumeRead> Volume<D> {
             lowest: attribute.lowest_vcn(),
             bytes: attribute.bytes().to_vec(),
             homes: vec![(record, attribute.instance())],
+            cuts: Vec::new(),
         };
         let Some(list) = self.attribute_list(&base)? else {
             attrs.list = base.attributes().map(|(_, a)| take(file.record, &a)).collect();
@@ -470,7 +475,8 @@ impl<D: VolumeWrite> Volume<D> {
         let others: usize = attrs.list.iter().filter(|a| a.kind != AttributeType::DATA).map(|a| a.bytes.len()).sum();
         for attr in std::mem::take(&mut attrs.list) {
             // the first extent of $MFT shares record 0 with everything else and the list
-            let pinned = is_mft && attr.kind == AttributeType::DATA && attr.name.is_empty();
+            let is_data = attr.kind == AttributeType::DATA && attr.name.is_empty();
+            let pinned = is_mft && is_data && attr.lowest == Vcn(0);
             let limit = if pinned { capacity.saturating_sub(others + MFT_LIST_ROOM) } else { capacity };
             if attr.bytes.len() <= limit {
                 out.push(attr);
@@ -485,13 +491,29 @@ impl<D: VolumeWrite> Volume<D> {
             let mut rest = Some(view.runlist(self.geometry.cluster_count)?);
             let total = rest.as_ref().map_or(0, Runlist::real_clusters);
             let overhead = non_resident_overhead(attr.name.units().len(), &sizes);
-            let mut homes = attr.homes.iter();
+            let mut cuts = attr.cuts.iter();
             let mut room = limit;
             while let Some(runs) = rest {
-                let (head, tail) = runs.split_to_fit(room.saturating_sub(overhead).saturating_sub(7));
+                // the old extents stay what they were, as far as they still fit: other records are found through them
+                let (whole, after) = match cuts.by_ref().find(|(cut, _)| *cut > runs.first() && cut.0 < runs.end()) {
+                    Some((cut, _)) => runs.split_at(*cut),
+                    None => (runs, Runlist::default()),
+                };
+                let (head, mut tail) = whole.split_to_fit(room.saturating_sub(overhead).saturating_sub(7));
+                if !after.is_empty() {
+                    match &mut tail {
+                        Some(tail) => tail.append(&after)?,
+                        None => tail = Some(after),
+                    }
+                }
                 let bytes = build_non_resident(attr.kind, &attr.name, &head, &sizes, self.geometry.bytes_in(total));
-                let homes = homes.next().copied().into_iter().collect();
-                out.push(Attr { kind: attr.kind, name: attr.name.clone(), lowest: head.first(), bytes, homes });
+                let (kind, name, lowest) = (attr.kind, attr.name.clone(), head.first());
+                let homes = match attr.cuts.iter().find(|(cut, _)| *cut == lowest) {
+                    Some((_, homes)) => homes.clone(),
+                    None if lowest == attr.lowest => attr.homes.clone(),
+                    None => Vec::new(),
+                };
+                out.push(Attr { kind, name, lowest, bytes, homes, cuts: Vec::new() });
                 rest = tail;
                 room = capacity;
             }
@@ -525,7 +547,7 @@ impl<D: VolumeWrite> Volume<D> {
             let sizes = StreamSizes { allocated, data, initialized: data, ..StreamSizes::default() };
             build_non_resident(kind, &name, &runs, &sizes, 0)
         };
-        Ok(Attr { kind, name, lowest: Vcn(0), bytes, homes })
+        Ok(Attr { kind, name, lowest: Vcn(0), bytes, homes, cuts: Vec::new() })
     }
 
     /// A fresh extension record for `attr`.

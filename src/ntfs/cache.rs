@@ -78,13 +78,12 @@ impl<T> Blocks<T> {
         for (key, old) in self.undo.take().unwrap_or_default() {
             self.dirty.remove(&key);
             match old {
-                Some(slot) => {
-                    if slot.dirty {
-                        self.dirty.insert(key);
-                    }
+                Some(slot) if slot.dirty => {
+                    self.dirty.insert(key);
                     self.slots.insert(key, slot);
                 }
-                None => {
+                // what was not changed is on the device, and perhaps in clusters that are free again
+                _ => {
                     self.slots.remove(&key);
                 }
             }
@@ -125,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rollback_restores_values_and_dirt() {
+    fn rollback_restores_changed_blocks_and_forgets_the_others() {
         let mut blocks = Blocks::default();
         blocks.remember(1, Arc::new('a'), 10);
         blocks.put(2, Arc::new('b'));
@@ -135,7 +134,7 @@ mod tests {
         blocks.remove(2);
         blocks.put(3, Arc::new('z'));
         blocks.rollback();
-        assert_eq!((blocks.get(1), blocks.get(2), blocks.get(3)), (Some('a'.into()), Some('b'.into()), None));
+        assert_eq!((blocks.get(1), blocks.get(2), blocks.get(3)), (None, Some('b'.into()), None));
         assert_eq!(blocks.dirty().iter().collect::<Vec<_>>(), [&2]);
     }
 

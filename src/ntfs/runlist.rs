@@ -133,6 +133,22 @@ impl Runlist {
         cut
     }
 
+    /// Cuts in two: what lies before `vcn`, and what lies from it on.
+    #[must_use]
+    pub fn split_at(&self, vcn: Vcn) -> (Self, Self) {
+        let (mut head, mut tail) = (Self::starting_at(self.first), Self::starting_at(vcn));
+        for run in &self.runs {
+            let before = run.length.min(vcn.0.saturating_sub(run.vcn.0));
+            if before > 0 {
+                head.push_raw(run.lcn, before);
+            }
+            if before < run.length {
+                tail.push_raw(run.lcn.map(|lcn| Lcn(lcn.0.saturating_add(before))), run.length - before);
+            }
+        }
+        (head, tail)
+    }
+
     /// The runs as real clusters, holes left out.
     pub fn real(&self) -> impl Iterator<Item = (Lcn, u64)> + '_ {
         self.runs.iter().filter_map(|r| r.lcn.map(|lcn| (lcn, r.length)))

@@ -104,7 +104,7 @@ fn files_with_many_names_and_streams_need_attribute_lists() {
 }
 
 /// A volume on which every second cluster is taken.
-fn fragmented(size: u64, cluster: u32) -> Option<TestVolume> {
+pub(super) fn fragmented(size: u64, cluster: u32) -> Option<TestVolume> {
     let test = TestVolume::make(Shape { size, cluster, sector: 512 })?;
     let mut volume = test.open();
     let dir = volume.create_dir_all("/fillers", &New::default()).unwrap();
@@ -121,7 +121,7 @@ fn fragmented(size: u64, cluster: u32) -> Option<TestVolume> {
 }
 
 #[test]
-fn fragmented_space_gives_run_lists_over_several_records() {
+pub(super) fn fragmented_space_gives_run_lists_over_several_records() {
     let Some(test) = fragmented(8 * MIB, 1024) else { return };
     let mut volume = test.open();
     let free = volume.free_space().unwrap();

@@ -6,5 +6,6 @@ mod faults;
 mod foreign;
 mod hostile;
 mod large;
+mod mft;
 mod model;
 mod volume;

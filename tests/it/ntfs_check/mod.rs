@@ -2,6 +2,7 @@
 
 mod compress;
 mod defects;
+mod edits;
 mod healthy;
 mod hostile;
 mod secure;
