@@ -21,9 +21,12 @@ use crate::io::{VolumeRead, VolumeWrite};
 
 /// Deeper trees do not exist: 16 levels of at least two children each hold more entries than a volume has records.
 const DEPTH_MAX: usize = 16;
-/// Index blocks added to the allocation at once: an eighth of what is there, so that the run list of a growing index
-/// stays short, within these bounds.
-const GROWTH_BLOCKS: std::ops::RangeInclusive<u64> = 8..=1024;
+/// Index blocks added to the allocation at once, when the index is not small …
+const GROWTH_BLOCKS: u64 = 8;
+/// … and when it is large: this part of it, up to a limit, so that its run list stays short.
+const GROWTH_PART: u64 = 64;
+/// The limit.
+const GROWTH_BLOCKS_MAX: u64 = 1024;
 /// Bytes left free in a record whose root node has children, for the run list of the index to grow.
 const ROOT_RESERVE: usize = 0x60;
 /// Upper bound of the blocks of one index, for walks over damaged ones.
@@ -455,7 +458,7 @@ impl<D: VolumeWrite> Volume<D> {
             let wanted = self.geometry.clusters_for((number + 1) * size);
             if wanted > runs.end() {
                 // a small index grows block by block
-                let more = (blocks / 8).clamp(*GROWTH_BLOCKS.start(), *GROWTH_BLOCKS.end()).min(blocks.max(1));
+                let more = (blocks / GROWTH_PART).clamp(GROWTH_BLOCKS, GROWTH_BLOCKS_MAX).min(blocks.max(1));
                 let ahead = self.geometry.clusters_for((number + more) * size);
                 let mut longer = runs.clone();
                 match self.try_extend(&mut longer, ahead)? {
