@@ -298,7 +298,7 @@ mod tests {
                 let found = volume.find_run(&range, want).unwrap();
                 prop_assert_eq!(found, naive(&free, range.clone(), want).map(|at| (Lcn(at), want)));
                 let count = range.clone().filter(|&c| free[c as usize]).count() as u64;
-                prop_assert!(volume.has_free_in(&[range.clone()], count).unwrap());
+                prop_assert!(volume.has_free_in(std::slice::from_ref(&range), count).unwrap());
                 prop_assert!(!volume.has_free_in(&[range], count + 1).unwrap());
             }
         }

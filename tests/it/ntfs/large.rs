@@ -44,14 +44,16 @@ fn content(n: usize) -> Vec<u8> {
     vec![n as u8; n % 3]
 }
 
-/// A foreign reader sees this; the crate `ntfs`, or dissect where clusters are larger than index blocks.
+/// A foreign reader sees this: the crate `ntfs`, or dissect where clusters are larger than index blocks. Dissect reads
+/// every block of an index, released ones too: it may see names that are gone, but none may be missing.
 fn assert_listing(test: &TestVolume, cluster: u32, wanted: &BTreeMap<String, Option<Vec<u8>>>, what: &str) {
     if cluster <= 4096 {
         return assert!(test.read_by_crate() == *wanted, "{what}: the foreign reader's listing");
     }
     let wanted: BTreeMap<_, _> = wanted.iter().map(|(path, c)| (path.clone(), c.as_deref().map(sum))).collect();
     if let Some(found) = test.read_by_dissect() {
-        assert!(found == wanted, "{what}: the foreign reader's listing");
+        let missing = wanted.iter().find(|&(path, facts)| found.get(path) != Some(facts));
+        assert_eq!(missing, None, "{what}: the foreign reader's listing");
     }
 }
 
