@@ -333,8 +333,11 @@ impl VolumeWrite for RawFile {
     }
 }
 
+/// A part of the benchmark: its name, and what runs in its own process.
+type Part = (&'static str, fn(&Path));
+
 fn main() {
-    let parts: [(&str, fn(&Path)); 5] = [
+    let parts: [Part; 5] = [
         ("creating", creating),
         ("lookup-volume", lookup_volume),
         ("lookup", lookup),
