@@ -6,9 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use winject::block::{self, Format, Stage, StageOptions, commit};
 use winject::clock::FileTime;
+use winject::io::{VolumeRead, VolumeWrite};
+use winject::ntfs::attribute::AttributeType;
+use winject::ntfs::boot::Geometry;
+use winject::ntfs::field::Field;
+use winject::ntfs::fixup;
+use winject::ntfs::record::Record;
 use winject::ntfs::{New, OpenOptions, Volume};
 use winject::partition::{Partition, PartitionView, read};
-use winject::units::ImageOffset;
+use winject::units::{ImageOffset, VolumeOffset};
 
 fn inject(image: &Path, more: &[&str]) -> Command {
     let mut command = winject();
@@ -59,6 +65,58 @@ fn a_hibernated_guest() {
     refused(&image, &[], &["dirty", "--allow-dirty"]);
     let text = stdout(&succeed(&mut inject(&image, &["--allow-dirty"])));
     assert!(text.contains("Unchanged:"), "{text}");
+}
+
+/// Puts restart pages into `$LogFile` that say that operations are waiting in it.
+fn open_log(image: &Path) {
+    let mut stage = Stage::new(block::open(image, &block::OpenOptions::default()).unwrap(), StageOptions::default());
+    let partition = windows_partition(&stage);
+    let mut view = PartitionView::new(&mut stage, &partition).unwrap();
+    let read = |view: &PartitionView<_>, at: u64, length: usize| {
+        let mut bytes = vec![0; length];
+        view.read_at(VolumeOffset(at), &mut bytes).unwrap();
+        bytes
+    };
+    let geometry = Geometry::parse(&read(&view, 0, 512)).unwrap();
+    let cluster = u64::from(geometry.cluster_size);
+    let number = geometry.mft.0 * cluster + 2 * u64::from(geometry.record_size);
+    let record = Record::parse(read(&view, number, geometry.record_size as usize)).unwrap();
+    let data = record.find(AttributeType::DATA, "").unwrap();
+    let start = data.runlist(geometry.cluster_count).unwrap().runs()[0].lcn.unwrap().0 * cluster;
+    let mut page = vec![0; 4096];
+    fixup::format(&mut page, *b"RSTR", 0x1E);
+    for (at, value) in [(0x18, 0x30), (0x1A, 1), (0x1C, 1)] {
+        Field::<u16>::at(at).set(&mut page, value);
+    }
+    Field::<u64>::at(0x48).set(&mut page, data.data_size());
+    fixup::seal(&mut page).unwrap();
+    for at in [start, start + 4096] {
+        view.write_at(VolumeOffset(at), &page).unwrap();
+    }
+    drop(view);
+    commit::commit_in_place(&mut stage, image, &commit::CommitOptions::default()).unwrap();
+}
+
+#[test]
+fn a_log_with_work_in_it() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    open_log(&image);
+    refused(&image, &[], &["unclean", "--discard-ntfs-log"]);
+    let text = stdout(&succeed(&mut inject(&image, &["--discard-ntfs-log"])));
+    assert!(text.contains("Done:"), "{text}");
+    // the message says why the volume is marked
+    refused(&image, &[], &["dirty", "--allow-dirty", "--discard-ntfs-log"]);
+    assert!(stdout(&succeed(&mut inject(&image, &["--allow-dirty"]))).contains("Unchanged:"));
+    // with the drivers there already the log is all that there is to do
+    open_log(&image);
+    let before = sha256(&image);
+    succeed(&mut inject(&image, &["--allow-dirty", "--discard-ntfs-log"]));
+    assert_ne!(before, sha256(&image));
+    refused(&image, &[], &["dirty", "--allow-dirty"]);
+    let after = sha256(&image);
+    assert!(stdout(&succeed(&mut inject(&image, &["--allow-dirty"]))).contains("Unchanged:"));
+    assert_eq!(after, sha256(&image));
 }
 
 #[test]

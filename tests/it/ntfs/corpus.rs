@@ -2,10 +2,11 @@
 
 use winject::error::Kind;
 use winject::io::VolumeRead;
+use winject::ntfs::check::{CheckOptions, check};
 use winject::ntfs::{FileId, New, OpenOptions, Volume};
 
-use super::model::{Model, Random, step};
-use super::volume::{TestVolume, clock, read_by_us};
+use super::model::{Model, Random, assert_foreign_files, burst, step};
+use super::volume::{FileDevice, TestVolume, clock, read_by_us};
 use crate::support;
 
 /// File, where the volume begins, and whether it can be opened for editing.
@@ -31,15 +32,27 @@ fn operations_on_volumes_by_windows() {
         let mut random = Random::new(number as u64);
         let mut model = Model::default();
         let (mut done, mut refused) = (0, 0);
-        for _ in 0..support::rounds(400, 1000) {
-            match step(&mut volume, &mut model, &mut random, 60_000) {
-                Ok(()) => done += 1,
+        for number in 0..support::rounds(400, 1000) {
+            let result = if number % 25 == 12 {
+                burst(&mut volume, &mut model, &mut random)
+            } else {
+                step(&mut volume, &mut model, &mut random, 60_000).map(|()| 1)
+            };
+            match result {
+                Ok(count) => done += count,
                 Err(e) if e.kind() == Kind::Refused => refused += 1,
                 Err(e) => panic!("{file}: {e}"),
             }
         }
         volume.flush().unwrap();
         test.assert_clean(file);
+        // what chkdsk would say of our own checker's making: nothing that was not there before
+        let report = |device| check(&device, &CheckOptions::default()).unwrap();
+        let before = report(FileDevice::open(test.baseline.as_ref().unwrap(), start));
+        let after = report(test.device());
+        assert_eq!(before.errors, 0, "{file}: {before}");
+        assert_eq!(after.errors, 0, "{file}: {after}");
+        assert_foreign_files(&test, &model, file);
         // what Windows had written is still there
         let now = read_by_us(&volume);
         for (path, content) in &foreign {

@@ -1,50 +1,29 @@
 //! Foreign writers: ntfs-3g writes on our volumes and we on its, and it makes the special files that we read and edit.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use winject::ntfs::{FileId, New};
 
+use super::geometry::Matrix;
 use super::model::{Model, Random, step};
-use super::volume::{Shape, TestVolume};
+use super::volume::{Mount, Shape, TestVolume};
 use crate::support;
 
 const MIB: u64 = 1 << 20;
 
-/// A volume mounted by ntfs-3g.
-struct Mount(PathBuf);
+/// Volumes on which writers take turns: the common one, sectors of 4 KiB, large clusters, small clusters, large records.
+const TURNS: [Matrix; 5] = [
+    Matrix { shape: Shape { size: 64 * MIB, cluster: 4096, sector: 512 }, record: 1024 },
+    Matrix { shape: Shape { size: 64 * MIB, cluster: 4096, sector: 4096 }, record: 4096 },
+    Matrix { shape: Shape { size: 192 * MIB, cluster: 65536, sector: 512 }, record: 1024 },
+    Matrix { shape: Shape { size: 48 * MIB, cluster: 512, sector: 512 }, record: 1024 },
+    Matrix { shape: Shape { size: 48 * MIB, cluster: 2048, sector: 512 }, record: 4096 },
+];
 
-impl Mount {
-    fn new(test: &TestVolume) -> Option<Self> {
-        let program = support::program("ntfs-3g")?;
-        if !Path::new("/dev/fuse").exists() {
-            support::skip("there is no /dev/fuse here");
-            return None;
-        }
-        let point = test.folder.path().join("mnt");
-        fs::create_dir_all(&point).unwrap();
-        support::run(
-            Command::new(program).args(["-o", "streams_interface=xattr,compression"]).arg(&test.path).arg(&point),
-        );
-        Some(Self(point))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-        // the driver writes on after umount has returned
-        for _ in 0..100 {
-            let busy = Command::new("mountpoint").arg("-q").arg(&self.0).status().is_ok_and(|s| s.success());
-            if !busy {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        std::thread::sleep(std::time::Duration::from_millis(300));
-    }
-}
+/// How ntfs-3g is mounted for writing.
+const WRITE: &str = "streams_interface=xattr,compression";
 
 /// Sets an extended attribute, through Python (the standard library has no call for it).
 fn set_xattr(path: &Path, name: &str, value: &Path) {
@@ -58,20 +37,31 @@ fn plain_text() -> Vec<u8> {
 
 #[test]
 fn ntfs_3g_and_we_take_turns() {
-    let Some(test) = TestVolume::make(Shape { size: 64 * MIB, cluster: 4096, sector: 512 }) else { return };
-    let mut random = Random::new(3);
+    for (number, geometry) in TURNS.into_iter().enumerate() {
+        let turns = if number == 0 { 3 } else { 2 };
+        if !take_turns_with_ntfs_3g(geometry, number as u64, turns) {
+            return;
+        }
+    }
+}
+
+/// `false` after saying why it cannot be done here.
+fn take_turns_with_ntfs_3g(geometry: Matrix, seed: u64, turns: u64) -> bool {
+    let Some(test) = geometry.make() else { return false };
+    let mut random = Random::new(3 + seed);
     let mut model = Model::default();
-    for turn in 0..3 {
+    for turn in 0..turns {
+        let what = |after: &str| format!("{geometry:?}, turn {turn}, after {after}");
         {
             let mut volume = test.open();
             for _ in 0..120 {
                 step(&mut volume, &mut model, &mut random, 30_000).unwrap();
             }
             volume.flush().unwrap();
-            test.assert_clean(&format!("turn {turn}, after us"));
+            test.assert_clean(&what("us"));
         }
         {
-            let Some(mount) = Mount::new(&test) else { return };
+            let Some(mount) = Mount::new(&test, WRITE) else { return false };
             let dir = mount.0.join(format!("theirs {turn}"));
             fs::create_dir(&dir).unwrap();
             for n in 0..120 {
@@ -81,7 +71,7 @@ fn ntfs_3g_and_we_take_turns() {
                 fs::remove_file(dir.join(format!("file {n} by ntfs-3g"))).unwrap();
             }
         }
-        test.assert_clean(&format!("turn {turn}, after ntfs-3g"));
+        test.assert_clean(&what("ntfs-3g"));
         // what they wrote is edited by us in the next turn
         let mut volume = test.open();
         for n in (1..120).step_by(3) {
@@ -96,15 +86,26 @@ fn ntfs_3g_and_we_take_turns() {
             }
         }
         volume.flush().unwrap();
-        test.assert_clean(&format!("turn {turn}, after editing their files"));
+        test.assert_clean(&what("editing their files"));
     }
-    test.assert_judges("ntfscheck,checkdisk,ntfsresize,ntfsfix,ntfs3g-read,dissect", "after all turns");
+    test.assert_judges(geometry.judges(), "after all turns");
+    test.assert_judges("ntfscheck,ntfs3g-read,dissect", "after all turns");
+    true
 }
 
 #[test]
 fn the_kernel_driver_writes_after_us() {
-    let Some(script) = support::judge("kernel-ntfs3.sh") else { return };
-    let Some(test) = TestVolume::make(Shape { size: 64 * MIB, cluster: 4096, sector: 512 }) else { return };
+    for geometry in TURNS.into_iter().take(support::rounds(1, 3) as usize) {
+        if !take_turns_with_the_kernel(geometry) {
+            return;
+        }
+    }
+}
+
+/// We write, Linux's ntfs3 writes, we edit what it wrote. `false` after saying why it cannot be done here.
+fn take_turns_with_the_kernel(geometry: Matrix) -> bool {
+    let Some(script) = support::judge("kernel-ntfs3.sh") else { return false };
+    let Some(test) = geometry.make() else { return false };
     let mut volume = test.open();
     let mut random = Random::new(17);
     let mut model = Model::default();
@@ -112,6 +113,7 @@ fn the_kernel_driver_writes_after_us() {
         step(&mut volume, &mut model, &mut random, 30_000).unwrap();
     }
     volume.flush().unwrap();
+    let ours = super::volume::read_by_us(&volume);
     let out = test.folder.path().join("kernel.raw");
     let run = || Command::new("bash").arg(&script).arg("keep").arg(&test.path).arg(&out).output().unwrap();
     let mut output = run();
@@ -122,22 +124,128 @@ fn the_kernel_driver_writes_after_us() {
         }
     }
     if output.status.code() == Some(3) {
-        return support::skip("the kernel for ntfs3 is not installed");
+        support::skip("the kernel for ntfs3 is not installed");
+        return false;
     }
     assert!(
         output.status.success(),
-        "{}{}",
+        "{geometry:?}: {}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
     fs::copy(&out, &test.path).unwrap();
-    test.assert_clean("after the kernel driver");
+    test.assert_clean(&format!("{geometry:?}: after the kernel driver"));
     let mut volume = test.open();
+    let theirs: Vec<String> =
+        super::volume::read_by_us(&volume).into_keys().filter(|path| !ours.contains_key(path)).collect();
+    assert!(!theirs.is_empty(), "the kernel driver wrote nothing");
+    for (n, path) in theirs.iter().rev().enumerate() {
+        let file = volume.find(path).unwrap().unwrap();
+        match n % 4 {
+            _ if volume.stat(file).unwrap().is_dir => {}
+            0 => volume.delete(path).unwrap(),
+            1 if volume.stat(file).unwrap().reparse_tag.is_none() => volume.overwrite(file, &[5; 9000]).unwrap(),
+            2 => drop(volume.replace_file(path, &[6; 300], &New::default()).unwrap()),
+            _ => volume.rename(path, &format!("/renamed {n}")).unwrap(),
+        }
+    }
     for _ in 0..50 {
         volume.create_file(FileId::ROOT, &format!("again {}", random.next()), &[1; 5000], &New::default()).unwrap();
     }
     volume.flush().unwrap();
-    test.assert_clean("after us again");
+    test.assert_clean(&format!("{geometry:?}: after us again"));
+    println!("{geometry:?}: {} files by the kernel driver edited", theirs.len());
+    true
+}
+
+/// How many entries `$Extend\\$Reparse:$R` and `$Extend\\$ObjId:$O` have, as dissect counts them.
+fn index_entries(test: &TestVolume) -> Option<(u64, u64)> {
+    const SCRIPT: &str = r#"
+import sys
+from dissect.ntfs import NTFS
+volume = NTFS(open(sys.argv[1], 'rb'))
+def descend(index, entries):
+    for entry in entries:
+        if entry.is_node: yield from descend(index, index.index_buffer(entry.node_vcn).entries())
+        if entry.is_end: return
+        yield entry
+def count(path, name):
+    index = volume.mft.get(path).index(name)
+    return sum(1 for _ in descend(index, index.root.entries()))
+print(count('$Extend/$Reparse', '$R'), count('$Extend/$ObjId', '$O'))
+"#;
+    let python = support::judge_python()?;
+    let output = support::run(Command::new(python).args(["-c", SCRIPT]).arg(&test.path));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (r, o) = text.trim().split_once(' ').unwrap();
+    Some((r.parse().unwrap(), o.parse().unwrap()))
+}
+
+#[test]
+fn entries_of_reparse_points_and_object_ids_go_with_their_files() {
+    for geometry in [TURNS[0], TURNS[3], TURNS[4]] {
+        let Some(test) = geometry.make() else { return };
+        let value = test.folder.path().join("value");
+        let count = 200;
+        {
+            let Some(mount) = Mount::new(&test, WRITE) else { return };
+            for n in 0..count {
+                fs::create_dir(mount.0.join(format!("junction {n}"))).unwrap();
+                fs::write(&value, junction(&format!("\\??\\C:\\target {n}"))).unwrap();
+                set_xattr(&mount.0.join(format!("junction {n}")), "system.ntfs_reparse_data", &value);
+                fs::write(mount.0.join(format!("object {n}")), vec![n as u8; 30 * n]).unwrap();
+                let mut id = [0xA5; 16];
+                id[..8].copy_from_slice(&(n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
+                fs::write(&value, id).unwrap();
+                set_xattr(&mount.0.join(format!("object {n}")), "system.ntfs_object_id", &value);
+            }
+        }
+        test.assert_clean(&format!("{geometry:?}: as ntfs-3g left it"));
+        let Some((reparse, objects)) = index_entries(&test) else { return };
+        assert!(reparse >= count as u64 && objects >= count as u64, "{reparse} and {objects} entries to begin with");
+        let mut random = Random::new(8);
+        let mut volume = test.open();
+        let (mut gone_reparse, mut gone_objects) = (0, 0);
+        for n in 0..count {
+            let (junction, object) = (format!("/junction {n}"), format!("/object {n}"));
+            match random.below(3) {
+                0 => {
+                    volume.delete(&junction).unwrap();
+                    gone_reparse += 1;
+                }
+                1 => volume.rename(&junction, &format!("/moved junction {n}")).unwrap(),
+                _ => {}
+            }
+            let file = volume.find(&object).unwrap().unwrap();
+            match random.below(5) {
+                0 => {
+                    volume.delete(&object).unwrap();
+                    gone_objects += 1;
+                }
+                1 => {
+                    // a new file: the old one goes with its id
+                    volume.replace_file(&object, &[1; 700], &New::default()).unwrap();
+                    gone_objects += 1;
+                }
+                2 => volume.overwrite(file, &vec![2; 40 * n]).unwrap(),
+                3 => {
+                    volume.link(file, FileId::ROOT, &format!("second name {n}")).unwrap();
+                    // not the last name: the id stays
+                    volume.delete(&object).unwrap();
+                }
+                _ => volume.rename(&object, &format!("/moved object {n}")).unwrap(),
+            }
+            if n == count / 2 {
+                volume.forget_freed().unwrap();
+                test.assert_clean(&format!("{geometry:?}: half way"));
+            }
+        }
+        volume.flush().unwrap();
+        test.assert_clean(&format!("{geometry:?}: edited"));
+        assert_eq!(index_entries(&test), Some((reparse - gone_reparse, objects - gone_objects)));
+        test.assert_judges(geometry.judges(), "edited");
+        test.assert_judges("ntfs3g-read", "edited");
+    }
 }
 
 #[test]
@@ -146,7 +254,7 @@ fn special_files_made_by_ntfs_3g() {
     let text = plain_text();
     let value = test.folder.path().join("value");
     {
-        let Some(mount) = Mount::new(&test) else { return };
+        let Some(mount) = Mount::new(&test, WRITE) else { return };
         let dir = mount.0.join("compressed");
         fs::create_dir(&dir).unwrap();
         fs::write(&value, 0x800u32.to_be_bytes()).unwrap();
@@ -231,7 +339,7 @@ fn wof_files_are_read_and_become_plain() {
     let value = test.folder.path().join("value");
     let kinds = [("xpress4k", 0u32, 4096usize), ("lzx", 1, 32768), ("xpress8k", 2, 8192), ("xpress16k", 3, 16384)];
     {
-        let Some(mount) = Mount::new(&test) else { return };
+        let Some(mount) = Mount::new(&test, WRITE) else { return };
         for (name, algorithm, chunk) in kinds {
             let Some((stream, size)) = wof_stream(name, &text, chunk) else { continue };
             for copy in ["", " deleted", " replaced"] {

@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use winject::clock::FileTime;
 use winject::error::Kind;
 use winject::io::VolumeWrite;
-use winject::ntfs::{New, NtfsName, Volume};
+use winject::ntfs::security::Protected;
+use winject::ntfs::{New, NtfsName, Times, Volume};
 
-use super::volume::{Shape, TestVolume, clock, read_by_us, sum};
+use super::geometry::{MATRIX, Matrix};
+use super::volume::{Seen, Shape, TestVolume, clock, read_by_us, sum};
 use crate::support;
 
 const MIB: u64 = 1 << 20;
@@ -35,10 +38,20 @@ impl Random {
 }
 
 /// A file of the model; hard links share one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct ModelFile {
     content: Vec<u8>,
     streams: BTreeMap<String, Vec<u8>>,
+    attributes: u32,
+    created: FileTime,
+    /// Known once it was set.
+    security: Option<u32>,
+}
+
+impl ModelFile {
+    fn new(content: Vec<u8>) -> Self {
+        Self { content, streams: BTreeMap::new(), attributes: 0x20, created: clock(), security: None }
+    }
 }
 
 /// What should be on the volume: path → directory, or number of a file.
@@ -70,6 +83,26 @@ impl Model {
         self.nodes.keys().any(|p| p.to_uppercase() == upper)
     }
 
+    fn add(&mut self, path: String, file: ModelFile) {
+        self.files.push(file);
+        self.nodes.insert(path, Some(self.files.len() - 1));
+    }
+
+    /// The file, and its number, behind a path that was picked.
+    fn file_mut(&mut self, path: &str) -> &mut ModelFile {
+        let number = self.nodes[path].unwrap();
+        &mut self.files[number]
+    }
+
+    /// Moves a path and what lies below it.
+    fn rename(&mut self, from: &str, to: &str) {
+        let prefix = format!("{from}/");
+        let moved: Vec<String> = self.nodes.keys().filter(|p| *p == from || p.starts_with(&prefix)).cloned().collect();
+        let nodes: Vec<_> =
+            moved.into_iter().map(|p| (format!("{to}{}", &p[from.len()..]), self.nodes.remove(&p))).collect();
+        self.nodes.extend(nodes.into_iter().map(|(path, node)| (path, node.unwrap())));
+    }
+
     fn is_empty_dir(&self, path: &str) -> bool {
         let prefix = format!("{path}/");
         !self.nodes.keys().any(|p| p.starts_with(&prefix))
@@ -79,8 +112,11 @@ impl Model {
 /// Names of all sorts: short, long, 8.3, other scripts, the longest there are.
 fn name(random: &mut Random) -> String {
     let n = random.below(100_000);
-    match random.below(12) {
+    match random.below(14) {
         0 => format!("F{}.TXT", n % 1000),
+        // long names that get one and the same short name, and names that are short names of others
+        12 => format!("Collision of names {n}.text"),
+        13 => format!("COLLIS~{}.TEX", 1 + n % 6),
         1 => format!("a name of middling length {n}.data"),
         2 => format!("{n}"),
         3 => format!("ÄÖÜ-{n}-ß.txt"),
@@ -119,26 +155,26 @@ pub fn step<D: VolumeWrite>(
     let dirs = model.directories();
     let dir = dirs[random.below(dirs.len() as u64) as usize].clone();
     let fresh = format!("{dir}/{}", name(random));
-    match random.below(20) {
+    let fresh_name = &fresh[dir.len() + 1..];
+    // a name that is not in the model may still be the short name of another file
+    let taken = volume.find(&fresh)?;
+    match random.below(24) {
         0..=5 => {
             if model.exists(&fresh) {
                 return Ok(());
             }
             let parent = volume.find(&dir)?.unwrap();
             let data = content(random, most);
-            let taken = volume.find(&fresh)?.is_some();
-            let result = volume.create_file(parent, &fresh[dir.len() + 1..], &data, &how);
-            if taken {
-                // the name is another file's short name
+            let result = volume.create_file(parent, fresh_name, &data, &how);
+            if taken.is_some() {
                 assert_eq!(result.unwrap_err().kind(), Kind::Refused);
                 return Ok(());
             }
             result?;
-            model.files.push(ModelFile { content: data, ..ModelFile::default() });
-            model.nodes.insert(fresh, Some(model.files.len() - 1));
+            model.add(fresh, ModelFile::new(data));
         }
         6 => {
-            if model.exists(&fresh) || volume.find(&fresh)?.is_some() || dir.len() > 2000 {
+            if model.exists(&fresh) || taken.is_some() || dir.len() > 2000 {
                 return Ok(());
             }
             volume.create_dir_all(&fresh, &how)?;
@@ -148,27 +184,25 @@ pub fn step<D: VolumeWrite>(
             let Some(path) = model.pick(random, false) else { return Ok(()) };
             let data = content(random, most);
             volume.overwrite(volume.find(&path)?.unwrap(), &data)?;
-            let number = model.nodes[&path].unwrap();
-            model.files[number].content = data;
+            model.file_mut(&path).content = data;
         }
         9 => {
             // a few bytes in the middle change
             let Some(path) = model.pick(random, false) else { return Ok(()) };
-            let number = model.nodes[&path].unwrap();
-            let mut data = model.files[number].content.clone();
+            let mut data = model.file_mut(&path).content.clone();
             let at = random.below(data.len() as u64) as usize;
             let end = (at + 5).min(data.len());
             data[at..end].fill(0xEE);
             volume.overwrite(volume.find(&path)?.unwrap(), &data)?;
-            model.files[number].content = data;
+            model.file_mut(&path).content = data;
         }
         10..=11 => {
             let Some(path) = model.pick(random, false) else { return Ok(()) };
             let data = content(random, most);
             volume.replace_file(&path, &data, &how)?;
-            model.files.push(ModelFile { content: data, ..ModelFile::default() });
-            let number = model.files.len() - 1;
-            model.nodes.insert(path, Some(number));
+            // a new file: the other names keep the old one; security, attributes and creation time are taken over
+            let old = model.file_mut(&path).clone();
+            model.add(path, ModelFile { content: data, streams: BTreeMap::new(), ..old });
         }
         12..=14 => {
             let Some(path) = model.pick(random, false) else { return Ok(()) };
@@ -189,50 +223,118 @@ pub fn step<D: VolumeWrite>(
             let directory = random.below(4) == 0;
             let Some(from) = model.pick(random, directory) else { return Ok(()) };
             let inside = fresh.starts_with(&format!("{from}/"));
-            if model.exists(&fresh) || volume.find(&fresh)?.is_some() {
+            let file = volume.find(&from)?;
+            if model.exists(&fresh) {
                 return Ok(());
             }
             let result = volume.rename(&from, &fresh);
-            if inside {
+            if inside || (taken.is_some() && taken != file) {
                 assert_eq!(result.unwrap_err().kind(), Kind::Refused);
                 return Ok(());
             }
             result?;
-            let prefix = format!("{from}/");
-            let moved: Vec<String> =
-                model.nodes.keys().filter(|p| **p == from || p.starts_with(&prefix)).cloned().collect();
-            for path in moved {
-                let node = model.nodes.remove(&path).unwrap();
-                model.nodes.insert(format!("{fresh}{}", &path[from.len()..]), node);
-            }
+            model.rename(&from, &fresh);
         }
         18 => {
             let Some(path) = model.pick(random, false) else { return Ok(()) };
-            if model.exists(&fresh) || volume.find(&fresh)?.is_some() {
+            if model.exists(&fresh) {
                 return Ok(());
             }
             let file = volume.find(&path)?.unwrap();
             let parent = volume.find(&dir)?.unwrap();
-            volume.link(file, parent, &fresh[dir.len() + 1..])?;
+            let result = volume.link(file, parent, fresh_name);
+            if taken.is_some() {
+                assert_eq!(result.unwrap_err().kind(), Kind::Refused);
+                return Ok(());
+            }
+            result?;
             let number = model.nodes[&path];
             model.nodes.insert(fresh, number);
         }
+        19 => {
+            // a change of case only
+            let directory = random.below(3) == 0;
+            let Some(from) = model.pick(random, directory) else { return Ok(()) };
+            let (parent, old) = from.rsplit_once('/').unwrap();
+            let swap = |c: char| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
+            let to = format!("{parent}/{}", old.chars().map(swap).collect::<String>());
+            volume.rename(&from, &to)?;
+            model.rename(&from, &to);
+        }
+        20 => {
+            let Some(path) = model.pick(random, false) else { return Ok(()) };
+            let file = volume.find(&path)?.unwrap();
+            let times = Times { created: FileTime((1 << 56) + random.next()), ..Times::all(FileTime(1 << 57)) };
+            volume.set_times(file, &times)?;
+            model.file_mut(&path).created = times.created;
+        }
+        21 => {
+            let Some(path) = model.pick(random, false) else { return Ok(()) };
+            let attributes = random.below(8) as u32 | 0x20 * random.below(2) as u32 | 0x2000 * random.below(2) as u32;
+            volume.set_attributes(volume.find(&path)?.unwrap(), attributes)?;
+            model.file_mut(&path).attributes = attributes;
+        }
+        22 => {
+            let Some(path) = model.pick(random, false) else { return Ok(()) };
+            let which = if random.below(2) == 0 { Protected::Top } else { Protected::File };
+            let id = volume.protected_security(which)?;
+            volume.set_security(volume.find(&path)?.unwrap(), id)?;
+            model.file_mut(&path).security = Some(id);
+        }
         _ => {
             let Some(path) = model.pick(random, false) else { return Ok(()) };
-            let number = model.nodes[&path].unwrap();
             let stream = format!("stream {}", random.below(6));
             let file = volume.find(&path)?.unwrap();
-            if random.below(3) == 0 && model.files[number].streams.contains_key(&stream) {
+            if random.below(3) == 0 && model.file_mut(&path).streams.contains_key(&stream) {
                 volume.delete_stream(file, &stream.to_uppercase())?;
-                model.files[number].streams.remove(&stream);
+                model.file_mut(&path).streams.remove(&stream);
             } else {
                 let data = content(random, most.min(20_000));
                 volume.write_stream(file, &stream, &data)?;
-                model.files[number].streams.insert(stream, data);
+                model.file_mut(&path).streams.insert(stream, data);
             }
         }
     }
     Ok(())
+}
+
+/// Many operations in one directory, so that its index grows over several levels, and goes again: returns how many.
+pub fn burst<D: VolumeWrite>(
+    volume: &mut Volume<D>,
+    model: &mut Model,
+    random: &mut Random,
+) -> Result<u64, winject::Error> {
+    let dirs = model.directories();
+    let dir = dirs[random.below(dirs.len() as u64) as usize].clone();
+    let mut done = 0;
+    if random.below(3) == 0 {
+        // everything goes that is directly in the directory, and the directory if nothing is left
+        let inside = |p: &str| p.strip_prefix(&dir).is_some_and(|p| p.starts_with('/') && !p[1..].contains('/'));
+        let files: Vec<String> =
+            model.nodes.iter().filter(|(p, n)| n.is_some() && inside(p)).map(|(p, _)| p.clone()).collect();
+        for path in files {
+            volume.delete(&path)?;
+            model.nodes.remove(&path);
+            done += 1;
+        }
+        if !dir.is_empty() && model.is_empty_dir(&dir) {
+            volume.delete(&dir)?;
+            model.nodes.remove(&dir);
+            done += 1;
+        }
+        return Ok(done);
+    }
+    for _ in 0..20 + random.below(60) {
+        let path = format!("{dir}/{}", name(random));
+        if model.exists(&path) || volume.find(&path)?.is_some() {
+            continue;
+        }
+        let data = content(random, 1500);
+        volume.create_file(volume.find(&dir)?.unwrap(), &path[dir.len() + 1..], &data, &New::default())?;
+        model.add(path, ModelFile::new(data));
+        done += 1;
+    }
+    Ok(done)
 }
 
 /// The volume has what the model has, also in the named streams.
@@ -240,10 +342,14 @@ fn assert_same<D: VolumeWrite>(volume: &Volume<D>, model: &Model, what: &str) {
     assert!(read_by_us(volume) == model.contents(), "{what}: contents differ");
     for (path, node) in model.nodes.iter().filter_map(|(p, n)| n.map(|n| (p, n))) {
         let file = volume.find(path).unwrap().unwrap();
-        let mut streams: Vec<String> = volume.stat(file).unwrap().streams.iter().map(NtfsName::to_string).collect();
+        let stat = volume.stat(file).unwrap();
+        let expected = &model.files[node];
+        assert_eq!((stat.attributes, stat.times.created), (expected.attributes, expected.created), "{what}: {path}");
+        assert!(expected.security.is_none() || expected.security == stat.security, "{what}: {path}: {stat:?}");
+        let mut streams: Vec<String> = stat.streams.iter().map(NtfsName::to_string).collect();
         streams.sort();
-        assert_eq!(streams, model.files[node].streams.keys().cloned().collect::<Vec<_>>(), "{what}: {path}");
-        for (name, data) in &model.files[node].streams {
+        assert_eq!(streams, expected.streams.keys().cloned().collect::<Vec<_>>(), "{what}: {path}");
+        for (name, data) in &expected.streams {
             let mut buf = vec![0; data.len() + 1];
             assert_eq!(volume.read_at(file, name, 0, &mut buf).unwrap(), data.len());
             assert!(buf[..data.len()] == data[..], "{what}: {path}:{name}");
@@ -251,80 +357,165 @@ fn assert_same<D: VolumeWrite>(volume: &Volume<D>, model: &Model, what: &str) {
     }
 }
 
-/// One sequence; the volume is opened anew in its middle.
-fn sequence(shape: Shape, test: &TestVolume, seed: u64, steps: u64, most: u64) -> (u64, u64) {
+/// Foreign readers find what the model has: dissect everything, ntfs-3g and the crate `ntfs` names and contents.
+pub fn assert_foreign(test: &TestVolume, model: &Model, cluster: u32, what: &str) {
+    let contents = model.contents();
+    let sums: BTreeMap<_, _> = contents.iter().map(|(p, c)| (p.clone(), c.as_ref().map(|c| sum(c)))).collect();
+    if cluster <= 4096 {
+        // the crate takes child VCNs of indexes for clusters also where a cluster is larger than an index block
+        assert!(test.read_by_crate() == contents, "{what}: the crate ntfs reads something else");
+    }
+    if let Some(seen) = test.read_by_ntfs_3g() {
+        assert!(seen == sums, "{what}: ntfs-3g reads something else");
+    }
+    let Some(seen) = test.read_by_dissect() else { return };
+    let differs = |a: &String| seen.contains_key(a) != sums.contains_key(a);
+    let names: Vec<&String> = seen.keys().chain(sums.keys()).filter(|a| differs(a)).collect();
+    assert!(names.is_empty(), "{what}: dissect sees other names: {names:?}");
+    assert_seen(&seen, model, what);
+}
+
+/// dissect finds the model's files on a volume that has other files too.
+pub fn assert_foreign_files(test: &TestVolume, model: &Model, what: &str) {
+    if let Some(seen) = test.read_by_dissect() {
+        assert_seen(&seen, model, what);
+    }
+}
+
+fn assert_seen(seen: &BTreeMap<String, Seen>, model: &Model, what: &str) {
+    for (path, content) in model.contents() {
+        let seen = seen.get(&path).unwrap_or_else(|| panic!("{what}: {path}: not seen by dissect"));
+        assert_eq!(seen.sum, content.map(|c| sum(&c)), "{what}: {path}: dissect reads something else");
+        let Some(number) = model.nodes[&path] else { continue };
+        let file = &model.files[number];
+        let streams: BTreeMap<_, _> = file.streams.iter().map(|(name, data)| (name.clone(), sum(data))).collect();
+        assert_eq!(seen.streams, streams, "{what}: {path}: streams by dissect");
+        assert_eq!((seen.attributes, seen.created), (file.attributes, file.created), "{what}: {path}: by dissect");
+        assert!(file.security.is_none_or(|id| id == seen.security), "{what}: {path}: {:#x}", seen.security);
+    }
+}
+
+/// How much was done.
+#[derive(Debug, Default, Clone, Copy)]
+struct Count {
+    sequences: u64,
+    done: u64,
+    refused: u64,
+}
+
+impl Count {
+    fn take<T>(&mut self, result: Result<T, winject::Error>, what: &str) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(e) if e.kind() == Kind::Refused => {
+                self.refused += 1;
+                None
+            }
+            Err(e) => panic!("{what}: {e}"),
+        }
+    }
+    fn print(self, what: &str) {
+        println!(
+            "{what}: {} sequences, {} operations, {} refused for want of space",
+            self.sequences, self.done, self.refused
+        );
+    }
+}
+
+/// One sequence over a volume that has what the model has; the volume is opened anew in its middle.
+fn sequence(
+    test: &TestVolume,
+    geometry: Matrix,
+    seed: u64,
+    (steps, most): (u64, u64),
+    model: &mut Model,
+    count: &mut Count,
+) {
     let mut random = Random::new(seed);
-    let mut model = Model::default();
-    let (mut done, mut refused) = (0, 0);
     for half in 0..2 {
+        let what = format!("seed {seed}, half {half}");
         let mut volume = test.open();
-        for _ in 0..steps / 2 {
-            match step(&mut volume, &mut model, &mut random, most) {
-                Ok(()) => done += 1,
-                Err(e) if e.kind() == Kind::Refused => refused += 1,
-                Err(e) => panic!("seed {seed}: {e}"),
+        for number in 0..steps / 2 {
+            if number % 25 == 12 {
+                let result = burst(&mut volume, model, &mut random);
+                count.done += count.take(result, &what).unwrap_or(0);
+            } else {
+                let result = step(&mut volume, model, &mut random, most);
+                count.done += u64::from(count.take(result, &what).is_some());
             }
         }
         volume.flush().unwrap();
-        test.assert_clean(&format!("seed {seed}, half {half}"));
-        assert_same(&volume, &model, &format!("seed {seed}, half {half}"));
+        test.assert_clean(&what);
+        assert_same(&volume, model, &what);
     }
-    assert_same(&test.open(), &model, &format!("seed {seed}, read again"));
-    let contents = model.contents();
-    if shape.cluster <= 4096 {
-        // the crate takes child VCNs of indexes for clusters also where a cluster is larger than an index block
-        assert!(test.read_by_crate() == contents, "seed {seed}: the crate ntfs reads something else");
-    }
-    if let Some(by_dissect) = test.read_by_dissect() {
-        let sums: BTreeMap<_, _> = contents.into_iter().map(|(p, c)| (p, c.map(|c| sum(&c)))).collect();
-        assert!(by_dissect == sums, "seed {seed}: dissect reads something else");
-    }
-    (done, refused)
+    let what = format!("seed {seed}");
+    assert_same(&test.open(), model, &format!("{what}, read again"));
+    assert_foreign(test, model, geometry.shape.cluster, &what);
+    test.assert_judges(geometry.judges(), &what);
+    count.sequences += 1;
 }
-
-/// Sizes of cluster and sector, with records of 1 KiB (4 KiB with sectors of 4 KiB).
-const SHAPES: [Shape; 8] = [
-    Shape { size: 24 * MIB, cluster: 512, sector: 512 },
-    Shape { size: 24 * MIB, cluster: 1024, sector: 512 },
-    Shape { size: 24 * MIB, cluster: 2048, sector: 512 },
-    Shape { size: 32 * MIB, cluster: 4096, sector: 512 },
-    Shape { size: 32 * MIB, cluster: 4096, sector: 4096 },
-    Shape { size: 128 * MIB, cluster: 65536, sector: 512 },
-    Shape { size: 128 * MIB, cluster: 65536, sector: 4096 },
-    Shape { size: 1600 * MIB, cluster: 2 << 20, sector: 512 },
-];
 
 #[test]
 fn random_sequences_over_the_geometry_matrix() {
-    let (mut sequences, mut done, mut refused) = (0, 0, 0);
-    for round in 0..support::rounds(1, 4) {
-        for (number, shape) in SHAPES.iter().enumerate() {
-            let Some(test) = TestVolume::make(*shape) else { return };
+    let mut count = Count::default();
+    for round in 0..support::rounds(1, 2) {
+        for (number, geometry) in MATRIX.iter().enumerate() {
+            let Some(test) = geometry.make() else { return };
             let seed = round * 100 + number as u64;
-            let result = sequence(*shape, &test, seed, 300, 400_000);
-            sequences += 1;
-            done += result.0;
-            refused += result.1;
-            if round == 0 && shape.cluster <= 65536 {
-                test.assert_judges("checkdisk,ntfsresize,ntfsfix", &format!("seed {seed}"));
-            }
+            sequence(&test, *geometry, seed, (200, 400_000), &mut Model::default(), &mut count);
         }
     }
-    println!("{sequences} sequences, {done} operations, {refused} refused for want of space");
+    count.print(&format!("{} geometries", MATRIX.len()));
 }
 
 #[test]
 fn random_sequences_on_tiny_and_nearly_full_volumes() {
-    let mut total = (0, 0);
-    for seed in 0..support::rounds(3, 12) {
-        let cluster = [512, 1024, 4096][seed as usize % 3];
-        let shape = Shape { size: 3 * MIB, cluster, sector: 512 };
-        let Some(test) = TestVolume::make(shape) else { return };
-        let result = sequence(shape, &test, 1000 + seed, 500, 150_000);
-        total = (total.0 + result.0, total.1 + result.1);
+    let mut count = Count::default();
+    for seed in 0..support::rounds(4, 8) {
+        let (cluster, record) = [(512, 1024), (1024, 4096), (4096, 1024), (512, 4096)][seed as usize % 4];
+        let geometry = Matrix { shape: Shape { size: 3 * MIB, cluster, sector: 512 }, record };
+        let Some(test) = geometry.make() else { return };
+        sequence(&test, geometry, 1000 + seed, (500, 150_000), &mut Model::default(), &mut count);
     }
-    println!("{} operations, {} refused for want of space", total.0, total.1);
-    assert!(total.1 > 0, "no volume became full");
+    count.print("tiny volumes");
+    assert!(count.refused > 0, "no volume became full");
+}
+
+/// A volume on which every second piece is taken, and what is on it.
+fn fragmented(geometry: Matrix) -> Option<(TestVolume, Model)> {
+    let test = geometry.make()?;
+    let mut model = Model::default();
+    let mut volume = test.open();
+    let dir = volume.create_dir_all("/fillers", &New::default()).unwrap();
+    model.nodes.insert("/fillers".into(), None);
+    let mut made = 0u64;
+    loop {
+        let data = vec![made as u8; geometry.shape.cluster.max(geometry.record) as usize];
+        if volume.create_file(dir, &format!("{made}"), &data, &New::default()).is_err() {
+            break;
+        }
+        model.add(format!("/fillers/{made}"), ModelFile::new(data));
+        made += 1;
+    }
+    for n in (0..made).step_by(2) {
+        volume.delete(&format!("/fillers/{n}")).unwrap();
+        model.nodes.remove(&format!("/fillers/{n}"));
+    }
+    volume.forget_freed().unwrap();
+    Some((test, model))
+}
+
+#[test]
+fn random_sequences_on_fragmented_volumes() {
+    let mut count = Count::default();
+    let shapes = [(4, 1024, 1024), (6, 4096, 1024), (6, 2048, 4096), (4, 512, 1024)];
+    for seed in 0..support::rounds(2, 4) {
+        let (size, cluster, record) = shapes[seed as usize % shapes.len()];
+        let geometry = Matrix { shape: Shape { size: size * MIB, cluster, sector: 512 }, record };
+        let Some((test, mut model)) = fragmented(geometry) else { return };
+        sequence(&test, geometry, 2000 + seed, (200, 400_000), &mut model, &mut count);
+    }
+    count.print("fragmented volumes");
 }
 
 #[test]

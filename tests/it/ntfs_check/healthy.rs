@@ -230,3 +230,53 @@ fn fsck_on_the_command_line() {
     std::fs::write(&path, vec![0; 4096]).unwrap();
     assert_eq!(run(&[path.to_str().unwrap()]).0, Some(4));
 }
+
+#[test]
+fn fsck_looks_at_every_volume_of_a_disk() {
+    const SECTOR: usize = 512;
+    let volume = fixture();
+    let mut broken = Surgeon::open(volume.clone());
+    let number = broken.named("SYSTEM");
+    broken.set(number, winject::ntfs::record::header::LINKS, 3);
+    let at = broken.record_at(number);
+    let sectors = volume.len() / SECTOR;
+    let starts = [2048, 4096 + sectors];
+    let mut disk = vec![0; (starts[1] + sectors) * SECTOR];
+    for (slot, (start, bytes)) in starts.into_iter().zip([&volume, &broken.bytes]).enumerate() {
+        let entry = &mut disk[446 + 16 * slot..462 + 16 * slot];
+        entry[4] = 7;
+        entry[8..12].copy_from_slice(&u32::try_from(start).unwrap().to_le_bytes());
+        entry[12..16].copy_from_slice(&u32::try_from(sectors).unwrap().to_le_bytes());
+        disk[start * SECTOR..start * SECTOR + bytes.len()].copy_from_slice(bytes);
+    }
+    disk[510..512].copy_from_slice(&[0x55, 0xAA]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk.raw");
+    std::fs::write(&path, &disk).unwrap();
+    let run = |arguments: &[&str]| {
+        let command = Command::new(env!("CARGO_BIN_EXE_winject")).arg("fsck").arg(&path).args(arguments).output();
+        let output = command.unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = run(&[]);
+    let fault = format!(
+        "error[B16]: /Windows/System32/config/SYSTEM (record {number}, at {at:#x}): the link count is not the number of \
+         names: expected 1, found 3"
+    );
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(&fault), "{text}");
+    assert_eq!(text.matches("1 errors, 0 minor").count(), 1, "{text}");
+    assert_eq!(text.matches("0 errors, 0 minor").count(), 1, "{text}");
+    assert_eq!(run(&["--partition", "1"]).0, Some(0));
+    assert_eq!(run(&["--partition", "2"]).0, Some(1));
+    let (_, text) = run(&["--json"]);
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let fault = &report["volumes"][1]["faults"][0];
+    assert_eq!(report["volumes"][0]["clean"], true);
+    assert_eq!((fault["code"].as_str(), fault["severity"].as_str()), (Some("B16"), Some("error")));
+    assert_eq!(
+        (fault["path"].as_str(), fault["offset"].as_u64()),
+        (Some("/Windows/System32/config/SYSTEM"), Some(at as u64))
+    );
+    assert_eq!((fault["expected"].as_str(), fault["found"].as_str()), (Some("1"), Some("3")));
+}

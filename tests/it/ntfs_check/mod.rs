@@ -7,4 +7,5 @@ mod healthy;
 mod hostile;
 mod secure;
 mod state;
-mod surgeon;
+pub mod surgeon;
+mod unusual;

@@ -16,7 +16,7 @@ fn options() -> OpenOptions {
 }
 
 /// Puts a restart page of this state twice into the log.
-pub(super) fn with_log(bytes: Vec<u8>, version: (u16, u16), flags: u16) -> Vec<u8> {
+pub fn with_log(bytes: Vec<u8>, version: (u16, u16), flags: u16) -> Vec<u8> {
     let mut surgeon = Surgeon::open(bytes);
     let (_, size, _) = surgeon.sizes(2, AttributeType::DATA, "");
     let mut page = vec![0; 4096];

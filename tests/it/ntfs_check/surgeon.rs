@@ -1,14 +1,17 @@
 //! Opens a volume and changes single fields of it, fix-ups recomputed: one defect at a time.
 
-use winject::ntfs::attribute::{Attribute, AttributeType, non_resident, resident};
+use winject::clock::FileTime;
+use winject::io::MemoryVolume;
+use winject::ntfs::attribute::{Attribute, AttributeType, build_resident, header as attribute, non_resident, resident};
+use winject::ntfs::attribute_list;
 use winject::ntfs::boot::Geometry;
 use winject::ntfs::field::Field;
 use winject::ntfs::file_name::name_bytes;
 use winject::ntfs::fixup::{self, FILE, INDX};
-use winject::ntfs::index::{IndexBlock, entry};
+use winject::ntfs::index::{IndexBlock, entry, node, root as index_root};
 use winject::ntfs::record::{Record, header};
 use winject::ntfs::runlist::Runlist;
-use winject::ntfs::{NtfsName, Vcn};
+use winject::ntfs::{NtfsName, OpenOptions, Vcn, Volume};
 
 use crate::support::root;
 
@@ -39,7 +42,77 @@ impl Surgeon {
         let data = first.find(AttributeType::DATA, "").unwrap();
         let mft = data.runlist(geometry.cluster_count).unwrap();
         let records = data.data_size() / u64::from(geometry.record_size);
-        Self { bytes, geometry, mft, records }
+        let mut this = Self { bytes, geometry, mft, records };
+        this.follow_list(&first);
+        this
+    }
+
+    /// Appends the extents of `$MFT` that its attribute list names.
+    fn follow_list(&mut self, first: &Record) {
+        let Some(list) = first.find(AttributeType::ATTRIBUTE_LIST, "") else { return };
+        let value = match list.value() {
+            Some(value) => value.to_vec(),
+            None => {
+                let runs = list.runlist(self.geometry.cluster_count).unwrap();
+                let at = self.place(&runs, 0);
+                self.bytes[at..at + size(list.data_size())].to_vec()
+            }
+        };
+        let mut extents = attribute_list::parse(&value).unwrap();
+        extents.retain(|e| e.kind == AttributeType::DATA && e.lowest > Vcn(0));
+        extents.sort_by_key(|e| e.lowest);
+        for extent in extents {
+            let record = self.record(extent.record.record.0);
+            let (_, part) = record.find_instance(AttributeType::DATA, extent.instance).unwrap();
+            self.mft.append(&part.runlist(self.geometry.cluster_count).unwrap()).unwrap();
+        }
+    }
+
+    /// Edits the volume with the writer.
+    pub fn edit<T>(&mut self, change: impl FnOnce(&mut Volume<MemoryVolume>) -> winject::Result<T>) -> T {
+        let options = OpenOptions::new(FileTime(132_000_000_000_000_000));
+        let mut volume = Volume::open(MemoryVolume(std::mem::take(&mut self.bytes)), &options).unwrap();
+        let result = change(&mut volume).unwrap();
+        volume.flush().unwrap();
+        *self = Self::open(volume.into_device().0);
+        result
+    }
+
+    /// Moves a name behind the writer's back: from a leaf of one directory to the end of the resident root of another.
+    pub fn move_name(&mut self, name: &str, from: u64, to: u64) {
+        let number = self.named(name);
+        let parent = to | u64::from(self.sequence(to)) << 48;
+        self.value(number, AttributeType::FILE_NAME, "", |v| v[..8].copy_from_slice(&parent.to_le_bytes()));
+        let (vcn, at) = self.entry_of(from, name);
+        let block = self.block(from, "$I30", vcn);
+        let length = usize::from(entry::LENGTH.get(&block.bytes()[at..]));
+        let mut moved = block.bytes()[at..at + length].to_vec();
+        moved[entry::KEY..entry::KEY + 8].copy_from_slice(&parent.to_le_bytes());
+        self.remove_entry(from, "$I30", vcn, at);
+
+        let mut record = self.record(to);
+        let attributes: Vec<Vec<u8>> = record
+            .attributes()
+            .map(|(_, a)| {
+                if a.kind() != AttributeType::INDEX_ROOT {
+                    return a.bytes().to_vec();
+                }
+                let mut value = a.value().unwrap().to_vec();
+                let last = value.split_off(value.len() - entry::KEY);
+                value.extend_from_slice(&moved);
+                value.extend_from_slice(&last);
+                let used = u32::try_from(value.len() - index_root::NODE).unwrap();
+                node::USED.set(&mut value[index_root::NODE..], used);
+                node::ALLOCATED.set(&mut value[index_root::NODE..], used);
+                let mut bytes = build_resident(a.kind(), &a.name(), &value);
+                attribute::INSTANCE.set(&mut bytes, a.instance());
+                bytes
+            })
+            .collect();
+        record.set_attributes(attributes.iter().map(Vec::as_slice)).unwrap();
+        let sealed = record.seal().unwrap();
+        let at = self.record_at(to);
+        self.bytes[at..at + sealed.len()].copy_from_slice(&sealed);
     }
 
     fn place(&self, runs: &Runlist, offset: u64) -> usize {
@@ -131,6 +204,71 @@ impl Surgeon {
     ) {
         let number = self.home(number, kind, name);
         let at = self.attribute(number, kind, name);
+        self.patch(number, |b| field.set(&mut b[at..], value));
+    }
+
+    fn put_record(&mut self, number: u64, mut record: Record) {
+        let sealed = record.seal().unwrap();
+        let at = self.record_at(number);
+        self.bytes[at..at + sealed.len()].copy_from_slice(&sealed);
+        if number < 4 {
+            self.patch(number, |_| {});
+        }
+    }
+
+    /// Puts another attribute in the place of one; its instance stays.
+    pub fn replace_attribute(&mut self, number: u64, kind: AttributeType, name: &str, new: &[u8]) {
+        let mut record = self.record(number);
+        let attributes: Vec<Vec<u8>> = record
+            .attributes()
+            .map(|(_, a)| {
+                let is_it = a.kind() == kind && a.is_named(name);
+                let mut bytes = if is_it { new.to_vec() } else { a.bytes().to_vec() };
+                attribute::INSTANCE.set(&mut bytes, a.instance());
+                bytes
+            })
+            .collect();
+        record.set_attributes(attributes.iter().map(Vec::as_slice)).unwrap();
+        self.put_record(number, record);
+    }
+
+    /// Adds an attribute as the last one of a record.
+    pub fn add_attribute(&mut self, number: u64, new: &[u8]) {
+        let mut record = self.record(number);
+        let mut attributes: Vec<Vec<u8>> = record.attributes().map(|(_, a)| a.bytes().to_vec()).collect();
+        attributes.push(new.to_vec());
+        let instance = record.next_instance().unwrap();
+        attribute::INSTANCE.set(attributes.last_mut().unwrap(), instance);
+        record.set_attributes(attributes.iter().map(Vec::as_slice)).unwrap();
+        self.put_record(number, record);
+    }
+
+    /// Writes another name of the same length over one, in the record and in the directory's entry.
+    pub fn respell(&mut self, directory: u64, old: &str, new: &str) {
+        let number = self.named(old);
+        let units: Vec<u8> = new.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        self.value(number, AttributeType::FILE_NAME, "", |v| v[0x42..].copy_from_slice(&units));
+        let root = self.record(directory).find(AttributeType::INDEX_ROOT, "$I30").unwrap().value().unwrap().to_vec();
+        let raw: Vec<u8> = old.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        if let Some(at) = root.windows(raw.len()).position(|w| w == raw) {
+            return self.value(directory, AttributeType::INDEX_ROOT, "$I30", |v| {
+                v[at..at + units.len()].copy_from_slice(&units)
+            });
+        }
+        let (vcn, at) = self.entry_of(directory, old);
+        let at = at + entry::KEY + 0x42;
+        self.patch_block(directory, "$I30", vcn, |b| b[at..at + units.len()].copy_from_slice(&units));
+    }
+
+    /// As [`set_attribute`](Self::set_attribute), in exactly this record.
+    pub fn set_attribute_in<T: winject::ntfs::field::Le>(
+        &mut self,
+        number: u64,
+        kind: AttributeType,
+        field: Field<T>,
+        value: T,
+    ) {
+        let at = self.record(number).attributes().find(|(_, a)| a.kind() == kind).unwrap().0;
         self.patch(number, |b| field.set(&mut b[at..], value));
     }
 
