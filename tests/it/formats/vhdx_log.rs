@@ -122,8 +122,8 @@ fn the_log_is_replayed_in_memory() {
         assert_same(&read_all(&*image(&path)), &content, &format!("log at {start:#x}"));
         assert_eq!(std::fs::read(&path).unwrap(), broken, "reading must not write");
         // QEMU 7.2 says that it replayed an entry that runs across the end of the ring, but leaves the block table as
-        // it was; the format allows such entries, so only the other two are shown to it. (The crate vhdx-core is no judge: it
-        // takes a descriptor's sequence number for its file offset, and the log for one that begins at its first byte.)
+        // it was; the format allows such entries, so only the other two are shown to it. (The crate vhdx-core is no
+        // judge: it takes a descriptor's sequence number for its file offset, and the ring's first byte for the log's.)
         if start + 8192 == MIB {
             continue;
         }
