@@ -157,7 +157,8 @@ pub(super) fn split<'i>(planner: &Planner<'_>, ids: &'i [BootId], ours: &str, pa
 }
 
 /// Plans the minimal records for a boot driver. Ids that another active package serves are left to it; its service is
-/// returned so that the caller can see to its start type.
+/// returned so that the caller can see to its start type. Where the guest keeps a driver that is there already
+/// (`installs` is false), the record keeps a later version of that driver.
 ///
 /// # Errors
 /// When the hive is damaged.
@@ -166,6 +167,7 @@ pub fn register(
     package: &Package,
     boot: &BootDriver,
     ids: &[BootId],
+    installs: bool,
 ) -> Result<(DriverDatabaseRecord, Vec<String>)> {
     let inf = own_inf_name(planner, &boot.service)?;
     let name = package_name(&inf, planner.guest.arch);
@@ -188,7 +190,11 @@ pub fn register(
     if own.is_empty() {
         return Ok((record, foreign_services));
     }
-    record.action = write(planner, &inf, &name, package, boot, &own)?;
+    let facts = &package.inf;
+    let ours = (facts.driver_date, facts.driver_version);
+    let theirs = if installs { None } else { registered_version(planner, &boot.service)? };
+    let version = theirs.map_or(ours, |theirs| theirs.max(ours));
+    record.action = write(planner, &inf, &name, version, boot, &own)?;
     record.ids = own.into_iter().map(|id| id.id.clone()).collect();
     Ok((record, foreign_services))
 }
@@ -198,7 +204,7 @@ fn write(
     planner: &mut Planner<'_>,
     inf: &str,
     name: &str,
-    package: &Package,
+    version: (FileTime, [u16; 4]),
     boot: &BootDriver,
     ids: &[&BootId],
 ) -> Result<Action> {
@@ -214,8 +220,7 @@ fn write(
         "{}: DriverDatabase, where this Windows looks for drivers of unknown controllers",
         boot.service
     ));
-    let facts = &package.inf;
-    let version = version_record(boot.class_guid, facts.driver_date, facts.driver_version);
+    let version = version_record(boot.class_guid, version.0, version.1);
     let mut actions = vec![
         planner.value(system, &keys.inf_files, "", RegData::multi_sz(&[name]))?,
         planner.value(system, &keys.inf_files, "Active", RegData::sz(name))?,

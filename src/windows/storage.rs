@@ -60,7 +60,7 @@ pub fn register(
     // a driver that the guest keeps is not installed by the full form either
     let is_minimal = options.registration == Registration::Minimal || !install;
     if planner.guest.has_driver_database && is_storage(package) && is_minimal {
-        let (done, foreign) = driver_database::register(planner, package, boot, &ids)?;
+        let (done, foreign) = driver_database::register(planner, package, boot, &ids, install)?;
         if !done.ids_kept.is_empty() {
             planner.note(format!(
                 "{}: {} device ids are served by the guest's own package",

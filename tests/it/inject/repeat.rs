@@ -1,10 +1,16 @@
 //! The same again: a second run changes nothing, a dry run shows the plan of the real one, all ways of writing agree.
 
+use super::state::{put, windows_partition};
 use super::{
     disk_sha256, expected_fixture, fixture, fixture_drivers, folder, names, sha256, stdout, succeed, winject,
     writable_fixture,
 };
-use winject::block::Format;
+use crate::drivers::media;
+use crate::support;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use winject::block::{Format, OpenOptions, Stage, StageOptions, open};
 
 #[test]
 fn a_second_run_changes_no_byte_and_says_so() {
@@ -126,4 +132,109 @@ fn the_same_input_gives_the_same_bytes() {
         succeed(winject().arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--output").arg(out));
     }
     assert_eq!(sha256(&outputs[0]), sha256(&outputs[1]));
+}
+
+/// Our drivers with a later version, and signed anew: every file of them differs.
+fn newer_drivers(folder: &Path) -> Option<PathBuf> {
+    support::program("osslsigncode")?;
+    let out = folder.join("newer");
+    support::run(Command::new("cp").arg("-r").arg(fixture_drivers()).arg(&out));
+    for (driver, name) in [("viostor", "viostor"), ("vioscsi", "vioscsi"), ("NetKVM", "netkvm"), ("Balloon", "balloon")]
+    {
+        let inf = out.join(driver).join("w10/amd64").join(format!("{name}.inf"));
+        let text = std::fs::read_to_string(&inf).unwrap();
+        assert!(text.contains("03/01/2026,101.2.3.4"));
+        std::fs::write(&inf, text.replace("03/01/2026,101.2.3.4", "04/01/2026,101.2.4.0")).unwrap();
+    }
+    media::sign(&out, "sha256");
+    Some(out)
+}
+
+/// The Windows volume of a raw image as a file of its own, for 7-Zip.
+fn volume(image: &Path) -> Option<PathBuf> {
+    support::program("7zz").or_else(|| support::program("7z"))?;
+    let part = windows_partition(&Stage::new(open(image, &OpenOptions::default()).unwrap(), StageOptions::default()));
+    let (from, out) = (std::fs::File::open(image).unwrap(), image.with_extension("ntfs"));
+    let to = std::fs::File::create(&out).unwrap();
+    to.set_len(part.length).unwrap();
+    let mut buffer = vec![0u8; 1 << 20];
+    let mut at = 0;
+    while at < part.length {
+        let length = usize::try_from((part.length - at).min(1 << 20)).unwrap();
+        from.read_exact_at(&mut buffer[..length], part.start.0 + at).unwrap();
+        if !winject::block::is_zero(&buffer[..length]) {
+            to.write_all_at(&buffer[..length], at).unwrap();
+        }
+        at += length as u64;
+    }
+    Some(out)
+}
+
+/// A file of a volume as 7-Zip sees it; empty if there is none.
+fn seen(volume: &Path, path: &str) -> Vec<u8> {
+    let program = ["7zz", "7z"].into_iter().find(|p| Command::new(p).output().is_ok()).unwrap();
+    Command::new(program).args(["x", "-tntfs", "-so"]).arg(volume).arg(path).output().unwrap().stdout
+}
+
+const SYS: &str = "Windows/System32/drivers/viostor.sys";
+const INF: &str = "hyper2kvm/drivers/virtio/viostor/viostor.inf";
+const MARKER: &str = "hyper2kvm/firstboot.done";
+
+#[test]
+fn newer_media_replace_and_older_do_not() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    let Some(newer) = newer_drivers(folder.path()) else { return };
+    let report = folder.path().join("report.md");
+    let run = |drivers: &Path, more: &[&str]| {
+        let mut command = winject();
+        command.arg("inject").arg(&image).arg("--drivers").arg(drivers).arg("--in-place").args(more);
+        let output = succeed(command.arg("--report").arg(&report));
+        stdout(&output) + &std::fs::read_to_string(&report).unwrap()
+    };
+    let holds = |drivers: &Path| {
+        let Some(volume) = volume(&image) else { return };
+        let of = |name: &str| std::fs::read(drivers.join("viostor/w10/amd64").join(name)).unwrap();
+        assert!(seen(&volume, SYS) == of("viostor.sys"), "another driver file than that of {}", drivers.display());
+        assert!(seen(&volume, INF) == of("viostor.inf"), "another package than that of {}", drivers.display());
+    };
+    run(&fixture_drivers(), &[]);
+    holds(&fixture_drivers());
+    assert!(run(&newer, &[]).contains("Done:"));
+    holds(&newer);
+    assert!(run(&newer, &[]).contains("Unchanged:"));
+    // older media leave what is newer
+    let text = run(&fixture_drivers(), &[]);
+    assert!(text.contains("--force"), "{text}");
+    holds(&newer);
+    assert!(run(&fixture_drivers(), &[]).contains("Unchanged:"), "however often it is tried");
+    holds(&newer);
+    run(&fixture_drivers(), &["--force"]);
+    holds(&fixture_drivers());
+}
+
+#[test]
+fn a_finished_job_is_armed_again_only_when_asked() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    let report = folder.path().join("report.md");
+    let run = |more: &[&str]| {
+        let mut command = winject();
+        command.arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--in-place").args(more);
+        let output = succeed(command.arg("--report").arg(&report));
+        stdout(&output) + &std::fs::read_to_string(&report).unwrap()
+    };
+    run(&[]);
+    // what the guest leaves when its job is done
+    put(&image, &format!("/{MARKER}"), b"done\r\n");
+    assert!(run(&[]).contains("--rearm"), "the user hears that the job has run");
+    if let Some(volume) = volume(&image) {
+        assert_eq!(seen(&volume, MARKER), b"done\r\n");
+    }
+    run(&["--rearm"]);
+    if let Some(volume) = volume(&image) {
+        assert!(seen(&volume, MARKER).is_empty(), "the marker is gone");
+        assert!(!seen(&volume, "hyper2kvm/firstboot.cmd").is_empty());
+    }
+    assert!(run(&["--rearm"]).contains("Unchanged:"));
 }

@@ -35,7 +35,7 @@ fn refused(image: &Path, more: &[&str], words: &[&str]) -> Output {
 }
 
 /// Puts a file into the root of the fixture's Windows volume.
-fn put(image: &Path, path: &str, data: &[u8]) {
+pub fn put(image: &Path, path: &str, data: &[u8]) {
     let mut stage = Stage::new(block::open(image, &block::OpenOptions::default()).unwrap(), StageOptions::default());
     let partition = windows_partition(&stage);
     let clock = FileTime::from_unix_seconds(1_600_000_000).unwrap();
@@ -47,7 +47,7 @@ fn put(image: &Path, path: &str, data: &[u8]) {
     commit::commit_in_place(&mut stage, image, &commit::CommitOptions::default()).unwrap();
 }
 
-fn windows_partition(stage: &Stage) -> Partition {
+pub fn windows_partition(stage: &Stage) -> Partition {
     read(stage).unwrap().partition(3).unwrap().clone()
 }
 
