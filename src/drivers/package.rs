@@ -3,8 +3,9 @@
 use super::inf::{Facts, Guid};
 use super::source::Source;
 use super::trust::SignatureReport;
-use crate::error::Result;
+use crate::error::{Error, Kind, Layer, Result};
 use serde::Serialize;
+use sha2::Digest;
 use std::fmt;
 use std::sync::Arc;
 
@@ -99,7 +100,13 @@ impl PackageFile {
     /// # Errors
     /// When the media cannot be read, or the file is not what it was when it was chosen.
     pub fn read(&self) -> Result<Vec<u8>> {
-        self.source.read(&self.path)
+        let data = self.source.read(&self.path)?;
+        if sha2::Sha256::digest(&data).as_slice() != self.sha256 {
+            return Err(Error::new(Kind::Drivers, Layer::Drivers, "the file is not the one any more that was chosen")
+                .path(self.source.show(&self.path))
+                .hint("leave the driver media alone while winject runs, and start again"));
+        }
+        Ok(data)
     }
 
     /// Where it lies on the media, for reports.

@@ -181,3 +181,30 @@ fn names_that_lead_elsewhere() {
         assert!(warnings.contains(part), "{part} is not in {warnings}");
     }
 }
+
+/// What is staged is what was checked: a file that changes between the choice and the copy is noticed.
+#[test]
+fn media_that_change_after_the_choice() {
+    let setting = Setting::new();
+    let guest = GuestTarget::of_build(Arch::Amd64, 19045, false);
+    let sources = Sources::open(&[setting.media.path()]).unwrap();
+    let selection = select(&sources, &guest, &Definitions::builtin(), &Policy::default()).unwrap();
+    let file = |name: &str| selection.packages.iter().flat_map(|p| &p.files).find(|f| f.name == name).unwrap();
+    assert!(file("viostor.sys").read().is_ok());
+    let path = setting.path(VIOSTOR).join("viostor.sys");
+    let mut data = fs::read(&path).unwrap();
+    data[0x500] ^= 1;
+    fs::write(&path, &data).unwrap();
+    for (name, part) in [("viostor.sys", "not the one any more that was chosen"), ("vioscsi.sys", "")] {
+        match file(name).read() {
+            Ok(_) => assert_eq!(part, "", "{name}"),
+            Err(error) => {
+                assert_eq!(error.kind(), Kind::Drivers);
+                assert!(error.to_string().contains(part) && error.to_string().contains(name), "{error}");
+                assert!(!part.is_empty() && error.hint_text().is_some());
+            }
+        }
+    }
+    fs::write(&path, &data[..data.len() - 1]).unwrap();
+    assert!(file("viostor.sys").read().is_err());
+}
