@@ -1,5 +1,7 @@
 //! Opening a hive, the guard around every edit, and finishing.
 
+use std::collections::BTreeMap;
+
 use super::cells::{CellOffset, Cells};
 use super::check::{self, Fault, Severity};
 use super::layout::{LENGTH_MAX, PAGE, base, checksum};
@@ -22,6 +24,9 @@ pub struct Hive {
     /// The whole hive has passed the checker, so that its indexes are in order.
     pub(super) verified: bool,
     before: Vec<Fault>,
+    /// What the check found: see [`check::Survey`].
+    pub(super) stale_lists: BTreeMap<u32, u32>,
+    pub(super) surplus: BTreeMap<u32, u32>,
     changed: bool,
     replayed: bool,
     half_done: bool,
@@ -97,6 +102,8 @@ impl Hive {
             root,
             verified: false,
             before: Vec::new(),
+            stale_lists: BTreeMap::new(),
+            surplus: BTreeMap::new(),
             changed: false,
             replayed: false,
             half_done: false,
@@ -136,9 +143,11 @@ impl Hive {
             let error = Error::unsupported(Layer::Hive, "a layered hive (of a container) is read, but not edited");
             return Err(error.hint("edit the base hive"));
         }
-        let faults = check::check(self.cells.bytes());
+        let survey = check::survey(self.cells.bytes());
+        let faults = survey.faults;
         if let Some(first) = faults.iter().find(|f| f.severity() == Severity::Error) {
-            let count = faults.iter().filter(|f| f.severity() == Severity::Error).count();
+            let errors = faults.iter().filter(|f| f.severity() == Severity::Error);
+            let count: u64 = errors.map(Fault::count).sum();
             let error = Error::damaged(
                 Layer::Hive,
                 format!("the hive has {count} faults and is not edited; the first is {first}"),
@@ -152,6 +161,7 @@ impl Hive {
         }
         self.cells.index_free()?;
         self.before = faults;
+        (self.stale_lists, self.surplus) = (survey.stale_lists, survey.surplus);
         self.verified = true;
         Ok(())
     }
@@ -186,7 +196,7 @@ impl Hive {
         seal(self.cells.bytes_mut(), length, &seen)?;
         if self.changed {
             let after = check::check(self.cells.bytes());
-            if let Some(new) = after.iter().find(|f| !self.before.iter().any(|b| b.is_same(f))) {
+            if let Some(new) = check::new_fault(&self.before, &after) {
                 return Err(Error::bug(Layer::Hive, format!("the edited hive has a new fault: {new}")));
             }
         }
@@ -220,6 +230,13 @@ fn later_sequence(a: u32, b: u32) -> u32 {
 pub(super) fn is_dirty(bytes: &[u8]) -> bool {
     checksum(bytes) != base::CHECKSUM.get(bytes)
         || base::PRIMARY_SEQUENCE.get(bytes) != base::SECONDARY_SEQUENCE.get(bytes)
+}
+
+/// Bytes of a hive's file up to the end of its bins, by its first 4096 bytes; what follows in the file is never read.
+/// `None` when the hive is dirty or none, so that more may be needed.
+pub(crate) fn used_bytes(head: &[u8]) -> Option<u64> {
+    let length = base::LENGTH.get(head).filter(|length| (PAGE..=LENGTH_MAX).contains(length))?;
+    (head.starts_with(base::SIGNATURE) && !is_dirty(head)).then(|| u64::from(length) + u64::from(PAGE))
 }
 
 fn check_kind(bytes: &[u8]) -> Result<()> {

@@ -40,6 +40,7 @@ impl Hive {
     pub(super) fn insert_subkey(&mut self, parent: CellOffset, child: CellOffset, name: &Name) -> Result<()> {
         let index = self.index(parent)?;
         if index.leaves.is_empty() {
+            self.free_stale_list(self.cells.get(parent, key::SUBKEY_LIST)?)?;
             let kind = if self.minor >= 5 { LeafKind::Hashed } else { LeafKind::Hinted };
             let at = self.new_list(kind.signature(), &kind.entry(child, name), 1)?;
             return self.cells.put(parent, key::SUBKEY_LIST, at.0);
@@ -91,6 +92,20 @@ impl Hive {
             }
         }
         self.cells.free(leaf.at)
+    }
+
+    /// Lets go of the list that a key without entries still points to; the last such key takes the cell along, unless it
+    /// is in use elsewhere.
+    pub(super) fn free_stale_list(&mut self, at: u32) -> Result<()> {
+        match self.stale_lists.get_mut(&at) {
+            Some(keys) if *keys > 1 => *keys -= 1,
+            Some(_) => {
+                self.stale_lists.remove(&at);
+                self.cells.free(CellOffset(at))?;
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     fn new_list(&mut self, signature: &[u8; 2], entries: &[u8], count: usize) -> Result<CellOffset> {

@@ -29,6 +29,10 @@ impl Hive {
             return Ok(existing);
         }
         check_key_name(name).map_err(|e| e.path(self.key_path(parent)))?;
+        if self.cells.get(parent.0, key::FLAGS)? & key::LINK != 0 {
+            let error = Error::refused(Layer::Hive, "the key is a symbolic link and can have no subkeys");
+            return Err(error.path(self.key_path(parent)).hint("create the key where the link leads"));
+        }
         if self.depth(parent.0)? >= DEPTH_MAX {
             let error = Error::refused(Layer::Hive, "keys nest at most 512 levels deep").path(self.key_path(parent));
             return Err(error.hint("choose a shorter path"));
@@ -129,11 +133,16 @@ impl Hive {
         }
         if self.cells.get(at, key::VALUES)? > 0 {
             self.cells.free(CellOffset(self.cells.get(at, key::VALUE_LIST)?))?;
+        } else {
+            self.free_stale_list(self.cells.get(at, key::VALUE_LIST)?)?;
         }
         if self.cells.get(at, key::CLASS_LENGTH)? > 0 {
             self.cells.free(CellOffset(self.cells.get(at, key::CLASS)?))?;
         }
         let index = self.index(at)?;
+        if index.leaves.is_empty() {
+            self.free_stale_list(self.cells.get(at, key::SUBKEY_LIST)?)?;
+        }
         for leaf in index.leaves {
             self.cells.free(leaf.at)?;
         }

@@ -135,6 +135,13 @@ impl<'a> StoredName<'a> {
         Name(self.units().collect())
     }
 
+    /// The name for a report; of a very long one only the beginning.
+    pub(super) fn shown(self) -> String {
+        const UNITS: usize = 300; // longer than any name of a key
+        let name = Name(self.units().take(UNITS).collect());
+        if self.len() > UNITS { format!("{name}… ({} characters)", self.len()) } else { name.to_string() }
+    }
+
     /// Windows' order of subkeys: upper-cased units as unsigned numbers, a prefix first.
     pub(super) fn cmp_upcased(self, other: Self) -> Ordering {
         if let (Self::Latin(a), Self::Latin(b)) = (self, other) {

@@ -99,8 +99,9 @@ impl Hive {
         let mut values = Vec::new();
         for at in self.value_cells(key.0)? {
             let value = self.read_value(at)?;
-            // Damage can make many values share one large cell.
-            budget = budget.checked_sub(value.data.len()).ok_or_else(|| damaged(at, "values overlap"))?;
+            // Damage can make many values share one large cell, or be the same one.
+            let size = value.data.len() + value.name.units().len() + value::NAME;
+            budget = budget.checked_sub(size).ok_or_else(|| damaged(at, "values overlap"))?;
             values.push(value);
         }
         Ok(values)
@@ -167,23 +168,29 @@ impl Hive {
 
     /// The cells of a key's values.
     pub(super) fn value_cells(&self, at: CellOffset) -> Result<Vec<CellOffset>> {
+        Ok(self.value_list(at)?.collect())
+    }
+
+    fn value_list(&self, at: CellOffset) -> Result<impl Iterator<Item = CellOffset> + '_> {
         self.check_key(at)?;
         let count = self.cells.get(at, key::VALUES)? as usize;
         let predefined = self.cells.get(at, key::FLAGS)? & key::PREDEFINED != 0;
-        if count == 0 || predefined {
-            return Ok(Vec::new());
-        }
-        let list_at = CellOffset(self.cells.get(at, key::VALUE_LIST)?);
-        let cell = self.cells.data(list_at)?;
-        if count > cell.len() / 4 {
-            return Err(damaged(list_at, format!("{count} values in a list of {} bytes", cell.len())));
-        }
-        Ok((0..count).filter_map(|i| layout::entry(cell, 0, i, 4)).map(CellOffset).collect())
+        let (cell, count) = if count == 0 || predefined {
+            (&[][..], 0)
+        } else {
+            let list_at = CellOffset(self.cells.get(at, key::VALUE_LIST)?);
+            let cell = self.cells.data(list_at)?;
+            if count > cell.len() / 4 {
+                return Err(damaged(list_at, format!("{count} values in a list of {} bytes", cell.len())));
+            }
+            (cell, count)
+        };
+        Ok((0..count).filter_map(move |i| layout::entry(cell, 0, i, 4)).map(CellOffset))
     }
 
     /// The place in the list, and the cell, of the value of this name.
     pub(super) fn find_value(&self, key: CellOffset, name: &Name) -> Result<Option<(usize, CellOffset)>> {
-        for (i, at) in self.value_cells(key)?.into_iter().enumerate() {
+        for (i, at) in self.value_list(key)?.enumerate() {
             if self.stored_value_name(at)?.is(name) {
                 return Ok(Some((i, at)));
             }

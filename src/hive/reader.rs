@@ -221,16 +221,21 @@ impl<'a> Node<'a> {
 
     /// The key's subkeys, in the order of the index.
     pub fn subkeys(&self) -> Result<Vec<Node<'a>>> {
+        let wrong = || bad(self.at, "a key's index does not hold as many subkeys as the key says");
+        let count = self.number(20)? as usize;
+        if count > self.hive.bins.len() / 80 {
+            return Err(wrong());
+        }
         let mut all = Vec::new();
         for leaf in self.leaves()? {
             for at in self.leaf(leaf)? {
+                if all.len() == count {
+                    return Err(wrong());
+                }
                 all.push(self.hive.node(at)?);
             }
         }
-        if all.len() == self.number(20)? as usize {
-            return Ok(all);
-        }
-        Err(bad(self.at, "a key's index does not hold as many subkeys as the key says"))
+        if all.len() == count { Ok(all) } else { Err(wrong()) }
     }
 
     fn leaves(&self) -> Result<Vec<u32>> {
@@ -312,7 +317,9 @@ impl<'a> Node<'a> {
         let mut all = Vec::new();
         for at in self.hive.array(list, 0, count, 4)? {
             let value = self.value_at(at)?;
-            left = left.checked_sub(value.data.len()).ok_or_else(|| bad(at, "values overlap"))?;
+            left = left
+                .checked_sub(value.data.len() + value.name.units().len() + 20)
+                .ok_or_else(|| bad(at, "values overlap"))?;
             all.push(value);
         }
         Ok(all)

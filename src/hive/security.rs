@@ -55,9 +55,12 @@ impl Hive {
     /// One key less uses the cell; the last one takes it out of the ring.
     pub(super) fn release_security(&mut self, at: CellOffset) -> Result<()> {
         let count = self.cells.get(at, security::REFERENCES)?;
-        if count > 1 {
+        // Windows' own repairs leave counts that are too high: the keys are what counts.
+        let users = count.saturating_sub(self.surplus.get(&at.0).copied().unwrap_or(0));
+        if users > 1 {
             return self.cells.put(at, security::REFERENCES, count - 1);
         }
+        self.surplus.remove(&at.0);
         let next = CellOffset(self.cells.get(at, security::NEXT)?);
         let previous = CellOffset(self.cells.get(at, security::PREVIOUS)?);
         if next == at {

@@ -138,6 +138,7 @@ impl Hive {
             return Err(error.hint("spread the values over several keys"));
         }
         let list = if count == 0 {
+            self.free_stale_list(self.cells.get(key, key::VALUE_LIST)?)?;
             self.cells.allocate(4)?
         } else {
             let old = CellOffset(self.cells.get(key, key::VALUE_LIST)?);

@@ -158,11 +158,33 @@ pub struct Fault {
     severity: Severity,
     place: String,
     text: String,
+    /// Stands for this many faults beyond those that a report names; 0 for a fault that is named.
+    #[serde(skip)]
+    more: u32,
 }
 
 impl Fault {
     pub(super) fn new(code: Code, severity: Severity, place: String, text: String) -> Self {
-        Self { code, severity, place, text }
+        Self { code, severity, place, text, more: 0 }
+    }
+
+    /// For `more` faults of one code that are not named.
+    pub(super) fn unnamed(code: Code, severity: Severity, more: u32) -> Self {
+        Self { code, severity, place: "elsewhere".into(), text: format!("{more} more"), more }
+    }
+
+    /// How many faults this is.
+    pub(in crate::hive) fn count(&self) -> u64 {
+        u64::from(self.more.max(1))
+    }
+
+    pub(super) fn is_named(&self) -> bool {
+        self.more == 0
+    }
+
+    /// The rule, how badly it is broken, and where.
+    pub(super) fn identity(&self) -> (Code, Severity, &str) {
+        (self.code, self.severity, &self.place)
     }
 
     /// The rule.

@@ -6,6 +6,9 @@ use crate::hive::name::StoredName;
 
 const KNOWN_FLAGS: u16 = 0x03FF | 0xF000;
 
+/// Bytes of a path that a report shows.
+const PATH_MAX: usize = 4096;
+
 /// A key that waits for its turn.
 pub(super) struct Pending {
     pub(super) at: u32,
@@ -27,12 +30,25 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The path of the key at hand.
+    /// The path of the key at hand; of a very long one the end, and where its cell is.
     pub(super) fn path(&self) -> String {
-        if self.trail.len() <= 1 {
+        let Some((_, below)) = self.trail.split_first().filter(|(_, below)| !below.is_empty()) else {
             return "\\".into();
+        };
+        let mut names = Vec::new();
+        let mut length = 0;
+        for &at in below.iter().rev() {
+            let name = key_name(self.data(at)).shown();
+            length += name.len();
+            if length > PATH_MAX {
+                names.push(format!("(cell {:#x}) …", below.last().unwrap_or(&0)));
+                break;
+            }
+            names.push(name);
         }
-        self.trail.iter().skip(1).map(|&at| format!("\\{}", key_name(self.data(at)).to_name())).collect()
+        let whole = names.len() == below.len() && length <= PATH_MAX;
+        names.reverse();
+        if whole { format!("\\{}", names.join("\\")) } else { names.join("\\") }
     }
 
     fn fault(&mut self, code: Code, text: impl Into<String>) {

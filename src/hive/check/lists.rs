@@ -28,7 +28,7 @@ impl<'a> Checker<'a> {
             if top_at != NIL {
                 let place = self.path();
                 self.add(Code::SlEmpty, place, format!("no subkeys, but a list ({top_at:#x})"));
-                self.adopt(top_at);
+                self.stale_list(top_at);
             }
             return (0, 0);
         }
@@ -105,7 +105,7 @@ impl<'a> Checker<'a> {
             order_fault(gathered.previous, name, &mut found);
             entry_fault(leaf, i, kind, name, &mut found);
             if !found.is_empty() {
-                let place = format!("{}\\{}", self.path().trim_end_matches('\\'), name.to_name());
+                let place = format!("{}\\{}", self.path().trim_end_matches('\\'), name.shown());
                 found.into_iter().for_each(|(code, severity, text)| self.add_as(code, severity, place.clone(), text));
             }
             gathered.previous = Some(name);
@@ -146,7 +146,7 @@ fn order_fault(previous: Option<StoredName<'_>>, name: StoredName<'_>, found: &m
         Ordering::Equal => (Code::SlDuplicate, "has the name of its predecessor"),
         Ordering::Greater => (Code::SlOrder, "is sorted behind"),
     };
-    found.push((code, code.severity(), format!("{how} {:?}", previous.to_name())));
+    found.push((code, code.severity(), format!("{how} \"{}\"", previous.shown())));
 }
 
 fn entry_fault(leaf: &[u8], i: usize, kind: LeafKind, name: StoredName<'_>, found: &mut Found) {

@@ -10,7 +10,7 @@ mod security;
 mod space;
 mod values;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub use fault::{Code, Fault, Severity};
 pub(super) use security::descriptor_fault;
@@ -18,7 +18,7 @@ pub(super) use security::descriptor_fault;
 use super::layout::{LENGTH_MAX, PAGE, base, checksum};
 use space::Bits;
 
-/// Faults that one report holds at most; what comes after is left out.
+/// Errors, and warnings, that one report names; of what comes after it says only how many there are of each rule.
 pub const FAULTS_MAX: usize = 10_000;
 
 /// Every fault of a hive file, in the order found; a sound and clean hive gives none.
@@ -26,17 +26,49 @@ pub const FAULTS_MAX: usize = 10_000;
 /// Time and memory are bounded by the size of the file, whatever is in it.
 #[must_use]
 pub fn check(bytes: &[u8]) -> Vec<Fault> {
+    survey(bytes).faults
+}
+
+/// What an editor wants to know about a hive before it touches it.
+#[derive(Default)]
+pub(super) struct Survey {
+    pub(super) faults: Vec<Fault>,
+    /// Lists that only keys without subkeys (or values) still point to, and how many do: left over, nobody else's.
+    pub(super) stale_lists: BTreeMap<u32, u32>,
+    /// By how much the reference counts of security cells are too high.
+    pub(super) surplus: BTreeMap<u32, u32>,
+}
+
+/// The full check, and what it met on the way.
+pub(super) fn survey(bytes: &[u8]) -> Survey {
     let mut checker = Checker::new(bytes);
     if bytes.len() < PAGE as usize || !bytes.starts_with(base::SIGNATURE) {
         checker.add(Code::BbSignature, "base block", "no registry hive");
-        return checker.faults;
+        return checker.into_survey();
     }
     checker.base_block();
     checker.bins();
     checker.tree();
     checker.ring();
     checker.orphans();
-    checker.faults
+    checker.into_survey()
+}
+
+/// The first fault of `after` that was not there `before`.
+pub(super) fn new_fault<'f>(before: &[Fault], after: &'f [Fault]) -> Option<&'f Fault> {
+    if before.iter().chain(after).all(Fault::is_named) {
+        let known: HashSet<_> = before.iter().map(Fault::identity).collect();
+        return after.iter().find(|fault| !known.contains(&fault.identity()));
+    }
+    // Which ones are named depends on the order in which they are met: only their numbers can be compared.
+    let mut left: HashMap<(Code, Severity), u64> = HashMap::new();
+    before.iter().for_each(|fault| *left.entry((fault.code(), fault.severity())).or_default() += fault.count());
+    after.iter().find(|fault| {
+        let left = left.entry((fault.code(), fault.severity())).or_default();
+        let known = *left >= fault.count();
+        *left = left.saturating_sub(fault.count());
+        !known
+    })
 }
 
 struct Checker<'a> {
@@ -45,10 +77,10 @@ struct Checker<'a> {
     length: u32,
     minor: u32,
     layered: bool,
-    /// Where cells start, which of them are allocated, and which of those have an owner.
-    starts: Bits,
-    allocated: Bits,
-    owned: Bits,
+    /// Allocated cells that nothing has referred to yet.
+    ownerless: Bits,
+    /// Where cells start; made when a reference is wrong, to say in which way.
+    starts: Option<Bits>,
     /// Security cells and how many keys use each.
     users: HashMap<u32, u32>,
     root_security: Option<u32>,
@@ -57,6 +89,11 @@ struct Checker<'a> {
     /// Reused for value names.
     names: Vec<(u64, u32)>,
     faults: Vec<Fault>,
+    /// Named faults by severity, and those of each code that are only counted.
+    named: BTreeMap<Severity, usize>,
+    unnamed: BTreeMap<(Code, Severity), u32>,
+    stale_lists: BTreeMap<u32, u32>,
+    surplus: BTreeMap<u32, u32>,
 }
 
 impl<'a> Checker<'a> {
@@ -66,15 +103,24 @@ impl<'a> Checker<'a> {
             length: 0,
             minor: 0,
             layered: false,
-            starts: Bits::default(),
-            allocated: Bits::default(),
-            owned: Bits::default(),
+            ownerless: Bits::default(),
+            starts: None,
             users: HashMap::new(),
             root_security: None,
             trail: Vec::new(),
             names: Vec::new(),
             faults: Vec::new(),
+            named: BTreeMap::new(),
+            unnamed: BTreeMap::new(),
+            stale_lists: BTreeMap::new(),
+            surplus: BTreeMap::new(),
         }
+    }
+
+    fn into_survey(mut self) -> Survey {
+        let unnamed = self.unnamed.iter().map(|(&(code, severity), &more)| Fault::unnamed(code, severity, more));
+        self.faults.extend(unnamed);
+        Survey { faults: self.faults, stale_lists: self.stale_lists, surplus: self.surplus }
     }
 
     fn add(&mut self, code: Code, place: impl Into<String>, text: impl Into<String>) {
@@ -82,8 +128,13 @@ impl<'a> Checker<'a> {
     }
 
     fn add_as(&mut self, code: Code, severity: Severity, place: impl Into<String>, text: impl Into<String>) {
-        if self.faults.len() < FAULTS_MAX {
+        let named = self.named.entry(severity).or_default();
+        if *named < FAULTS_MAX {
+            *named += 1;
             self.faults.push(Fault::new(code, severity, place.into(), text.into()));
+        } else {
+            let more = self.unnamed.entry((code, severity)).or_default();
+            *more = more.saturating_add(1);
         }
     }
 

@@ -72,6 +72,7 @@ impl<'a> Checker<'a> {
             let severity = if count < used { Severity::Error } else { Severity::Warning };
             let text = format!("reference count {count}, used by {used} keys");
             self.add_as(Code::SkRefcount, severity, place.clone(), text);
+            self.surplus.insert(at, count.saturating_sub(used));
         }
         if used == 0 {
             self.add(Code::SkUnused, place.clone(), "no key uses it");

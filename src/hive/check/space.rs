@@ -23,13 +23,18 @@ impl Bits {
             *word |= 1 << (n % 64);
         }
     }
+
+    fn clear(&mut self, offset: u32) {
+        let n = offset as usize / 8;
+        if let Some(word) = self.0.get_mut(n / 64) {
+            *word &= !(1 << (n % 64));
+        }
+    }
 }
 
 impl<'a> Checker<'a> {
     pub(super) fn bins(&mut self) {
-        self.starts = Bits::over(self.length);
-        self.allocated = Bits::over(self.length);
-        self.owned = Bits::over(self.length);
+        self.ownerless = Bits::over(self.length);
         let mut at = 0;
         while at < self.length {
             let header = self.bytes.get((at + PAGE) as usize..).unwrap_or_default();
@@ -66,12 +71,9 @@ impl<'a> Checker<'a> {
             if !size.is_multiple_of(8) {
                 self.add(Code::CeAlign, format!("cell {at:#x}"), format!("size {word} is no multiple of 8"));
             }
-            if at % 8 == 0 {
-                self.starts.set(at);
-            }
             if word < 0 {
                 if at % 8 == 0 {
-                    self.allocated.set(at);
+                    self.ownerless.set(at);
                 }
                 if size as usize > CELL_MAX + 8 {
                     self.add(Code::CeHuge, format!("cell {at:#x}"), format!("{size} bytes"));
@@ -103,37 +105,77 @@ impl<'a> Checker<'a> {
         what: impl Fn() -> String,
         place: &dyn Fn(&Self) -> String,
     ) -> Option<&'a [u8]> {
+        if at.is_multiple_of(8) && self.ownerless.get(at) {
+            self.ownerless.clear(at);
+            return Some(self.data(at));
+        }
         let fault = if at == NIL {
             (Code::RfNil, format!("{} is missing", what()))
         } else if at & VOLATILE != 0 {
             (Code::RfVolatile, format!("{} points into volatile space ({at:#x})", what()))
         } else if at >= self.length {
             (Code::RfRange, format!("{} points outside the hive ({at:#x})", what()))
-        } else if !at.is_multiple_of(8) || !self.starts.get(at) {
+        } else if !self.is_start(at) {
             (Code::RfNocell, format!("{}: no cell starts at {at:#x}", what()))
-        } else if !self.allocated.get(at) {
+        } else if self.size_word(at) >= 0 {
             (Code::RfFree, format!("{} points to the free cell {at:#x}", what()))
-        } else if self.owned.get(at) {
-            (Code::RfShared, format!("{}: cell {at:#x} belongs to something else already", what()))
         } else {
-            self.owned.set(at);
-            return Some(self.data(at));
+            (Code::RfShared, format!("{}: cell {at:#x} belongs to something else already", what()))
         };
         let place = place(self);
         self.add(fault.0, place, fault.1);
         None
     }
 
-    /// Gives a stale list an owner, so that it is not reported again as an orphan.
-    pub(super) fn adopt(&mut self, at: u32) {
-        if at < self.length && at.is_multiple_of(8) && self.allocated.get(at) {
-            self.owned.set(at);
+    /// Whether a cell, allocated or free, starts at this offset. Sound hives never ask, so the map is made on demand.
+    fn is_start(&mut self, at: u32) -> bool {
+        if self.starts.is_none() {
+            let mut starts = Bits::over(self.length);
+            let mut bin_at = 0;
+            while bin_at < self.length {
+                let Some(size) = self.bin_size(bin_at) else {
+                    bin_at += PAGE;
+                    continue;
+                };
+                let (mut cell, end) = (bin_at + bin::HEADER, bin_at + size);
+                while cell < end {
+                    let size = self.size_word(cell).unsigned_abs();
+                    if size < 8 || size > end - cell {
+                        break;
+                    }
+                    if cell.is_multiple_of(8) {
+                        starts.set(cell);
+                    }
+                    cell += size;
+                }
+                bin_at = end;
+            }
+            self.starts = Some(starts);
+        }
+        at.is_multiple_of(8) && self.starts.as_ref().is_some_and(|starts| starts.get(at))
+    }
+
+    /// The size of the bin at this offset, if there is one that is walked.
+    fn bin_size(&self, at: u32) -> Option<u32> {
+        let header = self.bytes.get((at + PAGE) as usize..).filter(|header| header.starts_with(bin::SIGNATURE))?;
+        bin::SIZE.get(header).filter(|&size| size != 0 && size.is_multiple_of(PAGE) && size <= self.length - at)
+    }
+
+    /// A list that a key without entries still points to. If nothing else refers to it, it is no orphan.
+    pub(super) fn stale_list(&mut self, at: u32) {
+        if at.is_multiple_of(8) && self.ownerless.get(at) {
+            *self.stale_lists.entry(at).or_default() += 1;
         }
     }
 
     pub(super) fn orphans(&mut self) {
-        for word in 0..self.allocated.0.len() {
-            let lost = self.allocated.0.get(word).unwrap_or(&0) & !self.owned.0.get(word).unwrap_or(&0);
+        self.stale_lists.retain(|&at, _| self.ownerless.get(at));
+        self.stale_lists.keys().for_each(|&at| self.ownerless.clear(at));
+        for word in 0..self.ownerless.0.len() {
+            let lost = *self.ownerless.0.get(word).unwrap_or(&0);
+            if lost == 0 {
+                continue;
+            }
             for bit in (0..64).filter(|bit| lost >> bit & 1 != 0) {
                 let at = (word * 64 + bit) as u32 * 8;
                 let data = self.data(at);

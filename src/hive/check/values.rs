@@ -17,7 +17,7 @@ impl<'a> Checker<'a> {
             if list_at != NIL {
                 let place = self.path();
                 self.add(Code::VlEmpty, place, format!("no values, but a list ({list_at:#x})"));
-                self.adopt(list_at);
+                self.stale_list(list_at);
             }
             return (0, 0);
         }
@@ -83,7 +83,7 @@ impl<'a> Checker<'a> {
     }
 
     fn value_place(&self, name: StoredName<'_>) -> String {
-        let name = if name.len() == 0 { "(default)".into() } else { name.to_name().to_string() };
+        let name = if name.len() == 0 { "(default)".into() } else { name.shown() };
         format!("{} : {name}", self.path())
     }
 

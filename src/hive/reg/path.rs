@@ -38,6 +38,18 @@ impl KeyPath {
         &self.0
     }
 
+    /// The first `count` names of this path.
+    #[must_use]
+    pub fn first(&self, count: usize) -> Self {
+        Self(self.0.iter().take(count).cloned().collect())
+    }
+
+    /// Whether this path begins with a root key of the registry, such as `HKEY_LOCAL_MACHINE`.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.0.first().is_some_and(|first| ROOTS.iter().any(|(_, long)| first.eq_ignore_case(long)))
+    }
+
     /// This path with one more name.
     #[must_use]
     pub fn join(&self, name: Name) -> Self {

@@ -34,8 +34,9 @@ fn add_subtree(hive: &Hive, key: KeyId, path: KeyPath, sections: &mut Vec<Sectio
     let mut pending = vec![(key, path)];
     let mut left = hive.file_size() / 80; // no key is smaller, so this many at most
     while let Some((key, path)) = pending.pop() {
-        left = left.checked_sub(1).ok_or_else(|| Error::damaged(Layer::Hive, "the keys of the hive form a loop"))?;
         for child in hive.subkeys(key)?.into_iter().rev() {
+            let looped = || Error::damaged(Layer::Hive, "the keys of the hive form a loop");
+            left = left.checked_sub(1).ok_or_else(looped)?;
             pending.push((child, path.join(hive.key_name(child)?)));
         }
         let values = hive.values(key)?.into_iter().map(|v| (v.name, Some(Data { kind: v.kind, bytes: v.data })));
