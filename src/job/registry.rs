@@ -47,7 +47,9 @@ impl HiveName {
         found.ok_or_else(|| {
             let error =
                 Error::new(Kind::Usage, Layer::Job, "the key is in no hive of the image").path(path.to_string());
-            error.hint(r"in an image a key begins with its hive, as in HKLM\SYSTEM or HKLM\SOFTWARE")
+            error.hint(
+                r"in an image a key begins with its hive: HKLM\SYSTEM, SOFTWARE, SAM, SECURITY, COMPONENTS or DRIVERS, or HKU\.DEFAULT",
+            )
         })
     }
 
@@ -138,6 +140,12 @@ fn edit_hives(
     destination: &Destination,
     edit: &mut dyn FnMut(HiveName, &mut Hive) -> Result<()>,
 ) -> Result<HiveEdit> {
+    let journal = commit::journal_path(&request.image);
+    if *destination != Destination::InPlace && journal.exists() {
+        return Err(Error::new(Kind::Pending, Layer::Job, "an interrupted run has to be rolled back first")
+            .path(journal.display().to_string())
+            .hint("repeat the interrupted command: it restores the image before it does anything else"));
+    }
     commit::recover(&request.image)?;
     let mut stage = open(request)?;
     let installation = find(request, &stage)?;
@@ -200,7 +208,11 @@ fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<(Hive, Option<R
     };
     let bytes = volume.read(file, HIVE_BYTES_MAX)?;
     let mut logs = Vec::new();
-    for ending in ["LOG1", "LOG2"] {
+    for ending in ["LOG1", "LOG2", "LOG"] {
+        // The single log is older than the pair: where there is a pair, it is a relic.
+        if ending == "LOG" && !logs.is_empty() {
+            continue;
+        }
         if let Some(log) = volume.find(&format!("{path}.{ending}"))? {
             logs.push(volume.read(log, HIVE_BYTES_MAX)?);
         }

@@ -17,7 +17,7 @@ pub(super) fn import(args: &super::Import, ui: &Ui) -> Result<ExitCode> {
     let name = args.file.display().to_string();
     let places = (&args.image, &args.changed);
     let (changed, what) =
-        import_file(&args.target, &read(&args.file)?, &args.prefix.path(), places, ui).map_err(|e| match e.kind() {
+        import_file(&args.target, read(&args.file)?, &args.prefix.path(), places, ui).map_err(|e| match e.kind() {
             Kind::Usage => e.path(name),
             _ => e,
         })?;
@@ -45,13 +45,19 @@ pub(super) fn set(args: &super::Set, ui: &Ui) -> Result<ExitCode> {
 pub(super) fn delete(args: &super::Delete, ui: &Ui) -> Result<ExitCode> {
     let now = environment::clock()?;
     let places = (&args.image, &args.changed);
+    let mut found = true;
     let changed = edit(&args.target, &args.key, &args.prefix.path(), places, ui, &mut |hive, path| {
-        let Some(key) = path.find(hive)? else { return Ok(()) };
-        match args.value.get() {
-            Some(name) => hive.delete_value(key, name, now).map(drop),
-            None => hive.delete_key(key, now),
+        let key = path.find(hive)?;
+        match (key, args.value.get()) {
+            (None, _) => found = false,
+            (Some(key), Some(name)) => found = hive.delete_value(key, name, now)?,
+            (Some(key), None) => hive.delete_key(key, now)?,
         }
+        Ok(())
     })?;
+    if !found {
+        ui.note(if args.value.get().is_some() { "there is no such value" } else { "there is no such key" });
+    }
     Ok(say(&args.target, changed, "deleted", ui))
 }
 

@@ -2,21 +2,27 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::cli::Ui;
 use crate::error::{Error, Layer, Result};
-use crate::hive::Hive;
+use crate::hive::{Hive, used_bytes};
 
 /// The largest hive that Windows knows.
 const HIVE_MAX: u64 = 1 << 31;
+
+/// The size of a hive's base block.
+const HEAD: u64 = 4096;
 
 /// A hive file that was opened, its logs replayed.
 pub(super) struct HiveFile {
     path: PathBuf,
     pub(super) hive: Hive,
     logs: Vec<Vec<u8>>,
+    /// Bytes of the file; the hive holds only those up to the end of its bins, if it is clean.
+    size: u64,
 }
 
 fn io(what: &str, path: &Path, source: std::io::Error) -> Error {
@@ -25,6 +31,11 @@ fn io(what: &str, path: &Path, source: std::io::Error) -> Error {
 
 /// The bytes of a file, with room for no more than they need.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
+    read_wanted(path, |_| None).map(|(bytes, _)| bytes)
+}
+
+/// As [`read`], and the size of the file; `wanted` says by the first 4096 bytes how many are enough.
+fn read_wanted(path: &Path, wanted: impl FnOnce(&[u8]) -> Option<u64>) -> Result<(Vec<u8>, u64)> {
     let cannot = |e| io("cannot read the file", path, e);
     let mut file = File::open(path).map_err(cannot)?;
     let size = file.metadata().map_err(cannot)?.len();
@@ -32,9 +43,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
         let error = Error::unsupported(Layer::Host, "too large for a registry file").path(path.display().to_string());
         return Err(error.hint("name a hive file or a .reg file"));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    (&mut file).take(HIVE_MAX).read_to_end(&mut bytes).map_err(cannot)?;
-    Ok(bytes)
+    let mut head = Vec::new();
+    (&mut file).take(HEAD).read_to_end(&mut head).map_err(cannot)?;
+    let wanted = wanted(&head).unwrap_or(HIVE_MAX);
+    let mut bytes = Vec::with_capacity(usize::try_from(wanted.min(size)).unwrap_or(0).max(head.len()));
+    bytes.append(&mut head);
+    (&mut file).take(wanted.saturating_sub(HEAD)).read_to_end(&mut bytes).map_err(cannot)?;
+    Ok((bytes, size))
 }
 
 /// Whether a file begins as a hive does.
@@ -52,10 +67,11 @@ impl HiveFile {
         }
         let logs: Vec<Vec<u8>> = find_logs(path)?.iter().map(|log| read(log)).collect::<Result<_>>()?;
         let log = |i: usize| logs.get(i).map(Vec::as_slice);
+        let (bytes, size) = read_wanted(path, used_bytes)?;
         let (hive, replay) =
-            Hive::open_with_logs(read(path)?, log(0), log(1)).map_err(|e| e.path(path.display().to_string()))?;
+            Hive::open_with_logs(bytes, log(0), log(1)).map_err(|e| e.path(path.display().to_string()))?;
         super::target::say_replay(replay.as_ref(), ui);
-        Ok(Self { path: path.to_owned(), hive, logs })
+        Ok(Self { path: path.to_owned(), hive, logs, size })
     }
 
     /// Writes the hive back, if anything changed: to a temporary file beside it that then takes its name.
@@ -65,14 +81,22 @@ impl HiveFile {
         }
         let logs: Vec<&[u8]> = self.logs.iter().map(Vec::as_slice).collect();
         let bytes = self.hive.finish(&logs).map_err(|e| e.path(self.path.display().to_string()))?;
-        replace(&self.path, &bytes)?;
+        replace_with(&self.path, |new, old| {
+            new.write_all(&bytes)?;
+            // What follows the bins stays as it is.
+            if (bytes.len() as u64) < self.size {
+                old.seek(SeekFrom::Start(bytes.len() as u64))?;
+                std::io::copy(&mut old.take(self.size - bytes.len() as u64), new)?;
+            }
+            Ok(())
+        })?;
         Ok(true)
     }
 }
 
 /// `NAME.LOG1` and `NAME.LOG2` beside the hive in any case; else `NAME.LOG`.
 fn find_logs(path: &Path) -> Result<Vec<PathBuf>> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let name = path.file_name().unwrap_or_default().to_ascii_lowercase();
     let entries = std::fs::read_dir(folder).map_err(|e| io("cannot read the folder", folder, e))?;
     let mut found = [None, None, None];
@@ -91,20 +115,58 @@ fn find_logs(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(if pair.is_empty() { log.into_iter().collect() } else { pair })
 }
 
-/// Replaces a file's content, all or nothing.
+/// Writes a file, all or nothing. What is no regular file (a device, a pipe) is written to.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    // A link stays a link: what it leads to is replaced.
-    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let cannot = |e| io("cannot write the file", path, e);
+    match std::fs::metadata(path) {
+        Ok(old) if old.is_file() => replace_with(path, |new, _| new.write_all(bytes)),
+        // A link that leads nowhere yet is followed too.
+        there if there.is_ok() || path.is_symlink() => {
+            let mut file = File::options().write(true).create(true).truncate(false).open(path).map_err(cannot)?;
+            file.write_all(bytes).map_err(cannot)
+        }
+        _ => {
+            let mut new = temporary(path, 0o666)?; // less what the umask takes away
+            new.write_all(bytes).map_err(cannot)?;
+            settle(new, path)
+        }
+    }
+}
+
+/// Replaces a file by what `write` makes of it, all or nothing. A link stays a link: what it leads to is replaced. The
+/// owner and the permissions stay.
+fn replace_with(path: &Path, write: impl FnOnce(&mut File, &mut File) -> std::io::Result<()>) -> Result<()> {
+    let real = path.canonicalize().map_err(|e| io("cannot find the file", path, e))?;
     let cannot = |e| io("cannot write the file", &real, e);
-    let folder = real.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;
-    temporary.write_all(bytes).map_err(cannot)?;
-    let mode = match std::fs::metadata(&real) {
-        Ok(old) => old.permissions(),
-        Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o644),
-    };
-    temporary.as_file().set_permissions(mode).map_err(cannot)?;
-    temporary.as_file().sync_all().map_err(cannot)?;
-    temporary.persist(&real).map_err(|e| cannot(e.error))?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(cannot)
+    let mut old = File::open(&real).map_err(cannot)?;
+    let before = old.metadata().map_err(cannot)?;
+    let mut new = temporary(&real, 0o600)?;
+    write(new.as_file_mut(), &mut old).map_err(cannot)?;
+    let owner = new.as_file().metadata().map_err(cannot)?;
+    if (owner.uid(), owner.gid()) != (before.uid(), before.gid()) {
+        fchown(new.as_file(), Some(before.uid()), Some(before.gid())).map_err(|e| {
+            io("cannot keep the file's owner", &real, e).hint("run winject as the owner, or edit a copy of the file")
+        })?;
+    }
+    new.as_file().set_permissions(before.permissions()).map_err(cannot)?;
+    settle(new, &real)
+}
+
+/// A file beside `path` that is deleted unless it is [settled](settle).
+fn temporary(path: &Path, mode: u32) -> Result<tempfile::NamedTempFile> {
+    let folder = folder_of(path);
+    let new = tempfile::Builder::new().permissions(PermissionsExt::from_mode(mode)).tempfile_in(folder);
+    new.map_err(|e| io("cannot make a file in the folder", folder, e))
+}
+
+/// Gives a complete temporary file its name, durably.
+fn settle(new: tempfile::NamedTempFile, path: &Path) -> Result<()> {
+    let cannot = |e| io("cannot write the file", path, e);
+    new.as_file().sync_all().map_err(cannot)?;
+    new.persist(path).map_err(|e| cannot(e.error))?;
+    File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(cannot)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -1,12 +1,13 @@
 //! The commands that only read.
 
 use std::fmt::Write;
+use std::io::IsTerminal;
 use std::path::Path;
 
 use super::file::{read, replace};
 use super::target::Opened;
 use crate::cli::{Ui, escape};
-use crate::error::Result;
+use crate::error::{Error, Layer, Result};
 use crate::exit::ExitCode;
 use crate::hive::check::{Severity, check as check_hive};
 use crate::hive::reg::{self, Document, KeyPath};
@@ -39,14 +40,15 @@ fn list(text: &mut String, hive: &Hive, key: KeyId, path: KeyPath, recursive: bo
     let mut pending = vec![(key, path)];
     let mut left = hive.file_size() / 80;
     while let Some((key, path)) = pending.pop() {
-        let Some(rest) = left.checked_sub(1) else { break };
-        left = rest;
         let _ = writeln!(text, "{path}");
         for value in hive.values(key)? {
             line(text, &value);
         }
         let mut children = Vec::new();
         for child in hive.subkeys(key)? {
+            // Every key is met once in a sound hive.
+            let looped = || Error::damaged(Layer::Hive, "the keys of the hive form a loop");
+            left = left.checked_sub(1).ok_or_else(looped)?;
             children.push((child, path.join(hive.key_name(child)?)));
         }
         text.push('\n');
@@ -107,6 +109,12 @@ pub(super) fn diff(args: &super::Diff, ui: &Ui) -> Result<ExitCode> {
 
 fn write(document: &Document, prefix: &KeyPath, utf8: bool, output: Option<&Path>, ui: &Ui) -> Result<()> {
     let bytes = if utf8 { document.to_text(prefix)?.into_bytes() } else { document.to_bytes(prefix)? };
+    if output.is_none() && !utf8 && std::io::stdout().is_terminal() {
+        // UTF-16 is for files; a person gets the same as text.
+        let units: Vec<u16> = bytes.chunks_exact(2).skip(1).map(|p| u16::from_le_bytes([p[0], p[1]])).collect();
+        ui.answer(&escape(&String::from_utf16_lossy(&units).replace("\r\n", "\n")));
+        return Ok(());
+    }
     match output {
         Some(path) => replace(path, &bytes),
         None => ui.raw(&bytes),

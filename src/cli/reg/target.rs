@@ -67,10 +67,29 @@ impl Opened {
 
     /// The key, which must be there.
     pub(super) fn key(&self) -> Result<KeyId> {
-        self.path.find(&self.hive)?.ok_or_else(|| {
-            let error = Error::new(Kind::Usage, Layer::Hive, "the hive has no such key").path(self.path.to_string());
-            error.hint("a KEY is a path from the root of the hive (\\ is the root itself); in an image it begins with the hive")
-        })
+        let names = self.path.names();
+        let mut key = self.hive.root();
+        for (i, name) in names.iter().enumerate() {
+            let Some(next) = self.hive.subkey(key, name)? else {
+                let hint = match i {
+                    0 if self.path.is_full() => {
+                        "in a hive file a KEY is a path from its root; --prefix names the part that stands for the root"
+                            .into()
+                    }
+                    0 => "a KEY is a path from the root of the hive; winject reg query TARGET \\ shows what is there"
+                        .into(),
+                    _ => format!("{} is there, but holds no {name}", self.full(&self.path.first(i))),
+                };
+                let error = Error::new(Kind::Usage, Layer::Hive, "there is no such key");
+                return Err(error.path(self.full(&self.path)).hint(hint));
+            };
+            key = next;
+        }
+        Ok(key)
+    }
+
+    fn full(&self, path: &KeyPath) -> String {
+        self.prefix.concat(path).to_string()
     }
 }
 
@@ -137,7 +156,7 @@ pub(super) fn edit(
 /// Applies a `.reg` file; `None` for what was done when the target is an image.
 pub(super) fn import(
     target: &Path,
-    bytes: &[u8],
+    bytes: Vec<u8>,
     prefix: &KeyPath,
     places: (&Image, &Changed),
     ui: &Ui,
@@ -145,16 +164,18 @@ pub(super) fn import(
     let (image, changed) = places;
     if is_hive(target)? {
         changed.refuse_for_file()?;
-        let document = Document::parse(bytes, prefix)?;
+        let document = Document::parse(&bytes, prefix)?;
+        drop(bytes);
         let mut file = HiveFile::open(target, ui)?;
         let done = apply(&mut file.hive, &document, environment::clock()?)?;
+        drop(document);
         let what = format!(
             "{} keys created, {} deleted; {} values set, {} deleted",
             done.keys_created, done.keys_deleted, done.values_set, done.values_deleted
         );
         return Ok((file.save()?, what));
     }
-    let document = Document::parse(bytes, &KeyPath::default())?;
+    let document = Document::parse(&bytes, &KeyPath::default())?;
     let done = import_into_image(&image.request(target)?, &document, &changed.destination()?)?;
     Ok((say(&done, ui), "imported".into()))
 }

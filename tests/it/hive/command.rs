@@ -201,3 +201,70 @@ fn hives_inside_an_image() {
     ok(folder, &["delete", "win.qcow2", &key, "--in-place"]);
     assert_eq!(code(folder, &["query", "win.qcow2", &key]).0, 2);
 }
+
+#[test]
+fn a_hive_keeps_its_link_its_tail_and_its_rights() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+    // A live hive: remains of older bins follow its bins, and a file that is no multiple of anything.
+    let mut live = system();
+    live.extend((0..50_001).map(|i| i as u8));
+    let folder = folder(&[("SYSTEM", &live)]);
+    let folder = folder.path();
+    let path = folder.join("SYSTEM");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+    let is_root = chown(&path, Some(1234), Some(2345)).is_ok();
+    symlink("SYSTEM", folder.join("link")).unwrap();
+    ok(
+        folder,
+        &["set", "link", r"ControlSet001\new", "--value", "v", "--type", "binary", "--data", &"ab".repeat(6000)],
+    );
+    assert!(folder.join("link").is_symlink());
+    let (after, meta) = (std::fs::read(&path).unwrap(), std::fs::metadata(&path).unwrap());
+    assert_eq!(meta.mode() & 0o7777, 0o640);
+    if is_root {
+        assert_eq!((meta.uid(), meta.gid()), (1234, 2345));
+    }
+    let end = 4096 + super::support::word(&after, 40) as usize;
+    assert!(end > system().len(), "the hive grew into the tail");
+    assert_eq!(after.len(), live.len());
+    assert!(after[end..] == live[end..], "what follows the bins is as it was");
+    assert_eq!(check(&after[..end]), []);
+    assert!(ok(folder, &["query", "SYSTEM", r"ControlSet001\new"]).contains("(6000 bytes)"));
+}
+
+#[test]
+fn output_goes_where_it_is_sent() {
+    use std::os::unix::fs::{MetadataExt, symlink};
+    let folder = folder(&[("SYSTEM", &system())]);
+    let folder = folder.path();
+    let wanted = ok(folder, &["query", "SYSTEM", "Select"]);
+    // A pipe, and a link that leads nowhere yet.
+    assert_eq!(ok(folder, &["query", "SYSTEM", "Select", "-o", "/dev/fd/1"]), wanted);
+    symlink("target", folder.join("link")).unwrap();
+    ok(folder, &["query", "SYSTEM", "Select", "-o", "link"]);
+    assert!(folder.join("link").is_symlink());
+    assert_eq!(std::fs::read_to_string(folder.join("target")).unwrap(), wanted);
+    // A secret stays one.
+    let script = format!("umask 077; exec {} reg export SYSTEM Select -o secret", env!("CARGO_BIN_EXE_winject"));
+    crate::support::run(Command::new("sh").args(["-c", &script]).current_dir(folder));
+    assert_eq!(std::fs::metadata(folder.join("secret")).unwrap().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_missing_key_is_explained() {
+    let folder = folder(&[("SYSTEM", &system())]);
+    let complaint = |arguments: &[&str]| {
+        let (status, complaint) = code(folder.path(), arguments);
+        assert_eq!(status, 2, "{complaint}");
+        complaint
+    };
+    let said = complaint(&["query", "SYSTEM", r"ControlSet001\Services\viostor\Parameters"]);
+    assert!(said.contains(r"ControlSet001\Services is there, but holds no viostor"), "{said}");
+    let said = complaint(&["export", "SYSTEM", r"HKLM\SYSTEM\Select"]);
+    assert!(said.contains("--prefix"), "{said}");
+    let said = complaint(&["query", "SYSTEM", "Selct"]);
+    assert!(said.contains("reg query TARGET"), "{said}");
+    let deleted = winject(folder.path(), &["delete", "SYSTEM", "Selct"]);
+    assert!(deleted.status.success());
+    assert!(String::from_utf8_lossy(&deleted.stderr).contains("no such key"));
+}
