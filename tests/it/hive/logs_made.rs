@@ -3,8 +3,7 @@
 use winject::Kind;
 use winject::hive::{Hive, ValueType};
 
-use super::support::{NOW, assert_clean, folder, seal, word};
-use crate::support;
+use super::support::{NOW, assert_clean, hivereplay, seal, word};
 
 /// Marvin32 with the registry's seed, from its description.
 fn marvin(data: &[u8]) -> u64 {
@@ -23,7 +22,7 @@ fn marvin(data: &[u8]) -> u64 {
     u64::from(hi) << 32 | u64::from(lo)
 }
 
-fn put(bytes: &mut [u8], at: usize, number: u32) {
+pub fn put(bytes: &mut [u8], at: usize, number: u32) {
     bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
 }
 
@@ -86,7 +85,7 @@ fn hash(entry: &mut [u8]) {
 }
 
 /// A new-format log that leads from each of these states to the next.
-fn new_log(states: &[Vec<u8>], first: u32) -> Vec<u8> {
+pub fn new_log(states: &[Vec<u8>], first: u32) -> Vec<u8> {
     let mut log = log_head(&states[0], 6, first);
     for (i, pair) in states.windows(2).enumerate() {
         let length = word(&pair[1], 40);
@@ -112,7 +111,7 @@ fn old_log(old: &[u8], new: &[u8]) -> Vec<u8> {
 }
 
 /// The state as a primary in the middle of a write: its second sequence number has yet to follow.
-fn dirty(state: &[u8]) -> Vec<u8> {
+pub fn dirty(state: &[u8]) -> Vec<u8> {
     let mut bytes = state.to_vec();
     put(&mut bytes, 4, word(state, 8).wrapping_add(1));
     seal(&mut bytes);
@@ -134,7 +133,7 @@ fn assert_replay(primary: &[u8], logs: [Option<&[u8]>; 2], expected: &[u8]) {
     assert_eq!(ours[4096..], expected[4096..], "bins after the replay");
     assert_eq!(word(&ours, 40), word(expected, 40));
     assert_clean(&ours, None);
-    if let Some(foreign) = foreign_replay(primary, logs) {
+    if let Some(foreign) = hivereplay(primary, logs) {
         let mut foreign = foreign.unwrap();
         foreign[4..12].copy_from_slice(&ours[4..12]);
         seal(&mut foreign);
@@ -142,25 +141,11 @@ fn assert_replay(primary: &[u8], logs: [Option<&[u8]>; 2], expected: &[u8]) {
     }
 }
 
-/// The result of the foreign replay program; `Some(None)` when it refuses.
-fn foreign_replay(primary: &[u8], logs: [Option<&[u8]>; 2]) -> Option<Option<Vec<u8>>> {
-    let (judge, python) = (support::judge("hivereplay.py")?, support::program("python3")?);
-    let folder = folder(&[("hive", primary), ("1", logs[0].unwrap_or_default()), ("2", logs[1].unwrap_or_default())]);
-    let path = |name| folder.path().join(name);
-    let output = std::process::Command::new(python)
-        .args([&judge, &path("hive"), &path("1"), &path("2")])
-        .arg("-o")
-        .arg(path("out"))
-        .output()
-        .unwrap();
-    Some(output.status.success().then(|| std::fs::read(path("out")).unwrap()))
-}
-
 fn assert_refused(primary: &[u8], logs: [Option<&[u8]>; 2]) {
     let error = Hive::open_with_logs(primary.to_vec(), logs[0], logs[1]).err().expect("refused");
     assert_eq!(error.kind(), Kind::Refused, "{error}");
     assert!(error.hint_text().is_some());
-    if let Some(foreign) = foreign_replay(primary, logs) {
+    if let Some(foreign) = hivereplay(primary, logs) {
         assert!(foreign.is_none(), "the foreign replay accepts what we refuse: {error}");
     }
 }
@@ -290,7 +275,7 @@ fn old_format_in_every_combination() {
 fn assert_replay_old(primary: &[u8], logs: [Option<&[u8]>; 2]) {
     let (hive, _) = Hive::open_with_logs(primary.to_vec(), logs[0], logs[1]).unwrap();
     let ours = hive.finish(&[]).unwrap();
-    if let Some(foreign) = foreign_replay(primary, logs) {
+    if let Some(foreign) = hivereplay(primary, logs) {
         let mut foreign = foreign.unwrap();
         foreign[4..12].copy_from_slice(&ours[4..12]);
         seal(&mut foreign);

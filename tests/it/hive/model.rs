@@ -138,6 +138,7 @@ impl Model {
         let kind = *random.pick(&[0, 1, 2, 3, 4, 7, 11, 0xFFFF_0012, 0x8000_0000]);
         let length = match random.below(40) {
             0 => *random.pick(&[16343, 16344, 16345, 32688, 32689, 49033]),
+            1 if random.below(10) == 0 => random.below(1 << 20),
             1 => random.below(if self.minor < 4 { 40_000 } else { 200_000 }),
             2 => 1000 + random.below(7000),
             3..=12 => random.below(6),
@@ -226,7 +227,7 @@ fn random_edits_with_tame_names_are_seen_by_all_readers() {
         let hives: Vec<(u32, Vec<u8>, Listing)> =
             (batch * 20..count.min(batch * 20 + 20)).map(|seed| sequence(seed, 240, Names::Tame)).collect();
         judge_batch(&hives);
-        for reader in ["hivex", "pyreg", "dissect"] {
+        for reader in READERS {
             // Each reader gets the versions whose large values it understands.
             let fits = |minor: u32| match reader {
                 "hivex" => true,
@@ -276,10 +277,30 @@ fn random_edits_with_names_over_the_whole_of_utf_16() {
 
 #[test]
 fn ten_thousand_keys() {
-    let (_, bytes, listing) = sequence(5, 45_000, Names::Tame);
+    let (_, bytes, listing) = sequence(6, 45_000, Names::Tame);
     assert!(listing.iter().filter(|line| line.starts_with('K')).count() > 10_000, "{}", listing.len());
     assert_clean(&bytes, None);
     assert_same("nt-hive", &listing, &foreign::nt_hive(&bytes));
+    if is_campaign() {
+        assert_readers("ten thousand keys", &READERS, &bytes, &listing);
+    }
+}
+
+const READERS: [&str; 3] = ["hivex", "pyreg", "dissect"];
+
+/// The slow readers see the large hives in campaigns only.
+fn is_campaign() -> bool {
+    std::env::var_os("WINJECT_CAMPAIGN").is_some()
+}
+
+fn assert_readers(what: &str, readers: &[&str], bytes: &[u8], expected: &[String]) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hive");
+    std::fs::write(&path, bytes).unwrap();
+    for reader in readers {
+        let Some(listings) = foreign::python(reader, std::slice::from_ref(&path)) else { continue };
+        assert_same(&format!("{reader}, {what}"), expected, &listings[0]);
+    }
 }
 
 #[test]
@@ -299,7 +320,13 @@ fn a_hundred_thousand_subkeys_under_one_key() {
         assert_eq!(check(&bytes), []);
         if minor == 5 {
             assert_clean(&bytes, None);
-            assert_eq!(foreign::nt_hive(&bytes).len(), 100_002);
+            let expected = foreign::our_reader(&bytes);
+            assert_eq!(expected.len(), 100_002);
+            assert_same("nt-hive", &expected, &foreign::nt_hive(&bytes));
+            if is_campaign() {
+                // hivex stops at 70,000 subkeys.
+                assert_readers("a hundred thousand subkeys", &READERS[1..], &bytes, &expected);
+            }
         }
         let mut hive = Hive::open(bytes).unwrap();
         let before = hive.file_size();
@@ -345,7 +372,18 @@ fn values_up_to_a_mebibyte() {
         for (name, data) in &truth {
             assert!(&hive.value(top, name).unwrap().unwrap().data == data);
         }
-        assert_clean(&hive.finish(&[]).unwrap(), None);
+        let bytes = hive.finish(&[]).unwrap();
+        assert_clean(&bytes, None);
+        if minor == 5 {
+            let expected = foreign::our_reader(&bytes);
+            for (name, data) in &truth {
+                let line =
+                    foreign::value_line("/4c006100720067006500", &name.encode_utf16().collect::<Vec<_>>(), 3, data);
+                assert!(expected.contains(&line), "{name}");
+            }
+            assert_same("nt-hive", &expected, &foreign::nt_hive(&bytes));
+            assert_readers("large values", &READERS, &bytes, &expected);
+        }
     }
     let mut old = Hive::create_version("ROOT", 3, NOW);
     let error = old.set_value(old.root(), "x", ValueType::BINARY, &vec![0; 1 << 20], NOW).unwrap_err();

@@ -48,6 +48,33 @@ pub fn clean_hive(path: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// The dirty sets of the corpus: folder, and name of the hive.
+pub const DIRTY: [(&str, &str); 5] = [
+    ("win10-1709-dirty", "SYSTEM"),
+    ("usrclass-dirty", "UsrClass.dat"),
+    ("ntuser-dirty", "NTUSER.DAT"),
+    ("amcache-win10-dirty", "Amcache.hve"),
+    ("amcache-server2022-dirty", "Amcache.hve"),
+];
+
+/// Every hive of the corpus that can be opened: the undamaged ones, and what becomes of the dirty ones by replay.
+pub fn real_hives() -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for path in HIVES {
+        let Some(bytes) = clean_hive(path) else { return Vec::new() };
+        all.push((path.to_owned(), bytes));
+    }
+    for (folder, file) in DIRTY {
+        let get = |name: String| support::corpus_bytes(&format!("hives/{folder}/{name}.xz"));
+        let files = [file.to_owned(), format!("{file}.LOG1"), format!("{file}.LOG2")].map(get);
+        let [Some(hive), Some(log1), Some(log2)] = files else { return Vec::new() };
+        let (hive, replay) = winject::hive::Hive::open_with_logs(hive, Some(&log1), Some(&log2)).unwrap();
+        assert!(replay.is_some());
+        all.push((format!("hives/{folder}/{file}, replayed"), hive.finish(&[]).unwrap()));
+    }
+    all
+}
+
 /// A temporary folder with these files in it.
 pub fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -82,6 +109,20 @@ pub fn assert_clean(bytes: &[u8], baseline: Option<&[u8]>) {
     if let Some(found) = hivecheck(&folder.path().join("new"), old.as_deref()) {
         assert_eq!(found, [""; 0], "the foreign checker finds faults");
     }
+}
+
+/// The result of the foreign replay program; `Some(None)` when it refuses.
+pub fn hivereplay(primary: &[u8], logs: [Option<&[u8]>; 2]) -> Option<Option<Vec<u8>>> {
+    let (judge, python) = (support::judge("hivereplay.py")?, support::program("python3")?);
+    let folder = folder(&[("hive", primary), ("1", logs[0].unwrap_or_default()), ("2", logs[1].unwrap_or_default())]);
+    let path = |name| folder.path().join(name);
+    let output = std::process::Command::new(python)
+        .args([&judge, &path("hive"), &path("1"), &path("2")])
+        .arg("-o")
+        .arg(path("out"))
+        .output()
+        .unwrap();
+    Some(output.status.success().then(|| std::fs::read(path("out")).unwrap()))
 }
 
 /// The path of one of our scripts beside these tests.

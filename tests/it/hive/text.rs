@@ -82,3 +82,25 @@ fn a_difference_of_real_hives_leads_from_one_to_the_other() {
     assert_eq!(left, Document::default());
     assert_clean(&old.finish(&[]).unwrap(), None);
 }
+
+/// Real hives through hivexregedit: exported by us, merged by it into an empty hive, exported by it, imported by us.
+#[test]
+fn real_hives_survive_the_way_through_hivexregedit() {
+    let Some(tool) = support::program("hivexregedit") else { return };
+    let root = KeyPath::default();
+    for path in ["hives/misc/BCD.xz", "hives/misc/SAM.xz", "hives/misc/SECURITY.xz", "hives/misc/NTUSER.DAT.xz"] {
+        let Some(bytes) = clean_hive(path) else { return };
+        let original = Hive::open(bytes).unwrap();
+        let empty = Hive::create("ROOT", NOW).finish(&[]).unwrap();
+        let text = whole(&original).to_text(&root).unwrap();
+        let folder = folder(&[("theirs", &empty), ("ours.reg", text.as_bytes())]);
+        let (theirs, ours) = (folder.path().join("theirs"), folder.path().join("ours.reg"));
+        support::run(Command::new(&tool).env("PERL_UNICODE", "O").arg("--merge").arg(&theirs).arg(&ours));
+        let exported =
+            support::run(Command::new(&tool).env("PERL_UNICODE", "O").arg("--export").arg(&theirs).arg("\\"));
+        let mut back = Hive::create("ROOT", NOW);
+        apply(&mut back, &Document::parse(&exported.stdout, &root).unwrap(), NOW).unwrap();
+        let difference = diff((&original, original.root()), (&back, back.root()), &root).unwrap();
+        assert_eq!(difference, Document::default(), "{path}");
+    }
+}

@@ -1,0 +1,150 @@
+//! Dirty hives inside an image: replayed without being asked, and refused where that is not safe.
+
+use std::path::Path;
+use std::process::Output;
+
+use winject::block::{self, Format, Stage, StageOptions, commit};
+use winject::clock::FileTime;
+use winject::hive::check::check;
+use winject::hive::{Hive, ValueType};
+use winject::ntfs::{New, OpenOptions, Volume};
+use winject::partition::{PartitionView, read};
+
+use super::logs_made::{dirty, new_log, put as number};
+use super::support::{NOW, assert_clean, hivereplay, word};
+use crate::inject::{fixture_drivers, sha256, winject, writable_fixture};
+
+const SYSTEM: &str = "/Windows/System32/config/SYSTEM";
+const LOG1: &str = "/Windows/System32/config/SYSTEM.LOG1";
+
+fn get(image: &Path, path: &str) -> Vec<u8> {
+    let stage = Stage::new(block::open(image, &block::OpenOptions::default()).unwrap(), StageOptions::default());
+    let partition = read(&stage).unwrap().partition(3).unwrap().clone();
+    let view = PartitionView::new(&stage, &partition).unwrap();
+    let volume = Volume::open(view, &OpenOptions::read_only()).unwrap();
+    let file = volume.find(path).unwrap().unwrap();
+    volume.read(file, 1 << 30).unwrap()
+}
+
+fn put(image: &Path, files: &[(&str, &[u8])]) {
+    let mut stage = Stage::new(block::open(image, &block::OpenOptions::default()).unwrap(), StageOptions::default());
+    let partition = read(&stage).unwrap().partition(3).unwrap().clone();
+    let view = PartitionView::new(&mut stage, &partition).unwrap();
+    let clock = FileTime::from_unix_seconds(1_600_000_000).unwrap();
+    let mut volume = Volume::open(view, &OpenOptions::new(clock)).unwrap();
+    for (path, data) in files {
+        volume.replace_file(path, data, &New::default()).unwrap();
+    }
+    volume.flush().unwrap();
+    drop(volume);
+    commit::commit_in_place(&mut stage, image, &commit::CommitOptions::default()).unwrap();
+}
+
+fn run(arguments: &[&str], image: &Path, more: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = winject().args(arguments).arg(image).args(more).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// Puts a SYSTEM hive into the image whose last change, the key `FromLog`, is only in its log; returns the log.
+fn make_dirty(image: &Path) -> Vec<u8> {
+    let base = get(image, SYSTEM);
+    let mut hive = Hive::open(base.clone()).unwrap();
+    let key = hive.create_key(hive.root(), "FromLog", NOW).unwrap();
+    hive.set_value(key, "Large", ValueType::BINARY, &vec![7; 50_000], NOW).unwrap();
+    let next = hive.finish(&[]).unwrap();
+    let log = new_log(&[base.clone(), next], word(&base, 4));
+    put(image, &[(SYSTEM, &dirty(&base)), (LOG1, &log)]);
+    log
+}
+
+fn assert_settled(image: &Path, log: &[u8]) {
+    let after = get(image, SYSTEM);
+    assert_eq!(check(&after), []);
+    assert_clean(&after, None);
+    assert!(get(image, LOG1) == log, "the log is left alone");
+    let (hive, replay) = Hive::open_with_logs(after.clone(), Some(log), None).unwrap();
+    assert_eq!(replay, None);
+    assert!(hive.find(hive.root(), "FromLog").unwrap().is_some());
+    // Dirty again, before Windows has written a log of its own: the stale one does not fit.
+    let mut again = after.clone();
+    number(&mut again, 4, word(&after, 8) + 1);
+    super::support::seal(&mut again);
+    assert!(Hive::open_with_logs(again.clone(), Some(log), None).is_err());
+    if let Some(foreign) = hivereplay(&again, [Some(log), None]) {
+        assert!(foreign.is_none(), "the foreign replay would undo the edit");
+    }
+}
+
+#[test]
+fn a_dirty_hive_inside_an_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = writable_fixture(folder.path(), Format::Qcow2);
+    let log = make_dirty(&image);
+    let before = sha256(&image);
+    let (code, said, noted) = run(&["reg", "query"], &image, &[r"HKLM\SYSTEM\FromLog"]);
+    assert_eq!(code, 0, "{noted}");
+    assert!(said.contains("(50000 bytes)") && noted.contains("1 log entries were replayed"), "{said}{noted}");
+    assert_eq!(sha256(&image), before, "a query writes nothing");
+
+    let key = r"HKLM\SYSTEM\CurrentControlSet\Services\winject";
+    let (code, said, noted) = run(&["reg", "set"], &image, &[key, "--in-place"]);
+    assert_eq!(code, 0, "{noted}");
+    assert!(noted.contains("1 log entries were replayed"), "{said}{noted}");
+    assert_settled(&image, &log);
+}
+
+#[test]
+fn injection_replays_by_itself_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = writable_fixture(folder.path(), Format::Qcow2);
+    let log = make_dirty(&image);
+    let drivers = fixture_drivers();
+    let drivers = drivers.to_str().unwrap();
+    let report = folder.path().join("report.json");
+    let more = ["--drivers", drivers, "--in-place", "--report", report.to_str().unwrap()];
+    let (code, said, noted) = run(&["inject"], &image, &more);
+    assert_eq!(code, 0, "{said}{noted}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    assert!(report.to_string().contains("SYSTEM was dirty; its logs were applied"), "{report:#}");
+    assert_settled(&image, &log);
+}
+
+#[test]
+fn a_dirty_hive_whose_log_is_bad_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = writable_fixture(folder.path(), Format::Qcow2);
+    let log = make_dirty(&image);
+    let mut bad = log.clone();
+    bad[512 + 100] ^= 1; // in the pages of the only entry
+    let drivers = fixture_drivers();
+    let key = r"HKLM\SYSTEM\winject";
+    for log in [&bad[..], &log[..600], &[]] {
+        put(&image, &[(LOG1, log)]);
+        let before = sha256(&image);
+        for (command, more) in [
+            (&["reg", "set"][..], &[key, "--in-place"][..]),
+            (&["reg", "query"], &[r"HKLM\SYSTEM\Select"]),
+            (&["inject"], &["--drivers", drivers.to_str().unwrap(), "--in-place"]),
+        ] {
+            let (code, _, complaint) = run(command, &image, more);
+            assert_eq!(code, 3, "{command:?}: {complaint}");
+            assert!(complaint.contains("dirty") && complaint.contains("Hint: "), "{complaint}");
+        }
+        assert_eq!(sha256(&image), before);
+    }
+}
+
+#[test]
+fn an_interrupted_run_is_rolled_back_by_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = writable_fixture(folder.path(), Format::Qcow2);
+    let journal = commit::journal_path(&image);
+    std::fs::write(&journal, b"not finished").unwrap();
+    let before = sha256(&image);
+    let new = folder.path().join("new.qcow2");
+    let (code, _, complaint) = run(&["reg", "set"], &image, &[r"HKLM\SYSTEM\x", "--output", new.to_str().unwrap()]);
+    assert_eq!(code, 9, "{complaint}");
+    assert!(journal.exists() && !new.exists());
+    assert_eq!(sha256(&image), before);
+}
