@@ -300,9 +300,12 @@ fn walk(storage: &dyn Storage, file_length: u64, header: &Header) -> Result<Hash
             }
             grains.insert(value / header.grain, sector);
             (12 + size).div_ceil(SECTOR)
-        } else if matches!(kind, END_OF_STREAM | GRAIN_DIRECTORY | FOOTER) {
+        } else if matches!(kind, GRAIN_DIRECTORY | FOOTER) {
             // All grains come before the directory.
             return Ok(grains);
+        } else if kind == END_OF_STREAM {
+            // Without a directory before it: zeros in place of what was never copied.
+            return Err(truncated(at));
         } else {
             value.checked_add(1).ok_or_else(|| truncated(at))?
         };

@@ -270,6 +270,13 @@ fn stream_optimised_disks_without_footer_and_cut_off() {
         let error = open_error(&path);
         assert_eq!(error.kind(), Kind::Damaged, "{error}");
         assert!(error.hint_text().unwrap().contains("truncated"), "{error}");
+        // A download into a file that had its length already: zeros, which would be an end mark, follow.
+        let mut sparse = stream[..length].to_vec();
+        sparse.resize(stream.len() + (1 << 20), 0);
+        std::fs::write(&path, &sparse).unwrap();
+        let error = open_error(&path);
+        assert_eq!(error.kind(), Kind::Damaged, "{error}");
+        assert!(error.hint_text().unwrap().contains("truncated"), "{error}");
     }
 }
 

@@ -240,12 +240,21 @@ fn by_qemu(format: &str, options: &str, size: usize) -> Option<Vec<u8>> {
     Some(std::fs::read(at("out")).unwrap())
 }
 
-/// A stream-optimised VMDK that has to be read by its markers: no grain directory, but an end mark.
+/// A stream-optimised VMDK that has to be read by its markers: the footer is gone, the mark of the directory is there.
 pub fn without_footer(file: &[u8]) -> Vec<u8> {
     let mut file = file.to_vec();
     put64(&mut file, 56, u64::MAX);
     file.resize(file.len().next_multiple_of(512), 0);
-    file.extend([0; 512]);
+    // QEMU, which has its directory in front, ends with an end mark alone.
+    while file.ends_with(&[0; 512]) {
+        file.truncate(file.len() - 512);
+    }
+    // The directory's marker (one sector of it follows), then the end of the stream.
+    let mut marker = [0; 512];
+    marker[0] = 1;
+    marker[12] = 2;
+    file.extend(marker);
+    file.extend([0; 1024]);
     file
 }
 
