@@ -305,6 +305,36 @@ fn data_that_a_file_is_cut_off_before_are_damage() {
     }
 }
 
+/// The last cluster may be short, and clusters that were only set aside need not be there as data.
+#[test]
+fn short_ends_that_are_legal_are_read() {
+    if !has_qemu() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let mut model = mixed(1 << 20, 10);
+    for preallocation in ["metadata", "falloc", "full"] {
+        qemu_img(path, &format!("create -q -f qcow2 -o preallocation={preallocation} top.qcow2 5M"));
+        assert_equal(&read_all(&*open(&path.join("top.qcow2"))), &vec![0; 5 << 20], preallocation);
+    }
+    write_file(path, "source.raw", &model);
+    for options in ["data_file=data.bin", "data_file=data.bin,data_file_raw=on"] {
+        qemu_img(path, &format!("convert -f raw -O qcow2 -o {options} source.raw top.qcow2"));
+        assert_equal(&read_all(&*open(&path.join("top.qcow2"))), &model, options);
+    }
+    // The guest's last cluster, written last, ends the file in its middle.
+    qemu_img(path, "create -q -f qcow2 top.qcow2 1M");
+    run(Command::new("qemu-io").current_dir(path).args(["-c", "write -P 7 0 64k", "top.qcow2"]));
+    model.fill(0);
+    model[..30_000].fill(7);
+    let bytes = std::fs::read(path.join("top.qcow2")).unwrap();
+    let data = bytes.chunks(1 << 16).position(|cluster| cluster.iter().all(|b| *b == 7)).unwrap();
+    assert_eq!(bytes.len().div_ceil(1 << 16), data + 1, "it is the last one");
+    let short = write_file(path, "short.qcow2", &bytes[..(data << 16) + 30_000]);
+    assert_equal(&read_all(&*open(&short)), &model, "a short cluster");
+}
+
 #[test]
 fn internal_snapshots_do_not_disturb_reading() {
     if !has_qemu() {
