@@ -20,6 +20,9 @@ const PROBLEMS_MAX: usize = 1000;
 /// How many references to L2 tables (of all snapshots together) are followed. Only a hostile image has more.
 const TABLES_MAX: usize = 1 << 23;
 
+/// Tables of snapshots and bitmaps are read in pieces of this many bytes.
+const TABLE_PIECE: u64 = 1 << 20;
+
 /// What sort of problem was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProblemKind {
@@ -125,8 +128,8 @@ struct Walker<'a> {
     storage: &'a dyn Storage,
     file_length: u64,
     walk: Walk,
-    /// Metadata clusters that may be referred to once only.
-    unique: Vec<u64>,
+    /// Metadata clusters that may be referred to once only, as ranges (first, last).
+    unique: Vec<(u64, u64)>,
     /// Stored refcounts of clusters in use, where they differ from the count.
     differing: HashMap<u64, u64>,
 }
@@ -208,13 +211,51 @@ impl Walker<'_> {
         Ok(())
     }
 
-    /// As [`mark`](Self::mark), for metadata that nothing else may refer to.
-    fn mark_unique(&mut self, offset: u64, length: u64) -> Result<()> {
+    /// As [`mark`](Self::mark), for metadata that nothing else may refer to. Returns whether it is worth a look: inside
+    /// the file, and not what was marked before. So everything together is at most as long as the file, however often
+    /// an image refers to the same place.
+    fn mark_unique(&mut self, offset: u64, length: u64) -> Result<bool> {
         let bits = self.header.cluster_bits;
-        if length > 0 && offset.saturating_add(length) <= self.file_length.next_multiple_of(1 << bits) {
-            self.unique.extend(offset >> bits..=(offset + length - 1) >> bits);
+        let end = offset.checked_add(length).filter(|end| *end <= self.file_length.next_multiple_of(1 << bits));
+        if let Some(end) = end.filter(|_| length > 0) {
+            let (first, last) = (offset >> bits, (end - 1) >> bits);
+            if (first..=last).any(|cluster| self.walk.counts.get(cluster) > 0) {
+                self.corruption(offset, || "metadata overlap with other metadata".to_owned());
+                return Ok(false);
+            }
+            match self.unique.last_mut() {
+                Some((_, before)) if before.checked_add(1) == Some(first) => *before = last,
+                _ => self.unique.push((first, last)),
+            }
         }
-        self.mark(offset, length, 1)
+        self.mark(offset, length, 1)?;
+        Ok(offset.saturating_add(length) <= self.file_length)
+    }
+
+    /// Calls `take` with the entries of a table, piece by piece, holes left out: their entries are zeros.
+    fn read_table(
+        &mut self,
+        what: &'static str,
+        offset: u64,
+        length: u64,
+        take: &mut dyn FnMut(&mut Self, &[u64]) -> Result<()>,
+    ) -> Result<()> {
+        let io = |e| Error::io(Layer::Block, format!("{what} cannot be read"), e).at(offset);
+        let mut done = 0;
+        while done < length {
+            let run = self.storage.run_at(offset + done).map_err(io)?;
+            // Whole entries, whatever the host's blocks are.
+            let part = (run.length.next_multiple_of(8)).clamp(8, length - done);
+            if run.is_data || run.length < 8 {
+                let mut bytes = vec![0; usize::try_from(part.min(TABLE_PIECE)).unwrap_or(0)];
+                self.storage.read_exact_at(offset + done, &mut bytes).map_err(io)?;
+                take(self, &be64_table(&bytes))?;
+                done += bytes.len() as u64;
+            } else {
+                done += run.length / 8 * 8;
+            }
+        }
+        Ok(())
     }
 
     fn collect_tables(&mut self, l1: &[u64], is_active: bool, tables: &mut Vec<TableReference>) -> Result<()> {
@@ -245,15 +286,11 @@ impl Walker<'_> {
         self.mark_unique(self.header.snapshots_offset, table_bytes)?;
         for snapshot in &snapshots {
             let length = u64::from(snapshot.l1_size) * 8;
-            self.mark_unique(snapshot.l1_table_offset, length)?;
-            if snapshot.l1_table_offset.saturating_add(length) > self.file_length {
-                continue;
+            if self.mark_unique(snapshot.l1_table_offset, length)? {
+                self.read_table("a snapshot's L1 table", snapshot.l1_table_offset, length, &mut |walker, l1| {
+                    walker.collect_tables(l1, false, tables)
+                })?;
             }
-            let mut l1 = vec![0; usize::try_from(length).unwrap_or(0)];
-            self.storage
-                .read_exact_at(snapshot.l1_table_offset, &mut l1)
-                .map_err(|e| Error::io(Layer::Block, "a snapshot's L1 table cannot be read", e))?;
-            self.collect_tables(&be64_table(&l1), false, tables)?;
         }
         self.walk.snapshots = snapshots;
         Ok(())
@@ -272,15 +309,14 @@ impl Walker<'_> {
         }
         for bitmap in &bitmaps {
             let length = u64::from(bitmap.table_entries) * 8;
-            self.mark_unique(bitmap.table_offset, length)?;
-            if bitmap.table_offset.saturating_add(length) > self.file_length {
-                continue;
-            }
-            for entry in bitmap.table(self.storage)? {
-                let offset = entry & OFFSET_MASK;
-                if offset != 0 {
-                    self.mark_unique(offset, self.header.cluster_size())?;
-                }
+            if self.mark_unique(bitmap.table_offset, length)? {
+                let cluster = self.header.cluster_size();
+                self.read_table("a bitmap's table", bitmap.table_offset, length, &mut |walker, table| {
+                    for offset in table.iter().map(|entry| entry & OFFSET_MASK).filter(|offset| *offset != 0) {
+                        walker.mark_unique(offset, cluster)?;
+                    }
+                    Ok(())
+                })?;
             }
         }
         Ok(())
@@ -395,7 +431,8 @@ impl Walker<'_> {
     /// Metadata that something else refers to as well.
     fn check_overlaps(&mut self, tables: &[(u64, u32)]) {
         let unique = std::mem::take(&mut self.unique);
-        let expected = unique.iter().map(|cluster| (*cluster, 1)).chain(tables.iter().copied());
+        let unique = unique.iter().flat_map(|(first, last)| *first..=*last).map(|cluster| (cluster, 1));
+        let expected = unique.chain(tables.iter().copied());
         for (cluster, times) in expected {
             let found = self.walk.counts.get(cluster);
             if found > times {

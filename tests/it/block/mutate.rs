@@ -227,3 +227,34 @@ fn mutated_metadata_are_handled() {
     assert!(seeds.iter().all(|seed| outcomes.contains_key(&(seed.name, "edited"))), "{outcomes:?}");
     println!("{count} mutants: {outcomes:?}");
 }
+
+/// Tens of thousands of snapshots that share one enormous table in a hole: looked at once, not counted by the gigabyte.
+#[test]
+fn tables_that_are_referred_to_again_and_again_cost_once() {
+    if !has_qemu() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    qemu_img(folder.path(), "create -q -f qcow2 -o cluster_size=512 image 1M");
+    let path = folder.path().join(IMAGE);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    let (table, snapshots, entries) = (bytes.len(), 65536usize, 4u32 << 20);
+    let l1 = (table + snapshots * 40).next_multiple_of(512) as u64;
+    bytes[60..64].copy_from_slice(&(snapshots as u32).to_be_bytes());
+    bytes[64..72].copy_from_slice(&(table as u64).to_be_bytes());
+    for _ in 0..snapshots {
+        let mut entry = [0; 40];
+        entry[..8].copy_from_slice(&l1.to_be_bytes());
+        entry[8..12].copy_from_slice(&entries.to_be_bytes());
+        bytes.extend(entry);
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(l1 + u64::from(entries) * 8).unwrap();
+    let report = qcow2::check(&path, &OpenOptions::default()).unwrap();
+    assert!(report.corruptions >= snapshots as u64 - 1, "{report:?}");
+    let mut stage = stage(&path);
+    stage.write_at(ImageOffset(0), b"change").unwrap();
+    let error = winject::block::commit::commit_in_place(&mut stage, &path, &CommitOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Damaged, "{error}");
+}
