@@ -232,7 +232,10 @@ impl Run<'_> {
                 let start = offset.0 + from;
                 let inside = usize::try_from(self.stage.len().saturating_sub(start)).unwrap_or(usize::MAX);
                 let part = content.get_mut(..length.min(inside)).unwrap_or_default();
-                self.stage.read_at(ImageOffset(start), part)?;
+                // A whole piece may lie in the last cluster's part behind the disk's end.
+                if !part.is_empty() {
+                    self.stage.read_at(ImageOffset(start), part)?;
+                }
                 Ok(content)
             }
         }

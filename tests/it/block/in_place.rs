@@ -462,3 +462,59 @@ fn other_containers_are_never_written() {
     assert_eq!(error.kind(), Kind::Unsupported);
     assert!(error.hint_text().unwrap().contains("convert"), "{error}");
 }
+
+/// Clusters of 2 MiB are written in two pieces; the second may lie wholly behind the disk's end.
+#[test]
+fn the_last_cluster_may_be_mostly_behind_the_end() {
+    if !has_qemu() {
+        return;
+    }
+    for rest in [4096, 512, (1 << 20) - 512] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let mut model = mixed((4 << 20) + rest, 13);
+        write_file(path, "source.raw", &model);
+        qemu_img(path, "convert -f raw -O qcow2 -o cluster_size=2M source.raw top.qcow2");
+        let file = path.join("top.qcow2");
+        let mut stage = stage(&file);
+        let at = (4 << 20) + 100;
+        stage.write_at(ImageOffset(at), &[0x77; 300]).unwrap();
+        model[at as usize..][..300].fill(0x77);
+        commit(&file, &mut stage);
+        drop(stage);
+        assert_checked(&file);
+        write_file(path, "model.raw", &model);
+        assert_same(path, "top.qcow2", "model.raw");
+    }
+}
+
+/// The stage's blocks reach beyond a disk whose size is no multiple of 4096; the data file must not grow by it.
+#[test]
+fn a_data_file_never_grows() {
+    if !has_qemu() {
+        return;
+    }
+    for options in ["cluster_size=16k,extended_l2=on", "cluster_size=64k,extended_l2=on", "cluster_size=4k"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let size = (1 << 20) + 512;
+        qemu_img(
+            path,
+            &format!("create -q -f qcow2 -o data_file=data.bin,data_file_raw=on,{options} top.qcow2 {size}"),
+        );
+        let file = path.join("top.qcow2");
+        let mut model = vec![0; size];
+        let length = path.join("data.bin").metadata().unwrap().len();
+        let mut stage = stage(&file);
+        stage.write_at(ImageOffset(1 << 20), &[0x66; 512]).unwrap();
+        model[1 << 20..].fill(0x66);
+        commit(&file, &mut stage);
+        drop(stage);
+        assert_checked(&file);
+        let data = std::fs::read(path.join("data.bin")).unwrap();
+        assert_eq!(data.len() as u64, length, "{options}");
+        assert_equal(&data[..size], &model, options);
+        write_file(path, "model.raw", &model);
+        assert_same(path, "top.qcow2", "model.raw");
+    }
+}
