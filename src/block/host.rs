@@ -1,29 +1,39 @@
 //! Operations on the host's folders: the part of a commit that is not inside one file.
 
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::{FileStorage, LockMode, Locking, Storage};
-use crate::error::Result;
+use crate::error::{Error, Layer, Result};
 
 /// Creating, finding, renaming and removing files. Commit does this through the trait, so that a test can enumerate
 /// every point at which the machine can stop.
 pub trait HostFiles: Send + Sync {
-    /// Creates a new file for reading and writing.
+    /// Creates a new file for reading and writing, with the permissions `mode` (less those that the user's umask takes).
     ///
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`] when there is one already.
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn Storage>>;
+    fn create(&self, path: &Path, mode: u32) -> io::Result<Arc<dyn Storage>>;
 
     /// Opens an existing file for reading and writing, with a writer's locks.
     ///
     /// # Errors
     /// As [`FileStorage::open`] and [`FileStorage::lock`].
     fn open(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>>;
+
+    /// Takes a writer's locks on an existing file without writing to it; they are held until the storage is dropped.
+    ///
+    /// # Errors
+    /// As [`FileStorage::open`] and [`FileStorage::lock`].
+    fn lock(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>>;
+
+    /// The file that `path` leads to, symbolic links followed; `path` itself when that cannot be found out.
+    fn real_path(&self, path: &Path) -> PathBuf;
 
     /// Whether there is a file of that name.
     fn exists(&self, path: &Path) -> bool;
@@ -59,19 +69,48 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// Opens a file for reading, whatever it turns out to be: a symbolic link is not followed, a FIFO is not waited for.
+pub(crate) fn open_as_it_is(path: &Path) -> io::Result<std::fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}
+
+/// The permissions for a file that is made from these: what each of them allows everybody, never to be executed.
+pub(crate) fn common_mode(files: &[PathBuf]) -> u32 {
+    let mode_of = |file: &PathBuf| file.metadata().map_or(0o600, |m| m.permissions().mode());
+    files.iter().map(mode_of).fold(0o666, |mode, next| mode & next) | 0o600
+}
+
+/// Permissions of a file that only its owner may use.
+pub(crate) const PRIVATE: u32 = 0o600;
+
 fn wrap(file: std::fs::File, path: &Path) -> io::Result<Arc<dyn Storage>> {
     Ok(Arc::new(FileStorage::from_file(file, path).map_err(io::Error::other)?))
 }
 
 impl HostFiles for RealHost {
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn Storage>> {
-        wrap(std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?, path)
+    fn create(&self, path: &Path, mode: u32) -> io::Result<Arc<dyn Storage>> {
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(mode);
+        wrap(options.open(path)?, path)
     }
 
     fn open(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>> {
         let storage = FileStorage::open(path, true)?;
         storage.lock(LockMode::Write, locking)?;
         Ok(Arc::new(storage))
+    }
+
+    fn lock(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>> {
+        let file = open_as_it_is(&self.real_path(path))
+            .map_err(|e| Error::io(Layer::Host, "cannot be opened", e).path(path.display().to_string()))?;
+        let storage = FileStorage::from_file(file, path)?;
+        storage.lock(LockMode::Write, locking)?;
+        Ok(Arc::new(storage))
+    }
+
+    fn real_path(&self, path: &Path) -> PathBuf {
+        path.canonicalize().unwrap_or_else(|_| path.to_owned())
     }
 
     fn exists(&self, path: &Path) -> bool {

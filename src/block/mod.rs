@@ -132,6 +132,10 @@ pub trait Image: Send + Sync {
     /// The container's format (of the top file of a chain).
     fn format(&self) -> Format;
 
+    /// The format as which QEMU opens the top file of the chain and finds this very disk in it; `None` when it would
+    /// refuse the file or find another disk in it.
+    fn format_in_qemu(&self) -> Option<Format>;
+
     /// Fills `buf` from `offset`.
     ///
     /// # Errors
@@ -188,11 +192,19 @@ pub struct OpenOptions {
 /// [`Kind::Io`](crate::Kind::Io) when the file cannot be read, [`Kind::Unsupported`](crate::Kind::Unsupported) when it
 /// is something else than a disk image that we know (by name), [`Kind::Damaged`](crate::Kind::Damaged) when it
 /// contradicts its format, [`Kind::Refused`](crate::Kind::Refused) when it is encrypted, in use, or refers to a file
-/// that the policy does not allow.
+/// that the policy does not allow, [`Kind::Pending`](crate::Kind::Pending) when an interrupted run left it (or a file
+/// that it refers to) half written.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Image>> {
+    Chain::new(options).open_storage(Arc::new(open_file(path, options.locking)?), path, options.format)
+}
+
+/// Opens a file for reading, as every reader of an image must: locked against writers, and not when an interrupted run
+/// may have left it half written.
+pub(crate) fn open_file(path: &Path, locking: Locking) -> Result<FileStorage> {
     let storage = FileStorage::open(path, false)?;
-    storage.lock(LockMode::Read, options.locking)?;
-    Chain::new(options).open_storage(Arc::new(storage), path, options.format)
+    storage.lock(LockMode::Read, locking)?;
+    commit::refuse_pending(path)?;
+    Ok(storage)
 }
 
 /// The way from the image that the user named to the files that it names: the policy, how deep we are, and what was
@@ -251,6 +263,7 @@ impl<'a> Chain<'a> {
     pub fn open_named(&self, image: &Path, name: &str) -> Result<(Arc<dyn Storage>, PathBuf)> {
         let (storage, path) = self.options.path_policy.open(image, name)?;
         storage.lock(LockMode::Read, self.options.locking)?;
+        commit::refuse_pending(&path)?;
         Ok((Arc::new(storage), path))
     }
 

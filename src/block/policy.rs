@@ -3,13 +3,10 @@
 //! Backing files, extents and data files are names inside an image, and an image may come from an attacker: a disk
 //! whose backing file is `/etc/shadow` must not be read into the output just because it says so.
 
-use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
-
 use super::FileStorage;
-use super::host::folder_of;
+use super::host::{folder_of, open_as_it_is};
 use crate::error::{Error, Layer, Result};
 
 /// The rule for names inside images. The default allows plain relative names that stay inside the image's own folder.
@@ -75,11 +72,8 @@ impl PathPolicy {
         let path = self.resolve(image, name)?;
         // The path is free of symbolic links now; one that appears in the meantime must not be followed. Not to block
         // on a FIFO, the file is opened without waiting, and what it is is asked of the open file.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(
-            rustix::fs::open(&path, flags, Mode::empty())
-                .map_err(|e| Error::io(Layer::Host, "cannot be opened", e.into()).path(path.display().to_string()))?,
-        );
+        let file = open_as_it_is(&path)
+            .map_err(|e| Error::io(Layer::Host, "cannot be opened", e).path(path.display().to_string()))?;
         let storage = FileStorage::from_file(file, &path)?;
         if !storage.is_regular() && !self.anything && !self.is_allowed(&path) {
             return Err(Error::refused(Layer::Block, "the image refers to a device")
@@ -163,7 +157,7 @@ mod tests {
             rustix::fs::CWD,
             folder.path().join("pipe"),
             rustix::fs::FileType::Fifo,
-            Mode::RUSR | Mode::WUSR,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
             0,
         )
         .unwrap();

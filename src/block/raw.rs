@@ -42,6 +42,10 @@ impl Image for RawImage {
         Format::Raw
     }
 
+    fn format_in_qemu(&self) -> Option<Format> {
+        (!self.storage.is_part()).then_some(Format::Raw)
+    }
+
     fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
         if !is_inside(offset, buf.len(), self.size) {
             return Err(beyond_end(offset, buf.len(), self.size));
@@ -75,6 +79,6 @@ impl Image for RawImage {
     }
 
     fn parts(&self) -> Option<ImageParts<'_>> {
-        Some(ImageParts { file: &self.storage, data_file: None })
+        (!self.storage.is_part()).then_some(ImageParts { file: &self.storage, data_file: None })
     }
 }

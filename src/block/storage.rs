@@ -113,6 +113,16 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Gives up the reader's locks, because the same process is going to lock the file as a writer.
     fn unlock(&self) {}
 
+    /// Whether the locks that were asked for are held. They are not where the file system knows none.
+    fn is_locked(&self) -> bool {
+        true
+    }
+
+    /// Whether this is only a part of a file of the host, such as a member of an archive.
+    fn is_part(&self) -> bool {
+        false
+    }
+
     /// How many bytes were read so far.
     fn bytes_read(&self) -> u64 {
         0
@@ -312,6 +322,10 @@ impl Storage for FileStorage {
 
     fn opened_as(&self) -> Option<Fingerprint> {
         self.opened_as
+    }
+
+    fn is_locked(&self) -> bool {
+        self.lock.lock().is_ok_and(|lock| lock.is_some())
     }
 
     fn unlock(&self) {

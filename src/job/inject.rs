@@ -2,6 +2,7 @@
 
 use super::explain::explain;
 use super::locate::{Installation, locate};
+use super::recover::recover;
 use super::report::{Report, Validation};
 use super::request::{Destination, InjectRequest, Observer};
 use crate::block::commit::{self, CommitOptions, Committed};
@@ -75,12 +76,14 @@ pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Re
     report.virtio.warnings.extend(definitions.warnings.iter().cloned());
 
     observer.step("Opening the image");
-    report.run.recovered = recover(request)?;
+    report.run.recovered = recover(&request.image, &request.path_policy, &request.destination)?;
     let mut stage = open_stage(request)?;
     report.run.image_format = Some(stage.image().format().to_string());
-    if request.destination == Destination::InPlace {
-        // What the file itself forbids is said before any work is done.
-        crate::block::commit::check_in_place(&stage, &request.image)?;
+    // What the file itself forbids is said before any work is done.
+    match request.destination {
+        Destination::InPlace => commit::check_in_place(&stage, &request.image)?,
+        Destination::Overlay(_) => commit::check_overlay(&stage)?,
+        Destination::DryRun | Destination::Standalone { .. } => {}
     }
 
     observer.step("Looking for Windows");
@@ -232,17 +235,6 @@ fn open_sources(request: &InjectRequest) -> Result<Sources> {
             .hint("give --drivers with the folder or the ISO image of the drivers, for instance virtio-win.iso"));
     }
     Sources::open(&request.drivers)
-}
-
-/// Rolls an interrupted run back; a dry run must not write even that.
-fn recover(request: &InjectRequest) -> Result<bool> {
-    let journal = commit::journal_path(&request.image);
-    if request.destination == Destination::DryRun && journal.exists() {
-        return Err(Error::new(Kind::Pending, Layer::Job, "an interrupted run has to be rolled back first")
-            .path(journal.display().to_string())
-            .hint("run winject without --dry-run: it restores the image before it does anything else"));
-    }
-    commit::recover(&request.image)
 }
 
 fn open_stage(request: &InjectRequest) -> Result<Stage> {

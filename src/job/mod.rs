@@ -10,6 +10,7 @@ mod explain;
 mod inject;
 mod inspect;
 mod locate;
+mod recover;
 mod registry;
 pub mod report;
 mod request;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::explain::explain;
 use super::locate::{Installation, locate};
+use super::recover::recover;
 use super::request::Destination;
 use crate::block::commit::{self, CommitOptions};
 use crate::block::{self, Stage, StageOptions};
@@ -140,14 +141,13 @@ fn edit_hives(
     destination: &Destination,
     edit: &mut dyn FnMut(HiveName, &mut Hive) -> Result<()>,
 ) -> Result<HiveEdit> {
-    let journal = commit::journal_path(&request.image);
-    if *destination != Destination::InPlace && journal.exists() {
-        return Err(Error::new(Kind::Pending, Layer::Job, "an interrupted run has to be rolled back first")
-            .path(journal.display().to_string())
-            .hint("repeat the interrupted command: it restores the image before it does anything else"));
-    }
-    commit::recover(&request.image)?;
+    recover(&request.image, &request.options.path_policy, destination)?;
     let mut stage = open(request)?;
+    match destination {
+        Destination::InPlace => commit::check_in_place(&stage, &request.image)?,
+        Destination::Overlay(_) => commit::check_overlay(&stage)?,
+        Destination::DryRun | Destination::Standalone { .. } => {}
+    }
     let installation = find(request, &stage)?;
     let mut done = HiveEdit::default();
     let mut written = Vec::new();

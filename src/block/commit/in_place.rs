@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use super::journal::{self, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, sector_sums};
 use super::undo::{self, Outcome};
-use super::{CommitOptions, Committed, journal_path};
+use super::{CommitOptions, Committed, journal_beside};
 use crate::block::host::folder_of;
 use crate::block::qcow2::{self, Edit, Source, Target, Write};
-use crate::block::{FileStorage, Format, HostFiles, ImageParts, Stage, Storage, StorageExt};
+use crate::block::{FileStorage, Format, HostFiles, ImageParts, RealHost, Stage, Storage, StorageExt};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::units::ImageOffset;
 
@@ -25,18 +25,18 @@ const COPY_BYTES: u64 = 1 << 20;
 /// # Errors
 /// As there.
 pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &CommitOptions) -> Result<Committed> {
-    let journal = journal_path(path);
+    // The journal lies beside the file itself: whoever opens it by another name has to find it.
+    let real_path = host.real_path(path);
+    let journal = journal_beside(&real_path);
     if host.exists(&journal) {
-        return Err(Error::new(Kind::Pending, Layer::Block, "an interrupted run left a journal")
-            .path(journal.display().to_string())
-            .hint("run winject again on the image; it restores the old content first"));
+        return Err(super::pending(path));
     }
     let format = editable_format(stage, path)?;
     stage.drop_unchanged()?;
     if !stage.is_dirty() {
         return Ok(Committed { path: path.to_owned(), bytes_written: 0, warnings: Vec::new() });
     }
-    let targets = open_targets(host, stage, path, options)?;
+    let targets = open_targets(host, stage, &real_path, options)?;
     let edit = match format {
         Format::Raw => plan_raw(stage, &targets)?,
         _ => qcow2::plan(&targets.image.storage, path, stage)?,
@@ -51,7 +51,11 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
     let writer = run.write_journal(&journal, &lengths)?;
     let result = run.reserve(&lengths).and_then(|()| run.write_phases());
     match result {
-        Ok(()) => warnings.extend(finish(host, &journal)?),
+        Ok(()) => match finish(host, &journal)? {
+            // The old tables are given up when no power cut can bring the journal back, which might restore them.
+            None => run.punch_freed(),
+            Some(warning) => warnings.push(warning),
+        },
         Err(error) => match run.undo(&writer, &journal) {
             Ok(Outcome::Restored) => return Err(error),
             Ok(Outcome::Completed) => {
@@ -67,11 +71,15 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
             }
         },
     }
-    run.punch_freed();
     Ok(Committed { path: path.to_owned(), bytes_written: run.edit.bytes_written, warnings })
 }
 
 fn editable_format(stage: &Stage, path: &Path) -> Result<Format> {
+    if stage.image().parts().is_none() && matches!(stage.image().format(), Format::Raw | Format::Qcow2) {
+        return Err(Error::unsupported(Layer::Block, "a disk inside an archive is not changed in place")
+            .path(path.display().to_string())
+            .hint("write a new image: winject convert --inject"));
+    }
     match stage.image().format() {
         format @ (Format::Raw | Format::Qcow2) => Ok(format),
         format => Err(Error::unsupported(Layer::Block, format!("{format} images are not changed in place"))
@@ -83,8 +91,9 @@ fn editable_format(stage: &Stage, path: &Path) -> Result<Format> {
 /// [`super::check_in_place`].
 pub(super) fn check(stage: &Stage, path: &Path) -> Result<()> {
     let format = editable_format(stage, path)?;
-    let image = FileStorage::open(path, true)?;
-    let folder = folder_of(path);
+    let real_path = RealHost.real_path(path);
+    let image = FileStorage::open(&real_path, true)?;
+    let folder = folder_of(&real_path);
     rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).map_err(|e| {
         Error::io(Layer::Host, "the undo journal could not be created in the image's folder", e.into())
             .path(folder.display().to_string())

@@ -1,7 +1,8 @@
 //! The undo journal: what an in-place run is going to overwrite, written and flushed before the first write.
 //!
-//! Layout, little endian. Header: magic (zeros until the journal is complete), version, flags, number of files, and
-//! for each file its length before, the length that it may reach, and (for a data file) its path. Then records: the
+//! Layout, little endian. Header: magic (zeros until the journal is complete), version, flags, number of files, the
+//! process that writes (version 2), and for each file its length before, the length that it may reach, and (for a data
+//! file) its path, to be compared with what the image says. Then records: the
 //! old content of a range of at most 1 MiB (or that it was a hole), and the checksums that its sectors will have after
 //! each phase of the run. Then an end mark with the number of records and a checksum over everything.
 //!
@@ -12,11 +13,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::block::{HostFiles, Storage, StorageExt};
+use super::owner::Owner;
+use crate::block::host::{PRIVATE, open_as_it_is};
+use crate::block::{FileStorage, HostFiles, Storage, StorageExt};
 use crate::error::{Error, Kind, Layer, Result};
 
 const MAGIC: &[u8; 8] = b"WINJUNDO";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const FLAG_SWITCH: u32 = 1;
 const TAG_RECORD: u32 = u32::from_le_bytes(*b"RECO");
 const TAG_END: u32 = u32::from_le_bytes(*b"ENDJ");
@@ -81,7 +84,7 @@ impl<'a> JournalWriter<'a> {
             let error = Error::io(Layer::Host, "the undo journal cannot be created", e);
             error.path(path.display().to_string()).hint("the image's folder must be writable and have space")
         };
-        let storage = host.create(path).map_err(failed)?;
+        let storage = host.create(path, PRIVATE).map_err(failed)?;
         let mut journal = Self {
             host,
             path: path.to_owned(),
@@ -110,6 +113,7 @@ impl<'a> JournalWriter<'a> {
         self.put(&VERSION.to_le_bytes())?;
         self.put(&if is_switch { FLAG_SWITCH } else { 0 }.to_le_bytes())?;
         self.put(&(files.len() as u32).to_le_bytes())?;
+        self.put(&Owner::this().to_bytes())?;
         for file in files {
             self.put(&file.old_length.to_le_bytes())?;
             self.put(&file.new_length.to_le_bytes())?;
@@ -187,12 +191,26 @@ pub(super) fn remove(host: &dyn HostFiles, path: &Path) -> io::Result<()> {
     host.sync_folder_of(path)
 }
 
+/// Whether there is a journal at `path` that was completed, so that its image may be half written. One that cannot be
+/// read counts as such.
+pub(super) fn is_pending(path: &Path) -> bool {
+    if path.symlink_metadata().is_err() {
+        return false;
+    }
+    let mut magic = [0; MAGIC.len()];
+    let file = open_as_it_is(path).ok().and_then(|file| FileStorage::from_file(file, path).ok());
+    let is_read = file.is_some_and(|file| file.read_or_zeros_at(0, &mut magic).is_ok());
+    !is_read || magic != [0; MAGIC.len()]
+}
+
 /// A journal that an earlier run left.
 #[derive(Debug)]
 pub(super) struct Journal {
     storage: Arc<dyn Storage>,
     pub is_switch: bool,
     pub files: Vec<JournalFile>,
+    /// The process that wrote it.
+    pub owner: Owner,
     records_at: u64,
     length: u64,
 }
@@ -268,14 +286,22 @@ impl Journal {
             return Err(damaged("not a journal of winject"));
         }
         let mut reader = Reader::new(&*storage, MAGIC.len() as u64, length);
-        if reader.u32().map_err(unreadable)? != VERSION {
-            return Err(damaged("written by another version of winject"));
+        let version = reader.u32().map_err(unreadable)?;
+        if version != VERSION {
+            return Err(Error::new(
+                Kind::Pending,
+                Layer::Block,
+                format!("the undo journal has version {version}, this winject knows version {VERSION}"),
+            )
+            .hint("restore the image with the winject that was interrupted"));
         }
         let flags = reader.u32().map_err(unreadable)?;
         let count = reader.u32().map_err(unreadable)?;
         if count == 0 || count > FILES_MAX {
             return Err(damaged("impossible number of files"));
         }
+        let owner = reader.take(Owner::BYTES).map_err(unreadable)?;
+        let owner = Owner::from_bytes(&owner).ok_or_else(|| damaged("cut off"))?;
         let mut files = Vec::new();
         for _ in 0..count {
             let old_length = reader.u64().map_err(unreadable)?;
@@ -292,7 +318,7 @@ impl Journal {
         }
         let records_at = reader.place();
         drop(reader);
-        let journal = Self { storage, is_switch: flags & FLAG_SWITCH != 0, files, records_at, length };
+        let journal = Self { storage, is_switch: flags & FLAG_SWITCH != 0, files, owner, records_at, length };
         journal.verify()?;
         Ok(Some(journal))
     }

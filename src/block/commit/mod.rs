@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 mod in_place;
 mod journal;
 mod output;
+mod owner;
 mod undo;
 mod whole;
 
 pub use output::Output;
+pub(crate) use output::lock_target;
 
-use super::{Format, RealHost, Stage};
-use crate::error::Result;
+use super::{Format, HostFiles, PathPolicy, RealHost, Stage};
+use crate::error::{Error, Kind, Layer, Result};
 
 /// How to commit.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +64,15 @@ pub fn commit_overlay(stage: &mut Stage, original: &Path, out: &Path, options: &
     whole::overlay(&RealHost, stage, original, out, options)
 }
 
+/// Finds out early whether [`commit_overlay`] can lay an overlay over the image: QEMU, which is to run it, must find the
+/// same disk in the image's file as winject does.
+///
+/// # Errors
+/// [`Kind::Unsupported`](crate::Kind::Unsupported), for instance for a disk inside an OVA.
+pub fn check_overlay(stage: &Stage) -> Result<()> {
+    whole::backing_format(stage.image()).map(drop)
+}
+
 /// Writes the whole disk, with its changes, as a new image `out` of the given format (raw or qcow2).
 ///
 /// # Errors
@@ -71,12 +82,40 @@ pub fn write_standalone(stage: &Stage, out: &Path, format: Format, options: &Com
 }
 
 /// Deals with the journal of an interrupted in-place run: rolls the image at `path` back. Returns whether there was
-/// anything to do. Every command that opens an image for an edit calls this first.
+/// anything to do. Every command that opens an image for an edit calls this first. `policy` says whether the image may
+/// name its data file, as when it is opened: a journal alone makes nothing be written to another file.
 ///
 /// # Errors
 /// [`Kind::Pending`](crate::Kind::Pending) when there is a journal that cannot be applied.
-pub fn recover(path: &Path) -> Result<bool> {
-    undo::recover(&RealHost, path, super::Locking::default())
+pub fn recover(path: &Path, policy: &PathPolicy) -> Result<bool> {
+    undo::recover(&RealHost, path, super::Locking::default(), policy)
+}
+
+/// Refuses a file beside which a journal says that an interrupted run may have left it half written. To be called when
+/// the file is locked: then no run is under way any more.
+///
+/// # Errors
+/// [`Kind::Pending`](crate::Kind::Pending).
+pub(crate) fn refuse_pending(path: &Path) -> Result<()> {
+    let journal_file = journal_path(path);
+    if journal::is_pending(&journal_file) {
+        return Err(pending(path));
+    }
+    Ok(())
+}
+
+/// The refusal of a file that waits for being restored.
+pub(crate) fn pending(path: &Path) -> Error {
+    Error::new(
+        Kind::Pending,
+        Layer::Block,
+        "an interrupted run left this image half written, and its journal beside it",
+    )
+    .path(path.display().to_string())
+    .hint(
+        "run the interrupted command again, or winject inject IMAGE --in-place: \
+             both restore the old content before they do anything else",
+    )
 }
 
 /// The same commits on a host of one's own, for tests that record writes and inject faults.
@@ -86,10 +125,16 @@ pub mod on {
     pub use super::whole::{overlay, standalone};
 }
 
-/// Where the undo journal of the image at `path` is.
+/// Where the undo journal of the image at `path` is: beside the file itself, by whatever symbolic link `path` leads to
+/// it.
 #[must_use]
 pub fn journal_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
+    journal_beside(&RealHost.real_path(path))
+}
+
+/// The journal's name beside a file whose path has no symbolic links.
+fn journal_beside(real_path: &Path) -> PathBuf {
+    let mut name = real_path.as_os_str().to_owned();
     name.push(".winject-journal");
     PathBuf::from(name)
 }

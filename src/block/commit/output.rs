@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::block::host::HostFiles;
-use crate::block::{Image, Storage};
+use super::{CommitOptions, journal_beside};
+use crate::block::host::{HostFiles, common_mode, folder_of};
+use crate::block::{Image, Locking, Storage};
 use crate::error::{Error, Kind, Layer, Result};
 
 /// How many names for the temporary file are tried.
@@ -19,6 +20,8 @@ pub struct Output<'a> {
     target: PathBuf,
     storage: Arc<dyn Storage>,
     replace: bool,
+    /// The file that is going to be replaced, locked until that is done.
+    replaced: Option<Arc<dyn Storage>>,
     is_finished: bool,
 }
 
@@ -29,22 +32,32 @@ impl std::fmt::Debug for Output<'_> {
 }
 
 impl<'a> Output<'a> {
-    /// Begins a new file that is to become `target`.
+    /// Begins a new file that is to become `target`, made from the files `sources` and not open to more users than they
+    /// are.
     ///
     /// # Errors
-    /// [`Kind::Usage`] when `target` exists and is not to be replaced, [`Kind::Io`] when the folder cannot be written.
-    pub fn create(host: &'a dyn HostFiles, target: &Path, replace: bool) -> Result<Self> {
+    /// [`Kind::Usage`] when `target` exists and is not to be replaced, [`Kind::Refused`] when it is in use,
+    /// [`Kind::Pending`] when an interrupted run left a journal for it, [`Kind::Io`] when the folder cannot be written.
+    pub fn create(
+        host: &'a dyn HostFiles,
+        target: &Path,
+        sources: &[PathBuf],
+        options: &CommitOptions,
+    ) -> Result<Self> {
+        let replace = options.overwrite;
         if !replace && host.exists(target) {
             return Err(exists(target));
         }
+        let replaced = lock_target(host, target, options.locking)?;
+        let mode = common_mode(sources);
         for number in 0..NAMES_MAX {
             let mut name = target.as_os_str().to_owned();
             name.push(format!(".winject-tmp{}-{number}", std::process::id()));
             let temporary = PathBuf::from(name);
-            match host.create(&temporary) {
+            match host.create(&temporary, mode) {
                 Ok(storage) => {
                     let target = target.to_owned();
-                    return Ok(Self { host, temporary, target, storage, replace, is_finished: false });
+                    return Ok(Self { host, temporary, target, storage, replace, replaced, is_finished: false });
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => {
@@ -76,6 +89,7 @@ impl<'a> Output<'a> {
             if e.kind() == io::ErrorKind::AlreadyExists { exists(&self.target) } else { failed("cannot be renamed", e) }
         })?;
         self.is_finished = true;
+        self.replaced = None;
         self.host.sync_folder_of(&self.target).map_err(|e| failed("the folder cannot be made durable", e))
     }
 }
@@ -88,6 +102,28 @@ impl Drop for Output<'_> {
             tracing::warn!(path = %self.temporary.display(), %error, "cannot remove a temporary file");
         }
     }
+}
+
+/// Makes sure that nobody uses the file that an output is going to replace, and keeps it so as long as what is returned
+/// lives: its user would go on with a file that has no name any more. Nor may a journal lie there: it would be taken
+/// for the new file's.
+pub(crate) fn lock_target(host: &dyn HostFiles, target: &Path, locking: Locking) -> Result<Option<Arc<dyn Storage>>> {
+    let name = target.file_name().unwrap_or_default();
+    let place = host.real_path(folder_of(target)).join(name);
+    let journal = journal_beside(&place);
+    if host.exists(&journal) {
+        return Err(Error::new(
+            Kind::Pending,
+            Layer::Host,
+            "an interrupted run left a journal for a file of this name",
+        )
+        .path(journal.display().to_string())
+        .hint("choose another name; or let winject restore that image first, or remove it and its journal"));
+    }
+    if !host.exists(target) {
+        return Ok(None);
+    }
+    host.lock(target, locking).map(Some)
 }
 
 fn exists(target: &Path) -> Error {

@@ -6,7 +6,7 @@ use super::output::{Output, refuse_own_files};
 use super::{CommitOptions, Committed};
 use crate::block::host::{HostFiles, folder_of};
 use crate::block::qcow2::{Backing, NewImage};
-use crate::block::{Format, Stage, Storage, is_zero};
+use crate::block::{Format, Image, Stage, Storage, is_zero};
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
 
@@ -28,9 +28,10 @@ pub fn overlay(
     options: &CommitOptions,
 ) -> Result<Committed> {
     refuse_own_files(stage.image(), out)?;
+    let format = backing_format(stage.image())?;
     stage.drop_unchanged()?;
-    let backing = Backing { name: backing_name(original, out)?, format: stage.image().format() };
-    let output = Output::create(host, out, options.overwrite)?;
+    let backing = Backing { name: backing_name(original, out)?, format };
+    let output = Output::create(host, out, &stage.image().files(), options)?;
     let in_out = |e: Error| e.path(out.display().to_string());
     let mut image = NewImage::new(&**output.storage(), stage.len(), Some(backing)).map_err(in_out)?;
     let mut bytes_written = 0;
@@ -46,6 +47,16 @@ pub fn overlay(
     image.finish().map_err(in_out)?;
     output.finish()?;
     Ok(Committed { path: out.to_owned(), bytes_written, warnings: Vec::new() })
+}
+
+/// [`super::check_overlay`], with the format that the overlay records.
+pub(super) fn backing_format(image: &dyn Image) -> Result<Format> {
+    image.format_in_qemu().ok_or_else(|| {
+        let path = image.files().first().map_or_else(String::new, |path| path.display().to_string());
+        Error::unsupported(Layer::Block, "an overlay over this image: QEMU would not see the same disk below it")
+            .path(path)
+            .hint("write a whole new image: winject convert --inject")
+    })
 }
 
 fn copy_cluster(stage: &Stage, cluster: u64, image: &mut NewImage<'_>) -> Result<u64> {
@@ -70,7 +81,7 @@ pub fn standalone(
 ) -> Result<Committed> {
     refuse_own_files(stage.image(), out)?;
     let in_out = |e: Error| e.path(out.display().to_string());
-    let output = Output::create(host, out, options.overwrite)?;
+    let output = Output::create(host, out, &stage.image().files(), options)?;
     let storage = &**output.storage();
     let bytes_written = match format {
         Format::Raw => write_raw(stage, storage).map_err(in_out)?,

@@ -29,8 +29,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::host::folder_of;
-use super::{Extent, Format, Image, Stage};
+use super::commit::lock_target;
+use super::host::{common_mode, folder_of};
+use super::{Extent, Format, Image, Locking, RealHost, Stage};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::units::ImageOffset;
 
@@ -163,11 +164,14 @@ pub struct Converted {
 pub fn convert(source: &(impl Source + ?Sized), out: &Path, options: &ConvertOptions<'_>) -> Result<Converted> {
     check_options(options)?;
     check_output(&source.files(), out, options.overwrite)?;
+    // Held until the old file is replaced.
+    let _replaced = lock_target(&RealHost, out, Locking::Refuse)?;
     let io = |message: &str, e: std::io::Error| Error::io(Layer::Host, message, e).path(out.display().to_string());
     let folder = folder_of(out);
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
-    let builder = builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    // Not open to more users than what it is made from.
+    let builder = builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(common_mode(&source.files())));
     let temporary = builder
         .prefix(".winject-")
         .suffix(".partial")

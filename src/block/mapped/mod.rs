@@ -68,6 +68,9 @@ pub(crate) trait Layer: Send + Sync {
     /// Which container this is.
     fn format(&self) -> Format;
 
+    /// Whether QEMU opens this container and finds the same bytes where this layer does, the parent left aside.
+    fn is_same_in_qemu(&self) -> bool;
+
     /// The run at `offset` (inside the guest size): at least one byte, at most `limit`.
     fn run_at(&self, offset: u64, limit: u64) -> Result<Run>;
 
@@ -158,6 +161,11 @@ impl<L: Layer> Image for Mapped<L> {
 
     fn format(&self) -> Format {
         self.layer.format()
+    }
+
+    fn format_in_qemu(&self) -> Option<Format> {
+        let is_parent_same = self.parent.as_ref().is_none_or(|parent| parent.format_in_qemu().is_some());
+        (is_parent_same && self.layer.is_same_in_qemu()).then(|| self.layer.format())
     }
 
     fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {

@@ -42,6 +42,10 @@ impl Storage for Window {
         Ok(HostRun { length: run.length.clamp(1, rest), is_data: run.is_data })
     }
 
+    fn is_part(&self) -> bool {
+        true
+    }
+
     fn bytes_read(&self) -> u64 {
         self.storage.bytes_read()
     }

@@ -12,7 +12,7 @@ use super::header::Header;
 use super::image::Qcow2Image;
 use super::refcount;
 use super::snapshot::{self, Snapshot};
-use crate::block::{FileStorage, LockMode, OpenOptions, Storage, StorageExt};
+use crate::block::{OpenOptions, Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
 
 /// How many problems are described; the rest are only counted.
@@ -87,9 +87,7 @@ impl CheckReport {
 /// # Errors
 /// When the file cannot be read or is no qcow2 image; a damaged structure below the header is part of the report.
 pub fn check(path: &Path, options: &OpenOptions) -> Result<CheckReport> {
-    let storage = FileStorage::open(path, false)?;
-    storage.lock(LockMode::Read, options.locking)?;
-    check_storage(Arc::new(storage), path)
+    check_storage(Arc::new(crate::block::open_file(path, options.locking)?), path)
 }
 
 /// As [`check`], for a file that is already at hand.

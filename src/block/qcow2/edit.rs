@@ -114,6 +114,12 @@ fn refuse_marked(header: &Header) -> Result<()> {
     Ok(())
 }
 
+/// The name of the external data file, if the image has one.
+pub(crate) fn data_file_name(storage: &Arc<dyn Storage>) -> Result<Option<String>> {
+    let header = Header::read(&**storage)?;
+    Ok(header.data_file_name.clone().filter(|_| header.has_data_file()))
+}
+
 /// Refuses to write to an image that is marked corrupt, looking at the header alone.
 pub(crate) fn refuse_corrupt(storage: Arc<dyn Storage>, path: &Path) -> Result<()> {
     refuse_marked(&Header::read(&*storage)?).map_err(|e| e.path(path.display().to_string()))

@@ -339,6 +339,11 @@ impl Image for Qcow2Image {
         Format::Qcow2
     }
 
+    fn format_in_qemu(&self) -> Option<Format> {
+        let is_backing_same = self.backing.as_ref().is_none_or(|backing| backing.format_in_qemu().is_some());
+        (is_backing_same && !self.file.is_part()).then_some(Format::Qcow2)
+    }
+
     fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
         if !is_inside(offset, buf.len(), self.header.size) {
             return Err(beyond_end(offset, buf.len(), self.header.size));
@@ -394,6 +399,6 @@ impl Image for Qcow2Image {
 
     fn parts(&self) -> Option<ImageParts<'_>> {
         let data_file = self.data_file.as_ref().map(|(storage, path)| (storage, path.as_path()));
-        Some(ImageParts { file: &self.file, data_file })
+        (!self.file.is_part()).then_some(ImageParts { file: &self.file, data_file })
     }
 }

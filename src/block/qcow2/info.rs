@@ -9,7 +9,7 @@ use super::header::{
 };
 use super::image::Qcow2Image;
 use super::snapshot::{self, Snapshot};
-use crate::block::{FileStorage, Storage};
+use crate::block::{Locking, Storage};
 use crate::error::Result;
 
 /// Facts about a qcow2 file, without its backing files. Names come from the image: escape them before printing.
@@ -52,7 +52,7 @@ pub struct Info {
 /// # Errors
 /// When the file cannot be read, or its header, snapshot table or bitmap directory is damaged.
 pub fn info(path: &Path) -> Result<Info> {
-    info_storage(Arc::new(FileStorage::open(path, false)?), path)
+    info_storage(Arc::new(crate::block::open_file(path, Locking::Ignore)?), path)
 }
 
 /// As [`info`], for a file that is already at hand.

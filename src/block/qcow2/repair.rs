@@ -1,5 +1,6 @@
-//! Giving leaked clusters back.
+//! Giving leaked clusters back, and what has to be known before an interrupted run is undone.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,4 +42,77 @@ pub(crate) fn repair_leaks(storage: &Arc<dyn Storage>, path: &Path) -> Result<()
         }
     }
     storage.flush().map_err(io)
+}
+
+/// The host ranges of the refcount blocks, ascending.
+///
+/// # Errors
+/// When the image is damaged, or the host cannot read.
+pub(crate) fn refcount_blocks(storage: &Arc<dyn Storage>, path: &Path) -> Result<Vec<Range<u64>>> {
+    let image = Qcow2Image::open_alone(Arc::clone(storage), path)?;
+    let size = image.header.cluster_size();
+    let table = read_table(&**storage, &image.header)?;
+    let mut blocks: Vec<_> =
+        table.into_iter().filter(|offset| *offset != 0).map(|offset| offset..offset.saturating_add(size)).collect();
+    blocks.sort_unstable_by_key(|block| block.start);
+    Ok(blocks)
+}
+
+/// The first cluster that the image's tables refer to more often than its refcount would say if the ranges `old`
+/// (offset, content) were put back, and says now.
+///
+/// # Errors
+/// When the image is damaged, or the host cannot read.
+pub(crate) fn first_lost_reference(
+    storage: &Arc<dyn Storage>,
+    path: &Path,
+    old: &[(u64, Vec<u8>)],
+) -> Result<Option<u64>> {
+    let image = Qcow2Image::open_alone(Arc::clone(storage), path)?;
+    let header = &image.header;
+    let walk = Walk::new(&image)?;
+    let io = |e| Error::io(Layer::Block, "cannot be read", e).path(path.display().to_string());
+    let per_block = header.refcount_block_entries();
+    let mut now = vec![0; usize::try_from(header.cluster_size()).unwrap_or(0)];
+    for (index, offset) in (0u64..).zip(read_table(&**storage, header)?).filter(|(_, offset)| *offset != 0) {
+        storage.read_exact_at(offset, &mut now).map_err(io)?;
+        let mut then = now.clone();
+        for (start, content) in old {
+            put_back(&mut then, offset, *start, content);
+        }
+        if then == now {
+            continue;
+        }
+        for within in 0..per_block {
+            let cluster = index.saturating_mul(per_block).saturating_add(within);
+            let counted = u64::from(walk.counts.get(cluster));
+            let [now, then] = [&now, &then].map(|block| refcount::get(block, header.refcount_order, within));
+            if then < counted && then < now {
+                return Ok(Some(cluster.saturating_mul(header.cluster_size())));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Copies what the range at `start` and the block at `offset` have in common into the block.
+fn put_back(block: &mut [u8], offset: u64, start: u64, content: &[u8]) {
+    let end = (offset + block.len() as u64).min(start.saturating_add(content.len() as u64));
+    let from = offset.max(start);
+    if from >= end {
+        return;
+    }
+    let part = |base: u64| usize::try_from(from - base).unwrap_or(0)..usize::try_from(end - base).unwrap_or(0);
+    if let (Some(target), Some(source)) = (block.get_mut(part(offset)), content.get(part(start))) {
+        target.copy_from_slice(source);
+    }
+}
+
+/// Where the last cluster in use ends, and the size of a cluster.
+///
+/// # Errors
+/// When the image is damaged, or the host cannot read.
+pub(crate) fn end_in_use(storage: &Arc<dyn Storage>, path: &Path) -> Result<(u64, u64)> {
+    let image = Qcow2Image::open_alone(Arc::clone(storage), path)?;
+    Ok((Walk::new(&image)?.report.image_end_offset, image.header.cluster_size()))
 }

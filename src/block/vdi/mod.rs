@@ -52,6 +52,14 @@ impl Layer for Vdi {
         Format::Vdi
     }
 
+    /// QEMU knows blocks of 1 MiB without private data in front, from whole sectors on.
+    fn is_same_in_qemu(&self) -> bool {
+        let header = &self.header;
+        !self.storage.is_part()
+            && (header.block_size, header.extra) == (1 << 20, 0)
+            && (header.map_offset | header.data_offset).is_multiple_of(512)
+    }
+
     fn run_at(&self, offset: u64, limit: u64) -> Result<Run> {
         let header = &self.header;
         let (block, within) = (offset / header.block_size, offset % header.block_size);

@@ -207,6 +207,16 @@ impl Layer for Vhd {
         Format::Vhd
     }
 
+    /// QEMU opens no parents; where the creator does not tell how the size is meant, it goes by the geometry.
+    fn is_same_in_qemu(&self) -> bool {
+        let trusted = self.footer.trusts_current_size();
+        let size = if trusted { self.footer.current_size } else { self.footer.geometry_size() };
+        !self.storage.is_part()
+            && !matches!(self.kind, VhdKind::Differencing { .. })
+            && self.file_length.is_multiple_of(SECTOR)
+            && size == self.size
+    }
+
     fn run_at(&self, offset: u64, limit: u64) -> Result<Run> {
         match &self.kind {
             VhdKind::Fixed => Ok(Run { length: limit, place: Place::Stored { file: 0, offset } }),

@@ -56,6 +56,7 @@ fn open_parent(locator: &ParentLocator, references: &dyn References) -> Result<B
 /// One VHDX file.
 pub(crate) struct Vhdx {
     storage: Arc<dyn Storage>,
+    is_part: bool,
     file_length: u64,
     header: Header,
     metadata: Metadata,
@@ -67,6 +68,7 @@ pub(crate) struct Vhdx {
 impl Vhdx {
     fn new(storage: Arc<dyn Storage>) -> Result<Self> {
         let header = Header::read(storage.as_ref(), length(storage.as_ref())?)?;
+        let is_part = storage.is_part();
         let storage = log::replay(storage, &header)?;
         let file_length = length(storage.as_ref())?;
         let regions = Regions::read(storage.as_ref(), file_length, &header)?;
@@ -84,7 +86,7 @@ impl Vhdx {
                 .expected_found(format_args!("{entries} entries"), format_args!("{} bytes", regions.bat.length)));
         }
         let table = Table::new(Arc::clone(&storage), file_length);
-        Ok(Self { storage, file_length, header, metadata, bat: regions.bat.offset, table, chunk_ratio })
+        Ok(Self { storage, is_part, file_length, header, metadata, bat: regions.bat.offset, table, chunk_ratio })
     }
 
     /// Byte offset of the block or bitmap that an entry points at; the whole file has to begin before it.
@@ -141,6 +143,16 @@ impl Layer for Vhdx {
 
     fn format(&self) -> Format {
         Format::Vhdx
+    }
+
+    /// QEMU knows no parents and no sectors of 4096 bytes; it refuses a log that is to be replayed in a file that it may
+    /// not write to, and a file that ends inside a block.
+    fn is_same_in_qemu(&self) -> bool {
+        !self.is_part
+            && self.metadata.parent.is_none()
+            && self.metadata.sector == 512
+            && self.header.log_guid.is_zero()
+            && self.file_length.is_multiple_of(MIB)
     }
 
     fn run_at(&self, offset: u64, limit: u64) -> Result<Run> {

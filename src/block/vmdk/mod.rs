@@ -321,6 +321,29 @@ impl Layer for Vmdk {
         Format::Vmdk
     }
 
+    /// QEMU knows these types of disks by their descriptor, and sparse files without one by their header.
+    fn is_same_in_qemu(&self) -> bool {
+        const TYPES: [&str; 9] = [
+            "monolithicFlat",
+            "monolithicSparse",
+            "streamOptimized",
+            "twoGbMaxExtentFlat",
+            "twoGbMaxExtentSparse",
+            "vmfs",
+            "vmfsSparse",
+            "seSparse",
+            "custom",
+        ];
+        TYPES.contains(&self.descriptor.create_type.as_str())
+            && self.extents.iter().all(|extent| {
+                extent.storage.as_ref().is_none_or(|storage| !storage.is_part())
+                    && match &extent.kind {
+                        Kind::Sparse(sparse) => sparse.is_plain(),
+                        _ => true,
+                    }
+            })
+    }
+
     fn run_at(&self, offset: u64, limit: u64) -> Result<Run> {
         // Extents of no length cannot be hit: the last extent that begins at or before `offset` holds it.
         let file = self.extents.partition_point(|e| e.start <= offset).saturating_sub(1);

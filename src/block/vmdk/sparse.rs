@@ -133,6 +133,8 @@ pub(crate) struct SparseExtent {
     table: Table,
     file_length: u64,
     directory: Directory,
+    /// Whether the directory is where the header or the footer at the very end says.
+    is_plain: bool,
     grains: Option<Grains>,
 }
 
@@ -154,9 +156,11 @@ impl SparseExtent {
         if header.capacity == 0 {
             return Err(Error::damaged(In::Block, "the sparse VMDK extent is empty").at(12u64));
         }
+        let mut is_plain = true;
         if header.directory == GD_AT_END
-            && let Some(footer) = find_footer(storage.as_ref(), file_length, &header)?
+            && let Some((at, footer)) = find_footer(storage.as_ref(), file_length, &header)?
         {
+            is_plain = at + 2 * SECTOR == file_length;
             header.directory = footer.directory;
             header.redundant_directory = footer.redundant_directory;
         }
@@ -166,17 +170,25 @@ impl SparseExtent {
             Grains::new(Arc::clone(&storage), file_length, grain_bytes, packing)
         });
         let directory = if header.directory == GD_AT_END {
+            is_plain = false;
             Directory::Walked(walk(storage.as_ref(), file_length, &header)?)
         } else {
-            Directory::Stored(header.directory_offset(file_length)?)
+            let place = header.directory_offset(file_length)?;
+            is_plain &= header.directory.checked_mul(SECTOR) == Some(place);
+            Directory::Stored(place)
         };
         let table = Table::new(storage, file_length);
-        Ok(Self { header, table, file_length, directory, grains })
+        Ok(Self { header, table, file_length, directory, is_plain, grains })
     }
 
     /// Bytes of the disk that the extent holds.
     pub(crate) fn len(&self) -> u64 {
         self.header.capacity * SECTOR
+    }
+
+    /// Whether a reader finds the directory without searching, as QEMU does.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// Bytes per grain.
@@ -249,7 +261,7 @@ impl Header {
 }
 
 /// The footer: two sectors before the end of the stream. Some writers pad behind it.
-fn find_footer(storage: &dyn Storage, file_length: u64, header: &Header) -> Result<Option<Header>> {
+fn find_footer(storage: &dyn Storage, file_length: u64, header: &Header) -> Result<Option<(u64, Header)>> {
     let last = file_length / SECTOR * SECTOR;
     let mut at = last.saturating_sub(2 * SECTOR);
     while at > 0 && last - at <= FOOTER_SEARCH {
@@ -261,7 +273,7 @@ fn find_footer(storage: &dyn Storage, file_length: u64, header: &Header) -> Resu
             && (footer.capacity, footer.grain, footer.table_entries)
                 == (header.capacity, header.grain, header.table_entries)
         {
-            return Ok(Some(footer));
+            return Ok(Some((at, footer)));
         }
         at = at.saturating_sub(SECTOR);
     }

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use winject::block::commit::{self, CommitOptions, on};
-use winject::block::{Chain, Format, Locking};
+use winject::block::{Chain, Format, Locking, PathPolicy};
 use winject::error::Kind;
 
 use super::virtual_host::{FailingHost, Fault, Files, Op, VirtualHost, apply};
@@ -126,24 +126,47 @@ impl Case {
     /// qcow2 must be usable at every moment, even if nobody recovers: leaks at worst. Afterwards recovery succeeds,
     /// and only leaks that were there before remain.
     fn judge_crash(&self, files: Files, when: &str, folder: &Path) {
+        self.judge_crash_with(files, when, folder, 0);
+    }
+
+    /// As [`judge_crash`](Self::judge_crash); `worst` says whether leaks may remain after recovery.
+    fn judge_crash_with(&self, files: Files, when: &str, folder: &Path, worst: i32) {
         let host = VirtualHost::new(files, Fault::Never);
         let mut was_new = false;
         if self.format == Format::Qcow2 {
             was_new = self.is_new(&host, when);
             self.judge_structure(&host, &format!("{when}, before recovery"), folder, 3);
         }
-        on::recover(&host, Path::new(IMAGE), Locking::Ignore).unwrap_or_else(|e| panic!("{}: {when}: {e}", self.name));
+        on::recover(&host, Path::new(IMAGE), Locking::Ignore, &PathPolicy::default())
+            .unwrap_or_else(|e| panic!("{}: {when}: {e}", self.name));
         let is_new = self.is_new(&host, &format!("{when}, recovered"));
         assert!(is_new == was_new || self.format == Format::Raw, "{}: {when}: recovery changed sides", self.name);
         assert_eq!(host.files().len(), self.files.len(), "{}: {when}: files left over", self.name);
         if self.format == Format::Qcow2 {
-            self.judge_structure(&host, &format!("{when}, recovered"), folder, 0);
+            self.judge_structure(&host, &format!("{when}, recovered"), folder, worst);
             if !is_new && self.name != "dirty" {
                 assert!(host.files() == self.files, "{}: {when}: restored byte for byte", self.name);
             }
         } else if !is_new {
             assert!(host.files() == self.files, "{}: {when}: restored byte for byte", self.name);
         }
+    }
+
+    /// The power goes at the end, and everything that is not durable is lost; or `count` times somewhere behind the
+    /// operation `first`, and some of it is lost. Returns how often that was.
+    fn judge_cuts(&self, host: &VirtualHost, first: usize, count: u64, when: &str, folder: &Path) -> u64 {
+        let log = host.log();
+        let mut random = Random::new(self.seed ^ first as u64);
+        for round in 0..=count {
+            let (end, chance) = match round {
+                0 => (log.len(), 0),
+                _ => (first + random.below((log.len() - first) as u64 + 1) as usize, 1),
+            };
+            let files = power_cut(self, &log, end, &mut random, chance);
+            // A run whose last flush failed says so, and that unused clusters may be left.
+            self.judge_crash_with(files, &format!("{when}, power cut at {end} of {}", log.len()), folder, 3);
+        }
+        count + 1
     }
 
     /// `worst` is qemu-img's exit code that is still good: 0 clean, 3 leaks.
@@ -176,19 +199,27 @@ fn prefix(case: &Case, log: &[Op], end: usize, is_torn: bool) -> Files {
     files
 }
 
-/// Power is cut after `end` operations: what was not flushed has happened or not, writes perhaps in single sectors.
-fn power_cut(case: &Case, log: &[Op], end: usize, random: &mut Random) -> Files {
+/// Power is cut after `end` operations: what was not flushed has happened or not, writes perhaps in single sectors; with
+/// a `chance` of 0 none of it has.
+fn power_cut(case: &Case, log: &[Op], end: usize, random: &mut Random, chance: u64) -> Files {
     let is_durable = |number: usize| match &log[number] {
         Op::Write(path, ..) | Op::SetLen(path, _) | Op::Reserve(path, ..) | Op::Punch(path, ..) => {
-            log[number..end].iter().any(|op| matches!(op, Op::Flush(flushed) if flushed == path))
+            // The next flush decides: what a failed one lost, no later one brings back.
+            let mut flushes = log[number..end].iter().filter_map(|op| match op {
+                Op::Flush(flushed) if flushed == path => Some(true),
+                Op::LostFlush(flushed) if flushed == path => Some(false),
+                _ => None,
+            });
+            flushes.next().unwrap_or(false)
         }
         Op::Create(_) | Op::Remove(_) | Op::Rename(..) => {
             log[number..end].iter().any(|op| matches!(op, Op::SyncFolder))
         }
-        Op::Flush(_) | Op::SyncFolder => true,
+        Op::Flush(_) | Op::LostFlush(_) | Op::SyncFolder => true,
     };
     let mut files = case.files.clone();
     let mut is_folder_lost = false;
+    let mut luck = |of: u64| chance > 0 && random.below(of) == 0;
     for (number, op) in log[..end].iter().enumerate() {
         if is_durable(number) {
             apply(&mut files, op);
@@ -197,21 +228,21 @@ fn power_cut(case: &Case, log: &[Op], end: usize, random: &mut Random) -> Files 
         match op {
             // Changes of a folder happen in order: after the first lost one, all are lost.
             Op::Create(_) | Op::Remove(_) | Op::Rename(..) => {
-                is_folder_lost |= random.below(2) == 0;
+                is_folder_lost |= !luck(2);
                 if !is_folder_lost {
                     apply(&mut files, op);
                 }
             }
             Op::Write(path, offset, data) => {
-                let lost = random.below(3);
+                let (is_kept, is_torn) = (luck(3), luck(2));
                 for (index, sector) in data.chunks(512).enumerate() {
-                    if lost == 1 || (lost == 2 && random.below(2) == 0) {
+                    if is_kept || (is_torn && luck(2)) {
                         let at = offset + index as u64 * 512;
                         apply(&mut files, &Op::Write(path.clone(), at, sector.to_vec()));
                     }
                 }
             }
-            _ if random.below(2) == 0 => apply(&mut files, op),
+            _ if luck(2) => apply(&mut files, op),
             _ => {}
         }
     }
@@ -241,7 +272,7 @@ fn a_stop_at_any_moment_leaves_old_or_new() {
         let mut random = Random::new(case.seed);
         for round in 0..rounds(20, 40) {
             let end = random.below(log.len() as u64 + 1) as usize;
-            let files = power_cut(&case, &log, end, &mut random);
+            let files = power_cut(&case, &log, end, &mut random, 1);
             case.judge_crash(files, &format!("power cut {round} at {end}"), folder.path());
             cuts += 1;
         }
@@ -280,6 +311,78 @@ fn a_failure_at_any_step_leaves_old_or_new() {
         }
     }
     println!("{faults} faults");
+}
+
+/// A flush fails, which throws away what was to be flushed, while reads still show it; later the power goes.
+#[test]
+fn a_lost_flush_and_a_power_cut_leave_old_or_new() {
+    if !has_qemu() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut cuts = 0u64;
+    for case in cases() {
+        let host = VirtualHost::new(case.files.clone(), Fault::Never);
+        case.commit(&host).unwrap();
+        let log = host.log();
+        let flushes = (0..log.len()).filter(|n| matches!(log[*n], Op::Flush(_)));
+        for flush in flushes {
+            let host = VirtualHost::new(case.files.clone(), Fault::Once(flush));
+            let result = case.commit(&host);
+            let when = format!("flush {flush} lost, {result:?}");
+            cuts += case.judge_cuts(&host, flush, rounds(2, 20), &when, folder.path());
+        }
+        // The process is killed, which loses nothing; the next run recovers; then the power goes.
+        let is_image = |op: &Op| matches!(op, Op::Write(path, ..) | Op::Flush(path) if path == Path::new(IMAGE));
+        for end in (1..=log.len()).filter(|end| is_image(&log[end - 1])) {
+            let host = VirtualHost::after(case.files.clone(), &log[..end]);
+            on::recover(&host, Path::new(IMAGE), Locking::Ignore, &PathPolicy::default()).unwrap();
+            let is_switch = matches!(&log[end - 1], Op::Write(_, 0, _));
+            let count = if is_switch { 8 } else { rounds(0, 20) };
+            cuts += case.judge_cuts(&host, end, count, &format!("killed after {end}, recovered"), folder.path());
+        }
+    }
+    println!("{cuts} power cuts");
+}
+
+/// A run is interrupted; a guest runs on the image all the same; then the next run recovers. What the guest wrote stays.
+#[test]
+fn a_guest_that_ran_in_between_loses_nothing() {
+    if !has_qemu() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(IMAGE);
+    let (mut runs, mut kept_longer) = (0, 0);
+    for case in cases().iter().filter(|case| case.format == Format::Qcow2) {
+        let host = VirtualHost::new(case.files.clone(), Fault::Never);
+        case.commit(&host).unwrap();
+        let log = host.log();
+        let journal = commit::journal_path(Path::new(IMAGE));
+        let is_image = |op: &Op| matches!(op, Op::Write(path, ..) | Op::Reserve(path, ..) if path == Path::new(IMAGE));
+        for end in (1..log.len()).filter(|end| is_image(&log[end - 1])) {
+            let mut files = prefix(case, &log, end, false);
+            if !files.contains_key(&journal) {
+                continue;
+            }
+            std::fs::write(&path, &files[Path::new(IMAGE)]).unwrap();
+            let mut guest = Command::new("qemu-io");
+            guest.args(["-f", "qcow2", "-c", "write -P 0x5a 37k 3k", "-c", "write -P 0xa5 300k 250k"]).arg(&path);
+            assert!(guest.output().unwrap().status.success());
+            files.insert(IMAGE.into(), std::fs::read(&path).unwrap());
+            let host = VirtualHost::new(files, Fault::Never);
+            let seen = content(&host, case.format).unwrap();
+            assert_equal(&seen[300 << 10..550 << 10], &[0xa5; 250 << 10], "the guest wrote");
+            let when = format!("{}: a guest after {end} of {}", case.name, log.len());
+            on::recover(&host, Path::new(IMAGE), Locking::Ignore, &PathPolicy::default()).unwrap();
+            assert_equal(&content(&host, case.format).unwrap(), &seen, &when);
+            case.judge_structure(&host, &when, folder.path(), 3);
+            runs += 1;
+            kept_longer += u32::from(host.files()[Path::new(IMAGE)].len() > case.files[Path::new(IMAGE)].len());
+        }
+    }
+    println!("{runs} runs of a guest, {kept_longer} of which made the file longer");
+    assert!(kept_longer > 0);
 }
 
 #[test]
@@ -335,7 +438,7 @@ fn a_file_that_changed_after_the_interruption_is_left_alone() {
     let differs = case.old.iter().zip(&case.new).position(|(a, b)| a != b).unwrap();
     files.get_mut(Path::new(IMAGE)).unwrap()[differs] ^= 0x55;
     let host = VirtualHost::new(files.clone(), Fault::Never);
-    let error = on::recover(&host, Path::new(IMAGE), Locking::Ignore).unwrap_err();
+    let error = on::recover(&host, Path::new(IMAGE), Locking::Ignore, &PathPolicy::default()).unwrap_err();
     assert_eq!(error.kind(), Kind::Pending, "{error}");
     assert!(host.files() == files, "nothing was touched");
     // A journal that lost its tail, or a byte, restores nothing either.
@@ -351,7 +454,7 @@ fn a_file_that_changed_after_the_interruption_is_left_alone() {
             bytes[8 + (damage - 20) * (length - 8) / 40] ^= 0x10;
         }
         let host = VirtualHost::new(files.clone(), Fault::Never);
-        let error = on::recover(&host, Path::new(IMAGE), Locking::Ignore).unwrap_err();
+        let error = on::recover(&host, Path::new(IMAGE), Locking::Ignore, &PathPolicy::default()).unwrap_err();
         assert_eq!(error.kind(), Kind::Pending, "{error}");
         assert!(host.files() == files, "nothing was touched");
     }
@@ -382,7 +485,7 @@ fn a_data_file_and_its_image_go_together() {
         let host = FailingHost::new(steps);
         let result = on::in_place(&host, &mut stage, &file, &CommitOptions::default());
         drop(stage);
-        commit::recover(&file).unwrap();
+        commit::recover(&file, &PathPolicy::default()).unwrap();
         let found = read_all(&*open(&file));
         assert!(found == old || found == new, "step {steps}: neither old nor new");
         assert!(result.is_err() || found == new, "step {steps}");

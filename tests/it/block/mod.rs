@@ -6,6 +6,7 @@ mod interplay;
 mod matrix;
 mod mutate;
 mod output;
+mod pending;
 mod read;
 mod virtual_host;
 

@@ -1,7 +1,8 @@
 //! New files: overlays and standalone images.
 
 use winject::block::commit::{self, CommitOptions};
-use winject::block::{Format, OpenOptions};
+use winject::block::convert::{ConvertOptions, convert};
+use winject::block::{FileStorage, Format, LockMode, Locking, OpenOptions};
 use winject::error::Kind;
 
 use super::*;
@@ -121,4 +122,105 @@ fn a_stage_spills_and_stays_right() {
     stage.write_at(ImageOffset(0), &old).unwrap();
     assert_eq!(stage.drop_unchanged().unwrap(), 0);
     assert!(!stage.is_dirty());
+}
+
+#[test]
+fn an_output_in_use_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let original = write_file(folder.path(), "disk.raw", &mixed(1 << 20, 2));
+    let out = write_file(folder.path(), "out.img", b"the disk of a running guest");
+    let mut stage = stage(&original);
+    stage.write_at(ImageOffset(0), b"x").unwrap();
+    let replace = CommitOptions { overwrite: true, ..Default::default() };
+    let over = ConvertOptions { overwrite: true, ..Default::default() };
+    let guest = FileStorage::open(&out, true).unwrap();
+    guest.lock(LockMode::Write, Locking::Refuse).unwrap();
+    let errors = [
+        commit::commit_overlay(&mut stage, &original, &out, &replace).unwrap_err(),
+        commit::write_standalone(&stage, &out, Format::Raw, &replace).unwrap_err(),
+        convert(&stage, &out, &over).unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), Kind::Refused, "{error}");
+    }
+    drop(guest);
+    // A journal beside it would be taken for the new file's.
+    let journal = write_file(folder.path(), "out.img.winject-journal", b"WINJUNDO");
+    for target in [&out, &folder.path().join("./out.img")] {
+        let errors = [
+            commit::commit_overlay(&mut stage, &original, target, &replace).unwrap_err(),
+            convert(&stage, target, &over).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), Kind::Pending, "{error}");
+        }
+    }
+    assert_eq!(std::fs::read(&out).unwrap(), b"the disk of a running guest");
+    let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    std::fs::remove_file(journal).unwrap();
+    convert(&stage, &out, &over).unwrap();
+    commit::commit_overlay(&mut stage, &original, &out, &replace).unwrap();
+}
+
+/// What is made from a private disk is private.
+#[test]
+fn outputs_are_open_to_no_more_users_than_their_source() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let mode_of = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    // What the user's umask leaves of everything.
+    let umasked = mode_of(&write_file(folder.path(), "probe", b""));
+    for mode in [0o600, 0o640, 0o666] {
+        let original = write_file(folder.path(), "disk.raw", &mixed(1 << 20, 2));
+        std::fs::set_permissions(&original, PermissionsExt::from_mode(mode)).unwrap();
+        let mut stage = stage(&original);
+        stage.write_at(ImageOffset(0), b"x").unwrap();
+        let [overlay, whole, converted] = ["overlay", "whole", "converted"].map(|name| folder.path().join(name));
+        let options = CommitOptions { overwrite: true, ..Default::default() };
+        commit::commit_overlay(&mut stage, &original, &overlay, &options).unwrap();
+        commit::write_standalone(&stage, &whole, Format::Raw, &options).unwrap();
+        convert(&stage, &converted, &ConvertOptions { overwrite: true, ..Default::default() }).unwrap();
+        for path in [&overlay, &whole, &converted] {
+            assert_eq!(mode_of(path), mode & umasked, "{} of {mode:o}", path.display());
+        }
+    }
+}
+
+/// QEMU sees the same disk under every overlay that is made; over anything else none is made.
+#[test]
+fn overlays_over_other_containers_show_the_same_disk() {
+    if !has_qemu() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    write_file(path, "source.raw", &mixed(3 << 20, 22));
+    for (number, options) in [
+        "vmdk",
+        "vmdk -o subformat=monolithicFlat",
+        "vmdk -o subformat=twoGbMaxExtentSparse",
+        "vmdk -o subformat=streamOptimized",
+        "vpc",
+        "vpc -o subformat=fixed,force_size=on",
+        "vhdx",
+        "vhdx -o subformat=fixed",
+        "vdi",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let name = format!("{number}.img");
+        qemu_img(path, &format!("convert -f raw -O {options} source.raw {name}"));
+        let original = path.join(&name);
+        let mut stage = stage(&original);
+        let mut model = read_all(stage.image());
+        scribble(&mut stage, &mut model, &mut Random::new(23), 8);
+        commit::check_overlay(&stage).unwrap_or_else(|e| panic!("{options}: {e}"));
+        let out = path.join("new.qcow2");
+        let replace = CommitOptions { overwrite: true, ..Default::default() };
+        commit::commit_overlay(&mut stage, &original, &out, &replace).unwrap();
+        write_file(path, "model.raw", &model);
+        assert_same(path, "new.qcow2", "model.raw");
+    }
 }

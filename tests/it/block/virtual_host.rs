@@ -17,6 +17,9 @@ pub enum Op {
     Reserve(PathBuf, u64, u64),
     Punch(PathBuf, u64, u64),
     Flush(PathBuf),
+    /// A flush that failed: the host has thrown away what it could not write, and shows it all the same until the power
+    /// goes (as Linux does: the pages count as clean).
+    LostFlush(PathBuf),
     Remove(PathBuf),
     Rename(PathBuf, PathBuf),
     SyncFolder,
@@ -65,7 +68,7 @@ pub fn apply(files: &mut Files, op: &Op) {
                 files.insert(to.clone(), file);
             }
         }
-        Op::Flush(_) | Op::SyncFolder => {}
+        Op::Flush(_) | Op::LostFlush(_) | Op::SyncFolder => {}
     }
 }
 
@@ -87,24 +90,49 @@ struct State {
     fault: Fault,
 }
 
-/// The real host, which fails from one of its operations on, as when the machine stops.
+/// The real host, which fails from one of its operations on, as when the machine stops, or at one of them only.
 #[derive(Debug, Clone)]
-pub struct FailingHost(Arc<Mutex<usize>>);
+pub struct FailingHost(Arc<Mutex<Failing>>);
+
+#[derive(Debug)]
+struct Failing {
+    left: usize,
+    is_once: bool,
+    removed: Files,
+}
 
 impl FailingHost {
     /// `left` operations succeed.
     pub fn new(left: usize) -> Self {
-        Self(Arc::new(Mutex::new(left)))
+        Self(Arc::new(Mutex::new(Failing { left, is_once: false, removed: Files::new() })))
+    }
+
+    /// `left` operations succeed, then one fails.
+    pub fn once(left: usize) -> Self {
+        Self(Arc::new(Mutex::new(Failing { left, is_once: true, removed: Files::new() })))
+    }
+
+    /// The files that were removed, as they were.
+    pub fn removed(&self) -> Files {
+        self.0.lock().unwrap().removed.clone()
     }
 
     /// How many more would have succeeded.
     pub fn left(&self) -> usize {
-        *self.0.lock().unwrap()
+        self.0.lock().unwrap().left
     }
 
     fn step(&self) -> io::Result<()> {
-        let mut left = self.0.lock().unwrap();
-        *left = left.checked_sub(1).ok_or(io::Error::from(io::ErrorKind::StorageFull))?;
+        let mut state = self.0.lock().unwrap();
+        match state.left.checked_sub(1) {
+            Some(left) => state.left = left,
+            None => {
+                if state.is_once {
+                    state.left = usize::MAX;
+                }
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+        }
         Ok(())
     }
 }
@@ -113,18 +141,27 @@ impl FailingHost {
 struct FailingFile(Arc<dyn Storage>, FailingHost);
 
 impl HostFiles for FailingHost {
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn Storage>> {
+    fn create(&self, path: &Path, mode: u32) -> io::Result<Arc<dyn Storage>> {
         self.step()?;
-        Ok(Arc::new(FailingFile(RealHost.create(path)?, self.clone())))
+        Ok(Arc::new(FailingFile(RealHost.create(path, mode)?, self.clone())))
     }
     fn open(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>> {
         Ok(Arc::new(FailingFile(RealHost.open(path, locking)?, self.clone())))
+    }
+    fn lock(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>> {
+        RealHost.lock(path, locking)
+    }
+    fn real_path(&self, path: &Path) -> PathBuf {
+        RealHost.real_path(path)
     }
     fn exists(&self, path: &Path) -> bool {
         RealHost.exists(path)
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.step().and_then(|()| RealHost.remove(path))
+        self.step()?;
+        let content = std::fs::read(path)?;
+        self.0.lock().unwrap().removed.insert(path.to_owned(), content);
+        RealHost.remove(path)
     }
     fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
         self.step().and_then(|()| RealHost.rename(from, to, replace))
@@ -173,6 +210,12 @@ impl VirtualHost {
         Self(Arc::new(Mutex::new(State { files, log: Vec::new(), count: 0, fault })))
     }
 
+    /// A host on which all this has happened already.
+    pub fn after(mut files: Files, log: &[Op]) -> Self {
+        log.iter().for_each(|op| apply(&mut files, op));
+        Self(Arc::new(Mutex::new(State { files, log: log.to_vec(), count: 0, fault: Fault::Never })))
+    }
+
     pub fn files(&self) -> Files {
         self.0.lock().unwrap().files.clone()
     }
@@ -199,6 +242,10 @@ impl VirtualHost {
             if let Op::Write(path, offset, data) = &op {
                 let part = Op::Write(path.clone(), *offset, data[..data.len() / 2 / 512 * 512].to_vec());
                 apply(&mut state.files, &part);
+                state.log.push(part);
+            }
+            if let Op::Flush(path) = &op {
+                state.log.push(Op::LostFlush(path.clone()));
             }
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -209,7 +256,7 @@ impl VirtualHost {
 }
 
 impl HostFiles for VirtualHost {
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn Storage>> {
+    fn create(&self, path: &Path, _mode: u32) -> io::Result<Arc<dyn Storage>> {
         if self.exists(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -222,6 +269,14 @@ impl HostFiles for VirtualHost {
             return Err(Error::io(Layer::Host, "cannot be opened", io::ErrorKind::NotFound.into()));
         }
         Ok(self.storage(path))
+    }
+
+    fn lock(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>> {
+        self.open(path, locking)
+    }
+
+    fn real_path(&self, path: &Path) -> PathBuf {
+        path.to_owned()
     }
 
     fn exists(&self, path: &Path) -> bool {

@@ -1,7 +1,8 @@
 //! OVA files: a tar with an OVF and its disks.
 
 use winject::Kind;
-use winject::block::{Format, OpenOptions, open};
+use winject::block::commit::{self, CommitOptions};
+use winject::block::{Format, OpenOptions, Stage, StageOptions, open};
 
 use super::{assert_same, disk, image, open_error, qemu_img, read_all};
 use crate::support::program;
@@ -96,6 +97,41 @@ fn the_disk_inside_is_read_without_unpacking() {
     let whole = tar(&[("vm.ovf", one.as_bytes()), (&long, &disks[0])]);
     std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     assert_eq!(open_error(&path).kind(), Kind::Damaged);
+}
+
+/// QEMU cannot open a member of an archive, so that nothing can be laid over it; and nothing is written into it.
+#[test]
+fn a_disk_inside_is_neither_changed_nor_a_backing_file() {
+    if program("qemu-img").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(at("d.raw"), disk(1 << 20, 3)).unwrap();
+    qemu_img(&["convert", "-f", "raw", "-O", "qcow2", &at("d.raw"), &at("d.qcow2")]);
+    qemu_img(&["convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", &at("d.raw"), &at("d.vmdk")]);
+    for name in ["d.raw", "d.qcow2", "d.vmdk"] {
+        let path = folder.path().join("vm.ova");
+        let member = std::fs::read(at(name)).unwrap();
+        std::fs::write(&path, tar(&[("vm.ovf", ovf(&[name]).as_bytes()), (name, &member)])).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let mut stage = Stage::new(image(&path), StageOptions::default());
+        stage.write_at(winject::units::ImageOffset(4096), b"change").unwrap();
+        let out = folder.path().join("new.qcow2");
+        let options = CommitOptions::default();
+        let errors = [
+            commit::check_in_place(&stage, &path).unwrap_err(),
+            commit::commit_in_place(&mut stage, &path, &options).unwrap_err(),
+            commit::check_overlay(&stage).unwrap_err(),
+            commit::commit_overlay(&mut stage, &path, &out, &options).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), Kind::Unsupported, "{name}: {error}");
+            assert!(error.hint_text().unwrap().contains("convert"), "{name}: {error:?}");
+        }
+        assert!(!out.exists() && !commit::journal_path(&path).exists());
+        assert_eq!(std::fs::read(&path).unwrap(), before, "{name}");
+    }
 }
 
 #[test]

@@ -49,6 +49,13 @@ fn the_size_is_the_one_that_was_meant() {
     data[446 + 8..446 + 12].copy_from_slice(&8u32.to_le_bytes());
     data[446 + 12..446 + 16].copy_from_slice(&(size as u32 / 512 - 8).to_le_bytes());
     assert_eq!(length(&data, b"vbox"), size as u64);
+    // Where QEMU would see another size, it gets no overlay over the file.
+    let is_backing = |data: &[u8], creator: &[u8; 4]| {
+        std::fs::write(&path, fixed(data, creator, 50)).unwrap();
+        image(&path).format_in_qemu().is_some()
+    };
+    assert!(is_backing(&data, b"win "));
+    assert!(!is_backing(&data, b"vbox"));
     assert_same(&read_all(&*image(&path)), &data, "fixed VHD");
 }
 

@@ -8,7 +8,7 @@ use crate::support;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use winject::block::{Format, commit};
+use winject::block::{Format, PathPolicy, commit};
 
 /// How long a whole run takes here.
 fn duration_of_a_run(folder: &Path, pristine: &Path) -> Duration {
@@ -49,7 +49,7 @@ fn kill_at_random_moments(format: Format) {
         let interrupted = commit::journal_path(&image).exists();
         if round % 2 == 0 {
             // what recovery alone makes of it
-            commit::recover(&image).unwrap();
+            commit::recover(&image, &PathPolicy::default()).unwrap();
             let now = disk_sha256(&image);
             assert!(now == old || now == expected_fixture(), "neither old nor new after {share:.2} of a run");
             seen[usize::from(interrupted) + usize::from(interrupted && now == old)] += 1;
