@@ -163,7 +163,7 @@ fn every_kind_is_converted_and_edited() {
     let all = cells();
     let is_campaign = std::env::var_os("WINJECT_CAMPAIGN").is_some();
     // A stride that shares no factor with the lengths of the axes meets all their values.
-    let stride = if is_campaign { 1 } else { all.len() / 24 | 1 };
+    let stride = if is_campaign { 1 } else { (all.len() / 24) | 1 };
     let (mut made, mut snapshots, mut parents) = (0, 0, 0);
     for (number, cell) in all.iter().enumerate().step_by(stride) {
         let folder = tempfile::tempdir().unwrap();

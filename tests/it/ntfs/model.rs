@@ -270,7 +270,8 @@ pub fn step<D: VolumeWrite>(
         }
         21 => {
             let Some(path) = model.pick(random, false) else { return Ok(()) };
-            let attributes = random.below(8) as u32 | 0x20 * random.below(2) as u32 | 0x2000 * random.below(2) as u32;
+            let attributes =
+                random.below(8) as u32 | (0x20 * random.below(2) as u32) | (0x2000 * random.below(2) as u32);
             volume.set_attributes(volume.find(&path)?.unwrap(), attributes)?;
             model.file_mut(&path).attributes = attributes;
         }
