@@ -93,7 +93,6 @@ fn open_log(image: &Path) {
     for at in [start, start + 4096] {
         view.write_at(VolumeOffset(at), &page).unwrap();
     }
-    drop(view);
     commit::commit_in_place(&mut stage, image, &commit::CommitOptions::default()).unwrap();
 }
 

@@ -250,8 +250,16 @@ struct Outcome {
     /// Paths that an edit touched, and of those the ones that the crate could read before and after.
     touched: u64,
     compared: u64,
-    /// Edited volumes for readers that need a file, with the paths that the crate read.
-    samples: Vec<(Vec<u8>, Vec<u8>, Vec<(&'static str, Found)>)>,
+    /// Edited volumes for readers that need a file.
+    samples: Vec<Sample>,
+}
+
+/// An edited mutant: its bytes before and after, and what the crate read.
+#[derive(Debug, Clone)]
+struct Sample {
+    before: Vec<u8>,
+    after: Vec<u8>,
+    seen: Vec<(&'static str, Found)>,
 }
 
 /// One block of the image with a few bytes changed, its fix-ups put right.
@@ -329,7 +337,7 @@ fn compare(before: &Mutant<'_>, after: &Mutant<'_>, touched: Vec<&'static str>, 
             volume.read_at(VolumeOffset(0), &mut bytes).unwrap();
             bytes
         };
-        outcome.samples.push((bytes(before), bytes(after), seen));
+        outcome.samples.push(Sample { before: bytes(before), after: bytes(after), seen });
     }
 }
 
@@ -345,10 +353,10 @@ fn found_by_ntfs_3g(folder: &std::path::Path, bytes: &[u8], path: &str) -> Optio
 }
 
 /// ntfs-3g reads the samples as the crate and we do; returns how many paths were compared.
-fn judge_samples(samples: &[(Vec<u8>, Vec<u8>, Vec<(&'static str, Found)>)]) -> u64 {
+fn judge_samples(samples: &[Sample]) -> u64 {
     let folder = tempfile::tempdir().unwrap();
     let mut compared = 0;
-    for (before, after, seen) in samples {
+    for Sample { before, after, seen } in samples {
         // a volume that ntfs-3g does not take at all says nothing
         if found_by_ntfs_3g(folder.path(), before, "/directory/file 33 with a name").is_none() {
             continue;

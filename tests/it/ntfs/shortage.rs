@@ -117,7 +117,7 @@ const GROWTHS: [Growth; 8] = [
         volume: (4 << 20, 512, 1024),
         steps: 120,
         start: |v| v.create_file(FileId::ROOT, "f", &[1; 3000], &New::default()).map(drop),
-        step: |v, n| v.link(v.find("/f")?.unwrap(), FileId::ROOT, &format!("{n:03} {}", "another name ".repeat(4))),
+        step: |v, n| v.link(v.find("/f")?.unwrap(), FileId::ROOT, &format!("{n:03}{}", " another name".repeat(4))),
         grew: |a, b| {
             let size = |s: &Surgeon| {
                 let f = s.named("f");
