@@ -285,6 +285,7 @@ fn vmdk_stream() {
         &[],
     );
     campaign(&subject, rounds(3_000, 25_000));
+    let length = walked.len() as u64;
     let subject = Subject::new("walked VMDK", Format::Vmdk, walked, &[0..80, data..data + 64, data..length], &[]);
     campaign(&subject, rounds(3_000, 25_000));
 }
