@@ -50,8 +50,8 @@ pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) 
 /// Finds out early, before the work, whether [`commit_in_place`] can write to the file at `path` at all.
 ///
 /// # Errors
-/// [`Kind::Io`](crate::Kind::Io) for a read-only file or folder, [`Kind::Unsupported`](crate::Kind::Unsupported) for
-/// a container that is never written, [`Kind::Refused`](crate::Kind::Refused) for an image that is marked corrupt.
+/// [`Kind::Io`] for a read-only file or folder, [`Kind::Unsupported`] for
+/// a container that is never written, [`Kind::Refused`] for an image that is marked corrupt.
 pub fn check_in_place(stage: &Stage, path: &Path) -> Result<()> {
     in_place::check(stage, path)
 }
@@ -59,7 +59,7 @@ pub fn check_in_place(stage: &Stage, path: &Path) -> Result<()> {
 /// Writes the stage's changes as a new qcow2 file `out` whose backing file is `original`.
 ///
 /// # Errors
-/// [`Kind::Usage`](crate::Kind::Usage) when `out` exists (unless [`CommitOptions::overwrite`]) or is the original.
+/// [`Kind::Usage`] when `out` exists (unless [`CommitOptions::overwrite`]) or is the original.
 pub fn commit_overlay(stage: &mut Stage, original: &Path, out: &Path, options: &CommitOptions) -> Result<Committed> {
     whole::overlay(&RealHost, stage, original, out, options)
 }
@@ -68,7 +68,7 @@ pub fn commit_overlay(stage: &mut Stage, original: &Path, out: &Path, options: &
 /// same disk in the image's file as winject does.
 ///
 /// # Errors
-/// [`Kind::Unsupported`](crate::Kind::Unsupported), for instance for a disk inside an OVA.
+/// [`Kind::Unsupported`], for instance for a disk inside an OVA.
 pub fn check_overlay(stage: &Stage) -> Result<()> {
     whole::backing_format(stage.image()).map(drop)
 }
@@ -86,7 +86,7 @@ pub fn write_standalone(stage: &Stage, out: &Path, format: Format, options: &Com
 /// name its data file, as when it is opened: a journal alone makes nothing be written to another file.
 ///
 /// # Errors
-/// [`Kind::Pending`](crate::Kind::Pending) when there is a journal that cannot be applied.
+/// [`Kind::Pending`] when there is a journal that cannot be applied.
 pub fn recover(path: &Path, policy: &PathPolicy) -> Result<bool> {
     undo::recover(&RealHost, path, super::Locking::default(), policy)
 }
@@ -95,7 +95,7 @@ pub fn recover(path: &Path, policy: &PathPolicy) -> Result<bool> {
 /// the file is locked: then no run is under way any more.
 ///
 /// # Errors
-/// [`Kind::Pending`](crate::Kind::Pending).
+/// [`Kind::Pending`].
 pub(crate) fn refuse_pending(path: &Path) -> Result<()> {
     let journal_file = journal_path(path);
     if journal::is_pending(&journal_file) {
