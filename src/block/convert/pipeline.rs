@@ -195,6 +195,9 @@ impl<S: Source + ?Sized> Shared<'_, S> {
             state = self.turn.wait_timeout(state, PROGRESS_EVERY).unwrap_or_else(PoisonError::into_inner).0;
             report(self.bytes_read.load(Ordering::Relaxed));
         }
+        drop(state);
+        // whoever watches sees the end, however fast the workers were
+        report(self.bytes_read.load(Ordering::Relaxed));
     }
 
     fn work_until_done(&self) -> Result<()> {
