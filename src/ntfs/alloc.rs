@@ -259,12 +259,17 @@ impl<D: VolumeWrite> Volume<D> {
     }
 
     fn claim_record(&mut self, number: u64) -> Result<(RecordNumber, u16)> {
-        let raw = self.raw_record(RecordNumber(number))?;
-        let is_record = raw.starts_with(b"FILE");
-        if is_record && header::FLAGS.get(&raw) & FLAG_IN_USE != 0 {
-            return Err(damaged("a record in use is marked as free in the record bitmap").at(number));
-        }
-        let sequence = if is_record { header::SEQUENCE.get(&raw).max(1) } else { 1 };
+        let sequence = if self.state.fresh_records.contains(&number) {
+            self.state.fresh_records.start = number + 1;
+            1
+        } else {
+            let raw = self.raw_record(RecordNumber(number))?;
+            let is_record = raw.starts_with(b"FILE");
+            if is_record && header::FLAGS.get(&raw) & FLAG_IN_USE != 0 {
+                return Err(damaged("a record in use is marked as free in the record bitmap").at(number));
+            }
+            if is_record { header::SEQUENCE.get(&raw).max(1) } else { 1 }
+        };
         self.change_bits(Bitmap::Records, number, 1, true)?;
         self.state.record_hint = number + 1;
         Ok((RecordNumber(number), sequence))
@@ -335,6 +340,7 @@ impl<D: VolumeWrite> Volume<D> {
             }
         };
         self.format_records(&runs, sizes.data / record, new_data / record)?;
+        self.state.fresh_records = sizes.data / record..new_data / record;
         let allocated = self.geometry.bytes_in(runs.end());
         let sizes = StreamSizes { allocated, data: new_data, initialized: new_data, ..sizes };
         let stream = Stream::Runs { runs, sizes };

@@ -321,7 +321,8 @@ impl StreamSizes {
 pub fn build_resident(kind: AttributeType, name: &NtfsName, value: &[u8]) -> Vec<u8> {
     let value_offset = align8(resident::HEADER_SIZE + 2 * name.units().len());
     let length = align8(value_offset + value.len());
-    let mut bytes = vec![0u8; resident::HEADER_SIZE];
+    let mut bytes = Vec::with_capacity(length);
+    bytes.resize(resident::HEADER_SIZE, 0);
     header::TYPE.set(&mut bytes, kind.0);
     header::LENGTH.set(&mut bytes, length as u32);
     header::NAME_LENGTH.set(&mut bytes, name.units().len() as u8);
@@ -359,7 +360,8 @@ pub fn build_non_resident(
     let name_offset = if sizes.has_total() { non_resident::HEADER_SIZE_WITH_TOTAL } else { non_resident::HEADER_SIZE };
     let pairs = runs.encode();
     let length = align8(pairs_offset + pairs.len());
-    let mut bytes = vec![0u8; name_offset];
+    let mut bytes = Vec::with_capacity(length);
+    bytes.resize(name_offset, 0);
     header::TYPE.set(&mut bytes, kind.0);
     header::LENGTH.set(&mut bytes, length as u32);
     header::NON_RESIDENT.set(&mut bytes, 1);

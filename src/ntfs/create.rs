@@ -6,7 +6,7 @@ use super::dir::{I30, components, names_of};
 use super::field::Field;
 use super::file_name::{DIRECTORY, Duplicate, FileName, Times};
 use super::index::{Collation, Entry as IndexEntry, empty_root};
-use super::name::{Namespace, NtfsName, is_short, problem_with, short_candidates};
+use super::name::{Namespace, NtfsName, ShortForms, is_short, problem_with};
 use super::record::{FLAG_DIRECTORY, FLAG_IN_EXTEND, FLAG_IN_USE, Record, header};
 use super::standard_information::{StandardInformation, attribute};
 use super::stream::Stream;
@@ -19,8 +19,6 @@ use crate::io::{VolumeRead, VolumeWrite};
 /// Short names that are tried before giving up. Each name for which that was in vain halves it for the next one of
 /// its kind, so that the millionth similar name costs no more than the first.
 const SHORT_NAMES_TRIED: usize = 512;
-/// Short names that only differ in their number come first: `~1` … `~4`.
-const NUMBERED: usize = 4;
 /// Children of a directory that are asked for a security id.
 const CHILDREN_ASKED: usize = 256;
 
@@ -102,13 +100,15 @@ impl<D: VolumeRead> Volume<D> {
             return Ok(vec![(Namespace::Win32AndDos, name.clone())]);
         }
         // among many similar names the numbered ones are gone: they are not tried again for each of them
-        let first = short_candidates(name).next().unwrap_or_default();
+        let forms = ShortForms::of(name);
+        let first = forms.get(0);
         let known = self.crowded.borrow_mut().take().filter(|c| c.parent == parent && c.first == first);
-        let (skipped, tries) = known.as_ref().map_or((0, SHORT_NAMES_TRIED), |c| (NUMBERED, c.tries));
-        for (number, short) in short_candidates(name).enumerate().skip(skipped).take(tries) {
+        let (skipped, tries) = known.as_ref().map_or((0, SHORT_NAMES_TRIED), |c| (ShortForms::NUMBERED, c.tries));
+        for number in skipped..skipped + tries {
+            let short = forms.get(number);
             if self.entry_in(parent, &short)?.is_none() {
                 let tries = (2 * tries).min(SHORT_NAMES_TRIED);
-                *self.crowded.borrow_mut() = (number >= NUMBERED).then_some(Crowd { parent, first, tries });
+                *self.crowded.borrow_mut() = (number >= ShortForms::NUMBERED).then_some(Crowd { parent, first, tries });
                 return Ok(vec![(Namespace::Win32, name.clone()), (Namespace::Dos, short)]);
             }
         }

@@ -73,6 +73,7 @@ pub fn utf16_from_le(bytes: &[u8]) -> Vec<u16> {
 
 /// Appends UTF-16 units as little-endian bytes.
 pub fn push_utf16(out: &mut Vec<u8>, units: &[u16]) {
+    out.reserve(2 * units.len());
     for unit in units {
         out.extend_from_slice(&unit.to_le_bytes());
     }

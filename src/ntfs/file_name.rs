@@ -145,7 +145,8 @@ impl FileName {
     /// The structure's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![0u8; layout::NAME];
+        let mut bytes = Vec::with_capacity(layout::NAME + 2 * self.name.units().len());
+        bytes.resize(layout::NAME, 0);
         layout::PARENT.set(&mut bytes, self.parent.to_raw());
         self.duplicate.store(&mut bytes);
         layout::NAME_LENGTH.set(&mut bytes, self.name.units().len() as u8);

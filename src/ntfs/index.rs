@@ -235,6 +235,14 @@ impl<'a> NodeView<'a> {
         node::FLAGS.get(self.bytes) & 1 != 0
     }
 
+    /// The entry at an offset from the node's header.
+    ///
+    /// # Errors
+    /// Damaged, when it is malformed or leaves the node.
+    pub fn entry(&self, offset: usize) -> Result<EntryView<'a>> {
+        entry_at(self.bytes, offset, self.has_children())
+    }
+
     /// The entries up to and including the last one; ends after the first error.
     pub fn entries(&self) -> impl Iterator<Item = Result<EntryView<'a>>> + use<'a> {
         let bytes = self.bytes;
@@ -288,7 +296,8 @@ impl Entry {
     /// An entry of a directory.
     #[must_use]
     pub fn for_name(file: FileId, key: &[u8]) -> Self {
-        let mut bytes = vec![0u8; entry::KEY];
+        let mut bytes = Vec::with_capacity(align8(entry::KEY + key.len()));
+        bytes.resize(entry::KEY, 0);
         entry::REFERENCE.set(&mut bytes, file.to_raw());
         entry::KEY_LENGTH.set(&mut bytes, key.len() as u16);
         bytes.extend_from_slice(key);

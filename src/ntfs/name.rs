@@ -41,7 +41,9 @@ impl NtfsName {
 
 impl From<&str> for NtfsName {
     fn from(text: &str) -> Self {
-        Self(text.encode_utf16().collect())
+        let mut units = Vec::with_capacity(text.len());
+        units.extend(text.encode_utf16());
+        Self(units)
     }
 }
 
@@ -168,25 +170,56 @@ pub fn is_short(name: &NtfsName) -> bool {
         && stem.iter().chain(extension.unwrap_or_default()).all(|&u| is_short_unit(u))
 }
 
+/// The 8.3 partners that a long name can have.
+#[derive(Debug)]
+pub(super) struct ShortForms {
+    stem: String,
+    extension: String,
+    hash: u16,
+}
+
+impl ShortForms {
+    /// Forms that only differ in their number come first: `~1` … `~4`.
+    pub const NUMBERED: usize = 4;
+    /// Forms with a hash: nine for each value of it.
+    const HASHED: usize = 9 << 16;
+
+    pub fn of(name: &NtfsName) -> Self {
+        let dot = name.units().iter().rposition(|&u| u == u16::from(b'.')).filter(|&d| d > 0);
+        let (stem, extension) = name.units().split_at(dot.unwrap_or(name.units().len()));
+        let clean = |units: &[u16], limit: usize| -> String {
+            let kept = units.iter().filter(|&&u| u != 0x20 && u != u16::from(b'.'));
+            let short = |u: u16| if is_short_unit(u) { (u as u8).to_ascii_uppercase() as char } else { '_' };
+            kept.take(limit).map(|&u| short(u)).collect()
+        };
+        let hash = name.units().iter().fold(0u16, |h, &u| h.wrapping_mul(37).wrapping_add(u));
+        Self { stem: clean(stem, 6), extension: clean(extension, 3), hash }
+    }
+
+    /// The form with a number, in the order in which Windows tries them.
+    pub fn get(&self, number: usize) -> NtfsName {
+        use std::fmt::Write;
+        let mut form = String::with_capacity(12);
+        // all of it is ASCII; writing to a string does not fail
+        let _ = match number.checked_sub(Self::NUMBERED) {
+            None => write!(form, "{}~{}", self.stem, number + 1),
+            Some(n) => {
+                let two = self.stem.get(..2).unwrap_or(&self.stem);
+                write!(form, "{two}{:04X}~{}", self.hash.wrapping_add((n / 9) as u16), n % 9 + 1)
+            }
+        };
+        if !self.extension.is_empty() {
+            form.push('.');
+            form.push_str(&self.extension);
+        }
+        NtfsName::from(form.as_str())
+    }
+}
+
 /// Candidates for the 8.3 partner of a long name, in the order in which Windows tries them.
 pub fn short_candidates(name: &NtfsName) -> impl Iterator<Item = NtfsName> {
-    let dot = name.units().iter().rposition(|&u| u == u16::from(b'.')).filter(|&d| d > 0);
-    let (stem, extension) = name.units().split_at(dot.unwrap_or(name.units().len()));
-    let clean = |units: &[u16], limit: usize| -> String {
-        let kept = units.iter().filter(|&&u| u != 0x20 && u != u16::from(b'.'));
-        kept.take(limit).map(|&u| if is_short_unit(u) { (u as u8).to_ascii_uppercase() as char } else { '_' }).collect()
-    };
-    let (short, two, extension) = (clean(stem, 6), clean(stem, 2), clean(extension, 3));
-    let hash = name.units().iter().fold(0u16, |h, &u| h.wrapping_mul(37).wrapping_add(u));
-    let with = move |stem: String| {
-        NtfsName::from(if extension.is_empty() { stem } else { format!("{stem}.{extension}") }.as_str())
-    };
-    let plain = (1..=4).map(move |n| format!("{short}~{n}"));
-    let hashed = (0..=0xFFFFu16).flat_map(move |step| {
-        let two = two.clone();
-        (1..=9).map(move |n| format!("{two}{:04X}~{n}", hash.wrapping_add(step)))
-    });
-    plain.chain(hashed).map(with)
+    let forms = ShortForms::of(name);
+    (0..ShortForms::NUMBERED + ShortForms::HASHED).map(move |number| forms.get(number))
 }
 
 #[cfg(test)]

@@ -272,7 +272,8 @@ impl Record {
     /// A bug of the caller, when they do not fit.
     pub fn set_attributes<'a>(&mut self, attributes: impl Iterator<Item = &'a [u8]>) -> Result<()> {
         let first = usize::from(header::FIRST_ATTRIBUTE.get(&self.bytes));
-        let mut bytes = self.bytes[..first].to_vec();
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        bytes.extend_from_slice(&self.bytes[..first]);
         for attribute in attributes {
             bytes.extend_from_slice(attribute);
         }

@@ -12,9 +12,9 @@ use super::damaged;
 use super::index::{self, Collation, Entry, EntryView, IndexBlock, Node, NodeView, entry, node, root};
 use super::name::NtfsName;
 use super::record::Record;
-use super::runlist::Runlist;
+use super::runlist::{Run, Runlist};
 use super::stream::{Stream, pieces};
-use super::units::{FileId, RecordNumber};
+use super::units::{FileId, RecordNumber, Vcn};
 use super::volume::{CachedBlock, Volume};
 use crate::error::{Error, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
@@ -89,7 +89,8 @@ impl Index {
 
 /// A key of a directory for a name.
 pub(super) fn name_key(name: &NtfsName) -> Vec<u8> {
-    let mut key = vec![0u8; super::file_name::layout::NAME];
+    let mut key = Vec::with_capacity(super::file_name::layout::NAME + 2 * name.units().len());
+    key.resize(super::file_name::layout::NAME, 0);
     super::file_name::layout::NAME_LENGTH.set(&mut key, name.units().len() as u8);
     super::field::push_utf16(&mut key, name.units());
     key
@@ -147,9 +148,15 @@ impl<D: VolumeRead> Volume<D> {
     fn block(&self, index: &Index, vcn: u64) -> Result<Arc<CachedBlock>> {
         let number = index.number(vcn)?;
         let runs = index.runs.as_ref().ok_or_else(|| damaged("index without blocks has children"))?;
-        let size = u64::from(index.block_size);
-        let pieces = pieces(&self.geometry, runs, number * size, index.block_size as usize)?;
-        self.index_block(pieces, vcn)
+        let offset = number * u64::from(index.block_size);
+        let size = index.block_size as usize;
+        let cluster = u64::from(self.geometry.cluster_size);
+        if let Some(&Run { vcn: first, lcn: Some(lcn), .. }) = runs.find(Vcn(offset / cluster))
+            && let Some(cached) = self.cached_block(lcn.0 * cluster + (offset - first.0 * cluster), vcn, size)?
+        {
+            return Ok(cached);
+        }
+        self.read_block(pieces(&self.geometry, runs, offset, size)?, vcn)
     }
 
     /// The record with the root node, and the node's offset in it.
@@ -193,29 +200,48 @@ impl<D: VolumeRead> Volume<D> {
             if path.len() >= DEPTH_MAX {
                 return Err(damaged(format!("index {} of {} is too deep", index.name, index.file)));
             }
-            let (step, found, child) = self.with_node(index, place, |view| {
-                for (position, entry) in view.entries().enumerate() {
-                    let entry = entry?;
-                    let order = if entry.is_last() {
-                        Ordering::Greater
-                    } else if exactly {
-                        index.collation.compare_fully(entry.key(), key, &self.upcase)
-                    } else {
-                        index.collation.compare(entry.key(), key, &self.upcase)
-                    };
-                    if order != Ordering::Less {
-                        let step = Step { place, position, offset: entry.offset };
-                        return Ok((step, order == Ordering::Equal, entry.child()));
+            let compare = |entry: &EntryView<'_>| match (entry.is_last(), exactly) {
+                (true, _) => Ordering::Greater,
+                (false, true) => index.collation.compare_fully(entry.key(), key, &self.upcase),
+                (false, false) => index.collation.compare(entry.key(), key, &self.upcase),
+            };
+            let at = match place {
+                Place::Root => self.with_node(index, place, |view| find_in_turn(view, compare))?,
+                Place::Block(vcn) => {
+                    let cached = self.block(index, vcn)?;
+                    match self.offsets(index, &cached)? {
+                        Some(offsets) => find_by_halves(cached.block.node()?, offsets, compare)?,
+                        None => find_in_turn(cached.block.node()?, compare)?,
                     }
                 }
-                Err(damaged("index node without a last entry"))
-            })?;
-            path.push(step);
+            };
+            let (found, child) = (at.found, at.child);
+            path.push(Step { place, position: at.position, offset: at.offset });
             match child {
                 Some(vcn) if !found => place = Place::Block(vcn),
                 _ => return Ok(Search { path, found }),
             }
         }
+    }
+
+    /// Offsets of the entries of a block; `None` when they are not in order, as in damaged ones.
+    fn offsets<'a>(&self, index: &Index, cached: &'a CachedBlock) -> Result<Option<&'a [u16]>> {
+        if let Some(known) = cached.offsets.get() {
+            return Ok(known.as_deref());
+        }
+        let mut offsets = Vec::with_capacity(48);
+        let mut in_order = true;
+        let mut before: Option<EntryView<'_>> = None;
+        for entry in cached.block.node()?.entries() {
+            let entry = entry?;
+            offsets.push(u16::try_from(entry.offset).map_err(|_| damaged("index block that is too long"))?);
+            if let Some(before) = before.filter(|_| !entry.is_last()) {
+                let order = index.collation.compare_fully(before.key(), entry.key(), &self.upcase);
+                in_order &= order != Ordering::Greater;
+            }
+            before = Some(entry);
+        }
+        Ok(cached.offsets.get_or_init(|| in_order.then_some(offsets)).as_deref())
     }
 
     /// Calls `use_it` with the entry that has a key.
@@ -228,15 +254,7 @@ impl<D: VolumeRead> Volume<D> {
     ) -> Result<Option<T>> {
         let search = self.search(index, key, exactly)?;
         let Some(step) = search.path.last().filter(|_| search.found) else { return Ok(None) };
-        self.with_node(index, step.place, |view| {
-            for entry in view.entries() {
-                let entry = entry?;
-                if entry.offset == step.offset {
-                    return Ok(Some(use_it(&entry)));
-                }
-            }
-            Ok(None)
-        })
+        self.with_node(index, step.place, |view| Ok(Some(use_it(&view.entry(step.offset)?))))
     }
 
     /// Calls `visit` with every entry in order, the last entries left out.
@@ -329,7 +347,7 @@ impl<D: VolumeWrite> Volume<D> {
                 <= cached.block.bytes().len() - index::block::NODE
             {
                 let mut cached = (*cached).clone();
-                if cached.block.insert_at(step.offset, &new) {
+                if cached.insert_at(step.position, step.offset, &new) {
                     self.put_block(cached);
                     return Ok(());
                 }
@@ -348,14 +366,14 @@ impl<D: VolumeWrite> Volume<D> {
                 return self.store_root(&index, node);
             };
             let mut cached = (*self.block(&index, vcn)?).clone();
-            if cached.block.set_node(&node) {
+            if cached.set_node(&node) {
                 self.put_block(cached);
                 return Ok(());
             }
             let right_vcn = self.take_block(file, name)?;
             let index = self.index(file, name)?;
             let (left, middle, right) = split(node, step.position, cached.block.capacity(), vcn)?;
-            if !cached.block.set_node(&left) {
+            if !cached.set_node(&left) {
                 return Err(Error::bug(Layer::Ntfs, "half of an index node does not fit"));
             }
             self.put_block(cached);
@@ -380,7 +398,7 @@ impl<D: VolumeWrite> Volume<D> {
         if !block.set_node(node) {
             return Err(Error::unsupported(Layer::Ntfs, "index blocks too small for the names in them"));
         }
-        self.put_block(CachedBlock { block, pieces });
+        self.put_block(CachedBlock::new(block, pieces));
         Ok(())
     }
 
@@ -666,6 +684,53 @@ impl<D: VolumeWrite> Volume<D> {
 fn first_clear(bits: &[u8]) -> u64 {
     let partly = bits.iter().enumerate().find(|&(_, &b)| b != 0xFF);
     partly.map_or(bits.len() as u64 * 8, |(at, b)| at as u64 * 8 + u64::from(b.trailing_ones()))
+}
+
+/// The first entry of a node that is not less than what is looked for.
+struct Found {
+    position: usize,
+    offset: usize,
+    /// Whether it is what is looked for.
+    found: bool,
+    child: Option<u64>,
+}
+
+/// Looks at one entry after the other.
+fn find_in_turn(view: NodeView<'_>, compare: impl Fn(&EntryView<'_>) -> Ordering) -> Result<Found> {
+    for (position, entry) in view.entries().enumerate() {
+        let entry = entry?;
+        let order = compare(&entry);
+        if order != Ordering::Less {
+            let found = order == Ordering::Equal;
+            return Ok(Found { position, offset: entry.offset, found, child: entry.child() });
+        }
+    }
+    Err(damaged("index node without a last entry"))
+}
+
+/// Halves the entries, which are in order.
+fn find_by_halves(view: NodeView<'_>, offsets: &[u16], compare: impl Fn(&EntryView<'_>) -> Ordering) -> Result<Found> {
+    let at = |position: usize| -> Result<EntryView<'_>> {
+        let offset = offsets.get(position).ok_or_else(|| damaged("index node without a last entry"))?;
+        view.entry(usize::from(*offset))
+    };
+    // the last entry comes after everything
+    let (mut low, mut high) = (0, offsets.len().saturating_sub(1));
+    let mut equal = None;
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match compare(&at(middle)?) {
+            Ordering::Less => low = middle + 1,
+            order => {
+                high = middle;
+                if order == Ordering::Equal {
+                    equal = Some(middle);
+                }
+            }
+        }
+    }
+    let entry = at(low)?;
+    Ok(Found { position: low, offset: entry.offset, found: equal == Some(low), child: entry.child() })
 }
 
 /// Bit `n` of a bitmap; beyond its end they are clear.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::boot::Geometry;
 use super::cache::Blocks;
@@ -11,7 +11,7 @@ use super::create::Crowd;
 use super::damaged;
 use super::file_name::Times;
 use super::free::FreeMap;
-use super::index::IndexBlock;
+use super::index::{Entry as IndexEntry, IndexBlock, Node};
 use super::log::Admission;
 use super::name::{Namespace, NtfsName};
 use super::record::Record;
@@ -151,6 +151,41 @@ pub struct Stat {
 pub(super) struct CachedBlock {
     pub block: IndexBlock,
     pub pieces: Vec<Piece>,
+    /// Offsets of the entries, once they were asked for; `None` inside: they are not in order.
+    pub offsets: OnceLock<Option<Vec<u16>>>,
+}
+
+impl CachedBlock {
+    pub fn new(block: IndexBlock, pieces: Vec<Piece>) -> Self {
+        Self { block, pieces, offsets: OnceLock::new() }
+    }
+
+    /// Replaces all entries; `false` when they do not fit.
+    #[must_use]
+    pub fn set_node(&mut self, node: &Node) -> bool {
+        self.offsets = OnceLock::new();
+        self.block.set_node(node)
+    }
+
+    /// Inserts an entry at its place in the order, before the one at `position` and `offset`; `false` when it does not
+    /// fit.
+    #[must_use]
+    pub fn insert_at(&mut self, position: usize, offset: usize, entry: &IndexEntry) -> bool {
+        if !self.block.insert_at(offset, entry) {
+            return false;
+        }
+        if let Some(Some(offsets)) = self.offsets.get_mut()
+            && position < offsets.len()
+        {
+            for behind in offsets.iter_mut().skip(position) {
+                *behind = behind.saturating_add(entry.length() as u16);
+            }
+            offsets.insert(position, offset as u16);
+        } else {
+            self.offsets = OnceLock::new();
+        }
+        true
+    }
 }
 
 /// Blocks in memory.
@@ -173,6 +208,8 @@ pub(super) struct State {
     pub cluster_hint: u64,
     /// Where the next search for a record begins.
     pub record_hint: u64,
+    /// Records that this session has appended to `$MFT` and not given out yet.
+    pub fresh_records: Range<u64>,
 }
 
 /// An open NTFS volume.
@@ -260,6 +297,7 @@ impl<D> Volume<D> {
                 cluster_bitmap: empty(),
                 cluster_hint: 0,
                 record_hint: RecordNumber::FIRST_USER.0,
+                fresh_records: 0..0,
             },
             freed_clusters: BTreeMap::new(),
             freed_log: Vec::new(),
@@ -365,19 +403,21 @@ impl<D: VolumeRead> Volume<D> {
         Ok(record)
     }
 
-    /// An index block.
-    pub(super) fn index_block(&self, pieces: Vec<Piece>, vcn: u64) -> Result<Arc<CachedBlock>> {
-        let key = pieces.first().and_then(|p| p.0).ok_or_else(|| damaged("index block in a hole"))?;
-        if let Some(cached) = self.cache.borrow().blocks.get(key) {
-            let size: usize = pieces.iter().map(|p| p.1).sum();
-            let known = super::index::block::VCN.get(cached.block.bytes());
-            if known != vcn || cached.block.bytes().len() != size {
-                return Err(damaged("one index block used in two places").expected_found(vcn, known).at(key));
-            }
-            return Ok(cached);
+    /// An index block in memory, by its place on the device.
+    pub(super) fn cached_block(&self, key: u64, vcn: u64, size: usize) -> Result<Option<Arc<CachedBlock>>> {
+        let Some(cached) = self.cache.borrow().blocks.get(key) else { return Ok(None) };
+        let known = super::index::block::VCN.get(cached.block.bytes());
+        if known != vcn || cached.block.bytes().len() != size {
+            return Err(damaged("one index block used in two places").expected_found(vcn, known).at(key));
         }
+        Ok(Some(cached))
+    }
+
+    /// Reads an index block that is not in memory.
+    pub(super) fn read_block(&self, pieces: Vec<Piece>, vcn: u64) -> Result<Arc<CachedBlock>> {
+        let key = pieces.first().and_then(|p| p.0).ok_or_else(|| damaged("index block in a hole"))?;
         let block = IndexBlock::parse(self.read_pieces(&pieces)?, vcn).map_err(|e| e.at(key))?;
-        let cached = Arc::new(CachedBlock { block, pieces });
+        let cached = Arc::new(CachedBlock::new(block, pieces));
         let limit = BLOCKS_KEPT / cached.block.bytes().len().max(1);
         self.cache.borrow_mut().blocks.remember(key, Arc::clone(&cached), limit);
         Ok(cached)
