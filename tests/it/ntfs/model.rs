@@ -270,8 +270,9 @@ pub fn step<D: VolumeWrite>(
         }
         21 => {
             let Some(path) = model.pick(random, false) else { return Ok(()) };
+            // not the system bit: ntfs-3g shows short system files as pipes and sockets
             let attributes =
-                random.below(8) as u32 | (0x20 * random.below(2) as u32) | (0x2000 * random.below(2) as u32);
+                random.below(4) as u32 | (0x20 * random.below(2) as u32) | (0x2000 * random.below(2) as u32);
             volume.set_attributes(volume.find(&path)?.unwrap(), attributes)?;
             model.file_mut(&path).attributes = attributes;
         }

@@ -180,7 +180,9 @@ impl TestVolume {
             for entry in std::fs::read_dir(dir).unwrap() {
                 let entry = entry.unwrap();
                 let path = format!("{path}/{}", entry.file_name().into_string().unwrap());
-                let is_dir = entry.file_type().unwrap().is_dir();
+                let kind = entry.file_type().unwrap();
+                assert!(kind.is_dir() || kind.is_file(), "{path}: ntfs-3g shows a special file, which may block");
+                let is_dir = kind.is_dir();
                 if is_dir {
                     stack.push((path.clone(), entry.path()));
                 }
