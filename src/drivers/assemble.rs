@@ -91,7 +91,7 @@ fn stage_name(candidate: &Candidate, facts: &Facts, is_known: bool) -> String {
     let stem = candidate.stem();
     let name = if is_known { service } else { folder.or(service) }.unwrap_or(&stem).to_lowercase();
     let safe: String =
-        name.chars().map(|c| if c.is_control() || "\\/:*?\"<>|%".contains(c) { '_' } else { c }).collect();
+        name.chars().map(|c| if c.is_control() || "\\/:*?\"<>|%&^!".contains(c) { '_' } else { c }).collect();
     let safe = safe.trim_matches([' ', '.']).to_owned();
     if safe.is_empty() { "driver".to_owned() } else { safe }
 }

@@ -130,7 +130,7 @@ fn change_staged(
     observer.step("Applying the plan to the staged disk");
     // an override is obeyed even when there is nothing else to do
     volume.apply_overrides()?;
-    plan::apply(&injection.plan, &mut volume, request.clock)?;
+    plan::apply_loaded(&injection.plan, &mut volume, injection.hives, request.clock)?;
     volume.flush()?;
     Ok(injection.plan)
 }
@@ -162,12 +162,12 @@ fn check_boot(
 ) -> Result<Vec<BootCheck>> {
     let volume = Volume::open(PartitionView::new(stage, &installation.partition)?, &OpenOptions::read_only())?;
     let options = CheckOptions { signatures: request.policy.signature };
-    let mut answers = Vec::new();
-    for (bus, service) in [(Bus::VirtioBlk, "viostor"), (Bus::VirtioScsi, "vioscsi")] {
-        if !selection.boot_packages().any(|(_, boot)| boot.service.eq_ignore_ascii_case(service)) {
-            continue;
-        }
-        let answer = windows::boot_check(&volume, bus, &options)?;
+    let has = |service: &str| selection.boot_packages().any(|(_, boot)| boot.service.eq_ignore_ascii_case(service));
+    let wanted = [(Bus::VirtioBlk, "viostor"), (Bus::VirtioScsi, "vioscsi")];
+    let buses: Vec<Bus> = wanted.into_iter().filter(|(_, service)| has(service)).map(|(bus, _)| bus).collect();
+    let answers = windows::boot_checks(&volume, &buses, &options)?;
+    for answer in &answers {
+        let bus = answer.bus;
         if !answer.boots {
             let reasons: Vec<&str> = answer.failures().map(|finding| finding.text.as_str()).collect();
             let what = format!("the guest would not boot from {}: {}", bus.name(), reasons.join("; "));
@@ -175,7 +175,6 @@ fn check_boot(
                 .path(installation.partition.label())
                 .hint("nothing was written; winject check IMAGE shows what the image holds now"));
         }
-        answers.push(answer);
     }
     Ok(answers)
 }

@@ -6,8 +6,8 @@ use crate::error::{Error, Layer, Result};
 use crate::hive::{Hive, ValueType};
 use crate::io::VolumeWrite;
 use crate::ntfs::security::Protected;
-use crate::ntfs::{New, Security, Volume};
-use std::collections::HashMap;
+use crate::ntfs::{FileId, New, Security, Volume};
+use std::collections::{BTreeMap, HashMap};
 
 /// The largest hive and log that are loaded.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
@@ -19,6 +19,19 @@ type Protections = HashMap<Protected, u32>;
 /// # Errors
 /// When an edit cannot be made: no space, or something that is not as it was when the plan was made.
 pub fn apply<D: VolumeWrite>(plan: &Plan, volume: &mut Volume<D>, now: FileTime) -> Result<()> {
+    apply_loaded(plan, volume, BTreeMap::new(), now)
+}
+
+/// As [`apply`], with hives that were read from this very volume when the plan was made: they are not read again.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_loaded<D: VolumeWrite>(
+    plan: &Plan,
+    volume: &mut Volume<D>,
+    mut hives: BTreeMap<HiveFile, Hive>,
+    now: FileTime,
+) -> Result<()> {
     let mut protections = Protections::new();
     for step in plan.files() {
         apply_file(volume, &step.change, &mut protections).map_err(|e| match step.change.file() {
@@ -28,7 +41,7 @@ pub fn apply<D: VolumeWrite>(plan: &Plan, volume: &mut Volume<D>, now: FileTime)
     }
     for hive in HiveFile::ALL {
         if plan.of_hive(hive).next().is_some() {
-            apply_hive(plan, volume, hive, now).map_err(|e| e.path(plan.hive_path(hive)))?;
+            apply_hive(plan, volume, hive, hives.remove(&hive), now).map_err(|e| e.path(plan.hive_path(hive)))?;
         }
     }
     volume.flush()
@@ -100,9 +113,28 @@ fn new<D: VolumeWrite>(
     Ok(New { security, ..New::default() })
 }
 
-fn apply_hive<D: VolumeWrite>(plan: &Plan, volume: &mut Volume<D>, file: HiveFile, now: FileTime) -> Result<()> {
+fn apply_hive<D: VolumeWrite>(
+    plan: &Plan,
+    volume: &mut Volume<D>,
+    file: HiveFile,
+    loaded: Option<Hive>,
+    now: FileTime,
+) -> Result<()> {
     let path = plan.hive_path(file);
     let id = volume.find(&path)?.ok_or_else(|| gone(&path))?;
+    let mut hive = match loaded {
+        Some(hive) => hive,
+        None => load(volume, id, &path)?,
+    };
+    for step in plan.of_hive(file) {
+        apply_edit(&mut hive, &step.change, now)?;
+    }
+    let bytes = hive.finish(&[])?;
+    volume.overwrite(id, &bytes)
+}
+
+/// A hive with its logs applied.
+fn load<D: VolumeWrite>(volume: &Volume<D>, id: FileId, path: &str) -> Result<Hive> {
     let bytes = volume.read(id, HIVE_BYTES_MAX)?;
     let mut logs = Vec::new();
     for ending in ["LOG1", "LOG2"] {
@@ -112,12 +144,8 @@ fn apply_hive<D: VolumeWrite>(plan: &Plan, volume: &mut Volume<D>, file: HiveFil
     }
     logs.retain(|log| !log.is_empty());
     let mut slices = logs.iter().map(Vec::as_slice);
-    let (mut hive, _) = Hive::open_with_logs(bytes, slices.next(), slices.next())?;
-    for step in plan.of_hive(file) {
-        apply_edit(&mut hive, &step.change, now)?;
-    }
-    let bytes = hive.finish(&[])?;
-    volume.overwrite(id, &bytes)
+    let (hive, _) = Hive::open_with_logs(bytes, slices.next(), slices.next())?;
+    Ok(hive)
 }
 
 /// One edit of a hive. An edit that already holds changes nothing.

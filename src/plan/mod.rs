@@ -10,7 +10,7 @@ pub(crate) mod independent;
 mod value;
 mod verify;
 
-pub use apply::{apply, apply_edit};
+pub use apply::{apply, apply_edit, apply_loaded};
 pub(crate) use change::hex;
 pub use change::{Access, Change, Content, HiveFile, Step};
 pub use document::Plan;

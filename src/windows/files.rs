@@ -121,7 +121,7 @@ pub(crate) mod memory {
 
     /// Files in memory, for tests. Names are kept in lower case.
     #[derive(Debug, Clone, Default)]
-    pub(crate) struct MemoryFiles(pub BTreeMap<String, Vec<u8>>);
+    pub(crate) struct MemoryFiles(pub BTreeMap<String, Vec<u8>>, pub Option<u64>);
 
     impl MemoryFiles {
         pub(crate) fn put(&mut self, path: &str, bytes: &[u8]) {
@@ -172,7 +172,7 @@ pub(crate) mod memory {
             Ok(found.then(|| Protection { descriptor: Some(what.descriptor()), is_link: false }))
         }
         fn free_space(&self) -> Option<u64> {
-            None
+            self.1
         }
     }
 }

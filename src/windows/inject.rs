@@ -10,9 +10,12 @@ use super::{device_path, full, layout, staging, storage};
 use crate::drivers::Selection;
 use crate::drivers::trust::Publisher;
 use crate::error::{Error, Layer, Result};
+use crate::hive::Hive;
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
 use crate::plan::{Access, HiveFile, Plan, RegData};
+use std::collections::BTreeMap;
+use std::fmt;
 
 /// Free space that Windows needs besides the staged files, so that it can install them.
 const SPACE_FOR_WINDOWS: u64 = 64 << 20;
@@ -20,12 +23,19 @@ const SPACE_FOR_WINDOWS: u64 = 64 << 20;
 const SPACE_FOR_EDITS: u64 = 2 << 20;
 
 /// A plan and what it means in terms of drivers.
-#[derive(Debug, Clone)]
 pub struct Injection {
     /// The edits.
     pub plan: Plan,
     /// The same for the report.
     pub record: Record,
+    /// The hives as they were read for the plan, so that applying it need not read them again.
+    pub hives: BTreeMap<HiveFile, Hive>,
+}
+
+impl fmt::Debug for Injection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Injection").field("plan", &self.plan).field("record", &self.record).finish_non_exhaustive()
+    }
 }
 
 /// Plans the injection of the selected packages. Nothing is written. When everything is so already, the plan is empty.
@@ -83,10 +93,10 @@ pub(super) fn plan_files(
     let manifest = manifest::build(planner.wishes(), &record);
     planner.file(layout::MANIFEST, manifest, &Access::Protected)?;
 
-    let mut plan = planner.finish();
+    let (mut plan, hives) = planner.finish();
     plan.warnings.extend(selection.warnings.iter().cloned());
     check_space(&mut plan, guest)?;
-    Ok(Injection { plan, record })
+    Ok(Injection { plan, record, hives })
 }
 
 /// Puts certificates into the machine's store of trusted publishers, so that `pnputil` asks nobody.

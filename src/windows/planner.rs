@@ -59,6 +59,8 @@ pub struct Planner<'a> {
     /// Where an edit of a value or file already is in the plan, by its lower-case place.
     places: HashMap<String, usize>,
     wishes: Vec<Wish>,
+    /// Where the wish for a value is in that list: the last one counts.
+    wished: HashMap<String, usize>,
 }
 
 impl<'a> Planner<'a> {
@@ -86,6 +88,7 @@ impl<'a> Planner<'a> {
             reason: String::new(),
             places: HashMap::new(),
             wishes: Vec::new(),
+            wished: HashMap::new(),
         })
     }
 
@@ -277,10 +280,16 @@ impl<'a> Planner<'a> {
     /// # Errors
     /// When the hive is damaged there.
     pub fn value(&mut self, hive: HiveFile, key: &str, name: &str, data: RegData) -> Result<Action> {
-        let wish = Wish::Value { hive, key: key.to_owned(), name: name.to_owned(), data: data.clone() };
-        self.wishes.push(wish);
-        let before = registry::get(self.hive(hive)?, key, name)?;
         let place = format!("{hive}\\{}:{}", key.to_lowercase(), name.to_lowercase());
+        let wish = Wish::Value { hive, key: key.to_owned(), name: name.to_owned(), data: data.clone() };
+        match self.wished.get(&place).and_then(|&at| self.wishes.get_mut(at)) {
+            Some(earlier) => *earlier = wish,
+            None => {
+                self.wished.insert(place.clone(), self.wishes.len());
+                self.wishes.push(wish);
+            }
+        }
+        let before = registry::get(self.hive(hive)?, key, name)?;
         if before.as_ref() == Some(&data) {
             // an earlier request may have wanted something else; the last one counts
             if let Some(slot) = self.places.get(&place).and_then(|&at| self.steps.get_mut(at)) {
@@ -341,12 +350,14 @@ impl<'a> Planner<'a> {
         Ok(there)
     }
 
-    /// The plan: files first, then the hives with SYSTEM last; otherwise in the order of the requests.
+    /// The plan: files first, then the hives with SYSTEM last; otherwise in the order of the requests. And the hives that
+    /// it was made from.
     #[must_use]
-    pub fn finish(self) -> Plan {
+    pub fn finish(self) -> (Plan, BTreeMap<HiveFile, Hive>) {
+        let hives = self.hives.into_iter().map(|(file, loaded)| (file, loaded.hive)).collect();
         let mut plan = self.plan;
         plan.steps = self.steps.into_iter().flatten().collect();
         plan.steps.sort_by_key(|step| step.change.hive());
-        plan
+        (plan, hives)
     }
 }

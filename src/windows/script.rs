@@ -127,7 +127,7 @@ del "%BASE%\firstboot.attempts" "%BASE%\firstboot.tried" "%BASE%\firstboot.rc" "
 exit /b 0
 
 :log
->>"%LOG%" echo %DATE% %TIME% %~1
+>>"%LOG%" echo %DATE% %TIME% "%~1"
 goto :eof
 "#;
 

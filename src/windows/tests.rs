@@ -365,6 +365,7 @@ fn an_active_package_of_the_guest_is_not_clobbered() {
     set(&mut system, "DriverDatabase\\DriverInfFiles\\oem7.inf", "Active", &Data::sz(package));
     set(&mut system, &format!("DriverDatabase\\DeviceIds\\{id}"), "oem7.inf", &Data::binary(&[1, 0xff, 0, 0]));
     let key = format!("DriverDatabase\\DriverPackages\\{package}");
+    set(&mut system, &key, "Version", &Data::binary(&[0; 48]));
     set(&mut system, &format!("{key}\\Descriptors\\{id}"), "Configuration", &Data::sz("c"));
     set(&mut system, &format!("{key}\\Configurations\\c"), "Service", &Data::sz("vioscsi"));
     let image = "\\SystemRoot\\System32\\DriverStore\\FileRepository\\vioscsi.inf_amd64_0123456789abcdef\\vioscsi.sys";

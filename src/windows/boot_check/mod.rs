@@ -48,7 +48,7 @@ pub struct CheckOptions {
 /// When the volume cannot be read, or holds no Windows. What keeps the guest from booting is not an error: it is the
 /// answer.
 pub fn boot_check<D: VolumeRead>(volume: &Volume<D>, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
-    check_files(volume, bus, options)
+    Ok(boot_checks(volume, &[bus], options)?.swap_remove(0))
 }
 
 /// Answers for several buses; the hives are read once.
@@ -56,8 +56,15 @@ pub fn boot_check<D: VolumeRead>(volume: &Volume<D>, bus: Bus, options: &CheckOp
 /// # Errors
 /// As [`boot_check`].
 pub fn boot_checks<D: VolumeRead>(volume: &Volume<D>, buses: &[Bus], options: &CheckOptions) -> Result<Vec<BootCheck>> {
+    if buses.is_empty() {
+        return Ok(Vec::new());
+    }
     let files = Remember { files: volume, hives: RefCell::default() };
-    buses.iter().map(|bus| check_files(&files, *bus, options)).collect()
+    let case = match open_case(&files)? {
+        Ok(case) => case,
+        Err(finding) => return Ok(buses.iter().map(|bus| case_closed(*bus, &finding)).collect()),
+    };
+    buses.iter().map(|bus| judge(&files, &case, *bus, options)).collect()
 }
 
 /// Files of which the hives are read only once.
@@ -109,40 +116,70 @@ impl GuestFiles for Remember<'_> {
 }
 
 /// The same over anything that has files.
+#[cfg(test)]
 pub(super) fn check_files(files: &dyn GuestFiles, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
-    let mut report = BootCheck::new(bus);
+    match open_case(files)? {
+        Ok(case) => judge(files, &case, bus, options),
+        Err(finding) => Ok(case_closed(bus, &finding)),
+    }
+}
+
+/// What is read once for all buses.
+struct Case {
+    guest: Guest,
+    system: Vec<u8>,
+    /// What is wrong with the SYSTEM hive as a whole.
+    fault: Option<String>,
+}
+
+/// Why there is nothing to walk through.
+type Closed = (Code, Option<String>, String);
+
+/// Reads the guest; or says at once that it does not boot.
+fn open_case(files: &dyn GuestFiles) -> Result<std::result::Result<Case, Closed>> {
     let guest = match Guest::inspect_files(files) {
         Ok(Some(guest)) => guest,
-        Ok(None) => {
-            report.fail(Gate::Loader, Code::NoWindows, "there is no Windows on this volume");
-            return Ok(report.done());
-        }
+        Ok(None) => return Ok(Err((Code::NoWindows, None, "there is no Windows on this volume".to_owned()))),
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
-            report.fail(Gate::Loader, Code::HiveDamaged, format!("the registry cannot be read: {error}"));
-            return Ok(report.done());
+            return Ok(Err((Code::HiveDamaged, None, format!("the registry cannot be read: {error}"))));
         }
         // dirty hives without logs, several installations: that is for the user to decide
         Err(error) => return Err(error),
     };
-    report.windows = Some(guest.to_string());
-    let bytes = match system_hive(files, &guest) {
+    let system = match system_hive(files, &guest) {
         Ok(bytes) => bytes,
         Err(error) => {
-            report.fail(Gate::Loader, Code::HiveDamaged, format!("the SYSTEM hive cannot be read: {error}"));
-            return Ok(report.done());
+            let text = format!("the SYSTEM hive cannot be read: {error}");
+            return Ok(Err((Code::HiveDamaged, Some(guest.to_string()), text)));
         }
     };
     // the loader refuses or heals a hive with a broken structure anywhere, not only where the driver's keys are
-    if let Some(fault) = check::check(&bytes).iter().find(|fault| fault.severity() == Severity::Error) {
+    let faults = check::check(&system);
+    let fault = faults.iter().find(|fault| fault.severity() == Severity::Error).map(ToString::to_string);
+    Ok(Ok(Case { guest, system, fault }))
+}
+
+fn case_closed(bus: Bus, (code, windows, text): &Closed) -> BootCheck {
+    let mut report = BootCheck::new(bus);
+    report.windows.clone_from(windows);
+    report.fail(Gate::Loader, *code, text.as_str());
+    report.done()
+}
+
+/// The answer for one bus.
+fn judge(files: &dyn GuestFiles, case: &Case, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
+    let mut report = BootCheck::new(bus);
+    report.windows = Some(case.guest.to_string());
+    if let Some(fault) = &case.fault {
         report.fail(Gate::Loader, Code::HiveDamaged, format!("the SYSTEM hive is damaged: {fault}"));
     }
-    match walk(files, &guest, &bytes, &mut report, options) {
+    match walk(files, &case.guest, &case.system, &mut report, options) {
         Err(error) if error.kind() == Kind::Damaged => {
             report.fail(Gate::Loader, Code::HiveDamaged, format!("the SYSTEM hive is damaged: {error}"));
         }
         other => other?,
     }
-    state(&guest, &mut report);
+    state(&case.guest, &mut report);
     Ok(report.done())
 }
 
@@ -222,7 +259,7 @@ fn walk(
 fn next_control_set(system: &Reader<'_>, guest: &Guest, report: &mut BootCheck) -> Result<String> {
     let select = system.key("Select")?;
     let default = select.map(|key| key.value("Default")).transpose()?.flatten().and_then(|value| value.as_u32());
-    let Some(number) = default else { return Ok(guest.current_control_set().to_owned()) };
+    let Some(number) = default.filter(|number| *number != 0) else { return Ok(guest.current_control_set().to_owned()) };
     let name = format!("ControlSet{number:03}");
     if system.key(&name)?.is_none() {
         report.fail(Gate::Loader, Code::HiveDamaged, format!("Select\\Default names {name}, which is not there"));

@@ -170,3 +170,61 @@ fn without_a_way_back_it_says_so() {
 fn no_windows_at_all() {
     assert_eq!(codes(&check(&MemoryFiles::default())), [Code::NoWindows]);
 }
+
+#[test]
+fn little_space_is_a_warning() {
+    let mut files = injected("19045", true);
+    let has = |files: &MemoryFiles| check(files).findings.iter().any(|f| f.code == Code::LittleSpace);
+    assert!(!has(&files));
+    files.1 = Some(FREE_BYTES_LOW);
+    assert!(!has(&files));
+    files.1 = Some(FREE_BYTES_LOW - 1);
+    assert!(has(&files) && check(&files).boots);
+}
+
+/// Windows 7 knows SHA-2 signatures only after an update; `CurrentState` says whether it is really installed.
+#[test]
+fn the_update_for_sha_2_on_windows_7() {
+    const PACKAGES: &str = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\Packages";
+    let signed = std::fs::read("test-images/drivers/vioscsi/w10/amd64/vioscsi.sys").unwrap();
+    let answer = |package: &str, state: u32| {
+        let mut files = injected("7601", false);
+        files.put(SYS, &signed);
+        let mut software = hive(&files, HiveFile::Software);
+        set(&mut software, &format!("{PACKAGES}\\{package}~31bf3856ad364e35"), "CurrentState", &Data::dword(state));
+        files.put("/Windows/System32/config/SOFTWARE", &software.finish(&[]).unwrap());
+        let strict = CheckOptions { signatures: SignatureLevel::Require };
+        let report = check_files(&files, Bus::VirtioScsi, &strict).unwrap();
+        let finding = report.findings.iter().find(|f| f.code == Code::SignatureTooNew).map(|f| f.level);
+        (report.boots, finding)
+    };
+    let update = "Package_for_KB4474419";
+    assert_eq!(answer(update, 0x70), (true, None), "installed");
+    assert_eq!(answer(update, 0x80), (true, None), "permanent");
+    for (name, state) in [("staged", 0x40), ("install pending", 0x60), ("uninstall pending", 5), ("absent", 0)] {
+        assert_eq!(answer(update, state), (false, Some(Level::Failure)), "{name}");
+    }
+    assert_eq!(answer("Package_for_KB1111111", 0x70), (false, Some(Level::Failure)), "another update");
+    assert_eq!(answer("Package_for_KB3033929", 0x70), (true, Some(Level::Warning)), "the first update for SHA-2");
+}
+
+#[test]
+fn a_broken_hive_does_not_boot_wherever_it_is_broken() {
+    let mut files = injected("19045", true);
+    let mut system = hive(&files, HiveFile::System);
+    set(&mut system, "ControlSet001\\Control\\Elsewhere", "x", &Data::dword(1));
+    let mut bytes = system.finish(&[]).unwrap();
+    // a key cell, far from everything that the driver needs, that is no key cell any more
+    let at = bytes.windows(9).position(|w| w == b"Elsewhere").unwrap() - 0x4c;
+    assert_eq!(&bytes[at..at + 2], b"nk");
+    bytes[at] = b'x';
+    files.put("/Windows/System32/config/SYSTEM", &bytes);
+    assert!(codes(&check(&files)).contains(&Code::HiveDamaged), "{}", check(&files));
+}
+
+#[test]
+fn the_control_set_of_the_next_start_counts() {
+    let mut files = injected("19045", true);
+    edit(&mut files, |hive| set(hive, "Select", "Default", &Data::dword(7)));
+    assert!(codes(&check(&files)).contains(&Code::HiveDamaged), "{}", check(&files));
+}

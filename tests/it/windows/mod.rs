@@ -1,6 +1,8 @@
 //! Windows: inspection, registration, and whether it boots, on guests with real hives.
 
 mod boot;
+mod check;
+mod full;
 mod guests;
 mod parity;
 mod plan;

@@ -1,4 +1,4 @@
-"""will_it_boot.py OFFSET IMAGE... - a second, independent answer to "will it boot from virtio?".
+"""will_it_boot.py OFFSET=IMAGE... - a second, independent answer to "will it boot from virtio?".
 
 Reads the NTFS volume at byte OFFSET of each raw image with dissect.ntfs and the SYSTEM and SOFTWARE hives with
 dissect.regf.  Prints one JSON list: for each image {"virtio-blk": [reason, ...], "virtio-scsi": [...]}; an empty list
@@ -180,7 +180,9 @@ def answer(path, offset):
     except Exception:
         return {bus: ['hive-damaged'] for bus in DEVICES}
     build = int(value(key(software, 'Microsoft\\Windows NT\\CurrentVersion'), 'CurrentBuildNumber'))
-    control = 'ControlSet%03d' % value(key(system, 'Select'), 'Current')
+    select = key(system, 'Select')
+    number = value(select, 'Default')            # the next start; Current is the last one
+    control = 'ControlSet%03d' % (number or value(select, 'Current'))
     kernel = read(volume, 'Windows\\System32\\ntoskrnl.exe')
     machine = pe(kernel)[0]
     result = {}
@@ -206,4 +208,4 @@ def answer(path, offset):
 
 
 if __name__ == '__main__':
-    print(json.dumps([answer(path, int(sys.argv[1])) for path in sys.argv[2:]]))
+    print(json.dumps([answer(path, int(offset)) for offset, path in (arg.split('=', 1) for arg in sys.argv[1:])]))
