@@ -123,6 +123,13 @@ fn stays(
         if record.files_copied.iter().any(|f| f.action == Action::Kept && f.service.as_ref() == Some(&boot.service)) {
             return Ok(true);
         }
+        if is_newer_there(planner, package, hive, options)? {
+            return Ok(true);
+        }
+        // an earlier package of ours is no package of the guest: it is replaced
+        if !own::earlier(planner, package)?.is_empty() {
+            return Ok(false);
+        }
         // the forms without a subsystem are winject's addition: the ids of the INF decide
         let ids = ids::boot_ids(&package.inf, boot);
         let (free, kept) = driver_database::split(planner, &ids, "", &name)?;
@@ -137,11 +144,22 @@ fn stays(
         }
         return Ok(true);
     }
+    is_newer_there(planner, package, hive, options)
+}
+
+/// Whether the guest has a package of the same INF that makes the media's needless.
+fn is_newer_there(
+    planner: &mut Planner<'_>,
+    package: &Package,
+    hive: HiveFile,
+    options: &InjectOptions,
+) -> Result<bool> {
     if options.force {
         return Ok(false);
     }
-    match own::newest(planner, package, hive)? {
-        Some((other, version)) if !other.eq_ignore_ascii_case(&name) => {
+    let is_storage = package.category == Category::Storage;
+    match own::newest(planner, package, hive, !is_storage)? {
+        Some((other, version)) => {
             let text = format!(
                 "{}: the guest has the package {other} of version {}, the media {}; --force registers it all the same",
                 package.stage_name,
@@ -151,7 +169,7 @@ fn stays(
             planner.note(text);
             Ok(true)
         }
-        _ => Ok(false),
+        None => Ok(false),
     }
 }
 

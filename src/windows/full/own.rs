@@ -84,18 +84,26 @@ pub(super) fn earlier(planner: &Planner<'_>, package: &Package) -> Result<Vec<Ea
     Ok(out)
 }
 
-/// The newest package of the same INF name in a hive that is at least as new as the media's.
-pub(super) fn newest(planner: &Planner<'_>, package: &Package, hive: HiveFile) -> Result<Option<(String, [u16; 4])>> {
-    let ours = (package.inf.driver_date, package.inf.driver_version);
+/// The newest package of the same INF name in a hive that is newer than the media's: ours, and, where `with_foreign`
+/// says so, one of the guest's own, which counts already when it is as new. (A boot driver's own package may only be
+/// staged, so that nothing is bound to it; there the device ids decide.)
+pub(super) fn newest(
+    planner: &Planner<'_>,
+    package: &Package,
+    hive: HiveFile,
+    with_foreign: bool,
+) -> Result<Option<(String, [u16; 4])>> {
+    let media = (package.inf.driver_date, package.inf.driver_version);
     let current = package_name(package, planner.guest.arch);
     let mut best = None;
     for (_, name) in same_name(planner, package)?.into_iter().filter(|(file, _)| *file == hive) {
         let key = format!("{ROOT}\\DriverPackages\\{name}");
         let version = registry::get(planner.hive(hive)?, &key, "Version")?.and_then(|data| parse_version(&data.bytes));
-        let Some(version) = version else { continue };
-        // the same version by us is only older in its bytes: it is replaced
-        let counts =
-            version > ours || (version == ours && (name.eq_ignore_ascii_case(&current) || !is_ours(planner, &name)?));
+        let Some(version) = version.filter(|version| *version >= media) else { continue };
+        if name.eq_ignore_ascii_case(&current) {
+            continue;
+        }
+        let counts = if is_ours(planner, &name)? { version > media } else { with_foreign };
         if counts && best.as_ref().is_none_or(|(_, known)| version > *known) {
             best = Some((name, version));
         }

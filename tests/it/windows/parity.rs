@@ -273,7 +273,6 @@ fn cases() -> Vec<Case> {
         Case {
             bound: &["ACPI\\DELLABCE", "HID\\VEN_DELL&DEV_ABCE"],
             services: &["DellRbtn"],
-            differs: vec![("driverinffiles\\oem2.inf:configurations", "in order of use there, of the INF here")],
             ..case(W10_1709, "dellrbtn.inf_amd64_f97e65ab5ad63c31", "oem2.inf", "DellRbtn.inf", dellrbtn())
         },
         Case {
