@@ -256,8 +256,11 @@ pub struct Seen {
 
 /// Walks a volume with dissect.ntfs.
 const DISSECT: &str = r#"
-import sys, zlib, json
+import sys, zlib, json, io
+import dissect.ntfs.mft
 from dissect.ntfs import NTFS
+# it reads the longest header there is, and misses a short attribute at the very end of a record
+dissect.ntfs.mft.BytesIO = lambda data: io.BytesIO(bytes(data) + bytes(64))
 class Part:
     def __init__(self, file, start): self.file, self.start = file, start; file.seek(start)
     def seek(self, n, whence=0): return self.file.seek(n + self.start if whence == 0 else n, whence) - self.start
