@@ -149,9 +149,14 @@ impl Attrs {
 /// Joins the extents of one attribute, given in ascending order.
 fn join<'a>(extents: impl Iterator<Item = Result<Attribute<'a>>>, clusters: u64) -> Result<Option<Stream>> {
     let mut joined: Option<(Runlist, StreamSizes)> = None;
-    for extent in extents {
+    let mut extents = extents.peekable();
+    while let Some(extent) = extents.next() {
         let extent = extent?;
         if let Some(value) = extent.value() {
+            // which of two counts depends on the reader
+            if joined.is_some() || extents.peek().is_some() {
+                return Err(damaged("two attributes of one type and name"));
+            }
             return Ok(Some(Stream::Resident(value.to_vec())));
         }
         let runs = extent.runlist(clusters)?;

@@ -404,13 +404,15 @@ fn an_image_in_use_is_refused() {
     let socket = path.join("nbd.sock");
     let mut server = Command::new("qemu-nbd")
         .current_dir(path)
-        .args(["-f", "qcow2", "-k"])
+        .args(["-t", "-f", "qcow2", "-k"])
         .arg(&socket)
         .arg("top.qcow2")
         .spawn()
         .unwrap();
-    while !socket.exists() {
-        std::thread::sleep(std::time::Duration::from_millis(5));
+    // the socket is there before the image is open: wait until the export answers
+    let uri = format!("nbd+unix:///?socket={}", socket.display());
+    while !Command::new("qemu-img").args(["info", &uri]).output().unwrap().status.success() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
     let error = block::open(&file, &OpenOptions::default()).unwrap_err();
     assert_eq!(error.kind(), Kind::Refused, "{error}");
