@@ -8,18 +8,8 @@ use winject::drivers::{Arch, GuestTarget};
 /// All INFs of the corpus with their paths below it.
 fn infs() -> Option<Vec<(String, PathBuf)>> {
     let root = support::corpus("inf")?;
-    let mut out = Vec::new();
-    let mut todo = vec![root.clone()];
-    while let Some(folder) = todo.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                todo.push(path);
-            } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("inf")) {
-                out.push((path.strip_prefix(&root).unwrap().display().to_string(), path));
-            }
-        }
-    }
+    let below = |path: PathBuf| (path.strip_prefix(&root).unwrap().display().to_string(), path);
+    let mut out: Vec<_> = super::matrix::infs(&root).into_iter().map(below).collect();
     out.sort();
     assert!(out.len() > 40, "{}", out.len());
     Some(out)

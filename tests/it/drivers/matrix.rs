@@ -105,7 +105,7 @@ fn theirs(value: &Value) -> Option<Value> {
 }
 
 /// All INFs below a folder.
-fn infs(root: &Path) -> Vec<PathBuf> {
+pub(super) fn infs(root: &Path) -> Vec<PathBuf> {
     let mut out = Vec::new();
     let mut todo = vec![root.to_owned()];
     while let Some(folder) = todo.pop() {
