@@ -3,18 +3,20 @@
 use super::explain::explain;
 use super::locate::{Installation, locate};
 use super::recover::recover;
-use super::report::{Report, Validation};
+use super::report::Report;
 use super::request::{Destination, InjectRequest, Observer};
+use super::verdict::judge;
 use crate::block::commit::{self, CommitOptions, Committed};
 use crate::block::convert::{ConvertOptions, ConvertProgress, convert};
 use crate::block::{self, Stage, StageOptions};
 use crate::drivers::{self, Definitions, Selection, Sources};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, PartitionView, Scheme};
-use crate::plan::{self, Plan};
-use crate::windows::{self, BootCheck, Bus, CheckOptions};
+use crate::partition::{self, PartitionTable, PartitionView, Scheme};
+use crate::plan::{self, Applied, Plan};
+use crate::windows::{self, Hives};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// Makes the Windows in an image bootable from a virtio disk.
 ///
@@ -41,7 +43,11 @@ pub fn inject_into(request: &InjectRequest, observer: &dyn Observer, report: &mu
 
 fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
     check_destination(request)?;
-    let mut staged = prepare(request, observer, report)?;
+    let mut staged = match request.destination {
+        // Its output gets its name only when the verdict is there, which meanwhile comes of itself.
+        Destination::Standalone { .. } => stage_changes(request, observer, report)?,
+        _ => prepare(request, observer, report)?,
+    };
     commit_staged(request, observer, report, &mut staged)?;
     report.run.bytes_read = staged.stage.image().bytes_read();
     report.succeed();
@@ -49,7 +55,7 @@ fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) ->
     Ok(())
 }
 
-/// An injection that is done and verified on the stage, and not written anywhere yet.
+/// An injection that is done on the stage, and not written anywhere yet.
 #[derive(Debug)]
 pub struct Staged {
     /// The changed disk.
@@ -58,26 +64,65 @@ pub struct Staged {
     pub plan: Plan,
     /// How the disk is divided.
     pub scheme: Scheme,
+    pub(super) installation: Installation,
+    pub(super) selection: Selection,
+    pub(super) applied: Applied,
 }
 
-/// Everything but the writing: for a caller that writes in its own way, such as a conversion.
+/// Everything but the writing, verified: for a caller that writes in its own way.
 /// [`Report::succeed`] is to be called when that is done.
 ///
 /// # Errors
 /// As [`inject`].
 pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Staged> {
-    // Opened first: they are the cheapest to get wrong, and nothing of the image is needed for it.
-    observer.step("Looking at the drivers");
-    let sources = open_sources(request)?;
+    let staged = stage_changes(request, observer, report)?;
+    observer.step("Verifying");
+    judge(&staged, request)?.note(report);
+    Ok(staged)
+}
+
+/// Everything but the verdict and the writing.
+fn stage_changes(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Staged> {
     let definitions = match &request.definitions {
         Some(path) => Definitions::load(path)?,
         None => Definitions::builtin(),
     };
     report.virtio.warnings.extend(definitions.warnings.iter().cloned());
+    // Neither needs the other. What is wrong with the drivers is said first.
+    let (sources, found) = std::thread::scope(|scope| {
+        let sources = scope.spawn(|| open_sources(request));
+        let found = find_windows(request, observer, report);
+        (sources.join(), found)
+    });
+    let sources = sources.map_err(|_| Error::bug(Layer::Job, "the reader of the drivers panicked"))??;
+    let FoundWindows { mut stage, table, installation, hives } = found?;
+    report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
 
+    observer.step("Choosing drivers");
+    let selection = drivers::select(&sources, &installation.guest.target(), &definitions, &request.policy)?;
+    report.add_selection(&installation.guest, &selection);
+    report.recommendation = Some(super::report::recommend(&installation.guest, &table, &selection));
+
+    let (plan, applied) = change_staged(request, observer, report, &mut stage, &installation, hives, &selection)?;
+    report.run.bytes_changed = stage.drop_unchanged()?;
+    // A discarded log or hibernation is a change, even when the drivers are there already.
+    report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
+    Ok(Staged { stage, plan, scheme: table.scheme, installation, selection, applied })
+}
+
+/// What the first look at the image gives.
+struct FoundWindows {
+    stage: Stage,
+    table: PartitionTable,
+    installation: Installation,
+    hives: Hives,
+}
+
+/// Opens the image and looks for Windows in it.
+fn find_windows(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<FoundWindows> {
     observer.step("Opening the image");
     report.run.recovered = recover(&request.image, &request.path_policy, &request.destination)?;
-    let mut stage = open_stage(request)?;
+    let stage = open_stage(request)?;
     report.run.image_format = Some(stage.image().format().to_string());
     // What the file itself forbids is said before any work is done.
     match request.destination {
@@ -88,22 +133,8 @@ pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Re
 
     observer.step("Looking for Windows");
     let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
-    let installation = locate(&stage, &table, request.partition)?;
-    report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
-
-    observer.step("Choosing drivers");
-    let selection = drivers::select(&sources, &installation.guest.target(), &definitions, &request.policy)?;
-    report.add_selection(&installation.guest, &selection);
-    report.recommendation = Some(super::report::recommend(&installation.guest, &table, &selection));
-
-    let plan = change_staged(request, observer, report, &mut stage, &installation, &selection)?;
-    observer.step("Verifying");
-    report.validation = Some(verify_staged(&stage, &installation, &plan, request)?);
-    report.boot = check_boot(&stage, &installation, &selection, request)?;
-    report.run.bytes_changed = stage.drop_unchanged()?;
-    // A discarded log or hibernation is a change, even when the drivers are there already.
-    report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
-    Ok(Staged { stage, plan, scheme: table.scheme })
+    let (installation, hives) = locate(&stage, &table, request.partition)?;
+    Ok(FoundWindows { stage, table, installation, hives })
 }
 
 /// Plans on the staged disk, and applies the plan to it.
@@ -113,8 +144,9 @@ fn change_staged(
     report: &mut Report,
     stage: &mut Stage,
     installation: &Installation,
+    hives: Hives,
     selection: &Selection,
-) -> Result<Plan> {
+) -> Result<(Plan, Applied)> {
     observer.step("Planning");
     let options = OpenOptions {
         allow_dirty: request.state.allow_dirty,
@@ -125,58 +157,14 @@ fn change_staged(
     let label = installation.partition.label();
     let view = PartitionView::new(stage, &installation.partition)?;
     let mut volume = Volume::open(view, &options).map_err(|error| error.path(&label))?;
-    let injection = windows::plan_injection(&volume, &installation.guest, selection, &request.options)?;
+    let injection = windows::plan_inspected(&volume, &installation.guest, hives, selection, &request.options)?;
     report.add_plan(&installation.guest, injection.plan.clone(), injection.record);
     observer.step("Applying the plan to the staged disk");
     // an override is obeyed even when there is nothing else to do
     volume.apply_overrides()?;
-    plan::apply_loaded(&injection.plan, &mut volume, injection.hives, request.clock)?;
+    let applied = plan::apply_loaded(&injection.plan, &mut volume, injection.hives, request.clock)?;
     volume.flush()?;
-    Ok(injection.plan)
-}
-
-/// Reads the staged disk again from its first sector, and compares with the plan.
-fn verify_staged(
-    stage: &Stage,
-    installation: &Installation,
-    plan: &Plan,
-    request: &InjectRequest,
-) -> Result<Validation> {
-    let table = partition::read(stage)?;
-    let number = installation.partition.number;
-    if table.partition(number)? != &installation.partition {
-        return Err(Error::new(Kind::Verify, Layer::Job, "the partition table is not what it was")
-            .hint("this is a defect of winject; nothing was written; please report it"));
-    }
-    let compared = plan::verify(&PartitionView::new(stage, &installation.partition)?, plan, request.state.any())?;
-    Ok(Validation { success: true, compared })
-}
-
-/// Asks whether the staged guest boots from each bus that it got a driver for, which is another question than whether
-/// everything is as planned.
-fn check_boot(
-    stage: &Stage,
-    installation: &Installation,
-    selection: &Selection,
-    request: &InjectRequest,
-) -> Result<Vec<BootCheck>> {
-    let volume = Volume::open(PartitionView::new(stage, &installation.partition)?, &OpenOptions::read_only())?;
-    let options = CheckOptions { signatures: request.policy.signature };
-    let has = |service: &str| selection.boot_packages().any(|(_, boot)| boot.service.eq_ignore_ascii_case(service));
-    let wanted = [(Bus::VirtioBlk, "viostor"), (Bus::VirtioScsi, "vioscsi")];
-    let buses: Vec<Bus> = wanted.into_iter().filter(|(_, service)| has(service)).map(|(bus, _)| bus).collect();
-    let answers = windows::boot_checks(&volume, &buses, &options)?;
-    for answer in &answers {
-        let bus = answer.bus;
-        if !answer.boots {
-            let reasons: Vec<&str> = answer.failures().map(|finding| finding.text.as_str()).collect();
-            let what = format!("the guest would not boot from {}: {}", bus.name(), reasons.join("; "));
-            return Err(Error::new(Kind::Verify, Layer::Job, what)
-                .path(installation.partition.label())
-                .hint("nothing was written; winject check IMAGE shows what the image holds now"));
-        }
-    }
-    Ok(answers)
+    Ok((injection.plan, applied))
 }
 
 fn commit_staged(
@@ -185,6 +173,9 @@ fn commit_staged(
     report: &mut Report,
     staged: &mut Staged,
 ) -> Result<()> {
+    if let Destination::Standalone { .. } = request.destination {
+        return write_standalone(request, observer, report, staged);
+    }
     let stage = &mut staged.stage;
     let options = CommitOptions { overwrite: request.overwrite_output, ..CommitOptions::default() };
     let committed = match &request.destination {
@@ -202,24 +193,45 @@ fn commit_staged(
             observer.step("Writing the overlay");
             commit::commit_overlay(stage, &request.image, out, &options)?
         }
-        Destination::Standalone { path, format, compression, checksum } => {
-            observer.step("Writing the new image");
-            let progress = |p: ConvertProgress| observer.progress(p.done, p.total);
-            let options = ConvertOptions {
-                format: *format,
-                compression: compression.map(|(kind, _)| kind),
-                level: compression.and_then(|(_, level)| level),
-                checksum: *checksum,
-                overwrite: request.overwrite_output,
-                progress: Some(&progress),
-                ..ConvertOptions::default()
-            };
-            let done = convert(&*stage, path, &options)?;
-            report.run.output_sha256 = done.sha256;
-            Committed { path: done.path, bytes_written: done.bytes_written, warnings: Vec::new() }
-        }
+        Destination::Standalone { .. } => return Err(Error::bug(Layer::Job, "a new image is no commit")),
     };
     note_commit(report, committed);
+    Ok(())
+}
+
+/// Writes the new image while the verdict is found.
+fn write_standalone(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+    staged: &Staged,
+) -> Result<()> {
+    let Destination::Standalone { path, format, compression, checksum } = &request.destination else {
+        return Err(Error::bug(Layer::Job, "no new image is asked for"));
+    };
+    observer.step("Writing and verifying the new image");
+    let progress = |p: ConvertProgress| observer.progress(p.done, p.total);
+    let verdict = Mutex::new(None);
+    let judge = || {
+        let found = judge(staged, request)?;
+        *verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        Ok(())
+    };
+    let options = ConvertOptions {
+        format: *format,
+        compression: compression.map(|(kind, _)| kind),
+        level: compression.and_then(|(_, level)| level),
+        checksum: *checksum,
+        overwrite: request.overwrite_output,
+        progress: Some(&progress),
+        judge: Some(&judge),
+        ..ConvertOptions::default()
+    };
+    let done = convert(&staged.stage, path, &options)?;
+    report.run.output_sha256 = done.sha256;
+    let verdict = verdict.into_inner().unwrap_or_else(PoisonError::into_inner);
+    verdict.ok_or_else(|| Error::bug(Layer::Job, "an image was written without a verdict"))?.note(report);
+    note_commit(report, Committed { path: done.path, bytes_written: done.bytes_written, warnings: Vec::new() });
     Ok(())
 }
 

@@ -3,7 +3,8 @@
 use crate::error::{Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{Content, Disk, Partition, PartitionTable, PartitionView};
-use crate::windows::Guest;
+use crate::windows::{self, Guest, Hives, Inspected};
+use std::fmt;
 
 /// A Windows installation and where it is.
 #[derive(Debug, Clone)]
@@ -15,7 +16,7 @@ pub struct Installation {
 }
 
 /// What was found on a disk.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Installations {
     /// Windows installations, by partition number.
     pub found: Vec<Installation>,
@@ -23,6 +24,16 @@ pub struct Installations {
     pub faults: Vec<(Partition, Error)>,
     /// NTFS volumes that hold no Windows.
     pub others: Vec<Partition>,
+    /// What was read of the hives of the only installation; empty when there are several.
+    pub hives: Hives,
+}
+
+impl fmt::Debug for Installations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Installations");
+        out.field("found", &self.found).field("faults", &self.faults).field("others", &self.others);
+        out.finish_non_exhaustive()
+    }
 }
 
 /// Looks for Windows in every NTFS volume. Reads only, so that the state of a volume is no obstacle.
@@ -36,7 +47,11 @@ pub fn search<D: Disk>(disk: &D, table: &PartitionTable) -> Installations {
             out.faults.push((partition.clone(), error));
         } else if partition.content == Content::Ntfs {
             match inspect_partition(disk, partition) {
-                Ok(Some(guest)) => out.found.push(Installation { partition: partition.clone(), guest }),
+                Ok(Some(Inspected { guest, hives })) => {
+                    out.found.push(Installation { partition: partition.clone(), guest });
+                    // One installation is worked on; nobody asks for the hives of the second.
+                    out.hives = if out.found.len() == 1 { hives } else { Hives::new() };
+                }
                 Ok(None) => out.others.push(partition.clone()),
                 Err(error) => out.faults.push((partition.clone(), error)),
             }
@@ -49,10 +64,10 @@ pub fn search<D: Disk>(disk: &D, table: &PartitionTable) -> Installations {
 ///
 /// # Errors
 /// When the volume is damaged or unsupported, or the Windows in it is.
-pub fn inspect_partition<D: Disk>(disk: &D, partition: &Partition) -> Result<Option<Guest>> {
+pub fn inspect_partition<D: Disk>(disk: &D, partition: &Partition) -> Result<Option<Inspected>> {
     let view = PartitionView::new(disk, partition)?;
     let volume = Volume::open(view, &OpenOptions::read_only()).map_err(|error| in_partition(error, partition))?;
-    Guest::inspect(&volume).map_err(|error| in_partition(error, partition))
+    windows::inspect(&volume).map_err(|error| in_partition(error, partition))
 }
 
 fn in_partition(error: Error, partition: &Partition) -> Error {
@@ -60,18 +75,19 @@ fn in_partition(error: Error, partition: &Partition) -> Error {
     error.path(partition.label())
 }
 
-/// The one Windows to work on: in the partition of the given number, or the only one there is.
+/// The one Windows to work on, and its hives as far as they were read: in the partition of the given number, or the only
+/// one there is.
 ///
 /// # Errors
 /// [`Kind::Refused`] when there are several and none was chosen, or when the volume is encrypted, part of a dynamic disk
 /// or of a storage pool; [`Kind::NotWindows`] when there is none; and what the volume says.
-pub fn locate<D: Disk>(disk: &D, table: &PartitionTable, number: Option<u32>) -> Result<Installation> {
+pub fn locate<D: Disk>(disk: &D, table: &PartitionTable, number: Option<u32>) -> Result<(Installation, Hives)> {
     if let Some(number) = number {
         return chosen(disk, table.partition(number)?);
     }
     let mut installations = search(disk, table);
     match (installations.found.pop(), installations.found.is_empty()) {
-        (Some(installation), true) => Ok(installation),
+        (Some(installation), true) => Ok((installation, installations.hives)),
         (Some(last), false) => {
             installations.found.push(last);
             Err(several(&installations.found))
@@ -80,7 +96,7 @@ pub fn locate<D: Disk>(disk: &D, table: &PartitionTable, number: Option<u32>) ->
     }
 }
 
-fn chosen<D: Disk>(disk: &D, partition: &Partition) -> Result<Installation> {
+fn chosen<D: Disk>(disk: &D, partition: &Partition) -> Result<(Installation, Hives)> {
     if let Some(refusal) = partition.refusal() {
         return Err(refusal);
     }
@@ -92,7 +108,7 @@ fn chosen<D: Disk>(disk: &D, partition: &Partition) -> Result<Installation> {
             .hint("choose another partition, or none: the Windows partition is found by itself"));
     }
     match inspect_partition(disk, partition)? {
-        Some(guest) => Ok(Installation { partition: partition.clone(), guest }),
+        Some(Inspected { guest, hives }) => Ok((Installation { partition: partition.clone(), guest }, hives)),
         None => Err(Error::new(Kind::NotWindows, Layer::Job, "there is no Windows in this partition")
             .path(partition.label())
             .hint("choose another partition, or none: the Windows partition is found by itself")),

@@ -14,6 +14,7 @@ mod recover;
 mod registry;
 pub mod report;
 mod request;
+mod verdict;
 
 pub use inject::{Staged, inject, inject_into, prepare};
 pub use inspect::{Fault, Found as FoundWindows, Inspection, inspect};

@@ -194,7 +194,7 @@ fn open(request: &HiveRequest) -> Result<Stage> {
 
 fn find(request: &HiveRequest, stage: &Stage) -> Result<Installation> {
     let table = partition::read(stage).map_err(|error| error.path(request.image.display().to_string()))?;
-    locate(stage, &table, request.partition)
+    Ok(locate(stage, &table, request.partition)?.0)
 }
 
 fn hive_path(installation: &Installation, hive: HiveName) -> String {

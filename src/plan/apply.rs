@@ -18,8 +18,15 @@ type Protections = HashMap<Protected, u32>;
 ///
 /// # Errors
 /// When an edit cannot be made: no space, or something that is not as it was when the plan was made.
-pub fn apply<D: VolumeWrite>(plan: &Plan, volume: &mut Volume<D>, now: FileTime) -> Result<()> {
+pub fn apply<D: VolumeWrite>(plan: &Plan, volume: &mut Volume<D>, now: FileTime) -> Result<Applied> {
     apply_loaded(plan, volume, BTreeMap::new(), now)
+}
+
+/// The hives that [`apply_loaded`] changed, as they were handed to the volume. The editor has checked each as a whole.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Whole files.
+    pub hives: BTreeMap<HiveFile, Vec<u8>>,
 }
 
 /// As [`apply`], with hives that were read from this very volume when the plan was made: they are not read again.
@@ -31,7 +38,8 @@ pub fn apply_loaded<D: VolumeWrite>(
     volume: &mut Volume<D>,
     mut hives: BTreeMap<HiveFile, Hive>,
     now: FileTime,
-) -> Result<()> {
+) -> Result<Applied> {
+    let mut applied = Applied::default();
     let mut protections = Protections::new();
     for step in plan.files() {
         apply_file(volume, &step.change, &mut protections).map_err(|e| match step.change.file() {
@@ -41,10 +49,13 @@ pub fn apply_loaded<D: VolumeWrite>(
     }
     for hive in HiveFile::ALL {
         if plan.of_hive(hive).next().is_some() {
-            apply_hive(plan, volume, hive, hives.remove(&hive), now).map_err(|e| e.path(plan.hive_path(hive)))?;
+            let bytes =
+                apply_hive(plan, volume, hive, hives.remove(&hive), now).map_err(|e| e.path(plan.hive_path(hive)))?;
+            applied.hives.extend(bytes.map(|bytes| (hive, bytes)));
         }
     }
-    volume.flush()
+    volume.flush()?;
+    Ok(applied)
 }
 
 fn apply_file<D: VolumeWrite>(volume: &mut Volume<D>, change: &Change, protections: &mut Protections) -> Result<()> {
@@ -119,7 +130,7 @@ fn apply_hive<D: VolumeWrite>(
     file: HiveFile,
     loaded: Option<Hive>,
     now: FileTime,
-) -> Result<()> {
+) -> Result<Option<Vec<u8>>> {
     let path = plan.hive_path(file);
     let id = volume.find(&path)?.ok_or_else(|| gone(&path))?;
     let mut hive = match loaded {
@@ -129,8 +140,11 @@ fn apply_hive<D: VolumeWrite>(
     for step in plan.of_hive(file) {
         apply_edit(&mut hive, &step.change, now)?;
     }
+    // A hive in which nothing changed is not checked by the editor.
+    let is_checked = hive.is_changed();
     let bytes = hive.finish(&[])?;
-    volume.overwrite(id, &bytes)
+    volume.overwrite(id, &bytes)?;
+    Ok(is_checked.then_some(bytes))
 }
 
 /// A hive with its logs applied.

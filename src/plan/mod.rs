@@ -10,9 +10,9 @@ pub(crate) mod independent;
 mod value;
 mod verify;
 
-pub use apply::{apply, apply_edit, apply_loaded};
+pub use apply::{Applied, apply, apply_edit, apply_loaded};
 pub(crate) use change::hex;
 pub use change::{Access, Change, Content, HiveFile, Step};
 pub use document::Plan;
 pub use value::RegData;
-pub use verify::{Verified, verify};
+pub use verify::{ReadBack, Verified, verify};

@@ -2,6 +2,7 @@
 
 use super::files::GuestFiles;
 use super::guest::Guest;
+use super::inspect::Hives;
 use super::manifest;
 use super::options::{InjectOptions, Registration};
 use super::planner::Planner;
@@ -10,11 +11,9 @@ use super::{device_path, full, layout, staging, storage};
 use crate::drivers::Selection;
 use crate::drivers::trust::Publisher;
 use crate::error::{Error, Layer, Result};
-use crate::hive::Hive;
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
 use crate::plan::{Access, HiveFile, Plan, RegData};
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// Free space that Windows needs besides the staged files, so that it can install them.
@@ -29,7 +28,7 @@ pub struct Injection {
     /// The same for the report.
     pub record: Record,
     /// The hives as they were read for the plan, so that applying it need not read them again.
-    pub hives: BTreeMap<HiveFile, Hive>,
+    pub hives: Hives,
 }
 
 impl fmt::Debug for Injection {
@@ -48,17 +47,32 @@ pub fn plan_injection<D: VolumeRead>(
     selection: &Selection,
     options: &InjectOptions,
 ) -> Result<Injection> {
-    plan_files(volume, guest, selection, options)
+    plan_inspected(volume, guest, Hives::new(), selection, options)
+}
+
+/// As [`plan_injection`], with hives that were read from this volume as it is now: they are not read again.
+///
+/// # Errors
+/// As [`plan_injection`].
+pub fn plan_inspected<D: VolumeRead>(
+    volume: &Volume<D>,
+    guest: &Guest,
+    hives: Hives,
+    selection: &Selection,
+    options: &InjectOptions,
+) -> Result<Injection> {
+    plan_files(volume, guest, hives, selection, options)
 }
 
 /// The same over anything that has files.
 pub(super) fn plan_files(
     files: &dyn GuestFiles,
     guest: &Guest,
+    hives: Hives,
     selection: &Selection,
     options: &InjectOptions,
 ) -> Result<Injection> {
-    let mut planner = Planner::new(files, guest)?;
+    let mut planner = Planner::new(files, guest, hives)?;
     let mut record = Record::default();
     record.registry_changes.control_sets = guest.control_sets.iter().map(|set| set.name.clone()).collect();
     record.registry_changes.style = if guest.has_driver_database { "driver_database" } else { "cdd" }.to_owned();

@@ -9,6 +9,8 @@ use crate::hive::Hive;
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
 use crate::plan::HiveFile;
+use std::collections::BTreeMap;
+use std::fmt;
 
 /// `Microsoft\Windows NT\CurrentVersion` of SOFTWARE.
 const CURRENT_VERSION: &str = "Microsoft\\Windows NT\\CurrentVersion";
@@ -33,43 +35,69 @@ const OWN_FILTERS: [&str; 14] = [
     "disk",
 ];
 
+/// The hives of a guest with their logs applied, as far as they have been read.
+pub type Hives = BTreeMap<HiveFile, Hive>;
+
+/// A Windows installation, and the hives that told so: what follows need not read them again.
+pub struct Inspected {
+    /// What was found.
+    pub guest: Guest,
+    /// SYSTEM and SOFTWARE.
+    pub hives: Hives,
+}
+
+impl fmt::Debug for Inspected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inspected").field("guest", &self.guest).finish_non_exhaustive()
+    }
+}
+
 impl Guest {
     /// Looks for a Windows installation on an NTFS volume. `None`: there is none.
     ///
     /// # Errors
     /// When there are several, when a hive is dirty without usable logs, or something is damaged.
     pub fn inspect<D: VolumeRead>(volume: &Volume<D>) -> Result<Option<Self>> {
-        Self::inspect_files(volume)
+        Ok(inspect(volume)?.map(|inspected| inspected.guest))
     }
+}
 
-    /// The same over anything that has files.
-    pub(super) fn inspect_files(files: &dyn GuestFiles) -> Result<Option<Self>> {
-        let mut found = Vec::new();
-        let mut fault = None;
-        for windows_dir in candidates(files)? {
-            match read(files, &windows_dir) {
-                Ok(guest) => found.push(guest),
-                Err(error) => drop(fault.get_or_insert(error)),
-            }
+/// As [`Guest::inspect`], with the hives that were read for it.
+///
+/// # Errors
+/// As [`Guest::inspect`].
+pub fn inspect<D: VolumeRead>(volume: &Volume<D>) -> Result<Option<Inspected>> {
+    inspect_files(volume)
+}
+
+/// The same over anything that has files.
+pub(super) fn inspect_files(files: &dyn GuestFiles) -> Result<Option<Inspected>> {
+    let mut found = Vec::new();
+    let mut fault = None;
+    for windows_dir in candidates(files)? {
+        match read(files, &windows_dir) {
+            Ok(one) => found.push(one),
+            Err(error) => drop(fault.get_or_insert(error)),
         }
-        // a copy in another folder may be as damaged as it likes
-        if let Some(error) = fault
-            && !found.iter().any(is_its_own_root)
-        {
-            return Err(error);
-        }
-        if found.len() > 1 {
-            // the folder that calls itself the system root is the one that starts
-            let own: Vec<usize> = (0..found.len()).filter(|&i| found.get(i).is_some_and(is_its_own_root)).collect();
-            if let &[only] = own.as_slice() {
-                return Ok(Some(found.swap_remove(only)));
-            }
-            let names: Vec<&str> = found.iter().map(|guest| guest.windows_dir.as_str()).collect();
-            return Err(Error::refused(Layer::Windows, format!("several Windows installations: {}", names.join(", ")))
-                .hint("a volume with one installation is needed: move the other ones away in the guest"));
-        }
-        Ok(found.pop())
     }
+    // a copy in another folder may be as damaged as it likes
+    if let Some(error) = fault
+        && !found.iter().any(|one: &Inspected| is_its_own_root(&one.guest))
+    {
+        return Err(error);
+    }
+    if found.len() > 1 {
+        // the folder that calls itself the system root is the one that starts
+        let own: Vec<usize> =
+            (0..found.len()).filter(|&i| found.get(i).is_some_and(|one| is_its_own_root(&one.guest))).collect();
+        if let &[only] = own.as_slice() {
+            return Ok(Some(found.swap_remove(only)));
+        }
+        let names: Vec<&str> = found.iter().map(|one: &Inspected| one.guest.windows_dir.as_str()).collect();
+        return Err(Error::refused(Layer::Windows, format!("several Windows installations: {}", names.join(", ")))
+            .hint("a volume with one installation is needed: move the other ones away in the guest"));
+    }
+    Ok(found.pop())
 }
 
 /// Whether the folder has the name that the installation knows itself by.
@@ -100,7 +128,7 @@ fn candidates(files: &dyn GuestFiles) -> Result<Vec<String>> {
     Ok(out)
 }
 
-fn read(files: &dyn GuestFiles, windows_dir: &str) -> Result<Guest> {
+fn read(files: &dyn GuestFiles, windows_dir: &str) -> Result<Inspected> {
     let config_dir = format!("{windows_dir}/System32/config");
     let load = |file| registry::load(files, &config_dir, file)?.ok_or_else(|| registry::missing(&config_dir, file));
     let (system, software) = (load(HiveFile::System)?, load(HiveFile::Software)?);
@@ -110,7 +138,15 @@ fn read(files: &dyn GuestFiles, windows_dir: &str) -> Result<Guest> {
             replayed.push(format!("{file} was dirty; its logs were applied"));
         }
     }
-    let (system, software) = (&system.hive, &software.hive);
+    let hives = Hives::from([(HiveFile::System, system.hive), (HiveFile::Software, software.hive)]);
+    let guest = describe(files, windows_dir, &hives, replayed)?;
+    Ok(Inspected { guest, hives })
+}
+
+fn describe(files: &dyn GuestFiles, windows_dir: &str, hives: &Hives, replayed: Vec<String>) -> Result<Guest> {
+    let config_dir = format!("{windows_dir}/System32/config");
+    let get = |file| hives.get(&file).ok_or_else(|| registry::missing(&config_dir, file));
+    let (system, software) = (get(HiveFile::System)?, get(HiveFile::Software)?);
     let control_sets = control_sets(system)?;
     let current = control_sets.first().map_or_else(String::new, |set| set.name.clone());
 

@@ -24,10 +24,11 @@ mod storage;
 
 pub use boot_check::{
     BootCheck, Bus, CheckOptions, Code, Controller, Finding, Gate, Level, Route, boot_check, boot_checks,
+    boot_checks_of,
 };
 pub use guest::{ControlSet, Guest};
-pub use inject::{Injection, plan_injection};
-pub use inspect::is_windows_volume;
+pub use inject::{Injection, plan_injection, plan_inspected};
+pub use inspect::{Hives, Inspected, inspect, is_windows_volume};
 pub use options::{InjectOptions, Registration};
 pub use record::{
     Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,

@@ -1,13 +1,14 @@
 //! Collects the edits of a plan: each request says what shall be, and becomes an edit only if it is not so already.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
 use super::files::GuestFiles;
 use super::guest::Guest;
+use super::inspect::Hives;
 use super::record::Action;
-use super::registry::{self, LoadedHive};
+use super::registry;
 use crate::error::{Error, Layer, Result};
 use crate::hive::Hive;
 use crate::ntfs::security::Protected;
@@ -51,7 +52,7 @@ pub struct Planner<'a> {
     files: &'a dyn GuestFiles,
     /// The guest.
     pub guest: &'a Guest,
-    hives: BTreeMap<HiveFile, LoadedHive>,
+    hives: Hives,
     plan: Plan,
     /// The edits; one that turned out to be needless is taken out.
     steps: Vec<Option<Step>>,
@@ -64,16 +65,18 @@ pub struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    /// Loads the hives.
+    /// Loads the hives that are not at hand.
     ///
     /// # Errors
     /// When a hive is missing, dirty or damaged.
-    pub fn new(files: &'a dyn GuestFiles, guest: &'a Guest) -> Result<Self> {
+    pub fn new(files: &'a dyn GuestFiles, guest: &'a Guest, mut hives: Hives) -> Result<Self> {
         let config_dir = guest.config_dir();
-        let mut hives = BTreeMap::new();
         for file in HiveFile::ALL {
+            if hives.contains_key(&file) {
+                continue;
+            }
             match registry::load(files, &config_dir, file)? {
-                Some(hive) => drop(hives.insert(file, hive)),
+                Some(loaded) => drop(hives.insert(file, loaded.hive)),
                 None if file == HiveFile::Drivers => {}
                 None => return Err(registry::missing(&config_dir, file)),
             }
@@ -97,8 +100,7 @@ impl<'a> Planner<'a> {
     /// # Errors
     /// When the guest has no such hive.
     pub fn hive(&self, file: HiveFile) -> Result<&Hive> {
-        let loaded = self.hives.get(&file);
-        loaded.map(|l| &l.hive).ok_or_else(|| registry::missing(&self.plan.config_dir, file))
+        self.hives.get(&file).ok_or_else(|| registry::missing(&self.plan.config_dir, file))
     }
 
     /// Whether the guest has this hive.
@@ -353,11 +355,10 @@ impl<'a> Planner<'a> {
     /// The plan: files first, then the hives with SYSTEM last; otherwise in the order of the requests. And the hives that
     /// it was made from.
     #[must_use]
-    pub fn finish(self) -> (Plan, BTreeMap<HiveFile, Hive>) {
-        let hives = self.hives.into_iter().map(|(file, loaded)| (file, loaded.hive)).collect();
+    pub fn finish(self) -> (Plan, Hives) {
         let mut plan = self.plan;
         plan.steps = self.steps.into_iter().flatten().collect();
         plan.steps.sort_by_key(|step| step.change.hive());
-        (plan, hives)
+        (plan, self.hives)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::files::memory::MemoryFiles;
 use super::inject::{Injection, plan_files};
+use super::inspect::{Hives, inspect_files};
 use super::options::InjectOptions;
 use super::{Guest, registry};
 use crate::clock::FileTime;
@@ -184,11 +185,11 @@ pub(super) fn guest_files(build: &str, has_driver_database: bool) -> MemoryFiles
 }
 
 pub(super) fn inspect(files: &MemoryFiles) -> Guest {
-    Guest::inspect_files(files).unwrap().unwrap()
+    inspect_files(files).unwrap().unwrap().guest
 }
 
 pub(super) fn plan(files: &MemoryFiles, selection: &Selection, options: &InjectOptions) -> Injection {
-    plan_files(files, &inspect(files), selection, options).unwrap()
+    plan_files(files, &inspect(files), Hives::new(), selection, options).unwrap()
 }
 
 /// Applies a plan to the files in memory.

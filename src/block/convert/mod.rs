@@ -121,6 +121,8 @@ pub struct ConvertOptions<'a> {
     pub overwrite: bool,
     /// Called now and then, on the thread that called [`convert`].
     pub progress: Option<&'a dyn Fn(ConvertProgress)>,
+    /// A judgement of the source that runs beside the writing. Its error ends the conversion, which leaves nothing then.
+    pub judge: Option<&'a (dyn Fn() -> Result<()> + Sync)>,
 }
 
 impl Default for ConvertOptions<'_> {
@@ -134,6 +136,7 @@ impl Default for ConvertOptions<'_> {
             checksum: false,
             overwrite: false,
             progress: None,
+            judge: None,
         }
     }
 }
@@ -160,7 +163,8 @@ pub struct Converted {
 ///
 /// # Errors
 /// [`Kind::Usage`] when `out` exists (unless [`ConvertOptions::overwrite`]), is one of the source's own files, or the
-/// options contradict each other; [`Kind::Io`] when the host fails; whatever reading the source says.
+/// options contradict each other; [`Kind::Io`] when the host fails; whatever reading the source or
+/// [`ConvertOptions::judge`] says.
 pub fn convert(source: &(impl Source + ?Sized), out: &Path, options: &ConvertOptions<'_>) -> Result<Converted> {
     check_options(options)?;
     check_output(&source.files(), out, options.overwrite)?;

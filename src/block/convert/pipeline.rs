@@ -72,6 +72,9 @@ pub(super) fn run<S: Source + ?Sized>(source: &S, file: &File, options: &Convert
             scope.spawn(|| shared.work());
         }
         scope.spawn(|| shared.flush_along());
+        if let Some(judge) = options.judge {
+            scope.spawn(|| shared.obey(judge));
+        }
         if let Some(progress) = options.progress {
             shared.watch(|done| progress(ConvertProgress { done, total }));
         }
@@ -162,6 +165,16 @@ impl<S: Source + ?Sized> Shared<'_, S> {
             Err(error) => {
                 self.lock().failed.get_or_insert(error);
             }
+        }
+    }
+
+    /// Stops everything when the judge says no.
+    fn obey(&self, judge: &(dyn Fn() -> Result<()> + Sync)) {
+        if let Err(error) = judge() {
+            let mut state = self.lock();
+            state.failed.get_or_insert(error);
+            state.is_stopped = true;
+            self.turn.notify_all();
         }
     }
 

@@ -27,6 +27,7 @@ use crate::ntfs::Volume;
 
 use super::files::{GuestFiles, Protection};
 use super::guest::Guest;
+use super::inspect::inspect_files;
 
 /// The largest hive that is read.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
@@ -65,6 +66,22 @@ pub fn boot_checks<D: VolumeRead>(volume: &Volume<D>, buses: &[Bus], options: &C
         Err(finding) => return Ok(buses.iter().map(|bus| case_closed(*bus, &finding)).collect()),
     };
     buses.iter().map(|bus| judge(&files, &case, *bus, options)).collect()
+}
+
+/// As [`boot_checks`], for a guest that was inspected already, and with the bytes of a SYSTEM hive that was read from the
+/// volume as it is now and passed the check of the whole hive.
+///
+/// # Errors
+/// As [`boot_check`].
+pub fn boot_checks_of<D: VolumeRead>(
+    volume: &Volume<D>,
+    guest: Guest,
+    system: Vec<u8>,
+    buses: &[Bus],
+    options: &CheckOptions,
+) -> Result<Vec<BootCheck>> {
+    let case = Case { guest, system, fault: None };
+    buses.iter().map(|bus| judge(volume, &case, *bus, options)).collect()
 }
 
 /// Files of which the hives are read only once.
@@ -137,8 +154,8 @@ type Closed = (Code, Option<String>, String);
 
 /// Reads the guest; or says at once that it does not boot.
 fn open_case(files: &dyn GuestFiles) -> Result<std::result::Result<Case, Closed>> {
-    let guest = match Guest::inspect_files(files) {
-        Ok(Some(guest)) => guest,
+    let guest = match inspect_files(files) {
+        Ok(Some(inspected)) => inspected.guest,
         Ok(None) => return Ok(Err((Code::NoWindows, None, "there is no Windows on this volume".to_owned()))),
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
             return Ok(Err((Code::HiveDamaged, None, format!("the registry cannot be read: {error}"))));

@@ -261,6 +261,26 @@ fn a_failure_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_judge_that_says_no_leaves_nothing_behind() {
+    for (_, options) in outputs() {
+        for patience in [0, 300] {
+            let folder = tempfile::tempdir().unwrap();
+            let out = folder.path().join("out");
+            // early, while the workers work, or long after them
+            let judge = || {
+                std::thread::sleep(std::time::Duration::from_millis(patience));
+                assert!(!out.exists(), "the output has its name before the verdict");
+                Err(Error::new(Kind::Verify, Layer::Block, "no"))
+            };
+            let options = ConvertOptions { judge: Some(&judge), ..options.clone() };
+            let source = Failing { length: 20 << 20, good: 20 << 20 };
+            assert_eq!(convert(&source, &out, &options).unwrap_err().kind(), Kind::Verify);
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "something was left");
+        }
+    }
+}
+
+#[test]
 fn outputs_that_must_not_be() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("in.raw");

@@ -1,0 +1,76 @@
+//! The last word before anything is written: is the staged disk as planned, and does it boot?
+
+use super::inject::Staged;
+use super::report::{Report, Validation};
+use super::request::InjectRequest;
+use crate::error::{Error, Kind, Layer, Result};
+use crate::ntfs::{OpenOptions, Volume};
+use crate::partition::{self, PartitionView};
+use crate::plan::{self, HiveFile};
+use crate::windows::{self, BootCheck, Bus, CheckOptions};
+
+/// That nothing speaks against writing a staged disk.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    validation: Validation,
+    boot: Vec<BootCheck>,
+}
+
+impl Verdict {
+    /// Puts it into the report.
+    pub(super) fn note(self, report: &mut Report) {
+        report.validation = Some(self.validation);
+        report.boot = self.boot;
+    }
+}
+
+/// Reads the staged disk again from its first sector.
+///
+/// # Errors
+/// [`Kind::Verify`] when it is not as planned, or does not boot.
+pub(super) fn judge(staged: &Staged, request: &InjectRequest) -> Result<Verdict> {
+    let (validation, system) = verify(staged, request)?;
+    Ok(Verdict { validation, boot: check_boot(staged, system, request)? })
+}
+
+/// Reads the staged disk again from its first sector, and compares with the plan. Also gives the SYSTEM hive as it was
+/// read back, when it is a changed one.
+fn verify(staged: &Staged, request: &InjectRequest) -> Result<(Validation, Option<Vec<u8>>)> {
+    let Staged { stage, plan, installation, applied, .. } = staged;
+    let table = partition::read(stage)?;
+    let number = installation.partition.number;
+    if table.partition(number)? != &installation.partition {
+        return Err(Error::new(Kind::Verify, Layer::Job, "the partition table is not what it was")
+            .hint("this is a defect of winject; nothing was written; please report it"));
+    }
+    let view = PartitionView::new(stage, &installation.partition)?;
+    let mut read_back = plan::verify(&view, plan, applied, request.state.any())?;
+    let system = read_back.hives.remove(&HiveFile::System);
+    Ok((Validation { success: true, compared: read_back.compared }, system))
+}
+
+/// Asks whether the staged guest boots from each bus that it got a driver for, which is another question than whether
+/// everything is as planned.
+fn check_boot(staged: &Staged, system: Option<Vec<u8>>, request: &InjectRequest) -> Result<Vec<BootCheck>> {
+    let Staged { stage, installation, selection, .. } = staged;
+    let volume = Volume::open(PartitionView::new(stage, &installation.partition)?, &OpenOptions::read_only())?;
+    let options = CheckOptions { signatures: request.policy.signature };
+    let has = |service: &str| selection.boot_packages().any(|(_, boot)| boot.service.eq_ignore_ascii_case(service));
+    let wanted = [(Bus::VirtioBlk, "viostor"), (Bus::VirtioScsi, "vioscsi")];
+    let buses: Vec<Bus> = wanted.into_iter().filter(|(_, service)| has(service)).map(|(bus, _)| bus).collect();
+    let answers = match system {
+        Some(system) => windows::boot_checks_of(&volume, installation.guest.clone(), system, &buses, &options)?,
+        None => windows::boot_checks(&volume, &buses, &options)?,
+    };
+    for answer in &answers {
+        let bus = answer.bus;
+        if !answer.boots {
+            let reasons: Vec<&str> = answer.failures().map(|finding| finding.text.as_str()).collect();
+            let what = format!("the guest would not boot from {}: {}", bus.name(), reasons.join("; "));
+            return Err(Error::new(Kind::Verify, Layer::Job, what)
+                .path(installation.partition.label())
+                .hint("nothing was written; winject check IMAGE shows what the image holds now"));
+        }
+    }
+    Ok(answers)
+}
