@@ -15,6 +15,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use winject::block::commit::{CommitOptions, commit_in_place};
+use winject::block::{self, Stage, StageOptions};
+use winject::clock::FileTime;
+use winject::job;
+use winject::ntfs::{self, New, Volume};
+use winject::partition::{self, PartitionView};
+
 fn main() {
     // `cargo test --benches` runs this too: nothing to do there.
     if std::env::args().any(|a| a == "--test") || Command::new("qemu-img").arg("--version").output().is_err() {
@@ -57,7 +64,7 @@ fn main() {
         measure(&files, case, runs);
     }
     if words.is_empty() || words.iter().any(|word| "injection".contains(word.as_str())) {
-        match make_guest(&files) {
+        match make_guest(&files, mib) {
             Ok(()) => INJECTIONS.iter().for_each(|case| measure_injection(&files, case, runs)),
             Err(why) => println!("SKIPPED: conversion with injection: {why}"),
         }
@@ -192,8 +199,9 @@ fn measure(files: &Files, case: &Case, runs: u64) {
     }
 }
 
-/// A Windows guest of 20 GiB with about one of them filled, as raw and as VMDK, and a driver medium.
-fn make_guest(files: &Files) -> Result<(), String> {
+/// A Windows guest, half of its disk data (20,000 files of Windows, and some large ones), as raw and as VMDK; and a
+/// driver medium.
+fn make_guest(files: &Files, mib: u64) -> Result<(), String> {
     let shared = std::env::var_os("WINJECT_SHARED")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     let judges = shared.join("judges");
@@ -204,8 +212,10 @@ fn make_guest(files: &Files) -> Result<(), String> {
     let mut made = Ok(());
     make_once(&files.at("guest.raw"), |path| {
         let mut make = Command::new(judges.join("make-guest.py"));
-        let output = make.arg(path).args(["--size", "20G", "--files", "20000"]).output().unwrap();
-        if !output.status.success() {
+        let output = make.arg(path).args(["--files", "20000", "--size"]).arg(format!("{mib}M")).output().unwrap();
+        if output.status.success() {
+            fill_guest(path, mib / 2);
+        } else {
             let _ = std::fs::remove_file(path);
             made = Err(format!("make-guest.py needs root: {}", String::from_utf8_lossy(&output.stderr)));
         }
@@ -216,7 +226,7 @@ fn make_guest(files: &Files) -> Result<(), String> {
         make.args(["convert", "-W", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized"]);
         run(make.arg(files.at("guest.raw")).arg(path));
     });
-    println!("guest: 20 GiB, {} MiB data; limit {INJECTION_LIMIT}", allocated(&files.at("guest.raw")) >> 20);
+    println!("guest: {mib} MiB, {} MiB data; limit {INJECTION_LIMIT}", allocated(&files.at("guest.raw")) >> 20);
     Ok(())
 }
 
@@ -266,51 +276,91 @@ fn make_once(path: &Path, make: impl FnOnce(&Path)) {
     }
 }
 
-/// Half data (programs, text, noise), half holes, in runs of 64 KiB to 4 MiB.
+/// What disks hold: programs, text, noise.
+struct Material {
+    binary: Vec<u8>,
+    text: Vec<u8>,
+    seed: u64,
+}
+
+impl Material {
+    fn new() -> Self {
+        let binary = std::fs::read(env!("CARGO_BIN_EXE_winject")).unwrap();
+        Self { binary, text: include_str!("convert.rs").repeat(200).into_bytes(), seed: 1 }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        self.seed
+    }
+
+    /// Fills the piece with one of four kinds.
+    fn fill(&mut self, kind: u64, piece: &mut [u8]) {
+        match kind {
+            0 | 1 => {
+                let from = self.next() as usize % self.binary.len();
+                let byte = |i: usize| self.binary[(from + i) % self.binary.len()];
+                piece.iter_mut().enumerate().for_each(|(i, b)| *b = byte(i));
+            }
+            2 => {
+                // Text whose repeats are far apart, so that it compresses like text.
+                let from = self.next() as usize % self.text.len();
+                let salt = self.next();
+                piece.iter_mut().enumerate().for_each(|(i, b)| {
+                    let word = (i / 24) as u64;
+                    let jump = (word.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ salt) as usize;
+                    *b = self.text[(from + jump % 9000 + i % 24) % self.text.len()];
+                });
+            }
+            _ => piece.chunks_mut(8).for_each(|c| c.copy_from_slice(&self.next().to_le_bytes()[..c.len()])),
+        }
+    }
+}
+
+/// Half data, half holes, in runs of 64 KiB to 4 MiB.
 fn make_disk(path: &Path, mib: u64) {
     let file = File::create(path).unwrap();
     let size = mib << 20;
     file.set_len(size).unwrap();
-    let binary = std::fs::read(env!("CARGO_BIN_EXE_winject")).unwrap();
-    let text = include_str!("convert.rs").repeat(200).into_bytes();
-    let mut seed = 1u64;
-    let mut next = move || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed
-    };
+    let mut material = Material::new();
     let mut at = 0;
     let mut buf = vec![0u8; 4 << 20];
     while at < size {
-        let length = ((64 << 10) << (next() % 7)).min(size - at) as usize;
-        let kind = next() % 8;
-        let piece = &mut buf[..length];
-        match kind {
-            // Four of eight are holes.
-            0..=3 => {}
-            4 | 5 => {
-                let from = next() as usize % binary.len();
-                piece.iter_mut().enumerate().for_each(|(i, b)| *b = binary[(from + i) % binary.len()]);
-            }
-            6 => {
-                // Text whose repeats are far apart, so that it compresses like text.
-                let from = next() as usize % text.len();
-                let salt = next();
-                piece.iter_mut().enumerate().for_each(|(i, b)| {
-                    let word = (i / 24) as u64;
-                    let jump = (word.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ salt) as usize;
-                    *b = text[(from + jump % 9000 + i % 24) % text.len()];
-                });
-            }
-            _ => piece.chunks_mut(8).for_each(|c| c.copy_from_slice(&next().to_le_bytes()[..c.len()])),
-        }
-        if kind > 3 {
-            file.write_all_at(piece, at).unwrap();
+        let length = ((64 << 10) << (material.next() % 7)).min(size - at) as usize;
+        // Four of eight are holes.
+        if let Some(kind) = (material.next() % 8).checked_sub(4) {
+            material.fill(kind, &mut buf[..length]);
+            file.write_all_at(&buf[..length], at).unwrap();
         }
         at += length as u64;
     }
     file.sync_all().unwrap();
+}
+
+/// Puts files into the guest until its disk holds so much.
+fn fill_guest(path: &Path, mib: u64) {
+    const FILE: u64 = 32 << 20;
+    let mut material = Material::new();
+    let mut number = 0;
+    while allocated(path) + FILE < mib << 20 {
+        let mut stage = Stage::new(block::open(path, &block::OpenOptions::default()).unwrap(), StageOptions::default());
+        let table = partition::read(&stage).unwrap();
+        let windows = job::search(&stage, &table).found.remove(0).partition;
+        let options = ntfs::OpenOptions::new(FileTime::from_date(2024, 1, 2).unwrap());
+        let mut volume = Volume::open(PartitionView::new(&mut stage, &windows).unwrap(), &options).unwrap();
+        let mut content = vec![0; FILE as usize];
+        for piece in content.chunks_mut(1 << 20) {
+            let kind = material.next() % 4;
+            material.fill(kind, piece);
+        }
+        volume.replace_file(&format!("/large {number}"), &content, &New::default()).unwrap();
+        volume.flush().unwrap();
+        drop(volume);
+        commit_in_place(&mut stage, path, &CommitOptions::default()).unwrap();
+        number += 1;
+    }
 }
 
 /// Reads the input once, so that both sides find it in memory.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::cells::{CellOffset, Cells};
-use super::check::{self, Fault, Severity};
+use super::check::{self, Fault, Severity, Survey};
 use super::layout::{LENGTH_MAX, PAGE, base, checksum};
 use super::log::{self, Log};
 use crate::error::{Error, Layer, Result};
@@ -27,6 +27,8 @@ pub struct Hive {
     /// What the check found: see [`check::Survey`].
     pub(super) stale_lists: BTreeMap<u32, u32>,
     pub(super) surplus: BTreeMap<u32, u32>,
+    /// A survey of these very bytes that somebody else made already.
+    surveyed: Option<Survey>,
     changed: bool,
     replayed: bool,
     half_done: bool,
@@ -104,6 +106,7 @@ impl Hive {
             before: Vec::new(),
             stale_lists: BTreeMap::new(),
             surplus: BTreeMap::new(),
+            surveyed: None,
             changed: false,
             replayed: false,
             half_done: false,
@@ -131,6 +134,18 @@ impl Hive {
         self.cells.bytes().len()
     }
 
+    /// The full check, which the first edit runs, as a value: for another thread, while the hive is being read.
+    pub(crate) fn survey(&self) -> Survey {
+        check::survey(self.cells.bytes())
+    }
+
+    /// Takes the outcome of [`survey`](Self::survey) of this hive, so that the first edit need not run it.
+    pub(crate) fn adopt(&mut self, survey: Survey) {
+        if !self.changed {
+            self.surveyed = Some(survey);
+        }
+    }
+
     /// Runs the full check now instead of at the first edit; an error says why the hive cannot be edited.
     pub fn ensure_editable(&mut self) -> Result<()> {
         if self.half_done {
@@ -143,7 +158,7 @@ impl Hive {
             let error = Error::unsupported(Layer::Hive, "a layered hive (of a container) is read, but not edited");
             return Err(error.hint("edit the base hive"));
         }
-        let survey = check::survey(self.cells.bytes());
+        let survey = self.surveyed.take().unwrap_or_else(|| check::survey(self.cells.bytes()));
         let faults = survey.faults;
         if let Some(first) = faults.iter().find(|f| f.severity() == Severity::Error) {
             let errors = faults.iter().filter(|f| f.severity() == Severity::Error);
@@ -183,24 +198,55 @@ impl Hive {
     ///
     /// # Errors
     /// Fails when an edit failed half-way, or when the result has a fault that the hive did not have.
-    pub fn finish(mut self, logs: &[&[u8]]) -> Result<Vec<u8>> {
+    pub fn finish(self, logs: &[&[u8]]) -> Result<Vec<u8>> {
+        let edited = self.finish_unchecked(logs)?;
+        edited.check()?;
+        Ok(edited.bytes)
+    }
+
+    /// As [`finish`](Self::finish), but the check is left to the caller: see [`Edited::check`].
+    ///
+    /// # Errors
+    /// Fails when an edit failed half-way.
+    pub(crate) fn finish_unchecked(mut self, logs: &[&[u8]]) -> Result<Edited> {
         if self.half_done {
             return Err(Error::bug(Layer::Hive, "an earlier edit of this hive failed half-way"));
         }
         if !self.changed && !self.replayed {
-            return Ok(self.cells.into_bytes());
+            return Ok(Edited { bytes: self.cells.into_bytes(), before: Vec::new(), is_changed: false });
         }
         let mut seen = std::mem::take(&mut self.logged);
         seen.extend(logs.iter().flat_map(|bytes| Log::read(bytes).sequences()));
         let length = self.cells.length();
         seal(self.cells.bytes_mut(), length, &seen)?;
-        if self.changed {
-            let after = check::check(self.cells.bytes());
-            if let Some(new) = check::new_fault(&self.before, &after) {
-                return Err(Error::bug(Layer::Hive, format!("the edited hive has a new fault: {new}")));
-            }
+        Ok(Edited { bytes: self.cells.into_bytes(), before: self.before, is_changed: self.changed })
+    }
+}
+
+/// A finished hive that is still to be checked.
+pub(crate) struct Edited {
+    /// The whole file.
+    pub(crate) bytes: Vec<u8>,
+    /// What was odd about it before the first edit.
+    before: Vec<Fault>,
+    /// Whether an edit changed anything.
+    pub(crate) is_changed: bool,
+}
+
+impl Edited {
+    /// The full check.
+    ///
+    /// # Errors
+    /// When an edit brought a fault that the hive did not have.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !self.is_changed {
+            return Ok(());
         }
-        Ok(self.cells.into_bytes())
+        let after = check::check(&self.bytes);
+        match check::new_fault(&self.before, &after) {
+            Some(new) => Err(Error::bug(Layer::Hive, format!("the edited hive has a new fault: {new}"))),
+            None => Ok(()),
+        }
     }
 }
 

@@ -46,7 +46,7 @@ mod security;
 mod value;
 mod values;
 
-pub(crate) use editor::used_bytes;
+pub(crate) use editor::{Edited, used_bytes};
 pub use editor::{Hive, KeyId, Replay};
 pub use name::Name;
 pub use value::{Data, Value, ValueType};

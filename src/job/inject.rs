@@ -11,6 +11,7 @@ use crate::block::convert::{ConvertOptions, ConvertProgress, convert};
 use crate::block::{self, Stage, StageOptions};
 use crate::drivers::{self, Definitions, Selection, Sources};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::hive::Hive;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionTable, PartitionView, Scheme};
 use crate::plan::{self, Applied, Plan};
@@ -144,7 +145,7 @@ fn change_staged(
     report: &mut Report,
     stage: &mut Stage,
     installation: &Installation,
-    hives: Hives,
+    mut hives: Hives,
     selection: &Selection,
 ) -> Result<(Plan, Applied)> {
     observer.step("Planning");
@@ -157,12 +158,21 @@ fn change_staged(
     let label = installation.partition.label();
     let view = PartitionView::new(stage, &installation.partition)?;
     let mut volume = Volume::open(view, &options).map_err(|error| error.path(&label))?;
-    let injection = windows::plan_inspected(&volume, &installation.guest, hives, selection, &request.options)?;
+    // Almost every plan edits SYSTEM and SOFTWARE, and the first edit of a hive begins with a survey of all of it.
+    let (surveys, injection) = std::thread::scope(|scope| {
+        let surveys = scope.spawn(|| hives.values().map(Hive::survey).collect::<Vec<_>>());
+        let plan = windows::plan_inspected(&volume, &installation.guest, &hives, selection, &request.options);
+        (surveys.join(), plan)
+    });
+    let injection = injection?;
+    let surveys = surveys.map_err(|_| Error::bug(Layer::Job, "the survey of a hive panicked"))?;
+    hives.values_mut().zip(surveys).for_each(|(hive, survey)| hive.adopt(survey));
+    hives.extend(injection.hives);
     report.add_plan(&installation.guest, injection.plan.clone(), injection.record);
     observer.step("Applying the plan to the staged disk");
     // an override is obeyed even when there is nothing else to do
     volume.apply_overrides()?;
-    let applied = plan::apply_loaded(&injection.plan, &mut volume, injection.hives, request.clock)?;
+    let applied = plan::apply_loaded(&injection.plan, &mut volume, hives, request.clock)?;
     volume.flush()?;
     Ok((injection.plan, applied))
 }

@@ -17,7 +17,7 @@ use crate::hive::{Hive, Replay};
 use crate::io::VolumeRead;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionView};
-use crate::plan::independent::{Found, IndependentVolume};
+use crate::plan::independent::IndependentVolume;
 
 /// The largest hive or log that is loaded.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
@@ -226,7 +226,7 @@ fn verify(stage: &Stage, installation: &Installation, written: &[(String, Vec<u8
     let view = PartitionView::new(stage, &installation.partition)?;
     let volume = IndependentVolume::open(&view)?;
     for (path, bytes) in written {
-        let same = matches!(volume.read(path, HIVE_BYTES_MAX)?, Some(Found::File(found)) if &found == bytes);
+        let same = volume.holds(path, bytes)? == Some(true);
         let sound = check(bytes).iter().all(|fault| fault.severity() < Severity::Error);
         if !same || !sound {
             return Err(Error::new(Kind::Verify, Layer::Job, "the staged hive is not what was to be written")

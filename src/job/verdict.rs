@@ -29,13 +29,11 @@ impl Verdict {
 /// # Errors
 /// [`Kind::Verify`] when it is not as planned, or does not boot.
 pub(super) fn judge(staged: &Staged, request: &InjectRequest) -> Result<Verdict> {
-    let (validation, system) = verify(staged, request)?;
-    Ok(Verdict { validation, boot: check_boot(staged, system, request)? })
+    Ok(Verdict { validation: verify(staged, request)?, boot: check_boot(staged, request)? })
 }
 
-/// Reads the staged disk again from its first sector, and compares with the plan. Also gives the SYSTEM hive as it was
-/// read back, when it is a changed one.
-fn verify(staged: &Staged, request: &InjectRequest) -> Result<(Validation, Option<Vec<u8>>)> {
+/// Reads the staged disk again from its first sector, and compares with the plan.
+fn verify(staged: &Staged, request: &InjectRequest) -> Result<Validation> {
     let Staged { stage, plan, installation, applied, .. } = staged;
     let table = partition::read(stage)?;
     let number = installation.partition.number;
@@ -44,22 +42,20 @@ fn verify(staged: &Staged, request: &InjectRequest) -> Result<(Validation, Optio
             .hint("this is a defect of winject; nothing was written; please report it"));
     }
     let view = PartitionView::new(stage, &installation.partition)?;
-    let mut read_back = plan::verify(&view, plan, applied, request.state.any())?;
-    let system = read_back.hives.remove(&HiveFile::System);
-    Ok((Validation { success: true, compared: read_back.compared }, system))
+    Ok(Validation { success: true, compared: plan::verify(&view, plan, applied, request.state.any())? })
 }
 
 /// Asks whether the staged guest boots from each bus that it got a driver for, which is another question than whether
-/// everything is as planned.
-fn check_boot(staged: &Staged, system: Option<Vec<u8>>, request: &InjectRequest) -> Result<Vec<BootCheck>> {
-    let Staged { stage, installation, selection, .. } = staged;
+/// everything is as planned. What verify has found on the staged disk is not read again.
+fn check_boot(staged: &Staged, request: &InjectRequest) -> Result<Vec<BootCheck>> {
+    let Staged { stage, installation, selection, applied, .. } = staged;
     let volume = Volume::open(PartitionView::new(stage, &installation.partition)?, &OpenOptions::read_only())?;
     let options = CheckOptions { signatures: request.policy.signature };
     let has = |service: &str| selection.boot_packages().any(|(_, boot)| boot.service.eq_ignore_ascii_case(service));
     let wanted = [(Bus::VirtioBlk, "viostor"), (Bus::VirtioScsi, "vioscsi")];
     let buses: Vec<Bus> = wanted.into_iter().filter(|(_, service)| has(service)).map(|(bus, _)| bus).collect();
-    let answers = match system {
-        Some(system) => windows::boot_checks_of(&volume, installation.guest.clone(), system, &buses, &options)?,
+    let answers = match applied.hive(HiveFile::System) {
+        Some(system) => windows::boot_checks_of(&volume, &installation.guest, system, &buses, &options)?,
         None => windows::boot_checks(&volume, &buses, &options)?,
     };
     for answer in &answers {

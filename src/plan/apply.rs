@@ -3,11 +3,12 @@
 use super::{Access, Change, HiveFile, Plan};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
-use crate::hive::{Hive, ValueType};
+use crate::hive::{Edited, Hive, ValueType};
 use crate::io::VolumeWrite;
 use crate::ntfs::security::Protected;
 use crate::ntfs::{FileId, New, Security, Volume};
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 /// The largest hive and log that are loaded.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
@@ -19,17 +20,36 @@ type Protections = HashMap<Protected, u32>;
 /// # Errors
 /// When an edit cannot be made: no space, or something that is not as it was when the plan was made.
 pub fn apply<D: VolumeWrite>(plan: &Plan, volume: &mut Volume<D>, now: FileTime) -> Result<Applied> {
-    apply_loaded(plan, volume, BTreeMap::new(), now)
+    let applied = apply_loaded(plan, volume, BTreeMap::new(), now)?;
+    for (hive, edited) in &applied.hives {
+        edited.check().map_err(|e| e.path(plan.hive_path(*hive)))?;
+    }
+    Ok(applied)
 }
 
-/// The hives that [`apply_loaded`] changed, as they were handed to the volume. The editor has checked each as a whole.
-#[derive(Debug, Default)]
+/// What [`verify`](super::verify()) wants to know of an application: the hives that it changed, as they were handed to
+/// the volume.
+#[derive(Default)]
 pub struct Applied {
-    /// Whole files.
-    pub hives: BTreeMap<HiveFile, Vec<u8>>,
+    pub(super) hives: BTreeMap<HiveFile, Edited>,
 }
 
-/// As [`apply`], with hives that were read from this very volume when the plan was made: they are not read again.
+impl Applied {
+    /// The bytes of a changed hive; once [`verify`](super::verify()) has passed, it lies so on the volume.
+    #[must_use]
+    pub fn hive(&self, file: HiveFile) -> Option<&[u8]> {
+        self.hives.get(&file).map(|edited| edited.bytes.as_slice())
+    }
+}
+
+impl fmt::Debug for Applied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.hives.keys()).finish()
+    }
+}
+
+/// As [`apply`], with hives that were read from this very volume when the plan was made: they are not read again. The
+/// changed ones are not checked here: [`verify`](super::verify()) does it, with what comes back from the volume.
 ///
 /// # Errors
 /// As [`apply`].
@@ -49,9 +69,9 @@ pub fn apply_loaded<D: VolumeWrite>(
     }
     for hive in HiveFile::ALL {
         if plan.of_hive(hive).next().is_some() {
-            let bytes =
+            let edited =
                 apply_hive(plan, volume, hive, hives.remove(&hive), now).map_err(|e| e.path(plan.hive_path(hive)))?;
-            applied.hives.extend(bytes.map(|bytes| (hive, bytes)));
+            applied.hives.extend(edited.map(|edited| (hive, edited)));
         }
     }
     volume.flush()?;
@@ -130,7 +150,7 @@ fn apply_hive<D: VolumeWrite>(
     file: HiveFile,
     loaded: Option<Hive>,
     now: FileTime,
-) -> Result<Option<Vec<u8>>> {
+) -> Result<Option<Edited>> {
     let path = plan.hive_path(file);
     let id = volume.find(&path)?.ok_or_else(|| gone(&path))?;
     let mut hive = match loaded {
@@ -140,11 +160,9 @@ fn apply_hive<D: VolumeWrite>(
     for step in plan.of_hive(file) {
         apply_edit(&mut hive, &step.change, now)?;
     }
-    // A hive in which nothing changed is not checked by the editor.
-    let is_checked = hive.is_changed();
-    let bytes = hive.finish(&[])?;
-    volume.overwrite(id, &bytes)?;
-    Ok(is_checked.then_some(bytes))
+    let edited = hive.finish_unchecked(&[])?;
+    volume.overwrite(id, &edited.bytes)?;
+    Ok(edited.is_changed.then_some(edited))
 }
 
 /// A hive with its logs applied.

@@ -58,6 +58,11 @@ impl Content {
         Self { bytes, sha256 }
     }
 
+    /// As [`new`](Self::new), for bytes of which the caller has just computed the hash.
+    pub(crate) fn hashed(bytes: impl Into<Arc<[u8]>>, sha256: [u8; 32]) -> Self {
+        Self { bytes: bytes.into(), sha256 }
+    }
+
     /// The bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

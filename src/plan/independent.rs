@@ -5,6 +5,7 @@ mod small_blocks;
 
 use std::io::{self, Read, Seek, SeekFrom};
 
+use ntfs::attribute_value::NtfsAttributeValue;
 use ntfs::indexes::NtfsFileNameIndex;
 use ntfs::structured_values::NtfsIndexRoot;
 use ntfs::{Ntfs, NtfsAttributeType, NtfsFile, NtfsReadSeek};
@@ -15,6 +16,8 @@ use crate::units::VolumeOffset;
 
 /// How many bytes are read at once: the crate asks for a few at a time.
 const WINDOW: usize = 16 << 10;
+/// How many bytes of a file are compared at once.
+const PIECE: usize = 256 << 10;
 
 /// A volume as the file that the crate expects, with a small read-ahead.
 struct Device<'a, D: ?Sized> {
@@ -92,11 +95,12 @@ pub struct IndependentVolume<'a, D: ?Sized> {
 }
 
 /// What is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     /// A folder.
     Folder,
-    /// A file with its content.
-    File(Vec<u8>),
+    /// A file.
+    File,
 }
 
 fn foreign(error: ntfs::NtfsError) -> Error {
@@ -164,29 +168,71 @@ impl<'a, D: VolumeRead + ?Sized> IndependentVolume<'a, D> {
         Ok(file.map(|file| file.file_record_number()))
     }
 
-    /// What is at a path; a file longer than `limit` is an error.
+    /// What is at a path.
     ///
     /// # Errors
     /// When the reader fails.
-    pub fn read(&self, path: &str, limit: u64) -> Result<Option<Found>> {
+    pub fn find(&self, path: &str) -> Result<Option<Found>> {
+        let mut device = Device::new(self.volume);
+        let file = self.file(&mut device, path).map_err(|e| e.path(path))?;
+        Ok(file.map(|file| if file.is_directory() { Found::Folder } else { Found::File }))
+    }
+
+    /// Whether the file at a path holds exactly `expected`; `None` when there is no file. Nothing of it is kept.
+    ///
+    /// # Errors
+    /// When the reader fails.
+    pub fn holds(&self, path: &str, expected: &[u8]) -> Result<Option<bool>> {
+        let mut piece = vec![0; PIECE];
+        self.with_value(path, |device, length, value| {
+            let Some(value) = value else { return Ok(expected.is_empty()) };
+            if length != expected.len() as u64 {
+                return Ok(false);
+            }
+            for wanted in expected.chunks(PIECE) {
+                let found = piece.get_mut(..wanted.len()).unwrap_or_default();
+                value.read_exact(device, found).map_err(foreign)?;
+                if found != wanted {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+    }
+
+    /// The content of a file, `None` when there is none; one longer than `limit` is an error.
+    ///
+    /// # Errors
+    /// When the reader fails.
+    pub fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        self.with_value(path, |device, length, value| {
+            let Some(value) = value else { return Ok(Vec::new()) };
+            if length > limit {
+                return Err(Error::new(Kind::Verify, Layer::Plan, "a staged file is longer than planned")
+                    .expected_found(format_args!("at most {limit} bytes"), format_args!("{length} bytes")));
+            }
+            let length = usize::try_from(length).map_err(|_| Error::bug(Layer::Plan, "file larger than memory"))?;
+            let mut bytes = vec![0; length];
+            value.read_exact(device, &mut bytes).map_err(foreign)?;
+            Ok(bytes)
+        })
+    }
+
+    /// Gives the unnamed stream of the file at a path to `take`, if there is such a file; `None` for one that has none.
+    fn with_value<T>(
+        &self,
+        path: &str,
+        take: impl FnOnce(&mut Device<'_, D>, u64, Option<&mut NtfsAttributeValue<'_, '_>>) -> Result<T>,
+    ) -> Result<Option<T>> {
         let mut device = Device::new(self.volume);
         let Some(file) = self.file(&mut device, path).map_err(|e| e.path(path))? else { return Ok(None) };
         if file.is_directory() {
-            return Ok(Some(Found::Folder));
+            return Ok(None);
         }
         let item = file.data(&mut device, "").transpose().map_err(|e| foreign(e).path(path))?;
-        let Some(item) = item else { return Ok(Some(Found::File(Vec::new()))) };
+        let Some(item) = item else { return take(&mut device, 0, None).map(Some) };
         let attribute = item.to_attribute().map_err(|e| foreign(e).path(path))?;
-        let length = attribute.value_length();
-        if length > limit {
-            return Err(Error::new(Kind::Verify, Layer::Plan, "a staged file is longer than planned")
-                .path(path)
-                .expected_found(format_args!("at most {limit} bytes"), format_args!("{length} bytes")));
-        }
-        let length = usize::try_from(length).map_err(|_| Error::bug(Layer::Plan, "file larger than memory"))?;
         let mut value = attribute.value(&mut device).map_err(|e| foreign(e).path(path))?;
-        let mut bytes = vec![0; length];
-        value.read_exact(&mut device, &mut bytes).map_err(|e| foreign(e).path(path))?;
-        Ok(Some(Found::File(bytes)))
+        take(&mut device, attribute.value_length(), Some(&mut value)).map(Some).map_err(|e| e.path(path))
     }
 }

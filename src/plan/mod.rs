@@ -15,4 +15,4 @@ pub(crate) use change::hex;
 pub use change::{Access, Change, Content, HiveFile, Step};
 pub use document::Plan;
 pub use value::RegData;
-pub use verify::{ReadBack, Verified, verify};
+pub use verify::{Verified, verify};

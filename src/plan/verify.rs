@@ -2,11 +2,11 @@
 //! writers, and compares it with the plan.
 
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 use super::independent::{Found, IndependentVolume};
 use super::{Applied, Change, HiveFile, Plan, RegData};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::hive::Edited;
 use crate::hive::check;
 use crate::hive::check::Severity;
 use crate::hive::reader::Reader;
@@ -32,42 +32,32 @@ pub struct Verified {
     pub records: usize,
 }
 
-/// A verified volume.
-#[derive(Debug)]
-pub struct ReadBack {
-    /// What was compared.
-    pub compared: Verified,
-    /// The changed hives as the independent reader read them; each passed the check of the whole hive.
-    pub hives: BTreeMap<HiveFile, Vec<u8>>,
-}
-
 fn mismatch(what: impl Into<String>) -> Error {
     Error::new(Kind::Verify, Layer::Plan, what)
         .hint("nothing was written; this is a defect of winject, please report it")
 }
 
-/// Compares the staged volume with the plan that was applied to it. What `applied` holds must be there byte for byte; a
-/// hive that it does not hold is checked here. `is_marked` says that the volume may carry the mark for a check by
+/// Compares the staged volume with the plan that was applied to it. What `applied` holds must be there byte for byte.
+/// Every changed hive is checked as a whole. `is_marked` says that the volume may carry the mark for a check by
 /// Windows: the user allowed it, or an override set it.
 ///
 /// # Errors
 /// [`Kind::Verify`] at the first difference or structural fault.
-pub fn verify<D: VolumeRead>(device: &D, plan: &Plan, applied: &Applied, is_marked: bool) -> Result<ReadBack> {
+pub fn verify<D: VolumeRead>(device: &D, plan: &Plan, applied: &Applied, is_marked: bool) -> Result<Verified> {
     let volume = IndependentVolume::open(device)?;
-    let mut hives = BTreeMap::new();
     let mut done = Verified::default();
     for step in plan.files() {
         verify_file(&volume, &step.change, &mut done)?;
     }
     for file in HiveFile::ALL {
         if plan.of_hive(file).next().is_some() {
-            hives.insert(file, verify_hive(&volume, plan, file, applied.hives.get(&file), &mut done)?);
+            verify_hive(&volume, plan, file, applied.hives.get(&file), &mut done)?;
         }
     }
     if !plan.is_empty() {
         verify_structure(device, &volume, plan, is_marked, &mut done)?;
     }
-    Ok(ReadBack { compared: done, hives })
+    Ok(done)
 }
 
 /// The structural rules of NTFS on every record that the plan touched, and on the volume's frame.
@@ -97,26 +87,22 @@ fn verify_structure<D: VolumeRead>(
 
 fn verify_file<D: VolumeRead>(volume: &IndependentVolume<'_, D>, change: &Change, done: &mut Verified) -> Result<()> {
     let Some(path) = change.file() else { return Ok(()) };
-    let limit = match change {
-        Change::WriteFile { content, .. } => content.size(),
-        _ => u64::MAX,
-    };
-    let found = volume.read(path, limit)?;
-    let right = match (change, &found) {
+    let found = volume.find(path)?;
+    let right = match (change, found) {
         (Change::CreateDir { .. }, Some(Found::Folder))
         | (Change::DeleteFile { .. }, None)
         | (Change::Protect { .. }, Some(_)) => true,
-        (Change::WriteFile { content, .. }, Some(Found::File(bytes))) => {
+        (Change::WriteFile { content, .. }, Some(Found::File)) => {
             done.bytes = done.bytes.saturating_add(content.size());
-            content.is(bytes)
+            volume.holds(path, content.bytes())? == Some(true)
         }
         _ => false,
     };
     if !right {
         let found = match found {
-            Some(Found::Folder) => "a folder".to_owned(),
-            Some(Found::File(bytes)) => format!("a file of {} bytes with another content", bytes.len()),
-            None => "nothing".to_owned(),
+            Some(Found::Folder) => "a folder",
+            Some(Found::File) => "a file with another content",
+            None => "nothing",
         };
         return Err(mismatch("a staged file is not what was planned").path(path).expected_found(change, found));
     }
@@ -128,32 +114,37 @@ fn verify_hive<D: VolumeRead>(
     volume: &IndependentVolume<'_, D>,
     plan: &Plan,
     file: HiveFile,
-    written: Option<&Vec<u8>>,
+    edited: Option<&Edited>,
     done: &mut Verified,
-) -> Result<Vec<u8>> {
+) -> Result<()> {
     let path = plan.hive_path(file);
-    let Some(Found::File(bytes)) = volume.read(&path, HIVE_BYTES_MAX)? else {
-        return Err(mismatch("a staged hive is not there").path(path));
+    let not_there = || mismatch("a staged hive is not there").path(&path);
+    let Some(edited) = edited else {
+        let bytes = volume.read(&path, HIVE_BYTES_MAX)?.ok_or_else(not_there)?;
+        if let Some(fault) = check::check(&bytes).iter().find(|fault| fault.severity() == Severity::Error) {
+            return Err(mismatch(format!("a staged hive is damaged: {fault}")).path(path));
+        }
+        return verify_edits(&bytes, plan, file, done).map_err(|e| e.path(path));
     };
-    // The editor checked what it handed out; the same bytes need no second look.
-    let is_checked = match written {
-        Some(written) if *written == bytes => true,
-        Some(_) => return Err(mismatch("a staged hive is not what was written").path(path)),
-        None => false,
-    };
-    if !is_checked && let Some(fault) = check::check(&bytes).iter().find(|fault| fault.severity() == Severity::Error) {
-        return Err(mismatch(format!("a staged hive is damaged: {fault}")).path(path));
+    if !volume.holds(&path, &edited.bytes)?.ok_or_else(not_there)? {
+        return Err(mismatch("a staged hive is not what was written").path(path));
     }
-    let unreadable = |e: Error| mismatch("a staged hive cannot be read").path(&path).source_error(e);
-    let hive = Reader::open(&bytes).map_err(unreadable)?;
+    // This check also knows which faults were there before.
+    edited.check().and_then(|()| verify_edits(&edited.bytes, plan, file, done)).map_err(|e| e.path(path))
+}
+
+/// Reads the whole hive with the reader that shares no code with the editor, and looks for the plan's edits.
+fn verify_edits(bytes: &[u8], plan: &Plan, file: HiveFile, done: &mut Verified) -> Result<()> {
+    let unreadable = |e: Error| mismatch("a staged hive cannot be read").source_error(e);
+    let hive = Reader::open(bytes).map_err(unreadable)?;
     // every key can be reached, not only ours
     hive.walk(&mut |_, _| Ok(())).map_err(unreadable)?;
     for step in plan.of_hive(file) {
-        verify_edit(&hive, &step.change).map_err(|e| e.path(&path))?;
+        verify_edit(&hive, &step.change)?;
         done.values += 1;
     }
     done.hives += 1;
-    Ok(bytes)
+    Ok(())
 }
 
 fn verify_edit(hive: &Reader<'_>, change: &Change) -> Result<()> {

@@ -27,7 +27,7 @@ pub struct Injection {
     pub plan: Plan,
     /// The same for the report.
     pub record: Record,
-    /// The hives as they were read for the plan, so that applying it need not read them again.
+    /// The hives that were read for the plan, so that applying it need not read them again.
     pub hives: Hives,
 }
 
@@ -47,7 +47,7 @@ pub fn plan_injection<D: VolumeRead>(
     selection: &Selection,
     options: &InjectOptions,
 ) -> Result<Injection> {
-    plan_inspected(volume, guest, Hives::new(), selection, options)
+    plan_inspected(volume, guest, &Hives::new(), selection, options)
 }
 
 /// As [`plan_injection`], with hives that were read from this volume as it is now: they are not read again.
@@ -57,7 +57,7 @@ pub fn plan_injection<D: VolumeRead>(
 pub fn plan_inspected<D: VolumeRead>(
     volume: &Volume<D>,
     guest: &Guest,
-    hives: Hives,
+    hives: &Hives,
     selection: &Selection,
     options: &InjectOptions,
 ) -> Result<Injection> {
@@ -68,7 +68,7 @@ pub fn plan_inspected<D: VolumeRead>(
 pub(super) fn plan_files(
     files: &dyn GuestFiles,
     guest: &Guest,
-    hives: Hives,
+    hives: &Hives,
     selection: &Selection,
     options: &InjectOptions,
 ) -> Result<Injection> {

@@ -52,6 +52,8 @@ pub struct Planner<'a> {
     files: &'a dyn GuestFiles,
     /// The guest.
     pub guest: &'a Guest,
+    given: &'a Hives,
+    /// Those that were not at hand.
     hives: Hives,
     plan: Plan,
     /// The edits; one that turned out to be needless is taken out.
@@ -69,10 +71,11 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// When a hive is missing, dirty or damaged.
-    pub fn new(files: &'a dyn GuestFiles, guest: &'a Guest, mut hives: Hives) -> Result<Self> {
+    pub fn new(files: &'a dyn GuestFiles, guest: &'a Guest, given: &'a Hives) -> Result<Self> {
         let config_dir = guest.config_dir();
+        let mut hives = Hives::new();
         for file in HiveFile::ALL {
-            if hives.contains_key(&file) {
+            if given.contains_key(&file) {
                 continue;
             }
             match registry::load(files, &config_dir, file)? {
@@ -85,6 +88,7 @@ impl<'a> Planner<'a> {
         Ok(Self {
             files,
             guest,
+            given,
             hives,
             plan,
             steps: Vec::new(),
@@ -100,13 +104,16 @@ impl<'a> Planner<'a> {
     /// # Errors
     /// When the guest has no such hive.
     pub fn hive(&self, file: HiveFile) -> Result<&Hive> {
-        self.hives.get(&file).ok_or_else(|| registry::missing(&self.plan.config_dir, file))
+        self.given
+            .get(&file)
+            .or_else(|| self.hives.get(&file))
+            .ok_or_else(|| registry::missing(&self.plan.config_dir, file))
     }
 
     /// Whether the guest has this hive.
     #[must_use]
     pub fn has_hive(&self, file: HiveFile) -> bool {
-        self.hives.contains_key(&file)
+        self.given.contains_key(&file) || self.hives.contains_key(&file)
     }
 
     /// A string of the SYSTEM hive.
@@ -228,7 +235,7 @@ impl<'a> Planner<'a> {
         self.file_with(path, size, hash, access, || Ok(bytes))
     }
 
-    /// A file whose content is only read when it is needed.
+    /// A file whose content is only read when it is needed; `read` gives the bytes of that hash or an error.
     ///
     /// # Errors
     /// When the volume is damaged there, or `read` fails.
@@ -256,7 +263,7 @@ impl<'a> Planner<'a> {
                 return Ok(Action::Unchanged);
             }
         }
-        let content = Content::new(read()?);
+        let content = Content::hashed(read()?, sha256);
         let replaces = found.is_some();
         let change = Change::WriteFile { path: path.to_owned(), content, replaces, access: access.clone() };
         self.push(place, change);
@@ -353,7 +360,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The plan: files first, then the hives with SYSTEM last; otherwise in the order of the requests. And the hives that
-    /// it was made from.
+    /// were not at hand.
     #[must_use]
     pub fn finish(self) -> (Plan, Hives) {
         let mut plan = self.plan;

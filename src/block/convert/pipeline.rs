@@ -1,6 +1,6 @@
 //! The threads of a conversion and what they share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use super::compress::{Compression, Compressor};
 use super::plan::{Window, Windows};
 use super::qcow2::{Qcow2Layout, Survey};
 use super::raw::{RawLayout, UNIT};
-use super::sink::{Buffers, Encoded, Layout, Piece};
+use super::sink::{Buffers, Encoded, Layout, Piece, Write};
 use super::{ConvertOptions, ConvertProgress, Source};
 use crate::block::{Format, is_zero};
 use crate::error::{Error, Layer, Result};
@@ -58,6 +58,8 @@ pub(super) fn run<S: Source + ?Sized>(source: &S, file: &File, options: &Convert
             layout,
             waiting: BTreeMap::new(),
             next: 0,
+            placed: VecDeque::new(),
+            is_writing: false,
             failed: None,
             is_stopped: false,
             running: threads,
@@ -83,7 +85,7 @@ pub(super) fn run<S: Source + ?Sized>(source: &S, file: &File, options: &Convert
     if let Some(error) = state.failed.take() {
         return Err(error);
     }
-    if !state.waiting.is_empty() {
+    if !state.waiting.is_empty() || !state.placed.is_empty() {
         return Err(Error::bug(Layer::Block, "a window was never written"));
     }
     state.layout.finish(file)?;
@@ -142,6 +144,11 @@ struct State {
     waiting: BTreeMap<u64, Encoded>,
     /// The window whose turn it is.
     next: u64,
+    /// What has its place in the file and is still to be written.
+    placed: VecDeque<(Vec<Write>, Encoded)>,
+    /// Whether a thread is writing. The kernel lets one at a time write to a file and the others spin; here they go on
+    /// reading.
+    is_writing: bool,
     failed: Option<Error>,
     is_stopped: bool,
     /// Threads still at work.
@@ -258,35 +265,56 @@ impl<S: Source + ?Sized> Shared<'_, S> {
         Ok(Encoded { window, pieces, buffers })
     }
 
-    /// Waits until the window is near its turn, then writes whatever is ready in order.
+    /// Waits until the window is near its turn and little waits to be written; then writes whatever is ready in order,
+    /// unless another thread is at it.
     fn hand_in(&self, encoded: Encoded) -> Result<()> {
         let number = encoded.window.number;
         let mut state = self.lock();
-        while !state.is_stopped && number != state.next && state.waiting.len() >= self.ahead {
+        while !state.is_stopped && state.is_far_ahead(number, self.ahead) {
             state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.waiting.insert(number, encoded);
-        let mut ready = Vec::new();
         while let Some(encoded) = {
             let next = state.next;
             state.waiting.remove(&next)
         } {
-            ready.push((state.layout.place(&encoded)?, encoded));
+            let writes = state.layout.place(&encoded)?;
+            state.placed.push_back((writes, encoded));
             state.next += 1;
         }
-        drop(state);
-        if !ready.is_empty() {
-            self.turn.notify_all();
+        self.turn.notify_all();
+        if state.is_writing {
+            return Ok(());
         }
-        for (writes, encoded) in ready {
+        state.is_writing = true;
+        while let Some((writes, encoded)) = state.placed.pop_front() {
+            drop(state);
+            self.turn.notify_all();
             let mut written = 0;
             for write in writes {
                 written += write.run(self.file, &encoded.buffers)?;
             }
             self.bytes_written.fetch_add(written, Ordering::Relaxed);
             lock(&self.idle).push(encoded.buffers);
+            state = self.lock();
+            if state.is_stopped {
+                break;
+            }
         }
+        state.is_writing = false;
         Ok(())
+    }
+}
+
+impl State {
+    /// Whether a window has to wait: for earlier ones, or for the disk.
+    fn is_far_ahead(&self, number: u64, ahead: usize) -> bool {
+        if number == self.next {
+            // No room, and yet its turn: whoever is writing makes some.
+            self.is_writing && self.placed.len() >= ahead
+        } else {
+            self.waiting.len() + self.placed.len() >= ahead
+        }
     }
 }
 

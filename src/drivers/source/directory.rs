@@ -37,7 +37,12 @@ impl Directory {
                     continue;
                 };
                 let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
-                let Ok(meta) = std::fs::metadata(entry.path()) else {
+                // cheaper than by the path, but it does not follow links
+                let meta = match entry.metadata() {
+                    Ok(meta) if !meta.is_symlink() => Ok(meta),
+                    _ => std::fs::metadata(entry.path()),
+                };
+                let Ok(meta) = meta else {
                     warnings.push(format!("{}: left out, a link to nothing", entry.path().display()));
                     continue;
                 };

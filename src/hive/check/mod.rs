@@ -31,7 +31,7 @@ pub fn check(bytes: &[u8]) -> Vec<Fault> {
 
 /// What an editor wants to know about a hive before it touches it.
 #[derive(Default)]
-pub(super) struct Survey {
+pub(crate) struct Survey {
     pub(super) faults: Vec<Fault>,
     /// Lists that only keys without subkeys (or values) still point to, and how many do: left over, nobody else's.
     pub(super) stale_lists: BTreeMap<u32, u32>,

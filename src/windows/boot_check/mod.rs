@@ -14,6 +14,7 @@ mod report;
 pub use controller::{Bus, Controller};
 pub use report::{BootCheck, Code, Finding, Gate, Level, Route};
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -75,12 +76,12 @@ pub fn boot_checks<D: VolumeRead>(volume: &Volume<D>, buses: &[Bus], options: &C
 /// As [`boot_check`].
 pub fn boot_checks_of<D: VolumeRead>(
     volume: &Volume<D>,
-    guest: Guest,
-    system: Vec<u8>,
+    guest: &Guest,
+    system: &[u8],
     buses: &[Bus],
     options: &CheckOptions,
 ) -> Result<Vec<BootCheck>> {
-    let case = Case { guest, system, fault: None };
+    let case = Case { guest: Cow::Borrowed(guest), system: Cow::Borrowed(system), fault: None };
     buses.iter().map(|bus| judge(volume, &case, *bus, options)).collect()
 }
 
@@ -142,9 +143,9 @@ pub(super) fn check_files(files: &dyn GuestFiles, bus: Bus, options: &CheckOptio
 }
 
 /// What is read once for all buses.
-struct Case {
-    guest: Guest,
-    system: Vec<u8>,
+struct Case<'a> {
+    guest: Cow<'a, Guest>,
+    system: Cow<'a, [u8]>,
     /// What is wrong with the SYSTEM hive as a whole.
     fault: Option<String>,
 }
@@ -153,7 +154,7 @@ struct Case {
 type Closed = (Code, Option<String>, String);
 
 /// Reads the guest; or says at once that it does not boot.
-fn open_case(files: &dyn GuestFiles) -> Result<std::result::Result<Case, Closed>> {
+fn open_case(files: &dyn GuestFiles) -> Result<std::result::Result<Case<'static>, Closed>> {
     let guest = match inspect_files(files) {
         Ok(Some(inspected)) => inspected.guest,
         Ok(None) => return Ok(Err((Code::NoWindows, None, "there is no Windows on this volume".to_owned()))),
@@ -173,7 +174,7 @@ fn open_case(files: &dyn GuestFiles) -> Result<std::result::Result<Case, Closed>
     // the loader refuses or heals a hive with a broken structure anywhere, not only where the driver's keys are
     let faults = check::check(&system);
     let fault = faults.iter().find(|fault| fault.severity() == Severity::Error).map(ToString::to_string);
-    Ok(Ok(Case { guest, system, fault }))
+    Ok(Ok(Case { guest: Cow::Owned(guest), system: Cow::Owned(system), fault }))
 }
 
 fn case_closed(bus: Bus, (code, windows, text): &Closed) -> BootCheck {
@@ -184,7 +185,7 @@ fn case_closed(bus: Bus, (code, windows, text): &Closed) -> BootCheck {
 }
 
 /// The answer for one bus.
-fn judge(files: &dyn GuestFiles, case: &Case, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
+fn judge(files: &dyn GuestFiles, case: &Case<'_>, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
     let mut report = BootCheck::new(bus);
     report.windows = Some(case.guest.to_string());
     if let Some(fault) = &case.fault {

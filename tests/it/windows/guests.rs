@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock};
 use winject::Result;
 use winject::clock::FileTime;
 use winject::drivers::{Definitions, Policy, Selection, SignatureLevel, Sources, select};
-use winject::error::{Error, Kind, Layer};
+use winject::error::{Error, Layer};
 use winject::hive::{Data, Hive};
 use winject::io::{VolumeRead, VolumeWrite};
 use winject::ntfs::{New, OpenOptions, Volume};
@@ -215,16 +215,11 @@ pub fn inject(disk: &Disk, media: &Path, options: &InjectOptions) -> Injection {
     let guest = Guest::inspect(&volume).unwrap().unwrap();
     let chosen = selection(&guest, media);
     let injection = plan_injection(&volume, &guest, &chosen, options).unwrap();
-    let mut applied = apply(&injection.plan, &mut volume, NOW).unwrap();
+    let applied = apply(&injection.plan, &mut volume, NOW).unwrap();
     volume.flush().unwrap();
     let device = volume.into_device();
     check(&device, &injection.plan);
     verify(&device, &injection.plan, &applied, false).unwrap();
-    // one bit that came out otherwise than it went in
-    if let Some(byte) = applied.hives.values_mut().next().and_then(|hive| hive.last_mut()) {
-        *byte ^= 1;
-        assert_eq!(verify(&device, &injection.plan, &applied, false).unwrap_err().kind(), Kind::Verify);
-    }
     injection
 }
 
