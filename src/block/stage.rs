@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::{Extent, ExtentKind, Image, beyond_end, is_inside};
+use super::{Extent, ExtentKind, Image, beyond_end, is_inside, is_zero};
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
 
@@ -214,12 +214,26 @@ impl Stage {
     pub fn drop_unchanged(&mut self) -> Result<u64> {
         let mut unchanged = Vec::new();
         let (mut old, mut new) = ([0; BLOCK_BYTES], [0; BLOCK_BYTES]);
+        let mut known = Extent { length: 0, kind: ExtentKind::Data };
+        let mut known_end = 0;
         for (block, slot) in &self.blocks {
             let start = block * BLOCK;
             let length = (self.len() - start).min(BLOCK);
-            self.image.read_at(ImageOffset(start), slice_mut(&mut old, 0, length)?)?;
-            self.read_slot(slot, 0, slice_mut(&mut new, 0, length)?)?;
-            if slice_mut(&mut old, 0, length)? == slice_mut(&mut new, 0, length)? {
+            if start >= known_end {
+                known = self.image.extent_at(ImageOffset(start), u64::MAX)?;
+                known_end = start.saturating_add(known.length.max(1));
+            }
+            let new = slice_mut(&mut new, 0, length)?;
+            self.read_slot(slot, 0, new)?;
+            // holes need not be read
+            let is_same = if known.kind.is_zero() && start + length <= known_end {
+                is_zero(new)
+            } else {
+                let old = slice_mut(&mut old, 0, length)?;
+                self.image.read_at(ImageOffset(start), old)?;
+                old == new
+            };
+            if is_same {
                 unchanged.push(*block);
             }
         }

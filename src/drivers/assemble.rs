@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 /// Most files of a package.
 const FILES_MAX: usize = 4096;
+/// The largest file that is kept in memory from the choice until it is used: nearly all files of drivers.
+const KEPT_BYTES_MAX: u64 = 1 << 20;
 
 pub(super) fn assemble(
     group: &Group,
@@ -110,10 +112,9 @@ fn category(facts: &Facts, definition: Option<&Definition>) -> Category {
     }
 }
 
-/// The files of a package with their contents' digests; the contents themselves are kept only as long as it is put
-/// together.
+/// The files of a package with their contents and their digests.
 pub(super) struct Contents {
-    pub files: Vec<(PackageFile, Vec<u8>)>,
+    pub files: Vec<(PackageFile, Arc<[u8]>)>,
 }
 
 impl Contents {
@@ -146,11 +147,13 @@ impl Contents {
     fn add(&mut self, source: &Arc<Source>, name: String, path: String) -> Result<()> {
         let data = source.read(&path)?;
         let (size, sha256) = (data.len() as u64, sha2::Sha256::digest(&data).into());
-        self.files.push((PackageFile { name, size, sha256, source: Arc::clone(source), path }, data));
+        let data: Arc<[u8]> = data.into();
+        let content = (size <= KEPT_BYTES_MAX).then(|| Arc::clone(&data));
+        self.files.push((PackageFile { name, size, sha256, source: Arc::clone(source), path, content }, data));
         Ok(())
     }
 
-    pub fn get(&self, name: &str) -> Option<&(PackageFile, Vec<u8>)> {
+    pub fn get(&self, name: &str) -> Option<&(PackageFile, Arc<[u8]>)> {
         self.files.iter().find(|(file, _)| file.name.eq_ignore_ascii_case(name))
     }
 }
@@ -233,7 +236,7 @@ pub(super) fn boot_driver(
     Ok(BootDriver {
         service: service.name.clone(),
         file_name,
-        data: data.clone(),
+        data: Arc::clone(data),
         kind: definition.kind.unwrap_or(service.kind),
         start,
         error_control: definition.error_control.unwrap_or(service.error_control),

@@ -78,7 +78,7 @@ impl Serialize for Category {
     }
 }
 
-/// One file of a package. Its content stays on the media until [`read`](Self::read).
+/// One file of a package. The content of a large one stays on the media until [`read`](Self::read).
 #[derive(Debug, Clone, Serialize)]
 pub struct PackageFile {
     /// Name relative to the package's folder, with `/`.
@@ -92,6 +92,9 @@ pub struct PackageFile {
     pub(crate) source: Arc<Source>,
     #[serde(skip)]
     pub(crate) path: String,
+    /// What was read when the file was chosen, if it is small.
+    #[serde(skip)]
+    pub(crate) content: Option<Arc<[u8]>>,
 }
 
 impl PackageFile {
@@ -99,14 +102,17 @@ impl PackageFile {
     ///
     /// # Errors
     /// When the media cannot be read, or the file is not what it was when it was chosen.
-    pub fn read(&self) -> Result<Vec<u8>> {
+    pub fn read(&self) -> Result<Arc<[u8]>> {
+        if let Some(content) = &self.content {
+            return Ok(Arc::clone(content));
+        }
         let data = self.source.read(&self.path)?;
         if sha2::Sha256::digest(&data).as_slice() != self.sha256 {
             return Err(Error::new(Kind::Drivers, Layer::Drivers, "the file is not the one any more that was chosen")
                 .path(self.source.show(&self.path))
                 .hint("leave the driver media alone while winject runs, and start again"));
         }
-        Ok(data)
+        Ok(data.into())
     }
 
     /// Where it lies on the media, for reports.
@@ -140,7 +146,7 @@ pub struct BootDriver {
     pub file_name: String,
     /// The driver itself, checked: PE, CPU, native subsystem, not truncated, signature as the policy asks.
     #[serde(skip)]
-    pub data: Vec<u8>,
+    pub data: Arc<[u8]>,
     /// `Type` of the service.
     pub kind: u32,
     /// `Start` of the service: 0 for storage.

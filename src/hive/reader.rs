@@ -118,6 +118,38 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Reaches every key, and answers with their number. As [`walk`](Self::walk) for who does not ask for paths.
+    ///
+    /// # Errors
+    /// As [`walk`](Self::walk).
+    pub fn reach_all(&self) -> Result<usize> {
+        // a bit for each place where a cell can start
+        let mut met = vec![0_u64; (self.bins.len() / 8).div_ceil(64)];
+        let mut meet = |node: &Node<'_>| {
+            let place = node.at as usize / 8;
+            let bit = 1 << (place % 64);
+            match met.get_mut(place / 64) {
+                Some(word) if *word & bit == 0 => {
+                    *word |= bit;
+                    Ok(())
+                }
+                _ => Err(bad(node.at, "a key is its own ancestor, or has two parents")),
+            }
+        };
+        let root = self.root()?;
+        meet(&root)?;
+        let mut open = vec![root];
+        let mut keys = 0;
+        while let Some(node) = open.pop() {
+            node.name_bytes()?;
+            keys += 1;
+            let children = node.subkeys()?;
+            children.iter().try_for_each(&mut meet)?;
+            open.extend(children);
+        }
+        Ok(keys)
+    }
+
     fn cell(&self, at: u32) -> Result<&'a [u8]> {
         let start = at as usize;
         let size = full(self.bins, start).ok_or_else(|| bad(at, "a reference leaves the hive"))?;
@@ -188,10 +220,14 @@ impl<'a> Node<'a> {
         Ok(Name::from_units(self.name_units()?))
     }
 
-    fn name_units(&self) -> Result<Vec<u16>> {
+    fn name_bytes(&self) -> Result<&'a [u8]> {
         let length = usize::from(self.short(72)?);
         let bytes = self.cell.get(76..).and_then(|rest| rest.get(..length));
-        Ok(text(bytes.ok_or_else(|| bad(self.at, "a key's name is cut off"))?, self.short(2)? & 0x20 != 0))
+        bytes.ok_or_else(|| bad(self.at, "a key's name is cut off"))
+    }
+
+    fn name_units(&self) -> Result<Vec<u16>> {
+        Ok(text(self.name_bytes()?, self.short(2)? & 0x20 != 0))
     }
 
     /// When the key was last written, as a FILETIME.

@@ -96,15 +96,27 @@ fn stage_changes(request: &InjectRequest, observer: &dyn Observer, report: &mut 
         (sources.join(), found)
     });
     let sources = sources.map_err(|_| Error::bug(Layer::Job, "the reader of the drivers panicked"))??;
-    let FoundWindows { mut stage, table, installation, hives } = found?;
+    let FoundWindows { mut stage, table, installation, mut hives } = found?;
     report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
 
-    observer.step("Choosing drivers");
-    let selection = drivers::select(&sources, &installation.guest.target(), &definitions, &request.policy)?;
-    report.add_selection(&installation.guest, &selection);
-    report.recommendation = Some(super::report::recommend(&installation.guest, &table, &selection));
+    // Almost every plan edits SYSTEM and SOFTWARE, and the first edit of a hive begins with a survey of all of it.
+    let (surveys, planned) = std::thread::scope(|scope| {
+        let surveys = scope.spawn(|| hives.values().map(Hive::survey).collect::<Vec<_>>());
+        let ground = Ground { sources: &sources, definitions: &definitions, table: &table, hives: &hives };
+        let planned = choose_and_plan(request, observer, report, &ground, &mut stage, &installation);
+        (surveys.join(), planned)
+    });
+    let Planned { selection, mut volume, plan, hives: more_hives } = planned?;
+    let surveys = surveys.map_err(|_| Error::bug(Layer::Job, "the survey of a hive panicked"))?;
+    hives.values_mut().zip(surveys).for_each(|(hive, survey)| hive.adopt(survey));
+    hives.extend(more_hives);
 
-    let (plan, applied) = change_staged(request, observer, report, &mut stage, &installation, hives, &selection)?;
+    observer.step("Applying the plan to the staged disk");
+    // an override is obeyed even when there is nothing else to do
+    volume.apply_overrides()?;
+    let applied = plan::apply_loaded(&plan, &mut volume, hives, request.clock)?;
+    volume.flush()?;
+    drop(volume);
     report.run.bytes_changed = stage.drop_unchanged()?;
     // A discarded log or hibernation is a change, even when the drivers are there already.
     report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
@@ -138,17 +150,49 @@ fn find_windows(request: &InjectRequest, observer: &dyn Observer, report: &mut R
     Ok(FoundWindows { stage, table, installation, hives })
 }
 
-/// Plans on the staged disk, and applies the plan to it.
-fn change_staged(
+/// What a plan is made from, besides the guest.
+struct Ground<'a> {
+    sources: &'a Sources,
+    definitions: &'a Definitions,
+    table: &'a PartitionTable,
+    hives: &'a Hives,
+}
+
+/// A plan, and the volume that it was made for.
+struct Planned<'s> {
+    selection: Selection,
+    volume: Volume<PartitionView<&'s mut Stage>>,
+    plan: Plan,
+    /// Hives that were read for it.
+    hives: Hives,
+}
+
+fn choose_and_plan<'s>(
     request: &InjectRequest,
     observer: &dyn Observer,
     report: &mut Report,
-    stage: &mut Stage,
+    ground: &Ground<'_>,
+    stage: &'s mut Stage,
     installation: &Installation,
-    mut hives: Hives,
-    selection: &Selection,
-) -> Result<(Plan, Applied)> {
+) -> Result<Planned<'s>> {
+    let guest = &installation.guest;
+    observer.step("Choosing drivers");
+    let selection = drivers::select(ground.sources, &guest.target(), ground.definitions, &request.policy)?;
+    report.add_selection(guest, &selection);
+    report.recommendation = Some(super::report::recommend(guest, ground.table, &selection));
     observer.step("Planning");
+    let volume = open_volume(request, stage, installation)?;
+    let injection = windows::plan_inspected(&volume, guest, ground.hives, &selection, &request.options)?;
+    report.add_plan(guest, injection.plan.clone(), injection.record);
+    Ok(Planned { selection, volume, plan: injection.plan, hives: injection.hives })
+}
+
+/// The Windows volume on the stage, for writing.
+fn open_volume<'s>(
+    request: &InjectRequest,
+    stage: &'s mut Stage,
+    installation: &Installation,
+) -> Result<Volume<PartitionView<&'s mut Stage>>> {
     let options = OpenOptions {
         allow_dirty: request.state.allow_dirty,
         discard_log: request.state.discard_ntfs_log,
@@ -157,24 +201,7 @@ fn change_staged(
     };
     let label = installation.partition.label();
     let view = PartitionView::new(stage, &installation.partition)?;
-    let mut volume = Volume::open(view, &options).map_err(|error| error.path(&label))?;
-    // Almost every plan edits SYSTEM and SOFTWARE, and the first edit of a hive begins with a survey of all of it.
-    let (surveys, injection) = std::thread::scope(|scope| {
-        let surveys = scope.spawn(|| hives.values().map(Hive::survey).collect::<Vec<_>>());
-        let plan = windows::plan_inspected(&volume, &installation.guest, &hives, selection, &request.options);
-        (surveys.join(), plan)
-    });
-    let injection = injection?;
-    let surveys = surveys.map_err(|_| Error::bug(Layer::Job, "the survey of a hive panicked"))?;
-    hives.values_mut().zip(surveys).for_each(|(hive, survey)| hive.adopt(survey));
-    hives.extend(injection.hives);
-    report.add_plan(&installation.guest, injection.plan.clone(), injection.record);
-    observer.step("Applying the plan to the staged disk");
-    // an override is obeyed even when there is nothing else to do
-    volume.apply_overrides()?;
-    let applied = plan::apply_loaded(&injection.plan, &mut volume, hives, request.clock)?;
-    volume.flush()?;
-    Ok((injection.plan, applied))
+    Volume::open(view, &options).map_err(|error| error.path(&label))
 }
 
 fn commit_staged(

@@ -18,9 +18,10 @@ use crate::error::{Error, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::units::VolumeOffset;
 
-/// `$MFT` grows by at least this much …
+/// `$MFT` grows by at least this much, then by as much as it has grown already: a job with few files formats few
+/// records …
 const MFT_STEP_MIN: u64 = 64 << 10;
-/// … and by at most this much: few long runs keep its run list short.
+/// … and by at most an eighth of it, and this: few long runs keep its run list short.
 const MFT_STEP_MAX: u64 = 4 << 20;
 
 fn full() -> Error {
@@ -322,7 +323,8 @@ impl<D: VolumeWrite> Volume<D> {
             return Err(Error::unsupported(Layer::Ntfs, "$MFT is not written to its end"));
         }
         let unit = record.max(cluster);
-        let mut step = (sizes.data / 8).clamp(MFT_STEP_MIN, MFT_STEP_MAX).next_multiple_of(unit);
+        let most = (sizes.data / 8).clamp(MFT_STEP_MIN, MFT_STEP_MAX);
+        let mut step = self.state.mft_grown.clamp(MFT_STEP_MIN, most).next_multiple_of(unit);
         // room inside the allocation comes first: Windows allocates more than it uses
         let spare = (sizes.allocated.saturating_sub(sizes.data) / record * record).min(step);
         let (runs, new_data) = if spare > 0 {
@@ -341,6 +343,7 @@ impl<D: VolumeWrite> Volume<D> {
         };
         self.format_records(&runs, sizes.data / record, new_data / record)?;
         self.state.fresh_records = sizes.data / record..new_data / record;
+        self.state.mft_grown = self.state.mft_grown.saturating_add(new_data - sizes.data);
         let allocated = self.geometry.bytes_in(runs.end());
         let sizes = StreamSizes { allocated, data: new_data, initialized: new_data, ..sizes };
         let stream = Stream::Runs { runs, sizes };

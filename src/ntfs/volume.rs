@@ -210,6 +210,8 @@ pub(super) struct State {
     pub record_hint: u64,
     /// Records that this session has appended to `$MFT` and not given out yet.
     pub fresh_records: Range<u64>,
+    /// Bytes by which `$MFT` has grown since the volume was opened.
+    pub mft_grown: u64,
 }
 
 /// An open NTFS volume.
@@ -298,6 +300,7 @@ impl<D> Volume<D> {
                 cluster_hint: 0,
                 record_hint: RecordNumber::FIRST_USER.0,
                 fresh_records: 0..0,
+                mft_grown: 0,
             },
             freed_clusters: BTreeMap::new(),
             freed_log: Vec::new(),

@@ -1,6 +1,7 @@
 //! Collects the edits of a plan: each request says what shall be, and becomes an edit only if it is not so already.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -232,7 +233,7 @@ impl<'a> Planner<'a> {
     pub fn file(&mut self, path: &str, bytes: Vec<u8>, access: &Access) -> Result<Action> {
         let hash: [u8; 32] = Sha256::digest(&bytes).into();
         let size = bytes.len() as u64;
-        self.file_with(path, size, hash, access, || Ok(bytes))
+        self.file_with(path, size, hash, access, || Ok(bytes.into()))
     }
 
     /// A file whose content is only read when it is needed; `read` gives the bytes of that hash or an error.
@@ -245,7 +246,7 @@ impl<'a> Planner<'a> {
         size: u64,
         sha256: [u8; 32],
         access: &Access,
-        read: impl FnOnce() -> Result<Vec<u8>>,
+        read: impl FnOnce() -> Result<Arc<[u8]>>,
     ) -> Result<Action> {
         self.wishes.push(Wish::File { path: path.to_owned(), sha256: crate::plan::hex(&sha256) });
         let place = format!("file {}", path.to_lowercase());

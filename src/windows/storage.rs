@@ -12,6 +12,7 @@ use crate::drivers::{BootDriver, Category, Package};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::plan::{Access, HiveFile, RegData, hex};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
 /// `SERVICE_BOOT_START`.
 const BOOT_START: u32 = 0;
@@ -107,7 +108,7 @@ fn decide(planner: &Planner<'_>, package: &Package, boot: &BootDriver, options: 
     }
     let file = format!("{}/{}", planner.guest.drivers_dir(), boot.file_name);
     let Some(present) = planner.read(&file)? else { return Ok(Decision::Install) };
-    if present == boot.data {
+    if *present == *boot.data {
         return Ok(Decision::Install);
     }
     if let (Some(theirs), Some(ours)) = (file_version(&present), boot.file_version.or_else(|| file_version(&boot.data)))
@@ -160,7 +161,7 @@ fn copy(planner: &mut Planner<'_>, package: &Package, boot: &BootDriver, file: &
     planner.because(format!("{}: the driver file that the loader reads", boot.service));
     let sha256: [u8; 32] = Sha256::digest(&boot.data).into();
     let access = like_a_driver(planner)?;
-    let action = planner.file_with(file, boot.data.len() as u64, sha256, &access, || Ok(boot.data.clone()))?;
+    let action = planner.file_with(file, boot.data.len() as u64, sha256, &access, || Ok(Arc::clone(&boot.data)))?;
     Ok(FileRecord {
         name: boot.file_name.clone(),
         action,

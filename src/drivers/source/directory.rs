@@ -3,6 +3,7 @@
 use super::SourceFile;
 use crate::error::{Error, Kind, Layer, Result};
 use std::collections::{HashMap, HashSet};
+use std::fs::Metadata;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,10 @@ use std::path::{Path, PathBuf};
 const DEPTH_MAX: usize = 16;
 /// Most files that are listed: some fifty times a full driver ISO.
 const FILES_MAX: usize = 100_000;
+
+fn unreadable(error: std::io::Error, folder: &str) -> Error {
+    Error::io(Layer::Drivers, "cannot read the driver folder", error).path(folder)
+}
 
 /// The real path of every listed file.
 pub(super) struct Directory {
@@ -21,13 +26,15 @@ impl Directory {
         let mut files = Vec::new();
         let mut paths = HashMap::new();
         let mut seen = HashSet::new();
-        let mut todo = vec![(root.to_owned(), String::new(), 0)];
-        while let Some((folder, prefix, depth)) = todo.pop() {
+        let shown = root.display().to_string();
+        let id = |meta: &Metadata| (meta.dev(), meta.ino());
+        let top = std::fs::metadata(root).map_err(|e| unreadable(e, &shown))?;
+        let mut todo = vec![(root.to_owned(), String::new(), 0, id(&top))];
+        while let Some((folder, prefix, depth, folder_id)) = todo.pop() {
             let shown = folder.display().to_string();
-            let io = |e| Error::io(Layer::Drivers, "cannot read the driver folder", e).path(shown.clone());
-            let meta = std::fs::metadata(&folder).map_err(io)?;
+            let io = |e| unreadable(e, &shown);
             // a folder that is reached twice through links is listed once
-            if !seen.insert((meta.dev(), meta.ino())) {
+            if !seen.insert(folder_id) {
                 continue;
             }
             for entry in std::fs::read_dir(&folder).map_err(io)? {
@@ -47,7 +54,7 @@ impl Directory {
                     continue;
                 };
                 if meta.is_dir() && depth < DEPTH_MAX {
-                    todo.push((entry.path(), path, depth + 1));
+                    todo.push((entry.path(), path, depth + 1, id(&meta)));
                 } else if meta.is_dir() {
                     warnings.push(format!("{}: left out, more than {DEPTH_MAX} folders deep", entry.path().display()));
                 } else if meta.is_file() {

@@ -74,6 +74,7 @@ fn both_readers_see_the_same_tree() {
             })
             .unwrap();
         assert_eq!(keys, seen, "{path}");
+        assert_eq!(reader.reach_all().unwrap(), seen, "{path}");
     }
 }
 

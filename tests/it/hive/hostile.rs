@@ -78,6 +78,7 @@ fn exercise(bytes: &[u8], log: &[u8], random: &mut Random) {
             let _ = (node.values(), node.class(), node.security(), node.subkey(&[0x78]));
             if left == 0 { Err(winject::Error::bug(winject::Layer::Hive, "enough")) } else { Ok(()) }
         });
+        let _ = reader.reach_all();
         let _ = reader.key(r"a\bb\ccc");
     }
     let Ok((mut hive, _)) = Hive::open_with_logs(bytes.to_vec(), Some(log), None) else { return };
