@@ -110,7 +110,7 @@ pub(super) fn selection(version: [u16; 4]) -> Selection {
     let boot = BootDriver {
         service: "vioscsi".to_owned(),
         file_name: "vioscsi.sys".to_owned(),
-        data: driver(version),
+        data: driver(version).into(),
         kind: 1,
         start: 0,
         error_control: 1,

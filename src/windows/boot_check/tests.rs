@@ -16,7 +16,7 @@ fn injected(build: &str, database: bool) -> MemoryFiles {
     let mut files = guest_files(build, database);
     let mut chosen = selection([100, 101, 104, 28500]);
     let boot = chosen.packages[0].boot.as_mut().unwrap();
-    boot.data = sample(Arch::Amd64, &[0x30; 64]);
+    boot.data = sample(Arch::Amd64, &[0x30; 64]).into();
     let injection = plan(&files, &chosen, &InjectOptions::default());
     apply(&mut files, &injection);
     files
