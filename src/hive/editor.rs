@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::cells::{CellOffset, Cells};
 use super::check::{self, Fault, Severity, Survey};
-use super::layout::{LENGTH_MAX, PAGE, base, checksum};
-use super::log::{self, Log};
+use super::layout::{LENGTH_MAX, PAGE, base, bin, checksum};
+use super::log::{self, Log, Marks};
 use crate::error::{Error, Layer, Result};
 
 /// A key of a [`Hive`]. It stays valid until the key is deleted.
@@ -32,8 +32,8 @@ pub struct Hive {
     changed: bool,
     replayed: bool,
     half_done: bool,
-    /// Sequence numbers of log entries that the hive was opened with.
-    logged: Vec<u32>,
+    /// What the logs that the hive was opened with hold.
+    logged: Marks,
 }
 
 /// What [`Hive::open_with_logs`] applied.
@@ -59,7 +59,7 @@ impl Hive {
         check_kind(head)?;
         if is_dirty(head) {
             let error = Error::refused(Layer::Hive, "the hive is dirty: its last changes are only in its log files");
-            return Err(error.hint("give its .LOG1 and .LOG2 files too, or shut Windows down cleanly and export again"));
+            return Err(error.hint("give its log files too, or shut Windows down cleanly and export again"));
         }
         Self::over(bytes)
     }
@@ -72,7 +72,8 @@ impl Hive {
     pub fn open_with_logs(bytes: Vec<u8>, log1: Option<&[u8]>, log2: Option<&[u8]>) -> Result<(Self, Option<Replay>)> {
         check_kind(&bytes)?;
         let logs: Vec<Log<'_>> = [log1, log2].into_iter().flatten().map(Log::read).collect();
-        let logged = logs.iter().flat_map(Log::sequences).collect();
+        let mut logged = Marks::default();
+        logs.iter().for_each(|log| logged.add(log));
         let (bytes, replay) = if is_dirty(&bytes) {
             let (bytes, replay) = log::replay(bytes, &logs)?;
             (bytes, Some(replay))
@@ -110,7 +111,7 @@ impl Hive {
             changed: false,
             replayed: false,
             half_done: false,
-            logged: Vec::new(),
+            logged: Marks::default(),
         };
         hive.check_key(root)?;
         Ok(hive)
@@ -194,7 +195,8 @@ impl Hive {
     /// The bytes of the hive's file after all edits; the very bytes that were opened when nothing changed.
     ///
     /// The new sequence number is above those of the hive and of every entry in `logs` (and in the logs that the hive
-    /// was opened with), so that no stale log can undo the edit.
+    /// was opened with), so that no stale log can undo the edit. Logs of the old format fit a hive by its time: if there
+    /// are such, an edited hive becomes younger than they are.
     ///
     /// # Errors
     /// Fails when an edit failed half-way, or when the result has a fault that the hive did not have.
@@ -215,10 +217,12 @@ impl Hive {
         if !self.changed && !self.replayed {
             return Ok(Edited { bytes: self.cells.into_bytes(), before: Vec::new(), is_changed: false });
         }
-        let mut seen = std::mem::take(&mut self.logged);
-        seen.extend(logs.iter().flat_map(|bytes| Log::read(bytes).sequences()));
+        logs.iter().for_each(|bytes| self.logged.add(&Log::read(bytes)));
+        if let Some(time) = self.logged.time.filter(|_| self.changed) {
+            outdate(self.cells.bytes_mut(), time)?;
+        }
         let length = self.cells.length();
-        seal(self.cells.bytes_mut(), length, &seen)?;
+        seal(self.cells.bytes_mut(), length, &self.logged.sequences)?;
         Ok(Edited { bytes: self.cells.into_bytes(), before: self.before, is_changed: self.changed })
     }
 }
@@ -261,6 +265,22 @@ pub(super) fn seal(bytes: &mut [u8], length: u32, logged: &[u32]) -> Result<()> 
     base::LENGTH.put(bytes, length).ok_or_else(short)?;
     let sum = checksum(bytes).ok_or_else(short)?;
     base::CHECKSUM.put(bytes, sum).ok_or_else(short)
+}
+
+/// Makes a hive younger than a log of the old format that was written at `time`.
+fn outdate(bytes: &mut [u8], time: u64) -> Result<()> {
+    let set = |bytes: &mut [u8]| {
+        if base::LAST_WRITTEN.get(bytes)? <= time {
+            let later = time.checked_add(1)?;
+            base::LAST_WRITTEN.put(bytes, later)?;
+            bin::LAST_WRITTEN.put(bytes.get_mut(PAGE as usize..)?, later)?;
+        }
+        Some(())
+    };
+    set(bytes).ok_or_else(|| {
+        let error = Error::refused(Layer::Hive, "the hive's log has an impossible time");
+        error.hint("start Windows once, shut it down cleanly and export the machine again")
+    })
 }
 
 /// Whether sequence number `a` is later than `b`; they wrap at 2³².

@@ -44,6 +44,36 @@ enum Stop {
     Broken(String),
 }
 
+/// Reads the log files that Windows would look at, beside a hive: `read` gives the content of the one with an ending,
+/// `LOG1` for `SYSTEM.LOG1`. The single `LOG` of Windows XP counts only where there is no pair: beside one it is a relic.
+///
+/// # Errors
+/// Those of `read`.
+pub fn read_logs(mut read: impl FnMut(&str) -> Result<Option<Vec<u8>>>) -> Result<[Option<Vec<u8>>; 2]> {
+    Ok(match [read("LOG1")?, read("LOG2")?] {
+        [None, None] => [read("LOG")?, None],
+        pair => pair,
+    })
+}
+
+/// How far logs are ahead, whether they were needed or not.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    /// Every valid sequence number in them.
+    pub(super) sequences: Vec<u32>,
+    /// The latest time of those in the old format, which fit a hive by its time.
+    pub(super) time: Option<u64>,
+}
+
+impl Marks {
+    pub(super) fn add(&mut self, log: &Log<'_>) {
+        self.sequences.extend(log.sequences());
+        if matches!(log.kind, Kind::Old) {
+            self.time = self.time.max(Some(log.time()));
+        }
+    }
+}
+
 impl<'a> Log<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Self {
         let kind = match head_fault(bytes) {

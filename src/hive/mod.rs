@@ -48,5 +48,6 @@ mod values;
 
 pub(crate) use editor::{Edited, used_bytes};
 pub use editor::{Hive, KeyId, Replay};
+pub use log::read_logs;
 pub use name::Name;
 pub use value::{Data, Value, ValueType};

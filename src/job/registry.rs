@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::check::{Severity, check};
 use crate::hive::reader::Reader;
 use crate::hive::reg::{Document, KeyPath, Section, apply};
-use crate::hive::{Hive, Replay};
+use crate::hive::{Hive, Replay, read_logs};
 use crate::io::VolumeRead;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionView};
@@ -207,18 +207,11 @@ fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<(Hive, Option<R
         return Err(error.hint("winject inspect shows what the image holds"));
     };
     let bytes = volume.read(file, HIVE_BYTES_MAX)?;
-    let mut logs = Vec::new();
-    for ending in ["LOG1", "LOG2", "LOG"] {
-        // The single log is older than the pair: where there is a pair, it is a relic.
-        if ending == "LOG" && !logs.is_empty() {
-            continue;
-        }
-        if let Some(log) = volume.find(&format!("{path}.{ending}"))? {
-            logs.push(volume.read(log, HIVE_BYTES_MAX)?);
-        }
-    }
-    let log = |i: usize| logs.get(i).map(Vec::as_slice);
-    Hive::open_with_logs(bytes, log(0), log(1)).map_err(|e| e.path(path))
+    let [log1, log2] = read_logs(|ending| {
+        let log = volume.find(&format!("{path}.{ending}"))?;
+        log.map(|log| volume.read(log, HIVE_BYTES_MAX)).transpose()
+    })?;
+    Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref()).map_err(|e| e.path(path))
 }
 
 /// Reads the hives back from the staged disk, through readers that share no code with the writers.

@@ -3,7 +3,7 @@
 use super::{Access, Change, HiveFile, Plan};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
-use crate::hive::{Edited, Hive, ValueType};
+use crate::hive::{Edited, Hive, ValueType, read_logs};
 use crate::io::VolumeWrite;
 use crate::ntfs::security::Protected;
 use crate::ntfs::{FileId, New, Security, Volume};
@@ -168,15 +168,11 @@ fn apply_hive<D: VolumeWrite>(
 /// A hive with its logs applied.
 fn load<D: VolumeWrite>(volume: &Volume<D>, id: FileId, path: &str) -> Result<Hive> {
     let bytes = volume.read(id, HIVE_BYTES_MAX)?;
-    let mut logs = Vec::new();
-    for ending in ["LOG1", "LOG2"] {
-        if let Some(log) = volume.find(&format!("{path}.{ending}"))? {
-            logs.push(volume.read(log, HIVE_BYTES_MAX)?);
-        }
-    }
-    logs.retain(|log| !log.is_empty());
-    let mut slices = logs.iter().map(Vec::as_slice);
-    let (hive, _) = Hive::open_with_logs(bytes, slices.next(), slices.next())?;
+    let [log1, log2] = read_logs(|ending| {
+        let log = volume.find(&format!("{path}.{ending}"))?;
+        log.map(|log| volume.read(log, HIVE_BYTES_MAX)).transpose()
+    })?;
+    let (hive, _) = Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref())?;
     Ok(hive)
 }
 

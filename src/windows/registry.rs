@@ -2,7 +2,7 @@
 
 use super::files::GuestFiles;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::hive::{Hive, KeyId, Replay};
+use crate::hive::{Hive, KeyId, Replay, read_logs};
 use crate::plan::{HiveFile, RegData};
 
 /// The largest hive that we load. Windows itself stops at 2 GiB; real SYSTEM hives have 10 to 60 MB.
@@ -25,11 +25,7 @@ pub struct LoadedHive {
 pub fn load(files: &dyn GuestFiles, config_dir: &str, file: HiveFile) -> Result<Option<LoadedHive>> {
     let path = format!("{config_dir}/{}", file.file_name());
     let Some(bytes) = files.read(&path, HIVE_BYTES_MAX)? else { return Ok(None) };
-    let log = |ending: &str| {
-        let log = files.read(&format!("{path}.{ending}"), LOG_BYTES_MAX)?;
-        Ok::<_, Error>(log.filter(|bytes| !bytes.is_empty()))
-    };
-    let (log1, log2) = (log("LOG1")?, log("LOG2")?);
+    let [log1, log2] = read_logs(|ending| files.read(&format!("{path}.{ending}"), LOG_BYTES_MAX))?;
     let (hive, replay) =
         Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref()).map_err(|e| explain(e, &path))?;
     Ok(Some(LoadedHive { hive, replay }))

@@ -1,6 +1,5 @@
 //! A hive file with the log files beside it.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
@@ -8,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::Ui;
 use crate::error::{Error, Layer, Result};
-use crate::hive::{Hive, used_bytes};
+use crate::hive::{Hive, read_logs, used_bytes};
 
 /// The largest hive that Windows knows.
 const HIVE_MAX: u64 = 1 << 31;
@@ -20,7 +19,6 @@ const HEAD: u64 = 4096;
 pub(super) struct HiveFile {
     path: PathBuf,
     pub(super) hive: Hive,
-    logs: Vec<Vec<u8>>,
     /// Bytes of the file; the hive holds only those up to the end of its bins, if it is clean.
     size: u64,
 }
@@ -65,13 +63,12 @@ impl HiveFile {
             let error = Error::unsupported(Layer::Hive, "not a registry hive").path(path.display().to_string());
             return Err(error.hint("name a hive file, such as Windows/System32/config/SYSTEM"));
         }
-        let logs: Vec<Vec<u8>> = find_logs(path)?.iter().map(|log| read(log)).collect::<Result<_>>()?;
-        let log = |i: usize| logs.get(i).map(Vec::as_slice);
+        let [log1, log2] = read_logs(|ending| find_log(path, ending)?.map(|log| read(&log)).transpose())?;
         let (bytes, size) = read_wanted(path, used_bytes)?;
-        let (hive, replay) =
-            Hive::open_with_logs(bytes, log(0), log(1)).map_err(|e| e.path(path.display().to_string()))?;
+        let (hive, replay) = Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref())
+            .map_err(|e| e.path(path.display().to_string()))?;
         super::target::say_replay(replay.as_ref(), ui);
-        Ok(Self { path: path.to_owned(), hive, logs, size })
+        Ok(Self { path: path.to_owned(), hive, size })
     }
 
     /// Writes the hive back, if anything changed: to a temporary file beside it that then takes its name.
@@ -79,8 +76,7 @@ impl HiveFile {
         if !self.hive.is_changed() {
             return Ok(false);
         }
-        let logs: Vec<&[u8]> = self.logs.iter().map(Vec::as_slice).collect();
-        let bytes = self.hive.finish(&logs).map_err(|e| e.path(self.path.display().to_string()))?;
+        let bytes = self.hive.finish(&[]).map_err(|e| e.path(self.path.display().to_string()))?;
         replace_with(&self.path, |new, old| {
             new.write_all(&bytes)?;
             // What follows the bins stays as it is.
@@ -94,25 +90,14 @@ impl HiveFile {
     }
 }
 
-/// `NAME.LOG1` and `NAME.LOG2` beside the hive in any case; else `NAME.LOG`.
-fn find_logs(path: &Path) -> Result<Vec<PathBuf>> {
+/// The file beside the hive that is its log with this ending, in any case.
+fn find_log(path: &Path, ending: &str) -> Result<Option<PathBuf>> {
     let folder = folder_of(path);
-    let name = path.file_name().unwrap_or_default().to_ascii_lowercase();
-    let entries = std::fs::read_dir(folder).map_err(|e| io("cannot read the folder", folder, e))?;
-    let mut found = [None, None, None];
-    for entry in entries.flatten() {
-        let lower = entry.file_name().to_ascii_lowercase();
-        for (slot, ending) in found.iter_mut().zip([".log1", ".log2", ".log"]) {
-            let mut wanted: OsString = name.clone();
-            wanted.push(ending);
-            if lower == wanted {
-                slot.get_or_insert(entry.path());
-            }
-        }
-    }
-    let [log1, log2, log] = found;
-    let pair: Vec<PathBuf> = log1.into_iter().chain(log2).collect();
-    Ok(if pair.is_empty() { log.into_iter().collect() } else { pair })
+    let mut wanted = path.file_name().unwrap_or_default().to_owned();
+    wanted.push(".");
+    wanted.push(ending);
+    let mut entries = std::fs::read_dir(folder).map_err(|e| io("cannot read the folder", folder, e))?.flatten();
+    Ok(entries.find(|entry| entry.file_name().eq_ignore_ascii_case(&wanted)).map(|entry| entry.path()))
 }
 
 /// Writes a file, all or nothing. What is no regular file (a device, a pipe) is written to.

@@ -20,9 +20,9 @@ use std::collections::BTreeMap;
 
 use crate::drivers::{Arch, SignatureLevel};
 use crate::error::{Kind, Result};
-use crate::hive::Hive;
 use crate::hive::check::{self, Severity};
 use crate::hive::reader::{Node, Reader};
+use crate::hive::{Hive, read_logs};
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
 
@@ -205,11 +205,8 @@ fn judge(files: &dyn GuestFiles, case: &Case<'_>, bus: Bus, options: &CheckOptio
 fn system_hive(files: &dyn GuestFiles, guest: &Guest) -> Result<Vec<u8>> {
     let path = format!("{}/SYSTEM", guest.config_dir());
     let bytes = files.read(&path, HIVE_BYTES_MAX)?.unwrap_or_default();
-    let log = |ending| files.read(&format!("{path}.{ending}"), HIVE_BYTES_MAX);
-    let (log1, log2) = (log("LOG1")?, log("LOG2")?);
-    let some = |log: &Option<Vec<u8>>| log.clone().filter(|bytes| !bytes.is_empty());
-    let (hive, replay) = Hive::open_with_logs(bytes, some(&log1).as_deref(), some(&log2).as_deref())?;
-    let _ = replay;
+    let [log1, log2] = read_logs(|ending| files.read(&format!("{path}.{ending}"), HIVE_BYTES_MAX))?;
+    let (hive, _) = Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref())?;
     hive.finish(&[])
 }
 

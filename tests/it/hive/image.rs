@@ -10,12 +10,14 @@ use winject::hive::{Hive, ValueType};
 use winject::ntfs::{New, OpenOptions, Volume};
 use winject::partition::{PartitionView, read};
 
-use super::logs_made::{dirty, new_log, put as number};
+use super::logs_made::{dirty, new_log, old_log, put as number};
 use super::support::{NOW, assert_clean, hivereplay, word};
 use crate::inject::{fixture_drivers, sha256, winject, writable_fixture};
 
 const SYSTEM: &str = "/Windows/System32/config/SYSTEM";
 const LOG1: &str = "/Windows/System32/config/SYSTEM.LOG1";
+const LOG2: &str = "/Windows/System32/config/SYSTEM.LOG2";
+const LOG: &str = "/Windows/System32/config/SYSTEM.LOG";
 
 fn get(image: &Path, path: &str) -> Vec<u8> {
     let stage = Stage::new(block::open(image, &block::OpenOptions::default()).unwrap(), StageOptions::default());
@@ -27,14 +29,20 @@ fn get(image: &Path, path: &str) -> Vec<u8> {
 }
 
 fn put(image: &Path, files: &[(&str, &[u8])]) {
+    change(image, |volume| {
+        for (path, data) in files {
+            volume.replace_file(path, data, &New::default()).unwrap();
+        }
+    });
+}
+
+fn change(image: &Path, change: impl FnOnce(&mut Volume<PartitionView<&mut Stage>>)) {
     let mut stage = Stage::new(block::open(image, &block::OpenOptions::default()).unwrap(), StageOptions::default());
     let partition = read(&stage).unwrap().partition(3).unwrap().clone();
     let view = PartitionView::new(&mut stage, &partition).unwrap();
     let clock = FileTime::from_unix_seconds(1_600_000_000).unwrap();
     let mut volume = Volume::open(view, &OpenOptions::new(clock)).unwrap();
-    for (path, data) in files {
-        volume.replace_file(path, data, &New::default()).unwrap();
-    }
+    change(&mut volume);
     volume.flush().unwrap();
     drop(volume);
     commit::commit_in_place(&mut stage, image, &commit::CommitOptions::default()).unwrap();
@@ -46,23 +54,36 @@ fn run(arguments: &[&str], image: &Path, more: &[&str]) -> (i32, String, String)
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
+/// How Windows keeps its logs: since 8.1 in the new format, in a pair of files; XP had one in the old format.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Logs {
+    Pair,
+    Single,
+}
+
 /// Puts a SYSTEM hive into the image whose last change, the key `FromLog`, is only in its log; returns the log.
-fn make_dirty(image: &Path) -> Vec<u8> {
+fn make_dirty(image: &Path, logs: Logs) -> (&'static str, Vec<u8>) {
     let base = get(image, SYSTEM);
     let mut hive = Hive::open(base.clone()).unwrap();
     let key = hive.create_key(hive.root(), "FromLog", NOW).unwrap();
     hive.set_value(key, "Large", ValueType::BINARY, &vec![7; 50_000], NOW).unwrap();
     let next = hive.finish(&[]).unwrap();
-    let log = new_log(&[base.clone(), next], word(&base, 4));
-    put(image, &[(SYSTEM, &dirty(&base)), (LOG1, &log)]);
-    log
+    let (path, log) = match logs {
+        Logs::Pair => (LOG1, new_log(&[base.clone(), next], word(&base, 4))),
+        Logs::Single => (LOG, old_log(&base, &next)),
+    };
+    if logs == Logs::Single {
+        change(image, |volume| [LOG1, LOG2].iter().for_each(|path| volume.delete(path).unwrap()));
+    }
+    put(image, &[(SYSTEM, &dirty(&base)), (path, &log)]);
+    (path, log)
 }
 
-fn assert_settled(image: &Path, log: &[u8]) {
+fn assert_settled(image: &Path, (path, log): (&str, &[u8])) {
     let after = get(image, SYSTEM);
     assert_eq!(check(&after), []);
     assert_clean(&after, None);
-    assert!(get(image, LOG1) == log, "the log is left alone");
+    assert!(get(image, path) == log, "the log is left alone");
     let (hive, replay) = Hive::open_with_logs(after.clone(), Some(log), None).unwrap();
     assert_eq!(replay, None);
     assert!(hive.find(hive.root(), "FromLog").unwrap().is_some());
@@ -80,7 +101,7 @@ fn assert_settled(image: &Path, log: &[u8]) {
 fn a_dirty_hive_inside_an_image() {
     let folder = tempfile::tempdir().unwrap();
     let image = writable_fixture(folder.path(), Format::Qcow2);
-    let log = make_dirty(&image);
+    let (path, log) = make_dirty(&image, Logs::Pair);
     let before = sha256(&image);
     let (code, said, noted) = run(&["reg", "query"], &image, &[r"HKLM\SYSTEM\FromLog"]);
     assert_eq!(code, 0, "{noted}");
@@ -91,30 +112,52 @@ fn a_dirty_hive_inside_an_image() {
     let (code, said, noted) = run(&["reg", "set"], &image, &[key, "--in-place"]);
     assert_eq!(code, 0, "{noted}");
     assert!(noted.contains("1 log entries were replayed"), "{said}{noted}");
-    assert_settled(&image, &log);
+    assert_settled(&image, (path, &log));
 }
 
 #[test]
 fn injection_replays_by_itself_and_says_so() {
+    for logs in [Logs::Pair, Logs::Single] {
+        let folder = tempfile::tempdir().unwrap();
+        let image = writable_fixture(folder.path(), Format::Qcow2);
+        let (path, log) = make_dirty(&image, logs);
+        let (code, said, noted) = run(&["inspect"], &image, &[]);
+        assert_eq!(code, 0, "{logs:?}: {said}{noted}");
+        assert!(said.contains("SYSTEM was dirty; its logs were applied"), "{logs:?}: {said}{noted}");
+        // Without the replay it is no hive at all.
+        let (code, said, noted) = run(&["check"], &image, &[]);
+        assert!(code <= 1 && !said.contains("cannot be read"), "{logs:?}: {code} {said}{noted}");
+        let drivers = fixture_drivers();
+        let drivers = drivers.to_str().unwrap();
+        let report = folder.path().join("report.json");
+        let more = ["--drivers", drivers, "--in-place", "--report", report.to_str().unwrap()];
+        let (code, said, noted) = run(&["inject"], &image, &more);
+        assert_eq!(code, 0, "{logs:?}: {said}{noted}");
+        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+        assert!(report.to_string().contains("SYSTEM was dirty; its logs were applied"), "{report:#}");
+        assert_settled(&image, (path, &log));
+    }
+}
+
+#[test]
+fn a_single_log_beside_a_pair_is_a_relic() {
     let folder = tempfile::tempdir().unwrap();
     let image = writable_fixture(folder.path(), Format::Qcow2);
-    let log = make_dirty(&image);
+    make_dirty(&image, Logs::Single);
+    put(&image, &[(LOG1, &[])]);
     let drivers = fixture_drivers();
-    let drivers = drivers.to_str().unwrap();
-    let report = folder.path().join("report.json");
-    let more = ["--drivers", drivers, "--in-place", "--report", report.to_str().unwrap()];
-    let (code, said, noted) = run(&["inject"], &image, &more);
-    assert_eq!(code, 0, "{said}{noted}");
-    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
-    assert!(report.to_string().contains("SYSTEM was dirty; its logs were applied"), "{report:#}");
-    assert_settled(&image, &log);
+    let before = sha256(&image);
+    let (code, _, complaint) = run(&["inject"], &image, &["--drivers", drivers.to_str().unwrap(), "--in-place"]);
+    assert_eq!(code, 3, "{complaint}");
+    assert!(complaint.contains("dirty") && complaint.contains("Hint: "), "{complaint}");
+    assert_eq!(sha256(&image), before);
 }
 
 #[test]
 fn a_dirty_hive_whose_log_is_bad_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let image = writable_fixture(folder.path(), Format::Qcow2);
-    let log = make_dirty(&image);
+    let (_, log) = make_dirty(&image, Logs::Pair);
     let mut bad = log.clone();
     bad[512 + 100] ^= 1; // in the pages of the only entry
     let drivers = fixture_drivers();

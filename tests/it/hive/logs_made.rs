@@ -95,7 +95,7 @@ pub fn new_log(states: &[Vec<u8>], first: u32) -> Vec<u8> {
 }
 
 /// An old-format log that leads from one state to another.
-fn old_log(old: &[u8], new: &[u8]) -> Vec<u8> {
+pub fn old_log(old: &[u8], new: &[u8]) -> Vec<u8> {
     let mut log = log_head(new, 1, word(new, 4));
     log.extend(b"DIRT");
     let sectors = (new.len() - 4096) / 512;
@@ -270,6 +270,27 @@ fn old_format_in_every_combination() {
     unmarked[512] = b'X';
     assert_refused(&primary, [Some(&unmarked), None]);
     assert_refused(&primary, [None, None]);
+}
+
+#[test]
+fn a_stale_log_of_the_old_format_cannot_undo_an_edit() {
+    let states = states(7, 3);
+    let log = old_log(&states[0], &states[2]);
+    // The log was needed, or is what a clean hive keeps beside it.
+    for primary in [dirty(&states[0]), torn(&states[0]), states[2].clone()] {
+        let (mut hive, _) = Hive::open_with_logs(primary, Some(&log), None).unwrap();
+        hive.create_key(hive.root(), "new", NOW).unwrap();
+        let edited = hive.finish(&[]).unwrap();
+        assert_clean(&edited, None);
+        let (hive, replay) = Hive::open_with_logs(edited.clone(), Some(&log), None).unwrap();
+        assert_eq!(replay, None);
+        assert!(hive.find(hive.root(), "new").unwrap().is_some());
+        assert_eq!(edited[12..20], edited[4096 + 20..4096 + 28], "the first bin has the base block's time");
+        // Dirty or torn again, before Windows has written a log of its own.
+        for again in [dirty(&edited), torn(&edited)] {
+            assert_refused(&again, [Some(&log), None]);
+        }
+    }
 }
 
 fn assert_replay_old(primary: &[u8], logs: [Option<&[u8]>; 2]) {
