@@ -6,6 +6,7 @@ use super::cells::{CellOffset, Cells};
 use super::check::{self, Fault, Severity, Survey};
 use super::layout::{LENGTH_MAX, PAGE, base, bin, checksum};
 use super::log::{self, Log, Marks};
+use super::value_index::ValueIndex;
 use crate::error::{Error, Layer, Result};
 
 /// A key of a [`Hive`]. It stays valid until the key is deleted.
@@ -29,6 +30,7 @@ pub struct Hive {
     pub(super) surplus: BTreeMap<u32, u32>,
     /// A survey of these very bytes that somebody else made already.
     surveyed: Option<Survey>,
+    pub(super) value_index: ValueIndex,
     changed: bool,
     replayed: bool,
     half_done: bool,
@@ -108,6 +110,7 @@ impl Hive {
             stale_lists: BTreeMap::new(),
             surplus: BTreeMap::new(),
             surveyed: None,
+            value_index: ValueIndex::default(),
             changed: false,
             replayed: false,
             half_done: false,

@@ -128,6 +128,7 @@ impl Hive {
 
     /// Gives back a key's cells, but not those of its subkeys.
     fn free_key(&mut self, at: CellOffset) -> Result<()> {
+        self.value_index.forget(at);
         for value in self.value_cells(at)? {
             self.free_value(value)?;
         }

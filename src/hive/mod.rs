@@ -44,6 +44,7 @@ pub mod reader;
 pub mod reg;
 mod security;
 mod value;
+mod value_index;
 mod values;
 
 pub(crate) use editor::{Edited, used_bytes};

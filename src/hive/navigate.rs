@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::cells::{CellOffset, damaged};
-use super::layout::{self, DEPTH_MAX, NIL, SEGMENT, big, key, list, value};
+use super::layout::{self, DEPTH_MAX, NIL, SEGMENT, Word, big, key, list, value};
 use super::name::StoredName;
 use super::{Hive, KeyId, Name, Value, ValueType};
 use crate::clock::FileTime;
@@ -115,7 +115,7 @@ impl Hive {
     /// As [`value`](Self::value), for a name that may be no text.
     pub fn value_named(&self, key: KeyId, name: &Name) -> Result<Option<Value>> {
         match self.find_value(key.0, name)? {
-            Some((_, at)) => self.read_value(at).map(Some),
+            Some(at) => self.read_value(at).map(Some),
             None => Ok(None),
         }
     }
@@ -172,27 +172,36 @@ impl Hive {
     }
 
     fn value_list(&self, at: CellOffset) -> Result<impl Iterator<Item = CellOffset> + '_> {
-        self.check_key(at)?;
-        let count = self.cells.get(at, key::VALUES)? as usize;
+        let count = self.value_count(at)?;
         let predefined = self.cells.get(at, key::FLAGS)? & key::PREDEFINED != 0;
-        let (cell, count) = if count == 0 || predefined {
-            (&[][..], 0)
+        let entries = if count == 0 || predefined {
+            &[]
         } else {
             let list_at = CellOffset(self.cells.get(at, key::VALUE_LIST)?);
             let cell = self.cells.data(list_at)?;
-            if count > cell.len() / 4 {
-                return Err(damaged(list_at, format!("{count} values in a list of {} bytes", cell.len())));
-            }
-            (cell, count)
+            let entries = usize::try_from(count).ok().and_then(|n| n.checked_mul(4)).and_then(|n| cell.get(..n));
+            entries.ok_or_else(|| damaged(list_at, format!("{count} values in a list of {} bytes", cell.len())))?
         };
-        Ok((0..count).filter_map(move |i| layout::entry(cell, 0, i, 4)).map(CellOffset))
+        Ok(entries.chunks_exact(4).filter_map(u32::from_bytes).map(CellOffset))
     }
 
-    /// The place in the list, and the cell, of the value of this name.
-    pub(super) fn find_value(&self, key: CellOffset, name: &Name) -> Result<Option<(usize, CellOffset)>> {
-        for (i, at) in self.value_list(key)?.enumerate() {
+    /// How many values a key has.
+    pub(super) fn value_count(&self, at: CellOffset) -> Result<u32> {
+        self.check_key(at)?;
+        self.cells.get(at, key::VALUES)
+    }
+
+    /// Where a value's cell stands in its key's list.
+    pub(super) fn place_of_value(&self, key: CellOffset, value: CellOffset) -> Result<usize> {
+        let place = self.value_list(key)?.position(|at| at == value);
+        place.ok_or_else(|| damaged(key, "the value is not in the key's list"))
+    }
+
+    /// The cell of the value of this name.
+    pub(super) fn find_value(&self, key: CellOffset, name: &Name) -> Result<Option<CellOffset>> {
+        for at in self.value_list(key)? {
             if self.stored_value_name(at)?.is(name) {
-                return Ok(Some((i, at)));
+                return Ok(Some(at));
             }
         }
         Ok(None)

@@ -33,8 +33,8 @@ impl Hive {
     ) -> Result<bool> {
         self.ensure_editable()?;
         self.check_value(name, data).map_err(|e| e.path(self.key_path(key)))?;
-        let existing = self.find_value(key.0, name)?;
-        if let Some((_, at)) = existing
+        let existing = self.value_to_edit(key.0, name)?;
+        if let Some(at) = existing
             && self.cells.get(at, value::TYPE)? == kind.0
             && self.read_data(at)? == data
         {
@@ -42,7 +42,7 @@ impl Hive {
         }
         self.edit(|hive| {
             match existing {
-                Some((_, at)) => {
+                Some(at) => {
                     hive.replace_data(at, data)?;
                     hive.cells.put(at, value::TYPE, kind.0)?;
                 }
@@ -65,7 +65,8 @@ impl Hive {
     /// As [`delete_value`](Self::delete_value), for a name that may be no text.
     pub fn delete_value_named(&mut self, key: KeyId, name: &Name, now: FileTime) -> Result<bool> {
         self.ensure_editable()?;
-        let Some((place, at)) = self.find_value(key.0, name)? else { return Ok(false) };
+        let Some(at) = self.value_to_edit(key.0, name)? else { return Ok(false) };
+        let place = self.place_of_value(key.0, at)?;
         self.edit(|hive| {
             let count = hive.cells.get(key.0, key::VALUES)?.saturating_sub(1);
             let list = CellOffset(hive.cells.get(key.0, key::VALUE_LIST)?);
@@ -81,6 +82,7 @@ impl Hive {
             }
             hive.cells.put(key.0, key::LAST_WRITTEN, now.0)?;
             hive.free_value(at)?;
+            hive.value_index.remove(key.0, name, at);
             Ok(true)
         })
     }
@@ -122,6 +124,7 @@ impl Hive {
         self.cells.put(at, value::DATA_LENGTH, length)?;
         self.cells.put(at, value::DATA, field)?;
         self.append_value(key, at)?;
+        self.value_index.add(key, name, at);
         let length = u32::try_from(name.wide_length()).unwrap_or(u32::MAX);
         if self.cells.get(key, key::LARGEST_VALUE_NAME)? < length {
             self.cells.put(key, key::LARGEST_VALUE_NAME, length)?;
@@ -129,11 +132,11 @@ impl Hive {
         Ok(())
     }
 
-    /// Puts a value at the end of the key's list. Short lists grow by what is needed, long ones in hundreds.
+    /// Puts a value at the end of the key's list. Short lists grow by what is needed, long ones in hundreds, very long
+    /// ones by an eighth: each list that is outgrown leaves a hole in the hive.
     fn append_value(&mut self, key: CellOffset, at: CellOffset) -> Result<()> {
         let count = self.cells.get(key, key::VALUES)? as usize;
-        let room = if count < 99 { count + 1 } else { (count + 1).next_multiple_of(100) };
-        if room * 4 > CELL_MAX - 4 {
+        if (count + 1) * 4 > CELL_MAX - 4 {
             let error = Error::refused(Layer::Hive, "too many values in one key").path(self.key_path(KeyId(key)));
             return Err(error.hint("spread the values over several keys"));
         }
@@ -142,7 +145,13 @@ impl Hive {
             self.cells.allocate(4)?
         } else {
             let old = CellOffset(self.cells.get(key, key::VALUE_LIST)?);
-            if (count + 1) * 4 <= self.cells.data(old)?.len() { old } else { self.cells.grow_cell(old, room * 4)? }
+            if (count + 1) * 4 <= self.cells.data(old)?.len() {
+                old
+            } else {
+                let room =
+                    if count < 99 { count + 1 } else { (count + 1).next_multiple_of(100).max(count + count / 8) };
+                self.cells.grow_cell(old, (room * 4).min(CELL_MAX - 4))?
+            }
         };
         let slot = self.cells.data_mut(list)?.get_mut(count * 4..count * 4 + 4);
         slot.ok_or_else(|| damaged(list, "value list is too short"))?.copy_from_slice(&at.0.to_le_bytes());

@@ -309,10 +309,7 @@ fn a_hundred_thousand_subkeys_under_one_key() {
         let mut hive = Hive::create_version("ROOT", minor, NOW);
         let mut random = Random::new(77);
         let top = hive.create_key(hive.root(), "Many", NOW).unwrap();
-        let mut order: Vec<u32> = (0..100_000).collect();
-        for i in (1..order.len()).rev() {
-            order.swap(i, random.below(i + 1));
-        }
+        let order = shuffled(100_000, &mut random);
         for i in &order {
             hive.create_key(top, &format!("Key {i:x}"), NOW).unwrap();
         }
@@ -388,4 +385,135 @@ fn values_up_to_a_mebibyte() {
     let mut old = Hive::create_version("ROOT", 3, NOW);
     let error = old.set_value(old.root(), "x", ValueType::BINARY, &vec![0; 1 << 20], NOW).unwrap_err();
     assert_eq!(error.kind(), winject::Kind::Refused);
+}
+
+/// A key's values: in the order of its list, as the model keeps them.
+type Values = Vec<(String, u32, Vec<u8>)>;
+
+/// Random edits of keys with many values, which are found through an index: also under other spellings of their names, of
+/// several keys in turns, and of keys that were deleted and made again.
+#[test]
+fn random_edits_of_keys_with_many_values() {
+    for seed in 0..support::rounds(6, 60) {
+        let mut random = Random::new(3000 + seed);
+        let minor = 3 + (seed % 4) as u32;
+        let mut bytes = Hive::create_version("ROOT", minor, NOW).finish(&[]).unwrap();
+        let mut model: [Values; 3] = Default::default();
+        for _ in 0..4 {
+            let mut hive = Hive::open(bytes).unwrap();
+            for _ in 0..1500 {
+                let which = random.below(3);
+                let key = hive.create_key(hive.root(), &format!("Key {which}"), NOW).unwrap();
+                let values = &mut model[which];
+                let name = format!("Välue {}", random.below(700));
+                let spelt = if random.below(2) == 0 { name.to_uppercase() } else { name.clone() };
+                let at = values.iter().position(|value| value.0.to_uppercase() == name.to_uppercase());
+                match random.below(1000) {
+                    0 => {
+                        hive.delete_key(key, NOW).unwrap();
+                        values.clear();
+                    }
+                    1..250 => {
+                        assert_eq!(hive.delete_value(key, &spelt, NOW).unwrap(), at.is_some());
+                        at.map(|at| values.remove(at));
+                    }
+                    _ => {
+                        let length = if random.below(50) == 0 { random.below(40_000) } else { random.below(12) };
+                        let (kind, data) = (random.below(12) as u32, random.bytes(length));
+                        hive.set_value(key, &spelt, ValueType(kind), &data, NOW).unwrap();
+                        match at {
+                            Some(at) => (values[at].1, values[at].2) = (kind, data),
+                            None => values.push((spelt, kind, data)),
+                        }
+                    }
+                }
+            }
+            assert!(model.iter().any(|values| values.len() > 250), "large enough to be indexed");
+            for (which, values) in model.iter().enumerate() {
+                let key = hive.create_key(hive.root(), &format!("Key {which}"), NOW).unwrap();
+                let found: Values =
+                    hive.values(key).unwrap().into_iter().map(|v| (v.name.to_string(), v.kind.0, v.data)).collect();
+                assert!(&found == values, "seed {seed}, key {which}: the values or their order");
+            }
+            bytes = hive.finish(&[]).unwrap();
+            assert_eq!(check(&bytes), [], "seed {seed}");
+        }
+        let listing = values_listing(model.iter().enumerate().map(|(i, values)| (format!("Key {i}"), values)));
+        judge_batch(&[(minor, bytes, listing)]);
+    }
+}
+
+/// What readers have to see of these keys below the root.
+fn values_listing<'a>(keys: impl Iterator<Item = (String, &'a Values)>) -> Listing {
+    let units = |text: &str| text.encode_utf16().collect::<Vec<u16>>();
+    let mut lines = vec![foreign::key_line("")];
+    for (key, values) in keys {
+        let path = foreign::join("", &units(&key));
+        lines.push(foreign::key_line(&path));
+        lines.extend(values.iter().map(|(name, kind, data)| foreign::value_line(&path, &units(name), *kind, data)));
+    }
+    lines.sort();
+    lines
+}
+
+/// 100,000 in a campaign, else 20,000: to be set, changed and deleted in any order, without reading all names for each.
+#[test]
+fn very_many_values_under_one_key() {
+    let count = if is_campaign() { 100_000 } else { 20_000 };
+    for minor in [3, 5] {
+        let mut hive = Hive::create_version("ROOT", minor, NOW);
+        let mut random = Random::new(78);
+        let top = hive.create_key(hive.root(), "Many", NOW).unwrap();
+        let mut values: BTreeMap<usize, (u32, Vec<u8>)> = BTreeMap::new();
+        for round in 0..2 {
+            for i in shuffled(count, &mut random).into_iter().filter(|i| round == 0 || i % 3 == 0) {
+                let value = (3, random.bytes(i % 40));
+                hive.set_value(top, &format!("Value {i:x}"), ValueType(3), &value.1, NOW).unwrap();
+                values.insert(i, value);
+            }
+        }
+        assert!(hive.file_size() < count * 140, "{} bytes: outgrown lists leave holes", hive.file_size());
+        let listing = |values: &BTreeMap<usize, (u32, Vec<u8>)>| {
+            let named = values.iter().map(|(i, (kind, data))| (format!("Value {i:x}"), *kind, data.clone())).collect();
+            values_listing(std::iter::once(("Many".to_owned(), &named)))
+        };
+        let bytes = hive.finish(&[]).unwrap();
+        judge_values(minor, &bytes, &listing(&values));
+
+        let mut hive = Hive::open(bytes).unwrap();
+        for i in shuffled(count, &mut random).into_iter().filter(|i| i % 7 != 0) {
+            assert!(hive.delete_value(top, &format!("VALUE {i:X}"), NOW).unwrap());
+            values.remove(&i);
+        }
+        assert!(!hive.delete_value(top, "Value 1", NOW).unwrap());
+        let bytes = hive.finish(&[]).unwrap();
+        judge_values(minor, &bytes, &listing(&values));
+
+        let mut hive = Hive::open(bytes).unwrap();
+        let before = hive.file_size();
+        for i in shuffled(count, &mut random) {
+            assert_eq!(hive.delete_value(top, &format!("value {i:x}"), NOW).unwrap(), i % 7 == 0);
+        }
+        assert_eq!(hive.file_size(), before);
+        judge_values(minor, &hive.finish(&[]).unwrap(), &listing(&BTreeMap::new()));
+    }
+}
+
+fn shuffled(count: usize, random: &mut Random) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    for i in (1..order.len()).rev() {
+        order.swap(i, random.below(i + 1));
+    }
+    order
+}
+
+/// The strict checker over a hive with a very long value list, and the readers that take its version.
+fn judge_values(minor: u32, bytes: &[u8], expected: &[String]) {
+    assert_eq!(check(bytes), []);
+    assert_clean(bytes, None);
+    assert_readers("very many values", &["hivex"], bytes, expected);
+    if minor == 5 {
+        assert_same("nt-hive", expected, &foreign::nt_hive(bytes));
+        assert_readers("very many values", &READERS[1..], bytes, expected);
+    }
 }
