@@ -3,7 +3,9 @@
 use crate::clock::FileTime;
 use crate::error::{Error, Kind, Layer, Result};
 use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Whether standard output may carry colours.
 pub fn stdout_colours() -> bool {
@@ -34,22 +36,27 @@ pub fn clock() -> Result<FileTime> {
     })
 }
 
-/// Sends the library's log to the error output: `WINJECT_LOG` in tracing's filter notation, else by `-v`.
-pub fn start_log(verbose: u8) {
-    let filter = match std::env::var("WINJECT_LOG") {
-        Ok(filter) if !filter.is_empty() => EnvFilter::new(filter),
-        _ => EnvFilter::new(match verbose {
-            0 => "off",
-            1 => "winject=info",
-            2 => "winject=debug",
-            _ => "winject=trace",
-        }),
+/// Sends the library's log to the error output: `WINJECT_LOG` names targets and levels (`debug`, or
+/// `winject::ntfs=trace,winject=info`), else `-v` decides.
+///
+/// # Errors
+/// When the variable is set to something else.
+pub fn start_log(verbose: u8) -> Result<()> {
+    let given = std::env::var("WINJECT_LOG").ok().filter(|filter| !filter.is_empty());
+    let filter = match (given.as_deref(), verbose) {
+        (Some(given), _) => given,
+        (None, 0) => return Ok(()),
+        (None, 1) => "winject=info",
+        (None, 2) => "winject=debug",
+        (None, _) => "winject=trace",
     };
+    let filter: Targets = filter.parse().map_err(|_| {
+        Error::new(Kind::Usage, Layer::Cli, "WINJECT_LOG is no filter")
+            .expected_found("targets and levels", filter)
+            .hint("for example WINJECT_LOG=winject=debug; unset it for no log")
+    })?;
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(stderr_colours()).without_time();
     // A second start in one process (tests) keeps the first subscriber.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(stderr_colours())
-        .without_time()
-        .try_init();
+    let _ = tracing_subscriber::registry().with(filter).with(log).try_init();
+    Ok(())
 }

@@ -72,8 +72,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(&error),
     };
     let ui = Ui::new(cli.quiet, cli.verbose);
-    environment::start_log(cli.verbose);
-    match run(cli, &ui) {
+    match environment::start_log(cli.verbose).and_then(|()| run(cli, &ui)) {
         Ok(code) => code,
         Err(error) => {
             ui.error(&error);

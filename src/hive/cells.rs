@@ -257,6 +257,11 @@ impl Cells {
         };
         let (start, file_end) = (CellOffset(at).in_file() as usize, CellOffset(end).in_file() as usize);
         if self.bytes.len() < file_end {
+            // By an eighth, not by the whole that a vector takes.
+            if self.bytes.capacity() < file_end {
+                let room = file_end - self.bytes.len();
+                self.bytes.reserve_exact(room.max(self.bytes.len() / 8));
+            }
             self.bytes.resize(file_end, 0);
         }
         let Some(new) = self.bytes.get_mut(start..file_end) else {
