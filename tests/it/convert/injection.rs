@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::formats::qemu_img;
+use crate::inject::matrix::{hives, judge_hives};
 use crate::inject::{disk_sha256, expected_fixture, fixture, fixture_drivers, folder, names, sha256, stderr, winject};
 use crate::support::{self, judge, program, run};
 
@@ -37,9 +38,13 @@ fn one_pass_gives_what_two_steps_give() {
     let expected = at("expected.raw");
     let from = fixture();
     qemu_img(&["convert", "-f", "qcow2", "-O", "raw", from.to_str().unwrap(), expected.to_str().unwrap()]);
+    let before = hives(windows_start(&expected), &expected, &at("before"));
     run(winject().arg("inject").arg(&expected).arg("--in-place").arg("--drivers").arg(fixture_drivers()));
     assert_eq!(disk_sha256(&expected), expected_fixture());
     judged(&expected);
+    if let (Some(before), Some(after)) = (before, hives(windows_start(&expected), &expected, &at("after"))) {
+        judge_hives(&before, &after, "converted and injected");
+    }
 
     for (input, options) in [
         ("vmdk", "subformat=streamOptimized"),
@@ -71,11 +76,16 @@ fn one_pass_gives_what_two_steps_give() {
 /// The NTFS judge over the injected disk, if it is here.
 fn judged(raw: &Path) {
     let (Some(judge), Some(python)) = (judge("ntfscheck.py"), support::judge_python()) else { return };
+    run(Command::new(python).arg(judge).args(["--offset", &windows_start(raw).to_string()]).arg(raw));
+}
+
+/// Where the Windows volume of a disk begins.
+fn windows_start(raw: &Path) -> u64 {
     let inspect = run(winject().args(["inspect", "--json"]).arg(raw));
     let inspect: serde_json::Value = serde_json::from_slice(&inspect.stdout).unwrap();
     let partitions = inspect.pointer("/disk/partitions").and_then(|p| p.as_array()).unwrap();
     let windows = partitions.iter().find(|partition| partition["content"] == "ntfs").unwrap();
-    run(Command::new(python).arg(judge).args(["--offset", &windows["start"].to_string()]).arg(raw));
+    windows["start"].as_u64().unwrap()
 }
 
 /// A guest that cannot be changed is not half converted either.

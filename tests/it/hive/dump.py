@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """dump.py READER HIVE... - everything that a foreign reader sees in hives.
 
-READER: hivex (Debian's python3-hivex), pyreg (python-registry), dissect (dissect.regf).
+READER: hivex (Debian's python3-hivex), pyreg (python-registry), dissect (dissect.regf), regipy.
 Writes HIVE.READER: one line for each key and value, with names as hex of UTF-16.
 """
 import hashlib
@@ -60,8 +60,39 @@ def walk_dissect(path):
         stack.extend((place + '/' + code(child.name), child) for child in key.subkeys())
 
 
+def walk_regipy(path):
+    import logging
+    from construct import EnumIntegerString
+    from regipy import registry
+    logging.disable(logging.CRITICAL)
+
+    def decode(raw, narrow):  # it takes 8-bit names for ASCII
+        return raw.decode('latin-1' if narrow else 'utf-16-le')
+
+    class AsBinary:
+        """It gives back bytes as they are for one type only, so every value gets that one; what it was stays here."""
+        parsed = getattr(registry.VALUE_KEY, 'parsed', registry.VALUE_KEY)  # not of the hive before
+
+        def parse_stream(self, stream):
+            vk = self.parsed.parse_stream(stream)
+            self.name, self.kind = decode(vk.name, vk.flags.VALUE_COMP_NAME), int(vk.data_type)
+            vk.data_type = EnumIntegerString.new(3, 'REG_BINARY')
+            return vk
+
+    last = registry.VALUE_KEY = AsBinary()
+    stack = [('', registry.RegistryHive(path).root)]
+    while stack:
+        place, key = stack.pop()
+        yield 'K %s' % place
+        for value in key.iter_values(trim_values=False):
+            yield value_line(place, last.name, last.kind, value.value)
+        for child in list(key.iter_subkeys()):
+            name = decode(child.header.key_name_string, child.header.flags.KEY_COMP_NAME)
+            stack.append((place + '/' + code(name), child))
+
+
 def main():
-    readers = {'hivex': walk_hivex, 'pyreg': walk_pyreg, 'dissect': walk_dissect}
+    readers = {'hivex': walk_hivex, 'pyreg': walk_pyreg, 'dissect': walk_dissect, 'regipy': walk_regipy}
     reader = readers[sys.argv[1]]
     for hive in sys.argv[2:]:
         with open('%s.%s' % (hive, sys.argv[1]), 'w') as out:

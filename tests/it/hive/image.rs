@@ -191,3 +191,42 @@ fn an_interrupted_run_is_rolled_back_by_nobody_else() {
     assert!(journal.exists() && !new.exists());
     assert_eq!(sha256(&image), before);
 }
+
+#[test]
+fn every_hive_of_the_config_folder_is_reached_by_its_place_in_the_registry() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = writable_fixture(folder.path(), Format::Qcow2);
+    let places = [
+        ("SAM", r"HKLM\SAM"),
+        ("SECURITY", r"HKEY_LOCAL_MACHINE\SECURITY"),
+        ("COMPONENTS", r"HKLM\COMPONENTS"),
+        ("DRIVERS", r"hklm\drivers"),
+        ("ELAM", r"HKLM\ELAM"),
+        ("DEFAULT", r"HKU\.DEFAULT"),
+        ("DEFAULT", r"HKU\S-1-5-18"),
+    ];
+    for (file, place) in places {
+        let mut hive = Hive::create("ROOT", NOW);
+        hive.create_key(hive.root(), &format!("of {file}"), NOW).unwrap();
+        put(&image, &[(&format!("/Windows/System32/config/{file}"), &hive.finish(&[]).unwrap())]);
+        let (code, said, noted) = run(&["reg", "query"], &image, &[place]);
+        assert!(code == 0 && said.contains(&format!("of {file}")), "{place}: {said}{noted}");
+    }
+    // Both places of one hive in one file: both changes are made.
+    let changes = folder.path().join("both.reg");
+    let text = "Windows Registry Editor Version 5.00\n\n[HKEY_USERS\\.DEFAULT\\One]\n[HKEY_USERS\\S-1-5-18\\Two]\n";
+    std::fs::write(&changes, text).unwrap();
+    let (code, said, noted) = run(&["reg", "import"], &image, &[changes.to_str().unwrap(), "--in-place"]);
+    assert_eq!(code, 0, "{said}{noted}");
+    let edited = get(&image, "/Windows/System32/config/DEFAULT");
+    assert_clean(&edited, None);
+    let hive = Hive::open(edited).unwrap();
+    let names: Vec<String> =
+        hive.subkeys(hive.root()).unwrap().into_iter().map(|key| hive.key_name(key).unwrap().to_string()).collect();
+    assert_eq!(names, ["of DEFAULT", "One", "Two"]);
+    for place in [r"HKLM\BCD00000000\Objects", r"HKU\S-1-5-21-1-2-3-1000\Software", r"HKCU\Software", "Select"] {
+        let (code, _, complaint) = run(&["reg", "query"], &image, &[place]);
+        assert_eq!(code, 2, "{complaint}");
+        assert!(complaint.contains("NTUSER.DAT, BCD") && complaint.contains(r"HKLM\SYSTEM"), "{complaint}");
+    }
+}

@@ -230,7 +230,7 @@ fn random_edits_with_tame_names_are_seen_by_all_readers() {
         for reader in READERS {
             // Each reader gets the versions whose large values it understands.
             let fits = |minor: u32| match reader {
-                "hivex" => true,
+                "hivex" | "regipy" => true,
                 "pyreg" => minor >= 4,
                 _ => minor >= 5,
             };
@@ -286,7 +286,7 @@ fn ten_thousand_keys() {
     }
 }
 
-const READERS: [&str; 3] = ["hivex", "pyreg", "dissect"];
+const READERS: [&str; 4] = ["hivex", "pyreg", "dissect", "regipy"];
 
 /// The slow readers see the large hives in campaigns only.
 fn is_campaign() -> bool {
@@ -399,6 +399,7 @@ fn random_edits_of_keys_with_many_values() {
         let minor = 3 + (seed % 4) as u32;
         let mut bytes = Hive::create_version("ROOT", minor, NOW).finish(&[]).unwrap();
         let mut model: [Values; 3] = Default::default();
+        let mut most = 0;
         for _ in 0..4 {
             let mut hive = Hive::open(bytes).unwrap();
             for _ in 0..1500 {
@@ -408,12 +409,12 @@ fn random_edits_of_keys_with_many_values() {
                 let name = format!("Välue {}", random.below(700));
                 let spelt = if random.below(2) == 0 { name.to_uppercase() } else { name.clone() };
                 let at = values.iter().position(|value| value.0.to_uppercase() == name.to_uppercase());
-                match random.below(1000) {
+                match random.below(4000) {
                     0 => {
                         hive.delete_key(key, NOW).unwrap();
                         values.clear();
                     }
-                    1..250 => {
+                    1..1000 => {
                         assert_eq!(hive.delete_value(key, &spelt, NOW).unwrap(), at.is_some());
                         at.map(|at| values.remove(at));
                     }
@@ -428,7 +429,7 @@ fn random_edits_of_keys_with_many_values() {
                     }
                 }
             }
-            assert!(model.iter().any(|values| values.len() > 250), "large enough to be indexed");
+            most = most.max(model.iter().map(Vec::len).max().unwrap());
             for (which, values) in model.iter().enumerate() {
                 let key = hive.create_key(hive.root(), &format!("Key {which}"), NOW).unwrap();
                 let found: Values =
@@ -438,6 +439,7 @@ fn random_edits_of_keys_with_many_values() {
             bytes = hive.finish(&[]).unwrap();
             assert_eq!(check(&bytes), [], "seed {seed}");
         }
+        assert!(most > 250, "seed {seed}: {most} values are too few for an index");
         let listing = values_listing(model.iter().enumerate().map(|(i, values)| (format!("Key {i}"), values)));
         judge_batch(&[(minor, bytes, listing)]);
     }
@@ -514,6 +516,8 @@ fn judge_values(minor: u32, bytes: &[u8], expected: &[String]) {
     assert_readers("very many values", &["hivex"], bytes, expected);
     if minor == 5 {
         assert_same("nt-hive", expected, &foreign::nt_hive(bytes));
-        assert_readers("very many values", &READERS[1..], bytes, expected);
+        // regipy reads the rest of the file for every value of four bytes.
+        let readers = if is_campaign() { &READERS[1..] } else { &READERS[1..3] };
+        assert_readers("very many values", readers, bytes, expected);
     }
 }

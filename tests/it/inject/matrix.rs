@@ -11,7 +11,7 @@ fn inject_and_judge(guest: &Guest, format: &str, with_kernel: bool) -> Option<()
     let label = format!("{} {} {format}, clusters of {}", guest.product, guest.geometry, guest.cluster);
     let folder = folder();
     let image = guest.copy(folder.path(), format)?;
-    let hives_before = hives(guest, &guest.raw, &folder.path().join("before"))?;
+    let hives_before = hives(guest.offset, &guest.raw, &folder.path().join("before"))?;
     let run = || {
         let mut command = winject();
         command.arg("inject").arg(&image).arg("--in-place").args(["--signature-policy", "warn", "--drivers"]);
@@ -22,19 +22,19 @@ fn inject_and_judge(guest: &Guest, format: &str, with_kernel: bool) -> Option<()
     assert!(text.contains("Done:"), "{label}: {text}");
     let raw = as_raw(&image, format, folder.path())?;
     judge_volume(guest, &raw, &label)?;
-    let hives_after = hives(guest, &raw, &folder.path().join("after"))?;
+    let hives_after = hives(guest.offset, &raw, &folder.path().join("after"))?;
     judge_hives(&hives_before, &hives_after, &label)?;
     let before = sha256(&image);
     let text = run()?;
     assert!(text.contains("Unchanged:"), "{label}: {text}");
     assert_eq!(before, sha256(&image), "{label}: a second run changed something");
     if with_kernel {
-        let volume = volume_of(guest, &raw, folder.path());
+        let volume = volume_of(guest.offset, &raw, folder.path());
         linux_writes(&["rw".as_ref(), volume.as_os_str()])?;
         let failed = judged_after_linux(&volume, folder.path())?;
         if !failed.is_empty() {
             // Some judges cannot read what Linux writes, whoever made the volume: they are not believed here.
-            let untouched = volume_of(guest, &guest.raw, folder.path());
+            let untouched = volume_of(guest.offset, &guest.raw, folder.path());
             let control = judged_after_linux(&untouched, folder.path())?;
             let ours: Vec<_> = failed.iter().filter(|judge| !control.contains(judge)).collect();
             assert!(ours.is_empty(), "{label}: {ours:?} refuse the volume after Linux wrote to it, not so before");
@@ -110,20 +110,20 @@ fn judge_volume(guest: &Guest, raw: &Path, label: &str) -> Option<()> {
     Some(())
 }
 
-fn volume_of(guest: &Guest, raw: &Path, folder: &Path) -> std::path::PathBuf {
+fn volume_of(offset: u64, raw: &Path, folder: &Path) -> std::path::PathBuf {
     let volume = folder.join("volume.raw");
-    let (skip, out) = (format!("skip={}", guest.offset), format!("of={}", volume.display()));
+    let (skip, out) = (format!("skip={offset}"), format!("of={}", volume.display()));
     let mut dd = Command::new("dd");
     dd.arg(format!("if={}", raw.display())).arg(out).arg(skip);
     support::run(dd.args(["iflag=skip_bytes", "bs=1M", "conv=sparse", "status=none"]));
     volume
 }
 
-/// The guest's hives, read out of the volume by ntfs-3g's own reader.
-fn hives(guest: &Guest, raw: &Path, folder: &Path) -> Option<Vec<std::path::PathBuf>> {
+/// The hives of the Windows volume that begins at `offset`, read out of it by ntfs-3g's own reader.
+pub fn hives(offset: u64, raw: &Path, folder: &Path) -> Option<Vec<std::path::PathBuf>> {
     let ntfscat = support::program("ntfscat")?;
     std::fs::create_dir_all(folder).unwrap();
-    let volume = volume_of(guest, raw, folder);
+    let volume = volume_of(offset, raw, folder);
     let hives = ["SYSTEM", "SOFTWARE"].map(|name| {
         let out = folder.join(name);
         let mut cat = Command::new(&ntfscat);
@@ -135,7 +135,8 @@ fn hives(guest: &Guest, raw: &Path, folder: &Path) -> Option<Vec<std::path::Path
     Some(hives.to_vec())
 }
 
-fn judge_hives(before: &[std::path::PathBuf], after: &[std::path::PathBuf], label: &str) -> Option<()> {
+/// Asks the strict foreign checker for faults that were not there before.
+pub fn judge_hives(before: &[std::path::PathBuf], after: &[std::path::PathBuf], label: &str) -> Option<()> {
     let check = support::judge("hivecheck.py")?;
     let python = support::judge_python()?;
     for (old, new) in before.iter().zip(after) {

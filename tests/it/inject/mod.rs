@@ -4,7 +4,7 @@ pub mod bad_input;
 mod containers;
 mod kill;
 mod made;
-mod matrix;
+pub mod matrix;
 mod repeat;
 mod report;
 pub mod state;
