@@ -71,10 +71,10 @@ def walk_regipy(path):
 
     class AsBinary:
         """It gives back bytes as they are for one type only, so every value gets that one; what it was stays here."""
-        parsed = getattr(registry.VALUE_KEY, 'parsed', registry.VALUE_KEY)  # not of the hive before
+        layout = getattr(registry.VALUE_KEY, 'layout', registry.VALUE_KEY)  # not the one of the hive before
 
         def parse_stream(self, stream):
-            vk = self.parsed.parse_stream(stream)
+            vk = self.layout.parse_stream(stream)
             self.name, self.kind = decode(vk.name, vk.flags.VALUE_COMP_NAME), int(vk.data_type)
             vk.data_type = EnumIntegerString.new(3, 'REG_BINARY')
             return vk

@@ -394,7 +394,7 @@ type Values = Vec<(String, u32, Vec<u8>)>;
 /// several keys in turns, and of keys that were deleted and made again.
 #[test]
 fn random_edits_of_keys_with_many_values() {
-    for seed in 0..support::rounds(6, 60) {
+    for seed in 0..support::rounds(6, 12) {
         let mut random = Random::new(3000 + seed);
         let minor = 3 + (seed % 4) as u32;
         let mut bytes = Hive::create_version("ROOT", minor, NOW).finish(&[]).unwrap();
