@@ -128,4 +128,20 @@ mod tests {
         assert!(!hive.delete_value(root, "v7", NOW).unwrap());
         assert_eq!(hive.values(root).unwrap().len(), WORTHWHILE as usize - 1);
     }
+
+    #[test]
+    fn a_key_made_again_has_a_new_index() {
+        let mut hive = Hive::create("ROOT", NOW);
+        for _ in 0..3 {
+            let key = hive.create_key(hive.root(), "Key", NOW).unwrap();
+            for i in 0..=2 * WORTHWHILE {
+                assert!(hive.set_value(key, &format!("v{i}"), ValueType(i), b"", NOW).unwrap());
+            }
+            for i in (0..=2 * WORTHWHILE).filter(|i| i % 3 == 0) {
+                assert!(hive.delete_value(key, &format!("V{i}"), NOW).unwrap());
+            }
+            hive.delete_key(key, NOW).unwrap();
+            assert!(hive.value_index.keys.is_empty());
+        }
+    }
 }
