@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::attribute::{
     Attribute, AttributeType, FLAG_ENCRYPTED, StreamSizes, build_non_resident, build_resident,
-    header as attribute_header, non_resident_overhead,
+    header as attribute_header, non_resident_overhead, resident,
 };
 use super::attribute_list::{self, LIST_SIZE_MAX, ListEntry};
 use super::damaged;
@@ -57,6 +57,11 @@ impl Attr {
     /// The value, if resident.
     pub fn value(&self) -> Option<&[u8]> {
         self.view().ok()?.value()
+    }
+
+    /// Whether it is (an extent of) what a file holds without a name.
+    fn is_unnamed_data(&self) -> bool {
+        self.kind == AttributeType::DATA && self.name.is_empty()
     }
 
     fn is_resident(&self) -> bool {
@@ -300,7 +305,10 @@ impl<D: VolumeRead> Volume<D> {
             let record = self.extension(file, entry)?;
             let (_, attribute) =
                 record.find_instance(entry.kind, entry.instance).ok_or_else(|| missing(file, entry))?;
-            if attribute.lowest_vcn() != entry.lowest || !seen.insert((entry.record, entry.instance)) {
+            if attribute.lowest_vcn() != entry.lowest
+                || !self.same_name(&attribute.name(), &entry.name)
+                || !seen.insert((entry.record, entry.instance))
+            {
                 return Err(damaged(format!("attribute list of {file} contradicts its records")));
             }
             if entry.record != file && !attrs.extensions.contains(&entry.record) {
@@ -332,7 +340,7 @@ fn missing(file: FileId, entry: &ListEntry) -> Error {
 
 /// Room for the attribute list in record 0: eight entries. It is always the same, so that the first extent of `$MFT` is
 /// always cut at the same place.
-const MFT_LIST_ROOM: usize = 0x18 + 8 * 0x20;
+const MFT_LIST_ROOM: usize = resident::HEADER_SIZE + 8 * 0x20;
 
 /// Attributes that stay in the base record whatever happens.
 fn must_stay(file: FileId, attr: &Attr) -> bool {
@@ -340,7 +348,7 @@ fn must_stay(file: FileId, attr: &Attr) -> bool {
         AttributeType::STANDARD_INFORMATION => true,
         // Vista-era systems do not mount a volume whose root's TxF data has moved (KB974729)
         AttributeType::LOGGED_UTILITY_STREAM => file == FileId::ROOT,
-        AttributeType::DATA => file.record == RecordNumber::MFT && attr.lowest == Vcn(0) && attr.name.is_empty(),
+        _ if attr.is_unnamed_data() => file.record == RecordNumber::MFT && attr.lowest == Vcn(0),
         _ => false,
     }
 }
@@ -426,8 +434,7 @@ impl<D: VolumeWrite> Volume<D> {
             let after =
                 super::field::align8(non_resident_overhead(attr.name.units().len(), &StreamSizes::default()) + 8);
             // unnamed data goes first, whatever its size
-            let weight =
-                if attr.kind == AttributeType::DATA && attr.name.is_empty() { usize::MAX } else { attr.bytes.len() };
+            let weight = if attr.is_unnamed_data() { usize::MAX } else { attr.bytes.len() };
             if attr.bytes.len() > after && best.is_none_or(|(_, w)| weight > w) {
                 best = Some((index, weight));
             }
@@ -480,8 +487,7 @@ impl<D: VolumeWrite> Volume<D> {
         let others: usize = attrs.list.iter().filter(|a| a.kind != AttributeType::DATA).map(|a| a.bytes.len()).sum();
         for attr in std::mem::take(&mut attrs.list) {
             // the first extent of $MFT shares record 0 with everything else and the list
-            let is_data = attr.kind == AttributeType::DATA && attr.name.is_empty();
-            let pinned = is_mft && is_data && attr.lowest == Vcn(0);
+            let pinned = is_mft && attr.is_unnamed_data() && attr.lowest == Vcn(0);
             let limit = if pinned { capacity.saturating_sub(others + MFT_LIST_ROOM) } else { capacity };
             if attr.bytes.len() <= limit {
                 out.push(attr);
@@ -537,9 +543,10 @@ impl<D: VolumeWrite> Volume<D> {
             None => None,
         };
         let musts: usize = attrs.list.iter().filter(|a| must_stay(attrs.file, a)).map(|a| a.bytes.len()).sum();
-        let most = if attrs.file.record == RecordNumber::MFT { MFT_LIST_ROOM - 0x18 } else { capacity / 3 };
+        let most =
+            if attrs.file.record == RecordNumber::MFT { MFT_LIST_ROOM - resident::HEADER_SIZE } else { capacity / 3 };
         let stays_resident = matches!(old, None | Some(Stream::Resident(_))) && size <= most;
-        let bytes = if stays_resident && musts + size + 0x18 <= capacity {
+        let bytes = if stays_resident && musts + size + resident::HEADER_SIZE <= capacity {
             build_resident(kind, &name, &vec![0; size])
         } else {
             let mut runs = match old {
@@ -560,9 +567,9 @@ impl<D: VolumeWrite> Volume<D> {
         let file = attrs.file;
         let (number, sequence) = if file.record == RecordNumber::MFT {
             // what is no extent of the data may lie anywhere in the part that record 0 itself maps
-            let data = |a: &&Attr| a.kind == AttributeType::DATA && a.name.is_empty();
-            let second = attrs.list.iter().filter(data).map(|a| a.lowest).filter(|&vcn| vcn > Vcn(0)).min();
-            let before = if data(&attr) { attr.lowest } else { second.unwrap_or(Vcn(u64::MAX)) };
+            let data = attrs.list.iter().filter(|a| a.is_unnamed_data());
+            let second = data.map(|a| a.lowest).filter(|&vcn| vcn > Vcn(0)).min();
+            let before = if attr.is_unnamed_data() { attr.lowest } else { second.unwrap_or(Vcn(u64::MAX)) };
             self.take_record_for_mft(before)?
         } else {
             self.take_record()?
@@ -602,9 +609,7 @@ impl<D: VolumeWrite> Volume<D> {
             }
         }
         if file.record == RecordNumber::MFT {
-            for attr in
-                attrs.list.iter().filter(|a| a.kind == AttributeType::DATA && a.name.is_empty() && a.lowest > Vcn(0))
-            {
+            for attr in attrs.list.iter().filter(|a| a.is_unnamed_data() && a.lowest > Vcn(0)) {
                 let end = attr.homes.first().map_or(u64::MAX, |home| (home.0.0 + 1).saturating_mul(size as u64));
                 if end > self.geometry.bytes_in(attr.lowest.0) {
                     return Err(Error::refused(Layer::Ntfs, "$MFT is too fragmented to grow")

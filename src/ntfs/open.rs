@@ -117,22 +117,27 @@ impl<D: VolumeRead> Volume<D> {
     /// `$UpCase`, `$Bitmap` and `$MFT:$BITMAP`.
     fn read_tables(&mut self) -> Result<()> {
         let upcase = self.system_stream(RecordNumber::UPCASE, AttributeType::DATA)?;
-        self.upcase = Arc::new(UpcaseTable::parse(&self.read_small(&upcase, UPCASE_SIZE as u64, "$UpCase")?)?);
+        let table = UpcaseTable::parse(&self.read_small(&upcase, UPCASE_SIZE as u64, "$UpCase")?)?;
+        if !self.options.read_only && !table.is_sane() {
+            // what is sorted by it would be found by nobody else
+            return Err(damaged("$UpCase is no table of upper-case letters")
+                .path("$UpCase")
+                .hint("run chkdsk in the guest and export the disk again"));
+        }
+        self.upcase = Arc::new(table);
         let clusters = self.system_stream(RecordNumber::BITMAP, AttributeType::DATA)?;
-        if clusters.len() < self.geometry.cluster_count.div_ceil(8) || clusters.is_encoded() {
+        if clusters.len() < self.geometry.cluster_count.div_ceil(8) {
             return Err(
                 damaged("$Bitmap is too short").expected_found(self.geometry.cluster_count.div_ceil(8), clusters.len())
             );
         }
         let records = self.system_stream(RecordNumber::MFT, AttributeType::BITMAP)?;
-        if !self.options.read_only {
-            for (bitmap, name) in [(&clusters, "$Bitmap"), (&records, "$MFT's bitmap")] {
-                bitmap.check_metadata(name)?;
-                if bitmap.initialized() != bitmap.len() {
-                    return Err(Error::unsupported(Layer::Ntfs, format!("{name} is not written to its end"))
-                        .expected_found(bitmap.len(), bitmap.initialized())
-                        .hint("run chkdsk in the guest and export the disk again"));
-                }
+        for (bitmap, name) in [(&clusters, "$Bitmap"), (&records, "$MFT's bitmap")] {
+            bitmap.check_metadata(name)?;
+            if !self.options.read_only && bitmap.initialized() != bitmap.len() {
+                return Err(Error::unsupported(Layer::Ntfs, format!("{name} is not written to its end"))
+                    .expected_found(bitmap.len(), bitmap.initialized())
+                    .hint("run chkdsk in the guest and export the disk again"));
             }
         }
         self.state.cluster_bitmap = Arc::new(clusters);
@@ -146,7 +151,8 @@ impl<D: VolumeRead> Volume<D> {
         let mirror = self.system_stream(RecordNumber::MFT_MIRROR, AttributeType::DATA)?;
         let log = self.system_stream(RecordNumber::LOG_FILE, AttributeType::DATA)?;
         let boot = self.system_stream(RecordNumber::BOOT, AttributeType::DATA)?;
-        let streams = [&mirror, &log, &boot, &*self.state.cluster_bitmap];
+        let upcase = self.system_stream(RecordNumber::UPCASE, AttributeType::DATA)?;
+        let streams = [&mirror, &log, &boot, &upcase, &*self.state.cluster_bitmap];
         let runs: Vec<_> = streams.iter().filter_map(|s| s.runs()).flat_map(Runlist::real).collect();
         self.protected = runs.into_iter().map(|(Lcn(start), n)| start..start + n).collect();
         self.mirror = Arc::new(mirror);

@@ -28,6 +28,14 @@ impl UpcaseTable {
         Self((0..=u16::MAX).map(|u| if (0x61..=0x7A).contains(&u) { u - 0x20 } else { u }).collect())
     }
 
+    /// Whether it agrees with all tables that Windows ever used, as far as they agree: ASCII, a letter that is not, and
+    /// nothing that changes twice in ASCII.
+    #[must_use]
+    pub fn is_sane(&self) -> bool {
+        let ascii = (0..0x80).all(|c| self.upper(self.upper(c)) == self.upper(c));
+        ascii && (0x61..=0x7A).all(|c| self.upper(c) == c - 0x20) && self.upper(0xE9) == 0xC9
+    }
+
     /// The upper-case form of one unit.
     #[must_use]
     pub fn upper(&self, unit: u16) -> u16 {

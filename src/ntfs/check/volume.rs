@@ -71,19 +71,13 @@ pub(super) fn upcase(context: &Context<'_>) -> Result<Option<UpcaseTable>> {
             None => None,
         };
         match content.as_deref().map(UpcaseTable::parse) {
-            Some(Ok(found)) if is_sane(&found) => table = Some(found),
+            Some(Ok(found)) if found.is_sane() => table = Some(found),
             Some(Ok(_)) => fault("the table of upper-case letters is wrong"),
             _ => fault("the table of upper-case letters has another size or cannot be read"),
         }
         Ok(())
     })?;
     Ok(table)
-}
-
-/// ASCII and a letter of every table that Windows ever used, and nothing that changes twice in ASCII.
-fn is_sane(table: &UpcaseTable) -> bool {
-    let lower = (0x61..=0x7A).all(|c| table.upper(c) == c - 0x20);
-    lower && table.upper(0xE9) == 0xC9 && (0..0x80).all(|c| table.upper(table.upper(c)) == table.upper(c))
 }
 
 /// `$AttrDef` (A3).

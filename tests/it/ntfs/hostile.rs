@@ -6,7 +6,9 @@ use std::process::Command;
 
 use winject::Result;
 use winject::io::{MemoryVolume, VolumeRead, VolumeWrite};
-use winject::ntfs::{FileId, New, OpenOptions, Volume, fixup};
+use winject::ntfs::attribute::AttributeType;
+use winject::ntfs::record::Record;
+use winject::ntfs::{FileId, New, OpenOptions, RecordNumber, Volume, fixup};
 use winject::units::VolumeOffset;
 
 use super::model::Random;
@@ -407,6 +409,41 @@ fn mutated_metadata_never_panics() {
         );
         assert!(compared > 0);
     }
+}
+
+/// The image with one byte of a file's unnamed stream (its header included) changed.
+fn with_data_changed(image: &[u8], file: FileId, place: usize, value: u8) -> Vec<u8> {
+    let mut image = image.to_vec();
+    let number = (file.record.0 as u32).to_le_bytes();
+    let at = (0..image.len())
+        .step_by(1024)
+        .find(|&at| image[at..].starts_with(b"FILE") && image[at + 0x2C..at + 0x30] == number)
+        .unwrap();
+    let mut record = Record::parse(image[at..at + 1024].to_vec()).unwrap();
+    let (offset, _) =
+        record.attributes().find(|(_, a)| a.kind() == AttributeType::DATA && a.name().is_empty()).unwrap();
+    record.bytes_mut()[offset + place] = value;
+    image[at..at + 1024].copy_from_slice(&record.seal().unwrap());
+    image
+}
+
+/// Two of a million mutants, which were edited so that other readers did not find what we find.
+#[test]
+fn damage_that_readers_see_differently_is_refused() {
+    let image = rich();
+    let options = OpenOptions::new(clock());
+    let hello = Volume::open(MemoryVolume(image.clone()), &options).unwrap().find("/hello.txt").unwrap().unwrap();
+    // a stream that has no name in the attribute list has one in its record
+    let mutant = with_data_changed(&image, hello, 9, 2);
+    let mut volume = Volume::open(MemoryVolume(mutant), &options).unwrap();
+    let error = volume.rename("/hello.txt", "/moved").unwrap_err();
+    assert_eq!(error.kind(), winject::Kind::Damaged, "{error}");
+    // the table by which names are sorted is read from elsewhere
+    let upcase = FileId { record: RecordNumber::UPCASE, sequence: 0 };
+    let mutant = with_data_changed(&image, upcase, 0x42, 0);
+    let error = Volume::open(MemoryVolume(mutant.clone()), &options).unwrap_err();
+    assert_eq!(error.kind(), winject::Kind::Damaged, "{error}");
+    Volume::open(MemoryVolume(mutant), &OpenOptions::read_only()).unwrap();
 }
 
 #[test]
