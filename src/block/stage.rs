@@ -12,6 +12,8 @@ use crate::units::ImageOffset;
 /// The unit of copying. Guests' file systems write in multiples of it, and it is a page.
 pub(crate) const BLOCK: u64 = 4096;
 const BLOCK_BYTES: usize = BLOCK as usize;
+/// Blocks that go to the spill file at once, at most.
+const SPILL_BLOCKS: usize = 64;
 
 type BlockData = [u8; BLOCK_BYTES];
 
@@ -33,7 +35,11 @@ impl Default for StageOptions {
 /// Where a changed block is.
 #[derive(Debug)]
 enum Slot {
-    Memory(Box<BlockData>),
+    Memory {
+        data: Box<BlockData>,
+        /// Written again since it came to the end of the queue: it stays for another round.
+        again: bool,
+    },
     /// Index of the block in the spill file.
     Spilled(u64),
 }
@@ -46,7 +52,9 @@ pub struct Stage {
     /// Blocks in memory, the oldest first: the order in which they are spilled.
     resident: VecDeque<u64>,
     spill: Option<File>,
+    /// Blocks that the spill file has room for, and those of them that hold nothing any more.
     spilled: u64,
+    vacant: Vec<u64>,
 }
 
 impl std::fmt::Debug for Stage {
@@ -64,7 +72,15 @@ impl Stage {
     /// A stage with no changes.
     #[must_use]
     pub fn new(image: Box<dyn Image>, options: StageOptions) -> Self {
-        Self { image, options, blocks: BTreeMap::new(), resident: VecDeque::new(), spill: None, spilled: 0 }
+        Self {
+            image,
+            options,
+            blocks: BTreeMap::new(),
+            resident: VecDeque::new(),
+            spill: None,
+            spilled: 0,
+            vacant: Vec::new(),
+        }
     }
 
     /// The image below.
@@ -141,6 +157,13 @@ impl Stage {
             return Err(beyond_end(offset, buf.len(), self.len()));
         }
         let end = offset.0 + buf.len() as u64;
+        let first = offset.0 / BLOCK;
+        if end <= (first + 1) * BLOCK {
+            return match self.blocks.get(&first) {
+                Some(slot) => self.read_slot(slot, offset.0 % BLOCK, buf),
+                None => self.image.read_at(offset, buf),
+            };
+        }
         let mut position = offset.0;
         let mut dirty = self.blocks.range(offset.0 / BLOCK..end.div_ceil(BLOCK));
         while position < end {
@@ -241,13 +264,13 @@ impl Stage {
             self.blocks.remove(&block);
         }
         let blocks = &self.blocks;
-        self.resident.retain(|block| matches!(blocks.get(block), Some(Slot::Memory(_))));
+        self.resident.retain(|block| matches!(blocks.get(block), Some(Slot::Memory { .. })));
         Ok(self.bytes_dirty())
     }
 
     fn read_slot(&self, slot: &Slot, within: u64, buf: &mut [u8]) -> Result<()> {
         match slot {
-            Slot::Memory(data) => {
+            Slot::Memory { data, .. } => {
                 let source = usize::try_from(within).ok().and_then(|w| data.get(w..)?.get(..buf.len()));
                 buf.copy_from_slice(source.ok_or_else(|| Error::bug(Layer::Block, "a read across a staged block"))?);
                 Ok(())
@@ -262,39 +285,85 @@ impl Stage {
     }
 
     fn write_block(&mut self, block: u64, within: u64, part: &[u8]) -> Result<()> {
-        if !self.blocks.contains_key(&block) {
-            let mut data = Box::new([0; BLOCK_BYTES]);
-            if part.len() < BLOCK_BYTES {
-                let start = block * BLOCK;
-                let length = (self.len() - start).min(BLOCK);
-                self.image.read_at(ImageOffset(start), slice_mut(&mut *data, 0, length)?)?;
-            }
-            self.make_room()?;
-            self.blocks.insert(block, Slot::Memory(data));
-            self.resident.push_back(block);
+        if let Some(Slot::Memory { data, again }) = self.blocks.get_mut(&block) {
+            *again = true;
+            slice_mut(&mut **data, within, part.len() as u64)?.copy_from_slice(part);
+            return Ok(());
         }
-        match self.blocks.get_mut(&block) {
-            Some(Slot::Memory(data)) => {
-                slice_mut(&mut **data, within, part.len() as u64)?.copy_from_slice(part);
-                Ok(())
+        let data = match part.first_chunk::<BLOCK_BYTES>() {
+            Some(whole) => Box::new(*whole),
+            None => {
+                let mut data = Box::new([0; BLOCK_BYTES]);
+                match self.blocks.get(&block) {
+                    Some(slot) => self.read_slot(slot, 0, &mut *data)?,
+                    None => {
+                        let start = block * BLOCK;
+                        let length = (self.len() - start).min(BLOCK);
+                        self.image.read_at(ImageOffset(start), slice_mut(&mut *data, 0, length)?)?;
+                    }
+                }
+                slice_mut(&mut *data, within, part.len() as u64)?.copy_from_slice(part);
+                data
             }
-            Some(Slot::Spilled(index)) => {
-                let position = *index * BLOCK + within;
-                self.spill_file()?.write_all_at(part, position).map_err(spill_error)
-            }
-            None => Err(Error::bug(Layer::Block, "a staged block vanished")),
+        };
+        self.make_room()?;
+        // what is written again is likely to be written once more: it comes back from the spill file
+        if let Some(Slot::Spilled(index)) = self.blocks.insert(block, Slot::Memory { data, again: false }) {
+            self.vacant.push(index);
         }
+        self.resident.push_back(block);
+        Ok(())
     }
 
     /// Moves the oldest blocks to the spill file when memory is used up.
     fn make_room(&mut self) -> Result<()> {
-        while (self.resident.len() as u64 + 1) * BLOCK > self.options.memory_limit.max(BLOCK) {
+        let limit = usize::try_from(self.options.memory_limit / BLOCK).unwrap_or(usize::MAX).max(1);
+        if self.resident.len() < limit {
+            return Ok(());
+        }
+        let most = (self.resident.len() + 1 - limit).max(SPILL_BLOCKS.min(limit / 8));
+        let mut leaving = Vec::with_capacity(most);
+        while leaving.len() < most {
             let Some(block) = self.resident.pop_front() else { break };
-            let index = self.spilled;
-            let Some(Slot::Memory(data)) = self.blocks.get(&block) else { continue };
-            let data = data.clone();
-            self.spill_file()?.write_all_at(&*data, index * BLOCK).map_err(spill_error)?;
-            self.spilled += 1;
+            match self.blocks.get_mut(&block) {
+                Some(Slot::Memory { again, .. }) if *again => {
+                    *again = false;
+                    self.resident.push_back(block);
+                }
+                Some(Slot::Memory { .. }) => leaving.push(block),
+                _ => {}
+            }
+        }
+        let result = self.spill(&leaving);
+        if result.is_err() {
+            // they are still in memory
+            leaving.into_iter().rev().for_each(|block| self.resident.push_front(block));
+        }
+        result
+    }
+
+    /// Moves blocks from memory to the spill file: to its end, or to where nothing is any more.
+    fn spill(&mut self, blocks: &[u64]) -> Result<()> {
+        let places: Vec<u64> = match self.vacant.len().checked_sub(blocks.len()) {
+            Some(rest) => self.vacant.split_off(rest),
+            None => (self.spilled..).take(blocks.len()).collect(),
+        };
+        let mut bytes = Vec::with_capacity(blocks.len() * BLOCK_BYTES);
+        for block in blocks {
+            let Some(Slot::Memory { data, .. }) = self.blocks.get(block) else {
+                return Err(Error::bug(Layer::Block, "a staged block vanished"));
+            };
+            bytes.extend_from_slice(&**data);
+        }
+        let file = self.spill_file()?;
+        let mut rest = &bytes[..];
+        for neighbours in places.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
+            let (now, later) = rest.split_at(rest.len().min(neighbours.len() * BLOCK_BYTES));
+            file.write_all_at(now, neighbours.first().map_or(0, |index| index * BLOCK)).map_err(spill_error)?;
+            rest = later;
+        }
+        for (&block, index) in blocks.iter().zip(places) {
+            self.spilled = self.spilled.max(index + 1);
             self.blocks.insert(block, Slot::Spilled(index));
         }
         Ok(())
