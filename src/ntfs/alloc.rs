@@ -24,6 +24,9 @@ const MFT_STEP_MIN: u64 = 64 << 10;
 /// … and by at most an eighth of it, and this: few long runs keep its run list short.
 const MFT_STEP_MAX: u64 = 4 << 20;
 
+/// Records that are formatted at once.
+const FORMAT_RECORDS: u64 = 64;
+
 fn full() -> Error {
     Error::refused(Layer::Ntfs, "the volume has not enough free space")
         .hint("free some space in the guest (or enlarge the volume) and try again")
@@ -378,16 +381,22 @@ impl<D: VolumeWrite> Volume<D> {
     /// Writes free records to a new part of `$MFT`. Nothing refers to it yet, so it goes straight to the device.
     fn format_records(&mut self, runs: &Runlist, from: u64, to: u64) -> Result<()> {
         let size = self.geometry.record_size as usize;
-        let mut bytes = Vec::with_capacity((to - from) as usize * size);
-        for number in from..to {
-            let block = Record::blank(RecordNumber(number), 1, 0, size).seal()?;
-            bytes.extend_from_slice(&block);
-        }
-        let mut done = 0;
-        for (place, length) in super::stream::pieces(&self.geometry, runs, from * size as u64, bytes.len())? {
-            let place = place.ok_or_else(|| damaged("$MFT has a hole"))?;
-            self.device.write_at(VolumeOffset(place), &bytes[done..done + length])?;
-            done += length;
+        let mut bytes = Vec::with_capacity(FORMAT_RECORDS as usize * size);
+        let mut next = from;
+        while next < to {
+            let end = to.min(next + FORMAT_RECORDS);
+            bytes.clear();
+            for number in next..end {
+                Record::blank(RecordNumber(number), 1, 0, size).seal_into(&mut bytes)?;
+            }
+            let mut rest = &bytes[..];
+            for (place, length) in super::stream::pieces(&self.geometry, runs, next * size as u64, bytes.len())? {
+                let place = place.ok_or_else(|| damaged("$MFT has a hole"))?;
+                let (now, later) = rest.split_at(rest.len().min(length));
+                self.device.write_at(VolumeOffset(place), now)?;
+                rest = later;
+            }
+            next = end;
         }
         Ok(())
     }

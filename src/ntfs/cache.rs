@@ -1,6 +1,7 @@
 //! What the volume keeps in memory: blocks read or changed, and the undo of the running call.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A block in memory.
@@ -8,50 +9,98 @@ use std::sync::Arc;
 struct Slot<T> {
     value: Arc<T>,
     dirty: bool,
-}
-
-impl<T> Clone for Slot<T> {
-    fn clone(&self) -> Self {
-        Self { value: Arc::clone(&self.value), dirty: self.dirty }
-    }
+    /// It is better kept than others.
+    lasts: bool,
+    /// When it was used last.
+    used: Cell<u64>,
 }
 
 /// Blocks of one kind, by number or by offset on the volume. While a call runs, the first change of each block keeps
 /// what was there, so that a failing call can be undone.
 #[derive(Debug)]
 pub(super) struct Blocks<T> {
-    slots: BTreeMap<u64, Slot<T>>,
+    slots: HashMap<u64, Slot<T>>,
     dirty: BTreeSet<u64>,
     undo: Option<BTreeMap<u64, Option<Slot<T>>>>,
+    /// Counts the uses of blocks.
+    uses: Cell<u64>,
+    /// Unchanged blocks that were to last when blocks were forgotten the last time.
+    lasting: usize,
+    /// Forgotten blocks, whose memory can be used for others.
+    spare: Vec<Arc<T>>,
 }
 
 impl<T> Default for Blocks<T> {
     fn default() -> Self {
-        Self { slots: BTreeMap::new(), dirty: BTreeSet::new(), undo: None }
+        Self {
+            slots: HashMap::new(),
+            dirty: BTreeSet::new(),
+            undo: None,
+            uses: Cell::new(0),
+            lasting: 0,
+            spare: Vec::new(),
+        }
     }
 }
 
 impl<T> Blocks<T> {
     /// The block, if it is in memory.
     pub fn get(&self, key: u64) -> Option<Arc<T>> {
-        self.slots.get(&key).map(|s| Arc::clone(&s.value))
+        let slot = self.slots.get(&key)?;
+        slot.used.set(self.now());
+        Some(Arc::clone(&slot.value))
     }
 
-    /// Remembers what was read. When `limit` unchanged blocks are held, all of them go first.
+    /// The time of a use.
+    fn now(&self) -> u64 {
+        let now = self.uses.get() + 1;
+        self.uses.set(now);
+        now
+    }
+
+    /// Remembers what was read. When `limit` unchanged blocks are held, those that were not used for long go first.
     pub fn remember(&mut self, key: u64, value: Arc<T>, limit: usize) {
-        if self.slots.len().saturating_sub(self.dirty.len()) >= limit {
-            self.slots.retain(|_, s| s.dirty);
-        }
-        self.slots.insert(key, Slot { value, dirty: false });
+        self.shrink(limit, 0);
+        self.insert_clean(key, value, false);
+    }
+
+    /// Remembers what was read, however many blocks are held. A block that `lasts` is better kept than others.
+    pub fn insert_clean(&mut self, key: u64, value: Arc<T>, lasts: bool) {
+        let used = Cell::new(self.now());
+        self.slots.insert(key, Slot { value, dirty: false, lasts, used });
     }
 
     /// Stores a changed block.
     pub fn put(&mut self, key: u64, value: Arc<T>) {
-        let old = self.slots.insert(key, Slot { value, dirty: true });
+        let used = Cell::new(self.now());
+        let lasts = self.slots.get(&key).is_some_and(|s| s.lasts);
+        let old = self.slots.insert(key, Slot { value, dirty: true, lasts, used });
         self.dirty.insert(key);
         if let Some(undo) = &mut self.undo {
             undo.entry(key).or_insert(old);
         }
+    }
+
+    /// Changes a block that is in memory; `None` when it is not.
+    pub fn change<R>(&mut self, key: u64, change: impl FnOnce(&mut T) -> R) -> Option<R>
+    where
+        T: Clone,
+    {
+        let now = self.now();
+        let slot = self.slots.get_mut(&key)?;
+        if let Some(undo) = &mut self.undo {
+            // what was not changed is on the device and need not be kept
+            undo.entry(key).or_insert_with(|| {
+                let (lasts, used) = (slot.lasts, slot.used.clone());
+                slot.dirty.then(|| Slot { value: Arc::clone(&slot.value), dirty: true, lasts, used })
+            });
+        }
+        if !slot.dirty {
+            slot.dirty = true;
+            self.dirty.insert(key);
+        }
+        slot.used.set(now);
+        Some(change(Arc::make_mut(&mut slot.value)))
     }
 
     /// Forgets a block, changed or not.
@@ -95,10 +144,26 @@ impl<T> Blocks<T> {
         &self.dirty
     }
 
-    /// Stores what a changed block has become by being written out: no longer changed.
-    pub fn written(&mut self, key: u64, value: Arc<T>) {
-        self.slots.insert(key, Slot { value, dirty: false });
-        self.dirty.remove(&key);
+    /// Calls `visit` with every changed block, in the order of their numbers.
+    pub fn visit_dirty<E>(&mut self, mut visit: impl FnMut(u64, &mut T) -> Result<(), E>) -> Result<(), E>
+    where
+        T: Clone,
+    {
+        for &key in &self.dirty {
+            if let Some(slot) = self.slots.get_mut(&key) {
+                visit(key, Arc::make_mut(&mut slot.value))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was changed has been written out.
+    pub fn written(&mut self) {
+        for key in std::mem::take(&mut self.dirty) {
+            if let Some(slot) = self.slots.get_mut(&key) {
+                slot.dirty = false;
+            }
+        }
     }
 
     /// Changed blocks with keys in `range`.
@@ -106,16 +171,34 @@ impl<T> Blocks<T> {
         self.dirty.range(range).filter_map(|key| Some((*key, &self.slots.get(key)?.value)))
     }
 
-    /// Forgets everything that is not changed, when more than `limit` blocks are held.
-    pub fn shrink(&mut self, limit: usize) {
-        if self.slots.len() > limit {
-            self.forget_clean();
+    /// When `limit` unchanged blocks are held, forgets the half of them that was not used for longer. Up to `most`
+    /// blocks that last do not count, and stay.
+    pub fn shrink(&mut self, limit: usize, most: usize) {
+        if self.slots.len().saturating_sub(self.dirty.len()) < limit.max(1) + self.lasting {
+            return;
         }
+        let lasting = self.slots.values().filter(|s| !s.dirty && s.lasts).count();
+        self.lasting = if lasting > most { 0 } else { lasting };
+        let any_lasts = self.lasting > 0;
+        let stays = |slot: &Slot<T>| slot.dirty || (any_lasts && slot.lasts);
+        let mut uses: Vec<u64> = self.slots.values().filter(|s| !stays(s)).map(|s| s.used.get()).collect();
+        let Some(last) = uses.len().checked_sub(limit / 2 + 1) else { return };
+        let (_, &mut last, _) = uses.select_nth_unstable(last);
+        let gone = self.slots.extract_if(|_, s| s.used.get() <= last && !stays(s)).map(|(_, s)| s.value);
+        self.spare.extend(gone);
+        self.spare.truncate(limit / 2);
+    }
+
+    /// A forgotten block, for the use of its memory.
+    pub fn spare(&mut self) -> Option<T> {
+        self.spare.pop().and_then(Arc::into_inner)
     }
 
     /// Forgets everything that is not changed.
     pub fn forget_clean(&mut self) {
         self.slots.retain(|_, s| s.dirty);
+        self.spare.clear();
+        self.lasting = 0;
     }
 }
 
@@ -135,17 +218,66 @@ mod tests {
         blocks.put(3, Arc::new('z'));
         blocks.rollback();
         assert_eq!((blocks.get(1), blocks.get(2), blocks.get(3)), (None, Some('b'.into()), None));
+        blocks.remember(1, Arc::new('a'), 10);
+        blocks.begin();
+        for (key, to, from) in [(1, 'x', 'a'), (1, 'y', 'x'), (2, 'z', 'b')] {
+            assert_eq!(blocks.change(key, |value| std::mem::replace(value, to)), Some(from));
+        }
+        assert_eq!(blocks.change(3, |_| ()), None);
+        assert_eq!((blocks.get(1), blocks.get(2)), (Some('y'.into()), Some('z'.into())));
+        blocks.rollback();
+        assert_eq!((blocks.get(1), blocks.get(2), blocks.get(3)), (None, Some('b'.into()), None));
         assert_eq!(blocks.dirty().iter().collect::<Vec<_>>(), [&2]);
     }
 
     #[test]
-    fn only_unchanged_blocks_are_dropped() {
-        let mut blocks = Blocks::default();
-        blocks.put(0, Arc::new(0));
-        for n in 1..100 {
-            blocks.remember(n, Arc::new(n), 8);
+    fn only_unchanged_blocks_are_dropped_and_those_in_use_last() {
+        for limit in 0..9 {
+            let mut blocks = Blocks::default();
+            blocks.put(0, Arc::new(0));
+            blocks.remember(1, Arc::new(1), limit);
+            for n in 2..100 {
+                assert_eq!(blocks.get(1).is_some(), limit > 1 || n == 2, "{limit} {n}");
+                blocks.remember(n, Arc::new(n), limit);
+                assert!(blocks.slots.len() <= limit.max(1) + 1);
+                assert_eq!(blocks.get(n), Some(Arc::new(n)));
+            }
+            assert_eq!(blocks.get(0), Some(Arc::new(0)));
         }
-        assert!(blocks.slots.len() <= 9);
-        assert_eq!(blocks.get(0), Some(Arc::new(0)));
+    }
+
+    #[test]
+    fn lasting_blocks_stay_unless_there_are_too_many() {
+        for most in [0, 20, 50] {
+            let mut blocks = Blocks::default();
+            for n in 0..1000u64 {
+                blocks.shrink(8, most);
+                blocks.insert_clean(n, Arc::new(n), n % 25 == 0);
+            }
+            let lasting = (0..1000).filter(|n| n % 25 == 0 && blocks.get(*n).is_some()).count();
+            let others = (0..1000).filter(|n| n % 25 != 0 && blocks.get(*n).is_some()).count();
+            assert!(others <= 8, "{others}");
+            assert!(if most == 50 { lasting == 40 } else { lasting <= most + 8 }, "{most}: {lasting}");
+        }
+    }
+
+    #[test]
+    fn blocks_are_changed_until_they_are_written() {
+        let mut blocks = Blocks::default();
+        for n in [3, 1, 2] {
+            blocks.put(n, Arc::new(n));
+        }
+        let mut seen = Vec::new();
+        let outcome = blocks.visit_dirty(|n, value| {
+            seen.push(n);
+            *value += 10;
+            if n == 2 { Err("full") } else { Ok(()) }
+        });
+        assert_eq!((outcome, seen), (Err("full"), vec![1, 2]));
+        assert_eq!(blocks.dirty().iter().collect::<Vec<_>>(), [&1, &2, &3]);
+        blocks.written();
+        assert!(blocks.dirty().is_empty());
+        blocks.forget_clean();
+        assert_eq!(blocks.get(1), None);
     }
 }

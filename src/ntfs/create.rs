@@ -1,6 +1,9 @@
 //! Creating files and directories.
 
-use super::attribute::AttributeType;
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::attribute::{AttributeType, resident};
 use super::attrs::{Attr, Attrs};
 use super::dir::{I30, components, names_of};
 use super::field::Field;
@@ -16,9 +19,6 @@ use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
 
-/// Short names that are tried before giving up. Each name for which that was in vain halves it for the next one of
-/// its kind, so that the millionth similar name costs no more than the first.
-const SHORT_NAMES_TRIED: usize = 512;
 /// Children of a directory that are asked for a security id.
 const CHILDREN_ASKED: usize = 256;
 
@@ -31,15 +31,12 @@ pub(super) struct Kept {
     pub created: FileTime,
 }
 
-/// A directory with many names that begin alike.
-#[derive(Debug)]
-pub(super) struct Crowd {
-    parent: FileId,
-    /// Their first short name: it and the other numbered ones are taken.
-    first: NtfsName,
-    /// How many short names are tried for the next of them.
-    tries: usize,
-}
+/// Crowds that are remembered.
+const CROWDS_KEPT: usize = 4096;
+
+/// Directories with many names that begin alike, and the first of their short names: the forms up to this number are
+/// taken and not tried again for each of them.
+pub(super) type Crowds = HashMap<(FileId, NtfsName), usize>;
 
 /// What is created.
 pub(super) enum Content<'a> {
@@ -99,22 +96,70 @@ impl<D: VolumeRead> Volume<D> {
         if is_short(name) {
             return Ok(vec![(Namespace::Win32AndDos, name.clone())]);
         }
-        // among many similar names the numbered ones are gone: they are not tried again for each of them
         let forms = ShortForms::of(name);
-        let first = forms.get(0);
-        let known = self.crowded.borrow_mut().take().filter(|c| c.parent == parent && c.first == first);
-        let (skipped, tries) = known.as_ref().map_or((0, SHORT_NAMES_TRIED), |c| (ShortForms::NUMBERED, c.tries));
-        for number in skipped..skipped + tries {
-            let short = forms.get(number);
-            if self.entry_in(parent, &short)?.is_none() {
-                let tries = (2 * tries).min(SHORT_NAMES_TRIED);
-                *self.crowded.borrow_mut() = (number >= ShortForms::NUMBERED).then_some(Crowd { parent, first, tries });
-                return Ok(vec![(Namespace::Win32, name.clone()), (Namespace::Dos, short)]);
+        let crowd = (parent, forms.get(0));
+        let known = self.crowds.borrow().get(&crowd).copied().unwrap_or(0);
+        let mut taken = known;
+        let mut free = None;
+        for range in [ShortForms::NUMBERED, ShortForms::HASHED, ShortForms::SPREAD] {
+            if free.is_some() || taken >= range.end {
+                continue;
+            }
+            let (number, short) = self.first_free_form(parent, &forms, &range)?;
+            free = short;
+            if number >= ShortForms::HASHED_CROWDED {
+                taken = ShortForms::HASHED.end;
+            } else if free.is_none() {
+                taken = range.end;
             }
         }
-        *self.crowded.borrow_mut() = Some(Crowd { parent, first, tries: (tries / 2).max(1) });
-        // a long name alone is legal everywhere
-        Ok(vec![(Namespace::Posix, name.clone())])
+        if taken != known {
+            let mut crowds = self.crowds.borrow_mut();
+            if crowds.len() >= CROWDS_KEPT {
+                crowds.clear();
+            }
+            crowds.insert(crowd, taken);
+        }
+        Ok(match free {
+            Some(short) => vec![(Namespace::Win32, name.clone()), (Namespace::Dos, short)],
+            // a long name alone is legal everywhere
+            None => vec![(Namespace::Posix, name.clone())],
+        })
+    }
+
+    /// A short name of these forms that is free, and its number: the first one, if those before it are taken.
+    fn first_free_form(
+        &self,
+        parent: FileId,
+        forms: &ShortForms,
+        range: &Range<usize>,
+    ) -> Result<(usize, Option<NtfsName>)> {
+        let free = |number: usize| -> Result<Option<NtfsName>> {
+            let short = forms.get(number);
+            Ok(self.entry_in(parent, &short)?.is_none().then_some(short))
+        };
+        if *range != ShortForms::HASHED {
+            for number in range.clone() {
+                if let Some(short) = free(number)? {
+                    return Ok((number, Some(short)));
+                }
+            }
+            return Ok((range.start, None));
+        }
+        // they are given out in order: halve
+        let (mut low, mut high) = (range.start, range.end - 1);
+        if let Some(short) = free(low)? {
+            return Ok((low, Some(short)));
+        }
+        let mut last = free(high)?;
+        while last.is_some() && high - low > 1 {
+            let middle = low + (high - low) / 2;
+            match free(middle)? {
+                Some(short) => (high, last) = (middle, Some(short)),
+                None => low = middle,
+            }
+        }
+        Ok((high, last))
     }
 
     /// The security id for a new file.
@@ -311,7 +356,8 @@ impl<D: VolumeWrite> Volume<D> {
     ) -> Result<Stream> {
         let others: usize =
             attrs.list.iter().filter(|a| a.kind != AttributeType::DATA || a.name != *name).map(|a| a.bytes.len()).sum();
-        let needed = super::field::align8(0x18 + 2 * name.units().len()).saturating_add(data.len().next_multiple_of(8));
+        let needed = super::field::align8(resident::HEADER_SIZE + 2 * name.units().len())
+            .saturating_add(data.len().next_multiple_of(8));
         let fits = if attrs.has_list() { data.len() <= 64 } else { others.saturating_add(needed) <= capacity };
         if data.is_empty() || fits {
             return Ok(Stream::Resident(data.to_vec()));

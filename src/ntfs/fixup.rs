@@ -45,17 +45,16 @@ pub fn unseal(block: &mut [u8], magic: [u8; 4]) -> Result<()> {
         return Err(damaged("wrong block signature").expected_found(magic.escape_ascii(), found));
     }
     let offset = array_offset(block)?;
-    let strides = block.len() / STRIDE;
-    let (first, _) = block.split_at(STRIDE);
-    let array: Vec<u16> = first[offset..].chunks_exact(2).take(strides + 1).map(u16::load).collect();
-    for (stride, &word) in block.chunks_exact_mut(STRIDE).zip(&array[1..]) {
-        let last = &mut stride[STRIDE - 2..];
-        if u16::load(last) != array[0] {
-            return Err(
-                damaged("torn block: its sectors are from different writes").expected_found(array[0], u16::load(last))
-            );
+    let counter = u16::load(&block[offset..]);
+    for index in 0..block.len() / STRIDE {
+        let last = (index + 1) * STRIDE - 2;
+        let found = u16::load(&block[last..]);
+        if found != counter {
+            return Err(damaged("torn block: its sectors are from different writes").expected_found(counter, found));
         }
-        word.store(last);
+        // the array ends before the last word of the first stride
+        let word = u16::load(&block[offset + 2 + 2 * index..]);
+        word.store(&mut block[last..]);
     }
     Ok(())
 }
@@ -77,6 +76,23 @@ pub fn seal(block: &mut [u8]) -> Result<()> {
         counter.store(&mut block[last..]);
         word.store(&mut block[offset + 2 + 2 * index..]);
     }
+    Ok(())
+}
+
+/// Appends the form of `block` that goes to disk to `out`; the counter advances in both.
+///
+/// # Errors
+/// Damaged, when the block has no valid array.
+pub fn seal_copy(block: &mut [u8], out: &mut Vec<u8>) -> Result<()> {
+    let start = out.len();
+    out.extend_from_slice(block);
+    let sealed = &mut out[start..];
+    if let Err(e) = seal(sealed) {
+        out.truncate(start);
+        return Err(e);
+    }
+    let counter = Field::<u16>::at(usize::from(ARRAY_OFFSET.get(sealed)));
+    counter.set(block, counter.get(sealed));
     Ok(())
 }
 

@@ -508,10 +508,22 @@ impl IndexBlock {
         self.node_bytes().len().saturating_sub(node::ENTRIES.get(self.node_bytes()) as usize)
     }
 
+    /// Bytes of the node that are used, its header included.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        node::USED.get(self.node_bytes()) as usize
+    }
+
     /// The bytes, without fix-ups.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The buffer, for use by another block.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 
     /// The node's bytes (from its header on) for changing a field in place.
@@ -554,16 +566,41 @@ impl IndexBlock {
         true
     }
 
+    /// Removes the entry at `offset` from the node's header, without taking the node apart; `false` when there is none
+    /// or it is the last one.
+    #[must_use]
+    pub fn remove_at(&mut self, offset: usize) -> bool {
+        let Ok(entry) = self.node().and_then(|node| node.entry(offset).map(|e| (e.bytes().len(), e.is_last()))) else {
+            return false;
+        };
+        let (length, is_last) = entry;
+        let bytes = self.node_bytes_mut();
+        let used = node::USED.get(bytes) as usize;
+        if is_last || offset + length > used {
+            return false;
+        }
+        bytes.copy_within(offset + length..used, offset);
+        bytes[used - length..used].fill(0);
+        node::USED.set(bytes, (used - length) as u32);
+        true
+    }
+
     /// What goes to disk; the update sequence number advances here, too.
     ///
     /// # Errors
     /// Damaged, when the header has no valid update sequence array.
     pub fn seal(&mut self) -> Result<Vec<u8>> {
-        let mut block = self.bytes.clone();
-        fixup::seal(&mut block)?;
-        let counter = Field::<u16>::at(usize::from(fixup::ARRAY_OFFSET.get(&block)));
-        counter.set(&mut self.bytes, counter.get(&block));
-        Ok(block)
+        let mut sealed = Vec::new();
+        self.seal_into(&mut sealed)?;
+        Ok(sealed)
+    }
+
+    /// [`seal`](Self::seal), appended to a buffer.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
+    pub fn seal_into(&mut self, sealed: &mut Vec<u8>) -> Result<()> {
+        fixup::seal_copy(&mut self.bytes, sealed)
     }
 }
 

@@ -23,6 +23,8 @@
 //! | shrinking `$MFT`, or an index that is not empty | freed records and blocks are used again; their old bytes stay |
 //! | `$MFT` in so many pieces that an extent could not be found through the ones before it | refused to grow |
 //! | bitmaps that are not written to their end or have holes | refused for editing |
+//! | deleting on a full volume, when a longer name moves up in the index and its block would have to be split | refused: nothing is kept in reserve for it |
+//! | the same 8.3 names as Windows, where more than a few thousand names of a directory begin alike | other legal ones, from a wider hash |
 //! | using space again that was freed in the same session | only after [`Volume::forget_freed`] |
 //! | matching exactly in case-sensitive directories | an exact match is preferred; else one that differs in case is taken |
 //! | 8.3 names with characters of an OEM code page | other than ASCII characters become `_` |

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::ops::Range;
 
 use super::field::utf16_from_le;
 use super::upcase::UpcaseTable;
@@ -103,10 +104,12 @@ impl Namespace {
 /// first. `Equal` means "the same name, case ignored".
 #[must_use]
 pub fn compare_ignoring_case(a: &[u8], b: &[u8], upcase: &UpcaseTable) -> Ordering {
-    let upper = |c: &[u8]| upcase.upper(u16::from_le_bytes([c[0], c[1]]));
-    for (x, y) in a.chunks_exact(2).zip(b.chunks_exact(2)) {
+    // names of one directory often begin alike
+    let (chunks, others) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+    let same = 8 * chunks.iter().zip(others).take_while(|(x, y)| x == y).count();
+    for (x, y) in tail(a, same).iter().zip(tail(b, same)) {
         if x != y {
-            match upper(x).cmp(&upper(y)) {
+            match upcase.upper(u16::from_le_bytes(*x)).cmp(&upcase.upper(u16::from_le_bytes(*y))) {
                 Ordering::Equal => {}
                 unequal => return unequal,
             }
@@ -115,12 +118,17 @@ pub fn compare_ignoring_case(a: &[u8], b: &[u8], upcase: &UpcaseTable) -> Orderi
     (a.len() / 2).cmp(&(b.len() / 2))
 }
 
+/// The units from an offset on.
+fn tail(name: &[u8], from: usize) -> &[[u8; 2]] {
+    name.get(from..).unwrap_or_default().as_chunks().0
+}
+
 /// [`compare_ignoring_case`], then by raw units: the full order of an index.
 #[must_use]
 pub fn compare_exactly(a: &[u8], b: &[u8], upcase: &UpcaseTable) -> Ordering {
     compare_ignoring_case(a, b, upcase).then_with(|| {
-        let units = |bytes: &[u8]| bytes.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])).collect::<Vec<_>>();
-        units(a).cmp(&units(b))
+        let units = |name| tail(name, 0).iter().map(|unit| u16::from_le_bytes(*unit));
+        units(a).cmp(units(b))
     })
 }
 
@@ -176,13 +184,18 @@ pub(super) struct ShortForms {
     stem: String,
     extension: String,
     hash: u16,
+    spread: u64,
 }
 
 impl ShortForms {
     /// Forms that only differ in their number come first: `~1` … `~4`.
-    pub const NUMBERED: usize = 4;
-    /// Forms with a hash: nine for each value of it.
-    const HASHED: usize = 9 << 16;
+    pub const NUMBERED: Range<usize> = 0..4;
+    /// Then those with Windows' kind of hash, `~1` … `~9`. Its values are used up by some hundred thousand names.
+    pub const HASHED: Range<usize> = 4..13;
+    /// From this one on, a directory has so many names that the wider hash is better tried at once.
+    pub const HASHED_CROWDED: usize = 6;
+    /// Then those with letters and digits from a wider hash, another one each time.
+    pub const SPREAD: Range<usize> = 13..525;
 
     pub fn of(name: &NtfsName) -> Self {
         let dot = name.units().iter().rposition(|&u| u == u16::from(b'.')).filter(|&d| d > 0);
@@ -193,20 +206,30 @@ impl ShortForms {
             kept.take(limit).map(|&u| short(u)).collect()
         };
         let hash = name.units().iter().fold(0u16, |h, &u| h.wrapping_mul(37).wrapping_add(u));
-        Self { stem: clean(stem, 6), extension: clean(extension, 3), hash }
+        let spread = name.units().iter().fold(0u64, |h, &u| mixed(h ^ u64::from(u)));
+        Self { stem: clean(stem, 6), extension: clean(extension, 3), hash, spread }
     }
 
-    /// The form with a number, in the order in which Windows tries them.
+    /// The form with a number, in the order in which they are tried.
     pub fn get(&self, number: usize) -> NtfsName {
         use std::fmt::Write;
         let mut form = String::with_capacity(12);
+        let two = self.stem.get(..2).unwrap_or(&self.stem);
         // all of it is ASCII; writing to a string does not fail
-        let _ = match number.checked_sub(Self::NUMBERED) {
-            None => write!(form, "{}~{}", self.stem, number + 1),
-            Some(n) => {
-                let two = self.stem.get(..2).unwrap_or(&self.stem);
-                write!(form, "{two}{:04X}~{}", self.hash.wrapping_add((n / 9) as u16), n % 9 + 1)
-            }
+        let _ = if number < Self::NUMBERED.end {
+            write!(form, "{}~{}", self.stem, number + 1)
+        } else if number < Self::HASHED.end {
+            write!(form, "{two}{:04X}~{}", self.hash, number - Self::HASHED.start + 1)
+        } else {
+            let mut rest = mixed(self.spread.wrapping_add(number as u64));
+            let mut next = |base: u64| {
+                let digit = rest % base;
+                rest /= base;
+                digit
+            };
+            form.push_str(two);
+            form.extend((0..4).filter_map(|_| char::from_digit(next(36) as u32, 36)).map(|c| c.to_ascii_uppercase()));
+            write!(form, "~{}", next(9) + 1)
         };
         if !self.extension.is_empty() {
             form.push('.');
@@ -216,10 +239,18 @@ impl ShortForms {
     }
 }
 
-/// Candidates for the 8.3 partner of a long name, in the order in which Windows tries them.
+/// A number from which no pattern of `n` can be seen (the last step of SplitMix64).
+fn mixed(n: u64) -> u64 {
+    let n = n.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    n ^ (n >> 31)
+}
+
+/// Candidates for the 8.3 partner of a long name, in the order in which they are tried.
 pub fn short_candidates(name: &NtfsName) -> impl Iterator<Item = NtfsName> {
     let forms = ShortForms::of(name);
-    (0..ShortForms::NUMBERED + ShortForms::HASHED).map(move |number| forms.get(number))
+    (0..ShortForms::SPREAD.end).map(move |number| forms.get(number))
 }
 
 #[cfg(test)]
@@ -247,12 +278,15 @@ mod tests {
             assert!(!is_short(&no.into()), "{no}");
         }
         let all: Vec<String> =
-            short_candidates(&"Program Files.tar.gz".into()).take(5).map(|n| n.to_string()).collect();
+            short_candidates(&"Program Files.tar.gz".into()).take(60).map(|n| n.to_string()).collect();
         assert_eq!(all[0], "PROGRA~1.GZ");
         assert_eq!(all[3], "PROGRA~4.GZ");
         assert!(all[4].starts_with("PR") && all[4].ends_with("~1.GZ") && is_short(&all[4].as_str().into()));
-        assert!(short_candidates(&".profile".into()).take(20).all(|n| is_short(&n)));
-        assert!(short_candidates(&"   .x".into()).take(20).all(|n| is_short(&n)));
+        let different: std::collections::BTreeSet<&String> = all.iter().collect();
+        assert_eq!(different.len(), all.len());
+        assert!(short_candidates(&".profile".into()).all(|n| is_short(&n)));
+        assert!(short_candidates(&"a.html".into()).all(|n| is_short(&n)));
+        assert!(short_candidates(&"   .x".into()).all(|n| is_short(&n)));
     }
 
     #[test]

@@ -162,17 +162,22 @@ impl Record {
         &mut self.bytes
     }
 
-    /// Seals the block (the update sequence number advances here, too) and returns what goes to disk.
+    /// What goes to disk; the update sequence number advances here, too.
     ///
     /// # Errors
     /// Damaged, when the header has no valid update sequence array.
     pub fn seal(&mut self) -> Result<Vec<u8>> {
-        let mut block = self.bytes.clone();
-        fixup::seal(&mut block)?;
-        let at = usize::from(fixup::ARRAY_OFFSET.get(&block));
-        let counter = Field::<u16>::at(at);
-        counter.set(&mut self.bytes, counter.get(&block));
-        Ok(block)
+        let mut sealed = Vec::new();
+        self.seal_into(&mut sealed)?;
+        Ok(sealed)
+    }
+
+    /// [`seal`](Self::seal), appended to a buffer.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
+    pub fn seal_into(&mut self, sealed: &mut Vec<u8>) -> Result<()> {
+        fixup::seal_copy(&mut self.bytes, sealed)
     }
 
     /// The record's own number, its low 32 bits; NTFS 3.0 did not write it.

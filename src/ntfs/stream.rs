@@ -13,7 +13,7 @@ use crate::io::VolumeRead;
 use crate::units::VolumeOffset;
 
 /// Bytes of unchanged pages of metadata streams that are kept.
-pub(super) const PAGES_KEPT: usize = 2 << 20;
+pub(super) const PAGES_KEPT: usize = 512 << 10;
 
 /// The content of an attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]

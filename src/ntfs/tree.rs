@@ -309,14 +309,24 @@ impl<D: VolumeWrite> Volume<D> {
                 self.patch_record(index.home.0, record);
             }
             Place::Block(vcn) => {
-                let mut cached = (*self.block(index, vcn)?).clone();
-                let node = cached.block.node_bytes_mut();
-                let range = range(node);
-                change(node.get_mut(range).unwrap_or_default());
-                self.put_block(cached);
+                let cached = self.block(index, vcn)?;
+                let changed = self.change_block(cached, |cached| {
+                    let node = cached.block.node_bytes_mut();
+                    let range = range(node);
+                    change(node.get_mut(range).unwrap_or_default());
+                });
+                changed.ok_or_else(|| Error::bug(Layer::Ntfs, "an index block is not in memory"))?;
             }
         }
         Ok(true)
+    }
+
+    /// Changes a block in memory, where it is now.
+    fn change_block<T>(&mut self, cached: Arc<CachedBlock>, change: impl FnOnce(&mut CachedBlock) -> T) -> Option<T> {
+        let (key, _) = *cached.pieces.first()?;
+        // or it would have to be copied
+        drop(cached);
+        self.cache.get_mut().blocks.change(key?, change)
     }
 
     fn put_block(&mut self, cached: CachedBlock) {
@@ -343,14 +353,10 @@ impl<D: VolumeWrite> Volume<D> {
         let step = *search.path.last().ok_or_else(|| Error::bug(Layer::Ntfs, "empty path"))?;
         if let Place::Block(vcn) = step.place {
             let cached = self.block(&index, vcn)?;
-            if node::USED.get(&cached.block.bytes()[index::block::NODE..]) as usize + new.length()
-                <= cached.block.bytes().len() - index::block::NODE
+            if cached.block.used() + new.length() <= cached.block.bytes().len() - index::block::NODE
+                && self.change_block(cached, |c| c.insert_at(step.position, step.offset, &new)) == Some(true)
             {
-                let mut cached = (*cached).clone();
-                if cached.insert_at(step.position, step.offset, &new) {
-                    self.put_block(cached);
-                    return Ok(());
-                }
+                return Ok(());
             }
         }
         let mut node = self.load_node(&index, step.place)?;
@@ -569,6 +575,15 @@ impl<D: VolumeWrite> Volume<D> {
         }
         let path = search.path;
         let step = *path.last().ok_or_else(|| Error::bug(Layer::Ntfs, "empty path"))?;
+        if let Place::Block(vcn) = step.place {
+            let cached = self.block(&index, vcn)?;
+            let is_leaf = !cached.block.node()?.has_children();
+            let alone = cached.block.node()?.entries().nth(1).is_none_or(|e| e.is_ok_and(|e| e.is_last()));
+            if is_leaf && !alone && self.change_block(cached, |c| c.remove_at(step.position, step.offset)) == Some(true)
+            {
+                return Ok(true);
+            }
+        }
         let mut node = self.load_node(&index, step.place)?;
         if !node.has_children() {
             node.entries.remove(step.position);
@@ -609,8 +624,10 @@ impl<D: VolumeWrite> Volume<D> {
         while path.len() < DEPTH_MAX {
             let place = Place::Block(vcn);
             path.push(Step { place, position: 0, offset: 0 });
-            let first = self.load_node(index, place)?.entries.into_iter().next();
-            let first = first.ok_or_else(|| damaged("empty index node"))?;
+            let first = self.with_node(index, place, |view| {
+                let first = view.entries().next().ok_or_else(|| damaged("empty index node"))??;
+                Ok(Entry::from_view(&first))
+            })?;
             match first.child {
                 Some(child) => vcn = child,
                 None if first.is_last() => return Err(damaged("empty leaf in an index")),

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::boot::Geometry;
 use super::cache::Blocks;
-use super::create::Crowd;
+use super::create::Crowds;
 use super::damaged;
 use super::file_name::Times;
 use super::free::FreeMap;
@@ -25,11 +25,13 @@ use crate::io::{VolumeRead, VolumeWrite};
 use crate::units::VolumeOffset;
 
 /// Bytes of unchanged records that are kept.
-const RECORDS_KEPT: usize = 2 << 20;
-/// Bytes of unchanged index blocks that are kept.
-const BLOCKS_KEPT: usize = 8 << 20;
+const RECORDS_KEPT: usize = 512 << 10;
+/// Bytes of unchanged index blocks that are kept: leaves …
+const LEAVES_KEPT: usize = 512 << 10;
+/// … and blocks with children, of which there is one for some thirty leaves, and which every search needs.
+const PARENTS_KEPT: usize = 16 << 20;
 /// Bytes of changed blocks in memory after which they are written to the device.
-const DIRTY_MAX: usize = 8 << 20;
+const DIRTY_MAX: usize = 512 << 10;
 
 /// How to open a volume.
 #[derive(Debug, Clone)]
@@ -188,6 +190,29 @@ impl CachedBlock {
     }
 }
 
+impl CachedBlock {
+    /// Removes the entry at `position` and `offset`, if it is not the last one of its node; `false` otherwise.
+    #[must_use]
+    pub fn remove_at(&mut self, position: usize, offset: usize) -> bool {
+        let used = self.block.used();
+        if !self.block.remove_at(offset) {
+            return false;
+        }
+        let length = used.saturating_sub(self.block.used()) as u16;
+        if let Some(Some(offsets)) = self.offsets.get_mut()
+            && offsets.get(position).copied() == u16::try_from(offset).ok()
+        {
+            offsets.remove(position);
+            for behind in offsets.iter_mut().skip(position) {
+                *behind = behind.saturating_sub(length);
+            }
+        } else {
+            self.offsets = OnceLock::new();
+        }
+        true
+    }
+}
+
 /// Blocks in memory.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
@@ -196,6 +221,14 @@ pub(super) struct Cache {
     pub pages: Blocks<Vec<u8>>,
     /// Indexes that were opened, by record.
     pub indexes: HashMap<RecordNumber, Vec<Arc<Index>>>,
+}
+
+impl Cache {
+    /// Forgets index blocks when too many are held.
+    fn shrink_blocks(&mut self, size: usize) {
+        let size = size.max(1);
+        self.blocks.shrink(LEAVES_KEPT / size, PARENTS_KEPT / size);
+    }
 }
 
 /// What a failing call must put back besides the blocks.
@@ -269,8 +302,10 @@ pub struct Volume<D> {
     pub(super) admission: Admission,
     /// What is known of the free clusters.
     pub(super) free: RefCell<FreeMap>,
-    /// Where the short names `~1` … `~4` were last found taken.
-    pub(super) crowded: RefCell<Option<Crowd>>,
+    /// Where short names were found taken.
+    pub(super) crowds: RefCell<Crowds>,
+    /// What goes to the device next; kept for its memory.
+    gathered: Vec<u8>,
     running: bool,
 }
 
@@ -310,7 +345,8 @@ impl<D> Volume<D> {
             mirror: empty(),
             admission: Admission::default(),
             free: RefCell::default(),
-            crowded: RefCell::new(None),
+            crowds: RefCell::default(),
+            gathered: Vec::new(),
             running: false,
         }
     }
@@ -378,13 +414,19 @@ impl<D: VolumeRead> Volume<D> {
     /// Reads a block that may lie in several pieces.
     pub(super) fn read_pieces(&self, pieces: &[Piece]) -> Result<Vec<u8>> {
         let mut bytes = vec![0; pieces.iter().map(|p| p.1).sum()];
+        self.read_pieces_into(pieces, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Fills `bytes` from pieces of the same length.
+    fn read_pieces_into(&self, pieces: &[Piece], bytes: &mut [u8]) -> Result<()> {
         let mut done = 0;
         for (place, length) in pieces {
             let place = place.ok_or_else(|| damaged("metadata in a hole"))?;
             self.device.read_at(VolumeOffset(place), &mut bytes[done..done + length])?;
             done += length;
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// A record.
@@ -419,10 +461,16 @@ impl<D: VolumeRead> Volume<D> {
     /// Reads an index block that is not in memory.
     pub(super) fn read_block(&self, pieces: Vec<Piece>, vcn: u64) -> Result<Arc<CachedBlock>> {
         let key = pieces.first().and_then(|p| p.0).ok_or_else(|| damaged("index block in a hole"))?;
-        let block = IndexBlock::parse(self.read_pieces(&pieces)?, vcn).map_err(|e| e.at(key))?;
+        let spare = self.cache.borrow_mut().blocks.spare();
+        let mut bytes = spare.map(|cached| cached.block.into_bytes()).unwrap_or_default();
+        bytes.resize(pieces.iter().map(|p| p.1).sum(), 0);
+        self.read_pieces_into(&pieces, &mut bytes)?;
+        let block = IndexBlock::parse(bytes, vcn).map_err(|e| e.at(key))?;
         let cached = Arc::new(CachedBlock::new(block, pieces));
-        let limit = BLOCKS_KEPT / cached.block.bytes().len().max(1);
-        self.cache.borrow_mut().blocks.remember(key, Arc::clone(&cached), limit);
+        let mut cache = self.cache.borrow_mut();
+        cache.shrink_blocks(cached.block.bytes().len());
+        let has_children = cached.block.node()?.has_children();
+        cache.blocks.insert_clean(key, Arc::clone(&cached), has_children);
         Ok(cached)
     }
 
@@ -542,66 +590,92 @@ impl<D: VolumeWrite> Volume<D> {
     }
 
     fn write_out(&mut self) -> Result<()> {
-        self.write_pages()?;
-        self.write_index_blocks()?;
-        self.write_records()?;
-        let page_size = self.page_size();
         let cache = self.cache.get_mut();
-        cache.records.shrink(RECORDS_KEPT / self.geometry.record_size as usize);
-        cache.blocks.shrink(BLOCKS_KEPT / self.geometry.index_block_size as usize);
-        cache.pages.shrink(super::stream::PAGES_KEPT / page_size);
-        Ok(())
-    }
-
-    fn write_pages(&mut self) -> Result<()> {
-        let dirty: Vec<u64> = self.cache.get_mut().pages.dirty().iter().copied().collect();
-        for key in dirty {
-            if let Some(page) = self.cache.get_mut().pages.get(key) {
-                self.device.write_at(VolumeOffset(key), &page)?;
-                self.cache.get_mut().pages.written(key, page);
-            }
-        }
-        Ok(())
-    }
-
-    fn write_index_blocks(&mut self) -> Result<()> {
-        let dirty: Vec<u64> = self.cache.get_mut().blocks.dirty().iter().copied().collect();
-        for key in dirty {
-            if let Some(cached) = self.cache.get_mut().blocks.get(key) {
-                let mut cached = (*cached).clone();
-                let bytes = cached.block.seal()?;
-                self.write_pieces(&cached.pieces, &bytes)?;
-                self.cache.get_mut().blocks.written(key, Arc::new(cached));
-            }
-        }
-        Ok(())
-    }
-
-    fn write_records(&mut self) -> Result<()> {
+        self.gathered.clear();
+        let mut out = Writer { device: &mut self.device, start: 0, gathered: &mut self.gathered };
+        cache.pages.visit_dirty(|place, page| {
+            out.go_to(place, page.len())?.extend_from_slice(page);
+            Ok::<_, Error>(())
+        })?;
+        cache.blocks.visit_dirty(|_, cached| {
+            let CachedBlock { block, pieces, .. } = cached;
+            out.write_sealed(pieces, |sealed| block.seal_into(sealed))
+        })?;
         let size = u64::from(self.geometry.record_size);
         let mirrored = (self.mirror.len() / size).min(RecordNumber::FIRST_USER.0);
-        let dirty: Vec<u64> = self.cache.get_mut().records.dirty().iter().copied().collect();
-        for number in dirty {
-            if let Some(record) = self.cache.get_mut().records.get(number) {
-                let mut record = (*record).clone();
-                let bytes = record.seal()?;
-                self.write_pieces(&self.record_pieces(RecordNumber(number))?, &bytes)?;
-                if let (true, Some(runs)) = (number < mirrored, self.mirror.runs()) {
-                    let mirror = pieces(&self.geometry, runs, number * size, bytes.len())?;
-                    self.write_pieces(&mirror, &bytes)?;
+        let mft = self.state.mft.runs().ok_or_else(|| damaged("$MFT is resident"))?;
+        cache.records.visit_dirty(|number, record| {
+            let places = |runs| pieces(&self.geometry, runs, number * size, size as usize);
+            if number < mirrored
+                && let Some(runs) = self.mirror.runs()
+            {
+                let sealed = record.seal()?;
+                for at in [places(mft)?, places(runs)?] {
+                    out.write_sealed(&at, |out| {
+                        out.extend_from_slice(&sealed);
+                        Ok(())
+                    })?;
                 }
-                self.cache.get_mut().records.written(number, Arc::new(record));
+                return Ok(());
             }
+            out.write_sealed(&places(mft)?, |sealed| record.seal_into(sealed))
+        })?;
+        out.finish()?;
+        cache.pages.written();
+        cache.blocks.written();
+        cache.records.written();
+        let page_size = self.page_size();
+        let cache = self.cache.get_mut();
+        cache.records.shrink(RECORDS_KEPT / self.geometry.record_size as usize, 0);
+        cache.shrink_blocks(self.geometry.index_block_size as usize);
+        cache.pages.shrink(super::stream::PAGES_KEPT / page_size, 0);
+        Ok(())
+    }
+}
+
+/// Bytes that go to the device at once, at most.
+const WRITE_MAX: usize = 64 << 10;
+
+/// Writes blocks to the device; what is one behind the other there goes there at once.
+struct Writer<'a, D> {
+    device: &'a mut D,
+    /// Where what is gathered belongs.
+    start: u64,
+    gathered: &'a mut Vec<u8>,
+}
+
+impl<D: VolumeWrite> Writer<'_, D> {
+    /// The buffer to which `length` bytes that belong to `place` are to be appended.
+    fn go_to(&mut self, place: u64, length: usize) -> Result<&mut Vec<u8>> {
+        let follows = self.start.checked_add(self.gathered.len() as u64) == Some(place);
+        if !follows || self.gathered.len() + length > WRITE_MAX {
+            self.finish()?;
+            self.start = place;
+        }
+        Ok(self.gathered)
+    }
+
+    /// Writes the block that `seal` appends to a buffer.
+    fn write_sealed(&mut self, pieces: &[Piece], seal: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
+        if let &[(Some(place), length)] = pieces {
+            return seal(self.go_to(place, length)?);
+        }
+        let mut sealed = Vec::new();
+        seal(&mut sealed)?;
+        let mut rest = &sealed[..];
+        for (place, length) in pieces {
+            let place = place.ok_or_else(|| damaged("metadata in a hole"))?;
+            let (now, later) = rest.split_at(rest.len().min(*length));
+            self.go_to(place, now.len())?.extend_from_slice(now);
+            rest = later;
         }
         Ok(())
     }
 
-    fn write_pieces(&mut self, pieces: &[Piece], bytes: &[u8]) -> Result<()> {
-        let mut done = 0;
-        for (place, length) in pieces {
-            let place = place.ok_or_else(|| damaged("metadata in a hole"))?;
-            self.device.write_at(VolumeOffset(place), &bytes[done..done + length])?;
-            done += length;
+    fn finish(&mut self) -> Result<()> {
+        if !self.gathered.is_empty() {
+            self.device.write_at(VolumeOffset(self.start), self.gathered)?;
+            self.gathered.clear();
         }
         Ok(())
     }
