@@ -182,29 +182,34 @@ fn names_that_lead_elsewhere() {
     }
 }
 
-/// What is staged is what was checked: a file that changes between the choice and the copy is noticed.
+/// What is staged is what was checked, whatever happens to the media meanwhile: small files are kept, a change of a large
+/// one is noticed.
 #[test]
 fn media_that_change_after_the_choice() {
     let setting = Setting::new();
+    let (small, large) = (setting.path(VIOSTOR).join("viostor.sys"), setting.path(VIOSTOR).join("large.bin"));
+    fs::write(&large, vec![7; 2 << 20]).unwrap();
     let guest = GuestTarget::of_build(Arch::Amd64, 19045, false);
     let sources = Sources::open(&[setting.media.path()]).unwrap();
     let selection = select(&sources, &guest, &Definitions::builtin(), &Policy::default()).unwrap();
     let file = |name: &str| selection.packages.iter().flat_map(|p| &p.files).find(|f| f.name == name).unwrap();
-    assert!(file("viostor.sys").read().is_ok());
-    let path = setting.path(VIOSTOR).join("viostor.sys");
-    let mut data = fs::read(&path).unwrap();
-    data[0x500] ^= 1;
-    fs::write(&path, &data).unwrap();
-    for (name, part) in [("viostor.sys", "not the one any more that was chosen"), ("vioscsi.sys", "")] {
-        match file(name).read() {
-            Ok(_) => assert_eq!(part, "", "{name}"),
-            Err(error) => {
-                assert_eq!(error.kind(), Kind::Drivers);
-                assert!(error.to_string().contains(part) && error.to_string().contains(name), "{error}");
-                assert!(!part.is_empty() && error.hint_text().is_some());
-            }
-        }
+    let before = fs::read(&small).unwrap();
+    assert_eq!(*file("viostor.sys").read().unwrap(), *before);
+    assert!(file("large.bin").read().is_ok());
+    for path in [&small, &large] {
+        let mut data = fs::read(path).unwrap();
+        data[0x500] ^= 1;
+        fs::write(path, &data).unwrap();
     }
-    fs::write(&path, &data[..data.len() - 1]).unwrap();
-    assert!(file("viostor.sys").read().is_err());
+    assert_eq!(*file("viostor.sys").read().unwrap(), *before, "the driver that was checked");
+    assert!(file("vioscsi.sys").read().is_ok());
+    let error = file("large.bin").read().unwrap_err();
+    assert_eq!(error.kind(), Kind::Drivers);
+    let text = error.to_string();
+    assert!(text.contains("not the one any more that was chosen") && text.contains("large.bin"), "{text}");
+    assert!(error.hint_text().is_some());
+    fs::write(&large, vec![7; (2 << 20) - 1]).unwrap();
+    assert!(file("large.bin").read().is_err());
+    fs::remove_file(&small).unwrap();
+    assert_eq!(*file("viostor.sys").read().unwrap(), *before, "it is gone");
 }
