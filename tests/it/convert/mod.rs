@@ -417,7 +417,8 @@ fn info_and_map_agree_with_qemu() {
             serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
         };
         let ours = command("info");
-        let theirs: serde_json::Value = serde_json::from_str(&qemu_img(&["info", "--output=json", "-f", format, &path])).unwrap();
+        let theirs: serde_json::Value =
+            serde_json::from_str(&qemu_img(&["info", "--output=json", "-f", format, &path])).unwrap();
         for field in ["filename", "format", "virtual-size", "dirty-flag", "cluster-size"] {
             // `info` opens nothing that an image names: what the extents of a split disk hold is not asked.
             if field == "cluster-size" && options.contains("twoGb") {
@@ -449,7 +450,8 @@ fn info_and_map_agree_with_qemu() {
         let total: u64 = map.as_array().unwrap().iter().map(|e| e["length"].as_u64().unwrap()).sum();
         assert_eq!(Some(total), theirs["virtual-size"].as_u64(), "{format} {options}: the map covers the disk");
         let zeros = zeros_of(&map);
-        let qemu: serde_json::Value = serde_json::from_str(&qemu_img(&["map", "--output=json", "-f", format, &path])).unwrap();
+        let qemu: serde_json::Value =
+            serde_json::from_str(&qemu_img(&["map", "--output=json", "-f", format, &path])).unwrap();
         // Of a VHDX QEMU says only that it is data.
         if format != "vhdx" {
             assert_eq!(zeros, zeros_of(&qemu), "{format} {options}: zeros in the map");
