@@ -5,7 +5,6 @@
 //! leaf and by binary search elsewhere, so a key in the wrong place or with a wrong hash is *not* found.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
 
 use super::{Name, Value, ValueType};
 use crate::error::{Error, Layer, Result};
@@ -102,20 +101,11 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// Whatever `visit` returns; damage; a key that is met twice.
     pub fn walk(&self, visit: &mut dyn FnMut(&str, &Node<'a>) -> Result<()>) -> Result<()> {
-        let mut met = HashSet::new();
-        let mut open = vec![(String::new(), self.root()?)];
-        while let Some((path, node)) = open.pop() {
-            if !met.insert(node.at) {
-                return Err(bad(node.at, "a key is its own ancestor, or has two parents"));
-            }
-            visit(&path, &node)?;
-            for child in node.subkeys()?.into_iter().rev() {
-                let name = child.name()?;
-                let below = if path.is_empty() { name.to_string() } else { format!("{path}\\{name}") };
-                open.push((below, child));
-            }
-        }
-        Ok(())
+        let below = |path: &String, child: &Node<'a>| {
+            let name = child.name()?;
+            Ok(if path.is_empty() { name.to_string() } else { format!("{path}\\{name}") })
+        };
+        self.traverse(String::new(), below, &mut |path, node| visit(path, node))
     }
 
     /// Reaches every key, and answers with their number. As [`walk`](Self::walk) for who does not ask for paths.
@@ -123,6 +113,21 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// As [`walk`](Self::walk).
     pub fn reach_all(&self) -> Result<usize> {
+        let mut keys = 0;
+        self.traverse((), |(), _| Ok(()), &mut |(), node| {
+            keys += 1;
+            node.name_bytes().map(drop)
+        })?;
+        Ok(keys)
+    }
+
+    /// Calls `visit` with every key and what `below` makes of it and of what its parent has; `top` is the root's.
+    fn traverse<T>(
+        &self,
+        top: T,
+        below: impl Fn(&T, &Node<'a>) -> Result<T>,
+        visit: &mut dyn FnMut(&T, &Node<'a>) -> Result<()>,
+    ) -> Result<()> {
         // a bit for each place where a cell can start
         let mut met = vec![0_u64; (self.bins.len() / 8).div_ceil(64)];
         let mut meet = |node: &Node<'_>| {
@@ -138,16 +143,15 @@ impl<'a> Reader<'a> {
         };
         let root = self.root()?;
         meet(&root)?;
-        let mut open = vec![root];
-        let mut keys = 0;
-        while let Some(node) = open.pop() {
-            node.name_bytes()?;
-            keys += 1;
-            let children = node.subkeys()?;
-            children.iter().try_for_each(&mut meet)?;
-            open.extend(children);
+        let mut open = vec![(top, root)];
+        while let Some((mine, node)) = open.pop() {
+            visit(&mine, &node)?;
+            for child in node.subkeys()?.into_iter().rev() {
+                meet(&child)?;
+                open.push((below(&mine, &child)?, child));
+            }
         }
-        Ok(keys)
+        Ok(())
     }
 
     fn cell(&self, at: u32) -> Result<&'a [u8]> {
