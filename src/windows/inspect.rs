@@ -138,20 +138,17 @@ fn read(files: &dyn GuestFiles, windows_dir: &str) -> Result<Inspected> {
             replayed.push(format!("{file} was dirty; its logs were applied"));
         }
     }
+    let mut guest = describe(files, windows_dir, &system.hive, &software.hive)?;
+    guest.replayed = replayed;
     let hives = Hives::from([(HiveFile::System, system.hive), (HiveFile::Software, software.hive)]);
-    let guest = describe(files, windows_dir, &hives, replayed)?;
     Ok(Inspected { guest, hives })
 }
 
-fn describe(files: &dyn GuestFiles, windows_dir: &str, hives: &Hives, replayed: Vec<String>) -> Result<Guest> {
-    let config_dir = format!("{windows_dir}/System32/config");
-    let get = |file| hives.get(&file).ok_or_else(|| registry::missing(&config_dir, file));
-    let (system, software) = (get(HiveFile::System)?, get(HiveFile::Software)?);
+fn describe(files: &dyn GuestFiles, windows_dir: &str, system: &Hive, software: &Hive) -> Result<Guest> {
     let control_sets = control_sets(system)?;
     let current = control_sets.first().map_or_else(String::new, |set| set.name.clone());
 
     let mut guest = version(software, windows_dir)?;
-    guest.replayed = replayed;
     guest.product_type = product_type(system, &current, guest.installation_type.as_deref())?;
     guest.arch = architecture(files, system, &current, &mut guest)?;
     let target = GuestTarget::new(guest.arch, guest.major, guest.minor, guest.build, guest.is_server());
