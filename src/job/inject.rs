@@ -210,9 +210,6 @@ fn commit_staged(
     report: &mut Report,
     staged: &mut Staged,
 ) -> Result<()> {
-    if let Destination::Standalone { .. } = request.destination {
-        return write_standalone(request, observer, report, staged);
-    }
     let stage = &mut staged.stage;
     let options = CommitOptions { overwrite: request.overwrite_output, ..CommitOptions::default() };
     let committed = match &request.destination {
@@ -230,7 +227,17 @@ fn commit_staged(
             observer.step("Writing the overlay");
             commit::commit_overlay(stage, &request.image, out, &options)?
         }
-        Destination::Standalone { .. } => return Err(Error::bug(Layer::Job, "a new image is no commit")),
+        Destination::Standalone { path, format, compression, checksum } => {
+            let options = ConvertOptions {
+                format: *format,
+                compression: compression.map(|(kind, _)| kind),
+                level: compression.and_then(|(_, level)| level),
+                checksum: *checksum,
+                overwrite: request.overwrite_output,
+                ..ConvertOptions::default()
+            };
+            write_standalone(request, observer, report, staged, path, options)?
+        }
     };
     note_commit(report, committed);
     Ok(())
@@ -242,10 +249,9 @@ fn write_standalone(
     observer: &dyn Observer,
     report: &mut Report,
     staged: &Staged,
-) -> Result<()> {
-    let Destination::Standalone { path, format, compression, checksum } = &request.destination else {
-        return Err(Error::bug(Layer::Job, "no new image is asked for"));
-    };
+    path: &Path,
+    options: ConvertOptions<'_>,
+) -> Result<Committed> {
     observer.step("Writing and verifying the new image");
     let progress = |p: ConvertProgress| observer.progress(p.done, p.total);
     let verdict = Mutex::new(None);
@@ -254,22 +260,12 @@ fn write_standalone(
         *verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         Ok(())
     };
-    let options = ConvertOptions {
-        format: *format,
-        compression: compression.map(|(kind, _)| kind),
-        level: compression.and_then(|(_, level)| level),
-        checksum: *checksum,
-        overwrite: request.overwrite_output,
-        progress: Some(&progress),
-        judge: Some(&judge),
-        ..ConvertOptions::default()
-    };
+    let options = ConvertOptions { progress: Some(&progress), judge: Some(&judge), ..options };
     let done = convert(&staged.stage, path, &options)?;
     report.run.output_sha256 = done.sha256;
     let verdict = verdict.into_inner().unwrap_or_else(PoisonError::into_inner);
     verdict.ok_or_else(|| Error::bug(Layer::Job, "an image was written without a verdict"))?.note(report);
-    note_commit(report, Committed { path: done.path, bytes_written: done.bytes_written, warnings: Vec::new() });
-    Ok(())
+    Ok(Committed { path: done.path, bytes_written: done.bytes_written, warnings: Vec::new() })
 }
 
 fn note_commit(report: &mut Report, committed: Committed) {
