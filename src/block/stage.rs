@@ -1,7 +1,8 @@
 //! The stage: a copy-on-write map over an image. Everything that winject writes is written here first.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
@@ -14,6 +15,10 @@ pub(crate) const BLOCK: u64 = 4096;
 const BLOCK_BYTES: usize = BLOCK as usize;
 /// Blocks that go to the spill file at once, at most.
 const SPILL_BLOCKS: usize = 64;
+/// Blocks of a [`Chunk`].
+const CHUNK_BLOCKS: u64 = 64;
+/// Frames that are allocated together.
+const SLAB_FRAMES: usize = 64;
 
 type BlockData = [u8; BLOCK_BYTES];
 
@@ -32,29 +37,154 @@ impl Default for StageOptions {
     }
 }
 
-/// Where a changed block is.
-#[derive(Debug)]
+/// Where a block is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slot {
-    Memory {
-        data: Box<BlockData>,
-        /// Written again since it came to the end of the queue: it stays for another round.
-        again: bool,
-    },
+    /// Only in the image: nothing was written.
+    Image,
+    /// Number of the frame that holds it.
+    Memory(u32),
     /// Index of the block in the spill file.
-    Spilled(u64),
+    Spilled(u32),
+}
+
+/// The slots of neighbouring blocks. Changes lie close together, so that the map over them stays small enough for the
+/// processor's caches when there are very many.
+type Chunk = Box<[Slot; CHUNK_BLOCKS as usize]>;
+
+/// Which blocks were written, and where they are.
+#[derive(Debug, Default)]
+struct Map {
+    /// By the number of the first block, divided by [`CHUNK_BLOCKS`].
+    chunks: BTreeMap<u64, Chunk>,
+    written: u64,
+}
+
+impl Map {
+    fn get(&self, block: u64) -> Slot {
+        let chunk = self.chunks.get(&(block / CHUNK_BLOCKS));
+        chunk.map_or(Slot::Image, |chunk| chunk[(block % CHUNK_BLOCKS) as usize])
+    }
+
+    /// Sets where a block is; returns where it was.
+    fn set(&mut self, block: u64, slot: Slot) -> Slot {
+        let chunk = self.chunks.entry(block / CHUNK_BLOCKS);
+        let chunk = chunk.or_insert_with(|| Box::new([Slot::Image; CHUNK_BLOCKS as usize]));
+        let old = std::mem::replace(&mut chunk[(block % CHUNK_BLOCKS) as usize], slot);
+        self.written += u64::from(slot != Slot::Image);
+        self.written -= u64::from(old != Slot::Image);
+        old
+    }
+
+    /// The written ones among these blocks, ascending.
+    fn written_in(&self, blocks: Range<u64>) -> impl Iterator<Item = (u64, Slot)> + '_ {
+        let chunks = blocks.start / CHUNK_BLOCKS..blocks.end.div_ceil(CHUNK_BLOCKS).max(blocks.start / CHUNK_BLOCKS);
+        self.chunks.range(chunks).flat_map(move |(chunk, slots)| {
+            let first = chunk * CHUNK_BLOCKS;
+            let within = |block: u64| block.clamp(first, first + CHUNK_BLOCKS) - first;
+            let (from, to) = (within(blocks.start), within(blocks.end));
+            let slots = slots.get(from as usize..to as usize).unwrap_or_default();
+            (first + from..).zip(slots.iter().copied()).filter(|(_, slot)| *slot != Slot::Image)
+        })
+    }
+}
+
+/// Memory for one block.
+#[derive(Debug)]
+struct Frame {
+    /// Whose content it holds; `None` when it is free.
+    block: Option<u64>,
+    /// Written again since the hand passed: it stays for another round.
+    again: bool,
+}
+
+/// The blocks in memory.
+#[derive(Default)]
+struct Frames {
+    slabs: Vec<Box<[BlockData]>>,
+    frames: Vec<Frame>,
+    free: Vec<u32>,
+    /// The frame at which the search for blocks that can leave goes on.
+    hand: usize,
+}
+
+impl Frames {
+    fn data(&self, frame: u32) -> Option<&BlockData> {
+        let frame = frame as usize;
+        self.slabs.get(frame / SLAB_FRAMES)?.get(frame % SLAB_FRAMES)
+    }
+
+    /// The content of a frame, which counts as written.
+    fn write(&mut self, frame: u32) -> Option<&mut BlockData> {
+        let frame = frame as usize;
+        self.frames.get_mut(frame)?.again = true;
+        self.slabs.get_mut(frame / SLAB_FRAMES)?.get_mut(frame % SLAB_FRAMES)
+    }
+
+    /// Whether a block more finds a frame, when at most `limit` are wanted.
+    fn has_room(&self, limit: usize) -> bool {
+        !self.free.is_empty() || self.frames.len() < limit
+    }
+
+    /// Stores a block that has no frame, whatever the limit; `None` when frames cannot be numbered any more.
+    fn insert(&mut self, block: u64, data: &BlockData) -> Option<u32> {
+        let number = match self.free.pop() {
+            Some(number) => number,
+            None => {
+                let number = u32::try_from(self.frames.len()).ok()?;
+                if self.frames.len().is_multiple_of(SLAB_FRAMES) {
+                    self.slabs.push(vec![[0; BLOCK_BYTES]; SLAB_FRAMES].into_boxed_slice());
+                }
+                self.frames.push(Frame { block: None, again: false });
+                number
+            }
+        };
+        *self.write(number)? = *data;
+        *self.frames.get_mut(number as usize)? = Frame { block: Some(block), again: false };
+        Some(number)
+    }
+
+    fn release(&mut self, number: u32) {
+        if let Some(frame) = self.frames.get_mut(number as usize)
+            && frame.block.take().is_some()
+        {
+            self.free.push(number);
+        }
+    }
+
+    /// Up to `most` blocks that were not written for longest, and their frames. Each written one is passed over once.
+    fn oldest(&mut self, most: usize) -> Vec<(u64, u32)> {
+        let mut found = Vec::with_capacity(most);
+        for _ in 0..2 * self.frames.len() {
+            if found.len() >= most {
+                break;
+            }
+            let at = self.hand % self.frames.len();
+            self.hand = at + 1;
+            let (Some(frame), Ok(number)) = (self.frames.get_mut(at), u32::try_from(at)) else { break };
+            if found.first().is_some_and(|(_, first)| *first == number) {
+                break;
+            }
+            if let Some(block) = frame.block
+                && !std::mem::take(&mut frame.again)
+            {
+                found.push((block, number));
+            }
+        }
+        found
+    }
 }
 
 /// A disk that can be written without touching the image below it.
 pub struct Stage {
     image: Box<dyn Image>,
     options: StageOptions,
-    blocks: BTreeMap<u64, Slot>,
-    /// Blocks in memory, the oldest first: the order in which they are spilled.
-    resident: VecDeque<u64>,
+    map: Map,
+    frames: Frames,
     spill: Option<File>,
     /// Blocks that the spill file has room for, and those of them that hold nothing any more.
-    spilled: u64,
-    vacant: Vec<u64>,
+    spilled: u32,
+    vacant: Vec<u32>,
 }
 
 impl std::fmt::Debug for Stage {
@@ -62,7 +192,7 @@ impl std::fmt::Debug for Stage {
         f.debug_struct("Stage")
             .field("format", &self.image.format())
             .field("len", &self.image.len())
-            .field("dirty_blocks", &self.blocks.len())
+            .field("dirty_blocks", &self.map.written)
             .field("spilled", &self.spilled)
             .finish_non_exhaustive()
     }
@@ -75,8 +205,8 @@ impl Stage {
         Self {
             image,
             options,
-            blocks: BTreeMap::new(),
-            resident: VecDeque::new(),
+            map: Map::default(),
+            frames: Frames::default(),
             spill: None,
             spilled: 0,
             vacant: Vec::new(),
@@ -110,13 +240,13 @@ impl Stage {
     /// Whether anything was written.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        !self.blocks.is_empty()
+        self.map.written > 0
     }
 
     /// How many bytes lie in changed blocks.
     #[must_use]
     pub fn bytes_dirty(&self) -> u64 {
-        self.blocks.len() as u64 * BLOCK
+        self.map.written * BLOCK
     }
 
     /// The changed ranges in ascending order, neighbours joined, as (offset, length). Multiples of 4096 bytes, except
@@ -128,8 +258,8 @@ impl Stage {
     /// As [`dirty_ranges`](Self::dirty_ranges), cut to the given range.
     pub fn dirty_ranges_in(&self, offset: ImageOffset, length: u64) -> impl Iterator<Item = (ImageOffset, u64)> + '_ {
         let limit = offset.0.saturating_add(length).min(self.len());
-        let first = (offset.0 / BLOCK).min(limit.div_ceil(BLOCK));
-        let mut blocks = self.blocks.range(first..limit.div_ceil(BLOCK)).map(|(block, _)| *block).peekable();
+        let mut blocks =
+            self.map.written_in(offset.0 / BLOCK..limit.div_ceil(BLOCK)).map(|(block, _)| block).peekable();
         std::iter::from_fn(move || {
             let first = blocks.next()?;
             let mut end = first + 1;
@@ -145,7 +275,7 @@ impl Stage {
     #[must_use]
     pub fn is_range_dirty(&self, offset: ImageOffset, length: u64) -> bool {
         let end = offset.0.saturating_add(length).div_ceil(BLOCK);
-        length > 0 && self.blocks.range(offset.0 / BLOCK..end).next().is_some()
+        length > 0 && self.map.written_in(offset.0 / BLOCK..end).next().is_some()
     }
 
     /// Fills `buf` from `offset`: what was written, else the image.
@@ -159,13 +289,13 @@ impl Stage {
         let end = offset.0 + buf.len() as u64;
         let first = offset.0 / BLOCK;
         if end <= (first + 1) * BLOCK {
-            return match self.blocks.get(&first) {
-                Some(slot) => self.read_slot(slot, offset.0 % BLOCK, buf),
-                None => self.image.read_at(offset, buf),
+            return match self.map.get(first) {
+                Slot::Image => self.image.read_at(offset, buf),
+                slot => self.read_slot(slot, offset.0 % BLOCK, buf),
             };
         }
         let mut position = offset.0;
-        let mut dirty = self.blocks.range(offset.0 / BLOCK..end.div_ceil(BLOCK));
+        let mut dirty = self.map.written_in(first..end.div_ceil(BLOCK));
         while position < end {
             let next = dirty.next();
             let clean_end = next.map_or(end, |(block, _)| (block * BLOCK).clamp(position, end));
@@ -218,7 +348,7 @@ impl Stage {
         }
         let first = offset.0 / BLOCK;
         let end = offset.0.saturating_add(rest).div_ceil(BLOCK);
-        let mut dirty = self.blocks.range(first..end).map(|(block, _)| *block).peekable();
+        let mut dirty = self.map.written_in(first..end).map(|(block, _)| block).peekable();
         let Some(next) = dirty.next_if_eq(&first) else {
             let clean = dirty.peek().map_or(rest, |block| block * BLOCK - offset.0);
             return self.image.extent_at(offset, clean.min(rest));
@@ -239,7 +369,7 @@ impl Stage {
         let (mut old, mut new) = ([0; BLOCK_BYTES], [0; BLOCK_BYTES]);
         let mut known = Extent { length: 0, kind: ExtentKind::Data };
         let mut known_end = 0;
-        for (block, slot) in &self.blocks {
+        for (block, slot) in self.map.written_in(0..self.len().div_ceil(BLOCK)) {
             let start = block * BLOCK;
             let length = (self.len() - start).min(BLOCK);
             if start >= known_end {
@@ -257,20 +387,25 @@ impl Stage {
                 old == new
             };
             if is_same {
-                unchanged.push(*block);
+                unchanged.push(block);
             }
         }
         for block in unchanged {
-            self.blocks.remove(&block);
+            match self.map.set(block, Slot::Image) {
+                Slot::Image => {}
+                Slot::Memory(frame) => self.frames.release(frame),
+                Slot::Spilled(index) => self.vacant.push(index),
+            }
         }
-        let blocks = &self.blocks;
-        self.resident.retain(|block| matches!(blocks.get(block), Some(Slot::Memory { .. })));
         Ok(self.bytes_dirty())
     }
 
-    fn read_slot(&self, slot: &Slot, within: u64, buf: &mut [u8]) -> Result<()> {
+    /// Reads from a written block.
+    fn read_slot(&self, slot: Slot, within: u64, buf: &mut [u8]) -> Result<()> {
         match slot {
-            Slot::Memory { data, .. } => {
+            Slot::Image => Err(Error::bug(Layer::Block, "a staged block that was never written")),
+            Slot::Memory(frame) => {
+                let data = self.frames.data(frame).ok_or_else(lost_frame)?;
                 let source = usize::try_from(within).ok().and_then(|w| data.get(w..)?.get(..buf.len()));
                 buf.copy_from_slice(source.ok_or_else(|| Error::bug(Layer::Block, "a read across a staged block"))?);
                 Ok(())
@@ -279,92 +414,80 @@ impl Stage {
                 .spill
                 .as_ref()
                 .ok_or_else(|| Error::bug(Layer::Block, "a spilled block without a spill file"))?
-                .read_exact_at(buf, index * BLOCK + within)
+                .read_exact_at(buf, u64::from(index) * BLOCK + within)
                 .map_err(|e| Error::io(Layer::Block, "the temporary file of staged changes cannot be read", e)),
         }
     }
 
     fn write_block(&mut self, block: u64, within: u64, part: &[u8]) -> Result<()> {
-        if let Some(Slot::Memory { data, again }) = self.blocks.get_mut(&block) {
-            *again = true;
-            slice_mut(&mut **data, within, part.len() as u64)?.copy_from_slice(part);
+        let slot = self.map.get(block);
+        if let Slot::Memory(frame) = slot {
+            let data = self.frames.write(frame).ok_or_else(lost_frame)?;
+            slice_mut(data, within, part.len() as u64)?.copy_from_slice(part);
             return Ok(());
         }
-        let data = match part.first_chunk::<BLOCK_BYTES>() {
-            Some(whole) => Box::new(*whole),
-            None => {
-                let mut data = Box::new([0; BLOCK_BYTES]);
-                match self.blocks.get(&block) {
-                    Some(slot) => self.read_slot(slot, 0, &mut *data)?,
-                    None => {
-                        let start = block * BLOCK;
+        let mut joined = [0; BLOCK_BYTES];
+        let data = match <&BlockData>::try_from(part) {
+            Ok(whole) => whole,
+            Err(_) => {
+                let start = block * BLOCK;
+                match slot {
+                    Slot::Image => {
                         let length = (self.len() - start).min(BLOCK);
-                        self.image.read_at(ImageOffset(start), slice_mut(&mut *data, 0, length)?)?;
+                        self.image.read_at(ImageOffset(start), slice_mut(&mut joined, 0, length)?)?;
                     }
+                    slot => self.read_slot(slot, 0, &mut joined)?,
                 }
-                slice_mut(&mut *data, within, part.len() as u64)?.copy_from_slice(part);
-                data
+                slice_mut(&mut joined, within, part.len() as u64)?.copy_from_slice(part);
+                &joined
             }
         };
         self.make_room()?;
+        let frame = self.frames.insert(block, data).ok_or_else(too_much)?;
         // what is written again is likely to be written once more: it comes back from the spill file
-        if let Some(Slot::Spilled(index)) = self.blocks.insert(block, Slot::Memory { data, again: false }) {
+        if let Slot::Spilled(index) = self.map.set(block, Slot::Memory(frame)) {
             self.vacant.push(index);
         }
-        self.resident.push_back(block);
         Ok(())
     }
 
     /// Moves the oldest blocks to the spill file when memory is used up.
     fn make_room(&mut self) -> Result<()> {
         let limit = usize::try_from(self.options.memory_limit / BLOCK).unwrap_or(usize::MAX).max(1);
-        if self.resident.len() < limit {
+        if self.frames.has_room(limit) {
             return Ok(());
         }
-        let most = (self.resident.len() + 1 - limit).max(SPILL_BLOCKS.min(limit / 8));
-        let mut leaving = Vec::with_capacity(most);
-        while leaving.len() < most {
-            let Some(block) = self.resident.pop_front() else { break };
-            match self.blocks.get_mut(&block) {
-                Some(Slot::Memory { again, .. }) if *again => {
-                    *again = false;
-                    self.resident.push_back(block);
-                }
-                Some(Slot::Memory { .. }) => leaving.push(block),
-                _ => {}
-            }
-        }
-        let result = self.spill(&leaving);
-        if result.is_err() {
-            // they are still in memory
-            leaving.into_iter().rev().for_each(|block| self.resident.push_front(block));
-        }
-        result
+        let leaving = self.frames.oldest(SPILL_BLOCKS.min(limit / 8).max(1));
+        self.spill(&leaving)
     }
 
     /// Moves blocks from memory to the spill file: to its end, or to where nothing is any more.
-    fn spill(&mut self, blocks: &[u64]) -> Result<()> {
-        let places: Vec<u64> = match self.vacant.len().checked_sub(blocks.len()) {
-            Some(rest) => self.vacant.split_off(rest),
-            None => (self.spilled..).take(blocks.len()).collect(),
+    fn spill(&mut self, leaving: &[(u64, u32)]) -> Result<()> {
+        let mut bytes = Vec::with_capacity(leaving.len() * BLOCK_BYTES);
+        for (_, frame) in leaving {
+            bytes.extend_from_slice(self.frames.data(*frame).ok_or_else(lost_frame)?);
+        }
+        let rest = self.vacant.len().checked_sub(leaving.len());
+        let places: Vec<u32> = match rest {
+            Some(rest) => self.vacant.get(rest..).unwrap_or_default().to_vec(),
+            None => (self.spilled..u32::MAX).take(leaving.len()).collect(),
         };
-        let mut bytes = Vec::with_capacity(blocks.len() * BLOCK_BYTES);
-        for block in blocks {
-            let Some(Slot::Memory { data, .. }) = self.blocks.get(block) else {
-                return Err(Error::bug(Layer::Block, "a staged block vanished"));
-            };
-            bytes.extend_from_slice(&**data);
+        if places.len() < leaving.len() {
+            return Err(too_much());
         }
         let file = self.spill_file()?;
-        let mut rest = &bytes[..];
+        let mut unwritten = &bytes[..];
         for neighbours in places.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
-            let (now, later) = rest.split_at(rest.len().min(neighbours.len() * BLOCK_BYTES));
-            file.write_all_at(now, neighbours.first().map_or(0, |index| index * BLOCK)).map_err(spill_error)?;
-            rest = later;
+            let (now, later) = unwritten.split_at(unwritten.len().min(neighbours.len() * BLOCK_BYTES));
+            let place = neighbours.first().map_or(0, |index| u64::from(*index) * BLOCK);
+            file.write_all_at(now, place).map_err(spill_error)?;
+            unwritten = later;
         }
-        for (&block, index) in blocks.iter().zip(places) {
+        self.vacant.truncate(rest.unwrap_or(self.vacant.len()));
+        for (&(block, frame), index) in leaving.iter().zip(places) {
             self.spilled = self.spilled.max(index + 1);
-            self.blocks.insert(block, Slot::Spilled(index));
+            self.map.set(block, Slot::Spilled(index));
+            self.frames.release(frame);
         }
         Ok(())
     }
@@ -379,6 +502,14 @@ impl Stage {
         }
         self.spill.as_ref().ok_or_else(|| Error::bug(Layer::Block, "no spill file"))
     }
+}
+
+fn lost_frame() -> Error {
+    Error::bug(Layer::Block, "a staged block vanished")
+}
+
+fn too_much() -> Error {
+    Error::refused(Layer::Block, "more changes than a stage can hold (16 TiB)").hint("make the changes in several runs")
 }
 
 fn spill_error(error: std::io::Error) -> Error {
