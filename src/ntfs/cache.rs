@@ -13,6 +13,8 @@ struct Slot<T> {
     lasts: bool,
     /// When it was used last.
     used: Cell<u64>,
+    /// It stands among those that can be forgotten.
+    listed: bool,
 }
 
 /// Blocks of one kind, by number or by offset on the volume. While a call runs, the first change of each block keeps
@@ -24,8 +26,8 @@ pub(super) struct Blocks<T> {
     undo: Option<BTreeMap<u64, Option<Slot<T>>>>,
     /// Counts the uses of blocks.
     uses: Cell<u64>,
-    /// Unchanged blocks that were to last when blocks were forgotten the last time.
-    lasting: usize,
+    /// What can be forgotten: blocks that do not last and those that do. Also what was changed or removed since.
+    listed: [Vec<u64>; 2],
     /// Forgotten blocks, whose memory can be used for others.
     spare: Vec<Arc<T>>,
 }
@@ -37,7 +39,7 @@ impl<T> Default for Blocks<T> {
             dirty: BTreeSet::new(),
             undo: None,
             uses: Cell::new(0),
-            lasting: 0,
+            listed: Default::default(),
             spare: Vec::new(),
         }
     }
@@ -67,14 +69,15 @@ impl<T> Blocks<T> {
     /// Remembers what was read, however many blocks are held. A block that `lasts` is better kept than others.
     pub fn insert_clean(&mut self, key: u64, value: Arc<T>, lasts: bool) {
         let used = Cell::new(self.now());
-        self.slots.insert(key, Slot { value, dirty: false, lasts, used });
+        self.slots.insert(key, Slot { value, dirty: false, lasts, used, listed: true });
+        self.listed[usize::from(lasts)].push(key);
     }
 
     /// Stores a changed block.
     pub fn put(&mut self, key: u64, value: Arc<T>) {
         let used = Cell::new(self.now());
-        let lasts = self.slots.get(&key).is_some_and(|s| s.lasts);
-        let old = self.slots.insert(key, Slot { value, dirty: true, lasts, used });
+        let (lasts, listed) = self.slots.get(&key).map_or((false, false), |s| (s.lasts, s.listed));
+        let old = self.slots.insert(key, Slot { value, dirty: true, lasts, used, listed });
         self.dirty.insert(key);
         if let Some(undo) = &mut self.undo {
             undo.entry(key).or_insert(old);
@@ -92,7 +95,7 @@ impl<T> Blocks<T> {
             // what was not changed is on the device and need not be kept
             undo.entry(key).or_insert_with(|| {
                 let (lasts, used) = (slot.lasts, slot.used.clone());
-                slot.dirty.then(|| Slot { value: Arc::clone(&slot.value), dirty: true, lasts, used })
+                slot.dirty.then(|| Slot { value: Arc::clone(&slot.value), dirty: true, lasts, used, listed: false })
             });
         }
         if !slot.dirty {
@@ -129,7 +132,8 @@ impl<T> Blocks<T> {
             match old {
                 Some(slot) if slot.dirty => {
                     self.dirty.insert(key);
-                    self.slots.insert(key, slot);
+                    // it may have left the list meanwhile; to stand there twice does no harm
+                    self.slots.insert(key, Slot { listed: false, ..slot });
                 }
                 // what was not changed is on the device, and perhaps in clusters that are free again
                 _ => {
@@ -162,6 +166,9 @@ impl<T> Blocks<T> {
         for key in std::mem::take(&mut self.dirty) {
             if let Some(slot) = self.slots.get_mut(&key) {
                 slot.dirty = false;
+                if !std::mem::replace(&mut slot.listed, true) {
+                    self.listed[usize::from(slot.lasts)].push(key);
+                }
             }
         }
     }
@@ -174,19 +181,43 @@ impl<T> Blocks<T> {
     /// When `limit` unchanged blocks are held, forgets the half of them that was not used for longer. Up to `most`
     /// blocks that last do not count, and stay.
     pub fn shrink(&mut self, limit: usize, most: usize) {
-        if self.slots.len().saturating_sub(self.dirty.len()) < limit.max(1) + self.lasting {
+        if self.listed[1].len() > most && self.unlist_changed(true) > most {
+            for key in std::mem::take(&mut self.listed[1]) {
+                if let Some(slot) = self.slots.get_mut(&key) {
+                    slot.lasts = false;
+                    self.listed[0].push(key);
+                }
+            }
+        }
+        if self.listed[0].len() < limit.max(1) || self.unlist_changed(false) < limit.max(1) {
             return;
         }
-        let lasting = self.slots.values().filter(|s| !s.dirty && s.lasts).count();
-        self.lasting = if lasting > most { 0 } else { lasting };
-        let any_lasts = self.lasting > 0;
-        let stays = |slot: &Slot<T>| slot.dirty || (any_lasts && slot.lasts);
-        let mut uses: Vec<u64> = self.slots.values().filter(|s| !stays(s)).map(|s| s.used.get()).collect();
+        let used = |key: &u64| self.slots.get(key).map_or(0, |slot| slot.used.get());
+        let mut uses: Vec<u64> = self.listed[0].iter().map(used).collect();
         let Some(last) = uses.len().checked_sub(limit / 2 + 1) else { return };
         let (_, &mut last, _) = uses.select_nth_unstable(last);
-        let gone = self.slots.extract_if(|_, s| s.used.get() <= last && !stays(s)).map(|(_, s)| s.value);
-        self.spare.extend(gone);
+        let (slots, spare) = (&mut self.slots, &mut self.spare);
+        self.listed[0].retain(|key| {
+            let stays = slots.get(key).is_some_and(|slot| slot.used.get() > last);
+            if !stays && let Some(slot) = slots.remove(key) {
+                spare.push(slot.value);
+            }
+            stays
+        });
         self.spare.truncate(limit / 2);
+    }
+
+    /// Takes from a list what was changed or removed since it came there; returns how many are left.
+    fn unlist_changed(&mut self, lasting: bool) -> usize {
+        let slots = &mut self.slots;
+        let list = &mut self.listed[usize::from(lasting)];
+        list.retain(|key| {
+            slots.get_mut(key).is_some_and(|slot| {
+                slot.listed = !slot.dirty;
+                slot.listed && slot.lasts == lasting
+            })
+        });
+        list.len()
     }
 
     /// A forgotten block, for the use of its memory.
@@ -197,8 +228,9 @@ impl<T> Blocks<T> {
     /// Forgets everything that is not changed.
     pub fn forget_clean(&mut self) {
         self.slots.retain(|_, s| s.dirty);
+        self.slots.values_mut().for_each(|s| s.listed = false);
+        self.listed.iter_mut().for_each(Vec::clear);
         self.spare.clear();
-        self.lasting = 0;
     }
 }
 
@@ -259,6 +291,47 @@ mod tests {
             assert!(others <= 8, "{others}");
             assert!(if most == 50 { lasting == 40 } else { lasting <= most + 8 }, "{most}: {lasting}");
         }
+    }
+
+    #[test]
+    fn every_unchanged_block_can_be_forgotten() {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let operations = proptest::collection::vec((0..9u8, 0..20u64), 1..300);
+        let outcome = runner.run(&operations, |operations| {
+            let mut blocks = Blocks::default();
+            for (what, key) in operations {
+                match what {
+                    0 => blocks.put(key, Arc::new(key)),
+                    1 => _ = blocks.change(key, |_| ()),
+                    2 => blocks.remove(key),
+                    3 => blocks.written(),
+                    4 => blocks.shrink(6, 3),
+                    5 => {
+                        blocks.commit();
+                        blocks.begin();
+                    }
+                    6 => {
+                        blocks.rollback();
+                        blocks.begin();
+                    }
+                    _ if blocks.get(key).is_none() => blocks.insert_clean(key, Arc::new(key), key % 2 == 0),
+                    _ => {}
+                }
+                for (key, slot) in blocks.slots.iter().filter(|(_, slot)| !slot.dirty) {
+                    proptest::prop_assert!(slot.listed && blocks.listed[usize::from(slot.lasts)].contains(key));
+                }
+                proptest::prop_assert_eq!(
+                    &blocks.dirty,
+                    &blocks.slots.iter().filter(|s| s.1.dirty).map(|s| *s.0).collect()
+                );
+            }
+            blocks.commit();
+            blocks.written();
+            blocks.shrink(0, 0);
+            proptest::prop_assert!(blocks.slots.len() <= 1, "{:?}", blocks.slots);
+            Ok(())
+        });
+        assert!(outcome.is_ok(), "{outcome:?}");
     }
 
     #[test]

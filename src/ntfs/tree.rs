@@ -699,7 +699,8 @@ impl<D: VolumeWrite> Volume<D> {
 
 /// The first clear bit of a bitmap; beyond its end they are clear.
 fn first_clear(bits: &[u8]) -> u64 {
-    let partly = bits.iter().enumerate().find(|&(_, &b)| b != 0xFF);
+    let full = 8 * bits.as_chunks::<8>().0.iter().take_while(|word| **word == [0xFF; 8]).count();
+    let partly = bits.iter().enumerate().skip(full).find(|&(_, &b)| b != 0xFF);
     partly.map_or(bits.len() as u64 * 8, |(at, b)| at as u64 * 8 + u64::from(b.trailing_ones()))
 }
 
