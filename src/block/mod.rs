@@ -24,6 +24,7 @@ mod policy;
 pub mod probe;
 pub mod qcow2;
 mod raw;
+mod spill;
 mod stage;
 mod storage;
 mod vdi;

@@ -1,24 +1,25 @@
 //! The stage: a copy-on-write map over an image. Everything that winject writes is written here first.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use super::spill::Spill;
 use super::{Extent, ExtentKind, Image, beyond_end, is_inside, is_zero};
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
 
 /// The unit of copying. Guests' file systems write in multiples of it, and it is a page.
 pub(crate) const BLOCK: u64 = 4096;
-const BLOCK_BYTES: usize = BLOCK as usize;
+pub(super) const BLOCK_BYTES: usize = BLOCK as usize;
 /// Blocks that go to the spill file at once, at most.
 const SPILL_BLOCKS: usize = 64;
 /// Blocks of a [`Chunk`].
 const CHUNK_BLOCKS: u64 = 64;
+/// Writes to a block count as one until this part of all frames was given to other blocks.
+const SOON_PART: u64 = 16;
 /// Frames that are allocated together.
-const SLAB_FRAMES: usize = 64;
+const SLAB_FRAMES: usize = 256;
 
 type BlockData = [u8; BLOCK_BYTES];
 
@@ -94,6 +95,8 @@ impl Map {
 struct Frame {
     /// Whose content it holds; `None` when it is free.
     block: Option<u64>,
+    /// When it came, or was counted as written again: as a number of [`Frames::inserted`].
+    since: u64,
     /// Written again since the hand passed: it stays for another round.
     again: bool,
 }
@@ -101,24 +104,37 @@ struct Frame {
 /// The blocks in memory.
 #[derive(Default)]
 struct Frames {
-    slabs: Vec<Box<[BlockData]>>,
+    /// As bytes: these are allocated as zeros without being touched.
+    slabs: Vec<Box<[u8]>>,
     frames: Vec<Frame>,
     free: Vec<u32>,
     /// The frame at which the search for blocks that can leave goes on.
     hand: usize,
+    /// How many blocks were given a frame so far.
+    inserted: u64,
 }
 
 impl Frames {
     fn data(&self, frame: u32) -> Option<&BlockData> {
         let frame = frame as usize;
-        self.slabs.get(frame / SLAB_FRAMES)?.get(frame % SLAB_FRAMES)
+        self.slabs.get(frame / SLAB_FRAMES)?.as_chunks().0.get(frame % SLAB_FRAMES)
     }
 
-    /// The content of a frame, which counts as written.
-    fn write(&mut self, frame: u32) -> Option<&mut BlockData> {
+    /// The content of a frame, to be written again.
+    fn rewrite(&mut self, number: u32) -> Option<&mut BlockData> {
+        // what is written piece by piece, as new records of $MFT are, is not needed again for that
+        let soon = self.frames.len() as u64 / SOON_PART;
+        let frame = self.frames.get_mut(number as usize)?;
+        if self.inserted.saturating_sub(frame.since) > soon {
+            frame.since = self.inserted;
+            frame.again = true;
+        }
+        self.data_mut(number)
+    }
+
+    fn data_mut(&mut self, frame: u32) -> Option<&mut BlockData> {
         let frame = frame as usize;
-        self.frames.get_mut(frame)?.again = true;
-        self.slabs.get_mut(frame / SLAB_FRAMES)?.get_mut(frame % SLAB_FRAMES)
+        self.slabs.get_mut(frame / SLAB_FRAMES)?.as_chunks_mut().0.get_mut(frame % SLAB_FRAMES)
     }
 
     /// Whether a block more finds a frame, when at most `limit` are wanted.
@@ -133,14 +149,15 @@ impl Frames {
             None => {
                 let number = u32::try_from(self.frames.len()).ok()?;
                 if self.frames.len().is_multiple_of(SLAB_FRAMES) {
-                    self.slabs.push(vec![[0; BLOCK_BYTES]; SLAB_FRAMES].into_boxed_slice());
+                    self.slabs.push(vec![0; SLAB_FRAMES * BLOCK_BYTES].into_boxed_slice());
                 }
-                self.frames.push(Frame { block: None, again: false });
+                self.frames.push(Frame { block: None, since: 0, again: false });
                 number
             }
         };
-        *self.write(number)? = *data;
-        *self.frames.get_mut(number as usize)? = Frame { block: Some(block), again: false };
+        *self.data_mut(number)? = *data;
+        self.inserted += 1;
+        *self.frames.get_mut(number as usize)? = Frame { block: Some(block), since: self.inserted, again: false };
         Some(number)
     }
 
@@ -181,10 +198,7 @@ pub struct Stage {
     options: StageOptions,
     map: Map,
     frames: Frames,
-    spill: Option<File>,
-    /// Blocks that the spill file has room for, and those of them that hold nothing any more.
-    spilled: u32,
-    vacant: Vec<u32>,
+    spill: Spill,
 }
 
 impl std::fmt::Debug for Stage {
@@ -193,7 +207,7 @@ impl std::fmt::Debug for Stage {
             .field("format", &self.image.format())
             .field("len", &self.image.len())
             .field("dirty_blocks", &self.map.written)
-            .field("spilled", &self.spilled)
+            .field("spilled", &self.spill.length())
             .finish_non_exhaustive()
     }
 }
@@ -204,12 +218,10 @@ impl Stage {
     pub fn new(image: Box<dyn Image>, options: StageOptions) -> Self {
         Self {
             image,
+            spill: Spill::new(options.spill_folder.clone()),
             options,
             map: Map::default(),
             frames: Frames::default(),
-            spill: None,
-            spilled: 0,
-            vacant: Vec::new(),
         }
     }
 
@@ -394,7 +406,7 @@ impl Stage {
             match self.map.set(block, Slot::Image) {
                 Slot::Image => {}
                 Slot::Memory(frame) => self.frames.release(frame),
-                Slot::Spilled(index) => self.vacant.push(index),
+                Slot::Spilled(index) => self.spill.vacate(index),
             }
         }
         Ok(self.bytes_dirty())
@@ -410,19 +422,14 @@ impl Stage {
                 buf.copy_from_slice(source.ok_or_else(|| Error::bug(Layer::Block, "a read across a staged block"))?);
                 Ok(())
             }
-            Slot::Spilled(index) => self
-                .spill
-                .as_ref()
-                .ok_or_else(|| Error::bug(Layer::Block, "a spilled block without a spill file"))?
-                .read_exact_at(buf, u64::from(index) * BLOCK + within)
-                .map_err(|e| Error::io(Layer::Block, "the temporary file of staged changes cannot be read", e)),
+            Slot::Spilled(index) => self.spill.read(index, within, buf),
         }
     }
 
     fn write_block(&mut self, block: u64, within: u64, part: &[u8]) -> Result<()> {
         let slot = self.map.get(block);
         if let Slot::Memory(frame) = slot {
-            let data = self.frames.write(frame).ok_or_else(lost_frame)?;
+            let data = self.frames.rewrite(frame).ok_or_else(lost_frame)?;
             slice_mut(data, within, part.len() as u64)?.copy_from_slice(part);
             return Ok(());
         }
@@ -446,7 +453,7 @@ impl Stage {
         let frame = self.frames.insert(block, data).ok_or_else(too_much)?;
         // what is written again is likely to be written once more: it comes back from the spill file
         if let Slot::Spilled(index) = self.map.set(block, Slot::Memory(frame)) {
-            self.vacant.push(index);
+            self.spill.vacate(index);
         }
         Ok(())
     }
@@ -458,49 +465,16 @@ impl Stage {
             return Ok(());
         }
         let leaving = self.frames.oldest(SPILL_BLOCKS.min(limit / 8).max(1));
-        self.spill(&leaving)
-    }
-
-    /// Moves blocks from memory to the spill file: to its end, or to where nothing is any more.
-    fn spill(&mut self, leaving: &[(u64, u32)]) -> Result<()> {
         let mut bytes = Vec::with_capacity(leaving.len() * BLOCK_BYTES);
-        for (_, frame) in leaving {
+        for (_, frame) in &leaving {
             bytes.extend_from_slice(self.frames.data(*frame).ok_or_else(lost_frame)?);
         }
-        let rest = self.vacant.len().checked_sub(leaving.len());
-        let places: Vec<u32> = match rest {
-            Some(rest) => self.vacant.get(rest..).unwrap_or_default().to_vec(),
-            None => (self.spilled..u32::MAX).take(leaving.len()).collect(),
-        };
-        if places.len() < leaving.len() {
-            return Err(too_much());
-        }
-        let file = self.spill_file()?;
-        let mut unwritten = &bytes[..];
-        for neighbours in places.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
-            let (now, later) = unwritten.split_at(unwritten.len().min(neighbours.len() * BLOCK_BYTES));
-            let place = neighbours.first().map_or(0, |index| u64::from(*index) * BLOCK);
-            file.write_all_at(now, place).map_err(spill_error)?;
-            unwritten = later;
-        }
-        self.vacant.truncate(rest.unwrap_or(self.vacant.len()));
-        for (&(block, frame), index) in leaving.iter().zip(places) {
-            self.spilled = self.spilled.max(index + 1);
+        let places = self.spill.write(bytes)?;
+        for ((block, frame), index) in leaving.into_iter().zip(places) {
             self.map.set(block, Slot::Spilled(index));
             self.frames.release(frame);
         }
         Ok(())
-    }
-
-    fn spill_file(&mut self) -> Result<&File> {
-        if self.spill.is_none() {
-            let file = match &self.options.spill_folder {
-                Some(folder) => tempfile::tempfile_in(folder),
-                None => tempfile::tempfile(),
-            };
-            self.spill = Some(file.map_err(spill_error)?);
-        }
-        self.spill.as_ref().ok_or_else(|| Error::bug(Layer::Block, "no spill file"))
     }
 }
 
@@ -508,13 +482,8 @@ fn lost_frame() -> Error {
     Error::bug(Layer::Block, "a staged block vanished")
 }
 
-fn too_much() -> Error {
+pub(super) fn too_much() -> Error {
     Error::refused(Layer::Block, "more changes than a stage can hold (16 TiB)").hint("make the changes in several runs")
-}
-
-fn spill_error(error: std::io::Error) -> Error {
-    Error::io(Layer::Block, "the temporary file of staged changes cannot be written", error)
-        .hint("free space in the folder for temporary files, or set TMPDIR")
 }
 
 fn slice_mut(buf: &mut [u8], start: u64, length: u64) -> Result<&mut [u8]> {
