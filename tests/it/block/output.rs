@@ -2,7 +2,7 @@
 
 use winject::block::commit::{self, CommitOptions};
 use winject::block::convert::{ConvertOptions, convert};
-use winject::block::{FileStorage, Format, LockMode, Locking, OpenOptions};
+use winject::block::{ExtentKind, FileStorage, Format, LockMode, Locking, OpenOptions};
 use winject::error::Kind;
 
 use super::*;
@@ -95,29 +95,56 @@ fn standalone_images_are_complete_sparse_and_repeatable() {
 
 #[test]
 fn a_stage_spills_and_stays_right() {
+    for (case, memory_limit) in [0, 4096, 12 << 10, 256 << 10, 1 << 20].into_iter().enumerate() {
+        for length in [6 << 20, (1 << 20) + 1536] {
+            spill_and_stay_right(memory_limit, length, case as u64);
+        }
+    }
+}
+
+fn spill_and_stay_right(memory_limit: u64, length: usize, seed: u64) {
     let folder = tempfile::tempdir().unwrap();
-    let mut model = mixed(6 << 20, 30);
+    let mut model = mixed(length, 30);
     let original = write_file(folder.path(), "disk.raw", &model);
-    let options = StageOptions { memory_limit: 256 << 10, spill_folder: Some(folder.path().to_owned()) };
+    let old = model.clone();
+    let options = StageOptions { memory_limit, spill_folder: Some(folder.path().to_owned()) };
     let mut stage = Stage::new(block::open(&original, &OpenOptions::default()).unwrap(), options);
-    let mut random = Random::new(31);
-    for _ in 0..20 {
+    let mut random = Random::new(31 + seed);
+    for round in 0..30 {
         scribble(&mut stage, &mut model, &mut random, 10);
         let start = random.below(model.len() as u64) as usize;
         let end = (start + random.below(600_000) as usize).min(model.len());
         let mut found = vec![0; end - start];
         stage.read_at(ImageOffset(start as u64), &mut found).unwrap();
         assert_equal(&found, &model[start..end], "part");
+        if round % 5 == 4 {
+            stage.write_at(ImageOffset(start as u64), &old[start..end]).unwrap();
+            model[start..end].copy_from_slice(&old[start..end]);
+            assert_eq!(stage.drop_unchanged().unwrap(), stage.bytes_dirty());
+            let whole = start.next_multiple_of(4096)..end / 4096 * 4096;
+            assert!(!stage.is_range_dirty(ImageOffset(whole.start as u64), whole.len() as u64));
+        }
+        // The ranges are those of the blocks, however they are cut.
+        let start = random.below(model.len() as u64);
+        let length = random.below(model.len() as u64 - start) + 1;
+        let mut covered = vec![false; length as usize];
+        for (at, part) in stage.dirty_ranges_in(ImageOffset(start), length) {
+            covered[(at.0 - start) as usize..][..part as usize].fill(true);
+        }
+        for at in (start..start + length).filter(|at| *at == start || at % 4096 == 0) {
+            let dirty = stage.is_range_dirty(ImageOffset(at), 1);
+            assert_eq!(covered[(at - start) as usize], dirty, "{start} {length} {at}");
+            assert!(!dirty || stage.extent_at(ImageOffset(at), 1).unwrap().kind == ExtentKind::Data);
+        }
     }
     let mut found = vec![0; model.len()];
     stage.read_at(ImageOffset(0), &mut found).unwrap();
     assert_equal(&found, &model, "whole");
     // What is dirty covers every difference, and undoing all changes leaves nothing dirty.
-    let old = std::fs::read(&original).unwrap();
     for at in (0..model.len()).filter(|at| old[*at] != model[*at]) {
         assert!(stage.is_range_dirty(ImageOffset(at as u64), 1));
     }
-    let dirty: u64 = stage.dirty_ranges().map(|(_, length)| length).sum();
+    let dirty: u64 = stage.dirty_ranges().map(|(_, length)| length.next_multiple_of(4096)).sum();
     assert_eq!(dirty, stage.bytes_dirty());
     stage.write_at(ImageOffset(0), &old).unwrap();
     assert_eq!(stage.drop_unchanged().unwrap(), 0);
