@@ -110,7 +110,7 @@ fn directories_grow_and_shrink_in_every_order() {
 /// `WINJECT_CAMPAIGN=100000` is the long form: a directory like WinSxS.
 #[test]
 fn a_large_directory_with_the_longest_names() {
-    grow_and_shrink("random", 4096, support::rounds(3000, 8000).min(400_000), true);
+    grow_and_shrink("random", 4096, support::rounds(3000, 8000).min(1_000_000), true);
 }
 
 /// Long-lived directories of Windows are like this: the base record is full of other things.
