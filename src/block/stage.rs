@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::kept::Kept;
 use super::{Extent, ExtentKind, Image, beyond_end, is_inside, is_zero};
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
@@ -24,11 +26,13 @@ pub struct StageOptions {
     pub memory_limit: u64,
     /// Where the temporary file is made; the system's folder for temporary files when not given.
     pub spill_folder: Option<PathBuf>,
+    /// How many bytes of an image that has to be unpacked are kept after they were read.
+    pub kept_bytes: u64,
 }
 
 impl Default for StageOptions {
     fn default() -> Self {
-        Self { memory_limit: 256 << 20, spill_folder: None }
+        Self { memory_limit: 256 << 20, spill_folder: None, kept_bytes: 0 }
     }
 }
 
@@ -46,8 +50,9 @@ enum Slot {
 
 /// A disk that can be written without touching the image below it.
 pub struct Stage {
-    image: Box<dyn Image>,
+    image: Arc<dyn Image>,
     options: StageOptions,
+    kept: Option<Kept>,
     blocks: BTreeMap<u64, Slot>,
     /// Blocks in memory, the oldest first: the order in which they are spilled.
     resident: VecDeque<u64>,
@@ -72,9 +77,11 @@ impl Stage {
     /// A stage with no changes.
     #[must_use]
     pub fn new(image: Box<dyn Image>, options: StageOptions) -> Self {
+        let kept = (options.kept_bytes > 0 && image.is_packed()).then(|| Kept::new(options.kept_bytes));
         Self {
-            image,
+            image: image.into(),
             options,
+            kept,
             blocks: BTreeMap::new(),
             resident: VecDeque::new(),
             spill: None,
@@ -89,10 +96,10 @@ impl Stage {
         &*self.image
     }
 
-    /// Gives the image back and forgets the changes.
+    /// The image below, for somebody who reads it while the stage is being written.
     #[must_use]
-    pub fn into_image(self) -> Box<dyn Image> {
-        self.image
+    pub fn shared_image(&self) -> Arc<dyn Image> {
+        Arc::clone(&self.image)
     }
 
     /// Length of the disk in bytes.
@@ -161,7 +168,7 @@ impl Stage {
         if end <= (first + 1) * BLOCK {
             return match self.blocks.get(&first) {
                 Some(slot) => self.read_slot(slot, offset.0 % BLOCK, buf),
-                None => self.image.read_at(offset, buf),
+                None => self.read_image(offset, buf),
             };
         }
         let mut position = offset.0;
@@ -171,7 +178,7 @@ impl Stage {
             let clean_end = next.map_or(end, |(block, _)| (block * BLOCK).clamp(position, end));
             if clean_end > position {
                 let part = slice_mut(buf, position - offset.0, clean_end - position)?;
-                self.image.read_at(ImageOffset(position), part)?;
+                self.read_image(ImageOffset(position), part)?;
                 position = clean_end;
             }
             if let Some((block, slot)) = next {
@@ -253,7 +260,7 @@ impl Stage {
                 is_zero(new)
             } else {
                 let old = slice_mut(&mut old, 0, length)?;
-                self.image.read_at(ImageOffset(start), old)?;
+                self.read_image(ImageOffset(start), old)?;
                 old == new
             };
             if is_same {
@@ -266,6 +273,14 @@ impl Stage {
         let blocks = &self.blocks;
         self.resident.retain(|block| matches!(blocks.get(block), Some(Slot::Memory { .. })));
         Ok(self.bytes_dirty())
+    }
+
+    /// Reads what lies below the changes; the range is inside the disk.
+    fn read_image(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
+        match &self.kept {
+            Some(kept) => kept.read_at(&*self.image, offset, buf),
+            None => self.image.read_at(offset, buf),
+        }
     }
 
     fn read_slot(&self, slot: &Slot, within: u64, buf: &mut [u8]) -> Result<()> {
@@ -299,7 +314,7 @@ impl Stage {
                     None => {
                         let start = block * BLOCK;
                         let length = (self.len() - start).min(BLOCK);
-                        self.image.read_at(ImageOffset(start), slice_mut(&mut *data, 0, length)?)?;
+                        self.read_image(ImageOffset(start), slice_mut(&mut *data, 0, length)?)?;
                     }
                 }
                 slice_mut(&mut *data, within, part.len() as u64)?.copy_from_slice(part);

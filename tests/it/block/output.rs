@@ -98,7 +98,11 @@ fn a_stage_spills_and_stays_right() {
     let folder = tempfile::tempdir().unwrap();
     let mut model = mixed(6 << 20, 30);
     let original = write_file(folder.path(), "disk.raw", &model);
-    let options = StageOptions { memory_limit: 256 << 10, spill_folder: Some(folder.path().to_owned()) };
+    let options = StageOptions {
+        memory_limit: 256 << 10,
+        spill_folder: Some(folder.path().to_owned()),
+        ..StageOptions::default()
+    };
     let mut stage = Stage::new(block::open(&original, &OpenOptions::default()).unwrap(), options);
     let mut random = Random::new(31);
     for _ in 0..20 {
