@@ -17,6 +17,7 @@ pub mod commit;
 pub mod convert;
 pub mod describe;
 mod host;
+mod kept;
 mod lock;
 mod mapped;
 mod ova;
@@ -149,6 +150,11 @@ pub trait Image: Send + Sync {
     /// # Errors
     /// When the container's tables cannot be read.
     fn extent_at(&self, offset: ImageOffset, limit: u64) -> Result<Extent>;
+
+    /// Whether the data have to be unpacked, so that reading them twice costs more than keeping them.
+    fn is_packed(&self) -> bool {
+        false
+    }
 
     /// How many bytes were read from the host so far (data and tables), for statistics.
     fn bytes_read(&self) -> u64 {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::kept::Kept;
 use super::spill::Spill;
 use super::{Extent, ExtentKind, Image, beyond_end, is_inside, is_zero};
 use crate::error::{Error, Layer, Result};
@@ -30,11 +32,13 @@ pub struct StageOptions {
     pub memory_limit: u64,
     /// Where the temporary file is made; the system's folder for temporary files when not given.
     pub spill_folder: Option<PathBuf>,
+    /// How many bytes of an image that has to be unpacked are kept after they were read.
+    pub kept_bytes: u64,
 }
 
 impl Default for StageOptions {
     fn default() -> Self {
-        Self { memory_limit: 256 << 20, spill_folder: None }
+        Self { memory_limit: 256 << 20, spill_folder: None, kept_bytes: 0 }
     }
 }
 
@@ -194,8 +198,9 @@ impl Frames {
 
 /// A disk that can be written without touching the image below it.
 pub struct Stage {
-    image: Box<dyn Image>,
+    image: Arc<dyn Image>,
     options: StageOptions,
+    kept: Option<Kept>,
     map: Map,
     frames: Frames,
     spill: Spill,
@@ -216,8 +221,10 @@ impl Stage {
     /// A stage with no changes.
     #[must_use]
     pub fn new(image: Box<dyn Image>, options: StageOptions) -> Self {
+        let kept = (options.kept_bytes > 0 && image.is_packed()).then(|| Kept::new(options.kept_bytes));
         Self {
-            image,
+            image: image.into(),
+            kept,
             spill: Spill::new(options.spill_folder.clone()),
             options,
             map: Map::default(),
@@ -231,10 +238,10 @@ impl Stage {
         &*self.image
     }
 
-    /// Gives the image back and forgets the changes.
+    /// The image below, for somebody who reads it while the stage is being written.
     #[must_use]
-    pub fn into_image(self) -> Box<dyn Image> {
-        self.image
+    pub fn shared_image(&self) -> Arc<dyn Image> {
+        Arc::clone(&self.image)
     }
 
     /// Length of the disk in bytes.
@@ -302,7 +309,7 @@ impl Stage {
         let first = offset.0 / BLOCK;
         if end <= (first + 1) * BLOCK {
             return match self.map.get(first) {
-                Slot::Image => self.image.read_at(offset, buf),
+                Slot::Image => self.read_image(offset, buf),
                 slot => self.read_slot(slot, offset.0 % BLOCK, buf),
             };
         }
@@ -313,7 +320,7 @@ impl Stage {
             let clean_end = next.map_or(end, |(block, _)| (block * BLOCK).clamp(position, end));
             if clean_end > position {
                 let part = slice_mut(buf, position - offset.0, clean_end - position)?;
-                self.image.read_at(ImageOffset(position), part)?;
+                self.read_image(ImageOffset(position), part)?;
                 position = clean_end;
             }
             if let Some((block, slot)) = next {
@@ -395,7 +402,7 @@ impl Stage {
                 is_zero(new)
             } else {
                 let old = slice_mut(&mut old, 0, length)?;
-                self.image.read_at(ImageOffset(start), old)?;
+                self.read_image(ImageOffset(start), old)?;
                 old == new
             };
             if is_same {
@@ -410,6 +417,14 @@ impl Stage {
             }
         }
         Ok(self.bytes_dirty())
+    }
+
+    /// Reads what lies below the changes; the range is inside the disk.
+    fn read_image(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
+        match &self.kept {
+            Some(kept) => kept.read_at(&*self.image, offset, buf),
+            None => self.image.read_at(offset, buf),
+        }
     }
 
     /// Reads from a written block.
@@ -441,7 +456,7 @@ impl Stage {
                 match slot {
                     Slot::Image => {
                         let length = (self.len() - start).min(BLOCK);
-                        self.image.read_at(ImageOffset(start), slice_mut(&mut joined, 0, length)?)?;
+                        self.read_image(ImageOffset(start), slice_mut(&mut joined, 0, length)?)?;
                     }
                     slot => self.read_slot(slot, 0, &mut joined)?,
                 }

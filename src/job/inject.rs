@@ -5,9 +5,9 @@ use super::locate::{Installation, locate};
 use super::recover::recover;
 use super::report::Report;
 use super::request::{Destination, InjectRequest, Observer};
-use super::verdict::judge;
+use super::verdict::{Verdict, judge};
 use crate::block::commit::{self, CommitOptions, Committed};
-use crate::block::convert::{ConvertOptions, ConvertProgress, convert};
+use crate::block::convert::{Conversion, ConvertOptions, ConvertProgress, Converted, convert};
 use crate::block::{self, Stage, StageOptions};
 use crate::drivers::{self, Definitions, Selection, Sources};
 use crate::error::{Error, Kind, Layer, Result};
@@ -17,7 +17,20 @@ use crate::partition::{self, PartitionTable, PartitionView, Scheme};
 use crate::plan::{self, Applied, Plan};
 use crate::windows::{self, Hives};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
+use std::time::Duration;
+
+/// The step in which a new image is written.
+const WRITING: &str = "Writing and verifying the new image";
+
+/// How much of a compressed image is kept unpacked.
+const KEPT_BYTES: u64 = 32 << 20;
+
+/// How often progress is reported at least.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// Makes the Windows in an image bootable from a virtio disk.
 ///
@@ -44,12 +57,13 @@ pub fn inject_into(request: &InjectRequest, observer: &dyn Observer, report: &mu
 
 fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
     check_destination(request)?;
-    let mut staged = match request.destination {
-        // Its output gets its name only when the verdict is there, which meanwhile comes of itself.
-        Destination::Standalone { .. } => stage_changes(request, observer, report)?,
-        _ => prepare(request, observer, report)?,
+    let staged = if let Destination::Standalone { path, .. } = &request.destination {
+        write_standalone(request, observer, report, path)?
+    } else {
+        let mut staged = prepare(request, observer, report)?;
+        commit_staged(request, observer, report, &mut staged)?;
+        staged
     };
-    commit_staged(request, observer, report, &mut staged)?;
     report.run.bytes_read = staged.stage.image().bytes_read();
     report.succeed();
     report.summary = summary(report, staged.scheme);
@@ -76,14 +90,20 @@ pub struct Staged {
 /// # Errors
 /// As [`inject`].
 pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Staged> {
-    let staged = stage_changes(request, observer, report)?;
+    let opened = open_image(request, observer, report);
+    let staged = stage_changes(request, observer, report, opened)?;
     observer.step("Verifying");
     judge(&staged, request)?.note(report);
     Ok(staged)
 }
 
 /// Everything but the verdict and the writing.
-fn stage_changes(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Staged> {
+fn stage_changes(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+    opened: Result<Stage>,
+) -> Result<Staged> {
     let definitions = match &request.definitions {
         Some(path) => Definitions::load(path)?,
         None => Definitions::builtin(),
@@ -92,7 +112,7 @@ fn stage_changes(request: &InjectRequest, observer: &dyn Observer, report: &mut 
     // Neither needs the other. What is wrong with the drivers is said first.
     let (sources, found) = std::thread::scope(|scope| {
         let sources = scope.spawn(|| open_sources(request));
-        let found = find_windows(request, observer, report);
+        let found = opened.and_then(|stage| find_windows(request, observer, stage));
         (sources.join(), found)
     });
     let sources = sources.map_err(|_| Error::bug(Layer::Job, "the reader of the drivers panicked"))??;
@@ -131,8 +151,8 @@ struct FoundWindows {
     hives: Hives,
 }
 
-/// Opens the image and looks for Windows in it.
-fn find_windows(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<FoundWindows> {
+/// Opens the image.
+fn open_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Stage> {
     observer.step("Opening the image");
     report.run.recovered = recover(&request.image, &request.path_policy, &request.destination)?;
     let stage = open_stage(request)?;
@@ -143,7 +163,11 @@ fn find_windows(request: &InjectRequest, observer: &dyn Observer, report: &mut R
         Destination::Overlay(_) => commit::check_overlay(&stage)?,
         Destination::DryRun | Destination::Standalone { .. } => {}
     }
+    Ok(stage)
+}
 
+/// Looks for Windows in the image.
+fn find_windows(request: &InjectRequest, observer: &dyn Observer, stage: Stage) -> Result<FoundWindows> {
     observer.step("Looking for Windows");
     let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
     let (installation, hives) = locate(&stage, &table, request.partition)?;
@@ -227,45 +251,123 @@ fn commit_staged(
             observer.step("Writing the overlay");
             commit::commit_overlay(stage, &request.image, out, &options)?
         }
-        Destination::Standalone { path, format, compression, checksum } => {
-            let options = ConvertOptions {
-                format: *format,
-                compression: compression.map(|(kind, _)| kind),
-                level: compression.and_then(|(_, level)| level),
-                checksum: *checksum,
-                overwrite: request.overwrite_output,
-                ..ConvertOptions::default()
-            };
-            write_standalone(request, observer, report, staged, path, options)?
-        }
+        Destination::Standalone { .. } => return Err(Error::bug(Layer::Job, "a new image is no commit")),
     };
     note_commit(report, committed);
     Ok(())
 }
 
-/// Writes the new image while the verdict is found.
+/// Stages the changes and writes them as a new image. It gets its name only when the verdict is there.
 fn write_standalone(
     request: &InjectRequest,
     observer: &dyn Observer,
     report: &mut Report,
-    staged: &Staged,
     path: &Path,
-    options: ConvertOptions<'_>,
-) -> Result<Committed> {
-    observer.step("Writing and verifying the new image");
+) -> Result<Staged> {
+    let options = convert_options(request);
+    let opened = open_image(request, observer, report);
+    let (staged, done, verdict) = if options.compression.is_some() {
+        convert_staged(request, observer, report, opened, path, &options)?
+    } else {
+        convert_meanwhile(request, observer, report, opened, path, &options)?
+    };
+    verdict.note(report);
+    report.run.output_sha256 = done.sha256;
+    note_commit(report, Committed { path: done.path, bytes_written: done.bytes_written, warnings: Vec::new() });
+    Ok(staged)
+}
+
+/// Stages the changes, and then writes the new image while the verdict is found.
+fn convert_staged(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+    opened: Result<Stage>,
+    path: &Path,
+    options: &ConvertOptions<'_>,
+) -> Result<(Staged, Converted, Verdict)> {
+    let staged = stage_changes(request, observer, report, opened)?;
+    observer.step(WRITING);
     let progress = |p: ConvertProgress| observer.progress(p.done, p.total);
     let verdict = Mutex::new(None);
     let judge = || {
-        let found = judge(staged, request)?;
+        let found = judge(&staged, request)?;
         *verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         Ok(())
     };
-    let options = ConvertOptions { progress: Some(&progress), judge: Some(&judge), ..options };
+    let options = ConvertOptions { progress: Some(&progress), judge: Some(&judge), ..options.clone() };
     let done = convert(&staged.stage, path, &options)?;
-    report.run.output_sha256 = done.sha256;
     let verdict = verdict.into_inner().unwrap_or_else(PoisonError::into_inner);
-    verdict.ok_or_else(|| Error::bug(Layer::Job, "an image was written without a verdict"))?.note(report);
-    Ok(Committed { path: done.path, bytes_written: done.bytes_written, warnings: Vec::new() })
+    let verdict = verdict.ok_or_else(|| Error::bug(Layer::Job, "an image was written without a verdict"))?;
+    Ok((staged, done, verdict))
+}
+
+/// Copies the image while the changes are found and while the verdict is; then writes the changes over the copy.
+fn convert_meanwhile(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+    opened: Result<Stage>,
+    path: &Path,
+    options: &ConvertOptions<'_>,
+) -> Result<(Staged, Converted, Verdict)> {
+    let Ok(stage) = opened else {
+        // What is wrong with the drivers is said before what is wrong with the image.
+        return stage_changes(request, observer, report, opened)
+            .and(Err(Error::bug(Layer::Job, "no image was opened")));
+    };
+    let image = stage.shared_image();
+    let mut conversion = Conversion::begin(&image.files(), path, options);
+    let stop = AtomicBool::new(false);
+    let copied = Mutex::new(ConvertProgress { done: 0, total: 0 });
+    let copied = || copied.lock().unwrap_or_else(PoisonError::into_inner);
+    let (staged, verdict, copying) = std::thread::scope(|scope| {
+        let (copies, is_copied) = mpsc::channel::<()>();
+        let copying = conversion.as_mut().ok().map(|conversion| {
+            scope.spawn(|| {
+                // The other end learns of the end of this thread.
+                let _copies = copies;
+                conversion.copy_image(&*image, &stop, &|now| *copied() = now)
+            })
+        });
+        let staged = stage_changes(request, observer, report, Ok(stage));
+        let verdict = staged.as_ref().ok().map(|staged| {
+            observer.step(WRITING);
+            judge(staged, request)
+        });
+        if !matches!(verdict, Some(Ok(_))) {
+            stop.store(true, Ordering::Relaxed);
+        }
+        while is_copied.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
+            let now = copied();
+            observer.progress(now.done, now.total);
+        }
+        (staged, verdict, copying.map(ScopedJoinHandle::join))
+    });
+    // What is wrong with the guest or the drivers is said first.
+    let staged = staged?;
+    let verdict = verdict.ok_or_else(|| Error::bug(Layer::Job, "changes without a verdict"))??;
+    let conversion = conversion?;
+    match copying {
+        Some(Ok(outcome)) => outcome?,
+        _ => return Err(Error::bug(Layer::Job, "the copying of the image panicked")),
+    }
+    let now = copied();
+    observer.progress(now.done, now.total);
+    let done = conversion.finish(&staged.stage, options)?;
+    Ok((staged, done, verdict))
+}
+
+/// How the new image is to be.
+fn convert_options(request: &InjectRequest) -> ConvertOptions<'static> {
+    let mut options = ConvertOptions { overwrite: request.overwrite_output, ..ConvertOptions::default() };
+    if let Destination::Standalone { format, compression, checksum, .. } = request.destination {
+        options.format = format;
+        options.compression = compression.map(|(kind, _)| kind);
+        options.level = compression.and_then(|(_, level)| level);
+        options.checksum = checksum;
+    }
+    options
 }
 
 fn note_commit(report: &mut Report, committed: Committed) {
@@ -285,7 +387,9 @@ fn open_stage(request: &InjectRequest) -> Result<Stage> {
     let path_policy = request.path_policy.clone();
     let disk = request.disk.clone();
     let options = block::OpenOptions { format: request.format, path_policy, disk, ..block::OpenOptions::default() };
-    Ok(Stage::new(block::open(&request.image, &options)?, StageOptions::default()))
+    // Inspection, the edit and the verdict read the same hives.
+    let stage_options = StageOptions { kept_bytes: KEPT_BYTES, ..StageOptions::default() };
+    Ok(Stage::new(block::open(&request.image, &options)?, stage_options))
 }
 
 /// What is wrong with the destination is said before the work, not after it. Commit asks again when it writes.

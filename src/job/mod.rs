@@ -4,7 +4,8 @@
 //! recover → open → stage → partitions → Windows → drivers → plan → apply → verify → commit → report
 //! ```
 //!
-//! Everything before commit happens on the stage, in memory. A job that fails has written nothing.
+//! Everything before commit happens on the stage, in memory. A job that fails has written nothing. (A new image is copied
+//! to a temporary file meanwhile, which goes when the job fails.)
 
 mod explain;
 mod inject;

@@ -18,6 +18,8 @@
 //! ```
 
 mod compress;
+mod flush;
+mod late;
 mod pipeline;
 mod plan;
 mod qcow2;
@@ -26,16 +28,24 @@ mod sink;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use super::commit::lock_target;
 use super::host::{common_mode, folder_of};
-use super::{Extent, Format, Image, Locking, RealHost, Stage};
+use super::{Extent, Format, Image, Locking, RealHost, Stage, Storage};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::units::ImageOffset;
+use flush::Flusher;
+use pipeline::{Company, Form, Work};
 
 pub use compress::Compression;
+
+/// How many bytes may be put where the image has none, before a conversion has to begin anew.
+const LATE_BYTES: u64 = 256 << 20;
 
 /// A disk that can be converted: an [`Image`], or a [`Stage`] with its changes.
 pub trait Source: Sync {
@@ -166,40 +176,118 @@ pub struct Converted {
 /// options contradict each other; [`Kind::Io`] when the host fails; whatever reading the source or
 /// [`ConvertOptions::judge`] says.
 pub fn convert(source: &(impl Source + ?Sized), out: &Path, options: &ConvertOptions<'_>) -> Result<Converted> {
-    check_options(options)?;
-    check_output(&source.files(), out, options.overwrite)?;
-    // Held until the old file is replaced.
-    let _replaced = lock_target(&RealHost, out, Locking::Refuse)?;
-    let io = |message: &str, e: std::io::Error| Error::io(Layer::Host, message, e).path(out.display().to_string());
-    let folder = folder_of(out);
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    // Not open to more users than what it is made from.
-    let builder = builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(common_mode(&source.files())));
-    let temporary = builder
-        .prefix(".winject-")
-        .suffix(".partial")
-        .tempfile_in(folder)
-        .map_err(|e| io("the output cannot be created", e).hint("is the output's folder there, and writable?"))?;
-    let done = pipeline::run(source, temporary.as_file(), options).map_err(|e| e.path(out.display().to_string()))?;
-    temporary.as_file().sync_all().map_err(|e| io("the output cannot be flushed", e))?;
-    let sha256 = if options.checksum {
-        Some(sha256(temporary.as_file()).map_err(|e| io("the output cannot be read back", e))?)
-    } else {
-        None
-    };
-    let file_length = temporary.as_file().metadata().map_err(|e| io("the output cannot be examined", e))?.len();
-    let persisted = if options.overwrite { temporary.persist(out) } else { temporary.persist_noclobber(out) };
-    persisted.map_err(|e| io("the output cannot be renamed into place", e.error))?;
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| io("the output's folder cannot be flushed", e))?;
-    Ok(Converted {
-        path: out.to_owned(),
-        virtual_size: source.len(),
-        bytes_read: done.bytes_read,
-        bytes_written: done.bytes_written,
-        file_length,
-        sha256,
-    })
+    let mut conversion = Conversion::begin(&source.files(), out, options)?;
+    let company = Company { progress: options.progress, judge: options.judge, stop: None };
+    conversion.copy(source, 0, company)?;
+    conversion.complete(options)
+}
+
+/// A new image that is being written.
+pub(crate) struct Conversion {
+    out: PathBuf,
+    size: u64,
+    form: Form,
+    /// What was copied.
+    work: Option<Work>,
+    /// Stops before the file goes.
+    flusher: Flusher,
+    temporary: NamedTempFile,
+    /// Held until the old file is replaced.
+    _replaced: Option<Arc<dyn Storage>>,
+}
+
+impl Conversion {
+    /// Makes the temporary file for the new image `out`; `files` must not become the output.
+    ///
+    /// # Errors
+    /// As [`convert`].
+    pub(crate) fn begin(files: &[PathBuf], out: &Path, options: &ConvertOptions<'_>) -> Result<Self> {
+        check_options(options)?;
+        check_output(files, out, options.overwrite)?;
+        let replaced = lock_target(&RealHost, out, Locking::Refuse)?;
+        let io = |message: &str, e: std::io::Error| Error::io(Layer::Host, message, e).path(out.display().to_string());
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        // Not open to more users than what it is made from.
+        let builder = builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(common_mode(files)));
+        let temporary =
+            builder.prefix(".winject-").suffix(".partial").tempfile_in(folder_of(out)).map_err(|e| {
+                io("the output cannot be created", e).hint("is the output's folder there, and writable?")
+            })?;
+        let flusher = Flusher::start(temporary.as_file()).map_err(|e| io("the output cannot be flushed", e))?;
+        let (out, form) = (out.to_owned(), Form::new(options));
+        Ok(Self { out, size: 0, form, work: None, flusher, temporary, _replaced: replaced })
+    }
+
+    /// Copies the image below a stage that is still being written. An error when `stop` is set meanwhile.
+    ///
+    /// # Errors
+    /// When the image cannot be read, or the output cannot be written.
+    pub(crate) fn copy_image(
+        &mut self,
+        image: &dyn Image,
+        stop: &AtomicBool,
+        progress: &dyn Fn(ConvertProgress),
+    ) -> Result<()> {
+        self.copy(image, LATE_BYTES, Company { progress: Some(progress), judge: None, stop: Some(stop) })
+    }
+
+    /// Writes the changes of the stage over the copy of its image, and gives the file its name.
+    ///
+    /// # Errors
+    /// As [`convert`].
+    pub(crate) fn finish(mut self, stage: &Stage, options: &ConvertOptions<'_>) -> Result<Converted> {
+        let file = self.temporary.as_file();
+        let work = self.work.as_mut().ok_or_else(|| Error::bug(Layer::Block, "changes of what was not copied"))?;
+        let written = late::write(stage, file, &mut *work.layout, self.form.unit());
+        match written.map_err(|e| e.path(self.out.display().to_string()))? {
+            Some(bytes) => work.bytes_written += bytes,
+            // More was changed than anybody expected: with all that is known now, from the start.
+            None => {
+                file.set_len(0).map_err(|e| Error::io(Layer::Host, "the output cannot be begun anew", e))?;
+                self.copy(stage, 0, Company::default())?;
+            }
+        }
+        self.complete(options)
+    }
+
+    fn copy<S: Source + ?Sized>(&mut self, source: &S, late: u64, company: Company<'_>) -> Result<()> {
+        let target = (self.temporary.as_file(), &self.flusher);
+        let done = pipeline::prepare(source, &self.form, late)
+            .and_then(|work| pipeline::copy(source, target, &self.form, work, company));
+        self.work = Some(done.map_err(|e| e.path(self.out.display().to_string()))?);
+        self.size = source.len();
+        Ok(())
+    }
+
+    /// Writes what is left, and gives the file its name.
+    fn complete(self, options: &ConvertOptions<'_>) -> Result<Converted> {
+        let Self { out, size, work, flusher, temporary, _replaced, .. } = self;
+        let place = out.display().to_string();
+        let mut work = work.ok_or_else(|| Error::bug(Layer::Block, "the end of what was not begun"))?;
+        let file = temporary.as_file();
+        flusher.finish().and_then(|()| work.layout.finish(file)).map_err(|e| e.path(&place))?;
+        let io = |message: &str, e: std::io::Error| Error::io(Layer::Host, message, e).path(&place);
+        file.sync_all().map_err(|e| io("the output cannot be flushed", e))?;
+        let sha256 = if options.checksum {
+            Some(sha256(file).map_err(|e| io("the output cannot be read back", e))?)
+        } else {
+            None
+        };
+        let file_length = file.metadata().map_err(|e| io("the output cannot be examined", e))?.len();
+        let persisted = if options.overwrite { temporary.persist(&out) } else { temporary.persist_noclobber(&out) };
+        persisted.map_err(|e| io("the output cannot be renamed into place", e.error))?;
+        let folder = File::open(folder_of(&out)).and_then(|f| f.sync_all());
+        folder.map_err(|e| io("the output's folder cannot be flushed", e))?;
+        Ok(Converted {
+            path: out,
+            virtual_size: size,
+            bytes_read: work.bytes_read,
+            bytes_written: work.bytes_written,
+            file_length,
+            sha256,
+        })
+    }
 }
 
 fn check_options(options: &ConvertOptions<'_>) -> Result<()> {

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::num::NonZero;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::compress::{Compression, Compressor};
+use super::flush::Flusher;
 use super::plan::{Window, Windows};
 use super::qcow2::{Qcow2Layout, Survey};
 use super::raw::{RawLayout, UNIT};
@@ -29,85 +30,66 @@ const THREADS_MAX: usize = 16;
 /// How often progress is reported at least.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-/// After so many bytes the host is made to store them while the threads go on: else all of it waits for the flush at the
-/// end, when there is nothing left to do meanwhile.
-const FLUSH_EVERY: u64 = 64 << 20;
+/// What the output is to be, and how many threads make it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
+    /// Raw or qcow2.
+    format: Format,
+    /// Algorithm and level.
+    compression: Option<(Compression, Option<u32>)>,
+    cluster_bits: u32,
+    threads: usize,
+}
 
-/// What the threads did.
-pub(super) struct Done {
+impl Form {
+    pub(super) fn new(options: &ConvertOptions<'_>) -> Self {
+        let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
+        Self {
+            format: options.format,
+            compression: options.compression.map(|kind| (kind, options.level)),
+            cluster_bits: options.cluster_bits,
+            threads: options.threads.unwrap_or(processors.max(2)).clamp(1, THREADS_MAX),
+        }
+    }
+
+    pub(super) fn is_raw(&self) -> bool {
+        self.format == Format::Raw
+    }
+
+    /// Bytes that are stored or left out together.
+    pub(super) fn unit(&self) -> u64 {
+        if self.is_raw() { UNIT } else { 1 << self.cluster_bits }
+    }
+
+    fn window(&self) -> u64 {
+        if self.threads > 4 { WINDOW_SMALL } else { WINDOW }.max(self.unit())
+    }
+}
+
+/// What there is to do, and what was done of it.
+pub(super) struct Work {
+    pub(super) layout: Box<dyn Layout>,
+    /// Bytes that there are to read.
+    pub(super) total: u64,
     pub(super) bytes_read: u64,
     pub(super) bytes_written: u64,
 }
 
-/// Reads all of `source` and writes it to `file`.
-pub(super) fn run<S: Source + ?Sized>(source: &S, file: &File, options: &ConvertOptions<'_>) -> Result<Done> {
-    let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
-    let threads = options.threads.unwrap_or(processors.max(2)).clamp(1, THREADS_MAX);
-    let unit = if options.format == Format::Raw { UNIT } else { 1 << options.cluster_bits };
-    let window = if threads > 4 { WINDOW_SMALL } else { WINDOW }.max(unit);
-    let (layout, total) = prepare(source, options, unit, window)?;
-    let shared = Shared {
-        source,
-        file,
-        compression: options.compression.map(|kind| (kind, options.level)),
-        is_raw: options.format == Format::Raw,
-        unit,
-        ahead: threads * 2,
-        windows: Mutex::new(Windows::new(source, unit, window)),
-        state: Mutex::new(State {
-            layout,
-            waiting: BTreeMap::new(),
-            next: 0,
-            placed: VecDeque::new(),
-            is_writing: false,
-            failed: None,
-            is_stopped: false,
-            running: threads,
-        }),
-        turn: Condvar::new(),
-        idle: Mutex::default(),
-        bytes_read: AtomicU64::new(0),
-        bytes_written: AtomicU64::new(0),
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| shared.work());
-        }
-        scope.spawn(|| shared.flush_along());
-        if let Some(judge) = options.judge {
-            scope.spawn(|| shared.obey(judge));
-        }
-        if let Some(progress) = options.progress {
-            shared.watch(|done| progress(ConvertProgress { done, total }));
-        }
-    });
-    let mut state = shared.lock();
-    if let Some(error) = state.failed.take() {
-        return Err(error);
-    }
-    if !state.waiting.is_empty() || !state.placed.is_empty() {
-        return Err(Error::bug(Layer::Block, "a window was never written"));
-    }
-    state.layout.finish(file)?;
-    Ok(Done {
-        bytes_read: shared.bytes_read.load(Ordering::Relaxed),
-        bytes_written: shared.bytes_written.load(Ordering::Relaxed),
-    })
+/// Whom the threads listen to, and who watches them.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Company<'a> {
+    pub(super) progress: Option<&'a dyn Fn(ConvertProgress)>,
+    pub(super) judge: Option<&'a (dyn Fn() -> Result<()> + Sync)>,
+    /// Set when the outcome is not wanted any more.
+    pub(super) stop: Option<&'a AtomicBool>,
 }
 
-/// Looks at the source's extents once: how much there is to read, and what the layout needs.
-fn prepare<S: Source + ?Sized>(
-    source: &S,
-    options: &ConvertOptions<'_>,
-    unit: u64,
-    window: u64,
-) -> Result<(Box<dyn Layout>, u64)> {
-    let mut survey = match options.format {
-        Format::Raw => None,
-        _ => Some(Survey::new(source.len(), options.cluster_bits)?),
-    };
+/// Looks at the source's extents once: how much there is to read, and what the layout needs, with room for `late` bytes
+/// that may be appended.
+pub(super) fn prepare<S: Source + ?Sized>(source: &S, form: &Form, late: u64) -> Result<Work> {
+    let mut survey = if form.is_raw() { None } else { Some(Survey::new(source.len(), form.cluster_bits)?) };
     let mut total = 0;
-    let mut windows = Windows::new(source, unit, window);
+    let mut windows = Windows::new(source, form.unit(), form.window());
     while let Some(window) = windows.next()? {
         total += window.bytes();
         if let Some(survey) = &mut survey {
@@ -115,15 +97,83 @@ fn prepare<S: Source + ?Sized>(
         }
     }
     let layout: Box<dyn Layout> = match survey {
-        Some(survey) => Box::new(Qcow2Layout::new(survey, options.compression)?),
+        Some(mut survey) => {
+            survey.expect_more(late);
+            Box::new(Qcow2Layout::new(survey, form.compression.map(|(kind, _)| kind))?)
+        }
         None => Box::new(RawLayout { size: source.len() }),
     };
-    Ok((layout, total))
+    Ok(Work { layout, total, bytes_read: 0, bytes_written: 0 })
+}
+
+/// Reads all of `source` and writes it to `file`, but for what [`Layout::finish`] does.
+pub(super) fn copy<S: Source + ?Sized>(
+    source: &S,
+    (file, flusher): (&File, &Flusher),
+    form: &Form,
+    work: Work,
+    company: Company<'_>,
+) -> Result<Work> {
+    let total = work.total;
+    let shared = Shared {
+        source,
+        file,
+        flusher,
+        compression: form.compression,
+        is_raw: form.is_raw(),
+        unit: form.unit(),
+        ahead: form.threads * 2,
+        windows: Mutex::new(Windows::new(source, form.unit(), form.window())),
+        state: Mutex::new(State {
+            layout: work.layout,
+            waiting: BTreeMap::new(),
+            next: 0,
+            placed: VecDeque::new(),
+            is_writing: false,
+            failed: None,
+            is_stopped: false,
+            running: form.threads,
+        }),
+        turn: Condvar::new(),
+        idle: Mutex::default(),
+        bytes_read: AtomicU64::new(0),
+        bytes_written: AtomicU64::new(0),
+        stop: company.stop,
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..form.threads {
+            scope.spawn(|| shared.work());
+        }
+        if let Some(judge) = company.judge {
+            scope.spawn(|| shared.obey(judge));
+        }
+        if let Some(progress) = company.progress {
+            shared.watch(|done| progress(ConvertProgress { done, total }));
+        }
+    });
+    let Shared { state, bytes_read, bytes_written, .. } = shared;
+    let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = state.failed {
+        return Err(error);
+    }
+    if company.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+        return Err(Error::bug(Layer::Block, "a copy that was stopped is asked for"));
+    }
+    if !state.waiting.is_empty() || !state.placed.is_empty() {
+        return Err(Error::bug(Layer::Block, "a window was never written"));
+    }
+    Ok(Work {
+        layout: state.layout,
+        total,
+        bytes_read: bytes_read.into_inner(),
+        bytes_written: bytes_written.into_inner(),
+    })
 }
 
 struct Shared<'a, S: Source + ?Sized> {
     source: &'a S,
     file: &'a File,
+    flusher: &'a Flusher,
     /// Algorithm and level.
     compression: Option<(Compression, Option<u32>)>,
     is_raw: bool,
@@ -136,6 +186,7 @@ struct Shared<'a, S: Source + ?Sized> {
     idle: Mutex<Vec<Buffers>>,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
+    stop: Option<&'a AtomicBool>,
 }
 
 struct State {
@@ -185,29 +236,6 @@ impl<S: Source + ?Sized> Shared<'_, S> {
         }
     }
 
-    /// Flushes now and then while the threads work.
-    fn flush_along(&self) {
-        let mut flushed = 0;
-        let mut state = self.lock();
-        while state.running > 0 && !state.is_stopped {
-            state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
-            let written = self.bytes_written.load(Ordering::Relaxed);
-            if written - flushed < FLUSH_EVERY {
-                continue;
-            }
-            flushed = written;
-            drop(state);
-            let result = self.file.sync_data();
-            state = self.lock();
-            if let Err(error) = result {
-                // The host says it once; the flush at the end could succeed.
-                state.failed.get_or_insert(Error::io(Layer::Host, "the output cannot be flushed", error));
-                state.is_stopped = true;
-                self.turn.notify_all();
-            }
-        }
-    }
-
     /// Reports how much is done until all threads are.
     fn watch(&self, report: impl Fn(u64)) {
         let mut state = self.lock();
@@ -223,7 +251,7 @@ impl<S: Source + ?Sized> Shared<'_, S> {
     fn work_until_done(&self) -> Result<()> {
         let mut compressor = self.compression.map(|(kind, level)| Compressor::new(kind, level)).transpose()?;
         loop {
-            if self.lock().is_stopped {
+            if self.lock().is_stopped || self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
                 return Ok(());
             }
             let Some(window) = lock(&self.windows).next()? else { return Ok(()) };
@@ -295,6 +323,7 @@ impl<S: Source + ?Sized> Shared<'_, S> {
                 written += write.run(self.file, &encoded.buffers)?;
             }
             self.bytes_written.fetch_add(written, Ordering::Relaxed);
+            self.flusher.wrote(written)?;
             lock(&self.idle).push(encoded.buffers);
             state = self.lock();
             if state.is_stopped {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 use super::compress::Compression;
 use super::plan::Window;
@@ -26,6 +27,9 @@ const HEADER_LENGTH: u32 = 112;
 
 /// Incompatible feature: the compression type is not zlib.
 const FEATURE_COMPRESSION: u64 = 1 << 3;
+
+/// The bits of an L2 entry that say where its cluster is.
+const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
 
 /// Largest L1 table that QEMU opens.
 const L1_BYTES_MAX: u64 = 32 << 20;
@@ -50,6 +54,11 @@ impl Survey {
         }
         // At most 4 Mi entries.
         Ok(Self { cluster_bits, size, l1: vec![false; entries as usize], clusters: 0 })
+    }
+
+    /// Counts on so many bytes of data that nobody knows of yet.
+    pub(super) fn expect_more(&mut self, bytes: u64) {
+        self.clusters += bytes >> self.cluster_bits;
     }
 
     /// Takes note of a window that will be read.
@@ -237,6 +246,13 @@ impl Qcow2Layout {
         Ok(())
     }
 
+    /// Where the L2 entry of a cluster lies in the file; `None` when it has no table.
+    fn entry_offset(&self, guest: u64) -> Option<u64> {
+        let span = l2_span(self.cluster_bits);
+        let table = self.l1.get((guest / span) as usize).filter(|at| **at != 0)?;
+        Some(table + ((guest % span) >> self.cluster_bits) * 8)
+    }
+
     fn finish_l2(&mut self, writes: &mut Vec<Write>) {
         if let Some((table, bytes)) = self.l2.take()
             && let Some(to) = self.l1.get(table)
@@ -298,6 +314,42 @@ impl Layout for Qcow2Layout {
         self.finish_counts(stable, &mut tables);
         writes.append(&mut tables);
         Ok(writes)
+    }
+
+    fn locate(&mut self, file: &File, guest: u64) -> Result<Option<u64>> {
+        let mut writes = Vec::new();
+        self.finish_l2(&mut writes);
+        let none = super::sink::Buffers::default();
+        writes.iter().try_for_each(|write| write.run(file, &none).map(drop))?;
+        let Some(at) = self.entry_offset(guest) else { return Ok(None) };
+        let mut entry = [0; 8];
+        match file.read_exact_at(&mut entry, at) {
+            // A table in which nothing is, behind which nothing is.
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+            other => other.map_err(|e| Error::io(Layer::Host, "the output cannot be read back", e).at(at))?,
+        }
+        let place = u64::from_be_bytes(entry) & OFFSET_MASK;
+        Ok((place != 0).then_some(place))
+    }
+
+    fn append(&mut self, file: &File, guest: u64) -> Result<Option<u64>> {
+        // A cluster and perhaps a table; and no refcount block may be needed that is not there.
+        let counted = self.refcount_blocks_count.saturating_mul(self.cluster() / 2) << self.cluster_bits;
+        if self.end + 2 * self.cluster() > counted {
+            return Ok(None);
+        }
+        if self.entry_offset(guest).is_none() {
+            let at = self.grow();
+            self.count(at, at + 1)?;
+            write_at(file, &vec![0; self.cluster() as usize], at)?;
+            let table = self.l1.get_mut((guest / l2_span(self.cluster_bits)) as usize);
+            *table.ok_or_else(|| Error::bug(Layer::Block, "a cluster outside the disk").at(guest))? = at;
+        }
+        let to = self.grow();
+        self.count(to, to + 1)?;
+        let entry = self.entry_offset(guest).ok_or_else(|| Error::bug(Layer::Block, "a table was not made"))?;
+        write_at(file, &(to | COPIED).to_be_bytes(), entry)?;
+        Ok(Some(to))
     }
 
     fn finish(&mut self, file: &File) -> Result<()> {

@@ -23,6 +23,14 @@ impl Layout for RawLayout {
         Ok(writes)
     }
 
+    fn locate(&mut self, _file: &File, guest: u64) -> Result<Option<u64>> {
+        Ok(Some(guest))
+    }
+
+    fn append(&mut self, _file: &File, guest: u64) -> Result<Option<u64>> {
+        Ok(Some(guest))
+    }
+
     fn finish(&mut self, file: &File) -> Result<()> {
         file.set_len(self.size).map_err(|e| {
             Error::io(Layer::Host, "the output cannot be given its length", e)

@@ -90,6 +90,12 @@ pub(super) trait Layout: Send {
     /// Gives every piece of the window its place in the file.
     fn place(&mut self, encoded: &Encoded) -> Result<Vec<Write>>;
 
+    /// When all windows are written: where the unit at `guest` lies in the file; `None` when it is left out.
+    fn locate(&mut self, file: &File, guest: u64) -> Result<Option<u64>>;
+
+    /// When all windows are written: a place for a unit that was left out; `None` when there is no room for one more.
+    fn append(&mut self, file: &File, guest: u64) -> Result<Option<u64>>;
+
     /// Writes what is left when all windows are placed, and gives the file its length.
     fn finish(&mut self, file: &File) -> Result<()>;
 }

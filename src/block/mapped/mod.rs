@@ -71,6 +71,11 @@ pub(crate) trait Layer: Send + Sync {
     /// Whether QEMU opens this container and finds the same bytes where this layer does, the parent left aside.
     fn is_same_in_qemu(&self) -> bool;
 
+    /// Whether data are packed in it.
+    fn is_packed(&self) -> bool {
+        false
+    }
+
     /// The run at `offset` (inside the guest size): at least one byte, at most `limit`.
     fn run_at(&self, offset: u64, limit: u64) -> Result<Run>;
 
@@ -166,6 +171,10 @@ impl<L: Layer> Image for Mapped<L> {
     fn format_in_qemu(&self) -> Option<Format> {
         let is_parent_same = self.parent.as_ref().is_none_or(|parent| parent.format_in_qemu().is_some());
         (is_parent_same && self.layer.is_same_in_qemu()).then(|| self.layer.format())
+    }
+
+    fn is_packed(&self) -> bool {
+        self.layer.is_packed() || self.parent.as_ref().is_some_and(|parent| parent.is_packed())
     }
 
     fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {

@@ -321,6 +321,10 @@ impl Layer for Vmdk {
         Format::Vmdk
     }
 
+    fn is_packed(&self) -> bool {
+        self.extents.iter().any(|extent| matches!(&extent.kind, Kind::Sparse(sparse) if sparse.grains().is_some()))
+    }
+
     /// QEMU knows these types of disks by their descriptor, and sparse files without one by their header.
     fn is_same_in_qemu(&self) -> bool {
         const TYPES: [&str; 9] = [

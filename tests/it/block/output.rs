@@ -107,7 +107,8 @@ fn spill_and_stay_right(memory_limit: u64, length: usize, seed: u64) {
     let mut model = mixed(length, 30);
     let original = write_file(folder.path(), "disk.raw", &model);
     let old = model.clone();
-    let options = StageOptions { memory_limit, spill_folder: Some(folder.path().to_owned()) };
+    let options =
+        StageOptions { memory_limit, spill_folder: Some(folder.path().to_owned()), ..StageOptions::default() };
     let mut stage = Stage::new(block::open(&original, &OpenOptions::default()).unwrap(), options);
     let mut random = Random::new(31 + seed);
     for round in 0..30 {

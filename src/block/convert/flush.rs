@@ -1,0 +1,110 @@
+//! Flushing the output while it is being written.
+
+use std::fs::File;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::error::{Error, Layer, Result};
+
+/// After so many bytes the host is made to store them while the threads go on: else all of it waits for the flush at the
+/// end, when there is nothing left to do meanwhile.
+const FLUSH_EVERY: u64 = 64 << 20;
+
+/// A thread that flushes a file now and then.
+pub(super) struct Flusher {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    turn: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Bytes that were written since the last flush began.
+    written: u64,
+    is_over: bool,
+    failed: Option<std::io::Error>,
+}
+
+impl Flusher {
+    /// Begins to flush the file.
+    ///
+    /// # Errors
+    /// When the host has no second handle of the file, or no thread.
+    pub(super) fn start(file: &File) -> std::io::Result<Self> {
+        let file = file.try_clone()?;
+        let shared = Arc::new(Shared::default());
+        let its = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().spawn(move || its.flush_along(&file))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Says that so many bytes more were written.
+    ///
+    /// # Errors
+    /// When a flush has failed. The host says it once; the flush at the end could succeed.
+    pub(super) fn wrote(&self, bytes: u64) -> Result<()> {
+        let mut state = self.shared.lock();
+        state.written = state.written.saturating_add(bytes);
+        if state.written >= FLUSH_EVERY {
+            self.shared.turn.notify_one();
+        }
+        state.failed.take().map_or(Ok(()), |error| Err(failed(error)))
+    }
+
+    /// Waits for the flush that is under way.
+    ///
+    /// # Errors
+    /// As [`wrote`](Self::wrote).
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.stop();
+        self.wrote(0)
+    }
+
+    fn stop(&mut self) {
+        self.shared.lock().is_over = true;
+        self.shared.turn.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // It does not panic: there is nothing in it that could.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn flush_along(&self, file: &File) {
+        let mut state = self.lock();
+        while !state.is_over {
+            if state.written < FLUSH_EVERY {
+                state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            state.written = 0;
+            drop(state);
+            let result = file.sync_data();
+            state = self.lock();
+            if let Err(error) = result {
+                state.failed = Some(error);
+                return;
+            }
+        }
+    }
+}
+
+fn failed(error: std::io::Error) -> Error {
+    Error::io(Layer::Host, "the output cannot be flushed", error)
+}
