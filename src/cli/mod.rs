@@ -12,12 +12,14 @@ mod fsck;
 mod image;
 mod inject;
 mod inspect;
+mod progress;
 mod reg;
 mod source;
 mod ui;
 
+pub use progress::Progress;
 pub use source::ImageArgs;
-pub use ui::{Progress, Ui, escape};
+pub use ui::{Ui, escape};
 
 use crate::error::{Error, Layer};
 use crate::exit::ExitCode;
