@@ -12,11 +12,6 @@ use crate::error::Result;
 use crate::exit::ExitCode;
 use crate::hive::reg::KeyPath;
 
-/// Reads and edits registry hives, in a file or in an image
-///
-/// A TARGET is a hive file, or a disk image. In a hive file a KEY is a path from its root (`\` is the root itself); in
-/// an image it begins with the hive, as in HKLM\SYSTEM\CurrentControlSet\Services. Log files beside a hive that was not
-/// shut down cleanly are replayed first.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -24,6 +19,7 @@ pub struct Args {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
 enum Command {
     /// Shows a key, its values and the names of its subkeys
     Query(Query),
@@ -41,7 +37,7 @@ enum Command {
     Check(Check),
 }
 
-/// Which part of the keys in a .reg file stands for the root of a hive file.
+// Which part of the keys in a .reg file stands for the root of a hive file.
 #[derive(Debug, clap::Args)]
 struct Prefix {
     /// The part of the keys in .reg files that stands for the root of a hive file, such as `HKEY_LOCAL_MACHINE\SYSTEM`
@@ -55,7 +51,7 @@ impl Prefix {
     }
 }
 
-/// Which value of a key is meant.
+// Which value of a key is meant.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
 struct ValueName {
@@ -206,8 +202,8 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         Command::Export(args) => show::export(&args, ui),
         Command::Diff(args) => show::diff(&args, ui),
         Command::Check(args) => show::check(&args, ui),
-        Command::Import(args) => edit::import(&args, ui),
         Command::Set(args) => edit::set(&args, ui),
         Command::Delete(args) => edit::delete(&args, ui),
+        Command::Import(args) => edit::import(&args, ui),
     }
 }
