@@ -10,7 +10,7 @@ mod security;
 mod space;
 mod values;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 pub use fault::{Code, Fault, Severity};
 pub(super) use security::descriptor_fault;
@@ -57,11 +57,12 @@ pub(super) fn survey(bytes: &[u8]) -> Survey {
 /// The first fault of `after` that was not there `before`.
 pub(super) fn new_fault<'f>(before: &[Fault], after: &'f [Fault]) -> Option<&'f Fault> {
     if before.iter().chain(after).all(Fault::is_named) {
-        let known: HashSet<_> = before.iter().map(Fault::identity).collect();
-        return after.iter().find(|fault| !known.contains(&fault.identity()));
+        let mut known: Vec<_> = before.iter().map(Fault::identity).collect();
+        known.sort_unstable();
+        return after.iter().find(|fault| known.binary_search(&fault.identity()).is_err());
     }
     // Which ones are named depends on the order in which they are met: only their numbers can be compared.
-    let mut left: HashMap<(Code, Severity), u64> = HashMap::new();
+    let mut left: BTreeMap<(Code, Severity), u64> = BTreeMap::new();
     before.iter().for_each(|fault| *left.entry((fault.code(), fault.severity())).or_default() += fault.count());
     after.iter().find(|fault| {
         let left = left.entry((fault.code(), fault.severity())).or_default();
@@ -82,7 +83,7 @@ struct Checker<'a> {
     /// Where cells start; made when a reference is wrong, to say in which way.
     starts: Option<Bits>,
     /// Security cells and how many keys use each.
-    users: HashMap<u32, u32>,
+    users: BTreeMap<u32, u32>,
     root_security: Option<u32>,
     /// The keys from the root to the one at hand.
     trail: Vec<u32>,
@@ -105,7 +106,7 @@ impl<'a> Checker<'a> {
             layered: false,
             ownerless: Bits::default(),
             starts: None,
-            users: HashMap::new(),
+            users: BTreeMap::new(),
             root_security: None,
             trail: Vec::new(),
             names: Vec::new(),
