@@ -90,8 +90,9 @@ struct Checker<'a> {
     /// Reused for value names.
     names: Vec<(u64, u32)>,
     faults: Vec<Fault>,
-    /// Named faults by severity, and those of each code that are only counted.
-    named: BTreeMap<Severity, usize>,
+    /// Named errors and warnings, and the faults of each code that are only counted.
+    errors: usize,
+    warnings: usize,
     unnamed: BTreeMap<(Code, Severity), u32>,
     stale_lists: BTreeMap<u32, u32>,
     surplus: BTreeMap<u32, u32>,
@@ -111,7 +112,8 @@ impl<'a> Checker<'a> {
             trail: Vec::new(),
             names: Vec::new(),
             faults: Vec::new(),
-            named: BTreeMap::new(),
+            errors: 0,
+            warnings: 0,
             unnamed: BTreeMap::new(),
             stale_lists: BTreeMap::new(),
             surplus: BTreeMap::new(),
@@ -129,7 +131,10 @@ impl<'a> Checker<'a> {
     }
 
     fn add_as(&mut self, code: Code, severity: Severity, place: impl Into<String>, text: impl Into<String>) {
-        let named = self.named.entry(severity).or_default();
+        let named = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
         if *named < FAULTS_MAX {
             *named += 1;
             self.faults.push(Fault::new(code, severity, place.into(), text.into()));

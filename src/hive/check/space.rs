@@ -7,7 +7,7 @@ use crate::hive::layout::{CELL_MAX, NIL, PAGE, VOLATILE, Word, bin};
 ///
 /// In pieces, so that they fit into memory that was freed before: a check is when a job holds most.
 #[derive(Default)]
-pub(super) struct Bits(Vec<Box<[u64; WORDS]>>);
+pub(super) struct Bits(Vec<Vec<u64>>);
 
 /// Words in a piece: 2 KiB, for 128 KiB of bins.
 const WORDS: usize = 256;
@@ -15,7 +15,7 @@ const WORDS: usize = 256;
 impl Bits {
     fn over(length: u32) -> Self {
         let pieces = (length as usize / 8).div_ceil(64 * WORDS);
-        Self((0..pieces).map(|_| Box::new([0; WORDS])).collect())
+        Self((0..pieces).map(|_| vec![0; WORDS]).collect())
     }
 
     fn word(&self, offset: u32) -> Option<&u64> {
