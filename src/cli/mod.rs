@@ -3,9 +3,6 @@
 //! One file for each command, each with an `Args` struct (what was typed) and `run` (what to do, answering with the
 //! exit code). [`Ui`] is the only way to the terminal.
 
-// First, because code is laid out in this order, and the rest of a small job stands around it.
-mod reg;
-
 mod check;
 mod config;
 mod convert;
@@ -16,6 +13,7 @@ mod image;
 mod inject;
 mod inspect;
 mod progress;
+mod reg;
 mod source;
 mod ui;
 

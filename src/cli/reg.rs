@@ -25,8 +25,6 @@ enum Command {
     Query(Query),
     /// Writes a key with everything below it as a .reg file (UTF-16)
     Export(Export),
-    /// Makes the changes that a .reg file asks for
-    Import(Import),
     /// Prints as .reg file what leads from one hive to another
     Diff(Diff),
     /// Creates a key, or sets a value
@@ -35,6 +33,10 @@ enum Command {
     Delete(Delete),
     /// Checks a hive against every rule of the format (exit code 1 if it breaks one)
     Check(Check),
+    // The last one, because code is laid out in this order: what an import needs stands together, on few pages.
+    /// Makes the changes that a .reg file asks for
+    #[command(display_order = 1)]
+    Import(Import),
 }
 
 // Which part of the keys in a .reg file stands for the root of a hive file.
