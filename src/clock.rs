@@ -24,7 +24,7 @@ impl FileTime {
     #[must_use]
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        let ticks = u64::try_from(since.as_nanos() / 100).unwrap_or(0);
+        let ticks = since.as_secs().saturating_mul(10_000_000).saturating_add(u64::from(since.subsec_nanos() / 100));
         Self(ticks.saturating_add(UNIX_EPOCH_AS_FILETIME))
     }
 

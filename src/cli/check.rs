@@ -12,10 +12,6 @@ use crate::windows::{self, BootCheck, Bus, CheckOptions};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Says whether the Windows in an image will boot from a virtio disk, and why
-///
-/// Follows the boot loader and plug and play through the bytes on disk; nothing is changed. Works on any image, also
-/// after another tool. Without --bus the answer is yes if one of the buses boots.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The disk image

@@ -11,7 +11,6 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
 use crate::job::{Destination, InjectRequest};
 
-/// Converts an image of any format to qcow2 or raw, in one pass
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The input is never changed. The output appears under its name when it is complete and flushed."
@@ -151,7 +150,7 @@ fn compression(name: &str) -> Result<Compression> {
 }
 
 /// A number of bytes for people.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = "bytes";

@@ -10,7 +10,6 @@ use crate::job;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Shows what driver media hold
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]

@@ -2,6 +2,7 @@
 
 use crate::clock::FileTime;
 use crate::error::{Error, Kind, Layer, Result};
+use std::ffi::OsStr;
 use std::io::IsTerminal;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -27,8 +28,16 @@ fn colours_wanted() -> bool {
 ///
 /// # Errors
 /// When the variable is set to something that is no number of seconds.
+#[inline]
 pub fn clock() -> Result<FileTime> {
-    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(FileTime::now()) };
+    match std::env::var_os("SOURCE_DATE_EPOCH") {
+        None => Ok(FileTime::now()),
+        Some(text) => given_clock(&text),
+    }
+}
+
+#[cold]
+fn given_clock(text: &OsStr) -> Result<FileTime> {
     text.to_str().and_then(|text| text.trim().parse().ok()).and_then(FileTime::from_unix_seconds).ok_or_else(|| {
         Error::new(Kind::Usage, Layer::Cli, "SOURCE_DATE_EPOCH is no time")
             .expected_found("seconds since 1970", text.display())

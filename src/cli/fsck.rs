@@ -11,7 +11,6 @@ use crate::exit::ExitCode;
 use crate::ntfs::check::{self, CheckOptions, CheckReport};
 use crate::partition::{self, Content, Partition, PartitionView};
 
-/// Checks every NTFS volume of an image; nothing is changed
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 all volumes are sound, 1 faults were found; a volume that is hibernated, dirty or \

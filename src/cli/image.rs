@@ -7,7 +7,6 @@ use crate::block::{self, Format, qcow2};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
 
-/// Shows, checks or maps an image file, in qemu-img's terms; JSON has its field names
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]

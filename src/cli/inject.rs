@@ -12,7 +12,6 @@ use crate::windows::{InjectOptions, Registration};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-/// Makes the Windows in an image bootable from a virtio disk
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -52,7 +51,7 @@ pub struct Args {
     state: StateArgs,
 }
 
-/// Where the changed disk goes
+// Where the changed disk goes
 #[derive(Debug, Clone, Default, clap::Args)]
 struct DestinationArgs {
     /// Changes the image itself; a journal beside it allows to undo an interrupted run
@@ -72,7 +71,7 @@ struct DestinationArgs {
     overwrite: bool,
 }
 
-/// How the guest is changed
+// How the guest is changed
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct GuestArgs {
     /// How boot drivers are registered: what is needed to boot, or all that Windows itself would write
@@ -96,7 +95,7 @@ pub(super) struct GuestArgs {
     force: bool,
 }
 
-/// Overrides of refusals
+// Overrides of refusals
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub(super) struct StateArgs {
     /// Edits a volume that Windows has marked for a check

@@ -7,7 +7,6 @@ use crate::exit::ExitCode;
 use crate::job::{self, Inspection};
 use std::fmt::Write as _;
 
-/// Shows which Windows an image holds and in which state it is
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

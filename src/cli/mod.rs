@@ -12,12 +12,15 @@ mod fsck;
 mod image;
 mod inject;
 mod inspect;
+mod progress;
 mod reg;
 mod source;
 mod ui;
 
-pub use source::ImageArgs;
-pub use ui::{Progress, Ui, escape};
+pub use progress::Progress;
+pub use ui::{Ui, escape};
+
+use source::ImageArgs;
 
 use crate::error::{Error, Layer};
 use crate::exit::ExitCode;
@@ -52,16 +55,34 @@ Exit codes: 0 done or unchanged, 1 a question answered with no, 2 usage or confi
 image, unsupported or no Windows in it, 5 damaged image, 6 drivers, 7 input/output, 8 verification failed and nothing \
 was written, 9 an interrupted run is pending, 70 a defect of winject.";
 
-// The Args structs live in the commands' files. One that is not finished hides itself with `#[command(hide = true)]`.
+// The Args structs live in the commands' files. The descriptions stand here, because the rest of a command is built
+// (deferred) only when it is the one that was typed. Groups of options that commands share have plain comments: clap
+// would take a doc comment for the description. A command that is not finished is hidden: `#[command(hide = true)]`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Command {
+    /// Makes the Windows in an image bootable from a virtio disk
     Inject(inject::Args),
+    /// Shows which Windows an image holds and in which state it is
     Inspect(inspect::Args),
+    /// Says whether the Windows in an image will boot from a virtio disk, and why
+    ///
+    /// Follows the boot loader and plug and play through the bytes on disk; nothing is changed. Works on any image,
+    /// also after another tool. Without --bus the answer is yes if one of the buses boots.
     Check(check::Args),
+    /// Shows what driver media hold
     Drivers(drivers::Args),
+    /// Converts an image of any format to qcow2 or raw, in one pass
     Convert(convert::Args),
+    /// Shows, checks or maps an image file, in qemu-img's terms; JSON has its field names
     Image(image::Args),
+    /// Checks every NTFS volume of an image; nothing is changed
     Fsck(fsck::Args),
+    /// Reads and edits registry hives, in a file or in an image
+    ///
+    /// A TARGET is a hive file, or a disk image. In a hive file a KEY is a path from its root (`\` is the root itself);
+    /// in an image it begins with the hive, as in HKLM\SYSTEM\CurrentControlSet\Services. Log files beside a hive that
+    /// was not shut down cleanly are replayed first.
     Reg(reg::Args),
 }
 
@@ -117,9 +138,24 @@ fn usage(error: &clap::Error) -> ExitCode {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use std::collections::HashSet;
 
     #[test]
     fn definitions_are_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_keeps_its_own_description() {
+        let mut cli = Cli::command();
+        cli.build();
+        let mut seen = HashSet::new();
+        let mut pending: Vec<_> = cli.get_subcommands().filter(|c| c.get_name() != "help").collect();
+        while let Some(command) = pending.pop() {
+            let about = command.get_about().map(ToString::to_string);
+            assert!(about.is_some() && seen.insert(about.clone()), "{}: {about:?}", command.get_name());
+            pending.extend(command.get_subcommands().filter(|c| c.get_name() != "help"));
+        }
+        assert!(seen.len() > 15, "{seen:?}");
     }
 }

@@ -12,11 +12,6 @@ use crate::error::Result;
 use crate::exit::ExitCode;
 use crate::hive::reg::KeyPath;
 
-/// Reads and edits registry hives, in a file or in an image
-///
-/// A TARGET is a hive file, or a disk image. In a hive file a KEY is a path from its root (`\` is the root itself); in
-/// an image it begins with the hive, as in HKLM\SYSTEM\CurrentControlSet\Services. Log files beside a hive that was not
-/// shut down cleanly are replayed first.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -24,13 +19,12 @@ pub struct Args {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
 enum Command {
     /// Shows a key, its values and the names of its subkeys
     Query(Query),
     /// Writes a key with everything below it as a .reg file (UTF-16)
     Export(Export),
-    /// Makes the changes that a .reg file asks for
-    Import(Import),
     /// Prints as .reg file what leads from one hive to another
     Diff(Diff),
     /// Creates a key, or sets a value
@@ -39,9 +33,13 @@ enum Command {
     Delete(Delete),
     /// Checks a hive against every rule of the format (exit code 1 if it breaks one)
     Check(Check),
+    // The last one, because code is laid out in this order: what an import needs stands together, on few pages.
+    /// Makes the changes that a .reg file asks for
+    #[command(display_order = 1)]
+    Import(Import),
 }
 
-/// Which part of the keys in a .reg file stands for the root of a hive file.
+// Which part of the keys in a .reg file stands for the root of a hive file.
 #[derive(Debug, clap::Args)]
 struct Prefix {
     /// The part of the keys in .reg files that stands for the root of a hive file, such as `HKEY_LOCAL_MACHINE\SYSTEM`
@@ -55,7 +53,7 @@ impl Prefix {
     }
 }
 
-/// Which value of a key is meant.
+// Which value of a key is meant.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
 struct ValueName {
@@ -206,8 +204,8 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         Command::Export(args) => show::export(&args, ui),
         Command::Diff(args) => show::diff(&args, ui),
         Command::Check(args) => show::check(&args, ui),
-        Command::Import(args) => edit::import(&args, ui),
         Command::Set(args) => edit::set(&args, ui),
         Command::Delete(args) => edit::delete(&args, ui),
+        Command::Import(args) => edit::import(&args, ui),
     }
 }

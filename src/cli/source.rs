@@ -3,7 +3,7 @@
 use crate::block::{Format, OpenOptions, PathPolicy};
 use std::path::PathBuf;
 
-/// How the image is read; the same for every command that takes one
+// How the image is read; the same for every command that takes one
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ImageArgs {
     /// The image's format (raw, qcow2 …) instead of finding it by content
@@ -19,7 +19,7 @@ pub struct ImageArgs {
     pub disk: Option<String>,
 }
 
-/// A question about an image
+// A question about an image
 #[derive(Debug, clap::Args)]
 pub struct QuestionArgs {
     /// The image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI

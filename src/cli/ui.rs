@@ -1,11 +1,10 @@
 //! Printing: results to standard output, everything else to the error output.
 
 use super::environment;
+use super::progress::Progress;
 use crate::error::Error;
-use indicatif::{ProgressBar, ProgressStyle};
 use std::borrow::Cow;
 use std::io::Write;
-use std::time::Duration;
 
 /// The way to the user. Names that come from images pass through [`escape`], so that they cannot steer a terminal.
 ///
@@ -107,16 +106,9 @@ impl Ui {
     #[must_use]
     pub fn progress(&self, title: &str, total: u64) -> Progress {
         if self.quiet || !self.colour_err {
-            return Progress(ProgressBar::hidden());
+            return Progress::hidden();
         }
-        let bar = if total == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(total) };
-        let template = if total == 0 { "{spinner} {msg}" } else { "{msg} {bar:30} {bytes}/{total_bytes} {eta}" };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        bar.set_message(escape(title).into_owned());
-        bar.enable_steady_tick(Duration::from_millis(120));
-        Progress(bar)
+        Progress::start(escape(title).into_owned(), total)
     }
 
     fn write_out(&self, text: &str) {
@@ -146,28 +138,6 @@ fn paint(text: &str, colour: Colour, on: bool) -> String {
         Colour::Bold => 1,
     };
     if on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
-}
-
-/// A running progress bar; it vanishes when dropped.
-#[derive(Debug)]
-pub struct Progress(ProgressBar);
-
-impl Progress {
-    /// How much of the total is done.
-    pub fn set(&self, done: u64) {
-        self.0.set_position(done);
-    }
-
-    /// What is being done now.
-    pub fn message(&self, text: &str) {
-        self.0.set_message(escape(text).into_owned());
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
 }
 
 /// Makes control characters and the marks that reverse the reading direction visible. Line breaks and tabs stay.

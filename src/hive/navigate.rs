@@ -350,7 +350,7 @@ impl Hive {
         let at = CellOffset(at);
         let cell = self.cells.data(at)?;
         if !cell.starts_with(list::ROOT) {
-            return Ok(Index { root: None, leaves: vec![self.leaf(at)?] });
+            return Ok(Index { root: None, leaves: Vec::from([self.leaf(at)?]) });
         }
         let count = usize::from(self.cells.get(at, list::COUNT)?);
         let leaves: Option<Vec<_>> = (0..count).map(|i| layout::entry(cell, list::ENTRIES, i, 4)).collect();

@@ -39,6 +39,9 @@ impl ValueIndex {
 
     /// The key has this value now.
     pub(super) fn add(&mut self, key: CellOffset, name: &Name, value: CellOffset) {
+        if !self.keys.contains_key(&key) {
+            return;
+        }
         let hash = self.hash(name.units().iter().copied());
         if let Some(names) = self.keys.get_mut(&key) {
             names.add(hash, value);
@@ -47,6 +50,9 @@ impl ValueIndex {
 
     /// The key's value is gone.
     pub(super) fn remove(&mut self, key: CellOffset, name: &Name, value: CellOffset) {
+        if !self.keys.contains_key(&key) {
+            return;
+        }
         let hash = self.hash(name.units().iter().copied());
         if let Some(names) = self.keys.get_mut(&key) {
             if names.cells.get(&hash) == Some(&value) {

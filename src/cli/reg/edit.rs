@@ -14,11 +14,10 @@ fn say(target: &Path, changed: bool, what: &str, ui: &Ui) -> ExitCode {
 }
 
 pub(super) fn import(args: &super::Import, ui: &Ui) -> Result<ExitCode> {
-    let name = args.file.display().to_string();
     let places = (&args.image, &args.changed);
     let (changed, what) =
         import_file(&args.target, read(&args.file)?, &args.prefix.path(), places, ui).map_err(|e| match e.kind() {
-            Kind::Usage => e.path(name),
+            Kind::Usage => e.path(args.file.display().to_string()),
             _ => e,
         })?;
     Ok(say(&args.target, changed, &what, ui))

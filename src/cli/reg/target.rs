@@ -9,7 +9,7 @@ use crate::hive::reg::{Document, KeyPath, apply};
 use crate::hive::{Hive, KeyId, Replay};
 use crate::job::{Destination, HiveEdit, HiveName, HiveRequest, edit_hive, import_into_image, read_hive};
 
-/// How an image is opened.
+// How an image is opened.
 #[derive(Debug, clap::Args)]
 pub(super) struct Image {
     /// The partition that Windows is in, as Linux counts (0: the image is a volume)
@@ -19,7 +19,7 @@ pub(super) struct Image {
     source: ImageArgs,
 }
 
-/// Where a changed image goes.
+// Where a changed image goes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Changed {
     /// Changes the image itself; a journal beside it allows to undo an interrupted run
@@ -53,16 +53,16 @@ pub(super) struct Opened {
 impl Opened {
     /// Opens the hive that holds the key `text`.
     pub(super) fn open(target: &Path, text: &str, prefix: KeyPath, image: &Image, ui: &Ui) -> Result<Self> {
-        if is_hive(target)? {
-            let hive = HiveFile::open(target, ui)?.hive;
-            let path = in_hive(&hive, text, &prefix)?;
-            return Ok(Self { hive, path, prefix });
+        if !is_hive(target)? {
+            let (name, path) = HiveName::of(&KeyPath::from(text))?;
+            let (hive, replay) = read_hive(&image.request(target)?, name)?;
+            say_replay(replay.as_ref(), ui);
+            let path = path.resolve_control_set(&hive)?;
+            return Ok(Self { hive, path, prefix: name.root() });
         }
-        let (name, path) = HiveName::of(&KeyPath::from(text))?;
-        let (hive, replay) = read_hive(&image.request(target)?, name)?;
-        say_replay(replay.as_ref(), ui);
-        let path = path.resolve_control_set(&hive)?;
-        Ok(Self { hive, path, prefix: name.root() })
+        let hive = HiveFile::open(target, ui)?.hive;
+        let path = in_hive(&hive, text, &prefix)?;
+        Ok(Self { hive, path, prefix })
     }
 
     /// The key, which must be there.
@@ -137,20 +137,20 @@ pub(super) fn edit(
     change: &mut dyn FnMut(&mut Hive, &KeyPath) -> Result<()>,
 ) -> Result<bool> {
     let (image, changed) = places;
-    if is_hive(target)? {
-        changed.refuse_for_file()?;
-        let mut file = HiveFile::open(target, ui)?;
-        let path = in_hive(&file.hive, text, prefix)?;
-        change(&mut file.hive, &path)?;
-        return file.save();
+    if !is_hive(target)? {
+        let (name, path) = HiveName::of(&KeyPath::from(text))?;
+        let destination = changed.destination()?;
+        let done = edit_hive(&image.request(target)?, name, &destination, &mut |hive| {
+            let path = path.resolve_control_set(hive)?;
+            change(hive, &path)
+        })?;
+        return Ok(say(&done, ui));
     }
-    let (name, path) = HiveName::of(&KeyPath::from(text))?;
-    let destination = changed.destination()?;
-    let done = edit_hive(&image.request(target)?, name, &destination, &mut |hive| {
-        let path = path.resolve_control_set(hive)?;
-        change(hive, &path)
-    })?;
-    Ok(say(&done, ui))
+    changed.refuse_for_file()?;
+    let mut file = HiveFile::open(target, ui)?;
+    let path = in_hive(&file.hive, text, prefix)?;
+    change(&mut file.hive, &path)?;
+    file.save()
 }
 
 /// Applies a `.reg` file; `None` for what was done when the target is an image.
@@ -161,23 +161,31 @@ pub(super) fn import(
     places: (&Image, &Changed),
     ui: &Ui,
 ) -> Result<(bool, String)> {
-    let (image, changed) = places;
-    if is_hive(target)? {
-        changed.refuse_for_file()?;
-        let document = Document::parse(&bytes, prefix)?;
-        drop(bytes);
-        let mut file = HiveFile::open(target, ui)?;
-        let done = apply(&mut file.hive, &document, environment::clock()?)?;
-        drop(document);
-        let what = format!(
-            "{} keys created, {} deleted; {} values set, {} deleted",
-            done.keys_created, done.keys_deleted, done.values_set, done.values_deleted
-        );
-        return Ok((file.save()?, what));
+    let (_, changed) = places;
+    if !is_hive(target)? {
+        return Ok((import_image(target, &bytes, places, ui)?, "imported".into()));
     }
-    let document = Document::parse(&bytes, &KeyPath::default())?;
+    changed.refuse_for_file()?;
+    let document = Document::parse(&bytes, prefix)?;
+    drop(bytes);
+    let mut file = HiveFile::open(target, ui)?;
+    let done = apply(&mut file.hive, &document, environment::clock()?)?;
+    drop(document);
+    let changed = file.save()?;
+    let what = format!(
+        "{} keys created, {} deleted; {} values set, {} deleted",
+        done.keys_created, done.keys_deleted, done.values_set, done.values_deleted
+    );
+    Ok((changed, what))
+}
+
+/// The same for a hive inside an image. (Apart, so that its code is: that for a hive file stands together.)
+#[inline(never)]
+fn import_image(target: &Path, bytes: &[u8], places: (&Image, &Changed), ui: &Ui) -> Result<bool> {
+    let (image, changed) = places;
+    let document = Document::parse(bytes, &KeyPath::default())?;
     let done = import_into_image(&image.request(target)?, &document, &changed.destination()?)?;
-    Ok((say(&done, ui), "imported".into()))
+    Ok(say(&done, ui))
 }
 
 fn say(done: &HiveEdit, ui: &Ui) -> bool {

@@ -10,7 +10,7 @@ mod security;
 mod space;
 mod values;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 pub use fault::{Code, Fault, Severity};
 pub(super) use security::descriptor_fault;
@@ -57,11 +57,12 @@ pub(super) fn survey(bytes: &[u8]) -> Survey {
 /// The first fault of `after` that was not there `before`.
 pub(super) fn new_fault<'f>(before: &[Fault], after: &'f [Fault]) -> Option<&'f Fault> {
     if before.iter().chain(after).all(Fault::is_named) {
-        let known: HashSet<_> = before.iter().map(Fault::identity).collect();
-        return after.iter().find(|fault| !known.contains(&fault.identity()));
+        let mut known: Vec<_> = before.iter().map(Fault::identity).collect();
+        known.sort_unstable();
+        return after.iter().find(|fault| known.binary_search(&fault.identity()).is_err());
     }
     // Which ones are named depends on the order in which they are met: only their numbers can be compared.
-    let mut left: HashMap<(Code, Severity), u64> = HashMap::new();
+    let mut left: BTreeMap<(Code, Severity), u64> = BTreeMap::new();
     before.iter().for_each(|fault| *left.entry((fault.code(), fault.severity())).or_default() += fault.count());
     after.iter().find(|fault| {
         let left = left.entry((fault.code(), fault.severity())).or_default();
@@ -82,15 +83,16 @@ struct Checker<'a> {
     /// Where cells start; made when a reference is wrong, to say in which way.
     starts: Option<Bits>,
     /// Security cells and how many keys use each.
-    users: HashMap<u32, u32>,
+    users: BTreeMap<u32, u32>,
     root_security: Option<u32>,
     /// The keys from the root to the one at hand.
     trail: Vec<u32>,
     /// Reused for value names.
     names: Vec<(u64, u32)>,
     faults: Vec<Fault>,
-    /// Named faults by severity, and those of each code that are only counted.
-    named: BTreeMap<Severity, usize>,
+    /// Named errors and warnings, and the faults of each code that are only counted.
+    errors: usize,
+    warnings: usize,
     unnamed: BTreeMap<(Code, Severity), u32>,
     stale_lists: BTreeMap<u32, u32>,
     surplus: BTreeMap<u32, u32>,
@@ -105,12 +107,13 @@ impl<'a> Checker<'a> {
             layered: false,
             ownerless: Bits::default(),
             starts: None,
-            users: HashMap::new(),
+            users: BTreeMap::new(),
             root_security: None,
             trail: Vec::new(),
             names: Vec::new(),
             faults: Vec::new(),
-            named: BTreeMap::new(),
+            errors: 0,
+            warnings: 0,
             unnamed: BTreeMap::new(),
             stale_lists: BTreeMap::new(),
             surplus: BTreeMap::new(),
@@ -128,7 +131,10 @@ impl<'a> Checker<'a> {
     }
 
     fn add_as(&mut self, code: Code, severity: Severity, place: impl Into<String>, text: impl Into<String>) {
-        let named = self.named.entry(severity).or_default();
+        let named = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
         if *named < FAULTS_MAX {
             *named += 1;
             self.faults.push(Fault::new(code, severity, place.into(), text.into()));

@@ -1,6 +1,6 @@
 //! Security cells and descriptors.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Checker, Code, Severity};
 use crate::hive::layout::{NIL, Word, security};
@@ -14,14 +14,13 @@ impl<'a> Checker<'a> {
     pub(super) fn ring(&mut self) {
         let Some(head) = self.root_security else { return };
         let ring = self.walk_ring(head);
-        let mut bodies: HashMap<&'a [u8], u32> = HashMap::new();
+        let mut bodies: BTreeMap<&'a [u8], u32> = BTreeMap::new();
         for &at in &ring {
             self.security_cell(at, &mut bodies);
         }
-        let members: HashSet<u32> = ring.into_iter().collect();
+        let members: BTreeSet<u32> = ring.into_iter().collect();
         let mut strangers: Vec<(u32, u32)> = self.users.iter().map(|(&at, &n)| (at, n)).collect();
         strangers.retain(|(at, _)| !members.contains(at));
-        strangers.sort_unstable();
         for (at, users) in strangers {
             let what = if at == NIL { "nothing" } else { "a cell that is not in the ring" };
             self.add(Code::SkDangling, format!("sk {at:#x}"), format!("{users} keys refer to {what}"));
@@ -29,29 +28,29 @@ impl<'a> Checker<'a> {
     }
 
     fn walk_ring(&mut self, head: u32) -> Vec<u32> {
-        let (mut ring, mut seen) = (Vec::new(), HashSet::new());
+        let (mut ring, mut seen) = (Vec::new(), BTreeSet::new());
         let (mut at, mut before) = (head, NIL);
         loop {
-            let place = format!("sk {at:#x}");
+            let place = || format!("sk {at:#x}");
             let closes = !seen.insert(at);
             if closes && at != head {
-                self.add(Code::SkRing, place, "the security list closes on a cell that is not its head");
+                self.add(Code::SkRing, place(), "the security list closes on a cell that is not its head");
                 return ring;
             }
             let cell = if closes {
                 self.data(at)
             } else {
-                let from = if before == NIL { "root key".into() } else { format!("sk {before:#x}") };
-                let Some(cell) = self.claim(at, || "security cell".into(), &|_| from.clone()) else { return ring };
+                let from = |_: &Self| if before == NIL { "root key".into() } else { format!("sk {before:#x}") };
+                let Some(cell) = self.claim(at, || "security cell".into(), &from) else { return ring };
                 if cell.len() < security::DESCRIPTOR || !cell.starts_with(security::SIGNATURE) {
-                    self.add(Code::SkSignature, place, "no security cell");
+                    self.add(Code::SkSignature, place(), "no security cell");
                     return ring;
                 }
                 cell
             };
             let previous = security::PREVIOUS.get(cell).unwrap_or(NIL);
             if before != NIL && previous != before {
-                self.add(Code::SkBlink, place, format!("says its predecessor is {previous:#x}, it is {before:#x}"));
+                self.add(Code::SkBlink, place(), format!("says its predecessor is {previous:#x}, it is {before:#x}"));
             }
             if closes {
                 return ring;
@@ -62,30 +61,30 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn security_cell(&mut self, at: u32, bodies: &mut HashMap<&'a [u8], u32>) {
+    fn security_cell(&mut self, at: u32, bodies: &mut BTreeMap<&'a [u8], u32>) {
         let cell = self.data(at);
-        let place = format!("sk {at:#x}");
+        let place = || format!("sk {at:#x}");
         let count = security::REFERENCES.get(cell).unwrap_or(0);
         let used = self.users.get(&at).copied().unwrap_or(0);
         if count != used {
             // Too low: it will be freed while in use. Too high (healed hives have it): it is never freed.
             let severity = if count < used { Severity::Error } else { Severity::Warning };
             let text = format!("reference count {count}, used by {used} keys");
-            self.add_as(Code::SkRefcount, severity, place.clone(), text);
+            self.add_as(Code::SkRefcount, severity, place(), text);
             self.surplus.insert(at, count.saturating_sub(used));
         }
         if used == 0 {
-            self.add(Code::SkUnused, place.clone(), "no key uses it");
+            self.add(Code::SkUnused, place(), "no key uses it");
         }
         let length = security::LENGTH.get(cell).unwrap_or(0) as usize;
         let Some(body) = cell.get(security::DESCRIPTOR..).and_then(|rest| rest.get(..length)) else {
-            return self.add(Code::SkSize, place, format!("a descriptor of {length} bytes in {}", cell.len()));
+            return self.add(Code::SkSize, place(), format!("a descriptor of {length} bytes in {}", cell.len()));
         };
         if let Some(fault) = descriptor_fault(body) {
-            self.add(Code::SkDescriptor, place.clone(), fault);
+            self.add(Code::SkDescriptor, place(), fault);
         }
         if let Some(other) = bodies.insert(body, at) {
-            self.add(Code::SkDuplicate, place, format!("the same descriptor as sk {other:#x}"));
+            self.add(Code::SkDuplicate, place(), format!("the same descriptor as sk {other:#x}"));
         }
     }
 }

@@ -4,31 +4,50 @@ use super::{Checker, Code};
 use crate::hive::layout::{CELL_MAX, NIL, PAGE, VOLATILE, Word, bin};
 
 /// One bit for every eight bytes of bins.
+///
+/// In pieces, so that they fit into memory that was freed before: a check is when a job holds most.
 #[derive(Default)]
-pub(super) struct Bits(Vec<u64>);
+pub(super) struct Bits(Vec<Vec<u64>>);
+
+/// Words in a piece: 2 KiB, for 128 KiB of bins.
+const WORDS: usize = 256;
 
 impl Bits {
     fn over(length: u32) -> Self {
-        Self(vec![0; (length as usize / 8).div_ceil(64)])
+        let pieces = (length as usize / 8).div_ceil(64 * WORDS);
+        Self((0..pieces).map(|_| vec![0; WORDS]).collect())
+    }
+
+    fn word(&self, offset: u32) -> Option<&u64> {
+        let n = offset as usize / 8 / 64;
+        self.0.get(n / WORDS)?.get(n % WORDS)
+    }
+
+    fn word_mut(&mut self, offset: u32) -> Option<&mut u64> {
+        let n = offset as usize / 8 / 64;
+        self.0.get_mut(n / WORDS)?.get_mut(n % WORDS)
     }
 
     pub(super) fn get(&self, offset: u32) -> bool {
-        let n = offset as usize / 8;
-        self.0.get(n / 64).is_some_and(|word| word >> (n % 64) & 1 != 0)
+        self.word(offset).is_some_and(|word| word >> (offset / 8 % 64) & 1 != 0)
     }
 
     pub(super) fn set(&mut self, offset: u32) {
-        let n = offset as usize / 8;
-        if let Some(word) = self.0.get_mut(n / 64) {
-            *word |= 1 << (n % 64);
+        if let Some(word) = self.word_mut(offset) {
+            *word |= 1 << (offset / 8 % 64);
         }
     }
 
     fn clear(&mut self, offset: u32) {
-        let n = offset as usize / 8;
-        if let Some(word) = self.0.get_mut(n / 64) {
-            *word &= !(1 << (n % 64));
+        if let Some(word) = self.word_mut(offset) {
+            *word &= !(1 << (offset / 8 % 64));
         }
+    }
+
+    /// The words that are not zero, and the offset that the first bit of each stands for.
+    fn marked(&self) -> impl Iterator<Item = (u32, u64)> {
+        let words = self.0.iter().flat_map(|piece| piece.iter().copied());
+        (0..).step_by(64 * 8).zip(words).filter(|&(_, word)| word != 0)
     }
 }
 
@@ -171,13 +190,10 @@ impl<'a> Checker<'a> {
     pub(super) fn orphans(&mut self) {
         self.stale_lists.retain(|&at, _| self.ownerless.get(at));
         self.stale_lists.keys().for_each(|&at| self.ownerless.clear(at));
-        for word in 0..self.ownerless.0.len() {
-            let lost = *self.ownerless.0.get(word).unwrap_or(&0);
-            if lost == 0 {
-                continue;
-            }
+        let ownerless = std::mem::take(&mut self.ownerless);
+        for (first, lost) in ownerless.marked() {
             for bit in (0..64).filter(|bit| lost >> bit & 1 != 0) {
-                let at = (word * 64 + bit) as u32 * 8;
+                let at = first + bit * 8;
                 let data = self.data(at);
                 let start: String = data.iter().take(2).map(|b| b.escape_ascii().to_string()).collect();
                 let text = format!("{} bytes, starting with \"{start}\", nothing refers to it", data.len() + 4);

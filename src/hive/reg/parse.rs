@@ -45,7 +45,25 @@ fn utf8(bytes: &[u8]) -> Result<Vec<u16>> {
         let line = 1 + bytes.iter().take(e.valid_up_to()).filter(|&&b| b == b'\n').count();
         usage(line, "not valid UTF-8").hint("save the file as UTF-8 or UTF-16 with a byte order mark")
     })?;
-    Ok(text.encode_utf16().collect())
+    let mut units = Vec::with_capacity(text.len()); // never more, so it does not grow
+    text.chars().for_each(|c| units.extend_from_slice(c.encode_utf16(&mut [0; 2])));
+    Ok(units)
+}
+
+/// Without the blanks around it.
+fn trim(mut line: &[u16]) -> &[u16] {
+    const BLANKS: [u16; 2] = [b' ' as u16, b'\t' as u16];
+    while let [first, rest @ ..] = line
+        && BLANKS.contains(first)
+    {
+        line = rest;
+    }
+    while let [rest @ .., last] = line
+        && BLANKS.contains(last)
+    {
+        line = rest;
+    }
+    line
 }
 
 fn usage(line: usize, what: &str) -> Error {
@@ -101,13 +119,17 @@ impl<'a> Parser<'a> {
     fn header(&mut self) -> Result<()> {
         let end = self.units.iter().position(|&u| u == u16::from(b'\n') || u == u16::from(b'\r'));
         let end = end.unwrap_or(self.units.len());
-        let first = String::from_utf16_lossy(self.units.get(..end).unwrap_or_default());
         self.at = end;
-        match first.trim() {
-            HEADER => Ok(()),
-            "REGEDIT4" => Err(usage(1, "version 4 of the format is not read").hint("export it again as version 5")),
-            _ => Err(usage(1, &format!("must be \"{HEADER}\""))),
+        let first = trim(self.units.get(..end).unwrap_or_default());
+        let is = |text: &str| first.iter().copied().eq(text.bytes().map(u16::from));
+        if is(HEADER) {
+            return Ok(());
         }
+        Err(if is("REGEDIT4") {
+            usage(1, "version 4 of the format is not read").hint("export it again as version 5")
+        } else {
+            usage(1, &format!("must be \"{HEADER}\""))
+        })
     }
 
     /// Skips empty lines and comments.
