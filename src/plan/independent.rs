@@ -3,12 +3,14 @@
 
 mod small_blocks;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use ntfs::attribute_value::NtfsAttributeValue;
 use ntfs::indexes::NtfsFileNameIndex;
 use ntfs::structured_values::NtfsIndexRoot;
-use ntfs::{Ntfs, NtfsAttributeType, NtfsFile, NtfsReadSeek};
+use ntfs::{KnownNtfsFileRecordNumber, Ntfs, NtfsAttributeType, NtfsFile, NtfsReadSeek};
 
 use crate::error::{Error, Kind, Layer, Result};
 use crate::io::VolumeRead;
@@ -92,6 +94,8 @@ pub struct IndependentVolume<'a, D: ?Sized> {
     ntfs: Ntfs,
     /// In bytes; folders of a volume have blocks of one size.
     index_block_size: u32,
+    /// Records of the paths that were found: what a plan touches lies in few folders.
+    found: RefCell<HashMap<String, u64>>,
 }
 
 /// What is at a path.
@@ -131,31 +135,41 @@ impl<'a, D: VolumeRead + ?Sized> IndependentVolume<'a, D> {
         let mut ntfs = Ntfs::new(&mut device).map_err(foreign)?;
         ntfs.read_upcase_table(&mut device).map_err(foreign)?;
         let index_block_size = index_block_size(&ntfs, &mut device).map_err(foreign)?;
-        Ok(Self { volume, ntfs, index_block_size })
+        Ok(Self { volume, ntfs, index_block_size, found: RefCell::default() })
     }
 
     fn file<'n>(&'n self, device: &mut Device<'_, D>, path: &str) -> Result<Option<NtfsFile<'n>>> {
-        let mut file = self.ntfs.root_directory(device).map_err(foreign)?;
+        let mut number = KnownNtfsFileRecordNumber::RootDirectory as u64;
+        let mut reached = String::with_capacity(path.len());
         for name in path.split('/').filter(|name| !name.is_empty()) {
-            if !file.is_directory() {
-                return Ok(None);
-            }
-            let number = if self.ntfs.cluster_size() > self.index_block_size {
-                match small_blocks::find(&file, &self.ntfs, device, name)? {
-                    Some(number) => number,
-                    None => return Ok(None),
-                }
-            } else {
-                let index = file.directory_index(device).map_err(foreign)?;
-                let mut finder = index.finder();
-                match NtfsFileNameIndex::find(&mut finder, &self.ntfs, device, name) {
-                    Some(entry) => entry.map_err(foreign)?.file_reference().file_record_number(),
-                    None => return Ok(None),
+            reached.push('/');
+            reached.push_str(name);
+            let known = self.found.borrow().get(&reached).copied();
+            number = match known {
+                Some(known) => known,
+                None => {
+                    let folder = self.ntfs.file(device, number).map_err(foreign)?;
+                    let Some(found) = self.entry(device, &folder, name)? else { return Ok(None) };
+                    self.found.borrow_mut().insert(reached.clone(), found);
+                    found
                 }
             };
-            file = self.ntfs.file(device, number).map_err(foreign)?;
         }
-        Ok(Some(file))
+        self.ntfs.file(device, number).map(Some).map_err(foreign)
+    }
+
+    /// The record of an entry of a folder; `None` when there is none of this name.
+    fn entry(&self, device: &mut Device<'_, D>, folder: &NtfsFile<'_>, name: &str) -> Result<Option<u64>> {
+        if !folder.is_directory() {
+            return Ok(None);
+        }
+        if self.ntfs.cluster_size() > self.index_block_size {
+            return small_blocks::find(folder, &self.ntfs, device, name);
+        }
+        let index = folder.directory_index(device).map_err(foreign)?;
+        let mut finder = index.finder();
+        let entry = NtfsFileNameIndex::find(&mut finder, &self.ntfs, device, name).transpose().map_err(foreign)?;
+        Ok(entry.map(|entry| entry.file_reference().file_record_number()))
     }
 
     /// The number of the file record at a path.
