@@ -114,7 +114,7 @@ fn category(facts: &Facts, definition: Option<&Definition>) -> Category {
 
 /// The files of a package with their contents and their digests.
 pub(super) struct Contents {
-    pub files: Vec<(PackageFile, Arc<[u8]>)>,
+    pub files: Vec<(PackageFile, Arc<Vec<u8>>)>,
 }
 
 impl Contents {
@@ -147,13 +147,13 @@ impl Contents {
     fn add(&mut self, source: &Arc<Source>, name: String, path: String) -> Result<()> {
         let data = source.read(&path)?;
         let (size, sha256) = (data.len() as u64, sha2::Sha256::digest(&data).into());
-        let data: Arc<[u8]> = data.into();
+        let data = Arc::new(data);
         let content = (size <= KEPT_BYTES_MAX).then(|| Arc::clone(&data));
         self.files.push((PackageFile { name, size, sha256, source: Arc::clone(source), path, content }, data));
         Ok(())
     }
 
-    pub fn get(&self, name: &str) -> Option<&(PackageFile, Arc<[u8]>)> {
+    pub fn get(&self, name: &str) -> Option<&(PackageFile, Arc<Vec<u8>>)> {
         self.files.iter().find(|(file, _)| file.name.eq_ignore_ascii_case(name))
     }
 }
@@ -237,6 +237,7 @@ pub(super) fn boot_driver(
         service: service.name.clone(),
         file_name,
         data: Arc::clone(data),
+        sha256: file.sha256,
         kind: definition.kind.unwrap_or(service.kind),
         start,
         error_control: definition.error_control.unwrap_or(service.error_control),

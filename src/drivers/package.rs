@@ -94,7 +94,7 @@ pub struct PackageFile {
     pub(crate) path: String,
     /// What was read when the file was chosen, if it is small.
     #[serde(skip)]
-    pub(crate) content: Option<Arc<[u8]>>,
+    pub(crate) content: Option<Arc<Vec<u8>>>,
 }
 
 impl PackageFile {
@@ -102,7 +102,7 @@ impl PackageFile {
     ///
     /// # Errors
     /// When the media cannot be read, or the file is not what it was when it was chosen.
-    pub fn read(&self) -> Result<Arc<[u8]>> {
+    pub fn read(&self) -> Result<Arc<Vec<u8>>> {
         if let Some(content) = &self.content {
             return Ok(Arc::clone(content));
         }
@@ -112,7 +112,7 @@ impl PackageFile {
                 .path(self.source.show(&self.path))
                 .hint("leave the driver media alone while winject runs, and start again"));
         }
-        Ok(data.into())
+        Ok(Arc::new(data))
     }
 
     /// Where it lies on the media, for reports.
@@ -146,7 +146,10 @@ pub struct BootDriver {
     pub file_name: String,
     /// The driver itself, checked: PE, CPU, native subsystem, not truncated, signature as the policy asks.
     #[serde(skip)]
-    pub data: Arc<[u8]>,
+    pub data: Arc<Vec<u8>>,
+    /// Its SHA-256.
+    #[serde(skip)]
+    pub sha256: [u8; 32],
     /// `Type` of the service.
     pub kind: u32,
     /// `Start` of the service: 0 for storage.

@@ -45,22 +45,22 @@ impl fmt::Display for HiveFile {
 /// The content of a file to be written: shared, and described by its size and hash.
 #[derive(Clone)]
 pub struct Content {
-    bytes: Arc<[u8]>,
+    bytes: Arc<Vec<u8>>,
     sha256: [u8; 32],
 }
 
 impl Content {
     /// Takes the bytes and computes their hash.
     #[must_use]
-    pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
-        let bytes = bytes.into();
-        let sha256 = Sha256::digest(&bytes).into();
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        let bytes = Arc::new(bytes.into());
+        let sha256 = Sha256::digest(&*bytes).into();
         Self { bytes, sha256 }
     }
 
     /// As [`new`](Self::new), for bytes of which the caller has just computed the hash.
-    pub(crate) fn hashed(bytes: impl Into<Arc<[u8]>>, sha256: [u8; 32]) -> Self {
-        Self { bytes: bytes.into(), sha256 }
+    pub(crate) fn hashed(bytes: Arc<Vec<u8>>, sha256: [u8; 32]) -> Self {
+        Self { bytes, sha256 }
     }
 
     /// The bytes.

@@ -246,7 +246,7 @@ impl<'a> Planner<'a> {
         size: u64,
         sha256: [u8; 32],
         access: &Access,
-        read: impl FnOnce() -> Result<Arc<[u8]>>,
+        read: impl FnOnce() -> Result<Arc<Vec<u8>>>,
     ) -> Result<Action> {
         self.wishes.push(Wish::File { path: path.to_owned(), sha256: crate::plan::hex(&sha256) });
         let place = format!("file {}", path.to_lowercase());

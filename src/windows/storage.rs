@@ -11,7 +11,6 @@ use crate::drivers::inf::{RegAction, RegRoot, RegValue};
 use crate::drivers::{BootDriver, Category, Package};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::plan::{Access, HiveFile, RegData, hex};
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// `SERVICE_BOOT_START`.
@@ -159,9 +158,9 @@ pub(super) fn file_version(image: &[u8]) -> Option<[u16; 4]> {
 
 fn copy(planner: &mut Planner<'_>, package: &Package, boot: &BootDriver, file: &str) -> Result<FileRecord> {
     planner.because(format!("{}: the driver file that the loader reads", boot.service));
-    let sha256: [u8; 32] = Sha256::digest(&boot.data).into();
     let access = like_a_driver(planner)?;
-    let action = planner.file_with(file, boot.data.len() as u64, sha256, &access, || Ok(Arc::clone(&boot.data)))?;
+    let action =
+        planner.file_with(file, boot.data.len() as u64, boot.sha256, &access, || Ok(Arc::clone(&boot.data)))?;
     Ok(FileRecord {
         name: boot.file_name.clone(),
         action,
@@ -169,7 +168,7 @@ fn copy(planner: &mut Planner<'_>, package: &Package, boot: &BootDriver, file: &
         source: format!("{}/{}", package.source_path, boot.file_name),
         destination: file.to_owned(),
         size: boot.data.len() as u64,
-        sha256: hex(&sha256),
+        sha256: hex(&boot.sha256),
         service: Some(boot.service.clone()),
     })
 }
@@ -182,7 +181,7 @@ fn kept(package: &Package, boot: &BootDriver, file: &str, reason: &str) -> FileR
         source: format!("{}/{}", package.source_path, boot.file_name),
         destination: file.to_owned(),
         size: boot.data.len() as u64,
-        sha256: hex(&Sha256::digest(&boot.data)),
+        sha256: hex(&boot.sha256),
         service: Some(boot.service.clone()),
     }
 }

@@ -13,6 +13,7 @@ use crate::drivers::trust::SignatureReport;
 use crate::drivers::{BootDriver, Category, Package, Selection};
 use crate::hive::{Data, Hive};
 use crate::plan::{Change, HiveFile, RegData, apply_edit};
+use sha2::Digest as _;
 
 pub(super) const NOW: FileTime = FileTime(0x01DB_0000_0000_0000);
 const CONFIG: &str = "/Windows/System32/config";
@@ -110,6 +111,7 @@ pub(super) fn selection(version: [u16; 4]) -> Selection {
     let boot = BootDriver {
         service: "vioscsi".to_owned(),
         file_name: "vioscsi.sys".to_owned(),
+        sha256: sha2::Sha256::digest(driver(version)).into(),
         data: driver(version).into(),
         kind: 1,
         start: 0,

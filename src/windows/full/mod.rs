@@ -402,7 +402,7 @@ fn system_files(planner: &mut Planner<'_>, package: &Package, record: &mut Recor
         planner.because(format!("{}: the driver's file", service.name));
         let present = planner.read(&path)?;
         let theirs = present.as_deref().and_then(file_version);
-        let is_newer = theirs.is_some() && theirs > file.read().ok().as_deref().and_then(file_version);
+        let is_newer = theirs.is_some() && theirs > file.read().ok().and_then(|data| file_version(&data));
         let (action, reason) = if is_newer {
             (Action::Kept, Some("the guest's is newer".to_owned()))
         } else {
