@@ -340,9 +340,9 @@ struct Watcher<'a> {
 
 impl Observer for Watcher<'_> {
     fn step(&self, title: &str) {
-        tracing::info!("{title}");
-        // The old one vanishes before the new one is drawn.
+        // The old one vanishes before anything else is drawn.
         self.current.take();
+        tracing::info!("{title}");
         *self.current.borrow_mut() = Some(self.ui.progress(title, 0));
     }
     fn progress(&self, done: u64, total: u64) {

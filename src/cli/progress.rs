@@ -34,7 +34,8 @@ impl Progress {
         Self(None)
     }
 
-    /// A bar, or (with a total of 0) a spinner, that a thread draws until it is dropped.
+    /// A bar, or (with a total of 0) a spinner, that a thread draws until it is dropped, for the first time after 120 ms:
+    /// short steps show nothing.
     pub(super) fn start(title: String, total: u64) -> Self {
         let line = Arc::new(Mutex::new(Line { title, total, ..Line::default() }));
         let (stop, stopped) = channel::<()>();
@@ -43,11 +44,13 @@ impl Progress {
             let (start, mut tick) = (Instant::now(), 0);
             while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
                 tick += 1;
-                let width = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |size| size.ws_col.into());
-                let text = shared.lock().unwrap_or_else(PoisonError::into_inner).text(tick, start.elapsed(), width);
+                let text = shared.lock().unwrap_or_else(PoisonError::into_inner).text(tick, start.elapsed(), columns());
                 show(&text);
             }
-            show("");
+            // What others wrote before the first drawing stays.
+            if tick > 0 {
+                show("");
+            }
         };
         // Without a thread nothing is drawn, and the job goes on.
         let thread = std::thread::Builder::new().name("progress".into()).spawn(draw).ok();
@@ -79,6 +82,12 @@ impl Drop for Running {
             let _ = thread.join();
         }
     }
+}
+
+/// The width of the terminal; serial ones do not know it, and say 0.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    size.ok().map(|size| size.ws_col.into()).filter(|columns| *columns > 0).unwrap_or(80)
 }
 
 /// Draws over what stands in the line.
@@ -115,10 +124,14 @@ impl Line {
         text.chars().take(columns.saturating_sub(1)).collect()
     }
 
-    /// The rate follows the present one slowly, so that the time left does not jump.
+    /// The rate follows the present one slowly, so that the time left does not jump. Reports come more seldom than
+    /// drawings: only after a second is nothing new taken for a halt.
     fn measure(&mut self, now: Duration) {
         let passed = u64::try_from(now.saturating_sub(self.last.1).as_millis()).unwrap_or(u64::MAX);
         let news = self.done.saturating_sub(self.last.0).saturating_mul(1000);
+        if news == 0 && passed < 1000 {
+            return;
+        }
         let Some(present) = news.checked_div(passed) else { return };
         self.rate = if self.rate == 0 { present } else { self.rate - self.rate / 64 + present / 64 };
         self.last = (self.done, now);
