@@ -28,7 +28,8 @@ type BlockData = [u8; BLOCK_BYTES];
 /// How a stage behaves.
 #[derive(Debug, Clone)]
 pub struct StageOptions {
-    /// How many bytes of changed blocks are kept in memory; beyond it they go to a temporary file.
+    /// How many bytes of changed blocks are kept in memory; beyond it they go to a temporary file. What is known of them
+    /// comes on top: half a KiB for each 256 KiB of the disk in which anything was changed.
     pub memory_limit: u64,
     /// Where the temporary file is made; the system's folder for temporary files when not given.
     pub spill_folder: Option<PathBuf>,
@@ -79,6 +80,11 @@ impl Map {
         self.written += u64::from(slot != Slot::Image);
         self.written -= u64::from(old != Slot::Image);
         old
+    }
+
+    /// Forgets the chunks in which nothing is written.
+    fn drop_empty(&mut self) {
+        self.chunks.retain(|_, chunk| chunk.iter().any(|slot| *slot != Slot::Image));
     }
 
     /// The written ones among these blocks, ascending.
@@ -416,6 +422,7 @@ impl Stage {
                 Slot::Spilled(index) => self.spill.vacate(index),
             }
         }
+        self.map.drop_empty();
         Ok(self.bytes_dirty())
     }
 

@@ -318,10 +318,17 @@ fn convert_meanwhile(
     };
     let image = stage.shared_image();
     let mut conversion = Conversion::begin(&image.files(), path, options);
+    let is_begun = conversion.is_ok();
     let stop = AtomicBool::new(false);
     let copied = Mutex::new(ConvertProgress { done: 0, total: 0 });
     let copied = || copied.lock().unwrap_or_else(PoisonError::into_inner);
+    let show = |now: ConvertProgress| {
+        if now.total > 0 {
+            observer.progress(now.done, now.total);
+        }
+    };
     let (staged, verdict, copying) = std::thread::scope(|scope| {
+        let mut copy = Wanted { stop: &stop, is_wanted: false };
         let (copies, is_copied) = mpsc::channel::<()>();
         let copying = conversion.as_mut().ok().map(|conversion| {
             scope.spawn(|| {
@@ -331,31 +338,44 @@ fn convert_meanwhile(
             })
         });
         let staged = stage_changes(request, observer, report, Ok(stage));
-        let verdict = staged.as_ref().ok().map(|staged| {
+        let verdict = staged.as_ref().ok().filter(|_| is_begun).map(|staged| {
             observer.step(WRITING);
             judge(staged, request)
         });
-        if !matches!(verdict, Some(Ok(_))) {
-            stop.store(true, Ordering::Relaxed);
-        }
+        copy.is_wanted = matches!(verdict, Some(Ok(_)));
+        drop(copy);
         while is_copied.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
-            let now = copied();
-            observer.progress(now.done, now.total);
+            let now = *copied();
+            show(now);
         }
         (staged, verdict, copying.map(ScopedJoinHandle::join))
     });
-    // What is wrong with the guest or the drivers is said first.
+    // What is wrong with the guest or the drivers is said first, then what is wrong with the output.
     let staged = staged?;
-    let verdict = verdict.ok_or_else(|| Error::bug(Layer::Job, "changes without a verdict"))??;
     let conversion = conversion?;
+    let verdict = verdict.ok_or_else(|| Error::bug(Layer::Job, "changes without a verdict"))??;
     match copying {
         Some(Ok(outcome)) => outcome?,
         _ => return Err(Error::bug(Layer::Job, "the copying of the image panicked")),
     }
-    let now = copied();
-    observer.progress(now.done, now.total);
-    let done = conversion.finish(&staged.stage, options)?;
+    let now = *copied();
+    show(now);
+    let done = conversion.finish(&staged.stage, options, &show)?;
     Ok((staged, done, verdict))
+}
+
+/// Tells a copy to stop when nobody wants it any more, also when that is because of a panic.
+struct Wanted<'a> {
+    stop: &'a AtomicBool,
+    is_wanted: bool,
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        if !self.is_wanted {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// How the new image is to be.

@@ -101,7 +101,7 @@ mod tests {
         let image: Arc<dyn Image> = stage.shared_image();
         let mut conversion = Conversion::begin(&image.files(), out, options).unwrap();
         conversion.copy(&*image, late, Company::default()).unwrap();
-        let done = conversion.finish(stage, options).unwrap();
+        let done = conversion.finish(stage, options, &|_| ()).unwrap();
         assert_eq!((done.virtual_size, done.file_length), (stage.len(), out.metadata().unwrap().len()));
     }
 

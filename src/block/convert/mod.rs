@@ -236,7 +236,12 @@ impl Conversion {
     ///
     /// # Errors
     /// As [`convert`].
-    pub(crate) fn finish(mut self, stage: &Stage, options: &ConvertOptions<'_>) -> Result<Converted> {
+    pub(crate) fn finish(
+        mut self,
+        stage: &Stage,
+        options: &ConvertOptions<'_>,
+        progress: &dyn Fn(ConvertProgress),
+    ) -> Result<Converted> {
         let file = self.temporary.as_file();
         let work = self.work.as_mut().ok_or_else(|| Error::bug(Layer::Block, "changes of what was not copied"))?;
         let written = late::write(stage, file, &mut *work.layout, self.form.unit());
@@ -245,7 +250,7 @@ impl Conversion {
             // More was changed than anybody expected: with all that is known now, from the start.
             None => {
                 file.set_len(0).map_err(|e| Error::io(Layer::Host, "the output cannot be begun anew", e))?;
-                self.copy(stage, 0, Company::default())?;
+                self.copy(stage, 0, Company { progress: Some(progress), ..Company::default() })?;
             }
         }
         self.complete(options)
@@ -253,7 +258,7 @@ impl Conversion {
 
     fn copy<S: Source + ?Sized>(&mut self, source: &S, late: u64, company: Company<'_>) -> Result<()> {
         let target = (self.temporary.as_file(), &self.flusher);
-        let done = pipeline::prepare(source, &self.form, late)
+        let done = pipeline::prepare(source, &self.form, late, company.stop)
             .and_then(|work| pipeline::copy(source, target, &self.form, work, company));
         self.work = Some(done.map_err(|e| e.path(self.out.display().to_string()))?);
         self.size = source.len();

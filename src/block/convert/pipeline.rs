@@ -85,12 +85,20 @@ pub(super) struct Company<'a> {
 }
 
 /// Looks at the source's extents once: how much there is to read, and what the layout needs, with room for `late` bytes
-/// that may be appended.
-pub(super) fn prepare<S: Source + ?Sized>(source: &S, form: &Form, late: u64) -> Result<Work> {
+/// that may be appended. Ends early when `stop` is set: then nothing is to be copied.
+pub(super) fn prepare<S: Source + ?Sized>(
+    source: &S,
+    form: &Form,
+    late: u64,
+    stop: Option<&AtomicBool>,
+) -> Result<Work> {
     let mut survey = if form.is_raw() { None } else { Some(Survey::new(source.len(), form.cluster_bits)?) };
     let mut total = 0;
     let mut windows = Windows::new(source, form.unit(), form.window());
     while let Some(window) = windows.next()? {
+        if stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            break;
+        }
         total += window.bytes();
         if let Some(survey) = &mut survey {
             survey.add(&window);
