@@ -112,7 +112,7 @@ impl Spill {
         let count = bytes.len() / BLOCK_BYTES;
         let places: Vec<u32> = match self.vacant.len().checked_sub(count) {
             Some(rest) => self.vacant.split_off(rest),
-            None => (self.length..u32::MAX).take(count).collect(),
+            None => (self.length..super::stage::NUMBERS).take(count).collect(),
         };
         if places.len() < count {
             return Err(super::stage::too_much());

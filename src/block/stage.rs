@@ -17,7 +17,9 @@ pub(super) const BLOCK_BYTES: usize = BLOCK as usize;
 /// Blocks that go to the spill file at once, at most.
 const SPILL_BLOCKS: usize = 64;
 /// Blocks of a [`Chunk`].
-const CHUNK_BLOCKS: u64 = 64;
+const CHUNK_BLOCKS: u64 = 16;
+/// Frames and places in the spill file have numbers below this one: 8 TiB of blocks.
+pub(super) const NUMBERS: u32 = u32::MAX >> 1;
 /// Writes to a block count as one until this part of all frames was given to other blocks.
 const SOON_PART: u64 = 16;
 /// Frames that are allocated together.
@@ -29,7 +31,7 @@ type BlockData = [u8; BLOCK_BYTES];
 #[derive(Debug, Clone)]
 pub struct StageOptions {
     /// How many bytes of changed blocks are kept in memory; beyond it they go to a temporary file. What is known of them
-    /// comes on top: half a KiB for each 256 KiB of the disk in which anything was changed.
+    /// comes on top: about 100 bytes for each 64 KiB of the disk in which anything was changed.
     pub memory_limit: u64,
     /// Where the temporary file is made; the system's folder for temporary files when not given.
     pub spill_folder: Option<PathBuf>,
@@ -54,9 +56,34 @@ enum Slot {
     Spilled(u32),
 }
 
+/// A [`Slot`] in four bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Packed(u32);
+
+impl Packed {
+    const IMAGE: Self = Self(0);
+
+    fn new(slot: Slot) -> Self {
+        match slot {
+            Slot::Image => Self::IMAGE,
+            Slot::Memory(frame) => Self((frame & NUMBERS) + 1),
+            Slot::Spilled(index) => Self(index | !NUMBERS),
+        }
+    }
+
+    fn slot(self) -> Slot {
+        match self.0 {
+            0 => Slot::Image,
+            // NUMBERS itself is the last one in memory, plus one
+            packed if packed <= NUMBERS => Slot::Memory(packed - 1),
+            packed => Slot::Spilled(packed & NUMBERS),
+        }
+    }
+}
+
 /// The slots of neighbouring blocks. Changes lie close together, so that the map over them stays small enough for the
 /// processor's caches when there are very many.
-type Chunk = Box<[Slot; CHUNK_BLOCKS as usize]>;
+type Chunk = [Packed; CHUNK_BLOCKS as usize];
 
 /// Which blocks were written, and where they are.
 #[derive(Debug, Default)]
@@ -69,14 +96,14 @@ struct Map {
 impl Map {
     fn get(&self, block: u64) -> Slot {
         let chunk = self.chunks.get(&(block / CHUNK_BLOCKS));
-        chunk.map_or(Slot::Image, |chunk| chunk[(block % CHUNK_BLOCKS) as usize])
+        chunk.map_or(Slot::Image, |chunk| chunk[(block % CHUNK_BLOCKS) as usize].slot())
     }
 
     /// Sets where a block is; returns where it was.
     fn set(&mut self, block: u64, slot: Slot) -> Slot {
         let chunk = self.chunks.entry(block / CHUNK_BLOCKS);
-        let chunk = chunk.or_insert_with(|| Box::new([Slot::Image; CHUNK_BLOCKS as usize]));
-        let old = std::mem::replace(&mut chunk[(block % CHUNK_BLOCKS) as usize], slot);
+        let chunk = chunk.or_insert([Packed::IMAGE; CHUNK_BLOCKS as usize]);
+        let old = std::mem::replace(&mut chunk[(block % CHUNK_BLOCKS) as usize], Packed::new(slot)).slot();
         self.written += u64::from(slot != Slot::Image);
         self.written -= u64::from(old != Slot::Image);
         old
@@ -84,7 +111,7 @@ impl Map {
 
     /// Forgets the chunks in which nothing is written.
     fn drop_empty(&mut self) {
-        self.chunks.retain(|_, chunk| chunk.iter().any(|slot| *slot != Slot::Image));
+        self.chunks.retain(|_, chunk| *chunk != [Packed::IMAGE; CHUNK_BLOCKS as usize]);
     }
 
     /// The written ones among these blocks, ascending.
@@ -95,7 +122,7 @@ impl Map {
             let within = |block: u64| block.clamp(first, first + CHUNK_BLOCKS) - first;
             let (from, to) = (within(blocks.start), within(blocks.end));
             let slots = slots.get(from as usize..to as usize).unwrap_or_default();
-            (first + from..).zip(slots.iter().copied()).filter(|(_, slot)| *slot != Slot::Image)
+            (first + from..).zip(slots.iter().map(|packed| packed.slot())).filter(|(_, slot)| *slot != Slot::Image)
         })
     }
 }
@@ -157,7 +184,7 @@ impl Frames {
         let number = match self.free.pop() {
             Some(number) => number,
             None => {
-                let number = u32::try_from(self.frames.len()).ok()?;
+                let number = u32::try_from(self.frames.len()).ok().filter(|number| *number < NUMBERS)?;
                 if self.frames.len().is_multiple_of(SLAB_FRAMES) {
                     self.slabs.push(vec![0; SLAB_FRAMES * BLOCK_BYTES].into_boxed_slice());
                 }
@@ -505,7 +532,7 @@ fn lost_frame() -> Error {
 }
 
 pub(super) fn too_much() -> Error {
-    Error::refused(Layer::Block, "more changes than a stage can hold (16 TiB)").hint("make the changes in several runs")
+    Error::refused(Layer::Block, "more changes than a stage can hold (8 TiB)").hint("make the changes in several runs")
 }
 
 fn slice_mut(buf: &mut [u8], start: u64, length: u64) -> Result<&mut [u8]> {
@@ -514,4 +541,18 @@ fn slice_mut(buf: &mut [u8], start: u64, length: u64) -> Result<&mut [u8]> {
         .zip(usize::try_from(length).ok())
         .and_then(|(start, length)| buf.get_mut(start..)?.get_mut(..length))
         .ok_or_else(|| Error::bug(Layer::Block, "a range outside its buffer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_packed() {
+        for number in [0, 1, 77, NUMBERS - 1] {
+            for slot in [Slot::Image, Slot::Memory(number), Slot::Spilled(number)] {
+                assert_eq!(Packed::new(slot).slot(), slot);
+            }
+        }
+    }
 }
