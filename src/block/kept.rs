@@ -49,6 +49,35 @@ impl Kept {
         Ok(())
     }
 
+    /// As [`read_at`](Self::read_at), but what is not kept is read in one piece, and not kept.
+    pub(super) fn look_at(&self, image: &dyn Image, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
+        let end = offset.0.saturating_add(buf.len() as u64);
+        let mut read = |from: u64, to: u64, kept: Option<(Arc<[u8]>, u64)>| {
+            let part = usize::try_from(from - offset.0).ok().zip(usize::try_from(to - offset.0).ok());
+            let part = part.and_then(|(from, to)| buf.get_mut(from..to));
+            let part = part.ok_or_else(|| Error::bug(Layer::Block, "a part outside its buffer"))?;
+            match kept.as_ref().and_then(|(kept, within)| kept.get(*within as usize..)?.get(..part.len())) {
+                Some(found) => part.copy_from_slice(found),
+                None if part.is_empty() => {}
+                None => image.read_at(ImageOffset(from), part)?,
+            }
+            Ok(())
+        };
+        // What lies before `at` and after `done` is not kept.
+        let (mut done, mut at) = (offset.0, offset.0);
+        while at < end {
+            let next = end.min((at / PART + 1) * PART);
+            let known = self.parts.lock().unwrap_or_else(PoisonError::into_inner).by_number.get(&(at / PART)).cloned();
+            if let Some(known) = known {
+                read(done, at, None)?;
+                read(at, next, Some((known, at % PART)))?;
+                done = next;
+            }
+            at = next;
+        }
+        read(done, end, None)
+    }
+
     fn part(&self, image: &dyn Image, number: u64) -> Result<Arc<[u8]>> {
         let lock = || self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(part) = lock().by_number.get(&number) {
@@ -93,6 +122,13 @@ mod tests {
             let mut buf = vec![0; length];
             kept.read_at(&*image, ImageOffset(at as u64), &mut buf).unwrap();
             assert_eq!(buf, content[at..at + length], "{at}");
+            let order = kept.parts.lock().unwrap().order.clone();
+            for (at, length) in [(at, length), (0, content.len()), (part - 9, content.len() - part), (at, 1), (7, 0)] {
+                let mut buf = vec![0; length];
+                kept.look_at(&*image, ImageOffset(at as u64), &mut buf).unwrap();
+                assert_eq!(buf, content[at..at + length], "{at}");
+            }
+            assert_eq!(kept.parts.lock().unwrap().order, order, "nothing is kept for a copy");
             let parts = kept.parts.lock().unwrap();
             assert!(parts.order.len() <= 2 && parts.by_number.len() == parts.order.len());
         }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::convert::Source;
 use super::kept::Kept;
 use super::spill::Spill;
 use super::{Extent, ExtentKind, Image, beyond_end, is_inside, is_zero};
@@ -233,7 +234,7 @@ impl Frames {
 pub struct Stage {
     image: Arc<dyn Image>,
     options: StageOptions,
-    kept: Option<Kept>,
+    kept: Option<Arc<Kept>>,
     map: Map,
     frames: Frames,
     spill: Spill,
@@ -254,7 +255,7 @@ impl Stage {
     /// A stage with no changes.
     #[must_use]
     pub fn new(image: Box<dyn Image>, options: StageOptions) -> Self {
-        let kept = (options.kept_bytes > 0 && image.is_packed()).then(|| Kept::new(options.kept_bytes));
+        let kept = (options.kept_bytes > 0 && image.is_packed()).then(|| Arc::new(Kept::new(options.kept_bytes)));
         Self {
             image: image.into(),
             kept,
@@ -271,10 +272,9 @@ impl Stage {
         &*self.image
     }
 
-    /// The image below, for somebody who reads it while the stage is being written.
-    #[must_use]
-    pub fn shared_image(&self) -> Arc<dyn Image> {
-        Arc::clone(&self.image)
+    /// The image below, to be copied as it is while changes are staged.
+    pub(crate) fn original(&self) -> Original {
+        Original { image: Arc::clone(&self.image), kept: self.kept.clone() }
     }
 
     /// Length of the disk in bytes.
@@ -524,6 +524,30 @@ impl Stage {
             self.frames.release(frame);
         }
         Ok(())
+    }
+}
+
+/// The image below a stage. What the stage keeps of it is not unpacked again, and nothing is kept for a reader of this.
+pub(crate) struct Original {
+    image: Arc<dyn Image>,
+    kept: Option<Arc<Kept>>,
+}
+
+impl Source for Original {
+    fn len(&self) -> u64 {
+        self.image.len()
+    }
+    fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
+        match &self.kept {
+            Some(kept) => kept.look_at(&*self.image, offset, buf),
+            None => self.image.read_at(offset, buf),
+        }
+    }
+    fn extent_at(&self, offset: ImageOffset, limit: u64) -> Result<Extent> {
+        self.image.extent_at(offset, limit)
+    }
+    fn files(&self) -> Vec<PathBuf> {
+        self.image.files()
     }
 }
 

@@ -316,8 +316,8 @@ fn convert_meanwhile(
         return stage_changes(request, observer, report, opened)
             .and(Err(Error::bug(Layer::Job, "no image was opened")));
     };
-    let image = stage.shared_image();
-    let mut conversion = Conversion::begin(&image.files(), path, options);
+    let image = stage.original();
+    let mut conversion = Conversion::begin(&stage.image().files(), path, options);
     let is_begun = conversion.is_ok();
     let stop = AtomicBool::new(false);
     let copied = Mutex::new(ConvertProgress { done: 0, total: 0 });
@@ -334,7 +334,7 @@ fn convert_meanwhile(
             scope.spawn(|| {
                 // The other end learns of the end of this thread.
                 let _copies = copies;
-                conversion.copy_image(&*image, &stop, &|now| *copied() = now)
+                conversion.copy_image(&image, &stop, &|now| *copied() = now)
             })
         });
         let staged = stage_changes(request, observer, report, Ok(stage));

@@ -50,7 +50,6 @@ fn part(buf: &mut [u8], length: u64) -> Result<&mut [u8]> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::Arc;
 
     use crate::block::convert::pipeline::Company;
     use crate::block::convert::{Conversion, ConvertOptions};
@@ -98,9 +97,9 @@ mod tests {
     }
 
     fn convert(stage: &Stage, out: &Path, options: &ConvertOptions<'_>, late: u64) {
-        let image: Arc<dyn Image> = stage.shared_image();
-        let mut conversion = Conversion::begin(&image.files(), out, options).unwrap();
-        conversion.copy(&*image, late, Company::default()).unwrap();
+        let image = stage.original();
+        let mut conversion = Conversion::begin(&stage.image().files(), out, options).unwrap();
+        conversion.copy(&image, late, Company::default()).unwrap();
         let done = conversion.finish(stage, options, &|_| ()).unwrap();
         assert_eq!((done.virtual_size, done.file_length), (stage.len(), out.metadata().unwrap().len()));
     }

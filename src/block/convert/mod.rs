@@ -225,7 +225,7 @@ impl Conversion {
     /// When the image cannot be read, or the output cannot be written.
     pub(crate) fn copy_image(
         &mut self,
-        image: &dyn Image,
+        image: &dyn Source,
         stop: &AtomicBool,
         progress: &dyn Fn(ConvertProgress),
     ) -> Result<()> {
