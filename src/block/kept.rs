@@ -1,9 +1,10 @@
 //! Parts of an image that were read lately, for images that are costly to read.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Image;
+use super::stage::copy_within;
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
 
@@ -34,54 +35,58 @@ impl Kept {
         let mut rest = buf;
         let mut at = offset.0;
         while !rest.is_empty() {
-            let within = at % PART;
-            let length = usize::try_from(PART - within).unwrap_or(usize::MAX).min(rest.len());
-            let (now, later) = rest.split_at_mut(length);
-            let part = self.part(image, at / PART).ok();
-            match part.as_ref().and_then(|part| part.get(within as usize..)?.get(..length)) {
-                Some(found) => now.copy_from_slice(found),
+            let (now, later) = rest.split_at_mut(piece(at, rest.len()));
+            match self.part(image, at / PART) {
+                Ok(part) => copy_within(&part, at % PART, now)?,
                 // What is wrong may be beside what is wanted.
-                None => image.read_at(ImageOffset(at), now)?,
+                Err(_) => image.read_at(ImageOffset(at), now)?,
             }
+            at += now.len() as u64;
             rest = later;
-            at += length as u64;
         }
         Ok(())
     }
 
     /// As [`read_at`](Self::read_at), but what is not kept is read in one piece, and not kept.
     pub(super) fn look_at(&self, image: &dyn Image, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
-        let end = offset.0.saturating_add(buf.len() as u64);
-        let mut read = |from: u64, to: u64, kept: Option<(Arc<[u8]>, u64)>| {
-            let part = usize::try_from(from - offset.0).ok().zip(usize::try_from(to - offset.0).ok());
-            let part = part.and_then(|(from, to)| buf.get_mut(from..to));
-            let part = part.ok_or_else(|| Error::bug(Layer::Block, "a part outside its buffer"))?;
-            match kept.as_ref().and_then(|(kept, within)| kept.get(*within as usize..)?.get(..part.len())) {
-                Some(found) => part.copy_from_slice(found),
-                None if part.is_empty() => {}
-                None => image.read_at(ImageOffset(from), part)?,
+        let mut rest = buf;
+        let mut at = offset.0;
+        while !rest.is_empty() {
+            let mut unknown = 0;
+            let mut known = None;
+            while unknown < rest.len() && known.is_none() {
+                let here = at + unknown as u64;
+                match self.known(here / PART) {
+                    Some(part) => known = Some(part),
+                    None => unknown += piece(here, rest.len() - unknown),
+                }
             }
-            Ok(())
-        };
-        // What lies before `at` and after `done` is not kept.
-        let (mut done, mut at) = (offset.0, offset.0);
-        while at < end {
-            let next = end.min((at / PART + 1) * PART);
-            let known = self.parts.lock().unwrap_or_else(PoisonError::into_inner).by_number.get(&(at / PART)).cloned();
-            if let Some(known) = known {
-                read(done, at, None)?;
-                read(at, next, Some((known, at % PART)))?;
-                done = next;
+            let (now, later) = rest.split_at_mut(unknown);
+            if !now.is_empty() {
+                image.read_at(ImageOffset(at), now)?;
             }
-            at = next;
+            at += unknown as u64;
+            let (now, later) = later.split_at_mut(piece(at, later.len()));
+            if let Some(part) = known {
+                copy_within(&part, at % PART, now)?;
+            }
+            at += now.len() as u64;
+            rest = later;
         }
-        read(done, end, None)
+        Ok(())
+    }
+
+    fn known(&self, number: u64) -> Option<Arc<[u8]>> {
+        self.lock().by_number.get(&number).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn part(&self, image: &dyn Image, number: u64) -> Result<Arc<[u8]>> {
-        let lock = || self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(part) = lock().by_number.get(&number) {
-            return Ok(Arc::clone(part));
+        if let Some(part) = self.known(number) {
+            return Ok(part);
         }
         let start = number * PART;
         let mut part: Arc<[u8]> =
@@ -89,7 +94,7 @@ impl Kept {
         // Nobody else has it yet.
         let bytes = Arc::get_mut(&mut part).ok_or_else(|| Error::bug(Layer::Block, "a new part is shared"))?;
         image.read_at(ImageOffset(start), bytes)?;
-        let mut parts = lock();
+        let mut parts = self.lock();
         // Another thread may have been quicker.
         if parts.by_number.insert(number, Arc::clone(&part)).is_none() {
             parts.order.push_back(number);
@@ -101,6 +106,11 @@ impl Kept {
         }
         Ok(part)
     }
+}
+
+/// How many of the next `left` bytes are in the same part.
+fn piece(at: u64, left: usize) -> usize {
+    usize::try_from(PART - at % PART).unwrap_or(usize::MAX).min(left)
 }
 
 #[cfg(test)]

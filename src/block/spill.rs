@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::stage::{BLOCK, BLOCK_BYTES};
+use super::stage::{BLOCK, BLOCK_BYTES, NUMBERS, copy_within, too_much};
 use crate::error::{Error, Layer, Result};
 
 /// Blocks in a file that has no name, each under the index that it was given.
@@ -63,15 +63,11 @@ impl Spill {
     /// # Errors
     /// When the file cannot be read.
     pub fn read(&self, index: u32, within: u64, buf: &mut [u8]) -> Result<()> {
-        if let Some(batch) = &self.batch
-            && let Some(at) = batch.places.iter().position(|place| *place == index)
-        {
-            let bytes = usize::try_from(within)
-                .ok()
-                .and_then(|within| batch.bytes.get(at * BLOCK_BYTES + within..)?.get(..buf.len()))
-                .ok_or_else(|| Error::bug(Layer::Block, "a read across a staged block"))?;
-            buf.copy_from_slice(bytes);
-            return Ok(());
+        if let Some(batch) = &self.batch {
+            let mut blocks = batch.places.iter().zip(batch.bytes.chunks_exact(BLOCK_BYTES));
+            if let Some((_, block)) = blocks.find(|(place, _)| **place == index) {
+                return copy_within(block, within, buf);
+            }
         }
         let file = self.file.as_ref();
         file.ok_or_else(|| Error::bug(Layer::Block, "a spilled block without a spill file"))?
@@ -112,10 +108,10 @@ impl Spill {
         let count = bytes.len() / BLOCK_BYTES;
         let places: Vec<u32> = match self.vacant.len().checked_sub(count) {
             Some(rest) => self.vacant.split_off(rest),
-            None => (self.length..super::stage::NUMBERS).take(count).collect(),
+            None => (self.length..NUMBERS).take(count).collect(),
         };
         if places.len() < count {
-            return Err(super::stage::too_much());
+            return Err(too_much());
         }
         self.length = places.iter().fold(self.length, |length, place| length.max(place + 1));
         let batch = Arc::new(Batch { places: places.clone(), bytes });

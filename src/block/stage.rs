@@ -465,12 +465,7 @@ impl Stage {
     fn read_slot(&self, slot: Slot, within: u64, buf: &mut [u8]) -> Result<()> {
         match slot {
             Slot::Image => Err(Error::bug(Layer::Block, "a staged block that was never written")),
-            Slot::Memory(frame) => {
-                let data = self.frames.data(frame).ok_or_else(lost_frame)?;
-                let source = usize::try_from(within).ok().and_then(|w| data.get(w..)?.get(..buf.len()));
-                buf.copy_from_slice(source.ok_or_else(|| Error::bug(Layer::Block, "a read across a staged block"))?);
-                Ok(())
-            }
+            Slot::Memory(frame) => copy_within(self.frames.data(frame).ok_or_else(lost_frame)?, within, buf),
             Slot::Spilled(index) => self.spill.read(index, within, buf),
         }
     }
@@ -557,6 +552,13 @@ fn lost_frame() -> Error {
 
 pub(super) fn too_much() -> Error {
     Error::refused(Layer::Block, "more changes than a stage can hold (8 TiB)").hint("make the changes in several runs")
+}
+
+/// Fills `buf` from a block, beginning `within` bytes after its start.
+pub(super) fn copy_within(block: &[u8], within: u64, buf: &mut [u8]) -> Result<()> {
+    let source = usize::try_from(within).ok().and_then(|within| block.get(within..)?.get(..buf.len()));
+    buf.copy_from_slice(source.ok_or_else(|| Error::bug(Layer::Block, "a read across a staged block"))?);
+    Ok(())
 }
 
 fn slice_mut(buf: &mut [u8], start: u64, length: u64) -> Result<&mut [u8]> {
