@@ -18,7 +18,19 @@ const WORTHWHILE: u32 = 200;
 #[derive(Default)]
 pub(super) struct ValueIndex {
     keys: HashMap<CellOffset, ByName>,
-    state: RandomState,
+    hasher: NameHasher,
+}
+
+/// Hashes names as they are compared, with a key of this process.
+#[derive(Default)]
+struct NameHasher(RandomState);
+
+impl NameHasher {
+    fn hash(&self, units: impl Iterator<Item = u16>) -> u64 {
+        let mut hasher = self.0.build_hasher();
+        units.for_each(|unit| hasher.write_u16(upcase(unit)));
+        hasher.finish()
+    }
 }
 
 /// The values of one key. Names are unique in a hive that is edited: the checker demands it.
@@ -31,30 +43,17 @@ struct ByName {
 }
 
 impl ValueIndex {
-    fn hash(&self, units: impl Iterator<Item = u16>) -> u64 {
-        let mut hasher = self.state.build_hasher();
-        units.for_each(|unit| hasher.write_u16(upcase(unit)));
-        hasher.finish()
-    }
-
     /// The key has this value now.
     pub(super) fn add(&mut self, key: CellOffset, name: &Name, value: CellOffset) {
-        if !self.keys.contains_key(&key) {
-            return;
-        }
-        let hash = self.hash(name.units().iter().copied());
         if let Some(names) = self.keys.get_mut(&key) {
-            names.add(hash, value);
+            names.add(self.hasher.hash(name.units().iter().copied()), value);
         }
     }
 
     /// The key's value is gone.
     pub(super) fn remove(&mut self, key: CellOffset, name: &Name, value: CellOffset) {
-        if !self.keys.contains_key(&key) {
-            return;
-        }
-        let hash = self.hash(name.units().iter().copied());
         if let Some(names) = self.keys.get_mut(&key) {
+            let hash = self.hasher.hash(name.units().iter().copied());
             if names.cells.get(&hash) == Some(&value) {
                 names.cells.remove(&hash);
             }
@@ -88,12 +87,12 @@ impl Hive {
         if !self.value_index.keys.contains_key(&key) {
             let mut names = ByName::default();
             for at in self.value_cells(key)? {
-                names.add(self.value_index.hash(self.stored_value_name(at)?.units()), at);
+                names.add(self.value_index.hasher.hash(self.stored_value_name(at)?.units()), at);
             }
             self.value_index.keys.insert(key, names);
         }
         let Some(names) = self.value_index.keys.get(&key) else { return Ok(None) };
-        let hash = self.value_index.hash(name.units().iter().copied());
+        let hash = self.value_index.hasher.hash(name.units().iter().copied());
         for &at in names.cells.get(&hash).into_iter().chain(&names.others) {
             if self.stored_value_name(at)?.is(name) {
                 return Ok(Some(at));
@@ -121,7 +120,7 @@ mod tests {
         assert!(hive.value_index.keys.contains_key(&root.0));
         // As if every name had the hash of v0.
         let mut names = ByName::default();
-        let hash = hive.value_index.hash("V0".encode_utf16());
+        let hash = hive.value_index.hasher.hash("V0".encode_utf16());
         hive.value_cells(root.0).unwrap().into_iter().for_each(|at| names.add(hash, at));
         assert_eq!(names.others.len(), WORTHWHILE as usize);
         hive.value_index.keys.insert(root.0, names);
