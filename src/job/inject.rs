@@ -57,12 +57,23 @@ pub fn inject_into(request: &InjectRequest, observer: &dyn Observer, report: &mu
 
 fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
     check_destination(request)?;
-    let staged = if let Destination::Standalone { path, .. } = &request.destination {
-        write_standalone(request, observer, report, path)?
-    } else {
-        let mut staged = prepare(request, observer, report)?;
-        commit_staged(request, observer, report, &mut staged)?;
-        staged
+    let staged = match &request.destination {
+        Destination::Standalone { path, format, compression, checksum } => {
+            let options = ConvertOptions {
+                format: *format,
+                compression: compression.map(|(kind, _)| kind),
+                level: compression.and_then(|(_, level)| level),
+                checksum: *checksum,
+                overwrite: request.overwrite_output,
+                ..ConvertOptions::default()
+            };
+            write_standalone(request, observer, report, path, &options)?
+        }
+        _ => {
+            let mut staged = prepare(request, observer, report)?;
+            commit_staged(request, observer, report, &mut staged)?;
+            staged
+        }
     };
     report.run.bytes_read = staged.stage.image().bytes_read();
     report.succeed();
@@ -263,13 +274,18 @@ fn write_standalone(
     observer: &dyn Observer,
     report: &mut Report,
     path: &Path,
+    options: &ConvertOptions<'_>,
 ) -> Result<Staged> {
-    let options = convert_options(request);
     let opened = open_image(request, observer, report);
-    let (staged, done, verdict) = if options.compression.is_some() {
-        convert_staged(request, observer, report, opened, path, &options)?
-    } else {
-        convert_meanwhile(request, observer, report, opened, path, &options)?
+    let (staged, done, verdict) = match opened {
+        Ok(stage) if options.compression.is_none() => {
+            convert_meanwhile(request, observer, report, stage, path, options)?
+        }
+        opened => {
+            let staged = stage_changes(request, observer, report, opened)?;
+            let (done, verdict) = convert_staged(request, observer, &staged, path, options)?;
+            (staged, done, verdict)
+        }
     };
     verdict.note(report);
     report.run.output_sha256 = done.sha256;
@@ -277,21 +293,19 @@ fn write_standalone(
     Ok(staged)
 }
 
-/// Stages the changes, and then writes the new image while the verdict is found.
+/// Writes the new image while the verdict is found.
 fn convert_staged(
     request: &InjectRequest,
     observer: &dyn Observer,
-    report: &mut Report,
-    opened: Result<Stage>,
+    staged: &Staged,
     path: &Path,
     options: &ConvertOptions<'_>,
-) -> Result<(Staged, Converted, Verdict)> {
-    let staged = stage_changes(request, observer, report, opened)?;
+) -> Result<(Converted, Verdict)> {
     observer.step(WRITING);
     let progress = |p: ConvertProgress| observer.progress(p.done, p.total);
     let verdict = Mutex::new(None);
     let judge = || {
-        let found = judge(&staged, request)?;
+        let found = judge(staged, request)?;
         *verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         Ok(())
     };
@@ -299,7 +313,7 @@ fn convert_staged(
     let done = convert(&staged.stage, path, &options)?;
     let verdict = verdict.into_inner().unwrap_or_else(PoisonError::into_inner);
     let verdict = verdict.ok_or_else(|| Error::bug(Layer::Job, "an image was written without a verdict"))?;
-    Ok((staged, done, verdict))
+    Ok((done, verdict))
 }
 
 /// Copies the image while the changes are found and while the verdict is; then writes the changes over the copy.
@@ -307,15 +321,10 @@ fn convert_meanwhile(
     request: &InjectRequest,
     observer: &dyn Observer,
     report: &mut Report,
-    opened: Result<Stage>,
+    stage: Stage,
     path: &Path,
     options: &ConvertOptions<'_>,
 ) -> Result<(Staged, Converted, Verdict)> {
-    let Ok(stage) = opened else {
-        // What is wrong with the drivers is said before what is wrong with the image.
-        return stage_changes(request, observer, report, opened)
-            .and(Err(Error::bug(Layer::Job, "no image was opened")));
-    };
     let image = stage.original();
     let mut conversion = Conversion::begin(&stage.image().files(), path, options);
     let is_begun = conversion.is_ok();
@@ -376,18 +385,6 @@ impl Drop for Wanted<'_> {
             self.stop.store(true, Ordering::Relaxed);
         }
     }
-}
-
-/// How the new image is to be.
-fn convert_options(request: &InjectRequest) -> ConvertOptions<'static> {
-    let mut options = ConvertOptions { overwrite: request.overwrite_output, ..ConvertOptions::default() };
-    if let Destination::Standalone { format, compression, checksum, .. } = request.destination {
-        options.format = format;
-        options.compression = compression.map(|(kind, _)| kind);
-        options.level = compression.and_then(|(_, level)| level);
-        options.checksum = checksum;
-    }
-    options
 }
 
 fn note_commit(report: &mut Report, committed: Committed) {
