@@ -23,6 +23,8 @@ mmd -i "$work/esp" ::/EFI ::/EFI/Boot ::/EFI/Microsoft ::/EFI/Microsoft/Boot
 python3 -c 'import sys; sys.path.insert(0, sys.argv[1]); import drivers; open(sys.argv[2], "wb").write(drivers.pe(4096, 99))' "$here" "$work/loader"
 mcopy -i "$work/esp" "$work/loader" ::/EFI/Boot/bootx64.efi
 mcopy -i "$work/esp" "$work/loader" ::/EFI/Microsoft/Boot/bootmgfw.efi
+python3 "$here/windows10.py" --bcd "$work/BCD"
+mcopy -i "$work/esp" "$work/BCD" ::/EFI/Microsoft/Boot/BCD
 
 # the Windows volume
 truncate -s $((nt_length * 512)) "$work/nt" 2>/dev/null
@@ -30,20 +32,19 @@ mkntfs -F -Q -q -c 4096 -s 512 -p "$nt_start" -H 255 -S 63 -L Windows "$work/nt"
 mkdir "$work/mnt"
 ntfs-3g -o big_writes,noatime "$work/nt" "$work/mnt"
 w=$work/mnt/Windows s=$work/mnt/Windows/System32
-mkdir -p "$s/config" "$s/drivers" "$s/DriverStore/FileRepository" "$s/CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}" \
+mkdir -p "$s/config" "$s/Boot" "$s/drivers" "$s/DriverStore/FileRepository" "$s/CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}" \
   "$w/INF" "$w/Temp" "$w/WinSxS" "$work/mnt/Program Files" "$work/mnt/Users/Public" "$work/mnt/ProgramData"
 python3 "$here/windows10.py" "$s/config"
 : >"$s/config/SYSTEM.LOG1"; : >"$s/config/SYSTEM.LOG2"; : >"$s/config/SOFTWARE.LOG1"; : >"$s/config/SOFTWARE.LOG2"
 python3 - "$here" "$s" <<'P'
 import sys
 sys.path.insert(0, sys.argv[1])
-import drivers
-for number, name in enumerate(('ntoskrnl.exe', 'winload.efi', 'winload.exe', 'pnputil.exe', 'cmd.exe', 'drivers/disk.sys',
-                               'drivers/partmgr.sys', 'drivers/volmgr.sys', 'drivers/storahci.sys', 'drivers/stornvme.sys',
-                               'drivers/pci.sys', 'drivers/acpi.sys', 'drivers/ntfs.sys', 'drivers/mountmgr.sys',
-                               'drivers/atapi.sys', 'drivers/intelide.sys', 'drivers/volsnap.sys')):
-    open('%s/%s' % (sys.argv[2], name), 'wb').write(drivers.pe(2048, 1000 + number))
+import drivers, windows10
+programs = ['ntoskrnl.exe', 'hal.dll', 'ci.dll', 'kdcom.dll', 'winload.efi', 'winload.exe', 'winresume.efi', 'pnputil.exe', 'cmd.exe']
+for number, name in enumerate(programs + windows10.driver_files()):
+    open('%s/%s' % (sys.argv[2], name), 'wb').write(drivers.pe(1024, 1000 + number))
 P
+for i in efi exe; do ln "$s/winload.$i" "$s/Boot/winload.$i"; done
 for i in $(seq -w 0 60); do printf 'component %s\r\n' "$i" >"$w/WinSxS/component-$i.manifest"; done
 for i in $(seq -w 0 60); do printf '; class %s\r\n' "$i" >"$w/INF/class$i.inf"; done
 ln "$s/drivers/disk.sys" "$w/WinSxS/disk.sys"

@@ -1,24 +1,47 @@
-"""windows10.py OUTDIR - the SYSTEM and SOFTWARE hives of a small make-believe Windows 10 22H2 (amd64)."""
+"""windows10.py OUTDIR - the SYSTEM and SOFTWARE hives of a small make-believe Windows 10 22H2 (amd64).
+windows10.py --bcd FILE - its boot configuration."""
 import os
+import struct
 import sys
+import uuid
 
 import hive
 from hive import binary, dword, expand_sz, multi_sz, sz
 
-IN_BOX = {  # service: (start, group)
-    'acpi': (0, 'Core'), 'atapi': (0, 'SCSI Miniport'), 'disk': (0, None), 'intelide': (3, 'System Bus Extender'),
-    'mountmgr': (0, 'System Bus Extender'), 'ndis': (0, 'NDIS Wrapper'), 'ntfs': (3, 'Boot File System'),
-    'partmgr': (0, 'System Bus Extender'), 'pci': (0, 'Boot Bus Extender'), 'pciide': (3, 'System Bus Extender'),
-    'storahci': (0, 'SCSI Miniport'), 'stornvme': (3, 'SCSI Miniport'), 'volmgr': (0, 'System Bus Extender'),
-    'volsnap': (0, None),
+IN_BOX = {  # service: (start, group, error control); the values of Windows 10, 1909
+    'acpi': (0, 'Core', 3), 'atapi': (0, 'SCSI Miniport', 3), 'CLFS': (0, 'Filter', 3), 'CNG': (0, 'Core', 3),
+    'disk': (0, None, 0), 'EhStorClass': (0, 'PnP Filter', 1), 'FltMgr': (0, 'FSFilter Infrastructure', 3),
+    'fvevol': (0, 'PnP Filter', 3), 'intelide': (3, 'System Bus Extender', 3), 'iorate': (0, 'PnP Filter', 3),
+    'KSecDD': (0, 'Base', 3), 'mountmgr': (0, 'System Bus Extender', 3), 'msisadrv': (0, 'Boot Bus Extender', 3),
+    'ndis': (0, 'NDIS Wrapper', 3), 'ntfs': (3, 'Boot File System', 1), 'partmgr': (0, 'System Bus Extender', 3),
+    'pci': (0, 'Boot Bus Extender', 3), 'pciide': (3, 'System Bus Extender', 3), 'rdyboost': (0, 'PnP Filter', 3),
+    'storahci': (0, 'SCSI Miniport', 3), 'stornvme': (3, 'SCSI Miniport', 1), 'vdrvroot': (0, 'Boot Bus Extender', 3),
+    'volmgr': (0, 'System Bus Extender', 3), 'volmgrx': (0, 'System Bus Extender', 3), 'volsnap': (0, None, 3),
+    'Wdf01000': (0, 'WdfLoadGroup', 1),
 }
+IMPORTED = ('CLASSPNP', 'storport')     # export drivers: files that others need, without a service of their own
+
+# of the disk that win10.sh makes
+DISK, ESP, WINDOWS = (uuid.UUID('77696E6A-0000-4000-8000-00000000000%d' % n) for n in (0, 1, 3))
+BOOT_MANAGER = '{9dea862c-5cdd-4e70-acc1-f32b344d4795}'
+GLOBAL_SETTINGS = '{7ea2e1ac-2e61-4728-aaa3-896d9d0a9f0e}'
+LOADER_SETTINGS = '{6efb52bf-1766-41db-a6b3-0ee5eff72bd7}'
+MEMORY_TEST = '{b2721d73-1db4-4c62-bf78-c548a880142d}'
+LOADER = '{77696e6a-0000-11eb-8000-000000000001}'
+RESUME = '{77696e6a-0000-11eb-8000-000000000002}'
+
+
+def driver_files():
+    """The drivers' files below System32."""
+    services = ['CLFS.sys' if name == 'CLFS' else 'drivers/%s.sys' % name for name in IN_BOX]
+    return services + ['drivers/%s.sys' % name for name in IMPORTED]
 
 
 def system():
     services = {}
-    for name, (start, group) in IN_BOX.items():
-        key = {'Type': dword(1), 'Start': dword(start), 'ErrorControl': dword(1),
-               'ImagePath': expand_sz('System32\\drivers\\%s.sys' % name)}
+    for name, (start, group, error_control) in IN_BOX.items():
+        key = {'Type': dword(1), 'Start': dword(start), 'ErrorControl': dword(error_control),
+               'ImagePath': expand_sz('System32\\%s%s.sys' % ('' if name == 'CLFS' else 'drivers\\', name))}
         if group:
             key['Group'] = sz(group)
         services[name] = key
@@ -26,7 +49,16 @@ def system():
     services['EventLog'] = {'System': {}}
     services['partmgr']['Parameters'] = {'SanPolicy': dword(1)}
     control = {
-        'Class': {'{4d36e967-e325-11ce-bfc1-08002be10318}': {'Class': sz('DiskDrive')}},
+        'Class': {
+            '{4d36e967-e325-11ce-bfc1-08002be10318}': {
+                'Class': sz('DiskDrive'), 'UpperFilters': multi_sz('partmgr'), 'LowerFilters': multi_sz('EhStorClass')},
+            '{4d36e96a-e325-11ce-bfc1-08002be10318}': {'Class': sz('hdc')},
+            '{4d36e97b-e325-11ce-bfc1-08002be10318}': {'Class': sz('SCSIAdapter')},
+            '{4d36e97d-e325-11ce-bfc1-08002be10318}': {'Class': sz('System')},
+            '{71a27cdd-812a-11d0-bec7-08002be2092f}': {
+                'Class': sz('Volume'), 'UpperFilters': multi_sz('volsnap'),
+                'LowerFilters': multi_sz('fvevol', 'iorate', 'rdyboost')},
+        },
         'CrashControl': {'AutoReboot': dword(1)},
         'ProductOptions': {'ProductType': sz('WinNT')},
         'Session Manager': {
@@ -75,11 +107,54 @@ def software():
     }
 
 
+def partition_device(partition):
+    """A boot device as BCD stores it: options, kind 6 (partition), flags, length; then partition, 0, GPT, disk."""
+    place = struct.pack('<16sII16s', partition.bytes_le, 0, 0, DISK.bytes_le)
+    return binary(bytes(16) + struct.pack('<IIII', 6, 0, 0x48, 0) + place.ljust(0x38, b'\0'))
+
+
+def bcd():
+    """The boot configuration that bcdboot writes for a UEFI machine, without recovery."""
+    objects = {
+        BOOT_MANAGER: (0x10100002, {
+            '11000001': partition_device(ESP), '12000002': sz('\\EFI\\Microsoft\\Boot\\bootmgfw.efi'),
+            '12000004': sz('Windows Boot Manager'), '12000005': sz('en-US'), '14000006': multi_sz(GLOBAL_SETTINGS),
+            '23000003': sz(LOADER), '23000006': sz(RESUME), '24000001': multi_sz(LOADER),
+            '24000010': multi_sz(MEMORY_TEST), '25000004': binary(struct.pack('<Q', 30))}),
+        LOADER: (0x10200003, {
+            '11000001': partition_device(WINDOWS), '12000002': sz('\\Windows\\system32\\winload.efi'),
+            '12000004': sz('Windows 10'), '12000005': sz('en-US'), '14000006': multi_sz(LOADER_SETTINGS),
+            '16000060': binary(b'\1'), '17000077': binary(struct.pack('<Q', 0x15000075)),
+            '21000001': partition_device(WINDOWS), '22000002': sz('\\Windows'), '23000003': sz(RESUME),
+            '25000020': binary(struct.pack('<Q', 0)), '250000c2': binary(struct.pack('<Q', 1))}),
+        RESUME: (0x10200004, {
+            '11000001': partition_device(WINDOWS), '12000002': sz('\\Windows\\system32\\winresume.efi'),
+            '12000004': sz('Windows Resume Application'), '21000001': partition_device(WINDOWS),
+            '22000002': sz('\\hiberfil.sys')}),
+        MEMORY_TEST: (0x10200005, {
+            '11000001': partition_device(ESP), '12000002': sz('\\EFI\\Microsoft\\Boot\\memtest.efi'),
+            '12000004': sz('Windows Memory Diagnostic')}),
+        GLOBAL_SETTINGS: (0x20100000, {}),
+        LOADER_SETTINGS: (0x20200003, {'14000006': multi_sz(GLOBAL_SETTINGS)}),
+    }
+    return {
+        'Description': {'KeyName': sz('BCD00000000'), 'System': dword(1), 'TreatAsSystem': dword(1)},
+        'Objects': {name: {'Description': {'Type': dword(kind)},
+                           'Elements': {number: {'Element': value} for number, value in elements.items()}}
+                    for name, (kind, elements) in objects.items()},
+    }
+
+
 def main():
-    out = sys.argv[1]
-    for name, tree in (('SYSTEM', system()), ('SOFTWARE', software())):
-        with open(os.path.join(out, name), 'wb') as file:
-            file.write(hive.build('CMI-CreateHive{00000000-0000-0000-0000-000000000000}', tree))
+    """OUTDIR - SYSTEM and SOFTWARE; or --bcd FILE - the boot configuration."""
+    if sys.argv[1] == '--bcd':
+        hives = [(sys.argv[2], 'NewStoreRoot', bcd())]
+    else:
+        root = 'CMI-CreateHive{00000000-0000-0000-0000-000000000000}'
+        hives = [(os.path.join(sys.argv[1], name), root, tree) for name, tree in (('SYSTEM', system()), ('SOFTWARE', software()))]
+    for path, root, tree in hives:
+        with open(path, 'wb') as file:
+            file.write(hive.build(root, tree))
 
 
 if __name__ == '__main__':
