@@ -27,6 +27,7 @@
 //! | [`plan`] | changes as values, applied to the stage and verified |
 //! | [`drivers`] | driver media, INF, signatures, the choice for a guest |
 //! | [`ntfs`], [`iso`], [`hive`] | file systems and the registry; usable on their own |
+//! | `fat` | a read-only FAT reader for the EFI system partition |
 //! | [`partition`] | MBR and GPT |
 //! | [`block`] | containers, the stage, commit, conversion |
 //! | [`error`], [`units`], [`io`], [`clock`] | what all of them share |
@@ -43,6 +44,7 @@ mod yaml;
 pub mod block;
 pub mod cli;
 pub mod drivers;
+mod fat;
 pub mod hive;
 pub mod iso;
 pub mod job;

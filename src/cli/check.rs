@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, Content, Partition, PartitionView};
-use crate::windows::{self, BootCheck, Bus, CheckOptions};
+use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -78,7 +78,8 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     }
     let buses = args.bus.map_or_else(|| Bus::ALL.to_vec(), |bus| vec![bus]);
     let options = CheckOptions { signatures: args.signature_policy };
-    let reports = answers(&disk, chosen, &buses, &options)?;
+    let on = BootDisk { disk: &disk, table: &table, partition: chosen };
+    let reports = answers(&disk, &on, &buses, &options)?;
     let boots = reports.iter().any(|report| report.boots);
     if args.json {
         let answer = Answer {
@@ -130,12 +131,13 @@ fn only_windows<'a>(disk: &&dyn Image, partitions: &'a [Partition]) -> Result<&'
     }
 }
 
-fn answers(disk: &&dyn Image, chosen: &Partition, buses: &[Bus], options: &CheckOptions) -> Result<Vec<BootCheck>> {
+fn answers(disk: &&dyn Image, on: &BootDisk<'_>, buses: &[Bus], options: &CheckOptions) -> Result<Vec<BootCheck>> {
+    let chosen = on.partition;
     let volume = Volume::open(PartitionView::new(disk, chosen)?, &OpenOptions::read_only())?;
     // opened as for an edit, the volume says in which state it is
     let state =
         PartitionView::new(disk, chosen).and_then(|view| Volume::open(view, &OpenOptions::new(FileTime(1)))).err();
-    let mut reports = windows::boot_checks(&volume, buses, options)?;
+    let mut reports = windows::boot_checks(&volume, Some(on), buses, options)?;
     for report in &mut reports {
         if let Some(state) = &state {
             report.add_state(state.to_string());

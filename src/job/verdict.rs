@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionView};
 use crate::plan::{self, HiveFile};
-use crate::windows::{self, BootCheck, Bus, CheckOptions};
+use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions};
 
 /// That nothing speaks against writing a staged disk.
 #[derive(Debug)]
@@ -54,9 +54,11 @@ fn check_boot(staged: &Staged, request: &InjectRequest) -> Result<Vec<BootCheck>
     let has = |service: &str| selection.boot_packages().any(|(_, boot)| boot.service.eq_ignore_ascii_case(service));
     let wanted = [(Bus::VirtioBlk, "viostor"), (Bus::VirtioScsi, "vioscsi")];
     let buses: Vec<Bus> = wanted.into_iter().filter(|(_, service)| has(service)).map(|(bus, _)| bus).collect();
+    let table = partition::read(stage)?;
+    let disk = BootDisk { disk: stage, table: &table, partition: &installation.partition };
     let answers = match applied.hive(HiveFile::System) {
-        Some(system) => windows::boot_checks_of(&volume, &installation.guest, system, &buses, &options)?,
-        None => windows::boot_checks(&volume, &buses, &options)?,
+        Some(system) => windows::boot_checks_of(&volume, Some(&disk), &installation.guest, system, &buses, &options)?,
+        None => windows::boot_checks(&volume, Some(&disk), &buses, &options)?,
     };
     for answer in &answers {
         let bus = answer.bus;

@@ -103,6 +103,7 @@ pub(super) fn plan_files(
     if options.way_back {
         storage::way_back(&mut planner, &mut record)?;
     }
+    storage::free_boot_chain(&mut planner, &mut record)?;
     planner.because("what was put into the guest");
     let manifest = manifest::build(planner.wishes(), &record);
     planner.file(layout::MANIFEST, manifest, &Access::Protected)?;

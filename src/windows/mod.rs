@@ -23,7 +23,7 @@ mod staging;
 mod storage;
 
 pub use boot_check::{
-    BootCheck, Bus, CheckOptions, Code, Controller, Finding, Gate, Level, Route, boot_check, boot_checks,
+    BootCheck, BootDisk, Bus, CheckOptions, Code, Controller, Finding, Gate, Level, Route, boot_check, boot_checks,
     boot_checks_of,
 };
 pub use guest::{ControlSet, Guest};

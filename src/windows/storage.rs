@@ -18,8 +18,10 @@ const BOOT_START: u32 = 0;
 
 /// In-box disk controllers from which the guest may have to be started when virtio does not work.
 const WAY_BACK: [&str; 7] = ["storahci", "stornvme", "msahci", "atapi", "intelide", "pciide", "LSI_SAS"];
-/// Services that must never be held back; only looked at.
-const ESSENTIAL: [&str; 8] = ["disk", "partmgr", "volmgr", "volsnap", "mountmgr", "pci", "acpi", "vdrvroot"];
+/// Services between the loader and the disk. Windows writes a `StartOverride` under those that the present machine does
+/// not use (`pci` on a Hyper-V guest of generation 2); the new machine needs them.
+const CHAIN: [&str; 11] =
+    ["acpi", "pci", "vdrvroot", "msisadrv", "isapnp", "intelide", "partmgr", "volmgr", "volmgrx", "mountmgr", "disk"];
 
 /// Plans everything for one boot driver.
 ///
@@ -410,14 +412,25 @@ pub fn way_back(planner: &mut Planner<'_>, record: &mut Record) -> Result<()> {
         start_at_boot(planner, service, "the way back to an emulated disk controller", record)?;
         record.registry_changes.way_back.push(service.to_owned());
     }
-    for service in ESSENTIAL {
-        let key = format!("{current}\\Services\\{service}\\StartOverride");
-        if registry::find(planner.hive(HiveFile::System)?, &key)?.is_some() {
-            planner.warn(format!("the service {service} has a StartOverride, which may keep Windows from starting"));
-        }
-    }
     if record.registry_changes.way_back.is_empty() {
         planner.warn("no in-box disk controller can be started at boot: there is no way back to SATA, IDE or NVMe");
+    }
+    Ok(())
+}
+
+/// Takes `StartOverride` away from the drivers of the boot chain that are there. Their `Start` is left alone: what it
+/// was in the box cannot be known.
+///
+/// # Errors
+/// When a hive is damaged.
+pub fn free_boot_chain(planner: &mut Planner<'_>, record: &mut Record) -> Result<()> {
+    for set in control_sets(planner) {
+        for service in CHAIN {
+            let key = format!("{set}\\Services\\{service}\\StartOverride");
+            if registry::find(planner.hive(HiveFile::System)?, &key)?.is_some() {
+                drop_start_override(planner, &set, service, record)?;
+            }
+        }
     }
     Ok(())
 }

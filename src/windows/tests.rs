@@ -17,6 +17,8 @@ use sha2::Digest as _;
 
 pub(super) const NOW: FileTime = FileTime(0x01DB_0000_0000_0000);
 const CONFIG: &str = "/Windows/System32/config";
+/// Windows' own drivers without which no disk comes up.
+pub(super) const BOOT_CHAIN: [&str; 6] = ["acpi", "pci", "disk", "partmgr", "volmgr", "mountmgr"];
 pub(super) const HARDWARE: [&str; 2] =
     ["PCI\\VEN_1AF4&DEV_1004&SUBSYS_00081AF4&REV_00", "PCI\\VEN_1AF4&DEV_1048&SUBSYS_11001AF4&REV_01"];
 const COMPATIBLE: [&str; 2] = ["PCI\\VEN_1AF4&DEV_1004", "PCI\\VEN_1AF4&DEV_1048"];
@@ -167,6 +169,10 @@ pub(super) fn guest_files(build: &str, has_driver_database: bool) -> MemoryFiles
         set(&mut system, &format!("{cs}\\Services\\storahci\\StartOverride"), "0", &Data::dword(3));
         set(&mut system, &format!("{cs}\\Services\\vioscsi\\StartOverride"), "0", &Data::dword(3));
         set(&mut system, &format!("{cs}\\Services\\msahci"), "Start", &Data::dword(3));
+        for service in BOOT_CHAIN {
+            set(&mut system, &format!("{cs}\\Services\\{service}"), "Start", &Data::dword(0));
+        }
+        set(&mut system, &format!("{cs}\\Services\\ntfs"), "Start", &Data::dword(3));
     }
     if has_driver_database {
         set(&mut system, "DriverDatabase", "Architecture", &Data::dword(9));
@@ -181,7 +187,10 @@ pub(super) fn guest_files(build: &str, has_driver_database: bool) -> MemoryFiles
     files.put(&format!("{CONFIG}/SYSTEM"), &system.finish(&[]).unwrap());
     files.put(&format!("{CONFIG}/SOFTWARE"), &software.finish(&[]).unwrap());
     files.put("/Windows/System32/ntoskrnl.exe", &kernel(0x8664));
-    files.put("/Windows/System32/drivers/disk.sys", b"MZ");
+    files.put("/Windows/System32/hal.dll", &kernel(0x8664));
+    for driver in BOOT_CHAIN.into_iter().chain(["ntfs", "storport", "CLASSPNP"]) {
+        files.put(&format!("/Windows/System32/drivers/{driver}.sys"), &kernel(0x8664));
+    }
     files.put("/Windows/System32/drivers/storahci.sys", b"MZ");
     files
 }

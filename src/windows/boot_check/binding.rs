@@ -53,25 +53,53 @@ fn by_critical_devices(scene: &Scene<'_>, controller: &Controller) -> Result<Out
     Ok(Outcome { bound: None, problems: vec![(Code::NoDeviceId, text)] })
 }
 
-/// Since Windows 8.
+/// A usable record, and what plug and play compares.
+struct Candidate {
+    binding: Binding,
+    is_signed: bool,
+    /// Place of the matched id in the controller's list, best first.
+    id: usize,
+    date: u64,
+    version: u64,
+}
+
+/// Since Windows 8. A signed record goes before one without a signer, however well the latter's id matches; then comes
+/// the id, the date, the version ("How Windows Ranks Drivers" of Microsoft's driver documentation).
 fn by_driver_database(scene: &Scene<'_>, controller: &Controller) -> Result<Outcome> {
     let mut problems = Vec::new();
-    for id in controller.ids() {
+    let mut candidates: Vec<Candidate> = Vec::new();
+    for (place, id) in controller.ids().into_iter().enumerate() {
         let Some(key) = scene.key(&format!("DriverDatabase\\DeviceIds\\{id}"))? else { continue };
         for inf in inf_names(&key)? {
             match package(scene, &id, &inf)? {
                 Ok((package, service)) => {
-                    let bound = Binding { matched: id, inf: Some(inf), package: Some(package), service };
-                    return Ok(Outcome { bound: Some(bound), problems: Vec::new() });
+                    let binding = Binding { matched: id.clone(), inf: Some(inf), package: Some(package), service };
+                    candidates.push(candidate(scene, binding, place)?);
                 }
                 Err(problem) => problems.push(problem),
             }
         }
     }
+    // stable: of equals the one that was found first
+    candidates.sort_by_key(|one| (!one.is_signed, one.id, std::cmp::Reverse((one.date, one.version))));
+    if let Some(best) = candidates.into_iter().next() {
+        return Ok(Outcome { bound: Some(best.binding), problems: Vec::new() });
+    }
     if problems.is_empty() {
         problems.push((Code::NoDeviceId, no_id(scene, controller)?));
     }
     Ok(Outcome { bound: None, problems })
+}
+
+fn candidate(scene: &Scene<'_>, binding: Binding, id: usize) -> Result<Candidate> {
+    /// `SIGNERSCORE_UNCLASSIFIED`: from there on nothing is signed.
+    const UNSIGNED: u32 = 0x8000_0000;
+    let key = format!("DriverDatabase\\DriverPackages\\{}", binding.package.as_deref().unwrap_or_default());
+    let is_signed = scene.number(&key, "SignerScore")?.is_some_and(|score| score < UNSIGNED);
+    let version = scene.key(&key)?.map(|node| node.value("Version")).transpose()?.flatten();
+    let version = version.map(|value| value.data).unwrap_or_default();
+    let field = |at: usize| version.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+    Ok(Candidate { binding, is_signed, id, date: field(24), version: field(32) })
 }
 
 /// The names of an id's values are names of INFs.

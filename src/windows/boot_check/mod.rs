@@ -3,14 +3,19 @@
 //! A Windows guest reaches a disk on a new controller through three gates. The *binding* gate: plug and play finds a
 //! driver for the controller's ids before the system volume is mounted. The *start* gate: the driver's service is
 //! started by the boot loader with the right parameters. The *loader* gate: its file is there, for the right CPU, and
-//! signed. Nothing here shares code with the registration: hives are read by the independent reader, ids are those that
+//! signed. Around them lies what every start needs: firmware, partition, boot code, boot manager, BCD, loader, kernel,
+//! Windows' own boot drivers and the filters on them. Nothing here shares code with the registration: hives are read by the independent reader, ids are those that
 //! plug and play makes from a controller's registers, not those that an INF lists.
 
+mod bcd;
 mod binding;
+mod chain;
 mod controller;
 mod driver;
 mod report;
+mod system;
 
+pub use chain::BootDisk;
 pub use controller::{Bus, Controller};
 pub use report::{BootCheck, Code, Finding, Gate, Level, Route};
 
@@ -28,7 +33,7 @@ use crate::ntfs::Volume;
 
 use super::files::{GuestFiles, Protection};
 use super::guest::Guest;
-use super::inspect::inspect_files;
+use super::inspect::{inspect_files, pe_machine};
 
 /// The largest hive that is read.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
@@ -44,28 +49,34 @@ pub struct CheckOptions {
     pub signatures: SignatureLevel,
 }
 
-/// Answers for one bus.
+/// Answers for one bus, from the kernel on: without the disk around the volume, what lies before is not judged.
 ///
 /// # Errors
 /// When the volume cannot be read, or holds no Windows. What keeps the guest from booting is not an error: it is the
 /// answer.
 pub fn boot_check<D: VolumeRead>(volume: &Volume<D>, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
-    Ok(boot_checks(volume, &[bus], options)?.swap_remove(0))
+    Ok(boot_checks(volume, None, &[bus], options)?.swap_remove(0))
 }
 
-/// Answers for several buses; the hives are read once.
+/// Answers for several buses; the hives are read once. With `disk`, the chain begins at the firmware.
 ///
 /// # Errors
 /// As [`boot_check`].
-pub fn boot_checks<D: VolumeRead>(volume: &Volume<D>, buses: &[Bus], options: &CheckOptions) -> Result<Vec<BootCheck>> {
+pub fn boot_checks<D: VolumeRead>(
+    volume: &Volume<D>,
+    disk: Option<&BootDisk<'_>>,
+    buses: &[Bus],
+    options: &CheckOptions,
+) -> Result<Vec<BootCheck>> {
     if buses.is_empty() {
         return Ok(Vec::new());
     }
     let files = Remember { files: volume, hives: RefCell::default() };
-    let case = match open_case(&files)? {
+    let mut case = match open_case(&files)? {
         Ok(case) => case,
         Err(finding) => return Ok(buses.iter().map(|bus| case_closed(*bus, &finding)).collect()),
     };
+    case.chain = walk_chain(disk, volume, &case.guest)?;
     buses.iter().map(|bus| judge(&files, &case, *bus, options)).collect()
 }
 
@@ -76,13 +87,20 @@ pub fn boot_checks<D: VolumeRead>(volume: &Volume<D>, buses: &[Bus], options: &C
 /// As [`boot_check`].
 pub fn boot_checks_of<D: VolumeRead>(
     volume: &Volume<D>,
+    disk: Option<&BootDisk<'_>>,
     guest: &Guest,
     system: &[u8],
     buses: &[Bus],
     options: &CheckOptions,
 ) -> Result<Vec<BootCheck>> {
-    let case = Case { guest: Cow::Borrowed(guest), system: Cow::Borrowed(system), fault: None };
+    let chain = walk_chain(disk, volume, guest)?;
+    let case = Case { guest: Cow::Borrowed(guest), system: Cow::Borrowed(system), fault: None, chain };
     buses.iter().map(|bus| judge(volume, &case, *bus, options)).collect()
+}
+
+/// What was seen from the firmware to the loader.
+fn walk_chain(disk: Option<&BootDisk<'_>>, files: &dyn GuestFiles, guest: &Guest) -> Result<Vec<Finding>> {
+    disk.map_or(Ok(Vec::new()), |disk| chain::walk(disk, files, guest))
 }
 
 /// Files of which the hives are read only once.
@@ -148,6 +166,8 @@ struct Case<'a> {
     system: Cow<'a, [u8]>,
     /// What is wrong with the SYSTEM hive as a whole.
     fault: Option<String>,
+    /// From the firmware to the loader.
+    chain: Vec<Finding>,
 }
 
 /// Why there is nothing to walk through.
@@ -174,7 +194,7 @@ fn open_case(files: &dyn GuestFiles) -> Result<std::result::Result<Case<'static>
     // the loader refuses or heals a hive with a broken structure anywhere, not only where the driver's keys are
     let faults = check::check(&system);
     let fault = faults.iter().find(|fault| fault.severity() == Severity::Error).map(ToString::to_string);
-    Ok(Ok(Case { guest: Cow::Owned(guest), system: Cow::Owned(system), fault }))
+    Ok(Ok(Case { guest: Cow::Owned(guest), system: Cow::Owned(system), fault, chain: Vec::new() }))
 }
 
 fn case_closed(bus: Bus, (code, windows, text): &Closed) -> BootCheck {
@@ -188,6 +208,7 @@ fn case_closed(bus: Bus, (code, windows, text): &Closed) -> BootCheck {
 fn judge(files: &dyn GuestFiles, case: &Case<'_>, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
     let mut report = BootCheck::new(bus);
     report.windows = Some(case.guest.to_string());
+    report.findings.clone_from(&case.chain);
     if let Some(fault) = &case.fault {
         report.fail(Gate::Loader, Code::HiveDamaged, format!("the SYSTEM hive is damaged: {fault}"));
     }
@@ -246,6 +267,7 @@ fn walk(
     let control_set = next_control_set(&system, guest, report)?;
     let scene = Scene { files, guest, system, control_set, options };
     kernel(&scene, report)?;
+    system::check(&scene, report)?;
     let mut served: Vec<String> = Vec::new();
     for controller in report.bus.controllers() {
         let outcome = binding::resolve(&scene, controller)?;
@@ -283,11 +305,20 @@ fn next_control_set(system: &Reader<'_>, guest: &Guest, report: &mut BootCheck) 
 }
 
 fn kernel(scene: &Scene<'_>, report: &mut BootCheck) -> Result<()> {
-    let path = format!("{}/ntoskrnl.exe", scene.guest.system32());
-    if scene.files.exists(&path)? {
-        report.good(Gate::Loader, Code::Kernel, format!("{path} is there, for {}", scene.guest.arch));
-    } else {
-        report.fail(Gate::Loader, Code::Kernel, format!("{path} is missing"));
+    for name in ["ntoskrnl.exe", "hal.dll"] {
+        let path = format!("{}/{name}", scene.guest.system32());
+        match pe_machine(scene.files, &path)? {
+            Some(Some(machine)) if Arch::from_pe_machine(machine) == Some(scene.guest.arch) => {
+                let text = format!("kernel: {path} is there, for {}", scene.guest.arch);
+                report.good(Gate::Loader, Code::Kernel, text);
+            }
+            Some(Some(machine)) => {
+                let text = format!("kernel: {path} is for CPU {machine:#x}, Windows for {}", scene.guest.arch);
+                report.fail(Gate::Loader, Code::Kernel, text);
+            }
+            Some(None) => report.fail(Gate::Loader, Code::Kernel, format!("kernel: {path} is not a program")),
+            None => report.fail(Gate::Loader, Code::Kernel, format!("kernel: {path} is missing")),
+        }
     }
     Ok(())
 }

@@ -10,14 +10,50 @@ use super::controller::{Bus, Controller};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
+    /// UEFI or BIOS, as the partition table lets it be.
+    Firmware,
+    /// The partition with the boot manager.
+    Partition,
+    /// The code of the MBR and of the active partition.
+    BootCode,
+    /// `bootmgfw.efi` or `bootmgr`.
+    BootManager,
+    /// The boot configuration.
+    Bcd,
+    /// `winload.efi` or `winload.exe`.
+    OsLoader,
     /// The boot loader reads the hive, the kernel and the driver's file.
     Loader,
     /// Plug and play finds a driver for the controller.
     Binding,
     /// The driver's service starts.
     Start,
+    /// Windows' own drivers between the loader and the system volume.
+    BootDrivers,
+    /// Filters on disks, volumes, their controllers and system devices.
+    Filters,
     /// The state of the guest.
     State,
+}
+
+impl Gate {
+    /// How texts call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Firmware => "firmware",
+            Self::Partition => "partition",
+            Self::BootCode => "boot code",
+            Self::BootManager => "boot manager",
+            Self::Bcd => "BCD",
+            Self::OsLoader => "loader",
+            Self::Loader => "kernel",
+            Self::Binding => "binding",
+            Self::Start => "driver",
+            Self::BootDrivers => "boot drivers",
+            Self::Filters => "filters",
+            Self::State => "state",
+        }
+    }
 }
 
 /// How much a reason weighs.
@@ -28,6 +64,8 @@ pub enum Level {
     Good,
     /// To be known.
     Note,
+    /// Cannot be told from the image.
+    NotJudged,
     /// May cause trouble.
     Warning,
     /// The guest does not boot.
@@ -43,8 +81,44 @@ pub enum Code {
     NoWindows,
     /// The SYSTEM or SOFTWARE hive cannot be read.
     HiveDamaged,
+    /// UEFI or BIOS.
+    Firmware,
+    /// The partition with the boot manager.
+    SystemPartition,
+    /// No EFI system partition, or none that can be read.
+    NoSystemPartition,
+    /// None or several of the MBR's partitions are active.
+    NoActivePartition,
+    /// Boot code.
+    BootCode,
+    /// The boot manager.
+    BootManager,
+    /// No boot manager, or a broken one.
+    NoBootManager,
+    /// The loader that firmware takes without an entry in its NVRAM.
+    NoFallbackLoader,
+    /// The boot configuration names this Windows.
+    Bcd,
+    /// No boot configuration.
+    NoBcd,
+    /// The default entry is missing, or starts something else.
+    BcdEntry,
+    /// The default entry names another disk or partition.
+    BcdDevice,
+    /// The loader.
+    OsLoader,
+    /// No loader, or a broken one.
+    NoOsLoader,
+    /// A link that is damaged.
+    LinkDamaged,
+    /// What cannot be told from the image.
+    NotJudged,
     /// The kernel.
     Kernel,
+    /// Windows' own boot drivers.
+    BootDrivers,
+    /// Class filters.
+    Filters,
     /// Windows 8 or later without a `DriverDatabase`.
     NoDriverDatabase,
     /// No entry for any id of the controller.
@@ -182,6 +256,10 @@ impl BootCheck {
         self.add(gate, Level::Note, code, text);
     }
 
+    pub(super) fn not_judged(&mut self, gate: Gate, text: impl Into<String>) {
+        self.add(gate, Level::NotJudged, Code::NotJudged, format!("not judged: {}", text.into()));
+    }
+
     pub(super) fn warn(&mut self, gate: Gate, code: Code, text: impl Into<String>) {
         self.add(gate, Level::Warning, code, text);
     }
@@ -237,6 +315,7 @@ impl fmt::Display for BootCheck {
             let mark = match finding.level {
                 Level::Good => "ok",
                 Level::Note => "note",
+                Level::NotJudged => "?",
                 Level::Warning => "warning",
                 Level::Failure => "NO",
             };

@@ -1,0 +1,139 @@
+//! The boot configuration: a registry hive of objects, each with elements whose numbers say what they are ("BCD
+//! Reference" of Microsoft's documentation; the form of the devices after Geoff Chappell, "BCD Elements").
+
+use crate::error::Result;
+use crate::guid::Guid;
+use crate::hive::reader::Reader;
+
+/// The object of the boot manager.
+const BOOT_MANAGER: &str = "{9dea862c-5cdd-4e70-acc1-f32b344d4795}";
+/// Description of a Windows loader.
+const WINDOWS_LOADER: u32 = 0x1020_0003;
+/// `ApplicationDevice`, `ApplicationPath`, `OSDevice`, `SystemRoot` of a loader.
+const DEVICE: &str = "11000001";
+const PATH: &str = "12000002";
+const OS_DEVICE: &str = "21000001";
+const SYSTEM_ROOT: &str = "22000002";
+/// `DefaultObject` and `DisplayOrder` of the boot manager.
+const DEFAULT: &str = "23000003";
+const DISPLAY_ORDER: &str = "24000001";
+
+/// Where an entry looks for its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Device {
+    /// No such element.
+    Missing,
+    /// The partition that the boot manager came from (kind 5).
+    Boot,
+    /// A GPT partition (kind 6).
+    Gpt { disk: Guid, partition: Guid },
+    /// An MBR partition (kind 6): the disk's signature, the first byte.
+    Mbr { disk: u32, start: u64 },
+    /// The partition that holds a file of a given path (kind 8).
+    Locate,
+    /// A file or RAM disk (kind 0).
+    File,
+    /// A kind that is not known, or a broken one.
+    Unknown(u32),
+}
+
+/// The entry that starts without a choice of the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub id: String,
+    pub path: Option<String>,
+    pub device: Device,
+    pub os_device: Device,
+    pub system_root: Option<String>,
+}
+
+/// The default entry; or why there is none.
+pub(super) fn default_entry(store: &Reader<'_>) -> Result<std::result::Result<Entry, String>> {
+    if store.key(&format!("Objects\\{BOOT_MANAGER}"))?.is_none() {
+        return Ok(Err(format!("it has no boot manager object {BOOT_MANAGER}")));
+    }
+    let default = texts(store, BOOT_MANAGER, DEFAULT)?;
+    let first = if default.is_empty() { texts(store, BOOT_MANAGER, DISPLAY_ORDER)? } else { default };
+    let Some(id) = first.into_iter().next() else {
+        return Ok(Err("its boot manager has neither a default entry nor a display order".to_owned()));
+    };
+    let Some(description) = store.key(&format!("Objects\\{id}\\Description"))? else {
+        return Ok(Err(format!("its default entry {id} is not there")));
+    };
+    let kind = description.value("Type")?.and_then(|value| value.as_u32());
+    if kind != Some(WINDOWS_LOADER) {
+        let kind = kind.unwrap_or(0);
+        return Ok(Err(format!("its default entry {id} is not a Windows loader (type {kind:#x})")));
+    }
+    Ok(Ok(Entry {
+        path: texts(store, &id, PATH)?.into_iter().next(),
+        device: device(store, &id, DEVICE)?,
+        os_device: device(store, &id, OS_DEVICE)?,
+        system_root: texts(store, &id, SYSTEM_ROOT)?.into_iter().next(),
+        id,
+    }))
+}
+
+fn element(store: &Reader<'_>, object: &str, number: &str) -> Result<Option<Vec<u8>>> {
+    let Some(key) = store.key(&format!("Objects\\{object}\\Elements\\{number}"))? else { return Ok(None) };
+    Ok(key.value("Element")?.map(|value| value.data))
+}
+
+/// The strings of an element, ended by zeros (one, or as many as `bcdedit` likes).
+fn texts(store: &Reader<'_>, object: &str, number: &str) -> Result<Vec<String>> {
+    let bytes = element(store, object, number)?.unwrap_or_default();
+    let units: Vec<u16> =
+        bytes.chunks_exact(2).map(|pair| u16::from_le_bytes(pair.try_into().unwrap_or_default())).collect();
+    let parts = units.split(|unit| *unit == 0).filter(|part| !part.is_empty());
+    Ok(parts.map(String::from_utf16_lossy).collect())
+}
+
+fn device(store: &Reader<'_>, object: &str, number: &str) -> Result<Device> {
+    Ok(element(store, object, number)?.map_or(Device::Missing, |bytes| parse_device(&bytes)))
+}
+
+/// 16 bytes: the object with more options. Then the kind, flags, the length, 0; for a partition at 0x20 its id, at 0x34
+/// the kind of table (0 GPT, 1 MBR), at 0x38 the disk's id.
+fn parse_device(bytes: &[u8]) -> Device {
+    let number = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+    let guid = |at: usize| bytes.get(at..at + 16).and_then(|b| b.try_into().ok()).map(Guid);
+    match number(0x10) {
+        Some(0) => Device::File,
+        Some(5) => Device::Boot,
+        Some(8) => Device::Locate,
+        Some(6) => match (number(0x34), guid(0x20), guid(0x38)) {
+            (Some(0), Some(partition), Some(disk)) => Device::Gpt { disk, partition },
+            (Some(1), Some(place), _) => {
+                let [a, b, c, d, e, f, g, h, ..] = place.0;
+                let start = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+                Device::Mbr { disk: number(0x38).unwrap_or(0), start }
+            }
+            _ => Device::Unknown(6),
+        },
+        kind => Device::Unknown(kind.unwrap_or(u32::MAX)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_of_both_tables() {
+        let mut bytes = vec![0u8; 88];
+        bytes[0x10] = 6;
+        bytes[0x18] = 0x48;
+        bytes[0x20..0x30].fill(1);
+        bytes[0x38..0x48].fill(2);
+        assert_eq!(parse_device(&bytes), Device::Gpt { disk: Guid([2; 16]), partition: Guid([1; 16]) });
+        bytes[0x34] = 1;
+        assert_eq!(parse_device(&bytes), Device::Mbr { disk: 0x0202_0202, start: 0x0101_0101_0101_0101 });
+        bytes[0x34] = 7;
+        assert_eq!(parse_device(&bytes), Device::Unknown(6));
+        for (kind, expected) in [(0, Device::File), (5, Device::Boot), (8, Device::Locate), (9, Device::Unknown(9))] {
+            bytes[0x10] = kind;
+            assert_eq!(parse_device(&bytes), expected);
+        }
+        assert_eq!(parse_device(&[]), Device::Unknown(u32::MAX));
+    }
+}
