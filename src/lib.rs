@@ -36,6 +36,7 @@ pub mod clock;
 pub mod error;
 pub mod exit;
 mod guid;
+mod host_file;
 pub mod io;
 pub mod units;
 pub mod upcase;

@@ -1,7 +1,7 @@
 //! Operations on the host's folders: the part of a commit that is not inside one file.
 
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -61,24 +61,12 @@ pub trait HostFiles: Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealHost;
 
-/// The folder that holds `path`.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
+pub(crate) use crate::host_file::folder_of;
 
 /// Opens a file for reading, whatever it turns out to be: a symbolic link is not followed, a FIFO is not waited for.
 pub(crate) fn open_as_it_is(path: &Path) -> io::Result<std::fs::File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
-}
-
-/// The permissions for a file that is made from these: what each of them allows everybody, never to be executed.
-pub(crate) fn common_mode(files: &[PathBuf]) -> u32 {
-    let mode_of = |file: &PathBuf| file.metadata().map_or(0o600, |m| m.permissions().mode());
-    files.iter().map(mode_of).fold(0o666, |mode, next| mode & next) | 0o600
 }
 
 /// Permissions of a file that only its owner may use.

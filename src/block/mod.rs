@@ -72,6 +72,17 @@ impl Format {
         }
     }
 
+    /// The format that a file's name promises, of those that winject writes.
+    #[must_use]
+    pub fn from_extension(path: &Path) -> Option<Self> {
+        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+        match extension.as_str() {
+            "raw" | "img" => Some(Self::Raw),
+            "qcow2" => Some(Self::Qcow2),
+            _ => None,
+        }
+    }
+
     /// The format that qemu-img (or a user) calls `name`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -172,7 +172,14 @@ impl FileStorage {
     /// [`Kind::Io`](crate::Kind::Io) when it cannot be opened, [`Kind::Unsupported`](crate::Kind::Unsupported) when it is neither a
     /// regular file nor a block device.
     pub fn open(path: &Path, writable: bool) -> Result<Self> {
-        let file = std::fs::OpenOptions::new().read(true).write(writable).open(path).map_err(|e| {
+        // Before it is opened: a socket cannot be, and to open a device may have an effect of its own.
+        if let Ok(meta) = std::fs::metadata(path) {
+            refuse_other_kinds(meta.file_type(), path)?;
+        }
+        let mut options = std::fs::OpenOptions::new();
+        // A FIFO that took the file's name a moment ago is not waited for.
+        options.read(true).write(writable).custom_flags(nix::libc::O_NONBLOCK);
+        let file = options.open(path).map_err(|e| {
             let error = Error::io(Layer::Host, "cannot be opened", e).path(path.display().to_string());
             if writable { error.hint("the file must be writable for an in-place run") } else { error }
         })?;
@@ -188,11 +195,7 @@ impl FileStorage {
             .metadata()
             .map_err(|e| Error::io(Layer::Host, "cannot be examined", e).path(path.display().to_string()))?
             .file_type();
-        if !kind.is_file() && !kind.is_block_device() {
-            return Err(Error::unsupported(Layer::Host, "is neither a regular file nor a block device")
-                .path(path.display().to_string())
-                .hint("give the path of a disk image"));
-        }
+        refuse_other_kinds(kind, path)?;
         let mut storage = Self {
             file,
             path: path.to_owned(),
@@ -228,6 +231,15 @@ impl FileStorage {
         }
         Ok(())
     }
+}
+
+fn refuse_other_kinds(kind: std::fs::FileType, path: &Path) -> Result<()> {
+    if kind.is_file() || kind.is_block_device() {
+        return Ok(());
+    }
+    Err(Error::unsupported(Layer::Host, "is neither a regular file nor a block device")
+        .path(path.display().to_string())
+        .hint("give the path of a disk image"))
 }
 
 impl Drop for FileStorage {

@@ -6,6 +6,7 @@
 use super::yaml::{Entry, Map, Value, nearest};
 use crate::block::Format;
 use crate::error::{Error, Kind, Layer, Result};
+use crate::host_file;
 use std::path::{Path, PathBuf};
 
 /// What a document says.
@@ -117,17 +118,17 @@ impl RunConfig {
     /// [`Kind::Usage`] with file and line for everything that cannot be meant so.
     pub fn load(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
-        let cannot = |error| {
-            Error::new(Kind::Usage, Layer::Cli, "cannot read the configuration").path(&name).source_error(error)
-        };
-        let size = std::fs::metadata(path).map_err(cannot)?.len();
-        if size > BYTES_MAX {
-            return Err(Error::new(Kind::Usage, Layer::Cli, "the configuration is too large")
+        let bytes = host_file::read(path, BYTES_MAX).map_err(|error| {
+            error
+                .into_error("the configuration", path, Layer::Cli, Kind::Usage)
+                .hint("--config takes the YAML file, the image is named in it")
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            Error::new(Kind::Usage, Layer::Cli, "cannot read the configuration")
                 .path(&name)
-                .expected_found("at most 1 MiB", format_args!("{size} bytes"))
-                .hint("--config takes the YAML file, the image is named in it"));
-        }
-        let text = std::fs::read_to_string(path).map_err(cannot)?;
+                .source_error(error)
+                .hint("--config takes the YAML file, as UTF-8; the image is named in it")
+        })?;
         Self::parse(&text, &name, path.parent().unwrap_or(Path::new("")))
     }
 

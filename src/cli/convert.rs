@@ -22,9 +22,9 @@ pub struct Args {
     /// The new image
     output: PathBuf,
 
-    /// Format of the new image: qcow2 or raw
-    #[arg(short = 'O', long, value_name = "FORMAT", default_value = "qcow2")]
-    output_format: String,
+    /// Format of the new image, qcow2 or raw; by default what its name says (.raw and .img: raw), else qcow2
+    #[arg(short = 'O', long, value_name = "FORMAT")]
+    output_format: Option<String>,
 
     /// Compresses the new qcow2: zlib (every QEMU reads it) or zstd (faster; QEMU 5.1 and later)
     #[arg(long, value_name = "ALGORITHM", num_args = 0..=1, default_missing_value = "zlib")]
@@ -75,7 +75,10 @@ pub struct Args {
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let report = args.report.clone();
     let options = ConvertOptions {
-        format: format(&args.output_format)?,
+        format: match &args.output_format {
+            Some(name) => format(name)?,
+            None => Format::from_extension(&args.output).unwrap_or(Format::Qcow2),
+        },
         compression: args.compress.as_deref().map(compression).transpose()?,
         threads: args.threads,
         checksum: args.checksum,

@@ -7,10 +7,14 @@ use crate::block::convert::Compression;
 use crate::drivers::{Policy, SignatureLevel};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
+use crate::host_file;
 use crate::job::{self, Destination, InjectRequest, Observer, Report, StateOverrides};
 use crate::windows::{InjectOptions, Registration};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+
+/// The largest certificate file that is read, in bytes.
+const CERTIFICATE_BYTES_MAX: u64 = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -156,6 +160,7 @@ pub(super) fn with_choices(request: InjectRequest, guest: &GuestArgs, state: Sta
         },
         policy: policy(guest.signature_policy),
         options: options(guest)?,
+        other_inputs: guest.trust_publisher.clone(),
         ..request
     })
 }
@@ -198,10 +203,9 @@ fn options(args: &GuestArgs) -> Result<InjectOptions> {
 
 /// The bytes of a certificate file. What they mean is the business of the layer that writes them.
 fn certificate(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| {
-        Error::new(Kind::Usage, Layer::Cli, "cannot read the certificate")
-            .path(path.display().to_string())
-            .source_error(error)
+    host_file::read(path, CERTIFICATE_BYTES_MAX).map_err(|error| {
+        error
+            .into_error("the certificate", path, Layer::Cli, Kind::Usage)
             .hint("--trust-publisher takes a certificate file (.cer, DER)")
     })
 }
@@ -216,7 +220,8 @@ pub fn run_config(path: &Path, ui: &Ui) -> Result<ExitCode> {
         ui.warn(warning);
     }
     let place = path.display().to_string();
-    let request = config_request(&config).map_err(|error| error.path(&place))?;
+    let mut request = config_request(&config).map_err(|error| error.path(&place))?;
+    request.other_inputs.push(path.to_owned());
     // A folder that the document names for output is made, as its readers expect.
     if let (Some(folder), false) = (&config.output_dir, config.dry_run) {
         std::fs::create_dir_all(folder).map_err(|error| {
@@ -236,7 +241,7 @@ fn config_request(config: &RunConfig) -> Result<InjectRequest> {
         (false, true, _) => Destination::InPlace,
         (false, false, Some(path)) => {
             let compression = config.compress.as_ref().map(|c| (Compression::Zlib, c.level));
-            let format = config.out_format.unwrap_or(Format::Qcow2);
+            let format = config.out_format.or_else(|| Format::from_extension(&path)).unwrap_or(Format::Qcow2);
             Destination::Standalone { path, format, compression, checksum: config.checksum }
         }
         (false, false, None) => return Err(nowhere("add `to_output: NEW.qcow2`, `in_place: true` or `dry_run: true`")),
@@ -250,6 +255,7 @@ fn config_request(config: &RunConfig) -> Result<InjectRequest> {
     };
     Ok(InjectRequest {
         definitions: config.definitions.clone(),
+        other_inputs: config.trust_publisher.clone(),
         partition: config.partition,
         state: StateOverrides {
             allow_dirty: config.allow_dirty,
@@ -274,13 +280,17 @@ fn word<T: clap::ValueEnum + Default>(text: Option<&str>, key: &str) -> Result<T
 }
 
 pub(super) fn execute(request: &InjectRequest, reports: &[PathBuf], ui: &Ui) -> Result<ExitCode> {
-    for path in reports {
-        job::report::check_name(path)?;
-    }
+    job::check_outputs(request, reports)?;
     let watcher = Watcher { ui, current: RefCell::new(None) };
     let mut report = Report::of_request(request);
     let outcome = job::inject_into(request, &watcher, &mut report);
     drop(watcher);
+    // A run that could not even begin has nothing to report, and the report that is there may be that of a good one.
+    if let Err(error) = &outcome
+        && error.kind() == Kind::Usage
+    {
+        return outcome.map(|()| ExitCode::Usage);
+    }
     let written = write_reports(&report, reports, ui);
     outcome?;
     show(&report, ui);

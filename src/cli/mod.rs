@@ -27,6 +27,7 @@ use crate::exit::ExitCode;
 use crate::yaml;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 
 /// Makes a switched-off Windows disk image bootable from a virtio disk.
@@ -93,7 +94,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(&error),
     };
     let ui = Ui::new(cli.quiet, cli.verbose);
-    match environment::start_log(cli.verbose).and_then(|()| run(cli, &ui)) {
+    let done = environment::start_log(cli.verbose).and_then(|()| run(cli, &ui));
+    match done.and_then(|code| ui.finish().map(|()| code)) {
         Ok(code) => code,
         Err(error) => {
             ui.error(&error);
@@ -129,9 +131,17 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
 
 /// `--help` and `--version` are answers, everything else that clap finds is a usage error.
 fn usage(error: &clap::Error) -> ExitCode {
-    // A closed pipe is no failure of ours, and there is no other place left to complain.
-    let _ = error.print();
-    if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done }
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    if error.use_stderr() {
+        return ExitCode::Usage;
+    }
+    match printed {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Ui::new(false, 0).error(&Error::io(Layer::Host, "cannot write to standard output", error));
+            ExitCode::Io
+        }
+        _ => ExitCode::Done,
+    }
 }
 
 #[cfg(test)]

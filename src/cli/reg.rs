@@ -53,6 +53,17 @@ impl Prefix {
     }
 }
 
+// Where an answer goes.
+#[derive(Debug, clap::Args)]
+struct Answer {
+    /// Writes to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Replaces the output file if it exists
+    #[arg(long, requires = "output")]
+    overwrite: bool,
+}
+
 // Which value of a key is meant.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
@@ -86,9 +97,8 @@ struct Query {
     /// Shows everything below the key too
     #[arg(short, long)]
     recursive: bool,
-    /// Writes to a file instead of standard output
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    answer: Answer,
 }
 
 #[derive(Debug, clap::Args)]
@@ -104,9 +114,8 @@ struct Export {
     /// Writes UTF-8 instead of UTF-16, in the form that `hivexregedit --merge` takes
     #[arg(long)]
     utf8: bool,
-    /// Writes to a file instead of standard output
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    answer: Answer,
 }
 
 #[derive(Debug, clap::Args)]
@@ -139,9 +148,8 @@ struct Diff {
     /// Writes UTF-8 instead of UTF-16, in the form that `hivexregedit --merge` takes
     #[arg(long)]
     utf8: bool,
-    /// Writes to a file instead of standard output
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    answer: Answer,
 }
 
 #[derive(Debug, clap::Args)]

@@ -4,14 +4,18 @@ use super::environment;
 use super::progress::Progress;
 use crate::error::Error;
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::io::Write;
 
 /// The way to the user. Names that come from images pass through [`escape`], so that they cannot steer a terminal.
 ///
 /// A reader that closes the pipe early (`winject drivers list … | head`) does not disturb the job: what can no longer
-/// be printed is dropped.
+/// be printed is dropped. Any other failure of standard output lets the job run to its end, too, and is the command's
+/// error then, see [`finish`](Self::finish).
 #[derive(Debug)]
 pub struct Ui {
+    /// The first failure of standard output.
+    failed: RefCell<Option<std::io::Error>>,
     quiet: bool,
     verbose: u8,
     colour_out: bool,
@@ -31,7 +35,14 @@ impl Ui {
     /// For the flags `--quiet` and `--verbose`; looks at the terminal itself.
     #[must_use]
     pub fn new(quiet: bool, verbose: u8) -> Self {
-        Self { quiet, verbose, colour_out: environment::stdout_colours(), colour_err: environment::stderr_colours() }
+        let failed = RefCell::new(None);
+        Self {
+            failed,
+            quiet,
+            verbose,
+            colour_out: environment::stdout_colours(),
+            colour_err: environment::stderr_colours(),
+        }
     }
 
     /// Whether `--quiet` was given.
@@ -59,10 +70,26 @@ impl Ui {
     pub fn raw(&self, data: &[u8]) -> crate::Result<()> {
         let mut out = std::io::stdout().lock();
         match out.write_all(data).and_then(|()| out.flush()) {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                Err(Error::io(crate::Layer::Host, "cannot write to standard output", error))
-            }
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(cannot_write(error)),
             _ => Ok(()),
+        }
+    }
+
+    /// Makes sure that everything printed so far has reached standard output.
+    ///
+    /// # Errors
+    /// [`Kind::Io`](crate::Kind::Io) when any of it could not be written, for another reason than a reader that went
+    /// away.
+    pub fn finish(&self) -> crate::Result<()> {
+        self.note_failure(std::io::stdout().lock().flush());
+        self.failed.take().map_or(Ok(()), |error| Err(cannot_write(error)))
+    }
+
+    fn note_failure(&self, result: std::io::Result<()>) {
+        if let Err(error) = result
+            && error.kind() != std::io::ErrorKind::BrokenPipe
+        {
+            self.failed.borrow_mut().get_or_insert(error);
         }
     }
 
@@ -115,19 +142,25 @@ impl Ui {
         let mut out = std::io::stdout().lock();
         let text = escape(text);
         let end = if text.ends_with('\n') { "" } else { "\n" };
-        // A closed pipe: nobody reads any more, and the job is worth more than the text.
-        let _ = write!(out, "{text}{end}").and_then(|()| out.flush());
+        // The job is worth more than the text: it goes on.
+        self.note_failure(write!(out, "{text}{end}").and_then(|()| out.flush()));
     }
 
     fn write_out_painted(&self, text: &str, colour: Colour) {
         let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{}", paint(&escape(text), colour, self.colour_out)).and_then(|()| out.flush());
+        let text = paint(&escape(text), colour, self.colour_out);
+        self.note_failure(writeln!(out, "{text}").and_then(|()| out.flush()));
     }
 
     fn complain(&self, word: &str, colour: Colour, text: &str) {
         let word = paint(word, colour, self.colour_err);
         let _ = writeln!(std::io::stderr().lock(), "{word}: {}", escape(text));
     }
+}
+
+fn cannot_write(error: std::io::Error) -> Error {
+    Error::io(crate::Layer::Host, "cannot write to standard output", error)
+        .hint("the command itself was carried out; make space where its output goes, or send it somewhere else")
 }
 
 fn paint(text: &str, colour: Colour, on: bool) -> String {

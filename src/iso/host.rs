@@ -1,6 +1,7 @@
 //! An image file of the host.
 
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::host_file::{self, Unreadable};
 use crate::io::VolumeRead;
 use crate::units::VolumeOffset;
 use std::fs::File;
@@ -21,7 +22,13 @@ impl HostFile {
     /// When it cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
         let io = |e| Error::io(Layer::Iso, "cannot open the image", e).path(path.display().to_string());
-        let file = File::open(path).map_err(io)?;
+        let file = host_file::open(path, true).map_err(|error| match error {
+            Unreadable::Io(error) => io(error),
+            Unreadable::NotAFile(kind) => Error::unsupported(Layer::Iso, format!("cannot open the image: {kind}"))
+                .path(path.display().to_string())
+                .hint("give the path of an ISO image"),
+            other @ Unreadable::TooLarge(_) => other.into_error("the image", path, Layer::Iso, Kind::Io),
+        })?;
         let length = file.metadata().map_err(io)?.len();
         Ok(Self { file, length })
     }

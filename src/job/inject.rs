@@ -2,6 +2,7 @@
 
 use super::explain::explain;
 use super::locate::{Installation, locate};
+use super::outputs::check_outputs;
 use super::recover::recover;
 use super::report::Report;
 use super::request::{Destination, InjectRequest, Observer};
@@ -56,7 +57,7 @@ pub fn inject_into(request: &InjectRequest, observer: &dyn Observer, report: &mu
 }
 
 fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
-    check_destination(request)?;
+    check_outputs(request, &[])?;
     let staged = match &request.destination {
         Destination::Standalone { path, format, compression, checksum } => {
             let options = ConvertOptions {
@@ -168,6 +169,10 @@ fn open_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     report.run.recovered = recover(&request.image, &request.path_policy, &request.destination)?;
     let stage = open_stage(request)?;
     report.run.image_format = Some(stage.image().format().to_string());
+    report.image_files = stage.image().files();
+    if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = &request.destination {
+        commit::refuse_own_files(&report.image_files, out)?;
+    }
     // What the file itself forbids is said before any work is done.
     match request.destination {
         Destination::InPlace => commit::check_in_place(&stage, &request.image)?,
@@ -407,23 +412,6 @@ fn open_stage(request: &InjectRequest) -> Result<Stage> {
     // Inspection, the edit and the verdict read the same hives.
     let stage_options = StageOptions { kept_bytes: KEPT_BYTES, ..StageOptions::default() };
     Ok(Stage::new(block::open(&request.image, &options)?, stage_options))
-}
-
-/// What is wrong with the destination is said before the work, not after it. Commit asks again when it writes.
-fn check_destination(request: &InjectRequest) -> Result<()> {
-    let (Destination::Overlay(out) | Destination::Standalone { path: out, .. }) = &request.destination else {
-        return Ok(());
-    };
-    let usage =
-        |what: &str, path: &Path| Err(Error::new(Kind::Usage, Layer::Job, what).path(path.display().to_string()));
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        return usage("the output's folder does not exist", folder).map_err(|error| error.hint("create it first"));
-    }
-    if out.exists() && !request.overwrite_output {
-        return usage("the output exists already", out).map_err(|error| error.hint("remove it or give another name"));
-    }
-    Ok(())
 }
 
 fn summary(report: &Report, scheme: Scheme) -> String {

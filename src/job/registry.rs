@@ -1,9 +1,10 @@
 //! Registry hives inside an image: reading and editing them as a job of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::explain::explain;
 use super::locate::{Installation, locate};
+use super::outputs::refuse_raw_overlay;
 use super::recover::recover;
 use super::request::Destination;
 use crate::block::commit::{self, CommitOptions};
@@ -14,6 +15,7 @@ use crate::hive::check::{Severity, check};
 use crate::hive::reader::Reader;
 use crate::hive::reg::{Document, KeyPath, Section, apply};
 use crate::hive::{Hive, Replay, read_logs};
+use crate::host_file::{RunFiles, Target};
 use crate::io::VolumeRead;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionView};
@@ -79,6 +81,8 @@ pub struct HiveRequest {
     pub options: block::OpenOptions,
     /// The partition with Windows, if the caller chose one.
     pub partition: Option<u32>,
+    /// Replace an output file that exists.
+    pub overwrite_output: bool,
     /// The time for everything that is written.
     pub clock: FileTime,
 }
@@ -146,8 +150,14 @@ fn edit_hives(
     destination: &Destination,
     edit: &mut dyn FnMut(HiveName, &mut Hive) -> Result<()>,
 ) -> Result<HiveEdit> {
+    if let Destination::Overlay(out) = destination {
+        check_output(request, out)?;
+    }
     recover(&request.image, &request.options.path_policy, destination)?;
     let mut stage = open(request)?;
+    if let Destination::Overlay(out) = destination {
+        commit::refuse_own_files(&stage.image().files(), out)?;
+    }
     match destination {
         Destination::InPlace => commit::check_in_place(&stage, &request.image)?,
         Destination::Overlay(_) => commit::check_overlay(&stage)?,
@@ -179,7 +189,7 @@ fn edit_hives(
     }
     verify(&stage, &installation, &written)?;
     stage.drop_unchanged()?;
-    let options = CommitOptions::default();
+    let options = CommitOptions { overwrite: request.overwrite_output, ..CommitOptions::default() };
     let committed = match destination {
         Destination::DryRun => return Ok(done),
         Destination::InPlace => commit::commit_in_place(&mut stage, &request.image, &options)?,
@@ -191,6 +201,29 @@ fn edit_hives(
     };
     done.warnings = committed.warnings;
     Ok(done)
+}
+
+/// What is wrong with the output is said before the work.
+fn check_output(request: &HiveRequest, out: &Path) -> Result<()> {
+    let mut files = RunFiles::default();
+    files.add_input("the input image", &request.image);
+    files.add_output("the output", out)?;
+    let target = Target::resolve(out, "the output")?;
+    target.refuse_stream()?;
+    target.refuse_existing(request.overwrite_output)?;
+    refuse_raw_overlay(out, || {
+        let qcow2 = out.with_extension("qcow2");
+        let (qcow2, raw) = (qcow2.display(), out.display());
+        format!("name it {qcow2}; then make a raw image of it: winject convert {qcow2} {raw} -O raw")
+    })
+}
+
+/// The files of the image in which a hive is looked for, without reading the image.
+///
+/// # Errors
+/// What the image is refused for.
+pub fn image_files(request: &HiveRequest) -> Result<Vec<PathBuf>> {
+    Ok(block::open(&request.image, &request.options)?.files())
 }
 
 fn open(request: &HiveRequest) -> Result<Stage> {

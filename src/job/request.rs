@@ -76,6 +76,8 @@ pub struct InjectRequest {
     pub drivers: Vec<PathBuf>,
     /// Driver definitions (YAML) over the built-in ones.
     pub definitions: Option<PathBuf>,
+    /// Files that the caller read for this request (a document, certificates): none of them becomes an output.
+    pub other_inputs: Vec<PathBuf>,
     /// Where the changed disk goes.
     pub destination: Destination,
     /// Replace an output file that is there.
@@ -103,6 +105,7 @@ impl InjectRequest {
             disk: None,
             drivers,
             definitions: None,
+            other_inputs: Vec::new(),
             destination,
             overwrite_output: false,
             partition: None,

@@ -13,10 +13,11 @@ mod undo;
 mod whole;
 
 pub use output::Output;
-pub(crate) use output::lock_target;
+pub(crate) use output::{lock_target, refuse_own_files};
 
 use super::{Format, HostFiles, PathPolicy, RealHost, Stage};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::host_file::Target;
 
 /// How to commit.
 #[derive(Debug, Clone, Default)]
@@ -61,7 +62,9 @@ pub fn check_in_place(stage: &Stage, path: &Path) -> Result<()> {
 /// # Errors
 /// [`Kind::Usage`] when `out` exists (unless [`CommitOptions::overwrite`]) or is the original.
 pub fn commit_overlay(stage: &mut Stage, original: &Path, out: &Path, options: &CommitOptions) -> Result<Committed> {
-    whole::overlay(&RealHost, stage, original, out, options)
+    let target = resolve(out)?;
+    let committed = whole::overlay(&RealHost, stage, original, target.path(), options)?;
+    Ok(Committed { path: out.to_owned(), ..committed })
 }
 
 /// Finds out early whether [`commit_overlay`] can lay an overlay over the image: QEMU, which is to run it, must find the
@@ -78,7 +81,16 @@ pub fn check_overlay(stage: &Stage) -> Result<()> {
 /// # Errors
 /// As [`commit_overlay`].
 pub fn write_standalone(stage: &Stage, out: &Path, format: Format, options: &CommitOptions) -> Result<Committed> {
-    whole::standalone(&RealHost, stage, out, format, options)
+    let target = resolve(out)?;
+    let committed = whole::standalone(&RealHost, stage, target.path(), format, options)?;
+    Ok(Committed { path: out.to_owned(), ..committed })
+}
+
+/// The file that the name of a new image leads to: a link stays a link.
+fn resolve(out: &Path) -> Result<Target> {
+    let target = Target::resolve(out, "the output")?;
+    target.refuse_stream()?;
+    Ok(target)
 }
 
 /// Deals with the journal of an interrupted in-place run: rolls the image at `path` back. Returns whether there was

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{CommitOptions, journal_beside};
-use crate::block::host::{HostFiles, common_mode, folder_of};
-use crate::block::{Image, Locking, Storage};
+use crate::block::host::{HostFiles, folder_of};
+use crate::block::{Locking, Storage};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::host_file::{RunFiles, common_mode};
 
 /// How many names for the temporary file are tried.
 const NAMES_MAX: u32 = 100;
@@ -49,7 +50,7 @@ impl<'a> Output<'a> {
             return Err(exists(target));
         }
         let replaced = lock_target(host, target, options.locking)?;
-        let mode = common_mode(sources);
+        let mode = common_mode(sources, folder_of(target));
         for number in 0..NAMES_MAX {
             let mut name = target.as_os_str().to_owned();
             name.push(format!(".winject-tmp{}-{number}", std::process::id()));
@@ -127,18 +128,14 @@ pub(crate) fn lock_target(host: &dyn HostFiles, target: &Path, locking: Locking)
 }
 
 fn exists(target: &Path) -> Error {
-    Error::new(Kind::Usage, Layer::Host, "the output exists already")
+    Error::new(Kind::Usage, Layer::Host, "cannot write the output: the file exists already")
         .path(target.display().to_string())
-        .hint("choose another name, or allow overwriting")
+        .hint("choose another name, or replace the file with --overwrite")
 }
 
-/// Refuses an output that is a file of the chain it is made from.
-pub(super) fn refuse_own_files(image: &dyn Image, target: &Path) -> Result<()> {
-    let Ok(real) = target.canonicalize() else { return Ok(()) };
-    if image.files().iter().any(|file| file.canonicalize().is_ok_and(|f| f == real)) {
-        return Err(Error::new(Kind::Usage, Layer::Host, "the output is the input, or a file that the input needs")
-            .path(target.display().to_string())
-            .hint("choose another name"));
-    }
-    Ok(())
+/// Refuses an output that is a file of the chain it is made from, whatever it is called there.
+pub(crate) fn refuse_own_files(files: &[PathBuf], target: &Path) -> Result<()> {
+    let mut run = RunFiles::default();
+    files.iter().for_each(|file| run.add_input("the input image, or a file that it needs", file));
+    run.add_output("the output", target)
 }

@@ -27,7 +27,7 @@ pub fn overlay(
     out: &Path,
     options: &CommitOptions,
 ) -> Result<Committed> {
-    refuse_own_files(stage.image(), out)?;
+    refuse_own_files(&stage.image().files(), out)?;
     let format = backing_format(stage.image())?;
     stage.drop_unchanged()?;
     let backing = Backing { name: backing_name(original, out)?, format };
@@ -79,7 +79,7 @@ pub fn standalone(
     format: Format,
     options: &CommitOptions,
 ) -> Result<Committed> {
-    refuse_own_files(stage.image(), out)?;
+    refuse_own_files(&stage.image().files(), out)?;
     let in_out = |e: Error| e.path(out.display().to_string());
     let output = Output::create(host, out, &stage.image().files(), options)?;
     let storage = &**output.storage();

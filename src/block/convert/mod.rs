@@ -32,12 +32,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
-use super::commit::lock_target;
-use super::host::{common_mode, folder_of};
+use super::commit::{lock_target, refuse_own_files};
 use super::{Extent, Format, Image, Locking, RealHost, Stage, Storage};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::host_file::{NewFile, Target};
 use crate::units::ImageOffset;
 use flush::Flusher;
 use pipeline::{Company, Form, Work};
@@ -191,7 +190,7 @@ pub(crate) struct Conversion {
     work: Option<Work>,
     /// Stops before the file goes.
     flusher: Flusher,
-    temporary: NamedTempFile,
+    new: NewFile,
     /// Held until the old file is replaced.
     _replaced: Option<Arc<dyn Storage>>,
 }
@@ -203,20 +202,16 @@ impl Conversion {
     /// As [`convert`].
     pub(crate) fn begin(files: &[PathBuf], out: &Path, options: &ConvertOptions<'_>) -> Result<Self> {
         check_options(options)?;
-        check_output(files, out, options.overwrite)?;
-        let replaced = lock_target(&RealHost, out, Locking::Refuse)?;
+        refuse_own_files(files, out)?;
+        let target = Target::resolve(out, "the output")?;
+        target.refuse_stream()?;
+        target.refuse_existing(options.overwrite)?;
+        let replaced = lock_target(&RealHost, target.path(), Locking::Refuse)?;
         let io = |message: &str, e: std::io::Error| Error::io(Layer::Host, message, e).path(out.display().to_string());
-        let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        // Not open to more users than what it is made from.
-        let builder = builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(common_mode(files)));
-        let temporary =
-            builder.prefix(".winject-").suffix(".partial").tempfile_in(folder_of(out)).map_err(|e| {
-                io("the output cannot be created", e).hint("is the output's folder there, and writable?")
-            })?;
-        let flusher = Flusher::start(temporary.as_file()).map_err(|e| io("the output cannot be flushed", e))?;
+        let new = NewFile::create(target, files)?;
+        let flusher = Flusher::start(new.file()).map_err(|e| io("the output cannot be flushed", e))?;
         let (out, form) = (out.to_owned(), Form::new(options));
-        Ok(Self { out, size: 0, form, work: None, flusher, temporary, _replaced: replaced })
+        Ok(Self { out, size: 0, form, work: None, flusher, new, _replaced: replaced })
     }
 
     /// Copies the image below a stage that is still being written. An error when `stop` is set meanwhile.
@@ -242,7 +237,7 @@ impl Conversion {
         options: &ConvertOptions<'_>,
         progress: &dyn Fn(ConvertProgress),
     ) -> Result<Converted> {
-        let file = self.temporary.as_file();
+        let file = self.new.file();
         let work = self.work.as_mut().ok_or_else(|| Error::bug(Layer::Block, "changes of what was not copied"))?;
         let written = late::write(stage, file, &mut *work.layout, self.form.unit());
         match written.map_err(|e| e.path(self.out.display().to_string()))? {
@@ -257,7 +252,7 @@ impl Conversion {
     }
 
     fn copy<S: Source + ?Sized>(&mut self, source: &S, late: u64, company: Company<'_>) -> Result<()> {
-        let target = (self.temporary.as_file(), &self.flusher);
+        let target = (self.new.file(), &self.flusher);
         let done = pipeline::prepare(source, &self.form, late, company.stop)
             .and_then(|work| pipeline::copy(source, target, &self.form, work, company));
         self.work = Some(done.map_err(|e| e.path(self.out.display().to_string()))?);
@@ -267,23 +262,19 @@ impl Conversion {
 
     /// Writes what is left, and gives the file its name.
     fn complete(self, options: &ConvertOptions<'_>) -> Result<Converted> {
-        let Self { out, size, work, flusher, temporary, _replaced, .. } = self;
+        let Self { out, size, work, flusher, new, _replaced, .. } = self;
         let place = out.display().to_string();
         let mut work = work.ok_or_else(|| Error::bug(Layer::Block, "the end of what was not begun"))?;
-        let file = temporary.as_file();
+        let file = new.file();
         flusher.finish().and_then(|()| work.layout.finish(file)).map_err(|e| e.path(&place))?;
         let io = |message: &str, e: std::io::Error| Error::io(Layer::Host, message, e).path(&place);
-        file.sync_all().map_err(|e| io("the output cannot be flushed", e))?;
         let sha256 = if options.checksum {
             Some(sha256(file).map_err(|e| io("the output cannot be read back", e))?)
         } else {
             None
         };
         let file_length = file.metadata().map_err(|e| io("the output cannot be examined", e))?.len();
-        let persisted = if options.overwrite { temporary.persist(&out) } else { temporary.persist_noclobber(&out) };
-        persisted.map_err(|e| io("the output cannot be renamed into place", e.error))?;
-        let folder = File::open(folder_of(&out)).and_then(|f| f.sync_all());
-        folder.map_err(|e| io("the output's folder cannot be flushed", e))?;
+        new.finish()?;
         Ok(Converted {
             path: out,
             virtual_size: size,
@@ -306,23 +297,6 @@ fn check_options(options: &ConvertOptions<'_>) -> Result<()> {
         other => Err(Error::unsupported(Layer::Block, format!("writing {other} images"))
             .hint("choose qcow2 or raw as output format")),
     }
-}
-
-fn check_output(inputs: &[PathBuf], out: &Path, overwrite: bool) -> Result<()> {
-    let usage = |message: &str, hint: &str| {
-        Err(Error::new(Kind::Usage, Layer::Block, message).path(out.display().to_string()).hint(hint))
-    };
-    let Ok(real) = out.canonicalize() else { return Ok(()) };
-    if inputs.iter().any(|i| i.canonicalize().is_ok_and(|i| i == real)) {
-        return usage("the output is one of the input's own files", "choose another name for the output");
-    }
-    if !real.is_file() {
-        return usage("the output is there already, and no plain file", "choose another name for the output");
-    }
-    if !overwrite {
-        return usage("the output is there already", "remove it, choose another name, or allow it to be replaced");
-    }
-    Ok(())
 }
 
 /// SHA-256 of the file's content. One thread reads while this one computes.

@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::cli::Ui;
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::{Hive, read_logs, used_bytes};
+use crate::host_file::{self, LockedFile, Unreadable, folder_of, rewrite};
 
 /// The largest hive that Windows knows.
 const HIVE_MAX: u64 = 1 << 31;
@@ -18,6 +18,8 @@ const HEAD: u64 = 4096;
 /// A hive file that was opened, its logs replayed.
 pub(super) struct HiveFile {
     path: PathBuf,
+    /// Held from before the hive was read until it is written, if it is to be changed.
+    lock: Option<LockedFile>,
     pub(super) hive: Hive,
     /// Bytes of the file; the hive holds only those up to the end of its bins, if it is clean.
     size: u64,
@@ -35,7 +37,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
 /// As [`read`], and the size of the file; `wanted` says by the first 4096 bytes how many are enough.
 fn read_wanted(path: &Path, wanted: impl FnOnce(&[u8]) -> Option<u64>) -> Result<(Vec<u8>, u64)> {
     let cannot = |e| io("cannot read the file", path, e);
-    let mut file = File::open(path).map_err(cannot)?;
+    let mut file = open(path)?;
     let size = file.metadata().map_err(cannot)?.len();
     if size > HIVE_MAX {
         let error = Error::unsupported(Layer::Host, "too large for a registry file").path(path.display().to_string());
@@ -50,14 +52,37 @@ fn read_wanted(path: &Path, wanted: impl FnOnce(&[u8]) -> Option<u64>) -> Result
     Ok((bytes, size))
 }
 
+/// Opens a hive, a log or an image, without waiting for a writer of a pipe.
+fn open(path: &Path) -> Result<File> {
+    host_file::open(path, true).map_err(|error| match error {
+        Unreadable::NotAFile(kind) => Error::unsupported(Layer::Host, format!("cannot open the file: {kind}"))
+            .path(path.display().to_string())
+            .hint("name a hive file or a disk image"),
+        other => other.into_error("the file", path, Layer::Host, Kind::Io),
+    })
+}
+
+/// The content of a `.reg` file.
+pub(super) fn read_reg_file(path: &Path) -> Result<Vec<u8>> {
+    host_file::read(path, HIVE_MAX).map_err(|error| {
+        error.into_error("the .reg file", path, Layer::Host, Kind::Io).hint("name a .reg file, as reg export writes it")
+    })
+}
+
 /// Whether a file begins as a hive does.
 pub(super) fn is_hive(path: &Path) -> Result<bool> {
     let mut head = [0; 4];
-    let mut file = File::open(path).map_err(|e| io("cannot open the file", path, e))?;
+    let mut file = open(path)?;
     Ok(file.read_exact(&mut head).is_ok() && &head == b"regf")
 }
 
 impl HiveFile {
+    /// Opens a hive for a change: nobody else changes it until what is returned is saved or dropped.
+    pub(super) fn open_for_edit(path: &Path, ui: &Ui) -> Result<Self> {
+        let lock = LockedFile::lock(path)?;
+        Ok(Self { lock: Some(lock), ..Self::open(path, ui)? })
+    }
+
     pub(super) fn open(path: &Path, ui: &Ui) -> Result<Self> {
         if !is_hive(path)? {
             let error = Error::unsupported(Layer::Hive, "not a registry hive").path(path.display().to_string());
@@ -68,7 +93,7 @@ impl HiveFile {
         let (hive, replay) = Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref())
             .map_err(|e| e.path(path.display().to_string()))?;
         super::target::say_replay(replay.as_ref(), ui);
-        Ok(Self { path: path.to_owned(), hive, size })
+        Ok(Self { path: path.to_owned(), lock: None, hive, size })
     }
 
     /// Writes the hive back, if anything changed: to a temporary file beside it that then takes its name.
@@ -77,7 +102,8 @@ impl HiveFile {
             return Ok(false);
         }
         let bytes = self.hive.finish(&[]).map_err(|e| e.path(self.path.display().to_string()))?;
-        replace_with(&self.path, |new, old| {
+        let Some(mut lock) = self.lock else { return Err(Error::bug(Layer::Cli, "a hive is changed without a lock")) };
+        rewrite(&mut lock, |new, old| {
             new.write_all(&bytes)?;
             // What follows the bins stays as it is.
             if (bytes.len() as u64) < self.size {
@@ -100,58 +126,14 @@ fn find_log(path: &Path, ending: &str) -> Result<Option<PathBuf>> {
     Ok(entries.find(|entry| entry.file_name().eq_ignore_ascii_case(&wanted)).map(|entry| entry.path()))
 }
 
-/// Writes a file, all or nothing. What is no regular file (a device, a pipe) is written to.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let cannot = |e| io("cannot write the file", path, e);
-    match std::fs::metadata(path) {
-        Ok(old) if old.is_file() => replace_with(path, |new, _| new.write_all(bytes)),
-        // A link that leads nowhere yet is followed too.
-        there if there.is_ok() || path.is_symlink() => {
-            let mut file = File::options().write(true).create(true).truncate(false).open(path).map_err(cannot)?;
-            file.write_all(bytes).map_err(cannot)
-        }
-        _ => {
-            let mut new = temporary(path, 0o666)?; // less what the umask takes away
-            new.write_all(bytes).map_err(cannot)?;
-            settle(new, path)
-        }
+/// The files that stand behind a target: the hive and its logs, or those of the image.
+pub(super) fn sources(target: &Path, image: &super::target::Image) -> Result<Vec<PathBuf>> {
+    if !is_hive(target)? {
+        return image.files(target);
     }
-}
-
-/// Replaces a file by what `write` makes of it, all or nothing. A link stays a link: what it leads to is replaced. The
-/// owner and the permissions stay.
-fn replace_with(path: &Path, write: impl FnOnce(&mut File, &mut File) -> std::io::Result<()>) -> Result<()> {
-    let real = path.canonicalize().map_err(|e| io("cannot find the file", path, e))?;
-    let cannot = |e| io("cannot write the file", &real, e);
-    let mut old = File::open(&real).map_err(cannot)?;
-    let before = old.metadata().map_err(cannot)?;
-    let mut new = temporary(&real, 0o600)?;
-    write(new.as_file_mut(), &mut old).map_err(cannot)?;
-    let owner = new.as_file().metadata().map_err(cannot)?;
-    if (owner.uid(), owner.gid()) != (before.uid(), before.gid()) {
-        fchown(new.as_file(), Some(before.uid()), Some(before.gid())).map_err(|e| {
-            io("cannot keep the file's owner", &real, e).hint("run winject as the owner, or edit a copy of the file")
-        })?;
+    let mut files = vec![target.to_owned()];
+    for ending in ["LOG", "LOG1", "LOG2"] {
+        files.extend(find_log(target, ending)?);
     }
-    new.as_file().set_permissions(before.permissions()).map_err(cannot)?;
-    settle(new, &real)
-}
-
-/// A file beside `path` that is deleted unless it is [settled](settle).
-fn temporary(path: &Path, mode: u32) -> Result<tempfile::NamedTempFile> {
-    let folder = folder_of(path);
-    let new = tempfile::Builder::new().permissions(PermissionsExt::from_mode(mode)).tempfile_in(folder);
-    new.map_err(|e| io("cannot make a file in the folder", folder, e))
-}
-
-/// Gives a complete temporary file its name, durably.
-fn settle(new: tempfile::NamedTempFile, path: &Path) -> Result<()> {
-    let cannot = |e| io("cannot write the file", path, e);
-    new.as_file().sync_all().map_err(cannot)?;
-    new.persist(path).map_err(|e| cannot(e.error))?;
-    File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(cannot)
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    Ok(files)
 }

@@ -4,19 +4,44 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::Path;
 
-use super::file::{read, replace};
-use super::target::Opened;
+use super::Answer;
+use super::file::{read, sources};
+use super::target::{Image, Opened};
 use crate::cli::{Ui, escape};
 use crate::error::{Error, Layer, Result};
 use crate::exit::ExitCode;
 use crate::hive::check::{Severity, check as check_hive};
 use crate::hive::reg::{self, Document, KeyPath};
 use crate::hive::{Hive, KeyId, Value, ValueType};
+use crate::host_file::{RunFiles, Target, TextOutput};
 
 /// Bytes of data that a listing shows of a value.
 const SHOWN: usize = 64;
 
+/// What an answer is called in messages.
+const OUTPUT: &str = "the output";
+
+impl Answer {
+    /// The file that the answer goes to, if it is to be a file; `targets` are the hives and images that are read.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`](crate::Kind::Usage) for a file that must not be written.
+    fn open(&self, targets: &[&Path], image: &Image) -> Result<Option<TextOutput>> {
+        let Some(output) = &self.output else { return Ok(None) };
+        let mut files = RunFiles::default();
+        let mut read = Vec::new();
+        for target in targets {
+            files.add_input("the input", target);
+            read.extend(sources(target, image)?);
+        }
+        read.iter().for_each(|file| files.add_input("a file that the input needs", file));
+        files.add_output(OUTPUT, output)?;
+        TextOutput::create(Target::resolve(output, OUTPUT)?, &read, self.overwrite).map(Some)
+    }
+}
+
 pub(super) fn query(args: &super::Query, ui: &Ui) -> Result<ExitCode> {
+    let output = args.answer.open(&[&args.target], &args.image)?;
     let file = Opened::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
     let key = file.key()?;
     let mut text = String::new();
@@ -29,8 +54,8 @@ pub(super) fn query(args: &super::Query, ui: &Ui) -> Result<ExitCode> {
     } else {
         list(&mut text, &file.hive, key, file.prefix.concat(&file.path), args.recursive)?;
     }
-    match &args.output {
-        Some(output) => replace(output, text.as_bytes())?,
+    match output {
+        Some(output) => write_all(output, text.as_bytes())?,
         None => ui.answer(&text),
     }
     Ok(ExitCode::Done)
@@ -92,22 +117,29 @@ fn data(value: &Value) -> String {
     text
 }
 
+fn write_all(mut output: TextOutput, bytes: &[u8]) -> Result<()> {
+    output.write(bytes)?;
+    output.finish()
+}
+
 pub(super) fn export(args: &super::Export, ui: &Ui) -> Result<ExitCode> {
+    let output = args.answer.open(&[&args.target], &args.image)?;
     let file = Opened::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
     let document = reg::export(&file.hive, file.key()?, &file.path)?;
-    write(&document, &file.prefix, args.utf8, args.output.as_deref(), ui)?;
+    write(&document, &file.prefix, args.utf8, output, ui)?;
     Ok(ExitCode::Done)
 }
 
 pub(super) fn diff(args: &super::Diff, ui: &Ui) -> Result<ExitCode> {
+    let output = args.answer.open(&[&args.old, &args.new], &args.image)?;
     let open = |target| Opened::open(target, &args.key, args.prefix.path(), &args.image, ui);
     let (old, new) = (open(&args.old)?, open(&args.new)?);
     let document = reg::diff((&old.hive, old.key()?), (&new.hive, new.key()?), &new.path)?;
-    write(&document, &new.prefix, args.utf8, args.output.as_deref(), ui)?;
+    write(&document, &new.prefix, args.utf8, output, ui)?;
     Ok(ExitCode::Done)
 }
 
-fn write(document: &Document, prefix: &KeyPath, utf8: bool, output: Option<&Path>, ui: &Ui) -> Result<()> {
+fn write(document: &Document, prefix: &KeyPath, utf8: bool, output: Option<TextOutput>, ui: &Ui) -> Result<()> {
     let bytes = if utf8 { document.to_text(prefix)?.into_bytes() } else { document.to_bytes(prefix)? };
     if output.is_none() && !utf8 && std::io::stdout().is_terminal() {
         // UTF-16 is for files; a person gets the same as text.
@@ -116,7 +148,7 @@ fn write(document: &Document, prefix: &KeyPath, utf8: bool, output: Option<&Path
         return Ok(());
     }
     match output {
-        Some(path) => replace(path, &bytes),
+        Some(output) => write_all(output, &bytes),
         None => ui.raw(&bytes),
     }
 }

@@ -7,7 +7,8 @@ use crate::cli::{ImageArgs, Ui, environment};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::reg::{Document, KeyPath, apply};
 use crate::hive::{Hive, KeyId, Replay};
-use crate::job::{Destination, HiveEdit, HiveName, HiveRequest, edit_hive, import_into_image, read_hive};
+use crate::host_file::RunFiles;
+use crate::job::{Destination, HiveEdit, HiveName, HiveRequest, edit_hive, image_files, import_into_image, read_hive};
 
 // How an image is opened.
 #[derive(Debug, clap::Args)]
@@ -28,6 +29,9 @@ pub(super) struct Changed {
     /// Writes a small new qcow2 file over the untouched image
     #[arg(long, value_name = "NEW.qcow2")]
     output: Option<PathBuf>,
+    /// Replaces the output file if it exists
+    #[arg(long, requires = "output")]
+    overwrite: bool,
 }
 
 impl Image {
@@ -36,8 +40,14 @@ impl Image {
             image: image.to_owned(),
             options: self.source.open_options(),
             partition: self.partition,
+            overwrite_output: false,
             clock: environment::clock()?,
         })
+    }
+
+    /// The files of the image, with those that it names.
+    pub(super) fn files(&self, image: &Path) -> Result<Vec<PathBuf>> {
+        image_files(&self.request(image)?)
     }
 }
 
@@ -117,6 +127,14 @@ impl Changed {
         }
     }
 
+    /// Refuses an output that is the file which says what to change.
+    pub(super) fn refuse_as_output(&self, input: &Path) -> Result<()> {
+        let Some(output) = &self.output else { return Ok(()) };
+        let mut files = RunFiles::default();
+        files.add_input("the .reg file", input);
+        files.add_output("the output", output)
+    }
+
     /// A hive file is always changed in place.
     fn refuse_for_file(&self) -> Result<()> {
         if self.in_place || self.output.is_some() {
@@ -140,14 +158,15 @@ pub(super) fn edit(
     if !is_hive(target)? {
         let (name, path) = HiveName::of(&KeyPath::from(text))?;
         let destination = changed.destination()?;
-        let done = edit_hive(&image.request(target)?, name, &destination, &mut |hive| {
+        let request = HiveRequest { overwrite_output: changed.overwrite, ..image.request(target)? };
+        let done = edit_hive(&request, name, &destination, &mut |hive| {
             let path = path.resolve_control_set(hive)?;
             change(hive, &path)
         })?;
         return Ok(say(&done, ui));
     }
     changed.refuse_for_file()?;
-    let mut file = HiveFile::open(target, ui)?;
+    let mut file = HiveFile::open_for_edit(target, ui)?;
     let path = in_hive(&file.hive, text, prefix)?;
     change(&mut file.hive, &path)?;
     file.save()
@@ -168,7 +187,7 @@ pub(super) fn import(
     changed.refuse_for_file()?;
     let document = Document::parse(&bytes, prefix)?;
     drop(bytes);
-    let mut file = HiveFile::open(target, ui)?;
+    let mut file = HiveFile::open_for_edit(target, ui)?;
     let done = apply(&mut file.hive, &document, environment::clock()?)?;
     drop(document);
     let changed = file.save()?;
@@ -184,7 +203,8 @@ pub(super) fn import(
 fn import_image(target: &Path, bytes: &[u8], places: (&Image, &Changed), ui: &Ui) -> Result<bool> {
     let (image, changed) = places;
     let document = Document::parse(bytes, &KeyPath::default())?;
-    let done = import_into_image(&image.request(target)?, &document, &changed.destination()?)?;
+    let request = HiveRequest { overwrite_output: changed.overwrite, ..image.request(target)? };
+    let done = import_into_image(&request, &document, &changed.destination()?)?;
     Ok(say(&done, ui))
 }
 

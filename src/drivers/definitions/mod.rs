@@ -7,12 +7,16 @@
 use super::guest::GuestTarget;
 use super::inf::{Facts, Guid};
 use super::package::Category;
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::host_file;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 mod read;
+
+/// The largest file of definitions that is read, in bytes.
+const BYTES_MAX: u64 = 1 << 20;
 
 /// One driver of a definition file, or a built-in one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -161,8 +165,15 @@ impl Definitions {
     /// When the file cannot be read, is no YAML, or says something impossible; with file, line and remedy.
     pub fn load(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Error::io(Layer::Drivers, "cannot read the driver definitions", e).path(shown.clone()))?;
+        let hint = "--definitions takes a YAML file with driver definitions, as UTF-8";
+        let bytes = host_file::read(path, BYTES_MAX)
+            .map_err(|e| e.into_error("the driver definitions", path, Layer::Drivers, Kind::Io).hint(hint))?;
+        let text = String::from_utf8(bytes).map_err(|e| {
+            Error::new(Kind::Usage, Layer::Drivers, "cannot read the driver definitions")
+                .path(shown.clone())
+                .source_error(e)
+                .hint(hint)
+        })?;
         Self::parse(&text, &shown)
     }
 

@@ -2,6 +2,7 @@
 
 use super::SourceFile;
 use crate::error::{Error, Kind, Layer, Result};
+use crate::host_file;
 use std::collections::{HashMap, HashSet};
 use std::fs::Metadata;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -60,6 +61,8 @@ impl Directory {
                 } else if meta.is_file() {
                     paths.insert(path.clone(), entry.path());
                     files.push(SourceFile { path, size: meta.len() });
+                } else {
+                    warnings.push(format!("{}: left out, not a regular file", entry.path().display()));
                 }
                 if files.len() > FILES_MAX {
                     return Err(Error::new(Kind::Drivers, Layer::Drivers, format!("more than {FILES_MAX} files"))
@@ -72,15 +75,17 @@ impl Directory {
     }
 
     pub(super) fn read(&self, file: &SourceFile) -> Result<Vec<u8>> {
-        std::fs::read(self.path(file)?).map_err(|e| Error::io(Layer::Drivers, "cannot read the driver file", e))
+        let path = self.path(file)?;
+        // What was a regular file when it was listed may be a pipe, or longer, by now.
+        host_file::read(path, file.size).map_err(|e| e.into_error("the driver file", path, Layer::Drivers, Kind::Io))
     }
 
     pub(super) fn read_part(&self, file: &SourceFile, offset: u64, length: u64) -> Result<Vec<u8>> {
         let mut out = vec![0; usize::try_from(length).unwrap_or(0)];
-        let opened = std::fs::File::open(self.path(file)?);
-        opened
-            .and_then(|opened| opened.read_exact_at(&mut out, offset))
-            .map_err(|e| Error::io(Layer::Drivers, "cannot read the driver file", e))?;
+        let path = self.path(file)?;
+        host_file::open(path, false)
+            .and_then(|opened| Ok(opened.read_exact_at(&mut out, offset)?))
+            .map_err(|e| e.into_error("the driver file", path, Layer::Drivers, Kind::Io))?;
         Ok(out)
     }
 

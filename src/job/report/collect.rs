@@ -27,6 +27,7 @@ impl Report {
                 dry_run,
                 ..Run::default()
             },
+            image_files: vec![request.image.clone()],
             ..Self::default()
         };
         report.virtio.dry_run = dry_run;

@@ -3,12 +3,15 @@
 use super::Report;
 use std::fmt::Write as _;
 
+/// The first line, by which an earlier report is recognised.
+pub(super) const TITLE: &str = "# Driver injection report";
+
 impl Report {
     /// Markdown.
     #[must_use]
     pub fn to_markdown(&self) -> String {
         let mut out = Page::default();
-        out.line("# Driver injection report");
+        out.line(TITLE);
         out.line("");
         out.line(&text(&self.summary));
         out.head(self);

@@ -8,7 +8,8 @@ mod collect;
 mod markdown;
 mod write;
 
-pub use write::{check_name, write};
+pub use write::write;
+pub(super) use write::{refuse_other_files, targets};
 
 pub(crate) use collect::recommend;
 
@@ -50,6 +51,9 @@ pub struct Report {
     pub error: Option<Failure>,
     /// One sentence.
     pub summary: String,
+    /// The files of the image, as far as they are known: a report is open to no more users than they are.
+    #[serde(skip)]
+    pub image_files: Vec<std::path::PathBuf>,
 }
 
 /// What was asked for, and where the outcome is.

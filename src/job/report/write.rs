@@ -1,73 +1,105 @@
-//! Reports on the host: by temporary file and rename, JSON or Markdown by the name's ending.
+//! Reports on the host: JSON or Markdown by the name's ending. They replace nothing but reports.
 
 use super::Report;
+use super::markdown::TITLE;
 use crate::error::{Error, Kind, Layer, Result};
-use std::io::Write as _;
+use crate::host_file::{self, NewFile, REPORT, Target};
+use crate::job::outputs::check_folder;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 
+/// How much of a file is looked at to recognise a report, in bytes.
+const HEAD: u64 = 64 << 10;
+
 /// Writes the report to `path`: `.json` is JSON, `.md` is Markdown with the JSON beside it (`report.md` gets
-/// `report.json`). Returns the files that were written.
+/// `report.json`). Returns the files that were written, which are open to no more users than the image.
 ///
 /// # Errors
-/// [`Kind::Usage`] for another ending, [`Kind::Io`] when a file cannot be written.
+/// [`Kind::Usage`] for another ending, or when there is a file which is not a report of winject; [`Kind::Io`] when a
+/// file cannot be written.
 pub fn write(report: &Report, path: &Path) -> Result<Vec<PathBuf>> {
-    match path.extension().and_then(|ending| ending.to_str()) {
-        Some("json") => {
-            replace(path, report.to_json()?.as_bytes())?;
-            Ok(vec![path.to_owned()])
-        }
-        Some("md" | "markdown") => {
-            let sidecar = path.with_extension("json");
-            replace(path, report.to_markdown().as_bytes())?;
-            replace(&sidecar, report.to_json()?.as_bytes())?;
-            Ok(vec![path.to_owned(), sidecar])
-        }
-        _ => Err(bad_name(path)),
+    let mut files = Vec::new();
+    for (path, target) in targets(path)? {
+        refuse_other_files(&target)?;
+        let is_json = path.extension().is_some_and(|ending| ending == "json");
+        let text = if is_json { report.to_json()? } else { report.to_markdown() };
+        let new = NewFile::create(target, &report.image_files).map_err(late)?;
+        new.file().write_all(text.as_bytes()).map_err(|error| {
+            late(Error::io(Layer::Host, "cannot write the report", error).path(path.display().to_string()))
+        })?;
+        files.push((path, new));
     }
+    files
+        .into_iter()
+        .map(|(path, new)| {
+            new.finish().map_err(late)?;
+            Ok(path)
+        })
+        .collect()
 }
 
-/// Whether [`write()`] will know what to do with this name and find its folder; asked before anything else is done.
+/// Says of an error of the host what it means for the run.
+fn late(error: Error) -> Error {
+    error.hint("the report is written last: what the run was asked for is done, see its other output")
+}
+
+/// The files that a report of this name has, and where they lead.
 ///
 /// # Errors
-/// [`Kind::Usage`] when not.
-pub fn check_name(path: &Path) -> Result<()> {
-    match path.extension().and_then(|ending| ending.to_str()) {
-        Some("json" | "md" | "markdown") => {}
-        _ => return Err(bad_name(path)),
-    }
-    let folder = folder_of(path);
-    if folder.is_dir() {
+/// [`Kind::Usage`] for a name of another kind, or in a folder that does not exist.
+pub(crate) fn targets(path: &Path) -> Result<Vec<(PathBuf, Target)>> {
+    let names = match path.extension().and_then(|ending| ending.to_str()) {
+        Some("json") => vec![path.to_owned()],
+        Some("md" | "markdown") => vec![path.to_owned(), path.with_extension("json")],
+        _ => {
+            return Err(Error::new(Kind::Usage, Layer::Job, "the report's name says neither .md nor .json")
+                .path(path.display().to_string())
+                .hint("name it report.md (a report.json is written beside it) or report.json"));
+        }
+    };
+    check_folder(path, "the report's folder does not exist")?;
+    names
+        .into_iter()
+        .map(|name| {
+            let target = Target::resolve(&name, REPORT)?;
+            target.refuse_stream()?;
+            Ok((name, target))
+        })
+        .collect()
+}
+
+/// Refuses a target that exists and is not a report of winject.
+///
+/// # Errors
+/// [`Kind::Usage`].
+pub(crate) fn refuse_other_files(target: &Target) -> Result<()> {
+    if !target.is_existing() || is_report(target.path()) {
         return Ok(());
     }
-    Err(Error::new(Kind::Usage, Layer::Job, "the report's folder does not exist")
-        .path(folder.display().to_string())
-        .hint("create it first"))
+    Err(Error::new(
+        Kind::Usage,
+        Layer::Job,
+        "cannot write the report: there is a file which is not a report of winject",
+    )
+    .path(target.path().display().to_string())
+    .hint("choose another name for the report, or move the file away"))
 }
 
-fn bad_name(path: &Path) -> Error {
-    Error::new(Kind::Usage, Layer::Job, "the report's name says neither .md nor .json")
-        .path(path.display().to_string())
-        .hint("name it report.md (a report.json is written beside it) or report.json")
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// A reader of the report sees the old one or the whole new one.
-fn replace(path: &Path, data: &[u8]) -> Result<()> {
-    let failed = |error| {
-        Error::io(Layer::Host, "cannot write the report", error)
-            .path(path.display().to_string())
-            .hint("the report is written last: what the run was asked for is done, see its other output")
-    };
-    let mut file = tempfile::NamedTempFile::new_in(folder_of(path)).map_err(failed)?;
-    file.write_all(data).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    // A temporary file is private; a report is as readable as the user's other files.
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    file.as_file().set_permissions(mode).map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
+/// Whether a file begins as a report of any version does.
+fn is_report(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = host_file::open(path, false).map(|file| file.take(HEAD).read_to_end(&mut head));
+    if !matches!(read, Ok(Ok(_))) {
+        return false;
+    }
+    let text = String::from_utf8_lossy(&head);
+    let json = [("{", "\"schema\""), (":", "\"winject.report.")];
+    let mut rest = text.as_ref();
+    let is_json = json.iter().all(|(mark, word)| {
+        let after = rest.trim_start().strip_prefix(mark).and_then(|rest| rest.trim_start().strip_prefix(word));
+        after.map(|after| rest = after).is_some()
+    });
+    is_json || (text.starts_with(&format!("{TITLE}\n")) && text.contains("\n- Program: winject "))
 }
 
 impl Report {
@@ -80,5 +112,35 @@ impl Report {
             .map_err(|error| Error::bug(Layer::Job, "a report that is no JSON").source_error(error))?;
         text.push('\n');
         Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_known_by_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let is = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            is_report(&path)
+        };
+        let mut report = Report { schema: super::super::SCHEMA, summary: "Done: x.".into(), ..Report::default() };
+        report.run.tool = "winject 9.9".into();
+        assert!(is(&report.to_json().unwrap()) && is(&report.to_markdown()));
+        assert!(is("{\"schema\":\"winject.report.v7\""));
+        for other in [
+            "",
+            "{}",
+            "{\"schema\": \"other\"}",
+            "# Driver injection report\nmine",
+            "# my notes",
+            "{\"a\": {\"schema\": \"winject.report.v1\"}}",
+        ] {
+            assert!(!is(other), "{other}");
+        }
+        assert!(!is_report(folder.path()) && !is_report(Path::new("/dev/zero")));
     }
 }

@@ -1,0 +1,79 @@
+//! What a run is going to write, examined before any work is done.
+
+use std::path::{Path, PathBuf};
+
+use super::report;
+use super::request::{Destination, InjectRequest};
+use crate::block::Format;
+use crate::error::{Error, Kind, Layer, Result};
+use crate::host_file::{REPORT, RunFiles, Target, folder_of};
+
+/// What the output image is called in messages.
+const OUTPUT: &str = "the output";
+
+/// Makes sure that a run may write its output and these reports: each can be what its name says, none of them is a file
+/// that the run reads, and no two are the same file. The run asks again when it writes.
+///
+/// # Errors
+/// [`Kind::Usage`]; nothing was touched then.
+pub fn check_outputs(request: &InjectRequest, reports: &[PathBuf]) -> Result<()> {
+    let mut files = RunFiles::default();
+    files.add_input("the input image", &request.image);
+    for path in &request.drivers {
+        files.add_input("the driver media", path);
+    }
+    if let Some(path) = &request.definitions {
+        files.add_input("the driver definitions", path);
+    }
+    for path in &request.other_inputs {
+        files.add_input("an input of this run", path);
+    }
+    if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = &request.destination {
+        check_folder(out, "the output's folder does not exist")?;
+        files.add_output(OUTPUT, out)?;
+        let target = Target::resolve(out, OUTPUT)?;
+        target.refuse_stream()?;
+        target.refuse_existing(request.overwrite_output)?;
+    }
+    if let Destination::Overlay(out) = &request.destination {
+        let drivers = request.drivers.first().map_or(Path::new("DRIVERS"), PathBuf::as_path);
+        refuse_raw_overlay(out, || {
+            format!(
+                "name it {}; or write a whole raw image: winject convert {} {} -O raw --inject {}",
+                out.with_extension("qcow2").display(),
+                request.image.display(),
+                out.display(),
+                drivers.display()
+            )
+        })?;
+    }
+    for path in reports {
+        for (path, target) in report::targets(path)? {
+            files.add_output(REPORT, &path)?;
+            report::refuse_other_files(&target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an overlay whose name says that it is a raw image.
+///
+/// # Errors
+/// [`Kind::Usage`].
+pub(super) fn refuse_raw_overlay(out: &Path, hint: impl FnOnce() -> String) -> Result<()> {
+    if Format::from_extension(out) != Some(Format::Raw) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Usage, Layer::Job, "the output is an overlay, which is a qcow2 file, but its name says raw")
+        .path(out.display().to_string())
+        .hint(hint()))
+}
+
+/// Refuses a name in a folder that does not exist.
+pub(super) fn check_folder(path: &Path, message: &str) -> Result<()> {
+    let folder = folder_of(path);
+    if folder.is_dir() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Usage, Layer::Job, message).path(folder.display().to_string()).hint("create it first"))
+}
