@@ -143,6 +143,9 @@ fn stage_changes(
     hives.values_mut().zip(surveys).for_each(|(hive, survey)| hive.adopt(survey));
     hives.extend(more_hives);
 
+    // Damage that was there before is not to look like a defect of the change.
+    plan::check_before(volume.device(), &plan, request.state.any())
+        .map_err(|error| error.path(installation.partition.label()))?;
     observer.step("Applying the plan to the staged disk");
     // an override is obeyed even when there is nothing else to do
     volume.apply_overrides()?;

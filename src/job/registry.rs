@@ -16,10 +16,10 @@ use crate::hive::reader::Reader;
 use crate::hive::reg::{Document, KeyPath, Section, apply};
 use crate::hive::{Hive, Replay, read_logs};
 use crate::host_file::{RunFiles, Target};
-use crate::io::VolumeRead;
+use crate::io::{VolumeRead, VolumeWrite};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionView};
-use crate::plan::independent::IndependentVolume;
+use crate::plan;
 
 /// The largest hive or log that is loaded.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
@@ -168,6 +168,7 @@ fn edit_hives(
     let mut written = Vec::new();
     let view = PartitionView::new(&mut stage, &installation.partition)?;
     let mut volume = Volume::open(view, &OpenOptions::new(request.clock))?;
+    let mut is_checked = false;
     for &name in hives {
         let path = hive_path(&installation, name);
         let (mut hive, replay) = load(&volume, &path)?;
@@ -179,6 +180,10 @@ fn edit_hives(
         done.replays.extend(replay);
         let bytes = hive.finish(&[]).map_err(|e| e.path(&path))?;
         let file = volume.find(&path)?.ok_or_else(|| Error::bug(Layer::Job, "the hive is gone").path(&path))?;
+        if !is_checked {
+            check_before(&volume, &installation, hives)?;
+            is_checked = true;
+        }
         volume.overwrite(file, &bytes)?;
         written.push((path, bytes));
     }
@@ -255,11 +260,12 @@ fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<(Hive, Option<R
 /// Reads the hives back from the staged disk, through readers that share no code with the writers.
 fn verify(stage: &Stage, installation: &Installation, written: &[(String, Vec<u8>)]) -> Result<()> {
     let view = PartitionView::new(stage, &installation.partition)?;
-    let volume = IndependentVolume::open(&view)?;
+    plan::verify_files(&view, written).map_err(|error| {
+        let before = PartitionView::new(stage.image(), &installation.partition);
+        before.map_or_else(|error| error, |before| plan::blame(&before, false, error))
+    })?;
     for (path, bytes) in written {
-        let same = volume.holds(path, bytes)? == Some(true);
-        let sound = check(bytes).iter().all(|fault| fault.severity() < Severity::Error);
-        if !same || !sound {
+        if check(bytes).iter().any(|fault| fault.severity() == Severity::Error) {
             return Err(Error::new(Kind::Verify, Layer::Job, "the staged hive is not what was to be written")
                 .path(path)
                 .hint("nothing was written; this is a defect of winject, please report it"));
@@ -267,4 +273,16 @@ fn verify(stage: &Stage, installation: &Installation, written: &[(String, Vec<u8
         Reader::open(bytes)?.walk(&mut |_, node| node.values().map(drop))?;
     }
     Ok(())
+}
+
+/// Damage that was there before is not to look like a defect of the edit: checks what [`verify`] will judge.
+fn check_before<D: VolumeWrite>(volume: &Volume<D>, installation: &Installation, hives: &[HiveName]) -> Result<()> {
+    let mut paths = Vec::new();
+    for &name in hives {
+        let path = hive_path(installation, name);
+        if volume.find(&path)?.is_some() {
+            paths.push(path);
+        }
+    }
+    plan::check_files_before(volume.device(), &paths).map_err(|error| error.path(installation.partition.label()))
 }

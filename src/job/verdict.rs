@@ -42,7 +42,12 @@ fn verify(staged: &Staged, request: &InjectRequest) -> Result<Validation> {
             .hint("this is a defect of winject; nothing was written; please report it"));
     }
     let view = PartitionView::new(stage, &installation.partition)?;
-    Ok(Validation { success: true, compared: plan::verify(&view, plan, applied, request.state.any())? })
+    let is_marked = request.state.any();
+    let compared = plan::verify(&view, plan, applied, is_marked).map_err(|error| {
+        let before = PartitionView::new(stage.image(), &installation.partition);
+        before.map_or_else(|error| error, |before| plan::blame(&before, is_marked, error))
+    })?;
+    Ok(Validation { success: true, compared })
 }
 
 /// Asks whether the staged guest boots from each bus that it got a driver for, which is another question than whether

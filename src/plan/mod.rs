@@ -6,7 +6,7 @@
 mod apply;
 mod change;
 mod document;
-pub(crate) mod independent;
+pub mod independent;
 mod value;
 mod verify;
 
@@ -15,4 +15,4 @@ pub(crate) use change::hex;
 pub use change::{Access, Change, Content, HiveFile, Step};
 pub use document::Plan;
 pub use value::RegData;
-pub use verify::{Verified, verify};
+pub use verify::{Verified, blame, check_before, check_files_before, verify, verify_files};

@@ -1,0 +1,228 @@
+//! The crate `ntfs` as a third opinion. It cannot read everything: `$MFT` or folders with an attribute list, folders with
+//! index blocks smaller than a cluster, streams in too many pieces, sectors of 4 KiB. There it has no opinion.
+
+use std::collections::HashSet;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use ntfs::attribute_value::NtfsAttributeValue;
+use ntfs::indexes::NtfsFileNameIndex;
+use ntfs::{Ntfs, NtfsReadSeek};
+
+use super::bytes::{u8_at, utf16_at};
+use super::file::{File, number_of};
+use super::record::{DATA, Value};
+use super::stream::Stream;
+use super::{IndependentVolume, ROOT, index};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::io::VolumeRead;
+use crate::units::VolumeOffset;
+
+/// How many bytes are read at once: the crate asks for a few at a time.
+const WINDOW: usize = 16 << 10;
+/// Type of the attribute `$FILE_NAME`.
+const FILE_NAME: u32 = 0x30;
+
+/// A volume as the file that the crate expects, with a small read-ahead.
+struct Device<'a> {
+    volume: &'a dyn VolumeRead,
+    at: u64,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+impl<'a> Device<'a> {
+    fn new(volume: &'a dyn VolumeRead) -> Self {
+        Self { volume, at: 0, window: Vec::new(), window_at: 0 }
+    }
+
+    fn fill(&mut self, at: u64, length: usize) -> io::Result<()> {
+        self.window.resize(length, 0);
+        self.window_at = at;
+        self.volume.read_at(VolumeOffset(at), &mut self.window).map_err(|e| {
+            self.window.clear();
+            io::Error::other(e)
+        })
+    }
+}
+
+impl Read for Device<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.volume.len().saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let wanted = buf.len().min(left);
+        if wanted == 0 {
+            return Ok(0);
+        }
+        if wanted >= WINDOW {
+            let part = buf.get_mut(..wanted).unwrap_or_default();
+            self.volume.read_at(VolumeOffset(self.at), part).map_err(io::Error::other)?;
+            self.at = self.at.saturating_add(wanted as u64);
+            return Ok(wanted);
+        }
+        let inside = |window: &[u8], window_at: u64, at: u64| {
+            let skip = usize::try_from(at.checked_sub(window_at)?).ok()?;
+            let rest = window.len().checked_sub(skip)?;
+            (rest > 0).then_some((skip, rest))
+        };
+        if inside(&self.window, self.window_at, self.at).is_none() {
+            let start = self.at / WINDOW as u64 * WINDOW as u64;
+            let length = usize::try_from(self.volume.len().saturating_sub(start)).unwrap_or(WINDOW).min(WINDOW);
+            self.fill(start, length)?;
+        }
+        let Some((skip, rest)) = inside(&self.window, self.window_at, self.at) else { return Ok(0) };
+        let take = wanted.min(rest);
+        let (Some(to), Some(from)) = (buf.get_mut(..take), self.window.get(skip..skip + take)) else { return Ok(0) };
+        to.copy_from_slice(from);
+        self.at = self.at.saturating_add(take as u64);
+        Ok(take)
+    }
+}
+
+impl Seek for Device<'_> {
+    fn seek(&mut self, pos: SeekFrom) -> io::Result<u64> {
+        let to = match pos {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => self.volume.len().checked_add_signed(by),
+        };
+        self.at = to.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "seek beyond the volume"))?;
+        Ok(self.at)
+    }
+}
+
+fn disagreement(what: &'static str) -> Error {
+    Error::new(Kind::Verify, Layer::Plan, format!("two readers of the staged volume disagree: {what}"))
+        .hint("nothing was written; this is a defect of winject, please report it")
+}
+
+/// See [`IndependentVolume::compare_with_third_opinion`].
+pub(super) fn compare(own: &IndependentVolume<'_>, paths: &[String]) -> Result<usize> {
+    let mut device = Device::new(own.volume);
+    if own.files.has_listed_mft()? {
+        return Ok(0);
+    }
+    let Ok(mut ntfs) = Ntfs::new(&mut device) else { return Ok(0) };
+    if ntfs.read_upcase_table(&mut device).is_err() {
+        return Ok(0);
+    }
+    let mut opinion = Opinion { own, ntfs: &ntfs, device, agreed: HashSet::new() };
+    let mut count = 0;
+    for path in paths {
+        count += usize::from(opinion.compare(path).map_err(|e| e.path(path))?);
+    }
+    Ok(count)
+}
+
+struct Opinion<'o, 'a> {
+    own: &'o IndependentVolume<'a>,
+    ntfs: &'o Ntfs,
+    device: Device<'a>,
+    /// Paths of folders that both found.
+    agreed: HashSet<String>,
+}
+
+impl Opinion<'_, '_> {
+    /// Returns whether the crate had an opinion on all of the path.
+    fn compare(&mut self, path: &str) -> Result<bool> {
+        let (mut reference, mut reached) = (ROOT, String::with_capacity(path.len()));
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            let folder = self.own.files.referenced(reference)?;
+            reached.push('/');
+            reached.push_str(name);
+            let found = self.own.entry(&folder, name)?;
+            if !self.agreed.contains(&reached) {
+                match self.entry(&folder, name)? {
+                    Some(theirs) if theirs == found.map(number_of) => {}
+                    Some(Some(twin)) if found.is_some() && self.is_named(twin, name)? => return Ok(false),
+                    Some(_) => return Err(disagreement("what a name refers to")),
+                    None => return Ok(false),
+                }
+                self.agreed.insert(reached.clone());
+            }
+            match found {
+                Some(found) => reference = found,
+                None => return Ok(true),
+            }
+        }
+        let file = self.own.files.referenced(reference)?;
+        if file.is_directory() { Ok(true) } else { self.content(&file) }
+    }
+
+    /// What the crate finds in a folder: `None` is no opinion, `Some(None)` that there is no such name.
+    fn entry(&mut self, folder: &File, name: &str) -> Result<Option<Option<u64>>> {
+        let key: Vec<u16> = "$I30".encode_utf16().collect();
+        if folder.has_list || !folder.is_directory() {
+            return Ok(None);
+        }
+        let Some(root) = index::root(&self.own.files, folder, &key)? else { return Ok(None) };
+        if index::block_size(&root)? < self.own.files.geometry.cluster {
+            return Ok(None);
+        }
+        Ok(self.entry_by_crate(folder.number, name).ok())
+    }
+
+    fn entry_by_crate(&mut self, folder: u64, name: &str) -> ntfs::Result<Option<u64>> {
+        let folder = self.ntfs.file(&mut self.device, folder)?;
+        let index = folder.directory_index(&mut self.device)?;
+        let mut finder = index.finder();
+        let entry = NtfsFileNameIndex::find(&mut finder, self.ntfs, &mut self.device, name).transpose()?;
+        Ok(entry.map(|entry| entry.file_reference().file_record_number()))
+    }
+
+    /// Whether a file has this name in another case: of two such names each reader may take its own.
+    fn is_named(&self, number: u64, name: &str) -> Result<bool> {
+        let wanted: Vec<u16> = name.encode_utf16().collect();
+        for attribute in self.own.files.file(number)?.attributes.iter().filter(|one| one.kind == FILE_NAME) {
+            let Value::Resident(value) = &attribute.value else { continue };
+            let found = utf16_at(value, 0x42, usize::from(u8_at(value, 0x40)?))?;
+            if found != wanted && self.own.files.compare(&found, &wanted).is_eq() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Compares where the content of a file is; what is in the record, byte for byte.
+    fn content(&mut self, file: &File) -> Result<bool> {
+        let Some(stream) = self.own.files.stream(file, DATA, &[])? else { return Ok(false) };
+        if file.has_list || !(stream.is_plain() || stream.is_resident()) {
+            return Ok(false);
+        }
+        match self.is_same_by_crate(file.number, &stream) {
+            Ok(true) => Ok(true),
+            Ok(false) => Err(disagreement("where the content of a file is")),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn is_same_by_crate(&mut self, number: u64, stream: &Stream) -> ntfs::Result<bool> {
+        let file = self.ntfs.file(&mut self.device, number)?;
+        let Some(item) = file.data(&mut self.device, "").transpose()? else { return Ok(false) };
+        let attribute = item.to_attribute()?;
+        if attribute.value_length() != stream.len {
+            return Ok(false);
+        }
+        match attribute.value(&mut self.device)? {
+            NtfsAttributeValue::NonResident(value) => {
+                let mut ours = stream.runs.iter();
+                for run in value.data_runs() {
+                    let run = run?;
+                    let start = run.data_position().value().map(std::num::NonZero::get);
+                    let cluster = self.own.files.geometry.cluster;
+                    let same = ours.next().is_some_and(|ours| {
+                        ours.lcn.and_then(|lcn| lcn.checked_mul(cluster)) == start
+                            && ours.length.checked_mul(cluster) == Some(run.allocated_size())
+                    });
+                    if !same {
+                        return Ok(false);
+                    }
+                }
+                Ok(ours.next().is_none())
+            }
+            mut value => {
+                let mut bytes = vec![0; usize::try_from(stream.len).unwrap_or_default()];
+                value.read_exact(&mut self.device, &mut bytes)?;
+                Ok(self.own.files.read_all(stream, stream.len).is_ok_and(|ours| ours == bytes))
+            }
+        }
+    }
+}
