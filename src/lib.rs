@@ -33,6 +33,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod escape;
 pub mod exit;
 mod guid;
 pub mod io;

@@ -90,7 +90,7 @@ impl PathPolicy {
 
 /// Text from an image, safe to print.
 pub(crate) fn escape(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    crate::escape::escape(text).into_owned()
 }
 
 fn refused(image: &Path, name: &str) -> Error {

@@ -88,9 +88,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
             buses: reports,
             bytes_read: image.bytes_read(),
         };
-        let text = serde_json::to_string_pretty(&answer)
-            .map_err(|error| Error::bug(Layer::Cli, "an answer that is no JSON").source_error(error))?;
-        ui.answer(&text);
+        ui.json(&answer)?;
     } else {
         let texts: Vec<String> = reports.iter().map(ToString::to_string).collect();
         ui.answer(&texts.join("\n"));

@@ -8,6 +8,7 @@ use super::{Ui, environment};
 use crate::block::convert::{Compression, ConvertOptions, ConvertProgress, Converted, convert};
 use crate::block::{self, Format, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::escape;
 use crate::exit::ExitCode;
 use crate::job::{Destination, InjectRequest};
 
@@ -99,7 +100,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         size(done.bytes_written),
     ));
     if let Some(sum) = &done.sha256 {
-        ui.answer(&format!("{sum}  {}", args.output.display()));
+        ui.answer(&escape(&format!("{sum}  {}", args.output.display())));
     }
     Ok(ExitCode::Done)
 }

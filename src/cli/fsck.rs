@@ -78,10 +78,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
 
 fn print(reports: &[VolumeReport<'_>], json: bool, ui: &Ui) -> Result<()> {
     if json {
-        let text = serde_json::to_string_pretty(&serde_json::json!({ "volumes": reports }))
-            .map_err(|e| Error::bug(Layer::Cli, "the report cannot be printed").source_error(e))?;
-        ui.answer(&text);
-        return Ok(());
+        return ui.json(&serde_json::json!({ "volumes": reports }));
     }
     for VolumeReport { partition, report, .. } in reports {
         ui.heading(&format!("{} at {}", partition.label(), partition.start));

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::controller::{Bus, Controller};
+use crate::escape::EscapedLines;
 
 /// Where a reason belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -230,6 +231,8 @@ impl BootCheck {
 
 impl fmt::Display for BootCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write as _;
+        let mut f = EscapedLines::new(f);
         let answer = if self.boots { "yes" } else { "no" };
         let windows = self.windows.as_deref().unwrap_or("no Windows");
         writeln!(f, "{}: {answer} ({windows})", self.bus)?;
