@@ -120,6 +120,7 @@ fn injection(args: Args, options: &ConvertOptions<'_>) -> Result<InjectRequest> 
         disk: args.source.disk,
         overwrite_output: args.overwrite,
         partition: args.partition,
+        threads: args.threads,
         ..InjectRequest::new(args.input, args.inject, destination, environment::clock()?)
     };
     with_choices(request, &args.guest, args.state)
