@@ -235,7 +235,9 @@ impl fmt::Display for BootCheck {
         let mut f = EscapedLines::new(f);
         let answer = if self.boots { "yes" } else { "no" };
         let windows = self.windows.as_deref().unwrap_or("no Windows");
-        writeln!(f, "{}: {answer} ({windows})", self.bus)?;
+        // On a line of its own: what the guest calls itself must not look like part of the answer.
+        writeln!(f, "{}: {answer}", self.bus)?;
+        writeln!(f, "  {:<8}{windows}", "guest")?;
         for finding in &self.findings {
             let mark = match finding.level {
                 Level::Good => "ok",
