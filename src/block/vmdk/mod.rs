@@ -164,10 +164,7 @@ impl Vmdk {
                     offset: 0,
                 };
                 let create_type = String::from("custom");
-                (
-                    Descriptor { cid: 0, parent_cid: None, parent_hint: None, create_type, extents: vec![line] },
-                    vec![extent],
-                )
+                (Descriptor { create_type, extents: vec![line], ..Descriptor::default() }, vec![extent])
             }
         };
         let size = extents.last().map_or(0, |e| e.start + e.length);
