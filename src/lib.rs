@@ -34,6 +34,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod escape;
 pub mod exit;
 mod guid;
 mod host_file;

@@ -285,6 +285,11 @@ impl<'a> Chain<'a> {
         Ok((Arc::new(storage), path))
     }
 
+    /// Paths that the user allowed.
+    pub(crate) fn allowed(&self) -> &[PathBuf] {
+        self.options.path_policy.allowed()
+    }
+
     /// Opens a parent (backing file) that the image at `child` names. `format` is what the child says about it.
     ///
     /// # Errors

@@ -47,10 +47,14 @@ impl PathPolicy {
         let real_folder = folder
             .canonicalize()
             .map_err(|e| Error::io(Layer::Host, "cannot be resolved", e).path(folder.display().to_string()))?;
-        let found = real_folder.join(plain);
-        let is_outside = plain.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir));
+        let found = real_folder.join(&plain);
+        // An absolute path, or one with `..`, can lead into the image's own folder, too. The file itself is not looked
+        // at before that is known.
+        let is_plain = plain.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        let is_outside =
+            !is_plain && !folder_of(&found).canonicalize().is_ok_and(|parent| parent.starts_with(&real_folder));
         if is_outside && !self.anything && self.allowed.is_empty() {
-            return Err(refused(image, name));
+            return Err(refused(image, name, &found));
         }
         let real = found.canonicalize().map_err(|e| {
             Error::io(Layer::Host, format!("the file {} that the image needs is not there", escape(name)), e)
@@ -60,7 +64,7 @@ impl PathPolicy {
         if self.anything || (real.starts_with(&real_folder) && !is_outside) || self.is_allowed(&real) {
             Ok(real)
         } else {
-            Err(refused(image, name))
+            Err(refused(image, name, &real))
         }
     }
 
@@ -83,6 +87,11 @@ impl PathPolicy {
         Ok((storage, path))
     }
 
+    /// Where a file that was moved may be found, besides the image's own folder.
+    pub(super) fn allowed(&self) -> &[PathBuf] {
+        &self.allowed
+    }
+
     fn is_allowed(&self, real: &Path) -> bool {
         self.allowed.iter().filter_map(|a| a.canonicalize().ok()).any(|allowed| real.starts_with(allowed))
     }
@@ -90,17 +99,46 @@ impl PathPolicy {
 
 /// Text from an image, safe to print.
 pub(crate) fn escape(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    crate::escape::escape(text).into_owned()
 }
 
-fn refused(image: &Path, name: &str) -> Error {
+/// The refusal of the file `found`, with the option that allows its folder.
+fn refused(image: &Path, name: &str, found: &Path) -> Error {
+    let folder = folder_of(found);
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let hint = match folder.to_str().and_then(shell_word) {
+        Some(folder) => format!("if you trust the image, add --allow-path {folder}"),
+        None => "if you trust the image, allow the file's folder with --allow-path FOLDER".to_owned(),
+    };
     Error::refused(Layer::Block, format!("the image refers to {}, outside its own folder", escape(name)))
         .path(image.display().to_string())
-        .hint("allow that path explicitly (--allow-path) if you trust the image")
+        .hint(hint)
 }
 
-/// The file name without QEMU's `file:` prefix; other protocols and pseudo names are refused.
-fn plain_name<'a>(image: &Path, name: &'a str) -> Result<&'a Path> {
+/// The text as one word of a POSIX shell, quoted if need be; `None` for one that cannot be pasted.
+fn shell_word(text: &str) -> Option<String> {
+    if escape(text) != text {
+        return None;
+    }
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !text.is_empty() && text.chars().all(is_safe) {
+        return Some(text.to_owned());
+    }
+    Some(format!("'{}'", text.replace('\'', "'\\''")))
+}
+
+/// The file name out of QEMU's `json:` with the plain file driver.
+fn json_file_name(json: &str) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_str(json).ok()?;
+    let fields = value.as_object()?;
+    let is_known = fields.keys().all(|key| matches!(key.as_str(), "driver" | "filename"));
+    let is_file = fields.get("driver").and_then(serde_json::Value::as_str) == Some("file");
+    Some(fields.get("filename")?.as_str()?.to_owned()).filter(|_| is_known && is_file)
+}
+
+/// The file name without QEMU's `file:` prefix or out of `json:` with the driver `file`; other protocols and pseudo
+/// names are refused.
+fn plain_name(image: &Path, name: &str) -> Result<PathBuf> {
     let unsupported = |what: &str| {
         Err(Error::refused(Layer::Block, format!("the image refers to {} ({what})", escape(name)))
             .path(image.display().to_string())
@@ -109,11 +147,20 @@ fn plain_name<'a>(image: &Path, name: &'a str) -> Result<&'a Path> {
     if name.is_empty() || name.contains('\0') {
         return unsupported("not a file name");
     }
-    let name_plain = name.strip_prefix("file:").unwrap_or(name);
+    if let Some(plain) = name.strip_prefix("file:").filter(|plain| !plain.is_empty()) {
+        return Ok(PathBuf::from(plain));
+    }
+    if let Some(plain) = name.strip_prefix("json:").and_then(json_file_name) {
+        return if plain.is_empty() || plain.contains('\0') {
+            unsupported("not a file name")
+        } else {
+            Ok(plain.into())
+        };
+    }
     // As QEMU has it: what stands before the first colon is a protocol, unless a slash comes earlier.
-    match name_plain.split_once(':') {
+    match name.split_once(':') {
         Some((before, _)) if !before.contains('/') => unsupported("a protocol, not a file"),
-        _ => Ok(Path::new(name_plain)),
+        _ => Ok(PathBuf::from(name)),
     }
 }
 
@@ -133,10 +180,19 @@ mod tests {
         std::os::unix::fs::symlink("base.img", inner.join("good-link.img")).unwrap();
         let image = inner.join("top.qcow2");
         let policy = PathPolicy::default();
-        let absolute = inner.join("base.img").display().to_string();
-        for name in ["../outside.img", "link.img", "/etc/passwd", &absolute, "sub/../../outside.img"] {
-            assert_eq!(policy.resolve(&image, name).unwrap_err().kind(), Kind::Refused, "{name}");
+        let (absolute, outside) = (inner.join("base.img"), folder.path().join("outside.img"));
+        let (absolute, outside) = (absolute.display().to_string(), outside.display().to_string());
+        for name in ["../outside.img", "link.img", "/etc/passwd", &outside, "sub/../../outside.img", "../none.img"] {
+            let error = policy.resolve(&image, name).unwrap_err();
+            assert_eq!(error.kind(), Kind::Refused, "{name}");
+            assert!(error.hint_text().unwrap().contains("--allow-path /"), "{error:?}");
         }
+        let json = format!("json:{{\"driver\":\"file\",\"filename\":\"{absolute}\"}}");
+        for name in [&absolute, &format!("file:{absolute}"), "../inner/base.img", &json] {
+            assert!(policy.resolve(&image, name).unwrap().ends_with("inner/base.img"), "{name}");
+        }
+        let other = "json:{\"driver\":\"file\",\"filename\":\"base.img\",\"x\":1}";
+        assert_eq!(policy.resolve(&image, other).unwrap_err().kind(), Kind::Refused);
         for name in ["json:{\"driver\":\"raw\"}", "nbd://host/x", "fat:floppy:/etc", "", "http://x/y"] {
             assert_eq!(policy.resolve(&image, name).unwrap_err().kind(), Kind::Refused, "{name}");
         }
@@ -148,6 +204,13 @@ mod tests {
         assert!(allowed.resolve(&image, "../outside.img").is_ok());
         assert_eq!(allowed.resolve(&image, "/etc/passwd").unwrap_err().kind(), Kind::Refused);
         assert!(PathPolicy::anything().resolve(&image, "/etc/passwd").is_ok());
+    }
+
+    #[test]
+    fn a_folder_can_be_pasted() {
+        assert_eq!(shell_word("/a/b-1.2").as_deref(), Some("/a/b-1.2"));
+        assert_eq!(shell_word("/my vms/it's").as_deref(), Some("'/my vms/it'\\''s'"));
+        assert_eq!(shell_word("/a\nb"), None);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! `winject check`.
 
+use super::inject::SignatureArg;
 use super::{ImageArgs, Ui};
 use crate::block::{self, Image};
 use crate::clock::FileTime;
-use crate::drivers::SignatureLevel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
 use crate::ntfs::{OpenOptions, Volume};
@@ -21,9 +21,9 @@ pub struct Args {
     #[arg(long, value_parser = parse_bus, value_name = "virtio-blk|virtio-scsi")]
     bus: Option<Bus>,
 
-    /// What the driver's signature must prove: require, present or warn
-    #[arg(long, value_parser = parse_level, default_value = "require", value_name = "POLICY")]
-    signature_policy: SignatureLevel,
+    /// What the driver's signature must prove
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
+    signature_policy: SignatureArg,
 
     /// Number of the partition with Windows, if there are several
     #[arg(long, value_name = "NUMBER")]
@@ -40,15 +40,6 @@ pub struct Args {
 fn parse_bus(name: &str) -> std::result::Result<Bus, String> {
     let found = Bus::ALL.into_iter().find(|bus| bus.name() == name);
     found.ok_or_else(|| "it is one of virtio-blk, virtio-scsi".to_owned())
-}
-
-fn parse_level(name: &str) -> std::result::Result<SignatureLevel, String> {
-    match name {
-        "require" => Ok(SignatureLevel::Require),
-        "present" => Ok(SignatureLevel::Present),
-        "warn" => Ok(SignatureLevel::Warn),
-        _ => Err("it is one of require, present, warn".to_owned()),
-    }
 }
 
 /// The answer in JSON.
@@ -77,7 +68,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         return Err(refusal);
     }
     let buses = args.bus.map_or_else(|| Bus::ALL.to_vec(), |bus| vec![bus]);
-    let options = CheckOptions { signatures: args.signature_policy };
+    let options = CheckOptions { signatures: args.signature_policy.level() };
     let on = BootDisk { disk: &disk, table: &table, partition: chosen };
     let reports = answers(&disk, &on, &buses, &options)?;
     let boots = reports.iter().any(|report| report.boots);
@@ -89,9 +80,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
             buses: reports,
             bytes_read: image.bytes_read(),
         };
-        let text = serde_json::to_string_pretty(&answer)
-            .map_err(|error| Error::bug(Layer::Cli, "an answer that is no JSON").source_error(error))?;
-        ui.answer(&text);
+        ui.json(&answer)?;
     } else {
         let texts: Vec<String> = reports.iter().map(ToString::to_string).collect();
         ui.answer(&texts.join("\n"));

@@ -8,6 +8,7 @@ use super::{Ui, environment};
 use crate::block::convert::{Compression, ConvertOptions, ConvertProgress, Converted, convert};
 use crate::block::{self, Format, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::escape;
 use crate::exit::ExitCode;
 use crate::job::{Destination, InjectRequest};
 
@@ -102,7 +103,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         size(done.bytes_written),
     ));
     if let Some(sum) = &done.sha256 {
-        ui.answer(&format!("{sum}  {}", args.output.display()));
+        ui.answer(&escape(&format!("{sum}  {}", args.output.display())));
     }
     Ok(ExitCode::Done)
 }
@@ -122,6 +123,7 @@ fn injection(args: Args, options: &ConvertOptions<'_>) -> Result<InjectRequest> 
         disk: args.source.disk,
         overwrite_output: args.overwrite,
         partition: args.partition,
+        threads: args.threads,
         ..InjectRequest::new(args.input, args.inject, destination, environment::clock()?)
     };
     with_choices(request, &args.guest, args.state)

@@ -5,6 +5,7 @@ use crate::drivers::list::{Listed, Listing, list};
 use crate::drivers::trust::SignatureReport;
 use crate::drivers::{Definitions, GuestTarget, Policy, Sources};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::EscapedLines;
 use crate::exit::ExitCode;
 use crate::job;
 use std::fmt::Write as _;
@@ -63,9 +64,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let definitions = args.definitions.as_deref().map_or_else(|| Ok(Definitions::builtin()), Definitions::load)?;
     let listing = list(&Sources::open(&args.sources)?, guest.as_ref(), &definitions, &Policy::default())?;
     if args.json {
-        let text = serde_json::to_string_pretty(&listing)
-            .map_err(|error| Error::bug(Layer::Cli, "an answer that is no JSON").source_error(error))?;
-        ui.answer(&text);
+        ui.json(&listing)?;
     } else {
         ui.answer(&page(&listing));
     }
@@ -102,15 +101,16 @@ fn guest(image: &Path, partition: Option<u32>, source: &ImageArgs) -> Result<Gue
 }
 
 fn page(listing: &Listing) -> String {
-    let mut out = String::new();
+    let mut out = EscapedLines::new(String::new());
     // Writing to a String cannot fail.
     let _ = write_page(&mut out, listing);
-    out
+    out.into_inner()
 }
 
-fn write_page(out: &mut String, listing: &Listing) -> std::fmt::Result {
+fn write_page(out: &mut EscapedLines<String>, listing: &Listing) -> std::fmt::Result {
     if let Some(guest) = &listing.guest {
-        writeln!(out, "For {guest}; folders in order: {}\n", listing.buckets.join(", "))?;
+        writeln!(out, "For {guest}; folders in order: {}", listing.buckets.join(", "))?;
+        writeln!(out)?;
     }
     // a driver's packages are side by side
     for packages in listing.packages.chunk_by(|a, b| a.driver == b.driver) {
@@ -143,11 +143,11 @@ fn write_page(out: &mut String, listing: &Listing) -> std::fmt::Result {
     }
 }
 
-fn write_head(out: &mut String, mark: &str, package: &Listed) -> std::fmt::Result {
+fn write_head(out: &mut EscapedLines<String>, mark: &str, package: &Listed) -> std::fmt::Result {
     writeln!(out, "{mark}{}  {} {}", package.path, package.version, package.date)
 }
 
-fn write_details(out: &mut String, package: &Listed) -> std::fmt::Result {
+fn write_details(out: &mut EscapedLines<String>, package: &Listed) -> std::fmt::Result {
     details(package).iter().try_for_each(|line| writeln!(out, "      {line}"))
 }
 

@@ -2,9 +2,14 @@
 
 use crate::clock::FileTime;
 use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::escape;
 use std::ffi::OsStr;
+use std::fmt;
 use std::io::IsTerminal;
+use tracing::field::Field;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::{self, Writer};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -64,8 +69,21 @@ pub fn start_log(verbose: u8) -> Result<()> {
             .expected_found("targets and levels", filter)
             .hint("for example WINJECT_LOG=winject=debug; unset it for no log")
     })?;
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(stderr_colours()).without_time();
+    let log = tracing_subscriber::fmt::layer()
+        .fmt_fields(format::debug_fn(write_field).delimited(" "))
+        .with_writer(std::io::stderr)
+        .with_ansi(stderr_colours())
+        .without_time();
     // A second start in one process (tests) keeps the first subscriber.
     let _ = tracing_subscriber::registry().with(filter).with(log).try_init();
     Ok(())
+}
+
+/// One field of an event: a value can be a string of an image.
+fn write_field(out: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let text = format!("{value:?}");
+    match field.name() {
+        "message" => out.write_str(&escape(&text)),
+        name => write!(out, "{name}={}", escape(&text)),
+    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::Ui;
+use super::{ImageArgs, Ui};
 use crate::block::{self, Image};
 use crate::error::{Error, Layer, Result};
 use crate::exit::ExitCode;
@@ -31,6 +31,9 @@ pub struct Args {
     /// Prints one JSON document
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    source: ImageArgs,
 }
 
 /// The report on one volume.
@@ -47,7 +50,7 @@ struct VolumeReport<'a> {
 /// # Errors
 /// When the image cannot be read or holds no NTFS volume.
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
-    let image = block::open(&args.image, &block::OpenOptions::default())?;
+    let image = block::open(&args.image, &args.source.open_options())?;
     let image: &dyn Image = &*image;
     let table = partition::read(image)?;
     for warning in &table.warnings {
@@ -78,10 +81,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
 
 fn print(reports: &[VolumeReport<'_>], json: bool, ui: &Ui) -> Result<()> {
     if json {
-        let text = serde_json::to_string_pretty(&serde_json::json!({ "volumes": reports }))
-            .map_err(|e| Error::bug(Layer::Cli, "the report cannot be printed").source_error(e))?;
-        ui.answer(&text);
-        return Ok(());
+        return ui.json(&serde_json::json!({ "volumes": reports }));
     }
     for VolumeReport { partition, report, .. } in reports {
         ui.heading(&format!("{} at {}", partition.label(), partition.start));

@@ -4,7 +4,8 @@ use super::Ui;
 use super::source::QuestionArgs;
 use crate::block::describe::{self, ImageInfo, MapEntry};
 use crate::block::{self, Format, qcow2};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Kind, Result};
+use crate::escape::escape;
 use crate::exit::ExitCode;
 
 #[derive(Debug, clap::Args)]
@@ -35,13 +36,13 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string_pretty(value).map_err(|e| Error::bug(Layer::Cli, format!("JSON: {e}")))
-}
-
 fn info(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
     let info = describe::info(&args.image, &args.source.open_options())?;
-    ui.answer(&if args.json { json(&info)? } else { text(&info) });
+    if args.json {
+        ui.json(&info)?;
+    } else {
+        ui.answer(&text(&info));
+    }
     Ok(ExitCode::Done)
 }
 
@@ -72,7 +73,11 @@ fn text(info: &ImageInfo) -> String {
         lines.push("Format specific information:".to_owned());
         nested(&specific.data, 1, &mut lines);
     }
-    lines.join("\n")
+    joined(&lines)
+}
+
+fn joined(lines: &[String]) -> String {
+    lines.iter().map(|line| escape(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// Prints a JSON object as qemu-img prints format-specific information.
@@ -105,16 +110,21 @@ fn check(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
     match describe::check_readable(&args.image, &options) {
         Ok(data) => {
             let answer = serde_json::json!({"filename": name, "format": format, "check-errors": 0, "corruptions": 0, "data": data});
-            ui.answer(&if args.json { json(&answer)? } else { "No errors were found on the image.".to_owned() });
+            if args.json {
+                ui.json(&answer)?;
+            } else {
+                ui.answer("No errors were found on the image.");
+            }
             Ok(ExitCode::Done)
         }
         Err(error) if error.kind() == Kind::Damaged => {
             let answer = serde_json::json!({"filename": name, "format": format, "check-errors": 0, "corruptions": 1, "message": error.to_string()});
-            ui.answer(&if args.json {
-                json(&answer)?
+            if args.json {
+                ui.json(&answer)?;
             } else {
-                format!("ERROR {error}\n\n1 error was found on the image.")
-            });
+                ui.answer(&escape(&format!("ERROR {error}")));
+                ui.answer("\n1 error was found on the image.");
+            }
             Ok(ExitCode::No)
         }
         Err(error) => Err(error),
@@ -141,7 +151,7 @@ fn check_qcow2(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
         if report.leaks > 0 {
             answer["leaks"] = report.leaks.into();
         }
-        ui.answer(&json(&answer)?);
+        ui.json(&answer)?;
     } else {
         let mut lines: Vec<String> = report
             .problems
@@ -171,7 +181,7 @@ fn check_qcow2(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
             ));
         }
         lines.push(format!("Image end offset: {}", report.image_end_offset));
-        ui.answer(&lines.join("\n"));
+        ui.answer(&joined(&lines));
     }
     Ok(if is_sound { ExitCode::Done } else { ExitCode::No })
 }

@@ -123,10 +123,12 @@ enum RegistrationArg {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-enum SignatureArg {
+pub(super) enum SignatureArg {
     /// It is there, can be read, and fits the file
     #[default]
     Require,
+    /// It is there; whether it fits the file is not asked
+    Present,
     /// Anything goes, with a warning in the report
     Warn,
 }
@@ -180,11 +182,17 @@ fn nowhere(hint: &str) -> Error {
 }
 
 fn policy(signature: SignatureArg) -> Policy {
-    let signature = match signature {
-        SignatureArg::Require => SignatureLevel::Require,
-        SignatureArg::Warn => SignatureLevel::Warn,
-    };
-    Policy { signature }
+    Policy { signature: signature.level() }
+}
+
+impl SignatureArg {
+    pub(super) fn level(self) -> SignatureLevel {
+        match self {
+            Self::Require => SignatureLevel::Require,
+            Self::Present => SignatureLevel::Present,
+            Self::Warn => SignatureLevel::Warn,
+        }
+    }
 }
 
 fn options(args: &GuestArgs) -> Result<InjectOptions> {

@@ -3,6 +3,7 @@
 use super::Ui;
 use super::source::QuestionArgs;
 use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::EscapedLines;
 use crate::exit::ExitCode;
 use crate::job::{self, Inspection};
 use std::fmt::Write as _;
@@ -21,9 +22,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let args = args.question;
     let inspection = job::inspect(&args.image, &args.source.open_options())?;
     if args.json {
-        let text = serde_json::to_string_pretty(&inspection)
-            .map_err(|error| Error::bug(Layer::Cli, "an answer that is no JSON").source_error(error))?;
-        ui.answer(&text);
+        ui.json(&inspection)?;
     } else {
         ui.answer(&page(&inspection));
     }
@@ -37,13 +36,13 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
 }
 
 fn page(inspection: &Inspection) -> String {
-    let mut out = String::new();
+    let mut out = EscapedLines::new(String::new());
     // Writing to a String cannot fail.
     let _ = write_page(&mut out, inspection);
-    out
+    out.into_inner()
 }
 
-fn write_page(out: &mut String, inspection: &Inspection) -> std::fmt::Result {
+fn write_page(out: &mut EscapedLines<String>, inspection: &Inspection) -> std::fmt::Result {
     writeln!(out, "Image:     {} ({}, {} bytes)", inspection.image, inspection.format, inspection.size)?;
     writeln!(out, "Disk:      {}, sectors of {} bytes", inspection.disk.scheme, inspection.disk.sector)?;
     for partition in &inspection.disk.partitions {
@@ -69,7 +68,7 @@ fn write_page(out: &mut String, inspection: &Inspection) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_windows(out: &mut String, found: &job::FoundWindows) -> std::fmt::Result {
+fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> std::fmt::Result {
     let guest = &found.guest;
     writeln!(out, "Windows:   {guest}, partition {}", found.partition)?;
     let sets: Vec<String> =

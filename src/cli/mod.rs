@@ -18,7 +18,7 @@ mod source;
 mod ui;
 
 pub use progress::Progress;
-pub use ui::{Ui, escape};
+pub use ui::Ui;
 
 use source::ImageArgs;
 

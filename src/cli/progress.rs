@@ -70,7 +70,7 @@ impl Progress {
 
     /// What is being done now.
     pub fn message(&self, text: &str) {
-        self.change(|line| line.title = super::escape(text).into_owned());
+        self.change(|line| line.title = crate::escape::escape(text).into_owned());
     }
 }
 

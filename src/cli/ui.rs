@@ -3,11 +3,12 @@
 use super::environment;
 use super::progress::Progress;
 use crate::error::Error;
-use std::borrow::Cow;
+use crate::escape::{self, escape};
 use std::cell::RefCell;
 use std::io::Write;
 
-/// The way to the user. Names that come from images pass through [`escape`], so that they cannot steer a terminal.
+/// The way to the user. All that is printed passes through [`escape`](mod@escape): a string of an image can neither steer a
+/// terminal nor begin a line of its own.
 ///
 /// A reader that closes the pipe early (`winject drivers list … | head`) does not disturb the job: what can no longer
 /// be printed is dropped. Any other failure of standard output lets the job run to its end, too, and is the command's
@@ -57,10 +58,22 @@ impl Ui {
         self.verbose
     }
 
-    /// The answer that was asked for (a table, a document): to standard output, even with `--quiet`. A final line
-    /// break is added if there is none.
+    /// The answer that was asked for (a table, a page): to standard output, even with `--quiet`. A final line break is
+    /// added if there is none. The lines are made with [`escape::EscapedLines`]: here, a line break is taken for one.
     pub fn answer(&self, text: &str) {
-        self.write_out(text);
+        let lines: Vec<_> = text.split('\n').map(escape).collect();
+        self.write_out(&lines.join("\n"));
+    }
+
+    /// An answer in JSON: every string arrives as it is, and none can steer a terminal.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Bug`] when the value has no JSON form.
+    pub fn json(&self, value: &impl serde::Serialize) -> crate::Result<()> {
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|error| Error::bug(crate::Layer::Cli, "cannot write the answer as JSON").source_error(error))?;
+        self.write_out(&escape::json(text));
+        Ok(())
     }
 
     /// Data as they are, for standard output that is no terminal (an export): neither escaped nor completed.
@@ -96,7 +109,7 @@ impl Ui {
     /// A line that says what was done: to standard output, not with `--quiet`.
     pub fn done(&self, text: &str) {
         if !self.quiet {
-            self.write_out(text);
+            self.write_out(&escape(text));
         }
     }
 
@@ -140,7 +153,6 @@ impl Ui {
 
     fn write_out(&self, text: &str) {
         let mut out = std::io::stdout().lock();
-        let text = escape(text);
         let end = if text.ends_with('\n') { "" } else { "\n" };
         // The job is worth more than the text: it goes on.
         self.note_failure(write!(out, "{text}{end}").and_then(|()| out.flush()));
@@ -171,34 +183,4 @@ fn paint(text: &str, colour: Colour, on: bool) -> String {
         Colour::Bold => 1,
     };
     if on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
-}
-
-/// Makes control characters and the marks that reverse the reading direction visible. Line breaks and tabs stay.
-#[must_use]
-pub fn escape(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_steering) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if is_steering(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
-    }
-    Cow::Owned(out)
-}
-
-fn is_steering(c: char) -> bool {
-    let reverses = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    (c.is_control() && c != '\n' && c != '\t') || reverses
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_from_images_cannot_steer_the_terminal() {
-        assert_eq!(escape("a\u{1b}[2Jb\r\u{9b}c"), "a\\u{1b}[2Jb\\u{d}\\u{9b}c");
-        assert_eq!(escape("exe.\u{202e}fdp"), "exe.\\u{202e}fdp");
-        assert!(matches!(escape("Grüße\n\tPlan"), Cow::Borrowed(_)));
-    }
 }

@@ -66,6 +66,7 @@ fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) ->
                 level: compression.and_then(|(_, level)| level),
                 checksum: *checksum,
                 overwrite: request.overwrite_output,
+                threads: request.threads,
                 ..ConvertOptions::default()
             };
             write_standalone(request, observer, report, path, &options)?
@@ -122,24 +123,23 @@ fn stage_changes(
     };
     report.virtio.warnings.extend(definitions.warnings.iter().cloned());
     // Neither needs the other. What is wrong with the drivers is said first.
-    let (sources, found) = std::thread::scope(|scope| {
-        let sources = scope.spawn(|| open_sources(request));
-        let found = opened.and_then(|stage| find_windows(request, observer, stage));
-        (sources.join(), found)
-    });
-    let sources = sources.map_err(|_| Error::bug(Layer::Job, "the reader of the drivers panicked"))??;
+    let (sources, found) = in_parallel(
+        request,
+        || open_sources(request),
+        || opened.and_then(|stage| find_windows(request, observer, stage)),
+    )?;
+    let sources = sources?;
     let FoundWindows { mut stage, table, installation, mut hives } = found?;
     report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
 
     // Almost every plan edits SYSTEM and SOFTWARE, and the first edit of a hive begins with a survey of all of it.
-    let (surveys, planned) = std::thread::scope(|scope| {
-        let surveys = scope.spawn(|| hives.values().map(Hive::survey).collect::<Vec<_>>());
-        let ground = Ground { sources: &sources, definitions: &definitions, table: &table, hives: &hives };
-        let planned = choose_and_plan(request, observer, report, &ground, &mut stage, &installation);
-        (surveys.join(), planned)
-    });
+    let ground = Ground { sources: &sources, definitions: &definitions, table: &table, hives: &hives };
+    let (surveys, planned) = in_parallel(
+        request,
+        || hives.values().map(Hive::survey).collect::<Vec<_>>(),
+        || choose_and_plan(request, observer, report, &ground, &mut stage, &installation),
+    )?;
     let Planned { selection, mut volume, plan, hives: more_hives } = planned?;
-    let surveys = surveys.map_err(|_| Error::bug(Layer::Job, "the survey of a hive panicked"))?;
     hives.values_mut().zip(surveys).for_each(|(hive, survey)| hive.adopt(survey));
     hives.extend(more_hives);
 
@@ -156,6 +156,23 @@ fn stage_changes(
     // A discarded log or hibernation is a change, even when the drivers are there already.
     report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
     Ok(Staged { stage, plan, scheme: table.scheme, installation, selection, applied })
+}
+
+/// Runs both, the first one on a thread of its own unless the user gave a number of threads.
+fn in_parallel<A: Send, B>(
+    request: &InjectRequest,
+    other: impl FnOnce() -> A + Send,
+    main: impl FnOnce() -> B,
+) -> Result<(A, B)> {
+    if request.threads.is_some() {
+        return Ok((other(), main()));
+    }
+    std::thread::scope(|scope| {
+        let other = scope.spawn(other);
+        let main = main();
+        let other = other.join().map_err(|_| Error::bug(Layer::Job, "a thread of the job panicked"))?;
+        Ok((other, main))
+    })
 }
 
 /// What the first look at the image gives.
@@ -286,7 +303,7 @@ fn write_standalone(
 ) -> Result<Staged> {
     let opened = open_image(request, observer, report);
     let (staged, done, verdict) = match opened {
-        Ok(stage) if options.compression.is_none() => {
+        Ok(stage) if options.compression.is_none() && request.threads.is_none() => {
             convert_meanwhile(request, observer, report, stage, path, options)?
         }
         opened => {
@@ -301,7 +318,7 @@ fn write_standalone(
     Ok(staged)
 }
 
-/// Writes the new image while the verdict is found.
+/// Writes the new image while the verdict is found; after it, when the number of threads is given.
 fn convert_staged(
     request: &InjectRequest,
     observer: &dyn Observer,
@@ -311,6 +328,11 @@ fn convert_staged(
 ) -> Result<(Converted, Verdict)> {
     observer.step(WRITING);
     let progress = |p: ConvertProgress| observer.progress(p.done, p.total);
+    if request.threads.is_some() {
+        let verdict = judge(staged, request)?;
+        let options = ConvertOptions { progress: Some(&progress), ..options.clone() };
+        return Ok((convert(&staged.stage, path, &options)?, verdict));
+    }
     let verdict = Mutex::new(None);
     let judge = || {
         let found = judge(staged, request)?;

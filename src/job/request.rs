@@ -84,6 +84,8 @@ pub struct InjectRequest {
     pub overwrite_output: bool,
     /// The partition of Windows, when there are several installations.
     pub partition: Option<u32>,
+    /// Worker threads of a new image. When given, the job starts no others; else as many as it finds useful.
+    pub threads: Option<usize>,
     /// The one clock of the run.
     pub clock: FileTime,
     /// Overrides of refusals.
@@ -109,6 +111,7 @@ impl InjectRequest {
             destination,
             overwrite_output: false,
             partition: None,
+            threads: None,
             clock,
             state: StateOverrides::default(),
             policy: Policy::default(),

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::change::{Change, HiveFile, Step};
+use crate::escape::EscapedLines;
 
 /// All edits of a run, in the order in which they are applied: files first, then SOFTWARE, then SYSTEM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -69,6 +70,8 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write as _;
+        let mut f = EscapedLines::new(f);
         if self.is_empty() {
             writeln!(f, "nothing to change")?;
         }

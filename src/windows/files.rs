@@ -7,6 +7,9 @@ use crate::ntfs::{Namespace, Volume};
 /// How many entries of one folder are looked at.
 const ENTRIES_MAX: usize = 100_000;
 
+/// The bit of a reparse tag that says that the file stands for another one ([MS-FSCC] 2.1.2.1).
+const NAME_SURROGATE: u32 = 0x2000_0000;
+
 /// Who may do what with a file or folder, and whether it is one at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Protection {
@@ -102,7 +105,9 @@ impl<D: VolumeRead> GuestFiles for Volume<D> {
         let Some(file) = self.find(path)? else { return Ok(None) };
         let stat = self.stat(file)?;
         let descriptor = stat.security.filter(|&id| id != 0).map(|id| self.security_descriptor(id)).transpose()?;
-        Ok(Some(Protection { descriptor: descriptor.flatten(), is_link: stat.reparse_tag.is_some() }))
+        // A file with a reparse point need not be a link: Windows keeps compressed and deduplicated files so.
+        let is_link = stat.reparse_tag.is_some_and(|tag| stat.is_dir || tag & NAME_SURROGATE != 0);
+        Ok(Some(Protection { descriptor: descriptor.flatten(), is_link }))
     }
 
     fn free_space(&self) -> Option<u64> {

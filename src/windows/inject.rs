@@ -108,6 +108,9 @@ pub(super) fn plan_files(
     let manifest = manifest::build(planner.wishes(), &record);
     planner.file(layout::MANIFEST, manifest, &Access::Protected)?;
 
+    planner.because("what others put into winject's own folder is made writable for administrators only");
+    planner.protect_below(layout::TOP)?;
+
     let (mut plan, hives) = planner.finish();
     plan.warnings.extend(selection.warnings.iter().cloned());
     check_space(&mut plan, guest)?;

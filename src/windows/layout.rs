@@ -1,5 +1,7 @@
 //! Where things are in the guest. These names are a contract: tools and people look for them.
 
+/// The folder of all that follows. Only SYSTEM and administrators may write to it.
+pub const TOP: &str = "/hyper2kvm";
 /// Below it, the staged packages, one folder for each.
 pub const STAGE: &str = "/hyper2kvm/drivers/virtio";
 /// The same as a batch file or `DevicePath` spells it.

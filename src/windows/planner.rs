@@ -8,15 +8,19 @@ use sha2::{Digest, Sha256};
 use super::files::GuestFiles;
 use super::guest::Guest;
 use super::inspect::Hives;
+use super::layout;
 use super::record::Action;
 use super::registry;
 use crate::error::{Error, Layer, Result};
 use crate::hive::Hive;
-use crate::ntfs::security::Protected;
+use crate::ntfs::security::{Protected, is_owned_by_system};
 use crate::plan::{Access, Change, Content, HiveFile, Plan, RegData, Step};
 
 /// The largest file of the guest that is compared with one of ours.
 const COMPARED_BYTES_MAX: u64 = 256 << 20;
+
+/// Most files and folders of others in our folder that are protected.
+const PROTECTED_MAX: usize = 20_000;
 
 /// What shall be in the guest when the plan is applied, whether or not it is so already: for the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,6 +228,63 @@ impl<'a> Planner<'a> {
             self.push(format!("protect {}", path.to_lowercase()), Change::Protect { path: path.to_owned() });
         }
         Ok(())
+    }
+
+    /// Gives our descriptor to everything below the folder `top` that the plan does not touch anyway, whoever put it
+    /// there. Links are refused: what they lead to is out of reach.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`](crate::Kind::Refused) for a link or far too many files; when the volume is damaged there.
+    pub fn protect_below(&mut self, top: &str) -> Result<()> {
+        let mut left = PROTECTED_MAX;
+        let mut pending = vec![top.to_owned()];
+        while let Some(folder) = pending.pop() {
+            if !self.exists(&folder)? {
+                continue;
+            }
+            let folders = self.files.folders(&folder)?.into_iter().map(|name| (name, Protected::Directory));
+            let files = self.files.file_names(&folder)?.into_iter().map(|name| (name, Protected::File));
+            for (name, what) in folders.chain(files).collect::<Vec<_>>() {
+                left = left.checked_sub(1).ok_or_else(|| {
+                    Error::refused(Layer::Windows, format!("more than {PROTECTED_MAX} files in winject's own folder"))
+                        .path(top)
+                        .hint("remove the folder in the guest")
+                })?;
+                let path = format!("{folder}/{name}");
+                if self.is_deleted(&path) {
+                    continue;
+                }
+                let found = self.files.protection(&path)?.ok_or_else(|| {
+                    Error::refused(Layer::Windows, "a file in winject's own folder has a name that Windows cannot open")
+                        .path(&path)
+                        .hint("remove it in the guest: chkdsk C: /f gives it another name")
+                })?;
+                if found.is_link || !found.descriptor.is_some_and(|descriptor| what.is_met_by(&descriptor)) {
+                    self.protect(&path, what)?;
+                }
+                if what == Protected::Directory {
+                    pending.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_deleted(&self, path: &str) -> bool {
+        let step = self.places.get(&format!("file {}", path.to_lowercase())).and_then(|&at| self.steps.get(at));
+        matches!(step, Some(Some(Step { change: Change::DeleteFile { .. }, .. })))
+    }
+
+    /// Whether only the system and administrators can have written this file or folder: its folder is as an earlier run
+    /// of ours left it, and it is owned by them.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn is_trusted(&self, path: &str) -> Result<bool> {
+        let Some(top) = self.files.protection(layout::TOP)? else { return Ok(false) };
+        let Some(found) = self.files.protection(path)? else { return Ok(false) };
+        let is_ours = !top.is_link && top.descriptor.as_deref() == Some(Protected::Top.descriptor().as_slice());
+        Ok(is_ours && !found.is_link && found.descriptor.is_some_and(|d| is_owned_by_system(&d)))
     }
 
     /// A file whose content is at hand.

@@ -7,7 +7,7 @@ use super::planner::Planner;
 use super::record::{Action, FileRecord, FirstbootRecord, PackageRecord, Record};
 use super::script::{self, ScriptPackage};
 use crate::drivers::{Category, Package, PackageFile, Selection};
-use crate::error::Result;
+use crate::error::{Error, Layer, Result};
 use crate::plan::{Access, HiveFile, RegData, hex};
 
 /// Stages every package: the whole payload, one folder for each.
@@ -85,7 +85,8 @@ pub(super) fn file_into(
 
 /// Whether the guest holds a staged package of a later `DriverVer`.
 fn staged_is_newer(planner: &Planner<'_>, package: &Package, folder: &str) -> Result<bool> {
-    if package.inf_name.is_empty() {
+    // One that anybody could put there must not keep ours away.
+    if package.inf_name.is_empty() || !planner.is_trusted(&format!("{folder}/{}", package.inf_name))? {
         return Ok(false);
     }
     let Some(bytes) = planner.read(&format!("{folder}/{}", package.inf_name))? else { return Ok(false) };
@@ -165,12 +166,40 @@ pub fn scripts(
         for marker in [layout::DONE, layout::FAILED, layout::ATTEMPTS] {
             planner.no_file(marker)?;
         }
-    } else if planner.exists(layout::DONE)? || planner.exists(layout::FAILED)? {
+    } else if remove_foreign_markers(planner)? {
         record.firstboot.skipped = Some("the guest has run the job already; --rearm lets it run again".to_owned());
         planner.note("the first-boot job has run in this guest already; --rearm lets it run again");
         return Ok(());
     }
     service(planner)
+}
+
+/// Removes the markers and the counter of the job that it did not leave itself: any user could create them before the
+/// folder was ours, to keep the drivers from being installed. Whether a marker of the job is left.
+fn remove_foreign_markers(planner: &mut Planner<'_>) -> Result<bool> {
+    let mut is_marked = false;
+    planner.because("the first-boot job did not leave this marker");
+    for marker in [layout::DONE, layout::FAILED, layout::ATTEMPTS] {
+        if !planner.exists(marker)? {
+            continue;
+        }
+        if planner.is_trusted(marker)? {
+            is_marked |= marker != layout::ATTEMPTS;
+            continue;
+        }
+        planner.warn(format!(
+            "{marker} was in the guest, but the first-boot job has not left it; it is removed, so that the job runs"
+        ));
+        let name = marker.rsplit('/').next().unwrap_or_default();
+        let is_folder = planner.folders(layout::TOP)?.iter().any(|folder| folder.eq_ignore_ascii_case(name));
+        if is_folder && !(planner.folders(marker)?.is_empty() && planner.file_names(marker)?.is_empty()) {
+            return Err(Error::refused(Layer::Windows, "a folder is in the place of a marker of the first-boot job")
+                .path(marker)
+                .hint("remove it in the guest: it would keep the first-boot job from running"));
+        }
+        planner.no_file(marker)?;
+    }
+    Ok(is_marked)
 }
 
 /// The service that starts the job. It shows as failed, because a script cannot report to the service manager: so it

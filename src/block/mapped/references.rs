@@ -14,6 +14,11 @@ pub(crate) trait References {
     /// Opens the file `name`, taken relative to the folder of the referring file.
     fn open(&self, name: &str) -> Result<(Arc<dyn Storage>, PathBuf)>;
 
+    /// Paths that the user allowed: a parent can have been moved there.
+    fn allowed(&self) -> &[PathBuf] {
+        &[]
+    }
+
     /// The references of a parent that was opened through this one. Fails when the chain loops or is too long.
     fn descend(&self, storage: &dyn Storage, path: &Path) -> Result<Box<dyn References + '_>>;
 }
@@ -34,6 +39,10 @@ impl<'a> ChainReferences<'a> {
 impl References for ChainReferences<'_> {
     fn open(&self, name: &str) -> Result<(Arc<dyn Storage>, PathBuf)> {
         self.chain.open_named(&self.image, name)
+    }
+
+    fn allowed(&self) -> &[PathBuf] {
+        self.chain.allowed()
     }
 
     fn descend(&self, storage: &dyn Storage, path: &Path) -> Result<Box<dyn References + '_>> {
@@ -59,14 +68,21 @@ impl References for NoReferences {
 }
 
 /// Opens the first of `names` that can be opened. Hints often are absolute paths of another machine, so that the plain
-/// file name in the image's own folder comes later in the list.
+/// file name in the image's own folder comes later in the list; after it, the same name in the allowed folders.
 pub(crate) fn open_first(
     references: &dyn References,
     what: &str,
     names: &[String],
 ) -> Result<(Arc<dyn Storage>, PathBuf)> {
     let mut first: Option<Error> = None;
-    for name in names {
+    let moved = names.last().map_or("", |name| base_name(name));
+    let moved = references.allowed().iter().filter(|_| !moved.is_empty()).filter_map(|path| {
+        // Allowed is one file, or a folder.
+        let found = if path.file_name().is_some_and(|name| name == moved) { path.clone() } else { path.join(moved) };
+        Some(std::path::absolute(found).ok()?.to_str()?.to_owned())
+    });
+    for name in names.iter().cloned().chain(moved) {
+        let name = &name;
         match references.open(name) {
             Ok(found) => return Ok(found),
             Err(error) => {
@@ -77,8 +93,12 @@ pub(crate) fn open_first(
     let tried: Vec<String> = names.iter().map(|n| crate::block::policy::escape(n)).collect();
     let message = format!("{what} cannot be opened (tried {})", tried.join(", "));
     Err(match first {
+        Some(error) if error.hint_text().is_some_and(|hint| hint.contains("add --allow-path")) => {
+            let hint = error.hint_text().unwrap_or_default().to_owned();
+            Error::new(error.kind(), In::Block, message).hint(hint).source_error(error)
+        }
         Some(error) => Error::new(error.kind(), In::Block, message)
-            .hint("put the file into the folder of the image, or allow its place with --allow-path")
+            .hint("put the file into the folder of the image, or allow its folder with --allow-path FOLDER")
             .source_error(error),
         None => Error::new(Kind::Damaged, In::Block, format!("{what} is not named")),
     })

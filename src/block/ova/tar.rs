@@ -31,9 +31,15 @@ pub(super) fn members(storage: &dyn Storage) -> Result<Vec<Member>> {
     Ok(members)
 }
 
-/// The first plain file of the archive.
-pub(super) fn first_member(storage: &dyn Storage) -> Result<Option<Member>> {
-    Walk::new(storage)?.next()
+/// Whether the archive has a plain file of such a name.
+pub(super) fn has_member(storage: &dyn Storage, is_wanted: impl Fn(&str) -> bool) -> Result<bool> {
+    let mut walk = Walk::new(storage)?;
+    while let Some(member) = walk.next()? {
+        if is_wanted(&member.name) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 struct Walk<'a> {

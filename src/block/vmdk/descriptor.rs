@@ -56,7 +56,7 @@ pub(crate) struct ExtentLine {
 }
 
 /// A parsed descriptor.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     /// Identity of the content; changes when the content does.
     pub(crate) cid: u32,
@@ -68,14 +68,80 @@ pub(crate) struct Descriptor {
     pub(crate) create_type: String,
     /// The extents in guest order.
     pub(crate) extents: Vec<ExtentLine>,
+    /// What QEMU makes of the same text.
+    pub(crate) in_qemu: InQemu,
+}
+
+/// How QEMU (block/vmdk.c) reads a descriptor: it looks for `key="value"` in the text, without blanks, and skips extent
+/// lines that it does not know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct InQemu {
+    /// Whether it finds the same ids and the same name of the parent.
+    pub(crate) is_same_head: bool,
+    /// Whether it finds the same `createType` and the same extents.
+    pub(crate) is_same_disk: bool,
+}
+
+impl InQemu {
+    /// Longest descriptor that QEMU reads; of the ids and the parent's name it reads the first part only.
+    const TEXT_MAX: usize = (1 << 20) - 1;
+    const HEAD_MAX: usize = 20 * 512;
+
+    fn new(raw: &[u8], ours: &Descriptor) -> Self {
+        let raw = raw.split(|b| *b == 0).next().unwrap_or_default();
+        let head = String::from_utf8_lossy(raw.get(..Self::HEAD_MAX).unwrap_or(raw));
+        let id = |key: &str| head.split_once(key).and_then(|(_, after)| hex_prefix(after));
+        let parent = ours.parent_cid.unwrap_or(NO_PARENT);
+        let is_same_head = id("CID=").unwrap_or(0) == ours.cid
+            && id("parentCID=").unwrap_or(NO_PARENT) == parent
+            && quoted(&head, "parentFileNameHint") == ours.parent_hint.as_deref();
+        let text = String::from_utf8_lossy(raw);
+        let is_same_disk = raw.len() <= Self::TEXT_MAX
+            && quoted(&text, "createType") == Some(ours.create_type.as_str())
+            && Self::extents(&text).is_some_and(|extents| extents == ours.extents);
+        Self { is_same_head, is_same_disk }
+    }
+
+    /// The extents that QEMU finds; `None` where it gives up.
+    fn extents(text: &str) -> Option<Vec<ExtentLine>> {
+        let mut found = Vec::new();
+        for line in text.split('\n') {
+            let Some((head, rest)) = line.split_once('"') else { continue };
+            let [access, sectors, kind] = head.split_whitespace().collect::<Vec<_>>()[..] else { continue };
+            let (file, after) = rest.split_once(['"', '\r']).unwrap_or((rest, ""));
+            let (Ok(sectors), "RW", false) = (sectors.parse(), access, file.is_empty()) else { continue };
+            let offset = after.split_whitespace().next();
+            let (kind, offset) = match (kind, offset.map(str::parse)) {
+                ("FLAT", Some(Ok(offset))) => (ExtentType::Flat, offset),
+                ("VMFS", None) => (ExtentType::Flat, 0),
+                ("SPARSE", None) => (ExtentType::Sparse, 0),
+                ("VMFSSPARSE", None) => (ExtentType::Cowd, 0),
+                ("SESPARSE", None) => (ExtentType::SeSparse, 0),
+                ("FLAT" | "VMFS" | "SPARSE" | "VMFSSPARSE" | "SESPARSE", _) => return None,
+                _ => continue,
+            };
+            found.push(ExtentLine { sectors, kind, file: file.to_owned(), offset });
+        }
+        Some(found)
+    }
+}
+
+/// The text between the quotes of the first `key="…"`; whatever stands between key and quote is two characters to QEMU.
+fn quoted<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let (_, after) = text.split_once(key)?;
+    after.strip_prefix("=\"")?.split_once('"').map(|(value, _)| value)
+}
+
+fn hex_prefix(text: &str) -> Option<u32> {
+    let end = text.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(text.len());
+    u32::from_str_radix(&text[..end], 16).ok()
 }
 
 impl Descriptor {
     /// Parses the bytes of a descriptor, NUL padding included.
     pub(crate) fn parse(raw: &[u8]) -> Result<Self> {
         let text = decode(raw);
-        let mut descriptor =
-            Self { cid: 0, parent_cid: None, parent_hint: None, create_type: String::new(), extents: Vec::new() };
+        let mut descriptor = Self::default();
         for line in text.lines().map(str::trim) {
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -89,6 +155,7 @@ impl Descriptor {
                 descriptor.take(&key.trim().to_ascii_lowercase(), value.trim().trim_matches('"'))?;
             }
         }
+        descriptor.in_qemu = InQemu::new(raw, &descriptor);
         Ok(descriptor)
     }
 
@@ -144,7 +211,7 @@ impl ExtentLine {
             other => return Err(Error::unsupported(In::Block, format!("VMDK extents of type {}", escape(other)))),
         };
         let (file, after) = match quoted {
-            Some(rest) => rest.rsplit_once('"').ok_or_else(bad)?,
+            Some(rest) => split_name(rest).ok_or_else(bad)?,
             None => ("", ""),
         };
         // What nobody may read has no bytes for us either.
@@ -158,6 +225,17 @@ impl ExtentLine {
         };
         Ok(Some(Self { sectors, kind, file: file.to_owned(), offset }))
     }
+}
+
+/// Splits the file's name from what follows its quote: nothing, the offset, or more values. A name can have quotes, so
+/// that the first quote which is followed so ends it.
+fn split_name(text: &str) -> Option<(&str, &str)> {
+    let is_end = |after: &str| match after.trim_start() {
+        "" => true,
+        rest => rest.len() < after.len() && rest.starts_with(|c: char| c.is_ascii_digit() || c == '"'),
+    };
+    let quotes = text.match_indices('"').map(|(at, _)| (&text[..at], &text[at + 1..]));
+    quotes.clone().find(|(_, after)| is_end(after)).or_else(|| quotes.last())
 }
 
 /// The text of a descriptor in the encoding that it names; UTF-8 when it names none.

@@ -48,17 +48,23 @@ pub(crate) fn open(storage: Arc<dyn Storage>, path: &Path, references: &dyn Refe
 
 fn open_chain(storage: Arc<dyn Storage>, path: &Path, references: &dyn References) -> Result<Mapped<Vmdk>> {
     let name = path.display().to_string();
-    let (vmdk, files) = Vmdk::new(storage, path, references).map_err(|e| e.path(&name))?;
+    let (mut vmdk, files) = Vmdk::new(storage, path, references).map_err(|e| e.path(&name))?;
     let parent = match vmdk.descriptor.parent_cid {
-        Some(cid) => Some(open_parent(&vmdk.descriptor, cid, references).map_err(|e| e.path(&name))?),
+        Some(cid) => {
+            let (parent, is_named) = open_parent(&vmdk.descriptor, cid, references).map_err(|e| e.path(&name))?;
+            vmdk.is_same_in_qemu &= is_named;
+            Some(parent)
+        }
         None => None,
     };
     Ok(Mapped::new(vmdk, parent, files))
 }
 
-/// Opens the parent by its hint, and makes sure that it is what it was when the snapshot was taken.
-fn open_parent(child: &Descriptor, cid: u32, references: &dyn References) -> Result<Box<dyn Image>> {
+/// Opens the parent by its hint, and makes sure that it is what it was when the snapshot was taken. Whether the hint
+/// itself leads there: QEMU tries no other name.
+fn open_parent(child: &Descriptor, cid: u32, references: &dyn References) -> Result<(Box<dyn Image>, bool)> {
     let hint = child.parent_hint.as_deref().unwrap_or_default();
+    let is_named = !hint.contains(['\\', ':']) && references.open(hint).is_ok();
     let (storage, path) = open_first(references, "the parent of this VMDK snapshot", &candidates(hint))?;
     let below = references.descend(storage.as_ref(), &path)?;
     let parent = open_chain(storage, &path, below.as_ref())?;
@@ -71,7 +77,7 @@ fn open_parent(child: &Descriptor, cid: u32, references: &dyn References) -> Res
         .expected_found(format_args!("CID {cid:08x}"), format_args!("CID {found:08x}"))
         .hint(format!("put the right parent in place of {}", path.display())));
     }
-    Ok(Box::new(parent))
+    Ok((Box::new(parent), is_named))
 }
 
 /// The descriptor of the file, its own text or the one inside a sparse extent; `None` for an extent without one.
@@ -118,6 +124,7 @@ pub(crate) struct Vmdk {
     descriptor: Descriptor,
     size: u64,
     extents: Vec<Extent>,
+    is_same_in_qemu: bool,
 }
 
 /// One extent and the part of the disk that it makes up.
@@ -140,10 +147,10 @@ enum Kind {
 impl Vmdk {
     fn new(storage: Arc<dyn Storage>, path: &Path, references: &dyn References) -> Result<(Self, Vec<PathBuf>)> {
         let mut files = vec![path.to_owned()];
-        let (descriptor, extents) = match read_descriptor(storage.as_ref())? {
+        let (descriptor, extents, source) = match read_descriptor(storage.as_ref())? {
             Some(descriptor) if is_whole(storage.as_ref())? => {
                 let kind = Kind::Sparse(SparseExtent::open(Arc::clone(&storage))?);
-                (descriptor, vec![Extent::new(kind, 0, None, Some(storage))?])
+                (descriptor, vec![Extent::new(kind, 0, None, Some(storage))?], DescriptorSource::Extent)
             }
             Some(descriptor) => {
                 let mut extents: Vec<Extent> = Vec::with_capacity(descriptor.extents.len());
@@ -153,7 +160,7 @@ impl Vmdk {
                     extents.push(extent);
                     files.extend(file);
                 }
-                (descriptor, extents)
+                (descriptor, extents, DescriptorSource::File)
             }
             None => {
                 let extent = open_bare(storage, path)?;
@@ -164,10 +171,10 @@ impl Vmdk {
                     offset: 0,
                 };
                 let create_type = String::from("custom");
-                (
-                    Descriptor { cid: 0, parent_cid: None, parent_hint: None, create_type, extents: vec![line] },
-                    vec![extent],
-                )
+                {
+                    let descriptor = Descriptor { create_type, extents: vec![line], ..Descriptor::default() };
+                    (descriptor, vec![extent], DescriptorSource::None)
+                }
             }
         };
         let size = extents.last().map_or(0, |e| e.start + e.length);
@@ -175,7 +182,35 @@ impl Vmdk {
             return Err(Error::damaged(In::Block, "the VMDK's descriptor names no extents")
                 .hint("is this the disk's descriptor?"));
         }
-        Ok((Self { descriptor, size, extents }, files))
+        let is_same_in_qemu = is_known_to_qemu(&descriptor, source) && extents.iter().all(Extent::is_plain);
+        Ok((Self { descriptor, size, extents, is_same_in_qemu }, files))
+    }
+}
+
+/// Where a descriptor was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DescriptorSource {
+    /// A text file that names the extents.
+    File,
+    /// In the only extent.
+    Extent,
+    /// There is none.
+    None,
+}
+
+/// Whether QEMU opens a disk with this descriptor, and finds the same disk. Of a descriptor inside an extent it reads
+/// the ids and the parent's name only; a sparse file without one it knows by its header.
+fn is_known_to_qemu(descriptor: &Descriptor, source: DescriptorSource) -> bool {
+    const TYPES: [&str; 6] =
+        ["monolithicFlat", "twoGbMaxExtentFlat", "twoGbMaxExtentSparse", "vmfs", "vmfsSparse", "seSparse"];
+    match source {
+        DescriptorSource::None => true,
+        DescriptorSource::Extent => descriptor.in_qemu.is_same_head,
+        DescriptorSource::File => {
+            descriptor.in_qemu.is_same_head
+                && descriptor.in_qemu.is_same_disk
+                && TYPES.contains(&descriptor.create_type.as_str())
+        }
     }
 }
 
@@ -301,6 +336,15 @@ impl Extent {
         Ok(Self { start, length, storage, kind })
     }
 
+    /// Whether QEMU reads such an extent, and from a whole file.
+    fn is_plain(&self) -> bool {
+        let is_known = match &self.kind {
+            Kind::Sparse(sparse) => sparse.is_plain(),
+            _ => true,
+        };
+        is_known && self.storage.as_ref().is_none_or(|storage| !storage.is_part())
+    }
+
     fn spot(&self, offset: u64, limit: u64) -> Result<(Spot, u64)> {
         match &self.kind {
             Kind::Zero => Ok((Spot::Zero, limit)),
@@ -325,27 +369,8 @@ impl Layer for Vmdk {
         self.extents.iter().any(|extent| matches!(&extent.kind, Kind::Sparse(sparse) if sparse.grains().is_some()))
     }
 
-    /// QEMU knows these types of disks by their descriptor, and sparse files without one by their header.
     fn is_same_in_qemu(&self) -> bool {
-        const TYPES: [&str; 9] = [
-            "monolithicFlat",
-            "monolithicSparse",
-            "streamOptimized",
-            "twoGbMaxExtentFlat",
-            "twoGbMaxExtentSparse",
-            "vmfs",
-            "vmfsSparse",
-            "seSparse",
-            "custom",
-        ];
-        TYPES.contains(&self.descriptor.create_type.as_str())
-            && self.extents.iter().all(|extent| {
-                extent.storage.as_ref().is_none_or(|storage| !storage.is_part())
-                    && match &extent.kind {
-                        Kind::Sparse(sparse) => sparse.is_plain(),
-                        _ => true,
-                    }
-            })
+        self.is_same_in_qemu
     }
 
     fn run_at(&self, offset: u64, limit: u64) -> Result<Run> {

@@ -7,8 +7,9 @@ use std::path::Path;
 use super::Answer;
 use super::file::{read, sources};
 use super::target::{Image, Opened};
-use crate::cli::{Ui, escape};
+use crate::cli::Ui;
 use crate::error::{Error, Layer, Result};
+use crate::escape::{EscapedLines, escape};
 use crate::exit::ExitCode;
 use crate::hive::check::{Severity, check as check_hive};
 use crate::hive::reg::{self, Document, KeyPath};
@@ -44,7 +45,7 @@ pub(super) fn query(args: &super::Query, ui: &Ui) -> Result<ExitCode> {
     let output = args.answer.open(&[&args.target], &args.image)?;
     let file = Opened::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
     let key = file.key()?;
-    let mut text = String::new();
+    let mut text = EscapedLines::new(String::new());
     if let Some(name) = args.value.get() {
         let Some(value) = file.hive.value(key, name)? else {
             ui.note("the key has no such value");
@@ -54,6 +55,7 @@ pub(super) fn query(args: &super::Query, ui: &Ui) -> Result<ExitCode> {
     } else {
         list(&mut text, &file.hive, key, file.prefix.concat(&file.path), args.recursive)?;
     }
+    let text = text.into_inner();
     match output {
         Some(output) => write_all(output, text.as_bytes())?,
         None => ui.answer(&text),
@@ -61,7 +63,7 @@ pub(super) fn query(args: &super::Query, ui: &Ui) -> Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-fn list(text: &mut String, hive: &Hive, key: KeyId, path: KeyPath, recursive: bool) -> Result<()> {
+fn list(text: &mut EscapedLines<String>, hive: &Hive, key: KeyId, path: KeyPath, recursive: bool) -> Result<()> {
     let mut pending = vec![(key, path)];
     let mut left = hive.file_size() / 80;
     while let Some((key, path)) = pending.pop() {
@@ -76,7 +78,7 @@ fn list(text: &mut String, hive: &Hive, key: KeyId, path: KeyPath, recursive: bo
             left = left.checked_sub(1).ok_or_else(looped)?;
             children.push((child, path.join(hive.key_name(child)?)));
         }
-        text.push('\n');
+        let _ = writeln!(text);
         if recursive {
             pending.extend(children.into_iter().rev());
         } else {
@@ -89,7 +91,7 @@ fn list(text: &mut String, hive: &Hive, key: KeyId, path: KeyPath, recursive: bo
     Ok(())
 }
 
-fn line(text: &mut String, value: &Value) {
+fn line(text: &mut EscapedLines<String>, value: &Value) {
     let name = if value.name.is_empty() { "(default)".to_owned() } else { value.name.to_string() };
     let _ = writeln!(text, "    {name}    {}    {}", value.kind, data(value));
 }
@@ -102,10 +104,10 @@ fn data(value: &Value) -> String {
         return format!("{number:#x}");
     }
     if let Some(text) = value.as_str() {
-        return escape(&text).into_owned();
+        return text;
     }
     if let Some(texts) = value.as_multi_str().filter(|_| value.kind == ValueType::MULTI_SZ) {
-        return escape(&texts.join("\\0")).into_owned();
+        return texts.join("\\0");
     }
     let mut text = String::new();
     for byte in value.data.iter().take(SHOWN) {
@@ -144,7 +146,7 @@ fn write(document: &Document, prefix: &KeyPath, utf8: bool, output: Option<TextO
     if output.is_none() && !utf8 && std::io::stdout().is_terminal() {
         // UTF-16 is for files; a person gets the same as text.
         let units: Vec<u16> = bytes.chunks_exact(2).skip(1).map(|p| u16::from_le_bytes([p[0], p[1]])).collect();
-        ui.answer(&escape(&String::from_utf16_lossy(&units).replace("\r\n", "\n")));
+        ui.answer(&String::from_utf16_lossy(&units).replace("\r\n", "\n"));
         return Ok(());
     }
     match output {
@@ -159,7 +161,7 @@ pub(super) fn check(args: &super::Check, ui: &Ui) -> Result<ExitCode> {
     let clean = worst.is_none() || (worst == Some(Severity::Warning) && !args.strict);
     if args.json {
         let report = serde_json::json!({ "hive": args.hive.display().to_string(), "clean": clean, "faults": faults });
-        ui.answer(&format!("{report:#}"));
+        ui.json(&report)?;
     } else {
         for fault in &faults {
             let word = if fault.severity() == Severity::Error { "fault" } else { "oddity" };

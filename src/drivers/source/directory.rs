@@ -1,6 +1,6 @@
 //! A folder of the host as a driver source.
 
-use super::SourceFile;
+use super::{SourceFile, WARNINGS_MAX};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host_file;
 use std::collections::{HashMap, HashSet};
@@ -28,6 +28,13 @@ impl Directory {
         let mut paths = HashMap::new();
         let mut seen = HashSet::new();
         let shown = root.display().to_string();
+        // The folder itself may be given by a link; what counts is where the links in it lead.
+        let real_root = root.canonicalize().map_err(|e| unreadable(e, &shown))?;
+        let mut leave_out = |path: &Path, reason: &str| {
+            if warnings.len() < WARNINGS_MAX {
+                warnings.push(format!("{}: left out, {reason}", path.display()));
+            }
+        };
         let id = |meta: &Metadata| (meta.dev(), meta.ino());
         let top = std::fs::metadata(root).map_err(|e| unreadable(e, &shown))?;
         let mut todo = vec![(root.to_owned(), String::new(), 0, id(&top))];
@@ -41,28 +48,37 @@ impl Directory {
             for entry in std::fs::read_dir(&folder).map_err(io)? {
                 let entry = entry.map_err(io)?;
                 let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
-                    warnings.push(format!("{}: left out, the name is not UTF-8", entry.path().display()));
+                    leave_out(&entry.path(), "the name is not UTF-8");
                     continue;
                 };
                 let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
                 // cheaper than by the path, but it does not follow links
-                let meta = match entry.metadata() {
-                    Ok(meta) if !meta.is_symlink() => Ok(meta),
-                    _ => std::fs::metadata(entry.path()),
-                };
-                let Ok(meta) = meta else {
-                    warnings.push(format!("{}: left out, a link to nothing", entry.path().display()));
-                    continue;
+                let (real, meta) = match entry.metadata() {
+                    Ok(meta) if !meta.is_symlink() => (entry.path(), meta),
+                    _ => {
+                        let found = entry.path().canonicalize().and_then(|real| Ok((real.metadata()?, real)));
+                        let Ok((meta, real)) = found else {
+                            leave_out(&entry.path(), "a link to nothing");
+                            continue;
+                        };
+                        // What is linked to is copied into the guest: driver media of others could name any file of
+                        // the host.
+                        if !real.starts_with(&real_root) {
+                            leave_out(&entry.path(), "a link that leads out of the driver folder");
+                            continue;
+                        }
+                        (real, meta)
+                    }
                 };
                 if meta.is_dir() && depth < DEPTH_MAX {
-                    todo.push((entry.path(), path, depth + 1, id(&meta)));
+                    todo.push((real, path, depth + 1, id(&meta)));
                 } else if meta.is_dir() {
-                    warnings.push(format!("{}: left out, more than {DEPTH_MAX} folders deep", entry.path().display()));
+                    leave_out(&entry.path(), &format!("more than {DEPTH_MAX} folders deep"));
                 } else if meta.is_file() {
-                    paths.insert(path.clone(), entry.path());
+                    paths.insert(path.clone(), real);
                     files.push(SourceFile { path, size: meta.len() });
                 } else {
-                    warnings.push(format!("{}: left out, not a regular file", entry.path().display()));
+                    leave_out(&entry.path(), "not a regular file");
                 }
                 if files.len() > FILES_MAX {
                     return Err(Error::new(Kind::Drivers, Layer::Drivers, format!("more than {FILES_MAX} files"))

@@ -1,6 +1,7 @@
 //! The report for people.
 
 use super::Report;
+use crate::escape::escape;
 use std::fmt::Write as _;
 
 /// The first line, by which an earlier report is recognised.
@@ -30,13 +31,12 @@ impl Report {
 /// Text of the guest or of the media inside Markdown: what could be taken for a mark-up is escaped.
 fn text(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
-    for c in value.chars() {
+    for c in escape(value).chars() {
         match c {
             '\\' | '`' | '*' | '_' | '|' | '<' | '>' | '[' | ']' => {
                 out.push('\\');
                 out.push(c);
             }
-            c if c.is_control() => out.extend(c.escape_unicode()),
             c => out.push(c),
         }
     }

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::code::{Code, Severity};
+use crate::escape::EscapedLines;
 
 /// One breach of one invariant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -167,6 +168,8 @@ impl CheckReport {
 
 impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write as _;
+        let mut f = EscapedLines::new(f);
         for fault in &self.faults {
             writeln!(f, "{fault}")?;
         }

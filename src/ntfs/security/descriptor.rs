@@ -89,6 +89,29 @@ impl Protected {
         let aces = [(FULL, SYSTEM), (FULL, ADMINISTRATORS), (READ_EXECUTE, USERS)];
         build(control, flags, &aces, ADMINISTRATORS)
     }
+
+    /// Whether `descriptor` protects as well: owned by SYSTEM or Administrators, and with the same list of rights. What
+    /// the system itself creates in such a directory differs in the group only.
+    #[must_use]
+    pub fn is_met_by(self, descriptor: &[u8]) -> bool {
+        is_owned_by_system(descriptor) && dacl(descriptor).is_some_and(|found| Some(found) == dacl(&self.descriptor()))
+    }
+}
+
+/// The discretionary ACL in a self-relative descriptor ([MS-DTYP] 2.4.5 and 2.4.6).
+fn dacl(descriptor: &[u8]) -> Option<&[u8]> {
+    let offset = descriptor.get(16..20)?.try_into().ok().map(u32::from_le_bytes).filter(|&at| at != 0)?;
+    let acl = descriptor.get(usize::try_from(offset).ok()?..)?;
+    let length = acl.get(2..4)?.try_into().ok().map(u16::from_le_bytes)?;
+    acl.get(..length.into())
+}
+
+/// Whether the owner in a self-relative descriptor ([MS-DTYP] 2.4.6) is SYSTEM or the group of administrators.
+#[must_use]
+pub fn is_owned_by_system(descriptor: &[u8]) -> bool {
+    let offset = descriptor.get(4..8).and_then(|raw| raw.try_into().ok()).map(u32::from_le_bytes);
+    let owner = offset.filter(|&at| at != 0).and_then(|at| descriptor.get(usize::try_from(at).ok()?..));
+    owner.is_some_and(|owner| owner.starts_with(SYSTEM) || owner.starts_with(ADMINISTRATORS))
 }
 
 /// Builds a descriptor whose ACL has one allowing entry per pair; `owner` is also the group.

@@ -7,4 +7,4 @@ pub mod descriptor;
 pub mod sds;
 mod store;
 
-pub use descriptor::Protected;
+pub use descriptor::{Protected, is_owned_by_system};

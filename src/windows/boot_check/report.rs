@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::controller::{Bus, Controller};
+use crate::escape::EscapedLines;
 
 /// Where a reason belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -308,9 +309,13 @@ impl BootCheck {
 
 impl fmt::Display for BootCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write as _;
+        let mut f = EscapedLines::new(f);
         let answer = if self.boots { "yes" } else { "no" };
         let windows = self.windows.as_deref().unwrap_or("no Windows");
-        writeln!(f, "{}: {answer} ({windows})", self.bus)?;
+        // On a line of its own: what the guest calls itself must not look like part of the answer.
+        writeln!(f, "{}: {answer}", self.bus)?;
+        writeln!(f, "  {:<8}{windows}", "guest")?;
         for finding in &self.findings {
             let mark = match finding.level {
                 Level::Good => "ok",

@@ -1,0 +1,125 @@
+//! Text of guests, media and hosts inside our own lines: the one place that makes control characters visible.
+//!
+//! A string of an image must neither begin a line of its own in an answer, a log or a report, nor steer a terminal, nor
+//! reverse what is read. JSON keeps every string as it is: there, [`json`] escapes in JSON's own way.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// The text in one line: line breaks, other control characters (C0, DEL, C1) and characters that change the direction
+/// of writing become `\u{…}`.
+#[must_use]
+pub fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_steering) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_steering(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
+    }
+    Cow::Owned(out)
+}
+
+/// A JSON document with the same characters written as `\uXXXX`; line breaks between its tokens stay. (In a document
+/// they can stand inside strings only.)
+#[must_use]
+pub fn json(document: String) -> String {
+    use fmt::Write as _;
+    let is_special = |c: char| is_steering(c) && c != '\n';
+    if !document.contains(is_special) {
+        return document;
+    }
+    let mut out = String::with_capacity(document.len() + 64);
+    for c in document.chars() {
+        if is_special(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Whether a character breaks a line, steers a terminal or changes the direction of writing (Unicode 15, section 23.2
+/// and UAX 9), or is invisible and belongs to none of the scripts.
+fn is_steering(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A writer of lines: what one `write!` or `writeln!` writes stays in one line, whatever strings it is made of. Only a
+/// line break at the very end is one.
+///
+/// ```
+/// use std::fmt::Write as _;
+/// let mut page = String::new();
+/// let mut lines = winject::escape::EscapedLines::new(&mut page);
+/// writeln!(lines, "Label: {}", "a\nState: clean")?;
+/// assert_eq!(page, "Label: a\\u{a}State: clean\n");
+/// # Ok::<(), std::fmt::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct EscapedLines<W>(W);
+
+impl<W: fmt::Write> EscapedLines<W> {
+    /// Writes to `out`.
+    pub fn new(out: W) -> Self {
+        Self(out)
+    }
+
+    /// What was written to, or its copy.
+    pub fn into_inner(self) -> W {
+        self.0
+    }
+}
+
+impl<W: fmt::Write> fmt::Write for EscapedLines<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        match text.strip_suffix('\n') {
+            Some(line) => self.0.write_str(&escape(line)).and_then(|()| self.0.write_char('\n')),
+            None => self.0.write_str(&escape(text)),
+        }
+    }
+
+    fn write_fmt(&mut self, arguments: fmt::Arguments<'_>) -> fmt::Result {
+        // Whole, because a line break at the end of one argument is not at the end of the line.
+        self.write_str(&arguments.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fmt::Write as _;
+
+    #[test]
+    fn what_steers_is_made_visible() {
+        assert_eq!(escape("a\u{1b}[2Jb\r\n\tc\u{7f}\u{9b}d"), "a\\u{1b}[2Jb\\u{d}\\u{a}\\u{9}c\\u{7f}\\u{9b}d");
+        assert_eq!(escape("exe.\u{202e}fdp\u{2066}\u{61c}"), "exe.\\u{202e}fdp\\u{2066}\\u{61c}");
+        assert_eq!(escape("a\u{2028}b\u{2029}c\u{85}"), "a\\u{2028}b\\u{2029}c\\u{85}");
+        assert!(matches!(escape("Grüße, 你好, שלום, می\u{200c}خواهم"), Cow::Borrowed(_)));
+        assert_eq!(escape(&escape("a\nb")), escape("a\nb"), "twice is once");
+    }
+
+    #[test]
+    fn json_gives_every_string_back() {
+        let text: String =
+            (0..0x300).chain(0x2000..0x2070).chain([0xfeff, 0xe0041, 0x1_f600]).filter_map(char::from_u32).collect();
+        let document = json(serde_json::to_string_pretty(&[&text]).unwrap());
+        assert!(!document.contains(|c: char| is_steering(c) && c != '\n'), "{document}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&document).unwrap()[0], text);
+    }
+
+    #[test]
+    fn one_call_is_one_line() {
+        let mut lines = EscapedLines::new(String::new());
+        writeln!(lines, "{}{}", "a\n", "b\nc\n").unwrap();
+        write!(lines, "d").unwrap();
+        assert_eq!(lines.into_inner(), "a\\u{a}b\\u{a}c\\u{a}\nd");
+    }
+}
