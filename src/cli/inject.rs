@@ -97,6 +97,10 @@ pub(super) struct GuestArgs {
     /// Replaces drivers in the guest that are newer than the given ones
     #[arg(long)]
     force: bool,
+
+    /// Stage the packages and register no driver; the guest need not boot from virtio afterwards
+    #[arg(long)]
+    packages_only: bool,
 }
 
 // Overrides of refusals
@@ -163,6 +167,7 @@ pub(super) fn with_choices(request: InjectRequest, guest: &GuestArgs, state: Sta
         policy: policy(guest.signature_policy),
         options: options(guest)?,
         other_inputs: guest.trust_publisher.clone(),
+        packages_only: guest.packages_only,
         ..request
     })
 }
@@ -196,6 +201,12 @@ impl SignatureArg {
 }
 
 fn options(args: &GuestArgs) -> Result<InjectOptions> {
+    if args.packages_only && args.registration == RegistrationArg::Full {
+        let what = "packages cannot be staged only and registered in full at the same time";
+        return Err(
+            Error::new(Kind::Usage, Layer::Cli, what).hint("leave out either --packages-only or --registration full")
+        );
+    }
     let trusted_publishers = args.trust_publisher.iter().map(|path| certificate(path)).collect::<Result<_>>()?;
     Ok(InjectOptions {
         force: args.force,
@@ -260,6 +271,7 @@ fn config_request(config: &RunConfig) -> Result<InjectRequest> {
         trust_publisher: config.trust_publisher.clone(),
         rearm: config.rearm,
         force: config.force,
+        packages_only: config.packages_only,
     };
     Ok(InjectRequest {
         definitions: config.definitions.clone(),
@@ -272,6 +284,7 @@ fn config_request(config: &RunConfig) -> Result<InjectRequest> {
         },
         policy: policy(guest.signature_policy),
         options: options(&guest)?,
+        packages_only: guest.packages_only,
         ..InjectRequest::new(image, config.drivers.clone(), destination, environment::clock()?)
     })
 }
@@ -338,11 +351,14 @@ fn show(report: &Report, ui: &Ui) {
     let staged: Vec<&str> = report.virtio.packages_staged.iter().map(|package| package.service.as_str()).collect();
     ui.done(&format!("Packages: {}", staged.join(", ")));
     if let Some(machine) = &report.recommendation {
-        let buses = machine.buses.join(" or ");
+        let buses = if machine.buses.is_empty() { machine.bus.to_owned() } else { machine.buses.join(" or ") };
         ui.done(&format!(
             "Machine:  {}, {}, disk on {buses}, network {}, clock {}",
             machine.machine, machine.firmware, machine.net_model, machine.clock
         ));
+        for note in &machine.notes {
+            ui.done(&format!("          {note}"));
+        }
     }
     ui.done(&report.summary);
     if let Some(output) = report.run.output.as_deref().filter(|_| !report.run.dry_run) {

@@ -14,6 +14,8 @@ use sha1::Digest;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// What becomes of a package whose catalogue is not in order.
+const REFUSED: &str = "the running Windows will not install the package";
 /// Most files of a package.
 const FILES_MAX: usize = 4096;
 /// The largest file that is kept in memory from the choice until it is used: nearly all files of drivers.
@@ -33,13 +35,24 @@ pub(super) fn assemble(
     let definition = corrected.as_ref().or(found);
     warnings.extend(facts.warnings.iter().cloned());
     let contents = Contents::read(&candidate.source, candidate.folder(), candidate.inf_name(), &facts, warnings)?;
-    let signature = trust::catalogue_report(&facts, &contents);
+    let signature =
+        trust::catalogue_report(&facts, &mut |name| Ok(contents.get(name).map(|(_, data)| Arc::clone(data))))?;
     let boot = match definition.filter(|d| d.is_registered_offline()) {
         Some(definition) => Some(boot_driver(definition, &facts, &contents, &signature, guest, policy, warnings)?),
-        None => None,
+        None => {
+            if let Some(problem) = &signature.problem {
+                warnings.push(format!("{}: {problem}: {REFUSED}", candidate.shown()));
+            }
+            None
+        }
     };
     let category = category(&facts, definition);
-    if category == Category::Storage && boot.is_none() && facts.function_service().is_some_and(|s| s.start == 0) {
+    let is_staged_only = definition.is_some_and(|definition| definition.staged_only);
+    if category == Category::Storage
+        && boot.is_none()
+        && !is_staged_only
+        && facts.function_service().is_some_and(|s| s.start == 0)
+    {
         warnings.push(format!(
             "{}: a disk controller that no definition names is only staged; add it under drivers.storage of a definition \
              file to have it registered",

@@ -1,23 +1,20 @@
 //! Everything that driver media hold: what `winject drivers list` shows.
 //!
-//! Only INFs, catalogues, and of the driver files their headers and signatures are read. So a signature is reported as
-//! far as it speaks for itself; whether the files' digests are those that were signed is checked when a driver is chosen.
+//! The files that an INF names are read, so that each signature is compared with what it is about.
 
 use super::candidates::{Candidate, discover};
 use super::definitions::Definitions;
 use super::guest::{Arch, GuestTarget};
 use super::inf::{Facts, Inf, TargetOs};
-use super::package::{Skipped, hex};
+use super::package::Skipped;
 use super::pe::PeFacts;
 use super::select::{evaluate, select};
 use super::source::Sources;
-use super::trust::{self, Catalogue, Policy, SignatureReport};
+use super::trust::{self, Policy, SignatureReport};
 use crate::error::Result;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
-
-/// How much of a driver file's beginning is read for its headers.
-const HEAD: u64 = 4096;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// All packages of the media.
 #[derive(Debug, Clone, Serialize)]
@@ -93,7 +90,6 @@ pub fn list(
     };
     out.warnings.extend(sources.iter().flat_map(|s| s.warnings().iter().cloned()));
     let groups = discover(sources, &mut out.skipped)?;
-    let mut reader = Reader::default();
     let mut verdicts: HashMap<(usize, String), (bool, String)> = HashMap::new();
     if let Some(guest) = guest {
         for group in &groups {
@@ -120,7 +116,7 @@ pub fn list(
     }
     for group in &groups {
         for candidate in &group.candidates {
-            let mut listed = reader.read(&group.driver, candidate)?;
+            let mut listed = read_package(&group.driver, candidate)?;
             if guest.is_some() {
                 let verdict = verdicts.remove(&(candidate.source_index, candidate.path.clone()));
                 let (chosen, reason) = verdict.unwrap_or((false, "not looked at".to_owned()));
@@ -135,71 +131,44 @@ pub fn list(
     Ok(out)
 }
 
-/// Reads packages; equal files, of which media are full, are looked into once.
-#[derive(Default)]
-struct Reader {
-    catalogues: BTreeMap<String, SignatureReport>,
+fn read_package(driver: &str, candidate: &Candidate) -> Result<Listed> {
+    let mut out = Listed {
+        driver: driver.to_owned(),
+        path: candidate.path.clone(),
+        bucket: candidate.layout.bucket.unwrap_or_default().to_owned(),
+        class: String::new(),
+        service: None,
+        provider: String::new(),
+        version: String::new(),
+        date: String::new(),
+        systems: Vec::new(),
+        catalogue: SignatureReport::default(),
+        driver_file: SignatureReport::default(),
+        chosen: None,
+        reason: None,
+    };
+    let bytes = candidate.source.read(&candidate.path)?;
+    let facts = match Inf::parse(&bytes, &candidate.shown()).and_then(|inf| facts_of(&inf, candidate, &mut out)) {
+        Ok(facts) => facts,
+        Err(error) => {
+            out.reason = Some(error.to_string());
+            return Ok(out);
+        }
+    };
+    out.class = facts.class.clone();
+    out.provider = facts.provider.resolved.clone();
+    out.version = facts.version_text();
+    out.date = facts.driver_date_text.clone();
+    out.service = facts.function_service().map(|s| s.name.clone());
+    out.catalogue = trust::catalogue_report(&facts, &mut |name| read_file(candidate, name))?;
+    out.driver_file = driver_signature(candidate, &facts)?;
+    Ok(out)
 }
 
-impl Reader {
-    fn read(&mut self, driver: &str, candidate: &Candidate) -> Result<Listed> {
-        let mut out = Listed {
-            driver: driver.to_owned(),
-            path: candidate.path.clone(),
-            bucket: candidate.layout.bucket.unwrap_or_default().to_owned(),
-            class: String::new(),
-            service: None,
-            provider: String::new(),
-            version: String::new(),
-            date: String::new(),
-            systems: Vec::new(),
-            catalogue: SignatureReport::default(),
-            driver_file: SignatureReport::default(),
-            chosen: None,
-            reason: None,
-        };
-        let bytes = candidate.source.read(&candidate.path)?;
-        let facts = match Inf::parse(&bytes, &candidate.shown()).and_then(|inf| facts_of(&inf, candidate, &mut out)) {
-            Ok(facts) => facts,
-            Err(error) => {
-                out.reason = Some(error.to_string());
-                return Ok(out);
-            }
-        };
-        out.class = facts.class.clone();
-        out.provider = facts.provider.resolved.clone();
-        out.version = facts.version_text();
-        out.date = facts.driver_date_text.clone();
-        out.service = facts.function_service().map(|s| s.name.clone());
-        out.catalogue = self.catalogue(candidate, &facts)?;
-        out.driver_file = driver_signature(candidate, &facts)?;
-        Ok(out)
-    }
-
-    fn catalogue(&mut self, candidate: &Candidate, facts: &Facts) -> Result<SignatureReport> {
-        let fault = |problem: String| SignatureReport { problem: Some(problem), ..SignatureReport::default() };
-        let Some(name) = &facts.catalog else { return Ok(fault("the INF names no catalogue".to_owned())) };
-        let Some(file) = candidate.source.find(&beside(candidate, name)) else {
-            return Ok(fault(format!("the catalogue {name} is missing")));
-        };
-        let data = candidate.source.read(&file.path)?;
-        let key = hex(&<[u8; 20]>::from(<sha1::Sha1 as sha1::Digest>::digest(&data)));
-        Ok(self.catalogues.entry(key).or_insert_with(|| catalogue_report(&data)).clone())
-    }
-}
-
-fn catalogue_report(data: &[u8]) -> SignatureReport {
-    let present = SignatureReport { present: true, ..SignatureReport::default() };
-    match Catalogue::parse(data) {
-        Ok(catalogue) => SignatureReport {
-            parsed: true,
-            signer: catalogue.signer().map(str::to_owned),
-            digest: catalogue.digest_name().map(str::to_owned),
-            problem: (!catalogue.is_intact()).then(|| "its signature is of another list".to_owned()),
-            ..present
-        },
-        Err(why) => SignatureReport { problem: Some(format!("cannot be read ({why})")), ..present },
-    }
+/// A file of the package, if it is on the media.
+fn read_file(candidate: &Candidate, name: &str) -> Result<Option<Arc<Vec<u8>>>> {
+    let Some(file) = candidate.source.find(&beside(candidate, name)) else { return Ok(None) };
+    candidate.source.read(&file.path).map(|data| Some(Arc::new(data)))
 }
 
 fn beside(candidate: &Candidate, name: &str) -> String {
@@ -225,15 +194,11 @@ fn driver_signature(candidate: &Candidate, facts: &Facts) -> Result<SignatureRep
     let fault = |problem: String| SignatureReport { problem: Some(problem), ..SignatureReport::default() };
     let Some(service) = facts.function_service() else { return Ok(fault("the INF installs no service".to_owned())) };
     let name = service.binary.file_name();
-    let Some(file) = candidate.source.find(&beside(candidate, name)) else {
+    let Some(data) = read_file(candidate, name)? else {
         return Ok(fault(format!("{name} is not on the media")));
     };
-    let head = candidate.source.read_part(file, 0, HEAD)?;
-    Ok(match PeFacts::parse_head(&head, file.size) {
-        Ok(PeFacts { certificates: Some((at, size)), .. }) => {
-            let table = candidate.source.read_part(file, u64::from(at), u64::from(size))?;
-            trust::embedded_signature_alone(&table)
-        }
+    Ok(match PeFacts::parse(&data) {
+        Ok(pe) if pe.certificates.is_some() => trust::embedded_signature(&data, &pe),
         Ok(_) => fault("not signed".to_owned()),
         Err(error) => fault(format!("{name} is {error}")),
     })

@@ -246,7 +246,8 @@ fn rank(
     // builds of one release differ; a folder is "newer" only if its release is
     let is_newer = build > guest.build && !guest.release().buckets.contains(&bucket);
     match buckets.iter().position(|b| b.eq_ignore_ascii_case(bucket)) {
-        Some(index) if !(is_storage && is_newer) => Ok(Rank::Listed(index)),
+        // a newer release's folder is in the list only if the user's definitions put it there: the INF decides
+        Some(index) => Ok(Rank::Listed(index)),
         None if !is_storage && !is_newer => {
             Ok(Rank::Older(std::cmp::Reverse(build), is_for_servers(bucket) != guest.server))
         }
@@ -309,7 +310,10 @@ fn check_outcome(
     missing: &[(&Group, Verdict)],
 ) -> Result<()> {
     let is_boot = |group: &Group| {
-        definitions.drivers.iter().any(|d| d.category == Category::Storage && d.names_inf(&group.inf_name))
+        definitions
+            .drivers
+            .iter()
+            .any(|d| d.category == Category::Storage && !d.staged_only && d.names_inf(&group.inf_name))
     };
     let has_boot = selection.packages.iter().any(|p| p.boot.is_some());
     let boot_missing: Vec<_> = missing.iter().filter(|(group, _)| is_boot(group)).collect();

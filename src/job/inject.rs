@@ -121,6 +121,7 @@ fn stage_changes(
         Some(path) => Definitions::load(path)?,
         None => Definitions::builtin(),
     };
+    let definitions = if request.packages_only { definitions.staged_only() } else { definitions };
     report.virtio.warnings.extend(definitions.warnings.iter().cloned());
     // Neither needs the other. What is wrong with the drivers is said first.
     let (sources, found) = in_parallel(
@@ -441,8 +442,19 @@ fn open_stage(request: &InjectRequest) -> Result<Stage> {
 
 fn summary(report: &Report, scheme: Scheme) -> String {
     let windows = report.virtio.windows.as_ref().map_or_else(String::new, |windows| windows.product.clone());
-    let drivers: Vec<String> =
-        report.virtio.files_copied.iter().filter_map(|copied| copied.file.service.clone()).collect();
+    // Only what the boot check has found on the staged disk counts, not what was copied.
+    let bound = report.boot.iter().filter(|answer| answer.boots).flat_map(|answer| &answer.routes);
+    let mut drivers: Vec<&str> = bound.map(|route| route.service.as_str()).collect();
+    drivers.sort_unstable_by_key(|name| name.to_lowercase());
+    drivers.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
+    if drivers.is_empty() {
+        let staged = format!("the packages are staged in {windows} ({scheme}), which will not boot from virtio");
+        return match (report.run.dry_run, report.virtio.unchanged) {
+            (_, true) => format!("Unchanged: {staged}; nothing was written."),
+            (true, false) => format!("Dry run: after this plan {staged}; nothing was written."),
+            (false, false) => format!("Done: {staged}."),
+        };
+    }
     let what = format!("{windows} ({scheme}) boots with {}", drivers.join(" and "));
     match (report.run.dry_run, report.virtio.unchanged) {
         (_, true) => format!("Unchanged: {what} already, nothing was written."),

@@ -94,6 +94,8 @@ pub struct InjectRequest {
     pub policy: Policy,
     /// How the guest is changed.
     pub options: InjectOptions,
+    /// Stage the packages and register no driver: whether the guest boots from virtio is not the aim.
+    pub packages_only: bool,
 }
 
 impl InjectRequest {
@@ -113,6 +115,7 @@ impl InjectRequest {
             partition: None,
             threads: None,
             clock,
+            packages_only: false,
             state: StateOverrides::default(),
             policy: Policy::default(),
             options: InjectOptions::default(),

@@ -3,6 +3,7 @@
 use super::inject::Staged;
 use super::report::{Report, Validation};
 use super::request::InjectRequest;
+use crate::drivers::Category;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionView};
@@ -19,6 +20,12 @@ pub(super) struct Verdict {
 impl Verdict {
     /// Puts it into the report.
     pub(super) fn note(self, report: &mut Report) {
+        if let Some(machine) = &mut report.recommendation {
+            machine.buses = self.boot.iter().filter(|answer| answer.boots).map(|answer| answer.bus.name()).collect();
+            if let Some(first) = machine.buses.first() {
+                machine.bus = first;
+            }
+        }
         report.validation = Some(self.validation);
         report.boot = self.boot;
     }
@@ -27,7 +34,8 @@ impl Verdict {
 /// Reads the staged disk again from its first sector.
 ///
 /// # Errors
-/// [`Kind::Verify`] when it is not as planned, or does not boot.
+/// [`Kind::Verify`] when it is not as planned, or does not boot; [`Kind::Drivers`] when the guest got no storage driver,
+/// does not boot from virtio without, and more than staging was asked for.
 pub(super) fn judge(staged: &Staged, request: &InjectRequest) -> Result<Verdict> {
     Ok(Verdict { validation: verify(staged, request)?, boot: check_boot(staged, request)? })
 }
@@ -50,15 +58,16 @@ fn verify(staged: &Staged, request: &InjectRequest) -> Result<Validation> {
     Ok(Validation { success: true, compared })
 }
 
-/// Asks whether the staged guest boots from each bus that it got a driver for, which is another question than whether
-/// everything is as planned. What verify has found on the staged disk is not read again.
+/// Asks whether the staged guest boots from virtio, which is another question than whether everything is as planned. From
+/// each bus that it got a driver for it must. What verify has found on the staged disk is not read again.
 fn check_boot(staged: &Staged, request: &InjectRequest) -> Result<Vec<BootCheck>> {
     let Staged { stage, installation, selection, applied, .. } = staged;
     let volume = Volume::open(PartitionView::new(stage, &installation.partition)?, &OpenOptions::read_only())?;
     let options = CheckOptions { signatures: request.policy.signature };
     let has = |service: &str| selection.boot_packages().any(|(_, boot)| boot.service.eq_ignore_ascii_case(service));
     let wanted = [(Bus::VirtioBlk, "viostor"), (Bus::VirtioScsi, "vioscsi")];
-    let buses: Vec<Bus> = wanted.into_iter().filter(|(_, service)| has(service)).map(|(bus, _)| bus).collect();
+    let required: Vec<Bus> = wanted.into_iter().filter(|(_, service)| has(service)).map(|(bus, _)| bus).collect();
+    let buses = Bus::ALL;
     let table = partition::read(stage)?;
     let disk = BootDisk { disk: stage, table: &table, partition: &installation.partition };
     let answers = match applied.hive(HiveFile::System) {
@@ -67,13 +76,21 @@ fn check_boot(staged: &Staged, request: &InjectRequest) -> Result<Vec<BootCheck>
     };
     for answer in &answers {
         let bus = answer.bus;
-        if !answer.boots {
+        if !answer.boots && required.contains(&bus) {
             let reasons: Vec<&str> = answer.failures().map(|finding| finding.text.as_str()).collect();
             let what = format!("the guest would not boot from {}: {}", bus.name(), reasons.join("; "));
             return Err(Error::new(Kind::Verify, Layer::Job, what)
                 .path(installation.partition.label())
                 .hint("nothing was written; winject check IMAGE shows what the image holds now"));
         }
+    }
+    let has_storage = selection.boot_packages().any(|(package, _)| package.category == Category::Storage);
+    if !has_storage && !request.packages_only && !answers.iter().any(|answer| answer.boots) {
+        let guest = &installation.guest;
+        let what = format!("the media have no storage driver for {guest}, and it does not boot from virtio without");
+        return Err(Error::new(Kind::Drivers, Layer::Job, what)
+            .path(request.drivers.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))
+            .hint("add media with viostor or vioscsi (--drivers virtio-win.iso); --packages-only stages the packages alone"));
     }
     Ok(answers)
 }

@@ -55,7 +55,7 @@ pub fn register(
             }
         }
         drop_start_override(planner, &set, &boot.service, record)?;
-        if boot.critical_device_database && is_storage(package) {
+        if boot.critical_device_database {
             critical_devices(planner, boot, &ids, &set, record)?;
         }
     }

@@ -43,6 +43,8 @@ pub struct Definition {
     pub pci_ids: Vec<String>,
     /// Whether `CriticalDeviceDatabase` entries are wanted.
     pub critical_device_database: Option<bool>,
+    /// Whether the package is only staged, whatever the rest says.
+    pub staged_only: bool,
     /// Where it comes from; none for a built-in one.
     pub origin: Option<Origin>,
 }
@@ -80,6 +82,7 @@ impl Definition {
             error_control: None,
             pci_ids: Vec::new(),
             critical_device_database: None,
+            staged_only: false,
             origin: None,
         }
     }
@@ -106,10 +109,11 @@ impl Definition {
     }
 
     /// Whether the driver's service is to be written offline: disk controllers always, others if the user says how they
-    /// start.
+    /// start, or wants them in `CriticalDeviceDatabase`, whose entries name a service.
     #[must_use]
     pub fn is_registered_offline(&self) -> bool {
-        self.category == Category::Storage || (self.origin.is_some() && self.start.is_some())
+        let is_wanted = self.start.is_some() || self.critical_device_database == Some(true);
+        !self.staged_only && (self.category == Category::Storage || (self.origin.is_some() && is_wanted))
     }
 }
 
@@ -192,6 +196,13 @@ impl Definitions {
         out.buckets = user.buckets;
         out.warnings = user.warnings;
         Ok(out)
+    }
+
+    /// The same, with nothing registered offline: every package is only staged.
+    #[must_use]
+    pub fn staged_only(mut self) -> Self {
+        self.drivers.iter_mut().for_each(|definition| definition.staged_only = true);
+        self
     }
 
     /// The definition of the driver of an INF, the user's before the built-in ones.

@@ -177,16 +177,28 @@ fn broken(file: &str, line: usize, message: impl Into<String>) -> Error {
         .hint("the driver package is broken; take it from its maker again")
 }
 
-/// A number as INFs write it: decimal, `0x` hexadecimal, negative.
+/// A number as `SetupGetIntField` reads it: decimal or, after `0x`, hexadecimal; with a sign. `0x` alone is 0.
 fn number(text: &str) -> Option<u32> {
     let text = text.trim();
-    if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        return (hex.bytes().all(|b| b.is_ascii_hexdigit())).then(|| u32::from_str_radix(hex, 16).ok())?;
+    let (is_negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let value = if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        if !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        if hex.is_empty() { 0 } else { u32::from_str_radix(hex, 16).ok()? }
+    } else if digits.bytes().all(|b| b.is_ascii_digit()) {
+        digits.parse::<u32>().ok()?
+    } else {
+        return None;
+    };
+    match is_negative {
+        false => Some(value),
+        // the least number of 32 bits with a sign is the furthest below zero
+        true => (value <= 1 << 31).then(|| value.wrapping_neg()),
     }
-    if let Some(digits) = text.strip_prefix('-') {
-        return digits.parse::<i32>().ok().map(|n| n.wrapping_neg().cast_unsigned());
-    }
-    text.parse().ok()
 }
 
 #[cfg(test)]
@@ -198,7 +210,10 @@ mod tests {
         assert_eq!(number("0x0000000A"), Some(10));
         assert_eq!(number("-1"), Some(u32::MAX));
         assert_eq!(number(" 257 "), Some(257));
-        for bad in ["", "0x", "x", "0x1_0", "4294967296", "1.0"] {
+        for (text, value) in [("+5", 5), ("-0x1", u32::MAX), ("-2147483648", 1 << 31), ("0x", 0), ("0XfF", 255)] {
+            assert_eq!(number(text), Some(value), "{text}");
+        }
+        for bad in ["", "+", "x", "0x1_0", "4294967296", "-4294967295", "1.0", "FF", "10h", "--1"] {
             assert_eq!(number(bad), None, "{bad}");
         }
     }

@@ -33,7 +33,7 @@ impl Inf {
             };
             warnings.spend(section.lines.len().saturating_add(1), self.file(), section.number)?;
             for line in &section.lines {
-                match self.reg_value(line)? {
+                match self.reg_value(line, warnings)? {
                     Some(value) => out.push(value),
                     None => warnings.push(self.warning(line.number, "a registry line without a root is left out")),
                 }
@@ -42,13 +42,16 @@ impl Inf {
         Ok(out)
     }
 
-    fn reg_value(&self, line: &Line) -> Result<Option<RegValue>> {
+    fn reg_value(&self, line: &Line, warnings: &mut Notes) -> Result<Option<RegValue>> {
         let Some(root) = root(&self.expand(line.field(0))).filter(|_| line.key.is_none()) else { return Ok(None) };
         let flags_text = self.expand(line.field(3));
-        let flags = if flags_text.is_empty() { Some(0) } else { number(&flags_text) };
-        let flags = flags.ok_or_else(|| {
-            broken(&self.file, line.number, format!("the flags of a registry value are no number: {flags_text:?}"))
-        })?;
+        // SetupAPI takes flags that it cannot read as a number (`REG_SZ`, a token without a string) as 0
+        let flags = number(&flags_text).unwrap_or_else(|| {
+            if !flags_text.is_empty() {
+                warnings.push(self.warning(line.number, format!("the flags {flags_text:?} are taken as 0 (REG_SZ)")));
+            }
+            0
+        });
         let name = self.expand(line.field(2));
         let nothing_to_set = name.is_empty() && line.fields.len() <= 3;
         let action = if flags & (KEY_ONLY | KEY_ONLY_COMMON) != 0 || nothing_to_set {
@@ -66,7 +69,7 @@ impl Inf {
         };
         let (kind, data) = match action {
             RegAction::KeyOnly | RegAction::Delete => (REG_NONE, Vec::new()),
-            _ => self.reg_data(flags, line)?,
+            _ => self.reg_data(flags, line, warnings)?,
         };
         let name = if action == RegAction::KeyOnly { String::new() } else { name };
         let subkey = self.expand(line.field(1)).trim_matches('\\').to_owned();
@@ -74,7 +77,7 @@ impl Inf {
         Ok(Some(RegValue { root, subkey, name, action, kind, data, line: number }))
     }
 
-    fn reg_data(&self, flags: u32, line: &Line) -> Result<(u32, Vec<u8>)> {
+    fn reg_data(&self, flags: u32, line: &Line, warnings: &mut Notes) -> Result<(u32, Vec<u8>)> {
         let fields: Vec<String> = line.fields.iter().skip(4).map(|f| self.expand(f)).collect();
         let single = fields.first().map_or("", String::as_str);
         let bad = |what: &str| {
@@ -84,7 +87,19 @@ impl Inf {
             0x0000_0000 => (REG_SZ, utf16_z(single)),
             0x0002_0000 => (REG_EXPAND_SZ, utf16_z(single)),
             0x0001_0000 => (REG_MULTI_SZ, multi_sz(&fields)),
-            0x0001_0001 => (REG_DWORD, dword(&fields).ok_or_else(|| bad("DWORD"))?),
+            0x0001_0001 if fields.len() == 4 => (REG_DWORD, bytes(&fields).ok_or_else(|| bad("list of bytes"))?),
+            0x0001_0001 => {
+                // SetupAPI takes data that it cannot read as a number as 0
+                let data = number(single).unwrap_or_else(|| {
+                    if !single.is_empty() {
+                        let name = line.field(2);
+                        let text = format!("the DWORD {name:?} is not a number: {single:?} is taken as 0");
+                        warnings.push(self.warning(line.number, text));
+                    }
+                    0
+                });
+                (REG_DWORD, data.to_le_bytes().to_vec())
+            }
             0x0002_0001 => (REG_NONE, bytes(&fields).ok_or_else(|| bad("list of bytes"))?),
             BINARY => (REG_BINARY, bytes(&fields).ok_or_else(|| bad("list of bytes"))?),
             other if other & BINARY != 0 => {
@@ -125,17 +140,6 @@ fn multi_sz(texts: &[String]) -> Vec<u8> {
     out
 }
 
-/// One number, or four bytes.
-fn dword(fields: &[String]) -> Option<Vec<u8>> {
-    match fields {
-        [] => Some(vec![0; 4]),
-        [one] if one.is_empty() => Some(vec![0; 4]),
-        [one] => number(one).map(|n| n.to_le_bytes().to_vec()),
-        [_, _, _, _] => bytes(fields),
-        _ => None,
-    }
-}
-
 fn qword(text: &str) -> Option<Vec<u8>> {
     let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => u64::from_str_radix(hex, 16).ok()?,
@@ -157,6 +161,9 @@ fn bytes(fields: &[String]) -> Option<Vec<u8>> {
         .map(|field| {
             let digits = field.trim();
             let digits = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")).unwrap_or(digits);
+            if digits.is_empty() {
+                return Some(0); // a comma after the last byte
+            }
             digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u8::from_str_radix(digits, 16).ok())?
         })
         .collect()
@@ -253,10 +260,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_a_number_counts_as_zero() {
+        use RegAction::*;
+        let notes = |line: &str| {
+            let text = format!("[Version]\nSignature=\"$Windows NT$\"\n[add]\n{line}\n");
+            let mut notes = Notes::default();
+            Inf::parse(text.as_bytes(), "x.inf").unwrap().reg_values(&["add".to_owned()], 0, &mut notes).unwrap();
+            notes.list.join("\n")
+        };
+        for flags in ["REG_SZ", "\"REG_SZ\"", "%FLG_ADDREG_TYPE_DWORD%", "what", "0x1_0", "0x100000000", "0x0 ; 1"] {
+            one(&format!("HKR,,a,{flags},7"), Set, REG_SZ, b"7\0\0\0");
+        }
+        assert!(notes("HKR,,a,REG_SZ,x").contains("x.inf:4: the flags \"REG_SZ\" are taken as 0"));
+        assert_eq!(notes("HKR,,a,,x"), "");
+        for (data, number) in [
+            ("\"5\"", 5u32),
+            ("\"0x10\"", 16),
+            ("+7", 7),
+            ("-0x1", u32::MAX),
+            ("0x", 0),
+            ("4294967295", u32::MAX),
+            ("4294967296", 0),
+            ("0x1FFFFFFFF", 0),
+            ("FF", 0),
+            ("0FFh", 0),
+            ("5,6", 5),
+            ("5,", 5),
+            ("x", 0),
+        ] {
+            one(&format!("HKR,,a,0x00010001,{data}"), Set, REG_DWORD, &number.to_le_bytes());
+        }
+        assert!(notes("HKR,,a,0x00010001,FF").contains("x.inf:4: the DWORD \"a\" is not a number: \"FF\""));
+        one("HKR,,a,1,01,02,", Set, REG_BINARY, &[1, 2, 0]);
+    }
+
+    #[test]
     fn errors_name_the_line() {
-        for line in
-            ["HKR,,a,what,1", "HKR,,a,0x00010001,x", "HKR,,a,0x00010001,1,2", "HKR,,a,1,100", "HKR,,a,0x00040000,x"]
-        {
+        for line in ["HKR,,a,0x00010001,1,2,3,x", "HKR,,a,1,100", "HKR,,a,1,x", "HKR,,a,0x00040000,x"] {
             let error = values(line).unwrap_err().to_string();
             assert!(error.contains("x.inf:4:"), "{error}");
         }

@@ -158,13 +158,14 @@ fn parse_date(text: &str) -> Option<(FileTime, String)> {
     Some((FileTime::from_date(year, month, day)?, format!("{year:04}-{month:02}-{day:02}")))
 }
 
-/// One to four numbers; what is missing is zero. Nothing at all is version 0.
+/// One to four numbers; what is missing is zero. Nothing at all is version 0. A full stop at the end means nothing.
 fn parse_version(text: &str) -> Option<[u16; 4]> {
     let mut out = [0; 4];
     if text.trim().is_empty() {
         return Some(out);
     }
-    for (index, part) in text.trim().split('.').enumerate() {
+    let text = text.trim();
+    for (index, part) in text.strip_suffix('.').unwrap_or(text).split('.').enumerate() {
         *out.get_mut(index)? = part.trim().parse().ok()?;
     }
     Some(out)
@@ -197,6 +198,16 @@ mod tests {
         );
         assert_eq!(facts.catalog.as_deref(), Some("b.cat"));
         assert!(facts.pnp_lockdown);
+    }
+
+    #[test]
+    fn a_full_stop_at_the_end_of_a_version_means_nothing() {
+        for (text, version) in
+            [("1.2.3.4.", "1.2.3.4"), ("1.2.", "1.2.0.0"), ("6.1.7600.16385. ; old", "6.1.7600.16385")]
+        {
+            let facts = facts(&format!("Class=Net\nDriverVer=01/02/2020,{text}")).unwrap();
+            assert_eq!((facts.version_text().as_str(), facts.warnings.len()), (version, 0), "{text}");
+        }
     }
 
     #[test]

@@ -50,8 +50,18 @@ fn read(table: &[u8]) -> Result<(SignatureReport, (Algorithm, Vec<u8>)), Signatu
         return Err(problem(out, "the embedded signature holds no digest"));
     };
     let Some(algorithm) = Algorithm::from_oid(&oid) else {
-        return Err(problem(out, &format!("the embedded signature uses an unknown digest ({oid})")));
+        let name = pkcs7::digest_name(&oid);
+        out.digest = Some(name.to_lowercase());
+        let text = format!("the embedded signature holds the file's {name} digest, which is not trusted any more");
+        return Err(problem(out, &text));
     };
+    if let Some(name) = &signed.other_digest {
+        out.digest = Some(name.to_lowercase());
+        return Err(problem(
+            out,
+            &format!("the embedded signature is made with {name}, which is not trusted any more"),
+        ));
+    }
     out.digest = Some(algorithm.name().to_owned());
     out.parsed = true;
     if !signed.content_matches {

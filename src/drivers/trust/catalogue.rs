@@ -5,7 +5,7 @@ use super::pkcs7::{self, Algorithm};
 use crate::drivers::pe::PeFacts;
 use der::asn1::ObjectIdentifier;
 use der::{Tag, Tagged};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// Content of a catalogue (`szOID_CTL`).
 const TRUST_LIST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.10.1");
@@ -19,6 +19,10 @@ const SIZE_MAX: usize = 32 << 20;
 #[derive(Debug)]
 pub struct Catalogue {
     digests: HashSet<Vec<u8>>,
+    /// Names of digests in the list that are not computed here.
+    other_digests: BTreeSet<String>,
+    /// Name of the signer's digest where it is not computed here.
+    other_digest: Option<String>,
     signer: Option<String>,
     algorithm: Option<Algorithm>,
     content_matches: bool,
@@ -37,9 +41,11 @@ impl Catalogue {
         if signed.content_type != TRUST_LIST {
             return Err("it is signed, but not a catalogue".to_owned());
         }
-        let digests = members(&signed.content).ok_or("its list of files cannot be read")?;
+        let (digests, other_digests) = members(&signed.content).ok_or("its list of files cannot be read")?;
         Ok(Self {
             digests,
+            other_digests,
+            other_digest: signed.other_digest,
             signer: signed.signer,
             algorithm: signed.algorithm,
             content_matches: signed.content_matches,
@@ -56,6 +62,17 @@ impl Catalogue {
     #[must_use]
     pub fn digest_name(&self) -> Option<&'static str> {
         self.algorithm.map(Algorithm::name)
+    }
+
+    /// The name of the signer's digest, if it is one that is not computed here: MD5 on old media.
+    #[must_use]
+    pub fn other_digest(&self) -> Option<&str> {
+        self.other_digest.as_deref()
+    }
+
+    /// The names of digests in the list that are not computed here.
+    pub fn other_digests(&self) -> impl Iterator<Item = &str> {
+        self.other_digests.iter().map(String::as_str)
     }
 
     /// Whether the signature is about this very list.
@@ -94,10 +111,11 @@ impl Catalogue {
 }
 
 /// The digests of a trust list: usage, identifier, numbers and times, algorithm, then the list of members.
-fn members(content: &[u8]) -> Option<HashSet<Vec<u8>>> {
+fn members(content: &[u8]) -> Option<(HashSet<Vec<u8>>, BTreeSet<String>)> {
     let parts = pkcs7::elements(content)?;
     let list = parts.iter().filter(|p| p.tag() == Tag::Sequence).nth(2)?;
     let mut out = HashSet::new();
+    let mut others = BTreeSet::new();
     for member in pkcs7::elements(list.value())? {
         let fields = pkcs7::elements(member.value())?;
         let identifier = fields.first().filter(|f| f.tag() == Tag::OctetString)?.value();
@@ -113,10 +131,15 @@ fn members(content: &[u8]) -> Option<HashSet<Vec<u8>>> {
                 continue;
             }
             let values = parts.get(1).and_then(|set| pkcs7::elements(set.value())).unwrap_or_default();
-            out.extend(values.iter().filter_map(|v| pkcs7::indirect_digest(v.value())).map(|(_, digest)| digest));
+            for (oid, digest) in values.iter().filter_map(|v| pkcs7::indirect_digest(v.value())) {
+                if Algorithm::from_oid(&oid).is_none() {
+                    others.insert(pkcs7::digest_name(&oid));
+                }
+                out.insert(digest);
+            }
         }
     }
-    Some(out)
+    Some((out, others))
 }
 
 /// A digest written as hexadecimal digits in UTF-16LE.

@@ -12,12 +12,12 @@ pub use authenticode::{report as embedded_signature, report_without_file as embe
 pub use catalogue::Catalogue;
 pub use publisher::{Publisher, STORE_KEY};
 
-use super::assemble::Contents;
 use super::guest::{Arch, GuestTarget};
 use super::inf::Facts;
 use super::pe::PeFacts;
 use crate::error::{Error, Kind, Layer, Result};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// How much a boot driver's signature must prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -64,43 +64,76 @@ impl SignatureReport {
     }
 }
 
-/// What the catalogue says about a package.
-pub(super) fn catalogue_report(facts: &Facts, contents: &Contents) -> SignatureReport {
-    let fault = |report: SignatureReport, problem: String| SignatureReport { problem: Some(problem), ..report };
-    let nothing = SignatureReport::default();
-    let Some(name) = &facts.catalog else { return fault(nothing, "the INF names no catalogue".to_owned()) };
-    let Some((_, data)) = contents.get(name) else {
-        return fault(nothing, format!("the catalogue {name} is missing"));
+/// Gives a file of a package by its name below the package's folder; `None` when it is not there.
+pub(super) type ReadFile<'a> = dyn FnMut(&str) -> Result<Option<Arc<Vec<u8>>>> + 'a;
+
+/// What the catalogue says about a package: about the INF and each file that the INF names.
+///
+/// # Errors
+/// Those of `read`.
+pub(super) fn catalogue_report(facts: &Facts, read: &mut ReadFile<'_>) -> Result<SignatureReport> {
+    let Some(name) = &facts.catalog else {
+        return Ok(fault(SignatureReport::default(), "the INF names no catalogue".to_owned()));
     };
-    let present = SignatureReport { present: true, ..nothing };
-    let catalogue = match Catalogue::parse(data) {
-        Ok(catalogue) => catalogue,
-        Err(why) => return fault(present, format!("the catalogue {name} cannot be read ({why})")),
+    let Some(data) = read(name)? else {
+        return Ok(fault(SignatureReport::default(), format!("the catalogue {name} is missing")));
     };
+    let present = SignatureReport { present: true, ..SignatureReport::default() };
+    match Catalogue::parse(&data) {
+        Ok(catalogue) => judge_package(facts, name, &catalogue, read),
+        Err(why) => Ok(fault(present, format!("the catalogue {name} cannot be read ({why})"))),
+    }
+}
+
+fn fault(report: SignatureReport, problem: String) -> SignatureReport {
+    SignatureReport { problem: Some(problem), ..report }
+}
+
+/// See [`catalogue_report`], with the catalogue parsed.
+fn judge_package(facts: &Facts, name: &str, catalogue: &Catalogue, read: &mut ReadFile<'_>) -> Result<SignatureReport> {
+    let digest = catalogue.digest_name().map(str::to_owned);
     let report = SignatureReport {
+        present: true,
         parsed: true,
         signer: catalogue.signer().map(str::to_owned),
-        digest: catalogue.digest_name().map(str::to_owned),
-        ..present
+        digest: digest.or_else(|| catalogue.other_digest().map(str::to_lowercase)),
+        ..SignatureReport::default()
     };
+    if let Some(digest) = catalogue.other_digest() {
+        let text = format!("the catalogue {name} is signed with {digest}, which is not trusted any more");
+        return Ok(fault(report, text));
+    }
     if !catalogue.is_intact() {
-        return fault(report, format!("the catalogue {name} contradicts itself: its signature is of another list"));
+        let text = format!("the catalogue {name} contradicts itself: its signature is of another list");
+        return Ok(fault(report, text));
     }
-    let missing = unlisted(facts, contents, &catalogue);
+    let missing = unlisted(facts, catalogue, read)?;
     if missing.is_empty() {
-        return SignatureReport { matches: true, ..report };
+        return Ok(SignatureReport { matches: true, ..report });
     }
-    fault(report, format!("the catalogue {name} does not list {}: it is of another package", missing.join(", ")))
+    let others: Vec<&str> = catalogue.other_digests().collect();
+    let why = if others.is_empty() {
+        "it is of another package, or the file was changed".to_owned()
+    } else {
+        format!("it lists files by {}, which is not trusted any more", others.join(" and "))
+    };
+    Ok(fault(report, format!("the catalogue {name} does not list {}: {why}", missing.join(", "))))
 }
 
 /// The INF and the files that it installs, as far as the catalogue does not list them.
-fn unlisted(facts: &Facts, contents: &Contents, catalogue: &Catalogue) -> Vec<String> {
-    let wanted = std::iter::once(&facts.file_name).chain(&facts.source_files);
-    wanted
-        .filter_map(|name| contents.get(name))
-        .filter(|(_, data)| !catalogue.lists(data))
-        .map(|(file, _)| file.name.clone())
-        .collect()
+fn unlisted(facts: &Facts, catalogue: &Catalogue, read: &mut ReadFile<'_>) -> Result<Vec<String>> {
+    let mut out = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    let copied = facts.installs.iter().flat_map(|install| &install.copy_files).map(|file| &file.source);
+    for name in std::iter::once(&facts.file_name).chain(&facts.source_files).chain(copied) {
+        if seen.insert(name.to_lowercase())
+            && let Some(data) = read(name)?
+            && !catalogue.lists(&data)
+        {
+            out.push(name.clone());
+        }
+    }
+    Ok(out)
 }
 
 /// A driver file that is to be registered, and what belongs to it.
@@ -160,7 +193,7 @@ pub(super) fn check_driver(
 /// The answer says whether it is certain that the update is missing.
 pub(crate) fn too_new_digest(report: &SignatureReport, guest: &GuestTarget) -> Option<(String, bool)> {
     let is_old = (guest.major, guest.minor) <= (6, 1);
-    let is_sha2 = report.digest.as_deref().is_some_and(|digest| digest != "sha1");
+    let is_sha2 = report.digest.as_deref().is_some_and(|digest| digest.starts_with("sha") && digest != "sha1");
     if !is_old || !is_sha2 || guest.sha2_update == Some(true) {
         return None;
     }

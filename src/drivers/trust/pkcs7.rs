@@ -57,6 +57,33 @@ impl Algorithm {
     }
 }
 
+/// The name of a digest, also of those that are not computed here; the number alone where no name is known.
+pub(super) fn digest_name(oid: &ObjectIdentifier) -> String {
+    let number = oid.to_string();
+    match number.as_str() {
+        "1.2.840.113549.2.2" | "1.2.840.113549.1.1.2" => "MD2",
+        "1.2.840.113549.2.4" | "1.2.840.113549.1.1.3" | "1.3.14.3.2.2" | "1.3.14.3.2.4" => "MD4",
+        "1.2.840.113549.2.5" | "1.2.840.113549.1.1.4" | "1.3.14.3.2.3" => "MD5",
+        "1.3.14.3.2.18" | "1.3.14.3.2.15" => "SHA-0",
+        "1.3.14.3.2.26" | "1.3.14.3.2.29" | "1.2.840.113549.1.1.5" => "SHA-1",
+        "1.3.36.3.2.1" => "RIPEMD-160",
+        "2.16.840.1.101.3.4.2.4" | "1.2.840.113549.1.1.14" => "SHA-224",
+        "2.16.840.1.101.3.4.2.1" | "1.2.840.113549.1.1.11" => "SHA-256",
+        "2.16.840.1.101.3.4.2.2" | "1.2.840.113549.1.1.12" => "SHA-384",
+        "2.16.840.1.101.3.4.2.3" | "1.2.840.113549.1.1.13" => "SHA-512",
+        "2.16.840.1.101.3.4.2.5" => "SHA-512/224",
+        "2.16.840.1.101.3.4.2.6" => "SHA-512/256",
+        "2.16.840.1.101.3.4.2.7" => "SHA3-224",
+        "2.16.840.1.101.3.4.2.8" => "SHA3-256",
+        "2.16.840.1.101.3.4.2.9" => "SHA3-384",
+        "2.16.840.1.101.3.4.2.10" => "SHA3-512",
+        "1.2.643.2.2.9" | "1.2.643.7.1.1.2.2" | "1.2.643.7.1.1.2.3" => "GOST",
+        "1.2.156.10197.1.401" => "SM3",
+        _ => return number,
+    }
+    .to_owned()
+}
+
 /// Signed data, as far as it is needed here.
 #[derive(Debug)]
 pub(super) struct Signed {
@@ -66,6 +93,8 @@ pub(super) struct Signed {
     pub content: Vec<u8>,
     /// The signer's digest algorithm.
     pub algorithm: Option<Algorithm>,
+    /// The name of that algorithm where it is not one of those.
+    pub other_digest: Option<String>,
     /// The signer's name.
     pub signer: Option<String>,
     /// Whether the signer's message digest is that of the content.
@@ -97,6 +126,7 @@ pub(super) fn parse(data: &[u8]) -> Result<Signed, String> {
         content_type: content.econtent_type,
         content: inner,
         algorithm,
+        other_digest: algorithm.is_none().then(|| digest_name(&signer.digest_alg.oid)),
         signer: certificates.and_then(|all| signer_name(&signer.sid, all)),
         content_matches,
     })
@@ -152,4 +182,19 @@ pub(super) fn indirect_digest(content: &[u8]) -> Option<(ObjectIdentifier, Vec<u
     let algorithm = elements(parts.first()?.value())?.first()?.decode_as::<ObjectIdentifier>().ok()?;
     let digest = parts.get(1).filter(|p| p.tag() == Tag::OctetString)?.value().to_vec();
     Some((algorithm, digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_have_names() {
+        let name = |oid: &str| digest_name(&ObjectIdentifier::new(oid).unwrap());
+        assert_eq!(name("1.2.840.113549.2.2"), "MD2");
+        assert_eq!(name("1.2.840.113549.2.5"), "MD5");
+        assert_eq!(name("1.2.840.113549.1.1.4"), "MD5");
+        assert_eq!(name("1.3.14.3.2.26"), "SHA-1");
+        assert_eq!(name("1.2.3.4"), "1.2.3.4");
+    }
 }

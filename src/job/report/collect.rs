@@ -5,7 +5,7 @@ use super::{
     WindowsFacts, WindowsPaths,
 };
 use crate::clock::FileTime;
-use crate::drivers::{Arch, Category, Package, Selection};
+use crate::drivers::{Arch, Package, Selection};
 use crate::job::request::{Destination, InjectRequest};
 use crate::partition::{Partition, PartitionTable, Scheme};
 use crate::plan::{Change, HiveFile, Plan};
@@ -97,7 +97,7 @@ impl Report {
     /// Marks everything as done (or found done) and verified.
     pub fn succeed(&mut self) {
         let virtio = &mut self.virtio;
-        virtio.injected = true;
+        virtio.injected = !virtio.registry_changes.record.services.is_empty() || self.boot.iter().any(|b| b.boots);
         virtio.success = true;
         virtio.registry_changes.success = true;
         virtio.devicepath_changes.success = true;
@@ -221,6 +221,7 @@ fn driver_found(package: &Package) -> DriverFound {
     let version = package.inf.driver_version;
     let dotted = version.map(|part| part.to_string()).join(".");
     let signature = boot.map_or(&package.signature, |boot| &boot.signature);
+    let signed = is_signed(package);
     DriverFound {
         name: package.driver.clone(),
         category: package.category.to_string(),
@@ -240,9 +241,16 @@ fn driver_found(package: &Package) -> DriverFound {
         reason: package.reason.clone(),
         driver_version: (version != [0; 4]).then_some(dotted),
         driver_date: Some(package.inf.driver_date_text.clone()).filter(|date| !date.is_empty()),
-        signed: signature.is_good(),
-        signer: signature.signer.clone(),
+        signed,
+        signer: signature.signer.clone().filter(|_| signed),
     }
+}
+
+/// Whether every seal of a package is whole: the catalogue's, and that of a driver that is registered offline.
+fn is_signed(package: &Package) -> bool {
+    let has_good_file = package.boot.as_ref().is_none_or(|boot| boot.signature.is_good());
+    // without an INF there is no catalogue, only the file's own signature
+    has_good_file && (package.inf_name.is_empty() || package.signature.is_good())
 }
 
 fn artifacts(plan: &Plan) -> Vec<Artifact> {
@@ -278,6 +286,28 @@ fn setup_script(record: &Record) -> Option<SetupScript> {
     (!content.is_empty()).then(|| SetupScript { path: "C:\\hyper2kvm\\setup.cmd".to_owned(), content })
 }
 
+/// PCI ids of network adapters of virtio, transitional and modern (virtio 1.2, "PCI Device Discovery").
+const NETWORK: &[&str] = &["VEN_1AF4&DEV_1000", "VEN_1AF4&DEV_1041"];
+/// Devices with a driver on virtio media, by their PCI ids.
+const DEVICES: &[(&[&str], &str)] = &[
+    (NETWORK, "network virtio"),
+    (&["VEN_1AF4&DEV_1002", "VEN_1AF4&DEV_1045"], "virtio-balloon"),
+    (&["VEN_1AF4&DEV_1005", "VEN_1AF4&DEV_1044"], "virtio-rng"),
+    (&["VEN_1AF4&DEV_1003", "VEN_1AF4&DEV_1043"], "virtio-serial"),
+    (&["VEN_1AF4&DEV_1049", "VEN_1AF4&DEV_105A"], "virtio-fs"),
+    (&["VEN_1AF4&DEV_1050"], "virtio-gpu"),
+    (&["VEN_1B36&DEV_0100"], "qxl"),
+    (&["VEN_1AF4&DEV_1052"], "virtio-input"),
+];
+
+/// Whether a hardware id is one of a PCI device.
+fn names_device(id: &str, device: &str) -> bool {
+    let id = id.to_ascii_uppercase();
+    id.strip_prefix("PCI\\")
+        .and_then(|id| id.strip_prefix(device))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('&'))
+}
+
 /// The machine that fits: buses and devices for which the guest has a driver now.
 pub(crate) fn recommend(guest: &Guest, table: &PartitionTable, selection: &Selection) -> Recommendation {
     let services: Vec<String> = selection.boot_packages().map(|(_, boot)| boot.service.to_ascii_lowercase()).collect();
@@ -289,20 +319,35 @@ pub(crate) fn recommend(guest: &Guest, table: &PartitionTable, selection: &Selec
     if has("vioscsi") {
         buses.push("virtio-scsi");
     }
-    let offers = |category: &Category| selection.packages.iter().any(|package| package.category == *category);
-    let extra = [
-        (Category::Balloon, "virtio-balloon"),
-        (Category::Rng, "virtio-rng"),
-        (Category::Serial, "virtio-serial"),
-        (Category::Filesystem, "virtio-fs"),
-        (Category::Gpu, "virtio-gpu"),
-        (Category::Input, "virtio-input"),
-    ];
+    let drives = |package: &Package, devices: &[&str]| {
+        package.inf.hardware_ids().iter().any(|id| devices.iter().any(|device| names_device(id, device)))
+    };
+    // a package that Windows refuses gives the guest no driver
+    let offers = |devices: &[&str]| selection.packages.iter().any(|p| is_signed(p) && drives(p, devices));
+    let mut notes: Vec<String> = selection
+        .packages
+        .iter()
+        .filter(|p| !is_signed(p) && p.boot.is_none())
+        .filter_map(|p| {
+            let (_, device) = DEVICES.iter().find(|(devices, _)| drives(p, devices))?;
+            Some(format!(
+                "{device} only when Windows has taken the package {}, whose signature is not in order",
+                p.driver
+            ))
+        })
+        .collect();
     let old = guest.major < 6;
+    let logical_block_size = (table.sector != 512).then_some(table.sector);
+    if let Some(size) = logical_block_size {
+        notes.push(format!(
+            "the disk has sectors of {size} bytes: give it logical_block_size={size},physical_block_size={size}; attached \
+             with blocks of 512 bytes it will not start"
+        ));
+    }
     Recommendation {
         bus: buses.first().copied().unwrap_or(if old { "ide" } else { "sata" }),
         buses,
-        net_model: match (offers(&Category::Network), old) {
+        net_model: match (offers(NETWORK), old) {
             (true, _) => "virtio",
             (false, true) => "rtl8139",
             (false, false) => "e1000e",
@@ -311,7 +356,13 @@ pub(crate) fn recommend(guest: &Guest, table: &PartitionTable, selection: &Selec
         // Windows starts from a GPT disk with UEFI only, and from an MBR disk with BIOS only.
         firmware: if table.scheme == Scheme::Gpt { "uefi" } else { "bios" },
         clock: if guest.clock_is_utc { "utc" } else { "localtime" },
-        extra_devices: extra.iter().filter(|(category, _)| offers(category)).map(|(_, device)| *device).collect(),
+        extra_devices: DEVICES
+            .iter()
+            .filter(|(devices, _)| *devices != NETWORK && offers(devices))
+            .map(|(_, device)| *device)
+            .collect(),
+        logical_block_size,
+        notes,
     }
 }
 

@@ -221,12 +221,18 @@ impl Page {
         for answer in &report.boot {
             self.fact(&format!("Boots from {}", answer.bus.name()), yes(answer.boots));
         }
-        self.fact("Disk bus", &machine.buses.join(" or "));
+        self.fact(
+            "Disk bus",
+            &if machine.buses.is_empty() { machine.bus.to_owned() } else { machine.buses.join(" or ") },
+        );
         self.fact("Network", machine.net_model);
         self.fact("Machine", machine.machine);
         self.fact("Firmware", machine.firmware);
         self.fact("Clock", machine.clock);
         self.fact("More devices", &machine.extra_devices.join(", "));
+        for note in &machine.notes {
+            self.fact("Note", note);
+        }
     }
 
     fn changes(&mut self, report: &Report) {

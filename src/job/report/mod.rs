@@ -123,7 +123,8 @@ impl From<&Error> for Failure {
 /// Drivers and their registration.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Virtio {
-    /// True only when everything required was done and verified, or was found done already.
+    /// True only when everything required was done and verified, or was found done already; packages that are only staged
+    /// (`--packages-only`) in a guest that does not boot from virtio are not.
     pub injected: bool,
     /// Whether the run did what was asked (a dry run: could do).
     pub success: bool,
@@ -381,6 +382,12 @@ pub struct Recommendation {
     pub clock: &'static str,
     /// Further devices with a driver in the guest.
     pub extra_devices: Vec<&'static str>,
+    /// Bytes that the disk must show as its logical block; none for the usual 512.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logical_block_size: Option<u32>,
+    /// Conditions of this advice.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// How the outcome was verified before anything was written.

@@ -120,6 +120,7 @@ fn a_dry_run_rolls_nothing_back() {
     interrupt(&path);
     let before = std::fs::read(&path).unwrap();
     let request = winject::job::HiveRequest {
+        overwrite_output: false,
         image: path.clone(),
         options: OpenOptions::default(),
         partition: None,
