@@ -296,7 +296,7 @@ mod tests {
         // FAT12 numbers the sector after the root folder 2, FAT32 the root folder itself
         let (root, folder, file) = if is_fat32 { (2, 3u16, 4u16) } else { (0, 2, 3) };
         let sector = |cluster: u16| if is_fat32 { 3 + usize::from(cluster) - 2 } else { 4 + usize::from(cluster) - 2 };
-        let mut link = |v: &mut Vec<u8>, from: u16, to: u32| {
+        let link = |v: &mut Vec<u8>, from: u16, to: u32| {
             if is_fat32 {
                 let at = 512 + 4 * usize::from(from);
                 v[at..at + 4].copy_from_slice(&to.to_le_bytes());
