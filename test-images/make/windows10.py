@@ -19,7 +19,7 @@ IN_BOX = {  # service: (start, group, error control); the values of Windows 10, 
     'volmgr': (0, 'System Bus Extender', 3), 'volmgrx': (0, 'System Bus Extender', 3), 'volsnap': (0, None, 3),
     'Wdf01000': (0, 'WdfLoadGroup', 1),
 }
-IMPORTED = ('CLASSPNP', 'storport')     # export drivers: files that others need, without a service of their own
+IMPORTED = ('classpnp', 'storport')     # export drivers: files that others need, without a service of their own
 
 # of the disk that win10.sh makes
 DISK, ESP, WINDOWS = (uuid.UUID('77696E6A-0000-4000-8000-00000000000%d' % n) for n in (0, 1, 3))
@@ -33,15 +33,14 @@ RESUME = '{77696e6a-0000-11eb-8000-000000000002}'
 
 def driver_files():
     """The drivers' files below System32."""
-    services = ['CLFS.sys' if name == 'CLFS' else 'drivers/%s.sys' % name for name in IN_BOX]
-    return services + ['drivers/%s.sys' % name for name in IMPORTED]
+    return ['drivers/%s.sys' % name.lower() for name in (*IN_BOX, *IMPORTED)]
 
 
 def system():
     services = {}
     for name, (start, group, error_control) in IN_BOX.items():
         key = {'Type': dword(1), 'Start': dword(start), 'ErrorControl': dword(error_control),
-               'ImagePath': expand_sz('System32\\%s%s.sys' % ('' if name == 'CLFS' else 'drivers\\', name))}
+               'ImagePath': expand_sz('System32\\drivers\\%s.sys' % name)}
         if group:
             key['Group'] = sz(group)
         services[name] = key

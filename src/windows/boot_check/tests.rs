@@ -6,7 +6,7 @@ use crate::hive::Data;
 use crate::plan::HiveFile;
 use crate::windows::InjectOptions;
 use crate::windows::files::memory::MemoryFiles;
-use crate::windows::tests::{NOW, apply, guest_files, hive, plan, selection, set};
+use crate::windows::tests::{BOOT_CHAIN, NOW, apply, guest_files, hive, plan, selection, set};
 
 const SYS: &str = "/Windows/System32/drivers/vioscsi.sys";
 const SERVICE: &str = "ControlSet001\\Services\\vioscsi";
@@ -227,4 +227,129 @@ fn the_control_set_of_the_next_start_counts() {
     let mut files = injected("19045", true);
     edit(&mut files, |hive| set(hive, "Select", "Default", &Data::dword(7)));
     assert!(codes(&check(&files)).contains(&Code::HiveDamaged), "{}", check(&files));
+}
+
+const CLASS: &str = "ControlSet001\\Control\\Class";
+const DISKS: &str = "{4d36e967-e325-11ce-bfc1-08002be10318}";
+
+/// Windows' own drivers: missing, disabled, held back, or without a file.
+#[test]
+fn every_driver_of_the_chain_counts() {
+    for service in BOOT_CHAIN {
+        let key = format!("ControlSet001\\Services\\{service}");
+        let named = |change: &dyn Fn(&mut MemoryFiles), code: Code| {
+            let mut files = injected("19045", true);
+            change(&mut files);
+            let report = check(&files);
+            let found = report.failures().any(|one| one.code == code && one.text.contains(service));
+            assert!(!report.boots && found, "{service}, {code:?}: {report}");
+        };
+        for start in [1, 3, 4] {
+            named(&|f| edit(f, |h| set(h, &key, "Start", &Data::dword(start))), Code::StartType);
+        }
+        let held_back = format!("{key}\\StartOverride");
+        named(&|f| edit(f, |h| set(h, &held_back, "0", &Data::dword(3))), Code::StartOverride);
+        named(&|f| edit(f, |h| drop_key(h, &key)), Code::NoService);
+        let path = format!("/windows/system32/drivers/{service}.sys");
+        named(&|f| drop(f.0.remove(&path)), Code::FileMissing);
+        named(&|f| f.put(&path, b"not a program"), Code::FileMissing);
+    }
+    for file in ["drivers/storport.sys", "drivers/classpnp.sys", "drivers/ntfs.sys", "hal.dll", "ntoskrnl.exe"] {
+        let mut files = injected("19045", true);
+        files.put(&format!("/Windows/System32/{file}"), b"not a program");
+        let report = check(&files);
+        let said = report.failures().any(|one| one.text.to_lowercase().contains(file));
+        assert!(!report.boots && said, "{file}: {report}");
+    }
+}
+
+#[test]
+fn class_filters_that_cannot_be_loaded() {
+    let answer = |class: &str, value: &str, filter: &str, start: Option<u32>, has_file: bool| {
+        let mut files = injected("19045", true);
+        edit(&mut files, |h| {
+            set(h, &format!("{CLASS}\\{class}"), value, &Data::multi_sz(&[filter]));
+            if let Some(start) = start {
+                set(h, &format!("ControlSet001\\Services\\{filter}"), "Start", &Data::dword(start));
+            }
+        });
+        if has_file {
+            let kernel = files.get("/Windows/System32/ntoskrnl.exe").unwrap().clone();
+            files.put(&format!("/Windows/System32/drivers/{filter}.sys"), &kernel);
+        }
+        let report = check(&files);
+        let named = report.failures().any(|one| one.gate == Gate::Filters && one.text.contains(filter));
+        assert_eq!(report.boots, !named, "{report}");
+        report.boots
+    };
+    for class in [
+        DISKS,
+        "{71a27cdd-812a-11d0-bec7-08002be2092f}",
+        "{4d36e97b-e325-11ce-bfc1-08002be10318}",
+        "{4d36e96a-e325-11ce-bfc1-08002be10318}",
+        "{4d36e97d-e325-11ce-bfc1-08002be10318}",
+    ] {
+        for value in ["UpperFilters", "LowerFilters"] {
+            assert!(answer(class, value, "xenfilt", Some(0), true), "{class} {value}");
+            assert!(!answer(class, value, "xenfilt", None, true), "no service: {class} {value}");
+            assert!(!answer(class, value, "xenfilt", Some(0), false), "no file: {class} {value}");
+            assert!(!answer(class, value, "xenfilt", Some(4), true), "disabled: {class} {value}");
+        }
+    }
+    assert!(answer("{4d36e972-e325-11ce-bfc1-08002be10318}", "UpperFilters", "x", None, false), "network cards");
+}
+
+/// Plug and play takes a signed record before ours, which has no signer.
+#[test]
+fn a_signed_record_of_somebody_else_goes_first() {
+    const FOREIGN: &str = "DriverDatabase\\DriverPackages\\oem77.inf_amd64_00112233445566aa";
+    const ID: &str = "PCI\\VEN_1AF4&DEV_1048";
+    let answer = |signer: Option<u32>| {
+        let mut files = injected("19045", true);
+        edit(&mut files, |h| {
+            let name = FOREIGN.rsplit('\\').next().unwrap();
+            set(h, &format!("DriverDatabase\\DeviceIds\\{ID}"), "oem77.inf", &Data::binary(&[2, 0xff, 0, 0]));
+            set(h, "DriverDatabase\\DriverInfFiles\\oem77.inf", "Active", &Data::sz(name));
+            set(h, FOREIGN, "Version", &Data::binary(&[0; 48]));
+            set(h, &format!("{FOREIGN}\\Descriptors\\{ID}"), "Configuration", &Data::sz("i"));
+            set(h, &format!("{FOREIGN}\\Configurations\\i"), "Service", &Data::sz("foostor"));
+            set(h, "ControlSet001\\Services\\foostor", "Start", &Data::dword(4));
+            if let Some(signer) = signer {
+                set(h, FOREIGN, "SignerScore", &Data::dword(signer));
+            }
+        });
+        let report = check(&files);
+        let service = report.routes.iter().find(|route| route.controller == "modern").unwrap().service.clone();
+        (report.boots, service)
+    };
+    assert_eq!(answer(Some(0x0D00_0005)), (false, "foostor".to_owned()));
+    assert_eq!(answer(Some(0x8000_0000)), (true, "vioscsi".to_owned()), "unsigned, and a worse id");
+    assert_eq!(answer(None), (true, "vioscsi".to_owned()));
+}
+
+/// What Windows leaves on `pci` of a guest without a PCI bus.
+#[test]
+fn injection_frees_the_boot_chain() {
+    let mut files = guest_files("19045", true);
+    edit(&mut files, |h| {
+        for service in BOOT_CHAIN {
+            for set_name in ["ControlSet001", "ControlSet002"] {
+                set(h, &format!("{set_name}\\Services\\{service}\\StartOverride"), "0", &Data::dword(3));
+            }
+        }
+    });
+    let mut chosen = selection([100, 101, 104, 28500]);
+    chosen.packages[0].boot.as_mut().unwrap().data = sample(Arch::Amd64, &[0x30; 64]).into();
+    let injection = plan(&files, &chosen, &InjectOptions::default());
+    let removed = &injection.record.registry_changes.startoverride_removed;
+    assert!(removed.contains(&"ControlSet001\\pci".to_owned()), "{removed:?}");
+    assert!(removed.contains(&"ControlSet002\\disk".to_owned()), "{removed:?}");
+    apply(&mut files, &injection);
+    let report = check(&files);
+    assert!(report.boots, "{report}");
+    // a Start that somebody changed is not guessed
+    edit(&mut files, |h| set(h, "ControlSet001\\Services\\pci", "Start", &Data::dword(4)));
+    let again = plan(&files, &chosen, &InjectOptions::default());
+    apply(&mut files, &again);
+    assert_eq!(codes(&check(&files)), [Code::StartType]);
 }
