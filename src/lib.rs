@@ -29,6 +29,7 @@
 //! | [`ntfs`], [`iso`], [`hive`] | file systems and the registry; usable on their own |
 //! | [`partition`] | MBR and GPT |
 //! | [`block`] | containers, the stage, commit, conversion |
+//! | `host_file` | inputs opened without waiting, outputs written all or nothing, what must not be replaced |
 //! | [`error`], [`units`], [`io`], [`clock`] | what all of them share |
 
 pub mod clock;

@@ -122,6 +122,7 @@ fn a_dry_run_rolls_nothing_back() {
     let request = winject::job::HiveRequest {
         image: path.clone(),
         options: OpenOptions::default(),
+        overwrite_output: false,
         partition: None,
         clock: winject::clock::FileTime(0),
     };
