@@ -30,6 +30,7 @@
 //! | `fat` | a read-only FAT reader for the EFI system partition |
 //! | [`partition`] | MBR and GPT |
 //! | [`block`] | containers, the stage, commit, conversion |
+//! | `host_file` | inputs opened without waiting, outputs written all or nothing, what must not be replaced |
 //! | [`error`], [`units`], [`io`], [`clock`] | what all of them share |
 
 pub mod clock;

@@ -1,6 +1,6 @@
 //! A file that is edited by several processes, one after the other.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct LockedFile {
     pub(super) file: File,
+    /// As it was when it was locked.
+    pub(super) meta: Metadata,
     /// Without symbolic links.
     path: PathBuf,
 }
@@ -62,9 +64,9 @@ impl LockedFile {
                 Err(Errno::INTR) => continue,
                 Err(error) => tracing::warn!(path = %name, %error, "the file system does not support locks"),
             }
-            let id = FileId::from(&file.metadata().map_err(cannot)?);
-            if FileId::of(&real) == Some(id) {
-                return Ok(Self { file, path: real });
+            let meta = file.metadata().map_err(cannot)?;
+            if FileId::of(&real) == Some(FileId::from(&meta)) {
+                return Ok(Self { file, meta, path: real });
             }
         }
     }

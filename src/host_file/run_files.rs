@@ -70,8 +70,11 @@ impl RunFiles {
         };
         let id = FileId::of(target.path());
         let output = Known { what, id, real: target.real_path(), is_folder: false };
-        if let Some(other) = self.inputs.iter().chain(&self.outputs).find(|other| other.is(&output)) {
+        if let Some(other) = self.inputs.iter().find(|other| other.is(&output)) {
             return refused(format!("it is the same file as {}", other.what));
+        }
+        if let Some(other) = self.outputs.iter().find(|other| other.is(&output)) {
+            return refused(format!("this run writes {} to the same file", other.what));
         }
         // An image that an earlier run left in a folder of drivers is not one of them.
         let is_image = ["qcow2", "raw", "img"].iter().any(|e| target.path().extension().is_some_and(|x| x == *e));

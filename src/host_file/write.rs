@@ -300,8 +300,7 @@ pub(crate) fn rewrite(
         let path = path.display().to_string();
         move |e| Error::io(Layer::Host, what, e).path(path)
     };
-    let old = &mut locked.file;
-    let before = old.metadata().map_err(cannot("cannot write the file"))?;
+    let LockedFile { file: old, meta: before, .. } = locked;
     let mut builder = tempfile::Builder::new();
     let builder = builder.prefix(".winject-").suffix(".partial").permissions(PermissionsExt::from_mode(0o600));
     let mut new = builder.tempfile_in(folder_of(&path)).map_err(cannot("cannot create a file in the folder"))?;
@@ -316,7 +315,7 @@ pub(crate) fn rewrite(
     new.as_file().sync_all().map_err(cannot("cannot write the file"))?;
     let now = std::fs::metadata(&path).map_err(cannot("cannot write the file"))?;
     let mark = |meta: &std::fs::Metadata| (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
-    if mark(&now) != mark(&before) {
+    if mark(&now) != mark(before) {
         return Err(Error::refused(Layer::Host, "the file changed while winject worked on it")
             .path(path.display().to_string())
             .hint("make sure that nothing else uses the file, and run winject again"));

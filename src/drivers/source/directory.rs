@@ -1,8 +1,8 @@
 //! A folder of the host as a driver source.
 
-use super::{SourceFile, WARNINGS_MAX};
+use super::{FILE_SIZE_MAX, SourceFile, WARNINGS_MAX};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host_file;
+use crate::host_file::{self, Unreadable};
 use std::collections::{HashMap, HashSet};
 use std::fs::Metadata;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -15,6 +15,25 @@ const FILES_MAX: usize = 100_000;
 
 fn unreadable(error: std::io::Error, folder: &str) -> Error {
     Error::io(Layer::Drivers, "cannot read the driver folder", error).path(folder)
+}
+
+fn unreadable_file(error: Unreadable, path: &Path) -> Error {
+    match error {
+        Unreadable::Io(error) => Error::io(Layer::Drivers, "cannot read the driver file", error),
+        Unreadable::NotAFile(kind) => Error::new(
+            Kind::Drivers,
+            Layer::Drivers,
+            format!("cannot read the driver file: {kind}, not a regular file"),
+        )
+        .path(path.display().to_string())
+        .hint("take it out of the driver folder"),
+        Unreadable::TooLarge(limit) => {
+            Error::new(Kind::Drivers, Layer::Drivers, "the file is too large for a driver's")
+                .path(path.display().to_string())
+                .expected_found(format!("at most {limit} bytes"), "more")
+                .hint("leave the driver folder alone while winject runs")
+        }
+    }
 }
 
 /// The real path of every listed file.
@@ -92,8 +111,8 @@ impl Directory {
 
     pub(super) fn read(&self, file: &SourceFile) -> Result<Vec<u8>> {
         let path = self.path(file)?;
-        // What was a regular file when it was listed may be a pipe, or longer, by now.
-        host_file::read(path, file.size).map_err(|e| e.into_error("the driver file", path, Layer::Drivers, Kind::Io))
+        // What was a regular file when it was listed may be a pipe, or longer, by now. (The caller compares the length.)
+        host_file::read(path, FILE_SIZE_MAX).map_err(|e| unreadable_file(e, path))
     }
 
     pub(super) fn read_part(&self, file: &SourceFile, offset: u64, length: u64) -> Result<Vec<u8>> {
@@ -101,7 +120,7 @@ impl Directory {
         let path = self.path(file)?;
         host_file::open(path, false)
             .and_then(|opened| Ok(opened.read_exact_at(&mut out, offset)?))
-            .map_err(|e| e.into_error("the driver file", path, Layer::Drivers, Kind::Io))?;
+            .map_err(|e| unreadable_file(e, path))?;
         Ok(out)
     }
 

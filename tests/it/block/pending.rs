@@ -123,6 +123,7 @@ fn a_dry_run_rolls_nothing_back() {
         overwrite_output: false,
         image: path.clone(),
         options: OpenOptions::default(),
+        overwrite_output: false,
         partition: None,
         clock: winject::clock::FileTime(0),
     };

@@ -67,8 +67,8 @@ Hint: --output NEW.qcow2 keeps the image as it is; --in-place changes it; --dry-
         session(folder.path(), &["inject", "win10.qcow2", "--drivers", "drivers", "--output", "win10.qcow2"]),
         "\
 $ winject inject win10.qcow2 --drivers drivers --output win10.qcow2
-Error: job: win10.qcow2: the output exists already
-Hint: remove it or give another name
+Error: host: win10.qcow2: cannot write the output: it is the same file as the input image
+Hint: choose another name
 [exit 2]
 "
     );

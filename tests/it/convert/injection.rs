@@ -109,7 +109,7 @@ fn errors_of_the_command() {
     std::fs::write(&input, vec![7; 3 << 20]).unwrap();
     std::fs::write(at("there.qcow2"), b"mine").unwrap();
     for (out, arguments, code, words) in [
-        ("there.qcow2", "", 2, "there already"),
+        ("there.qcow2", "", 2, "exists already"),
         ("in.raw", "--overwrite", 2, "input"),
         ("no/folder/out.qcow2", "", 7, "folder"),
         ("out.raw", "-O raw --compress zlib", 2, "compressed"),

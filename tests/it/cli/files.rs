@@ -1,0 +1,420 @@
+//! Files of the user: what must not be written to, what must not be waited for.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::inject::{fixture, fixture_drivers, folder, stderr, winject};
+use winject::clock::FileTime;
+use winject::hive::{Data, Hive};
+
+const DRIVERS: &str = "drivers";
+
+/// A folder with an image, a copy of the drivers, a hive and a `.reg` file.
+fn setting() -> tempfile::TempDir {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::copy(fixture(), at("i.qcow2")).unwrap();
+    crate::support::run(Command::new("cp").arg("-r").arg(fixture_drivers()).arg(at(DRIVERS)));
+    let now = FileTime::from_unix_seconds(1_700_000_000).unwrap();
+    let mut hive = Hive::create("SYSTEM", now);
+    let select = hive.create_key(hive.root(), "Select", now).unwrap();
+    let one = Data::dword(1);
+    hive.set_value(select, "Current", one.kind, &one.bytes, now).unwrap();
+    std::fs::write(at("h"), hive.finish(&[]).unwrap()).unwrap();
+    std::fs::write(at("h.reg"), "Windows Registry Editor Version 5.00\r\n\r\n[HKEY_LOCAL_MACHINE\\SYSTEM\\x]\r\n")
+        .unwrap();
+    std::fs::write(at("defs.yaml"), "{}\n").unwrap();
+    folder
+}
+
+/// Runs the program in the folder, for ten seconds at most; the exit code and the error output.
+fn run(folder: &Path, arguments: &str) -> (i32, String) {
+    let mut command = winject();
+    command.args(arguments.split_whitespace()).current_dir(folder).stdin(Stdio::null());
+    let errors = std::fs::File::create(folder.join(".errors")).unwrap();
+    let mut child = command.stdout(Stdio::null()).stderr(errors).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("{arguments}: waits");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    (status.code().unwrap(), std::fs::read_to_string(folder.join(".errors")).unwrap())
+}
+
+fn mkfifo(path: &Path) {
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+}
+
+/// Whatever it is called, and with --overwrite too.
+#[test]
+fn an_input_never_becomes_an_output() {
+    let folder = setting();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["i.qcow2", "h", "h.reg", "defs.yaml"] {
+        symlink(name, at(&format!("link-{name}"))).unwrap();
+        std::fs::hard_link(at(name), at(&format!("hard-{name}"))).unwrap();
+    }
+    std::fs::write(at("doc.qcow2"), "vmdk: i.qcow2\nvirtio_drivers_dir: drivers\nto_output: doc.qcow2\n").unwrap();
+    std::fs::write(at("i.json.yaml"), "vmdk: i.qcow2\nvirtio_drivers_dir: drivers\ndry_run: true\nreport: i.json\n")
+        .unwrap();
+    std::fs::copy(at("i.qcow2"), at("i.json")).unwrap();
+    let inject = "inject i.qcow2 --drivers drivers --overwrite --output";
+    for arguments in [
+        "reg export i.qcow2 HKLM\\SYSTEM\\Select --overwrite -o ./i.qcow2",
+        "reg export i.qcow2 HKLM\\SYSTEM\\Select --overwrite -o link-i.qcow2",
+        "reg query i.qcow2 HKLM\\SYSTEM\\Select --overwrite -o hard-i.qcow2",
+        "reg export h Select --overwrite -o hard-h",
+        "reg query link-h Select --overwrite -o h",
+        "reg diff h hard-h --overwrite -o link-h",
+        "reg import i.qcow2 h.reg --overwrite --output hard-h.reg",
+        "reg set i.qcow2 HKLM\\SYSTEM\\x --overwrite --output hard-i.qcow2",
+        "convert i.qcow2 hard-i.qcow2 --overwrite",
+        "convert i.qcow2 link-i.qcow2 --overwrite",
+        "convert i.qcow2 hard-defs.yaml --overwrite --inject drivers --definitions defs.yaml",
+        "convert i.qcow2 drivers/../link-i.qcow2 --overwrite --inject drivers",
+        &format!("{inject} ./i.qcow2"),
+        &format!("{inject} hard-i.qcow2"),
+        &format!("{inject} hard-defs.yaml --definitions defs.yaml"),
+        &format!("{inject} drivers/viostor/w10/amd64/viostor.sys"),
+        &format!("{inject} hard-h --trust-publisher h"),
+        "inject i.json --drivers drivers --in-place --report i.json",
+        "inject i.json --drivers drivers --in-place --report i.md",
+        "inject i.qcow2 --drivers drivers --output o.json --report o.md",
+        "inject i.qcow2 --drivers drivers --dry-run --report r.md --report r.json",
+        "inject i.qcow2 --drivers drivers --dry-run --report r.md --report ./r.markdown",
+        "--config doc.qcow2",
+        "--config i.json.yaml",
+    ] {
+        let before = content(folder.path());
+        let (code, complaint) = run(folder.path(), arguments);
+        assert_eq!(code, 2, "{arguments}: {complaint}");
+        assert!(complaint.contains("Hint: "), "{arguments}: {complaint}");
+        assert!(content(folder.path()) == before, "{arguments}: something was written");
+    }
+}
+
+/// A backing file is an input, too.
+#[test]
+fn a_file_that_the_image_names_never_becomes_an_output() {
+    let folder = setting();
+    let at = |name: &str| folder.path().join(name);
+    assert_eq!(run(folder.path(), "inject i.qcow2 --drivers drivers --output top.qcow2").0, 0);
+    std::fs::hard_link(at("i.qcow2"), at("hard.qcow2")).unwrap();
+    let before = content(folder.path());
+    for arguments in [
+        "convert top.qcow2 hard.qcow2 --overwrite",
+        "inject top.qcow2 --drivers drivers --force --overwrite --output i.qcow2",
+        "convert top.qcow2 hard.qcow2 --overwrite --inject drivers",
+        "reg export top.qcow2 HKLM\\SYSTEM\\Select --overwrite -o hard.qcow2",
+        "reg set top.qcow2 HKLM\\SYSTEM\\x --overwrite --output hard.qcow2",
+    ] {
+        let (code, complaint) = run(folder.path(), arguments);
+        assert_eq!(code, 2, "{arguments}: {complaint}");
+        assert!(content(folder.path()) == before, "{arguments}: something was written");
+    }
+}
+
+/// Names and bytes of the files in a folder and one of its driver files.
+fn content(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file() && !path.ends_with(".errors"))
+        .chain([folder.join("drivers/viostor/w10/amd64/viostor.sys")])
+        .map(|path| (path.display().to_string(), std::fs::read(&path).unwrap_or_default()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn an_existing_file_is_replaced_on_request_only() {
+    let folder = setting();
+    let at = |name: &str| folder.path().join(name);
+    for arguments in [
+        "reg query h Select -o notes",
+        "reg export h Select -o notes",
+        "reg diff h h -o notes",
+        "reg set i.qcow2 HKLM\\SYSTEM\\x --output notes",
+        "convert i.qcow2 notes",
+        "inject i.qcow2 --drivers drivers --output notes",
+    ] {
+        std::fs::write(at("notes"), "my notes").unwrap();
+        let (code, complaint) = run(folder.path(), arguments);
+        assert_eq!(code, 2, "{arguments}: {complaint}");
+        assert!(complaint.contains("--overwrite"), "{arguments}: {complaint}");
+        assert_eq!(std::fs::read(at("notes")).unwrap(), b"my notes", "{arguments}");
+        let (code, complaint) = run(folder.path(), &format!("{arguments} --overwrite"));
+        assert_eq!(code, 0, "{arguments}: {complaint}");
+        assert_ne!(std::fs::read(at("notes")).unwrap(), b"my notes", "{arguments}");
+    }
+    for (arguments, words) in [
+        ("reg export h Select -o -", "standard output"),
+        ("convert i.qcow2 -", "standard output"),
+        ("inject i.qcow2 --drivers drivers --output -", "standard output"),
+        ("reg export h Select --overwrite -o drivers", "a folder"),
+        ("convert i.qcow2 /dev/null --overwrite", "not a regular file"),
+        ("reg export h Select -o i.qcow2.winject-journal", "journals"),
+    ] {
+        let (code, complaint) = run(folder.path(), arguments);
+        assert_eq!(code, 2, "{arguments}: {complaint}");
+        assert!(complaint.contains(words), "{arguments}: {complaint}");
+    }
+    assert!(!at("-").exists());
+}
+
+#[test]
+fn a_report_replaces_reports_only() {
+    let folder = setting();
+    let at = |name: &str| folder.path().join(name);
+    let dry = "inject i.qcow2 --drivers drivers --dry-run --report r.md";
+    for name in ["r.md", "r.json"] {
+        for foreign in ["", "{\"schema\": \"mine\"}", "# Driver injection report\n\nof another program\n"] {
+            std::fs::write(at(name), foreign).unwrap();
+            assert_eq!(run(folder.path(), dry).0, 2, "{name} {foreign:?}");
+            assert_eq!(std::fs::read_to_string(at(name)).unwrap(), foreign);
+            std::fs::remove_file(at(name)).unwrap();
+        }
+    }
+    for _ in 0..2 {
+        assert_eq!(run(folder.path(), dry).0, 0);
+    }
+    // A failure is reported over it; a usage error is not.
+    let [md, json] = ["r.md", "r.json"].map(|name| std::fs::read(at(name)).unwrap());
+    std::fs::write(at("bad.yaml"), "drivers: [").unwrap();
+    for more in ["--definitions bad.yaml", "--definitions drivers", "--report x.doc", "--report missing/r.md"] {
+        assert_eq!(run(folder.path(), &format!("{dry} {more}")).0, 2, "{more}");
+        assert!([&md, &json] == [&std::fs::read(at("r.md")).unwrap(), &std::fs::read(at("r.json")).unwrap()], "{more}");
+    }
+    assert_eq!(run(folder.path(), "inject i.qcow2 --drivers /nowhere --dry-run --report r.md").0, 6);
+    assert!(md != std::fs::read(at("r.md")).unwrap());
+}
+
+#[test]
+fn links_are_followed_if_they_are_ones_own() {
+    let folder = setting();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir(at("else")).unwrap();
+    for (number, arguments) in
+        ["convert i.qcow2", "inject i.qcow2 --drivers drivers --output", "reg export h Select -o"]
+            .into_iter()
+            .enumerate()
+    {
+        let (link, target) = (format!("link{number}"), at(&format!("else/file{number}")));
+        symlink(&target, at(&link)).unwrap();
+        for overwrite in ["", "--overwrite"] {
+            let (code, complaint) = run(folder.path(), &format!("{arguments} {link} {overwrite}"));
+            assert_eq!(code, 0, "{arguments}: {complaint}");
+            assert!(at(&link).is_symlink() && target.is_file(), "{arguments}");
+        }
+        // The link of another user must not choose which file is replaced.
+        if std::os::unix::fs::lchown(at(&link), Some(4321), None).is_ok() {
+            let before = std::fs::read(&target).unwrap();
+            let (code, complaint) = run(folder.path(), &format!("{arguments} {link} --overwrite"));
+            assert_eq!(code, 2, "{arguments}: {complaint}");
+            assert!(std::fs::read(&target).unwrap() == before);
+        }
+    }
+    // The overlay names its backing file from where it is, not from where the link is.
+    assert_eq!(run(folder.path(), "inspect else/file1 --allow-path .").0, 0);
+}
+
+#[test]
+fn what_is_made_of_a_private_file_is_private() {
+    let folder = setting();
+    let at = |name: &str| folder.path().join(name);
+    let mode = |name: &str| at(name).metadata().unwrap().permissions().mode() & 0o777;
+    let chmod = |name: &str, mode: u32| std::fs::set_permissions(at(name), PermissionsExt::from_mode(mode)).unwrap();
+    assert_eq!(run(folder.path(), "inject i.qcow2 --drivers drivers --output top.qcow2").0, 0);
+    chmod("top.qcow2", 0o644);
+    chmod("h", 0o600);
+    // The backing file of an image counts, too.
+    chmod("i.qcow2", 0o600);
+    assert_eq!(run(folder.path(), "inject top.qcow2 --drivers drivers --dry-run --report r.md").0, 0);
+    assert_eq!(run(folder.path(), "reg export top.qcow2 HKLM\\SYSTEM\\Select -o e.reg").0, 0);
+    assert_eq!(run(folder.path(), "reg export h Select -o h2.reg").0, 0);
+    assert_eq!(run(folder.path(), "convert top.qcow2 c.qcow2").0, 0);
+    for name in ["r.md", "r.json", "e.reg", "h2.reg", "c.qcow2"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    // The group of another file says nothing about ours.
+    chmod("i.qcow2", 0o640);
+    if std::os::unix::fs::chown(at("i.qcow2"), None, Some(4321)).is_ok() {
+        assert_eq!(run(folder.path(), "convert i.qcow2 g.qcow2").0, 0);
+        assert_eq!(mode("g.qcow2"), 0o600);
+    }
+    chmod("i.qcow2", 0o644);
+    let script = format!(
+        "umask 077; exec {} inject i.qcow2 --drivers drivers --dry-run --report u.md",
+        env!("CARGO_BIN_EXE_winject")
+    );
+    crate::support::run(Command::new("sh").args(["-c", &script]).current_dir(folder.path()));
+    assert_eq!((mode("u.md"), mode("u.json")), (0o600, 0o600));
+}
+
+#[test]
+fn nothing_is_waited_for_or_read_without_end() {
+    let folder = setting();
+    let at = |name: &str| folder.path().join(name);
+    mkfifo(&at("p"));
+    mkfifo(&at("p.json"));
+    symlink("p", at("link")).unwrap();
+    symlink("/dev/zero", at("zero")).unwrap();
+    std::fs::create_dir(at("media")).unwrap();
+    mkfifo(&at("media/viostor.inf"));
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+    std::fs::File::create(at("big")).unwrap().set_len(20 << 30).unwrap();
+    std::fs::copy(at("h"), at("h3")).unwrap();
+    mkfifo(&at("h3.LOG1"));
+    for name in ["p", "link", "zero", "socket", "drivers"] {
+        for (code, arguments) in [
+            (4, "inspect X"),
+            (4, "fsck X"),
+            (4, "check X"),
+            (4, "convert X out.qcow2"),
+            (4, "image info X"),
+            (4, "image check X"),
+            (4, "image map X"),
+            (4, "reg query X Select"),
+            (4, "reg set X Select"),
+            (4, "reg check X"),
+            (4, "inject X --drivers drivers --in-place"),
+            (2, "inject i.qcow2 --drivers drivers --dry-run --definitions X"),
+            (2, "inject i.qcow2 --drivers drivers --dry-run --trust-publisher X"),
+            (2, "drivers list drivers --definitions X"),
+            (2, "--config X"),
+            (2, "reg import h X"),
+            (2, "reg import i.qcow2 X --in-place"),
+        ] {
+            let (found, complaint) = run(folder.path(), &arguments.replace('X', name));
+            assert_eq!(found, code, "{arguments} {name}: {complaint}");
+        }
+    }
+    for (code, arguments) in [
+        (6, "drivers list p"),
+        (6, "drivers list zero"),
+        (6, "inject i.qcow2 --drivers socket --dry-run"),
+        (6, "inject i.qcow2 --drivers media --dry-run"),
+        (2, "inject i.qcow2 --drivers drivers --dry-run --report p.json"),
+        (7, "reg export h Select -o p"),
+        (4, "reg query h3 Select"),
+        (2, "--config big"),
+        (2, "inject i.qcow2 --drivers drivers --dry-run --definitions big"),
+        (2, "inject i.qcow2 --drivers drivers --dry-run --trust-publisher big"),
+        (2, "reg import h big"),
+    ] {
+        let (found, complaint) = run(folder.path(), arguments);
+        assert_eq!(found, code, "{arguments}: {complaint}");
+        assert!(!arguments.ends_with(" big") || complaint.contains("iB"), "the limit is named: {complaint}");
+    }
+}
+
+/// A script goes by the exit code.
+#[test]
+fn an_answer_that_cannot_be_printed_is_an_error() {
+    let folder = setting();
+    for arguments in [
+        "inspect i.qcow2",
+        "inspect i.qcow2 --json",
+        "check i.qcow2",
+        "fsck i.qcow2",
+        "image info i.qcow2",
+        "image check i.qcow2 --json",
+        "image map i.qcow2",
+        "drivers list drivers",
+        "reg query h Select",
+        "reg export h Select",
+        "reg check h",
+        "reg set h new",
+        "convert i.qcow2 out.qcow2 --checksum",
+        "inject i.qcow2 --drivers drivers --dry-run",
+        "--help",
+        "inject --help",
+        "--version",
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = winject().args(arguments.split(' ')).current_dir(folder.path()).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(7), "{arguments}: {}", stderr(&output));
+        assert!(stderr(&output).contains("standard output"), "{arguments}: {}", stderr(&output));
+        // A reader that went away is none.
+        let mut child = winject()
+            .args(arguments.replace("out.qcow2", "two.qcow2").split(' '))
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let code = child.wait().unwrap().code();
+        assert!(matches!(code, Some(0 | 1)), "{arguments}: {code:?}");
+    }
+}
+
+#[test]
+fn the_name_of_an_output_decides_its_format() {
+    let folder = setting();
+    let at = |name: &str| folder.path().join(name);
+    let document = |output: &str| format!("vmdk: i.qcow2\nvirtio_drivers_dir: drivers\nto_output: {output}\n");
+    std::fs::write(at("raw.yaml"), document("d.raw")).unwrap();
+    std::fs::write(at("option.yaml"), document("e.img") + "out_format: qcow2\n").unwrap();
+    for (arguments, out, is_qcow2) in [
+        ("convert i.qcow2 a.raw", "a.raw", false),
+        ("convert i.qcow2 a.IMG", "a.IMG", false),
+        ("convert a.raw a.qcow2", "a.qcow2", true),
+        ("convert i.qcow2 a.other", "a.other", true),
+        ("convert i.qcow2 b.raw -O qcow2", "b.raw", true),
+        ("convert i.qcow2 b.qcow2 -O raw", "b.qcow2", false),
+        ("convert i.qcow2 c.raw --inject drivers", "c.raw", false),
+        ("--config raw.yaml", "d.raw", false),
+        ("--config option.yaml", "e.img", true),
+    ] {
+        let (code, complaint) = run(folder.path(), arguments);
+        assert_eq!(code, 0, "{arguments}: {complaint}");
+        assert_eq!(std::fs::read(at(out)).unwrap().starts_with(b"QFI\xfb"), is_qcow2, "{arguments}");
+    }
+    for arguments in [
+        "inject i.qcow2 --drivers drivers --output f.raw",
+        "inject i.qcow2 --drivers drivers --output f.IMG",
+        "reg set i.qcow2 HKLM\\SYSTEM\\x --output f.raw",
+        "convert i.qcow2 f.raw --compress",
+    ] {
+        let (code, complaint) = run(folder.path(), arguments);
+        assert_eq!(code, 2, "{arguments}: {complaint}");
+        assert!(!at("f.raw").exists() && !at("f.IMG").exists(), "{arguments}");
+    }
+}
+
+#[test]
+fn no_change_of_parallel_runs_is_lost() {
+    let folder = setting();
+    let count = 12;
+    symlink("h", folder.path().join("link")).unwrap();
+    let children: Vec<_> = (0..count)
+        .map(|i| {
+            let mut command = winject();
+            let name = if i % 2 == 0 { "h" } else { "link" };
+            command.args(["reg", "set", "-q", name, &format!("K{i}")]).current_dir(folder.path());
+            command.stderr(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    let codes: Vec<_> = children.into_iter().map(|mut child| child.wait().unwrap().code()).collect();
+    assert!(codes.iter().all(|code| matches!(code, Some(0 | 3))), "{codes:?}");
+    let output = winject().args(["reg", "query", "h", ""]).current_dir(folder.path()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for (i, code) in codes.iter().enumerate() {
+        assert_eq!(
+            text.lines().any(|line| line == format!("\\K{i}") || line == format!("K{i}")),
+            *code == Some(0),
+            "K{i}"
+        );
+    }
+}
