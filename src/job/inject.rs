@@ -6,6 +6,7 @@ use super::recover::recover;
 use super::report::Report;
 use super::request::{Destination, InjectRequest, Observer};
 use super::verdict::{Verdict, judge};
+use super::volume_check::{SKIPPED, check_volume};
 use crate::block::commit::{self, CommitOptions, Committed};
 use crate::block::convert::{Conversion, ConvertOptions, ConvertProgress, Converted, convert};
 use crate::block::{self, Stage, StageOptions};
@@ -131,16 +132,30 @@ fn stage_changes(
     report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
 
     // Almost every plan edits SYSTEM and SOFTWARE, and the first edit of a hive begins with a survey of all of it.
-    let (surveys, planned) = std::thread::scope(|scope| {
+    let original = stage.original();
+    let (surveys, owners, planned) = std::thread::scope(|scope| {
+        let owners =
+            (!request.skip_volume_check).then(|| scope.spawn(|| check_volume(&original, &installation.partition)));
         let surveys = scope.spawn(|| hives.values().map(Hive::survey).collect::<Vec<_>>());
         let ground = Ground { sources: &sources, definitions: &definitions, table: &table, hives: &hives };
         let planned = choose_and_plan(request, observer, report, &ground, &mut stage, &installation);
-        (surveys.join(), planned)
+        (surveys.join(), owners.map(ScopedJoinHandle::join), planned)
     });
     let Planned { selection, mut volume, plan, hives: more_hives } = planned?;
     let surveys = surveys.map_err(|_| Error::bug(Layer::Job, "the survey of a hive panicked"))?;
     hives.values_mut().zip(surveys).for_each(|(hive, survey)| hive.adopt(survey));
     hives.extend(more_hives);
+
+    match owners {
+        Some(owners) => {
+            owners.map_err(|_| Error::bug(Layer::Job, "the check of the volume panicked"))??;
+            report.run.volume_check = Some("passed");
+        }
+        None => {
+            report.run.volume_check = Some("skipped");
+            report.virtio.warnings.push(SKIPPED.to_owned());
+        }
+    }
 
     observer.step("Applying the plan to the staged disk");
     // an override is obeyed even when there is nothing else to do

@@ -6,6 +6,7 @@ use super::explain::explain;
 use super::locate::{Installation, locate};
 use super::recover::recover;
 use super::request::Destination;
+use super::volume_check::{SKIPPED, check_volume};
 use crate::block::commit::{self, CommitOptions};
 use crate::block::{self, Stage, StageOptions};
 use crate::clock::FileTime;
@@ -81,6 +82,8 @@ pub struct HiveRequest {
     pub partition: Option<u32>,
     /// The time for everything that is written.
     pub clock: FileTime,
+    /// Leave out the pass over the file records that compares them with the volume's bitmaps before the first edit.
+    pub skip_volume_check: bool,
 }
 
 /// What [`import_into_image`] and [`edit_hive`] did.
@@ -156,6 +159,7 @@ fn edit_hives(
     let installation = find(request, &stage)?;
     let mut done = HiveEdit::default();
     let mut written = Vec::new();
+    let original = stage.original();
     let view = PartitionView::new(&mut stage, &installation.partition)?;
     let mut volume = Volume::open(view, &OpenOptions::new(request.clock))?;
     for &name in hives {
@@ -167,6 +171,12 @@ fn edit_hives(
         }
         done.changed = true;
         done.replays.extend(replay);
+        if written.is_empty() {
+            match request.skip_volume_check {
+                false => drop(check_volume(&original, &installation.partition)?),
+                true => done.warnings.push(SKIPPED.to_owned()),
+            }
+        }
         let bytes = hive.finish(&[]).map_err(|e| e.path(&path))?;
         let file = volume.find(&path)?.ok_or_else(|| Error::bug(Layer::Job, "the hive is gone").path(&path))?;
         volume.overwrite(file, &bytes)?;
@@ -189,7 +199,7 @@ fn edit_hives(
                 .hint("convert the image afterwards"));
         }
     };
-    done.warnings = committed.warnings;
+    done.warnings.extend(committed.warnings);
     Ok(done)
 }
 

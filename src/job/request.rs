@@ -86,6 +86,8 @@ pub struct InjectRequest {
     pub clock: FileTime,
     /// Overrides of refusals.
     pub state: StateOverrides,
+    /// Leave out the pass over the file records that compares them with the volume's bitmaps before the first edit.
+    pub skip_volume_check: bool,
     /// What boot drivers must prove.
     pub policy: Policy,
     /// How the guest is changed.
@@ -108,6 +110,7 @@ impl InjectRequest {
             partition: None,
             clock,
             state: StateOverrides::default(),
+            skip_volume_check: false,
             policy: Policy::default(),
             options: InjectOptions::default(),
         }

@@ -28,6 +28,9 @@ pub(super) struct Changed {
     /// Writes a small new qcow2 file over the untouched image
     #[arg(long, value_name = "NEW.qcow2")]
     output: Option<PathBuf>,
+    /// Edits an image without comparing the volume's bitmaps with its file records first
+    #[arg(long)]
+    skip_volume_check: bool,
 }
 
 impl Image {
@@ -37,6 +40,7 @@ impl Image {
             options: self.source.open_options(),
             partition: self.partition,
             clock: environment::clock()?,
+            skip_volume_check: false,
         })
     }
 }
@@ -117,6 +121,10 @@ impl Changed {
         }
     }
 
+    fn request(&self, image: &Image, target: &Path) -> Result<HiveRequest> {
+        Ok(HiveRequest { skip_volume_check: self.skip_volume_check, ..image.request(target)? })
+    }
+
     /// A hive file is always changed in place.
     fn refuse_for_file(&self) -> Result<()> {
         if self.in_place || self.output.is_some() {
@@ -140,7 +148,7 @@ pub(super) fn edit(
     if !is_hive(target)? {
         let (name, path) = HiveName::of(&KeyPath::from(text))?;
         let destination = changed.destination()?;
-        let done = edit_hive(&image.request(target)?, name, &destination, &mut |hive| {
+        let done = edit_hive(&changed.request(image, target)?, name, &destination, &mut |hive| {
             let path = path.resolve_control_set(hive)?;
             change(hive, &path)
         })?;
@@ -184,7 +192,7 @@ pub(super) fn import(
 fn import_image(target: &Path, bytes: &[u8], places: (&Image, &Changed), ui: &Ui) -> Result<bool> {
     let (image, changed) = places;
     let document = Document::parse(bytes, &KeyPath::default())?;
-    let done = import_into_image(&image.request(target)?, &document, &changed.destination()?)?;
+    let done = import_into_image(&changed.request(image, target)?, &document, &changed.destination()?)?;
     Ok(say(&done, ui))
 }
 

@@ -124,6 +124,7 @@ fn a_dry_run_rolls_nothing_back() {
         options: OpenOptions::default(),
         partition: None,
         clock: winject::clock::FileTime(0),
+        skip_volume_check: false,
     };
     let (hive, _) = winject::job::HiveName::of(&winject::hive::reg::KeyPath::from(r"HKLM\SYSTEM")).unwrap();
     let edit = |destination| winject::job::edit_hive(&request, hive, &destination, &mut |_| Ok(()));
