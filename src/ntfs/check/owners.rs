@@ -285,3 +285,57 @@ enum Seen {
     /// The visitor wants no more.
     Enough,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::MemoryVolume;
+    use crate::ntfs::{OpenOptions, Volume};
+    use std::io::Read as _;
+
+    fn image() -> Vec<u8> {
+        let packed = std::fs::File::open("test-images/ntfs/small.img.gz").unwrap();
+        let mut image = Vec::new();
+        flate2::read::GzDecoder::new(packed).read_to_end(&mut image).unwrap();
+        image
+    }
+
+    /// Offset on the volume of the first byte of `$Bitmap`, and of the record of `$MFT`.
+    fn places(image: &[u8]) -> (usize, usize) {
+        let volume = Volume::open(MemoryVolume(image.to_vec()), &OpenOptions::read_only()).unwrap();
+        let geometry = volume.geometry().clone();
+        let bitmap = FileId { record: RecordNumber::BITMAP, sequence: RecordNumber::BITMAP.0 as u16 };
+        let stream = volume.stream(bitmap, AttributeType::DATA, &Default::default()).unwrap().unwrap();
+        let (lcn, _) = stream.runs().unwrap().real().next().unwrap();
+        (geometry.bytes_in(lcn.0) as usize, geometry.bytes_in(geometry.mft.0) as usize)
+    }
+
+    #[test]
+    fn a_sound_volume_passes_in_one_pass_and_in_several() {
+        let volume = MemoryVolume(image());
+        let owners = cluster_owners(&volume).unwrap();
+        assert!(owners.records > 20 && owners.clusters > 100, "{owners:?}");
+        assert_eq!(establish(&volume, 1).unwrap(), owners);
+        assert_eq!(establish(&volume, 0).unwrap(), owners);
+    }
+
+    #[test]
+    fn owned_clusters_must_be_marked_and_lost_ones_may_be() {
+        let good = image();
+        let (bitmap, mft) = places(&good);
+        let mut bad = good.clone();
+        bad[bitmap] &= !1; // cluster 0: $Boot
+        let error = cluster_owners(&MemoryVolume(bad)).unwrap_err();
+        assert_eq!((error.kind(), error.offset()), (crate::Kind::Damaged, Some(bitmap as u64)), "{error}");
+        assert!(error.path_text().is_some_and(|path| path.contains("$Boot")), "{error}");
+        let mut leaked = good.clone();
+        let free = leaked[bitmap..].iter().position(|&byte| byte == 0).unwrap();
+        leaked[bitmap + free] = 0xFF;
+        assert!(cluster_owners(&MemoryVolume(leaked)).is_ok());
+        // a record in use without its signature
+        let mut lost = good;
+        lost[mft + 8 * 1024] = b'X';
+        let error = cluster_owners(&MemoryVolume(lost)).unwrap_err();
+        assert_eq!(error.offset(), Some((mft + 8 * 1024) as u64), "{error}");
+    }
+}
