@@ -17,8 +17,9 @@ use crate::hive::reg::{Document, KeyPath, Section, apply};
 use crate::hive::{Hive, Replay, read_logs};
 use crate::io::VolumeRead;
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, PartitionView};
+use crate::partition::{self, Content, Partition, PartitionView};
 use crate::plan::independent::IndependentVolume;
+use crate::windows::windows_folders;
 
 /// The largest hive or log that is loaded.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
@@ -207,13 +208,39 @@ fn open(request: &HiveRequest) -> Result<Stage> {
     Ok(Stage::new(block::open(&request.image, &request.options)?, StageOptions::default()))
 }
 
-fn find(request: &HiveRequest, stage: &Stage) -> Result<Installation> {
-    let table = partition::read(stage).map_err(|error| error.path(request.image.display().to_string()))?;
-    Ok(locate(stage, &table, request.partition)?.0)
+/// Where the hives are.
+struct Location {
+    partition: Partition,
+    /// `/Windows/System32/config`.
+    config_dir: String,
 }
 
-fn hive_path(installation: &Installation, hive: HiveName) -> String {
-    format!("{}/{}", installation.guest.config_dir(), hive.file())
+fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
+    let table = partition::read(stage).map_err(|error| error.path(request.image.display().to_string()))?;
+    match locate(stage, &table, request.partition) {
+        Ok((Installation { partition, guest }, _)) => Ok(Location { partition, config_dir: guest.config_dir() }),
+        // What cannot be understood of the guest (a wrong Select, say) may be just what is to be repaired.
+        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
+            let mut places = Vec::new();
+            let is_wanted = |p: &&Partition| {
+                p.content == Content::Ntfs && request.partition.is_none_or(|number| number == p.number)
+            };
+            for partition in table.partitions.iter().filter(is_wanted) {
+                let view = PartitionView::new(stage, partition)?;
+                let Ok(volume) = Volume::open(view, &OpenOptions::read_only()) else { continue };
+                for folder in windows_folders(&volume).unwrap_or_default() {
+                    let config_dir = format!("{folder}/System32/config");
+                    places.push(Location { partition: partition.clone(), config_dir });
+                }
+            }
+            places.pop().filter(|_| places.is_empty()).ok_or(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn hive_path(location: &Location, hive: HiveName) -> String {
+    format!("{}/{}", location.config_dir, hive.file())
 }
 
 fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<(Hive, Option<Replay>)> {
@@ -230,7 +257,7 @@ fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<(Hive, Option<R
 }
 
 /// Reads the hives back from the staged disk, through readers that share no code with the writers.
-fn verify(stage: &Stage, installation: &Installation, written: &[(String, Vec<u8>)]) -> Result<()> {
+fn verify(stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)]) -> Result<()> {
     let view = PartitionView::new(stage, &installation.partition)?;
     let volume = IndependentVolume::open(&view)?;
     for (path, bytes) in written {
