@@ -179,6 +179,20 @@ impl Error {
         self
     }
 
+    /// Replaces the byte offset: one inside a structure by the same place in what holds the structure.
+    #[must_use]
+    pub fn relocate(mut self, offset: u64) -> Self {
+        self.0.offset = Some(offset);
+        self
+    }
+
+    /// Replaces the path, where the innermost one names something that was only looked for.
+    #[must_use]
+    pub fn replace_path(mut self, path: impl Into<String>) -> Self {
+        self.0.path = Some(path.into());
+        self
+    }
+
     /// Adds what the format demands and what was there.
     #[must_use]
     pub fn expected_found(mut self, expected: impl fmt::Display, found: impl fmt::Display) -> Self {

@@ -16,6 +16,12 @@ pub trait VolumeRead {
         self.len() == 0
     }
 
+    /// Where the volume begins in the image that holds it, in bytes: what an error must add to an offset of the volume, so
+    /// that the place can be looked at in the image.
+    fn image_offset(&self) -> u64 {
+        0
+    }
+
     /// Fills `buf` from `offset`.
     ///
     /// # Errors
@@ -36,6 +42,9 @@ impl<T: VolumeRead + ?Sized> VolumeRead for &T {
     fn len(&self) -> u64 {
         (**self).len()
     }
+    fn image_offset(&self) -> u64 {
+        (**self).image_offset()
+    }
     fn read_at(&self, offset: VolumeOffset, buf: &mut [u8]) -> Result<()> {
         (**self).read_at(offset, buf)
     }
@@ -44,6 +53,9 @@ impl<T: VolumeRead + ?Sized> VolumeRead for &T {
 impl<T: VolumeRead + ?Sized> VolumeRead for &mut T {
     fn len(&self) -> u64 {
         (**self).len()
+    }
+    fn image_offset(&self) -> u64 {
+        (**self).image_offset()
     }
     fn read_at(&self, offset: VolumeOffset, buf: &mut [u8]) -> Result<()> {
         (**self).read_at(offset, buf)

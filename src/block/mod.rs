@@ -37,6 +37,7 @@ pub use host::{HostFiles, RealHost};
 pub use lock::{LockMode, Locking};
 pub use policy::PathPolicy;
 pub use raw::RawImage;
+pub(crate) use stage::Original;
 pub use stage::{Stage, StageOptions};
 pub use storage::{FileStorage, Fingerprint, HostRun, MemoryStorage, Storage, StorageExt};
 

@@ -528,15 +528,25 @@ pub(crate) struct Original {
     kept: Option<Arc<Kept>>,
 }
 
-impl Source for Original {
-    fn len(&self) -> u64 {
+impl Original {
+    pub(crate) fn len(&self) -> u64 {
         self.image.len()
     }
-    fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
+
+    pub(crate) fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
         match &self.kept {
             Some(kept) => kept.look_at(&*self.image, offset, buf),
             None => self.image.read_at(offset, buf),
         }
+    }
+}
+
+impl Source for Original {
+    fn len(&self) -> u64 {
+        Self::len(self)
+    }
+    fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
+        Self::read_at(self, offset, buf)
     }
     fn extent_at(&self, offset: ImageOffset, limit: u64) -> Result<Extent> {
         self.image.extent_at(offset, limit)

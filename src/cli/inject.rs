@@ -117,6 +117,10 @@ pub(super) struct StateArgs {
     /// Throws a hibernated session away and marks the volume for a check by Windows
     #[arg(long)]
     discard_hibernation: bool,
+
+    /// Edits without comparing the volume's bitmaps with its file records first
+    #[arg(long)]
+    skip_volume_check: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -164,6 +168,7 @@ pub(super) fn with_choices(request: InjectRequest, guest: &GuestArgs, state: Sta
             discard_ntfs_log: state.discard_ntfs_log,
             discard_hibernation: state.discard_hibernation,
         },
+        skip_volume_check: state.skip_volume_check,
         policy: policy(guest.signature_policy),
         options: options(guest)?,
         other_inputs: guest.trust_publisher.clone(),
@@ -282,6 +287,7 @@ fn config_request(config: &RunConfig) -> Result<InjectRequest> {
             discard_ntfs_log: config.discard_ntfs_log,
             discard_hibernation: config.discard_hibernation,
         },
+        skip_volume_check: config.skip_volume_check,
         policy: policy(guest.signature_policy),
         options: options(&guest)?,
         packages_only: guest.packages_only,

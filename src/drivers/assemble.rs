@@ -10,6 +10,7 @@ use super::select::Chosen;
 use super::source::{Source, SourceFile};
 use super::trust::{self, Policy, SignatureReport, Subject};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::ntfs::name::problem_with;
 use sha1::Digest;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -133,7 +134,8 @@ pub(super) struct Contents {
 impl Contents {
     fn read(source: &Arc<Source>, folder: &str, inf: &str, facts: &Facts, warnings: &mut Vec<String>) -> Result<Self> {
         let mut out = Self { files: Vec::new() };
-        for (name, path) in listing(source, folder, inf, facts, warnings) {
+        let listed = listing(source, folder, inf, facts, warnings);
+        for (name, path) in what_windows_can_hold(listed, source, inf, facts, warnings)? {
             if out.files.len() >= FILES_MAX {
                 return Err(Error::new(
                     Kind::Drivers,
@@ -213,6 +215,44 @@ fn listing(
         }
     }
     out
+}
+
+/// Leaves out, with a warning each, the files whose names Windows does not accept (`con.dll`, a dot at the end) and those
+/// whose names differ from another one in case only.
+///
+/// # Errors
+/// When the INF needs such a file.
+fn what_windows_can_hold(
+    files: Vec<(String, String)>,
+    source: &Source,
+    inf: &str,
+    facts: &Facts,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<(String, String)>> {
+    let needed: Vec<&str> =
+        facts.source_files.iter().map(String::as_str).chain(facts.catalog.as_deref()).chain([inf]).collect();
+    let exact: HashSet<&str> =
+        files.iter().map(|(name, _)| name.as_str()).filter(|name| needed.contains(name)).collect();
+    let spelled: HashSet<String> = exact.iter().map(|name| name.to_lowercase()).collect();
+    let exact: HashSet<String> = exact.into_iter().map(str::to_owned).collect();
+    let (mut out, mut taken) = (Vec::with_capacity(files.len()), HashSet::new());
+    for (name, path) in files {
+        let folded = name.to_lowercase();
+        if let Some(why) = name.split('/').find_map(|part| problem_with(&part.into())) {
+            if needed.iter().any(|needed| needed.eq_ignore_ascii_case(&name)) {
+                return Err(Error::new(Kind::Drivers, Layer::Drivers, format!("Windows cannot hold this file: {why}"))
+                    .path(source.show(&path))
+                    .hint("the INF needs the file under this name; leave the package out of the driver media"));
+            }
+            warnings.push(format!("{}: left out, as Windows cannot hold it: {why}", source.show(&path)));
+        } else if (spelled.contains(&folded) && !exact.contains(&name)) || !taken.insert(folded) {
+            let shown = source.show(&path);
+            warnings.push(format!("{shown}: left out, as another file has the same name in upper or lower case"));
+        } else {
+            out.push((name, path));
+        }
+    }
+    Ok(out)
 }
 
 /// The driver that is registered offline, after all checks.

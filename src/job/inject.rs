@@ -7,6 +7,7 @@ use super::recover::recover;
 use super::report::Report;
 use super::request::{Destination, InjectRequest, Observer};
 use super::verdict::{Verdict, judge};
+use super::volume_check::{SKIPPED, check_volume};
 use crate::block::commit::{self, CommitOptions, Committed};
 use crate::block::convert::{Conversion, ConvertOptions, ConvertProgress, Converted, convert};
 use crate::block::{self, Stage, StageOptions};
@@ -134,19 +135,32 @@ fn stage_changes(
     report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
 
     // Almost every plan edits SYSTEM and SOFTWARE, and the first edit of a hive begins with a survey of all of it.
+    let original = stage.original();
     let ground = Ground { sources: &sources, definitions: &definitions, table: &table, hives: &hives };
-    let (surveys, planned) = in_parallel(
-        request,
-        || hives.values().map(Hive::survey).collect::<Vec<_>>(),
-        || choose_and_plan(request, observer, report, &ground, &mut stage, &installation),
-    )?;
+    let survey = || hives.values().map(Hive::survey).collect::<Vec<_>>();
+    let owners = || (!request.skip_volume_check).then(|| check_volume(&original, &installation.partition));
+    let (surveys, rest) = in_parallel(request, survey, || {
+        in_parallel(request, owners, || choose_and_plan(request, observer, report, &ground, &mut stage, &installation))
+    })?;
+    let (owners, planned) = rest?;
     let Planned { selection, mut volume, plan, hives: more_hives } = planned?;
     hives.values_mut().zip(surveys).for_each(|(hive, survey)| hive.adopt(survey));
     hives.extend(more_hives);
 
+    match owners {
+        Some(owners) => {
+            owners?;
+            report.run.volume_check = Some("passed");
+        }
+        None => {
+            report.run.volume_check = Some("skipped");
+            report.virtio.warnings.push(SKIPPED.to_owned());
+        }
+    }
     // Damage that was there before is not to look like a defect of the change.
     plan::check_before(volume.device(), &plan, request.state.any())
         .map_err(|error| error.path(installation.partition.label()))?;
+
     observer.step("Applying the plan to the staged disk");
     // an override is obeyed even when there is nothing else to do
     volume.apply_overrides()?;

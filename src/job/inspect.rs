@@ -51,11 +51,14 @@ pub struct Fault {
     /// What can be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// What sort of failure it is.
+    #[serde(skip)]
+    pub kind: crate::Kind,
 }
 
 impl Fault {
     fn new(partition: u32, error: &crate::Error) -> Self {
-        Self { partition, message: error.to_string(), hint: error.hint_text().map(str::to_owned) }
+        Self { partition, message: error.to_string(), hint: error.hint_text().map(str::to_owned), kind: error.kind() }
     }
 }
 

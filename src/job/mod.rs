@@ -17,6 +17,7 @@ mod registry;
 pub mod report;
 mod request;
 mod verdict;
+mod volume_check;
 
 pub use inject::{Staged, inject, inject_into, prepare};
 pub use inspect::{Fault, Found as FoundWindows, Inspection, inspect};

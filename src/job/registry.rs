@@ -7,6 +7,7 @@ use super::locate::{Installation, locate};
 use super::outputs::refuse_raw_overlay;
 use super::recover::recover;
 use super::request::Destination;
+use super::volume_check::{SKIPPED, check_volume};
 use crate::block::commit::{self, CommitOptions};
 use crate::block::{self, Stage, StageOptions};
 use crate::clock::FileTime;
@@ -18,8 +19,9 @@ use crate::hive::{Hive, Replay, read_logs};
 use crate::host_file::{RunFiles, Target};
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, PartitionView};
+use crate::partition::{self, Content, Partition, PartitionView};
 use crate::plan;
+use crate::windows::windows_folders;
 
 /// The largest hive or log that is loaded.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
@@ -85,6 +87,8 @@ pub struct HiveRequest {
     pub overwrite_output: bool,
     /// The time for everything that is written.
     pub clock: FileTime,
+    /// Leave out the pass over the file records that compares them with the volume's bitmaps before the first edit.
+    pub skip_volume_check: bool,
 }
 
 /// What [`import_into_image`] and [`edit_hive`] did.
@@ -166,9 +170,9 @@ fn edit_hives(
     let installation = find(request, &stage)?;
     let mut done = HiveEdit::default();
     let mut written = Vec::new();
+    let original = stage.original();
     let view = PartitionView::new(&mut stage, &installation.partition)?;
     let mut volume = Volume::open(view, &OpenOptions::new(request.clock))?;
-    let mut is_checked = false;
     for &name in hives {
         let path = hive_path(&installation, name);
         let (mut hive, replay) = load(&volume, &path)?;
@@ -178,12 +182,15 @@ fn edit_hives(
         }
         done.changed = true;
         done.replays.extend(replay);
+        if written.is_empty() {
+            match request.skip_volume_check {
+                false => drop(check_volume(&original, &installation.partition)?),
+                true => done.warnings.push(SKIPPED.to_owned()),
+            }
+            check_before(&volume, &installation, hives)?;
+        }
         let bytes = hive.finish(&[]).map_err(|e| e.path(&path))?;
         let file = volume.find(&path)?.ok_or_else(|| Error::bug(Layer::Job, "the hive is gone").path(&path))?;
-        if !is_checked {
-            check_before(&volume, &installation, hives)?;
-            is_checked = true;
-        }
         volume.overwrite(file, &bytes)?;
         written.push((path, bytes));
     }
@@ -204,7 +211,7 @@ fn edit_hives(
                 .hint("convert the image afterwards"));
         }
     };
-    done.warnings = committed.warnings;
+    done.warnings.extend(committed.warnings);
     Ok(done)
 }
 
@@ -235,13 +242,39 @@ fn open(request: &HiveRequest) -> Result<Stage> {
     Ok(Stage::new(block::open(&request.image, &request.options)?, StageOptions::default()))
 }
 
-fn find(request: &HiveRequest, stage: &Stage) -> Result<Installation> {
-    let table = partition::read(stage).map_err(|error| error.path(request.image.display().to_string()))?;
-    Ok(locate(stage, &table, request.partition)?.0)
+/// Where the hives are.
+struct Location {
+    partition: Partition,
+    /// `/Windows/System32/config`.
+    config_dir: String,
 }
 
-fn hive_path(installation: &Installation, hive: HiveName) -> String {
-    format!("{}/{}", installation.guest.config_dir(), hive.file())
+fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
+    let table = partition::read(stage).map_err(|error| error.path(request.image.display().to_string()))?;
+    match locate(stage, &table, request.partition) {
+        Ok((Installation { partition, guest }, _)) => Ok(Location { partition, config_dir: guest.config_dir() }),
+        // What cannot be understood of the guest (a wrong Select, say) may be just what is to be repaired.
+        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
+            let mut places = Vec::new();
+            let is_wanted = |p: &&Partition| {
+                p.content == Content::Ntfs && request.partition.is_none_or(|number| number == p.number)
+            };
+            for partition in table.partitions.iter().filter(is_wanted) {
+                let view = PartitionView::new(stage, partition)?;
+                let Ok(volume) = Volume::open(view, &OpenOptions::read_only()) else { continue };
+                for folder in windows_folders(&volume).unwrap_or_default() {
+                    let config_dir = format!("{folder}/System32/config");
+                    places.push(Location { partition: partition.clone(), config_dir });
+                }
+            }
+            places.pop().filter(|_| places.is_empty()).ok_or(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn hive_path(location: &Location, hive: HiveName) -> String {
+    format!("{}/{}", location.config_dir, hive.file())
 }
 
 fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<(Hive, Option<Replay>)> {
@@ -258,7 +291,7 @@ fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<(Hive, Option<R
 }
 
 /// Reads the hives back from the staged disk, through readers that share no code with the writers.
-fn verify(stage: &Stage, installation: &Installation, written: &[(String, Vec<u8>)]) -> Result<()> {
+fn verify(stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)]) -> Result<()> {
     let view = PartitionView::new(stage, &installation.partition)?;
     plan::verify_files(&view, written).map_err(|error| {
         let before = PartitionView::new(stage.image(), &installation.partition);
@@ -276,7 +309,7 @@ fn verify(stage: &Stage, installation: &Installation, written: &[(String, Vec<u8
 }
 
 /// Damage that was there before is not to look like a defect of the edit: checks what [`verify`] will judge.
-fn check_before<D: VolumeWrite>(volume: &Volume<D>, installation: &Installation, hives: &[HiveName]) -> Result<()> {
+fn check_before<D: VolumeWrite>(volume: &Volume<D>, installation: &Location, hives: &[HiveName]) -> Result<()> {
     let mut paths = Vec::new();
     for &name in hives {
         let path = hive_path(installation, name);

@@ -90,6 +90,8 @@ pub struct InjectRequest {
     pub clock: FileTime,
     /// Overrides of refusals.
     pub state: StateOverrides,
+    /// Leave out the pass over the file records that compares them with the volume's bitmaps before the first edit.
+    pub skip_volume_check: bool,
     /// What boot drivers must prove.
     pub policy: Policy,
     /// How the guest is changed.
@@ -117,6 +119,7 @@ impl InjectRequest {
             clock,
             packages_only: false,
             state: StateOverrides::default(),
+            skip_volume_check: false,
             policy: Policy::default(),
             options: InjectOptions::default(),
         }

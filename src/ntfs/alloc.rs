@@ -162,7 +162,7 @@ impl<D: VolumeWrite> Volume<D> {
             self.check_not_own(lcn, length)?;
             if let Some(free) = self.find_bit(Bitmap::Clusters, lcn.0, lcn.0 + length, false)? {
                 return Err(damaged("a file claims a cluster that is marked as free")
-                    .at(self.offset_of(Lcn(free)))
+                    .at(self.image_offset(self.offset_of(Lcn(free))))
                     .hint("run chkdsk in the guest and export the disk again"));
             }
         }
@@ -175,7 +175,8 @@ impl<D: VolumeWrite> Volume<D> {
         let overlaps = |start: u64, stop: u64| start < end && lcn.0 < stop;
         let mut mft = self.state.mft.runs().into_iter().flat_map(Runlist::real);
         if self.protected.iter().any(|p| overlaps(p.start, p.end)) || mft.any(|(l, n)| overlaps(l.0, l.0 + n)) {
-            return Err(damaged("a file claims clusters of the volume's own structures").at(self.offset_of(lcn)));
+            return Err(damaged("a file claims clusters of the volume's own structures")
+                .at(self.image_offset(self.offset_of(lcn))));
         }
         Ok(())
     }
@@ -270,7 +271,8 @@ impl<D: VolumeWrite> Volume<D> {
             let raw = self.raw_record(RecordNumber(number))?;
             let is_record = raw.starts_with(b"FILE");
             if is_record && header::FLAGS.get(&raw) & FLAG_IN_USE != 0 {
-                return Err(damaged("a record in use is marked as free in the record bitmap").at(number));
+                let error = damaged("a record in use is marked as free in the record bitmap");
+                return self.in_record(RecordNumber(number), Err(error));
             }
             if is_record { header::SEQUENCE.get(&raw).max(1) } else { 1 }
         };

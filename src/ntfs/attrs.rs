@@ -181,9 +181,8 @@ impl<D: VolumeRead> Volume<D> {
     pub(super) fn base_record(&self, file: FileId) -> Result<Arc<Record>> {
         let record = self.record(file.record)?;
         if !record.is_in_use() || record.base().is_some() || record.sequence() != file.sequence {
-            return Err(damaged(format!("reference {file} does not lead to a file"))
-                .expected_found(file.sequence, record.sequence())
-                .at(file.record.0));
+            let error = damaged(format!("reference {file} does not lead to a file"));
+            return self.in_record(file.record, Err(error.expected_found(file.sequence, record.sequence())));
         }
         Ok(record)
     }
@@ -248,6 +247,10 @@ impl<D: VolumeRead> Volume<D> {
 
     /// The content of an attribute; `None` when the file has no such attribute.
     pub(super) fn stream(&self, file: FileId, kind: AttributeType, name: &NtfsName) -> Result<Option<Stream>> {
+        self.in_record(file.record, self.join_stream(file, kind, name))
+    }
+
+    fn join_stream(&self, file: FileId, kind: AttributeType, name: &NtfsName) -> Result<Option<Stream>> {
         let mut copies: Vec<Vec<u8>> = Vec::new();
         self.extents(file, kind, name, &mut |_, attribute| {
             copies.push(attribute.bytes().to_vec());
@@ -263,10 +266,11 @@ impl<D: VolumeRead> Volume<D> {
     /// The record that holds the first extent of an attribute, and its instance there.
     pub(super) fn home_of(&self, file: FileId, kind: AttributeType, name: &NtfsName) -> Result<Option<Home>> {
         let mut home = None;
-        self.extents(file, kind, name, &mut |record, attribute| {
+        let extents = self.extents(file, kind, name, &mut |record, attribute| {
             home.get_or_insert((record, attribute.instance()));
             Ok(())
-        })?;
+        });
+        self.in_record(file.record, extents)?;
         Ok(home)
     }
 
@@ -283,6 +287,10 @@ impl<D: VolumeRead> Volume<D> {
 
     /// Takes out all attributes of a file.
     pub(super) fn load(&self, file: FileId) -> Result<Attrs> {
+        self.in_record(file.record, self.take_out(file))
+    }
+
+    fn take_out(&self, file: FileId) -> Result<Attrs> {
         let base = self.base_record(file)?;
         let mut attrs = Attrs::new(file);
         let take = |record: RecordNumber, attribute: &Attribute<'_>| Attr {

@@ -219,19 +219,18 @@ impl<D: VolumeRead> Volume<D> {
     /// Sets or clears bits `from..from + count`; each must have the other value before.
     pub(super) fn change_bits(&mut self, which: Bitmap, from: u64, count: u64, value: bool) -> Result<()> {
         let end = from.checked_add(count).filter(|&e| e <= self.bitmap_len(which));
-        let end = end.ok_or_else(|| damaged("bit beyond the end of a bitmap").at(from))?;
+        let end = end.ok_or_else(|| damaged(format!("bit {from} is beyond the end of a bitmap")))?;
         if which == Bitmap::Clusters {
             self.free.get_mut().changed(from..end);
         }
         let stream = Arc::clone(self.bitmap_stream(which));
         let wrong = |bit: u64| {
             damaged(match (which, value) {
-                (Bitmap::Clusters, true) => "a cluster to allocate is in use",
-                (Bitmap::Clusters, false) => "a cluster to free is marked as free",
-                (Bitmap::Records, true) => "a record to allocate is in use",
-                (Bitmap::Records, false) => "a record to free is marked as free",
+                (Bitmap::Clusters, true) => format!("cluster {bit} to allocate is in use"),
+                (Bitmap::Clusters, false) => format!("cluster {bit} to free is marked as free"),
+                (Bitmap::Records, true) => format!("record {bit} to allocate is in use"),
+                (Bitmap::Records, false) => format!("record {bit} to free is marked as free"),
             })
-            .at(bit)
         };
         match &*stream {
             Stream::Resident(old) => {

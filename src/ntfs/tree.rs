@@ -16,7 +16,7 @@ use super::runlist::{Run, Runlist};
 use super::stream::{Stream, pieces};
 use super::units::{FileId, RecordNumber, Vcn};
 use super::volume::{CachedBlock, Volume};
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, Kind, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
 
 /// Deeper trees do not exist: 16 levels of at least two children each hold more entries than a volume has records.
@@ -105,7 +105,7 @@ impl<D: VolumeRead> Volume<D> {
         {
             return Ok(Arc::clone(known));
         }
-        let index = Arc::new(self.open_index(file, name)?);
+        let index = Arc::new(self.in_record(file.record, self.open_index(file, name))?);
         let mut cache = self.cache.borrow_mut();
         if cache.indexes.len() > 1024 {
             cache.indexes.clear();
@@ -181,10 +181,17 @@ impl<D: VolumeRead> Volume<D> {
     ) -> Result<T> {
         match place {
             Place::Root => {
-                let (record, start) = self.root_node(index)?;
-                use_it(NodeView::parse(record.bytes().get(start..).unwrap_or_default())?)
+                let (record, start) = self.in_record(index.home.0, self.root_node(index))?;
+                let node = NodeView::parse(record.bytes().get(start..).unwrap_or_default());
+                self.in_record(index.home.0, node.and_then(use_it))
             }
-            Place::Block(vcn) => use_it(self.block(index, vcn)?.block.node()?),
+            Place::Block(vcn) => {
+                let cached = self.in_record(index.file.record, self.block(index, vcn))?;
+                cached.block.node().and_then(use_it).map_err(|error| match cached.pieces.first() {
+                    Some(&(Some(place), _)) if error.kind() == Kind::Damaged => error.at(self.image_offset(place)),
+                    _ => error,
+                })
+            }
         }
     }
 
@@ -208,7 +215,7 @@ impl<D: VolumeRead> Volume<D> {
             let at = match place {
                 Place::Root => self.with_node(index, place, |view| find_in_turn(view, compare))?,
                 Place::Block(vcn) => {
-                    let cached = self.block(index, vcn)?;
+                    let cached = self.in_record(index.file.record, self.block(index, vcn))?;
                     match self.offsets(index, &cached)? {
                         Some(offsets) => find_by_halves(cached.block.node()?, offsets, compare)?,
                         None => find_in_turn(cached.block.node()?, compare)?,
@@ -559,7 +566,8 @@ impl<D: VolumeWrite> Volume<D> {
         bitmap.check(&self.geometry)?;
         let mut bits = self.read_small(&bitmap, BLOCKS_MAX / 8, "index bitmap")?;
         if !bit(&bits, number) {
-            return Err(damaged("an index block in use is marked as free").at(vcn));
+            let error = damaged(format!("the index block with VCN {vcn} is in use but marked as free"));
+            return self.in_record(file.record, Err(error));
         }
         bits[(number / 8) as usize] &= !(1 << (number % 8));
         self.set_index_bitmap(&mut attrs, &stream_name, &bitmap, bits, number / 8)?;

@@ -20,7 +20,7 @@ use super::tree::Index;
 use super::units::{FileId, RecordNumber};
 use super::upcase::UpcaseTable;
 use crate::clock::FileTime;
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, Kind, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::units::VolumeOffset;
 
@@ -393,7 +393,7 @@ impl<D: VolumeRead> Volume<D> {
     /// Where a record is on the device.
     fn record_pieces(&self, number: RecordNumber) -> Result<Vec<Piece>> {
         let size = u64::from(self.geometry.record_size);
-        let outside = || damaged("reference to a record beyond the end of $MFT").at(number.0);
+        let outside = || damaged(format!("reference to record {number} beyond the end of $MFT"));
         let offset = number.0.checked_mul(size).ok_or_else(outside)?;
         match &*self.state.mft {
             Stream::Runs { runs, sizes } if offset.saturating_add(size) <= sizes.data => {
@@ -401,6 +401,35 @@ impl<D: VolumeRead> Volume<D> {
             }
             _ => Err(outside()),
         }
+    }
+
+    /// An offset of the volume as an offset of the image that holds it, for messages.
+    pub(super) fn image_offset(&self, offset: u64) -> u64 {
+        self.device.image_offset().saturating_add(offset)
+    }
+
+    /// An error in a block that lies in `pieces`: its offset in the block becomes one of the image.
+    fn locate_error(&self, error: Error, pieces: &[Piece]) -> Error {
+        let mut inside = error.offset().unwrap_or(0);
+        for &(place, length) in pieces {
+            if let Some(place) = place.filter(|_| inside < length as u64) {
+                return error.relocate(self.image_offset(place.saturating_add(inside)));
+            }
+            inside = inside.saturating_sub(length as u64);
+        }
+        error
+    }
+
+    /// Adds where a file's record is to an error that does not say more exactly where the damage lies.
+    pub(super) fn in_record<T>(&self, number: RecordNumber, result: Result<T>) -> Result<T> {
+        result.map_err(|error| {
+            let is_ours = error.layer() == Layer::Ntfs && error.kind() == Kind::Damaged;
+            let pieces = if is_ours { self.record_pieces(number).ok() } else { None };
+            match pieces.and_then(|pieces| pieces.first()?.0) {
+                Some(place) => error.at(self.image_offset(place)),
+                None => error,
+            }
+        })
     }
 
     /// A record as it is on the device, or as it is to be written.
@@ -436,11 +465,11 @@ impl<D: VolumeRead> Volume<D> {
         }
         let pieces = self.record_pieces(number)?;
         let place = pieces.first().and_then(|p| p.0).unwrap_or(0);
-        let record = Record::parse(self.read_pieces(&pieces)?).map_err(|e| e.at(place))?;
+        let record = Record::parse(self.read_pieces(&pieces)?).map_err(|e| self.locate_error(e, &pieces))?;
         if record.number().is_some_and(|found| found != number.0 & 0xFFFF_FFFF) {
             return Err(damaged("an MFT record has the number of another one")
                 .expected_found(number, record.number().unwrap_or_default())
-                .at(place));
+                .at(self.image_offset(place)));
         }
         let record = Arc::new(record);
         let limit = RECORDS_KEPT / self.geometry.record_size as usize;
@@ -453,7 +482,9 @@ impl<D: VolumeRead> Volume<D> {
         let Some(cached) = self.cache.borrow().blocks.get(key) else { return Ok(None) };
         let known = super::index::block::VCN.get(cached.block.bytes());
         if known != vcn || cached.block.bytes().len() != size {
-            return Err(damaged("one index block used in two places").expected_found(vcn, known).at(key));
+            return Err(damaged("one index block used in two places")
+                .expected_found(vcn, known)
+                .at(self.image_offset(key)));
         }
         Ok(Some(cached))
     }
@@ -465,7 +496,7 @@ impl<D: VolumeRead> Volume<D> {
         let mut bytes = spare.map(|cached| cached.block.into_bytes()).unwrap_or_default();
         bytes.resize(pieces.iter().map(|p| p.1).sum(), 0);
         self.read_pieces_into(&pieces, &mut bytes)?;
-        let block = IndexBlock::parse(bytes, vcn).map_err(|e| e.at(key))?;
+        let block = IndexBlock::parse(bytes, vcn).map_err(|e| self.locate_error(e, &pieces))?;
         let cached = Arc::new(CachedBlock::new(block, pieces));
         let mut cache = self.cache.borrow_mut();
         cache.shrink_blocks(cached.block.bytes().len());

@@ -1,6 +1,6 @@
 //! The disk as this layer sees it: bytes at image offsets. The stage is one, and so is a piece of memory in tests.
 
-use crate::block::{Image, Stage};
+use crate::block::{Image, Original, Stage};
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
 
@@ -55,6 +55,15 @@ impl<T: DiskWrite + ?Sized> DiskWrite for &mut T {
 }
 
 impl Disk for Stage {
+    fn len(&self) -> u64 {
+        Self::len(self)
+    }
+    fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
+        Self::read_at(self, offset, buf)
+    }
+}
+
+impl Disk for Original {
     fn len(&self) -> u64 {
         Self::len(self)
     }

@@ -59,6 +59,9 @@ impl<D: Disk> VolumeRead for PartitionView<D> {
     fn len(&self) -> u64 {
         self.length
     }
+    fn image_offset(&self) -> u64 {
+        self.start.0
+    }
     fn read_at(&self, offset: VolumeOffset, buf: &mut [u8]) -> Result<()> {
         self.disk.read_at(self.place(offset, buf.len())?, buf)
     }

@@ -73,8 +73,8 @@ pub fn inspect<D: VolumeRead>(volume: &Volume<D>) -> Result<Option<Inspected>> {
 /// The same over anything that has files.
 pub(super) fn inspect_files(files: &dyn GuestFiles) -> Result<Option<Inspected>> {
     let mut found = Vec::new();
-    let mut fault = None;
-    for windows_dir in candidates(files)? {
+    let (folders, mut fault) = candidates(files)?;
+    for windows_dir in folders {
         match read(files, &windows_dir) {
             Ok(one) => found.push(one),
             Err(error) => drop(fault.get_or_insert(error)),
@@ -112,20 +112,34 @@ fn is_its_own_root(guest: &Guest) -> bool {
 /// # Errors
 /// When the volume is damaged.
 pub fn is_windows_volume<D: VolumeRead>(volume: &Volume<D>) -> Result<bool> {
-    Ok(!candidates(volume)?.is_empty())
+    Ok(!windows_folders(volume)?.is_empty())
 }
 
-/// Folders in the root with both hives below them.
-fn candidates(files: &dyn GuestFiles) -> Result<Vec<String>> {
-    let mut out = Vec::new();
+/// The Windows folders of a volume, however damaged their hives. A folder that cannot be read hides no other one.
+///
+/// # Errors
+/// When none is found and the volume is damaged.
+pub fn windows_folders<D: VolumeRead>(volume: &Volume<D>) -> Result<Vec<String>> {
+    match candidates(volume)? {
+        (folders, Some(fault)) if folders.is_empty() => Err(fault),
+        (folders, _) => Ok(folders),
+    }
+}
+
+/// Folders in the root with both hives below them, and what is wrong with the first one that cannot be read.
+fn candidates(files: &dyn GuestFiles) -> Result<(Vec<String>, Option<Error>)> {
+    let (mut out, mut fault) = (Vec::new(), None);
     for name in files.folders("/")? {
         let dir = format!("/{name}");
         let has = |hive: HiveFile| files.exists(&format!("{dir}/System32/config/{}", hive.file_name()));
-        if has(HiveFile::System)? && has(HiveFile::Software)? {
-            out.push(dir);
+        match has(HiveFile::System).and_then(|system| Ok(system && has(HiveFile::Software)?)) {
+            Ok(true) => out.push(dir),
+            Ok(false) => {}
+            Err(error) if error.kind() == Kind::Damaged => drop(fault.get_or_insert(error.replace_path(dir))),
+            Err(error) => return Err(error),
         }
     }
-    Ok(out)
+    Ok((out, fault))
 }
 
 fn read(files: &dyn GuestFiles, windows_dir: &str) -> Result<Inspected> {

@@ -28,7 +28,7 @@ pub use boot_check::{
 };
 pub use guest::{ControlSet, Guest};
 pub use inject::{Injection, plan_injection, plan_inspected};
-pub use inspect::{Hives, Inspected, inspect, is_windows_volume};
+pub use inspect::{Hives, Inspected, inspect, is_windows_volume, windows_folders};
 pub use options::{InjectOptions, Registration};
 pub use record::{
     Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,

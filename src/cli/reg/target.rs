@@ -32,6 +32,9 @@ pub(super) struct Changed {
     /// Replaces the output file if it exists
     #[arg(long, requires = "output")]
     overwrite: bool,
+    /// Edits an image without comparing the volume's bitmaps with its file records first
+    #[arg(long)]
+    skip_volume_check: bool,
 }
 
 impl Image {
@@ -42,6 +45,7 @@ impl Image {
             partition: self.partition,
             overwrite_output: false,
             clock: environment::clock()?,
+            skip_volume_check: false,
         })
     }
 
@@ -135,6 +139,14 @@ impl Changed {
         files.add_output("the output", output)
     }
 
+    fn request(&self, image: &Image, target: &Path) -> Result<HiveRequest> {
+        Ok(HiveRequest {
+            skip_volume_check: self.skip_volume_check,
+            overwrite_output: self.overwrite,
+            ..image.request(target)?
+        })
+    }
+
     /// A hive file is always changed in place.
     fn refuse_for_file(&self) -> Result<()> {
         if self.in_place || self.output.is_some() {
@@ -158,8 +170,7 @@ pub(super) fn edit(
     if !is_hive(target)? {
         let (name, path) = HiveName::of(&KeyPath::from(text))?;
         let destination = changed.destination()?;
-        let request = HiveRequest { overwrite_output: changed.overwrite, ..image.request(target)? };
-        let done = edit_hive(&request, name, &destination, &mut |hive| {
+        let done = edit_hive(&changed.request(image, target)?, name, &destination, &mut |hive| {
             let path = path.resolve_control_set(hive)?;
             change(hive, &path)
         })?;
@@ -203,8 +214,7 @@ pub(super) fn import(
 fn import_image(target: &Path, bytes: &[u8], places: (&Image, &Changed), ui: &Ui) -> Result<bool> {
     let (image, changed) = places;
     let document = Document::parse(bytes, &KeyPath::default())?;
-    let request = HiveRequest { overwrite_output: changed.overwrite, ..image.request(target)? };
-    let done = import_into_image(&request, &document, &changed.destination()?)?;
+    let done = import_into_image(&changed.request(image, target)?, &document, &changed.destination()?)?;
     Ok(say(&done, ui))
 }
 

@@ -109,6 +109,7 @@ impl Page {
         self.line(&format!("- `virtio.unchanged`: {}", report.virtio.unchanged));
         self.line(&format!("- Dry run: {}", yes(run.dry_run)));
         self.line(&format!("- Changed on the guest's disk: {} bytes", run.bytes_changed));
+        self.fact("Volume checked before the edit", run.volume_check.unwrap_or_default());
         if let Some(validation) = &report.validation {
             self.line(&format!("- Verified before writing: {}", yes(validation.success)));
         }

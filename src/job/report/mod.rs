@@ -76,6 +76,9 @@ pub struct Run {
     pub output_sha256: Option<String>,
     /// Whether nothing was to be written.
     pub dry_run: bool,
+    /// The comparison of the volume's bitmaps with its file records before the first edit: `passed`, or `skipped`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_check: Option<&'static str>,
     /// Whether an earlier, interrupted run was rolled back first.
     pub recovered: bool,
     /// Bytes of the guest's disk that changed, in whole blocks.

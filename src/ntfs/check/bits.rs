@@ -1,26 +1,29 @@
 //! A set of numbers whose memory follows what is in it, not how large the numbers are.
 
 /// Numbers in one page.
-const PAGE: u64 = 1 << 16;
+pub(super) const PAGE: u64 = 1 << 16;
 const WORDS: usize = (PAGE / 64) as usize;
 
 enum Page {
     Empty,
     Full,
-    Mixed(Box<[u64; WORDS]>),
+    /// The numbers as bits, and how many there are.
+    Mixed(Box<[u64; WORDS]>, u32),
 }
 
 /// A set of numbers below a limit, in pages: untouched and full ones cost nothing.
 pub(super) struct Bits {
     pages: Vec<Page>,
     limit: u64,
+    /// Pages that cost memory.
+    mixed: usize,
 }
 
 impl Bits {
     /// An empty set of numbers below `limit`.
     pub(super) fn new(limit: u64) -> Self {
         let count = usize::try_from(limit.div_ceil(PAGE)).unwrap_or(0);
-        Self { pages: (0..count).map(|_| Page::Empty).collect(), limit }
+        Self { pages: (0..count).map(|_| Page::Empty).collect(), limit, mixed: 0 }
     }
 
     /// Adds `first..first + count`; returns the first of these numbers that was there before.
@@ -31,8 +34,14 @@ impl Bits {
             let (number, start) = (at / PAGE, at % PAGE);
             let stop = (end - number * PAGE).min(PAGE);
             let Some(page) = usize::try_from(number).ok().and_then(|n| self.pages.get_mut(n)) else { break };
+            let was_mixed = matches!(page, Page::Mixed(..));
             if let Some(found) = insert_in_page(page, start, stop) {
                 double = double.or(Some(number * PAGE + found));
+            }
+            match (was_mixed, matches!(page, Page::Mixed(..))) {
+                (false, true) => self.mixed += 1,
+                (true, false) => self.mixed = self.mixed.saturating_sub(1),
+                _ => {}
             }
             at = number * PAGE + stop;
         }
@@ -45,7 +54,7 @@ impl Bits {
         match page {
             None | Some(Page::Empty) => 0,
             Some(Page::Full) => u64::MAX,
-            Some(Page::Mixed(words)) => words[usize::try_from(index % WORDS as u64).unwrap_or(0)],
+            Some(Page::Mixed(words, _)) => words[usize::try_from(index % WORDS as u64).unwrap_or(0)],
         }
     }
 
@@ -55,10 +64,38 @@ impl Bits {
             let words = match page {
                 Page::Empty => return None,
                 Page::Full => vec![u64::MAX; WORDS],
-                Page::Mixed(words) => words.to_vec(),
+                Page::Mixed(words, _) => words.to_vec(),
             };
             Some((index as u64 * PAGE, words))
         })
+    }
+
+    /// How many pages are neither empty nor full, and so cost memory.
+    pub(super) fn mixed(&self) -> usize {
+        self.mixed
+    }
+
+    /// How many pages there are.
+    pub(super) fn page_count(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Whether a page holds nothing.
+    pub(super) fn is_empty_page(&self, page: usize) -> bool {
+        matches!(self.pages.get(page), None | Some(Page::Empty))
+    }
+
+    /// Lowers the limit to the end of the page that is the `most`-th one (at least the first) to cost memory, and forgets
+    /// the numbers above; returns the limit.
+    pub(super) fn shrink(&mut self, most: usize) -> u64 {
+        let is_mixed = |page: &Page| matches!(page, Page::Mixed(..));
+        let last = self.pages.iter().enumerate().filter(|(_, page)| is_mixed(page)).nth(most.saturating_sub(1));
+        if let Some((last, _)) = last {
+            self.pages.truncate(last + 1);
+            self.limit = self.limit.min((last as u64 + 1) * PAGE);
+            self.mixed = self.pages.iter().filter(|page| is_mixed(page)).count();
+        }
+        self.limit
     }
 
     /// How many numbers are in the set.
@@ -66,7 +103,7 @@ impl Bits {
         let of = |page: &Page| match page {
             Page::Empty => 0,
             Page::Full => PAGE,
-            Page::Mixed(words) => words.iter().map(|w| u64::from(w.count_ones())).sum(),
+            Page::Mixed(_, count) => u64::from(*count),
         };
         self.pages.iter().map(of).sum()
     }
@@ -78,15 +115,10 @@ fn insert_in_page(page: &mut Page, start: u64, stop: u64) -> Option<u64> {
         *page = Page::Full;
         return None;
     }
-    let words = match page {
-        Page::Full => return Some(start),
-        Page::Empty => {
-            *page = Page::Mixed(Box::new([0; WORDS]));
-            let Page::Mixed(words) = page else { return None };
-            words
-        }
-        Page::Mixed(words) => words,
-    };
+    if matches!(page, Page::Empty) {
+        *page = Page::Mixed(Box::new([0; WORDS]), 0);
+    }
+    let Page::Mixed(words, count) = page else { return Some(start) };
     let (mut at, mut double) = (start, None);
     while at < stop {
         let word = &mut words[usize::try_from(at / 64).unwrap_or(0)];
@@ -95,8 +127,12 @@ fn insert_in_page(page: &mut Page, start: u64, stop: u64) -> Option<u64> {
         if *word & mask != 0 && double.is_none() {
             double = Some(at / 64 * 64 + u64::from((*word & mask).trailing_zeros()));
         }
+        *count += (mask & !*word).count_ones();
         *word |= mask;
         at = at / 64 * 64 + upto;
+    }
+    if u64::from(*count) == PAGE {
+        *page = Page::Full;
     }
     double
 }

@@ -124,6 +124,11 @@ impl<'a> Context<'a> {
         left.is_some()
     }
 
+    /// An offset of the volume as an offset of the image that holds it.
+    pub(super) fn image_offset(&self, offset: u64) -> u64 {
+        self.device.image_offset().saturating_add(offset)
+    }
+
     pub(super) fn device_len(&self) -> u64 {
         self.device.len()
     }

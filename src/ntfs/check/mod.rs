@@ -32,6 +32,7 @@ mod directory;
 mod extend;
 mod file;
 mod index;
+mod owners;
 mod record;
 mod report;
 mod scan;
@@ -42,6 +43,7 @@ mod volume;
 use std::collections::BTreeSet;
 
 pub use code::{Code, Severity};
+pub use owners::{Owners, cluster_owners};
 pub use report::{CheckReport, Fault, Stats};
 
 use crate::error::Result;

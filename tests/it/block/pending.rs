@@ -120,12 +120,12 @@ fn a_dry_run_rolls_nothing_back() {
     interrupt(&path);
     let before = std::fs::read(&path).unwrap();
     let request = winject::job::HiveRequest {
-        overwrite_output: false,
         image: path.clone(),
         options: OpenOptions::default(),
         overwrite_output: false,
         partition: None,
         clock: winject::clock::FileTime(0),
+        skip_volume_check: false,
     };
     let (hive, _) = winject::job::HiveName::of(&winject::hive::reg::KeyPath::from(r"HKLM\SYSTEM")).unwrap();
     let edit = |destination| winject::job::edit_hive(&request, hive, &destination, &mut |_| Ok(()));

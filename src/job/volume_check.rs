@@ -1,0 +1,20 @@
+//! Before the first edit: are the bitmaps right, so that what is written lands in clusters and records that are free?
+
+use crate::error::Result;
+use crate::ntfs::check::{Owners, cluster_owners};
+use crate::partition::{Disk, Partition, PartitionView};
+
+/// What a report says of a run that left the check out.
+pub(super) const SKIPPED: &str = "the volume was not checked before the edit (--skip-volume-check): where its $Bitmap is \
+                                  wrong, files of the guest were overwritten";
+
+/// Compares the bitmaps of the volume with its file records. Reads only.
+///
+/// # Errors
+/// Damaged, when an edit that trusts the bitmaps could overwrite something; and when the disk cannot be read.
+pub(super) fn check_volume<D: Disk>(disk: D, partition: &Partition) -> Result<Owners> {
+    let owners =
+        cluster_owners(&PartitionView::new(disk, partition)?).map_err(|error| error.path(partition.label()))?;
+    tracing::debug!("{} records own {} clusters", owners.records, owners.clusters);
+    Ok(owners)
+}
