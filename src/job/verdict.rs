@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionView};
 use crate::plan::{self, HiveFile};
-use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions};
+use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions, Finding};
 
 /// That nothing speaks against writing a staged disk.
 #[derive(Debug)]
@@ -79,9 +79,14 @@ fn check_boot(staged: &Staged, request: &InjectRequest) -> Result<Vec<BootCheck>
         if !answer.boots && required.contains(&bus) {
             let reasons: Vec<&str> = answer.failures().map(|finding| finding.text.as_str()).collect();
             let what = format!("the guest would not boot from {}: {}", bus.name(), reasons.join("; "));
-            return Err(Error::new(Kind::Verify, Layer::Job, what)
-                .path(installation.partition.label())
-                .hint("nothing was written; winject check IMAGE shows what the image holds now"));
+            // what was broken before the injection is the guest's, not a failed injection
+            let (kind, hint) = if answer.failures().any(Finding::is_of_the_guest) {
+                let hint = "nothing was written; winject check IMAGE shows the whole boot chain: repair it first";
+                (Kind::Damaged, hint)
+            } else {
+                (Kind::Verify, "nothing was written; winject check IMAGE shows what the image holds now")
+            };
+            return Err(Error::new(kind, Layer::Job, what).path(installation.partition.label()).hint(hint));
         }
     }
     let has_storage = selection.boot_packages().any(|(package, _)| package.category == Category::Storage);

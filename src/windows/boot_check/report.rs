@@ -203,6 +203,15 @@ pub struct Finding {
     pub text: String,
 }
 
+impl Finding {
+    /// Whether it is about what an injection does not make: firmware to kernel, Windows' own drivers, filters.
+    #[must_use]
+    pub fn is_of_the_guest(&self) -> bool {
+        let is_made = matches!(self.gate, Gate::Loader | Gate::Binding | Gate::Start | Gate::State);
+        !is_made || self.code == Code::Kernel
+    }
+}
+
 /// How one form of the controller finds its driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Route {
