@@ -121,7 +121,7 @@ fn every_package_is_compared_with_its_catalogue() {
     }
     let found = json(&folder.path().join("r.json"));
     for driver in found["virtio"]["drivers_found"].as_array().unwrap() {
-        let is_good = driver["category"] == "storage";
+        let is_good = driver["type"] == "storage";
         assert_eq!((driver["signed"] == true, driver["signer"].is_string()), (is_good, is_good), "{driver}");
     }
     let machine = &found["recommendation"];
