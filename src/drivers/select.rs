@@ -246,13 +246,20 @@ fn rank(
     // builds of one release differ; a folder is "newer" only if its release is
     let is_newer = build > guest.build && !guest.release().buckets.contains(&bucket);
     match buckets.iter().position(|b| b.eq_ignore_ascii_case(bucket)) {
-        // a newer release's folder is in the list only if the user's definitions put it there: the INF decides
-        Some(index) => Ok(Rank::Listed(index)),
+        // a newer release's folder is in the list only if the user's definitions put it there: the INF decides, but a
+        // driver of a newer kernel may call what this one does not have
+        Some(index) if !(is_storage && is_newer && has_newer_kernel(build, guest)) => Ok(Rank::Listed(index)),
         None if !is_storage && !is_newer => {
             Ok(Rank::Older(std::cmp::Reverse(build), is_for_servers(bucket) != guest.server))
         }
         _ => Err(Verdict::Release(vec![bucket.to_owned()])),
     }
+}
+
+/// Whether the kernel of a build is of a later version than the guest's: 6.3 before 10.0; Windows 10 and 11 are both 10.0.
+fn has_newer_kernel(build: u32, guest: &GuestTarget) -> bool {
+    let other = GuestTarget::of_build(guest.arch, build, guest.server);
+    (other.major, other.minor) > (guest.major, guest.minor)
 }
 
 /// Reads a candidate's INF and asks it.

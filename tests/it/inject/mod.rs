@@ -5,6 +5,7 @@ mod containers;
 mod kill;
 mod made;
 pub mod matrix;
+mod outcome;
 mod repeat;
 mod report;
 pub mod state;
