@@ -11,6 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use winject::clock::FileTime;
 use winject::io::MemoryVolume;
 use winject::ntfs::{FileId, New, OpenOptions, Volume, fixup};
+use winject::plan::independent::IndependentVolume;
 
 fn image() -> &'static (Vec<u8>, Vec<(usize, usize, [u8; 4])>) {
     static IMAGE: OnceLock<(Vec<u8>, Vec<(usize, usize, [u8; 4])>)> = OnceLock::new();
@@ -53,7 +54,14 @@ fuzz_target!(|input: &[u8]| {
     }
     let mut options = OpenOptions::new(FileTime(1 << 56));
     options.allow_dirty = true;
-    let Ok(mut volume) = Volume::open(MemoryVolume(image), &options) else { return };
+    let device = MemoryVolume(image);
+    if let Ok(volume) = IndependentVolume::open(&device) {
+        for path in ["/hello.txt", "/numbers.txt", "/directory/file 7 with a name", "/directory/none"] {
+            let _ = volume.read(path, 1 << 20);
+            let _ = volume.security(path);
+        }
+    }
+    let Ok(mut volume) = Volume::open(device, &options) else { return };
     for entry in volume.entries(FileId::ROOT).unwrap_or_default() {
         let _ = volume.stat(entry.file);
         let _ = volume.read(entry.file, 1 << 20);

@@ -249,3 +249,76 @@ impl Busy {
         self.0.wait().unwrap();
     }
 }
+
+/// Damages the Windows volume of a raw image in one place.
+fn damage(image: &Path, what: &str) {
+    let stage = Stage::new(block::open(image, &block::OpenOptions::default()).unwrap(), StageOptions::default());
+    let partition = windows_partition(&stage);
+    let view = PartitionView::new(&stage, &partition).unwrap();
+    let mut boot = [0; 512];
+    view.read_at(VolumeOffset(0), &mut boot).unwrap();
+    let geometry = Geometry::parse(&boot).unwrap();
+    let cluster = u64::from(geometry.cluster_size);
+    let number = |path: &str| {
+        let volume = Volume::open(PartitionView::new(&stage, &partition).unwrap(), &OpenOptions::read_only()).unwrap();
+        volume.find(path).unwrap().unwrap().record.0
+    };
+    let record = |number: u64| geometry.mft.0 * cluster + number * u64::from(geometry.record_size);
+    let (at, length) = match what {
+        "mirror" => (geometry.mirror.0 * cluster + 3 * u64::from(geometry.record_size) + 0x170, 1),
+        "backup boot sector" => (Field::<u64>::at(0x28).get(&boot) * u64::from(geometry.sector_size) + 0x50, 1),
+        "parent reference" => (record(number("/Windows/System32/config/SYSTEM")), 1024),
+        "folder's parent" => (record(number("/Windows/System32/drivers")), 1024),
+        "signature of $AttrDef's record" => (record(4), 1),
+        _ => panic!("{what}"),
+    };
+    let mut bytes = vec![0; length];
+    view.read_at(VolumeOffset(at), &mut bytes).unwrap();
+    if length == 1 {
+        bytes[0] ^= 0x91;
+    } else {
+        fixup::unseal(&mut bytes, fixup::FILE).unwrap();
+        let mut attribute = usize::from(u16::from_le_bytes([bytes[0x14], bytes[0x15]]));
+        while bytes[attribute] != 0x30 {
+            attribute += usize::from(u16::from_le_bytes([bytes[attribute + 4], bytes[attribute + 5]]));
+        }
+        // the sequence number in the reference to the parent
+        bytes[attribute + 0x18 + 6] ^= 0x40;
+        fixup::seal(&mut bytes).unwrap();
+    }
+    let start = partition.start.0;
+    let file = std::fs::File::options().write(true).open(image).unwrap();
+    file.write_all_at(&bytes, start + at).unwrap();
+}
+
+/// Damage that was in the guest before is told as such, with code 5 and what to do, by every command that changes it.
+#[test]
+fn damage_that_was_there_before_is_not_a_defect_of_the_change() {
+    for what in
+        ["mirror", "backup boot sector", "parent reference", "folder's parent", "signature of $AttrDef's record"]
+    {
+        let folder = folder();
+        let image = writable_fixture(folder.path(), Format::Raw);
+        damage(&image, what);
+        let before = sha256(&image);
+        let new = folder.path().join("new.qcow2");
+        let mut convert = winject();
+        convert.arg("convert").arg(&image).arg(&new).arg("--inject").arg("--drivers").arg(fixture_drivers());
+        let mut set = winject();
+        set.arg("reg").arg("set").arg(&image).arg(r"HKLM\SYSTEM\Select").args(["--value", "x", "--type", "sz"]);
+        set.args(["--data", "y", "--in-place"]);
+        let mut commands = vec![inject(&image, &[]), convert, set];
+        // reg does not touch the folder of the drivers
+        if what == "folder's parent" {
+            commands.pop();
+        }
+        for mut command in commands {
+            let output = command.output().unwrap();
+            let text = stderr(&output);
+            assert_eq!(output.status.code(), Some(5), "{what}: {command:?}: {text}");
+            assert!(text.contains("chkdsk") && !text.contains("defect"), "{what}: {command:?}: {text}");
+            assert_eq!(before, sha256(&image), "{what}: {command:?}");
+            assert!(!new.exists(), "{what}: {command:?}");
+        }
+    }
+}

@@ -6,6 +6,7 @@ mod faults;
 mod foreign;
 mod geometry;
 mod hostile;
+mod independent;
 mod large;
 mod mft;
 mod model;
