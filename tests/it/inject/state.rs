@@ -303,7 +303,7 @@ fn damage_that_was_there_before_is_not_a_defect_of_the_change() {
         let before = sha256(&image);
         let new = folder.path().join("new.qcow2");
         let mut convert = winject();
-        convert.arg("convert").arg(&image).arg(&new).arg("--inject").arg("--drivers").arg(fixture_drivers());
+        convert.arg("convert").arg(&image).arg(&new).arg("--inject").arg(fixture_drivers());
         let mut set = winject();
         set.arg("reg").arg("set").arg(&image).arg(r"HKLM\SYSTEM\Select").args(["--value", "x", "--type", "sz"]);
         set.args(["--data", "y", "--in-place"]);

@@ -11,7 +11,7 @@ use winject::plan::independent::{Found, IndependentVolume};
 use super::geometry::MATRIX;
 use super::large::fragmented;
 use super::model::Random;
-use super::volume::{TestVolume, clock, read_by_us, sum};
+use super::volume::{clock, read_by_us, sum};
 use crate::support;
 
 const LIMIT: u64 = 1 << 30;
@@ -20,11 +20,11 @@ const LIMIT: u64 = 1 << 30;
 fn assert_sees(device: &dyn VolumeRead, wanted: &BTreeMap<String, Option<Vec<u8>>>, what: &str) -> usize {
     let volume = IndependentVolume::open(device).unwrap_or_else(|e| panic!("{what}: {e}"));
     for (path, content) in wanted {
-        let fail = |e| panic!("{what}: {path}: {e}");
+        let fail = |e: winject::Error| format!("{what}: {path}: {e}");
         match content {
-            None => assert_eq!(volume.find(path).unwrap_or_else(fail), Some(Found::Folder), "{what}: {path}"),
+            None => assert_eq!(volume.find(path).map_err(fail).unwrap(), Some(Found::Folder), "{what}: {path}"),
             Some(content) => {
-                assert_eq!(volume.holds(path, content).unwrap_or_else(fail), Some(true), "{what}: {path}");
+                assert_eq!(volume.holds(path, content).map_err(fail).unwrap(), Some(true), "{what}: {path}");
                 let found = volume.read(path, LIMIT).unwrap();
                 assert!(found.as_ref() == Some(content), "{what}: {path}");
                 let mut other = content.clone();
