@@ -235,7 +235,7 @@ fn split_name(text: &str) -> Option<(&str, &str)> {
         rest => rest.len() < after.len() && rest.starts_with(|c: char| c.is_ascii_digit() || c == '"'),
     };
     let quotes = text.match_indices('"').map(|(at, _)| (&text[..at], &text[at + 1..]));
-    quotes.clone().find(|(_, after)| is_end(after)).or_else(|| quotes.last())
+    quotes.clone().find(|(_, after)| is_end(after)).or_else(|| quotes.clone().next_back())
 }
 
 /// The text of a descriptor in the encoding that it names; UTF-8 when it names none.
