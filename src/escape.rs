@@ -118,7 +118,8 @@ mod tests {
     #[test]
     fn one_call_is_one_line() {
         let mut lines = EscapedLines::new(String::new());
-        writeln!(lines, "{}{}", "a\n", "b\nc\n").unwrap();
+        let (first, second) = ("a\n", "b\nc\n");
+        writeln!(lines, "{first}{second}").unwrap();
         write!(lines, "d").unwrap();
         assert_eq!(lines.into_inner(), "a\\u{a}b\\u{a}c\\u{a}\nd");
     }

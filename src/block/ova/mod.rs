@@ -19,7 +19,7 @@ const OVF_MAX: u64 = 4 << 20;
 /// Whether the file is a tar archive with an OVF description. The specification (DSP0243, 6.4) wants it to be the first
 /// member; archives that were packed again by hand have it elsewhere.
 pub(crate) fn is_ova(storage: &dyn Storage) -> bool {
-    tar::has_member(storage, |name| is_ovf(name)).unwrap_or(false)
+    tar::has_member(storage, is_ovf).unwrap_or(false)
 }
 
 fn is_ovf(name: &str) -> bool {

@@ -220,7 +220,7 @@ impl ExtentLine {
             return Err(bad());
         }
         let offset = match after.split_whitespace().next() {
-            Some(word) if kind == ExtentType::Flat => word.parse().map_err(|_| bad())?,
+            Some(word) if kind == ExtentType::Flat && !word.starts_with('"') => word.parse().map_err(|_| bad())?,
             _ => 0,
         };
         Ok(Some(Self { sectors, kind, file: file.to_owned(), offset }))
@@ -235,7 +235,7 @@ fn split_name(text: &str) -> Option<(&str, &str)> {
         rest => rest.len() < after.len() && rest.starts_with(|c: char| c.is_ascii_digit() || c == '"'),
     };
     let quotes = text.match_indices('"').map(|(at, _)| (&text[..at], &text[at + 1..]));
-    quotes.clone().find(|(_, after)| is_end(after)).or_else(|| quotes.last())
+    quotes.clone().find(|(_, after)| is_end(after)).or_else(|| quotes.clone().next_back())
 }
 
 /// The text of a descriptor in the encoding that it names; UTF-8 when it names none.
@@ -277,6 +277,53 @@ mod tests {
                 line(63, ExtentType::Zero, "c", 0),
             ]
         );
+    }
+
+    #[test]
+    fn a_name_ends_at_its_own_quote() {
+        for (line, file, offset) in [
+            ("RW 8 FLAT \"x-flat.vmdk\" 0 \"partUUID\" \"devid\"", "x-flat.vmdk", 0),
+            ("RW 8 FLAT \"a b.vmdk\" 63 \"p\"", "a b.vmdk", 63),
+            ("RW 8 FLAT \"a b.vmdk\" \"p\" \"q\"", "a b.vmdk", 0),
+            ("RW 8 FLAT \"a \"b\" c.vmdk\" 7 \"p\"", "a \"b\" c.vmdk", 7),
+            ("RW 8 SPARSE \"s001.vmdk\"", "s001.vmdk", 0),
+        ] {
+            let line = ExtentLine::parse(line).unwrap().unwrap();
+            assert_eq!((line.file.as_str(), line.offset), (file, offset), "{line:?}");
+        }
+        if let Ok(Some(line)) = ExtentLine::parse("RW 8 FLAT \"a\" x") {
+            panic!("an offset that is not a number: {line:?}");
+        }
+    }
+
+    #[test]
+    fn what_qemu_reads_is_known() {
+        let head = "CID=bc19b020\nparentCID=ffffffff\n";
+        let disk = |text: &str| Descriptor::parse(format!("{head}{text}").as_bytes()).unwrap().in_qemu;
+        let good = "createType=\"monolithicFlat\"\nRW 8 FLAT \"a.vmdk\" 0";
+        assert_eq!(disk(good), InQemu { is_same_head: true, is_same_disk: true });
+        assert!(disk(&format!("{good} \"partUUID\" \"devid\"\r\n")).is_same_disk);
+        assert!(disk("createType=\"vmfs\"\nRW 8 VMFS \"a.vmdk\"").is_same_disk);
+        for text in [
+            "createType = \"monolithicFlat\"\nRW 8 FLAT \"a.vmdk\" 0",
+            "createType=monolithicFlat\nRW 8 FLAT \"a.vmdk\" 0",
+            "createType=\"monolithicFlat\"\nRW 8 FLAT \"a.vmdk\"",
+            "createType=\"vmfs\"\nRW 8 VMFS \"a.vmdk\" 0",
+            "createType=\"vmfs\"\nrw 8 FLAT \"a.vmdk\" 0",
+            "createType=\"vmfs\"\nRW 8 flat \"a.vmdk\" 0",
+            "createType=\"vmfs\"\nRDONLY 8 FLAT \"a.vmdk\" 0",
+            "createType=\"vmfs\"\nRW 8 ZERO\nRW 8 FLAT \"a.vmdk\" 0",
+            "createType=\"vmfs\"\nRW 8 FLAT \"a\"b.vmdk\" 0",
+            "createType=\"vmfs\"\nRW 8 SPARSE \"a.vmdk\" 0",
+        ] {
+            assert!(!disk(text).is_same_disk, "{text}");
+        }
+        for head in ["CID = bc19b020\n", "parentCID=ffffffff\nCID=bc19b020\n", "cid=bc19b020\n"] {
+            assert!(!Descriptor::parse(head.as_bytes()).unwrap().in_qemu.is_same_head, "{head}");
+        }
+        let parent = "CID=1\nparentCID=00000002\nparentFileNameHint";
+        assert!(Descriptor::parse(format!("{parent}=\"a b.vmdk\"\n").as_bytes()).unwrap().in_qemu.is_same_head);
+        assert!(!Descriptor::parse(format!("{parent} = \"a b.vmdk\"\n").as_bytes()).unwrap().in_qemu.is_same_head);
     }
 
     #[test]

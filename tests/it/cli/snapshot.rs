@@ -83,6 +83,90 @@ Hint: name it report.md (a report.json is written beside it) or report.json
     );
 }
 
+/// Strings of a guest stay inside their line, on the terminal, in the log and in the report, and arrive in JSON as they
+/// are.
+#[test]
+fn strings_of_a_guest_forge_no_lines() {
+    let folder = setting();
+    let forged = "22H2\nState:     clean, FORGED\r\nvirtio-blk: yes FORGED\u{202e}\u{2066}\u{9b}31m\u{7f}\u{2028}x";
+    let key = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion";
+    let set = ["reg", "set", "win10.qcow2", key, "--value", "DisplayVersion", "--data", forged, "--in-place"];
+    assert!(session(folder.path(), &set).ends_with("[exit 0]\n"));
+    let inject = ["inject", "win10.qcow2", "--drivers", "drivers", "--output", "new.qcow2", "--report", "r.md", "-vv"];
+    let pages: [&[&str]; 4] =
+        [&["inspect", "win10.qcow2"], &["check", "win10.qcow2"], &inject, &["reg", "query", "win10.qcow2", key]];
+    let mut texts: Vec<String> = pages.iter().map(|page| session(folder.path(), page)).collect();
+    texts.push(std::fs::read_to_string(folder.path().join("r.md")).unwrap());
+    for text in texts {
+        assert!(text.contains("FORGED"), "{text}");
+        assert!(
+            !text.lines().any(|l| l.starts_with("State:     clean, F") || l.starts_with("virtio-blk: yes F")),
+            "{text}"
+        );
+        let steers = |c: char| (c.is_control() && c != '\n') || "\u{202e}\u{2066}\u{2028}".contains(c);
+        assert!(!text.contains(steers), "{text}");
+    }
+    for verb in ["inspect", "check"] {
+        let output = crate::inject::winject().current_dir(folder.path()).args([verb, "--json", "win10.qcow2"]).output();
+        let answer: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+        assert!(holds(&answer, forged), "{verb}: {answer}");
+    }
+}
+
+/// Whether a string of the document contains the text.
+fn holds(value: &serde_json::Value, text: &str) -> bool {
+    match value {
+        serde_json::Value::String(string) => string.contains(text),
+        serde_json::Value::Array(list) => list.iter().any(|value| holds(value, text)),
+        serde_json::Value::Object(fields) => fields.values().any(|value| holds(value, text)),
+        _ => false,
+    }
+}
+
+/// What fits one command fits the others: the options of an image, and what a signature must prove.
+#[test]
+fn all_commands_take_the_same_options() {
+    let folder = setting();
+    let drivers = ["--drivers", "drivers", "--dry-run"];
+    for verb in ["inspect", "check", "fsck", "inject"] {
+        let more: &[&str] = if verb == "inject" { &drivers } else { &[] };
+        let image = ["win10.qcow2", "--format", "qcow2", "--allow-path", "."];
+        let text = session(folder.path(), &[&[verb], &image[..], more].concat());
+        assert!(!text.contains("[exit 2]"), "{text}");
+    }
+    for policy in ["require", "present", "warn"] {
+        for (verb, more) in [("check", &[][..]), ("inject", &drivers[..])] {
+            let policy = ["win10.qcow2", "--signature-policy", policy];
+            let text = session(folder.path(), &[&[verb], &policy[..], more].concat());
+            assert!(!text.contains("[exit 2]"), "{text}");
+        }
+    }
+}
+
+/// An overlay in another folder than its original: the message names the option, and the option works.
+#[test]
+fn a_refused_backing_file_names_the_option() {
+    let folder = setting();
+    std::fs::create_dir(folder.path().join("my overlays")).unwrap();
+    std::fs::create_dir(folder.path().join("it's base")).unwrap();
+    std::fs::rename(folder.path().join("win10.qcow2"), folder.path().join("it's base/i.qcow2")).unwrap();
+    let out = "my overlays/o.qcow2";
+    let made = session(folder.path(), &["inject", "it's base/i.qcow2", "--drivers", "drivers", "--output", out]);
+    assert!(made.ends_with("[exit 0]\n"), "{made}");
+    for verb in ["inspect", "fsck"] {
+        let text = session(folder.path(), &[verb, out]);
+        if text.ends_with("[exit 0]\n") {
+            continue;
+        }
+        let (_, option) = text.split_once("--allow-path ").unwrap();
+        let option = option.lines().next().unwrap();
+        let winject = env!("CARGO_BIN_EXE_winject");
+        let line = format!("'{winject}' {verb} '{out}' --allow-path {option}");
+        let done = std::process::Command::new("sh").current_dir(folder.path()).args(["-c", &line]).output().unwrap();
+        assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
 /// A name in an image cannot steer the terminal of whoever looks at the image.
 #[test]
 fn control_characters_are_shown_and_not_obeyed() {

@@ -149,6 +149,39 @@ fn links_in_a_loop_are_followed_once() {
     assert_eq!(sources.iter().next().unwrap().files().len(), 6);
 }
 
+/// What a link leads to is copied into the guest, so that it must lie in the folder of the drivers.
+#[test]
+fn links_out_of_the_folder_are_left_out() {
+    use std::os::unix::fs::symlink;
+    let setting = Setting::new();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret.txt"), "secret").unwrap();
+    fs::create_dir(outside.path().join("folder")).unwrap();
+    fs::write(outside.path().join("folder/secret.sys"), "secret").unwrap();
+    let at = setting.path(VIOSTOR);
+    symlink(outside.path().join("secret.txt"), at.join("absolute.dll")).unwrap();
+    symlink("absolute.dll", at.join("chain.dll")).unwrap();
+    symlink("again.dll", at.join("again.dll")).unwrap();
+    symlink(outside.path().join("folder"), at.join("folder")).unwrap();
+    symlink("viostor.sys", at.join("inside.sys")).unwrap();
+    // the folder itself may be given by a link
+    let link = outside.path().join("drivers");
+    symlink(setting.media.path(), &link).unwrap();
+    symlink(&link, at.join("around.dll")).unwrap();
+    for root in [setting.media.path(), &link] {
+        let sources = Sources::open(&[root]).unwrap();
+        let source = sources.iter().next().unwrap();
+        let names: Vec<&str> = source.files().iter().map(|file| file.name()).collect();
+        assert!(names.contains(&"inside.sys") && names.len() == 7, "{names:?}");
+        assert_eq!(source.read("viostor/w10/amd64/inside.sys").unwrap(), fs::read(at.join("viostor.sys")).unwrap());
+        let warnings = source.warnings().join("\n");
+        for name in ["absolute.dll", "chain.dll", "folder"] {
+            assert!(warnings.contains(&format!("{name}: left out, a link that leads out")), "{name}: {warnings}");
+        }
+        assert!(warnings.contains("again.dll: left out, a link to nothing"), "{warnings}");
+    }
+}
+
 #[test]
 fn a_folder_with_far_too_many_files() {
     let temp = tempfile::tempdir().unwrap();

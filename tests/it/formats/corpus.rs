@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use winject::block::{OpenOptions, PathPolicy, open};
 use winject::{Kind, Layer};
 
 use super::{assert_same, image, open_error, read_all, read_foreign, read_qemu};
@@ -80,6 +81,27 @@ fn differencing_disks_read_through_their_parent() {
     // QEMU opens it without the parent and reads holes: that must not be ours.
     if program("qemu-img").is_some() {
         assert_ne!(ours, read_qemu(&child, "vpc"));
+    }
+}
+
+/// The parent was moved to another folder: allowed, it is found there by its name; else the error names the option.
+#[test]
+fn a_moved_parent_is_found_in_an_allowed_folder() {
+    for ending in ["vhd", "vhdx"] {
+        let (child, parent) = (format!("ntfs-differential.{ending}"), format!("ntfs-parent.{ending}"));
+        let Some(folder) = unpack(&[&child, &parent]) else { return };
+        let child = folder.path().join(child);
+        let before = read_all(&*image(&child));
+        let moved = tempfile::tempdir().unwrap();
+        let there = moved.path().join(&parent);
+        std::fs::copy(folder.path().join(&parent), &there).unwrap();
+        std::fs::remove_file(folder.path().join(&parent)).unwrap();
+        assert!(open_error(&child).hint_text().unwrap().contains("--allow-path"));
+        for allowed in [moved.path(), &there] {
+            let path_policy = PathPolicy::default().allow(allowed);
+            let opened = open(&child, &OpenOptions { path_policy, ..OpenOptions::default() }).unwrap();
+            assert_same(&read_all(&*opened), &before, ending);
+        }
     }
 }
 

@@ -77,6 +77,11 @@ fn the_disk_inside_is_read_without_unpacking() {
     assert_eq!(opened.files(), std::slice::from_ref(&path));
     assert_same(&read_all(&*opened), &contents[0], "only disk");
 
+    // Packed again by hand: the OVF comes last and in a folder, its reference is a relative URI.
+    let uri = ovf(&["./disk%201.vmdk"]);
+    std::fs::write(&path, tar(&[("vm/disk 1.vmdk", &disks[0]), ("./vm/vm.ovf", uri.as_bytes())])).unwrap();
+    assert_same(&read_all(&*image(&path)), &contents[0], "an OVF in a folder");
+
     // Two disks: the user chooses.
     let two = ovf(&["a.vmdk", "b.vmdk"]);
     std::fs::write(&path, tar(&[("vm.ovf", two.as_bytes()), ("b.vmdk", &disks[1]), ("a.vmdk", &disks[0])])).unwrap();

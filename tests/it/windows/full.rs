@@ -412,10 +412,26 @@ fn a_folder_that_is_there_already_is_protected() {
     let top = volume.create_dir(root, "hyper2kvm", &how).unwrap();
     volume.create_dir(top, "drivers", &how).unwrap();
     volume.replace_file("/hyper2kvm/firstboot.cmd", b"@echo mine", &how).unwrap();
+    // what nothing of ours replaces: files, folders and a marker
+    let planted = volume.create_dir(top, "planted", &how).unwrap();
+    volume.create_dir(planted, "deep", &how).unwrap();
+    volume.replace_file("/hyper2kvm/planted/deep/x.inf", b"x", &how).unwrap();
+    volume.replace_file("/hyper2kvm/evil.cmd", b"x", &how).unwrap();
+    for marker in ["done", "attempts"] {
+        volume.replace_file(&format!("/hyper2kvm/firstboot.{marker}"), b"done\r\n", &how).unwrap();
+    }
     volume.flush().unwrap();
-    guests::inject(&disk, &media, &InjectOptions::default());
+    let first = guests::inject(&disk, &media, &InjectOptions::default());
+    assert_eq!(first.plan.warnings.iter().filter(|w| w.contains("first-boot job has not left it")).count(), 2);
+    assert!(first.record.firstboot.skipped.is_none());
     let volume = disk.volume();
+    assert!(volume.find("/hyper2kvm/firstboot.done").unwrap().is_none());
+    assert!(volume.find("/hyper2kvm/firstboot.attempts").unwrap().is_none());
     for (path, what) in [
+        ("/hyper2kvm/planted", Protected::Directory),
+        ("/hyper2kvm/planted/deep", Protected::Directory),
+        ("/hyper2kvm/planted/deep/x.inf", Protected::File),
+        ("/hyper2kvm/evil.cmd", Protected::File),
         ("/hyper2kvm", Protected::Top),
         ("/hyper2kvm/drivers", Protected::Directory),
         ("/hyper2kvm/drivers/virtio", Protected::Directory),
