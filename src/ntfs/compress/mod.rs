@@ -18,8 +18,7 @@ use crate::error::{Error, Layer};
 
 /// A decoder's complaint; `at` is an offset in the compressed input.
 fn bad(what: &str, at: usize) -> Error {
-    Error::damaged(Layer::Ntfs, format!("compressed data: {what}"))
-        .at(at as u64)
+    Error::damaged(Layer::Ntfs, format!("compressed data: {what}, {at} bytes after its beginning"))
         .hint("the file cannot be read; run chkdsk in the guest, or take the file from another copy")
 }
 

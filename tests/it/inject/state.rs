@@ -212,6 +212,70 @@ fn a_damaged_primary_gpt_is_no_obstacle_and_stays_as_it_is() {
     assert_eq!(&header, b"damaged!");
 }
 
+/// Where the Windows volume, its `$MFT` and its `$Bitmap` begin in the image.
+fn bitmap_places(image: &Path) -> (u64, u64, u64) {
+    let stage = Stage::new(block::open(image, &block::OpenOptions::default()).unwrap(), StageOptions::default());
+    let partition = windows_partition(&stage);
+    let view = PartitionView::new(&stage, &partition).unwrap();
+    let mut sector = vec![0; 512];
+    view.read_at(VolumeOffset(0), &mut sector).unwrap();
+    let geometry = Geometry::parse(&sector).unwrap();
+    let mft = geometry.bytes_in(geometry.mft.0);
+    let mut block = vec![0; geometry.record_size as usize];
+    view.read_at(VolumeOffset(mft + 6 * block.len() as u64), &mut block).unwrap();
+    let record = Record::parse(block).unwrap();
+    let runs = record.find(AttributeType::DATA, "").unwrap().runlist(geometry.cluster_count).unwrap();
+    let (lcn, _) = runs.real().next().unwrap();
+    let base = partition.start.0;
+    (base, base + mft, base + geometry.bytes_in(lcn.0))
+}
+
+#[test]
+fn clusters_of_a_file_that_are_marked_as_free() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    let (_, _, bitmap) = bitmap_places(&image);
+    let file = std::fs::File::options().read(true).write(true).open(&image).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, bitmap).unwrap();
+    file.write_all_at(&[byte[0] & !1], bitmap).unwrap();
+    let before = sha256(&image);
+    let key = ["HKLM\\SYSTEM\\Test", "--value", "x", "--data", "y", "--in-place"];
+    let set = |more: &[&str]| winject().args(["reg", "set"]).arg(&image).args(key).args(more).output().unwrap();
+    for output in [inject(&image, &[]).output().unwrap(), set(&[])] {
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(5), "{text}");
+        assert!(text.contains("chkdsk") && text.contains("$Boot"), "{text}");
+        assert!(text.contains(&format!("{bitmap:#x}")), "the place in the image: {text}");
+        assert_eq!(before, sha256(&image));
+    }
+    let output = set(&["--skip-volume-check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("not checked"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_place_of_damage_is_one_of_the_image() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    let (_, mft, _) = bitmap_places(&image);
+    let root = mft + 5 * 1024;
+    let file = std::fs::File::options().read(true).write(true).open(&image).unwrap();
+    let mut record = [0; 1024];
+    file.read_exact_at(&mut record, root).unwrap();
+    let first = u64::from(u16::from_le_bytes([record[20], record[21]]));
+    file.write_all_at(&[7, 0, 0, 0], root + first + 4).unwrap();
+    for mut command in [inject(&image, &[]), winject()] {
+        if command.get_args().next().is_none() {
+            command.arg("inspect").arg(&image);
+        }
+        let output = command.output().unwrap();
+        let text = stdout(&output) + &stderr(&output);
+        assert_eq!(output.status.code(), Some(5), "{text}");
+        assert!(text.contains(&format!("{:#x}", root + first)), "{text}");
+    }
+}
+
 #[test]
 fn an_image_in_use() {
     let folder = folder();
