@@ -36,6 +36,8 @@ mkdir -p "$s/config" "$s/Boot" "$s/drivers" "$s/DriverStore/FileRepository" "$s/
   "$w/INF" "$w/Temp" "$w/WinSxS" "$work/mnt/Program Files" "$work/mnt/Users/Public" "$work/mnt/ProgramData"
 python3 "$here/windows10.py" "$s/config"
 : >"$s/config/SYSTEM.LOG1"; : >"$s/config/SYSTEM.LOG2"; : >"$s/config/SOFTWARE.LOG1"; : >"$s/config/SOFTWARE.LOG2"
+# The upper third of the volume stays free: ntfs-3g would scatter the small files over all of it.
+head -c 720M /dev/zero >"$work/mnt/filler"
 python3 - "$here" "$s" <<'P'
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -48,6 +50,7 @@ for i in efi exe; do ln "$s/winload.$i" "$s/Boot/winload.$i"; done
 for i in $(seq -w 0 60); do printf 'component %s\r\n' "$i" >"$w/WinSxS/component-$i.manifest"; done
 for i in $(seq -w 0 60); do printf '; class %s\r\n' "$i" >"$w/INF/class$i.inf"; done
 ln "$s/drivers/disk.sys" "$w/WinSxS/disk.sys"
+rm "$work/mnt/filler"
 umount "$work/mnt"
 while pgrep -f "ntfs-3g.*$work/nt" >/dev/null; do sleep 0.1; done
 for part in "$work/esp $esp_start" "$work/nt $nt_start"; do

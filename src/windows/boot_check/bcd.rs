@@ -47,8 +47,32 @@ pub(super) struct Entry {
     pub system_root: Option<String>,
 }
 
-/// The default entry; or why there is none.
-pub(super) fn default_entry(store: &Reader<'_>) -> Result<std::result::Result<Entry, String>> {
+/// What a store says of the default entry.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum DefaultEntry {
+    /// The entry.
+    Found(Entry),
+    /// The store has objects, but why they lead to no loader.
+    Broken(String),
+    /// The store has no objects: it was never filled, and says nothing of what the boot manager will start.
+    EmptyStore,
+}
+
+/// Reads the entry that starts without a choice of the user.
+///
+/// # Errors
+/// Damaged, when the hive cannot be read.
+pub(super) fn default_entry(store: &Reader<'_>) -> Result<DefaultEntry> {
+    if store.key("Objects")?.is_none() {
+        return Ok(DefaultEntry::EmptyStore);
+    }
+    Ok(match entry(store)? {
+        Ok(entry) => DefaultEntry::Found(entry),
+        Err(problem) => DefaultEntry::Broken(problem),
+    })
+}
+
+fn entry(store: &Reader<'_>) -> Result<std::result::Result<Entry, String>> {
     if store.key(&format!("Objects\\{BOOT_MANAGER}"))?.is_none() {
         return Ok(Err(format!("it has no boot manager object {BOOT_MANAGER}")));
     }
@@ -117,6 +141,14 @@ fn parse_device(bytes: &[u8]) -> Device {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::FileTime;
+    use crate::hive::Hive;
+
+    #[test]
+    fn a_store_without_objects_is_empty_not_broken() {
+        let bytes = Hive::create("NewStoreRoot", FileTime(0)).finish(&[]).unwrap();
+        assert_eq!(default_entry(&Reader::open(&bytes).unwrap()).unwrap(), DefaultEntry::EmptyStore);
+    }
 
     #[test]
     fn devices_of_both_tables() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::bcd::{self, Device, Entry};
+use super::bcd::{self, DefaultEntry, Device, Entry};
 use super::report::{Code, Finding, Gate, Level};
 use crate::drivers::{Arch, PeFacts};
 use crate::error::{Kind, Result};
@@ -334,9 +334,14 @@ fn store(
     let Some(bytes) = readable(replayed, links, Gate::Bcd, &what)? else { return Ok(()) };
     let entry = Reader::open(&bytes).and_then(|store| bcd::default_entry(&store));
     match readable(entry, links, Gate::Bcd, &what)? {
-        Some(Ok(entry)) => loader(&entry, &what, place, files, guest, links),
-        Some(Err(problem)) => {
+        Some(DefaultEntry::Found(entry)) => loader(&entry, &what, place, files, guest, links),
+        Some(DefaultEntry::Broken(problem)) => {
             links.fail(Gate::Bcd, Code::BcdEntry, format!("{what}: {problem}"));
+            Ok(())
+        }
+        Some(DefaultEntry::EmptyStore) => {
+            links
+                .not_judged(Gate::Bcd, format!("{what} is an empty store; if the guest stops there, bcdboot fills it"));
             Ok(())
         }
         None => Ok(()),
