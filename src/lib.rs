@@ -31,6 +31,7 @@
 //! | [`block`] | containers, the stage, commit, conversion |
 //! | [`error`], [`units`], [`io`], [`clock`] | what all of them share |
 
+pub mod cancel;
 pub mod clock;
 pub mod error;
 pub mod exit;

@@ -1,9 +1,9 @@
 //! `winject inject`, and `winject --config` which does the same from a document.
 
 use super::config::RunConfig;
-use super::{ImageArgs, Progress, Ui, environment};
-use crate::block::Format;
+use super::{ImageArgs, Progress, Ui, environment, signals};
 use crate::block::convert::Compression;
+use crate::block::{Format, PathPolicy};
 use crate::drivers::{Policy, SignatureLevel};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
@@ -140,6 +140,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         definitions: args.definitions,
         overwrite_output: destination.overwrite,
         partition: args.partition,
+        cancel: signals::cancel(),
         ..InjectRequest::new(args.image, args.drivers, choose(destination)?, environment::clock()?)
     };
     let request = with_choices(request, &args.guest, args.state)?;
@@ -258,6 +259,8 @@ fn config_request(config: &RunConfig) -> Result<InjectRequest> {
         },
         policy: policy(guest.signature_policy),
         options: options(&guest)?,
+        path_policy: config.allow_path.iter().fold(PathPolicy::default(), |policy, path| policy.allow(path)),
+        cancel: signals::cancel(),
         ..InjectRequest::new(image, config.drivers.clone(), destination, environment::clock()?)
     })
 }
@@ -281,7 +284,10 @@ pub(super) fn execute(request: &InjectRequest, reports: &[PathBuf], ui: &Ui) -> 
     let mut report = Report::of_request(request);
     let outcome = job::inject_into(request, &watcher, &mut report);
     drop(watcher);
-    let written = write_reports(&report, reports, ui);
+    // Files that are begun here are finished, whatever signal comes.
+    let _hold = signals::cancel().hold_through();
+    let is_cancelled = matches!(&outcome, Err(error) if error.kind() == Kind::Cancelled);
+    let written = write_reports(&report, if is_cancelled { &[] } else { reports }, ui);
     outcome?;
     show(&report, ui);
     written?;
@@ -307,6 +313,9 @@ fn write_reports(report: &Report, paths: &[PathBuf], ui: &Ui) -> Result<()> {
 fn show(report: &Report, ui: &Ui) {
     if report.run.recovered {
         ui.note("an earlier run was interrupted; the image was restored first");
+    }
+    if report.run.completed {
+        ui.note("an earlier run was interrupted when it had written everything; it was completed first");
     }
     for warning in &report.virtio.warnings {
         ui.warn(warning);

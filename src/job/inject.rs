@@ -6,7 +6,7 @@ use super::recover::recover;
 use super::report::Report;
 use super::request::{Destination, InjectRequest, Observer};
 use super::verdict::{Verdict, judge};
-use crate::block::commit::{self, CommitOptions, Committed};
+use crate::block::commit::{self, CommitOptions, Committed, Recovery};
 use crate::block::convert::{Conversion, ConvertOptions, ConvertProgress, Converted, convert};
 use crate::block::{self, Stage, StageOptions};
 use crate::drivers::{self, Definitions, Selection, Sources};
@@ -65,6 +65,7 @@ fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) ->
                 level: compression.and_then(|(_, level)| level),
                 checksum: *checksum,
                 overwrite: request.overwrite_output,
+                cancel: request.cancel.clone(),
                 ..ConvertOptions::default()
             };
             write_standalone(request, observer, report, path, &options)?
@@ -142,6 +143,7 @@ fn stage_changes(
     hives.values_mut().zip(surveys).for_each(|(hive, survey)| hive.adopt(survey));
     hives.extend(more_hives);
 
+    request.cancel.check()?;
     observer.step("Applying the plan to the staged disk");
     // an override is obeyed even when there is nothing else to do
     volume.apply_overrides()?;
@@ -165,12 +167,15 @@ struct FoundWindows {
 /// Opens the image.
 fn open_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Stage> {
     observer.step("Opening the image");
-    report.run.recovered = recover(&request.image, &request.path_policy, &request.destination)?;
+    request.cancel.check()?;
+    let recovery = recover(&request.image, &request.path_policy, &request.destination, &request.cancel)?;
+    report.run.recovered = recovery == Recovery::Restored;
+    report.run.completed = recovery == Recovery::Completed;
     let stage = open_stage(request)?;
     report.run.image_format = Some(stage.image().format().to_string());
     // What the file itself forbids is said before any work is done.
     match request.destination {
-        Destination::InPlace => commit::check_in_place(&stage, &request.image)?,
+        Destination::InPlace => commit::check_in_place(&stage, &request.image, &request.path_policy)?,
         Destination::Overlay(_) => commit::check_overlay(&stage)?,
         Destination::DryRun | Destination::Standalone { .. } => {}
     }
@@ -246,7 +251,12 @@ fn commit_staged(
     staged: &mut Staged,
 ) -> Result<()> {
     let stage = &mut staged.stage;
-    let options = CommitOptions { overwrite: request.overwrite_output, ..CommitOptions::default() };
+    let options = CommitOptions {
+        overwrite: request.overwrite_output,
+        path_policy: request.path_policy.clone(),
+        cancel: request.cancel.clone(),
+        ..CommitOptions::default()
+    };
     let committed = match &request.destination {
         Destination::DryRun => return Ok(()),
         // Not even a lock for writing is taken when nothing changes.

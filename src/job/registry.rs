@@ -6,8 +6,9 @@ use super::explain::explain;
 use super::locate::{Installation, locate};
 use super::recover::recover;
 use super::request::Destination;
-use crate::block::commit::{self, CommitOptions};
+use crate::block::commit::{self, CommitOptions, Recovery};
 use crate::block::{self, Stage, StageOptions};
+use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::check::{Severity, check};
@@ -81,6 +82,8 @@ pub struct HiveRequest {
     pub partition: Option<u32>,
     /// The time for everything that is written.
     pub clock: FileTime,
+    /// Asks the run to stop.
+    pub cancel: Cancel,
 }
 
 /// What [`import_into_image`] and [`edit_hive`] did.
@@ -90,6 +93,8 @@ pub struct HiveEdit {
     pub changed: bool,
     /// Logs that were replayed on the way.
     pub replays: Vec<Replay>,
+    /// What became of an earlier, interrupted run.
+    pub recovery: Recovery,
     /// Warnings of the commit.
     pub warnings: Vec<String>,
 }
@@ -146,15 +151,16 @@ fn edit_hives(
     destination: &Destination,
     edit: &mut dyn FnMut(HiveName, &mut Hive) -> Result<()>,
 ) -> Result<HiveEdit> {
-    recover(&request.image, &request.options.path_policy, destination)?;
+    let policy = &request.options.path_policy;
+    let recovery = recover(&request.image, policy, destination, &request.cancel)?;
     let mut stage = open(request)?;
     match destination {
-        Destination::InPlace => commit::check_in_place(&stage, &request.image)?,
+        Destination::InPlace => commit::check_in_place(&stage, &request.image, policy)?,
         Destination::Overlay(_) => commit::check_overlay(&stage)?,
         Destination::DryRun | Destination::Standalone { .. } => {}
     }
     let installation = find(request, &stage)?;
-    let mut done = HiveEdit::default();
+    let mut done = HiveEdit { recovery, ..HiveEdit::default() };
     let mut written = Vec::new();
     let view = PartitionView::new(&mut stage, &installation.partition)?;
     let mut volume = Volume::open(view, &OpenOptions::new(request.clock))?;
@@ -179,7 +185,8 @@ fn edit_hives(
     }
     verify(&stage, &installation, &written)?;
     stage.drop_unchanged()?;
-    let options = CommitOptions::default();
+    let options =
+        CommitOptions { path_policy: policy.clone(), cancel: request.cancel.clone(), ..CommitOptions::default() };
     let committed = match destination {
         Destination::DryRun => return Ok(done),
         Destination::InPlace => commit::commit_in_place(&mut stage, &request.image, &options)?,

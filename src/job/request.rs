@@ -2,6 +2,7 @@
 
 use crate::block::convert::Compression;
 use crate::block::{Format, PathPolicy};
+use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::drivers::Policy;
 use crate::windows::InjectOptions;
@@ -90,6 +91,8 @@ pub struct InjectRequest {
     pub policy: Policy,
     /// How the guest is changed.
     pub options: InjectOptions,
+    /// Asks the run to stop.
+    pub cancel: Cancel,
 }
 
 impl InjectRequest {
@@ -110,6 +113,7 @@ impl InjectRequest {
             state: StateOverrides::default(),
             policy: Policy::default(),
             options: InjectOptions::default(),
+            cancel: Cancel::default(),
         }
     }
 }

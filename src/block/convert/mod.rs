@@ -36,7 +36,8 @@ use tempfile::NamedTempFile;
 
 use super::commit::lock_target;
 use super::host::{common_mode, folder_of};
-use super::{Extent, Format, Image, Locking, RealHost, Stage, Storage};
+use super::{Extent, Format, Image, Locking, RealHost, Stage, Storage, leftover};
+use crate::cancel::{Cancel, Hold};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::units::ImageOffset;
 use flush::Flusher;
@@ -133,6 +134,8 @@ pub struct ConvertOptions<'a> {
     pub progress: Option<&'a dyn Fn(ConvertProgress)>,
     /// A judgement of the source that runs beside the writing. Its error ends the conversion, which leaves nothing then.
     pub judge: Option<&'a (dyn Fn() -> Result<()> + Sync)>,
+    /// Asks the conversion to stop; it leaves nothing then.
+    pub cancel: Cancel,
 }
 
 impl Default for ConvertOptions<'_> {
@@ -147,6 +150,7 @@ impl Default for ConvertOptions<'_> {
             overwrite: false,
             progress: None,
             judge: None,
+            cancel: Cancel::default(),
         }
     }
 }
@@ -177,7 +181,7 @@ pub struct Converted {
 /// [`ConvertOptions::judge`] says.
 pub fn convert(source: &(impl Source + ?Sized), out: &Path, options: &ConvertOptions<'_>) -> Result<Converted> {
     let mut conversion = Conversion::begin(&source.files(), out, options)?;
-    let company = Company { progress: options.progress, judge: options.judge, stop: None };
+    let company = Company { progress: options.progress, judge: options.judge, ..Company::default() };
     conversion.copy(source, 0, company)?;
     conversion.complete(options)
 }
@@ -187,6 +191,7 @@ pub(crate) struct Conversion {
     out: PathBuf,
     size: u64,
     form: Form,
+    cancel: Cancel,
     /// What was copied.
     work: Option<Work>,
     /// Stops before the file goes.
@@ -194,6 +199,8 @@ pub(crate) struct Conversion {
     temporary: NamedTempFile,
     /// Held until the old file is replaced.
     _replaced: Option<Arc<dyn Storage>>,
+    /// Given up last, when the temporary file has gone.
+    _hold: Hold,
 }
 
 impl Conversion {
@@ -204,19 +211,25 @@ impl Conversion {
     pub(crate) fn begin(files: &[PathBuf], out: &Path, options: &ConvertOptions<'_>) -> Result<Self> {
         check_options(options)?;
         check_output(files, out, options.overwrite)?;
+        let hold = options.cancel.hold()?;
         let replaced = lock_target(&RealHost, out, Locking::Refuse)?;
         let io = |message: &str, e: std::io::Error| Error::io(Layer::Host, message, e).path(out.display().to_string());
         let mut builder = tempfile::Builder::new();
         #[cfg(unix)]
         // Not open to more users than what it is made from.
         let builder = builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(common_mode(files)));
-        let temporary =
-            builder.prefix(".winject-").suffix(".partial").tempfile_in(folder_of(out)).map_err(|e| {
-                io("the output cannot be created", e).hint("is the output's folder there, and writable?")
-            })?;
+        leftover::remove(out);
+        let prefix = leftover::prefix(out);
+        let temporary = builder
+            .prefix(&prefix)
+            .suffix(leftover::SUFFIX)
+            .tempfile_in(folder_of(out))
+            .and_then(|temporary| leftover::claim(temporary.as_file()).map(|()| temporary))
+            .map_err(|e| io("the output cannot be created", e).hint("is the output's folder there, and writable?"))?;
         let flusher = Flusher::start(temporary.as_file()).map_err(|e| io("the output cannot be flushed", e))?;
         let (out, form) = (out.to_owned(), Form::new(options));
-        Ok(Self { out, size: 0, form, work: None, flusher, temporary, _replaced: replaced })
+        let cancel = options.cancel.clone();
+        Ok(Self { out, size: 0, form, cancel, work: None, flusher, temporary, _replaced: replaced, _hold: hold })
     }
 
     /// Copies the image below a stage that is still being written. An error when `stop` is set meanwhile.
@@ -229,7 +242,7 @@ impl Conversion {
         stop: &AtomicBool,
         progress: &dyn Fn(ConvertProgress),
     ) -> Result<()> {
-        self.copy(image, LATE_BYTES, Company { progress: Some(progress), judge: None, stop: Some(stop) })
+        self.copy(image, LATE_BYTES, Company { progress: Some(progress), stop: Some(stop), ..Company::default() })
     }
 
     /// Writes the changes of the stage over the copy of its image, and gives the file its name.
@@ -258,7 +271,8 @@ impl Conversion {
 
     fn copy<S: Source + ?Sized>(&mut self, source: &S, late: u64, company: Company<'_>) -> Result<()> {
         let target = (self.temporary.as_file(), &self.flusher);
-        let done = pipeline::prepare(source, &self.form, late, company.stop)
+        let company = Company { cancel: Some(&self.cancel), ..company };
+        let done = pipeline::prepare(source, &self.form, late, company)
             .and_then(|work| pipeline::copy(source, target, &self.form, work, company));
         self.work = Some(done.map_err(|e| e.path(self.out.display().to_string()))?);
         self.size = source.len();
@@ -275,11 +289,14 @@ impl Conversion {
         let io = |message: &str, e: std::io::Error| Error::io(Layer::Host, message, e).path(&place);
         file.sync_all().map_err(|e| io("the output cannot be flushed", e))?;
         let sha256 = if options.checksum {
-            Some(sha256(file).map_err(|e| io("the output cannot be read back", e))?)
+            let sum = sha256(file, &options.cancel).map_err(|e| io("the output cannot be read back", e));
+            options.cancel.check()?;
+            Some(sum?)
         } else {
             None
         };
         let file_length = file.metadata().map_err(|e| io("the output cannot be examined", e))?.len();
+        options.cancel.check()?;
         let persisted = if options.overwrite { temporary.persist(&out) } else { temporary.persist_noclobber(&out) };
         persisted.map_err(|e| io("the output cannot be renamed into place", e.error))?;
         let folder = File::open(folder_of(&out)).and_then(|f| f.sync_all());
@@ -326,7 +343,7 @@ fn check_output(inputs: &[PathBuf], out: &Path, overwrite: bool) -> Result<()> {
 }
 
 /// SHA-256 of the file's content. One thread reads while this one computes.
-fn sha256(file: &File) -> std::io::Result<String> {
+fn sha256(file: &File, cancel: &Cancel) -> std::io::Result<String> {
     use std::os::unix::fs::FileExt;
     const PIECE: usize = 1 << 20;
     let mut digest = Sha256::new();
@@ -342,7 +359,7 @@ fn sha256(file: &File) -> std::io::Result<String> {
                         other => break other,
                     }
                 };
-                let end = !matches!(read, Ok(n) if n > 0);
+                let end = !matches!(read, Ok(n) if n > 0) || cancel.is_requested();
                 let message = read.map(|n| {
                     piece.truncate(n);
                     at += n as u64;

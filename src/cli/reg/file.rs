@@ -111,6 +111,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
             file.write_all(bytes).map_err(cannot)
         }
         _ => {
+            let _hold = crate::cli::signals::cancel().hold_through();
             let mut new = temporary(path, 0o666)?; // less what the umask takes away
             new.write_all(bytes).map_err(cannot)?;
             settle(new, path)
@@ -125,6 +126,7 @@ fn replace_with(path: &Path, write: impl FnOnce(&mut File, &mut File) -> std::io
     let cannot = |e| io("cannot write the file", &real, e);
     let mut old = File::open(&real).map_err(cannot)?;
     let before = old.metadata().map_err(cannot)?;
+    let _hold = crate::cli::signals::cancel().hold_through();
     let mut new = temporary(&real, 0o600)?;
     write(new.as_file_mut(), &mut old).map_err(cannot)?;
     let owner = new.as_file().metadata().map_err(cannot)?;

@@ -1,5 +1,6 @@
-//! What a person sees: help, errors, exit codes, snapshots of whole outputs.
+//! What a person sees: help, errors, exit codes, signals, snapshots of whole outputs.
 
 mod config;
+mod signals;
 mod snapshot;
 mod usage;
