@@ -14,7 +14,7 @@ use crate::error::{Error, Kind};
 /// The flag of all jobs of the process.
 static CANCEL: OnceLock<Cancel> = OnceLock::new();
 
-/// The first signal that came, or 0.
+/// The last signal that came, or 0.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
 /// The flag that a signal sets, to be given to every job.
@@ -35,10 +35,9 @@ pub(super) fn listen() {
     let handle = signals.handle();
     let serve = move || {
         for signal in signals.forever() {
-            let is_second = RECEIVED.swap(signal, Ordering::SeqCst) != 0;
-            let stage = cancel().request();
-            match stage {
-                _ if is_second => {}
+            // Signals come in pairs from shells and `timeout`: the second one does not cut the cleaning up short.
+            RECEIVED.store(signal, Ordering::SeqCst);
+            match cancel().request() {
                 Stage::Reading => say("Interrupted: nothing was changed."),
                 Stage::Written => say("Interrupted: no file was left unfinished."),
                 Stage::Writing => continue,
