@@ -32,6 +32,8 @@ pub enum Kind {
     Verify,
     /// An earlier, interrupted run left a journal which has to be dealt with first.
     Pending,
+    /// The caller asked the job to stop (see [`crate::cancel`]), and it left everything as it was.
+    Cancelled,
     /// A defect of winject itself.
     Bug,
 }

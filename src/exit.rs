@@ -42,6 +42,8 @@ impl From<Kind> for ExitCode {
             Kind::Io => Self::Io,
             Kind::Verify => Self::Verify,
             Kind::Pending => Self::Pending,
+            // The command ends by the signal that cancelled it; the code is for callers without one.
+            Kind::Cancelled => Self::Refused,
             Kind::Bug => Self::Bug,
         }
     }

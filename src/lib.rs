@@ -33,6 +33,7 @@
 //! | `host_file` | inputs opened without waiting, outputs written all or nothing, what must not be replaced |
 //! | [`error`], [`units`], [`io`], [`clock`] | what all of them share |
 
+pub mod cancel;
 pub mod clock;
 pub mod error;
 pub mod escape;

@@ -1,15 +1,16 @@
 //! Operations on the host's folders: the part of a commit that is not inside one file.
 
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::{FileStorage, LockMode, Locking, Storage};
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::host_file::leftover;
 
 /// Creating, finding, renaming and removing files. Commit does this through the trait, so that a test can enumerate
 /// every point at which the machine can stop.
@@ -34,6 +35,17 @@ pub trait HostFiles: Send + Sync {
 
     /// The file that `path` leads to, symbolic links followed; `path` itself when that cannot be found out.
     fn real_path(&self, path: &Path) -> PathBuf;
+
+    /// Opens a journal for reading. Whoever may write to a folder can put a journal there, and a journal is obeyed; so it
+    /// counts only if it is a regular file (no link is followed) that belongs to the owner of its image or to the current
+    /// user, and that nobody else may write to.
+    ///
+    /// # Errors
+    /// [`Kind::Pending`](crate::Kind::Pending) with the reason for which it does not count.
+    fn open_journal(&self, path: &Path, image_owner: Option<u32>) -> Result<Arc<dyn Storage>>;
+
+    /// Removes the temporary files that killed runs left beside an output.
+    fn remove_leftovers(&self, _output: &Path) {}
 
     /// Whether there is a file of that name.
     fn exists(&self, path: &Path) -> bool;
@@ -61,13 +73,7 @@ pub trait HostFiles: Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealHost;
 
-pub(crate) use crate::host_file::folder_of;
-
-/// Opens a file for reading, whatever it turns out to be: a symbolic link is not followed, a FIFO is not waited for.
-pub(crate) fn open_as_it_is(path: &Path) -> io::Result<std::fs::File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
-}
+pub(crate) use crate::host_file::{folder_of, open_as_it_is};
 
 /// Permissions of a file that only its owner may use.
 pub(crate) const PRIVATE: u32 = 0o600;
@@ -80,7 +86,13 @@ impl HostFiles for RealHost {
     fn create(&self, path: &Path, mode: u32) -> io::Result<Arc<dyn Storage>> {
         let mut options = std::fs::OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(mode);
-        wrap(options.open(path)?, path)
+        let file = options.open(path)?;
+        leftover::claim(&file)?;
+        wrap(file, path)
+    }
+
+    fn remove_leftovers(&self, output: &Path) {
+        leftover::remove(output);
     }
 
     fn open(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>> {
@@ -99,6 +111,30 @@ impl HostFiles for RealHost {
 
     fn real_path(&self, path: &Path) -> PathBuf {
         path.canonicalize().unwrap_or_else(|_| path.to_owned())
+    }
+
+    fn open_journal(&self, path: &Path, image_owner: Option<u32>) -> Result<Arc<dyn Storage>> {
+        let refused = |reason: String| {
+            Error::new(Kind::Pending, Layer::Host, format!("cannot use the undo journal: {reason}"))
+                .path(path.display().to_string())
+                .hint("find out who made that file; if the image is good as it is, remove it")
+        };
+        let file = open_as_it_is(path).map_err(|e| {
+            let is_link = e.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+            refused(if is_link { "it is a symbolic link".to_owned() } else { e.to_string() })
+        })?;
+        let metadata = file.metadata().map_err(|e| refused(e.to_string()))?;
+        let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+        if !metadata.is_file() {
+            return Err(refused("it is not a regular file".to_owned()));
+        }
+        if owner != rustix::process::geteuid().as_raw() && Some(owner) != image_owner {
+            return Err(refused(format!("it belongs to user {owner}, neither to you nor to the owner of the image")));
+        }
+        if mode & 0o022 != 0 {
+            return Err(refused(format!("other users may write to it (mode {mode:04o})")));
+        }
+        Ok(Arc::new(FileStorage::from_file(file, path)?))
     }
 
     fn exists(&self, path: &Path) -> bool {

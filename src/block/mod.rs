@@ -39,7 +39,7 @@ pub use policy::PathPolicy;
 pub use raw::RawImage;
 pub(crate) use stage::Original;
 pub use stage::{Stage, StageOptions};
-pub use storage::{FileStorage, Fingerprint, HostRun, MemoryStorage, Storage, StorageExt};
+pub use storage::{FileIdentity, FileStorage, Fingerprint, HostRun, MemoryStorage, Storage, StorageExt};
 
 /// The container formats that winject reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -222,7 +222,7 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Image>> {
 pub(crate) fn open_file(path: &Path, locking: Locking) -> Result<FileStorage> {
     let storage = FileStorage::open(path, false)?;
     storage.lock(LockMode::Read, locking)?;
-    commit::refuse_pending(path)?;
+    commit::refuse_pending(path, &storage)?;
     Ok(storage)
 }
 
@@ -282,7 +282,7 @@ impl<'a> Chain<'a> {
     pub fn open_named(&self, image: &Path, name: &str) -> Result<(Arc<dyn Storage>, PathBuf)> {
         let (storage, path) = self.options.path_policy.open(image, name)?;
         storage.lock(LockMode::Read, self.options.locking)?;
-        commit::refuse_pending(&path)?;
+        commit::refuse_pending(&path, &storage)?;
         Ok((Arc::new(storage), path))
     }
 

@@ -92,6 +92,13 @@ impl PathPolicy {
         &self.allowed
     }
 
+    /// Whether an edit in place may write to this file, which an image names: only if it is allowed itself. A folder that
+    /// is allowed is enough for reading.
+    #[must_use]
+    pub fn allows_writing(&self, real: &Path) -> bool {
+        self.anything || self.allowed.iter().any(|a| a.canonicalize().is_ok_and(|allowed| allowed == real))
+    }
+
     fn is_allowed(&self, real: &Path) -> bool {
         self.allowed.iter().filter_map(|a| a.canonicalize().ok()).any(|allowed| real.starts_with(allowed))
     }

@@ -35,6 +35,31 @@ pub struct Fingerprint {
     pub modified: i128,
 }
 
+/// Which file of the host this is, wherever its folder is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// The user whom it belongs to.
+    pub owner: u32,
+    /// Whether it is a block device.
+    pub is_device: bool,
+    /// Inode number; of a block device the number of the device.
+    pub inode: u64,
+    /// When it was created, in nanoseconds since 1970; 0 where the file system does not say.
+    pub created: i128,
+    /// Time of the last change of content, in nanoseconds since 1970; 0 for a block device.
+    pub modified: i128,
+}
+
+impl FileIdentity {
+    /// Whether the other one is the same file. The number of the file system is not compared: it changes from mount to
+    /// mount.
+    #[must_use]
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        let is_age_equal = self.created == other.created || self.created == 0 || other.created == 0;
+        self.is_device == other.is_device && self.inode == other.inode && is_age_equal
+    }
+}
+
 /// A file of the host (or its double in a test): positional reads and writes, flush, length.
 ///
 /// Methods take `&self`: a file has no cursor here, and readers share it between threads. What is only ever read (a part
@@ -102,6 +127,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Identity and cheap content mark, if this is a real file.
     fn fingerprint(&self) -> Option<Fingerprint> {
+        None
+    }
+
+    /// Which file this is, if it is a real one.
+    fn identity(&self) -> Option<FileIdentity> {
         None
     }
 
@@ -329,6 +359,18 @@ impl Storage for FileStorage {
             } else {
                 i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())
             },
+        })
+    }
+
+    fn identity(&self) -> Option<FileIdentity> {
+        let metadata = self.file.metadata().ok()?;
+        let created = metadata.created().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        Some(FileIdentity {
+            owner: metadata.uid(),
+            is_device: self.is_device,
+            inode: if self.is_device { metadata.rdev() } else { metadata.ino() },
+            created: created.and_then(|time| i128::try_from(time.as_nanos()).ok()).unwrap_or(0),
+            modified: self.fingerprint()?.modified,
         })
     }
 

@@ -34,6 +34,8 @@ pub struct RunConfig {
     pub registration: Option<String>,
     pub signature_policy: Option<String>,
     pub trust_publisher: Vec<PathBuf>,
+    /// Files that the image may name (and, in place, write to), and folders of such files.
+    pub allow_path: Vec<PathBuf>,
     pub warnings: Vec<String>,
 }
 
@@ -46,6 +48,7 @@ pub struct Compress {
 /// Keys that mean something here.
 const USED: &[&str] = &[
     "allow_dirty",
+    "allow_path",
     "checksum",
     "cmd",
     "command",
@@ -182,6 +185,7 @@ impl RunConfig {
             "discard_ntfs_log" => self.discard_ntfs_log = reader.bool(entry)?,
             "discard_hibernation" => self.discard_hibernation = reader.bool(entry)?,
             "skip_volume_check" => self.skip_volume_check = reader.bool(entry)?,
+            "allow_path" => self.allow_path = reader.paths(entry)?,
             "registration" => self.registration = reader.text(entry)?,
             "signature_policy" => self.signature_policy = reader.text(entry)?,
             "trust_publisher" => self.trust_publisher = reader.paths(entry)?,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::inject::{GuestArgs, StateArgs, with_choices};
 use super::source::ImageArgs;
-use super::{Ui, environment};
+use super::{Ui, environment, signals};
 use crate::block::convert::{Compression, ConvertOptions, ConvertProgress, Converted, convert};
 use crate::block::{self, Format, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
@@ -84,6 +84,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         threads: args.threads,
         checksum: args.checksum,
         overwrite: args.overwrite,
+        cancel: signals::cancel(),
         ..ConvertOptions::default()
     };
     if !args.inject.is_empty() {
@@ -124,6 +125,7 @@ fn injection(args: Args, options: &ConvertOptions<'_>) -> Result<InjectRequest> 
         overwrite_output: args.overwrite,
         partition: args.partition,
         threads: args.threads,
+        cancel: signals::cancel(),
         ..InjectRequest::new(args.input, args.inject, destination, environment::clock()?)
     };
     with_choices(request, &args.guest, args.state)

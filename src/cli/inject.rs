@@ -1,9 +1,9 @@
 //! `winject inject`, and `winject --config` which does the same from a document.
 
 use super::config::RunConfig;
-use super::{ImageArgs, Progress, Ui, environment};
-use crate::block::Format;
+use super::{ImageArgs, Progress, Ui, environment, signals};
 use crate::block::convert::Compression;
+use crate::block::{Format, PathPolicy};
 use crate::drivers::{Policy, SignatureLevel};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
@@ -154,6 +154,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         definitions: args.definitions,
         overwrite_output: destination.overwrite,
         partition: args.partition,
+        cancel: signals::cancel(),
         ..InjectRequest::new(args.image, args.drivers, choose(destination)?, environment::clock()?)
     };
     let request = with_choices(request, &args.guest, args.state)?;
@@ -291,6 +292,8 @@ fn config_request(config: &RunConfig) -> Result<InjectRequest> {
         policy: policy(guest.signature_policy),
         options: options(&guest)?,
         packages_only: guest.packages_only,
+        path_policy: config.allow_path.iter().fold(PathPolicy::default(), |policy, path| policy.allow(path)),
+        cancel: signals::cancel(),
         ..InjectRequest::new(image, config.drivers.clone(), destination, environment::clock()?)
     })
 }
@@ -312,12 +315,15 @@ pub(super) fn execute(request: &InjectRequest, reports: &[PathBuf], ui: &Ui) -> 
     let mut report = Report::of_request(request);
     let outcome = job::inject_into(request, &watcher, &mut report);
     drop(watcher);
-    // A run that could not even begin has nothing to report, and the report that is there may be that of a good one.
+    // A run that could not even begin has nothing to report, and the report that is there may be that of a good one. Nor
+    // does one that was cancelled.
     if let Err(error) = &outcome
-        && error.kind() == Kind::Usage
+        && matches!(error.kind(), Kind::Usage | Kind::Cancelled)
     {
         return outcome.map(|()| ExitCode::Usage);
     }
+    // Reports are written, whatever signal comes, if what they tell of is done.
+    let _hold = signals::cancel().hold_through();
     let written = write_reports(&report, reports, ui);
     outcome?;
     show(&report, ui);
@@ -329,7 +335,7 @@ pub(super) fn execute(request: &InjectRequest, reports: &[PathBuf], ui: &Ui) -> 
 fn write_reports(report: &Report, paths: &[PathBuf], ui: &Ui) -> Result<()> {
     let mut failed = None;
     for path in paths {
-        match job::report::write(report, path) {
+        match job::report::write(report, path, &signals::cancel()) {
             Ok(files) => {
                 for file in files {
                     ui.note(&format!("report written: {}", file.display()));
@@ -344,6 +350,9 @@ fn write_reports(report: &Report, paths: &[PathBuf], ui: &Ui) -> Result<()> {
 fn show(report: &Report, ui: &Ui) {
     if report.run.recovered {
         ui.note("an earlier run was interrupted; the image was restored first");
+    }
+    if report.run.completed {
+        ui.note("an earlier run was interrupted when it had written everything; it was completed first");
     }
     for warning in &report.virtio.warnings {
         ui.warn(warning);

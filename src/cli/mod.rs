@@ -14,6 +14,7 @@ mod inject;
 mod inspect;
 mod progress;
 mod reg;
+mod signals;
 mod source;
 mod ui;
 
@@ -94,11 +95,18 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(&error),
     };
     let ui = Ui::new(cli.quiet, cli.verbose);
+    signals::listen();
     let done = environment::start_log(cli.verbose).and_then(|()| run(cli, &ui));
     match done.and_then(|code| ui.finish().map(|()| code)) {
-        Ok(code) => code,
+        Ok(code) => {
+            signals::end_if_received(None);
+            code
+        }
         Err(error) => {
-            ui.error(&error);
+            if error.kind() != crate::Kind::Cancelled {
+                ui.error(&error);
+            }
+            signals::end_if_received(Some(&error));
             error.kind().into()
         }
     }

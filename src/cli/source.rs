@@ -10,8 +10,9 @@ pub struct ImageArgs {
     #[arg(long, value_name = "FORMAT", value_parser = parse_format)]
     pub format: Option<Format>,
 
-    /// Lets the image name files below this folder too (backing files, extents), not only in its own
-    #[arg(long, value_name = "FOLDER")]
+    /// Lets the image name this file, or files below this folder (backing files, extents), not only those in its own
+    /// folder. In place, the data file of a qcow2 is written only if it is named here itself
+    #[arg(long, value_name = "PATH")]
     pub allow_path: Vec<PathBuf>,
 
     /// Which disk of an OVA with several, by its file name in the OVA

@@ -4,13 +4,14 @@
 //! A new file is written under a temporary name in its folder and renamed when it is complete, so that its name never
 //! shows half of it. Its permissions are those that all of its sources have in common, less the umask.
 
+pub(crate) mod leftover;
 mod lock;
 mod read;
 mod run_files;
 mod write;
 
 pub(crate) use lock::LockedFile;
-pub(crate) use read::{Unreadable, open, read};
+pub(crate) use read::{Unreadable, open, open_as_it_is, read};
 pub(crate) use run_files::{REPORT, RunFiles};
 pub(crate) use write::{NewFile, Target, TextOutput, common_mode, rewrite};
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
+use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, Kind, Layer};
 
@@ -77,6 +78,12 @@ pub(crate) fn open(path: &Path, allow_block: bool) -> Result<File, Unreadable> {
     let file = File::options().read(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(path)?;
     refuse(file.metadata()?.file_type())?;
     Ok(file)
+}
+
+/// Opens a file for reading, whatever it turns out to be: a symbolic link is not followed, a FIFO is not waited for.
+pub(crate) fn open_as_it_is(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }
 
 /// The content of a regular file of at most `limit` bytes.

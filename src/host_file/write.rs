@@ -9,9 +9,11 @@ use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use tempfile::NamedTempFile;
 
 use super::folder_of;
+use super::leftover;
 use super::lock::LockedFile;
 use super::read::describe;
 use super::run_files::FileId;
+use crate::cancel::{Cancel, Hold};
 use crate::error::{Error, Kind, Layer, Result};
 
 /// Symbolic links that are followed, as Linux counts.
@@ -179,26 +181,37 @@ pub(crate) fn common_mode(sources: &[PathBuf], folder: &Path) -> u32 {
     sources.iter().map(mode_of).fold(0o666, |mode, next| mode & next) | 0o600
 }
 
+/// Creates the temporary file for `path` in its folder, and removes those that killed runs left there.
+fn create_temporary(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
+    leftover::remove(path);
+    let prefix = leftover::prefix(path);
+    let mut builder = tempfile::Builder::new();
+    let builder = builder.prefix(&prefix).suffix(leftover::SUFFIX).permissions(PermissionsExt::from_mode(mode));
+    let temporary = builder.tempfile_in(folder_of(path))?;
+    leftover::claim(temporary.as_file())?;
+    Ok(temporary)
+}
+
 /// A file that is written under a temporary name in the folder of its target. Dropped before it is finished, it is
 /// removed.
 #[derive(Debug)]
 pub(crate) struct NewFile {
     temporary: NamedTempFile,
     target: Target,
+    /// Given up last, when the temporary file is gone.
+    hold: Hold,
 }
 
 impl NewFile {
     /// Begins a file that is to become `target`, made from the files `sources` and open to no more users than they are.
+    /// `hold` says whether a request to stop keeps it from being finished.
     ///
     /// # Errors
     /// [`Kind::Io`] when the file cannot be created.
-    pub(crate) fn create(target: Target, sources: &[PathBuf]) -> Result<Self> {
-        let folder = folder_of(&target.path);
-        let mode = PermissionsExt::from_mode(common_mode(sources, folder));
-        let mut builder = tempfile::Builder::new();
-        let builder = builder.prefix(".winject-").suffix(".partial").permissions(mode);
-        let temporary = builder.tempfile_in(folder).map_err(target.cannot())?;
-        Ok(Self { temporary, target })
+    pub(crate) fn create(target: Target, sources: &[PathBuf], hold: Hold) -> Result<Self> {
+        let mode = common_mode(sources, folder_of(&target.path));
+        let temporary = create_temporary(&target.path, mode).map_err(target.cannot())?;
+        Ok(Self { temporary, target, hold })
     }
 
     /// The file under its temporary name.
@@ -210,11 +223,12 @@ impl NewFile {
     /// is replaced.
     ///
     /// # Errors
-    /// [`Kind::Usage`] when there is another file by now, [`Kind::Io`] when the host fails; then the target is as it
-    /// was.
+    /// [`Kind::Usage`] when there is another file by now, [`Kind::Cancelled`] when the job was asked to stop,
+    /// [`Kind::Io`] when the host fails; then the target is as it was.
     pub(crate) fn finish(self) -> Result<()> {
-        let Self { temporary, target } = self;
+        let Self { temporary, target, hold } = self;
         temporary.as_file().sync_all().map_err(target.cannot())?;
+        hold.check()?;
         let seen = match target.path.symlink_metadata() {
             Ok(meta) => Some(Existing::Regular(FileId::from(&meta))),
             Err(_) => None,
@@ -246,11 +260,11 @@ impl TextOutput {
     ///
     /// # Errors
     /// [`Kind::Usage`] when the file exists and may not be replaced, [`Kind::Io`] when it cannot be opened; a pipe that
-    /// nobody reads is not waited for.
-    pub(crate) fn create(target: Target, sources: &[PathBuf], overwrite: bool) -> Result<Self> {
+    /// nobody reads is not waited for. [`Kind::Cancelled`] when the job was asked to stop.
+    pub(crate) fn create(target: Target, sources: &[PathBuf], overwrite: bool, cancel: &Cancel) -> Result<Self> {
         target.refuse_existing(overwrite)?;
         if target.existing != Some(Existing::Stream) {
-            return Ok(Self::File(NewFile::create(target, sources)?));
+            return Ok(Self::File(NewFile::create(target, sources, cancel.hold()?)?));
         }
         let open = || {
             let file = File::options().write(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(&target.path)?;
@@ -289,10 +303,11 @@ impl TextOutput {
 /// Replaces a locked file by what `write` makes of it (new file, old file), all or nothing. Owner and permissions stay.
 ///
 /// # Errors
-/// [`Kind::Io`] when the host fails, [`Kind::Refused`] when something that takes no lock replaced the file meanwhile;
-/// then the file is as it was.
+/// [`Kind::Io`] when the host fails, [`Kind::Refused`] when something that takes no lock replaced the file meanwhile,
+/// [`Kind::Cancelled`] when the job was asked to stop; then the file is as it was.
 pub(crate) fn rewrite(
     locked: &mut LockedFile,
+    cancel: &Cancel,
     write: impl FnOnce(&mut File, &mut File) -> io::Result<()>,
 ) -> Result<()> {
     let path = locked.path().to_owned();
@@ -301,9 +316,8 @@ pub(crate) fn rewrite(
         move |e| Error::io(Layer::Host, what, e).path(path)
     };
     let LockedFile { file: old, meta: before, .. } = locked;
-    let mut builder = tempfile::Builder::new();
-    let builder = builder.prefix(".winject-").suffix(".partial").permissions(PermissionsExt::from_mode(0o600));
-    let mut new = builder.tempfile_in(folder_of(&path)).map_err(cannot("cannot create a file in the folder"))?;
+    let hold = cancel.hold()?;
+    let mut new = create_temporary(&path, 0o600).map_err(cannot("cannot create a file in the folder"))?;
     old.rewind().and_then(|()| write(new.as_file_mut(), old)).map_err(cannot("cannot write the file"))?;
     let owner = new.as_file().metadata().map_err(cannot("cannot write the file"))?;
     if (owner.uid(), owner.gid()) != (before.uid(), before.gid()) {
@@ -320,6 +334,7 @@ pub(crate) fn rewrite(
             .path(path.display().to_string())
             .hint("make sure that nothing else uses the file, and run winject again"));
     }
+    hold.check()?;
     new.persist(&path).map_err(|e| cannot("cannot write the file")(e.error))?;
     File::open(folder_of(&path)).and_then(|folder| folder.sync_all()).map_err(cannot("cannot write the file"))
 }

@@ -8,7 +8,7 @@ use super::report::Report;
 use super::request::{Destination, InjectRequest, Observer};
 use super::verdict::{Verdict, judge};
 use super::volume_check::{SKIPPED, check_volume};
-use crate::block::commit::{self, CommitOptions, Committed};
+use crate::block::commit::{self, CommitOptions, Committed, Recovery};
 use crate::block::convert::{Conversion, ConvertOptions, ConvertProgress, Converted, convert};
 use crate::block::{self, Stage, StageOptions};
 use crate::drivers::{self, Definitions, Selection, Sources};
@@ -68,6 +68,7 @@ fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) ->
                 checksum: *checksum,
                 overwrite: request.overwrite_output,
                 threads: request.threads,
+                cancel: request.cancel.clone(),
                 ..ConvertOptions::default()
             };
             write_standalone(request, observer, report, path, &options)?
@@ -161,6 +162,7 @@ fn stage_changes(
     plan::check_before(volume.device(), &plan, request.state.any())
         .map_err(|error| error.path(installation.partition.label()))?;
 
+    request.cancel.check()?;
     observer.step("Applying the plan to the staged disk");
     // an override is obeyed even when there is nothing else to do
     volume.apply_overrides()?;
@@ -201,7 +203,10 @@ struct FoundWindows {
 /// Opens the image.
 fn open_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Stage> {
     observer.step("Opening the image");
-    report.run.recovered = recover(&request.image, &request.path_policy, &request.destination)?;
+    request.cancel.check()?;
+    let recovery = recover(&request.image, &request.path_policy, &request.destination, &request.cancel)?;
+    report.run.recovered = recovery == Recovery::Restored;
+    report.run.completed = recovery == Recovery::Completed;
     let stage = open_stage(request)?;
     report.run.image_format = Some(stage.image().format().to_string());
     report.image_files = stage.image().files();
@@ -210,7 +215,7 @@ fn open_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     }
     // What the file itself forbids is said before any work is done.
     match request.destination {
-        Destination::InPlace => commit::check_in_place(&stage, &request.image)?,
+        Destination::InPlace => commit::check_in_place(&stage, &request.image, &request.path_policy)?,
         Destination::Overlay(_) => commit::check_overlay(&stage)?,
         Destination::DryRun | Destination::Standalone { .. } => {}
     }
@@ -286,7 +291,12 @@ fn commit_staged(
     staged: &mut Staged,
 ) -> Result<()> {
     let stage = &mut staged.stage;
-    let options = CommitOptions { overwrite: request.overwrite_output, ..CommitOptions::default() };
+    let options = CommitOptions {
+        overwrite: request.overwrite_output,
+        path_policy: request.path_policy.clone(),
+        cancel: request.cancel.clone(),
+        ..CommitOptions::default()
+    };
     let committed = match &request.destination {
         Destination::DryRun => return Ok(()),
         // Not even a lock for writing is taken when nothing changes.

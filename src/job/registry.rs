@@ -8,8 +8,9 @@ use super::outputs::refuse_raw_overlay;
 use super::recover::recover;
 use super::request::Destination;
 use super::volume_check::{SKIPPED, check_volume};
-use crate::block::commit::{self, CommitOptions};
+use crate::block::commit::{self, CommitOptions, Recovery};
 use crate::block::{self, Stage, StageOptions};
+use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::check::{Severity, check};
@@ -89,6 +90,8 @@ pub struct HiveRequest {
     pub clock: FileTime,
     /// Leave out the pass over the file records that compares them with the volume's bitmaps before the first edit.
     pub skip_volume_check: bool,
+    /// Asks the run to stop.
+    pub cancel: Cancel,
 }
 
 /// What [`import_into_image`] and [`edit_hive`] did.
@@ -98,6 +101,8 @@ pub struct HiveEdit {
     pub changed: bool,
     /// Logs that were replayed on the way.
     pub replays: Vec<Replay>,
+    /// What became of an earlier, interrupted run.
+    pub recovery: Recovery,
     /// Warnings of the commit.
     pub warnings: Vec<String>,
 }
@@ -157,18 +162,19 @@ fn edit_hives(
     if let Destination::Overlay(out) = destination {
         check_output(request, out)?;
     }
-    recover(&request.image, &request.options.path_policy, destination)?;
+    let policy = &request.options.path_policy;
+    let recovery = recover(&request.image, policy, destination, &request.cancel)?;
     let mut stage = open(request)?;
     if let Destination::Overlay(out) = destination {
         commit::refuse_own_files(&stage.image().files(), out)?;
     }
     match destination {
-        Destination::InPlace => commit::check_in_place(&stage, &request.image)?,
+        Destination::InPlace => commit::check_in_place(&stage, &request.image, policy)?,
         Destination::Overlay(_) => commit::check_overlay(&stage)?,
         Destination::DryRun | Destination::Standalone { .. } => {}
     }
     let installation = find(request, &stage)?;
-    let mut done = HiveEdit::default();
+    let mut done = HiveEdit { recovery, ..HiveEdit::default() };
     let mut written = Vec::new();
     let original = stage.original();
     let view = PartitionView::new(&mut stage, &installation.partition)?;
@@ -201,7 +207,12 @@ fn edit_hives(
     }
     verify(&stage, &installation, &written)?;
     stage.drop_unchanged()?;
-    let options = CommitOptions { overwrite: request.overwrite_output, ..CommitOptions::default() };
+    let options = CommitOptions {
+        overwrite: request.overwrite_output,
+        path_policy: policy.clone(),
+        cancel: request.cancel.clone(),
+        ..CommitOptions::default()
+    };
     let committed = match destination {
         Destination::DryRun => return Ok(done),
         Destination::InPlace => commit::commit_in_place(&mut stage, &request.image, &options)?,

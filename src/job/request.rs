@@ -2,6 +2,7 @@
 
 use crate::block::convert::Compression;
 use crate::block::{Format, PathPolicy};
+use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::drivers::Policy;
 use crate::windows::InjectOptions;
@@ -98,6 +99,8 @@ pub struct InjectRequest {
     pub options: InjectOptions,
     /// Stage the packages and register no driver: whether the guest boots from virtio is not the aim.
     pub packages_only: bool,
+    /// Asks the run to stop.
+    pub cancel: Cancel,
 }
 
 impl InjectRequest {
@@ -122,6 +125,7 @@ impl InjectRequest {
             skip_volume_check: false,
             policy: Policy::default(),
             options: InjectOptions::default(),
+            cancel: Cancel::default(),
         }
     }
 }

@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use super::journal::{self, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, sector_sums};
 use super::undo::{self, Outcome};
-use super::{CommitOptions, Committed, journal_beside};
+use super::{CommitOptions, Committed, journal_beside, marker};
 use crate::block::host::folder_of;
 use crate::block::qcow2::{self, Edit, Source, Target, Write};
-use crate::block::{FileStorage, Format, HostFiles, ImageParts, RealHost, Stage, Storage, StorageExt};
+use crate::block::{FileStorage, Format, HostFiles, ImageParts, PathPolicy, RealHost, Stage, Storage, StorageExt};
+use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::units::ImageOffset;
 
@@ -36,6 +37,8 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
     if !stage.is_dirty() {
         return Ok(Committed { path: path.to_owned(), bytes_written: 0, warnings: Vec::new() });
     }
+    // From here on there are files that have to be removed again.
+    let _hold = options.cancel.hold()?;
     let targets = open_targets(host, stage, &real_path, options)?;
     let edit = match format {
         Format::Raw => plan_raw(stage, &targets)?,
@@ -46,14 +49,17 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
         // Device nodes usually live in a folder in memory.
         warnings.push("the undo journal of a device lies beside its node and does not survive a power cut".to_owned());
     }
-    let run = Run { host, stage, targets, edit, path };
+    let run = Run { host, stage, targets, edit, path, real_path: &real_path, cancel: &options.cancel };
     let lengths = run.lengths()?;
     let writer = run.write_journal(&journal, &lengths)?;
     let result = run.reserve(&lengths).and_then(|()| run.write_phases());
     match result {
         Ok(()) => match finish(host, &journal)? {
             // The old tables are given up when no power cut can bring the journal back, which might restore them.
-            None => run.punch_freed(),
+            None => {
+                run.remove_marker();
+                run.punch_freed();
+            }
             Some(warning) => warnings.push(warning),
         },
         Err(error) => match run.undo(&writer, &journal) {
@@ -88,9 +94,25 @@ fn editable_format(stage: &Stage, path: &Path) -> Result<Format> {
     }
 }
 
+/// Refuses a data file that the user has not allowed to be written: an image may come from an attacker, and name the disk
+/// of another guest.
+pub(super) fn refuse_foreign_data_file(policy: &PathPolicy, image: &Path, data_file: &Path) -> Result<()> {
+    if policy.allows_writing(data_file) {
+        return Ok(());
+    }
+    let data_file = data_file.display();
+    Err(Error::refused(Layer::Block, format!("the image keeps its data in another file: {data_file}"))
+        .path(image.display().to_string())
+        .hint(format!("if that file is this guest's own, allow it by name: --allow-path {data_file}")))
+}
+
 /// [`super::check_in_place`].
-pub(super) fn check(stage: &Stage, path: &Path) -> Result<()> {
+pub(super) fn check(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<()> {
     let format = editable_format(stage, path)?;
+    if let Some((storage, data_path)) = stage.image().parts().and_then(|parts| parts.data_file) {
+        refuse_foreign_data_file(policy, path, data_path)?;
+        marker::clear(&RealHost, data_path, owner_of(&**storage))?;
+    }
     let real_path = RealHost.real_path(path);
     let image = FileStorage::open(&real_path, true)?;
     let folder = folder_of(&real_path);
@@ -103,6 +125,10 @@ pub(super) fn check(stage: &Stage, path: &Path) -> Result<()> {
         qcow2::refuse_corrupt(Arc::new(image), path)?;
     }
     Ok(())
+}
+
+fn owner_of(storage: &dyn Storage) -> Option<u32> {
+    storage.identity().map(|identity| identity.owner)
 }
 
 /// Removes the journal: from now on the run counts. Returns a warning if that may not survive a power cut.
@@ -154,7 +180,14 @@ fn open_targets(host: &dyn HostFiles, stage: &Stage, path: &Path, options: &Comm
             .hint("write a new image with --output")
     })?;
     let image = open_target(host, file, path, options)?;
-    let data_file = data_file.map(|(storage, path)| open_target(host, storage, path, options)).transpose()?;
+    let data_file = data_file
+        .map(|(storage, data_path)| {
+            refuse_foreign_data_file(&options.path_policy, path, data_path)?;
+            let target = open_target(host, storage, data_path, options)?;
+            marker::clear(host, data_path, owner_of(&*target.storage))?;
+            Ok::<_, Error>(target)
+        })
+        .transpose()?;
     Ok(Targets { image, data_file })
 }
 
@@ -205,6 +238,9 @@ struct Run<'a> {
     targets: Targets,
     edit: Edit,
     path: &'a Path,
+    /// The same without symbolic links.
+    real_path: &'a Path,
+    cancel: &'a Cancel,
 }
 
 impl Run<'_> {
@@ -221,8 +257,12 @@ impl Run<'_> {
             let ends = self.edit.phases.iter().flatten().filter(|w| w.target == target);
             let end = ends.map(|w| w.offset + w.source.len()).max().unwrap_or(0);
             let end = if target == Target::Image { end.max(self.edit.image_length) } else { end };
-            let path = if target == Target::Image { Default::default() } else { open.path.clone() };
-            files.push(JournalFile { old_length, new_length: end.max(old_length), path });
+            let name = match target {
+                Target::Image => String::new(),
+                Target::DataFile => qcow2::data_file_name(&self.targets.image.storage)?.unwrap_or_default(),
+            };
+            let identity = open.storage.identity();
+            files.push(JournalFile { old_length, new_length: end.max(old_length), identity, name });
         }
         Ok(files)
     }
@@ -260,7 +300,13 @@ impl Run<'_> {
         let filled = ranges.iter().try_for_each(|((file, offset, length), writes)| {
             self.record_range(&mut writer, *file, *offset, *length, writes)
         });
-        let sealed = filled.and_then(|()| {
+        // As long as the journal is not complete, a marker that names its image means nothing.
+        let marked = filled.and_then(|()| match &self.targets.data_file {
+            Some(data_file) => marker::create(self.host, &data_file.path, self.real_path),
+            None => Ok(()),
+        });
+        let is_marked = marked.is_ok();
+        let sealed = marked.and_then(|()| {
             writer
                 .seal()
                 .map_err(self.io("the undo journal cannot be written"))
@@ -270,8 +316,17 @@ impl Run<'_> {
             Ok(()) => Ok(writer),
             Err(error) => {
                 writer.abandon();
+                if is_marked {
+                    self.remove_marker();
+                }
                 Err(error)
             }
+        }
+    }
+
+    fn remove_marker(&self) {
+        if let Some(data_file) = &self.targets.data_file {
+            marker::remove(self.host, &data_file.path);
         }
     }
 
@@ -309,6 +364,7 @@ impl Run<'_> {
         let storage = self.targets.get(target)?;
         let mut at = 0;
         while at < length {
+            self.cancel.check()?;
             let piece = (length - at).min(PIECE_MAX);
             let place = offset + at;
             let run = storage.run_at(place).map_err(self.io("cannot be read"))?;
@@ -353,6 +409,7 @@ impl Run<'_> {
 
     fn write_phases(&self) -> Result<()> {
         let failed = self.io("cannot be written");
+        let mut is_past_switch = false;
         for (_, open) in self.targets.all() {
             // The file ends at a whole cluster even where a file system cannot reserve.
             let length = self.edit.image_length;
@@ -362,7 +419,12 @@ impl Run<'_> {
             }
         }
         for phase in &self.edit.phases {
+            // With the header the new tables count; what comes after that is finished.
+            is_past_switch |= self.edit.is_switch && phase.iter().any(|w| w.target == Target::Image && w.offset == 0);
             for write in phase {
+                if !is_past_switch {
+                    self.cancel.check()?;
+                }
                 let storage = self.targets.get(write.target)?;
                 let mut at = 0;
                 while at < write.source.len() {
@@ -385,6 +447,7 @@ impl Run<'_> {
         let outcome = undo::undo(Arc::clone(writer.storage()), &files, self.path)?;
         journal::remove(self.host, journal)
             .map_err(|e| Error::io(Layer::Host, "the undo journal cannot be removed", e))?;
+        self.remove_marker();
         Ok(outcome)
     }
 

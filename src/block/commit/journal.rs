@@ -1,8 +1,9 @@
 //! The undo journal: what an in-place run is going to overwrite, written and flushed before the first write.
 //!
 //! Layout, little endian. Header: magic (zeros until the journal is complete), version, flags, number of files, the
-//! process that writes (version 2), and for each file its length before, the length that it may reach, and (for a data
-//! file) its path, to be compared with what the image says. Then records: the
+//! process that writes (version 2), and for each file its length before, the length that it may reach, which file it is
+//! (version 3), and (for a data file) the name that the image gives it, so that the journal is good in whatever folder
+//! both are. Then records: the
 //! old content of a range of at most 1 MiB (or that it was a hole), and the checksums that its sectors will have after
 //! each phase of the run. Then an end mark with the number of records and a checksum over everything.
 //!
@@ -14,12 +15,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::owner::Owner;
-use crate::block::host::{PRIVATE, open_as_it_is};
-use crate::block::{FileStorage, HostFiles, Storage, StorageExt};
+use crate::block::host::PRIVATE;
+use crate::block::{FileIdentity, HostFiles, Storage, StorageExt};
 use crate::error::{Error, Kind, Layer, Result};
 
 const MAGIC: &[u8; 8] = b"WINJUNDO";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const FLAG_SWITCH: u32 = 1;
 const TAG_RECORD: u32 = u32::from_le_bytes(*b"RECO");
 const TAG_END: u32 = u32::from_le_bytes(*b"ENDJ");
@@ -28,7 +29,9 @@ const KIND_HOLE: u32 = 1;
 pub(super) const PIECE_MAX: u64 = 1 << 20;
 const VARIANTS_MAX: u32 = 8;
 const FILES_MAX: u32 = 2;
-const PATH_BYTES_MAX: u32 = 4096;
+pub(super) const PATH_BYTES_MAX: u32 = 4096;
+/// What a file is: unknown, a regular file, a block device.
+const IDENTITIES: [u32; 3] = [0, 1, 2];
 /// Whether something is old or new is decided for each sector.
 pub(super) const SECTOR: usize = 512;
 const BUFFER_BYTES: usize = 1 << 20;
@@ -38,8 +41,10 @@ const BUFFER_BYTES: usize = 1 << 20;
 pub(super) struct JournalFile {
     pub old_length: u64,
     pub new_length: u64,
-    /// Path of the data file; empty for the image itself.
-    pub path: PathBuf,
+    /// Which file it is; `None` only where files have no identity (in tests).
+    pub identity: Option<FileIdentity>,
+    /// Name of the data file as the image records it; empty for the image itself.
+    pub name: String,
 }
 
 /// The old content of a range.
@@ -117,12 +122,17 @@ impl<'a> JournalWriter<'a> {
         for file in files {
             self.put(&file.old_length.to_le_bytes())?;
             self.put(&file.new_length.to_le_bytes())?;
-            let path = std::os::unix::ffi::OsStrExt::as_bytes(file.path.as_os_str());
-            if path.len() > PATH_BYTES_MAX as usize {
+            let [unknown, regular, device] = IDENTITIES;
+            let kind = file.identity.map_or(unknown, |identity| if identity.is_device { device } else { regular });
+            self.put(&kind.to_le_bytes())?;
+            self.put(&file.identity.map_or(0, |identity| identity.inode).to_le_bytes())?;
+            self.put(&file.identity.map_or(0, |identity| identity.created).to_le_bytes())?;
+            self.put(&file.identity.map_or(0, |identity| identity.modified).to_le_bytes())?;
+            if file.name.len() > PATH_BYTES_MAX as usize {
                 return Err(io::ErrorKind::InvalidInput.into());
             }
-            self.put(&(path.len() as u32).to_le_bytes())?;
-            self.put(path)?;
+            self.put(&(file.name.len() as u32).to_le_bytes())?;
+            self.put(file.name.as_bytes())?;
         }
         Ok(())
     }
@@ -191,16 +201,11 @@ pub(super) fn remove(host: &dyn HostFiles, path: &Path) -> io::Result<()> {
     host.sync_folder_of(path)
 }
 
-/// Whether there is a journal at `path` that was completed, so that its image may be half written. One that cannot be
-/// read counts as such.
-pub(super) fn is_pending(path: &Path) -> bool {
-    if path.symlink_metadata().is_err() {
-        return false;
-    }
+/// Whether a journal was never completed, so that its image is as it was.
+pub(super) fn is_unused(journal: &dyn Storage) -> io::Result<bool> {
     let mut magic = [0; MAGIC.len()];
-    let file = open_as_it_is(path).ok().and_then(|file| FileStorage::from_file(file, path).ok());
-    let is_read = file.is_some_and(|file| file.read_or_zeros_at(0, &mut magic).is_ok());
-    !is_read || magic != [0; MAGIC.len()]
+    journal.read_or_zeros_at(0, &mut magic)?;
+    Ok(magic == [0; MAGIC.len()])
 }
 
 /// A journal that an earlier run left.
@@ -255,6 +260,10 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(self.take(8)?.try_into().map_err(|_| io::ErrorKind::UnexpectedEof)?))
     }
 
+    fn i128(&mut self) -> io::Result<i128> {
+        Ok(i128::from_le_bytes(self.take(16)?.try_into().map_err(|_| io::ErrorKind::UnexpectedEof)?))
+    }
+
     fn place(&self) -> u64 {
         self.at - (self.buffer.len() - self.taken) as u64
     }
@@ -277,11 +286,11 @@ impl Journal {
     /// Opens a journal; `None` if it was never completed (then nothing was written to the image).
     pub fn open(storage: Arc<dyn Storage>) -> Result<Option<Self>> {
         let length = storage.len().map_err(unreadable)?;
-        let mut magic = [0; MAGIC.len()];
-        storage.read_or_zeros_at(0, &mut magic).map_err(unreadable)?;
-        if magic == [0; MAGIC.len()] {
+        if is_unused(&*storage).map_err(unreadable)? {
             return Ok(None);
         }
+        let mut magic = [0; MAGIC.len()];
+        storage.read_or_zeros_at(0, &mut magic).map_err(unreadable)?;
         if magic != *MAGIC {
             return Err(damaged("not a journal of winject"));
         }
@@ -306,15 +315,20 @@ impl Journal {
         for _ in 0..count {
             let old_length = reader.u64().map_err(unreadable)?;
             let new_length = reader.u64().map_err(unreadable)?;
-            let path_length = reader.u32().map_err(unreadable)?;
-            if path_length > PATH_BYTES_MAX {
-                return Err(damaged("impossible path"));
+            let kind = reader.u32().map_err(unreadable)?;
+            let inode = reader.u64().map_err(unreadable)?;
+            let (created, modified) = (reader.i128().map_err(unreadable)?, reader.i128().map_err(unreadable)?);
+            let [unknown, _, device] = IDENTITIES;
+            let is_device = kind == device;
+            let known = FileIdentity { owner: 0, is_device, inode, created, modified };
+            let identity = if kind == unknown { None } else { Some(known) };
+            let name_length = reader.u32().map_err(unreadable)?;
+            if name_length > PATH_BYTES_MAX || !IDENTITIES.contains(&kind) {
+                return Err(damaged("impossible file"));
             }
-            let path = reader.take(path_length as usize).map_err(unreadable)?;
-            let path = PathBuf::from(std::ffi::OsString::from(
-                <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&path),
-            ));
-            files.push(JournalFile { old_length, new_length, path });
+            let name = reader.take(name_length as usize).map_err(unreadable)?;
+            let name = String::from_utf8(name).map_err(|_| damaged("impossible name"))?;
+            files.push(JournalFile { old_length, new_length, identity, name });
         }
         let records_at = reader.place();
         drop(reader);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 mod in_place;
 mod journal;
+mod marker;
 mod output;
 mod owner;
 mod undo;
@@ -14,10 +15,13 @@ mod whole;
 
 pub use output::Output;
 pub(crate) use output::{lock_target, refuse_own_files};
+pub use undo::Recovery;
 
-use super::{Format, HostFiles, PathPolicy, RealHost, Stage};
+use super::{Format, HostFiles, PathPolicy, RealHost, Stage, Storage};
+use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host_file::Target;
+use marker::Standing;
 
 /// How to commit.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +30,10 @@ pub struct CommitOptions {
     pub overwrite: bool,
     /// How to treat other processes that have the image open.
     pub locking: super::Locking,
+    /// Which external data file an edit in place may write to.
+    pub path_policy: PathPolicy,
+    /// Asks the commit to stop. In place it then leaves the image as it was, unless it has passed its commit point.
+    pub cancel: Cancel,
 }
 
 /// What a commit did.
@@ -52,9 +60,10 @@ pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) 
 ///
 /// # Errors
 /// [`Kind::Io`] for a read-only file or folder, [`Kind::Unsupported`] for
-/// a container that is never written, [`Kind::Refused`] for an image that is marked corrupt.
-pub fn check_in_place(stage: &Stage, path: &Path) -> Result<()> {
-    in_place::check(stage, path)
+/// a container that is never written, [`Kind::Refused`] for an image that is marked corrupt, or that keeps its data in
+/// another file which the policy does not [allow to be written](PathPolicy::allows_writing).
+pub fn check_in_place(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<()> {
+    in_place::check(stage, path, policy)
 }
 
 /// Writes the stage's changes as a new qcow2 file `out` whose backing file is `original`.
@@ -93,13 +102,15 @@ fn resolve(out: &Path) -> Result<Target> {
     Ok(target)
 }
 
-/// Deals with the journal of an interrupted in-place run: rolls the image at `path` back. Returns whether there was
-/// anything to do. Every command that opens an image for an edit calls this first. `policy` says whether the image may
-/// name its data file, as when it is opened: a journal alone makes nothing be written to another file.
+/// Deals with the journal of an interrupted in-place run: completes the run if it had written everything, and rolls the
+/// image at `path` back otherwise. Every command that is to edit an image in place calls this first, and no other does.
+/// `policy` says whether the image's data file may be written, as for the edit itself: a journal alone makes nothing be
+/// written to another file.
 ///
 /// # Errors
-/// [`Kind::Pending`] when there is a journal that cannot be applied.
-pub fn recover(path: &Path, policy: &PathPolicy) -> Result<bool> {
+/// [`Kind::Pending`] when there is a journal that does not count or cannot be applied; nothing is touched then.
+/// [`Kind::Refused`] when the policy does not allow the data file to be written.
+pub fn recover(path: &Path, policy: &PathPolicy) -> Result<Recovery> {
     undo::recover(&RealHost, path, super::Locking::default(), policy)
 }
 
@@ -108,12 +119,25 @@ pub fn recover(path: &Path, policy: &PathPolicy) -> Result<bool> {
 ///
 /// # Errors
 /// [`Kind::Pending`].
-pub(crate) fn refuse_pending(path: &Path) -> Result<()> {
-    let journal_file = journal_path(path);
-    if journal::is_pending(&journal_file) {
-        return Err(pending(path));
+pub(crate) fn refuse_pending(path: &Path, file: &dyn Storage) -> Result<()> {
+    let owner = file.identity().map(|identity| identity.owner);
+    match marker::standing(&RealHost, &RealHost.real_path(path), owner)? {
+        Standing::Clear | Standing::Unused => Ok(()),
+        Standing::Journal => Err(pending(path)),
+        Standing::DataFileOf(image) => Err(pending_data_file(path, &image)),
     }
-    Ok(())
+}
+
+/// The refusal of a data file whose image waits for being restored.
+fn pending_data_file(path: &Path, image: &Path) -> Error {
+    let image = image.display();
+    Error::new(
+        Kind::Pending,
+        Layer::Block,
+        "an interrupted run left this file half written: it holds the data of an image",
+    )
+    .path(path.display().to_string())
+    .hint(format!("run the interrupted command on {image} again; it restores the old content first"))
 }
 
 /// The refusal of a file that waits for being restored.

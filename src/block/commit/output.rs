@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::{CommitOptions, journal_beside};
 use crate::block::host::{HostFiles, folder_of};
 use crate::block::{Locking, Storage};
+use crate::cancel::{Cancel, Hold};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host_file::{RunFiles, common_mode};
+use crate::host_file::{RunFiles, common_mode, leftover};
 
 /// How many names for the temporary file are tried.
 const NAMES_MAX: u32 = 100;
@@ -24,6 +25,8 @@ pub struct Output<'a> {
     /// The file that is going to be replaced, locked until that is done.
     replaced: Option<Arc<dyn Storage>>,
     is_finished: bool,
+    cancel: Cancel,
+    _hold: Hold,
 }
 
 impl std::fmt::Debug for Output<'_> {
@@ -49,16 +52,28 @@ impl<'a> Output<'a> {
         if !replace && host.exists(target) {
             return Err(exists(target));
         }
+        let hold = options.cancel.hold()?;
         let replaced = lock_target(host, target, options.locking)?;
+        host.remove_leftovers(target);
         let mode = common_mode(sources, folder_of(target));
         for number in 0..NAMES_MAX {
-            let mut name = target.as_os_str().to_owned();
-            name.push(format!(".winject-tmp{}-{number}", std::process::id()));
-            let temporary = PathBuf::from(name);
+            let mut name = leftover::prefix(target);
+            name.push(format!("{}n{number}{}", std::process::id(), leftover::SUFFIX));
+            let temporary = target.with_file_name(name);
             match host.create(&temporary, mode) {
                 Ok(storage) => {
                     let target = target.to_owned();
-                    return Ok(Self { host, temporary, target, storage, replace, replaced, is_finished: false });
+                    return Ok(Self {
+                        host,
+                        temporary,
+                        target,
+                        storage,
+                        replace,
+                        replaced,
+                        is_finished: false,
+                        cancel: options.cancel.clone(),
+                        _hold: hold,
+                    });
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => {
@@ -70,7 +85,7 @@ impl<'a> Output<'a> {
         }
         Err(Error::new(Kind::Io, Layer::Host, "too many temporary files of earlier runs")
             .path(target.display().to_string())
-            .hint("remove the files *.winject-tmp* beside it"))
+            .hint("remove the files .*.winject-*.partial beside it"))
     }
 
     /// The file under its temporary name.
@@ -86,6 +101,7 @@ impl<'a> Output<'a> {
     pub fn finish(mut self) -> Result<()> {
         let failed = |what: &str, e| Error::io(Layer::Host, what, e).path(self.target.display().to_string());
         self.storage.flush().map_err(|e| failed("the output cannot be made durable", e))?;
+        self.cancel.check()?;
         self.host.rename(&self.temporary, &self.target, self.replace).map_err(|e| {
             if e.kind() == io::ErrorKind::AlreadyExists { exists(&self.target) } else { failed("cannot be renamed", e) }
         })?;

@@ -1,12 +1,13 @@
 //! Dealing with the journal of a run that did not end: restore the old content, or complete.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::journal::{Journal, Record, SECTOR, sector_sums};
+use super::marker::{self, Standing};
 use super::{journal, journal_beside};
 use crate::block::policy::escape;
-use crate::block::{HostFiles, Locking, PathPolicy, Storage, StorageExt, is_zero, qcow2};
+use crate::block::{FileIdentity, HostFiles, Locking, PathPolicy, Storage, StorageExt, is_zero, qcow2};
 use crate::error::{Error, Kind, Layer, Result};
 
 /// What became of the image.
@@ -18,14 +19,26 @@ pub(super) enum Outcome {
     Completed,
 }
 
+/// What [`super::recover`] found and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recovery {
+    /// No run had been interrupted while it wrote.
+    #[default]
+    Nothing,
+    /// The image holds its old content again.
+    Restored,
+    /// The interrupted run had written everything; it was completed.
+    Completed,
+}
+
 /// [`super::recover`] on any host.
 ///
 /// # Errors
 /// As there.
-pub fn recover(host: &dyn HostFiles, path: &Path, locking: Locking, policy: &PathPolicy) -> Result<bool> {
-    let journal_file = journal_beside(&host.real_path(path));
-    if !host.exists(&journal_file) {
-        return Ok(false);
+pub fn recover(host: &dyn HostFiles, path: &Path, locking: Locking, policy: &PathPolicy) -> Result<Recovery> {
+    let real_path = host.real_path(path);
+    if !host.exists(&journal_beside(&real_path)) {
+        return Ok(Recovery::Nothing);
     }
     let pending = |error: Error| {
         if error.kind() == Kind::Refused {
@@ -35,20 +48,32 @@ pub fn recover(host: &dyn HostFiles, path: &Path, locking: Locking, policy: &Pat
             .path(path.display().to_string())
             .hint(error.hint_text().unwrap_or("when the cause is gone, run winject again on the image").to_owned())
     };
-    recover_pending(host, path, &journal_file, locking, policy).map_err(pending)?;
-    Ok(true)
+    recover_pending(host, path, &real_path, locking, policy).map_err(pending)
 }
 
 fn recover_pending(
     host: &dyn HostFiles,
     path: &Path,
-    journal_file: &Path,
+    real_path: &Path,
     locking: Locking,
     policy: &PathPolicy,
-) -> Result<()> {
+) -> Result<Recovery> {
     // The image first: its lock keeps a run that is still going from being undone.
     let image = host.open(path, locking)?;
-    let storage = host.open(journal_file, Locking::Ignore)?;
+    let owner = image.identity().map(|identity| identity.owner);
+    let journal_file = &journal_beside(real_path);
+    match marker::standing(host, real_path, owner)? {
+        Standing::DataFileOf(image) => return Err(super::pending_data_file(path, &image)),
+        Standing::Clear => return Ok(Recovery::Nothing),
+        Standing::Unused => {
+            remove_journal(host, journal_file)?;
+            return Ok(Recovery::Nothing);
+        }
+        Standing::Journal => {}
+    }
+    let storage = host.open_journal(journal_file, owner)?;
+    let mut recovery = Recovery::Nothing;
+    let mut data_path = None;
     if let Some(journal) = Journal::open(Arc::clone(&storage))? {
         // Where the file system knows locks, the image's lock has said so already.
         if !image.is_locked() && journal.owner.is_another_alive() {
@@ -59,12 +84,26 @@ fn recover_pending(
         }
         let mut files = vec![image];
         if let Some(file) = journal.files.get(1) {
-            files.push(open_data_file(host, path, &files, &file.path, locking, policy)?);
+            let (storage, path) = open_data_file(host, path, &files, &file.name, locking, policy)?;
+            files.push(storage);
+            data_path = Some(path);
         }
-        let outcome = apply(&journal, &files, path)?;
+        let outcome = apply(&journal, &files, path, Caller::NextRun)?;
         tracing::info!(path = %path.display(), ?outcome, "an interrupted run was dealt with");
+        recovery = match outcome {
+            Outcome::Restored => Recovery::Restored,
+            Outcome::Completed => Recovery::Completed,
+        };
     }
-    journal::remove(host, journal_file).map_err(|e| Error::io(Layer::Host, "the undo journal cannot be removed", e))
+    remove_journal(host, journal_file)?;
+    if let Some(data_path) = data_path {
+        marker::remove(host, &data_path);
+    }
+    Ok(recovery)
+}
+
+fn remove_journal(host: &dyn HostFiles, path: &Path) -> Result<()> {
+    journal::remove(host, path).map_err(|e| Error::io(Layer::Host, "the undo journal cannot be removed", e))
 }
 
 /// Opens the image's data file for writing. Which one that is the image says, and the policy must allow it; what the
@@ -73,10 +112,10 @@ fn open_data_file(
     host: &dyn HostFiles,
     path: &Path,
     image: &[Arc<dyn Storage>],
-    recorded: &Path,
+    recorded: &str,
     locking: Locking,
     policy: &PathPolicy,
-) -> Result<Arc<dyn Storage>> {
+) -> Result<(Arc<dyn Storage>, PathBuf)> {
     let other = |what: String| {
         Error::new(Kind::Pending, Layer::Block, format!("the journal is not this image's: {what}"))
             .hint("if the image is good as it is, remove the file IMAGE.winject-journal beside it")
@@ -85,22 +124,23 @@ fn open_data_file(
     let Some(name) = qcow2::data_file_name(image)? else {
         return Err(other("the image has no data file, but the journal has one".to_owned()));
     };
-    let (read, data_path) = policy.open(path, &name)?;
-    if data_path != recorded {
-        return Err(other(format!("it goes with the data file {}", escape(&recorded.display().to_string()))));
+    if name != recorded {
+        return Err(other(format!("it goes with the data file {}", escape(recorded))));
     }
+    let (read, data_path) = policy.open(path, &name)?;
+    super::in_place::refuse_foreign_data_file(policy, path, &data_path)?;
     let storage = host.open(&data_path, locking)?;
     let id = |storage: &dyn Storage| storage.fingerprint().map(|print| (print.device, print.inode));
     if id(&*storage) != id(&read) {
         return Err(Error::refused(Layer::Block, "another file is there now").path(data_path.display().to_string()));
     }
-    Ok(storage)
+    Ok((storage, data_path))
 }
 
 /// Applies a journal to files that are open already.
 pub(super) fn undo(journal: Arc<dyn Storage>, files: &[Arc<dyn Storage>], path: &Path) -> Result<Outcome> {
     match Journal::open(journal)? {
-        Some(journal) => apply(&journal, files, path),
+        Some(journal) => apply(&journal, files, path, Caller::SameRun),
         None => Ok(Outcome::Restored),
     }
 }
@@ -109,8 +149,26 @@ fn io(error: std::io::Error) -> Error {
     Error::io(Layer::Block, "cannot restore the old content", error)
 }
 
-fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path) -> Result<Outcome> {
-    let mut state = examine(journal, files)?;
+/// Who applies a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// The run that wrote it, because of an error.
+    SameRun,
+    /// A later run.
+    NextRun,
+}
+
+fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Caller) -> Result<Outcome> {
+    let Examined { mut state, is_half_written, is_complete } = examine(journal, files)?;
+    if !is_of(journal, files, state, is_half_written) {
+        return Err(Error::new(Kind::Pending, Layer::Block, "the undo journal was made for another file").hint(
+            "if the image is good as it is, remove the file IMAGE.winject-journal beside it; otherwise restore a copy",
+        ));
+    }
+    if is_complete && caller == Caller::NextRun {
+        store_again(journal, files)?;
+        return Ok(Outcome::Completed);
+    }
     if journal.is_switch
         && state == State::Ours
         && let Some(image) = files.first()
@@ -147,6 +205,34 @@ fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path) -> Result<O
             Ok(Outcome::Restored)
         }
     }
+}
+
+/// Whether the journal was made for these files. They are known by their inode numbers. Copied together to another file
+/// system they have others; then they are known by being half written exactly as the journal says, or as they were to the
+/// nanosecond. A whole image, old or new, to which a journal was copied from its like is not.
+fn is_of(journal: &Journal, files: &[Arc<dyn Storage>], state: State, is_half_written: bool) -> bool {
+    let is_content_known = is_half_written && !matches!(state, State::Changed(_));
+    let is_same = |recorded: Option<FileIdentity>, now: Option<FileIdentity>| match (recorded, now) {
+        (Some(recorded), Some(now)) => {
+            let is_untouched = recorded.modified == now.modified && !recorded.is_device && !now.is_device;
+            recorded.is_same_file(&now) || is_content_known || (is_untouched && state == State::Ours)
+        }
+        (None, None) => true,
+        _ => false,
+    };
+    files.len() == journal.files.len()
+        && files.iter().zip(&journal.files).all(|(file, recorded)| is_same(recorded.identity, file.identity()))
+}
+
+/// Makes what the run wrote durable, as it reads now: see [`settle`].
+fn store_again(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<()> {
+    journal.for_each(|record| {
+        let Some(storage) = files.get(record.file) else { return Ok(()) };
+        let mut content = vec![0; usize::try_from(record.length).unwrap_or(0)];
+        storage.read_exact_at(record.offset, &mut content).map_err(io)?;
+        storage.write_at(record.offset, &content).map_err(io)
+    })?;
+    files.iter().try_for_each(|storage| storage.flush().map_err(io))
 }
 
 /// Makes the header durable as it reads now. The flush that should have done so may have failed, and after that the
@@ -224,7 +310,18 @@ enum State {
     Changed(u64),
 }
 
-fn examine(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<State> {
+struct Examined {
+    state: State,
+    /// Some sectors are old and some are new.
+    is_half_written: bool,
+    /// Every byte is what the run was to make of it, and that can be told (nothing was added at the end of a file, which
+    /// the journal does not cover). A run with a switch is complete when it has [switched](State::Switched).
+    is_complete: bool,
+}
+
+fn examine(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<Examined> {
+    let (mut has_old, mut has_new) = (false, false);
+    let mut is_complete = !journal.is_switch && journal.files.iter().all(|file| file.new_length == file.old_length);
     let mut changed = None;
     for (storage, file) in files.iter().zip(&journal.files) {
         let length = storage.len().map_err(io)?;
@@ -241,6 +338,9 @@ fn examine(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<State> {
         for (index, sum) in sums_found.iter().enumerate() {
             let is_old = sums_old.get(index) == Some(sum);
             let is_new = record.variants.iter().any(|v| v.get(index) == Some(sum));
+            has_old |= is_old && !is_new;
+            has_new |= is_new && !is_old;
+            is_complete &= record.variants.last().is_some_and(|v| v.get(index) == Some(sum));
             if !is_old && !is_new {
                 changed.get_or_insert(record.offset + (index * SECTOR) as u64);
             }
@@ -248,11 +348,13 @@ fn examine(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<State> {
         }
         Ok(())
     })?;
-    Ok(match (is_switched, changed) {
+    let state = match (is_switched, changed) {
         (true, _) => State::Switched,
         (false, Some(offset)) => State::Changed(offset),
         (false, None) => State::Ours,
-    })
+    };
+    let is_complete = is_complete && has_new && state == State::Ours;
+    Ok(Examined { state, is_half_written: has_old && has_new, is_complete })
 }
 
 fn old_sums(record: &Record) -> Vec<u32> {

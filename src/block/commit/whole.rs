@@ -7,6 +7,7 @@ use super::{CommitOptions, Committed};
 use crate::block::host::{HostFiles, folder_of};
 use crate::block::qcow2::{Backing, NewImage};
 use crate::block::{Format, Image, Stage, Storage, is_zero};
+use crate::cancel::Cancel;
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
 
@@ -39,6 +40,7 @@ pub fn overlay(
     for (offset, length) in stage.dirty_ranges() {
         let first = (offset.0 / CLUSTER).max(next);
         let end = (offset.0 + length).div_ceil(CLUSTER);
+        options.cancel.check()?;
         for cluster in first..end {
             bytes_written += copy_cluster(stage, cluster, &mut image).map_err(in_out)?;
         }
@@ -84,10 +86,10 @@ pub fn standalone(
     let output = Output::create(host, out, &stage.image().files(), options)?;
     let storage = &**output.storage();
     let bytes_written = match format {
-        Format::Raw => write_raw(stage, storage).map_err(in_out)?,
+        Format::Raw => write_raw(stage, storage, &options.cancel).map_err(in_out)?,
         Format::Qcow2 => {
             let mut image = NewImage::new(storage, stage.len(), None).map_err(in_out)?;
-            let written = for_each_chunk(stage, |offset, data| {
+            let written = for_each_chunk(stage, &options.cancel, |offset, data| {
                 let clusters = data.chunks(usize::try_from(CLUSTER).unwrap_or(1));
                 for (cluster, content) in (offset / CLUSTER..).zip(clusters) {
                     image.add(cluster, content)?;
@@ -108,10 +110,10 @@ pub fn standalone(
     Ok(Committed { path: out.to_owned(), bytes_written, warnings: Vec::new() })
 }
 
-fn write_raw(stage: &Stage, storage: &dyn Storage) -> Result<u64> {
+fn write_raw(stage: &Stage, storage: &dyn Storage, cancel: &Cancel) -> Result<u64> {
     let io = |e| Error::io(Layer::Block, "cannot be written", e).hint("is there enough space?");
     storage.set_len(stage.len()).map_err(io)?;
-    for_each_chunk(stage, |offset, data| {
+    for_each_chunk(stage, cancel, |offset, data| {
         // Runs of blocks that are not zero, each written at once.
         let mut run: Option<usize> = None;
         for (start, block) in (0..).step_by(HOLE_GRAIN).zip(data.chunks(HOLE_GRAIN)) {
@@ -133,11 +135,12 @@ fn write_raw(stage: &Stage, storage: &dyn Storage) -> Result<u64> {
 
 /// Calls `take` with the disk's content in ascending order, piece by piece from cluster boundaries, leaving out what
 /// certainly reads as zeros. Returns how many bytes were passed.
-fn for_each_chunk(stage: &Stage, mut take: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<u64> {
+fn for_each_chunk(stage: &Stage, cancel: &Cancel, mut take: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<u64> {
     let size = stage.len();
     let mut buffer = vec![0; usize::try_from(CHUNK).unwrap_or(0)];
     let (mut position, mut passed) = (0, 0);
     while position < size {
+        cancel.check()?;
         let extent = stage.extent_at(ImageOffset(position), size - position)?;
         let end = position + extent.length;
         if extent.kind.is_zero() {

@@ -35,6 +35,7 @@ use sha2::{Digest, Sha256};
 
 use super::commit::{lock_target, refuse_own_files};
 use super::{Extent, Format, Image, Locking, RealHost, Stage, Storage};
+use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host_file::{NewFile, Target};
 use crate::units::ImageOffset;
@@ -132,6 +133,8 @@ pub struct ConvertOptions<'a> {
     pub progress: Option<&'a dyn Fn(ConvertProgress)>,
     /// A judgement of the source that runs beside the writing. Its error ends the conversion, which leaves nothing then.
     pub judge: Option<&'a (dyn Fn() -> Result<()> + Sync)>,
+    /// Asks the conversion to stop; it leaves nothing then.
+    pub cancel: Cancel,
 }
 
 impl Default for ConvertOptions<'_> {
@@ -146,6 +149,7 @@ impl Default for ConvertOptions<'_> {
             overwrite: false,
             progress: None,
             judge: None,
+            cancel: Cancel::default(),
         }
     }
 }
@@ -176,7 +180,7 @@ pub struct Converted {
 /// [`ConvertOptions::judge`] says.
 pub fn convert(source: &(impl Source + ?Sized), out: &Path, options: &ConvertOptions<'_>) -> Result<Converted> {
     let mut conversion = Conversion::begin(&source.files(), out, options)?;
-    let company = Company { progress: options.progress, judge: options.judge, stop: None };
+    let company = Company { progress: options.progress, judge: options.judge, ..Company::default() };
     conversion.copy(source, 0, company)?;
     conversion.complete(options)
 }
@@ -186,6 +190,7 @@ pub(crate) struct Conversion {
     out: PathBuf,
     size: u64,
     form: Form,
+    cancel: Cancel,
     /// What was copied.
     work: Option<Work>,
     /// Stops before the file goes.
@@ -206,12 +211,14 @@ impl Conversion {
         let target = Target::resolve(out, "the output")?;
         target.refuse_stream()?;
         target.refuse_existing(options.overwrite)?;
+        let hold = options.cancel.hold()?;
         let replaced = lock_target(&RealHost, target.path(), Locking::Refuse)?;
         let io = |message: &str, e: std::io::Error| Error::io(Layer::Host, message, e).path(out.display().to_string());
-        let new = NewFile::create(target, files)?;
+        let new = NewFile::create(target, files, hold)?;
         let flusher = Flusher::start(new.file()).map_err(|e| io("the output cannot be flushed", e))?;
         let (out, form) = (out.to_owned(), Form::new(options));
-        Ok(Self { out, size: 0, form, work: None, flusher, new, _replaced: replaced })
+        let cancel = options.cancel.clone();
+        Ok(Self { out, size: 0, form, cancel, work: None, flusher, new, _replaced: replaced })
     }
 
     /// Copies the image below a stage that is still being written. An error when `stop` is set meanwhile.
@@ -224,7 +231,7 @@ impl Conversion {
         stop: &AtomicBool,
         progress: &dyn Fn(ConvertProgress),
     ) -> Result<()> {
-        self.copy(image, LATE_BYTES, Company { progress: Some(progress), judge: None, stop: Some(stop) })
+        self.copy(image, LATE_BYTES, Company { progress: Some(progress), stop: Some(stop), ..Company::default() })
     }
 
     /// Writes the changes of the stage over the copy of its image, and gives the file its name.
@@ -253,7 +260,8 @@ impl Conversion {
 
     fn copy<S: Source + ?Sized>(&mut self, source: &S, late: u64, company: Company<'_>) -> Result<()> {
         let target = (self.new.file(), &self.flusher);
-        let done = pipeline::prepare(source, &self.form, late, company.stop)
+        let company = Company { cancel: Some(&self.cancel), ..company };
+        let done = pipeline::prepare(source, &self.form, late, company)
             .and_then(|work| pipeline::copy(source, target, &self.form, work, company));
         self.work = Some(done.map_err(|e| e.path(self.out.display().to_string()))?);
         self.size = source.len();
@@ -269,7 +277,9 @@ impl Conversion {
         flusher.finish().and_then(|()| work.layout.finish(file)).map_err(|e| e.path(&place))?;
         let io = |message: &str, e: std::io::Error| Error::io(Layer::Host, message, e).path(&place);
         let sha256 = if options.checksum {
-            Some(sha256(file).map_err(|e| io("the output cannot be read back", e))?)
+            let sum = sha256(file, &options.cancel).map_err(|e| io("the output cannot be read back", e));
+            options.cancel.check()?;
+            Some(sum?)
         } else {
             None
         };
@@ -300,7 +310,7 @@ fn check_options(options: &ConvertOptions<'_>) -> Result<()> {
 }
 
 /// SHA-256 of the file's content. One thread reads while this one computes.
-fn sha256(file: &File) -> std::io::Result<String> {
+fn sha256(file: &File, cancel: &Cancel) -> std::io::Result<String> {
     use std::os::unix::fs::FileExt;
     const PIECE: usize = 1 << 20;
     let mut digest = Sha256::new();
@@ -316,7 +326,7 @@ fn sha256(file: &File) -> std::io::Result<String> {
                         other => break other,
                     }
                 };
-                let end = !matches!(read, Ok(n) if n > 0);
+                let end = !matches!(read, Ok(n) if n > 0) || cancel.is_requested();
                 let message = read.map(|n| {
                     piece.truncate(n);
                     at += n as u64;

@@ -15,6 +15,7 @@ use super::raw::{RawLayout, UNIT};
 use super::sink::{Buffers, Encoded, Layout, Piece, Write};
 use super::{ConvertOptions, ConvertProgress, Source};
 use crate::block::{Format, is_zero};
+use crate::cancel::Cancel;
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
 
@@ -82,21 +83,24 @@ pub(super) struct Company<'a> {
     pub(super) judge: Option<&'a (dyn Fn() -> Result<()> + Sync)>,
     /// Set when the outcome is not wanted any more.
     pub(super) stop: Option<&'a AtomicBool>,
+    /// Set when the whole job is to stop.
+    pub(super) cancel: Option<&'a Cancel>,
+}
+
+impl Company<'_> {
+    fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) || self.cancel.is_some_and(Cancel::is_requested)
+    }
 }
 
 /// Looks at the source's extents once: how much there is to read, and what the layout needs, with room for `late` bytes
 /// that may be appended. Ends early when `stop` is set: then nothing is to be copied.
-pub(super) fn prepare<S: Source + ?Sized>(
-    source: &S,
-    form: &Form,
-    late: u64,
-    stop: Option<&AtomicBool>,
-) -> Result<Work> {
+pub(super) fn prepare<S: Source + ?Sized>(source: &S, form: &Form, late: u64, company: Company<'_>) -> Result<Work> {
     let mut survey = if form.is_raw() { None } else { Some(Survey::new(source.len(), form.cluster_bits)?) };
     let mut total = 0;
     let mut windows = Windows::new(source, form.unit(), form.window());
     while let Some(window) = windows.next()? {
-        if stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+        if company.is_stopped() {
             break;
         }
         total += window.bytes();
@@ -147,6 +151,7 @@ pub(super) fn copy<S: Source + ?Sized>(
         bytes_read: AtomicU64::new(0),
         bytes_written: AtomicU64::new(0),
         stop: company.stop,
+        cancel: company.cancel,
     };
     std::thread::scope(|scope| {
         for _ in 0..form.threads {
@@ -164,6 +169,7 @@ pub(super) fn copy<S: Source + ?Sized>(
     if let Some(error) = state.failed {
         return Err(error);
     }
+    company.cancel.map_or(Ok(()), Cancel::check)?;
     if company.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
         return Err(Error::bug(Layer::Block, "a copy that was stopped is asked for"));
     }
@@ -195,6 +201,7 @@ struct Shared<'a, S: Source + ?Sized> {
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
     stop: Option<&'a AtomicBool>,
+    cancel: Option<&'a Cancel>,
 }
 
 struct State {
@@ -259,7 +266,9 @@ impl<S: Source + ?Sized> Shared<'_, S> {
     fn work_until_done(&self) -> Result<()> {
         let mut compressor = self.compression.map(|(kind, level)| Compressor::new(kind, level)).transpose()?;
         loop {
-            if self.lock().is_stopped || self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            let is_wanted = !self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+                && !self.cancel.is_some_and(Cancel::is_requested);
+            if self.lock().is_stopped || !is_wanted {
                 return Ok(());
             }
             let Some(window) = lock(&self.windows).next()? else { return Ok(()) };

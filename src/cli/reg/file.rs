@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::cli::Ui;
+use crate::cli::{Ui, signals};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::{Hive, read_logs, used_bytes};
 use crate::host_file::{self, LockedFile, Unreadable, folder_of, rewrite};
@@ -103,7 +103,7 @@ impl HiveFile {
         }
         let bytes = self.hive.finish(&[]).map_err(|e| e.path(self.path.display().to_string()))?;
         let Some(mut lock) = self.lock else { return Err(Error::bug(Layer::Cli, "a hive is changed without a lock")) };
-        rewrite(&mut lock, |new, old| {
+        rewrite(&mut lock, &signals::cancel(), |new, old| {
             new.write_all(&bytes)?;
             // What follows the bins stays as it is.
             if (bytes.len() as u64) < self.size {

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::Answer;
 use super::file::{read, sources};
 use super::target::{Image, Opened};
-use crate::cli::Ui;
+use crate::cli::{Ui, signals};
 use crate::error::{Error, Layer, Result};
 use crate::escape::{EscapedLines, escape};
 use crate::exit::ExitCode;
@@ -37,7 +37,7 @@ impl Answer {
         }
         read.iter().for_each(|file| files.add_input("a file that the input needs", file));
         files.add_output(OUTPUT, output)?;
-        TextOutput::create(Target::resolve(output, OUTPUT)?, &read, self.overwrite).map(Some)
+        TextOutput::create(Target::resolve(output, OUTPUT)?, &read, self.overwrite, &signals::cancel()).map(Some)
     }
 }
 

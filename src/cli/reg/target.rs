@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::file::{HiveFile, is_hive};
-use crate::cli::{ImageArgs, Ui, environment};
+use crate::block::commit::Recovery;
+use crate::cli::{ImageArgs, Ui, environment, signals};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::reg::{Document, KeyPath, apply};
 use crate::hive::{Hive, KeyId, Replay};
@@ -46,6 +47,7 @@ impl Image {
             overwrite_output: false,
             clock: environment::clock()?,
             skip_volume_check: false,
+            cancel: signals::cancel(),
         })
     }
 
@@ -219,6 +221,13 @@ fn import_image(target: &Path, bytes: &[u8], places: (&Image, &Changed), ui: &Ui
 }
 
 fn say(done: &HiveEdit, ui: &Ui) -> bool {
+    match done.recovery {
+        Recovery::Nothing => {}
+        Recovery::Restored => ui.note("an earlier run was interrupted; the image was restored first"),
+        Recovery::Completed => {
+            ui.note("an earlier run was interrupted when it had written everything; it was completed first");
+        }
+    }
     done.replays.iter().for_each(|replay| say_replay(Some(replay), ui));
     done.warnings.iter().for_each(|warning| ui.warn(warning));
     done.changed

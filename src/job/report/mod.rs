@@ -81,6 +81,8 @@ pub struct Run {
     pub volume_check: Option<&'static str>,
     /// Whether an earlier, interrupted run was rolled back first.
     pub recovered: bool,
+    /// Whether an earlier, interrupted run had written everything and was completed first.
+    pub completed: bool,
     /// Bytes of the guest's disk that changed, in whole blocks.
     pub bytes_changed: u64,
     /// Bytes read from the image's files.

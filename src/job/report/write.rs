@@ -2,6 +2,7 @@
 
 use super::Report;
 use super::markdown::TITLE;
+use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host_file::{self, NewFile, REPORT, Target};
 use crate::job::outputs::check_folder;
@@ -12,18 +13,19 @@ use std::path::{Path, PathBuf};
 const HEAD: u64 = 64 << 10;
 
 /// Writes the report to `path`: `.json` is JSON, `.md` is Markdown with the JSON beside it (`report.md` gets
-/// `report.json`). Returns the files that were written, which are open to no more users than the image.
+/// `report.json`). Returns the files that were written, which are open to no more users than the image. They are finished
+/// even when `cancel` asks the job to stop: a report tells of what is done.
 ///
 /// # Errors
 /// [`Kind::Usage`] for another ending, or when there is a file which is not a report of winject; [`Kind::Io`] when a
 /// file cannot be written.
-pub fn write(report: &Report, path: &Path) -> Result<Vec<PathBuf>> {
+pub fn write(report: &Report, path: &Path, cancel: &Cancel) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for (path, target) in targets(path)? {
         refuse_other_files(&target)?;
         let is_json = path.extension().is_some_and(|ending| ending == "json");
         let text = if is_json { report.to_json()? } else { report.to_markdown() };
-        let new = NewFile::create(target, &report.image_files).map_err(late)?;
+        let new = NewFile::create(target, &report.image_files, cancel.hold_through()).map_err(late)?;
         new.file().write_all(text.as_bytes()).map_err(|error| {
             late(Error::io(Layer::Host, "cannot write the report", error).path(path.display().to_string()))
         })?;

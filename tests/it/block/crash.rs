@@ -460,41 +460,118 @@ fn a_file_that_changed_after_the_interruption_is_left_alone() {
     }
 }
 
+/// The data file alone is known to be half written, too; and recovery works in a folder that has been moved.
 #[test]
 fn a_data_file_and_its_image_go_together() {
     if !has_qemu() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
+    let places = [folder.path().join("here"), folder.path().join("there")];
+    std::fs::create_dir(&places[0]).unwrap();
     let old = mixed(CASE_SIZE, 55);
-    write_file(path, "source.raw", &old);
-    qemu_img(path, "convert -f raw -O qcow2 -o data_file=data.bin source.raw top.qcow2");
-    let file = path.join("top.qcow2");
-    let before = ["top.qcow2", "data.bin"].map(|name| (name, std::fs::read(path.join(name)).unwrap()));
+    write_file(&places[0], "source.raw", &old);
+    qemu_img(&places[0], "convert -f raw -O qcow2 -o data_file=data.bin source.raw top.qcow2");
+    let before = ["top.qcow2", "data.bin"].map(|name| (name, std::fs::read(places[0].join(name)).unwrap()));
     let mut new = old.clone();
-    let mut steps = 0;
-    loop {
-        new.copy_from_slice(&old);
-        for (name, content) in &before {
-            // Holes and all: the file is made anew each time.
-            std::fs::write(path.join(name), content).unwrap();
+    for make in [FailingHost::new, FailingHost::once] {
+        let (mut steps, mut pending) = (0, 0);
+        loop {
+            let [here, there] = &places;
+            new.copy_from_slice(&old);
+            for (name, content) in &before {
+                // Holes and all: the file is made anew each time.
+                std::fs::write(here.join(name), content).unwrap();
+            }
+            let file = here.join("top.qcow2");
+            let mut stage = stage(&file);
+            scribble(&mut stage, &mut new, &mut Random::new(56), 6);
+            let host = make(steps);
+            let path_policy = PathPolicy::default().allow(here.join("data.bin"));
+            let options = CommitOptions { path_policy, ..CommitOptions::default() };
+            let result = on::in_place(&host, &mut stage, &file, &options);
+            drop(stage);
+            std::fs::rename(here, there).unwrap();
+            let (file, data) = (there.join("top.qcow2"), there.join("data.bin"));
+            let alone = block::open(&data, &OpenOptions { format: Some(Format::Raw), ..OpenOptions::default() });
+            if matches!(&result, Err(error) if error.kind() == Kind::Pending) {
+                pending += 1;
+                assert_eq!(alone.unwrap_err().kind(), Kind::Pending, "step {steps}");
+                assert_eq!(commit::recover(&data, &PathPolicy::default()).unwrap_err().kind(), Kind::Pending);
+                let files = ["top.qcow2", "data.bin"].map(|name| std::fs::read(there.join(name)).unwrap());
+                let error = commit::recover(&file, &PathPolicy::default().allow(there)).unwrap_err();
+                assert_eq!(error.kind(), Kind::Refused, "writing needs the file's own name: {error}");
+                assert!(error.hint_text().unwrap().contains("--allow-path"), "{error:?}");
+                assert!(files == ["top.qcow2", "data.bin"].map(|name| std::fs::read(there.join(name)).unwrap()));
+            } else {
+                alone.unwrap_or_else(|e| panic!("step {steps}: {result:?}, but {e}"));
+            }
+            commit::recover(&file, &PathPolicy::default().allow(&data)).unwrap();
+            let found = read_all(&*open(&file));
+            assert!(found == old || found == new, "step {steps}: neither old nor new");
+            assert!(result.is_err() || found == new, "step {steps}");
+            assert_clean(&file);
+            assert!(!commit::journal_path(&file).exists());
+            // A marker that is left means nothing, and the next edit removes it.
+            commit::check_in_place(&super::stage(&file), &file, &PathPolicy::default().allow(&data)).unwrap();
+            assert!(!commit::journal_path(&data).exists());
+            std::fs::rename(there, here).unwrap();
+            if result.is_ok() && host.left() > 0 && host.left() < usize::MAX / 2 {
+                break;
+            }
+            steps += 1;
         }
-        let mut stage = stage(&file);
-        scribble(&mut stage, &mut new, &mut Random::new(56), 6);
-        let host = FailingHost::new(steps);
-        let result = on::in_place(&host, &mut stage, &file, &CommitOptions::default());
-        drop(stage);
-        commit::recover(&file, &PathPolicy::default()).unwrap();
-        let found = read_all(&*open(&file));
-        assert!(found == old || found == new, "step {steps}: neither old nor new");
-        assert!(result.is_err() || found == new, "step {steps}");
-        assert_clean(&file);
-        assert!(!commit::journal_path(&file).exists());
-        if result.is_ok() && host.left() > 0 {
-            break;
-        }
-        steps += 1;
+        assert!(steps > 12, "{steps} steps");
+        assert!(pending > 0, "{pending} of {steps} steps left something to recover");
     }
-    assert!(steps > 12, "{steps} steps");
+}
+
+/// The job is asked to stop at any step: the image is as it was and the run says so, or it is new.
+#[test]
+fn a_cancel_at_any_step_leaves_old_or_new() {
+    if !has_qemu() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let old = mixed(CASE_SIZE, 57);
+    write_file(path, "source.raw", &old);
+    qemu_img(path, "convert -f raw -O raw source.raw plain");
+    qemu_img(path, "convert -f raw -O qcow2 source.raw tables");
+    qemu_img(path, "convert -f raw -O qcow2 -o data_file=data.bin source.raw two");
+    for name in ["plain", "tables", "two"] {
+        let (file, data) = (path.join(name), path.join("data.bin"));
+        let before = [&file, &data].map(|path| std::fs::read(path).unwrap());
+        let (mut cancelled, mut completed) = (0, 0);
+        for steps in 0.. {
+            [&file, &data].into_iter().zip(&before).for_each(|(path, content)| std::fs::write(path, content).unwrap());
+            let format = Some(if name == "plain" { Format::Raw } else { Format::Qcow2 });
+            let image = block::open(&file, &OpenOptions { format, ..OpenOptions::default() }).unwrap();
+            let mut stage = Stage::new(image, StageOptions::default());
+            let mut new = old.clone();
+            scribble(&mut stage, &mut new, &mut Random::new(58), 6);
+            let options = CommitOptions { path_policy: PathPolicy::default().allow(&data), ..CommitOptions::default() };
+            let host = FailingHost::cancelling(steps, &options.cancel);
+            let result = on::in_place(&host, &mut stage, &file, &options);
+            let is_over = !options.cancel.is_requested();
+            drop(stage);
+            let image = block::open(&file, &OpenOptions { format, ..OpenOptions::default() }).unwrap();
+            match result {
+                Ok(_) => assert_equal(&read_all(&*image), &new, &format!("{name}, step {steps}")),
+                Err(error) => {
+                    assert_eq!(error.kind(), Kind::Cancelled, "{error}");
+                    assert_equal(&read_all(&*image), &old, &format!("{name}, step {steps}"));
+                    cancelled += 1;
+                    completed = 0;
+                }
+            }
+            completed += 1;
+            let left: Vec<_> = std::fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name()).collect();
+            assert_eq!(left.len(), 5, "{name}, step {steps}: {left:?}");
+            if is_over {
+                break;
+            }
+        }
+        assert!(cancelled > 4 && completed > 1, "{name}: {cancelled} cancelled, then {completed} completed");
+    }
 }

@@ -8,7 +8,8 @@ use super::read::{SIZE, VARIANTS};
 use super::*;
 
 fn commit(path: &Path, stage: &mut Stage) -> commit::Committed {
-    commit::commit_in_place(stage, path, &CommitOptions::default())
+    let path_policy = PathPolicy::default().allow(path.with_file_name("data.bin"));
+    commit::commit_in_place(stage, path, &CommitOptions { path_policy, ..CommitOptions::default() })
         .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
@@ -379,7 +380,11 @@ fn images_that_must_not_be_written_are_refused_untouched() {
         stage.write_at(ImageOffset(512 << 10), &[0x5A; 65536]).unwrap();
         let error = commit::commit_in_place(&mut stage, &file, &CommitOptions::default()).unwrap_err();
         assert_eq!(error.kind(), kind, "{what}: {error}");
-        assert_eq!(commit::check_in_place(&stage, &file).is_err(), kind == Kind::Refused, "{what}");
+        assert_eq!(
+            commit::check_in_place(&stage, &file, &PathPolicy::default()).is_err(),
+            kind == Kind::Refused,
+            "{what}"
+        );
         assert!(error.hint_text().is_some(), "{what}");
         assert_eq!(std::fs::read(&file).unwrap(), bytes, "{what}: untouched");
         assert!(!commit::journal_path(&file).exists());

@@ -1,18 +1,24 @@
 //! A run was interrupted, and its journal lies beside the image: whoever comes next, by whatever name and for whatever
 //! purpose, has to see it; and a journal that comes from elsewhere must do no harm.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use winject::Kind;
-use winject::block::commit::{self, CommitOptions, on};
+use winject::block::commit::{self, CommitOptions, Recovery, on};
 use winject::block::convert::{ConvertOptions, convert};
 use winject::block::{Locking, PathPolicy, RealHost, describe, qcow2};
 
 use super::virtual_host::FailingHost;
 use super::*;
 
+/// Whether there was an interrupted run to deal with. Data files beside the image are allowed to be written.
 fn recover(path: &Path) -> winject::Result<bool> {
-    commit::recover(path, &PathPolicy::default())
+    Ok(commit::recover(path, &allowing(path))? != Recovery::Nothing)
+}
+
+/// Allows the data file `data.bin` of the image at `path` to be written.
+fn allowing(path: &Path) -> PathPolicy {
+    PathPolicy::default().allow(path.with_file_name("data.bin"))
 }
 
 /// Begins to edit the image at `path` and stops in the middle of writing.
@@ -126,6 +132,7 @@ fn a_dry_run_rolls_nothing_back() {
         partition: None,
         clock: winject::clock::FileTime(0),
         skip_volume_check: false,
+        cancel: winject::cancel::Cancel::default(),
     };
     let (hive, _) = winject::job::HiveName::of(&winject::hive::reg::KeyPath::from(r"HKLM\SYSTEM")).unwrap();
     let edit = |destination| winject::job::edit_hive(&request, hive, &destination, &mut |_| Ok(()));
@@ -137,8 +144,10 @@ fn a_dry_run_rolls_nothing_back() {
     assert!(!commit::journal_path(&path).exists());
 }
 
-/// A journal of files (length before, length after, path) without records, complete and with the right checksum.
-fn journal(version: u32, owner: [u8; 28], files: &[(u64, u64, &Path)]) -> Vec<u8> {
+/// A journal for `image` of files (length before, length after, name) without records, complete and with the right
+/// checksum.
+fn journal(image: &Path, version: u32, owner: [u8; 28], files: &[(u64, u64, &Path)]) -> Vec<u8> {
+    let metadata = image.metadata().unwrap();
     let mut out = vec![0; 8];
     out.extend(version.to_le_bytes());
     out.extend(0u32.to_le_bytes());
@@ -147,6 +156,10 @@ fn journal(version: u32, owner: [u8; 28], files: &[(u64, u64, &Path)]) -> Vec<u8
     for (old, new, path) in files {
         out.extend(old.to_le_bytes());
         out.extend(new.to_le_bytes());
+        out.extend(1u32.to_le_bytes());
+        out.extend(metadata.ino().to_le_bytes());
+        out.extend([0; 16]); // created: not known
+        out.extend([0; 16]);
         let path = path.to_str().unwrap().as_bytes();
         out.extend((path.len() as u32).to_le_bytes());
         out.extend(path);
@@ -182,7 +195,7 @@ fn a_planted_journal_writes_to_no_other_file() {
     for image in &images {
         for target in [&real(&victim), &real(&beside), &path.join("../victim"), &path.join("out.bin")] {
             let length = image.metadata().unwrap().len();
-            let content = journal(2, [0; 28], &[(length, length, Path::new("")), (0, 1 << 62, target)]);
+            let content = journal(image, VERSION, [0; 28], &[(length, length, Path::new("")), (0, 1 << 62, target)]);
             std::fs::write(commit::journal_path(image), content).unwrap();
             let error = recover(image).unwrap_err();
             assert!(matches!(error.kind(), Kind::Pending | Kind::Refused), "{error}");
@@ -204,8 +217,8 @@ fn journals_of_other_versions_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let old = mixed(1 << 20, 74);
     let image = write_file(folder.path(), "disk.raw", &old);
-    for version in [1, 3] {
-        let content = journal(version, [0; 28], &[(4096, 1 << 20, Path::new(""))]);
+    for version in [1, 2, VERSION + 1] {
+        let content = journal(&image, version, [0; 28], &[(4096, 1 << 20, Path::new(""))]);
         std::fs::write(commit::journal_path(&image), content).unwrap();
         let error = recover(&image).unwrap_err();
         assert_eq!(error.kind(), Kind::Pending);
@@ -229,14 +242,14 @@ fn a_run_that_is_still_going_is_not_undone() {
     owner[..16].copy_from_slice(&boot.to_be_bytes());
     owner[16..20].copy_from_slice(&other.id().to_le_bytes());
     owner[20..].copy_from_slice(&began.to_le_bytes());
-    let content = journal(2, owner, &[(1 << 20, 1 << 20, Path::new(""))]);
+    let content = journal(&image, VERSION, owner, &[(1 << 20, 1 << 20, Path::new(""))]);
     std::fs::write(commit::journal_path(&image), content).unwrap();
     let recover = || on::recover(&RealHost, &image, Locking::Ignore, &PathPolicy::default());
     assert_eq!(recover().unwrap_err().kind(), Kind::Refused);
     assert!(commit::journal_path(&image).exists());
     other.kill().unwrap();
     other.wait().unwrap();
-    assert!(recover().unwrap());
+    assert_eq!(recover().unwrap(), Recovery::Restored);
 }
 
 /// The journal is removed, but a power cut may bring it back: nothing that it restores has been given up by then.
@@ -263,13 +276,13 @@ fn a_journal_that_comes_back_finds_what_it_needs() {
         let mut new = old.clone();
         scribble(&mut stage, &mut new, &mut Random::new(76), 8);
         let host = FailingHost::once(steps);
-        let result = on::in_place(&host, &mut stage, &file, &CommitOptions::default());
+        let options = CommitOptions { path_policy: allowing(&file), ..CommitOptions::default() };
+        let result = on::in_place(&host, &mut stage, &file, &options);
         drop(stage);
         if let Ok(done) = &result
             && done.warnings.iter().any(|w| w.contains("power cut"))
         {
-            let removed = host.removed();
-            std::fs::write(&journal_file, removed.values().next().unwrap()).unwrap();
+            std::fs::write(&journal_file, &host.removed()[&journal_file]).unwrap();
             came_back += 1;
             assert!(recover(&file).unwrap());
             assert_equal(&read_all(&*open(&file)), &old, "restored");
@@ -282,6 +295,9 @@ fn a_journal_that_comes_back_finds_what_it_needs() {
     }
     assert_eq!(came_back, 1);
 }
+
+/// The version of the journal's layout.
+const VERSION: u32 = 3;
 
 /// A conversion into a name for which a journal lies there is covered with the outputs; this is the input's side.
 #[test]
@@ -297,4 +313,134 @@ fn nothing_is_converted_over_a_pending_image() {
     std::fs::remove_file(&target).unwrap();
     assert_eq!(convert(&*open(&source), &target, &options).unwrap_err().kind(), Kind::Pending);
     assert!(!target.exists() && !before.is_empty());
+}
+
+/// A journal is obeyed only if nobody else can have put it there.
+#[test]
+fn a_journal_that_another_user_may_have_made_does_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = mixed(1 << 20, 80);
+    let image = write_file(folder.path(), "disk.raw", &old);
+    let journal_file = commit::journal_path(&image);
+    let length = old.len() as u64;
+    let planted = journal(&image, VERSION, [0; 28], &[(4096, length, Path::new(""))]);
+    let elsewhere = write_file(folder.path(), "elsewhere", &planted);
+    let is_root = elsewhere.metadata().unwrap().uid() == 0;
+    let write = |mode: u32| {
+        std::fs::write(&journal_file, &planted).unwrap();
+        std::fs::set_permissions(&journal_file, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let cases: &[(&str, &dyn Fn())] = &[
+        ("other users may write", &|| write(0o666)),
+        ("other users may write", &|| write(0o620)),
+        ("symbolic link", &|| symlink("elsewhere", &journal_file).unwrap()),
+        ("symbolic link", &|| symlink("nowhere", &journal_file).unwrap()),
+        ("regular file", &|| std::fs::create_dir(&journal_file).unwrap()),
+        ("regular file", &|| {
+            let mode = rustix::fs::Mode::RUSR;
+            rustix::fs::mknodat(rustix::fs::CWD, &journal_file, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        }),
+        ("belongs to user 65534", &|| {
+            write(0o644);
+            std::os::unix::fs::chown(&journal_file, Some(65534), None).unwrap();
+        }),
+    ];
+    for (reason, plant) in cases {
+        if reason.contains("65534") && !is_root {
+            continue;
+        }
+        plant();
+        for error in [
+            recover(&image).unwrap_err(),
+            block::open(&image, &OpenOptions::default()).map(drop).unwrap_err(),
+            describe::info(&image, &OpenOptions::default()).map(drop).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), Kind::Pending, "{reason}: {error}");
+            assert!(error.to_string().contains(reason), "{reason}: {error}");
+        }
+        assert!(std::fs::read(&image).unwrap() == old);
+        assert!(journal_file.symlink_metadata().is_ok(), "the journal is left alone");
+        std::fs::remove_file(&journal_file).or_else(|_| std::fs::remove_dir(&journal_file)).unwrap();
+    }
+    // That of the image's owner counts, whoever runs.
+    write(0o600);
+    if is_root {
+        std::os::unix::fs::chown(&journal_file, Some(65534), None).unwrap();
+        std::os::unix::fs::chown(&image, Some(65534), None).unwrap();
+        assert!(!recover(&image).unwrap_err().to_string().contains("belongs"));
+    }
+}
+
+/// A journal that was copied from an image to its twin says nothing about the twin.
+#[test]
+fn a_journal_goes_with_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let old = mixed(1 << 20, 81);
+    let image = write_file(path, "disk.raw", &old);
+    let whole = {
+        let mut stage = stage(&image);
+        let size = stage.len();
+        for place in [0, size / 3, size / 2] {
+            stage.write_at(ImageOffset(place / 512 * 512), &[0xEE; 5000]).unwrap();
+        }
+        commit::commit_in_place(&mut stage, &image, &CommitOptions::default()).unwrap();
+        drop(stage);
+        std::fs::read(&image).unwrap()
+    };
+    std::fs::write(&image, &old).unwrap();
+    interrupt(&image);
+    let half = std::fs::read(&image).unwrap();
+    assert!(half != old && half != whole);
+    let copy_journal = |to: &Path| std::fs::copy(commit::journal_path(&image), commit::journal_path(to)).unwrap();
+    let stranger = mixed(1 << 20, 82);
+    for content in [&old, &whole, &stranger] {
+        let twin = write_file(path, "twin.raw", content);
+        copy_journal(&twin);
+        let error = recover(&twin).unwrap_err();
+        assert_eq!(error.kind(), Kind::Pending);
+        assert!(error.to_string().contains("another file"), "{error}");
+        assert!(error.hint_text().unwrap().contains("winject-journal"), "{error:?}");
+        assert!(std::fs::read(&twin).unwrap() == *content && commit::journal_path(&twin).exists());
+    }
+    // Both together may be copied to another file system, and renamed.
+    let moved = write_file(path, "moved.raw", &half);
+    copy_journal(&moved);
+    assert!(recover(&moved).unwrap());
+    assert_equal(&std::fs::read(&moved).unwrap(), &old, "restored");
+    let renamed = path.join("renamed.raw");
+    std::fs::rename(commit::journal_path(&image), commit::journal_path(&renamed)).unwrap();
+    std::fs::rename(&image, &renamed).unwrap();
+    assert!(recover(&renamed).unwrap());
+    assert_equal(&std::fs::read(&renamed).unwrap(), &old, "restored");
+}
+
+/// Nothing of a run that had written everything is thrown away, and it is not said to be.
+#[test]
+fn a_run_that_can_be_completed_is_completed() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = mixed(1 << 20, 83);
+    let image = write_file(folder.path(), "disk.raw", &old);
+    let mut seen = std::collections::BTreeMap::new();
+    for steps in 0..200 {
+        std::fs::write(&image, &old).unwrap();
+        let mut stage = stage(&image);
+        let mut new = old.clone();
+        scribble(&mut stage, &mut new, &mut Random::new(84), 6);
+        let result = on::in_place(&FailingHost::new(steps), &mut stage, &image, &CommitOptions::default());
+        drop(stage);
+        let before = std::fs::read(&image).unwrap();
+        let recovery = commit::recover(&image, &PathPolicy::default()).unwrap();
+        let now = std::fs::read(&image).unwrap();
+        match recovery {
+            Recovery::Nothing => assert!(now == if result.is_ok() { &new[..] } else { &old[..] }),
+            Recovery::Restored => assert!(now == old && before != new),
+            Recovery::Completed => assert!(now == new && before == new),
+        }
+        *seen.entry(format!("{recovery:?}")).or_insert(0) += 1;
+        if result.is_ok() {
+            break;
+        }
+    }
+    assert_eq!(seen.keys().collect::<Vec<_>>(), ["Completed", "Nothing", "Restored"], "{seen:?}");
 }

@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use winject::block::{Fingerprint, HostFiles, HostRun, Locking, RealHost, Storage};
+use winject::block::{FileIdentity, Fingerprint, HostFiles, HostRun, Locking, RealHost, Storage};
+use winject::cancel::Cancel;
 use winject::error::{Error, Layer, Result};
 
 /// Something that changes a file or a folder, or makes changes durable.
@@ -99,17 +100,24 @@ struct Failing {
     left: usize,
     is_once: bool,
     removed: Files,
+    cancel: Option<Cancel>,
 }
 
 impl FailingHost {
     /// `left` operations succeed.
     pub fn new(left: usize) -> Self {
-        Self(Arc::new(Mutex::new(Failing { left, is_once: false, removed: Files::new() })))
+        Self(Arc::new(Mutex::new(Failing { left, is_once: false, removed: Files::new(), cancel: None })))
     }
 
     /// `left` operations succeed, then one fails.
     pub fn once(left: usize) -> Self {
-        Self(Arc::new(Mutex::new(Failing { left, is_once: true, removed: Files::new() })))
+        Self(Arc::new(Mutex::new(Failing { left, is_once: true, removed: Files::new(), cancel: None })))
+    }
+
+    /// All operations succeed; at the one after `left` the job is asked to stop.
+    pub fn cancelling(left: usize, cancel: &Cancel) -> Self {
+        let cancel = Some(cancel.clone());
+        Self(Arc::new(Mutex::new(Failing { left, is_once: true, removed: Files::new(), cancel })))
     }
 
     /// The files that were removed, as they were.
@@ -129,6 +137,10 @@ impl FailingHost {
             None => {
                 if state.is_once {
                     state.left = usize::MAX;
+                }
+                if let Some(cancel) = &state.cancel {
+                    let _ = cancel.request();
+                    return Ok(());
                 }
                 return Err(io::ErrorKind::StorageFull.into());
             }
@@ -153,6 +165,9 @@ impl HostFiles for FailingHost {
     }
     fn real_path(&self, path: &Path) -> PathBuf {
         RealHost.real_path(path)
+    }
+    fn open_journal(&self, path: &Path, image_owner: Option<u32>) -> Result<Arc<dyn Storage>> {
+        RealHost.open_journal(path, image_owner)
     }
     fn exists(&self, path: &Path) -> bool {
         RealHost.exists(path)
@@ -198,6 +213,9 @@ impl Storage for FailingFile {
     }
     fn fingerprint(&self) -> Option<Fingerprint> {
         self.0.fingerprint()
+    }
+    fn identity(&self) -> Option<FileIdentity> {
+        self.0.identity()
     }
 }
 
@@ -277,6 +295,10 @@ impl HostFiles for VirtualHost {
 
     fn real_path(&self, path: &Path) -> PathBuf {
         path.to_owned()
+    }
+
+    fn open_journal(&self, path: &Path, _image_owner: Option<u32>) -> Result<Arc<dyn Storage>> {
+        self.open(path, Locking::Ignore)
     }
 
     fn exists(&self, path: &Path) -> bool {

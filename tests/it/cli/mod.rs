@@ -1,6 +1,7 @@
-//! What a person sees: help, errors, exit codes, snapshots of whole outputs.
+//! What a person sees: help, errors, exit codes, signals, snapshots of whole outputs.
 
 mod config;
 mod files;
+mod signals;
 mod snapshot;
 mod usage;

@@ -125,7 +125,7 @@ fn a_disk_inside_is_neither_changed_nor_a_backing_file() {
         let out = folder.path().join("new.qcow2");
         let options = CommitOptions::default();
         let errors = [
-            commit::check_in_place(&stage, &path).unwrap_err(),
+            commit::check_in_place(&stage, &path, &Default::default()).unwrap_err(),
             commit::commit_in_place(&mut stage, &path, &options).unwrap_err(),
             commit::check_overlay(&stage).unwrap_err(),
             commit::commit_overlay(&mut stage, &path, &out, &options).unwrap_err(),

@@ -1,0 +1,130 @@
+//! Cancelling a job from outside, for instance when the process gets a signal.
+//!
+//! The library installs no signal handlers. A caller keeps a clone of the [`Cancel`] that it gives to a job and calls
+//! [`Cancel::request`]. The job polls it wherever it writes, removes what it had begun, and fails with
+//! [`Kind::Cancelled`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::error::{Error, Kind, Layer, Result};
+
+/// A cancel flag. Clones are the same flag.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    is_requested: AtomicBool,
+    holds: AtomicUsize,
+    was_held: AtomicBool,
+}
+
+/// What a request to stop came upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing has been written: the process can end at once.
+    Reading,
+    /// There are unfinished files: the job will clean up and end.
+    Writing,
+    /// What had to be written is complete, or cleaned up: the process can end at once.
+    Written,
+}
+
+/// As long as it lives there is something on the host that has to be cleaned up: see [`Cancel::hold`].
+#[derive(Debug)]
+pub struct Hold {
+    cancel: Cancel,
+    /// Whether what it stands for is finished even when the job was asked to stop.
+    is_through: bool,
+}
+
+impl Cancel {
+    /// Asks the job to stop. Returns what it is doing.
+    #[must_use]
+    pub fn request(&self) -> Stage {
+        // Sequentially consistent, as in `hold`: either this sees the hold, or `hold` sees the request.
+        self.0.is_requested.store(true, Ordering::SeqCst);
+        match (self.0.holds.load(Ordering::SeqCst), self.0.was_held.load(Ordering::SeqCst)) {
+            (0, false) => Stage::Reading,
+            (0, true) => Stage::Written,
+            _ => Stage::Writing,
+        }
+    }
+
+    /// Whether the job was asked to stop.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        self.0.is_requested.load(Ordering::SeqCst)
+    }
+
+    /// For a place in which a job can still stop.
+    ///
+    /// # Errors
+    /// [`Kind::Cancelled`] when the job was asked to stop.
+    pub fn check(&self) -> Result<()> {
+        if self.is_requested() { Err(cancelled()) } else { Ok(()) }
+    }
+
+    /// To be held while there are unfinished files on the host (a temporary file, a journal).
+    ///
+    /// # Errors
+    /// [`Kind::Cancelled`] when the job was asked to stop: then nothing may be begun.
+    pub fn hold(&self) -> Result<Hold> {
+        let hold = self.count_hold(false);
+        self.check().map(|()| hold)
+    }
+
+    /// As [`hold`](Self::hold), for a short step that is to be finished even when the job was asked to stop.
+    #[must_use]
+    pub fn hold_through(&self) -> Hold {
+        self.count_hold(true)
+    }
+
+    fn count_hold(&self, is_through: bool) -> Hold {
+        self.0.holds.fetch_add(1, Ordering::SeqCst);
+        self.0.was_held.store(true, Ordering::SeqCst);
+        Hold { cancel: self.clone(), is_through }
+    }
+}
+
+impl Hold {
+    /// To be called before the files get their names.
+    ///
+    /// # Errors
+    /// [`Kind::Cancelled`] when the job was asked to stop, unless it is to be finished even then.
+    pub fn check(&self) -> Result<()> {
+        if self.is_through { Ok(()) } else { self.cancel.check() }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.cancel.0.holds.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn cancelled() -> Error {
+    Error::new(Kind::Cancelled, Layer::Job, "interrupted; nothing was changed").hint("run the command again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_begins_after_a_request() {
+        let cancel = Cancel::default();
+        assert!(!cancel.is_requested());
+        let hold = cancel.hold().unwrap();
+        assert_eq!(cancel.clone().request(), Stage::Writing);
+        assert_eq!(cancel.check().unwrap_err().kind(), Kind::Cancelled);
+        assert_eq!(cancel.hold().unwrap_err().kind(), Kind::Cancelled);
+        drop(hold);
+        assert_eq!(cancel.request(), Stage::Written);
+        let hold = cancel.hold_through();
+        assert_eq!(cancel.request(), Stage::Writing);
+        drop(hold);
+        assert_eq!(Cancel::default().request(), Stage::Reading);
+    }
+}

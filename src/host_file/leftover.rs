@@ -1,0 +1,98 @@
+//! Temporary files of new files, and those of runs that were killed.
+//!
+//! A new file is written under a hidden name beside its output, made from the output's name, and locked (`flock`) while
+//! that is done. What a killed run leaves is known by its name, its owner and the lock, which ended with the process;
+//! the next run to the same output removes it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::folder_of;
+use super::read::open_as_it_is;
+
+/// How the names end.
+pub(crate) const SUFFIX: &str = ".partial";
+
+/// So many bytes of the output's name are taken, so that names stay below the 255 bytes that file systems allow.
+const NAME_BYTES_MAX: usize = 200;
+
+/// How the names of temporary files for this output begin; a few characters follow that make them unique.
+pub(crate) fn prefix(output: &Path) -> OsString {
+    let name = output.file_name().unwrap_or_default().as_bytes();
+    let name = name.get(..NAME_BYTES_MAX).unwrap_or(name);
+    OsString::from_vec([b".", name, b".winject-"].concat())
+}
+
+/// Locks a new temporary file as long as it is open, so that it is not taken for that of a killed run.
+///
+/// # Errors
+/// When another run has removed it in the meantime.
+pub(crate) fn claim(file: &File) -> io::Result<()> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        // Without locks nothing is taken for a leftover.
+        Err(error) if error != Errno::WOULDBLOCK => return Ok(()),
+        result => result?,
+    }
+    if file.metadata()?.nlink() == 0 { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) }
+}
+
+/// Removes what killed runs to this output left. What cannot be removed stays; that is no reason not to go on.
+pub(crate) fn remove(output: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder_of(output)) else { return };
+    let prefix = prefix(output);
+    for entry in entries.flatten() {
+        if is_named_so(&entry.file_name(), &prefix) && is_left(&entry.path()) {
+            let path = entry.path();
+            match std::fs::remove_file(&path) {
+                Ok(()) => tracing::info!(path = %path.display(), "removed the temporary file of a killed run"),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "cannot remove a temporary file"),
+            }
+        }
+    }
+}
+
+fn is_named_so(name: &OsStr, prefix: &OsStr) -> bool {
+    let unique = name.as_bytes().strip_prefix(prefix.as_bytes()).and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()));
+    unique.is_some_and(|unique| !unique.is_empty() && unique.iter().all(u8::is_ascii_alphanumeric))
+}
+
+/// Whether it is a regular file of ours that no process is writing any more.
+fn is_left(path: &Path) -> bool {
+    let Ok(file) = open_as_it_is(path) else { return false };
+    let is_ours = |m: std::fs::Metadata| m.is_file() && m.uid() == rustix::process::geteuid().as_raw();
+    file.metadata().is_ok_and(is_ours) && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_killed_run_to_the_same_output_left_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("new.qcow2");
+        let left = folder.path().join(".new.qcow2.winject-aB3xyz.partial");
+        let busy = folder.path().join(".new.qcow2.winject-busy01.partial");
+        let link = folder.path().join(".new.qcow2.winject-link01.partial");
+        let others = [".other.qcow2.winject-aB3xyz.partial", ".new.qcow2.winject-.partial", "new.qcow2", "x.partial"];
+        others.iter().for_each(|name| std::fs::write(folder.path().join(name), b"x").unwrap());
+        std::fs::write(&left, b"x").unwrap();
+        std::os::unix::fs::symlink("new.qcow2", &link).unwrap();
+        let file = File::create(&busy).unwrap();
+        claim(&file).unwrap();
+        remove(&output);
+        assert!(!left.exists());
+        assert!(busy.exists() && link.is_symlink());
+        assert!(others.iter().all(|name| folder.path().join(name).exists()));
+        drop(file);
+        remove(&output);
+        assert!(!busy.exists());
+    }
+}

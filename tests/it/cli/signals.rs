@@ -1,0 +1,92 @@
+//! Ctrl-C and its relatives: nothing is left, and the process ends by the signal.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::block::Random;
+
+const SOURCE_BYTES: usize = 48 << 20;
+
+fn names(folder: &Path) -> Vec<String> {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn convert(source: &Path, output: &Path) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("winject"));
+    command.args(["convert", "-q", "--compress", "--threads", "1"]).arg(source).arg(output).stderr(Stdio::null());
+    command
+}
+
+/// Starts the command, and waits until it has begun to write into the folder.
+fn start_writing(command: &mut Command, folder: &Path) -> Child {
+    let child = command.spawn().unwrap();
+    let begin = Instant::now();
+    let is_writing = || {
+        let mut entries = std::fs::read_dir(folder).unwrap().flatten();
+        entries.any(|entry| entry.metadata().is_ok_and(|metadata| metadata.len() > 1 << 20))
+    };
+    while !is_writing() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "nothing was written");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child
+}
+
+fn end(mut child: Child, signal: &str) -> ExitStatus {
+    let killed = Command::new("sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status().unwrap();
+    assert!(killed.success());
+    child.wait().unwrap()
+}
+
+#[test]
+fn a_signal_leaves_nothing_beside_the_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source.raw");
+    std::fs::write(&source, Random::new(90).bytes(SOURCE_BYTES)).unwrap();
+    let out = folder.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    for (signal, number) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
+        let child = start_writing(&mut convert(&source, &out.join("new.qcow2")), &out);
+        let status = end(child, signal);
+        assert_eq!(status.signal(), Some(number), "{status}");
+        assert_eq!(names(&out), [""; 0], "SIG{signal}");
+    }
+}
+
+#[test]
+fn what_a_killed_run_left_is_removed_by_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source.raw");
+    std::fs::write(&source, Random::new(91).bytes(SOURCE_BYTES)).unwrap();
+    let out = folder.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    let child = start_writing(&mut convert(&source, &out.join("new.qcow2")), &out);
+    assert_eq!(end(child, "KILL").signal(), Some(9));
+    assert_eq!(names(&out).len(), 1);
+    let small = folder.path().join("small.raw");
+    std::fs::write(&small, Random::new(92).bytes(1 << 20)).unwrap();
+    // A run to another output leaves it alone.
+    assert!(convert(&small, &out.join("other.qcow2")).status().unwrap().success());
+    assert_eq!(names(&out).len(), 2);
+    assert!(convert(&small, &out.join("new.qcow2")).status().unwrap().success());
+    let mut left = names(&out);
+    left.sort();
+    assert_eq!(left, ["new.qcow2", "other.qcow2"]);
+}
+
+#[test]
+fn ignored_signals_stay_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source.raw");
+    std::fs::write(&source, Random::new(93).bytes(SOURCE_BYTES)).unwrap();
+    let out = folder.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    let mut command = Command::new("nohup");
+    let convert = convert(&source, &out.join("new.qcow2"));
+    command.arg(convert.get_program()).args(convert.get_args()).stdin(Stdio::null());
+    let child = start_writing(command.stdout(Stdio::null()).stderr(Stdio::null()), &out);
+    assert!(end(child, "HUP").success());
+    assert_eq!(names(&out), ["new.qcow2"]);
+}
