@@ -1,16 +1,19 @@
 //! A hive file with the log files beside it.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::cli::Ui;
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::{Hive, read_logs, used_bytes};
 
 /// The largest hive that Windows knows.
 const HIVE_MAX: u64 = 1 << 31;
+
+/// Bytes of an export that are written at once.
+const WRITTEN_AT_ONCE: usize = 64 << 10;
 
 /// The size of a hive's base block.
 const HEAD: u64 = 4096;
@@ -50,6 +53,16 @@ fn read_wanted(path: &Path, wanted: impl FnOnce(&[u8]) -> Option<u64>) -> Result
     Ok((bytes, size))
 }
 
+/// Opens a `.reg` file, which may be of any length.
+pub(super) fn open_reg(path: &Path) -> Result<File> {
+    let metadata = std::fs::metadata(path).map_err(|e| io("cannot read the file", path, e))?;
+    if !metadata.is_file() {
+        let error = Error::new(Kind::Usage, Layer::Host, "not a regular file").path(path.display().to_string());
+        return Err(error.hint("name a .reg file"));
+    }
+    File::open(path).map_err(|e| io("cannot read the file", path, e))
+}
+
 /// Whether a file begins as a hive does.
 pub(super) fn is_hive(path: &Path) -> Result<bool> {
     let mut head = [0; 4];
@@ -77,7 +90,7 @@ impl HiveFile {
             return Ok(false);
         }
         let bytes = self.hive.finish(&[]).map_err(|e| e.path(self.path.display().to_string()))?;
-        replace_with(&self.path, |new, old| {
+        let write = |new: &mut File, old: &mut File| {
             new.write_all(&bytes)?;
             // What follows the bins stays as it is.
             if (bytes.len() as u64) < self.size {
@@ -85,7 +98,8 @@ impl HiveFile {
                 std::io::copy(&mut old.take(self.size - bytes.len() as u64), new)?;
             }
             Ok(())
-        })?;
+        };
+        replace_with(&self.path, |new, old| write(new, old).map_err(|e| io("cannot write the file", &self.path, e)))?;
         Ok(true)
     }
 }
@@ -100,19 +114,24 @@ fn find_log(path: &Path, ending: &str) -> Result<Option<PathBuf>> {
     Ok(entries.find(|entry| entry.file_name().eq_ignore_ascii_case(&wanted)).map(|entry| entry.path()))
 }
 
-/// Writes a file, all or nothing. What is no regular file (a device, a pipe) is written to.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file as `write` says, all or nothing. What is no regular file (a device, a pipe) is written to.
+pub(super) fn replace(path: &Path, write: &mut dyn FnMut(&mut dyn Write) -> Result<()>) -> Result<()> {
     let cannot = |e| io("cannot write the file", path, e);
+    let mut buffered = |file: &mut File| {
+        let mut out = BufWriter::with_capacity(WRITTEN_AT_ONCE, file);
+        write(&mut out)?;
+        out.flush().map_err(cannot)
+    };
     match std::fs::metadata(path) {
-        Ok(old) if old.is_file() => replace_with(path, |new, _| new.write_all(bytes)),
+        Ok(old) if old.is_file() => replace_with(path, |new, _| buffered(new)),
         // A link that leads nowhere yet is followed too.
         there if there.is_ok() || path.is_symlink() => {
             let mut file = File::options().write(true).create(true).truncate(false).open(path).map_err(cannot)?;
-            file.write_all(bytes).map_err(cannot)
+            buffered(&mut file)
         }
         _ => {
             let mut new = temporary(path, 0o666)?; // less what the umask takes away
-            new.write_all(bytes).map_err(cannot)?;
+            buffered(new.as_file_mut())?;
             settle(new, path)
         }
     }
@@ -120,13 +139,13 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Replaces a file by what `write` makes of it, all or nothing. A link stays a link: what it leads to is replaced. The
 /// owner and the permissions stay.
-fn replace_with(path: &Path, write: impl FnOnce(&mut File, &mut File) -> std::io::Result<()>) -> Result<()> {
+fn replace_with(path: &Path, write: impl FnOnce(&mut File, &mut File) -> Result<()>) -> Result<()> {
     let real = path.canonicalize().map_err(|e| io("cannot find the file", path, e))?;
     let cannot = |e| io("cannot write the file", &real, e);
     let mut old = File::open(&real).map_err(cannot)?;
     let before = old.metadata().map_err(cannot)?;
     let mut new = temporary(&real, 0o600)?;
-    write(new.as_file_mut(), &mut old).map_err(cannot)?;
+    write(new.as_file_mut(), &mut old)?;
     let owner = new.as_file().metadata().map_err(cannot)?;
     if (owner.uid(), owner.gid()) != (before.uid(), before.gid()) {
         fchown(new.as_file(), Some(before.uid()), Some(before.gid())).map_err(|e| {
