@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// Most files of a package.
 const FILES_MAX: usize = 4096;
 /// The largest file that is kept in memory from the choice until it is used: nearly all files of drivers.
-const KEPT_BYTES_MAX: u64 = 1 << 20;
+const KEPT_BYTES_MAX: u64 = 4 << 20;
 
 pub(super) fn assemble(
     group: &Group,
@@ -33,7 +33,7 @@ pub(super) fn assemble(
     let definition = corrected.as_ref().or(found);
     warnings.extend(facts.warnings.iter().cloned());
     let contents = Contents::read(&candidate.source, candidate.folder(), candidate.inf_name(), &facts, warnings)?;
-    let signature = trust::catalogue_report(&facts, &contents);
+    let signature = trust::catalogue_report(&facts, &contents)?;
     let boot = match definition.filter(|d| d.is_registered_offline()) {
         Some(definition) => Some(boot_driver(definition, &facts, &contents, &signature, guest, policy, warnings)?),
         None => None,
@@ -52,7 +52,7 @@ pub(super) fn assemble(
         source_path: candidate.source.show(candidate.folder()),
         bucket: candidate.layout.bucket.unwrap_or_default().to_owned(),
         inf_name: candidate.inf_name().to_owned(),
-        files: contents.files.into_iter().map(|(file, _)| file).collect(),
+        files: contents.files,
         category,
         boot,
         signature,
@@ -112,9 +112,9 @@ fn category(facts: &Facts, definition: Option<&Definition>) -> Category {
     }
 }
 
-/// The files of a package with their contents and their digests.
+/// The files of a package with their digests.
 pub(super) struct Contents {
-    pub files: Vec<(PackageFile, Arc<Vec<u8>>)>,
+    pub files: Vec<PackageFile>,
 }
 
 impl Contents {
@@ -145,16 +145,22 @@ impl Contents {
     }
 
     fn add(&mut self, source: &Arc<Source>, name: String, path: String) -> Result<()> {
-        let data = source.read(&path)?;
-        let (size, sha256) = (data.len() as u64, sha2::Sha256::digest(&data).into());
-        let data = Arc::new(data);
-        let content = (size <= KEPT_BYTES_MAX).then(|| Arc::clone(&data));
-        self.files.push((PackageFile { name, size, sha256, source: Arc::clone(source), path, content }, data));
+        let is_small = source.find(&path).is_some_and(|file| file.size <= KEPT_BYTES_MAX && source.may_keep(file.size));
+        let mut hash = sha2::Sha256::new();
+        let (size, content) = if is_small {
+            let data = source.read(&path)?;
+            hash.update(&data);
+            (data.len() as u64, Some(Arc::new(data)))
+        } else {
+            (source.stream(&path, &mut |piece| hash.update(piece))?, None)
+        };
+        let sha256 = hash.finalize().into();
+        self.files.push(PackageFile { name, size, sha256, source: Arc::clone(source), path, content });
         Ok(())
     }
 
-    pub fn get(&self, name: &str) -> Option<&(PackageFile, Arc<Vec<u8>>)> {
-        self.files.iter().find(|(file, _)| file.name.eq_ignore_ascii_case(name))
+    pub fn get(&self, name: &str) -> Option<&PackageFile> {
+        self.files.iter().find(|file| file.name.eq_ignore_ascii_case(name))
     }
 }
 
@@ -214,14 +220,16 @@ pub(super) fn boot_driver(
 ) -> Result<BootDriver> {
     let service = service_of(definition, facts)?;
     let file_name = service.binary.file_name().to_owned();
-    let Some((file, data)) = contents.get(&file_name) else {
+    let Some(file) = contents.get(&file_name) else {
         return Err(Error::new(Kind::Drivers, Layer::Drivers, format!("the driver file {file_name} is missing"))
             .path(facts.file_name.clone())
             .hint("the package is incomplete; take the driver media from its maker again"));
     };
     let path = file.source.show(file.media_path());
-    let pe = check_pe(data, guest, &path)?;
-    let signature = trust::check_driver(&Subject { data, pe: &pe, path: &path, package }, guest, policy, warnings)?;
+    let data = file.read()?;
+    let pe = check_pe(&data, guest, &path)?;
+    let signature =
+        trust::check_driver(&Subject { data: &data, pe: &pe, path: &path, package }, guest, policy, warnings)?;
     let is_storage = definition.category == Category::Storage;
     compare(definition, facts, service, warnings);
     let mut hardware_ids: Vec<String> =
@@ -236,7 +244,7 @@ pub(super) fn boot_driver(
     Ok(BootDriver {
         service: service.name.clone(),
         file_name,
-        data: Arc::clone(data),
+        data,
         sha256: file.sha256,
         kind: definition.kind.unwrap_or(service.kind),
         start,

@@ -12,6 +12,8 @@ use ntfs::indexes::NtfsFileNameIndex;
 use ntfs::structured_values::NtfsIndexRoot;
 use ntfs::{KnownNtfsFileRecordNumber, Ntfs, NtfsAttributeType, NtfsFile, NtfsReadSeek};
 
+use sha2::{Digest, Sha256};
+
 use crate::error::{Error, Kind, Layer, Result};
 use crate::io::VolumeRead;
 use crate::units::VolumeOffset;
@@ -211,6 +213,27 @@ impl<'a, D: VolumeRead + ?Sized> IndependentVolume<'a, D> {
                 }
             }
             Ok(true)
+        })
+    }
+
+    /// The length and the SHA-256 of the file at a path; `None` when there is no file. Nothing of it is kept.
+    ///
+    /// # Errors
+    /// When the reader fails.
+    pub fn hash(&self, path: &str) -> Result<Option<(u64, [u8; 32])>> {
+        let mut piece = vec![0; PIECE];
+        self.with_value(path, |device, length, value| {
+            let mut hash = Sha256::new();
+            let Some(value) = value else { return Ok((0, hash.finalize().into())) };
+            let mut left = length;
+            while left > 0 {
+                let size = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+                let found = piece.get_mut(..size).unwrap_or_default();
+                value.read_exact(device, found).map_err(foreign)?;
+                hash.update(found);
+                left -= size as u64;
+            }
+            Ok((length, hash.finalize().into()))
         })
     }
 

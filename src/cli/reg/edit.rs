@@ -15,8 +15,8 @@ fn say(target: &Path, changed: bool, what: &str, ui: &Ui) -> ExitCode {
 
 pub(super) fn import(args: &super::Import, ui: &Ui) -> Result<ExitCode> {
     let places = (&args.image, &args.changed);
-    let (changed, what) =
-        import_file(&args.target, &mut open_reg(&args.file)?, &args.prefix.path(), places, ui).map_err(|e| match e.kind() {
+    let (changed, what) = import_file(&args.target, &mut open_reg(&args.file)?, &args.prefix.path(), places, ui)
+        .map_err(|e| match e.kind() {
             Kind::Usage => e.path(args.file.display().to_string()),
             _ => e,
         })?;

@@ -65,17 +65,17 @@ impl SignatureReport {
 }
 
 /// What the catalogue says about a package.
-pub(super) fn catalogue_report(facts: &Facts, contents: &Contents) -> SignatureReport {
+pub(super) fn catalogue_report(facts: &Facts, contents: &Contents) -> Result<SignatureReport> {
     let fault = |report: SignatureReport, problem: String| SignatureReport { problem: Some(problem), ..report };
     let nothing = SignatureReport::default();
-    let Some(name) = &facts.catalog else { return fault(nothing, "the INF names no catalogue".to_owned()) };
-    let Some((_, data)) = contents.get(name) else {
-        return fault(nothing, format!("the catalogue {name} is missing"));
+    let Some(name) = &facts.catalog else { return Ok(fault(nothing, "the INF names no catalogue".to_owned())) };
+    let Some(file) = contents.get(name) else {
+        return Ok(fault(nothing, format!("the catalogue {name} is missing")));
     };
     let present = SignatureReport { present: true, ..nothing };
-    let catalogue = match Catalogue::parse(data) {
+    let catalogue = match Catalogue::parse(&*file.read()?) {
         Ok(catalogue) => catalogue,
-        Err(why) => return fault(present, format!("the catalogue {name} cannot be read ({why})")),
+        Err(why) => return Ok(fault(present, format!("the catalogue {name} cannot be read ({why})"))),
     };
     let report = SignatureReport {
         parsed: true,
@@ -84,23 +84,25 @@ pub(super) fn catalogue_report(facts: &Facts, contents: &Contents) -> SignatureR
         ..present
     };
     if !catalogue.is_intact() {
-        return fault(report, format!("the catalogue {name} contradicts itself: its signature is of another list"));
+        return Ok(fault(report, format!("the catalogue {name} contradicts itself: its signature is of another list")));
     }
-    let missing = unlisted(facts, contents, &catalogue);
+    let missing = unlisted(facts, contents, &catalogue)?;
     if missing.is_empty() {
-        return SignatureReport { matches: true, ..report };
+        return Ok(SignatureReport { matches: true, ..report });
     }
-    fault(report, format!("the catalogue {name} does not list {}: it is of another package", missing.join(", ")))
+    Ok(fault(report, format!("the catalogue {name} does not list {}: it is of another package", missing.join(", "))))
 }
 
 /// The INF and the files that it installs, as far as the catalogue does not list them.
-fn unlisted(facts: &Facts, contents: &Contents, catalogue: &Catalogue) -> Vec<String> {
+fn unlisted(facts: &Facts, contents: &Contents, catalogue: &Catalogue) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
     let wanted = std::iter::once(&facts.file_name).chain(&facts.source_files);
-    wanted
-        .filter_map(|name| contents.get(name))
-        .filter(|(_, data)| !catalogue.lists(data))
-        .map(|(file, _)| file.name.clone())
-        .collect()
+    for file in wanted.filter_map(|name| contents.get(name)) {
+        if !catalogue.lists(&*file.read()?) {
+            missing.push(file.name.clone());
+        }
+    }
+    Ok(missing)
 }
 
 /// A driver file that is to be registered, and what belongs to it.

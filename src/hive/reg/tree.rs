@@ -41,12 +41,7 @@ pub fn export_to(hive: &Hive, key: KeyId, path: &KeyPath, sink: &mut dyn Sink) -
 ///
 /// # Errors
 /// Damage on the way, and those of `see`.
-pub fn walk(
-    hive: &Hive,
-    key: KeyId,
-    path: &KeyPath,
-    see: &mut dyn FnMut(KeyId, &KeyPath) -> Result<()>,
-) -> Result<()> {
+pub fn walk(hive: &Hive, key: KeyId, path: &KeyPath, see: &mut dyn FnMut(KeyId, &KeyPath) -> Result<()>) -> Result<()> {
     walk_limited(hive, key, &mut path.clone(), &mut keys_at_most(hive), see)
 }
 
@@ -150,7 +145,8 @@ impl Import {
             None if !delete => {
                 self.done.keys_created += 1;
                 let names = path.names();
-                self.key = Some(names.iter().try_fold(hive.root(), |key, name| hive.create_subkey(key, name, self.now))?);
+                self.key =
+                    Some(names.iter().try_fold(hive.root(), |key, name| hive.create_subkey(key, name, self.now))?);
             }
             _ => {}
         }
@@ -165,7 +161,8 @@ impl Import {
         let key = self.key.ok_or_else(|| Error::bug(Layer::Hive, "a value without a key"))?;
         match data {
             Some(data) => {
-                self.done.values_set += usize::from(hive.set_value_named(key, name, data.kind, &data.bytes, self.now)?);
+                self.done.values_set +=
+                    usize::from(hive.set_value_named(key, name, data.kind, &data.bytes, self.now)?);
             }
             None => self.done.values_deleted += usize::from(hive.delete_value_named(key, name, self.now)?),
         }
