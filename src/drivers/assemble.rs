@@ -11,13 +11,15 @@ use super::source::{Source, SourceFile};
 use super::trust::{self, Policy, SignatureReport, Subject};
 use crate::error::{Error, Kind, Layer, Result};
 use sha1::Digest;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Most files of a package.
 const FILES_MAX: usize = 4096;
 /// The largest file that is kept in memory from the choice until it is used: nearly all files of drivers.
-const KEPT_BYTES_MAX: u64 = 4 << 20;
+const KEPT_BYTES_MAX: u64 = 1 << 20;
+/// Most bytes of larger files that are kept until their package is judged, so that they need not be read again for it.
+const JUDGED_BYTES_MAX: u64 = 16 << 20;
 
 pub(super) fn assemble(
     group: &Group,
@@ -113,13 +115,17 @@ fn category(facts: &Facts, definition: Option<&Definition>) -> Category {
 }
 
 /// The files of a package with their digests.
+#[derive(Default)]
 pub(super) struct Contents {
     pub files: Vec<PackageFile>,
+    /// Larger files, by their path on the media.
+    judged: HashMap<String, Arc<Vec<u8>>>,
+    judged_bytes: u64,
 }
 
 impl Contents {
     fn read(source: &Arc<Source>, folder: &str, inf: &str, facts: &Facts, warnings: &mut Vec<String>) -> Result<Self> {
-        let mut out = Self { files: Vec::new() };
+        let mut out = Self::default();
         for (name, path) in listing(source, folder, inf, facts, warnings) {
             if out.files.len() >= FILES_MAX {
                 return Err(Error::new(
@@ -137,7 +143,7 @@ impl Contents {
 
     /// Some files of one folder.
     pub fn of(source: &Arc<Source>, files: &[&SourceFile]) -> Result<Self> {
-        let mut out = Self { files: Vec::new() };
+        let mut out = Self::default();
         for file in files {
             out.add(source, file.name().to_owned(), file.path.clone())?;
         }
@@ -145,18 +151,29 @@ impl Contents {
     }
 
     fn add(&mut self, source: &Arc<Source>, name: String, path: String) -> Result<()> {
-        let is_small = source.find(&path).is_some_and(|file| file.size <= KEPT_BYTES_MAX && source.may_keep(file.size));
+        let listed = source.find(&path).map_or(u64::MAX, |file| file.size);
+        let is_kept = listed <= KEPT_BYTES_MAX && source.may_keep(listed);
+        let judged = self.judged_bytes.saturating_add(listed);
         let mut hash = sha2::Sha256::new();
-        let (size, content) = if is_small {
-            let data = source.read(&path)?;
-            hash.update(&data);
-            (data.len() as u64, Some(Arc::new(data)))
+        let (size, content) = if is_kept || judged <= JUDGED_BYTES_MAX {
+            let data = Arc::new(source.read(&path)?);
+            hash.update(&*data);
+            if !is_kept {
+                self.judged_bytes = judged;
+                self.judged.insert(path.clone(), Arc::clone(&data));
+            }
+            (data.len() as u64, is_kept.then_some(data))
         } else {
             (source.stream(&path, &mut |piece| hash.update(piece))?, None)
         };
         let sha256 = hash.finalize().into();
         self.files.push(PackageFile { name, size, sha256, source: Arc::clone(source), path, content });
         Ok(())
+    }
+
+    /// The content of one of the files.
+    pub fn data(&self, file: &PackageFile) -> Result<Arc<Vec<u8>>> {
+        self.judged.get(file.media_path()).map_or_else(|| file.read(), |data| Ok(Arc::clone(data)))
     }
 
     pub fn get(&self, name: &str) -> Option<&PackageFile> {
@@ -226,7 +243,7 @@ pub(super) fn boot_driver(
             .hint("the package is incomplete; take the driver media from its maker again"));
     };
     let path = file.source.show(file.media_path());
-    let data = file.read()?;
+    let data = contents.data(file)?;
     let pe = check_pe(&data, guest, &path)?;
     let signature =
         trust::check_driver(&Subject { data: &data, pe: &pe, path: &path, package }, guest, policy, warnings)?;

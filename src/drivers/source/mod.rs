@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const FILE_SIZE_MAX: u64 = 256 << 20;
 
 /// Most bytes of a source's files that stay in memory from the choice until they are used.
-const KEPT_BYTES_MAX: u64 = 32 << 20;
+const KEPT_BYTES_MAX: u64 = 16 << 20;
 
 /// Bytes of a file that are read at once.
 const PIECE: u64 = 1 << 20;

@@ -73,7 +73,7 @@ pub(super) fn catalogue_report(facts: &Facts, contents: &Contents) -> Result<Sig
         return Ok(fault(nothing, format!("the catalogue {name} is missing")));
     };
     let present = SignatureReport { present: true, ..nothing };
-    let catalogue = match Catalogue::parse(&*file.read()?) {
+    let catalogue = match Catalogue::parse(&*contents.data(file)?) {
         Ok(catalogue) => catalogue,
         Err(why) => return Ok(fault(present, format!("the catalogue {name} cannot be read ({why})"))),
     };
@@ -98,7 +98,7 @@ fn unlisted(facts: &Facts, contents: &Contents, catalogue: &Catalogue) -> Result
     let mut missing = Vec::new();
     let wanted = std::iter::once(&facts.file_name).chain(&facts.source_files);
     for file in wanted.filter_map(|name| contents.get(name)) {
-        if !catalogue.lists(&*file.read()?) {
+        if !catalogue.lists(&*contents.data(file)?) {
             missing.push(file.name.clone());
         }
     }
