@@ -532,6 +532,67 @@ mod tests {
         }
     }
 
+    /// Gives one byte at a time.
+    struct Slowly<'a>(&'a [u8]);
+
+    impl Read for Slowly<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+            let length = buf.len().min(1);
+            self.0.read(buf.get_mut(..length).unwrap_or_default())
+        }
+    }
+
+    /// Characters, words and lines lie across the borders of what is read at once.
+    #[test]
+    fn the_borders_of_chunks_do_not_matter() {
+        let mut text = format!("{HEADER}\r\n\r\n");
+        for i in 0..3000 {
+            text += &format!(
+                "[HKLM\\𝄞 key {i}]\r\n\"Ω{i}\"=dword:{i:08x}\r\n\"b\"=hex(7):01,02,\\\r\n  03\r\n@=\"𝄞\\\\\"\r\n"
+            );
+        }
+        let wide: Vec<u8> = [0xFEFF].into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+        let prefix = KeyPath::from("HKLM");
+        let mut sections = Vec::new();
+        for bytes in [text.as_bytes(), &wide] {
+            let document = parse(bytes, &prefix).unwrap();
+            assert_eq!(document.sections.len(), 3000);
+            assert!(document.sections.iter().all(|section| section.values.len() == 3));
+            let mut input = Slowly(bytes);
+            let mut parser = Parser::new(&mut input, &prefix).unwrap();
+            let mut entries = 0;
+            while parser.next_entry().unwrap().is_some() {
+                entries += 1;
+            }
+            assert_eq!(entries, 12_000);
+            sections.push(document.sections);
+        }
+        assert_eq!(sections[0], sections[1]);
+        let line = text.lines().count() + 1;
+        let broken = [text.as_bytes(), b"[HKLM\\\xFF]\r\n"].concat();
+        let error = parse(&broken, &prefix).unwrap_err().to_string();
+        assert!(error.contains(&format!("line {line}")) && error.contains("UTF-8"), "{error}");
+    }
+
+    /// What never ends is refused before it fills the memory.
+    #[test]
+    fn endless_lines_are_refused() {
+        let begun = format!("{HEADER}\r\n[HKLM\\A]\r\n");
+        for (start, what) in [
+            (String::new(), "must be"),
+            (format!("{begun}[HKLM\\"), "the key is too long"),
+            (format!("{begun}\""), "the name of the value is too long"),
+        ] {
+            let mut input = start.as_bytes().chain(std::io::repeat(b'x'));
+            let read = Parser::new(&mut input, &KeyPath::from("HKLM")).and_then(|mut parser| {
+                while parser.next_entry()?.is_some() {}
+                Ok(())
+            });
+            let error = read.unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+        }
+    }
+
     #[test]
     fn errors_name_the_line() {
         for (body, line) in [

@@ -223,6 +223,33 @@ mod tests {
         assert_eq!(again, document);
     }
 
+    /// What is handed on at once is bounded, and no character or line break is cut in two.
+    #[test]
+    fn chunks_are_small_and_whole() {
+        let long: String = "a𝄞".repeat(50_000);
+        let values =
+            vec![(Name::from("text"), Some(Data::sz(&long))), (Name::from("bytes"), Some(Data::binary(&[7; 200_000])))];
+        let sections = vec![Section { path: KeyPath::from("A"), delete: false, values }];
+        let document = Document { sections };
+        let (mut chunks, root) = (Vec::new(), KeyPath::default());
+        let mut put = |units: &[u16]| {
+            chunks.push(units.to_vec());
+            Ok(())
+        };
+        let mut writer = Writer::new(&root, false, &mut put);
+        for section in &document.sections {
+            writer.key(&section.path, section.delete).unwrap();
+            for (name, data) in &section.values {
+                writer.value(name, data.as_ref().map(|data| (data.kind, data.bytes.as_slice()))).unwrap();
+            }
+        }
+        writer.finish().unwrap();
+        assert!(chunks.len() > 20 && chunks.iter().all(|chunk| chunk.len() < 2 * CHUNK));
+        let parts: String = chunks.iter().map(|chunk| String::from_utf16(chunk).unwrap()).collect();
+        assert_eq!(Document::parse(parts.as_bytes(), &root).unwrap(), document);
+        assert!(chunks.iter().all(|chunk| chunk.last() != Some(&13)));
+    }
+
     #[test]
     fn long_data_are_continued() {
         let data = Data::binary(&[7; 100]);
