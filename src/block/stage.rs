@@ -42,7 +42,7 @@ pub struct StageOptions {
 
 impl Default for StageOptions {
     fn default() -> Self {
-        Self { memory_limit: 256 << 20, spill_folder: None, kept_bytes: 0 }
+        Self { memory_limit: 64 << 20, spill_folder: None, kept_bytes: 0 }
     }
 }
 

@@ -61,8 +61,13 @@ impl Ui {
     /// The answer that was asked for (a table, a page): to standard output, even with `--quiet`. A final line break is
     /// added if there is none. The lines are made with [`escape::EscapedLines`]: here, a line break is taken for one.
     pub fn answer(&self, text: &str) {
-        let lines: Vec<_> = text.split('\n').map(escape).collect();
-        self.write_out(&lines.join("\n"));
+        self.write_out(&escape_lines(text));
+    }
+
+    /// A part of an answer that goes on: as [`answer`](Self::answer), but no line break is added.
+    pub fn answer_part(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        self.note_failure(out.write_all(escape_lines(text).as_bytes()).and_then(|()| out.flush()));
     }
 
     /// An answer in JSON: every string arrives as it is, and none can steer a terminal.
@@ -168,6 +173,12 @@ impl Ui {
         let word = paint(word, colour, self.colour_err);
         let _ = writeln!(std::io::stderr().lock(), "{word}: {}", escape(text));
     }
+}
+
+/// The text with everything escaped but its line breaks.
+fn escape_lines(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(escape).collect();
+    lines.join("\n")
 }
 
 fn cannot_write(error: std::io::Error) -> Error {

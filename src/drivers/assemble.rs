@@ -12,7 +12,7 @@ use super::trust::{self, Policy, SignatureReport, Subject};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::ntfs::name::problem_with;
 use sha1::Digest;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// What becomes of a package whose catalogue is not in order.
@@ -21,6 +21,8 @@ const REFUSED: &str = "the running Windows will not install the package";
 const FILES_MAX: usize = 4096;
 /// The largest file that is kept in memory from the choice until it is used: nearly all files of drivers.
 const KEPT_BYTES_MAX: u64 = 1 << 20;
+/// Most bytes of larger files that are kept until their package is judged, so that they need not be read again for it.
+const JUDGED_BYTES_MAX: u64 = 16 << 20;
 
 pub(super) fn assemble(
     group: &Group,
@@ -37,7 +39,7 @@ pub(super) fn assemble(
     warnings.extend(facts.warnings.iter().cloned());
     let contents = Contents::read(&candidate.source, candidate.folder(), candidate.inf_name(), &facts, warnings)?;
     let signature =
-        trust::catalogue_report(&facts, &mut |name| Ok(contents.get(name).map(|(_, data)| Arc::clone(data))))?;
+        trust::catalogue_report(&facts, &mut |name| contents.get(name).map(|file| contents.data(file)).transpose())?;
     let boot = match definition.filter(|d| d.is_registered_offline()) {
         Some(definition) => Some(boot_driver(definition, &facts, &contents, &signature, guest, policy, warnings)?),
         None => {
@@ -66,7 +68,7 @@ pub(super) fn assemble(
         source_path: candidate.source.show(candidate.folder()),
         bucket: candidate.layout.bucket.unwrap_or_default().to_owned(),
         inf_name: candidate.inf_name().to_owned(),
-        files: contents.files.into_iter().map(|(file, _)| file).collect(),
+        files: contents.files,
         category,
         boot,
         signature,
@@ -126,14 +128,18 @@ fn category(facts: &Facts, definition: Option<&Definition>) -> Category {
     }
 }
 
-/// The files of a package with their contents and their digests.
+/// The files of a package with their digests.
+#[derive(Default)]
 pub(super) struct Contents {
-    pub files: Vec<(PackageFile, Arc<Vec<u8>>)>,
+    pub files: Vec<PackageFile>,
+    /// Larger files, by their path on the media.
+    judged: HashMap<String, Arc<Vec<u8>>>,
+    judged_bytes: u64,
 }
 
 impl Contents {
     fn read(source: &Arc<Source>, folder: &str, inf: &str, facts: &Facts, warnings: &mut Vec<String>) -> Result<Self> {
-        let mut out = Self { files: Vec::new() };
+        let mut out = Self::default();
         let listed = listing(source, folder, inf, facts, warnings);
         for (name, path) in what_windows_can_hold(listed, source, inf, facts, warnings)? {
             if out.files.len() >= FILES_MAX {
@@ -152,7 +158,7 @@ impl Contents {
 
     /// Some files of one folder.
     pub fn of(source: &Arc<Source>, files: &[&SourceFile]) -> Result<Self> {
-        let mut out = Self { files: Vec::new() };
+        let mut out = Self::default();
         for file in files {
             out.add(source, file.name().to_owned(), file.path.clone())?;
         }
@@ -160,16 +166,33 @@ impl Contents {
     }
 
     fn add(&mut self, source: &Arc<Source>, name: String, path: String) -> Result<()> {
-        let data = source.read(&path)?;
-        let (size, sha256) = (data.len() as u64, sha2::Sha256::digest(&data).into());
-        let data = Arc::new(data);
-        let content = (size <= KEPT_BYTES_MAX).then(|| Arc::clone(&data));
-        self.files.push((PackageFile { name, size, sha256, source: Arc::clone(source), path, content }, data));
+        let listed = source.find(&path).map_or(u64::MAX, |file| file.size);
+        let is_kept = listed <= KEPT_BYTES_MAX && source.may_keep(listed);
+        let judged = self.judged_bytes.saturating_add(listed);
+        let mut hash = sha2::Sha256::new();
+        let (size, content) = if is_kept || judged <= JUDGED_BYTES_MAX {
+            let data = Arc::new(source.read(&path)?);
+            hash.update(&*data);
+            if !is_kept {
+                self.judged_bytes = judged;
+                self.judged.insert(path.clone(), Arc::clone(&data));
+            }
+            (data.len() as u64, is_kept.then_some(data))
+        } else {
+            (source.stream(&path, &mut |piece| hash.update(piece))?, None)
+        };
+        let sha256 = hash.finalize().into();
+        self.files.push(PackageFile { name, size, sha256, source: Arc::clone(source), path, content });
         Ok(())
     }
 
-    pub fn get(&self, name: &str) -> Option<&(PackageFile, Arc<Vec<u8>>)> {
-        self.files.iter().find(|(file, _)| file.name.eq_ignore_ascii_case(name))
+    /// The content of one of the files.
+    pub fn data(&self, file: &PackageFile) -> Result<Arc<Vec<u8>>> {
+        self.judged.get(file.media_path()).map_or_else(|| file.read(), |data| Ok(Arc::clone(data)))
+    }
+
+    pub fn get(&self, name: &str) -> Option<&PackageFile> {
+        self.files.iter().find(|file| file.name.eq_ignore_ascii_case(name))
     }
 }
 
@@ -267,14 +290,16 @@ pub(super) fn boot_driver(
 ) -> Result<BootDriver> {
     let service = service_of(definition, facts)?;
     let file_name = service.binary.file_name().to_owned();
-    let Some((file, data)) = contents.get(&file_name) else {
+    let Some(file) = contents.get(&file_name) else {
         return Err(Error::new(Kind::Drivers, Layer::Drivers, format!("the driver file {file_name} is missing"))
             .path(facts.file_name.clone())
             .hint("the package is incomplete; take the driver media from its maker again"));
     };
     let path = file.source.show(file.media_path());
-    let pe = check_pe(data, guest, &path)?;
-    let signature = trust::check_driver(&Subject { data, pe: &pe, path: &path, package }, guest, policy, warnings)?;
+    let data = contents.data(file)?;
+    let pe = check_pe(&data, guest, &path)?;
+    let signature =
+        trust::check_driver(&Subject { data: &data, pe: &pe, path: &path, package }, guest, policy, warnings)?;
     let is_storage = definition.category == Category::Storage;
     compare(definition, facts, service, warnings);
     let mut hardware_ids: Vec<String> =
@@ -289,7 +314,7 @@ pub(super) fn boot_driver(
     Ok(BootDriver {
         service: service.name.clone(),
         file_name,
-        data: Arc::clone(data),
+        data,
         sha256: file.sha256,
         kind: definition.kind.unwrap_or(service.kind),
         start,

@@ -104,7 +104,7 @@ fn package(
         source_path: source.show(file.folder()),
         bucket: layout.bucket.unwrap_or_default().to_owned(),
         inf_name: String::new(),
-        files: contents.files.into_iter().map(|(file, _)| file).collect(),
+        files: contents.files,
         category: definition.category.clone(),
         boot: Some(boot),
         signature: SignatureReport { problem: Some("there is no INF".to_owned()), ..SignatureReport::default() },

@@ -108,11 +108,30 @@ impl PackageFile {
         }
         let data = self.source.read(&self.path)?;
         if sha2::Sha256::digest(&data).as_slice() != self.sha256 {
-            return Err(Error::new(Kind::Drivers, Layer::Drivers, "the file is not the one any more that was chosen")
-                .path(self.source.show(&self.path))
-                .hint("leave the driver media alone while winject runs, and start again"));
+            return Err(self.changed());
         }
         Ok(Arc::new(data))
+    }
+
+    /// Fills `part` with the content from `offset` on. The caller compares the hash of all parts.
+    ///
+    /// # Errors
+    /// When the media cannot be read, or the file has become shorter.
+    pub(crate) fn read_at(&self, offset: u64, part: &mut [u8]) -> Result<()> {
+        let file = self.source.find(&self.path).ok_or_else(|| self.changed())?;
+        let data = self.source.read_part(file, offset, part.len() as u64)?;
+        if data.len() != part.len() {
+            return Err(self.changed());
+        }
+        part.copy_from_slice(&data);
+        Ok(())
+    }
+
+    /// The error for content that is not what it was when the file was chosen.
+    pub(crate) fn changed(&self) -> Error {
+        Error::new(Kind::Drivers, Layer::Drivers, "the file is not the one any more that was chosen")
+            .path(self.source.show(&self.path))
+            .hint("leave the driver media alone while winject runs, and start again")
     }
 
     /// Where it lies on the media, for reports.

@@ -161,6 +161,19 @@ impl<'a> StoredName<'a> {
     }
 }
 
+/// Sorts as Windows does. Of several entries whose names are the same to Windows, which is damage, the last one stays.
+pub(super) fn sort_by_name<T>(mut entries: Vec<(StoredName<'_>, T)>) -> Vec<(StoredName<'_>, T)> {
+    entries.sort_by(|(a, _), (b, _)| a.cmp_upcased(*b));
+    entries.dedup_by(|later, earlier| {
+        let is_same = later.0.cmp_upcased(earlier.0) == Ordering::Equal;
+        if is_same {
+            std::mem::swap(later, earlier);
+        }
+        is_same
+    });
+    entries
+}
+
 /// The hash of an `lh` entry.
 pub(super) fn hash(units: impl Iterator<Item = u16>) -> u32 {
     units.fold(0, |hash, unit| u32::wrapping_add(hash.wrapping_mul(37), upcase(unit).into()))

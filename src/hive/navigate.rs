@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::cells::{CellOffset, damaged};
 use super::layout::{self, DEPTH_MAX, NIL, SEGMENT, Word, big, key, list, value};
-use super::name::StoredName;
+use super::name::{StoredName, sort_by_name};
 use super::{Hive, KeyId, Name, Value, ValueType};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
@@ -37,6 +37,11 @@ impl Hive {
     /// The key's name as stored.
     pub fn key_name(&self, key: KeyId) -> Result<Name> {
         self.stored_key_name(key.0).map(StoredName::to_name)
+    }
+
+    /// The key's name where it lies.
+    pub(super) fn stored_name(&self, key: KeyId) -> Result<StoredName<'_>> {
+        self.stored_key_name(key.0)
     }
 
     /// The key's path from the root, for messages; the root's own is empty.
@@ -95,16 +100,39 @@ impl Hive {
 
     /// All values, in the order of the list.
     pub fn values(&self, key: KeyId) -> Result<Vec<Value>> {
-        let mut budget = self.cells.length() as usize;
         let mut values = Vec::new();
-        for at in self.value_cells(key.0)? {
-            let value = self.read_value(at)?;
-            // Damage can make many values share one large cell, or be the same one.
-            let size = value.data.len() + value.name.units().len() + value::NAME;
-            budget = budget.checked_sub(size).ok_or_else(|| damaged(at, "values overlap"))?;
+        self.each_value(key, &mut |value| {
             values.push(value);
-        }
+            Ok(())
+        })?;
         Ok(values)
+    }
+
+    /// Like [`values`](Self::values), one after the other.
+    ///
+    /// # Errors
+    /// Damage, and those of `see`.
+    pub fn each_value(&self, key: KeyId, see: &mut dyn FnMut(Value) -> Result<()>) -> Result<()> {
+        let mut budget = self.cells.length() as usize;
+        for at in self.value_list(key.0)? {
+            see(self.value_within(at, &mut budget)?)?;
+        }
+        Ok(())
+    }
+
+    /// The value at `at`, whose size goes off the `budget`, in bytes: damage can make many values share one large cell,
+    /// or be the same one.
+    pub(super) fn value_within(&self, at: CellOffset, budget: &mut usize) -> Result<Value> {
+        let value = self.read_value(at)?;
+        let size = value.data.len() + value.name.units().len() + value::NAME;
+        *budget = budget.checked_sub(size).ok_or_else(|| damaged(at, "values overlap"))?;
+        Ok(value)
+    }
+
+    /// The cells of a key's values, in the order of their names.
+    pub(super) fn sorted_values(&self, key: KeyId) -> Result<Vec<(StoredName<'_>, CellOffset)>> {
+        let named = self.value_list(key.0)?.map(|at| Ok((self.stored_value_name(at)?, at)));
+        named.collect::<Result<Vec<_>>>().map(sort_by_name)
     }
 
     /// The value of this name (the empty one is the default value), compared as Windows does.

@@ -1,5 +1,6 @@
 //! Registry hives inside an image: reading and editing them as a job of its own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::explain::explain;
@@ -15,7 +16,7 @@ use crate::clock::FileTime;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::check::{Severity, check};
 use crate::hive::reader::Reader;
-use crate::hive::reg::{Document, KeyPath, Section, apply};
+use crate::hive::reg::{Entry, Import, KeyPath, Parser};
 use crate::hive::{Hive, Replay, read_logs};
 use crate::host_file::{RunFiles, Target};
 use crate::io::{VolumeRead, VolumeWrite};
@@ -132,32 +133,69 @@ pub fn edit_hive(
     destination: &Destination,
     edit: &mut dyn FnMut(&mut Hive) -> Result<()>,
 ) -> Result<HiveEdit> {
-    edit_hives(request, &[hive], destination, &mut |_, hive| edit(hive)).map_err(explain)
-}
-
-/// Applies a `.reg` file, whose keys are full paths, to the hives of the Windows in an image: all of it or nothing.
-///
-/// # Errors
-/// As [`edit_hive`].
-pub fn import_into_image(request: &HiveRequest, document: &Document, destination: &Destination) -> Result<HiveEdit> {
-    let mut parts: std::collections::BTreeMap<HiveName, Document> = std::collections::BTreeMap::new();
-    for section in &document.sections {
-        let (hive, path) = HiveName::of(&section.path)?;
-        parts.entry(hive).or_default().sections.push(Section { path, ..section.clone() });
-    }
-    let names: Vec<HiveName> = parts.keys().copied().collect();
-    edit_hives(request, &names, destination, &mut |name, hive| match parts.get(&name) {
-        Some(part) => apply(hive, part, request.clock).map(drop),
-        None => Ok(()),
+    edit_hives(request, destination, &mut |hives| {
+        let (path, hive) = hives.get(hive)?;
+        edit(hive).map_err(|e| e.path(path))
     })
     .map_err(explain)
 }
 
+/// Applies a `.reg` file, whose keys are full paths, to the hives of the Windows in an image: all of it or nothing. The
+/// file is read piece by piece.
+///
+/// # Errors
+/// As [`edit_hive`], and those of the file.
+pub fn import_into_image(request: &HiveRequest, file: &mut Parser<'_>, destination: &Destination) -> Result<HiveEdit> {
+    let mut imports: BTreeMap<HiveName, Import> = BTreeMap::new();
+    let mut import = |hives: &mut Hives<'_>| {
+        let mut current = None;
+        while let Some(entry) = file.next_entry()? {
+            let name = match (&entry, current) {
+                (Entry::Key { path, .. }, _) => HiveName::of(path)?.0,
+                (Entry::Value(..), Some(name)) => name,
+                (Entry::Value(..), None) => return Err(Error::bug(Layer::Job, "a value without a key")),
+            };
+            current = Some(name);
+            let import = imports.entry(name).or_insert_with(|| Import::new(request.clock));
+            let (path, hive) = hives.get(name)?;
+            let done = match &entry {
+                Entry::Key { path, delete } => import.key(hive, &HiveName::of(path)?.1, *delete),
+                Entry::Value(name, data) => import.value(hive, name, data.as_ref()),
+            };
+            done.map_err(|e| e.path(path))?;
+        }
+        Ok(())
+    };
+    edit_hives(request, destination, &mut import).map_err(explain)
+}
+
+/// The hives that are being edited, loaded when they are asked for.
+struct Hives<'a> {
+    installation: &'a Location,
+    load: &'a dyn Fn(&str) -> Result<(Hive, Option<Replay>)>,
+    loaded: BTreeMap<HiveName, (String, Hive, Option<Replay>)>,
+}
+
+impl Hives<'_> {
+    /// A hive and its path on the volume.
+    fn get(&mut self, name: HiveName) -> Result<(&str, &mut Hive)> {
+        use std::collections::btree_map::Entry;
+        let (path, hive, _) = match self.loaded.entry(name) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(place) => {
+                let path = hive_path(self.installation, name);
+                let (hive, replay) = (self.load)(&path)?;
+                place.insert((path, hive, replay))
+            }
+        };
+        Ok((path, hive))
+    }
+}
+
 fn edit_hives(
     request: &HiveRequest,
-    hives: &[HiveName],
     destination: &Destination,
-    edit: &mut dyn FnMut(HiveName, &mut Hive) -> Result<()>,
+    edit: &mut dyn FnMut(&mut Hives<'_>) -> Result<()>,
 ) -> Result<HiveEdit> {
     if let Destination::Overlay(out) = destination {
         check_output(request, out)?;
@@ -179,10 +217,11 @@ fn edit_hives(
     let original = stage.original();
     let view = PartitionView::new(&mut stage, &installation.partition)?;
     let mut volume = Volume::open(view, &OpenOptions::new(request.clock))?;
-    for &name in hives {
-        let path = hive_path(&installation, name);
-        let (mut hive, replay) = load(&volume, &path)?;
-        edit(name, &mut hive).map_err(|e| e.path(&path))?;
+    let mut hives =
+        Hives { installation: &installation, load: &|path| load(&volume, path), loaded: BTreeMap::default() };
+    edit(&mut hives)?;
+    let names: Vec<HiveName> = hives.loaded.keys().copied().collect();
+    for (path, hive, replay) in hives.loaded.into_values() {
         if !hive.is_changed() {
             continue;
         }
@@ -193,7 +232,7 @@ fn edit_hives(
                 false => drop(check_volume(&original, &installation.partition)?),
                 true => done.warnings.push(SKIPPED.to_owned()),
             }
-            check_before(&volume, &installation, hives)?;
+            check_before(&volume, &installation, &names)?;
         }
         let bytes = hive.finish(&[]).map_err(|e| e.path(&path))?;
         let file = volume.find(&path)?.ok_or_else(|| Error::bug(Layer::Job, "the hive is gone").path(&path))?;
@@ -206,6 +245,7 @@ fn edit_hives(
         return Ok(done);
     }
     verify(&stage, &installation, &written)?;
+    drop(written);
     stage.drop_unchanged()?;
     let options = CommitOptions {
         overwrite: request.overwrite_output,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::attribute::{AttributeType, StreamSizes};
 use super::bits::Bitmap;
+use super::create::Fill;
 use super::damaged;
 use super::name::NtfsName;
 use super::record::{FLAG_IN_USE, Record, header};
@@ -202,6 +203,27 @@ impl<D: VolumeWrite> Volume<D> {
         self.extend_runs(&mut runs, wanted)?;
         self.write_clusters(&runs, Vcn(0), data)?;
         let length = data.len() as u64;
+        let allocated = self.geometry.bytes_in(runs.end());
+        let sizes = StreamSizes { allocated, data: length, initialized: length, ..StreamSizes::default() };
+        Ok(Stream::Runs { runs, sizes })
+    }
+
+    /// Like [`new_plain_stream`](Self::new_plain_stream), for `length` bytes that `fill` gives piece by piece, by their
+    /// offset.
+    pub(super) fn new_filled_stream(&mut self, length: u64, fill: Fill<'_>) -> Result<Stream> {
+        // whole clusters, of which none is larger than 2 MiB
+        const PIECE: usize = 2 << 20;
+        let mut runs = Runlist::default();
+        self.extend_runs(&mut runs, self.geometry.clusters_for(length))?;
+        let mut piece = vec![0; PIECE.max(self.geometry.cluster_size as usize)];
+        let mut offset = 0;
+        while offset < length {
+            let size = usize::try_from(length - offset).unwrap_or(usize::MAX).min(piece.len());
+            let part = piece.get_mut(..size).unwrap_or_default();
+            fill(offset, part)?;
+            self.write_clusters(&runs, Vcn(offset / u64::from(self.geometry.cluster_size)), part)?;
+            offset += size as u64;
+        }
         let allocated = self.geometry.bytes_in(runs.end());
         let sizes = StreamSizes { allocated, data: length, initialized: length, ..StreamSizes::default() };
         Ok(Stream::Runs { runs, sizes })

@@ -41,8 +41,18 @@ pub(super) type Crowds = HashMap<(FileId, NtfsName), usize>;
 /// What is created.
 pub(super) enum Content<'a> {
     Directory,
-    File(&'a [u8]),
+    File(FileContent<'a>),
 }
+
+/// What a new file holds.
+pub(super) enum FileContent<'a> {
+    Bytes(&'a [u8]),
+    /// So many bytes, too many for the file's record.
+    Filled(u64, Fill<'a>),
+}
+
+/// Fills a part of a file, which begins at an offset in bytes.
+pub(super) type Fill<'a> = &'a mut dyn FnMut(u64, &mut [u8]) -> Result<()>;
 
 fn refused_name(name: &NtfsName, why: &str) -> Error {
     Error::refused(Layer::Ntfs, format!("the name cannot be used: {why}"))
@@ -277,7 +287,7 @@ impl<D: VolumeWrite> Volume<D> {
     /// # Errors
     /// As [`create_dir`](Self::create_dir).
     pub fn create_file_named(&mut self, parent: FileId, name: &NtfsName, data: &[u8], how: &New) -> Result<FileId> {
-        self.transaction(|v| v.create(parent, name, Content::File(data), how, None))
+        self.transaction(|v| v.create(parent, name, Content::File(FileContent::Bytes(data)), how, None))
     }
 
     /// Creates a file or directory.
@@ -329,7 +339,12 @@ impl<D: VolumeWrite> Volume<D> {
                 attrs.set_value(AttributeType::INDEX_ROOT, I30, &root);
             }
             Content::File(data) => {
-                let stream = self.content_for(&attrs, record.capacity(), &NtfsName::default(), data)?;
+                let stream = match data {
+                    FileContent::Bytes(data) => {
+                        self.content_for(&attrs, record.capacity(), &NtfsName::default(), data)?
+                    }
+                    FileContent::Filled(length, fill) => self.new_filled_stream(length, fill)?,
+                };
                 duplicate.data_size = stream.len();
                 duplicate.allocated = stream.allocated_for_directory(&self.geometry);
                 attrs.set_stream(AttributeType::DATA, &NtfsName::default(), &stream, self.geometry.cluster_size);

@@ -2,7 +2,7 @@
 
 use super::attribute::{Attribute, AttributeType};
 use super::attrs::{Attr, Attrs};
-use super::create::{Content, Kept};
+use super::create::{Content, FileContent, Kept};
 use super::damaged;
 use super::dir::{I30, change_standard_information, components, names_of, split_path};
 use super::field::Field;
@@ -15,6 +15,9 @@ use super::units::{FileId, RecordNumber};
 use super::volume::{New, Volume};
 use crate::error::{Error, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
+
+/// The smallest file, in bytes, that is written in parts: no file record is as large.
+const LARGE: u64 = 1 << 16;
 
 /// Most names that Windows allows for one file.
 const LINKS_MAX: usize = 1024;
@@ -303,6 +306,28 @@ impl<D: VolumeWrite> Volume<D> {
     /// # Errors
     /// As [`create_dir`](Self::create_dir); refused for directories.
     pub fn replace_file(&mut self, path: &str, data: &[u8], how: &New) -> Result<FileId> {
+        self.replace(path, FileContent::Bytes(data), how)
+    }
+
+    /// Like [`replace_file`](Self::replace_file), for a large file of `length` bytes that `fill` gives in parts, each by
+    /// its offset, in order.
+    ///
+    /// # Errors
+    /// As `replace_file`, and those of `fill`. A file that is too small to need parts is refused as a defect.
+    pub fn replace_file_from(
+        &mut self,
+        path: &str,
+        length: u64,
+        fill: &mut dyn FnMut(u64, &mut [u8]) -> Result<()>,
+        how: &New,
+    ) -> Result<FileId> {
+        if length < LARGE {
+            return Err(Error::bug(Layer::Ntfs, "a small file is written in parts").path(path));
+        }
+        self.replace(path, FileContent::Filled(length, fill), how)
+    }
+
+    fn replace(&mut self, path: &str, data: FileContent<'_>, how: &New) -> Result<FileId> {
         self.transaction(|v| {
             let (parent, name) = v.parent_of(path)?;
             let Some((file, stored)) = v.entry_in(parent, &name.into())? else {

@@ -1,17 +1,20 @@
 //! Executes a plan on a volume: files first, then the hives with SYSTEM last.
 
-use super::{Access, Change, HiveFile, Plan};
+use super::{Access, Change, Content, HiveFile, Plan};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
 use crate::hive::{Edited, Hive, ValueType, read_logs};
 use crate::io::VolumeWrite;
 use crate::ntfs::security::Protected;
 use crate::ntfs::{FileId, New, Security, Volume};
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 /// The largest hive and log that are loaded.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
+/// The smallest file of the media, in bytes, that is not read whole.
+const STREAMED_FROM: u64 = 1 << 20;
 /// The security ids for our own folder, as far as they have been asked for.
 type Protections = HashMap<Protected, u32>;
 
@@ -89,7 +92,7 @@ fn apply_file<D: VolumeWrite>(volume: &mut Volume<D>, change: &Change, protectio
         }
         Change::WriteFile { path, content, access, .. } => {
             let how = new(volume, access, Protected::File, protections)?;
-            volume.replace_file(path, content.bytes(), &how)?;
+            write_file(volume, path, content, &how)?;
         }
         Change::Protect { path } => {
             let file = volume.find(path)?.ok_or_else(|| gone(path))?;
@@ -105,6 +108,25 @@ fn apply_file<D: VolumeWrite>(volume: &mut Volume<D>, change: &Change, protectio
         Change::CreateKey { .. } | Change::SetValue { .. } | Change::DeleteValue { .. } | Change::DeleteKey { .. } => {}
     }
     Ok(())
+}
+
+/// Writes a file; one that is on the media is copied piece by piece, and its hash compared with what was chosen.
+fn write_file<D: VolumeWrite>(volume: &mut Volume<D>, path: &str, content: &Content, how: &New) -> Result<()> {
+    let file = match content.held() {
+        Ok(bytes) => return volume.replace_file(path, bytes, how).map(drop),
+        Err(file) => file,
+    };
+    if file.size < STREAMED_FROM {
+        return volume.replace_file(path, &content.read()?, how).map(drop);
+    }
+    let mut hash = Sha256::new();
+    let mut fill = |offset, part: &mut [u8]| {
+        file.read_at(offset, part)?;
+        hash.update(part);
+        Ok(())
+    };
+    volume.replace_file_from(path, file.size, &mut fill, how)?;
+    if content.is_hashed(file.size, hash.finalize().into()) { Ok(()) } else { Err(file.changed()) }
 }
 
 /// The folder and the name of a path.

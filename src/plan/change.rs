@@ -7,6 +7,8 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::value::RegData;
+use crate::drivers::PackageFile;
+use crate::error::Result;
 
 /// A hive of the guest that plans edit. The order is the order of writing: SYSTEM comes last, so that an interruption
 /// before it leaves a guest that boots as it did.
@@ -42,11 +44,18 @@ impl fmt::Display for HiveFile {
     }
 }
 
-/// The content of a file to be written: shared, and described by its size and hash.
+/// The content of a file to be written, described by its size and hash: bytes in memory, or a file of the driver media.
 #[derive(Clone)]
 pub struct Content {
-    bytes: Arc<Vec<u8>>,
+    bytes: Bytes,
     sha256: [u8; 32],
+}
+
+#[derive(Clone)]
+enum Bytes {
+    Held(Arc<Vec<u8>>),
+    /// Stays on the media until it is written.
+    OnMedia(Box<PackageFile>),
 }
 
 impl Content {
@@ -55,24 +64,50 @@ impl Content {
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = Arc::new(bytes.into());
         let sha256 = Sha256::digest(&*bytes).into();
-        Self { bytes, sha256 }
+        Self { bytes: Bytes::Held(bytes), sha256 }
     }
 
     /// As [`new`](Self::new), for bytes of which the caller has just computed the hash.
     pub(crate) fn hashed(bytes: Arc<Vec<u8>>, sha256: [u8; 32]) -> Self {
-        Self { bytes, sha256 }
+        Self { bytes: Bytes::Held(bytes), sha256 }
+    }
+
+    /// A file of a driver package. What is not in memory yet is read when it is written.
+    #[must_use]
+    pub fn of_package(file: &PackageFile) -> Self {
+        let bytes = match &file.content {
+            Some(content) => Bytes::Held(Arc::clone(content)),
+            None => Bytes::OnMedia(Box::new(file.clone())),
+        };
+        Self { bytes, sha256: file.sha256 }
+    }
+
+    /// The bytes if they are in memory, else the file that holds them.
+    pub(crate) fn held(&self) -> std::result::Result<&[u8], &PackageFile> {
+        match &self.bytes {
+            Bytes::Held(bytes) => Ok(bytes),
+            Bytes::OnMedia(file) => Err(file),
+        }
     }
 
     /// The bytes.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    ///
+    /// # Errors
+    /// When the media cannot be read, or the file is not what it was when it was chosen.
+    pub fn read(&self) -> Result<Arc<Vec<u8>>> {
+        match &self.bytes {
+            Bytes::Held(bytes) => Ok(Arc::clone(bytes)),
+            Bytes::OnMedia(file) => file.read(),
+        }
     }
 
     /// Length in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.bytes.len() as u64
+        match &self.bytes {
+            Bytes::Held(bytes) => bytes.len() as u64,
+            Bytes::OnMedia(file) => file.size,
+        }
     }
 
     /// SHA-256 in hexadecimal.
@@ -81,10 +116,9 @@ impl Content {
         hex(&self.sha256)
     }
 
-    /// Whether these are the same bytes as `other`.
-    #[must_use]
-    pub fn is(&self, other: &[u8]) -> bool {
-        *self.bytes == *other
+    /// Whether a file of this length and hash holds the same bytes.
+    pub(crate) fn is_hashed(&self, length: u64, sha256: [u8; 32]) -> bool {
+        (self.size(), self.sha256) == (length, sha256)
     }
 }
 

@@ -229,7 +229,10 @@ fn verify_file(volume: &IndependentVolume<'_>, change: &Change, done: &mut Verif
         | (Change::Protect { .. }, Some(_)) => true,
         (Change::WriteFile { content, .. }, Some(Found::File)) => {
             done.bytes = done.bytes.saturating_add(content.size());
-            volume.holds(path, content.bytes())? == Some(true)
+            match content.held() {
+                Ok(bytes) => volume.holds(path, bytes)? == Some(true),
+                Err(_) => volume.hash(path)?.is_some_and(|(length, sha256)| content.is_hashed(length, sha256)),
+            }
         }
         _ => false,
     };

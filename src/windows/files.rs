@@ -1,11 +1,15 @@
 //! The guest's files as inspection and planning see them: paths and bytes, read only.
 
+use sha2::{Digest, Sha256};
+
 use crate::error::Result;
 use crate::io::VolumeRead;
 use crate::ntfs::{Namespace, Volume};
 
 /// How many entries of one folder are looked at.
 const ENTRIES_MAX: usize = 100_000;
+/// Bytes of a file that are hashed at once.
+const HASHED_AT_ONCE: usize = 1 << 20;
 
 /// The bit of a reparse tag that says that the file stands for another one ([MS-FSCC] 2.1.2.1).
 const NAME_SURROGATE: u32 = 0x2000_0000;
@@ -32,6 +36,12 @@ pub trait GuestFiles {
     /// # Errors
     /// When the volume is damaged there, or the file is longer.
     fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>>;
+
+    /// The SHA-256 of a file's content; `None` when there is nothing of that name.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    fn sha256(&self, path: &str) -> Result<Option<[u8; 32]>>;
 
     /// The first bytes of a file, at most `length`, as they are stored.
     ///
@@ -77,6 +87,21 @@ impl<D: VolumeRead> GuestFiles for Volume<D> {
     fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let file = self.find(path)?;
         file.map(|file| self.read(file, limit).map_err(|e| e.path(path))).transpose()
+    }
+
+    fn sha256(&self, path: &str) -> Result<Option<[u8; 32]>> {
+        let Some(file) = self.find(path)? else { return Ok(None) };
+        let mut hash = Sha256::new();
+        let mut piece = vec![0; HASHED_AT_ONCE];
+        let mut offset = 0;
+        loop {
+            let got = self.read_at(file, "", offset, &mut piece).map_err(|e| e.path(path))?;
+            hash.update(piece.get(..got).unwrap_or_default());
+            offset += got as u64;
+            if got < piece.len() {
+                return Ok(Some(hash.finalize().into()));
+            }
+        }
     }
 
     fn head(&self, path: &str, length: usize) -> Result<Option<Vec<u8>>> {
@@ -148,6 +173,9 @@ pub(crate) mod memory {
         }
         fn read(&self, path: &str, _: u64) -> Result<Option<Vec<u8>>> {
             Ok(self.get(path).cloned())
+        }
+        fn sha256(&self, path: &str) -> Result<Option<[u8; 32]>> {
+            Ok(self.get(path).map(|bytes| Sha256::digest(bytes).into()))
         }
         fn head(&self, path: &str, length: usize) -> Result<Option<Vec<u8>>> {
             Ok(self.get(path).map(|bytes| bytes[..length.min(bytes.len())].to_vec()))

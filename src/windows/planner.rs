@@ -1,7 +1,6 @@
 //! Collects the edits of a plan: each request says what shall be, and becomes an edit only if it is not so already.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -294,27 +293,26 @@ impl<'a> Planner<'a> {
     pub fn file(&mut self, path: &str, bytes: Vec<u8>, access: &Access) -> Result<Action> {
         let hash: [u8; 32] = Sha256::digest(&bytes).into();
         let size = bytes.len() as u64;
-        self.file_with(path, size, hash, access, || Ok(bytes.into()))
+        self.file_with(path, size, hash, access, || Content::hashed(bytes.into(), hash))
     }
 
-    /// A file whose content is only read when it is needed; `read` gives the bytes of that hash or an error.
+    /// A file whose content is only read when it is needed; `content` is what has that hash.
     ///
     /// # Errors
-    /// When the volume is damaged there, or `read` fails.
+    /// When the volume is damaged there.
     pub fn file_with(
         &mut self,
         path: &str,
         size: u64,
         sha256: [u8; 32],
         access: &Access,
-        read: impl FnOnce() -> Result<Arc<Vec<u8>>>,
+        content: impl FnOnce() -> Content,
     ) -> Result<Action> {
         self.wishes.push(Wish::File { path: path.to_owned(), sha256: crate::plan::hex(&sha256) });
         let place = format!("file {}", path.to_lowercase());
         let found = self.files.size(path)?;
         if found == Some(size) {
-            let present = self.files.read(path, COMPARED_BYTES_MAX)?;
-            if present.is_some_and(|bytes| Sha256::digest(&bytes).as_slice() == sha256) {
+            if self.files.sha256(path)? == Some(sha256) {
                 // an earlier request may have wanted something else; the last one counts
                 if let Some(slot) = self.places.get(&place).and_then(|&at| self.steps.get_mut(at)) {
                     *slot = None;
@@ -325,7 +323,7 @@ impl<'a> Planner<'a> {
                 return Ok(Action::Unchanged);
             }
         }
-        let content = Content::hashed(read()?, sha256);
+        let content = content();
         let replaces = found.is_some();
         let change = Change::WriteFile { path: path.to_owned(), content, replaces, access: access.clone() };
         self.push(place, change);

@@ -8,7 +8,7 @@ use super::record::{Action, FileRecord, FirstbootRecord, PackageRecord, Record};
 use super::script::{self, ScriptPackage};
 use crate::drivers::{Category, Package, PackageFile, Selection};
 use crate::error::{Error, Layer, Result};
-use crate::plan::{Access, HiveFile, RegData, hex};
+use crate::plan::{Access, Content, HiveFile, RegData, hex};
 
 /// Stages every package: the whole payload, one folder for each.
 ///
@@ -80,7 +80,7 @@ pub(super) fn file_into(
     if let Some((parent, _)) = path.rsplit_once('/') {
         planner.dir(parent, access)?;
     }
-    planner.file_with(&path, file.size, file.sha256, access, || file.read())
+    planner.file_with(&path, file.size, file.sha256, access, || Content::of_package(file))
 }
 
 /// Whether the guest holds a staged package of a later `DriverVer`.

@@ -10,7 +10,7 @@ use super::registry;
 use crate::drivers::inf::{RegAction, RegRoot, RegValue};
 use crate::drivers::{BootDriver, Category, Package};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::plan::{Access, HiveFile, RegData, hex};
+use crate::plan::{Access, Content, HiveFile, RegData, hex};
 use std::sync::Arc;
 
 /// `SERVICE_BOOT_START`.
@@ -161,8 +161,9 @@ pub(super) fn file_version(image: &[u8]) -> Option<[u16; 4]> {
 fn copy(planner: &mut Planner<'_>, package: &Package, boot: &BootDriver, file: &str) -> Result<FileRecord> {
     planner.because(format!("{}: the driver file that the loader reads", boot.service));
     let access = like_a_driver(planner)?;
-    let action =
-        planner.file_with(file, boot.data.len() as u64, boot.sha256, &access, || Ok(Arc::clone(&boot.data)))?;
+    let action = planner.file_with(file, boot.data.len() as u64, boot.sha256, &access, || {
+        Content::hashed(Arc::clone(&boot.data), boot.sha256)
+    })?;
     Ok(FileRecord {
         name: boot.file_name.clone(),
         action,

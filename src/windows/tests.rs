@@ -214,7 +214,7 @@ pub(super) fn apply(files: &mut MemoryFiles, injection: &Injection) {
             apply_edit(hive, &step.change, NOW).unwrap();
         }
         match &step.change {
-            Change::WriteFile { path, content, .. } => files.put(path, content.bytes()),
+            Change::WriteFile { path, content, .. } => files.put(path, &content.read().unwrap()),
             Change::CreateDir { path, .. } => files.put(&format!("{path}/"), b""),
             Change::Protect { .. } => {}
             Change::DeleteFile { path } => drop(files.0.remove(path)),

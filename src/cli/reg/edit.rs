@@ -1,6 +1,6 @@
 //! The commands that change a hive.
 
-use super::file::read_reg_file;
+use super::file::open_reg;
 use super::target::{edit, import as import_file};
 use crate::cli::{Ui, environment};
 use crate::error::{Error, Kind, Layer, Result};
@@ -16,7 +16,7 @@ fn say(target: &Path, changed: bool, what: &str, ui: &Ui) -> ExitCode {
 pub(super) fn import(args: &super::Import, ui: &Ui) -> Result<ExitCode> {
     args.changed.refuse_as_output(&args.file)?;
     let places = (&args.image, &args.changed);
-    let (changed, what) = import_file(&args.target, read_reg_file(&args.file)?, &args.prefix.path(), places, ui)
+    let (changed, what) = import_file(&args.target, &mut open_reg(&args.file)?, &args.prefix.path(), places, ui)
         .map_err(|e| match e.kind() {
             Kind::Usage => e.path(args.file.display().to_string()),
             _ => e,

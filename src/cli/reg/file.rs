@@ -12,6 +12,9 @@ use crate::host_file::{self, LockedFile, Unreadable, folder_of, rewrite};
 /// The largest hive that Windows knows.
 const HIVE_MAX: u64 = 1 << 31;
 
+/// The largest `.reg` file: such a hive as text, which has six bytes for each of its bytes (UTF-16), and line breaks.
+const REG_MAX: u64 = 8 * HIVE_MAX;
+
 /// The size of a hive's base block.
 const HEAD: u64 = 4096;
 
@@ -62,9 +65,13 @@ fn open(path: &Path) -> Result<File> {
     })
 }
 
-/// The content of a `.reg` file.
-pub(super) fn read_reg_file(path: &Path) -> Result<Vec<u8>> {
-    host_file::read(path, HIVE_MAX).map_err(|error| {
+/// Opens a `.reg` file, which is read piece by piece.
+pub(super) fn open_reg(path: &Path) -> Result<File> {
+    let open = || {
+        let file = host_file::open(path, false)?;
+        if file.metadata()?.len() > REG_MAX { Err(Unreadable::TooLarge(REG_MAX)) } else { Ok(file) }
+    };
+    open().map_err(|error: Unreadable| {
         error.into_error("the .reg file", path, Layer::Host, Kind::Io).hint("name a .reg file, as reg export writes it")
     })
 }

@@ -8,16 +8,19 @@ use super::Answer;
 use super::file::{read, sources};
 use super::target::{Image, Opened};
 use crate::cli::{Ui, signals};
-use crate::error::{Error, Layer, Result};
+use crate::error::Result;
 use crate::escape::{EscapedLines, escape};
 use crate::exit::ExitCode;
 use crate::hive::check::{Severity, check as check_hive};
-use crate::hive::reg::{self, Document, KeyPath};
+use crate::hive::reg::{self, KeyPath, Sink, Writer};
 use crate::hive::{Hive, KeyId, Value, ValueType};
 use crate::host_file::{RunFiles, Target, TextOutput};
 
 /// Bytes of data that a listing shows of a value.
 const SHOWN: usize = 64;
+
+/// Bytes of a listing that are printed at once.
+const PRINTED_AT_ONCE: usize = 64 << 10;
 
 /// What an answer is called in messages.
 const OUTPUT: &str = "the output";
@@ -45,55 +48,69 @@ pub(super) fn query(args: &super::Query, ui: &Ui) -> Result<ExitCode> {
     let output = args.answer.open(&[&args.target], &args.image)?;
     let file = Opened::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
     let key = file.key()?;
-    let mut text = EscapedLines::new(String::new());
     if let Some(name) = args.value.get() {
         let Some(value) = file.hive.value(key, name)? else {
             ui.note("the key has no such value");
             return Ok(ExitCode::No);
         };
+        let mut text = String::new();
         line(&mut text, &value);
-    } else {
-        list(&mut text, &file.hive, key, file.prefix.concat(&file.path), args.recursive)?;
+        print(output, ui, &mut |put| put(&text))?;
+        return Ok(ExitCode::Done);
     }
-    let text = text.into_inner();
-    match output {
-        Some(output) => write_all(output, text.as_bytes())?,
-        None => ui.answer(&text),
-    }
+    print(output, ui, &mut |put| list(put, &file.hive, key, file.prefix.concat(&file.path), args.recursive))?;
     Ok(ExitCode::Done)
 }
 
-fn list(text: &mut EscapedLines<String>, hive: &Hive, key: KeyId, path: KeyPath, recursive: bool) -> Result<()> {
-    let mut pending = vec![(key, path)];
-    let mut left = hive.file_size() / 80;
-    while let Some((key, path)) = pending.pop() {
-        let _ = writeln!(text, "{path}");
-        for value in hive.values(key)? {
-            line(text, &value);
-        }
-        let mut children = Vec::new();
-        for child in hive.subkeys(key)? {
-            // Every key is met once in a sound hive.
-            let looped = || Error::damaged(Layer::Hive, "the keys of the hive form a loop");
-            left = left.checked_sub(1).ok_or_else(looped)?;
-            children.push((child, path.join(hive.key_name(child)?)));
-        }
-        let _ = writeln!(text);
-        if recursive {
-            pending.extend(children.into_iter().rev());
-        } else {
-            for (_, path) in &children {
-                // Writing to a String cannot fail.
-                let _ = writeln!(text, "{path}");
-            }
-        }
-    }
-    Ok(())
+/// Takes a text piece by piece.
+type Put<'a> = &'a mut dyn FnMut(&str) -> Result<()>;
+
+/// Prints whole lines as they are being made, or writes them to a file.
+fn print(output: Option<TextOutput>, ui: &Ui, make: &mut dyn FnMut(Put<'_>) -> Result<()>) -> Result<()> {
+    let Some(mut output) = output else {
+        return make(&mut |text| {
+            ui.answer(text);
+            Ok(())
+        });
+    };
+    make(&mut |text| output.write(text.as_bytes()))?;
+    output.finish()
 }
 
-fn line(text: &mut EscapedLines<String>, value: &Value) {
+fn list(put: Put<'_>, hive: &Hive, key: KeyId, path: KeyPath, recursive: bool) -> Result<()> {
+    let mut text = String::new();
+    let mut pass_on = |text: &mut String, at_least: usize| {
+        if text.len() > at_least {
+            put(text)?;
+            text.clear();
+        }
+        Ok(())
+    };
+    let mut show = |text: &mut String, key: KeyId, path: &KeyPath| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(EscapedLines::new(&mut *text), "{path}");
+        hive.each_value(key, &mut |value| {
+            line(text, &value);
+            pass_on(text, PRINTED_AT_ONCE)
+        })?;
+        text.push('\n');
+        pass_on(text, PRINTED_AT_ONCE)
+    };
+    if recursive {
+        reg::walk(hive, key, &path, &mut |key, path| show(&mut text, key, path))?;
+    } else {
+        show(&mut text, key, &path)?;
+        for child in hive.subkeys(key)? {
+            let _ = writeln!(EscapedLines::new(&mut text), "{}", path.join(hive.key_name(child)?));
+            pass_on(&mut text, PRINTED_AT_ONCE)?;
+        }
+    }
+    pass_on(&mut text, 0)
+}
+
+fn line(text: &mut String, value: &Value) {
     let name = if value.name.is_empty() { "(default)".to_owned() } else { value.name.to_string() };
-    let _ = writeln!(text, "    {name}    {}    {}", value.kind, data(value));
+    let _ = writeln!(EscapedLines::new(text), "    {name}    {}    {}", value.kind, data(value));
 }
 
 fn data(value: &Value) -> String {
@@ -119,16 +136,11 @@ fn data(value: &Value) -> String {
     text
 }
 
-fn write_all(mut output: TextOutput, bytes: &[u8]) -> Result<()> {
-    output.write(bytes)?;
-    output.finish()
-}
-
 pub(super) fn export(args: &super::Export, ui: &Ui) -> Result<ExitCode> {
     let output = args.answer.open(&[&args.target], &args.image)?;
     let file = Opened::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
-    let document = reg::export(&file.hive, file.key()?, &file.path)?;
-    write(&document, &file.prefix, args.utf8, output, ui)?;
+    let key = file.key()?;
+    write(&file.prefix, args.utf8, output, ui, &mut |sink| reg::export_to(&file.hive, key, &file.path, sink))?;
     Ok(ExitCode::Done)
 }
 
@@ -136,23 +148,52 @@ pub(super) fn diff(args: &super::Diff, ui: &Ui) -> Result<ExitCode> {
     let output = args.answer.open(&[&args.old, &args.new], &args.image)?;
     let open = |target| Opened::open(target, &args.key, args.prefix.path(), &args.image, ui);
     let (old, new) = (open(&args.old)?, open(&args.new)?);
-    let document = reg::diff((&old.hive, old.key()?), (&new.hive, new.key()?), &new.path)?;
-    write(&document, &new.prefix, args.utf8, output, ui)?;
+    let keys = (old.key()?, new.key()?);
+    write(&new.prefix, args.utf8, output, ui, &mut |sink| {
+        reg::diff_to((&old.hive, keys.0), (&new.hive, keys.1), &new.path, sink)
+    })?;
     Ok(ExitCode::Done)
 }
 
-fn write(document: &Document, prefix: &KeyPath, utf8: bool, output: Option<TextOutput>, ui: &Ui) -> Result<()> {
-    let bytes = if utf8 { document.to_text(prefix)?.into_bytes() } else { document.to_bytes(prefix)? };
+/// Writes a `.reg` file as `make` makes it: to a file, all or nothing, or to standard output.
+fn write(
+    prefix: &KeyPath,
+    utf8: bool,
+    output: Option<TextOutput>,
+    ui: &Ui,
+    make: &mut dyn FnMut(&mut dyn Sink) -> Result<()>,
+) -> Result<()> {
     if output.is_none() && !utf8 && std::io::stdout().is_terminal() {
         // UTF-16 is for files; a person gets the same as text.
-        let units: Vec<u16> = bytes.chunks_exact(2).skip(1).map(|p| u16::from_le_bytes([p[0], p[1]])).collect();
-        ui.answer(&String::from_utf16_lossy(&units).replace("\r\n", "\n"));
-        return Ok(());
+        let mut put = |units: &[u16]| {
+            ui.answer_part(&String::from_utf16_lossy(units).replace("\r\n", "\n"));
+            Ok(())
+        };
+        let mut writer = Writer::new(prefix, utf8, &mut put);
+        make(&mut writer)?;
+        return writer.finish();
     }
-    match output {
-        Some(output) => write_all(output, &bytes),
-        None => ui.raw(&bytes),
-    }
+    let mut encode = |put: &mut dyn FnMut(&[u8]) -> Result<()>| {
+        if !utf8 {
+            put(&[0xFF, 0xFE])?;
+        }
+        let mut bytes = Vec::new();
+        let mut put = |units: &[u16]| {
+            bytes.clear();
+            if utf8 {
+                bytes.extend_from_slice(String::from_utf16_lossy(units).as_bytes());
+            } else {
+                bytes.extend(units.iter().flat_map(|unit| unit.to_le_bytes()));
+            }
+            put(&bytes)
+        };
+        let mut writer = Writer::new(prefix, utf8, &mut put);
+        make(&mut writer)?;
+        writer.finish()
+    };
+    let Some(mut output) = output else { return encode(&mut |bytes| ui.raw(bytes)) };
+    encode(&mut |bytes| output.write(bytes))?;
+    output.finish()
 }
 
 pub(super) fn check(args: &super::Check, ui: &Ui) -> Result<ExitCode> {

@@ -1,12 +1,13 @@
 //! What a command works on: a hive file, or a hive inside an image.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::file::{HiveFile, is_hive};
 use crate::block::commit::Recovery;
 use crate::cli::{ImageArgs, Ui, environment, signals};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::hive::reg::{Document, KeyPath, apply};
+use crate::hive::reg::{Entry, Import, KeyPath, Parser};
 use crate::hive::{Hive, KeyId, Replay};
 use crate::host_file::RunFiles;
 use crate::job::{Destination, HiveEdit, HiveName, HiveRequest, edit_hive, image_files, import_into_image, read_hive};
@@ -185,24 +186,29 @@ pub(super) fn edit(
     file.save()
 }
 
-/// Applies a `.reg` file; `None` for what was done when the target is an image.
+/// Applies a `.reg` file, which is read piece by piece. Returns whether anything changed, and what was done.
 pub(super) fn import(
     target: &Path,
-    bytes: Vec<u8>,
+    file: &mut dyn Read,
     prefix: &KeyPath,
     places: (&Image, &Changed),
     ui: &Ui,
 ) -> Result<(bool, String)> {
     let (_, changed) = places;
     if !is_hive(target)? {
-        return Ok((import_image(target, &bytes, places, ui)?, "imported".into()));
+        return Ok((import_image(target, file, places, ui)?, "imported".into()));
     }
     changed.refuse_for_file()?;
-    let document = Document::parse(&bytes, prefix)?;
-    drop(bytes);
+    let mut parser = Parser::new(file, prefix)?;
     let mut file = HiveFile::open_for_edit(target, ui)?;
-    let done = apply(&mut file.hive, &document, environment::clock()?)?;
-    drop(document);
+    let mut import = Import::new(environment::clock()?);
+    while let Some(entry) = parser.next_entry()? {
+        match entry {
+            Entry::Key { path, delete } => import.key(&mut file.hive, &path, delete)?,
+            Entry::Value(name, data) => import.value(&mut file.hive, &name, data.as_ref())?,
+        }
+    }
+    let done = import.applied();
     let changed = file.save()?;
     let what = format!(
         "{} keys created, {} deleted; {} values set, {} deleted",
@@ -213,10 +219,10 @@ pub(super) fn import(
 
 /// The same for a hive inside an image. (Apart, so that its code is: that for a hive file stands together.)
 #[inline(never)]
-fn import_image(target: &Path, bytes: &[u8], places: (&Image, &Changed), ui: &Ui) -> Result<bool> {
+fn import_image(target: &Path, file: &mut dyn Read, places: (&Image, &Changed), ui: &Ui) -> Result<bool> {
     let (image, changed) = places;
-    let document = Document::parse(bytes, &KeyPath::default())?;
-    let done = import_into_image(&changed.request(image, target)?, &document, &changed.destination()?)?;
+    let mut parser = Parser::new(file, &KeyPath::default())?;
+    let done = import_into_image(&changed.request(image, target)?, &mut parser, &changed.destination()?)?;
     Ok(say(&done, ui))
 }
 

@@ -124,6 +124,12 @@ impl Directory {
         Ok(out)
     }
 
+    /// The length of the file as it is now.
+    pub(super) fn length(&self, file: &SourceFile) -> Result<u64> {
+        let metadata = std::fs::metadata(self.path(file)?);
+        metadata.map(|m| m.len()).map_err(|e| Error::io(Layer::Drivers, "cannot read the driver file", e))
+    }
+
     fn path(&self, file: &SourceFile) -> Result<&PathBuf> {
         self.paths.get(&file.path).ok_or_else(|| Error::bug(Layer::Drivers, "a listed file has no path"))
     }

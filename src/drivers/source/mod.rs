@@ -13,9 +13,16 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Largest file that is read from driver media. The largest drivers known have some 60 MB.
 pub const FILE_SIZE_MAX: u64 = 256 << 20;
+
+/// Most bytes of a source's files that stay in memory from the choice until they are used.
+const KEPT_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes of a file that are read at once.
+const PIECE: u64 = 1 << 20;
 
 /// Most warnings about a source.
 const WARNINGS_MAX: usize = 100;
@@ -32,6 +39,8 @@ pub struct Source {
     files: Vec<SourceFile>,
     by_path: HashMap<String, usize>,
     warnings: Vec<String>,
+    /// Bytes of its files that are kept in memory.
+    kept: AtomicU64,
 }
 
 enum Backend {
@@ -98,7 +107,7 @@ impl Source {
         for (index, file) in files.iter().enumerate() {
             by_path.entry(file.path.to_lowercase()).or_insert(index);
         }
-        Ok(Self { root: path.to_owned(), backend, files, by_path, warnings })
+        Ok(Self { root: path.to_owned(), backend, files, by_path, warnings, kept: AtomicU64::new(0) })
     }
 
     /// The path that was opened.
@@ -128,11 +137,14 @@ impl Source {
         self.by_path.get(&path.to_lowercase()).and_then(|&index| self.files.get(index))
     }
 
-    /// Reads a whole file by its path below the root, without regard to case.
-    ///
-    /// # Errors
-    /// [`Kind::Drivers`] when there is no such file or it is far too large, else when the media cannot be read.
-    pub fn read(&self, path: &str) -> Result<Vec<u8>> {
+    /// Whether `size` more bytes of files may stay in memory; if so, they count.
+    pub(super) fn may_keep(&self, size: u64) -> bool {
+        let add = |kept: u64| kept.checked_add(size).filter(|&kept| kept <= KEPT_BYTES_MAX);
+        self.kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+    }
+
+    /// A file that is small enough for a driver's.
+    fn find_readable(&self, path: &str) -> Result<&SourceFile> {
         let file = self.find(path).ok_or_else(|| {
             Error::new(Kind::Drivers, Layer::Drivers, "there is no such file on the driver media")
                 .path(self.show(path))
@@ -144,16 +156,51 @@ impl Source {
                 .expected_found(format!("at most {FILE_SIZE_MAX} bytes"), file.size)
                 .hint("take the file out of the driver folder"));
         }
+        Ok(file)
+    }
+
+    /// Gives the content of a file to `put`, piece by piece. Returns the size.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(super) fn stream(&self, path: &str, put: &mut dyn FnMut(&[u8])) -> Result<u64> {
+        let file = self.find_readable(path)?;
+        let mut offset = 0;
+        while offset < file.size {
+            let piece = self.read_part(file, offset, PIECE)?;
+            if piece.is_empty() {
+                break;
+            }
+            put(&piece);
+            offset += piece.len() as u64;
+        }
+        let length = match &self.backend {
+            Backend::Directory(directory) => directory.length(file).map_err(|e| e.path(self.show(path)))?,
+            Backend::Image(_) => offset,
+        };
+        if offset == file.size && length == offset { Ok(offset) } else { Err(self.changed(file, length)) }
+    }
+
+    fn changed(&self, file: &SourceFile, found: u64) -> Error {
+        Error::new(Kind::Drivers, Layer::Drivers, "the file changed while it was read")
+            .path(self.show(&file.path))
+            .expected_found(file.size, found)
+            .hint("leave the driver folder alone while winject runs")
+    }
+
+    /// Reads a whole file by its path below the root, without regard to case.
+    ///
+    /// # Errors
+    /// [`Kind::Drivers`] when there is no such file or it is far too large, else when the media cannot be read.
+    pub fn read(&self, path: &str) -> Result<Vec<u8>> {
+        let file = self.find_readable(path)?;
         let data = match &self.backend {
             Backend::Directory(directory) => directory.read(file),
             Backend::Image(image) => image.read(file),
         }
         .map_err(|e| e.path(self.show(path)))?;
         if data.len() as u64 != file.size {
-            return Err(Error::new(Kind::Drivers, Layer::Drivers, "the file changed while it was read")
-                .path(self.show(path))
-                .expected_found(file.size, data.len())
-                .hint("leave the driver folder alone while winject runs"));
+            return Err(self.changed(file, data.len() as u64));
         }
         Ok(data)
     }

@@ -19,10 +19,12 @@ mod path;
 mod tree;
 mod write;
 
+pub use parse::{Entry, Parser};
 pub use path::KeyPath;
-pub use tree::{Applied, apply, diff, export};
+pub use tree::{Applied, Import, apply, diff, diff_to, export, export_to, walk};
+pub use write::Writer;
 
-use super::{Data, Name};
+use super::{Data, Name, ValueType};
 use crate::error::Result;
 
 /// The content of a `.reg` file: sections, in order.
@@ -41,6 +43,36 @@ pub struct Section {
     pub delete: bool,
     /// Values to set, or (`None`) to delete.
     pub values: Vec<(Name, Option<Data>)>,
+}
+
+/// What takes a `.reg` file piece by piece: a [`Document`], or a [`Writer`] that needs no memory for what it has written.
+pub trait Sink {
+    /// A key; the values that follow belong to it.
+    ///
+    /// # Errors
+    /// What the sink cannot take.
+    fn key(&mut self, path: &KeyPath, delete: bool) -> Result<()>;
+
+    /// A value of the last key: its type and data, or `None` for one that is to be deleted.
+    ///
+    /// # Errors
+    /// What the sink cannot take.
+    fn value(&mut self, name: &Name, data: Option<(ValueType, &[u8])>) -> Result<()>;
+}
+
+impl Sink for Document {
+    fn key(&mut self, path: &KeyPath, delete: bool) -> Result<()> {
+        self.sections.push(Section { path: path.clone(), delete, values: Vec::new() });
+        Ok(())
+    }
+
+    fn value(&mut self, name: &Name, data: Option<(ValueType, &[u8])>) -> Result<()> {
+        let data = data.map(|(kind, bytes)| Data { kind, bytes: bytes.to_vec() });
+        if let Some(section) = self.sections.last_mut() {
+            section.values.push((name.clone(), data));
+        }
+        Ok(())
+    }
 }
 
 impl Document {

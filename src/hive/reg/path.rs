@@ -58,6 +58,16 @@ impl KeyPath {
         Self(names)
     }
 
+    /// Adds a name; [`pop`](Self::pop) takes it off again.
+    pub(super) fn push(&mut self, name: Name) {
+        self.0.push(name);
+    }
+
+    /// Takes the last name off.
+    pub(super) fn pop(&mut self) {
+        self.0.pop();
+    }
+
     /// This path followed by another.
     #[must_use]
     pub fn concat(&self, other: &Self) -> Self {

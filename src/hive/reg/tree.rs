@@ -1,11 +1,10 @@
 //! Between hives and documents: export, import, difference.
 
-use std::collections::BTreeMap;
-
-use super::{Document, KeyPath, Section};
+use super::{Document, KeyPath, Sink};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
-use crate::hive::{Data, Hive, KeyId, Name, Value};
+use crate::hive::name::{StoredName, sort_by_name};
+use crate::hive::{Data, Hive, KeyId, Name, ValueType};
 
 /// What [`apply`] changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,24 +24,71 @@ pub struct Applied {
 /// # Errors
 /// Damage on the way.
 pub fn export(hive: &Hive, key: KeyId, path: &KeyPath) -> Result<Document> {
-    let mut sections = Vec::new();
-    add_subtree(hive, key, path.clone(), &mut sections)?;
-    Ok(Document { sections })
+    let mut document = Document::default();
+    export_to(hive, key, path, &mut document)?;
+    Ok(document)
 }
 
-fn add_subtree(hive: &Hive, key: KeyId, path: KeyPath, sections: &mut Vec<Section>) -> Result<()> {
-    let mut pending = vec![(key, path)];
-    let mut left = hive.file_size() / 80; // no key is smaller, so this many at most
-    while let Some((key, path)) = pending.pop() {
-        for child in hive.subkeys(key)?.into_iter().rev() {
-            let looped = || Error::damaged(Layer::Hive, "the keys of the hive form a loop");
-            left = left.checked_sub(1).ok_or_else(looped)?;
-            pending.push((child, path.join(hive.key_name(child)?)));
+/// As [`export`], piece by piece: beside the hive only one value and the way to its key are in memory.
+///
+/// # Errors
+/// Damage on the way, and those of the sink.
+pub fn export_to(hive: &Hive, key: KeyId, path: &KeyPath, sink: &mut dyn Sink) -> Result<()> {
+    walk(hive, key, path, &mut |key, path| add_key(hive, key, path, sink))
+}
+
+/// Shows `see` a key and everything below it, in the order of the index, each key before its subkeys.
+///
+/// # Errors
+/// Damage on the way, and those of `see`.
+pub fn walk(hive: &Hive, key: KeyId, path: &KeyPath, see: &mut dyn FnMut(KeyId, &KeyPath) -> Result<()>) -> Result<()> {
+    walk_limited(hive, key, &mut path.clone(), &mut keys_at_most(hive), see)
+}
+
+/// No key is smaller than 80 bytes, and every key is met once in a sound hive.
+fn keys_at_most(hive: &Hive) -> usize {
+    hive.file_size() / 80
+}
+
+fn count(left: &mut usize, keys: usize) -> Result<()> {
+    let looped = || Error::damaged(Layer::Hive, "the keys of the hive form a loop");
+    *left = left.checked_sub(keys).ok_or_else(looped)?;
+    Ok(())
+}
+
+/// As [`walk`]. `path` is the same again at the end; `left` is how many subkeys may still come.
+fn walk_limited(
+    hive: &Hive,
+    key: KeyId,
+    path: &mut KeyPath,
+    left: &mut usize,
+    see: &mut dyn FnMut(KeyId, &KeyPath) -> Result<()>,
+) -> Result<()> {
+    let mut enter = |key, path: &KeyPath| {
+        let children = hive.subkeys(key)?;
+        count(left, children.len())?;
+        see(key, path)?;
+        Ok(children.into_iter())
+    };
+    let mut levels = vec![enter(key, path)?];
+    while let Some(level) = levels.last_mut() {
+        if let Some(child) = level.next() {
+            path.push(hive.key_name(child)?);
+            levels.push(enter(child, path)?);
+        } else {
+            levels.pop();
+            if !levels.is_empty() {
+                path.pop();
+            }
         }
-        let values = hive.values(key)?.into_iter().map(|v| (v.name, Some(Data { kind: v.kind, bytes: v.data })));
-        sections.push(Section { path, delete: false, values: values.collect() });
     }
     Ok(())
+}
+
+/// One key with its values.
+fn add_key(hive: &Hive, key: KeyId, path: &KeyPath, sink: &mut dyn Sink) -> Result<()> {
+    sink.key(path, false)?;
+    hive.each_value(key, &mut |value| sink.value(&value.name, Some((value.kind, &value.data))))
 }
 
 /// Makes the changes that a document asks for. `CurrentControlSet` stands for the control set that the hive's `Select`
@@ -51,34 +97,77 @@ fn add_subtree(hive: &Hive, key: KeyId, path: KeyPath, sections: &mut Vec<Sectio
 /// # Errors
 /// As the edits of [`Hive`].
 pub fn apply(hive: &mut Hive, document: &Document, now: FileTime) -> Result<Applied> {
-    let mut done = Applied::default();
+    let mut import = Import::new(now);
     for section in &document.sections {
-        let path = section.path.resolve_control_set(hive)?;
-        let existing = path.find(hive)?;
-        if section.delete {
-            if let Some(key) = existing {
-                hive.delete_key(key, now)?;
-                done.keys_deleted += 1;
-            }
-            continue;
-        }
-        let key = match existing {
-            Some(key) => key,
-            None => {
-                done.keys_created += 1;
-                path.names().iter().try_fold(hive.root(), |key, name| hive.create_subkey(key, name, now))?
-            }
-        };
-        for (name, data) in &section.values {
-            match data {
-                Some(data) => {
-                    done.values_set += usize::from(hive.set_value_named(key, name, data.kind, &data.bytes, now)?);
-                }
-                None => done.values_deleted += usize::from(hive.delete_value_named(key, name, now)?),
-            }
+        import.key(hive, &section.path, section.delete)?;
+        for (name, data) in section.values.iter().filter(|_| !section.delete) {
+            import.value(hive, name, data.as_ref())?;
         }
     }
-    Ok(done)
+    Ok(import.applied())
+}
+
+/// Makes the changes that a `.reg` file asks for, one after the other, as [`apply`] does for a whole document.
+#[derive(Debug)]
+pub struct Import {
+    now: FileTime,
+    /// The key of the section; `None` for one that was deleted.
+    key: Option<KeyId>,
+    done: Applied,
+}
+
+impl Import {
+    /// An import in which everything gets this time.
+    #[must_use]
+    pub fn new(now: FileTime) -> Self {
+        Self { now, key: None, done: Applied::default() }
+    }
+
+    /// What was changed so far.
+    #[must_use]
+    pub fn applied(&self) -> Applied {
+        self.done
+    }
+
+    /// Creates or deletes the key at `path`; the values that follow belong to it.
+    ///
+    /// # Errors
+    /// As the edits of [`Hive`].
+    pub fn key(&mut self, hive: &mut Hive, path: &KeyPath, delete: bool) -> Result<()> {
+        let path = path.resolve_control_set(hive)?;
+        self.key = path.find(hive)?;
+        match self.key {
+            Some(key) if delete => {
+                hive.delete_key(key, self.now)?;
+                self.done.keys_deleted += 1;
+                self.key = None;
+            }
+            None if !delete => {
+                self.done.keys_created += 1;
+                let names = path.names();
+                self.key =
+                    Some(names.iter().try_fold(hive.root(), |key, name| hive.create_subkey(key, name, self.now))?);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sets a value of the last key, or deletes it (`None`).
+    ///
+    /// # Errors
+    /// As the edits of [`Hive`].
+    pub fn value(&mut self, hive: &mut Hive, name: &Name, data: Option<&Data>) -> Result<()> {
+        let key = self.key.ok_or_else(|| Error::bug(Layer::Hive, "a value without a key"))?;
+        match data {
+            Some(data) => {
+                self.done.values_set +=
+                    usize::from(hive.set_value_named(key, name, data.kind, &data.bytes, self.now)?);
+            }
+            None => self.done.values_deleted += usize::from(hive.delete_value_named(key, name, self.now)?),
+        }
+        Ok(())
+    }
 }
 
 /// The changes that turn the tree below `old` into the tree below `new`; `path` is where both are.
@@ -86,58 +175,122 @@ pub fn apply(hive: &mut Hive, document: &Document, now: FileTime) -> Result<Appl
 /// # Errors
 /// Damage on the way.
 pub fn diff(old: (&Hive, KeyId), new: (&Hive, KeyId), path: &KeyPath) -> Result<Document> {
-    let mut sections = Vec::new();
-    let mut pending = vec![(old.1, new.1, path.clone())];
-    let mut left = (old.0.file_size() + new.0.file_size()) / 80;
-    while let Some((before, after, path)) = pending.pop() {
-        left = left.checked_sub(1).ok_or_else(|| Error::damaged(Layer::Hive, "the keys of the hive form a loop"))?;
-        let values = changed_values(old.0.values(before)?, new.0.values(after)?);
-        if !values.is_empty() {
-            sections.push(Section { path: path.clone(), delete: false, values });
-        }
-        let (mut gone, came) = (children(old.0, before)?, children(new.0, after)?);
-        let mut both = Vec::new();
-        for (folded, (name, child)) in came {
-            match gone.remove(&folded) {
-                Some((_, before)) => both.push((before, child, path.join(name))),
-                None => add_subtree(new.0, child, path.join(name), &mut sections)?,
+    let mut document = Document::default();
+    diff_to(old, new, path, &mut document)?;
+    Ok(document)
+}
+
+/// As [`diff`], piece by piece: both trees are walked in step, key by key.
+///
+/// # Errors
+/// Damage on the way, and those of the sink.
+pub fn diff_to(old: (&Hive, KeyId), new: (&Hive, KeyId), path: &KeyPath, sink: &mut dyn Sink) -> Result<()> {
+    let mut walk = Comparison {
+        path: path.clone(),
+        left: keys_at_most(old.0) + keys_at_most(new.0),
+        left_new: keys_at_most(new.0),
+        old: old.0,
+        new: new.0,
+        sink,
+    };
+    let mut levels = vec![walk.compare(old.1, new.1)?.into_iter()];
+    while let Some(level) = levels.last_mut() {
+        if let Some((before, after)) = level.next() {
+            walk.path.push(new.0.key_name(after)?);
+            levels.push(walk.compare(before, after)?.into_iter());
+        } else {
+            levels.pop();
+            if !levels.is_empty() {
+                walk.path.pop();
             }
         }
-        for (name, _) in gone.into_values() {
-            sections.push(Section { path: path.join(name), delete: true, values: Vec::new() });
-        }
-        pending.extend(both.into_iter().rev());
     }
-    Ok(Document { sections })
+    Ok(())
 }
 
-/// Subkeys by folded name.
-fn children(hive: &Hive, key: KeyId) -> Result<BTreeMap<Vec<u16>, (Name, KeyId)>> {
-    let mut all = BTreeMap::new();
-    for child in hive.subkeys(key)? {
-        let name = hive.key_name(child)?;
-        all.insert(name.folded(), (name, child));
-    }
-    Ok(all)
+struct Comparison<'a> {
+    old: &'a Hive,
+    new: &'a Hive,
+    path: KeyPath,
+    /// Pairs of keys that may still come.
+    left: usize,
+    /// Keys that are only in the new hive and may still come.
+    left_new: usize,
+    sink: &'a mut dyn Sink,
 }
 
-fn changed_values(old: Vec<Value>, new: Vec<Value>) -> Vec<(Name, Option<Data>)> {
-    let mut gone: BTreeMap<Vec<u16>, Value> = old.into_iter().map(|v| (v.name.folded(), v)).collect();
-    let mut changes = Vec::new();
-    for value in new {
-        let before = gone.remove(&value.name.folded());
-        if before.is_none_or(|b| b.kind != value.kind || b.data != value.data) {
-            changes.push((value.name, Some(Data { kind: value.kind, bytes: value.data })));
+impl Comparison<'_> {
+    /// One key that is in both hives; returns the pairs of subkeys that are too.
+    fn compare(&mut self, before: KeyId, after: KeyId) -> Result<Vec<(KeyId, KeyId)>> {
+        self.values(before, after)?;
+        let mut old = sorted_children(self.old, before)?.into_iter().peekable();
+        let (mut both, mut gone) = (Vec::new(), Vec::new());
+        for (name, after) in sorted_children(self.new, after)? {
+            gone.extend(std::iter::from_fn(|| old.next_if(|(other, _)| other.cmp_upcased(name).is_lt())));
+            if let Some((_, before)) = old.next_if(|(other, _)| other.cmp_upcased(name).is_eq()) {
+                both.push((before, after));
+            } else {
+                count(&mut self.left_new, 1)?;
+                self.path.push(name.to_name());
+                let (hive, sink) = (self.new, &mut *self.sink);
+                walk_limited(hive, after, &mut self.path, &mut self.left_new, &mut |key, path| {
+                    add_key(hive, key, path, sink)
+                })?;
+                self.path.pop();
+            }
         }
+        for (name, _) in gone.into_iter().chain(old) {
+            self.path.push(name.to_name());
+            self.sink.key(&self.path, true)?;
+            self.path.pop();
+        }
+        count(&mut self.left, both.len())?;
+        Ok(both)
     }
-    changes.extend(gone.into_values().map(|value| (value.name, None)));
-    changes
+
+    fn values(&mut self, before: KeyId, after: KeyId) -> Result<()> {
+        let old = self.old.sorted_values(before)?;
+        let mut is_matched = vec![false; old.len()];
+        let mut is_first = true;
+        let (hive, path, sink) = (self.old, &self.path, &mut *self.sink);
+        let mut change = |name: &Name, data: Option<(ValueType, &[u8])>| {
+            if std::mem::take(&mut is_first) {
+                sink.key(path, false)?;
+            }
+            sink.value(name, data)
+        };
+        let mut budget = hive.file_size();
+        self.new.each_value(after, &mut |value| {
+            let place = old.binary_search_by(|(name, _)| name.cmp_name(&value.name)).ok();
+            let matched = place.and_then(|place| is_matched.get_mut(place));
+            let is_new = matched.is_none_or(|matched| std::mem::replace(matched, true));
+            if let Some((_, at)) = place.filter(|_| !is_new).and_then(|place| old.get(place)) {
+                let there = hive.value_within(*at, &mut budget)?;
+                if there.kind == value.kind && there.data == value.data {
+                    return Ok(());
+                }
+            }
+            change(&value.name, Some((value.kind, &value.data)))
+        })?;
+        for ((name, _), _) in old.iter().zip(&is_matched).filter(|(_, matched)| !**matched) {
+            change(&name.to_name(), None)?;
+        }
+        Ok(())
+    }
+}
+
+/// Subkeys in the order of their names; of several that Windows takes for the same the last one.
+fn sorted_children(hive: &Hive, key: KeyId) -> Result<Vec<(StoredName<'_>, KeyId)>> {
+    hive.subkeys(key)?
+        .into_iter()
+        .map(|child| Ok((hive.stored_name(child)?, child)))
+        .collect::<Result<Vec<_>>>()
+        .map(sort_by_name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hive::ValueType;
 
     const NOW: FileTime = FileTime(9);
 

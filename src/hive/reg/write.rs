@@ -1,119 +1,191 @@
 //! Writing `.reg` files.
 
-use super::{Document, KeyPath, Section};
+use super::{Document, KeyPath, Sink};
 use crate::error::{Error, Layer, Result};
-use crate::hive::{Data, Name, ValueType};
+use crate::hive::{Name, ValueType};
 
 /// Where the registry editor breaks lines of bytes.
 const COLUMNS: usize = 77;
 
-/// With `ascii`, texts that are not ASCII are written as bytes.
-pub(super) fn write(document: &Document, prefix: &KeyPath, ascii: bool) -> Result<Vec<u16>> {
-    let mut out = Vec::new();
-    text(&mut out, "Windows Registry Editor Version 5.00\r\n\r\n");
-    for section in &document.sections {
-        head(&mut out, section, prefix)?;
-        for (name, data) in &section.values {
-            value(&mut out, name, data.as_ref(), ascii);
-        }
-        text(&mut out, "\r\n");
+/// Code units that are gathered before they are handed on.
+const CHUNK: usize = 32 << 10;
+
+/// Writes a `.reg` file while it is being made: a [`Sink`] that hands its text on in chunks of some 64 KiB, of which
+/// none ends within a character or a line break.
+pub struct Writer<'w> {
+    chunk: Vec<u16>,
+    /// Code units that were handed on.
+    passed: usize,
+    prefix: &'w KeyPath,
+    is_ascii: bool,
+    is_in_section: bool,
+    put: &'w mut dyn FnMut(&[u16]) -> Result<()>,
+}
+
+impl<'w> Writer<'w> {
+    /// Begins a file. `prefix` stands for the root of the hive; with `is_ascii`, texts that are not ASCII are written as
+    /// bytes. `put` takes the text: UTF-16 code units without a byte order mark.
+    #[must_use]
+    pub fn new(prefix: &'w KeyPath, is_ascii: bool, put: &'w mut dyn FnMut(&[u16]) -> Result<()>) -> Self {
+        let chunk = "Windows Registry Editor Version 5.00\r\n\r\n".encode_utf16().collect();
+        Self { chunk, passed: 0, prefix, is_ascii, is_in_section: false, put }
     }
+
+    /// Writes what is left.
+    ///
+    /// # Errors
+    /// Those of `put`.
+    pub fn finish(mut self) -> Result<()> {
+        self.end_section();
+        (self.put)(&self.chunk)
+    }
+
+    fn end_section(&mut self) {
+        if self.is_in_section {
+            self.text("\r\n");
+        }
+        self.is_in_section = false;
+    }
+
+    fn text(&mut self, text: &str) {
+        self.chunk.extend(text.encode_utf16());
+    }
+
+    fn pass_on(&mut self) -> Result<()> {
+        let is_within = |unit: &u16| *unit == u16::from(b'\r') || (0xD800..0xDC00).contains(unit);
+        if self.chunk.len() >= CHUNK && !self.chunk.last().is_some_and(is_within) {
+            (self.put)(&self.chunk)?;
+            self.passed += self.chunk.len();
+            self.chunk.clear();
+        }
+        Ok(())
+    }
+
+    fn quoted(&mut self, units: impl Iterator<Item = u16>) -> Result<()> {
+        self.text("\"");
+        for unit in units {
+            if unit == u16::from(b'"') || unit == u16::from(b'\\') {
+                self.text("\\");
+            }
+            self.chunk.push(unit);
+            self.pass_on()?;
+        }
+        self.text("\"");
+        Ok(())
+    }
+
+    /// Bytes, on a line that began after `start` code units of the file.
+    fn hex(&mut self, start: usize, kind: ValueType, data: &[u8]) -> Result<()> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |value: u8| DIGITS.get(usize::from(value)).copied().map_or(0, u16::from);
+        if kind == ValueType::BINARY {
+            self.text("hex:");
+        } else {
+            self.text(&format!("hex({:x}):", kind.0));
+        }
+        let mut column = self.passed + self.chunk.len() - start;
+        for (i, byte) in data.iter().enumerate() {
+            if i > 0 {
+                self.chunk.push(b','.into());
+                column += 1;
+                if column >= COLUMNS {
+                    self.text("\\\r\n  ");
+                    column = 2;
+                    self.pass_on()?;
+                }
+            }
+            self.chunk.extend([digit(byte >> 4), digit(byte & 15)]);
+            column += 2;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Writer<'_> {
+    fn key(&mut self, path: &KeyPath, delete: bool) -> Result<()> {
+        self.end_section();
+        self.is_in_section = true;
+        self.text(if delete { "[-" } else { "[" });
+        if self.prefix.names().is_empty() {
+            self.text("\\");
+        }
+        for (i, name) in self.prefix.names().iter().chain(path.names()).enumerate() {
+            if i > 0 {
+                self.text("\\");
+            }
+            if name.units().iter().any(|&u| u == 0 || u == u16::from(b'\r') || u == u16::from(b'\n')) {
+                let error =
+                    Error::unsupported(Layer::Hive, "a key's name that holds a line break cannot be written as .reg");
+                let full = self.prefix.concat(path);
+                return Err(error.path(full.to_string()).hint("export the keys beside it one by one"));
+            }
+            self.chunk.extend(name.units());
+        }
+        self.text("]\r\n");
+        self.pass_on()
+    }
+
+    fn value(&mut self, name: &Name, data: Option<(ValueType, &[u8])>) -> Result<()> {
+        let start = self.passed + self.chunk.len();
+        if name.is_empty() {
+            self.text("@=");
+        } else {
+            self.quoted(name.units().iter().copied())?;
+            self.text("=");
+        }
+        match data {
+            None => self.text("-"),
+            Some((kind, bytes)) => match plain_text(kind, bytes, self.is_ascii) {
+                Some(text) => self.quoted(units(text))?,
+                None if kind == ValueType::DWORD && bytes.len() == 4 => {
+                    let number = bytes.iter().rev().fold(0u32, |n, &b| n << 8 | u32::from(b));
+                    self.text(&format!("dword:{number:08x}"));
+                }
+                None => self.hex(start, kind, bytes)?,
+            },
+        }
+        self.text("\r\n");
+        self.pass_on()
+    }
+}
+
+/// With `is_ascii`, texts that are not ASCII are written as bytes.
+pub(super) fn write(document: &Document, prefix: &KeyPath, is_ascii: bool) -> Result<Vec<u16>> {
+    let mut out = Vec::new();
+    let mut put = |units: &[u16]| {
+        out.extend_from_slice(units);
+        Ok(())
+    };
+    let mut writer = Writer::new(prefix, is_ascii, &mut put);
+    for section in &document.sections {
+        writer.key(&section.path, section.delete)?;
+        for (name, data) in &section.values {
+            writer.value(name, data.as_ref().map(|data| (data.kind, data.bytes.as_slice())))?;
+        }
+    }
+    writer.finish()?;
     Ok(out)
 }
 
-fn text(out: &mut Vec<u16>, text: &str) {
-    out.extend(text.encode_utf16());
+fn units(bytes: &[u8]) -> impl Iterator<Item = u16> + Clone + '_ {
+    bytes.as_chunks::<2>().0.iter().map(|&pair| u16::from_le_bytes(pair))
 }
 
-fn head(out: &mut Vec<u16>, section: &Section, prefix: &KeyPath) -> Result<()> {
-    text(out, if section.delete { "[-" } else { "[" });
-    let full = prefix.concat(&section.path);
-    if prefix.names().is_empty() {
-        text(out, "\\");
-    }
-    for (i, name) in full.names().iter().enumerate() {
-        if i > 0 {
-            text(out, "\\");
-        }
-        if name.units().iter().any(|&u| u == 0 || u == u16::from(b'\r') || u == u16::from(b'\n')) {
-            let error =
-                Error::unsupported(Layer::Hive, "a key's name that holds a line break cannot be written as .reg");
-            return Err(error.path(full.to_string()).hint("export the keys beside it one by one"));
-        }
-        out.extend(name.units());
-    }
-    text(out, "]\r\n");
-    Ok(())
-}
-
-fn value(out: &mut Vec<u16>, name: &Name, data: Option<&Data>, ascii: bool) {
-    let start = out.len();
-    if name.is_empty() {
-        text(out, "@=");
-    } else {
-        quoted(out, name.units());
-        text(out, "=");
-    }
-    match data {
-        None => text(out, "-"),
-        Some(data) => match plain_text(data).filter(|units| !ascii || units.iter().all(|&u| u < 0x80)) {
-            Some(units) => quoted(out, &units),
-            None if data.kind == ValueType::DWORD && data.bytes.len() == 4 => {
-                let number = data.bytes.iter().rev().fold(0u32, |n, &b| n << 8 | u32::from(b));
-                text(out, &format!("dword:{number:08x}"));
-            }
-            None => hex(out, start, data),
-        },
-    }
-    text(out, "\r\n");
-}
-
-/// The text of a `REG_SZ`, if it reads back as the same bytes.
-fn plain_text(data: &Data) -> Option<Vec<u16>> {
-    if data.kind != ValueType::SZ || !data.bytes.len().is_multiple_of(2) {
+/// The text of a `REG_SZ` without its terminator, if it reads back as the same bytes.
+fn plain_text(kind: ValueType, bytes: &[u8], is_ascii: bool) -> Option<&[u8]> {
+    if kind != ValueType::SZ || !bytes.len().is_multiple_of(2) {
         return None;
     }
-    let mut units: Vec<u16> = data.bytes.chunks_exact(2).map(|p| u16::from_le_bytes([p[0], p[1]])).collect();
-    let terminated = units.pop() == Some(0);
-    let plain = terminated && char::decode_utf16(units.iter().copied()).all(|c| c.is_ok_and(|c| !c.is_control()));
-    plain.then_some(units)
-}
-
-fn quoted(out: &mut Vec<u16>, units: &[u16]) {
-    text(out, "\"");
-    for &unit in units {
-        if unit == u16::from(b'"') || unit == u16::from(b'\\') {
-            text(out, "\\");
-        }
-        out.push(unit);
-    }
-    text(out, "\"");
-}
-
-fn hex(out: &mut Vec<u16>, start: usize, data: &Data) {
-    if data.kind == ValueType::BINARY {
-        text(out, "hex:");
-    } else {
-        text(out, &format!("hex({:x}):", data.kind.0));
-    }
-    let mut column = out.len() - start;
-    for (i, byte) in data.bytes.iter().enumerate() {
-        if i > 0 {
-            text(out, ",");
-            column += 1;
-            if column >= COLUMNS {
-                text(out, "\\\r\n  ");
-                column = 2;
-            }
-        }
-        text(out, &format!("{byte:02x}"));
-        column += 2;
-    }
+    let text = bytes.strip_suffix(&[0, 0])?;
+    let is_plain = char::decode_utf16(units(text)).all(|c| c.is_ok_and(|c| !c.is_control()));
+    (is_plain && (!is_ascii || units(text).all(|unit| unit < 0x80))).then_some(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hive::Data;
+    use crate::hive::reg::Section;
 
     #[test]
     fn looks_like_the_registry_editors() {
@@ -149,6 +221,33 @@ mod tests {
         );
         let again = Document::parse(&document.to_bytes(&KeyPath::default()).unwrap(), &KeyPath::default()).unwrap();
         assert_eq!(again, document);
+    }
+
+    /// What is handed on at once is bounded, and no character or line break is cut in two.
+    #[test]
+    fn chunks_are_small_and_whole() {
+        let long: String = "a𝄞".repeat(50_000);
+        let values =
+            vec![(Name::from("text"), Some(Data::sz(&long))), (Name::from("bytes"), Some(Data::binary(&[7; 200_000])))];
+        let sections = vec![Section { path: KeyPath::from("A"), delete: false, values }];
+        let document = Document { sections };
+        let (mut chunks, root) = (Vec::new(), KeyPath::default());
+        let mut put = |units: &[u16]| {
+            chunks.push(units.to_vec());
+            Ok(())
+        };
+        let mut writer = Writer::new(&root, false, &mut put);
+        for section in &document.sections {
+            writer.key(&section.path, section.delete).unwrap();
+            for (name, data) in &section.values {
+                writer.value(name, data.as_ref().map(|data| (data.kind, data.bytes.as_slice()))).unwrap();
+            }
+        }
+        writer.finish().unwrap();
+        assert!(chunks.len() > 20 && chunks.iter().all(|chunk| chunk.len() < 2 * CHUNK));
+        let parts: String = chunks.iter().map(|chunk| String::from_utf16(chunk).unwrap()).collect();
+        assert_eq!(Document::parse(parts.as_bytes(), &root).unwrap(), document);
+        assert!(chunks.iter().all(|chunk| chunk.last() != Some(&13)));
     }
 
     #[test]

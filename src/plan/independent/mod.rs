@@ -26,6 +26,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 
+use sha2::{Digest, Sha256};
+
 use crate::error::{Error, Layer, Result};
 use crate::io::VolumeRead;
 use bytes::{u8_at, u64_at, utf16_at};
@@ -148,6 +150,27 @@ impl<'a> IndependentVolume<'a> {
                 at += wanted.len() as u64;
             }
             Ok(true)
+        })
+    }
+
+    /// The length and the SHA-256 of the file at a path; `None` when there is no file. Nothing of it is kept.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn hash(&self, path: &str) -> Result<Option<(u64, [u8; 32])>> {
+        self.with_stream(path, "", |stream| {
+            let mut hash = Sha256::new();
+            let Some(stream) = stream else { return Ok((0, hash.finalize().into())) };
+            let mut piece = vec![0; PIECE];
+            let mut at = 0;
+            while at < stream.len {
+                let size = (stream.len - at).min(PIECE as u64);
+                let found = piece.get_mut(..usize::try_from(size).unwrap_or(PIECE)).unwrap_or_default();
+                self.files.read(stream, at, found)?;
+                hash.update(found);
+                at += size;
+            }
+            Ok((stream.len, hash.finalize().into()))
         })
     }
 

@@ -126,6 +126,10 @@ impl GuestFiles for Remember<'_> {
         Ok(bytes)
     }
 
+    fn sha256(&self, path: &str) -> Result<Option<[u8; 32]>> {
+        self.files.sha256(path)
+    }
+
     fn head(&self, path: &str, length: usize) -> Result<Option<Vec<u8>>> {
         self.files.head(path, length)
     }

@@ -24,7 +24,7 @@ use super::storage::{add_reg, dotted, file_version, like_a_driver, start_at_boot
 use crate::drivers::inf::ServiceFacts;
 use crate::drivers::{Category, Package};
 use crate::error::{Error, Layer, Result};
-use crate::plan::{Access, HiveFile, RegData, hex};
+use crate::plan::{Access, Content, HiveFile, RegData, hex};
 
 /// Highest number of an `oemN.inf` that we take.
 const OEM_MAX: usize = 4096;
@@ -298,7 +298,7 @@ fn store_files(planner: &mut Planner<'_>, package: &Package, names: &Names) -> R
             inf.size,
             inf.sha256,
             &Access::Like(format!("{windows}/INF")),
-            || inf.read(),
+            || Content::of_package(inf),
         )?);
     }
     if let Some(catalogue) = package.inf.catalog.as_deref().and_then(find) {
@@ -306,7 +306,9 @@ fn store_files(planner: &mut Planner<'_>, package: &Package, names: &Names) -> R
         let access = Access::Like(format!("{windows}/System32"));
         planner.dir(&folder, &access)?;
         let path = format!("{folder}/{}", names.oem.replace(".inf", ".cat"));
-        actions.push(planner.file_with(&path, catalogue.size, catalogue.sha256, &access, || catalogue.read())?);
+        actions.push(
+            planner.file_with(&path, catalogue.size, catalogue.sha256, &access, || Content::of_package(catalogue))?,
+        );
     }
     Ok(actions)
 }
@@ -407,7 +409,7 @@ fn system_files(planner: &mut Planner<'_>, package: &Package, record: &mut Recor
             (Action::Kept, Some("the guest's is newer".to_owned()))
         } else {
             let access = like_a_driver(planner)?;
-            (planner.file_with(&path, file.size, file.sha256, &access, || file.read())?, None)
+            (planner.file_with(&path, file.size, file.sha256, &access, || Content::of_package(file))?, None)
         };
         record.files_copied.push(FileRecord {
             name: file.name.clone(),

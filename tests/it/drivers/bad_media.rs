@@ -9,8 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use winject::Kind;
-use winject::block::Format;
+use winject::block::{self, Format, Stage, StageOptions};
+use winject::clock::FileTime;
 use winject::drivers::{Arch, Definitions, GuestTarget, Policy, Sources, select};
+use winject::ntfs::{OpenOptions, Volume};
+use winject::partition::{PartitionView, read};
+use winject::plan::{Access, Applied, Change, Content, Plan, Step, apply, verify};
 
 const VIOSTOR: &str = "viostor/w10/amd64";
 
@@ -245,4 +249,51 @@ fn media_that_change_after_the_choice() {
     assert!(file("large.bin").read().is_err());
     fs::remove_file(&small).unwrap();
     assert_eq!(*file("viostor.sys").read().unwrap(), *before, "it is gone");
+}
+
+/// A large file is read again when it is written: then it must be what was chosen, and so must what is read back.
+#[test]
+fn a_large_file_is_copied_as_it_was_chosen_or_not_at_all() {
+    let setting = Setting::new();
+    let large = setting.path(VIOSTOR).join("large.bin");
+    // not a multiple of a cluster, nor of the parts in which it is copied
+    let data: Vec<u8> = (0..5_000_001u32).map(|i| (i >> 8) as u8 ^ i as u8).collect();
+    fs::write(&large, &data).unwrap();
+    let guest = GuestTarget::of_build(Arch::Amd64, 19045, false);
+    let sources = Sources::open(&[setting.media.path()]).unwrap();
+    let selection = select(&sources, &guest, &Definitions::builtin(), &Policy::default()).unwrap();
+    let file = selection.packages.iter().flat_map(|p| &p.files).find(|f| f.name == "large.bin").unwrap();
+    let mut plan = Plan::new("/Windows/System32/config");
+    let content = Content::of_package(file);
+    let change = Change::WriteFile {
+        path: "/large.bin".to_owned(),
+        content,
+        replaces: false,
+        access: Access::Like("/Windows".to_owned()),
+    };
+    plan.steps.push(Step { change, reason: "test".to_owned() });
+    let clock = FileTime::from_unix_seconds(1_600_000_000).unwrap();
+    let run = |device: &mut Stage, plan: &Plan| -> winject::Result<Vec<u8>> {
+        let partition = read(&*device)?.partition(3).unwrap().clone();
+        let mut volume = Volume::open(PartitionView::new(device, &partition)?, &OpenOptions::new(clock))?;
+        apply(plan, &mut volume, clock)?;
+        verify(volume.device(), plan, &Applied::default(), false)?;
+        let file = volume.find("/large.bin")?.unwrap();
+        volume.read(file, u64::MAX)
+    };
+    let stage =
+        || Stage::new(block::open(&setting.image, &block::OpenOptions::default()).unwrap(), StageOptions::default());
+    assert!(run(&mut stage(), &plan).unwrap() == data);
+    // the same over an older file of this name
+    let mut twice = stage();
+    run(&mut twice, &plan).unwrap();
+    assert!(run(&mut twice, &plan).unwrap() == data);
+    let mut other = data.clone();
+    *other.last_mut().unwrap() ^= 1;
+    for other in [other, data[..data.len() - 1].to_vec()] {
+        fs::write(&large, other).unwrap();
+        let error = run(&mut stage(), &plan).unwrap_err();
+        assert!([Kind::Drivers, Kind::Io].contains(&error.kind()), "{error}");
+        assert!(error.to_string().contains("large.bin"), "{error}");
+    }
 }
