@@ -315,7 +315,13 @@ impl Run<'_> {
         match sealed {
             Ok(()) => Ok(writer),
             Err(error) => {
-                writer.abandon();
+                if !writer.abandon() {
+                    // Nothing was written to the image, but the next command finds a whole journal.
+                    return Err(Error::new(Kind::Pending, Layer::Block, format!("{error}; and the journal stays"))
+                        .path(self.path.display().to_string())
+                        .source_error(error)
+                        .hint("the image is as it was; when the cause is gone, run winject again on it in place"));
+                }
                 if is_marked {
                     self.remove_marker();
                 }

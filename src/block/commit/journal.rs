@@ -174,11 +174,12 @@ impl<'a> JournalWriter<'a> {
         &self.storage
     }
 
-    /// Removes a journal that was never completed: nothing has been written to the image.
-    pub fn abandon(&self) {
-        if let Err(error) = self.host.remove(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove an unused journal");
-        }
+    /// Removes a journal before anything has been written to the image. Returns whether none is left that counts: one
+    /// that was never completed may stay.
+    pub fn abandon(&self) -> bool {
+        let Err(error) = self.host.remove(&self.path) else { return true };
+        tracing::warn!(path = %self.path.display(), %error, "cannot remove an unused journal");
+        is_unused(&*self.storage).unwrap_or(false)
     }
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
