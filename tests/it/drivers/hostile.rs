@@ -100,7 +100,7 @@ fn every_error_has_file_and_line() {
             "ServiceType is no number",
         ),
         ("[I.Services]\nAddService=s,2,S\n[S]\nServiceType=1\nServiceBinary=%12\\a.sys\n", 13, "ServiceBinary"),
-        ("AddReg=R\n[R]\nHKR,,a,0x10001,zzz\n", 11, "no DWORD"),
+        ("AddReg=R\n[R]\nHKR,,a,0x40000,zzz\n", 11, "unknown type"),
         ("[broken\n", 9, "closing bracket"),
     ] {
         let error = read(format!("{head}{rest}").as_bytes()).unwrap_err();

@@ -279,9 +279,13 @@ fn a_boot_driver_for_a_newer_kernel_is_never_taken() {
             if random.next(4) == 0 {
                 // half of them where no folder's name tells the release: then the INF alone does
                 let name = if random.next(2) == 0 { bucket.clone() } else { format!("build-{}", random.next(1 << 20)) };
-                let place = temp.path().join(driver).join(name);
+                // copied, as a link that leads out of the folder is not followed
+                let place = temp.path().join(driver).join(name).join(arch);
                 std::fs::create_dir_all(&place).unwrap();
-                let _ = std::os::unix::fs::symlink(tree.join(driver).join(bucket).join(arch), place.join(arch));
+                for file in std::fs::read_dir(tree.join(driver).join(bucket).join(arch)).unwrap() {
+                    let file = file.unwrap();
+                    std::fs::copy(file.path(), place.join(file.file_name())).unwrap();
+                }
             }
         }
         let sources = Sources::open(&[temp.path()]).unwrap();
