@@ -33,14 +33,16 @@ pub(crate) fn prefix(output: &Path) -> OsString {
 /// Locks a new temporary file as long as it is open, so that it is not taken for that of a killed run.
 ///
 /// # Errors
-/// When another run has removed it in the meantime.
+/// [`AlreadyExists`](io::ErrorKind::AlreadyExists) when another run took it for a leftover before it was locked: another
+/// name is to be tried.
 pub(crate) fn claim(file: &File) -> io::Result<()> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         // Without locks nothing is taken for a leftover.
         Err(error) if error != Errno::WOULDBLOCK => return Ok(()),
-        result => result?,
+        Err(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+        Ok(()) => {}
     }
-    if file.metadata()?.nlink() == 0 { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) }
+    if file.metadata()?.nlink() == 0 { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(()) }
 }
 
 /// Removes what killed runs to this output left. What cannot be removed stays; that is no reason not to go on.

@@ -19,6 +19,9 @@ use crate::error::{Error, Kind, Layer, Result};
 /// Symbolic links that are followed, as Linux counts.
 const LINKS_MAX: usize = 40;
 
+/// How many names for a temporary file are tried.
+const NAMES_MAX: u32 = 100;
+
 /// The file that an output's name leads to.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
@@ -187,9 +190,14 @@ fn create_temporary(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
     let prefix = leftover::prefix(path);
     let mut builder = tempfile::Builder::new();
     let builder = builder.prefix(&prefix).suffix(leftover::SUFFIX).permissions(PermissionsExt::from_mode(mode));
-    let temporary = builder.tempfile_in(folder_of(path))?;
-    leftover::claim(temporary.as_file())?;
-    Ok(temporary)
+    for _ in 0..NAMES_MAX {
+        let temporary = builder.tempfile_in(folder_of(path))?;
+        match leftover::claim(temporary.as_file()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            claimed => return claimed.map(|()| temporary),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// A file that is written under a temporary name in the folder of its target. Dropped before it is finished, it is
@@ -337,4 +345,58 @@ pub(crate) fn rewrite(
     hold.check()?;
     new.persist(&path).map_err(|e| cannot("cannot write the file")(e.error))?;
     File::open(folder_of(&path)).and_then(|folder| folder.sync_all()).map_err(cannot("cannot write the file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEFT: &str = ".file.winject-aB3xyz.partial";
+
+    /// The names in the folder, sorted.
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn whatever_is_written_removes_what_a_killed_run_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let leave = || std::fs::write(folder.path().join(LEFT), b"half").unwrap();
+        leave();
+        let target = Target::resolve(&path, "the output").unwrap();
+        let mut output = TextOutput::create(target, &[], false, &Cancel::default()).unwrap();
+        output.write(b"new").unwrap();
+        output.finish().unwrap();
+        assert_eq!(names(folder.path()), ["file"]);
+        leave();
+        let mut locked = LockedFile::lock(&path).unwrap();
+        rewrite(&mut locked, &Cancel::default(), |new, _| new.write_all(b"changed")).unwrap();
+        assert_eq!(names(folder.path()), ["file"]);
+        assert_eq!(std::fs::read(&path).unwrap(), b"changed");
+    }
+
+    #[test]
+    fn a_request_to_stop_leaves_nothing_unless_the_file_is_finished_through_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let cancel = Cancel::default();
+        let target = || Target::resolve(&path, "the output").unwrap();
+        let begun = NewFile::create(target(), &[], cancel.hold().unwrap()).unwrap();
+        let through = NewFile::create(target(), &[], cancel.hold_through()).unwrap();
+        assert_eq!(cancel.request(), crate::cancel::Stage::Writing);
+        assert_eq!(begun.finish().unwrap_err().kind(), Kind::Cancelled);
+        assert_eq!(TextOutput::create(target(), &[], false, &cancel).unwrap_err().kind(), Kind::Cancelled);
+        assert_eq!(names(folder.path()).len(), 1);
+        through.finish().unwrap();
+        assert_eq!(names(folder.path()), ["file"]);
+        let mut locked = LockedFile::lock(&path).unwrap();
+        let stopped = rewrite(&mut locked, &cancel, |new, _| new.write_all(b"changed"));
+        assert_eq!(stopped.unwrap_err().kind(), Kind::Cancelled);
+        assert_eq!(names(folder.path()), ["file"]);
+        assert_eq!(cancel.request(), crate::cancel::Stage::Written);
+    }
 }

@@ -494,7 +494,11 @@ fn a_data_file_and_its_image_go_together() {
             std::fs::rename(here, there).unwrap();
             let (file, data) = (there.join("top.qcow2"), there.join("data.bin"));
             let alone = block::open(&data, &OpenOptions { format: Some(Format::Raw), ..OpenOptions::default() });
-            if matches!(&result, Err(error) if error.kind() == Kind::Pending) {
+            // Also when the very last step of a journal failed, and then its removal.
+            let journal = std::fs::read(commit::journal_path(&file)).unwrap_or_default();
+            let has_journal = journal.starts_with(b"WINJUNDO");
+            assert!(has_journal || !matches!(&result, Err(error) if error.kind() == Kind::Pending), "step {steps}");
+            if has_journal {
                 pending += 1;
                 assert_eq!(alone.unwrap_err().kind(), Kind::Pending, "step {steps}");
                 assert_eq!(commit::recover(&data, &PathPolicy::default()).unwrap_err().kind(), Kind::Pending);

@@ -369,6 +369,7 @@ fn a_journal_that_another_user_may_have_made_does_not_count() {
         std::os::unix::fs::chown(&image, Some(65534), None).unwrap();
         assert!(recover(&image).unwrap(), "it is rolled back");
         assert_eq!(image.metadata().unwrap().len(), 4096, "the length that the journal names");
+        assert!(!journal_file.exists());
     }
 }
 
