@@ -303,7 +303,7 @@ mod tests {
             } else {
                 let at = 512 + usize::from(from) * 3 / 2;
                 let old = u16_at(v, at);
-                let new = if from % 2 == 0 {
+                let new = if from.is_multiple_of(2) {
                     (old & 0xF000) | (to as u16 & 0xFFF)
                 } else {
                     (old & 0x000F) | ((to as u16 & 0xFFF) << 4)

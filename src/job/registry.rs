@@ -169,10 +169,13 @@ pub fn import_into_image(request: &HiveRequest, file: &mut Parser<'_>, destinati
     edit_hives(request, destination, &mut import).map_err(explain)
 }
 
+/// Loads a hive by its path, and tells what its logs held.
+type Load<'a> = dyn Fn(&str) -> Result<(Hive, Option<Replay>)> + 'a;
+
 /// The hives that are being edited, loaded when they are asked for.
 struct Hives<'a> {
     installation: &'a Location,
-    load: &'a dyn Fn(&str) -> Result<(Hive, Option<Replay>)>,
+    load: &'a Load<'a>,
     loaded: BTreeMap<HiveName, (String, Hive, Option<Replay>)>,
 }
 

@@ -311,17 +311,15 @@ impl<'a> Planner<'a> {
         self.wishes.push(Wish::File { path: path.to_owned(), sha256: crate::plan::hex(&sha256) });
         let place = format!("file {}", path.to_lowercase());
         let found = self.files.size(path)?;
-        if found == Some(size) {
-            if self.files.sha256(path)? == Some(sha256) {
-                // an earlier request may have wanted something else; the last one counts
-                if let Some(slot) = self.places.get(&place).and_then(|&at| self.steps.get_mut(at)) {
-                    *slot = None;
-                }
-                if *access == Access::Protected {
-                    self.protect(path, Protected::File)?;
-                }
-                return Ok(Action::Unchanged);
+        if found == Some(size) && self.files.sha256(path)? == Some(sha256) {
+            // an earlier request may have wanted something else; the last one counts
+            if let Some(slot) = self.places.get(&place).and_then(|&at| self.steps.get_mut(at)) {
+                *slot = None;
             }
+            if *access == Access::Protected {
+                self.protect(path, Protected::File)?;
+            }
+            return Ok(Action::Unchanged);
         }
         let content = content();
         let replaces = found.is_some();

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::cmp::Ordering;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
@@ -199,12 +200,12 @@ impl<'a> Files<'a> {
         let mut attributes = Vec::new();
         for entry in &list {
             let holder = number_of(entry.record);
-            if !records.contains_key(&holder) {
+            if let Entry::Vacant(place) = records.entry(holder) {
                 let record = self.record(holder)?;
                 if number_of(record.base) != number || sequence_of(record.base) != sequence {
                     return Err(damaged("an attribute list names a record of another file"));
                 }
-                records.insert(holder, record);
+                place.insert(record);
             }
             let record = records.get(&holder).filter(|record| record.sequence == sequence_of(entry.record));
             let found = record.and_then(|record| {

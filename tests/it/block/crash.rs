@@ -497,7 +497,8 @@ fn a_data_file_and_its_image_go_together() {
             // Also when the very last step of a journal failed, and then its removal.
             let journal = std::fs::read(commit::journal_path(&file)).unwrap_or_default();
             let has_journal = journal.starts_with(b"WINJUNDO");
-            assert!(has_journal || !matches!(&result, Err(error) if error.kind() == Kind::Pending), "step {steps}");
+            let is_pending = matches!(&result, Err(error) if error.kind() == Kind::Pending);
+            assert_eq!(has_journal, is_pending, "step {steps}: {result:?}");
             if has_journal {
                 pending += 1;
                 assert_eq!(alone.unwrap_err().kind(), Kind::Pending, "step {steps}");
