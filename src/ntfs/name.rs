@@ -267,7 +267,9 @@ mod tests {
 
     #[test]
     fn what_windows_refuses() {
-        for bad in ["", "a:b", "a/b", "tail.", "tail ", "nul", "Con.txt", "aux .x", "lpt3", "COM¹.dll", "conin$", "\u{1}"] {
+        for bad in
+            ["", "a:b", "a/b", "tail.", "tail ", "nul", "Con.txt", "aux .x", "lpt3", "COM¹.dll", "conin$", "\u{1}"]
+        {
             assert!(problem_with(&bad.into()).is_some(), "{bad:?}");
         }
         for good in ["a", ".foo", "com0", "console", "com¹1", "conin", "ä ö", "a.b.c"] {
