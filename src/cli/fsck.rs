@@ -66,7 +66,11 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let mut reports = Vec::new();
     for &partition in wanted.iter().filter(|p| p.content == Content::Ntfs) {
         let progress = ui.progress(&format!("checking {}", partition.label()), 0);
-        let report = check::check(&PartitionView::new(image, partition)?, &CheckOptions::per_code(args.max))?;
+        let mut report = check::check(&PartitionView::new(image, partition)?, &CheckOptions::per_code(args.max))?;
+        for fault in &mut report.faults {
+            // in the image, as in all other messages
+            fault.offset = fault.offset.map(|offset| offset.saturating_add(partition.start.0));
+        }
         drop(progress);
         reports.push(VolumeReport { partition, clean: report.is_clean(), report });
     }

@@ -148,7 +148,8 @@ pub fn problem_with(name: &NtfsName) -> Option<&'static str> {
     is_device(units).then_some("it is the name of a device")
 }
 
-/// `CON`, `PRN`, `AUX`, `NUL`, `COM1`…`COM9`, `LPT1`…`LPT9`, also with an extension.
+/// `CON`, `PRN`, `AUX`, `NUL`, `CONIN$`, `CONOUT$`, `COM1`…`COM9`, `LPT1`…`LPT9` (the last two also with the digits
+/// ¹, ² and ³), also with an extension, and with spaces before it.
 fn is_device(units: &[u16]) -> bool {
     let stem: Vec<u8> = units
         .iter()
@@ -156,8 +157,15 @@ fn is_device(units: &[u16]) -> bool {
         .map(|&u| u8::try_from(u).unwrap_or(0xFF).to_ascii_uppercase())
         .collect();
     matches!(
-        stem.as_slice(),
-        b"CON" | b"PRN" | b"AUX" | b"NUL" | [b'C', b'O', b'M', b'1'..=b'9'] | [b'L', b'P', b'T', b'1'..=b'9']
+        stem.trim_ascii_end(),
+        b"CON"
+            | b"PRN"
+            | b"AUX"
+            | b"NUL"
+            | b"CONIN$"
+            | b"CONOUT$"
+            | [b'C', b'O', b'M', b'1'..=b'9' | 0xB9 | 0xB2 | 0xB3]
+            | [b'L', b'P', b'T', b'1'..=b'9' | 0xB9 | 0xB2 | 0xB3]
     )
 }
 
@@ -259,10 +267,12 @@ mod tests {
 
     #[test]
     fn what_windows_refuses() {
-        for bad in ["", "a:b", "a/b", "tail.", "tail ", "nul", "Con.txt", "lpt3", "\u{1}"] {
+        for bad in
+            ["", "a:b", "a/b", "tail.", "tail ", "nul", "Con.txt", "aux .x", "lpt3", "COM¹.dll", "conin$", "\u{1}"]
+        {
             assert!(problem_with(&bad.into()).is_some(), "{bad:?}");
         }
-        for good in ["a", ".foo", "com0", "console", "ä ö", "a.b.c"] {
+        for good in ["a", ".foo", "com0", "console", "com¹1", "conin", "ä ö", "a.b.c"] {
             assert!(problem_with(&good.into()).is_none(), "{good:?}");
         }
         assert!(problem_with(&NtfsName::from_units(vec![0xD800; 255])).is_none());

@@ -171,8 +171,14 @@ fn describe(files: &dyn GuestFiles, windows_dir: &str, system: &Hive, software: 
     guest.has_driver_database = registry::find(system, "DriverDatabase")?.is_some();
     power(system, &current, &mut guest)?;
     pending(system, software, &current, &mut guest)?;
-    if files.exists(&format!("{windows_dir}/WinSxS/pending.xml"))? {
-        guest.pending_reboots.push("servicing operations (WinSxS\\pending.xml)".to_owned());
+    match files.exists(&format!("{windows_dir}/WinSxS/pending.xml")) {
+        Ok(true) => guest.pending_reboots.push("servicing operations (WinSxS\\pending.xml)".to_owned()),
+        Ok(false) => {}
+        // a damaged folder beside what is needed hides no Windows
+        Err(error) if error.kind() == Kind::Damaged => {
+            guest.warnings.push(format!("servicing operations may be pending, the folder cannot be read: {error}"));
+        }
+        Err(error) => return Err(error),
     }
     filters(system, &current, &mut guest)?;
     guest.device_policies = policies(software)?;

@@ -163,13 +163,13 @@ fn write(
     ui: &Ui,
     make: &mut dyn FnMut(&mut dyn Sink) -> Result<()>,
 ) -> Result<()> {
-    if output.is_none() && !utf8 && std::io::stdout().is_terminal() {
-        // UTF-16 is for files; a person gets the same as text.
+    if output.is_none() && std::io::stdout().is_terminal() {
+        // UTF-16 is for files; a person gets the same as text, in which no name begins a line or steers the terminal.
         let mut put = |units: &[u16]| {
             ui.answer_part(&String::from_utf16_lossy(units).replace("\r\n", "\n"));
             Ok(())
         };
-        let mut writer = Writer::new(prefix, utf8, &mut put);
+        let mut writer = Writer::new(prefix, utf8, &mut put).shown();
         make(&mut writer)?;
         return writer.finish();
     }

@@ -7,6 +7,7 @@ mod directory;
 mod image;
 
 use crate::error::{Error, Kind, Layer, Result};
+use crate::ntfs::name::problem_with;
 use directory::Directory;
 use image::Image;
 use std::collections::HashMap;
@@ -95,7 +96,10 @@ impl Source {
             (Backend::Image(image), files)
         };
         files.retain(|file| {
-            let fits = file.path.split('/').all(is_windows_name);
+            // a package whose INF cannot be held is none; for its other files, the package decides
+            let is_inf = file.path.rsplit_once('.').is_some_and(|(_, ending)| ending.eq_ignore_ascii_case("inf"));
+            let fits =
+                file.path.split('/').all(is_windows_name) && !(is_inf && problem_with(&file.name().into()).is_some());
             if !fits && warnings.len() < WARNINGS_MAX {
                 warnings
                     .push(format!("{}: left out, Windows cannot have such a name", path.join(&file.path).display()));

@@ -18,6 +18,7 @@ pub struct Writer<'w> {
     passed: usize,
     prefix: &'w KeyPath,
     is_ascii: bool,
+    is_shown: bool,
     is_in_section: bool,
     put: &'w mut dyn FnMut(&[u16]) -> Result<()>,
 }
@@ -28,7 +29,15 @@ impl<'w> Writer<'w> {
     #[must_use]
     pub fn new(prefix: &'w KeyPath, is_ascii: bool, put: &'w mut dyn FnMut(&[u16]) -> Result<()>) -> Self {
         let chunk = "Windows Registry Editor Version 5.00\r\n\r\n".encode_utf16().collect();
-        Self { chunk, passed: 0, prefix, is_ascii, is_in_section: false, put }
+        Self { chunk, passed: 0, prefix, is_ascii, is_shown: false, is_in_section: false, put }
+    }
+
+    /// For a reader on a terminal, not for a file: a line break in the name of a value becomes `\u{…}`, so that it
+    /// begins no line.
+    #[must_use]
+    pub fn shown(mut self) -> Self {
+        self.is_shown = true;
+        self
     }
 
     /// Writes what is left.
@@ -67,7 +76,11 @@ impl<'w> Writer<'w> {
             if unit == u16::from(b'"') || unit == u16::from(b'\\') {
                 self.text("\\");
             }
-            self.chunk.push(unit);
+            if self.is_shown && (unit == u16::from(b'\r') || unit == u16::from(b'\n')) {
+                self.text(&format!("\\u{{{unit:x}}}"));
+            } else {
+                self.chunk.push(unit);
+            }
             self.pass_on()?;
         }
         self.text("\"");
@@ -221,6 +234,30 @@ mod tests {
         );
         let again = Document::parse(&document.to_bytes(&KeyPath::default()).unwrap(), &KeyPath::default()).unwrap();
         assert_eq!(again, document);
+    }
+
+    /// A line break in the name of a value: as it is in a file, made visible on a terminal.
+    #[test]
+    fn a_shown_name_stays_in_its_line() {
+        let text = |is_shown: bool| {
+            let mut out = Vec::new();
+            let mut put = |units: &[u16]| {
+                out.extend_from_slice(units);
+                Ok(())
+            };
+            let prefix = KeyPath::default();
+            let mut writer = Writer::new(&prefix, false, &mut put);
+            if is_shown {
+                writer = writer.shown();
+            }
+            writer.key(&KeyPath::from("A"), false).unwrap();
+            writer.value(&Name::from("a\r\n[-B]"), Some((ValueType::DWORD, &[1, 0, 0, 0]))).unwrap();
+            writer.finish().unwrap();
+            String::from_utf16(&out).unwrap()
+        };
+        assert!(text(false).contains("\"a\r\n[-B]\"=dword:00000001\r\n"));
+        assert!(text(true).contains("\"a\\u{d}\\u{a}[-B]\"=dword:00000001\r\n"), "{}", text(true));
+        assert!(!text(true).contains("\n[-B]"));
     }
 
     /// What is handed on at once is bounded, and no character or line break is cut in two.

@@ -238,9 +238,10 @@ fn fsck_looks_at_every_volume_of_a_disk() {
     let mut broken = Surgeon::open(volume.clone());
     let number = broken.named("SYSTEM");
     broken.set(number, winject::ntfs::record::header::LINKS, 3);
-    let at = broken.record_at(number);
     let sectors = volume.len() / SECTOR;
     let starts = [2048, 4096 + sectors];
+    // offsets are those in the image
+    let at = starts[1] * SECTOR + broken.record_at(number);
     let mut disk = vec![0; (starts[1] + sectors) * SECTOR];
     for (slot, (start, bytes)) in starts.into_iter().zip([&volume, &broken.bytes]).enumerate() {
         let entry = &mut disk[446 + 16 * slot..462 + 16 * slot];
