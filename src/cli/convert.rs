@@ -90,6 +90,10 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     if !args.inject.is_empty() {
         return super::inject::execute(&injection(args, &options)?, &report, ui);
     }
+    if args.guest != GuestArgs::default() || args.state != StateArgs::default() {
+        let what = "an option was given that changes how drivers are injected, but no drivers are";
+        return Err(Error::new(Kind::Usage, Layer::Cli, what).hint("add --inject DRIVERS, or leave the option out"));
+    }
     let image = block::open(&args.input, &args.source.open_options())?;
     let input = image.format();
     let stage = Stage::new(image, StageOptions::default());

@@ -76,7 +76,7 @@ struct DestinationArgs {
 }
 
 // How the guest is changed
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub(super) struct GuestArgs {
     /// How boot drivers are registered: what is needed to boot, or all that Windows itself would write
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
@@ -104,7 +104,7 @@ pub(super) struct GuestArgs {
 }
 
 // Overrides of refusals
-#[derive(Debug, Clone, Copy, Default, clap::Args)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
 pub(super) struct StateArgs {
     /// Edits a volume that Windows has marked for a check
     #[arg(long)]

@@ -29,5 +29,6 @@ pub use layout::Layout;
 pub use package::{BootDriver, Category, Package, PackageFile, Selection, Skipped};
 pub use pe::PeFacts;
 pub use select::select;
+pub(crate) use select::select_with_or_without_storage;
 pub use source::{Source, Sources};
 pub use trust::{Policy, SignatureLevel};

@@ -241,6 +241,9 @@ pub struct Selection {
     pub warnings: Vec<String>,
     /// The folders tried for the guest's release, best first.
     pub buckets: Vec<String>,
+    /// Why none of the disk controllers on the media was chosen, although other packages were.
+    #[serde(skip)]
+    pub no_storage: Option<String>,
 }
 
 impl Selection {

@@ -23,6 +23,24 @@ use std::collections::HashSet;
 /// [`Kind::Drivers`] when the media has nothing for this Windows, only for another CPU, when an INF is broken, or a boot
 /// driver's signature does not satisfy the policy. Each names what is there and what can be done.
 pub fn select(sources: &Sources, guest: &GuestTarget, definitions: &Definitions, policy: &Policy) -> Result<Selection> {
+    let selection = select_with_or_without_storage(sources, guest, definitions, policy)?;
+    match &selection.no_storage {
+        Some(reason) => Err(nothing_fits(sources, guest, &selection.buckets, reason)),
+        None => Ok(selection),
+    }
+}
+
+/// As [`select`], for a guest that may have its storage driver already: when the media has disk controllers, but none of
+/// them for this Windows, the other packages are chosen, and [`Selection::no_storage`] says why.
+///
+/// # Errors
+/// As [`select`].
+pub(crate) fn select_with_or_without_storage(
+    sources: &Sources,
+    guest: &GuestTarget,
+    definitions: &Definitions,
+    policy: &Policy,
+) -> Result<Selection> {
     let mut selection = Selection {
         buckets: definitions.buckets_for(guest),
         warnings: definitions.warnings.clone(),
@@ -68,7 +86,7 @@ pub fn select(sources: &Sources, guest: &GuestTarget, definitions: &Definitions,
     let buckets = selection.buckets.clone();
     let bare = bare::packages(sources, guest, &buckets, definitions, policy, &mut selection.warnings)?;
     selection.packages.extend(bare);
-    check_outcome(sources, guest, definitions, &selection, &missing)?;
+    selection.no_storage = check_outcome(sources, guest, definitions, &selection, &missing)?;
     drop_duplicates(&mut selection);
     name_folders(&mut selection.packages);
     warn_unmatched(definitions, &mut selection);
@@ -308,14 +326,14 @@ fn newer(a: &Facts, b: &Facts) -> bool {
     (a.driver_date, a.driver_version) > (b.driver_date, b.driver_version)
 }
 
-/// Nothing at all, or known disk controllers but none of them for this guest: an error that says what is there.
+/// Nothing at all for this guest is an error; known disk controllers, but none of them for this guest, give the reason.
 fn check_outcome(
     sources: &Sources,
     guest: &GuestTarget,
     definitions: &Definitions,
     selection: &Selection,
     missing: &[(&Group, Verdict)],
-) -> Result<()> {
+) -> Result<Option<String>> {
     let is_boot = |group: &Group| {
         definitions
             .drivers
@@ -325,7 +343,7 @@ fn check_outcome(
     let has_boot = selection.packages.iter().any(|p| p.boot.is_some());
     let boot_missing: Vec<_> = missing.iter().filter(|(group, _)| is_boot(group)).collect();
     if has_boot || (boot_missing.is_empty() && !selection.packages.is_empty()) {
-        return Ok(());
+        return Ok(None);
     }
     let relevant: Vec<_> = if boot_missing.is_empty() { missing.iter().collect() } else { boot_missing };
     let all_cpu = !relevant.is_empty() && relevant.iter().all(|(_, verdict)| matches!(verdict, Verdict::Cpu(_)));
@@ -337,14 +355,21 @@ fn check_outcome(
     } else {
         format!("there is no driver for {guest} on the media")
     };
-    Err(Error::new(Kind::Drivers, Layer::Drivers, format!("{what} ({})", there.join("; ")))
-        .path(sources.describe())
-        .hint(format!(
-            "use media with drivers for {} ({}, folder {}); older systems need an older virtio-win",
-            guest.release().name,
-            guest.arch,
-            selection.buckets.join(" or ")
-        )))
+    let reason = format!("{what} ({})", there.join("; "));
+    if selection.packages.is_empty() {
+        Err(nothing_fits(sources, guest, &selection.buckets, &reason))
+    } else {
+        Ok(Some(reason))
+    }
+}
+
+fn nothing_fits(sources: &Sources, guest: &GuestTarget, buckets: &[String], reason: &str) -> Error {
+    Error::new(Kind::Drivers, Layer::Drivers, reason).path(sources.describe()).hint(format!(
+        "use media with drivers for {} ({}, folder {}); older systems need an older virtio-win",
+        guest.release().name,
+        guest.arch,
+        buckets.join(" or ")
+    ))
 }
 
 /// The same package found through two layouts is kept once.

@@ -324,6 +324,14 @@ pub(crate) fn rewrite(
         move |e| Error::io(Layer::Host, what, e).path(path)
     };
     let LockedFile { file: old, meta: before, .. } = locked;
+    if before.nlink() > 1 {
+        return Err(Error::refused(
+            Layer::Host,
+            "the file has several names (hard links); the others would not follow",
+        )
+        .path(path.display().to_string())
+        .hint("edit a copy of the file"));
+    }
     let hold = cancel.hold()?;
     let mut new = create_temporary(&path, 0o600).map_err(cannot("cannot create a file in the folder"))?;
     old.rewind().and_then(|()| write(new.as_file_mut(), old)).map_err(cannot("cannot write the file"))?;

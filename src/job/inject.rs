@@ -257,7 +257,8 @@ fn choose_and_plan<'s>(
 ) -> Result<Planned<'s>> {
     let guest = &installation.guest;
     observer.step("Choosing drivers");
-    let selection = drivers::select(ground.sources, &guest.target(), ground.definitions, &request.policy)?;
+    let selection =
+        drivers::select_with_or_without_storage(ground.sources, &guest.target(), ground.definitions, &request.policy)?;
     report.add_selection(guest, &selection);
     report.recommendation = Some(super::report::recommend(guest, ground.table, &selection));
     observer.step("Planning");

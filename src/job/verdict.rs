@@ -92,7 +92,10 @@ fn check_boot(staged: &Staged, request: &InjectRequest) -> Result<Vec<BootCheck>
     let has_storage = selection.boot_packages().any(|(package, _)| package.category == Category::Storage);
     if !has_storage && !request.packages_only && !answers.iter().any(|answer| answer.boots) {
         let guest = &installation.guest;
-        let what = format!("the media have no storage driver for {guest}, and it does not boot from virtio without");
+        let what = match &selection.no_storage {
+            Some(reason) => format!("{reason}, and the guest does not boot from virtio without"),
+            None => format!("the media have no storage driver for {guest}, and it does not boot from virtio without"),
+        };
         return Err(Error::new(Kind::Drivers, Layer::Job, what)
             .path(request.drivers.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))
             .hint("add media with viostor or vioscsi (--drivers virtio-win.iso); --packages-only stages the packages alone"));

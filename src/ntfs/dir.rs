@@ -139,6 +139,8 @@ impl<D: VolumeRead> Volume<D> {
             .map(|a| a.name.clone())
             .collect();
         streams.dedup();
+        let is_long = |name: &&FileName| name.namespace != super::name::Namespace::Dos;
+        let is_hard_linked = names_of(&attrs).is_ok_and(|names| names.iter().filter(is_long).count() > 1);
         Ok(Stat {
             is_dir: record.is_directory(),
             size: content.map_or(0, |s| s.len()),
@@ -146,6 +148,7 @@ impl<D: VolumeRead> Volume<D> {
             attributes: information.attributes,
             security: information.security.filter(|&id| id != 0),
             links: record.links(),
+            is_hard_linked,
             reparse_tag: self.reparse_tag(&attrs)?,
             streams,
         })

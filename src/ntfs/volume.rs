@@ -142,6 +142,8 @@ pub struct Stat {
     pub security: Option<u32>,
     /// Names, DOS names included.
     pub links: u16,
+    /// Whether it has several names that are no DOS names: hard links.
+    pub is_hard_linked: bool,
     /// Tag of the reparse point.
     pub reparse_tag: Option<u32>,
     /// Named streams.

@@ -19,7 +19,7 @@ const NAME_SURROGATE: u32 = 0x2000_0000;
 pub struct Protection {
     /// The security descriptor; `None` for one that is not in the volume's table.
     pub descriptor: Option<Vec<u8>>,
-    /// Whether it leads elsewhere (junction, symbolic link).
+    /// Whether it leads elsewhere (junction, symbolic link), or is a file of another folder, too (hard link).
     pub is_link: bool,
 }
 
@@ -131,7 +131,8 @@ impl<D: VolumeRead> GuestFiles for Volume<D> {
         let stat = self.stat(file)?;
         let descriptor = stat.security.filter(|&id| id != 0).map(|id| self.security_descriptor(id)).transpose()?;
         // A file with a reparse point need not be a link: Windows keeps compressed and deduplicated files so.
-        let is_link = stat.reparse_tag.is_some_and(|tag| stat.is_dir || tag & NAME_SURROGATE != 0);
+        let is_link = stat.reparse_tag.is_some_and(|tag| stat.is_dir || tag & NAME_SURROGATE != 0)
+            || (!stat.is_dir && stat.is_hard_linked);
         Ok(Some(Protection { descriptor: descriptor.flatten(), is_link }))
     }
 
