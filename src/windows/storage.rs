@@ -427,7 +427,8 @@ pub fn way_back(planner: &mut Planner<'_>, record: &mut Record) -> Result<()> {
 pub fn free_boot_chain(planner: &mut Planner<'_>, record: &mut Record) -> Result<()> {
     for set in control_sets(planner) {
         for service in CHAIN {
-            let key = format!("{set}\\Services\\{service}\\StartOverride");
+            // of every service that is there, so that a second run says the same in its manifest
+            let key = format!("{set}\\Services\\{service}");
             if registry::find(planner.hive(HiveFile::System)?, &key)?.is_some() {
                 drop_start_override(planner, &set, service, record)?;
             }

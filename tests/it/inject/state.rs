@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use winject::block::{self, Format, Stage, StageOptions, commit};
 use winject::clock::FileTime;
+use winject::hive::Hive;
 use winject::io::{VolumeRead, VolumeWrite};
 use winject::ntfs::attribute::AttributeType;
 use winject::ntfs::boot::Geometry;
@@ -41,6 +42,9 @@ pub fn put(image: &Path, path: &str, data: &[u8]) {
     let clock = FileTime::from_unix_seconds(1_600_000_000).unwrap();
     let view = PartitionView::new(&mut stage, &partition).unwrap();
     let mut volume = Volume::open(view, &OpenOptions::new(clock)).unwrap();
+    if let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
+        volume.create_dir_all(parent, &New::default()).unwrap();
+    }
     volume.replace_file(path, data, &New::default()).unwrap();
     volume.flush().unwrap();
     drop(volume);
@@ -126,9 +130,11 @@ fn a_consumed_hibernation_file_is_no_obstacle() {
     succeed(&mut inject(&image, &[]));
 }
 
-/// The Windows volume alone.
+/// The Windows volume alone, with a boot manager of its own.
 fn bare_volume(folder: &Path) -> (PathBuf, u64) {
     let disk = writable_fixture(folder, Format::Raw);
+    put(&disk, "/bootmgr", b"a boot manager");
+    put(&disk, "/Boot/BCD", &Hive::create("NewStoreRoot", FileTime(0)).finish(&[]).unwrap());
     let stage = Stage::new(block::open(&disk, &block::OpenOptions::default()).unwrap(), StageOptions::default());
     let partition = windows_partition(&stage);
     let out = folder.join("volume.raw");
@@ -170,7 +176,8 @@ fn two_installations(folder: &Path) -> PathBuf {
     let second = link + 2048;
     let disk = std::fs::File::create(&image).unwrap();
     disk.set_len((u64::from(second) + u64::from(sectors) + 2048) * 512).unwrap();
-    let mbr = crate::partition::mbr_sector(&[(7, first, sectors), (0x0F, link, 2048 + sectors)]);
+    let mut mbr = crate::partition::mbr_sector(&[(7, first, sectors), (0x0F, link, 2048 + sectors)]);
+    mbr[446] = 0x80; // active
     disk.write_all_at(&mbr, 0).unwrap();
     disk.write_all_at(&crate::partition::mbr_sector(&[(7, 2048, sectors)]), u64::from(link) * 512).unwrap();
     for start in [first, second] {
