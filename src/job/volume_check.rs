@@ -6,7 +6,7 @@ use crate::partition::{Disk, Partition, PartitionView};
 
 /// What a report says of a run that left the check out.
 pub(super) const SKIPPED: &str = "the volume was not checked before the edit (--skip-volume-check): where its $Bitmap is \
-                                  wrong, files of the guest were overwritten";
+                                  wrong, files of the guest may have been overwritten";
 
 /// Compares the bitmaps of the volume with its file records. Reads only.
 ///
