@@ -1,7 +1,7 @@
-//! What lies beside a file that waits for a recovery: the journal of an image, or the marker of an external data file.
+//! What marks a file as waiting for a recovery: the journal of an image, or the marker of an external data file.
 //!
-//! The journal of an edit lies beside the image. Whoever opens the image's data file alone, as a raw disk, would not see
-//! it. So a marker with the journal's name lies beside the data file meanwhile. It names the image, relative to the data
+//! The journal of an edit is in the image's folder. A program that opens the image's data file alone, as a raw disk, would
+//! not see it. So the data file has a marker with the journal's name meanwhile. It names the image, relative to the data
 //! file's folder, and counts as long as that image has a journal: one that a crash left behind means nothing.
 //!
 //! Layout, little endian: magic, version, length of the path, the path, a CRC-32 over all of it.
@@ -22,7 +22,7 @@ const VERSION: u32 = 1;
 /// Magic, version, length of the path.
 const HEAD: usize = 16;
 
-/// What lies beside a file.
+/// Recovery state of a file, by its journal or marker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Standing {
     /// Nothing.
@@ -35,7 +35,7 @@ pub(super) enum Standing {
     DataFileOf(PathBuf),
 }
 
-/// Looks at what lies beside the file `real_path`, which belongs to the user `owner`.
+/// Reads the journal or marker of the file `real_path`, which belongs to the user `owner`.
 ///
 /// # Errors
 /// [`Kind::Pending`] when there is something that does not count or cannot be read.
@@ -78,7 +78,7 @@ fn has_journal(host: &dyn HostFiles, image: &Path) -> bool {
 /// Puts a marker beside the data file of an image, durably.
 ///
 /// # Errors
-/// When it cannot be created; then there is none.
+/// When it cannot be created; none is left then.
 pub(super) fn create(host: &dyn HostFiles, data_file: &Path, image: &Path) -> Result<()> {
     let path = journal_beside(data_file);
     let name = relative(folder_of(data_file), image);
@@ -130,7 +130,7 @@ pub(super) fn clear(host: &dyn HostFiles, data_file: &Path, owner: Option<u32>) 
     }
 }
 
-/// The path in a marker; `None` for what is no whole marker.
+/// Reads the path in a marker; `None` if the marker is not complete.
 fn read(storage: &dyn Storage) -> io::Result<Option<PathBuf>> {
     let mut head = [0; HEAD];
     storage.read_or_zeros_at(0, &mut head)?;
