@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use winject::block::commit::{CommitOptions, commit_in_place};
-use winject::block::{self, Stage, StageOptions};
-use winject::clock::FileTime;
-use winject::job;
-use winject::ntfs::{self, New, Volume};
-use winject::partition::{self, PartitionView};
+use winject::internals::block::commit::{CommitOptions, commit_in_place};
+use winject::internals::block::{self, Stage, StageOptions};
+use winject::internals::clock::FileTime;
+use winject::internals::job;
+use winject::internals::ntfs::{self, New, Volume};
+use winject::internals::partition::{self, PartitionView};
 
 fn main() {
     // `cargo test --benches` runs this too: nothing to do there.

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use winject::drivers::list::list;
-use winject::drivers::{Arch, Definitions, GuestTarget, Policy, SignatureLevel, Sources, select};
+use winject::internals::drivers::list::list;
+use winject::internals::drivers::{Arch, Definitions, GuestTarget, Policy, SignatureLevel, Sources, select};
 
 const ROUNDS: usize = 5;
 const LENIENT: Policy = Policy { signature: SignatureLevel::Present };

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use winject::clock::FileTime;
-use winject::error::Result;
-use winject::io::{VolumeRead, VolumeWrite};
-use winject::ntfs::check::{CheckOptions, check};
-use winject::ntfs::{New, OpenOptions, Volume};
-use winject::units::VolumeOffset;
+use winject::internals::clock::FileTime;
+use winject::internals::error::Result;
+use winject::internals::io::{VolumeRead, VolumeWrite};
+use winject::internals::ntfs::check::{CheckOptions, check};
+use winject::internals::ntfs::{New, OpenOptions, Volume};
+use winject::internals::units::VolumeOffset;
 
 struct RawFile(File);
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use winject::clock::FileTime;
-use winject::hive::{Data, Hive, ValueType};
+use winject::internals::clock::FileTime;
+use winject::internals::hive::{Data, Hive, ValueType};
 
 const ROUNDS: usize = 7;
 const NOW: FileTime = FileTime(0x01DC_0000_0000_0000);

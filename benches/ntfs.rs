@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use winject::block::{Stage, StageOptions};
-use winject::clock::FileTime;
-use winject::error::Result;
-use winject::io::{VolumeRead, VolumeWrite};
-use winject::ntfs::{New, OpenOptions, Volume};
-use winject::units::{ImageOffset, VolumeOffset};
+use winject::internals::block::{Stage, StageOptions};
+use winject::internals::clock::FileTime;
+use winject::internals::error::Result;
+use winject::internals::io::{VolumeRead, VolumeWrite};
+use winject::internals::ntfs::{New, OpenOptions, Volume};
+use winject::internals::units::{ImageOffset, VolumeOffset};
 
 /// The whole stage as one volume.
 struct Staged(Stage);
@@ -43,7 +43,7 @@ fn options() -> OpenOptions {
 
 /// A volume on a stage, as a job has it.
 fn staged(path: &Path) -> Volume<Staged> {
-    let image = winject::block::open(path, &winject::block::OpenOptions::default()).unwrap();
+    let image = winject::internals::block::open(path, &winject::internals::block::OpenOptions::default()).unwrap();
     let spill_folder = path.parent().map(Path::to_owned);
     let stage = Stage::new(image, StageOptions { spill_folder, ..StageOptions::default() });
     Volume::open(Staged(stage), &options()).unwrap()

@@ -87,7 +87,7 @@ impl fmt::Display for Layer {
 /// A failure with its place and its remedy.
 ///
 /// ```
-/// use winject::error::{Error, Kind, Layer};
+/// use winject::internals::error::{Error, Kind, Layer};
 /// let error = Error::damaged(Layer::Ntfs, "MFT record has no FILE signature")
 ///     .at(0xC000_0000_u64)
 ///     .path("/Windows")

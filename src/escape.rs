@@ -58,7 +58,7 @@ fn is_steering(c: char) -> bool {
 /// ```
 /// use std::fmt::Write as _;
 /// let mut page = String::new();
-/// let mut lines = winject::escape::EscapedLines::new(&mut page);
+/// let mut lines = winject::internals::escape::EscapedLines::new(&mut page);
 /// writeln!(lines, "Label: {}", "a\nState: clean")?;
 /// assert_eq!(page, "Label: a\\u{a}State: clean\n");
 /// # Ok::<(), std::fmt::Error>(())

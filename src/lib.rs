@@ -4,14 +4,14 @@
 //! commit. Nothing writes to the user's file before verification has passed.
 //!
 //! ```no_run
-//! use winject::clock::FileTime;
+//! use winject::internals::clock::FileTime;
 //! use winject::{Destination, InjectRequest, inject};
 //!
 //! # fn main() -> winject::Result<()> {
 //! let now = FileTime::from_date(2026, 1, 1).unwrap();
 //! let overlay = Destination::Overlay("guest-virtio.qcow2".into());
 //! let request = InjectRequest::new("guest.vmdk", vec!["virtio-win.iso".into()], overlay, now);
-//! let report = inject(&request, &winject::job::Silent)?;
+//! let report = inject(&request, &winject::internals::job::Silent)?;
 //! println!("{}", report.summary);
 //! # Ok(())
 //! # }
@@ -33,29 +33,15 @@
 //! | `host_file` | inputs opened without waiting, outputs written all or nothing, what must not be replaced |
 //! | [`error`], [`units`], [`io`], [`clock`] | what all of them share |
 
-pub mod cancel;
-pub mod clock;
-pub mod error;
-pub mod escape;
-pub mod exit;
-mod guid;
-mod host_file;
-pub mod io;
-pub mod units;
-pub mod upcase;
-mod yaml;
+#[doc(hidden)]
+pub mod internals;
 
-pub mod block;
-pub mod cli;
-pub mod drivers;
-mod fat;
-pub mod hive;
-pub mod iso;
-pub mod job;
-pub mod ntfs;
-pub mod partition;
-pub mod plan;
-pub mod windows;
+#[cfg(feature = "cli")]
+use internals::cli;
+use internals::{
+    block, cancel, clock, drivers, error, escape, exit, fat, guid, hive, host, io, iso, job, ntfs, partition, plan,
+    units, upcase, windows, yaml,
+};
 
 pub use block::{Image, Stage};
 pub use error::{Error, Kind, Layer, Result};

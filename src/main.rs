@@ -4,6 +4,6 @@ use std::panic::AssertUnwindSafe;
 
 fn main() -> std::process::ExitCode {
     // Nothing outlives the closure but the exit code, so no broken invariant can be seen after a panic.
-    let run = AssertUnwindSafe(|| winject::cli::main(std::env::args_os()));
-    std::panic::catch_unwind(run).unwrap_or_else(|_| winject::cli::report_panic()).into()
+    let run = AssertUnwindSafe(|| winject::internals::cli::main(std::env::args_os()));
+    std::panic::catch_unwind(run).unwrap_or_else(|_| winject::internals::cli::report_panic()).into()
 }

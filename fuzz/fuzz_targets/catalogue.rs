@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use winject::drivers::trust::{Catalogue, Publisher, embedded_signature_alone};
+use winject::internals::drivers::trust::{Catalogue, Publisher, embedded_signature_alone};
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(catalogue) = Catalogue::parse(data) {

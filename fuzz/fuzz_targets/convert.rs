@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use winject::block::convert::{Compression, ConvertOptions, convert};
-use winject::block::{Chain, Format, MemoryStorage, OpenOptions, open};
-use winject::units::ImageOffset;
+use winject::internals::block::convert::{Compression, ConvertOptions, convert};
+use winject::internals::block::{Chain, Format, MemoryStorage, OpenOptions, open};
+use winject::internals::units::ImageOffset;
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, content)) = data.split_first() else { return };

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use winject::ntfs::compress::wof::{Algorithm, Content};
-use winject::ntfs::compress::{lznt1, lzx, xpress};
+use winject::internals::ntfs::compress::wof::{Algorithm, Content};
+use winject::internals::ntfs::compress::{lznt1, lzx, xpress};
 
 fuzz_target!(|input: &[u8]| {
     let Some((&[which, low, high], data)) = input.split_first_chunk::<3>() else { return };

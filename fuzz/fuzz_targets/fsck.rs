@@ -7,10 +7,10 @@
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
-use winject::io::MemoryVolume;
-use winject::ntfs::RecordNumber;
-use winject::ntfs::check::{CheckOptions, check, check_touched};
-use winject::ntfs::fixup;
+use winject::internals::io::MemoryVolume;
+use winject::internals::ntfs::RecordNumber;
+use winject::internals::ntfs::check::{CheckOptions, check, check_touched};
+use winject::internals::ntfs::fixup;
 
 type Blocks = Vec<(usize, usize, [u8; 4])>;
 

@@ -5,11 +5,11 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use winject::clock::FileTime;
-use winject::hive::check::{Severity, check};
-use winject::hive::reader::Reader;
-use winject::hive::reg::{KeyPath, export};
-use winject::hive::{Data, Hive, Name};
+use winject::internals::clock::FileTime;
+use winject::internals::hive::check::{Severity, check};
+use winject::internals::hive::reader::Reader;
+use winject::internals::hive::reg::{KeyPath, export};
+use winject::internals::hive::{Data, Hive, Name};
 
 const NOW: FileTime = FileTime(1);
 
@@ -126,7 +126,7 @@ fuzz_target!(|data: &[u8]| {
         let _ = hive.delete_key(key, NOW);
     }
     if let Ok(after) = hive.finish(&[]) {
-        let errors = |faults: &[winject::hive::check::Fault]| {
+        let errors = |faults: &[winject::internals::hive::check::Fault]| {
             faults.iter().filter(|fault| fault.severity() == Severity::Error).count()
         };
         let after = check(&after);

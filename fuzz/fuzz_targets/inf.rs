@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use winject::drivers::inf::Inf;
-use winject::drivers::{Arch, GuestTarget};
+use winject::internals::drivers::inf::Inf;
+use winject::internals::drivers::{Arch, GuestTarget};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(inf) = Inf::parse(data, "x.inf") else { return };

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use winject::io::MemoryVolume;
-use winject::iso::{Iso, trees};
+use winject::internals::io::MemoryVolume;
+use winject::internals::iso::{Iso, trees};
 
 fuzz_target!(|data: &[u8]| {
     let image = MemoryVolume(data.to_vec());

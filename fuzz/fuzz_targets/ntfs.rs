@@ -8,10 +8,10 @@ use std::io::Read;
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
-use winject::clock::FileTime;
-use winject::io::MemoryVolume;
-use winject::ntfs::{FileId, New, OpenOptions, Volume, fixup};
-use winject::plan::independent::IndependentVolume;
+use winject::internals::clock::FileTime;
+use winject::internals::io::MemoryVolume;
+use winject::internals::ntfs::{FileId, New, OpenOptions, Volume, fixup};
+use winject::internals::plan::verify::independent::IndependentVolume;
 
 fn image() -> &'static (Vec<u8>, Vec<(usize, usize, [u8; 4])>) {
     static IMAGE: OnceLock<(Vec<u8>, Vec<(usize, usize, [u8; 4])>)> = OnceLock::new();

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use winject::drivers::PeFacts;
-use winject::drivers::trust::embedded_signature;
+use winject::internals::drivers::PeFacts;
+use winject::internals::drivers::trust::embedded_signature;
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(pe) = PeFacts::parse(data) {

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use winject::block::{Chain, Format, MemoryStorage, OpenOptions, qcow2};
-use winject::units::ImageOffset;
+use winject::internals::block::{Chain, Format, MemoryStorage, OpenOptions, qcow2};
+use winject::internals::units::ImageOffset;
 
 fuzz_target!(|data: &[u8]| {
     let path = Path::new("image.qcow2");

@@ -2,6 +2,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use winject::block::Format;
+use winject::internals::block::Format;
 
 fuzz_target!(|data: &[u8]| winject_fuzz::read_image(data, Some(Format::Vhdx)));

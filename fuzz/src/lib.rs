@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use winject::block::{Chain, Format, MemoryStorage, OpenOptions};
-use winject::units::ImageOffset;
+use winject::internals::block::{Chain, Format, MemoryStorage, OpenOptions};
+use winject::internals::units::ImageOffset;
 
 /// Opens bytes as an image (of whatever format they show, without one) and reads it from the beginning: extents are inside
 /// the disk and never empty, and what is called zero reads as zeros.

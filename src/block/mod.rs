@@ -11,35 +11,22 @@ use std::sync::Arc;
 
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
-use mapped::ChainReferences;
+use formats::mapped::ChainReferences;
+use formats::{ova, probe, qcow2, vdi, vhd, vhdx, vmdk};
 
 pub mod commit;
 pub mod convert;
 pub mod describe;
-mod host;
-mod kept;
-mod lock;
-mod mapped;
-mod ova;
-mod policy;
-pub mod probe;
-pub mod qcow2;
-mod raw;
-mod spill;
+pub mod formats;
 mod stage;
-mod storage;
-mod vdi;
-mod vhd;
-mod vhdx;
-mod vmdk;
 
-pub use host::{HostFiles, RealHost};
-pub use lock::{LockMode, Locking};
-pub use policy::PathPolicy;
-pub use raw::RawImage;
+pub use crate::host::{
+    FileIdentity, FileStorage, Fingerprint, HostFiles, HostRun, LockMode, Locking, MemoryStorage, PathPolicy, RealHost,
+    Storage, StorageExt,
+};
+pub use formats::raw::RawImage;
 pub(crate) use stage::Original;
 pub use stage::{Stage, StageOptions};
-pub use storage::{FileIdentity, FileStorage, Fingerprint, HostRun, MemoryStorage, Storage, StorageExt};
 
 /// The container formats that winject reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

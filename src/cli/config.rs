@@ -6,7 +6,7 @@
 use super::yaml::{Entry, Map, Value, nearest};
 use crate::block::Format;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host_file;
+use crate::host;
 use std::path::{Path, PathBuf};
 
 /// What a document says.
@@ -125,7 +125,7 @@ impl RunConfig {
     /// [`Kind::Usage`] with file and line for everything that cannot be meant so.
     pub fn load(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
-        let bytes = host_file::read(path, BYTES_MAX).map_err(|error| {
+        let bytes = host::read(path, BYTES_MAX).map_err(|error| {
             error
                 .into_error("the configuration", path, Layer::Cli, Kind::Usage)
                 .hint("--config takes the YAML file, the image is named in it")

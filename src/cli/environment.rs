@@ -51,7 +51,7 @@ fn given_clock(text: &OsStr) -> Result<FileTime> {
 }
 
 /// Sends the library's log to the error output: `WINJECT_LOG` names targets and levels (`debug`, or
-/// `winject::ntfs=trace,winject=info`), else `-v` decides.
+/// `winject::internals::ntfs=trace,winject=info`), else `-v` decides.
 ///
 /// # Errors
 /// When the variable is set to something else.

@@ -3,7 +3,8 @@
 use super::Ui;
 use super::source::QuestionArgs;
 use crate::block::describe::{self, ImageInfo, MapEntry};
-use crate::block::{self, Format, qcow2};
+use crate::block::formats::qcow2;
+use crate::block::{self, Format};
 use crate::error::{Kind, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;

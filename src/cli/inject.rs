@@ -7,7 +7,7 @@ use crate::block::{Format, PathPolicy};
 use crate::drivers::{Policy, SignatureLevel};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
-use crate::host_file;
+use crate::host;
 use crate::job::{self, Destination, InjectRequest, Observer, Report, StateOverrides};
 use crate::windows::{InjectOptions, Registration};
 use std::cell::RefCell;
@@ -228,7 +228,7 @@ fn options(args: &GuestArgs) -> Result<InjectOptions> {
 
 /// The bytes of a certificate file. What they mean is the business of the layer that writes them.
 fn certificate(path: &Path) -> Result<Vec<u8>> {
-    host_file::read(path, CERTIFICATE_BYTES_MAX).map_err(|error| {
+    host::read(path, CERTIFICATE_BYTES_MAX).map_err(|error| {
         error
             .into_error("the certificate", path, Layer::Cli, Kind::Usage)
             .hint("--trust-publisher takes a certificate file (.cer, DER)")

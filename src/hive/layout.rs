@@ -90,122 +90,122 @@ impl<T: Word> Field<T> {
 /// Base block: the first 4096 bytes of the file.
 pub(super) mod base {
     use super::Field;
-    pub(in crate::hive) const SIGNATURE: &[u8; 4] = b"regf";
-    pub(in crate::hive) const PRIMARY_SEQUENCE: Field<u32> = Field::at(4);
-    pub(in crate::hive) const SECONDARY_SEQUENCE: Field<u32> = Field::at(8);
-    pub(in crate::hive) const LAST_WRITTEN: Field<u64> = Field::at(12);
-    pub(in crate::hive) const MAJOR: Field<u32> = Field::at(20);
-    pub(in crate::hive) const MINOR: Field<u32> = Field::at(24);
-    pub(in crate::hive) const TYPE: Field<u32> = Field::at(28);
-    pub(in crate::hive) const FORMAT: Field<u32> = Field::at(32);
-    pub(in crate::hive) const ROOT: Field<u32> = Field::at(36);
-    pub(in crate::hive) const LENGTH: Field<u32> = Field::at(40);
-    pub(in crate::hive) const CLUSTER: Field<u32> = Field::at(44);
-    pub(in crate::hive) const FLAGS: Field<u32> = Field::at(144);
+    pub(in super::super) const SIGNATURE: &[u8; 4] = b"regf";
+    pub(in super::super) const PRIMARY_SEQUENCE: Field<u32> = Field::at(4);
+    pub(in super::super) const SECONDARY_SEQUENCE: Field<u32> = Field::at(8);
+    pub(in super::super) const LAST_WRITTEN: Field<u64> = Field::at(12);
+    pub(in super::super) const MAJOR: Field<u32> = Field::at(20);
+    pub(in super::super) const MINOR: Field<u32> = Field::at(24);
+    pub(in super::super) const TYPE: Field<u32> = Field::at(28);
+    pub(in super::super) const FORMAT: Field<u32> = Field::at(32);
+    pub(in super::super) const ROOT: Field<u32> = Field::at(36);
+    pub(in super::super) const LENGTH: Field<u32> = Field::at(40);
+    pub(in super::super) const CLUSTER: Field<u32> = Field::at(44);
+    pub(in super::super) const FLAGS: Field<u32> = Field::at(144);
     /// `rmtm` when the transaction fields around it are in use.
-    pub(in crate::hive) const TRANSACTION_SIGNATURE: Field<u32> = Field::at(164);
-    pub(in crate::hive) const CHECKSUM: Field<u32> = Field::at(508);
+    pub(in super::super) const TRANSACTION_SIGNATURE: Field<u32> = Field::at(164);
+    pub(in super::super) const CHECKSUM: Field<u32> = Field::at(508);
     /// Bytes that the checksum covers, and that a log repeats.
-    pub(in crate::hive) const HEAD: usize = 512;
-    pub(in crate::hive) const TYPE_PRIMARY: u32 = 0;
-    pub(in crate::hive) const TYPE_OLD_LOG: [u32; 2] = [1, 2];
-    pub(in crate::hive) const TYPE_NEW_LOG: u32 = 6;
+    pub(in super::super) const HEAD: usize = 512;
+    pub(in super::super) const TYPE_PRIMARY: u32 = 0;
+    pub(in super::super) const TYPE_OLD_LOG: [u32; 2] = [1, 2];
+    pub(in super::super) const TYPE_NEW_LOG: u32 = 6;
     /// [`FLAGS`]: layered keys are allowed (1.6).
-    pub(in crate::hive) const FLAG_LAYERED: u32 = 2;
+    pub(in super::super) const FLAG_LAYERED: u32 = 2;
 }
 
 /// Hive bin header, 32 bytes.
 pub(super) mod bin {
     use super::Field;
-    pub(in crate::hive) const SIGNATURE: &[u8; 4] = b"hbin";
-    pub(in crate::hive) const OFFSET: Field<u32> = Field::at(4);
-    pub(in crate::hive) const SIZE: Field<u32> = Field::at(8);
-    pub(in crate::hive) const LAST_WRITTEN: Field<u64> = Field::at(20);
-    pub(in crate::hive) const HEADER: u32 = 32;
+    pub(in super::super) const SIGNATURE: &[u8; 4] = b"hbin";
+    pub(in super::super) const OFFSET: Field<u32> = Field::at(4);
+    pub(in super::super) const SIZE: Field<u32> = Field::at(8);
+    pub(in super::super) const LAST_WRITTEN: Field<u64> = Field::at(20);
+    pub(in super::super) const HEADER: u32 = 32;
 }
 
 /// Key node `nk`.
 pub(super) mod key {
     use super::Field;
-    pub(in crate::hive) const SIGNATURE: &[u8; 2] = b"nk";
-    pub(in crate::hive) const FLAGS: Field<u16> = Field::at(2);
-    pub(in crate::hive) const LAST_WRITTEN: Field<u64> = Field::at(4);
-    pub(in crate::hive) const LAYER: Field<u8> = Field::at(13);
-    pub(in crate::hive) const PARENT: Field<u32> = Field::at(16);
-    pub(in crate::hive) const SUBKEYS: Field<u32> = Field::at(20);
-    pub(in crate::hive) const VOLATILE_SUBKEYS: Field<u32> = Field::at(24);
-    pub(in crate::hive) const SUBKEY_LIST: Field<u32> = Field::at(28);
-    pub(in crate::hive) const VOLATILE_LIST: Field<u32> = Field::at(32);
-    pub(in crate::hive) const VALUES: Field<u32> = Field::at(36);
-    pub(in crate::hive) const VALUE_LIST: Field<u32> = Field::at(40);
-    pub(in crate::hive) const SECURITY: Field<u32> = Field::at(44);
-    pub(in crate::hive) const CLASS: Field<u32> = Field::at(48);
-    pub(in crate::hive) const LARGEST_NAME: Field<u16> = Field::at(52);
+    pub(in super::super) const SIGNATURE: &[u8; 2] = b"nk";
+    pub(in super::super) const FLAGS: Field<u16> = Field::at(2);
+    pub(in super::super) const LAST_WRITTEN: Field<u64> = Field::at(4);
+    pub(in super::super) const LAYER: Field<u8> = Field::at(13);
+    pub(in super::super) const PARENT: Field<u32> = Field::at(16);
+    pub(in super::super) const SUBKEYS: Field<u32> = Field::at(20);
+    pub(in super::super) const VOLATILE_SUBKEYS: Field<u32> = Field::at(24);
+    pub(in super::super) const SUBKEY_LIST: Field<u32> = Field::at(28);
+    pub(in super::super) const VOLATILE_LIST: Field<u32> = Field::at(32);
+    pub(in super::super) const VALUES: Field<u32> = Field::at(36);
+    pub(in super::super) const VALUE_LIST: Field<u32> = Field::at(40);
+    pub(in super::super) const SECURITY: Field<u32> = Field::at(44);
+    pub(in super::super) const CLASS: Field<u32> = Field::at(48);
+    pub(in super::super) const LARGEST_NAME: Field<u16> = Field::at(52);
     /// Low nibble: user flags; high nibble: virtualization flags.
-    pub(in crate::hive) const VIRTUALIZATION: Field<u8> = Field::at(54);
-    pub(in crate::hive) const LARGEST_CLASS: Field<u32> = Field::at(56);
-    pub(in crate::hive) const LARGEST_VALUE_NAME: Field<u32> = Field::at(60);
-    pub(in crate::hive) const LARGEST_VALUE_DATA: Field<u32> = Field::at(64);
-    pub(in crate::hive) const NAME_LENGTH: Field<u16> = Field::at(72);
-    pub(in crate::hive) const CLASS_LENGTH: Field<u16> = Field::at(74);
-    pub(in crate::hive) const NAME: usize = 76;
-    pub(in crate::hive) const VOLATILE: u16 = 0x1;
-    pub(in crate::hive) const EXIT: u16 = 0x2;
-    pub(in crate::hive) const ENTRY: u16 = 0x4;
-    pub(in crate::hive) const NO_DELETE: u16 = 0x8;
-    pub(in crate::hive) const LINK: u16 = 0x10;
-    pub(in crate::hive) const LATIN_NAME: u16 = 0x20;
-    pub(in crate::hive) const PREDEFINED: u16 = 0x40;
+    pub(in super::super) const VIRTUALIZATION: Field<u8> = Field::at(54);
+    pub(in super::super) const LARGEST_CLASS: Field<u32> = Field::at(56);
+    pub(in super::super) const LARGEST_VALUE_NAME: Field<u32> = Field::at(60);
+    pub(in super::super) const LARGEST_VALUE_DATA: Field<u32> = Field::at(64);
+    pub(in super::super) const NAME_LENGTH: Field<u16> = Field::at(72);
+    pub(in super::super) const CLASS_LENGTH: Field<u16> = Field::at(74);
+    pub(in super::super) const NAME: usize = 76;
+    pub(in super::super) const VOLATILE: u16 = 0x1;
+    pub(in super::super) const EXIT: u16 = 0x2;
+    pub(in super::super) const ENTRY: u16 = 0x4;
+    pub(in super::super) const NO_DELETE: u16 = 0x8;
+    pub(in super::super) const LINK: u16 = 0x10;
+    pub(in super::super) const LATIN_NAME: u16 = 0x20;
+    pub(in super::super) const PREDEFINED: u16 = 0x40;
     /// In [`VIRTUALIZATION`]: new children get the same virtualization flags.
-    pub(in crate::hive) const RECURSE: u8 = 0x80;
+    pub(in super::super) const RECURSE: u8 = 0x80;
 }
 
 /// Subkey lists `li`, `lf`, `lh`, `ri`: signature, count, entries.
 pub(super) mod list {
     use super::Field;
-    pub(in crate::hive) const INDEX: &[u8; 2] = b"li";
-    pub(in crate::hive) const FAST: &[u8; 2] = b"lf";
-    pub(in crate::hive) const HASHED: &[u8; 2] = b"lh";
-    pub(in crate::hive) const ROOT: &[u8; 2] = b"ri";
-    pub(in crate::hive) const COUNT: Field<u16> = Field::at(2);
-    pub(in crate::hive) const ENTRIES: usize = 4;
+    pub(in super::super) const INDEX: &[u8; 2] = b"li";
+    pub(in super::super) const FAST: &[u8; 2] = b"lf";
+    pub(in super::super) const HASHED: &[u8; 2] = b"lh";
+    pub(in super::super) const ROOT: &[u8; 2] = b"ri";
+    pub(in super::super) const COUNT: Field<u16> = Field::at(2);
+    pub(in super::super) const ENTRIES: usize = 4;
 }
 
 /// Key value `vk`.
 pub(super) mod value {
     use super::Field;
-    pub(in crate::hive) const SIGNATURE: &[u8; 2] = b"vk";
-    pub(in crate::hive) const NAME_LENGTH: Field<u16> = Field::at(2);
-    pub(in crate::hive) const DATA_LENGTH: Field<u32> = Field::at(4);
-    pub(in crate::hive) const DATA: Field<u32> = Field::at(8);
-    pub(in crate::hive) const TYPE: Field<u32> = Field::at(12);
-    pub(in crate::hive) const FLAGS: Field<u16> = Field::at(16);
-    pub(in crate::hive) const NAME: usize = 20;
-    pub(in crate::hive) const LATIN_NAME: u16 = 1;
-    pub(in crate::hive) const TOMBSTONE: u16 = 2;
+    pub(in super::super) const SIGNATURE: &[u8; 2] = b"vk";
+    pub(in super::super) const NAME_LENGTH: Field<u16> = Field::at(2);
+    pub(in super::super) const DATA_LENGTH: Field<u32> = Field::at(4);
+    pub(in super::super) const DATA: Field<u32> = Field::at(8);
+    pub(in super::super) const TYPE: Field<u32> = Field::at(12);
+    pub(in super::super) const FLAGS: Field<u16> = Field::at(16);
+    pub(in super::super) const NAME: usize = 20;
+    pub(in super::super) const LATIN_NAME: u16 = 1;
+    pub(in super::super) const TOMBSTONE: u16 = 2;
     /// In [`DATA_LENGTH`]: the data stand in [`DATA`] itself.
-    pub(in crate::hive) const RESIDENT: u32 = 0x8000_0000;
+    pub(in super::super) const RESIDENT: u32 = 0x8000_0000;
 }
 
 /// Big data record `db`.
 pub(super) mod big {
     use super::Field;
-    pub(in crate::hive) const SIGNATURE: &[u8; 2] = b"db";
-    pub(in crate::hive) const SEGMENTS: Field<u16> = Field::at(2);
-    pub(in crate::hive) const LIST: Field<u32> = Field::at(4);
+    pub(in super::super) const SIGNATURE: &[u8; 2] = b"db";
+    pub(in super::super) const SEGMENTS: Field<u16> = Field::at(2);
+    pub(in super::super) const LIST: Field<u32> = Field::at(4);
     /// Data bytes of its cell: eight, and four that nobody reads.
-    pub(in crate::hive) const SIZE: usize = 12;
+    pub(in super::super) const SIZE: usize = 12;
 }
 
 /// Security cell `sk`.
 pub(super) mod security {
     use super::Field;
-    pub(in crate::hive) const SIGNATURE: &[u8; 2] = b"sk";
-    pub(in crate::hive) const NEXT: Field<u32> = Field::at(4);
-    pub(in crate::hive) const PREVIOUS: Field<u32> = Field::at(8);
-    pub(in crate::hive) const REFERENCES: Field<u32> = Field::at(12);
-    pub(in crate::hive) const LENGTH: Field<u32> = Field::at(16);
-    pub(in crate::hive) const DESCRIPTOR: usize = 20;
+    pub(in super::super) const SIGNATURE: &[u8; 2] = b"sk";
+    pub(in super::super) const NEXT: Field<u32> = Field::at(4);
+    pub(in super::super) const PREVIOUS: Field<u32> = Field::at(8);
+    pub(in super::super) const REFERENCES: Field<u32> = Field::at(12);
+    pub(in super::super) const LENGTH: Field<u32> = Field::at(16);
+    pub(in super::super) const DESCRIPTOR: usize = 20;
 }
 
 /// The checksum of a base block's first 508 bytes (XOR of its words; 0 and -1 are avoided); `None` if it is shorter.

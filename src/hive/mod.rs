@@ -5,8 +5,8 @@
 //! for stays byte for byte, and a hive in which nothing changed comes out as it went in.
 //!
 //! ```
-//! use winject::clock::FileTime;
-//! use winject::hive::{Data, Hive};
+//! use winject::internals::clock::FileTime;
+//! use winject::internals::hive::{Data, Hive};
 //!
 //! # fn main() -> winject::Result<()> {
 //! let now = FileTime::from_date(2026, 1, 1).unwrap();
@@ -17,7 +17,7 @@
 //! assert!(hive.set_value(service, "Start", start.kind, &start.bytes, now)?);
 //!
 //! let bytes = hive.finish(&[])?;
-//! assert!(winject::hive::check::check(&bytes).is_empty());
+//! assert!(winject::internals::hive::check::check(&bytes).is_empty());
 //!
 //! let hive = Hive::open(bytes)?;
 //! let key = hive.find(hive.root(), r"controlset001\SERVICES\viostor")?.unwrap();

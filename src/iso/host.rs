@@ -1,7 +1,7 @@
 //! An image file of the host.
 
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host_file::{self, Unreadable};
+use crate::host::{self, Unreadable};
 use crate::io::VolumeRead;
 use crate::units::VolumeOffset;
 use std::fs::File;
@@ -22,7 +22,7 @@ impl HostFile {
     /// When it cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
         let io = |e| Error::io(Layer::Iso, "cannot open the image", e).path(path.display().to_string());
-        let file = host_file::open(path, true).map_err(|error| match error {
+        let file = host::open(path, true).map_err(|error| match error {
             Unreadable::Io(error) => io(error),
             Unreadable::NotAFile(kind) => Error::unsupported(Layer::Iso, format!("cannot open the image: {kind}"))
                 .path(path.display().to_string())

@@ -6,7 +6,7 @@ use super::report;
 use super::request::{Destination, InjectRequest};
 use crate::block::Format;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host_file::{REPORT, RunFiles, Target, folder_of};
+use crate::host::{REPORT, RunFiles, Target, folder_of};
 
 /// What the output image is called in messages.
 const OUTPUT: &str = "the output";

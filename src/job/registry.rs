@@ -18,7 +18,7 @@ use crate::hive::check::{Severity, check};
 use crate::hive::reader::Reader;
 use crate::hive::reg::{Entry, Import, KeyPath, Parser};
 use crate::hive::{Hive, Replay, read_logs};
-use crate::host_file::{RunFiles, Target};
+use crate::host::{RunFiles, Target};
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, Content, Partition, PartitionView};

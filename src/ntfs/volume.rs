@@ -259,9 +259,9 @@ pub(super) struct State {
 /// # let packed = std::fs::File::open("test-images/ntfs/small.img.gz")?;
 /// # let mut image = Vec::new();
 /// # flate2::read::GzDecoder::new(packed).read_to_end(&mut image)?;
-/// use winject::clock::FileTime;
-/// use winject::io::MemoryVolume;
-/// use winject::ntfs::{FileId, New, OpenOptions, Volume};
+/// use winject::internals::clock::FileTime;
+/// use winject::internals::io::MemoryVolume;
+/// use winject::internals::ntfs::{FileId, New, OpenOptions, Volume};
 ///
 /// let options = OpenOptions::new(FileTime::from_unix_seconds(1_700_000_000).unwrap());
 /// let mut volume = Volume::open(MemoryVolume(image), &options)?;

@@ -6,9 +6,9 @@
 mod apply;
 mod change;
 mod document;
-pub mod independent;
+
 mod value;
-mod verify;
+pub mod verify;
 
 pub use apply::{Applied, apply, apply_edit, apply_loaded};
 pub(crate) use change::hex;

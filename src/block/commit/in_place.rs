@@ -11,11 +11,11 @@ use std::sync::Arc;
 use super::journal::{self, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, sector_sums};
 use super::undo::{self, Outcome};
 use super::{CommitOptions, Committed, journal_beside, marker};
-use crate::block::host::folder_of;
-use crate::block::qcow2::{self, Edit, Source, Target, Write};
+use crate::block::formats::qcow2::{self, Edit, Source, Target, Write};
 use crate::block::{FileStorage, Format, HostFiles, ImageParts, PathPolicy, RealHost, Stage, Storage, StorageExt};
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
+use crate::host::folder_of;
 use crate::units::ImageOffset;
 
 /// Data is copied in pieces of this size.

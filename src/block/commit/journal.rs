@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::owner::Owner;
-use crate::block::host::PRIVATE;
 use crate::block::{FileIdentity, HostFiles, Storage, StorageExt};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::host::PRIVATE;
 
 const MAGIC: &[u8; 8] = b"WINJUNDO";
 const VERSION: u32 = 3;

@@ -13,9 +13,9 @@ use std::path::{Component, Path, PathBuf};
 
 use super::journal::{self, PATH_BYTES_MAX};
 use super::journal_beside;
-use crate::block::host::{PRIVATE, folder_of};
 use crate::block::{HostFiles, Storage, StorageExt};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::host::{PRIVATE, folder_of};
 
 const MAGIC: &[u8; 8] = b"WINJMARK";
 const VERSION: u32 = 1;

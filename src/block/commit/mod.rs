@@ -20,7 +20,7 @@ pub use undo::Recovery;
 use super::{Format, HostFiles, PathPolicy, RealHost, Stage, Storage};
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host_file::Target;
+use crate::host::Target;
 use marker::Standing;
 
 /// How to commit.

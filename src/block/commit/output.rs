@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{CommitOptions, journal_beside};
-use crate::block::host::{HostFiles, folder_of};
 use crate::block::{Locking, Storage};
 use crate::cancel::{Cancel, Hold};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host_file::{RunFiles, common_mode, leftover};
+use crate::host::{HostFiles, folder_of};
+use crate::host::{RunFiles, common_mode, leftover};
 
 /// How many names for the temporary file are tried.
 const NAMES_MAX: u32 = 100;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::journal::{Journal, Record, SECTOR, sector_sums};
 use super::marker::{self, Standing};
 use super::{journal, journal_beside};
-use crate::block::policy::escape;
 use crate::block::{FileIdentity, HostFiles, Locking, PathPolicy, Storage, StorageExt, is_zero, qcow2};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::host::escape;
 
 /// What became of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

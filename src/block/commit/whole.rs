@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::output::{Output, refuse_own_files};
 use super::{CommitOptions, Committed};
-use crate::block::host::{HostFiles, folder_of};
-use crate::block::qcow2::{Backing, NewImage};
+use crate::block::formats::qcow2::{Backing, NewImage};
 use crate::block::{Format, Image, Stage, Storage, is_zero};
 use crate::cancel::Cancel;
 use crate::error::{Error, Layer, Result};
+use crate::host::{HostFiles, folder_of};
 use crate::units::ImageOffset;
 
 const CLUSTER: u64 = NewImage::CLUSTER;

@@ -5,7 +5,7 @@
 //! threads: data lie contiguous behind one block of metadata, holes and zeros stay holes.
 //!
 //! ```
-//! use winject::block::{self, convert::{ConvertOptions, convert}, OpenOptions};
+//! use winject::internals::block::{self, convert::{ConvertOptions, convert}, OpenOptions};
 //! # fn main() -> winject::Result<()> {
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let (input, output) = (folder.path().join("disk.raw"), folder.path().join("disk.qcow2"));
@@ -37,7 +37,7 @@ use super::commit::{lock_target, refuse_own_files};
 use super::{Extent, Format, Image, Locking, RealHost, Stage, Storage};
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host_file::{NewFile, Target};
+use crate::host::{NewFile, Target};
 use crate::units::ImageOffset;
 use flush::Flusher;
 use pipeline::{Company, Form, Work};

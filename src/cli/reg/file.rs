@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::{Ui, signals};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::{Hive, read_logs, used_bytes};
-use crate::host_file::{self, LockedFile, Unreadable, folder_of, rewrite};
+use crate::host::{self, LockedFile, Unreadable, folder_of, rewrite};
 
 /// The largest hive that Windows knows.
 const HIVE_MAX: u64 = 1 << 31;
@@ -57,7 +57,7 @@ fn read_wanted(path: &Path, wanted: impl FnOnce(&[u8]) -> Option<u64>) -> Result
 
 /// Opens a hive, a log or an image, without waiting for a writer of a pipe.
 fn open(path: &Path) -> Result<File> {
-    host_file::open(path, true).map_err(|error| match error {
+    host::open(path, true).map_err(|error| match error {
         Unreadable::NotAFile(kind) => Error::unsupported(Layer::Host, format!("cannot open the file: {kind}"))
             .path(path.display().to_string())
             .hint("name a hive file or a disk image"),
@@ -68,7 +68,7 @@ fn open(path: &Path) -> Result<File> {
 /// Opens a `.reg` file, which is read piece by piece.
 pub(super) fn open_reg(path: &Path) -> Result<File> {
     let open = || {
-        let file = host_file::open(path, false)?;
+        let file = host::open(path, false)?;
         if file.metadata()?.len() > REG_MAX { Err(Unreadable::TooLarge(REG_MAX)) } else { Ok(file) }
     };
     open().map_err(|error: Unreadable| {

@@ -14,7 +14,7 @@ use crate::exit::ExitCode;
 use crate::hive::check::{Severity, check as check_hive};
 use crate::hive::reg::{self, KeyPath, Sink, Writer};
 use crate::hive::{Hive, KeyId, Value, ValueType};
-use crate::host_file::{RunFiles, Target, TextOutput};
+use crate::host::{RunFiles, Target, TextOutput};
 
 /// Bytes of data that a listing shows of a value.
 const SHOWN: usize = 64;

@@ -9,7 +9,7 @@ use crate::cli::{ImageArgs, Ui, environment, signals};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::reg::{Entry, Import, KeyPath, Parser};
 use crate::hive::{Hive, KeyId, Replay};
-use crate::host_file::RunFiles;
+use crate::host::RunFiles;
 use crate::job::{Destination, HiveEdit, HiveName, HiveRequest, edit_hive, image_files, import_into_image, read_hive};
 
 // How an image is opened.

@@ -8,7 +8,7 @@ use super::guest::GuestTarget;
 use super::inf::{Facts, Guid};
 use super::package::Category;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host_file;
+use crate::host;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -170,7 +170,7 @@ impl Definitions {
     pub fn load(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
         let hint = "--definitions takes a YAML file with driver definitions, as UTF-8";
-        let bytes = host_file::read(path, BYTES_MAX)
+        let bytes = host::read(path, BYTES_MAX)
             .map_err(|e| e.into_error("the driver definitions", path, Layer::Drivers, Kind::Io).hint(hint))?;
         let text = String::from_utf8(bytes).map_err(|e| {
             Error::new(Kind::Usage, Layer::Drivers, "cannot read the driver definitions")

@@ -2,7 +2,7 @@
 
 use super::{FILE_SIZE_MAX, SourceFile, WARNINGS_MAX};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host_file::{self, Unreadable};
+use crate::host::{self, Unreadable};
 use std::collections::{HashMap, HashSet};
 use std::fs::Metadata;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -112,13 +112,13 @@ impl Directory {
     pub(super) fn read(&self, file: &SourceFile) -> Result<Vec<u8>> {
         let path = self.path(file)?;
         // What was a regular file when it was listed may be a pipe, or longer, by now. (The caller compares the length.)
-        host_file::read(path, FILE_SIZE_MAX).map_err(|e| unreadable_file(e, path))
+        host::read(path, FILE_SIZE_MAX).map_err(|e| unreadable_file(e, path))
     }
 
     pub(super) fn read_part(&self, file: &SourceFile, offset: u64, length: u64) -> Result<Vec<u8>> {
         let mut out = vec![0; usize::try_from(length).unwrap_or(0)];
         let path = self.path(file)?;
-        host_file::open(path, false)
+        host::open(path, false)
             .and_then(|opened| Ok(opened.read_exact_at(&mut out, offset)?))
             .map_err(|e| unreadable_file(e, path))?;
         Ok(out)

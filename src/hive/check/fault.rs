@@ -174,7 +174,7 @@ impl Fault {
     }
 
     /// How many faults this is.
-    pub(in crate::hive) fn count(&self) -> u64 {
+    pub(in super::super) fn count(&self) -> u64 {
         u64::from(self.more.max(1))
     }
 

@@ -90,7 +90,7 @@ impl<'a> Checker<'a> {
 }
 
 /// What is wrong with a self-relative security descriptor (MS-DTYP 2.4.6), if anything.
-pub(in crate::hive) fn descriptor_fault(bytes: &[u8]) -> Option<String> {
+pub(in super::super) fn descriptor_fault(bytes: &[u8]) -> Option<String> {
     let (Some(control), Some(offsets)) = (word(bytes, 2), bytes.get(4..20)) else {
         return Some("a descriptor shorter than 20 bytes".into());
     };

@@ -4,7 +4,7 @@ use super::Report;
 use super::markdown::TITLE;
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host_file::{self, NewFile, REPORT, Target};
+use crate::host::{self, NewFile, REPORT, Target};
 use crate::job::outputs::check_folder;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -90,7 +90,7 @@ pub(crate) fn refuse_other_files(target: &Target) -> Result<()> {
 /// Whether a file begins as a report of any version does.
 fn is_report(path: &Path) -> bool {
     let mut head = Vec::new();
-    let read = host_file::open(path, false).map(|file| file.take(HEAD).read_to_end(&mut head));
+    let read = host::open(path, false).map(|file| file.take(HEAD).read_to_end(&mut head));
     if !matches!(read, Ok(Ok(_))) {
         return false;
     }

@@ -16,8 +16,8 @@
 //! | mirrored records from 24 on | Windows leaves them stale on volumes with large clusters |
 //!
 //! ```
-//! use winject::io::MemoryVolume;
-//! use winject::ntfs::check::{self, CheckOptions, Code};
+//! use winject::internals::io::MemoryVolume;
+//! use winject::internals::ntfs::check::{self, CheckOptions, Code};
 //!
 //! let report = check::check(&MemoryVolume(vec![0; 1 << 20]), &CheckOptions::default())?;
 //! assert!(!report.is_clean());

@@ -36,7 +36,7 @@ fn number(sha1: &[u8]) -> String {
 
 /// The folder of a package in the driver store. The number is a hash of the INF there; so is ours.
 #[must_use]
-pub(in crate::windows) fn package_name(package: &Package, arch: Arch) -> String {
+pub(in super::super) fn package_name(package: &Package, arch: Arch) -> String {
     format!("{}_{}_{}", package.inf_name.to_lowercase(), arch.store_name(), number(&package.inf_sha1))
 }
 
@@ -46,7 +46,7 @@ fn folder(planner: &Planner<'_>, package: &str) -> String {
 }
 
 /// Whether a package of the guest was registered by us, not by Windows.
-pub(in crate::windows) fn is_ours(planner: &Planner<'_>, package: &str) -> Result<bool> {
+pub(in super::super) fn is_ours(planner: &Planner<'_>, package: &str) -> Result<bool> {
     // name.inf_arch_number
     let mut parts = package.rsplitn(3, '_');
     let (Some(hash), Some(_), Some(inf)) = (parts.next(), parts.next(), parts.next()) else { return Ok(false) };

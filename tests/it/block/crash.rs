@@ -5,9 +5,9 @@
 
 use std::path::Path;
 
-use winject::block::commit::{self, CommitOptions, on};
-use winject::block::{Chain, Format, Locking, PathPolicy};
-use winject::error::Kind;
+use winject::internals::block::commit::{self, CommitOptions, on};
+use winject::internals::block::{Chain, Format, Locking, PathPolicy};
+use winject::internals::error::Kind;
 
 use super::virtual_host::{FailingHost, Fault, Files, Op, VirtualHost, apply};
 use super::*;

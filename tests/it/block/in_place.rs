@@ -1,8 +1,8 @@
 //! Editing the user's own file: content, structure, snapshots and neighbours as they must be.
 
-use winject::block::commit::{self, CommitOptions};
-use winject::block::{Locking, PathPolicy, qcow2};
-use winject::error::Kind;
+use winject::internals::block::commit::{self, CommitOptions};
+use winject::internals::block::{Locking, PathPolicy, formats::qcow2};
+use winject::internals::error::Kind;
 
 use super::read::{SIZE, VARIANTS};
 use super::*;

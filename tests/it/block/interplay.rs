@@ -1,6 +1,6 @@
 //! winject and QEMU take turns on one image: each must find what the other left.
 
-use winject::block::commit::{self, CommitOptions};
+use winject::internals::block::commit::{self, CommitOptions};
 
 use super::*;
 use crate::support::rounds;

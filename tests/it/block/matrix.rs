@@ -1,9 +1,9 @@
 //! The kinds of qcow2 that qemu-img makes, crossed with each other: converted by us, edited in place by us, and judged by
 //! qemu-img each time. Every commit takes a sample of the cells; `WINJECT_CAMPAIGN` takes them all.
 
-use winject::block::commit::{self, CommitOptions};
-use winject::block::convert::{Compression, ConvertOptions, convert};
-use winject::block::{Format, qcow2};
+use winject::internals::block::commit::{self, CommitOptions};
+use winject::internals::block::convert::{Compression, ConvertOptions, convert};
+use winject::internals::block::{Format, formats::qcow2};
 
 use super::*;
 

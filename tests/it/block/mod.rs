@@ -13,8 +13,8 @@ mod virtual_host;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use winject::block::{self, Image, OpenOptions, Stage, StageOptions};
-use winject::units::ImageOffset;
+use winject::internals::block::{self, Image, OpenOptions, Stage, StageOptions};
+use winject::internals::units::ImageOffset;
 
 use crate::support::{program, run};
 

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use winject::block::commit::{CommitOptions, on};
-use winject::block::{Chain, Format, Image, OpenOptions, qcow2};
-use winject::error::Kind;
+use winject::internals::block::commit::{CommitOptions, on};
+use winject::internals::block::{Chain, Format, Image, OpenOptions, formats::qcow2};
+use winject::internals::error::Kind;
 
 use super::virtual_host::{Fault, Files, VirtualHost};
 use super::*;
@@ -255,6 +255,7 @@ fn tables_that_are_referred_to_again_and_again_cost_once() {
     assert!(report.corruptions >= snapshots as u64 - 1, "{report:?}");
     let mut stage = stage(&path);
     stage.write_at(ImageOffset(0), b"change").unwrap();
-    let error = winject::block::commit::commit_in_place(&mut stage, &path, &CommitOptions::default()).unwrap_err();
+    let error =
+        winject::internals::block::commit::commit_in_place(&mut stage, &path, &CommitOptions::default()).unwrap_err();
     assert_eq!(error.kind(), Kind::Damaged, "{error}");
 }

@@ -1,9 +1,9 @@
 //! New files: overlays and standalone images.
 
-use winject::block::commit::{self, CommitOptions};
-use winject::block::convert::{ConvertOptions, convert};
-use winject::block::{ExtentKind, FileStorage, Format, LockMode, Locking, OpenOptions};
-use winject::error::Kind;
+use winject::internals::block::commit::{self, CommitOptions};
+use winject::internals::block::convert::{ConvertOptions, convert};
+use winject::internals::block::{ExtentKind, FileStorage, Format, LockMode, Locking, OpenOptions};
+use winject::internals::error::Kind;
 
 use super::*;
 

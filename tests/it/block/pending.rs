@@ -4,9 +4,9 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use winject::Kind;
-use winject::block::commit::{self, CommitOptions, Recovery, on};
-use winject::block::convert::{ConvertOptions, convert};
-use winject::block::{Locking, PathPolicy, RealHost, describe, qcow2};
+use winject::internals::block::commit::{self, CommitOptions, Recovery, on};
+use winject::internals::block::convert::{ConvertOptions, convert};
+use winject::internals::block::{Locking, PathPolicy, RealHost, describe, formats::qcow2};
 
 use super::virtual_host::FailingHost;
 use super::*;
@@ -125,22 +125,23 @@ fn a_dry_run_rolls_nothing_back() {
     let path = write_file(folder.path(), "disk.raw", &mixed(1 << 20, 72));
     interrupt(&path);
     let before = std::fs::read(&path).unwrap();
-    let request = winject::job::HiveRequest {
+    let request = winject::internals::job::HiveRequest {
         image: path.clone(),
         options: OpenOptions::default(),
         overwrite_output: false,
         partition: None,
-        clock: winject::clock::FileTime(0),
+        clock: winject::internals::clock::FileTime(0),
         skip_volume_check: false,
-        cancel: winject::cancel::Cancel::default(),
+        cancel: winject::internals::cancel::Cancel::default(),
     };
-    let (hive, _) = winject::job::HiveName::of(&winject::hive::reg::KeyPath::from(r"HKLM\SYSTEM")).unwrap();
-    let edit = |destination| winject::job::edit_hive(&request, hive, &destination, &mut |_| Ok(()));
-    assert_eq!(edit(winject::job::Destination::DryRun).unwrap_err().kind(), Kind::Pending);
+    let (hive, _) =
+        winject::internals::job::HiveName::of(&winject::internals::hive::reg::KeyPath::from(r"HKLM\SYSTEM")).unwrap();
+    let edit = |destination| winject::internals::job::edit_hive(&request, hive, &destination, &mut |_| Ok(()));
+    assert_eq!(edit(winject::internals::job::Destination::DryRun).unwrap_err().kind(), Kind::Pending);
     assert_eq!(std::fs::read(&path).unwrap(), before);
     assert!(commit::journal_path(&path).exists());
     // Another one does, and finds no Windows then.
-    assert_ne!(edit(winject::job::Destination::InPlace).unwrap_err().kind(), Kind::Pending);
+    assert_ne!(edit(winject::internals::job::Destination::InPlace).unwrap_err().kind(), Kind::Pending);
     assert!(!commit::journal_path(&path).exists());
 }
 

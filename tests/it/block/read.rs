@@ -1,9 +1,9 @@
 //! What qemu-img writes, we read.
 
-use winject::block::convert::{ConvertOptions, convert};
-use winject::block::{ExtentKind, Format, OpenOptions, PathPolicy};
-use winject::error::Kind;
-use winject::units::ImageOffset;
+use winject::internals::block::convert::{ConvertOptions, convert};
+use winject::internals::block::{ExtentKind, Format, OpenOptions, PathPolicy};
+use winject::internals::error::Kind;
+use winject::internals::units::ImageOffset;
 
 use super::*;
 

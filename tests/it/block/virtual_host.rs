@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use winject::block::{FileIdentity, Fingerprint, HostFiles, HostRun, Locking, RealHost, Storage};
-use winject::cancel::Cancel;
-use winject::error::{Error, Layer, Result};
+use winject::internals::block::{FileIdentity, Fingerprint, HostFiles, HostRun, Locking, RealHost, Storage};
+use winject::internals::cancel::Cancel;
+use winject::internals::error::{Error, Layer, Result};
 
 /// Something that changes a file or a folder, or makes changes durable.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use crate::inject::{fixture, fixture_drivers, folder, names, stderr, stdout, succeed, winject};
 use std::path::Path;
-use winject::block::{Format, OpenOptions, open};
+use winject::internals::block::{Format, OpenOptions, open};
 
 fn write(folder: &Path, name: &str, text: &str) -> std::path::PathBuf {
     let path = folder.join(name);

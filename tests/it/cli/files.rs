@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::inject::{fixture, fixture_drivers, folder, stderr, winject};
-use winject::clock::FileTime;
-use winject::hive::{Data, Hive};
+use winject::internals::clock::FileTime;
+use winject::internals::hive::{Data, Hive};
 
 const DRIVERS: &str = "drivers";
 

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use winject::block::convert::{Compression, ConvertOptions, ConvertProgress, Source, convert};
-use winject::block::{Extent, ExtentKind, Format, OpenOptions, Stage, StageOptions, open};
-use winject::units::ImageOffset;
+use winject::internals::block::convert::{Compression, ConvertOptions, ConvertProgress, Source, convert};
+use winject::internals::block::{Extent, ExtentKind, Format, OpenOptions, Stage, StageOptions, open};
+use winject::internals::units::ImageOffset;
 use winject::{Error, Kind, Layer};
 
 use crate::formats::{Random, assert_same, disk, image, qemu_img, read_qemu};
@@ -482,8 +482,8 @@ fn other_containers_are_never_written() {
         let before = std::fs::read(&path).unwrap();
         let mut stage = Stage::new(image(&path), StageOptions::default());
         stage.write_at(ImageOffset(4096), &[1; 4096]).unwrap();
-        let options = winject::block::commit::CommitOptions::default();
-        let error = winject::block::commit::commit_in_place(&mut stage, &path, &options).unwrap_err();
+        let options = winject::internals::block::commit::CommitOptions::default();
+        let error = winject::internals::block::commit::commit_in_place(&mut stage, &path, &options).unwrap_err();
         assert!(error.hint_text().is_some_and(|h| h.contains("convert")), "{format}: {error}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }

@@ -9,12 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use winject::Kind;
-use winject::block::{self, Format, Stage, StageOptions};
-use winject::clock::FileTime;
-use winject::drivers::{Arch, Definitions, GuestTarget, Policy, Sources, select};
-use winject::ntfs::{OpenOptions, Volume};
-use winject::partition::{PartitionView, read};
-use winject::plan::{Access, Applied, Change, Content, Plan, Step, apply, verify};
+use winject::internals::block::{self, Format, Stage, StageOptions};
+use winject::internals::clock::FileTime;
+use winject::internals::drivers::{Arch, Definitions, GuestTarget, Policy, Sources, select};
+use winject::internals::ntfs::{OpenOptions, Volume};
+use winject::internals::partition::{PartitionView, read};
+use winject::internals::plan::{Access, Applied, Change, Content, Plan, Step, apply, verify};
 
 const VIOSTOR: &str = "viostor/w10/amd64";
 
@@ -208,7 +208,7 @@ fn names_that_lead_elsewhere() {
     fs::write(setting.path("outside.sys"), "outside").unwrap();
     let guest = GuestTarget::of_build(Arch::Amd64, 19045, false);
     let sources = Sources::open(&[setting.media.path()]).unwrap();
-    let policy = Policy { signature: winject::drivers::SignatureLevel::Warn };
+    let policy = Policy { signature: winject::internals::drivers::SignatureLevel::Warn };
     let selection = select(&sources, &guest, &Definitions::builtin(), &policy).unwrap();
     for package in &selection.packages {
         assert_eq!(package.files.len(), 3, "{:?}", package.files);

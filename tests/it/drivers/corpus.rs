@@ -2,8 +2,8 @@
 
 use crate::support;
 use std::path::{Path, PathBuf};
-use winject::drivers::inf::Inf;
-use winject::drivers::{Arch, GuestTarget};
+use winject::internals::drivers::inf::Inf;
+use winject::internals::drivers::{Arch, GuestTarget};
 
 /// All INFs of the corpus with their paths below it.
 fn infs() -> Option<Vec<(String, PathBuf)>> {

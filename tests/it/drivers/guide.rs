@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use winject::drivers::{Arch, Definitions, GuestTarget, Policy, SignatureLevel, Sources, select};
+use winject::internals::drivers::{Arch, Definitions, GuestTarget, Policy, SignatureLevel, Sources, select};
 use winject::{Error, Kind};
 
 /// The YAML blocks of the guide with their headings.

@@ -4,8 +4,8 @@ use super::Random;
 use crate::support;
 use std::fs;
 use std::time::{Duration, Instant};
-use winject::drivers::inf::{Inf, SIZE_MAX};
-use winject::drivers::{Arch, Definitions, GuestTarget, Policy, Sources, select};
+use winject::internals::drivers::inf::{Inf, SIZE_MAX};
+use winject::internals::drivers::{Arch, Definitions, GuestTarget, Policy, Sources, select};
 use winject::{Error, Kind};
 
 fn w10() -> GuestTarget {

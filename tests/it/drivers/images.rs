@@ -5,7 +5,7 @@ use crate::support;
 use std::path::Path;
 use std::process::Command;
 use winject::Kind;
-use winject::drivers::{Arch, Definitions, GuestTarget, Policy, SignatureLevel, Sources, select};
+use winject::internals::drivers::{Arch, Definitions, GuestTarget, Policy, SignatureLevel, Sources, select};
 
 const LENIENT: Policy = Policy { signature: SignatureLevel::Present };
 

@@ -1,7 +1,7 @@
 //! The INF language, element by element: what Microsoft's documentation says of each, as tables.
 
-use winject::drivers::inf::{DirPath, Facts, Inf, RegAction, RegRoot, RegValue};
-use winject::drivers::{Arch, GuestTarget};
+use winject::internals::drivers::inf::{DirPath, Facts, Inf, RegAction, RegRoot, RegValue};
+use winject::internals::drivers::{Arch, GuestTarget};
 
 fn w10() -> GuestTarget {
     GuestTarget::of_build(Arch::Amd64, 19045, false)
@@ -188,7 +188,7 @@ fn services() {
         (Some("SCSI miniport"), ["one", "+Group"].map(str::to_owned).as_slice())
     );
     assert_eq!((drv.dword("Parameters", "BusType"), drv.dword("parameters\\pnpinterface", "5")), (Some(10), Some(1)));
-    let log = |s: &winject::drivers::inf::ServiceFacts| {
+    let log = |s: &winject::internals::drivers::inf::ServiceFacts| {
         s.event_log.as_ref().map(|l| (l.log.clone(), l.source.clone(), l.registry.len())).unwrap()
     };
     assert_eq!(log(drv), ("System".to_owned(), "drv".to_owned(), 1));

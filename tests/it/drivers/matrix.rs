@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use winject::drivers::inf::{Facts, Inf};
-use winject::drivers::{Arch, Definitions, GuestTarget, Policy, ProductType, SignatureLevel, Sources, select};
+use winject::internals::drivers::inf::{Facts, Inf};
+use winject::internals::drivers::{
+    Arch, Definitions, GuestTarget, Policy, ProductType, SignatureLevel, Sources, select,
+};
 
 /// Name for people, CPU, build, server: every row of the reference's table of releases, on every CPU that it has.
 const GUESTS: &[(&str, Arch, u32, bool)] = &[

@@ -3,7 +3,9 @@
 use super::media;
 use std::fs;
 use std::path::Path;
-use winject::drivers::{Arch, Category, Definitions, GuestTarget, Policy, Selection, SignatureLevel, Sources, select};
+use winject::internals::drivers::{
+    Arch, Category, Definitions, GuestTarget, Policy, Selection, SignatureLevel, Sources, select,
+};
 use winject::{Error, Kind};
 
 /// The stand-in media of the judges carry noise for signatures.

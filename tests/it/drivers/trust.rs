@@ -5,8 +5,10 @@ use crate::support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use winject::drivers::trust::{Catalogue, Publisher, embedded_signature};
-use winject::drivers::{Arch, Definitions, GuestTarget, PeFacts, Policy, Selection, SignatureLevel, Sources, select};
+use winject::internals::drivers::trust::{Catalogue, Publisher, embedded_signature};
+use winject::internals::drivers::{
+    Arch, Definitions, GuestTarget, PeFacts, Policy, Selection, SignatureLevel, Sources, select,
+};
 use winject::{Error, Kind};
 
 const STRICT: Policy = Policy { signature: SignatureLevel::Require };

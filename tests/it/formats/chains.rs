@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use winject::Kind;
-use winject::block::{Image, OpenOptions, PathPolicy, open};
+use winject::internals::block::{Image, OpenOptions, PathPolicy, open};
 
 use super::craft::{Grain, Vhdx, cowd, put32, put64, sesparse};
 use super::{Random, assert_same, disk, image, open_error, qemu_img, read_all, read_foreign, read_qemu};

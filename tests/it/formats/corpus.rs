@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use winject::block::{OpenOptions, PathPolicy, open};
+use winject::internals::block::{OpenOptions, PathPolicy, open};
 use winject::{Kind, Layer};
 
 use super::{assert_same, image, open_error, read_all, read_foreign, read_qemu};

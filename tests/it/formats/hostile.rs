@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use winject::block::{Chain, Format, HostRun, OpenOptions, Storage};
-use winject::units::ImageOffset;
+use winject::internals::block::{Chain, Format, HostRun, OpenOptions, Storage};
+use winject::internals::units::ImageOffset;
 
 use super::craft::{Grain, Vhdx, cowd, put32, put64, seal};
 use super::{Random, disk, open_error, qemu_img};
@@ -392,7 +392,7 @@ fn a_bomb_in_a_grain_is_cut_short() {
     let directory = u32::from_le_bytes(file[56..60].try_into().unwrap()) as usize * 512;
     let table = u32::from_le_bytes(file[directory..directory + 4].try_into().unwrap()) as usize * 512;
     put32(&mut file, table, (at / 512) as u32);
-    let storage = Arc::new(winject::block::MemoryStorage::new(file));
+    let storage = Arc::new(winject::internals::block::MemoryStorage::new(file));
     let options = OpenOptions::default();
     let image = Chain::new(&options).open_storage(storage, Path::new("bomb"), None).unwrap();
     for length in [65_536, 512] {

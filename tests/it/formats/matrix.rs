@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::{assert_same, disk, image, qemu_img, read_all, read_foreign, read_qemu};
 use crate::support::program;
-use winject::block::Format;
-use winject::units::ImageOffset;
+use winject::internals::block::Format;
+use winject::internals::units::ImageOffset;
 
 /// Format, options, and whether the size may be rounded up by the format.
 const MATRIX: &[(&str, &str)] = &[

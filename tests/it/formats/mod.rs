@@ -12,8 +12,8 @@ mod vhdx_log;
 use std::path::Path;
 use std::process::Command;
 
-use winject::block::{Image, OpenOptions, open};
-use winject::units::ImageOffset;
+use winject::internals::block::{Image, OpenOptions, open};
+use winject::internals::units::ImageOffset;
 
 use crate::support;
 

@@ -1,8 +1,8 @@
 //! OVA files: a tar with an OVF and its disks.
 
 use winject::Kind;
-use winject::block::commit::{self, CommitOptions};
-use winject::block::{Format, OpenOptions, Stage, StageOptions, open};
+use winject::internals::block::commit::{self, CommitOptions};
+use winject::internals::block::{Format, OpenOptions, Stage, StageOptions, open};
 
 use super::{assert_same, disk, image, open_error, qemu_img, read_all};
 use crate::support::program;
@@ -121,7 +121,7 @@ fn a_disk_inside_is_neither_changed_nor_a_backing_file() {
         std::fs::write(&path, tar(&[("vm.ovf", ovf(&[name]).as_bytes()), (name, &member)])).unwrap();
         let before = std::fs::read(&path).unwrap();
         let mut stage = Stage::new(image(&path), StageOptions::default());
-        stage.write_at(winject::units::ImageOffset(4096), b"change").unwrap();
+        stage.write_at(winject::internals::units::ImageOffset(4096), b"change").unwrap();
         let out = folder.path().join("new.qcow2");
         let options = CommitOptions::default();
         let errors = [

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use winject::hive::check::check;
-use winject::hive::{Data, Hive};
+use winject::internals::hive::check::check;
+use winject::internals::hive::{Data, Hive};
 
 use super::support::{NOW, folder};
 use crate::support::corpus_bytes;

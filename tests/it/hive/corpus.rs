@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use winject::hive::check::{Severity, check};
-use winject::hive::reader::Reader;
-use winject::hive::reg::{Document, KeyPath, Section, apply, export};
-use winject::hive::{Data, Hive, ValueType};
+use winject::internals::hive::check::{Severity, check};
+use winject::internals::hive::reader::Reader;
+use winject::internals::hive::reg::{Document, KeyPath, Section, apply, export};
+use winject::internals::hive::{Data, Hive, ValueType};
 
 use super::support::{DIRTY, HIVES, NOW, assert_clean, clean_hive, real_hives};
 use crate::support;

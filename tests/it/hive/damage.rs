@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use winject::hive::check::{Code, check};
-use winject::hive::{Hive, Name, ValueType};
+use winject::internals::hive::check::{Code, check};
+use winject::internals::hive::{Hive, Name, ValueType};
 
 use super::support::{NOW, folder, seal, word};
 use crate::support;
@@ -347,7 +347,7 @@ fn a_foreign_checker_finds_the_same() {
             .collect();
         let ours: BTreeSet<(String, bool)> = check(bytes)
             .iter()
-            .map(|f| (f.code().to_string(), f.severity() == winject::hive::check::Severity::Error))
+            .map(|f| (f.code().to_string(), f.severity() == winject::internals::hive::check::Severity::Error))
             .collect();
         assert_eq!(ours, theirs, "{i}: the damage for {code}");
     }
@@ -356,7 +356,7 @@ fn a_foreign_checker_finds_the_same() {
 #[test]
 fn damaged_hives_are_not_edited() {
     for (code, bytes) in damaged() {
-        let error = check(&bytes).iter().any(|f| f.severity() == winject::hive::check::Severity::Error);
+        let error = check(&bytes).iter().any(|f| f.severity() == winject::internals::hive::check::Severity::Error);
         let edited = Hive::open(bytes).and_then(|mut hive| hive.create_key(hive.root(), "new key", NOW));
         assert_eq!(edited.is_err(), error, "{code}");
     }

@@ -1,9 +1,9 @@
 //! The sizes and counts at which the format changes its shape.
 
 use winject::Kind;
-use winject::hive::check::check;
-use winject::hive::reader::Reader;
-use winject::hive::{Data, Hive, Name, ValueType};
+use winject::internals::hive::check::check;
+use winject::internals::hive::reader::Reader;
+use winject::internals::hive::{Data, Hive, Name, ValueType};
 
 use super::support::{NOW, assert_clean, word};
 
@@ -119,7 +119,7 @@ fn every_change_of_size_frees_what_was_there() {
 #[test]
 fn names_of_every_upper_casable_unit_are_found() {
     let mut hive = Hive::create("ROOT", NOW);
-    let table = winject::upcase::table();
+    let table = winject::internals::upcase::table();
     let units: Vec<u16> = (1..=u16::MAX).filter(|&u| table[usize::from(u)] != u).collect();
     for &unit in &units {
         let name = Name::from_units(vec![0x41, unit, 0x42]);
@@ -175,7 +175,7 @@ fn the_same_again_changes_nothing() {
     hive.set_value(key, "Name", data.kind, &data.bytes, NOW).unwrap();
     let bytes = clean(hive);
     let mut hive = Hive::open(bytes.clone()).unwrap();
-    let later = winject::clock::FileTime(NOW.0 + 1);
+    let later = winject::internals::clock::FileTime(NOW.0 + 1);
     let key = hive.create_key(hive.root(), r"a\b", later).unwrap();
     assert!(!hive.set_value(key, "NAME", data.kind, &data.bytes, later).unwrap());
     assert!(!hive.delete_value(key, "other", later).unwrap());

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nt_hive::{KeyNode, NtHiveError, NtHiveNameString};
 use sha1::{Digest, Sha1};
-use winject::hive::reader::Reader;
+use winject::internals::hive::reader::Reader;
 
 use super::support::script;
 use crate::support;

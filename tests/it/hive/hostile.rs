@@ -1,9 +1,9 @@
 //! Hostile hives: bytes changed in every header of small hives. Nothing may panic or run away.
 
-use winject::hive::check::check;
-use winject::hive::reader::Reader;
-use winject::hive::reg::{KeyPath, export};
-use winject::hive::{Data, Hive, Name, ValueType};
+use winject::internals::hive::check::check;
+use winject::internals::hive::reader::Reader;
+use winject::internals::hive::reg::{KeyPath, export};
+use winject::internals::hive::{Data, Hive, Name, ValueType};
 
 use super::model::Random;
 use super::support::{NOW, seal, word};

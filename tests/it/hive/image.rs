@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::process::Output;
 
-use winject::block::{self, Format, Stage, StageOptions, commit};
-use winject::clock::FileTime;
-use winject::hive::check::check;
-use winject::hive::{Hive, ValueType};
-use winject::ntfs::{New, OpenOptions, Volume};
-use winject::partition::{PartitionView, read};
+use winject::internals::block::{self, Format, Stage, StageOptions, commit};
+use winject::internals::clock::FileTime;
+use winject::internals::hive::check::check;
+use winject::internals::hive::{Hive, ValueType};
+use winject::internals::ntfs::{New, OpenOptions, Volume};
+use winject::internals::partition::{PartitionView, read};
 
 use super::logs_made::{dirty, new_log, old_log, put as number};
 use super::support::{NOW, assert_clean, hivereplay, word};

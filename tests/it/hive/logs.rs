@@ -1,7 +1,7 @@
 //! Replaying logs.
 
 use winject::Kind;
-use winject::hive::{Hive, Replay};
+use winject::internals::hive::{Hive, Replay};
 
 use super::support::{DIRTY, NOW, assert_clean, folder, hivereplay, seal, word};
 use crate::support;

@@ -1,7 +1,7 @@
 //! Replaying logs made here: every combination of a primary and its logs, in both formats.
 
 use winject::Kind;
-use winject::hive::{Hive, ValueType};
+use winject::internals::hive::{Hive, ValueType};
 
 use super::support::{NOW, assert_clean, hivereplay, seal, word};
 

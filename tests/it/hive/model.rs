@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use winject::clock::FileTime;
-use winject::hive::check::check;
-use winject::hive::{Hive, KeyId, Name, ValueType};
+use winject::internals::clock::FileTime;
+use winject::internals::hive::check::check;
+use winject::internals::hive::{Hive, KeyId, Name, ValueType};
 
 use super::foreign::{self, Listing, assert_same};
 use super::support::{NOW, assert_clean};

@@ -1,9 +1,9 @@
 //! Hives that other programs left odd: edited all the same where that is sound, never trusted where it is not.
 
 use winject::Kind;
-use winject::hive::check::{Code, FAULTS_MAX, Fault, Severity, check};
-use winject::hive::reader::Reader;
-use winject::hive::{Hive, Name, ValueType};
+use winject::internals::hive::check::{Code, FAULTS_MAX, Fault, Severity, check};
+use winject::internals::hive::reader::Reader;
+use winject::internals::hive::{Hive, Name, ValueType};
 
 use super::support::{NOW, assert_clean, seal, word};
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use winject::clock::FileTime;
+use winject::internals::clock::FileTime;
 
 use crate::support;
 
@@ -68,7 +68,7 @@ pub fn real_hives() -> Vec<(String, Vec<u8>)> {
         let get = |name: String| support::corpus_bytes(&format!("hives/{folder}/{name}.xz"));
         let files = [file.to_owned(), format!("{file}.LOG1"), format!("{file}.LOG2")].map(get);
         let [Some(hive), Some(log1), Some(log2)] = files else { return Vec::new() };
-        let (hive, replay) = winject::hive::Hive::open_with_logs(hive, Some(&log1), Some(&log2)).unwrap();
+        let (hive, replay) = winject::internals::hive::Hive::open_with_logs(hive, Some(&log1), Some(&log2)).unwrap();
         assert!(replay.is_some());
         all.push((format!("hives/{folder}/{file}, replayed"), hive.finish(&[]).unwrap()));
     }

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use winject::hive::Hive;
-use winject::hive::reg::{Applied, Document, KeyPath, apply, diff, export};
+use winject::internals::hive::Hive;
+use winject::internals::hive::reg::{Applied, Document, KeyPath, apply, diff, export};
 
 use super::support::{HIVES, NOW, assert_clean, clean_hive, folder};
 use crate::support;

@@ -5,7 +5,7 @@ use crate::support;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use winject::block::Format;
+use winject::internals::block::Format;
 
 /// Runs `winject inject IMAGE --drivers DRIVERS …` and checks everything that all bad inputs have in common.
 pub fn refuse(image: &Path, drivers: &Path, code: i32, words: &[&str]) {

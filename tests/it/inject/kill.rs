@@ -8,7 +8,7 @@ use crate::support;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use winject::block::{Format, PathPolicy, commit};
+use winject::internals::block::{Format, PathPolicy, commit};
 
 /// How long a whole run takes here.
 fn duration_of_a_run(folder: &Path, pristine: &Path) -> Duration {

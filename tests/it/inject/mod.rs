@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
-use winject::block::{self, Format, Stage, StageOptions, commit};
-use winject::units::ImageOffset;
+use winject::internals::block::{self, Format, Stage, StageOptions, commit};
+use winject::internals::units::ImageOffset;
 
 /// The program with a fixed clock, so that runs can be compared.
 pub fn winject() -> Command {

@@ -10,7 +10,7 @@ use crate::support;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use winject::block::{Format, OpenOptions, Stage, StageOptions, open};
+use winject::internals::block::{Format, OpenOptions, Stage, StageOptions, open};
 
 #[test]
 fn a_second_run_changes_no_byte_and_says_so() {
@@ -162,7 +162,7 @@ fn volume(image: &Path) -> Option<PathBuf> {
     while at < part.length {
         let length = usize::try_from((part.length - at).min(1 << 20)).unwrap();
         from.read_exact_at(&mut buffer[..length], part.start.0 + at).unwrap();
-        if !winject::block::is_zero(&buffer[..length]) {
+        if !winject::internals::block::is_zero(&buffer[..length]) {
             to.write_all_at(&buffer[..length], at).unwrap();
         }
         at += length as u64;

@@ -4,18 +4,18 @@ use super::{copy, disk_sha256, fixture_drivers, folder, sha256, stderr, stdout, 
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use winject::block::{self, Format, Stage, StageOptions, commit};
-use winject::clock::FileTime;
-use winject::hive::Hive;
-use winject::io::{VolumeRead, VolumeWrite};
-use winject::ntfs::attribute::AttributeType;
-use winject::ntfs::boot::Geometry;
-use winject::ntfs::field::Field;
-use winject::ntfs::fixup;
-use winject::ntfs::record::Record;
-use winject::ntfs::{New, OpenOptions, Volume};
-use winject::partition::{Partition, PartitionView, read};
-use winject::units::{ImageOffset, VolumeOffset};
+use winject::internals::block::{self, Format, Stage, StageOptions, commit};
+use winject::internals::clock::FileTime;
+use winject::internals::hive::Hive;
+use winject::internals::io::{VolumeRead, VolumeWrite};
+use winject::internals::ntfs::attribute::AttributeType;
+use winject::internals::ntfs::boot::Geometry;
+use winject::internals::ntfs::field::Field;
+use winject::internals::ntfs::fixup;
+use winject::internals::ntfs::record::Record;
+use winject::internals::ntfs::{New, OpenOptions, Volume};
+use winject::internals::partition::{Partition, PartitionView, read};
+use winject::internals::units::{ImageOffset, VolumeOffset};
 
 fn inject(image: &Path, more: &[&str]) -> Command {
     let mut command = winject();

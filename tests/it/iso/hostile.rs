@@ -4,8 +4,8 @@ use super::images::{make, write_tree};
 use crate::support;
 use std::fs;
 use std::path::PathBuf;
-use winject::io::MemoryVolume;
-use winject::iso::{Iso, Tree, trees};
+use winject::internals::io::MemoryVolume;
+use winject::internals::iso::{Iso, Tree, trees};
 use winject::{Error, Kind};
 
 /// A small image that has Rock Ridge, Joliet and UDF.

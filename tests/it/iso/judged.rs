@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use winject::iso::{Iso, Tree, trees};
+use winject::internals::iso::{Iso, Tree, trees};
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -28,7 +28,7 @@ fn folder_files(root: &Path) -> Files {
 }
 
 fn ours(image: &Path, tree: Option<Tree>) -> Files {
-    let device = winject::iso::HostFile::open(image).unwrap();
+    let device = winject::internals::iso::HostFile::open(image).unwrap();
     let iso = match tree {
         Some(tree) => Iso::open_tree(device, tree),
         None => Iso::open(device),
@@ -70,7 +70,7 @@ fn every_extension_alone_and_together() {
     let original = folder_files(&tree);
     for (name, _, _) in RECIPES {
         let Some(image) = make(name, &tree, temp.path()) else { continue };
-        let found = trees(&winject::iso::HostFile::open(&image).unwrap()).unwrap();
+        let found = trees(&winject::internals::iso::HostFile::open(&image).unwrap()).unwrap();
         let best = match name.split_once('-').unwrap().1 {
             "rock" | "rock-level4" | "all" => Tree::RockRidge,
             "joliet" => Tree::Joliet,
@@ -119,7 +119,7 @@ fn udf_alone() {
     }
     let only = temp.path().join("udf-only.iso");
     fs::write(&only, data).unwrap();
-    assert_eq!(trees(&winject::iso::HostFile::open(&only).unwrap()).unwrap(), [Tree::Udf]);
+    assert_eq!(trees(&winject::internals::iso::HostFile::open(&only).unwrap()).unwrap(), [Tree::Udf]);
     same("udf alone", &ours(&only, None), &folder_files(&tree));
     let Some(theirs) = seven_zip(&only, "-tudf") else { return };
     same("udf alone, 7-Zip", &ours(&only, None), &theirs);

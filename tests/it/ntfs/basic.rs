@@ -2,9 +2,9 @@
 
 use std::os::unix::fs::FileExt;
 
-use winject::clock::FileTime;
-use winject::error::Kind;
-use winject::ntfs::{FileId, Namespace, New, OpenOptions, Security, ShortNames, Times, Volume, fixup};
+use winject::internals::clock::FileTime;
+use winject::internals::error::Kind;
+use winject::internals::ntfs::{FileId, Namespace, New, OpenOptions, Security, ShortNames, Times, Volume, fixup};
 
 use super::volume::{FileDevice, Shape, TestVolume, clock, read_by_us};
 

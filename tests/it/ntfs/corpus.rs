@@ -1,9 +1,9 @@
 //! The same operations on volumes that Windows made: no judge may find anything that it did not find before.
 
-use winject::error::Kind;
-use winject::io::VolumeRead;
-use winject::ntfs::check::{CheckOptions, check};
-use winject::ntfs::{FileId, New, OpenOptions, Volume};
+use winject::internals::error::Kind;
+use winject::internals::io::VolumeRead;
+use winject::internals::ntfs::check::{CheckOptions, check};
+use winject::internals::ntfs::{FileId, New, OpenOptions, Volume};
 
 use super::model::{Model, Random, assert_foreign_files, burst, step};
 use super::volume::{FileDevice, TestVolume, clock, read_by_us};

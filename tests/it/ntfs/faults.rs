@@ -3,10 +3,10 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use winject::error::{Error, Kind, Layer, Result};
-use winject::io::{MemoryVolume, VolumeRead, VolumeWrite};
-use winject::ntfs::{FileId, New, OpenOptions, Volume};
-use winject::units::VolumeOffset;
+use winject::internals::error::{Error, Kind, Layer, Result};
+use winject::internals::io::{MemoryVolume, VolumeRead, VolumeWrite};
+use winject::internals::ntfs::{FileId, New, OpenOptions, Volume};
+use winject::internals::units::VolumeOffset;
 
 use super::model::{Model, Random, step};
 use super::volume::{Shape, TestVolume, clock, read_by_us};

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use winject::ntfs::{FileId, New};
+use winject::internals::ntfs::{FileId, New};
 
 use super::geometry::Matrix;
 use super::model::{Model, Random, step};
@@ -284,7 +284,7 @@ fn special_files_made_by_ntfs_3g() {
     }
     test.assert_clean("as ntfs-3g left it");
     let mut volume = test.open();
-    let read = |volume: &winject::ntfs::Volume<_>, path: &str| {
+    let read = |volume: &winject::internals::ntfs::Volume<_>, path: &str| {
         volume.read(volume.find(path).unwrap().unwrap(), 1 << 24).unwrap()
     };
     for name in ["read", "overwritten", "replaced", "deleted"] {

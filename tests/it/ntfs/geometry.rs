@@ -5,15 +5,15 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use winject::ntfs::attribute::{
+use winject::internals::ntfs::attribute::{
     Attribute, AttributeType as T, StreamSizes, build_non_resident, build_resident, header,
 };
-use winject::ntfs::boot::Geometry;
-use winject::ntfs::field::Field;
-use winject::ntfs::index::root;
-use winject::ntfs::record::Record;
-use winject::ntfs::runlist::Runlist;
-use winject::ntfs::{Lcn, RecordNumber, Vcn};
+use winject::internals::ntfs::boot::Geometry;
+use winject::internals::ntfs::field::Field;
+use winject::internals::ntfs::index::root;
+use winject::internals::ntfs::record::Record;
+use winject::internals::ntfs::runlist::Runlist;
+use winject::internals::ntfs::{Lcn, RecordNumber, Vcn};
 
 use super::volume::{Shape, TestVolume};
 

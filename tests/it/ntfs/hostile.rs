@@ -5,11 +5,11 @@ use std::io::{Read, Seek, SeekFrom};
 use std::process::Command;
 
 use winject::Result;
-use winject::io::{MemoryVolume, VolumeRead, VolumeWrite};
-use winject::ntfs::attribute::AttributeType;
-use winject::ntfs::record::Record;
-use winject::ntfs::{FileId, New, OpenOptions, RecordNumber, Volume, fixup};
-use winject::units::VolumeOffset;
+use winject::internals::io::{MemoryVolume, VolumeRead, VolumeWrite};
+use winject::internals::ntfs::attribute::AttributeType;
+use winject::internals::ntfs::record::Record;
+use winject::internals::ntfs::{FileId, New, OpenOptions, RecordNumber, Volume, fixup};
+use winject::internals::units::VolumeOffset;
 
 use super::model::Random;
 use super::volume::clock;

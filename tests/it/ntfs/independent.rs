@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use winject::error::Kind;
-use winject::io::{MemoryVolume, VolumeRead};
-use winject::ntfs::security::Protected;
-use winject::ntfs::{FileId, New, OpenOptions, Security, Volume, fixup};
-use winject::plan::independent::{Found, IndependentVolume};
+use winject::internals::error::Kind;
+use winject::internals::io::{MemoryVolume, VolumeRead};
+use winject::internals::ntfs::security::Protected;
+use winject::internals::ntfs::{FileId, New, OpenOptions, Security, Volume, fixup};
+use winject::internals::plan::verify::independent::{Found, IndependentVolume};
 
 use super::geometry::MATRIX;
 use super::large::fragmented;
@@ -40,7 +40,7 @@ fn assert_sees(device: &dyn VolumeRead, wanted: &BTreeMap<String, Option<Vec<u8>
 }
 
 /// Files of many sizes in a folder with index blocks, streams that need an attribute list, a hard link.
-fn fill<D: winject::io::VolumeWrite>(volume: &mut Volume<D>) {
+fn fill<D: winject::internals::io::VolumeWrite>(volume: &mut Volume<D>) {
     let dir = volume.create_dir_all("/Folder/Größe", &New::default()).unwrap();
     for n in 0..150usize {
         let content = vec![n as u8; n * n % 7001];

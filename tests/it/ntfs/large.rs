@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use winject::io::VolumeRead;
-use winject::ntfs::attribute::AttributeType;
-use winject::ntfs::record::Record;
-use winject::ntfs::{FileId, New};
-use winject::units::VolumeOffset;
+use winject::internals::io::VolumeRead;
+use winject::internals::ntfs::attribute::AttributeType;
+use winject::internals::ntfs::record::Record;
+use winject::internals::ntfs::{FileId, New};
+use winject::internals::units::VolumeOffset;
 
 use super::model::Random;
 use super::volume::{Shape, TestVolume, read_by_us, sum};
@@ -266,7 +266,7 @@ fn mft_grows_in_fragmented_space() {
             .entries(volume.find("/many").unwrap().unwrap())
             .unwrap()
             .iter()
-            .filter(|e| e.namespace != winject::ntfs::Namespace::Dos)
+            .filter(|e| e.namespace != winject::internals::ntfs::Namespace::Dos)
             .count() as u64,
         made
     );

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::FileExt as _;
 
-use winject::ntfs::{FileId, New};
+use winject::internals::ntfs::{FileId, New};
 
 use super::large::fragmented;
 use super::volume::TestVolume;

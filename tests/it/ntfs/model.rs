@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use winject::clock::FileTime;
-use winject::error::Kind;
-use winject::io::VolumeWrite;
-use winject::ntfs::security::Protected;
-use winject::ntfs::{New, NtfsName, Times, Volume};
+use winject::internals::clock::FileTime;
+use winject::internals::error::Kind;
+use winject::internals::io::VolumeWrite;
+use winject::internals::ntfs::security::Protected;
+use winject::internals::ntfs::{New, NtfsName, Times, Volume};
 
 use super::geometry::{MATRIX, Matrix};
 use super::volume::{Seen, Shape, TestVolume, clock, read_by_us, sum};
@@ -532,8 +532,8 @@ fn the_same_operations_give_the_same_bytes() {
     let bytes = |_: u8| {
         let mut random = Random::new(5);
         let mut model = Model::default();
-        let options = winject::ntfs::OpenOptions::new(clock());
-        let mut volume = Volume::open(winject::io::MemoryVolume(start.clone()), &options).unwrap();
+        let options = winject::internals::ntfs::OpenOptions::new(clock());
+        let mut volume = Volume::open(winject::internals::io::MemoryVolume(start.clone()), &options).unwrap();
         for _ in 0..100 {
             let _ = step(&mut volume, &mut model, &mut random, 50_000);
         }

@@ -1,11 +1,11 @@
 //! Volumes that become full at every place: each kind of growth is met with none of the clusters that it needs, with one,
 //! with two …, and either it goes through, or the call is refused and not a byte that was in use has changed.
 
-use winject::error::{Kind, Result};
-use winject::io::MemoryVolume;
-use winject::ntfs::attribute::AttributeType;
-use winject::ntfs::security::{Protected, descriptor};
-use winject::ntfs::{FileId, New, OpenOptions, Volume};
+use winject::internals::error::{Kind, Result};
+use winject::internals::io::MemoryVolume;
+use winject::internals::ntfs::attribute::AttributeType;
+use winject::internals::ntfs::security::{Protected, descriptor};
+use winject::internals::ntfs::{FileId, New, OpenOptions, Volume};
 
 use super::geometry::Matrix;
 use super::volume::{Shape, TestVolume, clock, read_by_us};
@@ -50,8 +50,9 @@ fn extensions(s: &Surgeon) -> usize {
 }
 
 fn lists_in_clusters(s: &Surgeon) -> usize {
-    let list =
-        |r: &winject::ntfs::record::Record| r.find(AttributeType::ATTRIBUTE_LIST, "").is_some_and(|a| !a.is_resident());
+    let list = |r: &winject::internals::ntfs::record::Record| {
+        r.find(AttributeType::ATTRIBUTE_LIST, "").is_some_and(|a| !a.is_resident())
+    };
     s.all().filter(|(_, r)| r.is_in_use() && list(r)).count()
 }
 

@@ -6,12 +6,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use winject::clock::FileTime;
-use winject::error::{Error, Layer, Result};
-use winject::io::{VolumeRead, VolumeWrite};
-use winject::ntfs::check::Code;
-use winject::ntfs::{OpenOptions, Volume};
-use winject::units::VolumeOffset;
+use winject::internals::clock::FileTime;
+use winject::internals::error::{Error, Layer, Result};
+use winject::internals::io::{VolumeRead, VolumeWrite};
+use winject::internals::ntfs::check::Code;
+use winject::internals::ntfs::{OpenOptions, Volume};
+use winject::internals::units::VolumeOffset;
 
 use crate::support;
 
@@ -107,7 +107,10 @@ impl TestVolume {
     /// The strict foreign checker finds nothing (nothing new, when there is a baseline).
     pub fn assert_clean(&self, what: &str) {
         if self.baseline.is_none() {
-            let report = winject::ntfs::check::check(&self.device(), &winject::ntfs::check::CheckOptions::default());
+            let report = winject::internals::ntfs::check::check(
+                &self.device(),
+                &winject::internals::ntfs::check::CheckOptions::default(),
+            );
             let report = report.unwrap();
             // tests add descriptors, and delete the files that used them
             let unexpected: Vec<_> = report.faults.iter().filter(|f| f.code != Code::D5).collect();
@@ -361,10 +364,10 @@ impl std::io::Seek for Offset {
 /// Everything on the volume as our own reader reads it.
 pub fn read_by_us<D: VolumeRead>(volume: &Volume<D>) -> BTreeMap<String, Option<Vec<u8>>> {
     let mut out = BTreeMap::new();
-    let mut stack = vec![(String::new(), winject::ntfs::FileId::ROOT)];
+    let mut stack = vec![(String::new(), winject::internals::ntfs::FileId::ROOT)];
     while let Some((path, dir)) = stack.pop() {
         for entry in volume.entries(dir).unwrap() {
-            if entry.file.record.0 < 24 || entry.namespace == winject::ntfs::Namespace::Dos {
+            if entry.file.record.0 < 24 || entry.namespace == winject::internals::ntfs::Namespace::Dos {
                 continue;
             }
             let path = format!("{path}/{}", entry.name);

@@ -1,7 +1,7 @@
 //! The decoders against what foreign compressors wrote (`test-images/compress`, made by wimlib and ntfs-3g).
 
-use winject::ntfs::compress::lznt1;
-use winject::ntfs::compress::wof::{Algorithm, Content};
+use winject::internals::ntfs::compress::lznt1;
+use winject::internals::ntfs::compress::wof::{Algorithm, Content};
 
 use crate::support::{root, rounds};
 

@@ -2,18 +2,18 @@
 
 use std::process::Command;
 
-use winject::io::MemoryVolume;
-use winject::ntfs::attribute::{AttributeType as T, header as attribute, non_resident, resident};
-use winject::ntfs::attribute_list::layout as list;
-use winject::ntfs::check::{CheckOptions, CheckReport, Code, Severity, check};
-use winject::ntfs::field::Field;
-use winject::ntfs::file_name::layout as name;
-use winject::ntfs::fixup;
-use winject::ntfs::index::{entry, node, root};
-use winject::ntfs::record::header;
-use winject::ntfs::security::Protected;
-use winject::ntfs::standard_information::layout as information;
-use winject::ntfs::{FileId, New, Volume};
+use winject::internals::io::MemoryVolume;
+use winject::internals::ntfs::attribute::{AttributeType as T, header as attribute, non_resident, resident};
+use winject::internals::ntfs::attribute_list::layout as list;
+use winject::internals::ntfs::check::{CheckOptions, CheckReport, Code, Severity, check};
+use winject::internals::ntfs::field::Field;
+use winject::internals::ntfs::file_name::layout as name;
+use winject::internals::ntfs::fixup;
+use winject::internals::ntfs::index::{entry, node, root};
+use winject::internals::ntfs::record::header;
+use winject::internals::ntfs::security::Protected;
+use winject::internals::ntfs::standard_information::layout as information;
+use winject::internals::ntfs::{FileId, New, Volume};
 
 use super::surgeon::{Surgeon, fixture};
 use crate::support::{judge, program};

@@ -3,14 +3,14 @@
 
 use std::process::Command;
 
-use winject::clock::FileTime;
-use winject::error::Kind;
-use winject::io::MemoryVolume;
-use winject::ntfs::attribute::{AttributeType as T, non_resident, resident};
-use winject::ntfs::attribute_list::layout as list;
-use winject::ntfs::check::{CheckOptions, check};
-use winject::ntfs::runlist::Runlist;
-use winject::ntfs::{FileId, New, OpenOptions, RecordNumber, Volume};
+use winject::internals::clock::FileTime;
+use winject::internals::error::Kind;
+use winject::internals::io::MemoryVolume;
+use winject::internals::ntfs::attribute::{AttributeType as T, non_resident, resident};
+use winject::internals::ntfs::attribute_list::layout as list;
+use winject::internals::ntfs::check::{CheckOptions, check};
+use winject::internals::ntfs::runlist::Runlist;
+use winject::internals::ntfs::{FileId, New, OpenOptions, RecordNumber, Volume};
 
 use super::surgeon::{Surgeon, fixture};
 use crate::support::{judge, program};

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use winject::clock::FileTime;
-use winject::error::{Error, Layer, Result};
-use winject::io::{MemoryVolume, VolumeRead};
-use winject::ntfs::check::{CheckOptions, CheckReport, Code, check, check_touched};
-use winject::ntfs::{New, OpenOptions, RecordNumber, Volume};
-use winject::units::VolumeOffset;
+use winject::internals::clock::FileTime;
+use winject::internals::error::{Error, Layer, Result};
+use winject::internals::io::{MemoryVolume, VolumeRead};
+use winject::internals::ntfs::check::{CheckOptions, CheckReport, Code, check, check_touched};
+use winject::internals::ntfs::{New, OpenOptions, RecordNumber, Volume};
+use winject::internals::units::VolumeOffset;
 
 use super::surgeon::{Surgeon, fixture};
 use crate::support::{corpus, corpus_bytes, program, root};
@@ -178,14 +178,14 @@ fn touched_records_are_checked_alone() {
     let file = touched[10].0;
     type Make = fn(&mut Surgeon, u64);
     let defects: [(Code, Make); 5] = [
-        (Code::B16, |s, n| s.set(n, winject::ntfs::record::header::LINKS, 3)),
-        (Code::D7, |s, n| s.flip(0, winject::ntfs::attribute::AttributeType::BITMAP, "", n)),
+        (Code::B16, |s, n| s.set(n, winject::internals::ntfs::record::header::LINKS, 3)),
+        (Code::D7, |s, n| s.flip(0, winject::internals::ntfs::attribute::AttributeType::BITMAP, "", n)),
         (Code::D9, |s, _| {
             let at = usize::try_from(s.geometry.mirror.0 * 4096).unwrap();
             s.bytes[at + 0x60] ^= 1;
         }),
         (Code::D8, |s, n| {
-            let kind = winject::ntfs::attribute::AttributeType::DATA;
+            let kind = winject::internals::ntfs::attribute::AttributeType::DATA;
             let lcn = s.runs(n, kind, "").runs()[0].lcn.unwrap().0;
             s.flip(6, kind, "", lcn);
         }),
@@ -222,7 +222,7 @@ fn fsck_on_the_command_line() {
     let path = folder.path().join("broken.raw");
     let mut surgeon = Surgeon::open(fixture());
     let number = surgeon.named("SYSTEM");
-    surgeon.set(number, winject::ntfs::record::header::LINKS, 3);
+    surgeon.set(number, winject::internals::ntfs::record::header::LINKS, 3);
     std::fs::write(&path, &surgeon.bytes).unwrap();
     let (code, text) = run(&[path.to_str().unwrap()]);
     assert_eq!(code, Some(1));
@@ -237,7 +237,7 @@ fn fsck_looks_at_every_volume_of_a_disk() {
     let volume = fixture();
     let mut broken = Surgeon::open(volume.clone());
     let number = broken.named("SYSTEM");
-    broken.set(number, winject::ntfs::record::header::LINKS, 3);
+    broken.set(number, winject::internals::ntfs::record::header::LINKS, 3);
     let sectors = volume.len() / SECTOR;
     let starts = [2048, 4096 + sectors];
     // offsets are those in the image

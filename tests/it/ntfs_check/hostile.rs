@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use winject::io::MemoryVolume;
-use winject::ntfs::RecordNumber;
-use winject::ntfs::check::{CheckOptions, check, check_touched};
-use winject::ntfs::fixup::{self, FILE, INDX};
+use winject::internals::io::MemoryVolume;
+use winject::internals::ntfs::RecordNumber;
+use winject::internals::ntfs::check::{CheckOptions, check, check_touched};
+use winject::internals::ntfs::fixup::{self, FILE, INDX};
 
 use super::surgeon::Surgeon;
 use crate::support::{root, rounds};

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use winject::clock::FileTime;
-use winject::io::MemoryVolume;
-use winject::ntfs::check::{CheckOptions, check};
-use winject::ntfs::security::{Protected, descriptor};
-use winject::ntfs::{FileId, New, OpenOptions, Security, Volume};
+use winject::internals::clock::FileTime;
+use winject::internals::io::MemoryVolume;
+use winject::internals::ntfs::check::{CheckOptions, check};
+use winject::internals::ntfs::security::{Protected, descriptor};
+use winject::internals::ntfs::{FileId, New, OpenOptions, Security, Volume};
 
 use super::surgeon::fixture;
 use crate::support::{corpus_bytes, judge, program};

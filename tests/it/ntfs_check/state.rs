@@ -1,13 +1,13 @@
 //! The log, the dirty flag and hibernation, on a volume: refusals, overrides, and what a second run meets.
 
-use winject::clock::FileTime;
-use winject::error::Kind;
-use winject::io::MemoryVolume;
-use winject::ntfs::attribute::AttributeType;
-use winject::ntfs::check::{CheckOptions, Code, check};
-use winject::ntfs::field::Field;
-use winject::ntfs::fixup;
-use winject::ntfs::{FileId, New, OpenOptions, Volume};
+use winject::internals::clock::FileTime;
+use winject::internals::error::Kind;
+use winject::internals::io::MemoryVolume;
+use winject::internals::ntfs::attribute::AttributeType;
+use winject::internals::ntfs::check::{CheckOptions, Code, check};
+use winject::internals::ntfs::field::Field;
+use winject::internals::ntfs::fixup;
+use winject::internals::ntfs::{FileId, New, OpenOptions, Volume};
 
 use super::surgeon::{Surgeon, fixture};
 

@@ -1,15 +1,15 @@
 //! Volumes that are unusual or damaged in one place, under the writer: it does not add to the damage.
 
-use winject::clock::FileTime;
-use winject::error::Kind;
-use winject::io::MemoryVolume;
-use winject::ntfs::attribute::{
+use winject::internals::clock::FileTime;
+use winject::internals::error::Kind;
+use winject::internals::io::MemoryVolume;
+use winject::internals::ntfs::attribute::{
     AttributeType as T, StreamSizes, build_non_resident, header as attribute, non_resident, resident,
 };
-use winject::ntfs::check::{CheckOptions, CheckReport, Code, check};
-use winject::ntfs::record::header;
-use winject::ntfs::runlist::Runlist;
-use winject::ntfs::{FileId, Lcn, New, NtfsName, OpenOptions, Vcn, Volume};
+use winject::internals::ntfs::check::{CheckOptions, CheckReport, Code, check};
+use winject::internals::ntfs::record::header;
+use winject::internals::ntfs::runlist::Runlist;
+use winject::internals::ntfs::{FileId, Lcn, New, NtfsName, OpenOptions, Vcn, Volume};
 
 use super::state::with_log;
 use super::surgeon::{Surgeon, fixture};
@@ -181,7 +181,10 @@ fn nothing_is_created_below_a_junction() {
     let number = s.named("junction");
     let mut point = 0xA000_0003u32.to_le_bytes().to_vec();
     point.extend_from_slice(&[0; 20]);
-    s.add_attribute(number, &winject::ntfs::attribute::build_resident(T::REPARSE_POINT, &NtfsName::default(), &point));
+    s.add_attribute(
+        number,
+        &winject::internals::ntfs::attribute::build_resident(T::REPARSE_POINT, &NtfsName::default(), &point),
+    );
     s.value(number, T::STANDARD_INFORMATION, "", |v| v[0x21] |= 4);
     let mut volume = open(s.bytes);
     let dir = volume.find("/junction").unwrap().unwrap();
@@ -215,7 +218,7 @@ fn giant_holes_in_metadata_are_damage() {
         let forced = OpenOptions { discard_log: true, allow_dirty: true, ..options() };
         let error = Volume::open(MemoryVolume(s.bytes), &forced).and_then(|mut v| {
             v.create_file(FileId::ROOT, "new", &[1; 100], &New::default())?;
-            let mut unusual = winject::ntfs::security::Protected::File.descriptor();
+            let mut unusual = winject::internals::ntfs::security::Protected::File.descriptor();
             let last = unusual.len();
             unusual.resize(last + 70_000, 0);
             v.security_id(&unusual)

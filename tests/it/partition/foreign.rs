@@ -3,7 +3,7 @@
 use crate::support;
 use std::path::Path;
 use std::process::Command;
-use winject::partition::{Content, MemoryDisk, Scheme, read};
+use winject::internals::partition::{Content, MemoryDisk, Scheme, read};
 
 fn ours(bytes: &[u8]) -> Vec<(u64, u64)> {
     let table = read(&MemoryDisk(bytes.to_vec())).unwrap();

@@ -2,7 +2,7 @@
 
 use super::{BASIC_DATA, gpt_disk, mbr_sector};
 use crate::support;
-use winject::partition::{MemoryDisk, PartitionView, read};
+use winject::internals::partition::{MemoryDisk, PartitionView, read};
 
 /// A small generator with a fixed seed, so that a failure can be repeated.
 struct Random(u64);

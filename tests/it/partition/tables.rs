@@ -1,8 +1,8 @@
 //! What is read from tables of every kind, and what is refused by name.
 
 use super::{BASIC_DATA, gpt_disk, mbr_sector};
-use winject::error::Kind;
-use winject::partition::{Content, MemoryDisk, PartitionKind, PartitionTable, Scheme, read};
+use winject::internals::error::Kind;
+use winject::internals::partition::{Content, MemoryDisk, PartitionKind, PartitionTable, Scheme, read};
 
 fn places(table: &PartitionTable) -> Vec<(u32, u64, u64)> {
     table.partitions.iter().map(|p| (p.number, p.start.0, p.length)).collect()

@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use winject::drivers::SignatureLevel;
-use winject::hive::{Data, Hive};
-use winject::ntfs::New;
-use winject::windows::{BootCheck, Bus, CheckOptions, InjectOptions, Registration, boot_check};
+use winject::internals::drivers::SignatureLevel;
+use winject::internals::hive::{Data, Hive};
+use winject::internals::ntfs::New;
+use winject::internals::windows::{BootCheck, Bus, CheckOptions, InjectOptions, Registration, boot_check};
 
 use super::guests::{self, Disk, NOW, PRODUCTS};
 use crate::support;

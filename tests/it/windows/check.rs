@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use winject::drivers::SignatureLevel;
-use winject::hive::{Data, Hive};
-use winject::ntfs::New;
-use winject::windows::{Bus, CheckOptions, InjectOptions, boot_check};
+use winject::internals::drivers::SignatureLevel;
+use winject::internals::hive::{Data, Hive};
+use winject::internals::ntfs::New;
+use winject::internals::windows::{Bus, CheckOptions, InjectOptions, boot_check};
 
 use super::guests::{self, Disk, NOW, PRODUCTS};
 

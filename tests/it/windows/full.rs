@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use winject::drivers::SignatureLevel;
-use winject::hive::{Data, Hive};
-use winject::ntfs::security::Protected;
-use winject::ntfs::{New, Security};
-use winject::windows::{Bus, CheckOptions, InjectOptions, Registration, boot_check};
+use winject::internals::drivers::SignatureLevel;
+use winject::internals::hive::{Data, Hive};
+use winject::internals::ntfs::security::Protected;
+use winject::internals::ntfs::{New, Security};
+use winject::internals::windows::{Bus, CheckOptions, InjectOptions, Registration, boot_check};
 
 use super::guests::{self, Disk, NOW, PRODUCTS};
 use crate::support;
@@ -202,7 +202,7 @@ fn check_network(product: &str, seen: &Seen) {
     }
     let version = seen.get("DRIVERS", &format!("{base}:version")).1;
     assert_eq!(version.len(), 48);
-    assert_eq!(version[8..24], winject::drivers::inf::Guid::parse(NET).unwrap().0);
+    assert_eq!(version[8..24], winject::internals::drivers::inf::Guid::parse(NET).unwrap().0);
     assert_eq!(seen.below("SYSTEM", "services\\netkvm"), Vec::<&str>::new(), "Windows makes the service");
 }
 

@@ -7,15 +7,15 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
 use winject::Result;
-use winject::clock::FileTime;
-use winject::drivers::{Definitions, Policy, Selection, SignatureLevel, Sources, select};
-use winject::error::{Error, Layer};
-use winject::hive::{Data, Hive};
-use winject::io::{VolumeRead, VolumeWrite};
-use winject::ntfs::{New, OpenOptions, Volume};
-use winject::plan::{Applied, Plan, apply, verify};
-use winject::units::VolumeOffset;
-use winject::windows::{Guest, InjectOptions, Injection, plan_injection};
+use winject::internals::clock::FileTime;
+use winject::internals::drivers::{Definitions, Policy, Selection, SignatureLevel, Sources, select};
+use winject::internals::error::{Error, Layer};
+use winject::internals::hive::{Data, Hive};
+use winject::internals::io::{VolumeRead, VolumeWrite};
+use winject::internals::ntfs::{New, OpenOptions, Volume};
+use winject::internals::plan::{Applied, Plan, apply, verify};
+use winject::internals::units::VolumeOffset;
+use winject::internals::windows::{Guest, InjectOptions, Injection, plan_injection};
 
 use crate::support;
 
@@ -164,7 +164,7 @@ pub fn add_drivers_hive(disk: &Disk) {
     ] {
         let package = format!("{inf}_amd64_00112233445566aa");
         let mut version = vec![0, 0xff, 9, 0, 0, 0, 0, 0];
-        version.extend(winject::drivers::inf::Guid::parse(class).unwrap().0);
+        version.extend(winject::internals::drivers::inf::Guid::parse(class).unwrap().0);
         version.extend([0; 24]);
         for (key, name, data) in [
             (format!("DriverInfFiles\\{inf}"), "", Data::multi_sz(&[&package])),

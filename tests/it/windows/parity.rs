@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use winject::drivers::inf::{Inf, RegAction, RegRoot};
-use winject::drivers::{Arch, Facts, GuestTarget};
-use winject::hive::reader::{Node, Reader};
-use winject::windows::full::{Form, Names, Origin, records, service_values};
+use winject::internals::drivers::inf::{Inf, RegAction, RegRoot};
+use winject::internals::drivers::{Arch, Facts, GuestTarget};
+use winject::internals::hive::reader::{Node, Reader};
+use winject::internals::windows::full::{Form, Names, Origin, records, service_values};
 
 use crate::support;
 
@@ -479,7 +479,7 @@ fn ours(case: &Case) -> Values {
         }
         for line in service.registry.iter().filter(|l| l.root == RegRoot::Relative && l.action != RegAction::Delete) {
             if line.subkey.is_empty() {
-                let data = winject::plan::RegData::new(line.kind, line.data.clone());
+                let data = winject::internals::plan::RegData::new(line.kind, line.data.clone());
                 values.push((key.clone(), line.name.clone(), data));
             }
         }
@@ -588,7 +588,7 @@ fn windows_8_1_hive() {
 /// when their class is, and no network or display package is there.
 #[test]
 fn real_hives_keep_packages_by_class() {
-    let guid = |text: &str| winject::drivers::inf::Guid::parse(text).unwrap().0.to_vec();
+    let guid = |text: &str| winject::internals::drivers::inf::Guid::parse(text).unwrap().0.to_vec();
     let (net, display) =
         (guid("{4d36e972-e325-11ce-bfc1-08002be10318}"), guid("{4d36e968-e325-11ce-bfc1-08002be10318}"));
     for path in ["hives/win8.1/SYSTEM.xz", "hives/win10-1709-dirty/SYSTEM.xz", "hives/win10-1909/SYSTEM.xz"] {

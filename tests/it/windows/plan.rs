@@ -1,11 +1,11 @@
 //! Inspection and plans on guests with real hives.
 
 use winject::Kind;
-use winject::drivers::{Arch, ProductType};
-use winject::hive::{Hive, ValueType};
-use winject::ntfs::{OpenOptions, Volume};
-use winject::plan::{Applied, Change, HiveFile, apply, verify};
-use winject::windows::{Guest, InjectOptions, plan_injection};
+use winject::internals::drivers::{Arch, ProductType};
+use winject::internals::hive::{Hive, ValueType};
+use winject::internals::ntfs::{OpenOptions, Volume};
+use winject::internals::plan::{Applied, Change, HiveFile, apply, verify};
+use winject::internals::windows::{Guest, InjectOptions, plan_injection};
 
 use super::guests::{self, FileVolume, PRODUCTS};
 

@@ -1,0 +1,127 @@
+//! As much of an OVF description (DSP0243) as tells which files are disks: `References/File` and `DiskSection/Disk`.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Layer as In, Result};
+use crate::host::escape;
+
+/// Elements that are looked at; a description has a few hundred.
+const ELEMENTS_MAX: usize = 100_000;
+
+/// What the description says about files and disks.
+#[derive(Debug, Default)]
+pub(super) struct Ovf {
+    files: Vec<HashMap<String, String>>,
+    disks: Vec<HashMap<String, String>>,
+}
+
+impl Ovf {
+    /// Finds the elements `File` and `Disk`, whatever their namespace prefix.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let mut ovf = Self::default();
+        let mut rest = text;
+        for _ in 0..ELEMENTS_MAX {
+            let Some(open) = rest.find('<') else { return Ok(ovf) };
+            rest = &rest[open + 1..];
+            if let Some(comment) = rest.strip_prefix("!--") {
+                rest = comment.split_once("-->").map_or("", |(_, after)| after);
+                continue;
+            }
+            let Some((tag, after)) = split_tag(rest) else { return Ok(ovf) };
+            rest = after;
+            let name = tag.split(|c: char| c.is_whitespace() || c == '/').next().unwrap_or_default();
+            match name.rsplit(':').next().unwrap_or_default() {
+                "File" => ovf.files.push(attributes(&tag[name.len()..])),
+                "Disk" => ovf.disks.push(attributes(&tag[name.len()..])),
+                _ => {}
+            }
+        }
+        Err(Error::damaged(In::Block, format!("the OVF description has more than {ELEMENTS_MAX} elements")))
+    }
+
+    /// The member names of the disks, in their order.
+    pub(super) fn disks(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for reference in self.disks.iter().filter_map(|d| d.get("fileRef")) {
+            let Some(file) = self.files.iter().find(|f| f.get("id") == Some(reference)) else {
+                return Err(Error::damaged(
+                    In::Block,
+                    format!("the OVF description has a disk without a file: {}", escape(reference)),
+                ));
+            };
+            if file.get("compression").is_some_and(|c| !c.is_empty() && c != "identity")
+                || file.contains_key("chunkSize")
+            {
+                return Err(Error::unsupported(
+                    In::Block,
+                    "an OVA whose disks are compressed as whole files, or split",
+                )
+                .hint("unpack the OVA and its disks, and give winject the disk image"));
+            }
+            if let Some(name) = file.get("href").filter(|n| !names.contains(*n)) {
+                names.push(name.clone());
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// The text up to the `>` that ends the tag; one inside quotes does not.
+fn split_tag(text: &str) -> Option<(&str, &str)> {
+    let mut quote = None;
+    for (i, c) in text.char_indices() {
+        match (quote, c) {
+            (None, '>') => return Some((&text[..i], &text[i + 1..])),
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(q), c) if q == c => quote = None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Attributes by their local names.
+fn attributes(tag: &str) -> HashMap<String, String> {
+    let mut found = HashMap::new();
+    let mut rest = tag;
+    while let Some((key, after)) = rest.split_once('=') {
+        let after = after.trim_start();
+        let Some(quote) = after.chars().next().filter(|c| matches!(c, '"' | '\'')) else { break };
+        let Some((value, tail)) = after[1..].split_once(quote) else { break };
+        let key = key.trim().rsplit(':').next().unwrap_or_default();
+        found.insert(key.to_owned(), unescape(value));
+        rest = tail;
+    }
+    found
+}
+
+fn unescape(value: &str) -> String {
+    value.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&apos;", "'").replace("&amp;", "&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_in_their_order() {
+        let text = r#"<?xml version="1.0"?><!-- <File ovf:id="no"/> --><Envelope xmlns="x > y">
+            <References><File ovf:href="b &amp; c.vmdk" ovf:id="f2" ovf:size="1"/><ovf:File ovf:id='f1' ovf:href='a.vmdk'/>
+            <File ovf:href="notes.nvram" ovf:id="f3"/></References>
+            <DiskSection><Info>Disks</Info><Disk ovf:diskId="d1" ovf:fileRef="f1"/><Disk ovf:fileRef="f2"/><Disk ovf:diskId="empty"/></DiskSection>"#;
+        assert_eq!(Ovf::parse(text).unwrap().disks().unwrap(), ["a.vmdk", "b & c.vmdk"]);
+    }
+
+    #[test]
+    fn compressed_files_are_refused() {
+        let text = r#"<File ovf:href="a.vmdk.gz" ovf:id="f" ovf:compression="gzip"/><Disk ovf:fileRef="f"/>"#;
+        assert!(Ovf::parse(text).unwrap().disks().is_err());
+    }
+
+    #[test]
+    fn broken_text_ends_quietly() {
+        for text in ["<", "<File ovf:id=", "<File a='", "<!--", "<File \u{e4}=\"\u{1F600}", "=<=<=>"] {
+            assert!(Ovf::parse(text).unwrap().disks().unwrap().is_empty());
+        }
+    }
+}

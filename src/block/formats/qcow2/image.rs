@@ -1,0 +1,404 @@
+//! Reading qcow2 images.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::bytes::be64_table;
+use super::cache::Cache;
+use super::compress::decompress;
+use super::entry::{CompressedRange, Mapping, l2_table_offset};
+use super::header::Header;
+use crate::block::{Chain, Extent, ExtentKind, Format, Image, ImageParts, Storage, StorageExt, beyond_end, is_inside};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::units::ImageOffset;
+
+/// L2 tables are cached in pieces of this many bytes (or a whole table if it is smaller).
+const PIECE_BYTES_MAX: u64 = 16 * 1024;
+/// All cached pieces together: 8 MiB map 64 GiB of disk with the usual clusters.
+const CACHE_BYTES: u64 = 8 << 20;
+/// Decompressed clusters that are kept: enough for a file system's small reads next to each other.
+const CLUSTERS_CACHED: usize = 4;
+/// How many runs are joined to one extent at most, so that a question for an extent stays cheap.
+const RUNS_JOINED_MAX: usize = 1024;
+
+/// A qcow2 image, its backing chain included.
+#[derive(Debug)]
+pub struct Qcow2Image {
+    pub(super) file: Arc<dyn Storage>,
+    pub(super) path: PathBuf,
+    pub(super) header: Header,
+    pub(super) l1: Vec<u64>,
+    pub(super) data_file: Option<(Arc<dyn Storage>, PathBuf)>,
+    backing: Option<Box<dyn Image>>,
+    file_length: u64,
+    l2_pieces: Cache<u64>,
+    clusters: Cache<u8>,
+}
+
+impl std::fmt::Debug for dyn Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} image of {} bytes", self.format(), self.len())
+    }
+}
+
+/// What a run of guest bytes is in this layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Run {
+    Unallocated,
+    Zero,
+    Data(u64),
+    /// A compressed cluster, and how far into it the run begins.
+    Compressed(CompressedRange, u64),
+}
+
+impl Qcow2Image {
+    /// Opens a qcow2 file and, under the chain's policy, the files that it names.
+    ///
+    /// # Errors
+    /// As [`crate::block::open`].
+    pub fn open(storage: Arc<dyn Storage>, path: &Path, chain: &Chain<'_>) -> Result<Self> {
+        let mut image = Self::open_alone(storage, path)?;
+        let in_file = |e: Error| e.path(path.display().to_string());
+        if let Some(name) = &image.header.data_file_name
+            && image.header.has_data_file()
+        {
+            image.data_file = Some(chain.open_named(path, name).map_err(in_file)?);
+        }
+        if let Some(name) = &image.header.backing_name {
+            let stated = image.header.backing_format.as_deref().map(|name| {
+                Format::from_name(name).ok_or_else(|| {
+                    Error::unsupported(
+                        Layer::Block,
+                        format!("a backing file in the format {}", crate::host::escape(name)),
+                    )
+                    .hint("convert the image with qemu-img convert -O qcow2")
+                })
+            });
+            let format = stated.transpose().map_err(in_file)?;
+            image.backing = Some(match format {
+                Some(format) => chain.open_parent(path, name, Some(format)).map_err(in_file)?,
+                None => open_unstated(chain, path, name).map_err(in_file)?,
+            });
+        }
+        Ok(image)
+    }
+
+    /// Opens the file without the files that it names: enough to examine its metadata.
+    pub(super) fn open_alone(storage: Arc<dyn Storage>, path: &Path) -> Result<Self> {
+        let in_file = |e: Error| e.path(path.display().to_string());
+        let header = Header::read(&*storage).map_err(in_file)?;
+        let io = |e| Error::io(Layer::Block, "cannot be read", e).path(path.display().to_string());
+        let file_length = storage.len().map_err(io)?;
+        let mut l1 = vec![0; header.l1_size as usize * 8];
+        storage.read_exact_at(header.l1_table_offset, &mut l1).map_err(io)?;
+        let piece = header.cluster_size().min(PIECE_BYTES_MAX);
+        let pieces = usize::try_from(CACHE_BYTES / piece).unwrap_or(1);
+        Ok(Self {
+            file: storage,
+            path: path.to_owned(),
+            l1: be64_table(&l1),
+            header,
+            data_file: None,
+            backing: None,
+            file_length,
+            l2_pieces: Cache::new(pieces),
+            clusters: Cache::new(CLUSTERS_CACHED),
+        })
+    }
+
+    /// The mapping of a guest cluster.
+    pub(super) fn mapping(&self, cluster: u64) -> Result<Mapping> {
+        let entries = self.header.l2_entries();
+        let l1_index = usize::try_from(cluster / entries).unwrap_or(usize::MAX);
+        let Some(table) = self.l2_table(l1_index)? else { return Ok(Mapping::UNALLOCATED) };
+        let (entry, bitmap) = self.l2_entry(table, cluster % entries)?;
+        Mapping::decode(&self.header, entry, bitmap, cluster).map_err(|e| self.here(e))
+    }
+
+    /// Where the L2 table is that the L1 entry refers to.
+    pub(super) fn l2_table(&self, l1_index: usize) -> Result<Option<u64>> {
+        let entry = self.l1.get(l1_index).copied().unwrap_or(0);
+        let table = l2_table_offset(&self.header, entry).map_err(|e| self.here(e))?;
+        if let Some(offset) = table
+            && offset.saturating_add(self.header.cluster_size()) > self.file_length
+        {
+            return Err(self.here(
+                Error::damaged(Layer::Block, "an L2 table lies beyond the end of the file")
+                    .at(offset)
+                    .expected_found(
+                        format!("a file of at least {} bytes", offset + self.header.cluster_size()),
+                        self.file_length,
+                    )
+                    .hint("the file is truncated; copy it again"),
+            ));
+        }
+        Ok(table)
+    }
+
+    fn l2_entry(&self, table: u64, index: u64) -> Result<(u64, u64)> {
+        let at = index * self.header.entry_size();
+        let piece_size = self.header.cluster_size().min(PIECE_BYTES_MAX);
+        let place = table + at / piece_size * piece_size;
+        let piece = match self.l2_pieces.get(place) {
+            Some(piece) => piece,
+            None => {
+                let mut bytes = vec![0; usize::try_from(piece_size).unwrap_or(0)];
+                self.file.read_exact_at(place, &mut bytes).map_err(|e| self.io(e, place))?;
+                let piece: Arc<[u64]> = be64_table(&bytes).into();
+                self.l2_pieces.insert(place, Arc::clone(&piece));
+                piece
+            }
+        };
+        let word = usize::try_from(at % piece_size / 8).unwrap_or(usize::MAX);
+        let entry = piece.get(word).copied().unwrap_or(0);
+        let bitmap = if self.header.is_extended() { piece.get(word + 1).copied().unwrap_or(0) } else { 0 };
+        Ok((entry, bitmap))
+    }
+
+    /// What begins at `offset`, and how long it is (at most `limit`).
+    fn run_at(&self, offset: u64, limit: u64) -> Result<(Run, u64)> {
+        let (first, mut length) = self.unit_at(offset)?;
+        while length < limit {
+            let next = offset.saturating_add(length);
+            if next >= self.header.size {
+                break;
+            }
+            let (run, more) = self.unit_at(next)?;
+            let continues = match (first, run) {
+                (Run::Data(a), Run::Data(b)) => a.checked_add(length) == Some(b),
+                (Run::Zero, Run::Zero) | (Run::Unallocated, Run::Unallocated) => true,
+                _ => false,
+            };
+            if !continues {
+                break;
+            }
+            length = length.saturating_add(more);
+        }
+        Ok((first, length.min(limit)))
+    }
+
+    /// What begins at `offset` up to the end of its unit (subcluster, cluster, or the span of an absent L2 table).
+    fn unit_at(&self, offset: u64) -> Result<(Run, u64)> {
+        let span = self.header.l2_span();
+        let l1_index = usize::try_from(offset / span).unwrap_or(usize::MAX);
+        if self.l1.get(l1_index).is_none_or(|entry| *entry == 0) {
+            return Ok((Run::Unallocated, span - offset % span));
+        }
+        let cluster_size = self.header.cluster_size();
+        let within = offset % cluster_size;
+        Ok(match self.mapping(offset / cluster_size)? {
+            Mapping::Compressed(range) => (Run::Compressed(range, within), cluster_size - within),
+            Mapping::Standard { host, allocated, zero } => {
+                let unit = self.header.unit();
+                let bit = if self.header.is_extended() { 1 << (within / unit) } else { 1 };
+                let run = match host {
+                    _ if zero & bit != 0 => Run::Zero,
+                    Some(host) if allocated & bit != 0 => Run::Data(host + within),
+                    _ => Run::Unallocated,
+                };
+                (run, unit - offset % unit)
+            }
+        })
+    }
+
+    fn read_run(&self, offset: u64, run: Run, buf: &mut [u8]) -> Result<()> {
+        match run {
+            Run::Zero => buf.fill(0),
+            Run::Unallocated => self.read_backing(offset, buf)?,
+            Run::Data(host) => {
+                let (storage, path) = match &self.data_file {
+                    Some((storage, path)) => (storage, path),
+                    None if self.header.has_data_file() => {
+                        return Err(self.here(Error::bug(Layer::Block, "the data file was not opened")));
+                    }
+                    None => {
+                        self.refuse_truncated(offset, host, buf.len())?;
+                        (&self.file, &self.path)
+                    }
+                };
+                // The last cluster may be cut short: zeros.
+                storage.read_or_zeros_at(host, buf).map_err(|e| {
+                    Error::io(Layer::Block, "cannot be read", e).path(path.display().to_string()).at(host)
+                })?;
+            }
+            Run::Compressed(range, within) => self.read_compressed(offset, range, within, buf)?,
+        }
+        Ok(())
+    }
+
+    /// Refuses data clusters that the file ends before. QEMU reads zeros there (and its check calls it corruption), but
+    /// then half a download, whose tables are in front, is taken for a disk.
+    fn refuse_truncated(&self, offset: u64, host: u64, length: usize) -> Result<()> {
+        let size = self.header.cluster_size();
+        let end = host.saturating_add(length as u64);
+        let missing = self.file_length.next_multiple_of(size).max(host / size * size);
+        if end <= missing {
+            return Ok(());
+        }
+        Err(self.here(
+            Error::damaged(
+                Layer::Block,
+                format!(
+                    "the data of disk offset {:#x} lie beyond the end of the file",
+                    offset.saturating_add(missing.saturating_sub(host))
+                ),
+            )
+            .at(missing)
+            .expected_found(format!("a file of at least {end} bytes"), self.file_length)
+            .hint("the file is truncated; copy it again"),
+        ))
+    }
+
+    fn read_backing(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let available = self.backing.as_ref().map_or(0, |b| b.len().saturating_sub(offset));
+        let count = usize::try_from(available).unwrap_or(usize::MAX).min(buf.len());
+        let (from_backing, zeros) = buf.split_at_mut(count);
+        zeros.fill(0);
+        match &self.backing {
+            Some(backing) if !from_backing.is_empty() => backing.read_at(ImageOffset(offset), from_backing),
+            _ => Ok(()),
+        }
+    }
+
+    fn read_compressed(&self, offset: u64, range: CompressedRange, within: u64, buf: &mut [u8]) -> Result<()> {
+        let size = usize::try_from(self.header.cluster_size()).unwrap_or(0);
+        if within == 0 && buf.len() == size {
+            return self.decompress(offset, range, buf);
+        }
+        let cluster = match self.clusters.get(range.offset) {
+            Some(cluster) => cluster,
+            None => {
+                let mut cluster = vec![0; size];
+                self.decompress(offset, range, &mut cluster)?;
+                let cluster: Arc<[u8]> = cluster.into();
+                self.clusters.insert(range.offset, Arc::clone(&cluster));
+                cluster
+            }
+        };
+        let start = usize::try_from(within).unwrap_or(usize::MAX);
+        let source = start.checked_add(buf.len()).and_then(|end| cluster.get(start..end));
+        buf.copy_from_slice(source.ok_or_else(|| Error::bug(Layer::Block, "a read across a compressed cluster"))?);
+        Ok(())
+    }
+
+    fn decompress(&self, offset: u64, range: CompressedRange, out: &mut [u8]) -> Result<()> {
+        // The length is bounded by the entry's field: at most two clusters.
+        let mut input = vec![0; usize::try_from(range.length).unwrap_or(0)];
+        self.file.read_or_zeros_at(range.offset, &mut input).map_err(|e| self.io(e, range.offset))?;
+        decompress(self.header.compression, &input, out).map_err(|why| {
+            self.here(
+                Error::damaged(
+                    Layer::Block,
+                    format!("the compressed cluster of disk offset {offset:#x} is damaged: {why}"),
+                )
+                .at(range.offset),
+            )
+        })
+    }
+
+    fn here(&self, error: Error) -> Error {
+        error.path(self.path.display().to_string())
+    }
+
+    fn io(&self, error: std::io::Error, offset: u64) -> Error {
+        self.here(Error::io(Layer::Block, "cannot be read", error).at(offset))
+    }
+
+    /// The kind of a run, looking through the backing chain.
+    fn extent_of(&self, offset: u64, run: Run, length: u64) -> Result<Extent> {
+        let extent = |kind| Ok(Extent { length, kind });
+        match (run, &self.backing) {
+            (Run::Zero, _) => extent(ExtentKind::Zero),
+            (Run::Data(_) | Run::Compressed(..), _) => extent(ExtentKind::Data),
+            (Run::Unallocated, Some(backing)) if offset < backing.len() => {
+                backing.extent_at(ImageOffset(offset), length.min(backing.len() - offset))
+            }
+            (Run::Unallocated, _) => extent(ExtentKind::Unallocated),
+        }
+    }
+}
+
+/// Opens a backing file whose format the image does not state. Only raw may be found out by looking: a guest can write
+/// any container's header to the start of its raw disk, and would then choose which files we read.
+fn open_unstated(chain: &Chain<'_>, path: &Path, name: &str) -> Result<Box<dyn Image>> {
+    let (storage, backing_path) = chain.open_named(path, name)?;
+    match crate::block::formats::probe::probe(&*storage, &backing_path) {
+        Ok(Format::Raw) => chain.open_storage(storage, &backing_path, Some(Format::Raw)),
+        Err(e) if e.kind() == Kind::Io => Err(e),
+        _ => Err(Error::refused(Layer::Block, "the image does not say which format its backing file has")
+            .hint("if you trust both files: qemu-img rebase -u -b BACKING -F FORMAT IMAGE")),
+    }
+}
+
+impl Image for Qcow2Image {
+    fn len(&self) -> u64 {
+        self.header.size
+    }
+
+    fn format(&self) -> Format {
+        Format::Qcow2
+    }
+
+    fn format_in_qemu(&self) -> Option<Format> {
+        let is_backing_same = self.backing.as_ref().is_none_or(|backing| backing.format_in_qemu().is_some());
+        (is_backing_same && !self.file.is_part()).then_some(Format::Qcow2)
+    }
+
+    fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
+        if !is_inside(offset, buf.len(), self.header.size) {
+            return Err(beyond_end(offset, buf.len(), self.header.size));
+        }
+        let mut position = offset.0;
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let (run, length) = self.run_at(position, rest.len() as u64)?;
+            let count = usize::try_from(length).unwrap_or(usize::MAX).clamp(1, rest.len());
+            let (part, after) = rest.split_at_mut(count);
+            self.read_run(position, run, part)?;
+            position += count as u64;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn extent_at(&self, offset: ImageOffset, limit: u64) -> Result<Extent> {
+        let limit = self.header.size.saturating_sub(offset.0).min(limit);
+        if limit == 0 {
+            return Err(beyond_end(offset, 1, self.header.size));
+        }
+        let mut joined: Option<Extent> = None;
+        for _ in 0..RUNS_JOINED_MAX {
+            let done = joined.map_or(0, |e| e.length);
+            if done >= limit {
+                break;
+            }
+            let at = offset.0 + done;
+            let (run, length) = self.run_at(at, limit - done)?;
+            let extent = self.extent_of(at, run, length)?;
+            match &mut joined {
+                None => joined = Some(extent),
+                Some(so_far) if so_far.kind == extent.kind => so_far.length += extent.length,
+                Some(_) => break,
+            }
+        }
+        joined.ok_or_else(|| beyond_end(offset, 1, self.header.size))
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.file.bytes_read()
+            + self.data_file.as_ref().map_or(0, |(f, _)| f.bytes_read())
+            + self.backing.as_ref().map_or(0, |b| b.bytes_read())
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files = vec![self.path.clone()];
+        files.extend(self.data_file.iter().map(|(_, path)| path.clone()));
+        files.extend(self.backing.iter().flat_map(|b| b.files()));
+        files
+    }
+
+    fn parts(&self) -> Option<ImageParts<'_>> {
+        let data_file = self.data_file.as_ref().map(|(storage, path)| (storage, path.as_path()));
+        (!self.file.is_part()).then_some(ImageParts { file: &self.file, data_file })
+    }
+}

@@ -1,0 +1,297 @@
+//! The log: changes of metadata that a crash may have left unwritten (MS-VHDX 2.3). A reader replays it in memory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use super::header::{Header, checksum};
+use super::{le32, le64};
+use crate::block::formats::mapped::{length, read_exact};
+use crate::block::{HostRun, Storage, StorageExt};
+use crate::error::{Error, Layer as In, Result};
+use crate::guid::Guid;
+
+/// The unit of the log.
+const SECTOR: u64 = 4096;
+const SECTOR_BYTES: usize = SECTOR as usize;
+
+/// Bytes of an entry's header, and of each descriptor after it.
+const ENTRY_HEADER: u64 = 64;
+const DESCRIPTOR: usize = 32;
+
+/// Largest file length that a log may declare: twice the largest disk.
+const FILE_MAX: u64 = 128 << 40;
+
+/// How often the log's length may be run through the checksum while looking for entries. Entries do not overlap in an
+/// honest log, so that once is enough there.
+const CHECKSUM_PASSES: u64 = 8;
+
+/// How many entries may be visited while looking for the active sequence.
+const STEPS_MAX: usize = 1 << 18;
+
+/// One valid entry.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    length: u64,
+    tail: u64,
+    sequence: u64,
+    descriptors: u64,
+    flushed_file_offset: u64,
+    last_file_offset: u64,
+}
+
+/// The file as it is after its log has been replayed. The file itself is not touched.
+pub(crate) fn replay(storage: Arc<dyn Storage>, header: &Header) -> Result<Arc<dyn Storage>> {
+    if header.log_guid.is_zero() {
+        return Ok(storage);
+    }
+    let log =
+        Log { storage: storage.as_ref(), offset: header.log_offset, length: header.log_length, guid: header.log_guid };
+    let entries = log.entries()?;
+    let Some((start, head)) = log.active(&entries)? else {
+        return Err(Error::damaged(In::Block, "the VHDX's log is not empty, but no sequence in it is valid")
+            .at(header.log_offset)
+            .hint("let Hyper-V repair the file, or copy it again"));
+    };
+    let file_length = length(storage.as_ref())?;
+    if head.flushed_file_offset > file_length {
+        return Err(Error::damaged(In::Block, "the VHDX is truncated: its log knows of a longer file")
+            .expected_found(format_args!("{} bytes", head.flushed_file_offset), format_args!("{file_length} bytes"))
+            .hint("copy the file again"));
+    }
+    if head.last_file_offset > FILE_MAX {
+        return Err(
+            Error::damaged(In::Block, "the VHDX's log declares an impossible file length").at(header.log_offset)
+        );
+    }
+    let mut replayed = Replayed {
+        length: file_length.max(head.last_file_offset),
+        pages: BTreeMap::new(),
+        zeros: BTreeMap::new(),
+        storage: Arc::clone(&storage),
+    };
+    let mut at = start;
+    loop {
+        let entry = entries.get(&at).ok_or_else(|| Error::bug(In::Block, "a log sequence with a gap"))?;
+        log.apply(at, entry, &mut replayed)?;
+        if entry.sequence == head.sequence {
+            tracing::warn!(pages = replayed.pages.len(), "VHDX: the log was not empty; it was replayed in memory");
+            return Ok(Arc::new(replayed));
+        }
+        at = (at + entry.length) % log.length;
+    }
+}
+
+struct Log<'a> {
+    storage: &'a dyn Storage,
+    offset: u64,
+    length: u64,
+    guid: Guid,
+}
+
+impl Log<'_> {
+    /// Reads from the log, which is a ring.
+    fn read(&self, at: u64, buf: &mut [u8]) -> Result<()> {
+        let (mut at, mut rest) = (at % self.length, buf);
+        while !rest.is_empty() {
+            let here = usize::try_from(self.length - at).unwrap_or(usize::MAX).min(rest.len());
+            let (part, tail) = rest.split_at_mut(here);
+            read_exact(self.storage, self.offset + at, part)?;
+            (at, rest) = (0, tail);
+        }
+        Ok(())
+    }
+
+    /// All valid entries, by their offset in the log.
+    fn entries(&self) -> Result<HashMap<u64, Entry>> {
+        let mut entries = HashMap::new();
+        let mut budget = self.length * CHECKSUM_PASSES;
+        let mut raw = Vec::new();
+        for at in (0..self.length).step_by(SECTOR_BYTES) {
+            let mut head = [0; ENTRY_HEADER as usize];
+            self.read(at, &mut head)?;
+            let Some(entry) = self.parse(&head) else { continue };
+            budget = budget.checked_sub(entry.length).ok_or_else(|| {
+                Error::damaged(In::Block, "the entries of the VHDX's log overlap").at(self.offset + at)
+            })?;
+            // The log is at most 64 MiB, and no entry is longer.
+            raw.resize(entry.length as usize, 0);
+            self.read(at, &mut raw)?;
+            if checksum(&raw) == le32(&head, 4) {
+                entries.insert(at, entry);
+            }
+        }
+        Ok(entries)
+    }
+
+    fn parse(&self, raw: &[u8; ENTRY_HEADER as usize]) -> Option<Entry> {
+        let entry = Entry {
+            length: le32(raw, 8).into(),
+            tail: le32(raw, 12).into(),
+            sequence: le64(raw, 16),
+            descriptors: le32(raw, 24).into(),
+            flushed_file_offset: le64(raw, 48),
+            last_file_offset: le64(raw, 56),
+        };
+        let sane = raw.starts_with(b"loge")
+            && raw[32..48] == self.guid.0
+            && entry.sequence > 0
+            && entry.length >= SECTOR
+            && entry.length.is_multiple_of(SECTOR)
+            && entry.length <= self.length
+            && entry.tail.is_multiple_of(SECTOR)
+            && entry.tail < self.length
+            && ENTRY_HEADER + entry.descriptors * DESCRIPTOR as u64 <= entry.length;
+        sane.then_some(entry)
+    }
+
+    /// Where the active sequence begins, and its last entry: of the valid sequences the one with the greatest number.
+    fn active(&self, entries: &HashMap<u64, Entry>) -> Result<Option<(u64, Entry)>> {
+        let mut heads: Vec<&Entry> = entries.values().collect();
+        heads.sort_by_key(|e| std::cmp::Reverse(e.sequence));
+        let mut steps = 0;
+        for head in heads {
+            let mut at = head.tail;
+            let mut previous: Option<u64> = None;
+            while let Some(entry) = entries.get(&at) {
+                steps += 1;
+                if steps > STEPS_MAX {
+                    return Err(Error::damaged(In::Block, "the VHDX's log is a maze").at(self.offset));
+                }
+                if previous.is_some_and(|p| p.checked_add(1) != Some(entry.sequence)) || entry.sequence > head.sequence
+                {
+                    break;
+                }
+                if entry.sequence == head.sequence {
+                    return Ok(Some((head.tail, *head)));
+                }
+                previous = Some(entry.sequence);
+                at = (at + entry.length) % self.length;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Applies one entry. The data sectors follow the descriptors, in their order.
+    fn apply(&self, at: u64, entry: &Entry, to: &mut Replayed) -> Result<()> {
+        let damaged = |message: &str| Error::damaged(In::Block, message).at(self.offset + at);
+        let mut descriptors = vec![0; entry.descriptors as usize * DESCRIPTOR];
+        self.read(at + ENTRY_HEADER, &mut descriptors)?;
+        let mut data = (ENTRY_HEADER + descriptors.len() as u64).next_multiple_of(SECTOR);
+        for raw in descriptors.chunks_exact(DESCRIPTOR) {
+            let target = le64(raw, 16);
+            if le64(raw, 24) != entry.sequence || !target.is_multiple_of(SECTOR) {
+                return Err(damaged("a descriptor in the VHDX's log does not belong to its entry"));
+            }
+            match &raw[..4] {
+                b"zero" => {
+                    let length = le64(raw, 8);
+                    let end =
+                        target.checked_add(length).filter(|end| length.is_multiple_of(SECTOR) && *end <= to.length);
+                    to.zero(target, end.ok_or_else(|| damaged("the VHDX's log zeroes beyond the end of the file"))?);
+                }
+                b"desc" => {
+                    if data + SECTOR > entry.length || target.checked_add(SECTOR).is_none_or(|end| end > to.length) {
+                        return Err(damaged("the VHDX's log writes beyond the end of its entry or of the file"));
+                    }
+                    let mut sector = [0; SECTOR_BYTES];
+                    self.read(at + data, &mut sector)?;
+                    data += SECTOR;
+                    let sequence = u64::from(le32(&sector, 4)) << 32 | u64::from(le32(&sector, SECTOR_BYTES - 4));
+                    if !sector.starts_with(b"data") || sequence != entry.sequence {
+                        return Err(damaged("a data sector in the VHDX's log does not belong to its entry"));
+                    }
+                    sector[..8].copy_from_slice(&raw[8..16]);
+                    sector[SECTOR_BYTES - 4..].copy_from_slice(&raw[4..8]);
+                    to.pages.insert(target, Box::new(sector));
+                }
+                _ => return Err(damaged("the VHDX's log has a descriptor of an unknown kind")),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file with the log's changes over it.
+struct Replayed {
+    storage: Arc<dyn Storage>,
+    length: u64,
+    /// Replaced pages; they lie over `zeros`.
+    pages: BTreeMap<u64, Box<[u8; SECTOR_BYTES]>>,
+    /// Zeroed ranges, start to end, none touching another.
+    zeros: BTreeMap<u64, u64>,
+}
+
+impl fmt::Debug for Replayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replayed")
+            .field("storage", &self.storage)
+            .field("pages", &self.pages.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Replayed {
+    fn zero(&mut self, start: u64, end: u64) {
+        if start >= end {
+            return;
+        }
+        let gone: Vec<u64> = self.pages.range(start..end).map(|(at, _)| *at).collect();
+        for at in gone {
+            self.pages.remove(&at);
+        }
+        let (mut start, mut end) = (start, end);
+        while let Some((&before, &until)) = self.zeros.range(..=end).next_back()
+            && until >= start
+        {
+            self.zeros.remove(&before);
+            (start, end) = (start.min(before), end.max(until));
+        }
+        self.zeros.insert(start, end);
+    }
+}
+
+/// The part of `buf` (which stands at `offset`) that `start..end` covers.
+fn overlap(offset: u64, length: usize, start: u64, end: u64) -> std::ops::Range<usize> {
+    let from = start.saturating_sub(offset).min(length as u64);
+    let to = end.saturating_sub(offset).min(length as u64);
+    // Both are at most `length`.
+    from as usize..to.max(from) as usize
+}
+
+impl Storage for Replayed {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let count = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX).min(buf.len());
+        let Some(buf) = buf.get_mut(..count).filter(|b| !b.is_empty()) else { return Ok(0) };
+        self.storage.read_or_zeros_at(offset, buf)?;
+        let end = offset + count as u64;
+        let before = self.zeros.range(..offset).next_back();
+        for (&start, &until) in before.into_iter().chain(self.zeros.range(offset..end)) {
+            if let Some(part) = buf.get_mut(overlap(offset, count, start, until)) {
+                part.fill(0);
+            }
+        }
+        for (&at, page) in self.pages.range(offset / SECTOR * SECTOR..end) {
+            let here = overlap(offset, count, at, at + SECTOR);
+            let skip = offset.saturating_sub(at) as usize;
+            let source = page.get(skip..).and_then(|p| p.get(..here.len()));
+            if let (Some(to), Some(from)) = (buf.get_mut(here), source) {
+                to.copy_from_slice(from);
+            }
+        }
+        Ok(count)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.length)
+    }
+
+    fn run_at(&self, offset: u64) -> io::Result<HostRun> {
+        Ok(HostRun { length: self.length.saturating_sub(offset), is_data: true })
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.storage.bytes_read()
+    }
+}

@@ -1,0 +1,163 @@
+//! Operations on the host's folders: the part of a commit that is not inside one file.
+
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use crate::block::{FileStorage, LockMode, Locking, Storage};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::host::leftover;
+
+/// Creating, finding, renaming and removing files. Commit does this through the trait, so that a test can enumerate
+/// every point at which the machine can stop.
+pub trait HostFiles: Send + Sync {
+    /// Creates a new file for reading and writing, with the permissions `mode` (less those that the user's umask takes).
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] when there is one already.
+    fn create(&self, path: &Path, mode: u32) -> io::Result<Arc<dyn Storage>>;
+
+    /// Opens an existing file for reading and writing, with a writer's locks.
+    ///
+    /// # Errors
+    /// As [`FileStorage::open`] and [`FileStorage::lock`].
+    fn open(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>>;
+
+    /// Takes a writer's locks on an existing file without writing to it; they are held until the storage is dropped.
+    ///
+    /// # Errors
+    /// As [`FileStorage::open`] and [`FileStorage::lock`].
+    fn lock(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>>;
+
+    /// The file that `path` leads to, symbolic links followed; `path` itself when that cannot be found out.
+    fn real_path(&self, path: &Path) -> PathBuf;
+
+    /// Opens a journal for reading. Whoever may write to a folder can put a journal there, and a journal is obeyed; so it
+    /// counts only if it is a regular file (no link is followed) that belongs to the owner of its image or to the current
+    /// user, and that nobody else may write to.
+    ///
+    /// # Errors
+    /// [`Kind::Pending`](crate::Kind::Pending) with the reason for which it does not count.
+    fn open_journal(&self, path: &Path, image_owner: Option<u32>) -> Result<Arc<dyn Storage>>;
+
+    /// Removes the temporary files that killed runs left beside an output.
+    fn remove_leftovers(&self, _output: &Path) {}
+
+    /// Whether there is a file of that name.
+    fn exists(&self, path: &Path) -> bool;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Renames a file; an existing target is replaced only if `replace`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] when there is a target and it is not to be replaced.
+    fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()>;
+
+    /// Makes creations, renames and removals in the folder of `path` durable.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn sync_folder_of(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The real host.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealHost;
+
+pub(crate) use crate::host::{folder_of, open_as_it_is};
+
+/// Permissions of a file that only its owner may use.
+pub(crate) const PRIVATE: u32 = 0o600;
+
+fn wrap(file: std::fs::File, path: &Path) -> io::Result<Arc<dyn Storage>> {
+    Ok(Arc::new(FileStorage::from_file(file, path).map_err(io::Error::other)?))
+}
+
+impl HostFiles for RealHost {
+    fn create(&self, path: &Path, mode: u32) -> io::Result<Arc<dyn Storage>> {
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(mode);
+        let file = options.open(path)?;
+        leftover::claim(&file)?;
+        wrap(file, path)
+    }
+
+    fn remove_leftovers(&self, output: &Path) {
+        leftover::remove(output);
+    }
+
+    fn open(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>> {
+        let storage = FileStorage::open(path, true)?;
+        storage.lock(LockMode::Write, locking)?;
+        Ok(Arc::new(storage))
+    }
+
+    fn lock(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>> {
+        let file = open_as_it_is(&self.real_path(path))
+            .map_err(|e| Error::io(Layer::Host, "cannot be opened", e).path(path.display().to_string()))?;
+        let storage = FileStorage::from_file(file, path)?;
+        storage.lock(LockMode::Write, locking)?;
+        Ok(Arc::new(storage))
+    }
+
+    fn real_path(&self, path: &Path) -> PathBuf {
+        path.canonicalize().unwrap_or_else(|_| path.to_owned())
+    }
+
+    fn open_journal(&self, path: &Path, image_owner: Option<u32>) -> Result<Arc<dyn Storage>> {
+        let refused = |reason: String| {
+            Error::new(Kind::Pending, Layer::Host, format!("cannot use the undo journal: {reason}"))
+                .path(path.display().to_string())
+                .hint("find out who made that file; if the image is good as it is, remove it")
+        };
+        let file = open_as_it_is(path).map_err(|e| {
+            let is_link = e.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+            refused(if is_link { "it is a symbolic link".to_owned() } else { e.to_string() })
+        })?;
+        let metadata = file.metadata().map_err(|e| refused(e.to_string()))?;
+        let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+        if !metadata.is_file() {
+            return Err(refused("it is not a regular file".to_owned()));
+        }
+        if owner != rustix::process::geteuid().as_raw() && Some(owner) != image_owner {
+            return Err(refused(format!("it belongs to user {owner}, neither to you nor to the owner of the image")));
+        }
+        if mode & 0o022 != 0 {
+            return Err(refused(format!("other users may write to it (mode {mode:04o})")));
+        }
+        Ok(Arc::new(FileStorage::from_file(file, path)?))
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.symlink_metadata().is_ok()
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+        if replace {
+            return std::fs::rename(from, to);
+        }
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // The file system cannot promise it, so look first.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if !to.exists() => std::fs::rename(from, to),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Err(io::ErrorKind::AlreadyExists.into()),
+            result => Ok(result?),
+        }
+    }
+
+    fn sync_folder_of(&self, path: &Path) -> io::Result<()> {
+        std::fs::File::open(folder_of(path))?.sync_all()
+    }
+}

@@ -1,0 +1,236 @@
+//! Which files an image may name.
+//!
+//! Backing files, extents and data files are names inside an image, and an image may come from an attacker: a disk
+//! whose backing file is `/etc/shadow` must not be read into the output just because it says so.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::block::FileStorage;
+use crate::error::{Error, Layer, Result};
+use crate::host::{folder_of, open_as_it_is};
+
+/// The rule for names inside images. The default allows plain relative names that stay inside the image's own folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PathPolicy {
+    allowed: Vec<PathBuf>,
+    anything: bool,
+}
+
+impl PathPolicy {
+    /// Only files below the folder of the image that names them (the default).
+    #[must_use]
+    pub fn same_folder() -> Self {
+        Self::default()
+    }
+
+    /// Besides, this file, or every file below this folder.
+    #[must_use]
+    pub fn allow(mut self, path: impl Into<PathBuf>) -> Self {
+        self.allowed.push(path.into());
+        self
+    }
+
+    /// Whatever an image says. Only for images of one's own: the image can name any file that the user can read.
+    #[must_use]
+    pub fn anything() -> Self {
+        Self { allowed: Vec::new(), anything: true }
+    }
+
+    /// Finds the file that the image at `image` calls `name`, without opening it.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`](crate::Kind::Refused) when the policy does not allow it, [`Kind::Io`](crate::Kind::Io) when
+    /// it is missing.
+    pub fn resolve(&self, image: &Path, name: &str) -> Result<PathBuf> {
+        let plain = plain_name(image, name)?;
+        let folder = folder_of(image);
+        let real_folder = folder
+            .canonicalize()
+            .map_err(|e| Error::io(Layer::Host, "cannot be resolved", e).path(folder.display().to_string()))?;
+        let found = real_folder.join(&plain);
+        // An absolute path, or one with `..`, can lead into the image's own folder, too. The file itself is not looked
+        // at before that is known.
+        let is_plain = plain.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        let is_outside =
+            !is_plain && !folder_of(&found).canonicalize().is_ok_and(|parent| parent.starts_with(&real_folder));
+        if is_outside && !self.anything && self.allowed.is_empty() {
+            return Err(refused(image, name, &found));
+        }
+        let real = found.canonicalize().map_err(|e| {
+            Error::io(Layer::Host, format!("the file {} that the image needs is not there", escape(name)), e)
+                .path(image.display().to_string())
+                .hint("put the file where the image expects it, or correct the name with qemu-img rebase -u")
+        })?;
+        if self.anything || (real.starts_with(&real_folder) && !is_outside) || self.is_allowed(&real) {
+            Ok(real)
+        } else {
+            Err(refused(image, name, &real))
+        }
+    }
+
+    /// Opens the file that the image at `image` calls `name`, read-only.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve); besides when it is no regular file.
+    pub fn open(&self, image: &Path, name: &str) -> Result<(FileStorage, PathBuf)> {
+        let path = self.resolve(image, name)?;
+        // The path is free of symbolic links now; one that appears in the meantime must not be followed. Not to block
+        // on a FIFO, the file is opened without waiting, and what it is is asked of the open file.
+        let file = open_as_it_is(&path)
+            .map_err(|e| Error::io(Layer::Host, "cannot be opened", e).path(path.display().to_string()))?;
+        let storage = FileStorage::from_file(file, &path)?;
+        if !storage.is_regular() && !self.anything && !self.is_allowed(&path) {
+            return Err(Error::refused(Layer::Block, "the image refers to a device")
+                .path(path.display().to_string())
+                .hint("allow this path explicitly if the image is yours"));
+        }
+        Ok((storage, path))
+    }
+
+    /// Where a file that was moved may be found, besides the image's own folder.
+    pub(crate) fn allowed(&self) -> &[PathBuf] {
+        &self.allowed
+    }
+
+    /// Whether an edit in place may write to this file, which an image names: only if it is allowed itself. A folder that
+    /// is allowed is enough for reading.
+    #[must_use]
+    pub fn allows_writing(&self, real: &Path) -> bool {
+        self.anything || self.allowed.iter().any(|a| a.canonicalize().is_ok_and(|allowed| allowed == real))
+    }
+
+    fn is_allowed(&self, real: &Path) -> bool {
+        self.allowed.iter().filter_map(|a| a.canonicalize().ok()).any(|allowed| real.starts_with(allowed))
+    }
+}
+
+/// Text from an image, safe to print.
+pub(crate) fn escape(text: &str) -> String {
+    crate::escape::escape(text).into_owned()
+}
+
+/// The refusal of the file `found`, with the option that allows its folder.
+fn refused(image: &Path, name: &str, found: &Path) -> Error {
+    let folder = folder_of(found);
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let hint = match folder.to_str().and_then(shell_word) {
+        Some(folder) => format!("if you trust the image, add --allow-path {folder}"),
+        None => "if you trust the image, allow the file's folder with --allow-path FOLDER".to_owned(),
+    };
+    Error::refused(Layer::Block, format!("the image refers to {}, outside its own folder", escape(name)))
+        .path(image.display().to_string())
+        .hint(hint)
+}
+
+/// The text as one word of a POSIX shell, quoted if need be; `None` for one that cannot be pasted.
+fn shell_word(text: &str) -> Option<String> {
+    if escape(text) != text {
+        return None;
+    }
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !text.is_empty() && text.chars().all(is_safe) {
+        return Some(text.to_owned());
+    }
+    Some(format!("'{}'", text.replace('\'', "'\\''")))
+}
+
+/// The file name out of QEMU's `json:` with the plain file driver.
+fn json_file_name(json: &str) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_str(json).ok()?;
+    let fields = value.as_object()?;
+    let is_known = fields.keys().all(|key| matches!(key.as_str(), "driver" | "filename"));
+    let is_file = fields.get("driver").and_then(serde_json::Value::as_str) == Some("file");
+    Some(fields.get("filename")?.as_str()?.to_owned()).filter(|_| is_known && is_file)
+}
+
+/// The file name without QEMU's `file:` prefix or out of `json:` with the driver `file`; other protocols and pseudo
+/// names are refused.
+fn plain_name(image: &Path, name: &str) -> Result<PathBuf> {
+    let unsupported = |what: &str| {
+        Err(Error::refused(Layer::Block, format!("the image refers to {} ({what})", escape(name)))
+            .path(image.display().to_string())
+            .hint("only plain files are followed; convert the image with qemu-img convert first"))
+    };
+    if name.is_empty() || name.contains('\0') {
+        return unsupported("not a file name");
+    }
+    if let Some(plain) = name.strip_prefix("file:").filter(|plain| !plain.is_empty()) {
+        return Ok(PathBuf::from(plain));
+    }
+    if let Some(plain) = name.strip_prefix("json:").and_then(json_file_name) {
+        return if plain.is_empty() || plain.contains('\0') {
+            unsupported("not a file name")
+        } else {
+            Ok(plain.into())
+        };
+    }
+    // As QEMU has it: what stands before the first colon is a protocol, unless a slash comes earlier.
+    match name.split_once(':') {
+        Some((before, _)) if !before.contains('/') => unsupported("a protocol, not a file"),
+        _ => Ok(PathBuf::from(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn names_that_leave_the_folder_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(folder.path().join("outside.img"), b"x").unwrap();
+        std::fs::write(inner.join("base.img"), b"x").unwrap();
+        std::os::unix::fs::symlink("../outside.img", inner.join("link.img")).unwrap();
+        std::os::unix::fs::symlink("base.img", inner.join("good-link.img")).unwrap();
+        let image = inner.join("top.qcow2");
+        let policy = PathPolicy::default();
+        let (absolute, outside) = (inner.join("base.img"), folder.path().join("outside.img"));
+        let (absolute, outside) = (absolute.display().to_string(), outside.display().to_string());
+        for name in ["../outside.img", "link.img", "/etc/passwd", &outside, "sub/../../outside.img", "../none.img"] {
+            let error = policy.resolve(&image, name).unwrap_err();
+            assert_eq!(error.kind(), Kind::Refused, "{name}");
+            assert!(error.hint_text().unwrap().contains("--allow-path /"), "{error:?}");
+        }
+        let json = format!("json:{{\"driver\":\"file\",\"filename\":\"{absolute}\"}}");
+        for name in [&absolute, &format!("file:{absolute}"), "../inner/base.img", &json] {
+            assert!(policy.resolve(&image, name).unwrap().ends_with("inner/base.img"), "{name}");
+        }
+        let other = "json:{\"driver\":\"file\",\"filename\":\"base.img\",\"x\":1}";
+        assert_eq!(policy.resolve(&image, other).unwrap_err().kind(), Kind::Refused);
+        for name in ["json:{\"driver\":\"raw\"}", "nbd://host/x", "fat:floppy:/etc", "", "http://x/y"] {
+            assert_eq!(policy.resolve(&image, name).unwrap_err().kind(), Kind::Refused, "{name}");
+        }
+        for name in ["base.img", "./base.img", "good-link.img", "file:base.img"] {
+            assert!(policy.resolve(&image, name).unwrap().ends_with("inner/base.img"), "{name}");
+        }
+        assert_eq!(policy.resolve(&image, "missing.img").unwrap_err().kind(), Kind::Io);
+        let allowed = PathPolicy::default().allow(folder.path().join("outside.img"));
+        assert!(allowed.resolve(&image, "../outside.img").is_ok());
+        assert_eq!(allowed.resolve(&image, "/etc/passwd").unwrap_err().kind(), Kind::Refused);
+        assert!(PathPolicy::anything().resolve(&image, "/etc/passwd").is_ok());
+    }
+
+    #[test]
+    fn a_folder_can_be_pasted() {
+        assert_eq!(shell_word("/a/b-1.2").as_deref(), Some("/a/b-1.2"));
+        assert_eq!(shell_word("/my vms/it's").as_deref(), Some("'/my vms/it'\\''s'"));
+        assert_eq!(shell_word("/a\nb"), None);
+    }
+
+    #[test]
+    fn a_fifo_is_refused_without_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            folder.path().join("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        assert!(PathPolicy::default().open(&folder.path().join("top"), "pipe").is_err());
+    }
+}

@@ -1,0 +1,49 @@
+//! The modules behind the public face, open to this package's own tests, benchmarks and fuzz targets.
+//!
+//! No promise holds here: names and signatures change without notice. Use what the crate's root re-exports.
+
+#[path = "block/mod.rs"]
+pub mod block;
+#[path = "cancel.rs"]
+pub mod cancel;
+#[cfg(feature = "cli")]
+#[path = "cli/mod.rs"]
+pub mod cli;
+#[path = "clock.rs"]
+pub mod clock;
+#[path = "drivers/mod.rs"]
+pub mod drivers;
+#[path = "error.rs"]
+pub mod error;
+#[path = "escape.rs"]
+pub mod escape;
+#[path = "exit.rs"]
+pub mod exit;
+#[path = "fat/mod.rs"]
+pub mod fat;
+#[path = "guid.rs"]
+pub mod guid;
+#[path = "hive/mod.rs"]
+pub mod hive;
+#[path = "host/mod.rs"]
+pub mod host;
+#[path = "io.rs"]
+pub mod io;
+#[path = "iso/mod.rs"]
+pub mod iso;
+#[path = "job/mod.rs"]
+pub mod job;
+#[path = "ntfs/mod.rs"]
+pub mod ntfs;
+#[path = "partition/mod.rs"]
+pub mod partition;
+#[path = "plan/mod.rs"]
+pub mod plan;
+#[path = "units.rs"]
+pub mod units;
+#[path = "upcase.rs"]
+pub mod upcase;
+#[path = "windows/mod.rs"]
+pub mod windows;
+#[path = "yaml.rs"]
+pub mod yaml;
