@@ -1,17 +1,4 @@
-//! What a run did, as one structure: JSON for programs, Markdown for people.
-//!
-//! The names of the fields under `virtio` are a contract with readers of existing reports
-//! (`virtio.injected`, `virtio.drivers_found`, `virtio.packages_staged`, `virtio.registry_changes.success`,
-//! `virtio.firstboot.success`, …); fields may be added, none may change its meaning.
-
-mod collect;
-mod markdown;
-mod write;
-
-pub use write::write;
-pub(super) use write::{refuse_other_files, targets};
-
-pub(crate) use collect::recommend;
+//! The fields of the report.
 
 use crate::error::Error;
 use crate::exit::ExitCode;
