@@ -1,9 +1,10 @@
 //! The plan of an injection: from the guest, the chosen packages and the options to a list of edits.
 
+use super::first_boot;
 use super::guest_paths;
 use super::options::{InjectOptions, Registration};
 use super::record::Record;
-use super::registration::{boot_driver, full};
+use super::registration;
 use super::staging::{device_path, manifest, packages as staging};
 use crate::drivers::Selection;
 use crate::drivers::trust::Publisher;
@@ -75,15 +76,15 @@ pub(super) fn plan_files(
 ) -> Result<Injection> {
     let mut planner = Planner::new(files, guest, hives)?;
     let mut record = Record::default();
-    record.registry_changes.control_sets = guest.control_sets.iter().map(|set| set.name.clone()).collect();
+    record.registry_changes.control_sets = guest.control_set_names();
     record.registry_changes.style = if guest.has_driver_database { "driver_database" } else { "cdd" }.to_owned();
 
     for (package, boot) in selection.boot_packages() {
-        boot_driver::register(&mut planner, package, boot, options, &mut record)?;
+        registration::register_boot_driver(&mut planner, package, boot, options, &mut record)?;
     }
     if options.registration == Registration::Full {
         if guest.has_driver_database {
-            full::register(&mut planner, &selection.packages, options, &mut record)?;
+            registration::register_fully(&mut planner, &selection.packages, options, &mut record)?;
         } else {
             planner
                 .note("this Windows has no DriverDatabase: the full registration is that of its time, the minimal one");
@@ -100,11 +101,11 @@ pub(super) fn plan_files(
         record.devicepath_changes = device_path::plan(&mut planner, &folders)?;
     }
     trust_publishers(&mut planner, options)?;
-    staging::scripts(&mut planner, selection, options, &mut record)?;
+    first_boot::scripts(&mut planner, selection, options, &mut record)?;
     if options.way_back {
-        boot_driver::way_back(&mut planner, &mut record)?;
+        registration::way_back(&mut planner, &mut record)?;
     }
-    boot_driver::free_boot_chain(&mut planner, &mut record)?;
+    registration::free_boot_chain(&mut planner, &mut record)?;
     planner.because("what was put into the guest");
     let manifest = manifest::build(planner.wishes(), &record);
     planner.file(guest_paths::MANIFEST, manifest, &Access::Protected)?;

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::guest_paths;
 use super::record::Action;
 use super::registry;
+use crate::drivers::PackageFile;
 use crate::error::{Error, Layer, Result};
 use crate::hive::Hive;
 use crate::ntfs::security::{Protected, is_owned_by_system};
@@ -329,6 +330,18 @@ impl<'a> Planner<'a> {
             self.protect(path, Protected::File)?;
         }
         Ok(if replaces { Action::Updated } else { Action::Created })
+    }
+
+    /// A file of a driver package in `folder`, with its sub-folders.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn package_file(&mut self, folder: &str, file: &PackageFile, access: &Access) -> Result<Action> {
+        let path = format!("{folder}/{}", file.name);
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            self.dir(parent, access)?;
+        }
+        self.file_with(&path, file.size, file.sha256, access, || Content::of_package(file))
     }
 
     /// A file that shall not be.

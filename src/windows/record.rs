@@ -22,6 +22,20 @@ pub enum Action {
     Removed,
 }
 
+impl Action {
+    /// One action for several: all created, all unchanged, or something in between.
+    #[must_use]
+    pub fn overall(actions: &[Self]) -> Self {
+        if actions.iter().all(|action| *action == Self::Unchanged) {
+            Self::Unchanged
+        } else if actions.iter().all(|action| *action == Self::Created) {
+            Self::Created
+        } else {
+            Self::Updated
+        }
+    }
+}
+
 /// A file that is put into the guest.
 #[derive(Debug, Clone, Serialize)]
 pub struct FileRecord {

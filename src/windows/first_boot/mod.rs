@@ -1,3 +1,6 @@
 //! The job of the first boot: scripts that install the staged packages, and the service that starts them.
 
-pub(super) mod script;
+mod job;
+mod script;
+
+pub(super) use job::scripts;

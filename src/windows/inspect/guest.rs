@@ -113,6 +113,12 @@ impl Guest {
         format!("{}/System32/drivers", self.windows_dir)
     }
 
+    /// The keys of the control sets, the current one first.
+    #[must_use]
+    pub fn control_set_names(&self) -> Vec<String> {
+        self.control_sets.iter().map(|set| set.name.clone()).collect()
+    }
+
     /// The key of the current control set.
     #[must_use]
     pub fn current_control_set(&self) -> &str {

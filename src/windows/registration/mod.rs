@@ -1,6 +1,15 @@
 //! The edits that make Windows start a boot driver and bind the new machine's controllers to it.
 
-pub(super) mod boot_driver;
-pub(super) mod device_ids;
-pub(super) mod driver_database;
+mod boot_driver;
+mod critical_devices;
+mod device_ids;
+mod driver_database;
+mod driver_file;
 pub mod full;
+mod inbox_drivers;
+mod minimal;
+mod service;
+
+pub(super) use boot_driver::register as register_boot_driver;
+pub(super) use full::register::register as register_fully;
+pub(super) use inbox_drivers::{free_boot_chain, way_back};

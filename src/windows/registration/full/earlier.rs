@@ -5,12 +5,14 @@
 
 use sha1::{Digest, Sha1};
 
-use super::{CATALOGUES, Names, ROOT, Records};
+use super::driver_store::CATALOGUES;
+use super::oem_number::oem_number;
+use super::records::{Names, Records};
 use crate::drivers::{Arch, Package};
 use crate::error::Result;
 use crate::plan::HiveFile;
 use crate::windows::plan_builder::Planner;
-use crate::windows::registration::driver_database::parse_version;
+use crate::windows::registration::driver_database::{ROOT, parse_version};
 use crate::windows::registry;
 
 /// How deep a driver-store folder is looked into.
@@ -22,11 +24,6 @@ pub(super) struct Earlier {
     pub hive: HiveFile,
     pub package: String,
     pub oem: String,
-}
-
-/// The number of `oemN.inf`.
-pub(super) fn oem_number(oem: &str) -> Option<usize> {
-    oem.to_ascii_lowercase().strip_prefix("oem")?.strip_suffix(".inf")?.parse().ok()
 }
 
 /// The number of a package by the SHA-1 of its INF.

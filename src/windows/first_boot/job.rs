@@ -1,0 +1,125 @@
+//! The job: its scripts, its markers and the service that starts it.
+
+use super::script::{self, ScriptPackage};
+use crate::drivers::{Category, Selection};
+use crate::error::{Error, Layer, Result};
+use crate::plan::{Access, HiveFile, RegData};
+use crate::windows::guest_paths;
+use crate::windows::options::InjectOptions;
+use crate::windows::plan_builder::Planner;
+use crate::windows::record::{FirstbootRecord, Record};
+
+/// The packages as the scripts install them.
+fn script_packages(selection: &Selection) -> Vec<ScriptPackage> {
+    let with_inf = selection.packages.iter().filter(|p| !p.inf_name.is_empty() && !p.files.is_empty());
+    with_inf
+        .map(|p| ScriptPackage {
+            folder: p.stage_name.clone(),
+            inf: p.inf_name.clone(),
+            required: matches!(p.category, Category::Storage | Category::Network),
+        })
+        .collect()
+}
+
+/// The batch files, and the service unless it is not wanted or has done its work.
+///
+/// # Errors
+/// When the volume or a hive is damaged.
+pub fn scripts(
+    planner: &mut Planner<'_>,
+    selection: &Selection,
+    options: &InjectOptions,
+    record: &mut Record,
+) -> Result<()> {
+    let packages = script_packages(selection);
+    let build = planner.guest.build;
+    planner.because("the scripts that install the packages in the running guest");
+    let setup = script::setup(&packages, build);
+    record.setup_script = String::from_utf8_lossy(&setup).into_owned();
+    planner.file(guest_paths::SETUP, setup, &Access::Protected)?;
+    record.firstboot = FirstbootRecord {
+        service: guest_paths::SERVICE.to_owned(),
+        method: "detached child of a cmd.exe service".to_owned(),
+        payload: guest_paths::FIRSTBOOT.to_owned(),
+        log_path: format!("{}/{}", planner.guest.windows_dir, guest_paths::LOG_BELOW_WINDOWS.replace('\\', "/")),
+        marker_path: guest_paths::DONE.to_owned(),
+        skipped: None,
+    };
+    if !options.firstboot {
+        record.firstboot.skipped = Some("not wanted".to_owned());
+        return Ok(());
+    }
+    planner.file(guest_paths::FIRSTBOOT, script::firstboot(&packages, build), &Access::Protected)?;
+    if options.rearm {
+        planner.because("the first-boot job shall run again");
+        for marker in [guest_paths::DONE, guest_paths::FAILED, guest_paths::ATTEMPTS] {
+            planner.no_file(marker)?;
+        }
+    } else if remove_foreign_markers(planner)? {
+        record.firstboot.skipped = Some("the guest has run the job already; --rearm lets it run again".to_owned());
+        planner.note("the first-boot job has run in this guest already; --rearm lets it run again");
+        return Ok(());
+    }
+    service(planner)
+}
+
+/// Removes the markers and the counter of the job that it did not leave itself: any user could create them before the
+/// folder was ours, to keep the drivers from being installed. Whether a marker of the job is left.
+fn remove_foreign_markers(planner: &mut Planner<'_>) -> Result<bool> {
+    let mut is_marked = false;
+    planner.because("the first-boot job did not leave this marker");
+    for marker in [guest_paths::DONE, guest_paths::FAILED, guest_paths::ATTEMPTS] {
+        if !planner.exists(marker)? {
+            continue;
+        }
+        if planner.is_trusted(marker)? {
+            is_marked |= marker != guest_paths::ATTEMPTS;
+            continue;
+        }
+        planner.warn(format!(
+            "{marker} was in the guest, but the first-boot job has not left it; it is removed, so that the job runs"
+        ));
+        let name = marker.rsplit('/').next().unwrap_or_default();
+        let is_folder = planner.folders(guest_paths::TOP)?.iter().any(|folder| folder.eq_ignore_ascii_case(name));
+        if is_folder && !(planner.folders(marker)?.is_empty() && planner.file_names(marker)?.is_empty()) {
+            return Err(Error::refused(Layer::Windows, "a folder is in the place of a marker of the first-boot job")
+                .path(marker)
+                .hint("remove it in the guest: it would keep the first-boot job from running"));
+        }
+        planner.no_file(marker)?;
+    }
+    Ok(is_marked)
+}
+
+/// The service that starts the job. It shows as failed, because a script cannot report to the service manager: so it
+/// must not count as an error of the start (`ErrorControl` 0).
+fn service(planner: &mut Planner<'_>) -> Result<()> {
+    planner.because("the service that starts the first-boot job");
+    let sets: Vec<String> = planner
+        .guest
+        .control_sets
+        .iter()
+        .filter(|set| set.is_current || set.roles.iter().any(|role| role == "Default"))
+        .map(|set| set.name.clone())
+        .collect();
+    let command = "\"%SystemRoot%\\System32\\cmd.exe\" /d /c \"%SystemDrive%\\hyper2kvm\\firstboot.cmd\"";
+    let description = "Installs the driver packages below C:\\hyper2kvm\\drivers\\virtio once, then removes itself. \
+                       Its script is C:\\hyper2kvm\\firstboot.cmd.";
+    for set in sets {
+        let key = format!("{set}\\Services\\{}", guest_paths::SERVICE);
+        let values = [
+            ("Type", RegData::dword(0x10)),
+            ("Start", RegData::dword(2)),
+            ("ErrorControl", RegData::dword(0)),
+            ("ImagePath", RegData::expand_sz(command)),
+            ("ObjectName", RegData::sz("LocalSystem")),
+            ("DisplayName", RegData::sz("hyper2kvm First Boot Driver Installer")),
+            ("Description", RegData::sz(description)),
+            ("DelayedAutoStart", RegData::dword(0)),
+        ];
+        for (name, data) in values {
+            planner.value(HiveFile::System, &key, name, data)?;
+        }
+    }
+    Ok(())
+}

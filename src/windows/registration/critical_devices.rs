@@ -1,0 +1,35 @@
+//! `CriticalDeviceDatabase`, where Windows up to 7 finds the service of a controller before the system volume is
+//! mounted.
+
+use super::device_ids::BootId;
+use crate::drivers::BootDriver;
+use crate::error::Result;
+use crate::plan::{HiveFile, RegData};
+use crate::windows::plan_builder::Planner;
+use crate::windows::record::{Action, CriticalDeviceRecord, Record};
+
+pub(super) fn critical_devices(
+    planner: &mut Planner<'_>,
+    boot: &BootDriver,
+    ids: &[BootId],
+    set: &str,
+    record: &mut Record,
+) -> Result<()> {
+    planner.because(format!("{}: CriticalDeviceDatabase, where Windows up to 7 looks", boot.service));
+    for id in ids {
+        let name = id.critical_name();
+        let key = format!("{set}\\Control\\CriticalDeviceDatabase\\{name}");
+        let class = RegData::sz(&boot.class_guid.to_string());
+        let actions = [
+            planner.value(HiveFile::System, &key, "Service", RegData::sz(&boot.service))?,
+            planner.value(HiveFile::System, &key, "ClassGUID", class)?,
+        ];
+        record.registry_changes.cdd.push(CriticalDeviceRecord {
+            pci_id: name,
+            service: boot.service.clone(),
+            control_set: set.to_owned(),
+            action: Action::overall(&actions),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! The services of an installed package, their files, and `PnpLockdownFiles`.
+
+use super::records::{Names, image_path, service_values};
+use crate::drivers::Package;
+use crate::drivers::inf::ServiceFacts;
+use crate::error::Result;
+use crate::plan::{Content, HiveFile, RegData, hex};
+use crate::windows::plan_builder::Planner;
+use crate::windows::record::{Action, FileRecord, Record, ServiceRecord};
+use crate::windows::registration::driver_file::{file_version, like_a_driver};
+use crate::windows::registration::service::add_reg;
+
+/// Kernel and file-system drivers: what plug and play starts without user mode.
+const DRIVER_KINDS: u32 = 3;
+
+/// `PnpLockdownFiles`: Windows protects the driver's files against others.
+pub(super) fn lockdown(planner: &mut Planner<'_>, package: &Package, names: &Names) -> Result<()> {
+    const KEY: &str = "Microsoft\\Windows\\CurrentVersion\\Setup\\PnpLockdownFiles";
+    /// `Class` of a file, and of one that the boot loader reads.
+    const LOCKDOWN: u32 = 4;
+    const LOCKDOWN_BOOT: u32 = 5;
+    planner.because(format!("{}: its files are protected", package.stage_name));
+    for file in package.inf.installs.iter().flat_map(|install| &install.copy_files) {
+        let folder = match file.destination.dirid {
+            11 => "System32",
+            12 => "System32/drivers",
+            _ => continue,
+        };
+        let sub = file.destination.path.trim_matches('\\').replace('\\', "/");
+        let folder = if sub.is_empty() { folder.to_owned() } else { format!("{folder}/{sub}") };
+        let key = format!("{KEY}\\%SystemRoot%/{folder}/{}", file.name);
+        let source = format!(
+            "%SystemRoot%\\System32\\DriverStore\\FileRepository\\{}\\{}",
+            names.package,
+            if file.source.is_empty() { &file.name } else { &file.source }
+        );
+        let loads = |s: &&ServiceFacts| s.start == 0 && s.binary.file_name().eq_ignore_ascii_case(&file.name);
+        let class = if package.inf.services().iter().any(loads) { LOCKDOWN_BOOT } else { LOCKDOWN };
+        planner.value(HiveFile::Software, &key, "Class", RegData::dword(class))?;
+        planner.value(HiveFile::Software, &key, "Owners", RegData::multi_sz(&[&names.oem]))?;
+        planner.value(HiveFile::Software, &key, "Source", RegData::expand_sz(&source))?;
+    }
+    Ok(())
+}
+
+/// The services of the INF. Of storage drivers the start, the parameters and the file are set already: only what the
+/// minimal form leaves out is added. Programs that are no drivers are installed by the running Windows.
+pub(super) fn services(
+    planner: &mut Planner<'_>,
+    package: &Package,
+    names: &Names,
+    is_storage: bool,
+    record: &mut Record,
+) -> Result<()> {
+    let sets = planner.guest.control_set_names();
+    for service in package.inf.services().into_iter().filter(|service| service.kind & DRIVER_KINDS != 0) {
+        for set in &sets {
+            let key = format!("{set}\\Services\\{}", service.name);
+            planner.because(format!("{}: what the INF says about the service", service.name));
+            let mut actions = Vec::new();
+            for (name, data) in service_values(service, names) {
+                if !is_storage || ["ImagePath", "DisplayName", "Description", "Owners"].contains(&name) {
+                    actions.push(planner.value(HiveFile::System, &key, name, data)?);
+                }
+            }
+            if !is_storage {
+                for line in &service.registry {
+                    actions.extend(add_reg(planner, HiveFile::System, &key, line)?);
+                }
+                record.registry_changes.services.push(service_record(service, set, names, Action::overall(&actions)));
+            }
+            if let Some(log) = &service.event_log {
+                let key = format!("{set}\\Services\\EventLog\\{}\\{}", log.log, log.source);
+                for line in &log.registry {
+                    add_reg(planner, HiveFile::System, &key, line)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn service_record(service: &ServiceFacts, set: &str, names: &Names, action: Action) -> ServiceRecord {
+    ServiceRecord {
+        service: service.name.clone(),
+        control_set: set.to_owned(),
+        kind: service.kind,
+        start: service.start,
+        group: service.group.clone().unwrap_or_default(),
+        image: image_path(service, names),
+        action,
+    }
+}
+
+/// The drivers' own files where their services look for them. A newer one of the guest stays.
+pub(super) fn system_files(planner: &mut Planner<'_>, package: &Package, record: &mut Record) -> Result<()> {
+    for service in package.inf.services() {
+        let is_there = service.kind & DRIVER_KINDS != 0 && service.binary.dirid == 12;
+        let wanted = service.binary.file_name();
+        let Some(file) = package.files.iter().find(|f| is_there && last(&f.name).eq_ignore_ascii_case(wanted)) else {
+            continue;
+        };
+        let path = format!("{}/{}", planner.guest.drivers_dir(), service.binary.path.replace('\\', "/"));
+        planner.because(format!("{}: the driver's file", service.name));
+        let present = planner.read(&path)?;
+        let theirs = present.as_deref().and_then(file_version);
+        let is_newer = theirs.is_some() && theirs > file.read().ok().and_then(|data| file_version(&data));
+        let (action, reason) = if is_newer {
+            (Action::Kept, Some("the guest's is newer".to_owned()))
+        } else {
+            let access = like_a_driver(planner)?;
+            (planner.file_with(&path, file.size, file.sha256, &access, || Content::of_package(file))?, None)
+        };
+        record.files_copied.push(FileRecord {
+            name: file.name.clone(),
+            action,
+            reason,
+            source: file.media_path().to_owned(),
+            destination: path,
+            size: file.size,
+            sha256: hex(&file.sha256),
+            service: Some(service.name.clone()),
+        });
+    }
+    Ok(())
+}
+
+/// Last component of a name with `/`.
+fn last(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}

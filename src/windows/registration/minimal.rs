@@ -1,0 +1,160 @@
+//! The minimal registration: the smallest set of records in `DriverDatabase` that makes the kernel's plug and play bind
+//! a driver. The first-boot job installs the package properly later.
+
+use super::device_ids::{self, BootId};
+use super::driver_database::{Keys, ROOT, parse_version, split, version_record};
+use crate::clock::FileTime;
+use crate::drivers::{Arch, BootDriver, Package};
+use crate::error::{Error, Layer, Result};
+use crate::plan::{HiveFile, RegData};
+use crate::windows::plan_builder::Planner;
+use crate::windows::record::{Action, DriverDatabaseRecord};
+use crate::windows::registry;
+
+/// The name of an invented package. It must look like a folder of the driver store, or tools of the running guest
+/// refuse the whole list; the number is a hash of the INF there, and a constant is accepted.
+#[must_use]
+pub fn package_name(inf: &str, arch: Arch) -> String {
+    format!("{inf}_{}_{:016x}", arch.store_name(), 0)
+}
+
+/// A name for our INF that no other package of the guest has.
+fn own_inf_name(planner: &Planner<'_>, service: &str) -> Result<String> {
+    let hive = planner.hive(HiveFile::System)?;
+    let stem: String =
+        service.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
+    for number in 1..100 {
+        let name = if number == 1 { format!("h2k-{stem}.inf") } else { format!("h2k-{stem}-{number}.inf") };
+        let key = format!("{ROOT}\\DriverInfFiles\\{name}");
+        let active = registry::text(hive, &key, "Active")?;
+        let is_ours =
+            active.is_some_and(|package| package.eq_ignore_ascii_case(&package_name(&name, planner.guest.arch)));
+        if is_ours || registry::find(hive, &key)?.is_none() {
+            return Ok(name);
+        }
+    }
+    Err(Error::bug(Layer::Windows, format!("no free name for the INF of {service}")))
+}
+
+/// What an earlier run of ours registered for a service: date and version.
+///
+/// # Errors
+/// When the hive is damaged there.
+pub fn registered_version(planner: &Planner<'_>, service: &str) -> Result<Option<(FileTime, [u16; 4])>> {
+    let inf = own_inf_name(planner, service)?;
+    let keys = Keys::new(&inf, &package_name(&inf, planner.guest.arch));
+    let data = registry::get(planner.hive(HiveFile::System)?, &keys.package, "Version")?;
+    Ok(data.and_then(|data| parse_version(&data.bytes)))
+}
+
+/// Plans the minimal records for a boot driver. Ids that another active package serves are left to it; its service is
+/// returned so that the caller can see to its start type. Where the guest keeps a driver that is there already
+/// (`installs` is false), the record keeps a later version of that driver.
+///
+/// # Errors
+/// When the hive is damaged.
+pub fn register(
+    planner: &mut Planner<'_>,
+    package: &Package,
+    boot: &BootDriver,
+    ids: &[BootId],
+    installs: bool,
+) -> Result<(DriverDatabaseRecord, Vec<String>)> {
+    let inf = own_inf_name(planner, &boot.service)?;
+    let name = package_name(&inf, planner.guest.arch);
+    let mut record = DriverDatabaseRecord {
+        hive: HiveFile::System,
+        inf: inf.clone(),
+        package: name.clone(),
+        ids: Vec::new(),
+        ids_kept: Vec::new(),
+        action: Action::Kept,
+    };
+    let (own, kept) = split(planner, ids, &inf, &name)?;
+    let mut foreign_services = Vec::new();
+    for (id, service) in kept {
+        record.ids_kept.push(id.id.clone());
+        if !foreign_services.contains(&service) {
+            foreign_services.push(service);
+        }
+    }
+    if own.is_empty() {
+        return Ok((record, foreign_services));
+    }
+    let facts = &package.inf;
+    let ours = (facts.driver_date, facts.driver_version);
+    let theirs = if installs { None } else { registered_version(planner, &boot.service)? };
+    let version = theirs.map_or(ours, |theirs| theirs.max(ours));
+    record.action = write(planner, &inf, &name, version, boot, &own)?;
+    record.ids = own.into_iter().map(|id| id.id.clone()).collect();
+    Ok((record, foreign_services))
+}
+
+/// The records themselves.
+fn write(
+    planner: &mut Planner<'_>,
+    inf: &str,
+    name: &str,
+    version: (FileTime, [u16; 4]),
+    boot: &BootDriver,
+    ids: &[&BootId],
+) -> Result<Action> {
+    let system = HiveFile::System;
+    let keys = Keys::new(inf, name);
+    let mut configurations: Vec<&str> = Vec::new();
+    for id in ids {
+        if !configurations.contains(&id.configuration.as_str()) {
+            configurations.push(&id.configuration);
+        }
+    }
+    planner.because(format!(
+        "{}: DriverDatabase, where this Windows looks for drivers of unknown controllers",
+        boot.service
+    ));
+    let version = version_record(boot.class_guid, version.0, version.1);
+    let mut actions = vec![
+        planner.value(system, &keys.inf_files, "", RegData::multi_sz(&[name]))?,
+        planner.value(system, &keys.inf_files, "Active", RegData::sz(name))?,
+        planner.value(system, &keys.inf_files, "Configurations", RegData::multi_sz(&configurations))?,
+        planner.value(system, &keys.package, "Version", RegData::binary(version))?,
+    ];
+    for configuration in &configurations {
+        let key = format!("{}\\Configurations\\{configuration}", keys.package);
+        actions.push(planner.value(system, &key, "ConfigFlags", RegData::dword(0))?);
+        actions.push(planner.value(system, &key, "Service", RegData::sz(&boot.service))?);
+    }
+    for id in ids {
+        let key = format!("{}\\Descriptors\\{}", keys.package, id.id);
+        actions.push(planner.value(system, &key, "Configuration", RegData::sz(&id.configuration))?);
+    }
+    for id in ids {
+        let key = format!("{ROOT}\\DeviceIds\\{}", id.id);
+        actions.push(planner.value(system, &key, inf, RegData::binary(id.rank()))?);
+    }
+    Ok(Action::overall(&actions))
+}
+
+/// Takes away what an earlier minimal registration of ours left.
+pub(super) fn drop_minimal(planner: &mut Planner<'_>, package: &Package) -> Result<()> {
+    let Some(boot) = &package.boot else { return Ok(()) };
+    let inf = format!("h2k-{}.inf", boot.service.to_lowercase());
+    let keys = Keys::new(&inf, &package_name(&inf, planner.guest.arch));
+    planner.because(format!("{}: the records of the minimal registration are replaced", boot.service));
+    planner.no_key(HiveFile::System, &keys.inf_files)?;
+    planner.no_key(HiveFile::System, &keys.package)?;
+    for id in device_ids::boot_ids(&package.inf, boot) {
+        planner.no_value(HiveFile::System, &format!("{ROOT}\\DeviceIds\\{}", id.id), &inf)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_look_like_the_driver_store() {
+        assert_eq!(package_name("h2k-viostor.inf", Arch::Amd64), "h2k-viostor.inf_amd64_0000000000000000");
+        assert_eq!(package_name("h2k-vioscsi.inf", Arch::X86), "h2k-vioscsi.inf_x86_0000000000000000");
+    }
+}
