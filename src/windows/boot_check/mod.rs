@@ -33,7 +33,8 @@ use crate::ntfs::Volume;
 
 use crate::windows::guest_files::{GuestFiles, Protection};
 use crate::windows::inspect::guest::Guest;
-use crate::windows::inspect::installation::{inspect_files, pe_machine};
+use crate::windows::inspect::installation::inspect_files;
+use crate::windows::inspect::program::pe_machine;
 
 /// The largest hive that is read.
 const HIVE_BYTES_MAX: u64 = 1 << 30;

@@ -1,7 +1,11 @@
 //! Finds Windows installations on a volume and describes them as a [`Guest`].
 
+mod describe;
 pub(super) mod guest;
 pub(super) mod installation;
+pub(super) mod program;
+mod state;
+mod version;
 
 pub use guest::{ControlSet, Guest};
 pub use installation::{Hives, Inspected, inspect, is_windows_volume, windows_folders};
