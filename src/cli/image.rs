@@ -17,11 +17,11 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Shows what the file is; opens nothing that it names
+    /// Show what the file is; open nothing that it names
     Info(QuestionArgs),
-    /// Checks the file's structures; exit code 0: sound, 1: faults
+    /// Check the file's structures; exit code 0: sound, 1: faults
     Check(QuestionArgs),
-    /// Shows which ranges of the disk are data and which are zeros
+    /// Show which ranges of the disk are data and which are zeros
     Map(QuestionArgs),
 }
 

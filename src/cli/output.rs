@@ -147,13 +147,14 @@ impl Ui {
         }
     }
 
-    /// A bar (or, with a total of 0, a spinner) on the error output while something long runs. Only a terminal sees it.
+    /// A spinner on the error output while something long runs, or a bar once its length is set. Only a terminal shows it,
+    /// and not with `--quiet`.
     #[must_use]
-    pub fn progress(&self, title: &str, total: u64) -> Progress {
+    pub fn progress(&self, title: &str) -> Progress {
         if self.quiet || !self.colour_err {
             return Progress::hidden();
         }
-        Progress::start(escape(title).into_owned(), total)
+        Progress::start(title)
     }
 
     fn write_out(&self, text: &str) {
@@ -194,4 +195,18 @@ fn paint(text: &str, colour: Colour, on: bool) -> String {
         Colour::Bold => 1,
     };
     if on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
+}
+
+/// A number of bytes for people.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = "bytes";
+    for next in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, next);
+    }
+    if unit == "bytes" { format!("{bytes} bytes") } else { format!("{value:.1} {unit}") }
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::file::{HiveFile, find_log, is_hive, say_replay};
 use crate::block::commit::Recovery;
-use crate::cli::{ImageArgs, Ui, environment, signals};
+use crate::cli::args::{ImageArgs, PartitionArgs, VolumeCheckArgs};
+use crate::cli::request::no_destination;
+use crate::cli::{Ui, environment, signals};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::reg::{Entry, Import, KeyPath, Parser};
 use crate::hive::{Hive, KeyId};
@@ -15,9 +17,8 @@ use crate::job::{Destination, HiveEdit, HiveName, HiveRequest, edit_hive, image_
 // How an image is opened.
 #[derive(Debug, clap::Args)]
 pub(super) struct Image {
-    /// The partition that Windows is in, as Linux counts (0: the image is a volume)
-    #[arg(long, value_name = "N")]
-    partition: Option<u32>,
+    #[command(flatten)]
+    windows: PartitionArgs,
     #[command(flatten)]
     source: ImageArgs,
 }
@@ -25,18 +26,17 @@ pub(super) struct Image {
 // Where a changed image goes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Changed {
-    /// Changes the image itself; a journal beside it allows to undo an interrupted run
+    /// Change the image itself; a journal beside it allows to undo an interrupted run
     #[arg(long, conflicts_with = "output")]
     in_place: bool,
-    /// Writes a small new qcow2 file over the untouched image
+    /// Write a small new qcow2 file over the untouched image
     #[arg(long, value_name = "NEW.qcow2")]
     output: Option<PathBuf>,
-    /// Replaces the output file if it exists
+    /// Replace an output file that exists
     #[arg(long, requires = "output")]
     overwrite: bool,
-    /// Edits an image without comparing the volume's bitmaps with its file records first
-    #[arg(long)]
-    skip_volume_check: bool,
+    #[command(flatten)]
+    check: VolumeCheckArgs,
 }
 
 impl Image {
@@ -44,7 +44,7 @@ impl Image {
         Ok(HiveRequest {
             image: image.to_owned(),
             options: self.source.open_options(),
-            partition: self.partition,
+            partition: self.windows.partition,
             overwrite_output: false,
             clock: environment::clock()?,
             skip_volume_check: false,
@@ -134,8 +134,8 @@ impl Changed {
         match &self.output {
             Some(out) => Ok(Destination::Overlay(out.clone())),
             None if self.in_place => Ok(Destination::InPlace),
-            None => Err(Error::new(Kind::Usage, Layer::Cli, "where should the changed image go?")
-                .hint("--output NEW.qcow2 leaves the image as it is, --in-place changes it")),
+            None => Err(no_destination(Kind::Usage)
+                .hint("--output NEW.qcow2 keeps the image as it is; --in-place changes it")),
         }
     }
 
@@ -149,7 +149,7 @@ impl Changed {
 
     fn request(&self, image: &Image, target: &Path) -> Result<HiveRequest> {
         Ok(HiveRequest {
-            skip_volume_check: self.skip_volume_check,
+            skip_volume_check: self.check.skip_volume_check,
             overwrite_output: self.overwrite,
             ..image.request(target)?
         })

@@ -1,0 +1,128 @@
+//! The one request for an injection, whether it was typed or written in a document.
+
+use std::path::{Path, PathBuf};
+
+use super::args::{GuestArgs, ImageArgs, NewImageArgs, RegistrationArg};
+use super::{environment, signals};
+use crate::block::Format;
+use crate::drivers::Policy;
+use crate::error::{Error, Kind, Layer, Result};
+use crate::host;
+use crate::job::{Destination, InjectRequest, StateOverrides};
+use crate::windows::InjectOptions;
+
+/// The largest certificate file that is read, in bytes.
+const CERTIFICATE_BYTES_MAX: u64 = 1 << 20;
+
+/// An injection as the user asks for it: `inject`, `convert --inject` and a document all fill this structure.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InjectSpec {
+    pub image: PathBuf,
+    pub source: ImageArgs,
+    /// Driver media, the preferred one first.
+    pub drivers: Vec<PathBuf>,
+    pub in_place: bool,
+    pub dry_run: bool,
+    /// A qcow2 overlay over the image.
+    pub output: Option<PathBuf>,
+    /// A whole new image, and how it is written.
+    pub to_output: Option<PathBuf>,
+    pub new_image: NewImageArgs,
+    pub overwrite: bool,
+    pub threads: Option<usize>,
+    pub guest: GuestArgs,
+    /// The document that this was read from: an input, which no output may replace.
+    pub document: Option<PathBuf>,
+}
+
+impl InjectSpec {
+    /// The job's request. Reads the certificates that are named.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when no destination is given; [`Kind::Usage`] when choices exclude each other, and for files
+    /// and variables that cannot be read.
+    pub fn request(&self) -> Result<InjectRequest> {
+        let guest = &self.guest;
+        let destination = self.destination()?;
+        Ok(InjectRequest {
+            format: self.source.format,
+            path_policy: self.source.path_policy(),
+            disk: self.source.disk.clone(),
+            definitions: guest.definitions.definitions.clone(),
+            other_inputs: guest.trust_publisher.iter().chain(&self.document).cloned().collect(),
+            overwrite_output: self.overwrite,
+            partition: guest.windows.partition,
+            threads: self.threads,
+            state: StateOverrides {
+                allow_dirty: guest.allow_dirty,
+                discard_ntfs_log: guest.discard_ntfs_log,
+                discard_hibernation: guest.discard_hibernation,
+            },
+            skip_volume_check: guest.check.skip_volume_check,
+            policy: Policy { signature: guest.signature_policy.into() },
+            options: self.options()?,
+            packages_only: guest.packages_only,
+            cancel: signals::cancel(),
+            ..InjectRequest::new(&self.image, self.drivers.clone(), destination, environment::clock()?)
+        })
+    }
+
+    /// Nothing is changed by surprise: a destination has to be given. A dry run writes nothing, whatever else is.
+    fn destination(&self) -> Result<Destination> {
+        match (self.dry_run, self.in_place, &self.output, &self.to_output) {
+            (true, ..) => Ok(Destination::DryRun),
+            (_, _, Some(_), Some(_)) | (_, true, Some(_), _) => {
+                let message = "several destinations given: `output` is neither a new image nor the image itself";
+                let hint = "keep one of `output` (an overlay), `to_output` (a new image) and `in_place`";
+                Err(Error::new(Kind::Usage, Layer::Cli, message).hint(hint))
+            }
+            (_, true, None, _) => Ok(Destination::InPlace),
+            (_, _, Some(path), None) => Ok(Destination::Overlay(path.clone())),
+            (_, _, None, Some(path)) => Ok(Destination::Standalone {
+                path: path.clone(),
+                format: output_format(&self.new_image, path),
+                compression: self.new_image.compression(),
+                checksum: self.new_image.checksum,
+            }),
+            (_, _, None, None) => Err(no_destination(Kind::Refused).hint(match self.document {
+                Some(_) => "add `to_output: NEW.qcow2`, `output: OVERLAY.qcow2`, `in_place: true` or `dry_run: true`",
+                None => "--output NEW.qcow2 keeps the image as it is; --in-place changes it; --dry-run only shows",
+            })),
+        }
+    }
+
+    fn options(&self) -> Result<InjectOptions> {
+        let guest = &self.guest;
+        if guest.packages_only && guest.registration == RegistrationArg::Full {
+            let message = "cannot register drivers in full: --packages-only registers none";
+            let hint = "leave out either --packages-only or --registration full";
+            return Err(Error::new(Kind::Usage, Layer::Cli, message).hint(hint));
+        }
+        Ok(InjectOptions {
+            force: guest.force,
+            rearm: guest.rearm,
+            registration: guest.registration.into(),
+            trusted_publishers: guest.trust_publisher.iter().map(|path| read_certificate(path)).collect::<Result<_>>()?,
+            ..InjectOptions::default()
+        })
+    }
+}
+
+/// The format of a new image: what was asked for, or what its name says.
+pub fn output_format(options: &NewImageArgs, path: &Path) -> Format {
+    options.output_format.or_else(|| Format::from_extension(path)).unwrap_or(Format::Qcow2)
+}
+
+/// The error for a change without a destination; the hint is the caller's.
+pub fn no_destination(kind: Kind) -> Error {
+    Error::new(kind, Layer::Cli, "no destination given")
+}
+
+/// The bytes of a certificate file. What they mean is the business of the layer that writes them.
+fn read_certificate(path: &Path) -> Result<Vec<u8>> {
+    host::read(path, CERTIFICATE_BYTES_MAX).map_err(|error| {
+        error
+            .into_error("the certificate", path, Layer::Cli, Kind::Usage)
+            .hint("--trust-publisher takes a certificate file (.cer, DER)")
+    })
+}
