@@ -19,12 +19,12 @@
 
 mod compress;
 mod flush;
-mod late;
+mod layout;
+mod overlay_changes;
 mod pipeline;
-mod plan;
 mod qcow2;
 mod raw;
-mod sink;
+mod window;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -246,7 +246,7 @@ impl Conversion {
     ) -> Result<Converted> {
         let file = self.new.file();
         let work = self.work.as_mut().ok_or_else(|| Error::bug(Layer::Block, "changes of what was not copied"))?;
-        let written = late::write(stage, file, &mut *work.layout, self.form.unit());
+        let written = overlay_changes::write(stage, file, &mut *work.layout, self.form.unit());
         match written.map_err(|e| e.path(self.out.display().to_string()))? {
             Some(bytes) => work.bytes_written += bytes,
             // More was changed than anybody expected: with all that is known now, from the start.

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::compress::{Compression, Compressor};
 use super::flush::Flusher;
-use super::plan::{Window, Windows};
+use super::layout::{Buffers, Encoded, Layout, Piece, Write};
 use super::qcow2::{Qcow2Layout, Survey};
 use super::raw::{RawLayout, UNIT};
-use super::sink::{Buffers, Encoded, Layout, Piece, Write};
+use super::window::{Window, Windows};
 use super::{ConvertOptions, ConvertProgress, Source};
 use crate::block::{Format, is_zero};
 use crate::cancel::Cancel;

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 
-use super::sink::{Layout, write_at};
+use super::layout::{Layout, write_at};
 use crate::block::{Stage, is_zero};
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;

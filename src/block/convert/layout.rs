@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::plan::Window;
+use super::window::Window;
 use crate::error::{Error, Layer, Result};
 
 /// Buffers of one window; they go round from thread to thread.
