@@ -9,7 +9,7 @@ use super::request::{Destination, InjectRequest, Observer};
 use super::verdict::{Verdict, judge};
 use super::volume_check::{SKIPPED, check_volume};
 use crate::block::commit::{self, CommitOptions, Committed, Recovery};
-use crate::block::convert::{Conversion, ConvertOptions, ConvertProgress, Converted, convert};
+use crate::block::convert::{BackgroundCopy, ConvertOptions, ConvertProgress, Converted, convert};
 use crate::block::{self, Stage, StageOptions};
 use crate::drivers::{self, Definitions, Selection, Sources};
 use crate::error::{Error, Kind, Layer, Result};
@@ -19,20 +19,13 @@ use crate::partition::{self, PartitionTable, PartitionView, Scheme};
 use crate::plan::{self, Applied, Plan};
 use crate::windows::{self, Hives};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
-use std::thread::ScopedJoinHandle;
-use std::time::Duration;
 
 /// The step in which a new image is written.
 const WRITING: &str = "Writing and verifying the new image";
 
 /// How much of a compressed image is kept unpacked.
 const KEPT_BYTES: u64 = 32 << 20;
-
-/// How often progress is reported at least.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// Makes the Windows in an image bootable from a virtio disk.
 ///
@@ -365,7 +358,7 @@ fn convert_staged(
         *verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         Ok(())
     };
-    let options = ConvertOptions { progress: Some(&progress), judge: Some(&judge), ..options.clone() };
+    let options = ConvertOptions { progress: Some(&progress), verify: Some(&judge), ..options.clone() };
     let done = convert(&staged.stage, path, &options)?;
     let verdict = verdict.into_inner().unwrap_or_else(PoisonError::into_inner);
     let verdict = verdict.ok_or_else(|| Error::bug(Layer::Job, "an image was written without a verdict"))?;
@@ -381,66 +374,14 @@ fn convert_meanwhile(
     path: &Path,
     options: &ConvertOptions<'_>,
 ) -> Result<(Staged, Converted, Verdict)> {
-    let image = stage.original();
-    let mut conversion = Conversion::begin(&stage.image().files(), path, options);
-    let is_begun = conversion.is_ok();
-    let stop = AtomicBool::new(false);
-    let copied = Mutex::new(ConvertProgress { done: 0, total: 0 });
-    let copied = || copied.lock().unwrap_or_else(PoisonError::into_inner);
-    let show = |now: ConvertProgress| {
-        if now.total > 0 {
-            observer.progress(now.done, now.total);
-        }
-    };
-    let (staged, verdict, copying) = std::thread::scope(|scope| {
-        let mut copy = Wanted { stop: &stop, is_wanted: false };
-        let (copies, is_copied) = mpsc::channel::<()>();
-        let copying = conversion.as_mut().ok().map(|conversion| {
-            scope.spawn(|| {
-                // The other end learns of the end of this thread.
-                let _copies = copies;
-                conversion.copy_image(&image, &stop, &|now| *copied() = now)
-            })
-        });
-        let staged = stage_changes(request, observer, report, Ok(stage));
-        let verdict = staged.as_ref().ok().filter(|_| is_begun).map(|staged| {
-            observer.step(WRITING);
-            judge(staged, request)
-        });
-        copy.is_wanted = matches!(verdict, Some(Ok(_)));
-        drop(copy);
-        while is_copied.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
-            let now = *copied();
-            show(now);
-        }
-        (staged, verdict, copying.map(ScopedJoinHandle::join))
-    });
+    let copy = BackgroundCopy::start(&stage, path, options);
     // What is wrong with the guest or the drivers is said first, then what is wrong with the output.
-    let staged = staged?;
-    let conversion = conversion?;
-    let verdict = verdict.ok_or_else(|| Error::bug(Layer::Job, "changes without a verdict"))??;
-    match copying {
-        Some(Ok(outcome)) => outcome?,
-        _ => return Err(Error::bug(Layer::Job, "the copying of the image panicked")),
-    }
-    let now = *copied();
-    show(now);
-    let done = conversion.finish(&staged.stage, options, &show)?;
+    let staged = stage_changes(request, observer, report, Ok(stage))?;
+    let copy = copy?;
+    observer.step(WRITING);
+    let verdict = judge(&staged, request)?;
+    let done = copy.finish(&staged.stage, &|now| observer.progress(now.done, now.total))?;
     Ok((staged, done, verdict))
-}
-
-/// Tells a copy to stop when nobody wants it any more, also when that is because of a panic.
-struct Wanted<'a> {
-    stop: &'a AtomicBool,
-    is_wanted: bool,
-}
-
-impl Drop for Wanted<'_> {
-    fn drop(&mut self) {
-        if !self.is_wanted {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-    }
 }
 
 fn note_commit(report: &mut Report, committed: Committed) {

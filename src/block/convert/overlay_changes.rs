@@ -1,8 +1,8 @@
-//! Changes that come when the rest of the disk is written.
+//! Changes that are written over a finished copy.
 //!
 //! Finding out what is to be changed takes time, and almost all of a disk stays as it is: so the image is copied
 //! meanwhile, all of it, and then the changes are written over the copy. Where the copy has nothing, as the image is empty
-//! there, new data go to the end of the file, in the order of the disk. How the threads ran makes no difference to it.
+//! there, new data go to the end of the file, in the order of the disk. The number of threads makes no difference to it.
 
 use std::fs::File;
 
@@ -12,7 +12,7 @@ use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
 
 /// Writes what `stage` changed into the finished copy of its image, of which `unit` bytes are stored or left out together.
-/// Returns how many bytes that were, or `None` when the layout has no room for it.
+/// Returns how many bytes were written, or `None` when the layout has no room for all of them.
 pub(super) fn write(stage: &Stage, file: &File, layout: &mut dyn Layout, unit: u64) -> Result<Option<u64>> {
     let mut written = 0;
     let mut buf = vec![0; unit as usize];
@@ -22,14 +22,14 @@ pub(super) fn write(stage: &Stage, file: &File, layout: &mut dyn Layout, unit: u
             let first = at / unit * unit;
             let next = end.min(first + unit);
             if let Some(to) = layout.locate(file, first)? {
-                let changed = part(&mut buf, next - at)?;
+                let changed = prefix(&mut buf, next - at)?;
                 stage.read_at(ImageOffset(at), changed)?;
                 write_at(file, changed, to + (at - first))?;
                 written += changed.len() as u64;
             } else {
-                // As in a window: a cluster at the end of the disk is written whole.
+                // As in a window, the last cluster is written whole.
                 buf.fill(0);
-                stage.read_at(ImageOffset(first), part(&mut buf, unit.min(stage.len() - first))?)?;
+                stage.read_at(ImageOffset(first), prefix(&mut buf, unit.min(stage.len() - first))?)?;
                 if !is_zero(&buf) {
                     let Some(to) = layout.append(file, first)? else { return Ok(None) };
                     write_at(file, &buf, to)?;
@@ -42,17 +42,18 @@ pub(super) fn write(stage: &Stage, file: &File, layout: &mut dyn Layout, unit: u
     Ok(Some(written))
 }
 
-fn part(buf: &mut [u8], length: u64) -> Result<&mut [u8]> {
-    let part = usize::try_from(length).ok().and_then(|length| buf.get_mut(..length));
-    part.ok_or_else(|| Error::bug(Layer::Block, "a change outside its unit"))
+fn prefix(buf: &mut [u8], length: u64) -> Result<&mut [u8]> {
+    let prefix = usize::try_from(length).ok().and_then(|length| buf.get_mut(..length));
+    prefix.ok_or_else(|| Error::bug(Layer::Block, "a change outside its unit"))
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use crate::block::convert::pipeline::Company;
-    use crate::block::convert::{Conversion, ConvertOptions};
+    use crate::block::convert::conversion::Conversion;
+    use crate::block::convert::pipeline::Hooks;
+    use crate::block::convert::{ConvertOptions, convert};
     use crate::block::{Format, Image, OpenOptions, Stage, StageOptions, open, qcow2};
     use crate::units::ImageOffset;
 
@@ -96,11 +97,12 @@ mod tests {
         open(path, &OpenOptions { format: Some(format), ..OpenOptions::default() }).unwrap()
     }
 
-    fn convert(stage: &Stage, out: &Path, options: &ConvertOptions<'_>, late: u64) {
+    /// Copies the image with room for `appended_max` bytes, then writes the changes over the copy.
+    fn copy_and_change(stage: &Stage, out: &Path, options: &ConvertOptions<'_>, appended_max: u64) {
         let image = stage.original();
         let mut conversion = Conversion::begin(&stage.image().files(), out, options).unwrap();
-        conversion.copy(&image, late, Company::default()).unwrap();
-        let done = conversion.finish(stage, options, &|_| ()).unwrap();
+        conversion.copy(&image, appended_max, Hooks::default()).unwrap();
+        let done = conversion.finish(stage, &|_| ()).unwrap();
         assert_eq!((done.virtual_size, done.file_length), (stage.len(), out.metadata().unwrap().len()));
     }
 
@@ -116,10 +118,10 @@ mod tests {
             let (format, cluster_bits) =
                 [(Format::Raw, 16), (Format::Qcow2, 9), (Format::Qcow2, 12), (Format::Qcow2, 16)][seed as usize % 4];
             // Without any room, clusters of 512 bytes make it begin anew now and then.
-            let late = if random.below(2) == 0 { 0 } else { 1 << 20 };
+            let appended_max = if random.below(2) == 0 { 0 } else { 1 << 20 };
             let options = |threads| ConvertOptions { format, cluster_bits, threads, ..ConvertOptions::default() };
-            convert(&stage, &at("one"), &options(Some(1)), late);
-            convert(&stage, &at("many"), &options(Some(5)), late);
+            copy_and_change(&stage, &at("one"), &options(Some(1)), appended_max);
+            copy_and_change(&stage, &at("many"), &options(Some(5)), appended_max);
             let mut found = vec![0; wanted.len()];
             opened(&at("one"), format).read_at(ImageOffset(0), &mut found).unwrap();
             assert!(found == wanted, "seed {seed}: {format} {cluster_bits}");
@@ -140,10 +142,10 @@ mod tests {
         let mut stage = Stage::new(opened(&at("in"), Format::Raw), StageOptions::default());
         stage.write_at(ImageOffset(1 << 20), &vec![7; 1 << 20]).unwrap();
         let options = ConvertOptions { cluster_bits: 9, ..ConvertOptions::default() };
-        convert(&stage, &at("late"), &options, 0);
-        super::super::convert(&stage, &at("known"), &options).unwrap();
-        assert!(std::fs::read(at("late")).unwrap() == std::fs::read(at("known")).unwrap());
-        convert(&stage, &at("expected"), &options, 2 << 20);
+        copy_and_change(&stage, &at("anew"), &options, 0);
+        convert(&stage, &at("known"), &options).unwrap();
+        assert!(std::fs::read(at("anew")).unwrap() == std::fs::read(at("known")).unwrap());
+        copy_and_change(&stage, &at("expected"), &options, 2 << 20);
         assert!(qcow2::check(&at("expected"), &OpenOptions::default()).unwrap().is_clean());
         assert!(std::fs::read(at("expected")).unwrap() != std::fs::read(at("known")).unwrap());
     }

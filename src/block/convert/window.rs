@@ -1,6 +1,6 @@
 //! Which parts of the disk have to be read: windows of data, holes left out.
 
-use super::Source;
+use super::source::DiskSource;
 use crate::block::Extent;
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
@@ -24,7 +24,7 @@ impl Window {
 }
 
 /// Goes through the disk once and hands out its windows in order.
-pub(super) struct Windows<'a, S: Source + ?Sized> {
+pub(super) struct Windows<'a, S: DiskSource + ?Sized> {
     source: &'a S,
     size: u64,
     unit: u64,
@@ -35,7 +35,7 @@ pub(super) struct Windows<'a, S: Source + ?Sized> {
     current: Option<(u64, bool)>,
 }
 
-impl<'a, S: Source + ?Sized> Windows<'a, S> {
+impl<'a, S: DiskSource + ?Sized> Windows<'a, S> {
     /// Windows of `window` bytes (a multiple of `unit`), whose ranges are rounded out to `unit`.
     pub(super) fn new(source: &'a S, unit: u64, window: u64) -> Self {
         Self { source, size: source.len(), unit, window, next: 0, number: 0, current: None }
@@ -110,14 +110,15 @@ impl<'a, S: Source + ?Sized> Windows<'a, S> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::block::ExtentKind;
-    use std::path::PathBuf;
 
     /// A disk of which only the extents matter.
     struct Extents(Vec<(u64, bool)>);
 
-    impl Source for Extents {
+    impl DiskSource for Extents {
         fn len(&self) -> u64 {
             self.0.iter().map(|(length, _)| length).sum()
         }

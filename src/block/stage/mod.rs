@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::convert::Source;
 use super::{Extent, ExtentKind, Image, beyond_end, is_inside, is_zero};
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
@@ -542,19 +541,14 @@ impl Original {
             None => self.image.read_at(offset, buf),
         }
     }
-}
 
-impl Source for Original {
-    fn len(&self) -> u64 {
-        Self::len(self)
-    }
-    fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
-        Self::read_at(self, offset, buf)
-    }
-    fn extent_at(&self, offset: ImageOffset, limit: u64) -> Result<Extent> {
+    /// See [`Image::extent_at`].
+    pub(crate) fn extent_at(&self, offset: ImageOffset, limit: u64) -> Result<Extent> {
         self.image.extent_at(offset, limit)
     }
-    fn files(&self) -> Vec<PathBuf> {
+
+    /// See [`Image::files`].
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         self.image.files()
     }
 }
