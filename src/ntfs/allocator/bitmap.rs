@@ -4,18 +4,18 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::attribute::AttributeType;
-use super::damaged;
-use super::runlist::Runlist;
-use super::stream::Stream;
-use super::units::{RecordNumber, Vcn};
-use super::volume::Volume;
 use crate::error::{Error, Layer, Result};
 use crate::io::VolumeRead;
+use crate::ntfs::format::attribute::AttributeType;
+use crate::ntfs::format::error::damaged;
+use crate::ntfs::format::runlist::Runlist;
+use crate::ntfs::format::units::{RecordNumber, Vcn};
+use crate::ntfs::stream::Stream;
+use crate::ntfs::volume::Volume;
 
 /// One of the two bitmaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bitmap {
+pub(in super::super) enum Bitmap {
     /// `$Bitmap`.
     Clusters,
     /// `$MFT:$BITMAP`.
@@ -90,7 +90,7 @@ impl<D: VolumeRead> Volume<D> {
     }
 
     /// Bits that count.
-    pub(super) fn bitmap_len(&self, which: Bitmap) -> u64 {
+    pub(in super::super) fn bitmap_len(&self, which: Bitmap) -> u64 {
         let bits = self.bitmap_stream(which).len().saturating_mul(8);
         match which {
             Bitmap::Clusters => bits.min(self.geometry.cluster_count),
@@ -121,7 +121,7 @@ impl<D: VolumeRead> Volume<D> {
 
     /// Calls `visit` with each run of free clusters (start, length) in `from..end`, in order, until it breaks. A run of
     /// `enough` clusters is not followed any further: it is the last one, and cut to that length.
-    pub(super) fn free_runs(
+    pub(in super::super) fn free_runs(
         &self,
         from: u64,
         end: u64,
@@ -176,7 +176,7 @@ impl<D: VolumeRead> Volume<D> {
     }
 
     /// The first bit at or after `from` that is `wanted`, below `end`.
-    pub(super) fn find_bit(&self, which: Bitmap, from: u64, end: u64, wanted: bool) -> Result<Option<u64>> {
+    pub(in super::super) fn find_bit(&self, which: Bitmap, from: u64, end: u64, wanted: bool) -> Result<Option<u64>> {
         let end = end.min(self.bitmap_len(which));
         let mut at = from;
         while at < end {
@@ -198,7 +198,7 @@ impl<D: VolumeRead> Volume<D> {
     }
 
     /// Number of free clusters.
-    pub(super) fn count_free_clusters(&self) -> Result<u64> {
+    pub(in super::super) fn count_free_clusters(&self) -> Result<u64> {
         let end = self.bitmap_len(Bitmap::Clusters);
         let stream = Arc::clone(self.bitmap_stream(Bitmap::Clusters));
         // read past the cache of pages, which this would only empty
@@ -217,7 +217,7 @@ impl<D: VolumeRead> Volume<D> {
     }
 
     /// Sets or clears bits `from..from + count`; each must have the other value before.
-    pub(super) fn change_bits(&mut self, which: Bitmap, from: u64, count: u64, value: bool) -> Result<()> {
+    pub(in super::super) fn change_bits(&mut self, which: Bitmap, from: u64, count: u64, value: bool) -> Result<()> {
         let end = from.checked_add(count).filter(|&e| e <= self.bitmap_len(which));
         let end = end.ok_or_else(|| damaged(format!("bit {from} is beyond the end of a bitmap")))?;
         if which == Bitmap::Clusters {

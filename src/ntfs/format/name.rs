@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Range;
 
-use super::field::utf16_from_le;
 use super::upcase::UpcaseTable;
+use crate::field::utf16_from_le;
 
 /// Longest file or stream name in UTF-16 units.
 pub const NAME_UNITS_MAX: usize = 255;
@@ -188,7 +188,7 @@ pub fn is_short(name: &NtfsName) -> bool {
 
 /// The 8.3 partners that a long name can have.
 #[derive(Debug)]
-pub(super) struct ShortForms {
+pub(in super::super) struct ShortForms {
     stem: String,
     extension: String,
     hash: u16,

@@ -5,13 +5,13 @@
 
 use std::cmp::Ordering;
 
-use super::damaged;
-use super::field::{Field, align8};
-use super::fixup;
+use super::error::damaged;
 use super::name::{compare_exactly, compare_ignoring_case};
 use super::units::FileId;
 use super::upcase::UpcaseTable;
 use crate::error::Result;
+use crate::field::{Field, align8};
+use crate::ntfs::format::fixup;
 
 /// Fields of the value of `$INDEX_ROOT`.
 pub mod root {

@@ -2,12 +2,12 @@
 //!
 //! Layout: `FILE_NAME` attribute of the public Windows documentation ("Master File Table").
 
-use super::damaged;
-use super::field::{Field, push_utf16};
+use super::error::damaged;
 use super::name::{Namespace, NtfsName};
 use super::units::FileId;
 use crate::clock::FileTime;
 use crate::error::Result;
+use crate::field::{Field, push_utf16};
 
 /// Fields of the structure.
 pub mod layout {
@@ -159,7 +159,7 @@ impl FileName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ntfs::units::FileId;
+    use crate::ntfs::format::units::FileId;
 
     #[test]
     fn round_trip() {

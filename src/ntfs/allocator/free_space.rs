@@ -6,10 +6,10 @@
 
 use std::ops::{ControlFlow, Range};
 
-use super::units::Lcn;
-use super::volume::Volume;
 use crate::error::Result;
 use crate::io::VolumeRead;
+use crate::ntfs::format::units::Lcn;
+use crate::ntfs::volume::Volume;
 
 /// Clusters of a group.
 const GROUP: u64 = 1 << 15;
@@ -27,7 +27,7 @@ struct Group {
 
 /// What is known of the groups.
 #[derive(Debug, Default)]
-pub(super) struct FreeMap {
+pub(in super::super) struct FreeMap {
     groups: Vec<Option<Group>>,
     /// Groups that the running call has changed.
     touched: Vec<Range<u64>>,
@@ -135,7 +135,7 @@ impl<D: VolumeRead> Volume<D> {
     }
 
     /// The first free run of at least `want` clusters in `range`, cut to `want`.
-    pub(super) fn find_run(&self, range: &Range<u64>, want: u64) -> Result<Option<(Lcn, u64)>> {
+    pub(in super::super) fn find_run(&self, range: &Range<u64>, want: u64) -> Result<Option<(Lcn, u64)>> {
         let mut at = range.start;
         while let Some(stretch) = self.promising(at..range.end, want)? {
             let mut found = None;
@@ -189,7 +189,7 @@ impl<D: VolumeRead> Volume<D> {
     }
 
     /// Whether at least `wanted` clusters can be had in these ranges.
-    pub(super) fn has_free_in(&self, ranges: &[Range<u64>], wanted: u64) -> Result<bool> {
+    pub(in super::super) fn has_free_in(&self, ranges: &[Range<u64>], wanted: u64) -> Result<bool> {
         let mut sum = 0;
         for range in ranges {
             let mut at = range.start;
@@ -219,11 +219,11 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::boot::Geometry;
-    use super::super::stream::Stream;
-    use super::super::volume::{OpenOptions, Parts};
     use super::*;
     use crate::io::MemoryVolume;
+    use crate::ntfs::format::boot::Geometry;
+    use crate::ntfs::stream::Stream;
+    use crate::ntfs::volume::{OpenOptions, Parts};
 
     /// A volume of which nothing is there but the bitmap of its clusters: runs of these lengths, free and taken in turns.
     fn volume(lengths: &[u64]) -> (Volume<MemoryVolume>, Vec<bool>) {

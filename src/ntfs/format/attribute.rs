@@ -4,12 +4,12 @@
 
 use std::fmt;
 
-use super::damaged;
-use super::field::{Field, align8, push_utf16};
+use super::error::damaged;
 use super::name::NtfsName;
 use super::runlist::Runlist;
 use super::units::Vcn;
 use crate::error::Result;
+use crate::field::{Field, align8, push_utf16};
 
 /// Type code of an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -390,7 +390,7 @@ pub fn build_non_resident(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ntfs::units::Lcn;
+    use crate::ntfs::format::units::Lcn;
 
     #[test]
     fn built_attributes_read_back() {

@@ -1,6 +1,6 @@
 //! Runlists: which clusters of the volume hold an attribute's content ("mapping pairs" of the public documentation).
 
-use super::damaged;
+use super::error::damaged;
 use super::units::{Lcn, Vcn};
 use crate::error::Result;
 

@@ -5,9 +5,9 @@
 //! public Windows documentation ("Master File Table"); the stride is a constant 512 also on 4Kn disks
 //! (`SEQUENCE_NUMBER_STRIDE`).
 
-use super::damaged;
-use super::field::{Field, Le};
+use super::error::damaged;
 use crate::error::Result;
+use crate::field::{Field, Le};
 
 /// Bytes protected by one word of the array, whatever the sector size.
 pub const STRIDE: usize = 512;

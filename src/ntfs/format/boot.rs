@@ -2,10 +2,10 @@
 //!
 //! Layout: "NTFS boot sector" / BIOS parameter block of the public Windows documentation.
 
-use super::damaged;
-use super::field::Field;
+use super::error::damaged;
 use super::units::Lcn;
 use crate::error::{Error, Layer, Result};
+use crate::field::Field;
 
 /// Bytes of the boot sector that carry the geometry.
 pub const BOOT_SECTOR_SIZE: usize = 512;

@@ -3,11 +3,11 @@
 //! Layout: `ATTRIBUTE_LIST_ENTRY` of the public Windows documentation ("Master File Table").
 
 use super::attribute::AttributeType;
-use super::damaged;
-use super::field::{Field, align8, push_utf16};
+use super::error::damaged;
 use super::name::NtfsName;
 use super::units::{FileId, Vcn};
 use crate::error::Result;
+use crate::field::{Field, align8, push_utf16};
 
 /// Fields of an entry.
 pub mod layout {

@@ -5,18 +5,18 @@
 
 use std::sync::Arc;
 
-use super::attribute::{AttributeType, StreamSizes};
-use super::bits::Bitmap;
-use super::create::Fill;
-use super::damaged;
-use super::name::NtfsName;
-use super::record::{FLAG_IN_USE, Record, header};
-use super::runlist::Runlist;
-use super::stream::Stream;
-use super::units::{Lcn, RecordNumber, Vcn};
-use super::volume::Volume;
 use crate::error::{Error, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
+use crate::ntfs::allocator::bitmap::Bitmap;
+use crate::ntfs::create::Fill;
+use crate::ntfs::format::attribute::{AttributeType, StreamSizes};
+use crate::ntfs::format::error::damaged;
+use crate::ntfs::format::name::NtfsName;
+use crate::ntfs::format::record::{FLAG_IN_USE, Record, header};
+use crate::ntfs::format::runlist::Runlist;
+use crate::ntfs::format::units::{Lcn, RecordNumber, Vcn};
+use crate::ntfs::stream::Stream;
+use crate::ntfs::volume::Volume;
 use crate::units::VolumeOffset;
 
 /// `$MFT` grows by at least this much, then by as much as it has grown already: a job with few files formats few
@@ -35,7 +35,7 @@ fn full() -> Error {
 
 impl<D: VolumeRead> Volume<D> {
     /// Records that `$MFT` has room for.
-    pub(super) fn record_count(&self) -> u64 {
+    pub(in super::super) fn record_count(&self) -> u64 {
         let written = match &*self.state.mft {
             Stream::Resident(_) => 0,
             Stream::Runs { sizes, .. } => sizes.initialized.min(sizes.data),
@@ -70,7 +70,7 @@ impl<D: VolumeRead> Volume<D> {
     }
 
     /// The part of `range` before the first cluster that was freed in this session, and where to go on.
-    pub(super) fn without_freed(&self, start: u64, end: u64) -> (u64, u64) {
+    pub(in super::super) fn without_freed(&self, start: u64, end: u64) -> (u64, u64) {
         if let Some((&at, &length)) = self.freed_clusters.range(..=start).next_back()
             && at + length > start
         {
@@ -83,7 +83,7 @@ impl<D: VolumeRead> Volume<D> {
     }
 
     /// Whether at least `wanted` clusters can be had.
-    pub(super) fn has_free(&self, wanted: u64) -> Result<bool> {
+    pub(in super::super) fn has_free(&self, wanted: u64) -> Result<bool> {
         self.has_free_in(&self.search_order(false), wanted)
     }
 }
@@ -94,7 +94,7 @@ impl<D: VolumeWrite> Volume<D> {
     ///
     /// # Errors
     /// Refused when there are not enough free clusters.
-    pub(super) fn extend_runs(&mut self, runs: &mut Runlist, wanted: u64) -> Result<()> {
+    pub(in super::super) fn extend_runs(&mut self, runs: &mut Runlist, wanted: u64) -> Result<()> {
         let mut missing = wanted.saturating_sub(runs.end());
         if missing == 0 {
             return Ok(());
@@ -158,7 +158,7 @@ impl<D: VolumeWrite> Volume<D> {
     }
 
     /// Checks that clusters may be written in place: marked as in use, and not the volume's own.
-    pub(super) fn check_owned(&self, runs: &Runlist) -> Result<()> {
+    pub(in super::super) fn check_owned(&self, runs: &Runlist) -> Result<()> {
         for (lcn, length) in runs.real() {
             self.check_not_own(lcn, length)?;
             if let Some(free) = self.find_bit(Bitmap::Clusters, lcn.0, lcn.0 + length, false)? {
@@ -183,7 +183,7 @@ impl<D: VolumeWrite> Volume<D> {
     }
 
     /// Frees clusters. Those that hold the volume's own structures cannot be freed, whatever a record claims.
-    pub(super) fn free_clusters(&mut self, runs: impl IntoIterator<Item = (Lcn, u64)>) -> Result<()> {
+    pub(in super::super) fn free_clusters(&mut self, runs: impl IntoIterator<Item = (Lcn, u64)>) -> Result<()> {
         for (lcn, length) in runs {
             self.check_not_own(lcn, length)?;
             self.change_bits(Bitmap::Clusters, lcn.0, length, false)?;
@@ -194,7 +194,7 @@ impl<D: VolumeWrite> Volume<D> {
     }
 
     /// A new stream in clusters with this content (written to the device), continuing behind `near` if given.
-    pub(super) fn new_plain_stream(&mut self, data: &[u8], near: Option<Lcn>) -> Result<Stream> {
+    pub(in super::super) fn new_plain_stream(&mut self, data: &[u8], near: Option<Lcn>) -> Result<Stream> {
         let mut runs = Runlist::default();
         let wanted = self.geometry.clusters_for(data.len() as u64);
         if let Some(near) = near {
@@ -210,7 +210,7 @@ impl<D: VolumeWrite> Volume<D> {
 
     /// Like [`new_plain_stream`](Self::new_plain_stream), for `length` bytes that `fill` gives piece by piece, by their
     /// offset.
-    pub(super) fn new_filled_stream(&mut self, length: u64, fill: Fill<'_>) -> Result<Stream> {
+    pub(in super::super) fn new_filled_stream(&mut self, length: u64, fill: Fill<'_>) -> Result<Stream> {
         // whole clusters, of which none is larger than 2 MiB
         const PIECE: usize = 2 << 20;
         let mut runs = Runlist::default();
@@ -231,7 +231,7 @@ impl<D: VolumeWrite> Volume<D> {
 
     /// Writes data to whole clusters from `vcn` on. The rest of the last page is zeroed; what follows it in a large
     /// cluster stays as it is, as nobody can read it.
-    pub(super) fn write_clusters(&mut self, runs: &Runlist, vcn: Vcn, data: &[u8]) -> Result<()> {
+    pub(in super::super) fn write_clusters(&mut self, runs: &Runlist, vcn: Vcn, data: &[u8]) -> Result<()> {
         let cluster = self.geometry.cluster_size as usize;
         let page = self.page_size();
         let (mut at, mut rest) = (vcn, data);
@@ -259,7 +259,7 @@ impl<D: VolumeWrite> Volume<D> {
     }
 
     /// Takes a free record: its number, and the sequence number for its next use.
-    pub(super) fn take_record(&mut self) -> Result<(RecordNumber, u16)> {
+    pub(in super::super) fn take_record(&mut self) -> Result<(RecordNumber, u16)> {
         if let Some(found) = self.find_free_record()? {
             return self.claim_record(found);
         }
@@ -304,7 +304,7 @@ impl<D: VolumeWrite> Volume<D> {
     }
 
     /// A record for an extent of `$MFT` itself: it must be found through the extents before that one.
-    pub(super) fn take_record_for_mft(&mut self, lowest: Vcn) -> Result<(RecordNumber, u16)> {
+    pub(in super::super) fn take_record_for_mft(&mut self, lowest: Vcn) -> Result<(RecordNumber, u16)> {
         // Windows keeps records 16..24 back for this
         let mut at = 16;
         while let Some(found) = self.find_bit(Bitmap::Records, at, u64::MAX, false)? {
@@ -322,7 +322,7 @@ impl<D: VolumeWrite> Volume<D> {
     }
 
     /// Frees a record: not in use, next sequence number, bit cleared.
-    pub(super) fn free_record(&mut self, number: RecordNumber) -> Result<()> {
+    pub(in super::super) fn free_record(&mut self, number: RecordNumber) -> Result<()> {
         let mut record = (*self.record(number)?).clone();
         let next = match record.sequence() {
             u16::MAX => 1,
@@ -414,7 +414,7 @@ impl<D: VolumeWrite> Volume<D> {
                 Record::blank(RecordNumber(number), 1, 0, size).seal_into(&mut bytes)?;
             }
             let mut rest = &bytes[..];
-            for (place, length) in super::stream::pieces(&self.geometry, runs, next * size as u64, bytes.len())? {
+            for (place, length) in crate::ntfs::stream::pieces(&self.geometry, runs, next * size as u64, bytes.len())? {
                 let place = place.ok_or_else(|| damaged("$MFT has a hole"))?;
                 let (now, later) = rest.split_at(rest.len().min(length));
                 self.device.write_at(VolumeOffset(place), now)?;

@@ -2,11 +2,11 @@
 //!
 //! Layout: `STANDARD_INFORMATION` of the public Windows documentation; 0x30 bytes in NTFS 1.x, 0x48 since 3.0.
 
-use super::damaged;
-use super::field::Field;
+use super::error::damaged;
 use super::file_name::Times;
 use crate::clock::FileTime;
 use crate::error::Result;
+use crate::field::Field;
 
 /// Fields of the structure.
 pub mod layout {

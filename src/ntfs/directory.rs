@@ -1,21 +1,21 @@
 //! Directories: finding a path, listing, and keeping the copies of a file's facts in its directory entries up to date.
 
-use super::attribute::AttributeType;
-use super::attrs::Attrs;
-use super::damaged;
-use super::field::Field;
-use super::file_name::{DIRECTORY, Duplicate, FileName, VIEW_INDEX};
-use super::index::Collation;
-use super::name::NtfsName;
-use super::record::{FLAG_DIRECTORY, FLAG_VIEW_INDEX, Record};
-use super::standard_information::StandardInformation;
-use super::standard_information::layout::SIZE_3X;
 use super::stream::Stream;
-use super::tree::name_key;
-use super::units::{FileId, RecordNumber};
 use super::volume::{Entry, Stat, Volume};
 use crate::error::{Error, Layer, Result};
+use crate::field::Field;
 use crate::io::{VolumeRead, VolumeWrite};
+use crate::ntfs::attributes::Attrs;
+use crate::ntfs::btree::name_key;
+use crate::ntfs::format::attribute::AttributeType;
+use crate::ntfs::format::error::damaged;
+use crate::ntfs::format::file_name::{DIRECTORY, Duplicate, FileName, VIEW_INDEX};
+use crate::ntfs::format::index_node::Collation;
+use crate::ntfs::format::name::NtfsName;
+use crate::ntfs::format::record::{FLAG_DIRECTORY, FLAG_VIEW_INDEX, Record};
+use crate::ntfs::format::standard_information::StandardInformation;
+use crate::ntfs::format::standard_information::layout::SIZE_3X;
+use crate::ntfs::format::units::{FileId, RecordNumber};
 
 /// The index of names.
 pub(super) const I30: &str = "$I30";
@@ -73,7 +73,7 @@ impl<D: VolumeRead> Volume<D> {
     /// The entry for `name` in a directory: the file, and the stored `$FILE_NAME`. A name that agrees in case is
     /// preferred to one that does not.
     pub(super) fn entry_in(&self, dir: FileId, name: &NtfsName) -> Result<Option<(FileId, FileName)>> {
-        if name.is_empty() || name.units().len() > super::name::NAME_UNITS_MAX {
+        if name.is_empty() || name.units().len() > crate::ntfs::format::name::NAME_UNITS_MAX {
             return Ok(None);
         }
         let index = self.index(dir, I30)?;
@@ -81,7 +81,7 @@ impl<D: VolumeRead> Volume<D> {
             return Err(damaged("a directory is not sorted by name"));
         }
         let key = name_key(name);
-        let take = |e: &super::index::EntryView<'_>| (e.file(), FileName::parse(e.key()));
+        let take = |e: &crate::ntfs::format::index_node::EntryView<'_>| (e.file(), FileName::parse(e.key()));
         let mut found = self.look_up(&index, &key, false, take)?;
         if let Some((_, Ok(first))) = &found
             && first.name != *name
@@ -139,7 +139,7 @@ impl<D: VolumeRead> Volume<D> {
             .map(|a| a.name.clone())
             .collect();
         streams.dedup();
-        let is_long = |name: &&FileName| name.namespace != super::name::Namespace::Dos;
+        let is_long = |name: &&FileName| name.namespace != crate::ntfs::format::name::Namespace::Dos;
         let is_hard_linked = names_of(&attrs).is_ok_and(|names| names.iter().filter(is_long).count() > 1);
         Ok(Stat {
             is_dir: record.is_directory(),

@@ -3,12 +3,12 @@
 //! Layout: `FILE_RECORD_SEGMENT_HEADER` of the public Windows documentation ("Master File Table").
 
 use super::attribute::{Attribute, AttributeType, header as attribute_header};
-use super::damaged;
-use super::field::{Field, align8};
-use super::fixup;
+use super::error::damaged;
 use super::name::NtfsName;
 use super::units::{FileId, RecordNumber};
 use crate::error::{Error, Layer, Result};
+use crate::field::{Field, align8};
+use crate::ntfs::format::fixup;
 
 /// Header fields of a record.
 pub mod header {

@@ -1,6 +1,6 @@
 //! `$UpCase`: the volume's own table of upper-case forms, by which names are sorted and found.
 
-use super::damaged;
+use super::error::damaged;
 use crate::error::Result;
 
 /// Bytes of the table on disk: one UTF-16 unit for each UTF-16 unit.

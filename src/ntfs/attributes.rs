@@ -8,20 +8,20 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::attribute::{
-    Attribute, AttributeType, FLAG_ENCRYPTED, StreamSizes, build_non_resident, build_resident,
-    header as attribute_header, non_resident_overhead, resident,
-};
-use super::attribute_list::{self, LIST_SIZE_MAX, ListEntry};
-use super::damaged;
-use super::name::{NtfsName, compare_ignoring_case};
-use super::record::{FLAG_IN_USE, Record, header};
-use super::runlist::Runlist;
 use super::stream::Stream;
-use super::units::{FileId, RecordNumber, Vcn};
 use super::volume::Volume;
 use crate::error::{Error, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
+use crate::ntfs::format::attribute::{
+    Attribute, AttributeType, FLAG_ENCRYPTED, StreamSizes, build_non_resident, build_resident,
+    header as attribute_header, non_resident_overhead, resident,
+};
+use crate::ntfs::format::attribute_list::{self, LIST_SIZE_MAX, ListEntry};
+use crate::ntfs::format::error::damaged;
+use crate::ntfs::format::name::{NtfsName, compare_ignoring_case};
+use crate::ntfs::format::record::{FLAG_IN_USE, Record, header};
+use crate::ntfs::format::runlist::Runlist;
+use crate::ntfs::format::units::{FileId, RecordNumber, Vcn};
 
 /// Records that one file may spread over: far above what 256 KiB of attribute list can name.
 const EXTENSIONS_MAX: usize = 8192;
@@ -440,7 +440,7 @@ impl<D: VolumeWrite> Volume<D> {
         let mut best: Option<(usize, usize)> = None;
         for (index, attr) in attrs.list.iter().enumerate().filter(|(_, a)| may_leave_record(a)) {
             let after =
-                super::field::align8(non_resident_overhead(attr.name.units().len(), &StreamSizes::default()) + 8);
+                crate::field::align8(non_resident_overhead(attr.name.units().len(), &StreamSizes::default()) + 8);
             // unnamed data goes first, whatever its size
             let weight = if attr.is_unnamed_data() { usize::MAX } else { attr.bytes.len() };
             if attr.bytes.len() > after && best.is_none_or(|(_, w)| weight > w) {
@@ -465,7 +465,7 @@ impl<D: VolumeWrite> Volume<D> {
         let list_size: usize = attrs
             .list
             .iter()
-            .map(|a| super::field::align8(attribute_list::layout::NAME + 2 * a.name.units().len()))
+            .map(|a| crate::field::align8(attribute_list::layout::NAME + 2 * a.name.units().len()))
             .sum();
         if list_size as u64 > LIST_SIZE_MAX {
             return Err(Error::refused(Layer::Ntfs, "the file would need an attribute list of more than 256 KiB")

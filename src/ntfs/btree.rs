@@ -6,18 +6,20 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::attribute::{AttributeType, StreamSizes, resident};
-use super::attrs::Attrs;
-use super::damaged;
-use super::index::{self, Collation, Entry, EntryView, IndexBlock, Node, NodeView, entry, node, root};
-use super::name::NtfsName;
-use super::record::Record;
-use super::runlist::{Run, Runlist};
 use super::stream::{Stream, pieces};
-use super::units::{FileId, RecordNumber, Vcn};
 use super::volume::{CachedBlock, Volume};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
+use crate::ntfs::attributes::Attrs;
+use crate::ntfs::format::attribute::{AttributeType, StreamSizes, resident};
+use crate::ntfs::format::error::damaged;
+use crate::ntfs::format::index_node::{
+    Collation, Entry, EntryView, IndexBlock, Node, NodeView, block, entry, node, root,
+};
+use crate::ntfs::format::name::NtfsName;
+use crate::ntfs::format::record::Record;
+use crate::ntfs::format::runlist::{Run, Runlist};
+use crate::ntfs::format::units::{FileId, RecordNumber, Vcn};
 
 /// Deeper trees do not exist: 16 levels of at least two children each hold more entries than a volume has records.
 const DEPTH_MAX: usize = 16;
@@ -89,10 +91,10 @@ impl Index {
 
 /// A key of a directory for a name.
 pub(super) fn name_key(name: &NtfsName) -> Vec<u8> {
-    let mut key = Vec::with_capacity(super::file_name::layout::NAME + 2 * name.units().len());
-    key.resize(super::file_name::layout::NAME, 0);
-    super::file_name::layout::NAME_LENGTH.set(&mut key, name.units().len() as u8);
-    super::field::push_utf16(&mut key, name.units());
+    let mut key = Vec::with_capacity(crate::ntfs::format::file_name::layout::NAME + 2 * name.units().len());
+    key.resize(crate::ntfs::format::file_name::layout::NAME, 0);
+    crate::ntfs::format::file_name::layout::NAME_LENGTH.set(&mut key, name.units().len() as u8);
+    crate::field::push_utf16(&mut key, name.units());
     key
 }
 
@@ -360,7 +362,7 @@ impl<D: VolumeWrite> Volume<D> {
         let step = *search.path.last().ok_or_else(|| Error::bug(Layer::Ntfs, "empty path"))?;
         if let Place::Block(vcn) = step.place {
             let cached = self.block(&index, vcn)?;
-            if cached.block.used() + new.length() <= cached.block.bytes().len() - index::block::NODE
+            if cached.block.used() + new.length() <= cached.block.bytes().len() - block::NODE
                 && self.change_block(cached, |c| c.insert_at(step.position, step.offset, &new)) == Some(true)
             {
                 return Ok(());
