@@ -33,8 +33,8 @@ mod ntfs_check;
 mod partition;
 mod windows;
 
-tests![in block, cli, convert, drivers, formats, hive, inject, iso, ntfs, ntfs_check, partition, windows;];
-
 fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
+
+tests![in block, cli, convert, drivers, formats, hive, inject, iso, ntfs, ntfs_check, partition, windows;];

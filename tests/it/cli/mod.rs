@@ -6,4 +6,4 @@ mod signals;
 mod snapshot;
 mod usage;
 
-tests![in config, files, signals, snapshot, usage;];
+tests![in document, files, signals, snapshot, usage;];
