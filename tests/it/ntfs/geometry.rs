@@ -222,7 +222,6 @@ impl Cut<'_> {
     }
 }
 
-#[test]
 fn the_matrix_is_sound_before_it_is_used() {
     let small = [(3, 512), (6, 512), (3, 1024), (6, 2048)].map(|(size, cluster)| matrix(size, cluster, 512, LARGE));
     for geometry in MATRIX.into_iter().chain(small) {
@@ -231,3 +230,5 @@ fn the_matrix_is_sound_before_it_is_used() {
         test.assert_judges(geometry.judges(), &format!("{geometry:?}"));
     }
 }
+
+tests![the_matrix_is_sound_before_it_is_used,];
