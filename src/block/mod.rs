@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
-use formats::mapped::ChainReferences;
+use formats::extent_map::ChainReferences;
 use formats::{ova, probe, qcow2, vdi, vhd, vhdx, vmdk};
 
 pub mod commit;

@@ -1,0 +1,196 @@
+//! Arguments of the `reg` commands.
+
+use std::path::PathBuf;
+
+use super::target;
+use crate::hive::reg::KeyPath;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
+pub(super) enum Command {
+    /// Shows a key, its values and the names of its subkeys
+    Query(Query),
+    /// Writes a key with everything below it as a .reg file (UTF-16)
+    Export(Export),
+    /// Prints as .reg file what leads from one hive to another
+    Diff(Diff),
+    /// Creates a key, or sets a value
+    Set(Set),
+    /// Deletes a key with everything below it, or a value
+    Delete(Delete),
+    /// Checks a hive against every rule of the format (exit code 1 if it breaks one)
+    Check(Check),
+    // The last one, because code is laid out in this order: what an import needs stands together, on few pages.
+    /// Makes the changes that a .reg file asks for
+    #[command(display_order = 1)]
+    Import(Import),
+}
+
+// Which part of the keys in a .reg file stands for the root of a hive file.
+#[derive(Debug, clap::Args)]
+pub(super) struct Prefix {
+    /// The part of the keys in .reg files that stands for the root of a hive file, such as `HKEY_LOCAL_MACHINE\SYSTEM`
+    #[arg(long, value_name = "KEY", default_value = "")]
+    prefix: String,
+}
+
+impl Prefix {
+    pub(super) fn path(&self) -> KeyPath {
+        KeyPath::from(self.prefix.as_str())
+    }
+}
+
+// Where an answer goes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Answer {
+    /// Writes to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Replaces the output file if it exists
+    #[arg(long, requires = "output")]
+    pub(super) overwrite: bool,
+}
+
+// Which value of a key is meant.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub(super) struct ValueName {
+    /// The value's name
+    #[arg(long, value_name = "NAME")]
+    value: Option<String>,
+    /// The key's default value
+    #[arg(long)]
+    default: bool,
+}
+
+impl ValueName {
+    pub(super) fn get(&self) -> Option<&str> {
+        if self.default { Some("") } else { self.value.as_deref() }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Query {
+    /// Hive file or image
+    pub(super) target: PathBuf,
+    /// The key
+    pub(super) key: String,
+    #[command(flatten)]
+    pub(super) value: ValueName,
+    #[command(flatten)]
+    pub(super) prefix: Prefix,
+    #[command(flatten)]
+    pub(super) image: target::Image,
+    /// Shows everything below the key too
+    #[arg(short, long)]
+    pub(super) recursive: bool,
+    #[command(flatten)]
+    pub(super) answer: Answer,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Export {
+    /// Hive file or image
+    pub(super) target: PathBuf,
+    /// The key
+    pub(super) key: String,
+    #[command(flatten)]
+    pub(super) prefix: Prefix,
+    #[command(flatten)]
+    pub(super) image: target::Image,
+    /// Writes UTF-8 instead of UTF-16, in the form that `hivexregedit --merge` takes
+    #[arg(long)]
+    pub(super) utf8: bool,
+    #[command(flatten)]
+    pub(super) answer: Answer,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Import {
+    /// Hive file or image
+    pub(super) target: PathBuf,
+    /// The .reg file
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) prefix: Prefix,
+    #[command(flatten)]
+    pub(super) image: target::Image,
+    #[command(flatten)]
+    pub(super) changed: target::Changed,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Diff {
+    /// The hive before
+    pub(super) old: PathBuf,
+    /// The hive after
+    pub(super) new: PathBuf,
+    /// Compares only this key and what is below it
+    #[arg(default_value = "\\")]
+    pub(super) key: String,
+    #[command(flatten)]
+    pub(super) prefix: Prefix,
+    #[command(flatten)]
+    pub(super) image: target::Image,
+    /// Writes UTF-8 instead of UTF-16, in the form that `hivexregedit --merge` takes
+    #[arg(long)]
+    pub(super) utf8: bool,
+    #[command(flatten)]
+    pub(super) answer: Answer,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Set {
+    /// Hive file or image
+    pub(super) target: PathBuf,
+    /// The key; what is missing of it is created
+    pub(super) key: String,
+    #[command(flatten)]
+    pub(super) value: ValueName,
+    #[command(flatten)]
+    pub(super) prefix: Prefix,
+    #[command(flatten)]
+    pub(super) image: target::Image,
+    #[command(flatten)]
+    pub(super) changed: target::Changed,
+    /// The value's type: sz, expand_sz, multi_sz, dword, qword, binary, none, or a number
+    #[arg(long = "type", value_name = "TYPE", default_value = "sz")]
+    pub(super) kind: String,
+    /// The data: text; a number (0x for hexadecimal); hexadecimal digits. For multi_sz repeat the option
+    #[arg(long, value_name = "DATA")]
+    pub(super) data: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Delete {
+    /// Hive file or image
+    pub(super) target: PathBuf,
+    /// The key
+    pub(super) key: String,
+    #[command(flatten)]
+    pub(super) value: ValueName,
+    #[command(flatten)]
+    pub(super) prefix: Prefix,
+    #[command(flatten)]
+    pub(super) image: target::Image,
+    #[command(flatten)]
+    pub(super) changed: target::Changed,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Check {
+    /// Hive file
+    pub(super) hive: PathBuf,
+    /// Takes what Windows tolerates, but never writes, for a fault too
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// Prints JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}

@@ -1,0 +1,87 @@
+//! The changes as a whole new image, written while they are found and verified.
+
+use super::report::Report;
+use super::request::{InjectRequest, Observer};
+use super::staging::{Staged, open_image, stage_changes};
+use super::verify::{VerifiedDisk, verify};
+use crate::block::Stage;
+use crate::block::commit::Committed;
+use crate::block::convert::{BackgroundCopy, ConvertOptions, ConvertProgress, Converted, convert};
+use crate::error::{Error, Layer, Result};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// The step in which a new image is written.
+const WRITING: &str = "Writing and verifying the new image";
+
+/// Stages the changes and writes them as a new image. It gets its name only when the verified is there.
+pub(super) fn write_standalone(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+    path: &Path,
+    options: &ConvertOptions<'_>,
+) -> Result<Staged> {
+    let opened = open_image(request, observer, report);
+    let (staged, done, verified) = match opened {
+        Ok(stage) if options.compression.is_none() && request.threads.is_none() => {
+            convert_meanwhile(request, observer, report, stage, path, options)?
+        }
+        opened => {
+            let staged = stage_changes(request, observer, report, opened)?;
+            let (done, verified) = convert_staged(request, observer, &staged, path, options)?;
+            (staged, done, verified)
+        }
+    };
+    verified.add_to(report);
+    report.run.output_sha256 = done.sha256;
+    report.add_commit(Committed { path: done.path, bytes_written: done.bytes_written, warnings: Vec::new() });
+    Ok(staged)
+}
+
+/// Writes the new image while the staged disk is verified; after it, when the number of threads is given.
+fn convert_staged(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    staged: &Staged,
+    path: &Path,
+    options: &ConvertOptions<'_>,
+) -> Result<(Converted, VerifiedDisk)> {
+    observer.step(WRITING);
+    let progress = |p: ConvertProgress| observer.progress(p.done, p.total);
+    if request.threads.is_some() {
+        let verified = verify(staged, request)?;
+        let options = ConvertOptions { progress: Some(&progress), ..options.clone() };
+        return Ok((convert(&staged.stage, path, &options)?, verified));
+    }
+    let verified = Mutex::new(None);
+    let verify_meanwhile = || {
+        let found = verify(staged, request)?;
+        *verified.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        Ok(())
+    };
+    let options = ConvertOptions { progress: Some(&progress), verify: Some(&verify_meanwhile), ..options.clone() };
+    let done = convert(&staged.stage, path, &options)?;
+    let verified = verified.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let verified = verified.ok_or_else(|| Error::bug(Layer::Job, "an image was written without a verified"))?;
+    Ok((done, verified))
+}
+
+/// Copies the image while the changes are found and verified; then writes the changes over the copy.
+fn convert_meanwhile(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+    stage: Stage,
+    path: &Path,
+    options: &ConvertOptions<'_>,
+) -> Result<(Staged, Converted, VerifiedDisk)> {
+    let copy = BackgroundCopy::start(&stage, path, options);
+    // What is wrong with the guest or the drivers is said first, then what is wrong with the output.
+    let staged = stage_changes(request, observer, report, Ok(stage))?;
+    let copy = copy?;
+    observer.step(WRITING);
+    let verified = verify(&staged, request)?;
+    let done = copy.finish(&staged.stage, &|now| observer.progress(now.done, now.total))?;
+    Ok((staged, done, verified))
+}

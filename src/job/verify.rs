@@ -1,0 +1,104 @@
+//! The last word before anything is written: is the staged disk as planned, and does it boot?
+
+use super::report::{Report, Validation};
+use super::request::InjectRequest;
+use super::staging::Staged;
+use crate::drivers::Category;
+use crate::error::{Error, Kind, Layer, Result};
+use crate::ntfs::{OpenOptions, Volume};
+use crate::partition::{self, PartitionView};
+use crate::plan::{self, HiveFile};
+use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions, Finding};
+
+/// That nothing speaks against writing a staged disk.
+#[derive(Debug)]
+pub(super) struct VerifiedDisk {
+    validation: Validation,
+    boot: Vec<BootCheck>,
+}
+
+impl VerifiedDisk {
+    /// Puts it into the report.
+    pub(super) fn add_to(self, report: &mut Report) {
+        if let Some(machine) = &mut report.recommendation {
+            machine.buses = self.boot.iter().filter(|answer| answer.boots).map(|answer| answer.bus.name()).collect();
+            if let Some(first) = machine.buses.first() {
+                machine.bus = first;
+            }
+        }
+        report.validation = Some(self.validation);
+        report.boot = self.boot;
+    }
+}
+
+/// Reads the staged disk again from its first sector.
+///
+/// # Errors
+/// [`Kind::Verify`] when it is not as planned, or does not boot; [`Kind::Drivers`] when the guest got no storage driver,
+/// does not boot from virtio without, and more than staging was asked for.
+pub(super) fn verify(staged: &Staged, request: &InjectRequest) -> Result<VerifiedDisk> {
+    Ok(VerifiedDisk { validation: compare_with_plan(staged, request)?, boot: check_boot(staged, request)? })
+}
+
+/// Reads the staged disk again from its first sector, and compares with the plan.
+fn compare_with_plan(staged: &Staged, request: &InjectRequest) -> Result<Validation> {
+    let Staged { stage, plan, installation, applied, .. } = staged;
+    let table = partition::read(stage)?;
+    let number = installation.partition.number;
+    if table.partition(number)? != &installation.partition {
+        return Err(Error::new(Kind::Verify, Layer::Job, "the partition table is not what it was")
+            .hint("this is a defect of winject; nothing was written; please report it"));
+    }
+    let view = PartitionView::new(stage, &installation.partition)?;
+    let is_marked = request.state.any();
+    let compared = plan::verify(&view, plan, applied, is_marked).map_err(|error| {
+        let before = PartitionView::new(stage.image(), &installation.partition);
+        before.map_or_else(|error| error, |before| plan::blame(&before, is_marked, error))
+    })?;
+    Ok(Validation { success: true, compared })
+}
+
+/// Asks whether the staged guest boots from virtio, which is another question than whether everything is as planned. From
+/// each bus that it got a driver for it must. What verify has found on the staged disk is not read again.
+fn check_boot(staged: &Staged, request: &InjectRequest) -> Result<Vec<BootCheck>> {
+    let Staged { stage, installation, selection, applied, .. } = staged;
+    let volume = Volume::open(PartitionView::new(stage, &installation.partition)?, &OpenOptions::read_only())?;
+    let options = CheckOptions { signatures: request.policy.signature };
+    let has = |service: &str| selection.boot_packages().any(|(_, boot)| boot.service.eq_ignore_ascii_case(service));
+    let wanted = [(Bus::VirtioBlk, "viostor"), (Bus::VirtioScsi, "vioscsi")];
+    let required: Vec<Bus> = wanted.into_iter().filter(|(_, service)| has(service)).map(|(bus, _)| bus).collect();
+    let buses = Bus::ALL;
+    let table = partition::read(stage)?;
+    let disk = BootDisk { disk: stage, table: &table, partition: &installation.partition };
+    let answers = match applied.hive(HiveFile::System) {
+        Some(system) => windows::boot_checks_of(&volume, Some(&disk), &installation.guest, system, &buses, &options)?,
+        None => windows::boot_checks(&volume, Some(&disk), &buses, &options)?,
+    };
+    for answer in &answers {
+        let bus = answer.bus;
+        if !answer.boots && required.contains(&bus) {
+            let reasons: Vec<&str> = answer.failures().map(|finding| finding.text.as_str()).collect();
+            let what = format!("the guest would not boot from {}: {}", bus.name(), reasons.join("; "));
+            // what was broken before the injection is the guest's, not a failed injection
+            let (kind, hint) = if answer.failures().any(Finding::is_of_the_guest) {
+                let hint = "nothing was written; winject check IMAGE shows the whole boot chain: repair it first";
+                (Kind::Damaged, hint)
+            } else {
+                (Kind::Verify, "nothing was written; winject check IMAGE shows what the image holds now")
+            };
+            return Err(Error::new(kind, Layer::Job, what).path(installation.partition.label()).hint(hint));
+        }
+    }
+    let has_storage = selection.boot_packages().any(|(package, _)| package.category == Category::Storage);
+    if !has_storage && !request.packages_only && !answers.iter().any(|answer| answer.boots) {
+        let guest = &installation.guest;
+        let what = match &selection.no_storage {
+            Some(reason) => format!("{reason}, and the guest does not boot from virtio without"),
+            None => format!("the media have no storage driver for {guest}, and it does not boot from virtio without"),
+        };
+        return Err(Error::new(Kind::Drivers, Layer::Job, what)
+            .path(request.drivers.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))
+            .hint("add media with viostor or vioscsi (--drivers virtio-win.iso); --packages-only stages the packages alone"));
+    }
+    Ok(answers)
+}
