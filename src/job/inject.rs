@@ -29,7 +29,7 @@ use std::time::Duration;
 const WRITING: &str = "Writing and verifying the new image";
 
 /// How much of a compressed image is kept unpacked.
-const KEPT_BYTES: u64 = 32 << 20;
+const READ_CACHE_BYTES: u64 = 32 << 20;
 
 /// How often progress is reported at least.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -461,7 +461,7 @@ fn open_stage(request: &InjectRequest) -> Result<Stage> {
     let disk = request.disk.clone();
     let options = block::OpenOptions { format: request.format, path_policy, disk, ..block::OpenOptions::default() };
     // Inspection, the edit and the verdict read the same hives.
-    let stage_options = StageOptions { kept_bytes: KEPT_BYTES, ..StageOptions::default() };
+    let stage_options = StageOptions { read_cache_bytes: READ_CACHE_BYTES, ..StageOptions::default() };
     Ok(Stage::new(block::open(&request.image, &options)?, stage_options))
 }
 

@@ -34,74 +34,18 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest, Sha256};
 
 use super::commit::{lock_target, refuse_own_files};
-use super::{Extent, Format, Image, Locking, RealHost, Stage, Storage};
+use super::{Format, Locking, RealHost, Stage, Storage};
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{NewFile, Target};
-use crate::units::ImageOffset;
 use flush::Flusher;
 use pipeline::{Company, Form, Work};
 
+pub use super::source::Source;
 pub use compress::Compression;
 
 /// How many bytes may be put where the image has none, before a conversion has to begin anew.
 const LATE_BYTES: u64 = 256 << 20;
-
-/// A disk that can be converted: an [`Image`], or a [`Stage`] with its changes.
-pub trait Source: Sync {
-    /// Length of the disk in bytes.
-    fn len(&self) -> u64;
-
-    /// Whether the disk has no bytes at all.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// As [`Image::read_at`].
-    ///
-    /// # Errors
-    /// As [`Image::read_at`].
-    fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()>;
-
-    /// As [`Image::extent_at`].
-    ///
-    /// # Errors
-    /// As [`Image::extent_at`].
-    fn extent_at(&self, offset: ImageOffset, limit: u64) -> Result<Extent>;
-
-    /// The host's files that must not become the output.
-    fn files(&self) -> Vec<PathBuf>;
-}
-
-impl<T: Image + ?Sized> Source for T {
-    fn len(&self) -> u64 {
-        Image::len(self)
-    }
-    fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
-        Image::read_at(self, offset, buf)
-    }
-    fn extent_at(&self, offset: ImageOffset, limit: u64) -> Result<Extent> {
-        Image::extent_at(self, offset, limit)
-    }
-    fn files(&self) -> Vec<PathBuf> {
-        Image::files(self)
-    }
-}
-
-impl Source for Stage {
-    fn len(&self) -> u64 {
-        Self::len(self)
-    }
-    fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
-        Self::read_at(self, offset, buf)
-    }
-    fn extent_at(&self, offset: ImageOffset, limit: u64) -> Result<Extent> {
-        Self::extent_at(self, offset, limit)
-    }
-    fn files(&self) -> Vec<PathBuf> {
-        self.image().files()
-    }
-}
 
 /// How far a conversion is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use super::footer::{be32, be64, checksum};
 use crate::block::Storage;
 use crate::block::formats::mapped::{base_name, candidates, read_exact};
 use crate::error::{Error, Layer as In, Result};
-use crate::host::escape;
+use crate::escape::escape;
 
 /// Bytes of a dynamic disk header.
 pub(crate) const HEADER: usize = 1024;

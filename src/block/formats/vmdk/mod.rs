@@ -21,7 +21,7 @@ use crate::block::formats::mapped::{
 };
 use crate::block::{Format, Image, Storage};
 use crate::error::{Error, Layer as In, Result};
-use crate::host::escape;
+use crate::escape::escape;
 
 pub(crate) use self::descriptor::Descriptor;
 
