@@ -44,7 +44,7 @@ use internals::{
 };
 
 pub use block::{Image, Stage};
-pub use error::{Error, Kind, Layer, Result};
+pub use error::{Error, Kind, Layer, Place, Result};
 pub use job::{Destination, InjectRequest, Report, inject};
 pub use plan::Plan;
 pub use windows::Guest;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::Place;
+
 /// Byte offset in the guest-visible disk, whatever the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ImageOffset(pub u64);
@@ -11,7 +13,7 @@ pub struct ImageOffset(pub u64);
 pub struct VolumeOffset(pub u64);
 
 macro_rules! offset {
-    ($name:ident) => {
+    ($name:ident, $place:ident) => {
         impl $name {
             /// This offset moved by `bytes`; `None` on overflow.
             #[must_use]
@@ -24,6 +26,11 @@ macro_rules! offset {
                 offset.0
             }
         }
+        impl From<$name> for Place {
+            fn from(offset: $name) -> Self {
+                Self::$place(offset.0)
+            }
+        }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "{:#x}", self.0)
@@ -31,5 +38,5 @@ macro_rules! offset {
         }
     };
 }
-offset!(ImageOffset);
-offset!(VolumeOffset);
+offset!(ImageOffset, DiskOffset);
+offset!(VolumeOffset, VolumeOffset);

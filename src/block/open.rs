@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::chain::{Chain, OpenOptions, open_file};
 use super::format::Format;
-use super::formats::mapped::ChainReferences;
+use super::formats::extent_map::ChainReferences;
 use super::formats::raw::RawImage;
 use super::formats::{ova, probe, qcow2, vdi, vhd, vhdx, vmdk};
 use super::image::Image;

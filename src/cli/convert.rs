@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::args::ImageArgs;
 use super::inject::{GuestArgs, StateArgs, with_choices};
-use super::source::ImageArgs;
 use super::{Ui, environment, signals};
 use crate::block::convert::{Compression, ConvertOptions, ConvertProgress, Converted, convert};
 use crate::block::{self, Format, Stage, StageOptions};

@@ -1,7 +1,7 @@
 //! `winject image`: what an image file is, whether it is sound, where its data are.
 
 use super::Ui;
-use super::source::QuestionArgs;
+use super::args::QuestionArgs;
 use crate::block::describe::{self, ImageInfo, MapEntry};
 use crate::block::formats::qcow2;
 use crate::block::{self, Format};

@@ -1,6 +1,6 @@
 //! `winject inject`, and `winject --config` which does the same from a document.
 
-use super::config::RunConfig;
+use super::document::RunConfig;
 use super::{ImageArgs, Progress, Ui, environment, signals};
 use crate::block::convert::Compression;
 use crate::block::{Format, PathPolicy};

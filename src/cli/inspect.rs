@@ -1,7 +1,7 @@
 //! `winject inspect`.
 
 use super::Ui;
-use super::source::QuestionArgs;
+use super::args::QuestionArgs;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::EscapedLines;
 use crate::exit::ExitCode;

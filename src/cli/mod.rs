@@ -3,25 +3,25 @@
 //! One file for each command, each with an `Args` struct (what was typed) and `run` (what to do, answering with the
 //! exit code). [`Ui`] is the only way to the terminal.
 
+mod args;
 mod check;
-mod config;
 mod convert;
+mod document;
 mod drivers;
 mod environment;
 mod fsck;
 mod image;
 mod inject;
 mod inspect;
+mod output;
 mod progress;
 mod reg;
 mod signals;
-mod source;
-mod ui;
 
+pub use output::Ui;
 pub use progress::Progress;
-pub use ui::Ui;
 
-use source::ImageArgs;
+use args::ImageArgs;
 
 use crate::error::{Error, Layer};
 use crate::exit::ExitCode;

@@ -8,6 +8,8 @@
 //! to a temporary file meanwhile, which goes when the job fails.)
 
 mod explain;
+mod folder;
+mod hive_name;
 mod inject;
 mod inspect;
 mod locate;
@@ -16,13 +18,17 @@ mod recover;
 mod registry;
 pub mod report;
 mod request;
-mod verdict;
+mod staging;
+mod standalone;
+mod verify;
 mod volume_check;
 
-pub use inject::{Staged, inject, inject_into, prepare};
+pub use hive_name::HiveName;
+pub use inject::{inject, inject_into, prepare};
 pub use inspect::{Fault, Found as FoundWindows, Inspection, inspect};
 pub use locate::{Installation, Installations, locate, search};
 pub use outputs::check_outputs;
-pub use registry::{HiveEdit, HiveName, HiveRequest, edit_hive, image_files, import_into_image, read_hive};
+pub use registry::{HiveEdit, HiveRequest, edit_hive, image_files, import_into_image, read_hive};
 pub use report::Report;
 pub use request::{Destination, InjectRequest, Observer, Silent, StateOverrides};
+pub use staging::Staged;

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use super::folder::require_folder;
 use super::report;
 use super::request::{Destination, InjectRequest};
 use crate::block::Format;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host::{REPORT, RunFiles, Target, folder_of};
+use crate::host::{REPORT, RunFiles, Target};
 
 /// What the output image is called in messages.
 const OUTPUT: &str = "the output";
@@ -29,7 +30,7 @@ pub fn check_outputs(request: &InjectRequest, reports: &[PathBuf]) -> Result<()>
         files.add_input("an input of this run", path);
     }
     if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = &request.destination {
-        check_folder(out, "the output's folder does not exist")?;
+        require_folder(out, "the output's folder does not exist")?;
         files.add_output(OUTPUT, out)?;
         let target = Target::resolve(out, OUTPUT)?;
         target.refuse_stream()?;
@@ -67,13 +68,4 @@ pub(super) fn refuse_raw_overlay(out: &Path, hint: impl FnOnce() -> String) -> R
     Err(Error::new(Kind::Usage, Layer::Job, "the output is an overlay, which is a qcow2 file, but its name says raw")
         .path(out.display().to_string())
         .hint(hint()))
-}
-
-/// Refuses a name in a folder that does not exist.
-pub(super) fn check_folder(path: &Path, message: &str) -> Result<()> {
-    let folder = folder_of(path);
-    if folder.is_dir() {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Usage, Layer::Job, message).path(folder.display().to_string()).hint("create it first"))
 }

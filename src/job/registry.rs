@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::explain::explain;
+use super::hive_name::HiveName;
 use super::locate::{Installation, locate};
 use super::outputs::refuse_raw_overlay;
 use super::recover::recover;
@@ -16,7 +17,7 @@ use crate::clock::FileTime;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::check::{Severity, check};
 use crate::hive::reader::Reader;
-use crate::hive::reg::{Entry, Import, KeyPath, Parser};
+use crate::hive::reg::{Entry, Import, Parser};
 use crate::hive::{Hive, Replay, read_logs};
 use crate::host::{RunFiles, Target};
 use crate::io::{VolumeRead, VolumeWrite};
@@ -27,54 +28,6 @@ use crate::windows::windows_folders;
 
 /// The largest hive or log that is loaded.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
-
-/// Where a hive of Windows is in the registry, and its file in `System32\config`.
-const HIVES: [(&str, &str); 9] = [
-    (r"HKEY_LOCAL_MACHINE\SYSTEM", "SYSTEM"),
-    (r"HKEY_LOCAL_MACHINE\SOFTWARE", "SOFTWARE"),
-    (r"HKEY_LOCAL_MACHINE\SAM", "SAM"),
-    (r"HKEY_LOCAL_MACHINE\SECURITY", "SECURITY"),
-    (r"HKEY_LOCAL_MACHINE\COMPONENTS", "COMPONENTS"),
-    (r"HKEY_LOCAL_MACHINE\DRIVERS", "DRIVERS"),
-    (r"HKEY_LOCAL_MACHINE\ELAM", "ELAM"),
-    (r"HKEY_USERS\.DEFAULT", "DEFAULT"),
-    (r"HKEY_USERS\S-1-5-18", "DEFAULT"), // the local system account: the same hive
-];
-
-/// A hive of an installed Windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HiveName(usize);
-
-impl HiveName {
-    /// The hive that a full path such as `HKLM\SYSTEM\Select` leads into, and what is left of the path in it.
-    ///
-    /// # Errors
-    /// A usage error when the path begins with no hive that an image holds as a file of its own.
-    pub fn of(path: &KeyPath) -> Result<(Self, KeyPath)> {
-        let found = HIVES.iter().find_map(|(root, file)| {
-            let path = path.below(&KeyPath::from(*root))?;
-            // Of two places of one file the first stands for both.
-            Some((Self(HIVES.iter().position(|(_, other)| other == file)?), path))
-        });
-        found.ok_or_else(|| {
-            let error =
-                Error::new(Kind::Usage, Layer::Job, "the key is in no hive of the image").path(path.to_string());
-            error.hint(
-                r"in an image a key begins with its hive: HKLM\SYSTEM, SOFTWARE, SAM, SECURITY, COMPONENTS, DRIVERS or ELAM, or HKU\.DEFAULT; other hives (NTUSER.DAT, BCD) are read and edited as files",
-            )
-        })
-    }
-
-    /// The path of its root in the registry.
-    #[must_use]
-    pub fn root(self) -> KeyPath {
-        HIVES.get(self.0).map(|(root, _)| KeyPath::from(*root)).unwrap_or_default()
-    }
-
-    fn file(self) -> &'static str {
-        HIVES.get(self.0).map_or("SYSTEM", |(_, file)| file)
-    }
-}
 
 /// Which image, and what is known about it.
 #[derive(Debug, Clone)]

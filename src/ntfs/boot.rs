@@ -5,7 +5,7 @@
 use super::damaged;
 use super::field::Field;
 use super::units::Lcn;
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, Layer, Place, Result};
 
 /// Bytes of the boot sector that carry the geometry.
 pub const BOOT_SECTOR_SIZE: usize = 512;
@@ -91,11 +91,13 @@ impl Geometry {
                 .hint("turn BitLocker off in the guest (manage-bde -off), wait for decryption, and export again"));
         }
         if sector.len() < BOOT_SECTOR_SIZE || !is_ntfs(sector) || END_MARK.get(sector) != 0xAA55 {
-            return Err(Error::unsupported(Layer::Ntfs, "this is not an NTFS volume").at(0u64));
+            return Err(Error::unsupported(Layer::Ntfs, "this is not an NTFS volume").at(Place::Inner(0)));
         }
         let sector_size = u32::from(BYTES_PER_SECTOR.get(sector));
         if !sector_size.is_power_of_two() || !(SECTOR_MIN..=SECTOR_MAX).contains(&sector_size) {
-            return Err(damaged("impossible sector size").expected_found("512..4096", sector_size).at(0x0Bu64));
+            return Err(damaged("impossible sector size")
+                .expected_found("512..4096", sector_size)
+                .at(Place::Inner(0x0B)));
         }
         let per_cluster = match SECTORS_PER_CLUSTER.get(sector) {
             n @ 0..=0x80 => u32::from(n),
@@ -103,24 +105,28 @@ impl Geometry {
         };
         let cluster_size = per_cluster.checked_mul(sector_size).unwrap_or(0);
         if !cluster_size.is_power_of_two() || cluster_size > CLUSTER_MAX || cluster_size < sector_size {
-            return Err(damaged("impossible cluster size").expected_found("512..2 MiB", cluster_size).at(0x0Du64));
+            return Err(damaged("impossible cluster size")
+                .expected_found("512..2 MiB", cluster_size)
+                .at(Place::Inner(0x0D)));
         }
         let size = |field: Field<u8>, max: u32, what: &str| {
             block_size(field.get(sector), cluster_size)
                 .filter(|s| s.is_power_of_two() && (SECTOR_MIN..=max).contains(s))
-                .ok_or_else(|| damaged(format!("impossible {what} size")).at(field.offset as u64))
+                .ok_or_else(|| damaged(format!("impossible {what} size")).at(Place::Inner(field.offset as u64)))
         };
         let record_size = size(RECORD_SIZE, 4096, "record")?;
         let index_block_size = size(INDEX_BLOCK_SIZE, 65536, "index block")?;
         let total_sectors = TOTAL_SECTORS.get(sector);
         let cluster_count = total_sectors / u64::from(per_cluster);
         if cluster_count == 0 || cluster_count > CLUSTERS_MAX {
-            return Err(damaged("impossible number of clusters").expected_found("1..2^32", cluster_count).at(0x28u64));
+            return Err(damaged("impossible number of clusters")
+                .expected_found("1..2^32", cluster_count)
+                .at(Place::Inner(0x28)));
         }
         let mft = Lcn(MFT_LCN.get(sector));
         let mirror = Lcn(MIRROR_LCN.get(sector));
         if mft.0 >= cluster_count || mirror.0 >= cluster_count || mft.0 == 0 || mirror.0 == 0 {
-            return Err(damaged("the master file table or its mirror is outside the volume").at(0x30u64));
+            return Err(damaged("the master file table or its mirror is outside the volume").at(Place::Inner(0x30)));
         }
         Ok(Self {
             sector_size,

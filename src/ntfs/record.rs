@@ -8,7 +8,7 @@ use super::field::{Field, align8};
 use super::fixup;
 use super::name::NtfsName;
 use super::units::{FileId, RecordNumber};
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, Layer, Place, Result};
 
 /// Header fields of a record.
 pub mod header {
@@ -84,7 +84,7 @@ impl<'a> Iterator for Attributes<'a> {
             _ if self.done => return None,
             _ => {
                 self.done = true;
-                return Some(Err(damaged("record without an end marker").at(self.offset as u64)));
+                return Some(Err(damaged("record without an end marker").at(Place::Inner(self.offset as u64))));
             }
         };
         if AttributeType(attribute_header::TYPE.get(rest)) == AttributeType::END {
@@ -99,7 +99,7 @@ impl<'a> Iterator for Attributes<'a> {
             }
             Err(e) => {
                 self.done = true;
-                Some(Err(e.at(offset as u64)))
+                Some(Err(e.inside(Place::Inner(offset as u64))))
             }
         }
     }

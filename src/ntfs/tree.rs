@@ -188,7 +188,7 @@ impl<D: VolumeRead> Volume<D> {
             Place::Block(vcn) => {
                 let cached = self.in_record(index.file.record, self.block(index, vcn))?;
                 cached.block.node().and_then(use_it).map_err(|error| match cached.pieces.first() {
-                    Some(&(Some(place), _)) if error.kind() == Kind::Damaged => error.at(self.image_offset(place)),
+                    Some(&(Some(place), _)) if error.kind() == Kind::Damaged => error.inside(self.image_offset(place)),
                     _ => error,
                 })
             }

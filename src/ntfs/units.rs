@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::Place;
+
 /// Cluster number on the volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Lcn(pub u64);
@@ -78,6 +80,24 @@ macro_rules! display {
     )*};
 }
 display!(Lcn, Vcn, RecordNumber);
+
+impl From<Lcn> for Place {
+    fn from(cluster: Lcn) -> Self {
+        Self::Cluster(cluster.0)
+    }
+}
+
+impl From<Vcn> for Place {
+    fn from(cluster: Vcn) -> Self {
+        Self::Vcn(cluster.0)
+    }
+}
+
+impl From<RecordNumber> for Place {
+    fn from(number: RecordNumber) -> Self {
+        Self::Record(number.0)
+    }
+}
 
 impl fmt::Display for FileId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -412,14 +412,15 @@ impl<D: VolumeRead> Volume<D> {
 
     /// An error in a block that lies in `pieces`: its offset in the block becomes one of the image.
     fn locate_error(&self, error: Error, pieces: &[Piece]) -> Error {
-        let mut inside = error.offset().unwrap_or(0);
-        for &(place, length) in pieces {
-            if let Some(place) = place.filter(|_| inside < length as u64) {
-                return error.relocate(self.image_offset(place.saturating_add(inside)));
+        error.inside_pieces(|mut inside| {
+            for &(place, length) in pieces {
+                if let Some(place) = place.filter(|_| inside < length as u64) {
+                    return Some(self.image_offset(place.saturating_add(inside)));
+                }
+                inside = inside.saturating_sub(length as u64);
             }
-            inside = inside.saturating_sub(length as u64);
-        }
-        error
+            None
+        })
     }
 
     /// Adds where a file's record is to an error that does not say more exactly where the damage lies.
@@ -428,7 +429,8 @@ impl<D: VolumeRead> Volume<D> {
             let is_ours = error.layer() == Layer::Ntfs && error.kind() == Kind::Damaged;
             let pieces = if is_ours { self.record_pieces(number).ok() } else { None };
             match pieces.and_then(|pieces| pieces.first()?.0) {
-                Some(place) => error.at(self.image_offset(place)),
+                Some(place) => error.inside(self.image_offset(place)),
+                None if is_ours => error.at(number),
                 None => error,
             }
         })

@@ -1,5 +1,6 @@
 //! The commands that change a hive.
 
+use super::args::{Delete, Import, Set};
 use super::file::open_reg;
 use super::target::{edit, import as import_file};
 use crate::cli::{Ui, environment};
@@ -13,7 +14,7 @@ fn say(target: &Path, changed: bool, what: &str, ui: &Ui) -> ExitCode {
     ExitCode::Done
 }
 
-pub(super) fn import(args: &super::Import, ui: &Ui) -> Result<ExitCode> {
+pub(super) fn import(args: &Import, ui: &Ui) -> Result<ExitCode> {
     args.changed.refuse_as_output(&args.file)?;
     let places = (&args.image, &args.changed);
     let (changed, what) = import_file(&args.target, &mut open_reg(&args.file)?, &args.prefix.path(), places, ui)
@@ -24,7 +25,7 @@ pub(super) fn import(args: &super::Import, ui: &Ui) -> Result<ExitCode> {
     Ok(say(&args.target, changed, &what, ui))
 }
 
-pub(super) fn set(args: &super::Set, ui: &Ui) -> Result<ExitCode> {
+pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {
     let data = args.value.get().map(|name| Ok((name, data(&args.kind, &args.data)?))).transpose()?;
     if data.is_none() && !args.data.is_empty() {
         let error = Error::new(Kind::Usage, Layer::Cli, "data, but no value to set");
@@ -42,7 +43,7 @@ pub(super) fn set(args: &super::Set, ui: &Ui) -> Result<ExitCode> {
     Ok(say(&args.target, changed, "set", ui))
 }
 
-pub(super) fn delete(args: &super::Delete, ui: &Ui) -> Result<ExitCode> {
+pub(super) fn delete(args: &Delete, ui: &Ui) -> Result<ExitCode> {
     let now = environment::clock()?;
     let places = (&args.image, &args.changed);
     let mut found = true;

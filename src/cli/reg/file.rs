@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::{Ui, signals};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::hive::{Hive, read_logs, used_bytes};
+use crate::hive::{Hive, Replay, read_logs, used_bytes};
 use crate::host::{self, LockedFile, Unreadable, folder_of, rewrite};
 
 /// The largest hive that Windows knows.
@@ -99,7 +99,7 @@ impl HiveFile {
         let (bytes, size) = read_wanted(path, used_bytes)?;
         let (hive, replay) = Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref())
             .map_err(|e| e.path(path.display().to_string()))?;
-        super::target::say_replay(replay.as_ref(), ui);
+        say_replay(replay.as_ref(), ui);
         Ok(Self { path: path.to_owned(), lock: None, hive, size })
     }
 
@@ -124,7 +124,7 @@ impl HiveFile {
 }
 
 /// The file beside the hive that is its log with this ending, in any case.
-fn find_log(path: &Path, ending: &str) -> Result<Option<PathBuf>> {
+pub(super) fn find_log(path: &Path, ending: &str) -> Result<Option<PathBuf>> {
     let folder = folder_of(path);
     let mut wanted = path.file_name().unwrap_or_default().to_owned();
     wanted.push(".");
@@ -133,14 +133,9 @@ fn find_log(path: &Path, ending: &str) -> Result<Option<PathBuf>> {
     Ok(entries.find(|entry| entry.file_name().eq_ignore_ascii_case(&wanted)).map(|entry| entry.path()))
 }
 
-/// The files that stand behind a target: the hive and its logs, or those of the image.
-pub(super) fn sources(target: &Path, image: &super::target::Image) -> Result<Vec<PathBuf>> {
-    if !is_hive(target)? {
-        return image.files(target);
+pub(super) fn say_replay(replay: Option<&Replay>, ui: &Ui) {
+    if let Some(replay) = replay {
+        ui.note(&format!("{} log entries were replayed in memory", replay.entries));
+        replay.notes.iter().for_each(|note| ui.note(note));
     }
-    let mut files = vec![target.to_owned()];
-    for ending in ["LOG", "LOG1", "LOG2"] {
-        files.extend(find_log(target, ending)?);
-    }
-    Ok(files)
 }

@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::Path;
 
-use super::Answer;
-use super::file::{read, sources};
-use super::target::{Image, Opened};
+use super::args::{Answer, Check, Diff, Export, Query};
+use super::file::read;
+use super::target::{Image, Opened, sources};
 use crate::cli::{Ui, signals};
 use crate::error::Result;
 use crate::escape::{EscapedLines, escape};
@@ -44,7 +44,7 @@ impl Answer {
     }
 }
 
-pub(super) fn query(args: &super::Query, ui: &Ui) -> Result<ExitCode> {
+pub(super) fn query(args: &Query, ui: &Ui) -> Result<ExitCode> {
     let output = args.answer.open(&[&args.target], &args.image)?;
     let file = Opened::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
     let key = file.key()?;
@@ -136,7 +136,7 @@ fn data(value: &Value) -> String {
     text
 }
 
-pub(super) fn export(args: &super::Export, ui: &Ui) -> Result<ExitCode> {
+pub(super) fn export(args: &Export, ui: &Ui) -> Result<ExitCode> {
     let output = args.answer.open(&[&args.target], &args.image)?;
     let file = Opened::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
     let key = file.key()?;
@@ -144,7 +144,7 @@ pub(super) fn export(args: &super::Export, ui: &Ui) -> Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-pub(super) fn diff(args: &super::Diff, ui: &Ui) -> Result<ExitCode> {
+pub(super) fn diff(args: &Diff, ui: &Ui) -> Result<ExitCode> {
     let output = args.answer.open(&[&args.old, &args.new], &args.image)?;
     let open = |target| Opened::open(target, &args.key, args.prefix.path(), &args.image, ui);
     let (old, new) = (open(&args.old)?, open(&args.new)?);
@@ -196,7 +196,7 @@ fn write(
     output.finish()
 }
 
-pub(super) fn check(args: &super::Check, ui: &Ui) -> Result<ExitCode> {
+pub(super) fn check(args: &Check, ui: &Ui) -> Result<ExitCode> {
     let faults = check_hive(&read(&args.hive)?);
     let worst = faults.iter().map(|f| f.severity()).max();
     let clean = worst.is_none() || (worst == Some(Severity::Warning) && !args.strict);

@@ -3,12 +3,12 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::file::{HiveFile, is_hive};
+use super::file::{HiveFile, find_log, is_hive, say_replay};
 use crate::block::commit::Recovery;
 use crate::cli::{ImageArgs, Ui, environment, signals};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::reg::{Entry, Import, KeyPath, Parser};
-use crate::hive::{Hive, KeyId, Replay};
+use crate::hive::{Hive, KeyId};
 use crate::host::RunFiles;
 use crate::job::{Destination, HiveEdit, HiveName, HiveRequest, edit_hive, image_files, import_into_image, read_hive};
 
@@ -117,11 +117,16 @@ fn in_hive(hive: &Hive, text: &str, prefix: &KeyPath) -> Result<KeyPath> {
     path.resolve_control_set(hive)
 }
 
-pub(super) fn say_replay(replay: Option<&Replay>, ui: &Ui) {
-    if let Some(replay) = replay {
-        ui.note(&format!("{} log entries were replayed in memory", replay.entries));
-        replay.notes.iter().for_each(|note| ui.note(note));
+/// The files that stand behind a target: the hive and its logs, or those of the image.
+pub(super) fn sources(target: &Path, image: &Image) -> Result<Vec<PathBuf>> {
+    if !is_hive(target)? {
+        return image.files(target);
     }
+    let mut files = vec![target.to_owned()];
+    for ending in ["LOG", "LOG1", "LOG2"] {
+        files.extend(find_log(target, ending)?);
+    }
+    Ok(files)
 }
 
 impl Changed {

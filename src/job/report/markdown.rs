@@ -1,6 +1,6 @@
 //! The report for people.
 
-use super::Report;
+use super::fields::Report;
 use crate::escape::escape;
 use std::fmt::Write as _;
 

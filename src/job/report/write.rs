@@ -1,11 +1,11 @@
 //! Reports on the host: JSON or Markdown by the name's ending. They replace nothing but reports.
 
-use super::Report;
+use super::fields::Report;
 use super::markdown::TITLE;
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{self, NewFile, REPORT, Target};
-use crate::job::outputs::check_folder;
+use crate::job::folder::require_folder;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -59,7 +59,7 @@ pub(crate) fn targets(path: &Path) -> Result<Vec<(PathBuf, Target)>> {
                 .hint("name it report.md (a report.json is written beside it) or report.json"));
         }
     };
-    check_folder(path, "the report's folder does not exist")?;
+    require_folder(path, "the report's folder does not exist")?;
     names
         .into_iter()
         .map(|name| {
@@ -129,7 +129,7 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             is_report(&path)
         };
-        let mut report = Report { schema: super::super::SCHEMA, summary: "Done: x.".into(), ..Report::default() };
+        let mut report = Report { schema: crate::job::report::SCHEMA, summary: "Done: x.".into(), ..Report::default() };
         report.run.tool = "winject 9.9".into();
         assert!(is(&report.to_json().unwrap()) && is(&report.to_markdown()));
         assert!(is("{\"schema\":\"winject.report.v7\""));

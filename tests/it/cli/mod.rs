@@ -1,6 +1,6 @@
 //! What a person sees: help, errors, exit codes, signals, snapshots of whole outputs.
 
-mod config;
+mod document;
 mod files;
 mod signals;
 mod snapshot;

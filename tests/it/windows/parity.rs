@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use winject::internals::drivers::inf::{Inf, RegAction, RegRoot};
 use winject::internals::drivers::{Arch, Facts, GuestTarget};
 use winject::internals::hive::reader::{Node, Reader};
-use winject::internals::windows::full::{Form, Names, Origin, records, service_values};
+use winject::internals::windows::registration::full::{Form, Names, Origin, records, service_values};
 
 use crate::support;
 

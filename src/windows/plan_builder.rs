@@ -4,16 +4,16 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::files::GuestFiles;
-use super::guest::Guest;
-use super::inspect::Hives;
-use super::layout;
+use super::guest_paths;
 use super::record::Action;
 use super::registry;
 use crate::error::{Error, Layer, Result};
 use crate::hive::Hive;
 use crate::ntfs::security::{Protected, is_owned_by_system};
 use crate::plan::{Access, Change, Content, HiveFile, Plan, RegData, Step};
+use crate::windows::guest_files::GuestFiles;
+use crate::windows::inspect::guest::Guest;
+use crate::windows::inspect::installation::Hives;
 
 /// The largest file of the guest that is compared with one of ours.
 const COMPARED_BYTES_MAX: u64 = 256 << 20;
@@ -280,7 +280,7 @@ impl<'a> Planner<'a> {
     /// # Errors
     /// When the volume is damaged there.
     pub fn is_trusted(&self, path: &str) -> Result<bool> {
-        let Some(top) = self.files.protection(layout::TOP)? else { return Ok(false) };
+        let Some(top) = self.files.protection(guest_paths::TOP)? else { return Ok(false) };
         let Some(found) = self.files.protection(path)? else { return Ok(false) };
         let is_ours = !top.is_link && top.descriptor.as_deref() == Some(Protected::Top.descriptor().as_slice());
         Ok(is_ours && !found.is_link && found.descriptor.is_some_and(|d| is_owned_by_system(&d)))

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::layout;
+use crate::windows::guest_paths;
 
 /// First Windows build whose `pnputil` knows `/add-driver` (10 1607, Server 2016).
 const BUILD_ADD_DRIVER: u32 = 14393;
@@ -66,7 +66,11 @@ pub fn setup(packages: &[ScriptPackage], build: u32) -> Vec<u8> {
     match pnputil(build) {
         Some((before, after)) => {
             for path in packages.iter().filter_map(ScriptPackage::path) {
-                let _ = writeln!(out, "\"%SYS%\\pnputil.exe\" {before} \"{}\\{path}\"{after}", layout::STAGE_IN_SCRIPT);
+                let _ = writeln!(
+                    out,
+                    "\"%SYS%\\pnputil.exe\" {before} \"{}\\{path}\"{after}",
+                    guest_paths::STAGE_IN_SCRIPT
+                );
             }
         }
         None => out.push_str(
@@ -74,7 +78,7 @@ pub fn setup(packages: &[ScriptPackage], build: u32) -> Vec<u8> {
              echo Open the device manager and look for changed hardware.\n",
         ),
     }
-    let _ = writeln!(out, "echo Log of the automatic installation: %SystemRoot%\\{}", layout::LOG_BELOW_WINDOWS);
+    let _ = writeln!(out, "echo Log of the automatic installation: %SystemRoot%\\{}", guest_paths::LOG_BELOW_WINDOWS);
     lines(&out)
 }
 

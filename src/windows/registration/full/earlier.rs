@@ -9,8 +9,8 @@ use super::{CATALOGUES, Names, ROOT, Records};
 use crate::drivers::{Arch, Package};
 use crate::error::Result;
 use crate::plan::HiveFile;
-use crate::windows::driver_database::parse_version;
-use crate::windows::planner::Planner;
+use crate::windows::plan_builder::Planner;
+use crate::windows::registration::driver_database::parse_version;
 use crate::windows::registry;
 
 /// How deep a driver-store folder is looked into.

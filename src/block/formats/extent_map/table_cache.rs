@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::read_exact;
+use super::read::read_exact;
 use crate::block::Storage;
-use crate::error::{Error, Layer as In, Result};
+use crate::error::{Error, Layer, Result};
 
 /// Bytes per cached page.
 const PAGE: u64 = 4096;
@@ -14,7 +14,7 @@ const PAGE: u64 = 4096;
 const PAGES_MAX: usize = 1024;
 
 /// A file's tables seen through a page cache of bounded size.
-pub(crate) struct Table {
+pub(crate) struct TableCache {
     storage: Arc<dyn Storage>,
     length: u64,
     cache: Mutex<Cache>,
@@ -26,7 +26,7 @@ struct Cache {
     clock: u64,
 }
 
-impl Table {
+impl TableCache {
     /// Tables of `storage`, which is `length` bytes long.
     pub(crate) fn new(storage: Arc<dyn Storage>, length: u64) -> Self {
         Self { storage, length, cache: Mutex::default() }
@@ -51,7 +51,7 @@ impl Table {
     pub(crate) fn bytes<const N: usize>(&self, offset: u64) -> Result<[u8; N]> {
         let end = offset.checked_add(N as u64).filter(|end| *end <= self.length);
         if end.is_none() {
-            return Err(Error::damaged(In::Block, "a table of the container lies beyond the end of its file")
+            return Err(Error::damaged(Layer::Block, "a table of the container lies beyond the end of its file")
                 .at(offset)
                 .expected_found(format_args!("inside {} bytes", self.length), format_args!("{N} bytes")));
         }
@@ -64,7 +64,7 @@ impl Table {
             let part = page.get(within..).unwrap_or_default();
             let take = part.len().min(N - done);
             if take == 0 {
-                return Err(Error::bug(In::Block, "a table page is shorter than its file").at(at));
+                return Err(Error::bug(Layer::Block, "a table page is shorter than its file").at(at));
             }
             out[done..done + take].copy_from_slice(&part[..take]);
             done += take;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::block::{Chain, Storage};
-use crate::error::{Error, Kind, Layer as In, Result};
+use crate::error::{Error, Kind, Layer, Result};
 
 /// Opens what an image mentions.
 pub(crate) trait References {
@@ -55,7 +55,7 @@ pub(crate) struct NoReferences;
 
 impl References for NoReferences {
     fn open(&self, name: &str) -> Result<(Arc<dyn Storage>, PathBuf)> {
-        Err(Error::refused(In::Block, format!("a disk inside an archive refers to {}", crate::escape::escape(name)))
+        Err(Error::refused(Layer::Block, format!("a disk inside an archive refers to {}", crate::escape::escape(name)))
             .hint("unpack the archive, and give winject the disk image inside"))
     }
 
@@ -92,12 +92,12 @@ pub(crate) fn open_first(
     Err(match first {
         Some(error) if error.hint_text().is_some_and(|hint| hint.contains("add --allow-path")) => {
             let hint = error.hint_text().unwrap_or_default().to_owned();
-            Error::new(error.kind(), In::Block, message).hint(hint).source_error(error)
+            Error::new(error.kind(), Layer::Block, message).hint(hint).source_error(error)
         }
-        Some(error) => Error::new(error.kind(), In::Block, message)
+        Some(error) => Error::new(error.kind(), Layer::Block, message)
             .hint("put the file into the folder of the image, or allow its folder with --allow-path FOLDER")
             .source_error(error),
-        None => Error::new(Kind::Damaged, In::Block, format!("{what} is not named")),
+        None => Error::new(Kind::Damaged, Layer::Block, format!("{what} is not named")),
     })
 }
 
@@ -108,7 +108,7 @@ pub(crate) fn base_name(name: &str) -> &str {
 
 /// The names under which a file is looked for that some machine called `name`: as it is (with this system's
 /// separators) unless it is a drive path, then its last component.
-pub(crate) fn candidates(name: &str) -> Vec<String> {
+pub(crate) fn candidate_names(name: &str) -> Vec<String> {
     let mut names = Vec::new();
     let plain = name.replace('\\', "/");
     if !plain.contains(':') {
@@ -126,9 +126,9 @@ mod tests {
 
     #[test]
     fn names_of_other_machines_end_in_a_plain_file_name() {
-        assert_eq!(candidates(r"C:\vms\base.vhdx"), ["base.vhdx"]);
-        assert_eq!(candidates(r".\base.vhdx"), ["./base.vhdx", "base.vhdx"]);
-        assert_eq!(candidates("/vmfs/volumes/x/base.vmdk"), ["/vmfs/volumes/x/base.vmdk", "base.vmdk"]);
-        assert_eq!(candidates("base.vmdk"), ["base.vmdk"]);
+        assert_eq!(candidate_names(r"C:\vms\base.vhdx"), ["base.vhdx"]);
+        assert_eq!(candidate_names(r".\base.vhdx"), ["./base.vhdx", "base.vhdx"]);
+        assert_eq!(candidate_names("/vmfs/volumes/x/base.vmdk"), ["/vmfs/volumes/x/base.vmdk", "base.vmdk"]);
+        assert_eq!(candidate_names("base.vmdk"), ["base.vmdk"]);
     }
 }

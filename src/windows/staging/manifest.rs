@@ -4,9 +4,9 @@
 
 use serde::Serialize;
 
-use super::planner::Wish;
-use super::record::Record;
 use crate::plan::RegData;
+use crate::windows::plan_builder::Wish;
+use crate::windows::record::Record;
 
 #[derive(Serialize)]
 struct Manifest<'a> {

@@ -1,11 +1,11 @@
 //! `DevicePath`: the folders in which Windows looks for drivers of new devices.
 
-use super::layout;
-use super::planner::Planner;
-use super::record::{Action, DevicePathRecord};
-use super::registry;
 use crate::error::Result;
 use crate::plan::{HiveFile, RegData};
+use crate::windows::guest_paths;
+use crate::windows::plan_builder::Planner;
+use crate::windows::record::{Action, DevicePathRecord};
+use crate::windows::registry;
 
 /// The key in SOFTWARE.
 pub const KEY: &str = "Microsoft\\Windows\\CurrentVersion";
@@ -47,9 +47,9 @@ pub fn plan(planner: &mut Planner<'_>, stage_names: &[String]) -> Result<DeviceP
     let is_plain = present.as_ref().is_some_and(|data| data.kind == SZ);
     let stage = if is_plain {
         let drive = planner.guest.system_root.get(..2).unwrap_or("C:");
-        layout::STAGE_IN_SCRIPT.replace("%SystemDrive%", drive)
+        guest_paths::STAGE_IN_SCRIPT.replace("%SystemDrive%", drive)
     } else {
-        layout::STAGE_IN_SCRIPT.to_owned()
+        guest_paths::STAGE_IN_SCRIPT.to_owned()
     };
     let mut folders = vec![stage.clone()];
     folders.extend(stage_names.iter().map(|name| format!("{stage}\\{name}")));

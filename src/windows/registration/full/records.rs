@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use crate::drivers::Facts;
 use crate::drivers::inf::{Companions, Install, RegAction, RegRoot, RegValue, ServiceFacts, Text};
 use crate::plan::RegData;
-use crate::windows::driver_database::{ROOT, version_record};
+use crate::windows::registration::driver_database::{ROOT, version_record};
 
 /// `StatusFlags` of an installed package in real hives.
 const STATUS_INSTALLED: u32 = 0x12;

@@ -5,15 +5,15 @@
 //! plug and play bind a driver is: the INF's name with its active package, the package with its version and one
 //! configuration, and for each device id a pointer to the INF and one to the configuration.
 
-use super::ids::BootId;
-use super::planner::Planner;
-use super::record::{Action, DriverDatabaseRecord};
-use super::registry;
 use crate::clock::FileTime;
 use crate::drivers::inf::Guid;
 use crate::drivers::{Arch, BootDriver, Package};
 use crate::error::{Error, Layer, Result};
 use crate::plan::{HiveFile, RegData};
+use crate::windows::plan_builder::Planner;
+use crate::windows::record::{Action, DriverDatabaseRecord};
+use crate::windows::registration::device_ids::BootId;
+use crate::windows::registry;
 
 /// The key, from the root of the hive.
 pub const ROOT: &str = "DriverDatabase";

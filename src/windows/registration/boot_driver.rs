@@ -1,16 +1,16 @@
 //! Boot drivers: the file, the service, and the two databases that bind devices to it.
 
 use super::driver_database::{self, overall};
-use super::full;
-use super::ids::{self, BootId};
-use super::options::{InjectOptions, Registration};
-use super::planner::Planner;
-use super::record::{Action, CriticalDeviceRecord, FileRecord, Record, ServiceRecord};
-use super::registry;
 use crate::drivers::inf::{RegAction, RegRoot, RegValue};
 use crate::drivers::{BootDriver, Category, Package};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::plan::{Access, Content, HiveFile, RegData, hex};
+use crate::windows::options::{InjectOptions, Registration};
+use crate::windows::plan_builder::Planner;
+use crate::windows::record::{Action, CriticalDeviceRecord, FileRecord, Record, ServiceRecord};
+use crate::windows::registration::device_ids::{self, BootId};
+use crate::windows::registration::full;
+use crate::windows::registry;
 use std::sync::Arc;
 
 /// `SERVICE_BOOT_START`.
@@ -34,7 +34,7 @@ pub fn register(
     options: &InjectOptions,
     record: &mut Record,
 ) -> Result<()> {
-    let ids = ids::boot_ids(&package.inf, boot);
+    let ids = device_ids::boot_ids(&package.inf, boot);
     let decision = decide(planner, package, boot, options)?;
     let file = format!("{}/{}", planner.guest.drivers_dir(), boot.file_name);
     match &decision {

@@ -1,8 +1,8 @@
 //! The last word before anything is written: is the staged disk as planned, and does it boot?
 
-use super::inject::Staged;
 use super::report::{Report, Validation};
 use super::request::InjectRequest;
+use super::staging::Staged;
 use crate::drivers::Category;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
@@ -12,14 +12,14 @@ use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions, Finding};
 
 /// That nothing speaks against writing a staged disk.
 #[derive(Debug)]
-pub(super) struct Verdict {
+pub(super) struct VerifiedDisk {
     validation: Validation,
     boot: Vec<BootCheck>,
 }
 
-impl Verdict {
+impl VerifiedDisk {
     /// Puts it into the report.
-    pub(super) fn note(self, report: &mut Report) {
+    pub(super) fn add_to(self, report: &mut Report) {
         if let Some(machine) = &mut report.recommendation {
             machine.buses = self.boot.iter().filter(|answer| answer.boots).map(|answer| answer.bus.name()).collect();
             if let Some(first) = machine.buses.first() {
@@ -36,12 +36,12 @@ impl Verdict {
 /// # Errors
 /// [`Kind::Verify`] when it is not as planned, or does not boot; [`Kind::Drivers`] when the guest got no storage driver,
 /// does not boot from virtio without, and more than staging was asked for.
-pub(super) fn judge(staged: &Staged, request: &InjectRequest) -> Result<Verdict> {
-    Ok(Verdict { validation: verify(staged, request)?, boot: check_boot(staged, request)? })
+pub(super) fn verify(staged: &Staged, request: &InjectRequest) -> Result<VerifiedDisk> {
+    Ok(VerifiedDisk { validation: compare_with_plan(staged, request)?, boot: check_boot(staged, request)? })
 }
 
 /// Reads the staged disk again from its first sector, and compares with the plan.
-fn verify(staged: &Staged, request: &InjectRequest) -> Result<Validation> {
+fn compare_with_plan(staged: &Staged, request: &InjectRequest) -> Result<Validation> {
     let Staged { stage, plan, installation, applied, .. } = staged;
     let table = partition::read(stage)?;
     let number = installation.partition.number;

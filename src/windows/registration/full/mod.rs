@@ -4,27 +4,27 @@
 //! Which keys, values and types there are was read out of real hives; tests compare with them. What such a record says
 //! about its origin is only what we know: no signer is claimed that was not found in the catalogue.
 
-mod own;
+mod earlier;
 mod records;
 
-pub(super) use own::{is_ours, package_name};
+pub(super) use earlier::{is_ours, package_name};
 pub use records::{Form, Names, Origin, Records, image_path, records, service_values};
 
 use std::collections::{BTreeSet, HashSet};
 
 use super::driver_database::{self, ROOT, overall};
-use super::ids;
-use super::layout;
-use super::options::InjectOptions;
-use super::planner::Planner;
-use super::record::{Action, DriverDatabaseRecord, FileRecord, Record, ServiceRecord};
-use super::registry;
-use super::staging::file_into;
-use super::storage::{add_reg, dotted, file_version, like_a_driver, start_at_boot};
 use crate::drivers::inf::ServiceFacts;
 use crate::drivers::{Category, Package};
 use crate::error::{Error, Layer, Result};
 use crate::plan::{Access, Content, HiveFile, RegData, hex};
+use crate::windows::guest_paths;
+use crate::windows::options::InjectOptions;
+use crate::windows::plan_builder::Planner;
+use crate::windows::record::{Action, DriverDatabaseRecord, FileRecord, Record, ServiceRecord};
+use crate::windows::registration::boot_driver::{add_reg, dotted, file_version, like_a_driver, start_at_boot};
+use crate::windows::registration::device_ids;
+use crate::windows::registry;
+use crate::windows::staging::packages::file_into;
 
 /// Highest number of an `oemN.inf` that we take.
 const OEM_MAX: usize = 4096;
@@ -74,7 +74,7 @@ fn has_drivers_hive(planner: &Planner<'_>) -> Result<bool> {
 ///
 /// # Errors
 /// When the volume or a hive is damaged, or the media cannot be read.
-pub(super) fn register(
+pub(in super::super) fn register(
     planner: &mut Planner<'_>,
     packages: &[Package],
     options: &InjectOptions,
@@ -127,11 +127,11 @@ fn stays(
             return Ok(true);
         }
         // an earlier package of ours is no package of the guest: it is replaced
-        if !own::earlier(planner, package)?.is_empty() {
+        if !earlier::earlier(planner, package)?.is_empty() {
             return Ok(false);
         }
         // the forms without a subsystem are winject's addition: the ids of the INF decide
-        let ids = ids::boot_ids(&package.inf, boot);
+        let ids = device_ids::boot_ids(&package.inf, boot);
         let (free, kept) = driver_database::split(planner, &ids, "", &name)?;
         let known: Vec<&str> = package.inf.hardware_ids().into_iter().chain(package.inf.compatible_ids()).collect();
         if kept.is_empty() || free.iter().any(|id| known.iter().any(|k| k.eq_ignore_ascii_case(&id.id))) {
@@ -158,7 +158,7 @@ fn is_newer_there(
         return Ok(false);
     }
     let is_storage = package.category == Category::Storage;
-    match own::newest(planner, package, hive, !is_storage)? {
+    match earlier::newest(planner, package, hive, !is_storage)? {
         Some((other, version)) => {
             let text = format!(
                 "{}: the guest has the package {other} of version {}, the media {}; --force registers it all the same",
@@ -181,12 +181,12 @@ fn one(
     record: &mut Record,
 ) -> Result<usize> {
     let name = package_name(package, planner.guest.arch);
-    let earlier = own::earlier(planner, package)?;
+    let earlier = earlier::earlier(planner, package)?;
     let (oem, number) = oem_name(planner, &name, &earlier, taken)?;
     let names = Names { oem, package: name };
     planner.because(format!("{}: driver store", package.stage_name));
     store_files(planner, package, &names)?;
-    let stage = format!("{}\\{}", layout::STAGE.replace('/', "\\"), package.stage_name);
+    let stage = format!("{}\\{}", guest_paths::STAGE.replace('/', "\\"), package.stage_name);
     let drive = planner.guest.system_root.get(..2).unwrap_or("C:").to_owned();
     let signer = package.signature.signer.clone().filter(|_| package.signature.is_good());
     let origin = Origin { folder: format!("{drive}{stage}"), signer };
@@ -194,7 +194,7 @@ fn one(
     let records = records(&package.inf, &names, &origin, form, planner.guest.build);
     for old in &earlier {
         planner.because(format!("{}: what an earlier run registered is replaced", package.stage_name));
-        own::remove(planner, old, &names, hive, &records)?;
+        earlier::remove(planner, old, &names, hive, &records)?;
     }
     planner.because(format!("{}: the records of an installed package", package.stage_name));
     let mut actions = Vec::new();
@@ -230,7 +230,7 @@ fn one(
 fn oem_name(
     planner: &Planner<'_>,
     package: &str,
-    earlier: &[own::Earlier],
+    earlier: &[earlier::Earlier],
     taken: &mut BTreeSet<usize>,
 ) -> Result<(String, usize)> {
     let map = registry::get(planner.hive(HiveFile::System)?, ROOT, "OemInfMap")?.map(|d| d.bytes).unwrap_or_default();
@@ -241,7 +241,7 @@ fn oem_name(
     }
     known.extend(earlier.iter().map(|old| old.oem.clone()));
     for oem in known {
-        if let Some(number) = own::oem_number(&oem).filter(|number| !taken.contains(number)) {
+        if let Some(number) = earlier::oem_number(&oem).filter(|number| !taken.contains(number)) {
             taken.insert(number);
             return Ok((oem, number));
         }
@@ -273,7 +273,7 @@ fn drop_minimal(planner: &mut Planner<'_>, package: &Package) -> Result<()> {
     planner.because(format!("{}: the records of the minimal registration are replaced", boot.service));
     planner.no_key(HiveFile::System, &keys.inf_files)?;
     planner.no_key(HiveFile::System, &keys.package)?;
-    for id in ids::boot_ids(&package.inf, boot) {
+    for id in device_ids::boot_ids(&package.inf, boot) {
         planner.no_value(HiveFile::System, &format!("{ROOT}\\DeviceIds\\{}", id.id), &inf)?;
     }
     Ok(())

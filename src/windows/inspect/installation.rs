@@ -1,14 +1,14 @@
 //! Finds Windows on a volume and reads from its hives what it is.
 
-use super::files::GuestFiles;
 use super::guest::{ControlSet, Guest};
-use super::registry;
 use crate::drivers::{Arch, GuestTarget, ProductType};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::Hive;
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
 use crate::plan::HiveFile;
+use crate::windows::guest_files::GuestFiles;
+use crate::windows::registry;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -71,7 +71,7 @@ pub fn inspect<D: VolumeRead>(volume: &Volume<D>) -> Result<Option<Inspected>> {
 }
 
 /// The same over anything that has files.
-pub(super) fn inspect_files(files: &dyn GuestFiles) -> Result<Option<Inspected>> {
+pub(in super::super) fn inspect_files(files: &dyn GuestFiles) -> Result<Option<Inspected>> {
     let mut found = Vec::new();
     let (folders, mut fault) = candidates(files)?;
     for windows_dir in folders {
@@ -314,7 +314,7 @@ fn architecture(files: &dyn GuestFiles, system: &Hive, current: &str, guest: &mu
 }
 
 /// `IMAGE_FILE_HEADER.Machine` of a program: `None` when there is no file, `Some(None)` when it is no program.
-pub(super) fn pe_machine(files: &dyn GuestFiles, path: &str) -> Result<Option<Option<u16>>> {
+pub(in super::super) fn pe_machine(files: &dyn GuestFiles, path: &str) -> Result<Option<Option<u16>>> {
     let Some(mut head) = files.head(path, 4096)? else { return Ok(None) };
     if !head.starts_with(b"MZ") {
         // stored compressed (CompactOS): the plain stream is empty
@@ -324,7 +324,7 @@ pub(super) fn pe_machine(files: &dyn GuestFiles, path: &str) -> Result<Option<Op
 }
 
 /// The machine number of a PE image's first bytes.
-pub(super) fn machine_of(image: &[u8]) -> Option<u16> {
+pub(in super::super) fn machine_of(image: &[u8]) -> Option<u16> {
     let bytes = |at: usize, n: usize| image.get(at..at.checked_add(n)?);
     if bytes(0, 2)? != b"MZ" {
         return None;

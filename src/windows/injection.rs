@@ -1,19 +1,20 @@
 //! The plan of an injection: from the guest, the chosen packages and the options to a list of edits.
 
-use super::files::GuestFiles;
-use super::guest::Guest;
-use super::inspect::Hives;
-use super::manifest;
+use super::guest_paths;
 use super::options::{InjectOptions, Registration};
-use super::planner::Planner;
 use super::record::Record;
-use super::{device_path, full, layout, staging, storage};
+use super::registration::{boot_driver, full};
+use super::staging::{device_path, manifest, packages as staging};
 use crate::drivers::Selection;
 use crate::drivers::trust::Publisher;
 use crate::error::{Error, Layer, Result};
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
 use crate::plan::{Access, HiveFile, Plan, RegData};
+use crate::windows::guest_files::GuestFiles;
+use crate::windows::inspect::guest::Guest;
+use crate::windows::inspect::installation::Hives;
+use crate::windows::plan_builder::Planner;
 use std::fmt;
 
 /// Free space that Windows needs besides the staged files, so that it can install them.
@@ -78,7 +79,7 @@ pub(super) fn plan_files(
     record.registry_changes.style = if guest.has_driver_database { "driver_database" } else { "cdd" }.to_owned();
 
     for (package, boot) in selection.boot_packages() {
-        storage::register(&mut planner, package, boot, options, &mut record)?;
+        boot_driver::register(&mut planner, package, boot, options, &mut record)?;
     }
     if options.registration == Registration::Full {
         if guest.has_driver_database {
@@ -101,15 +102,15 @@ pub(super) fn plan_files(
     trust_publishers(&mut planner, options)?;
     staging::scripts(&mut planner, selection, options, &mut record)?;
     if options.way_back {
-        storage::way_back(&mut planner, &mut record)?;
+        boot_driver::way_back(&mut planner, &mut record)?;
     }
-    storage::free_boot_chain(&mut planner, &mut record)?;
+    boot_driver::free_boot_chain(&mut planner, &mut record)?;
     planner.because("what was put into the guest");
     let manifest = manifest::build(planner.wishes(), &record);
-    planner.file(layout::MANIFEST, manifest, &Access::Protected)?;
+    planner.file(guest_paths::MANIFEST, manifest, &Access::Protected)?;
 
     planner.because("what others put into winject's own folder is made writable for administrators only");
-    planner.protect_below(layout::TOP)?;
+    planner.protect_below(guest_paths::TOP)?;
 
     let (mut plan, hives) = planner.finish();
     plan.warnings.extend(selection.warnings.iter().cloned());

@@ -1,26 +1,19 @@
-//! `winject reg`: registry hives, in a file or in an image.
-
-mod edit;
-mod file;
-mod show;
-mod target;
+//! Arguments of the `reg` commands.
 
 use std::path::PathBuf;
 
-use super::Ui;
-use crate::error::Result;
-use crate::exit::ExitCode;
+use super::target;
 use crate::hive::reg::KeyPath;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    command: Command,
+    pub(super) command: Command,
 }
 
 #[derive(Debug, clap::Subcommand)]
 #[command(defer = true)]
-enum Command {
+pub(super) enum Command {
     /// Shows a key, its values and the names of its subkeys
     Query(Query),
     /// Writes a key with everything below it as a .reg file (UTF-16)
@@ -41,33 +34,33 @@ enum Command {
 
 // Which part of the keys in a .reg file stands for the root of a hive file.
 #[derive(Debug, clap::Args)]
-struct Prefix {
+pub(super) struct Prefix {
     /// The part of the keys in .reg files that stands for the root of a hive file, such as `HKEY_LOCAL_MACHINE\SYSTEM`
     #[arg(long, value_name = "KEY", default_value = "")]
     prefix: String,
 }
 
 impl Prefix {
-    fn path(&self) -> KeyPath {
+    pub(super) fn path(&self) -> KeyPath {
         KeyPath::from(self.prefix.as_str())
     }
 }
 
 // Where an answer goes.
 #[derive(Debug, clap::Args)]
-struct Answer {
+pub(super) struct Answer {
     /// Writes to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    pub(super) output: Option<PathBuf>,
     /// Replaces the output file if it exists
     #[arg(long, requires = "output")]
-    overwrite: bool,
+    pub(super) overwrite: bool,
 }
 
 // Which value of a key is meant.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
-struct ValueName {
+pub(super) struct ValueName {
     /// The value's name
     #[arg(long, value_name = "NAME")]
     value: Option<String>,
@@ -77,143 +70,127 @@ struct ValueName {
 }
 
 impl ValueName {
-    fn get(&self) -> Option<&str> {
+    pub(super) fn get(&self) -> Option<&str> {
         if self.default { Some("") } else { self.value.as_deref() }
     }
 }
 
 #[derive(Debug, clap::Args)]
-struct Query {
+pub(super) struct Query {
     /// Hive file or image
-    target: PathBuf,
+    pub(super) target: PathBuf,
     /// The key
-    key: String,
+    pub(super) key: String,
     #[command(flatten)]
-    value: ValueName,
+    pub(super) value: ValueName,
     #[command(flatten)]
-    prefix: Prefix,
+    pub(super) prefix: Prefix,
     #[command(flatten)]
-    image: target::Image,
+    pub(super) image: target::Image,
     /// Shows everything below the key too
     #[arg(short, long)]
-    recursive: bool,
+    pub(super) recursive: bool,
     #[command(flatten)]
-    answer: Answer,
+    pub(super) answer: Answer,
 }
 
 #[derive(Debug, clap::Args)]
-struct Export {
+pub(super) struct Export {
     /// Hive file or image
-    target: PathBuf,
+    pub(super) target: PathBuf,
     /// The key
-    key: String,
+    pub(super) key: String,
     #[command(flatten)]
-    prefix: Prefix,
+    pub(super) prefix: Prefix,
     #[command(flatten)]
-    image: target::Image,
+    pub(super) image: target::Image,
     /// Writes UTF-8 instead of UTF-16, in the form that `hivexregedit --merge` takes
     #[arg(long)]
-    utf8: bool,
+    pub(super) utf8: bool,
     #[command(flatten)]
-    answer: Answer,
+    pub(super) answer: Answer,
 }
 
 #[derive(Debug, clap::Args)]
-struct Import {
+pub(super) struct Import {
     /// Hive file or image
-    target: PathBuf,
+    pub(super) target: PathBuf,
     /// The .reg file
-    file: PathBuf,
+    pub(super) file: PathBuf,
     #[command(flatten)]
-    prefix: Prefix,
+    pub(super) prefix: Prefix,
     #[command(flatten)]
-    image: target::Image,
+    pub(super) image: target::Image,
     #[command(flatten)]
-    changed: target::Changed,
+    pub(super) changed: target::Changed,
 }
 
 #[derive(Debug, clap::Args)]
-struct Diff {
+pub(super) struct Diff {
     /// The hive before
-    old: PathBuf,
+    pub(super) old: PathBuf,
     /// The hive after
-    new: PathBuf,
+    pub(super) new: PathBuf,
     /// Compares only this key and what is below it
     #[arg(default_value = "\\")]
-    key: String,
+    pub(super) key: String,
     #[command(flatten)]
-    prefix: Prefix,
+    pub(super) prefix: Prefix,
     #[command(flatten)]
-    image: target::Image,
+    pub(super) image: target::Image,
     /// Writes UTF-8 instead of UTF-16, in the form that `hivexregedit --merge` takes
     #[arg(long)]
-    utf8: bool,
+    pub(super) utf8: bool,
     #[command(flatten)]
-    answer: Answer,
+    pub(super) answer: Answer,
 }
 
 #[derive(Debug, clap::Args)]
-struct Set {
+pub(super) struct Set {
     /// Hive file or image
-    target: PathBuf,
+    pub(super) target: PathBuf,
     /// The key; what is missing of it is created
-    key: String,
+    pub(super) key: String,
     #[command(flatten)]
-    value: ValueName,
+    pub(super) value: ValueName,
     #[command(flatten)]
-    prefix: Prefix,
+    pub(super) prefix: Prefix,
     #[command(flatten)]
-    image: target::Image,
+    pub(super) image: target::Image,
     #[command(flatten)]
-    changed: target::Changed,
+    pub(super) changed: target::Changed,
     /// The value's type: sz, expand_sz, multi_sz, dword, qword, binary, none, or a number
     #[arg(long = "type", value_name = "TYPE", default_value = "sz")]
-    kind: String,
+    pub(super) kind: String,
     /// The data: text; a number (0x for hexadecimal); hexadecimal digits. For multi_sz repeat the option
     #[arg(long, value_name = "DATA")]
-    data: Vec<String>,
+    pub(super) data: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
-struct Delete {
+pub(super) struct Delete {
     /// Hive file or image
-    target: PathBuf,
+    pub(super) target: PathBuf,
     /// The key
-    key: String,
+    pub(super) key: String,
     #[command(flatten)]
-    value: ValueName,
+    pub(super) value: ValueName,
     #[command(flatten)]
-    prefix: Prefix,
+    pub(super) prefix: Prefix,
     #[command(flatten)]
-    image: target::Image,
+    pub(super) image: target::Image,
     #[command(flatten)]
-    changed: target::Changed,
+    pub(super) changed: target::Changed,
 }
 
 #[derive(Debug, clap::Args)]
-struct Check {
+pub(super) struct Check {
     /// Hive file
-    hive: PathBuf,
+    pub(super) hive: PathBuf,
     /// Takes what Windows tolerates, but never writes, for a fault too
     #[arg(long)]
-    strict: bool,
+    pub(super) strict: bool,
     /// Prints JSON
     #[arg(long)]
-    json: bool,
-}
-
-/// Runs the command.
-///
-/// # Errors
-/// What the hive, its files or the arguments are refused for.
-pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
-    match args.command {
-        Command::Query(args) => show::query(&args, ui),
-        Command::Export(args) => show::export(&args, ui),
-        Command::Diff(args) => show::diff(&args, ui),
-        Command::Check(args) => show::check(&args, ui),
-        Command::Set(args) => edit::set(&args, ui),
-        Command::Delete(args) => edit::delete(&args, ui),
-        Command::Import(args) => edit::import(&args, ui),
-    }
+    pub(super) json: bool,
 }

@@ -1,14 +1,14 @@
 //! The packages, scripts and the service that installs them in the running guest.
 
-use super::driver_database::overall;
-use super::layout;
-use super::options::InjectOptions;
-use super::planner::Planner;
-use super::record::{Action, FileRecord, FirstbootRecord, PackageRecord, Record};
-use super::script::{self, ScriptPackage};
 use crate::drivers::{Category, Package, PackageFile, Selection};
 use crate::error::{Error, Layer, Result};
 use crate::plan::{Access, Content, HiveFile, RegData, hex};
+use crate::windows::first_boot::script::{self, ScriptPackage};
+use crate::windows::guest_paths;
+use crate::windows::options::InjectOptions;
+use crate::windows::plan_builder::Planner;
+use crate::windows::record::{Action, FileRecord, FirstbootRecord, PackageRecord, Record};
+use crate::windows::registration::driver_database::overall;
 
 /// Stages every package: the whole payload, one folder for each.
 ///
@@ -21,7 +21,7 @@ pub fn packages(
     record: &mut Record,
 ) -> Result<()> {
     planner.because("staging: the packages that the running guest installs");
-    planner.dir(layout::STAGE, &Access::Protected)?;
+    planner.dir(guest_paths::STAGE, &Access::Protected)?;
     for package in selection.packages.iter().filter(|p| !p.files.is_empty()) {
         let done = stage(planner, package, options)?;
         record.packages_staged.push(done);
@@ -30,7 +30,7 @@ pub fn packages(
 }
 
 fn stage(planner: &mut Planner<'_>, package: &Package, options: &InjectOptions) -> Result<PackageRecord> {
-    let folder = format!("{}/{}", layout::STAGE, package.stage_name);
+    let folder = format!("{}/{}", guest_paths::STAGE, package.stage_name);
     planner.because(format!("staging {}", package.stage_name));
     let service = package.inf.function_service().map_or(&package.stage_name, |s| &s.name);
     let mut record = PackageRecord {
@@ -70,7 +70,7 @@ fn stage(planner: &mut Planner<'_>, package: &Package, options: &InjectOptions) 
 }
 
 /// One file of a package below a folder, with its sub-folders.
-pub(super) fn file_into(
+pub(in super::super) fn file_into(
     planner: &mut Planner<'_>,
     folder: &str,
     file: &PackageFile,
@@ -147,23 +147,23 @@ pub fn scripts(
     planner.because("the scripts that install the packages in the running guest");
     let setup = script::setup(&packages, build);
     record.setup_script = String::from_utf8_lossy(&setup).into_owned();
-    planner.file(layout::SETUP, setup, &Access::Protected)?;
+    planner.file(guest_paths::SETUP, setup, &Access::Protected)?;
     record.firstboot = FirstbootRecord {
-        service: layout::SERVICE.to_owned(),
+        service: guest_paths::SERVICE.to_owned(),
         method: "detached child of a cmd.exe service".to_owned(),
-        payload: layout::FIRSTBOOT.to_owned(),
-        log_path: format!("{}/{}", planner.guest.windows_dir, layout::LOG_BELOW_WINDOWS.replace('\\', "/")),
-        marker_path: layout::DONE.to_owned(),
+        payload: guest_paths::FIRSTBOOT.to_owned(),
+        log_path: format!("{}/{}", planner.guest.windows_dir, guest_paths::LOG_BELOW_WINDOWS.replace('\\', "/")),
+        marker_path: guest_paths::DONE.to_owned(),
         skipped: None,
     };
     if !options.firstboot {
         record.firstboot.skipped = Some("not wanted".to_owned());
         return Ok(());
     }
-    planner.file(layout::FIRSTBOOT, script::firstboot(&packages, build), &Access::Protected)?;
+    planner.file(guest_paths::FIRSTBOOT, script::firstboot(&packages, build), &Access::Protected)?;
     if options.rearm {
         planner.because("the first-boot job shall run again");
-        for marker in [layout::DONE, layout::FAILED, layout::ATTEMPTS] {
+        for marker in [guest_paths::DONE, guest_paths::FAILED, guest_paths::ATTEMPTS] {
             planner.no_file(marker)?;
         }
     } else if remove_foreign_markers(planner)? {
@@ -179,19 +179,19 @@ pub fn scripts(
 fn remove_foreign_markers(planner: &mut Planner<'_>) -> Result<bool> {
     let mut is_marked = false;
     planner.because("the first-boot job did not leave this marker");
-    for marker in [layout::DONE, layout::FAILED, layout::ATTEMPTS] {
+    for marker in [guest_paths::DONE, guest_paths::FAILED, guest_paths::ATTEMPTS] {
         if !planner.exists(marker)? {
             continue;
         }
         if planner.is_trusted(marker)? {
-            is_marked |= marker != layout::ATTEMPTS;
+            is_marked |= marker != guest_paths::ATTEMPTS;
             continue;
         }
         planner.warn(format!(
             "{marker} was in the guest, but the first-boot job has not left it; it is removed, so that the job runs"
         ));
         let name = marker.rsplit('/').next().unwrap_or_default();
-        let is_folder = planner.folders(layout::TOP)?.iter().any(|folder| folder.eq_ignore_ascii_case(name));
+        let is_folder = planner.folders(guest_paths::TOP)?.iter().any(|folder| folder.eq_ignore_ascii_case(name));
         if is_folder && !(planner.folders(marker)?.is_empty() && planner.file_names(marker)?.is_empty()) {
             return Err(Error::refused(Layer::Windows, "a folder is in the place of a marker of the first-boot job")
                 .path(marker)
@@ -217,7 +217,7 @@ fn service(planner: &mut Planner<'_>) -> Result<()> {
     let description = "Installs the driver packages below C:\\hyper2kvm\\drivers\\virtio once, then removes itself. \
                        Its script is C:\\hyper2kvm\\firstboot.cmd.";
     for set in sets {
-        let key = format!("{set}\\Services\\{}", layout::SERVICE);
+        let key = format!("{set}\\Services\\{}", guest_paths::SERVICE);
         let values = [
             ("Type", RegData::dword(0x10)),
             ("Start", RegData::dword(2)),

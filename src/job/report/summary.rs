@@ -1,0 +1,30 @@
+//! The one sentence that a run ends with.
+
+use super::fields::Report;
+use crate::partition::Scheme;
+
+impl Report {
+    /// One sentence on a run that succeeded.
+    pub(crate) fn outcome(&self, scheme: Scheme) -> String {
+        let windows = self.virtio.windows.as_ref().map_or_else(String::new, |windows| windows.product.clone());
+        // Only what the boot check has found on the staged disk counts, not what was copied.
+        let bound = self.boot.iter().filter(|answer| answer.boots).flat_map(|answer| &answer.routes);
+        let mut drivers: Vec<&str> = bound.map(|route| route.service.as_str()).collect();
+        drivers.sort_unstable_by_key(|name| name.to_lowercase());
+        drivers.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
+        if drivers.is_empty() {
+            let staged = format!("the packages are staged in {windows} ({scheme}), which will not boot from virtio");
+            return match (self.run.dry_run, self.virtio.unchanged) {
+                (_, true) => format!("Unchanged: {staged}; nothing was written."),
+                (true, false) => format!("Dry run: after this plan {staged}; nothing was written."),
+                (false, false) => format!("Done: {staged}."),
+            };
+        }
+        let what = format!("{windows} ({scheme}) boots with {}", drivers.join(" and "));
+        match (self.run.dry_run, self.virtio.unchanged) {
+            (_, true) => format!("Unchanged: {what} already, nothing was written."),
+            (true, false) => format!("Dry run: {what} after this plan; nothing was written."),
+            (false, false) => format!("Done: {what}."),
+        }
+    }
+}

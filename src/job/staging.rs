@@ -1,0 +1,223 @@
+//! From the image to a staged disk that holds the changes: open, find Windows, choose drivers, plan, apply.
+
+use super::locate::{Installation, locate};
+use super::recover::recover;
+use super::report::{self, Report};
+use super::request::{Destination, InjectRequest, Observer};
+use super::volume_check::{SKIPPED, check_volume};
+use crate::block::commit::{self, Recovery};
+use crate::block::{self, Stage, StageOptions};
+use crate::drivers::{self, Definitions, Selection, Sources};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::hive::Hive;
+use crate::ntfs::{OpenOptions, Volume};
+use crate::partition::{self, PartitionTable, PartitionView, Scheme};
+use crate::plan::{self, Applied, Plan};
+use crate::windows::{self, Hives};
+
+/// Size of the stage's read cache, in bytes of decompressed image data.
+const READ_CACHE_BYTES: u64 = 32 << 20;
+
+/// An injection that is done on the stage, and not written anywhere yet.
+#[derive(Debug)]
+pub struct Staged {
+    /// The changed disk.
+    pub stage: Stage,
+    /// What was changed.
+    pub plan: Plan,
+    /// How the disk is divided.
+    pub scheme: Scheme,
+    pub(super) installation: Installation,
+    pub(super) selection: Selection,
+    pub(super) applied: Applied,
+}
+
+/// Finds Windows, plans and applies the changes on the stage; nothing is verified or written yet.
+pub(super) fn stage_changes(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+    opened: Result<Stage>,
+) -> Result<Staged> {
+    let definitions = match &request.definitions {
+        Some(path) => Definitions::load(path)?,
+        None => Definitions::builtin(),
+    };
+    let definitions = if request.packages_only { definitions.staged_only() } else { definitions };
+    report.virtio.warnings.extend(definitions.warnings.iter().cloned());
+    // Neither needs the other. What is wrong with the drivers is said first.
+    let (sources, found) = in_parallel(
+        request,
+        || open_sources(request),
+        || opened.and_then(|stage| find_windows(request, observer, stage)),
+    )?;
+    let sources = sources?;
+    let FoundWindows { mut stage, table, installation, mut hives } = found?;
+    report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
+
+    // Almost every plan edits SYSTEM and SOFTWARE, and the first edit of a hive begins with a survey of all of it.
+    let original = stage.original();
+    let inputs = PlanInputs { sources: &sources, definitions: &definitions, table: &table, hives: &hives };
+    let survey = || hives.values().map(Hive::survey).collect::<Vec<_>>();
+    let owners = || (!request.skip_volume_check).then(|| check_volume(&original, &installation.partition));
+    let (surveys, rest) = in_parallel(request, survey, || {
+        in_parallel(request, owners, || choose_and_plan(request, observer, report, &inputs, &mut stage, &installation))
+    })?;
+    let (owners, planned) = rest?;
+    let Planned { selection, mut volume, plan, hives: more_hives } = planned?;
+    hives.values_mut().zip(surveys).for_each(|(hive, survey)| hive.adopt(survey));
+    hives.extend(more_hives);
+
+    match owners {
+        Some(owners) => {
+            owners?;
+            report.run.volume_check = Some("passed");
+        }
+        None => {
+            report.run.volume_check = Some("skipped");
+            report.virtio.warnings.push(SKIPPED.to_owned());
+        }
+    }
+    // Damage that was there before is not to look like a defect of the change.
+    plan::check_before(volume.device(), &plan, request.state.any())
+        .map_err(|error| error.path(installation.partition.label()))?;
+
+    request.cancel.check()?;
+    observer.step("Applying the plan to the staged disk");
+    // an override is obeyed even when there is nothing else to do
+    volume.apply_overrides()?;
+    let applied = plan::apply_loaded(&plan, &mut volume, hives, request.clock)?;
+    volume.flush()?;
+    drop(volume);
+    report.run.bytes_changed = stage.drop_unchanged()?;
+    // A discarded log or hibernation is a change, even when the drivers are there already.
+    report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
+    Ok(Staged { stage, plan, scheme: table.scheme, installation, selection, applied })
+}
+
+/// Runs both, the first one on a thread of its own unless the user gave a number of threads.
+fn in_parallel<A: Send, B>(
+    request: &InjectRequest,
+    other: impl FnOnce() -> A + Send,
+    main: impl FnOnce() -> B,
+) -> Result<(A, B)> {
+    if request.threads.is_some() {
+        return Ok((other(), main()));
+    }
+    std::thread::scope(|scope| {
+        let other = scope.spawn(other);
+        let main = main();
+        let other = other.join().map_err(|_| Error::bug(Layer::Job, "a thread of the job panicked"))?;
+        Ok((other, main))
+    })
+}
+
+/// What the first look at the image gives.
+struct FoundWindows {
+    stage: Stage,
+    table: PartitionTable,
+    installation: Installation,
+    hives: Hives,
+}
+
+/// Opens the image.
+pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Stage> {
+    observer.step("Opening the image");
+    request.cancel.check()?;
+    let recovery = recover(&request.image, &request.path_policy, &request.destination, &request.cancel)?;
+    report.run.recovered = recovery == Recovery::Restored;
+    report.run.completed = recovery == Recovery::Completed;
+    let stage = open_stage(request)?;
+    report.run.image_format = Some(stage.image().format().to_string());
+    report.image_files = stage.image().files();
+    if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = &request.destination {
+        commit::refuse_own_files(&report.image_files, out)?;
+    }
+    // What the file itself forbids is said before any work is done.
+    match request.destination {
+        Destination::InPlace => commit::check_in_place(&stage, &request.image, &request.path_policy)?,
+        Destination::Overlay(_) => commit::check_overlay(&stage)?,
+        Destination::DryRun | Destination::Standalone { .. } => {}
+    }
+    Ok(stage)
+}
+
+/// Looks for Windows in the image.
+fn find_windows(request: &InjectRequest, observer: &dyn Observer, stage: Stage) -> Result<FoundWindows> {
+    observer.step("Looking for Windows");
+    let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
+    let (installation, hives) = locate(&stage, &table, request.partition)?;
+    Ok(FoundWindows { stage, table, installation, hives })
+}
+
+/// What a plan is made from, besides the guest.
+struct PlanInputs<'a> {
+    sources: &'a Sources,
+    definitions: &'a Definitions,
+    table: &'a PartitionTable,
+    hives: &'a Hives,
+}
+
+/// A plan, and the volume that it was made for.
+struct Planned<'s> {
+    selection: Selection,
+    volume: Volume<PartitionView<&'s mut Stage>>,
+    plan: Plan,
+    /// Hives that were read for it.
+    hives: Hives,
+}
+
+fn choose_and_plan<'s>(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+    inputs: &PlanInputs<'_>,
+    stage: &'s mut Stage,
+    installation: &Installation,
+) -> Result<Planned<'s>> {
+    let guest = &installation.guest;
+    observer.step("Choosing drivers");
+    let selection =
+        drivers::select_with_or_without_storage(inputs.sources, &guest.target(), inputs.definitions, &request.policy)?;
+    report.add_selection(guest, &selection);
+    report.recommendation = Some(report::recommend(guest, inputs.table, &selection));
+    observer.step("Planning");
+    let volume = open_volume(request, stage, installation)?;
+    let injection = windows::plan_inspected(&volume, guest, inputs.hives, &selection, &request.options)?;
+    report.add_plan(guest, injection.plan.clone(), injection.record);
+    Ok(Planned { selection, volume, plan: injection.plan, hives: injection.hives })
+}
+
+/// The Windows volume on the stage, for writing.
+fn open_volume<'s>(
+    request: &InjectRequest,
+    stage: &'s mut Stage,
+    installation: &Installation,
+) -> Result<Volume<PartitionView<&'s mut Stage>>> {
+    let options = OpenOptions {
+        allow_dirty: request.state.allow_dirty,
+        discard_log: request.state.discard_ntfs_log,
+        discard_hibernation: request.state.discard_hibernation,
+        ..OpenOptions::new(request.clock)
+    };
+    let label = installation.partition.label();
+    let view = PartitionView::new(stage, &installation.partition)?;
+    Volume::open(view, &options).map_err(|error| error.path(&label))
+}
+
+fn open_sources(request: &InjectRequest) -> Result<Sources> {
+    if request.drivers.is_empty() {
+        return Err(Error::new(Kind::Drivers, Layer::Job, "no driver source was given")
+            .hint("give --drivers with the folder or the ISO image of the drivers, for instance virtio-win.iso"));
+    }
+    Sources::open(&request.drivers)
+}
+
+fn open_stage(request: &InjectRequest) -> Result<Stage> {
+    let path_policy = request.path_policy.clone();
+    let disk = request.disk.clone();
+    let options = block::OpenOptions { format: request.format, path_policy, disk, ..block::OpenOptions::default() };
+    // Inspection, the edit and the verification read the same hives.
+    let stage_options = StageOptions { read_cache_bytes: READ_CACHE_BYTES, ..StageOptions::default() };
+    Ok(Stage::new(block::open(&request.image, &options)?, stage_options))
+}
