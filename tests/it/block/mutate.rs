@@ -189,7 +189,6 @@ fn read_some(image: &dyn Image, random: &mut Random) -> bool {
     is_whole
 }
 
-#[test]
 fn mutated_metadata_are_handled() {
     if !has_qemu() {
         return;
@@ -229,7 +228,6 @@ fn mutated_metadata_are_handled() {
 }
 
 /// Tens of thousands of snapshots that share one enormous table in a hole: looked at once, not counted by the gigabyte.
-#[test]
 fn tables_that_are_referred_to_again_and_again_cost_once() {
     if !has_qemu() {
         return;
@@ -259,3 +257,5 @@ fn tables_that_are_referred_to_again_and_again_cost_once() {
         winject::internals::block::commit::commit_in_place(&mut stage, &path, &CommitOptions::default()).unwrap_err();
     assert_eq!(error.kind(), Kind::Damaged, "{error}");
 }
+
+tests![mutated_metadata_are_handled, tables_that_are_referred_to_again_and_again_cost_once,];

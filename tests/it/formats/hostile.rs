@@ -257,7 +257,6 @@ pub fn without_footer(file: &[u8]) -> Vec<u8> {
     file
 }
 
-#[test]
 fn vmdk_sparse() {
     let Some(bytes) = by_qemu("vmdk", "subformat=monolithicSparse", 1 << 20) else { return };
     let subject = Subject::new(
@@ -270,7 +269,6 @@ fn vmdk_sparse() {
     campaign(&subject, rounds(4_000, 40_000));
 }
 
-#[test]
 fn vmdk_stream() {
     let Some(bytes) = by_qemu("vmdk", "subformat=streamOptimized", 1 << 20) else { return };
     let data = u64::from(u32::from_le_bytes(bytes[64..68].try_into().unwrap())) * 512;
@@ -289,7 +287,6 @@ fn vmdk_stream() {
     campaign(&subject, rounds(3_000, 25_000));
 }
 
-#[test]
 fn vmdk_cowd() {
     let grains =
         (0..64).map(|i| (i * 3, if i % 5 == 0 { Grain::Zero } else { Grain::Data(vec![i as u8; 512]) })).collect();
@@ -298,7 +295,6 @@ fn vmdk_cowd() {
     campaign(&subject, rounds(3_000, 25_000));
 }
 
-#[test]
 fn vmdk_descriptor() {
     let text = "# Disk DescriptorFile\nversion=1\nencoding=\"UTF-8\"\nCID=12345678\nparentCID=ffffffff\n\
         createType=\"custom\"\nRW 2048 ZERO\nRDONLY 16 ZERO\nNOACCESS 8 FLAT \"x\" 0\nRW 100 ZERO \"\"\n";
@@ -308,7 +304,6 @@ fn vmdk_descriptor() {
     campaign(&subject, rounds(3_000, 20_000));
 }
 
-#[test]
 fn vhd_dynamic() {
     let Some(bytes) = by_qemu("vpc", "subformat=dynamic,force_size=on", 5 << 20) else { return };
     let end = bytes.len() as u64 - 512;
@@ -321,7 +316,6 @@ fn vhd_dynamic() {
     campaign(&Subject::new("dynamic VHD", Format::Vhd, bytes, &metadata, &seals), rounds(4_000, 30_000));
 }
 
-#[test]
 fn vhd_fixed() {
     let Some(bytes) = by_qemu("vpc", "subformat=fixed", 1 << 20) else { return };
     let end = bytes.len() as u64 - 512;
@@ -329,7 +323,6 @@ fn vhd_fixed() {
     campaign(&Subject::new("fixed VHD", Format::Vhd, bytes, &[end..end + 85, 446..520], &seals), rounds(2_000, 10_000));
 }
 
-#[test]
 fn vdi() {
     let Some(bytes) = by_qemu("vdi", "static=off", 5 << 20) else { return };
     campaign(
@@ -350,7 +343,6 @@ fn small_vhdx() -> Vec<u8> {
     Vhdx { virtual_size: 8 << 20, sector: 512, block_size: 1 << 20, blocks }.build()
 }
 
-#[test]
 fn vhdx() {
     let k = 1u64 << 10;
     let metadata = [
@@ -365,7 +357,6 @@ fn vhdx() {
     campaign(&Subject::new("VHDX", Format::Vhdx, small_vhdx(), &metadata, &VHDX_SEALS), rounds(3_000, 20_000));
 }
 
-#[test]
 fn vhdx_log() {
     let (bytes, range) = crate::formats::vhdx_log::for_mutation(small_vhdx());
     let seals =
@@ -375,7 +366,6 @@ fn vhdx_log() {
 }
 
 /// A grain that unpacks to far more than a grain.
-#[test]
 fn a_bomb_in_a_grain_is_cut_short() {
     let Some(mut file) = by_qemu("vmdk", "subformat=streamOptimized", 1 << 20) else { return };
     let mut bomb = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
@@ -401,7 +391,6 @@ fn a_bomb_in_a_grain_is_cut_short() {
 }
 
 /// Counts that would need terabytes of tables are refused by arithmetic, not by running out of memory.
-#[test]
 fn huge_tables_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("huge");
@@ -437,3 +426,17 @@ fn huge_tables_are_refused() {
     std::fs::write(&path, text).unwrap();
     assert_eq!(open_error(&path).kind(), winject::Kind::Damaged);
 }
+
+tests![
+    vmdk_sparse,
+    vmdk_stream,
+    vmdk_cowd,
+    vmdk_descriptor,
+    vhd_dynamic,
+    vhd_fixed,
+    vdi,
+    vhdx,
+    vhdx_log,
+    a_bomb_in_a_grain_is_cut_short,
+    huge_tables_are_refused,
+];
