@@ -9,7 +9,7 @@ use super::flush::Flusher;
 use super::options::{ConvertOptions, ConvertProgress, Converted};
 use super::overlay_changes;
 use super::pipeline::{self, CopyState, Hooks, Interrupt, OutputSpec};
-use super::source::DiskSource;
+use crate::block::DiskSource;
 use crate::block::commit::{lock_target, refuse_own_files};
 use crate::block::{Locking, RealHost, Stage, Storage};
 use crate::cancel::Cancel;

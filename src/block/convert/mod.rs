@@ -28,11 +28,10 @@ mod overlay_changes;
 mod pipeline;
 mod qcow2;
 mod raw;
-mod source;
 mod window;
 
+pub use super::DiskSource;
 pub(crate) use background::BackgroundCopy;
 pub use compress::Compression;
 pub use conversion::convert;
 pub use options::{ConvertOptions, ConvertProgress, Converted};
-pub use source::DiskSource;

@@ -1,6 +1,6 @@
 //! Which parts of the disk have to be read: windows of data, holes left out.
 
-use super::source::DiskSource;
+use crate::block::DiskSource;
 use crate::block::Extent;
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;

@@ -1,12 +1,12 @@
-//! Which process writes: for file systems without locks, where nothing else keeps the next run from undoing one that is
-//! still going.
+//! The process that writes a journal. On file systems without locks nothing else keeps the next run from undoing one
+//! that is still active.
 
 /// Bytes of a boot's identity.
 const BOOT_BYTES: usize = 16;
 
 /// A process, told apart from all others that the machine ever ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Owner {
+pub(crate) struct Owner {
     /// The boot of the machine (zeros when the system does not tell).
     pub boot: [u8; BOOT_BYTES],
     /// The process.

@@ -1,13 +1,12 @@
-//! What can be converted.
+//! A disk that can be copied whole.
 
 use std::path::PathBuf;
 
-use crate::block::stage::Original;
-use crate::block::{Extent, Image, Stage};
+use super::image::{Extent, Image};
 use crate::error::Result;
 use crate::units::ImageOffset;
 
-/// A disk that can be converted: an [`Image`], or a [`Stage`] with its changes.
+/// A disk that can be converted: an [`Image`], or a [`Stage`](super::Stage) with its changes.
 pub trait DiskSource: Sync {
     /// Length of the disk in bytes.
     fn len(&self) -> u64;
@@ -17,7 +16,7 @@ pub trait DiskSource: Sync {
         self.len() == 0
     }
 
-    /// Fills `buf` with the disk's content from `offset`.
+    /// Fills `buf` from `offset`.
     ///
     /// # Errors
     /// See [`Image::read_at`].
@@ -45,35 +44,5 @@ impl<T: Image + ?Sized> DiskSource for T {
     }
     fn files(&self) -> Vec<PathBuf> {
         Image::files(self)
-    }
-}
-
-impl DiskSource for Stage {
-    fn len(&self) -> u64 {
-        Self::len(self)
-    }
-    fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
-        Self::read_at(self, offset, buf)
-    }
-    fn extent_at(&self, offset: ImageOffset, limit: u64) -> Result<Extent> {
-        Self::extent_at(self, offset, limit)
-    }
-    fn files(&self) -> Vec<PathBuf> {
-        self.image().files()
-    }
-}
-
-impl DiskSource for Original {
-    fn len(&self) -> u64 {
-        Self::len(self)
-    }
-    fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
-        Self::read_at(self, offset, buf)
-    }
-    fn extent_at(&self, offset: ImageOffset, limit: u64) -> Result<Extent> {
-        Self::extent_at(self, offset, limit)
-    }
-    fn files(&self) -> Vec<PathBuf> {
-        Self::files(self)
     }
 }

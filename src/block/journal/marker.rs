@@ -1,4 +1,4 @@
-//! What marks a file as waiting for a recovery: the journal of an image, or the marker of an external data file.
+//! The marker of an external data file whose image has a journal.
 //!
 //! The journal of an edit is in the image's folder. A program that opens the image's data file alone, as a raw disk, would
 //! not see it. So the data file has a marker with the journal's name meanwhile. It names the image, relative to the data
@@ -11,75 +11,21 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::journal::{self, PATH_BYTES_MAX};
-use super::journal_beside;
-use crate::block::{HostFiles, Storage, StorageExt};
-use crate::error::{Error, Kind, Layer, Result};
-use crate::host::{PRIVATE, folder_of};
+use super::path::journal_beside;
+use super::record::PATH_BYTES_MAX;
+use crate::error::{Error, Layer, Result};
+use crate::host::{HostFiles, PRIVATE, Storage, StorageExt, folder_of};
 
-const MAGIC: &[u8; 8] = b"WINJMARK";
+pub(super) const MAGIC: &[u8; 8] = b"WINJMARK";
 const VERSION: u32 = 1;
 /// Magic, version, length of the path.
 const HEAD: usize = 16;
-
-/// Recovery state of a file, by its journal or marker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// Nothing.
-    Clear,
-    /// A journal that was never completed, or a marker whose image has no journal: nothing is half written.
-    Unused,
-    /// A complete journal.
-    Journal,
-    /// The marker of a data file whose image, which is named, has a journal.
-    DataFileOf(PathBuf),
-}
-
-/// Reads the journal or marker of the file `real_path`, which belongs to the user `owner`.
-///
-/// # Errors
-/// [`Kind::Pending`] when there is something that does not count or cannot be read.
-pub(super) fn standing(host: &dyn HostFiles, real_path: &Path, owner: Option<u32>) -> Result<Standing> {
-    let path = journal_beside(real_path);
-    if !host.exists(&path) {
-        return Ok(Standing::Clear);
-    }
-    let storage = host.open_journal(&path, owner)?;
-    let unreadable = |e: io::Error| {
-        Error::new(Kind::Pending, Layer::Host, "cannot read the undo journal")
-            .path(path.display().to_string())
-            .source_error(e)
-            .hint("when the cause is gone, run winject again on the image")
-    };
-    if journal::is_unused(&*storage).map_err(unreadable)? {
-        return Ok(Standing::Unused);
-    }
-    let mut magic = [0; MAGIC.len()];
-    storage.read_or_zeros_at(0, &mut magic).map_err(unreadable)?;
-    if magic != *MAGIC {
-        return Ok(Standing::Journal);
-    }
-    // The journal is completed when the marker is durable, so one that is not whole belongs to none.
-    let Some(name) = read(&*storage).map_err(unreadable)? else { return Ok(Standing::Unused) };
-    let image = host.real_path(&folder_of(real_path).join(name));
-    if host.exists(&image) && !has_journal(host, &image) {
-        return Ok(Standing::Unused);
-    }
-    Ok(Standing::DataFileOf(image))
-}
-
-/// Whether an image has a complete journal, or one that cannot be judged.
-fn has_journal(host: &dyn HostFiles, image: &Path) -> bool {
-    let path = journal_beside(image);
-    host.exists(&path)
-        && host.open_journal(&path, None).map_or(true, |journal| !journal::is_unused(&*journal).unwrap_or(false))
-}
 
 /// Puts a marker beside the data file of an image, durably.
 ///
 /// # Errors
 /// When it cannot be created; none is left then.
-pub(super) fn create(host: &dyn HostFiles, data_file: &Path, image: &Path) -> Result<()> {
+pub(crate) fn create(host: &dyn HostFiles, data_file: &Path, image: &Path) -> Result<()> {
     let path = journal_beside(data_file);
     let name = relative(folder_of(data_file), image);
     let name = name.as_os_str().as_bytes();
@@ -104,8 +50,8 @@ pub(super) fn create(host: &dyn HostFiles, data_file: &Path, image: &Path) -> Re
     })
 }
 
-/// Removes the marker beside a data file. One that stays means nothing when the image has no journal.
-pub(super) fn remove(host: &dyn HostFiles, data_file: &Path) {
+/// Removes the marker beside a data file. If that fails, the marker is ignored once the image has no journal.
+pub(crate) fn remove(host: &dyn HostFiles, data_file: &Path) {
     let path = journal_beside(data_file);
     if host.exists(&path)
         && let Err(error) = host.remove(&path)
@@ -114,24 +60,8 @@ pub(super) fn remove(host: &dyn HostFiles, data_file: &Path) {
     }
 }
 
-/// Removes what an interrupted run left beside a data file without meaning.
-///
-/// # Errors
-/// [`Kind::Pending`] when it has a meaning, or does not count.
-pub(super) fn clear(host: &dyn HostFiles, data_file: &Path, owner: Option<u32>) -> Result<()> {
-    match standing(host, data_file, owner)? {
-        Standing::Clear => Ok(()),
-        Standing::Unused => {
-            remove(host, data_file);
-            Ok(())
-        }
-        Standing::Journal => Err(super::pending(data_file)),
-        Standing::DataFileOf(image) => Err(super::pending_data_file(data_file, &image)),
-    }
-}
-
 /// Reads the path in a marker; `None` if the marker is not complete.
-fn read(storage: &dyn Storage) -> io::Result<Option<PathBuf>> {
+pub(super) fn read(storage: &dyn Storage) -> io::Result<Option<PathBuf>> {
     let mut head = [0; HEAD];
     storage.read_or_zeros_at(0, &mut head)?;
     let word = |at: usize| head.get(at..at + 4).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));

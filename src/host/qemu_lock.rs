@@ -144,8 +144,8 @@ fn is_held_by_another(file: &File, byte: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::FileStorage;
     use crate::error::Kind;
+    use crate::host::FileStorage;
 
     fn image() -> tempfile::NamedTempFile {
         tempfile::NamedTempFile::new().unwrap()
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn readers_share_and_writers_do_not() {
-        use crate::block::Storage;
+        use crate::host::Storage;
         let file = image();
         let one = try_lock(file.path(), LockMode::Read).unwrap();
         let two = try_lock(file.path(), LockMode::Read).unwrap();
