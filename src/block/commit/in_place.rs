@@ -17,7 +17,7 @@ use crate::block::{FileStorage, Format, HostFiles, ImageParts, PathPolicy, RealH
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::folder_of;
-use crate::units::ImageOffset;
+use crate::units::{HostOffset, ImageOffset};
 
 /// Data is copied in pieces of this size.
 const COPY_BYTES: u64 = 1 << 20;
@@ -212,7 +212,7 @@ fn plan_raw(stage: &Stage, targets: &Targets) -> Result<Edit> {
         }
         edit.bytes_written += length;
         let source = Source::Stage { offset, length };
-        writes.push(Write { target: Target::Image, offset: offset.0, source });
+        writes.push(Write { target: Target::Image, offset: HostOffset(offset.0), source });
     }
     edit.phases.push(writes);
     Ok(edit)
@@ -244,7 +244,7 @@ impl Run<'_> {
         for (target, open) in self.targets.all() {
             let old_length = open.storage.len().map_err(self.io("cannot find the length"))?;
             let ends = self.edit.phases.iter().flatten().filter(|w| w.target == target);
-            let end = ends.map(|w| w.offset + w.source.len()).max().unwrap_or(0);
+            let end = ends.map(|w| w.offset.0 + w.source.len()).max().unwrap_or(0);
             let end = if target == Target::Image { end.max(self.edit.image_length) } else { end };
             let name = match target {
                 Target::Image => String::new(),
@@ -331,9 +331,9 @@ impl Run<'_> {
         for write in self.edit.phases.iter().flatten() {
             let file = usize::from(write.target == Target::DataFile);
             let old_length = files.get(file).map_or(0, |f| f.old_length);
-            let length = write.source.len().min(old_length.saturating_sub(write.offset));
+            let length = write.source.len().min(old_length.saturating_sub(write.offset.0));
             if length > 0 {
-                ranges.entry((file, write.offset, length)).or_default().push(write);
+                ranges.entry((file, write.offset.0, length)).or_default().push(write);
             }
         }
         // Records must not overlap: each sector has one old content and one history.
@@ -394,9 +394,9 @@ impl Run<'_> {
         }
         for write in self.edit.phases.iter().flatten() {
             let storage = self.targets.get(write.target)?;
-            let run = storage.run_at(write.offset).map_err(self.io("cannot be read"))?;
+            let run = storage.run_at(write.offset.0).map_err(self.io("cannot be read"))?;
             if !run.is_data || run.length < write.source.len() {
-                tolerate(storage.reserve(write.offset, write.source.len())).map_err(&full)?;
+                tolerate(storage.reserve(write.offset.0, write.source.len())).map_err(&full)?;
             }
         }
         Ok(())
@@ -415,7 +415,7 @@ impl Run<'_> {
         }
         for phase in &self.edit.phases {
             // With the header the new tables count; what comes after that is finished.
-            is_past_switch |= self.edit.is_switch && phase.iter().any(|w| w.target == Target::Image && w.offset == 0);
+            is_past_switch |= self.edit.is_switch && phase.iter().any(|w| w.target == Target::Image && w.offset.0 == 0);
             for write in phase {
                 if !is_past_switch {
                     self.cancel.check()?;
@@ -424,7 +424,7 @@ impl Run<'_> {
                 let mut at = 0;
                 while at < write.source.len() {
                     let piece = (write.source.len() - at).min(COPY_BYTES);
-                    storage.write_at(write.offset + at, &self.content(write, at, piece)?).map_err(&failed)?;
+                    storage.write_at(write.offset.0 + at, &self.content(write, at, piece)?).map_err(&failed)?;
                     at += piece;
                 }
             }
@@ -449,8 +449,8 @@ impl Run<'_> {
     /// Gives the space of unused clusters back. Not being able to is no failure.
     fn punch_freed(&self) {
         for (offset, length) in &self.edit.freed {
-            if let Err(error) = self.targets.image.storage.punch(*offset, *length) {
-                tracing::debug!(%error, offset, "cannot punch a hole");
+            if let Err(error) = self.targets.image.storage.punch(offset.0, *length) {
+                tracing::debug!(%error, %offset, "cannot punch a hole");
                 return;
             }
         }

@@ -31,7 +31,7 @@ mod raw;
 mod window;
 
 pub use super::DiskSource;
+pub use super::formats::qcow2::Compression;
 pub(crate) use background::BackgroundCopy;
-pub use compress::Compression;
 pub use conversion::convert;
 pub use options::{ConvertOptions, ConvertProgress, Converted};

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::compress::Compression;
 use crate::block::Format;
+use crate::block::formats::qcow2::{ClusterSize, Compression};
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 
@@ -66,7 +66,7 @@ impl ConvertOptions<'_> {
             Format::Raw if self.compression.is_some() => {
                 usage("cannot compress a raw image".into(), "choose qcow2 as output format")
             }
-            Format::Raw | Format::Qcow2 if (9..=21).contains(&self.cluster_bits) => Ok(()),
+            Format::Raw | Format::Qcow2 if ClusterSize::new(self.cluster_bits).is_some() => Ok(()),
             Format::Raw | Format::Qcow2 => {
                 usage(format!("cannot write clusters of 2^{} bytes", self.cluster_bits), "choose 9 to 21")
             }

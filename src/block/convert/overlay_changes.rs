@@ -9,7 +9,7 @@ use std::fs::File;
 use super::layout::{Layout, write_at};
 use crate::block::{Stage, is_zero};
 use crate::error::{Error, Layer, Result};
-use crate::units::ImageOffset;
+use crate::units::{HostOffset, ImageOffset};
 
 /// Writes what `stage` changed into the finished copy of its image, of which `unit` bytes are stored or left out together.
 /// Returns how many bytes were written, or `None` when the layout has no room for all of them.
@@ -21,18 +21,18 @@ pub(super) fn write(stage: &Stage, file: &File, layout: &mut dyn Layout, unit: u
         while at < end {
             let first = at / unit * unit;
             let next = end.min(first + unit);
-            if let Some(to) = layout.locate(file, first)? {
+            if let Some(place) = layout.locate(file, ImageOffset(first))? {
                 let changed = prefix(&mut buf, next - at)?;
                 stage.read_at(ImageOffset(at), changed)?;
-                write_at(file, changed, to + (at - first))?;
+                write_at(file, changed, HostOffset(place.0 + (at - first)))?;
                 written += changed.len() as u64;
             } else {
                 // As in a window, the last cluster is written whole.
                 buf.fill(0);
                 stage.read_at(ImageOffset(first), prefix(&mut buf, unit.min(stage.len() - first))?)?;
                 if !is_zero(&buf) {
-                    let Some(to) = layout.append(file, first)? else { return Ok(None) };
-                    write_at(file, &buf, to)?;
+                    let Some(place) = layout.append(file, ImageOffset(first))? else { return Ok(None) };
+                    write_at(file, &buf, place)?;
                     written += unit;
                 }
             }

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::compress::{Compression, Compressor};
+use super::compress::Compressor;
 use super::flush::Flusher;
 use super::layout::{Buffers, Encoded, Layout, Piece, Write};
 use super::options::{ConvertOptions, ConvertProgress};
-use super::qcow2::{Qcow2Layout, Survey};
+use super::qcow2::Qcow2Layout;
 use super::raw::{RawLayout, UNIT};
 use super::window::{Window, Windows};
 use crate::block::DiskSource;
+use crate::block::formats::qcow2::{ClusterSize, Compression, ImageLayout, NewImageOptions, Survey};
 use crate::block::{Format, is_zero};
 use crate::cancel::Cancel;
 use crate::error::{Error, Layer, Result};
@@ -56,6 +57,15 @@ impl OutputSpec {
 
     fn is_raw(&self) -> bool {
         self.format == Format::Raw
+    }
+
+    /// The size of a qcow2's clusters; `None` for a raw output.
+    fn clusters(&self) -> Result<Option<ClusterSize>> {
+        if self.is_raw() {
+            return Ok(None);
+        }
+        let clusters = ClusterSize::new(self.cluster_bits);
+        clusters.map(Some).ok_or_else(|| Error::bug(Layer::Block, "a cluster size that was not checked"))
     }
 
     /// Bytes that are stored or left out together.
@@ -119,7 +129,8 @@ pub(super) fn prepare<S: DiskSource + ?Sized>(
     appended_max: u64,
     interrupt: Interrupt<'_>,
 ) -> Result<CopyState> {
-    let mut survey = if spec.is_raw() { None } else { Some(Survey::new(source.len(), spec.cluster_bits)?) };
+    let clusters = spec.clusters()?;
+    let mut survey = clusters.map(|clusters| Survey::new(source.len(), clusters)).transpose()?;
     let mut total = 0;
     let mut windows = Windows::new(source, spec.unit(), spec.window());
     while let Some(window) = windows.next()? {
@@ -128,13 +139,15 @@ pub(super) fn prepare<S: DiskSource + ?Sized>(
         }
         total += window.bytes();
         if let Some(survey) = &mut survey {
-            survey.add(&window);
+            window.ranges.iter().for_each(|(offset, length)| survey.add(*offset, *length));
         }
     }
-    let layout: Box<dyn Layout> = match survey {
-        Some(mut survey) => {
+    let layout: Box<dyn Layout> = match clusters.zip(survey) {
+        Some((clusters, mut survey)) => {
             survey.expect_more(appended_max);
-            Box::new(Qcow2Layout::new(survey, spec.compression.map(|(kind, _)| kind))?)
+            let compression = spec.compression.map_or(Compression::Zlib, |(kind, _)| kind);
+            let options = NewImageOptions { size: source.len(), clusters, compression, backing: None };
+            Box::new(Qcow2Layout { image: ImageLayout::with_tables_in_front(options, &survey)? })
         }
         None => Box::new(RawLayout { size: source.len() }),
     };
@@ -298,26 +311,28 @@ impl<S: DiskSource + ?Sized> Shared<'_, S> {
     /// Reads a window, drops its zeros, compresses the rest.
     fn encode(&self, window: Window, compressor: Option<&mut Compressor>) -> Result<Encoded> {
         let mut buffers = lock(&self.idle).pop().unwrap_or_default();
-        let end = window.ranges.last().map_or(window.start, |(offset, length)| offset + length);
+        let start = window.start.0;
+        let end = window.ranges.last().map_or(start, |(offset, length)| offset.0 + length);
         // The last cluster is written whole, with zeros beyond the end of the disk.
-        let span = (end - window.start).next_multiple_of(self.unit) as usize;
+        let span = (end - start).next_multiple_of(self.unit) as usize;
         buffers.data.resize(span, 0);
         let mut pieces = Vec::new();
         for (offset, length) in &window.ranges {
-            let from = (offset - window.start) as usize;
+            let from = (offset.0 - start) as usize;
             let length = *length as usize;
             let padded = length.next_multiple_of(self.unit as usize);
             let range = buffers.data.get_mut(from..from + padded);
             let range = range.ok_or_else(|| Error::bug(Layer::Block, "a range outside its window").at(*offset))?;
             let (read, beyond) = range.split_at_mut(length);
-            self.source.read_at(ImageOffset(*offset), read)?;
+            self.source.read_at(*offset, read)?;
             beyond.fill(0);
             for (i, unit) in range.chunks(self.unit as usize).enumerate() {
                 if !is_zero(unit) {
                     let skip = i * self.unit as usize;
                     // A raw file must not become longer than the disk.
                     let length = if self.is_raw { unit.len().min(length - skip) } else { unit.len() };
-                    pieces.push(Piece { guest: offset + skip as u64, at: from + skip, length, is_packed: false });
+                    let guest = ImageOffset(offset.0 + skip as u64);
+                    pieces.push(Piece { guest, at: from + skip, length, is_compressed: false });
                 }
             }
         }
@@ -387,16 +402,16 @@ fn compress(pieces: &mut [Piece], buffers: &mut Buffers, compressor: &mut Compre
     let mut used = 0;
     for piece in pieces {
         let room = used + Compressor::bound(piece.length);
-        if buffers.packed.len() < room {
-            buffers.packed.resize(room, 0);
+        if buffers.compressed.len() < room {
+            buffers.compressed.resize(room, 0);
         }
         let (Some(from), Some(to)) =
-            (buffers.data.get(piece.at..piece.at + piece.length), buffers.packed.get_mut(used..))
+            (buffers.data.get(piece.at..piece.at + piece.length), buffers.compressed.get_mut(used..))
         else {
             return Err(Error::bug(Layer::Block, "a piece outside its buffer").at(piece.guest));
         };
         if let Some(length) = compressor.compress(from, to)? {
-            *piece = Piece { guest: piece.guest, at: used, length, is_packed: true };
+            *piece = Piece { guest: piece.guest, at: used, length, is_compressed: true };
             used += length;
         }
     }

@@ -11,9 +11,9 @@ pub(super) struct Window {
     /// Number of the window in the order of work, from 0.
     pub(super) number: u64,
     /// First byte of the window.
-    pub(super) start: u64,
+    pub(super) start: ImageOffset,
     /// Ranges of the disk that may hold data: offset and length, multiples of the unit except at the disk's end.
-    pub(super) ranges: Vec<(u64, u64)>,
+    pub(super) ranges: Vec<(ImageOffset, u64)>,
 }
 
 impl Window {
@@ -55,7 +55,7 @@ impl<'a, S: DiskSource + ?Sized> Windows<'a, S> {
             if !ranges.is_empty() {
                 let number = self.number;
                 self.number += 1;
-                return Ok(Some(Window { number, start, ranges }));
+                return Ok(Some(Window { number, start: ImageOffset(start), ranges }));
             }
         }
         Ok(None)
@@ -75,8 +75,9 @@ impl<'a, S: DiskSource + ?Sized> Windows<'a, S> {
         Ok(at)
     }
 
-    fn ranges(&mut self, start: u64, end: u64) -> Result<Vec<(u64, u64)>> {
-        let mut ranges: Vec<(u64, u64)> = Vec::new();
+    /// The ranges between `start` and `end` that may hold data, rounded out and joined.
+    fn ranges(&mut self, start: u64, end: u64) -> Result<Vec<(ImageOffset, u64)>> {
+        let mut ranges: Vec<(ImageOffset, u64)> = Vec::new();
         let mut at = start;
         while at < end {
             let (until, is_data) = self.extent(at)?;
@@ -85,8 +86,8 @@ impl<'a, S: DiskSource + ?Sized> Windows<'a, S> {
                 let first = at / self.unit * self.unit;
                 let last = until.next_multiple_of(self.unit).min(end);
                 match ranges.last_mut() {
-                    Some((offset, length)) if *offset + *length >= first => *length = last - *offset,
-                    _ => ranges.push((first, last - first)),
+                    Some((offset, length)) if offset.0 + *length >= first => *length = last - offset.0,
+                    _ => ranges.push((ImageOffset(first), last - first)),
                 }
             }
             at = until;
@@ -94,6 +95,7 @@ impl<'a, S: DiskSource + ?Sized> Windows<'a, S> {
         Ok(ranges)
     }
 
+    /// Where the extent that holds `at` ends, and whether it may hold data.
     fn extent(&mut self, at: u64) -> Result<(u64, bool)> {
         if let Some((end, is_data)) = self.current
             && at < end
@@ -102,7 +104,7 @@ impl<'a, S: DiskSource + ?Sized> Windows<'a, S> {
         }
         let Extent { length, kind } = self.source.extent_at(ImageOffset(at), self.size - at)?;
         let end = at.checked_add(length).filter(|end| length > 0 && *end <= self.size);
-        let end = end.ok_or_else(|| Error::bug(Layer::Block, "an extent of impossible length").at(at))?;
+        let end = end.ok_or_else(|| Error::bug(Layer::Block, "an extent of impossible length").at(ImageOffset(at)))?;
         self.current = Some((end, !kind.is_zero()));
         Ok((end, !kind.is_zero()))
     }
@@ -150,13 +152,14 @@ mod tests {
     #[test]
     fn holes_are_skipped_and_ranges_rounded_out() {
         let found = windows(&[(15, false), (10, true), (20, false), (3, true), (402, false), (55, true)]);
+        let window = |number, start, ranges: &[(u64, u64)]| Window {
+            number,
+            start: ImageOffset(start),
+            ranges: ranges.iter().map(|(offset, length)| (ImageOffset(*offset), *length)).collect(),
+        };
         assert_eq!(
             found,
-            [
-                Window { number: 0, start: 0, ranges: vec![(10, 20), (40, 10)] },
-                Window { number: 1, start: 400, ranges: vec![(450, 50)] },
-                Window { number: 2, start: 500, ranges: vec![(500, 5)] },
-            ]
+            [window(0, 0, &[(10, 20), (40, 10)]), window(1, 400, &[(450, 50)]), window(2, 500, &[(500, 5)])]
         );
         assert_eq!(found[0].bytes(), 30);
     }
