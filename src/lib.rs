@@ -39,8 +39,8 @@ pub mod internals;
 #[cfg(feature = "cli")]
 use internals::cli;
 use internals::{
-    block, cancel, clock, drivers, error, escape, exit, fat, guid, hive, host, io, iso, job, ntfs, partition, plan,
-    units, upcase, windows, yaml,
+    block, cancel, clock, drivers, error, escape, exit, fat, field, guid, hive, host, io, iso, job, ntfs, partition,
+    plan, units, upcase, windows, yaml,
 };
 
 pub use block::{Image, Stage};

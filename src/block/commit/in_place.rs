@@ -8,10 +8,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::journal::{self, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, sector_sums};
+use super::data_file::refuse_foreign_data_file;
 use super::undo::{self, Outcome};
-use super::{CommitOptions, Committed, journal_beside, marker};
+use super::{CommitOptions, Committed};
 use crate::block::formats::qcow2::{self, Edit, Source, Target, Write};
+use crate::block::journal::{self, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, journal_beside, sector_sums};
 use crate::block::{FileStorage, Format, HostFiles, ImageParts, PathPolicy, RealHost, Stage, Storage, StorageExt};
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
@@ -30,7 +31,7 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
     let real_path = host.real_path(path);
     let journal = journal_beside(&real_path);
     if host.exists(&journal) {
-        return Err(super::pending(path));
+        return Err(journal::pending(path));
     }
     let format = editable_format(stage, path)?;
     stage.drop_unchanged()?;
@@ -94,24 +95,12 @@ fn editable_format(stage: &Stage, path: &Path) -> Result<Format> {
     }
 }
 
-/// Refuses a data file that the user has not allowed to be written: an image may come from an attacker, and name the disk
-/// of another guest.
-pub(super) fn refuse_foreign_data_file(policy: &PathPolicy, image: &Path, data_file: &Path) -> Result<()> {
-    if policy.allows_writing(data_file) {
-        return Ok(());
-    }
-    let data_file = data_file.display();
-    Err(Error::refused(Layer::Block, format!("the image keeps its data in another file: {data_file}"))
-        .path(image.display().to_string())
-        .hint(format!("if that file is this guest's own, allow it by name: --allow-path {data_file}")))
-}
-
 /// [`super::check_in_place`].
 pub(super) fn check(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<()> {
     let format = editable_format(stage, path)?;
     if let Some((storage, data_path)) = stage.image().parts().and_then(|parts| parts.data_file) {
         refuse_foreign_data_file(policy, path, data_path)?;
-        marker::clear(&RealHost, data_path, owner_of(&**storage))?;
+        journal::clear(&RealHost, data_path, owner_of(&**storage))?;
     }
     let real_path = RealHost.real_path(path);
     let image = FileStorage::open(&real_path, true)?;
@@ -184,7 +173,7 @@ fn open_targets(host: &dyn HostFiles, stage: &Stage, path: &Path, options: &Comm
         .map(|(storage, data_path)| {
             refuse_foreign_data_file(&options.path_policy, path, data_path)?;
             let target = open_target(host, storage, data_path, options)?;
-            marker::clear(host, data_path, owner_of(&*target.storage))?;
+            journal::clear(host, data_path, owner_of(&*target.storage))?;
             Ok::<_, Error>(target)
         })
         .transpose()?;
@@ -302,7 +291,7 @@ impl Run<'_> {
         });
         // As long as the journal is not complete, a marker that names its image means nothing.
         let marked = filled.and_then(|()| match &self.targets.data_file {
-            Some(data_file) => marker::create(self.host, &data_file.path, self.real_path),
+            Some(data_file) => journal::create_marker(self.host, &data_file.path, self.real_path),
             None => Ok(()),
         });
         let is_marked = marked.is_ok();
@@ -332,7 +321,7 @@ impl Run<'_> {
 
     fn remove_marker(&self) {
         if let Some(data_file) = &self.targets.data_file {
-            marker::remove(self.host, &data_file.path);
+            journal::remove_marker(self.host, &data_file.path);
         }
     }
 

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use super::compress::{Compression, Compressor};
 use super::flush::Flusher;
-use super::plan::{Window, Windows};
+use super::layout::{Buffers, Encoded, Layout, Piece, Write};
+use super::options::{ConvertOptions, ConvertProgress};
 use super::qcow2::{Qcow2Layout, Survey};
 use super::raw::{RawLayout, UNIT};
-use super::sink::{Buffers, Encoded, Layout, Piece, Write};
-use super::{ConvertOptions, ConvertProgress, Source};
+use super::window::{Window, Windows};
+use crate::block::DiskSource;
 use crate::block::{Format, is_zero};
 use crate::cancel::Cancel;
 use crate::error::{Error, Layer, Result};
@@ -29,11 +30,11 @@ const WINDOW_SMALL: u64 = 1 << 20;
 const THREADS_MAX: usize = 16;
 
 /// How often progress is reported at least.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+pub(super) const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// What the output is to be, and how many threads make it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Form {
+pub(super) struct OutputSpec {
     /// Raw or qcow2.
     format: Format,
     /// Algorithm and level.
@@ -42,7 +43,7 @@ pub(super) struct Form {
     threads: usize,
 }
 
-impl Form {
+impl OutputSpec {
     pub(super) fn new(options: &ConvertOptions<'_>) -> Self {
         let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
         Self {
@@ -53,7 +54,7 @@ impl Form {
         }
     }
 
-    pub(super) fn is_raw(&self) -> bool {
+    fn is_raw(&self) -> bool {
         self.format == Format::Raw
     }
 
@@ -62,45 +63,67 @@ impl Form {
         if self.is_raw() { UNIT } else { 1 << self.cluster_bits }
     }
 
+    /// Bytes of a window.
     fn window(&self) -> u64 {
         if self.threads > 4 { WINDOW_SMALL } else { WINDOW }.max(self.unit())
     }
 }
 
-/// What there is to do, and what was done of it.
-pub(super) struct Work {
+/// How far a copy is: its layout, what there is to do, and what was done of it.
+pub(super) struct CopyState {
     pub(super) layout: Box<dyn Layout>,
     /// Bytes that there are to read.
-    pub(super) total: u64,
+    total: u64,
     pub(super) bytes_read: u64,
     pub(super) bytes_written: u64,
 }
 
-/// Whom the threads listen to, and who watches them.
+/// Callbacks and cancellation for the worker threads.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Company<'a> {
+pub(super) struct Hooks<'a> {
     pub(super) progress: Option<&'a dyn Fn(ConvertProgress)>,
-    pub(super) judge: Option<&'a (dyn Fn() -> Result<()> + Sync)>,
-    /// Set when the outcome is not wanted any more.
+    pub(super) verify: Option<&'a (dyn Fn() -> Result<()> + Sync)>,
+    pub(super) interrupt: Interrupt<'a>,
+}
+
+/// What ends a copy before it is complete.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Interrupt<'a> {
+    /// Set when this copy is not wanted any more.
     pub(super) stop: Option<&'a AtomicBool>,
     /// Set when the whole job is to stop.
     pub(super) cancel: Option<&'a Cancel>,
 }
 
-impl Company<'_> {
-    fn is_stopped(&self) -> bool {
-        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) || self.cancel.is_some_and(Cancel::is_requested)
+impl Interrupt<'_> {
+    fn is_set(self) -> bool {
+        self.is_stopped() || self.cancel.is_some_and(Cancel::is_requested)
+    }
+
+    fn is_stopped(self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+    }
+
+    /// Fails when the copy was interrupted.
+    fn check(self) -> Result<()> {
+        self.cancel.map_or(Ok(()), Cancel::check)?;
+        if self.is_stopped() { Err(Error::bug(Layer::Block, "a stopped copy is used")) } else { Ok(()) }
     }
 }
 
-/// Looks at the source's extents once: how much there is to read, and what the layout needs, with room for `late` bytes
-/// that may be appended. Ends early when `stop` is set: then nothing is to be copied.
-pub(super) fn prepare<S: Source + ?Sized>(source: &S, form: &Form, late: u64, company: Company<'_>) -> Result<Work> {
-    let mut survey = if form.is_raw() { None } else { Some(Survey::new(source.len(), form.cluster_bits)?) };
+/// Looks at the source's extents once: how much there is to read, and what the layout needs, with room for
+/// `appended_max` bytes that come later. Ends early when it is interrupted: then nothing is to be copied.
+pub(super) fn prepare<S: DiskSource + ?Sized>(
+    source: &S,
+    spec: &OutputSpec,
+    appended_max: u64,
+    interrupt: Interrupt<'_>,
+) -> Result<CopyState> {
+    let mut survey = if spec.is_raw() { None } else { Some(Survey::new(source.len(), spec.cluster_bits)?) };
     let mut total = 0;
-    let mut windows = Windows::new(source, form.unit(), form.window());
+    let mut windows = Windows::new(source, spec.unit(), spec.window());
     while let Some(window) = windows.next()? {
-        if company.is_stopped() {
+        if interrupt.is_set() {
             break;
         }
         total += window.bytes();
@@ -110,58 +133,57 @@ pub(super) fn prepare<S: Source + ?Sized>(source: &S, form: &Form, late: u64, co
     }
     let layout: Box<dyn Layout> = match survey {
         Some(mut survey) => {
-            survey.expect_more(late);
-            Box::new(Qcow2Layout::new(survey, form.compression.map(|(kind, _)| kind))?)
+            survey.expect_more(appended_max);
+            Box::new(Qcow2Layout::new(survey, spec.compression.map(|(kind, _)| kind))?)
         }
         None => Box::new(RawLayout { size: source.len() }),
     };
-    Ok(Work { layout, total, bytes_read: 0, bytes_written: 0 })
+    Ok(CopyState { layout, total, bytes_read: 0, bytes_written: 0 })
 }
 
 /// Reads all of `source` and writes it to `file`, but for what [`Layout::finish`] does.
-pub(super) fn copy<S: Source + ?Sized>(
+pub(super) fn copy<S: DiskSource + ?Sized>(
     source: &S,
     (file, flusher): (&File, &Flusher),
-    form: &Form,
-    work: Work,
-    company: Company<'_>,
-) -> Result<Work> {
-    let total = work.total;
+    spec: &OutputSpec,
+    state: CopyState,
+    hooks: Hooks<'_>,
+) -> Result<CopyState> {
+    let total = state.total;
     let shared = Shared {
         source,
         file,
         flusher,
-        compression: form.compression,
-        is_raw: form.is_raw(),
-        unit: form.unit(),
-        ahead: form.threads * 2,
-        windows: Mutex::new(Windows::new(source, form.unit(), form.window())),
+        compression: spec.compression,
+        is_raw: spec.is_raw(),
+        unit: spec.unit(),
+        ahead: spec.threads * 2,
+        windows: Mutex::new(Windows::new(source, spec.unit(), spec.window())),
         state: Mutex::new(State {
-            layout: work.layout,
+            layout: state.layout,
             waiting: BTreeMap::new(),
             next: 0,
             placed: VecDeque::new(),
             is_writing: false,
             failed: None,
             is_stopped: false,
-            running: form.threads,
+            running: spec.threads,
         }),
-        turn: Condvar::new(),
+        changed: Condvar::new(),
         idle: Mutex::default(),
         bytes_read: AtomicU64::new(0),
         bytes_written: AtomicU64::new(0),
-        stop: company.stop,
-        cancel: company.cancel,
+        interrupt: hooks.interrupt,
     };
     std::thread::scope(|scope| {
-        for _ in 0..form.threads {
+        for _ in 0..spec.threads {
             scope.spawn(|| shared.work());
         }
-        if let Some(judge) = company.judge {
-            scope.spawn(|| shared.obey(judge));
+        if let Some(verify) = hooks.verify {
+            scope.spawn(|| shared.verify(verify));
         }
-        if let Some(progress) = company.progress {
-            shared.watch(|done| progress(ConvertProgress { done, total }));
+        if let Some(progress) = hooks.progress {
+            shared.report_progress(|done| progress(ConvertProgress { done, total }));
         }
     });
     let Shared { state, bytes_read, bytes_written, .. } = shared;
@@ -169,14 +191,11 @@ pub(super) fn copy<S: Source + ?Sized>(
     if let Some(error) = state.failed {
         return Err(error);
     }
-    company.cancel.map_or(Ok(()), Cancel::check)?;
-    if company.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
-        return Err(Error::bug(Layer::Block, "a copy that was stopped is asked for"));
-    }
+    hooks.interrupt.check()?;
     if !state.waiting.is_empty() || !state.placed.is_empty() {
         return Err(Error::bug(Layer::Block, "a window was never written"));
     }
-    Ok(Work {
+    Ok(CopyState {
         layout: state.layout,
         total,
         bytes_read: bytes_read.into_inner(),
@@ -184,7 +203,7 @@ pub(super) fn copy<S: Source + ?Sized>(
     })
 }
 
-struct Shared<'a, S: Source + ?Sized> {
+struct Shared<'a, S: DiskSource + ?Sized> {
     source: &'a S,
     file: &'a File,
     flusher: &'a Flusher,
@@ -196,28 +215,29 @@ struct Shared<'a, S: Source + ?Sized> {
     ahead: usize,
     windows: Mutex<Windows<'a, S>>,
     state: Mutex<State>,
-    turn: Condvar,
+    /// Notified whenever `state` changes.
+    changed: Condvar,
+    /// Buffers that no window uses at the moment.
     idle: Mutex<Vec<Buffers>>,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
-    stop: Option<&'a AtomicBool>,
-    cancel: Option<&'a Cancel>,
+    interrupt: Interrupt<'a>,
 }
 
 struct State {
     layout: Box<dyn Layout>,
-    /// Windows that are ready before their turn.
+    /// Windows that are encoded while an earlier one is not.
     waiting: BTreeMap<u64, Encoded>,
-    /// The window whose turn it is.
+    /// Number of the window that is placed next.
     next: u64,
-    /// What has its place in the file and is still to be written.
+    /// Windows that have their places in the file and are still to be written.
     placed: VecDeque<(Vec<Write>, Encoded)>,
     /// Whether a thread is writing. The kernel lets one at a time write to a file and the others spin; here they go on
     /// reading.
     is_writing: bool,
     failed: Option<Error>,
     is_stopped: bool,
-    /// Threads still at work.
+    /// Worker threads that have not ended.
     running: usize,
 }
 
@@ -225,55 +245,53 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<S: Source + ?Sized> Shared<'_, S> {
+impl<S: DiskSource + ?Sized> Shared<'_, S> {
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
 
-    /// What a thread does. A panic in it (a defect) must not leave the others waiting.
+    /// The whole life of a worker thread. A panic in it (a defect) must not leave the others waiting.
     fn work(&self) {
-        let mut leaving = Leaving { shared: self, is_early: true };
+        let mut guard = StopOnDrop { shared: self, is_done: false };
         match self.work_until_done() {
-            Ok(()) => leaving.is_early = false,
+            Ok(()) => guard.is_done = true,
             Err(error) => {
                 self.lock().failed.get_or_insert(error);
             }
         }
     }
 
-    /// Stops everything when the judge says no.
-    fn obey(&self, judge: &(dyn Fn() -> Result<()> + Sync)) {
-        if let Err(error) = judge() {
+    /// Stops all threads when the source does not pass.
+    fn verify(&self, verify: &(dyn Fn() -> Result<()> + Sync)) {
+        if let Err(error) = verify() {
             let mut state = self.lock();
             state.failed.get_or_insert(error);
             state.is_stopped = true;
-            self.turn.notify_all();
+            self.changed.notify_all();
         }
     }
 
-    /// Reports how much is done until all threads are.
-    fn watch(&self, report: impl Fn(u64)) {
+    /// Reports the bytes that were read, again and again, until all threads have ended.
+    fn report_progress(&self, report: impl Fn(u64)) {
         let mut state = self.lock();
         while state.running > 0 {
-            state = self.turn.wait_timeout(state, PROGRESS_EVERY).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.changed.wait_timeout(state, PROGRESS_EVERY).unwrap_or_else(PoisonError::into_inner).0;
             report(self.bytes_read.load(Ordering::Relaxed));
         }
         drop(state);
-        // whoever watches sees the end, however fast the workers were
+        // The last report is the total, however fast the workers were.
         report(self.bytes_read.load(Ordering::Relaxed));
     }
 
     fn work_until_done(&self) -> Result<()> {
         let mut compressor = self.compression.map(|(kind, level)| Compressor::new(kind, level)).transpose()?;
         loop {
-            let is_wanted = !self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
-                && !self.cancel.is_some_and(Cancel::is_requested);
-            if self.lock().is_stopped || !is_wanted {
+            if self.lock().is_stopped || self.interrupt.is_set() {
                 return Ok(());
             }
             let Some(window) = lock(&self.windows).next()? else { return Ok(()) };
             let encoded = self.encode(window, compressor.as_mut())?;
-            self.hand_in(encoded)?;
+            self.write_in_order(encoded)?;
         }
     }
 
@@ -281,7 +299,7 @@ impl<S: Source + ?Sized> Shared<'_, S> {
     fn encode(&self, window: Window, compressor: Option<&mut Compressor>) -> Result<Encoded> {
         let mut buffers = lock(&self.idle).pop().unwrap_or_default();
         let end = window.ranges.last().map_or(window.start, |(offset, length)| offset + length);
-        // A cluster at the end of the disk is written whole, with zeros behind the disk.
+        // The last cluster is written whole, with zeros beyond the end of the disk.
         let span = (end - window.start).next_multiple_of(self.unit) as usize;
         buffers.data.resize(span, 0);
         let mut pieces = Vec::new();
@@ -297,7 +315,7 @@ impl<S: Source + ?Sized> Shared<'_, S> {
             for (i, unit) in range.chunks(self.unit as usize).enumerate() {
                 if !is_zero(unit) {
                     let skip = i * self.unit as usize;
-                    // A raw disk ends where it ends.
+                    // A raw file must not become longer than the disk.
                     let length = if self.is_raw { unit.len().min(length - skip) } else { unit.len() };
                     pieces.push(Piece { guest: offset + skip as u64, at: from + skip, length, is_packed: false });
                 }
@@ -310,13 +328,13 @@ impl<S: Source + ?Sized> Shared<'_, S> {
         Ok(Encoded { window, pieces, buffers })
     }
 
-    /// Waits until the window is near its turn and little waits to be written; then writes whatever is ready in order,
-    /// unless another thread is at it.
-    fn hand_in(&self, encoded: Encoded) -> Result<()> {
+    /// Waits until few windows are ahead of the order, and few are still to be written; then writes all that are next in
+    /// order, unless another thread is writing.
+    fn write_in_order(&self, encoded: Encoded) -> Result<()> {
         let number = encoded.window.number;
         let mut state = self.lock();
         while !state.is_stopped && state.is_far_ahead(number, self.ahead) {
-            state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.waiting.insert(number, encoded);
         while let Some(encoded) = {
@@ -327,14 +345,14 @@ impl<S: Source + ?Sized> Shared<'_, S> {
             state.placed.push_back((writes, encoded));
             state.next += 1;
         }
-        self.turn.notify_all();
+        self.changed.notify_all();
         if state.is_writing {
             return Ok(());
         }
         state.is_writing = true;
         while let Some((writes, encoded)) = state.placed.pop_front() {
             drop(state);
-            self.turn.notify_all();
+            self.changed.notify_all();
             let mut written = 0;
             for write in writes {
                 written += write.run(self.file, &encoded.buffers)?;
@@ -356,7 +374,7 @@ impl State {
     /// Whether a window has to wait: for earlier ones, or for the disk.
     fn is_far_ahead(&self, number: u64, ahead: usize) -> bool {
         if number == self.next {
-            // No room, and yet its turn: whoever is writing makes some.
+            // The writing thread takes windows from `placed` and then wakes this one.
             self.is_writing && self.placed.len() >= ahead
         } else {
             self.waiting.len() + self.placed.len() >= ahead
@@ -364,7 +382,7 @@ impl State {
     }
 }
 
-/// Replaces pieces by their compressed form where that is smaller.
+/// Replaces pieces by their compressed form where that is smaller than the cluster.
 fn compress(pieces: &mut [Piece], buffers: &mut Buffers, compressor: &mut Compressor) -> Result<()> {
     let mut used = 0;
     for piece in pieces {
@@ -385,18 +403,18 @@ fn compress(pieces: &mut [Piece], buffers: &mut Buffers, compressor: &mut Compre
     Ok(())
 }
 
-/// Signs a thread off; when it ends early, the others are told to stop.
-struct Leaving<'a, 'b, S: Source + ?Sized> {
+/// Counts a worker thread out; tells the others to stop unless it is done.
+struct StopOnDrop<'a, 'b, S: DiskSource + ?Sized> {
     shared: &'a Shared<'b, S>,
-    is_early: bool,
+    is_done: bool,
 }
 
-impl<S: Source + ?Sized> Drop for Leaving<'_, '_, S> {
+impl<S: DiskSource + ?Sized> Drop for StopOnDrop<'_, '_, S> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        state.is_stopped |= self.is_early;
+        state.is_stopped |= !self.is_done;
         state.running -= 1;
         drop(state);
-        self.shared.turn.notify_all();
+        self.shared.changed.notify_all();
     }
 }

@@ -9,8 +9,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use super::compress::Compression;
-use super::plan::Window;
-use super::sink::{Encoded, Layout, Piece, Write, write_at};
+use super::layout::{Encoded, Layout, Piece, Write, write_at};
+use super::window::Window;
 use crate::error::{Error, Layer, Result};
 
 /// "Refcount is exactly one", in L1 and L2 entries.
@@ -319,7 +319,7 @@ impl Layout for Qcow2Layout {
     fn locate(&mut self, file: &File, guest: u64) -> Result<Option<u64>> {
         let mut writes = Vec::new();
         self.finish_l2(&mut writes);
-        let none = super::sink::Buffers::default();
+        let none = super::layout::Buffers::default();
         writes.iter().try_for_each(|write| write.run(file, &none).map(drop))?;
         let Some(at) = self.entry_offset(guest) else { return Ok(None) };
         let mut entry = [0; 8];
@@ -356,7 +356,7 @@ impl Layout for Qcow2Layout {
         let mut writes = Vec::new();
         self.finish_l2(&mut writes);
         self.finish_counts(u64::MAX, &mut writes);
-        let none = super::sink::Buffers::default();
+        let none = super::layout::Buffers::default();
         writes.iter().try_for_each(|write| write.run(file, &none).map(drop))?;
         // All reserved blocks belong to the table, those too that turned out to cover nothing: else they would be leaks.
         let blocks = 0..self.refcount_blocks_count;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use super::sink::{Encoded, Layout, Write};
+use super::layout::{Encoded, Layout, Write};
 use crate::error::{Error, Layer, Result};
 
 /// Smallest run of zeros that becomes a hole: the block of common file systems, and qemu-img's default too.

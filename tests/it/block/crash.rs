@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use winject::internals::block::commit::{self, CommitOptions, on};
-use winject::internals::block::{Chain, Format, Locking, PathPolicy};
+use winject::internals::block::{Format, Locking, PathPolicy, open_storage};
 use winject::internals::error::Kind;
 
 use super::virtual_host::{FailingHost, Fault, Files, Op, VirtualHost, apply};
@@ -87,7 +87,7 @@ fn cases_seed(name: &str) -> u64 {
 fn content(host: &VirtualHost, format: Format) -> winject::Result<Vec<u8>> {
     let options = OpenOptions::default();
     let path = Path::new(IMAGE);
-    let image = Chain::new(&options).open_storage(host.storage(path), path, Some(format))?;
+    let image = open_storage(host.storage(path), path, Some(format), &options)?;
     let mut disk = vec![0; image.len() as usize];
     image.read_at(ImageOffset(0), &mut disk)?;
     Ok(disk)
@@ -97,7 +97,7 @@ impl Case {
     fn stage(&self, host: &VirtualHost) -> Stage {
         let options = OpenOptions::default();
         let path = Path::new(IMAGE);
-        let image = Chain::new(&options).open_storage(host.storage(path), path, Some(self.format)).unwrap();
+        let image = open_storage(host.storage(path), path, Some(self.format), &options).unwrap();
         Stage::new(image, StageOptions::default())
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use winject::internals::block::convert::{Compression, ConvertOptions, ConvertProgress, Source, convert};
+use winject::internals::block::convert::{Compression, ConvertOptions, ConvertProgress, DiskSource, convert};
 use winject::internals::block::{Extent, ExtentKind, Format, OpenOptions, Stage, StageOptions, open};
 use winject::internals::units::ImageOffset;
 use winject::{Error, Kind, Layer};
@@ -218,7 +218,7 @@ struct Failing {
     good: u64,
 }
 
-impl Source for Failing {
+impl DiskSource for Failing {
     fn len(&self) -> u64 {
         self.length
     }
@@ -252,18 +252,18 @@ fn a_failure_leaves_nothing_behind() {
     }
 }
 
-fn a_judge_that_says_no_leaves_nothing_behind() {
+fn a_source_that_does_not_pass_leaves_nothing_behind() {
     for (_, options) in outputs() {
         for patience in [0, 300] {
             let folder = tempfile::tempdir().unwrap();
             let out = folder.path().join("out");
             // early, while the workers work, or long after them
-            let judge = || {
+            let verify = || {
                 std::thread::sleep(std::time::Duration::from_millis(patience));
-                assert!(!out.exists(), "the output has its name before the verdict");
+                assert!(!out.exists(), "the output has its name before it is verified");
                 Err(Error::new(Kind::Verify, Layer::Block, "no"))
             };
-            let options = ConvertOptions { judge: Some(&judge), ..options.clone() };
+            let options = ConvertOptions { verify: Some(&verify), ..options.clone() };
             let source = Failing { length: 20 << 20, good: 20 << 20 };
             assert_eq!(convert(&source, &out, &options).unwrap_err().kind(), Kind::Verify);
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "something was left");
@@ -478,7 +478,7 @@ fn other_containers_are_never_written() {
 tests![in injection;
     everything_to_everything, the_same_bytes_whatever_the_threads, staged_changes_are_merged_in_the_pass,
     holes_and_zeros_stay_holes, compressed_size_is_near_qemus, the_checksum_is_that_of_the_file,
-    progress_ends_at_the_total, a_failure_leaves_nothing_behind, a_judge_that_says_no_leaves_nothing_behind,
+    progress_ends_at_the_total, a_failure_leaves_nothing_behind, a_source_that_does_not_pass_leaves_nothing_behind,
     outputs_that_must_not_be, empty_and_tiny_disks, the_command_converts_and_answers, info_and_map_agree_with_qemu,
     other_containers_are_never_written,
 ];

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use winject::internals::block::{Chain, Format, HostRun, OpenOptions, Storage};
+use winject::internals::block::{Format, HostRun, OpenOptions, Storage, open_storage};
 use winject::internals::units::ImageOffset;
 
 use super::craft::{Grain, Vhdx, cowd, put32, put64, seal};
@@ -183,8 +183,7 @@ fn mutation(at: u64, length: u64, old: u8, random: &mut Random) -> (u64, Vec<u8>
 fn exercise(mutant: Mutant, format: Format, random: &mut Random) -> bool {
     let options = OpenOptions::default();
     let storage = Arc::new(mutant);
-    let opened =
-        Chain::new(&options).open_storage(Arc::clone(&storage) as Arc<dyn Storage>, Path::new("mutant"), Some(format));
+    let opened = open_storage(Arc::clone(&storage) as Arc<dyn Storage>, Path::new("mutant"), Some(format), &options);
     let mut is_open = false;
     if let Ok(image) = opened {
         is_open = true;
@@ -384,7 +383,7 @@ fn a_bomb_in_a_grain_is_cut_short() {
     put32(&mut file, table, (at / 512) as u32);
     let storage = Arc::new(winject::internals::block::MemoryStorage::new(file));
     let options = OpenOptions::default();
-    let image = Chain::new(&options).open_storage(storage, Path::new("bomb"), None).unwrap();
+    let image = open_storage(storage, Path::new("bomb"), None, &options).unwrap();
     for length in [65_536, 512] {
         let error = image.read_at(ImageOffset(0), &mut vec![0; length]).unwrap_err();
         assert_eq!(error.kind(), winject::Kind::Damaged, "{error}");

@@ -5,11 +5,11 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use winject::internals::field::Field;
 use winject::internals::ntfs::attribute::{
     Attribute, AttributeType as T, StreamSizes, build_non_resident, build_resident, header,
 };
 use winject::internals::ntfs::boot::Geometry;
-use winject::internals::ntfs::field::Field;
 use winject::internals::ntfs::index::root;
 use winject::internals::ntfs::record::Record;
 use winject::internals::ntfs::runlist::Runlist;

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
+use winject::internals::field::Field;
 use winject::internals::io::MemoryVolume;
 use winject::internals::ntfs::attribute::{AttributeType as T, header as attribute, non_resident, resident};
 use winject::internals::ntfs::attribute_list::layout as list;
 use winject::internals::ntfs::check::{CheckOptions, CheckReport, Code, Severity, check};
-use winject::internals::ntfs::field::Field;
 use winject::internals::ntfs::file_name::layout as name;
 use winject::internals::ntfs::fixup;
 use winject::internals::ntfs::index::{entry, node, root};

@@ -2,10 +2,10 @@
 
 use winject::internals::clock::FileTime;
 use winject::internals::error::Kind;
+use winject::internals::field::Field;
 use winject::internals::io::MemoryVolume;
 use winject::internals::ntfs::attribute::AttributeType;
 use winject::internals::ntfs::check::{CheckOptions, Code, check};
-use winject::internals::ntfs::field::Field;
 use winject::internals::ntfs::fixup;
 use winject::internals::ntfs::{FileId, New, OpenOptions, Volume};
 

@@ -407,7 +407,7 @@ fn unknown_features(bits: u64, names: &[u8]) -> String {
             .chunks_exact(48)
             .find(|r| r.first() == Some(&0) && r.get(1).is_some_and(|b| u32::from(*b) == bit))
             .and_then(|r| r.get(2..)?.split(|b| *b == 0).next())
-            .map(|name| crate::host::escape(&String::from_utf8_lossy(name)))
+            .map(|name| crate::escape::escape(&String::from_utf8_lossy(name)).into_owned())
     };
     let list: Vec<String> = (0..64)
         .filter(|bit| bits & (1 << bit) != 0)

@@ -69,7 +69,7 @@ impl Qcow2Image {
                 Format::from_name(name).ok_or_else(|| {
                     Error::unsupported(
                         Layer::Block,
-                        format!("a backing file in the format {}", crate::host::escape(name)),
+                        format!("a backing file in the format {}", crate::escape::escape(name)),
                     )
                     .hint("convert the image with qemu-img convert -O qcow2")
                 })
