@@ -49,6 +49,9 @@
 //! `cli` (on by default) is the command `winject`; without it the library comes without the crates for arguments,
 //! progress bars and signals.
 
+// some functions are called by the command only
+#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
+
 #[doc(hidden)]
 pub mod internals;
 
