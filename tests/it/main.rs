@@ -26,6 +26,7 @@ mod convert;
 mod drivers;
 mod formats;
 mod hive;
+mod house;
 mod inject;
 mod iso;
 mod ntfs;
@@ -37,4 +38,4 @@ fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in block, cli, convert, drivers, formats, hive, inject, iso, ntfs, ntfs_check, partition, windows;];
+tests![in block, cli, convert, drivers, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, windows;];
