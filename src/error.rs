@@ -1,7 +1,7 @@
 //! One error type for every layer.
 //!
 //! An [`Error`] always answers three questions: *what kind* of failure it is (the image is damaged, we do not support
-//! it, we refuse by policy, the host's I/O failed …), *where* it happened (layer, path, byte offset) and *what to do*
+//! it, we refuse by policy, the host's I/O failed …), *where* it happened (layer, path, [`Place`]) and *what to do*
 //! (the hint). [`Kind`] is small and stable, so that callers can match on it; the text may change freely.
 
 use std::fmt;
@@ -84,6 +84,69 @@ impl fmt::Display for Layer {
     }
 }
 
+/// Where in the image, or in a file, an [`Error`] arose. A plain `u64` is a byte offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Place {
+    /// Byte offset in the image, or in the file that the path names.
+    Offset(u64),
+    /// Byte offset from the start of the structure that was being parsed. Who knows where the structure lies makes an
+    /// offset of it with [`Error::inside`].
+    Inner(u64),
+    /// Byte offset in the guest's disk, wherever the container stores it.
+    DiskOffset(u64),
+    /// Byte offset from the start of a partition.
+    VolumeOffset(u64),
+    /// Number of a record in the master file table.
+    Record(u64),
+    /// Cluster number inside one attribute.
+    Vcn(u64),
+    /// Cluster number on the volume, or in a container of clusters.
+    Cluster(u64),
+    /// Number of a bit in a bitmap.
+    Bit(u64),
+    /// Number of a sector.
+    Sector(u64),
+    /// Number of a line in a text, the first being 1.
+    Line(u64),
+}
+
+impl Place {
+    /// The byte offset, if it is one.
+    #[must_use]
+    pub fn offset(self) -> Option<u64> {
+        match self {
+            Self::Offset(offset) | Self::Inner(offset) | Self::DiskOffset(offset) | Self::VolumeOffset(offset) => {
+                Some(offset)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<u64> for Place {
+    fn from(offset: u64) -> Self {
+        Self::Offset(offset)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Offset(offset) => write!(f, "offset {offset:#x}"),
+            Self::Inner(offset) => write!(f, "offset {offset:#x} of the structure"),
+            Self::DiskOffset(offset) => write!(f, "disk offset {offset:#x}"),
+            Self::VolumeOffset(offset) => write!(f, "volume offset {offset:#x}"),
+            Self::Record(number) => write!(f, "MFT record {number}"),
+            Self::Vcn(number) => write!(f, "VCN {number}"),
+            Self::Cluster(number) => write!(f, "cluster {number}"),
+            Self::Bit(number) => write!(f, "bit {number}"),
+            Self::Sector(number) => write!(f, "sector {number}"),
+            Self::Line(number) => write!(f, "line {number}"),
+        }
+    }
+}
+
 /// A failure with its place and its remedy.
 ///
 /// ```
@@ -105,7 +168,7 @@ struct Inner {
     layer: Layer,
     message: String,
     path: Option<String>,
-    offset: Option<u64>,
+    place: Option<Place>,
     expected_found: Option<(String, String)>,
     hint: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync + 'static>>,
@@ -120,7 +183,7 @@ impl Error {
             layer,
             message: message.into(),
             path: None,
-            offset: None,
+            place: None,
             expected_found: None,
             hint: None,
             source: None,
@@ -174,17 +237,55 @@ impl Error {
         self
     }
 
-    /// Adds the byte offset in the layer's own address space. The innermost offset wins.
+    /// Adds where it happened. The innermost place wins.
+    ///
+    /// ```
+    /// use winject::internals::error::{Error, Layer, Place};
+    /// let error = Error::damaged(Layer::Ntfs, "a run without a length").at(Place::Record(41));
+    /// assert_eq!(error.to_string(), "ntfs: a run without a length at MFT record 41");
+    /// ```
     #[must_use]
-    pub fn at(mut self, offset: impl Into<u64>) -> Self {
-        self.0.offset.get_or_insert(offset.into());
+    pub fn at(mut self, place: impl Into<Place>) -> Self {
+        self.0.place.get_or_insert(place.into());
         self
     }
 
-    /// Replaces the byte offset: one inside a structure by the same place in what holds the structure.
+    /// Says where the structure lies in which the error arose: an offset in the structure ([`Place::Inner`]) is added
+    /// to `start`, an error without a place gets `start` itself, and any other place stays.
+    ///
+    /// ```
+    /// use winject::internals::error::{Error, Layer, Place};
+    /// let error = Error::damaged(Layer::Ntfs, "an attribute is cut off").at(Place::Inner(0x80));
+    /// assert_eq!(error.inside(0x5400_u64).to_string(), "ntfs: an attribute is cut off at offset 0x5480");
+    /// ```
     #[must_use]
-    pub fn relocate(mut self, offset: u64) -> Self {
-        self.0.offset = Some(offset);
+    pub fn inside(mut self, start: impl Into<Place>) -> Self {
+        let start = start.into();
+        let place = match (self.0.place, start) {
+            (None, start) => start,
+            (Some(Place::Inner(inner)), Place::Offset(start)) => Place::Offset(start.saturating_add(inner)),
+            (Some(Place::Inner(inner)), Place::Inner(start)) => Place::Inner(start.saturating_add(inner)),
+            (Some(Place::Inner(inner)), Place::DiskOffset(start)) => Place::DiskOffset(start.saturating_add(inner)),
+            (Some(Place::Inner(inner)), Place::VolumeOffset(start)) => Place::VolumeOffset(start.saturating_add(inner)),
+            (Some(Place::Inner(_)), start) => start,
+            (Some(place), _) => place,
+        };
+        self.0.place = Some(place);
+        self
+    }
+
+    /// Like [`inside`](Self::inside) for a structure that lies in several pieces: `locate` turns the offset in the
+    /// structure (0 for an error without a place) into one of the image; where it cannot, the error stays as it is.
+    #[must_use]
+    pub fn inside_pieces(mut self, locate: impl FnOnce(u64) -> Option<u64>) -> Self {
+        let inner = match self.0.place {
+            None => 0,
+            Some(Place::Inner(inner)) => inner,
+            Some(_) => return self,
+        };
+        if let Some(offset) = locate(inner) {
+            self.0.place = Some(Place::Offset(offset));
+        }
         self
     }
 
@@ -234,10 +335,16 @@ impl Error {
         self.0.hint.as_deref()
     }
 
-    /// The byte offset, if known.
+    /// Where it happened, if known.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        self.0.place
+    }
+
+    /// The byte offset, if the place is known and is one.
     #[must_use]
     pub fn offset(&self) -> Option<u64> {
-        self.0.offset
+        self.0.place?.offset()
     }
 
     /// The path, if known.
@@ -249,7 +356,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { layer, message, path, offset, expected_found, source, .. } = &*self.0;
+        let Inner { layer, message, path, place, expected_found, source, .. } = &*self.0;
         write!(f, "{layer}: ")?;
         if let Some(path) = path {
             write!(f, "{path}: ")?;
@@ -258,8 +365,8 @@ impl fmt::Display for Error {
         if let Some((expected, found)) = expected_found {
             write!(f, " (expected {expected}, found {found})")?;
         }
-        if let Some(offset) = offset {
-            write!(f, " at offset {offset:#x}")?;
+        if let Some(place) = place {
+            write!(f, " at {place}")?;
         }
         if let Some(source) = source {
             write!(f, ": {source}")?;

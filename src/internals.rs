@@ -21,6 +21,8 @@ pub mod escape;
 pub mod exit;
 #[path = "fat/mod.rs"]
 pub mod fat;
+#[path = "field.rs"]
+pub mod field;
 #[path = "guid.rs"]
 pub mod guid;
 #[path = "hive/mod.rs"]

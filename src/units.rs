@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::Place;
+
 /// Byte offset in the guest-visible disk, whatever the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ImageOffset(pub u64);
@@ -10,8 +12,12 @@ pub struct ImageOffset(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct VolumeOffset(pub u64);
 
+/// Byte offset in a file of the host that stores a disk, for instance in a qcow2 file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct HostOffset(pub u64);
+
 macro_rules! offset {
-    ($name:ident) => {
+    ($name:ident, $place:ident) => {
         impl $name {
             /// This offset moved by `bytes`; `None` on overflow.
             #[must_use]
@@ -24,6 +30,11 @@ macro_rules! offset {
                 offset.0
             }
         }
+        impl From<$name> for Place {
+            fn from(offset: $name) -> Self {
+                Self::$place(offset.0)
+            }
+        }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "{:#x}", self.0)
@@ -31,5 +42,6 @@ macro_rules! offset {
         }
     };
 }
-offset!(ImageOffset);
-offset!(VolumeOffset);
+offset!(ImageOffset, DiskOffset);
+offset!(VolumeOffset, VolumeOffset);
+offset!(HostOffset, Offset);

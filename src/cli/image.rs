@@ -159,7 +159,7 @@ fn check_qcow2(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
             .iter()
             .map(|p| {
                 let word = if p.kind == qcow2::ProblemKind::Leak { "Leaked cluster:" } else { "ERROR" };
-                format!("{word} {} at offset {:#x}", p.message, p.offset)
+                format!("{word} {} at offset {}", p.message, p.offset)
             })
             .collect();
         if is_sound {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::{Field, LENGTH_MAX, NIL, PAGE, VOLATILE, Word, bin};
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, Layer, Place, Result};
 
 /// Where a cell is: bytes from the start of the first bin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,9 +25,15 @@ impl CellOffset {
     }
 }
 
+impl From<CellOffset> for Place {
+    fn from(at: CellOffset) -> Self {
+        Self::Offset(at.in_file())
+    }
+}
+
 /// The error of a structure that contradicts the format.
 pub(super) fn damaged(at: CellOffset, what: impl Into<String>) -> Error {
-    Error::damaged(Layer::Hive, what).at(at.in_file())
+    Error::damaged(Layer::Hive, what).at(at)
 }
 
 /// Total size of a cell that holds `data` bytes.

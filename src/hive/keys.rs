@@ -110,7 +110,7 @@ impl Hive {
             next += 1;
             found.extend(self.subkeys(KeyId(at))?.into_iter().map(|k| k.0));
             if found.len() > bound {
-                return Err(Error::damaged(Layer::Hive, "more keys than the hive can hold").at(at.in_file()));
+                return Err(Error::damaged(Layer::Hive, "more keys than the hive can hold").at(at));
             }
         }
         Ok(found)

@@ -218,6 +218,6 @@ fn open_stage(request: &InjectRequest) -> Result<Stage> {
     let disk = request.disk.clone();
     let options = block::OpenOptions { format: request.format, path_policy, disk, ..block::OpenOptions::default() };
     // Inspection, the edit and the verification read the same hives.
-    let stage_options = StageOptions { kept_bytes: READ_CACHE_BYTES, ..StageOptions::default() };
+    let stage_options = StageOptions { read_cache_bytes: READ_CACHE_BYTES, ..StageOptions::default() };
     Ok(Stage::new(block::open(&request.image, &options)?, stage_options))
 }

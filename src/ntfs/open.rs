@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use super::attribute::AttributeType;
-use super::attribute::StreamSizes;
-use super::boot::{BOOT_SECTOR_SIZE, Geometry};
-use super::damaged;
-use super::field::Field;
 use super::log::{Hibernation, LogState, Overrides, State as VolumeState};
-use super::name::NtfsName;
-use super::record::Record;
-use super::runlist::Runlist;
 use super::stream::{Stream, pieces};
-use super::units::{FileId, Lcn, RecordNumber, Vcn};
-use super::upcase::{UPCASE_SIZE, UpcaseTable};
 use super::volume::{OpenOptions, Parts, ShortNames, Volume};
 use crate::error::{Error, Layer, Result};
+use crate::field::Field;
 use crate::io::{VolumeRead, VolumeWrite};
+use crate::ntfs::format::attribute::AttributeType;
+use crate::ntfs::format::attribute::StreamSizes;
+use crate::ntfs::format::boot::{BOOT_SECTOR_SIZE, Geometry};
+use crate::ntfs::format::error::damaged;
+use crate::ntfs::format::name::NtfsName;
+use crate::ntfs::format::record::Record;
+use crate::ntfs::format::runlist::Runlist;
+use crate::ntfs::format::units::{FileId, Lcn, RecordNumber, Vcn};
+use crate::ntfs::format::upcase::{UPCASE_SIZE, UpcaseTable};
 use crate::units::VolumeOffset;
 
 /// Version and flags in `$VOLUME_INFORMATION`.
@@ -40,10 +40,7 @@ impl<D: VolumeRead> Volume<D> {
         }
         device.read_at(VolumeOffset(0), &mut sector)?;
         let base = device.image_offset();
-        let geometry = Geometry::parse(&sector).map_err(|e| match e.offset() {
-            Some(inside) => e.relocate(base.saturating_add(inside)),
-            None => e,
-        })?;
+        let geometry = Geometry::parse(&sector).map_err(|e| e.inside(base))?;
         let end = geometry.total_sectors.checked_mul(u64::from(geometry.sector_size));
         if end.is_none_or(|end| end > device.len()) {
             return Err(damaged("the volume is longer than the partition that holds it: the image is truncated")
@@ -267,13 +264,10 @@ fn first_extent_of_mft<D: VolumeRead>(device: &D, geometry: &Geometry) -> Result
     let offset = geometry.bytes_in(geometry.mft.0);
     device.read_at(VolumeOffset(offset), &mut block)?;
     let offset = device.image_offset().saturating_add(offset);
-    let record = Record::parse(block).map_err(|e| {
-        let inside = e.offset().unwrap_or(0);
-        e.relocate(offset.saturating_add(inside)).path("$MFT")
-    })?;
+    let record = Record::parse(block).map_err(|e| e.inside(offset).path("$MFT"))?;
     let data = record.find(AttributeType::DATA, "").filter(|a| !a.is_resident());
     let data = data.ok_or_else(|| damaged("$MFT has no data").at(offset))?;
-    let runs = data.runlist(geometry.cluster_count).map_err(|e| e.at(offset).path("$MFT"))?;
+    let runs = data.runlist(geometry.cluster_count).map_err(|e| e.inside(offset).path("$MFT"))?;
     if !record.is_in_use() || runs.find(Vcn(0)).and_then(|r| r.lcn) != Some(geometry.mft) {
         return Err(damaged("$MFT does not begin where the boot sector says").at(offset));
     }

@@ -2,33 +2,35 @@
 //!
 //! [`Guest::inspect`] reads, [`plan_injection`] turns the guest and the chosen driver packages into a
 //! [`Plan`](crate::plan::Plan). Nothing here writes.
+//!
+//! | job | where |
+//! |---|---|
+//! | finds the installation and describes it | `inspect` |
+//! | edits that bind the boot driver: file, service, `CriticalDeviceDatabase`, `DriverDatabase` | `registration` |
+//! | packages for the running guest to install, `DevicePath`, the manifest | `staging` |
+//! | the scripts and the service that install them at the first boot | `first_boot` |
+//! | collects the edits, each only where the guest differs | `plan_builder` |
+//! | will the guest boot? | `boot_check` |
 
 mod boot_check;
-mod device_path;
-mod driver_database;
-mod files;
-pub mod full;
-mod guest;
-mod ids;
-mod inject;
+mod first_boot;
+mod guest_files;
+mod guest_paths;
+mod injection;
 mod inspect;
-mod layout;
-mod manifest;
 mod options;
-mod planner;
+mod plan_builder;
 mod record;
+pub mod registration;
 mod registry;
-mod script;
 mod staging;
-mod storage;
 
 pub use boot_check::{
     BootCheck, BootDisk, Bus, CheckOptions, Code, Controller, Finding, Gate, Level, Route, boot_check, boot_checks,
     boot_checks_of,
 };
-pub use guest::{ControlSet, Guest};
-pub use inject::{Injection, plan_injection, plan_inspected};
-pub use inspect::{Hives, Inspected, inspect, is_windows_volume, windows_folders};
+pub use injection::{Injection, plan_injection, plan_inspected};
+pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, is_windows_volume, windows_folders};
 pub use options::{InjectOptions, Registration};
 pub use record::{
     Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,

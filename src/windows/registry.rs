@@ -1,9 +1,9 @@
 //! The guest's hives: reading them from the volume and looking things up by path.
 
-use super::files::GuestFiles;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::{Hive, KeyId, Replay, read_logs};
 use crate::plan::{HiveFile, RegData};
+use crate::windows::guest_files::GuestFiles;
 
 /// The largest hive that we load. Windows itself stops at 2 GiB; real SYSTEM hives have 10 to 60 MB.
 const HIVE_BYTES_MAX: u64 = 1 << 30;

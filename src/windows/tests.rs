@@ -1,8 +1,5 @@
 //! The whole plan against a small guest in memory: what is written, byte for byte, and that a second run writes nothing.
 
-use super::files::memory::MemoryFiles;
-use super::inject::{Injection, plan_files};
-use super::inspect::{Hives, inspect_files};
 use super::options::InjectOptions;
 use super::{Guest, registry};
 use crate::clock::FileTime;
@@ -13,6 +10,9 @@ use crate::drivers::trust::SignatureReport;
 use crate::drivers::{BootDriver, Category, Package, Selection};
 use crate::hive::{Data, Hive};
 use crate::plan::{Change, HiveFile, RegData, apply_edit};
+use crate::windows::guest_files::memory::MemoryFiles;
+use crate::windows::injection::{Injection, plan_files};
+use crate::windows::inspect::installation::{Hives, inspect_files};
 use sha2::Digest as _;
 
 pub(super) const NOW: FileTime = FileTime(0x01DB_0000_0000_0000);

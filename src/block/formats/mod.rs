@@ -1,6 +1,6 @@
 //! Container formats, one folder or file each: what a file is, and the guest's disk inside it.
 
-pub mod mapped;
+pub mod extent_map;
 pub mod ova;
 pub mod probe;
 pub mod qcow2;

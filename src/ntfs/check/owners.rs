@@ -197,7 +197,7 @@ impl Pass<'_, '_> {
 
     fn place(&self, error: Error, number: u64, inside: usize) -> Error {
         match self.context.record_offset(number) {
-            Some(at) => error.at(self.context.image_offset(at.saturating_add(inside as u64))),
+            Some(at) => error.inside(self.context.image_offset(at.saturating_add(inside as u64))),
             None => error,
         }
     }

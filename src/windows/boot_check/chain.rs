@@ -13,8 +13,8 @@ use crate::hive::reader::Reader;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{Content, Disk, Partition, PartitionKind, PartitionTable, PartitionView, Scheme};
 use crate::units::ImageOffset;
-use crate::windows::files::GuestFiles;
-use crate::windows::guest::Guest;
+use crate::windows::guest_files::GuestFiles;
+use crate::windows::inspect::guest::Guest;
 
 /// The largest boot manager or loader that is read; real ones have 1 to 3 MB.
 const PROGRAM_BYTES_MAX: u64 = 64 << 20;

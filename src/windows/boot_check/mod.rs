@@ -31,9 +31,9 @@ use crate::hive::{Hive, read_logs};
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
 
-use super::files::{GuestFiles, Protection};
-use super::guest::Guest;
-use super::inspect::{inspect_files, pe_machine};
+use crate::windows::guest_files::{GuestFiles, Protection};
+use crate::windows::inspect::guest::Guest;
+use crate::windows::inspect::installation::{inspect_files, pe_machine};
 
 /// The largest hive that is read.
 const HIVE_BYTES_MAX: u64 = 1 << 30;

@@ -4,7 +4,7 @@ use super::report::{BootCheck, Code, Gate};
 use super::{Scene, driver};
 use crate::drivers::Arch;
 use crate::error::Result;
-use crate::windows::inspect::pe_machine;
+use crate::windows::inspect::installation::pe_machine;
 
 /// Services that start at boot in every Windows since 7, and without which no disk comes up.
 const CHAIN: [&str; 6] = ["acpi", "pci", "disk", "partmgr", "volmgr", "mountmgr"];

@@ -5,7 +5,7 @@ use crate::drivers::pe::tests::sample;
 use crate::hive::Data;
 use crate::plan::HiveFile;
 use crate::windows::InjectOptions;
-use crate::windows::files::memory::MemoryFiles;
+use crate::windows::guest_files::memory::MemoryFiles;
 use crate::windows::tests::{BOOT_CHAIN, NOW, apply, guest_files, hive, plan, selection, set};
 
 const SYS: &str = "/Windows/System32/drivers/vioscsi.sys";

@@ -18,7 +18,6 @@ fn setting() -> tempfile::TempDir {
     folder
 }
 
-#[test]
 fn basic_virtio_only() {
     let folder = setting();
     let config = write(
@@ -35,7 +34,6 @@ fn basic_virtio_only() {
     assert_eq!((image.format(), image.files().len()), (Format::Qcow2, 1), "it stands alone");
 }
 
-#[test]
 fn the_output_folder_alone_gives_the_inputs_name() {
     let folder = setting();
     let text = "command: local\nvmdk: windows.qcow2\noutput_dir: output\nvirtio_drivers_dir: virtio-win\n";
@@ -43,7 +41,6 @@ fn the_output_folder_alone_gives_the_inputs_name() {
     assert_eq!(names(&folder.path().join("output")), ["windows.qcow2"]);
 }
 
-#[test]
 fn virtio_and_custom_drivers_in_both_spellings() {
     for key in ["virtio_config", "virtio_config_path"] {
         let folder = setting();
@@ -68,7 +65,6 @@ fn virtio_and_custom_drivers_in_both_spellings() {
     }
 }
 
-#[test]
 fn testing_without_conversion() {
     let folder = setting();
     let config = write(
@@ -86,7 +82,6 @@ fn testing_without_conversion() {
     );
 }
 
-#[test]
 fn unknown_keys_warn_with_their_line() {
     let folder = setting();
     let text = "dry_run: true\nvmdk: windows.qcow2\nvirtio_driver_dir: x\nvirtio_drivers_dir: virtio-win\n";
@@ -99,7 +94,6 @@ fn unknown_keys_warn_with_their_line() {
     assert!(stderr(&output).contains(&warning), "{}", stderr(&output));
 }
 
-#[test]
 fn errors_name_the_document() {
     for (text, code) in [
         ("cmd: fetch-from-host\n", 2),
@@ -116,3 +110,12 @@ fn errors_name_the_document() {
         assert!(stderr(&output).contains("Error: ") && stderr(&output).contains("Hint: "), "{}", stderr(&output));
     }
 }
+
+tests![
+    basic_virtio_only,
+    the_output_folder_alone_gives_the_inputs_name,
+    virtio_and_custom_drivers_in_both_spellings,
+    testing_without_conversion,
+    unknown_keys_warn_with_their_line,
+    errors_name_the_document,
+];

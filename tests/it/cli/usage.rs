@@ -3,7 +3,6 @@
 use crate::inject::{fixture, fixture_drivers, folder, stderr, stdout, succeed, winject};
 use std::process::Stdio;
 
-#[test]
 fn help_shows_only_what_works() {
     let text = stdout(&succeed(winject().arg("--help")));
     assert!(text.contains("inject") && text.contains("inspect") && text.contains("Exit codes"), "{text}");
@@ -15,12 +14,10 @@ fn help_shows_only_what_works() {
     }
 }
 
-#[test]
 fn version_is_the_packages() {
     assert_eq!(stdout(&succeed(winject().arg("--version"))), format!("winject {}\n", env!("CARGO_PKG_VERSION")));
 }
 
-#[test]
 fn wrong_arguments_end_with_2() {
     for arguments in [
         &["inject"][..],
@@ -40,7 +37,6 @@ fn wrong_arguments_end_with_2() {
     }
 }
 
-#[test]
 fn a_bad_clock_is_a_usage_error() {
     let mut command = winject();
     command.env("SOURCE_DATE_EPOCH", "yesterday").arg("inject").arg(fixture()).arg("--drivers");
@@ -49,7 +45,6 @@ fn a_bad_clock_is_a_usage_error() {
     assert!(stderr(&output).contains("SOURCE_DATE_EPOCH"));
 }
 
-#[test]
 fn inspect_names_the_windows() {
     let folder = folder();
     std::fs::copy(fixture(), folder.path().join("win10.qcow2")).unwrap();
@@ -67,7 +62,6 @@ Disk:      GPT, sectors of 512 bytes
     assert_eq!(json["disk"]["scheme"], "gpt");
 }
 
-#[test]
 fn inspect_without_windows_ends_with_4() {
     let folder = folder();
     let image = folder.path().join("letter.txt");
@@ -79,14 +73,12 @@ fn inspect_without_windows_ends_with_4() {
 }
 
 /// A reader that goes away is no error: the exit code is the job's.
-#[test]
 fn a_closed_pipe_is_a_clean_end() {
     let mut child = winject().arg("inspect").arg(fixture()).arg("--json").stdout(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-#[test]
 fn quiet_says_nothing_and_colours_need_a_terminal() {
     let folder = folder();
     let out = folder.path().join("out.qcow2");
@@ -100,3 +92,14 @@ fn quiet_says_nothing_and_colours_need_a_terminal() {
     assert!(!stdout(&output).contains('\u{1b}') && !stderr(&output).contains('\u{1b}'));
     assert!(stderr(&output).contains("Looking for Windows"), "{}", stderr(&output));
 }
+
+tests![
+    help_shows_only_what_works,
+    version_is_the_packages,
+    wrong_arguments_end_with_2,
+    a_bad_clock_is_a_usage_error,
+    inspect_names_the_windows,
+    inspect_without_windows_ends_with_4,
+    a_closed_pipe_is_a_clean_end,
+    quiet_says_nothing_and_colours_need_a_terminal,
+];

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use self::ovf::Ovf;
 use self::tar::Member;
-use super::mapped::{NoReferences, Window, read_exact};
+use super::extent_map::{NoReferences, Window, read_exact};
 use crate::block::{Chain, Format, Image, RawImage, Storage, probe, qcow2, vdi, vhd, vhdx, vmdk};
-use crate::error::{Error, Kind, Layer as In, Result};
-use crate::host::escape;
+use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::escape;
 
 /// An OVF longer than this is none.
 const OVF_MAX: u64 = 4 << 20;
@@ -41,7 +41,7 @@ fn open_disk(storage: Arc<dyn Storage>, path: &Path, chain: &Chain<'_>, disk: Op
     let (folder, names) = disks(storage.as_ref(), &members)?;
     let name = choose(&names, disk)?;
     let member = find_member(&members, &folder, &name).ok_or_else(|| {
-        Error::damaged(In::Block, format!("the OVA lacks its disk {}", escape(&name)))
+        Error::damaged(Layer::Block, format!("the OVA lacks its disk {}", escape(&name)))
             .hint("the file is incomplete: export it again")
     })?;
     let window: Arc<dyn Storage> = Arc::new(Window::new(Arc::clone(&storage), member.offset, member.length));
@@ -114,11 +114,11 @@ fn percent_decode(text: &str) -> String {
 /// The folder of the OVF description in the archive, and what it calls the disks.
 fn disks(storage: &dyn Storage, members: &[Member]) -> Result<(String, Vec<String>)> {
     let Some(member) = members.iter().find(|m| is_ovf(&m.name)) else {
-        return Err(Error::unsupported(In::Block, "a tar archive without an OVF description is no OVA")
+        return Err(Error::unsupported(Layer::Block, "a tar archive without an OVF description is no OVA")
             .hint("unpack it and give winject the disk image inside"));
     };
     if member.length > OVF_MAX {
-        return Err(Error::damaged(In::Block, "the OVF description is too long")
+        return Err(Error::damaged(Layer::Block, "the OVF description is too long")
             .at(member.offset)
             .expected_found(format_args!("at most {OVF_MAX} bytes"), member.length));
     }
@@ -139,14 +139,15 @@ fn choose(disks: &[String], wanted: Option<&str>) -> Result<String> {
     let listed = || disks.iter().map(|d| escape(d)).collect::<Vec<_>>().join(", ");
     match (wanted, disks) {
         (Some(name), _) => disks.iter().find(|d| *d == name || is_same_name(d, name)).cloned().ok_or_else(|| {
-            Error::new(Kind::Usage, In::Block, format!("the OVA has no disk {}", escape(name)))
+            Error::new(Kind::Usage, Layer::Block, format!("the OVA has no disk {}", escape(name)))
                 .hint(format!("its disks are: {}", listed()))
         }),
         (None, [only]) => Ok(only.clone()),
         (None, []) => {
-            Err(Error::damaged(In::Block, "the OVF description names no disk file").hint("is this the export of a VM?"))
+            Err(Error::damaged(Layer::Block, "the OVF description names no disk file")
+                .hint("is this the export of a VM?"))
         }
-        (None, _) => Err(Error::refused(In::Block, format!("the OVA has {} disks: {}", disks.len(), listed()))
+        (None, _) => Err(Error::refused(Layer::Block, format!("the OVA has {} disks: {}", disks.len(), listed()))
             .hint("name the one to read with --disk NAME; Windows usually is on the first")),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::error::{Error, Layer as In, Result};
-use crate::host::escape;
+use crate::error::{Error, Layer, Result};
+use crate::escape::escape;
 
 /// Elements that are looked at; a description has a few hundred.
 const ELEMENTS_MAX: usize = 100_000;
@@ -36,7 +36,7 @@ impl Ovf {
                 _ => {}
             }
         }
-        Err(Error::damaged(In::Block, format!("the OVF description has more than {ELEMENTS_MAX} elements")))
+        Err(Error::damaged(Layer::Block, format!("the OVF description has more than {ELEMENTS_MAX} elements")))
     }
 
     /// The member names of the disks, in their order.
@@ -45,7 +45,7 @@ impl Ovf {
         for reference in self.disks.iter().filter_map(|d| d.get("fileRef")) {
             let Some(file) = self.files.iter().find(|f| f.get("id") == Some(reference)) else {
                 return Err(Error::damaged(
-                    In::Block,
+                    Layer::Block,
                     format!("the OVF description has a disk without a file: {}", escape(reference)),
                 ));
             };
@@ -53,7 +53,7 @@ impl Ovf {
                 || file.contains_key("chunkSize")
             {
                 return Err(Error::unsupported(
-                    In::Block,
+                    Layer::Block,
                     "an OVA whose disks are compressed as whole files, or split",
                 )
                 .hint("unpack the OVA and its disks, and give winject the disk image"));

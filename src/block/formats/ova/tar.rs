@@ -1,8 +1,8 @@
 //! As much of tar as an OVA needs: ustar, with the long names and sizes of GNU and pax (POSIX.1-2001).
 
 use crate::block::Storage;
-use crate::block::formats::mapped::{length, read_exact};
-use crate::error::{Error, Layer as In, Result};
+use crate::block::formats::extent_map::{length, read_exact};
+use crate::error::{Error, Layer, Result};
 
 const BLOCK: u64 = 512;
 
@@ -65,9 +65,8 @@ impl<'a> Walk<'a> {
             }
             self.steps += 1;
             if self.steps > MEMBERS_MAX {
-                return Err(
-                    Error::damaged(In::Block, format!("the archive has more than {MEMBERS_MAX} members")).at(self.at)
-                );
+                return Err(Error::damaged(Layer::Block, format!("the archive has more than {MEMBERS_MAX} members"))
+                    .at(self.at));
             }
             let mut raw = [0; BLOCK as usize];
             read_exact(self.storage, self.at, &mut raw)?;
@@ -76,14 +75,14 @@ impl<'a> Walk<'a> {
             }
             check_sum(&raw, self.at)?;
             let size = number(&raw[124..136])
-                .ok_or_else(|| Error::damaged(In::Block, "a size in the archive is no number").at(self.at))?;
+                .ok_or_else(|| Error::damaged(Layer::Block, "a size in the archive is no number").at(self.at))?;
             let kind = raw[156];
             let size =
                 if matches!(kind, b'L' | b'x' | b'g' | b'K') { size } else { self.long_size.take().unwrap_or(size) };
             let offset = self.at + BLOCK;
             let end = offset.checked_add(size).filter(|end| *end <= self.length);
             let end = end.ok_or_else(|| {
-                Error::damaged(In::Block, "a member of the archive lies beyond its end")
+                Error::damaged(Layer::Block, "a member of the archive lies beyond its end")
                     .at(self.at)
                     .hint("the file is truncated: copy it again")
             })?;
@@ -100,7 +99,7 @@ impl<'a> Walk<'a> {
                     self.take_pax(&records);
                 }
                 b'S' => {
-                    return Err(Error::unsupported(In::Block, "a sparse member in the archive")
+                    return Err(Error::unsupported(Layer::Block, "a sparse member in the archive")
                         .at(header_at)
                         .hint("unpack the archive, and give winject the disk image inside"));
                 }
@@ -111,7 +110,7 @@ impl<'a> Walk<'a> {
 
     fn extra(&self, offset: u64, size: u64) -> Result<Vec<u8>> {
         if size > EXTRA_MAX {
-            return Err(Error::damaged(In::Block, "an extended header of the archive is too long")
+            return Err(Error::damaged(Layer::Block, "an extended header of the archive is too long")
                 .at(offset)
                 .expected_found(format_args!("at most {EXTRA_MAX} bytes"), size));
         }
@@ -142,7 +141,7 @@ fn check_sum(raw: &[u8; BLOCK as usize], at: u64) -> Result<()> {
     if number(&raw[148..156]) == Some(sum) {
         return Ok(());
     }
-    Err(Error::damaged(In::Block, "a header of the archive has a wrong checksum")
+    Err(Error::damaged(Layer::Block, "a header of the archive has a wrong checksum")
         .at(at)
         .hint("the file is damaged: copy it again"))
 }

@@ -1,8 +1,8 @@
 //! The pre-header and the version 1.1 header of a VDI.
 
 use crate::block::Storage;
-use crate::block::formats::mapped::read_exact;
-use crate::error::{Error, Layer as In, Result};
+use crate::block::formats::extent_map::read_exact;
+use crate::error::{Error, Layer, Result};
 
 /// Bytes read of the header.
 pub(crate) const HEADER: usize = 512;
@@ -40,18 +40,18 @@ impl Header {
     /// Reads and checks the header.
     pub(crate) fn read(storage: &dyn Storage, file_length: u64) -> Result<Self> {
         if file_length < HEADER as u64 {
-            return Err(Error::damaged(In::Block, "the VDI is shorter than its header")
+            return Err(Error::damaged(Layer::Block, "the VDI is shorter than its header")
                 .expected_found("512 bytes", file_length));
         }
         let mut raw = [0; HEADER];
         read_exact(storage, 0, &mut raw)?;
         let u32_at = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
         if u32_at(64) != SIGNATURE {
-            return Err(Error::damaged(In::Block, "no VDI signature").at(64u64));
+            return Err(Error::damaged(Layer::Block, "no VDI signature").at(64u64));
         }
         if u32_at(68) != VERSION {
             return Err(Error::unsupported(
-                In::Block,
+                Layer::Block,
                 format!("VDI version {}.{}", u32_at(68) >> 16, u32_at(68) & 0xFFFF),
             )
             .at(68u64)
@@ -74,19 +74,19 @@ impl Header {
     fn check_type(kind: u32, parent: &[u8]) -> Result<()> {
         match kind {
             1 | 2 if parent.iter().all(|b| *b == 0) => Ok(()),
-            1 | 2 | 4 => Err(Error::unsupported(In::Block, "this is a differencing VDI")
+            1 | 2 | 4 => Err(Error::unsupported(Layer::Block, "this is a differencing VDI")
                 .at(76u64)
                 .hint("it names its parent only by a UUID of VirtualBox's own registry; merge the snapshots there, or run VBoxManage clonemedium disk SNAPSHOT NEW.vdi")),
-            other => Err(Error::unsupported(In::Block, format!("VDI image type {other}"))
+            other => Err(Error::unsupported(Layer::Block, format!("VDI image type {other}"))
                 .at(76u64)
                 .hint("only dynamic and fixed disks can be read; let VirtualBox clone it to one")),
         }
     }
 
     fn check(&self, file_length: u64, sector: u32) -> Result<()> {
-        let damaged = |message: &str, at: u64| Err(Error::damaged(In::Block, message).at(at));
+        let damaged = |message: &str, at: u64| Err(Error::damaged(Layer::Block, message).at(at));
         if sector != 512 {
-            return Err(Error::unsupported(In::Block, format!("a VDI with sectors of {sector} bytes")).at(360u64));
+            return Err(Error::unsupported(Layer::Block, format!("a VDI with sectors of {sector} bytes")).at(360u64));
         }
         if !self.block_size.is_power_of_two() || self.block_size < 512 || self.block_size > u64::from(BLOCK_MAX) {
             return damaged("the VDI's block size is not a power of two between 512 and 64 MiB", 376);

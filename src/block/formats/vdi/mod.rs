@@ -8,9 +8,11 @@ mod header;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::block::formats::mapped::{Layer, Mapped, Place, Run, Table, data_run, length, read_exact};
+use crate::block::formats::extent_map::{
+    ExtentMap, Location, MappedImage, Run, TableCache, data_run, length, read_exact,
+};
 use crate::block::{Format, Image, Storage};
-use crate::error::{Error, Layer as In, Result};
+use crate::error::{Error, Layer, Result};
 
 pub(crate) use header::Header;
 
@@ -23,7 +25,7 @@ const DISCARDED: u32 = 0xFFFF_FFFE;
 /// Opens a VDI.
 pub(crate) fn open(storage: Arc<dyn Storage>, path: &Path) -> Result<Box<dyn Image>> {
     let vdi = Vdi::new(storage).map_err(|e| e.path(path.display().to_string()))?;
-    Ok(Box::new(Mapped::new(vdi, None, vec![path.to_owned()])))
+    Ok(Box::new(MappedImage::new(vdi, None, vec![path.to_owned()])))
 }
 
 /// One VDI file.
@@ -31,19 +33,19 @@ struct Vdi {
     storage: Arc<dyn Storage>,
     file_length: u64,
     header: Header,
-    table: Table,
+    table: TableCache,
 }
 
 impl Vdi {
     fn new(storage: Arc<dyn Storage>) -> Result<Self> {
         let file_length = length(storage.as_ref())?;
         let header = Header::read(storage.as_ref(), file_length)?;
-        let table = Table::new(Arc::clone(&storage), file_length);
+        let table = TableCache::new(Arc::clone(&storage), file_length);
         Ok(Self { storage, file_length, header, table })
     }
 }
 
-impl Layer for Vdi {
+impl ExtentMap for Vdi {
     fn len(&self) -> u64 {
         self.header.disk_size
     }
@@ -66,21 +68,21 @@ impl Layer for Vdi {
         let length = limit.min(header.block_size - within);
         let entry = self.table.u32_le(header.map_offset + block * 4)?;
         if entry == FREE || entry == DISCARDED {
-            return Ok(Run { length, place: Place::Zero });
+            return Ok(Run { length, location: Location::Zero });
         }
         if entry >= header.blocks {
-            return Err(Error::damaged(In::Block, "the VDI's block map points beyond its blocks")
+            return Err(Error::damaged(Layer::Block, "the VDI's block map points beyond its blocks")
                 .at(header.map_offset + block * 4)
                 .expected_found(format_args!("below {}", header.blocks), entry));
         }
         let start = header.data_offset + u64::from(entry) * header.stride() + header.extra + within;
         // The last block of a disk whose size is no multiple of the block size may be cut short in the file.
         if start.checked_add(length).is_none_or(|end| end > self.file_length) {
-            return Err(Error::damaged(In::Block, "a block of the VDI lies beyond the end of the file")
+            return Err(Error::damaged(Layer::Block, "a block of the VDI lies beyond the end of the file")
                 .at(start)
                 .hint("the file is truncated: copy it again"));
         }
-        Ok(Run { length, place: Place::Stored { file: 0, offset: start } })
+        Ok(Run { length, location: Location::Stored { file: 0, offset: start } })
     }
 
     fn read_stored(&self, _file: usize, offset: u64, buf: &mut [u8]) -> Result<()> {

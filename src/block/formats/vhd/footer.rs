@@ -1,8 +1,8 @@
 //! The hard disk footer: the last sector of every VHD, and a copy of it in the first sector of all but fixed ones.
 
 use crate::block::Storage;
-use crate::block::formats::mapped::{length, read_exact};
-use crate::error::{Error, Layer as In, Result};
+use crate::block::formats::extent_map::{length, read_exact};
+use crate::error::{Error, Layer, Result};
 
 /// Bytes of a footer.
 pub(crate) const FOOTER: usize = 512;
@@ -79,7 +79,7 @@ impl Footer {
         let stored = be32(raw, 64);
         let computed = checksum(raw, 64);
         if stored != computed {
-            return Err(Error::damaged(In::Block, "the VHD footer's checksum is wrong")
+            return Err(Error::damaged(Layer::Block, "the VHD footer's checksum is wrong")
                 .at(at)
                 .expected_found(format_args!("{computed:#010x}"), format_args!("{stored:#010x}")));
         }
@@ -88,7 +88,7 @@ impl Footer {
             3 => DiskType::Dynamic,
             4 => DiskType::Differencing,
             other => {
-                return Err(Error::unsupported(In::Block, format!("VHD disk type {other}")).at(at + 60));
+                return Err(Error::unsupported(Layer::Block, format!("VHD disk type {other}")).at(at + 60));
             }
         };
         let mut unique_id = [0; 16];
@@ -103,7 +103,7 @@ impl Footer {
             trailing,
         };
         if footer.current_size > SIZE_MAX {
-            return Err(Error::damaged(In::Block, "the VHD is larger than a VHD can be")
+            return Err(Error::damaged(Layer::Block, "the VHD is larger than a VHD can be")
                 .at(at + 48)
                 .expected_found(format_args!("at most {SIZE_MAX} bytes"), footer.current_size));
         }

@@ -2,9 +2,9 @@
 
 use super::footer::{be32, be64, checksum};
 use crate::block::Storage;
-use crate::block::formats::mapped::{base_name, candidates, read_exact};
-use crate::error::{Error, Layer as In, Result};
-use crate::host::escape;
+use crate::block::formats::extent_map::{base_name, candidate_names, read_exact};
+use crate::error::{Error, Layer, Result};
+use crate::escape::escape;
 
 /// Bytes of a dynamic disk header.
 pub(crate) const HEADER: usize = 1024;
@@ -44,7 +44,7 @@ impl DynamicHeader {
     /// Reads and checks the header at `offset`.
     pub(crate) fn read(storage: &dyn Storage, file_length: u64, offset: u64) -> Result<Self> {
         let damaged =
-            |message: &str, at: usize| Error::damaged(In::Block, message).at(offset.saturating_add(at as u64));
+            |message: &str, at: usize| Error::damaged(Layer::Block, message).at(offset.saturating_add(at as u64));
         if offset.checked_add(HEADER as u64).is_none_or(|end| end > file_length) {
             return Err(damaged("the VHD's dynamic header lies beyond the end of the file", 0));
         }
@@ -106,13 +106,13 @@ impl DynamicHeader {
             let list = if &locator.code == b"W2ru" { &mut relative } else { &mut absolute };
             list.push(path);
         }
-        let mut names: Vec<String> = relative.iter().flat_map(|p| candidates(p)).collect();
+        let mut names: Vec<String> = relative.iter().flat_map(|p| candidate_names(p)).collect();
         names.extend([&self.parent_name].into_iter().chain(&absolute).map(|p| base_name(p).to_owned()));
         names.retain(|n| !n.is_empty());
         let mut seen = std::collections::HashSet::new();
         names.retain(|n| seen.insert(n.clone()));
         if names.is_empty() {
-            return Err(Error::damaged(In::Block, "this differencing VHD does not name its parent")
+            return Err(Error::damaged(Layer::Block, "this differencing VHD does not name its parent")
                 .expected_found("a parent locator", escape(&self.parent_name)));
         }
         Ok(names)
@@ -128,7 +128,7 @@ impl Locator {
         let end = self.offset.checked_add(u64::from(self.length));
         if self.length > PATH_BYTES_MAX || end.is_none_or(|end| end > file_length) {
             return Err(
-                Error::damaged(In::Block, "a parent locator of the VHD does not fit into the file").at(self.offset)
+                Error::damaged(Layer::Block, "a parent locator of the VHD does not fit into the file").at(self.offset)
             );
         }
         let mut raw = vec![0; self.length as usize];

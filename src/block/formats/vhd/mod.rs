@@ -8,11 +8,11 @@ mod header;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::block::formats::mapped::{
-    Layer, Mapped, Place, References, Run, Table, data_run, length, open_first, read_exact,
+use crate::block::formats::extent_map::{
+    ExtentMap, Location, MappedImage, References, Run, TableCache, data_run, length, open_first, read_exact,
 };
 use crate::block::{Format, Image, Storage};
-use crate::error::{Error, Layer as In, Result};
+use crate::error::{Error, Layer, Result};
 
 pub(crate) use footer::{DiskType, Footer};
 pub(crate) use header::DynamicHeader;
@@ -27,17 +27,17 @@ pub(crate) fn open(storage: Arc<dyn Storage>, path: &Path, references: &dyn Refe
     Ok(Box::new(open_chain(storage, path, references)?))
 }
 
-fn open_chain(storage: Arc<dyn Storage>, path: &Path, references: &dyn References) -> Result<Mapped<Vhd>> {
+fn open_chain(storage: Arc<dyn Storage>, path: &Path, references: &dyn References) -> Result<MappedImage<Vhd>> {
     let name = path.display().to_string();
     let footer = Footer::read(storage.as_ref())
-        .and_then(|f| f.ok_or_else(|| Error::damaged(In::Block, "this VHD has no valid footer")))
+        .and_then(|f| f.ok_or_else(|| Error::damaged(Layer::Block, "this VHD has no valid footer")))
         .map_err(|e| e.path(&name))?;
     let vhd = Vhd::new(storage, footer).map_err(|e| e.path(&name))?;
     let parent = match &vhd.kind {
         VhdKind::Differencing { header, .. } => Some(open_parent(&vhd, header, references).map_err(|e| e.path(&name))?),
         _ => None,
     };
-    Ok(Mapped::new(vhd, parent, vec![path.to_owned()]))
+    Ok(MappedImage::new(vhd, parent, vec![path.to_owned()]))
 }
 
 /// Finds the parent by its locators and its name, and makes sure that it is the very one.
@@ -46,10 +46,10 @@ fn open_parent(child: &Vhd, header: &DynamicHeader, references: &dyn References)
     let (storage, path) = open_first(references, "the parent of this differencing VHD", &names)?;
     let below = references.descend(storage.as_ref(), &path)?;
     let parent = open_chain(storage, &path, below.as_ref())?;
-    let identity = parent.layer().footer.unique_id;
+    let identity = parent.map().footer.unique_id;
     if identity != header.parent_id {
         return Err(Error::damaged(
-            In::Block,
+            Layer::Block,
             "the parent of this differencing VHD is another disk than it was made on",
         )
         .expected_found(hex(&header.parent_id), hex(&identity))
@@ -69,8 +69,8 @@ pub(crate) struct Vhd {
 
 enum VhdKind {
     Fixed,
-    Dynamic { header: DynamicHeader, table: Table },
-    Differencing { header: DynamicHeader, table: Table },
+    Dynamic { header: DynamicHeader, table: TableCache },
+    Differencing { header: DynamicHeader, table: TableCache },
 }
 
 impl Vhd {
@@ -80,7 +80,7 @@ impl Vhd {
             DiskType::Fixed => VhdKind::Fixed,
             kind => {
                 let header = DynamicHeader::read(storage.as_ref(), file_length, footer.data_offset)?;
-                let table = Table::new(Arc::clone(&storage), file_length);
+                let table = TableCache::new(Arc::clone(&storage), file_length);
                 match kind {
                     DiskType::Dynamic => VhdKind::Dynamic { header, table },
                     _ => VhdKind::Differencing { header, table },
@@ -94,7 +94,7 @@ impl Vhd {
         let mut vhd = Self { storage, file_length, size: footer.current_size, footer, kind };
         vhd.size = vhd.guest_size(held)?;
         if vhd.size > held {
-            return Err(Error::damaged(In::Block, "the VHD holds fewer bytes than its disk has")
+            return Err(Error::damaged(Layer::Block, "the VHD holds fewer bytes than its disk has")
                 .expected_found(format_args!("{} bytes", vhd.size), format_args!("{held} bytes"))
                 .hint("the file is truncated: copy it again"));
         }
@@ -131,8 +131,8 @@ impl Vhd {
         while at < sectors.len() {
             let run = self.run_at(at as u64, (sectors.len() - at) as u64)?;
             let end = at + run.length as usize;
-            match run.place {
-                Place::Stored { offset, .. } => read_exact(self.storage.as_ref(), offset, &mut sectors[at..end])?,
+            match run.location {
+                Location::Stored { offset, .. } => read_exact(self.storage.as_ref(), offset, &mut sectors[at..end])?,
                 _ => sectors[at..end].fill(0),
             }
             at = end;
@@ -151,35 +151,42 @@ impl Vhd {
     }
 
     /// What the allocation table says about the block of `offset`.
-    fn block_run(&self, header: &DynamicHeader, table: &Table, offset: u64, limit: u64, bitmap: bool) -> Result<Run> {
+    fn block_run(
+        &self,
+        header: &DynamicHeader,
+        table: &TableCache,
+        offset: u64,
+        limit: u64,
+        bitmap: bool,
+    ) -> Result<Run> {
         let (block, within) = (offset / header.block_size, offset % header.block_size);
         let length = limit.min(header.block_size - within);
         // `block` is below max_entries because the guest size is at most the capacity.
         let entry = table.u32_be(header.table_offset + block * 4)?;
         if entry == ABSENT {
-            return Ok(Run { length, place: Place::Below });
+            return Ok(Run { length, location: Location::Parent });
         }
         let start = u64::from(entry) * SECTOR;
         let data = start + header.bitmap_bytes();
         let stored = |offset: u64, length: u64| match (data + offset).checked_add(length) {
             // Footer and BAT are metadata; a block inside the first 512 bytes is nonsense, but harmless to read.
-            Some(end) if end <= self.file_length => Ok(Place::Stored { file: 0, offset: data + offset }),
-            _ => Err(Error::damaged(In::Block, "a block of the VHD lies beyond the end of the file")
+            Some(end) if end <= self.file_length => Ok(Location::Stored { file: 0, offset: data + offset }),
+            _ => Err(Error::damaged(Layer::Block, "a block of the VHD lies beyond the end of the file")
                 .at(data + offset)
                 .hint("the file is truncated: copy it again")),
         };
         if !bitmap {
-            return Ok(Run { length, place: stored(within, length)? });
+            return Ok(Run { length, location: stored(within, length)? });
         }
         let first = within / SECTOR;
         let (present, sectors) = bit_run(table, start, first, (within + length).div_ceil(SECTOR) - first)?;
         let length = length.min((first + sectors) * SECTOR - within);
-        Ok(Run { length, place: if present { stored(within, length)? } else { Place::Below } })
+        Ok(Run { length, location: if present { stored(within, length)? } else { Location::Parent } })
     }
 }
 
 /// How many bits from number `first` on are equal, and what they are; at most `limit`. Most significant bit first.
-fn bit_run(table: &Table, bitmap: u64, first: u64, limit: u64) -> Result<(bool, u64)> {
+fn bit_run(table: &TableCache, bitmap: u64, first: u64, limit: u64) -> Result<(bool, u64)> {
     let mut value = None;
     let mut bit = first;
     while bit < first + limit {
@@ -200,7 +207,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-impl Layer for Vhd {
+impl ExtentMap for Vhd {
     fn len(&self) -> u64 {
         self.size
     }
@@ -221,7 +228,7 @@ impl Layer for Vhd {
 
     fn run_at(&self, offset: u64, limit: u64) -> Result<Run> {
         match &self.kind {
-            VhdKind::Fixed => Ok(Run { length: limit, place: Place::Stored { file: 0, offset } }),
+            VhdKind::Fixed => Ok(Run { length: limit, location: Location::Stored { file: 0, offset } }),
             // A dynamic disk's sector bitmaps are not asked: some writers never maintain them, and sectors never
             // written are zeros in the block anyway.
             VhdKind::Dynamic { header, table } => self.block_run(header, table, offset, limit, false),
@@ -261,7 +268,7 @@ pub(crate) struct Facts {
 /// The facts of a VHD; its parent is not opened.
 pub(crate) fn facts(storage: &Arc<dyn Storage>) -> Result<Facts> {
     let footer =
-        Footer::read(storage.as_ref())?.ok_or_else(|| Error::damaged(In::Block, "this VHD has no valid footer"))?;
+        Footer::read(storage.as_ref())?.ok_or_else(|| Error::damaged(Layer::Block, "this VHD has no valid footer"))?;
     let vhd = Vhd::new(Arc::clone(storage), footer)?;
     let (kind, header) = match &vhd.kind {
         VhdKind::Fixed => ("fixed", None),

@@ -2,8 +2,8 @@
 
 use super::{MIB, le16, le32, le64};
 use crate::block::Storage;
-use crate::block::formats::mapped::read_exact;
-use crate::error::{Error, Layer as In, Result};
+use crate::block::formats::extent_map::read_exact;
+use crate::error::{Error, Layer, Result};
 use crate::guid::Guid;
 
 /// Where the headers are.
@@ -42,7 +42,7 @@ impl Header {
         let same = raw[0] == raw[1];
         let header = match valid {
             [Some(a), Some(b)] if a.sequence == b.sequence && !same => {
-                return Err(Error::damaged(In::Block, "the VHDX's two headers contradict each other")
+                return Err(Error::damaged(Layer::Block, "the VHDX's two headers contradict each other")
                     .at(OFFSETS[1])
                     .hint("let Hyper-V check the file, or copy it again"));
             }
@@ -55,7 +55,7 @@ impl Header {
             }
             [Some(one), None] | [None, Some(one)] => one,
             [None, None] => {
-                return Err(Error::damaged(In::Block, "the VHDX has no valid header")
+                return Err(Error::damaged(Layer::Block, "the VHDX has no valid header")
                     .at(OFFSETS[0])
                     .hint("let Hyper-V repair the file, or copy it again"));
             }
@@ -72,7 +72,7 @@ impl Header {
         let (log_version, version) = (le16(raw, 64), le16(raw, 66));
         if version != 1 || log_version != 0 {
             return Err(Error::unsupported(
-                In::Block,
+                Layer::Block,
                 format!("VHDX version {version} with a log of version {log_version}"),
             )
             .at(at + 64));
@@ -98,7 +98,7 @@ impl Header {
         let end = self.log_offset.checked_add(self.log_length);
         let aligned = self.log_offset.is_multiple_of(MIB) && self.log_length.is_multiple_of(MIB);
         if !aligned || self.log_offset < MIB || self.log_length == 0 || end.is_none_or(|end| end > file_length) {
-            return Err(Error::damaged(In::Block, "the VHDX's log does not fit into the file")
+            return Err(Error::damaged(Layer::Block, "the VHDX's log does not fit into the file")
                 .at(self.log_offset)
                 .expected_found(
                     format_args!("whole MiB inside {file_length} bytes"),
@@ -106,7 +106,7 @@ impl Header {
                 ));
         }
         if self.log_length > LOG_MAX {
-            return Err(Error::unsupported(In::Block, "a VHDX with a log of more than 64 MiB to replay")
+            return Err(Error::unsupported(Layer::Block, "a VHDX with a log of more than 64 MiB to replay")
                 .at(self.log_offset)
                 .hint("attach the disk once in Hyper-V, which empties the log"));
         }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::header::{Header, checksum};
 use super::{le32, le64};
-use crate::block::formats::mapped::{length, read_exact};
+use crate::block::formats::extent_map::{length, read_exact};
 use crate::block::{HostRun, Storage, StorageExt};
-use crate::error::{Error, Layer as In, Result};
+use crate::error::{Error, Layer, Result};
 use crate::guid::Guid;
 
 /// The unit of the log.
@@ -50,19 +50,19 @@ pub(crate) fn replay(storage: Arc<dyn Storage>, header: &Header) -> Result<Arc<d
         Log { storage: storage.as_ref(), offset: header.log_offset, length: header.log_length, guid: header.log_guid };
     let entries = log.entries()?;
     let Some((start, head)) = log.active(&entries)? else {
-        return Err(Error::damaged(In::Block, "the VHDX's log is not empty, but no sequence in it is valid")
+        return Err(Error::damaged(Layer::Block, "the VHDX's log is not empty, but no sequence in it is valid")
             .at(header.log_offset)
             .hint("let Hyper-V repair the file, or copy it again"));
     };
     let file_length = length(storage.as_ref())?;
     if head.flushed_file_offset > file_length {
-        return Err(Error::damaged(In::Block, "the VHDX is truncated: its log knows of a longer file")
+        return Err(Error::damaged(Layer::Block, "the VHDX is truncated: its log knows of a longer file")
             .expected_found(format_args!("{} bytes", head.flushed_file_offset), format_args!("{file_length} bytes"))
             .hint("copy the file again"));
     }
     if head.last_file_offset > FILE_MAX {
         return Err(
-            Error::damaged(In::Block, "the VHDX's log declares an impossible file length").at(header.log_offset)
+            Error::damaged(Layer::Block, "the VHDX's log declares an impossible file length").at(header.log_offset)
         );
     }
     let mut replayed = Replayed {
@@ -73,7 +73,7 @@ pub(crate) fn replay(storage: Arc<dyn Storage>, header: &Header) -> Result<Arc<d
     };
     let mut at = start;
     loop {
-        let entry = entries.get(&at).ok_or_else(|| Error::bug(In::Block, "a log sequence with a gap"))?;
+        let entry = entries.get(&at).ok_or_else(|| Error::bug(Layer::Block, "a log sequence with a gap"))?;
         log.apply(at, entry, &mut replayed)?;
         if entry.sequence == head.sequence {
             tracing::warn!(pages = replayed.pages.len(), "VHDX: the log was not empty; it was replayed in memory");
@@ -113,7 +113,7 @@ impl Log<'_> {
             self.read(at, &mut head)?;
             let Some(entry) = self.parse(&head) else { continue };
             budget = budget.checked_sub(entry.length).ok_or_else(|| {
-                Error::damaged(In::Block, "the entries of the VHDX's log overlap").at(self.offset + at)
+                Error::damaged(Layer::Block, "the entries of the VHDX's log overlap").at(self.offset + at)
             })?;
             // The log is at most 64 MiB, and no entry is longer.
             raw.resize(entry.length as usize, 0);
@@ -157,7 +157,7 @@ impl Log<'_> {
             while let Some(entry) = entries.get(&at) {
                 steps += 1;
                 if steps > STEPS_MAX {
-                    return Err(Error::damaged(In::Block, "the VHDX's log is a maze").at(self.offset));
+                    return Err(Error::damaged(Layer::Block, "the VHDX's log is a maze").at(self.offset));
                 }
                 if previous.is_some_and(|p| p.checked_add(1) != Some(entry.sequence)) || entry.sequence > head.sequence
                 {
@@ -175,7 +175,7 @@ impl Log<'_> {
 
     /// Applies one entry. The data sectors follow the descriptors, in their order.
     fn apply(&self, at: u64, entry: &Entry, to: &mut Replayed) -> Result<()> {
-        let damaged = |message: &str| Error::damaged(In::Block, message).at(self.offset + at);
+        let damaged = |message: &str| Error::damaged(Layer::Block, message).at(self.offset + at);
         let mut descriptors = vec![0; entry.descriptors as usize * DESCRIPTOR];
         self.read(at + ENTRY_HEADER, &mut descriptors)?;
         let mut data = (ENTRY_HEADER + descriptors.len() as u64).next_multiple_of(SECTOR);

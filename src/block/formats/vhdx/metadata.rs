@@ -3,10 +3,10 @@
 use super::region::Region;
 use super::{MIB, le16, le32, le64};
 use crate::block::Storage;
-use crate::block::formats::mapped::read_exact;
-use crate::error::{Error, Layer as In, Result};
+use crate::block::formats::extent_map::read_exact;
+use crate::error::{Error, Layer, Result};
+use crate::escape::escape;
 use crate::guid::Guid;
-use crate::host::escape;
 
 const FILE_PARAMETERS: Guid = Guid::new(0xCAA1_6737, 0xFA36, 0x4D43, [0xB3, 0xB6, 0x33, 0xF0, 0xAA, 0x44, 0xE7, 0x6B]);
 const VIRTUAL_SIZE: Guid = Guid::new(0x2FA5_4224, 0xCD1B, 0x4876, [0xB2, 0x11, 0x5D, 0xBE, 0xD8, 0x3B, 0xF4, 0xB8]);
@@ -67,7 +67,7 @@ impl Metadata {
     pub(crate) fn read(storage: &dyn Storage, region: Region) -> Result<Self> {
         let items = Items::read(storage, region)?;
         let missing =
-            |what: &str| Error::damaged(In::Block, format!("the VHDX's metadata lack the {what}")).at(region.offset);
+            |what: &str| Error::damaged(Layer::Block, format!("the VHDX's metadata lack the {what}")).at(region.offset);
         let fixed = |item: Option<Vec<u8>>, length: usize, what: &str| {
             item.filter(|i| i.len() >= length).ok_or_else(|| missing(what))
         };
@@ -76,7 +76,7 @@ impl Metadata {
         let logical = fixed(items.logical, 4, "logical sector size")?;
         let (block_size, flags) = (u64::from(le32(&parameters, 0)), le32(&parameters, 4));
         let (virtual_size, sector) = (le64(&size, 0), u64::from(le32(&logical, 0)));
-        let damaged = |message: &str| Err(Error::damaged(In::Block, message).at(region.offset));
+        let damaged = |message: &str| Err(Error::damaged(Layer::Block, message).at(region.offset));
         if !block_size.is_power_of_two() || !(MIB..=256 * MIB).contains(&block_size) {
             return damaged("the VHDX's block size is not a power of two between 1 and 256 MiB");
         }
@@ -99,7 +99,7 @@ impl Items {
     fn read(storage: &dyn Storage, region: Region) -> Result<Self> {
         let mut table = vec![0; TABLE as usize];
         read_exact(storage, region.offset, &mut table)?;
-        let damaged = |message: &str, at: u64| Error::damaged(In::Block, message).at(region.offset + at);
+        let damaged = |message: &str, at: u64| Error::damaged(Layer::Block, message).at(region.offset + at);
         if !table.starts_with(b"metadata") {
             return Err(damaged("the VHDX's metadata have no signature", 0));
         }
@@ -122,7 +122,7 @@ impl Items {
                 PAGE_83 | PHYSICAL_SECTOR => continue,
                 guid if flags & 4 != 0 => {
                     return Err(Error::unsupported(
-                        In::Block,
+                        Layer::Block,
                         format!("the VHDX needs metadata {guid} that are not known"),
                     )
                     .at(region.offset + here)
@@ -146,7 +146,7 @@ impl Items {
 
 impl ParentLocator {
     fn parse(raw: &[u8], at: u64) -> Result<Self> {
-        let damaged = |message: &str| Error::damaged(In::Block, message).at(at);
+        let damaged = |message: &str| Error::damaged(Layer::Block, message).at(at);
         if raw.len() < 20 || raw[..16] != LOCATOR_TYPE.0 {
             return Err(damaged("the VHDX's parent locator is of an unknown type"));
         }

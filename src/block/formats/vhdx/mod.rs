@@ -14,11 +14,11 @@ use std::sync::Arc;
 use self::header::Header;
 use self::metadata::{Metadata, ParentLocator};
 use self::region::Regions;
-use crate::block::formats::mapped::{
-    Layer, Mapped, Place, References, Run, Table, base_name, candidates, length, open_first,
+use crate::block::formats::extent_map::{
+    ExtentMap, Location, MappedImage, References, Run, TableCache, base_name, candidate_names, length, open_first,
 };
 use crate::block::{Format, Image, Storage, StorageExt};
-use crate::error::{Error, Layer as In, Result};
+use crate::error::{Error, Layer, Result};
 
 const MIB: u64 = 1 << 20;
 
@@ -27,30 +27,33 @@ pub(crate) fn open(storage: Arc<dyn Storage>, path: &Path, references: &dyn Refe
     Ok(Box::new(open_chain(storage, path, references)?))
 }
 
-fn open_chain(storage: Arc<dyn Storage>, path: &Path, references: &dyn References) -> Result<Mapped<Vhdx>> {
+fn open_chain(storage: Arc<dyn Storage>, path: &Path, references: &dyn References) -> Result<MappedImage<Vhdx>> {
     let name = path.display().to_string();
     let vhdx = Vhdx::new(storage).map_err(|e| e.path(&name))?;
     let parent = match &vhdx.metadata.parent {
         Some(locator) => Some(open_parent(locator, references).map_err(|e| e.path(&name))?),
         None => None,
     };
-    Ok(Mapped::new(vhdx, parent, vec![path.to_owned()]))
+    Ok(MappedImage::new(vhdx, parent, vec![path.to_owned()]))
 }
 
 /// Finds the parent by its paths, and makes sure that its data are what they were when the child was made.
 fn open_parent(locator: &ParentLocator, references: &dyn References) -> Result<Box<dyn Image>> {
-    let mut names: Vec<String> = locator.relative.iter().flat_map(|p| candidates(p)).collect();
+    let mut names: Vec<String> = locator.relative.iter().flat_map(|p| candidate_names(p)).collect();
     names.extend(locator.absolute.iter().map(|p| base_name(p).to_owned()));
     let mut seen = std::collections::HashSet::new();
     names.retain(|n| !n.is_empty() && seen.insert(n.clone()));
     let (storage, path) = open_first(references, "the parent of this differencing VHDX", &names)?;
     let below = references.descend(storage.as_ref(), &path)?;
     let parent = open_chain(storage, &path, below.as_ref())?;
-    let found = parent.layer().header.data_write;
+    let found = parent.map().header.data_write;
     if !locator.linkage.contains(&found) {
-        return Err(Error::damaged(In::Block, "the parent of this differencing VHDX was changed, or is another disk")
-            .expected_found(locator.linkage.first().copied().unwrap_or_default(), found)
-            .hint(format!("put the right parent in place of {}", path.display())));
+        return Err(Error::damaged(
+            Layer::Block,
+            "the parent of this differencing VHDX was changed, or is another disk",
+        )
+        .expected_found(locator.linkage.first().copied().unwrap_or_default(), found)
+        .hint(format!("put the right parent in place of {}", path.display())));
     }
     Ok(Box::new(parent))
 }
@@ -63,7 +66,7 @@ pub(crate) struct Vhdx {
     header: Header,
     metadata: Metadata,
     bat: u64,
-    table: Table,
+    table: TableCache,
     chunk_ratio: u64,
 }
 
@@ -83,11 +86,11 @@ impl Vhdx {
             None => blocks + blocks.saturating_sub(1) / chunk_ratio,
         };
         if entries * 8 > regions.bat.length {
-            return Err(Error::damaged(In::Block, "the VHDX's block allocation table does not cover its disk")
+            return Err(Error::damaged(Layer::Block, "the VHDX's block allocation table does not cover its disk")
                 .at(regions.bat.offset)
                 .expected_found(format_args!("{entries} entries"), format_args!("{} bytes", regions.bat.length)));
         }
-        let table = Table::new(Arc::clone(&storage), file_length);
+        let table = TableCache::new(Arc::clone(&storage), file_length);
         Ok(Self { storage, is_part, file_length, header, metadata, bat: regions.bat.offset, table, chunk_ratio })
     }
 
@@ -96,7 +99,7 @@ impl Vhdx {
         let offset = entry >> 20 << 20;
         if offset < MIB || offset >= self.file_length {
             return Err(Error::damaged(
-                In::Block,
+                Layer::Block,
                 "a block of the VHDX lies in its header or beyond the end of the file",
             )
             .at(at)
@@ -112,7 +115,9 @@ impl Vhdx {
         let at = self.bat + ((chunk + 1) * self.chunk_ratio + chunk) * 8;
         let entry = self.table.u64_le(at)?;
         if entry & 7 != 6 {
-            return Err(Error::damaged(In::Block, "a block of the VHDX needs a sector bitmap that is not there").at(at));
+            return Err(
+                Error::damaged(Layer::Block, "a block of the VHDX needs a sector bitmap that is not there").at(at)
+            );
         }
         let bitmap = self.target(entry, at)?;
         let first = block % self.chunk_ratio * (self.metadata.block_size / self.metadata.sector) + sector;
@@ -121,7 +126,7 @@ impl Vhdx {
 }
 
 /// How many bits from number `first` on are equal, and what they are; at most `limit`. Least significant bit first.
-fn bit_run(table: &Table, bitmap: u64, first: u64, limit: u64) -> Result<(bool, u64)> {
+fn bit_run(table: &TableCache, bitmap: u64, first: u64, limit: u64) -> Result<(bool, u64)> {
     let mut value = None;
     let mut bit = first;
     while bit < first + limit {
@@ -138,7 +143,7 @@ fn bit_run(table: &Table, bitmap: u64, first: u64, limit: u64) -> Result<(bool, 
     Ok((value.unwrap_or(false), limit))
 }
 
-impl Layer for Vhdx {
+impl ExtentMap for Vhdx {
     fn len(&self) -> u64 {
         self.metadata.virtual_size
     }
@@ -164,40 +169,40 @@ impl Layer for Vhdx {
         let at = self.bat + (block + block / self.chunk_ratio) * 8;
         let entry = self.table.u64_le(at)?;
         // Payload states of MS-VHDX 2.5.1.1; 5 is "unmapped" of a draft. Undefined and unmapped read as zeros.
-        let place = match entry & 7 {
-            0 => Place::Below,
-            1 | 2 | 3 | 5 => Place::Zero,
-            6 => Place::Stored { file: 0, offset: self.target(entry, at)? + within },
+        let location = match entry & 7 {
+            0 => Location::Parent,
+            1 | 2 | 3 | 5 => Location::Zero,
+            6 => Location::Stored { file: 0, offset: self.target(entry, at)? + within },
             7 if self.metadata.parent.is_some() => {
                 let sector = self.metadata.sector;
                 let first = within / sector;
                 let (here, sectors) = self.bitmap_run(block, first, (within + length).div_ceil(sector) - first)?;
                 let length = length.min((first + sectors) * sector - within);
-                let place = if here {
-                    Place::Stored { file: 0, offset: self.target(entry, at)? + within }
+                let location = if here {
+                    Location::Stored { file: 0, offset: self.target(entry, at)? + within }
                 } else {
-                    Place::Below
+                    Location::Parent
                 };
-                return Ok(Run { length, place });
+                return Ok(Run { length, location });
             }
             state => {
                 return Err(Error::damaged(
-                    In::Block,
+                    Layer::Block,
                     format!("a block of the VHDX is in the impossible state {state}"),
                 )
                 .at(at));
             }
         };
-        Ok(Run { length, place })
+        Ok(Run { length, location })
     }
 
     fn read_stored(&self, _file: usize, offset: u64, buf: &mut [u8]) -> Result<()> {
         // The last block may run past a short end of the file; what is missing was never written.
-        self.storage.read_or_zeros_at(offset, buf).map_err(|e| Error::io(In::Block, "cannot be read", e).at(offset))
+        self.storage.read_or_zeros_at(offset, buf).map_err(|e| Error::io(Layer::Block, "cannot be read", e).at(offset))
     }
 
     fn stored_is_data(&self, _file: usize, offset: u64, limit: u64) -> Result<(bool, u64)> {
-        crate::block::formats::mapped::data_run(self.storage.as_ref(), offset, limit)
+        crate::block::formats::extent_map::data_run(self.storage.as_ref(), offset, limit)
     }
 }
 

@@ -3,8 +3,8 @@
 use super::header::{Header, checksum};
 use super::{MIB, le32, le64};
 use crate::block::Storage;
-use crate::block::formats::mapped::read_exact;
-use crate::error::{Error, Layer as In, Result};
+use crate::block::formats::extent_map::read_exact;
+use crate::error::{Error, Layer, Result};
 use crate::guid::Guid;
 
 /// Where the two copies are.
@@ -51,7 +51,7 @@ impl Regions {
                 return Self::parse(&raw, offset, file_length, header);
             }
         }
-        Err(Error::damaged(In::Block, "the VHDX has no valid region table")
+        Err(Error::damaged(Layer::Block, "the VHDX has no valid region table")
             .at(OFFSETS[0])
             .hint("let Hyper-V repair the file, or copy it again"))
     }
@@ -59,7 +59,7 @@ impl Regions {
     fn parse(raw: &[u8], at: u64, file_length: u64, header: &Header) -> Result<Self> {
         let count = le32(raw, 8);
         if count > ENTRIES_MAX {
-            return Err(Error::damaged(In::Block, "the VHDX's region table has too many entries")
+            return Err(Error::damaged(Layer::Block, "the VHDX's region table has too many entries")
                 .at(at + 8)
                 .expected_found(format_args!("at most {ENTRIES_MAX}"), count));
         }
@@ -78,7 +78,7 @@ impl Regions {
                 METADATA => &mut metadata,
                 guid if le32(entry, 28) & 1 != 0 => {
                     return Err(Error::unsupported(
-                        In::Block,
+                        Layer::Block,
                         format!("the VHDX needs a region {guid} that is not known"),
                     )
                     .at(here)
@@ -89,11 +89,12 @@ impl Regions {
             region.check(here, file_length, &taken)?;
             taken.push(region);
             if slot.replace(region).is_some() {
-                return Err(Error::damaged(In::Block, "the VHDX's region table names a region twice").at(here));
+                return Err(Error::damaged(Layer::Block, "the VHDX's region table names a region twice").at(here));
             }
         }
-        let missing =
-            |what: &str| Error::damaged(In::Block, format!("the VHDX's region table does not name the {what}")).at(at);
+        let missing = |what: &str| {
+            Error::damaged(Layer::Block, format!("the VHDX's region table does not name the {what}")).at(at)
+        };
         Ok(Self {
             bat: bat.ok_or_else(|| missing("block allocation table"))?,
             metadata: metadata.ok_or_else(|| missing("metadata"))?,
@@ -103,7 +104,7 @@ impl Regions {
 
 impl Region {
     fn check(&self, at: u64, file_length: u64, taken: &[Self]) -> Result<()> {
-        let damaged = |message: &str| Err(Error::damaged(In::Block, message).at(at));
+        let damaged = |message: &str| Err(Error::damaged(Layer::Block, message).at(at));
         let Some(end) = self.offset.checked_add(self.length).filter(|end| *end <= file_length) else {
             return damaged("a region of the VHDX lies beyond the end of the file");
         };

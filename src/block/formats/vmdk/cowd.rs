@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::{SECTOR, Spot};
 use crate::block::Storage;
-use crate::block::formats::mapped::{Table, length, read_exact};
-use crate::error::{Error, Layer as In, Result};
+use crate::block::formats::extent_map::{TableCache, length, read_exact};
+use crate::error::{Error, Layer, Result};
 
 /// "COWD" in the file.
 pub(crate) const MAGIC: u32 = 0x4457_4F43;
@@ -24,7 +24,7 @@ const GRAIN_SECTORS_MAX: u32 = 1 << 21;
 
 /// One COWD extent.
 pub(crate) struct CowdExtent {
-    table: Table,
+    table: TableCache,
     file_length: u64,
     flags: u32,
     capacity: u64,
@@ -40,33 +40,35 @@ impl CowdExtent {
         read_exact(storage.as_ref(), 0, &mut raw)?;
         let u32_at = |o: usize| u32::from_le_bytes([raw[o], raw[o + 1], raw[o + 2], raw[o + 3]]);
         if u32_at(0) != MAGIC {
-            return Err(
-                Error::damaged(In::Block, "no COWD header").expected_found("COWD", format_args!("{:#010x}", u32_at(0)))
-            );
+            return Err(Error::damaged(Layer::Block, "no COWD header")
+                .expected_found("COWD", format_args!("{:#010x}", u32_at(0))));
         }
         if u32_at(4) != 1 {
-            return Err(Error::unsupported(In::Block, format!("COWD version {}", u32_at(4))));
+            return Err(Error::unsupported(Layer::Block, format!("COWD version {}", u32_at(4))));
         }
         let (capacity, grain, directory, entries) =
             (u64::from(u32_at(12)), u32_at(16), u64::from(u32_at(20)), u64::from(u32_at(24)));
         if grain == 0 || grain > GRAIN_SECTORS_MAX {
-            return Err(Error::damaged(In::Block, "the COWD extent's grain size is impossible")
+            return Err(Error::damaged(Layer::Block, "the COWD extent's grain size is impossible")
                 .at(16u64)
                 .expected_found(1, grain));
         }
         let span = u64::from(grain) * TABLE_ENTRIES;
         if entries.saturating_mul(span) < capacity {
-            return Err(Error::damaged(In::Block, "the COWD extent's grain directory does not cover its disk")
+            return Err(Error::damaged(Layer::Block, "the COWD extent's grain directory does not cover its disk")
                 .at(24u64)
                 .expected_found(capacity.div_ceil(span), entries));
         }
         if directory == 0 || directory * SECTOR + capacity.div_ceil(span) * 4 > file_length {
-            return Err(Error::damaged(In::Block, "the COWD extent's grain directory lies beyond the end of the file")
-                .at(directory * SECTOR)
-                .hint("the file is truncated: copy it again"));
+            return Err(Error::damaged(
+                Layer::Block,
+                "the COWD extent's grain directory lies beyond the end of the file",
+            )
+            .at(directory * SECTOR)
+            .hint("the file is truncated: copy it again"));
         }
         let grain_bytes = u64::from(grain) * SECTOR;
-        let table = Table::new(storage, file_length);
+        let table = TableCache::new(storage, file_length);
         Ok(Self { table, file_length, flags: u32_at(8), capacity, grain_bytes, directory: directory * SECTOR })
     }
 
@@ -100,7 +102,7 @@ impl CowdExtent {
             // Later versions of ESX say "zeros" with 1, which as a sector would be inside the header.
             1 => Ok((Spot::Zero, rest)),
             _ if sector * SECTOR >= self.file_length => {
-                Err(Error::damaged(In::Block, "a grain of the COWD extent lies beyond the end of the file")
+                Err(Error::damaged(Layer::Block, "a grain of the COWD extent lies beyond the end of the file")
                     .at(sector * SECTOR)
                     .hint("the file is truncated: copy it again"))
             }

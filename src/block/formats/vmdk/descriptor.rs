@@ -2,8 +2,8 @@
 //!
 //! Source: VMware, "Virtual Disk Format 5.0", chapter "The Descriptor File".
 
-use crate::error::{Error, Layer as In, Result};
-use crate::host::escape;
+use crate::error::{Error, Layer, Result};
+use crate::escape::escape;
 
 /// A descriptor longer than this is none. A disk of a thousand extents has about 60 KiB of it.
 pub(crate) const DESCRIPTOR_MAX: u64 = 4 << 20;
@@ -148,7 +148,7 @@ impl Descriptor {
             }
             if let Some(extent) = ExtentLine::parse(line)? {
                 if descriptor.extents.len() >= EXTENTS_MAX {
-                    return Err(Error::damaged(In::Block, format!("the VMDK has more than {EXTENTS_MAX} extents")));
+                    return Err(Error::damaged(Layer::Block, format!("the VMDK has more than {EXTENTS_MAX} extents")));
                 }
                 descriptor.extents.push(extent);
             } else if let Some((key, value)) = line.split_once('=') {
@@ -162,13 +162,13 @@ impl Descriptor {
     fn take(&mut self, key: &str, value: &str) -> Result<()> {
         let id = || {
             u32::from_str_radix(value, 16).map_err(|_| {
-                Error::damaged(In::Block, format!("the VMDK's {key} is no number"))
+                Error::damaged(Layer::Block, format!("the VMDK's {key} is no number"))
                     .expected_found("eight hexadecimal digits", escape(value))
             })
         };
         match key {
             "version" if !matches!(value, "1" | "2" | "3" | "4") => {
-                return Err(Error::unsupported(In::Block, format!("VMDK descriptor version {}", escape(value)))
+                return Err(Error::unsupported(Layer::Block, format!("VMDK descriptor version {}", escape(value)))
                     .hint("convert the disk with vmware-vdiskmanager or qemu-img first"));
             }
             "cid" => self.cid = id()?,
@@ -194,7 +194,7 @@ impl ExtentLine {
             return Ok(None);
         }
         let bad = || {
-            Error::damaged(In::Block, "an extent line of the VMDK's descriptor makes no sense")
+            Error::damaged(Layer::Block, "an extent line of the VMDK's descriptor makes no sense")
                 .expected_found("ACCESS SECTORS TYPE \"file\" OFFSET", escape(line))
         };
         let sectors: u64 = words.next().and_then(|w| w.parse().ok()).ok_or_else(bad)?;
@@ -205,10 +205,10 @@ impl ExtentLine {
             "VMFSSPARSE" => ExtentType::Cowd,
             "SESPARSE" => ExtentType::SeSparse,
             "VMFSRDM" | "VMFSRAW" | "VMFSRDMP" => {
-                return Err(Error::unsupported(In::Block, "this VMDK stands for a raw device (RDM)")
+                return Err(Error::unsupported(Layer::Block, "this VMDK stands for a raw device (RDM)")
                     .hint("clone the disk to a VMDK file first, for instance with vmkfstools -i"));
             }
-            other => return Err(Error::unsupported(In::Block, format!("VMDK extents of type {}", escape(other)))),
+            other => return Err(Error::unsupported(Layer::Block, format!("VMDK extents of type {}", escape(other)))),
         };
         let (file, after) = match quoted {
             Some(rest) => split_name(rest).ok_or_else(bad)?,

@@ -6,8 +6,8 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::SECTOR;
 use crate::block::Storage;
-use crate::block::formats::mapped::read_exact;
-use crate::error::{Error, Layer as In, Result};
+use crate::block::formats::extent_map::read_exact;
+use crate::error::{Error, Layer, Result};
 
 /// Unpacked grains that are kept for reads of parts of a grain.
 const KEPT: usize = 8;
@@ -98,10 +98,10 @@ impl Grains {
         match inflater.state.decompress(&inflater.packed, out, FlushDecompress::Finish) {
             Ok(Status::StreamEnd) => Ok(usize::try_from(inflater.state.total_out()).unwrap_or(usize::MAX)),
             Ok(_) => {
-                Err(Error::damaged(In::Block, "a compressed grain of the VMDK is longer than a grain, or cut off")
+                Err(Error::damaged(Layer::Block, "a compressed grain of the VMDK is longer than a grain, or cut off")
                     .at(offset))
             }
-            Err(error) => Err(Error::damaged(In::Block, "a compressed grain of the VMDK cannot be unpacked")
+            Err(error) => Err(Error::damaged(Layer::Block, "a compressed grain of the VMDK cannot be unpacked")
                 .at(offset)
                 .source_error(error)),
         }
@@ -119,14 +119,17 @@ impl Grains {
                 let sector = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
                 let size = u64::from(u32::from_le_bytes([i, j, k, l]));
                 if sector.checked_mul(SECTOR) != Some(unit) {
-                    return Err(Error::damaged(In::Block, "a grain of the VMDK belongs elsewhere")
+                    return Err(Error::damaged(Layer::Block, "a grain of the VMDK belongs elsewhere")
                         .at(offset)
                         .expected_found(format_args!("sector {}", unit / SECTOR), format_args!("sector {sector}")));
                 }
                 if size > 2 * self.grain_bytes || size > rest.saturating_sub(MARKER) {
-                    return Err(Error::damaged(In::Block, "a compressed grain of the VMDK is longer than it can be")
-                        .at(offset)
-                        .expected_found(format_args!("at most {} bytes", 2 * self.grain_bytes), size));
+                    return Err(Error::damaged(
+                        Layer::Block,
+                        "a compressed grain of the VMDK is longer than it can be",
+                    )
+                    .at(offset)
+                    .expected_found(format_args!("at most {} bytes", 2 * self.grain_bytes), size));
                 }
                 Ok((offset + MARKER, size as usize))
             }
@@ -135,7 +138,7 @@ impl Grains {
 }
 
 fn short(offset: u64, wanted: usize, got: usize) -> Error {
-    Error::damaged(In::Block, "a compressed grain of the VMDK is too short")
+    Error::damaged(Layer::Block, "a compressed grain of the VMDK is too short")
         .at(offset)
         .expected_found(format_args!("{wanted} bytes"), format_args!("{got} bytes"))
 }

@@ -16,12 +16,13 @@ use self::cowd::CowdExtent;
 use self::descriptor::{DESCRIPTOR_MAX, ExtentLine, ExtentType};
 use self::sesparse::SeSparseExtent;
 use self::sparse::SparseExtent;
-use crate::block::formats::mapped::{
-    Layer, Mapped, Place, References, Run, base_name, candidates, data_run, length, open_first, read_exact,
+use crate::block::formats::extent_map::{
+    ExtentMap, Location, MappedImage, References, Run, base_name, candidate_names, data_run, length, open_first,
+    read_exact,
 };
 use crate::block::{Format, Image, Storage};
-use crate::error::{Error, Layer as In, Result};
-use crate::host::escape;
+use crate::error::{Error, Layer, Result};
+use crate::escape::escape;
 
 pub(crate) use self::descriptor::Descriptor;
 
@@ -46,7 +47,7 @@ pub(crate) fn open(storage: Arc<dyn Storage>, path: &Path, references: &dyn Refe
     Ok(Box::new(open_chain(storage, path, references)?))
 }
 
-fn open_chain(storage: Arc<dyn Storage>, path: &Path, references: &dyn References) -> Result<Mapped<Vmdk>> {
+fn open_chain(storage: Arc<dyn Storage>, path: &Path, references: &dyn References) -> Result<MappedImage<Vmdk>> {
     let name = path.display().to_string();
     let (mut vmdk, files) = Vmdk::new(storage, path, references).map_err(|e| e.path(&name))?;
     let parent = match vmdk.descriptor.parent_cid {
@@ -57,7 +58,7 @@ fn open_chain(storage: Arc<dyn Storage>, path: &Path, references: &dyn Reference
         }
         None => None,
     };
-    Ok(Mapped::new(vmdk, parent, files))
+    Ok(MappedImage::new(vmdk, parent, files))
 }
 
 /// Opens the parent by its hint, and makes sure that it is what it was when the snapshot was taken. Whether the hint
@@ -65,13 +66,13 @@ fn open_chain(storage: Arc<dyn Storage>, path: &Path, references: &dyn Reference
 fn open_parent(child: &Descriptor, cid: u32, references: &dyn References) -> Result<(Box<dyn Image>, bool)> {
     let hint = child.parent_hint.as_deref().unwrap_or_default();
     let is_named = !hint.contains(['\\', ':']) && references.open(hint).is_ok();
-    let (storage, path) = open_first(references, "the parent of this VMDK snapshot", &candidates(hint))?;
+    let (storage, path) = open_first(references, "the parent of this VMDK snapshot", &candidate_names(hint))?;
     let below = references.descend(storage.as_ref(), &path)?;
     let parent = open_chain(storage, &path, below.as_ref())?;
-    let found = parent.layer().descriptor.cid;
+    let found = parent.map().descriptor.cid;
     if found != cid {
         return Err(Error::damaged(
-            In::Block,
+            Layer::Block,
             "the parent of this VMDK snapshot was changed after the snapshot, or is another disk",
         )
         .expected_found(format_args!("CID {cid:08x}"), format_args!("CID {found:08x}"))
@@ -103,7 +104,7 @@ pub(crate) fn read_descriptor(storage: &dyn Storage) -> Result<Option<Descriptor
         _ => (0, file_length),
     };
     if size > DESCRIPTOR_MAX || start.checked_add(size).is_none_or(|end| end > file_length) {
-        return Err(Error::damaged(In::Block, "the VMDK's descriptor does not fit into the file")
+        return Err(Error::damaged(Layer::Block, "the VMDK's descriptor does not fit into the file")
             .at(start)
             .expected_found(
                 format_args!("at most {DESCRIPTOR_MAX} bytes inside {file_length}"),
@@ -179,7 +180,7 @@ impl Vmdk {
         };
         let size = extents.last().map_or(0, |e| e.start + e.length);
         if size == 0 {
-            return Err(Error::damaged(In::Block, "the VMDK's descriptor names no extents")
+            return Err(Error::damaged(Layer::Block, "the VMDK's descriptor names no extents")
                 .hint("is this the disk's descriptor?"));
         }
         let is_same_in_qemu = is_known_to_qemu(&descriptor, source) && extents.iter().all(Extent::is_plain);
@@ -244,7 +245,7 @@ fn open_bare(storage: Arc<dyn Storage>, path: &Path) -> Result<Extent> {
 }
 
 fn part_alone() -> Error {
-    Error::unsupported(In::Block, "this file is one extent of a VMDK, not the disk")
+    Error::unsupported(Layer::Block, "this file is one extent of a VMDK, not the disk")
         .hint("give the small descriptor file (NAME.vmdk), with its extents and its parent beside it")
 }
 
@@ -276,12 +277,15 @@ fn open_extent(line: &ExtentLine, start: u64, references: &dyn References) -> Re
                 match first.filter(|_| end.is_some_and(|end| end <= file_length)) {
                     Some(first) => Kind::Flat(first),
                     None => {
-                        return Err(Error::damaged(In::Block, "the flat extent is shorter than the descriptor says")
-                            .expected_found(
-                                format_args!("{} sectors from {}", line.sectors, line.offset),
-                                format_args!("{file_length} bytes"),
-                            )
-                            .hint("the file is truncated: copy it again"));
+                        return Err(Error::damaged(
+                            Layer::Block,
+                            "the flat extent is shorter than the descriptor says",
+                        )
+                        .expected_found(
+                            format_args!("{} sectors from {}", line.sectors, line.offset),
+                            format_args!("{file_length} bytes"),
+                        )
+                        .hint("the file is truncated: copy it again"));
                     }
                 }
             }
@@ -328,10 +332,13 @@ impl Extent {
         };
         let length = length.filter(|l| start.checked_add(*l).is_some());
         let length =
-            length.ok_or_else(|| Error::damaged(In::Block, "the VMDK's extents are larger than a disk can be"))?;
+            length.ok_or_else(|| Error::damaged(Layer::Block, "the VMDK's extents are larger than a disk can be"))?;
         if held.is_some_and(|held| held < length) {
-            return Err(Error::damaged(In::Block, "a sparse extent of the VMDK is smaller than the descriptor says")
-                .expected_found(format_args!("{length} bytes"), format_args!("{} bytes", held.unwrap_or(0))));
+            return Err(Error::damaged(
+                Layer::Block,
+                "a sparse extent of the VMDK is smaller than the descriptor says",
+            )
+            .expected_found(format_args!("{length} bytes"), format_args!("{} bytes", held.unwrap_or(0))));
         }
         Ok(Self { start, length, storage, kind })
     }
@@ -356,7 +363,7 @@ impl Extent {
     }
 }
 
-impl Layer for Vmdk {
+impl ExtentMap for Vmdk {
     fn len(&self) -> u64 {
         self.size
     }
@@ -365,7 +372,7 @@ impl Layer for Vmdk {
         Format::Vmdk
     }
 
-    fn is_packed(&self) -> bool {
+    fn is_compressed(&self) -> bool {
         self.extents.iter().any(|extent| matches!(&extent.kind, Kind::Sparse(sparse) if sparse.grains().is_some()))
     }
 
@@ -377,28 +384,28 @@ impl Layer for Vmdk {
         // Extents of no length cannot be hit: the last extent that begins at or before `offset` holds it.
         let file = self.extents.partition_point(|e| e.start <= offset).saturating_sub(1);
         let extent =
-            self.extents.get(file).ok_or_else(|| Error::bug(In::Block, "a VMDK without extents").at(offset))?;
+            self.extents.get(file).ok_or_else(|| Error::bug(Layer::Block, "a VMDK without extents").at(offset))?;
         let within = offset - extent.start;
         let (spot, length) = extent.spot(within, limit.min(extent.length - within))?;
-        let place = match spot {
-            Spot::Below => Place::Below,
-            Spot::Zero => Place::Zero,
-            Spot::Stored(offset) => Place::Stored { file, offset },
-            Spot::Packed { offset, unit, skip } => Place::Packed { file, offset, unit, skip },
+        let location = match spot {
+            Spot::Below => Location::Parent,
+            Spot::Zero => Location::Zero,
+            Spot::Stored(offset) => Location::Stored { file, offset },
+            Spot::Packed { offset, unit, skip } => Location::Compressed { file, offset, unit, skip },
         };
-        Ok(Run { length, place })
+        Ok(Run { length, location })
     }
 
     fn read_stored(&self, file: usize, offset: u64, buf: &mut [u8]) -> Result<()> {
         read_exact(self.storage(file)?, offset, buf)
     }
 
-    fn read_packed(&self, file: usize, offset: u64, unit: u64, skip: u64, buf: &mut [u8]) -> Result<()> {
+    fn read_compressed(&self, file: usize, offset: u64, unit: u64, skip: u64, buf: &mut [u8]) -> Result<()> {
         match self.extents.get(file).map(|e| &e.kind) {
             Some(Kind::Sparse(extent)) if extent.grains().is_some() => {
                 extent.grains().map_or(Ok(()), |grains| grains.read(offset, unit, skip, buf))
             }
-            _ => Err(Error::bug(In::Block, "a compressed grain in an extent without any").at(offset)),
+            _ => Err(Error::bug(Layer::Block, "a compressed grain in an extent without any").at(offset)),
         }
     }
 
@@ -415,7 +422,7 @@ impl Vmdk {
         self.extents
             .get(file)
             .and_then(|e| e.storage.as_deref())
-            .ok_or_else(|| Error::bug(In::Block, "a read from an extent without a file"))
+            .ok_or_else(|| Error::bug(Layer::Block, "a read from an extent without a file"))
     }
 }
 

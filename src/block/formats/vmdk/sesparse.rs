@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::{SECTOR, Spot};
 use crate::block::Storage;
-use crate::block::formats::mapped::{Table, length, read_exact};
-use crate::error::{Error, Layer as In, Result};
+use crate::block::formats::extent_map::{TableCache, length, read_exact};
+use crate::error::{Error, Layer, Result};
 
 /// First number of the constant header.
 pub(crate) const MAGIC: u64 = 0xCAFE_BABE;
@@ -37,7 +37,7 @@ const DIRECTORY_IN_USE: u64 = 0x1000_0000;
 
 /// One seSparse extent.
 pub(crate) struct SeSparseExtent {
-    table: Table,
+    table: TableCache,
     file_length: u64,
     capacity: u64,
     directory: u64,
@@ -56,11 +56,11 @@ impl SeSparseExtent {
         let (magic, version, capacity) = (next(), next(), next());
         let (grain, table_size, flags) = (next(), next(), next());
         if magic != MAGIC {
-            return Err(Error::damaged(In::Block, "no seSparse header")
+            return Err(Error::damaged(Layer::Block, "no seSparse header")
                 .expected_found(format_args!("{MAGIC:#x}"), format_args!("{magic:#x}")));
         }
         if version != VERSION || flags != 0 || grain != GRAIN_SECTORS || table_size != TABLE_SECTORS {
-            return Err(Error::unsupported(In::Block, "this kind of seSparse extent")
+            return Err(Error::unsupported(Layer::Block, "this kind of seSparse extent")
                 .expected_found(
                     "version 0x200000001, grains of 8 sectors, tables of 64",
                     format_args!("version {version:#x}, {grain}, {table_size}, flags {flags:#x}"),
@@ -74,15 +74,15 @@ impl SeSparseExtent {
         check_volatile(storage.as_ref(), volatile)?;
         let bytes = |sectors: u64, field: u64| {
             sectors.checked_mul(SECTOR).filter(|b| *b <= file_length).ok_or_else(|| {
-                Error::damaged(In::Block, "a table of the seSparse extent lies beyond the end of the file").at(field)
+                Error::damaged(Layer::Block, "a table of the seSparse extent lies beyond the end of the file").at(field)
             })
         };
         let (directory, tables, grains) = (bytes(directory, 128)?, bytes(tables, 144)?, bytes(grains, 192)?);
         let entries = bytes(directory_size, 136)? / 8;
         let capacity = capacity.checked_mul(SECTOR).filter(|c| c.div_ceil(TABLE_SPAN) <= entries).ok_or_else(|| {
-            Error::damaged(In::Block, "the seSparse extent's grain directory does not cover its disk").at(136u64)
+            Error::damaged(Layer::Block, "the seSparse extent's grain directory does not cover its disk").at(136u64)
         })?;
-        let table = Table::new(storage, file_length);
+        let table = TableCache::new(storage, file_length);
         Ok(Self { table, file_length, capacity, directory, tables, grains })
     }
 
@@ -100,7 +100,7 @@ impl SeSparseExtent {
             return Ok((Spot::Below, (TABLE_SPAN - offset % TABLE_SPAN).min(limit)));
         }
         if entry >> 32 != DIRECTORY_IN_USE {
-            return Err(Error::damaged(In::Block, "a directory entry of the seSparse extent makes no sense").at(at));
+            return Err(Error::damaged(Layer::Block, "a directory entry of the seSparse extent makes no sense").at(at));
         }
         let at = self.tables + (entry & 0xFFFF_FFFF) * TABLE_SECTORS * SECTOR + grain % TABLE_ENTRIES * 8;
         let entry = self.table.u64_le(at)?;
@@ -114,14 +114,15 @@ impl SeSparseExtent {
                 let start = index.checked_mul(GRAIN_BYTES).and_then(|b| b.checked_add(self.grains));
                 match start.filter(|start| *start < self.file_length) {
                     Some(start) => Ok((Spot::Stored(start + within), rest)),
-                    None => {
-                        Err(Error::damaged(In::Block, "a grain of the seSparse extent lies beyond the end of the file")
-                            .at(at)
-                            .hint("the file is truncated: copy it again"))
-                    }
+                    None => Err(Error::damaged(
+                        Layer::Block,
+                        "a grain of the seSparse extent lies beyond the end of the file",
+                    )
+                    .at(at)
+                    .hint("the file is truncated: copy it again")),
                 }
             }
-            _ => Err(Error::damaged(In::Block, "a grain table entry of the seSparse extent makes no sense").at(at)),
+            _ => Err(Error::damaged(Layer::Block, "a grain table entry of the seSparse extent makes no sense").at(at)),
         }
     }
 }
@@ -133,12 +134,15 @@ fn check_volatile(storage: &dyn Storage, sector: u64) -> Result<()> {
     read_exact(storage, at, &mut raw)?;
     let word = |i: usize| raw[8 * i..8 * i + 8].iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b));
     if word(0) != VOLATILE_MAGIC {
-        return Err(Error::damaged(In::Block, "the seSparse extent's volatile header is damaged").at(at));
+        return Err(Error::damaged(Layer::Block, "the seSparse extent's volatile header is damaged").at(at));
     }
     if word(3) != 0 {
-        return Err(Error::refused(In::Block, "the seSparse extent was not closed cleanly: its journal is not empty")
-            .at(at + 24)
-            .hint("power the VM on and off once in vSphere, or consolidate the snapshot, and export again"));
+        return Err(Error::refused(
+            Layer::Block,
+            "the seSparse extent was not closed cleanly: its journal is not empty",
+        )
+        .at(at + 24)
+        .hint("power the VM on and off once in vSphere, or consolidate the snapshot, and export again"));
     }
     Ok(())
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::grain::{Grains, Packing};
 use super::{SECTOR, Spot};
 use crate::block::Storage;
-use crate::block::formats::mapped::{Table, length, read_exact};
-use crate::error::{Error, Layer as In, Result};
+use crate::block::formats::extent_map::{TableCache, length, read_exact};
+use crate::error::{Error, Layer, Result};
 
 /// "KDMV" in the file.
 pub(crate) const MAGIC: u32 = 0x564D_444B;
@@ -68,12 +68,12 @@ impl Header {
     pub(crate) fn parse(raw: &[u8; HEADER], at: u64) -> Result<Self> {
         let u32_at = |o: usize| u32::from_le_bytes([raw[o], raw[o + 1], raw[o + 2], raw[o + 3]]);
         let u64_at = |o: usize| u64::from(u32_at(o)) | u64::from(u32_at(o + 4)) << 32;
-        let damaged = |message: &str, field: u64| Error::damaged(In::Block, message).at(at.saturating_add(field));
+        let damaged = |message: &str, field: u64| Error::damaged(Layer::Block, message).at(at.saturating_add(field));
         if u32_at(0) != MAGIC {
             return Err(damaged("no sparse VMDK header", 0).expected_found("KDMV", format_args!("{:#010x}", u32_at(0))));
         }
         if !(1..=3).contains(&u32_at(4)) {
-            return Err(Error::unsupported(In::Block, format!("sparse VMDK version {}", u32_at(4)))
+            return Err(Error::unsupported(Layer::Block, format!("sparse VMDK version {}", u32_at(4)))
                 .at(at)
                 .hint("convert the disk with vmware-vdiskmanager or qemu-img first"));
         }
@@ -108,7 +108,7 @@ impl Header {
         }
         let algorithm = u16::from_le_bytes([raw[77], raw[78]]);
         if header.is_packed() && algorithm != 1 {
-            return Err(Error::unsupported(In::Block, format!("VMDK compression {algorithm}")).at(at + 77));
+            return Err(Error::unsupported(Layer::Block, format!("VMDK compression {algorithm}")).at(at + 77));
         }
         Ok(header)
     }
@@ -130,7 +130,7 @@ impl Header {
 /// One hosted sparse extent.
 pub(crate) struct SparseExtent {
     header: Header,
-    table: Table,
+    table: TableCache,
     file_length: u64,
     directory: Directory,
     /// Whether the directory is where the header or the footer at the very end says.
@@ -154,7 +154,7 @@ impl SparseExtent {
         read_exact(storage.as_ref(), 0, &mut raw)?;
         let mut header = Header::parse(&raw, 0)?;
         if header.capacity == 0 {
-            return Err(Error::damaged(In::Block, "the sparse VMDK extent is empty").at(12u64));
+            return Err(Error::damaged(Layer::Block, "the sparse VMDK extent is empty").at(12u64));
         }
         let mut is_plain = true;
         if header.directory == GD_AT_END
@@ -177,7 +177,7 @@ impl SparseExtent {
             is_plain &= header.directory.checked_mul(SECTOR) == Some(place);
             Directory::Stored(place)
         };
-        let table = Table::new(storage, file_length);
+        let table = TableCache::new(storage, file_length);
         Ok(Self { header, table, file_length, directory, is_plain, grains })
     }
 
@@ -226,7 +226,7 @@ impl SparseExtent {
             0 => Ok((Spot::Below, rest)),
             1 if self.header.flags & FLAG_ZERO_GRAIN != 0 => Ok((Spot::Zero, rest)),
             _ if place >= self.file_length => {
-                Err(Error::damaged(In::Block, "a grain of the VMDK lies beyond the end of the file")
+                Err(Error::damaged(Layer::Block, "a grain of the VMDK lies beyond the end of the file")
                     .at(place)
                     .hint("the file is truncated: copy it again"))
             }
@@ -254,7 +254,7 @@ impl Header {
             tracing::warn!("VMDK: the grain directory is damaged; using its redundant copy");
             return Ok(start);
         }
-        Err(Error::damaged(In::Block, "the VMDK's grain directory lies beyond the end of the file")
+        Err(Error::damaged(Layer::Block, "the VMDK's grain directory lies beyond the end of the file")
             .at(self.directory.saturating_mul(SECTOR))
             .hint("the file is truncated: copy it again"))
     }
@@ -286,12 +286,12 @@ fn walk(storage: &dyn Storage, file_length: u64, header: &Header) -> Result<Hash
     const GRAIN_DIRECTORY: u32 = 2;
     const FOOTER: u32 = 3;
     let truncated = |at: u64| {
-        Error::damaged(In::Block, "the stream-optimised VMDK ends in the middle of its stream")
+        Error::damaged(Layer::Block, "the stream-optimised VMDK ends in the middle of its stream")
             .at(at)
             .hint("the file is truncated: copy or download it again")
     };
     if header.flags & FLAG_MARKERS == 0 || !header.is_packed() {
-        return Err(Error::damaged(In::Block, "the VMDK refers to a footer that is not there").at(56u64));
+        return Err(Error::damaged(Layer::Block, "the VMDK refers to a footer that is not there").at(56u64));
     }
     let (first, size) = header.descriptor;
     let descriptor_end = first.saturating_add(size);
@@ -308,7 +308,7 @@ fn walk(storage: &dyn Storage, file_length: u64, header: &Header) -> Result<Hash
         // Every step advances by a sector at least.
         let advance = if size > 0 {
             if value % header.grain != 0 || value >= header.capacity || size > header.grain * SECTOR * 2 {
-                return Err(Error::damaged(In::Block, "a grain marker of the VMDK makes no sense").at(at));
+                return Err(Error::damaged(Layer::Block, "a grain marker of the VMDK makes no sense").at(at));
             }
             grains.insert(value / header.grain, sector);
             (12 + size).div_ceil(SECTOR)

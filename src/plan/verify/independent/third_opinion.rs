@@ -10,9 +10,10 @@ use ntfs::{Ntfs, NtfsReadSeek};
 
 use super::bytes::{u8_at, utf16_at};
 use super::file::{File, number_of};
+use super::index;
 use super::record::{DATA, Value};
 use super::stream::Stream;
-use super::{IndependentVolume, ROOT, index};
+use super::volume::{IndependentVolume, ROOT};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::io::VolumeRead;
 use crate::units::VolumeOffset;
@@ -94,22 +95,28 @@ fn disagreement(what: &'static str) -> Error {
         .hint("nothing was written; this is a defect of winject, please report it")
 }
 
-/// See [`IndependentVolume::compare_with_third_opinion`].
-pub(super) fn compare(own: &IndependentVolume<'_>, paths: &[String]) -> Result<usize> {
-    let mut device = Device::new(own.volume);
-    if own.files.has_listed_mft()? {
-        return Ok(0);
+impl IndependentVolume<'_> {
+    /// Looks the paths up with the crate `ntfs`, too, as far as it can read this volume. Returns on how many it had an
+    /// opinion. To be called for volumes that are known to be sound: the crate is not made for others.
+    ///
+    /// # Errors
+    /// [`Kind::Verify`](crate::Kind::Verify) when the crate finds another file, or content in another place.
+    pub fn compare_with_third_opinion(&self, paths: &[String]) -> Result<usize> {
+        let mut device = Device::new(self.volume);
+        if self.files.has_listed_mft()? {
+            return Ok(0);
+        }
+        let Ok(mut ntfs) = Ntfs::new(&mut device) else { return Ok(0) };
+        if ntfs.read_upcase_table(&mut device).is_err() {
+            return Ok(0);
+        }
+        let mut opinion = Opinion { own: self, ntfs: &ntfs, device, agreed: HashSet::new() };
+        let mut count = 0;
+        for path in paths {
+            count += usize::from(opinion.compare(path).map_err(|e| e.path(path))?);
+        }
+        Ok(count)
     }
-    let Ok(mut ntfs) = Ntfs::new(&mut device) else { return Ok(0) };
-    if ntfs.read_upcase_table(&mut device).is_err() {
-        return Ok(0);
-    }
-    let mut opinion = Opinion { own, ntfs: &ntfs, device, agreed: HashSet::new() };
-    let mut count = 0;
-    for path in paths {
-        count += usize::from(opinion.compare(path).map_err(|e| e.path(path))?);
-    }
-    Ok(count)
 }
 
 struct Opinion<'o, 'a> {

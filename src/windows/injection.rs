@@ -1,0 +1,150 @@
+//! The plan of an injection: from the guest, the chosen packages and the options to a list of edits.
+
+use super::guest_paths;
+use super::options::{InjectOptions, Registration};
+use super::record::Record;
+use super::registration::{boot_driver, full};
+use super::staging::{device_path, manifest, packages as staging};
+use crate::drivers::Selection;
+use crate::drivers::trust::Publisher;
+use crate::error::{Error, Layer, Result};
+use crate::io::VolumeRead;
+use crate::ntfs::Volume;
+use crate::plan::{Access, HiveFile, Plan, RegData};
+use crate::windows::guest_files::GuestFiles;
+use crate::windows::inspect::guest::Guest;
+use crate::windows::inspect::installation::Hives;
+use crate::windows::plan_builder::Planner;
+use std::fmt;
+
+/// Free space that Windows needs besides the staged files, so that it can install them.
+const SPACE_FOR_WINDOWS: u64 = 64 << 20;
+/// Free space that our own edits need besides the files: folders, records, growing hives.
+const SPACE_FOR_EDITS: u64 = 2 << 20;
+
+/// A plan and what it means in terms of drivers.
+pub struct Injection {
+    /// The edits.
+    pub plan: Plan,
+    /// The same for the report.
+    pub record: Record,
+    /// The hives that were read for the plan, so that applying it need not read them again.
+    pub hives: Hives,
+}
+
+impl fmt::Debug for Injection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Injection").field("plan", &self.plan).field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
+/// Plans the injection of the selected packages. Nothing is written. When everything is so already, the plan is empty.
+///
+/// # Errors
+/// When the guest lacks the space, a hive is dirty, or something is damaged.
+pub fn plan_injection<D: VolumeRead>(
+    volume: &Volume<D>,
+    guest: &Guest,
+    selection: &Selection,
+    options: &InjectOptions,
+) -> Result<Injection> {
+    plan_inspected(volume, guest, &Hives::new(), selection, options)
+}
+
+/// As [`plan_injection`], with hives that were read from this volume as it is now: they are not read again.
+///
+/// # Errors
+/// As [`plan_injection`].
+pub fn plan_inspected<D: VolumeRead>(
+    volume: &Volume<D>,
+    guest: &Guest,
+    hives: &Hives,
+    selection: &Selection,
+    options: &InjectOptions,
+) -> Result<Injection> {
+    plan_files(volume, guest, hives, selection, options)
+}
+
+/// The same over anything that has files.
+pub(super) fn plan_files(
+    files: &dyn GuestFiles,
+    guest: &Guest,
+    hives: &Hives,
+    selection: &Selection,
+    options: &InjectOptions,
+) -> Result<Injection> {
+    let mut planner = Planner::new(files, guest, hives)?;
+    let mut record = Record::default();
+    record.registry_changes.control_sets = guest.control_sets.iter().map(|set| set.name.clone()).collect();
+    record.registry_changes.style = if guest.has_driver_database { "driver_database" } else { "cdd" }.to_owned();
+
+    for (package, boot) in selection.boot_packages() {
+        boot_driver::register(&mut planner, package, boot, options, &mut record)?;
+    }
+    if options.registration == Registration::Full {
+        if guest.has_driver_database {
+            full::register(&mut planner, &selection.packages, options, &mut record)?;
+        } else {
+            planner
+                .note("this Windows has no DriverDatabase: the full registration is that of its time, the minimal one");
+        }
+    }
+    staging::packages(&mut planner, selection, options, &mut record)?;
+    let folders: Vec<String> = record
+        .packages_staged
+        .iter()
+        .filter_map(|package| package.guest_dir.rsplit('/').next())
+        .map(str::to_owned)
+        .collect();
+    if !folders.is_empty() {
+        record.devicepath_changes = device_path::plan(&mut planner, &folders)?;
+    }
+    trust_publishers(&mut planner, options)?;
+    staging::scripts(&mut planner, selection, options, &mut record)?;
+    if options.way_back {
+        boot_driver::way_back(&mut planner, &mut record)?;
+    }
+    boot_driver::free_boot_chain(&mut planner, &mut record)?;
+    planner.because("what was put into the guest");
+    let manifest = manifest::build(planner.wishes(), &record);
+    planner.file(guest_paths::MANIFEST, manifest, &Access::Protected)?;
+
+    planner.because("what others put into winject's own folder is made writable for administrators only");
+    planner.protect_below(guest_paths::TOP)?;
+
+    let (mut plan, hives) = planner.finish();
+    plan.warnings.extend(selection.warnings.iter().cloned());
+    check_space(&mut plan, guest)?;
+    Ok(Injection { plan, record, hives })
+}
+
+/// Puts certificates into the machine's store of trusted publishers, so that `pnputil` asks nobody.
+fn trust_publishers(planner: &mut Planner<'_>, options: &InjectOptions) -> Result<()> {
+    for certificate in &options.trusted_publishers {
+        let publisher = Publisher::parse(certificate, "--trust-publisher")?;
+        planner.because(format!("packages of {} are installed without asking", publisher.subject));
+        planner.value(HiveFile::Software, &publisher.key_path(), "Blob", RegData::binary(publisher.blob))?;
+    }
+    Ok(())
+}
+
+fn check_space(plan: &mut Plan, guest: &Guest) -> Result<()> {
+    let Some(free) = guest.free_bytes else { return Ok(()) };
+    let files = plan.bytes_to_write();
+    if plan.is_empty() {
+        return Ok(());
+    }
+    let least = files.saturating_add(SPACE_FOR_EDITS);
+    if free < least {
+        return Err(Error::refused(Layer::Windows, "the Windows volume has too little free space")
+            .expected_found(format_args!("{least} bytes"), format_args!("{free} bytes"))
+            .hint("delete something in the guest or enlarge its volume, then export the disk again"));
+    }
+    let wanted = files.saturating_mul(2).saturating_add(SPACE_FOR_WINDOWS);
+    if free < wanted {
+        plan.warnings.push(format!(
+            "the Windows volume has {free} bytes free; Windows needs about {wanted} to install the drivers"
+        ));
+    }
+    Ok(())
+}

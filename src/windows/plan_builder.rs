@@ -1,0 +1,429 @@
+//! Collects the edits of a plan: each request says what shall be, and becomes an edit only if it is not so already.
+
+use std::collections::HashMap;
+
+use sha2::{Digest, Sha256};
+
+use super::guest_paths;
+use super::record::Action;
+use super::registry;
+use crate::error::{Error, Layer, Result};
+use crate::hive::Hive;
+use crate::ntfs::security::{Protected, is_owned_by_system};
+use crate::plan::{Access, Change, Content, HiveFile, Plan, RegData, Step};
+use crate::windows::guest_files::GuestFiles;
+use crate::windows::inspect::guest::Guest;
+use crate::windows::inspect::installation::Hives;
+
+/// The largest file of the guest that is compared with one of ours.
+const COMPARED_BYTES_MAX: u64 = 256 << 20;
+
+/// Most files and folders of others in our folder that are protected.
+const PROTECTED_MAX: usize = 20_000;
+
+/// What shall be in the guest when the plan is applied, whether or not it is so already: for the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// A file with this hash.
+    File {
+        /// Path on the volume.
+        path: String,
+        /// SHA-256.
+        sha256: String,
+    },
+    /// A value.
+    Value {
+        /// Hive.
+        hive: HiveFile,
+        /// Key.
+        key: String,
+        /// Name.
+        name: String,
+        /// Type and data.
+        data: RegData,
+    },
+    /// A key that shall not be.
+    NoKey {
+        /// Hive.
+        hive: HiveFile,
+        /// Key.
+        key: String,
+    },
+}
+
+/// Builds a plan against a volume that it only reads.
+pub struct Planner<'a> {
+    files: &'a dyn GuestFiles,
+    /// The guest.
+    pub guest: &'a Guest,
+    given: &'a Hives,
+    /// Those that were not at hand.
+    hives: Hives,
+    plan: Plan,
+    /// The edits; one that turned out to be needless is taken out.
+    steps: Vec<Option<Step>>,
+    reason: String,
+    /// Where an edit of a value or file already is in the plan, by its lower-case place.
+    places: HashMap<String, usize>,
+    wishes: Vec<Wish>,
+    /// Where the wish for a value is in that list: the last one counts.
+    wished: HashMap<String, usize>,
+}
+
+impl<'a> Planner<'a> {
+    /// Loads the hives that are not at hand.
+    ///
+    /// # Errors
+    /// When a hive is missing, dirty or damaged.
+    pub fn new(files: &'a dyn GuestFiles, guest: &'a Guest, given: &'a Hives) -> Result<Self> {
+        let config_dir = guest.config_dir();
+        let mut hives = Hives::new();
+        for file in HiveFile::ALL {
+            if given.contains_key(&file) {
+                continue;
+            }
+            match registry::load(files, &config_dir, file)? {
+                Some(loaded) => drop(hives.insert(file, loaded.hive)),
+                None if file == HiveFile::Drivers => {}
+                None => return Err(registry::missing(&config_dir, file)),
+            }
+        }
+        let plan = Plan::new(config_dir);
+        Ok(Self {
+            files,
+            guest,
+            given,
+            hives,
+            plan,
+            steps: Vec::new(),
+            reason: String::new(),
+            places: HashMap::new(),
+            wishes: Vec::new(),
+            wished: HashMap::new(),
+        })
+    }
+
+    /// A hive as it is before the plan.
+    ///
+    /// # Errors
+    /// When the guest has no such hive.
+    pub fn hive(&self, file: HiveFile) -> Result<&Hive> {
+        self.given
+            .get(&file)
+            .or_else(|| self.hives.get(&file))
+            .ok_or_else(|| registry::missing(&self.plan.config_dir, file))
+    }
+
+    /// Whether the guest has this hive.
+    #[must_use]
+    pub fn has_hive(&self, file: HiveFile) -> bool {
+        self.given.contains_key(&file) || self.hives.contains_key(&file)
+    }
+
+    /// A string of the SYSTEM hive.
+    ///
+    /// # Errors
+    /// When the hive is damaged there.
+    pub fn system_text(&self, key: &str, name: &str) -> Result<Option<String>> {
+        registry::text(self.hive(HiveFile::System)?, key, name)
+    }
+
+    /// The reason of the edits that follow.
+    pub fn because(&mut self, reason: impl Into<String>) {
+        self.reason = reason.into();
+    }
+
+    /// Something that the user should know.
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.plan.notes.push(text.into());
+    }
+
+    /// Something that may keep the guest from working.
+    pub fn warn(&mut self, text: impl Into<String>) {
+        self.plan.warnings.push(text.into());
+    }
+
+    /// Everything that was asked for, in order.
+    #[must_use]
+    pub fn wishes(&self) -> &[Wish] {
+        &self.wishes
+    }
+
+    /// Whether the volume has this file or folder.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn exists(&self, path: &str) -> Result<bool> {
+        self.files.exists(path)
+    }
+
+    /// The names of the files in a folder.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn file_names(&self, path: &str) -> Result<Vec<String>> {
+        self.files.file_names(path)
+    }
+
+    /// The names of the folders in a folder.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn folders(&self, path: &str) -> Result<Vec<String>> {
+        self.files.folders(path)
+    }
+
+    /// The content of a small file; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the volume is damaged there, or the file is too large to be one that we compare.
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        self.files.read(path, COMPARED_BYTES_MAX)
+    }
+
+    fn push(&mut self, place: String, change: Change) {
+        let step = Some(Step { change, reason: self.reason.clone() });
+        match self.places.get(&place).and_then(|&at| self.steps.get_mut(at)) {
+            Some(slot) => *slot = step,
+            None => {
+                self.places.insert(place, self.steps.len());
+                self.steps.push(step);
+            }
+        }
+    }
+
+    /// A folder, with its parents.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn dir(&mut self, path: &str, access: &Access) -> Result<()> {
+        let mut at = String::new();
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            at = format!("{at}/{part}");
+            let place = format!("file {}", at.to_lowercase());
+            if self.places.contains_key(&place) {
+                continue;
+            }
+            if !self.exists(&at)? {
+                self.push(place, Change::CreateDir { path: at.clone(), access: access.clone() });
+            } else if *access == Access::Protected {
+                let what = if at.rfind('/') == Some(0) { Protected::Top } else { Protected::Directory };
+                self.protect(&at, what)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Something of ours that is there already gets our descriptor: a folder that somebody else made may be open to
+    /// every user of the guest, and what lies in it runs as the system.
+    fn protect(&mut self, path: &str, what: Protected) -> Result<()> {
+        let Some(found) = self.files.protection(path)? else { return Ok(()) };
+        if found.is_link {
+            return Err(Error::refused(Layer::Windows, "a link is in the place of winject's own folder in the guest")
+                .path(path)
+                .hint("remove it in the guest: what winject puts there runs as the system"));
+        }
+        if found.descriptor.as_deref() != Some(what.descriptor().as_slice()) {
+            self.push(format!("protect {}", path.to_lowercase()), Change::Protect { path: path.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Gives our descriptor to everything below the folder `top` that the plan does not touch anyway, whoever put it
+    /// there. Links are refused: what they lead to is out of reach.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`](crate::Kind::Refused) for a link or far too many files; when the volume is damaged there.
+    pub fn protect_below(&mut self, top: &str) -> Result<()> {
+        let mut left = PROTECTED_MAX;
+        let mut pending = vec![top.to_owned()];
+        while let Some(folder) = pending.pop() {
+            if !self.exists(&folder)? {
+                continue;
+            }
+            let folders = self.files.folders(&folder)?.into_iter().map(|name| (name, Protected::Directory));
+            let files = self.files.file_names(&folder)?.into_iter().map(|name| (name, Protected::File));
+            for (name, what) in folders.chain(files).collect::<Vec<_>>() {
+                left = left.checked_sub(1).ok_or_else(|| {
+                    Error::refused(Layer::Windows, format!("more than {PROTECTED_MAX} files in winject's own folder"))
+                        .path(top)
+                        .hint("remove the folder in the guest")
+                })?;
+                let path = format!("{folder}/{name}");
+                if self.is_deleted(&path) {
+                    continue;
+                }
+                let found = self.files.protection(&path)?.ok_or_else(|| {
+                    Error::refused(Layer::Windows, "a file in winject's own folder has a name that Windows cannot open")
+                        .path(&path)
+                        .hint("remove it in the guest: chkdsk C: /f gives it another name")
+                })?;
+                if found.is_link || !found.descriptor.is_some_and(|descriptor| what.is_met_by(&descriptor)) {
+                    self.protect(&path, what)?;
+                }
+                if what == Protected::Directory {
+                    pending.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_deleted(&self, path: &str) -> bool {
+        let step = self.places.get(&format!("file {}", path.to_lowercase())).and_then(|&at| self.steps.get(at));
+        matches!(step, Some(Some(Step { change: Change::DeleteFile { .. }, .. })))
+    }
+
+    /// Whether only the system and administrators can have written this file or folder: its folder is as an earlier run
+    /// of ours left it, and it is owned by them.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn is_trusted(&self, path: &str) -> Result<bool> {
+        let Some(top) = self.files.protection(guest_paths::TOP)? else { return Ok(false) };
+        let Some(found) = self.files.protection(path)? else { return Ok(false) };
+        let is_ours = !top.is_link && top.descriptor.as_deref() == Some(Protected::Top.descriptor().as_slice());
+        Ok(is_ours && !found.is_link && found.descriptor.is_some_and(|d| is_owned_by_system(&d)))
+    }
+
+    /// A file whose content is at hand.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn file(&mut self, path: &str, bytes: Vec<u8>, access: &Access) -> Result<Action> {
+        let hash: [u8; 32] = Sha256::digest(&bytes).into();
+        let size = bytes.len() as u64;
+        self.file_with(path, size, hash, access, || Content::hashed(bytes.into(), hash))
+    }
+
+    /// A file whose content is only read when it is needed; `content` is what has that hash.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn file_with(
+        &mut self,
+        path: &str,
+        size: u64,
+        sha256: [u8; 32],
+        access: &Access,
+        content: impl FnOnce() -> Content,
+    ) -> Result<Action> {
+        self.wishes.push(Wish::File { path: path.to_owned(), sha256: crate::plan::hex(&sha256) });
+        let place = format!("file {}", path.to_lowercase());
+        let found = self.files.size(path)?;
+        if found == Some(size) && self.files.sha256(path)? == Some(sha256) {
+            // an earlier request may have wanted something else; the last one counts
+            if let Some(slot) = self.places.get(&place).and_then(|&at| self.steps.get_mut(at)) {
+                *slot = None;
+            }
+            if *access == Access::Protected {
+                self.protect(path, Protected::File)?;
+            }
+            return Ok(Action::Unchanged);
+        }
+        let content = content();
+        let replaces = found.is_some();
+        let change = Change::WriteFile { path: path.to_owned(), content, replaces, access: access.clone() };
+        self.push(place, change);
+        if replaces && *access == Access::Protected {
+            self.protect(path, Protected::File)?;
+        }
+        Ok(if replaces { Action::Updated } else { Action::Created })
+    }
+
+    /// A file that shall not be.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn no_file(&mut self, path: &str) -> Result<()> {
+        if self.exists(path)? {
+            self.push(format!("file {}", path.to_lowercase()), Change::DeleteFile { path: path.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// A value with exactly this type and data.
+    ///
+    /// # Errors
+    /// When the hive is damaged there.
+    pub fn value(&mut self, hive: HiveFile, key: &str, name: &str, data: RegData) -> Result<Action> {
+        let place = format!("{hive}\\{}:{}", key.to_lowercase(), name.to_lowercase());
+        let wish = Wish::Value { hive, key: key.to_owned(), name: name.to_owned(), data: data.clone() };
+        match self.wished.get(&place).and_then(|&at| self.wishes.get_mut(at)) {
+            Some(earlier) => *earlier = wish,
+            None => {
+                self.wished.insert(place.clone(), self.wishes.len());
+                self.wishes.push(wish);
+            }
+        }
+        let before = registry::get(self.hive(hive)?, key, name)?;
+        if before.as_ref() == Some(&data) {
+            // an earlier request may have wanted something else; the last one counts
+            if let Some(slot) = self.places.get(&place).and_then(|&at| self.steps.get_mut(at)) {
+                *slot = None;
+            }
+            return Ok(Action::Unchanged);
+        }
+        let action = if before.is_some() { Action::Updated } else { Action::Created };
+        let change = Change::SetValue { hive, key: key.to_owned(), name: name.to_owned(), data, before };
+        self.push(place, change);
+        Ok(action)
+    }
+
+    /// A key, whatever its values.
+    ///
+    /// # Errors
+    /// When the hive is damaged there.
+    pub fn key(&mut self, hive: HiveFile, key: &str) -> Result<()> {
+        if registry::find(self.hive(hive)?, key)?.is_none() {
+            let place = format!("{hive}\\{}", key.to_lowercase());
+            self.push(place, Change::CreateKey { hive, key: key.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// A value that shall not be.
+    ///
+    /// # Errors
+    /// When the hive is damaged there.
+    pub fn no_value(&mut self, hive: HiveFile, key: &str, name: &str) -> Result<bool> {
+        let there = registry::get(self.hive(hive)?, key, name)?.is_some();
+        if there {
+            let place = format!("{hive}\\{}:{}", key.to_lowercase(), name.to_lowercase());
+            self.push(place, Change::DeleteValue { hive, key: key.to_owned(), name: name.to_owned() });
+        }
+        Ok(there)
+    }
+
+    /// A key that shall not be, nor anything below it. Whether it is there now.
+    ///
+    /// # Errors
+    /// When the hive is damaged there.
+    pub fn no_key(&mut self, hive: HiveFile, key: &str) -> Result<bool> {
+        self.wishes.push(Wish::NoKey { hive, key: key.to_owned() });
+        self.drop_key(hive, key)
+    }
+
+    /// As [`Self::no_key`], for a key of which later runs know nothing: it is no wish, so that their manifest is the same.
+    ///
+    /// # Errors
+    /// When the hive is damaged there.
+    pub fn drop_key(&mut self, hive: HiveFile, key: &str) -> Result<bool> {
+        let there = registry::find(self.hive(hive)?, key)?.is_some();
+        if there {
+            let place = format!("{hive}\\{}", key.to_lowercase());
+            self.push(place, Change::DeleteKey { hive, key: key.to_owned() });
+        }
+        Ok(there)
+    }
+
+    /// The plan: files first, then the hives with SYSTEM last; otherwise in the order of the requests. And the hives that
+    /// were not at hand.
+    #[must_use]
+    pub fn finish(self) -> (Plan, Hives) {
+        let mut plan = self.plan;
+        plan.steps = self.steps.into_iter().flatten().collect();
+        plan.steps.sort_by_key(|step| step.change.hive());
+        (plan, self.hives)
+    }
+}

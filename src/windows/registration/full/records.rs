@@ -1,0 +1,288 @@
+//! What Windows writes about a package, as a pure function of its INF.
+//!
+//! There are two forms. Packages of the classes that plug and play may need before user mode runs (controllers, buses,
+//! keyboards: what the SYSTEM hive of an installed Windows holds) are *configured*: the records say for each device id
+//! which install section serves it, and hold what that section writes. All other packages are *staged*: the records say
+//! which ids the package knows, and Windows installs it from the driver store when such a device shows up.
+
+use std::collections::BTreeSet;
+
+use crate::drivers::Facts;
+use crate::drivers::inf::{Companions, Install, RegAction, RegRoot, RegValue, ServiceFacts, Text};
+use crate::plan::RegData;
+use crate::windows::registration::driver_database::{ROOT, version_record};
+
+/// `StatusFlags` of an installed package in real hives.
+const STATUS_INSTALLED: u32 = 0x12;
+/// `SignerScore` of a package signed by its publisher in a real hive.
+const SCORE_PUBLISHER: u32 = 0x0F00_0000;
+/// `SignerScore` of a package signed by Microsoft's hardware program in real hives.
+const SCORE_HARDWARE_PROGRAM: u32 = 0x0D00_0005;
+/// The signer of that program.
+const HARDWARE_PROGRAM: &str = "Microsoft Windows Hardware Compatibility Publisher";
+/// Set in the type of a value that the INF sets only if it is absent, or appends.
+const TYPE_CONDITIONAL: u32 = 0x2_0000;
+/// First build whose records have a `ConfigScope` and an `ImportDate` (Windows 10; the hive of 8.1 has neither).
+const BUILD_SCOPE: u32 = 10240;
+/// Last build whose records are known to name no catalogue (Windows 10 1709; 1909 does).
+const BUILD_WITHOUT_CATALOGUE: u32 = 16299;
+
+/// Names of one package in the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// `oem7.inf`.
+    pub oem: String,
+    /// `viostor.inf_amd64_0123456789abcdef`.
+    pub package: String,
+}
+
+/// What is known about a package besides its INF.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The folder that it came from, as the guest sees it.
+    pub folder: String,
+    /// The signer found in its catalogue, whose list fits the files.
+    pub signer: Option<String>,
+}
+
+/// How much is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// All that binds a device: SYSTEM.
+    Configured,
+    /// What lets plug and play find the package: DRIVERS.
+    Staged,
+}
+
+/// Values below a hive's root: key, name, data.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Records {
+    /// Values.
+    pub values: Vec<(String, String, RegData)>,
+    /// Keys that must be there even without values.
+    pub keys: Vec<String>,
+}
+
+impl Records {
+    fn set(&mut self, key: &str, name: &str, data: RegData) {
+        self.values.push((key.to_owned(), name.to_owned(), data));
+    }
+}
+
+/// `%Token%` as the records write it, or the text itself; the token is noted for `Strings`.
+fn described(text: &Text, tokens: &mut BTreeSet<String>) -> String {
+    match text.token() {
+        Some(token) => {
+            let token = token.to_lowercase();
+            tokens.insert(token.clone());
+            format!("%{token}%")
+        }
+        None => text.resolved.clone(),
+    }
+}
+
+/// The records of a package in `DriverDatabase`, as the Windows of that build writes them.
+#[must_use]
+pub fn records(facts: &Facts, names: &Names, origin: &Origin, form: Form, build: u32) -> Records {
+    let mut out = Records::default();
+    let Names { oem, package } = names;
+
+    let files = format!("{ROOT}\\DriverInfFiles\\{oem}");
+    out.set(&files, "", RegData::multi_sz(&[package]));
+    out.set(&files, "Active", RegData::sz(package));
+
+    let base = format!("{ROOT}\\DriverPackages\\{package}");
+    let version = version_record(facts.class_guid, facts.driver_date, facts.driver_version);
+    out.set(&base, "", RegData::sz(oem));
+    out.set(&base, "Version", RegData::binary(version));
+    out.set(&base, "Provider", RegData::sz(&facts.provider.resolved));
+    out.set(&base, "InfName", RegData::sz(&facts.file_name));
+    out.set(&base, "OemPath", RegData::sz(&origin.folder));
+    if let Some(catalog) = facts.catalog.as_ref().filter(|_| build > BUILD_WITHOUT_CATALOGUE) {
+        out.set(&base, "Catalog", RegData::sz(catalog));
+    }
+    if let Some(signer) = &origin.signer {
+        let score = if signer == HARDWARE_PROGRAM { SCORE_HARDWARE_PROGRAM } else { SCORE_PUBLISHER };
+        out.set(&base, "SignerName", RegData::sz(signer));
+        out.set(&base, "SignerScore", RegData::dword(score));
+    }
+    if build >= BUILD_SCOPE {
+        // the day of the driver, not of the run: a second run must write the same
+        out.set(&base, "ImportDate", RegData::binary(facts.driver_date.0.to_le_bytes()));
+    }
+    out.set(&base, "StatusFlags", RegData::dword(STATUS_INSTALLED));
+    device_ids(&mut out, facts, names);
+
+    if form == Form::Configured {
+        let configurations: Vec<&Install> = facts.installs.iter().filter(|install| serves(facts, install)).collect();
+        let sections: Vec<&str> = configurations.iter().map(|install| install.section.as_str()).collect();
+        out.set(&files, "Configurations", RegData::multi_sz(&sections));
+        for install in &configurations {
+            configuration(&mut out, facts, &base, install, build);
+        }
+        descriptors(&mut out, facts, &base);
+    }
+    out
+}
+
+/// Whether some model is installed by this section.
+fn serves(facts: &Facts, install: &Install) -> bool {
+    facts.models.iter().any(|model| model.install.eq_ignore_ascii_case(&install.name))
+}
+
+/// `ConfigScope`: which sections the configuration has. 1 stands for the install section itself.
+fn scope(companions: Companions) -> u32 {
+    let Companions { hardware, services, interfaces, co_installers } = companions;
+    1 | u32::from(hardware) << 1 | u32::from(services) << 2 | u32::from(interfaces) << 3 | u32::from(co_installers) << 8
+}
+
+/// One install section.
+fn configuration(out: &mut Records, facts: &Facts, base: &str, install: &Install, build: u32) {
+    let key = format!("{base}\\Configurations\\{}", install.section);
+    let service = install.services.iter().find(|service| service.is_function_driver());
+    if install.companions.services {
+        out.set(&key, "Service", RegData::sz(service.map_or("", |service| &service.name)));
+    }
+    if build >= BUILD_SCOPE {
+        out.set(&key, "ConfigScope", RegData::dword(scope(install.companions)));
+    }
+    if !facts.includes.is_empty() {
+        out.set(&key, "IncludedInfs", RegData::multi_sz(&facts.includes));
+    }
+    out.set(&key, "ConfigFlags", RegData::dword(0));
+    for line in &install.hardware {
+        // filters of the device are values of the configuration itself
+        let is_filter = line.subkey.is_empty()
+            && ["UpperFilters", "LowerFilters"].iter().any(|name| line.name.eq_ignore_ascii_case(name));
+        if is_filter {
+            out.set(&key, &line.name, RegData::new(line.kind, line.data.clone()));
+        } else {
+            stored(out, &format!("{key}\\Device"), line);
+        }
+    }
+    for line in &install.software {
+        stored(out, &format!("{key}\\Driver"), line);
+    }
+    for service in &install.services {
+        for line in &service.registry {
+            stored(out, &format!("{key}\\Services\\{}", service.name), line);
+        }
+    }
+}
+
+/// One `AddReg` line as a configuration stores it.
+fn stored(out: &mut Records, base: &str, line: &RegValue) {
+    if line.root != RegRoot::Relative {
+        return;
+    }
+    let key = if line.subkey.is_empty() { base.to_owned() } else { format!("{base}\\{}", line.subkey) };
+    let kind = match line.action {
+        RegAction::KeyOnly => {
+            out.keys.push(key);
+            return;
+        }
+        RegAction::Delete => return,
+        RegAction::Set => line.kind,
+        RegAction::SetIfAbsent | RegAction::OverwriteOnly | RegAction::Append => line.kind | TYPE_CONDITIONAL,
+    };
+    out.set(&key, &line.name, RegData::new(kind, line.data.clone()));
+}
+
+/// `DeviceIds`: for each id the INF, with the kind of the match (1 hardware id, 2 compatible id), the feature score and
+/// the place among the compatible ids; for the class the INF alone.
+fn device_ids(out: &mut Records, facts: &Facts, names: &Names) {
+    let mut best: Vec<(&str, [u8; 4])> = Vec::new();
+    for model in &facts.models {
+        let score = facts.install_of(model).map_or(u8::MAX, |install| install.feature_score);
+        let compatible = model.compatible_ids.iter().enumerate().map(|(at, id)| {
+            let [low, high] = u16::try_from(at).unwrap_or(u16::MAX).to_le_bytes();
+            (id.as_str(), [2, score, low, high])
+        });
+        let hardware = (model.hardware_id.as_str(), [1, score, 0, 0]);
+        for (id, rank) in std::iter::once(hardware).chain(compatible).filter(|(id, _)| !id.is_empty()) {
+            match best.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(id)) {
+                Some((_, known)) => *known = (*known).min(rank),
+                None => best.push((id, rank)),
+            }
+        }
+    }
+    for (id, rank) in best {
+        out.set(&format!("{ROOT}\\DeviceIds\\{id}"), &names.oem, RegData::binary(rank));
+    }
+    let class = facts.class_guid.to_string().to_lowercase();
+    out.set(&format!("{ROOT}\\DeviceIds\\{class}"), &names.oem, RegData::none());
+}
+
+/// `Descriptors` and the `Strings` that they name.
+fn descriptors(out: &mut Records, facts: &Facts, base: &str) {
+    let mut tokens = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    for model in &facts.models {
+        let section = facts.install_of(model).map_or(&model.install, |install| &install.section);
+        let manufacturer = described(&model.manufacturer, &mut tokens);
+        let description = described(&model.description, &mut tokens);
+        for id in std::iter::once(&model.hardware_id).chain(&model.compatible_ids).filter(|id| !id.is_empty()) {
+            if !seen.insert(id.to_uppercase()) {
+                continue;
+            }
+            let key = format!("{base}\\Descriptors\\{id}");
+            out.set(&key, "Configuration", RegData::sz(section));
+            out.set(&key, "Manufacturer", RegData::sz(&manufacturer));
+            out.set(&key, "Description", RegData::sz(&description));
+        }
+    }
+    for token in tokens {
+        if let Some(text) = facts.strings.get(&token) {
+            out.set(&format!("{base}\\Strings"), &token, RegData::sz(text));
+        }
+    }
+}
+
+/// Where a service's program is, as its `ImagePath` says: relative for what the boot loader reads, below `\SystemRoot`
+/// for what the kernel loads later.
+#[must_use]
+pub fn image_path(service: &ServiceFacts, names: &Names) -> String {
+    let path = &service.binary.path;
+    let below = match service.binary.dirid {
+        10 => path.clone(),
+        11 => format!("System32\\{path}"),
+        12 => format!("System32\\drivers\\{path}"),
+        13 => format!("System32\\DriverStore\\FileRepository\\{}\\{path}", names.package),
+        _ => return path.clone(),
+    };
+    let is_driver = service.kind & 0x0B != 0;
+    match (is_driver, service.start) {
+        (true, 0) => below,
+        (true, _) => format!("\\SystemRoot\\{below}"),
+        (false, _) => format!("%SystemRoot%\\{below}"),
+    }
+}
+
+/// A text of the INF as a service's value refers to it.
+fn referred(text: &Text, names: &Names) -> RegData {
+    match text.token() {
+        Some(token) => RegData::sz(&format!("@{},%{token}%;{}", names.oem, text.resolved)),
+        None => RegData::sz(&text.resolved),
+    }
+}
+
+/// The values of a service's own key; what its `AddReg` writes comes besides. `Tag` is not among them: Windows hands it
+/// out by what else is in the group.
+#[must_use]
+pub fn service_values(service: &ServiceFacts, names: &Names) -> Vec<(&'static str, RegData)> {
+    let mut out = vec![
+        ("Type", RegData::dword(service.kind)),
+        ("Start", RegData::dword(service.start)),
+        ("ErrorControl", RegData::dword(service.error_control)),
+        ("ImagePath", RegData::expand_sz(&image_path(service, names))),
+    ];
+    out.extend(service.display_name.as_ref().map(|text| ("DisplayName", referred(text, names))));
+    out.extend(service.description.as_ref().map(|text| ("Description", referred(text, names))));
+    out.extend(service.group.as_ref().map(|group| ("Group", RegData::sz(group))));
+    if !service.dependencies.is_empty() {
+        out.push(("DependOnService", RegData::multi_sz(&service.dependencies)));
+    }
+    out.extend(service.start_name.as_ref().map(|name| ("ObjectName", RegData::sz(name))));
+    out.push(("Owners", RegData::multi_sz(&[&names.oem])));
+    out
+}

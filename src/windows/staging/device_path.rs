@@ -1,0 +1,79 @@
+//! `DevicePath`: the folders in which Windows looks for drivers of new devices.
+
+use crate::error::Result;
+use crate::plan::{HiveFile, RegData};
+use crate::windows::guest_paths;
+use crate::windows::plan_builder::Planner;
+use crate::windows::record::{Action, DevicePathRecord};
+use crate::windows::registry;
+
+/// The key in SOFTWARE.
+pub const KEY: &str = "Microsoft\\Windows\\CurrentVersion";
+/// The value.
+pub const NAME: &str = "DevicePath";
+/// What Windows has by default; device installation breaks without it.
+const DEFAULT: &str = "%SystemRoot%\\inf";
+/// `REG_SZ`.
+const SZ: u32 = 1;
+/// `REG_EXPAND_SZ`.
+const EXPAND_SZ: u32 = 2;
+
+/// `current` with `folders` appended, each once. Folders are compared without case and without trailing backslashes.
+#[must_use]
+pub fn extend(current: &str, folders: &[String]) -> String {
+    let plain = |text: &str| text.trim().trim_end_matches('\\').to_lowercase();
+    let current = if current.trim_matches([';', ' ']).is_empty() { DEFAULT } else { current };
+    let has = |folder: &&String| current.split(';').any(|part| plain(part) == plain(folder));
+    let missing: Vec<&str> = folders.iter().filter(|folder| !has(folder)).map(String::as_str).collect();
+    if missing.is_empty() {
+        return current.to_owned();
+    }
+    format!("{};{}", current.trim_end_matches(';'), missing.join(";"))
+}
+
+/// Appends the staging folder and those of the packages, as no document says that sub-folders are searched.
+///
+/// # Errors
+/// When the hive is damaged.
+pub fn plan(planner: &mut Planner<'_>, stage_names: &[String]) -> Result<DevicePathRecord> {
+    let software = HiveFile::Software;
+    let present = registry::get(planner.hive(software)?, KEY, NAME)?;
+    let original = present.as_ref().and_then(RegData::as_text);
+    if present.is_some() && original.is_none() {
+        planner.note("DevicePath is no text in this guest; it is left as it is");
+        return Ok(DevicePathRecord::default());
+    }
+    // a plain string is not expanded by Windows, so it gets plain text
+    let is_plain = present.as_ref().is_some_and(|data| data.kind == SZ);
+    let stage = if is_plain {
+        let drive = planner.guest.system_root.get(..2).unwrap_or("C:");
+        guest_paths::STAGE_IN_SCRIPT.replace("%SystemDrive%", drive)
+    } else {
+        guest_paths::STAGE_IN_SCRIPT.to_owned()
+    };
+    let mut folders = vec![stage.clone()];
+    folders.extend(stage_names.iter().map(|name| format!("{stage}\\{name}")));
+    let known = original.as_deref().filter(|text| !text.trim_matches([';', ' ']).is_empty());
+    let default = if is_plain { format!("{}\\inf", planner.guest.system_root) } else { DEFAULT.to_owned() };
+    let new = extend(known.unwrap_or(&default), &folders);
+    planner.because("DevicePath: where Windows looks for drivers of new devices");
+    let kind = if is_plain { SZ } else { EXPAND_SZ };
+    let action = planner.value(software, KEY, NAME, RegData::string(kind, &new))?;
+    Ok(DevicePathRecord { modified: action != Action::Unchanged, original, new })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn appends_once_and_keeps_what_is_there() {
+        let stage = vec!["%SystemDrive%\\hyper2kvm\\drivers\\virtio".to_owned()];
+        let once = extend("%SystemRoot%\\inf", &stage);
+        assert_eq!(once, "%SystemRoot%\\inf;%SystemDrive%\\hyper2kvm\\drivers\\virtio");
+        assert_eq!(extend(&once, &stage), once);
+        let odd = "%SystemRoot%\\inf;%systemdrive%\\HYPER2KVM\\drivers\\virtio\\;";
+        assert_eq!(extend(odd, &stage), odd);
+        assert_eq!(extend("", &[]), "%SystemRoot%\\inf");
+    }
+}
