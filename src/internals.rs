@@ -47,5 +47,5 @@ pub mod units;
 pub mod upcase;
 #[path = "windows/mod.rs"]
 pub mod windows;
-#[path = "yaml.rs"]
+#[path = "yaml/mod.rs"]
 pub mod yaml;

@@ -246,7 +246,10 @@ mod tests {
     fn virtio_and_custom_drivers_in_both_spellings() {
         for key in ["virtio_config", "virtio_config_path"] {
             let config = parse(&format!("vmdk: a.vmdk\nvirtio_drivers_dir: d\n{key}: custom-drivers.yaml\n")).unwrap();
-            assert_eq!(config.spec.guest.definitions.definitions.as_deref(), Some(Path::new("/etc/winject/custom-drivers.yaml")));
+            assert_eq!(
+                config.spec.guest.definitions.definitions.as_deref(),
+                Some(Path::new("/etc/winject/custom-drivers.yaml"))
+            );
         }
     }
 

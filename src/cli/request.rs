@@ -102,7 +102,11 @@ impl InjectSpec {
             force: guest.force,
             rearm: guest.rearm,
             registration: guest.registration.into(),
-            trusted_publishers: guest.trust_publisher.iter().map(|path| read_certificate(path)).collect::<Result<_>>()?,
+            trusted_publishers: guest
+                .trust_publisher
+                .iter()
+                .map(|path| read_certificate(path))
+                .collect::<Result<_>>()?,
             ..InjectOptions::default()
         })
     }

@@ -134,8 +134,10 @@ impl Changed {
         match &self.output {
             Some(out) => Ok(Destination::Overlay(out.clone())),
             None if self.in_place => Ok(Destination::InPlace),
-            None => Err(no_destination(Kind::Usage)
-                .hint("--output NEW.qcow2 keeps the image as it is; --in-place changes it")),
+            None => {
+                Err(no_destination(Kind::Usage)
+                    .hint("--output NEW.qcow2 keeps the image as it is; --in-place changes it"))
+            }
         }
     }
 
