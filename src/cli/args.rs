@@ -144,9 +144,9 @@ pub struct NewImageArgs {
     pub output_format: Option<Format>,
 
     /// Compress the new qcow2: zlib (every QEMU reads it) or zstd (faster; QEMU 5.1 and later)
-    #[arg(long, value_name = "ALGORITHM", value_enum, ignore_case = true, num_args = 0..=1,
+    #[arg(long, value_name = "ALGORITHM", value_parser = parse_compression, num_args = 0..=1,
         default_missing_value = "zlib")]
-    pub compress: Option<CompressionArg>,
+    pub compress: Option<Compression>,
 
     /// Compress this hard, in the algorithm's own scale (zlib: 2 to 9, zstd: 1 to 4)
     #[arg(long, value_name = "LEVEL", requires = "compress")]
@@ -161,7 +161,7 @@ impl NewImageArgs {
     /// Algorithm and level, if the new image is to be compressed.
     #[must_use]
     pub fn compression(&self) -> Option<(Compression, Option<u32>)> {
-        self.compress.map(|kind| (kind.into(), self.compress_level))
+        self.compress.map(|kind| (kind, self.compress_level))
     }
 }
 
@@ -204,18 +204,15 @@ impl From<SignatureArg> for SignatureLevel {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum CompressionArg {
-    Zlib,
-    Zstd,
-}
-
-impl From<CompressionArg> for Compression {
-    fn from(kind: CompressionArg) -> Self {
-        match kind {
-            CompressionArg::Zlib => Self::Zlib,
-            CompressionArg::Zstd => Self::Zstd,
-        }
+/// The algorithm of this name, in any case.
+///
+/// # Errors
+/// The known names.
+pub fn parse_compression(name: &str) -> Result<Compression, String> {
+    match name.to_ascii_lowercase().as_str() {
+        "zlib" => Ok(Compression::Zlib),
+        "zstd" => Ok(Compression::Zstd),
+        _ => Err("use zlib or zstd".to_owned()),
     }
 }
 

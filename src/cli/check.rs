@@ -54,7 +54,7 @@ struct Answer {
 /// Runs the command.
 ///
 /// # Errors
-/// When the image cannot be read or holds no Windows. "No" is an answer, not an error.
+/// When the image cannot be read or holds no Windows. That it does not boot is an answer, not an error.
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let image = block::open(&args.image, &args.source.open_options())?;
     let disk: &dyn Image = &*image;
@@ -108,13 +108,16 @@ fn only_windows<'a>(disk: &&dyn Image, partitions: &'a [Partition]) -> Result<&'
     match found.as_slice() {
         [one] => Ok(one),
         [] => Err(first_error.unwrap_or_else(|| {
-            Error::new(Kind::NotWindows, Layer::Cli, "there is no Windows on this disk")
+            Error::new(Kind::NotWindows, Layer::Cli, "no Windows found")
                 .hint("is this the disk that the guest starts from?")
         })),
         several => {
             let numbers: Vec<String> = several.iter().map(|p| p.number.to_string()).collect();
-            Err(Error::refused(Layer::Cli, format!("Windows is in several partitions: {}", numbers.join(", ")))
-                .hint("choose one with --partition"))
+            Err(Error::refused(
+                Layer::Cli,
+                format!("several Windows installations found, in partitions {}", numbers.join(", ")),
+            )
+            .hint("choose one with --partition NUMBER"))
         }
     }
 }

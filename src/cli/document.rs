@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::args::{CompressionArg, parse_format};
+use super::args::{parse_compression, parse_format};
 use super::request::InjectSpec;
 use crate::block::Format;
+use crate::block::convert::Compression;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host;
 use crate::yaml::{Document, Field, Key, Value};
@@ -20,11 +21,11 @@ use crate::yaml::{Document, Field, Key, Value};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunDocument {
     pub spec: InjectSpec,
-    /// The folder of the new image: what the document does not name it is called like the input.
+    /// The folder of the new image, which is called like the input there if `to_output` is missing.
     pub output_dir: Option<PathBuf>,
     /// `compress`, if the document has it: the algorithm, or none.
-    compress: Option<Option<CompressionArg>>,
-    /// Odd keys, each with its line.
+    compress: Option<Option<Compression>>,
+    /// Unknown keys and keys without effect, each with its line.
     pub warnings: Vec<String>,
 }
 
@@ -150,7 +151,7 @@ impl RunDocument {
     fn complete(&mut self) {
         let Self { spec, output_dir, compress, .. } = self;
         // A level alone asks for compression, too.
-        let implied = spec.new_image.compress_level.map(|_| CompressionArg::Zlib);
+        let implied = spec.new_image.compress_level.map(|_| Compression::Zlib);
         spec.new_image.compress = compress.unwrap_or(implied);
         if let (None, None, Some(folder), Some(stem)) =
             (&spec.output, &spec.to_output, &output_dir, spec.image.file_stem())
@@ -192,11 +193,13 @@ fn written_format(field: &Field<'_>) -> Result<Option<Format>> {
 }
 
 /// Yes (zlib), no, or the algorithm.
-fn compression(field: &Field<'_>) -> Result<Option<CompressionArg>> {
-    match field.value() {
-        Value::Text(text) if CompressionArg::from_str(text, true).is_ok() => word(field),
-        _ => Ok(field.flag()?.then_some(CompressionArg::Zlib)),
+fn compression(field: &Field<'_>) -> Result<Option<Compression>> {
+    if let Value::Text(text) = field.value()
+        && let Ok(kind) = parse_compression(text)
+    {
+        return Ok(Some(kind));
     }
+    Ok(field.flag()?.then_some(Compression::Zlib))
 }
 
 fn require_local(field: &Field<'_>) -> Result<()> {
@@ -341,7 +344,7 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let run = parse(
-            "vmdk: in.ova\nformat: VHD\nallow_path: [a, b]\ndisk: d.vmdk\ndrivers: [m.iso, n]\ndefinitions: defs.yaml\n\
+            "vmdk: in.ova\nformat: VHD\nallow_path: [a, b]\ndisk: d.vmdk\ndrivers: [m.iso, vendor]\ndefinitions: defs.yaml\n\
              output: o.qcow2\nto_output: t.raw\noutput_format: raw\ncompress: zstd\ncompress_level: 3\nchecksum: yes\n\
              in_place: true\ndry_run: true\noverwrite: true\nthreads: 2\nreport: [r.md, s.json]\npartition: 3\n\
              registration: FULL\nsignature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: on\n\
@@ -354,9 +357,9 @@ mod tests {
         let spec = run.spec;
         assert_eq!((spec.image, spec.source.format), (at("in.ova"), Some(Format::Vhd)));
         assert_eq!((spec.source.allow_path, spec.source.disk.as_deref()), (vec![at("a"), at("b")], Some("d.vmdk")));
-        assert_eq!((spec.drivers, spec.output), (vec![at("m.iso"), at("n")], Some(at("o.qcow2"))));
+        assert_eq!((spec.drivers, spec.output), (vec![at("m.iso"), at("vendor")], Some(at("o.qcow2"))));
         assert_eq!((spec.to_output, spec.new_image.output_format), (Some(at("t.raw")), Some(Format::Raw)));
-        assert_eq!((spec.new_image.compress, spec.new_image.compress_level), (Some(CompressionArg::Zstd), Some(3)));
+        assert_eq!((spec.new_image.compress, spec.new_image.compress_level), (Some(Compression::Zstd), Some(3)));
         assert!(spec.new_image.checksum && spec.in_place && spec.dry_run && spec.overwrite);
         assert_eq!(spec.threads, Some(2));
         let guest = spec.guest;
@@ -372,9 +375,9 @@ mod tests {
         for (text, kind) in [
             ("", None),
             ("compress: false\n", None),
-            ("compress: yes\n", Some(CompressionArg::Zlib)),
-            ("compress: ZSTD\n", Some(CompressionArg::Zstd)),
-            ("compress_level: 9\n", Some(CompressionArg::Zlib)),
+            ("compress: yes\n", Some(Compression::Zlib)),
+            ("compress: ZSTD\n", Some(Compression::Zstd)),
+            ("compress_level: 9\n", Some(Compression::Zlib)),
             ("compress: no\ncompress_level: 9\n", None),
             ("compress_level: 9\ncompress: no\n", None),
         ] {

@@ -92,14 +92,17 @@ fn guest(image: &Path, partition: Option<u32>, source: &ImageArgs) -> Result<Gue
     let found: Vec<_> = inspection.windows.iter().filter(wanted).collect();
     match found.as_slice() {
         [found] => Ok(found.guest.target()),
-        [] => Err(Error::new(Kind::NotWindows, Layer::Job, "no Windows was found that can be looked into")
+        [] => Err(Error::new(Kind::NotWindows, Layer::Job, "no Windows found")
             .path(inspection.image)
-            .hint("is this the disk that the guest starts from? winject inspect says more")),
+            .hint("is this the disk that the guest starts from? winject inspect shows what it holds")),
         several => {
             let numbers: Vec<String> = several.iter().map(|found| found.partition.to_string()).collect();
-            Err(Error::refused(Layer::Job, format!("there are several Windows (partitions {})", numbers.join(", ")))
-                .path(inspection.image.clone())
-                .hint("choose one with --partition N"))
+            Err(Error::refused(
+                Layer::Job,
+                format!("several Windows installations found, in partitions {}", numbers.join(", ")),
+            )
+            .path(inspection.image.clone())
+            .hint("choose one with --partition NUMBER"))
         }
     }
 }

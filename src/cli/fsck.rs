@@ -62,7 +62,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         None => table.partitions.iter().collect(),
     };
     for partition in wanted.iter().filter(|p| p.content == Content::BitLocker) {
-        ui.warn(&format!("{} is encrypted with BitLocker and is left out", partition.label()));
+        ui.warn(&format!("{} is encrypted with BitLocker and is not checked", partition.label()));
     }
     let mut reports = Vec::new();
     for &partition in wanted.iter().filter(|p| p.content == Content::Ntfs) {
@@ -76,7 +76,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         reports.push(VolumeReport { partition, clean: report.is_clean(), report });
     }
     if reports.is_empty() {
-        return Err(Error::unsupported(Layer::Job, "there is no NTFS volume to check")
+        return Err(Error::unsupported(Layer::Job, "no NTFS volume found")
             .path(args.image.display().to_string())
             .hint("winject inspect shows what the image holds"));
     }

@@ -30,7 +30,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         let hint = inspection.faults.iter().find_map(|fault| fault.hint.clone());
         let is_damaged = inspection.faults.iter().any(|fault| fault.kind == Kind::Damaged);
         let kind = if is_damaged { Kind::Damaged } else { Kind::NotWindows };
-        return Err(Error::new(kind, Layer::Job, "no Windows was found that can be looked into")
+        return Err(Error::new(kind, Layer::Job, "no Windows found")
             .path(inspection.image)
             .hint(hint.unwrap_or_else(|| "is this the disk that the guest starts from?".to_owned())));
     }

@@ -119,14 +119,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// What `main` does when a thread panicked: this is always a defect of ours, whatever the image held.
 pub fn report_panic() -> ExitCode {
     let ui = Ui::new(false, 0);
-    ui.error(&Error::bug(Layer::Cli, "winject stopped because of a defect (see the message above)"));
+    ui.error(&Error::bug(Layer::Cli, "winject stopped because of a defect, see the message above"));
     ExitCode::Bug
 }
 
 fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
     match cli.command {
-        Some(_) if cli.config.is_some() => Err(Error::new(crate::Kind::Usage, Layer::Cli, "--config with a command")
-            .hint("the document says what to do: winject --config FILE.yaml")),
+        Some(_) if cli.config.is_some() => {
+            Err(Error::new(crate::Kind::Usage, Layer::Cli, "cannot run both a command and --config")
+                .hint("the document says what to do: winject --config FILE.yaml"))
+        }
         Some(Command::Inject(args)) => inject::run(args, ui),
         Some(Command::Inspect(args)) => inspect::run(args, ui),
         Some(Command::Check(args)) => check::run(args, ui),
@@ -136,8 +138,10 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::Fsck(args)) => fsck::run(args, ui),
         Some(Command::Reg(args)) => reg::run(args, ui),
         None if cli.config.is_some() => inject::run_document(&cli.config.unwrap_or_default(), ui),
-        None => Err(Error::new(crate::Kind::Usage, Layer::Cli, "no command was given")
-            .hint("winject inject IMAGE --drivers DIR --in-place, or winject --help")),
+        None => {
+            Err(Error::new(crate::Kind::Usage, Layer::Cli, "no command given")
+                .hint("winject --help lists the commands"))
+        }
     }
 }
 
@@ -168,6 +172,10 @@ fn escape_context(value: &ContextValue) -> Option<ContextValue> {
         ContextValue::Strings(texts) => {
             Some(ContextValue::Strings(texts.iter().map(|text| escape(text).into_owned()).collect()))
         }
+        // Suggestions repeat what was typed.
+        ContextValue::StyledStrs(texts) => Some(ContextValue::StyledStrs(
+            texts.iter().map(|text| escape(&text.to_string()).into_owned().into()).collect(),
+        )),
         _ => None,
     }
 }

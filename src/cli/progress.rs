@@ -10,9 +10,9 @@ use crate::escape::escape;
 const TICK: Duration = Duration::from_millis(120);
 
 /// Before the number of bytes is known.
-const SPINNER: &str = "{spinner} {msg}";
+const SPINNER: &str = "{spinner} {wide_msg}";
 
-const BAR: &str = "{msg} {bar:30} {bytes}/{total_bytes} {eta}";
+const BAR: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {eta}";
 
 /// A running progress line; it vanishes when dropped.
 #[derive(Debug)]

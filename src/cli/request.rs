@@ -130,3 +130,122 @@ fn read_certificate(path: &Path) -> Result<Vec<u8>> {
             .hint("--trust-publisher takes a certificate file (.cer, DER)")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::document::RunDocument;
+    use crate::cli::{Cli, Command};
+
+    fn typed(arguments: &str) -> InjectRequest {
+        let cli = Cli::try_parse_from(["winject"].into_iter().chain(arguments.split_whitespace())).unwrap();
+        let spec: InjectSpec = match cli.command {
+            Some(Command::Inject(args)) => args.into(),
+            Some(Command::Convert(args)) => args.into(),
+            other => panic!("{other:?}"),
+        };
+        spec.request().unwrap()
+    }
+
+    fn written(folder: &Path, text: &str) -> InjectRequest {
+        let path = folder.join("run.yaml");
+        std::fs::write(&path, text).unwrap();
+        let mut spec = RunDocument::load(&path).unwrap().spec;
+        spec.document = None;
+        spec.request().unwrap()
+    }
+
+    /// The request as text, without its clock.
+    fn shown(request: InjectRequest) -> String {
+        format!("{:?}", InjectRequest { clock: crate::clock::FileTime(0), ..request })
+    }
+
+    /// What can be asked of an injection means the same wherever it is asked.
+    #[test]
+    fn commands_and_documents_make_the_same_request() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = folder.path().join("c.cer");
+        std::fs::write(&certificate, "a certificate").unwrap();
+        let at = folder.path().display();
+        let common = format!(
+            "--format vhd --allow-path {at}/base --disk d.vmdk --definitions {at}/defs.yaml --overwrite --threads 3 \
+             --partition 2 --registration full --signature-policy warn --trust-publisher {at}/c.cer --rearm --force \
+             --allow-dirty --discard-ntfs-log --discard-hibernation --skip-volume-check"
+        );
+        let text = "vmdk: in.ova\ndrivers: [a.iso, vendor]\nformat: vpc\nallow_path: base\ndisk: d.vmdk\n\
+                    definitions: defs.yaml\noverwrite: true\nthreads: 3\npartition: 2\nregistration: full\n\
+                    signature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: true\nallow_dirty: true\n\
+                    discard_ntfs_log: true\ndiscard_hibernation: true\nskip_volume_check: true\n";
+        for (option, key) in [
+            (format!("--output {at}/o.qcow2"), "output: o.qcow2\n"),
+            ("--in-place".to_owned(), "in_place: true\n"),
+            ("--dry-run".to_owned(), "dry_run: true\nto_output: x.qcow2\n"),
+        ] {
+            let inject = format!("inject {at}/in.ova --drivers {at}/a.iso --drivers {at}/vendor {common} {option}");
+            assert_eq!(shown(typed(&inject)), shown(written(folder.path(), &format!("{text}{key}"))), "{option}");
+        }
+        for (options, keys) in [
+            ("", ""),
+            ("-O raw --checksum", "out_format: raw\nchecksum: true\n"),
+            ("--compress", "compress: true\n"),
+            ("--compress ZSTD --compress-level 4", "compress: zstd\ncompress_level: 4\n"),
+        ] {
+            let convert =
+                format!("convert {at}/in.ova {at}/o.qcow2 --inject {at}/a.iso --inject {at}/vendor {common} {options}");
+            let document = format!("{text}to_output: o.qcow2\n{keys}");
+            assert_eq!(shown(typed(&convert)), shown(written(folder.path(), &document)), "{options}");
+        }
+    }
+
+    /// Each option of `convert` reaches the job.
+    #[test]
+    fn an_injecting_conversion_obeys_every_option() {
+        let plain = shown(typed("convert in.qcow2 out.qcow2 --inject drivers"));
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = folder.path().join("c.cer");
+        std::fs::write(&certificate, "a certificate").unwrap();
+        let trust = format!("--trust-publisher {}", certificate.display());
+        for option in [
+            "-O raw",
+            "--compress",
+            "--compress zstd",
+            "--compress --compress-level 5",
+            "--checksum",
+            "--overwrite",
+            "--threads 1",
+            "--inject more",
+            "--format vdi",
+            "--allow-path base",
+            "--disk d.vmdk",
+            "--definitions defs.yaml",
+            "--partition 2",
+            "--registration full",
+            "--signature-policy present",
+            trust.as_str(),
+            "--rearm",
+            "--force",
+            "--packages-only",
+            "--allow-dirty",
+            "--discard-ntfs-log",
+            "--discard-hibernation",
+            "--skip-volume-check",
+        ] {
+            let changed = shown(typed(&format!("convert in.qcow2 out.qcow2 --inject drivers {option}")));
+            assert_ne!(changed, plain, "{option}");
+        }
+    }
+
+    #[test]
+    fn an_overlay_excludes_other_destinations() {
+        let output = Some(PathBuf::from("o.qcow2"));
+        for spec in [
+            InjectSpec { output: output.clone(), to_output: Some("t.qcow2".into()), ..InjectSpec::default() },
+            InjectSpec { output, in_place: true, ..InjectSpec::default() },
+        ] {
+            assert_eq!(spec.request().unwrap_err().kind(), Kind::Usage);
+        }
+        assert_eq!(InjectSpec::default().request().unwrap_err().kind(), Kind::Refused);
+    }
+}

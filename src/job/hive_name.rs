@@ -33,7 +33,7 @@ impl HiveName {
         });
         found.ok_or_else(|| {
             let error =
-                Error::new(Kind::Usage, Layer::Job, "the key is in no hive of the image").path(path.to_string());
+                Error::new(Kind::Usage, Layer::Job, "not a key of a hive that an image holds").path(path.to_string());
             error.hint(
                 r"in an image a key begins with its hive: HKLM\SYSTEM, SOFTWARE, SAM, SECURITY, COMPONENTS, DRIVERS or ELAM, or HKU\.DEFAULT; other hives (NTUSER.DAT, BCD) are read and edited as files",
             )

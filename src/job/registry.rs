@@ -214,8 +214,8 @@ fn edit_hives(
         Destination::InPlace => commit::commit_in_place(&mut stage, &request.image, &options)?,
         Destination::Overlay(out) => commit::commit_overlay(&mut stage, &request.image, out, &options)?,
         Destination::Standalone { .. } => {
-            return Err(Error::unsupported(Layer::Job, "an edited registry goes in place or into an overlay")
-                .hint("convert the image afterwards"));
+            return Err(Error::unsupported(Layer::Job, "cannot write an edited registry into a new image")
+                .hint("use --output NEW.qcow2, and then winject convert NEW.qcow2"));
         }
     };
     done.warnings.extend(committed.warnings);
@@ -286,7 +286,7 @@ fn hive_path(location: &Location, hive: HiveName) -> String {
 
 fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<(Hive, Option<Replay>)> {
     let Some(file) = volume.find(path)? else {
-        let error = Error::new(Kind::NotWindows, Layer::Job, "this Windows has no such hive").path(path);
+        let error = Error::new(Kind::NotWindows, Layer::Job, "no such hive in this Windows").path(path);
         return Err(error.hint("winject inspect shows what the image holds"));
     };
     let bytes = volume.read(file, HIVE_BYTES_MAX)?;
@@ -306,7 +306,7 @@ fn verify(stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)])
     })?;
     for (path, bytes) in written {
         if check(bytes).iter().any(|fault| fault.severity() == Severity::Error) {
-            return Err(Error::new(Kind::Verify, Layer::Job, "the staged hive is not what was to be written")
+            return Err(Error::new(Kind::Verify, Layer::Job, "the staged hive differs from what was to be written")
                 .path(path)
                 .hint("nothing was written; this is a defect of winject, please report it"));
         }

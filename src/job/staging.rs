@@ -207,8 +207,8 @@ fn open_volume<'s>(
 
 fn open_sources(request: &InjectRequest) -> Result<Sources> {
     if request.drivers.is_empty() {
-        return Err(Error::new(Kind::Drivers, Layer::Job, "no driver source was given")
-            .hint("give --drivers with the folder or the ISO image of the drivers, for instance virtio-win.iso"));
+        return Err(Error::new(Kind::Drivers, Layer::Job, "no drivers given")
+            .hint("name the folder or the ISO image of the drivers: --drivers virtio-win.iso, in a document virtio_drivers_dir"));
     }
     Sources::open(&request.drivers)
 }

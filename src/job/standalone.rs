@@ -63,7 +63,7 @@ fn convert_staged(
     let options = ConvertOptions { progress: Some(&progress), verify: Some(&verify_meanwhile), ..options.clone() };
     let done = convert(&staged.stage, path, &options)?;
     let verified = verified.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let verified = verified.ok_or_else(|| Error::bug(Layer::Job, "an image was written without a verified"))?;
+    let verified = verified.ok_or_else(|| Error::bug(Layer::Job, "an image was written without being verified"))?;
     Ok((done, verified))
 }
 

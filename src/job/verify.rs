@@ -46,7 +46,7 @@ fn compare_with_plan(staged: &Staged, request: &InjectRequest) -> Result<Validat
     let table = partition::read(stage)?;
     let number = installation.partition.number;
     if table.partition(number)? != &installation.partition {
-        return Err(Error::new(Kind::Verify, Layer::Job, "the partition table is not what it was")
+        return Err(Error::new(Kind::Verify, Layer::Job, "the partition table on the staged disk has changed")
             .hint("this is a defect of winject; nothing was written; please report it"));
     }
     let view = PartitionView::new(stage, &installation.partition)?;

@@ -28,7 +28,7 @@ pub(super) fn import(args: &Import, ui: &Ui) -> Result<ExitCode> {
 pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {
     let data = args.value.get().map(|name| Ok((name, data(&args.kind, &args.data)?))).transpose()?;
     if data.is_none() && !args.data.is_empty() {
-        let error = Error::new(Kind::Usage, Layer::Cli, "data, but no value to set");
+        let error = Error::new(Kind::Usage, Layer::Cli, "no value given for the data");
         return Err(error.hint("name the value with --value NAME or --default"));
     }
     let now = environment::clock()?;
@@ -57,7 +57,7 @@ pub(super) fn delete(args: &Delete, ui: &Ui) -> Result<ExitCode> {
         Ok(())
     })?;
     if !found {
-        ui.note(if args.value.get().is_some() { "there is no such value" } else { "there is no such key" });
+        ui.note(if args.value.get().is_some() { "no such value" } else { "no such key" });
     }
     Ok(say(&args.target, changed, "deleted", ui))
 }
@@ -83,20 +83,20 @@ fn data(kind: &str, given: &[String]) -> Result<Data> {
         "expand_sz" => Ok(Data::expand_sz(text)),
         "dword" => match number(text).and_then(|n| u32::try_from(n).ok()) {
             Some(n) => Ok(Data::dword(n)),
-            None => wrong(format!("{text:?} is no 32-bit number")),
+            None => wrong(format!("not a 32-bit number: {text:?}")),
         },
         "qword" => match number(text) {
             Some(n) => Ok(Data::qword(n)),
-            None => wrong(format!("{text:?} is no 64-bit number")),
+            None => wrong(format!("not a 64-bit number: {text:?}")),
         },
         _ => {
             let named = [("none", ValueType::NONE), ("binary", ValueType::BINARY)];
             let named = named.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind);
             let numbered = number(kind).and_then(|n| u32::try_from(n).ok()).map(ValueType);
-            let Some(kind) = named.or(numbered) else { return wrong(format!("there is no type {kind:?}")) };
+            let Some(kind) = named.or(numbered) else { return wrong(format!("not a type: {kind:?}")) };
             match hex(text) {
                 Some(bytes) => Ok(Data { kind, bytes }),
-                None => wrong(format!("{text:?} are no hexadecimal digits")),
+                None => wrong(format!("not pairs of hexadecimal digits: {text:?}")),
             }
         }
     }

@@ -50,7 +50,7 @@ pub(super) fn query(args: &Query, ui: &Ui) -> Result<ExitCode> {
     let key = file.key()?;
     if let Some(name) = args.value.get() {
         let Some(value) = file.hive.value(key, name)? else {
-            ui.note("the key has no such value");
+            ui.note("no such value");
             return Ok(ExitCode::No);
         };
         let mut text = String::new();

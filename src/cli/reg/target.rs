@@ -97,7 +97,7 @@ impl Opened {
                         .into(),
                     _ => format!("{} is there, but holds no {name}", self.full(&self.path.first(i))),
                 };
-                let error = Error::new(Kind::Usage, Layer::Hive, "there is no such key");
+                let error = Error::new(Kind::Usage, Layer::Hive, "no such key");
                 return Err(error.path(self.full(&self.path)).hint(hint));
             };
             key = next;
@@ -160,7 +160,11 @@ impl Changed {
     /// A hive file is always changed in place.
     fn refuse_for_file(&self) -> Result<()> {
         if self.in_place || self.output.is_some() {
-            let error = Error::new(Kind::Usage, Layer::Cli, "--in-place and --output are for images");
+            let error = Error::new(
+                Kind::Usage,
+                Layer::Cli,
+                "cannot change a hive file like an image: --in-place and --output are for images",
+            );
             return Err(error.hint("a hive file is changed where it is; copy it first to keep the old one"));
         }
         Ok(())
@@ -211,6 +215,9 @@ pub(super) fn import(
     let mut import = Import::new(environment::clock()?);
     while let Some(entry) = parser.next_entry()? {
         match entry {
+            Entry::Key { path, .. } if path.is_full() && prefix.names().is_empty() => {
+                return Err(missing_prefix(&path));
+            }
             Entry::Key { path, delete } => import.key(&mut file.hive, &path, delete)?,
             Entry::Value(name, data) => import.value(&mut file.hive, &name, data.as_ref())?,
         }
@@ -224,8 +231,15 @@ pub(super) fn import(
     Ok((changed, what))
 }
 
-/// The same for a hive inside an image. (Apart, so that its code is: that for a hive file stands together.)
-#[inline(never)]
+/// A key of the registry means nothing in a hive file as long as it is not known which part stands for the root.
+fn missing_prefix(path: &KeyPath) -> Error {
+    let root = path.first(path.names().len().min(2));
+    Error::new(Kind::Usage, Layer::Cli, "cannot import a full path into a hive file")
+        .path(path.to_string())
+        .hint(format!("name the part of it that stands for the root of the hive: --prefix '{root}'"))
+}
+
+/// Applies a `.reg` file to the hives inside an image.
 fn import_image(target: &Path, file: &mut dyn Read, places: (&Image, &Changed), ui: &Ui) -> Result<bool> {
     let (image, changed) = places;
     let mut parser = Parser::new(file, &KeyPath::default())?;

@@ -56,7 +56,7 @@ fn errors_say_what_where_and_what_to_do() {
         session(folder.path(), &["inject", "win10.qcow2", "--drivers", "drivers"]),
         "\
 $ winject inject win10.qcow2 --drivers drivers
-Error: command line: it was not said where the changed disk shall go
+Error: no destination given
 Hint: --output NEW.qcow2 keeps the image as it is; --in-place changes it; --dry-run only shows
 [exit 3]
 "
@@ -65,7 +65,7 @@ Hint: --output NEW.qcow2 keeps the image as it is; --in-place changes it; --dry-
         session(folder.path(), &["inject", "win10.qcow2", "--drivers", "drivers", "--output", "win10.qcow2"]),
         "\
 $ winject inject win10.qcow2 --drivers drivers --output win10.qcow2
-Error: host: win10.qcow2: cannot write the output: it is the same file as the input image
+Error: win10.qcow2: cannot write the output: it is the same file as the input image
 Hint: choose another name
 [exit 2]
 "
@@ -74,7 +74,7 @@ Hint: choose another name
         session(folder.path(), &["inject", "win10.qcow2", "--drivers", "drivers", "--dry-run", "--report", "out.doc"]),
         "\
 $ winject inject win10.qcow2 --drivers drivers --dry-run --report out.doc
-Error: job: out.doc: the report's name says neither .md nor .json
+Error: out.doc: cannot write the report: its name ends neither in .md nor in .json
 Hint: name it report.md (a report.json is written beside it) or report.json
 [exit 2]
 "

@@ -93,6 +93,55 @@ fn quiet_says_nothing_and_colours_need_a_terminal() {
     assert!(stderr(&output).contains("Looking for Windows"), "{}", stderr(&output));
 }
 
+/// A script may pass on strings of others.
+fn typed_strings_cannot_steer_the_terminal() {
+    for arguments in [
+        &["frob\u{1b}[31m\nError: FORGED"][..],
+        &["inspect", "a", "--fo\u{1b}[31m\nFORGED"],
+        &["inspect", "a", "--format", "\u{1b}[31m\nFORGED"],
+        &["inject", "a", "--drivers", "d", "--threads", "\u{9b}31m\nFORGED"],
+        &["check", "a", "--bus", "x\u{202e}\nFORGED"],
+        &["inspect", "\u{1b}[31m\nFORGED"],
+    ] {
+        let output = winject().args(arguments).output().unwrap();
+        let text = stderr(&output);
+        assert!(text.contains("FORGED"), "{text}");
+        assert!(!text.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("FORGED") || line.starts_with("Error: FORGED")), "{text}");
+    }
+}
+
+fn a_usage_error_needs_no_layer() {
+    for arguments in [
+        &["--config", "run.yaml", "inspect", "a.qcow2"][..],
+        &["inject", "a.qcow2", "--drivers", "d", "--dry-run", "--report", "report.doc"],
+        &["inject", "a.qcow2", "--drivers", "d"],
+    ] {
+        let text = stderr(&winject().args(arguments).output().unwrap());
+        assert!(!["job: ", "command line: ", "host: "].iter().any(|layer| text.contains(layer)), "{text}");
+    }
+}
+
+/// Keys of the registry in a hive file, as `reg.exe` exports them.
+fn a_full_path_needs_a_prefix() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let now = winject::internals::clock::FileTime::from_unix_seconds(1_700_000_000).unwrap();
+    let hive = winject::internals::hive::Hive::create("SYSTEM", now);
+    std::fs::write(at("h"), hive.finish(&[]).unwrap()).unwrap();
+    let before = std::fs::read(at("h")).unwrap();
+    let text = "Windows Registry Editor Version 5.00\r\n\r\n[HKEY_LOCAL_MACHINE\\SYSTEM\\x]\r\n";
+    std::fs::write(at("x.reg"), text).unwrap();
+    let output = winject().current_dir(folder.path()).args(["reg", "import", "h", "x.reg"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains(r"--prefix 'HKEY_LOCAL_MACHINE\SYSTEM'"), "{}", stderr(&output));
+    assert!(std::fs::read(at("h")).unwrap() == before);
+    let prefix = ["reg", "import", "h", "x.reg", "--prefix", r"HKEY_LOCAL_MACHINE\SYSTEM"];
+    succeed(winject().current_dir(folder.path()).args(prefix));
+    let shown = stdout(&succeed(winject().current_dir(folder.path()).args(["reg", "query", "h", "\\"])));
+    assert!(shown.lines().any(|line| line == "\\x" || line == "x"), "{shown}");
+}
+
 tests![
     help_shows_only_what_works,
     version_is_the_packages,
@@ -102,4 +151,7 @@ tests![
     inspect_without_windows_ends_with_4,
     a_closed_pipe_is_a_clean_end,
     quiet_says_nothing_and_colours_need_a_terminal,
+    typed_strings_cannot_steer_the_terminal,
+    a_usage_error_needs_no_layer,
+    a_full_path_needs_a_prefix,
 ];

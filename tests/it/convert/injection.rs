@@ -109,7 +109,7 @@ fn errors_of_the_command() {
         ("there.qcow2", "", 2, "exists already"),
         ("in.raw", "--overwrite", 2, "input"),
         ("no/folder/out.qcow2", "", 7, "folder"),
-        ("out.raw", "-O raw --compress zlib", 2, "compressed"),
+        ("out.raw", "-O raw --compress zlib", 2, "cannot compress"),
         ("out.vmdk", "-O vmdk", 4, "qcow2 or raw"),
         ("out.qcow2", "--compress lzma", 2, "zlib or zstd"),
         ("out.qcow2", "-O qcow3", 2, "raw, qcow2"),

@@ -5,7 +5,7 @@ mod corpus;
 mod craft;
 mod hostile;
 mod matrix;
-mod ova;
+pub mod ova;
 mod vhd;
 mod vhdx_log;
 

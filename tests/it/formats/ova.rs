@@ -22,7 +22,7 @@ fn header(name: &str, size: usize, kind: u8) -> Vec<u8> {
     raw
 }
 
-fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
+pub fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, content) in members {
         if name.len() > 100 {
@@ -42,7 +42,7 @@ fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
     out
 }
 
-fn ovf(disks: &[&str]) -> String {
+pub fn ovf(disks: &[&str]) -> String {
     let files: String =
         disks.iter().enumerate().map(|(i, d)| format!("<File ovf:href=\"{d}\" ovf:id=\"file{i}\"/>")).collect();
     let section: String = (0..disks.len())
