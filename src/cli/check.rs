@@ -1,4 +1,8 @@
-//! `winject check`.
+//! `winject check`: walks the boot chain of the Windows in an image.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
 
 use super::Ui;
 use super::args::{ImageArgs, PartitionArgs, SignatureArg};
@@ -9,8 +13,6 @@ use crate::exit::ExitCode;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, Content, Partition, PartitionView};
 use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions};
-use serde::Serialize;
-use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -1,4 +1,4 @@
-//! `winject convert`.
+//! `winject convert`: a new image in one pass, with drivers injected on the way if asked.
 
 use std::path::PathBuf;
 

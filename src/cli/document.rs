@@ -1,9 +1,9 @@
 //! `--config FILE.yaml`: a run described by a document.
 //!
 //! A document fills the same [`InjectSpec`] as the command line: for every option of `inject` and `convert` there is a
-//! key of its name in snake case, beside the names that such documents had before. Paths are relative to the document's
+//! key of its name in snake case, in addition to the names that such documents had before. Paths are relative to the document's
 //! folder. An unknown key is a warning with its line and the nearest known name; one that is known but has no effect in
-//! winject is a warning too, so that nobody relies on it.
+//! winject is a warning too, so that a user does not rely on it.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,7 @@
-//! `winject drivers`.
+//! `winject drivers`: what driver media hold.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use super::Ui;
 use super::args::{DefinitionArgs, ImageArgs, PartitionArgs};
@@ -9,8 +12,6 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::EscapedLines;
 use crate::exit::ExitCode;
 use crate::job;
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

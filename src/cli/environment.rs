@@ -1,17 +1,19 @@
 //! The environment of the process: clock, log filter, terminal.
 
-use crate::clock::FileTime;
-use crate::error::{Error, Kind, Layer, Result};
-use crate::escape::escape;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::IsTerminal;
+
 use tracing::field::Field;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{self, Writer};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::clock::FileTime;
+use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::escape;
 
 /// Whether standard output may carry colours.
 pub fn stdout_colours() -> bool {

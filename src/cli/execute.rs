@@ -22,18 +22,17 @@ pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     let mut report = Report::of_request(&request);
     let outcome = job::inject_into(&request, &watcher, &mut report);
     drop(watcher);
-    // A run that could not even begin has nothing to report, and the report that is there may be that of a good one. Nor
-    // does one that was cancelled.
+    // A run that did not begin, or was cancelled, is not reported: it would replace the report of an earlier, good run.
     if let Err(error) = &outcome
         && matches!(error.kind(), Kind::Usage | Kind::Cancelled)
     {
         return outcome.map(|()| ExitCode::Usage);
     }
-    // Reports are written, whatever signal comes, if what they tell of is done.
+    // What the reports describe is done: they are written even if a signal comes.
     let _hold = signals::cancel().hold_through();
     let written = write_reports(&report, reports, ui);
     outcome?;
-    show(&report, ui);
+    show_outcome(&report, ui);
     written?;
     Ok(ExitCode::Done)
 }
@@ -54,7 +53,7 @@ fn write_reports(report: &Report, paths: &[PathBuf], ui: &Ui) -> Result<()> {
     failed.map_or(Ok(()), Err)
 }
 
-fn show(report: &Report, ui: &Ui) {
+fn show_outcome(report: &Report, ui: &Ui) {
     if report.run.recovered {
         ui.note("an earlier run was interrupted; the image was restored first");
     }
@@ -91,7 +90,7 @@ fn show(report: &Report, ui: &Ui) {
     }
 }
 
-/// Shows the job's steps as they come.
+/// Shows each step of the job as a progress line.
 struct Watcher<'a> {
     ui: &'a Ui,
     current: RefCell<Option<Progress>>,
@@ -99,7 +98,7 @@ struct Watcher<'a> {
 
 impl Observer for Watcher<'_> {
     fn step(&self, title: &str) {
-        // The old one vanishes before anything else is drawn.
+        // The old line is cleared before the new one is drawn.
         self.current.take();
         tracing::info!("{title}");
         *self.current.borrow_mut() = Some(self.ui.progress(title));

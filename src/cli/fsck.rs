@@ -1,4 +1,4 @@
-//! `winject fsck`.
+//! `winject fsck`: checks the NTFS volumes of an image.
 
 use std::path::PathBuf;
 

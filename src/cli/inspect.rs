@@ -1,4 +1,6 @@
-//! `winject inspect`.
+//! `winject inspect`: which Windows an image holds, and its state.
+
+use std::fmt::Write as _;
 
 use super::Ui;
 use super::args::QuestionArgs;
@@ -6,7 +8,6 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::EscapedLines;
 use crate::exit::ExitCode;
 use crate::job::{self, Inspection};
-use std::fmt::Write as _;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -1,21 +1,22 @@
 //! Which partition holds the Windows to work on: found by content, never by size or type.
 
+use std::fmt;
+
 use crate::error::{Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{Content, Disk, Partition, PartitionTable, PartitionView};
 use crate::windows::{self, Guest, Hives, Inspected};
-use std::fmt;
 
-/// A Windows installation and where it is.
+/// A Windows installation and its partition.
 #[derive(Debug, Clone)]
 pub struct Installation {
-    /// Its partition.
+    /// The partition that it is in.
     pub partition: Partition,
-    /// What inspection found.
+    /// Product, build, folders, control sets and state, as read from its hives.
     pub guest: Guest,
 }
 
-/// What was found on a disk.
+/// Result of [`search`].
 #[derive(Default)]
 pub struct Installations {
     /// Windows installations, by partition number.
@@ -24,7 +25,7 @@ pub struct Installations {
     pub faults: Vec<(Partition, Error)>,
     /// NTFS volumes without Windows.
     pub others: Vec<Partition>,
-    /// What was read of the hives of the only installation; empty when there are several.
+    /// Hives of the only installation, as far as they were read; empty when there are several.
     pub hives: Hives,
 }
 

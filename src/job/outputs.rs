@@ -1,4 +1,4 @@
-//! What a run is going to write, examined before any work is done.
+//! Checks of output files before any work is done.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,11 @@ use crate::block::Format;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{REPORT, RunFiles, Target};
 
-/// What the output image is called in messages.
+/// Name of the output image in messages.
 const OUTPUT: &str = "the output";
 
 /// Makes sure that a run may write its output and these reports: each can be what its name says, none of them is a file
-/// that the run reads, and no two are the same file. The run asks again when it writes.
+/// that the run reads, and no two are the same file. The same is checked again when they are written.
 ///
 /// # Errors
 /// [`Kind::Usage`]; nothing was touched then.

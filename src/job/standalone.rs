@@ -1,5 +1,8 @@
 //! The changes as a whole new image, written while they are found and verified.
 
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
 use super::staging::{Staged, open_image, stage_changes};
@@ -8,8 +11,6 @@ use crate::block::Stage;
 use crate::block::commit::Committed;
 use crate::block::convert::{BackgroundCopy, ConvertOptions, ConvertProgress, Converted, convert};
 use crate::error::{Error, Layer, Result};
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 /// The step in which a new image is written.
 const WRITING: &str = "Writing and verifying the new image";

@@ -1,5 +1,7 @@
 //! The commands that change a hive.
 
+use std::path::Path;
+
 use super::args::{Delete, Import, Set};
 use super::file::open_reg;
 use super::target::{edit, import as import_file};
@@ -7,9 +9,8 @@ use crate::cli::{Ui, environment};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
 use crate::hive::{Data, ValueType};
-use std::path::Path;
 
-fn say(target: &Path, changed: bool, what: &str, ui: &Ui) -> ExitCode {
+fn show_change(target: &Path, changed: bool, what: &str, ui: &Ui) -> ExitCode {
     ui.done(&format!("{}: {}", target.display(), if changed { what } else { "unchanged" }));
     ExitCode::Done
 }
@@ -22,11 +23,11 @@ pub(super) fn import(args: &Import, ui: &Ui) -> Result<ExitCode> {
             Kind::Usage => e.path(args.file.display().to_string()),
             _ => e,
         })?;
-    Ok(say(&args.target, changed, &what, ui))
+    Ok(show_change(&args.target, changed, &what, ui))
 }
 
 pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {
-    let data = args.value.get().map(|name| Ok((name, data(&args.kind, &args.data)?))).transpose()?;
+    let data = args.value.get().map(|name| Ok((name, parse_data(&args.kind, &args.data)?))).transpose()?;
     if data.is_none() && !args.data.is_empty() {
         let error = Error::new(Kind::Usage, Layer::Cli, "no value given for the data");
         return Err(error.hint("name the value with --value NAME or --default"));
@@ -40,7 +41,7 @@ pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {
         }
         Ok(())
     })?;
-    Ok(say(&args.target, changed, "set", ui))
+    Ok(show_change(&args.target, changed, "set", ui))
 }
 
 pub(super) fn delete(args: &Delete, ui: &Ui) -> Result<ExitCode> {
@@ -59,11 +60,11 @@ pub(super) fn delete(args: &Delete, ui: &Ui) -> Result<ExitCode> {
     if !found {
         ui.note(if args.value.get().is_some() { "no such value" } else { "no such key" });
     }
-    Ok(say(&args.target, changed, "deleted", ui))
+    Ok(show_change(&args.target, changed, "deleted", ui))
 }
 
-/// The data that `--type` and `--data` mean.
-fn data(kind: &str, given: &[String]) -> Result<Data> {
+/// The data of `--type` and `--data`.
+fn parse_data(kind: &str, given: &[String]) -> Result<Data> {
     let wrong = |what: String| Err(Error::new(Kind::Usage, Layer::Cli, what).hint("see winject reg set --help"));
     let kind = kind.to_ascii_lowercase();
     let kind = kind.strip_prefix("reg_").unwrap_or(&kind);
@@ -94,7 +95,7 @@ fn data(kind: &str, given: &[String]) -> Result<Data> {
             let named = named.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind);
             let numbered = number(kind).and_then(|n| u32::try_from(n).ok()).map(ValueType);
             let Some(kind) = named.or(numbered) else { return wrong(format!("not a type: {kind:?}")) };
-            match hex(text) {
+            match parse_hex(text) {
                 Some(bytes) => Ok(Data { kind, bytes }),
                 None => wrong(format!("not pairs of hexadecimal digits: {text:?}")),
             }
@@ -103,7 +104,7 @@ fn data(kind: &str, given: &[String]) -> Result<Data> {
 }
 
 /// Pairs of hexadecimal digits; blanks and commas between them do not count.
-fn hex(text: &str) -> Option<Vec<u8>> {
+fn parse_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.chars().filter(|c| !c.is_whitespace() && *c != ',');
     let digits = digits.map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<Vec<u8>>>()?;
     let pairs = digits.chunks(2).map(|pair| Some(pair.first()? << 4 | pair.get(1)?));
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     fn given(kind: &str, texts: &[&str]) -> Option<Data> {
-        data(kind, &texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>()).ok()
+        parse_data(kind, &texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>()).ok()
     }
 
     #[test]

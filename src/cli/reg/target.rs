@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::file::{HiveFile, find_log, is_hive, say_replay};
+use super::file::{OpenedHive, find_log, is_hive, show_replay};
 use crate::block::commit::Recovery;
 use crate::cli::args::{ImageArgs, PartitionArgs, VolumeCheckArgs};
 use crate::cli::request::no_destination;
@@ -59,7 +59,7 @@ impl Image {
 }
 
 /// A hive that was opened for reading, and the key that was asked for.
-pub(super) struct Opened {
+pub(super) struct OpenedKey {
     pub(super) hive: Hive,
     /// The key, from the root of the hive.
     pub(super) path: KeyPath,
@@ -67,17 +67,17 @@ pub(super) struct Opened {
     pub(super) prefix: KeyPath,
 }
 
-impl Opened {
+impl OpenedKey {
     /// Opens the hive that holds the key `text`.
     pub(super) fn open(target: &Path, text: &str, prefix: KeyPath, image: &Image, ui: &Ui) -> Result<Self> {
         if !is_hive(target)? {
             let (name, path) = HiveName::of(&KeyPath::from(text))?;
             let (hive, replay) = read_hive(&image.request(target)?, name)?;
-            say_replay(replay.as_ref(), ui);
+            show_replay(replay.as_ref(), ui);
             let path = path.resolve_control_set(&hive)?;
             return Ok(Self { hive, path, prefix: name.root() });
         }
-        let hive = HiveFile::open(target, ui)?.hive;
+        let hive = OpenedHive::open(target, ui)?.hive;
         let path = in_hive(&hive, text, &prefix)?;
         Ok(Self { hive, path, prefix })
     }
@@ -110,14 +110,14 @@ impl Opened {
     }
 }
 
-/// The key that the user means in a hive file: `text` is a path from its root, with or without the prefix.
+/// The key `text` in a hive file: a path from its root, with or without the prefix.
 fn in_hive(hive: &Hive, text: &str, prefix: &KeyPath) -> Result<KeyPath> {
     let path = KeyPath::from(text);
     let path = path.below(prefix).filter(|_| !prefix.names().is_empty()).unwrap_or(path);
     path.resolve_control_set(hive)
 }
 
-/// The files that stand behind a target: the hive and its logs, or those of the image.
+/// The files that a target is read from: the hive and its logs, or those of the image.
 pub(super) fn sources(target: &Path, image: &Image) -> Result<Vec<PathBuf>> {
     if !is_hive(target)? {
         return image.files(target);
@@ -141,7 +141,7 @@ impl Changed {
         }
     }
 
-    /// Refuses an output that is the file which says what to change.
+    /// Refuses an output that is the `.reg` file.
     pub(super) fn refuse_as_output(&self, input: &Path) -> Result<()> {
         let Some(output) = &self.output else { return Ok(()) };
         let mut files = RunFiles::default();
@@ -157,7 +157,7 @@ impl Changed {
         })
     }
 
-    /// A hive file is always changed in place.
+    /// Refuses the options of images: a hive file is always changed in place.
     fn refuse_for_file(&self) -> Result<()> {
         if self.in_place || self.output.is_some() {
             let error = Error::new(
@@ -188,10 +188,10 @@ pub(super) fn edit(
             let path = path.resolve_control_set(hive)?;
             change(hive, &path)
         })?;
-        return Ok(say(&done, ui));
+        return Ok(show_edit(&done, ui));
     }
     changed.refuse_for_file()?;
-    let mut file = HiveFile::open_for_edit(target, ui)?;
+    let mut file = OpenedHive::open_for_edit(target, ui)?;
     let path = in_hive(&file.hive, text, prefix)?;
     change(&mut file.hive, &path)?;
     file.save()
@@ -211,7 +211,7 @@ pub(super) fn import(
     }
     changed.refuse_for_file()?;
     let mut parser = Parser::new(file, prefix)?;
-    let mut file = HiveFile::open_for_edit(target, ui)?;
+    let mut file = OpenedHive::open_for_edit(target, ui)?;
     let mut import = Import::new(environment::clock()?);
     while let Some(entry) = parser.next_entry()? {
         match entry {
@@ -244,10 +244,10 @@ fn import_image(target: &Path, file: &mut dyn Read, places: (&Image, &Changed), 
     let (image, changed) = places;
     let mut parser = Parser::new(file, &KeyPath::default())?;
     let done = import_into_image(&changed.request(image, target)?, &mut parser, &changed.destination()?)?;
-    Ok(say(&done, ui))
+    Ok(show_edit(&done, ui))
 }
 
-fn say(done: &HiveEdit, ui: &Ui) -> bool {
+fn show_edit(done: &HiveEdit, ui: &Ui) -> bool {
     match done.recovery {
         Recovery::Nothing => {}
         Recovery::Restored => ui.note("an earlier run was interrupted; the image was restored first"),
@@ -255,7 +255,7 @@ fn say(done: &HiveEdit, ui: &Ui) -> bool {
             ui.note("an earlier run was interrupted when it had written everything; it was completed first");
         }
     }
-    done.replays.iter().for_each(|replay| say_replay(Some(replay), ui));
+    done.replays.iter().for_each(|replay| show_replay(Some(replay), ui));
     done.warnings.iter().for_each(|warning| ui.warn(warning));
     done.changed
 }

@@ -1,13 +1,14 @@
 //! Reports on the host: JSON or Markdown by the name's ending. They replace nothing but reports.
 
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
+
 use super::fields::Report;
 use super::markdown::TITLE;
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{self, NewFile, REPORT, Target};
 use crate::job::folder::require_folder;
-use std::io::{Read, Write as _};
-use std::path::{Path, PathBuf};
 
 /// Bytes at the start of a file by which a report is recognised.
 const HEAD: u64 = 64 << 10;
