@@ -356,8 +356,11 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { layer, message, path, place, expected_found, source, .. } = &*self.0;
-        write!(f, "{layer}: ")?;
+        let Inner { kind, layer, message, path, place, expected_found, source, .. } = &*self.0;
+        // For what was typed, or asked of a job, the layer would add nothing.
+        if *kind != Kind::Usage && !matches!(layer, Layer::Cli | Layer::Job) {
+            write!(f, "{layer}: ")?;
+        }
         if let Some(path) = path {
             write!(f, "{path}: ")?;
         }

@@ -2,26 +2,26 @@
 
 use crate::error::Kind;
 
-/// What the process says to its caller. The numbers are a promise to scripts.
+/// The exit code of the process. The numbers are a promise to scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum ExitCode {
-    /// Done, or nothing to do; warnings included. For commands that answer a question: yes, clean.
+    /// Done, or nothing to do, also with warnings. For commands that answer a question: yes, clean.
     Done = 0,
     /// Only for commands that answer a question (`check`, `fsck`, `reg check`): no, faults found.
     No = 1,
-    /// Command line or configuration.
+    /// The command line or a document makes no sense.
     Usage = 2,
     /// Refused: hibernated, unclean or dirty, encrypted, dynamic disk, in use, several Windows and none chosen.
     Refused = 3,
     /// Not a disk image, unsupported, or no Windows in it.
     Unsupported = 4,
-    /// Damaged image.
+    /// The image is damaged, or the boot chain of its guest was broken before.
     Damaged = 5,
     /// Drivers: folder missing, none for this Windows, wrong CPU, unsigned.
     Drivers = 6,
-    /// I/O: read-only, no space.
+    /// I/O failed: read-only, no space, standard output that cannot be written.
     Io = 7,
     /// Verification failed and nothing was written.
     Verify = 8,

@@ -21,6 +21,8 @@ pub mod escape;
 pub mod exit;
 #[path = "fat/mod.rs"]
 pub mod fat;
+#[path = "field.rs"]
+pub mod field;
 #[path = "guid.rs"]
 pub mod guid;
 #[path = "hive/mod.rs"]
@@ -45,5 +47,5 @@ pub mod units;
 pub mod upcase;
 #[path = "windows/mod.rs"]
 pub mod windows;
-#[path = "yaml.rs"]
+#[path = "yaml/mod.rs"]
 pub mod yaml;

@@ -1,37 +1,56 @@
 //! winject makes a switched-off Windows disk image bootable from a virtio disk.
 //!
-//! Data flows one way: image → stage (copy-on-write in memory) → inspect → plan → apply on the stage → verify →
+//! Data flows one way: image → stage (copy on write, in memory) → inspect → plan → apply on the stage → verify →
 //! commit. Nothing writes to the user's file before verification has passed.
 //!
+//! # The whole job
+//!
+//! [`inject`] does it all: it opens the image, finds Windows, chooses drivers for it, writes them and their registry
+//! entries to the stage, verifies what was written, and puts the result where the [`Destination`] says.
+//!
 //! ```no_run
-//! use winject::internals::clock::FileTime;
-//! use winject::{Destination, InjectRequest, inject};
+//! use winject::{Destination, FileTime, InjectRequest, Silent, inject};
 //!
 //! # fn main() -> winject::Result<()> {
-//! let now = FileTime::from_date(2026, 1, 1).unwrap();
 //! let overlay = Destination::Overlay("guest-virtio.qcow2".into());
-//! let request = InjectRequest::new("guest.vmdk", vec!["virtio-win.iso".into()], overlay, now);
-//! let report = inject(&request, &winject::internals::job::Silent)?;
+//! let request = InjectRequest::new("guest.vmdk", vec!["virtio-win.iso".into()], overlay, FileTime::now());
+//! let report = inject(&request, &Silent)?;
 //! println!("{}", report.summary);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! The modules, from the top; each imports only from those below it:
+//! [`inspect()`] only looks. An [`Observer`] is told about progress, a [`Cancel`] stops a job, which then leaves everything
+//! as it was. Every [`Error`] has a [`Kind`] that a program can match on, a place and a remedy.
 //!
-//! | module | owns |
-//! |---|---|
-//! | [`cli`] | arguments, documents, progress, printing, exit codes |
-//! | [`job`] | inject, inspect, registry edits as library calls; reports |
-//! | [`windows`] | inspection of a guest, what is registered and staged, whether it boots |
-//! | [`plan`] | changes as values, applied to the stage and verified |
-//! | [`drivers`] | driver media, INF, signatures, the choice for a guest |
-//! | [`ntfs`], [`iso`], [`hive`] | file systems and the registry; usable on their own |
-//! | `fat` | a read-only FAT reader for the EFI system partition |
-//! | [`partition`] | MBR and GPT |
-//! | [`block`] | containers, the stage, commit, conversion |
-//! | `host_file` | inputs opened without waiting, outputs written all or nothing, what must not be replaced |
-//! | [`error`], [`units`], [`io`], [`clock`] | what all of them share |
+//! # The parts
+//!
+//! They can be used on their own: [`open_image`] reads raw, qcow2, VMDK, VHD, VHDX, VDI and OVA; [`read_partitions`]
+//! reads MBR and GPT; [`NtfsVolume`] reads and writes NTFS; [`Hive`] reads and edits registry hives. A [`Stage`] over an
+//! image takes writes without touching it.
+//!
+//! ```no_run
+//! use winject::{ImageOptions, NtfsOptions, NtfsVolume, PartitionView, open_image, read_partitions};
+//!
+//! # fn main() -> winject::Result<()> {
+//! let image = open_image("guest.vmdk".as_ref(), &ImageOptions::default())?;
+//! let table = read_partitions(image.as_ref())?;
+//! let view = PartitionView::new(image.as_ref(), table.partition(2)?)?;
+//! let volume = NtfsVolume::open(view, &NtfsOptions::read_only())?;
+//! if let Some(file) = volume.find("/Windows/win.ini")? {
+//!     println!("{} bytes", volume.read(file, 1 << 20)?.len());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! `cli` (on by default) is the command `winject`; without it the library comes without the crates for arguments,
+//! progress bars and signals.
+
+// some functions are called by the command only
+#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 
 #[doc(hidden)]
 pub mod internals;
@@ -39,12 +58,19 @@ pub mod internals;
 #[cfg(feature = "cli")]
 use internals::cli;
 use internals::{
-    block, cancel, clock, drivers, error, escape, exit, fat, guid, hive, host, io, iso, job, ntfs, partition, plan,
-    units, upcase, windows, yaml,
+    block, cancel, clock, drivers, error, escape, exit, fat, field, guid, hive, host, io, iso, job, ntfs, partition,
+    plan, units, upcase, windows, yaml,
 };
 
-pub use block::{Image, Stage};
+pub use block::convert::Compression;
+pub use block::{Format, Image, OpenOptions as ImageOptions, PathPolicy, Stage, StageOptions, open as open_image};
+pub use cancel::Cancel;
+pub use clock::FileTime;
+pub use drivers::{Policy as SignaturePolicy, SignatureLevel};
 pub use error::{Error, Kind, Layer, Place, Result};
-pub use job::{Destination, InjectRequest, Report, inject};
-pub use plan::Plan;
-pub use windows::Guest;
+pub use hive::{Data as RegistryData, Hive, KeyId, Value as RegistryValue, ValueType};
+pub use job::{Destination, InjectRequest, Inspection, Observer, Report, Silent, StateOverrides, inject, inspect};
+pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
+pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};
+pub use units::ImageOffset;
+pub use windows::{InjectOptions, Registration};

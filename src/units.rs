@@ -12,6 +12,10 @@ pub struct ImageOffset(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct VolumeOffset(pub u64);
 
+/// Byte offset in a file of the host that stores a disk, for instance in a qcow2 file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct HostOffset(pub u64);
+
 macro_rules! offset {
     ($name:ident, $place:ident) => {
         impl $name {
@@ -40,3 +44,4 @@ macro_rules! offset {
 }
 offset!(ImageOffset, DiskOffset);
 offset!(VolumeOffset, VolumeOffset);
+offset!(HostOffset, Offset);

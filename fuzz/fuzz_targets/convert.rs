@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use winject::internals::block::convert::{Compression, ConvertOptions, convert};
-use winject::internals::block::{Chain, Format, MemoryStorage, OpenOptions, open};
+use winject::internals::block::{Format, MemoryStorage, OpenOptions, open, open_storage};
 use winject::internals::units::ImageOffset;
 
 fuzz_target!(|data: &[u8]| {
@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
     let out = folder.path().join("out");
     let options = OpenOptions::default();
     let storage = Arc::new(MemoryStorage::new(content.to_vec()));
-    let Ok(source) = Chain::new(&options).open_storage(storage, Path::new("fuzz"), Some(Format::Raw)) else { return };
+    let Ok(source) = open_storage(storage, Path::new("fuzz"), Some(Format::Raw), &options) else { return };
     let compression = [None, Some(Compression::Zlib), Some(Compression::Zstd)][usize::from(choice % 3)];
     let convert_options = ConvertOptions { compression, cluster_bits: 9 + u32::from(choice / 3) % 13, ..ConvertOptions::default() };
     convert(&*source, &out, &convert_options).unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use winject::internals::block::{Chain, Format, MemoryStorage, OpenOptions, qcow2};
+use winject::internals::block::{Format, MemoryStorage, OpenOptions, formats::qcow2, open_storage};
 use winject::internals::units::ImageOffset;
 
 fuzz_target!(|data: &[u8]| {
@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     let _ = qcow2::info_storage(storage.clone(), path);
     let _ = qcow2::check_storage(storage.clone(), path);
     let options = OpenOptions::default();
-    let Ok(image) = Chain::new(&options).open_storage(storage, path, Some(Format::Qcow2)) else { return };
+    let Ok(image) = open_storage(storage, path, Some(Format::Qcow2), &options) else { return };
     let size = image.len();
     let mut buffer = vec![0; 64 << 10];
     for offset in [0, size / 2, size.saturating_sub(64 << 10)] {

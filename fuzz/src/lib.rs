@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use winject::internals::block::{Chain, Format, MemoryStorage, OpenOptions};
+use winject::internals::block::{Format, MemoryStorage, OpenOptions, open_storage};
 use winject::internals::units::ImageOffset;
 
 /// Opens bytes as an image (of whatever format they show, without one) and reads it from the beginning: extents are inside
@@ -11,7 +11,7 @@ use winject::internals::units::ImageOffset;
 pub fn read_image(data: &[u8], format: Option<Format>) {
     let storage = Arc::new(MemoryStorage::new(data.to_vec()));
     let options = OpenOptions::default();
-    let Ok(image) = Chain::new(&options).open_storage(storage, Path::new("fuzz"), format) else { return };
+    let Ok(image) = open_storage(storage, Path::new("fuzz"), format, &options) else { return };
     let size = image.len();
     let mut buf = [0; 8192];
     let mut at = 0;

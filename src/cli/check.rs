@@ -1,7 +1,11 @@
-//! `winject check`.
+//! `winject check`: walks the boot chain of the Windows in an image.
 
-use super::inject::SignatureArg;
-use super::{ImageArgs, Ui};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::Ui;
+use super::args::{ImageArgs, PartitionArgs, SignatureArg};
 use crate::block::{self, Image};
 use crate::clock::FileTime;
 use crate::error::{Error, Kind, Layer, Result};
@@ -9,29 +13,26 @@ use crate::exit::ExitCode;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, Content, Partition, PartitionView};
 use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions};
-use serde::Serialize;
-use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The disk image
     image: PathBuf,
 
-    /// The bus of the disk [default: both are looked at]
+    /// Check for this bus of the disk [default: both]
     #[arg(long, value_parser = parse_bus, value_name = "virtio-blk|virtio-scsi")]
     bus: Option<Bus>,
 
-    /// What the driver's signature must prove
+    /// Require this of the driver's signature
     #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
     signature_policy: SignatureArg,
 
-    /// Number of the partition with Windows, if there are several
-    #[arg(long, value_name = "NUMBER")]
-    partition: Option<u32>,
-
-    /// Answers in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    windows: PartitionArgs,
 
     #[command(flatten)]
     source: ImageArgs,
@@ -39,7 +40,7 @@ pub struct Args {
 
 fn parse_bus(name: &str) -> std::result::Result<Bus, String> {
     let found = Bus::ALL.into_iter().find(|bus| bus.name() == name);
-    found.ok_or_else(|| "it is one of virtio-blk, virtio-scsi".to_owned())
+    found.ok_or_else(|| "use one of virtio-blk, virtio-scsi".to_owned())
 }
 
 /// The answer in JSON.
@@ -55,12 +56,12 @@ struct Answer {
 /// Runs the command.
 ///
 /// # Errors
-/// When the image cannot be read or holds no Windows. "No" is an answer, not an error.
+/// When the image cannot be read or holds no Windows. That it does not boot is an answer, not an error.
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let image = block::open(&args.image, &args.source.open_options())?;
     let disk: &dyn Image = &*image;
     let table = partition::read(disk).map_err(|error| error.path(args.image.display().to_string()))?;
-    let chosen = match args.partition {
+    let chosen = match args.windows.partition {
         Some(number) => table.partition(number)?,
         None => only_windows(&disk, &table.partitions)?,
     };
@@ -68,7 +69,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         return Err(refusal);
     }
     let buses = args.bus.map_or_else(|| Bus::ALL.to_vec(), |bus| vec![bus]);
-    let options = CheckOptions { signatures: args.signature_policy.level() };
+    let options = CheckOptions { signatures: args.signature_policy.into() };
     let on = BootDisk { disk: &disk, table: &table, partition: chosen };
     let reports = answers(&disk, &on, &buses, &options)?;
     let boots = reports.iter().any(|report| report.boots);
@@ -109,13 +110,16 @@ fn only_windows<'a>(disk: &&dyn Image, partitions: &'a [Partition]) -> Result<&'
     match found.as_slice() {
         [one] => Ok(one),
         [] => Err(first_error.unwrap_or_else(|| {
-            Error::new(Kind::NotWindows, Layer::Cli, "there is no Windows on this disk")
+            Error::new(Kind::NotWindows, Layer::Cli, "no Windows found")
                 .hint("is this the disk that the guest starts from?")
         })),
         several => {
             let numbers: Vec<String> = several.iter().map(|p| p.number.to_string()).collect();
-            Err(Error::refused(Layer::Cli, format!("Windows is in several partitions: {}", numbers.join(", ")))
-                .hint("choose one with --partition"))
+            Err(Error::refused(
+                Layer::Cli,
+                format!("several Windows installations found, in partitions {}", numbers.join(", ")),
+            )
+            .hint("choose one with --partition NUMBER"))
         }
     }
 }

@@ -1,16 +1,17 @@
-//! `winject convert`.
+//! `winject convert`: a new image in one pass, with drivers injected on the way if asked.
 
 use std::path::PathBuf;
 
-use super::args::ImageArgs;
-use super::inject::{GuestArgs, StateArgs, with_choices};
-use super::{Ui, environment, signals};
-use crate::block::convert::{Compression, ConvertOptions, ConvertProgress, Converted, convert};
-use crate::block::{self, Format, Stage, StageOptions};
+use super::args::{GuestArgs, ImageArgs, NewImageArgs};
+use super::execute::execute;
+use super::output::size;
+use super::request::{InjectSpec, output_format};
+use super::{Ui, signals};
+use crate::block::convert::{ConvertOptions, ConvertProgress, Converted, convert};
+use crate::block::{self, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
-use crate::job::{Destination, InjectRequest};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -23,77 +24,69 @@ pub struct Args {
     /// The new image
     output: PathBuf,
 
-    /// Format of the new image, qcow2 or raw; by default what its name says (.raw and .img: raw), else qcow2
-    #[arg(short = 'O', long, value_name = "FORMAT")]
-    output_format: Option<String>,
+    #[command(flatten)]
+    new_image: NewImageArgs,
 
-    /// Compresses the new qcow2: zlib (every QEMU reads it) or zstd (faster; QEMU 5.1 and later)
-    #[arg(long, value_name = "ALGORITHM", num_args = 0..=1, default_missing_value = "zlib")]
-    compress: Option<String>,
-
-    /// The SHA-256 of the new file is computed and printed
-    #[arg(long)]
-    checksum: bool,
-
-    /// Replaces the output if it is there
+    /// Replace an output file that exists
     #[arg(long)]
     overwrite: bool,
 
-    /// Worker threads; by default as many as processors
+    /// Use this many worker threads; by default as many as processors
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 
-    /// Folder or ISO image with drivers to inject on the way (see winject inject); repeatable
+    /// Inject drivers from this folder or ISO image on the way (see winject inject); repeatable
     #[arg(long, value_name = "DRIVERS")]
     inject: Vec<PathBuf>,
-
-    /// With --inject: writes a report, FILE.md (and FILE.json beside it) or FILE.json
-    #[arg(long, value_name = "FILE", requires = "inject")]
-    report: Vec<PathBuf>,
-
-    /// With --inject: the partition that Windows is in, as Linux counts
-    #[arg(long, value_name = "N", requires = "inject")]
-    partition: Option<u32>,
-
-    /// With --inject: driver definitions (YAML) that are merged over the built-in ones
-    #[arg(long, value_name = "FILE", visible_alias = "virtio-config", requires = "inject")]
-    definitions: Option<PathBuf>,
 
     #[command(flatten)]
     source: ImageArgs,
 
     #[command(flatten, next_help_heading = "With --inject")]
     guest: GuestArgs,
+}
 
-    #[command(flatten, next_help_heading = "With --inject")]
-    state: StateArgs,
+impl From<Args> for InjectSpec {
+    fn from(args: Args) -> Self {
+        let Args { input, output, new_image, overwrite, threads, inject, source, guest } = args;
+        Self {
+            image: input,
+            drivers: inject,
+            to_output: Some(output),
+            new_image,
+            overwrite,
+            threads,
+            source,
+            guest,
+            ..Self::default()
+        }
+    }
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// See [`convert`] and [`block::open`].
+/// See [`convert`] and [`block::open`]; with `--inject`, those of [`execute`].
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
-    let report = args.report.clone();
+    if !args.inject.is_empty() {
+        // The same conversion as a job of `inject`: the changes are merged in the same pass.
+        return execute(&args.into(), ui);
+    }
+    if args.guest != GuestArgs::default() {
+        let message = "an option was given that changes how drivers are injected, but no drivers are";
+        return Err(Error::new(Kind::Usage, Layer::Cli, message).hint("add --inject DRIVERS, or leave the option out"));
+    }
+    let compression = args.new_image.compression();
     let options = ConvertOptions {
-        format: match &args.output_format {
-            Some(name) => format(name)?,
-            None => Format::from_extension(&args.output).unwrap_or(Format::Qcow2),
-        },
-        compression: args.compress.as_deref().map(compression).transpose()?,
+        format: output_format(&args.new_image, &args.output),
+        compression: compression.map(|(kind, _)| kind),
+        level: compression.and_then(|(_, level)| level),
         threads: args.threads,
-        checksum: args.checksum,
+        checksum: args.new_image.checksum,
         overwrite: args.overwrite,
         cancel: signals::cancel(),
         ..ConvertOptions::default()
     };
-    if !args.inject.is_empty() {
-        return super::inject::execute(&injection(args, &options)?, &report, ui);
-    }
-    if args.guest != GuestArgs::default() || args.state != StateArgs::default() {
-        let what = "an option was given that changes how drivers are injected, but no drivers are";
-        return Err(Error::new(Kind::Usage, Layer::Cli, what).hint("add --inject DRIVERS, or leave the option out"));
-    }
     let image = block::open(&args.input, &args.source.open_options())?;
     let input = image.format();
     let stage = Stage::new(image, StageOptions::default());
@@ -113,63 +106,8 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-/// The same conversion as a job of `inject`: the changes are merged in the same pass.
-fn injection(args: Args, options: &ConvertOptions<'_>) -> Result<InjectRequest> {
-    let destination = Destination::Standalone {
-        path: args.output,
-        format: options.format,
-        compression: options.compression.map(|kind| (kind, options.level)),
-        checksum: options.checksum,
-    };
-    let request = InjectRequest {
-        definitions: args.definitions,
-        format: args.source.format,
-        path_policy: args.source.path_policy(),
-        disk: args.source.disk,
-        overwrite_output: args.overwrite,
-        partition: args.partition,
-        threads: args.threads,
-        cancel: signals::cancel(),
-        ..InjectRequest::new(args.input, args.inject, destination, environment::clock()?)
-    };
-    with_choices(request, &args.guest, args.state)
-}
-
 fn with_progress(stage: &Stage, args: &Args, options: &ConvertOptions<'_>, ui: &Ui) -> Result<Converted> {
-    let bar = ui.progress("Converting", stage.len());
-    let report = |p: ConvertProgress| {
-        // The bar's length is the disk's; holes are passed over at once.
-        let share = if p.total == 0 { 1.0 } else { p.done as f64 / p.total as f64 };
-        bar.set((share * stage.len() as f64) as u64);
-    };
+    let bar = ui.progress("Converting");
+    let report = |p: ConvertProgress| bar.set(p.done, p.total);
     convert(stage, &args.output, &ConvertOptions { progress: Some(&report), ..options.clone() })
-}
-
-fn format(name: &str) -> Result<Format> {
-    Format::from_name(&name.to_ascii_lowercase()).ok_or_else(|| {
-        Error::new(Kind::Usage, Layer::Cli, format!("no format is called {name}"))
-            .hint("raw, qcow2, vmdk, vhd, vhdx, vdi")
-    })
-}
-
-fn compression(name: &str) -> Result<Compression> {
-    match name.to_ascii_lowercase().as_str() {
-        "zlib" => Ok(Compression::Zlib),
-        "zstd" => Ok(Compression::Zstd),
-        _ => Err(Error::new(Kind::Usage, Layer::Cli, format!("no compression is called {name}")).hint("zlib or zstd")),
-    }
-}
-
-/// A number of bytes for people.
-pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64;
-    let mut unit = "bytes";
-    for next in UNITS {
-        if value < 1024.0 {
-            break;
-        }
-        (value, unit) = (value / 1024.0, next);
-    }
-    if unit == "bytes" { format!("{bytes} bytes") } else { format!("{value:.1} {unit}") }
 }

@@ -1,128 +1,117 @@
 //! `--config FILE.yaml`: a run described by a document.
 //!
-//! Paths in it are relative to the document's folder. A key that is not known is a warning with its line and the
-//! nearest known name; a known one that winject has no use for is named too, so that nobody relies on it.
+//! A document fills the same [`InjectSpec`] as the command line: for every option of `inject` and `convert` there is a
+//! key of its name in snake case, in addition to the names that such documents had before. Paths are relative to the document's
+//! folder. An unknown key is a warning with its line and the nearest known name; one that is known but has no effect in
+//! winject is a warning too, so that a user does not rely on it.
 
-use super::yaml::{Entry, Map, Value, nearest};
-use crate::block::Format;
-use crate::error::{Error, Kind, Layer, Result};
-use crate::host;
 use std::path::{Path, PathBuf};
 
-/// What a document says.
+use clap::ValueEnum;
+
+use super::args::{parse_compression, parse_format};
+use super::request::InjectSpec;
+use crate::block::Format;
+use crate::block::convert::Compression;
+use crate::error::{Error, Kind, Layer, Result};
+use crate::host;
+use crate::yaml::{Document, Field, Key, Value};
+
+/// A document, read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RunConfig {
-    pub image: Option<PathBuf>,
+pub struct RunDocument {
+    pub spec: InjectSpec,
+    /// The folder of the new image, which is called like the input there if `to_output` is missing.
     pub output_dir: Option<PathBuf>,
-    pub to_output: Option<PathBuf>,
-    pub out_format: Option<Format>,
-    pub compress: Option<Compress>,
-    pub checksum: bool,
-    pub in_place: bool,
-    pub dry_run: bool,
-    pub drivers: Vec<PathBuf>,
-    pub definitions: Option<PathBuf>,
-    pub reports: Vec<PathBuf>,
-    pub partition: Option<u32>,
-    pub force: bool,
-    pub rearm: bool,
-    pub packages_only: bool,
-    pub allow_dirty: bool,
-    pub discard_ntfs_log: bool,
-    pub discard_hibernation: bool,
-    pub skip_volume_check: bool,
-    pub registration: Option<String>,
-    pub signature_policy: Option<String>,
-    pub trust_publisher: Vec<PathBuf>,
-    /// Files that the image may name (and, in place, write to), and folders of such files.
-    pub allow_path: Vec<PathBuf>,
+    /// `compress`, if the document has it: the algorithm, or none.
+    compress: Option<Option<Compression>>,
+    /// Unknown keys and keys without effect, each with its line.
     pub warnings: Vec<String>,
 }
 
-/// `compress: true`, with an optional level.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Compress {
-    pub level: Option<u32>,
-}
-
-/// Keys that mean something here.
-const USED: &[&str] = &[
-    "allow_dirty",
-    "allow_path",
-    "checksum",
-    "cmd",
-    "command",
-    "compress",
-    "compress_level",
-    "discard_hibernation",
-    "discard_ntfs_log",
-    "dry_run",
-    "force_virtio_overwrite",
-    "image",
-    "in_place",
-    "out_format",
-    "output_dir",
-    "packages_only",
-    "partition",
-    "rearm",
-    "registration",
-    "report",
-    "signature_policy",
-    "skip_volume_check",
-    "to_output",
-    "trust_publisher",
-    "virtio_config",
-    "virtio_config_path",
-    "virtio_drivers_dir",
-    "vmdk",
-    "windows",
+/// Every key with its spellings: those of the guide first, then the snake case of the option.
+const KEYS: &[Key<RunDocument>] = &[
+    Key::new(&["cmd", "command"], |_, field| require_local(field)),
+    Key::new(&["windows"], |_, field| require_windows(field)),
+    Key::new(&["vmdk", "image"], |run, field| set(&mut run.spec.image, field.path()?.unwrap_or_default())),
+    Key::new(&["format"], |run, field| set(&mut run.spec.source.format, format(field)?)),
+    Key::new(&["allow_path"], |run, field| set(&mut run.spec.source.allow_path, field.paths()?)),
+    Key::new(&["disk"], |run, field| set(&mut run.spec.source.disk, field.optional_text()?)),
+    Key::new(&["virtio_drivers_dir", "drivers"], |run, field| set(&mut run.spec.drivers, field.paths()?)),
+    Key::new(&["virtio_config", "virtio_config_path", "definitions"], |run, field| {
+        set(&mut run.spec.guest.definitions.definitions, field.path()?)
+    }),
+    Key::new(&["in_place"], |run, field| set(&mut run.spec.in_place, field.flag()?)),
+    Key::new(&["dry_run"], |run, field| set(&mut run.spec.dry_run, field.flag()?)),
+    Key::new(&["output"], |run, field| set(&mut run.spec.output, field.path()?)),
+    Key::new(&["to_output"], |run, field| set(&mut run.spec.to_output, field.path()?)),
+    Key::new(&["output_dir"], |run, field| set(&mut run.output_dir, field.path()?)),
+    Key::new(&["out_format", "output_format"], |run, field| {
+        set(&mut run.spec.new_image.output_format, written_format(field)?)
+    }),
+    Key::new(&["compress"], |run, field| set(&mut run.compress, Some(compression(field)?))),
+    Key::new(&["compress_level"], |run, field| set(&mut run.spec.new_image.compress_level, field.number()?)),
+    Key::new(&["checksum"], |run, field| set(&mut run.spec.new_image.checksum, field.flag()?)),
+    Key::new(&["overwrite"], |run, field| set(&mut run.spec.overwrite, field.flag()?)),
+    Key::new(&["threads"], |run, field| set(&mut run.spec.threads, field.number()?)),
+    Key::new(&["report"], |run, field| set(&mut run.spec.guest.report, field.paths()?)),
+    Key::new(&["partition"], |run, field| set(&mut run.spec.guest.windows.partition, field.number()?)),
+    Key::new(&["registration"], |run, field| set(&mut run.spec.guest.registration, word(field)?.unwrap_or_default())),
+    Key::new(&["signature_policy"], |run, field| {
+        set(&mut run.spec.guest.signature_policy, word(field)?.unwrap_or_default())
+    }),
+    Key::new(&["trust_publisher"], |run, field| set(&mut run.spec.guest.trust_publisher, field.paths()?)),
+    Key::new(&["rearm"], |run, field| set(&mut run.spec.guest.rearm, field.flag()?)),
+    Key::new(&["force_virtio_overwrite", "force"], |run, field| set(&mut run.spec.guest.force, field.flag()?)),
+    Key::new(&["packages_only"], |run, field| set(&mut run.spec.guest.packages_only, field.flag()?)),
+    Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.allow_dirty, field.flag()?)),
+    Key::new(&["discard_ntfs_log"], |run, field| set(&mut run.spec.guest.discard_ntfs_log, field.flag()?)),
+    Key::new(&["discard_hibernation"], |run, field| set(&mut run.spec.guest.discard_hibernation, field.flag()?)),
+    Key::new(&["skip_volume_check"], |run, field| set(&mut run.spec.guest.check.skip_volume_check, field.flag()?)),
+    // Keys of the programs for which such documents were written first.
+    Key::without_effect(&["config"]),
+    Key::without_effect(&["dump_config"]),
+    Key::without_effect(&["emit_domain_xml"]),
+    Key::without_effect(&["export_report"]),
+    Key::without_effect(&["flatten"]),
+    Key::without_effect(&["flatten_format"]),
+    Key::without_effect(&["guest_os"]),
+    Key::without_effect(&["headless"]),
+    Key::without_effect(&["keep_domain"]),
+    Key::without_effect(&["libvirt_test"]),
+    Key::without_effect(&["log_file"]),
+    Key::without_effect(&["luks_enable"]),
+    Key::without_effect(&["luks_keyfile"]),
+    Key::without_effect(&["luks_passphrase"]),
+    Key::without_effect(&["memory"]),
+    Key::without_effect(&["no_backup"]),
+    Key::without_effect(&["qemu_test"]),
+    Key::without_effect(&["remove_vmware_tools"]),
+    Key::without_effect(&["resize"]),
+    Key::without_effect(&["timeout"]),
+    Key::without_effect(&["uefi"]),
+    Key::without_effect(&["vcpus"]),
+    Key::without_effect(&["verbose"]),
+    Key::without_effect(&["virsh_define"]),
+    Key::without_effect(&["virtio_config_json"]),
+    Key::without_effect(&["vm_name"]),
+    Key::without_effect(&["win_net"]),
+    Key::without_effect(&["win_net_json"]),
+    Key::without_effect(&["win_net_override"]),
+    Key::without_effect(&["win_stage"]),
+    Key::without_effect(&["windows_network_config"]),
+    Key::without_effect(&["windows_network_config_path"]),
+    Key::without_effect(&["workdir"]),
 ];
 
-/// Keys of the programs for which such documents were written first: known, without effect here.
-const WITHOUT_EFFECT: &[&str] = &[
-    "config",
-    "dump_config",
-    "emit_domain_xml",
-    "export_report",
-    "flatten",
-    "flatten_format",
-    "guest_os",
-    "headless",
-    "keep_domain",
-    "libvirt_test",
-    "log_file",
-    "luks_enable",
-    "luks_keyfile",
-    "luks_passphrase",
-    "memory",
-    "no_backup",
-    "qemu_test",
-    "remove_vmware_tools",
-    "resize",
-    "timeout",
-    "uefi",
-    "vcpus",
-    "verbose",
-    "virsh_define",
-    "virtio_config_json",
-    "vm_name",
-    "win_net",
-    "win_net_json",
-    "win_net_override",
-    "win_stage",
-    "windows_network_config",
-    "windows_network_config_path",
-    "workdir",
-];
-
-/// Larger than any document that people write.
+/// The largest document that is read, in bytes.
 const BYTES_MAX: u64 = 1 << 20;
 
-impl RunConfig {
+impl RunDocument {
     /// Reads a document.
     ///
     /// # Errors
-    /// [`Kind::Usage`] with file and line for everything that cannot be meant so.
+    /// [`Kind::Usage`] with file and line for everything that winject cannot do.
     pub fn load(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let bytes = host::read(path, BYTES_MAX).map_err(|error| {
@@ -136,183 +125,109 @@ impl RunConfig {
                 .source_error(error)
                 .hint("--config takes the YAML file, as UTF-8; the image is named in it")
         })?;
-        Self::parse(&text, &name, path.parent().unwrap_or(Path::new("")))
-    }
-
-    /// As [`load`](Self::load), from a text; `folder` is what its paths are relative to.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load).
-    pub fn parse(text: &str, name: &str, folder: &Path) -> Result<Self> {
-        let map: Map = serde_saphyr::from_str(text).map_err(|error| {
-            let place = error.location().map_or(name.to_owned(), |place| format!("{name}:{}", place.line()));
-            let what = error.without_snippet().to_string();
-            Error::new(Kind::Usage, Layer::Cli, format!("not a configuration: {what}"))
-                .path(place)
-                .hint("it should be lines of the form `key: value`, for instance `vmdk: windows.qcow2`")
-        })?;
-        let mut config = Self::default();
-        let reader = Reader { name, folder };
-        for entry in &map.0 {
-            config.apply(entry, &reader)?;
+        let mut run = Self::parse(&text, &name, path.parent().unwrap_or(Path::new("")))?;
+        if run.spec.image.as_os_str().is_empty() {
+            return Err(Error::new(Kind::Usage, Layer::Cli, "no image given")
+                .path(&name)
+                .hint("add a line `vmdk: IMAGE`"));
         }
-        Ok(config)
+        run.spec.document = Some(path.to_owned());
+        Ok(run)
     }
 
-    fn apply(&mut self, entry: &Entry, reader: &Reader<'_>) -> Result<()> {
-        let key = entry.key.to_lowercase().replace('-', "_");
-        match key.as_str() {
-            "cmd" | "command" => reader.local(entry)?,
-            "vmdk" | "image" => self.image = reader.path(entry)?,
-            "output_dir" => self.output_dir = reader.path(entry)?,
-            "to_output" => self.to_output = reader.path(entry)?,
-            "out_format" => self.out_format = reader.format(entry)?,
-            "compress" => {
-                self.compress = reader.bool(entry)?.then(|| self.compress.unwrap_or(Compress { level: None }))
-            }
-            "compress_level" => self.compress = Some(Compress { level: reader.number(entry)? }),
-            "checksum" => self.checksum = reader.bool(entry)?,
-            "in_place" => self.in_place = reader.bool(entry)?,
-            "dry_run" => self.dry_run = reader.bool(entry)?,
-            "virtio_drivers_dir" => self.drivers = reader.paths(entry)?,
-            "virtio_config" | "virtio_config_path" => self.definitions = reader.path(entry)?,
-            "report" => self.reports = reader.paths(entry)?,
-            "partition" => self.partition = reader.number(entry)?,
-            "force_virtio_overwrite" => self.force = reader.bool(entry)?,
-            "rearm" => self.rearm = reader.bool(entry)?,
-            "packages_only" => self.packages_only = reader.bool(entry)?,
-            "allow_dirty" => self.allow_dirty = reader.bool(entry)?,
-            "discard_ntfs_log" => self.discard_ntfs_log = reader.bool(entry)?,
-            "discard_hibernation" => self.discard_hibernation = reader.bool(entry)?,
-            "skip_volume_check" => self.skip_volume_check = reader.bool(entry)?,
-            "allow_path" => self.allow_path = reader.paths(entry)?,
-            "registration" => self.registration = reader.text(entry)?,
-            "signature_policy" => self.signature_policy = reader.text(entry)?,
-            "trust_publisher" => self.trust_publisher = reader.paths(entry)?,
-            "windows" => {
-                if !reader.bool(entry)? {
-                    return Err(reader.wrong(entry, "winject edits Windows guests only", "remove the line"));
-                }
-            }
-            known if WITHOUT_EFFECT.contains(&known) => {
-                self.warnings.push(format!("{}: `{}` has no effect here", reader.place(entry), entry.key));
-            }
-            unknown => {
-                let meant = nearest(unknown, USED.iter().chain(WITHOUT_EFFECT).copied());
-                let meant = meant.map_or(String::new(), |name| format!("; did you mean `{name}`?"));
-                self.warnings.push(format!("{}: unknown key `{}`{meant}", reader.place(entry), entry.key));
-            }
+    /// Reads a document from its text, for [`load`](Self::load); `folder` is what its paths are relative to.
+    fn parse(text: &str, name: &str, folder: &Path) -> Result<Self> {
+        let mut document = Document::new(name, Layer::Cli).in_folder(folder).ignoring_case();
+        let hint = "it should be lines of the form `key: value`, for instance `vmdk: windows.qcow2`";
+        let map = document.parse(text, "a configuration", hint)?;
+        let mut run = Self::default();
+        document.read(&map, KEYS, &mut run)?;
+        run.warnings = document.into_warnings();
+        run.complete();
+        Ok(run)
+    }
+
+    /// Fills in what follows from several keys, whatever their order.
+    fn complete(&mut self) {
+        let Self { spec, output_dir, compress, .. } = self;
+        // A level alone asks for compression, too.
+        let implied = spec.new_image.compress_level.map(|_| Compression::Zlib);
+        spec.new_image.compress = compress.unwrap_or(implied);
+        if let (None, None, Some(folder), Some(stem)) =
+            (&spec.output, &spec.to_output, &output_dir, spec.image.file_stem())
+        {
+            let mut name = stem.to_owned();
+            name.push(if spec.new_image.output_format == Some(Format::Raw) { ".raw" } else { ".qcow2" });
+            spec.to_output = Some(folder.join(name));
         }
-        Ok(())
-    }
-
-    /// The output file: `to_output`, or the input's name with `.qcow2` in `output_dir`.
-    #[must_use]
-    pub fn output(&self) -> Option<PathBuf> {
-        let in_folder = || {
-            let mut name = self.image.as_ref()?.file_stem()?.to_owned();
-            name.push(match self.out_format {
-                Some(Format::Raw) => ".raw",
-                _ => ".qcow2",
-            });
-            Some(self.output_dir.as_ref()?.join(name))
-        };
-        self.to_output.clone().or_else(in_folder)
     }
 }
 
-/// Reads the values of entries, and knows where they are.
-struct Reader<'a> {
-    name: &'a str,
-    folder: &'a Path,
+fn set<T>(field: &mut T, value: T) -> Result<()> {
+    *field = value;
+    Ok(())
 }
 
-impl Reader<'_> {
-    fn place(&self, entry: &Entry) -> String {
-        format!("{}:{}", self.name, entry.line)
-    }
+/// One of an option's words.
+fn word<T: ValueEnum>(field: &Field<'_>) -> Result<Option<T>> {
+    let Some(text) = field.optional_text()? else { return Ok(None) };
+    T::from_str(&text, true).map(Some).map_err(|_| {
+        let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let known: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();
+        field.error(format_args!("{text:?} is unknown"), format!("write one of: {}", known.join(", ")))
+    })
+}
 
-    fn wrong(&self, entry: &Entry, what: &str, hint: &str) -> Error {
-        Error::new(Kind::Usage, Layer::Cli, format!("`{}`: {what}", entry.key)).path(self.place(entry)).hint(hint)
-    }
+fn format(field: &Field<'_>) -> Result<Option<Format>> {
+    let Some(text) = field.optional_text()? else { return Ok(None) };
+    parse_format(&text).map(Some).map_err(|hint| field.error(format_args!("{text:?} is unknown"), hint))
+}
 
-    fn text(&self, entry: &Entry) -> Result<Option<String>> {
-        match &entry.value {
-            Value::Null => Ok(None),
-            Value::Text(text) => Ok(Some(text.clone())),
-            Value::Bool(value) => Ok(Some(value.to_string())),
-            Value::List(_) | Value::Map(_) => Err(self.wrong(entry, "one value is expected", "write it on one line")),
+/// A format that winject writes.
+fn written_format(field: &Field<'_>) -> Result<Option<Format>> {
+    let Some(text) = field.optional_text()? else { return Ok(None) };
+    match parse_format(&text) {
+        Ok(format @ (Format::Raw | Format::Qcow2)) => Ok(Some(format)),
+        _ => Err(field.error("this format is not written", "write qcow2 or raw")),
+    }
+}
+
+/// Yes (zlib), no, or the algorithm.
+fn compression(field: &Field<'_>) -> Result<Option<Compression>> {
+    if let Value::Text(text) = field.value()
+        && let Ok(kind) = parse_compression(text)
+    {
+        return Ok(Some(kind));
+    }
+    Ok(field.flag()?.then_some(Compression::Zlib))
+}
+
+fn require_local(field: &Field<'_>) -> Result<()> {
+    match field.optional_text()?.as_deref() {
+        None | Some("local") => Ok(()),
+        Some(other) => {
+            let hint = "only `cmd: local` is: a disk image on this machine";
+            Err(field.error(format_args!("`{other}` is not done here"), hint))
         }
     }
+}
 
-    fn path(&self, entry: &Entry) -> Result<Option<PathBuf>> {
-        if let Value::Map(_) = entry.value {
-            return Err(self.wrong(
-                entry,
-                "a path is expected, not the content itself",
-                "put it into a file of its own and name that",
-            ));
-        }
-        Ok(self.text(entry)?.filter(|text| !text.is_empty()).map(|text| self.folder.join(text)))
-    }
-
-    /// One path or a list of them.
-    fn paths(&self, entry: &Entry) -> Result<Vec<PathBuf>> {
-        let Value::List(values) = &entry.value else { return Ok(self.path(entry)?.into_iter().collect()) };
-        values
-            .iter()
-            .map(|value| match value {
-                Value::Text(text) => Ok(self.folder.join(text)),
-                _ => Err(self.wrong(entry, "a list of paths is expected", "write one path on each line")),
-            })
-            .collect()
-    }
-
-    fn bool(&self, entry: &Entry) -> Result<bool> {
-        let text = match &entry.value {
-            Value::Null => return Ok(false),
-            Value::Bool(value) => return Ok(*value),
-            Value::Text(text) => text.to_lowercase(),
-            _ => String::new(),
-        };
-        match text.as_str() {
-            "yes" | "on" | "1" | "true" => Ok(true),
-            "no" | "off" | "0" | "false" => Ok(false),
-            _ => Err(self.wrong(entry, "yes or no is expected", "write true or false")),
-        }
-    }
-
-    fn number(&self, entry: &Entry) -> Result<Option<u32>> {
-        let Some(text) = self.text(entry)? else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| self.wrong(entry, "a number is expected", "write digits only"))
-    }
-
-    fn format(&self, entry: &Entry) -> Result<Option<Format>> {
-        let Some(text) = self.text(entry)? else { return Ok(None) };
-        match Format::from_name(&text.to_lowercase()) {
-            Some(format @ (Format::Raw | Format::Qcow2)) => Ok(Some(format)),
-            _ => Err(self.wrong(entry, "this format is not written", "write qcow2 or raw")),
-        }
-    }
-
-    fn local(&self, entry: &Entry) -> Result<()> {
-        match self.text(entry)?.as_deref() {
-            None | Some("local") => Ok(()),
-            Some(other) => Err(self.wrong(
-                entry,
-                &format!("`{other}` is not done here"),
-                "only `cmd: local` is: a disk image on this machine",
-            )),
-        }
-    }
+fn require_windows(field: &Field<'_>) -> Result<()> {
+    if field.flag()? { Ok(()) } else { Err(field.error("winject edits Windows guests only", "remove the line")) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeSet;
 
-    fn parse(text: &str) -> Result<RunConfig> {
-        RunConfig::parse(text, "run.yaml", Path::new("/etc/winject"))
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::cli::args::{RegistrationArg, SignatureArg};
+
+    fn parse(text: &str) -> Result<RunDocument> {
+        RunDocument::parse(text, "run.yaml", Path::new("/etc/winject"))
     }
 
     #[test]
@@ -323,18 +238,21 @@ mod tests {
              to_output: /path/to/output/windows-converted.qcow2\nreport: /path/to/output/report.md\n",
         )
         .unwrap();
-        assert_eq!(config.image.as_deref(), Some(Path::new("/path/to/windows.vmdk")));
-        assert_eq!(config.drivers, [Path::new("/usr/share/virtio-win")]);
-        assert_eq!(config.output().as_deref(), Some(Path::new("/path/to/output/windows-converted.qcow2")));
-        assert_eq!(config.reports, [Path::new("/path/to/output/report.md")]);
-        assert!(config.warnings.is_empty() && !config.dry_run);
+        assert_eq!(config.spec.image, Path::new("/path/to/windows.vmdk"));
+        assert_eq!(config.spec.drivers, [Path::new("/usr/share/virtio-win")]);
+        assert_eq!(config.spec.to_output.as_deref(), Some(Path::new("/path/to/output/windows-converted.qcow2")));
+        assert_eq!(config.spec.guest.report, [Path::new("/path/to/output/report.md")]);
+        assert!(config.warnings.is_empty() && !config.spec.dry_run);
     }
 
     #[test]
     fn virtio_and_custom_drivers_in_both_spellings() {
         for key in ["virtio_config", "virtio_config_path"] {
             let config = parse(&format!("vmdk: a.vmdk\nvirtio_drivers_dir: d\n{key}: custom-drivers.yaml\n")).unwrap();
-            assert_eq!(config.definitions.as_deref(), Some(Path::new("/etc/winject/custom-drivers.yaml")));
+            assert_eq!(
+                config.spec.guest.definitions.definitions.as_deref(),
+                Some(Path::new("/etc/winject/custom-drivers.yaml"))
+            );
         }
     }
 
@@ -345,15 +263,15 @@ mod tests {
              windows: true\nvirtio_drivers_dir: /path/to/virtio-win\nreport: /path/to/test-report.md\n",
         )
         .unwrap();
-        assert!(config.dry_run && config.output().is_none());
+        assert!(config.spec.dry_run && config.spec.to_output.is_none());
     }
 
     #[test]
     fn paths_are_relative_to_the_document_and_the_name_comes_from_the_input() {
         let config = parse("vmdk: ../in/win.disk.vmdk\noutput_dir: out\n").unwrap();
-        assert_eq!(config.output().as_deref(), Some(Path::new("/etc/winject/out/win.disk.qcow2")));
+        assert_eq!(config.spec.to_output.as_deref(), Some(Path::new("/etc/winject/out/win.disk.qcow2")));
         let config = parse("vmdk: win.vmdk\noutput_dir: out\nout_format: raw\n").unwrap();
-        assert_eq!(config.output().as_deref(), Some(Path::new("/etc/winject/out/win.raw")));
+        assert_eq!(config.spec.to_output.as_deref(), Some(Path::new("/etc/winject/out/win.raw")));
     }
 
     #[test]
@@ -387,5 +305,84 @@ mod tests {
             assert!(error.to_string().contains("run.yaml:"), "{error}");
             assert!(error.hint_text().is_some());
         }
+    }
+
+    /// The options and operands of a command, by their names in a document.
+    fn options(command: &str) -> BTreeSet<String> {
+        let mut cli = Cli::command();
+        cli.build();
+        let command = cli.find_subcommand(command).unwrap();
+        let own = command.get_arguments().filter(|option| !option.is_global_set() && option.get_id() != "help");
+        own.map(|option| option.get_id().to_string()).collect()
+    }
+
+    /// Neither the command line nor a document can ask for something that the other cannot.
+    #[test]
+    fn every_option_has_a_key_and_every_key_an_option() {
+        let operands = [("input", "image"), ("output", "to_output"), ("inject", "drivers")];
+        let convert = options("convert").into_iter().map(|option| {
+            let operand = operands.iter().find(|(operand, _)| *operand == option);
+            operand.map_or(option, |(_, key)| (*key).to_owned())
+        });
+        let options: BTreeSet<String> = options("inject").into_iter().chain(convert).collect();
+        assert!(options.len() > 25, "{options:?}");
+        for option in &options {
+            let keys = KEYS.iter().filter(|key| key.names().contains(&option.as_str())).count();
+            assert_eq!(keys, 1, "no key for {option}");
+        }
+        // `output_dir` names the folder of `to_output`; the other two only say what winject does anyway.
+        let only_here = ["cmd", "output_dir", "windows"];
+        for key in KEYS {
+            let has_effect = parse(&format!("{}: null\n", key.names()[0])).is_ok_and(|run| run.warnings.is_empty());
+            let has_option = key.names().iter().any(|name| options.contains(*name));
+            let is_known = only_here.contains(&key.names()[0]);
+            assert!(has_option || is_known || !has_effect, "no option for {:?}", key.names());
+        }
+    }
+
+    /// Every key fills what its option fills.
+    #[test]
+    fn every_key_is_read() {
+        let run = parse(
+            "vmdk: in.ova\nformat: VHD\nallow_path: [a, b]\ndisk: d.vmdk\ndrivers: [m.iso, vendor]\ndefinitions: defs.yaml\n\
+             output: o.qcow2\nto_output: t.raw\noutput_format: raw\ncompress: zstd\ncompress_level: 3\nchecksum: yes\n\
+             in_place: true\ndry_run: true\noverwrite: true\nthreads: 2\nreport: [r.md, s.json]\npartition: 3\n\
+             registration: FULL\nsignature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: on\n\
+             packages-only: true\nallow_dirty: 1\ndiscard_ntfs_log: true\ndiscard_hibernation: true\n\
+             skip_volume_check: true\n",
+        )
+        .unwrap();
+        assert!(run.warnings.is_empty(), "{:?}", run.warnings);
+        let at = |name: &str| Path::new("/etc/winject").join(name);
+        let spec = run.spec;
+        assert_eq!((spec.image, spec.source.format), (at("in.ova"), Some(Format::Vhd)));
+        assert_eq!((spec.source.allow_path, spec.source.disk.as_deref()), (vec![at("a"), at("b")], Some("d.vmdk")));
+        assert_eq!((spec.drivers, spec.output), (vec![at("m.iso"), at("vendor")], Some(at("o.qcow2"))));
+        assert_eq!((spec.to_output, spec.new_image.output_format), (Some(at("t.raw")), Some(Format::Raw)));
+        assert_eq!((spec.new_image.compress, spec.new_image.compress_level), (Some(Compression::Zstd), Some(3)));
+        assert!(spec.new_image.checksum && spec.in_place && spec.dry_run && spec.overwrite);
+        assert_eq!(spec.threads, Some(2));
+        let guest = spec.guest;
+        assert_eq!((guest.definitions.definitions, guest.windows.partition), (Some(at("defs.yaml")), Some(3)));
+        assert_eq!((guest.report, guest.trust_publisher), (vec![at("r.md"), at("s.json")], vec![at("c.cer")]));
+        assert_eq!((guest.registration, guest.signature_policy), (RegistrationArg::Full, SignatureArg::Warn));
+        assert!(guest.rearm && guest.force && guest.packages_only && guest.allow_dirty);
+        assert!(guest.discard_ntfs_log && guest.discard_hibernation && guest.check.skip_volume_check);
+    }
+
+    #[test]
+    fn compression_is_a_word_or_yes_or_no() {
+        for (text, kind) in [
+            ("", None),
+            ("compress: false\n", None),
+            ("compress: yes\n", Some(Compression::Zlib)),
+            ("compress: ZSTD\n", Some(Compression::Zstd)),
+            ("compress_level: 9\n", Some(Compression::Zlib)),
+            ("compress: no\ncompress_level: 9\n", None),
+            ("compress_level: 9\ncompress: no\n", None),
+        ] {
+            assert_eq!(parse(text).unwrap().spec.new_image.compress, kind, "{text}");
+        }
+        assert!(parse("compress: lzma\n").unwrap_err().to_string().contains("yes or no"));
     }
 }

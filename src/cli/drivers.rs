@@ -1,6 +1,10 @@
-//! `winject drivers`.
+//! `winject drivers`: what driver media hold.
 
-use super::{ImageArgs, Ui};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::Ui;
+use super::args::{DefinitionArgs, ImageArgs, PartitionArgs};
 use crate::drivers::list::{Listed, Listing, list};
 use crate::drivers::trust::SignatureReport;
 use crate::drivers::{Definitions, GuestTarget, Policy, Sources};
@@ -8,8 +12,6 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::EscapedLines;
 use crate::exit::ExitCode;
 use crate::job;
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -22,7 +24,7 @@ enum Command {
     List(ListArgs),
 }
 
-/// Lists packages with version, date and signatures, and for which Windows they are
+/// List packages with version, date and signatures, and for which Windows they are
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -34,19 +36,17 @@ struct ListArgs {
     #[arg(required = true)]
     sources: Vec<PathBuf>,
 
-    /// Says for the Windows in this image which packages would be used, and why
+    /// Tell for the Windows in this image which packages would be used, and why
     #[arg(long = "for", value_name = "IMAGE")]
     image: Option<PathBuf>,
 
-    /// The partition that Windows is in, if the image has several
-    #[arg(long, value_name = "N", requires = "image")]
-    partition: Option<u32>,
+    #[command(flatten)]
+    windows: PartitionArgs,
 
-    /// Driver definitions (YAML) that are merged over the built-in ones
-    #[arg(long, value_name = "FILE", visible_alias = "virtio-config")]
-    definitions: Option<PathBuf>,
+    #[command(flatten)]
+    definitions: DefinitionArgs,
 
-    /// Answers in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 
@@ -60,8 +60,13 @@ struct ListArgs {
 /// When the media or the image cannot be read, or the media have nothing for the image's Windows.
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let Command::List(args) = args.command;
-    let guest = args.image.as_deref().map(|image| guest(image, args.partition, &args.source)).transpose()?;
-    let definitions = args.definitions.as_deref().map_or_else(|| Ok(Definitions::builtin()), Definitions::load)?;
+    if args.image.is_none() && args.windows != PartitionArgs::default() {
+        let message = "--partition without an image";
+        return Err(Error::new(Kind::Usage, Layer::Cli, message).hint("name the image with --for IMAGE"));
+    }
+    let guest = args.image.as_deref().map(|image| guest(image, args.windows.partition, &args.source)).transpose()?;
+    let definitions =
+        args.definitions.definitions.as_deref().map_or_else(|| Ok(Definitions::builtin()), Definitions::load)?;
     let listing = list(&Sources::open(&args.sources)?, guest.as_ref(), &definitions, &Policy::default())?;
     if args.json {
         ui.json(&listing)?;
@@ -88,14 +93,17 @@ fn guest(image: &Path, partition: Option<u32>, source: &ImageArgs) -> Result<Gue
     let found: Vec<_> = inspection.windows.iter().filter(wanted).collect();
     match found.as_slice() {
         [found] => Ok(found.guest.target()),
-        [] => Err(Error::new(Kind::NotWindows, Layer::Job, "no Windows was found that can be looked into")
+        [] => Err(Error::new(Kind::NotWindows, Layer::Job, "no Windows found")
             .path(inspection.image)
-            .hint("is this the disk that the guest starts from? winject inspect says more")),
+            .hint("is this the disk that the guest starts from? winject inspect shows what it holds")),
         several => {
             let numbers: Vec<String> = several.iter().map(|found| found.partition.to_string()).collect();
-            Err(Error::refused(Layer::Job, format!("there are several Windows (partitions {})", numbers.join(", ")))
-                .path(inspection.image.clone())
-                .hint("choose one with --partition N"))
+            Err(Error::refused(
+                Layer::Job,
+                format!("several Windows installations found, in partitions {}", numbers.join(", ")),
+            )
+            .path(inspection.image.clone())
+            .hint("choose one with --partition NUMBER"))
         }
     }
 }

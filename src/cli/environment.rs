@@ -1,17 +1,19 @@
-//! What the environment says: the clock, the log filter, the terminal.
+//! The environment of the process: clock, log filter, terminal.
 
-use crate::clock::FileTime;
-use crate::error::{Error, Kind, Layer, Result};
-use crate::escape::escape;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::IsTerminal;
+
 use tracing::field::Field;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{self, Writer};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::clock::FileTime;
+use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::escape;
 
 /// Whether standard output may carry colours.
 pub fn stdout_colours() -> bool {
@@ -32,8 +34,7 @@ fn colours_wanted() -> bool {
 /// The one clock of the run: `SOURCE_DATE_EPOCH` (seconds since 1970) if set, else now.
 ///
 /// # Errors
-/// When the variable is set to something that is no number of seconds.
-#[inline]
+/// [`Kind::Usage`] when the variable is not a number of seconds.
 pub fn clock() -> Result<FileTime> {
     match std::env::var_os("SOURCE_DATE_EPOCH") {
         None => Ok(FileTime::now()),
@@ -41,10 +42,9 @@ pub fn clock() -> Result<FileTime> {
     }
 }
 
-#[cold]
 fn given_clock(text: &OsStr) -> Result<FileTime> {
     text.to_str().and_then(|text| text.trim().parse().ok()).and_then(FileTime::from_unix_seconds).ok_or_else(|| {
-        Error::new(Kind::Usage, Layer::Cli, "SOURCE_DATE_EPOCH is no time")
+        Error::new(Kind::Usage, Layer::Cli, "cannot read SOURCE_DATE_EPOCH: not a time")
             .expected_found("seconds since 1970", text.display())
             .hint("unset it, or set it as `date +%s` prints it")
     })
@@ -65,7 +65,7 @@ pub fn start_log(verbose: u8) -> Result<()> {
         (None, _) => "winject=trace",
     };
     let filter: Targets = filter.parse().map_err(|_| {
-        Error::new(Kind::Usage, Layer::Cli, "WINJECT_LOG is no filter")
+        Error::new(Kind::Usage, Layer::Cli, "cannot read WINJECT_LOG: not a filter")
             .expected_found("targets and levels", filter)
             .hint("for example WINJECT_LOG=winject=debug; unset it for no log")
     })?;

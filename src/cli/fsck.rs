@@ -1,10 +1,11 @@
-//! `winject fsck`.
+//! `winject fsck`: checks the NTFS volumes of an image.
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{ImageArgs, Ui};
+use super::Ui;
+use super::args::ImageArgs;
 use crate::block::{self, Image};
 use crate::error::{Error, Layer, Result};
 use crate::exit::ExitCode;
@@ -20,15 +21,15 @@ pub struct Args {
     /// The disk image
     image: PathBuf,
 
-    /// Checks only this partition, as Linux counts (0: the whole disk is one volume)
+    /// Check only this partition, as Linux counts (0: the image is one volume)
     #[arg(long, value_name = "NUMBER")]
     partition: Option<u32>,
 
-    /// Prints at most this many faults of each code
+    /// Print at most this many faults of each code
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     max: u64,
 
-    /// Prints one JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 
@@ -61,11 +62,11 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         None => table.partitions.iter().collect(),
     };
     for partition in wanted.iter().filter(|p| p.content == Content::BitLocker) {
-        ui.warn(&format!("{} is encrypted with BitLocker and is left out", partition.label()));
+        ui.warn(&format!("{} is encrypted with BitLocker and is not checked", partition.label()));
     }
     let mut reports = Vec::new();
     for &partition in wanted.iter().filter(|p| p.content == Content::Ntfs) {
-        let progress = ui.progress(&format!("checking {}", partition.label()), 0);
+        let progress = (!args.json).then(|| ui.progress(&format!("Checking {}", partition.label())));
         let mut report = check::check(&PartitionView::new(image, partition)?, &CheckOptions::per_code(args.max))?;
         for fault in &mut report.faults {
             // in the image, as in all other messages
@@ -75,7 +76,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         reports.push(VolumeReport { partition, clean: report.is_clean(), report });
     }
     if reports.is_empty() {
-        return Err(Error::unsupported(Layer::Job, "there is no NTFS volume to check")
+        return Err(Error::unsupported(Layer::Job, "no NTFS volume found")
             .path(args.image.display().to_string())
             .hint("winject inspect shows what the image holds"));
     }

@@ -1,4 +1,4 @@
-//! `winject image`: what an image file is, whether it is sound, where its data are.
+//! `winject image`: format and structure of an image file, whether it is sound, and where its data are.
 
 use super::Ui;
 use super::args::QuestionArgs;
@@ -17,11 +17,11 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Shows what the file is; opens nothing that it names
+    /// Show what the file is; open nothing that it names
     Info(QuestionArgs),
-    /// Checks the file's structures; exit code 0: sound, 1: faults
+    /// Check the file's structures; exit code 0: sound, 1: faults
     Check(QuestionArgs),
-    /// Shows which ranges of the disk are data and which are zeros
+    /// Show which ranges of the disk are data and which are zeros
     Map(QuestionArgs),
 }
 
@@ -42,17 +42,17 @@ fn info(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
     if args.json {
         ui.json(&info)?;
     } else {
-        ui.answer(&text(&info));
+        ui.answer(&describe_image(&info));
     }
     Ok(ExitCode::Done)
 }
 
-fn text(info: &ImageInfo) -> String {
+fn describe_image(info: &ImageInfo) -> String {
     let mut lines = vec![
         format!("image: {}", info.filename),
         format!("file format: {}", info.format),
-        format!("virtual size: {} ({} bytes)", human(info.virtual_size), info.virtual_size),
-        format!("disk size: {}", human(info.actual_size)),
+        format!("virtual size: {} ({} bytes)", format_size(info.virtual_size), info.virtual_size),
+        format!("disk size: {}", format_size(info.actual_size)),
     ];
     lines.extend(info.cluster_size.map(|size| format!("cluster_size: {size}")));
     lines.extend(info.backing_filename.as_ref().map(|name| format!("backing file: {name}")));
@@ -63,7 +63,7 @@ fn text(info: &ImageInfo) -> String {
         lines.extend(
             info.snapshots
                 .iter()
-                .map(|s| format!("    {}: {} (machine state {})", s.id, s.name, human(s.vm_state_size))),
+                .map(|s| format!("    {}: {} (machine state {})", s.id, s.name, format_size(s.vm_state_size))),
         );
     }
     if !info.disks.is_empty() {
@@ -159,7 +159,7 @@ fn check_qcow2(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
             .iter()
             .map(|p| {
                 let word = if p.kind == qcow2::ProblemKind::Leak { "Leaked cluster:" } else { "ERROR" };
-                format!("{word} {} at offset {:#x}", p.message, p.offset)
+                format!("{word} {} at offset {}", p.message, p.offset)
             })
             .collect();
         if is_sound {
@@ -223,7 +223,7 @@ fn map(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
 }
 
 /// A number of bytes for people, as qemu-img writes it (`%.3g`).
-fn human(bytes: u64) -> String {
+fn format_size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut value = bytes as f64;
     let mut unit = 0;
@@ -231,7 +231,7 @@ fn human(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    // Three significant digits, without a tail of zeros; a zero before the point is none.
+    // Three significant digits, without a tail of zeros; a leading zero does not count.
     let whole = if value < 1.0 { 0 } else { format!("{value:.0}").len() };
     let text = format!("{value:.*}", 3usize.saturating_sub(whole));
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text };
@@ -240,14 +240,14 @@ fn human(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::human;
+    use super::format_size;
 
     #[test]
     fn sizes_look_like_qemus() {
-        assert_eq!(human(10 << 20), "10 MiB");
-        assert_eq!(human(2_474_639), "2.36 MiB");
-        assert_eq!(human(196_608), "192 KiB");
-        assert_eq!(human(0), "0 B");
-        assert_eq!(human(1023 << 20), "0.999 GiB");
+        assert_eq!(format_size(10 << 20), "10 MiB");
+        assert_eq!(format_size(2_474_639), "2.36 MiB");
+        assert_eq!(format_size(196_608), "192 KiB");
+        assert_eq!(format_size(0), "0 B");
+        assert_eq!(format_size(1023 << 20), "0.999 GiB");
     }
 }

@@ -1,4 +1,6 @@
-//! `winject inspect`.
+//! `winject inspect`: which Windows an image holds, and its state.
+
+use std::fmt::Write as _;
 
 use super::Ui;
 use super::args::QuestionArgs;
@@ -6,7 +8,6 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::EscapedLines;
 use crate::exit::ExitCode;
 use crate::job::{self, Inspection};
-use std::fmt::Write as _;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -30,7 +31,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         let hint = inspection.faults.iter().find_map(|fault| fault.hint.clone());
         let is_damaged = inspection.faults.iter().any(|fault| fault.kind == Kind::Damaged);
         let kind = if is_damaged { Kind::Damaged } else { Kind::NotWindows };
-        return Err(Error::new(kind, Layer::Job, "no Windows was found that can be looked into")
+        return Err(Error::new(kind, Layer::Job, "no Windows found")
             .path(inspection.image)
             .hint(hint.unwrap_or_else(|| "is this the disk that the guest starts from?".to_owned())));
     }

@@ -1,7 +1,8 @@
 //! The command line: the only layer that prints, reads the environment or exits.
 //!
 //! One file for each command, each with an `Args` struct (what was typed) and `run` (what to do, answering with the
-//! exit code). [`Ui`] is the only way to the terminal.
+//! exit code). Options that commands share are in `args`; `document` reads a run from a file instead; both become the one
+//! `request` for an injection, which `execute` runs. [`Ui`] is the only way to the terminal.
 
 mod args;
 mod check;
@@ -9,6 +10,7 @@ mod convert;
 mod document;
 mod drivers;
 mod environment;
+mod execute;
 mod fsck;
 mod image;
 mod inject;
@@ -16,38 +18,40 @@ mod inspect;
 mod output;
 mod progress;
 mod reg;
+mod request;
 mod signals;
 
 pub use output::Ui;
 pub use progress::Progress;
 
-use args::ImageArgs;
-
-use crate::error::{Error, Layer};
-use crate::exit::ExitCode;
-use crate::yaml;
-use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Makes a switched-off Windows disk image bootable from a virtio disk.
+use clap::error::ContextValue;
+use clap::{Parser, Subcommand};
+
+use crate::error::{Error, Layer};
+use crate::escape::escape;
+use crate::exit::ExitCode;
+
+/// Make a switched-off Windows disk image bootable from a virtio disk.
 #[derive(Debug, Parser)]
-#[command(name = "winject", version, about, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "winject", bin_name = "winject", version, about, arg_required_else_help = true, max_term_width = 100)]
 #[command(after_help = AFTER_HELP)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// Runs what a YAML document describes
+    /// Run what a YAML document describes
     #[arg(long, value_name = "FILE.yaml")]
     config: Option<PathBuf>,
 
-    /// Prints nothing but errors and what was asked for
+    /// Print nothing but errors and what was asked for
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
 
-    /// Says more on the error output (twice: everything)
+    /// Print more on the error output (twice: everything)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -63,24 +67,24 @@ was written, 9 an interrupted run is pending, 70 a defect of winject.";
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 enum Command {
-    /// Makes the Windows in an image bootable from a virtio disk
+    /// Make the Windows in an image bootable from a virtio disk
     Inject(inject::Args),
-    /// Shows which Windows an image holds and in which state it is
+    /// Show which Windows an image holds and in which state it is
     Inspect(inspect::Args),
-    /// Says whether the Windows in an image will boot from a virtio disk, and why
+    /// Check whether the Windows in an image will boot from a virtio disk, and why
     ///
     /// Follows the boot loader and plug and play through the bytes on disk; nothing is changed. Works on any image,
     /// also after another tool. Without --bus the answer is yes if one of the buses boots.
     Check(check::Args),
-    /// Shows what driver media hold
+    /// Show what driver media hold
     Drivers(drivers::Args),
-    /// Converts an image of any format to qcow2 or raw, in one pass
+    /// Convert an image of any format to qcow2 or raw, in one pass
     Convert(convert::Args),
-    /// Shows, checks or maps an image file, in qemu-img's terms; JSON has its field names
+    /// Show, check or map an image file, in qemu-img's terms; JSON has its field names
     Image(image::Args),
-    /// Checks every NTFS volume of an image; nothing is changed
+    /// Check every NTFS volume of an image; nothing is changed
     Fsck(fsck::Args),
-    /// Reads and edits registry hives, in a file or in an image
+    /// Read and edit registry hives, in a file or in an image
     ///
     /// A TARGET is a hive file, or a disk image. In a hive file a KEY is a path from its root (`\` is the root itself);
     /// in an image it begins with the hive, as in HKLM\SYSTEM\CurrentControlSet\Services. Log files beside a hive that
@@ -92,7 +96,7 @@ enum Command {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(error),
     };
     let ui = Ui::new(cli.quiet, cli.verbose);
     signals::listen();
@@ -115,14 +119,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// What `main` does when a thread panicked: this is always a defect of ours, whatever the image held.
 pub fn report_panic() -> ExitCode {
     let ui = Ui::new(false, 0);
-    ui.error(&Error::bug(Layer::Cli, "winject stopped because of a defect (see the message above)"));
+    ui.error(&Error::bug(Layer::Cli, "winject stopped because of a defect, see the message above"));
     ExitCode::Bug
 }
 
 fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
     match cli.command {
-        Some(_) if cli.config.is_some() => Err(Error::new(crate::Kind::Usage, Layer::Cli, "--config with a command")
-            .hint("the document says what to do: winject --config FILE.yaml")),
+        Some(_) if cli.config.is_some() => {
+            Err(Error::new(crate::Kind::Usage, Layer::Cli, "cannot run both a command and --config")
+                .hint("the document says what to do: winject --config FILE.yaml"))
+        }
         Some(Command::Inject(args)) => inject::run(args, ui),
         Some(Command::Inspect(args)) => inspect::run(args, ui),
         Some(Command::Check(args)) => check::run(args, ui),
@@ -131,14 +137,21 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::Image(args)) => image::run(args, ui),
         Some(Command::Fsck(args)) => fsck::run(args, ui),
         Some(Command::Reg(args)) => reg::run(args, ui),
-        None if cli.config.is_some() => inject::run_config(&cli.config.unwrap_or_default(), ui),
-        None => Err(Error::new(crate::Kind::Usage, Layer::Cli, "no command was given")
-            .hint("winject inject IMAGE --drivers DIR --in-place, or winject --help")),
+        None if cli.config.is_some() => inject::run_document(&cli.config.unwrap_or_default(), ui),
+        None => {
+            Err(Error::new(crate::Kind::Usage, Layer::Cli, "no command given")
+                .hint("winject --help lists the commands"))
+        }
     }
 }
 
-/// `--help` and `--version` are answers, everything else that clap finds is a usage error.
-fn usage(error: &clap::Error) -> ExitCode {
+/// `--help` and `--version` are answers, everything else that clap finds is a usage error. What was typed is escaped: it
+/// can come from a script that passes on strings of others.
+fn usage(mut error: clap::Error) -> ExitCode {
+    let escaped: Vec<_> = error.context().filter_map(|(kind, value)| Some((kind, escape_context(value)?))).collect();
+    for (kind, value) in escaped {
+        error.insert(kind, value);
+    }
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     if error.use_stderr() {
         return ExitCode::Usage;
@@ -149,6 +162,21 @@ fn usage(error: &clap::Error) -> ExitCode {
             ExitCode::Io
         }
         _ => ExitCode::Done,
+    }
+}
+
+/// The same context with its strings escaped; `None` for one that holds none.
+fn escape_context(value: &ContextValue) -> Option<ContextValue> {
+    match value {
+        ContextValue::String(text) => Some(ContextValue::String(escape(text).into_owned())),
+        ContextValue::Strings(texts) => {
+            Some(ContextValue::Strings(texts.iter().map(|text| escape(text).into_owned()).collect()))
+        }
+        // Suggestions repeat what was typed.
+        ContextValue::StyledStrs(texts) => Some(ContextValue::StyledStrs(
+            texts.iter().map(|text| escape(&text.to_string()).into_owned().into()).collect(),
+        )),
+        _ => None,
     }
 }
 

@@ -1,13 +1,14 @@
 //! Printing: results to standard output, everything else to the error output.
 
+use std::cell::RefCell;
+use std::io::Write;
+
 use super::environment;
 use super::progress::Progress;
 use crate::error::Error;
 use crate::escape::{self, escape};
-use std::cell::RefCell;
-use std::io::Write;
 
-/// The way to the user. All that is printed passes through [`escape`](mod@escape): a string of an image can neither steer a
+/// Prints to the terminal. All text passes through [`escape`](mod@escape): a string of an image can neither steer a
 /// terminal nor begin a line of its own.
 ///
 /// A reader that closes the pipe early (`winject drivers list … | head`) does not disturb the job: what can no longer
@@ -23,7 +24,7 @@ pub struct Ui {
     colour_err: bool,
 }
 
-/// The few colours in use.
+/// Colours in use, all of the basic eight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Colour {
     Red,
@@ -33,7 +34,7 @@ enum Colour {
 }
 
 impl Ui {
-    /// For the flags `--quiet` and `--verbose`; looks at the terminal itself.
+    /// Output for the flags `--quiet` and `--verbose`; asks the environment whether colours are wanted.
     #[must_use]
     pub fn new(quiet: bool, verbose: u8) -> Self {
         let failed = RefCell::new(None);
@@ -52,25 +53,25 @@ impl Ui {
         self.quiet
     }
 
-    /// How often `--verbose` was given.
+    /// Number of times `--verbose` was given.
     #[must_use]
     pub fn verbosity(&self) -> u8 {
         self.verbose
     }
 
-    /// The answer that was asked for (a table, a page): to standard output, even with `--quiet`. A final line break is
-    /// added if there is none. The lines are made with [`escape::EscapedLines`]: here, a line break is taken for one.
+    /// Prints the answer that was asked for (a table, a page) to standard output, even with `--quiet`. A final line break is
+    /// added if it is missing. Line breaks stay: strings of an image have to be escaped with [`escape::EscapedLines`] before.
     pub fn answer(&self, text: &str) {
         self.write_out(&escape_lines(text));
     }
 
-    /// A part of an answer that goes on: as [`answer`](Self::answer), but no line break is added.
+    /// Prints a part of an answer: like [`answer`](Self::answer), without adding a line break.
     pub fn answer_part(&self, text: &str) {
         let mut out = std::io::stdout().lock();
         self.note_failure(out.write_all(escape_lines(text).as_bytes()).and_then(|()| out.flush()));
     }
 
-    /// An answer in JSON: every string arrives as it is, and none can steer a terminal.
+    /// Prints an answer in JSON: every string arrives unchanged, and none can steer a terminal.
     ///
     /// # Errors
     /// [`crate::Kind::Bug`] when the value has no JSON form.
@@ -81,7 +82,7 @@ impl Ui {
         Ok(())
     }
 
-    /// Data as they are, for standard output that is no terminal (an export): neither escaped nor completed.
+    /// Writes data unchanged to standard output, which is not a terminal (an export).
     ///
     /// # Errors
     /// When the output cannot be written for another reason than a reader that went away.
@@ -111,55 +112,56 @@ impl Ui {
         }
     }
 
-    /// A line that says what was done: to standard output, not with `--quiet`.
+    /// Prints what was done to standard output, except with `--quiet`.
     pub fn done(&self, text: &str) {
         if !self.quiet {
             self.write_out(&escape(text));
         }
     }
 
-    /// A heading above an answer.
+    /// Prints a heading above an answer, except with `--quiet`.
     pub fn heading(&self, text: &str) {
         if !self.quiet {
             self.write_out_painted(text, Colour::Bold);
         }
     }
 
-    /// Something to know, on the error output.
+    /// Prints a note to the error output, except with `--quiet`.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            self.complain("Note", Colour::Cyan, text);
+            self.write_err("Note", Colour::Cyan, text);
         }
     }
 
-    /// Something that may go wrong later, on the error output.
+    /// Prints a warning to the error output, except with `--quiet`.
     pub fn warn(&self, text: &str) {
         if !self.quiet {
-            self.complain("Warning", Colour::Yellow, text);
+            self.write_err("Warning", Colour::Yellow, text);
         }
     }
 
-    /// `Error: …` and `Hint: …` on the error output.
+    /// Prints `Error: …` and `Hint: …` to the error output, always.
     pub fn error(&self, error: &Error) {
-        self.complain("Error", Colour::Red, &error.to_string());
+        self.write_err("Error", Colour::Red, &error.to_string());
         if let Some(hint) = error.hint_text() {
-            self.complain("Hint", Colour::Cyan, hint);
+            self.write_err("Hint", Colour::Cyan, hint);
         }
     }
 
-    /// A bar (or, with a total of 0, a spinner) on the error output while something long runs. Only a terminal sees it.
+    /// Shows a spinner on the error output while something long runs, or a bar once its length is set. Only a terminal shows it,
+    /// and not with `--quiet`.
     #[must_use]
-    pub fn progress(&self, title: &str, total: u64) -> Progress {
+    pub fn progress(&self, title: &str) -> Progress {
         if self.quiet || !self.colour_err {
             return Progress::hidden();
         }
-        Progress::start(escape(title).into_owned(), total)
+        Progress::start(title)
     }
 
     fn write_out(&self, text: &str) {
         let mut out = std::io::stdout().lock();
         let end = if text.ends_with('\n') { "" } else { "\n" };
-        // The job is worth more than the text: it goes on.
+        // The job goes on: its outcome matters more than the text. `finish` reports the failure.
         self.note_failure(write!(out, "{text}{end}").and_then(|()| out.flush()));
     }
 
@@ -169,7 +171,7 @@ impl Ui {
         self.note_failure(writeln!(out, "{text}").and_then(|()| out.flush()));
     }
 
-    fn complain(&self, word: &str, colour: Colour, text: &str) {
+    fn write_err(&self, word: &str, colour: Colour, text: &str) {
         let word = paint(word, colour, self.colour_err);
         let _ = writeln!(std::io::stderr().lock(), "{word}: {}", escape(text));
     }
@@ -183,7 +185,7 @@ fn escape_lines(text: &str) -> String {
 
 fn cannot_write(error: std::io::Error) -> Error {
     Error::io(crate::Layer::Host, "cannot write to standard output", error)
-        .hint("the command itself was carried out; make space where its output goes, or send it somewhere else")
+        .hint("the command itself was carried out; make space where its output goes, or send it to another file")
 }
 
 fn paint(text: &str, colour: Colour, on: bool) -> String {
@@ -194,4 +196,18 @@ fn paint(text: &str, colour: Colour, on: bool) -> String {
         Colour::Bold => 1,
     };
     if on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
+}
+
+/// A number of bytes for people.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = "bytes";
+    for next in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, next);
+    }
+    if unit == "bytes" { format!("{bytes} bytes") } else { format!("{value:.1} {unit}") }
 }

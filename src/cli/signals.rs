@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP: the job is cancelled and cleans up, and the process ends by the signal.
+//! SIGINT, SIGTERM and SIGHUP: the job is cancelled and cleans up, then the process ends by the signal.
 
 use std::io::Write;
 use std::sync::OnceLock;
@@ -38,8 +38,8 @@ pub(super) fn listen() {
             // Signals come in pairs from shells and `timeout`: the second one does not cut the cleaning up short.
             RECEIVED.store(signal, Ordering::SeqCst);
             match cancel().request() {
-                Stage::Reading => say("Interrupted: nothing was changed."),
-                Stage::Written => say("Interrupted: no file was left unfinished."),
+                Stage::Reading => print("Interrupted: nothing was changed."),
+                Stage::Written => print("Interrupted: no file was left unfinished."),
                 Stage::Writing => continue,
             }
             end(signal);
@@ -57,8 +57,8 @@ pub(super) fn end_if_received(error: Option<&Error>) {
         return;
     }
     match error.map(Error::kind) {
-        None => say("Interrupted after the last write: the command was completed."),
-        Some(Kind::Cancelled) => say("Interrupted: nothing was changed, and nothing is left behind."),
+        None => print("Interrupted after the last write: the command was completed."),
+        Some(Kind::Cancelled) => print("Interrupted: nothing was changed, and no file is left."),
         Some(_) => {}
     }
     end(signal);
@@ -70,7 +70,7 @@ fn end(signal: i32) {
     let _ = emulate_default_handler(signal);
 }
 
-fn say(text: &str) {
+fn print(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 

@@ -1,168 +1,22 @@
 //! Outputs: where a name leads, and files that appear under their name only when they are complete.
 
 use std::fs::File;
-use std::io::{self, Seek, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::io::{self, Seek};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use tempfile::NamedTempFile;
 
-use super::folder_of;
+use super::file_id::FileId;
+use super::folder::folder_of;
 use super::leftover;
-use super::read::describe;
-use super::run_files::FileId;
+use super::locked_file::LockedFile;
+use super::target::{Existing, Target};
 use crate::cancel::{Cancel, Hold};
-use crate::error::{Error, Kind, Layer, Result};
-use crate::host::locked_file::LockedFile;
-
-/// Symbolic links that are followed, as Linux counts.
-const LINKS_MAX: usize = 40;
+use crate::error::{Error, Layer, Result};
 
 /// How many names for a temporary file are tried.
 const NAMES_MAX: u32 = 100;
-
-/// The file that an output's name leads to.
-#[derive(Debug, Clone)]
-pub(crate) struct Target {
-    what: &'static str,
-    /// As the user spelled it.
-    given: PathBuf,
-    path: PathBuf,
-    existing: Option<Existing>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Existing {
-    Regular(FileId),
-    /// A pipe, a terminal or the like, which is written to.
-    Stream,
-}
-
-impl Target {
-    /// Finds out where the output `path` leads; `what` it is, with an article ("the report").
-    ///
-    /// A symbolic link is followed if it belongs to the current user or to root: in a folder that others can write to,
-    /// their links would choose which of the user's files is replaced.
-    ///
-    /// # Errors
-    /// [`Kind::Usage`] for `-`, a folder, a block device or a socket, a link or pipe of another user, and the name of a
-    /// journal; [`Kind::Io`] when the host cannot tell.
-    pub(crate) fn resolve(path: &Path, what: &'static str) -> Result<Self> {
-        let shown = path.display().to_string();
-        let refused = |reason: &str, hint: &str| {
-            let error = Error::new(Kind::Usage, Layer::Host, format!("cannot write {what}: {reason}"));
-            Err(error.path(&shown).hint(hint))
-        };
-        let cannot = |e| Error::io(Layer::Host, format!("cannot write {what}"), e).path(&shown);
-        let another = "choose another name";
-        if path.as_os_str() == "-" {
-            return refused("`-` does not stand for standard output here", "name a file (`./-` for one of that name)");
-        }
-        if path.as_os_str().is_empty() {
-            return refused("the name is empty", "name a file");
-        }
-        let target = |path: PathBuf, existing| Ok(Self { what, given: shown.clone().into(), path, existing });
-        // A pipe that /dev/fd names has no path of its own.
-        if let Ok(meta) = std::fs::metadata(path)
-            && !meta.is_file()
-        {
-            let kind = meta.file_type();
-            return match kind {
-                kind if kind.is_char_device() => target(path.to_owned(), Some(Existing::Stream)),
-                kind if kind.is_fifo() && is_trusted(meta.uid()) => target(path.to_owned(), Some(Existing::Stream)),
-                kind if kind.is_fifo() => refused("the named pipe belongs to another user", another),
-                kind => refused(&format!("the name is that of {}", describe(kind)), another),
-            };
-        }
-        let mut at = path.to_owned();
-        for _ in 0..LINKS_MAX {
-            match at.symlink_metadata() {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if at.as_os_str().to_string_lossy().ends_with(".winject-journal") {
-                        return refused("the name is kept for undo journals", another);
-                    }
-                    return target(at, None);
-                }
-                Err(error) => return Err(cannot(error)),
-                Ok(meta) if meta.is_symlink() => {
-                    if !is_trusted(meta.uid()) {
-                        return refused(
-                            "the symbolic link belongs to another user",
-                            "remove the link, or name the file that it leads to",
-                        );
-                    }
-                    at = folder_of(&at).join(std::fs::read_link(&at).map_err(cannot)?);
-                }
-                Ok(meta) => {
-                    if at.as_os_str().to_string_lossy().ends_with(".winject-journal") {
-                        return refused("the name is kept for undo journals", another);
-                    }
-                    return target(at, Some(Existing::Regular(FileId::from(&meta))));
-                }
-            }
-        }
-        refused("too many symbolic links", another)
-    }
-
-    /// The path of the file itself.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Whether there is a regular file of that name.
-    pub(crate) fn is_existing(&self) -> bool {
-        matches!(self.existing, Some(Existing::Regular(_)))
-    }
-
-    /// The path without symbolic links, if the folder exists.
-    pub(super) fn real_path(&self) -> Option<PathBuf> {
-        Some(folder_of(&self.path).canonicalize().ok()?.join(self.path.file_name()?))
-    }
-
-    /// Refuses what is not a regular file: an image is not written to a pipe or a terminal.
-    ///
-    /// # Errors
-    /// [`Kind::Usage`].
-    pub(crate) fn refuse_stream(&self) -> Result<()> {
-        match self.existing {
-            Some(Existing::Stream) => {
-                let error =
-                    Error::new(Kind::Usage, Layer::Host, format!("cannot write {}: not a regular file", self.what));
-                Err(error.path(self.given.display().to_string()).hint("choose another name"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Refuses an existing file unless it may be replaced.
-    ///
-    /// # Errors
-    /// [`Kind::Usage`].
-    pub(crate) fn refuse_existing(&self, overwrite: bool) -> Result<()> {
-        if self.is_existing() && !overwrite { Err(self.exists()) } else { Ok(()) }
-    }
-
-    fn exists(&self) -> Error {
-        Error::new(Kind::Usage, Layer::Host, format!("cannot write {}: the file exists already", self.what))
-            .path(self.given.display().to_string())
-            .hint("choose another name, or replace the file with --overwrite")
-    }
-
-    fn cannot(&self) -> impl Fn(io::Error) -> Error + use<> {
-        let (what, path) = (self.what, self.given.display().to_string());
-        move |error| {
-            Error::io(Layer::Host, format!("cannot write {what}"), error)
-                .path(&path)
-                .hint("check that the folder exists, that it may be written to, and that there is space in it")
-        }
-    }
-}
-
-/// Whether a link or a pipe of this user may be written through.
-fn is_trusted(owner: u32) -> bool {
-    owner == 0 || owner == rustix::process::geteuid().as_raw()
-}
 
 /// Permissions for a new file in `folder` that is made from `sources`: what each of them allows, never to be executed.
 /// Where the new file's group is another one, its members are among the source's others. The umask comes on top.
@@ -217,9 +71,14 @@ impl NewFile {
     /// # Errors
     /// [`Kind::Io`] when the file cannot be created.
     pub(crate) fn create(target: Target, sources: &[PathBuf], hold: Hold) -> Result<Self> {
-        let mode = common_mode(sources, folder_of(&target.path));
-        let temporary = create_temporary(&target.path, mode).map_err(target.cannot())?;
+        let mode = common_mode(sources, folder_of(target.path()));
+        let temporary = create_temporary(target.path(), mode).map_err(target.cannot())?;
         Ok(Self { temporary, target, hold })
+    }
+
+    /// The file's destination.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
     }
 
     /// The file under its temporary name.
@@ -237,7 +96,7 @@ impl NewFile {
         let Self { temporary, target, hold } = self;
         temporary.as_file().sync_all().map_err(target.cannot())?;
         hold.check()?;
-        let seen = match target.path.symlink_metadata() {
+        let seen = match target.path().symlink_metadata() {
             Ok(meta) => Some(Existing::Regular(FileId::from(&meta))),
             Err(_) => None,
         };
@@ -245,66 +104,14 @@ impl NewFile {
             return Err(target.exists());
         }
         let named = match target.existing {
-            None => temporary.persist_noclobber(&target.path),
-            Some(_) => temporary.persist(&target.path),
+            None => temporary.persist_noclobber(target.path()),
+            Some(_) => temporary.persist(target.path()),
         };
         named.map_err(|e| match e.error.kind() {
             io::ErrorKind::AlreadyExists => target.exists(),
             _ => target.cannot()(e.error),
         })?;
-        File::open(folder_of(&target.path)).and_then(|folder| folder.sync_all()).map_err(target.cannot())
-    }
-}
-
-/// An answer that the user wants in a file: a new file, or a pipe or terminal that is there.
-#[derive(Debug)]
-pub(crate) enum TextOutput {
-    File(NewFile),
-    Stream(File, Target),
-}
-
-impl TextOutput {
-    /// Begins the output `target`, made from `sources`.
-    ///
-    /// # Errors
-    /// [`Kind::Usage`] when the file exists and may not be replaced, [`Kind::Io`] when it cannot be opened; a pipe that
-    /// nobody reads is not waited for. [`Kind::Cancelled`] when the job was asked to stop.
-    pub(crate) fn create(target: Target, sources: &[PathBuf], overwrite: bool, cancel: &Cancel) -> Result<Self> {
-        target.refuse_existing(overwrite)?;
-        if target.existing != Some(Existing::Stream) {
-            return Ok(Self::File(NewFile::create(target, sources, cancel.hold()?)?));
-        }
-        let open = || {
-            let file = File::options().write(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(&target.path)?;
-            // It has a reader. From here on a slow one is waited for.
-            let flags = rustix::fs::fcntl_getfl(&file)?;
-            rustix::fs::fcntl_setfl(&file, flags - rustix::fs::OFlags::NONBLOCK)?;
-            Ok(file)
-        };
-        let file = open().map_err(target.cannot())?;
-        Ok(Self::Stream(file, target))
-    }
-
-    /// Writes all of `bytes`.
-    ///
-    /// # Errors
-    /// [`Kind::Io`].
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        match self {
-            Self::File(new) => new.file().write_all(bytes).map_err(new.target.cannot()),
-            Self::Stream(file, target) => file.write_all(bytes).map_err(target.cannot()),
-        }
-    }
-
-    /// See [`NewFile::finish`].
-    ///
-    /// # Errors
-    /// See [`NewFile::finish`].
-    pub(crate) fn finish(self) -> Result<()> {
-        match self {
-            Self::File(new) => new.finish(),
-            Self::Stream(..) => Ok(()),
-        }
+        File::open(folder_of(target.path())).and_then(|folder| folder.sync_all()).map_err(target.cannot())
     }
 }
 
@@ -357,7 +164,13 @@ pub(crate) fn rewrite(
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::path::Path;
+
     use super::*;
+    use crate::cancel::Cancel;
+    use crate::error::Kind;
+    use crate::host::TextOutput;
 
     const LEFT: &str = ".file.winject-aB3xyz.partial";
 

@@ -8,9 +8,12 @@ use std::sync::Arc;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use crate::block::{FileStorage, LockMode, Locking, Storage};
+use super::folder::folder_of;
+use super::leftover;
+use super::qemu_lock::{LockMode, Locking};
+use super::read::open_as_it_is;
+use super::storage::{FileStorage, Storage};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host::leftover;
 
 /// Creating, finding, renaming and removing files. Commit does this through the trait, so that a test can enumerate
 /// every point at which the machine can stop.
@@ -72,8 +75,6 @@ pub trait HostFiles: Send + Sync {
 /// The real host.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealHost;
-
-pub(crate) use crate::host::{folder_of, open_as_it_is};
 
 /// Permissions of a file that only its owner may use.
 pub(crate) const PRIVATE: u32 = 0o600;

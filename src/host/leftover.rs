@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::folder_of;
+use super::folder::folder_of;
 use super::read::open_as_it_is;
 
 /// How the names end.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::file_id::FileId;
 use super::read::{Unreadable, open};
-use super::run_files::FileId;
 use crate::error::{Error, Kind, Layer, Result};
 
 /// How long a lock is waited for.

@@ -5,32 +5,28 @@
 //! shows half of it. Its permissions are those that all of its sources have in common, less the umask.
 
 mod atomic_file;
+mod file_id;
 mod files;
+mod folder;
 pub(crate) mod leftover;
-mod lock;
 mod locked_file;
 mod policy;
+mod qemu_lock;
 mod read;
 mod run_files;
 mod storage;
+mod target;
+mod text_output;
 
-pub(crate) use atomic_file::{NewFile, Target, TextOutput, common_mode, rewrite};
+pub(crate) use atomic_file::{NewFile, common_mode, rewrite};
 pub(crate) use files::PRIVATE;
 pub use files::{HostFiles, RealHost};
-pub use lock::{LockMode, Locking};
+pub(crate) use folder::folder_of;
 pub(crate) use locked_file::LockedFile;
 pub use policy::PathPolicy;
-pub(crate) use policy::escape;
-pub(crate) use read::{Unreadable, open, open_as_it_is, read};
+pub use qemu_lock::{LockMode, Locking};
+pub(crate) use read::{Unreadable, open, read};
 pub(crate) use run_files::{REPORT, RunFiles};
 pub use storage::{FileIdentity, FileStorage, Fingerprint, HostRun, MemoryStorage, Storage, StorageExt};
-
-use std::path::Path;
-
-/// The folder that holds `path`.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
+pub(crate) use target::Target;
+pub(crate) use text_output::TextOutput;

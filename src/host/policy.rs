@@ -5,9 +5,11 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::block::FileStorage;
+use super::folder::folder_of;
+use super::read::open_as_it_is;
+use super::storage::FileStorage;
 use crate::error::{Error, Layer, Result};
-use crate::host::{folder_of, open_as_it_is};
+use crate::escape::escape;
 
 /// The rule for names inside images. The default allows plain relative names that stay inside the image's own folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,11 +104,6 @@ impl PathPolicy {
     fn is_allowed(&self, real: &Path) -> bool {
         self.allowed.iter().filter_map(|a| a.canonicalize().ok()).any(|allowed| real.starts_with(allowed))
     }
-}
-
-/// Text from an image, safe to print.
-pub(crate) fn escape(text: &str) -> String {
-    crate::escape::escape(text).into_owned()
 }
 
 /// The refusal of the file `found`, with the option that allows its folder.

@@ -1,30 +1,10 @@
 //! The files of one run: none that it reads may become one that it writes, and no two outputs may be one file.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::file_id::FileId;
+use super::target::Target;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host::atomic_file::Target;
-
-/// What tells a file from every other one, whatever its names: device and inode number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    /// Of the file that `path` leads to.
-    pub(crate) fn of(path: &Path) -> Option<Self> {
-        std::fs::metadata(path).ok().map(|meta| Self::from(&meta))
-    }
-}
-
-impl From<&std::fs::Metadata> for FileId {
-    fn from(meta: &std::fs::Metadata) -> Self {
-        Self { device: meta.dev(), inode: meta.ino() }
-    }
-}
 
 #[derive(Debug)]
 struct Known {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, SeekFrom};
 
-use super::lock::{LockMode, Locking, OfdLock};
+use super::qemu_lock::{LockMode, Locking, OfdLock};
 use crate::error::{Error, Layer, Result};
 
 /// A run of bytes in a file of the host.

@@ -1,9 +1,10 @@
-//! A remedy for errors that come without one.
+//! Hints for errors that have none.
 
-use crate::error::{Error, Kind};
 use std::io::ErrorKind;
 
-/// Adds what the user can do, where the layer that failed did not know it: mostly errors of the host.
+use crate::error::{Error, Kind};
+
+/// Adds a hint where the layer that failed gave none: mostly to errors of the host.
 pub fn explain(error: Error) -> Error {
     if error.hint_text().is_some() {
         return error;
@@ -18,7 +19,7 @@ pub fn explain(error: Error) -> Error {
             "free some space, or write to another disk; the image is as it was"
         }
         (_, Some(ErrorKind::IsADirectory)) => "give the image file, not its folder",
-        (Kind::Io, _) => "the host could not read or write; the image is as it was",
+        (Kind::Io, _) => "check the disk and its file system; the image is as it was",
         (Kind::Damaged, _) => "check the guest's disk (chkdsk in the guest), shut it down cleanly and export it again",
         (Kind::Unsupported, _) => "convert the image to qcow2 or raw, or change this in the guest, and try again",
         (Kind::Refused, _) => "shut the guest down cleanly (not hibernated) and export it again",

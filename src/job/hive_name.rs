@@ -24,7 +24,7 @@ impl HiveName {
     /// The hive that a full path such as `HKLM\SYSTEM\Select` leads into, and what is left of the path in it.
     ///
     /// # Errors
-    /// A usage error when the path begins with no hive that an image holds as a file of its own.
+    /// [`Kind::Usage`] when the path does not begin with a hive that an image holds as a file of its own.
     pub fn of(path: &KeyPath) -> Result<(Self, KeyPath)> {
         let found = HIVES.iter().find_map(|(root, file)| {
             let path = path.below(&KeyPath::from(*root))?;
@@ -33,14 +33,14 @@ impl HiveName {
         });
         found.ok_or_else(|| {
             let error =
-                Error::new(Kind::Usage, Layer::Job, "the key is in no hive of the image").path(path.to_string());
+                Error::new(Kind::Usage, Layer::Job, "not a key of a hive that an image holds").path(path.to_string());
             error.hint(
                 r"in an image a key begins with its hive: HKLM\SYSTEM, SOFTWARE, SAM, SECURITY, COMPONENTS, DRIVERS or ELAM, or HKU\.DEFAULT; other hives (NTUSER.DAT, BCD) are read and edited as files",
             )
         })
     }
 
-    /// The path of its root in the registry.
+    /// Path of its root in the registry, such as `HKEY_LOCAL_MACHINE\SYSTEM`.
     #[must_use]
     pub fn root(self) -> KeyPath {
         HIVES.get(self.0).map(|(root, _)| KeyPath::from(*root)).unwrap_or_default()

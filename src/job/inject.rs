@@ -13,19 +13,22 @@ use crate::error::{Error, Layer, Result};
 
 /// Makes the Windows in an image bootable from a virtio disk.
 ///
+/// Everything is changed and verified on a copy-on-write stage in memory; only then is the result written to the
+/// request's [`Destination`]. The observer is called on the calling thread.
+///
 /// # Errors
-/// Every [`Kind`]; whatever it is, the image holds what it held before, and no output file is left behind. (An
-/// interruption by the power supply in the middle of an in-place commit is undone by the next run.)
+/// Every [`Kind`](crate::Kind). The image holds what it held before, and no output file is left. (If power fails in the
+/// middle of an in-place commit, the next run undoes or completes it from the journal.)
 pub fn inject(request: &InjectRequest, observer: &dyn Observer) -> Result<Report> {
     let mut report = Report::of_request(request);
     inject_into(request, observer, &mut report)?;
     Ok(report)
 }
 
-/// As [`inject`], with a report that also tells how far a failed run came.
+/// Like [`inject`], but fills a report of the caller, which tells how far a failed run came.
 ///
 /// # Errors
-/// As [`inject`].
+/// Those of [`inject`].
 pub fn inject_into(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
     let outcome = run(request, observer, report).map_err(explain);
     if let Err(error) = &outcome {
@@ -62,11 +65,11 @@ fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) ->
     Ok(())
 }
 
-/// Everything but the writing, verified: for a caller that writes in its own way.
-/// [`Report::succeed`] is to be called when that is done.
+/// Does everything but writing, for a caller that writes the staged disk in its own way, and then calls
+/// [`Report::succeed`].
 ///
 /// # Errors
-/// As [`inject`].
+/// Those of [`inject`].
 pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Staged> {
     let opened = open_image(request, observer, report);
     let staged = stage_changes(request, observer, report, opened)?;
@@ -103,7 +106,7 @@ fn commit_staged(
             observer.step("Writing the overlay");
             commit::commit_overlay(stage, &request.image, out, &options)?
         }
-        Destination::Standalone { .. } => return Err(Error::bug(Layer::Job, "a new image is no commit")),
+        Destination::Standalone { .. } => return Err(Error::bug(Layer::Job, "a new image is not committed")),
     };
     report.add_commit(committed);
     Ok(())

@@ -1,18 +1,20 @@
 //! What is on a disk: partitions, Windows installations and their state.
 
+use std::path::Path;
+
+use serde::Serialize;
+
 use super::explain::explain;
 use super::locate::search;
 use crate::block::{self, Image};
 use crate::error::Result;
 use crate::partition::{self, PartitionTable};
 use crate::windows::Guest;
-use serde::Serialize;
-use std::path::Path;
 
-/// What was found.
+/// What [`inspect`] found on a disk.
 #[derive(Debug, Clone, Serialize)]
 pub struct Inspection {
-    /// The image file.
+    /// Path of the image file.
     pub image: String,
     /// Its container format, in qemu-img's terms.
     pub format: String,
@@ -28,12 +30,12 @@ pub struct Inspection {
     pub bytes_read: u64,
 }
 
-/// A Windows installation.
+/// A Windows installation of an inspected disk.
 #[derive(Debug, Clone, Serialize)]
 pub struct Found {
     /// Number of its partition.
     pub partition: u32,
-    /// What it is.
+    /// Product, build, folders, control sets.
     #[serde(flatten)]
     pub guest: Guest,
     /// Why an edit would be refused as it is.
@@ -41,17 +43,17 @@ pub struct Found {
     pub refusal: Option<Fault>,
 }
 
-/// Something that stands in the way.
+/// Why a volume cannot be read or edited.
 #[derive(Debug, Clone, Serialize)]
 pub struct Fault {
     /// Number of the partition.
     pub partition: u32,
-    /// What it is.
+    /// The error's text.
     pub message: String,
-    /// What can be done.
+    /// What the user can do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// What sort of failure it is.
+    /// Kind of the error; not in the JSON form.
     #[serde(skip)]
     pub kind: crate::Kind,
 }
@@ -62,24 +64,24 @@ impl Fault {
     }
 }
 
-/// Looks at a disk; changes nothing.
+/// Finds the partitions and Windows installations of a disk, and whether they could be edited. Writes nothing.
 ///
 /// # Errors
-/// When the image cannot be opened, or has no partition table that we know. What is wrong with a single volume is part
-/// of the answer.
+/// When the image cannot be opened, or has no partition table that winject knows. Faults of a single volume are part of
+/// the answer.
 pub fn inspect(path: &Path, options: &block::OpenOptions) -> Result<Inspection> {
-    look(path, options).map_err(explain)
+    inspect_image(path, options).map_err(explain)
 }
 
-fn look(path: &Path, options: &block::OpenOptions) -> Result<Inspection> {
+fn inspect_image(path: &Path, options: &block::OpenOptions) -> Result<Inspection> {
     let image = block::open(path, options)?;
     let disk: &dyn Image = &*image;
     let table = partition::read(disk).map_err(|error| error.path(path.display().to_string()))?;
     let installations = search(&disk, &table);
-    let found = installations.found.into_iter().map(|one| Found {
-        partition: one.partition.number,
-        refusal: refusal(&disk, &one.partition).map(|error| Fault::new(one.partition.number, &error)),
-        guest: one.guest,
+    let found = installations.found.into_iter().map(|installation| Found {
+        partition: installation.partition.number,
+        refusal: refusal(&disk, &installation.partition).map(|error| Fault::new(installation.partition.number, &error)),
+        guest: installation.guest,
     });
     Ok(Inspection {
         image: path.display().to_string(),
@@ -92,7 +94,7 @@ fn look(path: &Path, options: &block::OpenOptions) -> Result<Inspection> {
     })
 }
 
-/// Opens the volume as for an edit, which is where its state is judged.
+/// Why an edit of the volume would be refused: opens it as for one.
 fn refusal(disk: &&dyn Image, partition: &partition::Partition) -> Option<crate::Error> {
     let options = crate::ntfs::OpenOptions::new(crate::clock::FileTime(1));
     let view = partition::PartitionView::new(disk, partition).ok()?;

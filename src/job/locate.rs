@@ -1,30 +1,31 @@
 //! Which partition holds the Windows to work on: found by content, never by size or type.
 
+use std::fmt;
+
 use crate::error::{Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{Content, Disk, Partition, PartitionTable, PartitionView};
 use crate::windows::{self, Guest, Hives, Inspected};
-use std::fmt;
 
-/// A Windows installation and where it is.
+/// A Windows installation and its partition.
 #[derive(Debug, Clone)]
 pub struct Installation {
-    /// Its partition.
+    /// The partition that it is in.
     pub partition: Partition,
-    /// What inspection found.
+    /// Product, build, folders, control sets and state, as read from its hives.
     pub guest: Guest,
 }
 
-/// What was found on a disk.
+/// Result of [`search`].
 #[derive(Default)]
 pub struct Installations {
     /// Windows installations, by partition number.
     pub found: Vec<Installation>,
-    /// NTFS volumes that could not be looked into, and refused kinds of volumes.
+    /// NTFS volumes that could not be read, and refused kinds of volumes, each with the reason.
     pub faults: Vec<(Partition, Error)>,
-    /// NTFS volumes that hold no Windows.
+    /// NTFS volumes without Windows.
     pub others: Vec<Partition>,
-    /// What was read of the hives of the only installation; empty when there are several.
+    /// Hives of the only installation, as far as they were read; empty when there are several.
     pub hives: Hives,
 }
 
@@ -49,7 +50,7 @@ pub fn search<D: Disk>(disk: &D, table: &PartitionTable) -> Installations {
             match inspect_partition(disk, partition) {
                 Ok(Some(Inspected { guest, hives })) => {
                     out.found.push(Installation { partition: partition.clone(), guest });
-                    // One installation is worked on; nobody asks for the hives of the second.
+                    // Several installations are an error, which needs no hives.
                     out.hives = if out.found.len() == 1 { hives } else { Hives::new() };
                 }
                 Ok(None) => out.others.push(partition.clone()),
@@ -83,7 +84,7 @@ fn in_partition(error: Error, partition: &Partition) -> Error {
 /// or of a storage pool; [`Kind::NotWindows`] when there is none; and what the volume says.
 pub fn locate<D: Disk>(disk: &D, table: &PartitionTable, number: Option<u32>) -> Result<(Installation, Hives)> {
     if let Some(number) = number {
-        return chosen(disk, table.partition(number)?);
+        return locate_in(disk, table.partition(number)?);
     }
     let mut installations = search(disk, table);
     match (installations.found.pop(), installations.found.is_empty()) {
@@ -92,50 +93,50 @@ pub fn locate<D: Disk>(disk: &D, table: &PartitionTable, number: Option<u32>) ->
             installations.found.push(last);
             Err(several(&installations.found))
         }
-        (None, _) => Err(none(installations)),
+        (None, _) => Err(not_found(installations)),
     }
 }
 
-fn chosen<D: Disk>(disk: &D, partition: &Partition) -> Result<(Installation, Hives)> {
+fn locate_in<D: Disk>(disk: &D, partition: &Partition) -> Result<(Installation, Hives)> {
     if let Some(refusal) = partition.refusal() {
         return Err(refusal);
     }
     if partition.content != Content::Ntfs {
-        return Err(Error::unsupported(Layer::Partition, "the partition holds no NTFS volume")
+        return Err(Error::unsupported(Layer::Partition, "not an NTFS volume")
             .path(partition.label())
             .at(partition.start)
             .expected_found("NTFS", partition.content)
-            .hint("choose another partition, or none: the Windows partition is found by itself"));
+            .hint("choose another partition, or leave out --partition: Windows is then searched for"));
     }
     match inspect_partition(disk, partition)? {
         Some(Inspected { guest, hives }) => Ok((Installation { partition: partition.clone(), guest }, hives)),
-        None => Err(Error::new(Kind::NotWindows, Layer::Job, "there is no Windows in this partition")
+        None => Err(Error::new(Kind::NotWindows, Layer::Job, "no Windows found in this partition")
             .path(partition.label())
-            .hint("choose another partition, or none: the Windows partition is found by itself")),
+            .hint("choose another partition, or leave out --partition: Windows is then searched for")),
     }
 }
 
 fn several(found: &[Installation]) -> Error {
     let list: Vec<String> =
-        found.iter().map(|one| format!("--partition {}: {}", one.partition.number, one.guest)).collect();
+        found.iter().map(|found| format!("--partition {}: {}", found.partition.number, found.guest)).collect();
     Error::refused(Layer::Job, format!("the disk holds {} Windows installations", found.len()))
         .hint(format!("choose one:\n  {}", list.join("\n  ")))
 }
 
-/// Why there is none: what hides a Windows counts more than volumes that simply have none.
-fn none(installations: Installations) -> Error {
+/// Why no Windows was found: a volume that may hide one counts more than volumes without one.
+fn not_found(installations: Installations) -> Error {
     let Installations { mut faults, others, .. } = installations;
-    let place = |wanted: &dyn Fn(Kind) -> bool| faults.iter().position(|(_, error)| wanted(error.kind()));
-    let first = place(&|kind| kind == Kind::Refused).or_else(|| place(&|_| true));
+    let refused = faults.iter().position(|(_, error)| error.kind() == Kind::Refused);
+    let first = refused.or((!faults.is_empty()).then_some(0));
     match first {
-        Some(at) => faults.swap_remove(at).1,
+        Some(index) => faults.swap_remove(index).1,
         None if others.is_empty() => {
-            let error = Error::new(Kind::NotWindows, Layer::Job, "the disk holds no NTFS volume, and so no Windows");
+            let error = Error::new(Kind::NotWindows, Layer::Job, "no Windows found: the disk has no NTFS volume");
             error.hint("is this the disk that the guest starts from?")
         }
         None => {
             let list: Vec<String> = others.iter().map(Partition::label).collect();
-            Error::new(Kind::NotWindows, Layer::Job, "there is no Windows on this disk")
+            Error::new(Kind::NotWindows, Layer::Job, "no Windows found on this disk")
                 .expected_found("\\Windows\\System32\\config\\SYSTEM", format_args!("none in {}", list.join(", ")))
                 .hint("is this the disk that the guest starts from?")
         }

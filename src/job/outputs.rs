@@ -1,4 +1,4 @@
-//! What a run is going to write, examined before any work is done.
+//! Checks of output files before any work is done.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,11 @@ use crate::block::Format;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{REPORT, RunFiles, Target};
 
-/// What the output image is called in messages.
+/// Name of the output image in messages.
 const OUTPUT: &str = "the output";
 
 /// Makes sure that a run may write its output and these reports: each can be what its name says, none of them is a file
-/// that the run reads, and no two are the same file. The run asks again when it writes.
+/// that the run reads, and no two are the same file. The same is checked again when they are written.
 ///
 /// # Errors
 /// [`Kind::Usage`]; nothing was touched then.
@@ -30,7 +30,7 @@ pub fn check_outputs(request: &InjectRequest, reports: &[PathBuf]) -> Result<()>
         files.add_input("an input of this run", path);
     }
     if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = &request.destination {
-        require_folder(out, "the output's folder does not exist")?;
+        require_folder(out, OUTPUT)?;
         files.add_output(OUTPUT, out)?;
         let target = Target::resolve(out, OUTPUT)?;
         target.refuse_stream()?;
@@ -65,7 +65,11 @@ pub(super) fn refuse_raw_overlay(out: &Path, hint: impl FnOnce() -> String) -> R
     if Format::from_extension(out) != Some(Format::Raw) {
         return Ok(());
     }
-    Err(Error::new(Kind::Usage, Layer::Job, "the output is an overlay, which is a qcow2 file, but its name says raw")
-        .path(out.display().to_string())
-        .hint(hint()))
+    Err(Error::new(
+        Kind::Usage,
+        Layer::Job,
+        "cannot write the output: an overlay is a qcow2 file, but its name says raw",
+    )
+    .path(out.display().to_string())
+    .hint(hint()))
 }

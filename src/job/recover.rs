@@ -1,4 +1,4 @@
-//! What an interrupted run left is dealt with before anything else.
+//! Recovery from an interrupted run, before anything else.
 
 use std::path::Path;
 
@@ -8,11 +8,11 @@ use crate::block::{PathPolicy, commit};
 use crate::cancel::Cancel;
 use crate::error::Result;
 
-/// Deals with an interrupted run on `image` if this run may write to it. All others leave everything as it is: opening
-/// the image refuses it then.
+/// Rolls back or completes an interrupted run on `image`, if this run may write to it. Other runs leave it as it is, and
+/// opening the image refuses it.
 ///
 /// # Errors
-/// [`Kind::Pending`](crate::Kind::Pending) when that is not possible.
+/// [`Kind::Pending`](crate::Kind::Pending) when that is impossible.
 pub(super) fn recover(
     image: &Path,
     policy: &PathPolicy,

@@ -29,7 +29,7 @@ use crate::windows::windows_folders;
 /// The largest hive or log that is loaded.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
 
-/// Which image, and what is known about it.
+/// The image whose hives are read or edited, and how.
 #[derive(Debug, Clone)]
 pub struct HiveRequest {
     /// The image.
@@ -38,20 +38,20 @@ pub struct HiveRequest {
     pub options: block::OpenOptions,
     /// The partition with Windows, if the caller chose one.
     pub partition: Option<u32>,
-    /// Replace an output file that exists.
+    /// Whether an existing output file is replaced.
     pub overwrite_output: bool,
     /// The time for everything that is written.
     pub clock: FileTime,
     /// Leave out the pass over the file records that compares them with the volume's bitmaps before the first edit.
     pub skip_volume_check: bool,
-    /// Asks the run to stop.
+    /// Cancels the run from outside.
     pub cancel: Cancel,
 }
 
-/// What [`import_into_image`] and [`edit_hive`] did.
+/// Outcome of [`import_into_image`] and [`edit_hive`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HiveEdit {
-    /// Whether anything is different now.
+    /// Whether any hive changed; if not, nothing was written.
     pub changed: bool,
     /// Logs that were replayed on the way.
     pub replays: Vec<Replay>,
@@ -64,7 +64,8 @@ pub struct HiveEdit {
 /// Opens a hive of the Windows in an image, its logs replayed in memory. Writes nothing.
 ///
 /// # Errors
-/// What the image, the volume or the hive is refused for.
+/// [`Kind::Refused`], [`Kind::Unsupported`], [`Kind::Damaged`] for the image, the volume or the hive;
+/// [`Kind::NotWindows`] when the image has no Windows or the Windows no such hive.
 pub fn read_hive(request: &HiveRequest, hive: HiveName) -> Result<(Hive, Option<Replay>)> {
     let read = || {
         let stage = open(request)?;
@@ -79,7 +80,8 @@ pub fn read_hive(request: &HiveRequest, hive: HiveName) -> Result<(Hive, Option<
 /// Edits one hive of the Windows in an image, and writes the image as `destination` says when anything changed.
 ///
 /// # Errors
-/// What the image, the volume, the hive or the edit is refused for; then nothing was written.
+/// Those of [`read_hive`], of the edit and of the commit; [`Kind::Verify`] when what was staged is not what was edited.
+/// Nothing was written then.
 pub fn edit_hive(
     request: &HiveRequest,
     hive: HiveName,
@@ -97,7 +99,7 @@ pub fn edit_hive(
 /// file is read piece by piece.
 ///
 /// # Errors
-/// As [`edit_hive`], and those of the file.
+/// Those of [`edit_hive`], and [`Kind::Usage`] for a `.reg` file that cannot be read.
 pub fn import_into_image(request: &HiveRequest, file: &mut Parser<'_>, destination: &Destination) -> Result<HiveEdit> {
     let mut imports: BTreeMap<HiveName, Import> = BTreeMap::new();
     let mut import = |hives: &mut Hives<'_>| {
@@ -214,15 +216,15 @@ fn edit_hives(
         Destination::InPlace => commit::commit_in_place(&mut stage, &request.image, &options)?,
         Destination::Overlay(out) => commit::commit_overlay(&mut stage, &request.image, out, &options)?,
         Destination::Standalone { .. } => {
-            return Err(Error::unsupported(Layer::Job, "an edited registry goes in place or into an overlay")
-                .hint("convert the image afterwards"));
+            return Err(Error::unsupported(Layer::Job, "cannot write an edited registry into a new image")
+                .hint("use --output NEW.qcow2, and then winject convert NEW.qcow2"));
         }
     };
     done.warnings.extend(committed.warnings);
     Ok(done)
 }
 
-/// What is wrong with the output is said before the work.
+/// Refuses an output that cannot be written, before any work is done.
 fn check_output(request: &HiveRequest, out: &Path) -> Result<()> {
     let mut files = RunFiles::default();
     files.add_input("the input image", &request.image);
@@ -237,10 +239,10 @@ fn check_output(request: &HiveRequest, out: &Path) -> Result<()> {
     })
 }
 
-/// The files of the image in which a hive is looked for, without reading the image.
+/// The host's files of the image, with those that it names. Opens the image without reading the guest.
 ///
 /// # Errors
-/// What the image is refused for.
+/// Those of opening the image.
 pub fn image_files(request: &HiveRequest) -> Result<Vec<PathBuf>> {
     Ok(block::open(&request.image, &request.options)?.files())
 }
@@ -249,7 +251,7 @@ fn open(request: &HiveRequest) -> Result<Stage> {
     Ok(Stage::new(block::open(&request.image, &request.options)?, StageOptions::default()))
 }
 
-/// Where the hives are.
+/// The partition and the folder of the hives.
 struct Location {
     partition: Partition,
     /// `/Windows/System32/config`.
@@ -260,7 +262,7 @@ fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
     let table = partition::read(stage).map_err(|error| error.path(request.image.display().to_string()))?;
     match locate(stage, &table, request.partition) {
         Ok((Installation { partition, guest }, _)) => Ok(Location { partition, config_dir: guest.config_dir() }),
-        // What cannot be understood of the guest (a wrong Select, say) may be just what is to be repaired.
+        // What prevents the inspection of the guest (a wrong Select, say) may be just what is to be repaired.
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
             let mut places = Vec::new();
             let is_wanted = |p: &&Partition| {
@@ -286,7 +288,7 @@ fn hive_path(location: &Location, hive: HiveName) -> String {
 
 fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<(Hive, Option<Replay>)> {
     let Some(file) = volume.find(path)? else {
-        let error = Error::new(Kind::NotWindows, Layer::Job, "this Windows has no such hive").path(path);
+        let error = Error::new(Kind::NotWindows, Layer::Job, "no such hive in this Windows").path(path);
         return Err(error.hint("winject inspect shows what the image holds"));
     };
     let bytes = volume.read(file, HIVE_BYTES_MAX)?;
@@ -306,7 +308,7 @@ fn verify(stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)])
     })?;
     for (path, bytes) in written {
         if check(bytes).iter().any(|fault| fault.severity() == Severity::Error) {
-            return Err(Error::new(Kind::Verify, Layer::Job, "the staged hive is not what was to be written")
+            return Err(Error::new(Kind::Verify, Layer::Job, "the staged hive differs from what was to be written")
                 .path(path)
                 .hint("nothing was written; this is a defect of winject, please report it"));
         }
@@ -315,7 +317,7 @@ fn verify(stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)])
     Ok(())
 }
 
-/// Damage that was there before is not to look like a defect of the edit: checks what [`verify`] will judge.
+/// Damage that was there before must not be taken for a defect of the edit: checks what [`verify`] will check.
 fn check_before<D: VolumeWrite>(volume: &Volume<D>, installation: &Location, hives: &[HiveName]) -> Result<()> {
     let mut paths = Vec::new();
     for &name in hives {

@@ -1,4 +1,6 @@
-//! What a caller asks a job to do.
+//! Requests for jobs, and their observers.
+
+use std::path::PathBuf;
 
 use crate::block::convert::Compression;
 use crate::block::{Format, PathPolicy};
@@ -6,32 +8,31 @@ use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::drivers::Policy;
 use crate::windows::InjectOptions;
-use std::path::PathBuf;
 
-/// Where the changed disk goes.
+/// Where the changed disk is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// Nowhere: everything up to the verified outcome is computed, nothing is written.
+    /// Nowhere: everything is computed and verified, and nothing is written.
     DryRun,
-    /// Into the image itself, with an undo journal beside it while it is written.
+    /// Into the image itself, with an undo journal in its folder while it is written.
     InPlace,
     /// A small new qcow2 file over the untouched original.
     Overlay(PathBuf),
-    /// A whole new image.
+    /// A whole new image, independent of the original.
     Standalone {
-        /// The file.
+        /// The file to write.
         path: PathBuf,
-        /// Raw or qcow2.
+        /// [`Format::Raw`] or [`Format::Qcow2`]; others cannot be written.
         format: Format,
-        /// How the qcow2's clusters are compressed, if they are, and how hard.
+        /// Compression of the qcow2's clusters, and its level in the algorithm's own scale (default if `None`).
         compression: Option<(Compression, Option<u32>)>,
-        /// Whether the SHA-256 of the new file is computed.
+        /// Whether the SHA-256 of the new file is computed, for [`Run::output_sha256`](super::report::Run::output_sha256).
         checksum: bool,
     },
 }
 
 impl Destination {
-    /// The word for it in reports.
+    /// Its name in reports: `dry_run`, `in_place`, `overlay` or `standalone`.
     #[must_use]
     pub fn mode(&self) -> &'static str {
         match self {
@@ -50,7 +51,7 @@ pub struct StateOverrides {
     pub allow_dirty: bool,
     /// Throw away an unclean NTFS log: what it would have repaired stays as it is, and Windows will check the volume.
     pub discard_ntfs_log: bool,
-    /// Throw away a hibernated session.
+    /// Throw away a hibernated session; Windows will check the volume.
     pub discard_hibernation: bool,
 }
 
@@ -62,10 +63,10 @@ impl StateOverrides {
     }
 }
 
-/// An injection.
+/// Request for an injection: which image, which drivers, where the result goes, and every choice.
 #[derive(Debug, Clone)]
 pub struct InjectRequest {
-    /// The image.
+    /// Path of the disk image.
     pub image: PathBuf,
     /// The image's container format, if the caller knows better than its content says.
     pub format: Option<Format>,
@@ -79,27 +80,28 @@ pub struct InjectRequest {
     pub definitions: Option<PathBuf>,
     /// Files that the caller read for this request (a document, certificates): none of them becomes an output.
     pub other_inputs: Vec<PathBuf>,
-    /// Where the changed disk goes.
+    /// Where the changed disk is written.
     pub destination: Destination,
-    /// Replace an output file that is there.
+    /// Whether an existing output file is replaced.
     pub overwrite_output: bool,
-    /// The partition of Windows, when there are several installations.
+    /// Number of the partition with Windows, as Linux counts; needed when there are several installations. 0: the image is one
+    /// volume.
     pub partition: Option<u32>,
-    /// Worker threads of a new image. When given, the job starts no others; else as many as it finds useful.
+    /// Number of worker threads that write a new image. If given, the job starts no others.
     pub threads: Option<usize>,
-    /// The one clock of the run.
+    /// Time for everything that is written, so that equal runs write equal bytes.
     pub clock: FileTime,
     /// Overrides of refusals.
     pub state: StateOverrides,
     /// Leave out the pass over the file records that compares them with the volume's bitmaps before the first edit.
     pub skip_volume_check: bool,
-    /// What boot drivers must prove.
+    /// What the signature of a boot driver must prove.
     pub policy: Policy,
-    /// How the guest is changed.
+    /// How drivers are registered and staged in the guest.
     pub options: InjectOptions,
-    /// Stage the packages and register no driver: whether the guest boots from virtio is not the aim.
+    /// Stage the packages and register no driver; the guest need not boot from virtio afterwards.
     pub packages_only: bool,
-    /// Asks the run to stop.
+    /// Cancels the run from outside.
     pub cancel: Cancel,
 }
 
@@ -130,15 +132,15 @@ impl InjectRequest {
     }
 }
 
-/// Told what a job is doing, so that somebody may watch. All methods do nothing by default.
+/// Callbacks that show the progress of a job. All methods do nothing by default.
 pub trait Observer {
-    /// A new step begins.
+    /// A new step begins; `title` is a phrase such as "Looking for Windows".
     fn step(&self, _title: &str) {}
-    /// So much of the step is done.
+    /// `done` of `total` bytes of the current step are written.
     fn progress(&self, _done: u64, _total: u64) {}
 }
 
-/// An observer that does not look.
+/// An observer that does nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

@@ -45,7 +45,7 @@ pub(super) fn stage_changes(
     };
     let definitions = if request.packages_only { definitions.staged_only() } else { definitions };
     report.virtio.warnings.extend(definitions.warnings.iter().cloned());
-    // Neither needs the other. What is wrong with the drivers is said first.
+    // Independent of each other. An error of the drivers comes first.
     let (sources, found) = in_parallel(
         request,
         || open_sources(request),
@@ -78,13 +78,13 @@ pub(super) fn stage_changes(
             report.virtio.warnings.push(SKIPPED.to_owned());
         }
     }
-    // Damage that was there before is not to look like a defect of the change.
+    // Damage that was there before must not be taken for a defect of the change.
     plan::check_before(volume.device(), &plan, request.state.any())
         .map_err(|error| error.path(installation.partition.label()))?;
 
     request.cancel.check()?;
     observer.step("Applying the plan to the staged disk");
-    // an override is obeyed even when there is nothing else to do
+    // An override is obeyed even when the plan is empty.
     volume.apply_overrides()?;
     let applied = plan::apply_loaded(&plan, &mut volume, hives, request.clock)?;
     volume.flush()?;
@@ -112,7 +112,7 @@ fn in_parallel<A: Send, B>(
     })
 }
 
-/// What the first look at the image gives.
+/// The Windows of an image, before anything is changed.
 struct FoundWindows {
     stage: Stage,
     table: PartitionTable,
@@ -120,7 +120,7 @@ struct FoundWindows {
     hives: Hives,
 }
 
-/// Opens the image.
+/// Recovers from an interrupted run, opens the image and refuses what its file forbids.
 pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Stage> {
     observer.step("Opening the image");
     request.cancel.check()?;
@@ -133,7 +133,7 @@ pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, repor
     if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = &request.destination {
         commit::refuse_own_files(&report.image_files, out)?;
     }
-    // What the file itself forbids is said before any work is done.
+    // Refusals of the file come before any work is done.
     match request.destination {
         Destination::InPlace => commit::check_in_place(&stage, &request.image, &request.path_policy)?,
         Destination::Overlay(_) => commit::check_overlay(&stage)?,
@@ -142,7 +142,7 @@ pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, repor
     Ok(stage)
 }
 
-/// Looks for Windows in the image.
+/// Reads the partition table and finds the Windows to work on.
 fn find_windows(request: &InjectRequest, observer: &dyn Observer, stage: Stage) -> Result<FoundWindows> {
     observer.step("Looking for Windows");
     let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
@@ -150,7 +150,7 @@ fn find_windows(request: &InjectRequest, observer: &dyn Observer, stage: Stage) 
     Ok(FoundWindows { stage, table, installation, hives })
 }
 
-/// What a plan is made from, besides the guest.
+/// What a plan is made from, in addition to the guest.
 struct PlanInputs<'a> {
     sources: &'a Sources,
     definitions: &'a Definitions,
@@ -207,8 +207,8 @@ fn open_volume<'s>(
 
 fn open_sources(request: &InjectRequest) -> Result<Sources> {
     if request.drivers.is_empty() {
-        return Err(Error::new(Kind::Drivers, Layer::Job, "no driver source was given")
-            .hint("give --drivers with the folder or the ISO image of the drivers, for instance virtio-win.iso"));
+        return Err(Error::new(Kind::Drivers, Layer::Job, "no drivers given")
+            .hint("name the folder or the ISO image of the drivers: --drivers virtio-win.iso, in a document virtio_drivers_dir"));
     }
     Sources::open(&request.drivers)
 }
@@ -218,6 +218,6 @@ fn open_stage(request: &InjectRequest) -> Result<Stage> {
     let disk = request.disk.clone();
     let options = block::OpenOptions { format: request.format, path_policy, disk, ..block::OpenOptions::default() };
     // Inspection, the edit and the verification read the same hives.
-    let stage_options = StageOptions { kept_bytes: READ_CACHE_BYTES, ..StageOptions::default() };
+    let stage_options = StageOptions { read_cache_bytes: READ_CACHE_BYTES, ..StageOptions::default() };
     Ok(Stage::new(block::open(&request.image, &options)?, stage_options))
 }

@@ -1,25 +1,19 @@
 //! The changes as a whole new image, written while they are found and verified.
 
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
 use super::staging::{Staged, open_image, stage_changes};
 use super::verify::{VerifiedDisk, verify};
 use crate::block::Stage;
 use crate::block::commit::Committed;
-use crate::block::convert::{Conversion, ConvertOptions, ConvertProgress, Converted, convert};
+use crate::block::convert::{BackgroundCopy, ConvertOptions, ConvertProgress, Converted, convert};
 use crate::error::{Error, Layer, Result};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Mutex, PoisonError};
-use std::thread::ScopedJoinHandle;
-use std::time::Duration;
 
 /// The step in which a new image is written.
 const WRITING: &str = "Writing and verifying the new image";
-
-/// How often progress is reported at least.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// Stages the changes and writes them as a new image. It gets its name only when the verified is there.
 pub(super) fn write_standalone(
@@ -67,14 +61,14 @@ fn convert_staged(
         *verified.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         Ok(())
     };
-    let options = ConvertOptions { progress: Some(&progress), judge: Some(&verify_meanwhile), ..options.clone() };
+    let options = ConvertOptions { progress: Some(&progress), verify: Some(&verify_meanwhile), ..options.clone() };
     let done = convert(&staged.stage, path, &options)?;
     let verified = verified.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let verified = verified.ok_or_else(|| Error::bug(Layer::Job, "an image was written without a verified"))?;
+    let verified = verified.ok_or_else(|| Error::bug(Layer::Job, "an image was written without being verified"))?;
     Ok((done, verified))
 }
 
-/// Copies the image while the changes are found and while the verified is; then writes the changes over the copy.
+/// Copies the image while the changes are found and verified; then writes the changes over the copy.
 fn convert_meanwhile(
     request: &InjectRequest,
     observer: &dyn Observer,
@@ -83,64 +77,12 @@ fn convert_meanwhile(
     path: &Path,
     options: &ConvertOptions<'_>,
 ) -> Result<(Staged, Converted, VerifiedDisk)> {
-    let image = stage.original();
-    let mut conversion = Conversion::begin(&stage.image().files(), path, options);
-    let is_begun = conversion.is_ok();
-    let stop = AtomicBool::new(false);
-    let copied = Mutex::new(ConvertProgress { done: 0, total: 0 });
-    let copied = || copied.lock().unwrap_or_else(PoisonError::into_inner);
-    let show = |now: ConvertProgress| {
-        if now.total > 0 {
-            observer.progress(now.done, now.total);
-        }
-    };
-    let (staged, verified, copying) = std::thread::scope(|scope| {
-        let mut copy = Wanted { stop: &stop, is_wanted: false };
-        let (copies, is_copied) = mpsc::channel::<()>();
-        let copying = conversion.as_mut().ok().map(|conversion| {
-            scope.spawn(|| {
-                // The other end learns of the end of this thread.
-                let _copies = copies;
-                conversion.copy_image(&image, &stop, &|now| *copied() = now)
-            })
-        });
-        let staged = stage_changes(request, observer, report, Ok(stage));
-        let verified = staged.as_ref().ok().filter(|_| is_begun).map(|staged| {
-            observer.step(WRITING);
-            verify(staged, request)
-        });
-        copy.is_wanted = matches!(verified, Some(Ok(_)));
-        drop(copy);
-        while is_copied.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
-            let now = *copied();
-            show(now);
-        }
-        (staged, verified, copying.map(ScopedJoinHandle::join))
-    });
+    let copy = BackgroundCopy::start(&stage, path, options);
     // What is wrong with the guest or the drivers is said first, then what is wrong with the output.
-    let staged = staged?;
-    let conversion = conversion?;
-    let verified = verified.ok_or_else(|| Error::bug(Layer::Job, "changes without a verified"))??;
-    match copying {
-        Some(Ok(outcome)) => outcome?,
-        _ => return Err(Error::bug(Layer::Job, "the copying of the image panicked")),
-    }
-    let now = *copied();
-    show(now);
-    let done = conversion.finish(&staged.stage, options, &show)?;
+    let staged = stage_changes(request, observer, report, Ok(stage))?;
+    let copy = copy?;
+    observer.step(WRITING);
+    let verified = verify(&staged, request)?;
+    let done = copy.finish(&staged.stage, &|now| observer.progress(now.done, now.total))?;
     Ok((staged, done, verified))
-}
-
-/// Tells a copy to stop when nobody wants it any more, also when that is because of a panic.
-struct Wanted<'a> {
-    stop: &'a AtomicBool,
-    is_wanted: bool,
-}
-
-impl Drop for Wanted<'_> {
-    fn drop(&mut self) {
-        if !self.is_wanted {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-    }
 }

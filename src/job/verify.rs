@@ -1,4 +1,4 @@
-//! The last word before anything is written: is the staged disk as planned, and does it boot?
+//! Verification before anything is written: the staged disk is as planned, and boots.
 
 use super::report::{Report, Validation};
 use super::request::InjectRequest;
@@ -10,7 +10,7 @@ use crate::partition::{self, PartitionView};
 use crate::plan::{self, HiveFile};
 use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions, Finding};
 
-/// That nothing speaks against writing a staged disk.
+/// Proof that a staged disk passed verification and the boot check.
 #[derive(Debug)]
 pub(super) struct VerifiedDisk {
     validation: Validation,
@@ -18,7 +18,7 @@ pub(super) struct VerifiedDisk {
 }
 
 impl VerifiedDisk {
-    /// Puts it into the report.
+    /// Adds what was found to the report.
     pub(super) fn add_to(self, report: &mut Report) {
         if let Some(machine) = &mut report.recommendation {
             machine.buses = self.boot.iter().filter(|answer| answer.boots).map(|answer| answer.bus.name()).collect();
@@ -46,7 +46,7 @@ fn compare_with_plan(staged: &Staged, request: &InjectRequest) -> Result<Validat
     let table = partition::read(stage)?;
     let number = installation.partition.number;
     if table.partition(number)? != &installation.partition {
-        return Err(Error::new(Kind::Verify, Layer::Job, "the partition table is not what it was")
+        return Err(Error::new(Kind::Verify, Layer::Job, "the partition table on the staged disk has changed")
             .hint("this is a defect of winject; nothing was written; please report it"));
     }
     let view = PartitionView::new(stage, &installation.partition)?;
@@ -58,8 +58,8 @@ fn compare_with_plan(staged: &Staged, request: &InjectRequest) -> Result<Validat
     Ok(Validation { success: true, compared })
 }
 
-/// Asks whether the staged guest boots from virtio, which is another question than whether everything is as planned. From
-/// each bus that it got a driver for it must. What verify has found on the staged disk is not read again.
+/// Checks that the staged guest boots from virtio, from each bus for which it got a driver. This is another question than
+/// whether everything is as planned. The SYSTEM hive that the plan changed is not read again.
 fn check_boot(staged: &Staged, request: &InjectRequest) -> Result<Vec<BootCheck>> {
     let Staged { stage, installation, selection, applied, .. } = staged;
     let volume = Volume::open(PartitionView::new(stage, &installation.partition)?, &OpenOptions::read_only())?;

@@ -1,10 +1,10 @@
-//! Before the first edit: are the bitmaps right, so that what is written lands in clusters and records that are free?
+//! Check of the volume's bitmaps before the first edit: what is written must land in free clusters and records.
 
 use crate::error::Result;
 use crate::ntfs::check::{Owners, cluster_owners};
 use crate::partition::{Disk, Partition, PartitionView};
 
-/// What a report says of a run that left the check out.
+/// Warning of a run without this check.
 pub(super) const SKIPPED: &str = "the volume was not checked before the edit (--skip-volume-check): where its $Bitmap is \
                                   wrong, files of the guest may have been overwritten";
 

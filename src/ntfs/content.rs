@@ -1,20 +1,20 @@
 //! Content of files: reading it, whatever its form, and replacing it.
 
-use super::attribute::{
-    AttributeType, FLAG_COMPRESSED, FLAG_COMPRESSION_MASK, FLAG_ENCRYPTED, FLAG_SPARSE, StreamSizes,
-};
-use super::attrs::Attrs;
 use super::compress::{lznt1, wof};
-use super::damaged;
-use super::dir::change_standard_information;
-use super::name::NtfsName;
-use super::runlist::Runlist;
-use super::standard_information::attribute;
 use super::stream::Stream;
-use super::units::{FileId, Vcn};
 use super::volume::Volume;
 use crate::error::{Error, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
+use crate::ntfs::attributes::Attrs;
+use crate::ntfs::directory::change_standard_information;
+use crate::ntfs::format::attribute::{
+    AttributeType, FLAG_COMPRESSED, FLAG_COMPRESSION_MASK, FLAG_ENCRYPTED, FLAG_SPARSE, StreamSizes,
+};
+use crate::ntfs::format::error::damaged;
+use crate::ntfs::format::name::NtfsName;
+use crate::ntfs::format::runlist::Runlist;
+use crate::ntfs::format::standard_information::attribute;
+use crate::ntfs::format::units::{FileId, Vcn};
 use crate::units::VolumeOffset;
 
 /// Bytes that are compared at once when a file is overwritten in place.
@@ -66,7 +66,7 @@ impl<D: VolumeRead> Volume<D> {
         if name.is_empty()
             && let Some(point) = self.reparse_point(file)?
         {
-            match super::dir::REPARSE_TAG.get(&point) {
+            match crate::ntfs::directory::REPARSE_TAG.get(&point) {
                 wof::REPARSE_TAG => {
                     let algorithm = wof::Algorithm::from_reparse_data(point.get(8..).unwrap_or_default())?;
                     let packed = self.stream(file, AttributeType::DATA, &wof::STREAM.into())?;
@@ -220,7 +220,10 @@ impl<D: VolumeWrite> Volume<D> {
     pub fn write_stream(&mut self, file: FileId, stream: &str, data: &[u8]) -> Result<()> {
         let name = NtfsName::from(stream);
         let bad = |&u: &u16| u == 0 || u == u16::from(b':') || u == u16::from(b'/') || u == u16::from(b'\\');
-        if name.is_empty() || name.units().len() > super::name::NAME_UNITS_MAX || name.units().iter().any(bad) {
+        if name.is_empty()
+            || name.units().len() > crate::ntfs::format::name::NAME_UNITS_MAX
+            || name.units().iter().any(bad)
+        {
             return Err(Error::refused(Layer::Ntfs, "the stream name cannot be used")
                 .path(stream)
                 .hint("use 1 to 255 characters other than : / \\"));
@@ -327,7 +330,7 @@ impl<D: VolumeWrite> Volume<D> {
 
     /// Undoes what makes the unnamed stream of a file special: sparse, compressed, WOF.
     fn make_plain(&mut self, attrs: &mut Attrs) -> Result<()> {
-        let information = super::dir::standard_information_of(attrs)?;
+        let information = crate::ntfs::directory::standard_information_of(attrs)?;
         if let Some(tag) = self.reparse_tag(attrs)? {
             if tag != wof::REPARSE_TAG {
                 return Err(Error::refused(Layer::Ntfs, format!("the file is a reparse point (tag {tag:#x})"))
@@ -340,7 +343,7 @@ impl<D: VolumeWrite> Volume<D> {
         let sparse_left = attrs.list.iter().any(|a| {
             a.kind == AttributeType::DATA
                 && !a.name.is_empty()
-                && super::attribute::header::FLAGS.get(&a.bytes) & FLAG_SPARSE != 0
+                && crate::ntfs::format::attribute::header::FLAGS.get(&a.bytes) & FLAG_SPARSE != 0
         });
         let clear = attribute::COMPRESSED | attribute::REPARSE | if sparse_left { 0 } else { attribute::SPARSE };
         if information.attributes & clear != 0 {

@@ -3,21 +3,21 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::attribute::{AttributeType, resident};
-use super::attrs::{Attr, Attrs};
-use super::dir::{I30, components, names_of};
-use super::field::Field;
-use super::file_name::{DIRECTORY, Duplicate, FileName, Times};
-use super::index::{Collation, Entry as IndexEntry, empty_root};
-use super::name::{Namespace, NtfsName, ShortForms, is_short, problem_with};
-use super::record::{FLAG_DIRECTORY, FLAG_IN_EXTEND, FLAG_IN_USE, Record, header};
-use super::standard_information::{StandardInformation, attribute};
 use super::stream::Stream;
-use super::units::{FileId, RecordNumber};
 use super::volume::{New, Security, Volume};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
+use crate::field::Field;
 use crate::io::{VolumeRead, VolumeWrite};
+use crate::ntfs::attributes::{Attr, Attrs};
+use crate::ntfs::directory::{I30, components, names_of};
+use crate::ntfs::format::attribute::{AttributeType, resident};
+use crate::ntfs::format::file_name::{DIRECTORY, Duplicate, FileName, Times};
+use crate::ntfs::format::index_node::{Collation, Entry as IndexEntry, empty_root};
+use crate::ntfs::format::name::{Namespace, NtfsName, ShortForms, is_short, problem_with};
+use crate::ntfs::format::record::{FLAG_DIRECTORY, FLAG_IN_EXTEND, FLAG_IN_USE, Record, header};
+use crate::ntfs::format::standard_information::{StandardInformation, attribute};
+use crate::ntfs::format::units::{FileId, RecordNumber};
 
 /// Children of a directory that are asked for a security id.
 const CHILDREN_ASKED: usize = 256;
@@ -371,7 +371,7 @@ impl<D: VolumeWrite> Volume<D> {
     ) -> Result<Stream> {
         let others: usize =
             attrs.list.iter().filter(|a| a.kind != AttributeType::DATA || a.name != *name).map(|a| a.bytes.len()).sum();
-        let needed = super::field::align8(resident::HEADER_SIZE + 2 * name.units().len())
+        let needed = crate::field::align8(resident::HEADER_SIZE + 2 * name.units().len())
             .saturating_add(data.len().next_multiple_of(8));
         let fits = if attrs.has_list() { data.len() <= 64 } else { others.saturating_add(needed) <= capacity };
         if data.is_empty() || fits {

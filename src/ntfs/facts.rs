@@ -1,15 +1,15 @@
 //! Setting times, attributes and security of files.
 
-use super::attribute::AttributeType;
-use super::dir::change_standard_information;
-use super::file_name::Times;
-use super::name::NtfsName;
-use super::standard_information::attribute;
-use super::units::FileId;
 use super::volume::Volume;
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
 use crate::io::VolumeWrite;
+use crate::ntfs::directory::change_standard_information;
+use crate::ntfs::format::attribute::AttributeType;
+use crate::ntfs::format::file_name::Times;
+use crate::ntfs::format::name::NtfsName;
+use crate::ntfs::format::standard_information::attribute;
+use crate::ntfs::format::units::FileId;
 
 impl<D: VolumeWrite> Volume<D> {
     /// Sets the four times.
@@ -63,7 +63,7 @@ impl<D: VolumeWrite> Volume<D> {
     fn change_facts(
         &mut self,
         file: FileId,
-        change: impl FnOnce(&mut super::standard_information::StandardInformation),
+        change: impl FnOnce(&mut crate::ntfs::format::standard_information::StandardInformation),
     ) -> Result<()> {
         self.check_ordinary(file)?;
         let mut attrs = self.load(file)?;

@@ -1,20 +1,20 @@
 //! Names of files: removing, renaming, linking and replacing; and what must go when the last name goes.
 
-use super::attribute::{Attribute, AttributeType};
-use super::attrs::{Attr, Attrs};
 use super::create::{Content, FileContent, Kept};
-use super::damaged;
-use super::dir::{I30, change_standard_information, components, names_of, split_path};
-use super::field::Field;
-use super::file_name::FileName;
-use super::index::Entry as IndexEntry;
-use super::name::{Namespace, NtfsName};
-use super::record::header;
-use super::tree::name_key;
-use super::units::{FileId, RecordNumber};
 use super::volume::{New, Volume};
 use crate::error::{Error, Layer, Result};
+use crate::field::Field;
 use crate::io::{VolumeRead, VolumeWrite};
+use crate::ntfs::attributes::{Attr, Attrs};
+use crate::ntfs::btree::name_key;
+use crate::ntfs::directory::{I30, change_standard_information, components, names_of, split_path};
+use crate::ntfs::format::attribute::{Attribute, AttributeType};
+use crate::ntfs::format::error::damaged;
+use crate::ntfs::format::file_name::FileName;
+use crate::ntfs::format::index_node::Entry as IndexEntry;
+use crate::ntfs::format::name::{Namespace, NtfsName};
+use crate::ntfs::format::record::header;
+use crate::ntfs::format::units::{FileId, RecordNumber};
 
 /// The smallest file, in bytes, that is written in parts: no file record is as large.
 const LARGE: u64 = 1 << 16;
@@ -182,7 +182,7 @@ impl<D: VolumeWrite> Volume<D> {
     }
 
     /// Drops index blocks in clusters that are being freed: they need not be written any more.
-    fn forget_blocks(&mut self, runs: &[(super::units::Lcn, u64)]) {
+    fn forget_blocks(&mut self, runs: &[(crate::ntfs::format::units::Lcn, u64)]) {
         let cluster = u64::from(self.geometry.cluster_size);
         let blocks = &mut self.cache.get_mut().blocks;
         for (lcn, length) in runs {

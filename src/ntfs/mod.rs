@@ -41,47 +41,34 @@
 //!
 //! The last two leave the volume marked, so that Windows checks it: the next edit needs [`OpenOptions::allow_dirty`].
 
-pub mod attribute;
-pub mod attribute_list;
-pub mod boot;
 pub mod check;
 pub mod compress;
-pub mod field;
-pub mod file_name;
-pub mod fixup;
-pub mod index;
+pub mod format;
 pub mod log;
-pub mod name;
-pub mod record;
-pub mod runlist;
 pub mod security;
-pub mod standard_information;
-pub mod units;
-pub mod upcase;
 
-mod alloc;
-mod attrs;
-mod bits;
-mod cache;
+mod allocator;
+mod attributes;
+mod btree;
 mod content;
 mod create;
-mod dir;
+mod directory;
 mod facts;
-mod free;
 mod links;
 mod open;
+mod pager;
 mod stream;
-mod tree;
 mod volume;
 
-pub use file_name::Times;
-pub use name::{Namespace, NtfsName};
-pub use units::{FileId, Lcn, RecordNumber, Vcn};
+pub use format::file_name::Times;
+pub use format::index_node as index;
+pub use format::name::{Namespace, NtfsName};
+pub use format::units::{FileId, Lcn, RecordNumber, Vcn};
+pub use format::{
+    attribute, attribute_list, boot, file_name, fixup, name, record, runlist, standard_information, units, upcase,
+};
 pub use volume::{Entry, New, OpenOptions, Security, ShortNames, Stat, Volume};
 
-use crate::error::{Error, Layer};
+pub(crate) use format::error::damaged;
 
-/// The most frequent error of this layer.
-pub(crate) fn damaged(message: impl Into<String>) -> Error {
-    Error::damaged(Layer::Ntfs, message)
-}
+pub(crate) use crate::field;

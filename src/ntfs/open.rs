@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use super::attribute::AttributeType;
-use super::attribute::StreamSizes;
-use super::boot::{BOOT_SECTOR_SIZE, Geometry};
-use super::damaged;
-use super::field::Field;
 use super::log::{Hibernation, LogState, Overrides, State as VolumeState};
-use super::name::NtfsName;
-use super::record::Record;
-use super::runlist::Runlist;
 use super::stream::{Stream, pieces};
-use super::units::{FileId, Lcn, RecordNumber, Vcn};
-use super::upcase::{UPCASE_SIZE, UpcaseTable};
 use super::volume::{OpenOptions, Parts, ShortNames, Volume};
 use crate::error::{Error, Layer, Result};
+use crate::field::Field;
 use crate::io::{VolumeRead, VolumeWrite};
+use crate::ntfs::format::attribute::AttributeType;
+use crate::ntfs::format::attribute::StreamSizes;
+use crate::ntfs::format::boot::{BOOT_SECTOR_SIZE, Geometry};
+use crate::ntfs::format::error::damaged;
+use crate::ntfs::format::name::NtfsName;
+use crate::ntfs::format::record::Record;
+use crate::ntfs::format::runlist::Runlist;
+use crate::ntfs::format::units::{FileId, Lcn, RecordNumber, Vcn};
+use crate::ntfs::format::upcase::{UPCASE_SIZE, UpcaseTable};
 use crate::units::VolumeOffset;
 
 /// Version and flags in `$VOLUME_INFORMATION`.

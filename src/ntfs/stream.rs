@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::attribute::{FLAG_COMPRESSION_MASK, FLAG_ENCRYPTED, StreamSizes};
-use super::boot::Geometry;
-use super::damaged;
-use super::runlist::Runlist;
-use super::units::{Lcn, Vcn};
 use super::volume::Volume;
 use crate::error::Result;
 use crate::io::VolumeRead;
+use crate::ntfs::format::attribute::{FLAG_COMPRESSION_MASK, FLAG_ENCRYPTED, StreamSizes};
+use crate::ntfs::format::boot::Geometry;
+use crate::ntfs::format::error::damaged;
+use crate::ntfs::format::runlist::Runlist;
+use crate::ntfs::format::units::{Lcn, Vcn};
 use crate::units::VolumeOffset;
 
 /// Bytes of unchanged pages of metadata streams that are kept.
@@ -62,7 +62,7 @@ impl Stream {
     /// Bytes in real clusters, or of the value rounded up: what directories show as allocated.
     pub fn allocated_for_directory(&self, geometry: &Geometry) -> u64 {
         match self {
-            Self::Resident(value) => super::field::align8(value.len()) as u64,
+            Self::Resident(value) => crate::field::align8(value.len()) as u64,
             Self::Runs { runs, sizes } if sizes.has_total() => geometry.bytes_in(runs.real_clusters()),
             Self::Runs { sizes, .. } => sizes.allocated,
         }

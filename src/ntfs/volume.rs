@@ -5,23 +5,23 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::boot::Geometry;
-use super::cache::Blocks;
 use super::create::Crowds;
-use super::damaged;
-use super::file_name::Times;
-use super::free::FreeMap;
-use super::index::{Entry as IndexEntry, IndexBlock, Node};
 use super::log::Admission;
-use super::name::{Namespace, NtfsName};
-use super::record::Record;
 use super::stream::{Piece, Stream, pieces};
-use super::tree::Index;
-use super::units::{FileId, RecordNumber};
-use super::upcase::UpcaseTable;
 use crate::clock::FileTime;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
+use crate::ntfs::allocator::free_space::FreeMap;
+use crate::ntfs::btree::Index;
+use crate::ntfs::format::boot::Geometry;
+use crate::ntfs::format::error::damaged;
+use crate::ntfs::format::file_name::Times;
+use crate::ntfs::format::index_node::{Entry as IndexEntry, IndexBlock, Node};
+use crate::ntfs::format::name::{Namespace, NtfsName};
+use crate::ntfs::format::record::Record;
+use crate::ntfs::format::units::{FileId, RecordNumber};
+use crate::ntfs::format::upcase::UpcaseTable;
+use crate::ntfs::pager::blocks::Blocks;
 use crate::units::VolumeOffset;
 
 /// Bytes of unchanged records that are kept.
@@ -484,7 +484,7 @@ impl<D: VolumeRead> Volume<D> {
     /// An index block in memory, by its place on the device.
     pub(super) fn cached_block(&self, key: u64, vcn: u64, size: usize) -> Result<Option<Arc<CachedBlock>>> {
         let Some(cached) = self.cache.borrow().blocks.get(key) else { return Ok(None) };
-        let known = super::index::block::VCN.get(cached.block.bytes());
+        let known = crate::ntfs::format::index_node::block::VCN.get(cached.block.bytes());
         if known != vcn || cached.block.bytes().len() != size {
             return Err(damaged("one index block used in two places")
                 .expected_found(vcn, known)

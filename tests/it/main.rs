@@ -1,6 +1,23 @@
 //! All integration tests, in one binary: one module for each layer.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
+/// Lists the tests of a module, and the modules in it that have tests. A function that no list names is dead code, which
+/// the lints refuse.
+macro_rules! tests {
+    (in $($module:ident),+; $($test:ident),* $(,)?) => {
+        pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
+            let mut trials = vec![$($crate::support::runner::trial(module_path!(), stringify!($test), $test)),*];
+            $(trials.extend($module::trials());)+
+            trials
+        }
+    };
+    ($($test:ident),+ $(,)?) => {
+        pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
+            vec![$($crate::support::runner::trial(module_path!(), stringify!($test), $test)),+]
+        }
+    };
+}
+
 mod support;
 
 mod block;
@@ -9,9 +26,16 @@ mod convert;
 mod drivers;
 mod formats;
 mod hive;
+mod house;
 mod inject;
 mod iso;
 mod ntfs;
 mod ntfs_check;
 mod partition;
 mod windows;
+
+fn main() -> std::process::ExitCode {
+    support::runner::run(trials())
+}
+
+tests![in block, cli, convert, drivers, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, windows;];

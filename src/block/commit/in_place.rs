@@ -8,15 +8,16 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::journal::{self, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, sector_sums};
+use super::data_file::refuse_foreign_data_file;
 use super::undo::{self, Outcome};
-use super::{CommitOptions, Committed, journal_beside, marker};
+use super::{CommitOptions, Committed};
 use crate::block::formats::qcow2::{self, Edit, Source, Target, Write};
+use crate::block::journal::{self, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, journal_beside, sector_sums};
 use crate::block::{FileStorage, Format, HostFiles, ImageParts, PathPolicy, RealHost, Stage, Storage, StorageExt};
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::folder_of;
-use crate::units::ImageOffset;
+use crate::units::{HostOffset, ImageOffset};
 
 /// Data is copied in pieces of this size.
 const COPY_BYTES: u64 = 1 << 20;
@@ -30,7 +31,7 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
     let real_path = host.real_path(path);
     let journal = journal_beside(&real_path);
     if host.exists(&journal) {
-        return Err(super::pending(path));
+        return Err(journal::pending(path));
     }
     let format = editable_format(stage, path)?;
     stage.drop_unchanged()?;
@@ -94,24 +95,12 @@ fn editable_format(stage: &Stage, path: &Path) -> Result<Format> {
     }
 }
 
-/// Refuses a data file that the user has not allowed to be written: an image may come from an attacker, and name the disk
-/// of another guest.
-pub(super) fn refuse_foreign_data_file(policy: &PathPolicy, image: &Path, data_file: &Path) -> Result<()> {
-    if policy.allows_writing(data_file) {
-        return Ok(());
-    }
-    let data_file = data_file.display();
-    Err(Error::refused(Layer::Block, format!("the image keeps its data in another file: {data_file}"))
-        .path(image.display().to_string())
-        .hint(format!("if that file is this guest's own, allow it by name: --allow-path {data_file}")))
-}
-
 /// [`super::check_in_place`].
 pub(super) fn check(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<()> {
     let format = editable_format(stage, path)?;
     if let Some((storage, data_path)) = stage.image().parts().and_then(|parts| parts.data_file) {
         refuse_foreign_data_file(policy, path, data_path)?;
-        marker::clear(&RealHost, data_path, owner_of(&**storage))?;
+        journal::clear(&RealHost, data_path, owner_of(&**storage))?;
     }
     let real_path = RealHost.real_path(path);
     let image = FileStorage::open(&real_path, true)?;
@@ -184,7 +173,7 @@ fn open_targets(host: &dyn HostFiles, stage: &Stage, path: &Path, options: &Comm
         .map(|(storage, data_path)| {
             refuse_foreign_data_file(&options.path_policy, path, data_path)?;
             let target = open_target(host, storage, data_path, options)?;
-            marker::clear(host, data_path, owner_of(&*target.storage))?;
+            journal::clear(host, data_path, owner_of(&*target.storage))?;
             Ok::<_, Error>(target)
         })
         .transpose()?;
@@ -223,7 +212,7 @@ fn plan_raw(stage: &Stage, targets: &Targets) -> Result<Edit> {
         }
         edit.bytes_written += length;
         let source = Source::Stage { offset, length };
-        writes.push(Write { target: Target::Image, offset: offset.0, source });
+        writes.push(Write { target: Target::Image, offset: HostOffset(offset.0), source });
     }
     edit.phases.push(writes);
     Ok(edit)
@@ -255,7 +244,7 @@ impl Run<'_> {
         for (target, open) in self.targets.all() {
             let old_length = open.storage.len().map_err(self.io("cannot find the length"))?;
             let ends = self.edit.phases.iter().flatten().filter(|w| w.target == target);
-            let end = ends.map(|w| w.offset + w.source.len()).max().unwrap_or(0);
+            let end = ends.map(|w| w.offset.0 + w.source.len()).max().unwrap_or(0);
             let end = if target == Target::Image { end.max(self.edit.image_length) } else { end };
             let name = match target {
                 Target::Image => String::new(),
@@ -302,7 +291,7 @@ impl Run<'_> {
         });
         // As long as the journal is not complete, a marker that names its image means nothing.
         let marked = filled.and_then(|()| match &self.targets.data_file {
-            Some(data_file) => marker::create(self.host, &data_file.path, self.real_path),
+            Some(data_file) => journal::create_marker(self.host, &data_file.path, self.real_path),
             None => Ok(()),
         });
         let is_marked = marked.is_ok();
@@ -332,7 +321,7 @@ impl Run<'_> {
 
     fn remove_marker(&self) {
         if let Some(data_file) = &self.targets.data_file {
-            marker::remove(self.host, &data_file.path);
+            journal::remove_marker(self.host, &data_file.path);
         }
     }
 
@@ -342,9 +331,9 @@ impl Run<'_> {
         for write in self.edit.phases.iter().flatten() {
             let file = usize::from(write.target == Target::DataFile);
             let old_length = files.get(file).map_or(0, |f| f.old_length);
-            let length = write.source.len().min(old_length.saturating_sub(write.offset));
+            let length = write.source.len().min(old_length.saturating_sub(write.offset.0));
             if length > 0 {
-                ranges.entry((file, write.offset, length)).or_default().push(write);
+                ranges.entry((file, write.offset.0, length)).or_default().push(write);
             }
         }
         // Records must not overlap: each sector has one old content and one history.
@@ -405,9 +394,9 @@ impl Run<'_> {
         }
         for write in self.edit.phases.iter().flatten() {
             let storage = self.targets.get(write.target)?;
-            let run = storage.run_at(write.offset).map_err(self.io("cannot be read"))?;
+            let run = storage.run_at(write.offset.0).map_err(self.io("cannot be read"))?;
             if !run.is_data || run.length < write.source.len() {
-                tolerate(storage.reserve(write.offset, write.source.len())).map_err(&full)?;
+                tolerate(storage.reserve(write.offset.0, write.source.len())).map_err(&full)?;
             }
         }
         Ok(())
@@ -426,7 +415,7 @@ impl Run<'_> {
         }
         for phase in &self.edit.phases {
             // With the header the new tables count; what comes after that is finished.
-            is_past_switch |= self.edit.is_switch && phase.iter().any(|w| w.target == Target::Image && w.offset == 0);
+            is_past_switch |= self.edit.is_switch && phase.iter().any(|w| w.target == Target::Image && w.offset.0 == 0);
             for write in phase {
                 if !is_past_switch {
                     self.cancel.check()?;
@@ -435,7 +424,7 @@ impl Run<'_> {
                 let mut at = 0;
                 while at < write.source.len() {
                     let piece = (write.source.len() - at).min(COPY_BYTES);
-                    storage.write_at(write.offset + at, &self.content(write, at, piece)?).map_err(&failed)?;
+                    storage.write_at(write.offset.0 + at, &self.content(write, at, piece)?).map_err(&failed)?;
                     at += piece;
                 }
             }
@@ -460,8 +449,8 @@ impl Run<'_> {
     /// Gives the space of unused clusters back. Not being able to is no failure.
     fn punch_freed(&self) {
         for (offset, length) in &self.edit.freed {
-            if let Err(error) = self.targets.image.storage.punch(*offset, *length) {
-                tracing::debug!(%error, offset, "cannot punch a hole");
+            if let Err(error) = self.targets.image.storage.punch(offset.0, *length) {
+                tracing::debug!(%error, %offset, "cannot punch a hole");
                 return;
             }
         }

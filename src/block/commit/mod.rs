@@ -5,11 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
+mod data_file;
 mod in_place;
-mod journal;
-mod marker;
 mod output;
-mod owner;
 mod undo;
 mod whole;
 
@@ -17,11 +15,11 @@ pub use output::Output;
 pub(crate) use output::{lock_target, refuse_own_files};
 pub use undo::Recovery;
 
-use super::{Format, HostFiles, PathPolicy, RealHost, Stage, Storage};
+pub use super::journal::journal_path;
+use super::{Format, PathPolicy, RealHost, Stage};
 use crate::cancel::Cancel;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::Result;
 use crate::host::Target;
-use marker::Standing;
 
 /// How to commit.
 #[derive(Debug, Clone, Default)]
@@ -114,63 +112,9 @@ pub fn recover(path: &Path, policy: &PathPolicy) -> Result<Recovery> {
     undo::recover(&RealHost, path, super::Locking::default(), policy)
 }
 
-/// Refuses a file beside which a journal says that an interrupted run may have left it half written. To be called when
-/// the file is locked: then no run is under way any more.
-///
-/// # Errors
-/// [`Kind::Pending`].
-pub(crate) fn refuse_pending(path: &Path, file: &dyn Storage) -> Result<()> {
-    let owner = file.identity().map(|identity| identity.owner);
-    match marker::standing(&RealHost, &RealHost.real_path(path), owner)? {
-        Standing::Clear | Standing::Unused => Ok(()),
-        Standing::Journal => Err(pending(path)),
-        Standing::DataFileOf(image) => Err(pending_data_file(path, &image)),
-    }
-}
-
-/// The refusal of a data file whose image waits for being restored.
-fn pending_data_file(path: &Path, image: &Path) -> Error {
-    let image = image.display();
-    Error::new(
-        Kind::Pending,
-        Layer::Block,
-        "an interrupted run left this file half written: it holds the data of an image",
-    )
-    .path(path.display().to_string())
-    .hint(format!("run the interrupted command on {image} again; it restores the old content first"))
-}
-
-/// The refusal of a file that waits for being restored.
-pub(crate) fn pending(path: &Path) -> Error {
-    Error::new(
-        Kind::Pending,
-        Layer::Block,
-        "an interrupted run left this image half written, and its journal beside it",
-    )
-    .path(path.display().to_string())
-    .hint(
-        "run the interrupted command again, or winject inject IMAGE --in-place: \
-             both restore the old content before they do anything else",
-    )
-}
-
 /// The same commits on a host of one's own, for tests that record writes and inject faults.
 pub mod on {
     pub use super::in_place::in_place;
     pub use super::undo::recover;
     pub use super::whole::{overlay, standalone};
-}
-
-/// Where the undo journal of the image at `path` is: beside the file itself, by whatever symbolic link `path` leads to
-/// it.
-#[must_use]
-pub fn journal_path(path: &Path) -> PathBuf {
-    journal_beside(&RealHost.real_path(path))
-}
-
-/// The journal's name beside a file whose path has no symbolic links.
-fn journal_beside(real_path: &Path) -> PathBuf {
-    let mut name = real_path.as_os_str().to_owned();
-    name.push(".winject-journal");
-    PathBuf::from(name)
 }

@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{CommitOptions, journal_beside};
+use super::CommitOptions;
+use crate::block::journal::journal_beside;
 use crate::block::{Locking, Storage};
 use crate::cancel::{Cancel, Hold};
 use crate::error::{Error, Kind, Layer, Result};

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::journal::{Journal, Record, SECTOR, sector_sums};
-use super::marker::{self, Standing};
-use super::{journal, journal_beside};
+use super::data_file::refuse_foreign_data_file;
+use crate::block::journal::{self, Journal, Record, RecoveryState, SECTOR, journal_beside, sector_sums};
 use crate::block::{FileIdentity, HostFiles, Locking, PathPolicy, Storage, StorageExt, is_zero, qcow2};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host::escape;
+use crate::escape::escape;
 
 /// What became of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,14 +61,14 @@ fn recover_pending(
     let image = host.open(path, locking)?;
     let owner = image.identity().map(|identity| identity.owner);
     let journal_file = &journal_beside(real_path);
-    match marker::standing(host, real_path, owner)? {
-        Standing::DataFileOf(image) => return Err(super::pending_data_file(path, &image)),
-        Standing::Clear => return Ok(Recovery::Nothing),
-        Standing::Unused => {
+    match journal::recovery_state(host, real_path, owner)? {
+        RecoveryState::DataFileOf(image) => return Err(journal::pending_data_file(path, &image)),
+        RecoveryState::Clear => return Ok(Recovery::Nothing),
+        RecoveryState::Unused => {
             remove_journal(host, journal_file)?;
             return Ok(Recovery::Nothing);
         }
-        Standing::Journal => {}
+        RecoveryState::Journal => {}
     }
     let storage = host.open_journal(journal_file, owner)?;
     let mut recovery = Recovery::Nothing;
@@ -97,7 +96,7 @@ fn recover_pending(
     }
     remove_journal(host, journal_file)?;
     if let Some(data_path) = data_path {
-        marker::remove(host, &data_path);
+        journal::remove_marker(host, &data_path);
     }
     Ok(recovery)
 }
@@ -128,7 +127,7 @@ fn open_data_file(
         return Err(other(format!("it goes with the data file {}", escape(recorded))));
     }
     let (read, data_path) = policy.open(path, &name)?;
-    super::in_place::refuse_foreign_data_file(policy, path, &data_path)?;
+    refuse_foreign_data_file(policy, path, &data_path)?;
     let storage = host.open(&data_path, locking)?;
     let id = |storage: &dyn Storage| storage.fingerprint().map(|print| (print.device, print.inode));
     if id(&*storage) != id(&read) {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::output::{Output, refuse_own_files};
 use super::{CommitOptions, Committed};
-use crate::block::formats::qcow2::{Backing, NewImage};
+use crate::block::formats::qcow2::{Backing, GuestCluster, NewImage};
 use crate::block::{Format, Image, Stage, Storage, is_zero};
 use crate::cancel::Cancel;
 use crate::error::{Error, Layer, Result};
@@ -66,7 +66,7 @@ fn copy_cluster(stage: &Stage, cluster: u64, image: &mut NewImage<'_>) -> Result
     let length = CLUSTER.min(stage.len().saturating_sub(start));
     let mut data = vec![0; usize::try_from(length).unwrap_or(0)];
     stage.read_at(ImageOffset(start), &mut data)?;
-    image.add(cluster, &data)?;
+    image.add(GuestCluster(cluster), &data)?;
     Ok(length)
 }
 
@@ -92,7 +92,7 @@ pub fn standalone(
             let written = for_each_chunk(stage, &options.cancel, |offset, data| {
                 let clusters = data.chunks(usize::try_from(CLUSTER).unwrap_or(1));
                 for (cluster, content) in (offset / CLUSTER..).zip(clusters) {
-                    image.add(cluster, content)?;
+                    image.add(GuestCluster(cluster), content)?;
                 }
                 Ok(())
             })

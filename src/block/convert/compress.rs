@@ -2,17 +2,8 @@
 
 use flate2::{Compress, FlushCompress, Status};
 
+use crate::block::formats::qcow2::Compression;
 use crate::error::{Error, Layer, Result};
-
-/// How clusters are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Compression {
-    /// Raw deflate with a window of 4 KiB: what every version of QEMU reads.
-    Zlib,
-    /// Zstandard: faster both ways; QEMU reads it from version 5.1 on.
-    Zstd,
-}
 
 /// QEMU uses level 6 of zlib. This encoder's levels up to 8 look for repeats of four bytes and more; with a window of
 /// 4 KiB those of three matter too, and level 9 finds them. Its output is the first that is as small as QEMU's on programs

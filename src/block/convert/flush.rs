@@ -6,11 +6,11 @@ use std::thread::JoinHandle;
 
 use crate::error::{Error, Layer, Result};
 
-/// After so many bytes the host is made to store them while the threads go on: else all of it waits for the flush at the
-/// end, when there is nothing left to do meanwhile.
+/// A flush begins after this many bytes, while the worker threads go on. Without it all of the output would wait for the
+/// flush at the end, when nothing else is left to do.
 const FLUSH_EVERY: u64 = 64 << 20;
 
-/// A thread that flushes a file now and then.
+/// A thread that flushes a file each time [`FLUSH_EVERY`] bytes were written.
 pub(super) struct Flusher {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -19,19 +19,22 @@ pub(super) struct Flusher {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    turn: Condvar,
+    /// Notified when there is enough to flush, or the thread is to end.
+    wake: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     /// Bytes that were written since the last flush began.
     written: u64,
+    /// Whether the thread is to end.
     is_over: bool,
+    /// The error of a flush, until `wrote` reports it.
     failed: Option<std::io::Error>,
 }
 
 impl Flusher {
-    /// Begins to flush the file.
+    /// Starts the thread.
     ///
     /// # Errors
     /// When the host has no second handle of the file, or no thread.
@@ -39,27 +42,27 @@ impl Flusher {
         let file = file.try_clone()?;
         let shared = Arc::new(Shared::default());
         let its = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().spawn(move || its.flush_along(&file))?;
+        let thread = std::thread::Builder::new().spawn(move || its.flush_until_over(&file))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Says that so many bytes more were written.
+    /// Counts bytes that were written.
     ///
     /// # Errors
-    /// When a flush has failed. The host says it once; the flush at the end could succeed.
+    /// When a flush has failed. Linux reports that once: the flush at the end could succeed.
     pub(super) fn wrote(&self, bytes: u64) -> Result<()> {
         let mut state = self.shared.lock();
         state.written = state.written.saturating_add(bytes);
         if state.written >= FLUSH_EVERY {
-            self.shared.turn.notify_one();
+            self.shared.wake.notify_one();
         }
         state.failed.take().map_or(Ok(()), |error| Err(failed(error)))
     }
 
-    /// Waits for the flush that is under way.
+    /// Waits for the flush that is under way, and ends the thread.
     ///
     /// # Errors
-    /// As [`wrote`](Self::wrote).
+    /// See [`wrote`](Self::wrote).
     pub(super) fn finish(mut self) -> Result<()> {
         self.stop();
         self.wrote(0)
@@ -67,9 +70,9 @@ impl Flusher {
 
     fn stop(&mut self) {
         self.shared.lock().is_over = true;
-        self.shared.turn.notify_one();
+        self.shared.wake.notify_one();
         if let Some(thread) = self.thread.take() {
-            // It does not panic: there is nothing in it that could.
+            // Nothing in the thread can panic.
             let _ = thread.join();
         }
     }
@@ -86,11 +89,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn flush_along(&self, file: &File) {
+    fn flush_until_over(&self, file: &File) {
         let mut state = self.lock();
         while !state.is_over {
             if state.written < FLUSH_EVERY {
-                state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             state.written = 0;
@@ -106,5 +109,5 @@ impl Shared {
 }
 
 fn failed(error: std::io::Error) -> Error {
-    Error::io(Layer::Host, "the output cannot be flushed", error)
+    Error::io(Layer::Host, "cannot flush the output", error)
 }

@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::compress::{Compression, Compressor};
+use super::compress::Compressor;
 use super::flush::Flusher;
-use super::plan::{Window, Windows};
-use super::qcow2::{Qcow2Layout, Survey};
+use super::layout::{Buffers, Encoded, Layout, Piece, Write};
+use super::options::{ConvertOptions, ConvertProgress};
+use super::qcow2::Qcow2Layout;
 use super::raw::{RawLayout, UNIT};
-use super::sink::{Buffers, Encoded, Layout, Piece, Write};
-use super::{ConvertOptions, ConvertProgress, Source};
+use super::window::{Window, Windows};
+use crate::block::DiskSource;
+use crate::block::formats::qcow2::{ClusterSize, Compression, ImageLayout, NewImageOptions, Survey};
 use crate::block::{Format, is_zero};
 use crate::cancel::Cancel;
 use crate::error::{Error, Layer, Result};
@@ -29,11 +31,11 @@ const WINDOW_SMALL: u64 = 1 << 20;
 const THREADS_MAX: usize = 16;
 
 /// How often progress is reported at least.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+pub(super) const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// What the output is to be, and how many threads make it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Form {
+pub(super) struct OutputSpec {
     /// Raw or qcow2.
     format: Format,
     /// Algorithm and level.
@@ -42,7 +44,7 @@ pub(super) struct Form {
     threads: usize,
 }
 
-impl Form {
+impl OutputSpec {
     pub(super) fn new(options: &ConvertOptions<'_>) -> Self {
         let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
         Self {
@@ -53,8 +55,17 @@ impl Form {
         }
     }
 
-    pub(super) fn is_raw(&self) -> bool {
+    fn is_raw(&self) -> bool {
         self.format == Format::Raw
+    }
+
+    /// The size of a qcow2's clusters; `None` for a raw output.
+    fn clusters(&self) -> Result<Option<ClusterSize>> {
+        if self.is_raw() {
+            return Ok(None);
+        }
+        let clusters = ClusterSize::new(self.cluster_bits);
+        clusters.map(Some).ok_or_else(|| Error::bug(Layer::Block, "a cluster size that was not checked"))
     }
 
     /// Bytes that are stored or left out together.
@@ -62,106 +73,130 @@ impl Form {
         if self.is_raw() { UNIT } else { 1 << self.cluster_bits }
     }
 
+    /// Bytes of a window.
     fn window(&self) -> u64 {
         if self.threads > 4 { WINDOW_SMALL } else { WINDOW }.max(self.unit())
     }
 }
 
-/// What there is to do, and what was done of it.
-pub(super) struct Work {
+/// How far a copy is: its layout, what there is to do, and what was done of it.
+pub(super) struct CopyState {
     pub(super) layout: Box<dyn Layout>,
     /// Bytes that there are to read.
-    pub(super) total: u64,
+    total: u64,
     pub(super) bytes_read: u64,
     pub(super) bytes_written: u64,
 }
 
-/// Whom the threads listen to, and who watches them.
+/// Callbacks and cancellation for the worker threads.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Company<'a> {
+pub(super) struct Hooks<'a> {
     pub(super) progress: Option<&'a dyn Fn(ConvertProgress)>,
-    pub(super) judge: Option<&'a (dyn Fn() -> Result<()> + Sync)>,
-    /// Set when the outcome is not wanted any more.
+    pub(super) verify: Option<&'a (dyn Fn() -> Result<()> + Sync)>,
+    pub(super) interrupt: Interrupt<'a>,
+}
+
+/// What ends a copy before it is complete.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Interrupt<'a> {
+    /// Set when this copy is not wanted any more.
     pub(super) stop: Option<&'a AtomicBool>,
     /// Set when the whole job is to stop.
     pub(super) cancel: Option<&'a Cancel>,
 }
 
-impl Company<'_> {
-    fn is_stopped(&self) -> bool {
-        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) || self.cancel.is_some_and(Cancel::is_requested)
+impl Interrupt<'_> {
+    fn is_set(self) -> bool {
+        self.is_stopped() || self.cancel.is_some_and(Cancel::is_requested)
+    }
+
+    fn is_stopped(self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+    }
+
+    /// Fails when the copy was interrupted.
+    fn check(self) -> Result<()> {
+        self.cancel.map_or(Ok(()), Cancel::check)?;
+        if self.is_stopped() { Err(Error::bug(Layer::Block, "a stopped copy is used")) } else { Ok(()) }
     }
 }
 
-/// Looks at the source's extents once: how much there is to read, and what the layout needs, with room for `late` bytes
-/// that may be appended. Ends early when `stop` is set: then nothing is to be copied.
-pub(super) fn prepare<S: Source + ?Sized>(source: &S, form: &Form, late: u64, company: Company<'_>) -> Result<Work> {
-    let mut survey = if form.is_raw() { None } else { Some(Survey::new(source.len(), form.cluster_bits)?) };
+/// Looks at the source's extents once: how much there is to read, and what the layout needs, with room for
+/// `appended_max` bytes that come later. Ends early when it is interrupted: then nothing is to be copied.
+pub(super) fn prepare<S: DiskSource + ?Sized>(
+    source: &S,
+    spec: &OutputSpec,
+    appended_max: u64,
+    interrupt: Interrupt<'_>,
+) -> Result<CopyState> {
+    let clusters = spec.clusters()?;
+    let mut survey = clusters.map(|clusters| Survey::new(source.len(), clusters)).transpose()?;
     let mut total = 0;
-    let mut windows = Windows::new(source, form.unit(), form.window());
+    let mut windows = Windows::new(source, spec.unit(), spec.window());
     while let Some(window) = windows.next()? {
-        if company.is_stopped() {
+        if interrupt.is_set() {
             break;
         }
         total += window.bytes();
         if let Some(survey) = &mut survey {
-            survey.add(&window);
+            window.ranges.iter().for_each(|(offset, length)| survey.add(*offset, *length));
         }
     }
-    let layout: Box<dyn Layout> = match survey {
-        Some(mut survey) => {
-            survey.expect_more(late);
-            Box::new(Qcow2Layout::new(survey, form.compression.map(|(kind, _)| kind))?)
+    let layout: Box<dyn Layout> = match clusters.zip(survey) {
+        Some((clusters, mut survey)) => {
+            survey.expect_more(appended_max);
+            let compression = spec.compression.map_or(Compression::Zlib, |(kind, _)| kind);
+            let options = NewImageOptions { size: source.len(), clusters, compression, backing: None };
+            Box::new(Qcow2Layout { image: ImageLayout::with_tables_in_front(options, &survey)? })
         }
         None => Box::new(RawLayout { size: source.len() }),
     };
-    Ok(Work { layout, total, bytes_read: 0, bytes_written: 0 })
+    Ok(CopyState { layout, total, bytes_read: 0, bytes_written: 0 })
 }
 
 /// Reads all of `source` and writes it to `file`, but for what [`Layout::finish`] does.
-pub(super) fn copy<S: Source + ?Sized>(
+pub(super) fn copy<S: DiskSource + ?Sized>(
     source: &S,
     (file, flusher): (&File, &Flusher),
-    form: &Form,
-    work: Work,
-    company: Company<'_>,
-) -> Result<Work> {
-    let total = work.total;
+    spec: &OutputSpec,
+    state: CopyState,
+    hooks: Hooks<'_>,
+) -> Result<CopyState> {
+    let total = state.total;
     let shared = Shared {
         source,
         file,
         flusher,
-        compression: form.compression,
-        is_raw: form.is_raw(),
-        unit: form.unit(),
-        ahead: form.threads * 2,
-        windows: Mutex::new(Windows::new(source, form.unit(), form.window())),
+        compression: spec.compression,
+        is_raw: spec.is_raw(),
+        unit: spec.unit(),
+        ahead: spec.threads * 2,
+        windows: Mutex::new(Windows::new(source, spec.unit(), spec.window())),
         state: Mutex::new(State {
-            layout: work.layout,
+            layout: state.layout,
             waiting: BTreeMap::new(),
             next: 0,
             placed: VecDeque::new(),
             is_writing: false,
             failed: None,
             is_stopped: false,
-            running: form.threads,
+            running: spec.threads,
         }),
-        turn: Condvar::new(),
+        changed: Condvar::new(),
         idle: Mutex::default(),
         bytes_read: AtomicU64::new(0),
         bytes_written: AtomicU64::new(0),
-        stop: company.stop,
-        cancel: company.cancel,
+        interrupt: hooks.interrupt,
     };
     std::thread::scope(|scope| {
-        for _ in 0..form.threads {
+        for _ in 0..spec.threads {
             scope.spawn(|| shared.work());
         }
-        if let Some(judge) = company.judge {
-            scope.spawn(|| shared.obey(judge));
+        if let Some(verify) = hooks.verify {
+            scope.spawn(|| shared.verify(verify));
         }
-        if let Some(progress) = company.progress {
-            shared.watch(|done| progress(ConvertProgress { done, total }));
+        if let Some(progress) = hooks.progress {
+            shared.report_progress(|done| progress(ConvertProgress { done, total }));
         }
     });
     let Shared { state, bytes_read, bytes_written, .. } = shared;
@@ -169,14 +204,11 @@ pub(super) fn copy<S: Source + ?Sized>(
     if let Some(error) = state.failed {
         return Err(error);
     }
-    company.cancel.map_or(Ok(()), Cancel::check)?;
-    if company.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
-        return Err(Error::bug(Layer::Block, "a copy that was stopped is asked for"));
-    }
+    hooks.interrupt.check()?;
     if !state.waiting.is_empty() || !state.placed.is_empty() {
         return Err(Error::bug(Layer::Block, "a window was never written"));
     }
-    Ok(Work {
+    Ok(CopyState {
         layout: state.layout,
         total,
         bytes_read: bytes_read.into_inner(),
@@ -184,7 +216,7 @@ pub(super) fn copy<S: Source + ?Sized>(
     })
 }
 
-struct Shared<'a, S: Source + ?Sized> {
+struct Shared<'a, S: DiskSource + ?Sized> {
     source: &'a S,
     file: &'a File,
     flusher: &'a Flusher,
@@ -196,28 +228,29 @@ struct Shared<'a, S: Source + ?Sized> {
     ahead: usize,
     windows: Mutex<Windows<'a, S>>,
     state: Mutex<State>,
-    turn: Condvar,
+    /// Notified whenever `state` changes.
+    changed: Condvar,
+    /// Buffers that no window uses at the moment.
     idle: Mutex<Vec<Buffers>>,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
-    stop: Option<&'a AtomicBool>,
-    cancel: Option<&'a Cancel>,
+    interrupt: Interrupt<'a>,
 }
 
 struct State {
     layout: Box<dyn Layout>,
-    /// Windows that are ready before their turn.
+    /// Windows that are encoded while an earlier one is not.
     waiting: BTreeMap<u64, Encoded>,
-    /// The window whose turn it is.
+    /// Number of the window that is placed next.
     next: u64,
-    /// What has its place in the file and is still to be written.
+    /// Windows that have their places in the file and are still to be written.
     placed: VecDeque<(Vec<Write>, Encoded)>,
     /// Whether a thread is writing. The kernel lets one at a time write to a file and the others spin; here they go on
     /// reading.
     is_writing: bool,
     failed: Option<Error>,
     is_stopped: bool,
-    /// Threads still at work.
+    /// Worker threads that have not ended.
     running: usize,
 }
 
@@ -225,81 +258,81 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<S: Source + ?Sized> Shared<'_, S> {
+impl<S: DiskSource + ?Sized> Shared<'_, S> {
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
 
-    /// What a thread does. A panic in it (a defect) must not leave the others waiting.
+    /// The whole life of a worker thread. A panic in it (a defect) must not leave the others waiting.
     fn work(&self) {
-        let mut leaving = Leaving { shared: self, is_early: true };
+        let mut guard = StopOnDrop { shared: self, is_done: false };
         match self.work_until_done() {
-            Ok(()) => leaving.is_early = false,
+            Ok(()) => guard.is_done = true,
             Err(error) => {
                 self.lock().failed.get_or_insert(error);
             }
         }
     }
 
-    /// Stops everything when the judge says no.
-    fn obey(&self, judge: &(dyn Fn() -> Result<()> + Sync)) {
-        if let Err(error) = judge() {
+    /// Stops all threads when the source does not pass.
+    fn verify(&self, verify: &(dyn Fn() -> Result<()> + Sync)) {
+        if let Err(error) = verify() {
             let mut state = self.lock();
             state.failed.get_or_insert(error);
             state.is_stopped = true;
-            self.turn.notify_all();
+            self.changed.notify_all();
         }
     }
 
-    /// Reports how much is done until all threads are.
-    fn watch(&self, report: impl Fn(u64)) {
+    /// Reports the bytes that were read, again and again, until all threads have ended.
+    fn report_progress(&self, report: impl Fn(u64)) {
         let mut state = self.lock();
         while state.running > 0 {
-            state = self.turn.wait_timeout(state, PROGRESS_EVERY).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.changed.wait_timeout(state, PROGRESS_EVERY).unwrap_or_else(PoisonError::into_inner).0;
             report(self.bytes_read.load(Ordering::Relaxed));
         }
         drop(state);
-        // whoever watches sees the end, however fast the workers were
+        // The last report is the total, however fast the workers were.
         report(self.bytes_read.load(Ordering::Relaxed));
     }
 
     fn work_until_done(&self) -> Result<()> {
         let mut compressor = self.compression.map(|(kind, level)| Compressor::new(kind, level)).transpose()?;
         loop {
-            let is_wanted = !self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
-                && !self.cancel.is_some_and(Cancel::is_requested);
-            if self.lock().is_stopped || !is_wanted {
+            if self.lock().is_stopped || self.interrupt.is_set() {
                 return Ok(());
             }
             let Some(window) = lock(&self.windows).next()? else { return Ok(()) };
             let encoded = self.encode(window, compressor.as_mut())?;
-            self.hand_in(encoded)?;
+            self.write_in_order(encoded)?;
         }
     }
 
     /// Reads a window, drops its zeros, compresses the rest.
     fn encode(&self, window: Window, compressor: Option<&mut Compressor>) -> Result<Encoded> {
         let mut buffers = lock(&self.idle).pop().unwrap_or_default();
-        let end = window.ranges.last().map_or(window.start, |(offset, length)| offset + length);
-        // A cluster at the end of the disk is written whole, with zeros behind the disk.
-        let span = (end - window.start).next_multiple_of(self.unit) as usize;
+        let start = window.start.0;
+        let end = window.ranges.last().map_or(start, |(offset, length)| offset.0 + length);
+        // The last cluster is written whole, with zeros beyond the end of the disk.
+        let span = (end - start).next_multiple_of(self.unit) as usize;
         buffers.data.resize(span, 0);
         let mut pieces = Vec::new();
         for (offset, length) in &window.ranges {
-            let from = (offset - window.start) as usize;
+            let from = (offset.0 - start) as usize;
             let length = *length as usize;
             let padded = length.next_multiple_of(self.unit as usize);
             let range = buffers.data.get_mut(from..from + padded);
             let range = range.ok_or_else(|| Error::bug(Layer::Block, "a range outside its window").at(*offset))?;
             let (read, beyond) = range.split_at_mut(length);
-            self.source.read_at(ImageOffset(*offset), read)?;
+            self.source.read_at(*offset, read)?;
             beyond.fill(0);
             for (i, unit) in range.chunks(self.unit as usize).enumerate() {
                 if !is_zero(unit) {
                     let skip = i * self.unit as usize;
-                    // A raw disk ends where it ends.
+                    // A raw file must not become longer than the disk.
                     let length = if self.is_raw { unit.len().min(length - skip) } else { unit.len() };
-                    pieces.push(Piece { guest: offset + skip as u64, at: from + skip, length, is_packed: false });
+                    let guest = ImageOffset(offset.0 + skip as u64);
+                    pieces.push(Piece { guest, at: from + skip, length, is_compressed: false });
                 }
             }
         }
@@ -310,13 +343,13 @@ impl<S: Source + ?Sized> Shared<'_, S> {
         Ok(Encoded { window, pieces, buffers })
     }
 
-    /// Waits until the window is near its turn and little waits to be written; then writes whatever is ready in order,
-    /// unless another thread is at it.
-    fn hand_in(&self, encoded: Encoded) -> Result<()> {
+    /// Waits until few windows are ahead of the order, and few are still to be written; then writes all that are next in
+    /// order, unless another thread is writing.
+    fn write_in_order(&self, encoded: Encoded) -> Result<()> {
         let number = encoded.window.number;
         let mut state = self.lock();
         while !state.is_stopped && state.is_far_ahead(number, self.ahead) {
-            state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.waiting.insert(number, encoded);
         while let Some(encoded) = {
@@ -327,14 +360,14 @@ impl<S: Source + ?Sized> Shared<'_, S> {
             state.placed.push_back((writes, encoded));
             state.next += 1;
         }
-        self.turn.notify_all();
+        self.changed.notify_all();
         if state.is_writing {
             return Ok(());
         }
         state.is_writing = true;
         while let Some((writes, encoded)) = state.placed.pop_front() {
             drop(state);
-            self.turn.notify_all();
+            self.changed.notify_all();
             let mut written = 0;
             for write in writes {
                 written += write.run(self.file, &encoded.buffers)?;
@@ -356,7 +389,7 @@ impl State {
     /// Whether a window has to wait: for earlier ones, or for the disk.
     fn is_far_ahead(&self, number: u64, ahead: usize) -> bool {
         if number == self.next {
-            // No room, and yet its turn: whoever is writing makes some.
+            // The writing thread takes windows from `placed` and then wakes this one.
             self.is_writing && self.placed.len() >= ahead
         } else {
             self.waiting.len() + self.placed.len() >= ahead
@@ -364,39 +397,39 @@ impl State {
     }
 }
 
-/// Replaces pieces by their compressed form where that is smaller.
+/// Replaces pieces by their compressed form where that is smaller than the cluster.
 fn compress(pieces: &mut [Piece], buffers: &mut Buffers, compressor: &mut Compressor) -> Result<()> {
     let mut used = 0;
     for piece in pieces {
         let room = used + Compressor::bound(piece.length);
-        if buffers.packed.len() < room {
-            buffers.packed.resize(room, 0);
+        if buffers.compressed.len() < room {
+            buffers.compressed.resize(room, 0);
         }
         let (Some(from), Some(to)) =
-            (buffers.data.get(piece.at..piece.at + piece.length), buffers.packed.get_mut(used..))
+            (buffers.data.get(piece.at..piece.at + piece.length), buffers.compressed.get_mut(used..))
         else {
             return Err(Error::bug(Layer::Block, "a piece outside its buffer").at(piece.guest));
         };
         if let Some(length) = compressor.compress(from, to)? {
-            *piece = Piece { guest: piece.guest, at: used, length, is_packed: true };
+            *piece = Piece { guest: piece.guest, at: used, length, is_compressed: true };
             used += length;
         }
     }
     Ok(())
 }
 
-/// Signs a thread off; when it ends early, the others are told to stop.
-struct Leaving<'a, 'b, S: Source + ?Sized> {
+/// Counts a worker thread out; tells the others to stop unless it is done.
+struct StopOnDrop<'a, 'b, S: DiskSource + ?Sized> {
     shared: &'a Shared<'b, S>,
-    is_early: bool,
+    is_done: bool,
 }
 
-impl<S: Source + ?Sized> Drop for Leaving<'_, '_, S> {
+impl<S: DiskSource + ?Sized> Drop for StopOnDrop<'_, '_, S> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        state.is_stopped |= self.is_early;
+        state.is_stopped |= !self.is_done;
         state.running -= 1;
         drop(state);
-        self.shared.turn.notify_all();
+        self.shared.changed.notify_all();
     }
 }

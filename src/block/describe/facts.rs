@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::{ImageInfo, SnapshotInfo, Specific, plain};
 use crate::block::formats::extent_map::length;
-use crate::block::{Chain, Format, OpenOptions, Storage, ova, qcow2, vdi, vhd, vhdx, vmdk};
+use crate::block::open::new_chain;
+use crate::block::{Format, OpenOptions, Storage, ova, qcow2, vdi, vhd, vhdx, vmdk};
 use crate::error::{Error, Layer, Result};
 
 /// The facts of an image of a known format.
@@ -25,7 +26,7 @@ pub(super) fn of(storage: &Arc<dyn Storage>, path: &Path, format: Format) -> Res
 /// The facts of an OVA: those of the chosen disk, or the names to choose from.
 pub(super) fn ova(storage: &Arc<dyn Storage>, path: &Path, options: &OpenOptions) -> Result<ImageInfo> {
     let names = ova::disk_names(storage.as_ref())?;
-    let chain = Chain::new(options);
+    let chain = new_chain(options);
     let chosen = options.disk.as_deref().or(if let [only] = names.as_slice() { Some(only) } else { None });
     let Some(chosen) = chosen else {
         let mut info = plain(Format::Vmdk, 0);

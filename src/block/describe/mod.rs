@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::chain::open_file;
 use super::{Format, OpenOptions, Storage, ova, probe};
 use crate::error::{Error, Layer, Result};
 
@@ -89,7 +90,7 @@ pub struct Specific {
 /// # Errors
 /// When the file cannot be read, is no image that is known, or its header is damaged.
 pub fn info(path: &Path, options: &OpenOptions) -> Result<ImageInfo> {
-    let storage: Arc<dyn Storage> = Arc::new(super::open_file(path, options.locking)?);
+    let storage: Arc<dyn Storage> = Arc::new(open_file(path, options.locking)?);
     let actual_size = blocks(path);
     let name = path.display().to_string();
     let mut info = if options.format.is_none() && ova::is_ova(storage.as_ref()) {

@@ -1,235 +1,42 @@
-//! The stage: a copy-on-write map over an image. Everything that winject writes is written here first.
+//! The stage: a copy-on-write overlay over an image, in memory. All changes are staged here before a commit.
 
+mod frames;
+mod map;
+mod original;
 mod read_cache;
 mod spill;
 
-use std::collections::BTreeMap;
-use std::ops::Range;
+pub(crate) use original::Original;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::convert::Source;
-use super::{Extent, ExtentKind, Image, beyond_end, is_inside, is_zero};
+use super::{DiskSource, Extent, ExtentKind, Image, beyond_end, is_inside, is_zero};
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
-use read_cache::Kept;
+use frames::{BLOCK, BLOCK_BYTES, BlockData, Frames, copy_within, limit_exceeded};
+use map::{BlockMap, Slot};
+use read_cache::ReadCache;
 use spill::Spill;
 
-/// The unit of copying. Guests' file systems write in multiples of it, and it is a page.
-pub(crate) const BLOCK: u64 = 4096;
-pub(super) const BLOCK_BYTES: usize = BLOCK as usize;
-/// Blocks that go to the spill file at once, at most.
+/// Blocks that are evicted to the spill file at once, at most.
 const SPILL_BLOCKS: usize = 64;
-/// Blocks of a [`Chunk`].
-const CHUNK_BLOCKS: u64 = 16;
-/// Frames and places in the spill file have numbers below this one: 8 TiB of blocks.
-pub(super) const NUMBERS: u32 = u32::MAX >> 1;
-/// Writes to a block count as one until this part of all frames was given to other blocks.
-const SOON_PART: u64 = 16;
-/// Frames that are allocated together.
-const SLAB_FRAMES: usize = 256;
-
-type BlockData = [u8; BLOCK_BYTES];
 
 /// How a stage behaves.
 #[derive(Debug, Clone)]
 pub struct StageOptions {
-    /// How many bytes of changed blocks are kept in memory; beyond it they go to a temporary file. What is known of them
-    /// comes on top: about 100 bytes for each 64 KiB of the disk in which anything was changed.
+    /// Bytes of changed blocks to hold in memory; beyond it they are spilled to a temporary file. The map of them comes
+    /// on top: about 100 bytes for each 64 KiB of the disk in which anything was changed.
     pub memory_limit: u64,
-    /// Where the temporary file is made; the system's folder for temporary files when not given.
+    /// Folder of the spill file; the system's folder for temporary files when not given.
     pub spill_folder: Option<PathBuf>,
-    /// How many bytes of an image that has to be unpacked are kept after they were read.
-    pub kept_bytes: u64,
+    /// Size in bytes of the read cache for an image whose data are compressed; 0 for none.
+    pub read_cache_bytes: u64,
 }
 
 impl Default for StageOptions {
     fn default() -> Self {
-        Self { memory_limit: 64 << 20, spill_folder: None, kept_bytes: 0 }
-    }
-}
-
-/// Where a block is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Slot {
-    /// Only in the image: nothing was written.
-    Image,
-    /// Number of the frame that holds it.
-    Memory(u32),
-    /// Index of the block in the spill file.
-    Spilled(u32),
-}
-
-/// A [`Slot`] in four bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Packed(u32);
-
-impl Packed {
-    const IMAGE: Self = Self(0);
-
-    fn new(slot: Slot) -> Self {
-        match slot {
-            Slot::Image => Self::IMAGE,
-            Slot::Memory(frame) => Self((frame & NUMBERS) + 1),
-            Slot::Spilled(index) => Self(index | !NUMBERS),
-        }
-    }
-
-    fn slot(self) -> Slot {
-        match self.0 {
-            0 => Slot::Image,
-            // NUMBERS itself is the last one in memory, plus one
-            packed if packed <= NUMBERS => Slot::Memory(packed - 1),
-            packed => Slot::Spilled(packed & NUMBERS),
-        }
-    }
-}
-
-/// The slots of neighbouring blocks. Changes lie close together, so that the map over them stays small enough for the
-/// processor's caches when there are very many.
-type Chunk = [Packed; CHUNK_BLOCKS as usize];
-
-/// Which blocks were written, and where they are.
-#[derive(Debug, Default)]
-struct Map {
-    /// By the number of the first block, divided by [`CHUNK_BLOCKS`].
-    chunks: BTreeMap<u64, Chunk>,
-    written: u64,
-}
-
-impl Map {
-    fn get(&self, block: u64) -> Slot {
-        let chunk = self.chunks.get(&(block / CHUNK_BLOCKS));
-        chunk.map_or(Slot::Image, |chunk| chunk[(block % CHUNK_BLOCKS) as usize].slot())
-    }
-
-    /// Sets where a block is; returns where it was.
-    fn set(&mut self, block: u64, slot: Slot) -> Slot {
-        let chunk = self.chunks.entry(block / CHUNK_BLOCKS);
-        let chunk = chunk.or_insert([Packed::IMAGE; CHUNK_BLOCKS as usize]);
-        let old = std::mem::replace(&mut chunk[(block % CHUNK_BLOCKS) as usize], Packed::new(slot)).slot();
-        self.written += u64::from(slot != Slot::Image);
-        self.written -= u64::from(old != Slot::Image);
-        old
-    }
-
-    /// Forgets the chunks in which nothing is written.
-    fn drop_empty(&mut self) {
-        self.chunks.retain(|_, chunk| *chunk != [Packed::IMAGE; CHUNK_BLOCKS as usize]);
-    }
-
-    /// The written ones among these blocks, ascending.
-    fn written_in(&self, blocks: Range<u64>) -> impl Iterator<Item = (u64, Slot)> + '_ {
-        let chunks = blocks.start / CHUNK_BLOCKS..blocks.end.div_ceil(CHUNK_BLOCKS).max(blocks.start / CHUNK_BLOCKS);
-        self.chunks.range(chunks).flat_map(move |(chunk, slots)| {
-            let first = chunk * CHUNK_BLOCKS;
-            let within = |block: u64| block.clamp(first, first + CHUNK_BLOCKS) - first;
-            let (from, to) = (within(blocks.start), within(blocks.end));
-            let slots = slots.get(from as usize..to as usize).unwrap_or_default();
-            (first + from..).zip(slots.iter().map(|packed| packed.slot())).filter(|(_, slot)| *slot != Slot::Image)
-        })
-    }
-}
-
-/// Memory for one block.
-#[derive(Debug)]
-struct Frame {
-    /// Whose content it holds; `None` when it is free.
-    block: Option<u64>,
-    /// When it came, or was counted as written again: as a number of [`Frames::inserted`].
-    since: u64,
-    /// Written again since the hand passed: it stays for another round.
-    again: bool,
-}
-
-/// The blocks in memory.
-#[derive(Default)]
-struct Frames {
-    /// As bytes: these are allocated as zeros without being touched.
-    slabs: Vec<Box<[u8]>>,
-    frames: Vec<Frame>,
-    free: Vec<u32>,
-    /// The frame at which the search for blocks that can leave goes on.
-    hand: usize,
-    /// How many blocks were given a frame so far.
-    inserted: u64,
-}
-
-impl Frames {
-    fn data(&self, frame: u32) -> Option<&BlockData> {
-        let frame = frame as usize;
-        self.slabs.get(frame / SLAB_FRAMES)?.as_chunks().0.get(frame % SLAB_FRAMES)
-    }
-
-    /// The content of a frame, to be written again.
-    fn rewrite(&mut self, number: u32) -> Option<&mut BlockData> {
-        // what is written piece by piece, as new records of $MFT are, is not needed again for that
-        let soon = self.frames.len() as u64 / SOON_PART;
-        let frame = self.frames.get_mut(number as usize)?;
-        if self.inserted.saturating_sub(frame.since) > soon {
-            frame.since = self.inserted;
-            frame.again = true;
-        }
-        self.data_mut(number)
-    }
-
-    fn data_mut(&mut self, frame: u32) -> Option<&mut BlockData> {
-        let frame = frame as usize;
-        self.slabs.get_mut(frame / SLAB_FRAMES)?.as_chunks_mut().0.get_mut(frame % SLAB_FRAMES)
-    }
-
-    /// Whether a block more finds a frame, when at most `limit` are wanted.
-    fn has_room(&self, limit: usize) -> bool {
-        !self.free.is_empty() || self.frames.len() < limit
-    }
-
-    /// Stores a block that has no frame, whatever the limit; `None` when frames cannot be numbered any more.
-    fn insert(&mut self, block: u64, data: &BlockData) -> Option<u32> {
-        let number = match self.free.pop() {
-            Some(number) => number,
-            None => {
-                let number = u32::try_from(self.frames.len()).ok().filter(|number| *number < NUMBERS)?;
-                if self.frames.len().is_multiple_of(SLAB_FRAMES) {
-                    self.slabs.push(vec![0; SLAB_FRAMES * BLOCK_BYTES].into_boxed_slice());
-                }
-                self.frames.push(Frame { block: None, since: 0, again: false });
-                number
-            }
-        };
-        *self.data_mut(number)? = *data;
-        self.inserted += 1;
-        *self.frames.get_mut(number as usize)? = Frame { block: Some(block), since: self.inserted, again: false };
-        Some(number)
-    }
-
-    fn release(&mut self, number: u32) {
-        if let Some(frame) = self.frames.get_mut(number as usize)
-            && frame.block.take().is_some()
-        {
-            self.free.push(number);
-        }
-    }
-
-    /// Up to `most` blocks that were not written for longest, and their frames. Each written one is passed over once.
-    fn oldest(&mut self, most: usize) -> Vec<(u64, u32)> {
-        let mut found = Vec::with_capacity(most);
-        for _ in 0..2 * self.frames.len() {
-            if found.len() >= most {
-                break;
-            }
-            let at = self.hand % self.frames.len();
-            self.hand = at + 1;
-            let (Some(frame), Ok(number)) = (self.frames.get_mut(at), u32::try_from(at)) else { break };
-            if found.first().is_some_and(|(_, first)| *first == number) {
-                break;
-            }
-            if let Some(block) = frame.block
-                && !std::mem::take(&mut frame.again)
-            {
-                found.push((block, number));
-            }
-        }
-        found
+        Self { memory_limit: 64 << 20, spill_folder: None, read_cache_bytes: 0 }
     }
 }
 
@@ -237,8 +44,8 @@ impl Frames {
 pub struct Stage {
     image: Arc<dyn Image>,
     options: StageOptions,
-    kept: Option<Arc<Kept>>,
-    map: Map,
+    read_cache: Option<Arc<ReadCache>>,
+    map: BlockMap,
     frames: Frames,
     spill: Spill,
 }
@@ -258,13 +65,14 @@ impl Stage {
     /// A stage with no changes.
     #[must_use]
     pub fn new(image: Box<dyn Image>, options: StageOptions) -> Self {
-        let kept = (options.kept_bytes > 0 && image.is_packed()).then(|| Arc::new(Kept::new(options.kept_bytes)));
+        let is_cached = options.read_cache_bytes > 0 && image.is_packed();
+        let read_cache = is_cached.then(|| Arc::new(ReadCache::new(options.read_cache_bytes)));
         Self {
             image: image.into(),
-            kept,
+            read_cache,
             spill: Spill::new(options.spill_folder.clone()),
             options,
-            map: Map::default(),
+            map: BlockMap::default(),
             frames: Frames::default(),
         }
     }
@@ -277,7 +85,7 @@ impl Stage {
 
     /// The image below, to be copied as it is while changes are staged.
     pub(crate) fn original(&self) -> Original {
-        Original { image: Arc::clone(&self.image), kept: self.kept.clone() }
+        Original { image: Arc::clone(&self.image), read_cache: self.read_cache.clone() }
     }
 
     /// Length of the disk in bytes.
@@ -305,12 +113,12 @@ impl Stage {
     }
 
     /// The changed ranges in ascending order, neighbours joined, as (offset, length). Multiples of 4096 bytes, except
-    /// at the end of a disk whose length is none.
+    /// for a final partial block.
     pub fn dirty_ranges(&self) -> impl Iterator<Item = (ImageOffset, u64)> + '_ {
         self.dirty_ranges_in(ImageOffset(0), self.len())
     }
 
-    /// As [`dirty_ranges`](Self::dirty_ranges), cut to the given range.
+    /// The changed ranges inside the given range, cut to it. See [`dirty_ranges`](Self::dirty_ranges).
     pub fn dirty_ranges_in(&self, offset: ImageOffset, length: u64) -> impl Iterator<Item = (ImageOffset, u64)> + '_ {
         let limit = offset.0.saturating_add(length).min(self.len());
         let mut blocks =
@@ -333,7 +141,7 @@ impl Stage {
         length > 0 && self.map.written_in(offset.0 / BLOCK..end).next().is_some()
     }
 
-    /// Fills `buf` from `offset`: what was written, else the image.
+    /// Fills `buf` from `offset`: changed blocks where there are any, the image elsewhere.
     ///
     /// # Errors
     /// When the range is not inside the disk, or the image or the spill file cannot be read.
@@ -392,10 +200,10 @@ impl Stage {
         Ok(())
     }
 
-    /// As [`Image::extent_at`], for the disk with its changes.
+    /// The run of one kind that begins at `offset`, at most `limit` bytes long; changed blocks count as data.
     ///
     /// # Errors
-    /// As [`Image::extent_at`].
+    /// See [`Image::extent_at`].
     pub fn extent_at(&self, offset: ImageOffset, limit: u64) -> Result<Extent> {
         let rest = self.len().saturating_sub(offset.0).min(limit);
         if rest == 0 {
@@ -415,7 +223,7 @@ impl Stage {
         Ok(Extent { length: (after * BLOCK - offset.0).min(rest), kind: ExtentKind::Data })
     }
 
-    /// Forgets changed blocks whose content is what the image has anyway; returns how many bytes are left.
+    /// Drops changed blocks whose content equals the image's; returns how many bytes of changed blocks are left.
     ///
     /// # Errors
     /// When the image or the spill file cannot be read.
@@ -433,7 +241,7 @@ impl Stage {
             }
             let new = slice_mut(&mut new, 0, length)?;
             self.read_slot(slot, 0, new)?;
-            // holes need not be read
+            // Holes need not be read.
             let is_same = if known.kind.is_zero() && start + length <= known_end {
                 is_zero(new)
             } else {
@@ -448,8 +256,8 @@ impl Stage {
         for block in unchanged {
             match self.map.set(block, Slot::Image) {
                 Slot::Image => {}
-                Slot::Memory(frame) => self.frames.release(frame),
-                Slot::Spilled(index) => self.spill.vacate(index),
+                Slot::Memory(frame) => self.frames.free(frame),
+                Slot::Spilled(index) => self.spill.free(index),
             }
         }
         self.map.drop_empty();
@@ -458,8 +266,8 @@ impl Stage {
 
     /// Reads what lies below the changes; the range is inside the disk.
     fn read_image(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
-        match &self.kept {
-            Some(kept) => kept.read_at(&*self.image, offset, buf),
+        match &self.read_cache {
+            Some(cache) => cache.read_at(&*self.image, offset, buf),
             None => self.image.read_at(offset, buf),
         }
     }
@@ -497,54 +305,35 @@ impl Stage {
             }
         };
         self.make_room()?;
-        let frame = self.frames.insert(block, data).ok_or_else(too_much)?;
-        // what is written again is likely to be written once more: it comes back from the spill file
+        let frame = self.frames.insert(block, data).ok_or_else(limit_exceeded)?;
+        // A block that is written again is likely to be written once more, so it comes back from the spill file.
         if let Slot::Spilled(index) = self.map.set(block, Slot::Memory(frame)) {
-            self.spill.vacate(index);
+            self.spill.free(index);
         }
         Ok(())
     }
 
-    /// Moves the oldest blocks to the spill file when memory is used up.
+    /// Evicts blocks to the spill file if the memory limit is reached.
     fn make_room(&mut self) -> Result<()> {
         let limit = usize::try_from(self.options.memory_limit / BLOCK).unwrap_or(usize::MAX).max(1);
         if self.frames.has_room(limit) {
             return Ok(());
         }
-        let leaving = self.frames.oldest(SPILL_BLOCKS.min(limit / 8).max(1));
-        let mut bytes = Vec::with_capacity(leaving.len() * BLOCK_BYTES);
-        for (_, frame) in &leaving {
+        let victims = self.frames.choose_victims(SPILL_BLOCKS.min(limit / 8).max(1));
+        let mut bytes = Vec::with_capacity(victims.len() * BLOCK_BYTES);
+        for (_, frame) in &victims {
             bytes.extend_from_slice(self.frames.data(*frame).ok_or_else(lost_frame)?);
         }
-        let places = self.spill.write(bytes)?;
-        for ((block, frame), index) in leaving.into_iter().zip(places) {
+        let indexes = self.spill.write(bytes)?;
+        for ((block, frame), index) in victims.into_iter().zip(indexes) {
             self.map.set(block, Slot::Spilled(index));
-            self.frames.release(frame);
+            self.frames.free(frame);
         }
         Ok(())
     }
 }
 
-/// The image below a stage. What the stage keeps of it is not unpacked again, and nothing is kept for a reader of this.
-pub(crate) struct Original {
-    image: Arc<dyn Image>,
-    kept: Option<Arc<Kept>>,
-}
-
-impl Original {
-    pub(crate) fn len(&self) -> u64 {
-        self.image.len()
-    }
-
-    pub(crate) fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
-        match &self.kept {
-            Some(kept) => kept.look_at(&*self.image, offset, buf),
-            None => self.image.read_at(offset, buf),
-        }
-    }
-}
-
-impl Source for Original {
+impl DiskSource for Stage {
     fn len(&self) -> u64 {
         Self::len(self)
     }
@@ -552,26 +341,15 @@ impl Source for Original {
         Self::read_at(self, offset, buf)
     }
     fn extent_at(&self, offset: ImageOffset, limit: u64) -> Result<Extent> {
-        self.image.extent_at(offset, limit)
+        Self::extent_at(self, offset, limit)
     }
     fn files(&self) -> Vec<PathBuf> {
-        self.image.files()
+        self.image().files()
     }
 }
 
 fn lost_frame() -> Error {
     Error::bug(Layer::Block, "a staged block vanished")
-}
-
-pub(super) fn too_much() -> Error {
-    Error::refused(Layer::Block, "more changes than a stage can hold (8 TiB)").hint("make the changes in several runs")
-}
-
-/// Fills `buf` from a block, beginning `within` bytes after its start.
-pub(super) fn copy_within(block: &[u8], within: u64, buf: &mut [u8]) -> Result<()> {
-    let source = usize::try_from(within).ok().and_then(|within| block.get(within..)?.get(..buf.len()));
-    buf.copy_from_slice(source.ok_or_else(|| Error::bug(Layer::Block, "a read across a staged block"))?);
-    Ok(())
 }
 
 fn slice_mut(buf: &mut [u8], start: u64, length: u64) -> Result<&mut [u8]> {
@@ -580,18 +358,4 @@ fn slice_mut(buf: &mut [u8], start: u64, length: u64) -> Result<&mut [u8]> {
         .zip(usize::try_from(length).ok())
         .and_then(|(start, length)| buf.get_mut(start..)?.get_mut(..length))
         .ok_or_else(|| Error::bug(Layer::Block, "a range outside its buffer"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_are_packed() {
-        for number in [0, 1, 77, NUMBERS - 1] {
-            for slot in [Slot::Image, Slot::Memory(number), Slot::Spilled(number)] {
-                assert_eq!(Packed::new(slot).slot(), slot);
-            }
-        }
-    }
 }

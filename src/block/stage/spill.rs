@@ -1,4 +1,4 @@
-//! The temporary file to which a stage moves blocks that do not fit into memory.
+//! The spill file: a temporary file for changed blocks that do not fit into memory.
 
 use std::fs::File;
 use std::io;
@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::block::stage::{BLOCK, BLOCK_BYTES, NUMBERS, copy_within, too_much};
+use super::frames::{BLOCK, BLOCK_BYTES, INDEX_LIMIT, copy_within, limit_exceeded};
 use crate::error::{Error, Layer, Result};
 
-/// Blocks in a file that has no name, each under the index that it was given.
+/// Blocks in an unnamed temporary file, found by their index.
 ///
 /// Blocks are written by a thread of their own, a batch at a time, and are held in memory until that has succeeded: a
 /// failed write loses nothing, and is reported by the next call that writes.
@@ -18,19 +18,20 @@ use crate::error::{Error, Layer, Result};
 pub(super) struct Spill {
     folder: Option<PathBuf>,
     file: Option<Arc<File>>,
-    /// What is on its way to the file, or could not be written.
+    /// The batch that is being written, or could not be written.
     batch: Option<Arc<Batch>>,
     writing: Option<JoinHandle<io::Result<()>>>,
-    /// Blocks that the file has room for, and those of them that hold nothing any more.
+    /// Length of the file in blocks.
     length: u32,
-    vacant: Vec<u32>,
+    /// Indexes of blocks in the file that hold nothing any more.
+    free_indexes: Vec<u32>,
 }
 
 /// Blocks that are written together.
 #[derive(Debug, Default)]
 struct Batch {
     /// Their indexes in the file.
-    places: Vec<u32>,
+    indexes: Vec<u32>,
     /// Their content, one after the other.
     bytes: Vec<u8>,
 }
@@ -38,7 +39,7 @@ struct Batch {
 impl Batch {
     fn write(&self, file: &File) -> io::Result<()> {
         let mut rest = &self.bytes[..];
-        for neighbours in self.places.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
+        for neighbours in self.indexes.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
             let (now, later) = rest.split_at(rest.len().min(neighbours.len() * BLOCK_BYTES));
             file.write_all_at(now, neighbours.first().map_or(0, |index| u64::from(*index) * BLOCK))?;
             rest = later;
@@ -48,12 +49,12 @@ impl Batch {
 }
 
 impl Spill {
-    /// An empty one; its file is made when it is needed, in this folder or the system's for temporary files.
+    /// An empty spill file. It is created when it is first needed, in `folder` or the system's folder for temporary files.
     pub fn new(folder: Option<PathBuf>) -> Self {
-        Self { folder, file: None, batch: None, writing: None, length: 0, vacant: Vec::new() }
+        Self { folder, file: None, batch: None, writing: None, length: 0, free_indexes: Vec::new() }
     }
 
-    /// Blocks that the file has room for.
+    /// Length of the file in blocks.
     pub fn length(&self) -> u32 {
         self.length
     }
@@ -64,32 +65,32 @@ impl Spill {
     /// When the file cannot be read.
     pub fn read(&self, index: u32, within: u64, buf: &mut [u8]) -> Result<()> {
         if let Some(batch) = &self.batch {
-            let mut blocks = batch.places.iter().zip(batch.bytes.chunks_exact(BLOCK_BYTES));
-            if let Some((_, block)) = blocks.find(|(place, _)| **place == index) {
+            let mut blocks = batch.indexes.iter().zip(batch.bytes.chunks_exact(BLOCK_BYTES));
+            if let Some((_, block)) = blocks.find(|(other, _)| **other == index) {
                 return copy_within(block, within, buf);
             }
         }
         let file = self.file.as_ref();
         file.ok_or_else(|| Error::bug(Layer::Block, "a spilled block without a spill file"))?
             .read_exact_at(buf, u64::from(index) * BLOCK + within)
-            .map_err(|e| Error::io(Layer::Block, "the temporary file of staged changes cannot be read", e))
+            .map_err(|e| Error::io(Layer::Block, "cannot read the temporary file of staged changes", e))
     }
 
-    /// Forgets a block.
-    pub fn vacate(&mut self, index: u32) {
-        self.vacant.push(index);
+    /// Frees a block: its index may be used again.
+    pub fn free(&mut self, index: u32) {
+        self.free_indexes.push(index);
     }
 
-    /// Waits until everything is in the file.
+    /// Waits until the batch is in the file.
     ///
     /// # Errors
-    /// When the file cannot be written. Nothing is lost, and the next call tries again.
-    pub fn settle(&mut self) -> Result<()> {
+    /// When the file cannot be written. The blocks stay in memory, and the next call tries again.
+    pub fn finish_write(&mut self) -> Result<()> {
         let Some(batch) = self.batch.clone() else { return Ok(()) };
         let file = self.open()?.clone();
         let written = match self.writing.take().map(JoinHandle::join) {
             Some(Ok(written)) => written,
-            // it failed before, or there was no thread for it
+            // It failed before, or no thread could be started for it.
             Some(Err(_)) | None => batch.write(&file),
         };
         written.map_err(write_error)?;
@@ -97,28 +98,28 @@ impl Spill {
         Ok(())
     }
 
-    /// Takes blocks (`bytes` is a multiple of their size) to the file; returns their indexes.
+    /// Writes whole blocks to the file, in the background; returns their indexes.
     ///
     /// # Errors
-    /// When the file cannot be made, an earlier batch could not be written, or there are too many blocks. Then nothing
-    /// was taken.
+    /// When the file cannot be created, an earlier batch could not be written, or there are too many blocks. The caller
+    /// still has to hold the blocks then.
     pub fn write(&mut self, bytes: Vec<u8>) -> Result<Vec<u32>> {
-        self.settle()?;
+        self.finish_write()?;
         let file = self.open()?.clone();
         let count = bytes.len() / BLOCK_BYTES;
-        let places: Vec<u32> = match self.vacant.len().checked_sub(count) {
-            Some(rest) => self.vacant.split_off(rest),
-            None => (self.length..NUMBERS).take(count).collect(),
+        let indexes: Vec<u32> = match self.free_indexes.len().checked_sub(count) {
+            Some(rest) => self.free_indexes.split_off(rest),
+            None => (self.length..INDEX_LIMIT).take(count).collect(),
         };
-        if places.len() < count {
-            return Err(too_much());
+        if indexes.len() < count {
+            return Err(limit_exceeded());
         }
-        self.length = places.iter().fold(self.length, |length, place| length.max(place + 1));
-        let batch = Arc::new(Batch { places: places.clone(), bytes });
+        self.length = indexes.iter().fold(self.length, |length, index| length.max(index + 1));
+        let batch = Arc::new(Batch { indexes: indexes.clone(), bytes });
         self.batch = Some(Arc::clone(&batch));
-        // without a thread it is written by the next call
+        // If no thread can be started, the next call writes the batch.
         self.writing = std::thread::Builder::new().name("spill".into()).spawn(move || batch.write(&file)).ok();
-        Ok(places)
+        Ok(indexes)
     }
 
     fn open(&mut self) -> Result<&Arc<File>> {
@@ -134,7 +135,7 @@ impl Spill {
 }
 
 fn write_error(error: io::Error) -> Error {
-    Error::io(Layer::Block, "the temporary file of staged changes cannot be written", error)
+    Error::io(Layer::Block, "cannot write the temporary file of staged changes", error)
         .hint("free space in the folder for temporary files, or set TMPDIR")
 }
 
@@ -160,13 +161,13 @@ mod tests {
             all.extend(spill.write(blocks(n..n + 10)).unwrap());
             assert!(all.iter().enumerate().all(|(n, index)| first_byte(&spill, *index) == n as u8));
         }
-        spill.settle().unwrap();
-        all.drain(50..80).for_each(|index| spill.vacate(index));
+        spill.finish_write().unwrap();
+        all.drain(50..80).for_each(|index| spill.free(index));
         let again = spill.write(blocks(50..70)).unwrap();
         assert!(again.iter().all(|index| !all.contains(index)));
         assert_eq!(spill.length(), 200);
         all.splice(50..50, again);
-        spill.settle().unwrap();
+        spill.finish_write().unwrap();
         let numbers = (0..70).chain(80..200);
         assert!(numbers.zip(&all).all(|(n, index)| first_byte(&spill, *index) == n));
     }
@@ -176,15 +177,15 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut spill = Spill::new(None);
         spill.file = Some(Arc::new(File::open(file.path()).unwrap()));
-        let places = spill.write(blocks(1..4)).unwrap();
+        let indexes = spill.write(blocks(1..4)).unwrap();
         for _ in 0..3 {
-            assert!(spill.settle().is_err());
+            assert!(spill.finish_write().is_err());
             assert!(spill.write(blocks(7..8)).is_err());
-            assert_eq!(places.iter().map(|index| first_byte(&spill, *index)).collect::<Vec<_>>(), [1, 2, 3]);
+            assert_eq!(indexes.iter().map(|index| first_byte(&spill, *index)).collect::<Vec<_>>(), [1, 2, 3]);
         }
         spill.file = Some(Arc::new(file.into_file()));
-        spill.settle().unwrap();
-        assert_eq!(places.iter().map(|index| first_byte(&spill, *index)).collect::<Vec<_>>(), [1, 2, 3]);
+        spill.finish_write().unwrap();
+        assert_eq!(indexes.iter().map(|index| first_byte(&spill, *index)).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(spill.write(blocks(4..5)).unwrap(), [3]);
     }
 }

@@ -14,28 +14,26 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 #[command(defer = true)]
 pub(super) enum Command {
-    /// Shows a key, its values and the names of its subkeys
+    /// Show a key, its values and the names of its subkeys
     Query(Query),
-    /// Writes a key with everything below it as a .reg file (UTF-16)
+    /// Write a key with everything below it as a .reg file (UTF-16)
     Export(Export),
-    /// Prints as .reg file what leads from one hive to another
-    Diff(Diff),
-    /// Creates a key, or sets a value
-    Set(Set),
-    /// Deletes a key with everything below it, or a value
-    Delete(Delete),
-    /// Checks a hive against every rule of the format (exit code 1 if it breaks one)
-    Check(Check),
-    // The last one, because code is laid out in this order: what an import needs stands together, on few pages.
-    /// Makes the changes that a .reg file asks for
-    #[command(display_order = 1)]
+    /// Make the changes that a .reg file asks for
     Import(Import),
+    /// Print the differences between two hives as a .reg file
+    Diff(Diff),
+    /// Create a key, or set a value
+    Set(Set),
+    /// Delete a key with everything below it, or a value
+    Delete(Delete),
+    /// Check a hive against every rule of the format (exit code 1 if it breaks one)
+    Check(Check),
 }
 
 // Which part of the keys in a .reg file stands for the root of a hive file.
 #[derive(Debug, clap::Args)]
 pub(super) struct Prefix {
-    /// The part of the keys in .reg files that stands for the root of a hive file, such as `HKEY_LOCAL_MACHINE\SYSTEM`
+    /// Take this part of the keys in .reg files for the root of a hive file, such as `HKEY_LOCAL_MACHINE\SYSTEM`
     #[arg(long, value_name = "KEY", default_value = "")]
     prefix: String,
 }
@@ -49,10 +47,10 @@ impl Prefix {
 // Where an answer goes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Answer {
-    /// Writes to a file instead of standard output
+    /// Write to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
-    /// Replaces the output file if it exists
+    /// Replace an output file that exists
     #[arg(long, requires = "output")]
     pub(super) overwrite: bool,
 }
@@ -61,10 +59,10 @@ pub(super) struct Answer {
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
 pub(super) struct ValueName {
-    /// The value's name
+    /// Use the value of this name
     #[arg(long, value_name = "NAME")]
     value: Option<String>,
-    /// The key's default value
+    /// Use the key's default value
     #[arg(long)]
     default: bool,
 }
@@ -87,7 +85,7 @@ pub(super) struct Query {
     pub(super) prefix: Prefix,
     #[command(flatten)]
     pub(super) image: target::Image,
-    /// Shows everything below the key too
+    /// Show everything below the key too
     #[arg(short, long)]
     pub(super) recursive: bool,
     #[command(flatten)]
@@ -104,7 +102,7 @@ pub(super) struct Export {
     pub(super) prefix: Prefix,
     #[command(flatten)]
     pub(super) image: target::Image,
-    /// Writes UTF-8 instead of UTF-16, in the form that `hivexregedit --merge` takes
+    /// Write UTF-8 instead of UTF-16, in the form that `hivexregedit --merge` takes
     #[arg(long)]
     pub(super) utf8: bool,
     #[command(flatten)]
@@ -131,14 +129,14 @@ pub(super) struct Diff {
     pub(super) old: PathBuf,
     /// The hive after
     pub(super) new: PathBuf,
-    /// Compares only this key and what is below it
+    /// Compare only this key and what is below it
     #[arg(default_value = "\\")]
     pub(super) key: String,
     #[command(flatten)]
     pub(super) prefix: Prefix,
     #[command(flatten)]
     pub(super) image: target::Image,
-    /// Writes UTF-8 instead of UTF-16, in the form that `hivexregedit --merge` takes
+    /// Write UTF-8 instead of UTF-16, in the form that `hivexregedit --merge` takes
     #[arg(long)]
     pub(super) utf8: bool,
     #[command(flatten)]
@@ -159,10 +157,10 @@ pub(super) struct Set {
     pub(super) image: target::Image,
     #[command(flatten)]
     pub(super) changed: target::Changed,
-    /// The value's type: sz, expand_sz, multi_sz, dword, qword, binary, none, or a number
+    /// Set the value's type: sz, expand_sz, multi_sz, dword, qword, binary, none, or a number
     #[arg(long = "type", value_name = "TYPE", default_value = "sz")]
     pub(super) kind: String,
-    /// The data: text; a number (0x for hexadecimal); hexadecimal digits. For multi_sz repeat the option
+    /// Set this data: text; a number (0x for hexadecimal); hexadecimal digits. For multi_sz repeat the option
     #[arg(long, value_name = "DATA")]
     pub(super) data: Vec<String>,
 }
@@ -187,10 +185,10 @@ pub(super) struct Delete {
 pub(super) struct Check {
     /// Hive file
     pub(super) hive: PathBuf,
-    /// Takes what Windows tolerates, but never writes, for a fault too
+    /// Count what Windows tolerates, but never writes, as a fault too
     #[arg(long)]
     pub(super) strict: bool,
-    /// Prints JSON
+    /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -1,5 +1,7 @@
 //! The commands that change a hive.
 
+use std::path::Path;
+
 use super::args::{Delete, Import, Set};
 use super::file::open_reg;
 use super::target::{edit, import as import_file};
@@ -7,9 +9,8 @@ use crate::cli::{Ui, environment};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
 use crate::hive::{Data, ValueType};
-use std::path::Path;
 
-fn say(target: &Path, changed: bool, what: &str, ui: &Ui) -> ExitCode {
+fn show_change(target: &Path, changed: bool, what: &str, ui: &Ui) -> ExitCode {
     ui.done(&format!("{}: {}", target.display(), if changed { what } else { "unchanged" }));
     ExitCode::Done
 }
@@ -22,13 +23,13 @@ pub(super) fn import(args: &Import, ui: &Ui) -> Result<ExitCode> {
             Kind::Usage => e.path(args.file.display().to_string()),
             _ => e,
         })?;
-    Ok(say(&args.target, changed, &what, ui))
+    Ok(show_change(&args.target, changed, &what, ui))
 }
 
 pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {
-    let data = args.value.get().map(|name| Ok((name, data(&args.kind, &args.data)?))).transpose()?;
+    let data = args.value.get().map(|name| Ok((name, parse_data(&args.kind, &args.data)?))).transpose()?;
     if data.is_none() && !args.data.is_empty() {
-        let error = Error::new(Kind::Usage, Layer::Cli, "data, but no value to set");
+        let error = Error::new(Kind::Usage, Layer::Cli, "no value given for the data");
         return Err(error.hint("name the value with --value NAME or --default"));
     }
     let now = environment::clock()?;
@@ -40,7 +41,7 @@ pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {
         }
         Ok(())
     })?;
-    Ok(say(&args.target, changed, "set", ui))
+    Ok(show_change(&args.target, changed, "set", ui))
 }
 
 pub(super) fn delete(args: &Delete, ui: &Ui) -> Result<ExitCode> {
@@ -57,13 +58,13 @@ pub(super) fn delete(args: &Delete, ui: &Ui) -> Result<ExitCode> {
         Ok(())
     })?;
     if !found {
-        ui.note(if args.value.get().is_some() { "there is no such value" } else { "there is no such key" });
+        ui.note(if args.value.get().is_some() { "no such value" } else { "no such key" });
     }
-    Ok(say(&args.target, changed, "deleted", ui))
+    Ok(show_change(&args.target, changed, "deleted", ui))
 }
 
-/// The data that `--type` and `--data` mean.
-fn data(kind: &str, given: &[String]) -> Result<Data> {
+/// The data of `--type` and `--data`.
+fn parse_data(kind: &str, given: &[String]) -> Result<Data> {
     let wrong = |what: String| Err(Error::new(Kind::Usage, Layer::Cli, what).hint("see winject reg set --help"));
     let kind = kind.to_ascii_lowercase();
     let kind = kind.strip_prefix("reg_").unwrap_or(&kind);
@@ -83,27 +84,27 @@ fn data(kind: &str, given: &[String]) -> Result<Data> {
         "expand_sz" => Ok(Data::expand_sz(text)),
         "dword" => match number(text).and_then(|n| u32::try_from(n).ok()) {
             Some(n) => Ok(Data::dword(n)),
-            None => wrong(format!("{text:?} is no 32-bit number")),
+            None => wrong(format!("not a 32-bit number: {text:?}")),
         },
         "qword" => match number(text) {
             Some(n) => Ok(Data::qword(n)),
-            None => wrong(format!("{text:?} is no 64-bit number")),
+            None => wrong(format!("not a 64-bit number: {text:?}")),
         },
         _ => {
             let named = [("none", ValueType::NONE), ("binary", ValueType::BINARY)];
             let named = named.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind);
             let numbered = number(kind).and_then(|n| u32::try_from(n).ok()).map(ValueType);
-            let Some(kind) = named.or(numbered) else { return wrong(format!("there is no type {kind:?}")) };
-            match hex(text) {
+            let Some(kind) = named.or(numbered) else { return wrong(format!("not a type: {kind:?}")) };
+            match parse_hex(text) {
                 Some(bytes) => Ok(Data { kind, bytes }),
-                None => wrong(format!("{text:?} are no hexadecimal digits")),
+                None => wrong(format!("not pairs of hexadecimal digits: {text:?}")),
             }
         }
     }
 }
 
 /// Pairs of hexadecimal digits; blanks and commas between them do not count.
-fn hex(text: &str) -> Option<Vec<u8>> {
+fn parse_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.chars().filter(|c| !c.is_whitespace() && *c != ',');
     let digits = digits.map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<Vec<u8>>>()?;
     let pairs = digits.chunks(2).map(|pair| Some(pair.first()? << 4 | pair.get(1)?));
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     fn given(kind: &str, texts: &[&str]) -> Option<Data> {
-        data(kind, &texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>()).ok()
+        parse_data(kind, &texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>()).ok()
     }
 
     #[test]

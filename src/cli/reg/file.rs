@@ -1,4 +1,4 @@
-//! A hive file with the log files beside it.
+//! Hive files of the host, with their log files.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -9,22 +9,22 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::{Hive, Replay, read_logs, used_bytes};
 use crate::host::{self, LockedFile, Unreadable, folder_of, rewrite};
 
-/// The largest hive that Windows knows.
-const HIVE_MAX: u64 = 1 << 31;
+/// Largest hive that Windows supports, in bytes.
+const HIVE_BYTES_MAX: u64 = 1 << 31;
 
-/// The largest `.reg` file: such a hive as text, which has six bytes for each of its bytes (UTF-16), and line breaks.
-const REG_MAX: u64 = 8 * HIVE_MAX;
+/// Largest `.reg` file, in bytes: the largest hive as text takes six bytes for each of its bytes (UTF-16), and line breaks.
+const REG_BYTES_MAX: u64 = 8 * HIVE_BYTES_MAX;
 
-/// The size of a hive's base block.
-const HEAD: u64 = 4096;
+/// Size of a hive's base block, in bytes.
+const BASE_BLOCK_BYTES: u64 = 4096;
 
-/// A hive file that was opened, its logs replayed.
-pub(super) struct HiveFile {
+/// A hive of the host, loaded and its logs replayed.
+pub(super) struct OpenedHive {
     path: PathBuf,
-    /// Held from before the hive was read until it is written, if it is to be changed.
+    /// For a hive that is to be changed: taken before it is read, held until it is written.
     lock: Option<LockedFile>,
     pub(super) hive: Hive,
-    /// Bytes of the file; the hive holds only those up to the end of its bins, if it is clean.
+    /// Size of the file in bytes; a clean hive is loaded only up to the end of its bins.
     size: u64,
 }
 
@@ -32,26 +32,27 @@ fn io(what: &str, path: &Path, source: std::io::Error) -> Error {
     Error::io(Layer::Host, what, source).path(path.display().to_string())
 }
 
-/// The bytes of a file, with room for no more than they need.
+/// Reads a whole file, up to [`HIVE_BYTES_MAX`].
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     read_wanted(path, |_| None).map(|(bytes, _)| bytes)
 }
 
-/// As [`read`], and the size of the file; `wanted` says by the first 4096 bytes how many are enough.
+/// Reads at most as many bytes as `wanted` returns for the first 4096, and returns the size of the file too.
 fn read_wanted(path: &Path, wanted: impl FnOnce(&[u8]) -> Option<u64>) -> Result<(Vec<u8>, u64)> {
     let cannot = |e| io("cannot read the file", path, e);
     let mut file = open(path)?;
     let size = file.metadata().map_err(cannot)?.len();
-    if size > HIVE_MAX {
-        let error = Error::unsupported(Layer::Host, "too large for a registry file").path(path.display().to_string());
+    if size > HIVE_BYTES_MAX {
+        let error = Error::unsupported(Layer::Host, "cannot read the file: too large for a hive")
+            .path(path.display().to_string());
         return Err(error.hint("name a hive file or a .reg file"));
     }
     let mut head = Vec::new();
-    (&mut file).take(HEAD).read_to_end(&mut head).map_err(cannot)?;
-    let wanted = wanted(&head).unwrap_or(HIVE_MAX);
+    (&mut file).take(BASE_BLOCK_BYTES).read_to_end(&mut head).map_err(cannot)?;
+    let wanted = wanted(&head).unwrap_or(HIVE_BYTES_MAX);
     let mut bytes = Vec::with_capacity(usize::try_from(wanted.min(size)).unwrap_or(0).max(head.len()));
     bytes.append(&mut head);
-    (&mut file).take(wanted.saturating_sub(HEAD)).read_to_end(&mut bytes).map_err(cannot)?;
+    (&mut file).take(wanted.saturating_sub(BASE_BLOCK_BYTES)).read_to_end(&mut bytes).map_err(cannot)?;
     Ok((bytes, size))
 }
 
@@ -69,7 +70,7 @@ fn open(path: &Path) -> Result<File> {
 pub(super) fn open_reg(path: &Path) -> Result<File> {
     let open = || {
         let file = host::open(path, false)?;
-        if file.metadata()?.len() > REG_MAX { Err(Unreadable::TooLarge(REG_MAX)) } else { Ok(file) }
+        if file.metadata()?.len() > REG_BYTES_MAX { Err(Unreadable::TooLarge(REG_BYTES_MAX)) } else { Ok(file) }
     };
     open().map_err(|error: Unreadable| {
         error.into_error("the .reg file", path, Layer::Host, Kind::Io).hint("name a .reg file, as reg export writes it")
@@ -83,8 +84,8 @@ pub(super) fn is_hive(path: &Path) -> Result<bool> {
     Ok(file.read_exact(&mut head).is_ok() && &head == b"regf")
 }
 
-impl HiveFile {
-    /// Opens a hive for a change: nobody else changes it until what is returned is saved or dropped.
+impl OpenedHive {
+    /// Opens a hive for a change, and locks its file until the value is saved or dropped.
     pub(super) fn open_for_edit(path: &Path, ui: &Ui) -> Result<Self> {
         let lock = LockedFile::lock(path)?;
         Ok(Self { lock: Some(lock), ..Self::open(path, ui)? })
@@ -99,11 +100,11 @@ impl HiveFile {
         let (bytes, size) = read_wanted(path, used_bytes)?;
         let (hive, replay) = Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref())
             .map_err(|e| e.path(path.display().to_string()))?;
-        say_replay(replay.as_ref(), ui);
+        show_replay(replay.as_ref(), ui);
         Ok(Self { path: path.to_owned(), lock: None, hive, size })
     }
 
-    /// Writes the hive back, if anything changed: to a temporary file beside it that then takes its name.
+    /// Writes the hive back, if anything changed: to a temporary file in its folder, which then replaces it.
     pub(super) fn save(self) -> Result<bool> {
         if !self.hive.is_changed() {
             return Ok(false);
@@ -123,7 +124,7 @@ impl HiveFile {
     }
 }
 
-/// The file beside the hive that is its log with this ending, in any case.
+/// The log of the hive with this ending, in the same folder; the case of its name does not matter.
 pub(super) fn find_log(path: &Path, ending: &str) -> Result<Option<PathBuf>> {
     let folder = folder_of(path);
     let mut wanted = path.file_name().unwrap_or_default().to_owned();
@@ -133,7 +134,7 @@ pub(super) fn find_log(path: &Path, ending: &str) -> Result<Option<PathBuf>> {
     Ok(entries.find(|entry| entry.file_name().eq_ignore_ascii_case(&wanted)).map(|entry| entry.path()))
 }
 
-pub(super) fn say_replay(replay: Option<&Replay>, ui: &Ui) {
+pub(super) fn show_replay(replay: Option<&Replay>, ui: &Ui) {
     if let Some(replay) = replay {
         ui.note(&format!("{} log entries were replayed in memory", replay.entries));
         replay.notes.iter().for_each(|note| ui.note(note));

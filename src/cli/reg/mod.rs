@@ -21,10 +21,10 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     match args.command {
         Command::Query(args) => show::query(&args, ui),
         Command::Export(args) => show::export(&args, ui),
+        Command::Import(args) => edit::import(&args, ui),
         Command::Diff(args) => show::diff(&args, ui),
-        Command::Check(args) => show::check(&args, ui),
         Command::Set(args) => edit::set(&args, ui),
         Command::Delete(args) => edit::delete(&args, ui),
-        Command::Import(args) => edit::import(&args, ui),
+        Command::Check(args) => show::check(&args, ui),
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::args::{Answer, Check, Diff, Export, Query};
 use super::file::read;
-use super::target::{Image, Opened, sources};
+use super::target::{Image, OpenedKey, sources};
 use crate::cli::{Ui, signals};
 use crate::error::Result;
 use crate::escape::{EscapedLines, escape};
@@ -46,23 +46,23 @@ impl Answer {
 
 pub(super) fn query(args: &Query, ui: &Ui) -> Result<ExitCode> {
     let output = args.answer.open(&[&args.target], &args.image)?;
-    let file = Opened::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
+    let file = OpenedKey::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
     let key = file.key()?;
     if let Some(name) = args.value.get() {
         let Some(value) = file.hive.value(key, name)? else {
-            ui.note("the key has no such value");
+            ui.note("no such value");
             return Ok(ExitCode::No);
         };
         let mut text = String::new();
-        line(&mut text, &value);
+        write_value(&mut text, &value);
         print(output, ui, &mut |put| put(&text))?;
         return Ok(ExitCode::Done);
     }
-    print(output, ui, &mut |put| list(put, &file.hive, key, file.prefix.concat(&file.path), args.recursive))?;
+    print(output, ui, &mut |put| write_listing(put, &file.hive, key, file.prefix.concat(&file.path), args.recursive))?;
     Ok(ExitCode::Done)
 }
 
-/// Takes a text piece by piece.
+/// Receives a text in pieces.
 type Put<'a> = &'a mut dyn FnMut(&str) -> Result<()>;
 
 /// Prints whole lines as they are being made, or writes them to a file.
@@ -77,7 +77,7 @@ fn print(output: Option<TextOutput>, ui: &Ui, make: &mut dyn FnMut(Put<'_>) -> R
     output.finish()
 }
 
-fn list(put: Put<'_>, hive: &Hive, key: KeyId, path: KeyPath, recursive: bool) -> Result<()> {
+fn write_listing(put: Put<'_>, hive: &Hive, key: KeyId, path: KeyPath, recursive: bool) -> Result<()> {
     let mut text = String::new();
     let mut pass_on = |text: &mut String, at_least: usize| {
         if text.len() > at_least {
@@ -90,7 +90,7 @@ fn list(put: Put<'_>, hive: &Hive, key: KeyId, path: KeyPath, recursive: bool) -
         // Writing to a String cannot fail.
         let _ = writeln!(EscapedLines::new(&mut *text), "{path}");
         hive.each_value(key, &mut |value| {
-            line(text, &value);
+            write_value(text, &value);
             pass_on(text, PRINTED_AT_ONCE)
         })?;
         text.push('\n');
@@ -108,7 +108,7 @@ fn list(put: Put<'_>, hive: &Hive, key: KeyId, path: KeyPath, recursive: bool) -
     pass_on(&mut text, 0)
 }
 
-fn line(text: &mut String, value: &Value) {
+fn write_value(text: &mut String, value: &Value) {
     let name = if value.name.is_empty() { "(default)".to_owned() } else { value.name.to_string() };
     let _ = writeln!(EscapedLines::new(text), "    {name}    {}    {}", value.kind, data(value));
 }
@@ -138,7 +138,7 @@ fn data(value: &Value) -> String {
 
 pub(super) fn export(args: &Export, ui: &Ui) -> Result<ExitCode> {
     let output = args.answer.open(&[&args.target], &args.image)?;
-    let file = Opened::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
+    let file = OpenedKey::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
     let key = file.key()?;
     write(&file.prefix, args.utf8, output, ui, &mut |sink| reg::export_to(&file.hive, key, &file.path, sink))?;
     Ok(ExitCode::Done)
@@ -146,7 +146,7 @@ pub(super) fn export(args: &Export, ui: &Ui) -> Result<ExitCode> {
 
 pub(super) fn diff(args: &Diff, ui: &Ui) -> Result<ExitCode> {
     let output = args.answer.open(&[&args.old, &args.new], &args.image)?;
-    let open = |target| Opened::open(target, &args.key, args.prefix.path(), &args.image, ui);
+    let open = |target| OpenedKey::open(target, &args.key, args.prefix.path(), &args.image, ui);
     let (old, new) = (open(&args.old)?, open(&args.new)?);
     let keys = (old.key()?, new.key()?);
     write(&new.prefix, args.utf8, output, ui, &mut |sink| {

@@ -3,9 +3,11 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::file::{HiveFile, find_log, is_hive, say_replay};
+use super::file::{OpenedHive, find_log, is_hive, show_replay};
 use crate::block::commit::Recovery;
-use crate::cli::{ImageArgs, Ui, environment, signals};
+use crate::cli::args::{ImageArgs, PartitionArgs, VolumeCheckArgs};
+use crate::cli::request::no_destination;
+use crate::cli::{Ui, environment, signals};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::reg::{Entry, Import, KeyPath, Parser};
 use crate::hive::{Hive, KeyId};
@@ -15,9 +17,8 @@ use crate::job::{Destination, HiveEdit, HiveName, HiveRequest, edit_hive, image_
 // How an image is opened.
 #[derive(Debug, clap::Args)]
 pub(super) struct Image {
-    /// The partition that Windows is in, as Linux counts (0: the image is a volume)
-    #[arg(long, value_name = "N")]
-    partition: Option<u32>,
+    #[command(flatten)]
+    windows: PartitionArgs,
     #[command(flatten)]
     source: ImageArgs,
 }
@@ -25,18 +26,17 @@ pub(super) struct Image {
 // Where a changed image goes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Changed {
-    /// Changes the image itself; a journal beside it allows to undo an interrupted run
+    /// Change the image itself; a journal beside it allows to undo an interrupted run
     #[arg(long, conflicts_with = "output")]
     in_place: bool,
-    /// Writes a small new qcow2 file over the untouched image
+    /// Write a small new qcow2 file over the untouched image
     #[arg(long, value_name = "NEW.qcow2")]
     output: Option<PathBuf>,
-    /// Replaces the output file if it exists
+    /// Replace an output file that exists
     #[arg(long, requires = "output")]
     overwrite: bool,
-    /// Edits an image without comparing the volume's bitmaps with its file records first
-    #[arg(long)]
-    skip_volume_check: bool,
+    #[command(flatten)]
+    check: VolumeCheckArgs,
 }
 
 impl Image {
@@ -44,7 +44,7 @@ impl Image {
         Ok(HiveRequest {
             image: image.to_owned(),
             options: self.source.open_options(),
-            partition: self.partition,
+            partition: self.windows.partition,
             overwrite_output: false,
             clock: environment::clock()?,
             skip_volume_check: false,
@@ -59,7 +59,7 @@ impl Image {
 }
 
 /// A hive that was opened for reading, and the key that was asked for.
-pub(super) struct Opened {
+pub(super) struct OpenedKey {
     pub(super) hive: Hive,
     /// The key, from the root of the hive.
     pub(super) path: KeyPath,
@@ -67,17 +67,17 @@ pub(super) struct Opened {
     pub(super) prefix: KeyPath,
 }
 
-impl Opened {
+impl OpenedKey {
     /// Opens the hive that holds the key `text`.
     pub(super) fn open(target: &Path, text: &str, prefix: KeyPath, image: &Image, ui: &Ui) -> Result<Self> {
         if !is_hive(target)? {
             let (name, path) = HiveName::of(&KeyPath::from(text))?;
             let (hive, replay) = read_hive(&image.request(target)?, name)?;
-            say_replay(replay.as_ref(), ui);
+            show_replay(replay.as_ref(), ui);
             let path = path.resolve_control_set(&hive)?;
             return Ok(Self { hive, path, prefix: name.root() });
         }
-        let hive = HiveFile::open(target, ui)?.hive;
+        let hive = OpenedHive::open(target, ui)?.hive;
         let path = in_hive(&hive, text, &prefix)?;
         Ok(Self { hive, path, prefix })
     }
@@ -97,7 +97,7 @@ impl Opened {
                         .into(),
                     _ => format!("{} is there, but holds no {name}", self.full(&self.path.first(i))),
                 };
-                let error = Error::new(Kind::Usage, Layer::Hive, "there is no such key");
+                let error = Error::new(Kind::Usage, Layer::Hive, "no such key");
                 return Err(error.path(self.full(&self.path)).hint(hint));
             };
             key = next;
@@ -110,14 +110,14 @@ impl Opened {
     }
 }
 
-/// The key that the user means in a hive file: `text` is a path from its root, with or without the prefix.
+/// The key `text` in a hive file: a path from its root, with or without the prefix.
 fn in_hive(hive: &Hive, text: &str, prefix: &KeyPath) -> Result<KeyPath> {
     let path = KeyPath::from(text);
     let path = path.below(prefix).filter(|_| !prefix.names().is_empty()).unwrap_or(path);
     path.resolve_control_set(hive)
 }
 
-/// The files that stand behind a target: the hive and its logs, or those of the image.
+/// The files that a target is read from: the hive and its logs, or those of the image.
 pub(super) fn sources(target: &Path, image: &Image) -> Result<Vec<PathBuf>> {
     if !is_hive(target)? {
         return image.files(target);
@@ -134,12 +134,14 @@ impl Changed {
         match &self.output {
             Some(out) => Ok(Destination::Overlay(out.clone())),
             None if self.in_place => Ok(Destination::InPlace),
-            None => Err(Error::new(Kind::Usage, Layer::Cli, "where should the changed image go?")
-                .hint("--output NEW.qcow2 leaves the image as it is, --in-place changes it")),
+            None => {
+                Err(no_destination(Kind::Usage)
+                    .hint("--output NEW.qcow2 keeps the image as it is; --in-place changes it"))
+            }
         }
     }
 
-    /// Refuses an output that is the file which says what to change.
+    /// Refuses an output that is the `.reg` file.
     pub(super) fn refuse_as_output(&self, input: &Path) -> Result<()> {
         let Some(output) = &self.output else { return Ok(()) };
         let mut files = RunFiles::default();
@@ -149,16 +151,20 @@ impl Changed {
 
     fn request(&self, image: &Image, target: &Path) -> Result<HiveRequest> {
         Ok(HiveRequest {
-            skip_volume_check: self.skip_volume_check,
+            skip_volume_check: self.check.skip_volume_check,
             overwrite_output: self.overwrite,
             ..image.request(target)?
         })
     }
 
-    /// A hive file is always changed in place.
+    /// Refuses the options of images: a hive file is always changed in place.
     fn refuse_for_file(&self) -> Result<()> {
         if self.in_place || self.output.is_some() {
-            let error = Error::new(Kind::Usage, Layer::Cli, "--in-place and --output are for images");
+            let error = Error::new(
+                Kind::Usage,
+                Layer::Cli,
+                "cannot change a hive file like an image: --in-place and --output are for images",
+            );
             return Err(error.hint("a hive file is changed where it is; copy it first to keep the old one"));
         }
         Ok(())
@@ -182,10 +188,10 @@ pub(super) fn edit(
             let path = path.resolve_control_set(hive)?;
             change(hive, &path)
         })?;
-        return Ok(say(&done, ui));
+        return Ok(show_edit(&done, ui));
     }
     changed.refuse_for_file()?;
-    let mut file = HiveFile::open_for_edit(target, ui)?;
+    let mut file = OpenedHive::open_for_edit(target, ui)?;
     let path = in_hive(&file.hive, text, prefix)?;
     change(&mut file.hive, &path)?;
     file.save()
@@ -205,10 +211,13 @@ pub(super) fn import(
     }
     changed.refuse_for_file()?;
     let mut parser = Parser::new(file, prefix)?;
-    let mut file = HiveFile::open_for_edit(target, ui)?;
+    let mut file = OpenedHive::open_for_edit(target, ui)?;
     let mut import = Import::new(environment::clock()?);
     while let Some(entry) = parser.next_entry()? {
         match entry {
+            Entry::Key { path, .. } if path.is_full() && prefix.names().is_empty() => {
+                return Err(missing_prefix(&path));
+            }
             Entry::Key { path, delete } => import.key(&mut file.hive, &path, delete)?,
             Entry::Value(name, data) => import.value(&mut file.hive, &name, data.as_ref())?,
         }
@@ -222,16 +231,23 @@ pub(super) fn import(
     Ok((changed, what))
 }
 
-/// The same for a hive inside an image. (Apart, so that its code is: that for a hive file stands together.)
-#[inline(never)]
+/// A key of the registry means nothing in a hive file as long as it is not known which part stands for the root.
+fn missing_prefix(path: &KeyPath) -> Error {
+    let root = path.first(path.names().len().min(2));
+    Error::new(Kind::Usage, Layer::Cli, "cannot import a full path into a hive file")
+        .path(path.to_string())
+        .hint(format!("name the part of it that stands for the root of the hive: --prefix '{root}'"))
+}
+
+/// Applies a `.reg` file to the hives inside an image.
 fn import_image(target: &Path, file: &mut dyn Read, places: (&Image, &Changed), ui: &Ui) -> Result<bool> {
     let (image, changed) = places;
     let mut parser = Parser::new(file, &KeyPath::default())?;
     let done = import_into_image(&changed.request(image, target)?, &mut parser, &changed.destination()?)?;
-    Ok(say(&done, ui))
+    Ok(show_edit(&done, ui))
 }
 
-fn say(done: &HiveEdit, ui: &Ui) -> bool {
+fn show_edit(done: &HiveEdit, ui: &Ui) -> bool {
     match done.recovery {
         Recovery::Nothing => {}
         Recovery::Restored => ui.note("an earlier run was interrupted; the image was restored first"),
@@ -239,7 +255,7 @@ fn say(done: &HiveEdit, ui: &Ui) -> bool {
             ui.note("an earlier run was interrupted when it had written everything; it was completed first");
         }
     }
-    done.replays.iter().for_each(|replay| say_replay(Some(replay), ui));
+    done.replays.iter().for_each(|replay| show_replay(Some(replay), ui));
     done.warnings.iter().for_each(|warning| ui.warn(warning));
     done.changed
 }

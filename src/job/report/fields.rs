@@ -1,10 +1,11 @@
 //! The fields of the report.
 
+use serde::Serialize;
+
 use crate::error::Error;
 use crate::exit::ExitCode;
 use crate::partition::{Partition, Scheme};
 use crate::windows::{BootCheck, DevicePathRecord, FileRecord, FirstbootRecord, PackageRecord, RegistryRecord};
-use serde::Serialize;
 
 /// Version of the JSON form.
 pub const SCHEMA: &str = "winject.report.v1";

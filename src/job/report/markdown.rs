@@ -1,8 +1,9 @@
 //! The report for people.
 
+use std::fmt::Write as _;
+
 use super::fields::Report;
 use crate::escape::escape;
-use std::fmt::Write as _;
 
 /// The first line, by which an earlier report is recognised.
 pub(super) const TITLE: &str = "# Driver injection report";

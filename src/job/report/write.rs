@@ -1,15 +1,16 @@
 //! Reports on the host: JSON or Markdown by the name's ending. They replace nothing but reports.
 
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
+
 use super::fields::Report;
 use super::markdown::TITLE;
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{self, NewFile, REPORT, Target};
 use crate::job::folder::require_folder;
-use std::io::{Read, Write as _};
-use std::path::{Path, PathBuf};
 
-/// How much of a file is looked at to recognise a report, in bytes.
+/// Bytes at the start of a file by which a report is recognised.
 const HEAD: u64 = 64 << 10;
 
 /// Writes the report to `path`: `.json` is JSON, `.md` is Markdown with the JSON beside it (`report.md` gets
@@ -25,23 +26,23 @@ pub fn write(report: &Report, path: &Path, cancel: &Cancel) -> Result<Vec<PathBu
         refuse_other_files(&target)?;
         let is_json = path.extension().is_some_and(|ending| ending == "json");
         let text = if is_json { report.to_json()? } else { report.to_markdown() };
-        let new = NewFile::create(target, &report.image_files, cancel.hold_through()).map_err(late)?;
+        let new = NewFile::create(target, &report.image_files, cancel.hold_through()).map_err(explain_late)?;
         new.file().write_all(text.as_bytes()).map_err(|error| {
-            late(Error::io(Layer::Host, "cannot write the report", error).path(path.display().to_string()))
+            explain_late(Error::io(Layer::Host, "cannot write the report", error).path(path.display().to_string()))
         })?;
         files.push((path, new));
     }
     files
         .into_iter()
         .map(|(path, new)| {
-            new.finish().map_err(late)?;
+            new.finish().map_err(explain_late)?;
             Ok(path)
         })
         .collect()
 }
 
-/// Says of an error of the host what it means for the run.
-fn late(error: Error) -> Error {
+/// Adds what an error of the host means for the run.
+fn explain_late(error: Error) -> Error {
     error.hint("the report is written last: what the run was asked for is done, see its other output")
 }
 
@@ -54,12 +55,16 @@ pub(crate) fn targets(path: &Path) -> Result<Vec<(PathBuf, Target)>> {
         Some("json") => vec![path.to_owned()],
         Some("md" | "markdown") => vec![path.to_owned(), path.with_extension("json")],
         _ => {
-            return Err(Error::new(Kind::Usage, Layer::Job, "the report's name says neither .md nor .json")
-                .path(path.display().to_string())
-                .hint("name it report.md (a report.json is written beside it) or report.json"));
+            return Err(Error::new(
+                Kind::Usage,
+                Layer::Job,
+                "cannot write the report: its name ends neither in .md nor in .json",
+            )
+            .path(path.display().to_string())
+            .hint("name it report.md (a report.json is written beside it) or report.json"));
         }
     };
-    require_folder(path, "the report's folder does not exist")?;
+    require_folder(path, REPORT)?;
     names
         .into_iter()
         .map(|name| {
@@ -78,13 +83,9 @@ pub(crate) fn refuse_other_files(target: &Target) -> Result<()> {
     if !target.is_existing() || is_report(target.path()) {
         return Ok(());
     }
-    Err(Error::new(
-        Kind::Usage,
-        Layer::Job,
-        "cannot write the report: there is a file which is not a report of winject",
-    )
-    .path(target.path().display().to_string())
-    .hint("choose another name for the report, or move the file away"))
+    Err(Error::new(Kind::Usage, Layer::Job, "cannot write the report: the file exists and is not a report of winject")
+        .path(target.path().display().to_string())
+        .hint("choose another name for the report, or move the file away"))
 }
 
 /// Whether a file begins as a report of any version does.
@@ -111,7 +112,7 @@ impl Report {
     /// Never in practice: the structure has no maps with odd keys.
     pub fn to_json(&self) -> Result<String> {
         let mut text = serde_json::to_string_pretty(self)
-            .map_err(|error| Error::bug(Layer::Job, "a report that is no JSON").source_error(error))?;
+            .map_err(|error| Error::bug(Layer::Job, "cannot write the report as JSON").source_error(error))?;
         text.push('\n');
         Ok(text)
     }

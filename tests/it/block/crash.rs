@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use winject::internals::block::commit::{self, CommitOptions, on};
-use winject::internals::block::{Chain, Format, Locking, PathPolicy};
+use winject::internals::block::{Format, Locking, PathPolicy, open_storage};
 use winject::internals::error::Kind;
 
 use super::virtual_host::{FailingHost, Fault, Files, Op, VirtualHost, apply};
@@ -87,7 +87,7 @@ fn cases_seed(name: &str) -> u64 {
 fn content(host: &VirtualHost, format: Format) -> winject::Result<Vec<u8>> {
     let options = OpenOptions::default();
     let path = Path::new(IMAGE);
-    let image = Chain::new(&options).open_storage(host.storage(path), path, Some(format))?;
+    let image = open_storage(host.storage(path), path, Some(format), &options)?;
     let mut disk = vec![0; image.len() as usize];
     image.read_at(ImageOffset(0), &mut disk)?;
     Ok(disk)
@@ -97,7 +97,7 @@ impl Case {
     fn stage(&self, host: &VirtualHost) -> Stage {
         let options = OpenOptions::default();
         let path = Path::new(IMAGE);
-        let image = Chain::new(&options).open_storage(host.storage(path), path, Some(self.format)).unwrap();
+        let image = open_storage(host.storage(path), path, Some(self.format), &options).unwrap();
         Stage::new(image, StageOptions::default())
     }
 
@@ -249,7 +249,6 @@ fn power_cut(case: &Case, log: &[Op], end: usize, random: &mut Random, chance: u
     files
 }
 
-#[test]
 fn a_stop_at_any_moment_leaves_old_or_new() {
     if !has_qemu() {
         return;
@@ -280,7 +279,6 @@ fn a_stop_at_any_moment_leaves_old_or_new() {
     println!("{stops} stops, {cuts} power cuts");
 }
 
-#[test]
 fn a_failure_at_any_step_leaves_old_or_new() {
     if !has_qemu() {
         return;
@@ -314,7 +312,6 @@ fn a_failure_at_any_step_leaves_old_or_new() {
 }
 
 /// A flush fails, which throws away what was to be flushed, while reads still show it; later the power goes.
-#[test]
 fn a_lost_flush_and_a_power_cut_leave_old_or_new() {
     if !has_qemu() {
         return;
@@ -346,7 +343,6 @@ fn a_lost_flush_and_a_power_cut_leave_old_or_new() {
 }
 
 /// A run is interrupted; a guest runs on the image all the same; then the next run recovers. What the guest wrote stays.
-#[test]
 fn a_guest_that_ran_in_between_loses_nothing() {
     if !has_qemu() {
         return;
@@ -385,7 +381,6 @@ fn a_guest_that_ran_in_between_loses_nothing() {
     assert!(kept_longer > 0);
 }
 
-#[test]
 fn outputs_appear_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let original = write_file(folder.path(), "original.raw", &mixed(CASE_SIZE, 40));
@@ -423,7 +418,6 @@ fn outputs_appear_whole_or_not_at_all() {
     }
 }
 
-#[test]
 fn a_file_that_changed_after_the_interruption_is_left_alone() {
     let old = mixed(CASE_SIZE, 50);
     let mut files = Files::new();
@@ -461,7 +455,6 @@ fn a_file_that_changed_after_the_interruption_is_left_alone() {
 }
 
 /// The data file alone is known to be half written, too; and recovery works in a folder that has been moved.
-#[test]
 fn a_data_file_and_its_image_go_together() {
     if !has_qemu() {
         return;
@@ -532,7 +525,6 @@ fn a_data_file_and_its_image_go_together() {
 }
 
 /// The job is asked to stop at any step: the image is as it was and the run says so, or it is new.
-#[test]
 fn a_cancel_at_any_step_leaves_old_or_new() {
     if !has_qemu() {
         return;
@@ -580,3 +572,14 @@ fn a_cancel_at_any_step_leaves_old_or_new() {
         assert!(cancelled > 4 && completed > 1, "{name}: {cancelled} cancelled, then {completed} completed");
     }
 }
+
+tests![
+    a_stop_at_any_moment_leaves_old_or_new,
+    a_failure_at_any_step_leaves_old_or_new,
+    a_lost_flush_and_a_power_cut_leave_old_or_new,
+    a_guest_that_ran_in_between_loses_nothing,
+    outputs_appear_whole_or_not_at_all,
+    a_file_that_changed_after_the_interruption_is_left_alone,
+    a_data_file_and_its_image_go_together,
+    a_cancel_at_any_step_leaves_old_or_new,
+];

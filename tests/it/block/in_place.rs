@@ -20,7 +20,6 @@ fn assert_checked(path: &Path) {
     assert!(!commit::journal_path(path).exists());
 }
 
-#[test]
 fn every_variant_is_edited_and_clean() {
     if !has_qemu() {
         return;
@@ -64,7 +63,6 @@ fn every_variant_is_edited_and_clean() {
     }
 }
 
-#[test]
 fn raw_is_edited_and_holes_stay() {
     let folder = tempfile::tempdir().unwrap();
     let mut model = mixed(8 << 20, 2);
@@ -83,7 +81,6 @@ fn raw_is_edited_and_holes_stay() {
     assert!(used < 16 << 20, "{used} bytes used");
 }
 
-#[test]
 fn nothing_changed_means_nothing_written() {
     let folder = tempfile::tempdir().unwrap();
     let disk = mixed(1 << 20, 3);
@@ -95,7 +92,6 @@ fn nothing_changed_means_nothing_written() {
     assert_eq!(path.metadata().unwrap().modified().unwrap(), before);
 }
 
-#[test]
 fn overlays_are_edited_and_their_parents_are_not() {
     if !has_qemu() {
         return;
@@ -135,7 +131,6 @@ fn overlays_are_edited_and_their_parents_are_not() {
     }
 }
 
-#[test]
 fn external_data_files_are_edited() {
     if !has_qemu() {
         return;
@@ -163,7 +158,6 @@ fn external_data_files_are_edited() {
 }
 
 /// A disk that ends inside a block of the stage: nothing is written behind its end.
-#[test]
 fn an_edit_at_the_end_does_not_lengthen_a_data_file() {
     if !has_qemu() {
         return;
@@ -186,7 +180,6 @@ fn an_edit_at_the_end_does_not_lengthen_a_data_file() {
     assert_eq!(path.join("data.bin").metadata().unwrap().len(), length, "the data file's length");
 }
 
-#[test]
 fn bitmaps_record_the_edit() {
     if !has_qemu() {
         return;
@@ -250,7 +243,6 @@ fn marked_ranges(folder: &Path, bitmap: &str) -> Vec<(u64, u64)> {
         .collect()
 }
 
-#[test]
 fn a_dirty_image_is_repaired_on_the_way() {
     if !has_qemu() {
         return;
@@ -285,7 +277,6 @@ fn a_dirty_image_is_repaired_on_the_way() {
     }
 }
 
-#[test]
 fn the_refcount_table_grows() {
     if !has_qemu() {
         return;
@@ -312,7 +303,6 @@ fn the_refcount_table_grows() {
     assert!(u32::from_be_bytes(header[56..60].try_into().unwrap()) > 8);
 }
 
-#[test]
 fn unknown_autoclear_features_are_cleared() {
     if !has_qemu() {
         return;
@@ -330,7 +320,6 @@ fn unknown_autoclear_features_are_cleared() {
     assert_checked(&file);
 }
 
-#[test]
 fn images_that_must_not_be_written_are_refused_untouched() {
     if !has_qemu() {
         return;
@@ -391,7 +380,6 @@ fn images_that_must_not_be_written_are_refused_untouched() {
     }
 }
 
-#[test]
 fn an_image_in_use_is_refused() {
     if !has_qemu() || program("qemu-nbd").is_none() {
         return;
@@ -433,7 +421,6 @@ fn an_image_in_use_is_refused() {
     server.wait().unwrap();
 }
 
-#[test]
 fn a_file_that_changed_meanwhile_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = write_file(folder.path(), "disk.raw", &mixed(1 << 20, 11));
@@ -452,7 +439,6 @@ fn a_file_that_changed_meanwhile_is_refused() {
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
-#[test]
 fn other_containers_are_never_written() {
     if !has_qemu() {
         return;
@@ -471,7 +457,6 @@ fn other_containers_are_never_written() {
 }
 
 /// Clusters of 2 MiB are written in two pieces; the second may lie wholly behind the disk's end.
-#[test]
 fn the_last_cluster_may_be_mostly_behind_the_end() {
     if !has_qemu() {
         return;
@@ -496,7 +481,6 @@ fn the_last_cluster_may_be_mostly_behind_the_end() {
 }
 
 /// The stage's blocks reach beyond a disk whose size is no multiple of 4096; the data file must not grow by it.
-#[test]
 fn a_data_file_never_grows() {
     if !has_qemu() {
         return;
@@ -525,3 +509,22 @@ fn a_data_file_never_grows() {
         assert_same(path, "top.qcow2", "model.raw");
     }
 }
+
+tests![
+    every_variant_is_edited_and_clean,
+    raw_is_edited_and_holes_stay,
+    nothing_changed_means_nothing_written,
+    overlays_are_edited_and_their_parents_are_not,
+    external_data_files_are_edited,
+    an_edit_at_the_end_does_not_lengthen_a_data_file,
+    bitmaps_record_the_edit,
+    a_dirty_image_is_repaired_on_the_way,
+    the_refcount_table_grows,
+    unknown_autoclear_features_are_cleared,
+    images_that_must_not_be_written_are_refused_untouched,
+    an_image_in_use_is_refused,
+    a_file_that_changed_meanwhile_is_refused,
+    other_containers_are_never_written,
+    the_last_cluster_may_be_mostly_behind_the_end,
+    a_data_file_never_grows,
+];

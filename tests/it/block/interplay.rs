@@ -49,7 +49,6 @@ fn read_with_imago(path: &Path) -> Vec<u8> {
     disk
 }
 
-#[test]
 fn winject_and_qemu_take_turns() {
     if !has_qemu() {
         return;
@@ -112,3 +111,5 @@ fn winject_and_qemu_take_turns() {
         }
     }
 }
+
+tests![winject_and_qemu_take_turns,];

@@ -155,7 +155,6 @@ fn edited(folder: &Path, cell: &Cell, random: &mut Random) {
     }
 }
 
-#[test]
 fn every_kind_is_converted_and_edited() {
     if !has_qemu() {
         return;
@@ -181,3 +180,5 @@ fn every_kind_is_converted_and_edited() {
     println!("{made} of {} kinds, {snapshots} with a snapshot, {parents} with a parent", all.len());
     assert!(made >= 20 && snapshots >= 4 && parents >= 4, "the sample misses an axis");
 }
+
+tests![every_kind_is_converted_and_edited,];

@@ -135,3 +135,5 @@ pub fn write_file(folder: &Path, name: &str, content: &[u8]) -> PathBuf {
     std::fs::write(&path, content).unwrap();
     path
 }
+
+tests![in crash, in_place, interplay, matrix, mutate, output, pending, read;];

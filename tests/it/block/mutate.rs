@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use winject::internals::block::commit::{CommitOptions, on};
-use winject::internals::block::{Chain, Format, Image, OpenOptions, formats::qcow2};
+use winject::internals::block::{Format, Image, OpenOptions, formats::qcow2, open_storage};
 use winject::internals::error::Kind;
 
 use super::virtual_host::{Fault, Files, VirtualHost};
@@ -134,7 +134,7 @@ fn exercise(bytes: Vec<u8>, random: &mut Random) -> &'static str {
     drop(qcow2::info_storage(host.storage(path), path));
     let before = qcow2::check_storage(host.storage(path), path).map(|report| (report.corruptions, report.leaks));
     let options = OpenOptions::default();
-    let Ok(image) = Chain::new(&options).open_storage(host.storage(path), path, Some(Format::Qcow2)) else {
+    let Ok(image) = open_storage(host.storage(path), path, Some(Format::Qcow2), &options) else {
         return "refused";
     };
     let is_whole = read_some(&*image, random);
@@ -154,7 +154,7 @@ fn exercise(bytes: Vec<u8>, random: &mut Random) -> &'static str {
         Ok(done) if done.bytes_written == 0 => "no disk",
         Ok(_) => {
             // What was accepted for editing holds what was written, and is still clean.
-            let image = Chain::new(&options).open_storage(host.storage(path), path, Some(Format::Qcow2)).unwrap();
+            let image = open_storage(host.storage(path), path, Some(Format::Qcow2), &options).unwrap();
             let (offset, data) = written.last().unwrap();
             let mut found = vec![0; data.len()];
             image.read_at(ImageOffset(*offset), &mut found).unwrap();
@@ -189,7 +189,6 @@ fn read_some(image: &dyn Image, random: &mut Random) -> bool {
     is_whole
 }
 
-#[test]
 fn mutated_metadata_are_handled() {
     if !has_qemu() {
         return;
@@ -229,7 +228,6 @@ fn mutated_metadata_are_handled() {
 }
 
 /// Tens of thousands of snapshots that share one enormous table in a hole: looked at once, not counted by the gigabyte.
-#[test]
 fn tables_that_are_referred_to_again_and_again_cost_once() {
     if !has_qemu() {
         return;
@@ -259,3 +257,5 @@ fn tables_that_are_referred_to_again_and_again_cost_once() {
         winject::internals::block::commit::commit_in_place(&mut stage, &path, &CommitOptions::default()).unwrap_err();
     assert_eq!(error.kind(), Kind::Damaged, "{error}");
 }
+
+tests![mutated_metadata_are_handled, tables_that_are_referred_to_again_and_again_cost_once,];

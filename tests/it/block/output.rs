@@ -7,7 +7,6 @@ use winject::internals::error::Kind;
 
 use super::*;
 
-#[test]
 fn an_overlay_is_small_and_reads_as_the_stage() {
     if !has_qemu() {
         return;
@@ -42,7 +41,6 @@ fn an_overlay_is_small_and_reads_as_the_stage() {
     }
 }
 
-#[test]
 fn an_existing_output_is_kept_unless_told() {
     let folder = tempfile::tempdir().unwrap();
     let original = write_file(folder.path(), "disk.raw", &mixed(1 << 20, 1));
@@ -65,7 +63,6 @@ fn an_existing_output_is_kept_unless_told() {
     assert_eq!(error.kind(), Kind::Io);
 }
 
-#[test]
 fn standalone_images_are_complete_sparse_and_repeatable() {
     if !has_qemu() {
         return;
@@ -93,7 +90,6 @@ fn standalone_images_are_complete_sparse_and_repeatable() {
     }
 }
 
-#[test]
 fn a_stage_spills_and_stays_right() {
     for (case, memory_limit) in [0, 4096, 12 << 10, 256 << 10, 1 << 20].into_iter().enumerate() {
         for length in [6 << 20, (1 << 20) + 1536] {
@@ -152,7 +148,6 @@ fn spill_and_stay_right(memory_limit: u64, length: usize, seed: u64) {
     assert!(!stage.is_dirty());
 }
 
-#[test]
 fn an_output_in_use_is_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let original = write_file(folder.path(), "disk.raw", &mixed(1 << 20, 2));
@@ -192,7 +187,6 @@ fn an_output_in_use_is_not_replaced() {
 }
 
 /// What is made from a private disk is private.
-#[test]
 fn outputs_are_open_to_no_more_users_than_their_source() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
@@ -216,7 +210,6 @@ fn outputs_are_open_to_no_more_users_than_their_source() {
 }
 
 /// QEMU sees the same disk under every overlay that is made; over anything else none is made.
-#[test]
 fn overlays_over_other_containers_show_the_same_disk() {
     if !has_qemu() {
         return;
@@ -252,3 +245,13 @@ fn overlays_over_other_containers_show_the_same_disk() {
         assert_same(path, "new.qcow2", "model.raw");
     }
 }
+
+tests![
+    an_overlay_is_small_and_reads_as_the_stage,
+    an_existing_output_is_kept_unless_told,
+    standalone_images_are_complete_sparse_and_repeatable,
+    a_stage_spills_and_stays_right,
+    an_output_in_use_is_not_replaced,
+    outputs_are_open_to_no_more_users_than_their_source,
+    overlays_over_other_containers_show_the_same_disk,
+];

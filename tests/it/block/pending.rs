@@ -50,7 +50,6 @@ fn interrupt(path: &Path) {
     panic!("never interrupted while writing");
 }
 
-#[test]
 fn the_journal_goes_with_the_file_and_not_with_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
@@ -76,7 +75,6 @@ fn the_journal_goes_with_the_file_and_not_with_its_name() {
     }
 }
 
-#[test]
 fn a_half_written_image_is_not_read() {
     if !has_qemu() {
         return;
@@ -119,7 +117,6 @@ fn a_half_written_image_is_not_read() {
 }
 
 /// A dry run writes nothing, not even what an interrupted run owes.
-#[test]
 fn a_dry_run_rolls_nothing_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = write_file(folder.path(), "disk.raw", &mixed(1 << 20, 72));
@@ -174,7 +171,6 @@ fn journal(image: &Path, version: u32, owner: [u8; 28], files: &[(u64, u64, &Pat
 }
 
 /// Whoever can put an image and a journal into a folder could have any file of the user written.
-#[test]
 fn a_planted_journal_writes_to_no_other_file() {
     if !has_qemu() {
         return;
@@ -213,7 +209,6 @@ fn a_planted_journal_writes_to_no_other_file() {
     assert_eq!(std::fs::read(&victim).unwrap(), b"export PATH=/usr/bin");
 }
 
-#[test]
 fn journals_of_other_versions_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let old = mixed(1 << 20, 74);
@@ -230,7 +225,6 @@ fn journals_of_other_versions_are_refused_by_name() {
 }
 
 /// Without locks nothing but the journal tells that the other run is still going.
-#[test]
 fn a_run_that_is_still_going_is_not_undone() {
     let folder = tempfile::tempdir().unwrap();
     let image = write_file(folder.path(), "disk.raw", &mixed(1 << 20, 79));
@@ -254,7 +248,6 @@ fn a_run_that_is_still_going_is_not_undone() {
 }
 
 /// The journal is removed, but a power cut may bring it back: nothing that it restores has been given up by then.
-#[test]
 fn a_journal_that_comes_back_finds_what_it_needs() {
     if !has_qemu() {
         return;
@@ -301,7 +294,6 @@ fn a_journal_that_comes_back_finds_what_it_needs() {
 const VERSION: u32 = 3;
 
 /// A conversion into a name for which a journal lies there is covered with the outputs; this is the input's side.
-#[test]
 fn nothing_is_converted_over_a_pending_image() {
     let folder = tempfile::tempdir().unwrap();
     let source = write_file(folder.path(), "source.raw", &mixed(1 << 20, 77));
@@ -317,7 +309,6 @@ fn nothing_is_converted_over_a_pending_image() {
 }
 
 /// A journal is obeyed only if nobody else can have put it there.
-#[test]
 fn a_journal_that_another_user_may_have_made_does_not_count() {
     let folder = tempfile::tempdir().unwrap();
     let old = mixed(1 << 20, 80);
@@ -375,7 +366,6 @@ fn a_journal_that_another_user_may_have_made_does_not_count() {
 }
 
 /// A journal that was copied from an image to its twin says nothing about the twin.
-#[test]
 fn a_journal_goes_with_one_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
@@ -419,7 +409,6 @@ fn a_journal_goes_with_one_file() {
 }
 
 /// Nothing of a run that had written everything is thrown away, and it is not said to be.
-#[test]
 fn a_run_that_can_be_completed_is_completed() {
     let folder = tempfile::tempdir().unwrap();
     let old = mixed(1 << 20, 83);
@@ -447,3 +436,17 @@ fn a_run_that_can_be_completed_is_completed() {
     }
     assert_eq!(seen.keys().collect::<Vec<_>>(), ["Completed", "Nothing", "Restored"], "{seen:?}");
 }
+
+tests![
+    the_journal_goes_with_the_file_and_not_with_its_name,
+    a_half_written_image_is_not_read,
+    a_dry_run_rolls_nothing_back,
+    a_planted_journal_writes_to_no_other_file,
+    journals_of_other_versions_are_refused_by_name,
+    a_run_that_is_still_going_is_not_undone,
+    a_journal_that_comes_back_finds_what_it_needs,
+    nothing_is_converted_over_a_pending_image,
+    a_journal_that_another_user_may_have_made_does_not_count,
+    a_journal_goes_with_one_file,
+    a_run_that_can_be_completed_is_completed,
+];

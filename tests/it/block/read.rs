@@ -70,7 +70,6 @@ fn check_extents(image: &dyn Image, disk: &[u8]) {
     }
 }
 
-#[test]
 fn every_variant_reads_as_its_source() {
     if !has_qemu() {
         return;
@@ -90,7 +89,6 @@ fn every_variant_reads_as_its_source() {
     }
 }
 
-#[test]
 fn raw_files_are_read_with_their_holes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sparse.raw");
@@ -106,7 +104,6 @@ fn raw_files_are_read_with_their_holes() {
     assert_eq!((first.kind, first.length), (ExtentKind::Unallocated, 1 << 20));
 }
 
-#[test]
 fn backing_chains_read_through() {
     if !has_qemu() {
         return;
@@ -150,7 +147,6 @@ fn backing_chains_read_through() {
     }
 }
 
-#[test]
 fn external_data_files_are_read() {
     if !has_qemu() {
         return;
@@ -169,7 +165,6 @@ fn external_data_files_are_read() {
     }
 }
 
-#[test]
 fn references_are_followed_only_inside_the_folder() {
     if !has_qemu() {
         return;
@@ -189,7 +184,6 @@ fn references_are_followed_only_inside_the_folder() {
     assert_eq!(block::open(&top, &allowed).unwrap_err().kind(), Kind::Io);
 }
 
-#[test]
 fn a_chain_that_bites_its_tail_is_damaged() {
     if !has_qemu() {
         return;
@@ -202,7 +196,6 @@ fn a_chain_that_bites_its_tail_is_damaged() {
     assert_eq!(block::open(&path.join("a.qcow2"), &OpenOptions::default()).unwrap_err().kind(), Kind::Damaged);
 }
 
-#[test]
 fn an_unstated_backing_format_is_only_ever_raw() {
     if !has_qemu() {
         return;
@@ -224,7 +217,6 @@ fn an_unstated_backing_format_is_only_ever_raw() {
     }
 }
 
-#[test]
 fn encrypted_and_unknown_images_are_refused_by_name() {
     if !has_qemu() {
         return;
@@ -254,7 +246,6 @@ fn encrypted_and_unknown_images_are_refused_by_name() {
     assert!(error.kind() == Kind::Refused && error.to_string().contains("AES"), "{error}");
 }
 
-#[test]
 fn a_truncated_image_says_so() {
     if !has_qemu() {
         return;
@@ -271,7 +262,6 @@ fn a_truncated_image_says_so() {
 
 /// The tables of a conversion are in front, so that half a download has all of them; the half that is missing must not be
 /// taken for zeros.
-#[test]
 fn data_that_a_file_is_cut_off_before_are_damage() {
     let folder = tempfile::tempdir().unwrap();
     let source = write_file(folder.path(), "source.raw", &Random::new(1).bytes(SIZE));
@@ -306,7 +296,6 @@ fn data_that_a_file_is_cut_off_before_are_damage() {
 }
 
 /// The last cluster may be short, and clusters that were only set aside need not be there as data.
-#[test]
 fn short_ends_that_are_legal_are_read() {
     if !has_qemu() {
         return;
@@ -335,7 +324,6 @@ fn short_ends_that_are_legal_are_read() {
     assert_equal(&read_all(&*open(&short)), &model, "a short cluster");
 }
 
-#[test]
 fn internal_snapshots_do_not_disturb_reading() {
     if !has_qemu() {
         return;
@@ -349,3 +337,18 @@ fn internal_snapshots_do_not_disturb_reading() {
     qemu_img(path, "convert -f qcow2 -O raw top.qcow2 expected.raw");
     assert_equal(&read_all(&*open(&path.join("top.qcow2"))), &std::fs::read(path.join("expected.raw")).unwrap(), "");
 }
+
+tests![
+    every_variant_reads_as_its_source,
+    raw_files_are_read_with_their_holes,
+    backing_chains_read_through,
+    external_data_files_are_read,
+    references_are_followed_only_inside_the_folder,
+    a_chain_that_bites_its_tail_is_damaged,
+    an_unstated_backing_format_is_only_ever_raw,
+    encrypted_and_unknown_images_are_refused_by_name,
+    a_truncated_image_says_so,
+    data_that_a_file_is_cut_off_before_are_damage,
+    short_ends_that_are_legal_are_read,
+    internal_snapshots_do_not_disturb_reading,
+];

@@ -18,7 +18,6 @@ fn setting() -> tempfile::TempDir {
     folder
 }
 
-#[test]
 fn basic_virtio_only() {
     let folder = setting();
     let config = write(
@@ -35,7 +34,6 @@ fn basic_virtio_only() {
     assert_eq!((image.format(), image.files().len()), (Format::Qcow2, 1), "it stands alone");
 }
 
-#[test]
 fn the_output_folder_alone_gives_the_inputs_name() {
     let folder = setting();
     let text = "command: local\nvmdk: windows.qcow2\noutput_dir: output\nvirtio_drivers_dir: virtio-win\n";
@@ -43,7 +41,6 @@ fn the_output_folder_alone_gives_the_inputs_name() {
     assert_eq!(names(&folder.path().join("output")), ["windows.qcow2"]);
 }
 
-#[test]
 fn virtio_and_custom_drivers_in_both_spellings() {
     for key in ["virtio_config", "virtio_config_path"] {
         let folder = setting();
@@ -68,7 +65,6 @@ fn virtio_and_custom_drivers_in_both_spellings() {
     }
 }
 
-#[test]
 fn testing_without_conversion() {
     let folder = setting();
     let config = write(
@@ -86,7 +82,6 @@ fn testing_without_conversion() {
     );
 }
 
-#[test]
 fn unknown_keys_warn_with_their_line() {
     let folder = setting();
     let text = "dry_run: true\nvmdk: windows.qcow2\nvirtio_driver_dir: x\nvirtio_drivers_dir: virtio-win\n";
@@ -99,7 +94,6 @@ fn unknown_keys_warn_with_their_line() {
     assert!(stderr(&output).contains(&warning), "{}", stderr(&output));
 }
 
-#[test]
 fn errors_name_the_document() {
     for (text, code) in [
         ("cmd: fetch-from-host\n", 2),
@@ -116,3 +110,123 @@ fn errors_name_the_document() {
         assert!(stderr(&output).contains("Error: ") && stderr(&output).contains("Hint: "), "{}", stderr(&output));
     }
 }
+
+/// Runs a document in the folder, and returns its standard output.
+fn run(folder: &Path, text: &str) -> String {
+    stdout(&succeed(winject().arg("--config").arg(write(folder, "run.yaml", text))))
+}
+
+const DRY: &str = "virtio_drivers_dir: virtio-win\ndry_run: true\n";
+
+fn an_overlay_is_replaced_on_request_only() {
+    let folder = setting();
+    let text = "vmdk: windows.qcow2\ndrivers: virtio-win\noutput: over.qcow2\nthreads: 1\n";
+    run(folder.path(), text);
+    let path = folder.path().join("over.qcow2");
+    let image = open(&path, &OpenOptions::default()).unwrap();
+    assert_eq!((image.format(), image.files().len()), (Format::Qcow2, 2), "over its original");
+    drop(image);
+    let again = winject().arg("--config").arg(folder.path().join("run.yaml")).output().unwrap();
+    assert_eq!(again.status.code(), Some(2), "{}", stderr(&again));
+    run(folder.path(), &format!("{text}overwrite: true\n"));
+    let conflict = write(folder.path(), "run.yaml", &format!("{text}overwrite: true\nin_place: true\n"));
+    assert_eq!(winject().arg("--config").arg(conflict).output().unwrap().status.code(), Some(2));
+}
+
+fn a_format_is_believed() {
+    let folder = setting();
+    run(folder.path(), &format!("vmdk: windows.qcow2\nformat: qcow2\n{DRY}"));
+    let config = write(folder.path(), "run.yaml", &format!("vmdk: windows.qcow2\nformat: raw\n{DRY}"));
+    let output = winject().arg("--config").arg(config).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+}
+
+fn an_image_may_name_the_files_that_the_document_allows() {
+    let folder = setting();
+    std::fs::create_dir(folder.path().join("sub")).unwrap();
+    run(folder.path(), "vmdk: windows.qcow2\ndrivers: virtio-win\noutput: sub/over.qcow2\n");
+    let text = format!("vmdk: sub/over.qcow2\n{DRY}");
+    let refused = winject().arg("--config").arg(write(folder.path(), "run.yaml", &text)).output().unwrap();
+    assert_ne!(refused.status.code(), Some(0));
+    run(folder.path(), &format!("{text}allow_path: [windows.qcow2]\n"));
+}
+
+fn a_disk_of_an_ova_is_chosen() {
+    if crate::support::program("qemu-img").is_none() {
+        return;
+    }
+    let folder = setting();
+    let at = |name: &str| folder.path().join(name);
+    let [from, to] = [at("windows.qcow2"), at("w.vmdk")].map(|path| path.display().to_string());
+    crate::formats::qemu_img(&["convert", "-O", "vmdk", "-o", "subformat=streamOptimized", &from, &to]);
+    let other = at("o.vmdk").display().to_string();
+    crate::formats::qemu_img(&["create", "-q", "-f", "vmdk", "-o", "subformat=streamOptimized", &other, "1M"]);
+    let disks = [std::fs::read(at("w.vmdk")).unwrap(), std::fs::read(at("o.vmdk")).unwrap()];
+    let ovf = crate::formats::ova::ovf(&["w.vmdk", "o.vmdk"]);
+    let parts = [("vm.ovf", ovf.as_bytes()), ("w.vmdk", &disks[0]), ("o.vmdk", &disks[1])];
+    std::fs::write(at("vm.ova"), crate::formats::ova::tar(&parts)).unwrap();
+    let text = format!("vmdk: vm.ova\n{DRY}");
+    let refused = winject().arg("--config").arg(write(folder.path(), "run.yaml", &text)).output().unwrap();
+    assert_ne!(refused.status.code(), Some(0));
+    run(folder.path(), &format!("{text}disk: w.vmdk\n"));
+}
+
+fn a_signature_policy_is_obeyed() {
+    let folder = setting();
+    let media = folder.path().join("media");
+    crate::support::run(std::process::Command::new("cp").arg("-rL").arg(folder.path().join("virtio-win")).arg(&media));
+    let driver = media.join("viostor/w10/amd64/viostor.sys");
+    let mut bytes = std::fs::read(&driver).unwrap();
+    let middle = bytes.len() / 3;
+    bytes[middle] ^= 1;
+    std::fs::write(&driver, bytes).unwrap();
+    for (policy, is_done) in [("require", false), ("warn", true)] {
+        let text =
+            format!("vmdk: windows.qcow2\nvirtio_drivers_dir: media\ndry_run: true\nsignature_policy: {policy}\n");
+        let output = winject().arg("--config").arg(write(folder.path(), "run.yaml", &text)).output().unwrap();
+        let code = if is_done { 0 } else { 6 };
+        assert_eq!(output.status.code(), Some(code), "{policy}: {}", stderr(&output));
+    }
+}
+
+fn a_new_image_is_written_as_asked() {
+    let folder = setting();
+    let at = |name: &str| folder.path().join(name);
+    let text = "vmdk: windows.qcow2\ndrivers: virtio-win\noverwrite: true\n";
+    let said =
+        run(folder.path(), &format!("{text}to_output: z.qcow2\ncompress: zstd\ncompress_level: 1\nchecksum: true\n"));
+    let info = stdout(&succeed(winject().args(["image", "info"]).arg(at("z.qcow2"))));
+    assert!(info.contains("compression type: zstd"), "{info}");
+    let hash = sum(&at("z.qcow2"));
+    assert!(said.contains(&format!("{hash}  {}", at("z.qcow2").display())), "{said}");
+    let same = at("same.qcow2");
+    let output = succeed(
+        winject()
+            .arg("convert")
+            .args([at("windows.qcow2"), same.clone()])
+            .args(["--compress", "zstd", "--compress-level", "1", "--checksum", "--inject"])
+            .arg(at("virtio-win")),
+    );
+    assert!(stdout(&output).contains(&format!("{hash}  {}", same.display())), "{}", stdout(&output));
+}
+
+/// SHA-256 of all bytes of a file.
+fn sum(path: &Path) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(std::fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+tests![
+    basic_virtio_only,
+    the_output_folder_alone_gives_the_inputs_name,
+    virtio_and_custom_drivers_in_both_spellings,
+    testing_without_conversion,
+    unknown_keys_warn_with_their_line,
+    errors_name_the_document,
+    an_overlay_is_replaced_on_request_only,
+    a_format_is_believed,
+    an_image_may_name_the_files_that_the_document_allows,
+    a_disk_of_an_ova_is_chosen,
+    a_signature_policy_is_obeyed,
+    a_new_image_is_written_as_asked,
+];

@@ -55,7 +55,6 @@ fn mkfifo(path: &Path) {
 }
 
 /// Whatever it is called, and with --overwrite too.
-#[test]
 fn an_input_never_becomes_an_output() {
     let folder = setting();
     let at = |name: &str| folder.path().join(name);
@@ -103,7 +102,6 @@ fn an_input_never_becomes_an_output() {
 }
 
 /// A backing file is an input, too.
-#[test]
 fn a_file_that_the_image_names_never_becomes_an_output() {
     let folder = setting();
     let at = |name: &str| folder.path().join(name);
@@ -136,7 +134,6 @@ fn content(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-#[test]
 fn an_existing_file_is_replaced_on_request_only() {
     let folder = setting();
     let at = |name: &str| folder.path().join(name);
@@ -172,7 +169,6 @@ fn an_existing_file_is_replaced_on_request_only() {
     assert!(!at("-").exists());
 }
 
-#[test]
 fn a_report_replaces_reports_only() {
     let folder = setting();
     let at = |name: &str| folder.path().join(name);
@@ -199,7 +195,6 @@ fn a_report_replaces_reports_only() {
     assert!(md != std::fs::read(at("r.md")).unwrap());
 }
 
-#[test]
 fn links_are_followed_if_they_are_ones_own() {
     let folder = setting();
     let at = |name: &str| folder.path().join(name);
@@ -228,7 +223,6 @@ fn links_are_followed_if_they_are_ones_own() {
     assert_eq!(run(folder.path(), "inspect else/file1 --allow-path .").0, 0);
 }
 
-#[test]
 fn what_is_made_of_a_private_file_is_private() {
     let folder = setting();
     let at = |name: &str| folder.path().join(name);
@@ -261,7 +255,6 @@ fn what_is_made_of_a_private_file_is_private() {
     assert_eq!((mode("u.md"), mode("u.json")), (0o600, 0o600));
 }
 
-#[test]
 fn nothing_is_waited_for_or_read_without_end() {
     let folder = setting();
     let at = |name: &str| folder.path().join(name);
@@ -319,7 +312,6 @@ fn nothing_is_waited_for_or_read_without_end() {
 }
 
 /// A script goes by the exit code.
-#[test]
 fn an_answer_that_cannot_be_printed_is_an_error() {
     let folder = setting();
     for arguments in [
@@ -359,7 +351,6 @@ fn an_answer_that_cannot_be_printed_is_an_error() {
     }
 }
 
-#[test]
 fn the_name_of_an_output_decides_its_format() {
     let folder = setting();
     let at = |name: &str| folder.path().join(name);
@@ -393,7 +384,6 @@ fn the_name_of_an_output_decides_its_format() {
     }
 }
 
-#[test]
 fn no_change_of_parallel_runs_is_lost() {
     let folder = setting();
     let count = 12;
@@ -418,3 +408,16 @@ fn no_change_of_parallel_runs_is_lost() {
         );
     }
 }
+
+tests![
+    an_input_never_becomes_an_output,
+    a_file_that_the_image_names_never_becomes_an_output,
+    an_existing_file_is_replaced_on_request_only,
+    a_report_replaces_reports_only,
+    links_are_followed_if_they_are_ones_own,
+    what_is_made_of_a_private_file_is_private,
+    nothing_is_waited_for_or_read_without_end,
+    an_answer_that_cannot_be_printed_is_an_error,
+    the_name_of_an_output_decides_its_format,
+    no_change_of_parallel_runs_is_lost,
+];

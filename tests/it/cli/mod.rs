@@ -5,3 +5,5 @@ mod files;
 mod signals;
 mod snapshot;
 mod usage;
+
+tests![in document, files, signals, snapshot, usage;];

@@ -40,7 +40,6 @@ fn end(mut child: Child, signal: &str) -> ExitStatus {
     child.wait().unwrap()
 }
 
-#[test]
 fn a_signal_leaves_nothing_beside_the_output() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("source.raw");
@@ -55,7 +54,6 @@ fn a_signal_leaves_nothing_beside_the_output() {
     }
 }
 
-#[test]
 fn what_a_killed_run_left_is_removed_by_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("source.raw");
@@ -76,7 +74,6 @@ fn what_a_killed_run_left_is_removed_by_the_next() {
     assert_eq!(left, ["new.qcow2", "other.qcow2"]);
 }
 
-#[test]
 fn ignored_signals_stay_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("source.raw");
@@ -90,3 +87,9 @@ fn ignored_signals_stay_ignored() {
     assert!(end(child, "HUP").success());
     assert_eq!(names(&out), ["new.qcow2"]);
 }
+
+tests![
+    a_signal_leaves_nothing_beside_the_output,
+    what_a_killed_run_left_is_removed_by_the_next,
+    ignored_signals_stay_ignored,
+];

@@ -3,7 +3,6 @@
 use crate::inject::{fixture, fixture_drivers, folder, stderr, stdout, succeed, winject};
 use std::process::Stdio;
 
-#[test]
 fn help_shows_only_what_works() {
     let text = stdout(&succeed(winject().arg("--help")));
     assert!(text.contains("inject") && text.contains("inspect") && text.contains("Exit codes"), "{text}");
@@ -15,12 +14,10 @@ fn help_shows_only_what_works() {
     }
 }
 
-#[test]
 fn version_is_the_packages() {
     assert_eq!(stdout(&succeed(winject().arg("--version"))), format!("winject {}\n", env!("CARGO_PKG_VERSION")));
 }
 
-#[test]
 fn wrong_arguments_end_with_2() {
     for arguments in [
         &["inject"][..],
@@ -40,7 +37,6 @@ fn wrong_arguments_end_with_2() {
     }
 }
 
-#[test]
 fn a_bad_clock_is_a_usage_error() {
     let mut command = winject();
     command.env("SOURCE_DATE_EPOCH", "yesterday").arg("inject").arg(fixture()).arg("--drivers");
@@ -49,7 +45,6 @@ fn a_bad_clock_is_a_usage_error() {
     assert!(stderr(&output).contains("SOURCE_DATE_EPOCH"));
 }
 
-#[test]
 fn inspect_names_the_windows() {
     let folder = folder();
     std::fs::copy(fixture(), folder.path().join("win10.qcow2")).unwrap();
@@ -67,7 +62,6 @@ Disk:      GPT, sectors of 512 bytes
     assert_eq!(json["disk"]["scheme"], "gpt");
 }
 
-#[test]
 fn inspect_without_windows_ends_with_4() {
     let folder = folder();
     let image = folder.path().join("letter.txt");
@@ -79,14 +73,12 @@ fn inspect_without_windows_ends_with_4() {
 }
 
 /// A reader that goes away is no error: the exit code is the job's.
-#[test]
 fn a_closed_pipe_is_a_clean_end() {
     let mut child = winject().arg("inspect").arg(fixture()).arg("--json").stdout(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-#[test]
 fn quiet_says_nothing_and_colours_need_a_terminal() {
     let folder = folder();
     let out = folder.path().join("out.qcow2");
@@ -100,3 +92,66 @@ fn quiet_says_nothing_and_colours_need_a_terminal() {
     assert!(!stdout(&output).contains('\u{1b}') && !stderr(&output).contains('\u{1b}'));
     assert!(stderr(&output).contains("Looking for Windows"), "{}", stderr(&output));
 }
+
+/// A script may pass on strings of others.
+fn typed_strings_cannot_steer_the_terminal() {
+    for arguments in [
+        &["frob\u{1b}[31m\nError: FORGED"][..],
+        &["inspect", "a", "--fo\u{1b}[31m\nFORGED"],
+        &["inspect", "a", "--format", "\u{1b}[31m\nFORGED"],
+        &["inject", "a", "--drivers", "d", "--threads", "\u{9b}31m\nFORGED"],
+        &["check", "a", "--bus", "x\u{202e}\nFORGED"],
+        &["inspect", "\u{1b}[31m\nFORGED"],
+    ] {
+        let output = winject().args(arguments).output().unwrap();
+        let text = stderr(&output);
+        assert!(text.contains("FORGED"), "{text}");
+        assert!(!text.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("FORGED") || line.starts_with("Error: FORGED")), "{text}");
+    }
+}
+
+fn a_usage_error_needs_no_layer() {
+    for arguments in [
+        &["--config", "run.yaml", "inspect", "a.qcow2"][..],
+        &["inject", "a.qcow2", "--drivers", "d", "--dry-run", "--report", "report.doc"],
+        &["inject", "a.qcow2", "--drivers", "d"],
+    ] {
+        let text = stderr(&winject().args(arguments).output().unwrap());
+        assert!(!["job: ", "command line: ", "host: "].iter().any(|layer| text.contains(layer)), "{text}");
+    }
+}
+
+/// Keys of the registry in a hive file, as `reg.exe` exports them.
+fn a_full_path_needs_a_prefix() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let now = winject::internals::clock::FileTime::from_unix_seconds(1_700_000_000).unwrap();
+    let hive = winject::internals::hive::Hive::create("SYSTEM", now);
+    std::fs::write(at("h"), hive.finish(&[]).unwrap()).unwrap();
+    let before = std::fs::read(at("h")).unwrap();
+    let text = "Windows Registry Editor Version 5.00\r\n\r\n[HKEY_LOCAL_MACHINE\\SYSTEM\\x]\r\n";
+    std::fs::write(at("x.reg"), text).unwrap();
+    let output = winject().current_dir(folder.path()).args(["reg", "import", "h", "x.reg"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains(r"--prefix 'HKEY_LOCAL_MACHINE\SYSTEM'"), "{}", stderr(&output));
+    assert!(std::fs::read(at("h")).unwrap() == before);
+    let prefix = ["reg", "import", "h", "x.reg", "--prefix", r"HKEY_LOCAL_MACHINE\SYSTEM"];
+    succeed(winject().current_dir(folder.path()).args(prefix));
+    let shown = stdout(&succeed(winject().current_dir(folder.path()).args(["reg", "query", "h", "\\"])));
+    assert!(shown.lines().any(|line| line == "\\x" || line == "x"), "{shown}");
+}
+
+tests![
+    help_shows_only_what_works,
+    version_is_the_packages,
+    wrong_arguments_end_with_2,
+    a_bad_clock_is_a_usage_error,
+    inspect_names_the_windows,
+    inspect_without_windows_ends_with_4,
+    a_closed_pipe_is_a_clean_end,
+    quiet_says_nothing_and_colours_need_a_terminal,
+    typed_strings_cannot_steer_the_terminal,
+    a_usage_error_needs_no_layer,
+    a_full_path_needs_a_prefix,
+];

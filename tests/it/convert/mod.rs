@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use winject::internals::block::convert::{Compression, ConvertOptions, ConvertProgress, Source, convert};
+use winject::internals::block::convert::{Compression, ConvertOptions, ConvertProgress, DiskSource, convert};
 use winject::internals::block::{Extent, ExtentKind, Format, OpenOptions, Stage, StageOptions, open};
 use winject::internals::units::ImageOffset;
 use winject::{Error, Kind, Layer};
@@ -44,7 +44,6 @@ fn judge(path: &Path, options: &ConvertOptions<'_>, content: &[u8], what: &str) 
     assert_same(&read_qemu(path, format), content, what);
 }
 
-#[test]
 fn everything_to_everything() {
     if program("qemu-img").is_none() {
         return;
@@ -87,7 +86,6 @@ fn everything_to_everything() {
     }
 }
 
-#[test]
 fn the_same_bytes_whatever_the_threads() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("in.raw");
@@ -108,7 +106,6 @@ fn the_same_bytes_whatever_the_threads() {
 }
 
 /// Random disks with random changes staged over them.
-#[test]
 fn staged_changes_are_merged_in_the_pass() {
     if program("qemu-img").is_none() {
         return;
@@ -140,7 +137,6 @@ fn staged_changes_are_merged_in_the_pass() {
     }
 }
 
-#[test]
 fn holes_and_zeros_stay_holes() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("in.raw");
@@ -160,7 +156,6 @@ fn holes_and_zeros_stay_holes() {
     }
 }
 
-#[test]
 fn compressed_size_is_near_qemus() {
     if program("qemu-img").is_none() {
         return;
@@ -193,7 +188,6 @@ fn compressed_size_is_near_qemus() {
     }
 }
 
-#[test]
 fn the_checksum_is_that_of_the_file() {
     let Some(sha256sum) = program("sha256sum") else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -206,7 +200,6 @@ fn the_checksum_is_that_of_the_file() {
     assert!(String::from_utf8_lossy(&output.stdout).starts_with(&sum));
 }
 
-#[test]
 fn progress_ends_at_the_total() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("in.raw");
@@ -225,7 +218,7 @@ struct Failing {
     good: u64,
 }
 
-impl Source for Failing {
+impl DiskSource for Failing {
     fn len(&self) -> u64 {
         self.length
     }
@@ -244,7 +237,6 @@ impl Source for Failing {
     }
 }
 
-#[test]
 fn a_failure_leaves_nothing_behind() {
     for (_, options) in outputs() {
         for good in [0, 5 << 20, 19 << 20] {
@@ -260,19 +252,18 @@ fn a_failure_leaves_nothing_behind() {
     }
 }
 
-#[test]
-fn a_judge_that_says_no_leaves_nothing_behind() {
+fn a_source_that_does_not_pass_leaves_nothing_behind() {
     for (_, options) in outputs() {
         for patience in [0, 300] {
             let folder = tempfile::tempdir().unwrap();
             let out = folder.path().join("out");
             // early, while the workers work, or long after them
-            let judge = || {
+            let verify = || {
                 std::thread::sleep(std::time::Duration::from_millis(patience));
-                assert!(!out.exists(), "the output has its name before the verdict");
+                assert!(!out.exists(), "the output has its name before it is verified");
                 Err(Error::new(Kind::Verify, Layer::Block, "no"))
             };
-            let options = ConvertOptions { judge: Some(&judge), ..options.clone() };
+            let options = ConvertOptions { verify: Some(&verify), ..options.clone() };
             let source = Failing { length: 20 << 20, good: 20 << 20 };
             assert_eq!(convert(&source, &out, &options).unwrap_err().kind(), Kind::Verify);
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "something was left");
@@ -280,7 +271,6 @@ fn a_judge_that_says_no_leaves_nothing_behind() {
     }
 }
 
-#[test]
 fn outputs_that_must_not_be() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("in.raw");
@@ -309,7 +299,6 @@ fn outputs_that_must_not_be() {
     assert!(!out.exists());
 }
 
-#[test]
 fn empty_and_tiny_disks() {
     if program("qemu-img").is_none() {
         return;
@@ -328,7 +317,6 @@ fn empty_and_tiny_disks() {
     }
 }
 
-#[test]
 fn the_command_converts_and_answers() {
     if program("qemu-img").is_none() {
         return;
@@ -372,7 +360,6 @@ fn zeros_of(map: &serde_json::Value) -> Vec<std::ops::Range<usize>> {
     out
 }
 
-#[test]
 fn info_and_map_agree_with_qemu() {
     if program("qemu-img").is_none() {
         return;
@@ -468,7 +455,6 @@ fn info_and_map_agree_with_qemu() {
 }
 
 /// In place is refused for containers that cannot be written, and the error names the way out.
-#[test]
 fn other_containers_are_never_written() {
     if program("qemu-img").is_none() {
         return;
@@ -488,3 +474,11 @@ fn other_containers_are_never_written() {
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }
 }
+
+tests![in injection;
+    everything_to_everything, the_same_bytes_whatever_the_threads, staged_changes_are_merged_in_the_pass,
+    holes_and_zeros_stay_holes, compressed_size_is_near_qemus, the_checksum_is_that_of_the_file,
+    progress_ends_at_the_total, a_failure_leaves_nothing_behind, a_source_that_does_not_pass_leaves_nothing_behind,
+    outputs_that_must_not_be, empty_and_tiny_disks, the_command_converts_and_answers, info_and_map_agree_with_qemu,
+    other_containers_are_never_written,
+];

@@ -59,7 +59,6 @@ fn edit(path: &Path, from: &str, to: &str) {
     fs::write(path, text.replace(from, to)).unwrap();
 }
 
-#[test]
 fn strings_that_contain_each_other() {
     let setting = Setting::new();
     let inf = setting.path(VIOSTOR).join("viostor.inf");
@@ -69,7 +68,6 @@ fn strings_that_contain_each_other() {
     setting.refused(6, &[&format!("viostor.inf:{line}"), "contains itself"]);
 }
 
-#[test]
 fn an_inf_of_ten_megabytes() {
     let setting = Setting::new();
     let inf = setting.path(VIOSTOR).join("viostor.inf");
@@ -79,7 +77,6 @@ fn an_inf_of_ten_megabytes() {
     setting.refused(6, &["viostor.inf", "10485760 bytes"]);
 }
 
-#[test]
 fn an_inf_without_models() {
     let setting = Setting::new();
     fs::remove_dir_all(setting.path("vioscsi")).unwrap();
@@ -87,7 +84,6 @@ fn an_inf_without_models() {
     setting.refused(6, &["viostor", "no models section"]);
 }
 
-#[test]
 fn the_catalogue_of_another_package() {
     let setting = Setting::new();
     fs::copy(setting.path("vioscsi/w10/amd64/vioscsi.cat"), setting.path(VIOSTOR).join("viostor.cat")).unwrap();
@@ -100,7 +96,6 @@ fn the_catalogue_of_another_package() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("of another package"));
 }
 
-#[test]
 fn an_iso_cut_in_the_middle() {
     let setting = Setting::new();
     let Some(iso) = setting.iso(&["-r", "-no-pad"]) else { return };
@@ -111,7 +106,6 @@ fn an_iso_cut_in_the_middle() {
     }
 }
 
-#[test]
 fn directories_of_an_iso_in_a_loop() {
     let setting = Setting::new();
     let Some(iso) = setting.iso(&["-r"]) else { return };
@@ -129,7 +123,6 @@ fn directories_of_an_iso_in_a_loop() {
     refuse(&setting.image, &iso, 5, &["media.iso", "loop"]);
 }
 
-#[test]
 fn directories_too_deep() {
     let setting = Setting::new();
     let deep = |levels: usize| vec!["d"; levels].join("/");
@@ -145,7 +138,6 @@ fn directories_too_deep() {
     refuse(&setting.image, other.path(), 6, &["no driver package", "more than 16 folders deep"]);
 }
 
-#[test]
 fn links_in_a_loop_are_followed_once() {
     let setting = Setting::new();
     std::os::unix::fs::symlink(setting.media.path(), setting.path(VIOSTOR).join("again")).unwrap();
@@ -154,7 +146,6 @@ fn links_in_a_loop_are_followed_once() {
 }
 
 /// What a link leads to is copied into the guest, so that it must lie in the folder of the drivers.
-#[test]
 fn links_out_of_the_folder_are_left_out() {
     use std::os::unix::fs::symlink;
     let setting = Setting::new();
@@ -186,7 +177,6 @@ fn links_out_of_the_folder_are_left_out() {
     }
 }
 
-#[test]
 fn a_folder_with_far_too_many_files() {
     let temp = tempfile::tempdir().unwrap();
     for number in 0..100_001 {
@@ -198,7 +188,6 @@ fn a_folder_with_far_too_many_files() {
 }
 
 /// Names that are one file here and would be a path there.
-#[test]
 fn names_that_lead_elsewhere() {
     let setting = Setting::new();
     for name in ["..\\..\\..\\Windows\\System32\\evil.dll", "C:evil.dll", "con|x", "dot."] {
@@ -221,7 +210,6 @@ fn names_that_lead_elsewhere() {
 
 /// What is staged is what was checked, whatever happens to the media meanwhile: small files are kept, a change of a large
 /// one is noticed.
-#[test]
 fn media_that_change_after_the_choice() {
     let setting = Setting::new();
     let (small, large) = (setting.path(VIOSTOR).join("viostor.sys"), setting.path(VIOSTOR).join("large.bin"));
@@ -252,7 +240,6 @@ fn media_that_change_after_the_choice() {
 }
 
 /// A large file is read again when it is written: then it must be what was chosen, and so must what is read back.
-#[test]
 fn a_large_file_is_copied_as_it_was_chosen_or_not_at_all() {
     let setting = Setting::new();
     let large = setting.path(VIOSTOR).join("large.bin");
@@ -297,3 +284,19 @@ fn a_large_file_is_copied_as_it_was_chosen_or_not_at_all() {
         assert!(error.to_string().contains("large.bin"), "{error}");
     }
 }
+
+tests![
+    strings_that_contain_each_other,
+    an_inf_of_ten_megabytes,
+    an_inf_without_models,
+    the_catalogue_of_another_package,
+    an_iso_cut_in_the_middle,
+    directories_of_an_iso_in_a_loop,
+    directories_too_deep,
+    links_in_a_loop_are_followed_once,
+    links_out_of_the_folder_are_left_out,
+    a_folder_with_far_too_many_files,
+    names_that_lead_elsewhere,
+    media_that_change_after_the_choice,
+    a_large_file_is_copied_as_it_was_chosen_or_not_at_all,
+];

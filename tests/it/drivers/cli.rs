@@ -14,7 +14,6 @@ fn text(command: &mut Command, code: i32) -> String {
     String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
 }
 
-#[test]
 fn our_own_media() {
     let drivers = support::root().join("test-images/drivers");
     let shown = text(winject().args(["drivers", "list"]).arg(&drivers), 0);
@@ -29,7 +28,6 @@ fn our_own_media() {
     }
 }
 
-#[test]
 fn for_an_image() {
     let root = support::root();
     let mut command = winject();
@@ -46,7 +44,6 @@ fn for_an_image() {
     }
 }
 
-#[test]
 fn why_a_package_is_not_used() {
     let Some(tree) = media::signed_tree("0.1.285") else { return };
     let image = support::root().join("test-images/win10.qcow2");
@@ -67,10 +64,11 @@ fn why_a_package_is_not_used() {
     assert!(listing["skipped"].as_array().unwrap().iter().any(|s| s["name"] == "vioprot.inf"));
 }
 
-#[test]
 fn errors() {
     let temp = tempfile::tempdir().unwrap();
     let shown = text(winject().args(["drivers", "list"]).arg(temp.path().join("no")), 6);
     assert!(shown.contains("there is no such driver folder") && shown.contains("Hint:"), "{shown}");
     text(winject().args(["drivers", "list"]), 2);
 }
+
+tests![our_own_media, for_an_image, why_a_package_is_not_used, errors,];

@@ -19,7 +19,6 @@ fn parse(name: &str, path: &Path) -> Inf {
     Inf::parse(&std::fs::read(path).unwrap(), name).unwrap_or_else(|e| panic!("{e}"))
 }
 
-#[test]
 fn every_real_inf_parses_without_unexplained_warnings() {
     let Some(infs) = infs() else { return };
     for (name, path) in infs {
@@ -41,7 +40,6 @@ fn every_real_inf_parses_without_unexplained_warnings() {
 }
 
 /// What the INF says, against what a person reads in it.
-#[test]
 fn facts_of_a_real_boot_driver() {
     let Some(path) = support::corpus("inf/virtio-win-0.1.285/w11-2k25/vioscsi.inf") else { return };
     let guest = GuestTarget::of_build(Arch::Amd64, 26100, false);
@@ -70,7 +68,6 @@ fn facts_of_a_real_boot_driver() {
 }
 
 /// Facts of the package's own texts, which any clone has.
-#[test]
 fn facts_of_our_own_fixtures() {
     let folder = support::root().join("test-images/inf");
     let w10 = GuestTarget::of_build(Arch::Amd64, 19045, false);
@@ -107,3 +104,5 @@ fn facts_of_our_own_fixtures() {
     let server = GuestTarget::of_build(Arch::Amd64, 20348, true);
     assert_eq!(facts("null-utf16.inf", &server).models[0].description.resolved, "Gerät für Server");
 }
+
+tests![every_real_inf_parses_without_unexplained_warnings, facts_of_a_real_boot_driver, facts_of_our_own_fixtures,];

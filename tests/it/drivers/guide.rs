@@ -69,7 +69,6 @@ const LENIENT: Policy = Policy { signature: SignatureLevel::Present };
 const SYSTEM: (&str, &str) = ("System", "{4D36E97D-E325-11CE-BFC1-08002BE10318}");
 const SCSI: (&str, &str) = ("SCSIAdapter", "{4D36E97B-E325-11CE-BFC1-08002BE10318}");
 
-#[test]
 fn add_to_virtio_directory_structure_with_placeholders() {
     let Some(text) = block("Method 1", "class_guid") else { return };
     let error = parse(&text).unwrap_err();
@@ -78,7 +77,6 @@ fn add_to_virtio_directory_structure_with_placeholders() {
     assert!(error.hint_text().unwrap().contains("leave the line out"));
 }
 
-#[test]
 fn add_to_virtio_directory_structure_filled_in() {
     let (Some(text), Some(tree)) = (block("Method 1", "class_guid"), media::tree("0.1.285")) else { return };
     let text = text
@@ -102,7 +100,6 @@ fn add_to_virtio_directory_structure_filled_in() {
     assert!(!selection.warnings.iter().any(|w| w.contains("custom.yaml")), "{:?}", selection.warnings);
 }
 
-#[test]
 fn inf_only_drivers() {
     let Some(_) = block("Method 2", "virtio_drivers_dir") else { return };
     let temp = tempfile::tempdir().unwrap();
@@ -118,7 +115,6 @@ fn inf_only_drivers() {
     assert_eq!(names, ["driver.cat", "driver.dll", "driver.inf", "driver.sys"]);
 }
 
-#[test]
 fn advanced_custom_driver_definitions() {
     let (Some(text), Some(tree)) = (block("Advanced: Custom Driver Definitions", "mystor"), media::tree("0.1.285"))
     else {
@@ -153,7 +149,6 @@ const BLOCKS: &[(&str, &str)] = &[
     ("Testing Without Conversion", "dry_run: true"),
 ];
 
-#[test]
 fn every_block_of_the_guide_is_tested() {
     let Some(blocks) = blocks() else { return };
     assert_eq!(blocks.len(), BLOCKS.len());
@@ -167,7 +162,7 @@ fn every_block_of_the_guide_is_tested() {
 fn setting() -> Option<tempfile::TempDir> {
     let custom = block("Advanced: Custom Driver Definitions", "mystor")?;
     let program = support::program("qemu-img")?;
-    support::program("osslsigncode")?;
+    support::program("osslsigncode").and(support::program("python3"))?;
     let folder = folder();
     let root = folder.path();
     support::run(Command::new(program).args(["convert", "-O", "vmdk"]).arg(fixture()).arg(root.join("windows.vmdk")));
@@ -240,7 +235,6 @@ fn has_mystor(report: &Value) -> bool {
     each(&report["virtio"]["registry_changes"]["services"], "service").contains(&"mystor")
 }
 
-#[test]
 fn basic_configuration() {
     let (Some(text), Some(folder)) = (block("Basic Configuration", "virtio_config:"), setting()) else { return };
     let report = run(folder.path(), &text, OUTPUT);
@@ -248,7 +242,6 @@ fn basic_configuration() {
     assert!(has_mystor(&report));
 }
 
-#[test]
 fn add_to_virtio_directory_structure_as_a_run() {
     let (Some(custom), Some(text)) = (block("Method 1", "class_guid"), block("Method 1", "# migration-config.yaml"))
     else {
@@ -269,7 +262,6 @@ fn add_to_virtio_directory_structure_as_a_run() {
     assert!(each(&report["virtio"]["packages_staged"], "guest_dir").iter().any(|f| f.ends_with("/mydriver")));
 }
 
-#[test]
 fn inf_only_drivers_as_a_run() {
     let (Some(text), Some(folder)) = (block("Method 2", "virtio_drivers_dir"), setting()) else { return };
     signed_driver(&folder.path().join("drivers"), "MyDriver", "driver", SYSTEM, "3");
@@ -283,7 +275,6 @@ fn inf_only_drivers_as_a_run() {
     assert!(!services.contains(&"driver"), "a driver without a definition gets no service: {services:?}");
 }
 
-#[test]
 fn basic_virtio_only() {
     let (Some(text), Some(folder)) = (block("Basic VirtIO Only", "to_output"), setting()) else { return };
     let report = run(folder.path(), &text, "");
@@ -292,7 +283,6 @@ fn basic_virtio_only() {
     assert_eq!(names(&folder.path().join("output")), ["report.json", "report.md", "windows-converted.qcow2"]);
 }
 
-#[test]
 fn virtio_and_custom_drivers() {
     let (Some(text), Some(folder)) = (block("VirtIO + Custom Drivers", "virtio_config:"), setting()) else { return };
     let report = run(folder.path(), &text, "");
@@ -302,7 +292,6 @@ fn virtio_and_custom_drivers() {
     assert!(warnings.contains("custom-drivers.yaml:7") && warnings.contains("the INF wins"), "{warnings}");
 }
 
-#[test]
 fn testing_without_conversion() {
     let (Some(text), Some(folder)) = (block("Testing Without Conversion", "dry_run: true"), setting()) else { return };
     let before = names(folder.path());
@@ -317,7 +306,6 @@ fn testing_without_conversion() {
 }
 
 /// A driver file alone, as the original program takes it: the definition stands for the INF.
-#[test]
 fn a_definition_without_an_inf() {
     let text = "drivers:\n  storage:\n    - name: Bare\n      service: bare\n      pattern: Bare/{bucket}/{arch}/bare.sys\n      \
                 class_guid: \"{4D36E967-E325-11CE-BFC1-08002BE10318}\"\n      start_type: boot\n      pci_ids: [pci#ven_1234&dev_5678]\n";
@@ -339,7 +327,6 @@ fn a_definition_without_an_inf() {
 }
 
 /// What a definition says against the INF is a warning with its line; the class and what follows from it is the INF's.
-#[test]
 fn contradictions_with_the_inf() {
     let temp = tempfile::tempdir().unwrap();
     media::copy_some(
@@ -372,3 +359,19 @@ fn contradictions_with_the_inf() {
     let (_, boot) = selection.boot_packages().find(|(_, boot)| boot.service == "viostor").unwrap();
     assert_eq!((boot.start, boot.class_guid.to_string().as_str()), (0, SCSI.1));
 }
+
+tests![
+    add_to_virtio_directory_structure_with_placeholders,
+    add_to_virtio_directory_structure_filled_in,
+    inf_only_drivers,
+    advanced_custom_driver_definitions,
+    every_block_of_the_guide_is_tested,
+    basic_configuration,
+    add_to_virtio_directory_structure_as_a_run,
+    inf_only_drivers_as_a_run,
+    basic_virtio_only,
+    virtio_and_custom_drivers,
+    testing_without_conversion,
+    a_definition_without_an_inf,
+    contradictions_with_the_inf,
+];

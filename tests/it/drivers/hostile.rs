@@ -28,7 +28,6 @@ fn fixtures() -> Vec<(String, Vec<u8>)> {
     out
 }
 
-#[test]
 fn own_fixtures_read() {
     let fixtures = fixtures();
     assert!(fixtures.len() >= 3);
@@ -39,7 +38,6 @@ fn own_fixtures_read() {
     }
 }
 
-#[test]
 fn cyclic_strings() {
     let text =
         "[Version]\nSignature=\"$Windows NT$\"\nClass=Net\nProvider=%A%\n[Strings]\nA=\"x%B%\"\nB=\"%C%\"\nC=\"%A%\"\n";
@@ -48,7 +46,6 @@ fn cyclic_strings() {
     assert!(error.to_string().contains("x.inf:6") && error.to_string().contains("contains itself"), "{error}");
 }
 
-#[test]
 fn a_ten_megabyte_inf() {
     let mut text = b"[Version]\nSignature=\"$Windows NT$\"\n".to_vec();
     text.resize(10 << 20, b';');
@@ -56,7 +53,6 @@ fn a_ten_megabyte_inf() {
     assert!(error.to_string().contains("10485760 bytes"), "{error}");
 }
 
-#[test]
 fn the_largest_inf_that_is_read_is_read_quickly() {
     let start = Instant::now();
     let head = "[Version]\nSignature=\"$Windows NT$\"\nClass=Net\n[Manufacturer]\n%M%=D,NTamd64\n[D.NTamd64]\n";
@@ -78,7 +74,6 @@ fn the_largest_inf_that_is_read_is_read_quickly() {
     assert!(start.elapsed() < Duration::from_secs(120), "{:?}", start.elapsed());
 }
 
-#[test]
 fn without_models() {
     let temp = tempfile::tempdir().unwrap();
     fs::write(temp.path().join("a.inf"), "[Version]\nSignature=\"$Windows NT$\"\nClass=Net\n").unwrap();
@@ -88,7 +83,6 @@ fn without_models() {
     assert!(error.to_string().contains("no models section"), "{error}");
 }
 
-#[test]
 fn every_error_has_file_and_line() {
     let head = "[Version]\nSignature=\"$Windows NT$\"\nClass=Net\n[Manufacturer]\n%M%=D,NTamd64\n[D.NTamd64]\n%M%=I,PCI\\X\n[I]\n";
     for (rest, line, part) in [
@@ -110,7 +104,6 @@ fn every_error_has_file_and_line() {
     }
 }
 
-#[test]
 fn mutated_infs_never_panic() {
     let fixtures = fixtures();
     let guests =
@@ -143,7 +136,6 @@ fn mutated_infs_never_panic() {
 }
 
 /// Small files whose sections use each other so often that reading them all would take for ever.
-#[test]
 fn sections_that_multiply() {
     let head =
         "[Version]\nSignature=\"$Windows NT$\"\nClass=Net\n[Manufacturer]\n%M%=D,NTamd64\n[D.NTamd64]\n%M%=I,PCI\\X\n";
@@ -167,3 +159,14 @@ fn sections_that_multiply() {
     let _ = read(text.as_bytes());
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 }
+
+tests![
+    own_fixtures_read,
+    cyclic_strings,
+    a_ten_megabyte_inf,
+    the_largest_inf_that_is_read_is_read_quickly,
+    without_models,
+    every_error_has_file_and_line,
+    mutated_infs_never_panic,
+    sections_that_multiply,
+];

@@ -21,7 +21,6 @@ fn choice(source: &Path, guest: &GuestTarget) -> String {
     text.replace(source.to_str().unwrap(), "SOURCE")
 }
 
-#[test]
 fn an_image_is_as_good_as_its_folder() {
     let Some(tree) = media::tree("0.1.285") else { return };
     let temp = tempfile::tempdir().unwrap();
@@ -54,7 +53,6 @@ fn an_image_is_as_good_as_its_folder() {
     }
 }
 
-#[test]
 fn a_plain_image_with_short_names_still_serves() {
     let Some(tree) = media::tree("0.1.217") else { return };
     let temp = tempfile::tempdir().unwrap();
@@ -71,7 +69,6 @@ fn a_plain_image_with_short_names_still_serves() {
     }
 }
 
-#[test]
 fn a_truncated_image_is_one_clear_error() {
     let Some(tree) = media::tree("0.1.285") else { return };
     let temp = tempfile::tempdir().unwrap();
@@ -89,3 +86,9 @@ fn a_truncated_image_is_one_clear_error() {
     assert!(error.to_string().contains("v.iso") || error.to_string().contains("viostor"), "{error}");
     assert!(error.to_string().contains("cut short") && error.hint_text().is_some(), "{error}");
 }
+
+tests![
+    an_image_is_as_good_as_its_folder,
+    a_plain_image_with_short_names_still_serves,
+    a_truncated_image_is_one_clear_error,
+];

@@ -27,7 +27,6 @@ fn facts(rest: &str) -> Facts {
     facts
 }
 
-#[test]
 fn encodings() {
     let text = text("[I]\nAddReg=R\n[R]\nHKR,,Größe,,\"naïve, ½\"").replace('\n', "\r\n");
     let units = |unit: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(unit).collect::<Vec<u8>>();
@@ -47,7 +46,6 @@ fn encodings() {
     }
 }
 
-#[test]
 fn registry_values() {
     use RegAction::{Append, Delete, KeyOnly, OverwriteOnly, Set, SetIfAbsent};
     let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
@@ -92,7 +90,6 @@ fn registry_values() {
     assert_eq!(value.as_text().as_deref(), Some("default"));
 }
 
-#[test]
 fn files_and_their_destinations() {
     let rest = "[I]\nCopyFiles=Drivers,@alone.dll, Sub ,Other\nCopyFiles=Default\n[Drivers]\na.sys\n\"b c.sys\",source.sys,,2 ; why\n\
                 [Sub]\nd.dll\n[Other]\ne.exe,,,0x00004000\n[Default]\nf.txt\n[DestinationDirs]\nDefaultDestDir=13\n\
@@ -116,7 +113,6 @@ fn files_and_their_destinations() {
     );
 }
 
-#[test]
 fn files_of_the_media() {
     let names = "[SourceDisksNames]\n1=%P%,,,\n2=%P%,,,\\Sub\\Deep\n[SourceDisksNames.amd64]\n3=%P%,,,x64\n";
     for (rest, arch, expected) in [
@@ -131,7 +127,6 @@ fn files_of_the_media() {
     }
 }
 
-#[test]
 fn catalogues() {
     for (lines, arch, expected) in [
         ("CatalogFile=a.cat", Arch::Amd64, Some("a.cat")),
@@ -148,7 +143,6 @@ fn catalogues() {
 }
 
 /// `name.NT<cpu>`, else `name.NT`, else `name`; `.HW` and `.Services` belong to the one that was taken.
-#[test]
 fn install_sections() {
     let body =
         |name: &str, suffix: &str| format!("[{name}{suffix}]\nAddReg={suffix}R\n[{suffix}R]\nHKR,,from,,{suffix}\n");
@@ -169,7 +163,6 @@ fn install_sections() {
     }
 }
 
-#[test]
 fn services() {
     let rest = "[I]\n[I.Services]\nAddService=drv,0x00000002,Drv,Log\nAddService = helper,,Helper,HelperLog,Application,\"Helper Source\"\n\
                 [Drv]\nDisplayName=%P%\nDescription=%Text%\nServiceType=%SERVICE_KERNEL_DRIVER%\nStartType=0x0\nErrorControl=1\n\
@@ -212,7 +205,6 @@ fn services() {
     }
 }
 
-#[test]
 fn include_and_needs_are_reported() {
     let rest = "[I]\nInclude = machine.inf, netrasa.inf\nNeeds = Foreign.Install, Own\n[Own]\nAddReg=R\n[R]\nHKR,,own,,1\n\
                 [I.Services]\nInclude=machine.inf\nNeeds=Foreign.Services\nAddService=,2";
@@ -223,7 +215,6 @@ fn include_and_needs_are_reported() {
     assert!(facts.installs[0].null_service);
 }
 
-#[test]
 fn languages() {
     let text = text("[I]").replace("%P%=I,", "%D%=I,")
         + "D=\"Device\"\n[Strings.0407]\nD=\"Gerät\"\n[Strings.0009]\nD=\"English device\"\n";
@@ -235,7 +226,6 @@ fn languages() {
     }
 }
 
-#[test]
 fn what_is_missing_is_a_warning_with_its_line() {
     for (rest, line, part) in [
         ("[I]\nAddReg=Gone", 14, "[Gone] of an AddReg is missing"),
@@ -254,3 +244,16 @@ fn what_is_missing_is_a_warning_with_its_line() {
         assert!(warning.starts_with(&format!("x.inf:{line}:")) && warning.contains(part), "{warning}");
     }
 }
+
+tests![
+    encodings,
+    registry_values,
+    files_and_their_destinations,
+    files_of_the_media,
+    catalogues,
+    install_sections,
+    services,
+    include_and_needs_are_reported,
+    languages,
+    what_is_missing_is_a_warning_with_its_line,
+];

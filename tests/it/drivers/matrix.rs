@@ -144,7 +144,6 @@ fn agree(paths: &[PathBuf], guests: &Guests) -> [usize; 3] {
     counts
 }
 
-#[test]
 fn every_real_inf_for_every_guest() {
     let Some(root) = support::corpus("inf") else { return };
     let paths = infs(&root);
@@ -154,8 +153,10 @@ fn every_real_inf_for_every_guest() {
 }
 
 /// INFs with every mixture of decorations, for guests of every product type and suite.
-#[test]
 fn random_decorations_for_every_guest() {
+    if support::program("python3").is_none() {
+        return;
+    }
     let mut guests = guests();
     for (index, (name, guest)) in guests.clone().into_iter().enumerate() {
         let domain = if guest.server { ProductType::LanmanNt } else { guest.product_type };
@@ -253,7 +254,6 @@ fn ours(sources: &Sources, guest: &GuestTarget) -> Value {
 
 /// Disk drivers from random parts of a medium, with a user's own order of folders that asks for newer ones: a driver made
 /// for a newer kernel, by its folder or by its INF, is never taken.
-#[test]
 fn a_boot_driver_for_a_newer_kernel_is_never_taken() {
     let Some(tree) = media::tree("0.1.285") else { return };
     let mut folders = Vec::new();
@@ -351,7 +351,6 @@ fn same_choice(name: &str, tree: &Path) -> (usize, BTreeMap<String, BTreeMap<Str
 }
 
 /// The judges' trees: where the corpus lacks a release's INF they hold that of another one, which the choice must pass over.
-#[test]
 fn every_release_and_every_generation() {
     for release in RELEASES {
         let Some(tree) = media::tree(release) else { return };
@@ -363,9 +362,10 @@ fn every_release_and_every_generation() {
 
 /// Trees as they are published: every folder has the INF of the build that it is copied from. There the folders follow from
 /// the build system's file map alone.
-#[test]
 fn media_as_published() {
-    let Some(map) = support::corpus("inf/virtio-win-filemap.json") else { return };
+    let (Some(map), Some(_)) = (support::corpus("inf/virtio-win-filemap.json"), support::program("python3")) else {
+        return;
+    };
     let by_map = second("filemap", Some(&guests()), &[&map]);
     let by_map: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_value(by_map).unwrap();
     for release in RELEASES {
@@ -383,3 +383,11 @@ fn media_as_published() {
         assert!(disks.values().all(|folders| !folders.is_empty()) || disks["2025 ARM64"].is_empty(), "{disks:?}");
     }
 }
+
+tests![
+    every_real_inf_for_every_guest,
+    random_decorations_for_every_guest,
+    a_boot_driver_for_a_newer_kernel_is_never_taken,
+    every_release_and_every_generation,
+    media_as_published,
+];

@@ -8,8 +8,7 @@ use std::sync::{Mutex, OnceLock};
 /// The synthetic virtio-win tree of a release (`0.1.285`); `None` after saying that it was skipped.
 pub fn tree(release: &str) -> Option<PathBuf> {
     made(&format!("virtio-win-{release}"), |out| {
-        let maker = support::judge("make-virtio-win.py")?;
-        support::run(Command::new("python3").arg(maker).arg(out).args(["--release", release]));
+        support::run(Command::new(support::judge("make-virtio-win.py")?).arg(out).args(["--release", release]));
         Some(())
     })
 }
@@ -25,7 +24,7 @@ pub fn signed_tree(release: &str) -> Option<PathBuf> {
     })
 }
 
-/// Signs a tree of stand-in drivers in place.
+/// Signs a tree of stand-in drivers in place. The caller has made sure of Python.
 pub fn sign(tree: &Path, digest: &str) {
     let script = support::root().join("test-images/make/sign_media.py");
     support::run(Command::new("python3").arg("-B").arg(script).arg(tree).args(["--hash", digest]));

@@ -45,3 +45,5 @@ impl Random {
         }
     }
 }
+
+tests![in bad_media, cli, corpus, guide, hostile, images, inf, matrix, selection, trust;];

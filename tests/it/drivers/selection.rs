@@ -30,7 +30,6 @@ fn fails(folder: &Path, guest: &GuestTarget, parts: &[&str]) {
     }
 }
 
-#[test]
 fn windows_10_gets_its_eight_and_more() {
     let Some(tree) = media::tree("0.1.285") else { return };
     let selection = choose(&tree, &w10()).unwrap();
@@ -59,14 +58,12 @@ fn windows_10_gets_its_eight_and_more() {
     assert!(skipped.contains(&"vioprot.inf") && skipped.contains(&"qemufwcfg.inf"), "{skipped:?}");
 }
 
-#[test]
 fn the_same_twice_is_the_same() {
     let Some(tree) = media::tree("0.1.285") else { return };
     let text = || serde_json::to_string(&choose(&tree, &w10()).unwrap()).unwrap();
     assert_eq!(text(), text());
 }
 
-#[test]
 fn folders_of_all_drivers_and_packages_of_distributions() {
     let Some(tree) = media::tree("0.1.285") else { return };
     let temp = tempfile::tempdir().unwrap();
@@ -95,7 +92,6 @@ fn folders_of_all_drivers_and_packages_of_distributions() {
 }
 
 /// One driver in each place where media have it: found, with its three files and what the folders say.
-#[test]
 fn every_layout() {
     let own = crate::inject::fixture_drivers().join("viostor/w10/amd64");
     let w11_arm = GuestTarget::of_build(Arch::Arm64, 26100, false);
@@ -136,7 +132,6 @@ fn every_layout() {
     }
 }
 
-#[test]
 fn a_folder_is_a_source_at_any_depth() {
     let Some(tree) = media::tree("0.1.285") else { return };
     for folder in ["viostor", "viostor/w10", "viostor/w10/amd64"] {
@@ -146,7 +141,6 @@ fn a_folder_is_a_source_at_any_depth() {
     }
 }
 
-#[test]
 fn several_sources_the_first_wins() {
     let (Some(old), Some(new)) = (media::tree("0.1.217"), media::tree("0.1.285")) else { return };
     let sources = Sources::open(&[old.join("viostor"), new]).unwrap();
@@ -157,7 +151,6 @@ fn several_sources_the_first_wins() {
     assert!(selection.packages.iter().any(|p| p.stage_name == "vioscsi"));
 }
 
-#[test]
 fn missing_folder_and_empty_folder() {
     let temp = tempfile::tempdir().unwrap();
     fails(&temp.path().join("nowhere"), &w10(), &["there is no such driver folder", "nowhere"]);
@@ -166,7 +159,6 @@ fn missing_folder_and_empty_folder() {
     fails(&temp.path().join("text.txt"), &w10(), &["neither a folder nor an ISO image"]);
 }
 
-#[test]
 fn no_driver_for_this_windows_says_what_is_there() {
     let Some(tree) = media::tree("0.1.285") else { return };
     let temp = tempfile::tempdir().unwrap();
@@ -174,7 +166,6 @@ fn no_driver_for_this_windows_says_what_is_there() {
     fails(temp.path(), &w10(), &["no driver for Windows 10 (build 19045, amd64)", "viostor", "w11", "2k22"]);
 }
 
-#[test]
 fn a_boot_driver_for_a_newer_kernel_is_never_taken() {
     let Some(tree) = media::tree("0.1.285") else { return };
     let temp = tempfile::tempdir().unwrap();
@@ -186,7 +177,6 @@ fn a_boot_driver_for_a_newer_kernel_is_never_taken() {
     fails(&vendor, &GuestTarget::of_build(Arch::Amd64, 7601, false), &["Windows 7", "its INF is for amd64, Windows"]);
 }
 
-#[test]
 fn wrong_cpu() {
     let Some(tree) = media::tree("0.1.285") else { return };
     let temp = tempfile::tempdir().unwrap();
@@ -199,7 +189,6 @@ fn wrong_cpu() {
     fails(&mixed, &w10(), &["another CPU", "expected amd64, found x86", "viostor.sys"]);
 }
 
-#[test]
 fn broken_packages() {
     let Some(tree) = media::tree("0.1.285") else { return };
     let spoil = |what: &dyn Fn(&Path)| {
@@ -234,3 +223,17 @@ fn broken_packages() {
     let selection = select(&sources, &w10(), &Definitions::builtin(), &warn).unwrap();
     assert!(selection.warnings.iter().any(|w| w.contains("no embedded signature")), "{:?}", selection.warnings);
 }
+
+tests![
+    windows_10_gets_its_eight_and_more,
+    the_same_twice_is_the_same,
+    folders_of_all_drivers_and_packages_of_distributions,
+    every_layout,
+    a_folder_is_a_source_at_any_depth,
+    several_sources_the_first_wins,
+    missing_folder_and_empty_folder,
+    no_driver_for_this_windows_says_what_is_there,
+    a_boot_driver_for_a_newer_kernel_is_never_taken,
+    wrong_cpu,
+    broken_packages,
+];

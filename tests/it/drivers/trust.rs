@@ -47,7 +47,6 @@ fn refused(folder: &Path, guest: &GuestTarget, parts: &[&str]) {
     assert!(parts.iter().all(|part| warnings.contains(part)), "the warning says the same: {warnings}");
 }
 
-#[test]
 fn well_signed_media_satisfy_the_strict_policy() {
     let selection = choose(&fixture(), &w10(), &STRICT).unwrap();
     assert_eq!(selection.packages.len(), 4);
@@ -63,7 +62,6 @@ fn well_signed_media_satisfy_the_strict_policy() {
     }
 }
 
-#[test]
 fn a_changed_driver_is_refused() {
     let temp = copy();
     let file = temp.path().join("viostor/w10/amd64/viostor.sys");
@@ -73,7 +71,6 @@ fn a_changed_driver_is_refused() {
     refused(temp.path(), &w10(), &["viostor.sys", "the digests differ"]);
 }
 
-#[test]
 fn an_unsigned_driver_is_refused_at_every_level_but_warn() {
     let temp = copy();
     let file = temp.path().join("viostor/w10/amd64/viostor.sys");
@@ -87,7 +84,6 @@ fn an_unsigned_driver_is_refused_at_every_level_but_warn() {
     assert!(choose(temp.path(), &w10(), &Policy { signature: SignatureLevel::Present }).is_err());
 }
 
-#[test]
 fn the_catalogue_of_another_package_is_refused() {
     let temp = copy();
     let (from, to) = ("vioscsi/w10/amd64/vioscsi.cat", "viostor/w10/amd64/viostor.cat");
@@ -95,7 +91,6 @@ fn the_catalogue_of_another_package_is_refused() {
     refused(temp.path(), &w10(), &["viostor.cat does not list viostor.inf, viostor.sys", "of another package"]);
 }
 
-#[test]
 fn a_changed_inf_is_not_in_its_catalogue() {
     let temp = copy();
     let file = temp.path().join("viostor/w10/amd64/viostor.inf");
@@ -103,7 +98,6 @@ fn a_changed_inf_is_not_in_its_catalogue() {
     refused(temp.path(), &w10(), &["viostor.cat does not list viostor.inf:"]);
 }
 
-#[test]
 fn a_broken_catalogue() {
     let temp = copy();
     let file = temp.path().join("viostor/w10/amd64/viostor.cat");
@@ -124,14 +118,12 @@ fn a_broken_catalogue() {
     assert!(balloon.signature.present && !balloon.signature.parsed && balloon.signature.problem.is_some());
 }
 
-#[test]
 fn noise_in_place_of_signatures() {
     let Some(tree) = media::tree("0.1.285") else { return };
     refused(&tree, &w10(), &["the embedded signature cannot be read"]);
     assert!(choose(&tree, &w10(), &Policy { signature: SignatureLevel::Present }).is_ok());
 }
 
-#[test]
 fn a_whole_tree_signed_anew() {
     let Some(tree) = media::signed_tree("0.1.285") else { return };
     for (build, server) in [(19045, false), (26100, false), (20348, true), (26100, true), (9600, false)] {
@@ -144,7 +136,6 @@ fn a_whole_tree_signed_anew() {
     }
 }
 
-#[test]
 fn sha2_on_windows_7() {
     let Some(tree) = media::signed_tree("0.1.285") else { return };
     let of = |arch, update| GuestTarget { sha2_update: update, ..GuestTarget::of_build(arch, 7601, false) };
@@ -164,7 +155,6 @@ fn sha2_on_windows_7() {
     assert_eq!(old.boot_packages().next().unwrap().1.signature.digest.as_deref(), Some("sha1"));
 }
 
-#[test]
 fn a_publisher_for_the_registry() {
     let path = fixture().join("cert/winject-test-publisher.cer");
     let der = fs::read(&path).unwrap();
@@ -189,7 +179,6 @@ fn a_publisher_for_the_registry() {
     assert_eq!(Publisher::parse(&pem, "x.pem").unwrap(), publisher);
 }
 
-#[test]
 fn mutated_signatures_and_catalogues_never_panic() {
     let folder = fixture().join("viostor/w10/amd64");
     let (driver, catalogue) =
@@ -220,7 +209,6 @@ fn mutated_signatures_and_catalogues_never_panic() {
 }
 
 /// A changed byte outside the checksum and the certificates is always seen.
-#[test]
 fn every_covered_byte_counts() {
     let driver = fs::read(fixture().join("viostor/w10/amd64/viostor.sys")).unwrap();
     let pe = PeFacts::parse(&driver).unwrap();
@@ -233,3 +221,18 @@ fn every_covered_byte_counts() {
         assert!(seen || is_uncovered, "a change at {at:#x} is not seen");
     }
 }
+
+tests![
+    well_signed_media_satisfy_the_strict_policy,
+    a_changed_driver_is_refused,
+    an_unsigned_driver_is_refused_at_every_level_but_warn,
+    the_catalogue_of_another_package_is_refused,
+    a_changed_inf_is_not_in_its_catalogue,
+    a_broken_catalogue,
+    noise_in_place_of_signatures,
+    a_whole_tree_signed_anew,
+    sha2_on_windows_7,
+    a_publisher_for_the_registry,
+    mutated_signatures_and_catalogues_never_panic,
+    every_covered_byte_counts,
+];

@@ -85,7 +85,6 @@ fn vmfs_chain(folder: &Path) -> Vec<Vec<u8>> {
     contents
 }
 
-#[test]
 fn snapshots_of_esx_read_through_the_chain() {
     let folder = tempfile::tempdir().unwrap();
     let contents = vmfs_chain(folder.path());
@@ -113,7 +112,6 @@ fn snapshots_of_esx_read_through_the_chain() {
     }
 }
 
-#[test]
 fn a_whole_cowd_disk_reads_like_the_second_reader_says() {
     let folder = tempfile::tempdir().unwrap();
     let mut model = vec![0; 8 << 20];
@@ -132,7 +130,6 @@ fn a_whole_cowd_disk_reads_like_the_second_reader_says() {
     assert_same(&read_foreign(reader, model.len() as u64), &model, "COWD, vmdk-core");
 }
 
-#[test]
 fn zero_grains_of_cowd_hide_the_parent() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
@@ -149,7 +146,6 @@ fn zero_grains_of_cowd_hide_the_parent() {
     assert_eq!(sectors, [0xEE, 0, 7, 0xEE, 0xEE, 0xEE, 0xEE, 0xEE]);
 }
 
-#[test]
 fn qemu_snapshot_chains_and_changed_parents() {
     if program("qemu-img").is_none() {
         return;
@@ -179,7 +175,6 @@ fn qemu_snapshot_chains_and_changed_parents() {
     assert!(error.to_string().contains("base.vmdk") && error.hint_text().is_some(), "{error}");
 }
 
-#[test]
 fn loops_and_long_chains_end() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &str| std::fs::write(folder.path().join(name), bytes).unwrap();
@@ -199,7 +194,6 @@ fn loops_and_long_chains_end() {
     assert_eq!(open_error(&folder.path().join("0.vmdk")).kind(), Kind::Unsupported);
 }
 
-#[test]
 fn extents_outside_the_folder_are_refused() {
     let outer = tempfile::tempdir().unwrap();
     let inner = outer.path().join("inner");
@@ -218,7 +212,6 @@ fn extents_outside_the_folder_are_refused() {
     assert_eq!(read_all(&*open(&path, &options).unwrap()), vec![1; 4096]);
 }
 
-#[test]
 fn one_part_of_a_disk_is_not_the_disk() {
     if program("qemu-img").is_none() {
         return;
@@ -236,7 +229,6 @@ fn one_part_of_a_disk_is_not_the_disk() {
 }
 
 /// A stream whose footer is damaged is read by its markers; one that was cut off is not read at all.
-#[test]
 fn stream_optimised_disks_without_footer_and_cut_off() {
     if program("qemu-img").is_none() {
         return;
@@ -280,7 +272,6 @@ fn stream_optimised_disks_without_footer_and_cut_off() {
     }
 }
 
-#[test]
 fn vhdx_with_sectors_of_4096_bytes() {
     let mut random = Random(3);
     let mut blocks = BTreeMap::new();
@@ -300,7 +291,6 @@ fn vhdx_with_sectors_of_4096_bytes() {
     assert_same(&read_foreign(reader, model.len() as u64), &model, "4Kn, vhdx-core");
 }
 
-#[test]
 fn unclean_sesparse_and_damaged_headers_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
@@ -321,3 +311,16 @@ fn unclean_sesparse_and_damaged_headers_are_named() {
     write("snap.vmdk", descriptor("custom", 1, None, "RW 80 ZERO\nRW 0 ZERO").as_bytes());
     assert_eq!(opened(&path).len(), 80 * 512);
 }
+
+tests![
+    snapshots_of_esx_read_through_the_chain,
+    a_whole_cowd_disk_reads_like_the_second_reader_says,
+    zero_grains_of_cowd_hide_the_parent,
+    qemu_snapshot_chains_and_changed_parents,
+    loops_and_long_chains_end,
+    extents_outside_the_folder_are_refused,
+    one_part_of_a_disk_is_not_the_disk,
+    stream_optimised_disks_without_footer_and_cut_off,
+    vhdx_with_sectors_of_4096_bytes,
+    unclean_sesparse_and_damaged_headers_are_named,
+];

@@ -17,7 +17,6 @@ fn unpack(names: &[&str]) -> Option<tempfile::TempDir> {
     Some(folder)
 }
 
-#[test]
 fn vmware_wrote_one_disk_in_three_kinds() {
     let names = ["monolithicFlat-flat.vmdk", "monolithicFlat.vmdk", "monolithicSparse.vmdk", "streamOptimized.vmdk"];
     let Some(folder) = unpack(&names) else { return };
@@ -30,7 +29,6 @@ fn vmware_wrote_one_disk_in_three_kinds() {
     }
 }
 
-#[test]
 fn a_flat_disk_without_its_extent_says_what_is_missing() {
     let Some(folder) = unpack(&["monolithicFlat.vmdk"]) else { return };
     let error = open_error(&folder.path().join("monolithicFlat.vmdk"));
@@ -38,7 +36,6 @@ fn a_flat_disk_without_its_extent_says_what_is_missing() {
     assert!(error.hint_text().is_some());
 }
 
-#[test]
 fn hyper_v_disks_read_as_qemu_reads_them() {
     let names = ["ntfs-fixed", "ntfs-dynamic", "ntfs-parent"];
     for (ending, format) in [("vhd", "vpc"), ("vhdx", "vhdx")] {
@@ -63,7 +60,6 @@ fn hyper_v_disks_read_as_qemu_reads_them() {
     assert_same(&read_all(&*image(&folder.path().join("ntfs-fixed.vhd"))), &raw[..raw.len() - 512], "fixed VHD");
 }
 
-#[test]
 fn differencing_disks_read_through_their_parent() {
     let Some(folder) = unpack(&["ntfs-differential.vhdx", "ntfs-parent.vhdx"]) else { return };
     let child = folder.path().join("ntfs-differential.vhdx");
@@ -85,7 +81,6 @@ fn differencing_disks_read_through_their_parent() {
 }
 
 /// The parent was moved to another folder: allowed, it is found there by its name; else the error names the option.
-#[test]
 fn a_moved_parent_is_found_in_an_allowed_folder() {
     for ending in ["vhd", "vhdx"] {
         let (child, parent) = (format!("ntfs-differential.{ending}"), format!("ntfs-parent.{ending}"));
@@ -130,7 +125,6 @@ fn merge_vhd(child: &Path, parent: &Path) -> Vec<u8> {
     disk
 }
 
-#[test]
 fn a_missing_or_wrong_parent_is_an_error() {
     for (ending, wrong) in [("vhd", "ntfs-dynamic.vhd"), ("vhdx", "ntfs-dynamic.vhdx")] {
         let child = format!("ntfs-differential.{ending}");
@@ -145,3 +139,12 @@ fn a_missing_or_wrong_parent_is_an_error() {
         assert!(error.to_string().contains("expected") && error.hint_text().is_some(), "{error}");
     }
 }
+
+tests![
+    vmware_wrote_one_disk_in_three_kinds,
+    a_flat_disk_without_its_extent_says_what_is_missing,
+    hyper_v_disks_read_as_qemu_reads_them,
+    differencing_disks_read_through_their_parent,
+    a_moved_parent_is_found_in_an_allowed_folder,
+    a_missing_or_wrong_parent_is_an_error,
+];

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use winject::internals::block::{Chain, Format, HostRun, OpenOptions, Storage};
+use winject::internals::block::{Format, HostRun, OpenOptions, Storage, open_storage};
 use winject::internals::units::ImageOffset;
 
 use super::craft::{Grain, Vhdx, cowd, put32, put64, seal};
@@ -183,8 +183,7 @@ fn mutation(at: u64, length: u64, old: u8, random: &mut Random) -> (u64, Vec<u8>
 fn exercise(mutant: Mutant, format: Format, random: &mut Random) -> bool {
     let options = OpenOptions::default();
     let storage = Arc::new(mutant);
-    let opened =
-        Chain::new(&options).open_storage(Arc::clone(&storage) as Arc<dyn Storage>, Path::new("mutant"), Some(format));
+    let opened = open_storage(Arc::clone(&storage) as Arc<dyn Storage>, Path::new("mutant"), Some(format), &options);
     let mut is_open = false;
     if let Ok(image) = opened {
         is_open = true;
@@ -258,7 +257,6 @@ pub fn without_footer(file: &[u8]) -> Vec<u8> {
     file
 }
 
-#[test]
 fn vmdk_sparse() {
     let Some(bytes) = by_qemu("vmdk", "subformat=monolithicSparse", 1 << 20) else { return };
     let subject = Subject::new(
@@ -271,7 +269,6 @@ fn vmdk_sparse() {
     campaign(&subject, rounds(4_000, 40_000));
 }
 
-#[test]
 fn vmdk_stream() {
     let Some(bytes) = by_qemu("vmdk", "subformat=streamOptimized", 1 << 20) else { return };
     let data = u64::from(u32::from_le_bytes(bytes[64..68].try_into().unwrap())) * 512;
@@ -290,7 +287,6 @@ fn vmdk_stream() {
     campaign(&subject, rounds(3_000, 25_000));
 }
 
-#[test]
 fn vmdk_cowd() {
     let grains =
         (0..64).map(|i| (i * 3, if i % 5 == 0 { Grain::Zero } else { Grain::Data(vec![i as u8; 512]) })).collect();
@@ -299,7 +295,6 @@ fn vmdk_cowd() {
     campaign(&subject, rounds(3_000, 25_000));
 }
 
-#[test]
 fn vmdk_descriptor() {
     let text = "# Disk DescriptorFile\nversion=1\nencoding=\"UTF-8\"\nCID=12345678\nparentCID=ffffffff\n\
         createType=\"custom\"\nRW 2048 ZERO\nRDONLY 16 ZERO\nNOACCESS 8 FLAT \"x\" 0\nRW 100 ZERO \"\"\n";
@@ -309,7 +304,6 @@ fn vmdk_descriptor() {
     campaign(&subject, rounds(3_000, 20_000));
 }
 
-#[test]
 fn vhd_dynamic() {
     let Some(bytes) = by_qemu("vpc", "subformat=dynamic,force_size=on", 5 << 20) else { return };
     let end = bytes.len() as u64 - 512;
@@ -322,7 +316,6 @@ fn vhd_dynamic() {
     campaign(&Subject::new("dynamic VHD", Format::Vhd, bytes, &metadata, &seals), rounds(4_000, 30_000));
 }
 
-#[test]
 fn vhd_fixed() {
     let Some(bytes) = by_qemu("vpc", "subformat=fixed", 1 << 20) else { return };
     let end = bytes.len() as u64 - 512;
@@ -330,7 +323,6 @@ fn vhd_fixed() {
     campaign(&Subject::new("fixed VHD", Format::Vhd, bytes, &[end..end + 85, 446..520], &seals), rounds(2_000, 10_000));
 }
 
-#[test]
 fn vdi() {
     let Some(bytes) = by_qemu("vdi", "static=off", 5 << 20) else { return };
     campaign(
@@ -351,7 +343,6 @@ fn small_vhdx() -> Vec<u8> {
     Vhdx { virtual_size: 8 << 20, sector: 512, block_size: 1 << 20, blocks }.build()
 }
 
-#[test]
 fn vhdx() {
     let k = 1u64 << 10;
     let metadata = [
@@ -366,7 +357,6 @@ fn vhdx() {
     campaign(&Subject::new("VHDX", Format::Vhdx, small_vhdx(), &metadata, &VHDX_SEALS), rounds(3_000, 20_000));
 }
 
-#[test]
 fn vhdx_log() {
     let (bytes, range) = crate::formats::vhdx_log::for_mutation(small_vhdx());
     let seals =
@@ -376,7 +366,6 @@ fn vhdx_log() {
 }
 
 /// A grain that unpacks to far more than a grain.
-#[test]
 fn a_bomb_in_a_grain_is_cut_short() {
     let Some(mut file) = by_qemu("vmdk", "subformat=streamOptimized", 1 << 20) else { return };
     let mut bomb = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
@@ -394,7 +383,7 @@ fn a_bomb_in_a_grain_is_cut_short() {
     put32(&mut file, table, (at / 512) as u32);
     let storage = Arc::new(winject::internals::block::MemoryStorage::new(file));
     let options = OpenOptions::default();
-    let image = Chain::new(&options).open_storage(storage, Path::new("bomb"), None).unwrap();
+    let image = open_storage(storage, Path::new("bomb"), None, &options).unwrap();
     for length in [65_536, 512] {
         let error = image.read_at(ImageOffset(0), &mut vec![0; length]).unwrap_err();
         assert_eq!(error.kind(), winject::Kind::Damaged, "{error}");
@@ -402,7 +391,6 @@ fn a_bomb_in_a_grain_is_cut_short() {
 }
 
 /// Counts that would need terabytes of tables are refused by arithmetic, not by running out of memory.
-#[test]
 fn huge_tables_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("huge");
@@ -438,3 +426,17 @@ fn huge_tables_are_refused() {
     std::fs::write(&path, text).unwrap();
     assert_eq!(open_error(&path).kind(), winject::Kind::Damaged);
 }
+
+tests![
+    vmdk_sparse,
+    vmdk_stream,
+    vmdk_cowd,
+    vmdk_descriptor,
+    vhd_dynamic,
+    vhd_fixed,
+    vdi,
+    vhdx,
+    vhdx_log,
+    a_bomb_in_a_grain_is_cut_short,
+    huge_tables_are_refused,
+];

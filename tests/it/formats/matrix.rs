@@ -43,7 +43,6 @@ fn make(folder: &Path, source: &Path, format: &str, options: &str, name: &str) -
     path
 }
 
-#[test]
 fn all_subformats_read_as_they_were_written() {
     if program("qemu-img").is_none() {
         return;
@@ -78,7 +77,6 @@ fn all_subformats_read_as_they_were_written() {
 }
 
 /// Disks beyond 4 GiB, in parts of 2 GiB and in one piece: nothing may be cut to 32 bits.
-#[test]
 fn large_disks_are_not_cut() {
     if program("qemu-img").is_none() {
         return;
@@ -124,7 +122,6 @@ fn large_disks_are_not_cut() {
     }
 }
 
-#[test]
 fn other_formats_are_never_taken_for_raw() {
     if program("qemu-img").is_none() {
         return;
@@ -135,3 +132,5 @@ fn other_formats_are_never_taken_for_raw() {
     let fixed = make(folder.path(), &source, "vpc", "subformat=fixed", "fixed.raw");
     assert_eq!(image(&fixed).format(), Format::Vhd);
 }
+
+tests![all_subformats_read_as_they_were_written, large_disks_are_not_cut, other_formats_are_never_taken_for_raw,];

@@ -5,7 +5,7 @@ mod corpus;
 mod craft;
 mod hostile;
 mod matrix;
-mod ova;
+pub mod ova;
 mod vhd;
 mod vhdx_log;
 
@@ -126,3 +126,5 @@ pub fn assert_same(a: &[u8], b: &[u8], what: &str) {
         panic!("{what}: first difference at {at:#x}");
     }
 }
+
+tests![in chains, corpus, hostile, matrix, ova, vhd, vhdx_log;];

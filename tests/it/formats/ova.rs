@@ -22,7 +22,7 @@ fn header(name: &str, size: usize, kind: u8) -> Vec<u8> {
     raw
 }
 
-fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
+pub fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, content) in members {
         if name.len() > 100 {
@@ -42,7 +42,7 @@ fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
     out
 }
 
-fn ovf(disks: &[&str]) -> String {
+pub fn ovf(disks: &[&str]) -> String {
     let files: String =
         disks.iter().enumerate().map(|(i, d)| format!("<File ovf:href=\"{d}\" ovf:id=\"file{i}\"/>")).collect();
     let section: String = (0..disks.len())
@@ -53,7 +53,6 @@ fn ovf(disks: &[&str]) -> String {
     )
 }
 
-#[test]
 fn the_disk_inside_is_read_without_unpacking() {
     if program("qemu-img").is_none() {
         return;
@@ -105,7 +104,6 @@ fn the_disk_inside_is_read_without_unpacking() {
 }
 
 /// QEMU cannot open a member of an archive, so that nothing can be laid over it; and nothing is written into it.
-#[test]
 fn a_disk_inside_is_neither_changed_nor_a_backing_file() {
     if program("qemu-img").is_none() {
         return;
@@ -139,7 +137,6 @@ fn a_disk_inside_is_neither_changed_nor_a_backing_file() {
     }
 }
 
-#[test]
 fn archives_without_a_description_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.tar");
@@ -147,7 +144,6 @@ fn archives_without_a_description_are_named() {
     assert_eq!(open_error(&path).kind(), Kind::Unsupported);
 }
 
-#[test]
 fn a_disk_inside_an_archive_refers_to_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let descriptor = "# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\nRW 8 FLAT \"other.raw\" 0\n";
@@ -156,3 +152,10 @@ fn a_disk_inside_an_archive_refers_to_nothing() {
     std::fs::write(&path, tar(&[("vm.ovf", ovf(&["d.vmdk"]).as_bytes()), ("d.vmdk", descriptor.as_bytes())])).unwrap();
     assert_eq!(open_error(&path).kind(), Kind::Refused);
 }
+
+tests![
+    the_disk_inside_is_read_without_unpacking,
+    a_disk_inside_is_neither_changed_nor_a_backing_file,
+    archives_without_a_description_are_named,
+    a_disk_inside_an_archive_refers_to_nothing,
+];

@@ -24,7 +24,6 @@ fn fixed(data: &[u8], creator: &[u8; 4], cylinders: u16) -> Vec<u8> {
     [data, &footer].concat()
 }
 
-#[test]
 fn the_size_is_the_one_that_was_meant() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("disk.vhd");
@@ -59,7 +58,6 @@ fn the_size_is_the_one_that_was_meant() {
     assert_same(&read_all(&*image(&path)), &data, "fixed VHD");
 }
 
-#[test]
 fn short_and_damaged_footers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("disk.vhd");
@@ -89,3 +87,5 @@ fn short_and_damaged_footers() {
     std::fs::write(&path, &file).unwrap();
     assert_same(&read_all(&*image(&path)), &content, "footer from the front");
 }
+
+tests![the_size_is_the_one_that_was_meant, short_and_damaged_footers,];

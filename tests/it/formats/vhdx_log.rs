@@ -110,7 +110,6 @@ fn dirty(file: &[u8], start: usize, first_sequence: u64) -> (Vec<u8>, Vec<Vec<u8
     (broken, entries)
 }
 
-#[test]
 fn the_log_is_replayed_in_memory() {
     let folder = tempfile::tempdir().unwrap();
     let Some((file, content)) = clean(folder.path()) else { return };
@@ -133,7 +132,6 @@ fn the_log_is_replayed_in_memory() {
     }
 }
 
-#[test]
 fn a_torn_log_ends_before_the_tear() {
     let folder = tempfile::tempdir().unwrap();
     let Some((file, content)) = clean(folder.path()) else { return };
@@ -149,7 +147,6 @@ fn a_torn_log_ends_before_the_tear() {
     assert_same(&read_all(&*image(&path)), &content, "torn last entry");
 }
 
-#[test]
 fn a_log_that_cannot_be_replayed_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let Some((file, _)) = clean(folder.path()) else { return };
@@ -182,3 +179,5 @@ pub fn for_mutation(mut file: Vec<u8>) -> (Vec<u8>, std::ops::Range<u64>) {
     write_log(&mut file, 0, &[only]);
     (file, range)
 }
+
+tests![the_log_is_replayed_in_memory, a_torn_log_ends_before_the_tear, a_log_that_cannot_be_replayed_is_an_error,];

@@ -40,7 +40,6 @@ fn system() -> Vec<u8> {
     hive.finish(&[]).unwrap()
 }
 
-#[test]
 fn set_query_and_delete() {
     let folder = folder(&[("SYSTEM", &system())]);
     let folder = folder.path();
@@ -66,7 +65,6 @@ fn set_query_and_delete() {
     assert_eq!(check(&std::fs::read(folder.join("SYSTEM")).unwrap()), []);
 }
 
-#[test]
 fn export_import_and_diff() {
     let folder = folder(&[("SYSTEM", &system()), ("other", &system())]);
     let folder = folder.path();
@@ -91,7 +89,6 @@ fn export_import_and_diff() {
     assert!(complaint.contains("in.reg") && complaint.contains("line 3"), "{complaint}");
 }
 
-#[test]
 fn bad_targets_are_refused_with_their_code_and_left_alone() {
     let mut damaged = system();
     let at = damaged.windows(2).position(|w| w == b"lh").unwrap();
@@ -114,7 +111,6 @@ fn bad_targets_are_refused_with_their_code_and_left_alone() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), files.len(), "no temporary file stays");
 }
 
-#[test]
 fn check_answers_with_its_exit_code() {
     let mut damaged = system();
     let at = damaged.windows(2).position(|w| w == b"lh").unwrap();
@@ -135,7 +131,6 @@ fn check_answers_with_its_exit_code() {
     assert_eq!(report["faults"][0]["code"], "SL-HASH");
 }
 
-#[test]
 fn logs_beside_a_hive_are_replayed() {
     let names = ["UsrClass.dat", "UsrClass.dat.LOG1", "UsrClass.dat.LOG2"];
     let Some(files) =
@@ -157,7 +152,6 @@ fn logs_beside_a_hive_are_replayed() {
     assert!(std::fs::read(folder.join("usrclass.dat.log1")).unwrap() == files[1]);
 }
 
-#[test]
 fn hives_inside_an_image() {
     let original = std::fs::read(crate::support::root().join("test-images/win10.qcow2")).unwrap();
     let folder = folder(&[("win.qcow2", &original)]);
@@ -202,7 +196,6 @@ fn hives_inside_an_image() {
     assert_eq!(code(folder, &["query", "win.qcow2", &key]).0, 2);
 }
 
-#[test]
 fn a_hive_keeps_its_link_its_tail_and_its_rights() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
     // A live hive: remains of older bins follow its bins, and a file that is no multiple of anything.
@@ -232,7 +225,6 @@ fn a_hive_keeps_its_link_its_tail_and_its_rights() {
     assert!(ok(folder, &["query", "SYSTEM", r"ControlSet001\new"]).contains("(6000 bytes)"));
 }
 
-#[test]
 fn output_goes_where_it_is_sent() {
     use std::os::unix::fs::{MetadataExt, symlink};
     let folder = folder(&[("SYSTEM", &system())]);
@@ -250,7 +242,6 @@ fn output_goes_where_it_is_sent() {
     assert_eq!(std::fs::metadata(folder.join("secret")).unwrap().mode() & 0o777, 0o600);
 }
 
-#[test]
 fn a_missing_key_is_explained() {
     let folder = folder(&[("SYSTEM", &system())]);
     let complaint = |arguments: &[&str]| {
@@ -268,3 +259,15 @@ fn a_missing_key_is_explained() {
     assert!(deleted.status.success());
     assert!(String::from_utf8_lossy(&deleted.stderr).contains("no such key"));
 }
+
+tests![
+    set_query_and_delete,
+    export_import_and_diff,
+    bad_targets_are_refused_with_their_code_and_left_alone,
+    check_answers_with_its_exit_code,
+    logs_beside_a_hive_are_replayed,
+    hives_inside_an_image,
+    a_hive_keeps_its_link_its_tail_and_its_rights,
+    output_goes_where_it_is_sent,
+    a_missing_key_is_explained,
+];

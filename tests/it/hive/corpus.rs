@@ -30,14 +30,12 @@ fn allocated_cells(bytes: &[u8]) -> BTreeMap<usize, &[u8]> {
     cells
 }
 
-#[test]
 fn real_hives_are_clean_for_the_checker() {
     for (path, bytes) in real_hives() {
         assert_eq!(check(&bytes), [], "{path}");
     }
 }
 
-#[test]
 fn unchanged_hives_come_out_as_they_went_in() {
     for (path, bytes) in real_hives() {
         let mut hive = Hive::open(bytes.clone()).unwrap();
@@ -48,7 +46,6 @@ fn unchanged_hives_come_out_as_they_went_in() {
     }
 }
 
-#[test]
 fn both_readers_see_the_same_tree() {
     for (path, bytes) in real_hives() {
         let hive = Hive::open(bytes.clone()).unwrap();
@@ -78,7 +75,6 @@ fn both_readers_see_the_same_tree() {
     }
 }
 
-#[test]
 fn keys_are_found_by_their_path() {
     let Some(bytes) = clean_hive("hives/win10-1909/SYSTEM.xz") else { return };
     let hive = Hive::open(bytes).unwrap();
@@ -130,7 +126,6 @@ fn changed_cells(before: &[u8], after: &[u8]) -> usize {
     allocated_cells(before).into_iter().filter(|(at, cell)| new.get(at) != Some(cell)).count()
 }
 
-#[test]
 fn edits_of_real_hives_leave_everything_else_alone() {
     for (path, before) in real_hives() {
         let mut hive = Hive::open(before.clone()).unwrap();
@@ -152,7 +147,6 @@ fn edits_of_real_hives_leave_everything_else_alone() {
 }
 
 /// The same as a user does it: a `.reg` file imported, exported, and taken out by `[-Key]`.
-#[test]
 fn real_hives_import_export_and_delete() {
     let mut model = Hive::create("MODEL", NOW);
     put_in_version(&mut model, 3);
@@ -178,7 +172,6 @@ fn real_hives_import_export_and_delete() {
 }
 
 /// No hive of the corpus is left out of these tests.
-#[test]
 fn every_hive_of_the_corpus_is_tested() {
     let Some(folder) = support::corpus("hives") else { return };
     let known: Vec<String> = HIVES
@@ -197,7 +190,6 @@ fn every_hive_of_the_corpus_is_tested() {
     }
 }
 
-#[test]
 fn a_length_that_cuts_bins_off_is_damage() {
     // The recovered hives of these sets keep the length from before the replay.
     for path in ["amcache-server2022-dirty", "ntuser-dirty", "win10-1709-dirty"] {
@@ -209,3 +201,14 @@ fn a_length_that_cuts_bins_off_is_damage() {
         assert_eq!(error.kind(), winject::Kind::Damaged, "{path}: {error}");
     }
 }
+
+tests![
+    real_hives_are_clean_for_the_checker,
+    unchanged_hives_come_out_as_they_went_in,
+    both_readers_see_the_same_tree,
+    keys_are_found_by_their_path,
+    edits_of_real_hives_leave_everything_else_alone,
+    real_hives_import_export_and_delete,
+    every_hive_of_the_corpus_is_tested,
+    a_length_that_cuts_bins_off_is_damage,
+];

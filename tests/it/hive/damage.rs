@@ -307,14 +307,12 @@ fn damaged() -> Vec<(Code, Vec<u8>)> {
     all
 }
 
-#[test]
 fn every_rule_has_a_damage_that_breaks_it() {
     let covered: BTreeSet<Code> = damaged().into_iter().map(|(code, _)| code).chain([Code::BbSignature]).collect();
     let missing: Vec<&Code> = Code::ALL.iter().filter(|code| !covered.contains(code)).collect();
     assert!(missing.is_empty(), "no damage for {missing:?}");
 }
 
-#[test]
 fn every_damage_is_named() {
     for (i, (code, bytes)) in damaged().into_iter().enumerate() {
         let faults = check(&bytes);
@@ -323,7 +321,6 @@ fn every_damage_is_named() {
     assert_eq!(check(b"no hive")[0].code(), Code::BbSignature);
 }
 
-#[test]
 fn a_foreign_checker_finds_the_same() {
     let (Some(judge), Some(python)) = (support::judge("hivecheck.py"), support::program("python3")) else { return };
     let all = damaged();
@@ -353,7 +350,6 @@ fn a_foreign_checker_finds_the_same() {
     }
 }
 
-#[test]
 fn damaged_hives_are_not_edited() {
     for (code, bytes) in damaged() {
         let error = check(&bytes).iter().any(|f| f.severity() == winject::internals::hive::check::Severity::Error);
@@ -361,3 +357,10 @@ fn damaged_hives_are_not_edited() {
         assert_eq!(edited.is_err(), error, "{code}");
     }
 }
+
+tests![
+    every_rule_has_a_damage_that_breaks_it,
+    every_damage_is_named,
+    a_foreign_checker_finds_the_same,
+    damaged_hives_are_not_edited,
+];

@@ -42,7 +42,6 @@ fn with_subkeys(minor: u32, count: usize) -> Vec<(String, usize)> {
     lists(&clean(hive))
 }
 
-#[test]
 fn lists_of_subkeys_split_as_those_of_live_kernels() {
     let one = |kind: &str, n| vec![(kind.to_owned(), n)];
     for (minor, count, expected) in [
@@ -62,7 +61,6 @@ fn lists_of_subkeys_split_as_those_of_live_kernels() {
     }
 }
 
-#[test]
 fn no_empty_list_stays_behind() {
     let mut hive = Hive::create("ROOT", NOW);
     for i in 0..1014 {
@@ -83,7 +81,6 @@ fn no_empty_list_stays_behind() {
     assert_ne!(root, 0);
 }
 
-#[test]
 fn data_are_stored_by_their_size() {
     for minor in [3, 4, 5, 6] {
         for size in [0, 1, 4, 5, 8, 16343, 16344, 16345, 32687, 32688, 32689] {
@@ -98,7 +95,6 @@ fn data_are_stored_by_their_size() {
     }
 }
 
-#[test]
 fn every_change_of_size_frees_what_was_there() {
     let sizes = [0usize, 3, 4, 5, 100, 16344, 16345, 32688, 32689, 50_000];
     for minor in [3, 5] {
@@ -116,7 +112,6 @@ fn every_change_of_size_frees_what_was_there() {
     }
 }
 
-#[test]
 fn names_of_every_upper_casable_unit_are_found() {
     let mut hive = Hive::create("ROOT", NOW);
     let table = winject::internals::upcase::table();
@@ -135,7 +130,6 @@ fn names_of_every_upper_casable_unit_are_found() {
     }
 }
 
-#[test]
 fn names_that_windows_would_not_take_are_refused() {
     let mut hive = Hive::create("ROOT", NOW);
     for bad in ["a\0b".to_owned(), "x".repeat(256), "Ω".repeat(256)] {
@@ -154,7 +148,6 @@ fn names_that_windows_would_not_take_are_refused() {
     assert_clean(&clean(hive), None);
 }
 
-#[test]
 fn keys_nest_as_deep_as_windows_allows() {
     let mut hive = Hive::create("ROOT", NOW);
     let path = vec!["d"; 511].join("\\");
@@ -167,7 +160,6 @@ fn keys_nest_as_deep_as_windows_allows() {
     clean(hive);
 }
 
-#[test]
 fn the_same_again_changes_nothing() {
     let mut hive = Hive::create("ROOT", NOW);
     let key = hive.create_key(hive.root(), r"A\B", NOW).unwrap();
@@ -190,7 +182,6 @@ fn the_same_again_changes_nothing() {
     assert_eq!(word(&after, 4), word(&bytes, 4) + 1);
 }
 
-#[test]
 fn descriptors_are_shared_and_counted() {
     let mut hive = Hive::create("ROOT", NOW);
     let keys: Vec<_> = (0..10).map(|i| hive.create_key(hive.root(), &format!("K{i}"), NOW).unwrap()).collect();
@@ -217,7 +208,6 @@ fn descriptors_are_shared_and_counted() {
     assert_eq!(bytes[4096..].windows(4).filter(|w| w == b"sk\0\0").count(), 1 + 1, "one in use, one freed");
 }
 
-#[test]
 fn growth_goes_into_the_tail_of_the_file_first() {
     let mut bytes = Hive::create("ROOT", NOW).finish(&[]).unwrap();
     bytes.resize(64 * 1024, 0xEE);
@@ -231,7 +221,6 @@ fn growth_goes_into_the_tail_of_the_file_first() {
     assert_clean(&clean(hive), None);
 }
 
-#[test]
 fn maxima_are_kept_and_reset() {
     let mut hive = Hive::create("ROOT", NOW);
     let root = 4096 + 0x20 + 4;
@@ -251,3 +240,17 @@ fn maxima_are_kept_and_reset() {
     hive.delete_key(a, NOW).unwrap();
     assert_eq!(fields(&clean(hive)), [0, 0, 0]);
 }
+
+tests![
+    lists_of_subkeys_split_as_those_of_live_kernels,
+    no_empty_list_stays_behind,
+    data_are_stored_by_their_size,
+    every_change_of_size_frees_what_was_there,
+    names_of_every_upper_casable_unit_are_found,
+    names_that_windows_would_not_take_are_refused,
+    keys_nest_as_deep_as_windows_allows,
+    the_same_again_changes_nothing,
+    descriptors_are_shared_and_counted,
+    growth_goes_into_the_tail_of_the_file_first,
+    maxima_are_kept_and_reset,
+];

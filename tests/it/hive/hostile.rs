@@ -112,7 +112,6 @@ fn log_of(bytes: &[u8]) -> Vec<u8> {
     log
 }
 
-#[test]
 fn mutated_headers_never_panic() {
     let count = support::rounds(30_000, 210_000);
     std::thread::scope(|scope| {
@@ -132,10 +131,11 @@ fn mutated_headers_never_panic() {
     });
 }
 
-#[test]
 fn cut_off_hives_never_panic() {
     let (sound, mut random) = (small(5), Random::new(4));
     for length in (0..sound.len()).step_by(61) {
         exercise(&sound[..length], &sound[..length.min(600)], &mut random);
     }
 }
+
+tests![mutated_headers_never_panic, cut_off_hives_never_panic,];

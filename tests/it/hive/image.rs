@@ -97,7 +97,6 @@ fn assert_settled(image: &Path, (path, log): (&str, &[u8])) {
     }
 }
 
-#[test]
 fn a_dirty_hive_inside_an_image() {
     let folder = tempfile::tempdir().unwrap();
     let image = writable_fixture(folder.path(), Format::Qcow2);
@@ -115,7 +114,6 @@ fn a_dirty_hive_inside_an_image() {
     assert_settled(&image, (path, &log));
 }
 
-#[test]
 fn injection_replays_by_itself_and_says_so() {
     for logs in [Logs::Pair, Logs::Single] {
         let folder = tempfile::tempdir().unwrap();
@@ -139,7 +137,6 @@ fn injection_replays_by_itself_and_says_so() {
     }
 }
 
-#[test]
 fn a_single_log_beside_a_pair_is_a_relic() {
     let folder = tempfile::tempdir().unwrap();
     let image = writable_fixture(folder.path(), Format::Qcow2);
@@ -153,7 +150,6 @@ fn a_single_log_beside_a_pair_is_a_relic() {
     assert_eq!(sha256(&image), before);
 }
 
-#[test]
 fn a_dirty_hive_whose_log_is_bad_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let image = writable_fixture(folder.path(), Format::Qcow2);
@@ -178,7 +174,6 @@ fn a_dirty_hive_whose_log_is_bad_is_left_alone() {
     }
 }
 
-#[test]
 fn an_interrupted_run_is_rolled_back_by_nobody_else() {
     let folder = tempfile::tempdir().unwrap();
     let image = writable_fixture(folder.path(), Format::Qcow2);
@@ -192,7 +187,6 @@ fn an_interrupted_run_is_rolled_back_by_nobody_else() {
     assert_eq!(sha256(&image), before);
 }
 
-#[test]
 fn every_hive_of_the_config_folder_is_reached_by_its_place_in_the_registry() {
     let folder = tempfile::tempdir().unwrap();
     let image = writable_fixture(folder.path(), Format::Qcow2);
@@ -230,3 +224,12 @@ fn every_hive_of_the_config_folder_is_reached_by_its_place_in_the_registry() {
         assert!(complaint.contains("NTUSER.DAT, BCD") && complaint.contains(r"HKLM\SYSTEM"), "{complaint}");
     }
 }
+
+tests![
+    a_dirty_hive_inside_an_image,
+    injection_replays_by_itself_and_says_so,
+    a_single_log_beside_a_pair_is_a_relic,
+    a_dirty_hive_whose_log_is_bad_is_left_alone,
+    an_interrupted_run_is_rolled_back_by_nobody_else,
+    every_hive_of_the_config_folder_is_reached_by_its_place_in_the_registry,
+];

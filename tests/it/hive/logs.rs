@@ -31,7 +31,6 @@ fn open(set: &Dirty) -> (Hive, Replay) {
     (hive, replay.unwrap())
 }
 
-#[test]
 fn a_dirty_hive_is_refused_with_that_word() {
     let Some(set) = load("usrclass-dirty", "UsrClass.dat") else { return };
     let error = Hive::open(set.hive).err().unwrap();
@@ -40,7 +39,6 @@ fn a_dirty_hive_is_refused_with_that_word() {
     assert!(error.hint_text().is_some());
 }
 
-#[test]
 fn replays_equal_the_recovered_hives() {
     for (folder, file) in DIRTY {
         let Some(set) = load(folder, file) else { return };
@@ -67,7 +65,6 @@ fn replays_equal_the_recovered_hives() {
     }
 }
 
-#[test]
 fn the_order_in_which_logs_are_given_does_not_matter() {
     for (folder, file) in DIRTY {
         let Some(set) = load(folder, file) else { return };
@@ -76,7 +73,6 @@ fn the_order_in_which_logs_are_given_does_not_matter() {
     }
 }
 
-#[test]
 fn replays_are_edited_and_stay_clean() {
     for (folder, file) in DIRTY {
         let Some(set) = load(folder, file) else { return };
@@ -104,7 +100,6 @@ fn replays_are_edited_and_stay_clean() {
 }
 
 /// As `logs_beside_a_hive_are_replayed`, with the files of a user: what the program leaves behind is judged.
-#[test]
 fn an_edited_file_is_not_undone_by_the_logs_beside_it() {
     for (name, file) in DIRTY {
         let Some(set) = load(name, file) else { return };
@@ -136,7 +131,6 @@ fn an_edited_file_is_not_undone_by_the_logs_beside_it() {
     }
 }
 
-#[test]
 fn logs_that_do_not_fit_are_refused() {
     let Some(set) = load("usrclass-dirty", "UsrClass.dat") else { return };
     let refused = |log1: Option<&[u8]>, log2: Option<&[u8]>| {
@@ -160,3 +154,12 @@ fn logs_that_do_not_fit_are_refused() {
     seal(&mut newer);
     assert!(Hive::open_with_logs(newer, Some(&set.log1), Some(&set.log2)).is_err());
 }
+
+tests![
+    a_dirty_hive_is_refused_with_that_word,
+    replays_equal_the_recovered_hives,
+    the_order_in_which_logs_are_given_does_not_matter,
+    replays_are_edited_and_stay_clean,
+    an_edited_file_is_not_undone_by_the_logs_beside_it,
+    logs_that_do_not_fit_are_refused,
+];

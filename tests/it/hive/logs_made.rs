@@ -150,7 +150,6 @@ fn assert_refused(primary: &[u8], logs: [Option<&[u8]>; 2]) {
     }
 }
 
-#[test]
 fn new_format_in_every_combination() {
     for first in [100, u32::MAX - 1] {
         let states = states(first, 6);
@@ -180,7 +179,6 @@ fn new_format_in_every_combination() {
     }
 }
 
-#[test]
 fn new_format_with_a_torn_base_block() {
     let states = states(100, 4);
     let log = new_log(&states, 100);
@@ -193,7 +191,6 @@ fn new_format_with_a_torn_base_block() {
     assert_refused(&torn(&states[0]), [None, None]);
 }
 
-#[test]
 fn new_format_with_impossible_entries() {
     let states = states(100, 3);
     let primary = dirty(&states[0]);
@@ -219,7 +216,6 @@ fn new_format_with_impossible_entries() {
     refused(&[good.clone(), entry(101, word(&states[2], 40), &few)].concat());
 }
 
-#[test]
 fn a_replay_that_lost_entries_is_read_but_not_edited() {
     let states = states(100, 4);
     // The middle entry's pages are missing: its key is referenced by the index, but is not there.
@@ -236,7 +232,6 @@ fn a_replay_that_lost_entries_is_read_but_not_edited() {
     assert!(error.hint_text().unwrap().contains("log entries"), "{error}");
 }
 
-#[test]
 fn old_format_in_every_combination() {
     let mut states = states(7, 4);
     for state in &mut states {
@@ -272,7 +267,6 @@ fn old_format_in_every_combination() {
     assert_refused(&primary, [None, None]);
 }
 
-#[test]
 fn a_stale_log_of_the_old_format_cannot_undo_an_edit() {
     let states = states(7, 3);
     let log = old_log(&states[0], &states[2]);
@@ -303,3 +297,12 @@ fn assert_replay_old(primary: &[u8], logs: [Option<&[u8]>; 2]) {
         assert!(foreign == ours, "the foreign replay differs");
     }
 }
+
+tests![
+    new_format_in_every_combination,
+    new_format_with_a_torn_base_block,
+    new_format_with_impossible_entries,
+    a_replay_that_lost_entries_is_read_but_not_edited,
+    old_format_in_every_combination,
+    a_stale_log_of_the_old_format_cannot_undo_an_edit,
+];

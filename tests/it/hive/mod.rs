@@ -13,3 +13,5 @@ mod model;
 mod odd;
 mod support;
 mod text;
+
+tests![in command, corpus, damage, edges, hostile, image, logs, logs_made, model, odd, text;];

@@ -220,7 +220,6 @@ fn sequence(seed: u64, steps: usize, names: Names) -> (u32, Vec<u8>, Listing) {
     (minor, bytes, model.listing())
 }
 
-#[test]
 fn random_edits_with_tame_names_are_seen_by_all_readers() {
     let count = support::rounds(40, 120);
     for batch in 0..count.div_ceil(20) {
@@ -265,7 +264,6 @@ fn judge_batch(hives: &[(u32, Vec<u8>, Listing)]) {
     support::run(&mut command);
 }
 
-#[test]
 fn random_edits_with_names_over_the_whole_of_utf_16() {
     let count = support::rounds(40, 120);
     for batch in 0..count.div_ceil(20) {
@@ -275,7 +273,6 @@ fn random_edits_with_names_over_the_whole_of_utf_16() {
     }
 }
 
-#[test]
 fn ten_thousand_keys() {
     let (_, bytes, listing) = sequence(6, 45_000, Names::Tame);
     assert!(listing.iter().filter(|line| line.starts_with('K')).count() > 10_000, "{}", listing.len());
@@ -303,7 +300,6 @@ fn assert_readers(what: &str, readers: &[&str], bytes: &[u8], expected: &[String
     }
 }
 
-#[test]
 fn a_hundred_thousand_subkeys_under_one_key() {
     for minor in [3, 5] {
         let mut hive = Hive::create_version("ROOT", minor, NOW);
@@ -346,7 +342,6 @@ fn a_hundred_thousand_subkeys_under_one_key() {
     }
 }
 
-#[test]
 fn values_up_to_a_mebibyte() {
     for minor in [3, 5] {
         let mut hive = Hive::create_version("ROOT", minor, NOW);
@@ -392,7 +387,6 @@ type Values = Vec<(String, u32, Vec<u8>)>;
 
 /// Random edits of keys with many values, which are found through an index: also under other spellings of their names, of
 /// several keys in turns, and of keys that were deleted and made again.
-#[test]
 fn random_edits_of_keys_with_many_values() {
     for seed in 0..support::rounds(6, 12) {
         let mut random = Random::new(3000 + seed);
@@ -459,7 +453,6 @@ fn values_listing<'a>(keys: impl Iterator<Item = (String, &'a Values)>) -> Listi
 }
 
 /// 100,000 in a campaign, else 20,000: to be set, changed and deleted in any order, without reading all names for each.
-#[test]
 fn very_many_values_under_one_key() {
     let count = if is_campaign() { 100_000 } else { 20_000 };
     for minor in [3, 5] {
@@ -521,3 +514,13 @@ fn judge_values(minor: u32, bytes: &[u8], expected: &[String]) {
         assert_readers("very many values", readers, bytes, expected);
     }
 }
+
+tests![
+    random_edits_with_tame_names_are_seen_by_all_readers,
+    random_edits_with_names_over_the_whole_of_utf_16,
+    ten_thousand_keys,
+    a_hundred_thousand_subkeys_under_one_key,
+    values_up_to_a_mebibyte,
+    random_edits_of_keys_with_many_values,
+    very_many_values_under_one_key,
+];

@@ -53,7 +53,6 @@ fn unnamed(faults: &[Fault]) -> usize {
     faults.iter().filter_map(|f| f.text().strip_suffix(" more")?.parse::<usize>().ok()).sum()
 }
 
-#[test]
 fn warnings_do_not_hide_errors() {
     let mut bytes = neglected();
     let faults = check(&bytes);
@@ -79,7 +78,6 @@ fn warnings_do_not_hide_errors() {
     assert!(error.to_string().contains("NK-PARENT"), "{error}");
 }
 
-#[test]
 fn reports_on_deep_hives_stay_small() {
     let mut hive = Hive::create("ROOT", NOW);
     let mut at = hive.root();
@@ -137,7 +135,6 @@ fn with_stale_lists(share: bool) -> Vec<u8> {
     bytes
 }
 
-#[test]
 fn stale_lists_are_freed_once_and_only_when_nobody_uses_them() {
     for share in [false, true] {
         let before = with_stale_lists(share);
@@ -175,7 +172,6 @@ fn stale_lists_are_freed_once_and_only_when_nobody_uses_them() {
     }
 }
 
-#[test]
 fn reference_counts_that_are_too_high_do_not_stop_an_edit() {
     let mut hive = Hive::create("ROOT", NOW);
     let other = {
@@ -201,7 +197,6 @@ fn reference_counts_that_are_too_high_do_not_stop_an_edit() {
     assert_clean(&after, Some(&bytes));
 }
 
-#[test]
 fn a_link_gets_no_subkeys() {
     let mut hive = Hive::create("ROOT", NOW);
     hive.create_key(hive.root(), "Link", NOW).unwrap();
@@ -217,7 +212,6 @@ fn a_link_gets_no_subkeys() {
     assert_eq!(check(&hive.finish(&[]).unwrap()), []);
 }
 
-#[test]
 fn a_value_that_is_listed_many_times_costs_no_memory() {
     let mut hive = Hive::create("ROOT", NOW);
     let long = "n".repeat(16_000);
@@ -234,3 +228,12 @@ fn a_value_that_is_listed_many_times_costs_no_memory() {
     assert_eq!(Reader::open(&bytes).unwrap().root().unwrap().values().unwrap_err().kind(), Kind::Damaged);
     assert!(check(&bytes).iter().any(|f| f.code() == Code::RfShared));
 }
+
+tests![
+    warnings_do_not_hide_errors,
+    reports_on_deep_hives_stay_small,
+    stale_lists_are_freed_once_and_only_when_nobody_uses_them,
+    reference_counts_that_are_too_high_do_not_stop_an_edit,
+    a_link_gets_no_subkeys,
+    a_value_that_is_listed_many_times_costs_no_memory,
+];

@@ -12,7 +12,6 @@ fn whole(hive: &Hive) -> Document {
     export(hive, hive.root(), &KeyPath::default()).unwrap()
 }
 
-#[test]
 fn exports_of_real_hives_come_back_the_same() {
     for path in HIVES {
         let Some(bytes) = clean_hive(path) else { return };
@@ -46,7 +45,6 @@ fn sample() -> String {
     text
 }
 
-#[test]
 fn hivexregedit_takes_our_files_and_we_take_its() {
     let Some(tool) = support::program("hivexregedit") else { return };
     let root = KeyPath::default();
@@ -70,7 +68,6 @@ fn hivexregedit_takes_our_files_and_we_take_its() {
     assert_clean(&again.finish(&[]).unwrap(), None);
 }
 
-#[test]
 fn a_difference_of_real_hives_leads_from_one_to_the_other() {
     let (Some(a), Some(b)) = (clean_hive("hives/win8.1/SYSTEM.xz"), clean_hive("hives/win7/SYSTEM.xz")) else { return };
     let (mut old, new) = (Hive::open(a).unwrap(), Hive::open(b).unwrap());
@@ -84,7 +81,6 @@ fn a_difference_of_real_hives_leads_from_one_to_the_other() {
 }
 
 /// Real hives through hivexregedit: exported by us, merged by it into an empty hive, exported by it, imported by us.
-#[test]
 fn real_hives_survive_the_way_through_hivexregedit() {
     let Some(tool) = support::program("hivexregedit") else { return };
     let root = KeyPath::default();
@@ -104,3 +100,10 @@ fn real_hives_survive_the_way_through_hivexregedit() {
         assert_eq!(difference, Document::default(), "{path}");
     }
 }
+
+tests![
+    exports_of_real_hives_come_back_the_same,
+    hivexregedit_takes_our_files_and_we_take_its,
+    a_difference_of_real_hives_leads_from_one_to_the_other,
+    real_hives_survive_the_way_through_hivexregedit,
+];

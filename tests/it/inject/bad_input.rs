@@ -37,7 +37,6 @@ fn refused(command: &mut Command, image: &Path, code: i32, words: &[&str]) -> Ou
     output
 }
 
-#[test]
 fn a_file_that_is_no_disk_image() {
     let folder = folder();
     for (name, content) in [
@@ -51,7 +50,6 @@ fn a_file_that_is_no_disk_image() {
     }
 }
 
-#[test]
 fn an_image_that_is_not_there() {
     let folder = folder();
     let image = folder.path().join("nowhere.qcow2");
@@ -59,7 +57,6 @@ fn an_image_that_is_not_there() {
     refuse(folder.path(), &fixture_drivers(), 4, &[]);
 }
 
-#[test]
 fn a_truncated_image() {
     let folder = folder();
     let raw = writable_fixture(folder.path(), Format::Raw);
@@ -84,14 +81,12 @@ fn small_image(folder: &Path) -> PathBuf {
     image
 }
 
-#[test]
 fn a_missing_driver_directory() {
     let folder = folder();
     let image = small_image(folder.path());
     refuse(&image, Path::new("/nowhere/virtio-win"), 6, &["/nowhere/virtio-win"]);
 }
 
-#[test]
 fn a_driver_directory_without_drivers() {
     let (folder, media) = (folder(), folder());
     let image = small_image(folder.path());
@@ -115,7 +110,6 @@ fn media_as(os: &str, arch: &str) -> tempfile::TempDir {
     media
 }
 
-#[test]
 fn a_driver_directory_without_a_driver_for_this_windows() {
     let folder = folder();
     let image = small_image(folder.path());
@@ -126,7 +120,6 @@ fn a_driver_directory_without_a_driver_for_this_windows() {
     }
 }
 
-#[test]
 fn an_unsigned_boot_driver() {
     let folder = folder();
     let image = small_image(folder.path());
@@ -139,7 +132,6 @@ fn an_unsigned_boot_driver() {
     refuse(&image, media.path(), 6, &["viostor"]);
 }
 
-#[test]
 fn an_image_without_windows() {
     let Some(mkntfs) = support::program("mkntfs") else { return };
     let folder = folder();
@@ -149,7 +141,6 @@ fn an_image_without_windows() {
     refuse(&image, &fixture_drivers(), 4, &["no Windows"]);
 }
 
-#[test]
 fn an_encrypted_volume() {
     let folder = folder();
     let Some(bytes) = support::corpus_bytes("disks/bitlocker-to-go-first-mib.raw.xz") else { return };
@@ -158,7 +149,6 @@ fn an_encrypted_volume() {
     refuse(&image, &fixture_drivers(), 3, &["BitLocker"]);
 }
 
-#[test]
 fn an_unclean_volume() {
     let folder = folder();
     let Some(bytes) = support::corpus_bytes("ntfs/tiny-unclean-log.raw.xz") else { return };
@@ -168,7 +158,6 @@ fn an_unclean_volume() {
     refuse(&image, &fixture_drivers(), 4, &[]);
 }
 
-#[test]
 fn no_destination() {
     let folder = folder();
     let image = small_image(folder.path());
@@ -177,7 +166,6 @@ fn no_destination() {
     refused(&mut command, &image, 3, &["--in-place", "--output", "--dry-run"]);
 }
 
-#[test]
 fn an_output_that_is_there() {
     let folder = folder();
     let image = small_image(folder.path());
@@ -217,7 +205,6 @@ fn without_rights() -> Option<Command> {
     Some(command)
 }
 
-#[test]
 fn a_read_only_file() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -227,7 +214,6 @@ fn a_read_only_file() {
     refused(&mut command, &image, 7, &["win10.raw"]);
 }
 
-#[test]
 fn a_read_only_folder() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -249,7 +235,6 @@ fn with_file_limit(kilobytes: u64, arguments: &[&std::ffi::OsStr]) -> Command {
     command
 }
 
-#[test]
 fn a_full_disk() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Qcow2);
@@ -278,7 +263,6 @@ fn a_full_disk() {
     }
 }
 
-#[test]
 fn a_full_file_system() {
     if !made::is_root() {
         return; // the limit above shows the same without root
@@ -307,3 +291,22 @@ fn a_full_file_system() {
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(sha256(&image), sha256(&fixture()));
 }
+
+tests![
+    a_file_that_is_no_disk_image,
+    an_image_that_is_not_there,
+    a_truncated_image,
+    a_missing_driver_directory,
+    a_driver_directory_without_drivers,
+    a_driver_directory_without_a_driver_for_this_windows,
+    an_unsigned_boot_driver,
+    an_image_without_windows,
+    an_encrypted_volume,
+    an_unclean_volume,
+    no_destination,
+    an_output_that_is_there,
+    a_read_only_file,
+    a_read_only_folder,
+    a_full_disk,
+    a_full_file_system,
+];

@@ -19,7 +19,6 @@ fn converted(folder: &Path, name: &str, format: &str, option: &str) -> Option<Pa
     Some(out)
 }
 
-#[test]
 fn a_vmdk_is_converted_and_injected_in_one_run() {
     for subformat in ["monolithicSparse", "streamOptimized"] {
         let folder = folder();
@@ -46,7 +45,6 @@ fn a_vmdk_is_converted_and_injected_in_one_run() {
     }
 }
 
-#[test]
 fn other_containers_are_never_edited_in_place() {
     for (name, format) in [("win.vmdk", "vmdk"), ("win.vhdx", "vhdx"), ("win.vhd", "vpc"), ("win.vdi", "vdi")] {
         let folder = folder();
@@ -61,7 +59,6 @@ fn other_containers_are_never_edited_in_place() {
     }
 }
 
-#[test]
 fn drivers_from_an_iso_image() {
     let Some(xorriso) = support::program("xorriso") else { return };
     let folder = folder();
@@ -75,3 +72,9 @@ fn drivers_from_an_iso_image() {
     let text = stdout(&succeed(&mut command));
     assert!(text.contains("Done: Windows 10"), "{text}");
 }
+
+tests![
+    a_vmdk_is_converted_and_injected_in_one_run,
+    other_containers_are_never_edited_in_place,
+    drivers_from_an_iso_image,
+];

@@ -73,12 +73,12 @@ fn kill_at_random_moments(format: Format) {
     );
 }
 
-#[test]
 fn raw() {
     kill_at_random_moments(Format::Raw);
 }
 
-#[test]
 fn qcow2() {
     kill_at_random_moments(Format::Qcow2);
 }
+
+tests![raw, qcow2,];

@@ -154,7 +154,6 @@ pub fn judge_hives(before: &[std::path::PathBuf], after: &[std::path::PathBuf], 
 }
 
 /// Every commit: three guests that differ in everything.
-#[test]
 fn short() {
     let _ = short_matrix();
 }
@@ -166,7 +165,6 @@ fn short_matrix() -> Option<()> {
 }
 
 /// All of it, when asked for with `WINJECT_CAMPAIGN`.
-#[test]
 fn whole() {
     if std::env::var_os("WINJECT_CAMPAIGN").is_none() {
         return;
@@ -190,3 +188,5 @@ fn whole() {
         }
     }
 }
+
+tests![short, whole,];

@@ -144,3 +144,5 @@ pub fn expected_fixture() -> &'static str {
         disk_sha256(&out)
     })
 }
+
+tests![in bad_input, containers, kill, matrix, outcome, repeat, report, state;];

@@ -36,7 +36,6 @@ fn json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-#[test]
 fn media_without_a_storage_driver_are_no_success() {
     let folder = folder();
     let media = media(folder.path(), &["NetKVM"]);
@@ -86,7 +85,6 @@ fn media_without_a_storage_driver_are_no_success() {
     assert!(text.contains("boots with vioscsi and viostor"), "{text}");
 }
 
-#[test]
 fn packages_only_registers_no_driver() {
     let folder = folder();
     let report = folder.path().join("r.json");
@@ -103,7 +101,6 @@ fn packages_only_registers_no_driver() {
     assert_eq!(command.output().unwrap().status.code(), Some(2));
 }
 
-#[test]
 fn every_package_is_compared_with_its_catalogue() {
     let folder = folder();
     let media = media(folder.path(), &["NetKVM", "Balloon", "viostor", "vioscsi"]);
@@ -145,7 +142,6 @@ fn every_package_is_compared_with_its_catalogue() {
     }
 }
 
-#[test]
 fn folders_of_the_guide_and_critical_devices_of_any_category() {
     let folder = folder();
     let media = media(folder.path(), &["viostor", "vioscsi", "Balloon"]);
@@ -168,3 +164,10 @@ fn folders_of_the_guide_and_critical_devices_of_any_category() {
     let written = json(&report)["virtio"]["registry_changes"]["cdd"].to_string();
     assert!(written.contains("\"BALLOON\""), "{written}");
 }
+
+tests![
+    media_without_a_storage_driver_are_no_success,
+    packages_only_registers_no_driver,
+    every_package_is_compared_with_its_catalogue,
+    folders_of_the_guide_and_critical_devices_of_any_category,
+];

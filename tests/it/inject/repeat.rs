@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use winject::internals::block::{Format, OpenOptions, Stage, StageOptions, open};
 
-#[test]
 fn a_second_run_changes_no_byte_and_says_so() {
     for format in [Format::Raw, Format::Qcow2] {
         let folder = folder();
@@ -30,7 +29,6 @@ fn a_second_run_changes_no_byte_and_says_so() {
     }
 }
 
-#[test]
 fn a_later_clock_is_no_change() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -45,7 +43,6 @@ fn a_later_clock_is_no_change() {
     assert_eq!(before, sha256(&image));
 }
 
-#[test]
 fn an_overlay_of_an_unchanged_image_is_still_made() {
     let folder = folder();
     let first = folder.path().join("first.qcow2");
@@ -61,7 +58,6 @@ fn an_overlay_of_an_unchanged_image_is_still_made() {
     assert!(std::fs::metadata(&second).unwrap().len() < 1 << 20, "an overlay of nothing is small");
 }
 
-#[test]
 fn a_dry_run_prints_the_plan_of_the_real_run_and_writes_nothing() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -99,7 +95,6 @@ fn a_dry_run_prints_the_plan_of_the_real_run_and_writes_nothing() {
     assert_eq!(changes(&dry), changes(&real));
 }
 
-#[test]
 fn all_destinations_hold_the_same_disk() {
     let folder = folder();
     let config = folder.path().join("run.yaml");
@@ -122,7 +117,6 @@ fn all_destinations_hold_the_same_disk() {
     }
 }
 
-#[test]
 fn the_same_input_gives_the_same_bytes() {
     let folder = folder();
     let image = folder.path().join("win10.qcow2");
@@ -136,7 +130,7 @@ fn the_same_input_gives_the_same_bytes() {
 
 /// Our drivers with a later version, and signed anew: every file of them differs.
 fn newer_drivers(folder: &Path) -> Option<PathBuf> {
-    support::program("osslsigncode")?;
+    support::program("osslsigncode").and(support::program("python3"))?;
     let out = folder.join("newer");
     support::run(Command::new("cp").arg("-r").arg(fixture_drivers()).arg(&out));
     for (driver, name) in [("viostor", "viostor"), ("vioscsi", "vioscsi"), ("NetKVM", "netkvm"), ("Balloon", "balloon")]
@@ -180,7 +174,6 @@ const SYS: &str = "Windows/System32/drivers/viostor.sys";
 const INF: &str = "hyper2kvm/drivers/virtio/viostor/viostor.inf";
 const MARKER: &str = "hyper2kvm/firstboot.done";
 
-#[test]
 fn newer_media_replace_and_older_do_not() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -213,7 +206,6 @@ fn newer_media_replace_and_older_do_not() {
     holds(&fixture_drivers());
 }
 
-#[test]
 fn a_finished_job_is_armed_again_only_when_asked() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -238,3 +230,14 @@ fn a_finished_job_is_armed_again_only_when_asked() {
     }
     assert!(run(&["--rearm"]).contains("Unchanged:"));
 }
+
+tests![
+    a_second_run_changes_no_byte_and_says_so,
+    a_later_clock_is_no_change,
+    an_overlay_of_an_unchanged_image_is_still_made,
+    a_dry_run_prints_the_plan_of_the_real_run_and_writes_nothing,
+    all_destinations_hold_the_same_disk,
+    the_same_input_gives_the_same_bytes,
+    newer_media_replace_and_older_do_not,
+    a_finished_job_is_armed_again_only_when_asked,
+];

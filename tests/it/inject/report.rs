@@ -7,7 +7,6 @@ fn json(path: &std::path::Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-#[test]
 fn fields_that_readers_know() {
     let folder = folder();
     let out = folder.path().join("out.qcow2");
@@ -53,7 +52,6 @@ fn fields_that_readers_know() {
     assert!(text.contains("- `virtio.injected`: true") && text.contains("## Packages staged"), "{text}");
 }
 
-#[test]
 fn a_dry_run_reports_what_would_be() {
     let folder = folder();
     let report = folder.path().join("test-report.md");
@@ -74,7 +72,6 @@ fn a_dry_run_reports_what_would_be() {
     assert_eq!(json["run"]["output"], Value::Null);
 }
 
-#[test]
 fn a_second_run_is_injected_and_unchanged() {
     let folder = folder();
     let (image, first) = (folder.path().join("win10.qcow2"), folder.path().join("a.qcow2"));
@@ -97,7 +94,6 @@ fn a_second_run_is_injected_and_unchanged() {
     assert_eq!(json["changes"]["steps"].as_array().map(Vec::len), Some(0));
 }
 
-#[test]
 fn failures_are_reported_too() {
     let folder = folder();
     let report = folder.path().join("report.json");
@@ -115,3 +111,10 @@ fn failures_are_reported_too() {
     assert_eq!(json["error"]["exit_code"], 6);
     assert!(json["error"]["hint"].is_string());
 }
+
+tests![
+    fields_that_readers_know,
+    a_dry_run_reports_what_would_be,
+    a_second_run_is_injected_and_unchanged,
+    failures_are_reported_too,
+];

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use winject::internals::block::{self, Format, Stage, StageOptions, commit};
 use winject::internals::clock::FileTime;
+use winject::internals::field::Field;
 use winject::internals::hive::Hive;
 use winject::internals::io::{VolumeRead, VolumeWrite};
 use winject::internals::ntfs::attribute::AttributeType;
 use winject::internals::ntfs::boot::Geometry;
-use winject::internals::ntfs::field::Field;
 use winject::internals::ntfs::fixup;
 use winject::internals::ntfs::record::Record;
 use winject::internals::ntfs::{New, OpenOptions, Volume};
@@ -55,7 +55,6 @@ pub fn windows_partition(stage: &Stage) -> Partition {
     read(stage).unwrap().partition(3).unwrap().clone()
 }
 
-#[test]
 fn a_hibernated_guest() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -100,7 +99,6 @@ fn open_log(image: &Path) {
     commit::commit_in_place(&mut stage, image, &commit::CommitOptions::default()).unwrap();
 }
 
-#[test]
 fn a_log_with_work_in_it() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -122,7 +120,6 @@ fn a_log_with_work_in_it() {
     assert_eq!(after, sha256(&image));
 }
 
-#[test]
 fn a_consumed_hibernation_file_is_no_obstacle() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -156,7 +153,6 @@ fn bare_volume(folder: &Path) -> (PathBuf, u64) {
     (out, partition.length)
 }
 
-#[test]
 fn a_volume_without_a_partition_table() {
     let folder = folder();
     let (image, _) = bare_volume(folder.path());
@@ -190,7 +186,6 @@ fn two_installations(folder: &Path) -> PathBuf {
     image
 }
 
-#[test]
 fn several_installations_have_to_be_chosen_from() {
     let folder = folder();
     let image = two_installations(folder.path());
@@ -206,7 +201,6 @@ fn several_installations_have_to_be_chosen_from() {
     assert!(stdout(&succeed(&mut inject(&image, &["--partition", "1"]))).contains("Done:"));
 }
 
-#[test]
 fn a_damaged_primary_gpt_is_no_obstacle_and_stays_as_it_is() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -237,7 +231,6 @@ fn bitmap_places(image: &Path) -> (u64, u64, u64) {
     (base, base + mft, base + geometry.bytes_in(lcn.0))
 }
 
-#[test]
 fn clusters_of_a_file_that_are_marked_as_free() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -261,7 +254,6 @@ fn clusters_of_a_file_that_are_marked_as_free() {
     assert!(stderr(&output).contains("not checked"), "{}", stderr(&output));
 }
 
-#[test]
 fn the_place_of_damage_is_one_of_the_image() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -283,7 +275,6 @@ fn the_place_of_damage_is_one_of_the_image() {
     }
 }
 
-#[test]
 fn an_image_in_use() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -363,7 +354,6 @@ fn damage(image: &Path, what: &str) {
 }
 
 /// Damage that was in the guest before is told as such, with code 5 and what to do, by every command that changes it.
-#[test]
 fn damage_that_was_there_before_is_not_a_defect_of_the_change() {
     for what in
         ["mirror", "backup boot sector", "parent reference", "folder's parent", "signature of $AttrDef's record"]
@@ -393,3 +383,16 @@ fn damage_that_was_there_before_is_not_a_defect_of_the_change() {
         }
     }
 }
+
+tests![
+    a_hibernated_guest,
+    a_log_with_work_in_it,
+    a_consumed_hibernation_file_is_no_obstacle,
+    a_volume_without_a_partition_table,
+    several_installations_have_to_be_chosen_from,
+    a_damaged_primary_gpt_is_no_obstacle_and_stays_as_it_is,
+    clusters_of_a_file_that_are_marked_as_free,
+    the_place_of_damage_is_one_of_the_image,
+    an_image_in_use,
+    damage_that_was_there_before_is_not_a_defect_of_the_change,
+];

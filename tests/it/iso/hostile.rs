@@ -28,14 +28,12 @@ fn open(data: Vec<u8>) -> Result<(), Error> {
     Ok(())
 }
 
-#[test]
 fn what_is_no_image() {
     for data in [Vec::new(), vec![0; 100], vec![0xFF; 100_000], b"not an image".repeat(5000)] {
         assert_eq!(open(data).unwrap_err().kind(), Kind::Unsupported);
     }
 }
 
-#[test]
 fn truncated_in_the_middle() {
     let temp = tempfile::tempdir().unwrap();
     let tree = temp.path().join("tree");
@@ -59,7 +57,6 @@ fn records(data: &[u8], name: &[u8]) -> Vec<usize> {
         .collect()
 }
 
-#[test]
 fn directories_in_a_loop() {
     let Some((_temp, image)) = small() else { return };
     let mut data = fs::read(image).unwrap();
@@ -72,7 +69,6 @@ fn directories_in_a_loop() {
     assert!(error.to_string().contains("loop"), "{error}");
 }
 
-#[test]
 fn a_directory_far_too_large() {
     let Some((_temp, image)) = small() else { return };
     let mut data = fs::read(image).unwrap();
@@ -83,7 +79,6 @@ fn a_directory_far_too_large() {
 }
 
 /// A directory of more entries than any driver image has: 200,001 records of 34 bytes behind the image's end.
-#[test]
 fn a_directory_with_too_many_entries() {
     let Some((_temp, image)) = small() else { return };
     let mut data = fs::read(image).unwrap();
@@ -103,7 +98,6 @@ fn a_directory_with_too_many_entries() {
     assert!(error.to_string().contains("more than 200000 entries") && error.hint_text().is_some(), "{error}");
 }
 
-#[test]
 fn mutated_images_never_panic() {
     let Some((_temp, image)) = small() else { return };
     let whole = fs::read(image).unwrap();
@@ -149,3 +143,12 @@ fn mutated_images_never_panic() {
     println!("mutated images: {fine} trees read, {refused} refused");
     assert!(fine > 0 && refused > 0);
 }
+
+tests![
+    what_is_no_image,
+    truncated_in_the_middle,
+    directories_in_a_loop,
+    a_directory_far_too_large,
+    a_directory_with_too_many_entries,
+    mutated_images_never_panic,
+];

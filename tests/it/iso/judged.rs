@@ -62,7 +62,6 @@ fn upper(files: &Files) -> Files {
     files.iter().map(|(path, data)| (path.to_uppercase(), data.clone())).collect()
 }
 
-#[test]
 fn every_extension_alone_and_together() {
     let temp = tempfile::tempdir().unwrap();
     let tree = temp.path().join("tree");
@@ -103,7 +102,6 @@ fn every_extension_alone_and_together() {
     }
 }
 
-#[test]
 fn udf_alone() {
     let temp = tempfile::tempdir().unwrap();
     let tree = temp.path().join("tree");
@@ -125,7 +123,6 @@ fn udf_alone() {
     same("udf alone, 7-Zip", &ours(&only, None), &theirs);
 }
 
-#[test]
 fn deep_directories_that_rock_ridge_moved() {
     let temp = tempfile::tempdir().unwrap();
     let tree = temp.path().join("tree");
@@ -140,3 +137,5 @@ fn deep_directories_that_rock_ridge_moved() {
         same(recipe, &read, &folder_files(&tree));
     }
 }
+
+tests![every_extension_alone_and_together, udf_alone, deep_directories_that_rock_ridge_moved,];

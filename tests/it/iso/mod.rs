@@ -3,3 +3,5 @@
 mod hostile;
 mod images;
 mod judged;
+
+tests![in hostile, judged;];

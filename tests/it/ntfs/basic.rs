@@ -10,7 +10,6 @@ use super::volume::{FileDevice, Shape, TestVolume, clock, read_by_us};
 
 const MIB: u64 = 1 << 20;
 
-#[test]
 fn first_file() {
     let Some(test) = TestVolume::make(Shape { size: 64 * MIB, cluster: 4096, sector: 512 }) else { return };
     let mut volume = test.open();
@@ -65,7 +64,6 @@ fn set_volume_flags(test: &TestVolume, flags: u16) {
     }
 }
 
-#[test]
 fn short_names_follow_the_volume() {
     let Some(test) = volume_of(16 * MIB) else { return };
     let mut volume = test.open();
@@ -114,7 +112,6 @@ fn short_names_follow_the_volume() {
     assert!(namespaces(&volume).contains(&("never a short name".into(), Namespace::Posix)));
 }
 
-#[test]
 fn a_dirty_volume_is_refused_unless_allowed() {
     let Some(test) = volume_of(16 * MIB) else { return };
     set_volume_flags(&test, 1);
@@ -126,7 +123,6 @@ fn a_dirty_volume_is_refused_unless_allowed() {
     assert_eq!(volume.create_file(FileId::ROOT, "x", b"", &New::default()).unwrap_err().kind(), Kind::Refused);
 }
 
-#[test]
 fn a_hibernated_volume_is_refused_and_can_be_forced() {
     let Some(test) = volume_of(16 * MIB) else { return };
     let mut volume = test.open();
@@ -148,7 +144,6 @@ fn a_hibernated_volume_is_refused_and_can_be_forced() {
     assert!(error.to_string().contains("dirty"), "{error}");
 }
 
-#[test]
 fn times_attributes_and_security() {
     let Some(test) = volume_of(16 * MIB) else { return };
     let mut volume = test.open();
@@ -176,7 +171,6 @@ fn times_attributes_and_security() {
     test.assert_clean("facts changed");
 }
 
-#[test]
 fn overwriting_writes_only_what_differs() {
     let Some(test) = volume_of(16 * MIB) else { return };
     let mut volume = test.open();
@@ -200,3 +194,12 @@ fn overwriting_writes_only_what_differs() {
     volume.flush().unwrap();
     test.assert_clean("overwritten");
 }
+
+tests![
+    first_file,
+    short_names_follow_the_volume,
+    a_dirty_volume_is_refused_unless_allowed,
+    a_hibernated_volume_is_refused_and_can_be_forced,
+    times_attributes_and_security,
+    overwriting_writes_only_what_differs,
+];

@@ -17,7 +17,6 @@ const VOLUMES: [(&str, u64); 4] = [
     ("ntfs/ntfs-ptrn.raw.gz", 65536),
 ];
 
-#[test]
 fn operations_on_volumes_by_windows() {
     for (number, (file, start)) in VOLUMES.into_iter().enumerate() {
         let Some(bytes) = support::corpus_bytes(file) else { return };
@@ -62,7 +61,6 @@ fn operations_on_volumes_by_windows() {
     }
 }
 
-#[test]
 fn an_unclean_log_is_refused_and_can_be_discarded() {
     let Some(bytes) = support::corpus_bytes("ntfs/tiny-unclean-log.raw.xz") else { return };
     let test = TestVolume::copy_of(&bytes, 0);
@@ -80,3 +78,5 @@ fn an_unclean_log_is_refused_and_can_be_discarded() {
     Volume::open(test.device(), &OpenOptions { allow_dirty: true, ..OpenOptions::new(clock()) }).unwrap();
     assert!(test.device().len() > 0);
 }
+
+tests![operations_on_volumes_by_windows, an_unclean_log_is_refused_and_can_be_discarded,];

@@ -47,7 +47,6 @@ fn judge(bytes: Vec<u8>, what: &str) {
     TestVolume::copy_of(&bytes, 0).assert_clean(what);
 }
 
-#[test]
 fn a_full_volume_refuses_and_stays_as_it_was() {
     let mut refusals = 0;
     for (seed, cluster) in [(1, 512), (2, 1024), (3, 4096)] {
@@ -79,7 +78,6 @@ fn a_full_volume_refuses_and_stays_as_it_was() {
 /// One changing call.
 type Operation = fn(&mut Volume<MemoryVolume>) -> Result<()>;
 
-#[test]
 fn every_failing_allocation_of_each_operation() {
     // free space shrinks cluster by cluster under the same operation, so that each allocation is once the one that fails
     let Some(start) = small_volume(2 << 20, 512) else { return };
@@ -142,7 +140,6 @@ fn every_failing_allocation_of_each_operation() {
     assert!(refused > 0 && done > 0);
 }
 
-#[test]
 fn a_device_that_fails_leaves_the_volume_as_before_the_call() {
     let Some(start) = small_volume(4 << 20, 1024) else { return };
     for fail_after in 0..support::rounds(25, 80) {
@@ -168,3 +165,9 @@ fn a_device_that_fails_leaves_the_volume_as_before_the_call() {
         judge(volume.into_device().inner.0, &format!("device failing after {fail_after} writes"));
     }
 }
+
+tests![
+    a_full_volume_refuses_and_stays_as_it_was,
+    every_failing_allocation_of_each_operation,
+    a_device_that_fails_leaves_the_volume_as_before_the_call,
+];

@@ -25,17 +25,15 @@ const TURNS: [Matrix; 5] = [
 /// How ntfs-3g is mounted for writing.
 const WRITE: &str = "streams_interface=xattr,compression";
 
-/// Sets an extended attribute, through Python (the standard library has no call for it).
+/// Sets an extended attribute to what the file `value` holds.
 fn set_xattr(path: &Path, name: &str, value: &Path) {
-    let script = "import os,sys; os.setxattr(sys.argv[1], sys.argv[2], open(sys.argv[3],'rb').read())";
-    support::run(Command::new("python3").args(["-c", script]).arg(path).arg(name).arg(value));
+    rustix::fs::setxattr(path, name, &fs::read(value).unwrap(), rustix::fs::XattrFlags::empty()).unwrap();
 }
 
 fn plain_text() -> Vec<u8> {
     fs::read(support::root().join("test-images/compress/plain.bin")).unwrap()
 }
 
-#[test]
 fn ntfs_3g_and_we_take_turns() {
     for (number, geometry) in TURNS.into_iter().enumerate() {
         let turns = if number == 0 { 3 } else { 2 };
@@ -93,7 +91,6 @@ fn take_turns_with_ntfs_3g(geometry: Matrix, seed: u64, turns: u64) -> bool {
     true
 }
 
-#[test]
 fn the_kernel_driver_writes_after_us() {
     for geometry in TURNS.into_iter().take(support::rounds(1, 3) as usize) {
         if !take_turns_with_the_kernel(geometry) {
@@ -181,7 +178,6 @@ print(count('$Extend/$Reparse', '$R'), count('$Extend/$ObjId', '$O'))
     Some((r.parse().unwrap(), o.parse().unwrap()))
 }
 
-#[test]
 fn entries_of_reparse_points_and_object_ids_go_with_their_files() {
     for geometry in [TURNS[0], TURNS[3], TURNS[4]] {
         let Some(test) = geometry.make() else { return };
@@ -248,7 +244,6 @@ fn entries_of_reparse_points_and_object_ids_go_with_their_files() {
     }
 }
 
-#[test]
 fn special_files_made_by_ntfs_3g() {
     let Some(test) = TestVolume::make(Shape { size: 64 * MIB, cluster: 4096, sector: 512 }) else { return };
     let text = plain_text();
@@ -332,7 +327,6 @@ fn junction(target: &str) -> Vec<u8> {
     data
 }
 
-#[test]
 fn wof_files_are_read_and_become_plain() {
     let Some(test) = TestVolume::make(Shape { size: 64 * MIB, cluster: 4096, sector: 512 }) else { return };
     let text = plain_text();
@@ -384,3 +378,11 @@ fn wof_stream(name: &str, text: &[u8], chunk: usize) -> Option<(Vec<u8>, u64)> {
     }
     Some((packed, text.len() as u64))
 }
+
+tests![
+    ntfs_3g_and_we_take_turns,
+    the_kernel_driver_writes_after_us,
+    entries_of_reparse_points_and_object_ids_go_with_their_files,
+    special_files_made_by_ntfs_3g,
+    wof_files_are_read_and_become_plain,
+];

@@ -5,11 +5,11 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use winject::internals::field::Field;
 use winject::internals::ntfs::attribute::{
     Attribute, AttributeType as T, StreamSizes, build_non_resident, build_resident, header,
 };
 use winject::internals::ntfs::boot::Geometry;
-use winject::internals::ntfs::field::Field;
 use winject::internals::ntfs::index::root;
 use winject::internals::ntfs::record::Record;
 use winject::internals::ntfs::runlist::Runlist;
@@ -222,7 +222,6 @@ impl Cut<'_> {
     }
 }
 
-#[test]
 fn the_matrix_is_sound_before_it_is_used() {
     let small = [(3, 512), (6, 512), (3, 1024), (6, 2048)].map(|(size, cluster)| matrix(size, cluster, 512, LARGE));
     for geometry in MATRIX.into_iter().chain(small) {
@@ -231,3 +230,5 @@ fn the_matrix_is_sound_before_it_is_used() {
         test.assert_judges(geometry.judges(), &format!("{geometry:?}"));
     }
 }
+
+tests![the_matrix_is_sound_before_it_is_used,];

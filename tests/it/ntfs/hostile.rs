@@ -377,7 +377,6 @@ fn judge_samples(samples: &[Sample]) -> u64 {
     compared
 }
 
-#[test]
 fn mutated_metadata_never_panics() {
     let image = rich();
     let mut blocks = metadata_blocks(&image);
@@ -428,7 +427,6 @@ fn with_data_changed(image: &[u8], file: FileId, place: usize, value: u8) -> Vec
 }
 
 /// Two of a million mutants, which were edited so that other readers did not find what we find.
-#[test]
 fn damage_that_readers_see_differently_is_refused() {
     let image = rich();
     let options = OpenOptions::new(clock());
@@ -446,7 +444,6 @@ fn damage_that_readers_see_differently_is_refused() {
     Volume::open(MemoryVolume(mutant), &OpenOptions::read_only()).unwrap();
 }
 
-#[test]
 fn the_fixture_works_without_any_tool() {
     let image = rich();
     let mut volume = Volume::open(MemoryVolume(image), &OpenOptions::new(clock())).unwrap();
@@ -472,3 +469,9 @@ fn the_fixture_works_without_any_tool() {
     volume.rename("/directory", "/DIRECTORY").unwrap();
     assert!(volume.entries(FileId::ROOT).unwrap().iter().any(|e| e.name == "DIRECTORY"));
 }
+
+tests![
+    mutated_metadata_never_panics,
+    damage_that_readers_see_differently_is_refused,
+    the_fixture_works_without_any_tool,
+];

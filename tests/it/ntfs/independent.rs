@@ -57,7 +57,6 @@ fn fill<D: winject::internals::io::VolumeWrite>(volume: &mut Volume<D>) {
     volume.flush().unwrap();
 }
 
-#[test]
 fn every_geometry_is_read() {
     for geometry in MATRIX {
         let Some(test) = geometry.make() else { return };
@@ -86,7 +85,6 @@ fn every_geometry_is_read() {
     }
 }
 
-#[test]
 fn files_in_thousands_of_pieces_are_read() {
     let Some(test) = fragmented(40 << 20, 1024) else { return };
     let mut volume = test.open();
@@ -107,7 +105,6 @@ fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|n| (n / 1024) as u8 ^ n as u8).collect()
 }
 
-#[test]
 fn volumes_by_windows_are_read() {
     let volumes = [
         ("ntfs/dfvfs-ntfs.raw.xz", 0),
@@ -125,7 +122,6 @@ fn volumes_by_windows_are_read() {
 }
 
 /// Compressed and sparse files among others; on a bare machine too.
-#[test]
 fn the_fixture_of_the_checker_is_read() {
     let device = MemoryVolume(fixture());
     let volume = Volume::open(device.clone(), &OpenOptions::read_only()).unwrap();
@@ -139,7 +135,6 @@ fn fixture() -> Vec<u8> {
     out
 }
 
-#[test]
 fn damaged_volumes_are_errors() {
     let mut volume = Volume::open(MemoryVolume(fixture()), &OpenOptions::new(clock())).unwrap();
     fill(&mut volume);
@@ -189,3 +184,11 @@ fn look_at(device: &MemoryVolume, paths: &[String]) -> winject::Result<()> {
     }
     Ok(())
 }
+
+tests![
+    every_geometry_is_read,
+    files_in_thousands_of_pieces_are_read,
+    volumes_by_windows_are_read,
+    the_fixture_of_the_checker_is_read,
+    damaged_volumes_are_errors,
+];

@@ -100,7 +100,6 @@ fn grow_and_shrink(order: &str, cluster: u32, count: u64, longest: bool) {
     test.assert_clean(&format!("{order}: directory deleted"));
 }
 
-#[test]
 fn directories_grow_and_shrink_in_every_order() {
     for (order, cluster) in [("ascending", 4096), ("descending", 512), ("random", 1024), ("random", 65536)] {
         grow_and_shrink(order, cluster, support::rounds(1500, 3000).min(6000), false);
@@ -108,13 +107,11 @@ fn directories_grow_and_shrink_in_every_order() {
 }
 
 /// `WINJECT_CAMPAIGN=100000` is the long form: a directory like WinSxS.
-#[test]
 fn a_large_directory_with_the_longest_names() {
     grow_and_shrink("random", 4096, support::rounds(3000, 8000).min(1_000_000), true);
 }
 
 /// Long-lived directories of Windows are like this: the base record is full of other things.
-#[test]
 fn an_index_spread_over_several_records_grows_and_shrinks() {
     let Some(test) = TestVolume::make(Shape { size: 64 * MIB, cluster: 1024, sector: 512 }) else { return };
     let mut volume = test.open();
@@ -159,7 +156,6 @@ fn base_record(test: &TestVolume, file: FileId) -> Record {
     Record::parse(block).unwrap()
 }
 
-#[test]
 fn files_with_many_names_and_streams_need_attribute_lists() {
     for (cluster, sector) in [(4096, 512), (512, 512), (4096, 4096)] {
         let Some(test) = TestVolume::make(Shape { size: 48 * MIB, cluster, sector }) else { return };
@@ -218,7 +214,6 @@ pub(super) fn fragmented(size: u64, cluster: u32) -> Option<TestVolume> {
     Some(test)
 }
 
-#[test]
 pub(super) fn fragmented_space_gives_run_lists_over_several_records() {
     let Some(test) = fragmented(8 * MIB, 1024) else { return };
     let mut volume = test.open();
@@ -244,7 +239,6 @@ pub(super) fn fragmented_space_gives_run_lists_over_several_records() {
     test.assert_clean("deleted");
 }
 
-#[test]
 fn mft_grows_in_fragmented_space() {
     let Some(test) = fragmented(24 * MIB, 1024) else { return };
     let mut volume = test.open();
@@ -272,3 +266,12 @@ fn mft_grows_in_fragmented_space() {
     );
     println!("{made} files");
 }
+
+tests![
+    directories_grow_and_shrink_in_every_order,
+    a_large_directory_with_the_longest_names,
+    an_index_spread_over_several_records_grows_and_shrinks,
+    files_with_many_names_and_streams_need_attribute_lists,
+    fragmented_space_gives_run_lists_over_several_records,
+    mft_grows_in_fragmented_space,
+];

@@ -39,7 +39,6 @@ fn mft(test: &TestVolume) -> (u64, bool) {
     }
 }
 
-#[test]
 fn it_grows_by_single_clusters_over_many_records() {
     let Some(test) = fragmented(40 * MIB, 1024) else { return };
     let wanted = support::rounds(1200, 2000);
@@ -82,3 +81,5 @@ fn it_grows_by_single_clusters_over_many_records() {
     test.assert_clean("used again");
     println!("$MFT grew from {before} to {} bytes for {made} files", mft(&test).0);
 }
+
+tests![it_grows_by_single_clusters_over_many_records,];

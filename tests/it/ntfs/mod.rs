@@ -12,3 +12,5 @@ mod mft;
 mod model;
 mod shortage;
 mod volume;
+
+tests![in basic, corpus, faults, foreign, geometry, hostile, independent, large, mft, model, shortage;];

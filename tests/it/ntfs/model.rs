@@ -457,7 +457,6 @@ fn sequence(
     count.sequences += 1;
 }
 
-#[test]
 fn random_sequences_over_the_geometry_matrix() {
     let mut count = Count::default();
     for round in 0..support::rounds(1, 2) {
@@ -470,7 +469,6 @@ fn random_sequences_over_the_geometry_matrix() {
     count.print(&format!("{} geometries", MATRIX.len()));
 }
 
-#[test]
 fn random_sequences_on_tiny_and_nearly_full_volumes() {
     let mut count = Count::default();
     for seed in 0..support::rounds(4, 8) {
@@ -507,7 +505,6 @@ fn fragmented(geometry: Matrix) -> Option<(TestVolume, Model)> {
     Some((test, model))
 }
 
-#[test]
 fn random_sequences_on_fragmented_volumes() {
     let mut count = Count::default();
     let shapes = [(4, 1024, 1024), (6, 4096, 1024), (6, 2048, 4096), (4, 512, 1024)];
@@ -520,7 +517,6 @@ fn random_sequences_on_fragmented_volumes() {
     count.print("fragmented volumes");
 }
 
-#[test]
 fn the_same_operations_give_the_same_bytes() {
     let run = || {
         let test = TestVolume::make(Shape { size: 16 * MIB, cluster: 4096, sector: 512 })?;
@@ -542,3 +538,10 @@ fn the_same_operations_give_the_same_bytes() {
     };
     assert!(bytes(0) == bytes(1));
 }
+
+tests![
+    random_sequences_over_the_geometry_matrix,
+    random_sequences_on_tiny_and_nearly_full_volumes,
+    random_sequences_on_fragmented_volumes,
+    the_same_operations_give_the_same_bytes,
+];

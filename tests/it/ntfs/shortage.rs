@@ -231,7 +231,6 @@ fn interesting(growth: &Growth, most: usize) -> Option<Vec<(u64, Vec<u8>, u64)>>
     Some(found)
 }
 
-#[test]
 fn every_kind_of_growth_is_refused_without_a_trace() {
     let mut total = 0;
     for growth in &GROWTHS {
@@ -266,7 +265,6 @@ fn every_kind_of_growth_is_refused_without_a_trace() {
     println!("{total} refused in all");
 }
 
-#[test]
 fn the_last_cluster_of_a_volume() {
     // every place of the volume's end in the last byte of $Bitmap
     for extra in 0..9 {
@@ -305,3 +303,5 @@ fn the_last_cluster_of_a_volume() {
         judge(&after, &format!("{} clusters", last + 1));
     }
 }
+
+tests![every_kind_of_growth_is_refused_without_a_trace, the_last_cluster_of_a_volume,];

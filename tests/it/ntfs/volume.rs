@@ -117,8 +117,8 @@ impl TestVolume {
             assert!(unexpected.is_empty(), "{what}: our checker: {unexpected:?}");
         }
         let Some(script) = support::judge("ntfscheck.py") else { return };
-        let mut command = Command::new("python3");
-        command.arg(script).arg("--offset").arg(self.start.to_string());
+        let mut command = Command::new(script);
+        command.arg("--offset").arg(self.start.to_string());
         if let Some(baseline) = &self.baseline {
             command.arg("--baseline").arg(baseline);
         }

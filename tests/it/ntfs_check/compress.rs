@@ -24,7 +24,6 @@ fn read(stream: &[u8], algorithm: Algorithm, size: u64, offset: u64, buf: &mut [
     })
 }
 
-#[test]
 fn wof_streams_of_every_algorithm() {
     let plain = fixture("plain.bin");
     for (name, algorithm) in STREAMS {
@@ -53,7 +52,6 @@ fn lznt1_units(stream: &[u8]) -> Vec<&[u8]> {
     units
 }
 
-#[test]
 fn lznt1_units_of_ntfs_3g() {
     let (plain, stream) = (fixture("plain.bin"), fixture("lznt1.bin"));
     let mut all = Vec::new();
@@ -83,7 +81,6 @@ impl Noise {
     }
 }
 
-#[test]
 fn mutated_streams_never_panic() {
     let size = fixture("plain.bin").len() as u64;
     let mut noise = Noise(0x1234_5678_9ABC_DEF1);
@@ -116,3 +113,5 @@ fn mutated_streams_never_panic() {
     }
     assert!(refused > 0, "of {total} mutants none was refused");
 }
+
+tests![wof_streams_of_every_algorithm, lznt1_units_of_ntfs_3g, mutated_streams_never_panic,];

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
+use winject::internals::field::Field;
 use winject::internals::io::MemoryVolume;
 use winject::internals::ntfs::attribute::{AttributeType as T, header as attribute, non_resident, resident};
 use winject::internals::ntfs::attribute_list::layout as list;
 use winject::internals::ntfs::check::{CheckOptions, CheckReport, Code, Severity, check};
-use winject::internals::ntfs::field::Field;
 use winject::internals::ntfs::file_name::layout as name;
 use winject::internals::ntfs::fixup;
 use winject::internals::ntfs::index::{entry, node, root};
@@ -24,7 +24,6 @@ fn run(bytes: Vec<u8>) -> (CheckReport, Vec<u8>) {
     (report, volume.0)
 }
 
-#[test]
 fn the_fixture_is_sound() {
     let (report, _) = run(fixture());
     assert!(report.is_clean() && report.faults.is_empty(), "{report}");
@@ -192,7 +191,6 @@ fn journal_record(s: &mut Surgeon, change: impl FnOnce(&mut [u8])) {
     change(&mut s.bytes[at + first..at + 4096]);
 }
 
-#[test]
 fn a_change_journal_is_no_fault() {
     let mut surgeon = Surgeon::open(fixture());
     journal(&mut surgeon);
@@ -332,7 +330,6 @@ fn secure_entry(s: &mut Surgeon, index: &str, at: usize) {
     }
 }
 
-#[test]
 fn each_defect_is_reported() {
     let base = fixture();
     let mut missed = Vec::new();
@@ -349,7 +346,6 @@ fn each_defect_is_reported() {
     assert!(missed.is_empty(), "{} of {}:\n{}", missed.len(), DEFECTS.len(), missed.join("\n"));
 }
 
-#[test]
 fn every_code_has_a_defect() {
     let without: Vec<_> = Code::ALL.iter().filter(|code| DEFECTS.iter().all(|d| d.code != **code)).collect();
     assert!(without.is_empty(), "no hand-made corruption for {without:?}");
@@ -395,7 +391,6 @@ fn scattered_mft() -> Surgeon {
     s
 }
 
-#[test]
 fn damage_to_the_attribute_list_of_the_master_file_table() {
     let base = scattered_mft();
     assert!(base.record(0).find(T::ATTRIBUTE_LIST, "").is_some(), "the fixture's $MFT has no attribute list");
@@ -461,7 +456,6 @@ fn damage_to_the_attribute_list_of_the_master_file_table() {
     }
 }
 
-#[test]
 fn stale_copies_are_minor() {
     let mut surgeon = Surgeon::open(fixture());
     in_leaf(&mut surgeon, |b, e| b[e[0] + entry::KEY + 0x10] ^= 1);
@@ -470,7 +464,6 @@ fn stale_copies_are_minor() {
     assert!(report.faults[0].to_string().starts_with("minor[C13]: /big (record "), "{report}");
 }
 
-#[test]
 fn a_fault_names_path_offset_expected_and_found() {
     let mut surgeon = Surgeon::open(fixture());
     let number = plain(&surgeon);
@@ -484,7 +477,6 @@ fn a_fault_names_path_offset_expected_and_found() {
     assert_eq!(report.faults[0].to_string(), expected);
 }
 
-#[test]
 fn the_foreign_checker_objects_too() {
     let (Some(python), Some(judge)) = (program("python3"), judge("ntfscheck.py")) else { return };
     let base = fixture();
@@ -502,3 +494,14 @@ fn the_foreign_checker_objects_too() {
     }
     assert!(missed.is_empty(), "{} are not seen by the foreign checker:\n{}", missed.len(), missed.join("\n"));
 }
+
+tests![
+    the_fixture_is_sound,
+    a_change_journal_is_no_fault,
+    each_defect_is_reported,
+    every_code_has_a_defect,
+    damage_to_the_attribute_list_of_the_master_file_table,
+    stale_copies_are_minor,
+    a_fault_names_path_offset_expected_and_found,
+    the_foreign_checker_objects_too,
+];

@@ -49,7 +49,6 @@ fn in_one_run(surgeon: &Surgeon) -> u64 {
     surgeon.named("SYSTEM")
 }
 
-#[test]
 fn content_that_claims_the_clusters_of_mft() {
     let mut surgeon = Surgeon::open(fixture());
     let file = in_one_run(&surgeon);
@@ -67,7 +66,6 @@ fn content_that_claims_the_clusters_of_mft() {
     refused(&surgeon.bytes, "own structures", |v| v.overwrite(id(&surgeon, file), &data));
 }
 
-#[test]
 fn content_in_clusters_that_are_marked_as_free() {
     let mut surgeon = Surgeon::open(fixture());
     let file = in_one_run(&surgeon);
@@ -76,7 +74,6 @@ fn content_in_clusters_that_are_marked_as_free() {
     refused(&surgeon.bytes, "marked as free", |v| v.overwrite(id(&surgeon, file), b"new content"));
 }
 
-#[test]
 fn an_attribute_that_the_list_does_not_name() {
     let mut volume = open(fixture());
     let made = volume.create_file(FileId::ROOT, "listed", b"x", &New::default()).unwrap();
@@ -97,7 +94,6 @@ fn an_attribute_that_the_list_does_not_name() {
     refused(&surgeon.bytes, "does not name all", |v| v.write_stream(id(&surgeon, file), "new", b"x"));
 }
 
-#[test]
 fn bitmaps_that_were_never_written_to_their_end() {
     let mut surgeon = Surgeon::open(fixture());
     let (_, data, _) = surgeon.sizes(0, T::BITMAP, "");
@@ -107,7 +103,6 @@ fn bitmaps_that_were_never_written_to_their_end() {
     assert_eq!(error.kind(), Kind::Unsupported, "{error}");
 }
 
-#[test]
 fn directories_learn_that_content_went_to_clusters() {
     for edit in ["rename", "link", "stream"] {
         let mut volume = open(fixture());
@@ -123,7 +118,6 @@ fn directories_learn_that_content_went_to_clusters() {
     }
 }
 
-#[test]
 fn discarding_needs_no_edit_and_survives_a_refused_one() {
     let forced = OpenOptions { discard_log: true, ..OpenOptions::new(FileTime(132_000_000_000_000_000)) };
     let bytes = super::state::with_log(fixture(), (1, 1), 0);
@@ -142,3 +136,12 @@ fn discarding_needs_no_edit_and_survives_a_refused_one() {
         assert_eq!(flags & 1, 1, "an emptied log on a volume that is not marked");
     }
 }
+
+tests![
+    content_that_claims_the_clusters_of_mft,
+    content_in_clusters_that_are_marked_as_free,
+    an_attribute_that_the_list_does_not_name,
+    bitmaps_that_were_never_written_to_their_end,
+    directories_learn_that_content_went_to_clusters,
+    discarding_needs_no_edit_and_survives_a_refused_one,
+];

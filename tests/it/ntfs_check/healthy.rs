@@ -76,7 +76,6 @@ fn unpack(path: &Path, to: &Path) {
     out.set_len(length).unwrap();
 }
 
-#[test]
 fn volumes_formatted_by_windows() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["ntfs-2m.raw.gz", "ntfs-ptrn.raw.gz", "ntfs-lastaccess.raw.gz"] {
@@ -91,7 +90,6 @@ fn volumes_formatted_by_windows() {
     assert_clean("dfvfs-ntfs", &check(&MemoryVolume(bytes), &options()).unwrap());
 }
 
-#[test]
 fn an_open_log_is_the_only_fault_of_the_unclean_volume() {
     let Some(bytes) = corpus_bytes("ntfs/tiny-unclean-log.raw.xz") else { return };
     let report = check(&MemoryVolume(bytes.clone()), &options()).unwrap();
@@ -139,7 +137,6 @@ fn geometry(folder: &Path, cluster: u32, sector: u32) {
     std::fs::remove_file(image).unwrap();
 }
 
-#[test]
 fn every_geometry_of_mkntfs() {
     let folder = tempfile::tempdir().unwrap();
     for sector in [512u32, 4096] {
@@ -167,7 +164,6 @@ fn edited() -> (MemoryVolume, Vec<RecordNumber>) {
     (volume.into_device(), touched)
 }
 
-#[test]
 fn touched_records_are_checked_alone() {
     let (volume, touched) = edited();
     assert_clean("the whole", &check(&volume, &options()).unwrap());
@@ -205,7 +201,6 @@ fn touched_records_are_checked_alone() {
     }
 }
 
-#[test]
 fn fsck_on_the_command_line() {
     let run = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_winject")).arg("fsck").args(arguments).output().unwrap();
@@ -231,7 +226,6 @@ fn fsck_on_the_command_line() {
     assert_eq!(run(&[path.to_str().unwrap()]).0, Some(4));
 }
 
-#[test]
 fn fsck_looks_at_every_volume_of_a_disk() {
     const SECTOR: usize = 512;
     let volume = fixture();
@@ -281,3 +275,12 @@ fn fsck_looks_at_every_volume_of_a_disk() {
     );
     assert_eq!((fault["expected"].as_str(), fault["found"].as_str()), (Some("1"), Some("3")));
 }
+
+tests![
+    volumes_formatted_by_windows,
+    an_open_log_is_the_only_fault_of_the_unclean_volume,
+    every_geometry_of_mkntfs,
+    touched_records_are_checked_alone,
+    fsck_on_the_command_line,
+    fsck_looks_at_every_volume_of_a_disk,
+];

@@ -53,7 +53,6 @@ fn mutate(block: &mut [u8], noise: &mut Noise) {
     }
 }
 
-#[test]
 fn mutated_volumes_give_a_report() {
     let packed = std::fs::read(root().join("test-images/check/tiny.raw.xz")).unwrap();
     let mut bytes = Vec::new();
@@ -90,7 +89,6 @@ fn mutated_volumes_give_a_report() {
     assert!(slowest < Duration::from_secs(30), "{slowest:?}");
 }
 
-#[test]
 fn noise_is_no_volume() {
     let mut noise = Noise(77);
     for length in [0, 1, 511, 512, 513, 4096, 65536] {
@@ -103,3 +101,5 @@ fn noise_is_no_volume() {
         }
     }
 }
+
+tests![mutated_volumes_give_a_report, noise_is_no_volume,];

@@ -9,3 +9,5 @@ mod secure;
 mod state;
 pub mod surgeon;
 mod unusual;
+
+tests![in compress, defects, edits, healthy, hostile, secure, state, unusual;];

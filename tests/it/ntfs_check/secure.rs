@@ -38,7 +38,6 @@ fn unusual(n: u32, size: usize) -> Vec<u8> {
     bytes
 }
 
-#[test]
 fn protected_files() {
     let mut volumes = vec![fixture()];
     volumes.extend(corpus_bytes("ntfs/dfvfs-ntfs.raw.xz"));
@@ -62,7 +61,6 @@ fn protected_files() {
     }
 }
 
-#[test]
 fn many_descriptors_split_the_indexes() {
     let mut volume = open(fixture());
     let ids: Vec<u32> = (0..600).map(|n| volume.security_id(&unusual(n, 0)).unwrap()).collect();
@@ -73,7 +71,6 @@ fn many_descriptors_split_the_indexes() {
     judged(volume);
 }
 
-#[test]
 fn large_descriptors_go_on_in_the_next_pair_of_blocks() {
     let mut volume = open(fixture());
     for n in 0..14 {
@@ -82,7 +79,6 @@ fn large_descriptors_go_on_in_the_next_pair_of_blocks() {
     judged(volume);
 }
 
-#[test]
 fn malformed_descriptors_are_refused_and_nothing_changes() {
     let mut volume = open(fixture());
     assert!(volume.security_id(&[1, 0, 4, 0x80]).is_err());
@@ -91,7 +87,6 @@ fn malformed_descriptors_are_refused_and_nothing_changes() {
     assert!(volume.into_device().0 == fixture());
 }
 
-#[test]
 fn a_full_volume_refuses_and_nothing_changes() {
     let mut volume = open(fixture());
     let free = usize::try_from(volume.free_space().unwrap()).unwrap();
@@ -114,3 +109,11 @@ fn a_full_volume_refuses_and_nothing_changes() {
     assert!(refused);
     judged(volume);
 }
+
+tests![
+    protected_files,
+    many_descriptors_split_the_indexes,
+    large_descriptors_go_on_in_the_next_pair_of_blocks,
+    malformed_descriptors_are_refused_and_nothing_changes,
+    a_full_volume_refuses_and_nothing_changes,
+];

@@ -2,10 +2,10 @@
 
 use winject::internals::clock::FileTime;
 use winject::internals::error::Kind;
+use winject::internals::field::Field;
 use winject::internals::io::MemoryVolume;
 use winject::internals::ntfs::attribute::AttributeType;
 use winject::internals::ntfs::check::{CheckOptions, Code, check};
-use winject::internals::ntfs::field::Field;
 use winject::internals::ntfs::fixup;
 use winject::internals::ntfs::{FileId, New, OpenOptions, Volume};
 
@@ -46,7 +46,6 @@ fn refusal(bytes: &[u8], options: &OpenOptions) -> String {
     format!("{error} HINT {}", error.hint_text().unwrap())
 }
 
-#[test]
 fn clean_logs_are_left_alone() {
     let bytes = with_log(fixture(), (1, 1), 2);
     let mut volume = Volume::open(MemoryVolume(bytes.clone()), &options()).unwrap();
@@ -58,7 +57,6 @@ fn clean_logs_are_left_alone() {
     assert!(check(&after, &CheckOptions::default()).unwrap().is_clean());
 }
 
-#[test]
 fn refusals_in_words() {
     for (bytes, words) in [
         (with_log(fixture(), (1, 1), 0), ["unclean", "--discard-ntfs-log"]),
@@ -87,7 +85,6 @@ fn edit_with(bytes: Vec<u8>, forced: &OpenOptions) {
     assert!(Volume::open(after, &allowed).is_ok());
 }
 
-#[test]
 fn overrides_set_the_dirty_flag() {
     edit_with(with_log(fixture(), (1, 1), 0), &OpenOptions { discard_log: true, ..options() });
     edit_with(with_log(fixture(), (2, 0), 0), &OpenOptions { discard_log: true, ..options() });
@@ -95,3 +92,5 @@ fn overrides_set_the_dirty_flag() {
     assert!(refusal(&hibernated, &OpenOptions { discard_log: true, ..options() }).contains("hibernated"));
     edit_with(hibernated, &OpenOptions { discard_hibernation: true, ..options() });
 }
+
+tests![clean_logs_are_left_alone, refusals_in_words, overrides_set_the_dirty_flag,];

@@ -1,13 +1,13 @@
 //! Opens a volume and changes single fields of it, fix-ups recomputed: one defect at a time.
 
 use winject::internals::clock::FileTime;
+use winject::internals::field::Field;
 use winject::internals::io::MemoryVolume;
 use winject::internals::ntfs::attribute::{
     Attribute, AttributeType, build_resident, header as attribute, non_resident, resident,
 };
 use winject::internals::ntfs::attribute_list;
 use winject::internals::ntfs::boot::Geometry;
-use winject::internals::ntfs::field::Field;
 use winject::internals::ntfs::file_name::name_bytes;
 use winject::internals::ntfs::fixup::{self, FILE, INDX};
 use winject::internals::ntfs::index::{IndexBlock, entry, node, root as index_root};
@@ -172,7 +172,7 @@ impl Surgeon {
         }
     }
 
-    pub fn set<T: winject::internals::ntfs::field::Le>(&mut self, number: u64, field: Field<T>, value: T) {
+    pub fn set<T: winject::internals::field::Le>(&mut self, number: u64, field: Field<T>, value: T) {
         self.patch(number, |b| field.set(b, value));
     }
 
@@ -198,7 +198,7 @@ impl Surgeon {
         record.attributes().find(|(_, a)| a.kind() == kind && a.is_named(name)).unwrap().0
     }
 
-    pub fn set_attribute<T: winject::internals::ntfs::field::Le>(
+    pub fn set_attribute<T: winject::internals::field::Le>(
         &mut self,
         (number, kind, name): (u64, AttributeType, &str),
         field: Field<T>,
@@ -263,7 +263,7 @@ impl Surgeon {
     }
 
     /// As [`set_attribute`](Self::set_attribute), in exactly this record.
-    pub fn set_attribute_in<T: winject::internals::ntfs::field::Le>(
+    pub fn set_attribute_in<T: winject::internals::field::Le>(
         &mut self,
         number: u64,
         kind: AttributeType,

@@ -31,7 +31,6 @@ fn report(bytes: Vec<u8>) -> CheckReport {
     check(&MemoryVolume(bytes), &CheckOptions::default()).unwrap()
 }
 
-#[test]
 fn a_bitmap_that_is_not_written_to_its_end_is_not_edited() {
     for (record, kind) in [(0, T::BITMAP), (6, T::DATA)] {
         let mut s = Surgeon::open(fixture());
@@ -44,7 +43,6 @@ fn a_bitmap_that_is_not_written_to_its_end_is_not_edited() {
     }
 }
 
-#[test]
 fn content_is_not_written_over_clusters_that_the_file_does_not_own() {
     // the bit of one of its clusters is clear: the cluster could be given to somebody else
     let mut s = Surgeon::open(fixture());
@@ -72,7 +70,6 @@ fn content_is_not_written_over_clusters_that_the_file_does_not_own() {
     assert!(flushed(volume) == before);
 }
 
-#[test]
 fn an_attribute_that_the_list_does_not_name_is_not_dropped() {
     let mut s = Surgeon::open(fixture());
     s.edit(|v| {
@@ -102,7 +99,6 @@ fn an_attribute_that_the_list_does_not_name_is_not_dropped() {
     assert!(flushed(volume) == before);
 }
 
-#[test]
 fn directory_entries_follow_data_that_leaves_the_record() {
     let mut volume = open(fixture());
     let dir = volume.create_dir(FileId::ROOT, "sizes", &New::default()).unwrap();
@@ -122,7 +118,6 @@ fn directory_entries_follow_data_that_leaves_the_record() {
     assert!(report.faults.is_empty(), "{report}");
 }
 
-#[test]
 fn a_refused_call_does_not_lose_the_mark_of_a_discarded_log() {
     let forced = OpenOptions { discard_log: true, ..options() };
     let mut volume = Volume::open(MemoryVolume(with_log(fixture(), (1, 1), 0)), &forced).unwrap();
@@ -132,7 +127,6 @@ fn a_refused_call_does_not_lose_the_mark_of_a_discarded_log() {
     assert_ne!(report.has(Code::A4), report.has(Code::D11), "{report}");
 }
 
-#[test]
 fn flags_of_resident_attributes_stay() {
     let mut s = Surgeon::open(fixture());
     let number = s.named("packed");
@@ -145,7 +139,6 @@ fn flags_of_resident_attributes_stay() {
     assert_eq!(s.record(number).find(T::INDEX_ROOT, "$I30").unwrap().flags(), 1);
 }
 
-#[test]
 fn names_that_differ_in_case_only_can_be_deleted() {
     // a directory that is case-sensitive, as Windows marks it, with many such pairs
     let mut s = Surgeon::open(fixture());
@@ -174,7 +167,6 @@ fn names_that_differ_in_case_only_can_be_deleted() {
     assert!(report.is_clean(), "{report}");
 }
 
-#[test]
 fn nothing_is_created_below_a_junction() {
     let mut s = Surgeon::open(fixture());
     s.edit(|v| v.create_dir(FileId::ROOT, "junction", &New::default()).map(drop));
@@ -209,7 +201,6 @@ fn giant(lcn: Lcn, kind: T, name: &str, cluster: u64) -> Vec<u8> {
     build_non_resident(kind, &name.into(), &runs, &sizes, 0)
 }
 
-#[test]
 fn giant_holes_in_metadata_are_damage() {
     for (number, kind, name) in [(9, T::DATA, "$SDS"), (0, T::BITMAP, ""), (6, T::DATA, ""), (2, T::DATA, "")] {
         let mut s = Surgeon::open(fixture());
@@ -227,7 +218,6 @@ fn giant_holes_in_metadata_are_damage() {
     }
 }
 
-#[test]
 fn a_record_that_is_another_one_is_not_edited() {
     let mut s = Surgeon::open(fixture());
     let number = s.named("SYSTEM");
@@ -238,3 +228,16 @@ fn a_record_that_is_another_one_is_not_edited() {
     assert_eq!(error.kind(), Kind::Damaged, "{error}");
     assert!(flushed(volume) == before);
 }
+
+tests![
+    a_bitmap_that_is_not_written_to_its_end_is_not_edited,
+    content_is_not_written_over_clusters_that_the_file_does_not_own,
+    an_attribute_that_the_list_does_not_name_is_not_dropped,
+    directory_entries_follow_data_that_leaves_the_record,
+    a_refused_call_does_not_lose_the_mark_of_a_discarded_log,
+    flags_of_resident_attributes_stay,
+    names_that_differ_in_case_only_can_be_deleted,
+    nothing_is_created_below_a_junction,
+    giant_holes_in_metadata_are_damage,
+    a_record_that_is_another_one_is_not_edited,
+];

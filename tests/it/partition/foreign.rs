@@ -32,7 +32,6 @@ fn mmls(path: &Path) -> Option<Vec<(u64, u64)>> {
     Some(places)
 }
 
-#[test]
 fn real_tables_as_mmls_reads_them() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["gpt", "gpt_non_sequential", "gpt_empty_with_mbr", "mbr"] {
@@ -47,7 +46,6 @@ fn real_tables_as_mmls_reads_them() {
     }
 }
 
-#[test]
 fn real_gpt_numbers_as_sgdisk_reads_them() {
     let Some(sgdisk) = support::program("sgdisk") else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -71,7 +69,6 @@ fn real_gpt_numbers_as_sgdisk_reads_them() {
     }
 }
 
-#[test]
 fn bitlocker_to_go_is_refused_by_name() {
     let Some(bytes) = support::corpus_bytes("disks/bitlocker-to-go-first-mib.raw.xz") else { return };
     let table = read(&MemoryDisk(bytes)).unwrap();
@@ -80,3 +77,5 @@ fn bitlocker_to_go_is_refused_by_name() {
     assert_eq!(error.kind(), winject::Kind::Refused);
     assert!(error.to_string().contains("BitLocker"));
 }
+
+tests![real_tables_as_mmls_reads_them, real_gpt_numbers_as_sgdisk_reads_them, bitlocker_to_go_is_refused_by_name,];

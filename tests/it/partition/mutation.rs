@@ -61,7 +61,6 @@ fn repair_checksums(disk: &mut [u8]) {
     disk[512 + 16..512 + 20].copy_from_slice(&sum.to_le_bytes());
 }
 
-#[test]
 fn gpt_mutants() {
     let sound = gpt_disk(512, 128, 128, &[(BASIC_DATA, 40, 49), (BASIC_DATA, 60, 69)]);
     let places = [440..512, 512..604, 1024..1024 + 2 * 128];
@@ -78,7 +77,6 @@ fn gpt_mutants() {
     assert!(read_anyway > 0, "mutation never came past the checksums");
 }
 
-#[test]
 fn mbr_chain_mutants() {
     let mut sound = vec![0u8; 128 * 512];
     sound[..512].copy_from_slice(&mbr_sector(&[(7, 1, 4), (0x0F, 10, 100)]));
@@ -94,10 +92,11 @@ fn mbr_chain_mutants() {
     }
 }
 
-#[test]
 fn every_length_of_a_truncated_disk() {
     let sound = gpt_disk(512, 128, 128, &[(BASIC_DATA, 40, 49)]);
     for length in (0..sound.len()).step_by(97) {
         survives(sound[..length].to_vec());
     }
 }
+
+tests![gpt_mutants, mbr_chain_mutants, every_length_of_a_truncated_disk,];

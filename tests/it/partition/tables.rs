@@ -8,7 +8,6 @@ fn places(table: &PartitionTable) -> Vec<(u32, u64, u64)> {
     table.partitions.iter().map(|p| (p.number, p.start.0, p.length)).collect()
 }
 
-#[test]
 fn gpt_of_both_sector_sizes_and_of_large_entries() {
     for (sector, entry_size) in [(512u32, 128u32), (512, 256), (4096, 128), (4096, 512)] {
         let disk = gpt_disk(sector, 600, entry_size, &[(BASIC_DATA, 200, 209), (BASIC_DATA, 150, 150)]);
@@ -22,7 +21,6 @@ fn gpt_of_both_sector_sizes_and_of_large_entries() {
     }
 }
 
-#[test]
 fn gpt_backup_steps_in_for_a_damaged_primary() {
     for sector in [512u32, 4096] {
         let sound = gpt_disk(sector, 600, 128, &[(BASIC_DATA, 200, 209)]);
@@ -43,7 +41,6 @@ fn gpt_backup_steps_in_for_a_damaged_primary() {
     }
 }
 
-#[test]
 fn truncated_gpt_disk_is_damaged_not_unknown() {
     let disk = gpt_disk(512, 600, 128, &[(BASIC_DATA, 200, 209)]);
     let error = read(&MemoryDisk(disk[..512].to_vec())).unwrap_err();
@@ -53,7 +50,6 @@ fn truncated_gpt_disk_is_damaged_not_unknown() {
     assert!(table.warnings.iter().any(|w| w.contains("beyond the disk")), "{:?}", table.warnings);
 }
 
-#[test]
 fn hybrid_and_missing_protective_mbr() {
     let mut disk = gpt_disk(512, 600, 128, &[(BASIC_DATA, 200, 209)]);
     disk[462..478].copy_from_slice(&mbr_sector(&[(7, 200, 10)])[446..462]);
@@ -68,7 +64,6 @@ fn hybrid_and_missing_protective_mbr() {
     assert_eq!((table.scheme, places(&table)), (Scheme::Mbr, vec![(1, 300 * 512, 10 * 512)]));
 }
 
-#[test]
 fn logical_partitions_may_go_backwards() {
     let mut disk = vec![0u8; 600 * 512];
     disk[..512].copy_from_slice(&mbr_sector(&[(7, 10, 20), (0x0F, 100, 400)]));
@@ -82,7 +77,6 @@ fn logical_partitions_may_go_backwards() {
     assert!(table.warnings.is_empty());
 }
 
-#[test]
 fn a_chain_in_a_circle_ends() {
     let mut disk = vec![0u8; 600 * 512];
     disk[..512].copy_from_slice(&mbr_sector(&[(0x05, 100, 400)]));
@@ -93,7 +87,6 @@ fn a_chain_in_a_circle_ends() {
     assert!(table.warnings[0].contains("circle"), "{:?}", table.warnings);
 }
 
-#[test]
 fn mbr_of_a_disk_with_4096_byte_sectors() {
     let mut disk = vec![0u8; 100 * 4096];
     disk[..512].copy_from_slice(&mbr_sector(&[(7, 20, 40)]));
@@ -103,7 +96,6 @@ fn mbr_of_a_disk_with_4096_byte_sectors() {
     assert_eq!(table.partitions[0].content, Content::Ntfs);
 }
 
-#[test]
 fn a_bare_volume_needs_no_table() {
     let mut disk = vec![0u8; 64 * 512];
     disk[3..11].copy_from_slice(b"NTFS    ");
@@ -112,7 +104,6 @@ fn a_bare_volume_needs_no_table() {
     assert_eq!((table.scheme, places(&table)), (Scheme::Bare, vec![(0, 0, 64 * 512)]));
 }
 
-#[test]
 fn what_is_no_disk_is_said_so() {
     for bytes in [vec![], vec![0; 100], vec![0; 4096], b"hello, ".repeat(1000), mbr_sector(&[]).to_vec()] {
         let error = read(&MemoryDisk(bytes)).unwrap_err();
@@ -121,7 +112,6 @@ fn what_is_no_disk_is_said_so() {
     }
 }
 
-#[test]
 fn refusals_by_name() {
     let refusal = |disk: Vec<u8>| {
         let table = read(&MemoryDisk(disk)).unwrap();
@@ -153,3 +143,16 @@ fn refusals_by_name() {
     assert_eq!(read(&MemoryDisk(disk.clone())).unwrap().partitions[0].kind, PartitionKind::Dynamic);
     is(disk, Kind::Refused, "dynamic disk");
 }
+
+tests![
+    gpt_of_both_sector_sizes_and_of_large_entries,
+    gpt_backup_steps_in_for_a_damaged_primary,
+    truncated_gpt_disk_is_damaged_not_unknown,
+    hybrid_and_missing_protective_mbr,
+    logical_partitions_may_go_backwards,
+    a_chain_in_a_circle_ends,
+    mbr_of_a_disk_with_4096_byte_sectors,
+    a_bare_volume_needs_no_table,
+    what_is_no_disk_is_said_so,
+    refusals_by_name,
+];

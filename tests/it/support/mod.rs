@@ -1,11 +1,15 @@
-//! Where the judges and the corpus are, and how a test says that it was skipped.
+//! Where the judges and the corpus are, and how a test says that it cannot run.
 //!
-//! A newcomer's clone has neither: such tests then print `SKIPPED` and pass. Under `WINJECT_CI=1` a missing judge or
+//! A newcomer's clone has no corpus, and no tools for the judges: such tests are then counted as ignored, with the reason. Under `WINJECT_CI=1` a missing judge or
 //! corpus is a failure.
 #![allow(dead_code)]
 
+pub mod runner;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+pub use runner::skip;
 
 /// The package's own folder.
 pub fn root() -> &'static Path {
@@ -26,23 +30,25 @@ pub fn rounds(local: u64, ci: u64) -> u64 {
     }
 }
 
-/// Says loudly that a test did not run; fails under CI.
-pub fn skip(why: &str) {
-    assert!(!is_ci(), "under WINJECT_CI=1 this test must run, but: {why}");
-    eprintln!("SKIPPED: {why}");
-}
-
-/// The folder with `corpus/` and `judges/`: `WINJECT_SHARED`, else `../shared`, if it is there.
+/// The folder with `corpus/`, which belongs to others: `WINJECT_SHARED`, else `../shared`, if it is there.
 pub fn shared() -> Option<PathBuf> {
     let path = std::env::var_os("WINJECT_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     path.is_dir().then_some(path)
+}
+
+/// Why a file of the shared folder is missing: all of them, or this one.
+fn absent(what: &str) -> String {
+    match shared() {
+        None => "the corpus is not here (WINJECT_SHARED)".into(),
+        Some(_) => format!("{what} is not in the shared folder"),
+    }
 }
 
 /// A path in the corpus, or `None` after saying so (see [`skip`]).
 pub fn corpus(path: &str) -> Option<PathBuf> {
     let found = shared().map(|s| s.join("corpus").join(path)).filter(|p| p.exists());
     if found.is_none() {
-        skip(&format!("the corpus has no {path} here"));
+        skip(&absent(path));
     }
     found
 }
@@ -66,22 +72,25 @@ pub fn corpus_bytes(path: &str) -> Option<Vec<u8>> {
     })
 }
 
-/// A script or program of the judges' folder, or `None` after saying so.
+/// A script of `tests/judges`, or `None` after saying what it lacks: Python for `.py`, and for `.sh` all that its
+/// `setup.sh` installs.
 pub fn judge(name: &str) -> Option<PathBuf> {
-    let found = shared().map(|s| s.join("judges").join(name)).filter(|p| p.exists());
-    if found.is_none() {
-        skip(&format!("the judge {name} is not here"));
+    if Path::new(name).extension().is_some_and(|e| e == "sh") {
+        judge_python()?;
+    } else {
+        program("python3")?;
     }
-    found
+    let path = root().join("tests/judges").join(name);
+    assert!(path.is_file(), "{} is a part of the repository", path.display());
+    Some(path)
 }
 
 /// The Python of the judges' virtual environment (dissect, regipy, python-registry), or `None` after saying so.
 pub fn judge_python() -> Option<PathBuf> {
-    let folder =
-        std::env::var_os("WINJECT_JUDGES").map(PathBuf::from).or_else(|| shared().map(|s| s.join("../.judges")));
-    let found = folder.map(|f| f.join("venv/bin/python")).filter(|p| p.exists());
+    let folder = std::env::var_os("WINJECT_JUDGES").map_or_else(|| root().join("tests/.judges"), PathBuf::from);
+    let found = Some(folder.join("venv/bin/python")).filter(|p| p.exists());
     if found.is_none() {
-        skip("the judges' Python environment is not installed (set WINJECT_JUDGES)");
+        skip("the judges' tools are not installed (tests/judges/setup.sh)");
     }
     found
 }

@@ -41,7 +41,6 @@ fn second_opinion(python: &Path, disks: &[Disk]) -> Vec<serde_json::Value> {
     serde_json::from_slice(&out.stdout).unwrap()
 }
 
-#[test]
 fn every_guest_boots_from_both_buses_after_an_injection_in_either_form() {
     let (Some(media), Some(python)) = (guests::media(), support::judge_python()) else { return };
     for product in &PRODUCTS {
@@ -123,7 +122,6 @@ fn pe_header(bytes: &[u8]) -> usize {
     u32::from_le_bytes(bytes[0x3c..0x40].try_into().unwrap()) as usize
 }
 
-#[test]
 fn every_way_of_breaking_a_guest_has_the_same_reason_in_both_implementations() {
     type Break = fn(&Disk);
     let ways: [(&str, &str, Break); 22] = [
@@ -246,7 +244,6 @@ fn agree_and_remove(python: &Path, disks: &[Disk]) {
 }
 
 /// The same for the full form: its own names, and files in the driver store.
-#[test]
 fn ways_of_breaking_the_full_form() {
     type Break = fn(&Disk, &str);
     let ways: [(&str, &str, Break); 5] = [
@@ -289,3 +286,9 @@ fn ways_of_breaking_the_full_form() {
     agree_and_remove(&python, &disks);
     std::fs::remove_file(&good.path).unwrap();
 }
+
+tests![
+    every_guest_boots_from_both_buses_after_an_injection_in_either_form,
+    every_way_of_breaking_a_guest_has_the_same_reason_in_both_implementations,
+    ways_of_breaking_the_full_form,
+];

@@ -48,7 +48,6 @@ fn codes(disk: &Disk) -> Vec<String> {
     findings.iter().map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
 }
 
-#[test]
 fn little_is_read_besides_the_hives() {
     let (Some(media), Some(made)) = (guests::media(), guests::guest(&PRODUCTS[2])) else { return };
     let disk = made.copy("bytes-read");
@@ -69,7 +68,6 @@ fn little_is_read_besides_the_hives() {
     std::fs::remove_file(&disk.path).unwrap();
 }
 
-#[test]
 fn the_state_of_the_guest_is_reported() {
     type Change = fn(&Disk);
     let states: [(&str, &str, Change); 14] = [
@@ -164,7 +162,6 @@ fn filter(disk: &Disk, class: &str, name: &str) {
     });
 }
 
-#[test]
 fn an_encrypted_volume_is_named() {
     let Some(made) = guests::guest(&PRODUCTS[2]) else { return };
     let disk = made.copy("bitlocker");
@@ -178,7 +175,6 @@ fn an_encrypted_volume_is_named() {
 }
 
 /// What stands in the made SYSTEM hive of Windows 7 and the unsigned noise of the made media, at every level.
-#[test]
 fn the_signature_policy_is_that_of_the_caller() {
     let (Some(media), Some(made)) = (guests::media(), guests::guest(&PRODUCTS[2])) else { return };
     let disk = made.copy("policy");
@@ -192,3 +188,10 @@ fn the_signature_policy_is_that_of_the_caller() {
     assert_eq!(boots(SignatureLevel::Warn), (true, true));
     std::fs::remove_file(&disk.path).unwrap();
 }
+
+tests![
+    little_is_read_besides_the_hives,
+    the_state_of_the_guest_is_reported,
+    an_encrypted_volume_is_named,
+    the_signature_policy_is_that_of_the_caller,
+];

@@ -22,7 +22,6 @@ fn full() -> InjectOptions {
 }
 
 /// A certificate for the guest: its key is named by its SHA-1, its value is a list of properties.
-#[test]
 fn a_trusted_publisher_is_written() {
     let (Some(media), Some(python)) = (guests::media(), support::judge_python()) else { return };
     let (Some(made), Some(openssl)) = (guests::guest(&PRODUCTS[2]), support::program("openssl")) else { return };
@@ -127,7 +126,6 @@ fn judge(python: &Path, before: &Path, after: &Path, name: &str) {
     );
 }
 
-#[test]
 fn packages_are_recorded_where_windows_keeps_them() {
     let (Some(media), Some(python)) = (guests::media(), support::judge_python()) else { return };
     for product in [&PRODUCTS[1], &PRODUCTS[2], &PRODUCTS[5]] {
@@ -301,7 +299,6 @@ fn newer(media: &Path, folder: &Path) {
     assert!(changed > 10);
 }
 
-#[test]
 fn newer_media_replace_what_an_earlier_run_registered() {
     let (Some(media), Some(python)) = (guests::media(), support::judge_python()) else { return };
     let Some(made) = guests::guest(&PRODUCTS[2]) else { return };
@@ -349,7 +346,6 @@ fn newer_media_replace_what_an_earlier_run_registered() {
     std::fs::remove_file(&disk.path).unwrap();
 }
 
-#[test]
 fn one_form_after_the_other() {
     let (Some(media), Some(python)) = (guests::media(), support::judge_python()) else { return };
     let Some(made) = guests::guest(&PRODUCTS[2]) else { return };
@@ -378,7 +374,6 @@ fn one_form_after_the_other() {
     std::fs::remove_file(&disk.path).unwrap();
 }
 
-#[test]
 fn without_a_drivers_hive_the_network_is_left_to_the_job() {
     let Some(media) = guests::media() else { return };
     let Some(made) = guests::guest(&PRODUCTS[2]) else { return };
@@ -395,7 +390,6 @@ fn without_a_drivers_hive_the_network_is_left_to_the_job() {
 
 /// `C:\hyper2kvm` made by somebody else, open to everybody: what is put there runs as the system, so it gets our
 /// permissions; with a link in its place nothing is done at all.
-#[test]
 fn a_folder_that_is_there_already_is_protected() {
     let Some(media) = guests::media() else { return };
     let Some(made) = guests::guest(&PRODUCTS[2]) else { return };
@@ -456,7 +450,6 @@ fn a_folder_that_is_there_already_is_protected() {
 }
 
 /// A service whose file is missing in another control set must not be made to start at boot there.
-#[test]
 fn no_boot_start_without_a_file_in_any_control_set() {
     let Some(media) = guests::media() else { return };
     let Some(made) = guests::guest(&PRODUCTS[2]) else { return };
@@ -493,7 +486,6 @@ fn no_boot_start_without_a_file_in_any_control_set() {
 }
 
 /// The same for a folder that ntfs-3g made: it has a descriptor of its own, open to everybody, in place of an id.
-#[test]
 fn a_folder_made_by_another_driver_is_protected() {
     let (Some(media), Some(made)) = (guests::media(), guests::guest(&PRODUCTS[2])) else { return };
     let (Some(judge), Some(python)) = (support::judge("ntfscheck.py"), support::judge_python()) else { return };
@@ -515,3 +507,14 @@ fn a_folder_made_by_another_driver_is_protected() {
     support::run(&mut check);
     std::fs::remove_file(&disk.path).unwrap();
 }
+
+tests![
+    a_trusted_publisher_is_written,
+    packages_are_recorded_where_windows_keeps_them,
+    newer_media_replace_what_an_earlier_run_registered,
+    one_form_after_the_other,
+    without_a_drivers_hive_the_network_is_left_to_the_job,
+    a_folder_that_is_there_already_is_protected,
+    no_boot_start_without_a_file_in_any_control_set,
+    a_folder_made_by_another_driver_is_protected,
+];

@@ -6,3 +6,5 @@ mod full;
 mod guests;
 mod parity;
 mod plan;
+
+tests![in boot, check, full, parity, plan;];

@@ -516,7 +516,6 @@ fn compare(case: &Case, real: &Values, ours: &Values) -> Vec<String> {
     unexplained
 }
 
-#[test]
 fn every_package_of_four_real_hives() {
     let Some(text) = support::corpus_bytes(EXAMPLES) else { return };
     let text = String::from_utf8(text).unwrap();
@@ -566,7 +565,6 @@ fn every_package_of_four_real_hives() {
 }
 
 /// The corpus has another Windows 8.1 with an older version of the same driver.
-#[test]
 fn windows_8_1_hive() {
     let Some(bytes) = support::corpus_bytes("hives/win8.1/SYSTEM.xz") else { return };
     let bytes = equalised(bytes);
@@ -586,7 +584,6 @@ fn windows_8_1_hive() {
 
 /// What decides between SYSTEM and DRIVERS: the class. Third-party packages that do not start at boot are in SYSTEM
 /// when their class is, and no network or display package is there.
-#[test]
 fn real_hives_keep_packages_by_class() {
     let guid = |text: &str| winject::internals::drivers::inf::Guid::parse(text).unwrap().0.to_vec();
     let (net, display) =
@@ -606,3 +603,5 @@ fn real_hives_keep_packages_by_class() {
         assert!(!classes.contains_key(&net) && !classes.contains_key(&display), "{path}");
     }
 }
+
+tests![every_package_of_four_real_hives, windows_8_1_hive, real_hives_keep_packages_by_class,];

@@ -9,7 +9,6 @@ use winject::internals::windows::{Guest, InjectOptions, plan_injection};
 
 use super::guests::{self, FileVolume, PRODUCTS};
 
-#[test]
 fn every_release_is_recognised() {
     let expected = [
         ("Windows 7", 7601, Arch::X86, ProductType::WinNt, false),
@@ -33,7 +32,6 @@ fn every_release_is_recognised() {
     }
 }
 
-#[test]
 fn windows_7_edits_both_control_sets() {
     let (Some(media), Some(disk)) = (guests::media(), guests::guest(&PRODUCTS[0])) else { return };
     let volume = disk.volume();
@@ -53,7 +51,6 @@ fn windows_7_edits_both_control_sets() {
 }
 
 /// Every difference between the plan and the volume is found, one at a time.
-#[test]
 fn verify_finds_whatever_is_not_as_planned() {
     let (Some(media), Some(disk)) = (guests::media(), guests::guest(&PRODUCTS[2])) else { return };
     let disk = disk.copy("verify");
@@ -133,3 +130,5 @@ fn verify_finds_whatever_is_not_as_planned() {
     verify(&other, &plan, &unknown, false).unwrap();
     assert_eq!(verify(&other, &plan, &applied, false).unwrap_err().kind(), Kind::Verify);
 }
+
+tests![every_release_is_recognised, windows_7_edits_both_control_sets, verify_finds_whatever_is_not_as_planned,];

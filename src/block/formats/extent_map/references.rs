@@ -55,7 +55,7 @@ pub(crate) struct NoReferences;
 
 impl References for NoReferences {
     fn open(&self, name: &str) -> Result<(Arc<dyn Storage>, PathBuf)> {
-        Err(Error::refused(Layer::Block, format!("a disk inside an archive refers to {}", crate::host::escape(name)))
+        Err(Error::refused(Layer::Block, format!("a disk inside an archive refers to {}", crate::escape::escape(name)))
             .hint("unpack the archive, and give winject the disk image inside"))
     }
 
@@ -87,7 +87,7 @@ pub(crate) fn open_first(
             }
         }
     }
-    let tried: Vec<String> = names.iter().map(|n| crate::host::escape(n)).collect();
+    let tried: Vec<String> = names.iter().map(|n| crate::escape::escape(n).into_owned()).collect();
     let message = format!("{what} cannot be opened (tried {})", tried.join(", "));
     Err(match first {
         Some(error) if error.hint_text().is_some_and(|hint| hint.contains("add --allow-path")) => {

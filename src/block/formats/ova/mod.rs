@@ -11,7 +11,7 @@ use self::tar::Member;
 use super::extent_map::{NoReferences, Window, read_exact};
 use crate::block::{Chain, Format, Image, RawImage, Storage, probe, qcow2, vdi, vhd, vhdx, vmdk};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host::escape;
+use crate::escape::escape;
 
 /// An OVF longer than this is none.
 const OVF_MAX: u64 = 4 << 20;

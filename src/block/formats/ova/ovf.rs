@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Layer, Result};
-use crate::host::escape;
+use crate::escape::escape;
 
 /// Elements that are looked at; a description has a few hundred.
 const ELEMENTS_MAX: usize = 100_000;

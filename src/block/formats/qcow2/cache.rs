@@ -1,9 +1,11 @@
-//! A bounded cache of pieces of L2 tables and of decompressed clusters.
+//! A bounded cache of parts of L2 tables and of decompressed clusters.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Pieces by their place in the file; the oldest goes first when the budget is used up.
+use crate::units::HostOffset;
+
+/// What was read, by its place in the file; when it is full, the oldest goes.
 #[derive(Debug)]
 pub(super) struct Cache<T> {
     inner: Mutex<Inner<T>>,
@@ -12,31 +14,32 @@ pub(super) struct Cache<T> {
 
 #[derive(Debug)]
 struct Inner<T> {
-    pieces: HashMap<u64, Arc<[T]>>,
-    order: VecDeque<u64>,
+    cached: HashMap<HostOffset, Arc<[T]>>,
+    /// From the oldest to the newest.
+    order: VecDeque<HostOffset>,
 }
 
 impl<T> Cache<T> {
     pub fn new(count_max: usize) -> Self {
         Self {
-            inner: Mutex::new(Inner { pieces: HashMap::new(), order: VecDeque::new() }),
+            inner: Mutex::new(Inner { cached: HashMap::new(), order: VecDeque::new() }),
             count_max: count_max.max(1),
         }
     }
 
-    pub fn get(&self, key: u64) -> Option<Arc<[T]>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).pieces.get(&key).cloned()
+    pub fn get(&self, at: HostOffset) -> Option<Arc<[T]>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).cached.get(&at).cloned()
     }
 
-    pub fn insert(&self, key: u64, piece: Arc<[T]>) {
+    pub fn insert(&self, at: HostOffset, content: Arc<[T]>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.pieces.insert(key, piece).is_some() {
+        if inner.cached.insert(at, content).is_some() {
             return;
         }
-        inner.order.push_back(key);
+        inner.order.push_back(at);
         while inner.order.len() > self.count_max {
             if let Some(oldest) = inner.order.pop_front() {
-                inner.pieces.remove(&oldest);
+                inner.cached.remove(&oldest);
             }
         }
     }

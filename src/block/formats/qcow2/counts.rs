@@ -1,7 +1,9 @@
 //! Counting references to host clusters.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
+use super::units::HostCluster;
 use crate::error::{Error, Layer, Result};
 
 /// Counters of one page.
@@ -17,17 +19,15 @@ pub(super) struct Counts {
 
 impl Counts {
     /// Counts `times` more references to `cluster`.
-    pub fn add(&mut self, cluster: u64, times: u32) -> Result<()> {
+    pub fn add(&mut self, HostCluster(cluster): HostCluster, times: u32) -> Result<()> {
         let count = self.pages.len();
         let page = match self.pages.entry(cluster / PAGE) {
-            std::collections::btree_map::Entry::Occupied(page) => page.into_mut(),
-            std::collections::btree_map::Entry::Vacant(_) if count >= PAGES_MAX => {
+            Entry::Occupied(page) => page.into_mut(),
+            Entry::Vacant(_) if count >= PAGES_MAX => {
                 return Err(Error::unsupported(Layer::Block, "the image has too many clusters to be checked")
                     .hint("convert it to larger clusters: qemu-img convert -O qcow2"));
             }
-            std::collections::btree_map::Entry::Vacant(page) => {
-                page.insert(vec![0; usize::try_from(PAGE).unwrap_or(0)].into())
-            }
+            Entry::Vacant(page) => page.insert(vec![0; usize::try_from(PAGE).unwrap_or(0)].into()),
         };
         if let Some(counter) = usize::try_from(cluster % PAGE).ok().and_then(|i| page.get_mut(i)) {
             *counter = counter.saturating_add(times);
@@ -36,15 +36,21 @@ impl Counts {
     }
 
     /// How often `cluster` is referred to.
-    pub fn get(&self, cluster: u64) -> u32 {
+    pub fn get(&self, HostCluster(cluster): HostCluster) -> u32 {
         let page = self.pages.get(&(cluster / PAGE));
         page.and_then(|p| p.get(usize::try_from(cluster % PAGE).ok()?)).copied().unwrap_or(0)
     }
 
     /// All clusters that are referred to, ascending, with their counts.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
-        self.pages
-            .iter()
-            .flat_map(|(page, counters)| (page * PAGE..).zip(counters.iter().copied()).filter(|(_, count)| *count > 0))
+    pub fn iter(&self) -> impl Iterator<Item = (HostCluster, u32)> + '_ {
+        self.pages.iter().flat_map(|(page, counters)| {
+            let clusters = (page * PAGE..).map(HostCluster);
+            clusters.zip(counters.iter().copied()).filter(|(_, count)| *count > 0)
+        })
+    }
+
+    /// The first cluster beyond all that are referred to.
+    pub fn end(&self) -> HostCluster {
+        HostCluster(self.iter().last().map_or(0, |(cluster, _)| cluster.0 + 1))
     }
 }

@@ -14,17 +14,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::bitmap;
-use super::bytes::{be64_table, table_bytes};
 use super::check::Walk;
-use super::entry::{COPIED, Mapping, OFFSET_MASK, l2_table_offset};
-use super::header::{
-    AUTOCLEAR_KNOWN, Header, HeaderEdit, INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DIRTY, REFCOUNT_TABLE_BYTES_MAX,
-};
+use super::entry::{L1Entry, L2Entry, Mapping};
+use super::format::{table, table_bytes};
+use super::header::{AUTOCLEAR_KNOWN, HOST_OFFSET_MAX, Header, HeaderEdit, REFCOUNT_TABLE_BYTES_MAX};
 use super::image::Qcow2Image;
 use super::refcount::Refcounts;
+use super::units::{ClusterSize, GuestCluster, HostCluster};
 use crate::block::{Stage, Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
-use crate::units::ImageOffset;
+use crate::units::{HostOffset, ImageOffset};
 
 /// Where the content of a write comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +54,7 @@ pub(crate) enum Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Write {
     pub target: Target,
-    pub offset: u64,
+    pub offset: HostOffset,
     pub source: Source,
 }
 
@@ -64,7 +63,7 @@ pub(crate) struct Write {
 pub(crate) struct Edit {
     pub phases: Vec<Vec<Write>>,
     /// Host ranges that nothing uses any more once the edit is done.
-    pub freed: Vec<(u64, u64)>,
+    pub freed: Vec<(HostOffset, u64)>,
     pub warnings: Vec<String>,
     /// Whether the edit switches by the header: then a crash never needs the journal's old data.
     pub is_switch: bool,
@@ -85,8 +84,7 @@ pub(crate) fn plan(storage: &Arc<dyn Storage>, path: &Path, stage: &Stage) -> Re
 /// then they are counted anew.
 pub(super) fn refuse(header: &Header, walk: &Walk) -> Result<()> {
     refuse_marked(header)?;
-    let is_dirty = header.incompatible & INCOMPATIBLE_DIRTY != 0;
-    let excused = if is_dirty { walk.refcount_corruptions } else { 0 };
+    let excused = if header.is_dirty() { walk.refcount_corruptions } else { 0 };
     if walk.report.corruptions > excused {
         let first = walk.report.problems.iter().find(|p| p.kind == super::ProblemKind::Corruption);
         let mut error = Error::damaged(
@@ -107,7 +105,7 @@ pub(super) fn refuse(header: &Header, walk: &Walk) -> Result<()> {
 }
 
 fn refuse_marked(header: &Header) -> Result<()> {
-    if header.incompatible & INCOMPATIBLE_CORRUPT != 0 {
+    if header.is_marked_corrupt() {
         return Err(Error::refused(Layer::Block, "the image is marked corrupt")
             .hint("examine it with qemu-img check, or write the result to a new image"));
     }
@@ -127,19 +125,20 @@ pub(crate) fn refuse_corrupt(storage: Arc<dyn Storage>, path: &Path) -> Result<(
 
 struct Planner<'a> {
     header: &'a Header,
+    clusters: ClusterSize,
     storage: &'a Arc<dyn Storage>,
     stage: &'a Stage,
     walk: Walk,
-    old_l1: &'a [u64],
+    old_l1: &'a [L1Entry],
     is_rebuild: bool,
     refcounts: Refcounts,
-    /// Clusters are looked for from here on.
-    cursor: u64,
-    /// First cluster beyond the end of the file and of everything that was given out.
-    end: u64,
-    taken: BTreeSet<u64>,
+    /// Free clusters are looked for from here on.
+    cursor: HostCluster,
+    /// First cluster beyond the end of the file and of everything that was allocated.
+    end: HostCluster,
+    allocated: BTreeSet<HostCluster>,
     /// One for each reference that goes away.
-    dropped: Vec<u64>,
+    dropped: Vec<HostCluster>,
     writes: Vec<Write>,
     bytes_written: u64,
 }
@@ -147,25 +146,26 @@ struct Planner<'a> {
 impl<'a> Planner<'a> {
     fn new(image: &'a Qcow2Image, walk: Walk, stage: &'a Stage) -> Result<Self> {
         let header = &image.header;
-        let is_rebuild = header.incompatible & INCOMPATIBLE_DIRTY != 0;
+        let is_rebuild = header.is_dirty();
         let refcounts = if is_rebuild {
             Refcounts::empty(Arc::clone(&image.file), header)
         } else {
             Refcounts::load(Arc::clone(&image.file), header)?
         };
         let length = image.file.len().map_err(|e| Error::io(Layer::Block, "cannot be read", e))?;
-        let last = walk.counts.iter().last().map_or(0, |(cluster, _)| cluster + 1);
+        let end = HostCluster(header.clusters.count(length)).max(walk.counts.end());
         Ok(Self {
             header,
+            clusters: header.clusters,
             storage: &image.file,
             stage,
             walk,
             old_l1: &image.l1,
             is_rebuild,
             refcounts,
-            cursor: 1,
-            end: length.div_ceil(header.cluster_size()).max(last),
-            taken: BTreeSet::new(),
+            cursor: HostCluster(1),
+            end,
+            allocated: BTreeSet::new(),
             dropped: Vec::new(),
             writes: Vec::new(),
             bytes_written: 0,
@@ -190,7 +190,7 @@ impl<'a> Planner<'a> {
             self.writes.extend(bitmap_writes);
             self.writes.extend(refcount_writes(&mut self.refcounts));
             phases.push(std::mem::take(&mut self.writes));
-            phases.push(vec![image_write(0, self.header.first_sector_with(&edit))]);
+            phases.push(vec![image_write(HostOffset(0), self.header.first_sector_with(&edit)?)]);
             freed = self.drop_references()?;
             phases.push(refcount_writes(&mut self.refcounts));
         } else {
@@ -203,12 +203,12 @@ impl<'a> Planner<'a> {
             warnings,
             is_switch: !self.header.has_data_file(),
             bytes_written: self.bytes_written,
-            image_length: self.end << self.header.cluster_bits,
+            image_length: self.clusters.host_offset(self.end).0,
         })
     }
 
     fn bitmap_writes(&self) -> Result<Vec<Write>> {
-        let changed: Vec<_> = self.stage.dirty_ranges().map(|(offset, length)| (offset.0, length)).collect();
+        let changed: Vec<_> = self.stage.dirty_ranges().collect();
         let mut writes = Vec::new();
         for bitmap in bitmap::read(&**self.storage, self.header)? {
             if bitmap.is_recording && !bitmap.is_inconsistent {
@@ -220,19 +220,19 @@ impl<'a> Planner<'a> {
     }
 
     /// Writes data and L2 tables; returns the new L1 entries if anything in the tables changes.
-    fn write_tables(&mut self) -> Result<Option<Vec<u64>>> {
-        let mut touched = BTreeMap::<usize, BTreeSet<u64>>::new();
-        let (cluster_size, entries) = (self.header.cluster_size(), self.header.l2_entries());
+    fn write_tables(&mut self) -> Result<Option<Vec<L1Entry>>> {
+        let mut touched = BTreeMap::<usize, BTreeSet<GuestCluster>>::new();
+        let (cluster_size, entries) = (self.clusters.bytes(), self.header.l2_entries());
         for (offset, length) in self.stage.dirty_ranges() {
-            for cluster in offset.0 / cluster_size..(offset.0 + length).div_ceil(cluster_size) {
+            for cluster in offset.0 / cluster_size..self.clusters.count(offset.0 + length) {
                 let index = usize::try_from(cluster / entries).unwrap_or(usize::MAX);
-                touched.entry(index).or_default().insert(cluster);
+                touched.entry(index).or_default().insert(GuestCluster(cluster));
             }
         }
         if self.is_rebuild {
             // Flags that a crashed writer left wrong are put right by rewriting their tables.
             for (index, entry) in self.old_l1.iter().enumerate() {
-                if self.walk.wrong_copied.contains(&(entry & OFFSET_MASK)) {
+                if self.walk.wrong_copied.contains(&entry.offset()) {
                     touched.entry(index).or_default();
                 }
             }
@@ -243,17 +243,17 @@ impl<'a> Planner<'a> {
             let Some(slot) = l1.get_mut(index) else {
                 return Err(Error::damaged(Layer::Block, "the L1 table is too short for the disk"));
             };
-            let old = l2_table_offset(self.header, *slot)?;
+            let old = slot.l2_table(self.clusters)?;
             if let Some(new) = self.rewrite_table(old, &clusters)? {
-                *slot = new | COPIED;
+                *slot = L1Entry::to(new);
                 is_changed = true;
             }
         }
         if self.is_rebuild {
-            for entry in &mut l1 {
-                let cluster = (*entry & OFFSET_MASK) >> self.header.cluster_bits;
-                if cluster != 0 && !self.taken.contains(&cluster) {
-                    *entry = with_copied(*entry, self.walk.counts.get(cluster) == 1);
+            for entry in l1.iter_mut().filter(|entry| entry.offset().0 != 0) {
+                let cluster = self.clusters.host_cluster(entry.offset());
+                if !self.allocated.contains(&cluster) {
+                    *entry = entry.with_copied(self.walk.counts.get(cluster) == 1);
                 }
             }
         }
@@ -262,66 +262,72 @@ impl<'a> Planner<'a> {
 
     /// Writes a copy of an L2 table with new places for the given clusters. Returns its host offset, or `None` when
     /// no entry changes.
-    fn rewrite_table(&mut self, old: Option<u64>, clusters: &BTreeSet<u64>) -> Result<Option<u64>> {
-        let size = usize::try_from(self.header.cluster_size()).unwrap_or(0);
+    fn rewrite_table(
+        &mut self,
+        old: Option<HostOffset>,
+        clusters: &BTreeSet<GuestCluster>,
+    ) -> Result<Option<HostOffset>> {
+        let size = usize::try_from(self.clusters.bytes()).unwrap_or(0);
         let mut bytes = vec![0; size];
         if let Some(offset) = old {
             self.storage
-                .read_exact_at(offset, &mut bytes)
+                .read_exact_at(offset.0, &mut bytes)
                 .map_err(|e| Error::io(Layer::Block, "an L2 table cannot be read", e).at(offset))?;
         }
-        let before = be64_table(&bytes);
-        let mut table = before.clone();
-        let step = usize::try_from(self.header.entry_size() / 8).unwrap_or(1);
+        let before = table::<u64>(&bytes);
+        let mut words = before.clone();
         if self.is_rebuild {
-            self.correct_flags(&mut table, step);
+            self.correct_flags(&mut words);
         }
+        let step = self.header.entry_words();
         for cluster in clusters {
-            let at = usize::try_from(cluster % self.header.l2_entries()).unwrap_or(usize::MAX).saturating_mul(step);
-            let Some(entry) = at.checked_add(step).and_then(|end| table.get_mut(at..end)) else {
+            let at = usize::try_from(cluster.0 % self.header.l2_entries()).unwrap_or(usize::MAX).saturating_mul(step);
+            let Some(entry) = at.checked_add(step).and_then(|end| words.get_mut(at..end)) else {
                 return Err(Error::bug(Layer::Block, "a cluster beyond the L2 table"));
             };
             self.rewrite_cluster(*cluster, entry)?;
         }
-        if table == before {
+        if words == before {
             return Ok(None);
         }
-        let new = self.take(1)? << self.header.cluster_bits;
-        self.writes.push(image_write(new, table_bytes(&table)));
-        if let Some(offset) = old {
-            self.dropped.push(offset >> self.header.cluster_bits);
-        }
+        let new = self.allocate_offset(1)?;
+        self.writes.push(image_write(new, table_bytes(&words)));
+        self.dropped.extend(old.map(|offset| self.clusters.host_cluster(offset)));
         Ok(Some(new))
     }
 
-    fn correct_flags(&self, table: &mut [u64], step: usize) {
-        for entry in table.chunks_exact_mut(step).filter_map(|e| e.first_mut()) {
-            let host = *entry & OFFSET_MASK;
-            if *entry & super::entry::COMPRESSED == 0 && host != 0 && !self.header.has_data_file() {
-                *entry = with_copied(*entry, self.walk.counts.get(host >> self.header.cluster_bits) == 1);
+    fn correct_flags(&self, words: &mut [u64]) {
+        if self.header.has_data_file() {
+            return;
+        }
+        for word in words.chunks_exact_mut(self.header.entry_words()).filter_map(|entry| entry.first_mut()) {
+            let entry = L2Entry(*word);
+            if !entry.is_compressed() && entry.offset().0 != 0 {
+                let cluster = self.clusters.host_cluster(entry.offset());
+                *word = entry.with_copied(self.walk.counts.get(cluster) == 1).0;
             }
         }
     }
 
     /// Gives one guest cluster its new content and entry.
-    fn rewrite_cluster(&mut self, cluster: u64, entry: &mut [u64]) -> Result<()> {
+    fn rewrite_cluster(&mut self, cluster: GuestCluster, entry: &mut [u64]) -> Result<()> {
         let (word, bitmap) = (entry.first().copied().unwrap_or(0), entry.get(1).copied().unwrap_or(0));
-        let old = Mapping::decode(self.header, word, bitmap, cluster)?;
-        let new = if self.header.has_data_file() {
+        let old = Mapping::decode(self.header, L2Entry(word), bitmap, cluster)?;
+        let host = if self.header.has_data_file() {
             self.write_to_data_file(cluster, old);
-            (cluster * self.header.cluster_size()) | COPIED
+            HostOffset(self.clusters.guest_offset(cluster).0)
         } else {
             match old {
-                Mapping::Compressed(range) => self.dropped.extend(range.clusters(self.header.cluster_bits)),
-                Mapping::Standard { host: Some(host), .. } => self.dropped.push(host >> self.header.cluster_bits),
+                Mapping::Compressed(range) => self.dropped.extend(range.clusters(self.clusters)),
+                Mapping::Standard { host: Some(host), .. } => self.dropped.push(self.clusters.host_cluster(host)),
                 Mapping::Standard { host: None, .. } => {}
             }
-            let host = self.take(1)? << self.header.cluster_bits;
+            let host = self.allocate_offset(1)?;
             self.write_units(Target::Image, cluster, host, self.units_to_store(cluster, old));
-            host | COPIED
+            host
         };
         if let Some(first) = entry.first_mut() {
-            *first = new;
+            *first = L2Entry::standard(host).0;
         }
         if let Some(second) = entry.get_mut(1) {
             let stored = self.units_to_store(cluster, old);
@@ -335,13 +341,13 @@ impl<'a> Planner<'a> {
     }
 
     /// Which subclusters the new cluster must hold: what this file held, and what changes. Without subclusters all.
-    fn units_to_store(&self, cluster: u64, old: Mapping) -> u32 {
+    fn units_to_store(&self, cluster: GuestCluster, old: Mapping) -> u32 {
         let Mapping::Standard { allocated, .. } = old else { return u32::MAX };
         if !self.header.is_extended() {
             return u32::MAX;
         }
         let unit = self.header.unit();
-        let start = cluster * self.header.cluster_size();
+        let start = self.clusters.guest_offset(cluster).0;
         (0..32u32)
             .filter(|i| {
                 let at = start + u64::from(*i) * unit;
@@ -353,42 +359,44 @@ impl<'a> Planner<'a> {
     }
 
     /// Writes the subclusters of `mask` (all ones: the whole cluster) to host offset `host`.
-    fn write_units(&mut self, target: Target, cluster: u64, host: u64, mask: u32) {
-        let start = cluster * self.header.cluster_size();
+    fn write_units(&mut self, target: Target, cluster: GuestCluster, host: HostOffset, mask: u32) {
+        let start = self.clusters.guest_offset(cluster).0;
         if mask == u32::MAX {
-            return self.write_stage(target, host, start, self.header.cluster_size());
+            return self.write_stage(target, host, ImageOffset(start), self.clusters.bytes());
         }
-        let unit = self.header.cluster_size() / 32;
+        let unit = self.header.unit();
         let mut index = 0;
         while index < 32 {
             let run = (mask >> index).trailing_ones();
             if run > 0 {
                 let at = u64::from(index) * unit;
-                self.write_stage(target, host + at, start + at, u64::from(run) * unit);
+                let length = u64::from(run) * unit;
+                self.write_stage(target, HostOffset(host.0 + at), ImageOffset(start + at), length);
             }
             index += run.max(1);
         }
     }
 
-    fn write_stage(&mut self, target: Target, host: u64, offset: u64, length: u64) {
+    /// Adds a write of guest data from the stage.
+    fn write_stage(&mut self, target: Target, host: HostOffset, offset: ImageOffset, length: u64) {
         self.bytes_written += length;
         // Neighbours in the guest and in the file become one write.
         if let Some(Write { target: t, offset: at, source: Source::Stage { offset: from, length: so_far } }) =
             self.writes.last_mut()
             && *t == target
-            && *at + *so_far == host
-            && from.0 + *so_far == offset
+            && at.checked_add(*so_far) == Some(host)
+            && from.checked_add(*so_far) == Some(offset)
         {
             *so_far += length;
             return;
         }
-        let source = Source::Stage { offset: ImageOffset(offset), length };
+        let source = Source::Stage { offset, length };
         self.writes.push(Write { target, offset: host, source });
     }
 
     /// With an external data file: what changed, at its fixed place; the whole unit where nothing was stored yet.
-    fn write_to_data_file(&mut self, cluster: u64, old: Mapping) {
-        let start = cluster * self.header.cluster_size();
+    fn write_to_data_file(&mut self, cluster: GuestCluster, old: Mapping) {
+        let start = self.clusters.guest_offset(cluster).0;
         let allocated = match old {
             Mapping::Standard { allocated, .. } => allocated,
             Mapping::Compressed(_) => 0,
@@ -399,46 +407,43 @@ impl<'a> Planner<'a> {
         for index in 0..units {
             let (at, bit) = (start + index * unit, 1 << index);
             if allocated & bit != 0 {
-                let changed: Vec<_> = self.dirty_inside(at, unit).collect();
-                for (offset, length) in changed {
-                    self.write_stage(Target::DataFile, offset, offset, length);
+                let stage = self.stage;
+                for (offset, length) in stage.dirty_ranges_in(ImageOffset(at), unit) {
+                    self.write_stage(Target::DataFile, HostOffset(offset.0), offset, length);
                 }
             } else if store & bit != 0 {
                 let length = unit.min(self.header.size.saturating_sub(at));
-                self.write_stage(Target::DataFile, at, at, length);
+                self.write_stage(Target::DataFile, HostOffset(at), ImageOffset(at), length);
             }
         }
     }
 
-    /// Dirty parts of a guest range, in sectors of the stage.
-    fn dirty_inside(&self, start: u64, length: u64) -> impl Iterator<Item = (u64, u64)> + use<'a> {
-        self.stage.dirty_ranges_in(ImageOffset(start), length).map(|(offset, length)| (offset.0, length))
+    /// Allocates `count` adjacent clusters; returns where they begin.
+    fn allocate_offset(&mut self, count: u64) -> Result<HostOffset> {
+        Ok(self.clusters.host_offset(self.allocate(count)?))
     }
 
-    /// Finds `count` adjacent free clusters.
-    fn take(&mut self, count: u64) -> Result<u64> {
-        let first = if count == 1 { self.find_free()? } else { None };
-        let first = match first {
-            Some(first) => first,
-            None => {
-                let first = self.end;
-                self.end += count;
-                first
-            }
-        };
-        if first.saturating_add(count) >= super::header::HOST_OFFSET_MAX >> self.header.cluster_bits {
+    /// Allocates `count` adjacent clusters: a single one where there is a free one, the others at the end of the file.
+    fn allocate(&mut self, count: u64) -> Result<HostCluster> {
+        let free = if count == 1 { self.find_free()? } else { None };
+        let first = free.unwrap_or(self.end);
+        let end = first.0.saturating_add(count);
+        if end >= self.clusters.host_cluster(HOST_OFFSET_MAX).0 {
             return Err(Error::unsupported(Layer::Block, "the file would become too long"));
         }
-        self.taken.extend(first..first + count);
+        if free.is_none() {
+            self.end = HostCluster(end);
+        }
+        self.allocated.extend((first.0..end).map(HostCluster));
         Ok(first)
     }
 
     /// The next cluster inside the file that nothing refers to and whose stored refcount is 0.
-    fn find_free(&mut self) -> Result<Option<u64>> {
+    fn find_free(&mut self) -> Result<Option<HostCluster>> {
         while self.cursor < self.end {
             let cluster = self.cursor;
-            self.cursor += 1;
-            let is_used = self.walk.counts.get(cluster) > 0 || self.taken.contains(&cluster);
+            self.cursor = HostCluster(cluster.0 + 1);
+            let is_used = self.walk.counts.get(cluster) > 0 || self.allocated.contains(&cluster);
             if !is_used && (self.is_rebuild || self.refcounts.get(cluster)? == 0) {
                 return Ok(Some(cluster));
             }
@@ -447,47 +452,49 @@ impl<'a> Planner<'a> {
     }
 
     /// Places the new L1 table and everything that the refcounts of new clusters need.
-    fn place_tables(&mut self, new_l1: Option<Vec<u64>>) -> Result<HeaderEdit> {
-        let bits = self.header.cluster_bits;
-        let cluster_size = self.header.cluster_size();
+    fn place_tables(&mut self, new_l1: Option<Vec<L1Entry>>) -> Result<HeaderEdit> {
         let mut edit = HeaderEdit {
             l1_size: self.header.l1_size,
-            l1_table_offset: self.header.l1_table_offset,
-            refcount_table_offset: self.header.refcount_table_offset,
+            l1_table: self.header.l1_table,
+            refcount_table: self.header.refcount_table,
             refcount_table_clusters: self.header.refcount_table_clusters,
         };
         if let Some(l1) = new_l1.filter(|l1| !l1.is_empty()) {
             let mut bytes = table_bytes(&l1);
-            let clusters = (bytes.len() as u64).div_ceil(cluster_size);
-            bytes.resize(usize::try_from(clusters * cluster_size).unwrap_or(0), 0);
-            edit.l1_table_offset = self.take(clusters)? << bits;
-            self.writes.push(image_write(edit.l1_table_offset, bytes));
-            let first = self.header.l1_table_offset >> bits;
-            self.dropped.extend(first..first + clusters);
+            let clusters = self.clusters.count(bytes.len() as u64);
+            bytes.resize(usize::try_from(self.clusters.bytes_of(clusters)).unwrap_or(0), 0);
+            edit.l1_table = self.allocate_offset(clusters)?;
+            self.writes.push(image_write(edit.l1_table, bytes));
+            self.drop_clusters(self.header.l1_table, clusters);
         }
-        let mut wanted: Vec<(u64, u64)> = self.taken.iter().map(|cluster| (*cluster, 1)).collect();
+        let mut wanted: Vec<(HostCluster, u64)> = self.allocated.iter().map(|cluster| (*cluster, 1)).collect();
         if self.is_rebuild {
             // The old refcount structures are left behind: nothing refers to them after the switch.
-            let old: BTreeSet<u64> = self.walk.refcount_clusters.iter().copied().collect();
-            wanted.extend(
-                self.walk.counts.iter().filter(|(c, _)| !old.contains(c)).map(|(c, count)| (c, u64::from(count))),
-            );
+            let old: BTreeSet<HostCluster> = self.walk.refcount_clusters.iter().copied().collect();
+            let counts = self.walk.counts.iter().filter(|(cluster, _)| !old.contains(cluster));
+            wanted.extend(counts.map(|(cluster, count)| (cluster, u64::from(count))));
         }
-        self.raise(wanted)?;
-        if let Some((place, clusters)) = self.place_refcount_table()? {
-            edit.refcount_table_offset = place << bits;
+        self.set_refcounts(wanted)?;
+        if let Some((at, clusters)) = self.place_refcount_table()? {
+            edit.refcount_table = at;
             edit.refcount_table_clusters = u32::try_from(clusters).unwrap_or(u32::MAX);
         }
         Ok(edit)
     }
 
+    /// Takes note that the clusters of a table lose a reference.
+    fn drop_clusters(&mut self, table: HostOffset, count: u64) {
+        let first = self.clusters.host_cluster(table).0;
+        self.dropped.extend((first..first + count).map(HostCluster));
+    }
+
     /// Stores refcounts, adding blocks where there are none (which need refcounts themselves).
-    fn raise(&mut self, mut wanted: Vec<(u64, u64)>) -> Result<()> {
+    fn set_refcounts(&mut self, mut wanted: Vec<(HostCluster, u64)>) -> Result<()> {
         while let Some((cluster, count)) = wanted.pop() {
             if !self.refcounts.set(cluster, count)? {
-                let place = self.take(1)?;
-                self.refcounts.add_block(cluster, place)?;
-                wanted.push((place, 1));
+                let block = self.allocate(1)?;
+                self.refcounts.add_block(cluster, block)?;
+                wanted.push((block, 1));
                 wanted.push((cluster, count));
             }
         }
@@ -495,67 +502,63 @@ impl<'a> Planner<'a> {
     }
 
     /// Writes the refcount table to a new place if it changed. Returns the place and its length in clusters.
-    fn place_refcount_table(&mut self) -> Result<Option<(u64, u64)>> {
-        let cluster_size = self.header.cluster_size();
+    fn place_refcount_table(&mut self) -> Result<Option<(HostOffset, u64)>> {
         let Some(table) = self.refcounts.new_table() else { return Ok(None) };
         // Blocks for the table's own clusters may lengthen it: leave room for a few entries, at least as many as
         // the table had.
-        let entries_per_cluster = cluster_size / 8;
+        let entries_per_cluster = self.clusters.bytes() / 8;
         let own = (table.len() as u64 + 64).div_ceil(entries_per_cluster);
         let more = 2 + 2 * own.div_ceil(self.header.refcount_block_entries());
         let clusters = (table.len() as u64 + 64 + more)
             .div_ceil(entries_per_cluster)
             .max(u64::from(self.header.refcount_table_clusters));
-        let place = self.take(clusters)?;
-        self.raise((place..place + clusters).map(|cluster| (cluster, 1)).collect())?;
+        let first = self.allocate(clusters)?;
+        self.set_refcounts((first.0..first.0 + clusters).map(|cluster| (HostCluster(cluster), 1)).collect())?;
         let mut bytes = table_bytes(self.refcounts.new_table().unwrap_or_default());
-        let length = usize::try_from(clusters * cluster_size).unwrap_or(0);
-        if bytes.len() > length || length as u64 > REFCOUNT_TABLE_BYTES_MAX.max(cluster_size) {
+        let length = usize::try_from(self.clusters.bytes_of(clusters)).unwrap_or(0);
+        if bytes.len() > length || length as u64 > REFCOUNT_TABLE_BYTES_MAX.max(self.clusters.bytes()) {
             return Err(Error::unsupported(Layer::Block, "the refcount table cannot grow any more")
                 .hint("convert the image to larger clusters: qemu-img convert -O qcow2"));
         }
         bytes.resize(length, 0);
-        self.writes.push(image_write(place << self.header.cluster_bits, bytes));
+        let at = self.clusters.host_offset(first);
+        self.writes.push(image_write(at, bytes));
         if !self.is_rebuild {
-            let first = self.header.refcount_table_offset >> self.header.cluster_bits;
-            self.dropped.extend(first..first + u64::from(self.header.refcount_table_clusters));
+            self.drop_clusters(self.header.refcount_table, u64::from(self.header.refcount_table_clusters));
         }
-        Ok(Some((place, clusters)))
+        Ok(Some((at, clusters)))
     }
 
     /// Lowers the refcounts of what the old tables alone used. Returns the host ranges that became free.
-    fn drop_references(&mut self) -> Result<Vec<(u64, u64)>> {
-        let bits = self.header.cluster_bits;
+    fn drop_references(&mut self) -> Result<Vec<(HostOffset, u64)>> {
         let mut freed = BTreeSet::new();
         for cluster in std::mem::take(&mut self.dropped) {
             let count = self.refcounts.get(cluster)?;
             let Some(lower) = count.checked_sub(1) else {
-                return Err(Error::damaged(Layer::Block, "a cluster in use has refcount 0").at(cluster << bits));
+                return Err(Error::damaged(Layer::Block, "a cluster in use has refcount 0")
+                    .at(self.clusters.host_offset(cluster)));
             };
             self.refcounts.set(cluster, lower)?;
             if lower == 0 {
                 freed.insert(cluster);
             }
         }
-        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        let mut ranges: Vec<(HostOffset, u64)> = Vec::new();
         for cluster in freed {
+            let (offset, size) = (self.clusters.host_offset(cluster), self.clusters.bytes());
             match ranges.last_mut() {
-                Some((start, length)) if *start + *length == cluster << bits => *length += 1 << bits,
-                _ => ranges.push((cluster << bits, 1 << bits)),
+                Some((start, length)) if start.checked_add(*length) == Some(offset) => *length += size,
+                _ => ranges.push((offset, size)),
             }
         }
         Ok(ranges)
     }
 }
 
-fn image_write(offset: u64, bytes: Vec<u8>) -> Write {
+fn image_write(offset: HostOffset, bytes: Vec<u8>) -> Write {
     Write { target: Target::Image, offset, source: Source::Bytes(bytes) }
 }
 
 fn refcount_writes(refcounts: &mut Refcounts) -> Vec<Write> {
     refcounts.take_changes().into_iter().map(|(offset, bytes)| image_write(offset, bytes)).collect()
-}
-
-fn with_copied(entry: u64, is_single: bool) -> u64 {
-    if is_single { entry | COPIED } else { entry & !COPIED }
 }

@@ -3,18 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::bytes::be64_table;
 use super::cache::Cache;
 use super::compress::decompress;
-use super::entry::{CompressedRange, Mapping, l2_table_offset};
+use super::entry::{CompressedRange, L1Entry, L2Entry, Mapping};
+use super::format::table;
 use super::header::Header;
+use super::units::GuestCluster;
 use crate::block::{Chain, Extent, ExtentKind, Format, Image, ImageParts, Storage, StorageExt, beyond_end, is_inside};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::units::ImageOffset;
+use crate::units::{HostOffset, ImageOffset};
 
-/// L2 tables are cached in pieces of this many bytes (or a whole table if it is smaller).
-const PIECE_BYTES_MAX: u64 = 16 * 1024;
-/// All cached pieces together: 8 MiB map 64 GiB of disk with the usual clusters.
+/// L2 tables are cached in parts of this many bytes (or a whole table if it is smaller).
+const PART_BYTES_MAX: u64 = 16 * 1024;
+/// All cached parts together: 8 MiB map 64 GiB of disk with the usual clusters.
 const CACHE_BYTES: u64 = 8 << 20;
 /// Decompressed clusters that are kept: enough for a file system's small reads next to each other.
 const CLUSTERS_CACHED: usize = 4;
@@ -27,12 +28,14 @@ pub struct Qcow2Image {
     pub(super) file: Arc<dyn Storage>,
     pub(super) path: PathBuf,
     pub(super) header: Header,
-    pub(super) l1: Vec<u64>,
+    pub(super) l1: Vec<L1Entry>,
     pub(super) data_file: Option<(Arc<dyn Storage>, PathBuf)>,
     backing: Option<Box<dyn Image>>,
     file_length: u64,
-    l2_pieces: Cache<u64>,
-    clusters: Cache<u8>,
+    /// Parts of L2 tables, as words.
+    l2_parts: Cache<u64>,
+    /// Decompressed clusters, by the offset of their compressed bytes.
+    decompressed: Cache<u8>,
 }
 
 impl std::fmt::Debug for dyn Image {
@@ -46,7 +49,8 @@ impl std::fmt::Debug for dyn Image {
 enum Run {
     Unallocated,
     Zero,
-    Data(u64),
+    /// Stored at this place of the file, or of the data file.
+    Data(HostOffset),
     /// A compressed cluster, and how far into it the run begins.
     Compressed(CompressedRange, u64),
 }
@@ -69,7 +73,7 @@ impl Qcow2Image {
                 Format::from_name(name).ok_or_else(|| {
                     Error::unsupported(
                         Layer::Block,
-                        format!("a backing file in the format {}", crate::host::escape(name)),
+                        format!("a backing file in the format {}", crate::escape::escape(name)),
                     )
                     .hint("convert the image with qemu-img convert -O qcow2")
                 })
@@ -90,69 +94,68 @@ impl Qcow2Image {
         let io = |e| Error::io(Layer::Block, "cannot be read", e).path(path.display().to_string());
         let file_length = storage.len().map_err(io)?;
         let mut l1 = vec![0; header.l1_size as usize * 8];
-        storage.read_exact_at(header.l1_table_offset, &mut l1).map_err(io)?;
-        let piece = header.cluster_size().min(PIECE_BYTES_MAX);
-        let pieces = usize::try_from(CACHE_BYTES / piece).unwrap_or(1);
+        storage.read_exact_at(header.l1_table.0, &mut l1).map_err(io)?;
+        let part_size = header.cluster_size().min(PART_BYTES_MAX);
+        let part_count = usize::try_from(CACHE_BYTES / part_size).unwrap_or(1);
         Ok(Self {
             file: storage,
             path: path.to_owned(),
-            l1: be64_table(&l1),
+            l1: table(&l1),
             header,
             data_file: None,
             backing: None,
             file_length,
-            l2_pieces: Cache::new(pieces),
-            clusters: Cache::new(CLUSTERS_CACHED),
+            l2_parts: Cache::new(part_count),
+            decompressed: Cache::new(CLUSTERS_CACHED),
         })
     }
 
     /// The mapping of a guest cluster.
-    pub(super) fn mapping(&self, cluster: u64) -> Result<Mapping> {
+    fn mapping(&self, cluster: GuestCluster) -> Result<Mapping> {
         let entries = self.header.l2_entries();
-        let l1_index = usize::try_from(cluster / entries).unwrap_or(usize::MAX);
+        let l1_index = usize::try_from(cluster.0 / entries).unwrap_or(usize::MAX);
         let Some(table) = self.l2_table(l1_index)? else { return Ok(Mapping::UNALLOCATED) };
-        let (entry, bitmap) = self.l2_entry(table, cluster % entries)?;
+        let (entry, bitmap) = self.l2_entry(table, cluster.0 % entries)?;
         Mapping::decode(&self.header, entry, bitmap, cluster).map_err(|e| self.here(e))
     }
 
     /// Where the L2 table is that the L1 entry refers to.
-    pub(super) fn l2_table(&self, l1_index: usize) -> Result<Option<u64>> {
-        let entry = self.l1.get(l1_index).copied().unwrap_or(0);
-        let table = l2_table_offset(&self.header, entry).map_err(|e| self.here(e))?;
+    fn l2_table(&self, l1_index: usize) -> Result<Option<HostOffset>> {
+        let entry = self.l1.get(l1_index).copied().unwrap_or_default();
+        let table = entry.l2_table(self.header.clusters).map_err(|e| self.here(e))?;
         if let Some(offset) = table
-            && offset.saturating_add(self.header.cluster_size()) > self.file_length
+            && offset.0.saturating_add(self.header.cluster_size()) > self.file_length
         {
+            let needed = offset.0.saturating_add(self.header.cluster_size());
             return Err(self.here(
                 Error::damaged(Layer::Block, "an L2 table lies beyond the end of the file")
                     .at(offset)
-                    .expected_found(
-                        format!("a file of at least {} bytes", offset + self.header.cluster_size()),
-                        self.file_length,
-                    )
+                    .expected_found(format!("a file of at least {needed} bytes"), self.file_length)
                     .hint("the file is truncated; copy it again"),
             ));
         }
         Ok(table)
     }
 
-    fn l2_entry(&self, table: u64, index: u64) -> Result<(u64, u64)> {
+    /// Both words of an entry; the second is 0 without subclusters.
+    fn l2_entry(&self, l2_table: HostOffset, index: u64) -> Result<(L2Entry, u64)> {
         let at = index * self.header.entry_size();
-        let piece_size = self.header.cluster_size().min(PIECE_BYTES_MAX);
-        let place = table + at / piece_size * piece_size;
-        let piece = match self.l2_pieces.get(place) {
-            Some(piece) => piece,
+        let part_size = self.header.cluster_size().min(PART_BYTES_MAX);
+        let part_at = HostOffset(l2_table.0 + at / part_size * part_size);
+        let part = match self.l2_parts.get(part_at) {
+            Some(part) => part,
             None => {
-                let mut bytes = vec![0; usize::try_from(piece_size).unwrap_or(0)];
-                self.file.read_exact_at(place, &mut bytes).map_err(|e| self.io(e, place))?;
-                let piece: Arc<[u64]> = be64_table(&bytes).into();
-                self.l2_pieces.insert(place, Arc::clone(&piece));
-                piece
+                let mut bytes = vec![0; usize::try_from(part_size).unwrap_or(0)];
+                self.file.read_exact_at(part_at.0, &mut bytes).map_err(|e| self.io(e, part_at))?;
+                let part: Arc<[u64]> = table(&bytes).into();
+                self.l2_parts.insert(part_at, Arc::clone(&part));
+                part
             }
         };
-        let word = usize::try_from(at % piece_size / 8).unwrap_or(usize::MAX);
-        let entry = piece.get(word).copied().unwrap_or(0);
-        let bitmap = if self.header.is_extended() { piece.get(word + 1).copied().unwrap_or(0) } else { 0 };
-        Ok((entry, bitmap))
+        let word = usize::try_from(at % part_size / 8).unwrap_or(usize::MAX);
+        let entry = part.get(word).copied().unwrap_or(0);
+        let bitmap = if self.header.is_extended() { part.get(word + 1).copied().unwrap_or(0) } else { 0 };
+        Ok((L2Entry(entry), bitmap))
     }
 
     /// What begins at `offset`, and how long it is (at most `limit`).
@@ -165,7 +168,7 @@ impl Qcow2Image {
             }
             let (run, more) = self.unit_at(next)?;
             let continues = match (first, run) {
-                (Run::Data(a), Run::Data(b)) => a.checked_add(length) == Some(b),
+                (Run::Data(first), Run::Data(next)) => first.checked_add(length) == Some(next),
                 (Run::Zero, Run::Zero) | (Run::Unallocated, Run::Unallocated) => true,
                 _ => false,
             };
@@ -181,19 +184,19 @@ impl Qcow2Image {
     fn unit_at(&self, offset: u64) -> Result<(Run, u64)> {
         let span = self.header.l2_span();
         let l1_index = usize::try_from(offset / span).unwrap_or(usize::MAX);
-        if self.l1.get(l1_index).is_none_or(|entry| *entry == 0) {
+        if self.l1.get(l1_index).is_none_or(|entry| entry.is_absent()) {
             return Ok((Run::Unallocated, span - offset % span));
         }
         let cluster_size = self.header.cluster_size();
         let within = offset % cluster_size;
-        Ok(match self.mapping(offset / cluster_size)? {
+        Ok(match self.mapping(self.header.clusters.guest_cluster(ImageOffset(offset)))? {
             Mapping::Compressed(range) => (Run::Compressed(range, within), cluster_size - within),
             Mapping::Standard { host, allocated, zero } => {
                 let unit = self.header.unit();
                 let bit = if self.header.is_extended() { 1 << (within / unit) } else { 1 };
                 let run = match host {
                     _ if zero & bit != 0 => Run::Zero,
-                    Some(host) if allocated & bit != 0 => Run::Data(host + within),
+                    Some(host) if allocated & bit != 0 => Run::Data(HostOffset(host.0 + within)),
                     _ => Run::Unallocated,
                 };
                 (run, unit - offset % unit)
@@ -217,7 +220,7 @@ impl Qcow2Image {
                     }
                 };
                 // The last cluster may be cut short: zeros.
-                storage.read_or_zeros_at(host, buf).map_err(|e| {
+                storage.read_or_zeros_at(host.0, buf).map_err(|e| {
                     Error::io(Layer::Block, "cannot be read", e).path(path.display().to_string()).at(host)
                 })?;
             }
@@ -228,7 +231,7 @@ impl Qcow2Image {
 
     /// Refuses data clusters that the file ends before. QEMU reads zeros there (and its check calls it corruption), but
     /// then half a download, whose tables are in front, is taken for a disk.
-    fn refuse_truncated(&self, offset: u64, host: u64, length: usize) -> Result<()> {
+    fn refuse_truncated(&self, offset: u64, HostOffset(host): HostOffset, length: usize) -> Result<()> {
         let size = self.header.cluster_size();
         let end = host.saturating_add(length as u64);
         let missing = self.file_length.next_multiple_of(size).max(host / size * size);
@@ -243,7 +246,7 @@ impl Qcow2Image {
                     offset.saturating_add(missing.saturating_sub(host))
                 ),
             )
-            .at(missing)
+            .at(HostOffset(missing))
             .expected_found(format!("a file of at least {end} bytes"), self.file_length)
             .hint("the file is truncated; copy it again"),
         ))
@@ -265,13 +268,13 @@ impl Qcow2Image {
         if within == 0 && buf.len() == size {
             return self.decompress(offset, range, buf);
         }
-        let cluster = match self.clusters.get(range.offset) {
+        let cluster = match self.decompressed.get(range.offset) {
             Some(cluster) => cluster,
             None => {
                 let mut cluster = vec![0; size];
                 self.decompress(offset, range, &mut cluster)?;
                 let cluster: Arc<[u8]> = cluster.into();
-                self.clusters.insert(range.offset, Arc::clone(&cluster));
+                self.decompressed.insert(range.offset, Arc::clone(&cluster));
                 cluster
             }
         };
@@ -284,7 +287,7 @@ impl Qcow2Image {
     fn decompress(&self, offset: u64, range: CompressedRange, out: &mut [u8]) -> Result<()> {
         // The length is bounded by the entry's field: at most two clusters.
         let mut input = vec![0; usize::try_from(range.length).unwrap_or(0)];
-        self.file.read_or_zeros_at(range.offset, &mut input).map_err(|e| self.io(e, range.offset))?;
+        self.file.read_or_zeros_at(range.offset.0, &mut input).map_err(|e| self.io(e, range.offset))?;
         decompress(self.header.compression, &input, out).map_err(|why| {
             self.here(
                 Error::damaged(
@@ -300,7 +303,7 @@ impl Qcow2Image {
         error.path(self.path.display().to_string())
     }
 
-    fn io(&self, error: std::io::Error, offset: u64) -> Error {
+    fn io(&self, error: std::io::Error, offset: HostOffset) -> Error {
         self.here(Error::io(Layer::Block, "cannot be read", error).at(offset))
     }
 

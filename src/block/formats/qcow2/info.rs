@@ -4,9 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::bitmap::{self, Bitmap};
-use super::header::{
-    AUTOCLEAR_RAW_DATA, COMPATIBLE_LAZY_REFCOUNTS, Compression, INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DIRTY,
-};
+use super::header::{AUTOCLEAR_RAW_DATA, COMPATIBLE_LAZY_REFCOUNTS, Compression};
 use super::image::Qcow2Image;
 use super::snapshot::{self, Snapshot};
 use crate::block::{Locking, Storage};
@@ -71,13 +69,17 @@ pub fn info_storage(storage: Arc<dyn Storage>, path: &Path) -> Result<Info> {
         compression: header.compression,
         lazy_refcounts: header.compatible & COMPATIBLE_LAZY_REFCOUNTS != 0,
         extended_l2: header.is_extended(),
-        is_dirty: header.incompatible & INCOMPATIBLE_DIRTY != 0,
-        is_corrupt: header.incompatible & INCOMPATIBLE_CORRUPT != 0,
+        is_dirty: header.is_dirty(),
+        is_corrupt: header.is_marked_corrupt(),
         backing_name: header.backing_name.clone(),
         backing_format: header.backing_format.clone(),
         data_file_name: header.data_file_name.clone(),
         data_file_raw: header.autoclear & AUTOCLEAR_RAW_DATA != 0,
-        snapshots: if header.nb_snapshots > 0 { snapshot::read(&*storage, header).map_err(in_file)?.0 } else { vec![] },
+        snapshots: if header.snapshot_count > 0 {
+            snapshot::read(&*storage, header).map_err(in_file)?.0
+        } else {
+            vec![]
+        },
         bitmaps: bitmap::read(&*storage, header).map_err(in_file)?,
     })
 }

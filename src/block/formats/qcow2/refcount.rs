@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::bytes::be64_table;
-use super::entry::OFFSET_MASK;
+use super::entry::RefcountTableEntry;
+use super::format::table;
 use super::header::{Header, REFCOUNT_TABLE_BYTES_MAX};
+use super::units::{ClusterSize, HostCluster};
 use crate::block::{Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
+use crate::units::HostOffset;
 
 /// Reads the refcount at `index` of a block whose entries have `1 << order` bits.
 pub(super) fn get(block: &[u8], order: u32, index: u64) -> u64 {
@@ -41,20 +43,23 @@ pub(super) fn set(block: &mut [u8], order: u32, index: u64, value: u64) {
 }
 
 /// Reads the refcount table.
-pub(super) fn read_table(storage: &dyn Storage, header: &Header) -> Result<Vec<u64>> {
-    let length = u64::from(header.refcount_table_clusters) * header.cluster_size();
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+pub(super) fn read_table(storage: &dyn Storage, header: &Header) -> Result<Vec<RefcountTableEntry>> {
+    let mut bytes = vec![0; usize::try_from(header.refcount_table_bytes()).unwrap_or(0)];
     storage
-        .read_exact_at(header.refcount_table_offset, &mut bytes)
+        .read_exact_at(header.refcount_table.0, &mut bytes)
         .map_err(|e| Error::io(Layer::Block, "the refcount table cannot be read", e))?;
-    Ok(be64_table(&bytes))
+    Ok(table(&bytes))
+}
+
+/// The numbers of the refcount blocks and their host offsets, as they are in the table, unchecked.
+pub(super) fn blocks(table: &[RefcountTableEntry]) -> impl Iterator<Item = (u64, HostOffset)> {
+    (0..).zip(table).filter(|(_, entry)| entry.0 != 0).map(|(index, entry)| (index, HostOffset(entry.0)))
 }
 
 /// A refcount block in memory.
 #[derive(Debug, Clone)]
 struct Block {
-    /// Host cluster of the block.
-    cluster: u64,
+    at: HostOffset,
     data: Vec<u8>,
     is_dirty: bool,
 }
@@ -63,11 +68,12 @@ struct Block {
 #[derive(Debug)]
 pub(super) struct Refcounts {
     storage: Arc<dyn Storage>,
-    cluster_bits: u32,
+    clusters: ClusterSize,
     order: u32,
-    table: Vec<u64>,
+    table: Vec<RefcountTableEntry>,
     /// The table as a whole has to be written to a new place.
     is_table_new: bool,
+    /// Blocks that were read or made, by their number.
     blocks: BTreeMap<u64, Block>,
 }
 
@@ -82,7 +88,7 @@ impl Refcounts {
     pub fn empty(storage: Arc<dyn Storage>, header: &Header) -> Self {
         Self {
             storage,
-            cluster_bits: header.cluster_bits,
+            clusters: header.clusters,
             order: header.refcount_order,
             table: Vec::new(),
             is_table_new: true,
@@ -90,84 +96,79 @@ impl Refcounts {
         }
     }
 
-    fn cluster_size(&self) -> u64 {
-        1 << self.cluster_bits
-    }
-
-    fn entries(&self) -> u64 {
-        (self.cluster_size() * 8) >> self.order
+    /// Refcounts in a block.
+    fn block_entries(&self) -> u64 {
+        (self.clusters.bytes() * 8) >> self.order
     }
 
     /// The refcount of a host cluster.
-    pub fn get(&mut self, cluster: u64) -> Result<u64> {
-        let entries = self.entries();
+    pub fn get(&mut self, cluster: HostCluster) -> Result<u64> {
+        let entries = self.block_entries();
         let order = self.order;
-        Ok(self.block(cluster / entries)?.map_or(0, |block| get(&block.data, order, cluster % entries)))
+        Ok(self.block(cluster.0 / entries)?.map_or(0, |block| get(&block.data, order, cluster.0 % entries)))
     }
 
     /// Changes a refcount in a block that exists. Returns whether there was one.
-    pub fn set(&mut self, cluster: u64, value: u64) -> Result<bool> {
+    pub fn set(&mut self, cluster: HostCluster, value: u64) -> Result<bool> {
         let max = u64::MAX >> (64 - (1u32 << self.order));
         if value > max {
             return Err(Error::unsupported(Layer::Block, "a refcount would exceed the image's refcount width")
                 .hint("convert the image with qemu-img convert -O qcow2"));
         }
-        let entries = self.entries();
+        let entries = self.block_entries();
         let order = self.order;
-        let Some(block) = self.block(cluster / entries)? else { return Ok(false) };
-        set(&mut block.data, order, cluster % entries, value);
+        let Some(block) = self.block(cluster.0 / entries)? else { return Ok(false) };
+        set(&mut block.data, order, cluster.0 % entries, value);
         block.is_dirty = true;
         Ok(true)
     }
 
-    /// Puts a new, empty block for the part of the file that `cluster` lies in at host cluster `place`.
-    pub fn add_block(&mut self, cluster: u64, place: u64) -> Result<()> {
-        let index = cluster / self.entries();
+    /// Makes host cluster `at` the new, empty block for the part of the file that `cluster` lies in.
+    pub fn add_block(&mut self, cluster: HostCluster, at: HostCluster) -> Result<()> {
+        let index = cluster.0 / self.block_entries();
         let slot = usize::try_from(index).unwrap_or(usize::MAX);
         if index * 8 >= REFCOUNT_TABLE_BYTES_MAX {
             return Err(Error::unsupported(Layer::Block, "the refcount table would exceed 8 MiB")
                 .hint("convert the image to larger clusters: qemu-img convert -O qcow2"));
         }
         if self.table.len() <= slot {
-            self.table.resize(slot + 1, 0);
+            self.table.resize(slot + 1, RefcountTableEntry::default());
         }
+        let at = self.clusters.host_offset(at);
         if let Some(entry) = self.table.get_mut(slot) {
-            *entry = place << self.cluster_bits;
+            *entry = at.into();
         }
         self.is_table_new = true;
-        let data = vec![0; usize::try_from(self.cluster_size()).unwrap_or(0)];
-        self.blocks.insert(index, Block { cluster: place, data, is_dirty: true });
+        let data = vec![0; usize::try_from(self.clusters.bytes()).unwrap_or(0)];
+        self.blocks.insert(index, Block { at, data, is_dirty: true });
         Ok(())
     }
 
     /// The whole table, if it has to be written to a new place.
-    pub fn new_table(&self) -> Option<&[u64]> {
+    pub fn new_table(&self) -> Option<&[RefcountTableEntry]> {
         self.is_table_new.then_some(&*self.table)
     }
 
-    /// The changed blocks (host offset, content); they count as unchanged afterwards.
-    pub fn take_changes(&mut self) -> Vec<(u64, Vec<u8>)> {
-        let bits = self.cluster_bits;
+    /// The changed blocks; they count as unchanged afterwards.
+    pub fn take_changes(&mut self) -> Vec<(HostOffset, Vec<u8>)> {
         let dirty = self.blocks.values_mut().filter(|block| block.is_dirty);
         dirty
             .map(|block| {
                 block.is_dirty = false;
-                (block.cluster << bits, block.data.clone())
+                (block.at, block.data.clone())
             })
             .collect()
     }
 
     fn block(&mut self, index: u64) -> Result<Option<&mut Block>> {
         if !self.blocks.contains_key(&index) {
-            let entry = usize::try_from(index).ok().and_then(|i| self.table.get(i)).copied().unwrap_or(0) & OFFSET_MASK;
-            if entry == 0 {
-                return Ok(None);
-            }
-            let mut data = vec![0; usize::try_from(self.cluster_size()).unwrap_or(0)];
+            let entry = usize::try_from(index).ok().and_then(|i| self.table.get(i)).copied().unwrap_or_default();
+            let Some(at) = entry.block() else { return Ok(None) };
+            let mut data = vec![0; usize::try_from(self.clusters.bytes()).unwrap_or(0)];
             self.storage
-                .read_exact_at(entry, &mut data)
-                .map_err(|e| Error::io(Layer::Block, "a refcount block cannot be read", e).at(entry))?;
-            self.blocks.insert(index, Block { cluster: entry >> self.cluster_bits, data, is_dirty: false });
+                .read_exact_at(at.0, &mut data)
+                .map_err(|e| Error::io(Layer::Block, "a refcount block cannot be read", e).at(at))?;
+            self.blocks.insert(index, Block { at, data, is_dirty: false });
         }
         Ok(self.blocks.get_mut(&index))
     }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::check::Walk;
 use super::edit::refuse;
-use super::header::INCOMPATIBLE_DIRTY;
 use super::image::Qcow2Image;
 use super::refcount::{self, read_table};
+use super::units::HostCluster;
 use crate::block::{Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
+use crate::units::HostOffset;
 
 /// Lowers every stored refcount that is higher than the number of references. Harmless at any moment: a crash in the
 /// middle leaves some leaks. An image that fails its check otherwise is left alone.
@@ -22,23 +23,24 @@ pub(crate) fn repair_leaks(storage: &Arc<dyn Storage>, path: &Path) -> Result<()
     let header = &image.header;
     let walk = Walk::new(&image)?;
     refuse(header, &walk)?;
-    if walk.report.leaks == 0 || header.incompatible & INCOMPATIBLE_DIRTY != 0 {
+    if walk.report.leaks == 0 || header.is_dirty() {
         return Ok(());
     }
     let io = |e| Error::io(Layer::Block, "cannot be repaired", e).path(path.display().to_string());
     let per_block = header.refcount_block_entries();
     let mut block = vec![0; usize::try_from(header.cluster_size()).unwrap_or(0)];
-    for (index, offset) in (0u64..).zip(read_table(&**storage, header)?).filter(|(_, offset)| *offset != 0) {
-        storage.read_exact_at(offset, &mut block).map_err(io)?;
+    for (index, offset) in refcount::blocks(&read_table(&**storage, header)?) {
+        storage.read_exact_at(offset.0, &mut block).map_err(io)?;
         let before = block.clone();
         for within in 0..per_block {
-            let counted = u64::from(walk.counts.get(index.saturating_mul(per_block).saturating_add(within)));
+            let cluster = HostCluster(index.saturating_mul(per_block).saturating_add(within));
+            let counted = u64::from(walk.counts.get(cluster));
             if refcount::get(&block, header.refcount_order, within) > counted {
                 refcount::set(&mut block, header.refcount_order, within, counted);
             }
         }
         if block != before {
-            storage.write_at(offset, &block).map_err(io)?;
+            storage.write_at(offset.0, &block).map_err(io)?;
         }
     }
     storage.flush().map_err(io)
@@ -53,7 +55,7 @@ pub(crate) fn refcount_blocks(storage: &Arc<dyn Storage>, path: &Path) -> Result
     let size = image.header.cluster_size();
     let table = read_table(&**storage, &image.header)?;
     let mut blocks: Vec<_> =
-        table.into_iter().filter(|offset| *offset != 0).map(|offset| offset..offset.saturating_add(size)).collect();
+        refcount::blocks(&table).map(|(_, offset)| offset.0..offset.0.saturating_add(size)).collect();
     blocks.sort_unstable_by_key(|block| block.start);
     Ok(blocks)
 }
@@ -74,21 +76,21 @@ pub(crate) fn first_lost_reference(
     let io = |e| Error::io(Layer::Block, "cannot be read", e).path(path.display().to_string());
     let per_block = header.refcount_block_entries();
     let mut now = vec![0; usize::try_from(header.cluster_size()).unwrap_or(0)];
-    for (index, offset) in (0u64..).zip(read_table(&**storage, header)?).filter(|(_, offset)| *offset != 0) {
-        storage.read_exact_at(offset, &mut now).map_err(io)?;
+    for (index, offset) in refcount::blocks(&read_table(&**storage, header)?) {
+        storage.read_exact_at(offset.0, &mut now).map_err(io)?;
         let mut then = now.clone();
         for (start, content) in old {
-            put_back(&mut then, offset, *start, content);
+            put_back(&mut then, offset, HostOffset(*start), content);
         }
         if then == now {
             continue;
         }
         for within in 0..per_block {
-            let cluster = index.saturating_mul(per_block).saturating_add(within);
+            let cluster = HostCluster(index.saturating_mul(per_block).saturating_add(within));
             let counted = u64::from(walk.counts.get(cluster));
             let [now, then] = [&now, &then].map(|block| refcount::get(block, header.refcount_order, within));
             if then < counted && then < now {
-                return Ok(Some(cluster.saturating_mul(header.cluster_size())));
+                return Ok(Some(header.clusters.host_offset(cluster).0));
             }
         }
     }
@@ -96,7 +98,7 @@ pub(crate) fn first_lost_reference(
 }
 
 /// Copies what the range at `start` and the block at `offset` have in common into the block.
-fn put_back(block: &mut [u8], offset: u64, start: u64, content: &[u8]) {
+fn put_back(block: &mut [u8], HostOffset(offset): HostOffset, HostOffset(start): HostOffset, content: &[u8]) {
     let end = (offset + block.len() as u64).min(start.saturating_add(content.len() as u64));
     let from = offset.max(start);
     if from >= end {

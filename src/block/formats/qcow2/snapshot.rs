@@ -1,15 +1,19 @@
 //! The table of internal snapshots (QEMU docs/interop/qcow2.rst, "Snapshots").
 
-use super::bytes::{be16, be32, be64};
+use std::mem::size_of;
+
+use zerocopy::FromBytes;
+use zerocopy::big_endian::U64;
+
+use super::format::StoredSnapshot;
 use super::header::{Header, L1_BYTES_MAX};
 use crate::block::{Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
+use crate::units::HostOffset;
 
 /// QEMU's limits: a table of 64 MiB, 1 KiB of extra data for each entry.
 const TABLE_BYTES_MAX: u64 = 64 << 20;
 const EXTRA_BYTES_MAX: u32 = 1024;
-/// The fixed part of an entry.
-const ENTRY_BYTES: usize = 40;
 
 /// An internal snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,53 +32,55 @@ pub struct Snapshot {
     pub vm_state_bytes: u64,
     /// The disk's size at that time, if recorded.
     pub disk_bytes: Option<u64>,
-    pub(super) l1_table_offset: u64,
+    pub(super) l1_table: HostOffset,
     pub(super) l1_size: u32,
 }
 
 /// All snapshots, and how many bytes their table has.
 pub(super) fn read(storage: &dyn Storage, header: &Header) -> Result<(Vec<Snapshot>, u64)> {
     let mut snapshots = Vec::new();
-    let mut at = 0u64;
-    for _ in 0..header.nb_snapshots {
-        let place = header.snapshots_offset.saturating_add(at);
-        let damaged = |what: &str| Error::damaged(Layer::Block, format!("snapshot table: {what}")).at(place);
-        let read = |offset: u64, length: usize| {
-            let mut bytes = vec![0; length];
-            storage
-                .read_exact_at(offset, &mut bytes)
-                .map_err(|e| Error::io(Layer::Block, "the snapshot table cannot be read", e).at(offset))?;
-            Ok::<_, Error>(bytes)
-        };
-        let fixed = read(place, ENTRY_BYTES)?;
-        let extra_length = be32(&fixed, 36);
+    let mut length = 0u64;
+    for _ in 0..header.snapshot_count {
+        let at = header.snapshot_table.0.saturating_add(length);
+        let damaged = |what: &str| Error::damaged(Layer::Block, format!("snapshot table: {what}")).at(at);
+        let mut fixed = [0; size_of::<StoredSnapshot>()];
+        read_at(storage, at, &mut fixed)?;
+        let stored = StoredSnapshot::ref_from_bytes(&fixed).map_err(|_| damaged("cut off"))?;
+        let extra_length = stored.extra_data_size.get();
         if extra_length > EXTRA_BYTES_MAX {
             return Err(damaged("too much extra data"));
         }
-        let (id_length, name_length) = (usize::from(be16(&fixed, 12)), usize::from(be16(&fixed, 14)));
-        let rest = read(place.saturating_add(ENTRY_BYTES as u64), extra_length as usize + id_length + name_length)?;
+        let (id_length, name_length) = (usize::from(stored.id_length.get()), usize::from(stored.name_length.get()));
+        let mut rest = vec![0; extra_length as usize + id_length + name_length];
+        read_at(storage, at.saturating_add(fixed.len() as u64), &mut rest)?;
         let (extra, names) = rest.split_at_checked(extra_length as usize).ok_or_else(|| damaged("cut off"))?;
         let (id, name) = names.split_at_checked(id_length).ok_or_else(|| damaged("cut off"))?;
-        let l1_size = be32(&fixed, 8);
-        let l1_table_offset = be64(&fixed, 0);
-        if u64::from(l1_size) * 8 > L1_BYTES_MAX || !l1_table_offset.is_multiple_of(header.cluster_size()) {
+        let l1_table = HostOffset(stored.l1_table_offset.get());
+        if u64::from(stored.l1_size.get()) * 8 > L1_BYTES_MAX || !header.clusters.is_aligned(l1_table) {
             return Err(damaged("impossible L1 table"));
         }
+        // Of the extra data the end may be missing: older writers knew the first field only.
+        let vm_state_size = U64::ref_from_prefix(extra).ok();
+        let disk_size = vm_state_size.and_then(|(_, rest)| U64::ref_from_prefix(rest).ok());
         snapshots.push(Snapshot {
             id: String::from_utf8_lossy(id).into_owned(),
             name: String::from_utf8_lossy(name).into_owned(),
-            date_seconds: be32(&fixed, 16),
-            date_nanoseconds: be32(&fixed, 20),
-            run_time_nanoseconds: be64(&fixed, 24),
-            vm_state_bytes: if extra.len() >= 8 { be64(extra, 0) } else { u64::from(be32(&fixed, 32)) },
-            disk_bytes: (extra.len() >= 16).then(|| be64(extra, 8)),
-            l1_table_offset,
-            l1_size,
+            date_seconds: stored.date_seconds.get(),
+            date_nanoseconds: stored.date_nanoseconds.get(),
+            run_time_nanoseconds: stored.vm_clock_nanoseconds.get(),
+            vm_state_bytes: vm_state_size.map_or(u64::from(stored.vm_state_size.get()), |(size, _)| size.get()),
+            disk_bytes: disk_size.map(|(size, _)| size.get()),
+            l1_table,
+            l1_size: stored.l1_size.get(),
         });
-        at = (at + (ENTRY_BYTES + rest.len()) as u64).next_multiple_of(8);
-        if at > TABLE_BYTES_MAX {
+        length = (length + (fixed.len() + rest.len()) as u64).next_multiple_of(8);
+        if length > TABLE_BYTES_MAX {
             return Err(damaged("longer than 64 MiB"));
         }
     }
-    Ok((snapshots, at))
+    Ok((snapshots, length))
+}
+
+fn read_at(storage: &dyn Storage, at: u64, buf: &mut [u8]) -> Result<()> {
+    storage.read_exact_at(at, buf).map_err(|e| Error::io(Layer::Block, "the snapshot table cannot be read", e).at(at))
 }

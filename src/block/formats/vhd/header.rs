@@ -4,7 +4,7 @@ use super::footer::{be32, be64, checksum};
 use crate::block::Storage;
 use crate::block::formats::extent_map::{base_name, candidate_names, read_exact};
 use crate::error::{Error, Layer, Result};
-use crate::host::escape;
+use crate::escape::escape;
 
 /// Bytes of a dynamic disk header.
 pub(crate) const HEADER: usize = 1024;

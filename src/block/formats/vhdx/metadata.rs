@@ -5,8 +5,8 @@ use super::{MIB, le16, le32, le64};
 use crate::block::Storage;
 use crate::block::formats::extent_map::read_exact;
 use crate::error::{Error, Layer, Result};
+use crate::escape::escape;
 use crate::guid::Guid;
-use crate::host::escape;
 
 const FILE_PARAMETERS: Guid = Guid::new(0xCAA1_6737, 0xFA36, 0x4D43, [0xB3, 0xB6, 0x33, 0xF0, 0xAA, 0x44, 0xE7, 0x6B]);
 const VIRTUAL_SIZE: Guid = Guid::new(0x2FA5_4224, 0xCD1B, 0x4876, [0xB2, 0x11, 0x5D, 0xBE, 0xD8, 0x3B, 0xF4, 0xB8]);

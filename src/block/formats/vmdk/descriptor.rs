@@ -3,7 +3,7 @@
 //! Source: VMware, "Virtual Disk Format 5.0", chapter "The Descriptor File".
 
 use crate::error::{Error, Layer, Result};
-use crate::host::escape;
+use crate::escape::escape;
 
 /// A descriptor longer than this is none. A disk of a thousand extents has about 60 KiB of it.
 pub(crate) const DESCRIPTOR_MAX: u64 = 4 << 20;

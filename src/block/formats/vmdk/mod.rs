@@ -22,7 +22,7 @@ use crate::block::formats::extent_map::{
 };
 use crate::block::{Format, Image, Storage};
 use crate::error::{Error, Layer, Result};
-use crate::host::escape;
+use crate::escape::escape;
 
 pub(crate) use self::descriptor::Descriptor;
 

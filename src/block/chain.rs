@@ -1,0 +1,127 @@
+//! How images are opened, and the way from an image to the files that it names.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::format::Format;
+use super::image::Image;
+use super::journal;
+use crate::error::{Error, Layer, Result};
+use crate::host::{FileStorage, LockMode, Locking, PathPolicy, Storage};
+
+/// How to open an image.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// The container's format if the caller knows it; otherwise it is found by content. A file whose format is given
+    /// as raw is never probed.
+    pub format: Option<Format>,
+    /// Which files an image may name (backing files, extents, data files).
+    pub path_policy: PathPolicy,
+    /// How to treat other processes that have the image open.
+    pub locking: Locking,
+    /// Which disk of an OVA, by its file name in the OVA; the only one when not given.
+    pub disk: Option<String>,
+}
+
+/// Opens a file for reading, as every reader of an image must: locked against writers, and not when an interrupted run
+/// may have left it half written.
+pub(crate) fn open_file(path: &Path, locking: Locking) -> Result<FileStorage> {
+    let storage = FileStorage::open(path, false)?;
+    storage.lock(LockMode::Read, locking)?;
+    journal::refuse_pending(path, &storage)?;
+    Ok(storage)
+}
+
+/// Opens the last file of a chain as an image. Every format can be a link of a chain, and some open further links, so
+/// the chain is told how to open them: it does not know the formats.
+type OpenLink = fn(&Chain<'_>, Arc<dyn Storage>, &Path, Option<Format>) -> Result<Box<dyn Image>>;
+
+/// The files from the image that the user named down to the one that is being opened, with the path policy. Container
+/// formats open their parents through it.
+#[derive(Debug, Clone)]
+pub struct Chain<'a> {
+    options: &'a OpenOptions,
+    open_link: OpenLink,
+    /// Device and inode of every file.
+    seen: Vec<(u64, u64)>,
+}
+
+/// The longest chain of images that we follow. VMware allows 32; QEMU has no limit of its own.
+const CHAIN_DEPTH_MAX: usize = 32;
+
+impl<'a> Chain<'a> {
+    /// A chain with no file in it yet.
+    pub(super) fn new(options: &'a OpenOptions, open_link: OpenLink) -> Self {
+        Self { options, open_link, seen: Vec::new() }
+    }
+
+    /// The options with which the user opened the first image.
+    #[must_use]
+    pub fn options(&self) -> &OpenOptions {
+        self.options
+    }
+
+    /// The chain with one more file in it.
+    ///
+    /// # Errors
+    /// When the file is already part of the chain (a loop), or the chain is too long.
+    pub fn push(&self, storage: &dyn Storage, path: &Path) -> Result<Self> {
+        let mut chain = self.clone();
+        if let Some(print) = storage.fingerprint() {
+            let id = (print.device, print.inode);
+            if chain.seen.contains(&id) {
+                return Err(Error::damaged(Layer::Block, "the chain of images refers back to itself")
+                    .path(path.display().to_string())
+                    .hint("correct the backing file's name with qemu-img rebase -u"));
+            }
+            chain.seen.push(id);
+        } else {
+            chain.seen.push((u64::MAX, chain.seen.len() as u64));
+        }
+        if chain.seen.len() > CHAIN_DEPTH_MAX {
+            return Err(Error::unsupported(Layer::Block, format!("a chain of more than {CHAIN_DEPTH_MAX} images"))
+                .path(path.display().to_string())
+                .hint("merge snapshots first, for instance with qemu-img convert"));
+        }
+        Ok(chain)
+    }
+
+    /// Opens a file that an image names, under the path policy, read-only and locked as a reader.
+    ///
+    /// # Errors
+    /// When the policy does not allow the name, or the file is missing or in use.
+    pub fn open_named(&self, image: &Path, name: &str) -> Result<(Arc<dyn Storage>, PathBuf)> {
+        let (storage, path) = self.options.path_policy.open(image, name)?;
+        storage.lock(LockMode::Read, self.options.locking)?;
+        journal::refuse_pending(&path, &storage)?;
+        Ok((Arc::new(storage), path))
+    }
+
+    /// Paths that the user allowed.
+    pub(crate) fn allowed(&self) -> &[PathBuf] {
+        self.options.path_policy.allowed()
+    }
+
+    /// Opens a parent (backing file) that the image at `child` names. `format` is what the child says about it.
+    ///
+    /// # Errors
+    /// See [`open`](super::open); besides when the child does not say which format the parent has and it does not look like a
+    /// container (a raw parent is never taken on trust: its guest could have written a container's header).
+    pub fn open_parent(&self, child: &Path, name: &str, format: Option<Format>) -> Result<Box<dyn Image>> {
+        let (storage, path) = self.open_named(child, name)?;
+        self.open_storage(storage, &path, format)
+    }
+    /// Opens an image whose file is open already, as the next one of the chain.
+    ///
+    /// # Errors
+    /// See [`open`](super::open).
+    pub fn open_storage(
+        &self,
+        storage: Arc<dyn Storage>,
+        path: &Path,
+        format: Option<Format>,
+    ) -> Result<Box<dyn Image>> {
+        let chain = self.push(&*storage, path)?;
+        (self.open_link)(&chain, storage, path, format)
+    }
+}

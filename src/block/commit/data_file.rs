@@ -1,0 +1,18 @@
+//! External data files: which of them an edit in place may write.
+
+use std::path::Path;
+
+use crate::error::{Error, Layer, Result};
+use crate::host::PathPolicy;
+
+/// Refuses a data file that the user has not allowed to be written: an image may come from an attacker, and name the disk
+/// of another guest.
+pub(super) fn refuse_foreign_data_file(policy: &PathPolicy, image: &Path, data_file: &Path) -> Result<()> {
+    if policy.allows_writing(data_file) {
+        return Ok(());
+    }
+    let data_file = data_file.display();
+    Err(Error::refused(Layer::Block, format!("the image keeps its data in another file: {data_file}"))
+        .path(image.display().to_string())
+        .hint(format!("if that file is this guest's own, allow it by name: --allow-path {data_file}")))
+}

@@ -1,0 +1,48 @@
+//! The SHA-256 of the finished output.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::mpsc;
+
+use sha2::{Digest, Sha256};
+
+use crate::cancel::Cancel;
+
+/// Bytes that are read at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// SHA-256 of the file's content in hexadecimal digits. One thread reads while this one computes; when `cancel` is
+/// requested it ends early, with a value that means nothing.
+pub(super) fn sha256(file: &File, cancel: &Cancel) -> io::Result<String> {
+    let mut digest = Sha256::new();
+    std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::sync_channel::<io::Result<Vec<u8>>>(4);
+        scope.spawn(move || {
+            let mut at = 0;
+            loop {
+                let mut block = vec![0; READ_BYTES];
+                let read = loop {
+                    match file.read_at(&mut block, at) {
+                        Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                        other => break other,
+                    }
+                };
+                let is_last = !matches!(read, Ok(n) if n > 0) || cancel.is_requested();
+                let message = read.map(|n| {
+                    block.truncate(n);
+                    at += n as u64;
+                    block
+                });
+                if sender.send(message).is_err() || is_last {
+                    break;
+                }
+            }
+        });
+        for block in receiver {
+            digest.update(&block?);
+        }
+        Ok(())
+    })
+    .map(|()| digest.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}

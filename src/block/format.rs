@@ -1,0 +1,67 @@
+//! The names of the container formats.
+
+use std::path::Path;
+
+/// The container formats that winject reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Format {
+    /// The disk's bytes as they are, in a file or a block device.
+    Raw,
+    /// QEMU's qcow2, versions 2 and 3.
+    Qcow2,
+    /// VMware.
+    Vmdk,
+    /// Virtual PC and older Hyper-V ("vpc" in qemu-img's terms).
+    Vhd,
+    /// Hyper-V.
+    Vhdx,
+    /// VirtualBox.
+    Vdi,
+}
+
+impl Format {
+    /// qemu-img's name of the format.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+            Self::Vmdk => "vmdk",
+            Self::Vhd => "vpc",
+            Self::Vhdx => "vhdx",
+            Self::Vdi => "vdi",
+        }
+    }
+
+    /// The format that a file's name promises, of those that winject writes.
+    #[must_use]
+    pub fn from_extension(path: &Path) -> Option<Self> {
+        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+        match extension.as_str() {
+            "raw" | "img" => Some(Self::Raw),
+            "qcow2" => Some(Self::Qcow2),
+            _ => None,
+        }
+    }
+
+    /// The format that qemu-img (or a user) calls `name`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "raw" => Self::Raw,
+            "qcow2" => Self::Qcow2,
+            "vmdk" => Self::Vmdk,
+            "vpc" | "vhd" => Self::Vhd,
+            "vhdx" => Self::Vhdx,
+            "vdi" => Self::Vdi,
+            _ => return None,
+        })
+    }
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}

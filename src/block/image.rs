@@ -1,0 +1,115 @@
+//! A disk as the guest sees it, whatever file holds it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::format::Format;
+use crate::error::{Error, Layer, Result};
+use crate::host::Storage;
+use crate::units::ImageOffset;
+
+/// What is known about a run of bytes without reading its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExtentKind {
+    /// Stored somewhere in the chain; has to be read.
+    Data,
+    /// Reads as zeros because some layer says so.
+    Zero,
+    /// In no layer of the chain; reads as zeros.
+    Unallocated,
+}
+
+impl ExtentKind {
+    /// Whether the run certainly reads as zeros.
+    #[must_use]
+    pub fn is_zero(self) -> bool {
+        self != Self::Data
+    }
+}
+
+/// A run of bytes of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// Length in bytes, never 0.
+    pub length: u64,
+    /// What the run is.
+    pub kind: ExtentKind,
+}
+
+/// A read-only view of the disk that the guest sees.
+pub trait Image: Send + Sync {
+    /// Length of the disk in bytes.
+    fn len(&self) -> u64;
+
+    /// Whether the disk has no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The container's format (of the top file of a chain).
+    fn format(&self) -> Format;
+
+    /// The format as which QEMU opens the top file of the chain and finds this very disk in it; `None` when it would
+    /// refuse the file or find another disk in it.
+    fn format_in_qemu(&self) -> Option<Format>;
+
+    /// Fills `buf` from `offset`.
+    ///
+    /// # Errors
+    /// When the range is not inside the disk, the container contradicts itself there, or the host cannot read.
+    fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()>;
+
+    /// The run of one kind that begins at `offset`, at most `limit` bytes long. Looks through the whole chain.
+    /// `offset` must be inside the disk and `limit` not 0.
+    ///
+    /// # Errors
+    /// When the container's tables cannot be read.
+    fn extent_at(&self, offset: ImageOffset, limit: u64) -> Result<Extent>;
+
+    /// Whether the data have to be unpacked, so that reading them twice costs more than keeping them.
+    fn is_packed(&self) -> bool {
+        false
+    }
+
+    /// How many bytes were read from the host so far (data and tables), for statistics.
+    fn bytes_read(&self) -> u64 {
+        0
+    }
+
+    /// Every file of the host that belongs to the chain, the top one first.
+    fn files(&self) -> Vec<PathBuf>;
+
+    /// The files that an edit in place would write, for a format that can be edited in place.
+    fn parts(&self) -> Option<ImageParts<'_>> {
+        None
+    }
+}
+
+/// The files of an image that can be edited in place.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageParts<'a> {
+    /// The image itself.
+    pub file: &'a Arc<dyn Storage>,
+    /// The file that holds the guest's data, when it is another one.
+    pub data_file: Option<(&'a Arc<dyn Storage>, &'a Path)>,
+}
+
+/// The error for an access that is not inside the disk.
+pub(crate) fn beyond_end(offset: ImageOffset, length: usize, size: u64) -> Error {
+    Error::damaged(Layer::Block, "access beyond the end of the disk")
+        .at(offset)
+        .expected_found(format!("at most {size} bytes"), format!("{length} bytes more"))
+}
+
+/// Whether `offset..offset + length` is inside a disk of `size` bytes.
+pub(crate) fn is_inside(offset: ImageOffset, length: usize, size: u64) -> bool {
+    offset.0.checked_add(length as u64).is_some_and(|end| end <= size)
+}
+
+/// Whether all bytes are zero.
+#[must_use]
+pub fn is_zero(data: &[u8]) -> bool {
+    // Wide comparisons against a constant block let the compiler use vector instructions.
+    const ZEROS: [u8; 4096] = [0; 4096];
+    data.chunks(ZEROS.len()).all(|chunk| ZEROS.get(..chunk.len()) == Some(chunk))
+}

@@ -1,0 +1,17 @@
+//! Undo journals of in-place commits, and the markers of external data files.
+
+mod marker;
+mod owner;
+mod path;
+mod pending;
+mod reader;
+mod record;
+mod writer;
+
+pub(super) use marker::{create as create_marker, remove as remove_marker};
+pub(super) use path::journal_beside;
+pub use path::journal_path;
+pub(super) use pending::{RecoveryState, clear, pending, pending_data_file, recovery_state, refuse_pending};
+pub(super) use reader::Journal;
+pub(super) use record::{JournalFile, PIECE_MAX, Record, SECTOR, sector_sums};
+pub(super) use writer::{JournalWriter, remove};

@@ -1,0 +1,19 @@
+//! Where journals are.
+
+use std::path::{Path, PathBuf};
+
+use crate::host::{HostFiles, RealHost};
+
+/// Path of the undo journal of the image at `path`: in the folder of the file itself, whatever symbolic links `path`
+/// contains.
+#[must_use]
+pub fn journal_path(path: &Path) -> PathBuf {
+    journal_beside(&RealHost.real_path(path))
+}
+
+/// The journal's name beside a file whose path has no symbolic links.
+pub(crate) fn journal_beside(real_path: &Path) -> PathBuf {
+    let mut name = real_path.as_os_str().to_owned();
+    name.push(".winject-journal");
+    PathBuf::from(name)
+}

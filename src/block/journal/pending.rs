@@ -1,0 +1,118 @@
+//! Whether a file waits for a recovery: by the journal of an image, or by the marker of an external data file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::marker;
+use super::path::journal_beside;
+use super::record::is_unused;
+use crate::error::{Error, Kind, Layer, Result};
+use crate::host::{HostFiles, RealHost, Storage, StorageExt, folder_of};
+
+/// Recovery state of a file, by its journal or marker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RecoveryState {
+    /// Nothing.
+    Clear,
+    /// A journal that was never completed, or a marker whose image has no journal: nothing is half written.
+    Unused,
+    /// A complete journal.
+    Journal,
+    /// The marker of a data file whose image, which is named, has a journal.
+    DataFileOf(PathBuf),
+}
+
+/// Reads the journal or marker of the file `real_path`, which belongs to the user `owner`.
+///
+/// # Errors
+/// [`Kind::Pending`] when there is something that does not count or cannot be read.
+pub(crate) fn recovery_state(host: &dyn HostFiles, real_path: &Path, owner: Option<u32>) -> Result<RecoveryState> {
+    let path = journal_beside(real_path);
+    if !host.exists(&path) {
+        return Ok(RecoveryState::Clear);
+    }
+    let storage = host.open_journal(&path, owner)?;
+    let unreadable = |e: io::Error| {
+        Error::new(Kind::Pending, Layer::Host, "cannot read the undo journal")
+            .path(path.display().to_string())
+            .source_error(e)
+            .hint("when the cause is gone, run winject again on the image")
+    };
+    if is_unused(&*storage).map_err(unreadable)? {
+        return Ok(RecoveryState::Unused);
+    }
+    let mut magic = [0; marker::MAGIC.len()];
+    storage.read_or_zeros_at(0, &mut magic).map_err(unreadable)?;
+    if magic != *marker::MAGIC {
+        return Ok(RecoveryState::Journal);
+    }
+    // The journal is completed when the marker is durable, so one that is not whole belongs to none.
+    let Some(name) = marker::read(&*storage).map_err(unreadable)? else { return Ok(RecoveryState::Unused) };
+    let image = host.real_path(&folder_of(real_path).join(name));
+    if host.exists(&image) && !has_journal(host, &image) {
+        return Ok(RecoveryState::Unused);
+    }
+    Ok(RecoveryState::DataFileOf(image))
+}
+
+/// Whether an image has a complete journal, or one that cannot be judged.
+fn has_journal(host: &dyn HostFiles, image: &Path) -> bool {
+    let path = journal_beside(image);
+    host.exists(&path) && host.open_journal(&path, None).map_or(true, |journal| !is_unused(&*journal).unwrap_or(false))
+}
+
+/// Removes what an interrupted run left beside a data file without meaning.
+///
+/// # Errors
+/// [`Kind::Pending`] when it has a meaning, or does not count.
+pub(crate) fn clear(host: &dyn HostFiles, data_file: &Path, owner: Option<u32>) -> Result<()> {
+    match recovery_state(host, data_file, owner)? {
+        RecoveryState::Clear => Ok(()),
+        RecoveryState::Unused => {
+            marker::remove(host, data_file);
+            Ok(())
+        }
+        RecoveryState::Journal => Err(pending(data_file)),
+        RecoveryState::DataFileOf(image) => Err(pending_data_file(data_file, &image)),
+    }
+}
+
+/// Refuses a file beside which a journal says that an interrupted run may have left it half written. To be called when
+/// the file is locked: then no run is under way any more.
+///
+/// # Errors
+/// [`Kind::Pending`].
+pub(crate) fn refuse_pending(path: &Path, file: &dyn Storage) -> Result<()> {
+    let owner = file.identity().map(|identity| identity.owner);
+    match recovery_state(&RealHost, &RealHost.real_path(path), owner)? {
+        RecoveryState::Clear | RecoveryState::Unused => Ok(()),
+        RecoveryState::Journal => Err(pending(path)),
+        RecoveryState::DataFileOf(image) => Err(pending_data_file(path, &image)),
+    }
+}
+
+/// The refusal of a data file whose image waits for being restored.
+pub(crate) fn pending_data_file(path: &Path, image: &Path) -> Error {
+    let image = image.display();
+    Error::new(
+        Kind::Pending,
+        Layer::Block,
+        "an interrupted run left this file half written: it holds the data of an image",
+    )
+    .path(path.display().to_string())
+    .hint(format!("run the interrupted command on {image} again; it restores the old content first"))
+}
+
+/// The refusal of a file that waits for being restored.
+pub(crate) fn pending(path: &Path) -> Error {
+    Error::new(
+        Kind::Pending,
+        Layer::Block,
+        "an interrupted run left this image half written, and its journal beside it",
+    )
+    .path(path.display().to_string())
+    .hint(
+        "run the interrupted command again, or winject inject IMAGE --in-place: \
+             both restore the old content before they do anything else",
+    )
+}

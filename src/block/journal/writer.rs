@@ -1,0 +1,150 @@
+//! Writing a journal.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::owner::Owner;
+use super::record::{
+    BUFFER_BYTES, FLAG_SWITCH, IDENTITIES, JournalFile, KIND_HOLE, MAGIC, PATH_BYTES_MAX, Record, TAG_END, TAG_RECORD,
+    VERSION, is_unused,
+};
+use crate::error::{Error, Layer, Result};
+use crate::host::{HostFiles, PRIVATE, Storage};
+
+/// A journal that is being written.
+pub(crate) struct JournalWriter<'a> {
+    host: &'a dyn HostFiles,
+    path: PathBuf,
+    storage: Arc<dyn Storage>,
+    buffer: Vec<u8>,
+    written: u64,
+    sum: crc32fast::Hasher,
+    records: u64,
+}
+
+impl<'a> JournalWriter<'a> {
+    /// Creates the journal and reserves `expected` bytes for it.
+    pub fn create(
+        host: &'a dyn HostFiles,
+        path: &Path,
+        is_switch: bool,
+        files: &[JournalFile],
+        expected: u64,
+    ) -> Result<Self> {
+        let failed = |e: io::Error| {
+            let error = Error::io(Layer::Host, "the undo journal cannot be created", e);
+            error.path(path.display().to_string()).hint("the image's folder must be writable and have space")
+        };
+        let storage = host.create(path, PRIVATE).map_err(failed)?;
+        let mut journal = Self {
+            host,
+            path: path.to_owned(),
+            storage,
+            buffer: Vec::new(),
+            written: 0,
+            sum: crc32fast::Hasher::new(),
+            records: 0,
+        };
+        let begun = journal.begin(is_switch, files, expected);
+        match begun {
+            Ok(()) => Ok(journal),
+            Err(error) => {
+                journal.abandon();
+                Err(failed(error))
+            }
+        }
+    }
+
+    fn begin(&mut self, is_switch: bool, files: &[JournalFile], expected: u64) -> io::Result<()> {
+        match self.storage.reserve(0, expected.max(1)) {
+            Err(e) if e.kind() != io::ErrorKind::Unsupported => return Err(e),
+            _ => {}
+        }
+        self.put(&[0; MAGIC.len()])?;
+        self.put(&VERSION.to_le_bytes())?;
+        self.put(&if is_switch { FLAG_SWITCH } else { 0 }.to_le_bytes())?;
+        self.put(&(files.len() as u32).to_le_bytes())?;
+        self.put(&Owner::this().to_bytes())?;
+        for file in files {
+            self.put(&file.old_length.to_le_bytes())?;
+            self.put(&file.new_length.to_le_bytes())?;
+            let [unknown, regular, device] = IDENTITIES;
+            let kind = file.identity.map_or(unknown, |identity| if identity.is_device { device } else { regular });
+            self.put(&kind.to_le_bytes())?;
+            self.put(&file.identity.map_or(0, |identity| identity.inode).to_le_bytes())?;
+            self.put(&file.identity.map_or(0, |identity| identity.created).to_le_bytes())?;
+            self.put(&file.identity.map_or(0, |identity| identity.modified).to_le_bytes())?;
+            if file.name.len() > PATH_BYTES_MAX as usize {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            self.put(&(file.name.len() as u32).to_le_bytes())?;
+            self.put(file.name.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Adds a record.
+    pub fn add(&mut self, record: &Record) -> io::Result<()> {
+        self.put(&TAG_RECORD.to_le_bytes())?;
+        self.put(&(record.file as u32).to_le_bytes())?;
+        self.put(&record.offset.to_le_bytes())?;
+        self.put(&record.length.to_le_bytes())?;
+        self.put(&if record.old.is_none() { KIND_HOLE } else { 0 }.to_le_bytes())?;
+        self.put(&(record.variants.len() as u32).to_le_bytes())?;
+        if let Some(old) = &record.old {
+            self.put(old)?;
+        }
+        for sum in record.variants.iter().flatten() {
+            self.put(&sum.to_le_bytes())?;
+        }
+        self.records += 1;
+        Ok(())
+    }
+
+    /// Completes the journal and makes it durable, its name included.
+    pub fn seal(&mut self) -> io::Result<()> {
+        self.put(&TAG_END.to_le_bytes())?;
+        self.put(&self.records.to_le_bytes())?;
+        let sum = self.sum.clone().finalize();
+        self.put(&sum.to_le_bytes())?;
+        self.write_out()?;
+        self.storage.set_len(self.written)?;
+        self.storage.flush()?;
+        self.host.sync_folder_of(&self.path)?;
+        self.storage.write_at(0, MAGIC)?;
+        self.storage.flush()
+    }
+
+    /// The finished journal's file.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// Removes a journal before anything has been written to the image. Returns whether none is left that counts: one
+    /// that was never completed may stay.
+    pub fn abandon(&self) -> bool {
+        let Err(error) = self.host.remove(&self.path) else { return true };
+        tracing::warn!(path = %self.path.display(), %error, "cannot remove an unused journal");
+        is_unused(&*self.storage).unwrap_or(false)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.sum.update(bytes);
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= BUFFER_BYTES { self.write_out() } else { Ok(()) }
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        self.storage.write_at(self.written, &self.buffer)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// Removes a journal, durably.
+pub(crate) fn remove(host: &dyn HostFiles, path: &Path) -> io::Result<()> {
+    host.remove(path)?;
+    host.sync_folder_of(path)
+}

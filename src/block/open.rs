@@ -1,0 +1,66 @@
+//! Opening an image of any format.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::chain::{Chain, OpenOptions, open_file};
+use super::format::Format;
+use super::formats::extent_map::ChainReferences;
+use super::formats::raw::RawImage;
+use super::formats::{ova, probe, qcow2, vdi, vhd, vhdx, vmdk};
+use super::image::Image;
+use crate::error::Result;
+use crate::host::Storage;
+
+/// Opens the image at `path`.
+///
+/// # Errors
+/// [`Kind::Io`](crate::Kind::Io) when the file cannot be read, [`Kind::Unsupported`](crate::Kind::Unsupported) when it
+/// is something else than a disk image that we know (by name), [`Kind::Damaged`](crate::Kind::Damaged) when it
+/// contradicts its format, [`Kind::Refused`](crate::Kind::Refused) when it is encrypted, in use, or refers to a file
+/// that the policy does not allow, [`Kind::Pending`](crate::Kind::Pending) when an interrupted run left it (or a file
+/// that it refers to) half written.
+pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Image>> {
+    open_storage(Arc::new(open_file(path, options.locking)?), path, options.format, options)
+}
+
+/// Opens an image whose file is open already. `path` is where the file is, so that names in it can be resolved.
+///
+/// # Errors
+/// See [`open`].
+pub fn open_storage(
+    storage: Arc<dyn Storage>,
+    path: &Path,
+    format: Option<Format>,
+    options: &OpenOptions,
+) -> Result<Box<dyn Image>> {
+    new_chain(options).open_storage(storage, path, format)
+}
+
+/// A chain with no file in it yet.
+pub(super) fn new_chain(options: &OpenOptions) -> Chain<'_> {
+    Chain::new(options, open_link)
+}
+
+/// Opens the last file of `chain`; a format that is not given is found by content.
+fn open_link(
+    chain: &Chain<'_>,
+    storage: Arc<dyn Storage>,
+    path: &Path,
+    format: Option<Format>,
+) -> Result<Box<dyn Image>> {
+    let format = match format {
+        Some(format) => format,
+        None if ova::is_ova(&*storage) => return ova::open(storage, path, chain, chain.options().disk.as_deref()),
+        None => probe::probe(&*storage, path)?,
+    };
+    tracing::debug!(path = %path.display(), %format, "opening an image");
+    match format {
+        Format::Raw => Ok(Box::new(RawImage::open(storage, path)?)),
+        Format::Qcow2 => Ok(Box::new(qcow2::Qcow2Image::open(storage, path, chain)?)),
+        Format::Vmdk => vmdk::open(storage, path, &ChainReferences::new(chain, path)),
+        Format::Vhd => vhd::open(storage, path, &ChainReferences::new(chain, path)),
+        Format::Vdi => vdi::open(storage, path),
+        Format::Vhdx => vhdx::open(storage, path, &ChainReferences::new(chain, path)),
+    }
+}

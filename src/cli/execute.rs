@@ -1,0 +1,111 @@
+//! Runs an injection: shows its steps and its outcome, and writes its reports.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+
+use super::request::InjectSpec;
+use super::{Progress, Ui, signals};
+use crate::error::{Kind, Result};
+use crate::escape::escape;
+use crate::exit::ExitCode;
+use crate::job::{self, Observer, Report};
+
+/// Runs an injection.
+///
+/// # Errors
+/// What is wrong with the request, and whatever the job fails with.
+pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
+    let request = spec.request()?;
+    let reports = &spec.guest.report;
+    job::check_outputs(&request, reports)?;
+    let watcher = Watcher { ui, current: RefCell::new(None) };
+    let mut report = Report::of_request(&request);
+    let outcome = job::inject_into(&request, &watcher, &mut report);
+    drop(watcher);
+    // A run that did not begin, or was cancelled, is not reported: it would replace the report of an earlier, good run.
+    if let Err(error) = &outcome
+        && matches!(error.kind(), Kind::Usage | Kind::Cancelled)
+    {
+        return outcome.map(|()| ExitCode::Usage);
+    }
+    // What the reports describe is done: they are written even if a signal comes.
+    let _hold = signals::cancel().hold_through();
+    let written = write_reports(&report, reports, ui);
+    outcome?;
+    show_outcome(&report, ui);
+    written?;
+    Ok(ExitCode::Done)
+}
+
+/// Reports are written for failures too. One that cannot be written does not hide what happened to the image.
+fn write_reports(report: &Report, paths: &[PathBuf], ui: &Ui) -> Result<()> {
+    let mut failed = None;
+    for path in paths {
+        match job::report::write(report, path, &signals::cancel()) {
+            Ok(files) => {
+                for file in files {
+                    ui.note(&format!("report written: {}", file.display()));
+                }
+            }
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+fn show_outcome(report: &Report, ui: &Ui) {
+    if report.run.recovered {
+        ui.note("an earlier run was interrupted; the image was restored first");
+    }
+    if report.run.completed {
+        ui.note("an earlier run was interrupted when it had written everything; it was completed first");
+    }
+    for warning in &report.virtio.warnings {
+        ui.warn(warning);
+    }
+    if let Some(plan) = report.changes.as_ref().filter(|_| report.run.dry_run || ui.verbosity() > 0) {
+        ui.answer(&plan.to_string());
+    }
+    if let Some(windows) = &report.virtio.windows {
+        ui.done(&format!("Windows:  {} (build {}, {})", windows.product, windows.build, windows.arch));
+    }
+    let staged: Vec<&str> = report.virtio.packages_staged.iter().map(|package| package.service.as_str()).collect();
+    ui.done(&format!("Packages: {}", staged.join(", ")));
+    if let Some(machine) = &report.recommendation {
+        let buses = if machine.buses.is_empty() { machine.bus.to_owned() } else { machine.buses.join(" or ") };
+        ui.done(&format!(
+            "Machine:  {}, {}, disk on {buses}, network {}, clock {}",
+            machine.machine, machine.firmware, machine.net_model, machine.clock
+        ));
+        for note in &machine.notes {
+            ui.done(&format!("          {note}"));
+        }
+    }
+    ui.done(&report.summary);
+    if let Some(output) = report.run.output.as_deref().filter(|_| !report.run.dry_run) {
+        ui.done(&format!("Output:   {output}"));
+        if let Some(sum) = &report.run.output_sha256 {
+            ui.answer(&escape(&format!("{sum}  {output}")));
+        }
+    }
+}
+
+/// Shows each step of the job as a progress line.
+struct Watcher<'a> {
+    ui: &'a Ui,
+    current: RefCell<Option<Progress>>,
+}
+
+impl Observer for Watcher<'_> {
+    fn step(&self, title: &str) {
+        // The old line is cleared before the new one is drawn.
+        self.current.take();
+        tracing::info!("{title}");
+        *self.current.borrow_mut() = Some(self.ui.progress(title));
+    }
+    fn progress(&self, done: u64, total: u64) {
+        if let Some(bar) = &*self.current.borrow() {
+            bar.set(done, total);
+        }
+    }
+}

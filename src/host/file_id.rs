@@ -1,0 +1,24 @@
+//! Which file a name stands for.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Device and inode number: equal for all names of a file, different for any two files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// The file at `path`, symbolic links followed; `None` if there is no such file.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|meta| Self::from(&meta))
+    }
+}
+
+impl From<&std::fs::Metadata> for FileId {
+    fn from(meta: &std::fs::Metadata) -> Self {
+        Self { device: meta.dev(), inode: meta.ino() }
+    }
+}

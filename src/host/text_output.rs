@@ -1,0 +1,65 @@
+//! Text that the user wants in a file.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use nix::libc::{O_NOCTTY, O_NONBLOCK};
+
+use super::atomic_file::NewFile;
+use super::target::{Existing, Target};
+use crate::cancel::Cancel;
+use crate::error::Result;
+
+/// An answer that the user wants in a file: a new file, or a pipe or terminal that is there.
+#[derive(Debug)]
+pub(crate) enum TextOutput {
+    File(NewFile),
+    Stream(File, Target),
+}
+
+impl TextOutput {
+    /// Begins the output `target`, made from `sources`.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] when the file exists and may not be replaced, [`Kind::Io`] when it cannot be opened; a pipe that
+    /// nobody reads is not waited for. [`Kind::Cancelled`] when the job was asked to stop.
+    pub(crate) fn create(target: Target, sources: &[PathBuf], overwrite: bool, cancel: &Cancel) -> Result<Self> {
+        target.refuse_existing(overwrite)?;
+        if target.existing != Some(Existing::Stream) {
+            return Ok(Self::File(NewFile::create(target, sources, cancel.hold()?)?));
+        }
+        let open = || {
+            let file = File::options().write(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(target.path())?;
+            // It has a reader. From here on a slow one is waited for.
+            let flags = rustix::fs::fcntl_getfl(&file)?;
+            rustix::fs::fcntl_setfl(&file, flags - rustix::fs::OFlags::NONBLOCK)?;
+            Ok(file)
+        };
+        let file = open().map_err(target.cannot())?;
+        Ok(Self::Stream(file, target))
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// [`Kind::Io`].
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::File(new) => new.file().write_all(bytes).map_err(new.target().cannot()),
+            Self::Stream(file, target) => file.write_all(bytes).map_err(target.cannot()),
+        }
+    }
+
+    /// See [`NewFile::finish`].
+    ///
+    /// # Errors
+    /// See [`NewFile::finish`].
+    pub(crate) fn finish(self) -> Result<()> {
+        match self {
+            Self::File(new) => new.finish(),
+            Self::Stream(..) => Ok(()),
+        }
+    }
+}

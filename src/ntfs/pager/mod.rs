@@ -1,0 +1,3 @@
+//! Blocks of the volume in memory.
+
+pub mod blocks;

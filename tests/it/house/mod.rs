@@ -1,0 +1,78 @@
+//! The rules of the source tree that the compiler does not check: the order of the layers, no circles, and that every
+//! integration test is listed.
+
+mod imports;
+
+use std::path::Path;
+
+use crate::support;
+use imports::Tree;
+
+/// The top-level modules from the ground up. A module imports from rows below its own only.
+const LAYERS: &[&[&str]] = &[
+    &["error", "guid", "clock", "escape", "upcase"],
+    &["units"],
+    &["cancel", "io", "exit", "yaml", "field"],
+    &["host"],
+    &["hive", "ntfs", "fat", "iso"],
+    &["block"],
+    &["partition"],
+    &["drivers"],
+    &["plan"],
+    &["windows"],
+    &["job"],
+    &["cli"],
+];
+
+fn layer(module: &str) -> usize {
+    LAYERS.iter().position(|row| row.contains(&module)).unwrap_or_else(|| {
+        panic!("{module} has no place in the layers: add it to LAYERS and to ARCHITECTURE.md");
+    })
+}
+
+fn no_layer_names_a_higher_one() {
+    let tree = Tree::read(&support::root().join("src"));
+    let mut found = Vec::new();
+    for (from, to, name) in tree.imports() {
+        let (Some(lower), Some(upper)) = (tree.top(from), tree.top(to)) else { continue };
+        if lower != upper && layer(lower) <= layer(upper) {
+            found.push(format!("{} takes {name} from {}", tree.path(from), tree.path(to)));
+        }
+    }
+    assert!(found.is_empty(), "imports that run up:\n{}", found.join("\n"));
+}
+
+fn no_files_import_each_other_in_a_circle() {
+    let tree = Tree::read(&support::root().join("src"));
+    let found: Vec<String> = tree.circles().iter().map(|circle| tree.describe(circle)).collect();
+    assert!(found.is_empty(), "circles:\n{}", found.join("\n"));
+}
+
+fn every_test_is_in_a_list() {
+    let mut todo = vec![support::root().join("tests/it")];
+    while let Some(folder) = todo.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                todo.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                assert_listed(&path);
+            }
+        }
+    }
+}
+
+/// The runner knows the functions in `tests![…]` only: one that has the attribute would never run.
+fn assert_listed(path: &Path) {
+    let file = syn::parse_file(&std::fs::read_to_string(path).unwrap()).unwrap();
+    for item in file.items {
+        if let syn::Item::Fn(function) = item {
+            let marked = function.attrs.iter().any(|a| a.path().is_ident("test"));
+            assert!(!marked, "{}: list {} in tests![…] instead", path.display(), function.sig.ident);
+        }
+    }
+}
+
+tests![in imports;
+    no_layer_names_a_higher_one, no_files_import_each_other_in_a_circle, every_test_is_in_a_list,
+];
