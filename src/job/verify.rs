@@ -7,7 +7,7 @@ use crate::drivers::Category;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionView};
-use crate::plan::{self, HiveFile};
+use crate::plan::{self, GuestHive};
 use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions, Finding};
 
 /// Proof that a staged disk passed verification and the boot check.
@@ -70,7 +70,7 @@ fn check_boot(staged: &Staged, request: &InjectRequest) -> Result<Vec<BootCheck>
     let buses = Bus::ALL;
     let table = partition::read(stage)?;
     let disk = BootDisk { disk: stage, table: &table, partition: &installation.partition };
-    let answers = match applied.hive(HiveFile::System) {
+    let answers = match applied.hive(GuestHive::System) {
         Some(system) => windows::boot_checks_of(&volume, Some(&disk), &installation.guest, system, &buses, &options)?,
         None => windows::boot_checks(&volume, Some(&disk), &buses, &options)?,
     };

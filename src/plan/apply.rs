@@ -1,6 +1,6 @@
 //! Executes a plan on a volume: files first, then the hives with SYSTEM last.
 
-use super::{Access, Change, Content, HiveFile, Plan};
+use super::{Access, Change, Content, GuestHive, Plan};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
 use crate::hive::{Edited, Hive, ValueType, read_logs};
@@ -34,13 +34,13 @@ pub fn apply<D: VolumeWrite>(plan: &Plan, volume: &mut Volume<D>, now: FileTime)
 /// the volume.
 #[derive(Default)]
 pub struct Applied {
-    pub(super) hives: BTreeMap<HiveFile, Edited>,
+    pub(super) hives: BTreeMap<GuestHive, Edited>,
 }
 
 impl Applied {
     /// The bytes of a changed hive; once [`verify`](super::verify()) has passed, it lies so on the volume.
     #[must_use]
-    pub fn hive(&self, file: HiveFile) -> Option<&[u8]> {
+    pub fn hive(&self, file: GuestHive) -> Option<&[u8]> {
         self.hives.get(&file).map(|edited| edited.bytes.as_slice())
     }
 }
@@ -59,7 +59,7 @@ impl fmt::Debug for Applied {
 pub fn apply_loaded<D: VolumeWrite>(
     plan: &Plan,
     volume: &mut Volume<D>,
-    mut hives: BTreeMap<HiveFile, Hive>,
+    mut hives: BTreeMap<GuestHive, Hive>,
     now: FileTime,
 ) -> Result<Applied> {
     let mut applied = Applied::default();
@@ -70,7 +70,7 @@ pub fn apply_loaded<D: VolumeWrite>(
             None => e,
         })?;
     }
-    for hive in HiveFile::ALL {
+    for hive in GuestHive::ALL {
         if plan.of_hive(hive).next().is_some() {
             let edited =
                 apply_hive(plan, volume, hive, hives.remove(&hive), now).map_err(|e| e.path(plan.hive_path(hive)))?;
@@ -169,7 +169,7 @@ fn new<D: VolumeWrite>(
 fn apply_hive<D: VolumeWrite>(
     plan: &Plan,
     volume: &mut Volume<D>,
-    file: HiveFile,
+    file: GuestHive,
     loaded: Option<Hive>,
     now: FileTime,
 ) -> Result<Option<Edited>> {

@@ -14,7 +14,7 @@ use crate::error::Result;
 /// before it leaves a guest that boots as it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum HiveFile {
+pub enum GuestHive {
     /// `System32\config\DRIVERS`: driver packages that are not needed for booting.
     Drivers,
     /// `System32\config\SOFTWARE`.
@@ -23,7 +23,7 @@ pub enum HiveFile {
     System,
 }
 
-impl HiveFile {
+impl GuestHive {
     /// All of them, in the order of writing.
     pub const ALL: [Self; 3] = [Self::Drivers, Self::Software, Self::System];
 
@@ -38,7 +38,7 @@ impl HiveFile {
     }
 }
 
-impl fmt::Display for HiveFile {
+impl fmt::Display for GuestHive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.file_name())
     }
@@ -197,14 +197,14 @@ pub enum Change {
     /// A key without values of its own.
     CreateKey {
         /// The hive.
-        hive: HiveFile,
+        hive: GuestHive,
         /// The key.
         key: String,
     },
     /// A value; its key is created when missing.
     SetValue {
         /// The hive.
-        hive: HiveFile,
+        hive: GuestHive,
         /// The key.
         key: String,
         /// The value's name; empty for the default value.
@@ -218,7 +218,7 @@ pub enum Change {
     /// A value that shall be gone.
     DeleteValue {
         /// The hive.
-        hive: HiveFile,
+        hive: GuestHive,
         /// The key.
         key: String,
         /// The value's name.
@@ -227,7 +227,7 @@ pub enum Change {
     /// A key that shall be gone, with everything below it.
     DeleteKey {
         /// The hive.
-        hive: HiveFile,
+        hive: GuestHive,
         /// The key.
         key: String,
     },
@@ -236,7 +236,7 @@ pub enum Change {
 impl Change {
     /// The hive that this edit belongs to; `None` for edits of files.
     #[must_use]
-    pub fn hive(&self) -> Option<HiveFile> {
+    pub fn hive(&self) -> Option<GuestHive> {
         match self {
             Self::CreateKey { hive, .. }
             | Self::SetValue { hive, .. }
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn hives_are_written_with_system_last() {
-        assert!(HiveFile::Drivers < HiveFile::Software && HiveFile::Software < HiveFile::System);
+        assert!(GuestHive::Drivers < GuestHive::Software && GuestHive::Software < GuestHive::System);
     }
 
     #[test]
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn the_text_names_the_default_value() {
         let change = Change::SetValue {
-            hive: HiveFile::System,
+            hive: GuestHive::System,
             key: "A\\B".to_owned(),
             name: String::new(),
             data: RegData::sz("x"),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::change::{Change, HiveFile, Step};
+use super::change::{Change, GuestHive, Step};
 use crate::escape::EscapedLines;
 
 /// All edits of a run, in the order in which they are applied: files first, then SOFTWARE, then SYSTEM.
@@ -45,13 +45,13 @@ impl Plan {
     }
 
     /// The edits of one hive.
-    pub fn of_hive(&self, hive: HiveFile) -> impl Iterator<Item = &Step> {
+    pub fn of_hive(&self, hive: GuestHive) -> impl Iterator<Item = &Step> {
         self.steps.iter().filter(move |step| step.change.hive() == Some(hive))
     }
 
     /// The path of a hive on the volume.
     #[must_use]
-    pub fn hive_path(&self, hive: HiveFile) -> String {
+    pub fn hive_path(&self, hive: GuestHive) -> String {
         format!("{}/{}", self.config_dir, hive.file_name())
     }
 
@@ -114,7 +114,7 @@ mod tests {
             ),
             step(
                 Change::SetValue {
-                    hive: HiveFile::System,
+                    hive: GuestHive::System,
                     key: "K".to_owned(),
                     name: "Start".to_owned(),
                     data: RegData::dword(0),
@@ -137,9 +137,9 @@ mod tests {
     #[test]
     fn knows_its_hives() {
         let plan = sample();
-        assert_eq!(plan.of_hive(HiveFile::System).count(), 1);
+        assert_eq!(plan.of_hive(GuestHive::System).count(), 1);
         assert_eq!(plan.files().count(), 2);
-        assert_eq!(plan.hive_path(HiveFile::Software), "/Windows/System32/config/SOFTWARE");
+        assert_eq!(plan.hive_path(GuestHive::Software), "/Windows/System32/config/SOFTWARE");
         assert_eq!(plan.bytes_to_write(), 1);
     }
 }

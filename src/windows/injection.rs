@@ -5,17 +5,17 @@ use super::guest_paths;
 use super::options::{InjectOptions, Registration};
 use super::record::Record;
 use super::registration;
-use super::staging::{device_path, manifest, packages as staging};
+use super::staging::{device_path, manifest, packages};
 use crate::drivers::Selection;
 use crate::drivers::trust::Publisher;
 use crate::error::{Error, Layer, Result};
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
-use crate::plan::{Access, HiveFile, Plan, RegData};
+use crate::plan::{Access, GuestHive, Plan, RegData};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 use crate::windows::inspect::installation::Hives;
-use crate::windows::plan_builder::Planner;
+use crate::windows::plan_builder::PlanBuilder;
 use std::fmt;
 
 /// Free space that Windows needs besides the staged files, so that it can install them.
@@ -74,23 +74,24 @@ pub(super) fn plan_files(
     selection: &Selection,
     options: &InjectOptions,
 ) -> Result<Injection> {
-    let mut planner = Planner::new(files, guest, hives)?;
+    let mut builder = PlanBuilder::new(files, guest, hives)?;
     let mut record = Record::default();
     record.registry_changes.control_sets = guest.control_set_names();
     record.registry_changes.style = if guest.has_driver_database { "driver_database" } else { "cdd" }.to_owned();
 
     for (package, boot) in selection.boot_packages() {
-        registration::register_boot_driver(&mut planner, package, boot, options, &mut record)?;
+        registration::register_boot_driver(&mut builder, package, boot, options, &mut record)?;
     }
     if options.registration == Registration::Full {
         if guest.has_driver_database {
-            registration::register_fully(&mut planner, &selection.packages, options, &mut record)?;
+            registration::register_fully(&mut builder, &selection.packages, options, &mut record)?;
         } else {
-            planner
-                .note("this Windows has no DriverDatabase: the full registration is that of its time, the minimal one");
+            builder.add_note(
+                "this Windows has no DriverDatabase: the full registration is that of its time, the minimal one",
+            );
         }
     }
-    staging::packages(&mut planner, selection, options, &mut record)?;
+    packages::stage_packages(&mut builder, selection, options, &mut record)?;
     let folders: Vec<String> = record
         .packages_staged
         .iter()
@@ -98,33 +99,33 @@ pub(super) fn plan_files(
         .map(str::to_owned)
         .collect();
     if !folders.is_empty() {
-        record.devicepath_changes = device_path::plan(&mut planner, &folders)?;
+        record.devicepath_changes = device_path::extend_device_path(&mut builder, &folders)?;
     }
-    trust_publishers(&mut planner, options)?;
-    first_boot::scripts(&mut planner, selection, options, &mut record)?;
-    if options.way_back {
-        registration::way_back(&mut planner, &mut record)?;
+    trust_publishers(&mut builder, options)?;
+    first_boot::install_job(&mut builder, selection, options, &mut record)?;
+    if options.keep_inbox_controllers {
+        registration::keep_inbox_controllers(&mut builder, &mut record)?;
     }
-    registration::free_boot_chain(&mut planner, &mut record)?;
-    planner.because("what was put into the guest");
-    let manifest = manifest::build(planner.wishes(), &record);
-    planner.file(guest_paths::MANIFEST, manifest, &Access::Protected)?;
+    registration::remove_boot_chain_overrides(&mut builder, &mut record)?;
+    builder.set_reason("what was put into the guest");
+    let manifest = manifest::to_bytes(builder.desired_state(), &record);
+    builder.write_file(guest_paths::MANIFEST, manifest, &Access::Protected)?;
 
-    planner.because("what others put into winject's own folder is made writable for administrators only");
-    planner.protect_below(guest_paths::TOP)?;
+    builder.set_reason("what others put into winject's own folder is made writable for administrators only");
+    builder.protect_below(guest_paths::TOP)?;
 
-    let (mut plan, hives) = planner.finish();
+    let (mut plan, hives) = builder.finish();
     plan.warnings.extend(selection.warnings.iter().cloned());
     check_space(&mut plan, guest)?;
     Ok(Injection { plan, record, hives })
 }
 
 /// Puts certificates into the machine's store of trusted publishers, so that `pnputil` asks nobody.
-fn trust_publishers(planner: &mut Planner<'_>, options: &InjectOptions) -> Result<()> {
+fn trust_publishers(builder: &mut PlanBuilder<'_>, options: &InjectOptions) -> Result<()> {
     for certificate in &options.trusted_publishers {
         let publisher = Publisher::parse(certificate, "--trust-publisher")?;
-        planner.because(format!("packages of {} are installed without asking", publisher.subject));
-        planner.value(HiveFile::Software, &publisher.key_path(), "Blob", RegData::binary(publisher.blob))?;
+        builder.set_reason(format!("packages of {} are installed without asking", publisher.subject));
+        builder.set_value(GuestHive::Software, &publisher.key_path(), "Blob", RegData::binary(publisher.blob))?;
     }
     Ok(())
 }

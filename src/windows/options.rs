@@ -23,7 +23,7 @@ pub struct InjectOptions {
     /// Install the first-boot job.
     pub firstboot: bool,
     /// Keep the in-box controllers startable, so that the guest still starts from SATA, IDE or NVMe.
-    pub way_back: bool,
+    pub keep_inbox_controllers: bool,
     /// How drivers are registered.
     pub registration: Registration,
     /// Certificates (DER or PEM) whose publishers the guest shall trust without asking.
@@ -36,7 +36,7 @@ impl Default for InjectOptions {
             force: false,
             rearm: false,
             firstboot: true,
-            way_back: true,
+            keep_inbox_controllers: true,
             registration: Registration::Minimal,
             trusted_publishers: Vec::new(),
         }

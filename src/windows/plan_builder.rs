@@ -11,7 +11,7 @@ use crate::drivers::PackageFile;
 use crate::error::{Error, Layer, Result};
 use crate::hive::Hive;
 use crate::ntfs::security::{Protected, is_owned_by_system};
-use crate::plan::{Access, Change, Content, HiveFile, Plan, RegData, Step};
+use crate::plan::{Access, Change, Content, GuestHive, Plan, RegData, Step};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 use crate::windows::inspect::installation::Hives;
@@ -24,7 +24,7 @@ const PROTECTED_MAX: usize = 20_000;
 
 /// What shall be in the guest when the plan is applied, whether or not it is so already: for the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wish {
+pub enum Desired {
     /// A file with this hash.
     File {
         /// Path on the volume.
@@ -35,7 +35,7 @@ pub enum Wish {
     /// A value.
     Value {
         /// Hive.
-        hive: HiveFile,
+        hive: GuestHive,
         /// Key.
         key: String,
         /// Name.
@@ -44,20 +44,20 @@ pub enum Wish {
         data: RegData,
     },
     /// A key that shall not be.
-    NoKey {
+    AbsentKey {
         /// Hive.
-        hive: HiveFile,
+        hive: GuestHive,
         /// Key.
         key: String,
     },
 }
 
 /// Builds a plan against a volume that it only reads.
-pub struct Planner<'a> {
+pub struct PlanBuilder<'a> {
     files: &'a dyn GuestFiles,
     /// The guest.
     pub guest: &'a Guest,
-    given: &'a Hives,
+    inspected: &'a Hives,
     /// Those that were not at hand.
     hives: Hives,
     plan: Plan,
@@ -65,42 +65,42 @@ pub struct Planner<'a> {
     steps: Vec<Option<Step>>,
     reason: String,
     /// Where an edit of a value or file already is in the plan, by its lower-case place.
-    places: HashMap<String, usize>,
-    wishes: Vec<Wish>,
+    step_index: HashMap<String, usize>,
+    desired: Vec<Desired>,
     /// Where the wish for a value is in that list: the last one counts.
-    wished: HashMap<String, usize>,
+    desired_index: HashMap<String, usize>,
 }
 
-impl<'a> Planner<'a> {
+impl<'a> PlanBuilder<'a> {
     /// Loads the hives that are not at hand.
     ///
     /// # Errors
     /// When a hive is missing, dirty or damaged.
-    pub fn new(files: &'a dyn GuestFiles, guest: &'a Guest, given: &'a Hives) -> Result<Self> {
+    pub fn new(files: &'a dyn GuestFiles, guest: &'a Guest, inspected: &'a Hives) -> Result<Self> {
         let config_dir = guest.config_dir();
         let mut hives = Hives::new();
-        for file in HiveFile::ALL {
-            if given.contains_key(&file) {
+        for file in GuestHive::ALL {
+            if inspected.contains_key(&file) {
                 continue;
             }
-            match registry::load(files, &config_dir, file)? {
+            match registry::load_hive(files, &config_dir, file)? {
                 Some(loaded) => drop(hives.insert(file, loaded.hive)),
-                None if file == HiveFile::Drivers => {}
-                None => return Err(registry::missing(&config_dir, file)),
+                None if file == GuestHive::Drivers => {}
+                None => return Err(registry::missing_hive(&config_dir, file)),
             }
         }
         let plan = Plan::new(config_dir);
         Ok(Self {
             files,
             guest,
-            given,
+            inspected,
             hives,
             plan,
             steps: Vec::new(),
             reason: String::new(),
-            places: HashMap::new(),
-            wishes: Vec::new(),
-            wished: HashMap::new(),
+            step_index: HashMap::new(),
+            desired: Vec::new(),
+            desired_index: HashMap::new(),
         })
     }
 
@@ -108,46 +108,46 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// When the guest has no such hive.
-    pub fn hive(&self, file: HiveFile) -> Result<&Hive> {
-        self.given
+    pub fn hive(&self, file: GuestHive) -> Result<&Hive> {
+        self.inspected
             .get(&file)
             .or_else(|| self.hives.get(&file))
-            .ok_or_else(|| registry::missing(&self.plan.config_dir, file))
+            .ok_or_else(|| registry::missing_hive(&self.plan.config_dir, file))
     }
 
     /// Whether the guest has this hive.
     #[must_use]
-    pub fn has_hive(&self, file: HiveFile) -> bool {
-        self.given.contains_key(&file) || self.hives.contains_key(&file)
+    pub fn has_hive(&self, file: GuestHive) -> bool {
+        self.inspected.contains_key(&file) || self.hives.contains_key(&file)
     }
 
     /// A string of the SYSTEM hive.
     ///
     /// # Errors
     /// When the hive is damaged there.
-    pub fn system_text(&self, key: &str, name: &str) -> Result<Option<String>> {
-        registry::text(self.hive(HiveFile::System)?, key, name)
+    pub fn system_string(&self, key: &str, name: &str) -> Result<Option<String>> {
+        registry::get_string(self.hive(GuestHive::System)?, key, name)
     }
 
     /// The reason of the edits that follow.
-    pub fn because(&mut self, reason: impl Into<String>) {
+    pub fn set_reason(&mut self, reason: impl Into<String>) {
         self.reason = reason.into();
     }
 
     /// Something that the user should know.
-    pub fn note(&mut self, text: impl Into<String>) {
+    pub fn add_note(&mut self, text: impl Into<String>) {
         self.plan.notes.push(text.into());
     }
 
     /// Something that may keep the guest from working.
-    pub fn warn(&mut self, text: impl Into<String>) {
+    pub fn add_warning(&mut self, text: impl Into<String>) {
         self.plan.warnings.push(text.into());
     }
 
     /// Everything that was asked for, in order.
     #[must_use]
-    pub fn wishes(&self) -> &[Wish] {
-        &self.wishes
+    pub fn desired_state(&self) -> &[Desired] {
+        &self.desired
     }
 
     /// Whether the volume has this file or folder.
@@ -178,16 +178,16 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// When the volume is damaged there, or the file is too large to be one that we compare.
-    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+    pub fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>> {
         self.files.read(path, COMPARED_BYTES_MAX)
     }
 
-    fn push(&mut self, place: String, change: Change) {
+    fn push_step(&mut self, place: String, change: Change) {
         let step = Some(Step { change, reason: self.reason.clone() });
-        match self.places.get(&place).and_then(|&at| self.steps.get_mut(at)) {
+        match self.step_index.get(&place).and_then(|&at| self.steps.get_mut(at)) {
             Some(slot) => *slot = step,
             None => {
-                self.places.insert(place, self.steps.len());
+                self.step_index.insert(place, self.steps.len());
                 self.steps.push(step);
             }
         }
@@ -197,16 +197,16 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// When the volume is damaged there.
-    pub fn dir(&mut self, path: &str, access: &Access) -> Result<()> {
+    pub fn ensure_folder(&mut self, path: &str, access: &Access) -> Result<()> {
         let mut at = String::new();
         for part in path.split('/').filter(|part| !part.is_empty()) {
             at = format!("{at}/{part}");
             let place = format!("file {}", at.to_lowercase());
-            if self.places.contains_key(&place) {
+            if self.step_index.contains_key(&place) {
                 continue;
             }
             if !self.exists(&at)? {
-                self.push(place, Change::CreateDir { path: at.clone(), access: access.clone() });
+                self.push_step(place, Change::CreateDir { path: at.clone(), access: access.clone() });
             } else if *access == Access::Protected {
                 let what = if at.rfind('/') == Some(0) { Protected::Top } else { Protected::Directory };
                 self.protect(&at, what)?;
@@ -225,7 +225,7 @@ impl<'a> Planner<'a> {
                 .hint("remove it in the guest: what winject puts there runs as the system"));
         }
         if found.descriptor.as_deref() != Some(what.descriptor().as_slice()) {
-            self.push(format!("protect {}", path.to_lowercase()), Change::Protect { path: path.to_owned() });
+            self.push_step(format!("protect {}", path.to_lowercase()), Change::Protect { path: path.to_owned() });
         }
         Ok(())
     }
@@ -271,7 +271,7 @@ impl<'a> Planner<'a> {
     }
 
     fn is_deleted(&self, path: &str) -> bool {
-        let step = self.places.get(&format!("file {}", path.to_lowercase())).and_then(|&at| self.steps.get(at));
+        let step = self.step_index.get(&format!("file {}", path.to_lowercase())).and_then(|&at| self.steps.get(at));
         matches!(step, Some(Some(Step { change: Change::DeleteFile { .. }, .. })))
     }
 
@@ -291,17 +291,17 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// When the volume is damaged there.
-    pub fn file(&mut self, path: &str, bytes: Vec<u8>, access: &Access) -> Result<Action> {
+    pub fn write_file(&mut self, path: &str, bytes: Vec<u8>, access: &Access) -> Result<Action> {
         let hash: [u8; 32] = Sha256::digest(&bytes).into();
         let size = bytes.len() as u64;
-        self.file_with(path, size, hash, access, || Content::hashed(bytes.into(), hash))
+        self.write_file_with(path, size, hash, access, || Content::hashed(bytes.into(), hash))
     }
 
     /// A file whose content is only read when it is needed; `content` is what has that hash.
     ///
     /// # Errors
     /// When the volume is damaged there.
-    pub fn file_with(
+    pub fn write_file_with(
         &mut self,
         path: &str,
         size: u64,
@@ -309,12 +309,12 @@ impl<'a> Planner<'a> {
         access: &Access,
         content: impl FnOnce() -> Content,
     ) -> Result<Action> {
-        self.wishes.push(Wish::File { path: path.to_owned(), sha256: crate::plan::hex(&sha256) });
+        self.desired.push(Desired::File { path: path.to_owned(), sha256: crate::plan::hex(&sha256) });
         let place = format!("file {}", path.to_lowercase());
         let found = self.files.size(path)?;
         if found == Some(size) && self.files.sha256(path)? == Some(sha256) {
             // an earlier request may have wanted something else; the last one counts
-            if let Some(slot) = self.places.get(&place).and_then(|&at| self.steps.get_mut(at)) {
+            if let Some(slot) = self.step_index.get(&place).and_then(|&at| self.steps.get_mut(at)) {
                 *slot = None;
             }
             if *access == Access::Protected {
@@ -325,7 +325,7 @@ impl<'a> Planner<'a> {
         let content = content();
         let replaces = found.is_some();
         let change = Change::WriteFile { path: path.to_owned(), content, replaces, access: access.clone() };
-        self.push(place, change);
+        self.push_step(place, change);
         if replaces && *access == Access::Protected {
             self.protect(path, Protected::File)?;
         }
@@ -336,21 +336,21 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// When the volume is damaged there.
-    pub fn package_file(&mut self, folder: &str, file: &PackageFile, access: &Access) -> Result<Action> {
+    pub fn write_package_file(&mut self, folder: &str, file: &PackageFile, access: &Access) -> Result<Action> {
         let path = format!("{folder}/{}", file.name);
         if let Some((parent, _)) = path.rsplit_once('/') {
-            self.dir(parent, access)?;
+            self.ensure_folder(parent, access)?;
         }
-        self.file_with(&path, file.size, file.sha256, access, || Content::of_package(file))
+        self.write_file_with(&path, file.size, file.sha256, access, || Content::of_package(file))
     }
 
     /// A file that shall not be.
     ///
     /// # Errors
     /// When the volume is damaged there.
-    pub fn no_file(&mut self, path: &str) -> Result<()> {
+    pub fn remove_file(&mut self, path: &str) -> Result<()> {
         if self.exists(path)? {
-            self.push(format!("file {}", path.to_lowercase()), Change::DeleteFile { path: path.to_owned() });
+            self.push_step(format!("file {}", path.to_lowercase()), Change::DeleteFile { path: path.to_owned() });
         }
         Ok(())
     }
@@ -359,27 +359,27 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// When the hive is damaged there.
-    pub fn value(&mut self, hive: HiveFile, key: &str, name: &str, data: RegData) -> Result<Action> {
+    pub fn set_value(&mut self, hive: GuestHive, key: &str, name: &str, data: RegData) -> Result<Action> {
         let place = format!("{hive}\\{}:{}", key.to_lowercase(), name.to_lowercase());
-        let wish = Wish::Value { hive, key: key.to_owned(), name: name.to_owned(), data: data.clone() };
-        match self.wished.get(&place).and_then(|&at| self.wishes.get_mut(at)) {
-            Some(earlier) => *earlier = wish,
+        let desired = Desired::Value { hive, key: key.to_owned(), name: name.to_owned(), data: data.clone() };
+        match self.desired_index.get(&place).and_then(|&at| self.desired.get_mut(at)) {
+            Some(earlier) => *earlier = desired,
             None => {
-                self.wished.insert(place.clone(), self.wishes.len());
-                self.wishes.push(wish);
+                self.desired_index.insert(place.clone(), self.desired.len());
+                self.desired.push(desired);
             }
         }
-        let before = registry::get(self.hive(hive)?, key, name)?;
+        let before = registry::get_value(self.hive(hive)?, key, name)?;
         if before.as_ref() == Some(&data) {
             // an earlier request may have wanted something else; the last one counts
-            if let Some(slot) = self.places.get(&place).and_then(|&at| self.steps.get_mut(at)) {
+            if let Some(slot) = self.step_index.get(&place).and_then(|&at| self.steps.get_mut(at)) {
                 *slot = None;
             }
             return Ok(Action::Unchanged);
         }
         let action = if before.is_some() { Action::Updated } else { Action::Created };
         let change = Change::SetValue { hive, key: key.to_owned(), name: name.to_owned(), data, before };
-        self.push(place, change);
+        self.push_step(place, change);
         Ok(action)
     }
 
@@ -387,10 +387,10 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// When the hive is damaged there.
-    pub fn key(&mut self, hive: HiveFile, key: &str) -> Result<()> {
-        if registry::find(self.hive(hive)?, key)?.is_none() {
+    pub fn create_key(&mut self, hive: GuestHive, key: &str) -> Result<()> {
+        if registry::find_key(self.hive(hive)?, key)?.is_none() {
             let place = format!("{hive}\\{}", key.to_lowercase());
-            self.push(place, Change::CreateKey { hive, key: key.to_owned() });
+            self.push_step(place, Change::CreateKey { hive, key: key.to_owned() });
         }
         Ok(())
     }
@@ -399,11 +399,11 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// When the hive is damaged there.
-    pub fn no_value(&mut self, hive: HiveFile, key: &str, name: &str) -> Result<bool> {
-        let there = registry::get(self.hive(hive)?, key, name)?.is_some();
+    pub fn remove_value(&mut self, hive: GuestHive, key: &str, name: &str) -> Result<bool> {
+        let there = registry::get_value(self.hive(hive)?, key, name)?.is_some();
         if there {
             let place = format!("{hive}\\{}:{}", key.to_lowercase(), name.to_lowercase());
-            self.push(place, Change::DeleteValue { hive, key: key.to_owned(), name: name.to_owned() });
+            self.push_step(place, Change::DeleteValue { hive, key: key.to_owned(), name: name.to_owned() });
         }
         Ok(there)
     }
@@ -412,20 +412,20 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// When the hive is damaged there.
-    pub fn no_key(&mut self, hive: HiveFile, key: &str) -> Result<bool> {
-        self.wishes.push(Wish::NoKey { hive, key: key.to_owned() });
-        self.drop_key(hive, key)
+    pub fn remove_key(&mut self, hive: GuestHive, key: &str) -> Result<bool> {
+        self.desired.push(Desired::AbsentKey { hive, key: key.to_owned() });
+        self.remove_key_unrecorded(hive, key)
     }
 
-    /// As [`Self::no_key`], for a key of which later runs know nothing: it is no wish, so that their manifest is the same.
+    /// As [`Self::remove_key`], for a key of which later runs know nothing: it is no wish, so that their manifest is the same.
     ///
     /// # Errors
     /// When the hive is damaged there.
-    pub fn drop_key(&mut self, hive: HiveFile, key: &str) -> Result<bool> {
-        let there = registry::find(self.hive(hive)?, key)?.is_some();
+    pub fn remove_key_unrecorded(&mut self, hive: GuestHive, key: &str) -> Result<bool> {
+        let there = registry::find_key(self.hive(hive)?, key)?.is_some();
         if there {
             let place = format!("{hive}\\{}", key.to_lowercase());
-            self.push(place, Change::DeleteKey { hive, key: key.to_owned() });
+            self.push_step(place, Change::DeleteKey { hive, key: key.to_owned() });
         }
         Ok(there)
     }

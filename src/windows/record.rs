@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::plan::HiveFile;
+use crate::plan::GuestHive;
 
 /// Whether something is new, changed or was right already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -118,7 +118,7 @@ pub struct CriticalDeviceRecord {
 #[derive(Debug, Clone, Serialize)]
 pub struct DriverDatabaseRecord {
     /// The hive that holds it.
-    pub hive: HiveFile,
+    pub hive: GuestHive,
     /// Name in `DriverInfFiles`: invented (`h2k-viostor.inf`), or an `oemN.inf`.
     pub inf: String,
     /// Name in `DriverPackages`.
@@ -147,7 +147,8 @@ pub struct RegistryRecord {
     /// `StartOverride` keys taken away, with their control set.
     pub startoverride_removed: Vec<String>,
     /// In-box controllers set to start at boot, so that the guest still starts from SATA, IDE or NVMe.
-    pub way_back: Vec<String>,
+    #[serde(rename = "way_back")]
+    pub inbox_controllers: Vec<String>,
 }
 
 /// The search path for drivers.

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::{Hive, KeyId, Replay, read_logs};
-use crate::plan::{HiveFile, RegData};
+use crate::plan::{GuestHive, RegData};
 use crate::windows::guest_files::GuestFiles;
 
 /// The largest hive that we load. Windows itself stops at 2 GiB; real SYSTEM hives have 10 to 60 MB.
@@ -22,17 +22,17 @@ pub struct LoadedHive {
 ///
 /// # Errors
 /// When the hive is damaged, or dirty and its logs cannot repair that.
-pub fn load(files: &dyn GuestFiles, config_dir: &str, file: HiveFile) -> Result<Option<LoadedHive>> {
+pub fn load_hive(files: &dyn GuestFiles, config_dir: &str, file: GuestHive) -> Result<Option<LoadedHive>> {
     let path = format!("{config_dir}/{}", file.file_name());
     let Some(bytes) = files.read(&path, HIVE_BYTES_MAX)? else { return Ok(None) };
     let [log1, log2] = read_logs(|ending| files.read(&format!("{path}.{ending}"), LOG_BYTES_MAX))?;
     let (hive, replay) =
-        Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref()).map_err(|e| explain(e, &path))?;
+        Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref()).map_err(|e| name_path_and_remedy(e, &path))?;
     Ok(Some(LoadedHive { hive, replay }))
 }
 
 /// Puts the path and, for a dirty hive, the remedy to an error.
-fn explain(error: Error, path: &str) -> Error {
+fn name_path_and_remedy(error: Error, path: &str) -> Error {
     let error = error.path(path);
     if error.kind() == Kind::Refused {
         return error.hint("start the guest, shut it down cleanly (not hibernated) and export the disk again");
@@ -44,7 +44,7 @@ fn explain(error: Error, path: &str) -> Error {
 ///
 /// # Errors
 /// When the hive is damaged there.
-pub fn find(hive: &Hive, key: &str) -> Result<Option<KeyId>> {
+pub fn find_key(hive: &Hive, key: &str) -> Result<Option<KeyId>> {
     if key.is_empty() {
         return Ok(Some(hive.root()));
     }
@@ -55,8 +55,8 @@ pub fn find(hive: &Hive, key: &str) -> Result<Option<KeyId>> {
 ///
 /// # Errors
 /// When the hive is damaged there.
-pub fn get(hive: &Hive, key: &str, name: &str) -> Result<Option<RegData>> {
-    let Some(id) = find(hive, key)? else { return Ok(None) };
+pub fn get_value(hive: &Hive, key: &str, name: &str) -> Result<Option<RegData>> {
+    let Some(id) = find_key(hive, key)? else { return Ok(None) };
     Ok(hive.value(id, name)?.map(|value| RegData::new(value.kind.0, value.data)))
 }
 
@@ -64,24 +64,24 @@ pub fn get(hive: &Hive, key: &str, name: &str) -> Result<Option<RegData>> {
 ///
 /// # Errors
 /// When the hive is damaged there.
-pub fn text(hive: &Hive, key: &str, name: &str) -> Result<Option<String>> {
-    Ok(get(hive, key, name)?.and_then(|data| data.as_text()))
+pub fn get_string(hive: &Hive, key: &str, name: &str) -> Result<Option<String>> {
+    Ok(get_value(hive, key, name)?.and_then(|data| data.as_text()))
 }
 
 /// A DWORD value.
 ///
 /// # Errors
 /// When the hive is damaged there.
-pub fn number(hive: &Hive, key: &str, name: &str) -> Result<Option<u32>> {
-    Ok(get(hive, key, name)?.and_then(|data| data.as_u32()))
+pub fn get_u32(hive: &Hive, key: &str, name: &str) -> Result<Option<u32>> {
+    Ok(get_value(hive, key, name)?.and_then(|data| data.as_u32()))
 }
 
 /// The strings of a `REG_MULTI_SZ`, or the one of a `REG_SZ`.
 ///
 /// # Errors
 /// When the hive is damaged there.
-pub fn texts(hive: &Hive, key: &str, name: &str) -> Result<Vec<String>> {
-    let data = get(hive, key, name)?;
+pub fn get_strings(hive: &Hive, key: &str, name: &str) -> Result<Vec<String>> {
+    let data = get_value(hive, key, name)?;
     let single = |d: &RegData| d.as_text().filter(|t| !t.is_empty()).map(|t| vec![t]);
     Ok(data.and_then(|d| d.as_texts().or_else(|| single(&d))).unwrap_or_default())
 }
@@ -90,8 +90,8 @@ pub fn texts(hive: &Hive, key: &str, name: &str) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// When the hive is damaged there.
-pub fn subkeys(hive: &Hive, key: &str) -> Result<Vec<String>> {
-    let Some(id) = find(hive, key)? else { return Ok(Vec::new()) };
+pub fn subkey_names(hive: &Hive, key: &str) -> Result<Vec<String>> {
+    let Some(id) = find_key(hive, key)? else { return Ok(Vec::new()) };
     hive.subkeys(id)?.into_iter().map(|sub| Ok(hive.key_name(sub)?.to_string())).collect()
 }
 
@@ -99,15 +99,15 @@ pub fn subkeys(hive: &Hive, key: &str) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// When the hive is damaged there.
-pub fn values(hive: &Hive, key: &str) -> Result<Vec<(String, RegData)>> {
-    let Some(id) = find(hive, key)? else { return Ok(Vec::new()) };
+pub fn key_values(hive: &Hive, key: &str) -> Result<Vec<(String, RegData)>> {
+    let Some(id) = find_key(hive, key)? else { return Ok(Vec::new()) };
     let values = hive.values(id)?;
     Ok(values.into_iter().map(|v| (v.name.to_string(), RegData::new(v.kind.0, v.data))).collect())
 }
 
 /// The error for a hive that must be there.
 #[must_use]
-pub fn missing(config_dir: &str, file: HiveFile) -> Error {
+pub fn missing_hive(config_dir: &str, file: GuestHive) -> Error {
     Error::new(Kind::NotWindows, Layer::Windows, "the hive is not there")
         .path(format!("{config_dir}/{}", file.file_name()))
         .hint("choose the partition that holds the Windows system")

@@ -9,7 +9,7 @@ use crate::drivers::inf::{
 use crate::drivers::trust::SignatureReport;
 use crate::drivers::{BootDriver, Category, Package, Selection};
 use crate::hive::{Data, Hive};
-use crate::plan::{Change, HiveFile, RegData, apply_edit};
+use crate::plan::{Change, GuestHive, RegData, apply_edit};
 use crate::windows::guest_files::memory::MemoryFiles;
 use crate::windows::injection::{Injection, plan_files};
 use crate::windows::inspect::installation::{Hives, inspect_files};
@@ -226,12 +226,12 @@ pub(super) fn apply(files: &mut MemoryFiles, injection: &Injection) {
     }
 }
 
-pub(super) fn hive(files: &MemoryFiles, file: HiveFile) -> Hive {
+pub(super) fn hive(files: &MemoryFiles, file: GuestHive) -> Hive {
     Hive::open(files.get(&format!("{CONFIG}/{}", file.file_name())).unwrap().clone()).unwrap()
 }
 
 fn value(hive: &Hive, key: &str, name: &str) -> RegData {
-    registry::get(hive, key, name).unwrap().unwrap_or_else(|| panic!("no {key} : {name}"))
+    registry::get_value(hive, key, name).unwrap().unwrap_or_else(|| panic!("no {key} : {name}"))
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn the_minimal_registration_of_windows_10() {
     let mut files = guest_files("19045", true);
     let injection = plan(&files, &selection([100, 101, 104, 28500]), &InjectOptions::default());
     apply(&mut files, &injection);
-    let system = hive(&files, HiveFile::System);
+    let system = hive(&files, GuestHive::System);
     for cs in ["ControlSet001", "ControlSet002"] {
         let key = format!("{cs}\\Services\\vioscsi");
         assert_eq!(value(&system, &key, "Type"), RegData::dword(1));
@@ -249,10 +249,10 @@ fn the_minimal_registration_of_windows_10() {
         assert_eq!(value(&system, &key, "ImagePath"), RegData::expand_sz("system32\\drivers\\vioscsi.sys"));
         assert_eq!(value(&system, &format!("{key}\\Parameters"), "BusType"), RegData::dword(10));
         assert_eq!(value(&system, &format!("{key}\\Parameters\\PnpInterface"), "5"), RegData::dword(1));
-        assert_eq!(registry::find(&system, &format!("{key}\\StartOverride")).unwrap(), None);
+        assert_eq!(registry::find_key(&system, &format!("{key}\\StartOverride")).unwrap(), None);
         // the way back
         assert_eq!(value(&system, &format!("{cs}\\Services\\storahci"), "Start"), RegData::dword(0));
-        assert_eq!(registry::find(&system, &format!("{cs}\\Services\\storahci\\StartOverride")).unwrap(), None);
+        assert_eq!(registry::find_key(&system, &format!("{cs}\\Services\\storahci\\StartOverride")).unwrap(), None);
         assert_eq!(
             value(&system, &format!("{cs}\\Services\\msahci"), "Start"),
             RegData::dword(3),
@@ -291,14 +291,14 @@ fn the_minimal_registration_of_windows_10() {
         );
         assert_eq!(value(&system, &format!("{key}\\Descriptors\\{id}"), "Configuration"), RegData::sz("scsi_inst"));
     }
-    let device_ids = registry::subkeys(&system, "DriverDatabase\\DeviceIds\\PCI").unwrap();
+    let device_ids = registry::subkey_names(&system, "DriverDatabase\\DeviceIds\\PCI").unwrap();
     assert_eq!(device_ids.len(), ids.len());
     // the first-boot service, in the current set only
     let service = "ControlSet001\\Services\\hyper2kvm-firstboot";
     assert_eq!(value(&system, service, "Start"), RegData::dword(2));
     assert_eq!(value(&system, service, "Type"), RegData::dword(0x10));
     assert!(value(&system, service, "ImagePath").as_text().unwrap().ends_with("\\hyper2kvm\\firstboot.cmd\""));
-    assert_eq!(registry::find(&system, "ControlSet002\\Services\\hyper2kvm-firstboot").unwrap(), None);
+    assert_eq!(registry::find_key(&system, "ControlSet002\\Services\\hyper2kvm-firstboot").unwrap(), None);
     for file in ["setup.cmd", "firstboot.cmd", "manifest.json"] {
         assert!(files.get(&format!("/hyper2kvm/{file}")).is_some(), "{file}");
     }
@@ -309,10 +309,10 @@ fn windows_7_gets_no_driver_database() {
     let mut files = guest_files("7601", false);
     let injection = plan(&files, &selection([100, 90, 104, 1]), &InjectOptions::default());
     apply(&mut files, &injection);
-    let system = hive(&files, HiveFile::System);
-    assert_eq!(registry::find(&system, "DriverDatabase").unwrap(), None);
+    let system = hive(&files, GuestHive::System);
+    assert_eq!(registry::find_key(&system, "DriverDatabase").unwrap(), None);
     assert_eq!(injection.record.registry_changes.style, "cdd");
-    let keys = registry::subkeys(&system, "ControlSet001\\Control\\CriticalDeviceDatabase").unwrap();
+    let keys = registry::subkey_names(&system, "ControlSet001\\Control\\CriticalDeviceDatabase").unwrap();
     assert_eq!(keys.len(), 6);
 }
 
@@ -345,7 +345,7 @@ fn newer_media_replace_and_older_do_not() {
     );
     apply(&mut files, &upgrade);
     let key = "DriverDatabase\\DriverPackages\\h2k-vioscsi.inf_amd64_0000000000000000";
-    let version = value(&hive(&files, HiveFile::System), key, "Version");
+    let version = value(&hive(&files, GuestHive::System), key, "Version");
     assert_eq!(version.bytes[32..40], [0x54, 0x6f, 104, 0, 101, 0, 100, 0]);
 
     let downgrade = plan(&files, &old, &options);
@@ -371,7 +371,7 @@ fn a_finished_first_boot_job_is_not_armed_again_unless_asked() {
 #[test]
 fn an_active_package_of_the_guest_is_not_clobbered() {
     let mut files = guest_files("26100", true);
-    let mut system = hive(&files, HiveFile::System);
+    let mut system = hive(&files, GuestHive::System);
     let id = HARDWARE[1];
     let package = "vioscsi.inf_amd64_0123456789abcdef";
     set(&mut system, "DriverDatabase\\DriverInfFiles\\oem7.inf", "Active", &Data::sz(package));
@@ -388,8 +388,8 @@ fn an_active_package_of_the_guest_is_not_clobbered() {
 
     let injection = plan(&files, &selection([100, 101, 104, 28500]), &InjectOptions::default());
     apply(&mut files, &injection);
-    let system = hive(&files, HiveFile::System);
-    let names: Vec<String> = registry::values(&system, &format!("DriverDatabase\\DeviceIds\\{id}"))
+    let system = hive(&files, GuestHive::System);
+    let names: Vec<String> = registry::key_values(&system, &format!("DriverDatabase\\DeviceIds\\{id}"))
         .unwrap()
         .into_iter()
         .map(|v| v.0)
@@ -398,7 +398,7 @@ fn an_active_package_of_the_guest_is_not_clobbered() {
     assert_eq!(value(&system, "ControlSet001\\Services\\vioscsi", "ImagePath"), RegData::expand_sz(image));
     assert_eq!(value(&system, "ControlSet001\\Services\\vioscsi", "Start"), RegData::dword(0));
     // ids that nobody serves are added
-    assert!(registry::find(&system, "DriverDatabase\\DeviceIds\\PCI\\VEN_1AF4&DEV_1048&REV_01").unwrap().is_some());
+    assert!(registry::find_key(&system, "DriverDatabase\\DeviceIds\\PCI\\VEN_1AF4&DEV_1048&REV_01").unwrap().is_some());
     assert_eq!(injection.record.registry_changes.driver_database[0].ids_kept, [id]);
 }
 
@@ -411,6 +411,6 @@ fn plans_are_deterministic() {
     assert_eq!(once.plan, again.plan);
     assert_eq!(serde_json::to_string(&once.plan).unwrap(), serde_json::to_string(&again.plan).unwrap());
     // files first, SYSTEM last
-    let order: Vec<Option<HiveFile>> = once.plan.steps.iter().map(|s| s.change.hive()).collect();
+    let order: Vec<Option<GuestHive>> = once.plan.steps.iter().map(|s| s.change.hive()).collect();
     assert!(order.is_sorted());
 }

@@ -10,7 +10,7 @@ use crate::clock::FileTime;
 use crate::drivers::{Arch, Package, Selection};
 use crate::job::request::{Destination, InjectRequest};
 use crate::partition::{Partition, PartitionTable};
-use crate::plan::{Change, HiveFile, Plan};
+use crate::plan::{Change, GuestHive, Plan};
 use crate::windows::Guest;
 use crate::windows::{Action, Record};
 
@@ -80,7 +80,7 @@ impl Report {
             record.files_copied.into_iter().map(|file| FileCopied { file, guest_sha256: None }).collect();
         virtio.packages_staged = record.packages_staged;
         virtio.registry_changes.registry_modified = plan.steps.iter().any(|step| step.change.hive().is_some());
-        virtio.registry_changes.hive_path = guest_path(guest, &plan.hive_path(HiveFile::System));
+        virtio.registry_changes.hive_path = guest_path(guest, &plan.hive_path(GuestHive::System));
         virtio.registry_changes.record = record.registry_changes;
         virtio.devicepath_changes.record = record.devicepath_changes;
         virtio.firstboot.record = record.firstboot;

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-use super::{Applied, Change, HiveFile, Plan, RegData};
+use super::{Applied, Change, GuestHive, Plan, RegData};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::Edited;
 use crate::hive::check as hive_check;
@@ -169,7 +169,7 @@ fn folder_of(path: &str) -> &str {
 }
 
 fn hive_paths(plan: &Plan) -> impl Iterator<Item = String> {
-    HiveFile::ALL.into_iter().filter(|file| plan.of_hive(*file).next().is_some()).map(|file| plan.hive_path(file))
+    GuestHive::ALL.into_iter().filter(|file| plan.of_hive(*file).next().is_some()).map(|file| plan.hive_path(file))
 }
 
 /// Compares the staged volume with the plan that was applied to it. What `applied` holds must be there byte for byte.
@@ -188,7 +188,7 @@ fn verify_all<D: VolumeRead>(device: &D, plan: &Plan, applied: &Applied, is_mark
     for step in plan.files() {
         verify_file(&volume, &step.change, &mut done)?;
     }
-    for file in HiveFile::ALL {
+    for file in GuestHive::ALL {
         if plan.of_hive(file).next().is_some() {
             verify_hive(&volume, plan, file, applied.hives.get(&file), &mut done)?;
         }
@@ -253,7 +253,7 @@ fn verify_file(volume: &IndependentVolume<'_>, change: &Change, done: &mut Verif
 fn verify_hive(
     volume: &IndependentVolume<'_>,
     plan: &Plan,
-    file: HiveFile,
+    file: GuestHive,
     edited: Option<&Edited>,
     done: &mut Verified,
 ) -> Result<()> {
@@ -274,7 +274,7 @@ fn verify_hive(
 }
 
 /// Reads the whole hive with the reader that shares no code with the editor, and looks for the plan's edits.
-fn verify_edits(bytes: &[u8], plan: &Plan, file: HiveFile, done: &mut Verified) -> Result<()> {
+fn verify_edits(bytes: &[u8], plan: &Plan, file: GuestHive, done: &mut Verified) -> Result<()> {
     let unreadable = |e: Error| mismatch("a staged hive cannot be read").source_error(e);
     let hive = Reader::open(bytes).map_err(unreadable)?;
     // every key can be reached, not only ours

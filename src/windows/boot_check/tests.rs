@@ -3,7 +3,7 @@
 use super::*;
 use crate::drivers::pe::tests::sample;
 use crate::hive::Data;
-use crate::plan::HiveFile;
+use crate::plan::GuestHive;
 use crate::windows::InjectOptions;
 use crate::windows::guest_files::memory::MemoryFiles;
 use crate::windows::tests::{BOOT_CHAIN, NOW, apply, guest_files, hive, plan, selection, set};
@@ -35,7 +35,7 @@ fn codes(report: &BootCheck) -> Vec<Code> {
 }
 
 fn edit(files: &mut MemoryFiles, change: impl FnOnce(&mut Hive)) {
-    let mut system = hive(files, HiveFile::System);
+    let mut system = hive(files, GuestHive::System);
     change(&mut system);
     files.put("/Windows/System32/config/SYSTEM", &system.finish(&[]).unwrap());
 }
@@ -190,7 +190,7 @@ fn the_update_for_sha_2_on_windows_7() {
     let answer = |package: &str, state: u32| {
         let mut files = injected("7601", false);
         files.put(SYS, &signed);
-        let mut software = hive(&files, HiveFile::Software);
+        let mut software = hive(&files, GuestHive::Software);
         set(&mut software, &format!("{PACKAGES}\\{package}~31bf3856ad364e35"), "CurrentState", &Data::dword(state));
         files.put("/Windows/System32/config/SOFTWARE", &software.finish(&[]).unwrap());
         let strict = CheckOptions { signatures: SignatureLevel::Require };
@@ -211,7 +211,7 @@ fn the_update_for_sha_2_on_windows_7() {
 #[test]
 fn a_broken_hive_does_not_boot_wherever_it_is_broken() {
     let mut files = injected("19045", true);
-    let mut system = hive(&files, HiveFile::System);
+    let mut system = hive(&files, GuestHive::System);
     set(&mut system, "ControlSet001\\Control\\Elsewhere", "x", &Data::dword(1));
     let mut bytes = system.finish(&[]).unwrap();
     // a key cell, far from everything that the driver needs, that is no key cell any more

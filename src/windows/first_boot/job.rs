@@ -3,10 +3,10 @@
 use super::script::{self, ScriptPackage};
 use crate::drivers::{Category, Selection};
 use crate::error::{Error, Layer, Result};
-use crate::plan::{Access, HiveFile, RegData};
+use crate::plan::{Access, GuestHive, RegData};
 use crate::windows::guest_paths;
 use crate::windows::options::InjectOptions;
-use crate::windows::plan_builder::Planner;
+use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{FirstbootRecord, Record};
 
 /// The packages as the scripts install them.
@@ -25,23 +25,23 @@ fn script_packages(selection: &Selection) -> Vec<ScriptPackage> {
 ///
 /// # Errors
 /// When the volume or a hive is damaged.
-pub fn scripts(
-    planner: &mut Planner<'_>,
+pub fn install_job(
+    builder: &mut PlanBuilder<'_>,
     selection: &Selection,
     options: &InjectOptions,
     record: &mut Record,
 ) -> Result<()> {
     let packages = script_packages(selection);
-    let build = planner.guest.build;
-    planner.because("the scripts that install the packages in the running guest");
+    let build = builder.guest.build;
+    builder.set_reason("the scripts that install the packages in the running guest");
     let setup = script::setup(&packages, build);
     record.setup_script = String::from_utf8_lossy(&setup).into_owned();
-    planner.file(guest_paths::SETUP, setup, &Access::Protected)?;
+    builder.write_file(guest_paths::SETUP, setup, &Access::Protected)?;
     record.firstboot = FirstbootRecord {
         service: guest_paths::SERVICE.to_owned(),
         method: "detached child of a cmd.exe service".to_owned(),
         payload: guest_paths::FIRSTBOOT.to_owned(),
-        log_path: format!("{}/{}", planner.guest.windows_dir, guest_paths::LOG_BELOW_WINDOWS.replace('\\', "/")),
+        log_path: format!("{}/{}", builder.guest.windows_dir, guest_paths::LOG_BELOW_WINDOWS.replace('\\', "/")),
         marker_path: guest_paths::DONE.to_owned(),
         skipped: None,
     };
@@ -49,53 +49,53 @@ pub fn scripts(
         record.firstboot.skipped = Some("not wanted".to_owned());
         return Ok(());
     }
-    planner.file(guest_paths::FIRSTBOOT, script::firstboot(&packages, build), &Access::Protected)?;
+    builder.write_file(guest_paths::FIRSTBOOT, script::firstboot(&packages, build), &Access::Protected)?;
     if options.rearm {
-        planner.because("the first-boot job shall run again");
+        builder.set_reason("the first-boot job shall run again");
         for marker in [guest_paths::DONE, guest_paths::FAILED, guest_paths::ATTEMPTS] {
-            planner.no_file(marker)?;
+            builder.remove_file(marker)?;
         }
-    } else if remove_foreign_markers(planner)? {
+    } else if remove_foreign_markers(builder)? {
         record.firstboot.skipped = Some("the guest has run the job already; --rearm lets it run again".to_owned());
-        planner.note("the first-boot job has run in this guest already; --rearm lets it run again");
+        builder.add_note("the first-boot job has run in this guest already; --rearm lets it run again");
         return Ok(());
     }
-    service(planner)
+    register_service(builder)
 }
 
 /// Removes the markers and the counter of the job that it did not leave itself: any user could create them before the
 /// folder was ours, to keep the drivers from being installed. Whether a marker of the job is left.
-fn remove_foreign_markers(planner: &mut Planner<'_>) -> Result<bool> {
+fn remove_foreign_markers(builder: &mut PlanBuilder<'_>) -> Result<bool> {
     let mut is_marked = false;
-    planner.because("the first-boot job did not leave this marker");
+    builder.set_reason("the first-boot job did not leave this marker");
     for marker in [guest_paths::DONE, guest_paths::FAILED, guest_paths::ATTEMPTS] {
-        if !planner.exists(marker)? {
+        if !builder.exists(marker)? {
             continue;
         }
-        if planner.is_trusted(marker)? {
+        if builder.is_trusted(marker)? {
             is_marked |= marker != guest_paths::ATTEMPTS;
             continue;
         }
-        planner.warn(format!(
+        builder.add_warning(format!(
             "{marker} was in the guest, but the first-boot job has not left it; it is removed, so that the job runs"
         ));
         let name = marker.rsplit('/').next().unwrap_or_default();
-        let is_folder = planner.folders(guest_paths::TOP)?.iter().any(|folder| folder.eq_ignore_ascii_case(name));
-        if is_folder && !(planner.folders(marker)?.is_empty() && planner.file_names(marker)?.is_empty()) {
+        let is_folder = builder.folders(guest_paths::TOP)?.iter().any(|folder| folder.eq_ignore_ascii_case(name));
+        if is_folder && !(builder.folders(marker)?.is_empty() && builder.file_names(marker)?.is_empty()) {
             return Err(Error::refused(Layer::Windows, "a folder is in the place of a marker of the first-boot job")
                 .path(marker)
                 .hint("remove it in the guest: it would keep the first-boot job from running"));
         }
-        planner.no_file(marker)?;
+        builder.remove_file(marker)?;
     }
     Ok(is_marked)
 }
 
 /// The service that starts the job. It shows as failed, because a script cannot report to the service manager: so it
 /// must not count as an error of the start (`ErrorControl` 0).
-fn service(planner: &mut Planner<'_>) -> Result<()> {
-    planner.because("the service that starts the first-boot job");
-    let sets: Vec<String> = planner
+fn register_service(builder: &mut PlanBuilder<'_>) -> Result<()> {
+    builder.set_reason("the service that starts the first-boot job");
+    let sets: Vec<String> = builder
         .guest
         .control_sets
         .iter()
@@ -118,7 +118,7 @@ fn service(planner: &mut Planner<'_>) -> Result<()> {
             ("DelayedAutoStart", RegData::dword(0)),
         ];
         for (name, data) in values {
-            planner.value(HiveFile::System, &key, name, data)?;
+            builder.set_value(GuestHive::System, &key, name, data)?;
         }
     }
     Ok(())

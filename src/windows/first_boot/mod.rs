@@ -3,4 +3,4 @@
 mod job;
 mod script;
 
-pub(super) use job::scripts;
+pub(super) use job::install_job;

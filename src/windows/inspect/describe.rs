@@ -19,7 +19,7 @@ pub(super) fn describe(files: &dyn GuestFiles, windows_dir: &str, system: &Hive,
     let target = GuestTarget::new(guest.arch, guest.major, guest.minor, guest.build, guest.is_server());
     target.release().name.clone_into(&mut guest.product);
     guest.control_sets = control_sets;
-    guest.has_driver_database = registry::find(system, "DriverDatabase")?.is_some();
+    guest.has_driver_database = registry::find_key(system, "DriverDatabase")?.is_some();
     power(system, &current, &mut guest)?;
     pending(system, software, &current, &mut guest)?;
     match files.exists(&format!("{windows_dir}/WinSxS/pending.xml")) {

@@ -9,12 +9,12 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::Hive;
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
-use crate::plan::HiveFile;
+use crate::plan::GuestHive;
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::registry;
 
 /// The hives of a guest with their logs applied, as far as they have been read.
-pub type Hives = BTreeMap<HiveFile, Hive>;
+pub type Hives = BTreeMap<GuestHive, Hive>;
 
 /// A Windows installation, and the hives that told so: what follows need not read them again.
 pub struct Inspected {
@@ -109,8 +109,8 @@ fn candidates(files: &dyn GuestFiles) -> Result<(Vec<String>, Option<Error>)> {
     let (mut out, mut fault) = (Vec::new(), None);
     for name in files.folders("/")? {
         let dir = format!("/{name}");
-        let has = |hive: HiveFile| files.exists(&format!("{dir}/System32/config/{}", hive.file_name()));
-        match has(HiveFile::System).and_then(|system| Ok(system && has(HiveFile::Software)?)) {
+        let has = |hive: GuestHive| files.exists(&format!("{dir}/System32/config/{}", hive.file_name()));
+        match has(GuestHive::System).and_then(|system| Ok(system && has(GuestHive::Software)?)) {
             Ok(true) => out.push(dir),
             Ok(false) => {}
             Err(error) if error.kind() == Kind::Damaged => drop(fault.get_or_insert(error.replace_path(dir))),
@@ -122,16 +122,17 @@ fn candidates(files: &dyn GuestFiles) -> Result<(Vec<String>, Option<Error>)> {
 
 fn read(files: &dyn GuestFiles, windows_dir: &str) -> Result<Inspected> {
     let config_dir = format!("{windows_dir}/System32/config");
-    let load = |file| registry::load(files, &config_dir, file)?.ok_or_else(|| registry::missing(&config_dir, file));
-    let (system, software) = (load(HiveFile::System)?, load(HiveFile::Software)?);
+    let load =
+        |file| registry::load_hive(files, &config_dir, file)?.ok_or_else(|| registry::missing_hive(&config_dir, file));
+    let (system, software) = (load(GuestHive::System)?, load(GuestHive::Software)?);
     let mut replayed = Vec::new();
-    for (file, loaded) in [(HiveFile::System, &system), (HiveFile::Software, &software)] {
+    for (file, loaded) in [(GuestHive::System, &system), (GuestHive::Software, &software)] {
         if loaded.replay.is_some() {
             replayed.push(format!("{file} was dirty; its logs were applied"));
         }
     }
     let mut guest = describe(files, windows_dir, &system.hive, &software.hive)?;
     guest.replayed = replayed;
-    let hives = Hives::from([(HiveFile::System, system.hive), (HiveFile::Software, software.hive)]);
+    let hives = Hives::from([(GuestHive::System, system.hive), (GuestHive::Software, software.hive)]);
     Ok(Inspected { guest, hives })
 }

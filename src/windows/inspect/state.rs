@@ -25,13 +25,13 @@ const OWN_FILTERS: [&str; 14] = [
 
 pub(super) fn power(system: &Hive, current: &str, guest: &mut Guest) -> Result<()> {
     let session = format!("{current}\\Control\\Session Manager\\Power");
-    guest.fast_startup = registry::number(system, &session, "HiberbootEnabled")?.map(|n| n != 0);
+    guest.fast_startup = registry::get_u32(system, &session, "HiberbootEnabled")?.map(|n| n != 0);
     guest.hibernation =
-        registry::number(system, &format!("{current}\\Control\\Power"), "HibernateEnabled")?.map(|n| n != 0);
+        registry::get_u32(system, &format!("{current}\\Control\\Power"), "HibernateEnabled")?.map(|n| n != 0);
     let zone = format!("{current}\\Control\\TimeZoneInformation");
-    let utc = registry::get(system, &zone, "RealTimeIsUniversal")?;
+    let utc = registry::get_value(system, &zone, "RealTimeIsUniversal")?;
     guest.clock_is_utc = utc.is_some_and(|data| data.bytes.first() == Some(&1));
-    let setup = |name: &str| registry::number(system, "Setup", name);
+    let setup = |name: &str| registry::get_u32(system, "Setup", name);
     guest.setup_in_progress = ["SystemSetupInProgress", "OOBEInProgress", "SetupPhase"]
         .iter()
         .try_fold(false, |is_under_way, name| Ok::<_, Error>(is_under_way || setup(name)?.unwrap_or(0) != 0))?;
@@ -41,14 +41,14 @@ pub(super) fn power(system: &Hive, current: &str, guest: &mut Guest) -> Result<(
 pub(super) fn pending(system: &Hive, software: &Hive, current: &str, guest: &mut Guest) -> Result<()> {
     const UPDATE: &str = "Microsoft\\Windows\\CurrentVersion\\WindowsUpdate\\Auto Update\\RebootRequired";
     const SERVICING: &str = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\RebootPending";
-    if registry::find(software, UPDATE)?.is_some() {
+    if registry::find_key(software, UPDATE)?.is_some() {
         guest.pending_reboots.push("Windows Update".to_owned());
     }
-    if registry::find(software, SERVICING)?.is_some() {
+    if registry::find_key(software, SERVICING)?.is_some() {
         guest.pending_reboots.push("component based servicing".to_owned());
     }
     let session = format!("{current}\\Control\\Session Manager");
-    if !registry::texts(system, &session, "PendingFileRenameOperations")?.is_empty() {
+    if !registry::get_strings(system, &session, "PendingFileRenameOperations")?.is_empty() {
         guest.pending_reboots.push("files to be renamed at the next start".to_owned());
     }
     Ok(())
@@ -64,7 +64,7 @@ pub(super) fn filters(system: &Hive, current: &str, guest: &mut Guest) -> Result
     ];
     for (class, what) in CLASSES {
         for name in ["UpperFilters", "LowerFilters"] {
-            for filter in registry::texts(system, &format!("{current}\\Control\\Class\\{class}"), name)? {
+            for filter in registry::get_strings(system, &format!("{current}\\Control\\Class\\{class}"), name)? {
                 if !OWN_FILTERS.contains(&filter.to_ascii_lowercase().as_str()) {
                     guest.disk_filters.push(format!("{filter} ({what}, {name})"));
                 }
@@ -72,12 +72,12 @@ pub(super) fn filters(system: &Hive, current: &str, guest: &mut Guest) -> Result
         }
     }
     let services = format!("{current}\\Services");
-    for service in registry::subkeys(system, &services)? {
+    for service in registry::subkey_names(system, &services)? {
         let key = format!("{services}\\{service}");
-        let group = registry::text(system, &key, "Group")?.unwrap_or_default();
+        let group = registry::get_string(system, &key, "Group")?.unwrap_or_default();
         if group.eq_ignore_ascii_case("FSFilter Anti-Virus")
             && !service.eq_ignore_ascii_case("WdFilter")
-            && registry::number(system, &key, "Start")?.is_some_and(|start| start < 4)
+            && registry::get_u32(system, &key, "Start")?.is_some_and(|start| start < 4)
         {
             guest.antivirus.push(service);
         }
@@ -90,7 +90,7 @@ pub(super) fn policies(software: &Hive) -> Result<Vec<String>> {
     const KEY: &str = "Policies\\Microsoft\\Windows\\DeviceInstall\\Restrictions";
     let mut out = Vec::new();
     for name in ["DenyUnspecified", "DenyDeviceClasses", "DenyDeviceIDs", "DenyInstanceIDs", "DenyRemovableDevices"] {
-        if registry::number(software, KEY, name)?.unwrap_or(0) != 0 {
+        if registry::get_u32(software, KEY, name)?.unwrap_or(0) != 0 {
             out.push(name.to_owned());
         }
     }
@@ -105,14 +105,14 @@ pub(super) fn sha2_update(software: &Hive, guest: &Guest) -> Result<Option<bool>
     if (guest.major, guest.minor) != (6, 1) {
         return Ok(None);
     }
-    let packages = registry::subkeys(software, PACKAGES)?;
+    let packages = registry::subkey_names(software, PACKAGES)?;
     if packages.is_empty() {
         return Ok(None);
     }
     let mut answer = Some(false);
     for name in packages {
         let lower = name.to_ascii_lowercase();
-        let state = registry::number(software, &format!("{PACKAGES}\\{name}"), "CurrentState")?;
+        let state = registry::get_u32(software, &format!("{PACKAGES}\\{name}"), "CurrentState")?;
         if !state.is_none_or(|state| INSTALLED.contains(&state)) {
             continue;
         }

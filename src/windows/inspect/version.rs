@@ -13,8 +13,8 @@ const CURRENT_VERSION: &str = "Microsoft\\Windows NT\\CurrentVersion";
 
 /// What SOFTWARE says about the version.
 pub(super) fn version(software: &Hive, windows_dir: &str) -> Result<Guest> {
-    let text = |name: &str| registry::text(software, CURRENT_VERSION, name);
-    let number = |name: &str| registry::number(software, CURRENT_VERSION, name);
+    let text = |name: &str| registry::get_string(software, CURRENT_VERSION, name);
+    let number = |name: &str| registry::get_u32(software, CURRENT_VERSION, name);
     let build_text = match text("CurrentBuildNumber")? {
         Some(text) => Some(text),
         None => text("CurrentBuild")?,
@@ -77,11 +77,11 @@ pub(super) fn version(software: &Hive, windows_dir: &str) -> Result<Guest> {
 pub(super) fn control_sets(system: &Hive) -> Result<Vec<ControlSet>> {
     let mut out: Vec<ControlSet> = Vec::new();
     for role in ["Current", "Default", "LastKnownGood"] {
-        let Some(number) = registry::number(system, "Select", role)? else { continue };
+        let Some(number) = registry::get_u32(system, "Select", role)? else { continue };
         let name = format!("ControlSet{number:03}");
         if let Some(set) = out.iter_mut().find(|set| set.name == name) {
             set.roles.push(role.to_owned());
-        } else if registry::find(system, &name)?.is_some() {
+        } else if registry::find_key(system, &name)?.is_some() {
             out.push(ControlSet { name, roles: vec![role.to_owned()], is_current: role == "Current" });
         }
     }
@@ -94,7 +94,7 @@ pub(super) fn control_sets(system: &Hive) -> Result<Vec<ControlSet>> {
 }
 
 pub(super) fn product_type(system: &Hive, current: &str, installation: Option<&str>) -> Result<ProductType> {
-    let text = registry::text(system, &format!("{current}\\Control\\ProductOptions"), "ProductType")?;
+    let text = registry::get_string(system, &format!("{current}\\Control\\ProductOptions"), "ProductType")?;
     Ok(match text.as_deref().map(str::to_ascii_lowercase).as_deref() {
         Some("winnt") => ProductType::WinNt,
         Some("servernt") => ProductType::ServerNt,
@@ -108,7 +108,8 @@ pub(super) fn product_type(system: &Hive, current: &str, installation: Option<&s
 /// The CPU that the kernel was built for, checked against the registry.
 pub(super) fn architecture(files: &dyn GuestFiles, system: &Hive, current: &str, guest: &mut Guest) -> Result<Arch> {
     let environment = format!("{current}\\Control\\Session Manager\\Environment");
-    let declared = registry::text(system, &environment, "PROCESSOR_ARCHITECTURE")?.and_then(|text| Arch::parse(&text));
+    let declared =
+        registry::get_string(system, &environment, "PROCESSOR_ARCHITECTURE")?.and_then(|text| Arch::parse(&text));
     let path = format!("{}/ntoskrnl.exe", guest.system32());
     let kernel = pe_machine(files, &path)?;
     let from_kernel = match kernel {

@@ -1,15 +1,15 @@
 //! Everything about one boot driver: its file, its service, and the two databases that bind devices to it.
 
-use super::critical_devices::critical_devices;
+use super::critical_devices::register_critical_devices;
 use super::device_ids;
-use super::driver_file::{copy, dotted, file_version, kept};
+use super::driver_file::{copy_file, dotted, file_version, kept_record};
 use super::full;
 use super::minimal;
-use super::service::{drop_start_override, service, start_at_boot};
+use super::service::{register_service, remove_start_override, start_at_boot};
 use crate::drivers::{BootDriver, Category, Package};
 use crate::error::Result;
 use crate::windows::options::{InjectOptions, Registration};
-use crate::windows::plan_builder::Planner;
+use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::Record;
 
 /// Plans everything for one boot driver.
@@ -17,43 +17,44 @@ use crate::windows::record::Record;
 /// # Errors
 /// When a hive or the volume is damaged.
 pub fn register(
-    planner: &mut Planner<'_>,
+    builder: &mut PlanBuilder<'_>,
     package: &Package,
     boot: &BootDriver,
     options: &InjectOptions,
     record: &mut Record,
 ) -> Result<()> {
     let ids = device_ids::boot_ids(&package.inf, boot);
-    let decision = decide(planner, package, boot, options)?;
-    let file = format!("{}/{}", planner.guest.drivers_dir(), boot.file_name);
+    let decision = decide(builder, package, boot, options)?;
+    let file = format!("{}/{}", builder.guest.drivers_dir(), boot.file_name);
     match &decision {
-        Decision::Install => record.files_copied.push(copy(planner, package, boot, &file)?),
+        Decision::Install => record.files_copied.push(copy_file(builder, package, boot, &file)?),
         Decision::Keep(reason) => {
-            planner.note(format!("{}: {reason}", boot.service));
-            record.files_copied.push(kept(package, boot, &file, reason));
+            builder.add_note(format!("{}: {reason}", boot.service));
+            record.files_copied.push(kept_record(package, boot, &file, reason));
         }
     }
     let install = decision == Decision::Install;
-    for set in planner.guest.control_set_names() {
-        match service(planner, package, boot, &set, install)? {
+    for set in builder.guest.control_set_names() {
+        match register_service(builder, package, boot, &set, install)? {
             Some(done) => record.registry_changes.services.push(done),
             // nothing may start at boot whose file is not there
             None => {
-                planner.warn(format!("{}: {set} has no file for this service; it is left as it is", boot.service));
+                builder
+                    .add_warning(format!("{}: {set} has no file for this service; it is left as it is", boot.service));
                 continue;
             }
         }
-        drop_start_override(planner, &set, &boot.service, record)?;
+        remove_start_override(builder, &set, &boot.service, record)?;
         if boot.critical_device_database {
-            critical_devices(planner, boot, &ids, &set, record)?;
+            register_critical_devices(builder, boot, &ids, &set, record)?;
         }
     }
     // a driver that the guest keeps is not installed by the full form either
     let is_minimal = options.registration == Registration::Minimal || !install;
-    if planner.guest.has_driver_database && is_storage(package) && is_minimal {
-        let (done, foreign) = minimal::register(planner, package, boot, &ids, install)?;
+    if builder.guest.has_driver_database && is_storage(package) && is_minimal {
+        let (done, foreign) = minimal::register(builder, package, boot, &ids, install)?;
         if !done.ids_kept.is_empty() {
-            planner.note(format!(
+            builder.add_note(format!(
                 "{}: {} device ids are served by the guest's own package",
                 boot.service,
                 done.ids_kept.len()
@@ -61,7 +62,7 @@ pub fn register(
         }
         record.registry_changes.driver_database.push(done);
         for other in foreign {
-            start_at_boot(planner, &other, "the guest's own driver serves this controller", record)?;
+            start_at_boot(builder, &other, "the guest's own driver serves this controller", record)?;
         }
     }
     Ok(())
@@ -78,22 +79,27 @@ enum Decision {
     Keep(String),
 }
 
-fn decide(planner: &Planner<'_>, package: &Package, boot: &BootDriver, options: &InjectOptions) -> Result<Decision> {
+fn decide(
+    builder: &PlanBuilder<'_>,
+    package: &Package,
+    boot: &BootDriver,
+    options: &InjectOptions,
+) -> Result<Decision> {
     if options.force {
         return Ok(Decision::Install);
     }
-    let key = format!("{}\\Services\\{}", planner.guest.current_control_set(), boot.service);
-    if let Some(image) = planner.system_text(&key, "ImagePath")?
-        && let Some(path) = planner.guest.image_path(&image)
+    let key = format!("{}\\Services\\{}", builder.guest.current_control_set(), boot.service);
+    if let Some(image) = builder.system_string(&key, "ImagePath")?
+        && let Some(path) = builder.guest.image_path(&image)
     {
         // not where an earlier full registration of ours put it
-        let in_store = store_package(&path).map(|package| full::earlier::is_ours(planner, package)).transpose()?;
-        if in_store == Some(false) && planner.exists(&path)? {
+        let in_store = store_package(&path).map(|package| full::earlier::is_ours(builder, package)).transpose()?;
+        if in_store == Some(false) && builder.exists(&path)? {
             return Ok(Decision::Keep("the guest has installed this driver itself".to_owned()));
         }
     }
-    let file = format!("{}/{}", planner.guest.drivers_dir(), boot.file_name);
-    let Some(present) = planner.read(&file)? else { return Ok(Decision::Install) };
+    let file = format!("{}/{}", builder.guest.drivers_dir(), boot.file_name);
+    let Some(present) = builder.read_file(&file)? else { return Ok(Decision::Install) };
     if *present == *boot.data {
         return Ok(Decision::Install);
     }
@@ -111,7 +117,7 @@ fn decide(planner: &Planner<'_>, package: &Package, boot: &BootDriver, options: 
             return Ok(Decision::Install);
         }
     }
-    if let Some((date, version)) = minimal::registered_version(planner, &boot.service)?
+    if let Some((date, version)) = minimal::registered_version(builder, &boot.service)?
         && (date, version) > (package.inf.driver_date, package.inf.driver_version)
     {
         return Ok(Decision::Keep(format!(

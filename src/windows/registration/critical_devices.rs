@@ -4,25 +4,25 @@
 use super::device_ids::BootId;
 use crate::drivers::BootDriver;
 use crate::error::Result;
-use crate::plan::{HiveFile, RegData};
-use crate::windows::plan_builder::Planner;
+use crate::plan::{GuestHive, RegData};
+use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, CriticalDeviceRecord, Record};
 
-pub(super) fn critical_devices(
-    planner: &mut Planner<'_>,
+pub(super) fn register_critical_devices(
+    builder: &mut PlanBuilder<'_>,
     boot: &BootDriver,
     ids: &[BootId],
     set: &str,
     record: &mut Record,
 ) -> Result<()> {
-    planner.because(format!("{}: CriticalDeviceDatabase, where Windows up to 7 looks", boot.service));
+    builder.set_reason(format!("{}: CriticalDeviceDatabase, where Windows up to 7 looks", boot.service));
     for id in ids {
         let name = id.critical_name();
         let key = format!("{set}\\Control\\CriticalDeviceDatabase\\{name}");
         let class = RegData::sz(&boot.class_guid.to_string());
         let actions = [
-            planner.value(HiveFile::System, &key, "Service", RegData::sz(&boot.service))?,
-            planner.value(HiveFile::System, &key, "ClassGUID", class)?,
+            builder.set_value(GuestHive::System, &key, "Service", RegData::sz(&boot.service))?,
+            builder.set_value(GuestHive::System, &key, "ClassGUID", class)?,
         ];
         record.registry_changes.cdd.push(CriticalDeviceRecord {
             pci_id: name,

@@ -9,8 +9,8 @@ use super::device_ids::BootId;
 use crate::clock::FileTime;
 use crate::drivers::inf::Guid;
 use crate::error::Result;
-use crate::plan::HiveFile;
-use crate::windows::plan_builder::Planner;
+use crate::plan::GuestHive;
+use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::registry;
 
 /// The key, from the root of the hive.
@@ -66,13 +66,13 @@ impl Keys {
 }
 
 /// The INF that serves an id already: active, with its package, service and file in place.
-fn foreign_binding(planner: &Planner<'_>, id: &str, ours: &str, own_package: &str) -> Result<Option<String>> {
-    let hive = planner.hive(HiveFile::System)?;
-    for (inf, _) in registry::values(hive, &format!("{ROOT}\\DeviceIds\\{id}"))? {
+fn foreign_binding(builder: &PlanBuilder<'_>, id: &str, ours: &str, own_package: &str) -> Result<Option<String>> {
+    let hive = builder.hive(GuestHive::System)?;
+    for (inf, _) in registry::key_values(hive, &format!("{ROOT}\\DeviceIds\\{id}"))? {
         if inf.is_empty() || inf.eq_ignore_ascii_case(ours) {
             continue;
         }
-        let Some(package) = registry::text(hive, &format!("{ROOT}\\DriverInfFiles\\{inf}"), "Active")? else {
+        let Some(package) = registry::get_string(hive, &format!("{ROOT}\\DriverInfFiles\\{inf}"), "Active")? else {
             continue;
         };
         // what an earlier run of ours registered, in either form
@@ -81,22 +81,23 @@ fn foreign_binding(planner: &Planner<'_>, id: &str, ours: &str, own_package: &st
         }
         let package = format!("{ROOT}\\DriverPackages\\{package}");
         // Windows 10 and later ignore a package without it
-        let version = registry::get(hive, &package, "Version")?.map_or(0, |data| data.bytes.len());
-        if planner.guest.build >= BUILD_VERSION && version != VERSION_LENGTH {
+        let version = registry::get_value(hive, &package, "Version")?.map_or(0, |data| data.bytes.len());
+        if builder.guest.build >= BUILD_VERSION && version != VERSION_LENGTH {
             continue;
         }
-        let Some(name) = registry::text(hive, &format!("{package}\\Descriptors\\{id}"), "Configuration")? else {
+        let Some(name) = registry::get_string(hive, &format!("{package}\\Descriptors\\{id}"), "Configuration")? else {
             continue;
         };
-        let Some(service) = registry::text(hive, &format!("{package}\\Configurations\\{name}"), "Service")? else {
+        let Some(service) = registry::get_string(hive, &format!("{package}\\Configurations\\{name}"), "Service")?
+        else {
             continue;
         };
-        let key = format!("{}\\Services\\{service}", planner.guest.current_control_set());
-        let image =
-            registry::text(hive, &key, "ImagePath")?.unwrap_or_else(|| format!("System32\\drivers\\{service}.sys"));
-        if let Some(path) = planner.guest.image_path(&image)
-            && registry::find(hive, &key)?.is_some()
-            && planner.exists(&path)?
+        let key = format!("{}\\Services\\{service}", builder.guest.current_control_set());
+        let image = registry::get_string(hive, &key, "ImagePath")?
+            .unwrap_or_else(|| format!("System32\\drivers\\{service}.sys"));
+        if let Some(path) = builder.guest.image_path(&image)
+            && registry::find_key(hive, &key)?.is_some()
+            && builder.exists(&path)?
         {
             return Ok(Some(service));
         }
@@ -109,10 +110,15 @@ type SplitIds<'i> = (Vec<&'i BootId>, Vec<(&'i BootId, String)>);
 
 /// Splits ids into those that are free for `ours` and those that another active package serves, with the services of
 /// those packages. `package` is our own package, whatever its INF is called.
-pub(super) fn split<'i>(planner: &Planner<'_>, ids: &'i [BootId], ours: &str, package: &str) -> Result<SplitIds<'i>> {
+pub(super) fn split<'i>(
+    builder: &PlanBuilder<'_>,
+    ids: &'i [BootId],
+    ours: &str,
+    package: &str,
+) -> Result<SplitIds<'i>> {
     let (mut own, mut kept) = (Vec::new(), Vec::new());
     for id in ids {
-        match foreign_binding(planner, &id.id, ours, package)? {
+        match foreign_binding(builder, &id.id, ours, package)? {
             Some(service) => kept.push((id, service)),
             None => own.push(id),
         }

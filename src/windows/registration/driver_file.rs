@@ -5,13 +5,18 @@ use std::sync::Arc;
 use crate::drivers::{BootDriver, Package};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::plan::{Access, Content, hex};
-use crate::windows::plan_builder::Planner;
+use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, FileRecord};
 
-pub(super) fn copy(planner: &mut Planner<'_>, package: &Package, boot: &BootDriver, file: &str) -> Result<FileRecord> {
-    planner.because(format!("{}: the driver file that the loader reads", boot.service));
-    let access = like_a_driver(planner)?;
-    let action = planner.file_with(file, boot.data.len() as u64, boot.sha256, &access, || {
+pub(super) fn copy_file(
+    builder: &mut PlanBuilder<'_>,
+    package: &Package,
+    boot: &BootDriver,
+    file: &str,
+) -> Result<FileRecord> {
+    builder.set_reason(format!("{}: the driver file that the loader reads", boot.service));
+    let access = driver_access(builder)?;
+    let action = builder.write_file_with(file, boot.data.len() as u64, boot.sha256, &access, || {
         Content::hashed(Arc::clone(&boot.data), boot.sha256)
     })?;
     Ok(FileRecord {
@@ -26,7 +31,7 @@ pub(super) fn copy(planner: &mut Planner<'_>, package: &Package, boot: &BootDriv
     })
 }
 
-pub(super) fn kept(package: &Package, boot: &BootDriver, file: &str, reason: &str) -> FileRecord {
+pub(super) fn kept_record(package: &Package, boot: &BootDriver, file: &str, reason: &str) -> FileRecord {
     FileRecord {
         name: boot.file_name.clone(),
         action: Action::Kept,
@@ -40,15 +45,15 @@ pub(super) fn kept(package: &Package, boot: &BootDriver, file: &str, reason: &st
 }
 
 /// Permissions of a driver that came with Windows; else those of the folder.
-pub(super) fn like_a_driver(planner: &Planner<'_>) -> Result<Access> {
-    let folder = planner.guest.drivers_dir();
+pub(super) fn driver_access(builder: &PlanBuilder<'_>) -> Result<Access> {
+    let folder = builder.guest.drivers_dir();
     for name in ["disk.sys", "ntfs.sys", "partmgr.sys", "pci.sys"] {
         let path = format!("{folder}/{name}");
-        if planner.exists(&path)? {
+        if builder.exists(&path)? {
             return Ok(Access::Like(path));
         }
     }
-    if !planner.exists(&folder)? {
+    if !builder.exists(&folder)? {
         return Err(Error::new(Kind::NotWindows, Layer::Windows, "the folder for drivers is not there")
             .path(folder)
             .hint("this Windows cannot start as it is; repair it first"));

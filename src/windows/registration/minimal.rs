@@ -6,8 +6,8 @@ use super::driver_database::{Keys, ROOT, parse_version, split, version_record};
 use crate::clock::FileTime;
 use crate::drivers::{Arch, BootDriver, Package};
 use crate::error::{Error, Layer, Result};
-use crate::plan::{HiveFile, RegData};
-use crate::windows::plan_builder::Planner;
+use crate::plan::{GuestHive, RegData};
+use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, DriverDatabaseRecord};
 use crate::windows::registry;
 
@@ -19,17 +19,17 @@ pub fn package_name(inf: &str, arch: Arch) -> String {
 }
 
 /// A name for our INF that no other package of the guest has.
-fn own_inf_name(planner: &Planner<'_>, service: &str) -> Result<String> {
-    let hive = planner.hive(HiveFile::System)?;
+fn own_inf_name(builder: &PlanBuilder<'_>, service: &str) -> Result<String> {
+    let hive = builder.hive(GuestHive::System)?;
     let stem: String =
         service.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
     for number in 1..100 {
         let name = if number == 1 { format!("h2k-{stem}.inf") } else { format!("h2k-{stem}-{number}.inf") };
         let key = format!("{ROOT}\\DriverInfFiles\\{name}");
-        let active = registry::text(hive, &key, "Active")?;
+        let active = registry::get_string(hive, &key, "Active")?;
         let is_ours =
-            active.is_some_and(|package| package.eq_ignore_ascii_case(&package_name(&name, planner.guest.arch)));
-        if is_ours || registry::find(hive, &key)?.is_none() {
+            active.is_some_and(|package| package.eq_ignore_ascii_case(&package_name(&name, builder.guest.arch)));
+        if is_ours || registry::find_key(hive, &key)?.is_none() {
             return Ok(name);
         }
     }
@@ -40,10 +40,10 @@ fn own_inf_name(planner: &Planner<'_>, service: &str) -> Result<String> {
 ///
 /// # Errors
 /// When the hive is damaged there.
-pub fn registered_version(planner: &Planner<'_>, service: &str) -> Result<Option<(FileTime, [u16; 4])>> {
-    let inf = own_inf_name(planner, service)?;
-    let keys = Keys::new(&inf, &package_name(&inf, planner.guest.arch));
-    let data = registry::get(planner.hive(HiveFile::System)?, &keys.package, "Version")?;
+pub fn registered_version(builder: &PlanBuilder<'_>, service: &str) -> Result<Option<(FileTime, [u16; 4])>> {
+    let inf = own_inf_name(builder, service)?;
+    let keys = Keys::new(&inf, &package_name(&inf, builder.guest.arch));
+    let data = registry::get_value(builder.hive(GuestHive::System)?, &keys.package, "Version")?;
     Ok(data.and_then(|data| parse_version(&data.bytes)))
 }
 
@@ -54,23 +54,23 @@ pub fn registered_version(planner: &Planner<'_>, service: &str) -> Result<Option
 /// # Errors
 /// When the hive is damaged.
 pub fn register(
-    planner: &mut Planner<'_>,
+    builder: &mut PlanBuilder<'_>,
     package: &Package,
     boot: &BootDriver,
     ids: &[BootId],
     installs: bool,
 ) -> Result<(DriverDatabaseRecord, Vec<String>)> {
-    let inf = own_inf_name(planner, &boot.service)?;
-    let name = package_name(&inf, planner.guest.arch);
+    let inf = own_inf_name(builder, &boot.service)?;
+    let name = package_name(&inf, builder.guest.arch);
     let mut record = DriverDatabaseRecord {
-        hive: HiveFile::System,
+        hive: GuestHive::System,
         inf: inf.clone(),
         package: name.clone(),
         ids: Vec::new(),
         ids_kept: Vec::new(),
         action: Action::Kept,
     };
-    let (own, kept) = split(planner, ids, &inf, &name)?;
+    let (own, kept) = split(builder, ids, &inf, &name)?;
     let mut foreign_services = Vec::new();
     for (id, service) in kept {
         record.ids_kept.push(id.id.clone());
@@ -83,23 +83,23 @@ pub fn register(
     }
     let facts = &package.inf;
     let ours = (facts.driver_date, facts.driver_version);
-    let theirs = if installs { None } else { registered_version(planner, &boot.service)? };
+    let theirs = if installs { None } else { registered_version(builder, &boot.service)? };
     let version = theirs.map_or(ours, |theirs| theirs.max(ours));
-    record.action = write(planner, &inf, &name, version, boot, &own)?;
+    record.action = write(builder, &inf, &name, version, boot, &own)?;
     record.ids = own.into_iter().map(|id| id.id.clone()).collect();
     Ok((record, foreign_services))
 }
 
 /// The records themselves.
 fn write(
-    planner: &mut Planner<'_>,
+    builder: &mut PlanBuilder<'_>,
     inf: &str,
     name: &str,
     version: (FileTime, [u16; 4]),
     boot: &BootDriver,
     ids: &[&BootId],
 ) -> Result<Action> {
-    let system = HiveFile::System;
+    let system = GuestHive::System;
     let keys = Keys::new(inf, name);
     let mut configurations: Vec<&str> = Vec::new();
     for id in ids {
@@ -107,43 +107,43 @@ fn write(
             configurations.push(&id.configuration);
         }
     }
-    planner.because(format!(
+    builder.set_reason(format!(
         "{}: DriverDatabase, where this Windows looks for drivers of unknown controllers",
         boot.service
     ));
     let version = version_record(boot.class_guid, version.0, version.1);
     let mut actions = vec![
-        planner.value(system, &keys.inf_files, "", RegData::multi_sz(&[name]))?,
-        planner.value(system, &keys.inf_files, "Active", RegData::sz(name))?,
-        planner.value(system, &keys.inf_files, "Configurations", RegData::multi_sz(&configurations))?,
-        planner.value(system, &keys.package, "Version", RegData::binary(version))?,
+        builder.set_value(system, &keys.inf_files, "", RegData::multi_sz(&[name]))?,
+        builder.set_value(system, &keys.inf_files, "Active", RegData::sz(name))?,
+        builder.set_value(system, &keys.inf_files, "Configurations", RegData::multi_sz(&configurations))?,
+        builder.set_value(system, &keys.package, "Version", RegData::binary(version))?,
     ];
     for configuration in &configurations {
         let key = format!("{}\\Configurations\\{configuration}", keys.package);
-        actions.push(planner.value(system, &key, "ConfigFlags", RegData::dword(0))?);
-        actions.push(planner.value(system, &key, "Service", RegData::sz(&boot.service))?);
+        actions.push(builder.set_value(system, &key, "ConfigFlags", RegData::dword(0))?);
+        actions.push(builder.set_value(system, &key, "Service", RegData::sz(&boot.service))?);
     }
     for id in ids {
         let key = format!("{}\\Descriptors\\{}", keys.package, id.id);
-        actions.push(planner.value(system, &key, "Configuration", RegData::sz(&id.configuration))?);
+        actions.push(builder.set_value(system, &key, "Configuration", RegData::sz(&id.configuration))?);
     }
     for id in ids {
         let key = format!("{ROOT}\\DeviceIds\\{}", id.id);
-        actions.push(planner.value(system, &key, inf, RegData::binary(id.rank()))?);
+        actions.push(builder.set_value(system, &key, inf, RegData::binary(id.rank()))?);
     }
     Ok(Action::overall(&actions))
 }
 
 /// Takes away what an earlier minimal registration of ours left.
-pub(super) fn drop_minimal(planner: &mut Planner<'_>, package: &Package) -> Result<()> {
+pub(super) fn remove_minimal(builder: &mut PlanBuilder<'_>, package: &Package) -> Result<()> {
     let Some(boot) = &package.boot else { return Ok(()) };
     let inf = format!("h2k-{}.inf", boot.service.to_lowercase());
-    let keys = Keys::new(&inf, &package_name(&inf, planner.guest.arch));
-    planner.because(format!("{}: the records of the minimal registration are replaced", boot.service));
-    planner.no_key(HiveFile::System, &keys.inf_files)?;
-    planner.no_key(HiveFile::System, &keys.package)?;
+    let keys = Keys::new(&inf, &package_name(&inf, builder.guest.arch));
+    builder.set_reason(format!("{}: the records of the minimal registration are replaced", boot.service));
+    builder.remove_key(GuestHive::System, &keys.inf_files)?;
+    builder.remove_key(GuestHive::System, &keys.package)?;
     for id in device_ids::boot_ids(&package.inf, boot) {
-        planner.no_value(HiveFile::System, &format!("{ROOT}\\DeviceIds\\{}", id.id), &inf)?;
+        builder.remove_value(GuestHive::System, &format!("{ROOT}\\DeviceIds\\{}", id.id), &inf)?;
     }
     Ok(())
 }

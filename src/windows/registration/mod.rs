@@ -12,4 +12,4 @@ mod service;
 
 pub(super) use boot_driver::register as register_boot_driver;
 pub(super) use full::register::register as register_fully;
-pub(super) use inbox_drivers::{free_boot_chain, way_back};
+pub(super) use inbox_drivers::{keep_inbox_controllers, remove_boot_chain_overrides};

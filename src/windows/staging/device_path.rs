@@ -1,9 +1,9 @@
 //! `DevicePath`: the folders in which Windows looks for drivers of new devices.
 
 use crate::error::Result;
-use crate::plan::{HiveFile, RegData};
+use crate::plan::{GuestHive, RegData};
 use crate::windows::guest_paths;
-use crate::windows::plan_builder::Planner;
+use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, DevicePathRecord};
 use crate::windows::registry;
 
@@ -20,7 +20,7 @@ const EXPAND_SZ: u32 = 2;
 
 /// `current` with `folders` appended, each once. Folders are compared without case and without trailing backslashes.
 #[must_use]
-pub fn extend(current: &str, folders: &[String]) -> String {
+pub fn append_folders(current: &str, folders: &[String]) -> String {
     let plain = |text: &str| text.trim().trim_end_matches('\\').to_lowercase();
     let current = if current.trim_matches([';', ' ']).is_empty() { DEFAULT } else { current };
     let has = |folder: &&String| current.split(';').any(|part| plain(part) == plain(folder));
@@ -35,18 +35,18 @@ pub fn extend(current: &str, folders: &[String]) -> String {
 ///
 /// # Errors
 /// When the hive is damaged.
-pub fn plan(planner: &mut Planner<'_>, stage_names: &[String]) -> Result<DevicePathRecord> {
-    let software = HiveFile::Software;
-    let present = registry::get(planner.hive(software)?, KEY, NAME)?;
+pub fn extend_device_path(builder: &mut PlanBuilder<'_>, stage_names: &[String]) -> Result<DevicePathRecord> {
+    let software = GuestHive::Software;
+    let present = registry::get_value(builder.hive(software)?, KEY, NAME)?;
     let original = present.as_ref().and_then(RegData::as_text);
     if present.is_some() && original.is_none() {
-        planner.note("DevicePath is no text in this guest; it is left as it is");
+        builder.add_note("DevicePath is no text in this guest; it is left as it is");
         return Ok(DevicePathRecord::default());
     }
     // a plain string is not expanded by Windows, so it gets plain text
     let is_plain = present.as_ref().is_some_and(|data| data.kind == SZ);
     let stage = if is_plain {
-        let drive = planner.guest.system_root.get(..2).unwrap_or("C:");
+        let drive = builder.guest.system_root.get(..2).unwrap_or("C:");
         guest_paths::STAGE_IN_SCRIPT.replace("%SystemDrive%", drive)
     } else {
         guest_paths::STAGE_IN_SCRIPT.to_owned()
@@ -54,11 +54,11 @@ pub fn plan(planner: &mut Planner<'_>, stage_names: &[String]) -> Result<DeviceP
     let mut folders = vec![stage.clone()];
     folders.extend(stage_names.iter().map(|name| format!("{stage}\\{name}")));
     let known = original.as_deref().filter(|text| !text.trim_matches([';', ' ']).is_empty());
-    let default = if is_plain { format!("{}\\inf", planner.guest.system_root) } else { DEFAULT.to_owned() };
-    let new = extend(known.unwrap_or(&default), &folders);
-    planner.because("DevicePath: where Windows looks for drivers of new devices");
+    let default = if is_plain { format!("{}\\inf", builder.guest.system_root) } else { DEFAULT.to_owned() };
+    let new = append_folders(known.unwrap_or(&default), &folders);
+    builder.set_reason("DevicePath: where Windows looks for drivers of new devices");
     let kind = if is_plain { SZ } else { EXPAND_SZ };
-    let action = planner.value(software, KEY, NAME, RegData::string(kind, &new))?;
+    let action = builder.set_value(software, KEY, NAME, RegData::string(kind, &new))?;
     Ok(DevicePathRecord { modified: action != Action::Unchanged, original, new })
 }
 
@@ -69,11 +69,11 @@ mod tests {
     #[test]
     fn appends_once_and_keeps_what_is_there() {
         let stage = vec!["%SystemDrive%\\hyper2kvm\\drivers\\virtio".to_owned()];
-        let once = extend("%SystemRoot%\\inf", &stage);
+        let once = append_folders("%SystemRoot%\\inf", &stage);
         assert_eq!(once, "%SystemRoot%\\inf;%SystemDrive%\\hyper2kvm\\drivers\\virtio");
-        assert_eq!(extend(&once, &stage), once);
+        assert_eq!(append_folders(&once, &stage), once);
         let odd = "%SystemRoot%\\inf;%systemdrive%\\HYPER2KVM\\drivers\\virtio\\;";
-        assert_eq!(extend(odd, &stage), odd);
-        assert_eq!(extend("", &[]), "%SystemRoot%\\inf");
+        assert_eq!(append_folders(odd, &stage), odd);
+        assert_eq!(append_folders("", &[]), "%SystemRoot%\\inf");
     }
 }

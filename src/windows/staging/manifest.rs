@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use crate::plan::RegData;
-use crate::windows::plan_builder::Wish;
+use crate::windows::plan_builder::Desired;
 use crate::windows::record::Record;
 
 #[derive(Serialize)]
@@ -41,7 +41,7 @@ struct Invented<'a> {
 
 /// The file's bytes: UTF-8 without a byte-order mark, with CR LF.
 #[must_use]
-pub fn build(wishes: &[Wish], record: &Record) -> Vec<u8> {
+pub fn to_bytes(desired_state: &[Desired], record: &Record) -> Vec<u8> {
     let mut manifest = Manifest {
         schema: "winject.manifest.v1",
         tool: env!("CARGO_PKG_NAME"),
@@ -51,13 +51,13 @@ pub fn build(wishes: &[Wish], record: &Record) -> Vec<u8> {
         removed_keys: Vec::new(),
         driver_database: Vec::new(),
     };
-    for wish in wishes {
-        match wish {
-            Wish::File { path, sha256 } => manifest.files.push(File { path, sha256 }),
-            Wish::Value { hive, key, name, data } => {
+    for desired in desired_state {
+        match desired {
+            Desired::File { path, sha256 } => manifest.files.push(File { path, sha256 }),
+            Desired::Value { hive, key, name, data } => {
                 manifest.registry.push(Value { key: format!("{hive}\\{key}"), name, data });
             }
-            Wish::NoKey { hive, key } => manifest.removed_keys.push(format!("{hive}\\{key}")),
+            Desired::AbsentKey { hive, key } => manifest.removed_keys.push(format!("{hive}\\{key}")),
         }
     }
     for done in record.registry_changes.driver_database.iter().filter(|d| !d.ids.is_empty()) {
@@ -70,21 +70,21 @@ pub fn build(wishes: &[Wish], record: &Record) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::HiveFile;
+    use crate::plan::GuestHive;
 
     #[test]
     fn is_json_that_names_everything() {
-        let wishes = [
-            Wish::File { path: "/a".to_owned(), sha256: "00".to_owned() },
-            Wish::Value {
-                hive: HiveFile::System,
+        let desired_state = [
+            Desired::File { path: "/a".to_owned(), sha256: "00".to_owned() },
+            Desired::Value {
+                hive: GuestHive::System,
                 key: "K".to_owned(),
                 name: "Start".to_owned(),
                 data: RegData::dword(0),
             },
-            Wish::NoKey { hive: HiveFile::System, key: "K\\StartOverride".to_owned() },
+            Desired::AbsentKey { hive: GuestHive::System, key: "K\\StartOverride".to_owned() },
         ];
-        let bytes = build(&wishes, &Record::default());
+        let bytes = to_bytes(&desired_state, &Record::default());
         let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(json["files"][0]["path"], "/a");
         assert_eq!(json["registry"][0]["key"], "SYSTEM\\K");

@@ -6,31 +6,31 @@ use crate::error::Result;
 use crate::plan::{Access, hex};
 use crate::windows::guest_paths;
 use crate::windows::options::InjectOptions;
-use crate::windows::plan_builder::Planner;
+use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, FileRecord, PackageRecord, Record};
 
 /// Stages every package: the whole payload, one folder for each.
 ///
 /// # Errors
 /// When the volume is damaged, or the media cannot be read.
-pub fn packages(
-    planner: &mut Planner<'_>,
+pub fn stage_packages(
+    builder: &mut PlanBuilder<'_>,
     selection: &Selection,
     options: &InjectOptions,
     record: &mut Record,
 ) -> Result<()> {
-    planner.because("staging: the packages that the running guest installs");
-    planner.dir(guest_paths::STAGE, &Access::Protected)?;
+    builder.set_reason("staging: the packages that the running guest installs");
+    builder.ensure_folder(guest_paths::STAGE, &Access::Protected)?;
     for package in selection.packages.iter().filter(|p| !p.files.is_empty()) {
-        let done = stage(planner, package, options)?;
+        let done = stage_package(builder, package, options)?;
         record.packages_staged.push(done);
     }
     Ok(())
 }
 
-fn stage(planner: &mut Planner<'_>, package: &Package, options: &InjectOptions) -> Result<PackageRecord> {
+fn stage_package(builder: &mut PlanBuilder<'_>, package: &Package, options: &InjectOptions) -> Result<PackageRecord> {
     let folder = format!("{}/{}", guest_paths::STAGE, package.stage_name);
-    planner.because(format!("staging {}", package.stage_name));
+    builder.set_reason(format!("staging {}", package.stage_name));
     let service = package.inf.function_service().map_or(&package.stage_name, |s| &s.name);
     let mut record = PackageRecord {
         service: service.clone(),
@@ -42,17 +42,17 @@ fn stage(planner: &mut Planner<'_>, package: &Package, options: &InjectOptions) 
         action: Action::Kept,
         files: Vec::new(),
     };
-    if !options.force && staged_is_newer(planner, package, &folder)? {
-        planner.note(format!(
+    if !options.force && staged_is_newer(builder, package, &folder)? {
+        builder.add_note(format!(
             "{}: the staged package is newer than that of the media; --force replaces it",
             package.stage_name
         ));
         return Ok(record);
     }
-    planner.dir(&folder, &Access::Protected)?;
+    builder.ensure_folder(&folder, &Access::Protected)?;
     for file in &package.files {
         let path = format!("{folder}/{}", file.name);
-        let action = planner.package_file(&folder, file, &Access::Protected)?;
+        let action = builder.write_package_file(&folder, file, &Access::Protected)?;
         record.files.push(FileRecord {
             name: file.name.clone(),
             action,
@@ -69,12 +69,12 @@ fn stage(planner: &mut Planner<'_>, package: &Package, options: &InjectOptions) 
 }
 
 /// Whether the guest holds a staged package of a later `DriverVer`.
-fn staged_is_newer(planner: &Planner<'_>, package: &Package, folder: &str) -> Result<bool> {
+fn staged_is_newer(builder: &PlanBuilder<'_>, package: &Package, folder: &str) -> Result<bool> {
     // One that anybody could put there must not keep ours away.
-    if package.inf_name.is_empty() || !planner.is_trusted(&format!("{folder}/{}", package.inf_name))? {
+    if package.inf_name.is_empty() || !builder.is_trusted(&format!("{folder}/{}", package.inf_name))? {
         return Ok(false);
     }
-    let Some(bytes) = planner.read(&format!("{folder}/{}", package.inf_name))? else { return Ok(false) };
+    let Some(bytes) = builder.read_file(&format!("{folder}/{}", package.inf_name))? else { return Ok(false) };
     let present = driver_ver(&bytes);
     let ours = (package.inf.driver_date, package.inf.driver_version);
     Ok(present.is_some_and(|present| present > ours))

@@ -4,7 +4,7 @@ use winject::Kind;
 use winject::internals::drivers::{Arch, ProductType};
 use winject::internals::hive::{Hive, ValueType};
 use winject::internals::ntfs::{OpenOptions, Volume};
-use winject::internals::plan::{Applied, Change, HiveFile, apply, verify};
+use winject::internals::plan::{Applied, Change, GuestHive, apply, verify};
 use winject::internals::windows::{Guest, InjectOptions, plan_injection};
 
 use super::guests::{self, FileVolume, PRODUCTS};
@@ -96,7 +96,7 @@ fn verify_finds_whatever_is_not_as_planned() {
         refuses(&other, path);
         device = edit(other, path, &|bytes| bytes.clone_from(&before)).0;
     }
-    for step in plan.of_hive(HiveFile::System).step_by(7) {
+    for step in plan.of_hive(GuestHive::System).step_by(7) {
         let undo = |bytes: &mut Vec<u8>| {
             let mut hive = Hive::open(std::mem::take(bytes)).unwrap();
             let root = hive.root();
@@ -114,13 +114,13 @@ fn verify_finds_whatever_is_not_as_planned() {
             }
             *bytes = hive.finish(&[]).unwrap();
         };
-        let path = plan.hive_path(HiveFile::System);
+        let path = plan.hive_path(GuestHive::System);
         let (other, before) = edit(device, &path, &undo);
         refuses(&other, &step.change.to_string());
         device = edit(other, &path, &|bytes| bytes.clone_from(&before)).0;
     }
     // sound, and as planned, but not what was written
-    let path = plan.hive_path(HiveFile::System);
+    let path = plan.hive_path(GuestHive::System);
     let (other, _) = edit(device, &path, &|bytes| {
         let mut hive = Hive::open(std::mem::take(bytes)).unwrap();
         let root = hive.root();

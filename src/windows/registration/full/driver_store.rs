@@ -4,27 +4,27 @@ use super::records::Names;
 use crate::drivers::Package;
 use crate::error::Result;
 use crate::plan::{Access, Content};
-use crate::windows::plan_builder::Planner;
+use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::Action;
 
 /// The system's catalogue folder.
 pub(super) const CATALOGUES: &str = "CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}";
 
 /// The package in the driver store, its INF in `INF`, its catalogue in `CatRoot`.
-pub(super) fn store_files(planner: &mut Planner<'_>, package: &Package, names: &Names) -> Result<Vec<Action>> {
-    let windows = planner.guest.windows_dir.clone();
+pub(super) fn store_files(builder: &mut PlanBuilder<'_>, package: &Package, names: &Names) -> Result<Vec<Action>> {
+    let windows = builder.guest.windows_dir.clone();
     let repository = format!("{windows}/System32/DriverStore/FileRepository");
     let folder = format!("{repository}/{}", names.package);
     let access = Access::Like(repository);
-    planner.dir(&folder, &access)?;
+    builder.ensure_folder(&folder, &access)?;
     let mut actions = Vec::new();
     for file in &package.files {
-        actions.push(planner.package_file(&folder, file, &access)?);
+        actions.push(builder.write_package_file(&folder, file, &access)?);
     }
     let find = |name: &str| package.files.iter().find(|file| file.name.eq_ignore_ascii_case(name));
     if let Some(inf) = find(&package.inf_name) {
         let path = format!("{windows}/INF/{}", names.oem);
-        actions.push(planner.file_with(
+        actions.push(builder.write_file_with(
             &path,
             inf.size,
             inf.sha256,
@@ -35,11 +35,12 @@ pub(super) fn store_files(planner: &mut Planner<'_>, package: &Package, names: &
     if let Some(catalogue) = package.inf.catalog.as_deref().and_then(find) {
         let folder = format!("{windows}/System32/{CATALOGUES}");
         let access = Access::Like(format!("{windows}/System32"));
-        planner.dir(&folder, &access)?;
+        builder.ensure_folder(&folder, &access)?;
         let path = format!("{folder}/{}", names.oem.replace(".inf", ".cat"));
-        actions.push(
-            planner.file_with(&path, catalogue.size, catalogue.sha256, &access, || Content::of_package(catalogue))?,
-        );
+        actions
+            .push(builder.write_file_with(&path, catalogue.size, catalogue.sha256, &access, || {
+                Content::of_package(catalogue)
+            })?);
     }
     Ok(actions)
 }

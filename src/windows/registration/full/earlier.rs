@@ -10,8 +10,8 @@ use super::oem_number::oem_number;
 use super::records::{Names, Records};
 use crate::drivers::{Arch, Package};
 use crate::error::Result;
-use crate::plan::HiveFile;
-use crate::windows::plan_builder::Planner;
+use crate::plan::GuestHive;
+use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::registration::driver_database::{ROOT, parse_version};
 use crate::windows::registry;
 
@@ -21,7 +21,7 @@ const DEPTH_MAX: usize = 8;
 /// A package of an earlier run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Earlier {
-    pub hive: HiveFile,
+    pub hive: GuestHive,
     pub package: String,
     pub oem: String,
 }
@@ -38,25 +38,25 @@ pub(in super::super) fn package_name(package: &Package, arch: Arch) -> String {
 }
 
 /// The folder of a package on the volume.
-fn folder(planner: &Planner<'_>, package: &str) -> String {
-    format!("{}/System32/DriverStore/FileRepository/{package}", planner.guest.windows_dir)
+fn folder(builder: &PlanBuilder<'_>, package: &str) -> String {
+    format!("{}/System32/DriverStore/FileRepository/{package}", builder.guest.windows_dir)
 }
 
 /// Whether a package of the guest was registered by us, not by Windows.
-pub(in super::super) fn is_ours(planner: &Planner<'_>, package: &str) -> Result<bool> {
+pub(in super::super) fn is_ours(builder: &PlanBuilder<'_>, package: &str) -> Result<bool> {
     // name.inf_arch_number
     let mut parts = package.rsplitn(3, '_');
     let (Some(hash), Some(_), Some(inf)) = (parts.next(), parts.next(), parts.next()) else { return Ok(false) };
-    let bytes = planner.read(&format!("{}/{inf}", folder(planner, package)))?;
+    let bytes = builder.read_file(&format!("{}/{inf}", folder(builder, package)))?;
     Ok(bytes.is_some_and(|bytes| number(&Sha1::digest(&bytes)).eq_ignore_ascii_case(hash)))
 }
 
 /// The packages of the guest that have this INF name, in both hives.
-fn same_name(planner: &Planner<'_>, package: &Package) -> Result<Vec<(HiveFile, String)>> {
-    let prefix = format!("{}_{}_", package.inf_name.to_lowercase(), planner.guest.arch.store_name());
+fn same_name(builder: &PlanBuilder<'_>, package: &Package) -> Result<Vec<(GuestHive, String)>> {
+    let prefix = format!("{}_{}_", package.inf_name.to_lowercase(), builder.guest.arch.store_name());
     let mut out = Vec::new();
-    for hive in [HiveFile::System, HiveFile::Drivers].into_iter().filter(|hive| planner.has_hive(*hive)) {
-        for name in registry::subkeys(planner.hive(hive)?, &format!("{ROOT}\\DriverPackages"))? {
+    for hive in [GuestHive::System, GuestHive::Drivers].into_iter().filter(|hive| builder.has_hive(*hive)) {
+        for name in registry::subkey_names(builder.hive(hive)?, &format!("{ROOT}\\DriverPackages"))? {
             if name.to_lowercase().starts_with(&prefix) {
                 out.push((hive, name));
             }
@@ -66,14 +66,14 @@ fn same_name(planner: &Planner<'_>, package: &Package) -> Result<Vec<(HiveFile, 
 }
 
 /// What earlier runs registered for this INF, other than this very package in its place.
-pub(super) fn earlier(planner: &Planner<'_>, package: &Package) -> Result<Vec<Earlier>> {
-    let current = package_name(package, planner.guest.arch);
+pub(super) fn earlier(builder: &PlanBuilder<'_>, package: &Package) -> Result<Vec<Earlier>> {
+    let current = package_name(package, builder.guest.arch);
     let mut out = Vec::new();
-    for (hive, name) in same_name(planner, package)? {
-        if name.eq_ignore_ascii_case(&current) || !is_ours(planner, &name)? {
+    for (hive, name) in same_name(builder, package)? {
+        if name.eq_ignore_ascii_case(&current) || !is_ours(builder, &name)? {
             continue;
         }
-        let oem = registry::text(planner.hive(hive)?, &format!("{ROOT}\\DriverPackages\\{name}"), "")?;
+        let oem = registry::get_string(builder.hive(hive)?, &format!("{ROOT}\\DriverPackages\\{name}"), "")?;
         if let Some(oem) = oem.filter(|oem| oem_number(oem).is_some()) {
             out.push(Earlier { hive, package: name, oem });
         }
@@ -85,22 +85,23 @@ pub(super) fn earlier(planner: &Planner<'_>, package: &Package) -> Result<Vec<Ea
 /// says so, one of the guest's own, which counts already when it is as new. (A boot driver's own package may only be
 /// staged, so that nothing is bound to it; there the device ids decide.)
 pub(super) fn newest(
-    planner: &Planner<'_>,
+    builder: &PlanBuilder<'_>,
     package: &Package,
-    hive: HiveFile,
+    hive: GuestHive,
     with_foreign: bool,
 ) -> Result<Option<(String, [u16; 4])>> {
     let media = (package.inf.driver_date, package.inf.driver_version);
-    let current = package_name(package, planner.guest.arch);
+    let current = package_name(package, builder.guest.arch);
     let mut best = None;
-    for (_, name) in same_name(planner, package)?.into_iter().filter(|(file, _)| *file == hive) {
+    for (_, name) in same_name(builder, package)?.into_iter().filter(|(file, _)| *file == hive) {
         let key = format!("{ROOT}\\DriverPackages\\{name}");
-        let version = registry::get(planner.hive(hive)?, &key, "Version")?.and_then(|data| parse_version(&data.bytes));
+        let version =
+            registry::get_value(builder.hive(hive)?, &key, "Version")?.and_then(|data| parse_version(&data.bytes));
         let Some(version) = version.filter(|version| *version >= media) else { continue };
         if name.eq_ignore_ascii_case(&current) {
             continue;
         }
-        let counts = if is_ours(planner, &name)? { version > media } else { with_foreign };
+        let counts = if is_ours(builder, &name)? { version > media } else { with_foreign };
         if counts && best.as_ref().is_none_or(|(_, known)| version > *known) {
             best = Some((name, version));
         }
@@ -110,58 +111,60 @@ pub(super) fn newest(
 
 /// Takes an earlier package away. Its `oemN.inf` may live on under the new one.
 pub(super) fn remove(
-    planner: &mut Planner<'_>,
+    builder: &mut PlanBuilder<'_>,
     old: &Earlier,
     names: &Names,
-    hive: HiveFile,
+    hive: GuestHive,
     new: &Records,
 ) -> Result<()> {
-    planner.drop_key(old.hive, &format!("{ROOT}\\DriverPackages\\{}", old.package))?;
+    builder.remove_key_unrecorded(old.hive, &format!("{ROOT}\\DriverPackages\\{}", old.package))?;
     let lives_on = old.oem.eq_ignore_ascii_case(&names.oem) && old.hive == hive;
     if !lives_on {
-        planner.drop_key(old.hive, &format!("{ROOT}\\DriverInfFiles\\{}", old.oem))?;
+        builder.remove_key_unrecorded(old.hive, &format!("{ROOT}\\DriverInfFiles\\{}", old.oem))?;
     }
-    for key in ids_naming(planner, old)? {
+    for key in ids_naming(builder, old)? {
         let is_new =
             lives_on && new.values.iter().any(|(k, name, _)| name == &names.oem && k.eq_ignore_ascii_case(&key));
         if !is_new {
-            planner.no_value(old.hive, &key, &old.oem)?;
+            builder.remove_value(old.hive, &key, &old.oem)?;
         }
     }
-    let windows = planner.guest.windows_dir.clone();
+    let windows = builder.guest.windows_dir.clone();
     if !old.oem.eq_ignore_ascii_case(&names.oem) {
-        planner.no_file(&format!("{windows}/INF/{}", old.oem))?;
-        planner.no_file(&format!("{windows}/System32/{CATALOGUES}/{}", old.oem.replace(".inf", ".cat")))?;
+        builder.remove_file(&format!("{windows}/INF/{}", old.oem))?;
+        builder.remove_file(&format!("{windows}/System32/{CATALOGUES}/{}", old.oem.replace(".inf", ".cat")))?;
     }
-    let folder = folder(planner, &old.package);
-    remove_folder(planner, &folder, 0)
+    let folder = folder(builder, &old.package);
+    remove_folder(builder, &folder, 0)
 }
 
 /// A folder with all that is in it.
-fn remove_folder(planner: &mut Planner<'_>, folder: &str, depth: usize) -> Result<()> {
+fn remove_folder(builder: &mut PlanBuilder<'_>, folder: &str, depth: usize) -> Result<()> {
     if depth > DEPTH_MAX {
         return Ok(());
     }
-    for name in planner.file_names(folder)? {
-        planner.no_file(&format!("{folder}/{name}"))?;
+    for name in builder.file_names(folder)? {
+        builder.remove_file(&format!("{folder}/{name}"))?;
     }
-    for name in planner.folders(folder)? {
-        remove_folder(planner, &format!("{folder}/{name}"), depth + 1)?;
+    for name in builder.folders(folder)? {
+        remove_folder(builder, &format!("{folder}/{name}"), depth + 1)?;
     }
-    planner.no_file(folder)
+    builder.remove_file(folder)
 }
 
 /// The keys below `DeviceIds` that name an INF: ids have one or two levels.
-fn ids_naming(planner: &Planner<'_>, old: &Earlier) -> Result<Vec<String>> {
-    let hive = planner.hive(old.hive)?;
+fn ids_naming(builder: &PlanBuilder<'_>, old: &Earlier) -> Result<Vec<String>> {
+    let hive = builder.hive(old.hive)?;
     let mut out = Vec::new();
     let mut open = vec![(format!("{ROOT}\\DeviceIds"), 0)];
     while let Some((key, depth)) = open.pop() {
-        if registry::get(hive, &key, &old.oem)?.is_some() {
+        if registry::get_value(hive, &key, &old.oem)?.is_some() {
             out.push(key.clone());
         }
         if depth < 2 {
-            open.extend(registry::subkeys(hive, &key)?.into_iter().map(|name| (format!("{key}\\{name}"), depth + 1)));
+            open.extend(
+                registry::subkey_names(hive, &key)?.into_iter().map(|name| (format!("{key}\\{name}"), depth + 1)),
+            );
         }
     }
     out.sort();

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Layer, Result};
-use crate::plan::HiveFile;
-use crate::windows::plan_builder::Planner;
+use crate::plan::GuestHive;
+use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::registration::driver_database::ROOT;
 use crate::windows::registry;
 
@@ -36,16 +36,17 @@ pub(super) fn oem_number(oem: &str) -> Option<usize> {
 
 /// The `oemN.inf` under which a package, or an earlier version of it, was registered by us; else the first free one.
 pub(super) fn oem_name(
-    planner: &Planner<'_>,
+    builder: &PlanBuilder<'_>,
     package: &str,
     earlier: Vec<String>,
     taken: &mut BTreeSet<usize>,
 ) -> Result<(String, usize)> {
-    let map = registry::get(planner.hive(HiveFile::System)?, ROOT, "OemInfMap")?.map(|d| d.bytes).unwrap_or_default();
-    let hives = [HiveFile::System, HiveFile::Drivers];
+    let map =
+        registry::get_value(builder.hive(GuestHive::System)?, ROOT, "OemInfMap")?.map(|d| d.bytes).unwrap_or_default();
+    let hives = [GuestHive::System, GuestHive::Drivers];
     let mut known = Vec::new();
-    for file in hives.into_iter().filter(|file| planner.has_hive(*file)) {
-        known.extend(registry::text(planner.hive(file)?, &format!("{ROOT}\\DriverPackages\\{package}"), "")?);
+    for file in hives.into_iter().filter(|file| builder.has_hive(*file)) {
+        known.extend(registry::get_string(builder.hive(file)?, &format!("{ROOT}\\DriverPackages\\{package}"), "")?);
     }
     known.extend(earlier);
     for oem in known {
@@ -59,10 +60,10 @@ pub(super) fn oem_name(
         if is_marked(&map, number) || taken.contains(&number) {
             continue;
         }
-        let mut is_free = !planner.exists(&format!("{}/INF/{name}", planner.guest.windows_dir))?;
-        for file in hives.into_iter().filter(|file| planner.has_hive(*file)) {
+        let mut is_free = !builder.exists(&format!("{}/INF/{name}", builder.guest.windows_dir))?;
+        for file in hives.into_iter().filter(|file| builder.has_hive(*file)) {
             let key = format!("{ROOT}\\DriverInfFiles\\{name}");
-            is_free &= registry::find(planner.hive(file)?, &key)?.is_none();
+            is_free &= registry::find_key(builder.hive(file)?, &key)?.is_none();
         }
         if is_free {
             taken.insert(number);

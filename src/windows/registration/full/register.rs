@@ -6,13 +6,13 @@ use super::driver_store::store_files;
 use super::earlier::{self, package_name};
 use super::oem_number::{mark_oem, oem_name};
 use super::records::{Form, Names, Origin, records};
-use super::services::{lockdown, services, system_files};
+use super::services::{copy_system_files, protect_files, register_services};
 use crate::drivers::{Category, Package};
 use crate::error::Result;
-use crate::plan::{HiveFile, RegData};
+use crate::plan::{GuestHive, RegData};
 use crate::windows::guest_paths;
 use crate::windows::options::InjectOptions;
-use crate::windows::plan_builder::Planner;
+use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, DriverDatabaseRecord, Record};
 use crate::windows::registration::driver_database::{self, ROOT};
 use crate::windows::registration::driver_file::dotted;
@@ -22,20 +22,20 @@ use crate::windows::registry;
 
 /// The classes whose packages this guest keeps in its SYSTEM hive. Windows keeps there what plug and play may need
 /// before user mode runs; all other packages are in DRIVERS. The guest's own packages tell which classes those are.
-fn boot_classes(planner: &Planner<'_>) -> Result<HashSet<Vec<u8>>> {
-    let hive = planner.hive(HiveFile::System)?;
+fn boot_classes(builder: &PlanBuilder<'_>) -> Result<HashSet<Vec<u8>>> {
+    let hive = builder.hive(GuestHive::System)?;
     let packages = format!("{ROOT}\\DriverPackages");
     let mut out = HashSet::new();
-    for package in registry::subkeys(hive, &packages)? {
-        let version = registry::get(hive, &format!("{packages}\\{package}"), "Version")?;
+    for package in registry::subkey_names(hive, &packages)? {
+        let version = registry::get_value(hive, &format!("{packages}\\{package}"), "Version")?;
         out.extend(version.and_then(|data| data.bytes.get(8..24).map(<[u8]>::to_vec)));
     }
     Ok(out)
 }
 
 /// Whether the guest has a hive for packages that are not needed for booting.
-fn has_drivers_hive(planner: &Planner<'_>) -> Result<bool> {
-    Ok(planner.has_hive(HiveFile::Drivers) && registry::find(planner.hive(HiveFile::Drivers)?, ROOT)?.is_some())
+fn has_drivers_hive(builder: &PlanBuilder<'_>) -> Result<bool> {
+    Ok(builder.has_hive(GuestHive::Drivers) && registry::find_key(builder.hive(GuestHive::Drivers)?, ROOT)?.is_some())
 }
 
 /// Plans the full registration of every package that has an INF for this guest: those of the classes that are needed
@@ -44,90 +44,92 @@ fn has_drivers_hive(planner: &Planner<'_>) -> Result<bool> {
 /// # Errors
 /// When the volume or a hive is damaged, or the media cannot be read.
 pub(crate) fn register(
-    planner: &mut Planner<'_>,
+    builder: &mut PlanBuilder<'_>,
     packages: &[Package],
     options: &InjectOptions,
     record: &mut Record,
 ) -> Result<()> {
     let mut taken = BTreeSet::new();
     let mut map =
-        registry::get(planner.hive(HiveFile::System)?, ROOT, "OemInfMap")?.map(|d| d.bytes).unwrap_or_default();
+        registry::get_value(builder.hive(GuestHive::System)?, ROOT, "OemInfMap")?.map(|d| d.bytes).unwrap_or_default();
     let before = map.clone();
-    let classes = boot_classes(planner)?;
-    let has_drivers = has_drivers_hive(planner)?;
+    let classes = boot_classes(builder)?;
+    let has_drivers = has_drivers_hive(builder)?;
     for package in packages.iter().filter(|p| !p.inf_name.is_empty() && !p.inf.models.is_empty()) {
         let is_early = package.category == Category::Storage || classes.contains(package.inf.class_guid.0.as_slice());
         if !is_early && !has_drivers {
-            planner
-                .note(format!("{}: the guest has no DRIVERS hive; the first-boot job installs it", package.stage_name));
+            builder.add_note(format!(
+                "{}: the guest has no DRIVERS hive; the first-boot job installs it",
+                package.stage_name
+            ));
             continue;
         }
-        let hive = if is_early { HiveFile::System } else { HiveFile::Drivers };
-        if stays(planner, package, hive, options, record)? {
+        let hive = if is_early { GuestHive::System } else { GuestHive::Drivers };
+        if keeps_own(builder, package, hive, options, record)? {
             continue;
         }
-        let number = one(planner, package, hive, &mut taken, record)?;
+        let number = register_package(builder, package, hive, &mut taken, record)?;
         map = mark_oem(&map, number);
     }
     if map != before {
-        planner.because("the numbers of third-party INFs that are in use");
+        builder.set_reason("the numbers of third-party INFs that are in use");
     }
     if !taken.is_empty() {
-        planner.value(HiveFile::System, ROOT, "OemInfMap", RegData::binary(map))?;
+        builder.set_value(GuestHive::System, ROOT, "OemInfMap", RegData::binary(map))?;
     }
     Ok(())
 }
 
 /// Whether the guest keeps what it has: its own package serves the devices already, or is newer.
-fn stays(
-    planner: &mut Planner<'_>,
+fn keeps_own(
+    builder: &mut PlanBuilder<'_>,
     package: &Package,
-    hive: HiveFile,
+    hive: GuestHive,
     options: &InjectOptions,
     record: &mut Record,
 ) -> Result<bool> {
-    let name = package_name(package, planner.guest.arch);
+    let name = package_name(package, builder.guest.arch);
     if let Some(boot) = package.boot.as_ref().filter(|_| package.category == Category::Storage) {
         // the guest's own driver was kept: it has got the small records already
         if record.files_copied.iter().any(|f| f.action == Action::Kept && f.service.as_ref() == Some(&boot.service)) {
             return Ok(true);
         }
-        if is_newer_there(planner, package, hive, options)? {
+        if is_newer_there(builder, package, hive, options)? {
             return Ok(true);
         }
         // an earlier package of ours is no package of the guest: it is replaced
-        if !earlier::earlier(planner, package)?.is_empty() {
+        if !earlier::earlier(builder, package)?.is_empty() {
             return Ok(false);
         }
         // the forms without a subsystem are winject's addition: the ids of the INF decide
         let ids = device_ids::boot_ids(&package.inf, boot);
-        let (free, kept) = driver_database::split(planner, &ids, "", &name)?;
+        let (free, kept) = driver_database::split(builder, &ids, "", &name)?;
         let known: Vec<&str> = package.inf.hardware_ids().into_iter().chain(package.inf.compatible_ids()).collect();
         if kept.is_empty() || free.iter().any(|id| known.iter().any(|k| k.eq_ignore_ascii_case(&id.id))) {
             return Ok(false);
         }
-        planner.note(format!("{}: the guest's own package serves all its devices", package.stage_name));
+        builder.add_note(format!("{}: the guest's own package serves all its devices", package.stage_name));
         let services: BTreeSet<String> = kept.into_iter().map(|(_, service)| service).collect();
         for service in services {
-            start_at_boot(planner, &service, "the guest's own driver serves this controller", record)?;
+            start_at_boot(builder, &service, "the guest's own driver serves this controller", record)?;
         }
         return Ok(true);
     }
-    is_newer_there(planner, package, hive, options)
+    is_newer_there(builder, package, hive, options)
 }
 
 /// Whether the guest has a package of the same INF that makes the media's needless.
 fn is_newer_there(
-    planner: &mut Planner<'_>,
+    builder: &mut PlanBuilder<'_>,
     package: &Package,
-    hive: HiveFile,
+    hive: GuestHive,
     options: &InjectOptions,
 ) -> Result<bool> {
     if options.force {
         return Ok(false);
     }
     let is_storage = package.category == Category::Storage;
-    match earlier::newest(planner, package, hive, !is_storage)? {
+    match earlier::newest(builder, package, hive, !is_storage)? {
         Some((other, version)) => {
             let text = format!(
                 "{}: the guest has the package {other} of version {}, the media {}; --force registers it all the same",
@@ -135,54 +137,54 @@ fn is_newer_there(
                 dotted(version),
                 package.inf.version_text()
             );
-            planner.note(text);
+            builder.add_note(text);
             Ok(true)
         }
         None => Ok(false),
     }
 }
 
-fn one(
-    planner: &mut Planner<'_>,
+fn register_package(
+    builder: &mut PlanBuilder<'_>,
     package: &Package,
-    hive: HiveFile,
+    hive: GuestHive,
     taken: &mut BTreeSet<usize>,
     record: &mut Record,
 ) -> Result<usize> {
-    let name = package_name(package, planner.guest.arch);
-    let earlier = earlier::earlier(planner, package)?;
-    let (oem, number) = oem_name(planner, &name, earlier.iter().map(|old| old.oem.clone()).collect(), taken)?;
+    let name = package_name(package, builder.guest.arch);
+    let earlier = earlier::earlier(builder, package)?;
+    let (oem, number) = oem_name(builder, &name, earlier.iter().map(|old| old.oem.clone()).collect(), taken)?;
     let names = Names { oem, package: name };
-    planner.because(format!("{}: driver store", package.stage_name));
-    store_files(planner, package, &names)?;
+    builder.set_reason(format!("{}: driver store", package.stage_name));
+    store_files(builder, package, &names)?;
     let stage = format!("{}\\{}", guest_paths::STAGE.replace('/', "\\"), package.stage_name);
-    let drive = planner.guest.system_root.get(..2).unwrap_or("C:").to_owned();
+    let drive = builder.guest.system_root.get(..2).unwrap_or("C:").to_owned();
     let signer = package.signature.signer.clone().filter(|_| package.signature.is_good());
     let origin = Origin { folder: format!("{drive}{stage}"), signer };
-    let form = if hive == HiveFile::System { Form::Configured } else { Form::Staged };
-    let records = records(&package.inf, &names, &origin, form, planner.guest.build);
+    let form = if hive == GuestHive::System { Form::Configured } else { Form::Staged };
+    let records = records(&package.inf, &names, &origin, form, builder.guest.build);
     for old in &earlier {
-        planner.because(format!("{}: what an earlier run registered is replaced", package.stage_name));
-        earlier::remove(planner, old, &names, hive, &records)?;
+        builder.set_reason(format!("{}: what an earlier run registered is replaced", package.stage_name));
+        earlier::remove(builder, old, &names, hive, &records)?;
     }
-    planner.because(format!("{}: the records of an installed package", package.stage_name));
+    builder.set_reason(format!("{}: the records of an installed package", package.stage_name));
     let mut actions = Vec::new();
     for key in &records.keys {
-        planner.key(hive, key)?;
+        builder.create_key(hive, key)?;
     }
     for (key, value, data) in records.values {
-        actions.push(planner.value(hive, &key, &value, data)?);
+        actions.push(builder.set_value(hive, &key, &value, data)?);
     }
     if form == Form::Configured {
         let is_storage = package.category == Category::Storage;
-        services(planner, package, &names, is_storage, record)?;
+        register_services(builder, package, &names, is_storage, record)?;
         if !is_storage {
-            system_files(planner, package, record)?;
+            copy_system_files(builder, package, record)?;
         }
         if package.inf.pnp_lockdown {
-            lockdown(planner, package, &names)?;
+            protect_files(builder, package, &names)?;
         }
-        minimal::drop_minimal(planner, package)?;
+        minimal::remove_minimal(builder, package)?;
     }
     record.registry_changes.driver_database.push(DriverDatabaseRecord {
         hive,

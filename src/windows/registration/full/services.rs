@@ -4,22 +4,22 @@ use super::records::{Names, image_path, service_values};
 use crate::drivers::Package;
 use crate::drivers::inf::ServiceFacts;
 use crate::error::Result;
-use crate::plan::{Content, HiveFile, RegData, hex};
-use crate::windows::plan_builder::Planner;
+use crate::plan::{Content, GuestHive, RegData, hex};
+use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, FileRecord, Record, ServiceRecord};
-use crate::windows::registration::driver_file::{file_version, like_a_driver};
-use crate::windows::registration::service::add_reg;
+use crate::windows::registration::driver_file::{driver_access, file_version};
+use crate::windows::registration::service::apply_add_reg;
 
 /// Kernel and file-system drivers: what plug and play starts without user mode.
 const DRIVER_KINDS: u32 = 3;
 
 /// `PnpLockdownFiles`: Windows protects the driver's files against others.
-pub(super) fn lockdown(planner: &mut Planner<'_>, package: &Package, names: &Names) -> Result<()> {
+pub(super) fn protect_files(builder: &mut PlanBuilder<'_>, package: &Package, names: &Names) -> Result<()> {
     const KEY: &str = "Microsoft\\Windows\\CurrentVersion\\Setup\\PnpLockdownFiles";
     /// `Class` of a file, and of one that the boot loader reads.
     const LOCKDOWN: u32 = 4;
     const LOCKDOWN_BOOT: u32 = 5;
-    planner.because(format!("{}: its files are protected", package.stage_name));
+    builder.set_reason(format!("{}: its files are protected", package.stage_name));
     for file in package.inf.installs.iter().flat_map(|install| &install.copy_files) {
         let folder = match file.destination.dirid {
             11 => "System32",
@@ -36,43 +36,43 @@ pub(super) fn lockdown(planner: &mut Planner<'_>, package: &Package, names: &Nam
         );
         let loads = |s: &&ServiceFacts| s.start == 0 && s.binary.file_name().eq_ignore_ascii_case(&file.name);
         let class = if package.inf.services().iter().any(loads) { LOCKDOWN_BOOT } else { LOCKDOWN };
-        planner.value(HiveFile::Software, &key, "Class", RegData::dword(class))?;
-        planner.value(HiveFile::Software, &key, "Owners", RegData::multi_sz(&[&names.oem]))?;
-        planner.value(HiveFile::Software, &key, "Source", RegData::expand_sz(&source))?;
+        builder.set_value(GuestHive::Software, &key, "Class", RegData::dword(class))?;
+        builder.set_value(GuestHive::Software, &key, "Owners", RegData::multi_sz(&[&names.oem]))?;
+        builder.set_value(GuestHive::Software, &key, "Source", RegData::expand_sz(&source))?;
     }
     Ok(())
 }
 
 /// The services of the INF. Of storage drivers the start, the parameters and the file are set already: only what the
 /// minimal form leaves out is added. Programs that are no drivers are installed by the running Windows.
-pub(super) fn services(
-    planner: &mut Planner<'_>,
+pub(super) fn register_services(
+    builder: &mut PlanBuilder<'_>,
     package: &Package,
     names: &Names,
     is_storage: bool,
     record: &mut Record,
 ) -> Result<()> {
-    let sets = planner.guest.control_set_names();
+    let sets = builder.guest.control_set_names();
     for service in package.inf.services().into_iter().filter(|service| service.kind & DRIVER_KINDS != 0) {
         for set in &sets {
             let key = format!("{set}\\Services\\{}", service.name);
-            planner.because(format!("{}: what the INF says about the service", service.name));
+            builder.set_reason(format!("{}: what the INF says about the service", service.name));
             let mut actions = Vec::new();
             for (name, data) in service_values(service, names) {
                 if !is_storage || ["ImagePath", "DisplayName", "Description", "Owners"].contains(&name) {
-                    actions.push(planner.value(HiveFile::System, &key, name, data)?);
+                    actions.push(builder.set_value(GuestHive::System, &key, name, data)?);
                 }
             }
             if !is_storage {
                 for line in &service.registry {
-                    actions.extend(add_reg(planner, HiveFile::System, &key, line)?);
+                    actions.extend(apply_add_reg(builder, GuestHive::System, &key, line)?);
                 }
                 record.registry_changes.services.push(service_record(service, set, names, Action::overall(&actions)));
             }
             if let Some(log) = &service.event_log {
                 let key = format!("{set}\\Services\\EventLog\\{}\\{}", log.log, log.source);
                 for line in &log.registry {
-                    add_reg(planner, HiveFile::System, &key, line)?;
+                    apply_add_reg(builder, GuestHive::System, &key, line)?;
                 }
             }
         }
@@ -93,23 +93,24 @@ fn service_record(service: &ServiceFacts, set: &str, names: &Names, action: Acti
 }
 
 /// The drivers' own files where their services look for them. A newer one of the guest stays.
-pub(super) fn system_files(planner: &mut Planner<'_>, package: &Package, record: &mut Record) -> Result<()> {
+pub(super) fn copy_system_files(builder: &mut PlanBuilder<'_>, package: &Package, record: &mut Record) -> Result<()> {
     for service in package.inf.services() {
         let is_there = service.kind & DRIVER_KINDS != 0 && service.binary.dirid == 12;
         let wanted = service.binary.file_name();
-        let Some(file) = package.files.iter().find(|f| is_there && last(&f.name).eq_ignore_ascii_case(wanted)) else {
+        let Some(file) = package.files.iter().find(|f| is_there && file_name(&f.name).eq_ignore_ascii_case(wanted))
+        else {
             continue;
         };
-        let path = format!("{}/{}", planner.guest.drivers_dir(), service.binary.path.replace('\\', "/"));
-        planner.because(format!("{}: the driver's file", service.name));
-        let present = planner.read(&path)?;
+        let path = format!("{}/{}", builder.guest.drivers_dir(), service.binary.path.replace('\\', "/"));
+        builder.set_reason(format!("{}: the driver's file", service.name));
+        let present = builder.read_file(&path)?;
         let theirs = present.as_deref().and_then(file_version);
         let is_newer = theirs.is_some() && theirs > file.read().ok().and_then(|data| file_version(&data));
         let (action, reason) = if is_newer {
             (Action::Kept, Some("the guest's is newer".to_owned()))
         } else {
-            let access = like_a_driver(planner)?;
-            (planner.file_with(&path, file.size, file.sha256, &access, || Content::of_package(file))?, None)
+            let access = driver_access(builder)?;
+            (builder.write_file_with(&path, file.size, file.sha256, &access, || Content::of_package(file))?, None)
         };
         record.files_copied.push(FileRecord {
             name: file.name.clone(),
@@ -126,6 +127,6 @@ pub(super) fn system_files(planner: &mut Planner<'_>, package: &Package, record:
 }
 
 /// Last component of a name with `/`.
-fn last(name: &str) -> &str {
+fn file_name(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
