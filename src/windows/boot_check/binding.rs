@@ -1,8 +1,8 @@
 //! The binding gate: which driver plug and play finds for a controller before the system volume is mounted.
 
+use super::context::{BUILD_DRIVER_DATABASE, Context};
 use super::controller::Controller;
 use super::report::Code;
-use super::{BUILD_DRIVER_DATABASE, Scene};
 use crate::error::Result;
 use crate::hive::reader::Node;
 
@@ -28,23 +28,23 @@ pub(super) struct Outcome {
 }
 
 /// Looks for the driver of a controller as this Windows does.
-pub(super) fn resolve(scene: &Scene<'_>, controller: &Controller) -> Result<Outcome> {
-    if scene.key("DriverDatabase")?.is_some() {
-        return by_driver_database(scene, controller);
+pub(super) fn resolve(context: &Context<'_>, controller: &Controller) -> Result<Outcome> {
+    if context.key("DriverDatabase")?.is_some() {
+        return by_driver_database(context, controller);
     }
-    if scene.guest.build >= BUILD_DRIVER_DATABASE {
+    if context.guest.build >= BUILD_DRIVER_DATABASE {
         let text = "this Windows binds drivers by DriverDatabase, and the SYSTEM hive has none".to_owned();
         return Ok(Outcome { bound: None, problems: vec![(Code::NoDriverDatabase, text)] });
     }
-    by_critical_devices(scene, controller)
+    by_critical_devices(context, controller)
 }
 
 /// Up to Windows 7: a key for each id, with `\` written as `#`.
-fn by_critical_devices(scene: &Scene<'_>, controller: &Controller) -> Result<Outcome> {
+fn by_critical_devices(context: &Context<'_>, controller: &Controller) -> Result<Outcome> {
     for id in controller.ids() {
         let name = id.replace('\\', "#");
-        let key = format!("{}\\Control\\CriticalDeviceDatabase\\{name}", scene.control_set);
-        if let Some(service) = scene.text(&key, "Service")?.filter(|text| !text.is_empty()) {
+        let key = format!("{}\\Control\\CriticalDeviceDatabase\\{name}", context.control_set);
+        if let Some(service) = context.text(&key, "Service")?.filter(|text| !text.is_empty()) {
             let bound = Binding { matched: id, inf: None, package: None, service };
             return Ok(Outcome { bound: Some(bound), problems: Vec::new() });
         }
@@ -57,7 +57,7 @@ fn by_critical_devices(scene: &Scene<'_>, controller: &Controller) -> Result<Out
 struct Candidate {
     binding: Binding,
     is_signed: bool,
-    /// Place of the matched id in the controller's list, best first.
+    /// BootContext of the matched id in the controller's list, best first.
     id: usize,
     date: u64,
     version: u64,
@@ -65,16 +65,16 @@ struct Candidate {
 
 /// Since Windows 8. A signed record goes before one without a signer, however well the latter's id matches; then comes
 /// the id, the date, the version ("How Windows Ranks Drivers" of Microsoft's driver documentation).
-fn by_driver_database(scene: &Scene<'_>, controller: &Controller) -> Result<Outcome> {
+fn by_driver_database(context: &Context<'_>, controller: &Controller) -> Result<Outcome> {
     let mut problems = Vec::new();
     let mut candidates: Vec<Candidate> = Vec::new();
     for (place, id) in controller.ids().into_iter().enumerate() {
-        let Some(key) = scene.key(&format!("DriverDatabase\\DeviceIds\\{id}"))? else { continue };
+        let Some(key) = context.key(&format!("DriverDatabase\\DeviceIds\\{id}"))? else { continue };
         for inf in inf_names(&key)? {
-            match package(scene, &id, &inf)? {
+            match package(context, &id, &inf)? {
                 Ok((package, service)) => {
                     let binding = Binding { matched: id.clone(), inf: Some(inf), package: Some(package), service };
-                    candidates.push(candidate(scene, binding, place)?);
+                    candidates.push(candidate(context, binding, place)?);
                 }
                 Err(problem) => problems.push(problem),
             }
@@ -86,17 +86,17 @@ fn by_driver_database(scene: &Scene<'_>, controller: &Controller) -> Result<Outc
         return Ok(Outcome { bound: Some(best.binding), problems: Vec::new() });
     }
     if problems.is_empty() {
-        problems.push((Code::NoDeviceId, no_id(scene, controller)?));
+        problems.push((Code::NoDeviceId, no_id(context, controller)?));
     }
     Ok(Outcome { bound: None, problems })
 }
 
-fn candidate(scene: &Scene<'_>, binding: Binding, id: usize) -> Result<Candidate> {
+fn candidate(context: &Context<'_>, binding: Binding, id: usize) -> Result<Candidate> {
     /// `SIGNERSCORE_UNCLASSIFIED`: from there on nothing is signed.
     const UNSIGNED: u32 = 0x8000_0000;
     let key = format!("DriverDatabase\\DriverPackages\\{}", binding.package.as_deref().unwrap_or_default());
-    let is_signed = scene.number(&key, "SignerScore")?.is_some_and(|score| score < UNSIGNED);
-    let version = scene.key(&key)?.map(|node| node.value("Version")).transpose()?.flatten();
+    let is_signed = context.number(&key, "SignerScore")?.is_some_and(|score| score < UNSIGNED);
+    let version = context.key(&key)?.map(|node| node.value("Version")).transpose()?.flatten();
     let version = version.map(|value| value.data).unwrap_or_default();
     let field = |at: usize| version.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
     Ok(Candidate { binding, is_signed, id, date: field(24), version: field(32) })
@@ -109,25 +109,25 @@ fn inf_names(key: &Node<'_>) -> Result<Vec<String>> {
 }
 
 /// Follows an INF to its service, or says what is missing.
-fn package(scene: &Scene<'_>, id: &str, inf: &str) -> Result<Result<(String, String), (Code, String)>> {
+fn package(context: &Context<'_>, id: &str, inf: &str) -> Result<Result<(String, String), (Code, String)>> {
     let files = format!("DriverDatabase\\DriverInfFiles\\{inf}");
-    let Some(package) = scene.text(&files, "Active")?.filter(|text| !text.is_empty()) else {
+    let Some(package) = context.text(&files, "Active")?.filter(|text| !text.is_empty()) else {
         return Ok(Err((Code::PackageNotActive, format!("{id} names {inf}, which has no active package"))));
     };
     let key = format!("DriverDatabase\\DriverPackages\\{package}");
-    let Some(node) = scene.key(&key)? else {
+    let Some(node) = context.key(&key)? else {
         return Ok(Err((Code::PackageMissing, format!("{inf} names the package {package}, which is not there"))));
     };
     let version = node.value("Version")?.map_or(0, |value| value.data.len());
-    if scene.guest.build >= BUILD_VERSION && version != VERSION_LENGTH {
+    if context.guest.build >= BUILD_VERSION && version != VERSION_LENGTH {
         let text =
             format!("the package {package} has a Version of {version} bytes, not {VERSION_LENGTH}: it is ignored");
         return Ok(Err((Code::NoVersion, text)));
     }
-    let Some(configuration) = scene.text(&format!("{key}\\Descriptors\\{id}"), "Configuration")? else {
+    let Some(configuration) = context.text(&format!("{key}\\Descriptors\\{id}"), "Configuration")? else {
         return Ok(Err((Code::NoDescriptor, format!("the package {package} does not describe {id}"))));
     };
-    let service = scene.text(&format!("{key}\\Configurations\\{configuration}"), "Service")?;
+    let service = context.text(&format!("{key}\\Configurations\\{configuration}"), "Service")?;
     match service.filter(|text| !text.is_empty()) {
         Some(service) => Ok(Ok((package, service))),
         None => {
@@ -138,11 +138,11 @@ fn package(scene: &Scene<'_>, id: &str, inf: &str) -> Result<Result<(String, Str
 }
 
 /// No entry at all; a tree in a wrong place is the classic reason.
-fn no_id(scene: &Scene<'_>, controller: &Controller) -> Result<String> {
+fn no_id(context: &Context<'_>, controller: &Controller) -> Result<String> {
     let mut text = format!("DriverDatabase knows none of its ids, such as {}", controller.id());
     for wrong in ["", "\\Control"] {
-        let key = format!("{}{wrong}\\DriverDatabase", scene.control_set);
-        if scene.key(&key)?.is_some() {
+        let key = format!("{}{wrong}\\DriverDatabase", context.control_set);
+        if context.key(&key)?.is_some() {
             text.push_str(&format!("; there is a {key}, where nobody looks: it belongs to the root of the hive"));
         }
     }

@@ -1,8 +1,11 @@
 //! A guest that boots after an injection, and every way of breaking it that we know.
 
+use super::check::check_files;
+use super::gates::FREE_BYTES_LOW;
 use super::*;
 use crate::drivers::pe::tests::sample;
-use crate::hive::Data;
+use crate::drivers::{Arch, SignatureLevel};
+use crate::hive::{Data, Hive};
 use crate::plan::GuestHive;
 use crate::windows::InjectOptions;
 use crate::windows::guest_files::memory::MemoryFiles;

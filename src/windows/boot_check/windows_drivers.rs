@@ -1,7 +1,8 @@
 //! The drivers of Windows itself that stand between the loader and the system volume, and the filters on them.
 
+use super::context::Context;
+use super::controller_driver as driver;
 use super::report::{BootCheck, Code, Gate};
-use super::{Scene, driver};
 use crate::drivers::Arch;
 use crate::error::Result;
 use crate::windows::inspect::program::pe_machine;
@@ -32,55 +33,55 @@ const CLASSES: [(&str, &str); 5] = [
 ];
 
 /// Looks at all of them.
-pub(super) fn check(scene: &Scene<'_>, report: &mut BootCheck) -> Result<()> {
+pub(super) fn check(context: &Context<'_>, report: &mut BootCheck) -> Result<()> {
     let before = report.failures().count();
     for service in CHAIN {
-        chain_service(scene, report, service, true)?;
+        chain_service(context, report, service, true)?;
     }
     // the loader takes the driver of the boot file system whatever its Start says, unless it is disabled
-    chain_service(scene, report, "ntfs", false)?;
+    chain_service(context, report, "ntfs", false)?;
     for name in IMPORTED {
-        let path = format!("{}/{name}.sys", scene.guest.drivers_dir());
-        if let Some(problem) = file_problem(scene, &path)? {
+        let path = format!("{}/{name}.sys", context.guest.drivers_dir());
+        if let Some(problem) = file_problem(context, &path)? {
             let text = format!("boot drivers: {problem}; the drivers of disks need it");
             report.fail(Gate::BootDrivers, Code::FileMissing, text);
         }
     }
-    core(scene, report)?;
+    core(context, report)?;
     if report.failures().count() == before {
         let text = format!("boot drivers: {}, ntfs start; {} are there", CHAIN.join(", "), IMPORTED.join(", "));
         report.good(Gate::BootDrivers, Code::BootDrivers, text);
     }
-    filters(scene, report)
+    filters(context, report)
 }
 
 /// What is wrong with a driver's file; `None` when it is there and for this CPU.
-fn file_problem(scene: &Scene<'_>, path: &str) -> Result<Option<String>> {
-    Ok(match pe_machine(scene.files, path)? {
+fn file_problem(context: &Context<'_>, path: &str) -> Result<Option<String>> {
+    Ok(match pe_machine(context.files, path)? {
         None => Some(format!("{path} is missing")),
         Some(None) => Some(format!("{path} is not a program")),
-        Some(Some(machine)) if Arch::from_pe_machine(machine) != Some(scene.guest.arch) => {
-            Some(format!("{path} is for CPU {machine:#x}, Windows for {}", scene.guest.arch))
+        Some(Some(machine)) if Arch::from_pe_machine(machine) != Some(context.guest.arch) => {
+            Some(format!("{path} is for CPU {machine:#x}, Windows for {}", context.guest.arch))
         }
         Some(Some(_)) => None,
     })
 }
 
 /// The path of a service's file; `Err`: its `ImagePath` leads to another volume.
-fn image(scene: &Scene<'_>, key: &str, service: &str) -> Result<std::result::Result<String, String>> {
-    let image = scene.text(key, "ImagePath")?.filter(|text| !text.is_empty());
+fn image(context: &Context<'_>, key: &str, service: &str) -> Result<std::result::Result<String, String>> {
+    let image = context.text(key, "ImagePath")?.filter(|text| !text.is_empty());
     let image = image.unwrap_or_else(|| format!("System32\\drivers\\{service}.sys"));
-    Ok(scene.guest.image_path(&image).ok_or(image))
+    Ok(context.guest.image_path(&image).ok_or(image))
 }
 
-fn chain_service(scene: &Scene<'_>, report: &mut BootCheck, service: &str, at_boot: bool) -> Result<()> {
-    let key = format!("{}\\Services\\{service}", scene.control_set);
-    if scene.key(&key)?.is_none() {
+fn chain_service(context: &Context<'_>, report: &mut BootCheck, service: &str, at_boot: bool) -> Result<()> {
+    let key = format!("{}\\Services\\{service}", context.control_set);
+    if context.key(&key)?.is_none() {
         let text = format!("boot drivers: the service {service} is not there");
         report.fail(Gate::BootDrivers, Code::NoService, text);
         return Ok(());
     }
-    match scene.number(&key, "Start")? {
+    match context.number(&key, "Start")? {
         Some(0) => {}
         Some(start) if !at_boot && start < DISABLED => {}
         Some(start) if start >= DISABLED => {
@@ -96,13 +97,13 @@ fn chain_service(scene: &Scene<'_>, report: &mut BootCheck, service: &str, at_bo
             report.fail(Gate::BootDrivers, Code::StartType, text);
         }
     }
-    if at_boot && driver::has_start_override(scene, &key)? {
+    if at_boot && driver::has_start_override(context, &key)? {
         let text = format!("boot drivers: the service {service} has a StartOverride, which beats Start");
         report.fail(Gate::BootDrivers, Code::StartOverride, text);
     }
-    match image(scene, &key, service)? {
+    match image(context, &key, service)? {
         Ok(path) => {
-            if let Some(problem) = file_problem(scene, &path)? {
+            if let Some(problem) = file_problem(context, &path)? {
                 let text = format!("boot drivers: {problem} (service {service})");
                 report.fail(Gate::BootDrivers, Code::FileMissing, text);
             }
@@ -116,20 +117,20 @@ fn chain_service(scene: &Scene<'_>, report: &mut BootCheck, service: &str, at_bo
 }
 
 /// The file of a boot driver that is there as a service.
-fn core_file(scene: &Scene<'_>, service: &str) -> Result<Option<(String, String, bool)>> {
-    let key = format!("{}\\Services\\{service}", scene.control_set);
-    let Ok(path) = image(scene, &key, service)? else { return Ok(None) };
-    let there = scene.files.exists(&path)?;
-    Ok(scene.key(&key)?.map(|_| (key, path, there)))
+fn core_file(context: &Context<'_>, service: &str) -> Result<Option<(String, String, bool)>> {
+    let key = format!("{}\\Services\\{service}", context.control_set);
+    let Ok(path) = image(context, &key, service)? else { return Ok(None) };
+    let there = context.files.exists(&path)?;
+    Ok(context.key(&key)?.map(|_| (key, path, there)))
 }
 
-fn core(scene: &Scene<'_>, report: &mut BootCheck) -> Result<()> {
+fn core(context: &Context<'_>, report: &mut BootCheck) -> Result<()> {
     let (mut missing, mut is_any_there) = (Vec::new(), false);
     for service in CORE {
-        let Some((key, path, there)) = core_file(scene, service)? else { continue };
+        let Some((key, path, there)) = core_file(context, service)? else { continue };
         is_any_there |= there;
-        let is_boot = scene.number(&key, "Start")? == Some(0) && !driver::has_start_override(scene, &key)?;
-        if is_boot && !there && scene.number(&key, "ErrorControl")?.unwrap_or(1) >= ERROR_SEVERE {
+        let is_boot = context.number(&key, "Start")? == Some(0) && !driver::has_start_override(context, &key)?;
+        if is_boot && !there && context.number(&key, "ErrorControl")?.unwrap_or(1) >= ERROR_SEVERE {
             missing.push(path);
         }
     }
@@ -152,23 +153,23 @@ fn core(scene: &Scene<'_>, report: &mut BootCheck) -> Result<()> {
 }
 
 /// A class filter that cannot be loaded keeps every device of its class from starting.
-fn filters(scene: &Scene<'_>, report: &mut BootCheck) -> Result<()> {
+fn filters(context: &Context<'_>, report: &mut BootCheck) -> Result<()> {
     let before = report.failures().count();
     let mut own_missing = Vec::new();
     let mut is_own_there = false;
     let mut seen = 0usize;
     for (class, what) in CLASSES {
-        let key = format!("{}\\Control\\Class\\{class}", scene.control_set);
+        let key = format!("{}\\Control\\Class\\{class}", context.control_set);
         for value in ["UpperFilters", "LowerFilters"] {
-            for filter in texts(scene, &key, value)?.into_iter().take(FILTERS_MAX) {
+            for filter in texts(context, &key, value)?.into_iter().take(FILTERS_MAX) {
                 seen += 1;
                 let name = format!("class filter {filter} ({what}, {value})");
-                let service = format!("{}\\Services\\{filter}", scene.control_set);
-                if scene.key(&service)?.is_none() {
+                let service = format!("{}\\Services\\{filter}", context.control_set);
+                if context.key(&service)?.is_none() {
                     report.fail(Gate::Filters, Code::NoService, format!("{name}: there is no such service"));
                     continue;
                 }
-                match scene.number(&service, "Start")? {
+                match context.number(&service, "Start")? {
                     Some(0) => {}
                     Some(start) if start >= DISABLED => {
                         report.fail(Gate::Filters, Code::StartType, format!("{name}: the service is disabled"));
@@ -179,15 +180,15 @@ fn filters(scene: &Scene<'_>, report: &mut BootCheck) -> Result<()> {
                         report.warn(Gate::Filters, Code::StartType, text);
                     }
                 }
-                if disabled_by_override(scene, &service)? {
+                if disabled_by_override(context, &service)? {
                     let text = format!("{name}: the service is disabled by a StartOverride");
                     report.fail(Gate::Filters, Code::StartOverride, text);
                 }
                 let is_own = OWN_FILTERS.contains(&filter.to_ascii_lowercase().as_str());
-                match image(scene, &service, &filter)? {
-                    Ok(path) => match file_problem(scene, &path)? {
+                match image(context, &service, &filter)? {
+                    Ok(path) => match file_problem(context, &path)? {
                         None => is_own_there |= is_own && !filter.eq_ignore_ascii_case("partmgr"),
-                        Some(problem) if is_own && !scene.files.exists(&path)? => own_missing.push((name, problem)),
+                        Some(problem) if is_own && !context.files.exists(&path)? => own_missing.push((name, problem)),
                         Some(problem) => report.fail(Gate::Filters, Code::FileMissing, format!("{name}: {problem}")),
                     },
                     Err(image) => {
@@ -211,14 +212,14 @@ fn filters(scene: &Scene<'_>, report: &mut BootCheck) -> Result<()> {
     Ok(())
 }
 
-fn disabled_by_override(scene: &Scene<'_>, service: &str) -> Result<bool> {
-    let Some(node) = scene.key(&format!("{service}\\StartOverride"))? else { return Ok(false) };
+fn disabled_by_override(context: &Context<'_>, service: &str) -> Result<bool> {
+    let Some(node) = context.key(&format!("{service}\\StartOverride"))? else { return Ok(false) };
     Ok(node.values()?.iter().any(|value| value.as_u32().is_some_and(|start| start >= DISABLED)))
 }
 
 /// The strings of a `REG_MULTI_SZ`, or the one of a `REG_SZ`.
-fn texts(scene: &Scene<'_>, key: &str, name: &str) -> Result<Vec<String>> {
-    let Some(node) = scene.key(key)? else { return Ok(Vec::new()) };
+fn texts(context: &Context<'_>, key: &str, name: &str) -> Result<Vec<String>> {
+    let Some(node) = context.key(key)? else { return Ok(Vec::new()) };
     let Some(value) = node.value(name)? else { return Ok(Vec::new()) };
     let list = value.as_multi_str().or_else(|| value.as_str().map(|text| vec![text])).unwrap_or_default();
     Ok(list.into_iter().filter(|text| !text.is_empty()).collect())

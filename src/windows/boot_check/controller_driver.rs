@@ -1,7 +1,7 @@
 //! The start gate and the loader gate: the service that a controller is bound to, and its file.
 
+use super::context::{Context, insists_on_signatures};
 use super::report::{BootCheck, Code, Gate};
-use super::{Scene, insists_on_signatures};
 use crate::drivers::pe::{PeError, SUBSYSTEM_NATIVE};
 use crate::drivers::trust::{Catalogue, embedded_signature, too_new_digest};
 use crate::drivers::{Arch, PeFacts, SignatureLevel};
@@ -19,22 +19,22 @@ const CATALOGUES: &str = "CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}";
 const CATALOGUE_BYTES_MAX: u64 = 64 << 20;
 
 /// Checks a service and its file. `inf` is the INF through which it was found.
-pub(super) fn check(scene: &Scene<'_>, report: &mut BootCheck, service: &str, inf: Option<&str>) -> Result<()> {
-    let key = format!("{}\\Services\\{service}", scene.control_set);
-    if scene.key(&key)?.is_none() {
+pub(super) fn check(context: &Context<'_>, report: &mut BootCheck, service: &str, inf: Option<&str>) -> Result<()> {
+    let key = format!("{}\\Services\\{service}", context.control_set);
+    if context.key(&key)?.is_none() {
         report.fail(Gate::Start, Code::NoService, format!("the service {service} is not there"));
         return Ok(());
     }
     let before = report.failures().count();
-    start(scene, report, service, &key)?;
-    bus_type(scene, report, service, &key)?;
+    start(context, report, service, &key)?;
+    bus_type(context, report, service, &key)?;
     if report.failures().count() == before {
         report.good(Gate::Start, Code::Service, format!("the service {service} starts at boot"));
     }
-    let image = scene.text(&key, "ImagePath")?.filter(|text| !text.is_empty());
+    let image = context.text(&key, "ImagePath")?.filter(|text| !text.is_empty());
     let image = image.unwrap_or_else(|| format!("System32\\drivers\\{service}.sys"));
-    match scene.guest.image_path(&image) {
-        Some(path) => file(scene, report, &path, inf),
+    match context.guest.image_path(&image) {
+        Some(path) => file(context, report, &path, inf),
         None => {
             report.fail(
                 Gate::Loader,
@@ -47,27 +47,27 @@ pub(super) fn check(scene: &Scene<'_>, report: &mut BootCheck, service: &str, in
 }
 
 /// Whether a `StartOverride` beats `Start`: one DWORD for each hardware profile.
-pub(super) fn has_start_override(scene: &Scene<'_>, key: &str) -> Result<bool> {
-    let Some(node) = scene.key(&format!("{key}\\StartOverride"))? else { return Ok(false) };
+pub(super) fn has_start_override(context: &Context<'_>, key: &str) -> Result<bool> {
+    let Some(node) = context.key(&format!("{key}\\StartOverride"))? else { return Ok(false) };
     Ok(node.values()?.iter().any(|value| value.as_u32().is_some_and(|start| start != 0)))
 }
 
-fn start(scene: &Scene<'_>, report: &mut BootCheck, service: &str, key: &str) -> Result<()> {
-    match scene.number(key, "Start")? {
+fn start(context: &Context<'_>, report: &mut BootCheck, service: &str, key: &str) -> Result<()> {
+    match context.number(key, "Start")? {
         Some(0) => {}
         Some(other) => {
             report.fail(Gate::Start, Code::StartType, format!("the service {service} has Start={other}, not 0 (boot)"));
         }
         None => report.fail(Gate::Start, Code::StartType, format!("the service {service} has no Start")),
     }
-    if has_start_override(scene, key)? {
+    if has_start_override(context, key)? {
         report.fail(
             Gate::Start,
             Code::StartOverride,
             format!("the service {service} has a StartOverride, which beats Start"),
         );
     }
-    let kind = scene.number(key, "Type")?;
+    let kind = context.number(key, "Type")?;
     if kind != Some(1) {
         let kind = kind.map_or_else(|| "no Type".to_owned(), |kind| format!("Type={kind}"));
         report.fail(Gate::Start, Code::ServiceType, format!("the service {service} has {kind}, not 1 (kernel driver)"));
@@ -75,12 +75,12 @@ fn start(scene: &Scene<'_>, report: &mut BootCheck, service: &str, key: &str) ->
     Ok(())
 }
 
-fn bus_type(scene: &Scene<'_>, report: &mut BootCheck, service: &str, key: &str) -> Result<()> {
+fn bus_type(context: &Context<'_>, report: &mut BootCheck, service: &str, key: &str) -> Result<()> {
     let Some((_, expected)) = BUS_TYPES.iter().find(|(name, _)| name.eq_ignore_ascii_case(service)) else {
         return Ok(());
     };
     // Windows takes a default without it, which works
-    if let Some(found) = scene.number(&format!("{key}\\Parameters"), "BusType")?
+    if let Some(found) = context.number(&format!("{key}\\Parameters"), "BusType")?
         && found != *expected
     {
         let text = format!("the service {service} has BusType {found:#x}, its vendor sets {expected:#x}");
@@ -89,8 +89,8 @@ fn bus_type(scene: &Scene<'_>, report: &mut BootCheck, service: &str, key: &str)
     Ok(())
 }
 
-fn file(scene: &Scene<'_>, report: &mut BootCheck, path: &str, inf: Option<&str>) -> Result<()> {
-    let Some(bytes) = scene.files.read(path, DRIVER_BYTES_MAX)? else {
+fn file(context: &Context<'_>, report: &mut BootCheck, path: &str, inf: Option<&str>) -> Result<()> {
+    let Some(bytes) = context.files.read(path, DRIVER_BYTES_MAX)? else {
         report.fail(Gate::Loader, Code::FileMissing, format!("{path} is missing: the boot loader stops"));
         return Ok(());
     };
@@ -102,34 +102,34 @@ fn file(scene: &Scene<'_>, report: &mut BootCheck, path: &str, inf: Option<&str>
         }
     };
     let before = report.failures().count();
-    if facts.arch() != Some(scene.guest.arch) {
+    if facts.arch() != Some(context.guest.arch) {
         let found = facts.arch().map_or_else(|| format!("CPU {:#x}", facts.machine), |arch: Arch| arch.to_string());
-        let text = format!("{path} is for {found}, Windows for {}", scene.guest.arch);
+        let text = format!("{path} is for {found}, Windows for {}", context.guest.arch);
         report.fail(Gate::Loader, Code::WrongMachine, text);
     }
     if facts.subsystem != SUBSYSTEM_NATIVE {
         let text = format!("{path} has subsystem {}, not {SUBSYSTEM_NATIVE}: it is no driver", facts.subsystem);
         report.fail(Gate::Loader, Code::WrongSubsystem, text);
     }
-    let signed = signature(scene, report, path, &bytes, &facts, inf)?;
+    let signed = signature(context, report, path, &bytes, &facts, inf)?;
     if report.failures().count() == before {
-        report.good(Gate::Loader, Code::File, format!("{path} is there, {}{signed}", scene.guest.arch));
+        report.good(Gate::Loader, Code::File, format!("{path} is there, {}{signed}", context.guest.arch));
     }
     Ok(())
 }
 
 /// Whether the signature proves what the options ask for; how it is signed, in words.
 fn signature(
-    scene: &Scene<'_>,
+    context: &Context<'_>,
     report: &mut BootCheck,
     path: &str,
     bytes: &[u8],
     facts: &PeFacts,
     inf: Option<&str>,
 ) -> Result<String> {
-    let insists = insists_on_signatures(scene.guest) && scene.options.signatures != SignatureLevel::Warn;
+    let insists = insists_on_signatures(context.guest) && context.options.signatures != SignatureLevel::Warn;
     if facts.certificates.is_none() {
-        if let Some(signer) = by_catalogue(scene, bytes, inf)? {
+        if let Some(signer) = by_catalogue(context, bytes, inf)? {
             return Ok(format!(", signed by catalogue ({signer})"));
         }
         let text = format!("{path} is not signed");
@@ -144,16 +144,16 @@ fn signature(
     if !found.is_good() {
         let problem = found.problem.as_deref().unwrap_or("it does not fit the file");
         let text = format!("{path}: the signature proves nothing: {problem}");
-        if insists && scene.options.signatures == SignatureLevel::Require {
+        if insists && context.options.signatures == SignatureLevel::Require {
             report.fail(Gate::Loader, Code::BadSignature, text);
         } else {
             report.warn(Gate::Loader, Code::BadSignature, text);
         }
         return Ok(String::new());
     }
-    if let Some((problem, is_certain)) = too_new_digest(&found, &scene.guest.target()) {
+    if let Some((problem, is_certain)) = too_new_digest(&found, &context.guest.target()) {
         let text = format!("{path}: {problem}");
-        if is_certain && insists && scene.options.signatures == SignatureLevel::Require {
+        if is_certain && insists && context.options.signatures == SignatureLevel::Require {
             report.fail(Gate::Loader, Code::SignatureTooNew, text);
         } else {
             report.warn(Gate::Loader, Code::SignatureTooNew, text);
@@ -164,12 +164,12 @@ fn signature(
 
 /// The signer of the installed catalogue that lists this file, if there is one. Only that of the driver's own INF is
 /// looked at: in a real Windows there are thousands.
-fn by_catalogue(scene: &Scene<'_>, bytes: &[u8], inf: Option<&str>) -> Result<Option<String>> {
+fn by_catalogue(context: &Context<'_>, bytes: &[u8], inf: Option<&str>) -> Result<Option<String>> {
     let Some(stem) = inf.and_then(|inf| inf.to_ascii_lowercase().strip_suffix(".inf").map(str::to_owned)) else {
         return Ok(None);
     };
-    let path = format!("{}/{CATALOGUES}/{stem}.cat", scene.guest.system32());
-    let Some(data) = scene.files.read(&path, CATALOGUE_BYTES_MAX)? else { return Ok(None) };
+    let path = format!("{}/{CATALOGUES}/{stem}.cat", context.guest.system32());
+    let Some(data) = context.files.read(&path, CATALOGUE_BYTES_MAX)? else { return Ok(None) };
     let Ok(catalogue) = Catalogue::parse(&data) else { return Ok(None) };
     let fits = catalogue.is_intact() && catalogue.lists(bytes);
     Ok(fits.then(|| catalogue.signer().unwrap_or("somebody without a name").to_owned()))

@@ -1,0 +1,162 @@
+//! From the boot configuration (BCD) to the loader on the Windows volume.
+
+use super::bcd::{self, DefaultEntry, Device, Entry};
+use super::links::{ChainFindings, readable};
+use super::partition_id::PartitionId;
+use super::program::{PROGRAM_BYTES_MAX, check_program};
+use crate::error::Result;
+use crate::hive::Hive;
+use crate::hive::reader::Reader;
+use crate::windows::boot_check::report::{Code, Gate};
+use crate::windows::guest_files::GuestFiles;
+use crate::windows::inspect::guest::Guest;
+
+/// How firmware starts the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Firmware {
+    Uefi,
+    Bios,
+}
+
+/// What the boot configuration is compared with.
+pub(super) struct BootContext {
+    pub firmware: Firmware,
+    pub own: Option<PartitionId>,
+    /// Whether Windows is on the partition that the boot manager is on.
+    pub is_boot_partition: bool,
+}
+
+pub(super) type Read<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>;
+
+/// The largest BCD that is read; real ones have 24 to 100 KB.
+pub(super) const BCD_BYTES_MAX: u64 = 32 << 20;
+
+/// Follows the boot configuration to the loader.
+pub(super) fn check_boot_store(
+    read: Read<'_>,
+    path: &str,
+    label: &str,
+    place: &BootContext,
+    files: &dyn GuestFiles,
+    guest: &Guest,
+    links: &mut ChainFindings,
+) -> Result<()> {
+    let what = format!("{path} on {label}");
+    let Some(found) = readable(read(path), links, Gate::Bcd, &what)? else { return Ok(()) };
+    let Some(bytes) = found else {
+        links.fail(Gate::Bcd, Code::NoBcd, format!("no boot configuration: {what} is missing"));
+        return Ok(());
+    };
+    let log = |ending: &str| read(&format!("{path}.{ending}")).ok().flatten();
+    let replayed = Hive::open_with_logs(bytes, log("LOG1").as_deref(), log("LOG2").as_deref())
+        .and_then(|(hive, _)| hive.finish(&[]));
+    let Some(bytes) = readable(replayed, links, Gate::Bcd, &what)? else { return Ok(()) };
+    let entry = Reader::open(&bytes).and_then(|store| bcd::default_entry(&store));
+    match readable(entry, links, Gate::Bcd, &what)? {
+        Some(DefaultEntry::Found(entry)) => check_loader(&entry, &what, place, files, guest, links),
+        Some(DefaultEntry::Broken(problem)) => {
+            links.fail(Gate::Bcd, Code::BcdEntry, format!("{what}: {problem}"));
+            Ok(())
+        }
+        Some(DefaultEntry::EmptyStore) => {
+            links
+                .not_judged(Gate::Bcd, format!("{what} is an empty store; if the guest stops there, bcdboot fills it"));
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_loader(
+    entry: &Entry,
+    what: &str,
+    place: &BootContext,
+    files: &dyn GuestFiles,
+    guest: &Guest,
+    links: &mut ChainFindings,
+) -> Result<()> {
+    let id = &entry.id;
+    let before = links.0.len();
+    for (name, device) in [("device", &entry.device), ("osdevice", &entry.os_device)] {
+        check_device(device, &format!("{what}: the {name} of the default entry {id}"), place, links);
+    }
+    let own_root = guest.windows_dir.replace('/', "\\");
+    match entry.system_root.as_deref().map(|root| root.trim_end_matches('\\')) {
+        Some(root) if root.eq_ignore_ascii_case(&own_root) => {}
+        Some(root) => {
+            let text = format!("{what}: the default entry {id} starts {root}, not {own_root}");
+            links.fail(Gate::Bcd, Code::BcdEntry, text);
+        }
+        None => links.fail(Gate::Bcd, Code::BcdEntry, format!("{what}: the default entry {id} names no systemroot")),
+    }
+    if links.0.len() == before {
+        let text = format!("{what}: the default entry {id} names this disk and partition");
+        links.good(Gate::Bcd, Code::Bcd, text);
+    }
+    let ending = match place.firmware {
+        Firmware::Uefi => ".efi",
+        Firmware::Bios => ".exe",
+    };
+    let Some(path) = entry.path.as_deref().filter(|path| path.starts_with('\\')) else {
+        links.fail(Gate::OsLoader, Code::BcdEntry, format!("{what}: the default entry {id} names no loader"));
+        return Ok(());
+    };
+    if !path.to_ascii_lowercase().ends_with(ending) {
+        let text = format!("{what}: the default entry {id} names {path}; this firmware starts a winload{ending}");
+        links.fail(Gate::OsLoader, Code::BcdEntry, text);
+        return Ok(());
+    }
+    let path = path.replace('\\', "/");
+    match check_program(files.read(&path, PROGRAM_BYTES_MAX), guest.arch, &path)? {
+        Ok(()) => links.good(Gate::OsLoader, Code::OsLoader, format!("{path}, {}", guest.arch)),
+        Err(problem) => links.fail(Gate::OsLoader, Code::NoOsLoader, problem),
+    }
+    Ok(())
+}
+
+fn check_device(device: &Device, what: &str, place: &BootContext, links: &mut ChainFindings) {
+    let named = match device {
+        Device::Gpt { disk, partition } => PartitionId::Gpt { disk: *disk, partition: *partition },
+        Device::Mbr { disk, start } => PartitionId::Mbr { disk: *disk, start: *start },
+        Device::Boot if place.is_boot_partition => return,
+        Device::Locate => {
+            links.not_judged(Gate::Bcd, format!("{what} is looked for at every start (locate)"));
+            return;
+        }
+        Device::Unknown(kind) => {
+            links.not_judged(Gate::Bcd, format!("{what} is of a kind that is not known ({kind:#x})"));
+            return;
+        }
+        Device::Boot => {
+            let text = format!("{what} is the partition of the boot manager, not that of Windows");
+            links.fail(Gate::Bcd, Code::BcdDevice, text);
+            return;
+        }
+        Device::File => {
+            let text = format!("{what} is a RAM disk or a disk in a file, not the partition of Windows");
+            links.fail(Gate::Bcd, Code::BcdDevice, text);
+            return;
+        }
+        Device::Missing => {
+            links.fail(Gate::Bcd, Code::BcdDevice, format!("{what} is missing"));
+            return;
+        }
+    };
+    let Some(own) = place.own else {
+        links.not_judged(Gate::Bcd, format!("{what}: the ids of this disk's partitions are not readable"));
+        return;
+    };
+    if own != named {
+        let other = match (own, named) {
+            (PartitionId::Gpt { disk, .. }, PartitionId::Gpt { disk: named, .. }) if disk == named => {
+                "another partition"
+            }
+            (PartitionId::Mbr { disk, .. }, PartitionId::Mbr { disk: named, .. }) if disk == named => {
+                "another partition"
+            }
+            _ => "another disk",
+        };
+        let text = format!("{what} is {other}: {named}, while Windows is {own}");
+        links.fail(Gate::Bcd, Code::BcdDevice, text);
+    }
+}

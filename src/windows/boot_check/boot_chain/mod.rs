@@ -1,0 +1,17 @@
+//! From the firmware to the boot loader: partition, boot code, boot manager, BCD, loader.
+
+mod bcd;
+mod bios;
+mod boot_store;
+mod disk;
+mod links;
+mod partition_id;
+mod program;
+mod uefi;
+mod walk;
+
+pub use disk::BootDisk;
+pub(super) use walk::walk;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! UEFI: the firmware takes the boot manager from an EFI system partition.
+
+use super::boot_store::{BCD_BYTES_MAX, BootContext, Firmware, check_boot_store};
+use super::disk::BootDisk;
+use super::links::{ChainFindings, readable};
+use super::partition_id::read_partition_id;
+use super::program::{PROGRAM_BYTES_MAX, check_program};
+use crate::drivers::Arch;
+use crate::error::Result;
+use crate::fat::FatVolume;
+use crate::partition::{Partition, PartitionKind, PartitionView};
+use crate::windows::boot_check::report::{Code, Gate};
+use crate::windows::guest_files::GuestFiles;
+use crate::windows::inspect::guest::Guest;
+
+/// How many EFI system partitions are looked at.
+const SYSTEM_PARTITIONS_MAX: usize = 8;
+
+const BOOT_MANAGER: &str = "/EFI/Microsoft/Boot/bootmgfw.efi";
+
+/// The firmware takes the boot manager from an EFI system partition.
+pub(super) fn uefi(on: &BootDisk<'_>, files: &dyn GuestFiles, guest: &Guest, links: &mut ChainFindings) -> Result<()> {
+    links.good(Gate::Firmware, Code::Firmware, format!("UEFI ({} disk)", on.table.scheme));
+    let system = on.table.partitions.iter().filter(|partition| partition.kind == PartitionKind::EfiSystem);
+    let mut first: Option<ChainFindings> = None;
+    for esp in system.take(SYSTEM_PARTITIONS_MAX) {
+        let mut seen = ChainFindings::default();
+        check_system_partition(on, esp, files, guest, &mut seen)?;
+        if !seen.has_failure() {
+            first = Some(seen);
+            break;
+        }
+        first.get_or_insert(seen);
+    }
+    match first {
+        Some(seen) => links.0.extend(seen.0),
+        None => links.fail(
+            Gate::Partition,
+            Code::NoSystemPartition,
+            "the disk has no EFI system partition (ESP): UEFI firmware finds no boot manager; if it lies on another \
+             disk of the guest, Windows does not start from this one alone",
+        ),
+    }
+    Ok(())
+}
+
+fn check_system_partition(
+    on: &BootDisk<'_>,
+    esp: &Partition,
+    files: &dyn GuestFiles,
+    guest: &Guest,
+    links: &mut ChainFindings,
+) -> Result<()> {
+    let label = esp.label();
+    let opened = PartitionView::new(on.disk, esp).and_then(FatVolume::open);
+    let Some(fat) = readable(opened, links, Gate::Partition, &format!("the EFI system partition, {label}"))? else {
+        return Ok(());
+    };
+    links.good(Gate::Partition, Code::SystemPartition, format!("EFI system partition, {label}, FAT"));
+    let fallback = match guest.arch {
+        Arch::X86 => "/EFI/Boot/bootia32.efi",
+        Arch::Arm64 => "/EFI/Boot/bootaa64.efi",
+        Arch::Amd64 => "/EFI/Boot/bootx64.efi",
+    };
+    let look = |path: &str| -> Result<std::result::Result<(), String>> {
+        check_program(fat.read(path, PROGRAM_BYTES_MAX), guest.arch, &format!("{path} on {label}"))
+    };
+    match (look(BOOT_MANAGER)?, look(fallback)?) {
+        (Ok(()), Ok(())) => {
+            links.good(Gate::BootManager, Code::BootManager, format!("{BOOT_MANAGER} and {fallback}, {}", guest.arch));
+        }
+        (Ok(()), Err(problem)) => {
+            links.good(Gate::BootManager, Code::BootManager, format!("{BOOT_MANAGER}, {}", guest.arch));
+            let text = format!("{problem}: a new machine with empty NVRAM does not find Windows by itself");
+            links.warn(Gate::BootManager, Code::NoFallbackLoader, text);
+        }
+        (Err(problem), Ok(())) => {
+            links.good(Gate::BootManager, Code::BootManager, format!("{fallback}, {}", guest.arch));
+            links.warn(Gate::BootManager, Code::NoBootManager, problem);
+        }
+        (Err(problem), Err(other)) => {
+            links.fail(
+                Gate::BootManager,
+                Code::NoBootManager,
+                format!("no boot manager (bootmgfw): {problem}; {other}"),
+            );
+        }
+    }
+    let read = |path: &str| fat.read(path, BCD_BYTES_MAX);
+    let place = BootContext { firmware: Firmware::Uefi, own: read_partition_id(on)?, is_boot_partition: false };
+    check_boot_store(&read, "/EFI/Microsoft/Boot/BCD", &label, &place, files, guest, links)
+}

@@ -1,0 +1,105 @@
+//! The public questions: does this guest boot from these buses?
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+
+use super::boot_chain::{self, BootDisk};
+use super::cached_hives::CachedHives;
+use super::context::CheckOptions;
+use super::controller::Bus;
+use super::gates::{add_guest_state, check_gates};
+use super::report::{BootCheck, Code, Finding, Gate};
+use super::subject::{BootSubject, EarlyVerdict, read_subject};
+use crate::error::{Kind, Result};
+use crate::io::VolumeRead;
+use crate::ntfs::Volume;
+use crate::windows::guest_files::GuestFiles;
+use crate::windows::inspect::guest::Guest;
+
+/// Answers for one bus, from the kernel on: without the disk around the volume, what lies before is not judged.
+///
+/// # Errors
+/// When the volume cannot be read, or holds no Windows. What keeps the guest from booting is not an error: it is the
+/// answer.
+pub fn boot_check<D: VolumeRead>(volume: &Volume<D>, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
+    Ok(boot_checks(volume, None, &[bus], options)?.swap_remove(0))
+}
+
+/// Answers for several buses; the hives are read once. With `disk`, the chain begins at the firmware.
+///
+/// # Errors
+/// As [`boot_check`].
+pub fn boot_checks<D: VolumeRead>(
+    volume: &Volume<D>,
+    disk: Option<&BootDisk<'_>>,
+    buses: &[Bus],
+    options: &CheckOptions,
+) -> Result<Vec<BootCheck>> {
+    if buses.is_empty() {
+        return Ok(Vec::new());
+    }
+    let files = CachedHives { files: volume, hives: RefCell::default() };
+    let mut subject = match read_subject(&files)? {
+        Ok(subject) => subject,
+        Err(finding) => return Ok(buses.iter().map(|bus| early_report(*bus, &finding)).collect()),
+    };
+    subject.chain = walk_chain(disk, volume, &subject.guest)?;
+    buses.iter().map(|bus| check_bus(&files, &subject, *bus, options)).collect()
+}
+
+/// As [`boot_checks`], for a guest that was inspected already, and with the bytes of a SYSTEM hive that was read from the
+/// volume as it is now and passed the check of the whole hive.
+///
+/// # Errors
+/// As [`boot_check`].
+pub fn boot_checks_of<D: VolumeRead>(
+    volume: &Volume<D>,
+    disk: Option<&BootDisk<'_>>,
+    guest: &Guest,
+    system: &[u8],
+    buses: &[Bus],
+    options: &CheckOptions,
+) -> Result<Vec<BootCheck>> {
+    let chain = walk_chain(disk, volume, guest)?;
+    let subject = BootSubject { guest: Cow::Borrowed(guest), system: Cow::Borrowed(system), fault: None, chain };
+    buses.iter().map(|bus| check_bus(volume, &subject, *bus, options)).collect()
+}
+
+/// What was seen from the firmware to the loader.
+fn walk_chain(disk: Option<&BootDisk<'_>>, files: &dyn GuestFiles, guest: &Guest) -> Result<Vec<Finding>> {
+    disk.map_or(Ok(Vec::new()), |disk| boot_chain::walk(disk, files, guest))
+}
+
+/// The same over anything that has files.
+#[cfg(test)]
+pub(super) fn check_files(files: &dyn GuestFiles, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
+    match read_subject(files)? {
+        Ok(subject) => check_bus(files, &subject, bus, options),
+        Err(finding) => Ok(early_report(bus, &finding)),
+    }
+}
+
+fn early_report(bus: Bus, (code, windows, text): &EarlyVerdict) -> BootCheck {
+    let mut report = BootCheck::new(bus);
+    report.windows.clone_from(windows);
+    report.fail(Gate::Loader, *code, text.as_str());
+    report.done()
+}
+
+/// The answer for one bus.
+fn check_bus(files: &dyn GuestFiles, subject: &BootSubject<'_>, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
+    let mut report = BootCheck::new(bus);
+    report.windows = Some(subject.guest.to_string());
+    report.findings.clone_from(&subject.chain);
+    if let Some(fault) = &subject.fault {
+        report.fail(Gate::Loader, Code::HiveDamaged, format!("the SYSTEM hive is damaged: {fault}"));
+    }
+    match check_gates(files, &subject.guest, &subject.system, &mut report, options) {
+        Err(error) if error.kind() == Kind::Damaged => {
+            report.fail(Gate::Loader, Code::HiveDamaged, format!("the SYSTEM hive is damaged: {error}"));
+        }
+        other => other?,
+    }
+    add_guest_state(&subject.guest, &mut report);
+    Ok(report.done())
+}

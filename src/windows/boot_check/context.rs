@@ -1,0 +1,47 @@
+//! What every gate needs.
+
+use crate::drivers::{Arch, SignatureLevel};
+use crate::error::Result;
+use crate::hive::reader::{Node, Reader};
+use crate::windows::guest_files::GuestFiles;
+use crate::windows::inspect::guest::Guest;
+
+/// First build that binds by `DriverDatabase` (Windows 8, Server 2012).
+pub(super) const BUILD_DRIVER_DATABASE: u32 = 9200;
+
+/// How strictly to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CheckOptions {
+    /// What a boot driver's signature must prove; less is a failure.
+    pub signatures: SignatureLevel,
+}
+
+/// What every gate needs.
+pub(super) struct Context<'a> {
+    pub files: &'a dyn GuestFiles,
+    pub guest: &'a Guest,
+    pub system: Reader<'a>,
+    pub control_set: String,
+    pub options: &'a CheckOptions,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn key(&self, path: &str) -> Result<Option<Node<'a>>> {
+        self.system.key(path)
+    }
+
+    pub(super) fn text(&self, key: &str, name: &str) -> Result<Option<String>> {
+        let Some(key) = self.key(key)? else { return Ok(None) };
+        Ok(key.value(name)?.and_then(|value| value.as_str()))
+    }
+
+    pub(super) fn number(&self, key: &str, name: &str) -> Result<Option<u32>> {
+        let Some(key) = self.key(key)? else { return Ok(None) };
+        Ok(key.value(name)?.and_then(|value| value.as_u32()))
+    }
+}
+
+/// Whether this CPU's Windows insists on signed drivers.
+pub(super) fn insists_on_signatures(guest: &Guest) -> bool {
+    guest.arch != Arch::X86 && guest.build >= 6000
+}

@@ -1,0 +1,60 @@
+//! What is read once for all buses.
+
+use std::borrow::Cow;
+
+use super::report::{Code, Finding};
+use crate::error::{Kind, Result};
+use crate::hive::check::{self, Severity};
+use crate::hive::{Hive, read_logs};
+use crate::windows::guest_files::GuestFiles;
+use crate::windows::inspect::guest::Guest;
+use crate::windows::inspect::installation::inspect_files;
+
+/// The largest hive that is read.
+const HIVE_BYTES_MAX: u64 = 1 << 30;
+
+/// What is read once for all buses.
+pub(super) struct BootSubject<'a> {
+    pub guest: Cow<'a, Guest>,
+    pub system: Cow<'a, [u8]>,
+    /// What is wrong with the SYSTEM hive as a whole.
+    pub fault: Option<String>,
+    /// From the firmware to the loader.
+    pub chain: Vec<Finding>,
+}
+
+/// Why there is nothing to walk through.
+pub(super) type EarlyVerdict = (Code, Option<String>, String);
+
+/// Reads the guest; or says at once that it does not boot.
+pub(super) fn read_subject(files: &dyn GuestFiles) -> Result<std::result::Result<BootSubject<'static>, EarlyVerdict>> {
+    let guest = match inspect_files(files) {
+        Ok(Some(inspected)) => inspected.guest,
+        Ok(None) => return Ok(Err((Code::NoWindows, None, "there is no Windows on this volume".to_owned()))),
+        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
+            return Ok(Err((Code::HiveDamaged, None, format!("the registry cannot be read: {error}"))));
+        }
+        // dirty hives without logs, several installations: that is for the user to decide
+        Err(error) => return Err(error),
+    };
+    let system = match system_hive(files, &guest) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let text = format!("the SYSTEM hive cannot be read: {error}");
+            return Ok(Err((Code::HiveDamaged, Some(guest.to_string()), text)));
+        }
+    };
+    // the loader refuses or heals a hive with a broken structure anywhere, not only where the driver's keys are
+    let faults = check::check(&system);
+    let fault = faults.iter().find(|fault| fault.severity() == Severity::Error).map(ToString::to_string);
+    Ok(Ok(BootSubject { guest: Cow::Owned(guest), system: Cow::Owned(system), fault, chain: Vec::new() }))
+}
+
+/// The SYSTEM hive as Windows will see it, with its logs applied.
+fn system_hive(files: &dyn GuestFiles, guest: &Guest) -> Result<Vec<u8>> {
+    let path = format!("{}/SYSTEM", guest.config_dir());
+    let bytes = files.read(&path, HIVE_BYTES_MAX)?.unwrap_or_default();
+    let [log1, log2] = read_logs(|ending| files.read(&format!("{path}.{ending}"), HIVE_BYTES_MAX))?;
+    let (hive, _) = Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref())?;
+    hive.finish(&[])
+}
