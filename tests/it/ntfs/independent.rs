@@ -1,12 +1,14 @@
 //! The reader that verification uses, on every layout that NTFS allows: it sees what foreign readers and our own see.
 
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 
 use winject::internals::error::Kind;
 use winject::internals::io::{MemoryVolume, VolumeRead};
 use winject::internals::ntfs::security::Protected;
 use winject::internals::ntfs::{FileId, New, OpenOptions, Security, Volume, fixup};
 use winject::internals::plan::verify::independent::{Found, IndependentVolume};
+use winject::internals::units::VolumeOffset;
 
 use super::geometry::MATRIX;
 use super::large::fragmented;
@@ -185,7 +187,53 @@ fn look_at(device: &MemoryVolume, paths: &[String]) -> winject::Result<()> {
     Ok(())
 }
 
+/// Counts the bytes that are read, and the blocks that they come from.
+struct CountingVolume {
+    volume: MemoryVolume,
+    bytes_read: Cell<u64>,
+    blocks: RefCell<BTreeSet<u64>>,
+}
+
+impl CountingVolume {
+    /// Unit in which needed bytes are counted: the reader's cache reads no less.
+    const BLOCK: u64 = 16 << 10;
+}
+
+impl VolumeRead for CountingVolume {
+    fn len(&self) -> u64 {
+        self.volume.len()
+    }
+    fn read_at(&self, offset: VolumeOffset, buf: &mut [u8]) -> winject::Result<()> {
+        let length = buf.len() as u64;
+        self.bytes_read.set(self.bytes_read.get() + length);
+        self.blocks.borrow_mut().extend(offset.0 / Self::BLOCK..(offset.0 + length).div_ceil(Self::BLOCK));
+        self.volume.read_at(offset, buf)
+    }
+}
+
+fn no_block_is_read_over_and_over() {
+    let mut volume = Volume::open(MemoryVolume(fixture()), &OpenOptions::new(clock())).unwrap();
+    fill(&mut volume);
+    let wanted = read_by_us(&volume);
+    let volume =
+        CountingVolume { volume: volume.into_device(), bytes_read: Cell::default(), blocks: RefCell::default() };
+    let reader = IndependentVolume::open(&volume).unwrap();
+    for (path, content) in &wanted {
+        if let Some(content) = content {
+            assert_eq!(reader.holds(path, content).unwrap(), Some(true), "{path}");
+        }
+    }
+    let paths: Vec<String> = wanted.into_keys().collect();
+    assert!(reader.compare_with_third_opinion(&paths).unwrap() > 100);
+    let needed = volume.blocks.borrow().len() as u64 * CountingVolume::BLOCK;
+    let read = volume.bytes_read.get();
+    // Both readers read the 128 KiB of `$UpCase`; pieces of files from 64 KiB on go past the cache, which may hold the
+    // blocks at their ends, too.
+    assert!(read <= needed + needed / 10, "{read} bytes are read where {needed} are needed");
+}
+
 tests![
+    no_block_is_read_over_and_over,
     every_geometry_is_read,
     files_in_thousands_of_pieces_are_read,
     volumes_by_windows_are_read,

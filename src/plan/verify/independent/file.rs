@@ -6,8 +6,9 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
+use super::block_cache::BlockCache;
 use super::bytes::{damaged, short_at, size, slice, u8_at, u16_at, u32_at, u64_at, unprotect, utf16_at};
-use super::geometry::{Device, Geometry};
+use super::geometry::Geometry;
 use super::record::{ATTRIBUTE_LIST, Attribute, DATA, DIRECTORY, Extent, Record, Value};
 use super::stream::Stream;
 use crate::error::Result;
@@ -82,7 +83,7 @@ fn parse_list(bytes: &[u8]) -> Result<Vec<Listed>> {
 
 /// The file records of a volume.
 pub(super) struct Files<'a> {
-    pub device: Device<'a>,
+    pub device: BlockCache<'a>,
     pub geometry: Geometry,
     mft: Stream,
     upcase: Vec<u16>,
@@ -91,7 +92,7 @@ pub(super) struct Files<'a> {
 
 impl<'a> Files<'a> {
     pub(super) fn open(volume: &'a dyn VolumeRead) -> Result<Self> {
-        let device = Device::new(volume);
+        let device = BlockCache::new(volume);
         let mut boot = [0; 512];
         device.read(0, &mut boot)?;
         let geometry = Geometry::read(&boot, device.len())?;

@@ -11,6 +11,7 @@
 //!
 //! The crate `ntfs` is a third opinion where it can read, see [`IndependentVolume::compare_with_third_opinion`].
 
+mod block_cache;
 mod bytes;
 mod file;
 mod geometry;

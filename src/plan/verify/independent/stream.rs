@@ -1,7 +1,8 @@
 //! The content of an attribute: resident, in clusters, sparse or compressed.
 
+use super::block_cache::BlockCache;
 use super::bytes::{damaged, size, slice};
-use super::geometry::{Device, Geometry};
+use super::geometry::Geometry;
 use super::lznt1;
 use super::record::{Attribute, COMPRESSED, ENCRYPTED, Run, Value};
 use crate::error::{Error, Layer, Result};
@@ -97,7 +98,7 @@ impl Stream {
     }
 
     /// Fills `buf` from byte `at`. A range beyond the end is damage.
-    pub(super) fn read(&self, device: &Device<'_>, geometry: &Geometry, at: u64, buf: &mut [u8]) -> Result<()> {
+    pub(super) fn read(&self, device: &BlockCache<'_>, geometry: &Geometry, at: u64, buf: &mut [u8]) -> Result<()> {
         if at.checked_add(buf.len() as u64).is_none_or(|end| end > self.len) {
             return Err(damaged("a stream ends too early"));
         }
@@ -115,7 +116,7 @@ impl Stream {
     }
 
     /// The whole stream; one longer than `limit` bytes is damage.
-    pub(super) fn read_all(&self, device: &Device<'_>, geometry: &Geometry, limit: u64) -> Result<Vec<u8>> {
+    pub(super) fn read_all(&self, device: &BlockCache<'_>, geometry: &Geometry, limit: u64) -> Result<Vec<u8>> {
         if self.len > limit {
             return Err(damaged("a stream is longer than it can be"));
         }
@@ -132,7 +133,7 @@ impl Stream {
         run.filter(|(run, inside)| *inside < run.length).ok_or_else(|| damaged("no run maps a part of a stream"))
     }
 
-    fn read_clusters(&self, device: &Device<'_>, geometry: &Geometry, at: u64, buf: &mut [u8]) -> Result<()> {
+    fn read_clusters(&self, device: &BlockCache<'_>, geometry: &Geometry, at: u64, buf: &mut [u8]) -> Result<()> {
         let overflow = || damaged("a run is beyond the end of the volume");
         let (mut at, mut rest) = (at, buf);
         while !rest.is_empty() {
@@ -156,7 +157,7 @@ impl Stream {
 
     fn read_compressed(
         &self,
-        device: &Device<'_>,
+        device: &BlockCache<'_>,
         geometry: &Geometry,
         unit: u64,
         at: u64,
@@ -178,7 +179,7 @@ impl Stream {
     }
 
     /// Unpacks the compression unit that starts at VCN `first`.
-    fn unpack(&self, device: &Device<'_>, geometry: &Geometry, first: u64, out: &mut [u8]) -> Result<()> {
+    fn unpack(&self, device: &BlockCache<'_>, geometry: &Geometry, first: u64, out: &mut [u8]) -> Result<()> {
         let cluster = size(geometry.cluster)?;
         let mut packed = Vec::new();
         let clusters = out.len() / cluster;

@@ -8,6 +8,7 @@ use ntfs::attribute_value::NtfsAttributeValue;
 use ntfs::indexes::NtfsFileNameIndex;
 use ntfs::{Ntfs, NtfsReadSeek};
 
+use super::block_cache::BlockCache;
 use super::bytes::{u8_at, utf16_at};
 use super::file::{File, number_of};
 use super::index;
@@ -15,75 +16,36 @@ use super::record::{DATA, Value};
 use super::stream::Stream;
 use super::volume::{IndependentVolume, ROOT};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::io::VolumeRead;
-use crate::units::VolumeOffset;
 
-/// How many bytes are read at once: the crate asks for a few at a time.
-const WINDOW: usize = 16 << 10;
 /// Type of the attribute `$FILE_NAME`.
 const FILE_NAME: u32 = 0x30;
 
-/// A volume as the file that the crate expects, with a small read-ahead.
-struct Device<'a> {
-    volume: &'a dyn VolumeRead,
+/// The volume as the file that the crate expects. The crate asks for a few bytes at a time.
+struct CachedFile<'c, 'a> {
+    cache: &'c BlockCache<'a>,
     at: u64,
-    window: Vec<u8>,
-    window_at: u64,
 }
 
-impl<'a> Device<'a> {
-    fn new(volume: &'a dyn VolumeRead) -> Self {
-        Self { volume, at: 0, window: Vec::new(), window_at: 0 }
-    }
-
-    fn fill(&mut self, at: u64, length: usize) -> io::Result<()> {
-        self.window.resize(length, 0);
-        self.window_at = at;
-        self.volume.read_at(VolumeOffset(at), &mut self.window).map_err(|e| {
-            self.window.clear();
-            io::Error::other(e)
-        })
-    }
-}
-
-impl Read for Device<'_> {
+impl Read for CachedFile<'_, '_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.volume.len().saturating_sub(self.at)).unwrap_or(usize::MAX);
-        let wanted = buf.len().min(left);
-        if wanted == 0 {
+        let left = usize::try_from(self.cache.len().saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let count = buf.len().min(left);
+        if count == 0 {
             return Ok(0);
         }
-        if wanted >= WINDOW {
-            let part = buf.get_mut(..wanted).unwrap_or_default();
-            self.volume.read_at(VolumeOffset(self.at), part).map_err(io::Error::other)?;
-            self.at = self.at.saturating_add(wanted as u64);
-            return Ok(wanted);
-        }
-        let inside = |window: &[u8], window_at: u64, at: u64| {
-            let skip = usize::try_from(at.checked_sub(window_at)?).ok()?;
-            let rest = window.len().checked_sub(skip)?;
-            (rest > 0).then_some((skip, rest))
-        };
-        if inside(&self.window, self.window_at, self.at).is_none() {
-            let start = self.at / WINDOW as u64 * WINDOW as u64;
-            let length = usize::try_from(self.volume.len().saturating_sub(start)).unwrap_or(WINDOW).min(WINDOW);
-            self.fill(start, length)?;
-        }
-        let Some((skip, rest)) = inside(&self.window, self.window_at, self.at) else { return Ok(0) };
-        let take = wanted.min(rest);
-        let (Some(to), Some(from)) = (buf.get_mut(..take), self.window.get(skip..skip + take)) else { return Ok(0) };
-        to.copy_from_slice(from);
-        self.at = self.at.saturating_add(take as u64);
-        Ok(take)
+        let to = buf.get_mut(..count).unwrap_or_default();
+        self.cache.read(self.at, to).map_err(io::Error::other)?;
+        self.at = self.at.saturating_add(count as u64);
+        Ok(count)
     }
 }
 
-impl Seek for Device<'_> {
+impl Seek for CachedFile<'_, '_> {
     fn seek(&mut self, pos: SeekFrom) -> io::Result<u64> {
         let to = match pos {
             SeekFrom::Start(at) => Some(at),
             SeekFrom::Current(by) => self.at.checked_add_signed(by),
-            SeekFrom::End(by) => self.volume.len().checked_add_signed(by),
+            SeekFrom::End(by) => self.cache.len().checked_add_signed(by),
         };
         self.at = to.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "seek beyond the volume"))?;
         Ok(self.at)
@@ -102,7 +64,7 @@ impl IndependentVolume<'_> {
     /// # Errors
     /// [`Kind::Verify`](crate::Kind::Verify) when the crate finds another file, or content in another place.
     pub fn compare_with_third_opinion(&self, paths: &[String]) -> Result<usize> {
-        let mut device = Device::new(self.volume);
+        let mut device = CachedFile { cache: &self.files.device, at: 0 };
         if self.files.has_listed_mft()? {
             return Ok(0);
         }
@@ -122,7 +84,7 @@ impl IndependentVolume<'_> {
 struct Opinion<'o, 'a> {
     own: &'o IndependentVolume<'a>,
     ntfs: &'o Ntfs,
-    device: Device<'a>,
+    device: CachedFile<'o, 'a>,
     /// Paths of folders that both found.
     agreed: HashSet<String>,
 }

@@ -23,7 +23,6 @@ pub(super) const ROOT: u64 = 5 | 5 << 48;
 
 /// A volume opened by the independent reader.
 pub struct IndependentVolume<'a> {
-    pub(super) volume: &'a dyn VolumeRead,
     pub(super) files: Files<'a>,
     /// References of the paths that were found: what a plan touches lies in few folders.
     found: RefCell<HashMap<String, u64>>,
@@ -50,7 +49,7 @@ impl<'a> IndependentVolume<'a> {
     /// # Errors
     /// [`Kind::Damaged`](crate::Kind::Damaged) when the boot sector, `$MFT` or `$UpCase` cannot be read.
     pub fn open(volume: &'a dyn VolumeRead) -> Result<Self> {
-        Ok(Self { volume, files: Files::open(volume)?, found: RefCell::default() })
+        Ok(Self { files: Files::open(volume)?, found: RefCell::default() })
     }
 
     fn file(&self, path: &str) -> Result<Option<Rc<File>>> {
