@@ -1,5 +1,10 @@
 //! Executes a plan on a volume: files first, then the hives with SYSTEM last.
 
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
 use super::{Access, Change, Content, GuestHive, Plan};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
@@ -7,9 +12,6 @@ use crate::hive::{Edited, Hive, ValueType, read_logs};
 use crate::io::VolumeWrite;
 use crate::ntfs::security::Protected;
 use crate::ntfs::{FileId, New, Security, Volume};
-use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 
 /// The largest hive and log that are loaded.
 const HIVE_BYTES_MAX: u64 = 1 << 30;

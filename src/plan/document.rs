@@ -55,6 +55,11 @@ impl Plan {
         format!("{}/{}", self.config_dir, hive.file_name())
     }
 
+    /// The paths of the hives that this plan edits, in the order of writing.
+    pub fn hive_paths(&self) -> impl Iterator<Item = String> {
+        GuestHive::ALL.into_iter().filter(|file| self.of_hive(*file).next().is_some()).map(|file| self.hive_path(file))
+    }
+
     /// The bytes of all files to be written.
     #[must_use]
     pub fn bytes_to_write(&self) -> u64 {

@@ -1,5 +1,7 @@
 //! The plan of an injection: from the guest, the chosen packages and the options to a list of edits.
 
+use std::fmt;
+
 use super::first_boot;
 use super::guest_paths;
 use super::options::{InjectOptions, Registration};
@@ -16,7 +18,6 @@ use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 use crate::windows::inspect::installation::Hives;
 use crate::windows::plan_builder::PlanBuilder;
-use std::fmt;
 
 /// Free space that Windows needs besides the staged files, so that it can install them.
 const SPACE_FOR_WINDOWS: u64 = 64 << 20;

@@ -1,5 +1,7 @@
 //! The whole plan against a small guest in memory: what is written, byte for byte, and that a second run writes nothing.
 
+use sha2::Digest as _;
+
 use super::options::InjectOptions;
 use super::{Guest, registry};
 use crate::clock::FileTime;
@@ -13,7 +15,6 @@ use crate::plan::{Change, GuestHive, RegData, apply_edit};
 use crate::windows::guest_files::memory::MemoryFiles;
 use crate::windows::injection::{Injection, plan_files};
 use crate::windows::inspect::installation::{Hives, inspect_files};
-use sha2::Digest as _;
 
 pub(super) const NOW: FileTime = FileTime(0x01DB_0000_0000_0000);
 const CONFIG: &str = "/Windows/System32/config";

@@ -1,0 +1,84 @@
+//! Protection of winject's own folder in the guest: a script in it runs as SYSTEM, so nobody else may write there.
+
+use super::builder::PlanBuilder;
+use crate::error::{Error, Layer, Result};
+use crate::ntfs::security::{Protected, is_owned_by_system};
+use crate::plan::{Change, Step};
+use crate::windows::guest_paths;
+
+/// Most files and folders of others in our folder that are protected.
+const PROTECTED_MAX: usize = 20_000;
+
+impl PlanBuilder<'_> {
+    /// Something of ours that is there already gets our descriptor: a folder that somebody else made may be open to
+    /// every user of the guest, and what lies in it runs as the system.
+    pub(super) fn protect(&mut self, path: &str, what: Protected) -> Result<()> {
+        let Some(found) = self.files.protection(path)? else { return Ok(()) };
+        if found.is_link {
+            return Err(Error::refused(Layer::Windows, "a link is in the place of winject's own folder in the guest")
+                .path(path)
+                .hint("remove it in the guest: what winject puts there runs as the system"));
+        }
+        if found.descriptor.as_deref() != Some(what.descriptor().as_slice()) {
+            self.push_step(format!("protect {}", path.to_lowercase()), Change::Protect { path: path.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Gives our descriptor to everything below the folder `top` that the plan does not touch anyway, whoever put it
+    /// there. Links are refused: what they lead to is out of reach.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`](crate::Kind::Refused) for a link or far too many files; when the volume is damaged there.
+    pub fn protect_below(&mut self, top: &str) -> Result<()> {
+        let mut left = PROTECTED_MAX;
+        let mut pending = vec![top.to_owned()];
+        while let Some(folder) = pending.pop() {
+            if !self.exists(&folder)? {
+                continue;
+            }
+            let folders = self.files.folders(&folder)?.into_iter().map(|name| (name, Protected::Directory));
+            let files = self.files.file_names(&folder)?.into_iter().map(|name| (name, Protected::File));
+            for (name, what) in folders.chain(files).collect::<Vec<_>>() {
+                left = left.checked_sub(1).ok_or_else(|| {
+                    Error::refused(Layer::Windows, format!("more than {PROTECTED_MAX} files in winject's own folder"))
+                        .path(top)
+                        .hint("remove the folder in the guest")
+                })?;
+                let path = format!("{folder}/{name}");
+                if self.is_deleted(&path) {
+                    continue;
+                }
+                let found = self.files.protection(&path)?.ok_or_else(|| {
+                    Error::refused(Layer::Windows, "a file in winject's own folder has a name that Windows cannot open")
+                        .path(&path)
+                        .hint("remove it in the guest: chkdsk C: /f gives it another name")
+                })?;
+                if found.is_link || !found.descriptor.is_some_and(|descriptor| what.is_met_by(&descriptor)) {
+                    self.protect(&path, what)?;
+                }
+                if what == Protected::Directory {
+                    pending.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_deleted(&self, path: &str) -> bool {
+        let step = self.step_index.get(&format!("file {}", path.to_lowercase())).and_then(|&at| self.steps.get(at));
+        matches!(step, Some(Some(Step { change: Change::DeleteFile { .. }, .. })))
+    }
+
+    /// Whether only the system and administrators can have written this file or folder: its folder is as an earlier run
+    /// of ours left it, and it is owned by them.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn is_trusted(&self, path: &str) -> Result<bool> {
+        let Some(top) = self.files.protection(guest_paths::TOP)? else { return Ok(false) };
+        let Some(found) = self.files.protection(path)? else { return Ok(false) };
+        let is_ours = !top.is_link && top.descriptor.as_deref() == Some(Protected::Top.descriptor().as_slice());
+        Ok(is_ours && !found.is_link && found.descriptor.is_some_and(|d| is_owned_by_system(&d)))
+    }
+}
