@@ -40,7 +40,7 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// The bytes of a changed hive; once [`verify`](super::verify()) has passed, it lies so on the volume.
+    /// The bytes of a changed hive; once [`verify`](super::verify()) has passed, the volume holds exactly these.
     #[must_use]
     pub fn hive(&self, file: GuestHive) -> Option<&[u8]> {
         self.hives.get(&file).map(|edited| edited.bytes.as_slice())
@@ -53,11 +53,11 @@ impl fmt::Debug for Applied {
     }
 }
 
-/// As [`apply`], with hives that were read from this very volume when the plan was made: they are not read again. The
+/// Like [`apply`], with hives that were read from this volume when the plan was made: they are not read again. The
 /// changed ones are not checked here: [`verify`](super::verify()) does it, with what comes back from the volume.
 ///
 /// # Errors
-/// As [`apply`].
+/// See [`apply`].
 pub fn apply_loaded<D: VolumeWrite>(
     plan: &Plan,
     volume: &mut Volume<D>,

@@ -67,7 +67,7 @@ impl Content {
         Self { bytes: Bytes::Held(bytes), sha256 }
     }
 
-    /// As [`new`](Self::new), for bytes of which the caller has just computed the hash.
+    /// Like [`new`](Self::new), for bytes whose hash the caller has just computed.
     pub(crate) fn hashed(bytes: Arc<Vec<u8>>, sha256: [u8; 32]) -> Self {
         Self { bytes: Bytes::Held(bytes), sha256 }
     }
@@ -101,7 +101,7 @@ impl Content {
         }
     }
 
-    /// Length in bytes.
+    /// Length of the content in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         match &self.bytes {
@@ -110,7 +110,7 @@ impl Content {
         }
     }
 
-    /// SHA-256 in hexadecimal.
+    /// SHA-256 of the content, in lower-case hexadecimal.
     #[must_use]
     pub fn sha256(&self) -> String {
         hex(&self.sha256)
@@ -122,7 +122,7 @@ impl Content {
     }
 }
 
-/// Lower-case hexadecimal.
+/// Lower-case hexadecimal digits, two for each byte.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -162,22 +162,22 @@ pub enum Access {
 }
 
 /// One edit. Paths are absolute on the Windows volume, with `/`; registry keys are relative to the hive's root, with
-/// `\`. An edit says what shall be; applying one that already holds changes nothing.
+/// `\`. An edit describes the result; applying one that already holds changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Change {
     /// A folder that is not there yet; its parent is.
     CreateDir {
-        /// The folder.
+        /// Its absolute path on the volume.
         path: String,
-        /// Its permissions.
+        /// The permissions that it is created with.
         access: Access,
     },
     /// A file that is new or gets new content.
     WriteFile {
-        /// The file.
+        /// Its absolute path on the volume.
         path: String,
-        /// What it shall hold.
+        /// Its new content.
         content: Content,
         /// Whether a file of that name exists now.
         replaces: bool,
@@ -189,46 +189,46 @@ pub enum Change {
         /// The folder or file.
         path: String,
     },
-    /// A file, or an empty folder, that shall be gone.
+    /// A file, or an empty folder, that is removed.
     DeleteFile {
-        /// The file.
+        /// Its absolute path on the volume.
         path: String,
     },
     /// A key without values of its own.
     CreateKey {
-        /// The hive.
+        /// The hive that is edited.
         hive: GuestHive,
-        /// The key.
+        /// Path of the key below the hive's root.
         key: String,
     },
     /// A value; its key is created when missing.
     SetValue {
-        /// The hive.
+        /// The hive that is edited.
         hive: GuestHive,
-        /// The key.
+        /// Path of the key below the hive's root.
         key: String,
         /// The value's name; empty for the default value.
         name: String,
-        /// Type and data.
+        /// The new type and data.
         data: RegData,
         /// What is there now.
         #[serde(skip_serializing_if = "Option::is_none")]
         before: Option<RegData>,
     },
-    /// A value that shall be gone.
+    /// A value that is removed.
     DeleteValue {
-        /// The hive.
+        /// The hive that is edited.
         hive: GuestHive,
-        /// The key.
+        /// Path of the key below the hive's root.
         key: String,
-        /// The value's name.
+        /// Name of the value; empty for the default value.
         name: String,
     },
-    /// A key that shall be gone, with everything below it.
+    /// A key that is removed, with everything below it.
     DeleteKey {
-        /// The hive.
+        /// The hive that is edited.
         hive: GuestHive,
-        /// The key.
+        /// Path of the key below the hive's root.
         key: String,
     },
 }
@@ -288,7 +288,7 @@ impl fmt::Display for Change {
 /// A change and why it is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
-    /// The change.
+    /// What is edited; its fields are those of the step.
     #[serde(flatten)]
     pub change: Change,
     /// The reason, in a few words.

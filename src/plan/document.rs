@@ -12,7 +12,7 @@ use crate::escape::EscapedLines;
 pub struct Plan {
     /// The folder with the hives, `/Windows/System32/config` as a rule.
     pub config_dir: String,
-    /// The edits.
+    /// The edits with their reasons, in the order in which they are applied.
     pub steps: Vec<Step>,
     /// What the user should know about this plan.
     pub notes: Vec<String>,

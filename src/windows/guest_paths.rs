@@ -6,7 +6,7 @@ pub const TOP: &str = "/hyper2kvm";
 pub const STAGE: &str = "/hyper2kvm/drivers/virtio";
 /// The same as a batch file or `DevicePath` spells it.
 pub const STAGE_IN_SCRIPT: &str = "%SystemDrive%\\hyper2kvm\\drivers\\virtio";
-/// The manual installer.
+/// Batch file that installs the staged packages when a person runs it.
 pub const SETUP: &str = "/hyper2kvm/setup.cmd";
 /// The job of the first boot.
 pub const FIRSTBOOT: &str = "/hyper2kvm/firstboot.cmd";
@@ -16,7 +16,7 @@ pub const DONE: &str = "/hyper2kvm/firstboot.done";
 pub const FAILED: &str = "/hyper2kvm/firstboot.failed";
 /// The job's counter of attempts.
 pub const ATTEMPTS: &str = "/hyper2kvm/firstboot.attempts";
-/// What we did, for the clean-up and for people.
+/// The list of what a run put into the guest.
 pub const MANIFEST: &str = "/hyper2kvm/manifest.json";
 /// The service that starts the job.
 pub const SERVICE: &str = "hyper2kvm-firstboot";

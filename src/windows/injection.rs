@@ -26,7 +26,7 @@ const SPACE_FOR_EDITS: u64 = 2 << 20;
 
 /// A plan and what it means in terms of drivers.
 pub struct Injection {
-    /// The edits.
+    /// The edits of the guest; empty when the guest is already as it shall be.
     pub plan: Plan,
     /// The same for the report.
     pub record: Record,
@@ -53,10 +53,10 @@ pub fn plan_injection<D: VolumeRead>(
     plan_inspected(volume, guest, &Hives::new(), selection, options)
 }
 
-/// As [`plan_injection`], with hives that were read from this volume as it is now: they are not read again.
+/// Like [`plan_injection`], with hives that were read from this volume as it is now: they are not read again.
 ///
 /// # Errors
-/// As [`plan_injection`].
+/// See [`plan_injection`].
 pub fn plan_inspected<D: VolumeRead>(
     volume: &Volume<D>,
     guest: &Guest,
@@ -67,7 +67,7 @@ pub fn plan_inspected<D: VolumeRead>(
     plan_files(volume, guest, hives, selection, options)
 }
 
-/// The same over anything that has files.
+/// Like [`plan_inspected`], on any source of files.
 pub(super) fn plan_files(
     files: &dyn GuestFiles,
     guest: &Guest,
@@ -121,7 +121,7 @@ pub(super) fn plan_files(
     Ok(Injection { plan, record, hives })
 }
 
-/// Puts certificates into the machine's store of trusted publishers, so that `pnputil` asks nobody.
+/// Puts certificates into the machine's store of trusted publishers, so that `pnputil` does not ask.
 fn trust_publishers(builder: &mut PlanBuilder<'_>, options: &InjectOptions) -> Result<()> {
     for certificate in &options.trusted_publishers {
         let publisher = Publisher::parse(certificate, "--trust-publisher")?;

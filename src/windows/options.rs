@@ -13,7 +13,7 @@ pub enum Registration {
     Full,
 }
 
-/// The choices.
+/// What the user may choose about an injection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InjectOptions {
     /// Replace drivers of the guest that are newer than those of the media.

@@ -18,7 +18,7 @@ pub enum Action {
     Unchanged,
     /// The guest's own is newer, or at work already: left alone.
     Kept,
-    /// It is taken away.
+    /// It is removed.
     Removed,
 }
 
@@ -39,7 +39,7 @@ impl Action {
 /// A file that is put into the guest.
 #[derive(Debug, Clone, Serialize)]
 pub struct FileRecord {
-    /// File name.
+    /// Name of the file, with the sub-folders of its package.
     pub name: String,
     /// What happens to it.
     pub action: Action,
@@ -50,16 +50,16 @@ pub struct FileRecord {
     pub source: String,
     /// Where it goes to, on the Windows volume.
     pub destination: String,
-    /// Size in bytes.
+    /// Length of the file in bytes.
     pub size: u64,
-    /// SHA-256.
+    /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
     /// The service that it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
 }
 
-/// A staged package.
+/// A package that lies ready in the guest for its own Windows to install.
 #[derive(Debug, Clone, Serialize)]
 pub struct PackageRecord {
     /// The service, or the name of the staging folder for a package without one.
@@ -69,46 +69,46 @@ pub struct PackageRecord {
     pub category: String,
     /// Where it comes from.
     pub package_dir: String,
-    /// Its INF.
+    /// File name of its INF.
     pub inf: String,
-    /// `DriverVer`.
+    /// Version of `DriverVer` in the INF: `100.101.104.28500`.
     pub driver_version: String,
     /// The folder in the guest.
     pub guest_dir: String,
     /// What happens to it.
     pub action: Action,
-    /// Its files.
+    /// Its files, with what happens to each.
     pub files: Vec<FileRecord>,
 }
 
 /// A service registered offline, in one control set.
 #[derive(Debug, Clone, Serialize)]
 pub struct ServiceRecord {
-    /// Name.
+    /// Name of the service: its key below `Services`.
     pub service: String,
-    /// Control set.
+    /// The control set that holds it: `ControlSet001`.
     pub control_set: String,
-    /// `Type`.
+    /// `Type` of the service; 1 is a kernel driver.
     #[serde(rename = "type")]
     pub kind: u32,
-    /// `Start`.
+    /// `Start` of the service; 0 starts it with the boot loader.
     pub start: u32,
-    /// `Group`.
+    /// `Group`: its load order group; empty for none.
     pub group: String,
-    /// `ImagePath`.
+    /// `ImagePath`: its file, as the registry spells it.
     pub image: String,
     /// What happens to it.
     pub action: Action,
 }
 
-/// A `CriticalDeviceDatabase` entry.
+/// An entry of `CriticalDeviceDatabase`, by which Windows up to 7 binds a device at boot.
 #[derive(Debug, Clone, Serialize)]
 pub struct CriticalDeviceRecord {
     /// The key's name: `PCI#VEN_…`.
     pub pci_id: String,
     /// The service that it binds to.
     pub service: String,
-    /// Control set.
+    /// The control set that holds it: `ControlSet001`.
     pub control_set: String,
     /// What happens to it.
     pub action: Action,
@@ -121,7 +121,7 @@ pub struct DriverDatabaseRecord {
     pub hive: GuestHive,
     /// Name in `DriverInfFiles`: invented (`h2k-viostor.inf`), or an `oemN.inf`.
     pub inf: String,
-    /// Name in `DriverPackages`.
+    /// Its key below `DriverPackages`, named like a folder of the driver store.
     pub package: String,
     /// Device ids bound to it.
     pub ids: Vec<String>,
@@ -138,13 +138,13 @@ pub struct RegistryRecord {
     pub control_sets: Vec<String>,
     /// `driver_database` or `cdd`: what decides the binding in this Windows.
     pub style: String,
-    /// Services.
+    /// Services that are registered, one record for each control set.
     pub services: Vec<ServiceRecord>,
-    /// `CriticalDeviceDatabase`.
+    /// Entries of `CriticalDeviceDatabase`.
     pub cdd: Vec<CriticalDeviceRecord>,
-    /// `DriverDatabase`.
+    /// Packages that are registered in `DriverDatabase`.
     pub driver_database: Vec<DriverDatabaseRecord>,
-    /// `StartOverride` keys taken away, with their control set.
+    /// `StartOverride` keys that are removed, with their control set.
     pub startoverride_removed: Vec<String>,
     /// In-box controllers set to start at boot, so that the guest still starts from SATA, IDE or NVMe.
     #[serde(rename = "way_back")]
@@ -154,7 +154,7 @@ pub struct RegistryRecord {
 /// The search path for drivers.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct DevicePathRecord {
-    /// Whether it changes.
+    /// Whether the run changes the value.
     pub modified: bool,
     /// The value as it was.
     pub original: Option<String>,
@@ -165,7 +165,7 @@ pub struct DevicePathRecord {
 /// The job of the first boot.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct FirstbootRecord {
-    /// The service's name.
+    /// Name of the service that starts the job.
     pub service: String,
     /// How it is started.
     pub method: String,
@@ -180,18 +180,18 @@ pub struct FirstbootRecord {
     pub skipped: Option<String>,
 }
 
-/// All of it.
+/// All that an injection does to a guest.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Record {
     /// Drivers put into `System32\drivers`.
     pub files_copied: Vec<FileRecord>,
-    /// Staged packages.
+    /// Packages that lie ready for the running guest.
     pub packages_staged: Vec<PackageRecord>,
-    /// The hives.
+    /// Edits of the hives.
     pub registry_changes: RegistryRecord,
-    /// `DevicePath`.
+    /// The edit of `DevicePath`.
     pub devicepath_changes: DevicePathRecord,
-    /// The first-boot job.
+    /// The job that installs the staged packages at the first boot.
     pub firstboot: FirstbootRecord,
     /// The manual installer in the guest.
     pub setup_script: String,

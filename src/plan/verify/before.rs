@@ -37,7 +37,7 @@ pub fn check_before<D: VolumeRead>(device: &D, plan: &Plan, is_marked: bool) -> 
         if *is_there && found.is_none() && !made.contains(folder_of(path)) {
             return Err(unreachable_file(path));
         }
-        // The folder that changes when the path is new: the last one on the way that is there.
+        // The folder that changes when the path is new: its nearest ancestor that exists.
         let mut nearest = path.as_str();
         let mut record = found;
         while record.is_none() && !nearest.is_empty() {

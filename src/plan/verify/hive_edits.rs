@@ -7,8 +7,8 @@ use crate::plan::change::{Change, GuestHive};
 use crate::plan::document::Plan;
 use crate::plan::value::RegData;
 
-/// Reads the whole hive with the reader that shares no code with the editor, and looks for the plan's edits. Returns how many
-/// there are.
+/// Reads the whole hive with the reader that shares no code with the editor, and looks for the plan's edits. Returns
+/// their number.
 pub(super) fn verify_edits(bytes: &[u8], plan: &Plan, file: GuestHive) -> Result<usize> {
     let unreadable = |e: Error| mismatch("a staged hive cannot be read").source_error(e);
     let hive = Reader::open(bytes).map_err(unreadable)?;

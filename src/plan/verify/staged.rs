@@ -18,14 +18,14 @@ use crate::plan::document::Plan;
 /// The largest hive that is read back.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
 
-/// What was compared.
+/// How much of the staged volume was compared with the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Verified {
-    /// Files and folders.
+    /// Number of files and folders that were looked up and compared.
     pub files: usize,
-    /// Bytes of files.
+    /// Bytes of file content that were compared.
     pub bytes: u64,
-    /// Keys and values.
+    /// Number of registry keys and values that were looked up.
     pub values: usize,
     /// Hives that were checked as a whole.
     pub hives: usize,

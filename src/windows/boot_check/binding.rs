@@ -21,7 +21,7 @@ pub(super) struct Binding {
     pub service: String,
 }
 
-/// What was found, and what was in the way.
+/// The driver that was found, or the reasons why none was.
 pub(super) struct Outcome {
     pub bound: Option<Binding>,
     pub problems: Vec<(Code, String)>,

@@ -16,7 +16,7 @@ use crate::ntfs::Volume;
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 
-/// Answers for one bus, from the kernel on: without the disk around the volume, what lies before is not judged.
+/// Answers for one bus, from the kernel on: without the disk around the volume, the links before it are not checked.
 ///
 /// # Errors
 /// When the volume cannot be read, or holds no Windows. What keeps the guest from booting is not an error: it is the
@@ -28,7 +28,7 @@ pub fn boot_check<D: VolumeRead>(volume: &Volume<D>, bus: Bus, options: &CheckOp
 /// Answers for several buses; the hives are read once. With `disk`, the chain begins at the firmware.
 ///
 /// # Errors
-/// As [`boot_check`].
+/// See [`boot_check`].
 pub fn boot_checks<D: VolumeRead>(
     volume: &Volume<D>,
     disk: Option<&BootDisk<'_>>,
@@ -47,11 +47,11 @@ pub fn boot_checks<D: VolumeRead>(
     buses.iter().map(|bus| check_bus(&files, &subject, *bus, options)).collect()
 }
 
-/// As [`boot_checks`], for a guest that was inspected already, and with the bytes of a SYSTEM hive that was read from the
-/// volume as it is now and passed the check of the whole hive.
+/// Like [`boot_checks`], for a guest that was inspected already. `system` is the SYSTEM hive as it is on the volume now; it
+/// has passed the check of the whole hive.
 ///
 /// # Errors
-/// As [`boot_check`].
+/// See [`boot_check`].
 pub fn boot_checks_of<D: VolumeRead>(
     volume: &Volume<D>,
     disk: Option<&BootDisk<'_>>,
@@ -70,7 +70,7 @@ fn walk_chain(disk: Option<&BootDisk<'_>>, files: &dyn GuestFiles, guest: &Guest
     disk.map_or(Ok(Vec::new()), |disk| boot_chain::walk(disk, files, guest))
 }
 
-/// The same over anything that has files.
+/// Like [`boot_check`], on any source of files.
 #[cfg(test)]
 pub(super) fn check_files(files: &dyn GuestFiles, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
     match read_subject(files)? {

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bus {
-    /// `virtio-blk-pci`.
+    /// A controller for each disk (QEMU: `virtio-blk-pci`), driver viostor.
     VirtioBlk,
-    /// `virtio-scsi-pci`.
+    /// A SCSI controller (QEMU: `virtio-scsi-pci`), driver vioscsi.
     VirtioScsi,
 }
 
 impl Bus {
-    /// Both.
+    /// Every bus that winject prepares a guest for.
     pub const ALL: [Self; 2] = [Self::VirtioBlk, Self::VirtioScsi];
 
     /// The name as the command line has it.
@@ -47,13 +47,13 @@ impl fmt::Display for Bus {
 /// What a controller's PCI registers say (virtio specification 1.2, 4.1.2; vendor 0x1AF4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Controller {
-    /// `transitional` or `modern`.
+    /// How the virtio specification calls this form: `transitional` or `modern`.
     pub name: &'static str,
-    /// Device id.
+    /// PCI device id (register 0x02).
     pub device: u16,
     /// Subsystem device id; the subsystem vendor is 0x1AF4.
     pub subsystem: u16,
-    /// Revision id.
+    /// PCI revision id (register 0x08).
     pub revision: u8,
     /// Class, subclass and programming interface.
     pub class: u32,

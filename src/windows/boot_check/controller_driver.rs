@@ -13,7 +13,7 @@ const DRIVER_BYTES_MAX: u64 = 64 << 20;
 /// The bus types that the vendor's drivers need (`STORAGE_BUS_TYPE` of Microsoft's storage documentation).
 const BUS_TYPES: [(&str, u32); 2] = [("viostor", 0x01), ("vioscsi", 0x0A)];
 
-/// The system's catalogues.
+/// The system's catalogue folder, below `System32`.
 const CATALOGUES: &str = "CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}";
 /// The largest catalogue that is read.
 const CATALOGUE_BYTES_MAX: u64 = 64 << 20;
@@ -79,7 +79,7 @@ fn bus_type(context: &Context<'_>, report: &mut BootCheck, service: &str, key: &
     let Some((_, expected)) = BUS_TYPES.iter().find(|(name, _)| name.eq_ignore_ascii_case(service)) else {
         return Ok(());
     };
-    // Windows takes a default without it, which works
+    // without the value Windows uses a default, which works
     if let Some(found) = context.number(&format!("{key}\\Parameters"), "BusType")?
         && found != *expected
     {
@@ -108,7 +108,7 @@ fn file(context: &Context<'_>, report: &mut BootCheck, path: &str, inf: Option<&
         report.fail(Gate::Loader, Code::WrongMachine, text);
     }
     if facts.subsystem != SUBSYSTEM_NATIVE {
-        let text = format!("{path} has subsystem {}, not {SUBSYSTEM_NATIVE}: it is no driver", facts.subsystem);
+        let text = format!("{path} has subsystem {}, not {SUBSYSTEM_NATIVE}: it is not a driver", facts.subsystem);
         report.fail(Gate::Loader, Code::WrongSubsystem, text);
     }
     let signed = signature(context, report, path, &bytes, &facts, inf)?;
@@ -159,7 +159,7 @@ fn signature(
             report.warn(Gate::Loader, Code::SignatureTooNew, text);
         }
     }
-    Ok(format!(", signed by {}", found.signer.as_deref().unwrap_or("somebody without a name")))
+    Ok(format!(", signed by {}", found.signer.as_deref().unwrap_or("an unnamed signer")))
 }
 
 /// The signer of the installed catalogue that lists this file, if there is one. Only that of the driver's own INF is
@@ -172,5 +172,5 @@ fn by_catalogue(context: &Context<'_>, bytes: &[u8], inf: Option<&str>) -> Resul
     let Some(data) = context.files.read(&path, CATALOGUE_BYTES_MAX)? else { return Ok(None) };
     let Ok(catalogue) = Catalogue::parse(&data) else { return Ok(None) };
     let fits = catalogue.is_intact() && catalogue.lists(bytes);
-    Ok(fits.then(|| catalogue.signer().unwrap_or("somebody without a name").to_owned()))
+    Ok(fits.then(|| catalogue.signer().unwrap_or("an unnamed signer").to_owned()))
 }

@@ -3,9 +3,11 @@
 //! A Windows guest reaches a disk on a new controller through three gates. The *binding* gate: plug and play finds a
 //! driver for the controller's ids before the system volume is mounted. The *start* gate: the driver's service is
 //! started by the boot loader with the right parameters. The *loader* gate: its file is there, for the right CPU, and
-//! signed. Around them lies what every start needs: firmware, partition, boot code, boot manager, BCD, loader, kernel,
-//! Windows' own boot drivers and the filters on them. Nothing here shares code with the registration: hives are read by the independent reader, ids are those that
-//! plug and play makes from a controller's registers, not those that an INF lists.
+//! signed. Every start needs more: firmware, partition, boot code, boot manager, BCD, loader, kernel, Windows' own boot
+//! drivers and the filters on them.
+//!
+//! Nothing here shares code with the registration: hives are read by the independent reader, ids are those that plug and
+//! play makes from a controller's registers, not those that an INF lists.
 
 mod binding;
 mod boot_chain;

@@ -11,17 +11,17 @@ use crate::escape::EscapedLines;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
-    /// UEFI or BIOS, as the partition table lets it be.
+    /// UEFI or BIOS, as the partition table allows.
     Firmware,
     /// The partition with the boot manager.
     Partition,
     /// The code of the MBR and of the active partition.
     BootCode,
-    /// `bootmgfw.efi` or `bootmgr`.
+    /// The program that reads the boot configuration: `bootmgfw.efi` or `bootmgr`.
     BootManager,
-    /// The boot configuration.
+    /// The boot configuration data: which loader starts from which partition.
     Bcd,
-    /// `winload.efi` or `winload.exe`.
+    /// The program that loads the kernel: `winload.efi` or `winload.exe`.
     OsLoader,
     /// The boot loader reads the hive, the kernel and the driver's file.
     Loader,
@@ -63,11 +63,11 @@ impl Gate {
 pub enum Level {
     /// As it should be.
     Good,
-    /// To be known.
+    /// Worth knowing, without effect on the start.
     Note,
     /// Cannot be told from the image.
     NotJudged,
-    /// May cause trouble.
+    /// May keep the guest from working as hoped; it boots all the same.
     Warning,
     /// The guest does not boot.
     Failure,
@@ -78,11 +78,11 @@ pub enum Level {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Code {
-    /// No Windows.
+    /// There is no Windows installation on the volume.
     NoWindows,
     /// The SYSTEM or SOFTWARE hive cannot be read.
     HiveDamaged,
-    /// UEFI or BIOS.
+    /// Which firmware starts the disk: UEFI or BIOS.
     Firmware,
     /// The partition with the boot manager.
     SystemPartition,
@@ -90,23 +90,23 @@ pub enum Code {
     NoSystemPartition,
     /// None or several of the MBR's partitions are active.
     NoActivePartition,
-    /// Boot code.
+    /// The MBR has boot code.
     BootCode,
-    /// The boot manager.
+    /// The boot manager is there, for the right CPU.
     BootManager,
     /// No boot manager, or a broken one.
     NoBootManager,
-    /// The loader that firmware takes without an entry in its NVRAM.
+    /// The fallback loader, which firmware starts when its NVRAM has no entry, is missing.
     NoFallbackLoader,
     /// The boot configuration names this Windows.
     Bcd,
-    /// No boot configuration.
+    /// The system partition has no boot configuration.
     NoBcd,
     /// The default entry is missing, or starts something else.
     BcdEntry,
     /// The default entry names another disk or partition.
     BcdDevice,
-    /// The loader.
+    /// The loader that the boot configuration names is there.
     OsLoader,
     /// No loader, or a broken one.
     NoOsLoader,
@@ -114,11 +114,11 @@ pub enum Code {
     LinkDamaged,
     /// What cannot be told from the image.
     NotJudged,
-    /// The kernel.
+    /// The kernel or the HAL: there, missing or for another CPU.
     Kernel,
     /// Windows' own boot drivers.
     BootDrivers,
-    /// Class filters.
+    /// Filters of the device classes between Windows and its disk.
     Filters,
     /// Windows 8 or later without a `DriverDatabase`.
     NoDriverDatabase,
@@ -134,33 +134,33 @@ pub enum Code {
     NoDescriptor,
     /// The configuration is missing or names no service.
     NoConfiguration,
-    /// A usable entry.
+    /// Plug and play finds a driver for the controller.
     Bound,
     /// One form of the controller only.
     OneForm,
     /// No service of that name.
     NoService,
-    /// `Type`.
+    /// The service's `Type` is not that of a kernel driver.
     ServiceType,
-    /// `Start`.
+    /// The service's `Start` does not let it start at boot.
     StartType,
-    /// `StartOverride`.
+    /// A `StartOverride` beats the `Start` of the service.
     StartOverride,
-    /// `ImagePath` leads away from the Windows volume.
+    /// `ImagePath` is not on the Windows volume.
     ImagePath,
-    /// `Parameters\BusType`.
+    /// `Parameters\BusType` is not what the driver's vendor sets.
     BusType,
     /// The service is right.
     Service,
-    /// The driver's file.
+    /// The file of a driver is missing.
     FileMissing,
-    /// It is no program, or is cut.
+    /// The driver's file is not a program, or is truncated.
     NotAProgram,
-    /// For another CPU.
+    /// The driver's file is for another CPU than Windows.
     WrongMachine,
-    /// Not a driver.
+    /// The driver's file is a program for user mode.
     WrongSubsystem,
-    /// No signature.
+    /// The driver's file has no signature, nor is it listed in its catalogue.
     Unsigned,
     /// A signature that proves nothing.
     BadSignature,
@@ -168,38 +168,38 @@ pub enum Code {
     SignatureTooNew,
     /// The file is right.
     File,
-    /// No way back.
+    /// No in-box controller starts at boot: only virtio disks start the guest.
     NoWayBack,
-    /// A way back.
+    /// An in-box controller starts at boot: an emulated disk starts the guest, too.
     WayBack,
-    /// Fast startup.
+    /// Fast startup is allowed: a shutdown may hibernate the kernel.
     FastStartup,
-    /// Pending restart.
+    /// Windows waits for a restart to finish an installation.
     PendingReboot,
     /// Windows Setup is not finished.
     SetupInProgress,
-    /// Foreign filters.
+    /// Filter drivers of other makers are on the disks.
     DiskFilter,
-    /// Antivirus.
+    /// Antivirus drivers of other makers start with Windows.
     Antivirus,
-    /// Group policies.
+    /// Group policies may forbid the installation of devices.
     DevicePolicy,
-    /// Little free space.
+    /// The volume has too little free space for comfort.
     LittleSpace,
     /// The volume is hibernated, or was not shut down cleanly.
     VolumeState,
 }
 
-/// One reason.
+/// One reason of an answer: what was found at one gate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Where.
+    /// The gate that it was found at.
     pub gate: Gate,
     /// How much it weighs.
     pub level: Level,
     /// What it is about.
     pub code: Code,
-    /// In words.
+    /// The finding as a sentence for people.
     pub text: String,
 }
 
@@ -215,7 +215,7 @@ impl Finding {
 /// How one form of the controller finds its driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Route {
-    /// `transitional` or `modern`.
+    /// The form of the controller: `transitional` or `modern`.
     pub controller: String,
     /// The controller's most specific id.
     pub device: String,
@@ -225,18 +225,18 @@ pub struct Route {
     pub inf: Option<String>,
     /// The package; none with `CriticalDeviceDatabase`.
     pub package: Option<String>,
-    /// The service.
+    /// The service whose driver serves the controller.
     pub service: String,
 }
 
 /// The answer for one bus.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BootCheck {
-    /// The bus.
+    /// The bus that was asked about.
     pub bus: Bus,
-    /// The answer.
+    /// Whether every gate lets Windows through, on one form of the controller at least.
     pub boots: bool,
-    /// Which Windows.
+    /// Product, version and folder of the installation; `None` when there is none.
     pub windows: Option<String>,
     /// The ways from controller to driver.
     pub routes: Vec<Route>,

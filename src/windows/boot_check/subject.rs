@@ -1,4 +1,4 @@
-//! What is read once for all buses.
+//! The guest under test, as far as it is the same for every bus.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::windows::inspect::installation::inspect_files;
 /// The largest hive that is read.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
 
-/// What is read once for all buses.
+/// The facts that are read once, whatever the number of buses.
 pub(super) struct BootSubject<'a> {
     pub guest: Cow<'a, Guest>,
     pub system: Cow<'a, [u8]>,

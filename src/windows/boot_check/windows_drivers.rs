@@ -18,7 +18,7 @@ const OWN_FILTERS: [&str; 8] =
     ["partmgr", "volsnap", "fvevol", "iorate", "rdyboost", "ehstorclass", "ehstortcgdrv", "storqosflt"];
 /// `SERVICE_ERROR_SEVERE`; from there on the loader does not go on without the driver.
 const ERROR_SEVERE: u32 = 2;
-/// `SERVICE_DISABLED`.
+/// `SERVICE_DISABLED`: the service is never started.
 const DISABLED: u32 = 4;
 /// How many filters of one class are looked at.
 const FILTERS_MAX: usize = 64;
@@ -38,7 +38,7 @@ pub(super) fn check(context: &Context<'_>, report: &mut BootCheck) -> Result<()>
     for service in CHAIN {
         chain_service(context, report, service, true)?;
     }
-    // the loader takes the driver of the boot file system whatever its Start says, unless it is disabled
+    // the loader starts the driver of the boot file system whatever its Start says, unless it is disabled
     chain_service(context, report, "ntfs", false)?;
     for name in IMPORTED {
         let path = format!("{}/{name}.sys", context.guest.drivers_dir());

@@ -25,7 +25,7 @@ pub(super) fn describe(files: &dyn GuestFiles, windows_dir: &str, system: &Hive,
     match files.exists(&format!("{windows_dir}/WinSxS/pending.xml")) {
         Ok(true) => guest.pending_reboots.push("servicing operations (WinSxS\\pending.xml)".to_owned()),
         Ok(false) => {}
-        // a damaged folder beside what is needed hides no Windows
+        // a damaged folder that is not needed must not hide a Windows
         Err(error) if error.kind() == Kind::Damaged => {
             guest.warnings.push(format!("servicing operations may be pending, the folder cannot be read: {error}"));
         }

@@ -17,21 +17,21 @@ pub struct Guest {
     pub product: String,
     /// `ProductName` of the registry, which says "Windows 10" on Windows 11.
     pub product_name: String,
-    /// `EditionID`.
+    /// `EditionID` of the registry: `Professional`, `ServerStandard`.
     pub edition: Option<String>,
     /// `InstallationType`: `Client`, `Server`, `Server Core`.
     pub installation_type: Option<String>,
     /// `DisplayVersion`, or `ReleaseId` on older ones: `22H2`.
     pub display_version: Option<String>,
-    /// `BuildLabEx`.
+    /// `BuildLabEx` of the registry: build, branch and date of the kernel.
     pub build_lab: Option<String>,
-    /// Build number.
+    /// Build number: 7601 is Windows 7 SP1, 19045 is Windows 10 22H2.
     pub build: u32,
-    /// Update build revision.
+    /// Update build revision (`UBR`), which the monthly updates raise.
     pub revision: Option<u32>,
-    /// Kernel version.
+    /// Major version of the kernel: 6 up to Windows 8.1, 10 since.
     pub major: u32,
-    /// Kernel version.
+    /// Minor version of the kernel: 1 is Windows 7, 2 is Windows 8.
     pub minor: u32,
     /// Client, server or domain controller.
     pub product_type: ProductType,
@@ -55,7 +55,7 @@ pub struct Guest {
     pub pending_reboots: Vec<String>,
     /// Foreign filter drivers on disks, volumes and controllers.
     pub disk_filters: Vec<String>,
-    /// Foreign antivirus drivers.
+    /// Services of other makers' antivirus drivers that are not disabled.
     pub antivirus: Vec<String>,
     /// Group policies that may block the installation of devices.
     pub device_policies: Vec<String>,
@@ -70,7 +70,7 @@ pub struct Guest {
 /// A control set of the SYSTEM hive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ControlSet {
-    /// Its key: `ControlSet001`.
+    /// Its key below the root of the hive: `ControlSet001`.
     pub name: String,
     /// The values of `Select` that point to it.
     pub roles: Vec<String>,
@@ -95,19 +95,19 @@ impl Guest {
         self.product_type != ProductType::WinNt
     }
 
-    /// `/Windows/System32`.
+    /// Path of `System32` on the volume.
     #[must_use]
     pub fn system32(&self) -> String {
         format!("{}/System32", self.windows_dir)
     }
 
-    /// `/Windows/System32/config`.
+    /// Path of the folder with the hives on the volume.
     #[must_use]
     pub fn config_dir(&self) -> String {
         format!("{}/System32/config", self.windows_dir)
     }
 
-    /// `/Windows/System32/drivers`.
+    /// Path of the folder with the drivers on the volume.
     #[must_use]
     pub fn drivers_dir(&self) -> String {
         format!("{}/System32/drivers", self.windows_dir)

@@ -18,9 +18,9 @@ pub type Hives = BTreeMap<GuestHive, Hive>;
 
 /// A Windows installation, and the hives that told so: what follows need not read them again.
 pub struct Inspected {
-    /// What was found.
+    /// The description of the installation.
     pub guest: Guest,
-    /// SYSTEM and SOFTWARE.
+    /// SYSTEM and SOFTWARE, with their logs applied.
     pub hives: Hives,
 }
 
@@ -40,15 +40,15 @@ impl Guest {
     }
 }
 
-/// As [`Guest::inspect`], with the hives that were read for it.
+/// Like [`Guest::inspect`], with the hives that were read for it.
 ///
 /// # Errors
-/// As [`Guest::inspect`].
+/// See [`Guest::inspect`].
 pub fn inspect<D: VolumeRead>(volume: &Volume<D>) -> Result<Option<Inspected>> {
     inspect_files(volume)
 }
 
-/// The same over anything that has files.
+/// Like [`inspect`], on any source of files.
 pub(in super::super) fn inspect_files(files: &dyn GuestFiles) -> Result<Option<Inspected>> {
     let mut found = Vec::new();
     let (folders, mut fault) = candidates(files)?;

@@ -73,7 +73,8 @@ pub(super) fn version(software: &Hive, windows_dir: &str) -> Result<Guest> {
     })
 }
 
-/// The control sets that `Select` names, the current one first. `CurrentControlSet` is no key of the file.
+/// The control sets that `Select` names, the current one first. `CurrentControlSet` is not a key of the
+/// file: the kernel adds it.
 pub(super) fn control_sets(system: &Hive) -> Result<Vec<ControlSet>> {
     let mut out: Vec<ControlSet> = Vec::new();
     for role in ["Current", "Default", "LastKnownGood"] {
@@ -119,7 +120,7 @@ pub(super) fn architecture(files: &dyn GuestFiles, system: &Hive, current: &str,
                 .expected_found("0x14c, 0x8664 or 0xaa64", format_args!("{machine:#x}"))
         })?),
         Some(None) => {
-            guest.warnings.push(format!("{path} is no program"));
+            guest.warnings.push(format!("{path} is not a program"));
             None
         }
         None => {

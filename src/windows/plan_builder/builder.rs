@@ -1,4 +1,4 @@
-//! Collects the edits of a plan: each request says what shall be, and becomes an edit only if it is not so already.
+//! The builder: compares each request with the guest, and keeps the edits that are needed.
 
 use std::collections::HashMap;
 
@@ -22,10 +22,10 @@ const COMPARED_BYTES_MAX: u64 = 256 << 20;
 /// Builds a plan against a volume that it only reads.
 pub struct PlanBuilder<'a> {
     pub(super) files: &'a dyn GuestFiles,
-    /// The guest.
+    /// The installation that the plan is made for.
     pub guest: &'a Guest,
     inspected: &'a Hives,
-    /// Those that were not at hand.
+    /// Hives that inspection had not loaded.
     hives: Hives,
     plan: Plan,
     /// The edits; one that turned out to be needless is taken out.
@@ -34,12 +34,12 @@ pub struct PlanBuilder<'a> {
     /// Where an edit of a value or file already is in the plan, by its lower-case place.
     pub(super) step_index: HashMap<String, usize>,
     desired: Vec<Desired>,
-    /// Where the wish for a value is in that list: the last one counts.
+    /// Index of a value in `desired`: the last request counts.
     desired_index: HashMap<String, usize>,
 }
 
 impl<'a> PlanBuilder<'a> {
-    /// Loads the hives that are not at hand.
+    /// Loads the hives that inspection has not loaded.
     ///
     /// # Errors
     /// When a hive is missing, dirty or damaged.
@@ -96,7 +96,7 @@ impl<'a> PlanBuilder<'a> {
         registry::get_string(self.hive(GuestHive::System)?, key, name)
     }
 
-    /// The reason of the edits that follow.
+    /// Sets the reason of the edits that follow.
     pub fn set_reason(&mut self, reason: impl Into<String>) {
         self.reason = reason.into();
     }
@@ -160,7 +160,7 @@ impl<'a> PlanBuilder<'a> {
         }
     }
 
-    /// A folder, with its parents.
+    /// Requests a folder with its parents.
     ///
     /// # Errors
     /// When the volume is damaged there.
@@ -182,7 +182,7 @@ impl<'a> PlanBuilder<'a> {
         Ok(())
     }
 
-    /// A file whose content is at hand.
+    /// Requests a file with this content.
     ///
     /// # Errors
     /// When the volume is damaged there.
@@ -192,7 +192,7 @@ impl<'a> PlanBuilder<'a> {
         self.write_file_with(path, size, hash, access, || Content::hashed(bytes.into(), hash))
     }
 
-    /// A file whose content is only read when it is needed; `content` is what has that hash.
+    /// Requests a file whose content is only read when it is needed; `content` gives the bytes that have that hash.
     ///
     /// # Errors
     /// When the volume is damaged there.
@@ -227,7 +227,7 @@ impl<'a> PlanBuilder<'a> {
         Ok(if replaces { Action::Updated } else { Action::Created })
     }
 
-    /// A file of a driver package in `folder`, with its sub-folders.
+    /// Requests a file of a driver package in `folder`, with its sub-folders.
     ///
     /// # Errors
     /// When the volume is damaged there.
@@ -239,7 +239,7 @@ impl<'a> PlanBuilder<'a> {
         self.write_file_with(&path, file.size, file.sha256, access, || Content::of_package(file))
     }
 
-    /// A file that shall not be.
+    /// Requests that there is no file of this path.
     ///
     /// # Errors
     /// When the volume is damaged there.
@@ -250,7 +250,7 @@ impl<'a> PlanBuilder<'a> {
         Ok(())
     }
 
-    /// A value with exactly this type and data.
+    /// Requests a value with exactly this type and data.
     ///
     /// # Errors
     /// When the hive is damaged there.
@@ -278,7 +278,7 @@ impl<'a> PlanBuilder<'a> {
         Ok(action)
     }
 
-    /// A key, whatever its values.
+    /// Requests a key, whatever its values.
     ///
     /// # Errors
     /// When the hive is damaged there.
@@ -290,7 +290,7 @@ impl<'a> PlanBuilder<'a> {
         Ok(())
     }
 
-    /// A value that shall not be.
+    /// Requests that there is no such value. Whether it is there now.
     ///
     /// # Errors
     /// When the hive is damaged there.
@@ -303,7 +303,7 @@ impl<'a> PlanBuilder<'a> {
         Ok(there)
     }
 
-    /// A key that shall not be, nor anything below it. Whether it is there now.
+    /// Requests that there is no such key, nor anything below it. Whether it is there now.
     ///
     /// # Errors
     /// When the hive is damaged there.
@@ -312,7 +312,8 @@ impl<'a> PlanBuilder<'a> {
         self.remove_key_unrecorded(hive, key)
     }
 
-    /// As [`Self::remove_key`], for a key of which later runs know nothing: it is no wish, so that their manifest is the same.
+    /// Like [`Self::remove_key`], for a key that later runs do not know: it is left out of the desired state, so that
+    /// their manifest is the same.
     ///
     /// # Errors
     /// When the hive is damaged there.
@@ -325,8 +326,8 @@ impl<'a> PlanBuilder<'a> {
         Ok(there)
     }
 
-    /// The plan: files first, then the hives with SYSTEM last; otherwise in the order of the requests. And the hives that
-    /// were not at hand.
+    /// The plan: files first, then the hives with SYSTEM last; otherwise in the order of the requests. With the hives
+    /// that inspection had not loaded.
     #[must_use]
     pub fn finish(self) -> (Plan, Hives) {
         let mut plan = self.plan;

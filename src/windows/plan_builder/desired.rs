@@ -1,33 +1,33 @@
-//! What shall be in the guest after the run.
+//! The desired state of the guest.
 
 use crate::plan::{GuestHive, RegData};
 
-/// What shall be in the guest when the plan is applied, whether or not it is so already: for the manifest.
+/// One fact about the guest after the run, whether or not it holds already: the manifest lists them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Desired {
     /// A file with this hash.
     File {
         /// Path on the volume.
         path: String,
-        /// SHA-256.
+        /// SHA-256 of its content, in hexadecimal.
         sha256: String,
     },
-    /// A value.
+    /// A registry value with this type and data.
     Value {
-        /// Hive.
+        /// The hive that it belongs to.
         hive: GuestHive,
-        /// Key.
+        /// Path of the key below the hive's root.
         key: String,
-        /// Name.
+        /// Name of the value; empty for the default value.
         name: String,
-        /// Type and data.
+        /// Type and data of the value.
         data: RegData,
     },
-    /// A key that shall not be.
+    /// A key that is absent.
     AbsentKey {
-        /// Hive.
+        /// The hive that it belongs to.
         hive: GuestHive,
-        /// Key.
+        /// Path of the key below the hive's root.
         key: String,
     },
 }

@@ -1,4 +1,5 @@
-//! Collects the edits of a plan: each request says what shall be, and becomes an edit only if it is not so already.
+//! Collects the edits of a plan: each request describes the desired state, and becomes an edit only where the guest
+//! differs.
 
 mod builder;
 mod desired;

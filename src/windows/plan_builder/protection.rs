@@ -1,4 +1,5 @@
-//! Protection of winject's own folder in the guest: a script in it runs as SYSTEM, so nobody else may write there.
+//! Protection of winject's own folder in the guest: a script in it runs as SYSTEM, so only SYSTEM and administrators may
+//! write there.
 
 use super::builder::PlanBuilder;
 use crate::error::{Error, Layer, Result};
@@ -25,8 +26,8 @@ impl PlanBuilder<'_> {
         Ok(())
     }
 
-    /// Gives our descriptor to everything below the folder `top` that the plan does not touch anyway, whoever put it
-    /// there. Links are refused: what they lead to is out of reach.
+    /// Gives our descriptor to everything below the folder `top` that the plan does not touch anyway. Links are
+    /// refused: their targets are out of reach.
     ///
     /// # Errors
     /// [`Kind::Refused`](crate::Kind::Refused) for a link or far too many files; when the volume is damaged there.

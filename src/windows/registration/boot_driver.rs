@@ -72,7 +72,7 @@ fn is_storage(package: &Package) -> bool {
     package.category == Category::Storage
 }
 
-/// Whether our driver goes in, or the guest's own stays.
+/// Whether the media's driver is installed or the guest's own is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Decision {
     Install,

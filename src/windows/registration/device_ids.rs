@@ -5,7 +5,7 @@ use crate::drivers::{BootDriver, Facts};
 /// An id with how well it matches and what installs the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootId {
-    /// `PCI\VEN_1AF4&DEV_1001&SUBSYS_00021AF4&REV_00`.
+    /// The id as plug and play writes it: `PCI\VEN_1AF4&DEV_1001&SUBSYS_00021AF4&REV_00`.
     pub id: String,
     /// Whether it is a hardware id (the first of a model's line), not a compatible id.
     pub is_hardware: bool,

@@ -15,7 +15,7 @@ const INBOX_CONTROLLERS: [&str; 7] = ["storahci", "stornvme", "msahci", "atapi",
 const BOOT_CHAIN: [&str; 11] =
     ["acpi", "pci", "vdrvroot", "msisadrv", "isapnp", "intelide", "partmgr", "volmgr", "volmgrx", "mountmgr", "disk"];
 
-/// Keeps the way back open: the in-box controllers that are there start at boot, so that the guest also starts from an
+/// Lets the in-box controllers that are there start at boot, so that the guest also starts from an
 /// emulated SATA, IDE or NVMe disk.
 ///
 /// # Errors
@@ -43,7 +43,7 @@ pub fn keep_inbox_controllers(builder: &mut PlanBuilder<'_>, record: &mut Record
     Ok(())
 }
 
-/// Takes `StartOverride` away from the drivers of the boot chain that are there. Their `Start` is left alone: what it
+/// Removes `StartOverride` from the drivers of the boot chain that are there. Their `Start` is not changed: what it
 /// was in the box cannot be known.
 ///
 /// # Errors

@@ -90,7 +90,7 @@ pub fn register(
     Ok((record, foreign_services))
 }
 
-/// The records themselves.
+/// Plans the records of one INF and its package.
 fn write(
     builder: &mut PlanBuilder<'_>,
     inf: &str,
@@ -134,7 +134,7 @@ fn write(
     Ok(Action::overall(&actions))
 }
 
-/// Takes away what an earlier minimal registration of ours left.
+/// Removes the records of an earlier minimal registration.
 pub(super) fn remove_minimal(builder: &mut PlanBuilder<'_>, package: &Package) -> Result<()> {
     let Some(boot) = &package.boot else { return Ok(()) };
     let inf = format!("h2k-{}.inf", boot.service.to_lowercase());

@@ -8,7 +8,7 @@ use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, Record, ServiceRecord};
 use crate::windows::registry;
 
-/// `SERVICE_BOOT_START`.
+/// `SERVICE_BOOT_START`: the boot loader loads the driver.
 const BOOT_START: u32 = 0;
 
 /// The service's key in one control set.

@@ -9,7 +9,7 @@ use crate::windows::registry;
 
 /// The key in SOFTWARE.
 pub const KEY: &str = "Microsoft\\Windows\\CurrentVersion";
-/// The value.
+/// The value with the list of folders, separated by semicolons.
 pub const NAME: &str = "DevicePath";
 /// What Windows has by default; device installation breaks without it.
 const DEFAULT: &str = "%SystemRoot%\\inf";
@@ -40,7 +40,7 @@ pub fn extend_device_path(builder: &mut PlanBuilder<'_>, stage_names: &[String])
     let present = registry::get_value(builder.hive(software)?, KEY, NAME)?;
     let original = present.as_ref().and_then(RegData::as_text);
     if present.is_some() && original.is_none() {
-        builder.add_note("DevicePath is no text in this guest; it is left as it is");
+        builder.add_note("DevicePath is not a string in this guest; it is left as it is");
         return Ok(DevicePathRecord::default());
     }
     // a plain string is not expanded by Windows, so it gets plain text

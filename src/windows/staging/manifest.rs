@@ -1,6 +1,6 @@
-//! `manifest.json` in the guest: what was put there, for people and for a later clean-up.
+//! `manifest.json` in the guest lists what a run put there.
 //!
-//! It says what shall be, not what had to be changed, so that a second run writes the same bytes.
+//! It lists the desired state, not the changes, so that a second run writes the same bytes.
 
 use serde::Serialize;
 

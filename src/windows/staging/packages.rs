@@ -70,7 +70,7 @@ fn stage_package(builder: &mut PlanBuilder<'_>, package: &Package, options: &Inj
 
 /// Whether the guest holds a staged package of a later `DriverVer`.
 fn staged_is_newer(builder: &PlanBuilder<'_>, package: &Package, folder: &str) -> Result<bool> {
-    // One that anybody could put there must not keep ours away.
+    // a file that any user could have put there must not keep the media's package out
     if package.inf_name.is_empty() || !builder.is_trusted(&format!("{folder}/{}", package.inf_name))? {
         return Ok(false);
     }

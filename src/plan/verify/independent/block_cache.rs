@@ -36,7 +36,7 @@ impl<'a> BlockCache<'a> {
     pub(super) fn read(&self, at: u64, buf: &mut [u8]) -> Result<()> {
         let end = at.checked_add(buf.len() as u64).filter(|end| *end <= self.len());
         if end.is_none() {
-            return Err(damaged("something lies beyond the end of the volume").at(at));
+            return Err(damaged("an offset is beyond the end of the volume").at(at));
         }
         if buf.len() >= LARGE_READ {
             return self.volume.read_at(VolumeOffset(at), buf);
@@ -48,7 +48,7 @@ impl<'a> BlockCache<'a> {
             let from = block.get(skip..).unwrap_or_default();
             let count = from.len().min(rest.len());
             if count == 0 {
-                return Err(damaged("something lies beyond the end of the volume").at(at));
+                return Err(damaged("an offset is beyond the end of the volume").at(at));
             }
             let (to, left) = rest.split_at_mut(count);
             to.copy_from_slice(slice(from, 0, count)?);

@@ -48,7 +48,7 @@ fn decompress_chunk(body: &[u8], out: &mut [u8]) -> Result<usize> {
             }
             let token = short_at(body, at)?;
             at += 2;
-            // The more is behind, the more bits the distance takes from the length.
+            // the more bytes of the chunk are unpacked, the more bits of the token are distance, and the fewer are length
             let mut length_bits = 12;
             while length_bits > 4 && filled > 0x10 << (12 - length_bits) {
                 length_bits -= 1;

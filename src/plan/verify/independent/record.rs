@@ -26,7 +26,7 @@ pub(super) const DIRECTORY: u16 = 2;
 pub(super) struct Run {
     pub vcn: u64,
     pub length: u64,
-    /// `None`: a hole.
+    /// First cluster on the volume; `None` for a hole.
     pub lcn: Option<u64>,
 }
 
@@ -50,7 +50,7 @@ pub(super) enum Value {
     Extent(Extent),
 }
 
-/// One attribute record.
+/// An attribute record of a file record: one whole attribute, or one extent of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Attribute {
     pub kind: u32,

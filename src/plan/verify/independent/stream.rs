@@ -16,7 +16,7 @@ pub(super) struct Stream {
     resident: Option<Vec<u8>>,
     /// Ascending and without gaps from VCN 0.
     pub runs: Vec<Run>,
-    /// In bytes.
+    /// Length of the content in bytes.
     pub len: u64,
     /// From this byte on the content is zero.
     pub initialized: u64,

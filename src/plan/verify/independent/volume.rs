@@ -37,9 +37,9 @@ impl fmt::Debug for IndependentVolume<'_> {
 /// What is at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
-    /// A folder.
+    /// A directory, whatever is in it.
     Folder,
-    /// A file.
+    /// A file with a `$DATA` attribute or without one.
     File,
 }
 
@@ -109,7 +109,8 @@ impl<'a> IndependentVolume<'a> {
         Ok(file.map(|file| if file.is_directory() { Found::Folder } else { Found::File }))
     }
 
-    /// Whether the file at a path holds exactly `expected`; `None` when there is no file. Nothing of it is kept.
+    /// Whether the file at a path holds exactly `expected`; `None` when there is no file. Reads piece by piece: memory
+    /// does not grow with the file.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -133,7 +134,8 @@ impl<'a> IndependentVolume<'a> {
         })
     }
 
-    /// The length and the SHA-256 of the file at a path; `None` when there is no file. Nothing of it is kept.
+    /// The length and the SHA-256 of the file at a path; `None` when there is no file. Reads piece by piece: memory
+    /// does not grow with the file.
     ///
     /// # Errors
     /// When the file cannot be read.

@@ -21,14 +21,19 @@ const DISPLAY_ORDER: &str = "24000001";
 /// Where an entry looks for its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Device {
-    /// No such element.
     Missing,
     /// The partition that the boot manager came from (kind 5).
     Boot,
     /// A GPT partition (kind 6).
-    Gpt { disk: Guid, partition: Guid },
+    Gpt {
+        disk: Guid,
+        partition: Guid,
+    },
     /// An MBR partition (kind 6): the disk's signature, the first byte.
-    Mbr { disk: u32, start: u64 },
+    Mbr {
+        disk: u32,
+        start: u64,
+    },
     /// The partition that holds a file of a given path (kind 8).
     Locate,
     /// A file or RAM disk (kind 0).
@@ -50,7 +55,7 @@ pub(super) struct Entry {
 /// What a store says of the default entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum DefaultEntry {
-    /// The entry.
+    /// The boot manager starts this entry.
     Found(Entry),
     /// The store has objects, but why they lead to no loader.
     Broken(String),

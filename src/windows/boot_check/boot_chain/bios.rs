@@ -86,7 +86,7 @@ pub(super) fn bios(on: &BootDisk<'_>, files: &dyn GuestFiles, guest: &Guest, lin
     Ok(())
 }
 
-/// `bootmgr` is a boot sector program with a PE behind it: only whether it is there can be told.
+/// `bootmgr` is real-mode code with a PE appended: only its presence can be checked.
 fn check_boot_manager(read: Read<'_>, label: &str, links: &mut ChainFindings) -> Result<()> {
     let found = read("/bootmgr");
     match readable(found, links, Gate::BootManager, &format!("/bootmgr on {label}"))? {

@@ -7,9 +7,9 @@ use crate::partition::{Disk, Partition, PartitionTable};
 /// A disk, its partitions, and the one of them that holds Windows.
 #[derive(Clone, Copy)]
 pub struct BootDisk<'a> {
-    /// The disk.
+    /// The content of the whole disk.
     pub disk: &'a dyn Disk,
-    /// Its partitions.
+    /// The partition table that was read from it.
     pub table: &'a PartitionTable,
     /// The partition of Windows.
     pub partition: &'a Partition,

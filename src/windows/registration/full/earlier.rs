@@ -1,4 +1,4 @@
-//! What an earlier run of ours registered in the full form: recognised, and taken away when a newer one replaces it.
+//! Packages that an earlier run registered in full: recognised, and removed when a newer one replaces them.
 //!
 //! The number in our package names is the beginning of the SHA-1 of the INF in the package's folder. Windows computes
 //! another number, so that a package is ours exactly if its number fits the INF that lies there.
@@ -109,7 +109,7 @@ pub(super) fn newest(
     Ok(best.map(|(name, (_, version))| (name, version)))
 }
 
-/// Takes an earlier package away. Its `oemN.inf` may live on under the new one.
+/// Removes an earlier package. The new one may take over its `oemN.inf`.
 pub(super) fn remove(
     builder: &mut PlanBuilder<'_>,
     old: &Earlier,

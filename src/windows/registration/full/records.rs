@@ -30,13 +30,13 @@ const BUILD_WITHOUT_CATALOGUE: u32 = 16299;
 /// Names of one package in the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
-    /// `oem7.inf`.
+    /// The name under which Windows keeps the INF: `oem7.inf`.
     pub oem: String,
-    /// `viostor.inf_amd64_0123456789abcdef`.
+    /// Its folder in the driver store: `viostor.inf_amd64_0123456789abcdef`.
     pub package: String,
 }
 
-/// What is known about a package besides its INF.
+/// Facts about a package that its INF does not hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
     /// The folder that it came from, as the guest sees it.
@@ -50,14 +50,14 @@ pub struct Origin {
 pub enum Form {
     /// All that binds a device: SYSTEM.
     Configured,
-    /// What lets plug and play find the package: DRIVERS.
+    /// Only what plug and play needs to find the package: DRIVERS.
     Staged,
 }
 
 /// Values below a hive's root: key, name, data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Records {
-    /// Values.
+    /// Values as key, name and data, in the order of writing.
     pub values: Vec<(String, String, RegData)>,
     /// Keys that must be there even without values.
     pub keys: Vec<String>,
@@ -136,7 +136,7 @@ fn scope(companions: Companions) -> u32 {
     1 | u32::from(hardware) << 1 | u32::from(services) << 2 | u32::from(interfaces) << 3 | u32::from(co_installers) << 8
 }
 
-/// One install section.
+/// The records of one install section, below `Configurations`.
 fn configuration(out: &mut Records, facts: &Facts, base: &str, install: &Install, build: u32) {
     let key = format!("{base}\\Configurations\\{}", install.section);
     let service = install.services.iter().find(|service| service.is_function_driver());
@@ -266,8 +266,8 @@ fn referred(text: &Text, names: &Names) -> RegData {
     }
 }
 
-/// The values of a service's own key; what its `AddReg` writes comes besides. `Tag` is not among them: Windows hands it
-/// out by what else is in the group.
+/// The values of a service's own key; what its `AddReg` writes is added separately. `Tag` is not among them: Windows
+/// assigns it by what else is in the group.
 #[must_use]
 pub fn service_values(service: &ServiceFacts, names: &Names) -> Vec<(&'static str, RegData)> {
     let mut out = vec![

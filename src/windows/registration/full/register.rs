@@ -97,7 +97,7 @@ fn keeps_own(
         if is_newer_there(builder, package, hive, options)? {
             return Ok(true);
         }
-        // an earlier package of ours is no package of the guest: it is replaced
+        // a package from an earlier run is not the guest's own: it is replaced
         if !earlier::earlier(builder, package)?.is_empty() {
             return Ok(false);
         }

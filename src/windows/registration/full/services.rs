@@ -92,7 +92,7 @@ fn service_record(service: &ServiceFacts, set: &str, names: &Names, action: Acti
     }
 }
 
-/// The drivers' own files where their services look for them. A newer one of the guest stays.
+/// The drivers' own files where their services look for them. A newer file of the guest is kept.
 pub(super) fn copy_system_files(builder: &mut PlanBuilder<'_>, package: &Package, record: &mut Record) -> Result<()> {
     for service in package.inf.services() {
         let is_there = service.kind & DRIVER_KINDS != 0 && service.binary.dirid == 12;
