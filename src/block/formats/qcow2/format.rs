@@ -54,7 +54,7 @@ pub(super) struct StoredHeader {
 }
 
 /// "QFI" and 0xFB.
-pub(super) const MAGIC: [u8; 4] = *b"QFI\xFB";
+pub(crate) const MAGIC: [u8; 4] = *b"QFI\xFB";
 /// Bytes of a version 2 header; its extensions begin there.
 pub(super) const LENGTH_V2: u32 = offset_of!(StoredHeader, incompatible_features) as u32;
 /// Bytes of the smallest version 3 header.

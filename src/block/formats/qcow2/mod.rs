@@ -23,6 +23,7 @@ pub use check::{CheckReport, Problem, ProblemKind, check, check_storage};
 pub(crate) use create::NewImage;
 pub(crate) use edit::{Edit, Source, Target, Write, data_file_name, plan, refuse_corrupt};
 pub(crate) use entry::L2Entry;
+pub(crate) use format::MAGIC;
 pub use header::Compression;
 pub use image::Qcow2Image;
 pub use info::{Info, info, info_storage};
