@@ -1,13 +1,13 @@
 //! `winject drivers`: what driver media hold.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::Ui;
 use super::args::{DefinitionArgs, ImageArgs, PartitionArgs};
 use crate::drivers::list::{Listed, Listing, list};
 use crate::drivers::trust::SignatureReport;
-use crate::drivers::{Definitions, GuestTarget, Policy, Sources};
+use crate::drivers::{Definitions, Policy, Sources};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::EscapedLines;
 use crate::exit::ExitCode;
@@ -64,7 +64,8 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         let message = "--partition without an image";
         return Err(Error::new(Kind::Usage, Layer::Cli, message).hint("name the image with --for IMAGE"));
     }
-    let guest = args.image.as_deref().map(|image| guest(image, args.windows.partition, &args.source)).transpose()?;
+    let find = |image| job::find_guest(image, &args.source.open_options(), args.windows.partition);
+    let guest = args.image.as_deref().map(find).transpose()?.map(|guest| guest.target());
     let definitions =
         args.definitions.definitions.as_deref().map_or_else(|| Ok(Definitions::builtin()), Definitions::load)?;
     let listing = list(&Sources::open(&args.sources)?, guest.as_ref(), &definitions, &Policy::default())?;
@@ -83,28 +84,6 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
             Err(Error::new(Kind::Drivers, Layer::Drivers, bare).hint(hint))
         }
         None => Ok(ExitCode::Done),
-    }
-}
-
-/// The only Windows of an image, or the one in a partition.
-fn guest(image: &Path, partition: Option<u32>, source: &ImageArgs) -> Result<GuestTarget> {
-    let inspection = job::inspect(image, &source.open_options())?;
-    let wanted = |found: &&job::FoundWindows| partition.is_none_or(|number| found.partition == number);
-    let found: Vec<_> = inspection.windows.iter().filter(wanted).collect();
-    match found.as_slice() {
-        [found] => Ok(found.guest.target()),
-        [] => Err(Error::new(Kind::NotWindows, Layer::Job, "no Windows found")
-            .path(inspection.image)
-            .hint("is this the disk that the guest starts from? winject inspect shows what it holds")),
-        several => {
-            let numbers: Vec<String> = several.iter().map(|found| found.partition.to_string()).collect();
-            Err(Error::refused(
-                Layer::Job,
-                format!("several Windows installations found, in partitions {}", numbers.join(", ")),
-            )
-            .path(inspection.image.clone())
-            .hint("choose one with --partition NUMBER"))
-        }
     }
 }
 

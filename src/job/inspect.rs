@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::explain::explain;
-use super::locate::search;
+use super::locate::{edit_refusal, locate, search_installations};
 use crate::block::{self, Image};
 use crate::error::Result;
 use crate::partition::{self, PartitionTable};
@@ -77,10 +77,11 @@ fn inspect_image(path: &Path, options: &block::OpenOptions) -> Result<Inspection
     let image = block::open(path, options)?;
     let disk: &dyn Image = &*image;
     let table = partition::read(disk).map_err(|error| error.path(path.display().to_string()))?;
-    let installations = search(&disk, &table);
+    let installations = search_installations(&disk, &table);
     let found = installations.found.into_iter().map(|installation| Found {
         partition: installation.partition.number,
-        refusal: refusal(&disk, &installation.partition).map(|error| Fault::new(installation.partition.number, &error)),
+        refusal: edit_refusal(disk, &installation.partition)
+            .map(|error| Fault::new(installation.partition.number, &error)),
         guest: installation.guest,
     });
     Ok(Inspection {
@@ -94,9 +95,16 @@ fn inspect_image(path: &Path, options: &block::OpenOptions) -> Result<Inspection
     })
 }
 
-/// Why an edit of the volume would be refused: opens it as for one.
-fn refusal(disk: &&dyn Image, partition: &partition::Partition) -> Option<crate::Error> {
-    let options = crate::ntfs::OpenOptions::new(crate::clock::FileTime(1));
-    let view = partition::PartitionView::new(disk, partition).ok()?;
-    crate::ntfs::Volume::open(view, &options).err()
+/// Inspects the only Windows in an image, or the one in the partition of this number. Writes nothing.
+///
+/// # Errors
+/// When the image cannot be opened or read, or holds no Windows or several and none was chosen.
+pub fn find_guest(path: &Path, options: &block::OpenOptions, number: Option<u32>) -> Result<Guest> {
+    let find = || {
+        let image = block::open(path, options)?;
+        let disk: &dyn Image = &*image;
+        let table = partition::read(disk)?;
+        Ok(locate(&disk, &table, number)?.0.guest)
+    };
+    find().map_err(|error: crate::Error| explain(error.path(path.display().to_string())))
 }

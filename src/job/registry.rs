@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::explain::explain;
 use super::hive_name::HiveName;
-use super::locate::{Installation, locate};
+use super::locate::{Installation, locate, search_folders};
 use super::outputs::refuse_raw_overlay;
 use super::recover::recover;
 use super::request::Destination;
@@ -22,9 +22,8 @@ use crate::hive::{Hive, Replay, read_logs};
 use crate::host::{RunFiles, Target};
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, Content, Partition, PartitionView};
+use crate::partition::{self, Partition, PartitionView};
 use crate::plan;
-use crate::windows::windows_folders;
 
 /// The largest hive or log that is loaded.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
@@ -265,15 +264,12 @@ fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
         // What prevents the inspection of the guest (a wrong Select, say) may be just what is to be repaired.
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
             let mut places = Vec::new();
-            let is_wanted = |p: &&Partition| {
-                p.content == Content::Ntfs && request.partition.is_none_or(|number| number == p.number)
-            };
-            for partition in table.partitions.iter().filter(is_wanted) {
-                let view = PartitionView::new(stage, partition)?;
-                let Ok(volume) = Volume::open(view, &OpenOptions::read_only()) else { continue };
-                for folder in windows_folders(&volume).unwrap_or_default() {
-                    let config_dir = format!("{folder}/System32/config");
-                    places.push(Location { partition: partition.clone(), config_dir });
+            for (partition, folders) in search_folders(stage, &table).found {
+                if request.partition.is_none_or(|number| number == partition.number) {
+                    places.extend(folders.iter().map(|folder| Location {
+                        partition: partition.clone(),
+                        config_dir: format!("{folder}/System32/config"),
+                    }));
                 }
             }
             places.pop().filter(|_| places.is_empty()).ok_or(error)

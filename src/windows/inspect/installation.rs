@@ -85,14 +85,6 @@ fn is_its_own_root(guest: &Guest) -> bool {
     own.eq_ignore_ascii_case(known)
 }
 
-/// Whether there is a Windows installation on this volume, however damaged its hives.
-///
-/// # Errors
-/// When the volume is damaged.
-pub fn is_windows_volume<D: VolumeRead>(volume: &Volume<D>) -> Result<bool> {
-    Ok(!windows_folders(volume)?.is_empty())
-}
-
 /// The Windows folders of a volume, however damaged their hives. A folder that cannot be read hides no other one.
 ///
 /// # Errors
