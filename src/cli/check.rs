@@ -11,18 +11,18 @@ use crate::windows::{Bus, CheckOptions};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The disk image
+    /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
     image: PathBuf,
 
-    /// Check for this bus of the disk [default: both]
+    /// Check whether the guest boots from a disk on this bus [default: both buses]
     #[arg(long, value_parser = parse_bus, value_name = "virtio-blk|virtio-scsi")]
     bus: Option<Bus>,
 
-    /// Require this of the driver's signature
+    /// Choose what the signature of the driver has to prove
     #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
     signature_policy: SignatureArg,
 
-    /// Print JSON
+    /// Print the answer as JSON
     #[arg(long)]
     json: bool,
 

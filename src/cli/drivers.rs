@@ -24,7 +24,7 @@ enum Command {
     List(ListArgs),
 }
 
-/// List packages with version, date and signatures, and for which Windows they are
+/// List driver packages with their version, date, signatures and the Windows that they are for
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -36,7 +36,7 @@ struct ListArgs {
     #[arg(required = true)]
     sources: Vec<PathBuf>,
 
-    /// Tell for the Windows in this image which packages would be used, and why
+    /// Show which packages would be used for the Windows in this image, and why
     #[arg(long = "for", value_name = "IMAGE")]
     image: Option<PathBuf>,
 
@@ -46,7 +46,7 @@ struct ListArgs {
     #[command(flatten)]
     definitions: DefinitionArgs,
 
-    /// Print JSON
+    /// Print the answer as JSON
     #[arg(long)]
     json: bool,
 
@@ -61,7 +61,7 @@ struct ListArgs {
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let Command::List(args) = args.command;
     if args.image.is_none() && args.windows != PartitionArgs::default() {
-        let message = "--partition without an image";
+        let message = "no image given for --partition";
         return Err(Error::new(Kind::Usage, Layer::Cli, message).hint("name the image with --for IMAGE"));
     }
     let find = |image| job::find_guest(image, &args.source.open_options(), args.windows.partition);
@@ -99,7 +99,7 @@ fn write_page(out: &mut EscapedLines<String>, listing: &Listing) -> std::fmt::Re
         writeln!(out, "For {guest}; folders in order: {}", listing.buckets.join(", "))?;
         writeln!(out)?;
     }
-    // a driver's packages are side by side
+    // the packages of a driver are neighbours in the list
     for packages in listing.packages.chunk_by(|a, b| a.driver == b.driver) {
         let class = packages.iter().map(|package| package.class.as_str()).find(|class| !class.is_empty());
         if let Some(first) = packages.first() {

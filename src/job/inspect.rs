@@ -1,4 +1,4 @@
-//! What is on a disk: partitions, Windows installations and their state.
+//! Inspects a disk: its partitions, Windows installations and their state.
 
 use std::path::Path;
 
@@ -16,15 +16,15 @@ use crate::windows::Guest;
 pub struct Inspection {
     /// Path of the image file.
     pub image: String,
-    /// Its container format, in qemu-img's terms.
+    /// Container format of the image, in qemu-img's terms: `qcow2`, `vmdk` …
     pub format: String,
     /// Size of the guest's disk in bytes.
     pub size: u64,
-    /// The partition table.
+    /// The partition table and what each partition holds.
     pub disk: PartitionTable,
-    /// The Windows installations.
+    /// The Windows installations, in the order of the partition table.
     pub windows: Vec<Found>,
-    /// Volumes that could not be looked into, or that are refused by name.
+    /// Volumes that could not be read, and those that are refused by their content (BitLocker, Storage Spaces …).
     pub faults: Vec<Fault>,
     /// Bytes read from the image's files.
     pub bytes_read: u64,
@@ -33,12 +33,12 @@ pub struct Inspection {
 /// A Windows installation of an inspected disk.
 #[derive(Debug, Clone, Serialize)]
 pub struct Found {
-    /// Number of its partition.
+    /// Number of its partition, as Linux counts; 0 for a volume without a partition table.
     pub partition: u32,
-    /// Product, build, folders, control sets.
+    /// Product, build, folders, control sets and state.
     #[serde(flatten)]
     pub guest: Guest,
-    /// Why an edit would be refused as it is.
+    /// Why an edit would be refused in the volume's state (dirty, hibernated, unclean log); `None` if it would not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Fault>,
 }
@@ -46,14 +46,14 @@ pub struct Found {
 /// Why a volume cannot be read or edited.
 #[derive(Debug, Clone, Serialize)]
 pub struct Fault {
-    /// Number of the partition.
+    /// Number of the partition, as Linux counts; 0 for a volume without a partition table.
     pub partition: u32,
-    /// The error's text.
+    /// The error as text, with its place.
     pub message: String,
-    /// What the user can do.
+    /// What the user can do next; `None` where there is nothing to advise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// Kind of the error; not in the JSON form.
+    /// Kind of the error, for programs; not in the JSON form.
     #[serde(skip)]
     pub kind: crate::Kind,
 }
@@ -65,6 +65,14 @@ impl Fault {
 }
 
 /// Finds the partitions and Windows installations of a disk, and whether they could be edited. Writes nothing.
+///
+/// ```no_run
+/// let found = winject::inspect("guest.vmdk".as_ref(), &winject::ImageOptions::default())?;
+/// for windows in &found.windows {
+///     println!("partition {}: {}", windows.partition, windows.guest);
+/// }
+/// # Ok::<(), winject::Error>(())
+/// ```
 ///
 /// # Errors
 /// When the image cannot be opened, or has no partition table that winject knows. Faults of a single volume are part of

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Everything before commit happens on the stage, in memory. A job that fails has written nothing. (A new image is copied
-//! to a temporary file meanwhile, which goes when the job fails.)
+//! to a temporary file meanwhile, which is removed when the job fails.)
 
 mod check;
 mod explain;

@@ -38,7 +38,7 @@ pub fn keep_inbox_controllers(builder: &mut PlanBuilder<'_>, record: &mut Record
     }
     if record.registry_changes.inbox_controllers.is_empty() {
         builder
-            .add_warning("no in-box disk controller can be started at boot: there is no way back to SATA, IDE or NVMe");
+            .add_warning("no in-box disk controller can be started at boot: the guest cannot return to SATA, IDE or NVMe");
     }
     Ok(())
 }
