@@ -77,10 +77,7 @@ pub(super) fn search_folders<D: Disk>(disk: &D, table: &PartitionTable) -> Searc
     })
 }
 
-fn inspect<D: Disk>(
-    partition: &Partition,
-    volume: &Volume<PartitionView<D>>,
-) -> Result<Option<(Installation, Hives)>> {
+fn inspect<D: Disk>(partition: &Partition, volume: &Volume<PartitionView<D>>) -> Result<Option<(Installation, Hives)>> {
     let inspected = windows::inspect(volume)?;
     Ok(inspected.map(|Inspected { guest, hives }| (Installation { partition: partition.clone(), guest }, hives)))
 }

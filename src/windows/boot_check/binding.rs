@@ -143,7 +143,9 @@ fn no_id(context: &Context<'_>, controller: &Controller) -> Result<String> {
     for wrong in ["", "\\Control"] {
         let key = format!("{}{wrong}\\DriverDatabase", context.control_set);
         if context.key(&key)?.is_some() {
-            text.push_str(&format!("; {key} exists, which Windows does not read: the tree belongs to the root of the hive"));
+            text.push_str(&format!(
+                "; {key} exists, which Windows does not read: the tree belongs to the root of the hive"
+            ));
         }
     }
     Ok(text)

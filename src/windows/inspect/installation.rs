@@ -72,8 +72,11 @@ pub(in super::super) fn inspect_files(files: &dyn GuestFiles) -> Result<Option<I
             return Ok(Some(found.swap_remove(only)));
         }
         let names: Vec<&str> = found.iter().map(|one: &Inspected| one.guest.windows_dir.as_str()).collect();
-        return Err(Error::refused(Layer::Windows, format!("the volume holds several Windows installations: {}", names.join(", ")))
-            .hint("move the folders of the others to another volume in the guest, and export the disk again"));
+        return Err(Error::refused(
+            Layer::Windows,
+            format!("the volume holds several Windows installations: {}", names.join(", ")),
+        )
+        .hint("move the folders of the others to another volume in the guest, and export the disk again"));
     }
     Ok(found.pop())
 }
