@@ -7,9 +7,9 @@ use crate::units::HostOffset;
 /// Which bit of a byte stands for the first of its eight sectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BitOrder {
-    /// VHD.
+    /// The order of VHD.
     MostSignificantFirst,
-    /// VHDX.
+    /// The order of VHDX.
     LeastSignificantFirst,
 }
 

@@ -48,7 +48,7 @@ struct Walk<'a> {
     storage: &'a dyn Storage,
     /// Bytes of the archive.
     length: u64,
-    /// The next header.
+    /// Where the next header is.
     at: HostOffset,
     steps: usize,
     /// Name and size of the next member, where a header before it has them.

@@ -76,9 +76,9 @@ const _: () = assert!(size_of::<StoredHeader>() == 512);
 /// A checked header: what a reader needs of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
-    /// The block map.
+    /// Where the block map begins.
     pub(super) map: HostOffset,
-    /// The first block.
+    /// Where the first block begins, private data included.
     pub(super) data: HostOffset,
     /// The disk's size in bytes, rounded up to whole sectors.
     pub(super) disk_size: u64,

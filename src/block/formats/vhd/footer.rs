@@ -23,7 +23,7 @@ struct StoredFooter {
     file_format_version: U32,
     /// Where the dynamic disk header is in the file; all ones for a fixed disk.
     data_offset: U64,
-    /// Seconds since 2000.
+    /// In seconds since 2000, UTC.
     time_stamp: U32,
     /// The program that made the file.
     creator_application: [u8; 4],
@@ -36,7 +36,7 @@ struct StoredFooter {
     disk_geometry: Geometry,
     /// 2 fixed, 3 dynamic, 4 differencing.
     disk_type: U32,
-    /// See [`checksum`].
+    /// Of this footer; see [`checksum`].
     checksum: U32,
     unique_id: [u8; 16],
     saved_state: u8,

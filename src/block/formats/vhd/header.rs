@@ -13,13 +13,14 @@ use crate::error::{Error, Layer, Result};
 use crate::escape::escape;
 use crate::units::HostOffset;
 
+const COOKIE: [u8; 8] = *b"cxsparse";
+
 /// The header as it is stored ("Dynamic Disk Header Format").
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct StoredHeader {
-    /// "cxsparse".
     cookie: [u8; 8],
-    /// Unused: all ones.
+    /// Not used: all bits are ones.
     data_offset: U64,
     /// Where the block allocation table is in the file.
     table_offset: U64,
@@ -28,7 +29,7 @@ struct StoredHeader {
     max_table_entries: U32,
     /// Bytes of a block's data.
     block_size: U32,
-    /// See [`checksum`].
+    /// Of this header; see [`checksum`].
     checksum: U32,
     parent_unique_id: [u8; 16],
     parent_time_stamp: U32,
@@ -95,7 +96,7 @@ impl DynamicHeader {
             return Err(damaged("the VHD's dynamic header lies beyond the end of the file", 0));
         }
         let stored: StoredHeader = read_struct(storage, offset)?;
-        if stored.cookie != *b"cxsparse" {
+        if stored.cookie != COOKIE {
             return Err(damaged("the VHD's dynamic header has no cookie", 0));
         }
         let field = offset_of!(StoredHeader, checksum);

@@ -30,8 +30,10 @@ pub(crate) fn open(storage: Arc<dyn Storage>, path: &Path, references: &dyn Refe
 fn open_chain(storage: Arc<dyn Storage>, path: &Path, references: &dyn References) -> Result<MappedImage<Vhd>> {
     let name = path.display().to_string();
     let vhd = Vhd::new(storage).map_err(|e| e.path(&name))?;
-    let parent = match &vhd.kind {
-        Kind::Differencing(blocks) => Some(open_parent(&vhd, &blocks.header, references).map_err(|e| e.path(&name))?),
+    let parent = match &vhd.allocation {
+        Allocation::Differencing(blocks) => {
+            Some(open_parent(&vhd, &blocks.header, references).map_err(|e| e.path(&name))?)
+        }
         _ => None,
     };
     Ok(MappedImage::new(vhd, parent, vec![path.to_owned()]))
@@ -62,10 +64,11 @@ pub(super) struct Vhd {
     footer: Footer,
     /// The disk's size in bytes.
     size: u64,
-    kind: Kind,
+    allocation: Allocation,
 }
 
-enum Kind {
+/// How the disk is stored, with what is needed to read it.
+enum Allocation {
     Fixed,
     Dynamic(Blocks),
     Differencing(Blocks),
@@ -85,12 +88,12 @@ impl Vhd {
             let header = DynamicHeader::read(storage.as_ref(), file_length, footer.data_offset)?;
             Ok(Blocks { header, table: TableCache::new(Arc::clone(&storage), file_length) })
         };
-        let kind = match footer.disk_type {
-            DiskType::Fixed => Kind::Fixed,
-            DiskType::Dynamic => Kind::Dynamic(blocks()?),
-            DiskType::Differencing => Kind::Differencing(blocks()?),
+        let allocation = match footer.disk_type {
+            DiskType::Fixed => Allocation::Fixed,
+            DiskType::Dynamic => Allocation::Dynamic(blocks()?),
+            DiskType::Differencing => Allocation::Differencing(blocks()?),
         };
-        let mut vhd = Self { storage, file_length, size: footer.current_size, footer, kind };
+        let mut vhd = Self { storage, file_length, size: footer.current_size, footer, allocation };
         let capacity = vhd.header().map_or_else(|| vhd.footer.bytes_before(file_length), DynamicHeader::capacity);
         vhd.size = vhd.guest_size(capacity)?;
         if vhd.size > capacity {
@@ -112,16 +115,16 @@ impl Vhd {
 
     /// The dynamic disk header; `None` for a fixed disk.
     pub(super) fn header(&self) -> Option<&DynamicHeader> {
-        match &self.kind {
-            Kind::Fixed => None,
-            Kind::Dynamic(blocks) | Kind::Differencing(blocks) => Some(&blocks.header),
+        match &self.allocation {
+            Allocation::Fixed => None,
+            Allocation::Dynamic(blocks) | Allocation::Differencing(blocks) => Some(&blocks.header),
         }
     }
 
     /// Names under which the parent of a differencing disk may be found, best first; none for other disks.
     pub(super) fn parent_names(&self) -> Result<Vec<String>> {
-        match &self.kind {
-            Kind::Differencing(blocks) => blocks.header.parent_names(self.storage.as_ref(), self.file_length),
+        match &self.allocation {
+            Allocation::Differencing(blocks) => blocks.header.parent_names(self.storage.as_ref(), self.file_length),
             _ => Ok(Vec::new()),
         }
     }
@@ -149,7 +152,7 @@ impl Vhd {
     /// See [`partitions_end`]; `None` for a differencing disk, whose parent is not open yet.
     fn partitions_reach(&self) -> Result<Option<u64>> {
         let mut sectors = [0; FIRST_SECTORS];
-        if self.size < FIRST_SECTORS as u64 || matches!(self.kind, Kind::Differencing(_)) {
+        if self.size < FIRST_SECTORS as u64 || matches!(self.allocation, Allocation::Differencing(_)) {
             return Ok(None);
         }
         let (mut at, mut rest) = (0, &mut sectors[..]);
@@ -209,20 +212,20 @@ impl ExtentMap for Vhd {
         let trusted = self.footer.trusts_current_size();
         let size = if trusted { self.footer.current_size } else { self.footer.geometry_size() };
         !self.storage.is_part()
-            && !matches!(self.kind, Kind::Differencing(_))
+            && !matches!(self.allocation, Allocation::Differencing(_))
             && self.file_length.is_multiple_of(SECTOR)
             && size == self.size
     }
 
     fn run_at(&self, offset: ImageOffset, limit: u64) -> Result<Run> {
-        match &self.kind {
-            Kind::Fixed => {
+        match &self.allocation {
+            Allocation::Fixed => {
                 Ok(Run { length: limit, location: Location::Stored { file: 0, offset: HostOffset(offset.0) } })
             }
             // A dynamic disk's sector bitmaps are not read: some writers never maintain them, and sectors never written
             // are zeros in the block anyway.
-            Kind::Dynamic(blocks) => self.block_run(blocks, offset, limit, false),
-            Kind::Differencing(blocks) => self.block_run(blocks, offset, limit, true),
+            Allocation::Dynamic(blocks) => self.block_run(blocks, offset, limit, false),
+            Allocation::Differencing(blocks) => self.block_run(blocks, offset, limit, true),
         }
     }
 
@@ -231,8 +234,8 @@ impl ExtentMap for Vhd {
     }
 
     fn stored_is_data(&self, _file: usize, offset: HostOffset, limit: u64) -> Result<(bool, u64)> {
-        match self.kind {
-            Kind::Fixed => data_run(self.storage.as_ref(), offset, limit),
+        match self.allocation {
+            Allocation::Fixed => data_run(self.storage.as_ref(), offset, limit),
             _ => Ok((true, limit)),
         }
     }

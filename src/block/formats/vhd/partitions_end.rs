@@ -28,9 +28,7 @@ const _: () = assert!(size_of::<MbrEntry>() == 16);
 struct FirstSectors {
     boot_code: [u8; 446],
     entries: [MbrEntry; 4],
-    /// 0x55 and 0xAA.
     mbr_signature: [u8; 2],
-    /// "EFI PART".
     gpt_signature: [u8; 8],
     revision: U32,
     header_size: U32,
@@ -44,13 +42,16 @@ struct FirstSectors {
 
 const _: () = assert!(size_of::<FirstSectors>() == FIRST_SECTORS);
 
+const MBR_SIGNATURE: [u8; 2] = [0x55, 0xAA];
+const GPT_SIGNATURE: [u8; 8] = *b"EFI PART";
+
 /// Bytes of the first two sectors.
 pub(super) const FIRST_SECTORS: usize = 2 * SECTOR as usize;
 
 /// The byte offset at which the last partition (or the backup GPT) ends; `None` without a partition table.
 pub(super) fn partitions_end(sectors: &[u8; FIRST_SECTORS]) -> Option<u64> {
-    let first = FirstSectors::ref_from_bytes(sectors).ok().filter(|first| first.mbr_signature == [0x55, 0xAA])?;
-    if first.gpt_signature == *b"EFI PART" {
+    let first = FirstSectors::ref_from_bytes(sectors).ok().filter(|first| first.mbr_signature == MBR_SIGNATURE)?;
+    if first.gpt_signature == GPT_SIGNATURE {
         return first.alternate_lba.get().checked_add(1)?.checked_mul(SECTOR);
     }
     let used = first.entries.iter().filter(|entry| entry.os_type != 0);

@@ -21,11 +21,12 @@ const OFFSETS: [HostOffset; 2] = [HostOffset(64 << 10), HostOffset(128 << 10)];
 /// Largest log that is replayed. Hyper-V makes 1 MiB.
 const LOG_MAX: u64 = 64 * MIB;
 
+const SIGNATURE: [u8; 4] = *b"head";
+
 /// A header as it is stored ("VHDX Header", MS-VHDX 2.2.2).
 #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct StoredHeader {
-    /// "head".
     signature: [u8; 4],
     /// CRC-32C of the header, this field taken as zero.
     checksum: U32,
@@ -93,7 +94,7 @@ impl Header {
 
     /// The header stored at `at`; `None` when its signature or checksum is wrong.
     fn parse(stored: &StoredHeader, at: HostOffset) -> Result<Option<Self>> {
-        if stored.signature != *b"head" || stored.checksum != checksum(stored.as_bytes()) {
+        if stored.signature != SIGNATURE || stored.checksum != checksum(stored.as_bytes()) {
             return Ok(None);
         }
         let (log_version, version) = (stored.log_version.get(), stored.version.get());

@@ -30,11 +30,15 @@ const CHECKSUM_PASSES: u64 = 8;
 /// How many entries may be visited while looking for the active sequence.
 const STEPS_MAX: usize = 1 << 18;
 
+const ENTRY_SIGNATURE: [u8; 4] = *b"loge";
+const ZERO_SIGNATURE: [u8; 4] = *b"zero";
+const DATA_SIGNATURE: [u8; 4] = *b"desc";
+const SECTOR_SIGNATURE: [u8; 4] = *b"data";
+
 /// What a log entry begins with ("Entry Header", MS-VHDX 2.3.1.1); its descriptors follow, then its data sectors.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct StoredEntry {
-    /// "loge".
     signature: [u8; 4],
     /// CRC-32C of the whole entry, this field taken as zero.
     checksum: U32,
@@ -59,7 +63,6 @@ const _: () = assert!(size_of::<StoredEntry>() == 64);
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct StoredDescriptor {
-    /// "zero" or "desc".
     signature: [u8; 4],
     /// The last four bytes of the sector, whose place has a sequence number; reserved in a zero descriptor.
     trailing_bytes: [u8; 4],
@@ -77,7 +80,6 @@ const _: () = assert!(size_of::<StoredDescriptor>() == 32);
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct StoredSector {
-    /// "data".
     signature: [u8; 4],
     /// Upper half of the entry's sequence number.
     sequence_high: U32,
@@ -206,7 +208,7 @@ impl Log<'_> {
             flushed_file_offset: stored.flushed_file_offset.get(),
             last_file_offset: stored.last_file_offset.get(),
         };
-        let is_valid = stored.signature == *b"loge"
+        let is_valid = stored.signature == ENTRY_SIGNATURE
             && stored.log_guid == self.guid.0
             && entry.sequence > 0
             && entry.length >= SECTOR
@@ -258,21 +260,21 @@ impl Log<'_> {
             if descriptor.sequence_number != entry.sequence || !target.is_multiple_of(SECTOR) {
                 return Err(damaged("a descriptor in the VHDX's log does not belong to its entry"));
             }
-            match &descriptor.signature {
-                b"zero" => {
+            match descriptor.signature {
+                ZERO_SIGNATURE => {
                     let length = u64::from_le_bytes(descriptor.leading_bytes);
                     let end =
                         target.checked_add(length).filter(|end| length.is_multiple_of(SECTOR) && *end <= to.length);
                     to.zero(target, end.ok_or_else(|| damaged("the VHDX's log zeroes beyond the end of the file"))?);
                 }
-                b"desc" => {
+                DATA_SIGNATURE => {
                     if data + SECTOR > entry.length || target.checked_add(SECTOR).is_none_or(|end| end > to.length) {
                         return Err(damaged("the VHDX's log writes beyond the end of its entry or of the file"));
                     }
                     let sector: StoredSector = self.read_struct(at + data)?;
                     data += SECTOR;
                     let sequence = u64::from(sector.sequence_high.get()) << 32 | u64::from(sector.sequence_low.get());
-                    if sector.signature != *b"data" || sequence != entry.sequence {
+                    if sector.signature != SECTOR_SIGNATURE || sequence != entry.sequence {
                         return Err(damaged("a data sector in the VHDX's log does not belong to its entry"));
                     }
                     to.pages.insert(target, restore(&sector, descriptor));

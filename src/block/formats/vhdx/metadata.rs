@@ -32,11 +32,12 @@ const ITEM_MAX: u32 = 1 << 20;
 /// Largest disk: 64 TiB.
 const SIZE_MAX: u64 = 64 << 40;
 
+const SIGNATURE: [u8; 8] = *b"metadata";
+
 /// What the table begins with ("Metadata Table Header").
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct StoredTable {
-    /// "metadata".
     signature: [u8; 8],
     reserved: U16,
     entry_count: U16,
@@ -90,7 +91,7 @@ struct StoredLocator {
 
 const _: () = assert!(size_of::<StoredLocator>() == 20);
 
-/// A key and its value, both UTF-16 ("Parent Locator Entry").
+/// A key and its value, both UTF-16; lengths are bytes ("Parent Locator Entry").
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct StoredLocatorEntry {
@@ -98,9 +99,7 @@ struct StoredLocatorEntry {
     key_offset: U32,
     /// From the start of the item.
     value_offset: U32,
-    /// In bytes.
     key_length: U16,
-    /// In bytes.
     value_length: U16,
 }
 
@@ -184,7 +183,7 @@ impl Items {
         let damaged = |message: &str, at: usize| {
             Error::damaged(Layer::Block, message).at(region.offset.saturating_add(at as u64))
         };
-        let table = StoredTable::ref_from_prefix(&raw).ok().filter(|(table, _)| table.signature == *b"metadata");
+        let table = StoredTable::ref_from_prefix(&raw).ok().filter(|(table, _)| table.signature == SIGNATURE);
         let (table, entries) = table.ok_or_else(|| damaged("the VHDX's metadata have no signature", 0))?;
         let count = table.entry_count.get();
         if count > ENTRIES_MAX {

@@ -22,11 +22,12 @@ const ENTRIES_MAX: u32 = 2047;
 const BAT: Guid = Guid::new(0x2DC2_7766, 0xF623, 0x4200, [0x9D, 0x64, 0x11, 0x5E, 0x9B, 0xFD, 0x4A, 0x08]);
 const METADATA: Guid = Guid::new(0x8B7C_A206, 0x4790, 0x4B9A, [0xB8, 0xFE, 0x57, 0x5F, 0x05, 0x0F, 0x88, 0x6E]);
 
+const SIGNATURE: [u8; 4] = *b"regi";
+
 /// What a table begins with ("Region Table Header").
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct StoredTable {
-    /// "regi".
     signature: [u8; 4],
     /// CRC-32C of the 64 KiB, this field taken as zero.
     checksum: U32,
@@ -57,7 +58,7 @@ const FLAG_REQUIRED: u32 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Region {
     pub(super) offset: HostOffset,
-    /// In bytes.
+    /// In bytes, like the region's offset a multiple of 1 MiB.
     pub(super) length: u64,
 }
 
@@ -76,7 +77,7 @@ impl Regions {
         for offset in OFFSETS {
             read_exact(storage, offset, &mut raw)?;
             if let Ok((table, entries)) = StoredTable::ref_from_prefix(&raw)
-                && table.signature == *b"regi"
+                && table.signature == SIGNATURE
                 && table.checksum == checksum(&raw)
             {
                 return Self::parse(table, entries, offset, file_length, header);

@@ -27,8 +27,7 @@ pub(super) struct CowdExtent {
     table: TableCache,
     file_length: u64,
     is_root: bool,
-    /// In sectors.
-    capacity: u64,
+    capacity_sectors: u64,
     grain_bytes: u64,
     directory: HostOffset,
 }
@@ -70,7 +69,7 @@ impl CowdExtent {
             table: TableCache::new(storage, file_length),
             file_length,
             is_root: stored.flags.get() & FLAG_ROOT != 0,
-            capacity,
+            capacity_sectors: capacity,
             grain_bytes: u64::from(grain) * SECTOR,
             directory: HostOffset(directory * SECTOR),
         })
@@ -78,7 +77,7 @@ impl CowdExtent {
 
     /// Bytes of the disk that the extent holds.
     pub(super) fn len(&self) -> u64 {
-        self.capacity * SECTOR
+        self.capacity_sectors * SECTOR
     }
 
     /// Whether the extent says that it has no parent.

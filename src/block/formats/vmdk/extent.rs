@@ -18,9 +18,9 @@ use crate::units::HostOffset;
 
 /// An open extent and the part of the disk that it makes up.
 pub(super) struct Extent {
-    /// First byte of the disk.
+    /// The disk's byte that is the extent's first.
     pub(super) start: u64,
-    /// In bytes.
+    /// Bytes of the disk that the extent makes up.
     pub(super) length: u64,
     /// The extent's file; `None` for zeros.
     storage: Option<Arc<dyn Storage>>,
@@ -140,7 +140,7 @@ impl Extent {
         }
     }
 
-    /// The extent's file.
+    /// The extent's file; zeros have none.
     pub(super) fn storage(&self) -> Result<&dyn Storage> {
         self.storage.as_deref().ok_or_else(|| Error::bug(Layer::Block, "a read from an extent without a file"))
     }

@@ -49,9 +49,8 @@ pub(super) struct StoredSparseHeader {
     /// Where the grains of a stream begin.
     pub over_head: U64,
     pub unclean_shutdown: u8,
-    /// [`LINE_ENDS`].
+    /// Always [`LINE_ENDS`], unless a transfer in text mode changed them.
     pub line_ends: [u8; 4],
-    /// 1 for deflate.
     pub compress_algorithm: U16,
     pub pad: [u8; 433],
 }
@@ -61,7 +60,7 @@ const _: () = assert!(size_of::<StoredSparseHeader>() == 512);
 /// "The grain directory is where the footer says."
 pub(super) const GD_AT_END: u64 = u64::MAX;
 
-/// `singleEndLineChar`, `nonEndLineChar` and `doubleEndLineChar`, which a transfer in text mode changes.
+/// `singleEndLineChar`, `nonEndLineChar` and `doubleEndLineChar`.
 const LINE_ENDS: [u8; 4] = *b"\n \r\n";
 
 /// The only compression of grains.
@@ -123,7 +122,7 @@ pub(super) struct StoredCowdHeader {
     pub num_sectors: U32,
     /// Sectors of a grain.
     pub grain_size: U32,
-    /// The grain directory.
+    /// Where the grain directory begins.
     pub gd_offset: U32,
     /// Entries of the grain directory.
     pub num_gd_entries: U32,

@@ -13,7 +13,7 @@ use crate::units::HostOffset;
 /// The only version seen.
 const VERSION: u64 = 0x2_0000_0001;
 
-/// Sectors per grain.
+/// Sectors of a grain, in the only kind of seSparse extents seen.
 const GRAIN_SECTORS: u64 = 8;
 const GRAIN_BYTES: u64 = GRAIN_SECTORS * SECTOR;
 
@@ -37,12 +37,11 @@ const DIRECTORY_IN_USE: u64 = 0x1000_0000;
 pub(super) struct SeSparseExtent {
     table: TableCache,
     file_length: u64,
-    /// In bytes.
-    capacity: u64,
+    capacity_bytes: u64,
     directory: HostOffset,
-    /// The first grain table.
+    /// Where the first grain table begins.
     tables: HostOffset,
-    /// The first grain.
+    /// Where the first grain begins.
     grains: HostOffset,
 }
 
@@ -71,12 +70,12 @@ impl SeSparseExtent {
         })?;
         let [directory, tables, grains] = [directory, tables, grains].map(HostOffset);
         let table = TableCache::new(storage, file_length);
-        Ok(Self { table, file_length, capacity, directory, tables, grains })
+        Ok(Self { table, file_length, capacity_bytes: capacity, directory, tables, grains })
     }
 
     /// Bytes of the disk that the extent holds.
     pub(super) fn len(&self) -> u64 {
-        self.capacity
+        self.capacity_bytes
     }
 
     /// Where the bytes from `offset` on are, and for how many of `limit` bytes that holds.
