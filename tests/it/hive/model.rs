@@ -467,7 +467,8 @@ fn very_many_values_under_one_key() {
         for round in 0..2 {
             for i in shuffled(count, &mut random).into_iter().filter(|i| round == 0 || i % 3 == 0) {
                 let value = (3, random.bytes(i % 40));
-                hive.set_value(top, &format!("Value {i:x}"), &RegistryData::new(ValueType(3), &value.1), NOW).unwrap();
+                hive.set_value(top, &format!("Value {i:x}"), &RegistryData::new(ValueType(3), value.1.clone()), NOW)
+                    .unwrap();
                 values.insert(i, value);
             }
         }

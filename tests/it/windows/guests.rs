@@ -171,7 +171,7 @@ pub fn add_drivers_hive(disk: &Disk) {
             (format!("DriverInfFiles\\{inf}"), "", RegistryData::multi_sz(&[&package])),
             (format!("DriverInfFiles\\{inf}"), "Active", RegistryData::sz(&package)),
             (format!("DriverPackages\\{package}"), "", RegistryData::sz(inf)),
-            (format!("DriverPackages\\{package}"), "Version", RegistryData::binary(&version)),
+            (format!("DriverPackages\\{package}"), "Version", RegistryData::binary(version)),
             (format!("DriverPackages\\{package}"), "Provider", RegistryData::sz("Nobody")),
             (format!("DriverPackages\\{package}"), "SignerScore", RegistryData::dword(0x0D00_0003)),
             (format!("DeviceIds\\{id}"), inf, RegistryData::binary(&[1, 0xff, 0, 0])),
