@@ -6,7 +6,6 @@
 mod apply;
 mod change;
 mod document;
-
 mod value;
 pub mod verify;
 

@@ -13,19 +13,19 @@ pub struct RegData {
     pub bytes: Vec<u8>,
 }
 
-/// `REG_NONE`.
+/// `REG_NONE`: data without a type.
 pub const NONE: u32 = 0;
-/// `REG_SZ`.
+/// `REG_SZ`: a string.
 pub const SZ: u32 = 1;
-/// `REG_EXPAND_SZ`.
+/// `REG_EXPAND_SZ`: a string with references to environment variables.
 pub const EXPAND_SZ: u32 = 2;
-/// `REG_BINARY`.
+/// `REG_BINARY`: bytes.
 pub const BINARY: u32 = 3;
-/// `REG_DWORD`.
+/// `REG_DWORD`: 32 bits, little-endian.
 pub const DWORD: u32 = 4;
-/// `REG_MULTI_SZ`.
+/// `REG_MULTI_SZ`: a list of strings.
 pub const MULTI_SZ: u32 = 7;
-/// `REG_QWORD`.
+/// `REG_QWORD`: 64 bits, little-endian.
 pub const QWORD: u32 = 11;
 
 /// UTF-16LE without a final zero.
@@ -40,19 +40,19 @@ fn from_utf16(bytes: &[u8]) -> String {
 }
 
 impl RegData {
-    /// Any type.
+    /// Data of any type, as it is to be stored.
     #[must_use]
     pub fn new(kind: u32, bytes: Vec<u8>) -> Self {
         Self { kind, bytes }
     }
 
-    /// `REG_SZ`.
+    /// A `REG_SZ`, with its final zero.
     #[must_use]
     pub fn sz(text: &str) -> Self {
         Self::string(SZ, text)
     }
 
-    /// `REG_EXPAND_SZ`.
+    /// A `REG_EXPAND_SZ`, with its final zero.
     #[must_use]
     pub fn expand_sz(text: &str) -> Self {
         Self::string(EXPAND_SZ, text)
@@ -78,19 +78,19 @@ impl RegData {
         Self { kind: MULTI_SZ, bytes }
     }
 
-    /// `REG_DWORD`.
+    /// A `REG_DWORD` of this number.
     #[must_use]
     pub fn dword(number: u32) -> Self {
         Self { kind: DWORD, bytes: number.to_le_bytes().to_vec() }
     }
 
-    /// `REG_BINARY`.
+    /// A `REG_BINARY` of these bytes.
     #[must_use]
     pub fn binary(bytes: impl Into<Vec<u8>>) -> Self {
         Self { kind: BINARY, bytes: bytes.into() }
     }
 
-    /// `REG_NONE` without data.
+    /// A `REG_NONE` without any data.
     #[must_use]
     pub fn none() -> Self {
         Self { kind: NONE, bytes: Vec::new() }

@@ -89,7 +89,7 @@ impl Frames {
         Some(number)
     }
 
-    /// Frees a frame.
+    /// Frees a frame, so that [`insert`](Self::insert) uses it again; no effect on one that is free.
     pub(super) fn free(&mut self, number: u32) {
         if let Some(frame) = self.frames.get_mut(number as usize)
             && frame.block.take().is_some()

@@ -103,7 +103,7 @@ impl<'a> Files<'a> {
         let table = this.stream(&table, DATA, &[])?.ok_or_else(|| damaged("$UpCase has no content"))?;
         let table = this.read_all(&table, UPCASE_BYTES)?;
         this.upcase = table.as_chunks().0.iter().map(|unit| u16::from_le_bytes(*unit)).collect();
-        // What was read before the table was there has compared names without it.
+        // Files that were read before the table was loaded compared names without it.
         this.cache.borrow_mut().clear();
         Ok(this)
     }

@@ -37,7 +37,7 @@ impl fmt::Debug for IndependentVolume<'_> {
 /// What is at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
-    /// A directory, whatever is in it.
+    /// A directory, empty or not.
     Folder,
     /// A file with a `$DATA` attribute or without one.
     File,
