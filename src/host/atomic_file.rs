@@ -1,7 +1,7 @@
 //! Files that appear under their name only when they are complete.
 //!
-//! The content is written under a temporary name in the folder of the target, made durable, and renamed; then the rename
-//! is made durable. A file that is not finished is removed; what a killed run leaves is removed by the next one.
+//! The content is written under a temporary name in the folder of the target, made durable, and renamed; then the
+//! rename is made durable. A file that is not finished is removed; what a killed run leaves is removed by the next one.
 
 use std::fmt;
 use std::fs::File;
@@ -119,13 +119,13 @@ impl<'h, S: Storage + ?Sized> AtomicFile<'h, S> {
         &self.storage
     }
 
-    /// Makes the content durable, gives the file its name, and makes that durable. Only the file that was there when the
-    /// target was resolved is replaced.
+    /// Makes the content durable, gives the file its name, and makes that durable. Only the file that was there when
+    /// the target was resolved is replaced.
     ///
     /// # Errors
-    /// [`Kind::Usage`](crate::Kind::Usage) when there is another file by now, [`Kind::Cancelled`](crate::Kind::Cancelled)
-    /// when the job was asked to stop, [`Kind::Io`](crate::Kind::Io) when the host fails; then the target is as it was,
-    /// unless only the last step failed.
+    /// [`Kind::Usage`](crate::Kind::Usage) when there is another file by now,
+    /// [`Kind::Cancelled`](crate::Kind::Cancelled) when the job was asked to stop, [`Kind::Io`](crate::Kind::Io) when
+    /// the host fails; then the target is as it was, unless only the last step failed.
     pub(crate) fn finish(self) -> Result<()> {
         self.finish_if(|| Ok(()))
     }
@@ -175,9 +175,9 @@ impl<S: Storage + ?Sized> io::Write for AtomicFile<'_, S> {
 /// Replaces a locked file by what `write` makes of it (new file, old file), all or nothing. Owner and permissions stay.
 ///
 /// # Errors
-/// [`Kind::Io`](crate::Kind::Io) when the host fails, [`Kind::Refused`](crate::Kind::Refused) when something that takes no
-/// lock replaced the file meanwhile, [`Kind::Cancelled`](crate::Kind::Cancelled) when the job was asked to stop; then the
-/// file is as it was.
+/// [`Kind::Io`](crate::Kind::Io) when the host fails, [`Kind::Refused`](crate::Kind::Refused) when something that takes
+/// no lock replaced the file meanwhile, [`Kind::Cancelled`](crate::Kind::Cancelled) when the job was asked to stop;
+/// then the file is as it was.
 pub(crate) fn rewrite(
     locked: &mut LockedFile,
     cancel: &Cancel,

@@ -18,7 +18,8 @@ use crate::error::{Error, Kind, Layer, Result};
 /// Creating, finding, renaming and removing files. Commit does this through the trait, so that a test can enumerate
 /// every point at which the machine can stop.
 pub trait HostFiles: Send + Sync {
-    /// Creates a new file for reading and writing, with the permissions `mode` (less those that the user's umask takes).
+    /// Creates a new file for reading and writing, with the permissions `mode` (less those that the user's umask
+    /// takes).
     ///
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`] when there is one already.
@@ -39,9 +40,9 @@ pub trait HostFiles: Send + Sync {
     /// The file that `path` leads to, symbolic links followed; `path` itself when that cannot be found out.
     fn real_path(&self, path: &Path) -> PathBuf;
 
-    /// Opens a journal for reading. Any user who may write to a folder can put a journal there, and a journal is obeyed; so
-    /// it counts only if it is a regular file (no link is followed) that belongs to the owner of its image or to the current
-    /// user, and that other users may not write to.
+    /// Opens a journal for reading. Any user who may write to a folder can put a journal there, and a journal is
+    /// obeyed; so it counts only if it is a regular file (no link is followed) that belongs to the owner of its image
+    /// or to the current user, and that other users may not write to.
     ///
     /// # Errors
     /// [`Kind::Pending`](crate::Kind::Pending) with the reason for which it does not count.

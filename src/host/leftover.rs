@@ -1,8 +1,8 @@
 //! Temporary files of new files, and those of runs that were killed.
 //!
-//! A new file is written under a hidden name in the folder of its output, made from the output's name, and locked (`flock`)
-//! meanwhile. The leftover of a killed run is recognised by its name, its owner and the missing lock, which ended with the
-//! process; the next run to the same output removes it.
+//! A new file is written under a hidden name in the folder of its output, made from the output's name, and locked
+//! (`flock`) meanwhile. The leftover of a killed run is recognised by its name, its owner and the missing lock, which
+//! ended with the process; the next run to the same output removes it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -40,8 +40,8 @@ fn prefix(output: &Path) -> OsString {
 /// Locks a new temporary file as long as it is open, so that it does not count as a leftover.
 ///
 /// # Errors
-/// [`AlreadyExists`](io::ErrorKind::AlreadyExists) when another run took it for a leftover before it was locked: another
-/// name is to be tried.
+/// [`AlreadyExists`](io::ErrorKind::AlreadyExists) when another run took it for a leftover before it was locked:
+/// another name is to be tried.
 pub(super) fn claim(file: &File) -> io::Result<()> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         // Without locks nothing is taken for a leftover.

@@ -1,5 +1,5 @@
-//! Files of the host: opening, locking and reading of images and other inputs, the policy for files that an image names,
-//! and atomic writing of new files.
+//! Files of the host: opening, locking and reading of images and other inputs, the policy for files that an image
+//! names, and atomic writing of new files.
 //!
 //! A new file is written under a temporary name in its folder and renamed when it is complete, so that its name never
 //! shows half of it. Its permissions are those that all of its sources have in common, less the umask.

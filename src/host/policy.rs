@@ -94,8 +94,8 @@ impl PathPolicy {
         &self.allowed
     }
 
-    /// Whether an edit in place may write to this file, which an image names: only if it is allowed itself. A folder that
-    /// is allowed is enough for reading.
+    /// Whether an edit in place may write to this file, which an image names: only if it is allowed itself. A folder
+    /// that is allowed is enough for reading.
     #[must_use]
     pub fn allows_writing(&self, real: &Path) -> bool {
         self.anything || self.allowed.iter().any(|a| a.canonicalize().is_ok_and(|allowed| allowed == real))

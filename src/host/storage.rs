@@ -199,8 +199,8 @@ impl FileStorage {
     /// Opens the file at `path`, for writing too if `writable`.
     ///
     /// # Errors
-    /// [`Kind::Io`](crate::Kind::Io) when it cannot be opened, [`Kind::Unsupported`](crate::Kind::Unsupported) when it is neither a
-    /// regular file nor a block device.
+    /// [`Kind::Io`](crate::Kind::Io) when it cannot be opened, [`Kind::Unsupported`](crate::Kind::Unsupported) when it
+    /// is neither a regular file nor a block device.
     pub fn open(path: &Path, writable: bool) -> Result<Self> {
         // Before it is opened: a socket cannot be, and to open a device may have an effect of its own.
         if let Ok(meta) = std::fs::metadata(path) {

@@ -23,8 +23,8 @@ use crate::error::Result;
 /// Writes the stage's changes into the file at `path`, from which the stage was opened.
 ///
 /// # Errors
-/// On any error the file holds its old content, or there is a journal next to it from which the next run (or [`recover`])
-/// restores the old content.
+/// On any error the file holds its old content, or there is a journal next to it from which the next run (or
+/// [`recover`]) restores the old content.
 pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) -> Result<Committed> {
     in_place::in_place(&RealHost, stage, path, options)
 }
@@ -33,8 +33,8 @@ pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) 
 ///
 /// # Errors
 /// [`Kind::Io`](crate::Kind::Io) for a read-only file or folder, [`Kind::Unsupported`](crate::Kind::Unsupported) for a
-/// container that is never written, [`Kind::Refused`](crate::Kind::Refused) for an image that is marked corrupt, or that
-/// keeps its data in another file which the policy does not [allow to be written](PathPolicy::allows_writing).
+/// container that is never written, [`Kind::Refused`](crate::Kind::Refused) for an image that is marked corrupt, or
+/// that keeps its data in another file which the policy does not [allow to be written](PathPolicy::allows_writing).
 pub fn check_in_place(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<()> {
     in_place::check(stage, path, policy)
 }
@@ -47,8 +47,8 @@ pub fn commit_overlay(stage: &mut Stage, original: &Path, out: &Path, options: &
     whole::overlay(&RealHost, stage, original, out, options)
 }
 
-/// Finds out early whether [`commit_overlay`] can lay an overlay over the image: QEMU, which is to run it, must find the
-/// same disk in the image's file as winject does.
+/// Finds out early whether [`commit_overlay`] can lay an overlay over the image: QEMU, which is to run it, must find
+/// the same disk in the image's file as winject does.
 ///
 /// # Errors
 /// [`Kind::Unsupported`](crate::Kind::Unsupported), for instance for a disk inside an OVA.

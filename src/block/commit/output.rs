@@ -23,8 +23,9 @@ impl<'h> Output<'h> {
     /// are.
     ///
     /// # Errors
-    /// [`Kind::Refused`] when the file that is to be replaced is in use, [`Kind::Pending`] when an interrupted run left a
-    /// journal for it, [`Kind::Io`] when the folder cannot be written, [`Kind::Cancelled`] when the job was asked to stop.
+    /// [`Kind::Refused`] when the file that is to be replaced is in use, [`Kind::Pending`] when an interrupted run left
+    /// a journal for it, [`Kind::Io`] when the folder cannot be written, [`Kind::Cancelled`] when the job was asked to
+    /// stop.
     pub(crate) fn create(
         host: &'h dyn HostFiles,
         target: Target,
@@ -59,8 +60,9 @@ pub(crate) fn resolve_output(out: &Path, overwrite: bool) -> Result<Target> {
     Ok(target)
 }
 
-/// Locks the file that an output is going to replace, until the returned storage is dropped: a program that uses it would
-/// go on with a file that has no name any more. Nor may a journal lie there: it would be taken for the new file's.
+/// Locks the file that an output is going to replace, until the returned storage is dropped: a program that uses it
+/// would go on with a file that has no name any more. Nor may a journal lie there: it would be taken for the new
+/// file's.
 fn lock_target(host: &dyn HostFiles, target: &Path, locking: Locking) -> Result<Option<Arc<dyn Storage>>> {
     let name = target.file_name().unwrap_or_default();
     let place = host.real_path(folder_of(target)).join(name);

@@ -209,8 +209,8 @@ fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Cal
 }
 
 /// Whether the journal was made for these files. They are known by their inode numbers. Copied together to another file
-/// system they have others; then they are known by being half written exactly as the journal says, or as they were to the
-/// nanosecond. A whole image, old or new, to which a journal was copied from its like is not.
+/// system they have others; then they are known by being half written exactly as the journal says, or as they were to
+/// the nanosecond. A whole image, old or new, to which a journal was copied from its like is not.
 fn is_of(journal: &Journal, files: &[Arc<dyn Storage>], state: State, is_half_written: bool) -> bool {
     let is_content_known = is_half_written && !matches!(state, State::Changed(_));
     let is_same = |recorded: Option<FileIdentity>, now: Option<FileIdentity>| match (recorded, now) {
@@ -236,9 +236,9 @@ fn rewrite_content(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<()> 
     files.iter().try_for_each(|storage| storage.flush().map_err(io))
 }
 
-/// Writes the header that the host shows once more, and flushes it. The flush that should have stored it may have failed;
-/// after a failed flush Linux shows the pages as clean although they were never stored. Only when the header is durable may
-/// clusters be freed that the tables of another header use.
+/// Writes the header that the host shows once more, and flushes it. The flush that should have stored it may have
+/// failed; after a failed flush Linux shows the pages as clean although they were never stored. Only when the header is
+/// durable may clusters be freed that the tables of another header use.
 fn sync_header(image: &Arc<dyn Storage>) -> Result<()> {
     let mut sector = [0; SECTOR];
     image.read_exact_at(0, &mut sector).map_err(io)?;
@@ -315,8 +315,8 @@ struct Examined {
     state: State,
     /// Some sectors are old and some are new.
     is_half_written: bool,
-    /// Every byte is what the run was to make of it, and that can be told (nothing was added at the end of a file, which
-    /// the journal does not cover). A run with a switch is complete when it has [switched](State::Switched).
+    /// Every byte is what the run was to make of it, and that can be told (nothing was added at the end of a file,
+    /// which the journal does not cover). A run with a switch is complete when it has [switched](State::Switched).
     is_complete: bool,
 }
 

@@ -5,9 +5,9 @@ use flate2::{Compress, FlushCompress, Status};
 use crate::block::formats::qcow2::Compression;
 use crate::error::{Error, Layer, Result};
 
-/// QEMU uses level 6 of zlib. This encoder's levels up to 8 look for repeats of four bytes and more; with a window of
-/// 4 KiB those of three matter too, and level 9 finds them. Its output is the first that is as small as QEMU's on programs
-/// as well as on text (level 8 is 2 % larger on programs), and on programs it is 1.5 times as fast as level 8.
+/// QEMU uses level 6 of zlib. This encoder's levels up to 8 look for repeats of four bytes and more; with a window of 4
+/// KiB those of three matter too, and level 9 finds them. Its output is the first that is as small as QEMU's on
+/// programs as well as on text (level 8 is 2 % larger on programs), and on programs it is 1.5 times as fast as level 8.
 const ZLIB_LEVEL: u32 = 9;
 
 /// The window that QEMU writes with, and opens its decoder with: 4 KiB.

@@ -23,8 +23,8 @@ const APPENDED_BYTES_MAX: u64 = 256 << 20;
 ///
 /// # Errors
 /// [`Kind::Usage`](crate::Kind::Usage) when `out` exists (unless [`ConvertOptions::overwrite`]), is one of the source's
-/// own files, or the options contradict each other; [`Kind::Io`](crate::Kind::Io) when the host fails; any error of reading
-/// the source or of [`ConvertOptions::verify`].
+/// own files, or the options contradict each other; [`Kind::Io`](crate::Kind::Io) when the host fails; any error of
+/// reading the source or of [`ConvertOptions::verify`].
 pub fn convert(source: &(impl DiskSource + ?Sized), out: &Path, options: &ConvertOptions<'_>) -> Result<Converted> {
     let mut conversion = Conversion::begin(&source.files(), out, options)?;
     let hooks = Hooks { progress: options.progress, verify: options.verify, ..Hooks::default() };

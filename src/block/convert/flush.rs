@@ -6,8 +6,8 @@ use std::thread::JoinHandle;
 use crate::block::Storage;
 use crate::error::{Error, Layer, Result};
 
-/// A flush begins after this many bytes, while the worker threads go on. Without it all of the output would wait for the
-/// flush at the end, when nothing else is left to do.
+/// A flush begins after this many bytes, while the worker threads go on. Without it all of the output would wait for
+/// the flush at the end, when nothing else is left to do.
 const FLUSH_EVERY: u64 = 64 << 20;
 
 /// A thread that flushes a file each time [`FLUSH_EVERY`] bytes were written.

@@ -1,8 +1,8 @@
 //! Conversion: the whole disk, including staged changes, is written as a new raw or qcow2 image in one pass.
 //!
-//! Worker threads take windows of the disk in order, read them, detect zeros and compress in parallel; finished windows are
-//! laid out strictly in guest order. The output is therefore the same from run to run and does not depend on the number of
-//! threads: data are contiguous after one block of metadata, holes and zeros stay holes.
+//! Worker threads take windows of the disk in order, read them, detect zeros and compress in parallel; finished windows
+//! are laid out strictly in guest order. The output is therefore the same from run to run and does not depend on the
+//! number of threads: data are contiguous after one block of metadata, holes and zeros stay holes.
 //!
 //! ```
 //! use winject::internals::block::{self, convert::{ConvertOptions, convert}, OpenOptions};

@@ -340,8 +340,8 @@ impl<S: DiskSource + ?Sized> Shared<'_, S> {
         Ok(Encoded { window, pieces, buffers })
     }
 
-    /// Waits until few windows are ahead of the order, and few are still to be written; then writes all that are next in
-    /// order, unless another thread is writing.
+    /// Waits until few windows are ahead of the order, and few are still to be written; then writes all that are next
+    /// in order, unless another thread is writing.
     fn write_in_order(&self, encoded: Encoded) -> Result<()> {
         let number = encoded.window.number;
         let mut state = self.lock();

@@ -1,5 +1,5 @@
-//! The qcow2 layout: header, refcounts, L1, L2 tables, then the data in guest order. Only the tables that are being filled
-//! are in memory.
+//! The qcow2 layout: header, refcounts, L1, L2 tables, then the data in guest order. Only the tables that are being
+//! filled are in memory.
 
 use super::layout::{Encoded, Layout, Write, write_at};
 use crate::block::formats::qcow2::{ImageLayout, L2Entry, TableWrite};

@@ -40,8 +40,8 @@ fn blocks(path: &Path) -> u64 {
     path.metadata().map_or(0, |m| m.blocks() * 512)
 }
 
-/// Checks an image of a format without a check of its own: walks every table, and refuses stored offsets beyond the end of
-/// the file. Returns the number of bytes of data.
+/// Checks an image of a format without a check of its own: walks every table, and refuses stored offsets beyond the end
+/// of the file. Returns the number of bytes of data.
 ///
 /// # Errors
 /// The first damage that is found, or that the image cannot be opened.

@@ -1,8 +1,8 @@
 //! The marker of an external data file whose image has a journal.
 //!
-//! The journal of an edit is in the image's folder. A program that opens the image's data file alone, as a raw disk, would
-//! not see it. So the data file has a marker with the journal's name meanwhile. It names the image, relative to the data
-//! file's folder, and counts as long as that image has a journal: one that a crash left is ignored.
+//! The journal of an edit is in the image's folder. A program that opens the image's data file alone, as a raw disk,
+//! would not see it. So the data file has a marker with the journal's name meanwhile. It names the image, relative to
+//! the data file's folder, and counts as long as that image has a journal: one that a crash left is ignored.
 //!
 //! Layout, little endian: magic, version, length of the path, the path, a CRC-32 over all of it.
 

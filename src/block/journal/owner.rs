@@ -25,7 +25,8 @@ impl Owner {
         Self { boot: boot().unwrap_or_default(), process, began: began(process).unwrap_or(0) }
     }
 
-    /// Whether it is another process than this one and runs on this machine now. A process on another machine is not seen.
+    /// Whether it is another process than this one and runs on this machine now. A process on another machine is not
+    /// seen.
     pub fn is_another_alive(&self) -> bool {
         *self != Self::this() && boot() == Some(self.boot) && began(self.process) == Some(self.began)
     }

@@ -77,8 +77,8 @@ pub(crate) fn clear(host: &dyn HostFiles, data_file: &Path, owner: Option<u32>) 
     }
 }
 
-/// Refuses a file that an interrupted run may have left half written, as its journal or marker says. Call it when the file
-/// is locked: then no run is in progress any more.
+/// Refuses a file that an interrupted run may have left half written, as its journal or marker says. Call it when the
+/// file is locked: then no run is in progress any more.
 ///
 /// # Errors
 /// [`Kind::Pending`].

@@ -98,8 +98,8 @@ impl Frames {
         }
     }
 
-    /// Chooses up to `max` blocks to evict, with their frames, by the CLOCK algorithm: least recently written first. The
-    /// frames stay allocated.
+    /// Chooses up to `max` blocks to evict, with their frames, by the CLOCK algorithm: least recently written first.
+    /// The frames stay allocated.
     pub(super) fn choose_victims(&mut self, max: usize) -> Vec<(u64, u32)> {
         let mut found = Vec::with_capacity(max);
         for _ in 0..2 * self.frames.len() {

@@ -10,8 +10,9 @@ use crate::ntfs::check::{CheckOptions, CheckReport, Code, Fault, Severity, check
 use crate::plan::change::Change;
 use crate::plan::document::Plan;
 
-/// Checks on the untouched volume what [`verify`](super::verify) checks on the staged one, so that older damage is reported
-/// as such. `is_marked` means the same as for [`verify`](super::verify); such a volume may also have a log that is discarded.
+/// Checks on the untouched volume what [`verify`](super::verify) checks on the staged one, so that older damage is
+/// reported as such. `is_marked` means the same as for [`verify`](super::verify); such a volume may also have a log
+/// that is discarded.
 ///
 /// # Errors
 /// [`Kind::Damaged`] when the volume's frame, or a file or folder that the plan touches, has a fault.
@@ -82,8 +83,8 @@ fn old_fault(report: &CheckReport, is_marked: bool) -> Option<&Fault> {
     report.faults.iter().find(|fault| fault.severity == Severity::Error && !is_excused(fault))
 }
 
-/// Finds the cause of a failed verification: checks the whole volume below the stage, and returns the damage that it already
-/// had. Any other error is returned unchanged.
+/// Finds the cause of a failed verification: checks the whole volume below the stage, and returns the damage that it
+/// already had. Any other error is returned unchanged.
 pub fn blame<D: VolumeRead>(before: &D, is_marked: bool, error: Error) -> Error {
     if error.kind() != Kind::Verify {
         return error;

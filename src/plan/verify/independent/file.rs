@@ -108,7 +108,8 @@ impl<'a> Files<'a> {
         Ok(this)
     }
 
-    /// Maps `$MFT`: its first extent is in record 0, and each further one is in a record that the extents before it map.
+    /// Maps `$MFT`: its first extent is in record 0, and each further one is in a record that the extents before it
+    /// map.
     fn map_mft(&mut self) -> Result<()> {
         let mut block = vec![0; size(self.geometry.record)?];
         self.device.read(self.geometry.mft, &mut block)?;

@@ -1,5 +1,5 @@
-//! The crate `ntfs` as a third opinion. It cannot read everything: `$MFT` or folders with an attribute list, folders with
-//! index blocks smaller than a cluster, streams in too many pieces, sectors of 4 KiB. There it has no opinion.
+//! The crate `ntfs` as a third opinion. It cannot read everything: `$MFT` or folders with an attribute list, folders
+//! with index blocks smaller than a cluster, streams in too many pieces, sectors of 4 KiB. There it has no opinion.
 
 use std::collections::HashSet;
 use std::io::{self, Read, Seek, SeekFrom};
