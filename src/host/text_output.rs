@@ -44,7 +44,7 @@ impl TextOutput {
     /// Writes all of `bytes`.
     ///
     /// # Errors
-    /// [`Kind::Io`].
+    /// [`Kind::Io`](crate::Kind::Io).
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
             Self::File(new) => new.write_all(bytes).map_err(new.target().cannot()),
