@@ -1,9 +1,11 @@
 //! What an INF says about one guest: the values that the registry and the staging need.
 
-use crate::clock::FileTime;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
+
+use serde::Serialize;
+
+use crate::clock::FileTime;
 
 /// A class GUID. The bytes are those of Windows' `GUID` structure in memory (three little-endian fields, eight bytes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,14 +1,15 @@
 //! A folder of the host as a driver source.
 
-use super::{FILE_SIZE_MAX, SourceFile, WARNINGS_MAX};
-use crate::error::{Error, Kind, Layer, Result};
-use crate::host::{self, Unreadable};
 use std::collections::{HashMap, HashSet};
 use std::fs::Metadata;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Deepest folder that is looked into.
+use super::file::{FILE_SIZE_MAX, SourceFile, WARNINGS_MAX};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::host::{self, Unreadable};
+
+/// Deepest folder that is searched.
 const DEPTH_MAX: usize = 16;
 /// Most files that are listed: some fifty times a full driver ISO.
 const FILES_MAX: usize = 100_000;

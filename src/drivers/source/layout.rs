@@ -6,7 +6,7 @@
 //! | `<arch>/<os>/` | the ISO's top level and `drivers/by-os/`: all drivers in one folder |
 //! | anything else with an INF | vendors' packages |
 
-use super::guest::{Arch, BUCKETS};
+use crate::drivers::guest::{Arch, BUCKETS};
 
 /// What is known of a folder by its path alone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,7 +17,7 @@ pub struct Layout {
     pub top: Option<String>,
     /// The Windows release, as [`BUCKETS`] spells it.
     pub bucket: Option<&'static str>,
-    /// The CPU.
+    /// The CPU that a folder is named after.
     pub arch: Option<Arch>,
     /// Whether the layout puts the drivers of a release side by side into one folder.
     pub shared: bool,
