@@ -88,8 +88,8 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// A driver file that is put into `System32\drivers` and registered as a service offline: storage drivers, and what a
-/// definition asks for with its `start_type`.
+/// A driver file that is put into `System32\drivers` and registered as a service offline: storage drivers, and those
+/// that a definition gives a `start_type`.
 #[derive(Debug, Clone, Serialize)]
 pub struct BootDriver {
     /// Service name as the INF writes it.
@@ -99,7 +99,7 @@ pub struct BootDriver {
     /// Content of the file, checked: PE, CPU, native subsystem, not truncated, signature as the policy asks.
     #[serde(skip)]
     pub data: Arc<Vec<u8>>,
-    /// SHA-256 of `data`.
+    /// SHA-256 of the file's content.
     #[serde(skip)]
     pub sha256: [u8; 32],
     /// `Type` of the service.
@@ -120,7 +120,7 @@ pub struct BootDriver {
     pub critical_device_database: bool,
     /// File version of the version resource, if there is one.
     pub file_version: Option<[u16; 4]>,
-    /// What is known about the signature.
+    /// Embedded signature of the file, checked.
     pub signature: SignatureReport,
 }
 
@@ -145,11 +145,11 @@ pub struct Package {
     pub category: Category,
     /// Set if the driver is registered offline.
     pub boot: Option<BootDriver>,
-    /// What the catalogue says about the package's files.
+    /// Signature of the catalogue, checked against the package's files.
     pub signature: SignatureReport,
     /// Why this package and not another, in a sentence.
     pub reason: String,
-    /// SHA-1 of the INF: what fills the number of a driver-store name.
+    /// SHA-1 of the INF, for the number in a driver-store name.
     #[serde(skip)]
     pub inf_sha1: [u8; 20],
 }

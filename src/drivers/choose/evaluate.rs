@@ -22,7 +22,7 @@ pub(super) struct Chosen<'a> {
 
 /// Why no candidate of a group was chosen; the reasons nearest to success come first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Verdict {
+pub(super) enum Rejection {
     /// A package is for the CPU, but its INF is for newer Windows, or another product.
     Inf(String),
     /// There are folders for the CPU, but not for this release.
@@ -33,7 +33,7 @@ pub(super) enum Verdict {
     Cpu(Vec<String>),
 }
 
-impl std::fmt::Display for Verdict {
+impl std::fmt::Display for Rejection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Inf(reason) => f.write_str(reason),
@@ -44,7 +44,7 @@ impl std::fmt::Display for Verdict {
     }
 }
 
-impl Verdict {
+impl Rejection {
     /// The reason in the words for a single package.
     fn describe_one(&self, guest: &GuestTarget) -> String {
         match self {
@@ -62,7 +62,7 @@ impl Verdict {
 /// The best candidate of a group, and why the others were not chosen.
 pub(super) struct Evaluation<'a> {
     pub chosen: Option<Chosen<'a>>,
-    pub verdict: Verdict,
+    pub rejection: Rejection,
     pub warnings: Vec<String>,
     /// Every candidate that was not chosen, with the reason.
     pub rejected: Vec<(&'a Candidate, String)>,
@@ -92,15 +92,15 @@ pub(super) fn evaluate<'a>(
 ) -> Result<Evaluation<'a>> {
     let is_storage = definitions.drivers.iter().any(|d| d.is_registered_offline() && d.names_inf(&group.inf_name));
     let mut out =
-        Evaluation { chosen: None, verdict: Verdict::Cpu(Vec::new()), warnings: Vec::new(), rejected: Vec::new() };
-    let mut verdicts = Vec::new();
+        Evaluation { chosen: None, rejection: Rejection::Cpu(Vec::new()), warnings: Vec::new(), rejected: Vec::new() };
+    let mut rejections = Vec::new();
     let mut ranked = Vec::new();
     for candidate in &group.candidates {
         match rank(candidate, guest, buckets, is_storage) {
             Ok(rank) => ranked.push((rank, candidate)),
-            Err(verdict) => {
-                out.rejected.push((candidate, verdict.describe_one(guest)));
-                verdicts.push(verdict);
+            Err(rejection) => {
+                out.rejected.push((candidate, rejection.describe_one(guest)));
+                rejections.push(rejection);
             }
         }
     }
@@ -124,34 +124,34 @@ pub(super) fn evaluate<'a>(
                 }
             }
             Ok(Ok(chosen)) => out.chosen = Some(chosen),
-            Ok(Err(verdict)) => {
-                out.rejected.push((candidate, verdict.describe_one(guest)));
-                verdicts.push(verdict);
+            Ok(Err(rejection)) => {
+                out.rejected.push((candidate, rejection.describe_one(guest)));
+                rejections.push(rejection);
             }
             Err(error) if is_storage => return Err(error),
             Err(error) => {
                 out.warnings.push(format!("left out: {error}"));
                 out.rejected.push((candidate, error.to_string()));
-                verdicts.push(Verdict::Broken(error.to_string()));
+                rejections.push(Rejection::Broken(error.to_string()));
             }
         }
     }
     out.chosen = out.chosen.or(unnamed);
-    out.verdict = combine(verdicts);
+    out.rejection = combine(rejections);
     Ok(out)
 }
 
 /// The most telling of several reasons; those of the same kind are merged.
-fn combine(verdicts: Vec<Verdict>) -> Verdict {
-    let mut best = Verdict::Cpu(Vec::new());
-    for verdict in verdicts {
-        match (&mut best, verdict) {
-            (Verdict::Cpu(all), Verdict::Cpu(more)) | (Verdict::Release(all), Verdict::Release(more)) => {
+fn combine(rejections: Vec<Rejection>) -> Rejection {
+    let mut best = Rejection::Cpu(Vec::new());
+    for rejection in rejections {
+        match (&mut best, rejection) {
+            (Rejection::Cpu(all), Rejection::Cpu(more)) | (Rejection::Release(all), Rejection::Release(more)) => {
                 all.extend(more);
                 all.sort();
                 all.dedup();
             }
-            (best, verdict) if verdict < *best => *best = verdict,
+            (best, rejection) if rejection < *best => *best = rejection,
             _ => {}
         }
     }
@@ -163,9 +163,9 @@ fn rank(
     guest: &GuestTarget,
     buckets: &[String],
     is_storage: bool,
-) -> std::result::Result<Rank, Verdict> {
+) -> std::result::Result<Rank, Rejection> {
     if let Some(arch) = candidate.layout.arch.filter(|&arch| arch != guest.arch) {
-        return Err(Verdict::Cpu(vec![arch.to_string()]));
+        return Err(Rejection::Cpu(vec![arch.to_string()]));
     }
     let Some(bucket) = candidate.layout.bucket else { return Ok(Rank::Unnamed) };
     let build = bucket_build(bucket).unwrap_or(0);
@@ -178,7 +178,7 @@ fn rank(
         None if !is_storage && !is_newer => {
             Ok(Rank::Older(std::cmp::Reverse(build), is_for_servers(bucket) != guest.server))
         }
-        _ => Err(Verdict::Release(vec![bucket.to_owned()])),
+        _ => Err(Rejection::Release(vec![bucket.to_owned()])),
     }
 }
 
@@ -194,18 +194,18 @@ fn read_candidate<'a>(
     guest: &GuestTarget,
     rank: Rank,
     is_storage: bool,
-) -> Result<std::result::Result<Chosen<'a>, Verdict>> {
+) -> Result<std::result::Result<Chosen<'a>, Rejection>> {
     let inf_bytes = candidate.source.read(&candidate.path)?;
     let inf = Inf::parse(&inf_bytes, &candidate.shown())?;
     if let Some((misfit, reason)) = inf.misfit(guest) {
         return Ok(Err(match misfit {
-            Misfit::Cpu => Verdict::Cpu(vec![reason]),
-            _ => Verdict::Inf(reason),
+            Misfit::Cpu => Rejection::Cpu(vec![reason]),
+            _ => Rejection::Inf(reason),
         }));
     }
     let facts = inf.facts(guest)?;
     if facts.models.is_empty() {
-        return Ok(Err(Verdict::Inf("its INF has no devices for this Windows".to_owned())));
+        return Ok(Err(Rejection::Inf("its INF has no devices for this Windows".to_owned())));
     }
     if let Rank::Older(std::cmp::Reverse(build), _) = rank {
         // a disk controller that no definition names by its INF is found by its class; a driver of another kernel family
@@ -214,7 +214,7 @@ fn read_candidate<'a>(
         let is_foreign = GuestTarget::of_build(guest.arch, build, false).major != guest.major;
         if is_disk || (is_foreign && facts.function_service().is_some()) {
             let bucket = candidate.layout.bucket.unwrap_or_default().to_owned();
-            return Ok(Err(Verdict::Release(vec![bucket])));
+            return Ok(Err(Rejection::Release(vec![bucket])));
         }
     }
     let section = facts.models.first().map_or("", |m| m.section.as_str());

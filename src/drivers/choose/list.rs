@@ -67,7 +67,7 @@ pub struct Listed {
     pub driver_file: SignatureReport,
     /// For a guest: whether this one is used.
     pub chosen: Option<bool>,
-    /// For a guest: why, or why not. Without one: what is wrong with the package.
+    /// For a guest: why it is used or not. Without one: the fault of the package, if it has one.
     pub reason: Option<String>,
 }
 
@@ -93,17 +93,17 @@ pub fn list(
     };
     out.warnings.extend(sources.iter().flat_map(|s| s.warnings().iter().cloned()));
     let groups = discover(sources, &mut out.skipped)?;
-    let mut verdicts: HashMap<(usize, String), (bool, String)> = HashMap::new();
+    let mut decisions: HashMap<(usize, String), (bool, String)> = HashMap::new();
     if let Some(guest) = guest {
         for group in &groups {
             match evaluate(group, guest, &out.buckets, definitions) {
                 Ok(evaluation) => {
                     for (candidate, reason) in evaluation.rejected {
-                        verdicts.insert((candidate.source_index, candidate.path.clone()), (false, reason));
+                        decisions.insert((candidate.source_index, candidate.path.clone()), (false, reason));
                     }
                     if let Some(chosen) = evaluation.chosen {
                         let key = (chosen.candidate.source_index, chosen.candidate.path.clone());
-                        verdicts.insert(key, (true, chosen.reason));
+                        decisions.insert(key, (true, chosen.reason));
                     }
                 }
                 Err(error) => out.warnings.push(error.to_string()),
@@ -121,8 +121,8 @@ pub fn list(
         for candidate in &group.candidates {
             let mut listed = read_package(&group.driver, candidate)?;
             if guest.is_some() {
-                let verdict = verdicts.remove(&(candidate.source_index, candidate.path.clone()));
-                let (chosen, reason) = verdict.unwrap_or((false, "not examined".to_owned()));
+                let decision = decisions.remove(&(candidate.source_index, candidate.path.clone()));
+                let (chosen, reason) = decision.unwrap_or((false, "not examined".to_owned()));
                 listed.chosen = Some(chosen);
                 listed.reason = Some(reason);
             }

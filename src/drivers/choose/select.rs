@@ -1,10 +1,10 @@
-//! The choice of packages for a guest: of each driver on the media the best candidate, and what follows from the whole.
+//! The choice of packages for a guest: of each driver on the media the best candidate.
 
 use std::collections::HashSet;
 
 use super::assemble::assemble;
 use super::candidates::{Group, discover};
-use super::evaluate::{Verdict, evaluate};
+use super::evaluate::{Rejection, evaluate};
 use super::without_inf;
 use crate::drivers::definitions::{Category, Definitions};
 use crate::drivers::guest::{GuestTarget, NEWEST_BUILD_KNOWN};
@@ -20,7 +20,7 @@ const REASONS_MAX: usize = 8;
 ///
 /// # Errors
 /// [`Kind::Drivers`] when the media has nothing for this Windows, only for another CPU, when an INF is broken, or a boot
-/// driver's signature does not satisfy the policy. Each names what is there and what can be done.
+/// driver's signature does not satisfy the policy. The error lists what the media has; its hint names the media to use.
 pub fn select(sources: &Sources, guest: &GuestTarget, definitions: &Definitions, policy: &Policy) -> Result<Selection> {
     let selection = select_with_or_without_storage(sources, guest, definitions, policy)?;
     match &selection.no_storage {
@@ -76,9 +76,9 @@ pub(crate) fn select_with_or_without_storage(
                 selection.packages.push(package);
             }
             None => {
-                let reason = evaluation.verdict.to_string();
+                let reason = evaluation.rejection.to_string();
                 selection.skipped.push(Skipped { name: group.driver.clone(), reason });
-                missing.push((group, evaluation.verdict));
+                missing.push((group, evaluation.rejection));
             }
         }
     }
@@ -111,7 +111,7 @@ fn check_outcome(
     guest: &GuestTarget,
     definitions: &Definitions,
     selection: &Selection,
-    missing: &[(&Group, Verdict)],
+    missing: &[(&Group, Rejection)],
 ) -> Result<Option<String>> {
     let is_boot = |group: &Group| {
         definitions
@@ -125,9 +125,9 @@ fn check_outcome(
         return Ok(None);
     }
     let relevant: Vec<_> = if boot_missing.is_empty() { missing.iter().collect() } else { boot_missing };
-    let all_cpu = !relevant.is_empty() && relevant.iter().all(|(_, verdict)| matches!(verdict, Verdict::Cpu(_)));
+    let all_cpu = !relevant.is_empty() && relevant.iter().all(|(_, rejection)| matches!(rejection, Rejection::Cpu(_)));
     let mut reasons: Vec<String> =
-        relevant.iter().map(|(group, verdict)| format!("{}: {verdict}", group.driver)).collect();
+        relevant.iter().map(|(group, rejection)| format!("{}: {rejection}", group.driver)).collect();
     reasons.truncate(REASONS_MAX);
     let what = if all_cpu {
         format!("the drivers on the media are for another CPU; the guest is {guest}")

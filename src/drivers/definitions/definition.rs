@@ -18,7 +18,7 @@ pub struct Definition {
     pub service: String,
     /// Path of the driver file on the media; may hold `{bucket}` and `{arch}`.
     pub pattern: Option<String>,
-    /// Class; only used where there is no INF.
+    /// Class of the device; only used for a driver without an INF.
     pub class_guid: Option<Guid>,
     /// Name of the INF.
     pub inf_hint: Option<String>,

@@ -14,7 +14,7 @@ const COST_MAX: usize = 600_000;
 #[derive(Default)]
 pub(super) struct Notes {
     pub warnings: Vec<String>,
-    /// In lines.
+    /// Lines read so far, at most [`COST_MAX`].
     cost: usize,
 }
 

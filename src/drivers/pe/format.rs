@@ -6,7 +6,9 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+/// First bytes of a [`DosHeader`].
 pub(super) const DOS_MAGIC: [u8; 2] = *b"MZ";
+/// The bytes before a [`CoffHeader`].
 pub(super) const PE_SIGNATURE: [u8; 4] = *b"PE\0\0";
 /// `Magic` of an optional header for 32 bits.
 pub(super) const PE32: u16 = 0x010B;
@@ -19,7 +21,7 @@ pub const SUBSYSTEM_NATIVE: u16 = 1;
 pub(super) const DIRECTORY_RESOURCE: usize = 2;
 /// Position of the certificate table among the data directories. Its address is a file offset, unlike that of the others.
 pub(super) const DIRECTORY_SECURITY: usize = 4;
-/// Data directories that have a meaning; what follows them is ignored.
+/// Data directories that have a meaning; more of them are ignored.
 pub(super) const DIRECTORIES_MAX: usize = 16;
 
 /// `RT_VERSION`: the resource type of version resources.
@@ -37,7 +39,6 @@ pub(super) const CERTIFICATE_ALIGNMENT: usize = 8;
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(super) struct DosHeader {
-    /// [`DOS_MAGIC`]
     pub magic: [u8; 2],
     /// `e_cblp` to `e_res2`: of no meaning to Windows.
     pub dos_fields: [U16; 29],
@@ -50,7 +51,7 @@ const _: () = assert!(size_of::<DosHeader>() == 64);
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(super) struct CoffHeader {
-    /// CPU: `IMAGE_FILE_MACHINE_*`.
+    /// The CPU, as `IMAGE_FILE_MACHINE_*`.
     pub machine: U16,
     pub number_of_sections: U16,
     /// Seconds since 1970, or a hash of the content.
@@ -68,7 +69,6 @@ const _: () = assert!(size_of::<CoffHeader>() == 20);
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(super) struct OptionalHeader32 {
-    /// [`PE32`]
     pub magic: U16,
     pub major_linker_version: u8,
     pub minor_linker_version: u8,
@@ -93,7 +93,7 @@ pub(super) struct OptionalHeader32 {
     pub size_of_headers: U32,
     /// Checksum of the file; the Authenticode digest leaves it out.
     pub checksum: U32,
-    /// `IMAGE_SUBSYSTEM_*`, see [`SUBSYSTEM_NATIVE`].
+    /// `IMAGE_SUBSYSTEM_*`; [`SUBSYSTEM_NATIVE`] for drivers.
     pub subsystem: U16,
     pub dll_characteristics: U16,
     pub size_of_stack_reserve: U32,
@@ -111,7 +111,6 @@ const _: () = assert!(size_of::<OptionalHeader32>() == 96);
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(super) struct OptionalHeader64 {
-    /// [`PE32_PLUS`]
     pub magic: U16,
     pub major_linker_version: u8,
     pub minor_linker_version: u8,
@@ -135,7 +134,7 @@ pub(super) struct OptionalHeader64 {
     pub size_of_headers: U32,
     /// Checksum of the file; the Authenticode digest leaves it out.
     pub checksum: U32,
-    /// `IMAGE_SUBSYSTEM_*`, see [`SUBSYSTEM_NATIVE`].
+    /// `IMAGE_SUBSYSTEM_*`; [`SUBSYSTEM_NATIVE`] for drivers.
     pub subsystem: U16,
     pub dll_characteristics: U16,
     pub size_of_stack_reserve: U64,
@@ -155,7 +154,6 @@ const _: () = assert!(size_of::<OptionalHeader64>() == 112);
 pub(super) struct DataDirectory {
     /// Relative virtual address; a file offset in [`DIRECTORY_SECURITY`].
     pub virtual_address: U32,
-    /// In bytes.
     pub size: U32,
 }
 
@@ -210,7 +208,6 @@ const _: () = assert!(size_of::<ResourceEntry>() == 8);
 pub(super) struct ResourceDataEntry {
     /// Relative virtual address of the resource.
     pub data_rva: U32,
-    /// In bytes.
     pub size: U32,
     pub codepage: U32,
     pub reserved: U32,
@@ -237,7 +234,6 @@ const _: () = assert!(size_of::<VersionInfo>() == 92);
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(super) struct FixedFileInfo {
-    /// [`FIXED_FILE_INFO_SIGNATURE`]
     pub signature: U32,
     pub struct_version: U32,
     /// First two numbers of the file version, the first one in the high word.
@@ -261,7 +257,7 @@ const _: () = assert!(size_of::<FixedFileInfo>() == 52);
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(super) struct CertificateHeader {
-    /// Bytes of the entry with this header, without what aligns the next one.
+    /// Bytes of the entry with this header, without the padding before the next one.
     pub length: U32,
     pub revision: U16,
     pub certificate_type: U16,

@@ -41,7 +41,7 @@ fn coff_header(data: &[u8]) -> Option<(usize, CoffHeader)> {
 pub(super) struct Headers {
     pub machine: u16,
     pub subsystem: u16,
-    /// In bytes.
+    /// Bytes that headers and section table take in the file.
     pub size_of_headers: u32,
     /// Offset of the checksum field.
     pub checksum_offset: usize,

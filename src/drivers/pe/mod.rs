@@ -1,4 +1,4 @@
-//! Windows programs (portable executables): what the boot loader and the signature check look at.
+//! Windows programs (portable executables): the facts that the boot loader and the signature check need.
 //!
 //! [`PeFacts::parse`] reads a whole file and checks that nothing of it is cut off. [`machine`] and [`file_version`] answer one
 //! question each, and accept a file that is damaged elsewhere.

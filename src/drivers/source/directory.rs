@@ -48,7 +48,7 @@ impl Directory {
         let mut paths = HashMap::new();
         let mut seen = HashSet::new();
         let shown = root.display().to_string();
-        // The folder itself may be given by a link; what counts is where the links in it lead.
+        // The folder itself may be given by a link; only the targets of links inside it are checked.
         let real_root = root.canonicalize().map_err(|e| unreadable(e, &shown))?;
         let mut leave_out = |path: &Path, reason: &str| {
             if warnings.len() < WARNINGS_MAX {
@@ -81,7 +81,7 @@ impl Directory {
                             leave_out(&entry.path(), "a link to nothing");
                             continue;
                         };
-                        // What is linked to is copied into the guest: driver media of others could name any file of
+                        // The target of a link is copied into the guest: foreign driver media could name any file of
                         // the host.
                         if !real.starts_with(&real_root) {
                             leave_out(&entry.path(), "a link that leads out of the driver folder");

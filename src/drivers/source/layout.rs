@@ -1,4 +1,4 @@
-//! What the folders of driver media say: driver, Windows release, CPU.
+//! The folder layouts of driver media: where driver, Windows release and CPU are in the path.
 //!
 //! | layout | where it is seen |
 //! |---|---|
@@ -8,7 +8,7 @@
 
 use crate::drivers::guest::{Arch, BUCKETS};
 
-/// What is known of a folder by its path alone.
+/// Driver, release and CPU of a folder, by its path alone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Layout {
     /// The driver's folder; none in layouts that put all drivers into one folder.

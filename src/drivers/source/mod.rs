@@ -1,4 +1,4 @@
-//! Where driver files come from: a directory or an ISO image, read file by file, and what its folders are named after.
+//! Where driver files come from: a directory or an ISO image, read file by file, and the layout of its folders.
 //!
 //! Opening lists names and sizes only. A file is read when it is asked for, so that an ISO of several hundred megabytes
 //! costs what its few needed files cost.

@@ -1,4 +1,4 @@
-//! Whether a package is signed: what its catalogue says about its files.
+//! The signature of a package: its catalogue, checked against its files.
 
 use std::sync::Arc;
 

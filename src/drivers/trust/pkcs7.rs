@@ -87,7 +87,7 @@ pub(super) fn digest_name(oid: &ObjectIdentifier) -> String {
 /// Signed data, as far as it is needed here.
 #[derive(Debug)]
 pub(super) struct Signed {
-    /// What kind of content it is.
+    /// Type of the content: digest of a file, or catalogue.
     pub content_type: ObjectIdentifier,
     /// The content without its outermost tag and length.
     pub content: Vec<u8>,
@@ -101,7 +101,7 @@ pub(super) struct Signed {
     pub content_matches: bool,
 }
 
-/// Reads signed data; what follows it (padding) is ignored.
+/// Reads signed data; padding after it is ignored.
 pub(super) fn parse(data: &[u8]) -> Result<Signed, String> {
     let mut reader = SliceReader::new(data).map_err(|e| e.to_string())?;
     let info = ContentInfo::decode(&mut reader).map_err(|e| format!("not PKCS #7: {e}"))?;

@@ -21,24 +21,27 @@ pub enum SignatureLevel {
     Warn,
 }
 
-/// What is asked of the packages that [`select`](crate::drivers::select()) chooses.
+/// Requirements on the packages that [`select`](crate::drivers::select()) chooses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
     /// What a boot driver's signature must prove.
     pub signature: SignatureLevel,
 }
 
-/// A driver file that is to be registered, and what belongs to it.
+/// A driver file that is to be registered, with the report about its package.
 pub(crate) struct Subject<'a> {
     pub data: &'a [u8],
     pub pe: &'a PeFacts,
     /// Where the file is, for messages.
     pub path: &'a str,
-    /// What the package's catalogue says.
+    /// Result of checking the package's catalogue.
     pub package: &'a SignatureReport,
 }
 
-/// Checks a boot driver's signature as the policy asks.
+/// Checks a boot driver's signature by the policy.
+///
+/// # Errors
+/// When the policy refuses the signature. Other faults are added to `warnings`.
 pub(crate) fn check_driver(
     subject: &Subject<'_>,
     guest: &GuestTarget,
@@ -81,8 +84,8 @@ pub(crate) fn check_driver(
     Ok(report)
 }
 
-/// Windows 7 and Server 2008 R2 know SHA-2 signatures only after an update; only 64-bit systems insist on signatures.
-/// The answer says whether it is certain that the update is missing.
+/// The problem of a signature that the guest cannot check, and whether it is certain: Windows 7 and Server 2008 R2 know
+/// SHA-2 signatures only after an update, and only 64-bit systems insist on signatures.
 pub(crate) fn too_new_digest(report: &SignatureReport, guest: &GuestTarget) -> Option<(String, bool)> {
     let is_old = (guest.major, guest.minor) <= (6, 1);
     let is_sha2 = report.digest.as_deref().is_some_and(|digest| digest.starts_with("sha") && digest != "sha1");

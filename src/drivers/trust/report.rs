@@ -1,8 +1,8 @@
-//! What is known about a signature.
+//! The result of checking a signature.
 
 use serde::Serialize;
 
-/// What is known about the signature of a file or of a package.
+/// The result of checking the signature of a file or of a package.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct SignatureReport {
     /// There is an embedded signature (or a catalogue).
@@ -15,7 +15,7 @@ pub struct SignatureReport {
     pub signer: Option<String>,
     /// Name of the digest algorithm, in lower case: `sha1`, `sha256`, …
     pub digest: Option<String>,
-    /// What is wrong, if anything is.
+    /// Why the signature proves nothing, or less than it should; `None` if it is good.
     pub problem: Option<String>,
 }
 
