@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use super::error::damaged;
 use super::name::{compare_exactly, compare_ignoring_case};
-use super::units::FileId;
+use super::units::{FileId, Vcn};
 use super::upcase::UpcaseTable;
 use crate::error::Result;
 use crate::field::{Field, align8};
@@ -201,9 +201,9 @@ impl<'a> EntryView<'a> {
 
     /// VCN of the child, if it has one.
     #[must_use]
-    pub fn child(&self) -> Option<u64> {
+    pub fn child(&self) -> Option<Vcn> {
         let at = self.bytes.len().checked_sub(8)?;
-        (entry::FLAGS.get(self.bytes) & entry::HAS_CHILD != 0).then(|| Field::<u64>::at(at).get(self.bytes))
+        (entry::FLAGS.get(self.bytes) & entry::HAS_CHILD != 0).then(|| Vcn(Field::<u64>::at(at).get(self.bytes)))
     }
 }
 
@@ -288,8 +288,8 @@ fn entry_at(bytes: &[u8], offset: usize, has_children: bool) -> Result<EntryView
 pub struct Entry {
     /// The bytes without the child's VCN; length and flags are set when the node is built.
     bytes: Vec<u8>,
-    /// VCN of the child.
-    pub child: Option<u64>,
+    /// The block with the entries before this one, in a node with children.
+    pub child: Option<Vcn>,
 }
 
 impl Entry {
@@ -322,7 +322,7 @@ impl Entry {
 
     /// The keyless entry at the end of a node.
     #[must_use]
-    pub fn last(child: Option<u64>) -> Self {
+    pub fn last(child: Option<Vcn>) -> Self {
         let mut bytes = vec![0u8; entry::KEY];
         entry::FLAGS.set(&mut bytes, entry::LAST);
         Self { bytes, child }
@@ -362,7 +362,7 @@ impl Entry {
         let start = out.len();
         out.extend_from_slice(&self.bytes);
         if let Some(child) = self.child {
-            out.extend_from_slice(&child.to_le_bytes());
+            out.extend_from_slice(&child.0.to_le_bytes());
         }
         let last = if self.is_last() { entry::LAST } else { 0 };
         let flags = last | if self.child.is_some() { entry::HAS_CHILD } else { 0 };
@@ -457,9 +457,9 @@ impl IndexBlock {
     ///
     /// # Errors
     /// Damaged, when it is torn, no index block, another block, or its node leaves it.
-    pub fn parse(mut bytes: Vec<u8>, vcn: u64) -> Result<Self> {
+    pub fn parse(mut bytes: Vec<u8>, vcn: Vcn) -> Result<Self> {
         fixup::unseal(&mut bytes, fixup::INDX)?;
-        if block::VCN.get(&bytes) != vcn {
+        if block::VCN.get(&bytes) != vcn.0 {
             return Err(
                 damaged("index block with the number of another one").expected_found(vcn, block::VCN.get(&bytes))
             );
@@ -477,10 +477,10 @@ impl IndexBlock {
 
     /// A fresh block without entries (not even the last one).
     #[must_use]
-    pub fn blank(vcn: u64, size: usize) -> Self {
+    pub fn blank(vcn: Vcn, size: usize) -> Self {
         let mut bytes = vec![0u8; size];
         fixup::format(&mut bytes, fixup::INDX, block::ARRAY);
-        block::VCN.set(&mut bytes, vcn);
+        block::VCN.set(&mut bytes, vcn.0);
         let array_end = usize::from(block::ARRAY) + 2 * (size / fixup::STRIDE + 1);
         let header = &mut bytes[block::NODE..];
         let entries = align8(array_end) - block::NODE;
@@ -612,9 +612,9 @@ mod tests {
     fn shapes_that_windows_writes() {
         let root = empty_root(0x30, Collation::FileName, 4096, 4096);
         assert_eq!((root.len(), root[0x0C]), (0x30, 1));
-        let promoted = Node { entries: vec![Entry::last(Some(0))] }.encode_root(&root[..16]);
+        let promoted = Node { entries: vec![Entry::last(Some(Vcn(0)))] }.encode_root(&root[..16]);
         assert_eq!(promoted.len(), 0x38);
-        let block = IndexBlock::blank(0, 4096);
+        let block = IndexBlock::blank(Vcn(0), 4096);
         assert_eq!(node::ENTRIES.get(block.node_bytes()), 0x28);
         assert_eq!(block.capacity(), 4096 - 0x40);
         assert_eq!(Entry::for_view(&[1; 4], &[2; 20], &[]).length(), 0x28);
@@ -624,7 +624,7 @@ mod tests {
 
     #[test]
     fn nodes_survive_disk_and_edits() {
-        let mut block = IndexBlock::blank(5, 4096);
+        let mut block = IndexBlock::blank(Vcn(5), 4096);
         let entries: Vec<Entry> = (1..40u8).map(|n| Entry::for_view(&[n; 4], &[n; 20], &[])).collect();
         let mut node = Node { entries: vec![Entry::last(None)] };
         assert!(block.set_node(&node));
@@ -633,17 +633,17 @@ mod tests {
             let offset = block.node().unwrap().entries().nth(at).unwrap().unwrap().offset;
             assert!(block.insert_at(offset, e));
         }
-        let mut block = IndexBlock::parse(block.seal().unwrap(), 5).unwrap();
+        let mut block = IndexBlock::parse(block.seal().unwrap(), Vcn(5)).unwrap();
         assert!(Node::from_view(&block.node().unwrap()).unwrap() == node);
         let before = block.clone();
         assert!(block.set_node(&node));
         assert!(block == before);
-        assert!(IndexBlock::parse(block.seal().unwrap(), 6).is_err());
+        assert!(IndexBlock::parse(block.seal().unwrap(), Vcn(6)).is_err());
     }
 
     #[test]
     fn mutated_blocks_never_panic() {
-        let mut block = IndexBlock::blank(0, 1024);
+        let mut block = IndexBlock::blank(Vcn(0), 1024);
         let mut node = Node { entries: (1..9u8).map(|n| Entry::for_view(&[n; 4], &[n; 20], &[])).collect() };
         node.entries.push(Entry::last(None));
         assert!(block.set_node(&node));
@@ -652,7 +652,7 @@ mod tests {
             for value in [0, 1, 2, 3, 8, 0x10, 0x7F, 0x80, 0xFF] {
                 let mut bad = good.clone();
                 bad[at] = value;
-                if let Ok(mut b) = IndexBlock::parse(bad, 0) {
+                if let Ok(mut b) = IndexBlock::parse(bad, Vcn(0)) {
                     let view = b.node().unwrap();
                     for entry in view.entries().flatten() {
                         let _ = (entry.key().len(), entry.data().len(), entry.child());

@@ -110,6 +110,9 @@ impl LogState {
     }
 }
 
+/// Path of the file that holds a saved session.
+pub const HIBERNATION_FILE: &str = "/hiberfil.sys";
+
 /// What `\hiberfil.sys` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Hibernation {

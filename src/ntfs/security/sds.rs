@@ -9,6 +9,10 @@ use crate::ntfs::field::Field;
 pub const BLOCK: u64 = 0x4_0000;
 /// Bytes in front of each descriptor.
 pub const HEADER: usize = 20;
+/// Name of the index by id.
+pub const SII: &str = "$SII";
+/// Name of the index by hash, then id.
+pub const SDH: &str = "$SDH";
 /// The lowest security id.
 pub const FIRST_ID: u32 = 0x100;
 
