@@ -356,7 +356,7 @@ fn write_differences<D: VolumeWrite>(core: &mut Core<D>, runs: &Runlist, old_clu
     let mut undo: Vec<(u64, Vec<u8>)> = Vec::new();
     let result = write_changed(core, runs, present, &mut undo);
     if result.is_err() {
-        // the device failed in the middle: put back what it still takes
+        // the device failed in the middle: put back what it still accepts
         for (at, old) in undo {
             let _ = core.pager.write_device(at, &old);
         }

@@ -107,7 +107,7 @@ impl<'a, D: VolumeRead> Directory<'a, D> {
         Ok(entries)
     }
 
-    /// Whether there is no entry.
+    /// Whether it has no entries.
     pub(crate) fn is_empty(&self) -> Result<bool> {
         let mut is_empty = true;
         self.tree.walk(&mut |_| {

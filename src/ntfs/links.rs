@@ -135,7 +135,7 @@ fn check_empty<D: VolumeRead>(pager: &Pager<D>, dir: FileId) -> Result<()> {
     Ok(())
 }
 
-/// Frees everything that a file has. Its names are gone already.
+/// Frees all clusters and records of a file whose names are removed already.
 fn destroy<D: VolumeWrite>(core: &mut Core<D>, attrs: Attributes) -> Result<()> {
     let file = attrs.file;
     if let Some(tag) = reparse_tag(&core.pager, &attrs)? {

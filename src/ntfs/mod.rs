@@ -66,6 +66,8 @@ mod publish;
 mod set_metadata;
 mod short_name_hints;
 mod stream;
+#[cfg(test)]
+mod testing;
 mod view_entries;
 mod volume;
 

@@ -117,7 +117,7 @@ fn check_version<D: VolumeRead>(pager: &Pager<D>, options: &OpenOptions) -> Resu
     Ok(flags & FLAG_NO_SHORT_NAMES == 0 && options.short_names == ShortNames::AsVolume)
 }
 
-/// `$UpCase`.
+/// Reads `$UpCase`; refused for editing when it is not a table of upper-case letters.
 fn read_upcase<D: VolumeRead>(pager: &Pager<D>, options: &OpenOptions) -> Result<UpcaseTable> {
     let upcase = system_stream(pager, RecordNumber::UPCASE, AttributeType::DATA)?;
     let table = UpcaseTable::parse(&pager.read_small(&upcase, UPCASE_SIZE as u64, "$UpCase")?)?;
@@ -130,7 +130,7 @@ fn read_upcase<D: VolumeRead>(pager: &Pager<D>, options: &OpenOptions) -> Result
     Ok(table)
 }
 
-/// `$Bitmap` and `$MFT:$BITMAP`.
+/// Finds `$Bitmap` and the bitmap of `$MFT`, and checks that they are complete.
 fn read_bitmaps<D: VolumeRead>(pager: &Pager<D>, options: &OpenOptions) -> Result<(Stream, Stream)> {
     let clusters = system_stream(pager, RecordNumber::BITMAP, AttributeType::DATA)?;
     if clusters.len() < pager.geometry.cluster_count.div_ceil(8) {
@@ -166,7 +166,7 @@ fn admit<D: VolumeRead>(pager: &Pager<D>, options: &OpenOptions) -> Result<Admis
         return Ok(Admission::default());
     }
     let log = system_stream(pager, RecordNumber::LOG_FILE, AttributeType::DATA)?;
-    let log = LogState::judge(log.len(), |offset, buf| {
+    let log = LogState::read(log.len(), |offset, buf| {
         if pager.read_stream(&log, offset, buf)? != buf.len() {
             return Err(damaged("$LogFile is cut short"));
         }
@@ -182,7 +182,7 @@ fn admit<D: VolumeRead>(pager: &Pager<D>, options: &OpenOptions) -> Result<Admis
             let stream = stream.unwrap_or(Stream::Resident(Vec::new()));
             let mut header = vec![0; Hibernation::HEADER];
             let there = pager.read_stream(&stream, 0, &mut header)?;
-            Hibernation::judge(header.get(..there).unwrap_or_default(), stream.len())
+            Hibernation::from_header(header.get(..there).unwrap_or_default(), stream.len())
         }
     };
     let overrides = Overrides {

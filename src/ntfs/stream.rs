@@ -10,19 +10,19 @@ use crate::ntfs::format::units::Vcn;
 /// The content of an attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stream {
-    /// In the record.
+    /// The value, which is in the record.
     Resident(Vec<u8>),
-    /// In clusters.
+    /// Content in clusters of the volume.
     Runs {
-        /// Where.
+        /// The clusters, extents joined.
         runs: Runlist,
-        /// Sizes and flags.
+        /// Sizes and flags of the first extent.
         sizes: StreamSizes,
     },
 }
 
 impl Stream {
-    /// Bytes of content.
+    /// Bytes of content, written or not.
     pub fn len(&self) -> u64 {
         match self {
             Self::Resident(value) => value.len() as u64,

@@ -194,7 +194,7 @@ impl<D: VolumeWrite> Volume<D> {
     /// the volume to be checked), which the first changing call does otherwise. Does nothing where nothing was overridden.
     ///
     /// # Errors
-    /// As any changing call.
+    /// See [`create_dir`](Self::create_dir): those of any changing call.
     pub fn apply_overrides(&mut self) -> Result<()> {
         if self.admission.is_nothing() { Ok(()) } else { self.edit(|_| Ok(())) }
     }
@@ -232,7 +232,7 @@ impl<D: VolumeWrite> Volume<D> {
     /// Creates a directory and its missing parents; returns the existing one if it is there.
     ///
     /// # Errors
-    /// As [`create_dir`](Self::create_dir).
+    /// See [`create_dir`](Self::create_dir).
     pub fn create_dir_all(&mut self, path: &str, options: &CreateOptions) -> Result<FileId> {
         self.edit(|core| create_dir_all(core, path, options)).map_err(|e| e.path(path))
     }
@@ -240,7 +240,7 @@ impl<D: VolumeWrite> Volume<D> {
     /// Creates a file with this content.
     ///
     /// # Errors
-    /// As [`create_dir`](Self::create_dir).
+    /// See [`create_dir`](Self::create_dir).
     pub fn create_file(&mut self, parent: FileId, name: &str, data: &[u8], options: &CreateOptions) -> Result<FileId> {
         self.create_file_named(parent, &name.into(), data, options).map_err(|e| e.path(name))
     }
@@ -248,7 +248,7 @@ impl<D: VolumeWrite> Volume<D> {
     /// [`create_file`](Self::create_file) with a name that need not be valid Unicode.
     ///
     /// # Errors
-    /// As [`create_dir`](Self::create_dir).
+    /// See [`create_dir`](Self::create_dir).
     pub fn create_file_named(
         &mut self,
         parent: FileId,
@@ -264,7 +264,7 @@ impl<D: VolumeWrite> Volume<D> {
     /// there).
     ///
     /// # Errors
-    /// As [`create_dir`](Self::create_dir); refused for directories.
+    /// See [`create_dir`](Self::create_dir); also refused for directories.
     pub fn replace_file(&mut self, path: &str, data: &[u8], options: &CreateOptions) -> Result<FileId> {
         self.edit(|core| links::replace(core, path, FileContent::Bytes(data), options)).map_err(|e| e.path(path))
     }
@@ -273,7 +273,7 @@ impl<D: VolumeWrite> Volume<D> {
     /// its offset, in order.
     ///
     /// # Errors
-    /// As `replace_file`, and those of `fill`. A file that is too small to need parts is refused as a defect.
+    /// See [`create_dir`](Self::create_dir), and those of `fill`. A file that is too small to need parts is refused as a defect.
     pub fn replace_file_from(
         &mut self,
         path: &str,
@@ -301,7 +301,7 @@ impl<D: VolumeWrite> Volume<D> {
     /// Writes a named stream (creating or replacing it).
     ///
     /// # Errors
-    /// As [`overwrite`](Self::overwrite).
+    /// See [`overwrite`](Self::overwrite).
     pub fn write_stream(&mut self, file: FileId, stream: &str, data: &[u8]) -> Result<()> {
         let name = content::stream_name(stream)?;
         self.edit(|core| content::set_content(core, file, &name, data))
@@ -326,7 +326,7 @@ impl<D: VolumeWrite> Volume<D> {
     /// Moves or renames a file or directory; `to` must not exist (a change of case only is allowed).
     ///
     /// # Errors
-    /// As [`create_dir`](Self::create_dir).
+    /// See [`create_dir`](Self::create_dir).
     pub fn rename(&mut self, from: &str, to: &str) -> Result<()> {
         self.edit(|core| links::rename(core, from, to)).map_err(|e| e.path(from))
     }
@@ -334,7 +334,7 @@ impl<D: VolumeWrite> Volume<D> {
     /// Gives a file another name.
     ///
     /// # Errors
-    /// As [`create_dir`](Self::create_dir); refused for directories.
+    /// See [`create_dir`](Self::create_dir); also refused for directories.
     pub fn link(&mut self, file: FileId, parent: FileId, name: &str) -> Result<()> {
         self.edit(|core| links::link(core, file, parent, name)).map_err(|e| e.path(name))
     }
@@ -368,7 +368,7 @@ impl<D: VolumeWrite> Volume<D> {
     /// The security id for a protected file or directory, see [`Protected`].
     ///
     /// # Errors
-    /// As [`security_id`](Self::security_id).
+    /// See [`security_id`](Self::security_id).
     pub fn protected_security(&mut self, what: Protected) -> Result<u32> {
         self.security_id(&what.descriptor())
     }

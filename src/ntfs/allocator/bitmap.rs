@@ -94,7 +94,7 @@ impl Bitmap {
         Self { kind, stream }
     }
 
-    /// The bitmap's content.
+    /// The bitmap's content, whose pages the pager caches.
     pub(crate) fn stream(&self) -> &Arc<Stream> {
         &self.stream
     }

@@ -43,7 +43,7 @@ impl ClusterAllocator {
         Self { space: FreeSpace::new(bitmap), hint: u64::MAX, hint_before: u64::MAX, protected }
     }
 
-    /// `$Bitmap`.
+    /// `$Bitmap`, which counts freed clusters as free.
     pub(crate) fn bitmap(&self) -> &Bitmap {
         self.space.bitmap()
     }
@@ -287,5 +287,64 @@ impl ClusterAllocator {
             }
         }
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ntfs::testing::{clusters, pager};
+
+    fn allocate(
+        allocator: &mut ClusterAllocator,
+        pager: &mut Pager<crate::io::MemoryVolume>,
+        n: u64,
+    ) -> Result<Runlist> {
+        let mut runs = Runlist::default();
+        allocator.extend_runs(pager, &mut runs, n)?;
+        assert_eq!(runs.real_clusters(), n);
+        Ok(runs)
+    }
+
+    #[test]
+    fn freed_clusters_are_not_allocated_before_they_are_forgotten() {
+        let (mut pager, mut allocator) = (pager(), clusters());
+        let free = allocator.bitmap().count_clear(&pager).unwrap();
+        let first = allocate(&mut allocator, &mut pager, 100).unwrap();
+        let rest = allocate(&mut allocator, &mut pager, free - 100).unwrap();
+        assert!(first.real().all(|(a, n)| rest.real().all(|(b, m)| a.0 + n <= b.0 || b.0 + m <= a.0)));
+        allocator.free(&mut pager, first.real()).unwrap();
+        assert_eq!(allocator.bitmap().count_clear(&pager).unwrap(), 100);
+        assert!(!allocator.has_free(&pager, 1).unwrap());
+        assert_eq!(allocate(&mut allocator, &mut pager, 1).unwrap_err().kind(), crate::Kind::Refused);
+        allocator.forget_freed();
+        assert!(allocator.has_free(&pager, 100).unwrap() && !allocator.has_free(&pager, 101).unwrap());
+        allocate(&mut allocator, &mut pager, 100).unwrap();
+    }
+
+    #[test]
+    fn a_failed_operation_gives_everything_back() {
+        let (mut pager, mut allocator) = (pager(), clusters());
+        let held = allocate(&mut allocator, &mut pager, 10).unwrap();
+        let free = allocator.bitmap().count_clear(&pager).unwrap();
+        pager.begin();
+        allocator.begin();
+        let taken = allocate(&mut allocator, &mut pager, 50).unwrap();
+        allocator.free(&mut pager, held.real()).unwrap();
+        assert!(allocate(&mut allocator, &mut pager, free).is_err());
+        allocator.rollback();
+        pager.rollback();
+        assert_eq!(allocator.bitmap().count_clear(&pager).unwrap(), free);
+        assert_eq!(allocate(&mut allocator, &mut pager, 50).unwrap(), taken);
+        allocator.free(&mut pager, held.real()).unwrap();
+    }
+
+    #[test]
+    fn own_structures_cannot_be_freed() {
+        let (mut pager, mut allocator) = (pager(), clusters());
+        for lcn in [1, 8, 20] {
+            let error = allocator.free(&mut pager, [(Lcn(lcn), 1)]).unwrap_err();
+            assert_eq!(error.kind(), crate::Kind::Damaged, "{error}");
+        }
     }
 }

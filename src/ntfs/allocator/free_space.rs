@@ -22,11 +22,11 @@ const GROUP: u64 = 1 << 15;
 /// Free clusters of a group, as runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Group {
-    /// The longest run.
+    /// Clusters of the longest run.
     longest: u16,
-    /// The run at the start.
+    /// Clusters of the run at the start of the group.
     head: u16,
-    /// The run at the end.
+    /// Clusters of the run at the end of the group.
     tail: u16,
 }
 
@@ -192,7 +192,7 @@ impl FreeSpace {
             if u64::from(group.longest) >= want {
                 return Ok(Some(at..group_end.min(range.end)));
             }
-            // no run inside is long enough; the one at the end may go on in the groups behind
+            // no run inside is long enough; the one at the end may go on in the groups after it
             let tail = group_end.min(pager.geometry.cluster_count) - u64::from(group.tail);
             let mut chain = u64::from(group.tail);
             let mut next = group_end;
@@ -322,7 +322,7 @@ mod tests {
     use super::*;
     use crate::io::MemoryVolume;
     use crate::ntfs::format::boot::Geometry;
-    /// A volume of which nothing is there but the bitmap of its clusters: runs of these lengths, free and taken in turns.
+    /// A volume with nothing but the bitmap of its clusters: runs of these lengths, free and taken in turns.
     fn volume(lengths: &[u64]) -> (Pager<MemoryVolume>, FreeSpace, Vec<bool>) {
         let mut free: Vec<bool> = Vec::new();
         for (n, &length) in lengths.iter().enumerate() {
@@ -380,7 +380,7 @@ mod tests {
             for (start, length) in freed {
                 let start = start.index(free.len()) as u64;
                 let end = (start + length).min(total);
-                // what was freed in this session is clear in the bitmap, and cannot be had
+                // what was freed in this session is clear in the bitmap, and not available
                 if (start..end).all(|c| free[c as usize]) {
                     space.freed.insert(start, end - start);
                     free[start as usize..end as usize].fill(false);

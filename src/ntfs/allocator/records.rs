@@ -88,7 +88,7 @@ impl RecordAllocator {
         self.freed_log.clear();
     }
 
-    /// `$BITMAP` of `$MFT`.
+    /// The content of `$MFT`'s attribute `$BITMAP`.
     pub(crate) fn bitmap_stream(&self) -> &Arc<Stream> {
         self.bitmap.stream()
     }
@@ -185,5 +185,31 @@ impl RecordAllocator {
         self.freed.insert(number.0);
         self.freed_log.push(number.0);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ntfs::format::units::RecordNumber;
+    use crate::ntfs::testing::{RECORDS, pager, records};
+
+    #[test]
+    fn every_free_record_is_allocated_once() {
+        let (mut pager, mut allocator) = (pager(), records());
+        for number in RecordNumber::FIRST_USER.0..RECORDS {
+            assert_eq!(allocator.allocate(&mut pager).unwrap(), Some((RecordNumber(number), 1)));
+        }
+        assert_eq!(allocator.allocate(&mut pager).unwrap(), None);
+        pager.begin();
+        allocator.begin();
+        allocator.free(&mut pager, RecordNumber(30)).unwrap();
+        allocator.rollback();
+        pager.rollback();
+        allocator.free(&mut pager, RecordNumber(28)).unwrap();
+        assert_eq!(allocator.allocate(&mut pager).unwrap(), None);
+        allocator.forget_freed();
+        // the next use has another sequence number
+        assert_eq!(allocator.allocate(&mut pager).unwrap(), Some((RecordNumber(28), 2)));
+        assert_eq!(allocator.allocate(&mut pager).unwrap(), None);
     }
 }

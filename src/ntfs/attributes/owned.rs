@@ -1,4 +1,4 @@
-//! All attributes of one file, taken out of its records for an edit.
+//! All attributes of one file, copied out of its records for an edit.
 
 use crate::error::Result;
 use crate::ntfs::format::attribute::{
@@ -13,7 +13,7 @@ use crate::ntfs::stream::Stream;
 /// Where an attribute is stored: record and instance.
 pub(crate) type Location = (RecordNumber, u16);
 
-/// One attribute (or one extent of it), taken out of its record.
+/// One attribute (or one extent of it), copied out of its record.
 #[derive(Debug, Clone)]
 pub(crate) struct OwnedAttribute {
     pub kind: AttributeType,
@@ -61,7 +61,7 @@ pub(crate) struct Attributes {
     pub items: Vec<OwnedAttribute>,
     /// `$ATTRIBUTE_LIST`, if there is one.
     pub(super) attribute_list: Option<OwnedAttribute>,
-    /// Extension records.
+    /// The extension records of the file.
     pub(super) extensions: Vec<FileId>,
 }
 

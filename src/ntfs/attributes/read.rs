@@ -164,7 +164,7 @@ pub(crate) fn load<D: VolumeRead>(pager: &Pager<D>, file: FileId) -> Result<Attr
 fn load_unchecked<D: VolumeRead>(pager: &Pager<D>, file: FileId) -> Result<Attributes> {
     let base = base_record(pager, file)?;
     let mut attributes = Attributes::new(file);
-    let take = |record: RecordNumber, attribute: &Attribute<'_>| OwnedAttribute {
+    let copy = |record: RecordNumber, attribute: &Attribute<'_>| OwnedAttribute {
         kind: attribute.kind(),
         name: attribute.name(),
         lowest: attribute.lowest_vcn(),
@@ -173,7 +173,7 @@ fn load_unchecked<D: VolumeRead>(pager: &Pager<D>, file: FileId) -> Result<Attri
         split_points: Vec::new(),
     };
     let Some(list) = attribute_list(pager, &base)? else {
-        attributes.items = base.attributes().map(|(_, a)| take(file.record, &a)).collect();
+        attributes.items = base.attributes().map(|(_, a)| copy(file.record, &a)).collect();
         return Ok(attributes);
     };
     let mut seen = HashSet::new();
@@ -192,7 +192,7 @@ fn load_unchecked<D: VolumeRead>(pager: &Pager<D>, file: FileId) -> Result<Attri
         if entry.record != file && !attributes.extensions.contains(&entry.record) {
             attributes.extensions.push(entry.record);
         }
-        attributes.items.push(take(entry.record.record, &attribute));
+        attributes.items.push(copy(entry.record.record, &attribute));
     }
     if attributes.extensions.len() > EXTENSIONS_MAX {
         return Err(damaged("file with too many records"));
@@ -206,7 +206,7 @@ fn load_unchecked<D: VolumeRead>(pager: &Pager<D>, file: FileId) -> Result<Attri
         return Err(damaged(format!("attribute list of {file} does not name all attributes"))
             .expected_found(there, attributes.items.len()));
     }
-    attributes.attribute_list = base.find(AttributeType::ATTRIBUTE_LIST, "").map(|a| take(file.record, &a));
+    attributes.attribute_list = base.find(AttributeType::ATTRIBUTE_LIST, "").map(|a| copy(file.record, &a));
     Ok(attributes)
 }
 

@@ -316,3 +316,76 @@ fn root_head(attributes: &Attributes, name: &str) -> Result<Vec<u8>> {
     let head = value.and_then(|v| v.get(..root::NODE));
     Ok(head.ok_or_else(|| damaged("$INDEX_ROOT is cut short"))?.to_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::ops::ControlFlow;
+
+    use super::*;
+    use crate::io::MemoryVolume;
+    use crate::ntfs::format::index_node::{Collation, empty_root};
+    use crate::ntfs::format::units::RecordNumber;
+    use crate::ntfs::testing::core;
+
+    const FILE: FileId = FileId { record: RecordNumber(9), sequence: 1 };
+    const NAME: &str = "$SII";
+
+    /// A file with an empty index of 32-bit keys.
+    fn empty_index() -> Core<MemoryVolume> {
+        let mut core = core();
+        let mut attributes = Attributes::new(FILE);
+        attributes.set_value(AttributeType::STANDARD_INFORMATION, "", &[0; 72]);
+        let unit = core.pager.geometry.index_unit(4096);
+        attributes.set_value(AttributeType::INDEX_ROOT, NAME, &empty_root(0, Collation::U32, 4096, unit));
+        store(&mut core, attributes).unwrap();
+        core
+    }
+
+    fn keys(core: &Core<MemoryVolume>) -> Vec<u32> {
+        let mut keys = Vec::new();
+        let tree = Btree::open(&core.pager, FILE, NAME).unwrap();
+        tree.walk(&mut |entry| {
+            keys.push(u32::from_le_bytes(entry.key().try_into().unwrap()));
+            Ok(ControlFlow::Continue(()))
+        })
+        .unwrap();
+        keys
+    }
+
+    #[test]
+    fn the_tree_holds_what_a_set_holds_and_shrinks_to_its_root() {
+        let mut core = empty_index();
+        let free = core.clusters.bitmap().count_clear(&core.pager).unwrap();
+        let mut set = BTreeSet::new();
+        // a permutation of 0..1009
+        for n in (0..1009u32).map(|n| n * 100 % 1009) {
+            let entry = Entry::for_view(&n.to_le_bytes(), &[n as u8; 60], &[]);
+            BtreeEditor::new(&mut core, FILE, NAME).insert(entry).unwrap();
+            set.insert(n);
+        }
+        assert!(keys(&core).iter().eq(&set));
+        let twice = Entry::for_view(&7u32.to_le_bytes(), &[], &[]);
+        assert!(BtreeEditor::new(&mut core, FILE, NAME).insert(twice).is_err());
+        let tree = Btree::open(&core.pager, FILE, NAME).unwrap();
+        let data = tree.find(&500u32.to_le_bytes(), true, |entry| entry.data().to_vec()).unwrap();
+        assert_eq!(data, Some(vec![500u32 as u8; 60]));
+        let mut seen = 0;
+        tree.walk(&mut |_| {
+            seen += 1;
+            Ok(if seen == 10 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })
+        .unwrap();
+        assert_eq!(seen, 10);
+        for n in (0..1009u32).map(|n| n * 77 % 1009) {
+            assert!(BtreeEditor::new(&mut core, FILE, NAME).remove(&n.to_le_bytes()).unwrap());
+            assert!(!BtreeEditor::new(&mut core, FILE, NAME).remove(&n.to_le_bytes()).unwrap());
+            set.remove(&n);
+            if n % 50 == 0 {
+                assert!(keys(&core).iter().eq(&set));
+            }
+        }
+        assert!(keys(&core).is_empty());
+        assert_eq!(core.clusters.bitmap().count_clear(&core.pager).unwrap(), free);
+    }
+}

@@ -31,7 +31,7 @@ pub mod root {
 /// Fields of an index block (`INDX`).
 pub mod block {
     use super::Field;
-    /// Last `$LogFile` record.
+    /// Last `$LogFile` record that touched the block; never invented, never changed.
     pub const LSN: Field<u64> = Field::at(0x08);
     /// The block's own VCN.
     pub const VCN: Field<u64> = Field::at(0x10);
@@ -48,7 +48,7 @@ pub mod node {
     pub const ENTRIES: Field<u32> = Field::at(0x00);
     /// Bytes used, header included.
     pub const USED: Field<u32> = Field::at(0x04);
-    /// Bytes available.
+    /// Bytes available for header and entries.
     pub const ALLOCATED: Field<u32> = Field::at(0x08);
     /// Bit 0: has children.
     pub const FLAGS: Field<u8> = Field::at(0x0C);
@@ -59,7 +59,7 @@ pub mod node {
 /// Fields of an entry.
 pub mod entry {
     use super::Field;
-    /// File reference (directories).
+    /// Reference of the file that the name leads to (directories).
     pub const REFERENCE: Field<u64> = Field::at(0x00);
     /// Offset of the data (view indexes).
     pub const DATA_OFFSET: Field<u16> = Field::at(0x00);
@@ -69,7 +69,7 @@ pub mod entry {
     pub const LENGTH: Field<u16> = Field::at(0x08);
     /// Bytes of the key.
     pub const KEY_LENGTH: Field<u16> = Field::at(0x0A);
-    /// [`HAS_CHILD`] and [`LAST`].
+    /// Bits [`HAS_CHILD`] and [`LAST`] of this entry.
     pub const FLAGS: Field<u16> = Field::at(0x0C);
     /// Offset of the key.
     pub const KEY: usize = 0x10;
@@ -86,7 +86,7 @@ pub enum Collation {
     FileName,
     /// One u32 (`$SII`, `$Q`).
     U32,
-    /// A SID (`$Quota:$O`).
+    /// By a SID, bytewise (`$Quota:$O`).
     Sid,
     /// Hash, then id (`$SDH`).
     SecurityHash,
@@ -166,7 +166,7 @@ pub struct EntryView<'a> {
 }
 
 impl<'a> EntryView<'a> {
-    /// The entry's bytes.
+    /// The whole entry, with the VCN of its child.
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
@@ -339,7 +339,7 @@ impl Entry {
         Self { bytes, child }
     }
 
-    /// The key.
+    /// The key: a `$FILE_NAME` structure in directories.
     #[must_use]
     pub fn key(&self) -> &[u8] {
         let length = usize::from(entry::KEY_LENGTH.get(&self.bytes));
@@ -407,7 +407,7 @@ impl Node {
         self.entries.iter().map(Entry::length).sum()
     }
 
-    /// The entries' bytes.
+    /// The entries as they are stored, without the header of the node.
     #[must_use]
     pub fn encode_entries(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.length());
@@ -598,7 +598,7 @@ impl IndexBlock {
     /// [`seal`](Self::seal), appended to a buffer.
     ///
     /// # Errors
-    /// As [`seal`](Self::seal).
+    /// See [`seal`](Self::seal).
     pub fn seal_into(&mut self, sealed: &mut Vec<u8>) -> Result<()> {
         fixup::seal_copy(&mut self.bytes, sealed)
     }

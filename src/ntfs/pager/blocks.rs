@@ -115,12 +115,12 @@ impl<T> Blocks<T> {
         }
     }
 
-    /// A call begins.
+    /// Begins an operation that [`rollback`](Self::rollback) can undo.
     pub fn begin(&mut self) {
         self.undo = Some(BTreeMap::new());
     }
 
-    /// The call succeeded.
+    /// Ends an operation that succeeded.
     pub fn commit(&mut self) {
         self.undo = None;
     }

@@ -361,3 +361,62 @@ impl<D: VolumeRead> Pager<D> {
         written / u64::from(self.geometry.record_size)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ntfs::format::record::header;
+    use crate::ntfs::testing::pager;
+
+    const NUMBER: RecordNumber = RecordNumber(5);
+
+    fn change_links(pager: &mut Pager<crate::io::MemoryVolume>, links: u16) {
+        let mut record = (*pager.record(NUMBER).unwrap()).clone();
+        header::LINKS.set(record.bytes_mut(), links);
+        pager.put_record(NUMBER, record);
+    }
+
+    #[test]
+    fn changes_reach_the_device_by_flush_alone() {
+        let mut pager = pager();
+        let before = pager.device().0.clone();
+        pager.begin();
+        change_links(&mut pager, 7);
+        pager.commit();
+        assert!(pager.device().0 == before && pager.dirty_bytes() == 1024);
+        pager.flush().unwrap();
+        assert_eq!(pager.dirty_bytes(), 0);
+        let mft = (**pager.mft()).clone();
+        let again = Pager::new(crate::io::MemoryVolume(pager.device().0.clone()), pager.geometry.clone(), mft);
+        assert_eq!(again.record(NUMBER).unwrap().links(), 7);
+    }
+
+    #[test]
+    fn a_failed_operation_leaves_what_was_there() {
+        let mut pager = pager();
+        let mut runs = crate::ntfs::format::runlist::Runlist::default();
+        runs.push(Some(crate::ntfs::format::units::Lcn(100)), 2);
+        pager.begin();
+        change_links(&mut pager, 7);
+        pager.write_metadata(&runs, 1000, b"first").unwrap();
+        pager.commit();
+        pager.begin();
+        change_links(&mut pager, 8);
+        pager.write_metadata(&runs, 1000, b"other bytes over two pages..").unwrap();
+        pager.set_mft(Arc::new(Stream::Resident(Vec::new())));
+        pager.rollback();
+        assert_eq!(pager.record(NUMBER).unwrap().links(), 7);
+        let mut bytes = [0; 28];
+        pager.read_runs(&runs, 1000, &mut bytes).unwrap();
+        assert_eq!(bytes[..6], *b"first\0");
+        assert!(bytes[6..].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn a_record_with_a_wrong_number_is_reported_where_it_lies() {
+        let mut pager = pager();
+        pager.device.0.copy_within((8 + 6) << 10..(8 + 7) << 10, (8 + 5) << 10);
+        let error = pager.record(NUMBER).unwrap_err();
+        assert_eq!((error.kind(), error.offset()), (Kind::Damaged, Some((8 + 5) << 10)), "{error}");
+    }
+}
