@@ -51,7 +51,7 @@ fn encrypted() -> Error {
     Error::refused(Layer::Ntfs, "the file is encrypted (EFS)").hint("decrypt it in the guest (cipher /d)")
 }
 
-fn source<D: VolumeRead>(pager: &Pager<D>, file: FileId, name: &NtfsName) -> Result<(Source, u64)> {
+fn open_source<D: VolumeRead>(pager: &Pager<D>, file: FileId, name: &NtfsName) -> Result<(Source, u64)> {
     let stream = stream_of(pager, file, AttributeType::DATA, name)?;
     let stream = stream
         .ok_or_else(|| Error::refused(Layer::Ntfs, format!("{file} has no stream \"{name}\"")).hint("name a file"))?;
@@ -100,7 +100,7 @@ pub(crate) fn reparse_point<D: VolumeRead>(pager: &Pager<D>, file: FileId) -> Re
 
 /// The whole content, decompressed; refused when it is longer than `limit`.
 pub(crate) fn read<D: VolumeRead>(pager: &Pager<D>, file: FileId, limit: u64) -> Result<Vec<u8>> {
-    let (source, size) = source(pager, file, &NtfsName::default())?;
+    let (source, size) = open_source(pager, file, &NtfsName::default())?;
     let length = source.len(size);
     let length = usize::try_from(length).ok().filter(|_| length <= limit).ok_or_else(|| {
         Error::refused(Layer::Ntfs, "the file is longer than the limit")
@@ -121,7 +121,7 @@ pub(crate) fn read_at<D: VolumeRead>(
     offset: u64,
     buf: &mut [u8],
 ) -> Result<usize> {
-    let (source, _) = source(pager, file, &stream.into())?;
+    let (source, _) = open_source(pager, file, &stream.into())?;
     read_source(pager, &source, offset, buf)
 }
 

@@ -17,7 +17,7 @@ use crate::error::{Error, Layer, Result};
 use crate::io::VolumeWrite;
 use crate::ntfs::format::attribute::AttributeType;
 use crate::ntfs::format::file_name::{DIRECTORY, Duplicate, FileName, Times};
-use crate::ntfs::format::index_node::{Collation, Entry as IndexEntry, empty_root};
+use crate::ntfs::format::index_node::{Collation, IndexEntry, empty_root};
 use crate::ntfs::format::name::{Namespace, NtfsName};
 use crate::ntfs::format::record::{FLAG_DIRECTORY, FLAG_IN_USE, Record, header};
 use crate::ntfs::format::standard_information::{StandardInformation, attribute};

@@ -40,7 +40,7 @@ pub(crate) fn name_key(name: &NtfsName) -> Vec<u8> {
 
 /// One name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct DirectoryEntry {
     /// The long or the short name, as stored.
     pub name: NtfsName,
     /// The file that the name leads to.
@@ -87,13 +87,13 @@ impl<'a, D: VolumeRead> Directory<'a, D> {
     }
 
     /// All names, in the order of the index.
-    pub(crate) fn entries(&self) -> Result<Vec<Entry>> {
+    pub(crate) fn entries(&self) -> Result<Vec<DirectoryEntry>> {
         let mut entries = Vec::new();
         self.tree.walk(&mut |entry| {
             let name = FileName::parse(entry.key())?;
             // the root lists itself
             if entry.file().record != self.file.record {
-                entries.push(Entry {
+                entries.push(DirectoryEntry {
                     name: name.name,
                     file: entry.file(),
                     is_dir: name.duplicate.attributes & DIRECTORY != 0,

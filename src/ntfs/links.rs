@@ -17,7 +17,7 @@ use crate::io::{VolumeRead, VolumeWrite};
 use crate::ntfs::format::attribute::{Attribute, AttributeType};
 use crate::ntfs::format::error::damaged;
 use crate::ntfs::format::file_name::FileName;
-use crate::ntfs::format::index_node::Entry as IndexEntry;
+use crate::ntfs::format::index_node::IndexEntry;
 use crate::ntfs::format::name::{Namespace, NtfsName};
 use crate::ntfs::format::record::header;
 use crate::ntfs::format::units::{FileId, RecordNumber};

@@ -71,7 +71,7 @@ mod testing;
 mod view_entries;
 mod volume;
 
-pub use directory::Entry;
+pub use directory::DirectoryEntry;
 pub use format::file_name::Times;
 pub use format::index_node as index;
 pub use format::name::{Namespace, NtfsName};

@@ -3,7 +3,7 @@
 use super::content;
 use super::core::Core;
 use super::create::{Content, FileContent, create, create_dir_all};
-use super::directory::{Directory, Entry, components, find_in, find_path};
+use super::directory::{Directory, DirectoryEntry, components, find_in, find_path};
 use super::format::boot::Geometry;
 use super::format::file_name::Times;
 use super::format::name::NtfsName;
@@ -12,7 +12,7 @@ use super::format::upcase::UpcaseTable;
 use super::log::Admission;
 use super::metadata::{self, Stat};
 use super::options::{CreateOptions, OpenOptions};
-use super::security::{self, Protected};
+use super::security::{self, Lookup, Protected};
 use super::{links, open, overrides, set_metadata};
 use crate::error::{Error, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
@@ -134,7 +134,7 @@ impl<D: VolumeRead> Volume<D> {
     ///
     /// # Errors
     /// Damaged, not a directory, or the device cannot be read.
-    pub fn entries(&self, dir: FileId) -> Result<Vec<Entry>> {
+    pub fn entries(&self, dir: FileId) -> Result<Vec<DirectoryEntry>> {
         Directory::open(&self.core.pager, dir)?.entries()
     }
 
@@ -380,8 +380,8 @@ impl<D: VolumeWrite> Volume<D> {
     /// changed.
     pub fn security_id(&mut self, descriptor: &[u8]) -> Result<u32> {
         match security::find_descriptor(&self.core.pager, descriptor)? {
-            Ok(id) => Ok(id),
-            Err(inventory) => self.edit(|core| security::add_descriptor(core, descriptor, &inventory)),
+            Lookup::Found(id) => Ok(id),
+            Lookup::Missing(inventory) => self.edit(|core| security::add_descriptor(core, descriptor, &inventory)),
         }
     }
 }

@@ -114,7 +114,7 @@ impl Attributes {
         join(extents.iter().map(|a| a.view()), clusters)
     }
 
-    /// Replaces the content of an attribute (or adds it). Long run lists are cut when the attributes are put back.
+    /// Replaces the content of an attribute (or adds it). Long run lists are split when the attributes are stored.
     pub fn set_stream(&mut self, kind: AttributeType, name: &NtfsName, stream: &Stream, cluster_size: u32) {
         let mut old: Vec<OwnedAttribute> = Vec::new();
         self.items.retain(|a| {

@@ -11,7 +11,7 @@ use crate::ntfs::format::units::{FileId, RecordNumber, Vcn};
 use crate::ntfs::format::upcase::UpcaseTable;
 
 /// Room for the attribute list in record 0: eight entries. It is always the same, so that the first extent of `$MFT` is
-/// always cut at the same place.
+/// always split at the same VCN.
 pub(super) const MFT_LIST_ROOM: usize = resident::HEADER_SIZE + 8 * 0x20;
 
 /// Attributes that stay in the base record whatever happens.

@@ -223,7 +223,7 @@ fn reserve_list<D: VolumeWrite>(
     Ok(OwnedAttribute { kind, name, lowest: Vcn(0), bytes, locations, split_points: Vec::new() })
 }
 
-/// Writes the records of a plan, then the list; frees extensions that became empty.
+/// Writes the records of a placement, then the list; frees extensions that became empty.
 fn write_records<D: VolumeWrite>(
     core: &mut Core<D>,
     mut attributes: Attributes,
@@ -249,7 +249,7 @@ fn write_records<D: VolumeWrite>(
             items.insert(at, (&attribute_list, attribute_list.locations.first().copied()));
         }
         write_record(&mut core.pager, id.record, items.into_iter())?;
-        // the record has given out instances: remember them for the list
+        // the list names the instances that the record has assigned
         let record = core.pager.record(id.record)?;
         let mut given = record.attributes().filter(|(_, a)| a.kind() != AttributeType::ATTRIBUTE_LIST);
         for &index in &here {
@@ -272,7 +272,7 @@ fn write_records<D: VolumeWrite>(
     for attr in &attributes.items {
         let (record, instance) =
             *attr.locations.first().ok_or_else(|| Error::bug(Layer::Ntfs, "an attribute was not placed"))?;
-        let record = *sequences.get(&record).ok_or_else(|| Error::bug(Layer::Ntfs, "a record was not planned"))?;
+        let record = *sequences.get(&record).ok_or_else(|| Error::bug(Layer::Ntfs, "a record was not placed"))?;
         ListEntry { kind: attr.kind, name: attr.name.clone(), lowest: attr.lowest, record, instance }
             .encode(&mut bytes);
     }

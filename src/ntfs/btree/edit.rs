@@ -14,7 +14,7 @@ use crate::ntfs::attributes::{Attributes, load, store};
 use crate::ntfs::core::Core;
 use crate::ntfs::format::attribute::AttributeType;
 use crate::ntfs::format::error::damaged;
-use crate::ntfs::format::index_node::{Entry, IndexBlock, Node, block, entry, root};
+use crate::ntfs::format::index_node::{IndexBlock, IndexEntry, Node, block, entry, root};
 use crate::ntfs::format::units::{FileId, Vcn};
 use crate::ntfs::pager::CachedBlock;
 use crate::ntfs::stream::pieces;
@@ -77,12 +77,12 @@ impl<'a, D: VolumeWrite> BtreeEditor<'a, D> {
     ///
     /// # Errors
     /// Refused when the key exists, or there is no space for another block.
-    pub(crate) fn insert(&mut self, new: Entry) -> Result<()> {
+    pub(crate) fn insert(&mut self, new: IndexEntry) -> Result<()> {
         self.insert_comparing(new, false)
     }
 
     /// [`insert`](Self::insert); with `exactly`, a key that differs in case is another one.
-    fn insert_comparing(&mut self, new: Entry, exactly: bool) -> Result<()> {
+    fn insert_comparing(&mut self, new: IndexEntry, exactly: bool) -> Result<()> {
         let tree = self.tree()?;
         let search = tree.search(new.key(), exactly)?;
         if search.is_match {
@@ -173,12 +173,12 @@ impl<'a, D: VolumeWrite> BtreeEditor<'a, D> {
         let probe = IndexBlock::blank(Vcn(0), index.block_size as usize);
         let first = allocate_block(self.core, &mut attributes, &index)?;
         let (nodes, root) = if node.length() <= probe.capacity() {
-            (vec![(first, node)], Node { entries: vec![Entry::last(Some(first))] })
+            (vec![(first, node)], Node { entries: vec![IndexEntry::last(Some(first))] })
         } else {
             let second = allocate_block(self.core, &mut attributes, &index)?;
             let position = node.entries.len() / 2;
             let (left, middle, right) = split(node, position, probe.capacity(), first)?;
-            (vec![(first, left), (second, right)], Node { entries: vec![middle, Entry::last(Some(second))] })
+            (vec![(first, left), (second, right)], Node { entries: vec![middle, IndexEntry::last(Some(second))] })
         };
         attributes.set_value(AttributeType::INDEX_ROOT, self.name, &root.encode_root(&head));
         store(self.core, attributes)?;
@@ -242,7 +242,7 @@ impl<'a, D: VolumeWrite> BtreeEditor<'a, D> {
         path.extend(below);
         let step = *path.last().ok_or_else(|| Error::bug(Layer::Ntfs, "empty path"))?;
         let mut leaf = tree.load_node(step.node)?;
-        if leaf.entries.first().map(Entry::key) != Some(&successor_key[..]) {
+        if leaf.entries.first().map(IndexEntry::key) != Some(&successor_key[..]) {
             return Err(Error::bug(Layer::Ntfs, "the successor of a removed entry has moved"));
         }
         leaf.entries.remove(0);
@@ -293,7 +293,7 @@ impl<'a, D: VolumeWrite> BtreeEditor<'a, D> {
         let index = Arc::clone(&self.tree()?.index);
         let mut attributes = load(&self.core.pager, self.file)?;
         let head = root_head(&attributes, self.name)?;
-        let root = Node { entries: vec![Entry::last(None)] };
+        let root = Node { entries: vec![IndexEntry::last(None)] };
         attributes.set_value(AttributeType::INDEX_ROOT, self.name, &root.encode_root(&head));
         free_all_blocks(self.core, &mut attributes, &index)?;
         store(self.core, attributes)
@@ -360,12 +360,12 @@ mod tests {
         let mut set = BTreeSet::new();
         // a permutation of 0..1009
         for n in (0..1009u32).map(|n| n * 100 % 1009) {
-            let entry = Entry::for_view(&n.to_le_bytes(), &[n as u8; 60], &[]);
+            let entry = IndexEntry::for_view(&n.to_le_bytes(), &[n as u8; 60], &[]);
             BtreeEditor::new(&mut core, FILE, NAME).insert(entry).unwrap();
             set.insert(n);
         }
         assert!(keys(&core).iter().eq(&set));
-        let twice = Entry::for_view(&7u32.to_le_bytes(), &[], &[]);
+        let twice = IndexEntry::for_view(&7u32.to_le_bytes(), &[], &[]);
         assert!(BtreeEditor::new(&mut core, FILE, NAME).insert(twice).is_err());
         let tree = Btree::open(&core.pager, FILE, NAME).unwrap();
         let data = tree.find(&500u32.to_le_bytes(), true, |entry| entry.data().to_vec()).unwrap();

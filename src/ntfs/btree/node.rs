@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use crate::error::{Error, Layer, Result};
 use crate::ntfs::format::error::damaged;
-use crate::ntfs::format::index_node::{Entry, EntryView, Node, NodeView};
+use crate::ntfs::format::index_node::{EntryView, IndexEntry, Node, NodeView};
 use crate::ntfs::format::units::Vcn;
 
 /// The first entry of a node that is not less than the key.
@@ -62,13 +62,13 @@ pub(super) fn find_binary(
 
 /// Splits a node that is too long: what stays in the block `left_vcn`, the entry that moves up (with the left block as
 /// its child), and what goes to the new block. `inserted` is the position of the entry that made it too long.
-pub(super) fn split(node: Node, inserted: usize, capacity: usize, left_vcn: Vcn) -> Result<(Node, Entry, Node)> {
+pub(super) fn split(node: Node, inserted: usize, capacity: usize, left_vcn: Vcn) -> Result<(Node, IndexEntry, Node)> {
     let mut entries = node.entries;
     let ordinary = entries.len().saturating_sub(1);
     if ordinary < 3 {
         return Err(Error::unsupported(Layer::Ntfs, "index blocks too small for the names in them"));
     }
-    let half = entries.iter().map(Entry::length).sum::<usize>() / 2;
+    let half = entries.iter().map(IndexEntry::length).sum::<usize>() / 2;
     let mut sum = 0;
     let by_bytes = entries.iter().position(|e| {
         sum += e.length();
@@ -79,7 +79,7 @@ pub(super) fn split(node: Node, inserted: usize, capacity: usize, left_vcn: Vcn)
     let middle = if ascending { ordinary - 2 } else { by_bytes.unwrap_or(ordinary / 2).clamp(1, ordinary - 2) };
     let right = entries.split_off(middle + 1);
     let mut up = entries.pop().ok_or_else(|| Error::bug(Layer::Ntfs, "nothing to split"))?;
-    entries.push(Entry::last(up.child));
+    entries.push(IndexEntry::last(up.child));
     up.child = Some(left_vcn);
     let (left, right) = (Node { entries }, Node { entries: right });
     if left.length() > capacity || right.length() > capacity {

@@ -12,7 +12,7 @@ use crate::ntfs::attributes::{location_of, stream_of};
 use crate::ntfs::format::attribute::{AttributeType, resident};
 use crate::ntfs::format::error::damaged;
 use crate::ntfs::format::index_node::{
-    Collation, Entry, EntryView, Node, NodeView, node as node_header, root as header,
+    Collation, EntryView, IndexEntry, Node, NodeView, node as node_header, root as header,
 };
 use crate::ntfs::format::name::NtfsName;
 use crate::ntfs::format::record::Record;
@@ -226,7 +226,7 @@ impl<'a, D: VolumeRead> Btree<'a, D> {
     }
 
     /// The first entry of the left-most leaf under a block, and the path to it.
-    pub(super) fn first_entry_below(&self, vcn: Vcn) -> Result<(Entry, Vec<Step>)> {
+    pub(super) fn first_entry_below(&self, vcn: Vcn) -> Result<(IndexEntry, Vec<Step>)> {
         let mut path = Vec::new();
         let mut vcn = vcn;
         while path.len() < DEPTH_MAX {
@@ -234,7 +234,7 @@ impl<'a, D: VolumeRead> Btree<'a, D> {
             path.push(Step { node, position: 0, offset: 0 });
             let first = self.with_node(node, |view| {
                 let first = view.entries().next().ok_or_else(|| damaged("empty index node"))??;
-                Ok(Entry::from_view(&first))
+                Ok(IndexEntry::from_view(&first))
             })?;
             match first.child {
                 Some(child) => vcn = child,

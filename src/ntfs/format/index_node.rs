@@ -285,14 +285,14 @@ fn entry_at(bytes: &[u8], offset: usize, has_children: bool) -> Result<EntryView
 
 /// An entry on its own, while the tree is being edited: its child is kept apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct IndexEntry {
     /// The bytes without the child's VCN; length and flags are set when the node is built.
     bytes: Vec<u8>,
     /// The block with the entries before this one, in a node with children.
     pub child: Option<Vcn>,
 }
 
-impl Entry {
+impl IndexEntry {
     /// An entry of a directory.
     #[must_use]
     pub fn for_name(file: FileId, key: &[u8]) -> Self {
@@ -376,7 +376,7 @@ impl Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// All entries; the last one is the keyless one.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<IndexEntry>,
 }
 
 impl Node {
@@ -385,7 +385,7 @@ impl Node {
     /// # Errors
     /// Damaged, when an entry is malformed.
     pub fn from_view(view: &NodeView<'_>) -> Result<Self> {
-        let entries = view.entries().map(|e| e.map(|e| Entry::from_view(&e))).collect::<Result<Vec<_>>>()?;
+        let entries = view.entries().map(|e| e.map(|e| IndexEntry::from_view(&e))).collect::<Result<Vec<_>>>()?;
         Ok(Self { entries })
     }
 
@@ -404,7 +404,7 @@ impl Node {
     /// Bytes of all entries.
     #[must_use]
     pub fn length(&self) -> usize {
-        self.entries.iter().map(Entry::length).sum()
+        self.entries.iter().map(IndexEntry::length).sum()
     }
 
     /// The entries as they are stored, without the header of the node.
@@ -443,7 +443,7 @@ pub fn empty_root(kind: u32, collation: Collation, block_size: u32, unit: u32) -
     root::COLLATION.set(&mut head, collation.to_raw());
     root::BLOCK_SIZE.set(&mut head, block_size);
     root::UNITS_PER_BLOCK.set(&mut head, (block_size / unit.max(1)) as u8);
-    Node { entries: vec![Entry::last(None)] }.encode_root(&head)
+    Node { entries: vec![IndexEntry::last(None)] }.encode_root(&head)
 }
 
 /// An index block, its fix-ups undone and its node header checked.
@@ -551,7 +551,7 @@ impl IndexBlock {
     /// Inserts an entry at `offset` from the node's header, without taking the node apart; `false` when it does not
     /// fit.
     #[must_use]
-    pub fn insert_at(&mut self, offset: usize, entry: &Entry) -> bool {
+    pub fn insert_at(&mut self, offset: usize, entry: &IndexEntry) -> bool {
         let mut new = Vec::with_capacity(entry.length());
         entry.encode(&mut new);
         let bytes = self.node_bytes_mut();
@@ -612,21 +612,21 @@ mod tests {
     fn shapes_that_windows_writes() {
         let root = empty_root(0x30, Collation::FileName, 4096, 4096);
         assert_eq!((root.len(), root[0x0C]), (0x30, 1));
-        let promoted = Node { entries: vec![Entry::last(Some(Vcn(0)))] }.encode_root(&root[..16]);
+        let promoted = Node { entries: vec![IndexEntry::last(Some(Vcn(0)))] }.encode_root(&root[..16]);
         assert_eq!(promoted.len(), 0x38);
         let block = IndexBlock::blank(Vcn(0), 4096);
         assert_eq!(node::ENTRIES.get(block.node_bytes()), 0x28);
         assert_eq!(block.capacity(), 4096 - 0x40);
-        assert_eq!(Entry::for_view(&[1; 4], &[2; 20], &[]).length(), 0x28);
-        assert_eq!(Entry::for_view(&[1; 8], &[2; 20], b"I\0I\0").length(), 0x30);
-        assert_eq!(Entry::for_view(&[1; 12], &[], &[]).length(), 0x20);
+        assert_eq!(IndexEntry::for_view(&[1; 4], &[2; 20], &[]).length(), 0x28);
+        assert_eq!(IndexEntry::for_view(&[1; 8], &[2; 20], b"I\0I\0").length(), 0x30);
+        assert_eq!(IndexEntry::for_view(&[1; 12], &[], &[]).length(), 0x20);
     }
 
     #[test]
     fn nodes_survive_disk_and_edits() {
         let mut block = IndexBlock::blank(Vcn(5), 4096);
-        let entries: Vec<Entry> = (1..40u8).map(|n| Entry::for_view(&[n; 4], &[n; 20], &[])).collect();
-        let mut node = Node { entries: vec![Entry::last(None)] };
+        let entries: Vec<IndexEntry> = (1..40u8).map(|n| IndexEntry::for_view(&[n; 4], &[n; 20], &[])).collect();
+        let mut node = Node { entries: vec![IndexEntry::last(None)] };
         assert!(block.set_node(&node));
         for (at, e) in entries.iter().enumerate() {
             node.entries.insert(at, e.clone());
@@ -644,8 +644,8 @@ mod tests {
     #[test]
     fn mutated_blocks_never_panic() {
         let mut block = IndexBlock::blank(Vcn(0), 1024);
-        let mut node = Node { entries: (1..9u8).map(|n| Entry::for_view(&[n; 4], &[n; 20], &[])).collect() };
-        node.entries.push(Entry::last(None));
+        let mut node = Node { entries: (1..9u8).map(|n| IndexEntry::for_view(&[n; 4], &[n; 20], &[])).collect() };
+        node.entries.push(IndexEntry::last(None));
         assert!(block.set_node(&node));
         let good = block.seal().unwrap();
         for at in 0..512 {
@@ -659,7 +659,7 @@ mod tests {
                     }
                     if let Ok(mut n) = Node::from_view(&view) {
                         let at = n.entries.len() - 1;
-                        n.entries.insert(at, Entry::for_view(&[99; 4], &[], &[]));
+                        n.entries.insert(at, IndexEntry::for_view(&[99; 4], &[], &[]));
                         let _ = b.set_node(&n);
                     }
                 }

@@ -55,19 +55,19 @@ pub struct Record {
 /// Iterates over the attributes in `bytes` (a record without fix-ups), from offset `first`, until the end marker; each
 /// item is the attribute's offset and the attribute. Ends after the first error. Used by [`Record`] and by the checker.
 #[must_use]
-pub fn attributes_in(bytes: &[u8], first: usize) -> Attributes<'_> {
-    Attributes { bytes, offset: first, done: false }
+pub fn attributes_in(bytes: &[u8], first: usize) -> AttributeIter<'_> {
+    AttributeIter { bytes, offset: first, done: false }
 }
 
 /// The iterator that [`attributes_in`] returns.
 #[derive(Debug, Clone)]
-pub struct Attributes<'a> {
+pub struct AttributeIter<'a> {
     bytes: &'a [u8],
     offset: usize,
     done: bool,
 }
 
-impl Attributes<'_> {
+impl AttributeIter<'_> {
     /// Offset of what comes next: after the iteration has ended well, of the end marker.
     #[must_use]
     pub fn offset(&self) -> usize {
@@ -75,7 +75,7 @@ impl Attributes<'_> {
     }
 }
 
-impl<'a> Iterator for Attributes<'a> {
+impl<'a> Iterator for AttributeIter<'a> {
     type Item = Result<(usize, Attribute<'a>)>;
 
     fn next(&mut self) -> Option<Self::Item> {

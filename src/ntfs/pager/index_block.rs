@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use crate::ntfs::format::index_node::{Entry as IndexEntry, IndexBlock, Node};
+use crate::ntfs::format::index_node::{IndexBlock, IndexEntry, Node};
 use crate::ntfs::stream::Piece;
 
 /// An index block in memory, and where it is on the device.

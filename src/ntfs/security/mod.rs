@@ -11,4 +11,4 @@ mod store;
 pub use descriptor::{Protected, is_owned_by_system};
 
 pub(super) use choose::{choose_security, security_id_exists};
-pub(super) use store::{add_descriptor, find_descriptor, security_descriptor};
+pub(super) use store::{Lookup, add_descriptor, find_descriptor, security_descriptor};

@@ -11,7 +11,7 @@ use crate::ntfs::attributes::{load, store, stream_of, system_file};
 use crate::ntfs::btree::{Btree, BtreeEditor};
 use crate::ntfs::core::Core;
 use crate::ntfs::damaged;
-use crate::ntfs::index::Entry;
+use crate::ntfs::index::IndexEntry;
 use crate::ntfs::name::NtfsName;
 use crate::ntfs::pager::Pager;
 use crate::ntfs::stream::Stream;
@@ -35,16 +35,25 @@ pub(crate) struct Inventory {
     candidates: Vec<SdsEntry>,
 }
 
+/// Whether `$Secure` has a descriptor.
+#[derive(Debug)]
+pub(crate) enum Lookup {
+    /// Under this id.
+    Found(u32),
+    /// It has to be added; with what [`add_descriptor`] needs to know.
+    Missing(Inventory),
+}
+
 fn sds_name() -> NtfsName {
     NtfsName::from("$SDS")
 }
 
-fn secure<D: VolumeRead>(pager: &Pager<D>) -> Result<FileId> {
+fn secure_file<D: VolumeRead>(pager: &Pager<D>) -> Result<FileId> {
     system_file(pager, RecordNumber::SECURE)
 }
 
-fn sds<D: VolumeRead>(pager: &Pager<D>) -> Result<Stream> {
-    let stream = stream_of(pager, secure(pager)?, AttributeType::DATA, &sds_name())?;
+fn sds_stream<D: VolumeRead>(pager: &Pager<D>) -> Result<Stream> {
+    let stream = stream_of(pager, secure_file(pager)?, AttributeType::DATA, &sds_name())?;
     let stream = stream.filter(|s| s.runs().is_some()).ok_or_else(|| damaged("$Secure has no plain $SDS"))?;
     stream.check_metadata("$SDS")?;
     if stream.len() > 2 * SDS_MAX {
@@ -54,9 +63,9 @@ fn sds<D: VolumeRead>(pager: &Pager<D>) -> Result<Stream> {
 }
 
 /// Walks `$SII`, which alone says what in `$SDS` is valid: there are gaps and leftovers in the stream.
-fn inventory<D: VolumeRead>(pager: &Pager<D>, hash: u32) -> Result<Inventory> {
-    let size = sds(pager)?.len();
-    let index = Btree::open(pager, secure(pager)?, SII)?;
+fn collect_inventory<D: VolumeRead>(pager: &Pager<D>, hash: u32) -> Result<Inventory> {
+    let size = sds_stream(pager)?.len();
+    let index = Btree::open(pager, secure_file(pager)?, SII)?;
     let mut found = Inventory { hash, ..Inventory::default() };
     index.walk(&mut |entry| {
         let entry = SdsEntry::parse(entry.data()).filter(|e| e.is_in_place(size)).ok_or_else(|| {
@@ -73,35 +82,32 @@ fn inventory<D: VolumeRead>(pager: &Pager<D>, hash: u32) -> Result<Inventory> {
 }
 
 /// The descriptor that an entry points to, with its header.
-fn stored<D: VolumeRead>(pager: &Pager<D>, entry: &SdsEntry) -> Result<Vec<u8>> {
+fn read_descriptor<D: VolumeRead>(pager: &Pager<D>, entry: &SdsEntry) -> Result<Vec<u8>> {
     let mut bytes = vec![0; entry.length as usize];
-    let got = pager.read_stream(&sds(pager)?, entry.offset, &mut bytes)?;
+    let got = pager.read_stream(&sds_stream(pager)?, entry.offset, &mut bytes)?;
     bytes.truncate(got);
     Ok(bytes)
 }
 
 /// The security descriptor that an id in `$Secure` stands for; `None` if there is no such id.
 pub(crate) fn security_descriptor<D: VolumeRead>(pager: &Pager<D>, id: u32) -> Result<Option<Vec<u8>>> {
-    let index = Btree::open(pager, secure(pager)?, SII)?;
+    let index = Btree::open(pager, secure_file(pager)?, SII)?;
     let entry = index.find(&id.to_le_bytes(), true, |entry| SdsEntry::parse(entry.data()))?;
-    let size = sds(pager)?.len();
+    let size = sds_stream(pager)?.len();
     let Some(entry) = entry.flatten().filter(|e| e.is_in_place(size)) else { return Ok(None) };
-    Ok(stored(pager, &entry)?.get(HEADER..).map(<[u8]>::to_vec))
+    Ok(read_descriptor(pager, &entry)?.get(HEADER..).map(<[u8]>::to_vec))
 }
 
-/// The id of a self-relative descriptor if `$Secure` has an equal one; else what [`add_descriptor`] needs to know.
-pub(crate) fn find_descriptor<D: VolumeRead>(
-    pager: &Pager<D>,
-    descriptor: &[u8],
-) -> Result<std::result::Result<u32, Inventory>> {
+/// Finds a descriptor in `$Secure` that equals a self-relative one.
+pub(crate) fn find_descriptor<D: VolumeRead>(pager: &Pager<D>, descriptor: &[u8]) -> Result<Lookup> {
     descriptor::validate(descriptor)?;
-    let inventory = inventory(pager, descriptor::hash(descriptor))?;
+    let inventory = collect_inventory(pager, descriptor::hash(descriptor))?;
     for entry in &inventory.candidates {
-        if stored(pager, entry)?.get(HEADER..) == Some(descriptor) {
-            return Ok(Ok(entry.id));
+        if read_descriptor(pager, entry)?.get(HEADER..) == Some(descriptor) {
+            return Ok(Lookup::Found(entry.id));
         }
     }
-    Ok(Err(inventory))
+    Ok(Lookup::Missing(inventory))
 }
 
 /// Adds a descriptor to `$Secure`; returns its id.
@@ -121,20 +127,20 @@ pub(crate) fn add_descriptor<D: VolumeWrite>(
     let header = entry.to_bytes();
     grow_sds(core, offset + BLOCK + length)?;
     let bytes = [&header[..], descriptor].concat();
-    if let Stream::Runs { runs, .. } = sds(&core.pager)? {
+    if let Stream::Runs { runs, .. } = sds_stream(&core.pager)? {
         core.pager.write_metadata(&runs, offset, &bytes)?;
         core.pager.write_metadata(&runs, offset + BLOCK, &bytes)?;
     }
-    let secure = secure(&core.pager)?;
-    BtreeEditor::new(core, secure, SII).insert(Entry::for_view(&id.to_le_bytes(), &header, &[]))?;
+    let secure = secure_file(&core.pager)?;
+    BtreeEditor::new(core, secure, SII).insert(IndexEntry::for_view(&id.to_le_bytes(), &header, &[]))?;
     let key = [inventory.hash.to_le_bytes(), id.to_le_bytes()].concat();
-    BtreeEditor::new(core, secure, SDH).insert(Entry::for_view(&key, &header, SDH_TAIL))?;
+    BtreeEditor::new(core, secure, SDH).insert(IndexEntry::for_view(&key, &header, SDH_TAIL))?;
     Ok(id)
 }
 
 /// Makes `$SDS` at least `wanted` bytes long; what is new reads as zeros.
 fn grow_sds<D: VolumeWrite>(core: &mut Core<D>, wanted: u64) -> Result<()> {
-    let mut attrs = load(&core.pager, secure(&core.pager)?)?;
+    let mut attrs = load(&core.pager, secure_file(&core.pager)?)?;
     let stream = attrs.stream(AttributeType::DATA, &sds_name(), core.pager.geometry.cluster_count)?;
     let Some(Stream::Runs { mut runs, mut sizes }) = stream else {
         return Err(damaged("$Secure has no plain $SDS"));
