@@ -19,7 +19,7 @@ use winject::internals::block::commit::{CommitOptions, commit_in_place};
 use winject::internals::block::{self, Stage, StageOptions};
 use winject::internals::clock::FileTime;
 use winject::internals::job;
-use winject::internals::ntfs::{self, New, Volume};
+use winject::internals::ntfs::{self, CreateOptions, Volume};
 use winject::internals::partition::{self, PartitionView};
 
 fn main() {
@@ -351,7 +351,7 @@ fn fill_guest(path: &Path, mib: u64) {
     while allocated(path) + FILE < mib << 20 {
         let mut stage = Stage::new(block::open(path, &block::OpenOptions::default()).unwrap(), StageOptions::default());
         let table = partition::read(&stage).unwrap();
-        let windows = job::search(&stage, &table).found.remove(0).partition;
+        let windows = job::search_installations(&stage, &table).found.remove(0).partition;
         let options = ntfs::OpenOptions::new(FileTime::from_date(2024, 1, 2).unwrap());
         let mut volume = Volume::open(PartitionView::new(&mut stage, &windows).unwrap(), &options).unwrap();
         let mut content = vec![0; FILE as usize];
@@ -359,7 +359,7 @@ fn fill_guest(path: &Path, mib: u64) {
             let kind = material.next() % 4;
             material.fill(kind, piece);
         }
-        volume.replace_file(&format!("/large {number}"), &content, &New::default()).unwrap();
+        volume.replace_file(&format!("/large {number}"), &content, &CreateOptions::default()).unwrap();
         volume.flush().unwrap();
         drop(volume);
         commit_in_place(&mut stage, path, &CommitOptions::default()).unwrap();

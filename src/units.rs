@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::Place;
 
-/// Byte offset in the guest-visible disk, whatever the container.
+/// Byte offset in the guest-visible disk, independent of the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ImageOffset(pub u64);
 
@@ -23,6 +23,12 @@ macro_rules! offset {
             #[must_use]
             pub fn checked_add(self, bytes: u64) -> Option<Self> {
                 self.0.checked_add(bytes).map(Self)
+            }
+
+            /// This offset moved by `bytes`; the largest one on overflow, which no file and no disk has.
+            #[must_use]
+            pub fn saturating_add(self, bytes: u64) -> Self {
+                Self(self.0.saturating_add(bytes))
             }
         }
         impl From<$name> for u64 {

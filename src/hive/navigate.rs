@@ -3,11 +3,12 @@
 use std::cmp::Ordering;
 
 use super::cells::{CellOffset, damaged};
-use super::layout::{self, DEPTH_MAX, NIL, SEGMENT, Word, big, key, list, value};
+use super::format::{DEPTH_MAX, LeafKind, NIL, SEGMENT, big_data, key, list, value};
 use super::name::{StoredName, sort_by_name};
-use super::{Hive, KeyId, Name, Value, ValueType};
+use super::{Hive, KeyId, Name, RegistryData, RegistryValue, ValueType};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
+use crate::field::Le;
 
 impl Hive {
     /// The root key.
@@ -99,7 +100,7 @@ impl Hive {
     }
 
     /// All values, in the order of the list.
-    pub fn values(&self, key: KeyId) -> Result<Vec<Value>> {
+    pub fn values(&self, key: KeyId) -> Result<Vec<RegistryValue>> {
         let mut values = Vec::new();
         self.each_value(key, &mut |value| {
             values.push(value);
@@ -112,7 +113,7 @@ impl Hive {
     ///
     /// # Errors
     /// Damage, and those of `see`.
-    pub fn each_value(&self, key: KeyId, see: &mut dyn FnMut(Value) -> Result<()>) -> Result<()> {
+    pub fn each_value(&self, key: KeyId, see: &mut dyn FnMut(RegistryValue) -> Result<()>) -> Result<()> {
         let mut budget = self.cells.length() as usize;
         for at in self.value_list(key.0)? {
             see(self.value_within(at, &mut budget)?)?;
@@ -122,9 +123,9 @@ impl Hive {
 
     /// The value at `at`, whose size goes off the `budget`, in bytes: damage can make many values share one large cell,
     /// or be the same one.
-    pub(super) fn value_within(&self, at: CellOffset, budget: &mut usize) -> Result<Value> {
+    pub(super) fn value_within(&self, at: CellOffset, budget: &mut usize) -> Result<RegistryValue> {
         let value = self.read_value(at)?;
-        let size = value.data.len() + value.name.units().len() + value::NAME;
+        let size = value.data.bytes.len() + value.name.units().len() + value::NAME;
         *budget = budget.checked_sub(size).ok_or_else(|| damaged(at, "values overlap"))?;
         Ok(value)
     }
@@ -135,13 +136,16 @@ impl Hive {
         named.collect::<Result<Vec<_>>>().map(sort_by_name)
     }
 
-    /// The value of this name (the empty one is the default value), compared as Windows does.
-    pub fn value(&self, key: KeyId, name: &str) -> Result<Option<Value>> {
-        self.value_named(key, &Name::from(name))
+    /// The data of the value of this name (the empty one is the default value), compared as Windows does.
+    pub fn value(&self, key: KeyId, name: &str) -> Result<Option<RegistryData>> {
+        match self.find_value(key.0, &Name::from(name))? {
+            Some(at) => self.read_typed(at).map(Some),
+            None => Ok(None),
+        }
     }
 
-    /// As [`value`](Self::value), for a name that may be no text.
-    pub fn value_named(&self, key: KeyId, name: &Name) -> Result<Option<Value>> {
+    /// Like [`value`](Self::value), with the stored spelling of the name, which need not be valid text.
+    pub fn value_named(&self, key: KeyId, name: &Name) -> Result<Option<RegistryValue>> {
         match self.find_value(key.0, name)? {
             Some(at) => self.read_value(at).map(Some),
             None => Ok(None),
@@ -162,9 +166,9 @@ impl Hive {
             return Err(damaged(at, "no key at this place"));
         }
         let read = || {
-            let length = usize::from(key::NAME_LENGTH.get(data)?);
+            let length = usize::from(key::NAME_LENGTH.try_get(data)?);
             let bytes = data.get(key::NAME..)?.get(..length)?;
-            Some(StoredName::new(bytes, key::FLAGS.get(data)? & key::LATIN_NAME != 0))
+            Some(StoredName::new(bytes, key::FLAGS.try_get(data)? & key::LATIN_NAME != 0))
         };
         read().ok_or_else(|| damaged(at, "key name leaves its cell"))
     }
@@ -210,7 +214,7 @@ impl Hive {
             let entries = usize::try_from(count).ok().and_then(|n| n.checked_mul(4)).and_then(|n| cell.get(..n));
             entries.ok_or_else(|| damaged(list_at, format!("{count} values in a list of {} bytes", cell.len())))?
         };
-        Ok(entries.chunks_exact(4).filter_map(u32::from_bytes).map(CellOffset))
+        Ok(entries.chunks_exact(4).filter_map(u32::try_load).map(CellOffset))
     }
 
     /// How many values a key has.
@@ -241,17 +245,21 @@ impl Hive {
             return Err(damaged(at, "no value at this place"));
         }
         let read = || {
-            let length = usize::from(value::NAME_LENGTH.get(data)?);
+            let length = usize::from(value::NAME_LENGTH.try_get(data)?);
             let bytes = data.get(value::NAME..)?.get(..length)?;
-            Some(StoredName::new(bytes, value::FLAGS.get(data)? & value::LATIN_NAME != 0))
+            Some(StoredName::new(bytes, value::FLAGS.try_get(data)? & value::LATIN_NAME != 0))
         };
         read().ok_or_else(|| damaged(at, "value name leaves its cell"))
     }
 
-    fn read_value(&self, at: CellOffset) -> Result<Value> {
+    fn read_value(&self, at: CellOffset) -> Result<RegistryValue> {
         let name = self.stored_value_name(at)?.to_name();
+        Ok(RegistryValue { name, data: self.read_typed(at)? })
+    }
+
+    fn read_typed(&self, at: CellOffset) -> Result<RegistryData> {
         let kind = ValueType(self.cells.get(at, value::TYPE)?);
-        Ok(Value { name, kind, data: self.read_data(at)? })
+        Ok(RegistryData { kind, bytes: self.read_data(at)? })
     }
 
     pub(super) fn read_data(&self, at: CellOffset) -> Result<Vec<u8>> {
@@ -291,13 +299,13 @@ impl Hive {
     /// The list cell and the segments of a big data record.
     pub(super) fn big_segments(&self, at: CellOffset) -> Result<(CellOffset, Vec<CellOffset>)> {
         let record = self.cells.data(at)?;
-        if !record.starts_with(big::SIGNATURE) {
+        if !record.starts_with(big_data::SIGNATURE) {
             return Err(damaged(at, "no big data record at this place"));
         }
-        let count = usize::from(self.cells.get(at, big::SEGMENTS)?);
-        let list_at = CellOffset(self.cells.get(at, big::LIST)?);
+        let count = usize::from(self.cells.get(at, big_data::SEGMENTS)?);
+        let list_at = CellOffset(self.cells.get(at, big_data::LIST)?);
         let cell = self.cells.data(list_at)?;
-        let segments: Option<Vec<_>> = (0..count).map(|i| layout::entry(cell, 0, i, 4).map(CellOffset)).collect();
+        let segments: Option<Vec<_>> = (0..count).map(|i| list::entry(cell, 0, i, 4).map(CellOffset)).collect();
         Ok((list_at, segments.ok_or_else(|| damaged(list_at, "segment list is too short"))?))
     }
 
@@ -326,29 +334,6 @@ pub(super) struct Leaf {
     pub(super) at: CellOffset,
     pub(super) kind: LeafKind,
     pub(super) count: usize,
-}
-
-/// The kinds of leaf: bare, with hints, with hashes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LeafKind {
-    Bare,
-    Hinted,
-    Hashed,
-}
-
-impl LeafKind {
-    pub(super) fn stride(self) -> usize {
-        if self == Self::Bare { 4 } else { 8 }
-    }
-
-    pub(super) fn of(cell: &[u8]) -> Option<Self> {
-        match cell.first_chunk::<2>()? {
-            list::INDEX => Some(Self::Bare),
-            list::FAST => Some(Self::Hinted),
-            list::HASHED => Some(Self::Hashed),
-            _ => None,
-        }
-    }
 }
 
 /// The subkey index of a key.
@@ -381,7 +366,7 @@ impl Hive {
             return Ok(Index { root: None, leaves: Vec::from([self.leaf(at)?]) });
         }
         let count = usize::from(self.cells.get(at, list::COUNT)?);
-        let leaves: Option<Vec<_>> = (0..count).map(|i| layout::entry(cell, list::ENTRIES, i, 4)).collect();
+        let leaves: Option<Vec<_>> = (0..count).map(|i| list::entry(cell, list::ENTRIES, i, 4)).collect();
         let leaves = leaves.ok_or_else(|| damaged(at, "index root is longer than its cell"))?;
         let leaves = leaves.into_iter().map(|leaf| self.leaf(CellOffset(leaf))).collect::<Result<_>>()?;
         Ok(Index { root: Some(at), leaves })
@@ -399,7 +384,7 @@ impl Hive {
 
     /// The key that entry `i` of a leaf names.
     pub(super) fn leaf_key(&self, leaf: &Leaf, i: usize) -> Result<CellOffset> {
-        let entry = layout::entry(self.cells.data(leaf.at)?, list::ENTRIES, i, leaf.kind.stride());
+        let entry = list::entry(self.cells.data(leaf.at)?, list::ENTRIES, i, leaf.kind.stride());
         entry.map(CellOffset).ok_or_else(|| damaged(leaf.at, "subkey list is too short"))
     }
 

@@ -8,10 +8,10 @@ use sha2::{Digest, Sha256};
 use super::{Access, Change, Content, GuestHive, Plan};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
-use crate::hive::{Edited, Hive, ValueType, read_logs};
+use crate::hive::{Edited, Hive, read_logs};
 use crate::io::VolumeWrite;
 use crate::ntfs::security::Protected;
-use crate::ntfs::{FileId, New, Security, Volume};
+use crate::ntfs::{CreateOptions, FileId, Security, Volume};
 
 /// The largest hive and log that are loaded.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
@@ -113,7 +113,12 @@ fn apply_file<D: VolumeWrite>(volume: &mut Volume<D>, change: &Change, protectio
 }
 
 /// Writes a file; one that is on the media is copied piece by piece, and its hash compared with what was chosen.
-fn write_file<D: VolumeWrite>(volume: &mut Volume<D>, path: &str, content: &Content, how: &New) -> Result<()> {
+fn write_file<D: VolumeWrite>(
+    volume: &mut Volume<D>,
+    path: &str,
+    content: &Content,
+    how: &CreateOptions,
+) -> Result<()> {
     let file = match content.held() {
         Ok(bytes) => return volume.replace_file(path, bytes, how).map(drop),
         Err(file) => file,
@@ -153,7 +158,7 @@ fn new<D: VolumeWrite>(
     access: &Access,
     what: Protected,
     protections: &mut Protections,
-) -> Result<New> {
+) -> Result<CreateOptions> {
     let security = match access {
         Access::Protected => match protections.get(&what) {
             Some(&id) => Security::Id(id),
@@ -165,7 +170,7 @@ fn new<D: VolumeWrite>(
         },
         Access::Like(sample) => volume.find(sample)?.map_or(Security::LikeParent, Security::Like),
     };
-    Ok(New { security, ..New::default() })
+    Ok(CreateOptions { security, ..CreateOptions::default() })
 }
 
 fn apply_hive<D: VolumeWrite>(
@@ -212,7 +217,7 @@ pub fn apply_edit(hive: &mut Hive, change: &Change, now: FileTime) -> Result<()>
         }
         Change::SetValue { key, name, data, .. } => {
             let key = hive.create_key(root, key, now)?;
-            hive.set_value(key, name, ValueType(data.kind), &data.bytes, now)?;
+            hive.set_value(key, name, data, now)?;
         }
         Change::DeleteValue { key, name, .. } => {
             if let Some(key) = hive.find(root, key)? {

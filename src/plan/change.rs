@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::value::RegData;
 use crate::drivers::PackageFile;
 use crate::error::Result;
+use crate::hive::RegistryData;
 
 /// A hive of the guest that plans edit. The order is the order of writing: SYSTEM comes last, so that an interruption
 /// before it leaves a guest that boots as it did.
@@ -17,9 +17,9 @@ use crate::error::Result;
 pub enum GuestHive {
     /// `System32\config\DRIVERS`: driver packages that are not needed for booting.
     Drivers,
-    /// `System32\config\SOFTWARE`.
+    /// `System32\config\SOFTWARE`: machine-wide settings of Windows and programs.
     Software,
-    /// `System32\config\SYSTEM`.
+    /// `System32\config\SYSTEM`: the control sets with all services and devices.
     System,
 }
 
@@ -157,7 +157,7 @@ pub enum Access {
     /// Full control for SYSTEM and Administrators, read and execute for Users, nothing inherited. A script that runs
     /// as SYSTEM must not be writable by ordinary users, which a new folder at the root of `C:` would be.
     Protected,
-    /// As this existing file or folder.
+    /// The security descriptor of this existing file or folder.
     Like(String),
 }
 
@@ -177,7 +177,7 @@ pub enum Change {
     WriteFile {
         /// Its absolute path on the volume.
         path: String,
-        /// Its new content.
+        /// What the file holds afterwards.
         content: Content,
         /// Whether a file of that name exists now.
         replaces: bool,
@@ -210,10 +210,10 @@ pub enum Change {
         /// The value's name; empty for the default value.
         name: String,
         /// The new type and data.
-        data: RegData,
-        /// What is there now.
+        data: RegistryData,
+        /// The value before the change, if there is one.
         #[serde(skip_serializing_if = "Option::is_none")]
-        before: Option<RegData>,
+        before: Option<RegistryData>,
     },
     /// A value that is removed.
     DeleteValue {
@@ -328,7 +328,7 @@ mod tests {
             hive: GuestHive::System,
             key: "A\\B".to_owned(),
             name: String::new(),
-            data: RegData::sz("x"),
+            data: RegistryData::sz("x"),
             before: None,
         };
         assert_eq!(change.to_string(), "set SYSTEM\\A\\B : (default) = REG_SZ x");

@@ -11,17 +11,18 @@ use super::staging::{device_path, manifest, packages};
 use crate::drivers::Selection;
 use crate::drivers::trust::Publisher;
 use crate::error::{Error, Layer, Result};
+use crate::hive::RegistryData;
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
-use crate::plan::{Access, GuestHive, Plan, RegData};
+use crate::plan::{Access, GuestHive, Plan};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 use crate::windows::inspect::installation::Hives;
 use crate::windows::plan_builder::PlanBuilder;
 
-/// Free space that Windows needs besides the staged files, so that it can install them.
+/// Free bytes that Windows needs in addition to the staged files to install them.
 const SPACE_FOR_WINDOWS: u64 = 64 << 20;
-/// Free space that our own edits need besides the files: folders, records, growing hives.
+/// Free bytes that our own edits need in addition to the files: folders, records, growing hives.
 const SPACE_FOR_EDITS: u64 = 2 << 20;
 
 /// A plan and what it means in terms of drivers.
@@ -112,7 +113,7 @@ pub(super) fn plan_files(
     let manifest = manifest::to_bytes(builder.desired_state(), &record);
     builder.write_file(guest_paths::MANIFEST, manifest, &Access::Protected)?;
 
-    builder.set_reason("what others put into winject's own folder is made writable for administrators only");
+    builder.set_reason("files of other makers in winject's own folder are made writable for administrators only");
     builder.protect_below(guest_paths::TOP)?;
 
     let (mut plan, hives) = builder.finish();
@@ -126,7 +127,7 @@ fn trust_publishers(builder: &mut PlanBuilder<'_>, options: &InjectOptions) -> R
     for certificate in &options.trusted_publishers {
         let publisher = Publisher::parse(certificate, "--trust-publisher")?;
         builder.set_reason(format!("packages of {} are installed without asking", publisher.subject));
-        builder.set_value(GuestHive::Software, &publisher.key_path(), "Blob", RegData::binary(publisher.blob))?;
+        builder.set_value(GuestHive::Software, &publisher.key_path(), "Blob", RegistryData::binary(publisher.blob))?;
     }
     Ok(())
 }

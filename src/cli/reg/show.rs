@@ -11,9 +11,10 @@ use crate::cli::{Ui, signals};
 use crate::error::Result;
 use crate::escape::{EscapedLines, escape};
 use crate::exit::ExitCode;
+use crate::hex;
 use crate::hive::check::{Severity, check as check_hive};
-use crate::hive::reg::{self, KeyPath, Sink, Writer};
-use crate::hive::{Hive, KeyId, Value, ValueType};
+use crate::hive::reg_file::{self, KeyPath, RegSink, Writer};
+use crate::hive::{Hive, KeyId, Name, RegistryData, RegistryValue};
 use crate::host::{RunFiles, Target, TextOutput};
 
 /// Bytes of data that a listing shows of a value.
@@ -49,7 +50,7 @@ pub(super) fn query(args: &Query, ui: &Ui) -> Result<ExitCode> {
     let file = OpenedKey::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
     let key = file.key()?;
     if let Some(name) = args.value.get() {
-        let Some(value) = file.hive.value(key, name)? else {
+        let Some(value) = file.hive.value_named(key, &Name::from(name))? else {
             ui.note("no such value");
             return Ok(ExitCode::No);
         };
@@ -97,7 +98,7 @@ fn write_listing(put: Put<'_>, hive: &Hive, key: KeyId, path: KeyPath, recursive
         pass_on(text, PRINTED_AT_ONCE)
     };
     if recursive {
-        reg::walk(hive, key, &path, &mut |key, path| show(&mut text, key, path))?;
+        reg_file::walk(hive, key, &path, &mut |key, path| show(&mut text, key, path))?;
     } else {
         show(&mut text, key, &path)?;
         for child in hive.subkeys(key)? {
@@ -108,39 +109,34 @@ fn write_listing(put: Put<'_>, hive: &Hive, key: KeyId, path: KeyPath, recursive
     pass_on(&mut text, 0)
 }
 
-fn write_value(text: &mut String, value: &Value) {
+fn write_value(text: &mut String, value: &RegistryValue) {
     let name = if value.name.is_empty() { "(default)".to_owned() } else { value.name.to_string() };
-    let _ = writeln!(EscapedLines::new(text), "    {name}    {}    {}", value.kind, data(value));
+    let _ = writeln!(EscapedLines::new(text), "    {name}    {}    {}", value.data.kind, readable(&value.data));
 }
 
-fn data(value: &Value) -> String {
-    if let Some(number) = value.as_u32() {
+/// The data of a value, of long bytes the first [`SHOWN`].
+fn readable(data: &RegistryData) -> String {
+    if let Some(number) = data.as_u32() {
         return format!("{number:#x}");
     }
-    if let Some(number) = value.as_u64() {
+    if let Some(number) = data.as_u64() {
         return format!("{number:#x}");
     }
-    if let Some(text) = value.as_str() {
+    if let Some(text) = data.as_text() {
         return text;
     }
-    if let Some(texts) = value.as_multi_str().filter(|_| value.kind == ValueType::MULTI_SZ) {
+    if let Some(texts) = data.as_texts() {
         return texts.join("\\0");
     }
-    let mut text = String::new();
-    for byte in value.data.iter().take(SHOWN) {
-        let _ = write!(text, "{byte:02X}");
-    }
-    if value.data.len() > SHOWN {
-        let _ = write!(text, "… ({} bytes)", value.data.len());
-    }
-    text
+    let text = hex::encode_upper(data.bytes.get(..SHOWN).unwrap_or(&data.bytes));
+    if data.bytes.len() > SHOWN { format!("{text}… ({} bytes)", data.bytes.len()) } else { text }
 }
 
 pub(super) fn export(args: &Export, ui: &Ui) -> Result<ExitCode> {
     let output = args.answer.open(&[&args.target], &args.image)?;
     let file = OpenedKey::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
     let key = file.key()?;
-    write(&file.prefix, args.utf8, output, ui, &mut |sink| reg::export_to(&file.hive, key, &file.path, sink))?;
+    write(&file.prefix, args.utf8, output, ui, &mut |sink| reg_file::export_to(&file.hive, key, &file.path, sink))?;
     Ok(ExitCode::Done)
 }
 
@@ -150,7 +146,7 @@ pub(super) fn diff(args: &Diff, ui: &Ui) -> Result<ExitCode> {
     let (old, new) = (open(&args.old)?, open(&args.new)?);
     let keys = (old.key()?, new.key()?);
     write(&new.prefix, args.utf8, output, ui, &mut |sink| {
-        reg::diff_to((&old.hive, keys.0), (&new.hive, keys.1), &new.path, sink)
+        reg_file::diff_to((&old.hive, keys.0), (&new.hive, keys.1), &new.path, sink)
     })?;
     Ok(ExitCode::Done)
 }
@@ -161,7 +157,7 @@ fn write(
     utf8: bool,
     output: Option<TextOutput>,
     ui: &Ui,
-    make: &mut dyn FnMut(&mut dyn Sink) -> Result<()>,
+    make: &mut dyn FnMut(&mut dyn RegSink) -> Result<()>,
 ) -> Result<()> {
     if output.is_none() && std::io::stdout().is_terminal() {
         // UTF-16 is for files; a person gets the same as text, in which no name begins a line or steers the terminal.

@@ -39,7 +39,7 @@ pub(super) fn resolve(context: &Context<'_>, controller: &Controller) -> Result<
     by_critical_devices(context, controller)
 }
 
-/// Up to Windows 7: a key for each id, with `\` written as `#`.
+/// Binding up to Windows 7: a key for each id, with `\` written as `#`.
 fn by_critical_devices(context: &Context<'_>, controller: &Controller) -> Result<Outcome> {
     for id in controller.ids() {
         let name = id.replace('\\', "#");
@@ -63,8 +63,8 @@ struct Candidate {
     version: u64,
 }
 
-/// Since Windows 8. A signed record goes before one without a signer, however well the latter's id matches; then comes
-/// the id, the date, the version ("How Windows Ranks Drivers" of Microsoft's driver documentation).
+/// Binding since Windows 8. A signed record precedes one without a signer, however well the latter's id matches; then
+/// counts the id, the date, the version ("How Windows Ranks Drivers" of Microsoft's driver documentation).
 fn by_driver_database(context: &Context<'_>, controller: &Controller) -> Result<Outcome> {
     let mut problems = Vec::new();
     let mut candidates: Vec<Candidate> = Vec::new();
@@ -80,7 +80,7 @@ fn by_driver_database(context: &Context<'_>, controller: &Controller) -> Result<
             }
         }
     }
-    // stable: of equals the one that was found first
+    // the sort is stable: of equals the first one found wins
     candidates.sort_by_key(|one| (!one.is_signed, one.id, std::cmp::Reverse((one.date, one.version))));
     if let Some(best) = candidates.into_iter().next() {
         return Ok(Outcome { bound: Some(best.binding), problems: Vec::new() });
@@ -92,12 +92,12 @@ fn by_driver_database(context: &Context<'_>, controller: &Controller) -> Result<
 }
 
 fn candidate(context: &Context<'_>, binding: Binding, id: usize) -> Result<Candidate> {
-    /// `SIGNERSCORE_UNCLASSIFIED`: from there on nothing is signed.
+    /// `SIGNERSCORE_UNCLASSIFIED`: scores from here on mean unsigned.
     const UNSIGNED: u32 = 0x8000_0000;
     let key = format!("DriverDatabase\\DriverPackages\\{}", binding.package.as_deref().unwrap_or_default());
     let is_signed = context.number(&key, "SignerScore")?.is_some_and(|score| score < UNSIGNED);
     let version = context.key(&key)?.map(|node| node.value("Version")).transpose()?.flatten();
-    let version = version.map(|value| value.data).unwrap_or_default();
+    let version = version.map(|data| data.bytes).unwrap_or_default();
     let field = |at: usize| version.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
     Ok(Candidate { binding, is_signed, id, date: field(24), version: field(32) })
 }
@@ -118,7 +118,7 @@ fn package(context: &Context<'_>, id: &str, inf: &str) -> Result<Result<(String,
     let Some(node) = context.key(&key)? else {
         return Ok(Err((Code::PackageMissing, format!("{inf} names the package {package}, which is not there"))));
     };
-    let version = node.value("Version")?.map_or(0, |value| value.data.len());
+    let version = node.value("Version")?.map_or(0, |data| data.bytes.len());
     if context.guest.build >= BUILD_VERSION && version != VERSION_LENGTH {
         let text =
             format!("the package {package} has a Version of {version} bytes, not {VERSION_LENGTH}: it is ignored");
@@ -137,13 +137,15 @@ fn package(context: &Context<'_>, id: &str, inf: &str) -> Result<Result<(String,
     }
 }
 
-/// No entry at all; a tree in a wrong place is the classic reason.
+/// Reports that no entry was found; the classic reason is a tree in a wrong place.
 fn no_id(context: &Context<'_>, controller: &Controller) -> Result<String> {
     let mut text = format!("DriverDatabase knows none of its ids, such as {}", controller.id());
     for wrong in ["", "\\Control"] {
         let key = format!("{}{wrong}\\DriverDatabase", context.control_set);
         if context.key(&key)?.is_some() {
-            text.push_str(&format!("; there is a {key}, where nobody looks: it belongs to the root of the hive"));
+            text.push_str(&format!(
+                "; {key} exists, which Windows does not read: the tree belongs to the root of the hive"
+            ));
         }
     }
     Ok(text)

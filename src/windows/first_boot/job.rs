@@ -1,15 +1,16 @@
-//! The job: its scripts, its markers and the service that starts it.
+//! Plans the first-boot job: its scripts, its markers and the service that starts it.
 
 use super::script::{self, ScriptPackage};
 use crate::drivers::{Category, Selection};
 use crate::error::{Error, Layer, Result};
-use crate::plan::{Access, GuestHive, RegData};
+use crate::hive::RegistryData;
+use crate::plan::{Access, GuestHive};
 use crate::windows::guest_paths;
 use crate::windows::options::InjectOptions;
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{FirstbootRecord, Record};
 
-/// The packages as the scripts install them.
+/// The packages that the scripts install.
 fn script_packages(selection: &Selection) -> Vec<ScriptPackage> {
     let with_inf = selection.packages.iter().filter(|p| !p.inf_name.is_empty() && !p.files.is_empty());
     with_inf
@@ -21,7 +22,7 @@ fn script_packages(selection: &Selection) -> Vec<ScriptPackage> {
         .collect()
 }
 
-/// The batch files, and the service unless it is not wanted or has done its work.
+/// Plans the batch files; and the service, unless it is not wanted or has run already.
 ///
 /// # Errors
 /// When the volume or a hive is damaged.
@@ -64,7 +65,7 @@ pub fn install_job(
 }
 
 /// Removes the markers and the counter of the job that it did not leave itself: any user could create them before the
-/// folder was ours, to keep the drivers from being installed. Whether a marker of the job is left.
+/// folder was ours, to keep the drivers from being installed. Returns whether a marker of the job is left.
 fn remove_foreign_markers(builder: &mut PlanBuilder<'_>) -> Result<bool> {
     let mut is_marked = false;
     builder.set_reason("the first-boot job did not leave this marker");
@@ -108,14 +109,14 @@ fn register_service(builder: &mut PlanBuilder<'_>) -> Result<()> {
     for set in sets {
         let key = format!("{set}\\Services\\{}", guest_paths::SERVICE);
         let values = [
-            ("Type", RegData::dword(0x10)),
-            ("Start", RegData::dword(2)),
-            ("ErrorControl", RegData::dword(0)),
-            ("ImagePath", RegData::expand_sz(command)),
-            ("ObjectName", RegData::sz("LocalSystem")),
-            ("DisplayName", RegData::sz("hyper2kvm First Boot Driver Installer")),
-            ("Description", RegData::sz(description)),
-            ("DelayedAutoStart", RegData::dword(0)),
+            ("Type", RegistryData::dword(0x10)),
+            ("Start", RegistryData::dword(2)),
+            ("ErrorControl", RegistryData::dword(0)),
+            ("ImagePath", RegistryData::expand_sz(command)),
+            ("ObjectName", RegistryData::sz("LocalSystem")),
+            ("DisplayName", RegistryData::sz("hyper2kvm First Boot Driver Installer")),
+            ("Description", RegistryData::sz(description)),
+            ("DelayedAutoStart", RegistryData::dword(0)),
         ];
         for (name, data) in values {
             builder.set_value(GuestHive::System, &key, name, data)?;

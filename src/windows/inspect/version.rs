@@ -1,7 +1,7 @@
 //! Version, control sets and CPU of an installation.
 
 use super::guest::{ControlSet, Guest};
-use super::program::pe_machine;
+use super::program::ProgramFile;
 use crate::drivers::{Arch, GuestTarget, ProductType};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::Hive;
@@ -112,18 +112,17 @@ pub(super) fn architecture(files: &dyn GuestFiles, system: &Hive, current: &str,
     let declared =
         registry::get_string(system, &environment, "PROCESSOR_ARCHITECTURE")?.and_then(|text| Arch::parse(&text));
     let path = format!("{}/ntoskrnl.exe", guest.system32());
-    let kernel = pe_machine(files, &path)?;
-    let from_kernel = match kernel {
-        Some(Some(machine)) => Some(Arch::from_pe_machine(machine).ok_or_else(|| {
+    let from_kernel = match ProgramFile::read(files, &path)? {
+        ProgramFile::ForMachine(machine) => Some(Arch::from_pe_machine(machine).ok_or_else(|| {
             Error::unsupported(Layer::Windows, "the kernel is for a CPU that winject does not know")
                 .path(&path)
                 .expected_found("0x14c, 0x8664 or 0xaa64", format_args!("{machine:#x}"))
         })?),
-        Some(None) => {
+        ProgramFile::NotAProgram => {
             guest.warnings.push(format!("{path} is not a program"));
             None
         }
-        None => {
+        ProgramFile::Missing => {
             guest.warnings.push(format!("{path} is missing: this Windows cannot start"));
             None
         }
@@ -142,20 +141,20 @@ pub(super) fn architecture(files: &dyn GuestFiles, system: &Hive, current: &str,
 mod tests {
     use super::*;
     use crate::clock::FileTime;
-    use crate::hive::Data;
+    use crate::hive::RegistryData;
 
     const NOW: FileTime = FileTime(0x01D5_0000_0000_0000);
 
-    fn set(hive: &mut Hive, key: &str, name: &str, data: &Data) {
+    fn set(hive: &mut Hive, key: &str, name: &str, data: &RegistryData) {
         let key = hive.create_key(hive.root(), key, NOW).unwrap();
-        hive.set_value(key, name, data.kind, &data.bytes, NOW).unwrap();
+        hive.set_value(key, name, &data, NOW).unwrap();
     }
 
     #[test]
     fn control_sets_that_matter() {
         let mut hive = Hive::create("SYSTEM", NOW);
         for (name, number) in [("Current", 2), ("Default", 2), ("Failed", 0), ("LastKnownGood", 3)] {
-            set(&mut hive, "Select", name, &Data::dword(number));
+            set(&mut hive, "Select", name, &RegistryData::dword(number));
         }
         assert!(control_sets(&hive).is_err(), "the current set is missing");
         for number in [1, 2, 3] {
@@ -172,13 +171,13 @@ mod tests {
     fn version_of_windows_11_and_7() {
         let mut hive = Hive::create("SOFTWARE", NOW);
         assert_eq!(version(&hive, "/Windows").unwrap_err().kind(), Kind::NotWindows);
-        set(&mut hive, CURRENT_VERSION, "CurrentBuildNumber", &Data::sz("7601"));
-        set(&mut hive, CURRENT_VERSION, "CurrentVersion", &Data::sz("6.1"));
+        set(&mut hive, CURRENT_VERSION, "CurrentBuildNumber", &RegistryData::sz("7601"));
+        set(&mut hive, CURRENT_VERSION, "CurrentVersion", &RegistryData::sz("6.1"));
         let seven = version(&hive, "/Windows").unwrap();
         assert_eq!((seven.build, seven.major, seven.minor), (7601, 6, 1));
-        set(&mut hive, CURRENT_VERSION, "CurrentBuildNumber", &Data::sz("26100"));
-        set(&mut hive, CURRENT_VERSION, "CurrentVersion", &Data::sz("6.3"));
-        set(&mut hive, CURRENT_VERSION, "CurrentMajorVersionNumber", &Data::dword(10));
+        set(&mut hive, CURRENT_VERSION, "CurrentBuildNumber", &RegistryData::sz("26100"));
+        set(&mut hive, CURRENT_VERSION, "CurrentVersion", &RegistryData::sz("6.3"));
+        set(&mut hive, CURRENT_VERSION, "CurrentMajorVersionNumber", &RegistryData::dword(10));
         let eleven = version(&hive, "/Windows").unwrap();
         assert_eq!((eleven.build, eleven.major, eleven.minor), (26100, 10, 0));
     }

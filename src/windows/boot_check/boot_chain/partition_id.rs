@@ -8,7 +8,7 @@ use crate::guid::Guid;
 use crate::partition::Scheme;
 use crate::units::ImageOffset;
 
-/// What the boot configuration calls the partition of Windows.
+/// The ids by which the boot configuration names the partition of Windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PartitionId {
     Gpt { disk: Guid, partition: Guid },
@@ -24,7 +24,7 @@ impl fmt::Display for PartitionId {
     }
 }
 
-/// The ids of the partition of Windows; `None` when the table that was read has none that can be found again.
+/// The ids of the partition of Windows; `None` if the partition table has none that identifies it.
 pub(super) fn read_partition_id(on: &BootDisk<'_>) -> Result<Option<PartitionId>> {
     match on.table.scheme {
         Scheme::Mbr => {
