@@ -4,28 +4,28 @@ use std::fmt;
 
 use super::Name;
 
-/// The type of a value: any 32-bit number; the known ones have names.
+/// The type of a registry value: any 32-bit number. The constants are those that Windows uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueType(pub u32);
 
 impl ValueType {
-    /// No type.
+    /// `REG_NONE`: bytes without a type.
     pub const NONE: Self = Self(0);
-    /// Text.
+    /// `REG_SZ`: UTF-16 text, usually ended by a NUL.
     pub const SZ: Self = Self(1);
-    /// Text with `%VARIABLES%`.
+    /// `REG_EXPAND_SZ`: text in which Windows expands `%VARIABLES%`.
     pub const EXPAND_SZ: Self = Self(2);
-    /// Bytes.
+    /// `REG_BINARY`: bytes of any meaning.
     pub const BINARY: Self = Self(3);
-    /// 32 bits, little-endian.
+    /// `REG_DWORD`: a number of 32 bits, little-endian.
     pub const DWORD: Self = Self(4);
-    /// 32 bits, big-endian.
+    /// `REG_DWORD_BIG_ENDIAN`: a number of 32 bits, big-endian.
     pub const DWORD_BIG_ENDIAN: Self = Self(5);
-    /// Symbolic link.
+    /// `REG_LINK`: the path that a symbolic link between keys leads to, UTF-16 without NUL.
     pub const LINK: Self = Self(6);
-    /// Several texts.
+    /// `REG_MULTI_SZ`: several texts, each ended by a NUL, and another NUL at the end.
     pub const MULTI_SZ: Self = Self(7);
-    /// 64 bits, little-endian.
+    /// `REG_QWORD`: a number of 64 bits, little-endian.
     pub const QWORD: Self = Self(11);
 }
 
@@ -52,19 +52,19 @@ impl fmt::Display for ValueType {
     }
 }
 
-/// A value of a key.
+/// A value that was read from a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Value {
-    /// Its name; empty for the default value.
+    /// Name of the value; empty for the key's default value.
     pub name: Name,
-    /// Its type.
+    /// Type of the value, as stored: the data need not fit it.
     pub kind: ValueType,
-    /// Its bytes, as stored.
+    /// Data of the value, as stored: text is UTF-16, numbers are in the byte order of their type.
     pub data: Vec<u8>,
 }
 
 impl Value {
-    /// The number, if this is a `REG_DWORD` of four bytes.
+    /// The number, if this is a `REG_DWORD` of four bytes; else `None`.
     #[must_use]
     pub fn as_u32(&self) -> Option<u32> {
         if self.kind != ValueType::DWORD {
@@ -73,7 +73,7 @@ impl Value {
         Some(u32::from_le_bytes(self.data.as_slice().try_into().ok()?))
     }
 
-    /// The number, if this is a `REG_QWORD` of eight bytes.
+    /// The number, if this is a `REG_QWORD` of eight bytes; else `None`.
     #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
         if self.kind != ValueType::QWORD {
@@ -82,8 +82,8 @@ impl Value {
         Some(u64::from_le_bytes(self.data.as_slice().try_into().ok()?))
     }
 
-    /// The text up to the first NUL (which may be missing), if this is a `REG_SZ`, `REG_EXPAND_SZ` or `REG_LINK`. What
-    /// is no valid UTF-16 is replaced.
+    /// The text up to the first NUL (which may be missing), if this is a `REG_SZ`, `REG_EXPAND_SZ` or `REG_LINK`. Invalid
+    /// UTF-16 is replaced by U+FFFD.
     #[must_use]
     pub fn as_str(&self) -> Option<String> {
         if ![ValueType::SZ, ValueType::EXPAND_SZ, ValueType::LINK].contains(&self.kind) {
@@ -93,7 +93,7 @@ impl Value {
         Some(String::from_utf16_lossy(&units))
     }
 
-    /// The texts, if this is a `REG_MULTI_SZ` (or a single one, if it is a `REG_SZ`).
+    /// The texts, if this is a `REG_MULTI_SZ`; one text, if it is a `REG_SZ`; else `None`.
     #[must_use]
     pub fn as_multi_str(&self) -> Option<Vec<String>> {
         if self.kind == ValueType::SZ {
@@ -112,29 +112,29 @@ fn units(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {
     bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
 }
 
-/// A type and the bytes that go with it: what a value is set to.
+/// The type and the bytes that a value is set to, see [`Hive::set_value`](super::Hive::set_value).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Data {
-    /// The type.
+    /// Type of the value.
     pub kind: ValueType,
-    /// The bytes.
+    /// Data of the value, as it is stored.
     pub bytes: Vec<u8>,
 }
 
 impl Data {
-    /// `REG_SZ` with its terminator.
+    /// A `REG_SZ`, with a terminating NUL.
     #[must_use]
     pub fn sz(text: &str) -> Self {
         Self { kind: ValueType::SZ, bytes: text_bytes(text) }
     }
 
-    /// `REG_EXPAND_SZ` with its terminator.
+    /// A `REG_EXPAND_SZ`, with a terminating NUL.
     #[must_use]
     pub fn expand_sz(text: &str) -> Self {
         Self { kind: ValueType::EXPAND_SZ, bytes: text_bytes(text) }
     }
 
-    /// `REG_MULTI_SZ`: each text with its terminator, and a final one.
+    /// A `REG_MULTI_SZ`: each text with a terminating NUL, and a final NUL.
     #[must_use]
     pub fn multi_sz<T: AsRef<str>>(texts: &[T]) -> Self {
         let mut bytes: Vec<u8> = texts.iter().flat_map(|t| text_bytes(t.as_ref())).collect();
@@ -142,25 +142,25 @@ impl Data {
         Self { kind: ValueType::MULTI_SZ, bytes }
     }
 
-    /// `REG_DWORD`.
+    /// A `REG_DWORD`, four bytes in little-endian order.
     #[must_use]
     pub fn dword(number: u32) -> Self {
         Self { kind: ValueType::DWORD, bytes: number.to_le_bytes().to_vec() }
     }
 
-    /// `REG_QWORD`.
+    /// A `REG_QWORD`, eight bytes in little-endian order.
     #[must_use]
     pub fn qword(number: u64) -> Self {
         Self { kind: ValueType::QWORD, bytes: number.to_le_bytes().to_vec() }
     }
 
-    /// `REG_BINARY`.
+    /// A `REG_BINARY` with these bytes.
     #[must_use]
     pub fn binary(bytes: &[u8]) -> Self {
         Self { kind: ValueType::BINARY, bytes: bytes.to_vec() }
     }
 
-    /// `REG_NONE` without bytes.
+    /// A `REG_NONE` without bytes.
     #[must_use]
     pub fn none() -> Self {
         Self { kind: ValueType::NONE, bytes: Vec::new() }

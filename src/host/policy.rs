@@ -1,4 +1,4 @@
-//! Which files an image may name.
+//! Which files an image may refer to.
 //!
 //! Backing files, extents and data files are names inside an image, and an image may come from an attacker: a disk
 //! whose backing file is `/etc/shadow` must not be read into the output just because it says so.
@@ -11,7 +11,8 @@ use super::storage::FileStorage;
 use crate::error::{Error, Layer, Result};
 use crate::escape::escape;
 
-/// The rule for names inside images. The default allows plain relative names that stay inside the image's own folder.
+/// Which files an image may refer to: an image may come from an attacker, who could name any file of the host. The
+/// default allows plain relative names that stay inside the image's own folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PathPolicy {
     allowed: Vec<PathBuf>,
@@ -19,20 +20,20 @@ pub struct PathPolicy {
 }
 
 impl PathPolicy {
-    /// Only files below the folder of the image that names them (the default).
+    /// Allows only files below the folder of the image that names them (the default).
     #[must_use]
     pub fn same_folder() -> Self {
         Self::default()
     }
 
-    /// Besides, this file, or every file below this folder.
+    /// Allows this file, too, or every file below this folder.
     #[must_use]
     pub fn allow(mut self, path: impl Into<PathBuf>) -> Self {
         self.allowed.push(path.into());
         self
     }
 
-    /// Whatever an image says. Only for images of one's own: the image can name any file that the user can read.
+    /// Allows every file. Only for images of one's own: the image can name any file that the user can read.
     #[must_use]
     pub fn anything() -> Self {
         Self { allowed: Vec::new(), anything: true }
@@ -73,11 +74,11 @@ impl PathPolicy {
     /// Opens the file that the image at `image` calls `name`, read-only.
     ///
     /// # Errors
-    /// As [`resolve`](Self::resolve); besides when it is no regular file.
+    /// Those of [`resolve`](Self::resolve); [`Kind::Refused`](crate::Kind::Refused) for a file that is not a regular one.
     pub fn open(&self, image: &Path, name: &str) -> Result<(FileStorage, PathBuf)> {
         let path = self.resolve(image, name)?;
         // The path is free of symbolic links now; one that appears in the meantime must not be followed. Not to block
-        // on a FIFO, the file is opened without waiting, and what it is is asked of the open file.
+        // on a FIFO, the file is opened without waiting, and its kind is read from the open file.
         let file = open_as_it_is(&path)
             .map_err(|e| Error::io(Layer::Host, "cannot be opened", e).path(path.display().to_string()))?;
         let storage = FileStorage::from_file(file, &path)?;

@@ -32,7 +32,7 @@ pub enum SignatureLevel {
     Warn,
 }
 
-/// The rules of a choice.
+/// Rules for the choice of driver packages. By default a boot driver's signature must be present and match.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
     /// What a boot driver's signature must prove.
