@@ -103,7 +103,11 @@ fn check_inbox_controllers(context: &Context<'_>, report: &mut BootCheck) -> Res
             "no in-box controller starts at boot: the guest cannot return to SATA, IDE or NVMe",
         );
     } else {
-        report.good(Gate::State, Code::InboxController, format!("also starts from an emulated disk: {}", open.join(", ")));
+        report.good(
+            Gate::State,
+            Code::InboxController,
+            format!("also starts from an emulated disk: {}", open.join(", ")),
+        );
     }
     Ok(())
 }
