@@ -27,7 +27,7 @@ pub struct KeyId(pub(super) CellOffset);
 /// let mut hive = Hive::open(std::fs::read("SYSTEM")?)?;
 /// let service = hive.find(hive.root(), r"ControlSet001\Services\viostor")?.ok_or("no such service")?;
 /// let start = RegistryData::dword(0);
-/// if hive.set_value(service, "Start", start.kind, &start.bytes, FileTime::now())? {
+/// if hive.set_value(service, "Start", &start, FileTime::now())? {
 ///     std::fs::write("SYSTEM.new", hive.finish(&[])?)?;
 /// }
 /// # Ok(())

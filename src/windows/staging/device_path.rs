@@ -1,8 +1,8 @@
 //! `DevicePath`: the folders in which Windows looks for drivers of new devices.
 
 use crate::error::Result;
-use crate::hive::ValueType;
-use crate::plan::{GuestHive, RegData};
+use crate::hive::{RegistryData, ValueType};
+use crate::plan::GuestHive;
 use crate::windows::guest_paths;
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, DevicePathRecord};
@@ -35,13 +35,13 @@ pub fn append_folders(current: &str, folders: &[String]) -> String {
 pub fn extend_device_path(builder: &mut PlanBuilder<'_>, stage_names: &[String]) -> Result<DevicePathRecord> {
     let software = GuestHive::Software;
     let present = registry::get_value(builder.hive(software)?, KEY, NAME)?;
-    let original = present.as_ref().and_then(RegData::as_text);
+    let original = present.as_ref().and_then(RegistryData::as_text);
     if present.is_some() && original.is_none() {
         builder.add_note("DevicePath is not a string in this guest; it is left as it is");
         return Ok(DevicePathRecord::default());
     }
     // a plain string is not expanded by Windows, so it gets plain text
-    let is_plain = present.as_ref().is_some_and(|data| data.kind == ValueType::SZ.0);
+    let is_plain = present.as_ref().is_some_and(|data| data.kind == ValueType::SZ);
     let stage = if is_plain {
         let drive = builder.guest.system_root.get(..2).unwrap_or("C:");
         guest_paths::STAGE_IN_SCRIPT.replace("%SystemDrive%", drive)
@@ -54,8 +54,8 @@ pub fn extend_device_path(builder: &mut PlanBuilder<'_>, stage_names: &[String])
     let default = if is_plain { format!("{}\\inf", builder.guest.system_root) } else { DEFAULT.to_owned() };
     let new = append_folders(known.unwrap_or(&default), &folders);
     builder.set_reason("DevicePath: where Windows looks for drivers of new devices");
-    let kind = if is_plain { ValueType::SZ.0 } else { ValueType::EXPAND_SZ.0 };
-    let action = builder.set_value(software, KEY, NAME, RegData::string(kind, &new))?;
+    let kind = if is_plain { ValueType::SZ } else { ValueType::EXPAND_SZ };
+    let action = builder.set_value(software, KEY, NAME, RegistryData::text(kind, &new))?;
     Ok(DevicePathRecord { modified: action != Action::Unchanged, original, new })
 }
 

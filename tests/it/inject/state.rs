@@ -294,26 +294,30 @@ fn cross_linked_files_are_damage() {
     assert_eq!(before, sha256(&image));
 }
 
-/// Two folders of Windows whose names differ in case only, as Linux makes them: the one with the usual spelling counts,
-/// for the edit and for the verification alike.
+/// Two folders whose names differ in case only, as Linux makes them. One with a spelling that no path has is not mistaken
+/// for `System32`; with one that the registry uses, the guest is refused as it is.
 fn a_twin_of_system32_is_not_mistaken_for_it() {
-    let folder = folder();
-    let image = writable_fixture(folder.path(), Format::Raw);
-    put(&image, "/Windows/system3x/drivers/decoy.txt", b"decoy");
-    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
-    // In its record and in the index of the folder. Sorted after `System32`, as NTFS orders names that differ in case.
-    let replaced = replace(&image, &utf16("system3x"), &utf16("system32"));
-    assert!(replaced >= 2, "{replaced} places");
-    let output = inject(&image, &[]).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let stage = Stage::new(block::open(&image, &block::OpenOptions::default()).unwrap(), StageOptions::default());
-    let view = PartitionView::new(&stage, &windows_partition(&stage)).unwrap();
-    let volume = Volume::open(view, &OpenOptions::read_only()).unwrap();
-    assert!(volume.find("/Windows/System32/drivers/viostor.sys").unwrap().is_some());
-    let decoy = volume.find("/Windows/system32/drivers").unwrap().unwrap();
-    let names: Vec<String> = volume.entries(decoy).unwrap().iter().map(|entry| entry.name.to_string()).collect();
-    assert_eq!(names, ["decoy.txt"]);
-    drop(succeed(winject().arg("check").arg(&image)));
+    for (made, twin, code) in [("sYstem3x", "sYstem32", 0), ("system3x", "system32", 5)] {
+        let folder = folder();
+        let image = writable_fixture(folder.path(), Format::Raw);
+        put(&image, &format!("/Windows/{made}/drivers/decoy.txt"), b"decoy");
+        let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+        // In its record and in the index of the folder. Both sort after `System32`, as NTFS orders such names.
+        let replaced = replace(&image, &utf16(made), &utf16(twin));
+        assert!(replaced >= 2, "{replaced} places");
+        let before = sha256(&image);
+        let output = inject(&image, &[]).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{twin}: {}", stderr(&output));
+        assert_eq!(before == sha256(&image), code != 0);
+        let stage = Stage::new(block::open(&image, &block::OpenOptions::default()).unwrap(), StageOptions::default());
+        let view = PartitionView::new(&stage, &windows_partition(&stage)).unwrap();
+        let volume = Volume::open(view, &OpenOptions::read_only()).unwrap();
+        let driver = volume.find("/Windows/System32/drivers/viostor.sys").unwrap();
+        assert_eq!(driver.is_some(), code == 0, "{twin}");
+        let decoy = volume.find(&format!("/Windows/{twin}/drivers")).unwrap().unwrap();
+        let names: Vec<String> = volume.entries(decoy).unwrap().iter().map(|entry| entry.name.to_string()).collect();
+        assert_eq!(names, ["decoy.txt"]);
+    }
 }
 
 /// Replaces bytes wherever they stand in a file; returns the number of places.
