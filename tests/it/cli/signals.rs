@@ -88,8 +88,4 @@ fn ignored_signals_stay_ignored() {
     assert_eq!(names(&out), ["new.qcow2"]);
 }
 
-tests![
-    a_signal_leaves_no_unfinished_file,
-    what_a_killed_run_left_is_removed_by_the_next,
-    ignored_signals_stay_ignored,
-];
+tests![a_signal_leaves_no_unfinished_file, what_a_killed_run_left_is_removed_by_the_next, ignored_signals_stay_ignored,];
