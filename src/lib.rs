@@ -83,7 +83,9 @@ pub mod types {
     pub use super::hive::{Name as RegistryName, Replay};
     pub use super::io::{VolumeRead, VolumeWrite};
     pub use super::job::{Fault, FoundWindows};
-    pub use super::ntfs::{Entry, Namespace, New, NtfsName, RecordNumber, Security, ShortNames, Stat, Times};
+    pub use super::ntfs::{
+        CreateOptions, DirectoryEntry, Namespace, NtfsName, RecordNumber, Security, ShortNames, Stat, Times,
+    };
     pub use super::partition::{Content, Disk, DiskWrite, PartitionKind, Scheme};
     pub use super::plan::{Change, Plan, Step};
     pub use super::units::VolumeOffset;

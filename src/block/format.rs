@@ -11,13 +11,13 @@ pub enum Format {
     Raw,
     /// QEMU's qcow2, versions 2 and 3.
     Qcow2,
-    /// VMDK of VMware, also the disk of an OVA.
+    /// VMware's disks: monolithic, split, on ESX, or stream-optimised as in an OVA.
     Vmdk,
     /// VHD of Virtual PC and older Hyper-V ("vpc" in qemu-img's terms).
     Vhd,
-    /// VHDX of Hyper-V.
+    /// Hyper-V since Windows Server 2012.
     Vhdx,
-    /// VDI of VirtualBox.
+    /// VirtualBox's own format.
     Vdi,
 }
 
