@@ -9,7 +9,23 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::error::{Error, Kind, Layer, Result};
 
-/// A cancel flag. Clones are the same flag.
+/// Stops a job from another thread or a signal handler's thread. Clones are the same flag.
+///
+/// ```no_run
+/// use winject::{Destination, FileTime, InjectRequest, Silent, inject};
+///
+/// # fn main() -> winject::Result<()> {
+/// let drivers = vec!["virtio-win.iso".into()];
+/// let request = InjectRequest::new("guest.qcow2", drivers, Destination::InPlace, FileTime::now());
+/// let cancel = request.cancel.clone();
+/// std::thread::spawn(move || {
+///     std::thread::sleep(std::time::Duration::from_secs(60));
+///     let _ = cancel.request();
+/// });
+/// inject(&request, &Silent)?; // fails with Kind::Cancelled after a minute
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<State>);
 
@@ -20,7 +36,7 @@ struct State {
     was_held: AtomicBool,
 }
 
-/// What a request to stop came upon.
+/// What a job was doing when it was asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Nothing has been written: the process can end at once.
@@ -58,7 +74,7 @@ impl Cancel {
         self.0.is_requested.load(Ordering::SeqCst)
     }
 
-    /// For a place in which a job can still stop.
+    /// Called by a job where it can still stop.
     ///
     /// # Errors
     /// [`Kind::Cancelled`] when the job was asked to stop.
@@ -66,7 +82,8 @@ impl Cancel {
         if self.is_requested() { Err(cancelled()) } else { Ok(()) }
     }
 
-    /// To be held while there are unfinished files on the host (a temporary file, a journal).
+    /// Called by a job before it makes files that it has to finish or remove (a temporary file, a journal); the result is
+    /// held until it has.
     ///
     /// # Errors
     /// [`Kind::Cancelled`] when the job was asked to stop: then nothing may be begun.
@@ -75,7 +92,7 @@ impl Cancel {
         self.check().map(|()| hold)
     }
 
-    /// As [`hold`](Self::hold), for a short step that is to be finished even when the job was asked to stop.
+    /// Like [`hold`](Self::hold), for a short step that is finished even if the job was asked to stop.
     #[must_use]
     pub fn hold_through(&self) -> Hold {
         self.count_hold(true)

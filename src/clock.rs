@@ -13,14 +13,14 @@ pub struct FileTime(pub u64);
 const UNIX_EPOCH_AS_FILETIME: u64 = 116_444_736_000_000_000;
 
 impl FileTime {
-    /// From whole seconds since 1970-01-01 UTC (the unit of `SOURCE_DATE_EPOCH`); `None` when out of range.
+    /// Converts whole seconds since 1970-01-01 UTC (the unit of `SOURCE_DATE_EPOCH`); `None` if out of range.
     #[must_use]
     pub fn from_unix_seconds(seconds: u64) -> Option<Self> {
         let ticks = seconds.checked_mul(10_000_000)?.checked_add(UNIX_EPOCH_AS_FILETIME)?;
         (ticks < 1 << 63).then_some(Self(ticks))
     }
 
-    /// The host's present time.
+    /// The time of the host's clock. A fixed time makes equal runs write equal bytes.
     #[must_use]
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);

@@ -9,16 +9,16 @@ use std::fmt;
 /// Result of every fallible call in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What sort of failure an [`Error`] is. Each kind has one exit code, see [`crate::exit::ExitCode`].
+/// What sort of failure an [`Error`] is. Each kind has one exit code of the command, see the README.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
     /// The command line or a configuration file makes no sense.
     Usage,
-    /// We could, but must not: hibernated, unclean or dirty volume, encrypted, dynamic disk, image in use, several
+    /// It could be done, but must not: hibernated, unclean or dirty volume, encrypted, dynamic disk, image in use, several
     /// Windows installations and none chosen, in-place edit without being asked.
     Refused,
-    /// A legal thing that winject does not handle (yet), or no disk image at all.
+    /// The input is legal, but winject does not support it (yet); or it is not a disk image.
     Unsupported,
     /// The disk is fine but holds no Windows installation.
     NotWindows,
@@ -28,11 +28,11 @@ pub enum Kind {
     Drivers,
     /// The host failed: read-only file, no space, read error.
     Io,
-    /// What was staged is not what was planned. Nothing was written.
+    /// The staged disk is not as planned, or would not boot. Nothing was written.
     Verify,
     /// An earlier, interrupted run left a journal which has to be dealt with first.
     Pending,
-    /// The caller asked the job to stop (see [`crate::cancel`]), and it left everything as it was.
+    /// The caller asked the job to stop (see [`Cancel`](crate::Cancel)), and it left everything as it was.
     Cancelled,
     /// A defect of winject itself.
     Bug,
@@ -52,7 +52,7 @@ pub enum Layer {
     Windows,
     /// Driver media, INF, PE, catalogues.
     Drivers,
-    /// NTFS.
+    /// NTFS volumes.
     Ntfs,
     /// Registry hives.
     Hive,
@@ -190,31 +190,31 @@ impl Error {
         }))
     }
 
-    /// [`Kind::Damaged`].
+    /// A new [`Kind::Damaged`] error.
     #[must_use]
     pub fn damaged(layer: Layer, message: impl Into<String>) -> Self {
         Self::new(Kind::Damaged, layer, message)
     }
 
-    /// [`Kind::Unsupported`].
+    /// A new [`Kind::Unsupported`] error.
     #[must_use]
     pub fn unsupported(layer: Layer, message: impl Into<String>) -> Self {
         Self::new(Kind::Unsupported, layer, message)
     }
 
-    /// [`Kind::Refused`]. Every refusal should also get a [`hint`](Self::hint).
+    /// A new [`Kind::Refused`] error. Every refusal should also get a [`hint`](Self::hint).
     #[must_use]
     pub fn refused(layer: Layer, message: impl Into<String>) -> Self {
         Self::new(Kind::Refused, layer, message)
     }
 
-    /// [`Kind::Io`] around an operating-system error.
+    /// A new [`Kind::Io`] error around one of the operating system.
     #[must_use]
     pub fn io(layer: Layer, message: impl Into<String>, source: std::io::Error) -> Self {
         Self::new(Kind::Io, layer, message).source_error(source)
     }
 
-    /// [`Kind::Bug`]: a state that our own code must never reach.
+    /// A new [`Kind::Bug`] error: a state that winject's own code must never reach.
     #[must_use]
     pub fn bug(layer: Layer, message: impl Into<String>) -> Self {
         Self::new(Kind::Bug, layer, message).hint("this is a defect of winject; nothing was written; please report it")
@@ -227,7 +227,7 @@ impl Error {
         self
     }
 
-    /// Puts what holds the path before it: an image before the file in it.
+    /// Puts the path of the container before the path: an image before the file in it.
     #[must_use]
     pub fn within(mut self, holder: impl fmt::Display) -> Self {
         self.0.path = Some(match self.0.path.take() {
@@ -289,14 +289,14 @@ impl Error {
         self
     }
 
-    /// Replaces the path, where the innermost one names something that was only looked for.
+    /// Replaces the path: for an innermost path that names something that was only searched for.
     #[must_use]
     pub fn replace_path(mut self, path: impl Into<String>) -> Self {
         self.0.path = Some(path.into());
         self
     }
 
-    /// Adds what the format demands and what was there.
+    /// Adds what the format demands and what was found.
     #[must_use]
     pub fn expected_found(mut self, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
         self.0.expected_found.get_or_insert((expected.to_string(), found.to_string()));
@@ -317,7 +317,7 @@ impl Error {
         self
     }
 
-    /// The kind.
+    /// The kind, to match on.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.0.kind
@@ -329,25 +329,25 @@ impl Error {
         self.0.layer
     }
 
-    /// The remedy, if there is one.
+    /// What the user can do about it; `None` where there is nothing to advise.
     #[must_use]
     pub fn hint_text(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
 
-    /// Where it happened, if known.
+    /// Where in the image or file it happened, if known.
     #[must_use]
     pub fn place(&self) -> Option<Place> {
         self.0.place
     }
 
-    /// The byte offset, if the place is known and is one.
+    /// The byte offset at which it happened; `None` if the place is unknown or not a byte offset.
     #[must_use]
     pub fn offset(&self) -> Option<u64> {
         self.0.place?.offset()
     }
 
-    /// The path, if known.
+    /// Path in the guest or on the host that the error is about, if known.
     #[must_use]
     pub fn path_text(&self) -> Option<&str> {
         self.0.path.as_deref()

@@ -69,8 +69,25 @@ pub use clock::FileTime;
 pub use drivers::{Policy as SignaturePolicy, SignatureLevel};
 pub use error::{Error, Kind, Layer, Place, Result};
 pub use hive::{Hive, KeyId, RegistryData, RegistryValue, ValueType};
+pub use job::report;
 pub use job::{Destination, InjectRequest, Inspection, Observer, Report, Silent, StateOverrides, inject, inspect};
 pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
 pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};
 pub use units::ImageOffset;
 pub use windows::{InjectOptions, Registration};
+
+/// Types that appear in fields and signatures of the items above.
+pub mod types {
+    pub use super::block::{Extent, ExtentKind};
+    pub use super::drivers::{Arch, ProductType, Skipped};
+    pub use super::hive::{Name as RegistryName, Replay};
+    pub use super::io::{VolumeRead, VolumeWrite};
+    pub use super::job::{Fault, FoundWindows};
+    pub use super::ntfs::{
+        CreateOptions, DirectoryEntry, Namespace, NtfsName, RecordNumber, Security, ShortNames, Stat, Times,
+    };
+    pub use super::partition::{Content, Disk, DiskWrite, PartitionKind, Scheme};
+    pub use super::plan::{Change, Plan, Step};
+    pub use super::units::VolumeOffset;
+    pub use super::windows::{BootCheck, Bus, Code, ControlSet, Controller, Finding, Gate, Guest, Level, Route};
+}

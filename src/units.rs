@@ -19,7 +19,7 @@ pub struct HostOffset(pub u64);
 macro_rules! offset {
     ($name:ident, $place:ident) => {
         impl $name {
-            /// This offset moved by `bytes`; `None` on overflow.
+            /// This offset plus `bytes`; `None` on overflow.
             #[must_use]
             pub fn checked_add(self, bytes: u64) -> Option<Self> {
                 self.0.checked_add(bytes).map(Self)

@@ -9,17 +9,16 @@ use super::journal;
 use crate::error::{Error, Layer, Result};
 use crate::host::{FileStorage, LockMode, Locking, PathPolicy, Storage};
 
-/// How to open an image.
+/// How to open an image. The default detects the format, and allows the image to refer to files in its own folder only.
 #[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
-    /// The container's format if the caller knows it; otherwise it is found by content. A file whose format is given
-    /// as raw is never probed.
+    /// Container format of the image; `None` detects it by content. A file whose format is given as raw is never probed.
     pub format: Option<Format>,
-    /// Which files an image may name (backing files, extents, data files).
+    /// Files that the image may refer to (backing files, extents, data files).
     pub path_policy: PathPolicy,
-    /// How to treat other processes that have the image open.
+    /// Whether an image that another process writes to is refused.
     pub locking: Locking,
-    /// Which disk of an OVA, by its file name in the OVA; the only one when not given.
+    /// Which disk of an OVA, by its file name in the OVA; `None`: the only one.
     pub disk: Option<String>,
 }
 

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-/// The container formats that winject reads.
+/// Container format of a disk image. winject reads all of them, and writes [`Raw`](Self::Raw) and
+/// [`Qcow2`](Self::Qcow2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
@@ -12,7 +13,7 @@ pub enum Format {
     Qcow2,
     /// VMware's disks: monolithic, split, on ESX, or stream-optimised as in an OVA.
     Vmdk,
-    /// Virtual PC and older Hyper-V ("vpc" in qemu-img's terms).
+    /// VHD of Virtual PC and older Hyper-V ("vpc" in qemu-img's terms).
     Vhd,
     /// Hyper-V since Windows Server 2012.
     Vhdx,
@@ -21,7 +22,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// qemu-img's name of the format.
+    /// Name of the format in qemu-img's terms.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -34,7 +35,7 @@ impl Format {
         }
     }
 
-    /// The format that a file's name promises, of those that winject writes.
+    /// The format that the ending of a file name stands for, of those that winject writes; `None` for other endings.
     #[must_use]
     pub fn from_extension(path: &Path) -> Option<Self> {
         let extension = path.extension()?.to_str()?.to_ascii_lowercase();
@@ -45,7 +46,7 @@ impl Format {
         }
     }
 
-    /// The format that qemu-img (or a user) calls `name`.
+    /// The format of this name, in qemu-img's terms or as an ending; `None` for an unknown one.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {

@@ -36,9 +36,9 @@ pub struct Extent {
     pub kind: ExtentKind,
 }
 
-/// A read-only view of the disk that the guest sees.
+/// A read-only view of the disk that the guest sees, whatever the container. Made by [`open`](super::open()).
 pub trait Image: Send + Sync {
-    /// Length of the disk in bytes.
+    /// Length of the guest's disk in bytes.
     fn len(&self) -> u64;
 
     /// Whether the disk has no bytes at all.
@@ -66,17 +66,17 @@ pub trait Image: Send + Sync {
     /// When the container's tables cannot be read.
     fn extent_at(&self, offset: ImageOffset, limit: u64) -> Result<Extent>;
 
-    /// Whether the data have to be unpacked, so that reading them twice costs more than keeping them.
+    /// Whether the data is stored compressed, so that a cache pays.
     fn is_packed(&self) -> bool {
         false
     }
 
-    /// How many bytes were read from the host so far (data and tables), for statistics.
+    /// Bytes read from the image's files so far (data and tables), for statistics.
     fn bytes_read(&self) -> u64 {
         0
     }
 
-    /// Every file of the host that belongs to the chain, the top one first.
+    /// Paths of all files of the host that belong to the chain, the top one first.
     fn files(&self) -> Vec<PathBuf>;
 
     /// The files that an edit in place would write, for a format that can be edited in place.

@@ -12,11 +12,22 @@ use super::image::Image;
 use crate::error::Result;
 use crate::host::Storage;
 
-/// Opens the image at `path`.
+/// Opens the image at `path` for reading, with all files that it refers to. The guest's disk is read through the result;
+/// a [`Stage`](super::Stage) over it takes changes.
+///
+/// ```no_run
+/// # fn main() -> winject::Result<()> {
+/// let image = winject::open_image("guest.vmdk".as_ref(), &winject::ImageOptions::default())?;
+/// let mut sector = [0; 512];
+/// image.read_at(winject::ImageOffset(0), &mut sector)?;
+/// println!("{}, {} bytes", image.format(), image.len());
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// [`Kind::Io`](crate::Kind::Io) when the file cannot be read, [`Kind::Unsupported`](crate::Kind::Unsupported) when it
-/// is something else than a disk image that we know (by name), [`Kind::Damaged`](crate::Kind::Damaged) when it
+/// is not a disk image in a format that winject reads, [`Kind::Damaged`](crate::Kind::Damaged) when it
 /// contradicts its format, [`Kind::Refused`](crate::Kind::Refused) when it is encrypted, in use, or refers to a file
 /// that the policy does not allow, [`Kind::Pending`](crate::Kind::Pending) when an interrupted run left it (or a file
 /// that it refers to) half written.

@@ -34,9 +34,9 @@ use crate::error::{Error, Layer};
 use crate::escape::escape;
 use crate::exit::ExitCode;
 
-/// Make a switched-off Windows disk image bootable from a virtio disk.
+/// Make a switched-off Windows disk image bootable from a virtio disk, without root, mount or helper programs
 #[derive(Debug, Parser)]
-#[command(name = "winject", bin_name = "winject", version, about, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "winject", bin_name = "winject", version, arg_required_else_help = true, max_term_width = 100)]
 #[command(after_help = AFTER_HELP)]
 pub struct Cli {
     #[command(subcommand)]

@@ -18,7 +18,21 @@ pub struct KeyId(pub(super) CellOffset);
 ///
 /// Reading works on any hive of version 1.3 to 1.6 that is not dirty. The first edit checks the whole hive and refuses
 /// one with faults that Windows would repair by dropping keys, and layered (differencing) hives;
-/// [`finish`](Self::finish) checks again and hands out nothing that has a fault which was not there before.
+/// [`finish`](Self::finish) checks again and returns nothing that has a fault which was not there before.
+///
+/// ```no_run
+/// use winject::{FileTime, Hive, RegistryData};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut hive = Hive::open(std::fs::read("SYSTEM")?)?;
+/// let service = hive.find(hive.root(), r"ControlSet001\Services\viostor")?.ok_or("no such service")?;
+/// let start = RegistryData::dword(0);
+/// if hive.set_value(service, "Start", &start, FileTime::now())? {
+///     std::fs::write("SYSTEM.new", hive.finish(&[])?)?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Hive {
     pub(super) cells: Cells,
     pub(super) minor: u32,
@@ -29,7 +43,7 @@ pub struct Hive {
     /// What the check found: see [`check::Survey`].
     pub(super) stale_lists: BTreeMap<u32, u32>,
     pub(super) surplus: BTreeMap<u32, u32>,
-    /// A survey of these very bytes that somebody else made already.
+    /// A survey of these very bytes that another thread has made.
     surveyed: Option<Survey>,
     pub(super) value_index: ValueIndex,
     changed: bool,
@@ -43,7 +57,7 @@ impl Hive {
     /// Opens a hive from the bytes of its file.
     ///
     /// # Errors
-    /// Refuses a dirty hive, one that is none or is cut off, and versions other than 1.3 to 1.6.
+    /// Fails if the data is not a hive, is truncated, is dirty, or has another version than 1.3 to 1.6.
     pub fn open(bytes: Vec<u8>) -> Result<Self> {
         let head = bytes.as_slice();
         check_kind(head)?;
@@ -58,7 +72,7 @@ impl Hive {
     /// [`finish`](Self::finish) still stays ahead of them.
     ///
     /// # Errors
-    /// As [`open`](Self::open); refuses a dirty hive for which no log can be used.
+    /// See [`open`](Self::open); [`Kind::Refused`](crate::Kind::Refused) for a dirty hive for which no log can be used.
     pub fn open_with_logs(bytes: Vec<u8>, log1: Option<&[u8]>, log2: Option<&[u8]>) -> Result<(Self, Option<Replay>)> {
         check_kind(&bytes)?;
         let logs: Vec<Log<'_>> = [log1, log2].into_iter().flatten().map(Log::read).collect();
@@ -108,7 +122,7 @@ impl Hive {
         Ok(hive)
     }
 
-    /// Whether an edit has changed anything. (The replay of a log is no edit.)
+    /// Whether an edit has changed anything. (The replay of a log does not count.)
     #[must_use]
     pub fn is_changed(&self) -> bool {
         self.changed
@@ -138,7 +152,10 @@ impl Hive {
         }
     }
 
-    /// Runs the full check now instead of at the first edit; an error says why the hive cannot be edited.
+    /// Runs the full check now instead of at the first edit.
+    ///
+    /// # Errors
+    /// Why the hive cannot be edited.
     pub fn ensure_editable(&mut self) -> Result<()> {
         if self.half_done {
             return Err(Error::bug(Layer::Hive, "an earlier edit of this hive failed half-way"));

@@ -22,7 +22,10 @@ impl Hive {
         Ok(at)
     }
 
-    /// As [`create_key`](Self::create_key), for one level and a name that may be no text.
+    /// Like [`create_key`](Self::create_key), for one level and a name that need not be valid UTF-16.
+    ///
+    /// # Errors
+    /// See [`create_key`](Self::create_key).
     pub fn create_subkey(&mut self, parent: KeyId, name: &Name, now: FileTime) -> Result<KeyId> {
         self.ensure_editable()?;
         if let Some(existing) = self.subkey(parent, name)? {
@@ -74,10 +77,10 @@ impl Hive {
         Ok(at)
     }
 
-    /// Deletes a key with its subtree.
+    /// Deletes a key and everything below it. `now` becomes the time of its parent.
     ///
     /// # Errors
-    /// Refuses the root, and keys that are marked as not to be deleted.
+    /// [`Kind::Refused`](crate::Kind::Refused) for the root and for keys that are marked as not to be deleted.
     pub fn delete_key(&mut self, key: KeyId, now: FileTime) -> Result<()> {
         if key.0 == self.root {
             let error = Error::refused(Layer::Hive, "the root key cannot be deleted");
@@ -154,7 +157,10 @@ impl Hive {
         self.cells.free(at)
     }
 
-    /// Sets (or, with `None`, removes) a key's class name.
+    /// Sets a key's class name, or removes it (`None`). Returns whether anything changed.
+    ///
+    /// # Errors
+    /// A class name that is too long; a hive that must not be edited (see [`Hive`]).
     pub fn set_class(&mut self, key: KeyId, class: Option<&Name>, now: FileTime) -> Result<bool> {
         let class = class.filter(|c| !c.is_empty());
         self.ensure_editable()?;

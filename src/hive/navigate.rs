@@ -11,14 +11,17 @@ use crate::error::{Error, Layer, Result};
 use crate::field::Le;
 
 impl Hive {
-    /// The root key.
+    /// The root key, which every hive has.
     #[must_use]
     pub fn root(&self) -> KeyId {
         KeyId(self.root)
     }
 
-    /// The key at `path` below `from`: components separated by `\`, compared as Windows does; the empty path is `from`
-    /// itself.
+    /// Finds the key at `path` below `from`: components separated by `\`, compared without case as Windows does; the
+    /// empty path is `from` itself. `None` if there is no such key.
+    ///
+    /// # Errors
+    /// When a key on the path is damaged.
     pub fn find(&self, from: KeyId, path: &str) -> Result<Option<KeyId>> {
         let mut at = from;
         for component in components(path) {
@@ -30,12 +33,18 @@ impl Hive {
         Ok(Some(at))
     }
 
-    /// The subkey of this name.
+    /// Finds the subkey of this name; `None` if there is no such key.
+    ///
+    /// # Errors
+    /// When the index of the parent is damaged.
     pub fn subkey(&self, parent: KeyId, name: &Name) -> Result<Option<KeyId>> {
         self.find_subkey(parent.0, name).map(|found| found.map(KeyId))
     }
 
-    /// The key's name as stored.
+    /// Name of the key, as stored.
+    ///
+    /// # Errors
+    /// When the key is damaged.
     pub fn key_name(&self, key: KeyId) -> Result<Name> {
         self.stored_key_name(key.0).map(StoredName::to_name)
     }
@@ -60,13 +69,19 @@ impl Hive {
         names.join("\\")
     }
 
-    /// When the key was last written.
+    /// Time at which the key was last written.
+    ///
+    /// # Errors
+    /// When the key is damaged.
     pub fn key_time(&self, key: KeyId) -> Result<FileTime> {
         self.check_key(key.0)?;
         Ok(FileTime(self.cells.get(key.0, key::LAST_WRITTEN)?))
     }
 
-    /// The key's class name, if it has one: UTF-16 code units.
+    /// The key's class name; `None` for most keys, which have none.
+    ///
+    /// # Errors
+    /// When the key is damaged.
     pub fn class(&self, key: KeyId) -> Result<Option<Name>> {
         self.check_key(key.0)?;
         let length = usize::from(self.cells.get(key.0, key::CLASS_LENGTH)?);
@@ -77,14 +92,20 @@ impl Hive {
         Ok(Some(StoredName::Wide(bytes).to_name()))
     }
 
-    /// The key's security descriptor (self-relative).
+    /// The key's security descriptor, self-relative (MS-DTYP 2.4.6).
+    ///
+    /// # Errors
+    /// When the key or its security cell is damaged.
     pub fn security(&self, key: KeyId) -> Result<&[u8]> {
         self.check_key(key.0)?;
         let at = CellOffset(self.cells.get(key.0, key::SECURITY)?);
         self.descriptor(at)
     }
 
-    /// All subkeys, in the order of the index.
+    /// All subkeys, in the order of the index: by name, compared without case.
+    ///
+    /// # Errors
+    /// When the index of the key is damaged.
     pub fn subkeys(&self, key: KeyId) -> Result<Vec<KeyId>> {
         let mut found = Vec::new();
         let bound = self.cells.length() as usize / key::NAME;
@@ -99,7 +120,10 @@ impl Hive {
         Ok(found)
     }
 
-    /// All values, in the order of the list.
+    /// All values with their data, in the order of the key's list.
+    ///
+    /// # Errors
+    /// When the list or a value is damaged.
     pub fn values(&self, key: KeyId) -> Result<Vec<RegistryValue>> {
         let mut values = Vec::new();
         self.each_value(key, &mut |value| {
@@ -136,7 +160,11 @@ impl Hive {
         named.collect::<Result<Vec<_>>>().map(sort_by_name)
     }
 
-    /// The data of the value of this name (the empty one is the default value), compared as Windows does.
+    /// Reads the value of this name, compared without case; the empty name is the default value. `None` if the key has
+    /// no such value.
+    ///
+    /// # Errors
+    /// When the list or the value is damaged.
     pub fn value(&self, key: KeyId, name: &str) -> Result<Option<RegistryData>> {
         match self.find_value(key.0, &Name::from(name))? {
             Some(at) => self.read_typed(at).map(Some),
@@ -144,7 +172,10 @@ impl Hive {
         }
     }
 
-    /// Like [`value`](Self::value), with the stored spelling of the name, which need not be valid text.
+    /// Like [`value`](Self::value), with the stored spelling of the name, which need not be valid UTF-16.
+    ///
+    /// # Errors
+    /// See [`value`](Self::value).
     pub fn value_named(&self, key: KeyId, name: &Name) -> Result<Option<RegistryValue>> {
         match self.find_value(key.0, name)? {
             Some(at) => self.read_value(at).map(Some),

@@ -7,7 +7,7 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 use super::Name;
 use crate::hex;
 
-/// The type of a value: any 32-bit number; those of [MS-RRP] 3.1.1.5 have names.
+/// The type of a registry value: any 32-bit number. The constants are those of [MS-RRP] 3.1.1.5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueType(pub u32);
 
@@ -55,7 +55,7 @@ impl fmt::Display for ValueType {
     }
 }
 
-/// A value of a key.
+/// A value that was read from a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryValue {
     /// Its name as stored; empty for the default value.
@@ -86,19 +86,19 @@ impl RegistryData {
         Self { kind, bytes: text_bytes(text) }
     }
 
-    /// `REG_SZ` with its terminator.
+    /// A `REG_SZ`, with a terminating NUL.
     #[must_use]
     pub fn sz(text: &str) -> Self {
         Self::text(ValueType::SZ, text)
     }
 
-    /// `REG_EXPAND_SZ` with its terminator.
+    /// A `REG_EXPAND_SZ`, with a terminating NUL.
     #[must_use]
     pub fn expand_sz(text: &str) -> Self {
         Self::text(ValueType::EXPAND_SZ, text)
     }
 
-    /// `REG_MULTI_SZ`: each text with its terminator, and a final one.
+    /// A `REG_MULTI_SZ`: each text with a terminating NUL, and a final NUL.
     #[must_use]
     pub fn multi_sz<T: AsRef<str>>(texts: &[T]) -> Self {
         let mut bytes: Vec<u8> = texts.iter().flat_map(|t| text_bytes(t.as_ref())).collect();
@@ -106,25 +106,25 @@ impl RegistryData {
         Self { kind: ValueType::MULTI_SZ, bytes }
     }
 
-    /// `REG_DWORD` of this number.
+    /// A `REG_DWORD`, four bytes in little-endian order.
     #[must_use]
     pub fn dword(number: u32) -> Self {
         Self { kind: ValueType::DWORD, bytes: number.to_le_bytes().to_vec() }
     }
 
-    /// `REG_QWORD` of this number.
+    /// A `REG_QWORD`, eight bytes in little-endian order.
     #[must_use]
     pub fn qword(number: u64) -> Self {
         Self { kind: ValueType::QWORD, bytes: number.to_le_bytes().to_vec() }
     }
 
-    /// `REG_BINARY` of these bytes.
+    /// A `REG_BINARY` with these bytes.
     #[must_use]
     pub fn binary(bytes: impl Into<Vec<u8>>) -> Self {
         Self { kind: ValueType::BINARY, bytes: bytes.into() }
     }
 
-    /// `REG_NONE` of no bytes.
+    /// A `REG_NONE` without bytes.
     #[must_use]
     pub fn none() -> Self {
         Self { kind: ValueType::NONE, bytes: Vec::new() }

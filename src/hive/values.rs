@@ -23,7 +23,10 @@ impl Hive {
         self.set_value_named(key, &Name::from(name), data, now)
     }
 
-    /// As [`set_value`](Self::set_value), for a name that may be no text.
+    /// Like [`set_value`](Self::set_value), for a name that need not be valid UTF-16.
+    ///
+    /// # Errors
+    /// See [`set_value`](Self::set_value).
     pub fn set_value_named(&mut self, key: KeyId, name: &Name, data: &RegistryData, now: FileTime) -> Result<bool> {
         let RegistryData { kind, bytes: data } = data;
         self.ensure_editable()?;
@@ -52,12 +55,18 @@ impl Hive {
         })
     }
 
-    /// Deletes the value of this name; returns whether there was one.
+    /// Deletes the value of this name; returns whether the key had one.
+    ///
+    /// # Errors
+    /// A damaged list of values; a hive that must not be edited (see [`Hive`]).
     pub fn delete_value(&mut self, key: KeyId, name: &str, now: FileTime) -> Result<bool> {
         self.delete_value_named(key, &Name::from(name), now)
     }
 
-    /// As [`delete_value`](Self::delete_value), for a name that may be no text.
+    /// Like [`delete_value`](Self::delete_value), for a name that need not be valid UTF-16.
+    ///
+    /// # Errors
+    /// See [`delete_value`](Self::delete_value).
     pub fn delete_value_named(&mut self, key: KeyId, name: &Name, now: FileTime) -> Result<bool> {
         self.ensure_editable()?;
         let Some(at) = self.value_to_edit(key.0, name)? else { return Ok(false) };

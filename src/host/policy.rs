@@ -11,7 +11,8 @@ use super::storage::FileStorage;
 use crate::error::{Error, Layer, Result};
 use crate::escape::escape;
 
-/// The rule for names inside images. The default allows plain relative names that stay inside the image's own folder.
+/// Which files an image may refer to: an image may come from an attacker, who could name any file of the host. The
+/// default allows plain relative names that stay inside the image's own folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PathPolicy {
     allowed: Vec<PathBuf>,
@@ -19,7 +20,7 @@ pub struct PathPolicy {
 }
 
 impl PathPolicy {
-    /// Only files below the folder of the image that names them (the default).
+    /// Allows only files below the folder of the image that names them (the default).
     #[must_use]
     pub fn same_folder() -> Self {
         Self::default()
@@ -77,7 +78,7 @@ impl PathPolicy {
     pub fn open(&self, image: &Path, name: &str) -> Result<(FileStorage, PathBuf)> {
         let path = self.resolve(image, name)?;
         // The path is free of symbolic links now; one that appears in the meantime must not be followed. Not to block
-        // on a FIFO, the file is opened without waiting, and what it is is asked of the open file.
+        // on a FIFO, the file is opened without waiting, and its kind is read from the open file.
         let file = open_as_it_is(&path)
             .map_err(|e| Error::io(Layer::Host, "cannot open the file", e).path(path.display().to_string()))?;
         let storage = FileStorage::from_file(file, &path)?;

@@ -12,7 +12,7 @@ use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionView};
 use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions};
 
-/// Answer of [`check`].
+/// Whether a guest boots, as [`check`] answers.
 #[derive(Debug, Clone, Serialize)]
 pub struct BootAnswer {
     /// Path of the image file.

@@ -5,22 +5,22 @@ use crate::guid::Guid;
 use serde::Serialize;
 use std::fmt;
 
-/// The kind of volume, by content.
+/// Kind of a volume, by the content of its first sector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Content {
-    /// NTFS.
+    /// NTFS, of any version.
     Ntfs,
     /// BitLocker, also "to go" and suspended: the data are encrypted.
     BitLocker,
-    /// ReFS.
+    /// ReFS, which winject refuses.
     Refs,
-    /// exFAT.
+    /// exFAT, which never holds Windows.
     ExFat,
     /// FAT12, FAT16 or FAT32.
     Fat,
-    /// Nothing that we know (empty, another file system, the container of logical partitions).
+    /// Anything else: empty, another file system, the container of logical partitions.
     Unknown,
 }
 

@@ -30,14 +30,14 @@ use crate::units::ImageOffset;
 use serde::Serialize;
 use std::fmt;
 
-/// How the disk is divided.
+/// Kind of a disk's partition table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Scheme {
-    /// GUID partition table.
+    /// GUID partition table (UEFI).
     Gpt,
-    /// Master boot record.
+    /// Master boot record (BIOS).
     Mbr,
     /// No table: the volume begins at the first sector.
     Bare,
@@ -53,16 +53,16 @@ impl fmt::Display for Scheme {
     }
 }
 
-/// What the table says that a partition is for, as far as it matters here.
+/// Type of a partition by the table, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum PartitionKind {
-    /// Anything that may hold a file system.
+    /// Any type that may hold a file system.
     Data,
     /// EFI system partition.
     EfiSystem,
-    /// Microsoft reserved partition: holds nothing.
+    /// Microsoft reserved partition: holds no file system.
     MicrosoftReserved,
     /// Windows recovery environment.
     Recovery,
@@ -72,24 +72,24 @@ pub enum PartitionKind {
     StorageSpaces,
 }
 
-/// One partition.
+/// One partition of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Partition {
-    /// As Linux counts, from 1; 0 is a volume without a table.
+    /// Number as Linux counts, from 1; 0 is a volume without a partition table.
     pub number: u32,
-    /// First byte on the disk.
+    /// Offset of its first byte on the disk.
     #[serde(serialize_with = "offset_as_number")]
     pub start: ImageOffset,
     /// Length in bytes.
     pub length: u64,
-    /// What the table says.
+    /// Type by the partition table.
     pub kind: PartitionKind,
-    /// What is in its first sector.
+    /// Kind of volume, by the content of its first sector.
     pub content: Content,
-    /// The name in the table, if it has one.
+    /// Name in the table; `None` if it has none (an MBR has no names).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The type as the table has it: a GUID, or `0x07`.
+    /// Type as the table has it: a GUID for GPT, a byte such as `0x07` for MBR.
     pub type_id: String,
 }
 
@@ -125,23 +125,23 @@ impl Partition {
         error.map(|error| error.path(self.label()).at(self.start))
     }
 
-    /// How messages call it.
+    /// Its name in messages: `partition 2`.
     #[must_use]
     pub fn label(&self) -> String {
         if self.number == 0 { "whole disk".to_string() } else { format!("partition {}", self.number) }
     }
 }
 
-/// What a disk's table says.
+/// The partition table of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PartitionTable {
-    /// Which kind of table.
+    /// Kind of the table.
     pub scheme: Scheme,
-    /// Bytes per sector of the disk.
+    /// Bytes of a logical sector: 512 or 4096.
     pub sector: u32,
     /// The partitions, by number.
     pub partitions: Vec<Partition>,
-    /// What is odd but does not stop us.
+    /// Oddities that did not keep the table from being read, such as a damaged primary GPT.
     pub warnings: Vec<String>,
 }
 
@@ -149,7 +149,7 @@ impl PartitionTable {
     /// The partition of this number.
     ///
     /// # Errors
-    /// When there is none.
+    /// [`Kind::Usage`] when the table has none.
     pub fn partition(&self, number: u32) -> Result<&Partition> {
         self.partitions.iter().find(|partition| partition.number == number).ok_or_else(|| {
             let numbers: Vec<String> = self.partitions.iter().map(|p| p.number.to_string()).collect();
@@ -161,10 +161,20 @@ impl PartitionTable {
 
 /// Reads the partition table, and the first sector of each partition.
 ///
+/// ```no_run
+/// # fn main() -> winject::Result<()> {
+/// let image = winject::open_image("guest.vmdk".as_ref(), &winject::ImageOptions::default())?;
+/// for partition in winject::read_partitions(image.as_ref())?.partitions {
+///     println!("{}: {}, {} bytes", partition.number, partition.content, partition.length);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// - [`Kind::Unsupported`]: neither a table nor a known volume: not a disk image.
 /// - [`Kind::Damaged`]: both copies of a GPT are damaged.
-/// - What reading the disk gives.
+/// - Any error of reading the disk.
 pub fn read<D: Disk + ?Sized>(disk: &D) -> Result<PartitionTable> {
     let mut first = [0u8; 512];
     if disk.len() < first.len() as u64 {

@@ -6,7 +6,7 @@ use crate::io::{VolumeRead, VolumeWrite};
 use crate::units::{ImageOffset, VolumeOffset};
 
 /// The bytes of one partition of a disk, at offsets from its start. Over `&Stage` it can be read, over `&mut Stage`
-/// written too; it never reaches beyond the partition.
+/// written, too. An access beyond the partition is an error.
 #[derive(Debug)]
 pub struct PartitionView<D> {
     disk: D,
@@ -15,7 +15,7 @@ pub struct PartitionView<D> {
 }
 
 impl<D: Disk> PartitionView<D> {
-    /// A view of `partition`.
+    /// Makes a view of `partition`, whose offsets begin at 0.
     ///
     /// # Errors
     /// When the partition does not lie wholly on the disk: the image is truncated, or the table is damaged.
@@ -34,13 +34,13 @@ impl<D: Disk> PartitionView<D> {
         Ok(Self { disk, start: partition.start, length: partition.length })
     }
 
-    /// Where the partition begins.
+    /// Offset of the partition on the disk.
     #[must_use]
     pub fn start(&self) -> ImageOffset {
         self.start
     }
 
-    /// The disk below.
+    /// Returns the disk below.
     #[must_use]
     pub fn into_disk(self) -> D {
         self.disk

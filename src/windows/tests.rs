@@ -251,7 +251,7 @@ fn the_minimal_registration_of_windows_10() {
         assert_eq!(value(&system, &format!("{key}\\Parameters"), "BusType"), RegistryData::dword(10));
         assert_eq!(value(&system, &format!("{key}\\Parameters\\PnpInterface"), "5"), RegistryData::dword(1));
         assert_eq!(registry::find_key(&system, &format!("{key}\\StartOverride")).unwrap(), None);
-        // the way back
+        // in-box controllers stay startable
         assert_eq!(value(&system, &format!("{cs}\\Services\\storahci"), "Start"), RegistryData::dword(0));
         assert_eq!(registry::find_key(&system, &format!("{cs}\\Services\\storahci\\StartOverride")).unwrap(), None);
         assert_eq!(

@@ -22,7 +22,7 @@ use spill::Spill;
 /// Blocks that are evicted to the spill file at once, at most.
 const SPILL_BLOCKS: usize = 64;
 
-/// How a stage behaves.
+/// Memory limits of a [`Stage`].
 #[derive(Debug, Clone)]
 pub struct StageOptions {
     /// Bytes of changed blocks to hold in memory; beyond it they are spilled to a temporary file. The map of them comes
@@ -40,7 +40,7 @@ impl Default for StageOptions {
     }
 }
 
-/// A disk that can be written without touching the image below it.
+/// A disk that can be written without touching the image below it (copy on write).
 pub struct Stage {
     image: Arc<dyn Image>,
     options: StageOptions,
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Stage {
 }
 
 impl Stage {
-    /// A stage with no changes.
+    /// Makes a stage without changes over an image.
     #[must_use]
     pub fn new(image: Box<dyn Image>, options: StageOptions) -> Self {
         let is_cached = options.read_cache_bytes > 0 && image.is_packed();
@@ -109,7 +109,7 @@ impl Stage {
         self.map.written > 0
     }
 
-    /// How many bytes lie in changed blocks.
+    /// Bytes in changed blocks.
     #[must_use]
     pub fn bytes_dirty(&self) -> u64 {
         self.map.written * BLOCK

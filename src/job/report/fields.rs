@@ -77,7 +77,7 @@ pub struct Run {
     pub image_format: Option<String>,
     /// `in_place`, `overlay`, `standalone` or `dry_run`.
     pub mode: &'static str,
-    /// Path of the file on the host that holds the changed disk; `null` when nothing was written.
+    /// Path of the file on the host that holds the changed disk; `null` for a dry run and for a run that failed.
     pub output: Option<String>,
     /// SHA-256 of that file in hexadecimal; left out unless it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -101,11 +101,15 @@ fn check_inbox_controllers(context: &Context<'_>, report: &mut BootCheck) -> Res
     if open.is_empty() {
         report.warn(
             Gate::State,
-            Code::NoWayBack,
-            "no in-box controller starts at boot: no way back to SATA, IDE or NVMe",
+            Code::NoInboxController,
+            "no in-box controller starts at boot: the guest cannot return to SATA, IDE or NVMe",
         );
     } else {
-        report.good(Gate::State, Code::WayBack, format!("also starts from an emulated disk: {}", open.join(", ")));
+        report.good(
+            Gate::State,
+            Code::InboxController,
+            format!("also starts from an emulated disk: {}", open.join(", ")),
+        );
     }
     Ok(())
 }

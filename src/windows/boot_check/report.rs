@@ -169,9 +169,11 @@ pub enum Code {
     /// The driver's file is there, for the right CPU, and signed as asked.
     File,
     /// No in-box controller starts at boot: only virtio disks start the guest.
-    NoWayBack,
+    #[serde(rename = "no-way-back")]
+    NoInboxController,
     /// An in-box controller starts at boot: an emulated disk starts the guest, too.
-    WayBack,
+    #[serde(rename = "way-back")]
+    InboxController,
     /// Fast startup is allowed: a shutdown may hibernate the kernel.
     FastStartup,
     /// Windows waits for a restart to finish an installation.
@@ -282,7 +284,8 @@ impl BootCheck {
         self.unbound.push((controller, problems));
     }
 
-    /// One bound form is enough to boot on a machine that shows that form; none is a failure.
+    /// Turns routes into findings. One bound form of the controller is enough to boot on a machine that shows that form;
+    /// without any the guest does not boot.
     pub(super) fn judge_routes(&mut self) {
         for route in self.routes.clone() {
             let package = route.inf.as_ref().map(|inf| format!(" → {inf}")).unwrap_or_default();

@@ -164,11 +164,11 @@ fn one_form_alone_is_a_warning() {
 }
 
 #[test]
-fn without_a_way_back_it_says_so() {
+fn a_guest_without_in_box_controllers_is_noted() {
     let mut files = injected("19045", true);
     files.0.remove("/windows/system32/drivers/storahci.sys");
     let report = check(&files);
-    assert!(report.boots && report.findings.iter().any(|f| f.code == Code::NoWayBack), "{report}");
+    assert!(report.boots && report.findings.iter().any(|f| f.code == Code::NoInboxController), "{report}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub fn keep_inbox_controllers(builder: &mut PlanBuilder<'_>, record: &mut Record
         if !builder.exists(&path)? {
             continue;
         }
-        start_at_boot(builder, service, "the way back to an emulated disk controller", record)?;
+        start_at_boot(builder, service, "kept startable, so that the guest still boots from an emulated disk", record)?;
         record.registry_changes.inbox_controllers.push(service.to_owned());
     }
     if record.registry_changes.inbox_controllers.is_empty() {

@@ -348,7 +348,7 @@ fn an_answer_that_cannot_be_printed_is_an_error() {
         let output = winject().args(arguments.split(' ')).current_dir(folder.path()).stdout(full).output().unwrap();
         assert_eq!(output.status.code(), Some(7), "{arguments}: {}", stderr(&output));
         assert!(stderr(&output).contains("standard output"), "{arguments}: {}", stderr(&output));
-        // A reader that went away is none.
+        // A reader that goes away is not an error.
         let mut child = winject()
             .args(arguments.replace("out.qcow2", "two.qcow2").split(' '))
             .current_dir(folder.path())
@@ -360,6 +360,28 @@ fn an_answer_that_cannot_be_printed_is_an_error() {
         let code = child.wait().unwrap().code();
         assert!(matches!(code, Some(0 | 1)), "{arguments}: {code:?}");
     }
+}
+
+/// Without standard output (`>&-`) the first file that is opened must not take its place and get the answer.
+fn a_closed_standard_output_is_no_output_file() {
+    let folder = setting();
+    let at = |name: &str| folder.path().join(name);
+    let close = |arguments: &str| {
+        let mut command = Command::new("sh");
+        command.current_dir(folder.path()).args(["-c", &format!("exec \"$0\" {arguments} >&-")]);
+        let code = command.arg(env!("CARGO_BIN_EXE_winject")).output().unwrap().status.code();
+        assert_eq!(code, Some(0), "{arguments}");
+    };
+    let (code, complaint) = run(folder.path(), "reg export h Select -o open.reg");
+    assert_eq!(code, 0, "{complaint}");
+    close("reg export h Select -o closed.reg");
+    assert_eq!(std::fs::read(at("open.reg")).unwrap(), std::fs::read(at("closed.reg")).unwrap());
+    close("convert i.qcow2 closed.qcow2 --checksum");
+    assert!(std::fs::read(at("closed.qcow2")).unwrap().starts_with(b"QFI\xfb"));
+    let image = std::fs::read(at("i.qcow2")).unwrap();
+    close("inject i.qcow2 --drivers drivers --dry-run --report closed.json");
+    assert_eq!(image, std::fs::read(at("i.qcow2")).unwrap());
+    serde_json::from_slice::<serde_json::Value>(&std::fs::read(at("closed.json")).unwrap()).unwrap();
 }
 
 fn the_name_of_an_output_decides_its_format() {
@@ -429,6 +451,7 @@ tests![
     what_is_made_of_a_private_file_is_private,
     nothing_is_waited_for_or_read_without_end,
     an_answer_that_cannot_be_printed_is_an_error,
+    a_closed_standard_output_is_no_output_file,
     the_name_of_an_output_decides_its_format,
     no_change_of_parallel_runs_is_lost,
 ];

@@ -40,7 +40,7 @@ fn end(mut child: Child, signal: &str) -> ExitStatus {
     child.wait().unwrap()
 }
 
-fn a_signal_leaves_nothing_beside_the_output() {
+fn a_signal_leaves_no_unfinished_file() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("source.raw");
     std::fs::write(&source, Random::new(90).bytes(SOURCE_BYTES)).unwrap();
@@ -88,8 +88,4 @@ fn ignored_signals_stay_ignored() {
     assert_eq!(names(&out), ["new.qcow2"]);
 }
 
-tests![
-    a_signal_leaves_nothing_beside_the_output,
-    what_a_killed_run_left_is_removed_by_the_next,
-    ignored_signals_stay_ignored,
-];
+tests![a_signal_leaves_no_unfinished_file, what_a_killed_run_left_is_removed_by_the_next, ignored_signals_stay_ignored,];

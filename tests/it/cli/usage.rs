@@ -72,7 +72,7 @@ fn inspect_without_windows_ends_with_4() {
     assert!(stderr(&output).contains("Hint: "));
 }
 
-/// A reader that goes away is no error: the exit code is the job's.
+/// A reader that goes away is not an error: the exit code is the job's.
 fn a_closed_pipe_is_a_clean_end() {
     let mut child = winject().arg("inspect").arg(fixture()).arg("--json").stdout(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());

@@ -210,6 +210,26 @@ fn names_that_lead_elsewhere() {
 
 /// What is staged is what was checked, whatever happens to the media meanwhile: small files are kept, a change of a large
 /// one is noticed.
+/// Devices (`con.inf`, `aux.dll`) and names that differ in case only: Windows cannot hold such files side by side.
+fn names_that_windows_cannot_hold_are_left_out() {
+    let setting = Setting::new();
+    let package = setting.path(VIOSTOR);
+    for (from, to) in [("viostor.inf", "con.inf"), ("viostor.cat", "aux.dll"), ("viostor.sys", "VIOSTOR.SYS")] {
+        fs::copy(package.join(from), package.join(to)).unwrap();
+    }
+    let mut command = winject();
+    command.arg("inject").arg(&setting.image).arg("--drivers").arg(setting.media.path()).arg("--dry-run");
+    let output = succeed(&mut command);
+    let plan = String::from_utf8(output.stdout).unwrap();
+    assert!(plan.contains("create file /hyper2kvm/drivers/virtio/viostor/viostor.sys"), "{plan}");
+    let warnings = String::from_utf8(output.stderr).unwrap();
+    for name in ["con.inf", "aux.dll", "VIOSTOR.SYS"] {
+        assert!(warnings.contains(&format!("{VIOSTOR}/{name}: left out")), "{name}: {warnings}");
+        let written = format!("/{name} (");
+        assert!(!plan.lines().any(|line| line.contains("create file") && line.contains(&written)), "{name}: {plan}");
+    }
+}
+
 fn media_that_change_after_the_choice() {
     let setting = Setting::new();
     let (small, large) = (setting.path(VIOSTOR).join("viostor.sys"), setting.path(VIOSTOR).join("large.bin"));
@@ -297,6 +317,7 @@ tests![
     links_out_of_the_folder_are_left_out,
     a_folder_with_far_too_many_files,
     names_that_lead_elsewhere,
+    names_that_windows_cannot_hold_are_left_out,
     media_that_change_after_the_choice,
     a_large_file_is_copied_as_it_was_chosen_or_not_at_all,
 ];

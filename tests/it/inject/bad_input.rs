@@ -32,7 +32,7 @@ fn refused(command: &mut Command, image: &Path, code: i32, words: &[&str]) -> Ou
     for word in words {
         assert!(text.contains(word), "`{word}` is not said: {text}");
     }
-    assert_eq!(stdout(&output), "", "an error is no answer");
+    assert_eq!(stdout(&output), "", "an error prints no answer");
     assert_eq!(before, (names(folder), image.is_file().then(|| sha256(image))), "something was changed");
     output
 }

@@ -59,7 +59,7 @@ fn kill_at_random_moments(format: Format) {
         ));
         assert!(text.contains("Done:") || text.contains("Unchanged:"), "{text}");
         assert_eq!(disk_sha256(&image), expected_fixture());
-        assert_eq!(names(folder.path()), ["win10.img"], "nothing is left behind");
+        assert_eq!(names(folder.path()), ["win10.img"], "no file is left over");
         if let (Format::Qcow2, Some(qemu_img)) = (format, support::program("qemu-img")) {
             support::run(std::process::Command::new(qemu_img).arg("check").arg(&image));
         }

@@ -164,7 +164,7 @@ fn volume(image: &Path) -> Option<PathBuf> {
     Some(out)
 }
 
-/// A file of a volume as 7-Zip sees it; empty if there is none.
+/// A file of a volume as 7-Zip sees it; empty if it does not exist.
 fn seen(volume: &Path, path: &str) -> Vec<u8> {
     let program = ["7zz", "7z"].into_iter().find(|p| Command::new(p).output().is_ok()).unwrap();
     Command::new(program).args(["x", "-tntfs", "-so"]).arg(volume).arg(path).output().unwrap().stdout

@@ -254,6 +254,93 @@ fn clusters_of_a_file_that_are_marked_as_free() {
     assert!(stderr(&output).contains("not checked"), "{}", stderr(&output));
 }
 
+/// Two files that own the same cluster: the edit of one would change the other.
+fn cross_linked_files_are_damage() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    for path in ["/first.bin", "/second.bin"] {
+        put(&image, path, &[7; 20_000]);
+    }
+    let stage = Stage::new(block::open(&image, &block::OpenOptions::default()).unwrap(), StageOptions::default());
+    let view = PartitionView::new(&stage, &windows_partition(&stage)).unwrap();
+    let volume = Volume::open(view, &OpenOptions::read_only()).unwrap();
+    let number = |path: &str| volume.find(path).unwrap().unwrap().record.0;
+    let numbers = [number("/first.bin"), number("/second.bin")];
+    drop(volume);
+    drop(stage);
+    let (_, mft, _) = bitmap_places(&image);
+    let file = std::fs::File::options().read(true).write(true).open(&image).unwrap();
+    // Header and length of the first run, then the cluster that it begins at.
+    let run = |number: u64| {
+        let mut record = [0; 1024];
+        file.read_exact_at(&mut record, mft + number * 1024).unwrap();
+        let u16_at = |at: usize| usize::from(u16::from_le_bytes([record[at], record[at + 1]]));
+        let mut at = u16_at(20);
+        while record[at] != 0x80 {
+            at += u16_at(at + 4);
+        }
+        let pairs = at + u16_at(at + 32);
+        let (length, offset) = (usize::from(record[pairs] & 15), usize::from(record[pairs] >> 4));
+        (mft + number * 1024 + (pairs + 1 + length) as u64, record[pairs + 1 + length..][..offset].to_vec())
+    };
+    let [(_, first), (place, second)] = numbers.map(run);
+    assert!(first.len() == second.len() && first != second);
+    file.write_all_at(&first, place).unwrap();
+    let before = sha256(&image);
+    let output = inject(&image, &[]).output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(5), "{text}");
+    assert!(text.contains("chkdsk") && text.contains("cluster"), "{text}");
+    assert_eq!(before, sha256(&image));
+}
+
+/// Two folders whose names differ in case only, as Linux makes them. One with a spelling that no path has is not mistaken
+/// for `System32`; with one that the registry uses, the guest is refused as it is.
+fn a_twin_of_system32_is_not_mistaken_for_it() {
+    for (made, twin, code) in [("sYstem3x", "sYstem32", 0), ("system3x", "system32", 5)] {
+        let folder = folder();
+        let image = writable_fixture(folder.path(), Format::Raw);
+        put(&image, &format!("/Windows/{made}/drivers/decoy.txt"), b"decoy");
+        let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+        // In its record and in the index of the folder. Both sort after `System32`, as NTFS orders such names.
+        let replaced = replace(&image, &utf16(made), &utf16(twin));
+        assert!(replaced >= 2, "{replaced} places");
+        let before = sha256(&image);
+        let output = inject(&image, &[]).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{twin}: {}", stderr(&output));
+        assert_eq!(before == sha256(&image), code != 0);
+        let stage = Stage::new(block::open(&image, &block::OpenOptions::default()).unwrap(), StageOptions::default());
+        let view = PartitionView::new(&stage, &windows_partition(&stage)).unwrap();
+        let volume = Volume::open(view, &OpenOptions::read_only()).unwrap();
+        let driver = volume.find("/Windows/System32/drivers/viostor.sys").unwrap();
+        assert_eq!(driver.is_some(), code == 0, "{twin}");
+        let decoy = volume.find(&format!("/Windows/{twin}/drivers")).unwrap().unwrap();
+        let names: Vec<String> = volume.entries(decoy).unwrap().iter().map(|entry| entry.name.to_string()).collect();
+        assert_eq!(names, ["decoy.txt"]);
+    }
+}
+
+/// Replaces bytes wherever they stand in a file; returns the number of places.
+fn replace(path: &Path, from: &[u8], to: &[u8]) -> usize {
+    const PIECE: usize = 1 << 20;
+    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    let zeros = vec![0; PIECE];
+    let (mut piece, mut count) = (vec![0; PIECE], 0);
+    for offset in (0..file.metadata().unwrap().len()).step_by(PIECE) {
+        let got = file.read_at(&mut piece, offset).unwrap();
+        if piece[..got] == zeros[..got] {
+            continue;
+        }
+        for at in (0..got.saturating_sub(from.len())).step_by(2) {
+            if piece[at] == from[0] && piece[at..].starts_with(from) {
+                file.write_all_at(to, offset + at as u64).unwrap();
+                count += 1;
+            }
+        }
+    }
+    count
+}
+
 fn the_place_of_damage_is_one_of_the_image() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -392,6 +479,8 @@ tests![
     several_installations_have_to_be_chosen_from,
     a_damaged_primary_gpt_is_no_obstacle_and_stays_as_it_is,
     clusters_of_a_file_that_are_marked_as_free,
+    cross_linked_files_are_damage,
+    a_twin_of_system32_is_not_mistaken_for_it,
     the_place_of_damage_is_one_of_the_image,
     an_image_in_use,
     damage_that_was_there_before_is_not_a_defect_of_the_change,

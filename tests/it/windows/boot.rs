@@ -173,7 +173,7 @@ fn every_way_of_breaking_a_guest_has_the_same_reason_in_both_implementations() {
         ("no-version", "no-version", |d| drop_value(d, PACKAGE, "Version")),
         ("no-configuration", "no-configuration", |d| drop_key(d, &format!("{PACKAGE}\\Configurations"))),
         ("wrong-place", "no-device-id", |d| {
-            // the tree under the control set, where nobody looks
+            // the tree under the control set, which Windows does not read
             edit(d, |hive| {
                 let from = hive.find(hive.root(), "DriverDatabase\\DeviceIds\\PCI").unwrap().unwrap();
                 for key in hive.subkeys(from).unwrap() {

@@ -1,4 +1,4 @@
-//! `winject check`: what it reads, and what it reports about the state of a guest besides the driver.
+//! `winject check`: what it reads, and what it reports about the state of a guest, apart from the driver.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -11,7 +11,7 @@ use winject::internals::windows::{Bus, CheckOptions, InjectOptions, boot_check};
 use super::guests::{self, Disk, NOW, PRODUCTS};
 
 const CONFIG: &str = "/Windows/System32/config";
-/// What may be read besides the hives.
+/// Bytes that may be read in addition to the hives.
 const BYTES_MAX: u64 = 5_000_000;
 
 fn edit(disk: &Disk, hive: &str, change: impl FnOnce(&mut Hive)) {
@@ -48,7 +48,7 @@ fn codes(disk: &Disk) -> Vec<String> {
     findings.iter().map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
 }
 
-fn little_is_read_besides_the_hives() {
+fn little_is_read_but_the_hives() {
     let (Some(media), Some(made)) = (guests::media(), guests::guest(&PRODUCTS[2])) else { return };
     let disk = made.copy("bytes-read");
     for round in ["before", "after"] {
@@ -192,7 +192,7 @@ fn the_signature_policy_is_that_of_the_caller() {
 }
 
 tests![
-    little_is_read_besides_the_hives,
+    little_is_read_but_the_hives,
     the_state_of_the_guest_is_reported,
     an_encrypted_volume_is_named,
     the_signature_policy_is_that_of_the_caller,

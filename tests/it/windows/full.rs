@@ -388,7 +388,7 @@ fn without_a_drivers_hive_the_network_is_left_to_the_job() {
     std::fs::remove_file(&disk.path).unwrap();
 }
 
-/// `C:\hyper2kvm` made by somebody else, open to everybody: what is put there runs as the system, so it gets our
+/// `C:\hyper2kvm` made by another user, open to every user: what is put there runs as the system, so it gets our
 /// permissions; with a link in its place nothing is done at all.
 fn a_folder_that_is_there_already_is_protected() {
     let Some(media) = guests::media() else { return };

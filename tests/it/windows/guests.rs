@@ -89,7 +89,7 @@ impl Disk {
         Volume::open(FileVolume { file, disk: self.clone() }, &OpenOptions::new(NOW)).unwrap()
     }
 
-    /// A copy beside it.
+    /// A copy in the same folder.
     pub fn copy(&self, name: &str) -> Disk {
         let path = self.path.with_file_name(format!("{}-{name}", self.path.file_name().unwrap().to_str().unwrap()));
         support::run(Command::new("cp").arg("--sparse=always").arg(&self.path).arg(&path));
