@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use winject::internals::clock::FileTime;
 use winject::internals::hive::check::{Severity, check};
 use winject::internals::hive::reader::Reader;
-use winject::internals::hive::reg::{KeyPath, export};
+use winject::internals::hive::reg_file::{KeyPath, export};
 use winject::internals::hive::{Data, Hive, Name};
 
 const NOW: FileTime = FileTime(1);

@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::layout::{Field, LENGTH_MAX, NIL, PAGE, VOLATILE, Word, bin};
+use super::format::{LENGTH_MAX, NIL, PAGE, VOLATILE, bin};
 use crate::error::{Error, Layer, Place, Result};
+use crate::field::{Field, Le};
 
 /// Where a cell is: bytes from the start of the first bin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,7 +93,7 @@ impl Cells {
 
     fn size_word(&self, at: u32) -> Option<i32> {
         let start = (u64::from(at) + u64::from(PAGE)) as usize;
-        Some(u32::from_bytes(self.bytes.get(start..start + 4)?)? as i32)
+        Some(u32::try_load(self.bytes.get(start..start + 4)?)? as i32)
     }
 
     fn set_size_word(&mut self, at: u32, size: i32) -> Result<()> {
@@ -119,13 +120,13 @@ impl Cells {
     }
 
     /// A field of the structure in a cell.
-    pub(super) fn get<T: Word>(&self, at: CellOffset, field: Field<T>) -> Result<T> {
-        field.get(self.data(at)?).ok_or_else(|| damaged(at, "cell is too short for its structure"))
+    pub(super) fn get<T: Le>(&self, at: CellOffset, field: Field<T>) -> Result<T> {
+        field.try_get(self.data(at)?).ok_or_else(|| damaged(at, "cell is too short for its structure"))
     }
 
     /// Sets a field of the structure in a cell.
-    pub(super) fn put<T: Word>(&mut self, at: CellOffset, field: Field<T>, value: T) -> Result<()> {
-        field.put(self.data_mut(at)?, value).ok_or_else(|| damaged(at, "cell is too short for its structure"))
+    pub(super) fn put<T: Le>(&mut self, at: CellOffset, field: Field<T>, value: T) -> Result<()> {
+        field.try_set(self.data_mut(at)?, value).ok_or_else(|| damaged(at, "cell is too short for its structure"))
     }
 
     /// Builds the map of free cells; the bins must have passed the checker.
@@ -135,7 +136,7 @@ impl Cells {
         let mut bin_at = 0;
         while bin_at < self.length {
             let header = self.bytes.get((bin_at + PAGE) as usize..).unwrap_or_default();
-            let size = bin::SIZE.get(header).unwrap_or(0);
+            let size = bin::SIZE.try_get(header).unwrap_or(0);
             let bad = size < PAGE || size > self.length - bin_at;
             if bad {
                 return Err(damaged(CellOffset(bin_at), format!("bin of {size} bytes")));
@@ -277,8 +278,8 @@ impl Cells {
         if let Some(signature) = new.get_mut(..4) {
             signature.copy_from_slice(bin::SIGNATURE);
         }
-        bin::OFFSET.put(new, at);
-        bin::SIZE.put(new, size);
+        bin::OFFSET.try_set(new, at);
+        bin::SIZE.try_set(new, size);
         self.length = end;
         self.add_free(at + bin::HEADER, size - bin::HEADER)?;
         Ok((size - bin::HEADER, at + bin::HEADER))

@@ -1,7 +1,7 @@
 //! A new, empty hive.
 
 use super::cells::Cells;
-use super::layout::{NIL, PAGE, base, bin, key, security};
+use super::format::{NIL, PAGE, base_block, bin, key, security};
 use super::{Hive, Name};
 use crate::clock::FileTime;
 
@@ -49,35 +49,35 @@ fn empty(name: &Name, minor: u32, now: FileTime) -> Option<Vec<u8>> {
     let cell = cells.data_mut(root).ok()?;
     cell.get_mut(..2)?.copy_from_slice(key::SIGNATURE);
     let flags = key::ENTRY | key::NO_DELETE | if latin { key::LATIN_NAME } else { 0 };
-    key::FLAGS.put(cell, flags)?;
-    key::LAST_WRITTEN.put(cell, now.0)?;
+    key::FLAGS.try_set(cell, flags)?;
+    key::LAST_WRITTEN.try_set(cell, now.0)?;
     for none in [key::PARENT, key::SUBKEY_LIST, key::VOLATILE_LIST, key::VALUE_LIST, key::CLASS] {
-        none.put(cell, NIL)?;
+        none.try_set(cell, NIL)?;
     }
-    key::SECURITY.put(cell, secure.0)?;
-    key::NAME_LENGTH.put(cell, u16::try_from(bytes.len()).ok()?)?;
+    key::SECURITY.try_set(cell, secure.0)?;
+    key::NAME_LENGTH.try_set(cell, u16::try_from(bytes.len()).ok()?)?;
     cell.get_mut(key::NAME..)?.get_mut(..bytes.len())?.copy_from_slice(&bytes);
 
     let cell = cells.data_mut(secure).ok()?;
     cell.get_mut(..2)?.copy_from_slice(security::SIGNATURE);
-    security::NEXT.put(cell, secure.0)?;
-    security::PREVIOUS.put(cell, secure.0)?;
-    security::REFERENCES.put(cell, 1)?;
-    security::LENGTH.put(cell, u32::try_from(DESCRIPTOR.len()).ok()?)?;
+    security::NEXT.try_set(cell, secure.0)?;
+    security::PREVIOUS.try_set(cell, secure.0)?;
+    security::REFERENCES.try_set(cell, 1)?;
+    security::LENGTH.try_set(cell, u32::try_from(DESCRIPTOR.len()).ok()?)?;
     cell.get_mut(security::DESCRIPTOR..)?.get_mut(..DESCRIPTOR.len())?.copy_from_slice(&DESCRIPTOR);
 
     let length = cells.length();
     let head = cells.bytes_mut();
-    head.get_mut(..4)?.copy_from_slice(base::SIGNATURE);
-    base::MAJOR.put(head, 1)?;
-    base::MINOR.put(head, minor)?;
-    base::FORMAT.put(head, 1)?;
-    base::CLUSTER.put(head, 1)?;
-    base::ROOT.put(head, root.0)?;
-    base::LAST_WRITTEN.put(head, now.0)?;
+    head.get_mut(..4)?.copy_from_slice(base_block::SIGNATURE);
+    base_block::MAJOR.try_set(head, 1)?;
+    base_block::MINOR.try_set(head, minor)?;
+    base_block::FORMAT.try_set(head, 1)?;
+    base_block::CLUSTER.try_set(head, 1)?;
+    base_block::ROOT.try_set(head, root.0)?;
+    base_block::LAST_WRITTEN.try_set(head, now.0)?;
     super::editor::seal(head, length, &[]).ok()?;
     let first = head.get_mut(PAGE as usize..)?;
-    bin::LAST_WRITTEN.put(first, now.0)?;
+    bin::LAST_WRITTEN.try_set(first, now.0)?;
     Some(cells.into_bytes())
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::cells::{CellOffset, Cells};
 use super::check::{self, Fault, Severity, Survey};
-use super::layout::{LENGTH_MAX, PAGE, base, bin, checksum};
-use super::log::{self, Log, Marks};
+use super::format::base_block::{self, checksum, is_dirty};
+use super::format::{LENGTH_MAX, PAGE, bin};
+use super::log::{self, Log, Marks, Replay};
 use super::value_index::ValueIndex;
 use crate::error::{Error, Layer, Result};
 
@@ -36,19 +37,6 @@ pub struct Hive {
     half_done: bool,
     /// What the logs that the hive was opened with hold.
     logged: Marks,
-}
-
-/// What [`Hive::open_with_logs`] applied.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Replay {
-    /// Log entries (new format) or logs (old format) that were applied.
-    pub entries: usize,
-    /// Bytes of pages that were copied.
-    pub bytes: u64,
-    /// The sequence number of the last one.
-    pub sequence: u32,
-    /// What was found odd but harmless, in sentences.
-    pub notes: Vec<String>,
 }
 
 impl Hive {
@@ -91,7 +79,7 @@ impl Hive {
     /// Over bytes whose base block may still say "dirty".
     fn over(bytes: Vec<u8>) -> Result<Self> {
         let minor = check_version(&bytes)?;
-        let length = base::LENGTH.get(&bytes).unwrap_or(0);
+        let length = base_block::LENGTH.try_get(&bytes).unwrap_or(0);
         let bad = length == 0 || !length.is_multiple_of(PAGE) || length > LENGTH_MAX;
         if bad {
             return Err(Error::damaged(Layer::Hive, format!("{length:#x} bytes of bins")).at(40u64));
@@ -100,7 +88,7 @@ impl Hive {
             let error = Error::damaged(Layer::Hive, "the hive file is cut off");
             return Err(error.expected_found(u64::from(length) + u64::from(PAGE), bytes.len()));
         }
-        let root = CellOffset(base::ROOT.get(&bytes).unwrap_or(0));
+        let root = CellOffset(base_block::ROOT.try_get(&bytes).unwrap_or(0));
         let hive = Self {
             cells: Cells::new(bytes, length),
             minor,
@@ -158,7 +146,8 @@ impl Hive {
         if self.verified {
             return Ok(());
         }
-        if self.minor >= 6 && base::FLAGS.get(self.cells.bytes()).unwrap_or(0) & base::FLAG_LAYERED != 0 {
+        if self.minor >= 6 && base_block::FLAGS.try_get(self.cells.bytes()).unwrap_or(0) & base_block::FLAG_LAYERED != 0
+        {
             let error = Error::unsupported(Layer::Hive, "a layered hive (of a container) is read, but not edited");
             return Err(error.hint("edit the base hive"));
         }
@@ -260,23 +249,24 @@ impl Edited {
 /// Writes sequence numbers, length and checksum into a base block.
 pub(super) fn seal(bytes: &mut [u8], length: u32, logged: &[u32]) -> Result<()> {
     let short = || Error::bug(Layer::Hive, "base block is cut off");
-    let own = [base::PRIMARY_SEQUENCE.get(bytes), base::SECONDARY_SEQUENCE.get(bytes)];
-    let latest = own.into_iter().flatten().chain(logged.iter().copied()).reduce(later_sequence).ok_or_else(short)?;
+    let own = [base_block::PRIMARY_SEQUENCE.try_get(bytes), base_block::SECONDARY_SEQUENCE.try_get(bytes)];
+    let latest =
+        own.into_iter().flatten().chain(logged.iter().copied()).reduce(base_block::later_sequence).ok_or_else(short)?;
     let next = latest.wrapping_add(1);
-    base::PRIMARY_SEQUENCE.put(bytes, next).ok_or_else(short)?;
-    base::SECONDARY_SEQUENCE.put(bytes, next).ok_or_else(short)?;
-    base::LENGTH.put(bytes, length).ok_or_else(short)?;
+    base_block::PRIMARY_SEQUENCE.try_set(bytes, next).ok_or_else(short)?;
+    base_block::SECONDARY_SEQUENCE.try_set(bytes, next).ok_or_else(short)?;
+    base_block::LENGTH.try_set(bytes, length).ok_or_else(short)?;
     let sum = checksum(bytes).ok_or_else(short)?;
-    base::CHECKSUM.put(bytes, sum).ok_or_else(short)
+    base_block::CHECKSUM.try_set(bytes, sum).ok_or_else(short)
 }
 
 /// Makes a hive younger than a log of the old format that was written at `time`.
 fn outdate(bytes: &mut [u8], time: u64) -> Result<()> {
     let set = |bytes: &mut [u8]| {
-        if base::LAST_WRITTEN.get(bytes)? <= time {
+        if base_block::LAST_WRITTEN.try_get(bytes)? <= time {
             let later = time.checked_add(1)?;
-            base::LAST_WRITTEN.put(bytes, later)?;
-            bin::LAST_WRITTEN.put(bytes.get_mut(PAGE as usize..)?, later)?;
+            base_block::LAST_WRITTEN.try_set(bytes, later)?;
+            bin::LAST_WRITTEN.try_set(bytes.get_mut(PAGE as usize..)?, later)?;
         }
         Some(())
     };
@@ -286,30 +276,15 @@ fn outdate(bytes: &mut [u8], time: u64) -> Result<()> {
     })
 }
 
-/// Whether sequence number `a` is later than `b`; they wrap at 2³².
-pub(super) fn is_later(a: u32, b: u32) -> bool {
-    a != b && a.wrapping_sub(b) < 0x8000_0000
-}
-
-fn later_sequence(a: u32, b: u32) -> u32 {
-    if is_later(b, a) { b } else { a }
-}
-
-/// Whether the base block says that the last write did not end.
-pub(super) fn is_dirty(bytes: &[u8]) -> bool {
-    checksum(bytes) != base::CHECKSUM.get(bytes)
-        || base::PRIMARY_SEQUENCE.get(bytes) != base::SECONDARY_SEQUENCE.get(bytes)
-}
-
 /// Bytes of a hive's file up to the end of its bins, by its first 4096 bytes; what follows in the file is never read.
 /// `None` when the hive is dirty or none, so that more may be needed.
 pub(crate) fn used_bytes(head: &[u8]) -> Option<u64> {
-    let length = base::LENGTH.get(head).filter(|length| (PAGE..=LENGTH_MAX).contains(length))?;
-    (head.starts_with(base::SIGNATURE) && !is_dirty(head)).then(|| u64::from(length) + u64::from(PAGE))
+    let length = base_block::LENGTH.try_get(head).filter(|length| (PAGE..=LENGTH_MAX).contains(length))?;
+    (head.starts_with(base_block::SIGNATURE) && !is_dirty(head)).then(|| u64::from(length) + u64::from(PAGE))
 }
 
 fn check_kind(bytes: &[u8]) -> Result<()> {
-    if !bytes.starts_with(base::SIGNATURE) {
+    if !bytes.starts_with(base_block::SIGNATURE) {
         let found: String = bytes.iter().take(4).map(|b| b.escape_ascii().to_string()).collect();
         return Err(Error::damaged(Layer::Hive, "not a registry hive").expected_found("regf", found).at(0u64));
     }
@@ -320,9 +295,9 @@ fn check_kind(bytes: &[u8]) -> Result<()> {
 }
 
 fn check_version(bytes: &[u8]) -> Result<u32> {
-    let (major, minor) = (base::MAJOR.get(bytes).unwrap_or(0), base::MINOR.get(bytes).unwrap_or(0));
-    let (kind, format) = (base::TYPE.get(bytes).unwrap_or(0), base::FORMAT.get(bytes).unwrap_or(0));
-    if kind != base::TYPE_PRIMARY || format != 1 || base::CLUSTER.get(bytes) != Some(1) {
+    let (major, minor) = (base_block::MAJOR.try_get(bytes).unwrap_or(0), base_block::MINOR.try_get(bytes).unwrap_or(0));
+    let (kind, format) = (base_block::TYPE.try_get(bytes).unwrap_or(0), base_block::FORMAT.try_get(bytes).unwrap_or(0));
+    if kind != base_block::TYPE_PRIMARY || format != 1 || base_block::CLUSTER.try_get(bytes) != Some(1) {
         let error = Error::unsupported(Layer::Hive, format!("file type {kind}, format {format}: no primary hive file"));
         return Err(error.hint("name the hive itself, not one of its logs"));
     }
@@ -331,16 +306,4 @@ fn check_version(bytes: &[u8]) -> Result<u32> {
         return Err(error.expected_found("1.3 to 1.6", format!("{major}.{minor}")).hint("only Windows NT 4 and later"));
     }
     Ok(minor)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sequence_numbers_wrap() {
-        assert_eq!(later_sequence(5, 7), 7);
-        assert_eq!(later_sequence(u32::MAX, 3), 3);
-        assert!(!is_later(4, 4));
-    }
 }

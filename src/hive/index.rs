@@ -5,31 +5,19 @@
 
 use super::Hive;
 use super::cells::{CellOffset, damaged};
-use super::layout::{FAST_LEAF_MAX, LEAF_MAX, NIL, key, list};
+use super::format::{LeafKind, NIL, key, list};
 use super::name::Name;
-use super::navigate::{Index, Leaf, LeafKind, Place};
+use super::navigate::{Index, Leaf, Place};
 use crate::error::{Error, Layer, Result};
 
 impl LeafKind {
-    fn signature(self) -> &'static [u8; 2] {
-        match self {
-            Self::Bare => list::INDEX,
-            Self::Hinted => list::FAST,
-            Self::Hashed => list::HASHED,
-        }
-    }
-
-    fn entries_max(self) -> usize {
-        if self == Self::Hinted { FAST_LEAF_MAX } else { LEAF_MAX }
-    }
-
     /// The bytes of an entry.
     fn entry(self, child: CellOffset, name: &Name) -> Vec<u8> {
         let mut entry = child.0.to_le_bytes().to_vec();
         match self {
-            Self::Bare => {}
-            Self::Hinted => entry.extend(name.hint()),
-            Self::Hashed => entry.extend(name.hash().to_le_bytes()),
+            Self::Li => {}
+            Self::Lf => entry.extend(name.hint()),
+            Self::Lh => entry.extend(name.hash().to_le_bytes()),
         }
         entry
     }
@@ -41,7 +29,7 @@ impl Hive {
         let index = self.index(parent)?;
         if index.leaves.is_empty() {
             self.free_stale_list(self.cells.get(parent, key::SUBKEY_LIST)?)?;
-            let kind = if self.minor >= 5 { LeafKind::Hashed } else { LeafKind::Hinted };
+            let kind = if self.minor >= 5 { LeafKind::Lh } else { LeafKind::Lf };
             let at = self.new_list(kind.signature(), &kind.entry(child, name), 1)?;
             return self.cells.put(parent, key::SUBKEY_LIST, at.0);
         }
@@ -49,7 +37,7 @@ impl Hive {
         let mut leaf = *self.nth_leaf(&index, place.leaf)?;
         let mut root = index.root;
         if leaf.count >= leaf.kind.entries_max() {
-            if root.is_none() && leaf.kind == LeafKind::Hinted {
+            if root.is_none() && leaf.kind == LeafKind::Lf {
                 leaf = self.drop_hints(leaf)?;
             } else {
                 (root, leaf, place) = self.split(parent, &index, place)?;
@@ -117,14 +105,14 @@ impl Hive {
 
     /// Turns an `lf` into an `li` where it stands.
     fn drop_hints(&mut self, leaf: Leaf) -> Result<Leaf> {
-        let mut cell = list::INDEX.to_vec();
+        let mut cell = LeafKind::Li.signature().to_vec();
         cell.extend(list_count(leaf.count)?.to_le_bytes());
         for i in 0..leaf.count {
             cell.extend(self.leaf_key(&leaf, i)?.0.to_le_bytes());
         }
         self.cells.data_mut(leaf.at)?.fill(0);
         self.cells.overwrite(leaf.at, &cell)?;
-        Ok(Leaf { kind: LeafKind::Bare, ..leaf })
+        Ok(Leaf { kind: LeafKind::Li, ..leaf })
     }
 
     /// Halves the full leaf at `place`; returns the index root (made if there was none), and where `place` is now.

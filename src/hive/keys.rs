@@ -1,7 +1,7 @@
 //! Editing keys: creation, deletion with the subtree, class names.
 
 use super::cells::CellOffset;
-use super::layout::{DEPTH_MAX, KEY_NAME_MAX, NIL, key};
+use super::format::{DEPTH_MAX, KEY_NAME_MAX, NIL, key};
 use super::navigate::components;
 use super::{Hive, KeyId, Name};
 use crate::clock::FileTime;
@@ -49,17 +49,17 @@ impl Hive {
         let mut write = || {
             cell.get_mut(..2)?.copy_from_slice(key::SIGNATURE);
             cell.get_mut(key::NAME..)?.get_mut(..bytes.len())?.copy_from_slice(&bytes);
-            key::FLAGS.put(cell, if latin { key::LATIN_NAME } else { 0 })?;
-            key::LAST_WRITTEN.put(cell, now.0)?;
-            key::PARENT.put(cell, parent.0)?;
+            key::FLAGS.try_set(cell, if latin { key::LATIN_NAME } else { 0 })?;
+            key::LAST_WRITTEN.try_set(cell, now.0)?;
+            key::PARENT.try_set(cell, parent.0)?;
             for none in [key::SUBKEY_LIST, key::VOLATILE_LIST, key::VALUE_LIST, key::CLASS] {
-                none.put(cell, NIL)?;
+                none.try_set(cell, NIL)?;
             }
-            key::SECURITY.put(cell, security.0)?;
+            key::SECURITY.try_set(cell, security.0)?;
             if virtualization & key::RECURSE != 0 {
-                key::VIRTUALIZATION.put(cell, virtualization & 0xF0)?;
+                key::VIRTUALIZATION.try_set(cell, virtualization & 0xF0)?;
             }
-            key::NAME_LENGTH.put(cell, u16::try_from(bytes.len()).ok()?)
+            key::NAME_LENGTH.try_set(cell, u16::try_from(bytes.len()).ok()?)
         };
         write().ok_or_else(|| Error::bug(Layer::Hive, "a new key does not fit its cell"))?;
         self.share_security(security)?;

@@ -4,14 +4,28 @@
 //! (`HvLE`), each with its pages, a sequence number and two hashes, in two files that take turns. See "Windows registry
 //! file format specification" (M. Suhanov), "Format of transaction log files".
 
-use super::Replay;
-use super::editor::is_later;
-use super::layout::{LENGTH_MAX, PAGE, Word, base, bin, checksum};
+use super::format::base_block::{self, checksum, is_later};
+use super::format::log_entry::{self, page};
+use super::format::{LENGTH_MAX, PAGE, bin};
 use super::marvin::marvin32;
 use crate::error::{Error, Layer, Result};
+use crate::field::{Field, Le};
 
+/// The unit of both formats, in bytes.
 const SECTOR: usize = 512;
-const ENTRY_HEADER: usize = 40;
+
+/// What [`Hive::open_with_logs`](super::Hive::open_with_logs) applied.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Replay {
+    /// Log entries (new format) or logs (old format) that were applied.
+    pub entries: usize,
+    /// Bytes of pages that were copied.
+    pub bytes: u64,
+    /// The sequence number of the last one.
+    pub sequence: u32,
+    /// What was found odd but harmless, in sentences.
+    pub notes: Vec<String>,
+}
 
 /// A log file, read as far as it is valid.
 pub(super) struct Log<'a> {
@@ -22,12 +36,12 @@ pub(super) struct Log<'a> {
 enum Kind<'a> {
     /// The log does not count, for this reason.
     Unusable(String),
-    New(Vec<Entry<'a>>, Option<String>),
+    New(Vec<LogEntry<'a>>, Option<String>),
     Old,
 }
 
 /// One entry of a new-format log.
-struct Entry<'a> {
+struct LogEntry<'a> {
     sequence: u32,
     length: u32,
     flags: u32,
@@ -78,7 +92,7 @@ impl<'a> Log<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Self {
         let kind = match head_fault(bytes) {
             Some(why) => Kind::Unusable(why),
-            None if base::TYPE.get(bytes) == Some(base::TYPE_NEW_LOG) => {
+            None if base_block::TYPE.try_get(bytes) == Some(base_block::TYPE_NEW_LOG) => {
                 let (entries, broken) = scan(bytes);
                 Kind::New(entries, broken)
             }
@@ -97,11 +111,11 @@ impl<'a> Log<'a> {
     }
 
     fn sequence(&self) -> u32 {
-        base::PRIMARY_SEQUENCE.get(self.bytes).unwrap_or(0)
+        base_block::PRIMARY_SEQUENCE.try_get(self.bytes).unwrap_or(0)
     }
 
     fn time(&self) -> u64 {
-        base::LAST_WRITTEN.get(self.bytes).unwrap_or(0)
+        base_block::LAST_WRITTEN.try_get(self.bytes).unwrap_or(0)
     }
 
     fn describe(&self) -> String {
@@ -115,30 +129,30 @@ impl<'a> Log<'a> {
 
 /// Why the base block of a log does not count.
 fn head_fault(bytes: &[u8]) -> Option<String> {
-    if bytes.len() < base::HEAD {
+    if bytes.len() < base_block::HEAD {
         return Some(if bytes.is_empty() { "empty".into() } else { "cut off".into() });
     }
-    if !bytes.starts_with(base::SIGNATURE) {
+    if !bytes.starts_with(base_block::SIGNATURE) {
         return Some("no base block".into());
     }
-    if checksum(bytes) != base::CHECKSUM.get(bytes) {
+    if checksum(bytes) != base_block::CHECKSUM.try_get(bytes) {
         return Some("wrong checksum".into());
     }
-    if base::PRIMARY_SEQUENCE.get(bytes) != base::SECONDARY_SEQUENCE.get(bytes) {
+    if base_block::PRIMARY_SEQUENCE.try_get(bytes) != base_block::SECONDARY_SEQUENCE.try_get(bytes) {
         return Some("sequence numbers differ".into());
     }
-    let version = (base::MAJOR.get(bytes), base::MINOR.get(bytes).unwrap_or(0));
-    if version.0 != Some(1) || !(1..=6).contains(&version.1) || base::FORMAT.get(bytes) != Some(1) {
+    let version = (base_block::MAJOR.try_get(bytes), base_block::MINOR.try_get(bytes).unwrap_or(0));
+    if version.0 != Some(1) || !(1..=6).contains(&version.1) || base_block::FORMAT.try_get(bytes) != Some(1) {
         return Some("unknown version".into());
     }
-    let kind = base::TYPE.get(bytes).unwrap_or(0);
-    (kind != base::TYPE_NEW_LOG && !base::TYPE_OLD_LOG.contains(&kind)).then(|| format!("file type {kind}"))
+    let kind = base_block::TYPE.try_get(bytes).unwrap_or(0);
+    (kind != base_block::TYPE_NEW_LOG && !base_block::TYPE_OLD_LOG.contains(&kind)).then(|| format!("file type {kind}"))
 }
 
-fn scan(bytes: &[u8]) -> (Vec<Entry<'_>>, Option<String>) {
-    let mut entries: Vec<Entry<'_>> = Vec::new();
-    let mut at = base::HEAD;
-    let mut wanted = base::PRIMARY_SEQUENCE.get(bytes).unwrap_or(0);
+fn scan(bytes: &[u8]) -> (Vec<LogEntry<'_>>, Option<String>) {
+    let mut entries: Vec<LogEntry<'_>> = Vec::new();
+    let mut at = base_block::HEAD;
+    let mut wanted = base_block::PRIMARY_SEQUENCE.try_get(bytes).unwrap_or(0);
     loop {
         match read_entry(bytes, at, wanted) {
             Ok(entry) => {
@@ -152,43 +166,45 @@ fn scan(bytes: &[u8]) -> (Vec<Entry<'_>>, Option<String>) {
     }
 }
 
-fn number<T: Word>(bytes: &[u8], at: usize) -> Result<T, Stop> {
-    bytes.get(at..).and_then(|b| b.get(..T::SIZE)).and_then(T::from_bytes).ok_or(Stop::End)
-}
-
-fn read_entry(log: &[u8], at: usize, wanted: u32) -> Result<Entry<'_>, Stop> {
-    let size = number::<u32>(log, at + 4)? as usize;
-    let entry = log.get(at..).and_then(|e| e.get(..size)).ok_or(Stop::End)?;
-    if !entry.starts_with(b"HvLE") || size < SECTOR || !size.is_multiple_of(SECTOR) {
+fn read_entry(log: &[u8], at: usize, wanted: u32) -> Result<LogEntry<'_>, Stop> {
+    let rest = log.get(at..).ok_or(Stop::End)?;
+    let size = entry_field(rest, log_entry::SIZE)? as usize;
+    let entry = rest.get(..size).ok_or(Stop::End)?;
+    if !entry.starts_with(log_entry::SIGNATURE) || size < SECTOR || !size.is_multiple_of(SECTOR) {
         return Err(Stop::End);
     }
-    let (flags, sequence) = (number(entry, 8)?, number(entry, 12)?);
-    let (length, count) = (number::<u32>(entry, 16)?, number::<u32>(entry, 20)? as usize);
-    let (data_hash, head_hash): (u64, u64) = (number(entry, 24)?, number(entry, 32)?);
-    let hashed = (entry.get(..32).unwrap_or_default(), entry.get(ENTRY_HEADER..).unwrap_or_default());
-    if sequence != wanted || marvin32(hashed.0) != head_hash || marvin32(hashed.1) != data_hash {
+    let (flags, sequence) = (entry_field(entry, log_entry::FLAGS)?, entry_field(entry, log_entry::SEQUENCE)?);
+    let (length, count) = (entry_field(entry, log_entry::BINS_LENGTH)?, entry_field(entry, log_entry::PAGES)? as usize);
+    let hashes = (entry_field(entry, log_entry::HEADER_HASH)?, entry_field(entry, log_entry::DATA_HASH)?);
+    let header = entry.get(..log_entry::HASHED_HEADER).unwrap_or_default();
+    let data = entry.get(log_entry::HEADER..).unwrap_or_default();
+    if sequence != wanted || (marvin32(header), marvin32(data)) != hashes {
         return Err(Stop::End);
     }
     let broken = |why: &str| Err(Stop::Broken(why.into()));
     if length == 0 || length % PAGE != 0 || length > LENGTH_MAX {
         return broken("a log entry with an impossible hive length");
     }
-    if count == 0 || count > (size - ENTRY_HEADER) / 8 {
+    if count == 0 || count > data.len() / page::SIZE {
         return broken("a log entry with an impossible page count");
     }
-    let mut data = ENTRY_HEADER + 8 * count;
+    let (references, mut content) = data.split_at_checked(page::SIZE * count).ok_or(Stop::End)?;
     let mut pages = Vec::with_capacity(count);
-    for i in 0..count {
-        let (to, bytes): (u32, u32) = (number(entry, ENTRY_HEADER + 8 * i)?, number(entry, ENTRY_HEADER + 8 * i + 4)?);
-        let page = entry.get(data..).and_then(|rest| rest.get(..bytes as usize));
-        let fits = to.checked_add(bytes).is_some_and(|end| end <= length);
-        let (Some(page), true) = (page.filter(|p| !p.is_empty()), fits) else {
+    for reference in references.chunks_exact(page::SIZE) {
+        let (to, bytes) = (entry_field(reference, page::OFFSET)?, entry_field(reference, page::LENGTH)?);
+        let is_inside = bytes > 0 && to.checked_add(bytes).is_some_and(|end| end <= length);
+        let (Some((page, rest)), true) = (content.split_at_checked(bytes as usize), is_inside) else {
             return broken("a log entry with a page outside the hive");
         };
-        data += page.len();
+        content = rest;
         pages.push((to, page));
     }
-    Ok(Entry { sequence, length, flags, size, pages })
+    Ok(LogEntry { sequence, length, flags, size, pages })
+}
+
+/// A field of a log entry; the run of entries ends where the log does.
+fn entry_field<T: Le>(entry: &[u8], field: Field<T>) -> Result<T, Stop> {
+    field.try_get(entry).ok_or(Stop::End)
 }
 
 fn refused(why: impl Into<String>) -> Error {
@@ -198,7 +214,7 @@ fn refused(why: impl Into<String>) -> Error {
 
 /// Replays the logs of a dirty hive; the result's base block is clean and carries the last applied sequence number.
 pub(super) fn replay(bytes: Vec<u8>, logs: &[Log<'_>]) -> Result<(Vec<u8>, Replay)> {
-    let valid = checksum(&bytes) == base::CHECKSUM.get(&bytes);
+    let valid = checksum(&bytes) == base_block::CHECKSUM.try_get(&bytes);
     let new: Vec<&Log<'_>> = logs.iter().filter(|l| matches!(l.kind, Kind::New(..))).collect();
     let old: Vec<&Log<'_>> = logs.iter().filter(|l| matches!(l.kind, Kind::Old)).collect();
     let (bytes, replay) = if !new.is_empty() {
@@ -221,14 +237,14 @@ fn replay_new(mut bytes: Vec<u8>, valid: bool, mut logs: Vec<&Log<'_>>) -> Resul
         logs.reverse();
     }
     let mut notes = Vec::new();
-    let mut head = bytes.get(..base::HEAD).unwrap_or_default().to_vec();
+    let mut head = bytes.get(..base_block::HEAD).unwrap_or_default().to_vec();
     if valid {
-        let flushed = base::SECONDARY_SEQUENCE.get(&bytes).unwrap_or(0);
+        let flushed = base_block::SECONDARY_SEQUENCE.try_get(&bytes).unwrap_or(0);
         logs.retain(|log| !is_later(flushed, log.sequence()));
     } else {
         logs = logs.split_off(logs.len().saturating_sub(1));
         if let Some(log) = logs.first() {
-            head = log.bytes.get(..base::HEAD).unwrap_or_default().to_vec();
+            head = log.bytes.get(..base_block::HEAD).unwrap_or_default().to_vec();
             notes.push("the hive's base block was invalid and comes from its log".into());
         }
     }
@@ -253,22 +269,22 @@ fn replay_new(mut bytes: Vec<u8>, valid: bool, mut logs: Vec<&Log<'_>>) -> Resul
         }
     }
     replay.sequence = last.ok_or_else(|| refused("no log entry is newer than the hive"))?;
-    base::PRIMARY_SEQUENCE.put(&mut head, replay.sequence);
-    base::SECONDARY_SEQUENCE.put(&mut head, replay.sequence);
+    base_block::PRIMARY_SEQUENCE.try_set(&mut head, replay.sequence);
+    base_block::SECONDARY_SEQUENCE.try_set(&mut head, replay.sequence);
     put_head(&mut bytes, head)?;
     Ok((bytes, replay))
 }
 
-fn apply_entry(bytes: &mut Vec<u8>, head: &mut [u8], entry: &Entry<'_>, room: usize) -> Result<()> {
+fn apply_entry(bytes: &mut Vec<u8>, head: &mut [u8], entry: &LogEntry<'_>, room: usize) -> Result<()> {
     extend(bytes, entry.length, room)?;
     for (to, page) in &entry.pages {
         let start = *to as usize + PAGE as usize;
         let target = bytes.get_mut(start..start + page.len());
         target.ok_or_else(|| refused("a page outside the hive"))?.copy_from_slice(page);
     }
-    base::LENGTH.put(head, entry.length);
-    let flags = base::FLAGS.get(head).unwrap_or(0);
-    base::FLAGS.put(head, flags & !1 | entry.flags & 1);
+    base_block::LENGTH.try_set(head, entry.length);
+    let flags = base_block::FLAGS.try_get(head).unwrap_or(0);
+    base_block::FLAGS.try_set(head, flags & !1 | entry.flags & 1);
     Ok(())
 }
 
@@ -285,16 +301,16 @@ fn extend(bytes: &mut Vec<u8>, length: u32, room: usize) -> Result<()> {
 }
 
 fn put_head(bytes: &mut [u8], mut head: Vec<u8>) -> Result<()> {
-    base::TYPE.put(&mut head, base::TYPE_PRIMARY);
+    base_block::TYPE.try_set(&mut head, base_block::TYPE_PRIMARY);
     let sum = checksum(&head).ok_or_else(|| refused("base block cut off"))?;
-    base::CHECKSUM.put(&mut head, sum);
-    bytes.get_mut(..base::HEAD).ok_or_else(|| refused("base block cut off"))?.copy_from_slice(&head);
+    base_block::CHECKSUM.try_set(&mut head, sum);
+    bytes.get_mut(..base_block::HEAD).ok_or_else(|| refused("base block cut off"))?.copy_from_slice(&head);
     Ok(())
 }
 
 fn replay_old(mut bytes: Vec<u8>, valid: bool, logs: &[&Log<'_>]) -> Result<(Vec<u8>, Replay)> {
     let first_bin = bytes.get(PAGE as usize..).unwrap_or_default();
-    let time = if valid { base::LAST_WRITTEN.get(&bytes) } else { bin::LAST_WRITTEN.get(first_bin) };
+    let time = if valid { base_block::LAST_WRITTEN.try_get(&bytes) } else { bin::LAST_WRITTEN.try_get(first_bin) };
     if !valid && !first_bin.starts_with(bin::SIGNATURE) {
         return Err(refused("neither the base block nor the first bin is valid"));
     }
@@ -307,14 +323,14 @@ fn replay_old(mut bytes: Vec<u8>, valid: bool, logs: &[&Log<'_>]) -> Result<(Vec
     }
     let log = usable.into_iter().reduce(|best, log| if log.time() > best.time() { log } else { best });
     let log = log.ok_or_else(|| refused("every log is older than the hive"))?;
-    let length = base::LENGTH.get(log.bytes).unwrap_or(0);
+    let length = base_block::LENGTH.try_get(log.bytes).unwrap_or(0);
     if length == 0 || !length.is_multiple_of(PAGE) || length > LENGTH_MAX {
         return Err(refused(format!("the log says {length:#x} bytes of bins")));
     }
     let room = bytes.len() + log.bytes.len() * 8;
     extend(&mut bytes, length, room)?;
     let copied = copy_dirty_sectors(&mut bytes, log.bytes, length)?;
-    put_head(&mut bytes, log.bytes.get(..base::HEAD).unwrap_or_default().to_vec())?;
+    put_head(&mut bytes, log.bytes.get(..base_block::HEAD).unwrap_or_default().to_vec())?;
     Ok((bytes, Replay { entries: 1, bytes: copied, sequence: log.sequence(), notes }))
 }
 
@@ -338,12 +354,12 @@ fn copy_dirty_sectors(bytes: &mut [u8], log: &[u8], length: u32) -> Result<u64> 
 }
 
 fn bins_tile(bytes: &[u8]) -> Result<()> {
-    let length = base::LENGTH.get(bytes).unwrap_or(0);
+    let length = base_block::LENGTH.try_get(bytes).unwrap_or(0);
     let mut at = 0;
     while at < length {
         let header = bytes.get((at + PAGE) as usize..).unwrap_or_default();
-        let size = bin::SIZE.get(header).unwrap_or(0);
-        let good = header.starts_with(bin::SIGNATURE) && bin::OFFSET.get(header) == Some(at);
+        let size = bin::SIZE.try_get(header).unwrap_or(0);
+        let good = header.starts_with(bin::SIGNATURE) && bin::OFFSET.try_get(header) == Some(at);
         if !good || size == 0 || !size.is_multiple_of(PAGE) || size > length - at {
             return Err(refused(format!("afterwards there is no bin at {at:#x}")));
         }

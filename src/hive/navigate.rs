@@ -3,11 +3,12 @@
 use std::cmp::Ordering;
 
 use super::cells::{CellOffset, damaged};
-use super::layout::{self, DEPTH_MAX, NIL, SEGMENT, Word, big, key, list, value};
+use super::format::{DEPTH_MAX, LeafKind, NIL, SEGMENT, big_data, key, list, value};
 use super::name::{StoredName, sort_by_name};
 use super::{Hive, KeyId, Name, Value, ValueType};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
+use crate::field::Le;
 
 impl Hive {
     /// The root key.
@@ -162,9 +163,9 @@ impl Hive {
             return Err(damaged(at, "no key at this place"));
         }
         let read = || {
-            let length = usize::from(key::NAME_LENGTH.get(data)?);
+            let length = usize::from(key::NAME_LENGTH.try_get(data)?);
             let bytes = data.get(key::NAME..)?.get(..length)?;
-            Some(StoredName::new(bytes, key::FLAGS.get(data)? & key::LATIN_NAME != 0))
+            Some(StoredName::new(bytes, key::FLAGS.try_get(data)? & key::LATIN_NAME != 0))
         };
         read().ok_or_else(|| damaged(at, "key name leaves its cell"))
     }
@@ -210,7 +211,7 @@ impl Hive {
             let entries = usize::try_from(count).ok().and_then(|n| n.checked_mul(4)).and_then(|n| cell.get(..n));
             entries.ok_or_else(|| damaged(list_at, format!("{count} values in a list of {} bytes", cell.len())))?
         };
-        Ok(entries.chunks_exact(4).filter_map(u32::from_bytes).map(CellOffset))
+        Ok(entries.chunks_exact(4).filter_map(u32::try_load).map(CellOffset))
     }
 
     /// How many values a key has.
@@ -241,9 +242,9 @@ impl Hive {
             return Err(damaged(at, "no value at this place"));
         }
         let read = || {
-            let length = usize::from(value::NAME_LENGTH.get(data)?);
+            let length = usize::from(value::NAME_LENGTH.try_get(data)?);
             let bytes = data.get(value::NAME..)?.get(..length)?;
-            Some(StoredName::new(bytes, value::FLAGS.get(data)? & value::LATIN_NAME != 0))
+            Some(StoredName::new(bytes, value::FLAGS.try_get(data)? & value::LATIN_NAME != 0))
         };
         read().ok_or_else(|| damaged(at, "value name leaves its cell"))
     }
@@ -291,13 +292,13 @@ impl Hive {
     /// The list cell and the segments of a big data record.
     pub(super) fn big_segments(&self, at: CellOffset) -> Result<(CellOffset, Vec<CellOffset>)> {
         let record = self.cells.data(at)?;
-        if !record.starts_with(big::SIGNATURE) {
+        if !record.starts_with(big_data::SIGNATURE) {
             return Err(damaged(at, "no big data record at this place"));
         }
-        let count = usize::from(self.cells.get(at, big::SEGMENTS)?);
-        let list_at = CellOffset(self.cells.get(at, big::LIST)?);
+        let count = usize::from(self.cells.get(at, big_data::SEGMENTS)?);
+        let list_at = CellOffset(self.cells.get(at, big_data::LIST)?);
         let cell = self.cells.data(list_at)?;
-        let segments: Option<Vec<_>> = (0..count).map(|i| layout::entry(cell, 0, i, 4).map(CellOffset)).collect();
+        let segments: Option<Vec<_>> = (0..count).map(|i| list::entry(cell, 0, i, 4).map(CellOffset)).collect();
         Ok((list_at, segments.ok_or_else(|| damaged(list_at, "segment list is too short"))?))
     }
 
@@ -326,29 +327,6 @@ pub(super) struct Leaf {
     pub(super) at: CellOffset,
     pub(super) kind: LeafKind,
     pub(super) count: usize,
-}
-
-/// The kinds of leaf: bare, with hints, with hashes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LeafKind {
-    Bare,
-    Hinted,
-    Hashed,
-}
-
-impl LeafKind {
-    pub(super) fn stride(self) -> usize {
-        if self == Self::Bare { 4 } else { 8 }
-    }
-
-    pub(super) fn of(cell: &[u8]) -> Option<Self> {
-        match cell.first_chunk::<2>()? {
-            list::INDEX => Some(Self::Bare),
-            list::FAST => Some(Self::Hinted),
-            list::HASHED => Some(Self::Hashed),
-            _ => None,
-        }
-    }
 }
 
 /// The subkey index of a key.
@@ -381,7 +359,7 @@ impl Hive {
             return Ok(Index { root: None, leaves: Vec::from([self.leaf(at)?]) });
         }
         let count = usize::from(self.cells.get(at, list::COUNT)?);
-        let leaves: Option<Vec<_>> = (0..count).map(|i| layout::entry(cell, list::ENTRIES, i, 4)).collect();
+        let leaves: Option<Vec<_>> = (0..count).map(|i| list::entry(cell, list::ENTRIES, i, 4)).collect();
         let leaves = leaves.ok_or_else(|| damaged(at, "index root is longer than its cell"))?;
         let leaves = leaves.into_iter().map(|leaf| self.leaf(CellOffset(leaf))).collect::<Result<_>>()?;
         Ok(Index { root: Some(at), leaves })
@@ -399,7 +377,7 @@ impl Hive {
 
     /// The key that entry `i` of a leaf names.
     pub(super) fn leaf_key(&self, leaf: &Leaf, i: usize) -> Result<CellOffset> {
-        let entry = layout::entry(self.cells.data(leaf.at)?, list::ENTRIES, i, leaf.kind.stride());
+        let entry = list::entry(self.cells.data(leaf.at)?, list::ENTRIES, i, leaf.kind.stride());
         entry.map(CellOffset).ok_or_else(|| damaged(leaf.at, "subkey list is too short"))
     }
 

@@ -2,7 +2,7 @@
 
 use super::cells::{CellOffset, damaged};
 use super::check::descriptor_fault;
-use super::layout::{key, security};
+use super::format::{key, security};
 use super::{Hive, KeyId};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};

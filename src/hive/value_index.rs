@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use super::Name;
 use super::cells::CellOffset;
-use super::{Hive, Name};
+use super::name::StoredName;
 use crate::error::Result;
 use crate::upcase::upcase;
 
-/// Keys with fewer values are searched.
-const WORTHWHILE: u32 = 200;
+/// Keys with fewer values are searched without an index.
+pub(super) const WORTHWHILE: u32 = 200;
 
 /// The indexes of the keys that were edited.
 #[derive(Default)]
@@ -35,7 +36,7 @@ impl NameHasher {
 
 /// The values of one key. Names are unique in a hive that is edited: the checker demands it.
 #[derive(Default)]
-struct ByName {
+pub(super) struct ByName {
     /// By the hash of the name.
     cells: HashMap<u64, CellOffset>,
     /// Those whose hash another one has.
@@ -61,6 +62,36 @@ impl ValueIndex {
         }
     }
 
+    /// Whether the key has an index.
+    pub(super) fn has(&self, key: CellOffset) -> bool {
+        self.keys.contains_key(&key)
+    }
+
+    /// Indexes all values of a key: their names as stored, and their cells.
+    pub(super) fn build<'n>(
+        &self,
+        values: impl Iterator<Item = Result<(StoredName<'n>, CellOffset)>>,
+    ) -> Result<ByName> {
+        let mut names = ByName::default();
+        for value in values {
+            let (name, at) = value?;
+            names.add(self.hasher.hash(name.units()), at);
+        }
+        Ok(names)
+    }
+
+    /// Keeps the index that [`build`](Self::build) made for the key.
+    pub(super) fn insert(&mut self, key: CellOffset, names: ByName) {
+        self.keys.insert(key, names);
+    }
+
+    /// The cells of the key's values that may have this name; their names have to be compared.
+    pub(super) fn candidates(&self, key: CellOffset, name: &Name) -> impl Iterator<Item = CellOffset> + '_ {
+        let hash = self.hasher.hash(name.units().iter().copied());
+        let names = self.keys.get(&key);
+        names.into_iter().flat_map(move |names| names.cells.get(&hash).into_iter().chain(&names.others)).copied()
+    }
+
     /// The key is gone.
     pub(super) fn forget(&mut self, key: CellOffset) {
         self.keys.remove(&key);
@@ -78,75 +109,19 @@ impl ByName {
     }
 }
 
-impl Hive {
-    /// The cell of the value of this name, in a hive that passed the checker.
-    pub(super) fn value_to_edit(&mut self, key: CellOffset, name: &Name) -> Result<Option<CellOffset>> {
-        if self.value_count(key)? < WORTHWHILE {
-            return self.find_value(key, name);
-        }
-        if !self.value_index.keys.contains_key(&key) {
-            let mut names = ByName::default();
-            for at in self.value_cells(key)? {
-                names.add(self.value_index.hasher.hash(self.stored_value_name(at)?.units()), at);
-            }
-            self.value_index.keys.insert(key, names);
-        }
-        let Some(names) = self.value_index.keys.get(&key) else { return Ok(None) };
-        let hash = self.value_index.hasher.hash(name.units().iter().copied());
-        for &at in names.cells.get(&hash).into_iter().chain(&names.others) {
-            if self.stored_value_name(at)?.is(name) {
-                return Ok(Some(at));
-            }
-        }
-        Ok(None)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::FileTime;
-    use crate::hive::ValueType;
-
-    const NOW: FileTime = FileTime(9);
-
-    #[test]
-    fn names_with_equal_hashes_are_told_apart() {
-        let mut hive = Hive::create("ROOT", NOW);
-        let root = hive.root();
-        for i in 0..=WORTHWHILE {
-            hive.set_value(root, &format!("v{i}"), ValueType(i), b"", NOW).unwrap();
-        }
-        assert!(hive.value_index.keys.contains_key(&root.0));
-        // As if every name had the hash of v0.
+impl ValueIndex {
+    /// Indexes the key again, as if every name had the hash of `name`.
+    pub(super) fn build_colliding(&mut self, key: CellOffset, name: &str, values: Vec<CellOffset>) {
         let mut names = ByName::default();
-        let hash = hive.value_index.hasher.hash("V0".encode_utf16());
-        hive.value_cells(root.0).unwrap().into_iter().for_each(|at| names.add(hash, at));
-        assert_eq!(names.others.len(), WORTHWHILE as usize);
-        hive.value_index.keys.insert(root.0, names);
-        for i in 0..=WORTHWHILE {
-            let at = hive.value_to_edit(root.0, &Name::from(format!("V{i}").as_str())).unwrap();
-            assert!(at.is_some(), "v{i}");
-        }
-        assert!(hive.delete_value(root, "v0", NOW).unwrap());
-        assert!(hive.delete_value(root, "v7", NOW).unwrap());
-        assert!(!hive.delete_value(root, "v7", NOW).unwrap());
-        assert_eq!(hive.values(root).unwrap().len(), WORTHWHILE as usize - 1);
+        let hash = self.hasher.hash(name.encode_utf16());
+        let count = values.len();
+        values.into_iter().for_each(|at| names.add(hash, at));
+        assert_eq!(names.others.len() + 1, count);
+        self.keys.insert(key, names);
     }
 
-    #[test]
-    fn a_key_made_again_has_a_new_index() {
-        let mut hive = Hive::create("ROOT", NOW);
-        for _ in 0..3 {
-            let key = hive.create_key(hive.root(), "Key", NOW).unwrap();
-            for i in 0..=2 * WORTHWHILE {
-                assert!(hive.set_value(key, &format!("v{i}"), ValueType(i), b"", NOW).unwrap());
-            }
-            for i in (0..=2 * WORTHWHILE).filter(|i| i % 3 == 0) {
-                assert!(hive.delete_value(key, &format!("V{i}"), NOW).unwrap());
-            }
-            hive.delete_key(key, NOW).unwrap();
-            assert!(hive.value_index.keys.is_empty());
-        }
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 }

@@ -1,7 +1,8 @@
 //! Editing values: resident, plain and big data.
 
 use super::cells::{CellOffset, cell_size, damaged};
-use super::layout::{CELL_MAX, NIL, SEGMENT, VALUE_NAME_MAX, big, key, value};
+use super::format::{CELL_MAX, NIL, SEGMENT, VALUE_NAME_MAX, big_data, key, value};
+use super::value_index::WORTHWHILE;
 use super::{Hive, KeyId, Name, ValueType};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
@@ -87,6 +88,25 @@ impl Hive {
         })
     }
 
+    /// The cell of the value of this name, in a hive that passed the checker.
+    fn value_to_edit(&mut self, key: CellOffset, name: &Name) -> Result<Option<CellOffset>> {
+        if self.value_count(key)? < WORTHWHILE {
+            return self.find_value(key, name);
+        }
+        if !self.value_index.has(key) {
+            let cells = self.value_cells(key)?;
+            let names = cells.into_iter().map(|at| Ok((self.stored_value_name(at)?, at)));
+            let names = self.value_index.build(names)?;
+            self.value_index.insert(key, names);
+        }
+        for at in self.value_index.candidates(key, name) {
+            if self.stored_value_name(at)?.is(name) {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
+
     fn check_value(&self, name: &Name, data: &[u8]) -> Result<()> {
         let refuse = |why: String, hint: &str| Err(Error::refused(Layer::Hive, why).hint(hint));
         if name.units().len() > VALUE_NAME_MAX {
@@ -115,9 +135,9 @@ impl Hive {
         let mut write = || {
             cell.get_mut(..2)?.copy_from_slice(value::SIGNATURE);
             cell.get_mut(value::NAME..)?.get_mut(..bytes.len())?.copy_from_slice(&bytes);
-            value::NAME_LENGTH.put(cell, u16::try_from(bytes.len()).ok()?)?;
-            value::TYPE.put(cell, kind.0)?;
-            value::FLAGS.put(cell, if latin { value::LATIN_NAME } else { 0 })
+            value::NAME_LENGTH.try_set(cell, u16::try_from(bytes.len()).ok()?)?;
+            value::TYPE.try_set(cell, kind.0)?;
+            value::FLAGS.try_set(cell, if latin { value::LATIN_NAME } else { 0 })
         };
         write().ok_or_else(|| Error::bug(Layer::Hive, "a new value does not fit its cell"))?;
         let (length, field) = self.store_data(data)?;
@@ -189,11 +209,11 @@ impl Hive {
         }
         let bytes: Vec<u8> = list.iter().flat_map(|at| at.0.to_le_bytes()).collect();
         let list_at = self.cells.allocate_with(&bytes)?;
-        let at = self.cells.allocate(big::SIZE)?;
-        self.cells.overwrite(at, big::SIGNATURE)?;
+        let at = self.cells.allocate(big_data::SIZE)?;
+        self.cells.overwrite(at, big_data::SIGNATURE)?;
         let count = u16::try_from(list.len()).map_err(|_| Error::bug(Layer::Hive, "more segments than checked"))?;
-        self.cells.put(at, big::SEGMENTS, count)?;
-        self.cells.put(at, big::LIST, list_at.0)?;
+        self.cells.put(at, big_data::SEGMENTS, count)?;
+        self.cells.put(at, big_data::LIST, list_at.0)?;
         Ok(at)
     }
 
@@ -275,4 +295,47 @@ impl Hive {
 /// Windows rounds the cell up to a power of two.
 fn plain_room(length: usize) -> usize {
     if length <= SEGMENT { length } else { (length + 4).next_power_of_two() - 4 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: FileTime = FileTime(9);
+
+    #[test]
+    fn names_with_equal_hashes_are_told_apart() {
+        let mut hive = Hive::create("ROOT", NOW);
+        let root = hive.root();
+        for i in 0..=WORTHWHILE {
+            hive.set_value(root, &format!("v{i}"), ValueType(i), b"", NOW).unwrap();
+        }
+        assert!(hive.value_index.has(root.0));
+        let cells = hive.value_cells(root.0).unwrap();
+        hive.value_index.build_colliding(root.0, "V0", cells);
+        for i in 0..=WORTHWHILE {
+            let at = hive.value_to_edit(root.0, &Name::from(format!("V{i}").as_str())).unwrap();
+            assert!(at.is_some(), "v{i}");
+        }
+        assert!(hive.delete_value(root, "v0", NOW).unwrap());
+        assert!(hive.delete_value(root, "v7", NOW).unwrap());
+        assert!(!hive.delete_value(root, "v7", NOW).unwrap());
+        assert_eq!(hive.values(root).unwrap().len(), WORTHWHILE as usize - 1);
+    }
+
+    #[test]
+    fn a_key_made_again_has_a_new_index() {
+        let mut hive = Hive::create("ROOT", NOW);
+        for _ in 0..3 {
+            let key = hive.create_key(hive.root(), "Key", NOW).unwrap();
+            for i in 0..=2 * WORTHWHILE {
+                assert!(hive.set_value(key, &format!("v{i}"), ValueType(i), b"", NOW).unwrap());
+            }
+            for i in (0..=2 * WORTHWHILE).filter(|i| i % 3 == 0) {
+                assert!(hive.delete_value(key, &format!("V{i}"), NOW).unwrap());
+            }
+            hive.delete_key(key, NOW).unwrap();
+            assert!(hive.value_index.is_empty());
+        }
+    }
 }

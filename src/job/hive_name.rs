@@ -1,7 +1,7 @@
 //! The hives of an installed Windows: where they are in the registry, and their files.
 
 use crate::error::{Error, Kind, Layer, Result};
-use crate::hive::reg::KeyPath;
+use crate::hive::reg_file::KeyPath;
 
 /// Where a hive of Windows is in the registry, and its file in `System32\config`.
 const HIVES: [(&str, &str); 9] = [

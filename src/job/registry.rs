@@ -17,7 +17,7 @@ use crate::clock::FileTime;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::check::{Severity, check};
 use crate::hive::reader::Reader;
-use crate::hive::reg::{Entry, Import, Parser};
+use crate::hive::reg_file::{Import, Parser, RegEntry};
 use crate::hive::{Hive, Replay, read_logs};
 use crate::host::{RunFiles, Target};
 use crate::io::{VolumeRead, VolumeWrite};
@@ -106,16 +106,16 @@ pub fn import_into_image(request: &HiveRequest, file: &mut Parser<'_>, destinati
         let mut current = None;
         while let Some(entry) = file.next_entry()? {
             let name = match (&entry, current) {
-                (Entry::Key { path, .. }, _) => HiveName::of(path)?.0,
-                (Entry::Value(..), Some(name)) => name,
-                (Entry::Value(..), None) => return Err(Error::bug(Layer::Job, "a value without a key")),
+                (RegEntry::Key { path, .. }, _) => HiveName::of(path)?.0,
+                (RegEntry::Value(..), Some(name)) => name,
+                (RegEntry::Value(..), None) => return Err(Error::bug(Layer::Job, "a value without a key")),
             };
             current = Some(name);
             let import = imports.entry(name).or_insert_with(|| Import::new(request.clock));
             let (path, hive) = hives.get(name)?;
             let done = match &entry {
-                Entry::Key { path, delete } => import.key(hive, &HiveName::of(path)?.1, *delete),
-                Entry::Value(name, data) => import.value(hive, name, data.as_ref()),
+                RegEntry::Key { path, delete } => import.key(hive, &HiveName::of(path)?.1, *delete),
+                RegEntry::Value(name, data) => import.value(hive, name, data.as_ref()),
             };
             done.map_err(|e| e.path(path))?;
         }

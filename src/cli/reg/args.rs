@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::target;
-use crate::hive::reg::KeyPath;
+use crate::hive::reg_file::KeyPath;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::escape::{EscapedLines, escape};
 use crate::exit::ExitCode;
 use crate::hive::check::{Severity, check as check_hive};
-use crate::hive::reg::{self, KeyPath, Sink, Writer};
+use crate::hive::reg_file::{self, KeyPath, RegSink, Writer};
 use crate::hive::{Hive, KeyId, Value, ValueType};
 use crate::host::{RunFiles, Target, TextOutput};
 
@@ -97,7 +97,7 @@ fn write_listing(put: Put<'_>, hive: &Hive, key: KeyId, path: KeyPath, recursive
         pass_on(text, PRINTED_AT_ONCE)
     };
     if recursive {
-        reg::walk(hive, key, &path, &mut |key, path| show(&mut text, key, path))?;
+        reg_file::walk(hive, key, &path, &mut |key, path| show(&mut text, key, path))?;
     } else {
         show(&mut text, key, &path)?;
         for child in hive.subkeys(key)? {
@@ -140,7 +140,7 @@ pub(super) fn export(args: &Export, ui: &Ui) -> Result<ExitCode> {
     let output = args.answer.open(&[&args.target], &args.image)?;
     let file = OpenedKey::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
     let key = file.key()?;
-    write(&file.prefix, args.utf8, output, ui, &mut |sink| reg::export_to(&file.hive, key, &file.path, sink))?;
+    write(&file.prefix, args.utf8, output, ui, &mut |sink| reg_file::export_to(&file.hive, key, &file.path, sink))?;
     Ok(ExitCode::Done)
 }
 
@@ -150,7 +150,7 @@ pub(super) fn diff(args: &Diff, ui: &Ui) -> Result<ExitCode> {
     let (old, new) = (open(&args.old)?, open(&args.new)?);
     let keys = (old.key()?, new.key()?);
     write(&new.prefix, args.utf8, output, ui, &mut |sink| {
-        reg::diff_to((&old.hive, keys.0), (&new.hive, keys.1), &new.path, sink)
+        reg_file::diff_to((&old.hive, keys.0), (&new.hive, keys.1), &new.path, sink)
     })?;
     Ok(ExitCode::Done)
 }
@@ -161,7 +161,7 @@ fn write(
     utf8: bool,
     output: Option<TextOutput>,
     ui: &Ui,
-    make: &mut dyn FnMut(&mut dyn Sink) -> Result<()>,
+    make: &mut dyn FnMut(&mut dyn RegSink) -> Result<()>,
 ) -> Result<()> {
     if output.is_none() && std::io::stdout().is_terminal() {
         // UTF-16 is for files; a person gets the same as text, in which no name begins a line or steers the terminal.

@@ -9,7 +9,7 @@ use crate::cli::args::{ImageArgs, PartitionArgs, VolumeCheckArgs};
 use crate::cli::request::no_destination;
 use crate::cli::{Ui, environment, signals};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::hive::reg::{Entry, Import, KeyPath, Parser};
+use crate::hive::reg_file::{Import, KeyPath, Parser, RegEntry};
 use crate::hive::{Hive, KeyId};
 use crate::host::RunFiles;
 use crate::job::{Destination, HiveEdit, HiveName, HiveRequest, edit_hive, image_files, import_into_image, read_hive};
@@ -215,11 +215,11 @@ pub(super) fn import(
     let mut import = Import::new(environment::clock()?);
     while let Some(entry) = parser.next_entry()? {
         match entry {
-            Entry::Key { path, .. } if path.is_full() && prefix.names().is_empty() => {
+            RegEntry::Key { path, .. } if path.is_full() && prefix.names().is_empty() => {
                 return Err(missing_prefix(&path));
             }
-            Entry::Key { path, delete } => import.key(&mut file.hive, &path, delete)?,
-            Entry::Value(name, data) => import.value(&mut file.hive, &name, data.as_ref())?,
+            RegEntry::Key { path, delete } => import.key(&mut file.hive, &path, delete)?,
+            RegEntry::Value(name, data) => import.value(&mut file.hive, &name, data.as_ref())?,
         }
     }
     let done = import.applied();

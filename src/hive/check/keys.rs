@@ -1,7 +1,8 @@
 //! Keys.
 
-use super::{Checker, Code, Severity};
-use crate::hive::layout::{DEPTH_MAX, KEY_CELL_MAX, KEY_NAME_MAX, NIL, base, key};
+use super::checker::Checker;
+use super::fault::{Code, Severity};
+use crate::hive::format::{DEPTH_MAX, KEY_CELL_MAX, KEY_NAME_MAX, NIL, base_block, key};
 use crate::hive::name::StoredName;
 
 const KNOWN_FLAGS: u16 = 0x03FF | 0xF000;
@@ -18,7 +19,7 @@ pub(super) struct Pending {
 
 impl<'a> Checker<'a> {
     pub(super) fn tree(&mut self) {
-        let root = base::ROOT.get(self.bytes).unwrap_or(NIL);
+        let root = base_block::ROOT.try_get(self.bytes).unwrap_or(NIL);
         if self.claim(root, || "root key".into(), &|_| "base block".into()).is_none() {
             return;
         }
@@ -61,7 +62,7 @@ impl<'a> Checker<'a> {
         if this.depth as usize > DEPTH_MAX {
             return self.fault(Code::NkDepth, "deeper than 512 levels");
         }
-        let names = (key::NAME_LENGTH.get(cell), key::CLASS_LENGTH.get(cell));
+        let names = (key::NAME_LENGTH.try_get(cell), key::CLASS_LENGTH.try_get(cell));
         let (true, (Some(name_length), Some(class_length))) = (cell.starts_with(key::SIGNATURE), names) else {
             return self.fault(Code::NkSignature, format!("cell {:#x} is no key", this.at));
         };
@@ -76,20 +77,20 @@ impl<'a> Checker<'a> {
             return self.fault(Code::NkNamelen, format!("a name of {name_length} bytes leaves the cell"));
         }
         self.class(cell, class_length);
-        let security = key::SECURITY.get(cell).unwrap_or(NIL);
+        let security = key::SECURITY.try_get(cell).unwrap_or(NIL);
         *self.users.entry(security).or_insert(0) += 1;
         if this.parent == NIL {
             self.root_security = Some(security);
         }
         let (largest_name, largest_data) = self.values(cell);
-        self.maximum(Code::NkMaxvname, "value name", largest_name, key::LARGEST_VALUE_NAME.get(cell).unwrap_or(0));
-        self.maximum(Code::NkMaxvdata, "value data", largest_data, key::LARGEST_VALUE_DATA.get(cell).unwrap_or(0));
+        self.maximum(Code::NkMaxvname, "value name", largest_name, key::LARGEST_VALUE_NAME.try_get(cell).unwrap_or(0));
+        self.maximum(Code::NkMaxvdata, "value data", largest_data, key::LARGEST_VALUE_DATA.try_get(cell).unwrap_or(0));
         let before = pending.len();
         let (largest_name, largest_class) = self.subkeys(this, cell, pending);
-        let cached = u32::from(key::LARGEST_NAME.get(cell).unwrap_or(0));
+        let cached = u32::from(key::LARGEST_NAME.try_get(cell).unwrap_or(0));
         self.maximum(Code::NkMaxname, "subkey name", largest_name, cached);
-        self.maximum(Code::NkMaxclass, "subkey class", largest_class, key::LARGEST_CLASS.get(cell).unwrap_or(0));
-        if key::FLAGS.get(cell).unwrap_or(0) & key::LINK != 0 && pending.len() > before {
+        self.maximum(Code::NkMaxclass, "subkey class", largest_class, key::LARGEST_CLASS.try_get(cell).unwrap_or(0));
+        if key::FLAGS.try_get(cell).unwrap_or(0) & key::LINK != 0 && pending.len() > before {
             self.fault(Code::NkLinkkids, "a symbolic link with subkeys");
         }
     }
@@ -101,7 +102,7 @@ impl<'a> Checker<'a> {
     }
 
     fn key_flags(&mut self, cell: &[u8], parent: u32) {
-        let flags = key::FLAGS.get(cell).unwrap_or(0);
+        let flags = key::FLAGS.try_get(cell).unwrap_or(0);
         if flags & (key::VOLATILE | key::EXIT | key::PREDEFINED) != 0 {
             self.fault(Code::NkFlags, format!("flags {flags:#06x} must not be on disk"));
         }
@@ -119,19 +120,19 @@ impl<'a> Checker<'a> {
             if flags & key::ENTRY != 0 {
                 self.fault(Code::NkEntryflag, "not the root, but flagged as hive entry");
             }
-            let says = key::PARENT.get(cell).unwrap_or(0);
+            let says = key::PARENT.try_get(cell).unwrap_or(0);
             if says != parent {
                 self.fault(Code::NkParent, format!("the key says its parent is {says:#x}, it is {parent:#x}"));
             }
         }
-        let layer = if self.minor >= 6 { key::LAYER.get(cell).unwrap_or(0) & 3 } else { 0 };
+        let layer = if self.minor >= 6 { key::LAYER.try_get(cell).unwrap_or(0) & 3 } else { 0 };
         if layer != 0 && !self.layered {
             self.fault(Code::NkLayer, format!("layer bits {layer} in a hive that has no layers"));
         }
     }
 
     fn class(&mut self, cell: &[u8], length: u16) {
-        let at = key::CLASS.get(cell).unwrap_or(NIL);
+        let at = key::CLASS.try_get(cell).unwrap_or(NIL);
         if length == 0 {
             if at != NIL {
                 self.fault(Code::NkClass0, format!("no class name, but a cell for it ({at:#x})"));
@@ -180,8 +181,8 @@ pub(super) fn name_faults(name: StoredName<'_>, found: &mut Found) {
 
 /// The name in a key's cell, as far as the cell reaches.
 pub(super) fn key_name(cell: &[u8]) -> StoredName<'_> {
-    let length = usize::from(key::NAME_LENGTH.get(cell).unwrap_or(0));
+    let length = usize::from(key::NAME_LENGTH.try_get(cell).unwrap_or(0));
     let name = cell.get(key::NAME..).unwrap_or_default();
-    let latin = key::FLAGS.get(cell).unwrap_or(0) & key::LATIN_NAME != 0;
+    let latin = key::FLAGS.try_get(cell).unwrap_or(0) & key::LATIN_NAME != 0;
     StoredName::new(name.get(..length).unwrap_or_default(), latin)
 }

@@ -2,11 +2,11 @@
 
 use std::cmp::Ordering;
 
+use super::checker::Checker;
+use super::fault::{Code, Severity};
 use super::keys::{Found, Pending, key_name, name_faults};
-use super::{Checker, Code, Severity};
-use crate::hive::layout::{self, FAST_LEAF_MAX, LEAF_MAX, NIL, key, list};
+use crate::hive::format::{LeafKind, NIL, key, list};
 use crate::hive::name::{StoredName, hash, hint};
-use crate::hive::navigate::LeafKind;
 use crate::upcase::upcase;
 
 /// What is gathered over all leaves of a key.
@@ -22,8 +22,8 @@ struct Gathered<'a> {
 impl<'a> Checker<'a> {
     /// Checks the index of a key, queues its subkeys, and returns their longest name and class in bytes.
     pub(super) fn subkeys(&mut self, this: &Pending, cell: &'a [u8], pending: &mut Vec<Pending>) -> (u32, u32) {
-        let count = key::SUBKEYS.get(cell).unwrap_or(0);
-        let top_at = key::SUBKEY_LIST.get(cell).unwrap_or(NIL);
+        let count = key::SUBKEYS.try_get(cell).unwrap_or(0);
+        let top_at = key::SUBKEY_LIST.try_get(cell).unwrap_or(NIL);
         if count == 0 {
             if top_at != NIL {
                 let place = self.path();
@@ -37,7 +37,7 @@ impl<'a> Checker<'a> {
         let mut gathered = Gathered::default();
         if top.starts_with(list::ROOT) {
             for i in 0..self.index_root(top) {
-                let at = layout::entry(top, list::ENTRIES, i, 4).unwrap_or(NIL);
+                let at = list::entry(top, list::ENTRIES, i, 4).unwrap_or(NIL);
                 if let Some(leaf) = self.claim(at, || "leaf of the index".into(), &Self::path) {
                     self.leaf(this, at, leaf, &mut gathered, pending);
                 }
@@ -61,7 +61,7 @@ impl<'a> Checker<'a> {
     }
 
     fn index_root(&mut self, top: &[u8]) -> usize {
-        let count = usize::from(list::COUNT.get(top).unwrap_or(0));
+        let count = usize::from(list::COUNT.try_get(top).unwrap_or(0));
         if count == 0 {
             let place = self.path();
             self.add(Code::SlRiempty, place, "an index root without leaves");
@@ -92,10 +92,10 @@ impl<'a> Checker<'a> {
         let count = self.leaf_shape(at, leaf, kind);
         gathered.total = gathered.total.saturating_add(count as u32);
         for i in 0..count {
-            let child_at = layout::entry(leaf, list::ENTRIES, i, kind.stride()).unwrap_or(NIL);
+            let child_at = list::entry(leaf, list::ENTRIES, i, kind.stride()).unwrap_or(NIL);
             let Some(child) = self.claim(child_at, || format!("subkey {i}"), &Self::path) else { continue };
             pending.push(Pending { at: child_at, parent: this.at, depth: this.depth + 1 });
-            let length = usize::from(key::NAME_LENGTH.get(child).unwrap_or(0));
+            let length = usize::from(key::NAME_LENGTH.try_get(child).unwrap_or(0));
             if !child.starts_with(key::SIGNATURE) || key::NAME + length > child.len() {
                 continue; // the key itself will be reported
             }
@@ -110,14 +110,13 @@ impl<'a> Checker<'a> {
             }
             gathered.previous = Some(name);
             gathered.largest_name = gathered.largest_name.max(2 * name.len() as u32);
-            gathered.largest_class = gathered.largest_class.max(key::CLASS_LENGTH.get(child).unwrap_or(0).into());
+            gathered.largest_class = gathered.largest_class.max(key::CLASS_LENGTH.try_get(child).unwrap_or(0).into());
         }
     }
 
     fn leaf_shape(&mut self, at: u32, leaf: &[u8], kind: LeafKind) -> usize {
-        let count = usize::from(list::COUNT.get(leaf).unwrap_or(0));
+        let count = usize::from(list::COUNT.try_get(leaf).unwrap_or(0));
         let room = leaf.len().saturating_sub(list::ENTRIES) / kind.stride();
-        let most = if kind == LeafKind::Hinted { FAST_LEAF_MAX } else { LEAF_MAX };
         let mut faults = Vec::new();
         if count == 0 {
             faults.push((Code::SlLeafempty, format!("leaf {at:#x} without entries")));
@@ -125,10 +124,10 @@ impl<'a> Checker<'a> {
         if count > room {
             faults.push((Code::SlLeafsize, format!("a leaf of {count} entries in {} bytes", leaf.len())));
         }
-        if count.min(room) > most {
+        if count.min(room) > kind.entries_max() {
             faults.push((Code::SlLeafbig, format!("a leaf of {count} entries")));
         }
-        if kind == LeafKind::Hashed && self.minor < 5 {
+        if kind == LeafKind::Lh && self.minor < 5 {
             faults.push((Code::SlKind, format!("a hashed leaf in a hive of version 1.{}", self.minor)));
         }
         for (code, text) in faults {
@@ -150,17 +149,17 @@ fn order_fault(previous: Option<StoredName<'_>>, name: StoredName<'_>, found: &m
 }
 
 fn entry_fault(leaf: &[u8], i: usize, kind: LeafKind, name: StoredName<'_>, found: &mut Found) {
-    let stored = layout::entry(leaf, list::ENTRIES + 4, i, kind.stride()).unwrap_or(0);
+    let stored = list::entry(leaf, list::ENTRIES + 4, i, kind.stride()).unwrap_or(0);
     match kind {
-        LeafKind::Bare => {}
-        LeafKind::Hashed => {
+        LeafKind::Li => {}
+        LeafKind::Lh => {
             let right = hash(name.units());
             if stored != right {
                 let text = format!("hash {stored:08x}, should be {right:08x}");
                 found.push((Code::SlHash, Severity::Error, text));
             }
         }
-        LeafKind::Hinted => {
+        LeafKind::Lf => {
             let (stored, right) = (stored.to_le_bytes(), hint(name.units()));
             if stored != right {
                 let severity = if misleads(stored, name) { Severity::Error } else { Severity::Warning };

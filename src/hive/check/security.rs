@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Checker, Code, Severity};
-use crate::hive::layout::{NIL, Word, security};
+use super::checker::Checker;
+use super::fault::{Code, Severity};
+use crate::field::Le;
+use crate::hive::format::{NIL, security};
 
 /// `SE_SELF_RELATIVE`, `SE_DACL_PRESENT`, `SE_SACL_PRESENT` (MS-DTYP 2.4.6).
 const SELF_RELATIVE: u16 = 0x8000;
@@ -48,7 +50,7 @@ impl<'a> Checker<'a> {
                 }
                 cell
             };
-            let previous = security::PREVIOUS.get(cell).unwrap_or(NIL);
+            let previous = security::PREVIOUS.try_get(cell).unwrap_or(NIL);
             if before != NIL && previous != before {
                 self.add(Code::SkBlink, place(), format!("says its predecessor is {previous:#x}, it is {before:#x}"));
             }
@@ -57,14 +59,14 @@ impl<'a> Checker<'a> {
             }
             ring.push(at);
             before = at;
-            at = security::NEXT.get(cell).unwrap_or(NIL);
+            at = security::NEXT.try_get(cell).unwrap_or(NIL);
         }
     }
 
     fn security_cell(&mut self, at: u32, bodies: &mut BTreeMap<&'a [u8], u32>) {
         let cell = self.data(at);
         let place = || format!("sk {at:#x}");
-        let count = security::REFERENCES.get(cell).unwrap_or(0);
+        let count = security::REFERENCES.try_get(cell).unwrap_or(0);
         let used = self.users.get(&at).copied().unwrap_or(0);
         if count != used {
             // Too low: it will be freed while in use. Too high (healed hives have it): it is never freed.
@@ -76,7 +78,7 @@ impl<'a> Checker<'a> {
         if used == 0 {
             self.add(Code::SkUnused, place(), "no key uses it");
         }
-        let length = security::LENGTH.get(cell).unwrap_or(0) as usize;
+        let length = security::LENGTH.try_get(cell).unwrap_or(0) as usize;
         let Some(body) = cell.get(security::DESCRIPTOR..).and_then(|rest| rest.get(..length)) else {
             return self.add(Code::SkSize, place(), format!("a descriptor of {length} bytes in {}", cell.len()));
         };
@@ -100,7 +102,7 @@ pub(in super::super) fn descriptor_fault(bytes: &[u8]) -> Option<String> {
     if control & SELF_RELATIVE == 0 {
         return Some("the descriptor is not self-relative".into());
     }
-    let mut offsets = offsets.chunks_exact(4).map(|o| u32::from_bytes(o).unwrap_or(0) as usize);
+    let mut offsets = offsets.chunks_exact(4).map(|o| u32::try_load(o).unwrap_or(0) as usize);
     let mut next = || offsets.next().unwrap_or(0);
     let (owner, group, sacl, dacl) = (next(), next(), next(), next());
     if owner == 0 {
@@ -162,5 +164,5 @@ fn is_sid(bytes: &[u8], at: usize) -> bool {
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u16> {
-    u16::from_bytes(bytes.get(at..)?.get(..2)?)
+    u16::try_load(bytes.get(at..)?.get(..2)?)
 }

@@ -1,59 +1,14 @@
 //! Bins, cells, and who owns them.
 
-use super::{Checker, Code};
-use crate::hive::layout::{CELL_MAX, NIL, PAGE, VOLATILE, Word, bin};
-
-/// One bit for every eight bytes of bins.
-///
-/// In pieces, so that they fit into memory that was freed before: a check is when a job holds most.
-#[derive(Default)]
-pub(super) struct Bits(Vec<Vec<u64>>);
-
-/// Words in a piece: 2 KiB, for 128 KiB of bins.
-const WORDS: usize = 256;
-
-impl Bits {
-    fn over(length: u32) -> Self {
-        let pieces = (length as usize / 8).div_ceil(64 * WORDS);
-        Self((0..pieces).map(|_| vec![0; WORDS]).collect())
-    }
-
-    fn word(&self, offset: u32) -> Option<&u64> {
-        let n = offset as usize / 8 / 64;
-        self.0.get(n / WORDS)?.get(n % WORDS)
-    }
-
-    fn word_mut(&mut self, offset: u32) -> Option<&mut u64> {
-        let n = offset as usize / 8 / 64;
-        self.0.get_mut(n / WORDS)?.get_mut(n % WORDS)
-    }
-
-    pub(super) fn get(&self, offset: u32) -> bool {
-        self.word(offset).is_some_and(|word| word >> (offset / 8 % 64) & 1 != 0)
-    }
-
-    pub(super) fn set(&mut self, offset: u32) {
-        if let Some(word) = self.word_mut(offset) {
-            *word |= 1 << (offset / 8 % 64);
-        }
-    }
-
-    fn clear(&mut self, offset: u32) {
-        if let Some(word) = self.word_mut(offset) {
-            *word &= !(1 << (offset / 8 % 64));
-        }
-    }
-
-    /// The words that are not zero, and the offset that the first bit of each stands for.
-    fn marked(&self) -> impl Iterator<Item = (u32, u64)> {
-        let words = self.0.iter().flat_map(|piece| piece.iter().copied());
-        (0..).step_by(64 * 8).zip(words).filter(|&(_, word)| word != 0)
-    }
-}
+use super::cell_bitmap::CellBitmap;
+use super::checker::Checker;
+use super::fault::Code;
+use crate::field::Le;
+use crate::hive::format::{CELL_MAX, NIL, PAGE, VOLATILE, bin};
 
 impl<'a> Checker<'a> {
     pub(super) fn bins(&mut self) {
-        self.ownerless = Bits::over(self.length);
+        self.ownerless = CellBitmap::over(self.length);
         let mut at = 0;
         while at < self.length {
             let header = self.bytes.get((at + PAGE) as usize..).unwrap_or_default();
@@ -63,11 +18,11 @@ impl<'a> Checker<'a> {
                 at += PAGE;
                 continue;
             }
-            let says = bin::OFFSET.get(header).unwrap_or(0);
+            let says = bin::OFFSET.try_get(header).unwrap_or(0);
             if says != at {
                 self.add(Code::HbOffset, place(), format!("the bin says it is at {says:#x}"));
             }
-            let size = bin::SIZE.get(header).unwrap_or(0);
+            let size = bin::SIZE.try_get(header).unwrap_or(0);
             if size == 0 || !size.is_multiple_of(PAGE) || size > self.length - at {
                 self.add(Code::HbSize, place(), format!("size {size:#x}"));
                 at += PAGE;
@@ -107,7 +62,7 @@ impl<'a> Checker<'a> {
 
     fn size_word(&self, at: u32) -> i32 {
         let start = at as usize + PAGE as usize;
-        self.bytes.get(start..start + 4).and_then(u32::from_bytes).unwrap_or(0) as i32
+        self.bytes.get(start..start + 4).and_then(u32::try_load).unwrap_or(0) as i32
     }
 
     /// The data of a cell that [`bins`](Self::bins) found; empty if there is none.
@@ -149,7 +104,7 @@ impl<'a> Checker<'a> {
     /// Whether a cell, allocated or free, starts at this offset. Sound hives never ask, so the map is made on demand.
     fn is_start(&mut self, at: u32) -> bool {
         if self.starts.is_none() {
-            let mut starts = Bits::over(self.length);
+            let mut starts = CellBitmap::over(self.length);
             let mut bin_at = 0;
             while bin_at < self.length {
                 let Some(size) = self.bin_size(bin_at) else {
@@ -177,7 +132,7 @@ impl<'a> Checker<'a> {
     /// The size of the bin at this offset, if there is one that is walked.
     fn bin_size(&self, at: u32) -> Option<u32> {
         let header = self.bytes.get((at + PAGE) as usize..).filter(|header| header.starts_with(bin::SIGNATURE))?;
-        bin::SIZE.get(header).filter(|&size| size != 0 && size.is_multiple_of(PAGE) && size <= self.length - at)
+        bin::SIZE.try_get(header).filter(|&size| size != 0 && size.is_multiple_of(PAGE) && size <= self.length - at)
     }
 
     /// A list that a key without entries still points to. If nothing else refers to it, it is no orphan.

@@ -1,16 +1,17 @@
 //! Values.
 
-use super::{Checker, Code};
-use crate::hive::layout::{self, CELL_MAX, NIL, SEGMENT, VALUE_NAME_MAX, big, key, value};
+use super::checker::Checker;
+use super::fault::Code;
+use crate::hive::format::{CELL_MAX, NIL, SEGMENT, VALUE_NAME_MAX, big_data, key, list, value};
 use crate::hive::name::StoredName;
 use crate::upcase::upcase;
 
 impl<'a> Checker<'a> {
     /// Checks the values of a key; returns the longest name and data in bytes.
     pub(super) fn values(&mut self, cell: &'a [u8]) -> (u32, u32) {
-        let count = key::VALUES.get(cell).unwrap_or(0) as usize;
-        let list_at = key::VALUE_LIST.get(cell).unwrap_or(NIL);
-        if key::FLAGS.get(cell).unwrap_or(0) & key::PREDEFINED != 0 {
+        let count = key::VALUES.try_get(cell).unwrap_or(0) as usize;
+        let list_at = key::VALUE_LIST.try_get(cell).unwrap_or(NIL);
+        if key::FLAGS.try_get(cell).unwrap_or(0) & key::PREDEFINED != 0 {
             return (0, 0);
         }
         if count == 0 {
@@ -29,7 +30,7 @@ impl<'a> Checker<'a> {
         let (mut largest_name, mut largest_data) = (0, 0);
         self.names.clear();
         for i in 0..count.min(list.len() / 4) {
-            let at = layout::entry(list, 0, i, 4).unwrap_or(NIL);
+            let at = list::entry(list, 0, i, 4).unwrap_or(NIL);
             let place = move |c: &Self| format!("{} : value {i}", c.path());
             let Some(cell) = self.claim(at, || "value".into(), &place) else { continue };
             if let Some((name, data)) = self.value(at, cell, &place) {
@@ -47,19 +48,19 @@ impl<'a> Checker<'a> {
             self.add(Code::VkSignature, place, format!("cell {at:#x} is no value"));
             return None;
         }
-        let length = usize::from(value::NAME_LENGTH.get(cell)?);
+        let length = usize::from(value::NAME_LENGTH.try_get(cell)?);
         let Some(bytes) = cell.get(value::NAME..)?.get(..length) else {
             let place = place(self);
             self.add(Code::VkNamelen, place, format!("a name of {length} bytes leaves the cell"));
             return None;
         };
-        let flags = value::FLAGS.get(cell)?;
+        let flags = value::FLAGS.try_get(cell)?;
         let name = StoredName::new(bytes, flags & value::LATIN_NAME != 0);
         self.value_name(name, bytes, flags);
         self.names.push((name_hash(name), at));
-        let field = value::DATA_LENGTH.get(cell)?;
+        let field = value::DATA_LENGTH.try_get(cell)?;
         let data = field & !value::RESIDENT;
-        let at = value::DATA.get(cell)?;
+        let at = value::DATA.try_get(cell)?;
         if field & value::RESIDENT != 0 {
             if data > 4 {
                 self.value_fault(name, Code::VkResident, format!("resident data of {data} bytes"));
@@ -119,8 +120,8 @@ impl<'a> Checker<'a> {
     fn big_data(&mut self, name: StoredName<'_>, at: u32, length: usize) {
         let place = |c: &Self| c.value_place(name);
         let Some(record) = self.claim(at, || "big data".into(), &place) else { return };
-        let fields = (big::SEGMENTS.get(record), big::LIST.get(record));
-        let (true, (Some(count), Some(list_at))) = (record.starts_with(big::SIGNATURE), fields) else {
+        let fields = (big_data::SEGMENTS.try_get(record), big_data::LIST.try_get(record));
+        let (true, (Some(count), Some(list_at))) = (record.starts_with(big_data::SIGNATURE), fields) else {
             let text = format!("{length} bytes, but cell {at:#x} is no big data record");
             return self.value_fault(name, Code::DbSignature, text);
         };
@@ -138,7 +139,7 @@ impl<'a> Checker<'a> {
         }
         let mut left = length;
         for i in 0..usize::from(count).min(room) {
-            let at = layout::entry(list, 0, i, 4).unwrap_or(NIL);
+            let at = list::entry(list, 0, i, 4).unwrap_or(NIL);
             let need = left.min(SEGMENT);
             left -= need;
             if let Some(segment) = self.claim(at, || format!("segment {i}"), &place)
@@ -169,9 +170,9 @@ impl<'a> Checker<'a> {
 }
 
 fn value_name(cell: &[u8]) -> StoredName<'_> {
-    let length = usize::from(value::NAME_LENGTH.get(cell).unwrap_or(0));
+    let length = usize::from(value::NAME_LENGTH.try_get(cell).unwrap_or(0));
     let bytes = cell.get(value::NAME..).and_then(|rest| rest.get(..length)).unwrap_or_default();
-    StoredName::new(bytes, value::FLAGS.get(cell).unwrap_or(0) & value::LATIN_NAME != 0)
+    StoredName::new(bytes, value::FLAGS.try_get(cell).unwrap_or(0) & value::LATIN_NAME != 0)
 }
 
 /// Any spread will do: names with equal hashes are compared.

@@ -132,7 +132,8 @@ fn a_dry_run_rolls_nothing_back() {
         cancel: winject::internals::cancel::Cancel::default(),
     };
     let (hive, _) =
-        winject::internals::job::HiveName::of(&winject::internals::hive::reg::KeyPath::from(r"HKLM\SYSTEM")).unwrap();
+        winject::internals::job::HiveName::of(&winject::internals::hive::reg_file::KeyPath::from(r"HKLM\SYSTEM"))
+            .unwrap();
     let edit = |destination| winject::internals::job::edit_hive(&request, hive, &destination, &mut |_| Ok(()));
     assert_eq!(edit(winject::internals::job::Destination::DryRun).unwrap_err().kind(), Kind::Pending);
     assert_eq!(std::fs::read(&path).unwrap(), before);

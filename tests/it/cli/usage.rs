@@ -97,7 +97,7 @@ fn quiet_says_nothing_and_colours_need_a_terminal() {
 fn typed_strings_cannot_steer_the_terminal() {
     for arguments in [
         &["frob\u{1b}[31m\nError: FORGED"][..],
-        &["inspect", "a", "--fo\u{1b}[31m\nFORGED"],
+        &["inspect", "a", "--frob\u{1b}[31m\nFORGED"],
         &["inspect", "a", "--format", "\u{1b}[31m\nFORGED"],
         &["inject", "a", "--drivers", "d", "--threads", "\u{9b}31m\nFORGED"],
         &["check", "a", "--bus", "x\u{202e}\nFORGED"],

@@ -8,6 +8,7 @@ use std::sync::{Mutex, OnceLock};
 /// The synthetic virtio-win tree of a release (`0.1.285`); `None` after saying that it was skipped.
 pub fn tree(release: &str) -> Option<PathBuf> {
     made(&format!("virtio-win-{release}"), |out| {
+        support::corpus("inf")?;
         support::run(Command::new(support::judge("make-virtio-win.py")?).arg(out).args(["--release", release]));
         Some(())
     })

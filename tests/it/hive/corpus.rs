@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use winject::internals::hive::check::{Severity, check};
 use winject::internals::hive::reader::Reader;
-use winject::internals::hive::reg::{Document, KeyPath, Section, apply, export};
+use winject::internals::hive::reg_file::{Document, KeyPath, Section, apply, export};
 use winject::internals::hive::{Data, Hive, ValueType};
 
 use super::support::{DIRTY, HIVES, NOW, assert_clean, clean_hive, real_hives};

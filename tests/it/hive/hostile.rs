@@ -2,7 +2,7 @@
 
 use winject::internals::hive::check::check;
 use winject::internals::hive::reader::Reader;
-use winject::internals::hive::reg::{KeyPath, export};
+use winject::internals::hive::reg_file::{KeyPath, export};
 use winject::internals::hive::{Data, Hive, Name, ValueType};
 
 use super::model::Random;

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use winject::internals::hive::Hive;
-use winject::internals::hive::reg::{Applied, Document, KeyPath, apply, diff, export};
+use winject::internals::hive::reg_file::{Applied, Document, KeyPath, apply, diff, export};
 
 use super::support::{HIVES, NOW, assert_clean, clean_hive, folder};
 use crate::support;

@@ -32,6 +32,7 @@ impl Guest {
 
     /// The same with clusters of another size.
     pub fn with_clusters(product: &'static str, geometry: &'static str, cluster: u32) -> Option<Self> {
+        support::corpus("hives/win10-1909")?;
         let maker = support::judge("make-guest.py")?;
         if !is_root() {
             support::skip("make-guest.py mounts the volume that it makes, and needs root for it");
@@ -75,6 +76,7 @@ impl Guest {
 
 /// The stand-in for virtio-win: real INF texts, signatures that are noise.
 pub fn media() -> Option<PathBuf> {
+    support::corpus("inf")?;
     let maker = support::judge("make-virtio-win.py")?;
     let folder = cache(&maker, "virtio-win");
     let _one = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -114,6 +114,7 @@ fn is_root() -> bool {
 /// A fresh guest; `None` after saying why it cannot be made here.
 pub fn guest(product: &Product) -> Option<Disk> {
     static LOCK: Mutex<()> = Mutex::new(());
+    support::corpus("hives/win10-1909")?;
     let maker = support::judge("make-guest.py")?;
     let hives = support::corpus(&format!("hives/{}", product.hives))?;
     if !is_root() {
@@ -188,6 +189,7 @@ pub fn add_drivers_hive(disk: &Disk) {
 pub fn media() -> Option<PathBuf> {
     static MEDIA: OnceLock<Option<PathBuf>> = OnceLock::new();
     let made = MEDIA.get_or_init(|| {
+        support::corpus("inf")?;
         let maker = support::judge("make-virtio-win.py")?;
         let (path, done) = (folder().join("media-6"), folder().join("media-6.txt"));
         if !done.exists() {

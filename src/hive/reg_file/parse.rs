@@ -2,7 +2,8 @@
 
 use std::io::Read;
 
-use super::{Document, KeyPath, Section};
+use super::document::{Document, Section};
+use super::path::KeyPath;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::{Data, Name, ValueType};
 
@@ -24,7 +25,7 @@ const DATA_MAX: usize = 1 << 30;
 
 /// A line of a `.reg` file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
+pub enum RegEntry {
     /// `[Key]`, or `[-Key]` with `delete`. The path is that from the root of the hive.
     Key {
         /// From the root of the hive.
@@ -36,20 +37,26 @@ pub enum Entry {
     Value(Name, Option<Data>),
 }
 
-pub(super) fn parse(mut bytes: &[u8], prefix: &KeyPath) -> Result<Document> {
-    let mut parser = Parser::new(&mut bytes, prefix)?;
-    let mut sections: Vec<Section> = Vec::new();
-    while let Some(entry) = parser.next_entry()? {
-        match entry {
-            Entry::Key { path, delete } => sections.push(Section { path, delete, values: Vec::new() }),
-            Entry::Value(name, data) => {
-                if let Some(section) = sections.last_mut() {
-                    section.values.push((name, data));
+impl Document {
+    /// Reads a file: UTF-16 with a byte order mark, or UTF-8.
+    ///
+    /// # Errors
+    /// A usage error with the number of the line that makes no sense; a key that is not below `prefix`.
+    pub fn parse(mut bytes: &[u8], prefix: &KeyPath) -> Result<Self> {
+        let mut parser = Parser::new(&mut bytes, prefix)?;
+        let mut sections: Vec<Section> = Vec::new();
+        while let Some(entry) = parser.next_entry()? {
+            match entry {
+                RegEntry::Key { path, delete } => sections.push(Section { path, delete, values: Vec::new() }),
+                RegEntry::Value(name, data) => {
+                    if let Some(section) = sections.last_mut() {
+                        section.values.push((name, data));
+                    }
                 }
             }
         }
+        Ok(Self { sections })
     }
-    Ok(Document { sections })
 }
 
 /// How a file is encoded.
@@ -215,7 +222,7 @@ impl<'r> Parser<'r> {
     ///
     /// # Errors
     /// A usage error with the number of the line that makes no sense; a key that is not below the prefix; an I/O error.
-    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+    pub fn next_entry(&mut self) -> Result<Option<RegEntry>> {
         let entry = self.entry();
         self.or_failure(entry)
     }
@@ -229,7 +236,7 @@ impl<'r> Parser<'r> {
         }
     }
 
-    fn entry(&mut self) -> Result<Option<Entry>> {
+    fn entry(&mut self) -> Result<Option<RegEntry>> {
         let Some(unit) = self.next_content() else { return Ok(None) };
         let entry = match (u8::try_from(unit), self.is_deleted) {
             (Ok(b'['), _) => self.section()?,
@@ -331,7 +338,7 @@ impl<'r> Parser<'r> {
     }
 
     /// `[Key]` or `[-Key]`; the name ends at the last bracket of its line.
-    fn section(&mut self) -> Result<Entry> {
+    fn section(&mut self) -> Result<RegEntry> {
         self.next();
         let delete = self.take(b'-');
         let length = self.length_of_line();
@@ -350,7 +357,7 @@ impl<'r> Parser<'r> {
             error.hint("--prefix names the part of the keys that stands for the root of the hive")
         })?;
         self.is_deleted = Some(delete);
-        Ok(Entry::Key { path, delete })
+        Ok(RegEntry::Key { path, delete })
     }
 
     /// Units up to the end of the line; more than [`KEY_LINE_MAX`] for one that is too long.
@@ -368,7 +375,7 @@ impl<'r> Parser<'r> {
         }
     }
 
-    fn value(&mut self) -> Result<Entry> {
+    fn value(&mut self) -> Result<RegEntry> {
         let name = if self.take(b'@') { Name::default() } else { self.name()? };
         self.skip_blanks();
         if !self.take(b'=') {
@@ -376,9 +383,9 @@ impl<'r> Parser<'r> {
         }
         self.skip_blanks();
         if self.take(b'-') {
-            return Ok(Entry::Value(name, None));
+            return Ok(RegEntry::Value(name, None));
         }
-        Ok(Entry::Value(name, Some(self.data()?)))
+        Ok(RegEntry::Value(name, Some(self.data()?)))
     }
 
     fn name(&mut self) -> Result<Name> {
@@ -493,7 +500,7 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<Document> {
-        parse(format!("{HEADER}\r\n\r\n{body}").as_bytes(), &KeyPath::from("HKLM"))
+        Document::parse(format!("{HEADER}\r\n\r\n{body}").as_bytes(), &KeyPath::from("HKLM"))
     }
 
     #[test]
@@ -527,7 +534,7 @@ mod tests {
         let big: Vec<u8> = [0xFE, 0xFF].into_iter().chain(units.iter().flat_map(|u| u.to_be_bytes())).collect();
         let marked = [&[0xEF, 0xBB, 0xBF], text.as_bytes()].concat();
         for bytes in [text.as_bytes(), &little, &little[2..], &big, &marked] {
-            let document = parse(bytes, &KeyPath::from("HKLM")).unwrap();
+            let document = Document::parse(bytes, &KeyPath::from("HKLM")).unwrap();
             assert_eq!(document.sections[0].path.to_string(), "Ω");
         }
     }
@@ -555,7 +562,7 @@ mod tests {
         let prefix = KeyPath::from("HKLM");
         let mut sections = Vec::new();
         for bytes in [text.as_bytes(), &wide] {
-            let document = parse(bytes, &prefix).unwrap();
+            let document = Document::parse(bytes, &prefix).unwrap();
             assert_eq!(document.sections.len(), 3000);
             assert!(document.sections.iter().all(|section| section.values.len() == 3));
             let mut input = Slowly(bytes);
@@ -570,7 +577,7 @@ mod tests {
         assert_eq!(sections[0], sections[1]);
         let line = text.lines().count() + 1;
         let broken = [text.as_bytes(), b"[HKLM\\\xFF]\r\n"].concat();
-        let error = parse(&broken, &prefix).unwrap_err().to_string();
+        let error = Document::parse(&broken, &prefix).unwrap_err().to_string();
         assert!(error.contains(&format!("line {line}")) && error.contains("UTF-8"), "{error}");
     }
 
@@ -610,7 +617,7 @@ mod tests {
             assert_eq!(error.kind(), Kind::Usage);
             assert!(error.to_string().contains(&format!("line {line}")), "{body:?}: {error}");
         }
-        assert!(parse(b"REGEDIT4\n", &KeyPath::default()).is_err());
-        assert!(parse(b"\xFF\xFF", &KeyPath::default()).is_err());
+        assert!(Document::parse(b"REGEDIT4\n", &KeyPath::default()).is_err());
+        assert!(Document::parse(b"\xFF\xFF", &KeyPath::default()).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! Between hives and documents: export, import, difference.
 
-use super::{Document, KeyPath, Sink};
+use super::document::{Document, RegSink};
+use super::path::KeyPath;
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
 use crate::hive::name::{StoredName, sort_by_name};
@@ -33,7 +34,7 @@ pub fn export(hive: &Hive, key: KeyId, path: &KeyPath) -> Result<Document> {
 ///
 /// # Errors
 /// Damage on the way, and those of the sink.
-pub fn export_to(hive: &Hive, key: KeyId, path: &KeyPath, sink: &mut dyn Sink) -> Result<()> {
+pub fn export_to(hive: &Hive, key: KeyId, path: &KeyPath, sink: &mut dyn RegSink) -> Result<()> {
     walk(hive, key, path, &mut |key, path| add_key(hive, key, path, sink))
 }
 
@@ -86,7 +87,7 @@ fn walk_limited(
 }
 
 /// One key with its values.
-fn add_key(hive: &Hive, key: KeyId, path: &KeyPath, sink: &mut dyn Sink) -> Result<()> {
+fn add_key(hive: &Hive, key: KeyId, path: &KeyPath, sink: &mut dyn RegSink) -> Result<()> {
     sink.key(path, false)?;
     hive.each_value(key, &mut |value| sink.value(&value.name, Some((value.kind, &value.data))))
 }
@@ -184,7 +185,7 @@ pub fn diff(old: (&Hive, KeyId), new: (&Hive, KeyId), path: &KeyPath) -> Result<
 ///
 /// # Errors
 /// Damage on the way, and those of the sink.
-pub fn diff_to(old: (&Hive, KeyId), new: (&Hive, KeyId), path: &KeyPath, sink: &mut dyn Sink) -> Result<()> {
+pub fn diff_to(old: (&Hive, KeyId), new: (&Hive, KeyId), path: &KeyPath, sink: &mut dyn RegSink) -> Result<()> {
     let mut walk = Comparison {
         path: path.clone(),
         left: keys_at_most(old.0) + keys_at_most(new.0),
@@ -216,7 +217,7 @@ struct Comparison<'a> {
     left: usize,
     /// Keys that are only in the new hive and may still come.
     left_new: usize,
-    sink: &'a mut dyn Sink,
+    sink: &'a mut dyn RegSink,
 }
 
 impl Comparison<'_> {

@@ -1,6 +1,7 @@
 //! Writing `.reg` files.
 
-use super::{Document, KeyPath, Sink};
+use super::document::{Document, RegSink};
+use super::path::KeyPath;
 use crate::error::{Error, Layer, Result};
 use crate::hive::{Name, ValueType};
 
@@ -10,7 +11,7 @@ const COLUMNS: usize = 77;
 /// Code units that are gathered before they are handed on.
 const CHUNK: usize = 32 << 10;
 
-/// Writes a `.reg` file while it is being made: a [`Sink`] that hands its text on in chunks of some 64 KiB, of which
+/// Writes a `.reg` file while it is being made: a [`RegSink`] that hands its text on in chunks of some 64 KiB, of which
 /// none ends within a character or a line break.
 pub struct Writer<'w> {
     chunk: Vec<u16>,
@@ -114,7 +115,7 @@ impl<'w> Writer<'w> {
     }
 }
 
-impl Sink for Writer<'_> {
+impl RegSink for Writer<'_> {
     fn key(&mut self, path: &KeyPath, delete: bool) -> Result<()> {
         self.end_section();
         self.is_in_section = true;
@@ -162,8 +163,28 @@ impl Sink for Writer<'_> {
     }
 }
 
+impl Document {
+    /// The file as the registry editor writes it: UTF-16LE with a byte order mark, lines ending in CR LF.
+    ///
+    /// # Errors
+    /// A key whose name holds a line break cannot be written.
+    pub fn to_bytes(&self, prefix: &KeyPath) -> Result<Vec<u8>> {
+        let units = write(self, prefix, false)?;
+        Ok(std::iter::once(0xFEFF).chain(units).flat_map(u16::to_le_bytes).collect())
+    }
+
+    /// The same in UTF-8 without a byte order mark, for `hivexregedit --merge`, which reads nothing else and takes texts
+    /// for bytes: so data that are not ASCII are written as `hex(1):`. In names, what is no valid UTF-16 is replaced.
+    ///
+    /// # Errors
+    /// As [`to_bytes`](Self::to_bytes).
+    pub fn to_text(&self, prefix: &KeyPath) -> Result<String> {
+        Ok(String::from_utf16_lossy(&write(self, prefix, true)?))
+    }
+}
+
 /// With `is_ascii`, texts that are not ASCII are written as bytes.
-pub(super) fn write(document: &Document, prefix: &KeyPath, is_ascii: bool) -> Result<Vec<u16>> {
+fn write(document: &Document, prefix: &KeyPath, is_ascii: bool) -> Result<Vec<u16>> {
     let mut out = Vec::new();
     let mut put = |units: &[u16]| {
         out.extend_from_slice(units);
@@ -198,7 +219,7 @@ fn plain_text(kind: ValueType, bytes: &[u8], is_ascii: bool) -> Option<&[u8]> {
 mod tests {
     use super::*;
     use crate::hive::Data;
-    use crate::hive::reg::Section;
+    use crate::hive::reg_file::document::Section;
 
     #[test]
     fn looks_like_the_registry_editors() {
