@@ -34,7 +34,7 @@ pub(crate) struct BootSector {
     /// 0 when the number does not fit: see `total_sectors_32`.
     pub total_sectors_16: U16,
     pub media: u8,
-    /// 0 for FAT32.
+    /// 0 for FAT32: see [`ExtendedFat32::sectors_per_fat`].
     pub sectors_per_fat_16: U16,
     pub sectors_per_track: U16,
     pub heads: U16,
@@ -53,7 +53,7 @@ pub(crate) struct ExtendedFat16 {
     pub extended_signature: u8,
     pub volume_id: U32,
     pub volume_label: [u8; 11],
-    /// Informative only.
+    /// `FAT12`, `FAT16` or `FAT32`; informative, the number of clusters decides.
     pub type_text: [u8; 8],
     boot_code: [u8; 448],
 }
@@ -74,7 +74,7 @@ pub(crate) struct ExtendedFat32 {
     pub extended_signature: u8,
     pub volume_id: U32,
     pub volume_label: [u8; 11],
-    /// Informative only.
+    /// `FAT12`, `FAT16` or `FAT32`; informative, the number of clusters decides.
     pub type_text: [u8; 8],
     boot_code: [u8; 420],
 }

@@ -27,9 +27,8 @@ const LONG_NAME_MAX: usize = 20 * 13;
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(super) struct ShortEntry {
-    /// Padded with spaces.
+    /// Padded with spaces; the first byte can mean the end or a deleted entry.
     pub name: [u8; 8],
-    /// Padded with spaces.
     pub extension: [u8; 3],
     pub attributes: u8,
     pub reserved: u8,
@@ -72,7 +71,7 @@ impl ShortEntry {
         (self.attributes & ATTRIBUTE_LONG_NAME_MASK == ATTRIBUTE_LONG_NAME).then(|| transmute_ref!(self))
     }
 
-    /// `NAME.EXT`.
+    /// The short name, as `NAME.EXT`; without an extension there is no dot.
     fn short_name(&self) -> String {
         let text = |bytes: &[u8]| bytes.iter().map(|&byte| char::from(byte)).collect::<String>().trim_end().to_owned();
         let (name, extension) = (text(&self.name), text(&self.extension));

@@ -24,7 +24,7 @@ fn rock_ridge_skip<D: VolumeRead>(device: &D, set: &Volumes) -> Result<Option<us
     let data = read_bytes(device, root.at(set.block), u64::from(root.size).min(SECTOR))?;
     let Some(own) = Record::parse(&data, 0) else { return Ok(None) };
     let Some(skip) = rock_ridge::announced(&own.system_use) else { return Ok(None) };
-    // SUSP alone is no Rock Ridge: some entry must carry POSIX attributes or a name
+    // SUSP alone is not Rock Ridge: some entry must carry POSIX attributes or a name
     let mut at = 0;
     while let Some(record) = Record::parse(&data, at) {
         let attributes = rock_ridge::read(device, set.block, &record.system_use, skip, &mut 0)?;

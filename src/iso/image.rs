@@ -9,7 +9,7 @@ use crate::error::{Error, Layer, Result};
 use crate::io::VolumeRead;
 use crate::units::VolumeOffset;
 
-/// An opened image.
+/// An image whose directories have been read; the files' data are read on demand.
 #[derive(Debug)]
 pub struct Iso<D> {
     device: D,

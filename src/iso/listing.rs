@@ -7,7 +7,7 @@ use crate::error::Result;
 
 /// Most files and folders of an image.
 pub(super) const ENTRIES_MAX: usize = 200_000;
-/// Deepest folder.
+/// Most folders above a file.
 pub(super) const DEPTH_MAX: usize = 64;
 /// Bytes of all directories together.
 const DIRECTORY_BYTES_MAX: u64 = 256 << 20;
@@ -19,7 +19,7 @@ pub(super) const EXTENTS_MAX: usize = 65_536;
 pub struct IsoFile {
     /// Path from the root, with `/`.
     pub path: String,
-    /// Size in bytes.
+    /// Size in bytes, over all extents.
     pub size: u64,
     pub(super) extents: Vec<Extent>,
 }

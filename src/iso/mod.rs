@@ -2,7 +2,7 @@
 //!
 //! An image may hold the same files under several trees of names. The richest one is read: Rock Ridge, then Joliet, then
 //! UDF, then the names of ISO 9660:1999, then the plain ones. Opening reads directories only; a file's data are read
-//! when somebody asks for them.
+//! on demand.
 //!
 //! Everything comes from an untrusted image: every directory is visited once, depth, count and sizes are bounded, and
 //! every extent is checked against the end of the image.

@@ -37,7 +37,7 @@ const RECORD_MIN: usize = size_of::<RecordHeader>();
 
 const _: () = assert!(RECORD_MIN == 33);
 
-/// A directory record.
+/// A directory record, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Record {
     extent: u32,

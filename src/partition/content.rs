@@ -14,13 +14,13 @@ use crate::guid::Guid;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Content {
-    /// NTFS.
+    /// NTFS, the only one that is edited.
     Ntfs,
     /// BitLocker, also "to go" and suspended: the data are encrypted.
     BitLocker,
-    /// ReFS.
+    /// ReFS, refused by name.
     Refs,
-    /// exFAT.
+    /// exFAT, refused by name.
     ExFat,
     /// FAT12, FAT16 or FAT32.
     Fat,

@@ -13,7 +13,7 @@ use crate::units::ImageOffset;
 
 /// The sector sizes that disks have.
 const SECTORS: [u32; 2] = [512, 4096];
-/// UEFI asks for at least 16 KiB of entries; nobody writes more than a few hundred entries. The limit bounds what a
+/// UEFI asks for at least 16 KiB of entries; no formatter writes more than a few hundred. The limit bounds what a
 /// hostile table makes us read.
 const TABLE_BYTES_MAX: u64 = 4 << 20;
 /// No Windows disk has so many; Linux stops at 256.

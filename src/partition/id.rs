@@ -16,14 +16,14 @@ use crate::units::ImageOffset;
 pub enum PartitionId {
     /// Both GUIDs are in the table.
     Gpt {
-        /// Of the disk.
+        /// Disk GUID of the header.
         disk: Guid,
-        /// Of the partition, not of its type.
+        /// Unique GUID of the entry, not that of its type.
         partition: Guid,
     },
     /// An MBR gives partitions no id: the place counts.
     Mbr {
-        /// Signature of the disk.
+        /// Disk signature in the MBR.
         disk: u32,
         /// First byte of the partition.
         start: u64,

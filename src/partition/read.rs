@@ -27,7 +27,7 @@ pub fn read<D: Disk + ?Sized>(disk: &D) -> Result<PartitionTable> {
     let mbr = mbr::Mbr::parse(&first);
     let protective = mbr.as_ref().is_some_and(mbr::Mbr::is_protective);
     let empty = mbr.as_ref().is_none_or(mbr::Mbr::is_empty);
-    // As Linux: a GPT counts only behind a protective MBR, because partitioning tools for MBRs leave old GPTs behind.
+    // As Linux: a GPT counts only with a protective MBR, because partitioning tools for MBRs leave old GPTs in place.
     // One exception: where the MBR says nothing at all, a sound GPT is better than nothing.
     if protective || empty {
         match gpt::read(disk) {

@@ -13,9 +13,9 @@ use crate::units::ImageOffset;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Scheme {
-    /// GUID partition table.
+    /// GUID partition table, with a protective or hybrid MBR or none.
     Gpt,
-    /// Master boot record.
+    /// Master boot record, with its chain of logical partitions.
     Mbr,
     /// No table: the volume begins at the first sector.
     Bare,
@@ -38,11 +38,11 @@ impl fmt::Display for Scheme {
 pub enum PartitionKind {
     /// Anything that may hold a file system.
     Data,
-    /// EFI system partition.
+    /// EFI system partition, from which UEFI starts.
     EfiSystem,
     /// Microsoft reserved partition: holds nothing.
     MicrosoftReserved,
-    /// Windows recovery environment.
+    /// Windows recovery environment; its files are not the system's.
     Recovery,
     /// Part of a dynamic disk (Logical Disk Manager).
     Dynamic,
@@ -50,7 +50,7 @@ pub enum PartitionKind {
     StorageSpaces,
 }
 
-/// One partition.
+/// A partition of the table, or the whole disk where there is no table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Partition {
     /// As Linux counts, from 1; 0 is a volume without a table.
@@ -58,7 +58,7 @@ pub struct Partition {
     /// First byte on the disk.
     #[serde(serialize_with = "offset_as_number")]
     pub start: ImageOffset,
-    /// Length in bytes.
+    /// Length in bytes; may reach beyond the end of a truncated image.
     pub length: u64,
     /// What the table says.
     pub kind: PartitionKind,
@@ -127,7 +127,7 @@ impl PartitionTable {
     /// The partition of this number.
     ///
     /// # Errors
-    /// When there is none.
+    /// [`Kind::Usage`] when the disk has no such partition.
     pub fn partition(&self, number: u32) -> Result<&Partition> {
         self.partitions.iter().find(|partition| partition.number == number).ok_or_else(|| {
             let numbers: Vec<String> = self.partitions.iter().map(|p| p.number.to_string()).collect();

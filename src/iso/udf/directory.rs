@@ -19,7 +19,7 @@ const TYPE_DIRECTORY: u8 = 4;
 const TYPE_FILE: u8 = 5;
 const TYPE_REALTIME_FILE: u8 = 249;
 
-/// Lists all files.
+/// Lists all files below the root of the file set.
 pub(crate) fn list<D: VolumeRead>(device: &D, listing: &mut Listing) -> Result<()> {
     let volume = Volume::open(device)?;
     let set = volume.read_block(volume.file_set)?;

@@ -43,13 +43,13 @@ impl Tag {
     }
 }
 
-/// `extent_ad` (3/7.1).
+/// `extent_ad`: consecutive sectors (3/7.1).
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(super) struct ExtentAddress {
-    /// Bytes.
+    /// Bytes of the extent.
     pub length: U32,
-    /// First sector.
+    /// Number of its first sector.
     pub location: U32,
 }
 
@@ -89,9 +89,9 @@ pub(super) struct PartitionDescriptor {
     pub contents: [u8; 32],
     pub contents_use: [u8; 128],
     pub access_type: U32,
-    /// First sector.
+    /// Number of the first sector.
     pub start: U32,
-    /// Sectors.
+    /// Length in sectors.
     pub length: U32,
 }
 
@@ -172,7 +172,7 @@ pub(super) struct ShortAddress {
     pub block: U32,
 }
 
-/// `long_ad` (4/14.14.2).
+/// `long_ad` (4/14.14.2): an address in any partition.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(super) struct LongAddress {
@@ -203,7 +203,7 @@ pub(super) struct FileSetDescriptor {
     pub root: LongAddress,
 }
 
-/// `icbtag` (4/14.6).
+/// `icbtag` (4/14.6): kind of a file, and form of its allocation descriptors.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(super) struct IcbTag {
@@ -241,7 +241,7 @@ pub(super) struct FileEntryHeader {
 pub(super) struct FileEntry {
     pub header: FileEntryHeader,
     pub blocks: U64,
-    /// Access, modification, attributes.
+    /// Of last access, modification, change of attributes.
     pub times: [[u8; 12]; 3],
     pub checkpoint: U32,
     pub attributes_icb: LongAddress,

@@ -47,9 +47,9 @@ pub(super) fn find_anchor<D: VolumeRead>(device: &D) -> Option<(u64, [ExtentAddr
 pub(super) struct PartitionArea {
     /// By which partition maps name it.
     pub id: u16,
-    /// First sector.
+    /// Number of the first sector.
     pub start: u64,
-    /// Sectors.
+    /// Length in sectors.
     pub length: u64,
     /// Of several descriptors of one partition, the one with the highest number counts.
     number: u32,

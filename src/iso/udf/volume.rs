@@ -53,7 +53,7 @@ enum Partition {
     Foreign(&'static str),
 }
 
-/// A logical volume.
+/// A logical volume, as its descriptor and partition maps describe it.
 pub(super) struct Volume<'a, D> {
     device: &'a D,
     /// Bytes of a block.
@@ -83,7 +83,7 @@ impl From<LongAddress> for BlockAddress {
 pub(super) struct File {
     /// File type of its `icbtag` (4/14.6.6).
     pub kind: u8,
-    /// Bytes.
+    /// Bytes of the file.
     pub size: u64,
     pub extents: Vec<Extent>,
 }
@@ -195,7 +195,7 @@ impl<'a, D: VolumeRead> Volume<'a, D> {
         }
     }
 
-    /// Reads one block.
+    /// Reads the block at an address, which must be inside its partition.
     pub(super) fn read_block(&self, address: BlockAddress) -> Result<Vec<u8>> {
         read_bytes(self.device, self.locate(address, self.block)?, self.block)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Code;
+use super::code::Code;
 use super::file::{Duplicated, File, name_hash};
 use super::index::{self, Expected, Met};
 use super::record::Part;
@@ -85,11 +85,14 @@ impl Scan<'_> {
         let name = file_name::name_bytes(key).map(NtfsName::from_le_bytes).unwrap_or_default();
         let fault = |code, message: String| Fault::new(code, message).record(directory.record.0).at(offset);
         if name.is_empty() || key.len() != layout::NAME + 2 * name.units().len() {
-            context.fault(fault(Code::C2, format!("the key of the entry \"{name}\" has a wrong length {}", key.len())));
+            context.fault(fault(
+                Code::IndexNode,
+                format!("the key of the entry \"{name}\" has a wrong length {}", key.len()),
+            ));
             return Ok(());
         }
         if FileId::from_raw(layout::PARENT.get(key)) != directory {
-            let fault = fault(Code::C9, format!("the entry \"{name}\" names another directory as its parent"));
+            let fault = fault(Code::EntryName, format!("the entry \"{name}\" names another directory as its parent"));
             context.fault(fault.values(directory, FileId::from_raw(layout::PARENT.get(key))));
         }
         let row = self.table.get(target.record.0);
@@ -102,7 +105,9 @@ impl Scan<'_> {
                 row if row.has(flag::EXTENSION) => "an extension record".to_owned(),
                 row => format!("{}", id_of(target.record.0, row)),
             };
-            context.fault(fault(Code::C8, format!("the entry \"{name}\" points nowhere")).values(target, found));
+            context.fault(
+                fault(Code::DanglingEntry, format!("the entry \"{name}\" points nowhere")).values(target, found),
+            );
             return Ok(());
         }
         let namespace = layout::NAMESPACE.get(key);
@@ -137,7 +142,7 @@ impl Scan<'_> {
             return Ok(());
         }
         if is_directory != row.has(flag::DIRECTORY) {
-            let fault = fault(Code::C9, format!("the entry \"{}\" has a wrong directory bit", name()));
+            let fault = fault(Code::EntryName, format!("the entry \"{}\" has a wrong directory bit", name()));
             self.context.fault(fault.values(row.has(flag::DIRECTORY), is_directory));
         }
         let is_system = target.record < RecordNumber::FIRST_USER || directory.record == RecordNumber::EXTEND;
@@ -148,13 +153,13 @@ impl Scan<'_> {
         if is_system || copy.hash() == row.facts || row.has(flag::BROKEN) {
             return Ok(());
         }
-        if !self.context.is_shown(Code::C13) {
-            self.context.fault(fault(Code::C13, "stale copies".into()));
+        if !self.context.is_shown(Code::DuplicatedInformation) {
+            self.context.fault(fault(Code::DuplicatedInformation, "stale copies".into()));
             return Ok(());
         }
         let real = self.load(target.record.0, |file| Ok(Duplicated::of(file)))?;
         if let Some(real) = real.filter(|real| *real != copy) {
-            let fault = fault(Code::C13, format!("the entry \"{}\" has stale copies", name()));
+            let fault = fault(Code::DuplicatedInformation, format!("the entry \"{}\" has stale copies", name()));
             let (expected, found) = real.differences(&copy);
             self.context.fault(fault.values(expected, found));
         }
@@ -192,8 +197,10 @@ impl Scan<'_> {
         }
         let more = numbers.len().saturating_sub(SUSPECTS_MAX);
         if more > 0 {
-            context
-                .fault(Fault::new(Code::C10, format!("names and directory entries of {more} more files do not match")));
+            context.fault(Fault::new(
+                Code::OrphanName,
+                format!("names and directory entries of {more} more files do not match"),
+            ));
         }
         Ok(())
     }
@@ -206,7 +213,8 @@ impl Scan<'_> {
             return;
         }
         if name.met != 1 {
-            let fault = Fault::new(Code::C10, format!("the name \"{text}\" is not in directory {parent} exactly once"));
+            let fault =
+                Fault::new(Code::OrphanName, format!("the name \"{text}\" is not in directory {parent} exactly once"));
             self.context.fault(fault.record(number).at(name.offset).values("1 entry", format!("{} entries", name.met)));
         }
     }
@@ -236,7 +244,7 @@ impl Scan<'_> {
             })?;
             for (name, target, offset) in bad {
                 let message = format!("the entry \"{name}\" repeats no name of its file {target}");
-                context.fault(Fault::new(Code::C9, message).record(directory).at(offset));
+                context.fault(Fault::new(Code::EntryName, message).record(directory).at(offset));
             }
         }
         Ok(())
@@ -274,7 +282,7 @@ impl Scan<'_> {
             }
         }
         for number in self.table.with(flag::SECOND_PARENT) {
-            let fault = Fault::new(Code::C12, "two directories list this directory").record(number);
+            let fault = Fault::new(Code::Reachability, "two directories list this directory").record(number);
             self.context.fault(fault.at(self.context.record_offset(number)));
         }
     }
@@ -283,7 +291,7 @@ impl Scan<'_> {
         if number < RecordNumber::FIRST_USER.0 {
             return;
         }
-        let fault = Fault::new(Code::C12, "the file cannot be reached from the root directory").record(number);
+        let fault = Fault::new(Code::Reachability, "the file cannot be reached from the root directory").record(number);
         self.context.fault(fault.at(self.context.record_offset(number)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Code;
+use super::code::Code;
 use super::context::Context;
 use super::file::File;
 use super::index::{self, Expected};
@@ -57,7 +57,7 @@ impl Scan<'_> {
         ] {
             if !is_empty && !self.context.options.is_partial && !owners.values().any(|owner| owner == name) {
                 // ntfs-3g makes no indexes of its own on volumes that have none
-                let fault = Fault::new(Code::C14, format!("there are {what}, but no $Extend\\{name}"));
+                let fault = Fault::new(Code::ExtendIndexes, format!("there are {what}, but no $Extend\\{name}"));
                 self.context.fault(fault.record(RecordNumber::EXTEND.0).minor());
             }
         }
@@ -92,7 +92,7 @@ impl Scan<'_> {
     }
 
     fn reparse_points(&self, file: &File<'_, '_>) -> Result<()> {
-        let fault = |at, message: String| Fault::new(Code::C14, message).record(file.number).at(at);
+        let fault = |at, message: String| Fault::new(Code::ExtendIndexes, message).record(file.number).at(at);
         let mut seen = BTreeSet::new();
         index::walk(self.context, file, "$R", Expected::of("$R", None), &mut |met| {
             let (tag, id) = (R_TAG.get(met.key), FileId::from_raw(R_FILE.get(met.key)));
@@ -110,7 +110,8 @@ impl Scan<'_> {
             Ok(())
         })?;
         for (&number, tag) in self.reparse.iter().filter(|(number, _)| !seen.contains(number)) {
-            let fault = Fault::new(Code::C14, "the file's reparse point is not in $Extend\\$Reparse").record(number);
+            let fault =
+                Fault::new(Code::ExtendIndexes, "the file's reparse point is not in $Extend\\$Reparse").record(number);
             self.context
                 .fault(fault.at(self.context.record_offset(number)).values(format!("an entry for {tag:#x}"), "none"));
         }
@@ -118,7 +119,7 @@ impl Scan<'_> {
     }
 
     fn object_id_index(&self, file: &File<'_, '_>) -> Result<()> {
-        let fault = |at, message: String| Fault::new(Code::C14, message).record(file.number).at(at);
+        let fault = |at, message: String| Fault::new(Code::ExtendIndexes, message).record(file.number).at(at);
         let mut seen = BTreeSet::new();
         index::walk(self.context, file, "$O", Expected::of("$O", Some("$ObjId")), &mut |met| {
             let id = FileId::from_raw(data_of(met).map_or(0, |data| O_FILE.get(data)));
@@ -137,7 +138,8 @@ impl Scan<'_> {
             Ok(())
         })?;
         for &number in self.object_ids.keys().filter(|number| !seen.contains(number)) {
-            let fault = Fault::new(Code::C14, "the file's object id is not in $Extend\\$ObjId").record(number);
+            let fault =
+                Fault::new(Code::ExtendIndexes, "the file's object id is not in $Extend\\$ObjId").record(number);
             self.context.fault(fault.at(self.context.record_offset(number)));
         }
         Ok(())
@@ -146,7 +148,7 @@ impl Scan<'_> {
     /// The change journal (D6): its limits, and the records at its end.
     fn journal(&self, file: &File<'_, '_>) -> Result<()> {
         let context = self.context;
-        let fault = |at, message: &str| Fault::new(Code::D6, message).record(file.number).at(at);
+        let fault = |at, message: &str| Fault::new(Code::ChangeJournal, message).record(file.number).at(at);
         let size = file.stream(AttributeType::DATA, "$J").map_or(0, |stream| stream.size());
         match file.stream(AttributeType::DATA, "$Max") {
             Some(max) => {
@@ -233,7 +235,8 @@ fn quotas(context: &Context<'_>, file: &File<'_, '_>) -> Result<()> {
     index::walk(context, file, "$O", Expected::of("$O", Some("$Quota")), &mut |met| {
         let id = data_of(met).map_or(0, |data| Field::<u32>::at(0).get(data));
         if !known.contains(&id) {
-            let fault = Fault::new(Code::D10, "an owner has no quota entry").record(file.number).at(met.offset);
+            let fault =
+                Fault::new(Code::QuotaIndexes, "an owner has no quota entry").record(file.number).at(met.offset);
             context.fault(fault.values("an id of $Q", id));
         }
         Ok(())

@@ -21,7 +21,7 @@
 //!
 //! let report = check::check(&MemoryVolume(vec![0; 1 << 20]), &CheckOptions::default())?;
 //! assert!(!report.is_clean());
-//! assert!(report.has(Code::A1));
+//! assert!(report.has(Code::BootSector));
 //! # Ok::<(), winject::Error>(())
 //! ```
 
@@ -32,6 +32,7 @@ mod directory;
 mod extend;
 mod file;
 mod index;
+mod options;
 mod owners;
 mod record;
 mod report;
@@ -40,40 +41,19 @@ mod secure;
 mod table;
 mod volume;
 
-use std::collections::BTreeSet;
-
 pub use code::{Code, Severity};
+pub use options::CheckOptions;
 pub use owners::{Owners, cluster_owners};
 pub use report::{CheckReport, Fault, Stats};
+
+use std::collections::BTreeSet;
+
+use context::Context;
+use scan::Scan;
 
 use crate::error::Result;
 use crate::io::VolumeRead;
 use crate::ntfs::units::RecordNumber;
-use context::Context;
-use scan::Scan;
-
-/// How to check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CheckOptions {
-    /// Faults of one code that are reported in full; more are only counted.
-    pub per_code: u64,
-    /// Only some files are read.
-    is_partial: bool,
-}
-
-impl Default for CheckOptions {
-    fn default() -> Self {
-        Self { per_code: 50, is_partial: false }
-    }
-}
-
-impl CheckOptions {
-    /// Reports at most `count` faults of each code in full.
-    #[must_use]
-    pub fn per_code(count: u64) -> Self {
-        Self { per_code: count, ..Self::default() }
-    }
-}
 
 /// Checks a whole volume.
 ///

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Code;
 use super::bits::Bits;
+use super::code::Code;
 use super::context::Context;
 use super::file::{Facts, File, RECORDS_MAX};
 use super::record::{self, Parsed};
@@ -163,7 +163,7 @@ impl<'c> Scan<'c> {
             for (lcn, length) in part.runs.iter().flat_map(|runs| runs.real()) {
                 if let Some(taken) = self.owned.insert(lcn.0, length) {
                     let message = format!("clusters of {} have another owner", part.title());
-                    let fault = Fault::new(Code::B12, message).record(parsed.number).at(part.offset);
+                    let fault = Fault::new(Code::CrossLinkedClusters, message).record(parsed.number).at(part.offset);
                     self.context.fault(fault.values("one owner", format!("cluster {taken} owned twice")));
                 }
             }
@@ -180,7 +180,7 @@ impl<'c> Scan<'c> {
         if let Some(id) = facts.security {
             self.security_used.insert(id);
             if self.security_ids.as_ref().is_some_and(|ids| !ids.contains(&id)) {
-                let fault = Fault::new(Code::D4, "the file's security id has no descriptor").record(number);
+                let fault = Fault::new(Code::SecurityId, "the file's security id has no descriptor").record(number);
                 let fault = fault.at(self.context.record_offset(number));
                 self.context.fault(fault.values("an id of $SII", format!("{id:#x}")));
             }
@@ -200,7 +200,7 @@ impl<'c> Scan<'c> {
         let mut blocks = Vec::new();
         let numbers = self.records_of_list(base)?;
         if !context.spend(numbers.len()) {
-            let fault = Fault::new(Code::B13, "the volume's attribute lists name the same records too often");
+            let fault = Fault::new(Code::AttributeList, "the volume's attribute lists name the same records too often");
             context.fault(fault.record(base));
             return Ok(());
         }
@@ -216,14 +216,14 @@ impl<'c> Scan<'c> {
             let parsed = context.muted(|| record::parse(context, *number, block));
             if *number != base {
                 if FileId::from_raw(parsed.base()) != id {
-                    let fault = Fault::new(Code::B14, "the attribute list names a record of another file");
+                    let fault = Fault::new(Code::ExtensionRecord, "the attribute list names a record of another file");
                     let fault = fault.record(base).at(context.record_offset(*number));
                     context.fault(fault.values(id, FileId::from_raw(parsed.base())));
                     continue;
                 }
                 self.table.update(*number, |row| row.flags |= flag::CLAIMED);
                 if parsed.links() != 0 {
-                    let fault = Fault::new(Code::B16, "an extension record has a link count").record(*number);
+                    let fault = Fault::new(Code::LinkCount, "an extension record has a link count").record(*number);
                     context.fault(fault.at(context.record_offset(*number)).values(0, parsed.links()));
                 }
             }
@@ -234,7 +234,7 @@ impl<'c> Scan<'c> {
             Some(stream) => match stream.content(context, attribute_list::LIST_SIZE_MAX)? {
                 Some(bytes) => file.list(context, &bytes, &records),
                 None => context.fault(
-                    Fault::new(Code::B13, "the attribute list cannot be read")
+                    Fault::new(Code::AttributeList, "the attribute list cannot be read")
                         .record(base)
                         .at(context.record_offset(base)),
                 ),
@@ -273,13 +273,13 @@ impl<'c> Scan<'c> {
         load(context, &numbers, work)
     }
 
-    /// Extension records that nobody lists (B14).
+    /// Extension records that no base record lists (B14).
     fn orphans(&self) {
         for (number, row) in self.table.rows() {
             if !row.has(flag::EXTENSION | flag::IN_USE) || row.has(flag::CLAIMED) {
                 continue;
             }
-            let fault = Fault::new(Code::B14, "an extension record that no file lists").record(number);
+            let fault = Fault::new(Code::ExtensionRecord, "an extension record that no file lists").record(number);
             let fault = fault.at(self.context.record_offset(number));
             self.context.fault(fault.values("a file that lists it", format!("base record {}", row.link)));
         }
