@@ -12,28 +12,28 @@ use crate::windows::Registration;
 // How the image is read; the same for every command that takes one
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct ImageArgs {
-    /// Read the image in this format (raw, qcow2 …) instead of finding it by content
+    /// Read the image as this format (raw, qcow2, vmdk, vhd, vhdx or vdi) instead of detecting it by content
     #[arg(long, value_name = "FORMAT", value_parser = parse_format)]
     pub format: Option<Format>,
 
-    /// Let the image name this file, or files below this folder (backing files, extents), not only those in its own
-    /// folder; repeatable. In place, the data file of a qcow2 is written only if it is named here itself
+    /// Let the image refer to this file, or to the files below this folder (backing files, extents); by default only
+    /// to files in its own folder; repeatable. With --in-place the data file of a qcow2 has to be named itself
     #[arg(long, value_name = "PATH")]
     pub allow_path: Vec<PathBuf>,
 
-    /// Use this disk of an OVA with several, by its file name in the OVA
+    /// Use this disk of an OVA that holds several; NAME is its file name in the OVA
     #[arg(long, value_name = "NAME")]
     pub disk: Option<String>,
 }
 
 impl ImageArgs {
-    /// Which files the image may name.
+    /// The files that the image may refer to, for every job that opens it.
     #[must_use]
     pub fn path_policy(&self) -> PathPolicy {
         self.allow_path.iter().fold(PathPolicy::default(), |policy, folder| policy.allow(folder))
     }
 
-    /// For opening the image.
+    /// How the image is opened, for every job that reads it.
     #[must_use]
     pub fn open_options(&self) -> OpenOptions {
         OpenOptions {
@@ -45,13 +45,13 @@ impl ImageArgs {
     }
 }
 
-// A question about an image
+// An image that is only read, and the form of the answer
 #[derive(Debug, clap::Args)]
 pub struct QuestionArgs {
-    /// The image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
+    /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
     pub image: PathBuf,
 
-    /// Print JSON
+    /// Print the answer as JSON
     #[arg(long)]
     pub json: bool,
 
@@ -59,10 +59,11 @@ pub struct QuestionArgs {
     pub source: ImageArgs,
 }
 
-// Which Windows
+// The Windows to work on
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct PartitionArgs {
-    /// Use the Windows in this partition, as Linux counts (0: the image is one volume)
+    /// Use the Windows in the partition of this number, counted as Linux does (0: the image is a volume without a
+    /// partition table)
     #[arg(long, value_name = "NUMBER")]
     pub partition: Option<u32>,
 }
@@ -70,7 +71,7 @@ pub struct PartitionArgs {
 // Driver definitions
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct DefinitionArgs {
-    /// Merge these driver definitions (YAML) over the built-in ones
+    /// Merge the driver definitions in this YAML file over the built-in ones
     #[arg(long, value_name = "FILE", visible_alias = "virtio-config")]
     pub definitions: Option<PathBuf>,
 }
@@ -84,43 +85,44 @@ pub struct GuestArgs {
     #[command(flatten)]
     pub windows: PartitionArgs,
 
-    /// Write a report: FILE.md (and FILE.json beside it) or FILE.json; repeatable
+    /// Write a report: FILE.json is JSON, FILE.md is Markdown and writes FILE.json, too; repeatable
     #[arg(long, value_name = "FILE")]
     pub report: Vec<PathBuf>,
 
-    /// Register boot drivers with what is needed to boot, or with all that Windows itself would write
+    /// Choose how much is written to register a boot driver
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
     pub registration: RegistrationArg,
 
-    /// Require this of the signature of a boot driver
+    /// Choose what the signature of a boot driver has to prove
     #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
     pub signature_policy: SignatureArg,
 
-    /// Make the guest trust the publisher of this certificate without asking; repeatable
+    /// Make the guest trust the publisher of this certificate file, so that its drivers install without a question;
+    /// repeatable
     #[arg(long, value_name = "CERT")]
     pub trust_publisher: Vec<PathBuf>,
 
-    /// Let the first-boot job run again in a guest that has finished it
+    /// Run the first-boot job again in a guest that has finished it
     #[arg(long)]
     pub rearm: bool,
 
-    /// Replace drivers in the guest that are newer than the given ones
+    /// Replace drivers in the guest even if they are newer than the given ones
     #[arg(long)]
     pub force: bool,
 
-    /// Stage the packages and register no driver; the guest need not boot from virtio afterwards
+    /// Only stage the packages and register no driver, even if the guest then does not boot from virtio
     #[arg(long)]
     pub packages_only: bool,
 
-    /// Edit a volume that Windows has marked for a check
+    /// Edit a volume although it is marked dirty (Windows wants to check it)
     #[arg(long)]
     pub allow_dirty: bool,
 
-    /// Throw an unclean NTFS log away and mark the volume for a check by Windows
+    /// Discard an unclean NTFS log, and mark the volume so that Windows checks it at the next boot
     #[arg(long)]
     pub discard_ntfs_log: bool,
 
-    /// Throw a hibernated session away and mark the volume for a check by Windows
+    /// Discard a hibernated session, and mark the volume so that Windows checks it at the next boot
     #[arg(long)]
     pub discard_hibernation: bool,
 
@@ -128,10 +130,10 @@ pub struct GuestArgs {
     pub check: VolumeCheckArgs,
 }
 
-// What precedes the first edit
+// The check that precedes the first edit
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
 pub struct VolumeCheckArgs {
-    /// Edit without comparing the volume's bitmaps with its file records first
+    /// Skip the comparison of the volume's bitmaps with its file records before the first edit
     #[arg(long)]
     pub skip_volume_check: bool,
 }
@@ -139,7 +141,7 @@ pub struct VolumeCheckArgs {
 // A whole new image: the same for `convert` and a document
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct NewImageArgs {
-    /// Write this format, qcow2 or raw; by default what the output's name says (.raw and .img: raw), else qcow2
+    /// Write this format, qcow2 or raw [default: raw if the output is named .raw or .img, else qcow2]
     #[arg(short = 'O', long, value_name = "FORMAT", value_parser = parse_format)]
     pub output_format: Option<Format>,
 
@@ -148,7 +150,7 @@ pub struct NewImageArgs {
         default_missing_value = "zlib")]
     pub compress: Option<Compression>,
 
-    /// Compress this hard, in the algorithm's own scale (zlib: 2 to 9, zstd: 1 to 4)
+    /// Set the compression level on the algorithm's own scale (zlib: 2 to 9, zstd: 1 to 4)
     #[arg(long, value_name = "LEVEL", requires = "compress")]
     pub compress_level: Option<u32>,
 
@@ -167,10 +169,10 @@ impl NewImageArgs {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum RegistrationArg {
-    /// What is needed to boot
+    /// The minimum that is needed to boot
     #[default]
     Minimal,
-    /// All that Windows itself would write
+    /// Everything that Windows itself would write
     Full,
 }
 
@@ -185,12 +187,12 @@ impl From<RegistrationArg> for Registration {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SignatureArg {
-    /// It is there, can be read, and fits the file
+    /// It exists, can be read, and matches the file
     #[default]
     Require,
-    /// It is there; whether it fits the file is not asked
+    /// It exists; whether it matches the file is not checked
     Present,
-    /// Anything goes, with a warning in the report
+    /// Nothing: a missing or wrong one is only a warning
     Warn,
 }
 
@@ -204,10 +206,10 @@ impl From<SignatureArg> for SignatureLevel {
     }
 }
 
-/// The algorithm of this name, in any case.
+/// Parses the name of a compression algorithm, in upper or lower case.
 ///
 /// # Errors
-/// The known names.
+/// The names that are known, when it is another one.
 pub fn parse_compression(name: &str) -> Result<Compression, String> {
     match name.to_ascii_lowercase().as_str() {
         "zlib" => Ok(Compression::Zlib),
@@ -216,10 +218,10 @@ pub fn parse_compression(name: &str) -> Result<Compression, String> {
     }
 }
 
-/// The format of this name, in any case.
+/// Parses the name of a container format, in upper or lower case.
 ///
 /// # Errors
-/// The known names.
+/// The names that are known, when it is another one.
 pub fn parse_format(name: &str) -> Result<Format, String> {
     let format = Format::from_name(&name.to_ascii_lowercase());
     format.ok_or_else(|| "use one of raw, qcow2, vmdk, vhd, vhdx, vdi".to_owned())

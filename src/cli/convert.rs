@@ -1,4 +1,4 @@
-//! `winject convert`: a new image in one pass, with drivers injected on the way if asked.
+//! `winject convert`: writes a new image in one pass, on request with drivers injected.
 
 use std::path::PathBuf;
 
@@ -15,13 +15,13 @@ use crate::exit::ExitCode;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The input is never changed. The output appears under its name when it is complete and flushed."
+    after_help = "The input is never changed. The output gets its name when it is complete and on stable storage."
 )]
 pub struct Args {
-    /// The image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
+    /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
     input: PathBuf,
 
-    /// The new image
+    /// File to write the new image to
     output: PathBuf,
 
     #[command(flatten)]
@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long)]
     overwrite: bool,
 
-    /// Use this many worker threads; by default as many as processors
+    /// Use this many worker threads [default: one for each processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 
@@ -73,7 +73,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         return execute(&args.into(), ui);
     }
     if args.guest != GuestArgs::default() {
-        let message = "an option was given that changes how drivers are injected, but no drivers are";
+        let message = "an option for the injection of drivers is given, but no drivers are";
         return Err(Error::new(Kind::Usage, Layer::Cli, message).hint("add --inject DRIVERS, or leave the option out"));
     }
     let compression = args.new_image.compression();

@@ -17,11 +17,11 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::host;
 use crate::yaml::{Document, Field, Key, Value};
 
-/// A document, read.
+/// The contents of a document: the run that it describes, and warnings about its keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunDocument {
     pub spec: InjectSpec,
-    /// The folder of the new image, which is called like the input there if `to_output` is missing.
+    /// The folder of the new image, which gets the input's name there if `to_output` is missing.
     pub output_dir: Option<PathBuf>,
     /// `compress`, if the document has it: the algorithm, or none.
     compress: Option<Option<Compression>>,

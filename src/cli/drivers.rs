@@ -1,13 +1,13 @@
 //! `winject drivers`: what driver media hold.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::Ui;
 use super::args::{DefinitionArgs, ImageArgs, PartitionArgs};
 use crate::drivers::list::{Listed, Listing, list};
 use crate::drivers::trust::SignatureReport;
-use crate::drivers::{Definitions, GuestTarget, Policy, Sources};
+use crate::drivers::{Definitions, Policy, Sources};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::EscapedLines;
 use crate::exit::ExitCode;
@@ -24,7 +24,7 @@ enum Command {
     List(ListArgs),
 }
 
-/// List packages with version, date and signatures, and for which Windows they are
+/// List driver packages with their version, date, signatures and the Windows that they are for
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -36,7 +36,7 @@ struct ListArgs {
     #[arg(required = true)]
     sources: Vec<PathBuf>,
 
-    /// Tell for the Windows in this image which packages would be used, and why
+    /// Show which packages would be used for the Windows in this image, and why
     #[arg(long = "for", value_name = "IMAGE")]
     image: Option<PathBuf>,
 
@@ -46,7 +46,7 @@ struct ListArgs {
     #[command(flatten)]
     definitions: DefinitionArgs,
 
-    /// Print JSON
+    /// Print the answer as JSON
     #[arg(long)]
     json: bool,
 
@@ -61,10 +61,11 @@ struct ListArgs {
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let Command::List(args) = args.command;
     if args.image.is_none() && args.windows != PartitionArgs::default() {
-        let message = "--partition without an image";
+        let message = "no image given for --partition";
         return Err(Error::new(Kind::Usage, Layer::Cli, message).hint("name the image with --for IMAGE"));
     }
-    let guest = args.image.as_deref().map(|image| guest(image, args.windows.partition, &args.source)).transpose()?;
+    let find = |image| job::find_guest(image, &args.source.open_options(), args.windows.partition);
+    let guest = args.image.as_deref().map(find).transpose()?.map(|guest| guest.target());
     let definitions =
         args.definitions.definitions.as_deref().map_or_else(|| Ok(Definitions::builtin()), Definitions::load)?;
     let listing = list(&Sources::open(&args.sources)?, guest.as_ref(), &definitions, &Policy::default())?;
@@ -86,28 +87,6 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     }
 }
 
-/// The only Windows of an image, or the one in a partition.
-fn guest(image: &Path, partition: Option<u32>, source: &ImageArgs) -> Result<GuestTarget> {
-    let inspection = job::inspect(image, &source.open_options())?;
-    let wanted = |found: &&job::FoundWindows| partition.is_none_or(|number| found.partition == number);
-    let found: Vec<_> = inspection.windows.iter().filter(wanted).collect();
-    match found.as_slice() {
-        [found] => Ok(found.guest.target()),
-        [] => Err(Error::new(Kind::NotWindows, Layer::Job, "no Windows found")
-            .path(inspection.image)
-            .hint("is this the disk that the guest starts from? winject inspect shows what it holds")),
-        several => {
-            let numbers: Vec<String> = several.iter().map(|found| found.partition.to_string()).collect();
-            Err(Error::refused(
-                Layer::Job,
-                format!("several Windows installations found, in partitions {}", numbers.join(", ")),
-            )
-            .path(inspection.image.clone())
-            .hint("choose one with --partition NUMBER"))
-        }
-    }
-}
-
 fn page(listing: &Listing) -> String {
     let mut out = EscapedLines::new(String::new());
     // Writing to a String cannot fail.
@@ -120,7 +99,7 @@ fn write_page(out: &mut EscapedLines<String>, listing: &Listing) -> std::fmt::Re
         writeln!(out, "For {guest}; folders in order: {}", listing.buckets.join(", "))?;
         writeln!(out)?;
     }
-    // a driver's packages are side by side
+    // the packages of a driver are neighbours in the list
     for packages in listing.packages.chunk_by(|a, b| a.driver == b.driver) {
         let class = packages.iter().map(|package| package.class.as_str()).find(|class| !class.is_empty());
         if let Some(first) = packages.first() {

@@ -28,7 +28,7 @@ pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     {
         return outcome.map(|()| ExitCode::Usage);
     }
-    // What the reports describe is done: they are written even if a signal comes.
+    // The reports describe what was done: they are written even if a signal comes.
     let _hold = signals::cancel().hold_through();
     let written = write_reports(&report, reports, ui);
     outcome?;

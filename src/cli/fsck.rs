@@ -14,14 +14,15 @@ use crate::partition::{self, Content, Partition, PartitionView};
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 all volumes are sound, 1 faults were found; a volume that is hibernated, dirty or \
-                        not cleanly shut down counts as faulty."
+    after_help = "Exit code: 0 if all volumes are sound, 1 if faults were found; a volume that is hibernated, dirty \
+                  or not cleanly shut down counts as faulty."
 )]
 pub struct Args {
-    /// The disk image
+    /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
     image: PathBuf,
 
-    /// Check only this partition, as Linux counts (0: the image is one volume)
+    /// Check only the partition of this number, counted as Linux does (0: the image is a volume without a partition
+    /// table)
     #[arg(long, value_name = "NUMBER")]
     partition: Option<u32>,
 
@@ -29,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     max: u64,
 
-    /// Print JSON
+    /// Print the answer as JSON
     #[arg(long)]
     json: bool,
 

@@ -1,4 +1,4 @@
-//! `winject image`: format and structure of an image file, whether it is sound, and where its data are.
+//! `winject image`: format and structure of an image file, whether it is sound, and where its data is.
 
 use super::Ui;
 use super::args::QuestionArgs;
@@ -17,11 +17,11 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Show what the file is; open nothing that it names
+    /// Show the format and structure of the file, without opening files that it refers to
     Info(QuestionArgs),
-    /// Check the file's structures; exit code 0: sound, 1: faults
+    /// Check the structures of the file (exit code 0 if they are sound, 1 if not)
     Check(QuestionArgs),
-    /// Show which ranges of the disk are data and which are zeros
+    /// List the ranges of the disk that hold data, and those that read as zeros
     Map(QuestionArgs),
 }
 
@@ -187,7 +187,7 @@ fn check_qcow2(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
     Ok(if is_sound { ExitCode::Done } else { ExitCode::No })
 }
 
-/// Printed as it is found: the map of a large disk can be long.
+/// Prints the map piece by piece: that of a large disk can be long.
 fn map(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
     const PIECE: usize = 64 << 10;
     let image = block::open(&args.image, &args.source.open_options())?;

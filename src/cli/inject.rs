@@ -1,4 +1,4 @@
-//! `winject inject`, and `winject --config` which does the same from a document.
+//! `winject inject`, and `winject --config`, which runs the same job from a document.
 
 use std::path::{Path, PathBuf};
 
@@ -17,22 +17,22 @@ Examples:
   winject inject win.qcow2 --drivers virtio-win.iso --in-place --report report.md
   winject inject win.qcow2 --drivers /usr/share/virtio-win --dry-run")]
 pub struct Args {
-    /// The disk image of a Windows that is shut down
+    /// Disk image of a Windows that is shut down: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
     image: PathBuf,
 
     /// Take drivers from this folder or ISO image; repeatable, the first one is preferred
     #[arg(long, value_name = "PATH", required = true)]
     drivers: Vec<PathBuf>,
 
-    /// Change the image itself; a journal beside it allows to undo an interrupted run
+    /// Change the image itself; a journal in its folder makes an interrupted run undoable
     #[arg(long, conflicts_with_all = ["output", "dry_run"])]
     in_place: bool,
 
-    /// Write a small new qcow2 file over the untouched image
+    /// Write the changes to a small new qcow2 file that is backed by the untouched image
     #[arg(long, value_name = "NEW.qcow2", conflicts_with = "dry_run")]
     output: Option<PathBuf>,
 
-    /// Show what would be done, and write nothing
+    /// Show what would be changed, and write nothing
     #[arg(long)]
     dry_run: bool,
 
@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(long)]
     overwrite: bool,
 
-    /// Use this many worker threads; by default as many as are useful
+    /// Use this many worker threads [default: as many as are useful]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 
@@ -66,7 +66,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     execute(&args.into(), ui)
 }
 
-/// `winject --config FILE.yaml`.
+/// Runs `winject --config FILE.yaml`.
 ///
 /// # Errors
 /// Those of [`execute`], and what is wrong with the document.
@@ -75,7 +75,7 @@ pub fn run_document(path: &Path, ui: &Ui) -> Result<ExitCode> {
     for warning in &document.warnings {
         ui.warn(warning);
     }
-    // The folder that the document names for output is created, as other readers of such documents do.
+    // Other readers of such documents create the output folder; users rely on it.
     if let (Some(folder), false) = (&document.output_dir, document.spec.dry_run) {
         std::fs::create_dir_all(folder).map_err(|error| {
             Error::io(Layer::Host, "cannot create the output folder", error)

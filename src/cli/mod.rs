@@ -1,7 +1,6 @@
 //! The command line: the only layer that prints, reads the environment or exits.
 //!
-//! One file for each command, each with an `Args` struct (what was typed) and `run` (what to do, answering with the
-//! exit code). Options that commands share are in `args`; `document` reads a run from a file instead; both become the one
+//! One file for each command, each with a struct `Args` (what was typed) and a function `run` that returns the exit code. Options that commands share are in `args`; `document` reads a run from a file instead; both become the one
 //! `request` for an injection, which `execute` runs. [`Ui`] is the only way to the terminal.
 
 mod args;
@@ -43,15 +42,15 @@ pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// Run what a YAML document describes
+    /// Run the injection that a YAML document describes (in place of a command)
     #[arg(long, value_name = "FILE.yaml")]
     config: Option<PathBuf>,
 
-    /// Print nothing but errors and what was asked for
+    /// Print only errors, and the answer to a question
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
 
-    /// Print more on the error output (twice: everything)
+    /// Print more: the plan, and a log to standard error (-vv, -vvv: more of it)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -69,26 +68,26 @@ was written, 9 an interrupted run is pending, 70 a defect of winject.";
 enum Command {
     /// Make the Windows in an image bootable from a virtio disk
     Inject(inject::Args),
-    /// Show which Windows an image holds and in which state it is
+    /// Show the partitions and the Windows of an image, and whether it can be edited
     Inspect(inspect::Args),
-    /// Check whether the Windows in an image will boot from a virtio disk, and why
+    /// Check whether the Windows in an image will boot from a virtio disk, and say why
     ///
-    /// Follows the boot loader and plug and play through the bytes on disk; nothing is changed. Works on any image,
-    /// also after another tool. Without --bus the answer is yes if one of the buses boots.
+    /// Follow the boot loader and plug and play through the bytes on disk, and change nothing. This works on any image,
+    /// also on one that another tool has prepared. Without --bus the answer is yes if the guest boots from either bus.
     Check(check::Args),
-    /// Show what driver media hold
+    /// List the packages on driver media, and which of them fit an image
     Drivers(drivers::Args),
-    /// Convert an image of any format to qcow2 or raw, in one pass
+    /// Convert an image of any supported format to qcow2 or raw, in one pass
     Convert(convert::Args),
-    /// Show, check or map an image file, in qemu-img's terms; JSON has its field names
+    /// Show, check or map an image file, with the words and JSON fields of qemu-img
     Image(image::Args),
-    /// Check every NTFS volume of an image; nothing is changed
+    /// Check every NTFS volume of an image, and change nothing
     Fsck(fsck::Args),
     /// Read and edit registry hives, in a file or in an image
     ///
-    /// A TARGET is a hive file, or a disk image. In a hive file a KEY is a path from its root (`\` is the root itself);
-    /// in an image it begins with the hive, as in HKLM\SYSTEM\CurrentControlSet\Services. Log files beside a hive that
-    /// was not shut down cleanly are replayed first.
+    /// A TARGET is a hive file or a disk image. In a hive file a KEY is a path from its root (`\` is the root itself);
+    /// in an image it begins with the hive, as in HKLM\SYSTEM\CurrentControlSet\Services. If a hive was not closed
+    /// cleanly, its log files in the same folder are replayed first, in memory.
     Reg(reg::Args),
 }
 
@@ -116,7 +115,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// What `main` does when a thread panicked: this is always a defect of ours, whatever the image held.
+/// Reports a panic: always a bug of ours, whatever the image holds.
 pub fn report_panic() -> ExitCode {
     let ui = Ui::new(false, 0);
     ui.error(&Error::bug(Layer::Cli, "winject stopped because of a defect, see the message above"));

@@ -198,7 +198,7 @@ fn paint(text: &str, colour: Colour, on: bool) -> String {
     if on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
 }
 
-/// A number of bytes for people.
+/// Formats a number of bytes for people: `1.5 GiB`.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;

@@ -9,9 +9,10 @@ use crate::escape::escape;
 /// Time between two drawings.
 const TICK: Duration = Duration::from_millis(120);
 
-/// Before the number of bytes is known.
+/// Template of a line whose number of bytes is not known yet.
 const SPINNER: &str = "{spinner} {wide_msg}";
 
+/// Template of a line with a known number of bytes.
 const BAR: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {eta}";
 
 /// A running progress line; it vanishes when dropped.
@@ -34,7 +35,7 @@ impl Progress {
         line
     }
 
-    /// Makes a bar of it, and sets how many bytes are done.
+    /// Turns the spinner into a bar once `total` bytes are known, and shows that `done` of them are done.
     pub fn set(&self, done: u64, total: u64) {
         if total > 0 && self.0.length() != Some(total) {
             self.set_template(BAR);

@@ -67,7 +67,7 @@ impl InjectSpec {
         })
     }
 
-    /// Nothing is changed by surprise: a destination has to be given. A dry run writes nothing, whatever else is.
+    /// Nothing is changed by surprise: a destination has to be given. A dry run writes nothing, whatever else is given.
     fn destination(&self) -> Result<Destination> {
         match (self.dry_run, self.in_place, &self.output, &self.to_output) {
             (true, ..) => Ok(Destination::DryRun),
@@ -112,7 +112,7 @@ impl InjectSpec {
     }
 }
 
-/// The format of a new image: what was asked for, or what its name says.
+/// The format of a new image: the requested one, else that of its file name, else qcow2.
 pub fn output_format(options: &NewImageArgs, path: &Path) -> Format {
     options.output_format.or_else(|| Format::from_extension(path)).unwrap_or(Format::Qcow2)
 }
@@ -122,7 +122,7 @@ pub fn no_destination(kind: Kind) -> Error {
     Error::new(kind, Layer::Cli, "no destination given")
 }
 
-/// The bytes of a certificate file. What they mean is the business of the layer that writes them.
+/// Reads a certificate file; the layer that writes the certificate parses it.
 fn read_certificate(path: &Path) -> Result<Vec<u8>> {
     host::read(path, CERTIFICATE_BYTES_MAX).map_err(|error| {
         error
@@ -162,7 +162,7 @@ mod tests {
         format!("{:?}", InjectRequest { clock: crate::clock::FileTime(0), ..request })
     }
 
-    /// What can be asked of an injection means the same wherever it is asked.
+    /// An option means the same on the command line and in a document.
     #[test]
     fn commands_and_documents_make_the_same_request() {
         let folder = tempfile::tempdir().unwrap();

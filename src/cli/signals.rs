@@ -11,13 +11,13 @@ use signal_hook::low_level::emulate_default_handler;
 use crate::cancel::{Cancel, Stage};
 use crate::error::{Error, Kind};
 
-/// The flag of all jobs of the process.
+/// Cancels every job of the process.
 static CANCEL: OnceLock<Cancel> = OnceLock::new();
 
 /// The last signal that came, or 0.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
-/// The flag that a signal sets, to be given to every job.
+/// The cancellation that a signal requests; every job gets it.
 pub(super) fn cancel() -> Cancel {
     CANCEL.get_or_init(Cancel::default).clone()
 }

@@ -1,10 +1,10 @@
-//! Hints for errors that have none.
+//! Adds hints to errors that have none.
 
 use std::io::ErrorKind;
 
 use crate::error::{Error, Kind};
 
-/// Adds a hint where the layer that failed gave none: mostly to errors of the host.
+/// Adds a hint if the layer that failed gave none, as is the case for most errors of the host.
 pub fn explain(error: Error) -> Error {
     if error.hint_text().is_some() {
         return error;

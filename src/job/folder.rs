@@ -1,4 +1,4 @@
-//! Folders of output files.
+//! The folders that output files are written to.
 
 use std::path::Path;
 

@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::reg_file::KeyPath;
 
-/// Where a hive of Windows is in the registry, and its file in `System32\config`.
+/// Paths of the hives in the registry, each with its file in `System32\config`.
 const HIVES: [(&str, &str); 9] = [
     (r"HKEY_LOCAL_MACHINE\SYSTEM", "SYSTEM"),
     (r"HKEY_LOCAL_MACHINE\SOFTWARE", "SOFTWARE"),
@@ -16,19 +16,19 @@ const HIVES: [(&str, &str); 9] = [
     (r"HKEY_USERS\S-1-5-18", "DEFAULT"), // the local system account: the same hive
 ];
 
-/// A hive of an installed Windows.
+/// A hive that every installed Windows has as a file in `System32\config`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HiveName(usize);
 
 impl HiveName {
-    /// The hive that a full path such as `HKLM\SYSTEM\Select` leads into, and what is left of the path in it.
+    /// Splits a full path such as `HKLM\SYSTEM\Select` into its hive and the path in that hive.
     ///
     /// # Errors
     /// [`Kind::Usage`] when the path does not begin with a hive that an image holds as a file of its own.
     pub fn of(path: &KeyPath) -> Result<(Self, KeyPath)> {
         let found = HIVES.iter().find_map(|(root, file)| {
             let path = path.below(&KeyPath::from(*root))?;
-            // Of two places of one file the first stands for both.
+            // DEFAULT is mounted twice: the first path stands for both.
             Some((Self(HIVES.iter().position(|(_, other)| other == file)?), path))
         });
         found.ok_or_else(|| {
@@ -40,13 +40,13 @@ impl HiveName {
         })
     }
 
-    /// Path of its root in the registry, such as `HKEY_LOCAL_MACHINE\SYSTEM`.
+    /// Path of the hive's root in the registry, such as `HKEY_LOCAL_MACHINE\SYSTEM`.
     #[must_use]
     pub fn root(self) -> KeyPath {
         HIVES.get(self.0).map(|(root, _)| KeyPath::from(*root)).unwrap_or_default()
     }
 
-    /// Its file in `System32\config`.
+    /// Name of the hive's file in `System32\config`.
     pub(super) fn file(self) -> &'static str {
         HIVES.get(self.0).map_or("SYSTEM", |(_, file)| file)
     }

@@ -1,4 +1,4 @@
-//! The main job: drivers into a switched-off Windows.
+//! The main job: injects drivers into a switched-off Windows.
 
 use super::explain::explain;
 use super::outputs::check_outputs;
@@ -14,7 +14,30 @@ use crate::error::{Error, Layer, Result};
 /// Makes the Windows in an image bootable from a virtio disk.
 ///
 /// Everything is changed and verified on a copy-on-write stage in memory; only then is the result written to the
-/// request's [`Destination`]. The observer is called on the calling thread.
+/// request's [`Destination`]. The observer is called on the calling thread. A Windows that has the drivers already is
+/// left as it is, which [`Virtio::unchanged`](super::report::Virtio::unchanged) says.
+///
+/// ```no_run
+/// use winject::{Destination, FileTime, InjectRequest, Observer, inject};
+///
+/// struct Lines;
+///
+/// impl Observer for Lines {
+///     fn step(&self, title: &str) {
+///         println!("{title}");
+///     }
+///     fn progress(&self, done: u64, total: u64) {
+///         println!("{done} of {total} bytes");
+///     }
+/// }
+///
+/// # fn main() -> winject::Result<()> {
+/// let drivers = vec!["virtio-win.iso".into()];
+/// let request = InjectRequest::new("guest.qcow2", drivers, Destination::InPlace, FileTime::now());
+/// println!("{}", inject(&request, &Lines)?.summary);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// Every [`Kind`](crate::Kind). The image holds what it held before, and no output file is left. (If power fails in the
@@ -25,7 +48,7 @@ pub fn inject(request: &InjectRequest, observer: &dyn Observer) -> Result<Report
     Ok(report)
 }
 
-/// Like [`inject`], but fills a report of the caller, which tells how far a failed run came.
+/// Like [`inject`], but fills the caller's report, which shows how far a failed run came.
 ///
 /// # Errors
 /// Those of [`inject`].
@@ -65,8 +88,7 @@ fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) ->
     Ok(())
 }
 
-/// Does everything but writing, for a caller that writes the staged disk in its own way, and then calls
-/// [`Report::succeed`].
+/// Does everything but writing, for a caller that writes the staged disk itself and then calls [`Report::succeed`].
 ///
 /// # Errors
 /// Those of [`inject`].
@@ -93,7 +115,7 @@ fn commit_staged(
     };
     let committed = match &request.destination {
         Destination::DryRun => return Ok(()),
-        // Not even a lock for writing is taken when nothing changes.
+        // An unchanged image is not even locked for writing.
         Destination::InPlace if !stage.is_dirty() => {
             report.run.output = Some(request.image.display().to_string());
             return Ok(());

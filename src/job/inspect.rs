@@ -1,11 +1,11 @@
-//! What is on a disk: partitions, Windows installations and their state.
+//! Inspects a disk: its partitions, Windows installations and their state.
 
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::explain::explain;
-use super::locate::search;
+use super::locate::{edit_refusal, locate, search_installations};
 use crate::block::{self, Image};
 use crate::error::Result;
 use crate::partition::{self, PartitionTable};
@@ -16,15 +16,15 @@ use crate::windows::Guest;
 pub struct Inspection {
     /// Path of the image file.
     pub image: String,
-    /// Its container format, in qemu-img's terms.
+    /// Container format of the image, in qemu-img's terms: `qcow2`, `vmdk` …
     pub format: String,
     /// Size of the guest's disk in bytes.
     pub size: u64,
-    /// The partition table.
+    /// The partition table and what each partition holds.
     pub disk: PartitionTable,
-    /// The Windows installations.
+    /// The Windows installations, in the order of the partition table.
     pub windows: Vec<Found>,
-    /// Volumes that could not be looked into, or that are refused by name.
+    /// Volumes that could not be read, and those that are refused by their content (BitLocker, Storage Spaces …).
     pub faults: Vec<Fault>,
     /// Bytes read from the image's files.
     pub bytes_read: u64,
@@ -33,12 +33,12 @@ pub struct Inspection {
 /// A Windows installation of an inspected disk.
 #[derive(Debug, Clone, Serialize)]
 pub struct Found {
-    /// Number of its partition.
+    /// Number of its partition, as Linux counts; 0 for a volume without a partition table.
     pub partition: u32,
-    /// Product, build, folders, control sets.
+    /// Product, build, folders, control sets and state.
     #[serde(flatten)]
     pub guest: Guest,
-    /// Why an edit would be refused as it is.
+    /// Why an edit would be refused in the volume's state (dirty, hibernated, unclean log); `None` if it would not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Fault>,
 }
@@ -46,14 +46,14 @@ pub struct Found {
 /// Why a volume cannot be read or edited.
 #[derive(Debug, Clone, Serialize)]
 pub struct Fault {
-    /// Number of the partition.
+    /// Number of the partition, as Linux counts; 0 for a volume without a partition table.
     pub partition: u32,
-    /// The error's text.
+    /// The error as text, with its place.
     pub message: String,
-    /// What the user can do.
+    /// What the user can do next; `None` where there is nothing to advise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// Kind of the error; not in the JSON form.
+    /// Kind of the error, for programs; not in the JSON form.
     #[serde(skip)]
     pub kind: crate::Kind,
 }
@@ -66,6 +66,14 @@ impl Fault {
 
 /// Finds the partitions and Windows installations of a disk, and whether they could be edited. Writes nothing.
 ///
+/// ```no_run
+/// let found = winject::inspect("guest.vmdk".as_ref(), &winject::ImageOptions::default())?;
+/// for windows in &found.windows {
+///     println!("partition {}: {}", windows.partition, windows.guest);
+/// }
+/// # Ok::<(), winject::Error>(())
+/// ```
+///
 /// # Errors
 /// When the image cannot be opened, or has no partition table that winject knows. Faults of a single volume are part of
 /// the answer.
@@ -77,10 +85,11 @@ fn inspect_image(path: &Path, options: &block::OpenOptions) -> Result<Inspection
     let image = block::open(path, options)?;
     let disk: &dyn Image = &*image;
     let table = partition::read(disk).map_err(|error| error.path(path.display().to_string()))?;
-    let installations = search(&disk, &table);
+    let installations = search_installations(&disk, &table);
     let found = installations.found.into_iter().map(|installation| Found {
         partition: installation.partition.number,
-        refusal: refusal(&disk, &installation.partition).map(|error| Fault::new(installation.partition.number, &error)),
+        refusal: edit_refusal(disk, &installation.partition)
+            .map(|error| Fault::new(installation.partition.number, &error)),
         guest: installation.guest,
     });
     Ok(Inspection {
@@ -94,9 +103,16 @@ fn inspect_image(path: &Path, options: &block::OpenOptions) -> Result<Inspection
     })
 }
 
-/// Why an edit of the volume would be refused: opens it as for one.
-fn refusal(disk: &&dyn Image, partition: &partition::Partition) -> Option<crate::Error> {
-    let options = crate::ntfs::OpenOptions::new(crate::clock::FileTime(1));
-    let view = partition::PartitionView::new(disk, partition).ok()?;
-    crate::ntfs::Volume::open(view, &options).err()
+/// Inspects the only Windows in an image, or the one in the partition of this number. Writes nothing.
+///
+/// # Errors
+/// When the image cannot be opened or read, or holds no Windows or several and none was chosen.
+pub fn find_guest(path: &Path, options: &block::OpenOptions, number: Option<u32>) -> Result<Guest> {
+    let find = || {
+        let image = block::open(path, options)?;
+        let disk: &dyn Image = &*image;
+        let table = partition::read(disk)?;
+        Ok(locate(&disk, &table, number)?.0.guest)
+    };
+    find().map_err(|error: crate::Error| explain(error.path(path.display().to_string())))
 }

@@ -1,7 +1,8 @@
 //! Which partition holds the Windows to work on: found by content, never by size or type.
+//!
+//! Every job finds it here, so that all of them choose, refuse and report alike.
 
-use std::fmt;
-
+use crate::clock::FileTime;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{Content, Disk, Partition, PartitionTable, PartitionView};
@@ -16,30 +17,25 @@ pub struct Installation {
     pub guest: Guest,
 }
 
-/// Result of [`search`].
-#[derive(Default)]
-pub struct Installations {
-    /// Windows installations, by partition number.
-    pub found: Vec<Installation>,
-    /// NTFS volumes that could not be read, and refused kinds of volumes, each with the reason.
+/// Outcome of a search in all NTFS volumes of a disk.
+#[derive(Debug)]
+pub struct Search<T> {
+    /// Volumes with Windows, in the order of the partition table, each with what was read of it.
+    pub found: Vec<T>,
+    /// Volumes that could not be read, and those that are refused by their content, each with the reason.
     pub faults: Vec<(Partition, Error)>,
     /// NTFS volumes without Windows.
     pub others: Vec<Partition>,
-    /// Hives of the only installation, as far as they were read; empty when there are several.
-    pub hives: Hives,
 }
 
-impl fmt::Debug for Installations {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("Installations");
-        out.field("found", &self.found).field("faults", &self.faults).field("others", &self.others);
-        out.finish_non_exhaustive()
-    }
-}
-
-/// Looks for Windows in every NTFS volume. Reads only, so that the state of a volume is no obstacle.
-pub fn search<D: Disk>(disk: &D, table: &PartitionTable) -> Installations {
-    let mut out = Installations::default();
+/// Reads every NTFS volume by `probe`, which returns `None` for one without Windows. Reads only, so that the state of a
+/// volume is no obstacle.
+fn search<D: Disk, T>(
+    disk: &D,
+    table: &PartitionTable,
+    mut probe: impl FnMut(&Partition, &Volume<PartitionView<&D>>) -> Result<Option<T>>,
+) -> Search<T> {
+    let mut out = Search { found: Vec::new(), faults: Vec::new(), others: Vec::new() };
     for partition in &table.partitions {
         // Every disk with UEFI has a FAT volume; it hides nothing.
         if let Some(refusal) = partition.refusal().filter(|_| partition.content != Content::Fat) {
@@ -47,12 +43,8 @@ pub fn search<D: Disk>(disk: &D, table: &PartitionTable) -> Installations {
         } else if let (Content::Unknown, Err(error)) = (partition.content, PartitionView::new(disk, partition)) {
             out.faults.push((partition.clone(), error));
         } else if partition.content == Content::Ntfs {
-            match inspect_partition(disk, partition) {
-                Ok(Some(Inspected { guest, hives })) => {
-                    out.found.push(Installation { partition: partition.clone(), guest });
-                    // Several installations are an error, which needs no hives.
-                    out.hives = if out.found.len() == 1 { hives } else { Hives::new() };
-                }
+            match probe_partition(disk, partition, &mut probe) {
+                Ok(Some(found)) => out.found.push(found),
                 Ok(None) => out.others.push(partition.clone()),
                 Err(error) => out.faults.push((partition.clone(), error)),
             }
@@ -61,19 +53,33 @@ pub fn search<D: Disk>(disk: &D, table: &PartitionTable) -> Installations {
     out
 }
 
-/// The Windows in one partition.
-///
-/// # Errors
-/// When the volume is damaged or unsupported, or the Windows in it is.
-pub fn inspect_partition<D: Disk>(disk: &D, partition: &Partition) -> Result<Option<Inspected>> {
+fn probe_partition<'a, D: Disk, T>(
+    disk: &'a D,
+    partition: &Partition,
+    probe: &mut impl FnMut(&Partition, &Volume<PartitionView<&'a D>>) -> Result<Option<T>>,
+) -> Result<Option<T>> {
     let view = PartitionView::new(disk, partition)?;
-    let volume = Volume::open(view, &OpenOptions::read_only()).map_err(|error| in_partition(error, partition))?;
-    windows::inspect(&volume).map_err(|error| in_partition(error, partition))
+    let found = Volume::open(view, &OpenOptions::read_only()).and_then(|volume| probe(partition, &volume));
+    // A path in the guest says more; it wins where there is one.
+    found.map_err(|error| error.path(partition.label()))
 }
 
-fn in_partition(error: Error, partition: &Partition) -> Error {
-    // A path in the guest says more; it wins where there is one.
-    error.path(partition.label())
+/// Inspects the Windows installations of all NTFS volumes.
+pub fn search_installations<D: Disk>(disk: &D, table: &PartitionTable) -> Search<Installation> {
+    search(disk, table, |partition, volume| Ok(inspect(partition, volume)?.map(|(installation, _)| installation)))
+}
+
+/// Finds the Windows folders of all NTFS volumes, however damaged the hives in them; each with its partition.
+pub(super) fn search_folders<D: Disk>(disk: &D, table: &PartitionTable) -> Search<(Partition, Vec<String>)> {
+    search(disk, table, |partition, volume| {
+        let folders = windows::windows_folders(volume)?;
+        Ok((!folders.is_empty()).then(|| (partition.clone(), folders)))
+    })
+}
+
+fn inspect<D: Disk>(partition: &Partition, volume: &Volume<PartitionView<D>>) -> Result<Option<(Installation, Hives)>> {
+    let inspected = windows::inspect(volume)?;
+    Ok(inspected.map(|Inspected { guest, hives }| (Installation { partition: partition.clone(), guest }, hives)))
 }
 
 /// The one Windows to work on, and its hives as far as they were read: in the partition of the given number, or the only
@@ -84,20 +90,47 @@ fn in_partition(error: Error, partition: &Partition) -> Error {
 /// or of a storage pool; [`Kind::NotWindows`] when there is none; and what the volume says.
 pub fn locate<D: Disk>(disk: &D, table: &PartitionTable, number: Option<u32>) -> Result<(Installation, Hives)> {
     if let Some(number) = number {
-        return locate_in(disk, table.partition(number)?);
+        let partition = ntfs_partition(table, number)?;
+        let found = probe_partition(disk, partition, &mut |partition, volume| inspect(partition, volume))?;
+        return found.ok_or_else(|| {
+            Error::new(Kind::NotWindows, Layer::Job, "no Windows found in this partition")
+                .path(partition.label())
+                .hint("choose another partition, or leave out --partition: Windows is then searched for")
+        });
     }
-    let mut installations = search(disk, table);
-    match (installations.found.pop(), installations.found.is_empty()) {
-        (Some(installation), true) => Ok((installation, installations.hives)),
-        (Some(last), false) => {
-            installations.found.push(last);
-            Err(several(&installations.found))
-        }
-        (None, _) => Err(not_found(installations)),
-    }
+    // Several installations are an error, which needs no hives: those of one are held in memory at a time.
+    let mut only: Option<Hives> = None;
+    let mut count = 0;
+    let installations = search(disk, table, |partition, volume| {
+        let Some((installation, hives)) = inspect(partition, volume)? else { return Ok(None) };
+        count += 1;
+        only = (count == 1).then_some(hives);
+        Ok(Some(installation))
+    });
+    let installation =
+        the_only(installations, |found| format!("--partition {}: {}", found.partition.number, found.guest))?;
+    Ok((installation, only.unwrap_or_default()))
 }
 
-fn locate_in<D: Disk>(disk: &D, partition: &Partition) -> Result<(Installation, Hives)> {
+/// The partition with Windows, however damaged its hives: the one of the given number (Windows or not), or the only one
+/// that has a Windows folder.
+///
+/// # Errors
+/// Those of [`locate`], except what concerns the hives.
+pub(super) fn locate_partition<D: Disk>(disk: &D, table: &PartitionTable, number: Option<u32>) -> Result<Partition> {
+    if let Some(number) = number {
+        return ntfs_partition(table, number).cloned();
+    }
+    let found = search_folders(disk, table);
+    let describe = |(partition, folders): &(Partition, Vec<String>)| {
+        format!("--partition {}: {}", partition.number, folders.join(", "))
+    };
+    the_only(found, describe).map(|(partition, _)| partition)
+}
+
+/// The NTFS volume of this number.
+fn ntfs_partition(table: &PartitionTable, number: u32) -> Result<&Partition> {
+    let partition = table.partition(number)?;
     if let Some(refusal) = partition.refusal() {
         return Err(refusal);
     }
@@ -108,26 +141,34 @@ fn locate_in<D: Disk>(disk: &D, partition: &Partition) -> Result<(Installation, 
             .expected_found("NTFS", partition.content)
             .hint("choose another partition, or leave out --partition: Windows is then searched for"));
     }
-    match inspect_partition(disk, partition)? {
-        Some(Inspected { guest, hives }) => Ok((Installation { partition: partition.clone(), guest }, hives)),
-        None => Err(Error::new(Kind::NotWindows, Layer::Job, "no Windows found in this partition")
-            .path(partition.label())
-            .hint("choose another partition, or leave out --partition: Windows is then searched for")),
+    Ok(partition)
+}
+
+/// Why the volume would not be edited as it is now; `None` if it would.
+pub(super) fn edit_refusal<D: Disk>(disk: D, partition: &Partition) -> Option<Error> {
+    let view = PartitionView::new(disk, partition);
+    view.and_then(|view| Volume::open(view, &OpenOptions::new(FileTime(1)))).err()
+}
+
+fn the_only<T>(mut search: Search<T>, describe: impl Fn(&T) -> String) -> Result<T> {
+    match (search.found.pop(), search.found.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (Some(last), false) => {
+            search.found.push(last);
+            let list: Vec<String> = search.found.iter().map(describe).collect();
+            Err(Error::refused(Layer::Job, format!("the disk holds {} Windows installations", list.len()))
+                .hint(format!("choose one:\n  {}", list.join("\n  "))))
+        }
+        (None, _) => Err(not_found(search)),
     }
 }
 
-fn several(found: &[Installation]) -> Error {
-    let list: Vec<String> =
-        found.iter().map(|found| format!("--partition {}: {}", found.partition.number, found.guest)).collect();
-    Error::refused(Layer::Job, format!("the disk holds {} Windows installations", found.len()))
-        .hint(format!("choose one:\n  {}", list.join("\n  ")))
-}
-
 /// Why no Windows was found: a volume that may hide one counts more than volumes without one.
-fn not_found(installations: Installations) -> Error {
-    let Installations { mut faults, others, .. } = installations;
-    let refused = faults.iter().position(|(_, error)| error.kind() == Kind::Refused);
-    let first = refused.or((!faults.is_empty()).then_some(0));
+fn not_found<T>(search: Search<T>) -> Error {
+    let Search { mut faults, others, .. } = search;
+    let of_kind = |kind| faults.iter().position(|(_, error)| error.kind() == kind);
+    // What the user can decide comes first, then damage: either hides more than a volume that cannot be read anyway.
+    let first = of_kind(Kind::Refused).or(of_kind(Kind::Damaged)).or((!faults.is_empty()).then_some(0));
     match first {
         Some(index) => faults.swap_remove(index).1,
         None if others.is_empty() => {

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! Everything before commit happens on the stage, in memory. A job that fails has written nothing. (A new image is copied
-//! to a temporary file meanwhile, which goes when the job fails.)
+//! to a temporary file meanwhile, which is removed when the job fails.)
 
+mod check;
 mod explain;
 mod folder;
 mod hive_name;
@@ -23,10 +24,11 @@ mod standalone;
 mod verify;
 mod volume_check;
 
+pub use check::{BootAnswer, check};
 pub use hive_name::HiveName;
 pub use inject::{inject, inject_into, prepare};
-pub use inspect::{Fault, Found as FoundWindows, Inspection, inspect};
-pub use locate::{Installation, Installations, locate, search};
+pub use inspect::{Fault, Found as FoundWindows, Inspection, find_guest, inspect};
+pub use locate::{Installation, Search, locate, search_installations};
 pub use outputs::check_outputs;
 pub use registry::{HiveEdit, HiveRequest, edit_hive, image_files, import_into_image, read_hive};
 pub use report::Report;

@@ -9,7 +9,7 @@ use crate::block::Format;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{REPORT, RunFiles, Target};
 
-/// Name of the output image in messages.
+/// What the output image is called in messages.
 const OUTPUT: &str = "the output";
 
 /// Makes sure that a run may write its output and these reports: each can be what its name says, none of them is a file

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::explain::explain;
 use super::hive_name::HiveName;
-use super::locate::{Installation, locate};
+use super::locate::{Installation, locate, search_folders};
 use super::outputs::refuse_raw_overlay;
 use super::recover::recover;
 use super::request::Destination;
@@ -22,9 +22,8 @@ use crate::hive::{Hive, Replay, read_logs};
 use crate::host::{RunFiles, Target};
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, Content, Partition, PartitionView};
+use crate::partition::{self, Partition, PartitionView};
 use crate::plan;
-use crate::windows::windows_folders;
 
 /// The largest hive or log that is loaded.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
@@ -32,19 +31,19 @@ const HIVE_BYTES_MAX: u64 = 1 << 30;
 /// The image whose hives are read or edited, and how.
 #[derive(Debug, Clone)]
 pub struct HiveRequest {
-    /// The image.
+    /// Path of the image.
     pub image: PathBuf,
-    /// How it is opened.
+    /// How the image is opened: format, disk of an OVA, files that it may refer to.
     pub options: block::OpenOptions,
-    /// The partition with Windows, if the caller chose one.
+    /// Number of the partition with Windows; needed when there are several installations.
     pub partition: Option<u32>,
     /// Whether an existing output file is replaced.
     pub overwrite_output: bool,
-    /// The time for everything that is written.
+    /// Time for everything that is written, so that equal runs write equal bytes.
     pub clock: FileTime,
     /// Leave out the pass over the file records that compares them with the volume's bitmaps before the first edit.
     pub skip_volume_check: bool,
-    /// Cancels the run from outside.
+    /// Stops the job when another thread requests it.
     pub cancel: Cancel,
 }
 
@@ -53,11 +52,11 @@ pub struct HiveRequest {
 pub struct HiveEdit {
     /// Whether any hive changed; if not, nothing was written.
     pub changed: bool,
-    /// Logs that were replayed on the way.
+    /// Logs that were replayed in memory, of the hives that changed.
     pub replays: Vec<Replay>,
-    /// What became of an earlier, interrupted run.
+    /// What was done about an earlier, interrupted run.
     pub recovery: Recovery,
-    /// Warnings of the commit.
+    /// Warnings of the volume check and of the commit.
     pub warnings: Vec<String>,
 }
 
@@ -96,7 +95,7 @@ pub fn edit_hive(
 }
 
 /// Applies a `.reg` file, whose keys are full paths, to the hives of the Windows in an image: all of it or nothing. The
-/// file is read piece by piece.
+/// file is parsed as it is read.
 ///
 /// # Errors
 /// Those of [`edit_hive`], and [`Kind::Usage`] for a `.reg` file that cannot be read.
@@ -124,7 +123,7 @@ pub fn import_into_image(request: &HiveRequest, file: &mut Parser<'_>, destinati
     edit_hives(request, destination, &mut import).map_err(explain)
 }
 
-/// Loads a hive by its path, and tells what its logs held.
+/// Loads a hive by its path, and returns what was replayed from its logs.
 type Load<'a> = dyn Fn(&str) -> Result<(Hive, Option<Replay>)> + 'a;
 
 /// The hives that are being edited, loaded when they are asked for.
@@ -251,10 +250,10 @@ fn open(request: &HiveRequest) -> Result<Stage> {
     Ok(Stage::new(block::open(&request.image, &request.options)?, StageOptions::default()))
 }
 
-/// The partition and the folder of the hives.
+/// Where the hives are: partition and folder.
 struct Location {
     partition: Partition,
-    /// `/Windows/System32/config`.
+    /// Path of the folder on the volume: `/Windows/System32/config`.
     config_dir: String,
 }
 
@@ -265,15 +264,12 @@ fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
         // What prevents the inspection of the guest (a wrong Select, say) may be just what is to be repaired.
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
             let mut places = Vec::new();
-            let is_wanted = |p: &&Partition| {
-                p.content == Content::Ntfs && request.partition.is_none_or(|number| number == p.number)
-            };
-            for partition in table.partitions.iter().filter(is_wanted) {
-                let view = PartitionView::new(stage, partition)?;
-                let Ok(volume) = Volume::open(view, &OpenOptions::read_only()) else { continue };
-                for folder in windows_folders(&volume).unwrap_or_default() {
-                    let config_dir = format!("{folder}/System32/config");
-                    places.push(Location { partition: partition.clone(), config_dir });
+            for (partition, folders) in search_folders(stage, &table).found {
+                if request.partition.is_none_or(|number| number == partition.number) {
+                    places.extend(folders.iter().map(|folder| Location {
+                        partition: partition.clone(),
+                        config_dir: format!("{folder}/System32/config"),
+                    }));
                 }
             }
             places.pop().filter(|_| places.is_empty()).ok_or(error)
@@ -310,14 +306,14 @@ fn verify(stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)])
         if check(bytes).iter().any(|fault| fault.severity() == Severity::Error) {
             return Err(Error::new(Kind::Verify, Layer::Job, "the staged hive differs from what was to be written")
                 .path(path)
-                .hint("nothing was written; this is a defect of winject, please report it"));
+                .hint("this is a defect of winject; nothing was written; please report it"));
         }
         Reader::open(bytes)?.walk(&mut |_, node| node.values().map(drop))?;
     }
     Ok(())
 }
 
-/// Damage that was there before must not be taken for a defect of the edit: checks what [`verify`] will check.
+/// Checks what [`verify`] will check on the untouched volume, so that existing damage is not taken for a fault of the edit.
 fn check_before<D: VolumeWrite>(volume: &Volume<D>, installation: &Location, hives: &[HiveName]) -> Result<()> {
     let mut paths = Vec::new();
     for &name in hives {

@@ -1,4 +1,4 @@
-//! Requests for jobs, and their observers.
+//! The request for an injection, and the observer of a job.
 
 use std::path::PathBuf;
 
@@ -12,21 +12,23 @@ use crate::windows::InjectOptions;
 /// Where the changed disk is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// Nowhere: everything is computed and verified, and nothing is written.
+    /// Nowhere: everything is computed and verified, and nothing is written. [`Report::changes`](super::Report::changes)
+    /// lists what would be done.
     DryRun,
-    /// Into the image itself, with an undo journal in its folder while it is written.
+    /// Into the image itself, with an undo journal in its folder while it is written. If the run is interrupted (power
+    /// failure), the next one restores or completes the image first. Only for raw and qcow2 images.
     InPlace,
-    /// A small new qcow2 file over the untouched original.
+    /// A small new qcow2 file at this path, backed by the image, which stays as it is.
     Overlay(PathBuf),
-    /// A whole new image, independent of the original.
+    /// A whole new image that does not need the original.
     Standalone {
-        /// The file to write.
+        /// The file to write; it gets this name when it is complete.
         path: PathBuf,
         /// [`Format::Raw`] or [`Format::Qcow2`]; others cannot be written.
         format: Format,
-        /// Compression of the qcow2's clusters, and its level in the algorithm's own scale (default if `None`).
+        /// Compression of a qcow2's clusters, and its level on the algorithm's own scale (`None`: its default).
         compression: Option<(Compression, Option<u32>)>,
-        /// Whether the SHA-256 of the new file is computed, for [`Run::output_sha256`](super::report::Run::output_sha256).
+        /// Whether to compute the SHA-256 of the new file, for [`Run::output_sha256`](super::report::Run::output_sha256).
         checksum: bool,
     },
 }
@@ -44,14 +46,15 @@ impl Destination {
     }
 }
 
-/// Overrides of refusals that concern the volume's state. Each is a decision that only the user can take.
+/// Overrides of refusals because of the volume's state; all off by default. Each is a decision that only the user can
+/// take, because it may lose changes that the guest made last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StateOverrides {
-    /// Edit a volume whose dirty flag is set.
+    /// Edit a volume whose dirty flag is set; Windows will check it.
     pub allow_dirty: bool,
-    /// Throw away an unclean NTFS log: what it would have repaired stays as it is, and Windows will check the volume.
+    /// Discard an unclean NTFS log: what it would have repaired stays as it is, and Windows will check the volume.
     pub discard_ntfs_log: bool,
-    /// Throw away a hibernated session; Windows will check the volume.
+    /// Discard a hibernated session with what it had not saved; Windows will check the volume.
     pub discard_hibernation: bool,
 }
 
@@ -68,45 +71,48 @@ impl StateOverrides {
 pub struct InjectRequest {
     /// Path of the disk image.
     pub image: PathBuf,
-    /// The image's container format, if the caller knows better than its content says.
+    /// Container format of the image; `None` detects it by content.
     pub format: Option<Format>,
-    /// Which files the image may name (backing files, extents).
+    /// Files that the image may refer to (backing files, extents).
     pub path_policy: PathPolicy,
-    /// Which disk of an OVA, by its file name in the OVA.
+    /// Which disk of an OVA that holds several, by its file name in the OVA.
     pub disk: Option<String>,
     /// Folders and ISO images with drivers, the first one preferred.
     pub drivers: Vec<PathBuf>,
-    /// Driver definitions (YAML) over the built-in ones.
+    /// File of driver definitions (YAML) that are merged over the built-in ones.
     pub definitions: Option<PathBuf>,
-    /// Files that the caller read for this request (a document, certificates): none of them becomes an output.
+    /// Files that the caller read to make this request (a document, certificates): an output that is one of them is
+    /// refused.
     pub other_inputs: Vec<PathBuf>,
     /// Where the changed disk is written.
     pub destination: Destination,
-    /// Whether an existing output file is replaced.
+    /// Whether an existing output file is replaced; if not, it is an error.
     pub overwrite_output: bool,
-    /// Number of the partition with Windows, as Linux counts; needed when there are several installations. 0: the image is one
-    /// volume.
+    /// Number of the partition with Windows, as Linux counts; needed when there are several installations. 0: the image
+    /// is a volume without a partition table.
     pub partition: Option<u32>,
-    /// Number of worker threads that write a new image. If given, the job starts no others.
+    /// Number of worker threads that write a new image. If given, the job starts no others; `None`: as many as are useful.
     pub threads: Option<usize>,
     /// Time for everything that is written, so that equal runs write equal bytes.
     pub clock: FileTime,
-    /// Overrides of refusals.
+    /// Refusals because of the volume's state that the user has overridden.
     pub state: StateOverrides,
-    /// Leave out the pass over the file records that compares them with the volume's bitmaps before the first edit.
+    /// Skip the comparison of the volume's bitmaps with its file records before the first edit. Where a bitmap is wrong,
+    /// the edit may then overwrite files of the guest.
     pub skip_volume_check: bool,
     /// What the signature of a boot driver must prove.
     pub policy: Policy,
     /// How drivers are registered and staged in the guest.
     pub options: InjectOptions,
-    /// Stage the packages and register no driver; the guest need not boot from virtio afterwards.
+    /// Only stage the packages and register no driver: no error if the guest then does not boot from virtio.
     pub packages_only: bool,
-    /// Cancels the run from outside.
+    /// Stops the job when another thread requests it.
     pub cancel: Cancel,
 }
 
 impl InjectRequest {
-    /// A request with every choice at its default.
+    /// A request with every choice at its default. `clock` dates everything that is written: [`FileTime::now`], or a
+    /// fixed time for equal bytes.
     #[must_use]
     pub fn new(image: impl Into<PathBuf>, drivers: Vec<PathBuf>, destination: Destination, clock: FileTime) -> Self {
         Self {
@@ -132,11 +138,12 @@ impl InjectRequest {
     }
 }
 
-/// Callbacks that show the progress of a job. All methods do nothing by default.
+/// Callbacks that show the progress of a job, see the example of [`inject`](super::inject()). They are called on the
+/// thread that runs the job, and do nothing by default.
 pub trait Observer {
     /// A new step begins; `title` is a phrase such as "Looking for Windows".
     fn step(&self, _title: &str) {}
-    /// `done` of `total` bytes of the current step are written.
+    /// `done` of `total` bytes of the current step are written. Only steps that write a whole image report bytes.
     fn progress(&self, _done: u64, _total: u64) {}
 }
 

@@ -21,11 +21,11 @@ const READ_CACHE_BYTES: u64 = 32 << 20;
 /// An injection that is done on the stage, and not written anywhere yet.
 #[derive(Debug)]
 pub struct Staged {
-    /// The changed disk.
+    /// The disk with the changes on it.
     pub stage: Stage,
-    /// What was changed.
+    /// The changes, as they were planned.
     pub plan: Plan,
-    /// How the disk is divided.
+    /// Kind of the disk's partition table.
     pub scheme: Scheme,
     pub(super) installation: Installation,
     pub(super) selection: Selection,
@@ -45,7 +45,7 @@ pub(super) fn stage_changes(
     };
     let definitions = if request.packages_only { definitions.staged_only() } else { definitions };
     report.virtio.warnings.extend(definitions.warnings.iter().cloned());
-    // Independent of each other. An error of the drivers comes first.
+    // The two are independent of each other. An error of the drivers is reported first.
     let (sources, found) = in_parallel(
         request,
         || open_sources(request),
@@ -78,19 +78,19 @@ pub(super) fn stage_changes(
             report.virtio.warnings.push(SKIPPED.to_owned());
         }
     }
-    // Damage that was there before must not be taken for a defect of the change.
+    // Existing damage must not be taken for a fault of the change.
     plan::check_before(volume.device(), &plan, request.state.any())
         .map_err(|error| error.path(installation.partition.label()))?;
 
     request.cancel.check()?;
     observer.step("Applying the plan to the staged disk");
-    // An override is obeyed even when the plan is empty.
+    // Overrides mark the volume even if the plan is empty.
     volume.apply_overrides()?;
     let applied = plan::apply_loaded(&plan, &mut volume, hives, request.clock)?;
     volume.flush()?;
     drop(volume);
     report.run.bytes_changed = stage.drop_unchanged()?;
-    // A discarded log or hibernation is a change, even when the drivers are there already.
+    // A discarded log or hibernation is a change, even if the drivers are installed already.
     report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
     Ok(Staged { stage, plan, scheme: table.scheme, installation, selection, applied })
 }
@@ -120,7 +120,7 @@ struct FoundWindows {
     hives: Hives,
 }
 
-/// Recovers from an interrupted run, opens the image and refuses what its file forbids.
+/// Recovers from an interrupted run, opens the image, and refuses a destination that the image does not allow.
 pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Stage> {
     observer.step("Opening the image");
     request.cancel.check()?;
@@ -133,7 +133,7 @@ pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, repor
     if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = &request.destination {
         commit::refuse_own_files(&report.image_files, out)?;
     }
-    // Refusals of the file come before any work is done.
+    // Refuse early: nothing of what follows would help.
     match request.destination {
         Destination::InPlace => commit::check_in_place(&stage, &request.image, &request.path_policy)?,
         Destination::Overlay(_) => commit::check_overlay(&stage)?,

@@ -1,4 +1,4 @@
-//! The changes as a whole new image, written while they are found and verified.
+//! Writes the changed disk as a whole new image, while the changes are planned and verified.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,7 @@ use crate::error::{Error, Layer, Result};
 /// The step in which a new image is written.
 const WRITING: &str = "Writing and verifying the new image";
 
-/// Stages the changes and writes them as a new image. It gets its name only when the verified is there.
+/// Stages the changes and writes the disk as a new image, which gets its name after the verification.
 pub(super) fn write_standalone(
     request: &InjectRequest,
     observer: &dyn Observer,
@@ -40,7 +40,7 @@ pub(super) fn write_standalone(
     Ok(staged)
 }
 
-/// Writes the new image while the staged disk is verified; after it, when the number of threads is given.
+/// Writes the new image while the staged disk is verified; one after the other if the number of threads is given.
 fn convert_staged(
     request: &InjectRequest,
     observer: &dyn Observer,
@@ -68,7 +68,7 @@ fn convert_staged(
     Ok((done, verified))
 }
 
-/// Copies the image while the changes are found and verified; then writes the changes over the copy.
+/// Copies the image while the changes are planned and verified; then writes them over the copy.
 fn convert_meanwhile(
     request: &InjectRequest,
     observer: &dyn Observer,
@@ -78,7 +78,7 @@ fn convert_meanwhile(
     options: &ConvertOptions<'_>,
 ) -> Result<(Staged, Converted, VerifiedDisk)> {
     let copy = BackgroundCopy::start(&stage, path, options);
-    // What is wrong with the guest or the drivers is said first, then what is wrong with the output.
+    // An error of the guest or the drivers is reported before one of the output.
     let staged = stage_changes(request, observer, report, Ok(stage))?;
     let copy = copy?;
     observer.step(WRITING);

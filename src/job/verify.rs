@@ -40,7 +40,7 @@ pub(super) fn verify(staged: &Staged, request: &InjectRequest) -> Result<Verifie
     Ok(VerifiedDisk { validation: compare_with_plan(staged, request)?, boot: check_boot(staged, request)? })
 }
 
-/// Reads the staged disk again from its first sector, and compares with the plan.
+/// Reads the staged disk again from its first sector, and compares it with the plan.
 fn compare_with_plan(staged: &Staged, request: &InjectRequest) -> Result<Validation> {
     let Staged { stage, plan, installation, applied, .. } = staged;
     let table = partition::read(stage)?;
@@ -58,8 +58,8 @@ fn compare_with_plan(staged: &Staged, request: &InjectRequest) -> Result<Validat
     Ok(Validation { success: true, compared })
 }
 
-/// Checks that the staged guest boots from virtio, from each bus for which it got a driver. This is another question than
-/// whether everything is as planned. The SYSTEM hive that the plan changed is not read again.
+/// Checks that the staged guest boots from each virtio bus that it got a driver for, which does not follow from being as
+/// planned. The SYSTEM hive that the plan changed is not read again.
 fn check_boot(staged: &Staged, request: &InjectRequest) -> Result<Vec<BootCheck>> {
     let Staged { stage, installation, selection, applied, .. } = staged;
     let volume = Volume::open(PartitionView::new(stage, &installation.partition)?, &OpenOptions::read_only())?;
@@ -79,7 +79,7 @@ fn check_boot(staged: &Staged, request: &InjectRequest) -> Result<Vec<BootCheck>
         if !answer.boots && required.contains(&bus) {
             let reasons: Vec<&str> = answer.failures().map(|finding| finding.text.as_str()).collect();
             let what = format!("the guest would not boot from {}: {}", bus.name(), reasons.join("; "));
-            // what was broken before the injection is the guest's, not a failed injection
+            // a guest that was broken before is damage (5), not a failed injection (8)
             let (kind, hint) = if answer.failures().any(Finding::is_of_the_guest) {
                 let hint = "nothing was written; winject check IMAGE shows the whole boot chain: repair it first";
                 (Kind::Damaged, hint)

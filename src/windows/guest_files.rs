@@ -6,26 +6,26 @@ use crate::error::Result;
 use crate::io::VolumeRead;
 use crate::ntfs::{Namespace, Volume};
 
-/// How many entries of one folder are looked at.
+/// Largest number of entries that are read of one folder.
 const ENTRIES_MAX: usize = 100_000;
-/// Bytes of a file that are hashed at once.
+/// Bytes of a file that are read at once to hash them.
 const HASHED_AT_ONCE: usize = 1 << 20;
 
 /// The bit of a reparse tag that says that the file stands for another one ([MS-FSCC] 2.1.2.1).
 const NAME_SURROGATE: u32 = 0x2000_0000;
 
-/// Who may do what with a file or folder, and whether it is one at all.
+/// Access rights of a file or folder, and whether it is a link.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Protection {
-    /// The security descriptor; `None` for one that is not in the volume's table.
+    /// The self-relative security descriptor; `None` if the volume's table `$Secure` has none for it.
     pub descriptor: Option<Vec<u8>>,
-    /// Whether it leads elsewhere (junction, symbolic link), or is a file of another folder, too (hard link).
+    /// Whether it is a junction or symbolic link, or a file with a hard link.
     pub is_link: bool,
 }
 
 /// Read access by path, with `/` between names, compared without case.
 pub trait GuestFiles {
-    /// The length of a file; 0 for a folder; `None` when there is nothing of that name.
+    /// The length of a file; 0 for a folder; `None` if it does not exist.
     ///
     /// # Errors
     /// When the volume is damaged there.
@@ -37,7 +37,7 @@ pub trait GuestFiles {
     /// When the volume is damaged there, or the file is longer.
     fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>>;
 
-    /// The SHA-256 of a file's content; `None` when there is nothing of that name.
+    /// The SHA-256 of a file's content; `None` if it does not exist.
     ///
     /// # Errors
     /// When the volume is damaged there.
@@ -61,16 +61,16 @@ pub trait GuestFiles {
     /// When the volume is damaged there.
     fn file_names(&self, path: &str) -> Result<Vec<String>>;
 
-    /// How a file or folder is protected; `None` when there is nothing of that name.
+    /// How a file or folder is protected; `None` if it does not exist.
     ///
     /// # Errors
     /// When the volume is damaged there.
     fn protection(&self, path: &str) -> Result<Option<Protection>>;
 
-    /// Bytes that are free, if known.
+    /// Free bytes of the volume, if known.
     fn free_space(&self) -> Option<u64>;
 
-    /// Whether there is something of that name.
+    /// Whether a file or folder of this path exists.
     ///
     /// # Errors
     /// When the volume is damaged there.

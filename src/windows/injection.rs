@@ -19,9 +19,9 @@ use crate::windows::inspect::guest::Guest;
 use crate::windows::inspect::installation::Hives;
 use crate::windows::plan_builder::PlanBuilder;
 
-/// Free space that Windows needs besides the staged files, so that it can install them.
+/// Free bytes that Windows needs in addition to the staged files to install them.
 const SPACE_FOR_WINDOWS: u64 = 64 << 20;
-/// Free space that our own edits need besides the files: folders, records, growing hives.
+/// Free bytes that our own edits need in addition to the files: folders, records, growing hives.
 const SPACE_FOR_EDITS: u64 = 2 << 20;
 
 /// A plan and what it means in terms of drivers.
@@ -112,7 +112,7 @@ pub(super) fn plan_files(
     let manifest = manifest::to_bytes(builder.desired_state(), &record);
     builder.write_file(guest_paths::MANIFEST, manifest, &Access::Protected)?;
 
-    builder.set_reason("what others put into winject's own folder is made writable for administrators only");
+    builder.set_reason("files of other makers in winject's own folder are made writable for administrators only");
     builder.protect_below(guest_paths::TOP)?;
 
     let (mut plan, hives) = builder.finish();

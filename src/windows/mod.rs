@@ -30,7 +30,7 @@ pub use boot_check::{
     boot_checks_of,
 };
 pub use injection::{Injection, plan_injection, plan_inspected};
-pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, is_windows_volume, windows_folders};
+pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, windows_folders};
 pub use options::{InjectOptions, Registration};
 pub use record::{
     Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,

@@ -1,32 +1,33 @@
-//! What the user may choose about an injection.
+//! Options of an injection that concern the guest.
 
 use serde::{Deserialize, Serialize};
 
-/// How storage drivers are put into `DriverDatabase`.
+/// How much is written into `DriverDatabase` to register a boot driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Registration {
-    /// What is needed to boot; the first-boot job then installs the packages properly.
+    /// The minimum that is needed to boot; the first-boot job then installs the packages properly.
     #[default]
     Minimal,
-    /// What Windows itself writes when it installs a package: driver store, INF, catalogue, all records.
+    /// Everything that Windows itself writes when it installs a package: driver store, INF, catalogue, all records.
     Full,
 }
 
-/// What the user may choose about an injection.
+/// Options of an injection that concern the guest. By default drivers are registered minimally, the first-boot job is
+/// installed, and nothing that is newer in the guest is replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InjectOptions {
-    /// Replace drivers of the guest that are newer than those of the media.
+    /// Replace drivers in the guest even if they are newer than those of the media.
     pub force: bool,
-    /// Let the first-boot job run again in a guest that has finished it.
+    /// Run the first-boot job again in a guest that has finished it.
     pub rearm: bool,
-    /// Install the first-boot job.
+    /// Install the job that installs all staged packages at the first boot.
     pub firstboot: bool,
     /// Keep the in-box controllers startable, so that the guest still starts from SATA, IDE or NVMe.
     pub keep_inbox_controllers: bool,
-    /// How drivers are registered.
+    /// How much is written to register boot drivers.
     pub registration: Registration,
-    /// Certificates (DER or PEM) whose publishers the guest shall trust without asking.
+    /// Certificates (DER or PEM) of publishers that the guest trusts, so that their drivers install without a question.
     pub trusted_publishers: Vec<Vec<u8>>,
 }
 

@@ -1,24 +1,24 @@
-//! What an injection does, in the terms of the report: which drivers, files, services, ids.
+//! What an injection does to a guest, as the report lists it: drivers, files, services, ids.
 //!
-//! The fields have the names that the guide's readers look for (`virtio.registry_changes.services`, …).
+//! The names of the fields are part of the report's JSON form (`virtio.registry_changes.services`, …).
 
 use serde::Serialize;
 
 use crate::plan::GuestHive;
 
-/// Whether something is new, changed or was right already.
+/// What happens to a file, service, entry or package of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// It was not there.
+    /// It is new in the guest.
     Created,
-    /// It was there with another content.
+    /// It replaces one with another content.
     Updated,
-    /// It was there and right.
+    /// The guest has exactly this one already.
     Unchanged,
-    /// The guest's own is newer, or at work already: left alone.
+    /// The guest's own is newer, or serves the devices already: it is left alone.
     Kept,
-    /// It is removed.
+    /// It is removed from the guest.
     Removed,
 }
 
@@ -43,23 +43,23 @@ pub struct FileRecord {
     pub name: String,
     /// What happens to it.
     pub action: Action,
-    /// Why, where that is not obvious.
+    /// Why, where the action does not tell; left out otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Where it comes from.
+    /// Path on the driver media that it comes from.
     pub source: String,
-    /// Where it goes to, on the Windows volume.
+    /// Path that it gets on the Windows volume.
     pub destination: String,
     /// Length of the file in bytes.
     pub size: u64,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
-    /// The service that it is for.
+    /// Name of the service that it is for; left out for a file without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
 }
 
-/// A package that lies ready in the guest for its own Windows to install.
+/// A package that is staged in the guest, for the running Windows to install.
 #[derive(Debug, Clone, Serialize)]
 pub struct PackageRecord {
     /// The service, or the name of the staging folder for a package without one.
@@ -67,13 +67,13 @@ pub struct PackageRecord {
     /// Category: `storage`, `network` …
     #[serde(rename = "type")]
     pub category: String,
-    /// Where it comes from.
+    /// Folder of the package on the driver media.
     pub package_dir: String,
     /// File name of its INF.
     pub inf: String,
     /// Version of `DriverVer` in the INF: `100.101.104.28500`.
     pub driver_version: String,
-    /// The folder in the guest.
+    /// Folder of the package on the Windows volume.
     pub guest_dir: String,
     /// What happens to it.
     pub action: Action,
@@ -131,7 +131,7 @@ pub struct DriverDatabaseRecord {
     pub action: Action,
 }
 
-/// Everything in the hives.
+/// What is written to the hives.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct RegistryRecord {
     /// Control sets that are edited.
@@ -140,7 +140,7 @@ pub struct RegistryRecord {
     pub style: String,
     /// Services that are registered, one record for each control set.
     pub services: Vec<ServiceRecord>,
-    /// Entries of `CriticalDeviceDatabase`.
+    /// Entries of `CriticalDeviceDatabase`, one record for each id and control set.
     pub cdd: Vec<CriticalDeviceRecord>,
     /// Packages that are registered in `DriverDatabase`.
     pub driver_database: Vec<DriverDatabaseRecord>,
@@ -151,14 +151,14 @@ pub struct RegistryRecord {
     pub inbox_controllers: Vec<String>,
 }
 
-/// The search path for drivers.
+/// `DevicePath`, the list of folders in which Windows searches for drivers.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct DevicePathRecord {
     /// Whether the run changes the value.
     pub modified: bool,
-    /// The value as it was.
+    /// The value before the run; `None` if the guest had none.
     pub original: Option<String>,
-    /// The value as it will be.
+    /// The value after the run.
     pub new: String,
 }
 
@@ -167,15 +167,15 @@ pub struct DevicePathRecord {
 pub struct FirstbootRecord {
     /// Name of the service that starts the job.
     pub service: String,
-    /// How it is started.
+    /// How the job is started, in words.
     pub method: String,
-    /// The script in the guest.
+    /// Path of the script on the Windows volume.
     pub payload: String,
-    /// The log in the guest.
+    /// Path of the job's log on the Windows volume.
     pub log_path: String,
-    /// The marker in the guest.
+    /// Path of the marker that the job leaves when it has finished, on the Windows volume.
     pub marker_path: String,
-    /// Set when the job is not installed.
+    /// Why the job is not installed; left out if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
 }
@@ -185,7 +185,7 @@ pub struct FirstbootRecord {
 pub struct Record {
     /// Drivers put into `System32\drivers`.
     pub files_copied: Vec<FileRecord>,
-    /// Packages that lie ready for the running guest.
+    /// Packages that are staged for the running guest.
     pub packages_staged: Vec<PackageRecord>,
     /// Edits of the hives.
     pub registry_changes: RegistryRecord,
@@ -193,6 +193,6 @@ pub struct Record {
     pub devicepath_changes: DevicePathRecord,
     /// The job that installs the staged packages at the first boot.
     pub firstboot: FirstbootRecord,
-    /// The manual installer in the guest.
+    /// Text of the script that installs the packages by hand.
     pub setup_script: String,
 }

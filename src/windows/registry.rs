@@ -18,7 +18,7 @@ pub struct LoadedHive {
     pub replay: Option<Replay>,
 }
 
-/// Reads a hive and its logs from `config_dir`; `None` when there is no such file.
+/// Reads a hive and its logs from `config_dir`; `None` if the file does not exist.
 ///
 /// # Errors
 /// When the hive is damaged, or dirty and its logs cannot repair that.
@@ -86,7 +86,7 @@ pub fn get_strings(hive: &Hive, key: &str, name: &str) -> Result<Vec<String>> {
     Ok(data.and_then(|d| d.as_texts().or_else(|| single(&d))).unwrap_or_default())
 }
 
-/// The names of the subkeys of a key; none when there is no such key.
+/// The names of the subkeys of a key; empty if the key does not exist.
 ///
 /// # Errors
 /// When the hive is damaged there.
@@ -95,7 +95,7 @@ pub fn subkey_names(hive: &Hive, key: &str) -> Result<Vec<String>> {
     hive.subkeys(id)?.into_iter().map(|sub| Ok(hive.key_name(sub)?.to_string())).collect()
 }
 
-/// All values of a key; none when there is no such key.
+/// All values of a key; empty if the key does not exist.
 ///
 /// # Errors
 /// When the hive is damaged there.
@@ -108,7 +108,7 @@ pub fn key_values(hive: &Hive, key: &str) -> Result<Vec<(String, RegData)>> {
 /// The error for a hive that must be there.
 #[must_use]
 pub fn missing_hive(config_dir: &str, file: GuestHive) -> Error {
-    Error::new(Kind::NotWindows, Layer::Windows, "the hive is not there")
+    Error::new(Kind::NotWindows, Layer::Windows, "no such hive in this Windows")
         .path(format!("{config_dir}/{}", file.file_name()))
         .hint("choose the partition that holds the Windows system")
 }

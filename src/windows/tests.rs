@@ -398,7 +398,7 @@ fn an_active_package_of_the_guest_is_not_clobbered() {
     assert_eq!(names, ["oem7.inf"]);
     assert_eq!(value(&system, "ControlSet001\\Services\\vioscsi", "ImagePath"), RegData::expand_sz(image));
     assert_eq!(value(&system, "ControlSet001\\Services\\vioscsi", "Start"), RegData::dword(0));
-    // ids that nobody serves are added
+    // ids without a driver are added
     assert!(registry::find_key(&system, "DriverDatabase\\DeviceIds\\PCI\\VEN_1AF4&DEV_1048&REV_01").unwrap().is_some());
     assert_eq!(injection.record.registry_changes.driver_database[0].ids_kept, [id]);
 }

@@ -16,7 +16,7 @@ pub struct Args {
 pub(super) enum Command {
     /// Show a key, its values and the names of its subkeys
     Query(Query),
-    /// Write a key with everything below it as a .reg file (UTF-16)
+    /// Write a key and everything below it as a .reg file (UTF-16)
     Export(Export),
     /// Make the changes that a .reg file asks for
     Import(Import),
@@ -24,7 +24,7 @@ pub(super) enum Command {
     Diff(Diff),
     /// Create a key, or set a value
     Set(Set),
-    /// Delete a key with everything below it, or a value
+    /// Delete a key and everything below it, or a value
     Delete(Delete),
     /// Check a hive against every rule of the format (exit code 1 if it breaks one)
     Check(Check),
@@ -33,7 +33,7 @@ pub(super) enum Command {
 // Which part of the keys in a .reg file stands for the root of a hive file.
 #[derive(Debug, clap::Args)]
 pub(super) struct Prefix {
-    /// Take this part of the keys in .reg files for the root of a hive file, such as `HKEY_LOCAL_MACHINE\SYSTEM`
+    /// Let this path stand for the root of the hive file in keys and .reg files, such as HKEY_LOCAL_MACHINE\SYSTEM
     #[arg(long, value_name = "KEY", default_value = "")]
     prefix: String,
 }
@@ -59,7 +59,7 @@ pub(super) struct Answer {
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
 pub(super) struct ValueName {
-    /// Use the value of this name
+    /// Use the value with this name
     #[arg(long, value_name = "NAME")]
     value: Option<String>,
     /// Use the key's default value
@@ -77,7 +77,7 @@ impl ValueName {
 pub(super) struct Query {
     /// Hive file or image
     pub(super) target: PathBuf,
-    /// The key
+    /// Path of the key
     pub(super) key: String,
     #[command(flatten)]
     pub(super) value: ValueName,
@@ -85,7 +85,7 @@ pub(super) struct Query {
     pub(super) prefix: Prefix,
     #[command(flatten)]
     pub(super) image: target::Image,
-    /// Show everything below the key too
+    /// Show everything below the key, too
     #[arg(short, long)]
     pub(super) recursive: bool,
     #[command(flatten)]
@@ -96,7 +96,7 @@ pub(super) struct Query {
 pub(super) struct Export {
     /// Hive file or image
     pub(super) target: PathBuf,
-    /// The key
+    /// Path of the key
     pub(super) key: String,
     #[command(flatten)]
     pub(super) prefix: Prefix,
@@ -113,7 +113,7 @@ pub(super) struct Export {
 pub(super) struct Import {
     /// Hive file or image
     pub(super) target: PathBuf,
-    /// The .reg file
+    /// The .reg file to import
     pub(super) file: PathBuf,
     #[command(flatten)]
     pub(super) prefix: Prefix,
@@ -125,9 +125,9 @@ pub(super) struct Import {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Diff {
-    /// The hive before
+    /// Hive file or image before the change
     pub(super) old: PathBuf,
-    /// The hive after
+    /// Hive file or image after the change
     pub(super) new: PathBuf,
     /// Compare only this key and what is below it
     #[arg(default_value = "\\")]
@@ -147,7 +147,7 @@ pub(super) struct Diff {
 pub(super) struct Set {
     /// Hive file or image
     pub(super) target: PathBuf,
-    /// The key; what is missing of it is created
+    /// Path of the key; missing keys on it are created
     pub(super) key: String,
     #[command(flatten)]
     pub(super) value: ValueName,
@@ -160,7 +160,7 @@ pub(super) struct Set {
     /// Set the value's type: sz, expand_sz, multi_sz, dword, qword, binary, none, or a number
     #[arg(long = "type", value_name = "TYPE", default_value = "sz")]
     pub(super) kind: String,
-    /// Set this data: text; a number (0x for hexadecimal); hexadecimal digits. For multi_sz repeat the option
+    /// Set this data: text, a number (0x for hexadecimal), or hexadecimal digits, as the type asks; repeat it for multi_sz
     #[arg(long, value_name = "DATA")]
     pub(super) data: Vec<String>,
 }
@@ -169,7 +169,7 @@ pub(super) struct Set {
 pub(super) struct Delete {
     /// Hive file or image
     pub(super) target: PathBuf,
-    /// The key
+    /// Path of the key
     pub(super) key: String,
     #[command(flatten)]
     pub(super) value: ValueName,
@@ -183,12 +183,12 @@ pub(super) struct Delete {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
-    /// Hive file
+    /// Hive file to check
     pub(super) hive: PathBuf,
-    /// Count what Windows tolerates, but never writes, as a fault too
+    /// Count as faults what Windows never writes, but tolerates
     #[arg(long)]
     pub(super) strict: bool,
-    /// Print JSON
+    /// Print the answer as JSON
     #[arg(long)]
     pub(super) json: bool,
 }

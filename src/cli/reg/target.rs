@@ -26,10 +26,10 @@ pub(super) struct Image {
 // Where a changed image goes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Changed {
-    /// Change the image itself; a journal beside it allows to undo an interrupted run
+    /// Change the image itself; a journal in its folder makes an interrupted run undoable
     #[arg(long, conflicts_with = "output")]
     in_place: bool,
-    /// Write a small new qcow2 file over the untouched image
+    /// Write the changes to a small new qcow2 file that is backed by the untouched image
     #[arg(long, value_name = "NEW.qcow2")]
     output: Option<PathBuf>,
     /// Replace an output file that exists

@@ -1,4 +1,4 @@
-//! Filling the report from what the layers answered.
+//! Fills the report from the results of the layers.
 
 use super::fields::{
     Artifact, BcdChanges, Choice, DiskFacts, DriverFound, Failure, FileCopied, Report, Run, SCHEMA, SetupScript,
@@ -15,7 +15,7 @@ use crate::windows::Guest;
 use crate::windows::{Action, Record};
 
 impl Report {
-    /// The report of a run that has not begun yet.
+    /// The report of a run that has not begun yet: what was asked for.
     #[must_use]
     pub fn of_request(request: &InjectRequest) -> Self {
         let dry_run = request.destination == Destination::DryRun;
@@ -43,7 +43,7 @@ impl Report {
         report
     }
 
-    /// What is known once the Windows was found.
+    /// Adds what is known once Windows is found.
     pub(crate) fn add_guest(&mut self, size: u64, table: &PartitionTable, partition: &Partition, guest: &Guest) {
         let disk = DiskFacts { size, scheme: table.scheme, sector: table.sector, partition: partition.clone() };
         self.disk = Some(disk);
@@ -53,7 +53,7 @@ impl Report {
         self.virtio.registry_changes.replayed.clone_from(&guest.replayed);
     }
 
-    /// What is known once the drivers were chosen.
+    /// Adds what is known once the drivers are chosen.
     pub(crate) fn add_selection(&mut self, guest: &Guest, selection: &Selection) {
         let release = guest.target().release();
         self.virtio.plan = Some(Choice {
@@ -68,7 +68,7 @@ impl Report {
         self.virtio.warnings.extend(selection.warnings.iter().cloned());
     }
 
-    /// What is known once the plan was made.
+    /// Adds what is known once the plan is made.
     pub(crate) fn add_plan(&mut self, guest: &Guest, plan: Plan, record: Record) {
         let virtio = &mut self.virtio;
         virtio.unchanged = plan.is_empty();
@@ -88,7 +88,7 @@ impl Report {
         self.drop_repetitions();
     }
 
-    /// Layers may say the same thing twice.
+    /// Removes repeated warnings and notes: several layers may see the same fact.
     fn drop_repetitions(&mut self) {
         for list in [&mut self.virtio.warnings, &mut self.virtio.notes] {
             let mut seen = std::collections::HashSet::new();
@@ -102,7 +102,7 @@ impl Report {
         self.virtio.warnings.extend(committed.warnings);
     }
 
-    /// Marks everything as done (or found done) and verified.
+    /// Marks everything as done and verified, after it has been; also what was found done.
     pub fn succeed(&mut self) {
         let virtio = &mut self.virtio;
         virtio.injected = !virtio.registry_changes.record.services.is_empty() || self.boot.iter().any(|b| b.boots);
@@ -122,7 +122,7 @@ impl Report {
         }
     }
 
-    /// Marks the run as failed.
+    /// Marks the run as failed with this error.
     pub(crate) fn fail(&mut self, error: &crate::Error) {
         let failure = Failure::from(error);
         self.virtio.injected = false;
@@ -160,7 +160,7 @@ fn reason(error: &crate::Error, report: &Report) -> &'static str {
     }
 }
 
-/// `/Windows/System32` as the guest spells it. The volume's root is the drive that Windows calls its own.
+/// A path on the volume (`/Windows/System32`) as the guest spells it. The volume's root is the drive of the system root.
 fn guest_path(guest: &Guest, path: &str) -> String {
     let drive = guest.system_root.get(..2).filter(|drive| drive.ends_with(':')).unwrap_or("C:");
     format!("{drive}{}", path.replace('/', "\\"))

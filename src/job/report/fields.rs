@@ -1,4 +1,8 @@
-//! The fields of the report.
+//! The fields of the report, as they stand in its JSON form.
+//!
+//! An `Option` without a note of its own is `null` as long as the run has not come far enough to know the value. Paths of
+//! the guest are written as the guest writes them (`C:\Windows`), unless they are said to be paths on the volume
+//! (`/Windows`).
 
 use serde::Serialize;
 
@@ -7,39 +11,55 @@ use crate::exit::ExitCode;
 use crate::partition::{Partition, Scheme};
 use crate::windows::{BootCheck, DevicePathRecord, FileRecord, FirstbootRecord, PackageRecord, RegistryRecord};
 
-/// Version of the JSON form.
+/// Version of the JSON form, the value of [`Report::schema`].
 pub const SCHEMA: &str = "winject.report.v1";
 
-/// The whole report.
+/// What a run did, found and verified; also of a run that failed, as far as it came.
+///
+/// ```no_run
+/// use winject::{Destination, FileTime, InjectRequest, Silent, inject};
+///
+/// # fn main() -> winject::Result<()> {
+/// let drivers = vec!["virtio-win.iso".into()];
+/// let request = InjectRequest::new("guest.qcow2", drivers, Destination::DryRun, FileTime::now());
+/// let report = inject(&request, &Silent)?;
+/// for step in report.changes.iter().flat_map(|plan| &plan.steps) {
+///     println!("{} ({})", step.change, step.reason);
+/// }
+/// println!("{}", report.to_json()?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
-    /// [`SCHEMA`].
+    /// Always [`SCHEMA`]; by it a report is recognised as one.
     pub schema: &'static str,
-    /// What was asked for.
+    /// What was asked for, and where the outcome is.
     pub run: Run,
-    /// The disk and the partition of Windows, once known.
+    /// The disk and the partition of Windows; left out until Windows is found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskFacts>,
-    /// Drivers and their registration.
+    /// The guest, the chosen drivers, and what was done with them.
     pub virtio: Virtio,
-    /// The machine that fits the guest now.
+    /// The machine that fits the guest now; left out until drivers are chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recommendation: Option<Recommendation>,
-    /// How the outcome was verified before anything was written.
+    /// How the outcome was verified before anything was written; left out if the run did not get that far.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<Validation>,
-    /// Whether the guest boots from each bus that it got a driver for, with reasons.
+    /// Whether the guest boots from each kind of virtio disk, with reasons; left out if it was not checked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub boot: Vec<BootCheck>,
-    /// Every edit with its reason, in order.
+    /// Every edit with its reason, in order; left out until the plan is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes: Option<crate::plan::Plan>,
-    /// Why the run failed.
+    /// Why the run failed; left out if it succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
-    /// One sentence.
+    /// The outcome in one sentence, such as "Done: Windows 10 (GPT) boots with viostor."
     pub summary: String,
-    /// The files of the image, as far as they are known: a report is open to no more users than they are.
+    /// The files of the image, as far as they are known: a report is open to no more users than they are. Not in the JSON
+    /// form.
     #[serde(skip)]
     pub image_files: Vec<std::path::PathBuf>,
 }
@@ -47,31 +67,32 @@ pub struct Report {
 /// What was asked for, and where the outcome is.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Run {
-    /// Name and version of the program.
+    /// Name and version of the program: `winject 0.1.0`.
     pub tool: String,
-    /// The run's clock, ISO 8601.
+    /// The run's clock in UTC, ISO 8601 to the second. Everything that the run wrote carries this time.
     pub time: String,
-    /// The image.
+    /// Path of the image on the host, as it was given.
     pub image: String,
-    /// Its container format.
+    /// Container format of the image, in qemu-img's terms: `qcow2`, `vmdk` …
     pub image_format: Option<String>,
     /// `in_place`, `overlay`, `standalone` or `dry_run`.
     pub mode: &'static str,
-    /// The file that holds the changed disk.
+    /// Path of the file on the host that holds the changed disk; `null` when nothing was written.
     pub output: Option<String>,
-    /// SHA-256 of that file, if asked for.
+    /// SHA-256 of that file in hexadecimal; left out unless it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_sha256: Option<String>,
     /// Whether nothing was to be written.
     pub dry_run: bool,
-    /// The comparison of the volume's bitmaps with its file records before the first edit: `passed`, or `skipped`.
+    /// The comparison of the volume's bitmaps with its file records before the first edit: `passed` or `skipped`; left
+    /// out if the run did not get that far.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume_check: Option<&'static str>,
     /// Whether an earlier, interrupted run was rolled back first.
     pub recovered: bool,
     /// Whether an earlier, interrupted run had written everything and was completed first.
     pub completed: bool,
-    /// Bytes of the guest's disk that changed, in whole blocks.
+    /// Bytes of the guest's disk that changed, in whole blocks of the stage.
     pub bytes_changed: u64,
     /// Bytes read from the image's files.
     pub bytes_read: u64,
@@ -80,11 +101,11 @@ pub struct Run {
 /// The disk and the partition of Windows.
 #[derive(Debug, Clone, Serialize)]
 pub struct DiskFacts {
-    /// Size in bytes.
+    /// Size of the disk as the guest sees it, in bytes.
     pub size: u64,
     /// Kind of partition table.
     pub scheme: Scheme,
-    /// Bytes per sector.
+    /// Bytes of a logical sector: 512 or 4096.
     pub sector: u32,
     /// The partition that Windows is in.
     pub partition: Partition,
@@ -93,12 +114,12 @@ pub struct DiskFacts {
 /// Why a run failed.
 #[derive(Debug, Clone, Serialize)]
 pub struct Failure {
-    /// The message.
+    /// The error as the command prints it: place, cause, what was expected and what was found.
     pub message: String,
-    /// What to do.
+    /// What the user can do next; left out where there is nothing to advise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// The exit code of the process.
+    /// The exit code of the command for this failure, see the README's table.
     pub exit_code: u8,
 }
 
@@ -113,7 +134,8 @@ impl From<&Error> for Failure {
     }
 }
 
-/// Drivers and their registration.
+/// The guest, the chosen drivers, and what was done with them. The names of the fields are those that readers of such
+/// reports know.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Virtio {
     /// True only when everything required was done and verified, or was found done already; packages that are only staged
@@ -121,264 +143,266 @@ pub struct Virtio {
     pub injected: bool,
     /// Whether the run did what was asked (a dry run: could do).
     pub success: bool,
-    /// Whether everything was found done already.
+    /// Whether everything was found done already, so that nothing had to be written.
     pub unchanged: bool,
     /// Whether nothing was to be written.
     pub dry_run: bool,
-    /// Whether newer driver files of the guest were to be replaced too.
+    /// Whether newer driver files of the guest were to be replaced too (`--force`).
     pub force_overwrite: bool,
-    /// Why nothing was injected, as a word for programs.
+    /// Why the run failed, as a word for programs (`not_windows`, `no_drivers_found` …); left out if it succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
-    /// Which Windows.
+    /// Product, version and CPU of the guest; left out until Windows is found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub windows: Option<WindowsFacts>,
-    /// How drivers were chosen.
+    /// How drivers were chosen; left out until they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<Choice>,
-    /// Where things are in the guest.
+    /// Folders and hives of the guest; left out until Windows is found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub windows_paths: Option<WindowsPaths>,
-    /// The driver sources.
+    /// Paths of the driver media on the host, as they were given, the preferred one first.
     pub virtio_dir: Vec<String>,
-    /// The chosen drivers.
+    /// The packages that were chosen for the guest.
     pub drivers_found: Vec<DriverFound>,
-    /// Driver files in `System32\drivers`.
+    /// Driver files for `System32\drivers`, also those that were there already.
     pub files_copied: Vec<FileCopied>,
-    /// Packages below `C:\hyper2kvm\drivers\virtio`.
+    /// Packages that lie below `C:\hyper2kvm\drivers\virtio`, for the running guest to install.
     pub packages_staged: Vec<PackageRecord>,
-    /// Edits of the SYSTEM hive.
+    /// Control sets, services and device ids in the registry.
     pub registry_changes: RegistryChanges,
-    /// The edit of `DevicePath`.
+    /// `DevicePath`, the list of folders in which Windows searches for drivers.
     pub devicepath_changes: DevicePathChanges,
-    /// The job of the first boot.
+    /// The service and the script that install the packages at the first boot.
     pub firstboot: FirstBoot,
-    /// The manual installer.
+    /// The script that installs the packages by hand; left out until the plan is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setup_script: Option<SetupScript>,
-    /// The boot configuration, which is not touched.
+    /// The boot configuration, which winject does not touch.
     pub bcd_changes: BcdChanges,
-    /// Every file written.
+    /// Every file that the plan writes to the guest.
     pub artifacts: Vec<Artifact>,
-    /// What was found on the media and not used.
+    /// What was found on the media and not used, each with the reason.
     pub skipped: Vec<crate::drivers::Skipped>,
     /// What may keep the guest from working.
     pub warnings: Vec<String>,
-    /// What is good to know.
+    /// Decisions of the run that need no action by the user.
     pub notes: Vec<String>,
 }
 
-/// Which Windows.
+/// Product, version and CPU of the guest.
 #[derive(Debug, Clone, Serialize)]
 pub struct WindowsFacts {
-    /// `ProductName` of the registry (says "Windows 10" on Windows 11).
+    /// `ProductName` of the registry, which says "Windows 10" on Windows 11.
     pub product_name: String,
-    /// The product by build and kind.
+    /// The product by build and kind: "Windows 11", "Windows Server 2025".
     pub product: String,
-    /// `EditionID`.
+    /// `EditionID` of the registry: `Professional`; `null` if it has none.
     pub edition: Option<String>,
-    /// `InstallationType`.
+    /// `InstallationType` of the registry: `Client`, `Server`, `Server Core`; `null` if it has none.
     pub installation_type: Option<String>,
     /// Client, server or domain controller.
     pub product_type: crate::drivers::ProductType,
-    /// `DisplayVersion` or `ReleaseId`.
+    /// `DisplayVersion` of the registry, or `ReleaseId` on older ones: `22H2`; `null` if it has neither.
     pub display_version: Option<String>,
-    /// Build number.
+    /// Build number of Windows: 19045.
     pub build: u32,
-    /// Kernel version.
+    /// Major version of the kernel: 6 up to Windows 8.1, 10 since.
     pub major: u32,
-    /// Kernel version.
+    /// Minor version of the kernel: 1 is Windows 7, 2 is Windows 8.
     pub minor: u32,
-    /// Pointer size.
+    /// Bits of an address: 32 or 64.
     pub bits: u32,
-    /// CPU.
+    /// CPU that the kernel is built for.
     pub arch: crate::drivers::Arch,
-    /// Always `windows`.
+    /// Always `windows`: the field exists for readers that know other guests.
     pub distro: &'static str,
-    /// The name that libosinfo and virt-install know.
+    /// The name that libosinfo and virt-install know: `win10`, `win2k22`; `winnt` for a release without one.
     pub osinfo_id: String,
 }
 
 /// How drivers were chosen.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Choice {
-    /// Key of the release (`windows_10`).
+    /// Key of the guest's release in the driver definitions: `windows_10`, `server_2022`.
     pub release: String,
-    /// The CPU's folder on the media.
+    /// Name of the guest's CPU in driver stores: `amd64`, `x86`, `arm64`.
     pub arch_dir: String,
-    /// The best folder of the media for the release.
+    /// The best folder of the media for the release, such as `w10`; `null` if the release has none.
     pub bucket_hint: Option<String>,
-    /// All folders that would do, best first.
+    /// All folders of the media that would do, best first.
     pub candidates: Vec<String>,
-    /// What the guest needs to start.
+    /// Services of the drivers that are registered offline: what the guest needs to start.
     pub drivers_needed: Vec<String>,
 }
 
-/// Where things are in the guest.
+/// Folders and hives of the guest.
 #[derive(Debug, Clone, Serialize)]
 pub struct WindowsPaths {
-    /// `C:\Windows`.
+    /// The Windows folder: `C:\Windows`.
     pub windows_dir: String,
-    /// `C:\Windows\System32`.
+    /// Folder of system programs: `C:\Windows\System32`.
     pub system32_dir: String,
-    /// `C:\Windows\System32\drivers`.
+    /// Folder of driver files: `C:\Windows\System32\drivers`.
     pub drivers_dir: String,
-    /// `C:\Windows\System32\config`.
+    /// Folder of the hives: `C:\Windows\System32\config`.
     pub config_dir: String,
-    /// `C:\Windows\Temp`.
+    /// Folder of temporary files: `C:\Windows\Temp`.
     pub temp_dir: String,
-    /// The SYSTEM hive.
+    /// File of the SYSTEM hive: `C:\Windows\System32\config\SYSTEM`.
     pub system_hive: String,
-    /// The SOFTWARE hive.
+    /// File of the SOFTWARE hive: `C:\Windows\System32\config\SOFTWARE`.
     pub software_hive: String,
 }
 
-/// A chosen driver.
+/// A driver package that was chosen.
 #[derive(Debug, Clone, Serialize)]
 pub struct DriverFound {
-    /// Its folder on the media.
+    /// Name of the driver's folder on the media: `viostor`, `NetKVM`.
     pub name: String,
-    /// Category.
+    /// What the driver is for: `storage`, `network`, `balloon` …
     #[serde(rename = "type")]
     pub category: String,
-    /// Where the package is.
+    /// Folder of the package, on its medium.
     pub src_path: String,
-    /// The file in `System32\drivers`, for drivers that are registered offline.
+    /// Name of its file in `System32\drivers`; `null` for a package that is only staged.
     pub dest_name: Option<String>,
-    /// `Start` of its service.
+    /// `Start` of its service: 0 starts it with the boot loader, 3 on demand; `null` if it has no service.
     pub start_type: Option<u32>,
-    /// Its service.
+    /// Name of its service; `null` if it has none.
     pub service_name: Option<String>,
-    /// Its hardware ids.
+    /// Hardware ids that its INF lists, of PCI and other devices.
     pub pci_ids: Vec<String>,
-    /// Device class.
+    /// GUID of its device class, without braces.
     pub class_guid: Option<String>,
-    /// The package's folder.
+    /// Folder of the package, on its medium: the same as `src_path`.
     pub package_dir: String,
-    /// The package's INF.
+    /// Path of the package's INF, on its medium; empty for a driver without one.
     pub inf_path: String,
-    /// The folder of the media that stands for the release.
+    /// The folder of the media that stands for the release: `w10`.
     pub bucket_used: String,
-    /// Why this one.
+    /// Why this package was preferred.
     pub reason: String,
-    /// `DriverVer`, the version.
+    /// Version in `DriverVer` of the INF: `100.101.104.28500`; `null` if the INF has none.
     pub driver_version: Option<String>,
-    /// `DriverVer`, the date.
+    /// Date in `DriverVer` of the INF, as it is written there (month first); `null` if the INF has none.
     pub driver_date: Option<String>,
-    /// Whether the signature is there, parses and matches.
+    /// Whether the signatures of the catalogue and of the driver's file are there, can be read, and match.
     pub signed: bool,
-    /// Who signed.
+    /// Common name of the signer; `null` unless `signed`.
     pub signer: Option<String>,
 }
 
-/// A file put into `System32\drivers`, with what was read back.
+/// A driver file for `System32\drivers`, with what was read back.
 #[derive(Debug, Clone, Serialize)]
 pub struct FileCopied {
     /// What was planned for it.
     #[serde(flatten)]
     pub file: FileRecord,
-    /// SHA-256 of the file in the guest as verified.
+    /// SHA-256 of the file in the guest, in hexadecimal, as verified; `null` if the run failed, or the guest's own file was
+    /// kept.
     pub guest_sha256: Option<String>,
 }
 
-/// Edits of the registry.
+/// Control sets, services and device ids in the registry.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct RegistryChanges {
     /// Whether the registry holds everything that is required.
     pub success: bool,
     /// Whether nothing was to be written.
     pub dry_run: bool,
-    /// Whether any value or key changed.
+    /// Whether any value or key changes.
     pub registry_modified: bool,
-    /// The SYSTEM hive.
+    /// File of the SYSTEM hive in the guest; empty until the plan is made.
     pub hive_path: String,
-    /// What went wrong.
+    /// Always empty: a failure is in [`Report::error`].
     pub errors: Vec<String>,
     /// Control sets, style, services, ids.
     #[serde(flatten)]
     pub record: RegistryRecord,
     /// Services found as planned when the hive was read again.
     pub verified_services: Vec<String>,
-    /// What did not match then.
+    /// What differed from the plan then; the run failed in that case.
     pub verification_errors: Vec<String>,
     /// Hives that were dirty and were repaired in memory from their logs first.
     pub replayed: Vec<String>,
 }
 
-/// The edit of `DevicePath`.
+/// `DevicePath`, the list of folders in which Windows searches for drivers.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct DevicePathChanges {
-    /// Whether the staging folder is named there.
+    /// Whether the staging folders are in the list.
     pub success: bool,
     /// The value before and after.
     #[serde(flatten)]
     pub record: DevicePathRecord,
 }
 
-/// The job of the first boot.
+/// The service and the script that install the packages at the first boot.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct FirstBoot {
-    /// Whether it is in place.
+    /// Whether both are in place.
     pub success: bool,
     /// Service, script, log, marker.
     #[serde(flatten)]
     pub record: FirstbootRecord,
-    /// What went wrong.
+    /// Always empty: a failure is in [`Report::error`].
     pub errors: Vec<String>,
 }
 
-/// The manual installer.
+/// The script that installs the packages by hand.
 #[derive(Debug, Clone, Serialize)]
 pub struct SetupScript {
-    /// Where it is in the guest.
+    /// Its path in the guest.
     pub path: String,
-    /// Its text.
+    /// Its text, a batch file.
     pub content: String,
 }
 
-/// The boot configuration.
+/// The boot configuration, which winject does not touch.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct BcdChanges {
-    /// Stores that were changed: none.
+    /// Stores that were changed: always empty.
     pub stores: Vec<String>,
-    /// Why.
+    /// Why none has to be.
     pub notes: Vec<String>,
 }
 
-/// A file written to the guest.
+/// A file that the plan writes to the guest.
 #[derive(Debug, Clone, Serialize)]
 pub struct Artifact {
-    /// `driver_sys`, `staged_payload`, `setup_cmd`, …
+    /// What it is for: `driver_sys`, `staged_payload`, `setup_cmd`, `firstboot_cmd`, `manifest`, `driver_store`, `catalog`
+    /// or `other`.
     pub kind: &'static str,
-    /// Where it is in the guest.
+    /// Its path on the Windows volume: `/Windows/System32/drivers/viostor.sys`.
     pub path: String,
-    /// Bytes.
+    /// Length of the file in bytes.
     pub size: u64,
-    /// SHA-256.
+    /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
 }
 
 /// The machine that fits the guest.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Recommendation {
-    /// Bus of the system disk.
+    /// Best bus for the system disk: `virtio-blk`, `virtio-scsi`, `sata` or `ide`.
     pub bus: &'static str,
-    /// All buses that it can start from.
+    /// All virtio buses from which the guest boots, as far as the boot check has been made.
     pub buses: Vec<&'static str>,
-    /// Model of network cards.
+    /// Model of network cards: `virtio`, `e1000e` or `rtl8139`.
     pub net_model: &'static str,
-    /// QEMU machine type.
+    /// QEMU machine type: `q35` or `pc`.
     pub machine: &'static str,
-    /// `bios` or `uefi`.
+    /// Firmware that can start this disk: `bios` or `uefi`.
     pub firmware: &'static str,
-    /// `utc` or `localtime`.
+    /// What the machine's hardware clock has to show: `utc` or `localtime`.
     pub clock: &'static str,
-    /// Further devices with a driver in the guest.
+    /// Further virtual devices with a driver in the guest: `virtio-rng`, `virtio-balloon` …
     pub extra_devices: Vec<&'static str>,
-    /// Bytes that the disk must show as its logical block; none for the usual 512.
+    /// Bytes that the disk must show as its logical block; left out for the usual 512.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logical_block_size: Option<u32>,
-    /// Conditions of this advice.
+    /// Conditions of this advice; left out if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }

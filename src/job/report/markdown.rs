@@ -1,4 +1,4 @@
-//! The report for people.
+//! The Markdown form of the report, for people.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::escape::escape;
 pub(super) const TITLE: &str = "# Driver injection report";
 
 impl Report {
-    /// Markdown.
+    /// The Markdown form. Text of the guest and of the media is escaped: it cannot add lines or mark-up.
     #[must_use]
     pub fn to_markdown(&self) -> String {
         let mut out = Page::default();
@@ -29,7 +29,7 @@ impl Report {
     }
 }
 
-/// Text of the guest or of the media inside Markdown: what could be taken for a mark-up is escaped.
+/// Escapes text of the guest or of the media for Markdown.
 fn text(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for c in escape(value).chars() {
@@ -254,7 +254,7 @@ impl Page {
     }
 }
 
-/// The JSON form's word, so that both forms say the same.
+/// The word of the JSON form, so that both forms agree.
 fn word(action: &crate::windows::Action) -> String {
     let mut out = String::new();
     match serde_json::to_value(action) {

@@ -1,4 +1,4 @@
-//! Advice on the machine that fits the guest.
+//! Recommends a virtual machine that fits the guest.
 
 use super::fields::Recommendation;
 use crate::drivers::{Package, Selection};
@@ -20,7 +20,7 @@ const DEVICES: &[(&[&str], &str)] = &[
     (&["VEN_1AF4&DEV_1052"], "virtio-input"),
 ];
 
-/// Whether a hardware id is one of a PCI device.
+/// Whether a hardware id belongs to this PCI device.
 fn names_device(id: &str, device: &str) -> bool {
     let id = id.to_ascii_uppercase();
     id.strip_prefix("PCI\\")
@@ -28,7 +28,7 @@ fn names_device(id: &str, device: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('&'))
 }
 
-/// The machine that fits: buses and devices for which the guest has a driver now.
+/// Recommends buses and devices for which the guest has a driver now.
 pub(crate) fn recommend(guest: &Guest, table: &PartitionTable, selection: &Selection) -> Recommendation {
     let services: Vec<String> = selection.boot_packages().map(|(_, boot)| boot.service.to_ascii_lowercase()).collect();
     let has = |service: &str| services.iter().any(|name| name == service);
@@ -42,7 +42,7 @@ pub(crate) fn recommend(guest: &Guest, table: &PartitionTable, selection: &Selec
     let drives = |package: &Package, devices: &[&str]| {
         package.inf.hardware_ids().iter().any(|id| devices.iter().any(|device| names_device(id, device)))
     };
-    // a package that Windows refuses gives the guest no driver
+    // Windows refuses a package with a wrong signature
     let offers = |devices: &[&str]| selection.packages.iter().any(|p| is_signed(p) && drives(p, devices));
     let mut notes: Vec<String> = selection
         .packages
@@ -86,9 +86,9 @@ pub(crate) fn recommend(guest: &Guest, table: &PartitionTable, selection: &Selec
     }
 }
 
-/// Whether every seal of a package is whole: the catalogue's, and that of a driver that is registered offline.
+/// Whether the signatures of a package are good: that of the catalogue, and that of a driver that is registered offline.
 pub(super) fn is_signed(package: &Package) -> bool {
     let has_good_file = package.boot.as_ref().is_none_or(|boot| boot.signature.is_good());
-    // without an INF there is no catalogue, only the file's own signature
+    // A package without an INF has no catalogue, only the signature of its file.
     has_good_file && (package.inf_name.is_empty() || package.signature.is_good())
 }

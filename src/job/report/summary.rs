@@ -4,10 +4,10 @@ use super::fields::Report;
 use crate::partition::Scheme;
 
 impl Report {
-    /// One sentence on a run that succeeded.
+    /// The outcome of a run that succeeded, in one sentence.
     pub(crate) fn outcome(&self, scheme: Scheme) -> String {
         let windows = self.virtio.windows.as_ref().map_or_else(String::new, |windows| windows.product.clone());
-        // Only what the boot check has found on the staged disk counts, not what was copied.
+        // What counts is what the boot check found on the staged disk, not what was copied.
         let bound = self.boot.iter().filter(|answer| answer.boots).flat_map(|answer| &answer.routes);
         let mut drivers: Vec<&str> = bound.map(|route| route.service.as_str()).collect();
         drivers.sort_unstable_by_key(|name| name.to_lowercase());

@@ -1,4 +1,4 @@
-//! Reports on the host: JSON or Markdown by the name's ending. They replace nothing but reports.
+//! Writes reports as files of the host: JSON or Markdown by the file name's ending. They replace only reports.
 
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,15 +10,15 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{self, NewFile, REPORT, Target};
 use crate::job::folder::require_folder;
 
-/// Bytes at the start of a file by which a report is recognised.
+/// Bytes at the start of a file that are read to recognise a report.
 const HEAD: u64 = 64 << 10;
 
-/// Writes the report to `path`: `.json` is JSON, `.md` is Markdown with the JSON beside it (`report.md` gets
-/// `report.json`). Returns the files that were written, which are open to no more users than the image. They are finished
-/// even when `cancel` asks the job to stop: a report tells of what is done.
+/// Writes the report to `path`: `.json` is JSON, `.md` is Markdown and writes the JSON form, too (`report.md`
+/// and `report.json`). Returns the files that were written; their permissions allow no more users than those of the image.
+/// They are finished even if `cancel` is requested: a report describes what was done.
 ///
 /// # Errors
-/// [`Kind::Usage`] for another ending, or when there is a file which is not a report of winject; [`Kind::Io`] when a
+/// [`Kind::Usage`] for another ending, or when the file exists and is not a report of winject; [`Kind::Io`] when a
 /// file cannot be written.
 pub fn write(report: &Report, path: &Path, cancel: &Cancel) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
@@ -41,12 +41,12 @@ pub fn write(report: &Report, path: &Path, cancel: &Cancel) -> Result<Vec<PathBu
         .collect()
 }
 
-/// Adds what an error of the host means for the run.
+/// Adds the hint that the run itself is done.
 fn explain_late(error: Error) -> Error {
     error.hint("the report is written last: what the run was asked for is done, see its other output")
 }
 
-/// The files that a report of this name has, and where they lead.
+/// The files of a report with this name, and what their names resolve to.
 ///
 /// # Errors
 /// [`Kind::Usage`] for a name of another kind, or in a folder that does not exist.
@@ -61,7 +61,7 @@ pub(crate) fn targets(path: &Path) -> Result<Vec<(PathBuf, Target)>> {
                 "cannot write the report: its name ends neither in .md nor in .json",
             )
             .path(path.display().to_string())
-            .hint("name it report.md (a report.json is written beside it) or report.json"));
+            .hint("name it report.md (report.json is written, too) or report.json"));
         }
     };
     require_folder(path, REPORT)?;
@@ -88,7 +88,7 @@ pub(crate) fn refuse_other_files(target: &Target) -> Result<()> {
         .hint("choose another name for the report, or move the file away"))
 }
 
-/// Whether a file begins as a report of any version does.
+/// Whether a file begins like a report of any version.
 fn is_report(path: &Path) -> bool {
     let mut head = Vec::new();
     let read = host::open(path, false).map(|file| file.take(HEAD).read_to_end(&mut head));
@@ -109,7 +109,7 @@ impl Report {
     /// The JSON form, with a final line break.
     ///
     /// # Errors
-    /// Never in practice: the structure has no maps with odd keys.
+    /// [`Kind::Bug`] only: every field has a JSON form.
     pub fn to_json(&self) -> Result<String> {
         let mut text = serde_json::to_string_pretty(self)
             .map_err(|error| Error::bug(Layer::Job, "cannot write the report as JSON").source_error(error))?;

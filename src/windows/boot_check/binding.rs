@@ -39,7 +39,7 @@ pub(super) fn resolve(context: &Context<'_>, controller: &Controller) -> Result<
     by_critical_devices(context, controller)
 }
 
-/// Up to Windows 7: a key for each id, with `\` written as `#`.
+/// Binding up to Windows 7: a key for each id, with `\` written as `#`.
 fn by_critical_devices(context: &Context<'_>, controller: &Controller) -> Result<Outcome> {
     for id in controller.ids() {
         let name = id.replace('\\', "#");
@@ -63,8 +63,8 @@ struct Candidate {
     version: u64,
 }
 
-/// Since Windows 8. A signed record goes before one without a signer, however well the latter's id matches; then comes
-/// the id, the date, the version ("How Windows Ranks Drivers" of Microsoft's driver documentation).
+/// Binding since Windows 8. A signed record precedes one without a signer, however well the latter's id matches; then
+/// counts the id, the date, the version ("How Windows Ranks Drivers" of Microsoft's driver documentation).
 fn by_driver_database(context: &Context<'_>, controller: &Controller) -> Result<Outcome> {
     let mut problems = Vec::new();
     let mut candidates: Vec<Candidate> = Vec::new();
@@ -80,7 +80,7 @@ fn by_driver_database(context: &Context<'_>, controller: &Controller) -> Result<
             }
         }
     }
-    // stable: of equals the one that was found first
+    // the sort is stable: of equals the first one found wins
     candidates.sort_by_key(|one| (!one.is_signed, one.id, std::cmp::Reverse((one.date, one.version))));
     if let Some(best) = candidates.into_iter().next() {
         return Ok(Outcome { bound: Some(best.binding), problems: Vec::new() });
@@ -92,7 +92,7 @@ fn by_driver_database(context: &Context<'_>, controller: &Controller) -> Result<
 }
 
 fn candidate(context: &Context<'_>, binding: Binding, id: usize) -> Result<Candidate> {
-    /// `SIGNERSCORE_UNCLASSIFIED`: from there on nothing is signed.
+    /// `SIGNERSCORE_UNCLASSIFIED`: scores from here on mean unsigned.
     const UNSIGNED: u32 = 0x8000_0000;
     let key = format!("DriverDatabase\\DriverPackages\\{}", binding.package.as_deref().unwrap_or_default());
     let is_signed = context.number(&key, "SignerScore")?.is_some_and(|score| score < UNSIGNED);
@@ -137,13 +137,15 @@ fn package(context: &Context<'_>, id: &str, inf: &str) -> Result<Result<(String,
     }
 }
 
-/// No entry at all; a tree in a wrong place is the classic reason.
+/// Reports that no entry was found; the classic reason is a tree in a wrong place.
 fn no_id(context: &Context<'_>, controller: &Controller) -> Result<String> {
     let mut text = format!("DriverDatabase knows none of its ids, such as {}", controller.id());
     for wrong in ["", "\\Control"] {
         let key = format!("{}{wrong}\\DriverDatabase", context.control_set);
         if context.key(&key)?.is_some() {
-            text.push_str(&format!("; there is a {key}, where nobody looks: it belongs to the root of the hive"));
+            text.push_str(&format!(
+                "; {key} exists, which Windows does not read: the tree belongs to the root of the hive"
+            ));
         }
     }
     Ok(text)

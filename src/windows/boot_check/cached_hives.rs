@@ -1,4 +1,4 @@
-//! The files of a guest, of which the hives are read only once.
+//! Caches the hives of a guest while several buses are checked.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::error::Result;
 use crate::windows::guest_files::{GuestFiles, Protection};
 
-/// Files of which the hives are read only once.
+/// The files of a guest; its hives are read once and cached.
 pub(super) struct CachedHives<'a> {
     pub files: &'a dyn GuestFiles,
     pub hives: RefCell<BTreeMap<String, Option<Vec<u8>>>>,

@@ -1,4 +1,4 @@
-//! The public questions: does this guest boot from these buses?
+//! Entry points of the boot check: one answer for each bus.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -16,16 +16,15 @@ use crate::ntfs::Volume;
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 
-/// Answers for one bus, from the kernel on: without the disk around the volume, the links before it are not checked.
+/// Checks one bus, from the kernel on: the links before it need the disk around the volume, see [`boot_checks`].
 ///
 /// # Errors
-/// When the volume cannot be read, or holds no Windows. What keeps the guest from booting is not an error: it is the
-/// answer.
+/// When the volume cannot be read. That the guest does not boot is an answer, not an error.
 pub fn boot_check<D: VolumeRead>(volume: &Volume<D>, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
     Ok(boot_checks(volume, None, &[bus], options)?.swap_remove(0))
 }
 
-/// Answers for several buses; the hives are read once. With `disk`, the chain begins at the firmware.
+/// Checks several buses; the hives are read once. With `disk`, the chain begins at the firmware.
 ///
 /// # Errors
 /// See [`boot_check`].
@@ -65,7 +64,7 @@ pub fn boot_checks_of<D: VolumeRead>(
     buses.iter().map(|bus| check_bus(volume, &subject, *bus, options)).collect()
 }
 
-/// What was seen from the firmware to the loader.
+/// Checks the links from the firmware to the loader.
 fn walk_chain(disk: Option<&BootDisk<'_>>, files: &dyn GuestFiles, guest: &Guest) -> Result<Vec<Finding>> {
     disk.map_or(Ok(Vec::new()), |disk| boot_chain::walk(disk, files, guest))
 }
@@ -86,7 +85,7 @@ fn early_report(bus: Bus, (code, windows, text): &EarlyVerdict) -> BootCheck {
     report.done()
 }
 
-/// The answer for one bus.
+/// Checks the gates for one bus.
 fn check_bus(files: &dyn GuestFiles, subject: &BootSubject<'_>, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
     let mut report = BootCheck::new(bus);
     report.windows = Some(subject.guest.to_string());

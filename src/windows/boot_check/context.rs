@@ -1,4 +1,4 @@
-//! What every gate needs.
+//! The guest, its SYSTEM hive and the options, as every gate needs them.
 
 use crate::drivers::{Arch, SignatureLevel};
 use crate::error::Result;
@@ -9,14 +9,14 @@ use crate::windows::inspect::guest::Guest;
 /// First build that binds by `DriverDatabase` (Windows 8, Server 2012).
 pub(super) const BUILD_DRIVER_DATABASE: u32 = 9200;
 
-/// How strictly to look.
+/// How strictly the boot check judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CheckOptions {
     /// What a boot driver's signature must prove; less is a failure.
     pub signatures: SignatureLevel,
 }
 
-/// What every gate needs.
+/// The input of every gate.
 pub(super) struct Context<'a> {
     pub files: &'a dyn GuestFiles,
     pub guest: &'a Guest,
@@ -41,7 +41,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Whether this CPU's Windows insists on signed drivers.
+/// Whether this Windows loads signed boot drivers only: 64-bit Windows since Vista.
 pub(super) fn insists_on_signatures(guest: &Guest) -> bool {
     guest.arch != Arch::X86 && guest.build >= 6000
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How the disk is attached.
+/// The kind of virtio disk that the guest is to boot from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bus {
@@ -18,7 +18,7 @@ impl Bus {
     /// Every bus that winject prepares a guest for.
     pub const ALL: [Self; 2] = [Self::VirtioBlk, Self::VirtioScsi];
 
-    /// The name as the command line has it.
+    /// Its name on the command line and in JSON: `virtio-blk`, `virtio-scsi`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl fmt::Display for Bus {
 /// What a controller's PCI registers say (virtio specification 1.2, 4.1.2; vendor 0x1AF4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Controller {
-    /// How the virtio specification calls this form: `transitional` or `modern`.
+    /// Name of this form in the virtio specification: `transitional` or `modern`.
     pub name: &'static str,
     /// PCI device id (register 0x02).
     pub device: u16,

@@ -118,7 +118,7 @@ fn file(context: &Context<'_>, report: &mut BootCheck, path: &str, inf: Option<&
     Ok(())
 }
 
-/// Whether the signature proves what the options ask for; how it is signed, in words.
+/// Checks that the signature proves what the options ask for; returns how the file is signed, in words.
 fn signature(
     context: &Context<'_>,
     report: &mut BootCheck,
@@ -162,8 +162,8 @@ fn signature(
     Ok(format!(", signed by {}", found.signer.as_deref().unwrap_or("an unnamed signer")))
 }
 
-/// The signer of the installed catalogue that lists this file, if there is one. Only that of the driver's own INF is
-/// looked at: in a real Windows there are thousands.
+/// The signer of the installed catalogue that lists this file, if there is one. Only the catalogue of the driver's own
+/// INF is read: a real Windows has thousands.
 fn by_catalogue(context: &Context<'_>, bytes: &[u8], inf: Option<&str>) -> Result<Option<String>> {
     let Some(stem) = inf.and_then(|inf| inf.to_ascii_lowercase().strip_suffix(".inf").map(str::to_owned)) else {
         return Ok(None);

@@ -108,7 +108,7 @@ fn check_inbox_controllers(context: &Context<'_>, report: &mut BootCheck) -> Res
     Ok(())
 }
 
-/// What inspection found that concerns the first start on new hardware.
+/// Adds what inspection found that concerns the first start on new hardware.
 pub(super) fn add_guest_state(guest: &Guest, report: &mut BootCheck) {
     if guest.fast_startup == Some(true) {
         report.note(

@@ -1,4 +1,4 @@
-//! Will it boot? Follows the boot loader and plug and play through the bytes on disk.
+//! Checks whether a guest will boot: follows the boot loader and plug and play through the bytes on disk.
 //!
 //! A Windows guest reaches a disk on a new controller through three gates. The *binding* gate: plug and play finds a
 //! driver for the controller's ids before the system volume is mounted. The *start* gate: the driver's service is

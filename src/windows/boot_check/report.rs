@@ -1,4 +1,4 @@
-//! The answer and its reasons.
+//! The answer of the boot check, with its findings.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::controller::{Bus, Controller};
 use crate::escape::EscapedLines;
 
-/// Where a reason belongs.
+/// The link of the boot chain, or the gate, that a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
@@ -38,7 +38,7 @@ pub enum Gate {
 }
 
 impl Gate {
-    /// How texts call it.
+    /// Its name in texts.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Firmware => "firmware",
@@ -57,7 +57,7 @@ impl Gate {
     }
 }
 
-/// How much a reason weighs.
+/// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
@@ -65,7 +65,7 @@ pub enum Level {
     Good,
     /// Worth knowing, without effect on the start.
     Note,
-    /// Cannot be told from the image.
+    /// The image does not show it.
     NotJudged,
     /// May keep the guest from working as hoped; it boots all the same.
     Warning,
@@ -73,12 +73,12 @@ pub enum Level {
     Failure,
 }
 
-/// What a reason is about. The names are stable.
+/// What a finding is about. The names are stable: programs match on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Code {
-    /// There is no Windows installation on the volume.
+    /// The volume holds no Windows installation.
     NoWindows,
     /// The SYSTEM or SOFTWARE hive cannot be read.
     HiveDamaged,
@@ -112,7 +112,7 @@ pub enum Code {
     NoOsLoader,
     /// A link that is damaged.
     LinkDamaged,
-    /// What cannot be told from the image.
+    /// The image does not show it.
     NotJudged,
     /// The kernel or the HAL: there, missing or for another CPU.
     Kernel,
@@ -150,7 +150,7 @@ pub enum Code {
     ImagePath,
     /// `Parameters\BusType` is not what the driver's vendor sets.
     BusType,
-    /// The service is right.
+    /// The service starts the driver.
     Service,
     /// The file of a driver is missing.
     FileMissing,
@@ -162,11 +162,11 @@ pub enum Code {
     WrongSubsystem,
     /// The driver's file has no signature, nor is it listed in its catalogue.
     Unsigned,
-    /// A signature that proves nothing.
+    /// The signature cannot be read, or does not match the file.
     BadSignature,
     /// A signature of a kind that this Windows does not know yet.
     SignatureTooNew,
-    /// The file is right.
+    /// The driver's file is there, for the right CPU, and signed as asked.
     File,
     /// No in-box controller starts at boot: only virtio disks start the guest.
     NoWayBack,
@@ -184,27 +184,27 @@ pub enum Code {
     Antivirus,
     /// Group policies may forbid the installation of devices.
     DevicePolicy,
-    /// The volume has too little free space for comfort.
+    /// The volume has little free space: the guest may fail to install drivers.
     LittleSpace,
     /// The volume is hibernated, or was not shut down cleanly.
     VolumeState,
 }
 
-/// One reason of an answer: what was found at one gate.
+/// What was found at one gate or link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The gate that it was found at.
+    /// The gate or link that it was found at.
     pub gate: Gate,
-    /// How much it weighs.
+    /// Whether it keeps the guest from booting.
     pub level: Level,
-    /// What it is about.
+    /// What it is about, for programs.
     pub code: Code,
-    /// The finding as a sentence for people.
+    /// The finding as a phrase for people; strings of the guest in it are not escaped.
     pub text: String,
 }
 
 impl Finding {
-    /// Whether it is about what an injection does not make: firmware to kernel, Windows' own drivers, filters.
+    /// Whether it is about something that an injection does not touch: firmware to kernel, Windows' own drivers, filters.
     #[must_use]
     pub fn is_of_the_guest(&self) -> bool {
         let is_made = matches!(self.gate, Gate::Loader | Gate::Binding | Gate::Start | Gate::State);
@@ -221,26 +221,26 @@ pub struct Route {
     pub device: String,
     /// The id that matched.
     pub matched: String,
-    /// The INF; none with `CriticalDeviceDatabase`.
+    /// Name of the INF; `None` for a binding by `CriticalDeviceDatabase`.
     pub inf: Option<String>,
-    /// The package; none with `CriticalDeviceDatabase`.
+    /// Key of the package; `None` for a binding by `CriticalDeviceDatabase`.
     pub package: Option<String>,
     /// The service whose driver serves the controller.
     pub service: String,
 }
 
-/// The answer for one bus.
+/// The answer of the boot check for one bus.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BootCheck {
-    /// The bus that was asked about.
+    /// The bus of the system disk.
     pub bus: Bus,
     /// Whether every gate lets Windows through, on one form of the controller at least.
     pub boots: bool,
-    /// Product, version and folder of the installation; `None` when there is none.
+    /// Product, version and folder of the installation; `None` if none was found.
     pub windows: Option<String>,
-    /// The ways from controller to driver.
+    /// How each form of the controller finds its driver.
     pub routes: Vec<Route>,
-    /// The reasons, failures first.
+    /// All findings, failures first.
     pub findings: Vec<Finding>,
     #[serde(skip)]
     pub(super) unbound: Vec<(Controller, Vec<(Code, String)>)>,
@@ -297,20 +297,20 @@ impl BootCheck {
         }
     }
 
-    /// Sorts the reasons and gives the answer.
+    /// Sorts the findings and sets the answer.
     pub(super) fn done(mut self) -> Self {
         self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
         self.boots = !self.routes.is_empty() && self.failures().next().is_none();
         self
     }
 
-    /// Adds what is odd about the volume (hibernated, unclean): it may keep the guest from starting on new hardware.
+    /// Adds a warning about the volume's state (hibernated, unclean log): it may keep the guest from starting on new hardware.
     pub fn add_state(&mut self, text: impl Into<String>) {
         self.warn(Gate::State, Code::VolumeState, text);
         self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     }
 
-    /// What keeps the guest from booting.
+    /// The findings that keep the guest from booting.
     pub fn failures(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| finding.level == Level::Failure)
     }

@@ -13,20 +13,20 @@ use crate::windows::inspect::installation::inspect_files;
 /// The largest hive that is read.
 const HIVE_BYTES_MAX: u64 = 1 << 30;
 
-/// The facts that are read once, whatever the number of buses.
+/// The facts that are read once for all buses.
 pub(super) struct BootSubject<'a> {
     pub guest: Cow<'a, Guest>,
     pub system: Cow<'a, [u8]>,
-    /// What is wrong with the SYSTEM hive as a whole.
+    /// The first fault of the SYSTEM hive's structure, anywhere in it.
     pub fault: Option<String>,
-    /// From the firmware to the loader.
+    /// Findings at the links from the firmware to the loader.
     pub chain: Vec<Finding>,
 }
 
-/// Why there is nothing to walk through.
+/// Why the check ends before the first gate: code, description of the guest, text.
 pub(super) type EarlyVerdict = (Code, Option<String>, String);
 
-/// Reads the guest; or says at once that it does not boot.
+/// Reads the guest; the inner error is the verdict on one that cannot boot at all.
 pub(super) fn read_subject(files: &dyn GuestFiles) -> Result<std::result::Result<BootSubject<'static>, EarlyVerdict>> {
     let guest = match inspect_files(files) {
         Ok(Some(inspected)) => inspected.guest,
@@ -34,7 +34,7 @@ pub(super) fn read_subject(files: &dyn GuestFiles) -> Result<std::result::Result
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
             return Ok(Err((Code::HiveDamaged, None, format!("the registry cannot be read: {error}"))));
         }
-        // dirty hives without logs, several installations: that is for the user to decide
+        // dirty hives without logs, several installations: the user has to decide
         Err(error) => return Err(error),
     };
     let system = match system_hive(files, &guest) {
@@ -44,7 +44,7 @@ pub(super) fn read_subject(files: &dyn GuestFiles) -> Result<std::result::Result
             return Ok(Err((Code::HiveDamaged, Some(guest.to_string()), text)));
         }
     };
-    // the loader refuses or heals a hive with a broken structure anywhere, not only where the driver's keys are
+    // the loader refuses or repairs a hive that is broken anywhere, not only where the driver's keys are
     let faults = check::check(&system);
     let fault = faults.iter().find(|fault| fault.severity() == Severity::Error).map(ToString::to_string);
     Ok(Ok(BootSubject { guest: Cow::Owned(guest), system: Cow::Owned(system), fault, chain: Vec::new() }))

@@ -143,7 +143,7 @@ fn every_way_of_breaking_it_has_its_reason() {
         let text = report.to_string();
         assert!(text.starts_with("virtio-scsi: no"), "{text}");
         if name == "tree in the wrong place" {
-            assert!(text.contains("where nobody looks"), "{text}");
+            assert!(text.contains("which Windows does not read"), "{text}");
         }
     }
 }
@@ -217,7 +217,7 @@ fn a_broken_hive_does_not_boot_wherever_it_is_broken() {
     let mut system = hive(&files, GuestHive::System);
     set(&mut system, "ControlSet001\\Control\\Elsewhere", "x", &Data::dword(1));
     let mut bytes = system.finish(&[]).unwrap();
-    // a key cell, far from everything that the driver needs, that is no key cell any more
+    // destroys a key cell far from everything that the driver needs
     let at = bytes.windows(9).position(|w| w == b"Elsewhere").unwrap() - 0x4c;
     assert_eq!(&bytes[at..at + 2], b"nk");
     bytes[at] = b'x';
@@ -304,7 +304,7 @@ fn class_filters_that_cannot_be_loaded() {
 
 /// Plug and play takes a signed record before ours, which has no signer.
 #[test]
-fn a_signed_record_of_somebody_else_goes_first() {
+fn a_signed_record_of_another_maker_goes_first() {
     const FOREIGN: &str = "DriverDatabase\\DriverPackages\\oem77.inf_amd64_00112233445566aa";
     const ID: &str = "PCI\\VEN_1AF4&DEV_1048";
     let answer = |signer: Option<u32>| {
@@ -350,7 +350,7 @@ fn injection_frees_the_boot_chain() {
     apply(&mut files, &injection);
     let report = check(&files);
     assert!(report.boots, "{report}");
-    // a Start that somebody changed is not guessed
+    // a Start that was changed is not guessed
     edit(&mut files, |h| set(h, "ControlSet001\\Services\\pci", "Start", &Data::dword(4)));
     let again = plan(&files, &chosen, &InjectOptions::default());
     apply(&mut files, &again);

@@ -1,4 +1,4 @@
-//! The drivers of Windows itself that stand between the loader and the system volume, and the filters on them.
+//! Checks Windows' own drivers between the loader and the system volume, and the filters on them.
 
 use super::context::Context;
 use super::controller_driver as driver;
@@ -7,9 +7,9 @@ use crate::drivers::Arch;
 use crate::error::Result;
 use crate::windows::inspect::program::pe_machine;
 
-/// Services that start at boot in every Windows since 7, and without which no disk comes up.
+/// Services that start at boot in every Windows since 7; without them no disk is found.
 const CHAIN: [&str; 6] = ["acpi", "pci", "disk", "partmgr", "volmgr", "mountmgr"];
-/// Files without a service that the drivers of disks import from.
+/// Files without a service that disk drivers import from.
 const IMPORTED: [&str; 2] = ["storport", "classpnp"];
 /// More boot drivers of Windows: the loader stops when one of them is critical and its file is missing.
 const CORE: [&str; 9] = ["FltMgr", "CLFS", "CNG", "KSecDD", "Wdf01000", "volsnap", "volmgrx", "vdrvroot", "msisadrv"];
@@ -20,7 +20,7 @@ const OWN_FILTERS: [&str; 8] =
 const ERROR_SEVERE: u32 = 2;
 /// `SERVICE_DISABLED`: the service is never started.
 const DISABLED: u32 = 4;
-/// How many filters of one class are looked at.
+/// Largest number of filters of one class that are checked.
 const FILTERS_MAX: usize = 64;
 
 /// Device classes between Windows and its disk.
@@ -32,13 +32,13 @@ const CLASSES: [(&str, &str); 5] = [
     ("{4d36e97d-e325-11ce-bfc1-08002be10318}", "system devices"),
 ];
 
-/// Looks at all of them.
+/// Checks Windows' boot drivers and the class filters.
 pub(super) fn check(context: &Context<'_>, report: &mut BootCheck) -> Result<()> {
     let before = report.failures().count();
     for service in CHAIN {
         chain_service(context, report, service, true)?;
     }
-    // the loader starts the driver of the boot file system whatever its Start says, unless it is disabled
+    // the loader starts the driver of the boot file system whatever its Start, unless it is disabled
     chain_service(context, report, "ntfs", false)?;
     for name in IMPORTED {
         let path = format!("{}/{name}.sys", context.guest.drivers_dir());
@@ -77,7 +77,7 @@ fn image(context: &Context<'_>, key: &str, service: &str) -> Result<std::result:
 fn chain_service(context: &Context<'_>, report: &mut BootCheck, service: &str, at_boot: bool) -> Result<()> {
     let key = format!("{}\\Services\\{service}", context.control_set);
     if context.key(&key)?.is_none() {
-        let text = format!("boot drivers: the service {service} is not there");
+        let text = format!("boot drivers: no such service: {service}");
         report.fail(Gate::BootDrivers, Code::NoService, text);
         return Ok(());
     }
@@ -137,7 +137,7 @@ fn core(context: &Context<'_>, report: &mut BootCheck) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    // a volume without a single one of them was never a whole Windows
+    // a volume with none of them was never a complete Windows: a test image
     if is_any_there {
         for path in missing {
             let text = format!("boot drivers: {path} is missing, and its service is critical");
@@ -166,7 +166,7 @@ fn filters(context: &Context<'_>, report: &mut BootCheck) -> Result<()> {
                 let name = format!("class filter {filter} ({what}, {value})");
                 let service = format!("{}\\Services\\{filter}", context.control_set);
                 if context.key(&service)?.is_none() {
-                    report.fail(Gate::Filters, Code::NoService, format!("{name}: there is no such service"));
+                    report.fail(Gate::Filters, Code::NoService, format!("{name}: no such service"));
                     continue;
                 }
                 match context.number(&service, "Start")? {

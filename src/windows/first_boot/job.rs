@@ -1,4 +1,4 @@
-//! The job: its scripts, its markers and the service that starts it.
+//! Plans the first-boot job: its scripts, its markers and the service that starts it.
 
 use super::script::{self, ScriptPackage};
 use crate::drivers::{Category, Selection};
@@ -9,7 +9,7 @@ use crate::windows::options::InjectOptions;
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{FirstbootRecord, Record};
 
-/// The packages as the scripts install them.
+/// The packages that the scripts install.
 fn script_packages(selection: &Selection) -> Vec<ScriptPackage> {
     let with_inf = selection.packages.iter().filter(|p| !p.inf_name.is_empty() && !p.files.is_empty());
     with_inf
@@ -21,7 +21,7 @@ fn script_packages(selection: &Selection) -> Vec<ScriptPackage> {
         .collect()
 }
 
-/// The batch files, and the service unless it is not wanted or has done its work.
+/// Plans the batch files; and the service, unless it is not wanted or has run already.
 ///
 /// # Errors
 /// When the volume or a hive is damaged.
@@ -64,7 +64,7 @@ pub fn install_job(
 }
 
 /// Removes the markers and the counter of the job that it did not leave itself: any user could create them before the
-/// folder was ours, to keep the drivers from being installed. Whether a marker of the job is left.
+/// folder was ours, to keep the drivers from being installed. Returns whether a marker of the job is left.
 fn remove_foreign_markers(builder: &mut PlanBuilder<'_>) -> Result<bool> {
     let mut is_marked = false;
     builder.set_reason("the first-boot job did not leave this marker");

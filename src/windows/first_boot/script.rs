@@ -18,7 +18,7 @@ pub const ATTEMPTS_MAX: u32 = 3;
 /// How many polls of two seconds one package may take.
 const POLLS_MAX: u32 = 150;
 
-/// A package as the scripts see it.
+/// What the scripts need to know of a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptPackage {
     /// Folder below the staging folder.
@@ -39,7 +39,7 @@ impl ScriptPackage {
     }
 }
 
-/// The `pnputil` arguments before and after the quoted INF, for a Windows build; `None` where there is no `pnputil`.
+/// The `pnputil` arguments before and after the quoted INF, for a Windows build; `None` for one without `pnputil`.
 fn pnputil(build: u32) -> Option<(&'static str, &'static str)> {
     match build {
         BUILD_ADD_DRIVER.. => Some(("/add-driver", " /install")),
@@ -82,7 +82,7 @@ pub fn setup(packages: &[ScriptPackage], build: u32) -> Vec<u8> {
     lines(&out)
 }
 
-/// What all ways through `firstboot.cmd` share.
+/// The beginning of `firstboot.cmd`, which every path through it runs.
 const HEAD: &str = r#"@echo off
 rem Installs the staged driver packages once. The service hyper2kvm-firstboot starts it.
 setlocal EnableExtensions DisableDelayedExpansion
@@ -135,7 +135,7 @@ exit /b 0
 goto :eof
 "#;
 
-/// Installs one package with a time limit and judges its exit code.
+/// The subroutine that installs one package with a time limit and evaluates the exit code.
 const INSTALL: &str = r#"
 :install
 if not exist "%~2" goto absent

@@ -16,7 +16,7 @@ use crate::windows::registry;
 /// The hives of a guest with their logs applied, as far as they have been read.
 pub type Hives = BTreeMap<GuestHive, Hive>;
 
-/// A Windows installation, and the hives that told so: what follows need not read them again.
+/// A Windows installation, and the hives that were read to describe it, so that they need not be read again.
 pub struct Inspected {
     /// The description of the installation.
     pub guest: Guest,
@@ -31,7 +31,7 @@ impl fmt::Debug for Inspected {
 }
 
 impl Guest {
-    /// Looks for a Windows installation on an NTFS volume. `None`: there is none.
+    /// Inspects the Windows installation on an NTFS volume; `None` if the volume holds none.
     ///
     /// # Errors
     /// When there are several, when a hive is dirty without usable logs, or something is damaged.
@@ -58,7 +58,7 @@ pub(in super::super) fn inspect_files(files: &dyn GuestFiles) -> Result<Option<I
             Err(error) => drop(fault.get_or_insert(error)),
         }
     }
-    // a copy in another folder may be as damaged as it likes
+    // damage in another folder does not matter if one folder is the system root
     if let Some(error) = fault
         && !found.iter().any(|one: &Inspected| is_its_own_root(&one.guest))
     {
@@ -72,8 +72,11 @@ pub(in super::super) fn inspect_files(files: &dyn GuestFiles) -> Result<Option<I
             return Ok(Some(found.swap_remove(only)));
         }
         let names: Vec<&str> = found.iter().map(|one: &Inspected| one.guest.windows_dir.as_str()).collect();
-        return Err(Error::refused(Layer::Windows, format!("several Windows installations: {}", names.join(", ")))
-            .hint("a volume with one installation is needed: move the other ones away in the guest"));
+        return Err(Error::refused(
+            Layer::Windows,
+            format!("the volume holds several Windows installations: {}", names.join(", ")),
+        )
+        .hint("move the folders of the others to another volume in the guest, and export the disk again"));
     }
     Ok(found.pop())
 }
@@ -83,14 +86,6 @@ fn is_its_own_root(guest: &Guest) -> bool {
     let own = guest.windows_dir.rsplit('/').next().unwrap_or_default();
     let known = guest.system_root.rsplit('\\').next().unwrap_or_default();
     own.eq_ignore_ascii_case(known)
-}
-
-/// Whether there is a Windows installation on this volume, however damaged its hives.
-///
-/// # Errors
-/// When the volume is damaged.
-pub fn is_windows_volume<D: VolumeRead>(volume: &Volume<D>) -> Result<bool> {
-    Ok(!windows_folders(volume)?.is_empty())
 }
 
 /// The Windows folders of a volume, however damaged their hives. A folder that cannot be read hides no other one.

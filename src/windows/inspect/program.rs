@@ -6,7 +6,7 @@ use crate::windows::guest_files::GuestFiles;
 /// The largest kernel that is read whole (when it is stored compressed).
 const KERNEL_BYTES_MAX: u64 = 64 << 20;
 
-/// `IMAGE_FILE_HEADER.Machine` of a program: `None` when there is no file, `Some(None)` when it is not a program.
+/// `IMAGE_FILE_HEADER.Machine` of a program: `None` if the file does not exist, `Some(None)` if it is not a program.
 pub(crate) fn pe_machine(files: &dyn GuestFiles, path: &str) -> Result<Option<Option<u16>>> {
     let Some(mut head) = files.head(path, 4096)? else { return Ok(None) };
     if !head.starts_with(b"MZ") {

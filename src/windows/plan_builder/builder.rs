@@ -239,7 +239,7 @@ impl<'a> PlanBuilder<'a> {
         self.write_file_with(&path, file.size, file.sha256, access, || Content::of_package(file))
     }
 
-    /// Requests that there is no file of this path.
+    /// Requests that no file exists at this path.
     ///
     /// # Errors
     /// When the volume is damaged there.
@@ -290,7 +290,7 @@ impl<'a> PlanBuilder<'a> {
         Ok(())
     }
 
-    /// Requests that there is no such value. Whether it is there now.
+    /// Requests that the value does not exist. Returns whether it exists now.
     ///
     /// # Errors
     /// When the hive is damaged there.
@@ -303,7 +303,7 @@ impl<'a> PlanBuilder<'a> {
         Ok(there)
     }
 
-    /// Requests that there is no such key, nor anything below it. Whether it is there now.
+    /// Requests that neither the key nor anything below it exists. Returns whether the key exists now.
     ///
     /// # Errors
     /// When the hive is damaged there.

@@ -11,7 +11,7 @@ use crate::windows::guest_paths;
 const PROTECTED_MAX: usize = 20_000;
 
 impl PlanBuilder<'_> {
-    /// Something of ours that is there already gets our descriptor: a folder that somebody else made may be open to
+    /// An existing file or folder of ours gets our descriptor: a folder that another user made may be open to
     /// every user of the guest, and what lies in it runs as the system.
     pub(super) fn protect(&mut self, path: &str, what: Protected) -> Result<()> {
         let Some(found) = self.files.protection(path)? else { return Ok(()) };

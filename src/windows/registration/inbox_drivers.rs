@@ -37,8 +37,9 @@ pub fn keep_inbox_controllers(builder: &mut PlanBuilder<'_>, record: &mut Record
         record.registry_changes.inbox_controllers.push(service.to_owned());
     }
     if record.registry_changes.inbox_controllers.is_empty() {
-        builder
-            .add_warning("no in-box disk controller can be started at boot: there is no way back to SATA, IDE or NVMe");
+        builder.add_warning(
+            "no in-box disk controller can be started at boot: the guest cannot return to SATA, IDE or NVMe",
+        );
     }
     Ok(())
 }

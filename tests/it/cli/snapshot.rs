@@ -75,7 +75,7 @@ Hint: choose another name
         "\
 $ winject inject win10.qcow2 --drivers drivers --dry-run --report out.doc
 Error: out.doc: cannot write the report: its name ends neither in .md nor in .json
-Hint: name it report.md (a report.json is written beside it) or report.json
+Hint: name it report.md (report.json is written, too) or report.json
 [exit 2]
 "
     );
@@ -163,7 +163,7 @@ fn a_refused_backing_file_names_the_option() {
     }
 }
 
-/// A name in an image cannot steer the terminal of whoever looks at the image.
+/// A name in an image cannot steer the terminal of the user who inspects it.
 fn control_characters_are_shown_and_not_obeyed() {
     let folder = folder();
     let mut disk = crate::partition::gpt_disk(512, 600, 128, &[(crate::partition::BASIC_DATA, 200, 209)]);

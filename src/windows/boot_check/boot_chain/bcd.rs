@@ -38,7 +38,7 @@ pub(super) enum Device {
     Locate,
     /// A file or RAM disk (kind 0).
     File,
-    /// A kind that is not known, or a broken one.
+    /// An unknown or broken kind.
     Unknown(u32),
 }
 
@@ -52,21 +52,21 @@ pub(super) struct Entry {
     pub system_root: Option<String>,
 }
 
-/// What a store says of the default entry.
+/// The default entry of a store, or why there is none.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum DefaultEntry {
     /// The boot manager starts this entry.
     Found(Entry),
-    /// The store has objects, but why they lead to no loader.
+    /// The store has objects, but none leads to a loader: the reason.
     Broken(String),
-    /// The store has no objects: it was never filled, and says nothing of what the boot manager will start.
+    /// The store has no objects: it was never filled, and does not tell what the boot manager will start.
     EmptyStore,
 }
 
 /// Reads the entry that starts without a choice of the user.
 ///
 /// # Errors
-/// Damaged, when the hive cannot be read.
+/// [`Kind::Damaged`](crate::Kind::Damaged) when the hive cannot be read.
 pub(super) fn default_entry(store: &Reader<'_>) -> Result<DefaultEntry> {
     if store.key("Objects")?.is_none() {
         return Ok(DefaultEntry::EmptyStore);

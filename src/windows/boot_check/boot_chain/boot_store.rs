@@ -18,7 +18,7 @@ pub(super) enum Firmware {
     Bios,
 }
 
-/// What the boot configuration is compared with.
+/// The facts that the boot configuration is compared with.
 pub(super) struct BootContext {
     pub firmware: Firmware,
     pub own: Option<PartitionId>,

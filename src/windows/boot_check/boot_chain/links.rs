@@ -1,9 +1,9 @@
-//! What was seen at the links of the boot chain.
+//! Collects findings at the links of the boot chain.
 
 use crate::error::{Kind, Result};
 use crate::windows::boot_check::report::{Code, Finding, Gate, Level};
 
-/// What was seen at the links.
+/// Findings at the links of the boot chain.
 #[derive(Debug, Default)]
 pub(super) struct ChainFindings(pub Vec<Finding>);
 
@@ -29,7 +29,7 @@ impl ChainFindings {
     }
 }
 
-/// What a link gives; damage of it is a failure of that link, an unsupported or refused form of it is not judged.
+/// The value of a link. Damage is a failure of that link; an unsupported or refused form is not judged.
 pub(super) fn readable<T>(found: Result<T>, links: &mut ChainFindings, gate: Gate, what: &str) -> Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),

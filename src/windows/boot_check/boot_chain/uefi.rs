@@ -12,7 +12,7 @@ use crate::windows::boot_check::report::{Code, Gate};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 
-/// How many EFI system partitions are looked at.
+/// Largest number of EFI system partitions that are read.
 const SYSTEM_PARTITIONS_MAX: usize = 8;
 
 const BOOT_MANAGER: &str = "/EFI/Microsoft/Boot/bootmgfw.efi";
