@@ -49,7 +49,7 @@ impl<'a> Context<'a> {
     ) -> Result<std::result::Result<Self, CheckReport>> {
         let mut report = CheckReport::default();
         let mut give_up = |fault: Fault| {
-            report.take(fault, options.per_code);
+            report.add(fault, options.per_code);
             Ok(Err(std::mem::take(&mut report)))
         };
         if device.len() < BOOT_SECTOR_SIZE as u64 {
@@ -101,7 +101,7 @@ impl<'a> Context<'a> {
         {
             fault.path = self.path_of(record);
         }
-        self.report.borrow_mut().take(fault, self.options.per_code);
+        self.report.borrow_mut().add(fault, self.options.per_code);
     }
 
     /// Whether another fault of this code would be reported in full.

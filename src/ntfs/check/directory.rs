@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::code::Code;
 use super::file::{Duplicated, File, name_hash};
-use super::index::{self, Expected, Met};
-use super::record::Part;
+use super::index::{self, Expected, IndexEntry};
+use super::record::FileAttribute;
 use super::report::Fault;
 use super::scan::Scan;
 use super::table::{Row, flag};
@@ -37,13 +37,13 @@ fn id_of(record: u64, row: Row) -> FileId {
 
 impl Scan<'_> {
     /// Walks the index `$I30` of every directory that was read.
-    pub(super) fn directories(&mut self) -> Result<()> {
+    pub(super) fn check_directories(&mut self) -> Result<()> {
         for number in self.table.with(flag::SCANNED | flag::IN_USE | flag::INDEX) {
-            self.directory(number)?;
+            self.check_directory(number)?;
         }
         let suspects: Vec<u64> =
             self.table.rows().filter(|(_, row)| row.is_file() && row.names != 0).map(|(n, _)| n).collect();
-        self.suspects(&suspects)
+        self.check_suspects(&suspects)
     }
 
     /// The directories that name the files that were read.
@@ -59,7 +59,7 @@ impl Scan<'_> {
         Ok(parents)
     }
 
-    fn directory(&mut self, number: u64) -> Result<()> {
+    fn check_directory(&mut self, number: u64) -> Result<()> {
         let context = self.context;
         let id = id_of(number, self.table.get(number));
         // entries are kept until the walk is over: it borrows the file, checking them changes the table
@@ -72,13 +72,13 @@ impl Scan<'_> {
         })?;
         context.report().stats.entries += entries.list.len() as u64;
         for item in &entries.list {
-            self.entry(id, &entries.bytes[item.start..item.end], item.offset)?;
+            self.check_entry(id, &entries.bytes[item.start..item.end], item.offset)?;
         }
         Ok(())
     }
 
     /// One directory entry against the file that it points to.
-    fn entry(&mut self, directory: FileId, bytes: &[u8], offset: Option<u64>) -> Result<()> {
+    fn check_entry(&mut self, directory: FileId, bytes: &[u8], offset: Option<u64>) -> Result<()> {
         let context = self.context;
         let target = FileId::from_raw(entry::REFERENCE.get(bytes));
         let key = key_of(bytes);
@@ -123,11 +123,11 @@ impl Scan<'_> {
             row.link = parent;
             row.flags |= flag::HAS_PARENT;
         });
-        self.copies(directory, target, key, row, &fault)
+        self.compare_copies(directory, target, key, row, &fault)
     }
 
     /// The copies of times, sizes and attributes in an entry (C13).
-    fn copies(
+    fn compare_copies(
         &self,
         directory: FileId,
         target: FileId,
@@ -167,7 +167,7 @@ impl Scan<'_> {
     }
 
     /// Says exactly what is wrong with files whose names and entries do not match (C9, C10).
-    fn suspects(&mut self, numbers: &[u64]) -> Result<()> {
+    fn check_suspects(&mut self, numbers: &[u64]) -> Result<()> {
         if numbers.is_empty() {
             return Ok(());
         }
@@ -189,10 +189,10 @@ impl Scan<'_> {
             })?;
         }
         // entries without a name are told by the second walk, names without an entry by what is left
-        self.unmatched_entries(&suspects)?;
+        self.report_unmatched_entries(&suspects)?;
         for (&number, names) in &suspects {
             for name in names {
-                self.unmatched_name(number, name);
+                self.report_unmatched_name(number, name);
             }
         }
         let more = numbers.len().saturating_sub(SUSPECTS_MAX);
@@ -205,7 +205,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn unmatched_name(&self, number: u64, name: &Name) {
+    fn report_unmatched_name(&self, number: u64, name: &Name) {
         let text = file_name::name_bytes(&name.value).map(NtfsName::from_le_bytes).unwrap_or_default();
         let parent = FileId::from_raw(layout::PARENT.get(&name.value));
         let row = self.table.get(parent.record.0);
@@ -219,7 +219,7 @@ impl Scan<'_> {
         }
     }
 
-    fn unmatched_entries(&self, suspects: &Suspects) -> Result<()> {
+    fn report_unmatched_entries(&self, suspects: &Suspects) -> Result<()> {
         let context = self.context;
         for directory in self.table.with(flag::SCANNED | flag::IN_USE | flag::INDEX) {
             let mut bad = Vec::new();
@@ -251,7 +251,7 @@ impl Scan<'_> {
     }
 
     /// Follows every file up to the root (C12).
-    pub(super) fn reachability(&mut self) {
+    pub(super) fn check_reachability(&mut self) {
         let root = RecordNumber::ROOT.0;
         self.table.update(root, |row| row.flags |= flag::REACHED);
         let files: Vec<u64> = self.table.rows().filter(|(_, row)| row.is_file()).map(|(n, _)| n).collect();
@@ -278,7 +278,7 @@ impl Scan<'_> {
                 });
             }
             if !reached {
-                self.unreachable(number);
+                self.report_unreachable(number);
             }
         }
         for number in self.table.with(flag::SECOND_PARENT) {
@@ -287,7 +287,7 @@ impl Scan<'_> {
         }
     }
 
-    fn unreachable(&self, number: u64) {
+    fn report_unreachable(&self, number: u64) {
         if number < RecordNumber::FIRST_USER.0 {
             return;
         }
@@ -310,7 +310,7 @@ struct Item {
 }
 
 impl Entries {
-    fn push(&mut self, met: &Met<'_>) {
+    fn push(&mut self, met: &IndexEntry<'_>) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(met.bytes);
         self.list.push(Item { start, end: self.bytes.len(), offset: met.offset });
@@ -323,7 +323,7 @@ fn key_of(bytes: &[u8]) -> &[u8] {
 }
 
 fn names_of(file: &File<'_, '_>) -> Vec<Name> {
-    let name = |(part, value): (&Part<'_>, &[u8])| Name {
+    let name = |(part, value): (&FileAttribute<'_>, &[u8])| Name {
         hash: name_hash(value),
         value: value.to_vec(),
         offset: part.offset,
@@ -334,7 +334,7 @@ fn names_of(file: &File<'_, '_>) -> Vec<Name> {
     names
 }
 
-fn match_suspect(suspects: &mut Suspects, met: &Met<'_>) {
+fn match_suspect(suspects: &mut Suspects, met: &IndexEntry<'_>) {
     let target = FileId::from_raw(entry::REFERENCE.get(met.bytes));
     let hash = name_hash(met.key);
     if let Some(name) = suspects.get_mut(&target.record.0).and_then(|names| {

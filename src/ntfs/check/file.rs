@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hasher};
 
 use super::code::Code;
 use super::context::Context;
-use super::record::{Parsed, Part};
+use super::record::{FileAttribute, ParsedRecord};
 use super::report::Fault;
 use crate::ntfs::attribute::{AttributeType, FLAG_COMPRESSED, FLAG_SPARSE, StreamSizes, non_resident};
 use crate::ntfs::attribute_list::layout as list;
@@ -23,7 +23,7 @@ pub(super) const RECORDS_MAX: usize = 16384;
 
 /// All extents of one attribute.
 pub(super) struct Stream<'p, 'a> {
-    pub first: &'p Part<'a>,
+    pub first: &'p FileAttribute<'a>,
     /// The joined runs; `None` when resident or unreadable.
     pub runs: Option<Runlist>,
 }
@@ -78,7 +78,7 @@ pub(super) struct File<'p, 'a> {
     pub flags: u16,
     links: u16,
     broken: bool,
-    pub parts: Vec<&'p Part<'a>>,
+    pub parts: Vec<&'p FileAttribute<'a>>,
 }
 
 /// What [`File::check`] finds out for the others.
@@ -98,7 +98,7 @@ pub(super) struct Facts {
 
 impl<'p, 'a> File<'p, 'a> {
     /// Joins the records of a file; the first is the base record.
-    pub(super) fn new(records: &'p [Parsed<'a>]) -> Option<Self> {
+    pub(super) fn new(records: &'p [ParsedRecord<'a>]) -> Option<Self> {
         let base = records.first()?;
         Some(Self {
             number: base.number,
@@ -118,7 +118,7 @@ impl<'p, 'a> File<'p, 'a> {
         context.fault(fault.at(context.record_offset(self.number)));
     }
 
-    pub(super) fn find(&self, kind: AttributeType, name: &str) -> Option<&'p Part<'a>> {
+    pub(super) fn find(&self, kind: AttributeType, name: &str) -> Option<&'p FileAttribute<'a>> {
         self.parts.iter().find(|part| part.is(kind, name)).copied()
     }
 
@@ -129,7 +129,7 @@ impl<'p, 'a> File<'p, 'a> {
         self.join(&extents)
     }
 
-    fn join(&self, extents: &[&'p Part<'a>]) -> Option<Stream<'p, 'a>> {
+    fn join(&self, extents: &[&'p FileAttribute<'a>]) -> Option<Stream<'p, 'a>> {
         let first = *extents.first()?;
         if first.view.is_resident() {
             return Some(Stream { first, runs: None });
@@ -140,7 +140,7 @@ impl<'p, 'a> File<'p, 'a> {
     }
 
     /// The file's names as they lie in the record.
-    pub(super) fn names(&self) -> impl Iterator<Item = (&'p Part<'a>, &'a [u8])> + '_ {
+    pub(super) fn names(&self) -> impl Iterator<Item = (&'p FileAttribute<'a>, &'a [u8])> + '_ {
         self.parts
             .iter()
             .filter(|part| part.view.kind() == AttributeType::FILE_NAME)
@@ -149,13 +149,13 @@ impl<'p, 'a> File<'p, 'a> {
 
     /// Everything that can be decided with the file's own records.
     pub(super) fn check(&self, context: &Context<'_>) -> crate::Result<Facts> {
-        self.streams(context);
+        self.check_streams(context);
         let mut facts = Facts::default();
-        self.information(context, &mut facts);
-        self.all_names(context, &mut facts);
-        self.obligatory(context);
-        self.indexes(context, &mut facts);
-        self.system_file(context);
+        self.check_information(context, &mut facts);
+        self.check_names(context, &mut facts);
+        self.check_required_attributes(context);
+        self.check_index_attributes(context, &mut facts);
+        self.check_system_file(context);
         if let Some(value) = self.find(AttributeType::OBJECT_ID, "").and_then(|part| part.view.value()) {
             facts.object_id = value.first_chunk().copied();
         }
@@ -168,21 +168,21 @@ impl<'p, 'a> File<'p, 'a> {
     }
 
     /// Joins the extents of every stream and compares them with the sizes (B10, B11).
-    fn streams(&self, context: &Context<'_>) {
-        let order = |a: &&Part<'_>, b: &&Part<'_>| -> Ordering {
+    fn check_streams(&self, context: &Context<'_>) {
+        let order = |a: &&FileAttribute<'_>, b: &&FileAttribute<'_>| -> Ordering {
             a.view.kind().cmp(&b.view.kind()).then_with(|| a.view.name_bytes().cmp(b.view.name_bytes()))
         };
         let mut parts: Vec<_> =
             self.parts.iter().filter(|part| part.view.kind() != AttributeType::FILE_NAME).copied().collect();
         parts.sort_by(|a, b| order(a, b).then(a.view.lowest_vcn().cmp(&b.view.lowest_vcn())));
         for extents in parts.chunk_by(|a, b| order(a, b).is_eq()) {
-            self.extents(context, extents);
+            self.check_extents(context, extents);
         }
     }
 
-    fn extents(&self, context: &Context<'_>, extents: &[&'p Part<'a>]) {
+    fn check_extents(&self, context: &Context<'_>, extents: &[&'p FileAttribute<'a>]) {
         let first = extents[0];
-        let at = |fault: Fault, part: &Part<'_>| context.fault(fault.at(part.offset));
+        let at = |fault: Fault, part: &FileAttribute<'_>| context.fault(fault.at(part.offset));
         if extents.iter().any(|part| part.view.is_resident() != first.view.is_resident())
             || (first.view.is_resident() && extents.len() > 1)
         {
@@ -210,10 +210,10 @@ impl<'p, 'a> File<'p, 'a> {
                 return;
             }
         }
-        self.sizes(context, first, &runs);
+        self.check_sizes(context, first, &runs);
     }
 
-    fn sizes(&self, context: &Context<'_>, first: &Part<'_>, runs: &Runlist) {
+    fn check_sizes(&self, context: &Context<'_>, first: &FileAttribute<'_>, runs: &Runlist) {
         let sizes = StreamSizes::of(&first.view);
         let cluster = context.cluster_size();
         let report = |what: &str, expected: String, found: u64| {
@@ -246,7 +246,7 @@ impl<'p, 'a> File<'p, 'a> {
         }
     }
 
-    fn information(&self, context: &Context<'_>, facts: &mut Facts) {
+    fn check_information(&self, context: &Context<'_>, facts: &mut Facts) {
         let Some(part) = self.find(AttributeType::STANDARD_INFORMATION, "") else {
             if !self.broken {
                 self.report(context, self.fault(Code::RequiredAttributes, "the file has no $STANDARD_INFORMATION"));
@@ -267,7 +267,7 @@ impl<'p, 'a> File<'p, 'a> {
         }
     }
 
-    fn all_names(&self, context: &Context<'_>, facts: &mut Facts) {
+    fn check_names(&self, context: &Context<'_>, facts: &mut Facts) {
         let mut count = 0u64;
         let mut pairs: Vec<(u64, u8)> = Vec::new();
         for (part, value) in self.names() {
@@ -291,7 +291,7 @@ impl<'p, 'a> File<'p, 'a> {
             facts.names = facts.names.wrapping_add(name_hash(value));
             pairs.push((name_layout::PARENT.get(value), namespace.to_raw()));
             let name = NtfsName::from_le_bytes(name);
-            if let Some(problem) = self.problem_with(context, &name, namespace) {
+            if let Some(problem) = self.find_name_problem(context, &name, namespace) {
                 bad(Code::FileNameForm, problem);
             }
             if parent.record == RecordNumber::EXTEND {
@@ -313,7 +313,7 @@ impl<'p, 'a> File<'p, 'a> {
         }
     }
 
-    fn problem_with(&self, context: &Context<'_>, name: &NtfsName, namespace: Namespace) -> Option<&'static str> {
+    fn find_name_problem(&self, context: &Context<'_>, name: &NtfsName, namespace: Namespace) -> Option<&'static str> {
         let forbidden = |list: &[u8]| name.units().iter().any(|&u| u8::try_from(u).is_ok_and(|c| list.contains(&c)));
         if forbidden(b"\0/") {
             return Some("a name holds a character that no name may have");
@@ -333,7 +333,7 @@ impl<'p, 'a> File<'p, 'a> {
         None
     }
 
-    fn obligatory(&self, context: &Context<'_>) {
+    fn check_required_attributes(&self, context: &Context<'_>) {
         if self.broken {
             return;
         }
@@ -354,7 +354,7 @@ impl<'p, 'a> File<'p, 'a> {
         }
     }
 
-    fn indexes(&self, context: &Context<'_>, facts: &mut Facts) {
+    fn check_index_attributes(&self, context: &Context<'_>, facts: &mut Facts) {
         let roots = || self.parts.iter().filter(|part| part.view.kind() == AttributeType::INDEX_ROOT);
         facts.has_index = roots().next().is_some();
         if self.broken {
@@ -375,7 +375,7 @@ impl<'p, 'a> File<'p, 'a> {
     }
 
     /// Names and sequence numbers of the first records (B17).
-    fn system_file(&self, context: &Context<'_>) {
+    fn check_system_file(&self, context: &Context<'_>) {
         const NAMES: [&str; 12] = [
             "$MFT", "$MFTMirr", "$LogFile", "$Volume", "$AttrDef", ".", "$Bitmap", "$Boot", "$BadClus", "$Secure",
             "$UpCase", "$Extend",
@@ -401,10 +401,10 @@ impl<'p, 'a> File<'p, 'a> {
     }
 
     /// Compares the attribute list with the attributes (B13); `records` are those of the file.
-    pub(super) fn list(&self, context: &Context<'_>, bytes: &[u8], records: &[Parsed<'_>]) {
+    pub(super) fn check_list(&self, context: &Context<'_>, bytes: &[u8], records: &[ParsedRecord<'_>]) {
         let at = self.find(AttributeType::ATTRIBUTE_LIST, "").and_then(|part| part.offset);
         let report = |message: String| context.fault(self.fault(Code::AttributeList, message).at(at));
-        let by_number: BTreeMap<u64, &Parsed<'_>> = records.iter().map(|r| (r.number, r)).collect();
+        let by_number: BTreeMap<u64, &ParsedRecord<'_>> = records.iter().map(|r| (r.number, r)).collect();
         let mut listed: Vec<(u64, u16)> = Vec::new();
         let mut rest = bytes;
         let mut previous: Option<(u32, Vec<u8>, u64)> = None;
@@ -426,7 +426,7 @@ impl<'p, 'a> File<'p, 'a> {
             let lowest = list::LOWEST_VCN.get(entry);
             let place = FileId::from_raw(list::RECORD.get(entry));
             let instance = list::INSTANCE.get(entry);
-            let holds = |part: &Part<'_>| {
+            let holds = |part: &FileAttribute<'_>| {
                 part.view.instance() == instance
                     && part.view.kind() == kind
                     && part.view.name_bytes() == name

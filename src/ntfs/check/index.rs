@@ -18,7 +18,7 @@ const DEPTH_MAX: usize = 32;
 const BLOCKS_MAX: u64 = 1 << 24;
 
 /// An entry met on the way through an index, in order.
-pub(super) struct Met<'a> {
+pub(super) struct IndexEntry<'a> {
     pub key: &'a [u8],
     /// The entry with its header, key and data.
     pub bytes: &'a [u8],
@@ -49,7 +49,7 @@ impl Expected {
 }
 
 /// A node on the way from the root to where the walk is.
-struct Frame {
+struct IndexNode {
     bytes: Vec<u8>,
     /// Whether the node is a block of the allocation, not the root.
     is_block: bool,
@@ -72,7 +72,7 @@ pub(super) fn walk(
     file: &File<'_, '_>,
     name: &str,
     expected: Option<Expected>,
-    visit: &mut dyn FnMut(&Met<'_>) -> Result<()>,
+    visit: &mut dyn FnMut(&IndexEntry<'_>) -> Result<()>,
 ) -> Result<()> {
     let Some(stream) = file.stream(AttributeType::INDEX_ROOT, name) else { return Ok(()) };
     let Some(value) = stream.first.view.value() else { return Ok(()) };
@@ -91,10 +91,10 @@ pub(super) fn walk(
         .first
         .offset
         .map(|at| at + u64::from(crate::ntfs::attribute::resident::VALUE_OFFSET.get(stream.first.view.bytes())));
-    if walk.root(value, root_at, expected) {
-        walk.tree(value, root_at, visit)?;
+    if walk.check_root(value, root_at, expected) {
+        walk.walk_tree(value, root_at, visit)?;
         let bitmap = file.stream(AttributeType::BITMAP, name);
-        walk.bitmap(bitmap.as_ref())?;
+        walk.check_bitmap(bitmap.as_ref())?;
     }
     Ok(())
 }
@@ -118,7 +118,7 @@ impl Walk<'_> {
     }
 
     /// Checks the root's own fields; `false` when the tree cannot be walked.
-    fn root(&mut self, value: &[u8], at: Option<u64>, expected: Option<Expected>) -> bool {
+    fn check_root(&mut self, value: &[u8], at: Option<u64>, expected: Option<Expected>) -> bool {
         let report = |fault: Fault| self.context.fault(fault);
         if value.len() < root::NODE + node::SIZE {
             report(self.fault(Code::IndexRoot, at, "its root is cut short").values(0x20, value.len()));
@@ -159,9 +159,16 @@ impl Walk<'_> {
         true
     }
 
-    fn tree(&mut self, value: &[u8], at: Option<u64>, visit: &mut dyn FnMut(&Met<'_>) -> Result<()>) -> Result<()> {
+    fn walk_tree(
+        &mut self,
+        value: &[u8],
+        at: Option<u64>,
+        visit: &mut dyn FnMut(&IndexEntry<'_>) -> Result<()>,
+    ) -> Result<()> {
         let whole = value.len() as u64;
-        let Some(first) = self.frame(value.to_vec(), root::NODE, whole, "the root".into(), at) else { return Ok(()) };
+        let Some(first) = self.open_node(value.to_vec(), root::NODE, whole, "the root".into(), at) else {
+            return Ok(());
+        };
         let mut stack = vec![first];
         while let Some(frame) = stack.last_mut() {
             match self.step(frame, visit)? {
@@ -179,7 +186,7 @@ impl Walk<'_> {
                         ));
                         return Ok(());
                     }
-                    if let Some(frame) = self.child(child)? {
+                    if let Some(frame) = self.open_child(child)? {
                         stack.push(frame);
                     }
                 }
@@ -189,7 +196,14 @@ impl Walk<'_> {
     }
 
     /// Checks a node's header (C2).
-    fn frame(&self, bytes: Vec<u8>, header: usize, size: u64, title: String, start: Option<u64>) -> Option<Frame> {
+    fn open_node(
+        &self,
+        bytes: Vec<u8>,
+        header: usize,
+        size: u64,
+        title: String,
+        start: Option<u64>,
+    ) -> Option<IndexNode> {
         let head = &bytes[header..];
         let (first, used, allocated) = (node::ENTRIES.get(head), node::USED.get(head), node::ALLOCATED.get(head));
         let at = start.map(|s| s + header as u64);
@@ -207,11 +221,11 @@ impl Walk<'_> {
         let has_children = node::FLAGS.get(head) & 1 != 0;
         let (at, end) = (header + first as usize, header + used as usize);
         let is_block = header == block::NODE;
-        Some(Frame { bytes, is_block, at, first: at, end, has_children, descended: false, title, start })
+        Some(IndexNode { bytes, is_block, at, first: at, end, has_children, descended: false, title, start })
     }
 
     /// Looks at the entry where the frame stands.
-    fn step(&mut self, frame: &mut Frame, visit: &mut dyn FnMut(&Met<'_>) -> Result<()>) -> Result<Step> {
+    fn step(&mut self, frame: &mut IndexNode, visit: &mut dyn FnMut(&IndexEntry<'_>) -> Result<()>) -> Result<Step> {
         let at = frame.start.map(|s| s + frame.at as u64);
         let report = |walk: &Self, code, message: &str| {
             walk.context.fault(walk.fault(code, at, format!("{}: {message}", frame.title)));
@@ -253,14 +267,14 @@ impl Walk<'_> {
             return Ok(Step::Up);
         }
         let key = &rest[entry::KEY..entry::KEY + key_length];
-        self.order(key, at, &frame.title);
-        visit(&Met { key, bytes: &rest[..length], offset: at })?;
+        self.check_order(key, at, &frame.title);
+        visit(&IndexEntry { key, bytes: &rest[..length], offset: at })?;
         frame.at += length;
         Ok(Step::Next)
     }
 
     /// Each key must be greater than the one before it in the walk (C5, C6).
-    fn order(&mut self, key: &[u8], at: Option<u64>, title: &str) {
+    fn check_order(&mut self, key: &[u8], at: Option<u64>, title: &str) {
         if let (Some(previous), Some(collation)) = (&self.previous, self.collation) {
             let order = collation.compare_fully(previous, key, &self.context.upcase);
             // how SIDs are ordered is not known for certain
@@ -288,7 +302,7 @@ impl Walk<'_> {
     }
 
     /// Reads and checks the block that a child pointer names (C3, C4).
-    fn child(&mut self, vcn: u64) -> Result<Option<Frame>> {
+    fn open_child(&mut self, vcn: u64) -> Result<Option<IndexNode>> {
         let title = format!("block at VCN {vcn}");
         let (context, record, name) = (self.context, self.record, self.name);
         let report = |code, at: Option<u64>, message: &str| {
@@ -322,11 +336,11 @@ impl Walk<'_> {
             self.context.fault(fault.values(vcn, own));
         }
         self.context.report().stats.index_blocks += 1;
-        Ok(self.frame(bytes, block::NODE, self.block_size, title, at))
+        Ok(self.open_node(bytes, block::NODE, self.block_size, title, at))
     }
 
     /// Compares the index's bitmap with the blocks that the walk met (C7).
-    fn bitmap(&self, bitmap: Option<&Stream<'_, '_>>) -> Result<()> {
+    fn check_bitmap(&self, bitmap: Option<&Stream<'_, '_>>) -> Result<()> {
         let Some(allocation) = &self.allocation else {
             if bitmap.is_some_and(|b| b.first.view.value().is_some_and(|v| v.iter().any(|&byte| byte != 0))) {
                 self.context.fault(self.fault(

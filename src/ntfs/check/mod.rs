@@ -82,40 +82,40 @@ fn run(device: &dyn VolumeRead, options: CheckOptions, records: Option<&[RecordN
         Ok(context) => context,
         Err(report) => return Ok(report),
     };
-    volume::boot(&context)?;
-    if let Some(table) = volume::upcase(&context)? {
+    volume::check_boot_sector(&context)?;
+    if let Some(table) = volume::check_upcase(&context)? {
         context.upcase = table;
     }
-    parts(&context, records)?;
+    check_parts(&context, records)?;
     Ok(context.into_report())
 }
 
-fn parts(context: &Context<'_>, records: Option<&[RecordNumber]>) -> Result<()> {
-    volume::attribute_definitions(context)?;
-    volume::information(context)?;
-    volume::log(context)?;
-    volume::bad_clusters(context)?;
-    volume::mirror(context)?;
+fn check_parts(context: &Context<'_>, records: Option<&[RecordNumber]>) -> Result<()> {
+    volume::check_attribute_definitions(context)?;
+    volume::check_information(context)?;
+    volume::check_log(context)?;
+    volume::check_bad_clusters(context)?;
+    volume::check_mirror(context)?;
     let touches_security = records.is_none_or(|r| r.contains(&RecordNumber::SECURE));
     let ids = if touches_security { secure::check(context)? } else { None };
     let mut scan = Scan::new(context, ids);
     match records {
-        None => scan.whole()?,
+        None => scan.read_all()?,
         Some(records) => {
             let mut wanted: BTreeSet<u64> = records.iter().map(|r| r.0).collect();
-            scan.some(&wanted)?;
+            scan.read_records(&wanted)?;
             wanted.extend(scan.parents()?);
-            scan.some(&wanted)?;
+            scan.read_records(&wanted)?;
         }
     }
-    scan.cluster_bitmap()?;
-    scan.record_bitmap()?;
-    scan.directories()?;
+    scan.check_cluster_bitmap()?;
+    scan.check_record_bitmap()?;
+    scan.check_directories()?;
     if records.is_none() {
-        scan.reachability();
+        scan.check_reachability();
         if let Some(ids) = &scan.security_ids {
-            secure::unused(context, ids, &scan.security_used);
+            secure::report_unused(context, ids, &scan.security_used);
         }
     }
-    scan.extend()
+    scan.check_extend()
 }

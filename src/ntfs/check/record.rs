@@ -13,7 +13,7 @@ use crate::ntfs::record::{FLAG_IN_USE, header};
 use crate::ntfs::runlist::Runlist;
 
 /// An attribute of a record, as far as it can be read.
-pub(super) struct Part<'a> {
+pub(super) struct FileAttribute<'a> {
     /// The record that holds it.
     pub record: u64,
     /// Offset on the volume.
@@ -23,7 +23,7 @@ pub(super) struct Part<'a> {
     pub runs: Option<Runlist>,
 }
 
-impl Part<'_> {
+impl FileAttribute<'_> {
     /// Type and name for messages: `$DATA` or `$DATA:name`.
     pub(super) fn title(&self) -> String {
         title(&self.view)
@@ -40,15 +40,15 @@ fn title(view: &Attribute<'_>) -> String {
 }
 
 /// A record in use, its fix-ups undone.
-pub(super) struct Parsed<'a> {
+pub(super) struct ParsedRecord<'a> {
     pub number: u64,
     pub bytes: &'a [u8],
-    pub parts: Vec<Part<'a>>,
+    pub parts: Vec<FileAttribute<'a>>,
     /// Whether something in it could not be read, so that what seems to be missing may be there.
     pub broken: bool,
 }
 
-impl Parsed<'_> {
+impl ParsedRecord<'_> {
     pub(super) fn flags(&self) -> u16 {
         header::FLAGS.get(self.bytes)
     }
@@ -89,13 +89,13 @@ pub(super) fn unseal(context: &Context<'_>, number: u64, block: &mut [u8]) -> bo
 }
 
 /// Checks the header and every attribute of a record in use.
-pub(super) fn parse<'a>(context: &Context<'_>, number: u64, bytes: &'a [u8]) -> Parsed<'a> {
+pub(super) fn parse<'a>(context: &Context<'_>, number: u64, bytes: &'a [u8]) -> ParsedRecord<'a> {
     let mut walk =
         Walk { context, number, start: context.record_offset(number), bytes, parts: Vec::new(), broken: false };
-    walk.header();
-    walk.attributes();
-    walk.order();
-    Parsed { number, bytes, parts: walk.parts, broken: walk.broken }
+    walk.check_header();
+    walk.check_attributes();
+    walk.check_order();
+    ParsedRecord { number, bytes, parts: walk.parts, broken: walk.broken }
 }
 
 struct Walk<'a, 'c> {
@@ -103,7 +103,7 @@ struct Walk<'a, 'c> {
     number: u64,
     start: Option<u64>,
     bytes: &'a [u8],
-    parts: Vec<Part<'a>>,
+    parts: Vec<FileAttribute<'a>>,
     broken: bool,
 }
 
@@ -118,7 +118,7 @@ impl<'a> Walk<'a, '_> {
         self.context.fault(fault);
     }
 
-    fn header(&self) {
+    fn check_header(&self) {
         let allocated = header::ALLOCATED.get(self.bytes) as usize;
         if allocated != self.bytes.len() {
             let fault = self.fault(Code::RecordHeader, header::ALLOCATED.offset, "wrong record size in the record");
@@ -150,7 +150,7 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
-    fn attributes(&mut self) {
+    fn check_attributes(&mut self) {
         let used = header::USED.get(self.bytes) as usize;
         let mut offset = usize::from(header::FIRST_ATTRIBUTE.get(self.bytes));
         if offset % 8 != 0 || offset < 0x28 {
@@ -173,7 +173,7 @@ impl<'a> Walk<'a, '_> {
                 self.broken = true;
                 return;
             }
-            self.attribute(offset, &rest[..length]);
+            self.check_attribute(offset, &rest[..length]);
             offset += length;
         }
         if used != offset + 8 {
@@ -183,7 +183,7 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
-    fn attribute(&mut self, offset: usize, raw: &'a [u8]) {
+    fn check_attribute(&mut self, offset: usize, raw: &'a [u8]) {
         let kind = AttributeType(attribute_header::TYPE.get(raw));
         let view = match Attribute::parse(raw) {
             Ok(view) => view,
@@ -201,19 +201,19 @@ impl<'a> Walk<'a, '_> {
                 return;
             }
         };
-        self.form(offset, &view);
+        self.check_form(offset, &view);
         let mut runs = None;
         if view.is_resident() {
-            self.resident(offset, &view);
+            self.check_resident(offset, &view);
         } else {
-            runs = self.runs(offset, &view);
+            runs = self.check_runs(offset, &view);
         }
         let at = self.start.map(|start| start.saturating_add(offset as u64));
-        self.parts.push(Part { record: self.number, offset: at, view, runs });
+        self.parts.push(FileAttribute { record: self.number, offset: at, view, runs });
     }
 
     /// Type, residence and size as `$AttrDef` allows them.
-    fn form(&self, offset: usize, view: &Attribute<'_>) {
+    fn check_form(&self, offset: usize, view: &Attribute<'_>) {
         let kind = view.kind();
         let Some(rule) = RULES.iter().find(|rule| rule.kind == kind) else {
             let fault = self.fault(Code::AttributeForm, offset, "an attribute of unknown type");
@@ -246,7 +246,7 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
-    fn resident(&self, offset: usize, view: &Attribute<'_>) {
+    fn check_resident(&self, offset: usize, view: &Attribute<'_>) {
         let value = usize::from(resident::VALUE_OFFSET.get(view.bytes()));
         if value < resident::HEADER_SIZE.max(Self::name_end(view)) || value % 8 != 0 {
             let fault =
@@ -261,7 +261,7 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
-    fn runs(&mut self, offset: usize, view: &Attribute<'_>) -> Option<Runlist> {
+    fn check_runs(&mut self, offset: usize, view: &Attribute<'_>) -> Option<Runlist> {
         let pairs = usize::from(non_resident::PAIRS_OFFSET.get(view.bytes()));
         if pairs < Self::name_end(view) {
             let fault =
@@ -288,7 +288,7 @@ impl<'a> Walk<'a, '_> {
     }
 
     /// Order of the attributes, and their instance numbers.
-    fn order(&self) {
+    fn check_order(&self) {
         let next = header::NEXT_INSTANCE.get(self.bytes);
         for (index, part) in self.parts.iter().enumerate() {
             let at = part.offset.and_then(|at| at.checked_sub(self.start?)).and_then(|n| usize::try_from(n).ok());

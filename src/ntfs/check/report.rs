@@ -154,7 +154,7 @@ impl CheckReport {
     }
 
     /// Takes a fault in; returns whether it is one of those that are kept in full.
-    pub(super) fn take(&mut self, fault: Fault, per_code: u64) -> bool {
+    pub(super) fn add(&mut self, fault: Fault, per_code: u64) -> bool {
         let count = self.counts.entry(fault.code).or_default();
         *count += 1;
         self.errors += u64::from(fault.severity == Severity::Error);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::code::Code;
 use super::context::Context;
 use super::file::{File, Stream};
-use super::index::{self, Expected, Met};
+use super::index::{self, Expected, IndexEntry};
 use super::report::Fault;
 use super::scan;
 use crate::error::Result;
@@ -37,7 +37,7 @@ pub(super) fn check(context: &Context<'_>) -> Result<Option<BTreeSet<u32>>> {
             missing("$SII or $SDH");
             return Ok(None);
         }
-        Ok(Some(Secure { context, sds }.all(file)?))
+        Ok(Some(Secure { context, sds }.check_all(file)?))
     })?;
     match found {
         None => {
@@ -69,11 +69,11 @@ impl Secure<'_, '_, '_> {
         Ok(bytes)
     }
 
-    fn all(&self, file: &File<'_, '_>) -> Result<BTreeSet<u32>> {
-        let by_id = self.index(file, "$SII", 4)?;
-        let by_hash = self.index(file, "$SDH", 8)?;
+    fn check_all(&self, file: &File<'_, '_>) -> Result<BTreeSet<u32>> {
+        let by_id = self.read_index(file, "$SII", 4)?;
+        let by_hash = self.read_index(file, "$SDH", 8)?;
         for entry in by_id.values() {
-            self.descriptor(entry)?;
+            self.check_descriptor(entry)?;
         }
         self.context.report().stats.descriptors = by_id.len() as u64;
         for (id, entry) in &by_id {
@@ -94,14 +94,14 @@ impl Secure<'_, '_, '_> {
             );
             self.context.fault(fault);
         }
-        self.unlisted(&by_id)?;
+        self.report_unlisted(&by_id)?;
         Ok(by_id.into_keys().collect())
     }
 
     /// The entries of one index by id; each key must agree with the entry's data.
-    fn index(&self, file: &File<'_, '_>, name: &str, key_length: usize) -> Result<BTreeMap<u32, SdsEntry>> {
+    fn read_index(&self, file: &File<'_, '_>, name: &str, key_length: usize) -> Result<BTreeMap<u32, SdsEntry>> {
         let mut found = BTreeMap::new();
-        index::walk(self.context, file, name, Expected::of(name, None), &mut |met: &Met<'_>| {
+        index::walk(self.context, file, name, Expected::of(name, None), &mut |met: &IndexEntry<'_>| {
             let Some(entry) = data_of(met).and_then(SdsEntry::parse).filter(|_| met.key.len() == key_length) else {
                 let message = format!("{name} has an entry of another size");
                 self.context
@@ -125,7 +125,7 @@ impl Secure<'_, '_, '_> {
     }
 
     /// One descriptor and its copy (D1, D2).
-    fn descriptor(&self, entry: &SdsEntry) -> Result<()> {
+    fn check_descriptor(&self, entry: &SdsEntry) -> Result<()> {
         let at = self.at(entry.offset);
         if !entry.is_in_place(self.sds.size()) || entry.length as usize > HEADER + descriptor::MAX {
             let fault = self.fault(
@@ -172,7 +172,7 @@ impl Secure<'_, '_, '_> {
 
     /// Whole entries in `$SDS` that no index names. Gaps and garbage are allowed, so only what has its own offset, its
     /// hash and its copy counts.
-    fn unlisted(&self, by_id: &BTreeMap<u32, SdsEntry>) -> Result<()> {
+    fn report_unlisted(&self, by_id: &BTreeMap<u32, SdsEntry>) -> Result<()> {
         let size = self.sds.size().min(SDS_MAX);
         let mut base = 0;
         while base < size {
@@ -203,13 +203,13 @@ impl Secure<'_, '_, '_> {
 }
 
 /// The data of a view index's entry.
-pub(super) fn data_of<'a>(met: &Met<'a>) -> Option<&'a [u8]> {
+pub(super) fn data_of<'a>(met: &IndexEntry<'a>) -> Option<&'a [u8]> {
     let (offset, length) = (entry::DATA_OFFSET.get(met.bytes), entry::DATA_LENGTH.get(met.bytes));
     met.bytes.get(usize::from(offset)..)?.get(..usize::from(length))
 }
 
 /// Descriptors that nothing uses (D5): one minor finding, as Windows drops them on its own.
-pub(super) fn unused(context: &Context<'_>, ids: &BTreeSet<u32>, used: &BTreeSet<u32>) {
+pub(super) fn report_unused(context: &Context<'_>, ids: &BTreeSet<u32>, used: &BTreeSet<u32>) {
     let count = ids.difference(used).count();
     if count > 0 {
         context.fault(Fault::new(

@@ -40,7 +40,7 @@ fn system_file(
 }
 
 /// The boot sector's copy in the sector after the volume's last one (A1).
-pub(super) fn boot(context: &Context<'_>) -> Result<()> {
+pub(super) fn check_boot_sector(context: &Context<'_>) -> Result<()> {
     let geometry = &context.geometry;
     let backup = geometry.total_sectors.saturating_mul(u64::from(geometry.sector_size));
     let end = backup.saturating_add(u64::from(geometry.sector_size));
@@ -60,7 +60,7 @@ pub(super) fn boot(context: &Context<'_>) -> Result<()> {
 }
 
 /// Reads `$UpCase` (A3); everything that compares names needs it.
-pub(super) fn upcase(context: &Context<'_>) -> Result<Option<UpcaseTable>> {
+pub(super) fn check_upcase(context: &Context<'_>) -> Result<Option<UpcaseTable>> {
     let mut table = None;
     system_file(context, RecordNumber::UPCASE, Code::SystemTables, |file| {
         let fault = |message: &str| {
@@ -83,7 +83,7 @@ pub(super) fn upcase(context: &Context<'_>) -> Result<Option<UpcaseTable>> {
 }
 
 /// Checks that `$AttrDef` lists ascending types (A3).
-pub(super) fn attribute_definitions(context: &Context<'_>) -> Result<()> {
+pub(super) fn check_attribute_definitions(context: &Context<'_>) -> Result<()> {
     const DEFINITIONS: RecordNumber = RecordNumber(4);
     system_file(context, DEFINITIONS, Code::SystemTables, |file| {
         let content = match file.stream(AttributeType::DATA, "") {
@@ -107,7 +107,7 @@ pub(super) fn attribute_definitions(context: &Context<'_>) -> Result<()> {
 }
 
 /// Version and flags (A5, D11).
-pub(super) fn information(context: &Context<'_>) -> Result<()> {
+pub(super) fn check_information(context: &Context<'_>) -> Result<()> {
     system_file(context, RecordNumber::VOLUME, Code::VolumeVersion, |file| {
         let Some(part) = file.find(AttributeType::VOLUME_INFORMATION, "") else {
             context.fault(Fault::new(Code::VolumeVersion, "$Volume has no $VOLUME_INFORMATION").record(file.number));
@@ -129,7 +129,7 @@ pub(super) fn information(context: &Context<'_>) -> Result<()> {
 }
 
 /// Checks that `$LogFile` is closed (A4).
-pub(super) fn log(context: &Context<'_>) -> Result<()> {
+pub(super) fn check_log(context: &Context<'_>) -> Result<()> {
     system_file(context, RecordNumber::LOG_FILE, Code::Log, |file| {
         let bad = |message: String| {
             context.fault(Fault::new(Code::Log, message).record(file.number).at(context.record_offset(file.number)));
@@ -158,7 +158,7 @@ pub(super) fn log(context: &Context<'_>) -> Result<()> {
 }
 
 /// Checks that `$BadClus:$Bad` spans the volume (D9).
-pub(super) fn bad_clusters(context: &Context<'_>) -> Result<()> {
+pub(super) fn check_bad_clusters(context: &Context<'_>) -> Result<()> {
     system_file(context, RecordNumber::BAD_CLUSTERS, Code::BadClustersAndMirror, |file| {
         let expected = context.geometry.bytes_in(context.geometry.cluster_count);
         let found = file.find(AttributeType::DATA, "$Bad").map(|part| (part.view.data_size(), part.offset));
@@ -173,7 +173,7 @@ pub(super) fn bad_clusters(context: &Context<'_>) -> Result<()> {
 }
 
 /// Compares `$MFTMirr` with the first records (A2, D9).
-pub(super) fn mirror(context: &Context<'_>) -> Result<()> {
+pub(super) fn check_mirror(context: &Context<'_>) -> Result<()> {
     system_file(context, RecordNumber::MFT_MIRROR, Code::MftLocation, |file| {
         let stream = file.stream(AttributeType::DATA, "");
         let Some((size, runs)) = stream.as_ref().and_then(|s| s.runs.as_ref().map(|runs| (s.size(), runs))) else {
@@ -209,14 +209,14 @@ pub(super) fn mirror(context: &Context<'_>) -> Result<()> {
 }
 
 /// A bitmap on the volume against what it should be.
-struct Compare<'c> {
+struct BitmapComparison<'c> {
     context: &'c Context<'c>,
     code: Code,
     record: u64,
     what: &'static str,
 }
 
-impl Compare<'_> {
+impl BitmapComparison<'_> {
     fn fault(&self, message: String) -> Fault {
         Fault::new(self.code, message).record(self.record)
     }
@@ -274,10 +274,11 @@ impl Tally {
 
 impl Scan<'_> {
     /// `$Bitmap` against the clusters that have an owner (D8).
-    pub(super) fn cluster_bitmap(&self) -> Result<()> {
+    pub(super) fn check_cluster_bitmap(&self) -> Result<()> {
         let context = self.context;
         context.report().stats.clusters_owned = self.owned.len();
-        let compare = Compare { context, code: Code::ClusterBitmap, record: RecordNumber::BITMAP.0, what: "cluster" };
+        let compare =
+            BitmapComparison { context, code: Code::ClusterBitmap, record: RecordNumber::BITMAP.0, what: "cluster" };
         system_file(context, RecordNumber::BITMAP, Code::ClusterBitmap, |file| {
             let Some(stream) = file.stream(AttributeType::DATA, "") else {
                 context.fault(compare.fault("$Bitmap has no $DATA".into()));
@@ -289,14 +290,14 @@ impl Scan<'_> {
                 context.fault(fault.values(limit.div_ceil(8), stream.size()));
             }
             if context.options.is_partial {
-                return self.touched_clusters(&stream);
+                return self.check_touched_clusters(&stream);
             }
             compare.run(&stream, limit, &|index| self.owned.word(index))
         })
     }
 
     /// In a partial check: the clusters of the files that were read must be marked.
-    fn touched_clusters(&self, stream: &Stream<'_, '_>) -> Result<()> {
+    fn check_touched_clusters(&self, stream: &Stream<'_, '_>) -> Result<()> {
         let mut page = Vec::new();
         for (first, words) in self.owned.touched() {
             page.resize(words.len() * 8, 0);
@@ -316,9 +317,9 @@ impl Scan<'_> {
     }
 
     /// `$MFT:$BITMAP` against the records in use (D7), and blocks that lost their signature (B1).
-    pub(super) fn record_bitmap(&self) -> Result<()> {
+    pub(super) fn check_record_bitmap(&self) -> Result<()> {
         let context = self.context;
-        let compare = Compare { context, code: Code::MftBitmap, record: RecordNumber::MFT.0, what: "record" };
+        let compare = BitmapComparison { context, code: Code::MftBitmap, record: RecordNumber::MFT.0, what: "record" };
         system_file(context, RecordNumber::MFT, Code::MftBitmap, |file| {
             let Some(stream) = file.stream(AttributeType::BITMAP, "") else {
                 context.fault(compare.fault("$MFT has no $BITMAP".into()));
@@ -330,7 +331,7 @@ impl Scan<'_> {
                 context.fault(fault.values(count.div_ceil(8), stream.size()));
             }
             if context.options.is_partial {
-                return self.touched_records(&compare, &stream);
+                return self.check_touched_records(&compare, &stream);
             }
             let word = |index: u64| {
                 if index * 64 >= count {
@@ -344,12 +345,12 @@ impl Scan<'_> {
             // all bits, those after the last record included: they are 0
             let bits = stream.size().min(context.device_len()).saturating_mul(8);
             compare.run(&stream, bits, &word)?;
-            self.lost_signatures(&stream)
+            self.report_lost_signatures(&stream)
         })
     }
 
     /// Blocks that are marked as records but have no signature.
-    fn lost_signatures(&self, bitmap: &Stream<'_, '_>) -> Result<()> {
+    fn report_lost_signatures(&self, bitmap: &Stream<'_, '_>) -> Result<()> {
         for &number in &self.unsigned {
             let mut byte = [0];
             bitmap.read(self.context, number / 8, &mut byte)?;
@@ -361,7 +362,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn touched_records(&self, compare: &Compare<'_>, stream: &Stream<'_, '_>) -> Result<()> {
+    fn check_touched_records(&self, compare: &BitmapComparison<'_>, stream: &Stream<'_, '_>) -> Result<()> {
         for (number, row) in self.table.rows().filter(|(_, row)| row.has(flag::SCANNED)) {
             let mut byte = [0];
             stream.read(self.context, number / 8, &mut byte)?;
