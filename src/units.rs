@@ -24,6 +24,12 @@ macro_rules! offset {
             pub fn checked_add(self, bytes: u64) -> Option<Self> {
                 self.0.checked_add(bytes).map(Self)
             }
+
+            /// This offset moved by `bytes`; the largest one on overflow, which no file and no disk has.
+            #[must_use]
+            pub fn saturating_add(self, bytes: u64) -> Self {
+                Self(self.0.saturating_add(bytes))
+            }
         }
         impl From<$name> for u64 {
             fn from(offset: $name) -> u64 {

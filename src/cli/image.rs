@@ -140,7 +140,7 @@ fn check_qcow2(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
             "filename": args.image.display().to_string(),
             "format": "qcow2",
             "check-errors": 0,
-            "image-end-offset": report.image_end_offset,
+            "image-end-offset": report.image_end_offset.0,
             "total-clusters": report.total_clusters,
             "allocated-clusters": report.allocated_clusters,
             "fragmented-clusters": report.fragmented_clusters,
@@ -181,7 +181,7 @@ fn check_qcow2(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
                 percent(report.compressed_clusters, report.allocated_clusters)
             ));
         }
-        lines.push(format!("Image end offset: {}", report.image_end_offset));
+        lines.push(format!("Image end offset: {}", report.image_end_offset.0));
         ui.answer(&joined(&lines));
     }
     Ok(if is_sound { ExitCode::Done } else { ExitCode::No })

@@ -43,7 +43,7 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
     let targets = open_targets(host, stage, &real_path, options)?;
     let edit = match format {
         Format::Raw => plan_raw(stage, &targets)?,
-        _ => qcow2::plan(&targets.image.storage, path, stage)?,
+        _ => qcow2::plan_edit(&targets.image.storage, path, stage)?,
     };
     let mut warnings = edit.warnings.clone();
     if targets.image.storage.fingerprint().is_some_and(|print| print.inode == 0) {

@@ -8,6 +8,7 @@ use crate::block::journal::{self, Journal, Record, RecoveryState, SECTOR, journa
 use crate::block::{FileIdentity, HostFiles, Locking, PathPolicy, Storage, StorageExt, is_zero, qcow2};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
+use crate::units::HostOffset;
 
 /// What became of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,7 +259,7 @@ fn cut_unused_end(image: &Arc<dyn Storage>, old_length: u64, path: &Path) -> Res
             return Ok(());
         }
     };
-    let mut end = used.clamp(old_length, length);
+    let mut end = used.0.clamp(old_length, length);
     // The last cluster may have been cut short before. What is missing of it is zeros, unless a guest wrote there.
     if end - old_length < cluster_size {
         let mut rest = vec![0; usize::try_from(end - old_length).unwrap_or(0)];
@@ -286,16 +287,16 @@ fn lost_reference(journal: &Journal, image: &Arc<dyn Storage>, path: &Path) -> R
     let mut old = Vec::new();
     journal.for_each(|record| {
         let end = record.offset.saturating_add(record.length);
-        let first = blocks.partition_point(|block| block.end <= record.offset);
-        if record.file == 0 && blocks.get(first).is_some_and(|block| block.start < end) {
+        let first = blocks.partition_point(|block| block.end.0 <= record.offset);
+        if record.file == 0 && blocks.get(first).is_some_and(|block| block.start.0 < end) {
             let zeros = || vec![0; usize::try_from(record.length).unwrap_or(0)];
-            old.push((record.offset, record.old.unwrap_or_else(zeros)));
+            old.push((HostOffset(record.offset), record.old.unwrap_or_else(zeros)));
         }
         Ok(())
     })?;
     match qcow2::first_lost_reference(image, path, &old) {
         Err(error) if error.kind() != Kind::Io => Ok(None),
-        result => result,
+        result => Ok(result?.map(u64::from)),
     }
 }
 

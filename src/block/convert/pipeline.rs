@@ -147,7 +147,7 @@ pub(super) fn prepare<S: DiskSource + ?Sized>(
             survey.expect_more(appended_max);
             let compression = spec.compression.map_or(Compression::Zlib, |(kind, _)| kind);
             let options = NewImageOptions { size: source.len(), clusters, compression, backing: None };
-            Box::new(Qcow2Layout { image: ImageLayout::with_tables_in_front(options, &survey)? })
+            Box::new(Qcow2Layout { image: ImageLayout::with_tables_before_data(options, &survey)? })
         }
         None => Box::new(RawLayout { size: source.len() }),
     };

@@ -93,23 +93,23 @@ fn of_qcow2(storage: &Arc<dyn Storage>, path: &Path) -> Result<ImageInfo> {
 
 fn of_vmdk(storage: &Arc<dyn Storage>, path: &Path) -> Result<ImageInfo> {
     let file = path.display().to_string();
-    let (descriptor, own) = vmdk::facts(storage)?;
+    let vmdk::Info { descriptor, extent: own } = vmdk::info(storage)?;
     let Some(descriptor) = descriptor else {
         let own = own.ok_or_else(|| {
             Error::unsupported(Layer::Block, "this file is one extent of a VMDK, not the disk")
                 .hint("give the small descriptor file (NAME.vmdk)")
         })?;
-        let mut info = plain(Format::Vmdk, own.bytes);
-        info.cluster_size = Some(own.grain_bytes);
+        let mut info = plain(Format::Vmdk, own.size);
+        info.cluster_size = Some(own.grain_size);
         return Ok(info);
     };
     let sectors: u64 = descriptor.extents.iter().fold(0, |sum, e| sum.saturating_add(e.sectors));
-    let size = own.as_ref().map_or(sectors.saturating_mul(512), |own| own.bytes);
+    let size = own.as_ref().map_or(sectors.saturating_mul(512), |own| own.size);
     let extents: Value = match &own {
         Some(own) => {
             let mut extent =
-                json!({"filename": file, "virtual-size": own.bytes, "cluster-size": own.grain_bytes, "format": ""});
-            if own.is_packed {
+                json!({"filename": file, "virtual-size": own.size, "cluster-size": own.grain_size, "format": ""});
+            if own.is_compressed {
                 extent["compressed"] = true.into();
             }
             json!([extent])
@@ -123,8 +123,8 @@ fn of_vmdk(storage: &Arc<dyn Storage>, path: &Path) -> Result<ImageInfo> {
             .collect(),
     };
     let mut info = plain(Format::Vmdk, size);
-    info.cluster_size = own.as_ref().map(|own| own.grain_bytes);
-    info.compressed = own.is_some_and(|own| own.is_packed);
+    info.cluster_size = own.as_ref().map(|own| own.grain_size);
+    info.compressed = own.is_some_and(|own| own.is_compressed);
     info.backing_filename = descriptor.parent_cid.and(descriptor.parent_hint);
     info.format_specific = specific(
         "vmdk",
@@ -139,7 +139,7 @@ fn of_vmdk(storage: &Arc<dyn Storage>, path: &Path) -> Result<ImageInfo> {
 }
 
 fn of_vhd(storage: &Arc<dyn Storage>) -> Result<ImageInfo> {
-    let facts = vhd::facts(storage)?;
+    let facts = vhd::info(storage)?;
     let mut info = plain(Format::Vhd, facts.size);
     info.cluster_size = facts.block_size;
     info.backing_filename = facts.parent;
@@ -149,7 +149,7 @@ fn of_vhd(storage: &Arc<dyn Storage>) -> Result<ImageInfo> {
 }
 
 fn of_vhdx(storage: &Arc<dyn Storage>) -> Result<ImageInfo> {
-    let facts = vhdx::facts(Arc::clone(storage))?;
+    let facts = vhdx::info(storage)?;
     let mut info = plain(Format::Vhdx, facts.size);
     info.cluster_size = Some(facts.block_size);
     info.dirty_flag = facts.has_log;
@@ -162,8 +162,8 @@ fn of_vhdx(storage: &Arc<dyn Storage>) -> Result<ImageInfo> {
 }
 
 fn of_vdi(storage: &Arc<dyn Storage>) -> Result<ImageInfo> {
-    let header = vdi::Header::read(storage.as_ref(), length(storage.as_ref())?)?;
-    let mut info = plain(Format::Vdi, header.disk_size);
-    info.cluster_size = Some(header.block_size);
+    let facts = vdi::info(storage)?;
+    let mut info = plain(Format::Vdi, facts.size);
+    info.cluster_size = Some(facts.block_size);
     Ok(info)
 }

@@ -1,4 +1,7 @@
-//! Container formats, one folder or file each: what a file is, and the guest's disk inside it.
+//! Container formats, one folder or file each: recognising a file's format, and reading the guest's disk inside it.
+//!
+//! The folders have the same inner names: `header` has the on-disk structures, `image` opens and reads a file, `info` has
+//! what `winject image info` tells about it. qcow2, which is written too, has more.
 
 pub mod extent_map;
 pub mod ova;

@@ -1,21 +1,25 @@
-//! Finding out by content what a file is.
+//! Recognising a disk image's format by its content.
 
 use std::path::Path;
 
+use super::{qcow2, vdi, vhd, vhdx, vmdk};
 use crate::block::{Format, Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
 
-/// Enough for every magic number that lies at a file's beginning, the ISO one (at 32769) included.
+/// Bytes that are read of a file's start: every magic number there is inside, that of ISO 9660 included.
 const HEAD: usize = 36 * 1024;
 const SECTOR: u64 = 512;
 
-/// Which container a file is. A file with no mark of its own is raw.
+/// "CD001" of an ISO 9660 volume descriptor: in sector 16 of 2048 bytes, at byte 1 (ECMA-119, 8.1).
+const ISO_SIGNATURE_OFFSET: usize = 16 * 2048 + 1;
+
+/// Recognises the format of the file in `storage`, which is at `path`. A file without any magic number is raw.
 ///
 /// # Errors
-/// [`Kind::Unsupported`](crate::Kind::Unsupported), with its name, for what is certainly no disk image that we read;
+/// [`Kind::Unsupported`](crate::Kind::Unsupported), with its name, for what is certainly not a disk image that winject reads;
 /// [`Kind::Io`](crate::Kind::Io) when the file cannot be read.
 pub fn probe(storage: &dyn Storage, path: &Path) -> Result<Format> {
-    let io = |e| Error::io(Layer::Block, "cannot be read", e).path(path.display().to_string());
+    let io = |e| Error::io(Layer::Block, "cannot read the file", e).path(path.display().to_string());
     let length = storage.len().map_err(io)?;
     let mut head = vec![0; HEAD];
     let filled = storage.read_at(0, &mut head).map_err(io)?;
@@ -31,7 +35,7 @@ pub fn probe(storage: &dyn Storage, path: &Path) -> Result<Format> {
     Ok(format)
 }
 
-/// Something that is no disk image of ours, and what to do with it.
+/// A file that winject does not read as a disk, and what to do with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Foreign {
     name: &'static str,
@@ -41,7 +45,7 @@ struct Foreign {
 const UNPACK: &str = "unpack it first and give winject the disk image inside";
 const CONVERT: &str = "convert it with qemu-img convert -O qcow2 first";
 
-/// Magic numbers of things that we name instead of taking them for raw disks: offset, bytes, name, hint.
+/// Magic numbers of files that are named instead of taken for raw disks: offset, bytes, name, hint.
 const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
     (0, b"QFI\xFB\x00\x00\x00\x01", "a qcow image of version 1", CONVERT),
     (0, b"QED\0", "a QED image", CONVERT),
@@ -59,32 +63,36 @@ const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
     (257, b"ustar", "a tar archive (perhaps an OVA)", UNPACK),
 ];
 
+/// Whether the bytes at `offset` of `head` are `magic`.
 fn has(head: &[u8], offset: usize, magic: &[u8]) -> bool {
     head.get(offset..).is_some_and(|rest| rest.starts_with(magic))
 }
 
+/// The format of a file by its first bytes, its last 512 and its length.
 fn classify(head: &[u8], tail: &[u8], length: u64) -> std::result::Result<Format, Foreign> {
     if length == 0 {
         return Err(Foreign { name: "not a disk image: the file is empty", hint: "give the path of a disk image" });
     }
-    if has(head, 0, b"QFI\xFB\x00\x00\x00\x02") || has(head, 0, b"QFI\xFB\x00\x00\x00\x03") {
+    let is_qcow2 = has(head, 0, &qcow2::MAGIC);
+    let is_version = |version: u32| has(head, qcow2::MAGIC.len(), &version.to_be_bytes());
+    if is_qcow2 && (is_version(2) || is_version(3)) {
         return Ok(Format::Qcow2);
     }
-    if has(head, 0, b"KDMV") || has(head, 0, b"COWD") || has(head, 0, &0xCAFE_BABE_u64.to_le_bytes()) {
+    let is_extent = has(head, 0, vmdk::SPARSE_MAGIC)
+        || has(head, 0, vmdk::COWD_MAGIC)
+        || has(head, 0, &vmdk::SESPARSE_MAGIC.to_le_bytes());
+    if is_extent || is_vmdk_descriptor(head) {
         return Ok(Format::Vmdk);
     }
-    if is_vmdk_descriptor(head) {
-        return Ok(Format::Vmdk);
-    }
-    if has(head, 0, b"vhdxfile") {
+    if has(head, 0, vhdx::FILE_SIGNATURE) {
         return Ok(Format::Vhdx);
     }
     // A fixed VHD is raw data plus a footer, in the last 512 bytes, or 511 as old Virtual PC wrote it.
-    let footer_511 = length % SECTOR == SECTOR - 1 && has(tail, 1, b"conectix");
-    if has(head, 0, b"conectix") || has(tail, 0, b"conectix") || footer_511 {
+    let footer_511 = length % SECTOR == SECTOR - 1 && has(tail, 1, vhd::COOKIE);
+    if has(head, 0, vhd::COOKIE) || has(tail, 0, vhd::COOKIE) || footer_511 {
         return Ok(Format::Vhd);
     }
-    if has(head, 64, &0xBEDA_107F_u32.to_le_bytes()) {
+    if has(head, vdi::SIGNATURE_OFFSET, &vdi::SIGNATURE.to_le_bytes()) {
         return Ok(Format::Vdi);
     }
     if has(tail, 0, b"koly") {
@@ -95,11 +103,11 @@ fn classify(head: &[u8], tail: &[u8], length: u64) -> std::result::Result<Format
             return Err(Foreign { name, hint });
         }
     }
-    if has(head, 0, b"QFI\xFB") {
+    if is_qcow2 {
         return Err(Foreign { name: "a qcow2 image of an unknown version", hint: CONVERT });
     }
     // A hybrid ISO has a boot record too, but no guest's disk has a volume descriptor there.
-    if has(head, 32769, b"CD001") {
+    if has(head, ISO_SIGNATURE_OFFSET, b"CD001") {
         return Err(Foreign { name: "an ISO 9660 image", hint: "winject edits disks; give an ISO with --drivers" });
     }
     if length < SECTOR {
@@ -139,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn containers_are_known_by_content() {
+    fn containers_are_recognised_by_content() {
         assert_eq!(of(0, b"QFI\xFB\0\0\0\x02"), Ok(Format::Qcow2));
         assert_eq!(of(0, b"QFI\xFB\0\0\0\x03"), Ok(Format::Qcow2));
         assert_eq!(of(0, b"KDMV"), Ok(Format::Vmdk));
@@ -160,11 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn other_things_are_refused_by_name() {
+    fn other_files_are_refused_by_name() {
         for (offset, magic, name, _) in FOREIGN {
             assert_eq!(of(*offset, magic).unwrap_err().name, *name);
         }
-        assert!(of(32769, b"CD001").is_err());
+        assert!(of(ISO_SIGNATURE_OFFSET, b"CD001").is_err());
         assert!(of(0, b"QFI\xFB\0\0\0\x04").is_err());
         assert!(classify(&[], &[0; 512], 0).is_err());
         let mut tail = [0; 512];

@@ -10,26 +10,32 @@ use crate::units::ImageOffset;
 /// The guest's sector. A raw file that is not a multiple of it is read with zeros at its end, as QEMU does.
 const SECTOR: u64 = 512;
 
-/// A raw disk.
+/// A file or block device opened as a raw disk. It has no parent.
 #[derive(Debug)]
 pub struct RawImage {
     storage: Arc<dyn Storage>,
     path: PathBuf,
+    /// The disk's size in bytes: whole sectors.
     size: u64,
+    /// Bytes of the file.
     stored: u64,
 }
 
 impl RawImage {
-    /// Takes a file as a raw disk.
+    /// Opens `storage`, the file at `path`, as a raw disk.
     ///
     /// # Errors
-    /// When its length cannot be found out.
+    /// When the host cannot tell the file's length.
     pub fn open(storage: Arc<dyn Storage>, path: &Path) -> Result<Self> {
-        let stored = storage
-            .len()
-            .map_err(|e| Error::io(Layer::Block, "cannot find the length", e).path(path.display().to_string()))?;
+        let stored = storage.len().map_err(|e| {
+            Error::io(Layer::Block, "cannot find the length of the file", e).path(path.display().to_string())
+        })?;
         let size = stored.checked_next_multiple_of(SECTOR).unwrap_or(stored);
         Ok(Self { storage, path: path.to_owned(), size, stored })
+    }
+
+    fn error(&self, message: &str, error: std::io::Error) -> Error {
+        Error::io(Layer::Block, message, error).path(self.path.display().to_string())
     }
 }
 
@@ -50,9 +56,7 @@ impl Image for RawImage {
         if !is_inside(offset, buf.len(), self.size) {
             return Err(beyond_end(offset, buf.len(), self.size));
         }
-        self.storage
-            .read_or_zeros_at(offset.0, buf)
-            .map_err(|e| Error::io(Layer::Block, "cannot be read", e).path(self.path.display().to_string()).at(offset))
+        self.storage.read_or_zeros_at(offset.0, buf).map_err(|e| self.error("cannot read the file", e).at(offset))
     }
 
     fn extent_at(&self, offset: ImageOffset, limit: u64) -> Result<Extent> {
@@ -63,9 +67,8 @@ impl Image for RawImage {
         if offset.0 >= self.stored {
             return Ok(Extent { length: rest, kind: ExtentKind::Unallocated });
         }
-        let run = self.storage.run_at(offset.0).map_err(|e| {
-            Error::io(Layer::Block, "cannot be read", e).path(self.path.display().to_string()).at(offset)
-        })?;
+        let run =
+            self.storage.run_at(offset.0).map_err(|e| self.error("cannot find the holes of the file", e).at(offset))?;
         let kind = if run.is_data { ExtentKind::Data } else { ExtentKind::Unallocated };
         Ok(Extent { length: run.length.clamp(1, rest), kind })
     }

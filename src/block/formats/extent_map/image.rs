@@ -31,14 +31,14 @@ impl<M: ExtentMap> MappedImage<M> {
     }
 
     /// The run at `offset`, with the following look-ups merged as long as they continue it.
-    fn merged(&self, offset: u64, limit: u64) -> Result<Run> {
+    fn merged(&self, offset: ImageOffset, limit: u64) -> Result<Run> {
         let mut run = self.map.run_at(offset, limit)?;
         debug_assert!(run.length > 0 && run.length <= limit);
         for _ in 1..MERGE_MAX {
             if run.length >= limit || matches!(run.location, Location::Compressed { .. }) {
                 break;
             }
-            let next = self.map.run_at(offset + run.length, limit - run.length)?;
+            let next = self.map.run_at(ImageOffset(offset.0 + run.length), limit - run.length)?;
             let continues = match (run.location, next.location) {
                 (Location::Parent, Location::Parent) | (Location::Zero, Location::Zero) => true,
                 (Location::Stored { file, offset }, Location::Stored { file: next_file, offset: next_offset }) => {
@@ -54,23 +54,21 @@ impl<M: ExtentMap> MappedImage<M> {
         Ok(run)
     }
 
-    fn read_parent(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+    fn read_parent(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
         let Some(parent) = &self.parent else {
             buf.fill(0);
             return Ok(());
         };
         // A parent may be shorter than its child: the rest reads as zeros.
-        let there = usize::try_from(parent.len().saturating_sub(offset)).unwrap_or(usize::MAX).min(buf.len());
+        let there = usize::try_from(parent.len().saturating_sub(offset.0)).unwrap_or(usize::MAX).min(buf.len());
         let (inside, beyond) = buf.split_at_mut(there);
         beyond.fill(0);
-        if inside.is_empty() { Ok(()) } else { parent.read_at(ImageOffset(offset), inside) }
+        if inside.is_empty() { Ok(()) } else { parent.read_at(offset, inside) }
     }
 
-    fn extent_of_parent(&self, offset: u64, limit: u64) -> Result<Extent> {
+    fn extent_of_parent(&self, offset: ImageOffset, limit: u64) -> Result<Extent> {
         match &self.parent {
-            Some(parent) if offset < parent.len() => {
-                parent.extent_at(ImageOffset(offset), limit.min(parent.len() - offset))
-            }
+            Some(parent) if offset.0 < parent.len() => parent.extent_at(offset, limit.min(parent.len() - offset.0)),
             _ => Ok(Extent { length: limit, kind: ExtentKind::Unallocated }),
         }
     }
@@ -98,7 +96,7 @@ impl<M: ExtentMap> Image for MappedImage<M> {
         if !is_inside(offset, buf.len(), self.map.len()) {
             return Err(beyond_end(offset, buf.len(), self.map.len()));
         }
-        let (mut at, mut rest) = (offset.0, buf);
+        let (mut at, mut rest) = (offset, buf);
         while !rest.is_empty() {
             let run = self.merged(at, rest.len() as u64)?;
             // The run is at most as long as `rest`, so this fits.
@@ -114,7 +112,7 @@ impl<M: ExtentMap> Image for MappedImage<M> {
                     self.map.read_compressed(file, offset, unit, skip, part)?
                 }
             }
-            at += run.length;
+            at = ImageOffset(at.0 + run.length);
             rest = tail;
         }
         Ok(())
@@ -125,9 +123,9 @@ impl<M: ExtentMap> Image for MappedImage<M> {
         if limit == 0 {
             return Err(beyond_end(offset, 1, self.map.len()));
         }
-        let run = self.merged(offset.0, limit)?;
+        let run = self.merged(offset, limit)?;
         match run.location {
-            Location::Parent => self.extent_of_parent(offset.0, run.length),
+            Location::Parent => self.extent_of_parent(offset, run.length),
             Location::Zero => Ok(Extent { length: run.length, kind: ExtentKind::Zero }),
             Location::Compressed { .. } => Ok(Extent { length: run.length, kind: ExtentKind::Data }),
             Location::Stored { file, offset } => {

@@ -1,7 +1,8 @@
-//! What a container has to answer: where the bytes of a guest range are.
+//! What a container implements: the mapping from guest ranges to ranges of its files.
 
 use crate::block::Format;
 use crate::error::{Error, Layer, Result};
+use crate::units::{HostOffset, ImageOffset};
 
 /// Where the bytes of a guest range are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,18 +15,18 @@ pub(crate) enum Location {
     Stored {
         /// Index among the container's files.
         file: usize,
-        /// Byte offset in it.
-        offset: u64,
+        /// Where they begin in that file.
+        offset: HostOffset,
     },
-    /// In a compressed unit of file `file` whose stream is found at `offset`.
+    /// In a compressed unit, which begins at `offset` of the container's file `file`.
     Compressed {
         /// Index among the container's files.
         file: usize,
-        /// Byte offset of the unit in it.
-        offset: u64,
-        /// Guest offset (within that file's share of the disk) at which the unit begins.
-        unit: u64,
-        /// First wanted byte within the decompressed unit.
+        /// Where the unit begins in that file.
+        offset: HostOffset,
+        /// The disk's byte that is the unit's first.
+        unit: ImageOffset,
+        /// Bytes of the decompressed unit before the first wanted one.
         skip: u64,
     },
 }
@@ -47,7 +48,7 @@ pub(crate) trait ExtentMap: Send + Sync {
     /// Which container this is.
     fn format(&self) -> Format;
 
-    /// Whether QEMU opens this container and finds the same bytes where this map does, the parent left aside.
+    /// Whether QEMU opens this container and reads the same disk from it, the parent not considered.
     fn is_same_in_qemu(&self) -> bool;
 
     /// Whether any of its data are compressed.
@@ -56,19 +57,26 @@ pub(crate) trait ExtentMap: Send + Sync {
     }
 
     /// The run at `offset` (inside the guest size): at least one byte, at most `limit`.
-    fn run_at(&self, offset: u64, limit: u64) -> Result<Run>;
+    fn run_at(&self, offset: ImageOffset, limit: u64) -> Result<Run>;
 
     /// Reads stored bytes; `buf` lies inside one run.
-    fn read_stored(&self, file: usize, offset: u64, buf: &mut [u8]) -> Result<()>;
+    fn read_stored(&self, file: usize, offset: HostOffset, buf: &mut [u8]) -> Result<()>;
 
     /// Reads out of a compressed unit; `buf` lies inside one run.
-    fn read_compressed(&self, _file: usize, offset: u64, _unit: u64, _skip: u64, _buf: &mut [u8]) -> Result<()> {
+    fn read_compressed(
+        &self,
+        _file: usize,
+        offset: HostOffset,
+        _unit: ImageOffset,
+        _skip: u64,
+        _buf: &mut [u8],
+    ) -> Result<()> {
         Err(Error::bug(Layer::Block, "this container has no compressed units").at(offset))
     }
 
     /// How many of `limit` stored bytes from `offset` on are of one kind: `true` for data, `false` for a hole of the
-    /// host's file. Containers whose data areas are dense just say "data".
-    fn stored_is_data(&self, _file: usize, _offset: u64, limit: u64) -> Result<(bool, u64)> {
+    /// host's file. Containers whose data areas have no holes report data.
+    fn stored_is_data(&self, _file: usize, _offset: HostOffset, limit: u64) -> Result<(bool, u64)> {
         Ok((true, limit))
     }
 }

@@ -1,7 +1,7 @@
-//! Following a name that an image mentions: an extent, a parent.
+//! Opening the files that an image names: an extent, a parent.
 //!
-//! The readers never touch the host's file system themselves. They ask a [`References`], behind which the path policy,
-//! the depth limit and the list of files already in the chain are; tests put a folder in memory there.
+//! The readers never open files of the host themselves. They call a [`References`], which applies the path policy, the
+//! limit of the chain's depth, and the check for loops.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use std::sync::Arc;
 use crate::block::{Chain, Storage};
 use crate::error::{Error, Kind, Layer, Result};
 
-/// Opens what an image mentions.
+/// Opens the files that an image names.
 pub(crate) trait References {
     /// Opens the file `name`, taken relative to the folder of the referring file.
     fn open(&self, name: &str) -> Result<(Arc<dyn Storage>, PathBuf)>;
 
-    /// Paths that the user allowed: a parent can have been moved there.
+    /// Paths that the user allowed (`--allow-path`): a parent may have been moved there.
     fn allowed(&self) -> &[PathBuf] {
         &[]
     }
@@ -30,7 +30,7 @@ pub(crate) struct ChainReferences<'a> {
 }
 
 impl<'a> ChainReferences<'a> {
-    /// What the image at `image`, the last one of `chain`, mentions.
+    /// The references of the image at `image`, the last one of `chain`.
     pub(crate) fn new(chain: &Chain<'a>, image: &Path) -> Self {
         Self { chain: chain.clone(), image: image.to_owned() }
     }
@@ -50,7 +50,7 @@ impl References for ChainReferences<'_> {
     }
 }
 
-/// For an image inside an archive, which has no folder: it may not refer to anything.
+/// For an image inside an archive, which has no folder: every reference is refused.
 pub(crate) struct NoReferences;
 
 impl References for NoReferences {
@@ -74,7 +74,7 @@ pub(crate) fn open_first(
     let mut first: Option<Error> = None;
     let moved = names.last().map_or("", |name| base_name(name));
     let moved = references.allowed().iter().filter(|_| !moved.is_empty()).filter_map(|path| {
-        // Allowed is one file, or a folder.
+        // An allowed path is a file or a folder.
         let found = if path.file_name().is_some_and(|name| name == moved) { path.clone() } else { path.join(moved) };
         Some(std::path::absolute(found).ok()?.to_str()?.to_owned())
     });
@@ -88,7 +88,7 @@ pub(crate) fn open_first(
         }
     }
     let tried: Vec<String> = names.iter().map(|n| crate::escape::escape(n).into_owned()).collect();
-    let message = format!("{what} cannot be opened (tried {})", tried.join(", "));
+    let message = format!("cannot open {what} (tried {})", tried.join(", "));
     Err(match first {
         Some(error) if error.hint_text().is_some_and(|hint| hint.contains("add --allow-path")) => {
             let hint = error.hint_text().unwrap_or_default().to_owned();
@@ -97,7 +97,7 @@ pub(crate) fn open_first(
         Some(error) => Error::new(error.kind(), Layer::Block, message)
             .hint("put the file into the folder of the image, or allow its folder with --allow-path FOLDER")
             .source_error(error),
-        None => Error::new(Kind::Damaged, Layer::Block, format!("{what} is not named")),
+        None => Error::new(Kind::Damaged, Layer::Block, format!("the image does not name {what}")),
     })
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn base_name(name: &str) -> &str {
     name.rsplit(['/', '\\']).next().unwrap_or(name)
 }
 
-/// The names under which a file is looked for that some machine called `name`: as it is (with this system's
+/// The names under which to look for a file that another machine called `name`: the name itself (with this system's
 /// separators) unless it is a drive path, then its last component.
 pub(crate) fn candidate_names(name: &str) -> Vec<String> {
     let mut names = Vec::new();

@@ -1,4 +1,4 @@
-//! Tables of a container (grain tables, block allocation tables), read in pages and kept within a fixed budget.
+//! A page cache of fixed size for the tables of a container (grain tables, block allocation tables).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::read::read_exact;
 use crate::block::Storage;
 use crate::error::{Error, Layer, Result};
+use crate::units::HostOffset;
 
 /// Bytes per cached page.
 const PAGE: u64 = 4096;
@@ -13,7 +14,7 @@ const PAGE: u64 = 4096;
 /// Cached pages per table: 4 MiB, which covers 1 GiB of 512-byte grains or 64 GiB of 64 KiB grains.
 const PAGES_MAX: usize = 1024;
 
-/// A file's tables seen through a page cache of bounded size.
+/// Reads numbers out of a file's tables, through a page cache of bounded size that evicts the least recently used.
 pub(crate) struct TableCache {
     storage: Arc<dyn Storage>,
     length: u64,
@@ -22,7 +23,9 @@ pub(crate) struct TableCache {
 
 #[derive(Default)]
 struct Cache {
+    /// By page number: content, and the value of `clock` at its last use.
     pages: HashMap<u64, (Arc<[u8]>, u64)>,
+    /// Counts the uses of the cache.
     clock: u64,
 }
 
@@ -33,23 +36,23 @@ impl TableCache {
     }
 
     /// The little-endian number of 4 bytes at `offset`.
-    pub(crate) fn u32_le(&self, offset: u64) -> Result<u32> {
+    pub(crate) fn u32_le(&self, offset: HostOffset) -> Result<u32> {
         self.bytes(offset).map(u32::from_le_bytes)
     }
 
     /// The big-endian number of 4 bytes at `offset`.
-    pub(crate) fn u32_be(&self, offset: u64) -> Result<u32> {
+    pub(crate) fn u32_be(&self, offset: HostOffset) -> Result<u32> {
         self.bytes(offset).map(u32::from_be_bytes)
     }
 
     /// The little-endian number of 8 bytes at `offset`.
-    pub(crate) fn u64_le(&self, offset: u64) -> Result<u64> {
+    pub(crate) fn u64_le(&self, offset: HostOffset) -> Result<u64> {
         self.bytes(offset).map(u64::from_le_bytes)
     }
 
     /// The `N` bytes at `offset`. A table beyond the end of the file is damage, never zeros.
-    pub(crate) fn bytes<const N: usize>(&self, offset: u64) -> Result<[u8; N]> {
-        let end = offset.checked_add(N as u64).filter(|end| *end <= self.length);
+    pub(crate) fn bytes<const N: usize>(&self, offset: HostOffset) -> Result<[u8; N]> {
+        let end = offset.checked_add(N as u64).filter(|end| end.0 <= self.length);
         if end.is_none() {
             return Err(Error::damaged(Layer::Block, "a table of the container lies beyond the end of its file")
                 .at(offset)
@@ -58,7 +61,7 @@ impl TableCache {
         let mut out = [0; N];
         let mut done = 0;
         while done < N {
-            let at = offset + done as u64;
+            let at = offset.0 + done as u64;
             let page = self.page(at / PAGE)?;
             let within = (at % PAGE) as usize;
             let part = page.get(within..).unwrap_or_default();
@@ -84,11 +87,11 @@ impl TableCache {
         }
         let start = number * PAGE;
         let mut page = vec![0; PAGE.min(self.length - start) as usize];
-        read_exact(self.storage.as_ref(), start, &mut page)?;
+        read_exact(self.storage.as_ref(), HostOffset(start), &mut page)?;
         let page: Arc<[u8]> = page.into();
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.pages.len() >= PAGES_MAX {
-            cache.drop_older_half();
+            cache.evict_older_half();
         }
         let now = cache.clock;
         cache.pages.insert(number, (Arc::clone(&page), now));
@@ -97,8 +100,8 @@ impl TableCache {
 }
 
 impl Cache {
-    /// Half at once, so that the cost of finding the old ones is shared by many insertions.
-    fn drop_older_half(&mut self) {
+    /// Evicts the half that was not used for longest: at once, which shares the cost of finding it among many insertions.
+    fn evict_older_half(&mut self) {
         let mut ages: Vec<u64> = self.pages.values().map(|(_, used)| *used).collect();
         let middle = ages.len() / 2;
         let (_, limit, _) = ages.select_nth_unstable(middle);

@@ -4,18 +4,19 @@ use std::io;
 use std::sync::Arc;
 
 use crate::block::{HostRun, Storage};
+use crate::units::HostOffset;
 
 /// `length` bytes of another storage from `start` on. Read only.
 #[derive(Debug)]
 pub(crate) struct Window {
     storage: Arc<dyn Storage>,
-    start: u64,
+    start: HostOffset,
     length: u64,
 }
 
 impl Window {
-    /// The caller has made sure that the range is inside the file.
-    pub(crate) fn new(storage: Arc<dyn Storage>, start: u64, length: u64) -> Self {
+    /// The range must be inside the file.
+    pub(crate) fn new(storage: Arc<dyn Storage>, start: HostOffset, length: u64) -> Self {
         Self { storage, start, length }
     }
 }
@@ -24,7 +25,7 @@ impl Storage for Window {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let count = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX).min(buf.len());
         match (buf.get_mut(..count), self.start.checked_add(offset)) {
-            (Some(buf), Some(at)) if count > 0 => self.storage.read_at(at, buf),
+            (Some(buf), Some(at)) if count > 0 => self.storage.read_at(at.0, buf),
             _ => Ok(0),
         }
     }
@@ -38,7 +39,7 @@ impl Storage for Window {
         if rest == 0 {
             return Ok(HostRun { length: 0, is_data: false });
         }
-        let run = self.storage.run_at(self.start.saturating_add(offset))?;
+        let run = self.storage.run_at(self.start.saturating_add(offset).0)?;
         Ok(HostRun { length: run.length.clamp(1, rest), is_data: run.is_data })
     }
 

@@ -1,14 +1,14 @@
-//! As much of an OVF description (DSP0243) as tells which files are disks: `References/File` and `DiskSection/Disk`.
+//! The elements of an OVF description (DSP0243) that name the disks: `References/File` and `DiskSection/Disk`.
 
 use std::collections::HashMap;
 
 use crate::error::{Error, Layer, Result};
 use crate::escape::escape;
 
-/// Elements that are looked at; a description has a few hundred.
+/// Most elements that are read; a description has a few hundred.
 const ELEMENTS_MAX: usize = 100_000;
 
-/// What the description says about files and disks.
+/// The attributes of the description's files and disks, by their local names.
 #[derive(Debug, Default)]
 pub(super) struct Ovf {
     files: Vec<HashMap<String, String>>,
@@ -80,7 +80,7 @@ fn split_tag(text: &str) -> Option<(&str, &str)> {
     None
 }
 
-/// Attributes by their local names.
+/// The attributes of a tag by their local names.
 fn attributes(tag: &str) -> HashMap<String, String> {
     let mut found = HashMap::new();
     let mut rest = tag;
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_text_ends_quietly() {
+    fn broken_text_has_no_disks() {
         for text in ["<", "<File ovf:id=", "<File a='", "<!--", "<File \u{e4}=\"\u{1F600}", "=<=<=>"] {
             assert!(Ovf::parse(text).unwrap().disks().unwrap().is_empty());
         }

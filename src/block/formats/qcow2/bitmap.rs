@@ -9,13 +9,13 @@ use std::collections::btree_map::Entry;
 use zerocopy::FromBytes;
 
 use super::entry::BitmapTableEntry;
-use super::format::{StoredBitmap, table, table_bytes};
 use super::header::{AUTOCLEAR_BITMAPS, Header};
+use super::on_disk::{StoredBitmap, table, table_bytes};
 use crate::block::{Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
 use crate::units::{HostOffset, ImageOffset};
 
-/// QEMU's limits.
+/// QEMU's limits of the number of bitmaps, of their directory, and of what one bit may stand for.
 const BITMAPS_MAX: u32 = 65535;
 const DIRECTORY_BYTES_MAX: u64 = BITMAPS_MAX as u64 * 1024;
 const GRANULARITY_BITS: std::ops::RangeInclusive<u8> = 9..=31;
@@ -27,10 +27,10 @@ const KIND_DIRTY: u8 = 1;
 const FLAG_IN_USE: u32 = 1;
 const FLAG_AUTO: u32 = 1 << 1;
 
-/// A persistent bitmap.
+/// A persistent dirty bitmap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bitmap {
-    /// Its name.
+    /// The name that the user gave it; escape it before printing.
     pub name: String,
     /// Bytes of the disk that one bit stands for.
     pub granularity: u64,
@@ -42,7 +42,7 @@ pub struct Bitmap {
     pub(super) table_entries: u32,
 }
 
-/// All bitmaps; none when the image's autoclear bit says that they are out of date.
+/// Reads all bitmaps; none when the image's autoclear bit says that they are out of date.
 pub(super) fn read(storage: &dyn Storage, header: &Header) -> Result<Vec<Bitmap>> {
     let Some(extension) = header.bitmaps.filter(|_| header.autoclear & AUTOCLEAR_BITMAPS != 0) else {
         return Ok(Vec::new());
@@ -51,16 +51,16 @@ pub(super) fn read(storage: &dyn Storage, header: &Header) -> Result<Vec<Bitmap>
     let offset = HostOffset(extension.directory_offset.get());
     let damaged = |what: &str| Error::damaged(Layer::Block, format!("bitmap directory: {what}")).at(offset);
     if count > BITMAPS_MAX || size > DIRECTORY_BYTES_MAX || !header.clusters.is_aligned(offset) {
-        return Err(damaged("impossible size or place"));
+        return Err(damaged("impossible size or offset"));
     }
-    let file_length = storage.len().map_err(|e| Error::io(Layer::Block, "cannot be read", e))?;
+    let file_length = storage.len().map_err(|e| Error::io(Layer::Block, "cannot read the file", e))?;
     if offset.0.saturating_add(size) > file_length {
         return Err(damaged("beyond the end of the file"));
     }
     let mut directory = vec![0; usize::try_from(size).unwrap_or(0)];
     storage
         .read_exact_at(offset.0, &mut directory)
-        .map_err(|e| Error::io(Layer::Block, "the bitmap directory cannot be read", e))?;
+        .map_err(|e| Error::io(Layer::Block, "cannot read the bitmap directory", e))?;
     let mut bitmaps = Vec::new();
     let mut rest = directory.as_slice();
     for _ in 0..count {
@@ -93,12 +93,12 @@ pub(super) fn read(storage: &dyn Storage, header: &Header) -> Result<Vec<Bitmap>
 }
 
 impl Bitmap {
-    /// The bitmap's table: places of its clusters.
+    /// Reads the bitmap's table.
     fn read_table(&self, storage: &dyn Storage) -> Result<Vec<BitmapTableEntry>> {
         let mut bytes = vec![0; self.table_entries as usize * 8];
-        storage.read_exact_at(self.table.0, &mut bytes).map_err(|e| {
-            Error::damaged(Layer::Block, "a bitmap's table cannot be read").at(self.table).source_error(e)
-        })?;
+        storage
+            .read_exact_at(self.table.0, &mut bytes)
+            .map_err(|e| Error::damaged(Layer::Block, "cannot read a bitmap's table").at(self.table).source_error(e))?;
         Ok(table(&bytes))
     }
 
@@ -133,7 +133,7 @@ impl Bitmap {
                         let mut bytes = vec![0; usize::try_from(cluster_size).unwrap_or(0)];
                         storage
                             .read_or_zeros_at(cluster.0, &mut bytes)
-                            .map_err(|e| Error::io(Layer::Block, "a bitmap cannot be read", e).at(cluster))?;
+                            .map_err(|e| Error::io(Layer::Block, "cannot read a bitmap", e).at(cluster))?;
                         empty.insert(bytes)
                     }
                 };

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::units::HostOffset;
 
-/// What was read, by its place in the file; when it is full, the oldest goes.
+/// Content by its host offset; a full cache evicts what was inserted first.
 #[derive(Debug)]
 pub(super) struct Cache<T> {
     inner: Mutex<Inner<T>>,

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::bitmap;
-use super::counts::Counts;
+use super::cluster::{ClusterSize, GuestCluster, HostCluster};
 use super::entry::{BitmapTableEntry, L1Entry, L2Entry, Mapping, RefcountTableEntry};
-use super::format::table;
 use super::header::Header;
 use super::image::Qcow2Image;
+use super::on_disk::table;
 use super::refcount;
+use super::reference_counts::ReferenceCounts;
 use super::snapshot::{self, Snapshot};
-use super::units::{ClusterSize, GuestCluster, HostCluster};
 use crate::block::{OpenOptions, Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
 use crate::units::HostOffset;
@@ -41,16 +41,16 @@ pub struct Problem {
     pub kind: ProblemKind,
     /// Where it is in the file.
     pub offset: HostOffset,
-    /// What is wrong.
+    /// Describes it in English, without the place.
     pub message: String,
 }
 
 /// The result of a check, in qemu-img's terms.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CheckReport {
-    /// Number of corruptions.
+    /// How many corruptions there are, of which `problems` may have only the first.
     pub corruptions: u64,
-    /// Number of leaked clusters.
+    /// How many clusters are leaked.
     pub leaks: u64,
     /// The first problems, described.
     pub problems: Vec<Problem>,
@@ -62,8 +62,8 @@ pub struct CheckReport {
     pub fragmented_clusters: u64,
     /// Allocated clusters that are compressed.
     pub compressed_clusters: u64,
-    /// End of the last cluster in use.
-    pub image_end_offset: u64,
+    /// Where the last cluster in use ends in the file.
+    pub image_end_offset: HostOffset,
 }
 
 impl CheckReport {
@@ -101,11 +101,11 @@ pub fn check_storage(storage: Arc<dyn Storage>, path: &Path) -> Result<CheckRepo
     Ok(Walk::new(&image)?.report)
 }
 
-/// Everything that a walk over all references finds out.
+/// The result of a walk over all references.
 #[derive(Debug)]
 pub(super) struct Walk {
     pub report: CheckReport,
-    pub counts: Counts,
+    pub counts: ReferenceCounts,
     pub snapshots: Vec<Snapshot>,
     /// Host offsets of active L2 tables in which a COPIED flag does not go with the number of references (rather than
     /// with the stored refcount): what a repair of the refcounts has to rewrite.
@@ -119,7 +119,7 @@ pub(super) struct Walk {
     pub refcount_corruptions: u64,
 }
 
-/// A reference to an L2 table: its place, and the L1 index if the reference is the active table's.
+/// A reference to an L2 table: its host offset, and the L1 index if the reference is the active table's.
 type TableReference = (HostOffset, Option<usize>);
 
 struct Walker<'a> {
@@ -138,7 +138,7 @@ struct Walker<'a> {
 impl Walk {
     /// Walks over the whole image.
     pub fn new(image: &Qcow2Image) -> Result<Self> {
-        let file_length = image.file.len().map_err(|e| Error::io(Layer::Block, "cannot be read", e))?;
+        let file_length = image.file.len().map_err(|e| Error::io(Layer::Block, "cannot read the file", e))?;
         let mut walker = Walker {
             image,
             header: &image.header,
@@ -147,7 +147,7 @@ impl Walk {
             file_length,
             walk: Self {
                 report: CheckReport::default(),
-                counts: Counts::default(),
+                counts: ReferenceCounts::default(),
                 snapshots: Vec::new(),
                 wrong_copied: BTreeSet::new(),
                 is_l1_copied_wrong: false,
@@ -188,9 +188,9 @@ impl Walker<'_> {
         Ok(())
     }
 
-    /// Takes note that the file is in use up to `end`.
+    /// Records that the file is in use up to `end`.
     fn extend_end(&mut self, end: HostCluster) {
-        let end = self.clusters.host_offset(end).0;
+        let end = self.clusters.host_offset(end);
         self.walk.report.image_end_offset = self.walk.report.image_end_offset.max(end);
     }
 
@@ -198,7 +198,7 @@ impl Walker<'_> {
         self.walk.report.add(ProblemKind::Corruption, offset, message);
     }
 
-    /// Counts references to all clusters of a range.
+    /// ReferenceCounts references to all clusters of a range.
     fn mark(&mut self, offset: HostOffset, length: u64, times: u32) -> Result<()> {
         if length == 0 {
             return Ok(());
@@ -248,7 +248,7 @@ impl Walker<'_> {
         length: u64,
         take: &mut dyn FnMut(&mut Self, &[E]) -> Result<()>,
     ) -> Result<()> {
-        let io = |e| Error::io(Layer::Block, format!("{what} cannot be read"), e).at(offset);
+        let io = |e| Error::io(Layer::Block, format!("cannot read {what}"), e).at(offset);
         let mut done = 0;
         while done < length {
             let run = self.storage.run_at(offset.0 + done).map_err(io)?;
@@ -331,7 +331,7 @@ impl Walker<'_> {
         Ok(())
     }
 
-    /// Marks the refcount table and its blocks; returns the table, without the entries that cannot be used.
+    /// Marks the refcount table and its blocks; returns the table, unusable entries replaced by zero.
     fn walk_refcount_table(&mut self) -> Result<Vec<RefcountTableEntry>> {
         let cluster_size = self.clusters.bytes();
         self.mark_unique(self.header.refcount_table, self.header.refcount_table_bytes())?;
@@ -386,13 +386,13 @@ impl Walker<'_> {
 
     /// Fills `bytes` with an L2 table; false when all of it is a hole of the file.
     fn read_l2_table(&self, at: HostOffset, bytes: &mut [u8]) -> Result<bool> {
-        let run = self.storage.run_at(at.0).map_err(|e| Error::io(Layer::Block, "cannot be read", e))?;
+        let run = self.storage.run_at(at.0).map_err(|e| Error::io(Layer::Block, "cannot read the file", e))?;
         if !run.is_data && run.length >= bytes.len() as u64 {
             return Ok(false);
         }
         self.storage
             .read_exact_at(at.0, bytes)
-            .map_err(|e| Error::io(Layer::Block, "an L2 table cannot be read", e).at(at))?;
+            .map_err(|e| Error::io(Layer::Block, "cannot read an L2 table", e).at(at))?;
         Ok(true)
     }
 
@@ -464,7 +464,7 @@ impl Walker<'_> {
             let first = index.saturating_mul(per_block);
             self.storage
                 .read_exact_at(offset.0, &mut block)
-                .map_err(|e| Error::io(Layer::Block, "a refcount block cannot be read", e).at(offset))?;
+                .map_err(|e| Error::io(Layer::Block, "cannot read a refcount block", e).at(offset))?;
             for within in 0..per_block {
                 let cluster = HostCluster(first.saturating_add(within));
                 let stored = refcount::get(&block, order, within);

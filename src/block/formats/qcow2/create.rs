@@ -1,24 +1,24 @@
-//! Writing a new qcow2 file straight on, with its tables behind the data.
+//! Writing a new qcow2 file from its start to its end, the tables after the data.
 
+use super::cluster::{ClusterSize, GuestCluster};
 use super::header::Compression;
 use super::new_layout::{Backing, ImageLayout, NewImageOptions, TableWrite};
-use super::units::{ClusterSize, GuestCluster};
 use crate::block::{Storage, is_zero};
 use crate::error::{Error, Layer, Result};
 use crate::units::HostOffset;
 
-/// What follows in the file is collected up to this size before it is written.
+/// Adjacent writes are collected up to this size.
 const BUFFER_BYTES: usize = 2 << 20;
 
 /// A qcow2 file that is being written. Clusters must come in ascending guest order. The header is written last: until
-/// then the file is no qcow2 image.
+/// then the file is not a qcow2 image.
 #[derive(Debug)]
 pub(crate) struct NewImage<'a> {
     storage: &'a dyn Storage,
     clusters: ClusterSize,
     layout: ImageLayout,
-    /// What is not written yet, and where it belongs.
-    buffer: Vec<u8>,
+    /// Bytes that are to be written at `buffer_at`.
+    write_buffer: Vec<u8>,
     buffer_at: HostOffset,
     last_cluster: Option<GuestCluster>,
 }
@@ -34,8 +34,8 @@ impl<'a> NewImage<'a> {
     pub fn new(storage: &'a dyn Storage, size: u64, backing: Option<Backing>) -> Result<Self> {
         let clusters = ClusterSize::DEFAULT;
         let options = NewImageOptions { size, clusters, compression: Compression::Zlib, backing };
-        let layout = ImageLayout::with_tables_behind(options)?;
-        Ok(Self { storage, clusters, layout, buffer: Vec::new(), buffer_at: HostOffset(0), last_cluster: None })
+        let layout = ImageLayout::with_tables_after_data(options)?;
+        Ok(Self { storage, clusters, layout, write_buffer: Vec::new(), buffer_at: HostOffset(0), last_cluster: None })
     }
 
     /// Adds the content of one guest cluster (shorter only at the disk's end). Zeros take no space.
@@ -65,7 +65,7 @@ impl<'a> NewImage<'a> {
     pub fn finish(mut self) -> Result<u64> {
         let finished = self.layout.finish()?;
         self.append_all(&finished)?;
-        self.write_buffer()?;
+        self.flush_buffer()?;
         let length = self.layout.file_length();
         self.storage.set_len(length).map_err(cannot_write)?;
         self.storage.write_at(0, &self.layout.header()?).map_err(cannot_write)?;
@@ -77,19 +77,19 @@ impl<'a> NewImage<'a> {
     }
 
     fn append(&mut self, at: HostOffset, data: &[u8]) -> Result<()> {
-        let is_next = self.buffer_at.checked_add(self.buffer.len() as u64) == Some(at);
-        if !is_next || self.buffer.len() + data.len() > BUFFER_BYTES {
-            self.write_buffer()?;
+        let is_next = self.buffer_at.checked_add(self.write_buffer.len() as u64) == Some(at);
+        if !is_next || self.write_buffer.len() + data.len() > BUFFER_BYTES {
+            self.flush_buffer()?;
             self.buffer_at = at;
         }
-        self.buffer.extend_from_slice(data);
+        self.write_buffer.extend_from_slice(data);
         Ok(())
     }
 
-    fn write_buffer(&mut self) -> Result<()> {
-        if !self.buffer.is_empty() {
-            self.storage.write_at(self.buffer_at.0, &self.buffer).map_err(cannot_write)?;
-            self.buffer.clear();
+    fn flush_buffer(&mut self) -> Result<()> {
+        if !self.write_buffer.is_empty() {
+            self.storage.write_at(self.buffer_at.0, &self.write_buffer).map_err(cannot_write)?;
+            self.write_buffer.clear();
         }
         Ok(())
     }

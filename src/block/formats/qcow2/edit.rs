@@ -2,11 +2,11 @@
 //!
 //! Every changed guest cluster goes to a host cluster that was free; the L2 tables that refer to changed clusters and
 //! the L1 table are written anew; then one write of the header's first sector switches to the new tables, and only
-//! after that the refcounts of what the old tables alone used go down. Whenever the machine stops, the file holds the
+//! after that the refcounts of what only the old tables used go down. Whenever the machine stops, the file holds the
 //! old disk or the new one, and at worst clusters that nothing uses. Snapshots, compressed clusters and shared tables
 //! need no special case, since nothing that is in use is overwritten.
 //!
-//! With an external data file, guest clusters have fixed places in that file and are overwritten there; then only the
+//! With an external data file, guest clusters have fixed offsets in that file and are overwritten there; then only the
 //! undo journal makes the edit all or nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,12 +15,12 @@ use std::sync::Arc;
 
 use super::bitmap;
 use super::check::Walk;
+use super::cluster::{ClusterSize, GuestCluster, HostCluster};
 use super::entry::{L1Entry, L2Entry, Mapping};
-use super::format::{table, table_bytes};
 use super::header::{AUTOCLEAR_KNOWN, HOST_OFFSET_MAX, Header, HeaderEdit, REFCOUNT_TABLE_BYTES_MAX};
 use super::image::Qcow2Image;
+use super::on_disk::{table, table_bytes};
 use super::refcount::Refcounts;
-use super::units::{ClusterSize, GuestCluster, HostCluster};
 use crate::block::{Stage, Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
 use crate::units::{HostOffset, ImageOffset};
@@ -28,13 +28,14 @@ use crate::units::{HostOffset, ImageOffset};
 /// Where the content of a write comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// Metadata.
+    /// These bytes of metadata.
     Bytes(Vec<u8>),
     /// Guest data from the stage; beyond the disk's end zeros up to `length`.
     Stage { offset: ImageOffset, length: u64 },
 }
 
 impl Source {
+    /// Bytes to be written.
     pub fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -73,16 +74,16 @@ pub(crate) struct Edit {
 }
 
 /// Plans the edit that makes the file hold what the stage holds. Nothing is written.
-pub(crate) fn plan(storage: &Arc<dyn Storage>, path: &Path, stage: &Stage) -> Result<Edit> {
+pub(crate) fn plan_edit(storage: &Arc<dyn Storage>, path: &Path, stage: &Stage) -> Result<Edit> {
     let image = Qcow2Image::open_alone(Arc::clone(storage), path)?;
     let walk = Walk::new(&image)?;
-    refuse(&image.header, &walk)?;
+    refuse_failed_check(&image.header, &walk)?;
     Planner::new(&image, walk, stage)?.run().map_err(|e| e.path(path.display().to_string()))
 }
 
 /// Refuses to write to an image that fails its check. Too low refcounts are excused when the image is marked dirty:
 /// then they are counted anew.
-pub(super) fn refuse(header: &Header, walk: &Walk) -> Result<()> {
+pub(super) fn refuse_failed_check(header: &Header, walk: &Walk) -> Result<()> {
     refuse_marked(header)?;
     let excused = if header.is_dirty() { walk.refcount_corruptions } else { 0 };
     if walk.report.corruptions > excused {
@@ -132,7 +133,7 @@ struct Planner<'a> {
     old_l1: &'a [L1Entry],
     is_rebuild: bool,
     refcounts: Refcounts,
-    /// Free clusters are looked for from here on.
+    /// Where the search for a free cluster continues.
     cursor: HostCluster,
     /// First cluster beyond the end of the file and of everything that was allocated.
     end: HostCluster,
@@ -152,7 +153,7 @@ impl<'a> Planner<'a> {
         } else {
             Refcounts::load(Arc::clone(&image.file), header)?
         };
-        let length = image.file.len().map_err(|e| Error::io(Layer::Block, "cannot be read", e))?;
+        let length = image.file.len().map_err(|e| Error::io(Layer::Block, "cannot read the file", e))?;
         let end = HostCluster(header.clusters.count(length)).max(walk.counts.end());
         Ok(Self {
             header,
@@ -230,7 +231,7 @@ impl<'a> Planner<'a> {
             }
         }
         if self.is_rebuild {
-            // Flags that a crashed writer left wrong are put right by rewriting their tables.
+            // Flags that a crashed writer left wrong are corrected by rewriting their tables.
             for (index, entry) in self.old_l1.iter().enumerate() {
                 if self.walk.wrong_copied.contains(&entry.offset()) {
                     touched.entry(index).or_default();
@@ -260,7 +261,7 @@ impl<'a> Planner<'a> {
         Ok(is_changed.then_some(l1))
     }
 
-    /// Writes a copy of an L2 table with new places for the given clusters. Returns its host offset, or `None` when
+    /// Writes a copy of an L2 table that maps the given clusters to new host clusters. Returns its host offset, or `None` when
     /// no entry changes.
     fn rewrite_table(
         &mut self,
@@ -272,7 +273,7 @@ impl<'a> Planner<'a> {
         if let Some(offset) = old {
             self.storage
                 .read_exact_at(offset.0, &mut bytes)
-                .map_err(|e| Error::io(Layer::Block, "an L2 table cannot be read", e).at(offset))?;
+                .map_err(|e| Error::io(Layer::Block, "cannot read an L2 table", e).at(offset))?;
         }
         let before = table::<u64>(&bytes);
         let mut words = before.clone();
@@ -394,7 +395,7 @@ impl<'a> Planner<'a> {
         self.writes.push(Write { target, offset: host, source });
     }
 
-    /// With an external data file: what changed, at its fixed place; the whole unit where nothing was stored yet.
+    /// With an external data file: writes what changed to its fixed offset; whole units where nothing was stored yet.
     fn write_to_data_file(&mut self, cluster: GuestCluster, old: Mapping) {
         let start = self.clusters.guest_offset(cluster).0;
         let allocated = match old {
@@ -451,7 +452,7 @@ impl<'a> Planner<'a> {
         Ok(None)
     }
 
-    /// Places the new L1 table and everything that the refcounts of new clusters need.
+    /// Allocates the new L1 table and everything that the refcounts of new clusters need.
     fn place_tables(&mut self, new_l1: Option<Vec<L1Entry>>) -> Result<HeaderEdit> {
         let mut edit = HeaderEdit {
             l1_size: self.header.l1_size,
@@ -469,7 +470,7 @@ impl<'a> Planner<'a> {
         }
         let mut wanted: Vec<(HostCluster, u64)> = self.allocated.iter().map(|cluster| (*cluster, 1)).collect();
         if self.is_rebuild {
-            // The old refcount structures are left behind: nothing refers to them after the switch.
+            // Nothing refers to the old refcount structures after the switch.
             let old: BTreeSet<HostCluster> = self.walk.refcount_clusters.iter().copied().collect();
             let counts = self.walk.counts.iter().filter(|(cluster, _)| !old.contains(cluster));
             wanted.extend(counts.map(|(cluster, count)| (cluster, u64::from(count))));
@@ -482,7 +483,7 @@ impl<'a> Planner<'a> {
         Ok(edit)
     }
 
-    /// Takes note that the clusters of a table lose a reference.
+    /// Records that the clusters of a table lose a reference.
     fn drop_clusters(&mut self, table: HostOffset, count: u64) {
         let first = self.clusters.host_cluster(table).0;
         self.dropped.extend((first..first + count).map(HostCluster));
@@ -501,7 +502,7 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Writes the refcount table to a new place if it changed. Returns the place and its length in clusters.
+    /// Writes the refcount table to other clusters if it changed. Returns where, and its length in clusters.
     fn place_refcount_table(&mut self) -> Result<Option<(HostOffset, u64)>> {
         let Some(table) = self.refcounts.new_table() else { return Ok(None) };
         // Blocks for the table's own clusters may lengthen it: leave room for a few entries, at least as many as
@@ -529,7 +530,7 @@ impl<'a> Planner<'a> {
         Ok(Some((at, clusters)))
     }
 
-    /// Lowers the refcounts of what the old tables alone used. Returns the host ranges that became free.
+    /// Lowers the refcounts of what only the old tables used. Returns the host ranges that became free.
     fn drop_references(&mut self) -> Result<Vec<(HostOffset, u64)>> {
         let mut freed = BTreeSet::new();
         for cluster in std::mem::take(&mut self.dropped) {

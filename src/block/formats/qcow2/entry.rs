@@ -1,7 +1,7 @@
 //! Entries of L1, L2 and refcount tables (QEMU docs/interop/qcow2.rst, "Cluster mapping").
 
+use super::cluster::{ClusterSize, GuestCluster, HostCluster};
 use super::header::{HOST_OFFSET_MAX, Header};
-use super::units::{ClusterSize, GuestCluster, HostCluster};
 use crate::error::{Error, Layer, Result};
 use crate::units::HostOffset;
 
@@ -73,7 +73,7 @@ impl L2Entry {
         Self(host.0 | COPIED)
     }
 
-    /// The entry for `length` compressed bytes; `None` when the entry has too few bits for their place.
+    /// The entry for `length` compressed bytes; `None` when the entry has too few bits for their offset.
     pub fn compressed(clusters: ClusterSize, host: HostOffset, length: u64) -> Option<Self> {
         let bits = compressed_offset_bits(clusters);
         let last = host.0.checked_add(length)?.checked_sub(1)?;
@@ -147,7 +147,7 @@ impl RefcountTableEntry {
         Some(HostOffset(self.0 & OFFSET_MASK)).filter(|block| block.0 != 0)
     }
 
-    /// Whether there are bits that do not belong to the offset of a cluster.
+    /// Whether bits are set that do not belong to the offset of a cluster.
     pub fn is_impossible(self, clusters: ClusterSize) -> bool {
         self.0 & !OFFSET_MASK != 0 || !clusters.is_aligned(HostOffset(self.0))
     }
@@ -186,11 +186,11 @@ impl CompressedRange {
 /// An L2 entry, decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mapping {
-    /// A standard cluster. `host` is its place if it has one; of its 32 subclusters, the bits of `allocated` are
+    /// A standard cluster. `host` is where it is stored, if it is; of its 32 subclusters, the bits of `allocated` are
     /// stored there and those of `zero` read as zeros; the rest is the parent's. Without subclusters the masks are
     /// all ones or all zeros.
     Standard { host: Option<HostOffset>, allocated: u32, zero: u32 },
-    /// A compressed cluster.
+    /// A cluster that is stored as a compressed range, perhaps across cluster boundaries.
     Compressed(CompressedRange),
 }
 

@@ -4,12 +4,12 @@ use std::mem::offset_of;
 
 use zerocopy::FromBytes;
 
-use super::format::{
+use super::cluster::ClusterSize;
+use super::on_disk::{
     BitmapsExtension, EXTENSION_BACKING_FORMAT, EXTENSION_BITMAPS, EXTENSION_DATA_FILE, EXTENSION_ENCRYPTION,
     EXTENSION_END, EXTENSION_FEATURE_NAMES, EncryptionExtension, ExtensionHeader, FeatureName, LENGTH_V2,
     LENGTH_V3_MIN, MAGIC, SECTOR, StoredHeader,
 };
-use super::units::ClusterSize;
 use crate::block::{Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
 use crate::units::HostOffset;
@@ -60,7 +60,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// qemu-img's name.
+    /// The name that qemu-img uses.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -70,10 +70,9 @@ impl Compression {
     }
 }
 
-/// A header that has been checked.
+/// A checked header with its extensions.
 #[derive(Debug, Clone)]
 pub(super) struct Header {
-    /// 2 or 3.
     pub version: u32,
     pub clusters: ClusterSize,
     /// Bytes of the disk.
@@ -108,7 +107,7 @@ fn damaged(message: impl Into<String>, at: usize) -> Error {
 impl Header {
     /// Reads and checks the header and its extensions.
     pub fn read(storage: &dyn Storage) -> Result<Self> {
-        let io = |e| Error::io(Layer::Block, "cannot be read", e);
+        let io = |e| Error::io(Layer::Block, "cannot read the file", e);
         let file_length = storage.len().map_err(io)?;
         let mut first_sector = vec![0; SECTOR];
         storage.read_or_zeros_at(0, &mut first_sector).map_err(io)?;
@@ -301,7 +300,7 @@ impl Header {
     /// Checks where a table of `bytes` bytes lies, which the header's field at `field` says.
     fn check_table(&self, what: &str, field: usize, table: HostOffset, bytes: u64, file_length: u64) -> Result<()> {
         if !self.clusters.is_aligned(table) || table >= HOST_OFFSET_MAX || (bytes > 0 && table.0 == 0) {
-            return Err(damaged(format!("impossible place of the {what}: {table}"), field));
+            return Err(damaged(format!("impossible offset of the {what}: {table}"), field));
         }
         let end = table.0.saturating_add(bytes);
         if bytes > 0 && end > file_length {

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cache::Cache;
-use super::compress::decompress;
+use super::cluster::GuestCluster;
+use super::decompress::decompress;
 use super::entry::{CompressedRange, L1Entry, L2Entry, Mapping};
-use super::format::table;
 use super::header::Header;
-use super::units::GuestCluster;
+use super::on_disk::table;
 use crate::block::{Chain, Extent, ExtentKind, Format, Image, ImageParts, Storage, StorageExt, beyond_end, is_inside};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::units::{HostOffset, ImageOffset};
@@ -17,9 +17,9 @@ use crate::units::{HostOffset, ImageOffset};
 const PART_BYTES_MAX: u64 = 16 * 1024;
 /// All cached parts together: 8 MiB map 64 GiB of disk with the usual clusters.
 const CACHE_BYTES: u64 = 8 << 20;
-/// Decompressed clusters that are kept: enough for a file system's small reads next to each other.
+/// Decompressed clusters that are cached: enough for a file system's small reads next to each other.
 const CLUSTERS_CACHED: usize = 4;
-/// How many runs are joined to one extent at most, so that a question for an extent stays cheap.
+/// How many runs are joined to one extent at most, so that one call of `extent_at` stays cheap.
 const RUNS_JOINED_MAX: usize = 1024;
 
 /// A qcow2 image, its backing chain included.
@@ -49,7 +49,7 @@ impl std::fmt::Debug for dyn Image {
 enum Run {
     Unallocated,
     Zero,
-    /// Stored at this place of the file, or of the data file.
+    /// Stored from here on in the file, or in the data file.
     Data(HostOffset),
     /// A compressed cluster, and how far into it the run begins.
     Compressed(CompressedRange, u64),
@@ -59,7 +59,7 @@ impl Qcow2Image {
     /// Opens a qcow2 file and, under the chain's policy, the files that it names.
     ///
     /// # Errors
-    /// As [`crate::block::open`].
+    /// When a file is damaged or not supported, the policy forbids one that it names, or the host cannot read.
     pub fn open(storage: Arc<dyn Storage>, path: &Path, chain: &Chain<'_>) -> Result<Self> {
         let mut image = Self::open_alone(storage, path)?;
         let in_file = |e: Error| e.path(path.display().to_string());
@@ -81,7 +81,7 @@ impl Qcow2Image {
             let format = stated.transpose().map_err(in_file)?;
             image.backing = Some(match format {
                 Some(format) => chain.open_parent(path, name, Some(format)).map_err(in_file)?,
-                None => open_unstated(chain, path, name).map_err(in_file)?,
+                None => open_backing_of_unstated_format(chain, path, name).map_err(in_file)?,
             });
         }
         Ok(image)
@@ -91,7 +91,7 @@ impl Qcow2Image {
     pub(super) fn open_alone(storage: Arc<dyn Storage>, path: &Path) -> Result<Self> {
         let in_file = |e: Error| e.path(path.display().to_string());
         let header = Header::read(&*storage).map_err(in_file)?;
-        let io = |e| Error::io(Layer::Block, "cannot be read", e).path(path.display().to_string());
+        let io = |e| Error::io(Layer::Block, "cannot read the file", e).path(path.display().to_string());
         let file_length = storage.len().map_err(io)?;
         let mut l1 = vec![0; header.l1_size as usize * 8];
         storage.read_exact_at(header.l1_table.0, &mut l1).map_err(io)?;
@@ -116,18 +116,18 @@ impl Qcow2Image {
         let l1_index = usize::try_from(cluster.0 / entries).unwrap_or(usize::MAX);
         let Some(table) = self.l2_table(l1_index)? else { return Ok(Mapping::UNALLOCATED) };
         let (entry, bitmap) = self.l2_entry(table, cluster.0 % entries)?;
-        Mapping::decode(&self.header, entry, bitmap, cluster).map_err(|e| self.here(e))
+        Mapping::decode(&self.header, entry, bitmap, cluster).map_err(|e| self.in_file(e))
     }
 
     /// Where the L2 table is that the L1 entry refers to.
     fn l2_table(&self, l1_index: usize) -> Result<Option<HostOffset>> {
         let entry = self.l1.get(l1_index).copied().unwrap_or_default();
-        let table = entry.l2_table(self.header.clusters).map_err(|e| self.here(e))?;
+        let table = entry.l2_table(self.header.clusters).map_err(|e| self.in_file(e))?;
         if let Some(offset) = table
             && offset.0.saturating_add(self.header.cluster_size()) > self.file_length
         {
             let needed = offset.0.saturating_add(self.header.cluster_size());
-            return Err(self.here(
+            return Err(self.in_file(
                 Error::damaged(Layer::Block, "an L2 table lies beyond the end of the file")
                     .at(offset)
                     .expected_found(format!("a file of at least {needed} bytes"), self.file_length)
@@ -159,11 +159,11 @@ impl Qcow2Image {
     }
 
     /// What begins at `offset`, and how long it is (at most `limit`).
-    fn run_at(&self, offset: u64, limit: u64) -> Result<(Run, u64)> {
+    fn run_at(&self, offset: ImageOffset, limit: u64) -> Result<(Run, u64)> {
         let (first, mut length) = self.unit_at(offset)?;
         while length < limit {
             let next = offset.saturating_add(length);
-            if next >= self.header.size {
+            if next.0 >= self.header.size {
                 break;
             }
             let (run, more) = self.unit_at(next)?;
@@ -181,15 +181,15 @@ impl Qcow2Image {
     }
 
     /// What begins at `offset` up to the end of its unit (subcluster, cluster, or the span of an absent L2 table).
-    fn unit_at(&self, offset: u64) -> Result<(Run, u64)> {
+    fn unit_at(&self, offset: ImageOffset) -> Result<(Run, u64)> {
         let span = self.header.l2_span();
-        let l1_index = usize::try_from(offset / span).unwrap_or(usize::MAX);
+        let l1_index = usize::try_from(offset.0 / span).unwrap_or(usize::MAX);
         if self.l1.get(l1_index).is_none_or(|entry| entry.is_absent()) {
-            return Ok((Run::Unallocated, span - offset % span));
+            return Ok((Run::Unallocated, span - offset.0 % span));
         }
         let cluster_size = self.header.cluster_size();
-        let within = offset % cluster_size;
-        Ok(match self.mapping(self.header.clusters.guest_cluster(ImageOffset(offset)))? {
+        let within = offset.0 % cluster_size;
+        Ok(match self.mapping(self.header.clusters.guest_cluster(offset))? {
             Mapping::Compressed(range) => (Run::Compressed(range, within), cluster_size - within),
             Mapping::Standard { host, allocated, zero } => {
                 let unit = self.header.unit();
@@ -199,12 +199,12 @@ impl Qcow2Image {
                     Some(host) if allocated & bit != 0 => Run::Data(HostOffset(host.0 + within)),
                     _ => Run::Unallocated,
                 };
-                (run, unit - offset % unit)
+                (run, unit - offset.0 % unit)
             }
         })
     }
 
-    fn read_run(&self, offset: u64, run: Run, buf: &mut [u8]) -> Result<()> {
+    fn read_run(&self, offset: ImageOffset, run: Run, buf: &mut [u8]) -> Result<()> {
         match run {
             Run::Zero => buf.fill(0),
             Run::Unallocated => self.read_backing(offset, buf)?,
@@ -212,7 +212,7 @@ impl Qcow2Image {
                 let (storage, path) = match &self.data_file {
                     Some((storage, path)) => (storage, path),
                     None if self.header.has_data_file() => {
-                        return Err(self.here(Error::bug(Layer::Block, "the data file was not opened")));
+                        return Err(self.in_file(Error::bug(Layer::Block, "the data file was not opened")));
                     }
                     None => {
                         self.refuse_truncated(offset, host, buf.len())?;
@@ -221,7 +221,7 @@ impl Qcow2Image {
                 };
                 // The last cluster may be cut short: zeros.
                 storage.read_or_zeros_at(host.0, buf).map_err(|e| {
-                    Error::io(Layer::Block, "cannot be read", e).path(path.display().to_string()).at(host)
+                    Error::io(Layer::Block, "cannot read the file", e).path(path.display().to_string()).at(host)
                 })?;
             }
             Run::Compressed(range, within) => self.read_compressed(offset, range, within, buf)?,
@@ -231,18 +231,18 @@ impl Qcow2Image {
 
     /// Refuses data clusters that the file ends before. QEMU reads zeros there (and its check calls it corruption), but
     /// then half a download, whose tables are in front, is taken for a disk.
-    fn refuse_truncated(&self, offset: u64, HostOffset(host): HostOffset, length: usize) -> Result<()> {
+    fn refuse_truncated(&self, offset: ImageOffset, HostOffset(host): HostOffset, length: usize) -> Result<()> {
         let size = self.header.cluster_size();
         let end = host.saturating_add(length as u64);
         let missing = self.file_length.next_multiple_of(size).max(host / size * size);
         if end <= missing {
             return Ok(());
         }
-        Err(self.here(
+        Err(self.in_file(
             Error::damaged(
                 Layer::Block,
                 format!(
-                    "the data of disk offset {:#x} lie beyond the end of the file",
+                    "the data of disk offset {} lie beyond the end of the file",
                     offset.saturating_add(missing.saturating_sub(host))
                 ),
             )
@@ -252,18 +252,18 @@ impl Qcow2Image {
         ))
     }
 
-    fn read_backing(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let available = self.backing.as_ref().map_or(0, |b| b.len().saturating_sub(offset));
+    fn read_backing(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
+        let available = self.backing.as_ref().map_or(0, |b| b.len().saturating_sub(offset.0));
         let count = usize::try_from(available).unwrap_or(usize::MAX).min(buf.len());
         let (from_backing, zeros) = buf.split_at_mut(count);
         zeros.fill(0);
         match &self.backing {
-            Some(backing) if !from_backing.is_empty() => backing.read_at(ImageOffset(offset), from_backing),
+            Some(backing) if !from_backing.is_empty() => backing.read_at(offset, from_backing),
             _ => Ok(()),
         }
     }
 
-    fn read_compressed(&self, offset: u64, range: CompressedRange, within: u64, buf: &mut [u8]) -> Result<()> {
+    fn read_compressed(&self, offset: ImageOffset, range: CompressedRange, within: u64, buf: &mut [u8]) -> Result<()> {
         let size = usize::try_from(self.header.cluster_size()).unwrap_or(0);
         if within == 0 && buf.len() == size {
             return self.decompress(offset, range, buf);
@@ -284,46 +284,47 @@ impl Qcow2Image {
         Ok(())
     }
 
-    fn decompress(&self, offset: u64, range: CompressedRange, out: &mut [u8]) -> Result<()> {
+    fn decompress(&self, offset: ImageOffset, range: CompressedRange, out: &mut [u8]) -> Result<()> {
         // The length is bounded by the entry's field: at most two clusters.
         let mut input = vec![0; usize::try_from(range.length).unwrap_or(0)];
         self.file.read_or_zeros_at(range.offset.0, &mut input).map_err(|e| self.io(e, range.offset))?;
         decompress(self.header.compression, &input, out).map_err(|why| {
-            self.here(
+            self.in_file(
                 Error::damaged(
                     Layer::Block,
-                    format!("the compressed cluster of disk offset {offset:#x} is damaged: {why}"),
+                    format!("the compressed cluster of disk offset {offset} is damaged: {why}"),
                 )
                 .at(range.offset),
             )
         })
     }
 
-    fn here(&self, error: Error) -> Error {
+    /// Adds the file's path to an error.
+    fn in_file(&self, error: Error) -> Error {
         error.path(self.path.display().to_string())
     }
 
     fn io(&self, error: std::io::Error, offset: HostOffset) -> Error {
-        self.here(Error::io(Layer::Block, "cannot be read", error).at(offset))
+        self.in_file(Error::io(Layer::Block, "cannot read the file", error).at(offset))
     }
 
     /// The kind of a run, looking through the backing chain.
-    fn extent_of(&self, offset: u64, run: Run, length: u64) -> Result<Extent> {
+    fn extent_of(&self, offset: ImageOffset, run: Run, length: u64) -> Result<Extent> {
         let extent = |kind| Ok(Extent { length, kind });
         match (run, &self.backing) {
             (Run::Zero, _) => extent(ExtentKind::Zero),
             (Run::Data(_) | Run::Compressed(..), _) => extent(ExtentKind::Data),
-            (Run::Unallocated, Some(backing)) if offset < backing.len() => {
-                backing.extent_at(ImageOffset(offset), length.min(backing.len() - offset))
+            (Run::Unallocated, Some(backing)) if offset.0 < backing.len() => {
+                backing.extent_at(offset, length.min(backing.len() - offset.0))
             }
             (Run::Unallocated, _) => extent(ExtentKind::Unallocated),
         }
     }
 }
 
-/// Opens a backing file whose format the image does not state. Only raw may be found out by looking: a guest can write
+/// Opens a backing file whose format the image does not state. Only raw may be recognised by content: a guest can write
 /// any container's header to the start of its raw disk, and would then choose which files we read.
-fn open_unstated(chain: &Chain<'_>, path: &Path, name: &str) -> Result<Box<dyn Image>> {
+fn open_backing_of_unstated_format(chain: &Chain<'_>, path: &Path, name: &str) -> Result<Box<dyn Image>> {
     let (storage, backing_path) = chain.open_named(path, name)?;
     match crate::block::formats::probe::probe(&*storage, &backing_path) {
         Ok(Format::Raw) => chain.open_storage(storage, &backing_path, Some(Format::Raw)),
@@ -351,14 +352,14 @@ impl Image for Qcow2Image {
         if !is_inside(offset, buf.len(), self.header.size) {
             return Err(beyond_end(offset, buf.len(), self.header.size));
         }
-        let mut position = offset.0;
+        let mut position = offset;
         let mut rest = buf;
         while !rest.is_empty() {
             let (run, length) = self.run_at(position, rest.len() as u64)?;
             let count = usize::try_from(length).unwrap_or(usize::MAX).clamp(1, rest.len());
             let (part, after) = rest.split_at_mut(count);
             self.read_run(position, run, part)?;
-            position += count as u64;
+            position = position.saturating_add(count as u64);
             rest = after;
         }
         Ok(())
@@ -375,7 +376,7 @@ impl Image for Qcow2Image {
             if done >= limit {
                 break;
             }
-            let at = offset.0 + done;
+            let at = offset.saturating_add(done);
             let (run, length) = self.run_at(at, limit - done)?;
             let extent = self.extent_of(at, run, length)?;
             match &mut joined {

@@ -23,11 +23,11 @@ pub struct Info {
     pub refcount_bits: u32,
     /// How compressed clusters are compressed.
     pub compression: Compression,
-    /// Whether refcounts may be updated late.
+    /// Whether a writer may store refcounts long after the tables.
     pub lazy_refcounts: bool,
     /// Whether clusters have subclusters.
     pub extended_l2: bool,
-    /// Whether a writer died: refcounts may be too low.
+    /// Whether the last writer did not close the image: refcounts may be too low.
     pub is_dirty: bool,
     /// Whether the image is known to be damaged.
     pub is_corrupt: bool,
@@ -39,9 +39,9 @@ pub struct Info {
     pub data_file_name: Option<String>,
     /// Whether the external data file is a raw image by itself.
     pub data_file_raw: bool,
-    /// Internal snapshots.
+    /// Internal snapshots in the order of their table.
     pub snapshots: Vec<Snapshot>,
-    /// Persistent bitmaps.
+    /// Persistent bitmaps; none when they are out of date.
     pub bitmaps: Vec<Bitmap>,
 }
 
@@ -53,10 +53,10 @@ pub fn info(path: &Path) -> Result<Info> {
     info_storage(Arc::new(crate::block::open_file(path, Locking::Ignore)?), path)
 }
 
-/// As [`info`], for a file that is already at hand.
+/// Like [`info`], for a file that is open already.
 ///
 /// # Errors
-/// As [`info`].
+/// See [`info`].
 pub fn info_storage(storage: Arc<dyn Storage>, path: &Path) -> Result<Info> {
     let image = Qcow2Image::open_alone(Arc::clone(&storage), path)?;
     let header = &image.header;

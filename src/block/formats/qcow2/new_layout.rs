@@ -1,18 +1,18 @@
-//! Where everything lies in a new qcow2 file: clusters get their places, tables are filled, and the header is made. No
-//! file is written here; who writes does it as he is told.
+//! The layout of a new qcow2 file: allocates its clusters, fills its tables and makes its header. Writing them to the file
+//! is the caller's part.
 //!
-//! There are two ways. A conversion looks at its source first: which L2 tables there will be is then known before any
-//! data are read, and how many refcount blocks at most; all metadata lie in one range in front of the data. An overlay is
-//! written straight on: tables follow the data when they are complete.
+//! There are two kinds of layout. A conversion surveys its source first: then all L2 tables, and the greatest number of
+//! refcount blocks, are known before any data are read, and all metadata lie in one range before the data. An overlay is
+//! written without a survey: tables follow the data when they are complete.
 
 use std::collections::BTreeMap;
 
 use zerocopy::IntoBytes;
 
+use super::cluster::{ClusterSize, HostCluster};
 use super::entry::{L1Entry, L2Entry, RefcountTableEntry};
-use super::format::{EXTENSION_BACKING_FORMAT, ExtensionHeader, LENGTH_V3, MAGIC, StoredHeader, table_bytes};
 use super::header::{BACKING_NAME_MAX, Compression, INCOMPATIBLE_COMPRESSION, L1_BYTES_MAX, REFCOUNT_TABLE_BYTES_MAX};
-use super::units::{ClusterSize, HostCluster};
+use super::on_disk::{EXTENSION_BACKING_FORMAT, ExtensionHeader, LENGTH_V3, MAGIC, StoredHeader, table_bytes};
 use crate::block::Format;
 use crate::error::{Error, Layer, Result};
 use crate::units::{HostOffset, ImageOffset};
@@ -21,17 +21,17 @@ use crate::units::{HostOffset, ImageOffset};
 const REFCOUNT_ORDER: u32 = 4;
 /// Bytes of a refcount.
 const REFCOUNT_BYTES: u64 = 2;
-/// Complete L2 tables that have no place yet get one when they make up this much memory.
+/// Complete L2 tables are placed when they make up this much memory.
 const UNPLACED_BYTES_MAX: u64 = 8 << 20;
 
-/// The backing file that a new image records.
+/// The backing file that a new image records: its name as it is to be stored, and its format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Backing {
     pub name: String,
     pub format: Format,
 }
 
-/// What a new image is to be.
+/// Properties of a new image.
 #[derive(Debug)]
 pub(crate) struct NewImageOptions {
     /// Bytes of the disk.
@@ -42,7 +42,7 @@ pub(crate) struct NewImageOptions {
     pub backing: Option<Backing>,
 }
 
-/// What the metadata in front of the data have to cover, counted before anything is written.
+/// What the metadata before the data have to cover, counted before anything is written.
 #[derive(Debug)]
 pub(crate) struct Survey {
     clusters: ClusterSize,
@@ -72,7 +72,7 @@ impl Survey {
         }
     }
 
-    /// Adds data whose place is not known yet.
+    /// Adds data whose offset on the disk is not known yet.
     pub fn expect_more(&mut self, bytes: u64) {
         self.data_clusters += bytes / self.clusters.bytes();
     }
@@ -111,14 +111,14 @@ fn refcount_sizes(clusters: u64, size: ClusterSize) -> (u64, u64) {
     }
 }
 
-/// Metadata that are complete, and where they go.
+/// A complete piece of metadata, and where it is to be written.
 #[derive(Debug)]
 pub(crate) struct TableWrite {
     pub to: HostOffset,
     pub bytes: Vec<u8>,
 }
 
-/// The places of the refcount structures.
+/// Where the refcount structures lie.
 #[derive(Debug, Clone, Copy)]
 struct RefcountPlaces {
     table: HostOffset,
@@ -128,26 +128,26 @@ struct RefcountPlaces {
     block_count: u64,
 }
 
-/// A qcow2 file (version 3) that is being laid out. Clusters must come in ascending guest order.
+/// The layout of a qcow2 file (version 3) in the making. Clusters must be placed in ascending guest order.
 #[derive(Debug)]
 pub(crate) struct ImageLayout {
     options: NewImageOptions,
-    /// `None` until they have their place, behind the data.
+    /// `None` until they are allocated, after the data.
     refcounts: Option<RefcountPlaces>,
-    /// `None` as long as its place is not known.
+    /// `None` until it is allocated.
     l1_table: Option<HostOffset>,
     l1: Vec<L1Entry>,
-    /// The L2 table being filled: its number and its entries.
+    /// The L2 table being filled: its index in the L1 table and its entries.
     l2: Option<(usize, Vec<u64>)>,
-    /// Complete L2 tables without a place, with their numbers.
+    /// Complete L2 tables that are not allocated yet, with their indices in the L1 table.
     unplaced: Vec<(usize, Vec<u64>)>,
-    /// What is complete and was not handed out yet.
+    /// Complete metadata that the caller has not taken yet.
     finished: Vec<TableWrite>,
     /// The end of the file, at which clusters are allocated.
     end: HostOffset,
-    /// What is left of the last cluster of compressed data: from, to.
-    room: Option<(HostOffset, HostOffset)>,
-    /// Refcount blocks that can still change, by their number.
+    /// The free rest of the last cluster of compressed data: from, to.
+    compressed_rest: Option<(HostOffset, HostOffset)>,
+    /// Refcount blocks that can still change, by their index.
     counts: BTreeMap<u64, Vec<u16>>,
 }
 
@@ -156,16 +156,16 @@ impl ImageLayout {
     ///
     /// # Errors
     /// When the disk is too large, or the backing file's name too long.
-    pub fn with_tables_behind(options: NewImageOptions) -> Result<Self> {
+    pub fn with_tables_after_data(options: NewImageOptions) -> Result<Self> {
         let entries = l1_entries(options.size, options.clusters)?.max(1);
         Self::new(options, entries)
     }
 
-    /// A layout whose tables lie in front of the data that the survey counted.
+    /// A layout whose tables lie before the data, which the survey counted.
     ///
     /// # Errors
     /// When the disk is too large, or the backing file's name too long.
-    pub fn with_tables_in_front(options: NewImageOptions, survey: &Survey) -> Result<Self> {
+    pub fn with_tables_before_data(options: NewImageOptions, survey: &Survey) -> Result<Self> {
         let mut layout = Self::new(options, survey.tables.len())?;
         let clusters = layout.options.clusters;
         let l1_clusters = clusters.count(layout.l1_bytes());
@@ -204,15 +204,15 @@ impl ImageLayout {
             unplaced: Vec::new(),
             finished: Vec::new(),
             end,
-            room: None,
+            compressed_rest: None,
             counts: BTreeMap::new(),
         })
     }
 
-    /// Places a cluster of data.
+    /// Allocates and maps a cluster of data.
     ///
     /// # Errors
-    /// When it has no L2 table that was reserved: the source is not what the survey saw.
+    /// When no L2 table was reserved for it: the source is not what the survey saw.
     pub fn place_cluster(&mut self, guest: ImageOffset) -> Result<HostOffset> {
         let at = self.allocate(1)?;
         self.count(at, self.end)?;
@@ -220,15 +220,16 @@ impl ImageLayout {
         Ok(at)
     }
 
-    /// Places a cluster that was compressed to `length` bytes: where the last one ends, if it fits or the file ends there.
+    /// Allocates and maps a cluster that was compressed to `length` bytes: where the last one ends, if it fits or the file
+    /// ends there.
     ///
     /// # Errors
-    /// See [`place_cluster`](Self::place_cluster); besides when its place has too many bits for an entry.
+    /// See [`place_cluster`](Self::place_cluster); also when its offset has too many bits for an entry.
     pub fn place_compressed(&mut self, guest: ImageOffset, length: u64) -> Result<HostOffset> {
         if self.refcounts.is_none() {
-            return Err(Error::bug(Layer::Block, "compressed clusters before their refcounts have a place"));
+            return Err(Error::bug(Layer::Block, "compressed clusters before their refcounts are allocated"));
         }
-        let (at, limit) = match self.room {
+        let (at, limit) = match self.compressed_rest {
             Some((from, to)) if length <= to.0 - from.0 => (from, to),
             Some((from, to)) if to == self.end => {
                 self.allocate(1)?;
@@ -238,7 +239,7 @@ impl ImageLayout {
         };
         let end = at.checked_add(length).ok_or_else(too_large)?;
         self.count(at, end)?;
-        self.room = Some((end, limit)).filter(|(from, to)| from < to);
+        self.compressed_rest = Some((end, limit)).filter(|(from, to)| from < to);
         let entry = L2Entry::compressed(self.options.clusters, at, length).ok_or_else(|| {
             Error::unsupported(Layer::Block, "a compressed image this large").hint("write it without compression")
         })?;
@@ -258,19 +259,19 @@ impl ImageLayout {
         self.map(guest, L2Entry::ZERO)
     }
 
-    /// The metadata that cannot change any more, each of them once.
+    /// Takes the metadata that cannot change any more and were not taken before.
     ///
     /// # Errors
-    /// When refcounts have no place that was reserved.
+    /// When no refcount block was reserved for a cluster.
     pub fn take_finished(&mut self) -> Result<Vec<TableWrite>> {
         if self.refcounts.is_some() {
-            let stable = self.room.map_or(self.end, |(from, _)| from.min(self.end));
+            let stable = self.compressed_rest.map_or(self.end, |(from, _)| from.min(self.end));
             self.finish_counts(self.options.clusters.host_cluster(stable))?;
         }
         Ok(std::mem::take(&mut self.finished))
     }
 
-    /// When all clusters are placed: the rest of the metadata but for the header.
+    /// Takes the rest of the metadata but for the header, once all clusters are placed.
     ///
     /// # Errors
     /// See [`take_finished`](Self::take_finished).
@@ -301,7 +302,7 @@ impl ImageLayout {
         self.end.0
     }
 
-    /// The header of the finished file, with its extensions. To be written last: before that the file is no image.
+    /// The header of the finished file, with its extensions. Write it last: before that the file is not an image.
     ///
     /// # Errors
     /// When the layout was not finished.
@@ -356,7 +357,7 @@ impl ImageLayout {
         Ok(header)
     }
 
-    /// Where the L2 entry of a cluster lies in the file; `None` when it has no table, or the table no place yet.
+    /// Where the L2 entry of a cluster is stored; `None` when its table is not allocated.
     pub fn l2_entry_offset(&self, guest: ImageOffset) -> Option<HostOffset> {
         let (table, index) = self.l2_position(guest);
         let table = self.l1.get(table)?;
@@ -364,7 +365,7 @@ impl ImageLayout {
         if table.is_absent() { None } else { table.offset().checked_add(within) }
     }
 
-    /// When all clusters are placed: the L2 table that is being filled.
+    /// Takes the L2 table that is being filled, once all clusters are placed.
     ///
     /// # Errors
     /// See [`take_finished`](Self::take_finished).
@@ -373,8 +374,8 @@ impl ImageLayout {
         Ok(std::mem::take(&mut self.finished))
     }
 
-    /// When all clusters are placed and all tables written: a place for one more, and what has to be written for it.
-    /// `None` when it would need refcounts that were not reserved.
+    /// Allocates one more cluster when all are placed and all tables written, with what has to be written for it. `None`
+    /// when it would need refcounts that were not reserved.
     ///
     /// # Errors
     /// When the cluster is not one of the disk.
@@ -405,7 +406,7 @@ impl ImageLayout {
         (self.l1.len() * size_of::<L1Entry>()) as u64
     }
 
-    /// The number of a cluster's L2 table, and of its entry in there.
+    /// The index of a cluster's L2 table, and that of its entry in the table.
     fn l2_position(&self, guest: ImageOffset) -> (usize, usize) {
         let clusters = self.options.clusters;
         let entries = clusters.bytes() / size_of::<L2Entry>() as u64;
@@ -427,7 +428,7 @@ impl ImageLayout {
         Ok(at)
     }
 
-    /// Raises the refcounts of all clusters that `start..end` touches; not before they have a place.
+    /// Raises the refcounts of all clusters that `start..end` touches; does nothing before the refcounts are allocated.
     fn count(&mut self, start: HostOffset, end: HostOffset) -> Result<()> {
         if self.refcounts.is_none() {
             return Ok(());
@@ -443,10 +444,10 @@ impl ImageLayout {
         Ok(())
     }
 
-    /// Puts an entry into its L2 table; the table of the cluster before it may be complete then.
+    /// Sets an entry of an L2 table, which completes the table of the cluster before.
     fn map(&mut self, guest: ImageOffset, entry: L2Entry) -> Result<()> {
         let (table, index) = self.l2_position(guest);
-        // Tables in front of the data have their places from the beginning.
+        // Tables before the data are allocated from the beginning.
         if self.refcounts.is_some() && self.l1.get(table).is_none_or(|entry| entry.is_absent()) {
             return Err(Error::refused(Layer::Block, "the source changed while it was read")
                 .at(guest)
@@ -465,7 +466,7 @@ impl ImageLayout {
         Ok(())
     }
 
-    /// Hands out the L2 table that is being filled.
+    /// Completes the L2 table that is being filled.
     fn finish_l2(&mut self) -> Result<()> {
         let Some((number, entries)) = self.l2.take() else { return Ok(()) };
         match self.l1.get(number) {
@@ -478,7 +479,7 @@ impl ImageLayout {
         Ok(())
     }
 
-    /// Gives complete L2 tables their places at the end of the file.
+    /// Allocates complete L2 tables at the end of the file.
     fn place_tables(&mut self) -> Result<()> {
         for (number, entries) in std::mem::take(&mut self.unplaced) {
             let to = self.allocate(1)?;
@@ -488,7 +489,7 @@ impl ImageLayout {
         Ok(())
     }
 
-    /// Gives the refcount structures their places at the end of the file, and counts all of it: everything is used once.
+    /// Allocates the refcount structures at the end of the file, and counts every cluster once.
     fn place_refcounts(&mut self) -> Result<RefcountPlaces> {
         let clusters = self.options.clusters;
         let (block_count, table_clusters) = refcount_sizes(clusters.count(self.end.0), clusters);
@@ -500,7 +501,7 @@ impl ImageLayout {
         Ok(places)
     }
 
-    /// Hands out the refcount blocks for clusters before `end`.
+    /// Completes the refcount blocks for clusters before `end`.
     fn finish_counts(&mut self, end: HostCluster) -> Result<()> {
         let clusters = self.options.clusters;
         let entries = clusters.bytes() / REFCOUNT_BYTES;

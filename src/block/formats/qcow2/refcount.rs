@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::cluster::{ClusterSize, HostCluster};
 use super::entry::RefcountTableEntry;
-use super::format::table;
 use super::header::{Header, REFCOUNT_TABLE_BYTES_MAX};
-use super::units::{ClusterSize, HostCluster};
+use super::on_disk::table;
 use crate::block::{Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
 use crate::units::HostOffset;
@@ -47,7 +47,7 @@ pub(super) fn read_table(storage: &dyn Storage, header: &Header) -> Result<Vec<R
     let mut bytes = vec![0; usize::try_from(header.refcount_table_bytes()).unwrap_or(0)];
     storage
         .read_exact_at(header.refcount_table.0, &mut bytes)
-        .map_err(|e| Error::io(Layer::Block, "the refcount table cannot be read", e))?;
+        .map_err(|e| Error::io(Layer::Block, "cannot read the refcount table", e))?;
     Ok(table(&bytes))
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Refcounts {
     clusters: ClusterSize,
     order: u32,
     table: Vec<RefcountTableEntry>,
-    /// The table as a whole has to be written to a new place.
+    /// Whether the table has to be written to other clusters.
     is_table_new: bool,
     /// Blocks that were read or made, by their number.
     blocks: BTreeMap<u64, Block>,
@@ -144,12 +144,12 @@ impl Refcounts {
         Ok(())
     }
 
-    /// The whole table, if it has to be written to a new place.
+    /// The whole table, if it has to be written to other clusters.
     pub fn new_table(&self) -> Option<&[RefcountTableEntry]> {
         self.is_table_new.then_some(&*self.table)
     }
 
-    /// The changed blocks; they count as unchanged afterwards.
+    /// Takes the changed blocks to be written: host offset and content. They count as unchanged afterwards.
     pub fn take_changes(&mut self) -> Vec<(HostOffset, Vec<u8>)> {
         let dirty = self.blocks.values_mut().filter(|block| block.is_dirty);
         dirty
@@ -167,7 +167,7 @@ impl Refcounts {
             let mut data = vec![0; usize::try_from(self.clusters.bytes()).unwrap_or(0)];
             self.storage
                 .read_exact_at(at.0, &mut data)
-                .map_err(|e| Error::io(Layer::Block, "a refcount block cannot be read", e).at(at))?;
+                .map_err(|e| Error::io(Layer::Block, "cannot read a refcount block", e).at(at))?;
             self.blocks.insert(index, Block { at, data, is_dirty: false });
         }
         Ok(self.blocks.get_mut(&index))

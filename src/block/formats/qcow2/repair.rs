@@ -1,14 +1,14 @@
-//! Giving leaked clusters back, and what has to be known before an interrupted run is undone.
+//! Freeing leaked clusters, and the questions that have to be answered before an interrupted run is undone.
 
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::check::Walk;
-use super::edit::refuse;
+use super::cluster::HostCluster;
+use super::edit::refuse_failed_check;
 use super::image::Qcow2Image;
 use super::refcount::{self, read_table};
-use super::units::HostCluster;
 use crate::block::{Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
 use crate::units::HostOffset;
@@ -22,11 +22,11 @@ pub(crate) fn repair_leaks(storage: &Arc<dyn Storage>, path: &Path) -> Result<()
     let image = Qcow2Image::open_alone(Arc::clone(storage), path)?;
     let header = &image.header;
     let walk = Walk::new(&image)?;
-    refuse(header, &walk)?;
+    refuse_failed_check(header, &walk)?;
     if walk.report.leaks == 0 || header.is_dirty() {
         return Ok(());
     }
-    let io = |e| Error::io(Layer::Block, "cannot be repaired", e).path(path.display().to_string());
+    let io = |e| Error::io(Layer::Block, "cannot repair the refcounts", e).path(path.display().to_string());
     let per_block = header.refcount_block_entries();
     let mut block = vec![0; usize::try_from(header.cluster_size()).unwrap_or(0)];
     for (index, offset) in refcount::blocks(&read_table(&**storage, header)?) {
@@ -50,37 +50,36 @@ pub(crate) fn repair_leaks(storage: &Arc<dyn Storage>, path: &Path) -> Result<()
 ///
 /// # Errors
 /// When the image is damaged, or the host cannot read.
-pub(crate) fn refcount_blocks(storage: &Arc<dyn Storage>, path: &Path) -> Result<Vec<Range<u64>>> {
+pub(crate) fn refcount_blocks(storage: &Arc<dyn Storage>, path: &Path) -> Result<Vec<Range<HostOffset>>> {
     let image = Qcow2Image::open_alone(Arc::clone(storage), path)?;
     let size = image.header.cluster_size();
     let table = read_table(&**storage, &image.header)?;
-    let mut blocks: Vec<_> =
-        refcount::blocks(&table).map(|(_, offset)| offset.0..offset.0.saturating_add(size)).collect();
+    let mut blocks: Vec<_> = refcount::blocks(&table).map(|(_, offset)| offset..offset.saturating_add(size)).collect();
     blocks.sort_unstable_by_key(|block| block.start);
     Ok(blocks)
 }
 
-/// The first cluster that the image's tables refer to more often than its refcount would say if the ranges `old`
-/// (offset, content) were put back, and says now.
+/// The first cluster whose refcount would become too low if the ranges `old` (offset, content) were put back: lower than
+/// the number of references to it, and lower than it is now.
 ///
 /// # Errors
 /// When the image is damaged, or the host cannot read.
 pub(crate) fn first_lost_reference(
     storage: &Arc<dyn Storage>,
     path: &Path,
-    old: &[(u64, Vec<u8>)],
-) -> Result<Option<u64>> {
+    old: &[(HostOffset, Vec<u8>)],
+) -> Result<Option<HostOffset>> {
     let image = Qcow2Image::open_alone(Arc::clone(storage), path)?;
     let header = &image.header;
     let walk = Walk::new(&image)?;
-    let io = |e| Error::io(Layer::Block, "cannot be read", e).path(path.display().to_string());
+    let io = |e| Error::io(Layer::Block, "cannot read the file", e).path(path.display().to_string());
     let per_block = header.refcount_block_entries();
     let mut now = vec![0; usize::try_from(header.cluster_size()).unwrap_or(0)];
     for (index, offset) in refcount::blocks(&read_table(&**storage, header)?) {
         storage.read_exact_at(offset.0, &mut now).map_err(io)?;
         let mut then = now.clone();
         for (start, content) in old {
-            put_back(&mut then, offset, HostOffset(*start), content);
+            put_back(&mut then, offset, *start, content);
         }
         if then == now {
             continue;
@@ -90,7 +89,7 @@ pub(crate) fn first_lost_reference(
             let counted = u64::from(walk.counts.get(cluster));
             let [now, then] = [&now, &then].map(|block| refcount::get(block, header.refcount_order, within));
             if then < counted && then < now {
-                return Ok(Some(header.clusters.host_offset(cluster).0));
+                return Ok(Some(header.clusters.host_offset(cluster)));
             }
         }
     }
@@ -110,11 +109,11 @@ fn put_back(block: &mut [u8], HostOffset(offset): HostOffset, HostOffset(start):
     }
 }
 
-/// Where the last cluster in use ends, and the size of a cluster.
+/// Where the last cluster in use ends, and the size of a cluster in bytes.
 ///
 /// # Errors
 /// When the image is damaged, or the host cannot read.
-pub(crate) fn end_in_use(storage: &Arc<dyn Storage>, path: &Path) -> Result<(u64, u64)> {
+pub(crate) fn end_in_use(storage: &Arc<dyn Storage>, path: &Path) -> Result<(HostOffset, u64)> {
     let image = Qcow2Image::open_alone(Arc::clone(storage), path)?;
     Ok((Walk::new(&image)?.report.image_end_offset, image.header.cluster_size()))
 }

@@ -5,8 +5,8 @@ use std::mem::size_of;
 use zerocopy::FromBytes;
 use zerocopy::big_endian::U64;
 
-use super::format::StoredSnapshot;
 use super::header::{Header, L1_BYTES_MAX};
+use super::on_disk::StoredSnapshot;
 use crate::block::{Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
 use crate::units::HostOffset;
@@ -15,7 +15,8 @@ use crate::units::HostOffset;
 const TABLE_BYTES_MAX: u64 = 64 << 20;
 const EXTRA_BYTES_MAX: u32 = 1024;
 
-/// An internal snapshot.
+/// An internal snapshot: a state of the disk that the same file keeps. Names come from the image: escape them before
+/// printing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     /// The number that QEMU gave it, as text.
@@ -36,12 +37,12 @@ pub struct Snapshot {
     pub(super) l1_size: u32,
 }
 
-/// All snapshots, and how many bytes their table has.
+/// Reads all snapshots; returns also how many bytes their table has.
 pub(super) fn read(storage: &dyn Storage, header: &Header) -> Result<(Vec<Snapshot>, u64)> {
     let mut snapshots = Vec::new();
     let mut length = 0u64;
     for _ in 0..header.snapshot_count {
-        let at = header.snapshot_table.0.saturating_add(length);
+        let at = header.snapshot_table.saturating_add(length);
         let damaged = |what: &str| Error::damaged(Layer::Block, format!("snapshot table: {what}")).at(at);
         let mut fixed = [0; size_of::<StoredSnapshot>()];
         read_at(storage, at, &mut fixed)?;
@@ -81,6 +82,6 @@ pub(super) fn read(storage: &dyn Storage, header: &Header) -> Result<(Vec<Snapsh
     Ok((snapshots, length))
 }
 
-fn read_at(storage: &dyn Storage, at: u64, buf: &mut [u8]) -> Result<()> {
-    storage.read_exact_at(at, buf).map_err(|e| Error::io(Layer::Block, "the snapshot table cannot be read", e).at(at))
+fn read_at(storage: &dyn Storage, at: HostOffset, buf: &mut [u8]) -> Result<()> {
+    storage.read_exact_at(at.0, buf).map_err(|e| Error::io(Layer::Block, "cannot read the snapshot table", e).at(at))
 }

@@ -3,22 +3,22 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
+use std::mem::offset_of;
 use std::sync::Arc;
 
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
 use super::header::{Header, checksum};
-use super::{le32, le64};
 use crate::block::formats::extent_map::{length, read_exact};
 use crate::block::{HostRun, Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
 use crate::guid::Guid;
+use crate::units::HostOffset;
 
 /// The unit of the log.
 const SECTOR: u64 = 4096;
 const SECTOR_BYTES: usize = SECTOR as usize;
-
-/// Bytes of an entry's header, and of each descriptor after it.
-const ENTRY_HEADER: u64 = 64;
-const DESCRIPTOR: usize = 32;
 
 /// Largest file length that a log may declare: twice the largest disk.
 const FILE_MAX: u64 = 128 << 40;
@@ -30,10 +30,71 @@ const CHECKSUM_PASSES: u64 = 8;
 /// How many entries may be visited while looking for the active sequence.
 const STEPS_MAX: usize = 1 << 18;
 
-/// One valid entry.
+const ENTRY_SIGNATURE: [u8; 4] = *b"loge";
+const ZERO_SIGNATURE: [u8; 4] = *b"zero";
+const DATA_SIGNATURE: [u8; 4] = *b"desc";
+const SECTOR_SIGNATURE: [u8; 4] = *b"data";
+
+/// What a log entry begins with ("Entry Header", MS-VHDX 2.3.1.1); its descriptors follow, then its data sectors.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct StoredEntry {
+    signature: [u8; 4],
+    /// CRC-32C of the whole entry, this field taken as zero.
+    checksum: U32,
+    /// Bytes of the entry.
+    entry_length: U32,
+    /// Where, in the log, the sequence begins that this entry ends.
+    tail: U32,
+    sequence_number: U64,
+    descriptor_count: U32,
+    reserved: U32,
+    /// That of the header, or the entry is left over from before.
+    log_guid: [u8; 16],
+    /// The length that the file has at least since the entry was written.
+    flushed_file_offset: U64,
+    /// The length that the file has when all changes are made.
+    last_file_offset: U64,
+}
+
+const _: () = assert!(size_of::<StoredEntry>() == 64);
+
+/// A descriptor of an entry ("Zero Descriptor" and "Data Descriptor", MS-VHDX 2.3.1.2 and 2.3.1.3).
+#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct StoredDescriptor {
+    signature: [u8; 4],
+    /// The last four bytes of the sector, whose place has a sequence number; reserved in a zero descriptor.
+    trailing_bytes: [u8; 4],
+    /// The first eight bytes of the sector; in a zero descriptor the number of bytes to zero.
+    leading_bytes: [u8; 8],
+    /// Where the change belongs in the file.
+    file_offset: U64,
+    /// That of the entry.
+    sequence_number: U64,
+}
+
+const _: () = assert!(size_of::<StoredDescriptor>() == 32);
+
+/// The data of a data descriptor ("Data Sector", MS-VHDX 2.3.1.4).
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct StoredSector {
+    signature: [u8; 4],
+    /// Upper half of the entry's sequence number.
+    sequence_high: U32,
+    data: [u8; 4084],
+    /// Lower half of the entry's sequence number.
+    sequence_low: U32,
+}
+
+const _: () = assert!(size_of::<StoredSector>() == SECTOR_BYTES);
+
+/// A valid entry's header.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     length: u64,
+    /// Where, in the log, the sequence begins that the entry ends.
     tail: u64,
     sequence: u64,
     descriptors: u64,
@@ -42,7 +103,7 @@ struct Entry {
 }
 
 /// The file as it is after its log has been replayed. The file itself is not touched.
-pub(crate) fn replay(storage: Arc<dyn Storage>, header: &Header) -> Result<Arc<dyn Storage>> {
+pub(super) fn replay(storage: Arc<dyn Storage>, header: &Header) -> Result<Arc<dyn Storage>> {
     if header.log_guid.is_zero() {
         return Ok(storage);
     }
@@ -83,24 +144,37 @@ pub(crate) fn replay(storage: Arc<dyn Storage>, header: &Header) -> Result<Arc<d
     }
 }
 
+/// The log region. Offsets in it (`at`) are bytes from its start.
 struct Log<'a> {
     storage: &'a dyn Storage,
-    offset: u64,
+    offset: HostOffset,
     length: u64,
     guid: Guid,
 }
 
 impl Log<'_> {
-    /// Reads from the log, which is a ring.
+    /// Where the byte `at` of the log is in the file.
+    fn place(&self, at: u64) -> HostOffset {
+        self.offset.saturating_add(at)
+    }
+
+    /// Fills `buf` from `at`. The log is a ring: its start follows its end.
     fn read(&self, at: u64, buf: &mut [u8]) -> Result<()> {
         let (mut at, mut rest) = (at % self.length, buf);
         while !rest.is_empty() {
             let here = usize::try_from(self.length - at).unwrap_or(usize::MAX).min(rest.len());
             let (part, tail) = rest.split_at_mut(here);
-            read_exact(self.storage, self.offset + at, part)?;
+            read_exact(self.storage, self.place(at), part)?;
             (at, rest) = (0, tail);
         }
         Ok(())
+    }
+
+    /// Reads the on-disk structure at `at`.
+    fn read_struct<T: FromBytes + IntoBytes>(&self, at: u64) -> Result<T> {
+        let mut structure = T::new_zeroed();
+        self.read(at, structure.as_mut_bytes())?;
+        Ok(structure)
     }
 
     /// All valid entries, by their offset in the log.
@@ -109,41 +183,42 @@ impl Log<'_> {
         let mut budget = self.length * CHECKSUM_PASSES;
         let mut raw = Vec::new();
         for at in (0..self.length).step_by(SECTOR_BYTES) {
-            let mut head = [0; ENTRY_HEADER as usize];
-            self.read(at, &mut head)?;
-            let Some(entry) = self.parse(&head) else { continue };
+            let stored: StoredEntry = self.read_struct(at)?;
+            let Some(entry) = self.parse(&stored) else { continue };
             budget = budget.checked_sub(entry.length).ok_or_else(|| {
-                Error::damaged(Layer::Block, "the entries of the VHDX's log overlap").at(self.offset + at)
+                Error::damaged(Layer::Block, "the entries of the VHDX's log overlap").at(self.place(at))
             })?;
             // The log is at most 64 MiB, and no entry is longer.
             raw.resize(entry.length as usize, 0);
             self.read(at, &mut raw)?;
-            if checksum(&raw) == le32(&head, 4) {
+            if stored.checksum == checksum(&raw) {
                 entries.insert(at, entry);
             }
         }
         Ok(entries)
     }
 
-    fn parse(&self, raw: &[u8; ENTRY_HEADER as usize]) -> Option<Entry> {
+    /// The entry, if its header is one of this log; its checksum is not examined.
+    fn parse(&self, stored: &StoredEntry) -> Option<Entry> {
         let entry = Entry {
-            length: le32(raw, 8).into(),
-            tail: le32(raw, 12).into(),
-            sequence: le64(raw, 16),
-            descriptors: le32(raw, 24).into(),
-            flushed_file_offset: le64(raw, 48),
-            last_file_offset: le64(raw, 56),
+            length: stored.entry_length.get().into(),
+            tail: stored.tail.get().into(),
+            sequence: stored.sequence_number.get(),
+            descriptors: stored.descriptor_count.get().into(),
+            flushed_file_offset: stored.flushed_file_offset.get(),
+            last_file_offset: stored.last_file_offset.get(),
         };
-        let sane = raw.starts_with(b"loge")
-            && raw[32..48] == self.guid.0
+        let is_valid = stored.signature == ENTRY_SIGNATURE
+            && stored.log_guid == self.guid.0
             && entry.sequence > 0
             && entry.length >= SECTOR
             && entry.length.is_multiple_of(SECTOR)
             && entry.length <= self.length
             && entry.tail.is_multiple_of(SECTOR)
             && entry.tail < self.length
-            && ENTRY_HEADER + entry.descriptors * DESCRIPTOR as u64 <= entry.length;
-        sane.then_some(entry)
+            && size_of::<StoredEntry>() as u64 + entry.descriptors * size_of::<StoredDescriptor>() as u64
+                <= entry.length;
+        is_valid.then_some(entry)
     }
 
     /// Where the active sequence begins, and its last entry: of the valid sequences the one with the greatest number.
@@ -157,7 +232,7 @@ impl Log<'_> {
             while let Some(entry) = entries.get(&at) {
                 steps += 1;
                 if steps > STEPS_MAX {
-                    return Err(Error::damaged(Layer::Block, "the VHDX's log is a maze").at(self.offset));
+                    return Err(Error::damaged(Layer::Block, "the VHDX's log has too many sequences").at(self.offset));
                 }
                 if previous.is_some_and(|p| p.checked_add(1) != Some(entry.sequence)) || entry.sequence > head.sequence
                 {
@@ -173,38 +248,36 @@ impl Log<'_> {
         Ok(None)
     }
 
-    /// Applies one entry. The data sectors follow the descriptors, in their order.
+    /// Applies the entry at `at`. The data sectors follow the descriptors, in their order.
     fn apply(&self, at: u64, entry: &Entry, to: &mut Replayed) -> Result<()> {
-        let damaged = |message: &str| Error::damaged(Layer::Block, message).at(self.offset + at);
-        let mut descriptors = vec![0; entry.descriptors as usize * DESCRIPTOR];
-        self.read(at + ENTRY_HEADER, &mut descriptors)?;
-        let mut data = (ENTRY_HEADER + descriptors.len() as u64).next_multiple_of(SECTOR);
-        for raw in descriptors.chunks_exact(DESCRIPTOR) {
-            let target = le64(raw, 16);
-            if le64(raw, 24) != entry.sequence || !target.is_multiple_of(SECTOR) {
+        let damaged = |message: &str| Error::damaged(Layer::Block, message).at(self.place(at));
+        let mut raw = vec![0; entry.descriptors as usize * size_of::<StoredDescriptor>()];
+        self.read(at + size_of::<StoredEntry>() as u64, &mut raw)?;
+        let mut data = (size_of::<StoredEntry>() + raw.len()).next_multiple_of(SECTOR_BYTES) as u64;
+        let descriptors = <[StoredDescriptor]>::ref_from_bytes(&raw).unwrap_or_default();
+        for descriptor in descriptors {
+            let target = descriptor.file_offset.get();
+            if descriptor.sequence_number != entry.sequence || !target.is_multiple_of(SECTOR) {
                 return Err(damaged("a descriptor in the VHDX's log does not belong to its entry"));
             }
-            match &raw[..4] {
-                b"zero" => {
-                    let length = le64(raw, 8);
+            match descriptor.signature {
+                ZERO_SIGNATURE => {
+                    let length = u64::from_le_bytes(descriptor.leading_bytes);
                     let end =
                         target.checked_add(length).filter(|end| length.is_multiple_of(SECTOR) && *end <= to.length);
                     to.zero(target, end.ok_or_else(|| damaged("the VHDX's log zeroes beyond the end of the file"))?);
                 }
-                b"desc" => {
+                DATA_SIGNATURE => {
                     if data + SECTOR > entry.length || target.checked_add(SECTOR).is_none_or(|end| end > to.length) {
                         return Err(damaged("the VHDX's log writes beyond the end of its entry or of the file"));
                     }
-                    let mut sector = [0; SECTOR_BYTES];
-                    self.read(at + data, &mut sector)?;
+                    let sector: StoredSector = self.read_struct(at + data)?;
                     data += SECTOR;
-                    let sequence = u64::from(le32(&sector, 4)) << 32 | u64::from(le32(&sector, SECTOR_BYTES - 4));
-                    if !sector.starts_with(b"data") || sequence != entry.sequence {
+                    let sequence = u64::from(sector.sequence_high.get()) << 32 | u64::from(sector.sequence_low.get());
+                    if sector.signature != SECTOR_SIGNATURE || sequence != entry.sequence {
                         return Err(damaged("a data sector in the VHDX's log does not belong to its entry"));
                     }
-                    sector[..8].copy_from_slice(&raw[8..16]);
-                    sector[SECTOR_BYTES - 4..].copy_from_slice(&raw[4..8]);
-                    to.pages.insert(target, Box::new(sector));
+                    to.pages.insert(target, restore(&sector, descriptor));
                 }
                 _ => return Err(damaged("the VHDX's log has a descriptor of an unknown kind")),
             }
@@ -213,7 +286,17 @@ impl Log<'_> {
     }
 }
 
-/// A file with the log's changes over it.
+/// The page as it belongs into the file: the descriptor has the bytes whose places the sequence numbers took.
+fn restore(sector: &StoredSector, descriptor: &StoredDescriptor) -> Box<[u8; SECTOR_BYTES]> {
+    let mut page = Box::new([0; SECTOR_BYTES]);
+    page.copy_from_slice(sector.as_bytes());
+    let (leading, trailing) = (offset_of!(StoredSector, data), offset_of!(StoredSector, sequence_low));
+    page[..leading].copy_from_slice(&descriptor.leading_bytes);
+    page[trailing..].copy_from_slice(&descriptor.trailing_bytes);
+    page
+}
+
+/// A file as it is once the log's changes are made, which are in memory only.
 struct Replayed {
     storage: Arc<dyn Storage>,
     length: u64,
@@ -233,6 +316,7 @@ impl fmt::Debug for Replayed {
 }
 
 impl Replayed {
+    /// Zeroes `start..end` of the file.
     fn zero(&mut self, start: u64, end: u64) {
         if start >= end {
             return;

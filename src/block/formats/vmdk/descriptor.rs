@@ -1,11 +1,11 @@
-//! The descriptor: the text that says which extents a disk has and who its parent is.
+//! The descriptor: the text that names a disk's extents and its parent.
 //!
 //! Source: VMware, "Virtual Disk Format 5.0", chapter "The Descriptor File".
 
 use crate::error::{Error, Layer, Result};
 use crate::escape::escape;
 
-/// A descriptor longer than this is none. A disk of a thousand extents has about 60 KiB of it.
+/// Largest descriptor accepted, in bytes. A disk of a thousand extents has about 60 KiB.
 pub(crate) const DESCRIPTOR_MAX: u64 = 4 << 20;
 
 /// Extents that a disk may have; 8 TiB in parts of 2 GiB are 4096.
@@ -14,23 +14,23 @@ const EXTENTS_MAX: usize = 8192;
 /// The `parentCID` of a disk without parent.
 const NO_PARENT: u32 = 0xFFFF_FFFF;
 
-/// What an extent line says that the extent is.
+/// Kind of an extent, as its line states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExtentType {
-    /// `FLAT` and `VMFS`: the bytes as they are.
+    /// `FLAT` or `VMFS`: the bytes as they are.
     Flat,
     /// `SPARSE`: a hosted sparse extent.
     Sparse,
-    /// `ZERO`: no file, zeros.
+    /// `ZERO`: no file, reads as zeros.
     Zero,
     /// `VMFSSPARSE`: a COWD extent.
     Cowd,
-    /// `SESPARSE`.
+    /// `SESPARSE`: a seSparse extent.
     SeSparse,
 }
 
 impl ExtentType {
-    /// The word in the descriptor.
+    /// The word in the descriptor (`VMFS` is the same as `FLAT`).
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Flat => "FLAT",
@@ -47,7 +47,6 @@ impl ExtentType {
 pub(crate) struct ExtentLine {
     /// Sectors of the disk that the extent makes up.
     pub(crate) sectors: u64,
-    /// Its kind.
     pub(crate) kind: ExtentType,
     /// The file's name; empty for `ZERO`.
     pub(crate) file: String,
@@ -55,20 +54,20 @@ pub(crate) struct ExtentLine {
     pub(crate) offset: u64,
 }
 
-/// A parsed descriptor.
+/// A parsed descriptor. Names come from the image: escape them before printing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     /// Identity of the content; changes when the content does.
     pub(crate) cid: u32,
     /// `cid` of the parent when the snapshot was taken; `None` without parent.
     pub(crate) parent_cid: Option<u32>,
-    /// Where the parent was.
+    /// Path of the parent on the machine that took the snapshot.
     pub(crate) parent_hint: Option<String>,
-    /// `createType`, for reports.
+    /// `createType`, which only serves reports.
     pub(crate) create_type: String,
     /// The extents in guest order.
     pub(crate) extents: Vec<ExtentLine>,
-    /// What QEMU makes of the same text.
+    /// How QEMU reads the same text.
     pub(crate) in_qemu: InQemu,
 }
 
@@ -126,7 +125,7 @@ impl InQemu {
     }
 }
 
-/// The text between the quotes of the first `key="…"`; whatever stands between key and quote is two characters to QEMU.
+/// The text between the quotes of the first `key="…"`, without blanks around the equals sign.
 fn quoted<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let (_, after) = text.split_once(key)?;
     after.strip_prefix("=\"")?.split_once('"').map(|(value, _)| value)
@@ -138,6 +137,12 @@ fn hex_prefix(text: &str) -> Option<u32> {
 }
 
 impl Descriptor {
+    /// The descriptor that an extent file given alone stands for.
+    pub(super) fn of_extent(kind: ExtentType, sectors: u64) -> Self {
+        let extent = ExtentLine { sectors, kind, file: String::new(), offset: 0 };
+        Self { create_type: String::from("custom"), extents: vec![extent], ..Self::default() }
+    }
+
     /// Parses the bytes of a descriptor, NUL padding included.
     pub(crate) fn parse(raw: &[u8]) -> Result<Self> {
         let text = decode(raw);
@@ -152,17 +157,18 @@ impl Descriptor {
                 }
                 descriptor.extents.push(extent);
             } else if let Some((key, value)) = line.split_once('=') {
-                descriptor.take(&key.trim().to_ascii_lowercase(), value.trim().trim_matches('"'))?;
+                descriptor.set(&key.trim().to_ascii_lowercase(), value.trim().trim_matches('"'))?;
             }
         }
         descriptor.in_qemu = InQemu::new(raw, &descriptor);
         Ok(descriptor)
     }
 
-    fn take(&mut self, key: &str, value: &str) -> Result<()> {
+    /// Sets the field that the line `key=value` belongs to; other keys are ignored.
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
         let id = || {
             u32::from_str_radix(value, 16).map_err(|_| {
-                Error::damaged(Layer::Block, format!("the VMDK's {key} is no number"))
+                Error::damaged(Layer::Block, format!("the VMDK's {key} is not a number"))
                     .expected_found("eight hexadecimal digits", escape(value))
             })
         };
@@ -182,7 +188,7 @@ impl Descriptor {
 }
 
 impl ExtentLine {
-    /// `None` when the line is no extent line.
+    /// `None` when the line is not an extent line.
     fn parse(line: &str) -> Result<Option<Self>> {
         let (head, quoted) = match line.split_once('"') {
             Some((head, rest)) => (head, Some(rest)),
@@ -194,7 +200,7 @@ impl ExtentLine {
             return Ok(None);
         }
         let bad = || {
-            Error::damaged(Layer::Block, "an extent line of the VMDK's descriptor makes no sense")
+            Error::damaged(Layer::Block, "cannot parse an extent line of the VMDK's descriptor")
                 .expected_found("ACCESS SECTORS TYPE \"file\" OFFSET", escape(line))
         };
         let sectors: u64 = words.next().and_then(|w| w.parse().ok()).ok_or_else(bad)?;
@@ -205,7 +211,7 @@ impl ExtentLine {
             "VMFSSPARSE" => ExtentType::Cowd,
             "SESPARSE" => ExtentType::SeSparse,
             "VMFSRDM" | "VMFSRAW" | "VMFSRDMP" => {
-                return Err(Error::unsupported(Layer::Block, "this VMDK stands for a raw device (RDM)")
+                return Err(Error::unsupported(Layer::Block, "this VMDK refers to a raw device (RDM)")
                     .hint("clone the disk to a VMDK file first, for instance with vmkfstools -i"));
             }
             other => return Err(Error::unsupported(Layer::Block, format!("VMDK extents of type {}", escape(other)))),
@@ -214,7 +220,7 @@ impl ExtentLine {
             Some(rest) => split_name(rest).ok_or_else(bad)?,
             None => ("", ""),
         };
-        // What nobody may read has no bytes for us either.
+        // NOACCESS extents read as zeros.
         let kind = if access.eq_ignore_ascii_case("NOACCESS") { ExtentType::Zero } else { kind };
         if kind != ExtentType::Zero && file.is_empty() {
             return Err(bad());
@@ -297,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_qemu_reads_is_known() {
+    fn texts_that_qemu_reads_differently_are_recognised() {
         let head = "CID=bc19b020\nparentCID=ffffffff\n";
         let disk = |text: &str| Descriptor::parse(format!("{head}{text}").as_bytes()).unwrap().in_qemu;
         let good = "createType=\"monolithicFlat\"\nRW 8 FLAT \"a.vmdk\" 0";
@@ -336,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_an_error() {
+    fn lines_that_cannot_be_parsed_are_errors() {
         for line in
             ["RW x FLAT \"a\" 0", "RW 16", "RW 16 FLAT", "RW 16 FLAT \"a", "RW 99999999999999999999 ZERO", "CID=xyz"]
         {

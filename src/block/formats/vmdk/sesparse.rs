@@ -1,119 +1,108 @@
-//! The seSparse extent: snapshots of vSphere 5.5 and later, of disks beyond 2 TiB and of VMFS 6.
-//!
-//! No specification was published; the layout is the one that QEMU reads. All numbers are 64 bits, little endian;
-//! positions are sectors.
+//! Reading seSparse extents: snapshots of vSphere 5.5 and later, of disks beyond 2 TiB and of VMFS 6.
 
+use std::mem::offset_of;
 use std::sync::Arc;
 
-use super::{SECTOR, Spot};
+use super::header::{SECTOR, SESPARSE_MAGIC, SESPARSE_VOLATILE_MAGIC, StoredSeSparseHeader, StoredSeSparseVolatile};
+use super::location::{ExtentOffset, GrainLocation};
 use crate::block::Storage;
-use crate::block::formats::extent_map::{TableCache, length, read_exact};
+use crate::block::formats::extent_map::{TableCache, length, read_struct};
 use crate::error::{Error, Layer, Result};
-
-/// First number of the constant header.
-pub(crate) const MAGIC: u64 = 0xCAFE_BABE;
-
-/// First number of the volatile header.
-pub(crate) const VOLATILE_MAGIC: u64 = 0xCAFE_CAFE;
+use crate::units::HostOffset;
 
 /// The only version seen.
-pub(crate) const VERSION: u64 = 0x2_0000_0001;
+const VERSION: u64 = 0x2_0000_0001;
 
-/// Sectors per grain.
+/// Sectors of a grain, in the only kind of seSparse extents seen.
 const GRAIN_SECTORS: u64 = 8;
 const GRAIN_BYTES: u64 = GRAIN_SECTORS * SECTOR;
 
 /// Sectors per grain table.
 const TABLE_SECTORS: u64 = 64;
+const TABLE_BYTES: u64 = TABLE_SECTORS * SECTOR;
+
+/// Bytes of an entry of the grain directory or of a grain table.
+const ENTRY_BYTES: u64 = 8;
 
 /// Entries of a grain table.
-const TABLE_ENTRIES: u64 = TABLE_SECTORS * SECTOR / 8;
+const TABLE_ENTRIES: u64 = TABLE_BYTES / ENTRY_BYTES;
 
 /// Bytes of the disk that one grain table covers.
 const TABLE_SPAN: u64 = TABLE_ENTRIES * GRAIN_BYTES;
 
-/// Top half of a directory entry that is in use.
+/// Upper half of a directory entry that is in use.
 const DIRECTORY_IN_USE: u64 = 0x1000_0000;
 
-/// One seSparse extent.
-pub(crate) struct SeSparseExtent {
+/// An open seSparse extent.
+pub(super) struct SeSparseExtent {
     table: TableCache,
     file_length: u64,
-    capacity: u64,
-    directory: u64,
-    tables: u64,
-    grains: u64,
+    capacity_bytes: u64,
+    directory: HostOffset,
+    /// Where the first grain table begins.
+    tables: HostOffset,
+    /// Where the first grain begins.
+    grains: HostOffset,
 }
 
 impl SeSparseExtent {
     /// Opens the extent in `storage`.
-    pub(crate) fn open(storage: Arc<dyn Storage>) -> Result<Self> {
+    pub(super) fn open(storage: Arc<dyn Storage>) -> Result<Self> {
         let file_length = length(storage.as_ref())?;
-        let mut raw = [0; 512];
-        read_exact(storage.as_ref(), 0, &mut raw)?;
-        let mut words = raw.chunks_exact(8).map(|c| c.iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b)));
-        let mut next = || words.next().unwrap_or(0);
-        let (magic, version, capacity) = (next(), next(), next());
-        let (grain, table_size, flags) = (next(), next(), next());
-        if magic != MAGIC {
-            return Err(Error::damaged(Layer::Block, "no seSparse header")
-                .expected_found(format_args!("{MAGIC:#x}"), format_args!("{magic:#x}")));
-        }
-        if version != VERSION || flags != 0 || grain != GRAIN_SECTORS || table_size != TABLE_SECTORS {
-            return Err(Error::unsupported(Layer::Block, "this kind of seSparse extent")
-                .expected_found(
-                    "version 0x200000001, grains of 8 sectors, tables of 64",
-                    format_args!("version {version:#x}, {grain}, {table_size}, flags {flags:#x}"),
-                )
-                .hint("let vSphere consolidate the snapshot, and export again"));
-        }
-        let _reserved: [u64; 4] = std::array::from_fn(|_| next());
-        let (volatile, _, _journal_header, _, _journal, _) = (next(), next(), next(), next(), next(), next());
-        let (directory, directory_size, tables, _tables_size) = (next(), next(), next(), next());
-        let (_free, _, _backmap, _, grains, _) = (next(), next(), next(), next(), next(), next());
-        check_volatile(storage.as_ref(), volatile)?;
-        let bytes = |sectors: u64, field: u64| {
+        let stored: StoredSeSparseHeader = read_struct(storage.as_ref(), HostOffset(0))?;
+        check_kind(&stored)?;
+        check_volatile(storage.as_ref(), stored.volatile_header_offset.get())?;
+        let bytes = |sectors: u64, field: usize| {
             sectors.checked_mul(SECTOR).filter(|b| *b <= file_length).ok_or_else(|| {
-                Error::damaged(Layer::Block, "a table of the seSparse extent lies beyond the end of the file").at(field)
+                Error::damaged(Layer::Block, "a table of the seSparse extent lies beyond the end of the file")
+                    .at(field as u64)
             })
         };
-        let (directory, tables, grains) = (bytes(directory, 128)?, bytes(tables, 144)?, bytes(grains, 192)?);
-        let entries = bytes(directory_size, 136)? / 8;
-        let capacity = capacity.checked_mul(SECTOR).filter(|c| c.div_ceil(TABLE_SPAN) <= entries).ok_or_else(|| {
-            Error::damaged(Layer::Block, "the seSparse extent's grain directory does not cover its disk").at(136u64)
+        let directory = bytes(stored.grain_dir_offset.get(), offset_of!(StoredSeSparseHeader, grain_dir_offset))?;
+        let tables = bytes(stored.grain_tables_offset.get(), offset_of!(StoredSeSparseHeader, grain_tables_offset))?;
+        let grains = bytes(stored.grains_offset.get(), offset_of!(StoredSeSparseHeader, grains_offset))?;
+        let size_field = offset_of!(StoredSeSparseHeader, grain_dir_size);
+        let entries = bytes(stored.grain_dir_size.get(), size_field)? / ENTRY_BYTES;
+        let capacity = stored.capacity.get().checked_mul(SECTOR).filter(|c| c.div_ceil(TABLE_SPAN) <= entries);
+        let capacity = capacity.ok_or_else(|| {
+            Error::damaged(Layer::Block, "the seSparse extent's grain directory does not cover its disk")
+                .at(size_field as u64)
         })?;
+        let [directory, tables, grains] = [directory, tables, grains].map(HostOffset);
         let table = TableCache::new(storage, file_length);
-        Ok(Self { table, file_length, capacity, directory, tables, grains })
+        Ok(Self { table, file_length, capacity_bytes: capacity, directory, tables, grains })
     }
 
     /// Bytes of the disk that the extent holds.
-    pub(crate) fn len(&self) -> u64 {
-        self.capacity
+    pub(super) fn len(&self) -> u64 {
+        self.capacity_bytes
     }
 
-    /// Where the byte `offset` of the extent is.
-    pub(crate) fn spot(&self, offset: u64, limit: u64) -> Result<(Spot, u64)> {
-        let (grain, within) = (offset / GRAIN_BYTES, offset % GRAIN_BYTES);
-        let at = self.directory + grain / TABLE_ENTRIES * 8;
+    /// Where the bytes from `offset` on are, and for how many of `limit` bytes that holds.
+    pub(super) fn locate(&self, offset: ExtentOffset, limit: u64) -> Result<(GrainLocation, u64)> {
+        let (grain, within) = (offset.0 / GRAIN_BYTES, offset.0 % GRAIN_BYTES);
+        let at = self.directory.saturating_add(grain / TABLE_ENTRIES * ENTRY_BYTES);
         let entry = self.table.u64_le(at)?;
         if entry == 0 {
-            return Ok((Spot::Below, (TABLE_SPAN - offset % TABLE_SPAN).min(limit)));
+            return Ok((GrainLocation::Parent, (TABLE_SPAN - offset.0 % TABLE_SPAN).min(limit)));
         }
         if entry >> 32 != DIRECTORY_IN_USE {
-            return Err(Error::damaged(Layer::Block, "a directory entry of the seSparse extent makes no sense").at(at));
+            return Err(Error::damaged(Layer::Block, "impossible grain directory entry of the seSparse extent").at(at));
         }
-        let at = self.tables + (entry & 0xFFFF_FFFF) * TABLE_SECTORS * SECTOR + grain % TABLE_ENTRIES * 8;
+        let table = (entry & 0xFFFF_FFFF) * TABLE_BYTES;
+        let at = self.tables.saturating_add(table + grain % TABLE_ENTRIES * ENTRY_BYTES);
         let entry = self.table.u64_le(at)?;
         let rest = (GRAIN_BYTES - within).min(limit);
+        // The upper four bits say what the grain is: 0 unallocated, 1 unmapped, 2 zeros, 3 stored.
         match entry >> 60 {
-            0 if entry == 0 => Ok((Spot::Below, rest)),
-            1 | 2 => Ok((Spot::Zero, rest)),
+            0 if entry == 0 => Ok((GrainLocation::Parent, rest)),
+            1 | 2 => Ok((GrainLocation::Zero, rest)),
             3 => {
                 // The index's low 12 bits are bits 48 to 59 of the entry, the rest the low 48.
                 let index = (entry >> 48 & 0xFFF) | (entry & 0xFFFF_FFFF_FFFF) << 12;
-                let start = index.checked_mul(GRAIN_BYTES).and_then(|b| b.checked_add(self.grains));
-                match start.filter(|start| *start < self.file_length) {
-                    Some(start) => Ok((Spot::Stored(start + within), rest)),
+                let start = index.checked_mul(GRAIN_BYTES).and_then(|bytes| self.grains.checked_add(bytes));
+                match start.filter(|start| start.0 < self.file_length) {
+                    Some(start) => Ok((GrainLocation::Stored(start.saturating_add(within)), rest)),
                     None => Err(Error::damaged(
                         Layer::Block,
                         "a grain of the seSparse extent lies beyond the end of the file",
@@ -122,26 +111,43 @@ impl SeSparseExtent {
                     .hint("the file is truncated: copy it again")),
                 }
             }
-            _ => Err(Error::damaged(Layer::Block, "a grain table entry of the seSparse extent makes no sense").at(at)),
+            _ => Err(Error::damaged(Layer::Block, "impossible grain table entry of the seSparse extent").at(at)),
         }
     }
 }
 
-/// The volatile header tells whether the journal has to be replayed, which nobody has documented.
+/// Refuses other kinds of extents than those seen.
+fn check_kind(stored: &StoredSeSparseHeader) -> Result<()> {
+    let (magic, version, flags) = (stored.magic.get(), stored.version.get(), stored.flags.get());
+    let (grain, table_size) = (stored.grain_size.get(), stored.grain_table_size.get());
+    if magic != SESPARSE_MAGIC {
+        return Err(Error::damaged(Layer::Block, "not a seSparse extent")
+            .expected_found(format_args!("{SESPARSE_MAGIC:#x}"), format_args!("{magic:#x}")));
+    }
+    if version != VERSION || flags != 0 || grain != GRAIN_SECTORS || table_size != TABLE_SECTORS {
+        return Err(Error::unsupported(Layer::Block, "this kind of seSparse extent")
+            .expected_found(
+                "version 0x200000001, grains of 8 sectors, tables of 64",
+                format_args!("version {version:#x}, {grain}, {table_size}, flags {flags:#x}"),
+            )
+            .hint("let vSphere consolidate the snapshot, and export again"));
+    }
+    Ok(())
+}
+
+/// Refuses an extent whose journal has to be replayed, which nobody has documented.
 fn check_volatile(storage: &dyn Storage, sector: u64) -> Result<()> {
-    let at = sector.saturating_mul(SECTOR);
-    let mut raw = [0; 32];
-    read_exact(storage, at, &mut raw)?;
-    let word = |i: usize| raw[8 * i..8 * i + 8].iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b));
-    if word(0) != VOLATILE_MAGIC {
+    let at = HostOffset(sector.saturating_mul(SECTOR));
+    let stored: StoredSeSparseVolatile = read_struct(storage, at)?;
+    if stored.magic != SESPARSE_VOLATILE_MAGIC {
         return Err(Error::damaged(Layer::Block, "the seSparse extent's volatile header is damaged").at(at));
     }
-    if word(3) != 0 {
+    if stored.replay_journal != 0 {
         return Err(Error::refused(
             Layer::Block,
             "the seSparse extent was not closed cleanly: its journal is not empty",
         )
-        .at(at + 24)
+        .at(at.saturating_add(offset_of!(StoredSeSparseVolatile, replay_journal) as u64))
         .hint("power the VM on and off once in vSphere, or consolidate the snapshot, and export again"));
     }
     Ok(())

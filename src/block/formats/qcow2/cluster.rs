@@ -17,7 +17,8 @@ impl From<HostCluster> for Place {
     }
 }
 
-/// The size of an image's clusters: a power of two, 512 bytes to 2 MiB. Numbers that belong to no file saturate.
+/// The size of an image's clusters: a power of two, 512 bytes to 2 MiB. Products that exceed 64 bits saturate, beyond the
+/// end of any file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClusterSize {
     bits: u32,
@@ -35,7 +36,7 @@ impl ClusterSize {
         Self::BITS.contains(&bits).then_some(Self { bits })
     }
 
-    /// log2 of the size.
+    /// log2 of the size in bytes.
     pub const fn bits(self) -> u32 {
         self.bits
     }

@@ -1,9 +1,9 @@
-//! Counting references to host clusters.
+//! Counters for the references to host clusters, which the check compares with the stored refcounts.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::units::HostCluster;
+use super::cluster::HostCluster;
 use crate::error::{Error, Layer, Result};
 
 /// Counters of one page.
@@ -11,14 +11,14 @@ const PAGE: u64 = 4096;
 /// At most this much memory for counters: enough for a file of 8 TiB with the usual clusters.
 const PAGES_MAX: usize = (512 << 20) / (PAGE as usize * 4);
 
-/// How often each host cluster is referred to. Memory grows with what is counted, not with the file's length.
+/// How often each host cluster is referred to. Memory grows with the clusters in use, not with the file's length.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct ReferenceCounts {
     pages: BTreeMap<u64, Box<[u32]>>,
 }
 
-impl Counts {
-    /// Counts `times` more references to `cluster`.
+impl ReferenceCounts {
+    /// ReferenceCounts `times` more references to `cluster`.
     pub fn add(&mut self, HostCluster(cluster): HostCluster, times: u32) -> Result<()> {
         let count = self.pages.len();
         let page = match self.pages.entry(cluster / PAGE) {

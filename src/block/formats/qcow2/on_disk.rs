@@ -11,9 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(super) struct StoredHeader {
-    /// [`MAGIC`].
     pub magic: [u8; 4],
-    /// 2 or 3.
     pub version: U32,
     /// Where the backing file's name is, inside the first cluster; 0 without one.
     pub backing_file_offset: U64,
@@ -53,8 +51,8 @@ pub(super) struct StoredHeader {
     pub padding: [u8; 7],
 }
 
-/// "QFI" and 0xFB.
-pub(super) const MAGIC: [u8; 4] = *b"QFI\xFB";
+/// First bytes of every qcow2 file.
+pub(crate) const MAGIC: [u8; 4] = *b"QFI\xFB";
 /// Bytes of a version 2 header; its extensions begin there.
 pub(super) const LENGTH_V2: u32 = offset_of!(StoredHeader, incompatible_features) as u32;
 /// Bytes of the smallest version 3 header.
@@ -79,15 +77,15 @@ pub(super) struct ExtensionHeader {
 
 const _: () = assert!(size_of::<ExtensionHeader>() == 8);
 
-/// The last extension.
+/// Ends the list of extensions.
 pub(super) const EXTENSION_END: u32 = 0;
 /// Name of the backing file's format.
 pub(super) const EXTENSION_BACKING_FORMAT: u32 = 0xE279_2ACA;
-/// Table of [`FeatureName`]s.
+/// Names of feature bits for messages, each a [`FeatureName`].
 pub(super) const EXTENSION_FEATURE_NAMES: u32 = 0x6803_F857;
-/// [`BitmapsExtension`].
+/// Its data are a [`BitmapsExtension`].
 pub(super) const EXTENSION_BITMAPS: u32 = 0x2385_2875;
-/// [`EncryptionExtension`].
+/// Its data are an [`EncryptionExtension`].
 pub(super) const EXTENSION_ENCRYPTION: u32 = 0x0537_BE77;
 /// Name of the external data file.
 pub(super) const EXTENSION_DATA_FILE: u32 = 0x4441_5441;
@@ -100,7 +98,7 @@ pub(super) struct FeatureName {
     pub kind: u8,
     /// Number of the bit.
     pub bit: u8,
-    /// Padded with zeros.
+    /// UTF-8, padded with zeros.
     pub name: [u8; 46],
 }
 
@@ -110,9 +108,7 @@ const _: () = assert!(size_of::<FeatureName>() == 48);
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(super) struct BitmapsExtension {
-    /// Number of bitmaps.
     pub nb_bitmaps: U32,
-    /// Zero.
     pub reserved: U32,
     /// Bytes of the directory.
     pub directory_size: U64,
@@ -126,9 +122,9 @@ const _: () = assert!(size_of::<BitmapsExtension>() == 24);
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(super) struct EncryptionExtension {
-    /// Host offset.
+    /// Host offset of the header.
     pub offset: U64,
-    /// Bytes.
+    /// Bytes of the header.
     pub length: U64,
 }
 
@@ -185,12 +181,12 @@ pub(super) struct StoredBitmap {
 
 const _: () = assert!(size_of::<StoredBitmap>() == 24);
 
-/// The entries of a table of 64-bit words; an incomplete one at its end is left out.
+/// Decodes a table of 64-bit words; an incomplete one at its end is left out.
 pub(super) fn table<E: From<u64>>(bytes: &[u8]) -> Vec<E> {
     bytes.as_chunks().0.iter().map(|entry| u64::from_be_bytes(*entry).into()).collect()
 }
 
-/// A table as it is stored.
+/// Encodes a table of 64-bit words.
 pub(super) fn table_bytes<E: Copy + Into<u64>>(entries: &[E]) -> Vec<u8> {
     entries.iter().flat_map(|entry| Into::<u64>::into(*entry).to_be_bytes()).collect()
 }

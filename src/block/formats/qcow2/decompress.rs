@@ -1,4 +1,4 @@
-//! Decoding compressed clusters.
+//! Decompressing clusters.
 
 use flate2::{Decompress, FlushDecompress};
 
@@ -6,7 +6,7 @@ use super::header::Compression;
 
 const ZSTD_MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
 
-/// Fills `out` (one cluster) from a compressed stream; what follows the stream in `input` is ignored. Says why when
+/// Fills `out` (one cluster) from a compressed stream; what follows the stream in `input` is ignored. The error says why:
 /// the stream is damaged or too short.
 pub(super) fn decompress(kind: Compression, input: &[u8], out: &mut [u8]) -> Result<(), String> {
     match kind {
