@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use winject::internals::clock::FileTime;
-use winject::internals::hive::{Data, Hive, ValueType};
+use winject::internals::hive::{Hive, RegistryData, ValueType};
 
 const ROUNDS: usize = 7;
 const NOW: FileTime = FileTime(0x01DC_0000_0000_0000);
@@ -53,12 +53,12 @@ fn synthetic(size: usize) -> Vec<u8> {
         };
         let key = hive.create_key(hive.root(), &path, NOW).unwrap();
         for (name, data) in [
-            ("Start", Data::dword(i)),
-            ("ClassGUID", Data::sz("{4d36e97b-e325-11ce-bfc1-08002be10318}")),
-            ("Description", Data::sz("A device of some kind, made by a manufacturer of devices")),
-            ("Properties", Data { kind: ValueType(0xFFFF_0012), bytes: vec![i as u8; (i % 300) as usize] }),
+            ("Start", RegistryData::dword(i)),
+            ("ClassGUID", RegistryData::sz("{4d36e97b-e325-11ce-bfc1-08002be10318}")),
+            ("Description", RegistryData::sz("A device of some kind, made by a manufacturer of devices")),
+            ("Properties", RegistryData { kind: ValueType(0xFFFF_0012), bytes: vec![i as u8; (i % 300) as usize] }),
         ] {
-            hive.set_value(key, name, data.kind, &data.bytes, NOW).unwrap();
+            hive.set_value(key, name, &data, NOW).unwrap();
         }
         i += 1;
     }

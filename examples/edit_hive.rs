@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut edited = Hive::open(std::fs::read(hive)?)?;
     let key = edited.create_key(edited.root(), key, now)?;
     let data = RegistryData::dword(number.parse()?);
-    let is_changed = edited.set_value(key, name, data.kind, &data.bytes, now)?;
+    let is_changed = edited.set_value(key, name, &data, now)?;
     std::fs::write(new, edited.finish(&[])?)?;
     println!("{}", if is_changed { "set" } else { "was set already" });
     Ok(())

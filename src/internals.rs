@@ -25,6 +25,8 @@ pub mod fat;
 pub mod field;
 #[path = "guid.rs"]
 pub mod guid;
+#[path = "hex.rs"]
+pub mod hex;
 #[path = "hive/mod.rs"]
 pub mod hive;
 #[path = "host/mod.rs"]

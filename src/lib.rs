@@ -58,8 +58,8 @@ pub mod internals;
 #[cfg(feature = "cli")]
 use internals::cli;
 use internals::{
-    block, cancel, clock, drivers, error, escape, exit, fat, field, guid, hive, host, io, iso, job, ntfs, partition,
-    plan, units, upcase, windows, yaml,
+    block, cancel, clock, drivers, error, escape, exit, fat, field, guid, hex, hive, host, io, iso, job, ntfs,
+    partition, plan, units, upcase, windows, yaml,
 };
 
 pub use block::convert::Compression;
@@ -68,7 +68,7 @@ pub use cancel::Cancel;
 pub use clock::FileTime;
 pub use drivers::{Policy as SignaturePolicy, SignatureLevel};
 pub use error::{Error, Kind, Layer, Place, Result};
-pub use hive::{Data as RegistryData, Hive, KeyId, Value as RegistryValue, ValueType};
+pub use hive::{Hive, KeyId, RegistryData, RegistryValue, ValueType};
 pub use job::{Destination, InjectRequest, Inspection, Observer, Report, Silent, StateOverrides, inject, inspect};
 pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
 pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};

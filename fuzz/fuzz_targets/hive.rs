@@ -9,7 +9,7 @@ use winject::internals::clock::FileTime;
 use winject::internals::hive::check::{Severity, check};
 use winject::internals::hive::reader::Reader;
 use winject::internals::hive::reg_file::{KeyPath, export};
-use winject::internals::hive::{Data, Hive, Name};
+use winject::internals::hive::{RegistryData, Hive, Name};
 
 const NOW: FileTime = FileTime(1);
 
@@ -24,8 +24,8 @@ fn sound(minor: u8) -> Vec<u8> {
     let top = hive.create_key(hive.root(), r"a\bb\ccc", NOW).unwrap();
     hive.set_class(top, Some(&Name::from("Class")), NOW).unwrap();
     for (name, size) in [("", 7), ("four", 4), ("large", 16_400)] {
-        let data = Data::binary(&vec![1; size]);
-        hive.set_value(top, name, data.kind, &data.bytes, NOW).unwrap();
+        let data = RegistryData::binary(vec![1; size]);
+        hive.set_value(top, name, &data, NOW).unwrap();
     }
     for name in ["x", "Ω", "y"] {
         let key = hive.create_key(hive.root(), name, NOW).unwrap();
@@ -119,8 +119,8 @@ fuzz_target!(|data: &[u8]| {
     let Ok(mut hive) = Hive::open(bytes) else { return };
     let _ = export(&hive, hive.root(), &KeyPath::default());
     if let Ok(key) = hive.create_key(hive.root(), r"new\key", NOW) {
-        let data = Data::binary(&data[..data.len() % 40_000]);
-        let _ = hive.set_value(key, "value", data.kind, &data.bytes, NOW);
+        let data = RegistryData::binary(&data[..data.len() % 40_000]);
+        let _ = hive.set_value(key, "value", &data, NOW);
     }
     for key in hive.subkeys(hive.root()).unwrap_or_default().into_iter().take(3) {
         let _ = hive.delete_key(key, NOW);

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use winject::internals::clock::FileTime;
-//! use winject::internals::hive::{Data, Hive};
+//! use winject::internals::hive::{RegistryData, Hive};
 //!
 //! # fn main() -> winject::Result<()> {
 //! let now = FileTime::from_date(2026, 1, 1).unwrap();
@@ -14,7 +14,7 @@
 //! let mut hive = Hive::create("EXAMPLE", now);
 //! let service = hive.create_key(hive.root(), r"ControlSet001\Services\viostor", now)?;
 //! let start = Data::dword(0);
-//! assert!(hive.set_value(service, "Start", start.kind, &start.bytes, now)?);
+//! assert!(hive.set_value(service, "Start", &start, now)?);
 //!
 //! let bytes = hive.finish(&[])?;
 //! assert!(winject::internals::hive::check::check(&bytes).is_empty());
@@ -51,4 +51,4 @@ pub(crate) use editor::{Edited, used_bytes};
 pub use editor::{Hive, KeyId};
 pub use log::{Replay, read_logs};
 pub use name::Name;
-pub use value::{Data, Value, ValueType};
+pub use value::{RegistryData, RegistryValue, ValueType};

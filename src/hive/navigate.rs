@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::cells::{CellOffset, damaged};
 use super::format::{DEPTH_MAX, LeafKind, NIL, SEGMENT, big_data, key, list, value};
 use super::name::{StoredName, sort_by_name};
-use super::{Hive, KeyId, Name, Value, ValueType};
+use super::{Hive, KeyId, Name, RegistryData, RegistryValue, ValueType};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
 use crate::field::Le;
@@ -100,7 +100,7 @@ impl Hive {
     }
 
     /// All values, in the order of the list.
-    pub fn values(&self, key: KeyId) -> Result<Vec<Value>> {
+    pub fn values(&self, key: KeyId) -> Result<Vec<RegistryValue>> {
         let mut values = Vec::new();
         self.each_value(key, &mut |value| {
             values.push(value);
@@ -113,7 +113,7 @@ impl Hive {
     ///
     /// # Errors
     /// Damage, and those of `see`.
-    pub fn each_value(&self, key: KeyId, see: &mut dyn FnMut(Value) -> Result<()>) -> Result<()> {
+    pub fn each_value(&self, key: KeyId, see: &mut dyn FnMut(RegistryValue) -> Result<()>) -> Result<()> {
         let mut budget = self.cells.length() as usize;
         for at in self.value_list(key.0)? {
             see(self.value_within(at, &mut budget)?)?;
@@ -123,9 +123,9 @@ impl Hive {
 
     /// The value at `at`, whose size goes off the `budget`, in bytes: damage can make many values share one large cell,
     /// or be the same one.
-    pub(super) fn value_within(&self, at: CellOffset, budget: &mut usize) -> Result<Value> {
+    pub(super) fn value_within(&self, at: CellOffset, budget: &mut usize) -> Result<RegistryValue> {
         let value = self.read_value(at)?;
-        let size = value.data.len() + value.name.units().len() + value::NAME;
+        let size = value.data.bytes.len() + value.name.units().len() + value::NAME;
         *budget = budget.checked_sub(size).ok_or_else(|| damaged(at, "values overlap"))?;
         Ok(value)
     }
@@ -136,13 +136,16 @@ impl Hive {
         named.collect::<Result<Vec<_>>>().map(sort_by_name)
     }
 
-    /// The value of this name (the empty one is the default value), compared as Windows does.
-    pub fn value(&self, key: KeyId, name: &str) -> Result<Option<Value>> {
-        self.value_named(key, &Name::from(name))
+    /// The data of the value of this name (the empty one is the default value), compared as Windows does.
+    pub fn value(&self, key: KeyId, name: &str) -> Result<Option<RegistryData>> {
+        match self.find_value(key.0, &Name::from(name))? {
+            Some(at) => self.read_typed(at).map(Some),
+            None => Ok(None),
+        }
     }
 
-    /// As [`value`](Self::value), for a name that may be no text.
-    pub fn value_named(&self, key: KeyId, name: &Name) -> Result<Option<Value>> {
+    /// Like [`value`](Self::value), with the stored spelling of the name, which need not be valid text.
+    pub fn value_named(&self, key: KeyId, name: &Name) -> Result<Option<RegistryValue>> {
         match self.find_value(key.0, name)? {
             Some(at) => self.read_value(at).map(Some),
             None => Ok(None),
@@ -249,10 +252,14 @@ impl Hive {
         read().ok_or_else(|| damaged(at, "value name leaves its cell"))
     }
 
-    fn read_value(&self, at: CellOffset) -> Result<Value> {
+    fn read_value(&self, at: CellOffset) -> Result<RegistryValue> {
         let name = self.stored_value_name(at)?.to_name();
+        Ok(RegistryValue { name, data: self.read_typed(at)? })
+    }
+
+    fn read_typed(&self, at: CellOffset) -> Result<RegistryData> {
         let kind = ValueType(self.cells.get(at, value::TYPE)?);
-        Ok(Value { name, kind, data: self.read_data(at)? })
+        Ok(RegistryData { kind, bytes: self.read_data(at)? })
     }
 
     pub(super) fn read_data(&self, at: CellOffset) -> Result<Vec<u8>> {

@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-use super::{Name, Value, ValueType};
+use super::{Name, RegistryData, RegistryValue, ValueType};
 use crate::error::{Error, Layer, Result};
 use crate::upcase::upcase;
 
@@ -344,7 +344,7 @@ impl<'a> Node<'a> {
     }
 
     /// The key's values, in the order of the list.
-    pub fn values(&self) -> Result<Vec<Value>> {
+    pub fn values(&self) -> Result<Vec<RegistryValue>> {
         let count = self.number(36)? as usize;
         if count == 0 {
             return Ok(Vec::new());
@@ -358,20 +358,21 @@ impl<'a> Node<'a> {
         for at in self.hive.array(list, 0, count, 4)? {
             let value = self.value_at(at)?;
             left = left
-                .checked_sub(value.data.len() + value.name.units().len() + 20)
+                .checked_sub(value.data.bytes.len() + value.name.units().len() + 20)
                 .ok_or_else(|| bad(at, "values overlap"))?;
             all.push(value);
         }
         Ok(all)
     }
 
-    /// The value of this name; the empty name is the default value.
-    pub fn value(&self, name: &str) -> Result<Option<Value>> {
+    /// The data of the value of this name; the empty name is the default value.
+    pub fn value(&self, name: &str) -> Result<Option<RegistryData>> {
         let name: Vec<u16> = name.encode_utf16().collect();
-        Ok(self.values()?.into_iter().find(|v| compare(v.name.units(), &name) == Ordering::Equal))
+        let found = self.values()?.into_iter().find(|v| compare(v.name.units(), &name) == Ordering::Equal);
+        Ok(found.map(|value| value.data))
     }
 
-    fn value_at(&self, at: u32) -> Result<Value> {
+    fn value_at(&self, at: u32) -> Result<RegistryValue> {
         let cell = self.hive.cell(at)?;
         let fields = (half(cell, 2), full(cell, 12), half(cell, 16));
         let (Some(b"vk"), (Some(length), Some(kind), Some(flags))) = (cell.get(..2), fields) else {
@@ -379,7 +380,8 @@ impl<'a> Node<'a> {
         };
         let name = cell.get(20..).and_then(|rest| rest.get(..length.into()));
         let name = text(name.ok_or_else(|| bad(at, "a value's name is cut off"))?, flags & 1 != 0);
-        Ok(Value { name: Name::from_units(name), kind: ValueType(kind), data: self.hive.data(cell, at)? })
+        let data = RegistryData { kind: ValueType(kind), bytes: self.hive.data(cell, at)? };
+        Ok(RegistryValue { name: Name::from_units(name), data })
     }
 }
 
@@ -387,7 +389,7 @@ impl<'a> Node<'a> {
 mod tests {
     use super::*;
     use crate::clock::FileTime;
-    use crate::hive::{Data, Hive};
+    use crate::hive::Hive;
 
     #[test]
     fn reads_what_the_editor_wrote() {
@@ -397,13 +399,13 @@ mod tests {
             hive.create_key(hive.root(), &format!("Key {i}"), now).unwrap();
         }
         let key = hive.create_key(hive.root(), r"key 7\Ünter", now).unwrap();
-        let large = Data::binary(&[9; 40_000]);
-        hive.set_value(key, "Large", large.kind, &large.bytes, now).unwrap();
-        hive.set_value(key, "", ValueType::SZ, b"a\0\0\0", now).unwrap();
+        let large = RegistryData::binary(&[9; 40_000]);
+        hive.set_value(key, "Large", &large, now).unwrap();
+        hive.set_value(key, "", &RegistryData::new(ValueType::SZ, b"a\0\0\0"), now).unwrap();
         let bytes = hive.finish(&[]).unwrap();
         let reader = Reader::open(&bytes).unwrap();
         let node = reader.key(r"KEY 7\üNTER").unwrap().unwrap();
-        assert_eq!(node.value("large").unwrap().unwrap().data, large.bytes);
+        assert_eq!(node.value("large").unwrap().unwrap(), large);
         assert_eq!(node.values().unwrap().len(), 2);
         assert_eq!(node.last_written().unwrap(), 77);
         for i in 0..3000 {

@@ -2,30 +2,33 @@
 
 use std::fmt;
 
-use super::Name;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-/// The type of a value: any 32-bit number; the known ones have names.
+use super::Name;
+use crate::hex;
+
+/// The type of a value: any 32-bit number; those of [MS-RRP] 3.1.1.5 have names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueType(pub u32);
 
 impl ValueType {
-    /// No type.
+    /// `REG_NONE`: data without a defined type.
     pub const NONE: Self = Self(0);
-    /// Text.
+    /// `REG_SZ`: text in UTF-16LE with a terminating NUL.
     pub const SZ: Self = Self(1);
-    /// Text with `%VARIABLES%`.
+    /// `REG_EXPAND_SZ`: text with `%VARIABLES%` that the reader expands.
     pub const EXPAND_SZ: Self = Self(2);
-    /// Bytes.
+    /// `REG_BINARY`: bytes of any meaning.
     pub const BINARY: Self = Self(3);
-    /// 32 bits, little-endian.
+    /// `REG_DWORD`: a 32-bit number, little-endian.
     pub const DWORD: Self = Self(4);
-    /// 32 bits, big-endian.
+    /// `REG_DWORD_BIG_ENDIAN`: a 32-bit number, big-endian.
     pub const DWORD_BIG_ENDIAN: Self = Self(5);
-    /// Symbolic link.
+    /// `REG_LINK`: the target of a symbolic link, in UTF-16LE without a terminator.
     pub const LINK: Self = Self(6);
-    /// Several texts.
+    /// `REG_MULTI_SZ`: texts, each with a terminating NUL, and one more NUL at the end.
     pub const MULTI_SZ: Self = Self(7);
-    /// 64 bits, little-endian.
+    /// `REG_QWORD`: a 64-bit number, little-endian.
     pub const QWORD: Self = Self(11);
 }
 
@@ -54,84 +57,45 @@ impl fmt::Display for ValueType {
 
 /// A value of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Value {
-    /// Its name; empty for the default value.
+pub struct RegistryValue {
+    /// Its name as stored; empty for the default value.
     pub name: Name,
-    /// Its type.
+    /// Its type and bytes.
+    pub data: RegistryData,
+}
+
+/// Type and bytes of a registry value, as a hive stores them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistryData {
+    /// The type, which need not fit the bytes: the registry compares neither.
     pub kind: ValueType,
-    /// Its bytes, as stored.
-    pub data: Vec<u8>,
-}
-
-impl Value {
-    /// The number, if this is a `REG_DWORD` of four bytes.
-    #[must_use]
-    pub fn as_u32(&self) -> Option<u32> {
-        if self.kind != ValueType::DWORD {
-            return None;
-        }
-        Some(u32::from_le_bytes(self.data.as_slice().try_into().ok()?))
-    }
-
-    /// The number, if this is a `REG_QWORD` of eight bytes.
-    #[must_use]
-    pub fn as_u64(&self) -> Option<u64> {
-        if self.kind != ValueType::QWORD {
-            return None;
-        }
-        Some(u64::from_le_bytes(self.data.as_slice().try_into().ok()?))
-    }
-
-    /// The text up to the first NUL (which may be missing), if this is a `REG_SZ`, `REG_EXPAND_SZ` or `REG_LINK`. What
-    /// is no valid UTF-16 is replaced.
-    #[must_use]
-    pub fn as_str(&self) -> Option<String> {
-        if ![ValueType::SZ, ValueType::EXPAND_SZ, ValueType::LINK].contains(&self.kind) {
-            return None;
-        }
-        let units: Vec<u16> = units(&self.data).take_while(|&u| u != 0).collect();
-        Some(String::from_utf16_lossy(&units))
-    }
-
-    /// The texts, if this is a `REG_MULTI_SZ` (or a single one, if it is a `REG_SZ`).
-    #[must_use]
-    pub fn as_multi_str(&self) -> Option<Vec<String>> {
-        if self.kind == ValueType::SZ {
-            return self.as_str().map(|s| vec![s]);
-        }
-        if self.kind != ValueType::MULTI_SZ {
-            return None;
-        }
-        let units: Vec<u16> = units(&self.data).collect();
-        let parts = units.split(|&u| u == 0).take_while(|part| !part.is_empty());
-        Some(parts.map(String::from_utf16_lossy).collect())
-    }
-}
-
-fn units(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {
-    bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
-}
-
-/// A type and the bytes that go with it: what a value is set to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Data {
-    /// The type.
-    pub kind: ValueType,
-    /// The bytes.
+    /// The bytes: numbers little-endian, texts in UTF-16LE with their terminators.
     pub bytes: Vec<u8>,
 }
 
-impl Data {
+impl RegistryData {
+    /// Any type and bytes.
+    #[must_use]
+    pub fn new(kind: ValueType, bytes: impl Into<Vec<u8>>) -> Self {
+        Self { kind, bytes: bytes.into() }
+    }
+
+    /// A text of the given type, with its terminator.
+    #[must_use]
+    pub fn text(kind: ValueType, text: &str) -> Self {
+        Self { kind, bytes: text_bytes(text) }
+    }
+
     /// `REG_SZ` with its terminator.
     #[must_use]
     pub fn sz(text: &str) -> Self {
-        Self { kind: ValueType::SZ, bytes: text_bytes(text) }
+        Self::text(ValueType::SZ, text)
     }
 
     /// `REG_EXPAND_SZ` with its terminator.
     #[must_use]
     pub fn expand_sz(text: &str) -> Self {
-        Self { kind: ValueType::EXPAND_SZ, bytes: text_bytes(text) }
+        Self::text(ValueType::EXPAND_SZ, text)
     }
 
     /// `REG_MULTI_SZ`: each text with its terminator, and a final one.
@@ -142,29 +106,107 @@ impl Data {
         Self { kind: ValueType::MULTI_SZ, bytes }
     }
 
-    /// `REG_DWORD`.
+    /// `REG_DWORD` of this number.
     #[must_use]
     pub fn dword(number: u32) -> Self {
         Self { kind: ValueType::DWORD, bytes: number.to_le_bytes().to_vec() }
     }
 
-    /// `REG_QWORD`.
+    /// `REG_QWORD` of this number.
     #[must_use]
     pub fn qword(number: u64) -> Self {
         Self { kind: ValueType::QWORD, bytes: number.to_le_bytes().to_vec() }
     }
 
-    /// `REG_BINARY`.
+    /// `REG_BINARY` of these bytes.
     #[must_use]
-    pub fn binary(bytes: &[u8]) -> Self {
-        Self { kind: ValueType::BINARY, bytes: bytes.to_vec() }
+    pub fn binary(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { kind: ValueType::BINARY, bytes: bytes.into() }
     }
 
-    /// `REG_NONE` without bytes.
+    /// `REG_NONE` of no bytes.
     #[must_use]
     pub fn none() -> Self {
         Self { kind: ValueType::NONE, bytes: Vec::new() }
     }
+
+    /// The number, if this is a `REG_DWORD` of four bytes.
+    #[must_use]
+    pub fn as_u32(&self) -> Option<u32> {
+        let bytes = self.bytes.as_slice().try_into().ok()?;
+        (self.kind == ValueType::DWORD).then(|| u32::from_le_bytes(bytes))
+    }
+
+    /// The number, if this is a `REG_QWORD` of eight bytes.
+    #[must_use]
+    pub fn as_u64(&self) -> Option<u64> {
+        let bytes = self.bytes.as_slice().try_into().ok()?;
+        (self.kind == ValueType::QWORD).then(|| u64::from_le_bytes(bytes))
+    }
+
+    /// The text up to the first NUL (which may be missing), if this is a `REG_SZ`, `REG_EXPAND_SZ` or `REG_LINK`.
+    /// Invalid UTF-16 is replaced.
+    #[must_use]
+    pub fn as_text(&self) -> Option<String> {
+        if ![ValueType::SZ, ValueType::EXPAND_SZ, ValueType::LINK].contains(&self.kind) {
+            return None;
+        }
+        let units: Vec<u16> = units(&self.bytes).take_while(|&u| u != 0).collect();
+        Some(String::from_utf16_lossy(&units))
+    }
+
+    /// The texts up to the first empty one, where Windows stops too, if this is a `REG_MULTI_SZ`.
+    #[must_use]
+    pub fn as_texts(&self) -> Option<Vec<String>> {
+        if self.kind != ValueType::MULTI_SZ {
+            return None;
+        }
+        let units: Vec<u16> = units(&self.bytes).collect();
+        let parts = units.split(|&u| u == 0).take_while(|part| !part.is_empty());
+        Some(parts.map(String::from_utf16_lossy).collect())
+    }
+
+    /// The bytes for a reader: texts as they are, numbers in hexadecimal, anything else as pairs of digits.
+    #[must_use]
+    pub fn to_readable(&self) -> String {
+        if let Some(text) = self.as_text() {
+            return text;
+        }
+        if let Some(texts) = self.as_texts() {
+            return texts.join(" | ");
+        }
+        if let Some(number) = self.as_u32() {
+            return format!("{number:#x}");
+        }
+        self.bytes.iter().map(|byte| hex::encode(&[*byte])).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// The type's name and the bytes for a reader, such as `REG_DWORD 0x3`.
+impl fmt::Display for RegistryData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.to_readable())
+    }
+}
+
+impl fmt::Debug for RegistryData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for RegistryData {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("RegistryData", 3)?;
+        out.serialize_field("type", &self.kind.to_string())?;
+        out.serialize_field("text", &self.to_readable())?;
+        out.serialize_field("hex", &hex::encode(&self.bytes))?;
+        out.end()
+    }
+}
+
+fn units(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {
+    bytes.as_chunks::<2>().0.iter().map(|&pair| u16::from_le_bytes(pair))
 }
 
 fn text_bytes(text: &str) -> Vec<u8> {
@@ -175,30 +217,40 @@ fn text_bytes(text: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn value(data: Data) -> Value {
-        Value { name: Name::default(), kind: data.kind, data: data.bytes }
+    #[test]
+    fn constructors_and_readers_agree() {
+        assert_eq!(RegistryData::sz("vi€").as_text().as_deref(), Some("vi€"));
+        assert_eq!(RegistryData::dword(7).as_u32(), Some(7));
+        assert_eq!(RegistryData::qword(1 << 40).as_u64(), Some(1 << 40));
+        assert_eq!(RegistryData::multi_sz(&["a", "bc"]).as_texts(), Some(vec!["a".into(), "bc".into()]));
+        assert_eq!(RegistryData::multi_sz::<&str>(&[]).as_texts(), Some(vec![]));
+        assert_eq!(RegistryData::binary(b"x").as_u32(), None);
+        assert_eq!(RegistryData::binary([1, 0xff, 0, 0]).to_string(), "REG_BINARY 01 ff 00 00");
     }
 
     #[test]
-    fn constructors_and_readers_agree() {
-        assert_eq!(value(Data::sz("vi€")).as_str().as_deref(), Some("vi€"));
-        assert_eq!(value(Data::dword(7)).as_u32(), Some(7));
-        assert_eq!(value(Data::qword(1 << 40)).as_u64(), Some(1 << 40));
-        assert_eq!(value(Data::multi_sz(&["a", "bc"])).as_multi_str(), Some(vec!["a".into(), "bc".into()]));
-        assert_eq!(Data::multi_sz(&["a"]).bytes, b"a\0\0\0\0\0");
-        assert_eq!(value(Data::multi_sz::<&str>(&[])).as_multi_str(), Some(vec![]));
-        assert_eq!(value(Data::binary(b"x")).as_u32(), None);
+    fn texts_carry_their_terminators() {
+        assert_eq!(RegistryData::sz("ab").bytes, [0x61, 0, 0x62, 0, 0, 0]);
+        assert_eq!(RegistryData::multi_sz(&["a"]).bytes, b"a\0\0\0\0\0");
+        assert_eq!(RegistryData::multi_sz(&["a", "b"]).bytes, [0x61, 0, 0, 0, 0x62, 0, 0, 0, 0, 0]);
+        assert_eq!(RegistryData::multi_sz::<&str>(&[]).bytes, [0, 0]);
     }
 
     #[test]
     fn text_without_terminator_is_text() {
-        let odd = Value { name: Name::default(), kind: ValueType::SZ, data: b"a\0b\0c".to_vec() };
-        assert_eq!(odd.as_str().as_deref(), Some("ab"));
+        let odd = RegistryData::new(ValueType::SZ, b"a\0b\0c");
+        assert_eq!(odd.as_text().as_deref(), Some("ab"));
     }
 
     #[test]
     fn types_have_names() {
         assert_eq!(ValueType::MULTI_SZ.to_string(), "REG_MULTI_SZ");
         assert_eq!(ValueType(0xFFFF_0012).to_string(), "0xffff0012");
+    }
+
+    #[test]
+    fn serialises_with_type_text_and_bytes() {
+        let json = serde_json::to_value(RegistryData::dword(1)).unwrap();
+        assert_eq!(json, serde_json::json!({"type": "REG_DWORD", "text": "0x1", "hex": "01000000"}));
     }
 }

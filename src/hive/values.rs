@@ -3,7 +3,7 @@
 use super::cells::{CellOffset, cell_size, damaged};
 use super::format::{CELL_MAX, NIL, SEGMENT, VALUE_NAME_MAX, big_data, key, value};
 use super::value_index::WORTHWHILE;
-use super::{Hive, KeyId, Name, ValueType};
+use super::{Hive, KeyId, Name, RegistryData, ValueType};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
 
@@ -19,25 +19,19 @@ impl Hive {
     /// # Errors
     /// A name longer than 16383 characters or with a NUL; data too large for the hive's version (1 MiB in 1.3); a hive
     /// that must not be edited (see [`Hive`]).
-    pub fn set_value(&mut self, key: KeyId, name: &str, kind: ValueType, data: &[u8], now: FileTime) -> Result<bool> {
-        self.set_value_named(key, &Name::from(name), kind, data, now)
+    pub fn set_value(&mut self, key: KeyId, name: &str, data: &RegistryData, now: FileTime) -> Result<bool> {
+        self.set_value_named(key, &Name::from(name), data, now)
     }
 
     /// As [`set_value`](Self::set_value), for a name that may be no text.
-    pub fn set_value_named(
-        &mut self,
-        key: KeyId,
-        name: &Name,
-        kind: ValueType,
-        data: &[u8],
-        now: FileTime,
-    ) -> Result<bool> {
+    pub fn set_value_named(&mut self, key: KeyId, name: &Name, data: &RegistryData, now: FileTime) -> Result<bool> {
+        let RegistryData { kind, bytes: data } = data;
         self.ensure_editable()?;
         self.check_value(name, data).map_err(|e| e.path(self.key_path(key)))?;
         let existing = self.value_to_edit(key.0, name)?;
         if let Some(at) = existing
             && self.cells.get(at, value::TYPE)? == kind.0
-            && self.read_data(at)? == data
+            && self.read_data(at)? == *data
         {
             return Ok(false);
         }
@@ -47,7 +41,7 @@ impl Hive {
                     hive.replace_data(at, data)?;
                     hive.cells.put(at, value::TYPE, kind.0)?;
                 }
-                None => hive.add_value(key.0, name, kind, data)?,
+                None => hive.add_value(key.0, name, *kind, data)?,
             }
             let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
             if hive.cells.get(key.0, key::LARGEST_VALUE_DATA)? < length {
@@ -308,7 +302,7 @@ mod tests {
         let mut hive = Hive::create("ROOT", NOW);
         let root = hive.root();
         for i in 0..=WORTHWHILE {
-            hive.set_value(root, &format!("v{i}"), ValueType(i), b"", NOW).unwrap();
+            hive.set_value(root, &format!("v{i}"), &RegistryData::new(ValueType(i), b""), NOW).unwrap();
         }
         assert!(hive.value_index.has(root.0));
         let cells = hive.value_cells(root.0).unwrap();
@@ -329,7 +323,7 @@ mod tests {
         for _ in 0..3 {
             let key = hive.create_key(hive.root(), "Key", NOW).unwrap();
             for i in 0..=2 * WORTHWHILE {
-                assert!(hive.set_value(key, &format!("v{i}"), ValueType(i), b"", NOW).unwrap());
+                assert!(hive.set_value(key, &format!("v{i}"), &RegistryData::new(ValueType(i), b""), NOW).unwrap());
             }
             for i in (0..=2 * WORTHWHILE).filter(|i| i % 3 == 0) {
                 assert!(hive.delete_value(key, &format!("V{i}"), NOW).unwrap());

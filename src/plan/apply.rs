@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{Access, Change, Content, GuestHive, Plan};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
-use crate::hive::{Edited, Hive, ValueType, read_logs};
+use crate::hive::{Edited, Hive, read_logs};
 use crate::io::VolumeWrite;
 use crate::ntfs::security::Protected;
 use crate::ntfs::{FileId, New, Security, Volume};
@@ -212,7 +212,7 @@ pub fn apply_edit(hive: &mut Hive, change: &Change, now: FileTime) -> Result<()>
         }
         Change::SetValue { key, name, data, .. } => {
             let key = hive.create_key(root, key, now)?;
-            hive.set_value(key, name, ValueType(data.kind), &data.bytes, now)?;
+            hive.set_value(key, name, data, now)?;
         }
         Change::DeleteValue { key, name, .. } => {
             if let Some(key) = hive.find(root, key)? {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::value::RegData;
 use crate::drivers::PackageFile;
 use crate::error::Result;
+use crate::hive::RegistryData;
 
 /// A hive of the guest that plans edit. The order is the order of writing: SYSTEM comes last, so that an interruption
 /// before it leaves a guest that boots as it did.
@@ -210,10 +210,10 @@ pub enum Change {
         /// The value's name; empty for the default value.
         name: String,
         /// The new type and data.
-        data: RegData,
+        data: RegistryData,
         /// What is there now.
         #[serde(skip_serializing_if = "Option::is_none")]
-        before: Option<RegData>,
+        before: Option<RegistryData>,
     },
     /// A value that is removed.
     DeleteValue {
@@ -328,7 +328,7 @@ mod tests {
             hive: GuestHive::System,
             key: "A\\B".to_owned(),
             name: String::new(),
-            data: RegData::sz("x"),
+            data: RegistryData::sz("x"),
             before: None,
         };
         assert_eq!(change.to_string(), "set SYSTEM\\A\\B : (default) = REG_SZ x");

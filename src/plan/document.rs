@@ -101,7 +101,8 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Access, Content, RegData};
+    use crate::hive::RegistryData;
+    use crate::plan::{Access, Content};
 
     fn sample() -> Plan {
         let mut plan = Plan::new("/Windows/System32/config");
@@ -122,8 +123,8 @@ mod tests {
                     hive: GuestHive::System,
                     key: "K".to_owned(),
                     name: "Start".to_owned(),
-                    data: RegData::dword(0),
-                    before: Some(RegData::dword(3)),
+                    data: RegistryData::dword(0),
+                    before: Some(RegistryData::dword(3)),
                 },
                 "service",
             ),

@@ -11,9 +11,10 @@ use super::staging::{device_path, manifest, packages};
 use crate::drivers::Selection;
 use crate::drivers::trust::Publisher;
 use crate::error::{Error, Layer, Result};
+use crate::hive::RegistryData;
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
-use crate::plan::{Access, GuestHive, Plan, RegData};
+use crate::plan::{Access, GuestHive, Plan};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 use crate::windows::inspect::installation::Hives;
@@ -126,7 +127,7 @@ fn trust_publishers(builder: &mut PlanBuilder<'_>, options: &InjectOptions) -> R
     for certificate in &options.trusted_publishers {
         let publisher = Publisher::parse(certificate, "--trust-publisher")?;
         builder.set_reason(format!("packages of {} are installed without asking", publisher.subject));
-        builder.set_value(GuestHive::Software, &publisher.key_path(), "Blob", RegData::binary(publisher.blob))?;
+        builder.set_value(GuestHive::Software, &publisher.key_path(), "Blob", RegistryData::binary(publisher.blob))?;
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! The guest's hives: reading them from the volume and looking things up by path.
 
 use crate::error::{Error, Kind, Layer, Result};
-use crate::hive::{Hive, KeyId, Replay, read_logs};
-use crate::plan::{GuestHive, RegData};
+use crate::hive::{Hive, KeyId, RegistryData, Replay, read_logs};
+use crate::plan::GuestHive;
 use crate::windows::guest_files::GuestFiles;
 
 /// The largest hive that we load. Windows itself stops at 2 GiB; real SYSTEM hives have 10 to 60 MB.
@@ -55,9 +55,9 @@ pub fn find_key(hive: &Hive, key: &str) -> Result<Option<KeyId>> {
 ///
 /// # Errors
 /// When the hive is damaged there.
-pub fn get_value(hive: &Hive, key: &str, name: &str) -> Result<Option<RegData>> {
+pub fn get_value(hive: &Hive, key: &str, name: &str) -> Result<Option<RegistryData>> {
     let Some(id) = find_key(hive, key)? else { return Ok(None) };
-    Ok(hive.value(id, name)?.map(|value| RegData::new(value.kind.0, value.data)))
+    hive.value(id, name)
 }
 
 /// A string value (`REG_SZ` or `REG_EXPAND_SZ`).
@@ -82,7 +82,7 @@ pub fn get_u32(hive: &Hive, key: &str, name: &str) -> Result<Option<u32>> {
 /// When the hive is damaged there.
 pub fn get_strings(hive: &Hive, key: &str, name: &str) -> Result<Vec<String>> {
     let data = get_value(hive, key, name)?;
-    let single = |d: &RegData| d.as_text().filter(|t| !t.is_empty()).map(|t| vec![t]);
+    let single = |d: &RegistryData| d.as_text().filter(|t| !t.is_empty()).map(|t| vec![t]);
     Ok(data.and_then(|d| d.as_texts().or_else(|| single(&d))).unwrap_or_default())
 }
 
@@ -99,10 +99,10 @@ pub fn subkey_names(hive: &Hive, key: &str) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// When the hive is damaged there.
-pub fn key_values(hive: &Hive, key: &str) -> Result<Vec<(String, RegData)>> {
+pub fn key_values(hive: &Hive, key: &str) -> Result<Vec<(String, RegistryData)>> {
     let Some(id) = find_key(hive, key)? else { return Ok(Vec::new()) };
     let values = hive.values(id)?;
-    Ok(values.into_iter().map(|v| (v.name.to_string(), RegData::new(v.kind.0, v.data))).collect())
+    Ok(values.into_iter().map(|v| (v.name.to_string(), v.data)).collect())
 }
 
 /// The error for a hive that must be there.

@@ -10,8 +10,8 @@ use crate::drivers::inf::{
 };
 use crate::drivers::trust::SignatureReport;
 use crate::drivers::{BootDriver, Category, Package, Selection};
-use crate::hive::{Data, Hive};
-use crate::plan::{Change, GuestHive, RegData, apply_edit};
+use crate::hive::{Hive, RegistryData, ValueType};
+use crate::plan::{Change, GuestHive, apply_edit};
 use crate::windows::guest_files::memory::MemoryFiles;
 use crate::windows::injection::{Injection, plan_files};
 use crate::windows::inspect::installation::{Hives, inspect_files};
@@ -34,8 +34,7 @@ fn line(subkey: &str, name: &str, number: u32) -> RegValue {
         subkey: subkey.to_owned(),
         name: name.to_owned(),
         action: RegAction::Set,
-        kind: 4,
-        data: number.to_le_bytes().to_vec(),
+        data: RegistryData::dword(number),
         line: 1,
     }
 }
@@ -144,9 +143,9 @@ pub(super) fn selection(version: [u16; 4]) -> Selection {
     Selection { packages: vec![package], ..Selection::default() }
 }
 
-pub(super) fn set(hive: &mut Hive, key: &str, name: &str, data: &Data) {
+pub(super) fn set(hive: &mut Hive, key: &str, name: &str, data: &RegistryData) {
     let key = hive.create_key(hive.root(), key, NOW).unwrap();
-    hive.set_value(key, name, data.kind, &data.bytes, NOW).unwrap();
+    hive.set_value(key, name, &data, NOW).unwrap();
 }
 
 fn kernel(machine: u16) -> Vec<u8> {
@@ -162,28 +161,33 @@ fn kernel(machine: u16) -> Vec<u8> {
 pub(super) fn guest_files(build: &str, has_driver_database: bool) -> MemoryFiles {
     let mut system = Hive::create("SYSTEM", NOW);
     for (name, number) in [("Current", 1), ("Default", 1), ("LastKnownGood", 2)] {
-        set(&mut system, "Select", name, &Data::dword(number));
+        set(&mut system, "Select", name, &RegistryData::dword(number));
     }
     for cs in ["ControlSet001", "ControlSet002"] {
-        set(&mut system, &format!("{cs}\\Control\\ProductOptions"), "ProductType", &Data::sz("WinNT"));
-        set(&mut system, &format!("{cs}\\Services\\storahci"), "Start", &Data::dword(3));
-        set(&mut system, &format!("{cs}\\Services\\storahci\\StartOverride"), "0", &Data::dword(3));
-        set(&mut system, &format!("{cs}\\Services\\vioscsi\\StartOverride"), "0", &Data::dword(3));
-        set(&mut system, &format!("{cs}\\Services\\msahci"), "Start", &Data::dword(3));
+        set(&mut system, &format!("{cs}\\Control\\ProductOptions"), "ProductType", &RegistryData::sz("WinNT"));
+        set(&mut system, &format!("{cs}\\Services\\storahci"), "Start", &RegistryData::dword(3));
+        set(&mut system, &format!("{cs}\\Services\\storahci\\StartOverride"), "0", &RegistryData::dword(3));
+        set(&mut system, &format!("{cs}\\Services\\vioscsi\\StartOverride"), "0", &RegistryData::dword(3));
+        set(&mut system, &format!("{cs}\\Services\\msahci"), "Start", &RegistryData::dword(3));
         for service in BOOT_CHAIN {
-            set(&mut system, &format!("{cs}\\Services\\{service}"), "Start", &Data::dword(0));
+            set(&mut system, &format!("{cs}\\Services\\{service}"), "Start", &RegistryData::dword(0));
         }
-        set(&mut system, &format!("{cs}\\Services\\ntfs"), "Start", &Data::dword(3));
+        set(&mut system, &format!("{cs}\\Services\\ntfs"), "Start", &RegistryData::dword(3));
     }
     if has_driver_database {
-        set(&mut system, "DriverDatabase", "Architecture", &Data::dword(9));
+        set(&mut system, "DriverDatabase", "Architecture", &RegistryData::dword(9));
     }
     let mut software = Hive::create("SOFTWARE", NOW);
     let version = "Microsoft\\Windows NT\\CurrentVersion";
-    set(&mut software, version, "CurrentBuildNumber", &Data::sz(build));
-    set(&mut software, version, "CurrentVersion", &Data::sz(if has_driver_database { "6.3" } else { "6.1" }));
-    set(&mut software, version, "SystemRoot", &Data::sz("C:\\Windows"));
-    set(&mut software, "Microsoft\\Windows\\CurrentVersion", "DevicePath", &Data::expand_sz("%SystemRoot%\\inf"));
+    set(&mut software, version, "CurrentBuildNumber", &RegistryData::sz(build));
+    set(&mut software, version, "CurrentVersion", &RegistryData::sz(if has_driver_database { "6.3" } else { "6.1" }));
+    set(&mut software, version, "SystemRoot", &RegistryData::sz("C:\\Windows"));
+    set(
+        &mut software,
+        "Microsoft\\Windows\\CurrentVersion",
+        "DevicePath",
+        &RegistryData::expand_sz("%SystemRoot%\\inf"),
+    );
     let mut files = MemoryFiles::default();
     files.put(&format!("{CONFIG}/SYSTEM"), &system.finish(&[]).unwrap());
     files.put(&format!("{CONFIG}/SOFTWARE"), &software.finish(&[]).unwrap());
@@ -231,7 +235,7 @@ pub(super) fn hive(files: &MemoryFiles, file: GuestHive) -> Hive {
     Hive::open(files.get(&format!("{CONFIG}/{}", file.file_name())).unwrap().clone()).unwrap()
 }
 
-fn value(hive: &Hive, key: &str, name: &str) -> RegData {
+fn value(hive: &Hive, key: &str, name: &str) -> RegistryData {
     registry::get_value(hive, key, name).unwrap().unwrap_or_else(|| panic!("no {key} : {name}"))
 }
 
@@ -243,40 +247,40 @@ fn the_minimal_registration_of_windows_10() {
     let system = hive(&files, GuestHive::System);
     for cs in ["ControlSet001", "ControlSet002"] {
         let key = format!("{cs}\\Services\\vioscsi");
-        assert_eq!(value(&system, &key, "Type"), RegData::dword(1));
-        assert_eq!(value(&system, &key, "Start"), RegData::dword(0));
-        assert_eq!(value(&system, &key, "ErrorControl"), RegData::dword(1));
-        assert_eq!(value(&system, &key, "Group"), RegData::sz("SCSI miniport"));
-        assert_eq!(value(&system, &key, "ImagePath"), RegData::expand_sz("system32\\drivers\\vioscsi.sys"));
-        assert_eq!(value(&system, &format!("{key}\\Parameters"), "BusType"), RegData::dword(10));
-        assert_eq!(value(&system, &format!("{key}\\Parameters\\PnpInterface"), "5"), RegData::dword(1));
+        assert_eq!(value(&system, &key, "Type"), RegistryData::dword(1));
+        assert_eq!(value(&system, &key, "Start"), RegistryData::dword(0));
+        assert_eq!(value(&system, &key, "ErrorControl"), RegistryData::dword(1));
+        assert_eq!(value(&system, &key, "Group"), RegistryData::sz("SCSI miniport"));
+        assert_eq!(value(&system, &key, "ImagePath"), RegistryData::expand_sz("system32\\drivers\\vioscsi.sys"));
+        assert_eq!(value(&system, &format!("{key}\\Parameters"), "BusType"), RegistryData::dword(10));
+        assert_eq!(value(&system, &format!("{key}\\Parameters\\PnpInterface"), "5"), RegistryData::dword(1));
         assert_eq!(registry::find_key(&system, &format!("{key}\\StartOverride")).unwrap(), None);
         // the way back
-        assert_eq!(value(&system, &format!("{cs}\\Services\\storahci"), "Start"), RegData::dword(0));
+        assert_eq!(value(&system, &format!("{cs}\\Services\\storahci"), "Start"), RegistryData::dword(0));
         assert_eq!(registry::find_key(&system, &format!("{cs}\\Services\\storahci\\StartOverride")).unwrap(), None);
         assert_eq!(
             value(&system, &format!("{cs}\\Services\\msahci"), "Start"),
-            RegData::dword(3),
+            RegistryData::dword(3),
             "its file is missing"
         );
         let cdd = format!("{cs}\\Control\\CriticalDeviceDatabase\\PCI#VEN_1AF4&DEV_1048&SUBSYS_11001AF4&REV_01");
-        assert_eq!(value(&system, &cdd, "Service"), RegData::sz("vioscsi"));
-        assert_eq!(value(&system, &cdd, "ClassGUID"), RegData::sz("{4D36E97B-E325-11CE-BFC1-08002BE10318}"));
+        assert_eq!(value(&system, &cdd, "Service"), RegistryData::sz("vioscsi"));
+        assert_eq!(value(&system, &cdd, "ClassGUID"), RegistryData::sz("{4D36E97B-E325-11CE-BFC1-08002BE10318}"));
     }
     let inf = "h2k-vioscsi.inf";
     let package = "h2k-vioscsi.inf_amd64_0000000000000000";
     let key = format!("DriverDatabase\\DriverInfFiles\\{inf}");
-    assert_eq!(value(&system, &key, ""), RegData::multi_sz(&[package]));
-    assert_eq!(value(&system, &key, "Active"), RegData::sz(package));
-    assert_eq!(value(&system, &key, "Configurations"), RegData::multi_sz(&["scsi_inst"]));
+    assert_eq!(value(&system, &key, ""), RegistryData::multi_sz(&[package]));
+    assert_eq!(value(&system, &key, "Active"), RegistryData::sz(package));
+    assert_eq!(value(&system, &key, "Configurations"), RegistryData::multi_sz(&["scsi_inst"]));
     let key = format!("DriverDatabase\\DriverPackages\\{package}");
     let version = value(&system, &key, "Version");
-    assert_eq!(version.kind, 3);
+    assert_eq!(version.kind, ValueType::BINARY);
     assert_eq!(version.bytes.len(), 48);
     assert_eq!(version.bytes[32..40], [0x54, 0x6f, 104, 0, 101, 0, 100, 0]);
     let configuration = format!("{key}\\Configurations\\scsi_inst");
-    assert_eq!(value(&system, &configuration, "ConfigFlags"), RegData::dword(0));
-    assert_eq!(value(&system, &configuration, "Service"), RegData::sz("vioscsi"));
+    assert_eq!(value(&system, &configuration, "ConfigFlags"), RegistryData::dword(0));
+    assert_eq!(value(&system, &configuration, "Service"), RegistryData::sz("vioscsi"));
     let ids = [
         ("PCI\\VEN_1AF4&DEV_1004&SUBSYS_00081AF4&REV_00", 1),
         ("PCI\\VEN_1AF4&DEV_1048&SUBSYS_11001AF4&REV_01", 1),
@@ -288,16 +292,19 @@ fn the_minimal_registration_of_windows_10() {
     for (id, rank) in ids {
         assert_eq!(
             value(&system, &format!("DriverDatabase\\DeviceIds\\{id}"), inf),
-            RegData::binary([rank, 0xff, 0, 0])
+            RegistryData::binary([rank, 0xff, 0, 0])
         );
-        assert_eq!(value(&system, &format!("{key}\\Descriptors\\{id}"), "Configuration"), RegData::sz("scsi_inst"));
+        assert_eq!(
+            value(&system, &format!("{key}\\Descriptors\\{id}"), "Configuration"),
+            RegistryData::sz("scsi_inst")
+        );
     }
     let device_ids = registry::subkey_names(&system, "DriverDatabase\\DeviceIds\\PCI").unwrap();
     assert_eq!(device_ids.len(), ids.len());
     // the first-boot service, in the current set only
     let service = "ControlSet001\\Services\\hyper2kvm-firstboot";
-    assert_eq!(value(&system, service, "Start"), RegData::dword(2));
-    assert_eq!(value(&system, service, "Type"), RegData::dword(0x10));
+    assert_eq!(value(&system, service, "Start"), RegistryData::dword(2));
+    assert_eq!(value(&system, service, "Type"), RegistryData::dword(0x10));
     assert!(value(&system, service, "ImagePath").as_text().unwrap().ends_with("\\hyper2kvm\\firstboot.cmd\""));
     assert_eq!(registry::find_key(&system, "ControlSet002\\Services\\hyper2kvm-firstboot").unwrap(), None);
     for file in ["setup.cmd", "firstboot.cmd", "manifest.json"] {
@@ -375,15 +382,15 @@ fn an_active_package_of_the_guest_is_not_clobbered() {
     let mut system = hive(&files, GuestHive::System);
     let id = HARDWARE[1];
     let package = "vioscsi.inf_amd64_0123456789abcdef";
-    set(&mut system, "DriverDatabase\\DriverInfFiles\\oem7.inf", "Active", &Data::sz(package));
-    set(&mut system, &format!("DriverDatabase\\DeviceIds\\{id}"), "oem7.inf", &Data::binary(&[1, 0xff, 0, 0]));
+    set(&mut system, "DriverDatabase\\DriverInfFiles\\oem7.inf", "Active", &RegistryData::sz(package));
+    set(&mut system, &format!("DriverDatabase\\DeviceIds\\{id}"), "oem7.inf", &RegistryData::binary(&[1, 0xff, 0, 0]));
     let key = format!("DriverDatabase\\DriverPackages\\{package}");
-    set(&mut system, &key, "Version", &Data::binary(&[0; 48]));
-    set(&mut system, &format!("{key}\\Descriptors\\{id}"), "Configuration", &Data::sz("c"));
-    set(&mut system, &format!("{key}\\Configurations\\c"), "Service", &Data::sz("vioscsi"));
+    set(&mut system, &key, "Version", &RegistryData::binary(&[0; 48]));
+    set(&mut system, &format!("{key}\\Descriptors\\{id}"), "Configuration", &RegistryData::sz("c"));
+    set(&mut system, &format!("{key}\\Configurations\\c"), "Service", &RegistryData::sz("vioscsi"));
     let image = "\\SystemRoot\\System32\\DriverStore\\FileRepository\\vioscsi.inf_amd64_0123456789abcdef\\vioscsi.sys";
-    set(&mut system, "ControlSet001\\Services\\vioscsi", "ImagePath", &Data::expand_sz(image));
-    set(&mut system, "ControlSet001\\Services\\vioscsi", "Start", &Data::dword(3));
+    set(&mut system, "ControlSet001\\Services\\vioscsi", "ImagePath", &RegistryData::expand_sz(image));
+    set(&mut system, "ControlSet001\\Services\\vioscsi", "Start", &RegistryData::dword(3));
     files.put(&format!("{CONFIG}/SYSTEM"), &system.finish(&[]).unwrap());
     files.put(&format!("/Windows/System32/DriverStore/FileRepository/{package}/vioscsi.sys"), b"MZ");
 
@@ -396,8 +403,8 @@ fn an_active_package_of_the_guest_is_not_clobbered() {
         .map(|v| v.0)
         .collect();
     assert_eq!(names, ["oem7.inf"]);
-    assert_eq!(value(&system, "ControlSet001\\Services\\vioscsi", "ImagePath"), RegData::expand_sz(image));
-    assert_eq!(value(&system, "ControlSet001\\Services\\vioscsi", "Start"), RegData::dword(0));
+    assert_eq!(value(&system, "ControlSet001\\Services\\vioscsi", "ImagePath"), RegistryData::expand_sz(image));
+    assert_eq!(value(&system, "ControlSet001\\Services\\vioscsi", "Start"), RegistryData::dword(0));
     // ids without a driver are added
     assert!(registry::find_key(&system, "DriverDatabase\\DeviceIds\\PCI\\VEN_1AF4&DEV_1048&REV_01").unwrap().is_some());
     assert_eq!(injection.record.registry_changes.driver_database[0].ids_kept, [id]);

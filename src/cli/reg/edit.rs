@@ -8,7 +8,7 @@ use super::target::{edit, import as import_file};
 use crate::cli::{Ui, environment};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
-use crate::hive::{Data, ValueType};
+use crate::hive::{RegistryData, ValueType};
 
 fn show_change(target: &Path, changed: bool, what: &str, ui: &Ui) -> ExitCode {
     ui.done(&format!("{}: {}", target.display(), if changed { what } else { "unchanged" }));
@@ -37,7 +37,7 @@ pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {
     let changed = edit(&args.target, &args.key, &args.prefix.path(), places, ui, &mut |hive, path| {
         let key = path.names().iter().try_fold(hive.root(), |key, name| hive.create_subkey(key, name, now))?;
         if let Some((name, data)) = &data {
-            hive.set_value(key, name, data.kind, &data.bytes, now)?;
+            hive.set_value(key, name, &data, now)?;
         }
         Ok(())
     })?;
@@ -64,12 +64,12 @@ pub(super) fn delete(args: &Delete, ui: &Ui) -> Result<ExitCode> {
 }
 
 /// The data of `--type` and `--data`.
-fn parse_data(kind: &str, given: &[String]) -> Result<Data> {
+fn parse_data(kind: &str, given: &[String]) -> Result<RegistryData> {
     let wrong = |what: String| Err(Error::new(Kind::Usage, Layer::Cli, what).hint("see winject reg set --help"));
     let kind = kind.to_ascii_lowercase();
     let kind = kind.strip_prefix("reg_").unwrap_or(&kind);
     if kind == "multi_sz" {
-        return Ok(Data::multi_sz(given));
+        return Ok(RegistryData::multi_sz(given));
     }
     if given.len() > 1 {
         return wrong("only multi_sz takes --data more than once".into());
@@ -80,14 +80,14 @@ fn parse_data(kind: &str, given: &[String]) -> Result<Data> {
         None => text.parse().ok(),
     };
     match kind {
-        "sz" => Ok(Data::sz(text)),
-        "expand_sz" => Ok(Data::expand_sz(text)),
+        "sz" => Ok(RegistryData::sz(text)),
+        "expand_sz" => Ok(RegistryData::expand_sz(text)),
         "dword" => match number(text).and_then(|n| u32::try_from(n).ok()) {
-            Some(n) => Ok(Data::dword(n)),
+            Some(n) => Ok(RegistryData::dword(n)),
             None => wrong(format!("not a 32-bit number: {text:?}")),
         },
         "qword" => match number(text) {
-            Some(n) => Ok(Data::qword(n)),
+            Some(n) => Ok(RegistryData::qword(n)),
             None => wrong(format!("not a 64-bit number: {text:?}")),
         },
         _ => {
@@ -96,7 +96,7 @@ fn parse_data(kind: &str, given: &[String]) -> Result<Data> {
             let numbered = number(kind).and_then(|n| u32::try_from(n).ok()).map(ValueType);
             let Some(kind) = named.or(numbered) else { return wrong(format!("not a type: {kind:?}")) };
             match parse_hex(text) {
-                Some(bytes) => Ok(Data { kind, bytes }),
+                Some(bytes) => Ok(RegistryData { kind, bytes }),
                 None => wrong(format!("not pairs of hexadecimal digits: {text:?}")),
             }
         }
@@ -115,19 +115,19 @@ fn parse_hex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn given(kind: &str, texts: &[&str]) -> Option<Data> {
+    fn given(kind: &str, texts: &[&str]) -> Option<RegistryData> {
         parse_data(kind, &texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>()).ok()
     }
 
     #[test]
     fn types_and_data() {
-        assert_eq!(given("REG_SZ", &["a"]), Some(Data::sz("a")));
-        assert_eq!(given("dword", &["0x10"]), Some(Data::dword(16)));
-        assert_eq!(given("qword", &["5000000000"]), Some(Data::qword(5_000_000_000)));
-        assert_eq!(given("multi_sz", &["a", "b"]), Some(Data::multi_sz(&["a", "b"])));
-        assert_eq!(given("binary", &["01 ff,2A"]), Some(Data::binary(&[1, 255, 42])));
-        assert_eq!(given("none", &[]), Some(Data::none()));
-        assert_eq!(given("0xffff0012", &["00"]), Some(Data { kind: ValueType(0xFFFF_0012), bytes: vec![0] }));
+        assert_eq!(given("REG_SZ", &["a"]), Some(RegistryData::sz("a")));
+        assert_eq!(given("dword", &["0x10"]), Some(RegistryData::dword(16)));
+        assert_eq!(given("qword", &["5000000000"]), Some(RegistryData::qword(5_000_000_000)));
+        assert_eq!(given("multi_sz", &["a", "b"]), Some(RegistryData::multi_sz(&["a", "b"])));
+        assert_eq!(given("binary", &["01 ff,2A"]), Some(RegistryData::binary(&[1, 255, 42])));
+        assert_eq!(given("none", &[]), Some(RegistryData::none()));
+        assert_eq!(given("0xffff0012", &["00"]), Some(RegistryData { kind: ValueType(0xFFFF_0012), bytes: vec![0] }));
         for (kind, texts) in [("dword", vec!["x"]), ("sz", vec!["a", "b"]), ("binary", vec!["123"]), ("what", vec![])] {
             assert_eq!(given(kind, &texts), None, "{kind}");
         }

@@ -11,9 +11,10 @@ use crate::cli::{Ui, signals};
 use crate::error::Result;
 use crate::escape::{EscapedLines, escape};
 use crate::exit::ExitCode;
+use crate::hex;
 use crate::hive::check::{Severity, check as check_hive};
 use crate::hive::reg_file::{self, KeyPath, RegSink, Writer};
-use crate::hive::{Hive, KeyId, Value, ValueType};
+use crate::hive::{Hive, KeyId, Name, RegistryData, RegistryValue};
 use crate::host::{RunFiles, Target, TextOutput};
 
 /// Bytes of data that a listing shows of a value.
@@ -49,7 +50,7 @@ pub(super) fn query(args: &Query, ui: &Ui) -> Result<ExitCode> {
     let file = OpenedKey::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
     let key = file.key()?;
     if let Some(name) = args.value.get() {
-        let Some(value) = file.hive.value(key, name)? else {
+        let Some(value) = file.hive.value_named(key, &Name::from(name))? else {
             ui.note("no such value");
             return Ok(ExitCode::No);
         };
@@ -108,32 +109,27 @@ fn write_listing(put: Put<'_>, hive: &Hive, key: KeyId, path: KeyPath, recursive
     pass_on(&mut text, 0)
 }
 
-fn write_value(text: &mut String, value: &Value) {
+fn write_value(text: &mut String, value: &RegistryValue) {
     let name = if value.name.is_empty() { "(default)".to_owned() } else { value.name.to_string() };
-    let _ = writeln!(EscapedLines::new(text), "    {name}    {}    {}", value.kind, data(value));
+    let _ = writeln!(EscapedLines::new(text), "    {name}    {}    {}", value.data.kind, readable(&value.data));
 }
 
-fn data(value: &Value) -> String {
-    if let Some(number) = value.as_u32() {
+/// The data of a value, of long bytes the first [`SHOWN`].
+fn readable(data: &RegistryData) -> String {
+    if let Some(number) = data.as_u32() {
         return format!("{number:#x}");
     }
-    if let Some(number) = value.as_u64() {
+    if let Some(number) = data.as_u64() {
         return format!("{number:#x}");
     }
-    if let Some(text) = value.as_str() {
+    if let Some(text) = data.as_text() {
         return text;
     }
-    if let Some(texts) = value.as_multi_str().filter(|_| value.kind == ValueType::MULTI_SZ) {
+    if let Some(texts) = data.as_texts() {
         return texts.join("\\0");
     }
-    let mut text = String::new();
-    for byte in value.data.iter().take(SHOWN) {
-        let _ = write!(text, "{byte:02X}");
-    }
-    if value.data.len() > SHOWN {
-        let _ = write!(text, "… ({} bytes)", value.data.len());
-    }
-    text
+    let text = hex::encode_upper(data.bytes.get(..SHOWN).unwrap_or(&data.bytes));
+    if data.bytes.len() > SHOWN { format!("{text}… ({} bytes)", data.bytes.len()) } else { text }
 }
 
 pub(super) fn export(args: &Export, ui: &Ui) -> Result<ExitCode> {

@@ -1,6 +1,7 @@
 //! What an INF says about one guest: the values that the registry and the staging need.
 
 use crate::clock::FileTime;
+use crate::hive::RegistryData;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -312,7 +313,7 @@ impl ServiceFacts {
             .iter()
             .rev()
             .find(|v| v.subkey.eq_ignore_ascii_case(subkey) && v.name.eq_ignore_ascii_case(name))?;
-        Some(u32::from_le_bytes(value.data.as_slice().try_into().ok()?))
+        Some(u32::from_le_bytes(value.data.bytes.as_slice().try_into().ok()?))
     }
 }
 
@@ -370,10 +371,8 @@ pub struct RegValue {
     pub name: String,
     /// What to do.
     pub action: RegAction,
-    /// `REG_*` number: 1 `REG_SZ`, 2 `REG_EXPAND_SZ`, 3 `REG_BINARY`, 4 `REG_DWORD`, 7 `REG_MULTI_SZ`, 0 `REG_NONE`.
-    pub kind: u32,
-    /// The bytes as a hive holds them (UTF-16LE with terminators, little-endian numbers).
-    pub data: Vec<u8>,
+    /// What the value is set to.
+    pub data: RegistryData,
     /// Line in the INF.
     pub line: u32,
 }

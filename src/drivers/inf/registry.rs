@@ -3,6 +3,7 @@
 use super::facts::{RegAction, RegRoot, RegValue};
 use super::{Inf, Line, Notes, broken, number};
 use crate::error::Result;
+use crate::hive::{RegistryData, ValueType};
 
 const BINARY: u32 = 0x0000_0001;
 const NO_CLOBBER: u32 = 0x0000_0002;
@@ -13,14 +14,6 @@ const OVERWRITE_ONLY: u32 = 0x0000_0020;
 const KEY_ONLY_COMMON: u32 = 0x0000_2000;
 /// The bits that tell the type: the high word, and whether the data is given as bytes.
 const TYPE: u32 = 0xFFFF_0001;
-
-const REG_NONE: u32 = 0;
-const REG_SZ: u32 = 1;
-const REG_EXPAND_SZ: u32 = 2;
-const REG_BINARY: u32 = 3;
-const REG_DWORD: u32 = 4;
-const REG_MULTI_SZ: u32 = 7;
-const REG_QWORD: u32 = 11;
 
 impl Inf {
     /// The values of `AddReg` sections, in order.
@@ -67,27 +60,29 @@ impl Inf {
         } else {
             RegAction::Set
         };
-        let (kind, data) = match action {
-            RegAction::KeyOnly | RegAction::Delete => (REG_NONE, Vec::new()),
+        let data = match action {
+            RegAction::KeyOnly | RegAction::Delete => RegistryData::none(),
             _ => self.reg_data(flags, line, warnings)?,
         };
         let name = if action == RegAction::KeyOnly { String::new() } else { name };
         let subkey = self.expand(line.field(1)).trim_matches('\\').to_owned();
         let number = u32::try_from(line.number).unwrap_or(u32::MAX);
-        Ok(Some(RegValue { root, subkey, name, action, kind, data, line: number }))
+        Ok(Some(RegValue { root, subkey, name, action, data, line: number }))
     }
 
-    fn reg_data(&self, flags: u32, line: &Line, warnings: &mut Notes) -> Result<(u32, Vec<u8>)> {
+    fn reg_data(&self, flags: u32, line: &Line, warnings: &mut Notes) -> Result<RegistryData> {
         let fields: Vec<String> = line.fields.iter().skip(4).map(|f| self.expand(f)).collect();
         let single = fields.first().map_or("", String::as_str);
         let bad = |what: &str| {
             broken(&self.file, line.number, format!("the registry value {:?} is no {what}", line.field(2)))
         };
         Ok(match flags & TYPE {
-            0x0000_0000 => (REG_SZ, utf16_z(single)),
-            0x0002_0000 => (REG_EXPAND_SZ, utf16_z(single)),
-            0x0001_0000 => (REG_MULTI_SZ, multi_sz(&fields)),
-            0x0001_0001 if fields.len() == 4 => (REG_DWORD, bytes(&fields).ok_or_else(|| bad("list of bytes"))?),
+            0x0000_0000 => RegistryData::sz(single),
+            0x0002_0000 => RegistryData::expand_sz(single),
+            0x0001_0000 => multi_sz(&fields),
+            0x0001_0001 if fields.len() == 4 => {
+                RegistryData::new(ValueType::DWORD, bytes(&fields).ok_or_else(|| bad("list of bytes"))?)
+            }
             0x0001_0001 => {
                 // SetupAPI takes data that it cannot read as a number as 0
                 let data = number(single).unwrap_or_else(|| {
@@ -98,14 +93,14 @@ impl Inf {
                     }
                     0
                 });
-                (REG_DWORD, data.to_le_bytes().to_vec())
+                RegistryData::dword(data)
             }
-            0x0002_0001 => (REG_NONE, bytes(&fields).ok_or_else(|| bad("list of bytes"))?),
-            BINARY => (REG_BINARY, bytes(&fields).ok_or_else(|| bad("list of bytes"))?),
+            0x0002_0001 => RegistryData::new(ValueType::NONE, bytes(&fields).ok_or_else(|| bad("list of bytes"))?),
+            BINARY => RegistryData::new(ValueType::BINARY, bytes(&fields).ok_or_else(|| bad("list of bytes"))?),
             other if other & BINARY != 0 => {
-                let kind = other >> 16;
-                let number = if kind == REG_QWORD && fields.len() == 1 { qword(single) } else { None };
-                (kind, number.or_else(|| bytes(&fields)).ok_or_else(|| bad("list of bytes"))?)
+                let kind = ValueType(other >> 16);
+                let number = if kind == ValueType::QWORD && fields.len() == 1 { qword(single) } else { None };
+                RegistryData::new(kind, number.or_else(|| bytes(&fields)).ok_or_else(|| bad("list of bytes"))?)
             }
             other => {
                 return Err(broken(
@@ -129,15 +124,10 @@ fn root(text: &str) -> Option<RegRoot> {
     })
 }
 
-/// UTF-16LE with its terminating zero.
-fn utf16_z(text: &str) -> Vec<u8> {
-    text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
-}
-
-fn multi_sz(texts: &[String]) -> Vec<u8> {
-    let mut out: Vec<u8> = texts.iter().filter(|t| !t.is_empty()).flat_map(|t| utf16_z(t)).collect();
-    out.extend([0, 0]);
-    out
+/// `REG_MULTI_SZ` of these texts without the empty ones, which would end the list.
+fn multi_sz(texts: &[String]) -> RegistryData {
+    let texts: Vec<&String> = texts.iter().filter(|text| !text.is_empty()).collect();
+    RegistryData::multi_sz(&texts)
 }
 
 fn qword(text: &str) -> Option<Vec<u8>> {
@@ -170,24 +160,14 @@ fn bytes(fields: &[String]) -> Option<Vec<u8>> {
 }
 
 impl RegValue {
-    /// The text of a `REG_SZ` or `REG_EXPAND_SZ`.
-    #[must_use]
-    pub fn as_text(&self) -> Option<String> {
-        if !matches!(self.kind, REG_SZ | REG_EXPAND_SZ) {
-            return None;
-        }
-        let units = self.data.as_chunks::<2>().0.iter().map(|&pair| u16::from_le_bytes(pair));
-        Some(char::decode_utf16(units.take_while(|&u| u != 0)).map(|c| c.unwrap_or('\u{FFFD}')).collect())
-    }
-
     /// The value with its directory ids (`%11%\x.dll`) replaced; `directory` gives the path of an id.
     #[must_use]
     pub fn with_directories(&self, directory: impl Fn(u32) -> Option<String>) -> Self {
         let mut out = self.clone();
-        if let Some(text) = self.as_text().filter(|t| t.contains('%')) {
+        if let Some(text) = self.data.as_text().filter(|t| t.contains('%')) {
             let replaced = replace_directories(&text, directory);
             if replaced != text {
-                out.data = utf16_z(&replaced);
+                out.data = RegistryData::text(self.data.kind, &replaced);
             }
         }
         out
@@ -224,39 +204,39 @@ mod tests {
     }
 
     #[track_caller]
-    fn one(line: &str, action: RegAction, kind: u32, data: &[u8]) -> RegValue {
+    fn one(line: &str, action: RegAction, kind: ValueType, data: &[u8]) -> RegValue {
         let value = values(line).unwrap().remove(0);
-        assert_eq!((value.action, value.kind, value.data.as_slice()), (action, kind, data), "{line}");
+        assert_eq!((value.action, value.data.kind, value.data.bytes.as_slice()), (action, kind, data), "{line}");
         value
     }
 
     #[test]
     fn every_flag_type() {
         use RegAction::*;
-        one("HKR,,a,,x", Set, REG_SZ, b"x\0\0\0");
-        one("HKR,,a,0x00000000,\"x\"", Set, REG_SZ, b"x\0\0\0");
-        one("HKR,,a,0x00020000,%%S%%", Set, REG_EXPAND_SZ, b"%\0S\0%\0\0\0");
-        one("HKR,,a,0x00010000,x,y", Set, REG_MULTI_SZ, b"x\0\0\0y\0\0\0\0\0");
-        one("HKR,,a,0x00010000", Set, REG_MULTI_SZ, b"\0\0");
-        one("HKR,,a,0x00010008,x", Append, REG_MULTI_SZ, b"x\0\0\0\0\0");
-        one("HKR,,a,%DW%,0x0000000A", Set, REG_DWORD, &[10, 0, 0, 0]);
-        one("HKR,,a,0x00010001,257", Set, REG_DWORD, &[1, 1, 0, 0]);
-        one("HKR,,a,0x00010001,-1", Set, REG_DWORD, &[255; 4]);
-        one("HKR,,a,0x00010001,01,02,03,04", Set, REG_DWORD, &[1, 2, 3, 4]);
-        one("HKR,,a,0x00010001", Set, REG_DWORD, &[0; 4]);
-        one("HKR,,a,0x00010003,5", SetIfAbsent, REG_DWORD, &[5, 0, 0, 0]);
-        one("HKR,,a,0x00000020,x", OverwriteOnly, REG_SZ, b"x\0\0\0");
-        one("HKR,,a,1,00,fF,0x10", Set, REG_BINARY, &[0, 255, 16]);
-        one("HKR,,a,1", Set, REG_BINARY, &[]);
-        one("HKR,,a,0x00020001", Set, REG_NONE, &[]);
-        one("HKR,,a,0x000B0001,0x123456789", Set, REG_QWORD, &[0x89, 0x67, 0x45, 0x23, 1, 0, 0, 0]);
-        one("HKR,,a,0x000B0001,1,2,3,4,5,6,7,8", Set, REG_QWORD, &[1, 2, 3, 4, 5, 6, 7, 8]);
-        one("HKR,,a,0x00100001,aa", Set, 16, &[0xAA]);
-        one("HKR,,a,4", Delete, REG_NONE, &[]);
-        let key = one("HKR,\"Interrupt Management\\\",, 0x00000010", KeyOnly, REG_NONE, &[]);
+        one("HKR,,a,,x", Set, ValueType::SZ, b"x\0\0\0");
+        one("HKR,,a,0x00000000,\"x\"", Set, ValueType::SZ, b"x\0\0\0");
+        one("HKR,,a,0x00020000,%%S%%", Set, ValueType::EXPAND_SZ, b"%\0S\0%\0\0\0");
+        one("HKR,,a,0x00010000,x,y", Set, ValueType::MULTI_SZ, b"x\0\0\0y\0\0\0\0\0");
+        one("HKR,,a,0x00010000", Set, ValueType::MULTI_SZ, b"\0\0");
+        one("HKR,,a,0x00010008,x", Append, ValueType::MULTI_SZ, b"x\0\0\0\0\0");
+        one("HKR,,a,%DW%,0x0000000A", Set, ValueType::DWORD, &[10, 0, 0, 0]);
+        one("HKR,,a,0x00010001,257", Set, ValueType::DWORD, &[1, 1, 0, 0]);
+        one("HKR,,a,0x00010001,-1", Set, ValueType::DWORD, &[255; 4]);
+        one("HKR,,a,0x00010001,01,02,03,04", Set, ValueType::DWORD, &[1, 2, 3, 4]);
+        one("HKR,,a,0x00010001", Set, ValueType::DWORD, &[0; 4]);
+        one("HKR,,a,0x00010003,5", SetIfAbsent, ValueType::DWORD, &[5, 0, 0, 0]);
+        one("HKR,,a,0x00000020,x", OverwriteOnly, ValueType::SZ, b"x\0\0\0");
+        one("HKR,,a,1,00,fF,0x10", Set, ValueType::BINARY, &[0, 255, 16]);
+        one("HKR,,a,1", Set, ValueType::BINARY, &[]);
+        one("HKR,,a,0x00020001", Set, ValueType::NONE, &[]);
+        one("HKR,,a,0x000B0001,0x123456789", Set, ValueType::QWORD, &[0x89, 0x67, 0x45, 0x23, 1, 0, 0, 0]);
+        one("HKR,,a,0x000B0001,1,2,3,4,5,6,7,8", Set, ValueType::QWORD, &[1, 2, 3, 4, 5, 6, 7, 8]);
+        one("HKR,,a,0x00100001,aa", Set, ValueType(16), &[0xAA]);
+        one("HKR,,a,4", Delete, ValueType::NONE, &[]);
+        let key = one("HKR,\"Interrupt Management\\\",, 0x00000010", KeyOnly, ValueType::NONE, &[]);
         assert_eq!((key.subkey.as_str(), key.name.as_str(), key.root), ("Interrupt Management", "", RegRoot::Relative));
-        one("HKLM,Software\\x", KeyOnly, REG_NONE, &[]);
-        one("HKLM,Software\\x,,,text", Set, REG_SZ, b"t\0e\0x\0t\0\0\0");
+        one("HKLM,Software\\x", KeyOnly, ValueType::NONE, &[]);
+        one("HKLM,Software\\x,,,text", Set, ValueType::SZ, b"t\0e\0x\0t\0\0\0");
     }
 
     #[test]
@@ -269,9 +249,9 @@ mod tests {
             notes.list.join("\n")
         };
         for flags in ["REG_SZ", "\"REG_SZ\"", "%FLG_ADDREG_TYPE_DWORD%", "what", "0x1_0", "0x100000000"] {
-            one(&format!("HKR,,a,{flags},7"), Set, REG_SZ, b"7\0\0\0");
+            one(&format!("HKR,,a,{flags},7"), Set, ValueType::SZ, b"7\0\0\0");
         }
-        assert!(notes("HKR,,a,REG_SZ,x").contains("x.inf:4: the flags \"REG_SZ\" are taken as 0"));
+        assert!(notes("HKR,,a,ValueType::SZ,x").contains("x.inf:4: the flags \"REG_SZ\" are taken as 0"));
         assert_eq!(notes("HKR,,a,,x"), "");
         for (data, number) in [
             ("\"5\"", 5u32),
@@ -288,10 +268,10 @@ mod tests {
             ("5,", 5),
             ("x", 0),
         ] {
-            one(&format!("HKR,,a,0x00010001,{data}"), Set, REG_DWORD, &number.to_le_bytes());
+            one(&format!("HKR,,a,0x00010001,{data}"), Set, ValueType::DWORD, &number.to_le_bytes());
         }
         assert!(notes("HKR,,a,0x00010001,FF").contains("x.inf:4: the DWORD \"a\" is not a number: \"FF\""));
-        one("HKR,,a,1,01,02,", Set, REG_BINARY, &[1, 2, 0]);
+        one("HKR,,a,1,01,02,", Set, ValueType::BINARY, &[1, 2, 0]);
     }
 
     #[test]
@@ -307,10 +287,10 @@ mod tests {
         let value = one(
             "HKR,,a,0x00020000,\"%11%\\x.dll,%%A%%,%99%\"",
             RegAction::Set,
-            REG_EXPAND_SZ,
-            &utf16_z("%11%\\x.dll,%A%,%99%"),
+            ValueType::EXPAND_SZ,
+            &RegistryData::sz("%11%\\x.dll,%A%,%99%").bytes,
         );
         let with = value.with_directories(|id| (id == 11).then(|| "C:\\Windows\\System32".to_owned()));
-        assert_eq!(with.as_text().unwrap(), "C:\\Windows\\System32\\x.dll,%A%,%99%");
+        assert_eq!(with.data.as_text().unwrap(), "C:\\Windows\\System32\\x.dll,%A%,%99%");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::path::KeyPath;
 use crate::error::Result;
-use crate::hive::{Data, Name, ValueType};
+use crate::hive::{Name, RegistryData};
 
 /// The content of a `.reg` file: sections, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,7 +19,7 @@ pub struct Section {
     /// The key is to be deleted (`[-Key]`).
     pub delete: bool,
     /// Values to set, or (`None`) to delete.
-    pub values: Vec<(Name, Option<Data>)>,
+    pub values: Vec<(Name, Option<RegistryData>)>,
 }
 
 /// Receives a `.reg` file piece by piece: a [`Document`], or a [`Writer`](super::Writer) that needs no memory for what it has written.
@@ -34,7 +34,7 @@ pub trait RegSink {
     ///
     /// # Errors
     /// What the sink cannot take.
-    fn value(&mut self, name: &Name, data: Option<(ValueType, &[u8])>) -> Result<()>;
+    fn value(&mut self, name: &Name, data: Option<&RegistryData>) -> Result<()>;
 }
 
 impl RegSink for Document {
@@ -43,10 +43,9 @@ impl RegSink for Document {
         Ok(())
     }
 
-    fn value(&mut self, name: &Name, data: Option<(ValueType, &[u8])>) -> Result<()> {
-        let data = data.map(|(kind, bytes)| Data { kind, bytes: bytes.to_vec() });
+    fn value(&mut self, name: &Name, data: Option<&RegistryData>) -> Result<()> {
         if let Some(section) = self.sections.last_mut() {
-            section.values.push((name.clone(), data));
+            section.values.push((name.clone(), data.cloned()));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::io::Read;
 use super::document::{Document, Section};
 use super::path::KeyPath;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::hive::{Data, Name, ValueType};
+use crate::hive::{Name, RegistryData, ValueType};
 
 const TOO_LONG: &str = "the data of the value are too long for a hive";
 
@@ -34,7 +34,7 @@ pub enum RegEntry {
         delete: bool,
     },
     /// A value of the last key: what it is set to, or `None` when it is to be deleted.
-    Value(Name, Option<Data>),
+    Value(Name, Option<RegistryData>),
 }
 
 impl Document {
@@ -414,13 +414,13 @@ impl<'r> Parser<'r> {
         }
     }
 
-    fn data(&mut self) -> Result<Data> {
+    fn data(&mut self) -> Result<RegistryData> {
         if self.peek() == Some(b'"'.into()) {
             return self.text_data(ValueType::SZ);
         }
         if self.take_word("dword:") {
             let number = self.hex_number().ok_or_else(|| self.error("dword: needs one to eight hexadecimal digits"))?;
-            return Ok(Data::dword(number));
+            return Ok(RegistryData::dword(number));
         }
         let is_text = self.take_word("str");
         if !is_text && !self.take_word("hex") {
@@ -434,10 +434,10 @@ impl<'r> Parser<'r> {
         if !self.take(b':') {
             return Err(self.error("a colon is missing"));
         }
-        if is_text { self.text_data(kind) } else { Ok(Data { kind, bytes: self.hex_bytes()? }) }
+        if is_text { self.text_data(kind) } else { Ok(RegistryData { kind, bytes: self.hex_bytes()? }) }
     }
 
-    fn text_data(&mut self, kind: ValueType) -> Result<Data> {
+    fn text_data(&mut self, kind: ValueType) -> Result<RegistryData> {
         let mut bytes = Vec::new();
         let line = self.line;
         self.quoted(&mut |unit| {
@@ -445,7 +445,7 @@ impl<'r> Parser<'r> {
             if bytes.len() > DATA_MAX { Err(usage(line, TOO_LONG)) } else { Ok(()) }
         })?;
         bytes.extend_from_slice(&[0, 0]);
-        Ok(Data { kind, bytes })
+        Ok(RegistryData { kind, bytes })
     }
 
     fn digit(&mut self) -> Option<u32> {
@@ -511,15 +511,15 @@ mod tests {
         let document = read(text).unwrap();
         let [first, second] = &document.sections[..] else { panic!("{document:?}") };
         assert_eq!(first.path.to_string(), "A\\[b]");
-        let values: Vec<(String, Option<Data>)> =
+        let values: Vec<(String, Option<RegistryData>)> =
             first.values.iter().map(|(n, d)| (n.to_string(), d.clone())).collect();
         let expected = [
-            ("", Some(Data::sz("de\"fault\\"))),
-            ("d", Some(Data::dword(31))),
-            ("h", Some(Data::binary(&[1, 2, 255]))),
-            ("e", Some(Data { kind: ValueType::EXPAND_SZ, bytes: vec![] })),
-            ("x", Some(Data { kind: ValueType(0xFFFF_0012), bytes: vec![0xAA, 0xBB] })),
-            ("s", Some(Data::expand_sz("%a%"))),
+            ("", Some(RegistryData::sz("de\"fault\\"))),
+            ("d", Some(RegistryData::dword(31))),
+            ("h", Some(RegistryData::binary(&[1, 2, 255]))),
+            ("e", Some(RegistryData { kind: ValueType::EXPAND_SZ, bytes: vec![] })),
+            ("x", Some(RegistryData { kind: ValueType(0xFFFF_0012), bytes: vec![0xAA, 0xBB] })),
+            ("s", Some(RegistryData::expand_sz("%a%"))),
             ("gone", None),
         ];
         assert_eq!(values, expected.map(|(n, d)| (n.to_owned(), d)));

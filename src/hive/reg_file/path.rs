@@ -149,7 +149,7 @@ impl fmt::Display for KeyPath {
 mod tests {
     use super::*;
     use crate::clock::FileTime;
-    use crate::hive::Data;
+    use crate::hive::RegistryData;
 
     #[test]
     fn prefixes_are_taken_off_in_any_case() {
@@ -169,8 +169,8 @@ mod tests {
         assert_eq!(path.resolve_control_set(&hive).unwrap(), path, "no Select, no link");
         let select = hive.create_key(hive.root(), "Select", now).unwrap();
         assert!(path.resolve_control_set(&hive).is_err());
-        let two = Data::dword(2);
-        hive.set_value(select, "Current", two.kind, &two.bytes, now).unwrap();
+        let two = RegistryData::dword(2);
+        hive.set_value(select, "Current", &two, now).unwrap();
         assert!(path.resolve_control_set(&hive).is_err(), "there is no such set");
         hive.create_key(hive.root(), "ControlSet002", now).unwrap();
         assert_eq!(path.resolve_control_set(&hive).unwrap().to_string(), r"ControlSet002\Services");

@@ -5,7 +5,7 @@ use super::path::KeyPath;
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
 use crate::hive::name::{StoredName, sort_by_name};
-use crate::hive::{Data, Hive, KeyId, Name, ValueType};
+use crate::hive::{Hive, KeyId, Name, RegistryData};
 
 /// What [`apply`] changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,7 +89,7 @@ fn walk_limited(
 /// One key with its values.
 fn add_key(hive: &Hive, key: KeyId, path: &KeyPath, sink: &mut dyn RegSink) -> Result<()> {
     sink.key(path, false)?;
-    hive.each_value(key, &mut |value| sink.value(&value.name, Some((value.kind, &value.data))))
+    hive.each_value(key, &mut |value| sink.value(&value.name, Some(&value.data)))
 }
 
 /// Makes the changes that a document asks for. `CurrentControlSet` stands for the control set that the hive's `Select`
@@ -158,12 +158,11 @@ impl Import {
     ///
     /// # Errors
     /// As the edits of [`Hive`].
-    pub fn value(&mut self, hive: &mut Hive, name: &Name, data: Option<&Data>) -> Result<()> {
+    pub fn value(&mut self, hive: &mut Hive, name: &Name, data: Option<&RegistryData>) -> Result<()> {
         let key = self.key.ok_or_else(|| Error::bug(Layer::Hive, "a value without a key"))?;
         match data {
             Some(data) => {
-                self.done.values_set +=
-                    usize::from(hive.set_value_named(key, name, data.kind, &data.bytes, self.now)?);
+                self.done.values_set += usize::from(hive.set_value_named(key, name, &data, self.now)?);
             }
             None => self.done.values_deleted += usize::from(hive.delete_value_named(key, name, self.now)?),
         }
@@ -254,7 +253,7 @@ impl Comparison<'_> {
         let mut is_matched = vec![false; old.len()];
         let mut is_first = true;
         let (hive, path, sink) = (self.old, &self.path, &mut *self.sink);
-        let mut change = |name: &Name, data: Option<(ValueType, &[u8])>| {
+        let mut change = |name: &Name, data: Option<&RegistryData>| {
             if std::mem::take(&mut is_first) {
                 sink.key(path, false)?;
             }
@@ -267,11 +266,11 @@ impl Comparison<'_> {
             let is_new = matched.is_none_or(|matched| std::mem::replace(matched, true));
             if let Some((_, at)) = place.filter(|_| !is_new).and_then(|place| old.get(place)) {
                 let there = hive.value_within(*at, &mut budget)?;
-                if there.kind == value.kind && there.data == value.data {
+                if there.data == value.data {
                     return Ok(());
                 }
             }
-            change(&value.name, Some((value.kind, &value.data)))
+            change(&value.name, Some(&value.data))
         })?;
         for ((name, _), _) in old.iter().zip(&is_matched).filter(|(_, matched)| !**matched) {
             change(&name.to_name(), None)?;
@@ -292,6 +291,7 @@ fn sorted_children(hive: &Hive, key: KeyId) -> Result<Vec<(StoredName<'_>, KeyId
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hive::ValueType;
 
     const NOW: FileTime = FileTime(9);
 
@@ -299,8 +299,8 @@ mod tests {
         let mut hive = Hive::create("ROOT", NOW);
         for i in 0..20 {
             let key = hive.create_key(hive.root(), &format!("A\\Key {i}\\x"), NOW).unwrap();
-            hive.set_value(key, "", ValueType::SZ, b"a\0\0\0", NOW).unwrap();
-            hive.set_value(key, "Number", ValueType(i), &[i as u8; 9], NOW).unwrap();
+            hive.set_value(key, "", &RegistryData::new(ValueType::SZ, b"a\0\0\0"), NOW).unwrap();
+            hive.set_value(key, "Number", &RegistryData::new(ValueType(i), &[i as u8; 9]), NOW).unwrap();
         }
         hive
     }
@@ -323,7 +323,7 @@ mod tests {
         new.delete_key(key, NOW).unwrap();
         let key = new.find(new.root(), r"A\Key 4\x").unwrap().unwrap();
         new.delete_value(key, "number", NOW).unwrap();
-        new.set_value(key, "", ValueType::SZ, b"b\0\0\0", NOW).unwrap();
+        new.set_value(key, "", &RegistryData::new(ValueType::SZ, b"b\0\0\0"), NOW).unwrap();
         new.create_key(new.root(), r"B\empty", NOW).unwrap();
         let document = diff((&old, old.root()), (&new, new.root()), &KeyPath::default()).unwrap();
         assert_eq!(document.sections.len(), 4, "{document:?}");

@@ -3,7 +3,7 @@
 use super::document::{Document, RegSink};
 use super::path::KeyPath;
 use crate::error::{Error, Layer, Result};
-use crate::hive::{Name, ValueType};
+use crate::hive::{Name, RegistryData, ValueType};
 
 /// Where the registry editor breaks lines of bytes.
 const COLUMNS: usize = 77;
@@ -139,7 +139,7 @@ impl RegSink for Writer<'_> {
         self.pass_on()
     }
 
-    fn value(&mut self, name: &Name, data: Option<(ValueType, &[u8])>) -> Result<()> {
+    fn value(&mut self, name: &Name, data: Option<&RegistryData>) -> Result<()> {
         let start = self.passed + self.chunk.len();
         if name.is_empty() {
             self.text("@=");
@@ -149,13 +149,13 @@ impl RegSink for Writer<'_> {
         }
         match data {
             None => self.text("-"),
-            Some((kind, bytes)) => match plain_text(kind, bytes, self.is_ascii) {
+            Some(RegistryData { kind, bytes }) => match plain_text(*kind, bytes, self.is_ascii) {
                 Some(text) => self.quoted(units(text))?,
-                None if kind == ValueType::DWORD && bytes.len() == 4 => {
+                None if *kind == ValueType::DWORD && bytes.len() == 4 => {
                     let number = bytes.iter().rev().fold(0u32, |n, &b| n << 8 | u32::from(b));
                     self.text(&format!("dword:{number:08x}"));
                 }
-                None => self.hex(start, kind, bytes)?,
+                None => self.hex(start, *kind, bytes)?,
             },
         }
         self.text("\r\n");
@@ -194,7 +194,7 @@ fn write(document: &Document, prefix: &KeyPath, is_ascii: bool) -> Result<Vec<u1
     for section in &document.sections {
         writer.key(&section.path, section.delete)?;
         for (name, data) in &section.values {
-            writer.value(name, data.as_ref().map(|data| (data.kind, data.bytes.as_slice())))?;
+            writer.value(name, data.as_ref())?;
         }
     }
     writer.finish()?;
@@ -218,17 +218,17 @@ fn plain_text(kind: ValueType, bytes: &[u8], is_ascii: bool) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hive::Data;
+    use crate::hive::RegistryData;
     use crate::hive::reg_file::document::Section;
 
     #[test]
     fn looks_like_the_registry_editors() {
         let values = vec![
-            (Name::default(), Some(Data::sz("C:\\a \"b\""))),
-            (Name::from("Start"), Some(Data::dword(3))),
-            (Name::from("Path"), Some(Data::expand_sz("%a%"))),
-            (Name::from("odd"), Some(Data { kind: ValueType::SZ, bytes: vec![65] })),
-            (Name::from("lines"), Some(Data::sz("a\nb"))),
+            (Name::default(), Some(RegistryData::sz("C:\\a \"b\""))),
+            (Name::from("Start"), Some(RegistryData::dword(3))),
+            (Name::from("Path"), Some(RegistryData::expand_sz("%a%"))),
+            (Name::from("odd"), Some(RegistryData { kind: ValueType::SZ, bytes: vec![65] })),
+            (Name::from("lines"), Some(RegistryData::sz("a\nb"))),
             (Name::from("gone"), None),
         ];
         let sections = vec![
@@ -272,7 +272,7 @@ mod tests {
                 writer = writer.shown();
             }
             writer.key(&KeyPath::from("A"), false).unwrap();
-            writer.value(&Name::from("a\r\n[-B]"), Some((ValueType::DWORD, &[1, 0, 0, 0]))).unwrap();
+            writer.value(&Name::from("a\r\n[-B]"), Some(&RegistryData::dword(1))).unwrap();
             writer.finish().unwrap();
             String::from_utf16(&out).unwrap()
         };
@@ -285,8 +285,10 @@ mod tests {
     #[test]
     fn chunks_are_small_and_whole() {
         let long: String = "a𝄞".repeat(50_000);
-        let values =
-            vec![(Name::from("text"), Some(Data::sz(&long))), (Name::from("bytes"), Some(Data::binary(&[7; 200_000])))];
+        let values = vec![
+            (Name::from("text"), Some(RegistryData::sz(&long))),
+            (Name::from("bytes"), Some(RegistryData::binary(&[7; 200_000]))),
+        ];
         let sections = vec![Section { path: KeyPath::from("A"), delete: false, values }];
         let document = Document { sections };
         let (mut chunks, root) = (Vec::new(), KeyPath::default());
@@ -298,7 +300,7 @@ mod tests {
         for section in &document.sections {
             writer.key(&section.path, section.delete).unwrap();
             for (name, data) in &section.values {
-                writer.value(name, data.as_ref().map(|data| (data.kind, data.bytes.as_slice()))).unwrap();
+                writer.value(name, data.as_ref()).unwrap();
             }
         }
         writer.finish().unwrap();
@@ -310,7 +312,7 @@ mod tests {
 
     #[test]
     fn long_data_are_continued() {
-        let data = Data::binary(&[7; 100]);
+        let data = RegistryData::binary(&[7; 100]);
         let sections =
             vec![Section { path: KeyPath::default(), delete: false, values: vec![(Name::from("Long"), Some(data))] }];
         let document = Document { sections };

@@ -2,10 +2,10 @@
 
 use super::mismatch::mismatch;
 use crate::error::{Error, Result};
+use crate::hive::RegistryData;
 use crate::hive::reader::Reader;
 use crate::plan::change::{Change, GuestHive};
 use crate::plan::document::Plan;
-use crate::plan::value::RegData;
 
 /// Reads the whole hive with the reader that shares no code with the editor, and looks for the plan's edits. Returns
 /// their number.
@@ -35,7 +35,9 @@ fn verify_edit(hive: &Reader<'_>, change: &Change) -> Result<()> {
     if right { Ok(()) } else { Err(mismatch(format!("the registry is not as planned: {change}")).path(key)) }
 }
 
-fn value(hive: &Reader<'_>, key: &str, name: &str) -> Result<Option<RegData>> {
-    let Some(key) = hive.key(key)? else { return Ok(None) };
-    Ok(key.value(name)?.map(|value| RegData::new(value.kind.0, value.data)))
+fn value(hive: &Reader<'_>, key: &str, name: &str) -> Result<Option<RegistryData>> {
+    match hive.key(key)? {
+        Some(key) => key.value(name),
+        None => Ok(None),
+    }
 }

@@ -97,7 +97,7 @@ fn candidate(context: &Context<'_>, binding: Binding, id: usize) -> Result<Candi
     let key = format!("DriverDatabase\\DriverPackages\\{}", binding.package.as_deref().unwrap_or_default());
     let is_signed = context.number(&key, "SignerScore")?.is_some_and(|score| score < UNSIGNED);
     let version = context.key(&key)?.map(|node| node.value("Version")).transpose()?.flatten();
-    let version = version.map(|value| value.data).unwrap_or_default();
+    let version = version.map(|data| data.bytes).unwrap_or_default();
     let field = |at: usize| version.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
     Ok(Candidate { binding, is_signed, id, date: field(24), version: field(32) })
 }
@@ -118,7 +118,7 @@ fn package(context: &Context<'_>, id: &str, inf: &str) -> Result<Result<(String,
     let Some(node) = context.key(&key)? else {
         return Ok(Err((Code::PackageMissing, format!("{inf} names the package {package}, which is not there"))));
     };
-    let version = node.value("Version")?.map_or(0, |value| value.data.len());
+    let version = node.value("Version")?.map_or(0, |data| data.bytes.len());
     if context.guest.build >= BUILD_VERSION && version != VERSION_LENGTH {
         let text =
             format!("the package {package} has a Version of {version} bytes, not {VERSION_LENGTH}: it is ignored");

@@ -32,7 +32,7 @@ impl<'a> Context<'a> {
 
     pub(super) fn text(&self, key: &str, name: &str) -> Result<Option<String>> {
         let Some(key) = self.key(key)? else { return Ok(None) };
-        Ok(key.value(name)?.and_then(|value| value.as_str()))
+        Ok(key.value(name)?.and_then(|data| data.as_text()))
     }
 
     pub(super) fn number(&self, key: &str, name: &str) -> Result<Option<u32>> {

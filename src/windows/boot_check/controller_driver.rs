@@ -49,7 +49,7 @@ pub(super) fn check(context: &Context<'_>, report: &mut BootCheck, service: &str
 /// Whether a `StartOverride` beats `Start`: one DWORD for each hardware profile.
 pub(super) fn has_start_override(context: &Context<'_>, key: &str) -> Result<bool> {
     let Some(node) = context.key(&format!("{key}\\StartOverride"))? else { return Ok(false) };
-    Ok(node.values()?.iter().any(|value| value.as_u32().is_some_and(|start| start != 0)))
+    Ok(node.values()?.iter().any(|value| value.data.as_u32().is_some_and(|start| start != 0)))
 }
 
 fn start(context: &Context<'_>, report: &mut BootCheck, service: &str, key: &str) -> Result<()> {

@@ -5,7 +5,7 @@ use super::gates::FREE_BYTES_LOW;
 use super::*;
 use crate::drivers::pe::tests::sample;
 use crate::drivers::{Arch, SignatureLevel};
-use crate::hive::{Data, Hive};
+use crate::hive::{Hive, RegistryData};
 use crate::plan::GuestHive;
 use crate::windows::InjectOptions;
 use crate::windows::guest_files::memory::MemoryFiles;
@@ -97,25 +97,25 @@ fn every_way_of_breaking_it_has_its_reason() {
             bytes.truncate(bytes.len() - 8);
             f.put(SYS, &bytes);
         }),
-        ("Start=3", Code::StartType, |f| edit(f, |h| set(h, SERVICE, "Start", &Data::dword(3)))),
+        ("Start=3", Code::StartType, |f| edit(f, |h| set(h, SERVICE, "Start", &RegistryData::dword(3)))),
         ("no Start", Code::StartType, |f| edit(f, |h| drop_value(h, SERVICE, "Start"))),
         ("StartOverride", Code::StartOverride, |f| {
-            edit(f, |h| set(h, &format!("{SERVICE}\\StartOverride"), "0", &Data::dword(3)));
+            edit(f, |h| set(h, &format!("{SERVICE}\\StartOverride"), "0", &RegistryData::dword(3)));
         }),
-        ("user-mode service", Code::ServiceType, |f| edit(f, |h| set(h, SERVICE, "Type", &Data::dword(0x10)))),
+        ("user-mode service", Code::ServiceType, |f| edit(f, |h| set(h, SERVICE, "Type", &RegistryData::dword(0x10)))),
         ("no service", Code::NoService, |f| edit(f, |h| drop_key(h, SERVICE))),
         ("another drive", Code::ImagePath, |f| {
-            edit(f, |h| set(h, SERVICE, "ImagePath", &Data::expand_sz("\\??\\D:\\vioscsi.sys")));
+            edit(f, |h| set(h, SERVICE, "ImagePath", &RegistryData::expand_sz("\\??\\D:\\vioscsi.sys")));
         }),
         ("wrong BusType", Code::BusType, |f| {
-            edit(f, |h| set(h, &format!("{SERVICE}\\Parameters"), "BusType", &Data::dword(1)));
+            edit(f, |h| set(h, &format!("{SERVICE}\\Parameters"), "BusType", &RegistryData::dword(1)));
         }),
         ("no DeviceIds", Code::NoDeviceId, |f| edit(f, |h| drop_key(h, "DriverDatabase\\DeviceIds\\PCI"))),
         ("tree in the wrong place", Code::NoDeviceId, |f| {
             edit(f, |h| {
                 drop_key(h, "DriverDatabase\\DeviceIds");
                 let wrong = "ControlSet001\\Control\\DriverDatabase\\DeviceIds\\PCI\\VEN_1AF4&DEV_1048";
-                set(h, wrong, "h2k-vioscsi.inf", &Data::binary(&[1, 0xff, 0, 0]));
+                set(h, wrong, "h2k-vioscsi.inf", &RegistryData::binary(&[1, 0xff, 0, 0]));
             });
         }),
         ("package not active", Code::PackageNotActive, |f| {
@@ -123,7 +123,9 @@ fn every_way_of_breaking_it_has_its_reason() {
         }),
         ("package gone", Code::PackageMissing, |f| edit(f, |h| drop_key(h, PACKAGE))),
         ("no Version", Code::NoVersion, |f| edit(f, |h| drop_value(h, PACKAGE, "Version"))),
-        ("short Version", Code::NoVersion, |f| edit(f, |h| set(h, PACKAGE, "Version", &Data::binary(&[0; 40])))),
+        ("short Version", Code::NoVersion, |f| {
+            edit(f, |h| set(h, PACKAGE, "Version", &RegistryData::binary(&[0; 40])))
+        }),
         ("no descriptors", Code::NoDescriptor, |f| edit(f, |h| drop_key(h, &format!("{PACKAGE}\\Descriptors")))),
         ("no configuration", Code::NoConfiguration, |f| {
             edit(f, |h| drop_key(h, &format!("{PACKAGE}\\Configurations")));
@@ -194,7 +196,12 @@ fn the_update_for_sha_2_on_windows_7() {
         let mut files = injected("7601", false);
         files.put(SYS, &signed);
         let mut software = hive(&files, GuestHive::Software);
-        set(&mut software, &format!("{PACKAGES}\\{package}~31bf3856ad364e35"), "CurrentState", &Data::dword(state));
+        set(
+            &mut software,
+            &format!("{PACKAGES}\\{package}~31bf3856ad364e35"),
+            "CurrentState",
+            &RegistryData::dword(state),
+        );
         files.put("/Windows/System32/config/SOFTWARE", &software.finish(&[]).unwrap());
         let strict = CheckOptions { signatures: SignatureLevel::Require };
         let report = check_files(&files, Bus::VirtioScsi, &strict).unwrap();
@@ -215,7 +222,7 @@ fn the_update_for_sha_2_on_windows_7() {
 fn a_broken_hive_does_not_boot_wherever_it_is_broken() {
     let mut files = injected("19045", true);
     let mut system = hive(&files, GuestHive::System);
-    set(&mut system, "ControlSet001\\Control\\Elsewhere", "x", &Data::dword(1));
+    set(&mut system, "ControlSet001\\Control\\Elsewhere", "x", &RegistryData::dword(1));
     let mut bytes = system.finish(&[]).unwrap();
     // destroys a key cell far from everything that the driver needs
     let at = bytes.windows(9).position(|w| w == b"Elsewhere").unwrap() - 0x4c;
@@ -228,7 +235,7 @@ fn a_broken_hive_does_not_boot_wherever_it_is_broken() {
 #[test]
 fn the_control_set_of_the_next_start_counts() {
     let mut files = injected("19045", true);
-    edit(&mut files, |hive| set(hive, "Select", "Default", &Data::dword(7)));
+    edit(&mut files, |hive| set(hive, "Select", "Default", &RegistryData::dword(7)));
     assert!(codes(&check(&files)).contains(&Code::HiveDamaged), "{}", check(&files));
 }
 
@@ -248,10 +255,10 @@ fn every_driver_of_the_chain_counts() {
             assert!(!report.boots && found, "{service}, {code:?}: {report}");
         };
         for start in [1, 3, 4] {
-            named(&|f| edit(f, |h| set(h, &key, "Start", &Data::dword(start))), Code::StartType);
+            named(&|f| edit(f, |h| set(h, &key, "Start", &RegistryData::dword(start))), Code::StartType);
         }
         let held_back = format!("{key}\\StartOverride");
-        named(&|f| edit(f, |h| set(h, &held_back, "0", &Data::dword(3))), Code::StartOverride);
+        named(&|f| edit(f, |h| set(h, &held_back, "0", &RegistryData::dword(3))), Code::StartOverride);
         named(&|f| edit(f, |h| drop_key(h, &key)), Code::NoService);
         let path = format!("/windows/system32/drivers/{service}.sys");
         named(&|f| drop(f.0.remove(&path)), Code::FileMissing);
@@ -271,9 +278,9 @@ fn class_filters_that_cannot_be_loaded() {
     let answer = |class: &str, value: &str, filter: &str, start: Option<u32>, has_file: bool| {
         let mut files = injected("19045", true);
         edit(&mut files, |h| {
-            set(h, &format!("{CLASS}\\{class}"), value, &Data::multi_sz(&[filter]));
+            set(h, &format!("{CLASS}\\{class}"), value, &RegistryData::multi_sz(&[filter]));
             if let Some(start) = start {
-                set(h, &format!("ControlSet001\\Services\\{filter}"), "Start", &Data::dword(start));
+                set(h, &format!("ControlSet001\\Services\\{filter}"), "Start", &RegistryData::dword(start));
             }
         });
         if has_file {
@@ -311,14 +318,14 @@ fn a_signed_record_of_another_maker_goes_first() {
         let mut files = injected("19045", true);
         edit(&mut files, |h| {
             let name = FOREIGN.rsplit('\\').next().unwrap();
-            set(h, &format!("DriverDatabase\\DeviceIds\\{ID}"), "oem77.inf", &Data::binary(&[2, 0xff, 0, 0]));
-            set(h, "DriverDatabase\\DriverInfFiles\\oem77.inf", "Active", &Data::sz(name));
-            set(h, FOREIGN, "Version", &Data::binary(&[0; 48]));
-            set(h, &format!("{FOREIGN}\\Descriptors\\{ID}"), "Configuration", &Data::sz("i"));
-            set(h, &format!("{FOREIGN}\\Configurations\\i"), "Service", &Data::sz("foostor"));
-            set(h, "ControlSet001\\Services\\foostor", "Start", &Data::dword(4));
+            set(h, &format!("DriverDatabase\\DeviceIds\\{ID}"), "oem77.inf", &RegistryData::binary(&[2, 0xff, 0, 0]));
+            set(h, "DriverDatabase\\DriverInfFiles\\oem77.inf", "Active", &RegistryData::sz(name));
+            set(h, FOREIGN, "Version", &RegistryData::binary(&[0; 48]));
+            set(h, &format!("{FOREIGN}\\Descriptors\\{ID}"), "Configuration", &RegistryData::sz("i"));
+            set(h, &format!("{FOREIGN}\\Configurations\\i"), "Service", &RegistryData::sz("foostor"));
+            set(h, "ControlSet001\\Services\\foostor", "Start", &RegistryData::dword(4));
             if let Some(signer) = signer {
-                set(h, FOREIGN, "SignerScore", &Data::dword(signer));
+                set(h, FOREIGN, "SignerScore", &RegistryData::dword(signer));
             }
         });
         let report = check(&files);
@@ -337,7 +344,7 @@ fn injection_frees_the_boot_chain() {
     edit(&mut files, |h| {
         for service in BOOT_CHAIN {
             for set_name in ["ControlSet001", "ControlSet002"] {
-                set(h, &format!("{set_name}\\Services\\{service}\\StartOverride"), "0", &Data::dword(3));
+                set(h, &format!("{set_name}\\Services\\{service}\\StartOverride"), "0", &RegistryData::dword(3));
             }
         }
     });
@@ -351,7 +358,7 @@ fn injection_frees_the_boot_chain() {
     let report = check(&files);
     assert!(report.boots, "{report}");
     // a Start that was changed is not guessed
-    edit(&mut files, |h| set(h, "ControlSet001\\Services\\pci", "Start", &Data::dword(4)));
+    edit(&mut files, |h| set(h, "ControlSet001\\Services\\pci", "Start", &RegistryData::dword(4)));
     let again = plan(&files, &chosen, &InjectOptions::default());
     apply(&mut files, &again);
     assert_eq!(codes(&check(&files)), [Code::StartType]);

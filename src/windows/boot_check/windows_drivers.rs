@@ -214,13 +214,13 @@ fn filters(context: &Context<'_>, report: &mut BootCheck) -> Result<()> {
 
 fn disabled_by_override(context: &Context<'_>, service: &str) -> Result<bool> {
     let Some(node) = context.key(&format!("{service}\\StartOverride"))? else { return Ok(false) };
-    Ok(node.values()?.iter().any(|value| value.as_u32().is_some_and(|start| start >= DISABLED)))
+    Ok(node.values()?.iter().any(|value| value.data.as_u32().is_some_and(|start| start >= DISABLED)))
 }
 
 /// The strings of a `REG_MULTI_SZ`, or the one of a `REG_SZ`.
 fn texts(context: &Context<'_>, key: &str, name: &str) -> Result<Vec<String>> {
     let Some(node) = context.key(key)? else { return Ok(Vec::new()) };
     let Some(value) = node.value(name)? else { return Ok(Vec::new()) };
-    let list = value.as_multi_str().or_else(|| value.as_str().map(|text| vec![text])).unwrap_or_default();
+    let list = value.as_texts().or_else(|| value.as_text().map(|text| vec![text])).unwrap_or_default();
     Ok(list.into_iter().filter(|text| !text.is_empty()).collect())
 }

@@ -3,7 +3,8 @@
 use super::script::{self, ScriptPackage};
 use crate::drivers::{Category, Selection};
 use crate::error::{Error, Layer, Result};
-use crate::plan::{Access, GuestHive, RegData};
+use crate::hive::RegistryData;
+use crate::plan::{Access, GuestHive};
 use crate::windows::guest_paths;
 use crate::windows::options::InjectOptions;
 use crate::windows::plan_builder::PlanBuilder;
@@ -108,14 +109,14 @@ fn register_service(builder: &mut PlanBuilder<'_>) -> Result<()> {
     for set in sets {
         let key = format!("{set}\\Services\\{}", guest_paths::SERVICE);
         let values = [
-            ("Type", RegData::dword(0x10)),
-            ("Start", RegData::dword(2)),
-            ("ErrorControl", RegData::dword(0)),
-            ("ImagePath", RegData::expand_sz(command)),
-            ("ObjectName", RegData::sz("LocalSystem")),
-            ("DisplayName", RegData::sz("hyper2kvm First Boot Driver Installer")),
-            ("Description", RegData::sz(description)),
-            ("DelayedAutoStart", RegData::dword(0)),
+            ("Type", RegistryData::dword(0x10)),
+            ("Start", RegistryData::dword(2)),
+            ("ErrorControl", RegistryData::dword(0)),
+            ("ImagePath", RegistryData::expand_sz(command)),
+            ("ObjectName", RegistryData::sz("LocalSystem")),
+            ("DisplayName", RegistryData::sz("hyper2kvm First Boot Driver Installer")),
+            ("Description", RegistryData::sz(description)),
+            ("DelayedAutoStart", RegistryData::dword(0)),
         ];
         for (name, data) in values {
             builder.set_value(GuestHive::System, &key, name, data)?;

@@ -151,22 +151,22 @@ pub(super) fn consequences(guest: &mut Guest) {
 mod tests {
     use super::*;
     use crate::clock::FileTime;
-    use crate::hive::Data;
+    use crate::hive::RegistryData;
 
     const NOW: FileTime = FileTime(0x01D5_0000_0000_0000);
 
-    fn set(hive: &mut Hive, key: &str, name: &str, data: &Data) {
+    fn set(hive: &mut Hive, key: &str, name: &str, data: &RegistryData) {
         let key = hive.create_key(hive.root(), key, NOW).unwrap();
-        hive.set_value(key, name, data.kind, &data.bytes, NOW).unwrap();
+        hive.set_value(key, name, &data, NOW).unwrap();
     }
 
     #[test]
     fn filters_of_others_are_named() {
         let mut hive = Hive::create("SYSTEM", NOW);
         let class = "ControlSet001\\Control\\Class\\{4d36e967-e325-11ce-bfc1-08002be10318}";
-        set(&mut hive, class, "UpperFilters", &Data::multi_sz(&["partmgr", "prl_strg"]));
-        set(&mut hive, "ControlSet001\\Services\\mfehidk", "Group", &Data::sz("FSFilter Anti-Virus"));
-        set(&mut hive, "ControlSet001\\Services\\mfehidk", "Start", &Data::dword(0));
+        set(&mut hive, class, "UpperFilters", &RegistryData::multi_sz(&["partmgr", "prl_strg"]));
+        set(&mut hive, "ControlSet001\\Services\\mfehidk", "Group", &RegistryData::sz("FSFilter Anti-Virus"));
+        set(&mut hive, "ControlSet001\\Services\\mfehidk", "Start", &RegistryData::dword(0));
         let mut guest = crate::windows::inspect::guest::tests::windows_10();
         filters(&hive, "ControlSet001", &mut guest).unwrap();
         assert_eq!(guest.disk_filters, ["prl_strg (disks, UpperFilters)"]);

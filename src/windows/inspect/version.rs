@@ -142,20 +142,20 @@ pub(super) fn architecture(files: &dyn GuestFiles, system: &Hive, current: &str,
 mod tests {
     use super::*;
     use crate::clock::FileTime;
-    use crate::hive::Data;
+    use crate::hive::RegistryData;
 
     const NOW: FileTime = FileTime(0x01D5_0000_0000_0000);
 
-    fn set(hive: &mut Hive, key: &str, name: &str, data: &Data) {
+    fn set(hive: &mut Hive, key: &str, name: &str, data: &RegistryData) {
         let key = hive.create_key(hive.root(), key, NOW).unwrap();
-        hive.set_value(key, name, data.kind, &data.bytes, NOW).unwrap();
+        hive.set_value(key, name, &data, NOW).unwrap();
     }
 
     #[test]
     fn control_sets_that_matter() {
         let mut hive = Hive::create("SYSTEM", NOW);
         for (name, number) in [("Current", 2), ("Default", 2), ("Failed", 0), ("LastKnownGood", 3)] {
-            set(&mut hive, "Select", name, &Data::dword(number));
+            set(&mut hive, "Select", name, &RegistryData::dword(number));
         }
         assert!(control_sets(&hive).is_err(), "the current set is missing");
         for number in [1, 2, 3] {
@@ -172,13 +172,13 @@ mod tests {
     fn version_of_windows_11_and_7() {
         let mut hive = Hive::create("SOFTWARE", NOW);
         assert_eq!(version(&hive, "/Windows").unwrap_err().kind(), Kind::NotWindows);
-        set(&mut hive, CURRENT_VERSION, "CurrentBuildNumber", &Data::sz("7601"));
-        set(&mut hive, CURRENT_VERSION, "CurrentVersion", &Data::sz("6.1"));
+        set(&mut hive, CURRENT_VERSION, "CurrentBuildNumber", &RegistryData::sz("7601"));
+        set(&mut hive, CURRENT_VERSION, "CurrentVersion", &RegistryData::sz("6.1"));
         let seven = version(&hive, "/Windows").unwrap();
         assert_eq!((seven.build, seven.major, seven.minor), (7601, 6, 1));
-        set(&mut hive, CURRENT_VERSION, "CurrentBuildNumber", &Data::sz("26100"));
-        set(&mut hive, CURRENT_VERSION, "CurrentVersion", &Data::sz("6.3"));
-        set(&mut hive, CURRENT_VERSION, "CurrentMajorVersionNumber", &Data::dword(10));
+        set(&mut hive, CURRENT_VERSION, "CurrentBuildNumber", &RegistryData::sz("26100"));
+        set(&mut hive, CURRENT_VERSION, "CurrentVersion", &RegistryData::sz("6.3"));
+        set(&mut hive, CURRENT_VERSION, "CurrentMajorVersionNumber", &RegistryData::dword(10));
         let eleven = version(&hive, "/Windows").unwrap();
         assert_eq!((eleven.build, eleven.major, eleven.minor), (26100, 10, 0));
     }

@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 use super::desired::Desired;
 use crate::drivers::PackageFile;
 use crate::error::Result;
-use crate::hive::Hive;
+use crate::hive::{Hive, RegistryData};
 use crate::ntfs::security::Protected;
-use crate::plan::{Access, Change, Content, GuestHive, Plan, RegData, Step};
+use crate::plan::{Access, Change, Content, GuestHive, Plan, Step};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 use crate::windows::inspect::installation::Hives;
@@ -254,7 +254,7 @@ impl<'a> PlanBuilder<'a> {
     ///
     /// # Errors
     /// When the hive is damaged there.
-    pub fn set_value(&mut self, hive: GuestHive, key: &str, name: &str, data: RegData) -> Result<Action> {
+    pub fn set_value(&mut self, hive: GuestHive, key: &str, name: &str, data: RegistryData) -> Result<Action> {
         let place = format!("{hive}\\{}:{}", key.to_lowercase(), name.to_lowercase());
         let desired = Desired::Value { hive, key: key.to_owned(), name: name.to_owned(), data: data.clone() };
         match self.desired_index.get(&place).and_then(|&at| self.desired.get_mut(at)) {

@@ -1,6 +1,7 @@
 //! The desired state of the guest.
 
-use crate::plan::{GuestHive, RegData};
+use crate::hive::RegistryData;
+use crate::plan::GuestHive;
 
 /// One fact about the guest after the run, whether or not it holds already: the manifest lists them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub enum Desired {
         /// Name of the value; empty for the default value.
         name: String,
         /// Type and data of the value.
-        data: RegData,
+        data: RegistryData,
     },
     /// A key that is absent.
     AbsentKey {

@@ -4,7 +4,8 @@
 use super::device_ids::BootId;
 use crate::drivers::BootDriver;
 use crate::error::Result;
-use crate::plan::{GuestHive, RegData};
+use crate::hive::RegistryData;
+use crate::plan::GuestHive;
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, CriticalDeviceRecord, Record};
 
@@ -19,9 +20,9 @@ pub(super) fn register_critical_devices(
     for id in ids {
         let name = id.critical_name();
         let key = format!("{set}\\Control\\CriticalDeviceDatabase\\{name}");
-        let class = RegData::sz(&boot.class_guid.to_string());
+        let class = RegistryData::sz(&boot.class_guid.to_string());
         let actions = [
-            builder.set_value(GuestHive::System, &key, "Service", RegData::sz(&boot.service))?,
+            builder.set_value(GuestHive::System, &key, "Service", RegistryData::sz(&boot.service))?,
             builder.set_value(GuestHive::System, &key, "ClassGUID", class)?,
         ];
         record.registry_changes.cdd.push(CriticalDeviceRecord {

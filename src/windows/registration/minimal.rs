@@ -6,7 +6,8 @@ use super::driver_database::{Keys, ROOT, parse_version, split, version_record};
 use crate::clock::FileTime;
 use crate::drivers::{Arch, BootDriver, Package};
 use crate::error::{Error, Layer, Result};
-use crate::plan::{GuestHive, RegData};
+use crate::hive::RegistryData;
+use crate::plan::GuestHive;
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, DriverDatabaseRecord};
 use crate::windows::registry;
@@ -113,23 +114,23 @@ fn write(
     ));
     let version = version_record(boot.class_guid, version.0, version.1);
     let mut actions = vec![
-        builder.set_value(system, &keys.inf_files, "", RegData::multi_sz(&[name]))?,
-        builder.set_value(system, &keys.inf_files, "Active", RegData::sz(name))?,
-        builder.set_value(system, &keys.inf_files, "Configurations", RegData::multi_sz(&configurations))?,
-        builder.set_value(system, &keys.package, "Version", RegData::binary(version))?,
+        builder.set_value(system, &keys.inf_files, "", RegistryData::multi_sz(&[name]))?,
+        builder.set_value(system, &keys.inf_files, "Active", RegistryData::sz(name))?,
+        builder.set_value(system, &keys.inf_files, "Configurations", RegistryData::multi_sz(&configurations))?,
+        builder.set_value(system, &keys.package, "Version", RegistryData::binary(version))?,
     ];
     for configuration in &configurations {
         let key = format!("{}\\Configurations\\{configuration}", keys.package);
-        actions.push(builder.set_value(system, &key, "ConfigFlags", RegData::dword(0))?);
-        actions.push(builder.set_value(system, &key, "Service", RegData::sz(&boot.service))?);
+        actions.push(builder.set_value(system, &key, "ConfigFlags", RegistryData::dword(0))?);
+        actions.push(builder.set_value(system, &key, "Service", RegistryData::sz(&boot.service))?);
     }
     for id in ids {
         let key = format!("{}\\Descriptors\\{}", keys.package, id.id);
-        actions.push(builder.set_value(system, &key, "Configuration", RegData::sz(&id.configuration))?);
+        actions.push(builder.set_value(system, &key, "Configuration", RegistryData::sz(&id.configuration))?);
     }
     for id in ids {
         let key = format!("{ROOT}\\DeviceIds\\{}", id.id);
-        actions.push(builder.set_value(system, &key, inf, RegData::binary(id.rank()))?);
+        actions.push(builder.set_value(system, &key, inf, RegistryData::binary(id.rank()))?);
     }
     Ok(Action::overall(&actions))
 }

@@ -3,7 +3,8 @@
 use crate::drivers::inf::{RegAction, RegRoot, RegValue};
 use crate::drivers::{BootDriver, Package};
 use crate::error::Result;
-use crate::plan::{GuestHive, RegData};
+use crate::hive::RegistryData;
+use crate::plan::GuestHive;
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, Record, ServiceRecord};
 use crate::windows::registry;
@@ -30,37 +31,37 @@ pub(super) fn register_service(
         let current = format!("{}\\Services\\{}", builder.guest.current_control_set(), boot.service);
         let Some(own) = existing_image(builder, [&key, &current])? else { return Ok(None) };
         if !present {
-            actions.push(builder.set_value(system, &key, "Type", RegData::dword(boot.kind))?);
-            actions.push(builder.set_value(system, &key, "ErrorControl", RegData::dword(boot.error_control))?);
+            actions.push(builder.set_value(system, &key, "Type", RegistryData::dword(boot.kind))?);
+            actions.push(builder.set_value(system, &key, "ErrorControl", RegistryData::dword(boot.error_control))?);
             if let Some(group) = &boot.group {
-                actions.push(builder.set_value(system, &key, "Group", RegData::sz(group))?);
+                actions.push(builder.set_value(system, &key, "Group", RegistryData::sz(group))?);
             }
             actions.extend(set_parameters(builder, package, boot, &key)?);
         }
         let here = builder.system_string(&key, "ImagePath")?;
         if here.as_ref() != Some(&own) {
-            actions.push(builder.set_value(system, &key, "ImagePath", RegData::expand_sz(&own))?);
+            actions.push(builder.set_value(system, &key, "ImagePath", RegistryData::expand_sz(&own))?);
         }
         image = own;
     } else {
         // an ImagePath that leads to the same file is as good
         let current = registry::get_value(builder.hive(system)?, &key, "ImagePath")?;
         let target = format!("{}/{}", builder.guest.drivers_dir(), boot.file_name);
-        let leads_there = |data: &RegData| {
+        let leads_there = |data: &RegistryData| {
             let path = data.as_text().and_then(|text| builder.guest.image_path(&text));
             path.is_some_and(|path| path.eq_ignore_ascii_case(&target))
         };
-        let data = current.filter(leads_there).unwrap_or_else(|| RegData::expand_sz(&image));
+        let data = current.filter(leads_there).unwrap_or_else(|| RegistryData::expand_sz(&image));
         image = data.as_text().unwrap_or(image);
-        actions.push(builder.set_value(system, &key, "Type", RegData::dword(boot.kind))?);
-        actions.push(builder.set_value(system, &key, "ErrorControl", RegData::dword(boot.error_control))?);
+        actions.push(builder.set_value(system, &key, "Type", RegistryData::dword(boot.kind))?);
+        actions.push(builder.set_value(system, &key, "ErrorControl", RegistryData::dword(boot.error_control))?);
         if let Some(group) = &boot.group {
-            actions.push(builder.set_value(system, &key, "Group", RegData::sz(group))?);
+            actions.push(builder.set_value(system, &key, "Group", RegistryData::sz(group))?);
         }
         actions.push(builder.set_value(system, &key, "ImagePath", data)?);
         actions.extend(set_parameters(builder, package, boot, &key)?);
     }
-    actions.push(builder.set_value(system, &key, "Start", RegData::dword(boot.start))?);
+    actions.push(builder.set_value(system, &key, "Start", RegistryData::dword(boot.start))?);
     Ok(Some(ServiceRecord {
         service: boot.service.clone(),
         control_set: set.to_owned(),
@@ -127,7 +128,7 @@ pub(super) fn apply_add_reg(
             return present.map(|data| builder.set_value(hive, &key, &line.name, data)).transpose();
         }
         RegAction::Set | RegAction::SetIfAbsent | RegAction::OverwriteOnly => {
-            return builder.set_value(hive, &key, &line.name, RegData::new(line.kind, line.data.clone())).map(Some);
+            return builder.set_value(hive, &key, &line.name, line.data.clone()).map(Some);
         }
         RegAction::Append => return append_strings(builder, hive, &key, line, present).map(Some),
         RegAction::Delete => {
@@ -143,15 +144,15 @@ fn append_strings(
     hive: GuestHive,
     key: &str,
     line: &RegValue,
-    present: Option<RegData>,
+    present: Option<RegistryData>,
 ) -> Result<Action> {
     let mut texts = present.and_then(|data| data.as_texts()).unwrap_or_default();
-    for text in RegData::new(line.kind, line.data.clone()).as_texts().unwrap_or_default() {
+    for text in line.data.as_texts().unwrap_or_default() {
         if !texts.iter().any(|t| t.eq_ignore_ascii_case(&text)) {
             texts.push(text);
         }
     }
-    builder.set_value(hive, key, &line.name, RegData::multi_sz(&texts))
+    builder.set_value(hive, key, &line.name, RegistryData::multi_sz(&texts))
 }
 
 /// `StartOverride` holds a start type for each hardware profile and beats `Start`.
@@ -179,7 +180,7 @@ pub(super) fn start_at_boot(
         let key = format!("{set}\\Services\\{service}");
         if existing_image(builder, [&key, &key])?.is_some() {
             builder.set_reason(format!("{service}: {reason}"));
-            builder.set_value(GuestHive::System, &key, "Start", RegData::dword(BOOT_START))?;
+            builder.set_value(GuestHive::System, &key, "Start", RegistryData::dword(BOOT_START))?;
             remove_start_override(builder, &set, service, record)?;
         }
     }

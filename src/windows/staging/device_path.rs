@@ -1,7 +1,8 @@
 //! `DevicePath`: the folders in which Windows looks for drivers of new devices.
 
 use crate::error::Result;
-use crate::plan::{GuestHive, RegData};
+use crate::hive::{RegistryData, ValueType};
+use crate::plan::GuestHive;
 use crate::windows::guest_paths;
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, DevicePathRecord};
@@ -13,10 +14,6 @@ pub const KEY: &str = "Microsoft\\Windows\\CurrentVersion";
 pub const NAME: &str = "DevicePath";
 /// What Windows has by default; device installation breaks without it.
 const DEFAULT: &str = "%SystemRoot%\\inf";
-/// `REG_SZ`.
-const SZ: u32 = 1;
-/// `REG_EXPAND_SZ`.
-const EXPAND_SZ: u32 = 2;
 
 /// `current` with `folders` appended, each once. Folders are compared without case and without trailing backslashes.
 #[must_use]
@@ -38,13 +35,13 @@ pub fn append_folders(current: &str, folders: &[String]) -> String {
 pub fn extend_device_path(builder: &mut PlanBuilder<'_>, stage_names: &[String]) -> Result<DevicePathRecord> {
     let software = GuestHive::Software;
     let present = registry::get_value(builder.hive(software)?, KEY, NAME)?;
-    let original = present.as_ref().and_then(RegData::as_text);
+    let original = present.as_ref().and_then(RegistryData::as_text);
     if present.is_some() && original.is_none() {
         builder.add_note("DevicePath is not a string in this guest; it is left as it is");
         return Ok(DevicePathRecord::default());
     }
     // a plain string is not expanded by Windows, so it gets plain text
-    let is_plain = present.as_ref().is_some_and(|data| data.kind == SZ);
+    let is_plain = present.as_ref().is_some_and(|data| data.kind == ValueType::SZ);
     let stage = if is_plain {
         let drive = builder.guest.system_root.get(..2).unwrap_or("C:");
         guest_paths::STAGE_IN_SCRIPT.replace("%SystemDrive%", drive)
@@ -57,8 +54,8 @@ pub fn extend_device_path(builder: &mut PlanBuilder<'_>, stage_names: &[String])
     let default = if is_plain { format!("{}\\inf", builder.guest.system_root) } else { DEFAULT.to_owned() };
     let new = append_folders(known.unwrap_or(&default), &folders);
     builder.set_reason("DevicePath: where Windows looks for drivers of new devices");
-    let kind = if is_plain { SZ } else { EXPAND_SZ };
-    let action = builder.set_value(software, KEY, NAME, RegData::string(kind, &new))?;
+    let kind = if is_plain { ValueType::SZ } else { ValueType::EXPAND_SZ };
+    let action = builder.set_value(software, KEY, NAME, RegistryData::text(kind, &new))?;
     Ok(DevicePathRecord { modified: action != Action::Unchanged, original, new })
 }
 

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::plan::RegData;
+use crate::hive::RegistryData;
 use crate::windows::plan_builder::Desired;
 use crate::windows::record::Record;
 
@@ -29,7 +29,7 @@ struct File<'a> {
 struct Value<'a> {
     key: String,
     name: &'a str,
-    data: &'a RegData,
+    data: &'a RegistryData,
 }
 
 #[derive(Serialize)]
@@ -80,7 +80,7 @@ mod tests {
                 hive: GuestHive::System,
                 key: "K".to_owned(),
                 name: "Start".to_owned(),
-                data: RegData::dword(0),
+                data: RegistryData::dword(0),
             },
             Desired::AbsentKey { hive: GuestHive::System, key: "K\\StartOverride".to_owned() },
         ];

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::inject::{fixture, fixture_drivers, folder, stderr, winject};
 use winject::internals::clock::FileTime;
-use winject::internals::hive::{Data, Hive};
+use winject::internals::hive::{Hive, RegistryData};
 
 const DRIVERS: &str = "drivers";
 
@@ -20,8 +20,8 @@ fn setting() -> tempfile::TempDir {
     let now = FileTime::from_unix_seconds(1_700_000_000).unwrap();
     let mut hive = Hive::create("SYSTEM", now);
     let select = hive.create_key(hive.root(), "Select", now).unwrap();
-    let one = Data::dword(1);
-    hive.set_value(select, "Current", one.kind, &one.bytes, now).unwrap();
+    let one = RegistryData::dword(1);
+    hive.set_value(select, "Current", &one, now).unwrap();
     std::fs::write(at("h"), hive.finish(&[]).unwrap()).unwrap();
     std::fs::write(at("h.reg"), "Windows Registry Editor Version 5.00\r\n\r\n[HKEY_LOCAL_MACHINE\\SYSTEM\\x]\r\n")
         .unwrap();

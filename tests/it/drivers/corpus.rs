@@ -59,12 +59,12 @@ fn facts_of_a_real_boot_driver() {
     assert_eq!(service.dword("Parameters", "DmaRemappingCompatible"), Some(0));
     let log = service.event_log.as_ref().unwrap();
     assert_eq!((log.log.as_str(), log.source.as_str()), ("System", "vioscsi"));
-    assert_eq!(log.registry[0].as_text().as_deref(), Some("%SystemRoot%\\System32\\IoLogMsg.dll"));
+    assert_eq!(log.registry[0].data.as_text().as_deref(), Some("%SystemRoot%\\System32\\IoLogMsg.dll"));
     let install = &facts.installs[0];
     assert_eq!((install.name.as_str(), install.section.as_str()), ("scsi_inst", "scsi_inst"));
     assert_eq!(install.copy_files[0].destination.dirid, 13);
     let limit = install.hardware.iter().find(|v| v.name == "MessageNumberLimit").unwrap();
-    assert_eq!((limit.kind, limit.data.as_slice()), (4, [2, 1, 0, 0].as_slice()));
+    assert_eq!((limit.data.kind.0, limit.data.bytes.as_slice()), (4, [2, 1, 0, 0].as_slice()));
 }
 
 /// Facts of the package's own texts, which any clone has.
@@ -85,7 +85,7 @@ fn facts_of_our_own_fixtures() {
     assert_eq!(network.installs[0].section, "new.ndi.nt");
     assert_eq!(network.function_service().unwrap().dependencies, ["NDIS", "+TDI"]);
     let bytes = network.installs[0].software.iter().find(|v| v.name == "bytes").unwrap();
-    assert_eq!((bytes.kind, bytes.data.as_slice()), (3, [1, 2, 3, 4].as_slice()));
+    assert_eq!((bytes.data.kind.0, bytes.data.bytes.as_slice()), (3, [1, 2, 3, 4].as_slice()));
     let w7 = GuestTarget::of_build(Arch::Amd64, 7601, false);
     assert_eq!(facts("network.inf", &w7).models[0].compatible_ids.len(), 1);
     let w2000 = GuestTarget::new(Arch::X86, 5, 0, 2195, false);

@@ -33,7 +33,7 @@ fn encodings() {
     let expected = read(text.as_bytes(), &w10());
     assert_eq!(expected.provider.resolved, "Müller & Söhne");
     let value = &expected.installs[0].software[0];
-    assert_eq!((value.name.as_str(), value.as_text().as_deref()), ("Größe", Some("naïve, ½")));
+    assert_eq!((value.name.as_str(), value.data.as_text().as_deref()), ("Größe", Some("naïve, ½")));
     for (name, bytes) in [
         ("UTF-16LE with a mark", [vec![0xFF, 0xFE], units(u16::to_le_bytes)].concat()),
         ("UTF-16BE with a mark", [vec![0xFE, 0xFF], units(u16::to_be_bytes)].concat()),
@@ -78,7 +78,7 @@ fn registry_values() {
         let rest = format!("[I]\nAddReg=R\n[R]\n{line}\n[Strings]\nFLG_ADDREG_TYPE_EXPAND_SZ=0x00020000");
         let facts = facts(&rest);
         let value: &RegValue = &facts.installs[0].software[0];
-        assert_eq!((value.action, value.kind, &value.data), (*action, *kind, data), "{line}");
+        assert_eq!((value.action, value.data.kind.0, &value.data.bytes), (*action, *kind, data), "{line}");
         assert_eq!((value.subkey.as_str(), facts.installs[0].software.len()), ("K", 1), "{line}");
         let root = if line.starts_with("HKLM") { RegRoot::LocalMachine } else { RegRoot::Relative };
         assert_eq!(value.root, root, "{line}");
@@ -87,7 +87,7 @@ fn registry_values() {
     let facts = facts("[I]\nAddReg=R\n[R]\nHKR,\"Interrupt Management\\Affinity Policy\",,,\"default\"");
     let value = &facts.installs[0].software[0];
     assert_eq!((value.subkey.as_str(), value.name.as_str()), ("Interrupt Management\\Affinity Policy", ""));
-    assert_eq!(value.as_text().as_deref(), Some("default"));
+    assert_eq!(value.data.as_text().as_deref(), Some("default"));
 }
 
 fn files_and_their_destinations() {
@@ -158,8 +158,8 @@ fn install_sections() {
         let facts = read(text(&(rest + &hardware)).as_bytes(), &GuestTarget::of_build(arch, 19045, false));
         let install = &facts.installs[0];
         assert_eq!((install.name.as_str(), &install.section), ("I", &format!("I{expected}")));
-        assert_eq!(install.software[0].as_text().as_deref(), Some(expected));
-        assert_eq!(install.hardware[0].as_text().as_deref(), Some(expected));
+        assert_eq!(install.software[0].data.as_text().as_deref(), Some(expected));
+        assert_eq!(install.hardware[0].data.as_text().as_deref(), Some(expected));
     }
 }
 

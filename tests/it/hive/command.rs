@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use winject::internals::hive::check::check;
-use winject::internals::hive::{Data, Hive};
+use winject::internals::hive::{Hive, RegistryData};
 
 use super::support::{NOW, folder};
 use crate::support::corpus_bytes;
@@ -34,8 +34,8 @@ fn code(folder: &Path, arguments: &[&str]) -> (i32, String) {
 fn system() -> Vec<u8> {
     let mut hive = Hive::create("SYSTEM", NOW);
     let select = hive.create_key(hive.root(), "Select", NOW).unwrap();
-    let one = Data::dword(1);
-    hive.set_value(select, "Current", one.kind, &one.bytes, NOW).unwrap();
+    let one = RegistryData::dword(1);
+    hive.set_value(select, "Current", &one, NOW).unwrap();
     hive.create_key(hive.root(), r"ControlSet001\Services\disk", NOW).unwrap();
     hive.finish(&[]).unwrap()
 }

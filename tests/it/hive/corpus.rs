@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use winject::internals::hive::check::{Severity, check};
 use winject::internals::hive::reader::Reader;
 use winject::internals::hive::reg_file::{Document, KeyPath, Section, apply, export};
-use winject::internals::hive::{Data, Hive, ValueType};
+use winject::internals::hive::{Hive, RegistryData, ValueType};
 
 use super::support::{DIRTY, HIVES, NOW, assert_clean, clean_hive, real_hives};
 use crate::support;
@@ -98,20 +98,20 @@ fn put_in_version(hive: &mut Hive, minor: u32) {
     for i in 0..120 {
         let key = hive.create_key(top, &format!("Service {i}"), NOW).unwrap();
         for (name, data) in [
-            ("", Data::sz("default")),
-            ("Start", Data::dword(i)),
-            ("ImagePath", Data::expand_sz(r"\SystemRoot\System32\drivers\viostor.sys")),
-            ("Group", Data::multi_sz(&["SCSI miniport", "Ωmega"])),
-            ("Nothing", Data::none()),
-            ("Blob", Data::binary(&vec![i as u8; i as usize * 7])),
+            ("", RegistryData::sz("default")),
+            ("Start", RegistryData::dword(i)),
+            ("ImagePath", RegistryData::expand_sz(r"\SystemRoot\System32\drivers\viostor.sys")),
+            ("Group", RegistryData::multi_sz(&["SCSI miniport", "Ωmega"])),
+            ("Nothing", RegistryData::none()),
+            ("Blob", RegistryData::binary(vec![i as u8; i as usize * 7])),
         ] {
-            assert!(hive.set_value(key, name, data.kind, &data.bytes, NOW).unwrap());
+            assert!(hive.set_value(key, name, &data, NOW).unwrap());
         }
     }
     let largest = if minor < 4 { (1 << 20) - 4 } else { 1 << 20 };
     for size in [4, 5, 16343, 16344, 16345, 32688, 32689, 100_000, largest] {
         let name = format!("size {size}");
-        hive.set_value(top, &name, ValueType(0xFFFF_0012), &vec![0xAB; size], NOW).unwrap();
+        hive.set_value(top, &name, &RegistryData::new(ValueType(0xFFFF_0012), vec![0xAB; size]), NOW).unwrap();
     }
 }
 

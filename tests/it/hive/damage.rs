@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use winject::internals::hive::check::{Code, check};
-use winject::internals::hive::{Hive, Name, ValueType};
+use winject::internals::hive::{Hive, Name, RegistryData};
 
 use super::support::{NOW, folder, seal, word};
 use crate::support;
@@ -118,9 +118,9 @@ fn sample(minor: u32) -> Victim {
     let apple = hive.create_key(root, "Apple", NOW).unwrap();
     hive.set_class(apple, Some(&Name::from("Class")), NOW).unwrap();
     for (name, size) in [("", 7), ("resident", 4), ("plain", 100), ("val1", 9), ("val2", 9), ("large", 40_000)] {
-        hive.set_value(apple, name, ValueType::BINARY, &vec![1; size], NOW).unwrap();
+        hive.set_value(apple, name, &RegistryData::binary(vec![1; size]), NOW).unwrap();
     }
-    hive.set_value(apple, "Ω", ValueType::BINARY, &[], NOW).unwrap();
+    hive.set_value(apple, "Ω", &RegistryData::binary(&[]), NOW).unwrap();
     for name in ["Child1", "Child2", "Child3", "Ω1"] {
         hive.create_key(apple, name, NOW).unwrap();
     }

@@ -3,7 +3,7 @@
 use winject::Kind;
 use winject::internals::hive::check::check;
 use winject::internals::hive::reader::Reader;
-use winject::internals::hive::{Data, Hive, Name, ValueType};
+use winject::internals::hive::{Hive, Name, RegistryData, ValueType};
 
 use super::support::{NOW, assert_clean, word};
 
@@ -86,11 +86,11 @@ fn data_are_stored_by_their_size() {
         for size in [0, 1, 4, 5, 8, 16343, 16344, 16345, 32687, 32688, 32689] {
             let data: Vec<u8> = (0..size).map(|i| (i * 7) as u8).collect();
             let mut hive = Hive::create_version("ROOT", minor, NOW);
-            assert!(hive.set_value(hive.root(), "v", ValueType::BINARY, &data, NOW).unwrap());
+            assert!(hive.set_value(hive.root(), "v", &RegistryData::binary(data.clone()), NOW).unwrap());
             let bytes = clean(hive);
             let big = bytes[4096..].windows(2).any(|w| w == b"db") && size > 1000;
             assert_eq!(big && data.len() > 16344, minor >= 4 && size > 16344, "1.{minor}, {size} bytes");
-            assert_eq!(Reader::open(&bytes).unwrap().root().unwrap().value("V").unwrap().unwrap().data, data);
+            assert_eq!(Reader::open(&bytes).unwrap().root().unwrap().value("V").unwrap().unwrap().bytes, data);
         }
     }
 }
@@ -101,9 +101,9 @@ fn every_change_of_size_frees_what_was_there() {
         for from in sizes {
             for to in sizes {
                 let mut hive = Hive::create_version("ROOT", minor, NOW);
-                hive.set_value(hive.root(), "v", ValueType::BINARY, &vec![1; from], NOW).unwrap();
-                hive.set_value(hive.root(), "v", ValueType::BINARY, &vec![2; to], NOW).unwrap();
-                assert_eq!(hive.value(hive.root(), "v").unwrap().unwrap().data, vec![2; to]);
+                hive.set_value(hive.root(), "v", &RegistryData::binary(vec![1; from]), NOW).unwrap();
+                hive.set_value(hive.root(), "v", &RegistryData::binary(vec![2; to]), NOW).unwrap();
+                assert_eq!(hive.value(hive.root(), "v").unwrap().unwrap().bytes, vec![2; to]);
                 let mut hive = Hive::open(clean(hive)).unwrap();
                 assert!(hive.delete_value(hive.root(), "v", NOW).unwrap());
                 clean(hive);
@@ -119,7 +119,7 @@ fn names_of_every_upper_casable_unit_are_found() {
     for &unit in &units {
         let name = Name::from_units(vec![0x41, unit, 0x42]);
         hive.create_subkey(hive.root(), &name, NOW).unwrap();
-        hive.set_value_named(hive.root(), &name, ValueType::NONE, &[], NOW).unwrap();
+        hive.set_value_named(hive.root(), &name, &RegistryData::new(ValueType::NONE, &[]), NOW).unwrap();
     }
     let bytes = clean(hive);
     assert_clean(&bytes, None);
@@ -139,12 +139,12 @@ fn names_that_windows_would_not_take_are_refused() {
     }
     assert!(hive.create_subkey(hive.root(), &Name::from("a\\b"), NOW).is_err());
     assert!(hive.create_subkey(hive.root(), &Name::default(), NOW).is_err());
-    assert!(hive.set_value(hive.root(), &"x".repeat(16384), ValueType::NONE, &[], NOW).is_err());
+    assert!(hive.set_value(hive.root(), &"x".repeat(16384), &RegistryData::new(ValueType::NONE, &[]), NOW).is_err());
     assert!(hive.delete_key(hive.root(), NOW).is_err());
     for good in ["x".repeat(255), "Ω".repeat(255)] {
         hive.create_key(hive.root(), &good, NOW).unwrap();
     }
-    hive.set_value(hive.root(), &"Ω".repeat(16383), ValueType::NONE, &[], NOW).unwrap();
+    hive.set_value(hive.root(), &"Ω".repeat(16383), &RegistryData::new(ValueType::NONE, &[]), NOW).unwrap();
     assert_clean(&clean(hive), None);
 }
 
@@ -163,19 +163,19 @@ fn keys_nest_as_deep_as_windows_allows() {
 fn the_same_again_changes_nothing() {
     let mut hive = Hive::create("ROOT", NOW);
     let key = hive.create_key(hive.root(), r"A\B", NOW).unwrap();
-    let data = Data::sz("text");
-    hive.set_value(key, "Name", data.kind, &data.bytes, NOW).unwrap();
+    let data = RegistryData::sz("text");
+    hive.set_value(key, "Name", &data, NOW).unwrap();
     let bytes = clean(hive);
     let mut hive = Hive::open(bytes.clone()).unwrap();
     let later = winject::internals::clock::FileTime(NOW.0 + 1);
     let key = hive.create_key(hive.root(), r"a\b", later).unwrap();
-    assert!(!hive.set_value(key, "NAME", data.kind, &data.bytes, later).unwrap());
+    assert!(!hive.set_value(key, "NAME", &data, later).unwrap());
     assert!(!hive.delete_value(key, "other", later).unwrap());
     assert!(!hive.is_changed());
     assert_eq!(hive.finish(&[]).unwrap(), bytes);
     let mut hive = Hive::open(bytes.clone()).unwrap();
-    assert!(hive.set_value(key, "NAME", ValueType::EXPAND_SZ, &data.bytes, later).unwrap());
-    let value = hive.value(key, "name").unwrap().unwrap();
+    assert!(hive.set_value(key, "NAME", &RegistryData::new(ValueType::EXPAND_SZ, data.bytes.clone()), later).unwrap());
+    let value = hive.value_named(key, &Name::from("name")).unwrap().unwrap();
     assert_eq!(value.name.to_string(), "Name", "the spelling stays");
     assert_eq!(hive.key_time(key).unwrap(), later);
     let after = clean(hive);
@@ -212,12 +212,12 @@ fn growth_goes_into_the_tail_of_the_file_first() {
     let mut bytes = Hive::create("ROOT", NOW).finish(&[]).unwrap();
     bytes.resize(64 * 1024, 0xEE);
     let mut hive = Hive::open(bytes).unwrap();
-    hive.set_value(hive.root(), "v", ValueType::BINARY, &[1; 10_000], NOW).unwrap();
+    hive.set_value(hive.root(), "v", &RegistryData::binary(&[1; 10_000]), NOW).unwrap();
     assert_eq!(hive.file_size(), 64 * 1024);
     let bytes = clean(hive);
     assert_clean(&bytes, None);
     let mut hive = Hive::open(bytes).unwrap();
-    hive.set_value(hive.root(), "w", ValueType::BINARY, &[1; 100_000], NOW).unwrap();
+    hive.set_value(hive.root(), "w", &RegistryData::binary(&[1; 100_000]), NOW).unwrap();
     assert_clean(&clean(hive), None);
 }
 
@@ -227,7 +227,7 @@ fn maxima_are_kept_and_reset() {
     let fields = |hive: &[u8]| [52, 60, 64].map(|at| word(hive, root + at) & 0xFFFF);
     let a = hive.create_key(hive.root(), "abc", NOW).unwrap();
     hive.create_key(hive.root(), "abcdef", NOW).unwrap();
-    hive.set_value(hive.root(), "name", ValueType::BINARY, &[1; 30], NOW).unwrap();
+    hive.set_value(hive.root(), "name", &RegistryData::binary(&[1; 30]), NOW).unwrap();
     let bytes = clean(hive);
     assert_eq!(fields(&bytes), [12, 8, 30]);
     let mut hive = Hive::open(bytes).unwrap();

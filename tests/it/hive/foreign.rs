@@ -42,7 +42,7 @@ pub fn our_reader(bytes: &[u8]) -> Listing {
     while let Some((path, node)) = pending.pop() {
         lines.push(key_line(&path));
         for value in node.values().unwrap() {
-            lines.push(value_line(&path, value.name.units(), value.kind.0, &value.data));
+            lines.push(value_line(&path, value.name.units(), value.data.kind.0, &value.data.bytes));
         }
         for child in node.subkeys().unwrap() {
             pending.push((join(&path, child.name().unwrap().units()), child));

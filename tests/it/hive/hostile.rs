@@ -3,7 +3,7 @@
 use winject::internals::hive::check::check;
 use winject::internals::hive::reader::Reader;
 use winject::internals::hive::reg_file::{KeyPath, export};
-use winject::internals::hive::{Data, Hive, Name, ValueType};
+use winject::internals::hive::{Hive, Name, RegistryData, ValueType};
 
 use super::model::Random;
 use super::support::{NOW, seal, word};
@@ -15,7 +15,7 @@ fn small(minor: u32) -> Vec<u8> {
     let top = hive.create_key(hive.root(), r"a\bb\ccc", NOW).unwrap();
     hive.set_class(top, Some(&Name::from("Class")), NOW).unwrap();
     for (name, size) in [("", 7), ("four", 4), ("large", if minor > 3 { 16_400 } else { 200 })] {
-        hive.set_value(top, name, ValueType(size), &vec![1; size as usize], NOW).unwrap();
+        hive.set_value(top, name, &RegistryData::new(ValueType(size), vec![1; size as usize]), NOW).unwrap();
     }
     for name in ["x", "Ω", "y"] {
         let key = hive.create_key(hive.root(), name, NOW).unwrap();
@@ -85,13 +85,13 @@ fn exercise(bytes: &[u8], log: &[u8], random: &mut Random) {
     let _ = export(&hive, hive.root(), &KeyPath::default());
     let _ =
         hive.find(hive.root(), r"a\bb\CCC").map(|key| key.map(|key| (hive.key_path(key), hive.security(key).is_ok())));
-    let data = Data::binary(&vec![7; random.below(300)]);
+    let data = RegistryData::binary(vec![7; random.below(300)]);
     if let Ok(key) = hive.create_key(hive.root(), r"a\new\key", NOW) {
-        let _ = hive.set_value(key, "v", data.kind, &data.bytes, NOW);
+        let _ = hive.set_value(key, "v", &data, NOW);
     }
     for path in [r"a\bb\ccc", "x"] {
         if let Ok(Some(key)) = hive.find(hive.root(), path) {
-            let _ = hive.set_value(key, "four", data.kind, &data.bytes, NOW);
+            let _ = hive.set_value(key, "four", &data, NOW);
             let _ = hive.delete_value(key, "", NOW);
             let _ = hive.delete_key(key, NOW);
         }

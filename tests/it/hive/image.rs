@@ -6,7 +6,7 @@ use std::process::Output;
 use winject::internals::block::{self, Format, Stage, StageOptions, commit};
 use winject::internals::clock::FileTime;
 use winject::internals::hive::check::check;
-use winject::internals::hive::{Hive, ValueType};
+use winject::internals::hive::{Hive, RegistryData};
 use winject::internals::ntfs::{New, OpenOptions, Volume};
 use winject::internals::partition::{PartitionView, read};
 
@@ -66,7 +66,7 @@ fn make_dirty(image: &Path, logs: Logs) -> (&'static str, Vec<u8>) {
     let base = get(image, SYSTEM);
     let mut hive = Hive::open(base.clone()).unwrap();
     let key = hive.create_key(hive.root(), "FromLog", NOW).unwrap();
-    hive.set_value(key, "Large", ValueType::BINARY, &vec![7; 50_000], NOW).unwrap();
+    hive.set_value(key, "Large", &RegistryData::binary(vec![7; 50_000]), NOW).unwrap();
     let next = hive.finish(&[]).unwrap();
     let (path, log) = match logs {
         Logs::Pair => (LOG1, new_log(&[base.clone(), next], word(&base, 4))),

@@ -1,7 +1,7 @@
 //! Replaying logs made here: every combination of a primary and its logs, in both formats.
 
 use winject::Kind;
-use winject::internals::hive::{Hive, ValueType};
+use winject::internals::hive::{Hive, RegistryData};
 
 use super::support::{NOW, assert_clean, hivereplay, seal, word};
 
@@ -36,7 +36,7 @@ fn states(sequence: u32, count: usize) -> Vec<Vec<u8>> {
     for i in 1..count {
         let mut hive = Hive::open(all.last().unwrap().clone()).unwrap();
         let key = hive.create_key(hive.root(), &format!(r"State {i}\below"), NOW).unwrap();
-        hive.set_value(key, "Large", ValueType::BINARY, &vec![i as u8; 5000 * i], NOW).unwrap();
+        hive.set_value(key, "Large", &RegistryData::binary(vec![i as u8; 5000 * i]), NOW).unwrap();
         all.push(hive.finish(&[]).unwrap());
     }
     all

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use winject::internals::clock::FileTime;
 use winject::internals::hive::check::check;
-use winject::internals::hive::{Hive, KeyId, Name, ValueType};
+use winject::internals::hive::{Hive, KeyId, Name, RegistryData, ValueType};
 
 use super::foreign::{self, Listing, assert_same};
 use super::support::{NOW, assert_clean};
@@ -145,7 +145,7 @@ impl Model {
             _ => random.below(200),
         };
         let data = random.bytes(length);
-        hive.set_value_named(key, &name, ValueType(kind), &data, now).unwrap();
+        hive.set_value_named(key, &name, &RegistryData::new(ValueType(kind), data.clone()), now).unwrap();
         match model.values.iter_mut().find(|v| v.0.is_same(&name)) {
             Some(value) => (value.1, value.2) = (kind, data),
             None => model.values.push((name, kind, data)),
@@ -354,7 +354,7 @@ fn values_up_to_a_mebibyte() {
             let size = if round % 2 == 0 { *random.pick(&sizes) } else { random.below(1 << 20) };
             let size = if minor == 3 { size.min((1 << 20) - 4) } else { size };
             let data = random.bytes(size);
-            hive.set_value(top, &name, ValueType::BINARY, &data, NOW).unwrap();
+            hive.set_value(top, &name, &RegistryData::binary(data.clone()), NOW).unwrap();
             truth.insert(name, data);
             if round % 5 == 4 {
                 let name = format!("v{}", random.below(7));
@@ -362,7 +362,7 @@ fn values_up_to_a_mebibyte() {
             }
         }
         for (name, data) in &truth {
-            assert!(&hive.value(top, name).unwrap().unwrap().data == data);
+            assert!(&hive.value(top, name).unwrap().unwrap().bytes == data);
         }
         let bytes = hive.finish(&[]).unwrap();
         assert_clean(&bytes, None);
@@ -378,7 +378,7 @@ fn values_up_to_a_mebibyte() {
         }
     }
     let mut old = Hive::create_version("ROOT", 3, NOW);
-    let error = old.set_value(old.root(), "x", ValueType::BINARY, &vec![0; 1 << 20], NOW).unwrap_err();
+    let error = old.set_value(old.root(), "x", &RegistryData::binary(vec![0; 1 << 20]), NOW).unwrap_err();
     assert_eq!(error.kind(), winject::Kind::Refused);
 }
 
@@ -415,7 +415,7 @@ fn random_edits_of_keys_with_many_values() {
                     _ => {
                         let length = if random.below(50) == 0 { random.below(40_000) } else { random.below(12) };
                         let (kind, data) = (random.below(12) as u32, random.bytes(length));
-                        hive.set_value(key, &spelt, ValueType(kind), &data, NOW).unwrap();
+                        hive.set_value(key, &spelt, &RegistryData::new(ValueType(kind), data.clone()), NOW).unwrap();
                         match at {
                             Some(at) => (values[at].1, values[at].2) = (kind, data),
                             None => values.push((spelt, kind, data)),
@@ -426,8 +426,12 @@ fn random_edits_of_keys_with_many_values() {
             most = most.max(model.iter().map(Vec::len).max().unwrap());
             for (which, values) in model.iter().enumerate() {
                 let key = hive.create_key(hive.root(), &format!("Key {which}"), NOW).unwrap();
-                let found: Values =
-                    hive.values(key).unwrap().into_iter().map(|v| (v.name.to_string(), v.kind.0, v.data)).collect();
+                let found: Values = hive
+                    .values(key)
+                    .unwrap()
+                    .into_iter()
+                    .map(|v| (v.name.to_string(), v.data.kind.0, v.data.bytes))
+                    .collect();
                 assert!(&found == values, "seed {seed}, key {which}: the values or their order");
             }
             bytes = hive.finish(&[]).unwrap();
@@ -463,7 +467,8 @@ fn very_many_values_under_one_key() {
         for round in 0..2 {
             for i in shuffled(count, &mut random).into_iter().filter(|i| round == 0 || i % 3 == 0) {
                 let value = (3, random.bytes(i % 40));
-                hive.set_value(top, &format!("Value {i:x}"), ValueType(3), &value.1, NOW).unwrap();
+                hive.set_value(top, &format!("Value {i:x}"), &RegistryData::new(ValueType(3), value.1.clone()), NOW)
+                    .unwrap();
                 values.insert(i, value);
             }
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use winject::internals::drivers::SignatureLevel;
-use winject::internals::hive::{Data, Hive};
+use winject::internals::hive::{Hive, RegistryData};
 use winject::internals::ntfs::New;
 use winject::internals::windows::{BootCheck, Bus, CheckOptions, InjectOptions, Registration, boot_check};
 
@@ -97,10 +97,10 @@ fn edit_file(disk: &Disk, change: impl FnOnce(&mut Vec<u8>)) {
     volume.flush().unwrap();
 }
 
-fn set(disk: &Disk, key: &str, name: &str, data: &Data) {
+fn set(disk: &Disk, key: &str, name: &str, data: &RegistryData) {
     edit(disk, |hive| {
         let key = hive.create_key(hive.root(), key, NOW).unwrap();
-        hive.set_value(key, name, data.kind, &data.bytes, NOW).unwrap();
+        hive.set_value(key, name, &data, NOW).unwrap();
     });
 }
 
@@ -150,12 +150,12 @@ fn every_way_of_breaking_a_guest_has_the_same_reason_in_both_implementations() {
                 b[at] = 3;
             });
         }),
-        ("start-3", "start-type", |d| set(d, SERVICE, "Start", &Data::dword(3))),
-        ("override", "start-override", |d| set(d, &format!("{SERVICE}\\StartOverride"), "0", &Data::dword(3))),
-        ("own-process", "service-type", |d| set(d, SERVICE, "Type", &Data::dword(0x10))),
+        ("start-3", "start-type", |d| set(d, SERVICE, "Start", &RegistryData::dword(3))),
+        ("override", "start-override", |d| set(d, &format!("{SERVICE}\\StartOverride"), "0", &RegistryData::dword(3))),
+        ("own-process", "service-type", |d| set(d, SERVICE, "Type", &RegistryData::dword(0x10))),
         ("no-service", "no-service", |d| drop_key(d, SERVICE)),
-        ("drive-d", "image-path", |d| set(d, SERVICE, "ImagePath", &Data::expand_sz("\\??\\D:\\viostor.sys"))),
-        ("bus-type", "bus-type", |d| set(d, &format!("{SERVICE}\\Parameters"), "BusType", &Data::dword(10))),
+        ("drive-d", "image-path", |d| set(d, SERVICE, "ImagePath", &RegistryData::expand_sz("\\??\\D:\\viostor.sys"))),
+        ("bus-type", "bus-type", |d| set(d, &format!("{SERVICE}\\Parameters"), "BusType", &RegistryData::dword(10))),
         ("no-ids", "no-device-id", |d| {
             edit(d, |hive| {
                 let pci = hive.find(hive.root(), "DriverDatabase\\DeviceIds\\PCI").unwrap().unwrap();
@@ -184,7 +184,7 @@ fn every_way_of_breaking_a_guest_has_the_same_reason_in_both_implementations() {
                     let wrong = format!("ControlSet001\\Control\\DriverDatabase\\DeviceIds\\PCI\\{name}");
                     let to = hive.create_key(hive.root(), &wrong, NOW).unwrap();
                     for value in hive.values(key).unwrap() {
-                        hive.set_value_named(to, &value.name, value.kind, &value.data, NOW).unwrap();
+                        hive.set_value_named(to, &value.name, &value.data, NOW).unwrap();
                     }
                     hive.delete_key(key, NOW).unwrap();
                 }
@@ -197,15 +197,15 @@ fn every_way_of_breaking_a_guest_has_the_same_reason_in_both_implementations() {
                 let set = "ControlSet002\\Services\\viostor";
                 let key = hive.create_key(hive.root(), set, NOW).unwrap();
                 for (name, data) in [
-                    ("Start", Data::dword(3)),
-                    ("Type", Data::dword(1)),
-                    ("ImagePath", Data::expand_sz("system32\\drivers\\viostor.sys")),
+                    ("Start", RegistryData::dword(3)),
+                    ("Type", RegistryData::dword(1)),
+                    ("ImagePath", RegistryData::expand_sz("system32\\drivers\\viostor.sys")),
                 ] {
-                    hive.set_value(key, name, data.kind, &data.bytes, NOW).unwrap();
+                    hive.set_value(key, name, &data, NOW).unwrap();
                 }
                 let select = hive.find(hive.root(), "Select").unwrap().unwrap();
-                let two = Data::dword(2);
-                hive.set_value(select, "Default", two.kind, &two.bytes, NOW).unwrap();
+                let two = RegistryData::dword(2);
+                hive.set_value(select, "Default", &two, NOW).unwrap();
             });
         }),
         ("no-database", "no-driver-database", |d| drop_key(d, "DriverDatabase")),
@@ -255,10 +255,10 @@ fn ways_of_breaking_the_full_form() {
             volume.delete(SYS).unwrap();
             volume.flush().unwrap();
         }),
-        ("full-start-3", "start-type", |d, _| set(d, SERVICE, "Start", &Data::dword(3))),
+        ("full-start-3", "start-type", |d, _| set(d, SERVICE, "Start", &RegistryData::dword(3))),
         ("full-store", "file-missing", |d, _| {
             let image = "System32\\DriverStore\\FileRepository\\viostor.inf_amd64_0123456789abcdef\\viostor.sys";
-            set(d, SERVICE, "ImagePath", &Data::expand_sz(image));
+            set(d, SERVICE, "ImagePath", &RegistryData::expand_sz(image));
         }),
         ("full-ids", "no-device-id", |d, oem| {
             edit(d, |hive| {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use winject::internals::drivers::SignatureLevel;
-use winject::internals::hive::{Data, Hive};
+use winject::internals::hive::{Hive, RegistryData};
 use winject::internals::ntfs::New;
 use winject::internals::windows::{Bus, CheckOptions, InjectOptions, boot_check};
 
@@ -23,10 +23,10 @@ fn edit(disk: &Disk, hive: &str, change: impl FnOnce(&mut Hive)) {
     volume.flush().unwrap();
 }
 
-fn set(disk: &Disk, hive: &str, key: &str, name: &str, data: &Data) {
+fn set(disk: &Disk, hive: &str, key: &str, name: &str, data: &RegistryData) {
     edit(disk, hive, |hive| {
         let key = hive.create_key(hive.root(), key, NOW).unwrap();
-        hive.set_value(key, name, data.kind, &data.bytes, NOW).unwrap();
+        hive.set_value(key, name, &data, NOW).unwrap();
     });
 }
 
@@ -72,13 +72,15 @@ fn the_state_of_the_guest_is_reported() {
     type Change = fn(&Disk);
     let states: [(&str, &str, Change); 14] = [
         ("fast-startup", "fast startup", |d| {
-            set(d, "SYSTEM", &format!("{SESSION}\\Power"), "HiberbootEnabled", &Data::dword(1));
+            set(d, "SYSTEM", &format!("{SESSION}\\Power"), "HiberbootEnabled", &RegistryData::dword(1));
         }),
         ("antivirus", "antivirus", |d| {
             edit(d, "SYSTEM", |hive| {
                 let key = hive.create_key(hive.root(), "ControlSet001\\Services\\mfehidk", NOW).unwrap();
-                for (name, data) in [("Group", Data::sz("FSFilter Anti-Virus")), ("Start", Data::dword(0))] {
-                    hive.set_value(key, name, data.kind, &data.bytes, NOW).unwrap();
+                for (name, data) in
+                    [("Group", RegistryData::sz("FSFilter Anti-Virus")), ("Start", RegistryData::dword(0))]
+                {
+                    hive.set_value(key, name, &data, NOW).unwrap();
                 }
             });
         }),
@@ -87,35 +89,35 @@ fn the_state_of_the_guest_is_reported() {
         ("disk-filter", "controller class", |d| filter(d, "{4d36e97b-e325-11ce-bfc1-08002be10318}", "UpperFilters")),
         ("device-policy", "policy", |d| {
             let key = "Policies\\Microsoft\\Windows\\DeviceInstall\\Restrictions";
-            set(d, "SOFTWARE", key, "DenyUnspecified", &Data::dword(1));
+            set(d, "SOFTWARE", key, "DenyUnspecified", &RegistryData::dword(1));
         }),
         ("no-way-back", "no in-box controller", |d| {
             edit(d, "SYSTEM", |hive| {
                 for name in ["storahci", "stornvme", "msahci", "atapi", "intelide"] {
                     let key = format!("ControlSet001\\Services\\{name}");
                     if let Some(key) = hive.find(hive.root(), &key).unwrap() {
-                        let data = Data::dword(3);
-                        hive.set_value(key, "Start", data.kind, &data.bytes, NOW).unwrap();
+                        let data = RegistryData::dword(3);
+                        hive.set_value(key, "Start", &data, NOW).unwrap();
                     }
                 }
             });
         }),
         ("pending-reboot", "renames", |d| {
-            let files = Data::multi_sz(&["\\??\\C:\\a", "\\??\\C:\\b"]);
+            let files = RegistryData::multi_sz(&["\\??\\C:\\a", "\\??\\C:\\b"]);
             set(d, "SYSTEM", SESSION, "PendingFileRenameOperations", &files);
         }),
         ("pending-reboot", "servicing", |d| {
             let key = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\RebootPending";
-            set(d, "SOFTWARE", key, "x", &Data::dword(1));
+            set(d, "SOFTWARE", key, "x", &RegistryData::dword(1));
         }),
         ("pending-reboot", "update", |d| {
             let key = "Microsoft\\Windows\\CurrentVersion\\WindowsUpdate\\Auto Update\\RebootRequired";
-            set(d, "SOFTWARE", key, "x", &Data::dword(1));
+            set(d, "SOFTWARE", key, "x", &RegistryData::dword(1));
         }),
         ("pending-reboot", "pending.xml", |d| put(d, "/Windows/WinSxS/pending.xml", b"<PendingTransaction/>")),
-        ("setup-in-progress", "setup phase", |d| set(d, "SYSTEM", "Setup", "SetupPhase", &Data::dword(3))),
+        ("setup-in-progress", "setup phase", |d| set(d, "SYSTEM", "Setup", "SetupPhase", &RegistryData::dword(3))),
         ("setup-in-progress", "out-of-box experience", |d| {
-            set(d, "SYSTEM", "Setup", "OOBEInProgress", &Data::dword(1))
+            set(d, "SYSTEM", "Setup", "OOBEInProgress", &RegistryData::dword(1))
         }),
         ("volume-state", "hibernated", |d| {
             let mut hibernation = vec![0u8; 8192];
@@ -155,10 +157,10 @@ const SESSION: &str = "ControlSet001\\Control\\Session Manager";
 fn filter(disk: &Disk, class: &str, name: &str) {
     edit(disk, "SYSTEM", |hive| {
         let key = hive.create_key(hive.root(), &format!("ControlSet001\\Control\\Class\\{class}"), NOW).unwrap();
-        let mut texts = hive.value(key, name).unwrap().and_then(|v| v.as_multi_str()).unwrap_or_default();
+        let mut texts = hive.value(key, name).unwrap().and_then(|v| v.as_texts()).unwrap_or_default();
         texts.push("prl_strg".to_owned());
-        let data = Data::multi_sz(&texts);
-        hive.set_value(key, name, data.kind, &data.bytes, NOW).unwrap();
+        let data = RegistryData::multi_sz(&texts);
+        hive.set_value(key, name, &data, NOW).unwrap();
     });
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use winject::internals::drivers::SignatureLevel;
-use winject::internals::hive::{Data, Hive};
+use winject::internals::hive::{Hive, RegistryData};
 use winject::internals::ntfs::security::Protected;
 use winject::internals::ntfs::{New, Security};
 use winject::internals::windows::{Bus, CheckOptions, InjectOptions, Registration, boot_check};
@@ -463,14 +463,14 @@ fn no_boot_start_without_a_file_in_any_control_set() {
     let mut hive = Hive::open(volume.read(file, 1 << 30).unwrap()).unwrap();
     let image = format!("\\SystemRoot\\{}\\viostor.sys", store.strip_prefix("Windows/").unwrap().replace('/', "\\"));
     for (key, name, data) in [
-        ("ControlSet001\\Services\\viostor", "ImagePath", Data::expand_sz(&image)),
-        ("ControlSet001\\Services\\viostor", "Start", Data::dword(3)),
-        ("ControlSet001\\Services\\viostor", "Type", Data::dword(1)),
-        ("ControlSet002\\Control", "x", Data::dword(1)),
-        ("Select", "LastKnownGood", Data::dword(2)),
+        ("ControlSet001\\Services\\viostor", "ImagePath", RegistryData::expand_sz(&image)),
+        ("ControlSet001\\Services\\viostor", "Start", RegistryData::dword(3)),
+        ("ControlSet001\\Services\\viostor", "Type", RegistryData::dword(1)),
+        ("ControlSet002\\Control", "x", RegistryData::dword(1)),
+        ("Select", "LastKnownGood", RegistryData::dword(2)),
     ] {
         let key = hive.create_key(hive.root(), key, NOW).unwrap();
-        hive.set_value(key, name, data.kind, &data.bytes, NOW).unwrap();
+        hive.set_value(key, name, &data, NOW).unwrap();
     }
     volume.overwrite(file, &hive.finish(&[]).unwrap()).unwrap();
     volume.flush().unwrap();

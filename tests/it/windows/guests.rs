@@ -10,7 +10,7 @@ use winject::Result;
 use winject::internals::clock::FileTime;
 use winject::internals::drivers::{Definitions, Policy, Selection, SignatureLevel, Sources, select};
 use winject::internals::error::{Error, Layer};
-use winject::internals::hive::{Data, Hive};
+use winject::internals::hive::{Hive, RegistryData};
 use winject::internals::io::{VolumeRead, VolumeWrite};
 use winject::internals::ntfs::{New, OpenOptions, Volume};
 use winject::internals::plan::{Applied, Plan, apply, verify};
@@ -153,7 +153,7 @@ pub fn add_drivers_hive(disk: &Disk) {
     let database = hive.create_key(hive.root(), "DriverDatabase", NOW).unwrap();
     for value in system.values(root).unwrap() {
         if ["Version", "SchemaVersion", "Architecture"].iter().any(|name| value.name.to_string() == *name) {
-            hive.set_value_named(database, &value.name, value.kind, &value.data, NOW).unwrap();
+            hive.set_value_named(database, &value.name, &value.data, NOW).unwrap();
         }
     }
     hive.create_key(database, "DriverFiles", NOW).unwrap();
@@ -168,17 +168,17 @@ pub fn add_drivers_hive(disk: &Disk) {
         version.extend(winject::internals::drivers::inf::Guid::parse(class).unwrap().0);
         version.extend([0; 24]);
         for (key, name, data) in [
-            (format!("DriverInfFiles\\{inf}"), "", Data::multi_sz(&[&package])),
-            (format!("DriverInfFiles\\{inf}"), "Active", Data::sz(&package)),
-            (format!("DriverPackages\\{package}"), "", Data::sz(inf)),
-            (format!("DriverPackages\\{package}"), "Version", Data::binary(&version)),
-            (format!("DriverPackages\\{package}"), "Provider", Data::sz("Nobody")),
-            (format!("DriverPackages\\{package}"), "SignerScore", Data::dword(0x0D00_0003)),
-            (format!("DeviceIds\\{id}"), inf, Data::binary(&[1, 0xff, 0, 0])),
-            (format!("DeviceIds\\{class}"), inf, Data::none()),
+            (format!("DriverInfFiles\\{inf}"), "", RegistryData::multi_sz(&[&package])),
+            (format!("DriverInfFiles\\{inf}"), "Active", RegistryData::sz(&package)),
+            (format!("DriverPackages\\{package}"), "", RegistryData::sz(inf)),
+            (format!("DriverPackages\\{package}"), "Version", RegistryData::binary(version)),
+            (format!("DriverPackages\\{package}"), "Provider", RegistryData::sz("Nobody")),
+            (format!("DriverPackages\\{package}"), "SignerScore", RegistryData::dword(0x0D00_0003)),
+            (format!("DeviceIds\\{id}"), inf, RegistryData::binary(&[1, 0xff, 0, 0])),
+            (format!("DeviceIds\\{class}"), inf, RegistryData::none()),
         ] {
             let key = hive.create_key(database, &key, NOW).unwrap();
-            hive.set_value(key, name, data.kind, &data.bytes, NOW).unwrap();
+            hive.set_value(key, name, &data, NOW).unwrap();
         }
     }
     volume.replace_file(&format!("{config}/DRIVERS"), &hive.finish(&[]).unwrap(), &New::default()).unwrap();

@@ -418,7 +418,7 @@ fn examples(text: &str, title: &str) -> Values {
 
 fn collect(node: &Node<'_>, path: &str, out: &mut Values) {
     for value in node.values().unwrap() {
-        out.insert(place(path, &value.name.to_string()), (value.kind.0, value.data));
+        out.insert(place(path, &value.name.to_string()), (value.data.kind.0, value.data.bytes));
     }
     for sub in node.subkeys().unwrap() {
         collect(&sub, &format!("{path}\\{}", sub.name().unwrap()), out);
@@ -479,12 +479,12 @@ fn ours(case: &Case) -> Values {
         }
         for line in service.registry.iter().filter(|l| l.root == RegRoot::Relative && l.action != RegAction::Delete) {
             if line.subkey.is_empty() {
-                let data = winject::internals::plan::RegData::new(line.kind, line.data.clone());
+                let data = line.data.clone();
                 values.push((key.clone(), line.name.clone(), data));
             }
         }
     }
-    values.into_iter().map(|(key, name, data)| (place(&key, &name), (data.kind, data.bytes))).collect()
+    values.into_iter().map(|(key, name, data)| (place(&key, &name), (data.kind.0, data.bytes))).collect()
 }
 
 /// All differences that the table does not explain, and lines of the table that explain nothing.
@@ -594,7 +594,7 @@ fn real_hives_keep_packages_by_class() {
         let hive = Reader::open(&bytes).unwrap();
         let mut classes: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
         for package in hive.key("DriverDatabase\\DriverPackages").unwrap().unwrap().subkeys().unwrap() {
-            let version = package.value("Version").unwrap().unwrap().data;
+            let version = package.value("Version").unwrap().unwrap().bytes;
             *classes.entry(version[8..24].to_vec()).or_default() += 1;
         }
         assert!(classes[&guid(SYSTEM)] > 50, "{path}");

@@ -2,7 +2,7 @@
 
 use winject::Kind;
 use winject::internals::drivers::{Arch, ProductType};
-use winject::internals::hive::{Hive, ValueType};
+use winject::internals::hive::{Hive, RegistryData, ValueType};
 use winject::internals::ntfs::{OpenOptions, Volume};
 use winject::internals::plan::{Applied, Change, GuestHive, apply, verify};
 use winject::internals::windows::{Guest, InjectOptions, plan_injection};
@@ -103,7 +103,7 @@ fn verify_finds_whatever_is_not_as_planned() {
             match &step.change {
                 Change::SetValue { key, name, .. } => {
                     let key = hive.find(root, key).unwrap().unwrap();
-                    hive.set_value(key, name, ValueType(0x77), b"another", guests::NOW).unwrap();
+                    hive.set_value(key, name, &RegistryData::new(ValueType(0x77), b"another"), guests::NOW).unwrap();
                 }
                 Change::CreateKey { key, .. } => {
                     let key = hive.find(root, key).unwrap().unwrap();

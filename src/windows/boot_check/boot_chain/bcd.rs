@@ -105,7 +105,7 @@ fn entry(store: &Reader<'_>) -> Result<std::result::Result<Entry, String>> {
 
 fn element(store: &Reader<'_>, object: &str, number: &str) -> Result<Option<Vec<u8>>> {
     let Some(key) = store.key(&format!("Objects\\{object}\\Elements\\{number}"))? else { return Ok(None) };
-    Ok(key.value("Element")?.map(|value| value.data))
+    Ok(key.value("Element")?.map(|data| data.bytes))
 }
 
 /// The strings of an element, ended by zeros (one, or as many as `bcdedit` likes).

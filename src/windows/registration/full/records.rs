@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use crate::drivers::Facts;
 use crate::drivers::inf::{Companions, Install, RegAction, RegRoot, RegValue, ServiceFacts, Text};
-use crate::plan::RegData;
+use crate::hive::{RegistryData, ValueType};
 use crate::windows::registration::driver_database::{ROOT, version_record};
 
 /// `StatusFlags` of an installed package in real hives.
@@ -58,13 +58,13 @@ pub enum Form {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Records {
     /// Values as key, name and data, in the order of writing.
-    pub values: Vec<(String, String, RegData)>,
+    pub values: Vec<(String, String, RegistryData)>,
     /// Keys that must be there even without values.
     pub keys: Vec<String>,
 }
 
 impl Records {
-    fn set(&mut self, key: &str, name: &str, data: RegData) {
+    fn set(&mut self, key: &str, name: &str, data: RegistryData) {
         self.values.push((key.to_owned(), name.to_owned(), data));
     }
 }
@@ -88,35 +88,35 @@ pub fn records(facts: &Facts, names: &Names, origin: &Origin, form: Form, build:
     let Names { oem, package } = names;
 
     let files = format!("{ROOT}\\DriverInfFiles\\{oem}");
-    out.set(&files, "", RegData::multi_sz(&[package]));
-    out.set(&files, "Active", RegData::sz(package));
+    out.set(&files, "", RegistryData::multi_sz(&[package]));
+    out.set(&files, "Active", RegistryData::sz(package));
 
     let base = format!("{ROOT}\\DriverPackages\\{package}");
     let version = version_record(facts.class_guid, facts.driver_date, facts.driver_version);
-    out.set(&base, "", RegData::sz(oem));
-    out.set(&base, "Version", RegData::binary(version));
-    out.set(&base, "Provider", RegData::sz(&facts.provider.resolved));
-    out.set(&base, "InfName", RegData::sz(&facts.file_name));
-    out.set(&base, "OemPath", RegData::sz(&origin.folder));
+    out.set(&base, "", RegistryData::sz(oem));
+    out.set(&base, "Version", RegistryData::binary(version));
+    out.set(&base, "Provider", RegistryData::sz(&facts.provider.resolved));
+    out.set(&base, "InfName", RegistryData::sz(&facts.file_name));
+    out.set(&base, "OemPath", RegistryData::sz(&origin.folder));
     if let Some(catalog) = facts.catalog.as_ref().filter(|_| build > BUILD_WITHOUT_CATALOGUE) {
-        out.set(&base, "Catalog", RegData::sz(catalog));
+        out.set(&base, "Catalog", RegistryData::sz(catalog));
     }
     if let Some(signer) = &origin.signer {
         let score = if signer == HARDWARE_PROGRAM { SCORE_HARDWARE_PROGRAM } else { SCORE_PUBLISHER };
-        out.set(&base, "SignerName", RegData::sz(signer));
-        out.set(&base, "SignerScore", RegData::dword(score));
+        out.set(&base, "SignerName", RegistryData::sz(signer));
+        out.set(&base, "SignerScore", RegistryData::dword(score));
     }
     if build >= BUILD_SCOPE {
         // the day of the driver, not of the run: a second run must write the same
-        out.set(&base, "ImportDate", RegData::binary(facts.driver_date.0.to_le_bytes()));
+        out.set(&base, "ImportDate", RegistryData::binary(facts.driver_date.0.to_le_bytes()));
     }
-    out.set(&base, "StatusFlags", RegData::dword(STATUS_INSTALLED));
+    out.set(&base, "StatusFlags", RegistryData::dword(STATUS_INSTALLED));
     device_ids(&mut out, facts, names);
 
     if form == Form::Configured {
         let configurations: Vec<&Install> = facts.installs.iter().filter(|install| serves(facts, install)).collect();
         let sections: Vec<&str> = configurations.iter().map(|install| install.section.as_str()).collect();
-        out.set(&files, "Configurations", RegData::multi_sz(&sections));
+        out.set(&files, "Configurations", RegistryData::multi_sz(&sections));
         for install in &configurations {
             configuration(&mut out, facts, &base, install, build);
         }
@@ -141,21 +141,21 @@ fn configuration(out: &mut Records, facts: &Facts, base: &str, install: &Install
     let key = format!("{base}\\Configurations\\{}", install.section);
     let service = install.services.iter().find(|service| service.is_function_driver());
     if install.companions.services {
-        out.set(&key, "Service", RegData::sz(service.map_or("", |service| &service.name)));
+        out.set(&key, "Service", RegistryData::sz(service.map_or("", |service| &service.name)));
     }
     if build >= BUILD_SCOPE {
-        out.set(&key, "ConfigScope", RegData::dword(scope(install.companions)));
+        out.set(&key, "ConfigScope", RegistryData::dword(scope(install.companions)));
     }
     if !facts.includes.is_empty() {
-        out.set(&key, "IncludedInfs", RegData::multi_sz(&facts.includes));
+        out.set(&key, "IncludedInfs", RegistryData::multi_sz(&facts.includes));
     }
-    out.set(&key, "ConfigFlags", RegData::dword(0));
+    out.set(&key, "ConfigFlags", RegistryData::dword(0));
     for line in &install.hardware {
         // filters of the device are values of the configuration itself
         let is_filter = line.subkey.is_empty()
             && ["UpperFilters", "LowerFilters"].iter().any(|name| line.name.eq_ignore_ascii_case(name));
         if is_filter {
-            out.set(&key, &line.name, RegData::new(line.kind, line.data.clone()));
+            out.set(&key, &line.name, line.data.clone());
         } else {
             stored(out, &format!("{key}\\Device"), line);
         }
@@ -182,10 +182,12 @@ fn stored(out: &mut Records, base: &str, line: &RegValue) {
             return;
         }
         RegAction::Delete => return,
-        RegAction::Set => line.kind,
-        RegAction::SetIfAbsent | RegAction::OverwriteOnly | RegAction::Append => line.kind | TYPE_CONDITIONAL,
+        RegAction::Set => line.data.kind,
+        RegAction::SetIfAbsent | RegAction::OverwriteOnly | RegAction::Append => {
+            ValueType(line.data.kind.0 | TYPE_CONDITIONAL)
+        }
     };
-    out.set(&key, &line.name, RegData::new(kind, line.data.clone()));
+    out.set(&key, &line.name, RegistryData { kind, bytes: line.data.bytes.clone() });
 }
 
 /// `DeviceIds`: for each id the INF, with the kind of the match (1 hardware id, 2 compatible id), the feature score and
@@ -207,10 +209,10 @@ fn device_ids(out: &mut Records, facts: &Facts, names: &Names) {
         }
     }
     for (id, rank) in best {
-        out.set(&format!("{ROOT}\\DeviceIds\\{id}"), &names.oem, RegData::binary(rank));
+        out.set(&format!("{ROOT}\\DeviceIds\\{id}"), &names.oem, RegistryData::binary(rank));
     }
     let class = facts.class_guid.to_string().to_lowercase();
-    out.set(&format!("{ROOT}\\DeviceIds\\{class}"), &names.oem, RegData::none());
+    out.set(&format!("{ROOT}\\DeviceIds\\{class}"), &names.oem, RegistryData::none());
 }
 
 /// `Descriptors` and the `Strings` that they name.
@@ -226,14 +228,14 @@ fn descriptors(out: &mut Records, facts: &Facts, base: &str) {
                 continue;
             }
             let key = format!("{base}\\Descriptors\\{id}");
-            out.set(&key, "Configuration", RegData::sz(section));
-            out.set(&key, "Manufacturer", RegData::sz(&manufacturer));
-            out.set(&key, "Description", RegData::sz(&description));
+            out.set(&key, "Configuration", RegistryData::sz(section));
+            out.set(&key, "Manufacturer", RegistryData::sz(&manufacturer));
+            out.set(&key, "Description", RegistryData::sz(&description));
         }
     }
     for token in tokens {
         if let Some(text) = facts.strings.get(&token) {
-            out.set(&format!("{base}\\Strings"), &token, RegData::sz(text));
+            out.set(&format!("{base}\\Strings"), &token, RegistryData::sz(text));
         }
     }
 }
@@ -259,30 +261,30 @@ pub fn image_path(service: &ServiceFacts, names: &Names) -> String {
 }
 
 /// A text of the INF as a service's value refers to it.
-fn referred(text: &Text, names: &Names) -> RegData {
+fn referred(text: &Text, names: &Names) -> RegistryData {
     match text.token() {
-        Some(token) => RegData::sz(&format!("@{},%{token}%;{}", names.oem, text.resolved)),
-        None => RegData::sz(&text.resolved),
+        Some(token) => RegistryData::sz(&format!("@{},%{token}%;{}", names.oem, text.resolved)),
+        None => RegistryData::sz(&text.resolved),
     }
 }
 
 /// The values of a service's own key; what its `AddReg` writes is added separately. `Tag` is not among them: Windows
 /// assigns it by what else is in the group.
 #[must_use]
-pub fn service_values(service: &ServiceFacts, names: &Names) -> Vec<(&'static str, RegData)> {
+pub fn service_values(service: &ServiceFacts, names: &Names) -> Vec<(&'static str, RegistryData)> {
     let mut out = vec![
-        ("Type", RegData::dword(service.kind)),
-        ("Start", RegData::dword(service.start)),
-        ("ErrorControl", RegData::dword(service.error_control)),
-        ("ImagePath", RegData::expand_sz(&image_path(service, names))),
+        ("Type", RegistryData::dword(service.kind)),
+        ("Start", RegistryData::dword(service.start)),
+        ("ErrorControl", RegistryData::dword(service.error_control)),
+        ("ImagePath", RegistryData::expand_sz(&image_path(service, names))),
     ];
     out.extend(service.display_name.as_ref().map(|text| ("DisplayName", referred(text, names))));
     out.extend(service.description.as_ref().map(|text| ("Description", referred(text, names))));
-    out.extend(service.group.as_ref().map(|group| ("Group", RegData::sz(group))));
+    out.extend(service.group.as_ref().map(|group| ("Group", RegistryData::sz(group))));
     if !service.dependencies.is_empty() {
-        out.push(("DependOnService", RegData::multi_sz(&service.dependencies)));
+        out.push(("DependOnService", RegistryData::multi_sz(&service.dependencies)));
     }
-    out.extend(service.start_name.as_ref().map(|name| ("ObjectName", RegData::sz(name))));
-    out.push(("Owners", RegData::multi_sz(&[&names.oem])));
+    out.extend(service.start_name.as_ref().map(|name| ("ObjectName", RegistryData::sz(name))));
+    out.push(("Owners", RegistryData::multi_sz(&[&names.oem])));
     out
 }

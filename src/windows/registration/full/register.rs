@@ -9,7 +9,8 @@ use super::records::{Form, Names, Origin, records};
 use super::services::{copy_system_files, protect_files, register_services};
 use crate::drivers::{Category, Package};
 use crate::error::Result;
-use crate::plan::{GuestHive, RegData};
+use crate::hive::RegistryData;
+use crate::plan::GuestHive;
 use crate::windows::guest_paths;
 use crate::windows::options::InjectOptions;
 use crate::windows::plan_builder::PlanBuilder;
@@ -75,7 +76,7 @@ pub(crate) fn register(
         builder.set_reason("the numbers of third-party INFs that are in use");
     }
     if !taken.is_empty() {
-        builder.set_value(GuestHive::System, ROOT, "OemInfMap", RegData::binary(map))?;
+        builder.set_value(GuestHive::System, ROOT, "OemInfMap", RegistryData::binary(map))?;
     }
     Ok(())
 }

@@ -4,7 +4,8 @@ use super::records::{Names, image_path, service_values};
 use crate::drivers::Package;
 use crate::drivers::inf::ServiceFacts;
 use crate::error::Result;
-use crate::plan::{Content, GuestHive, RegData, hex};
+use crate::hive::RegistryData;
+use crate::plan::{Content, GuestHive, hex};
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, FileRecord, Record, ServiceRecord};
 use crate::windows::registration::driver_file::{driver_access, file_version};
@@ -36,9 +37,9 @@ pub(super) fn protect_files(builder: &mut PlanBuilder<'_>, package: &Package, na
         );
         let loads = |s: &&ServiceFacts| s.start == 0 && s.binary.file_name().eq_ignore_ascii_case(&file.name);
         let class = if package.inf.services().iter().any(loads) { LOCKDOWN_BOOT } else { LOCKDOWN };
-        builder.set_value(GuestHive::Software, &key, "Class", RegData::dword(class))?;
-        builder.set_value(GuestHive::Software, &key, "Owners", RegData::multi_sz(&[&names.oem]))?;
-        builder.set_value(GuestHive::Software, &key, "Source", RegData::expand_sz(&source))?;
+        builder.set_value(GuestHive::Software, &key, "Class", RegistryData::dword(class))?;
+        builder.set_value(GuestHive::Software, &key, "Owners", RegistryData::multi_sz(&[&names.oem]))?;
+        builder.set_value(GuestHive::Software, &key, "Source", RegistryData::expand_sz(&source))?;
     }
     Ok(())
 }
