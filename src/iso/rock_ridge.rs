@@ -1,6 +1,10 @@
 //! Rock Ridge (IEEE P1282) in the system use areas of directory records (SUSP, IEEE P1281).
 
-use super::{Fields, damaged, read_bytes};
+use zerocopy::little_endian::U32;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::bytes::{read_bytes, view};
+use super::error::damaged;
 use crate::error::Result;
 use crate::io::VolumeRead;
 
@@ -8,16 +12,75 @@ use crate::io::VolumeRead;
 const CONTINUATIONS_MAX: usize = 64;
 /// Most bytes of all continuation areas of an image.
 const CONTINUATION_BYTES_MAX: u64 = 64 << 20;
+/// Most bytes of one continuation area.
+const AREA_BYTES_MAX: u64 = 0x1_0000;
 /// Longest name after all its parts.
 const NAME_MAX: usize = 1024;
 
 const NAME_CURRENT: u8 = 0x02;
 const NAME_PARENT: u8 = 0x04;
 
+/// What every entry begins with (SUSP 4.1).
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct EntryHeader {
+    signature: [u8; 2],
+    /// Bytes of the entry, this header included.
+    length: u8,
+    version: u8,
+}
+
+/// `SP`: the sharing protocol is in use (SUSP 5.3).
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct SharingProtocol {
+    header: EntryHeader,
+    check: [u8; 2],
+    skip: u8,
+}
+
+/// `CE`: the entries continue elsewhere (SUSP 5.1). Numbers are stored in both byte orders.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct ContinuationArea {
+    header: EntryHeader,
+    block: U32,
+    block_be: [u8; 4],
+    offset: U32,
+    offset_be: [u8; 4],
+    length: U32,
+    length_be: [u8; 4],
+}
+
+/// `NM`: a name, or a part of one; its bytes follow (RRIP 4.1.4).
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct AlternateName {
+    header: EntryHeader,
+    flags: u8,
+}
+
+/// `CL`: the block of the directory that was moved (RRIP 4.1.5.1).
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct ChildLink {
+    header: EntryHeader,
+    block: U32,
+    block_be: [u8; 4],
+}
+
+const _: () = {
+    assert!(size_of::<EntryHeader>() == 4);
+    assert!(size_of::<SharingProtocol>() == 7);
+    assert!(size_of::<ContinuationArea>() == 28);
+    assert!(size_of::<AlternateName>() == 5);
+    assert!(size_of::<ChildLink>() == 12);
+};
+
 /// What a record's system use area says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Attributes {
-    /// `NM`.
+    /// The name that `NM` entries give.
     pub name: Option<String>,
     /// `CL`: the block of a directory that was moved because of its depth.
     pub child_link: Option<u32>,
@@ -25,7 +88,7 @@ pub(super) struct Attributes {
     pub is_relocated: bool,
     /// Why the file's data cannot be read as they are.
     pub unreadable: Option<&'static str>,
-    /// Any entry of Rock Ridge was there.
+    /// Whether there was any entry of Rock Ridge; SUSP alone has other uses.
     pub is_rock_ridge: bool,
 }
 
@@ -33,8 +96,9 @@ pub(super) struct Attributes {
 pub(super) fn announced(system_use: &[u8]) -> Option<usize> {
     // on CD-ROM XA discs, 14 bytes of another kind come first
     [0, 14].into_iter().find_map(|at| {
-        let entry = system_use.bytes(at, 7)?;
-        (entry.starts_with(b"SP") && entry.bytes(4, 2) == Some(&[0xBE, 0xEF])).then(|| usize::from(entry[6]))
+        let entry: &SharingProtocol = view(system_use.get(at..)?)?;
+        let is_announced = &entry.header.signature == b"SP" && entry.check == [0xBE, 0xEF];
+        is_announced.then(|| usize::from(entry.skip))
     })
 }
 
@@ -50,7 +114,7 @@ pub(super) fn read<D: VolumeRead>(
     let mut name = Vec::new();
     let mut area = system_use.get(skip..).unwrap_or_default().to_vec();
     for _ in 0..CONTINUATIONS_MAX {
-        let Some((at, length)) = entries(&area, &mut out, &mut name, block) else { break };
+        let Some((at, length)) = read_area(&area, &mut out, &mut name, block) else { break };
         *spent = spent.saturating_add(length);
         if *spent > CONTINUATION_BYTES_MAX {
             return Err(damaged("the Rock Ridge entries have no end").at(at));
@@ -69,35 +133,40 @@ pub(super) fn read<D: VolumeRead>(
     Ok(out)
 }
 
-/// Reads the entries of one area; answers with the place of the next one.
-fn entries(area: &[u8], out: &mut Attributes, name: &mut Vec<u8>, block: u64) -> Option<(u64, u64)> {
+/// Reads the entries of one area; returns the place and length of the next one, in bytes.
+fn read_area(area: &[u8], out: &mut Attributes, name: &mut Vec<u8>, block: u64) -> Option<(u64, u64)> {
     let mut next = None;
-    let mut at = 0;
-    while let Some(length) = area.u8(at + 2).map(usize::from).filter(|&length| length >= 4) {
-        let Some(entry) = area.bytes(at, length) else { break };
-        match (&entry[..2], entry.len()) {
-            (b"NM", 5..) => {
-                out.is_rock_ridge = true;
-                if entry[4] & (NAME_CURRENT | NAME_PARENT) == 0 && name.len() <= NAME_MAX {
-                    name.extend(&entry[5..]);
+    let mut rest = area;
+    while let Some(header) = view::<EntryHeader>(rest) {
+        let length = usize::from(header.length);
+        let Some((entry, after)) = rest.split_at_checked(length).filter(|_| length >= size_of::<EntryHeader>()) else {
+            break;
+        };
+        rest = after;
+        match &header.signature {
+            b"NM" => {
+                if let Ok((part, text)) = AlternateName::ref_from_prefix(entry) {
+                    out.is_rock_ridge = true;
+                    if part.flags & (NAME_CURRENT | NAME_PARENT) == 0 && name.len() <= NAME_MAX {
+                        name.extend(text);
+                    }
                 }
             }
-            (b"PX" | b"RR", _) => out.is_rock_ridge = true,
-            (b"SL", _) => out.unreadable = Some("it is a symbolic link"),
-            (b"ZF", _) => out.unreadable = Some("it is compressed (zisofs)"),
-            (b"SF", _) => out.unreadable = Some("it is a sparse file of Rock Ridge"),
-            (b"CL", 12..) => out.child_link = entry.u32(4),
-            (b"RE", _) => out.is_relocated = true,
-            (b"CE", 28..) => {
-                // block, offset and length, each in both byte orders
-                let place = (entry.u32(4)?, entry.u32(12)?, entry.u32(20)?);
-                let start = u64::from(place.0) * block + u64::from(place.1);
-                next = Some((start, u64::from(place.2).min(0x1_0000)));
+            b"PX" | b"RR" => out.is_rock_ridge = true,
+            b"SL" => out.unreadable = Some("it is a symbolic link"),
+            b"ZF" => out.unreadable = Some("it is compressed (zisofs)"),
+            b"SF" => out.unreadable = Some("it is a sparse file of Rock Ridge"),
+            b"CL" => out.child_link = view(entry).map(|link: &ChildLink| link.block.get()).or(out.child_link),
+            b"RE" => out.is_relocated = true,
+            b"CE" => {
+                if let Some(area) = view::<ContinuationArea>(entry) {
+                    let start = u64::from(area.block.get()) * block + u64::from(area.offset.get());
+                    next = Some((start, u64::from(area.length.get()).min(AREA_BYTES_MAX)));
+                }
             }
-            (b"ST", _) => break,
+            b"ST" => break,
             _ => {}
         }
-        at += length;
     }
     next
 }

@@ -166,8 +166,9 @@ fn the_only<T>(mut search: Search<T>, describe: impl Fn(&T) -> String) -> Result
 /// Why no Windows was found: a volume that may hide one counts more than volumes without one.
 fn not_found<T>(search: Search<T>) -> Error {
     let Search { mut faults, others, .. } = search;
-    let refused = faults.iter().position(|(_, error)| error.kind() == Kind::Refused);
-    let first = refused.or((!faults.is_empty()).then_some(0));
+    let of_kind = |kind| faults.iter().position(|(_, error)| error.kind() == kind);
+    // What the user can decide comes first, then damage: either hides more than a volume that cannot be read anyway.
+    let first = of_kind(Kind::Refused).or(of_kind(Kind::Damaged)).or((!faults.is_empty()).then_some(0));
     match first {
         Some(index) => faults.swap_remove(index).1,
         None if others.is_empty() => {

@@ -6,7 +6,7 @@ use super::staging::Staged;
 use crate::drivers::Category;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, PartitionView};
+use crate::partition::{self, PartitionTable, PartitionView};
 use crate::plan::{self, GuestHive};
 use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions, Finding};
 
@@ -37,13 +37,16 @@ impl VerifiedDisk {
 /// [`Kind::Verify`] when it is not as planned, or does not boot; [`Kind::Drivers`] when the guest got no storage driver,
 /// does not boot from virtio without, and more than staging was asked for.
 pub(super) fn verify(staged: &Staged, request: &InjectRequest) -> Result<VerifiedDisk> {
-    Ok(VerifiedDisk { validation: compare_with_plan(staged, request)?, boot: check_boot(staged, request)? })
+    let table = partition::read(&staged.stage)?;
+    Ok(VerifiedDisk {
+        validation: compare_with_plan(staged, &table, request)?,
+        boot: check_boot(staged, &table, request)?,
+    })
 }
 
-/// Reads the staged disk again from its first sector, and compares it with the plan.
-fn compare_with_plan(staged: &Staged, request: &InjectRequest) -> Result<Validation> {
+/// Compares the staged disk and its partition table with the plan.
+fn compare_with_plan(staged: &Staged, table: &PartitionTable, request: &InjectRequest) -> Result<Validation> {
     let Staged { stage, plan, installation, applied, .. } = staged;
-    let table = partition::read(stage)?;
     let number = installation.partition.number;
     if table.partition(number)? != &installation.partition {
         return Err(Error::new(Kind::Verify, Layer::Job, "the partition table on the staged disk has changed")
@@ -60,7 +63,7 @@ fn compare_with_plan(staged: &Staged, request: &InjectRequest) -> Result<Validat
 
 /// Checks that the staged guest boots from each virtio bus that it got a driver for, which does not follow from being as
 /// planned. The SYSTEM hive that the plan changed is not read again.
-fn check_boot(staged: &Staged, request: &InjectRequest) -> Result<Vec<BootCheck>> {
+fn check_boot(staged: &Staged, table: &PartitionTable, request: &InjectRequest) -> Result<Vec<BootCheck>> {
     let Staged { stage, installation, selection, applied, .. } = staged;
     let volume = Volume::open(PartitionView::new(stage, &installation.partition)?, &OpenOptions::read_only())?;
     let options = CheckOptions { signatures: request.policy.signature };
@@ -68,8 +71,7 @@ fn check_boot(staged: &Staged, request: &InjectRequest) -> Result<Vec<BootCheck>
     let wanted = [(Bus::VirtioBlk, "viostor"), (Bus::VirtioScsi, "vioscsi")];
     let required: Vec<Bus> = wanted.into_iter().filter(|(_, service)| has(service)).map(|(bus, _)| bus).collect();
     let buses = Bus::ALL;
-    let table = partition::read(stage)?;
-    let disk = BootDisk { disk: stage, table: &table, partition: &installation.partition };
+    let disk = BootDisk { disk: stage, table, partition: &installation.partition };
     let answers = match applied.hive(GuestHive::System) {
         Some(system) => windows::boot_checks_of(&volume, Some(&disk), &installation.guest, system, &buses, &options)?,
         None => windows::boot_checks(&volume, Some(&disk), &buses, &options)?,

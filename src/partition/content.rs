@@ -1,22 +1,26 @@
 //! What the first sector of a volume says that it is.
 
-use super::bytes::{array, u16_at};
-use crate::guid::Guid;
-use serde::Serialize;
 use std::fmt;
+
+use serde::Serialize;
+use zerocopy::FromBytes;
+
+use super::format::BitLockerSector;
+use crate::fat::BootSector;
+use crate::guid::Guid;
 
 /// Kind of a volume, by the content of its first sector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Content {
-    /// NTFS, of any version.
+    /// NTFS, the only one that is edited.
     Ntfs,
     /// BitLocker, also "to go" and suspended: the data are encrypted.
     BitLocker,
-    /// ReFS, which winject refuses.
+    /// ReFS, refused by name.
     Refs,
-    /// exFAT, which never holds Windows.
+    /// exFAT, refused by name.
     ExFat,
     /// FAT12, FAT16 or FAT32.
     Fat,
@@ -24,30 +28,25 @@ pub enum Content {
     Unknown,
 }
 
-/// BitLocker of Windows 7 and later, at offset 160, and of "BitLocker To Go", at offset 424 of a boot sector that
-/// looks like FAT32.
+/// The mark of BitLocker, in Windows 7 and later.
 const BITLOCKER: Guid = Guid::new(0x4967_D63B, 0x2E29, 0x4AD8, [0x83, 0x99, 0xF6, 0xA3, 0x39, 0xE3, 0xD0, 0x01]);
-/// The same of a volume where only the used space is encrypted.
+/// The mark of BitLocker where only the used space is encrypted.
 const BITLOCKER_USED_SPACE: Guid =
     Guid::new(0x92A8_4D3B, 0xDD80, 0x4D0E, [0x9E, 0x4E, 0xB1, 0xE3, 0x28, 0x4E, 0xAE, 0xD8]);
 
 impl Content {
-    /// Looks at the first 512 bytes of a volume.
+    /// What a volume is by its first 512 bytes; unknown when there are fewer.
     #[must_use]
     pub fn of_sector(sector: &[u8]) -> Self {
-        // The OEM name of the boot sector, or what stands in its place.
-        let name: [u8; 8] = array(sector, 3).unwrap_or_default();
-        let is_bitlocker = |offset| {
-            array::<16>(sector, offset).map(Guid).is_some_and(|id| id == BITLOCKER || id == BITLOCKER_USED_SPACE)
-        };
-        if &name == b"-FVE-FS-" || (ends_as_boot_sector(sector) && (is_bitlocker(160) || is_bitlocker(424))) {
+        let Ok((boot, _)) = BootSector::ref_from_prefix(sector) else { return Self::Unknown };
+        if &boot.oem_name == b"-FVE-FS-" || (boot.has_signature() && has_bitlocker_mark(sector)) {
             return Self::BitLocker;
         }
-        match &name {
+        match &boot.oem_name {
             b"NTFS    " => Self::Ntfs,
             b"ReFS\0\0\0\0" => Self::Refs,
             b"EXFAT   " => Self::ExFat,
-            _ if is_fat(sector) => Self::Fat,
+            _ if is_fat(boot) => Self::Fat,
             _ => Self::Unknown,
         }
     }
@@ -72,19 +71,18 @@ impl fmt::Display for Content {
     }
 }
 
-fn ends_as_boot_sector(sector: &[u8]) -> bool {
-    u16_at(sector, 510) == Some(0xAA55)
+fn has_bitlocker_mark(sector: &[u8]) -> bool {
+    BitLockerSector::ref_from_prefix(sector)
+        .is_ok_and(|(sector, _)| sector.identifiers().iter().any(|id| matches!(*id, BITLOCKER | BITLOCKER_USED_SPACE)))
 }
 
 /// The type texts are only informative, but an MBR has code in their place; with the signature, the jump and a legal
 /// sector size they suffice to tell a volume from an MBR.
-fn is_fat(sector: &[u8]) -> bool {
-    let jump = matches!(sector.first(), Some(0xEB | 0xE9));
-    let sector_size = u16_at(sector, 11).is_some_and(|size| matches!(size, 512 | 1024 | 2048 | 4096));
-    let text = array(sector, 54) == Some(*b"FAT12   ")
-        || array(sector, 54) == Some(*b"FAT16   ")
-        || array(sector, 82) == Some(*b"FAT32   ");
-    jump && sector_size && text && ends_as_boot_sector(sector)
+fn is_fat(boot: &BootSector) -> bool {
+    let has_jump = matches!(boot.jump[0], 0xEB | 0xE9);
+    let has_text =
+        matches!(&boot.fat16().type_text, b"FAT12   " | b"FAT16   ") || &boot.fat32().type_text == b"FAT32   ";
+    has_jump && boot.has_legal_sector_size() && has_text && boot.has_signature()
 }
 
 #[cfg(test)]

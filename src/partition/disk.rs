@@ -6,7 +6,7 @@ use crate::units::ImageOffset;
 
 /// A guest-visible disk that can be read at any byte offset.
 pub trait Disk {
-    /// Length in bytes.
+    /// Length of the disk in bytes.
     fn len(&self) -> u64;
 
     /// Whether the disk has no bytes at all.

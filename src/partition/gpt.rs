@@ -1,19 +1,23 @@
 //! GUID partition tables (UEFI 2.10, section 5.3).
 
-use super::bytes::{array, u32_at, u64_at};
-use super::{Content, Disk, Guid, Partition, PartitionKind, PartitionTable, Scheme};
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::content::Content;
+use super::disk::Disk;
+use super::format::{GPT_SIGNATURE, GptEntry, GptHeader};
+use super::table::{Partition, PartitionKind, PartitionTable, Scheme};
 use crate::error::{Error, Layer, Result};
+use crate::guid::Guid;
 use crate::units::ImageOffset;
 
 /// The sector sizes that disks have.
 const SECTORS: [u32; 2] = [512, 4096];
-/// UEFI asks for at least 16 KiB of entries; nobody writes more than a few hundred entries. The limit bounds what a
+/// UEFI asks for at least 16 KiB of entries; no formatter writes more than a few hundred. The limit bounds what a
 /// hostile table makes us read.
 const TABLE_BYTES_MAX: u64 = 4 << 20;
 /// No Windows disk has so many; Linux stops at 256.
 const PARTITIONS_MAX: usize = 1024;
-/// Bytes of the header that carry fields (5.3.2); the rest of the sector is reserved.
-const HEADER_LENGTH: u32 = 92;
 
 const LDM_METADATA: Guid = Guid::new(0x5808_C8AA, 0x7E8F, 0x42E0, [0x85, 0xD2, 0xE1, 0xE9, 0x04, 0x34, 0xCF, 0xB3]);
 const LDM_DATA: Guid = Guid::new(0xAF9B_60A0, 0x1431, 0x4F62, [0xBC, 0x68, 0x33, 0x11, 0x71, 0x4A, 0x69, 0xAD]);
@@ -57,16 +61,6 @@ enum Found {
     Nothing,
 }
 
-/// The fields of a header that matter here.
-struct Header {
-    entries: u64,
-    count: u32,
-    entry_size: u32,
-    entries_crc: u32,
-    first_usable: u64,
-    last_usable: u64,
-}
-
 fn read_copy<D: Disk + ?Sized>(disk: &D, sector: u32, lba: u64) -> Result<Found> {
     let Some(start) = lba.checked_mul(u64::from(sector)) else { return Ok(Found::Nothing) };
     if start.checked_add(u64::from(sector)).is_none_or(|end| end > disk.len()) {
@@ -74,15 +68,15 @@ fn read_copy<D: Disk + ?Sized>(disk: &D, sector: u32, lba: u64) -> Result<Found>
     }
     let mut bytes = vec![0u8; sector as usize];
     disk.read_at(ImageOffset(start), &mut bytes)?;
-    if !bytes.starts_with(b"EFI PART") {
+    if !bytes.starts_with(&GPT_SIGNATURE) {
         return Ok(Found::Nothing);
     }
     let damaged = |what: &str| Found::Damaged(Error::damaged(Layer::Partition, what).at(ImageOffset(start)));
     let Some(header) = parse_header(&bytes, lba) else {
         return Ok(damaged("a GPT header does not have the checksum or the place that it says"));
     };
-    let table_bytes = u64::from(header.count) * u64::from(header.entry_size);
-    let place = header.entries.checked_mul(u64::from(sector));
+    let table_bytes = u64::from(header.entry_count.get()) * u64::from(header.entry_size.get());
+    let place = header.entries_sector.get().checked_mul(u64::from(sector));
     let fits = place.and_then(|place| place.checked_add(table_bytes)).is_some_and(|end| end <= disk.len());
     let (Some(place), true, 1..=TABLE_BYTES_MAX) = (place, fits, table_bytes) else {
         return Ok(damaged("a GPT header places its entries where they cannot be"));
@@ -90,7 +84,7 @@ fn read_copy<D: Disk + ?Sized>(disk: &D, sector: u32, lba: u64) -> Result<Found>
     // Bounded by TABLE_BYTES_MAX.
     let mut entries = vec![0u8; usize::try_from(table_bytes).unwrap_or(0)];
     disk.read_at(ImageOffset(place), &mut entries)?;
-    if crc32fast::hash(&entries) != header.entries_crc {
+    if header.entries_crc != crc32fast::hash(&entries) {
         return Ok(damaged("the entries of a GPT do not have the checksum that its header says"));
     }
     Ok(match partitions(&entries, &header, sector) {
@@ -101,38 +95,28 @@ fn read_copy<D: Disk + ?Sized>(disk: &D, sector: u32, lba: u64) -> Result<Found>
     })
 }
 
-fn parse_header(bytes: &[u8], lba: u64) -> Option<Header> {
-    let length = u32_at(bytes, 12)?;
-    if length < HEADER_LENGTH || length as usize > bytes.len() {
-        return None;
-    }
-    // The checksum is made with its own field as zero.
-    let mut summed = bytes.get(..length as usize)?.to_vec();
-    summed.get_mut(16..20)?.fill(0);
-    if crc32fast::hash(&summed) != u32_at(bytes, 16)? || u64_at(bytes, 24)? != lba {
-        return None;
-    }
-    let entry_size = u32_at(bytes, 84)?;
-    // 128 × 2ⁿ (5.3.2).
-    if entry_size < 128 || !entry_size.is_power_of_two() {
-        return None;
-    }
-    Some(Header {
-        entries: u64_at(bytes, 72)?,
-        count: u32_at(bytes, 80)?,
-        entry_size,
-        entries_crc: u32_at(bytes, 88)?,
-        first_usable: u64_at(bytes, 40)?,
-        last_usable: u64_at(bytes, 48)?,
-    })
+fn parse_header(bytes: &[u8], lba: u64) -> Option<GptHeader> {
+    let (mut header, _) = GptHeader::read_from_prefix(bytes).ok()?;
+    let length = usize::try_from(header.header_size.get()).ok()?;
+    let rest = bytes.get(size_of::<GptHeader>()..length)?;
+    let stored = std::mem::replace(&mut header.header_crc, U32::ZERO);
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(header.as_bytes());
+    crc.update(rest);
+    let is_sound = stored == crc.finalize() && header.own_sector == lba;
+    let entry_size = header.entry_size.get();
+    (is_sound && entry_size >= 128 && entry_size.is_power_of_two()).then_some(header)
 }
 
-fn partitions(entries: &[u8], header: &Header, sector: u32) -> Result<(Vec<Partition>, Vec<String>)> {
+fn partitions(entries: &[u8], header: &GptHeader, sector: u32) -> Result<(Vec<Partition>, Vec<String>)> {
     let (mut partitions, mut warnings) = (Vec::new(), Vec::new());
-    for (number, entry) in (1u32..).zip(entries.chunks_exact(header.entry_size as usize)) {
-        let Some(kind) = array(entry, 0).map(Guid).filter(|kind| !kind.is_zero()) else { continue };
-        let first = u64_at(entry, 32).unwrap_or(0);
-        let last = u64_at(entry, 40).unwrap_or(0);
+    for (number, entry) in (1u32..).zip(entries.chunks_exact(header.entry_size.get() as usize)) {
+        let Ok((entry, _)) = GptEntry::ref_from_prefix(entry) else { continue };
+        let kind = Guid(entry.type_id);
+        if kind.is_zero() {
+            continue;
+        }
+        let (first, last) = (entry.first_sector.get(), entry.last_sector.get());
         let sectors = last.checked_sub(first).and_then(|n| n.checked_add(1));
         let start = first.checked_mul(u64::from(sector));
         let length = sectors.and_then(|n| n.checked_mul(u64::from(sector)));
@@ -140,7 +124,7 @@ fn partitions(entries: &[u8], header: &Header, sector: u32) -> Result<(Vec<Parti
             warnings.push(format!("GPT entry {number} ends before it begins and is ignored"));
             continue;
         };
-        if first < header.first_usable || last > header.last_usable {
+        if first < header.first_usable_sector.get() || last > header.last_usable_sector.get() {
             warnings.push(format!("partition {number} lies outside the area that the GPT allows"));
         }
         if partitions.len() == PARTITIONS_MAX {
@@ -152,7 +136,7 @@ fn partitions(entries: &[u8], header: &Header, sector: u32) -> Result<(Vec<Parti
             length,
             kind: kind_of(kind),
             content: Content::Unknown,
-            name: entry.get(56..128).map(name_of).filter(|name| !name.is_empty()),
+            name: Some(decode_name(&entry.name)).filter(|name| !name.is_empty()),
             type_id: kind.to_string(),
         });
     }
@@ -171,8 +155,7 @@ fn kind_of(kind: Guid) -> PartitionKind {
     }
 }
 
-/// 36 UTF-16 units, padded with zeros.
-fn name_of(field: &[u8]) -> String {
-    let units = field.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).take_while(|&unit| unit != 0);
+fn decode_name(name: &[U16]) -> String {
+    let units = name.iter().map(|unit| unit.get()).take_while(|&unit| unit != 0);
     char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }

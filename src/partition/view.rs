@@ -40,7 +40,7 @@ impl<D: Disk> PartitionView<D> {
         self.start
     }
 
-    /// Returns the disk below.
+    /// Gives back the disk that the view was made over.
     #[must_use]
     pub fn into_disk(self) -> D {
         self.disk

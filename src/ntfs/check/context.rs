@@ -2,8 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 
+use super::code::Code;
+use super::options::CheckOptions;
 use super::report::{CheckReport, Fault};
-use super::{CheckOptions, Code};
 use crate::error::Result;
 use crate::io::VolumeRead;
 use crate::ntfs::attribute::{AttributeType, non_resident};
@@ -48,17 +49,17 @@ impl<'a> Context<'a> {
     ) -> Result<std::result::Result<Self, CheckReport>> {
         let mut report = CheckReport::default();
         let mut give_up = |fault: Fault| {
-            report.take(fault, options.per_code);
+            report.add(fault, options.per_code);
             Ok(Err(std::mem::take(&mut report)))
         };
         if device.len() < BOOT_SECTOR_SIZE as u64 {
-            return give_up(Fault::new(Code::A1, "the volume is smaller than a boot sector").at(0));
+            return give_up(Fault::new(Code::BootSector, "the volume is smaller than a boot sector").at(0));
         }
         let mut boot = vec![0; BOOT_SECTOR_SIZE];
         device.read_at(VolumeOffset(0), &mut boot)?;
         let mut geometry = match Geometry::parse(&boot) {
             Ok(geometry) => geometry,
-            Err(error) => return give_up(Fault::new(Code::A1, error.to_string()).at(error.offset())),
+            Err(error) => return give_up(Fault::new(Code::BootSector, error.to_string()).at(error.offset())),
         };
         // what the device does not hold is reported once, as A1, and not looked for again
         let there = device.len() / u64::from(geometry.cluster_size);
@@ -100,7 +101,7 @@ impl<'a> Context<'a> {
         {
             fault.path = self.path_of(record);
         }
-        self.report.borrow_mut().take(fault, self.options.per_code);
+        self.report.borrow_mut().add(fault, self.options.per_code);
     }
 
     /// Whether another fault of this code would be reported in full.
@@ -202,7 +203,7 @@ impl<'a> Context<'a> {
         let mut raw = vec![0; self.geometry.record_size as usize];
         self.read(start, &mut raw)?;
         let bad = |why: &dyn std::fmt::Display| {
-            Fault::new(Code::A2, format!("the master file table cannot be read: {why}")).record(0).at(start)
+            Fault::new(Code::MftLocation, format!("the master file table cannot be read: {why}")).record(0).at(start)
         };
         let record = match Record::parse(raw) {
             Ok(record) => record,
@@ -250,7 +251,9 @@ impl<'a> Context<'a> {
         self.record_count = (size.min(mapped) / self.record_size()).min(most);
         self.budget.set(self.record_count * RECORDS_READ + RECORDS_READ_LEAST);
         if self.mft.runs().first().and_then(|run| run.lcn) != Some(self.geometry.mft) {
-            self.fault(Fault::new(Code::A2, "$MFT does not begin where the boot sector says").record(0).at(0x30));
+            self.fault(
+                Fault::new(Code::MftLocation, "$MFT does not begin where the boot sector says").record(0).at(0x30),
+            );
         }
         Ok(Ok(()))
     }

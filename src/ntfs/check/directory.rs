@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Code;
+use super::code::Code;
 use super::file::{Duplicated, File, name_hash};
-use super::index::{self, Expected, Met};
-use super::record::Part;
+use super::index::{self, Expected, IndexEntry};
+use super::record::FileAttribute;
 use super::report::Fault;
 use super::scan::Scan;
 use super::table::{Row, flag};
@@ -37,13 +37,13 @@ fn id_of(record: u64, row: Row) -> FileId {
 
 impl Scan<'_> {
     /// Walks the index `$I30` of every directory that was read.
-    pub(super) fn directories(&mut self) -> Result<()> {
+    pub(super) fn check_directories(&mut self) -> Result<()> {
         for number in self.table.with(flag::SCANNED | flag::IN_USE | flag::INDEX) {
-            self.directory(number)?;
+            self.check_directory(number)?;
         }
         let suspects: Vec<u64> =
             self.table.rows().filter(|(_, row)| row.is_file() && row.names != 0).map(|(n, _)| n).collect();
-        self.suspects(&suspects)
+        self.check_suspects(&suspects)
     }
 
     /// The directories that name the files that were read.
@@ -59,7 +59,7 @@ impl Scan<'_> {
         Ok(parents)
     }
 
-    fn directory(&mut self, number: u64) -> Result<()> {
+    fn check_directory(&mut self, number: u64) -> Result<()> {
         let context = self.context;
         let id = id_of(number, self.table.get(number));
         // entries are kept until the walk is over: it borrows the file, checking them changes the table
@@ -72,24 +72,27 @@ impl Scan<'_> {
         })?;
         context.report().stats.entries += entries.list.len() as u64;
         for item in &entries.list {
-            self.entry(id, &entries.bytes[item.start..item.end], item.offset)?;
+            self.check_entry(id, &entries.bytes[item.start..item.end], item.offset)?;
         }
         Ok(())
     }
 
     /// One directory entry against the file that it points to.
-    fn entry(&mut self, directory: FileId, bytes: &[u8], offset: Option<u64>) -> Result<()> {
+    fn check_entry(&mut self, directory: FileId, bytes: &[u8], offset: Option<u64>) -> Result<()> {
         let context = self.context;
         let target = FileId::from_raw(entry::REFERENCE.get(bytes));
         let key = key_of(bytes);
         let name = file_name::name_bytes(key).map(NtfsName::from_le_bytes).unwrap_or_default();
         let fault = |code, message: String| Fault::new(code, message).record(directory.record.0).at(offset);
         if name.is_empty() || key.len() != layout::NAME + 2 * name.units().len() {
-            context.fault(fault(Code::C2, format!("the key of the entry \"{name}\" has a wrong length {}", key.len())));
+            context.fault(fault(
+                Code::IndexNode,
+                format!("the key of the entry \"{name}\" has a wrong length {}", key.len()),
+            ));
             return Ok(());
         }
         if FileId::from_raw(layout::PARENT.get(key)) != directory {
-            let fault = fault(Code::C9, format!("the entry \"{name}\" names another directory as its parent"));
+            let fault = fault(Code::EntryName, format!("the entry \"{name}\" names another directory as its parent"));
             context.fault(fault.values(directory, FileId::from_raw(layout::PARENT.get(key))));
         }
         let row = self.table.get(target.record.0);
@@ -102,7 +105,9 @@ impl Scan<'_> {
                 row if row.has(flag::EXTENSION) => "an extension record".to_owned(),
                 row => format!("{}", id_of(target.record.0, row)),
             };
-            context.fault(fault(Code::C8, format!("the entry \"{name}\" points nowhere")).values(target, found));
+            context.fault(
+                fault(Code::DanglingEntry, format!("the entry \"{name}\" points nowhere")).values(target, found),
+            );
             return Ok(());
         }
         let namespace = layout::NAMESPACE.get(key);
@@ -118,11 +123,11 @@ impl Scan<'_> {
             row.link = parent;
             row.flags |= flag::HAS_PARENT;
         });
-        self.copies(directory, target, key, row, &fault)
+        self.compare_copies(directory, target, key, row, &fault)
     }
 
     /// The copies of times, sizes and attributes in an entry (C13).
-    fn copies(
+    fn compare_copies(
         &self,
         directory: FileId,
         target: FileId,
@@ -137,7 +142,7 @@ impl Scan<'_> {
             return Ok(());
         }
         if is_directory != row.has(flag::DIRECTORY) {
-            let fault = fault(Code::C9, format!("the entry \"{}\" has a wrong directory bit", name()));
+            let fault = fault(Code::EntryName, format!("the entry \"{}\" has a wrong directory bit", name()));
             self.context.fault(fault.values(row.has(flag::DIRECTORY), is_directory));
         }
         let is_system = target.record < RecordNumber::FIRST_USER || directory.record == RecordNumber::EXTEND;
@@ -148,13 +153,13 @@ impl Scan<'_> {
         if is_system || copy.hash() == row.facts || row.has(flag::BROKEN) {
             return Ok(());
         }
-        if !self.context.is_shown(Code::C13) {
-            self.context.fault(fault(Code::C13, "stale copies".into()));
+        if !self.context.is_shown(Code::DuplicatedInformation) {
+            self.context.fault(fault(Code::DuplicatedInformation, "stale copies".into()));
             return Ok(());
         }
         let real = self.load(target.record.0, |file| Ok(Duplicated::of(file)))?;
         if let Some(real) = real.filter(|real| *real != copy) {
-            let fault = fault(Code::C13, format!("the entry \"{}\" has stale copies", name()));
+            let fault = fault(Code::DuplicatedInformation, format!("the entry \"{}\" has stale copies", name()));
             let (expected, found) = real.differences(&copy);
             self.context.fault(fault.values(expected, found));
         }
@@ -162,7 +167,7 @@ impl Scan<'_> {
     }
 
     /// Says exactly what is wrong with files whose names and entries do not match (C9, C10).
-    fn suspects(&mut self, numbers: &[u64]) -> Result<()> {
+    fn check_suspects(&mut self, numbers: &[u64]) -> Result<()> {
         if numbers.is_empty() {
             return Ok(());
         }
@@ -184,21 +189,23 @@ impl Scan<'_> {
             })?;
         }
         // entries without a name are told by the second walk, names without an entry by what is left
-        self.unmatched_entries(&suspects)?;
+        self.report_unmatched_entries(&suspects)?;
         for (&number, names) in &suspects {
             for name in names {
-                self.unmatched_name(number, name);
+                self.report_unmatched_name(number, name);
             }
         }
         let more = numbers.len().saturating_sub(SUSPECTS_MAX);
         if more > 0 {
-            context
-                .fault(Fault::new(Code::C10, format!("names and directory entries of {more} more files do not match")));
+            context.fault(Fault::new(
+                Code::OrphanName,
+                format!("names and directory entries of {more} more files do not match"),
+            ));
         }
         Ok(())
     }
 
-    fn unmatched_name(&self, number: u64, name: &Name) {
+    fn report_unmatched_name(&self, number: u64, name: &Name) {
         let text = file_name::name_bytes(&name.value).map(NtfsName::from_le_bytes).unwrap_or_default();
         let parent = FileId::from_raw(layout::PARENT.get(&name.value));
         let row = self.table.get(parent.record.0);
@@ -206,12 +213,13 @@ impl Scan<'_> {
             return;
         }
         if name.met != 1 {
-            let fault = Fault::new(Code::C10, format!("the name \"{text}\" is not in directory {parent} exactly once"));
+            let fault =
+                Fault::new(Code::OrphanName, format!("the name \"{text}\" is not in directory {parent} exactly once"));
             self.context.fault(fault.record(number).at(name.offset).values("1 entry", format!("{} entries", name.met)));
         }
     }
 
-    fn unmatched_entries(&self, suspects: &Suspects) -> Result<()> {
+    fn report_unmatched_entries(&self, suspects: &Suspects) -> Result<()> {
         let context = self.context;
         for directory in self.table.with(flag::SCANNED | flag::IN_USE | flag::INDEX) {
             let mut bad = Vec::new();
@@ -236,14 +244,14 @@ impl Scan<'_> {
             })?;
             for (name, target, offset) in bad {
                 let message = format!("the entry \"{name}\" repeats no name of its file {target}");
-                context.fault(Fault::new(Code::C9, message).record(directory).at(offset));
+                context.fault(Fault::new(Code::EntryName, message).record(directory).at(offset));
             }
         }
         Ok(())
     }
 
     /// Follows every file up to the root (C12).
-    pub(super) fn reachability(&mut self) {
+    pub(super) fn check_reachability(&mut self) {
         let root = RecordNumber::ROOT.0;
         self.table.update(root, |row| row.flags |= flag::REACHED);
         let files: Vec<u64> = self.table.rows().filter(|(_, row)| row.is_file()).map(|(n, _)| n).collect();
@@ -270,20 +278,20 @@ impl Scan<'_> {
                 });
             }
             if !reached {
-                self.unreachable(number);
+                self.report_unreachable(number);
             }
         }
         for number in self.table.with(flag::SECOND_PARENT) {
-            let fault = Fault::new(Code::C12, "two directories list this directory").record(number);
+            let fault = Fault::new(Code::Reachability, "two directories list this directory").record(number);
             self.context.fault(fault.at(self.context.record_offset(number)));
         }
     }
 
-    fn unreachable(&self, number: u64) {
+    fn report_unreachable(&self, number: u64) {
         if number < RecordNumber::FIRST_USER.0 {
             return;
         }
-        let fault = Fault::new(Code::C12, "the file cannot be reached from the root directory").record(number);
+        let fault = Fault::new(Code::Reachability, "the file cannot be reached from the root directory").record(number);
         self.context.fault(fault.at(self.context.record_offset(number)));
     }
 }
@@ -302,7 +310,7 @@ struct Item {
 }
 
 impl Entries {
-    fn push(&mut self, met: &Met<'_>) {
+    fn push(&mut self, met: &IndexEntry<'_>) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(met.bytes);
         self.list.push(Item { start, end: self.bytes.len(), offset: met.offset });
@@ -315,7 +323,7 @@ fn key_of(bytes: &[u8]) -> &[u8] {
 }
 
 fn names_of(file: &File<'_, '_>) -> Vec<Name> {
-    let name = |(part, value): (&Part<'_>, &[u8])| Name {
+    let name = |(part, value): (&FileAttribute<'_>, &[u8])| Name {
         hash: name_hash(value),
         value: value.to_vec(),
         offset: part.offset,
@@ -326,7 +334,7 @@ fn names_of(file: &File<'_, '_>) -> Vec<Name> {
     names
 }
 
-fn match_suspect(suspects: &mut Suspects, met: &Met<'_>) {
+fn match_suspect(suspects: &mut Suspects, met: &IndexEntry<'_>) {
     let target = FileId::from_raw(entry::REFERENCE.get(met.bytes));
     let hash = name_hash(met.key);
     if let Some(name) = suspects.get_mut(&target.record.0).and_then(|names| {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Code;
+use super::code::Code;
 use super::context::Context;
 use super::file::File;
 use super::index::{self, Expected};
@@ -38,7 +38,7 @@ const USN_TAIL: u64 = 1 << 20;
 
 impl Scan<'_> {
     /// Every index but the directories' and `$Secure`'s.
-    pub(super) fn extend(&self) -> Result<()> {
+    pub(super) fn check_extend(&self) -> Result<()> {
         let owners: BTreeMap<u64, String> =
             self.extend.iter().map(|(name, number)| (*number, name.to_string())).collect();
         for number in self.table.with(flag::SCANNED | flag::IN_USE | flag::INDEX) {
@@ -46,10 +46,10 @@ impl Scan<'_> {
                 continue;
             }
             let owner = owners.get(&number).map(String::as_str);
-            self.load(number, |file| self.view_indexes(file, owner))?;
+            self.load(number, |file| self.check_view_indexes(file, owner))?;
         }
         if let Some((_, number)) = self.extend.iter().find(|(name, _)| *name == *"$UsnJrnl") {
-            self.load(*number, |file| self.journal(file))?;
+            self.load(*number, |file| self.check_journal(file))?;
         }
         for (what, name, is_empty) in [
             ("reparse points", "$Reparse", self.reparse.is_empty()),
@@ -57,21 +57,21 @@ impl Scan<'_> {
         ] {
             if !is_empty && !self.context.options.is_partial && !owners.values().any(|owner| owner == name) {
                 // ntfs-3g makes no indexes of its own on volumes that have none
-                let fault = Fault::new(Code::C14, format!("there are {what}, but no $Extend\\{name}"));
+                let fault = Fault::new(Code::ExtendIndexes, format!("there are {what}, but no $Extend\\{name}"));
                 self.context.fault(fault.record(RecordNumber::EXTEND.0).minor());
             }
         }
         Ok(())
     }
 
-    fn view_indexes(&self, file: &File<'_, '_>, owner: Option<&str>) -> Result<()> {
+    fn check_view_indexes(&self, file: &File<'_, '_>, owner: Option<&str>) -> Result<()> {
         for name in index_names(file) {
             let name = name.to_string();
             match (owner, name.as_str()) {
-                (Some("$Reparse"), "$R") => self.reparse_points(file)?,
-                (Some("$ObjId"), "$O") => self.object_id_index(file)?,
+                (Some("$Reparse"), "$R") => self.check_reparse_points(file)?,
+                (Some("$ObjId"), "$O") => self.check_object_ids(file)?,
                 (Some("$Quota"), "$Q") => {
-                    quotas(self.context, file)?;
+                    check_quotas(self.context, file)?;
                 }
                 (Some("$Quota"), "$O") if file.find(AttributeType::INDEX_ROOT, "$Q").is_some() => {}
                 _ => index::walk(self.context, file, &name, Expected::of(&name, owner), &mut |_| Ok(()))?,
@@ -91,8 +91,8 @@ impl Scan<'_> {
         self.context.options.is_partial && !self.table.get(record).has(flag::SCANNED)
     }
 
-    fn reparse_points(&self, file: &File<'_, '_>) -> Result<()> {
-        let fault = |at, message: String| Fault::new(Code::C14, message).record(file.number).at(at);
+    fn check_reparse_points(&self, file: &File<'_, '_>) -> Result<()> {
+        let fault = |at, message: String| Fault::new(Code::ExtendIndexes, message).record(file.number).at(at);
         let mut seen = BTreeSet::new();
         index::walk(self.context, file, "$R", Expected::of("$R", None), &mut |met| {
             let (tag, id) = (R_TAG.get(met.key), FileId::from_raw(R_FILE.get(met.key)));
@@ -110,15 +110,16 @@ impl Scan<'_> {
             Ok(())
         })?;
         for (&number, tag) in self.reparse.iter().filter(|(number, _)| !seen.contains(number)) {
-            let fault = Fault::new(Code::C14, "the file's reparse point is not in $Extend\\$Reparse").record(number);
+            let fault =
+                Fault::new(Code::ExtendIndexes, "the file's reparse point is not in $Extend\\$Reparse").record(number);
             self.context
                 .fault(fault.at(self.context.record_offset(number)).values(format!("an entry for {tag:#x}"), "none"));
         }
         Ok(())
     }
 
-    fn object_id_index(&self, file: &File<'_, '_>) -> Result<()> {
-        let fault = |at, message: String| Fault::new(Code::C14, message).record(file.number).at(at);
+    fn check_object_ids(&self, file: &File<'_, '_>) -> Result<()> {
+        let fault = |at, message: String| Fault::new(Code::ExtendIndexes, message).record(file.number).at(at);
         let mut seen = BTreeSet::new();
         index::walk(self.context, file, "$O", Expected::of("$O", Some("$ObjId")), &mut |met| {
             let id = FileId::from_raw(data_of(met).map_or(0, |data| O_FILE.get(data)));
@@ -137,16 +138,17 @@ impl Scan<'_> {
             Ok(())
         })?;
         for &number in self.object_ids.keys().filter(|number| !seen.contains(number)) {
-            let fault = Fault::new(Code::C14, "the file's object id is not in $Extend\\$ObjId").record(number);
+            let fault =
+                Fault::new(Code::ExtendIndexes, "the file's object id is not in $Extend\\$ObjId").record(number);
             self.context.fault(fault.at(self.context.record_offset(number)));
         }
         Ok(())
     }
 
     /// The change journal (D6): its limits, and the records at its end.
-    fn journal(&self, file: &File<'_, '_>) -> Result<()> {
+    fn check_journal(&self, file: &File<'_, '_>) -> Result<()> {
         let context = self.context;
-        let fault = |at, message: &str| Fault::new(Code::D6, message).record(file.number).at(at);
+        let fault = |at, message: &str| Fault::new(Code::ChangeJournal, message).record(file.number).at(at);
         let size = file.stream(AttributeType::DATA, "$J").map_or(0, |stream| stream.size());
         match file.stream(AttributeType::DATA, "$Max") {
             Some(max) => {
@@ -224,7 +226,7 @@ fn malformed_record(page: &[u8], start: u64) -> Option<(u64, String, String)> {
 }
 
 /// `$Quota` (D10): each owner in `$O` has its quota in `$Q`.
-fn quotas(context: &Context<'_>, file: &File<'_, '_>) -> Result<()> {
+fn check_quotas(context: &Context<'_>, file: &File<'_, '_>) -> Result<()> {
     let mut known = BTreeSet::new();
     index::walk(context, file, "$Q", Expected::of("$Q", None), &mut |met| {
         known.insert(Field::<u32>::at(0).get(met.key));
@@ -233,7 +235,8 @@ fn quotas(context: &Context<'_>, file: &File<'_, '_>) -> Result<()> {
     index::walk(context, file, "$O", Expected::of("$O", Some("$Quota")), &mut |met| {
         let id = data_of(met).map_or(0, |data| Field::<u32>::at(0).get(data));
         if !known.contains(&id) {
-            let fault = Fault::new(Code::D10, "an owner has no quota entry").record(file.number).at(met.offset);
+            let fault =
+                Fault::new(Code::QuotaIndexes, "an owner has no quota entry").record(file.number).at(met.offset);
             context.fault(fault.values("an id of $Q", id));
         }
         Ok(())

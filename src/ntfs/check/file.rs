@@ -5,9 +5,9 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 
-use super::Code;
+use super::code::Code;
 use super::context::Context;
-use super::record::{Parsed, Part};
+use super::record::{FileAttribute, ParsedRecord};
 use super::report::Fault;
 use crate::ntfs::attribute::{AttributeType, FLAG_COMPRESSED, FLAG_SPARSE, StreamSizes, non_resident};
 use crate::ntfs::attribute_list::layout as list;
@@ -23,7 +23,7 @@ pub(super) const RECORDS_MAX: usize = 16384;
 
 /// All extents of one attribute.
 pub(super) struct Stream<'p, 'a> {
-    pub first: &'p Part<'a>,
+    pub first: &'p FileAttribute<'a>,
     /// The joined runs; `None` when resident or unreadable.
     pub runs: Option<Runlist>,
 }
@@ -78,7 +78,7 @@ pub(super) struct File<'p, 'a> {
     pub flags: u16,
     links: u16,
     broken: bool,
-    pub parts: Vec<&'p Part<'a>>,
+    pub parts: Vec<&'p FileAttribute<'a>>,
 }
 
 /// What [`File::check`] finds out for the others.
@@ -86,19 +86,19 @@ pub(super) struct File<'p, 'a> {
 pub(super) struct Facts {
     /// Sum of the names' hashes, see [`name_hash`].
     pub names: u64,
-    /// See [`Duplicated::hash`].
+    /// Hash of what directory entries repeat, see [`Duplicated::hash`].
     pub duplicated: u64,
     pub security: Option<u32>,
     pub reparse_tag: Option<u32>,
     pub object_id: Option<[u8; 16]>,
     pub has_index: bool,
-    /// Names below `$Extend`.
+    /// The file's names in the directory `$Extend`.
     pub extend_names: Vec<NtfsName>,
 }
 
 impl<'p, 'a> File<'p, 'a> {
     /// Joins the records of a file; the first is the base record.
-    pub(super) fn new(records: &'p [Parsed<'a>]) -> Option<Self> {
+    pub(super) fn new(records: &'p [ParsedRecord<'a>]) -> Option<Self> {
         let base = records.first()?;
         Some(Self {
             number: base.number,
@@ -118,7 +118,7 @@ impl<'p, 'a> File<'p, 'a> {
         context.fault(fault.at(context.record_offset(self.number)));
     }
 
-    pub(super) fn find(&self, kind: AttributeType, name: &str) -> Option<&'p Part<'a>> {
+    pub(super) fn find(&self, kind: AttributeType, name: &str) -> Option<&'p FileAttribute<'a>> {
         self.parts.iter().find(|part| part.is(kind, name)).copied()
     }
 
@@ -129,7 +129,7 @@ impl<'p, 'a> File<'p, 'a> {
         self.join(&extents)
     }
 
-    fn join(&self, extents: &[&'p Part<'a>]) -> Option<Stream<'p, 'a>> {
+    fn join(&self, extents: &[&'p FileAttribute<'a>]) -> Option<Stream<'p, 'a>> {
         let first = *extents.first()?;
         if first.view.is_resident() {
             return Some(Stream { first, runs: None });
@@ -140,7 +140,7 @@ impl<'p, 'a> File<'p, 'a> {
     }
 
     /// The file's names as they lie in the record.
-    pub(super) fn names(&self) -> impl Iterator<Item = (&'p Part<'a>, &'a [u8])> + '_ {
+    pub(super) fn names(&self) -> impl Iterator<Item = (&'p FileAttribute<'a>, &'a [u8])> + '_ {
         self.parts
             .iter()
             .filter(|part| part.view.kind() == AttributeType::FILE_NAME)
@@ -149,13 +149,13 @@ impl<'p, 'a> File<'p, 'a> {
 
     /// Everything that can be decided with the file's own records.
     pub(super) fn check(&self, context: &Context<'_>) -> crate::Result<Facts> {
-        self.streams(context);
+        self.check_streams(context);
         let mut facts = Facts::default();
-        self.information(context, &mut facts);
-        self.all_names(context, &mut facts);
-        self.obligatory(context);
-        self.indexes(context, &mut facts);
-        self.system_file(context);
+        self.check_information(context, &mut facts);
+        self.check_names(context, &mut facts);
+        self.check_required_attributes(context);
+        self.check_index_attributes(context, &mut facts);
+        self.check_system_file(context);
         if let Some(value) = self.find(AttributeType::OBJECT_ID, "").and_then(|part| part.view.value()) {
             facts.object_id = value.first_chunk().copied();
         }
@@ -168,32 +168,32 @@ impl<'p, 'a> File<'p, 'a> {
     }
 
     /// Joins the extents of every stream and compares them with the sizes (B10, B11).
-    fn streams(&self, context: &Context<'_>) {
-        let order = |a: &&Part<'_>, b: &&Part<'_>| -> Ordering {
+    fn check_streams(&self, context: &Context<'_>) {
+        let order = |a: &&FileAttribute<'_>, b: &&FileAttribute<'_>| -> Ordering {
             a.view.kind().cmp(&b.view.kind()).then_with(|| a.view.name_bytes().cmp(b.view.name_bytes()))
         };
         let mut parts: Vec<_> =
             self.parts.iter().filter(|part| part.view.kind() != AttributeType::FILE_NAME).copied().collect();
         parts.sort_by(|a, b| order(a, b).then(a.view.lowest_vcn().cmp(&b.view.lowest_vcn())));
         for extents in parts.chunk_by(|a, b| order(a, b).is_eq()) {
-            self.extents(context, extents);
+            self.check_extents(context, extents);
         }
     }
 
-    fn extents(&self, context: &Context<'_>, extents: &[&'p Part<'a>]) {
+    fn check_extents(&self, context: &Context<'_>, extents: &[&'p FileAttribute<'a>]) {
         let first = extents[0];
-        let at = |fault: Fault, part: &Part<'_>| context.fault(fault.at(part.offset));
+        let at = |fault: Fault, part: &FileAttribute<'_>| context.fault(fault.at(part.offset));
         if extents.iter().any(|part| part.view.is_resident() != first.view.is_resident())
             || (first.view.is_resident() && extents.len() > 1)
         {
-            at(self.fault(Code::B13, format!("{} is there twice", first.title())), first);
+            at(self.fault(Code::AttributeList, format!("{} is there twice", first.title())), first);
             return;
         }
         if first.view.is_resident() {
             return;
         }
         if first.view.lowest_vcn() != Vcn(0) {
-            let fault = self.fault(Code::B13, format!("the first extent of {} is missing", first.title()));
+            let fault = self.fault(Code::AttributeList, format!("the first extent of {} is missing", first.title()));
             at(fault.values(0, first.view.lowest_vcn()), first);
             return;
         }
@@ -203,18 +203,21 @@ impl<'p, 'a> File<'p, 'a> {
             let expected = runs.end();
             if runs.append(more).is_err() {
                 let message = format!("the extents of {} leave a gap or overlap", first.title());
-                at(self.fault(Code::B13, message).values(format!("VCN {expected}"), part.view.lowest_vcn()), part);
+                at(
+                    self.fault(Code::AttributeList, message).values(format!("VCN {expected}"), part.view.lowest_vcn()),
+                    part,
+                );
                 return;
             }
         }
-        self.sizes(context, first, &runs);
+        self.check_sizes(context, first, &runs);
     }
 
-    fn sizes(&self, context: &Context<'_>, first: &Part<'_>, runs: &Runlist) {
+    fn check_sizes(&self, context: &Context<'_>, first: &FileAttribute<'_>, runs: &Runlist) {
         let sizes = StreamSizes::of(&first.view);
         let cluster = context.cluster_size();
         let report = |what: &str, expected: String, found: u64| {
-            let fault = self.fault(Code::B11, format!("{what} of {}", first.title()));
+            let fault = self.fault(Code::StreamSizes, format!("{what} of {}", first.title()));
             context.fault(fault.at(first.offset).values(expected, found));
         };
         let mapped = runs.end().saturating_mul(cluster);
@@ -243,20 +246,20 @@ impl<'p, 'a> File<'p, 'a> {
         }
     }
 
-    fn information(&self, context: &Context<'_>, facts: &mut Facts) {
+    fn check_information(&self, context: &Context<'_>, facts: &mut Facts) {
         let Some(part) = self.find(AttributeType::STANDARD_INFORMATION, "") else {
             if !self.broken {
-                self.report(context, self.fault(Code::B15, "the file has no $STANDARD_INFORMATION"));
+                self.report(context, self.fault(Code::RequiredAttributes, "the file has no $STANDARD_INFORMATION"));
             }
             return;
         };
         let Some(value) = part.view.value() else { return };
         if value.len() != information::SIZE_1X && value.len() != information::SIZE_3X {
-            let fault = self.fault(Code::B15, "$STANDARD_INFORMATION has an impossible length");
+            let fault = self.fault(Code::RequiredAttributes, "$STANDARD_INFORMATION has an impossible length");
             context.fault(fault.at(part.offset).values("48 or 72", value.len()));
         }
         if part.record != self.number {
-            let fault = self.fault(Code::B15, "$STANDARD_INFORMATION is not in the base record");
+            let fault = self.fault(Code::RequiredAttributes, "$STANDARD_INFORMATION is not in the base record");
             context.fault(fault.at(part.offset).values(self.number, part.record));
         }
         if value.len() >= information::SIZE_3X {
@@ -264,7 +267,7 @@ impl<'p, 'a> File<'p, 'a> {
         }
     }
 
-    fn all_names(&self, context: &Context<'_>, facts: &mut Facts) {
+    fn check_names(&self, context: &Context<'_>, facts: &mut Facts) {
         let mut count = 0u64;
         let mut pairs: Vec<(u64, u8)> = Vec::new();
         for (part, value) in self.names() {
@@ -274,22 +277,22 @@ impl<'p, 'a> File<'p, 'a> {
                 context.fault(self.fault(code, format!("{message}: \"{name}\"")).at(part.offset));
             };
             let Some(name) = file_name::name_bytes(value).filter(|name| !name.is_empty()) else {
-                bad(Code::B6, "a $FILE_NAME is cut short");
+                bad(Code::AttributeForm, "a $FILE_NAME is cut short");
                 continue;
             };
             if value.len() != name_layout::NAME + name.len() {
-                bad(Code::B6, "a $FILE_NAME is longer than its name");
+                bad(Code::AttributeForm, "a $FILE_NAME is longer than its name");
             }
             let parent = FileId::from_raw(name_layout::PARENT.get(value));
             let Some(namespace) = Namespace::from_raw(name_layout::NAMESPACE.get(value)) else {
-                bad(Code::C11, "a name has an unknown namespace");
+                bad(Code::FileNameForm, "a name has an unknown namespace");
                 continue;
             };
             facts.names = facts.names.wrapping_add(name_hash(value));
             pairs.push((name_layout::PARENT.get(value), namespace.to_raw()));
             let name = NtfsName::from_le_bytes(name);
-            if let Some(problem) = self.problem_with(context, &name, namespace) {
-                bad(Code::C11, problem);
+            if let Some(problem) = self.find_name_problem(context, &name, namespace) {
+                bad(Code::FileNameForm, problem);
             }
             if parent.record == RecordNumber::EXTEND {
                 facts.extend_names.push(name);
@@ -300,17 +303,17 @@ impl<'p, 'a> File<'p, 'a> {
             let of = |kind: Namespace| names.iter().filter(|&&(_, namespace)| namespace == kind.to_raw()).count();
             let (long, short) = (of(Namespace::Win32), of(Namespace::Dos));
             if long != short {
-                let fault = self.fault(Code::C11, "long names and short names in a directory do not pair");
+                let fault = self.fault(Code::FileNameForm, "long names and short names in a directory do not pair");
                 self.report(context, fault.values(format!("{long} short"), short));
             }
         }
         if count != u64::from(self.links) && !self.broken {
-            let fault = self.fault(Code::B16, "the link count is not the number of names");
+            let fault = self.fault(Code::LinkCount, "the link count is not the number of names");
             self.report(context, fault.values(count, self.links));
         }
     }
 
-    fn problem_with(&self, context: &Context<'_>, name: &NtfsName, namespace: Namespace) -> Option<&'static str> {
+    fn find_name_problem(&self, context: &Context<'_>, name: &NtfsName, namespace: Namespace) -> Option<&'static str> {
         let forbidden = |list: &[u8]| name.units().iter().any(|&u| u8::try_from(u).is_ok_and(|c| list.contains(&c)));
         if forbidden(b"\0/") {
             return Some("a name holds a character that no name may have");
@@ -325,33 +328,33 @@ impl<'p, 'a> File<'p, 'a> {
         }
         let lower = name.units().iter().any(|&u| context.upcase.upper(u) != u);
         if !is_short_in_any_code_page(name) || (namespace == Namespace::Dos && lower) {
-            return Some("a DOS name is no 8.3 name");
+            return Some("a DOS name is not an 8.3 name");
         }
         None
     }
 
-    fn obligatory(&self, context: &Context<'_>) {
+    fn check_required_attributes(&self, context: &Context<'_>) {
         if self.broken {
             return;
         }
         let has = |kind| self.parts.iter().any(|part| part.view.kind() == kind);
         // the reserved records 12 to 15 have no names
         if !has(AttributeType::FILE_NAME) && !(12..=15).contains(&self.number) {
-            self.report(context, self.fault(Code::B15, "the file has no name"));
+            self.report(context, self.fault(Code::RequiredAttributes, "the file has no name"));
         }
         let is_in_extend = self
             .names()
             .any(|(_, value)| FileId::from_raw(name_layout::PARENT.get(value)).record == RecordNumber::EXTEND);
         let needs_data = self.flags & !1 & 0xF == 0 && !is_in_extend;
         if needs_data && self.find(AttributeType::DATA, "").is_none() {
-            self.report(context, self.fault(Code::B15, "the file has no unnamed $DATA"));
+            self.report(context, self.fault(Code::RequiredAttributes, "the file has no unnamed $DATA"));
         }
         if has(AttributeType::EA) != has(AttributeType::EA_INFORMATION) {
-            self.report(context, self.fault(Code::B15, "$EA and $EA_INFORMATION are not both there"));
+            self.report(context, self.fault(Code::RequiredAttributes, "$EA and $EA_INFORMATION are not both there"));
         }
     }
 
-    fn indexes(&self, context: &Context<'_>, facts: &mut Facts) {
+    fn check_index_attributes(&self, context: &Context<'_>, facts: &mut Facts) {
         let roots = || self.parts.iter().filter(|part| part.view.kind() == AttributeType::INDEX_ROOT);
         facts.has_index = roots().next().is_some();
         if self.broken {
@@ -360,19 +363,19 @@ impl<'p, 'a> File<'p, 'a> {
         let is_directory = self.flags & FLAG_DIRECTORY != 0;
         let has_names = roots().any(|part| part.view.is_named("$I30"));
         if is_directory != has_names {
-            let fault = self.fault(Code::B5, "the directory flag disagrees with the index $I30");
+            let fault = self.fault(Code::RecordFlags, "the directory flag disagrees with the index $I30");
             self.report(context, fault.values(has_names, is_directory));
         }
         let is_view = self.flags & FLAG_VIEW_INDEX != 0;
         let has_view = roots().any(|part| !part.view.is_named("$I30"));
         if is_view && !has_view {
-            let fault = self.fault(Code::B5, "the view-index flag disagrees with the indexes");
+            let fault = self.fault(Code::RecordFlags, "the view-index flag disagrees with the indexes");
             self.report(context, fault.values(has_view, is_view));
         }
     }
 
     /// Names and sequence numbers of the first records (B17).
-    fn system_file(&self, context: &Context<'_>) {
+    fn check_system_file(&self, context: &Context<'_>) {
         const NAMES: [&str; 12] = [
             "$MFT", "$MFTMirr", "$LogFile", "$Volume", "$AttrDef", ".", "$Bitmap", "$Boot", "$BadClus", "$Secure",
             "$UpCase", "$Extend",
@@ -381,27 +384,27 @@ impl<'p, 'a> File<'p, 'a> {
         let name = self.names().next().and_then(|(_, value)| file_name::name_bytes(value));
         let name = name.map(NtfsName::from_le_bytes).unwrap_or_default();
         if name != **expected && !self.broken {
-            let fault = self.fault(Code::B17, "a system file has another name");
+            let fault = self.fault(Code::SystemFile, "a system file has another name");
             self.report(context, fault.values(expected, name));
         }
         let sequence = self.number.max(1);
         if u64::from(self.id.sequence) != sequence {
-            let fault = self.fault(Code::B17, "a system file has another sequence number");
+            let fault = self.fault(Code::SystemFile, "a system file has another sequence number");
             self.report(context, fault.values(sequence, self.id.sequence));
         }
         let is_directory = self.flags & FLAG_DIRECTORY != 0;
         let should_be = [RecordNumber::ROOT.0, RecordNumber::EXTEND.0].contains(&self.number);
         if is_directory != should_be {
-            let fault = self.fault(Code::B17, "a system file has the wrong kind");
+            let fault = self.fault(Code::SystemFile, "a system file has the wrong kind");
             self.report(context, fault.values(should_be, is_directory));
         }
     }
 
     /// Compares the attribute list with the attributes (B13); `records` are those of the file.
-    pub(super) fn list(&self, context: &Context<'_>, bytes: &[u8], records: &[Parsed<'_>]) {
+    pub(super) fn check_list(&self, context: &Context<'_>, bytes: &[u8], records: &[ParsedRecord<'_>]) {
         let at = self.find(AttributeType::ATTRIBUTE_LIST, "").and_then(|part| part.offset);
-        let report = |message: String| context.fault(self.fault(Code::B13, message).at(at));
-        let by_number: BTreeMap<u64, &Parsed<'_>> = records.iter().map(|r| (r.number, r)).collect();
+        let report = |message: String| context.fault(self.fault(Code::AttributeList, message).at(at));
+        let by_number: BTreeMap<u64, &ParsedRecord<'_>> = records.iter().map(|r| (r.number, r)).collect();
         let mut listed: Vec<(u64, u16)> = Vec::new();
         let mut rest = bytes;
         let mut previous: Option<(u32, Vec<u8>, u64)> = None;
@@ -416,14 +419,14 @@ impl<'p, 'a> File<'p, 'a> {
             rest = &rest[length..];
             let kind = AttributeType(list::TYPE.get(entry));
             if usize::from(list::NAME_OFFSET.get(entry)) != list::NAME {
-                let fault = self.fault(Code::B13, format!("wrong name offset in the list entry of {kind}"));
+                let fault = self.fault(Code::AttributeList, format!("wrong name offset in the list entry of {kind}"));
                 context.fault(fault.at(at).values(list::NAME, list::NAME_OFFSET.get(entry)));
             }
             let name = entry[list::NAME..list::NAME + name_length].to_vec();
             let lowest = list::LOWEST_VCN.get(entry);
             let place = FileId::from_raw(list::RECORD.get(entry));
             let instance = list::INSTANCE.get(entry);
-            let holds = |part: &Part<'_>| {
+            let holds = |part: &FileAttribute<'_>| {
                 part.view.instance() == instance
                     && part.view.kind() == kind
                     && part.view.name_bytes() == name

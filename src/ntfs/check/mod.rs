@@ -21,7 +21,7 @@
 //!
 //! let report = check::check(&MemoryVolume(vec![0; 1 << 20]), &CheckOptions::default())?;
 //! assert!(!report.is_clean());
-//! assert!(report.has(Code::A1));
+//! assert!(report.has(Code::BootSector));
 //! # Ok::<(), winject::Error>(())
 //! ```
 
@@ -32,6 +32,7 @@ mod directory;
 mod extend;
 mod file;
 mod index;
+mod options;
 mod owners;
 mod record;
 mod report;
@@ -40,40 +41,19 @@ mod secure;
 mod table;
 mod volume;
 
-use std::collections::BTreeSet;
-
 pub use code::{Code, Severity};
+pub use options::CheckOptions;
 pub use owners::{Owners, cluster_owners};
 pub use report::{CheckReport, Fault, Stats};
+
+use std::collections::BTreeSet;
+
+use context::Context;
+use scan::Scan;
 
 use crate::error::Result;
 use crate::io::VolumeRead;
 use crate::ntfs::units::RecordNumber;
-use context::Context;
-use scan::Scan;
-
-/// How to check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CheckOptions {
-    /// Faults of one code that are reported in full; more are only counted.
-    pub per_code: u64,
-    /// Only some files are read.
-    is_partial: bool,
-}
-
-impl Default for CheckOptions {
-    fn default() -> Self {
-        Self { per_code: 50, is_partial: false }
-    }
-}
-
-impl CheckOptions {
-    /// Reports at most `count` faults of each code in full.
-    #[must_use]
-    pub fn per_code(count: u64) -> Self {
-        Self { per_code: count, ..Self::default() }
-    }
-}
 
 /// Checks a whole volume.
 ///
@@ -102,40 +82,40 @@ fn run(device: &dyn VolumeRead, options: CheckOptions, records: Option<&[RecordN
         Ok(context) => context,
         Err(report) => return Ok(report),
     };
-    volume::boot(&context)?;
-    if let Some(table) = volume::upcase(&context)? {
+    volume::check_boot_sector(&context)?;
+    if let Some(table) = volume::check_upcase(&context)? {
         context.upcase = table;
     }
-    parts(&context, records)?;
+    check_parts(&context, records)?;
     Ok(context.into_report())
 }
 
-fn parts(context: &Context<'_>, records: Option<&[RecordNumber]>) -> Result<()> {
-    volume::attribute_definitions(context)?;
-    volume::information(context)?;
-    volume::log(context)?;
-    volume::bad_clusters(context)?;
-    volume::mirror(context)?;
+fn check_parts(context: &Context<'_>, records: Option<&[RecordNumber]>) -> Result<()> {
+    volume::check_attribute_definitions(context)?;
+    volume::check_information(context)?;
+    volume::check_log(context)?;
+    volume::check_bad_clusters(context)?;
+    volume::check_mirror(context)?;
     let touches_security = records.is_none_or(|r| r.contains(&RecordNumber::SECURE));
     let ids = if touches_security { secure::check(context)? } else { None };
     let mut scan = Scan::new(context, ids);
     match records {
-        None => scan.whole()?,
+        None => scan.read_all()?,
         Some(records) => {
             let mut wanted: BTreeSet<u64> = records.iter().map(|r| r.0).collect();
-            scan.some(&wanted)?;
+            scan.read_records(&wanted)?;
             wanted.extend(scan.parents()?);
-            scan.some(&wanted)?;
+            scan.read_records(&wanted)?;
         }
     }
-    scan.cluster_bitmap()?;
-    scan.record_bitmap()?;
-    scan.directories()?;
+    scan.check_cluster_bitmap()?;
+    scan.check_record_bitmap()?;
+    scan.check_directories()?;
     if records.is_none() {
-        scan.reachability();
+        scan.check_reachability();
         if let Some(ids) = &scan.security_ids {
-            secure::unused(context, ids, &scan.security_used);
+            secure::report_unused(context, ids, &scan.security_used);
         }
     }
-    scan.extend()
+    scan.check_extend()
 }

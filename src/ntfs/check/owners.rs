@@ -3,13 +3,14 @@
 //! One pass over `$MFT` that looks at nothing but headers and mapping pairs, about a microsecond a record. Of the ways in
 //! which a map can be wrong only those count by which an edit would overwrite something: clusters that are owned but
 //! marked as free, clusters with two owners, records in use that are marked as free, and records whose clusters cannot be
-//! told. Clusters that are marked as used and owned by no file are lost space and harm nobody.
+//! told. Clusters that are marked as used and owned by no file are lost space and do no harm.
 
 use super::bits::{Bits, PAGE};
 use super::context::Context;
 use super::file::Stream;
+use super::options::CheckOptions;
+use super::report::CheckReport;
 use super::scan::load_alone;
-use super::{CheckOptions, CheckReport};
 use crate::error::{Error, Result};
 use crate::io::VolumeRead;
 use crate::ntfs::attribute::AttributeType;
@@ -30,7 +31,7 @@ const HINT: &str = "run chkdsk /f in the guest, shut it down and export the disk
 /// How much [`cluster_owners`] looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Owners {
-    /// Records in use.
+    /// File records in use, extension records included.
     pub records: u64,
     /// Clusters that belong to a file.
     pub clusters: u64,
@@ -75,9 +76,9 @@ fn unreadable(report: &CheckReport, base: u64) -> Error {
 
 struct Pass<'p, 'c> {
     context: &'p Context<'c>,
-    /// `$MFT:$BITMAP`.
+    /// The bitmap of records, `$MFT:$BITMAP`.
     records: &'p Stream<'p, 'p>,
-    /// `$Bitmap`.
+    /// The bitmap of clusters, `$Bitmap`.
     clusters: &'p Stream<'p, 'p>,
     pages_max: usize,
 }

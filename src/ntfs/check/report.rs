@@ -11,16 +11,16 @@ use crate::escape::EscapedLines;
 /// One breach of one invariant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// Which invariant.
+    /// The invariant that is broken.
     pub code: Code,
-    /// How bad.
+    /// How bad this breach is; can be lower than the code's.
     pub severity: Severity,
-    /// What is wrong.
+    /// What is wrong, without the place and the values.
     pub message: String,
     /// The file's path, as far as it can be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The record.
+    /// Number of the MFT record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<u64>,
     /// Byte offset on the volume.
@@ -29,7 +29,7 @@ pub struct Fault {
     /// What the format demands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
-    /// What is there.
+    /// What is there instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub found: Option<String>,
 }
@@ -57,7 +57,7 @@ impl Fault {
         self
     }
 
-    /// Adds the record.
+    /// Adds the number of the MFT record.
     #[must_use]
     pub(super) fn record(mut self, record: u64) -> Self {
         self.record = Some(record);
@@ -108,21 +108,21 @@ impl fmt::Display for Fault {
 /// How much was looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// Records in use.
+    /// MFT records in use.
     pub records: u64,
-    /// Files (base records).
+    /// Base records in use: files and directories.
     pub files: u64,
-    /// Directories.
+    /// Base records with an index of names.
     pub directories: u64,
-    /// Directory entries.
+    /// Entries of all directories; a file with a short name has two.
     pub entries: u64,
-    /// Index blocks.
+    /// Blocks of all indexes.
     pub index_blocks: u64,
     /// Clusters of the volume.
     pub clusters: u64,
     /// Clusters that have an owner.
     pub clusters_owned: u64,
-    /// Security descriptors.
+    /// Descriptors in `$Secure:$SDS`.
     pub descriptors: u64,
 }
 
@@ -141,7 +141,7 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
-    /// Whether there is no error (minor findings are none).
+    /// Whether there is no error; minor faults do not count.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.errors == 0
@@ -154,7 +154,7 @@ impl CheckReport {
     }
 
     /// Takes a fault in; returns whether it is one of those that are kept in full.
-    pub(super) fn take(&mut self, fault: Fault, per_code: u64) -> bool {
+    pub(super) fn add(&mut self, fault: Fault, per_code: u64) -> bool {
         let count = self.counts.entry(fault.code).or_default();
         *count += 1;
         self.errors += u64::from(fault.severity == Severity::Error);

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Code;
 use super::bits::Bits;
+use super::code::Code;
 use super::context::Context;
 use super::file::{Facts, File, RECORDS_MAX};
-use super::record::{self, Parsed};
+use super::record::{self, ParsedRecord};
 use super::report::Fault;
 use super::table::{Table, flag};
 use crate::error::Result;
@@ -55,7 +55,7 @@ impl<'c> Scan<'c> {
     }
 
     /// Reads all of `$MFT`.
-    pub(super) fn whole(&mut self) -> Result<()> {
+    pub(super) fn read_all(&mut self) -> Result<()> {
         let size = self.context.record_size();
         let per_chunk = (CHUNK / size).max(1);
         let mut chunk = Vec::new();
@@ -65,41 +65,41 @@ impl<'c> Scan<'c> {
             chunk.resize(usize::try_from(count * size).unwrap_or(0), 0);
             self.context.read_stream(&self.context.mft, first * size, &mut chunk)?;
             for (number, block) in (first..).zip(chunk.chunks_exact_mut(self.context.geometry.record_size as usize)) {
-                self.record(number, block)?;
+                self.check_record(number, block)?;
             }
             first += count;
         }
         for base in self.table.with(flag::LIST) {
-            self.listed_file(base)?;
+            self.check_listed_file(base)?;
         }
-        self.orphans();
+        self.report_orphans();
         Ok(())
     }
 
     /// Reads some records and everything that belongs to the same files.
-    pub(super) fn some(&mut self, records: &BTreeSet<u64>) -> Result<()> {
+    pub(super) fn read_records(&mut self, records: &BTreeSet<u64>) -> Result<()> {
         for &number in records {
-            self.one(number)?;
+            self.read_record(number)?;
         }
         for base in self.table.with(flag::LIST) {
             for number in self.records_of_list(base)? {
-                self.one(number)?;
+                self.read_record(number)?;
             }
-            self.listed_file(base)?;
+            self.check_listed_file(base)?;
         }
-        self.orphans();
+        self.report_orphans();
         Ok(())
     }
 
-    fn one(&mut self, number: u64) -> Result<()> {
+    fn read_record(&mut self, number: u64) -> Result<()> {
         if number >= self.context.record_count || self.table.get(number).has(flag::SCANNED) {
             return Ok(());
         }
         let mut block = self.context.raw_record(number)?;
-        self.record(number, &mut block)
+        self.check_record(number, &mut block)
     }
 
-    fn record(&mut self, number: u64, block: &mut [u8]) -> Result<()> {
+    fn check_record(&mut self, number: u64, block: &mut [u8]) -> Result<()> {
         if block.iter().take(4).all(|&byte| byte == 0) {
             return Ok(());
         }
@@ -125,14 +125,14 @@ impl<'c> Scan<'c> {
             let records = [parsed];
             if let Some(file) = File::new(&records) {
                 let facts = file.check(self.context)?;
-                self.learn(number, facts);
+                self.store_facts(number, facts);
             }
         }
         Ok(())
     }
 
     /// Fills the record's row.
-    fn note(&mut self, parsed: &Parsed<'_>) {
+    fn note(&mut self, parsed: &ParsedRecord<'_>) {
         let header_flags = parsed.flags();
         let base = parsed.base();
         let mut flags = flag::SCANNED | flag::IN_USE;
@@ -158,12 +158,12 @@ impl<'c> Scan<'c> {
         report.stats.directories += u64::from(base == 0 && header_flags & FLAG_DIRECTORY != 0);
     }
 
-    fn claim_clusters(&mut self, parsed: &Parsed<'_>) {
+    fn claim_clusters(&mut self, parsed: &ParsedRecord<'_>) {
         for part in &parsed.parts {
             for (lcn, length) in part.runs.iter().flat_map(|runs| runs.real()) {
                 if let Some(taken) = self.owned.insert(lcn.0, length) {
                     let message = format!("clusters of {} have another owner", part.title());
-                    let fault = Fault::new(Code::B12, message).record(parsed.number).at(part.offset);
+                    let fault = Fault::new(Code::CrossLinkedClusters, message).record(parsed.number).at(part.offset);
                     self.context.fault(fault.values("one owner", format!("cluster {taken} owned twice")));
                 }
             }
@@ -171,7 +171,7 @@ impl<'c> Scan<'c> {
     }
 
     /// Keeps what the other parts of the check want to know of a file.
-    fn learn(&mut self, number: u64, facts: Facts) {
+    fn store_facts(&mut self, number: u64, facts: Facts) {
         self.table.update(number, |row| {
             row.names = row.names.wrapping_add(facts.names);
             row.facts = facts.duplicated;
@@ -180,7 +180,7 @@ impl<'c> Scan<'c> {
         if let Some(id) = facts.security {
             self.security_used.insert(id);
             if self.security_ids.as_ref().is_some_and(|ids| !ids.contains(&id)) {
-                let fault = Fault::new(Code::D4, "the file's security id has no descriptor").record(number);
+                let fault = Fault::new(Code::SecurityId, "the file's security id has no descriptor").record(number);
                 let fault = fault.at(self.context.record_offset(number));
                 self.context.fault(fault.values("an id of $SII", format!("{id:#x}")));
             }
@@ -195,12 +195,12 @@ impl<'c> Scan<'c> {
     }
 
     /// A file whose attributes are spread over several records.
-    fn listed_file(&mut self, base: u64) -> Result<()> {
+    fn check_listed_file(&mut self, base: u64) -> Result<()> {
         let context = self.context;
         let mut blocks = Vec::new();
         let numbers = self.records_of_list(base)?;
         if !context.spend(numbers.len()) {
-            let fault = Fault::new(Code::B13, "the volume's attribute lists name the same records too often");
+            let fault = Fault::new(Code::AttributeList, "the volume's attribute lists name the same records too often");
             context.fault(fault.record(base));
             return Ok(());
         }
@@ -216,14 +216,14 @@ impl<'c> Scan<'c> {
             let parsed = context.muted(|| record::parse(context, *number, block));
             if *number != base {
                 if FileId::from_raw(parsed.base()) != id {
-                    let fault = Fault::new(Code::B14, "the attribute list names a record of another file");
+                    let fault = Fault::new(Code::ExtensionRecord, "the attribute list names a record of another file");
                     let fault = fault.record(base).at(context.record_offset(*number));
                     context.fault(fault.values(id, FileId::from_raw(parsed.base())));
                     continue;
                 }
                 self.table.update(*number, |row| row.flags |= flag::CLAIMED);
                 if parsed.links() != 0 {
-                    let fault = Fault::new(Code::B16, "an extension record has a link count").record(*number);
+                    let fault = Fault::new(Code::LinkCount, "an extension record has a link count").record(*number);
                     context.fault(fault.at(context.record_offset(*number)).values(0, parsed.links()));
                 }
             }
@@ -232,9 +232,9 @@ impl<'c> Scan<'c> {
         let Some(file) = File::new(&records) else { return Ok(()) };
         match file.stream(AttributeType::ATTRIBUTE_LIST, "") {
             Some(stream) => match stream.content(context, attribute_list::LIST_SIZE_MAX)? {
-                Some(bytes) => file.list(context, &bytes, &records),
+                Some(bytes) => file.check_list(context, &bytes, &records),
                 None => context.fault(
-                    Fault::new(Code::B13, "the attribute list cannot be read")
+                    Fault::new(Code::AttributeList, "the attribute list cannot be read")
                         .record(base)
                         .at(context.record_offset(base)),
                 ),
@@ -242,7 +242,7 @@ impl<'c> Scan<'c> {
             None => return Ok(()),
         }
         let facts = file.check(context)?;
-        self.learn(base, facts);
+        self.store_facts(base, facts);
         Ok(())
     }
 
@@ -273,13 +273,13 @@ impl<'c> Scan<'c> {
         load(context, &numbers, work)
     }
 
-    /// Extension records that nobody lists (B14).
-    fn orphans(&self) {
+    /// Extension records that no base record lists (B14).
+    fn report_orphans(&self) {
         for (number, row) in self.table.rows() {
             if !row.has(flag::EXTENSION | flag::IN_USE) || row.has(flag::CLAIMED) {
                 continue;
             }
-            let fault = Fault::new(Code::B14, "an extension record that no file lists").record(number);
+            let fault = Fault::new(Code::ExtensionRecord, "an extension record that no file lists").record(number);
             let fault = fault.at(self.context.record_offset(number));
             self.context.fault(fault.values("a file that lists it", format!("base record {}", row.link)));
         }
@@ -301,7 +301,7 @@ pub(super) fn load<T>(
     }
     let parsed: Vec<_> =
         context.muted(|| blocks.iter().map(|(number, block)| record::parse(context, *number, block)).collect());
-    let base = parsed.first().filter(|p: &&Parsed<'_>| Some(&p.number) == numbers.first());
+    let base = parsed.first().filter(|p: &&ParsedRecord<'_>| Some(&p.number) == numbers.first());
     match base.and_then(|_| File::new(&parsed)) {
         Some(file) => work(&file).map(Some),
         None => Ok(None),

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Code;
+use super::code::Code;
 use super::context::Context;
 use super::file::{File, Stream};
-use super::index::{self, Expected, Met};
+use super::index::{self, Expected, IndexEntry};
 use super::report::Fault;
 use super::scan;
 use crate::error::Result;
@@ -22,7 +22,8 @@ const SDS_MAX: u64 = 256 << 20;
 /// Checks `$Secure` and returns the security ids that exist; `None` when they cannot be told.
 pub(super) fn check(context: &Context<'_>) -> Result<Option<BTreeSet<u32>>> {
     let missing = |what: &str| {
-        let fault = Fault::new(Code::D1, format!("$Secure has no {what}")).record(RecordNumber::SECURE.0);
+        let fault =
+            Fault::new(Code::SecurityDescriptor, format!("$Secure has no {what}")).record(RecordNumber::SECURE.0);
         context.fault(fault.at(context.record_offset(RecordNumber::SECURE.0)));
     };
     let found = scan::load_alone(context, RecordNumber::SECURE.0, |file| {
@@ -36,7 +37,7 @@ pub(super) fn check(context: &Context<'_>) -> Result<Option<BTreeSet<u32>>> {
             missing("$SII or $SDH");
             return Ok(None);
         }
-        Ok(Some(Secure { context, sds }.all(file)?))
+        Ok(Some(Secure { context, sds }.check_all(file)?))
     })?;
     match found {
         None => {
@@ -68,35 +69,43 @@ impl Secure<'_, '_, '_> {
         Ok(bytes)
     }
 
-    fn all(&self, file: &File<'_, '_>) -> Result<BTreeSet<u32>> {
-        let by_id = self.index(file, "$SII", 4)?;
-        let by_hash = self.index(file, "$SDH", 8)?;
+    fn check_all(&self, file: &File<'_, '_>) -> Result<BTreeSet<u32>> {
+        let by_id = self.read_index(file, "$SII", 4)?;
+        let by_hash = self.read_index(file, "$SDH", 8)?;
         for entry in by_id.values() {
-            self.descriptor(entry)?;
+            self.check_descriptor(entry)?;
         }
         self.context.report().stats.descriptors = by_id.len() as u64;
         for (id, entry) in &by_id {
             if by_hash.get(id) != Some(entry) {
-                let fault =
-                    self.fault(Code::D3, self.at(entry.offset), format!("$SDH does not name id {id:#x} as $SII does"));
+                let fault = self.fault(
+                    Code::SecurityIndexes,
+                    self.at(entry.offset),
+                    format!("$SDH does not name id {id:#x} as $SII does"),
+                );
                 self.context.fault(fault.values(format!("{entry:x?}"), format!("{:x?}", by_hash.get(id))));
             }
         }
         for (id, entry) in by_hash.iter().filter(|(id, _)| !by_id.contains_key(id)) {
-            let fault = self.fault(Code::D3, self.at(entry.offset), format!("$SDH names id {id:#x}, $SII does not"));
+            let fault = self.fault(
+                Code::SecurityIndexes,
+                self.at(entry.offset),
+                format!("$SDH names id {id:#x}, $SII does not"),
+            );
             self.context.fault(fault);
         }
-        self.unlisted(&by_id)?;
+        self.report_unlisted(&by_id)?;
         Ok(by_id.into_keys().collect())
     }
 
     /// The entries of one index by id; each key must agree with the entry's data.
-    fn index(&self, file: &File<'_, '_>, name: &str, key_length: usize) -> Result<BTreeMap<u32, SdsEntry>> {
+    fn read_index(&self, file: &File<'_, '_>, name: &str, key_length: usize) -> Result<BTreeMap<u32, SdsEntry>> {
         let mut found = BTreeMap::new();
-        index::walk(self.context, file, name, Expected::of(name, None), &mut |met: &Met<'_>| {
+        index::walk(self.context, file, name, Expected::of(name, None), &mut |met: &IndexEntry<'_>| {
             let Some(entry) = data_of(met).and_then(SdsEntry::parse).filter(|_| met.key.len() == key_length) else {
                 let message = format!("{name} has an entry of another size");
-                self.context.fault(self.fault(Code::D3, met.offset, message).values(key_length, met.key.len()));
+                self.context
+                    .fault(self.fault(Code::SecurityIndexes, met.offset, message).values(key_length, met.key.len()));
                 return Ok(());
             };
             let word = |at| Field::<u32>::at(at).get(met.key);
@@ -105,7 +114,8 @@ impl Secure<'_, '_, '_> {
             if !agrees {
                 let message = format!("{name} has an entry whose key disagrees with its data");
                 self.context.fault(
-                    self.fault(Code::D3, met.offset, message).values(format!("{entry:x?}"), format!("{:x?}", met.key)),
+                    self.fault(Code::SecurityIndexes, met.offset, message)
+                        .values(format!("{entry:x?}"), format!("{:x?}", met.key)),
                 );
             }
             found.insert(entry.id, entry);
@@ -115,32 +125,43 @@ impl Secure<'_, '_, '_> {
     }
 
     /// One descriptor and its copy (D1, D2).
-    fn descriptor(&self, entry: &SdsEntry) -> Result<()> {
+    fn check_descriptor(&self, entry: &SdsEntry) -> Result<()> {
         let at = self.at(entry.offset);
         if !entry.is_in_place(self.sds.size()) || entry.length as usize > HEADER + descriptor::MAX {
-            let fault =
-                self.fault(Code::D1, at, format!("the descriptor of id {:#x} lies outside its block", entry.id));
+            let fault = self.fault(
+                Code::SecurityDescriptor,
+                at,
+                format!("the descriptor of id {:#x} lies outside its block", entry.id),
+            );
             self.context.fault(fault.values(format!("inside {:#x} bytes", self.sds.size()), format!("{entry:x?}")));
             return Ok(());
         }
         let bytes = self.read(entry.offset, entry.length as usize)?;
         let (Some(stored), Some(body)) = (SdsEntry::parse(&bytes), bytes.get(HEADER..)) else { return Ok(()) };
         if stored != *entry {
-            let fault = self.fault(Code::D1, at, format!("the header of id {:#x} disagrees with $SII", entry.id));
+            let fault = self.fault(
+                Code::SecurityDescriptor,
+                at,
+                format!("the header of id {:#x} disagrees with $SII", entry.id),
+            );
             self.context.fault(fault.values(format!("{entry:x?}"), format!("{stored:x?}")));
         }
         let hash = descriptor::hash(body);
         if hash != entry.hash {
-            let fault = self.fault(Code::D1, at, format!("the descriptor of id {:#x} has another hash", entry.id));
+            let fault = self.fault(
+                Code::SecurityDescriptor,
+                at,
+                format!("the descriptor of id {:#x} has another hash", entry.id),
+            );
             self.context.fault(fault.values(format!("{:#x}", entry.hash), format!("{hash:#x}")));
         } else if let Err(error) = descriptor::validate(body) {
-            self.context.fault(self.fault(Code::D1, at, format!("id {:#x}: {error}", entry.id)));
+            self.context.fault(self.fault(Code::SecurityDescriptor, at, format!("id {:#x}: {error}", entry.id)));
         }
         let copy = self.read(entry.offset + BLOCK, entry.length as usize)?;
         if copy != bytes {
             let place = copy.iter().zip(&bytes).position(|(a, b)| a != b).unwrap_or(0) as u64;
             let fault = self.fault(
-                Code::D2,
+                Code::SecurityMirror,
                 self.at(entry.offset + BLOCK + place),
                 format!("the copy of id {:#x} differs", entry.id),
             );
@@ -151,7 +172,7 @@ impl Secure<'_, '_, '_> {
 
     /// Whole entries in `$SDS` that no index names. Gaps and garbage are allowed, so only what has its own offset, its
     /// hash and its copy counts.
-    fn unlisted(&self, by_id: &BTreeMap<u32, SdsEntry>) -> Result<()> {
+    fn report_unlisted(&self, by_id: &BTreeMap<u32, SdsEntry>) -> Result<()> {
         let size = self.sds.size().min(SDS_MAX);
         let mut base = 0;
         while base < size {
@@ -171,7 +192,7 @@ impl Secure<'_, '_, '_> {
                 }
                 if !by_id.contains_key(&entry.id) && self.read(entry.offset + BLOCK, HEADER)? == entry.to_bytes() {
                     let message = format!("$SDS holds id {:#x}, which $SII does not name", entry.id);
-                    self.context.fault(self.fault(Code::D3, self.at(entry.offset), message));
+                    self.context.fault(self.fault(Code::SecurityIndexes, self.at(entry.offset), message));
                 }
                 at = (at + length).next_multiple_of(16);
             }
@@ -182,15 +203,18 @@ impl Secure<'_, '_, '_> {
 }
 
 /// The data of a view index's entry.
-pub(super) fn data_of<'a>(met: &Met<'a>) -> Option<&'a [u8]> {
+pub(super) fn data_of<'a>(met: &IndexEntry<'a>) -> Option<&'a [u8]> {
     let (offset, length) = (entry::DATA_OFFSET.get(met.bytes), entry::DATA_LENGTH.get(met.bytes));
     met.bytes.get(usize::from(offset)..)?.get(..usize::from(length))
 }
 
 /// Descriptors that nothing uses (D5): one minor finding, as Windows drops them on its own.
-pub(super) fn unused(context: &Context<'_>, ids: &BTreeSet<u32>, used: &BTreeSet<u32>) {
+pub(super) fn report_unused(context: &Context<'_>, ids: &BTreeSet<u32>, used: &BTreeSet<u32>) {
     let count = ids.difference(used).count();
     if count > 0 {
-        context.fault(Fault::new(Code::D5, format!("{count} security descriptors are not used by any file")));
+        context.fault(Fault::new(
+            Code::UnusedDescriptor,
+            format!("{count} security descriptors are not used by any file"),
+        ));
     }
 }

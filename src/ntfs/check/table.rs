@@ -1,10 +1,10 @@
 //! What the check remembers of each record: a few bytes, in pages, so that empty stretches of `$MFT` cost nothing.
 
-/// Bits of [`Row::flags`].
+/// What each bit of [`Row::flags`] says of a record.
 pub(super) mod flag {
     /// The record was read by this check.
     pub const SCANNED: u16 = 0x0001;
-    /// In use.
+    /// The record is in use.
     pub const IN_USE: u16 = 0x0002;
     /// Directory flag of the header.
     pub const DIRECTORY: u16 = 0x0004;
@@ -32,7 +32,7 @@ pub(super) mod flag {
     pub const UNREACHED: u16 = 0x2000;
 }
 
-/// One record.
+/// What is remembered of one record.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Row {
     pub flags: u16,
@@ -58,7 +58,7 @@ impl Row {
 
 const PAGE: usize = 4096;
 
-/// All records.
+/// The rows of all records, by number.
 pub(super) struct Table {
     pages: Vec<Option<Box<[Row]>>>,
     count: u64,

@@ -1,6 +1,6 @@
 //! The volume's frame: boot sector, tables, log, flags, mirror, and both bitmaps (A1 to A5, D7 to D9, D11).
 
-use super::Code;
+use super::code::Code;
 use super::context::Context;
 use super::file::{File, Stream};
 use super::report::Fault;
@@ -39,13 +39,13 @@ fn system_file(
     Ok(())
 }
 
-/// The boot sector's copy in the sector behind the last one (A1).
-pub(super) fn boot(context: &Context<'_>) -> Result<()> {
+/// The boot sector's copy in the sector after the volume's last one (A1).
+pub(super) fn check_boot_sector(context: &Context<'_>) -> Result<()> {
     let geometry = &context.geometry;
     let backup = geometry.total_sectors.saturating_mul(u64::from(geometry.sector_size));
     let end = backup.saturating_add(u64::from(geometry.sector_size));
     if end > context.device_len() {
-        let fault = Fault::new(Code::A1, "the volume is longer than its partition").at(0x28);
+        let fault = Fault::new(Code::BootSector, "the volume is longer than its partition").at(0x28);
         context.fault(fault.values(format!("at most {} bytes", context.device_len()), end));
         return Ok(());
     }
@@ -53,18 +53,20 @@ pub(super) fn boot(context: &Context<'_>) -> Result<()> {
     context.read(0, &mut first)?;
     context.read(backup, &mut second)?;
     if let Some(place) = first.iter().zip(&second).position(|(a, b)| a != b) {
-        let fault = Fault::new(Code::A1, "the backup of the boot sector differs").at(backup + place as u64);
+        let fault = Fault::new(Code::BootSector, "the backup of the boot sector differs").at(backup + place as u64);
         context.fault(fault.values(format!("{:#04x}", first[place]), format!("{:#04x}", second[place])));
     }
     Ok(())
 }
 
 /// Reads `$UpCase` (A3); everything that compares names needs it.
-pub(super) fn upcase(context: &Context<'_>) -> Result<Option<UpcaseTable>> {
+pub(super) fn check_upcase(context: &Context<'_>) -> Result<Option<UpcaseTable>> {
     let mut table = None;
-    system_file(context, RecordNumber::UPCASE, Code::A3, |file| {
+    system_file(context, RecordNumber::UPCASE, Code::SystemTables, |file| {
         let fault = |message: &str| {
-            context.fault(Fault::new(Code::A3, message).record(file.number).at(context.record_offset(file.number)));
+            context.fault(
+                Fault::new(Code::SystemTables, message).record(file.number).at(context.record_offset(file.number)),
+            );
         };
         let content = match file.stream(AttributeType::DATA, "") {
             Some(stream) => stream.content(context, UPCASE_SIZE as u64)?,
@@ -80,10 +82,10 @@ pub(super) fn upcase(context: &Context<'_>) -> Result<Option<UpcaseTable>> {
     Ok(table)
 }
 
-/// `$AttrDef` (A3).
-pub(super) fn attribute_definitions(context: &Context<'_>) -> Result<()> {
+/// Checks that `$AttrDef` lists ascending types (A3).
+pub(super) fn check_attribute_definitions(context: &Context<'_>) -> Result<()> {
     const DEFINITIONS: RecordNumber = RecordNumber(4);
-    system_file(context, DEFINITIONS, Code::A3, |file| {
+    system_file(context, DEFINITIONS, Code::SystemTables, |file| {
         let content = match file.stream(AttributeType::DATA, "") {
             Some(stream) => stream.content(context, 0x1_0000)?.unwrap_or_default(),
             None => Vec::new(),
@@ -92,7 +94,8 @@ pub(super) fn attribute_definitions(context: &Context<'_>) -> Result<()> {
             content.chunks_exact(ATTRDEF_ENTRY).map(|e| ATTRDEF_TYPE.get(e)).take_while(|&t| t != 0).collect();
         let is_sorted = types.windows(2).all(|two| two[0] < two[1]);
         if !is_sorted || !types.contains(&AttributeType::DATA.0) {
-            let fault = Fault::new(Code::A3, "the table of attribute definitions is wrong").record(file.number);
+            let fault =
+                Fault::new(Code::SystemTables, "the table of attribute definitions is wrong").record(file.number);
             context.fault(
                 fault
                     .at(context.record_offset(file.number))
@@ -104,32 +107,32 @@ pub(super) fn attribute_definitions(context: &Context<'_>) -> Result<()> {
 }
 
 /// Version and flags (A5, D11).
-pub(super) fn information(context: &Context<'_>) -> Result<()> {
-    system_file(context, RecordNumber::VOLUME, Code::A5, |file| {
+pub(super) fn check_information(context: &Context<'_>) -> Result<()> {
+    system_file(context, RecordNumber::VOLUME, Code::VolumeVersion, |file| {
         let Some(part) = file.find(AttributeType::VOLUME_INFORMATION, "") else {
-            context.fault(Fault::new(Code::A5, "$Volume has no $VOLUME_INFORMATION").record(file.number));
+            context.fault(Fault::new(Code::VolumeVersion, "$Volume has no $VOLUME_INFORMATION").record(file.number));
             return Ok(());
         };
         let value = part.view.value().unwrap_or_default();
         let version = (MAJOR.get(value), MINOR.get(value));
         if version != (3, 1) {
-            let fault = Fault::new(Code::A5, "another version of NTFS").record(file.number).at(part.offset);
+            let fault = Fault::new(Code::VolumeVersion, "another version of NTFS").record(file.number).at(part.offset);
             context.fault(fault.values("3.1", format!("{}.{}", version.0, version.1)));
         }
         let flags = FLAGS.get(value);
         if flags & volume_flags::BLOCKING != 0 {
-            let fault = Fault::new(Code::D11, "the volume is marked dirty").record(file.number).at(part.offset);
+            let fault = Fault::new(Code::DirtyFlag, "the volume is marked dirty").record(file.number).at(part.offset);
             context.fault(fault.values("flags without 0x4027", format!("{flags:#06x}")));
         }
         Ok(())
     })
 }
 
-/// The log (A4).
-pub(super) fn log(context: &Context<'_>) -> Result<()> {
-    system_file(context, RecordNumber::LOG_FILE, Code::A4, |file| {
+/// Checks that `$LogFile` is closed (A4).
+pub(super) fn check_log(context: &Context<'_>) -> Result<()> {
+    system_file(context, RecordNumber::LOG_FILE, Code::Log, |file| {
         let bad = |message: String| {
-            context.fault(Fault::new(Code::A4, message).record(file.number).at(context.record_offset(file.number)));
+            context.fault(Fault::new(Code::Log, message).record(file.number).at(context.record_offset(file.number)));
         };
         let Some(stream) = file.stream(AttributeType::DATA, "") else {
             bad("the log has no $DATA".into());
@@ -154,32 +157,36 @@ pub(super) fn log(context: &Context<'_>) -> Result<()> {
     })
 }
 
-/// `$BadClus` (D9).
-pub(super) fn bad_clusters(context: &Context<'_>) -> Result<()> {
-    system_file(context, RecordNumber::BAD_CLUSTERS, Code::D9, |file| {
+/// Checks that `$BadClus:$Bad` spans the volume (D9).
+pub(super) fn check_bad_clusters(context: &Context<'_>) -> Result<()> {
+    system_file(context, RecordNumber::BAD_CLUSTERS, Code::BadClustersAndMirror, |file| {
         let expected = context.geometry.bytes_in(context.geometry.cluster_count);
         let found = file.find(AttributeType::DATA, "$Bad").map(|part| (part.view.data_size(), part.offset));
         if found.map(|(size, _)| size) != Some(expected) {
             let at = found.and_then(|(_, at)| at);
-            let fault = Fault::new(Code::D9, "the list of bad clusters does not span the volume").record(file.number);
+            let fault = Fault::new(Code::BadClustersAndMirror, "the list of bad clusters does not span the volume")
+                .record(file.number);
             context.fault(fault.at(at).values(expected, found.map_or("nothing".into(), |(size, _)| size.to_string())));
         }
         Ok(())
     })
 }
 
-/// `$MFTMirr` (A2, D9).
-pub(super) fn mirror(context: &Context<'_>) -> Result<()> {
-    system_file(context, RecordNumber::MFT_MIRROR, Code::A2, |file| {
+/// Compares `$MFTMirr` with the first records (A2, D9).
+pub(super) fn check_mirror(context: &Context<'_>) -> Result<()> {
+    system_file(context, RecordNumber::MFT_MIRROR, Code::MftLocation, |file| {
         let stream = file.stream(AttributeType::DATA, "");
         let Some((size, runs)) = stream.as_ref().and_then(|s| s.runs.as_ref().map(|runs| (s.size(), runs))) else {
-            context
-                .fault(Fault::new(Code::A2, "the mirror of the master file table has no clusters").record(file.number));
+            context.fault(
+                Fault::new(Code::MftLocation, "the mirror of the master file table has no clusters")
+                    .record(file.number),
+            );
             return Ok(());
         };
         let first = runs.runs().first().and_then(|run| run.lcn);
         if first != Some(context.geometry.mirror) {
-            let fault = Fault::new(Code::A2, "$MFTMirr does not begin where the boot sector says").record(file.number);
+            let fault =
+                Fault::new(Code::MftLocation, "$MFTMirr does not begin where the boot sector says").record(file.number);
             let found = first.map_or_else(|| "no cluster".into(), |lcn| lcn.to_string());
             context.fault(fault.at(0x38).values(context.geometry.mirror, found));
         }
@@ -192,7 +199,8 @@ pub(super) fn mirror(context: &Context<'_>) -> Result<()> {
             // formatters that know nothing of large mirrors write four records
             if let Some(place) = copy.iter().zip(&record).position(|(a, b)| a != b) {
                 let at = context.locate(runs, number * record_size + place as u64).and_then(|(start, _)| start);
-                let fault = Fault::new(Code::D9, "the mirror of the record differs").record(number).at(at);
+                let fault =
+                    Fault::new(Code::BadClustersAndMirror, "the mirror of the record differs").record(number).at(at);
                 context.fault(fault.values(format!("{:#04x}", record[place]), format!("{:#04x}", copy[place])));
             }
         }
@@ -201,14 +209,14 @@ pub(super) fn mirror(context: &Context<'_>) -> Result<()> {
 }
 
 /// A bitmap on the volume against what it should be.
-struct Compare<'c> {
+struct BitmapComparison<'c> {
     context: &'c Context<'c>,
     code: Code,
     record: u64,
     what: &'static str,
 }
 
-impl Compare<'_> {
+impl BitmapComparison<'_> {
     fn fault(&self, message: String) -> Fault {
         Fault::new(self.code, message).record(self.record)
     }
@@ -266,11 +274,12 @@ impl Tally {
 
 impl Scan<'_> {
     /// `$Bitmap` against the clusters that have an owner (D8).
-    pub(super) fn cluster_bitmap(&self) -> Result<()> {
+    pub(super) fn check_cluster_bitmap(&self) -> Result<()> {
         let context = self.context;
         context.report().stats.clusters_owned = self.owned.len();
-        let compare = Compare { context, code: Code::D8, record: RecordNumber::BITMAP.0, what: "cluster" };
-        system_file(context, RecordNumber::BITMAP, Code::D8, |file| {
+        let compare =
+            BitmapComparison { context, code: Code::ClusterBitmap, record: RecordNumber::BITMAP.0, what: "cluster" };
+        system_file(context, RecordNumber::BITMAP, Code::ClusterBitmap, |file| {
             let Some(stream) = file.stream(AttributeType::DATA, "") else {
                 context.fault(compare.fault("$Bitmap has no $DATA".into()));
                 return Ok(());
@@ -281,14 +290,14 @@ impl Scan<'_> {
                 context.fault(fault.values(limit.div_ceil(8), stream.size()));
             }
             if context.options.is_partial {
-                return self.touched_clusters(&stream);
+                return self.check_touched_clusters(&stream);
             }
             compare.run(&stream, limit, &|index| self.owned.word(index))
         })
     }
 
     /// In a partial check: the clusters of the files that were read must be marked.
-    fn touched_clusters(&self, stream: &Stream<'_, '_>) -> Result<()> {
+    fn check_touched_clusters(&self, stream: &Stream<'_, '_>) -> Result<()> {
         let mut page = Vec::new();
         for (first, words) in self.owned.touched() {
             page.resize(words.len() * 8, 0);
@@ -299,7 +308,7 @@ impl Scan<'_> {
                     let cluster = index * 64 + u64::from(lost.trailing_zeros());
                     let at = stream.locate(self.context, cluster / 8);
                     let message = format!("cluster {cluster} is in use but not marked");
-                    let fault = Fault::new(Code::D8, message).record(RecordNumber::BITMAP.0).at(at);
+                    let fault = Fault::new(Code::ClusterBitmap, message).record(RecordNumber::BITMAP.0).at(at);
                     self.context.fault(fault.values(1, 0));
                 }
             }
@@ -308,10 +317,10 @@ impl Scan<'_> {
     }
 
     /// `$MFT:$BITMAP` against the records in use (D7), and blocks that lost their signature (B1).
-    pub(super) fn record_bitmap(&self) -> Result<()> {
+    pub(super) fn check_record_bitmap(&self) -> Result<()> {
         let context = self.context;
-        let compare = Compare { context, code: Code::D7, record: RecordNumber::MFT.0, what: "record" };
-        system_file(context, RecordNumber::MFT, Code::D7, |file| {
+        let compare = BitmapComparison { context, code: Code::MftBitmap, record: RecordNumber::MFT.0, what: "record" };
+        system_file(context, RecordNumber::MFT, Code::MftBitmap, |file| {
             let Some(stream) = file.stream(AttributeType::BITMAP, "") else {
                 context.fault(compare.fault("$MFT has no $BITMAP".into()));
                 return Ok(());
@@ -322,7 +331,7 @@ impl Scan<'_> {
                 context.fault(fault.values(count.div_ceil(8), stream.size()));
             }
             if context.options.is_partial {
-                return self.touched_records(&compare, &stream);
+                return self.check_touched_records(&compare, &stream);
             }
             let word = |index: u64| {
                 if index * 64 >= count {
@@ -333,27 +342,27 @@ impl Scan<'_> {
                     word | u64::from(used) << bit
                 })
             };
-            // all bits, those behind the last record included: they are 0
+            // all bits, those after the last record included: they are 0
             let bits = stream.size().min(context.device_len()).saturating_mul(8);
             compare.run(&stream, bits, &word)?;
-            self.lost_signatures(&stream)
+            self.report_lost_signatures(&stream)
         })
     }
 
     /// Blocks that are marked as records but have no signature.
-    fn lost_signatures(&self, bitmap: &Stream<'_, '_>) -> Result<()> {
+    fn report_lost_signatures(&self, bitmap: &Stream<'_, '_>) -> Result<()> {
         for &number in &self.unsigned {
             let mut byte = [0];
             bitmap.read(self.context, number / 8, &mut byte)?;
             if byte[0] >> (number % 8) & 1 == 1 {
-                let fault = Fault::new(Code::B1, "a record in use has lost its signature").record(number);
+                let fault = Fault::new(Code::RecordFixup, "a record in use has lost its signature").record(number);
                 self.context.fault(fault.at(self.context.record_offset(number)).values("FILE", "other bytes"));
             }
         }
         Ok(())
     }
 
-    fn touched_records(&self, compare: &Compare<'_>, stream: &Stream<'_, '_>) -> Result<()> {
+    fn check_touched_records(&self, compare: &BitmapComparison<'_>, stream: &Stream<'_, '_>) -> Result<()> {
         for (number, row) in self.table.rows().filter(|(_, row)| row.has(flag::SCANNED)) {
             let mut byte = [0];
             stream.read(self.context, number / 8, &mut byte)?;

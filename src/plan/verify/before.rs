@@ -79,7 +79,7 @@ fn check_records_before<D: VolumeRead>(device: &D, mut records: Vec<RecordNumber
 
 /// The first fault of an untouched volume. One that is marked for a check may be marked, and have a log to discard.
 fn old_fault(report: &CheckReport, is_marked: bool) -> Option<&Fault> {
-    let is_excused = |fault: &Fault| is_marked && matches!(fault.code, Code::D11 | Code::A4);
+    let is_excused = |fault: &Fault| is_marked && matches!(fault.code, Code::DirtyFlag | Code::Log);
     report.faults.iter().find(|fault| fault.severity == Severity::Error && !is_excused(fault))
 }
 

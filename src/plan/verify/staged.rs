@@ -101,7 +101,7 @@ fn verify_structure<D: VolumeRead>(
         records.extend(volume.record(path)?.map(RecordNumber));
     }
     let report = check_touched(device, &records, &CheckOptions::default())?;
-    let is_fault = |fault: &&Fault| fault.severity == Severity::Error && !(is_marked && fault.code == Code::D11);
+    let is_fault = |fault: &&Fault| fault.severity == Severity::Error && !(is_marked && fault.code == Code::DirtyFlag);
     if let Some(fault) = report.faults.iter().find(is_fault) {
         return Err(mismatch(format!("the staged volume has a fault: {fault}")));
     }

@@ -1,9 +1,10 @@
 //! What a person sees: help, errors, exit codes, signals, snapshots of whole outputs.
 
+mod damage;
 mod document;
 mod files;
 mod signals;
 mod snapshot;
 mod usage;
 
-tests![in document, files, signals, snapshot, usage;];
+tests![in damage, document, files, signals, snapshot, usage;];

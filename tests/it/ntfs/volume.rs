@@ -113,7 +113,7 @@ impl TestVolume {
             );
             let report = report.unwrap();
             // tests add descriptors, and delete the files that used them
-            let unexpected: Vec<_> = report.faults.iter().filter(|f| f.code != Code::D5).collect();
+            let unexpected: Vec<_> = report.faults.iter().filter(|f| f.code != Code::UnusedDescriptor).collect();
             assert!(unexpected.is_empty(), "{what}: our checker: {unexpected:?}");
         }
         let Some(script) = support::judge("ntfscheck.py") else { return };

@@ -205,119 +205,119 @@ fn a_change_journal_is_no_fault() {
 }
 
 defects! {
-    A1 Sees "backup boot sector": |s| { let at = s.bytes.len() - 512 + 0x48; s.bytes[at] ^= 1 };
-    A1 Sees "total sectors beyond the device": |s| boot(s, |b| Field::<u64>::at(0x28).set(b, 1 << 20));
-    A1 Sees "boot sector without end mark": |s| boot(s, |b| b[510] = 0);
-    A2 Sees "mirror elsewhere": |s| boot(s, |b| { let f = Field::<u64>::at(0x38); f.set(b, f.get(b) + 1) });
-    A2 Sees "record 0 torn": |s| { let at = s.record_at(0); s.bytes[at + 510] ^= 1 };
-    A3 Sees "upper-case table": |s| { let at = s.stream_at(10, T::DATA, "", 2 * 0x61); s.bytes[at] = 0x61 };
-    A3 Blind "attribute definitions": |s| { let at = s.stream_at(4, T::DATA, "", 0x80); s.bytes[at + 2] = 1 };
-    A4 Sees "log not closed": |s| { let page = restart_page(0, (1, 1), log_size(s)); log(s, &page) };
-    A4 Blind "log in format 2.0": |s| { let page = restart_page(2, (2, 0), log_size(s)); log(s, &page) };
-    A4 Blind "log of another size": |s| { let page = restart_page(2, (1, 1), 4096); log(s, &page) };
-    A5 Blind "version 3.0": |s| s.value(3, T::VOLUME_INFORMATION, "", |v| v[9] = 0);
+    BootSector Sees "backup boot sector": |s| { let at = s.bytes.len() - 512 + 0x48; s.bytes[at] ^= 1 };
+    BootSector Sees "total sectors beyond the device": |s| boot(s, |b| Field::<u64>::at(0x28).set(b, 1 << 20));
+    BootSector Sees "boot sector without end mark": |s| boot(s, |b| b[510] = 0);
+    MftLocation Sees "mirror elsewhere": |s| boot(s, |b| { let f = Field::<u64>::at(0x38); f.set(b, f.get(b) + 1) });
+    MftLocation Sees "record 0 torn": |s| { let at = s.record_at(0); s.bytes[at + 510] ^= 1 };
+    SystemTables Sees "upper-case table": |s| { let at = s.stream_at(10, T::DATA, "", 2 * 0x61); s.bytes[at] = 0x61 };
+    SystemTables Blind "attribute definitions": |s| { let at = s.stream_at(4, T::DATA, "", 0x80); s.bytes[at + 2] = 1 };
+    Log Sees "log not closed": |s| { let page = restart_page(0, (1, 1), log_size(s)); log(s, &page) };
+    Log Blind "log in format 2.0": |s| { let page = restart_page(2, (2, 0), log_size(s)); log(s, &page) };
+    Log Blind "log of another size": |s| { let page = restart_page(2, (1, 1), 4096); log(s, &page) };
+    VolumeVersion Blind "version 3.0": |s| s.value(3, T::VOLUME_INFORMATION, "", |v| v[9] = 0);
 
-    B1 Sees "torn record": |s| { let at = s.record_at(plain(s)); s.bytes[at + 1022] ^= 0xFF };
-    B1 Sees "record marked BAAD": |s| { let at = s.record_at(plain(s)); s.bytes[at..at + 4].copy_from_slice(b"BAAD") };
-    B1 Sees "record without signature": |s| { let at = s.record_at(plain(s)); s.bytes[at] = b'X' };
-    B2 Sees "used size": |s| { let n = plain(s); let f = header::USED; let v = f.get(s.record(n).bytes()); s.set(n, f, v + 8) };
-    B2 Sees "allocated size of the record": |s| { let n = plain(s); s.set(n, header::ALLOCATED, 2048) };
-    B2 Sees "first attribute": |s| { let n = plain(s); s.set(n, header::FIRST_ATTRIBUTE, 0x30) };
-    B3 Sees "record number": |s| { let n = plain(s); s.set(n, header::NUMBER, 5) };
-    B4 Sees "sequence 0": |s| { let n = plain(s); s.set(n, header::SEQUENCE, 0) };
-    B5 Sees "directory flag missing": |s| { let n = big(s); s.set(n, header::FLAGS, 1) };
-    B5 Sees "directory flag on a file": |s| { let n = plain(s); s.set(n, header::FLAGS, 3) };
-    B5 Blind "view flag on a file": |s| { let n = plain(s); s.set(n, header::FLAGS, 9) };
-    B6 Sees "attribute length": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), attribute::LENGTH, 0x1001) };
-    B6 Sees "unknown type": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), attribute::TYPE, 0x88) };
-    B6 Blind "standard information too short": |s| { let n = plain(s); s.set_attribute((n, T::STANDARD_INFORMATION, ""), resident::VALUE_LENGTH, 0x28) };
-    B7 Sees "attribute order": |s| { let n = plain(s); s.set_attribute((n, T::STANDARD_INFORMATION, ""), attribute::TYPE, 0x50) };
-    B8 Sees "instance twice": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), attribute::INSTANCE, 0) };
-    B8 Sees "instance beyond the next": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), attribute::INSTANCE, 99) };
-    B9 Sees "value outside": |s| { let n = plain(s); s.set_attribute((n, T::STANDARD_INFORMATION, ""), resident::VALUE_LENGTH, 0x70) };
-    B9 Sees "name not indexed": |s| { let n = plain(s); s.set_attribute((n, T::FILE_NAME, ""), resident::INDEXED, 0) };
-    B10 Sees "highest VCN": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), non_resident::HIGHEST_VCN, 99) };
-    B10 Sees "run outside the volume": |s| { let n = plain(s); move_data(s, n, 2557) };
-    B11 Sees "allocated size": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), non_resident::ALLOCATED, 0x10000) };
-    B11 Sees "data size": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), non_resident::DATA_SIZE, 0x10_0000) };
-    B11 Sees "initialized size": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), non_resident::INITIALIZED, 0x7FFF) };
-    B11 Sees "total allocated size": |s| { let n = s.named("file"); s.set_attribute((n, T::DATA, ""), non_resident::TOTAL_ALLOCATED, 4096) };
-    B12 Sees "cross link": |s| { let n = plain(s); let other = s.runs(s.named("SOFTWARE"), T::DATA, "").runs()[0].lcn.unwrap().0; move_data(s, n, other) };
-    B13 Sees "list entry's instance": |s| list_value(s, |v| list::INSTANCE.set(v, 77));
-    B13 Sees "list entry's sequence": |s| list_value(s, |v| { let r = list::RECORD.get(v); list::RECORD.set(v, r + (1 << 48)) });
-    B13 Sees "list entry's length": |s| list_value(s, |v| list::LENGTH.set(v, 0x1C));
-    B13 Blind "list entry's name offset": |s| list_value(s, |v| list::NAME_OFFSET.set(v, 0x20));
-    B14 Sees "base of an extension record": |s| { let (n, base) = (extension(s), plain(s)); let raw = base | u64::from(s.sequence(base)) << 48; s.set(n, header::BASE, raw) };
-    B14 Sees "extension record of nobody": |s| { let n = extension(s); s.set(n, header::BASE, 0xFFFF) };
-    B15 Sees "no standard information": |s| { let n = plain(s); s.set_attribute((n, T::STANDARD_INFORMATION, ""), attribute::TYPE, 0x40) };
-    B15 Sees "no data": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), attribute::TYPE, 0xB0) };
-    B13 Sees "extents with a gap": |s| { let n = scattered_file(s);
+    RecordFixup Sees "torn record": |s| { let at = s.record_at(plain(s)); s.bytes[at + 1022] ^= 0xFF };
+    RecordFixup Sees "record marked BAAD": |s| { let at = s.record_at(plain(s)); s.bytes[at..at + 4].copy_from_slice(b"BAAD") };
+    RecordFixup Sees "record without signature": |s| { let at = s.record_at(plain(s)); s.bytes[at] = b'X' };
+    RecordHeader Sees "used size": |s| { let n = plain(s); let f = header::USED; let v = f.get(s.record(n).bytes()); s.set(n, f, v + 8) };
+    RecordHeader Sees "allocated size of the record": |s| { let n = plain(s); s.set(n, header::ALLOCATED, 2048) };
+    RecordHeader Sees "first attribute": |s| { let n = plain(s); s.set(n, header::FIRST_ATTRIBUTE, 0x30) };
+    RecordNumber Sees "record number": |s| { let n = plain(s); s.set(n, header::NUMBER, 5) };
+    SequenceNumber Sees "sequence 0": |s| { let n = plain(s); s.set(n, header::SEQUENCE, 0) };
+    RecordFlags Sees "directory flag missing": |s| { let n = big(s); s.set(n, header::FLAGS, 1) };
+    RecordFlags Sees "directory flag on a file": |s| { let n = plain(s); s.set(n, header::FLAGS, 3) };
+    RecordFlags Blind "view flag on a file": |s| { let n = plain(s); s.set(n, header::FLAGS, 9) };
+    AttributeForm Sees "attribute length": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), attribute::LENGTH, 0x1001) };
+    AttributeForm Sees "unknown type": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), attribute::TYPE, 0x88) };
+    AttributeForm Blind "standard information too short": |s| { let n = plain(s); s.set_attribute((n, T::STANDARD_INFORMATION, ""), resident::VALUE_LENGTH, 0x28) };
+    AttributeOrder Sees "attribute order": |s| { let n = plain(s); s.set_attribute((n, T::STANDARD_INFORMATION, ""), attribute::TYPE, 0x50) };
+    AttributeInstance Sees "instance twice": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), attribute::INSTANCE, 0) };
+    AttributeInstance Sees "instance beyond the next": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), attribute::INSTANCE, 99) };
+    ResidentValue Sees "value outside": |s| { let n = plain(s); s.set_attribute((n, T::STANDARD_INFORMATION, ""), resident::VALUE_LENGTH, 0x70) };
+    ResidentValue Sees "name not indexed": |s| { let n = plain(s); s.set_attribute((n, T::FILE_NAME, ""), resident::INDEXED, 0) };
+    MappingPairs Sees "highest VCN": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), non_resident::HIGHEST_VCN, 99) };
+    MappingPairs Sees "run outside the volume": |s| { let n = plain(s); move_data(s, n, 2557) };
+    StreamSizes Sees "allocated size": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), non_resident::ALLOCATED, 0x10000) };
+    StreamSizes Sees "data size": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), non_resident::DATA_SIZE, 0x10_0000) };
+    StreamSizes Sees "initialized size": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), non_resident::INITIALIZED, 0x7FFF) };
+    StreamSizes Sees "total allocated size": |s| { let n = s.named("file"); s.set_attribute((n, T::DATA, ""), non_resident::TOTAL_ALLOCATED, 4096) };
+    CrossLinkedClusters Sees "cross link": |s| { let n = plain(s); let other = s.runs(s.named("SOFTWARE"), T::DATA, "").runs()[0].lcn.unwrap().0; move_data(s, n, other) };
+    AttributeList Sees "list entry's instance": |s| list_value(s, |v| list::INSTANCE.set(v, 77));
+    AttributeList Sees "list entry's sequence": |s| list_value(s, |v| { let r = list::RECORD.get(v); list::RECORD.set(v, r + (1 << 48)) });
+    AttributeList Sees "list entry's length": |s| list_value(s, |v| list::LENGTH.set(v, 0x1C));
+    AttributeList Blind "list entry's name offset": |s| list_value(s, |v| list::NAME_OFFSET.set(v, 0x20));
+    ExtensionRecord Sees "base of an extension record": |s| { let (n, base) = (extension(s), plain(s)); let raw = base | u64::from(s.sequence(base)) << 48; s.set(n, header::BASE, raw) };
+    ExtensionRecord Sees "extension record of nobody": |s| { let n = extension(s); s.set(n, header::BASE, 0xFFFF) };
+    RequiredAttributes Sees "no standard information": |s| { let n = plain(s); s.set_attribute((n, T::STANDARD_INFORMATION, ""), attribute::TYPE, 0x40) };
+    RequiredAttributes Sees "no data": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), attribute::TYPE, 0xB0) };
+    AttributeList Sees "extents with a gap": |s| { let n = scattered_file(s);
         let at = s.record(n).attributes().find(|(_, a)| !a.is_resident() && a.lowest_vcn().0 > 0).unwrap().0;
         s.patch(n, |b| for f in [non_resident::LOWEST_VCN, non_resident::HIGHEST_VCN] { let v = f.get(&b[at..]); f.set(&mut b[at..], v + 1) }) };
-    B15 Sees "no name": |s| { let n = plain(s); s.set_attribute((n, T::FILE_NAME, ""), attribute::TYPE, 0x40) };
-    B15 Sees "extended attributes without their sizes": |s| { let n = s.named("with id"); s.set_attribute((n, T::OBJECT_ID, ""), attribute::TYPE, 0xE0) };
-    B16 Sees "link count": |s| { let n = plain(s); s.set(n, header::LINKS, 2) };
-    B16 Sees "link count of an extension record": |s| { let n = extension(s); s.set(n, header::LINKS, 1) };
-    B17 Sees "sequence of a system file": |s| s.set(6, header::SEQUENCE, 7);
-    B17 Sees "name of a system file": |s| s.value(6, T::FILE_NAME, "", |v| v[name::NAME + 2] = b'X');
+    RequiredAttributes Sees "no name": |s| { let n = plain(s); s.set_attribute((n, T::FILE_NAME, ""), attribute::TYPE, 0x40) };
+    RequiredAttributes Sees "extended attributes without their sizes": |s| { let n = s.named("with id"); s.set_attribute((n, T::OBJECT_ID, ""), attribute::TYPE, 0xE0) };
+    LinkCount Sees "link count": |s| { let n = plain(s); s.set(n, header::LINKS, 2) };
+    LinkCount Sees "link count of an extension record": |s| { let n = extension(s); s.set(n, header::LINKS, 1) };
+    SystemFile Sees "sequence of a system file": |s| s.set(6, header::SEQUENCE, 7);
+    SystemFile Sees "name of a system file": |s| s.value(6, T::FILE_NAME, "", |v| v[name::NAME + 2] = b'X');
 
-    C1 Sees "collation": |s| { let n = big(s); s.value(n, T::INDEX_ROOT, I30, |v| root::COLLATION.set(v, 0x10)) };
-    C1 Sees "index block size": |s| { let n = big(s); s.value(n, T::INDEX_ROOT, I30, |v| root::BLOCK_SIZE.set(v, 8192)) };
-    C1 Sees "clusters per index block": |s| { let n = big(s); s.value(n, T::INDEX_ROOT, I30, |v| root::UNITS_PER_BLOCK.set(v, 8)) };
-    C2 Sees "entry length": |s| in_leaf(s, |b, e| { let f = entry::LENGTH; let v = f.get(&b[e[0]..]); f.set(&mut b[e[0]..], v + 4) });
-    C2 Sees "node's used size": |s| in_leaf(s, |b, _| { let n = &mut b[0x18..]; let v = node::USED.get(n); node::USED.set(n, v + 8) });
-    C2 Sees "node's allocated size": |s| in_leaf(s, |b, _| node::ALLOCATED.set(&mut b[0x18..], 0x800));
-    C2 Sees "key length": |s| in_leaf(s, |b, e| { let f = entry::KEY_LENGTH; let v = f.get(&b[e[0]..]); f.set(&mut b[e[0]..], v - 2) });
-    C3 Sees "index block's signature": |s| { let at = s.raw_block(big(s), I30, leaf(s)); s.bytes[at] = b'X' };
-    C3 Sees "torn index block": |s| { let at = s.raw_block(big(s), I30, leaf(s)); s.bytes[at + 1022] ^= 0xFF };
-    C3 Sees "index block's number": |s| in_leaf(s, |b, _| Field::<u64>::at(0x10).set(b, 99));
-    C4 Sees "child flag": |s| in_leaf(s, |b, e| entry::FLAGS.set(&mut b[e[1]..], 1));
-    C4 Sees "child outside": |s| { let n = big(s); s.value(n, T::INDEX_ROOT, I30, |v| { let at = v.len() - 8; v[at..].copy_from_slice(&9999u64.to_le_bytes()) }) };
-    C4 Sees "child twice": |s| { let n = big(s); let v = leaf(s); s.value(n, T::INDEX_ROOT, I30, |b| { let at = b.len() - 8; b[at..].copy_from_slice(&v.to_le_bytes()) }) };
-    C5 Sees "entries swapped": |s| in_leaf(s, |b, e| swap_entries(b, e[2]));
-    C6 Sees "key twice": |s| in_leaf(s, |b, e| { let n = e[3] - e[2]; b.copy_within(e[2]..e[2] + n, e[3]) });
-    C7 Sees "index bitmap: bit cleared": |s| { let n = big(s); s.flip(n, T::BITMAP, I30, 0) };
-    C7 Sees "index bitmap: bit set": |s| { let n = big(s); s.flip(n, T::BITMAP, I30, 63) };
-    C8 Sees "stale sequence in an entry": |s| in_leaf(s, |b, e| b[e[0] + 6] ^= 0x40);
-    C8 Sees "entry of a free record": |s| in_leaf(s, |b, e| b[e[0]..e[0] + 8].copy_from_slice(&[18, 0, 0, 0, 0, 0, 1, 0]));
-    C9 Sees "namespace in an entry": |s| in_leaf(s, |b, e| b[e[0] + entry::KEY + 0x41] ^= 1);
-    C9 Sees "parent in an entry": |s| in_leaf(s, |b, e| b[e[0] + entry::KEY + 6] ^= 1);
-    C9 Sees "directory bit in an entry": |s| in_leaf(s, |b, e| b[e[0] + entry::KEY + 0x3B] ^= 0x10);
-    C10 Sees "entry missing": |s| { let (n, v) = (big(s), leaf(s)); let at = s.entries(n, I30, v)[3]; s.remove_entry(n, I30, v, at) };
-    C10 Sees "name in the record changed": |s| { let n = plain(s); s.value(n, T::FILE_NAME, "", |v| v[name::NAME] = b'X') };
-    C11 Sees "long name without a short one": |s| { let n = plain(s); s.value(n, T::FILE_NAME, "", |v| v[0x41] = 1) };
-    C11 Sees "forbidden character": |s| { let n = plain(s); s.value(n, T::FILE_NAME, "", |v| v[name::NAME] = b'/') };
-    C11 Sees "no 8.3 name": |s| { let n = s.named("ALONGN~1.TEX");
+    IndexRoot Sees "collation": |s| { let n = big(s); s.value(n, T::INDEX_ROOT, I30, |v| root::COLLATION.set(v, 0x10)) };
+    IndexRoot Sees "index block size": |s| { let n = big(s); s.value(n, T::INDEX_ROOT, I30, |v| root::BLOCK_SIZE.set(v, 8192)) };
+    IndexRoot Sees "clusters per index block": |s| { let n = big(s); s.value(n, T::INDEX_ROOT, I30, |v| root::UNITS_PER_BLOCK.set(v, 8)) };
+    IndexNode Sees "entry length": |s| in_leaf(s, |b, e| { let f = entry::LENGTH; let v = f.get(&b[e[0]..]); f.set(&mut b[e[0]..], v + 4) });
+    IndexNode Sees "node's used size": |s| in_leaf(s, |b, _| { let n = &mut b[0x18..]; let v = node::USED.get(n); node::USED.set(n, v + 8) });
+    IndexNode Sees "node's allocated size": |s| in_leaf(s, |b, _| node::ALLOCATED.set(&mut b[0x18..], 0x800));
+    IndexNode Sees "key length": |s| in_leaf(s, |b, e| { let f = entry::KEY_LENGTH; let v = f.get(&b[e[0]..]); f.set(&mut b[e[0]..], v - 2) });
+    IndexBlock Sees "index block's signature": |s| { let at = s.raw_block(big(s), I30, leaf(s)); s.bytes[at] = b'X' };
+    IndexBlock Sees "torn index block": |s| { let at = s.raw_block(big(s), I30, leaf(s)); s.bytes[at + 1022] ^= 0xFF };
+    IndexBlock Sees "index block's number": |s| in_leaf(s, |b, _| Field::<u64>::at(0x10).set(b, 99));
+    IndexChildPointer Sees "child flag": |s| in_leaf(s, |b, e| entry::FLAGS.set(&mut b[e[1]..], 1));
+    IndexChildPointer Sees "child outside": |s| { let n = big(s); s.value(n, T::INDEX_ROOT, I30, |v| { let at = v.len() - 8; v[at..].copy_from_slice(&9999u64.to_le_bytes()) }) };
+    IndexChildPointer Sees "child twice": |s| { let n = big(s); let v = leaf(s); s.value(n, T::INDEX_ROOT, I30, |b| { let at = b.len() - 8; b[at..].copy_from_slice(&v.to_le_bytes()) }) };
+    IndexOrder Sees "entries swapped": |s| in_leaf(s, |b, e| swap_entries(b, e[2]));
+    DuplicateKey Sees "key twice": |s| in_leaf(s, |b, e| { let n = e[3] - e[2]; b.copy_within(e[2]..e[2] + n, e[3]) });
+    IndexBitmap Sees "index bitmap: bit cleared": |s| { let n = big(s); s.flip(n, T::BITMAP, I30, 0) };
+    IndexBitmap Sees "index bitmap: bit set": |s| { let n = big(s); s.flip(n, T::BITMAP, I30, 63) };
+    DanglingEntry Sees "stale sequence in an entry": |s| in_leaf(s, |b, e| b[e[0] + 6] ^= 0x40);
+    DanglingEntry Sees "entry of a free record": |s| in_leaf(s, |b, e| b[e[0]..e[0] + 8].copy_from_slice(&[18, 0, 0, 0, 0, 0, 1, 0]));
+    EntryName Sees "namespace in an entry": |s| in_leaf(s, |b, e| b[e[0] + entry::KEY + 0x41] ^= 1);
+    EntryName Sees "parent in an entry": |s| in_leaf(s, |b, e| b[e[0] + entry::KEY + 6] ^= 1);
+    EntryName Sees "directory bit in an entry": |s| in_leaf(s, |b, e| b[e[0] + entry::KEY + 0x3B] ^= 0x10);
+    OrphanName Sees "entry missing": |s| { let (n, v) = (big(s), leaf(s)); let at = s.entries(n, I30, v)[3]; s.remove_entry(n, I30, v, at) };
+    OrphanName Sees "name in the record changed": |s| { let n = plain(s); s.value(n, T::FILE_NAME, "", |v| v[name::NAME] = b'X') };
+    FileNameForm Sees "long name without a short one": |s| { let n = plain(s); s.value(n, T::FILE_NAME, "", |v| v[0x41] = 1) };
+    FileNameForm Sees "forbidden character": |s| { let n = plain(s); s.value(n, T::FILE_NAME, "", |v| v[name::NAME] = b'/') };
+    FileNameForm Sees "no 8.3 name": |s| { let n = s.named("ALONGN~1.TEX");
         let at = s.record(n).attributes().find(|(_, a)| a.value().is_some_and(|v| v.get(0x41) == Some(&2))).unwrap().0; s.patch(n, |b| b[at + 0x18 + name::NAME] = b' ') };
-    C12 Sees "directory without an entry": |s| { let (vcn, at) = s.entry_of(5, "packed"); s.remove_entry(5, I30, vcn, at) };
-    C12 Sees "directories in a circle": |s| { s.edit(|v| v.create_dir_all("/loop/inner", &CreateOptions::default())); let inner = s.named("inner"); s.move_name("loop", 5, inner) };
-    C13 Blind "stale times": |s| in_leaf(s, |b, e| b[e[0] + entry::KEY + 0x10] ^= 1);
-    C14 Sees "reparse point not indexed": |s| { let n = s.named("with id"); s.set_attribute((n, T::OBJECT_ID, ""), attribute::TYPE, 0xC0) };
-    C14 Sees "object id not indexed": |s| { let n = s.named("with id"); s.value(n, T::OBJECT_ID, "", |v| v[0] ^= 1) };
+    Reachability Sees "directory without an entry": |s| { let (vcn, at) = s.entry_of(5, "packed"); s.remove_entry(5, I30, vcn, at) };
+    Reachability Sees "directories in a circle": |s| { s.edit(|v| v.create_dir_all("/loop/inner", &CreateOptions::default())); let inner = s.named("inner"); s.move_name("loop", 5, inner) };
+    DuplicatedInformation Blind "stale times": |s| in_leaf(s, |b, e| b[e[0] + entry::KEY + 0x10] ^= 1);
+    ExtendIndexes Sees "reparse point not indexed": |s| { let n = s.named("with id"); s.set_attribute((n, T::OBJECT_ID, ""), attribute::TYPE, 0xC0) };
+    ExtendIndexes Sees "object id not indexed": |s| { let n = s.named("with id"); s.value(n, T::OBJECT_ID, "", |v| v[0] ^= 1) };
 
-    D1 Sees "descriptor changed": |s| { for o in [0, 0x4_0000] { let at = sds(s, o + 0x18); s.bytes[at] ^= 1 } };
-    D1 Sees "id in a descriptor's header": |s| { for o in [0, 0x4_0000] { let at = sds(s, o + 4); s.bytes[at] ^= 0x40 } };
-    D2 Sees "descriptor's copy": |s| { let at = sds(s, 0x4_0020); s.bytes[at] ^= 1 };
-    D3 Sees "offset in $SII": |s| secure_entry(s, "$SII", 0x14 + 8);
-    D3 Sees "hash in $SDH": |s| secure_entry(s, "$SDH", entry::KEY);
-    D4 Sees "security id": |s| { let n = plain(s); s.value(n, T::STANDARD_INFORMATION, "", |v| { if v.len() > 0x34 { information::SECURITY.set(v, 0x7777) } }) };
-    D5 Blind "descriptor of nobody": |s| s.edit(|v| v.protected_security(Protected::Top).map(|_| ()));
-    D6 Blind "journal without a largest size": |s| journal_limits(s, |v| v[..8].fill(0));
-    D6 Blind "journal's first USN beyond its end": |s| journal_limits(s, |v| v[26] = 1);
-    D6 Blind "journal's limits cut short": |s| { let n = journal(s); s.set_attribute((n, T::DATA, "$Max"), resident::VALUE_LENGTH, 24) };
-    D6 Blind "journal record's length": |s| journal_record(s, |r| r[0] += 1);
-    D6 Blind "journal record's version": |s| journal_record(s, |r| r[4] = 9);
-    D6 Blind "journal record's USN": |s| journal_record(s, |r| r[24] ^= 8);
-    D6 Blind "journal record's name": |s| journal_record(s, |r| r[57] = 1);
-    D6 Blind "journal record over the page's end": |s| journal_record(s, |r| r[..4].copy_from_slice(&4096u32.to_le_bytes()));
-    D7 Sees "record bit cleared": |s| { let n = plain(s); s.flip(0, T::BITMAP, "", n) };
-    D7 Sees "record bit set": |s| s.flip(0, T::BITMAP, "", 20);
-    D8 Sees "cluster bit cleared": |s| { let lcn = s.runs(plain(s), T::DATA, "").runs()[0].lcn.unwrap().0; s.flip(6, T::DATA, "", lcn) };
-    D8 Sees "cluster bit set": |s| s.flip(6, T::DATA, "", 2500);
-    D9 Sees "mirror": |s| { let at = usize::try_from(s.geometry.mirror.0 * 4096).unwrap(); s.bytes[at + 0x60] ^= 1 };
-    D9 Sees "size of $BadClus": |s| s.set_attribute((8, T::DATA, "$Bad"), non_resident::DATA_SIZE, 4096);
-    D10 Blind "owner without a quota": |s| { let n = s.find(|r| r.find(T::INDEX_ROOT, "$Q").is_some()); s.value(n, T::INDEX_ROOT, "$O", |v| { let data = usize::from(entry::DATA_OFFSET.get(&v[0x20..])); v[0x20 + data] ^= 0x40 }) };
-    D11 Sees "dirty flag": |s| s.value(3, T::VOLUME_INFORMATION, "", |v| v[10] |= 1);
+    SecurityDescriptor Sees "descriptor changed": |s| { for o in [0, 0x4_0000] { let at = sds(s, o + 0x18); s.bytes[at] ^= 1 } };
+    SecurityDescriptor Sees "id in a descriptor's header": |s| { for o in [0, 0x4_0000] { let at = sds(s, o + 4); s.bytes[at] ^= 0x40 } };
+    SecurityMirror Sees "descriptor's copy": |s| { let at = sds(s, 0x4_0020); s.bytes[at] ^= 1 };
+    SecurityIndexes Sees "offset in $SII": |s| secure_entry(s, "$SII", 0x14 + 8);
+    SecurityIndexes Sees "hash in $SDH": |s| secure_entry(s, "$SDH", entry::KEY);
+    SecurityId Sees "security id": |s| { let n = plain(s); s.value(n, T::STANDARD_INFORMATION, "", |v| { if v.len() > 0x34 { information::SECURITY.set(v, 0x7777) } }) };
+    UnusedDescriptor Blind "descriptor of nobody": |s| s.edit(|v| v.protected_security(Protected::Top).map(|_| ()));
+    ChangeJournal Blind "journal without a largest size": |s| journal_limits(s, |v| v[..8].fill(0));
+    ChangeJournal Blind "journal's first USN beyond its end": |s| journal_limits(s, |v| v[26] = 1);
+    ChangeJournal Blind "journal's limits cut short": |s| { let n = journal(s); s.set_attribute((n, T::DATA, "$Max"), resident::VALUE_LENGTH, 24) };
+    ChangeJournal Blind "journal record's length": |s| journal_record(s, |r| r[0] += 1);
+    ChangeJournal Blind "journal record's version": |s| journal_record(s, |r| r[4] = 9);
+    ChangeJournal Blind "journal record's USN": |s| journal_record(s, |r| r[24] ^= 8);
+    ChangeJournal Blind "journal record's name": |s| journal_record(s, |r| r[57] = 1);
+    ChangeJournal Blind "journal record over the page's end": |s| journal_record(s, |r| r[..4].copy_from_slice(&4096u32.to_le_bytes()));
+    MftBitmap Sees "record bit cleared": |s| { let n = plain(s); s.flip(0, T::BITMAP, "", n) };
+    MftBitmap Sees "record bit set": |s| s.flip(0, T::BITMAP, "", 20);
+    ClusterBitmap Sees "cluster bit cleared": |s| { let lcn = s.runs(plain(s), T::DATA, "").runs()[0].lcn.unwrap().0; s.flip(6, T::DATA, "", lcn) };
+    ClusterBitmap Sees "cluster bit set": |s| s.flip(6, T::DATA, "", 2500);
+    BadClustersAndMirror Sees "mirror": |s| { let at = usize::try_from(s.geometry.mirror.0 * 4096).unwrap(); s.bytes[at + 0x60] ^= 1 };
+    BadClustersAndMirror Sees "size of $BadClus": |s| s.set_attribute((8, T::DATA, "$Bad"), non_resident::DATA_SIZE, 4096);
+    QuotaIndexes Blind "owner without a quota": |s| { let n = s.find(|r| r.find(T::INDEX_ROOT, "$Q").is_some()); s.value(n, T::INDEX_ROOT, "$O", |v| { let data = usize::from(entry::DATA_OFFSET.get(&v[0x20..])); v[0x20 + data] ^= 0x40 }) };
+    DirtyFlag Sees "dirty flag": |s| s.value(3, T::VOLUME_INFORMATION, "", |v| v[10] |= 1);
 }
 
 fn secure_entry(s: &mut Surgeon, index: &str, at: usize) {
@@ -418,36 +418,36 @@ fn damage_to_the_attribute_list_of_the_master_file_table() {
     };
     type Make<'a> = &'a dyn Fn(&mut Surgeon);
     let defects: [(&str, Code, Make<'_>); 7] = [
-        ("sequence in the list", Code::B13, &|s| {
+        ("sequence in the list", Code::AttributeList, &|s| {
             listed(s, &|v| {
                 let at = data_entry(v);
                 let raw = list::RECORD.get(&v[at..]);
                 list::RECORD.set(&mut v[at..], raw + (1 << 48));
             })
         }),
-        ("name offset in the list", Code::B13, &|s| {
+        ("name offset in the list", Code::AttributeList, &|s| {
             listed(s, &|v| {
                 let at = data_entry(v);
                 list::NAME_OFFSET.set(&mut v[at..], 0)
             })
         }),
-        ("record without an extent", Code::A2, &|s| {
+        ("record without an extent", Code::MftLocation, &|s| {
             listed(s, &|v| {
                 let at = data_entry(v);
                 list::RECORD.set(&mut v[at..], 30 | 1 << 48);
             })
         }),
-        ("an extent twice", Code::A2, &|s| {
+        ("an extent twice", Code::MftLocation, &|s| {
             listed(s, &|v| {
                 let at = data_entry(v);
                 list::LOWEST_VCN.set(&mut v[at..], 1);
             })
         }),
-        ("extent elsewhere", Code::A2, &|s| {
+        ("extent elsewhere", Code::MftLocation, &|s| {
             s.set_attribute_in(extension, T::DATA, non_resident::LOWEST_VCN, 1 << 20);
         }),
-        ("extension of nobody", Code::B14, &|s| s.set(extension, header::BASE, 0xFFFF)),
-        ("extension not in use", Code::D7, &|s| s.set(extension, header::FLAGS, 0)),
+        ("extension of nobody", Code::ExtensionRecord, &|s| s.set(extension, header::BASE, 0xFFFF)),
+        ("extension not in use", Code::MftBitmap, &|s| s.set(extension, header::FLAGS, 0)),
     ];
     for (title, code, make) in defects {
         let mut s = Surgeon::open(base.bytes.clone());
@@ -462,7 +462,7 @@ fn stale_copies_are_minor() {
     let mut surgeon = Surgeon::open(fixture());
     in_leaf(&mut surgeon, |b, e| b[e[0] + entry::KEY + 0x10] ^= 1);
     let (report, _) = run(surgeon.bytes);
-    assert!(report.has(Code::C13) && report.is_clean(), "{report}");
+    assert!(report.has(Code::DuplicatedInformation) && report.is_clean(), "{report}");
     assert!(report.faults[0].to_string().starts_with("minor[C13]: /big (record "), "{report}");
 }
 

@@ -93,7 +93,7 @@ fn volumes_formatted_by_windows() {
 fn an_open_log_is_the_only_fault_of_the_unclean_volume() {
     let Some(bytes) = corpus_bytes("ntfs/tiny-unclean-log.raw.xz") else { return };
     let report = check(&MemoryVolume(bytes.clone()), &options()).unwrap();
-    assert_eq!((report.errors, report.has(Code::A4)), (1, true), "{report}");
+    assert_eq!((report.errors, report.has(Code::Log)), (1, true), "{report}");
     let error = Volume::open(MemoryVolume(bytes), &OpenOptions::new(FileTime(1 << 56))).unwrap_err();
     assert!(
         error.to_string().contains("unclean") && error.hint_text().unwrap().contains("shutdown /s /t 0"),
@@ -176,18 +176,18 @@ fn touched_records_are_checked_alone() {
     let file = touched[10].0;
     type Make = fn(&mut Surgeon, u64);
     let defects: [(Code, Make); 5] = [
-        (Code::B16, |s, n| s.set(n, winject::internals::ntfs::record::header::LINKS, 3)),
-        (Code::D7, |s, n| s.flip(0, winject::internals::ntfs::attribute::AttributeType::BITMAP, "", n)),
-        (Code::D9, |s, _| {
+        (Code::LinkCount, |s, n| s.set(n, winject::internals::ntfs::record::header::LINKS, 3)),
+        (Code::MftBitmap, |s, n| s.flip(0, winject::internals::ntfs::attribute::AttributeType::BITMAP, "", n)),
+        (Code::BadClustersAndMirror, |s, _| {
             let at = usize::try_from(s.geometry.mirror.0 * 4096).unwrap();
             s.bytes[at + 0x60] ^= 1;
         }),
-        (Code::D8, |s, n| {
+        (Code::ClusterBitmap, |s, n| {
             let kind = winject::internals::ntfs::attribute::AttributeType::DATA;
             let lcn = s.runs(n, kind, "").runs()[0].lcn.unwrap().0;
             s.flip(6, kind, "", lcn);
         }),
-        (Code::C10, |s, _| {
+        (Code::OrphanName, |s, _| {
             let dir = s.named("drivers");
             let vcn = s.blocks(dir, "$I30")[0];
             let at = s.entries(dir, "$I30", vcn)[0];
@@ -197,7 +197,7 @@ fn touched_records_are_checked_alone() {
     let large = touched[touched.len() - 2].0;
     for (code, make) in defects {
         let mut surgeon = Surgeon::open(volume.0.clone());
-        make(&mut surgeon, if code == Code::D8 { large } else { file });
+        make(&mut surgeon, if code == Code::ClusterBitmap { large } else { file });
         let report = check_touched(&MemoryVolume(surgeon.bytes), &touched, &options()).unwrap();
         assert!(report.has(code), "{code} is not seen:\n{report}");
     }

@@ -78,7 +78,7 @@ fn edit_with(bytes: Vec<u8>, forced: &OpenOptions) {
     volume.flush().unwrap();
     let after = volume.into_device();
     let report = check(&after, &CheckOptions::default()).unwrap();
-    assert_eq!((report.errors, report.has(Code::D11)), (1, true), "{report}");
+    assert_eq!((report.errors, report.has(Code::DirtyFlag)), (1, true), "{report}");
     let text = refusal(&after.0, &options());
     assert!(text.contains("dirty") && text.contains("--allow-dirty") && text.contains("--discard-ntfs-log"), "{text}");
     let allowed = OpenOptions { allow_dirty: true, ..options() };

@@ -1,28 +1,26 @@
 //! BIOS: the MBR's code starts the active partition, whose boot sector starts `bootmgr`.
 
+use zerocopy::{FromZeros, IntoBytes};
+
 use super::boot_store::{BCD_BYTES_MAX, BootContext, Firmware, Read, check_boot_store};
 use super::disk::BootDisk;
 use super::links::{ChainFindings, readable};
-use super::partition_id::read_partition_id;
 use super::uefi::uefi;
 use crate::error::Result;
 use crate::fat::FatVolume;
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{Content, PartitionKind, PartitionView};
+use crate::partition::{Content, MbrSector, PartitionKind, PartitionView, read_partition_id};
 use crate::units::ImageOffset;
 use crate::windows::boot_check::report::{Code, Gate};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 
-/// Length of the boot code of an MBR, before the disk's signature.
-const BOOT_CODE_LENGTH: usize = 440;
-
 /// The MBR's code starts the active partition, whose boot sector starts `bootmgr`.
 pub(super) fn bios(on: &BootDisk<'_>, files: &dyn GuestFiles, guest: &Guest, links: &mut ChainFindings) -> Result<()> {
-    let mut sector = [0u8; 512];
-    on.disk.read_at(ImageOffset(0), &mut sector)?;
-    let flag = |entry: usize| sector.get(446 + 16 * entry).copied().unwrap_or(0);
-    let active: Vec<usize> = (0..4).filter(|&entry| flag(entry) == 0x80).collect();
+    let mut mbr = MbrSector::new_zeroed();
+    on.disk.read_at(ImageOffset(0), mbr.as_mut_bytes())?;
+    let numbered = (1u32..).zip(&mbr.partitions);
+    let active: Vec<u32> = numbered.filter(|(_, entry)| entry.is_active()).map(|(number, _)| number).collect();
     let number = match active.as_slice() {
         [] if on.table.partitions.iter().any(|partition| partition.kind == PartitionKind::EfiSystem) => {
             return uefi(on, files, guest, links);
@@ -37,7 +35,7 @@ pub(super) fn bios(on: &BootDisk<'_>, files: &dyn GuestFiles, guest: &Guest, lin
             );
             return Ok(());
         }
-        &[only] => u32::try_from(only).unwrap_or(0) + 1,
+        &[only] => only,
         _ => {
             links.fail(Gate::Partition, Code::NoActivePartition, "several partitions of the MBR are active");
             return Ok(());
@@ -51,13 +49,13 @@ pub(super) fn bios(on: &BootDisk<'_>, files: &dyn GuestFiles, guest: &Guest, lin
     };
     let label = system.label();
     links.good(Gate::Partition, Code::SystemPartition, format!("{label} is active, {}", system.content));
-    if sector.iter().take(BOOT_CODE_LENGTH).all(|byte| *byte == 0) {
+    if mbr.boot_code.iter().all(|byte| *byte == 0) {
         links.not_judged(Gate::BootCode, "the MBR has no boot code; a BIOS that has none of its own stops there");
     } else {
         links.good(Gate::BootCode, Code::BootCode, "the MBR has boot code");
         links.not_judged(Gate::BootCode, format!("what the boot code of the MBR and of {label} does"));
     }
-    let own = read_partition_id(on)?;
+    let own = read_partition_id(on.disk, on.table, on.partition)?;
     let place = BootContext { firmware: Firmware::Bios, own, is_boot_partition: number == on.partition.number };
     let view = || PartitionView::new(on.disk, system);
     let what = format!("the active partition, {label}");

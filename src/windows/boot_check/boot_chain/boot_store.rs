@@ -2,11 +2,11 @@
 
 use super::bcd::{self, DefaultEntry, Device, Entry};
 use super::links::{ChainFindings, readable};
-use super::partition_id::PartitionId;
 use super::program::{PROGRAM_BYTES_MAX, check_program};
 use crate::error::Result;
 use crate::hive::Hive;
 use crate::hive::reader::Reader;
+use crate::partition::PartitionId;
 use crate::windows::boot_check::report::{Code, Gate};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;

@@ -5,7 +5,6 @@ mod bios;
 mod boot_store;
 mod disk;
 mod links;
-mod partition_id;
 mod program;
 mod uefi;
 mod walk;

@@ -3,12 +3,11 @@
 use super::boot_store::{BCD_BYTES_MAX, BootContext, Firmware, check_boot_store};
 use super::disk::BootDisk;
 use super::links::{ChainFindings, readable};
-use super::partition_id::read_partition_id;
 use super::program::{PROGRAM_BYTES_MAX, check_program};
 use crate::drivers::Arch;
 use crate::error::Result;
 use crate::fat::FatVolume;
-use crate::partition::{Partition, PartitionKind, PartitionView};
+use crate::partition::{Partition, PartitionKind, PartitionView, read_partition_id};
 use crate::windows::boot_check::report::{Code, Gate};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
@@ -87,6 +86,10 @@ fn check_system_partition(
         }
     }
     let read = |path: &str| fat.read(path, BCD_BYTES_MAX);
-    let place = BootContext { firmware: Firmware::Uefi, own: read_partition_id(on)?, is_boot_partition: false };
+    let place = BootContext {
+        firmware: Firmware::Uefi,
+        own: read_partition_id(on.disk, on.table, on.partition)?,
+        is_boot_partition: false,
+    };
     check_boot_store(&read, "/EFI/Microsoft/Boot/BCD", &label, &place, files, guest, links)
 }

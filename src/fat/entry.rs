@@ -1,0 +1,133 @@
+//! The entries of a FAT folder: Microsoft, "FAT: General Overview of On-Disk Format" 1.03, sections "FAT Directory
+//! Structure" and "FAT Long Directory Entries".
+
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute_ref};
+
+/// Bytes of an entry.
+pub(super) const ENTRY: usize = size_of::<ShortEntry>();
+
+/// First byte of the entry after the last one.
+const NAME_END: u8 = 0;
+/// First byte of a deleted entry.
+const NAME_DELETED: u8 = 0xE5;
+
+pub(super) const ATTRIBUTE_VOLUME: u8 = 0x08;
+pub(super) const ATTRIBUTE_FOLDER: u8 = 0x10;
+pub(super) const ATTRIBUTE_LONG_NAME: u8 = 0x0F;
+/// The bits of the attributes that tell a part of a long name.
+const ATTRIBUTE_LONG_NAME_MASK: u8 = 0x3F;
+
+/// In `order`: the part that is stored first, and comes last in the name.
+const ORDER_LAST: u8 = 0x40;
+/// Longest name in UTF-16 units: 20 parts.
+const LONG_NAME_MAX: usize = 20 * 13;
+
+/// A file, folder or volume label.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct ShortEntry {
+    /// Padded with spaces; the first byte can mean the end or a deleted entry.
+    pub name: [u8; 8],
+    pub extension: [u8; 3],
+    pub attributes: u8,
+    pub reserved: u8,
+    pub create_time_tenth: u8,
+    pub create_time: U16,
+    pub create_date: U16,
+    pub access_date: U16,
+    pub first_cluster_high: U16,
+    pub write_time: U16,
+    pub write_date: U16,
+    pub first_cluster_low: U16,
+    pub size: U32,
+}
+
+/// A part of a long name; the parts come last one first, before the [`ShortEntry`] that they name.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct LongEntry {
+    pub order: u8,
+    pub name_1: [U16; 5],
+    pub attributes: u8,
+    pub kind: u8,
+    pub checksum: u8,
+    pub name_2: [U16; 6],
+    pub first_cluster_low: U16,
+    pub name_3: [U16; 2],
+}
+
+const _: () = assert!(size_of::<ShortEntry>() == 32 && size_of::<LongEntry>() == 32);
+
+impl LongEntry {
+    fn units(&self) -> impl Iterator<Item = u16> {
+        self.name_1.iter().chain(&self.name_2).chain(&self.name_3).map(|unit| unit.get())
+    }
+}
+
+impl ShortEntry {
+    /// The entry as a part of a long name, if it is one.
+    fn as_long(&self) -> Option<&LongEntry> {
+        (self.attributes & ATTRIBUTE_LONG_NAME_MASK == ATTRIBUTE_LONG_NAME).then(|| transmute_ref!(self))
+    }
+
+    /// The short name, as `NAME.EXT`; without an extension there is no dot.
+    fn short_name(&self) -> String {
+        let text = |bytes: &[u8]| bytes.iter().map(|&byte| char::from(byte)).collect::<String>().trim_end().to_owned();
+        let (name, extension) = (text(&self.name), text(&self.extension));
+        if extension.is_empty() { name } else { format!("{name}.{extension}") }
+    }
+
+    fn first_cluster(&self) -> u32 {
+        u32::from(self.first_cluster_high.get()) << 16 | u32::from(self.first_cluster_low.get())
+    }
+}
+
+/// A file or folder.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub is_folder: bool,
+    /// Its first cluster; 0 for an empty file.
+    pub first: u32,
+    /// Bytes of a file; 0 for a folder.
+    pub size: u64,
+}
+
+/// The entry of that name in a folder's bytes, by its long or its short name.
+pub(super) fn find_entry(folder: &[u8], wanted: &str) -> Option<Found> {
+    let same = |name: &str| name.to_lowercase() == wanted.to_lowercase();
+    let mut long: Vec<u16> = Vec::new();
+    for bytes in folder.as_chunks::<ENTRY>().0 {
+        let entry: &ShortEntry = transmute_ref!(bytes);
+        match entry.name[0] {
+            NAME_END => return None,
+            NAME_DELETED => {
+                long.clear();
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(part) = entry.as_long() {
+            if part.order & ORDER_LAST != 0 {
+                long.clear();
+            }
+            long.splice(..0, part.units());
+            long.truncate(LONG_NAME_MAX);
+            continue;
+        }
+        let name = std::mem::take(&mut long);
+        if entry.attributes & ATTRIBUTE_VOLUME != 0 {
+            continue;
+        }
+        let length = name.iter().position(|unit| *unit == 0).unwrap_or(name.len());
+        let name = String::from_utf16_lossy(name.get(..length).unwrap_or_default());
+        if same(&name) || same(&entry.short_name()) {
+            return Some(Found {
+                is_folder: entry.attributes & ATTRIBUTE_FOLDER != 0,
+                first: entry.first_cluster(),
+                size: u64::from(entry.size.get()),
+            });
+        }
+    }
+    None
+}

@@ -1,0 +1,250 @@
+//! Files of a FAT volume: paths, folders, cluster chains.
+
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::boot_sector::{BOOT_SECTOR, BootSector, Geometry, Root, Width};
+use super::entry::{Found, find_entry};
+use super::error::damaged;
+use crate::error::{Error, Layer, Result};
+use crate::io::VolumeRead;
+use crate::units::VolumeOffset;
+
+/// Largest folder that is read, in bytes: 65,536 entries, FAT's own limit.
+const FOLDER_BYTES_MAX: u64 = 65_536 * 32;
+/// Most components of a path.
+const DEPTH_MAX: usize = 32;
+
+/// A FAT volume, read only.
+#[derive(Debug)]
+pub struct FatVolume<D> {
+    volume: D,
+    geometry: Geometry,
+}
+
+impl<D: VolumeRead> FatVolume<D> {
+    /// Reads the boot sector.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`](crate::error::Kind::Unsupported) when the volume is not FAT,
+    /// [`Kind::Damaged`](crate::error::Kind::Damaged) when its boot sector contradicts itself.
+    pub fn open(volume: D) -> Result<Self> {
+        let not_fat = || Error::unsupported(Layer::Partition, "not a FAT file system");
+        if volume.len() < BOOT_SECTOR as u64 {
+            return Err(not_fat());
+        }
+        let mut boot = BootSector::new_zeroed();
+        volume.read_at(VolumeOffset(0), boot.as_mut_bytes())?;
+        let geometry = boot.geometry(volume.len())?.ok_or_else(not_fat)?;
+        Ok(Self { volume, geometry })
+    }
+
+    /// The content of a file; `None` when there is no file of that name. Names are separated by `/` or `\` and compared
+    /// without case.
+    ///
+    /// # Errors
+    /// When the file system is damaged there, or the file is longer than `limit` bytes.
+    pub fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let Some(found) = self.find(path)?.filter(|found| !found.is_folder) else { return Ok(None) };
+        if found.size > limit {
+            return Err(Error::unsupported(Layer::Partition, format!("a file of {} bytes is not read", found.size))
+                .path(path)
+                .expected_found(format_args!("at most {limit} bytes"), found.size));
+        }
+        let bytes = self.read_chain(found.first, found.size).map_err(|error| error.path(path))?;
+        if bytes.len() as u64 != found.size {
+            return Err(damaged("a file's clusters end before the file").path(path));
+        }
+        Ok(Some(bytes))
+    }
+
+    fn find(&self, path: &str) -> Result<Option<Found>> {
+        let mut at = Found { is_folder: true, first: 0, size: 0 };
+        let mut folder = match self.geometry.root {
+            Root::Cluster(first) => self.read_chain(first, FOLDER_BYTES_MAX)?,
+            Root::Area { start, length } => {
+                // at most 65,535 entries
+                let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+                self.volume.read_at(VolumeOffset(start), &mut bytes)?;
+                bytes
+            }
+        };
+        let names: Vec<&str> = path.split(['/', '\\']).filter(|name| !name.is_empty()).collect();
+        if names.len() > DEPTH_MAX {
+            return Ok(None);
+        }
+        for (index, name) in names.iter().enumerate() {
+            let Some(found) = find_entry(&folder, name) else { return Ok(None) };
+            at = found;
+            if index + 1 < names.len() {
+                if !at.is_folder {
+                    return Ok(None);
+                }
+                folder = self.read_chain(at.first, FOLDER_BYTES_MAX)?;
+            }
+        }
+        Ok(Some(at))
+    }
+
+    /// The bytes of a cluster chain, at most `limit` of them.
+    fn read_chain(&self, first: u32, limit: u64) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let mut cluster = first;
+        let mut links = 0u32;
+        while (out.len() as u64) < limit {
+            let Some(index) = cluster.checked_sub(2).filter(|index| *index < self.geometry.clusters) else {
+                // an empty file has no cluster at all
+                return if out.is_empty() && limit == 0 { Ok(out) } else { Err(damaged("a chain leaves the volume")) };
+            };
+            links += 1;
+            if links > self.geometry.clusters {
+                return Err(damaged("a chain runs in a circle"));
+            }
+            let start = self.geometry.data_start + u64::from(index) * self.geometry.cluster_bytes;
+            let length = self.geometry.cluster_bytes.min(limit - out.len() as u64);
+            let filled = out.len();
+            out.resize(filled + usize::try_from(length).unwrap_or(0), 0);
+            self.volume.read_at(VolumeOffset(start), out.get_mut(filled..).unwrap_or_default())?;
+            match self.next(cluster)? {
+                Some(next) => cluster = next,
+                None => break,
+            }
+        }
+        Ok(out)
+    }
+
+    /// The next cluster of a chain; `None` at its end.
+    fn next(&self, cluster: u32) -> Result<Option<u32>> {
+        let cluster = u64::from(cluster);
+        let (at, width) = match self.geometry.width {
+            Width::Fat12 => (cluster + cluster / 2, 2),
+            Width::Fat16 => (cluster * 2, 2),
+            Width::Fat32 => (cluster * 4, 4),
+        };
+        if at + width > self.geometry.fat_bytes {
+            return Err(damaged("the file allocation table is too short"));
+        }
+        let mut bytes = [0u8; 4];
+        let length = usize::try_from(width).unwrap_or(4);
+        self.volume.read_at(VolumeOffset(self.geometry.fat_start + at), bytes.get_mut(..length).unwrap_or_default())?;
+        let raw = u32::from_le_bytes(bytes);
+        let (next, end) = match self.geometry.width {
+            Width::Fat12 => ((raw >> (4 * (cluster % 2))) & 0xFFF, 0xFF8),
+            Width::Fat16 => (raw, 0xFFF8),
+            Width::Fat32 => (raw & 0x0FFF_FFFF, 0x0FFF_FFF8),
+        };
+        Ok((next < end).then_some(next))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::{ATTRIBUTE_FOLDER, ATTRIBUTE_LONG_NAME};
+    use super::*;
+    use crate::error::Kind;
+    use crate::io::MemoryVolume;
+
+    /// A FAT12 or FAT32 volume of 512-byte clusters with `/EFI/bootmgfw.efi` (a long name) of 700 bytes.
+    fn volume(is_fat32: bool) -> Vec<u8> {
+        let mut v = vec![0u8; 64 * 512];
+        v[11..13].copy_from_slice(&512u16.to_le_bytes());
+        v[13] = 1;
+        v[14] = 1;
+        v[16] = 1;
+        v[19..21].copy_from_slice(&64u16.to_le_bytes());
+        v[510..512].copy_from_slice(&[0x55, 0xAA]);
+        // reserved sector 0, FAT in sectors 1 and 2, root folder in sector 3
+        if is_fat32 {
+            v[36..40].copy_from_slice(&2u32.to_le_bytes());
+            v[44..48].copy_from_slice(&2u32.to_le_bytes());
+        } else {
+            v[22..24].copy_from_slice(&2u16.to_le_bytes());
+            v[17..19].copy_from_slice(&16u16.to_le_bytes());
+        }
+        // FAT12 numbers the sector after the root folder 2, FAT32 the root folder itself
+        let (root, folder, file) = if is_fat32 { (2, 3u16, 4u16) } else { (0, 2, 3) };
+        let sector = |cluster: u16| if is_fat32 { 3 + usize::from(cluster) - 2 } else { 4 + usize::from(cluster) - 2 };
+        let link = |v: &mut Vec<u8>, from: u16, to: u32| {
+            if is_fat32 {
+                let at = 512 + 4 * usize::from(from);
+                v[at..at + 4].copy_from_slice(&to.to_le_bytes());
+            } else {
+                let at = 512 + usize::from(from) * 3 / 2;
+                let old = u16::from_le_bytes([v[at], v[at + 1]]);
+                let new = if from.is_multiple_of(2) {
+                    (old & 0xF000) | (to as u16 & 0xFFF)
+                } else {
+                    (old & 0x000F) | ((to as u16 & 0xFFF) << 4)
+                };
+                v[at..at + 2].copy_from_slice(&new.to_le_bytes());
+            }
+        };
+        let end = 0x0FFF_FFFF;
+        if root != 0 {
+            link(&mut v, root, end);
+        }
+        link(&mut v, folder, end);
+        link(&mut v, file, u32::from(file) + 1);
+        link(&mut v, file + 1, end);
+        let root_at = 3 * 512;
+        v[root_at..root_at + 11].copy_from_slice(b"EFI        ");
+        v[root_at + 11] = ATTRIBUTE_FOLDER;
+        v[root_at + 26..root_at + 28].copy_from_slice(&folder.to_le_bytes());
+        let at = sector(folder) * 512;
+        let name: Vec<u16> = "bootmgfw.efi\0".encode_utf16().collect();
+        v[at] = 0x41;
+        v[at + 11] = ATTRIBUTE_LONG_NAME;
+        for (unit, place) in name.iter().zip([1usize, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30]) {
+            v[at + place..at + place + 2].copy_from_slice(&unit.to_le_bytes());
+        }
+        let at = at + 32;
+        v[at..at + 11].copy_from_slice(b"BOOTMG~1EFI");
+        v[at + 26..at + 28].copy_from_slice(&file.to_le_bytes());
+        v[at + 28..at + 32].copy_from_slice(&700u32.to_le_bytes());
+        let at = sector(file) * 512;
+        v[at..at + 700].fill(0x5A);
+        v
+    }
+
+    #[test]
+    fn files_by_long_and_short_name() {
+        for is_fat32 in [false, true] {
+            let fat = FatVolume::open(MemoryVolume(volume(is_fat32))).unwrap();
+            for path in ["/efi/BOOTMGFW.EFI", "\\EFI\\bootmg~1.efi"] {
+                assert_eq!(fat.read(path, 1000).unwrap().unwrap(), vec![0x5A; 700], "{path}");
+            }
+            assert_eq!(fat.read("/EFI", 1000).unwrap(), None, "a folder");
+            assert_eq!(fat.read("/EFI/other.efi", 1000).unwrap(), None);
+            assert_eq!(fat.read("/EFI/bootmgfw.efi/x", 1000).unwrap(), None);
+            assert_eq!(fat.read("/EFI/bootmgfw.efi", 699).unwrap_err().kind(), Kind::Unsupported);
+        }
+    }
+
+    #[test]
+    fn damage_is_named_and_ends() {
+        assert_eq!(FatVolume::open(MemoryVolume(vec![0; 4096])).unwrap_err().kind(), Kind::Unsupported);
+        // the folder's chain runs in a circle: FAT32 cluster 3 points to itself
+        let mut circle = volume(true);
+        circle[512 + 12..512 + 16].copy_from_slice(&3u32.to_le_bytes());
+        let fat = FatVolume::open(MemoryVolume(circle)).unwrap();
+        assert_eq!(fat.read("/EFI/x", 1000).unwrap_err().kind(), Kind::Damaged);
+        // the file's chain leads out of the volume
+        let mut out = volume(true);
+        out[512 + 16..512 + 20].copy_from_slice(&0x00FF_0000u32.to_le_bytes());
+        let fat = FatVolume::open(MemoryVolume(out)).unwrap();
+        assert_eq!(fat.read("/EFI/bootmgfw.efi", 1000).unwrap_err().kind(), Kind::Damaged);
+    }
+
+    #[test]
+    fn any_byte_of_the_volume_may_be_wrong() {
+        let whole = volume(true);
+        for at in (0..5 * 512).filter(|at| whole[*at] != 0 || *at < 64) {
+            for value in [0, 1, 0x7F, 0xFF] {
+                let mut broken = whole.clone();
+                broken[at] = value;
+                if let Ok(fat) = FatVolume::open(MemoryVolume(broken)) {
+                    drop(fat.read("/EFI/bootmgfw.efi", 1000));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The ids by which Windows' boot configuration names a disk and a partition.
+
+use std::fmt;
+
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use super::disk::Disk;
+use super::format::{GPT_SIGNATURE, GptEntry, GptHeader, MbrSector};
+use super::table::{Partition, PartitionTable, Scheme};
+use crate::error::Result;
+use crate::guid::Guid;
+use crate::units::ImageOffset;
+
+/// What the boot configuration calls a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionId {
+    /// Both GUIDs are in the table.
+    Gpt {
+        /// Disk GUID of the header.
+        disk: Guid,
+        /// Unique GUID of the entry, not that of its type.
+        partition: Guid,
+    },
+    /// An MBR gives partitions no id: the place counts.
+    Mbr {
+        /// Disk signature in the MBR.
+        disk: u32,
+        /// First byte of the partition.
+        start: u64,
+    },
+}
+
+impl fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gpt { disk, partition } => write!(f, "GPT partition {partition} of disk {disk}"),
+            Self::Mbr { disk, start } => write!(f, "MBR partition at {start:#x} of disk {disk:#010x}"),
+        }
+    }
+}
+
+/// The id of a partition; `None` when the table that was read has none, or names another partition by now.
+///
+/// # Errors
+/// What reading the disk gives.
+pub fn read_partition_id<D: Disk + ?Sized>(
+    disk: &D,
+    table: &PartitionTable,
+    partition: &Partition,
+) -> Result<Option<PartitionId>> {
+    match table.scheme {
+        Scheme::Mbr => {
+            let mut mbr = MbrSector::new_zeroed();
+            disk.read_at(ImageOffset(0), mbr.as_mut_bytes())?;
+            Ok(Some(PartitionId::Mbr { disk: mbr.disk_signature.get(), start: partition.start.0 }))
+        }
+        Scheme::Gpt => {
+            let sector = u64::from(table.sector);
+            let last = (disk.len() / sector.max(1)).saturating_sub(1);
+            for header in [1, last] {
+                if let Some(found) = read_gpt_id(disk, sector, header, partition)? {
+                    return Ok(Some(found));
+                }
+            }
+            Ok(None)
+        }
+        Scheme::Bare => Ok(None),
+    }
+}
+
+fn read_gpt_id<D: Disk + ?Sized>(
+    disk: &D,
+    sector: u64,
+    header: u64,
+    partition: &Partition,
+) -> Result<Option<PartitionId>> {
+    let Some(header) = read_inside::<GptHeader, D>(disk, header.checked_mul(sector))? else { return Ok(None) };
+    if header.signature != GPT_SIGNATURE {
+        return Ok(None);
+    }
+    let index = u64::from(partition.number).saturating_sub(1);
+    let in_entries = index.checked_mul(u64::from(header.entry_size.get()));
+    let entries = header.entries_sector.get().checked_mul(sector);
+    let place = entries.zip(in_entries).and_then(|(start, inside)| start.checked_add(inside));
+    let Some(entry) = read_inside::<GptEntry, D>(disk, place)? else { return Ok(None) };
+    let is_same = entry.first_sector.get().checked_mul(sector) == Some(partition.start.0);
+    let id = PartitionId::Gpt { disk: Guid(header.disk_id), partition: Guid(entry.partition_id) };
+    Ok(is_same.then_some(id))
+}
+
+/// The structure at a byte offset of the disk; `None` when it does not lie on the disk.
+fn read_inside<T: FromBytes + IntoBytes, D: Disk + ?Sized>(disk: &D, start: Option<u64>) -> Result<Option<T>> {
+    let end = start.and_then(|start| start.checked_add(size_of::<T>() as u64));
+    let (Some(start), true) = (start, end.is_some_and(|end| end <= disk.len())) else { return Ok(None) };
+    let mut structure = T::new_zeroed();
+    disk.read_at(ImageOffset(start), structure.as_mut_bytes())?;
+    Ok(Some(structure))
+}

@@ -1,0 +1,138 @@
+//! What a disk's partition table says.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::content::Content;
+use crate::error::{Error, Kind, Layer, Result};
+use crate::units::ImageOffset;
+
+/// Kind of a disk's partition table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Scheme {
+    /// GUID partition table, with a protective or hybrid MBR or none.
+    Gpt,
+    /// Master boot record, with its chain of logical partitions.
+    Mbr,
+    /// No table: the volume begins at the first sector.
+    Bare,
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gpt => "GPT",
+            Self::Mbr => "MBR",
+            Self::Bare => "no partition table",
+        })
+    }
+}
+
+/// Type of a partition by the table, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum PartitionKind {
+    /// Any type that may hold a file system.
+    Data,
+    /// EFI system partition, from which UEFI starts.
+    EfiSystem,
+    /// Microsoft reserved partition: holds no file system.
+    MicrosoftReserved,
+    /// Windows recovery environment; its files are not the system's.
+    Recovery,
+    /// Part of a dynamic disk (Logical Disk Manager).
+    Dynamic,
+    /// Part of a storage pool.
+    StorageSpaces,
+}
+
+/// A partition of the table, or the whole disk where there is no table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Partition {
+    /// Number as Linux counts, from 1; 0 is a volume without a partition table.
+    pub number: u32,
+    /// Offset of its first byte on the disk.
+    #[serde(serialize_with = "offset_as_number")]
+    pub start: ImageOffset,
+    /// Length in bytes; may reach beyond the end of a truncated image.
+    pub length: u64,
+    /// Type by the partition table.
+    pub kind: PartitionKind,
+    /// Kind of volume, by the content of its first sector.
+    pub content: Content,
+    /// Name in the table; `None` if it has none (an MBR has no names).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Type as the table has it: a GUID for GPT, a byte such as `0x07` for MBR.
+    pub type_id: String,
+}
+
+fn offset_as_number<S: serde::Serializer>(offset: &ImageOffset, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(offset.0)
+}
+
+impl Partition {
+    /// Why the Windows in this partition could not be edited, if the partition is of a kind that we refuse by name.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Error> {
+        let refused = |what: &str, hint: &str| Some(Error::refused(Layer::Partition, what).hint(hint));
+        let unsupported = |what: &str, hint: &str| Some(Error::unsupported(Layer::Partition, what).hint(hint));
+        let error = match (self.kind, self.content) {
+            (PartitionKind::Dynamic, _) => refused(
+                "this is a dynamic disk (Logical Disk Manager)",
+                "convert the guest's system disk to a basic disk and export it again",
+            ),
+            (PartitionKind::StorageSpaces, _) => refused(
+                "this partition belongs to a storage pool (Storage Spaces)",
+                "move Windows to an ordinary volume and export it again",
+            ),
+            (_, Content::BitLocker) => refused(
+                "the volume is encrypted with BitLocker",
+                "decrypt it in the guest (manage-bde -off C:), wait until it is done, shut down and export again; \
+                 suspending is not enough. Keep the recovery key: the new machine will ask for it",
+            ),
+            (_, Content::Refs) => unsupported("the volume is ReFS, not NTFS", "only NTFS volumes can be edited"),
+            (_, Content::ExFat) => unsupported("the volume is exFAT, not NTFS", "only NTFS volumes can be edited"),
+            (_, Content::Fat) => unsupported("the volume is FAT, not NTFS", "only NTFS volumes can be edited"),
+            _ => None,
+        };
+        error.map(|error| error.path(self.label()).at(self.start))
+    }
+
+    /// Its name in messages: `partition 2`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        if self.number == 0 { "whole disk".to_string() } else { format!("partition {}", self.number) }
+    }
+}
+
+/// The partition table of a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PartitionTable {
+    /// Kind of the table.
+    pub scheme: Scheme,
+    /// Bytes of a logical sector: 512 or 4096.
+    pub sector: u32,
+    /// The partitions, by number.
+    pub partitions: Vec<Partition>,
+    /// Oddities that did not keep the table from being read, such as a damaged primary GPT.
+    pub warnings: Vec<String>,
+}
+
+impl PartitionTable {
+    /// The partition of this number.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] when the disk has no such partition.
+    pub fn partition(&self, number: u32) -> Result<&Partition> {
+        self.partitions.iter().find(|partition| partition.number == number).ok_or_else(|| {
+            let numbers: Vec<String> = self.partitions.iter().map(|p| p.number.to_string()).collect();
+            Error::new(Kind::Usage, Layer::Partition, format!("the disk has no partition {number}"))
+                .hint(format!("it has: {}", if numbers.is_empty() { "none".into() } else { numbers.join(", ") }))
+        })
+    }
+}
