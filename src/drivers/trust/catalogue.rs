@@ -3,6 +3,7 @@
 use super::authenticode::file_digest;
 use super::pkcs7::{self, Algorithm};
 use crate::drivers::pe::PeFacts;
+use crate::hex;
 use der::asn1::ObjectIdentifier;
 use der::{Tag, Tagged};
 use std::collections::{BTreeSet, HashSet};
@@ -153,10 +154,7 @@ fn from_text(identifier: &[u8]) -> Option<Vec<u8>> {
         .collect::<Result<_, _>>()
         .ok()?;
     let text = std::str::from_utf8(&text).ok()?;
-    if !matches!(text.len(), 40 | 64) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
+    matches!(text.len(), 40 | 64).then(|| hex::decode(text))?
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! A publisher's certificate for the guest's store `TrustedPublisher`, so that installing its packages asks nobody.
 
 use super::pkcs7;
-use crate::drivers::package::hex;
 use crate::error::{Error, Kind, Layer, Result};
+use crate::hex;
 use cms::cert::x509::Certificate;
 use der::{Decode, DecodePem};
 use sha1::Digest;
@@ -61,7 +61,7 @@ impl Publisher {
     /// Name of the certificate's key: its SHA-1 in upper case.
     #[must_use]
     pub fn key_name(&self) -> String {
-        hex(&self.sha1).to_uppercase()
+        hex::encode_upper(&self.sha1)
     }
 
     /// The key below the root of the SOFTWARE hive.
