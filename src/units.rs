@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::Place;
 
-/// Byte offset in the guest-visible disk, whatever the container.
+/// Byte offset in the guest-visible disk, independent of the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ImageOffset(pub u64);
 

@@ -105,12 +105,13 @@ impl<'a> Chain<'a> {
     /// Opens a parent (backing file) that the image at `child` names. `format` is what the child says about it.
     ///
     /// # Errors
-    /// See [`open`](super::open); besides when the child does not say which format the parent has and it does not look like a
-    /// container (a raw parent is never taken on trust: its guest could have written a container's header).
+    /// See [`open`](super::open); also when the child does not say which format the parent has and it does not look
+    /// like a container (a raw parent is never taken on trust: its guest could have written a container's header).
     pub fn open_parent(&self, child: &Path, name: &str, format: Option<Format>) -> Result<Box<dyn Image>> {
         let (storage, path) = self.open_named(child, name)?;
         self.open_storage(storage, &path, format)
     }
+
     /// Opens an image whose file is open already, as the next one of the chain.
     ///
     /// # Errors

@@ -10,13 +10,13 @@ pub enum Format {
     Raw,
     /// QEMU's qcow2, versions 2 and 3.
     Qcow2,
-    /// VMware.
+    /// VMware's disks: monolithic, split, on ESX, or stream-optimised as in an OVA.
     Vmdk,
     /// Virtual PC and older Hyper-V ("vpc" in qemu-img's terms).
     Vhd,
-    /// Hyper-V.
+    /// Hyper-V since Windows Server 2012.
     Vhdx,
-    /// VirtualBox.
+    /// VirtualBox's own format.
     Vdi,
 }
 

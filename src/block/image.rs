@@ -1,4 +1,4 @@
-//! A disk as the guest sees it, whatever file holds it.
+//! A disk as the guest sees it, independent of the container that holds it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::error::{Error, Layer, Result};
 use crate::host::Storage;
 use crate::units::ImageOffset;
 
-/// What is known about a run of bytes without reading its data.
+/// Kind of a run of bytes, as far as the tables tell without reading the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExtentKind {
     /// Stored somewhere in the chain; has to be read.
@@ -32,7 +32,7 @@ impl ExtentKind {
 pub struct Extent {
     /// Length in bytes, never 0.
     pub length: u64,
-    /// What the run is.
+    /// What the container's tables say about the run.
     pub kind: ExtentKind,
 }
 
@@ -88,7 +88,7 @@ pub trait Image: Send + Sync {
 /// The files of an image that can be edited in place.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageParts<'a> {
-    /// The image itself.
+    /// The file that was opened as the image.
     pub file: &'a Arc<dyn Storage>,
     /// The file that holds the guest's data, when it is another one.
     pub data_file: Option<(&'a Arc<dyn Storage>, &'a Path)>,

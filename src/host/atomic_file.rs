@@ -1,17 +1,21 @@
-//! Outputs: where a name leads, and files that appear under their name only when they are complete.
+//! Files that appear under their name only when they are complete.
+//!
+//! The content is written under a temporary name in the folder of the target, made durable, and renamed; then the
+//! rename is made durable. A file that is not finished is removed; what a killed run leaves is removed by the next one.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Seek};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use tempfile::NamedTempFile;
-
-use super::file_id::FileId;
+use super::files::{HostFiles, PRIVATE, RealHost};
 use super::folder::folder_of;
 use super::leftover;
 use super::locked_file::LockedFile;
-use super::target::{Existing, Target};
+use super::storage::{FileStorage, Storage};
+use super::target::Target;
 use crate::cancel::{Cancel, Hold};
 use crate::error::{Error, Layer, Result};
 
@@ -20,14 +24,14 @@ const NAMES_MAX: u32 = 100;
 
 /// Permissions for a new file in `folder` that is made from `sources`: what each of them allows, never to be executed.
 /// Where the new file's group is another one, its members are among the source's others. The umask comes on top.
-pub(crate) fn common_mode(sources: &[PathBuf], folder: &Path) -> u32 {
+fn common_mode(sources: &[PathBuf], folder: &Path) -> u32 {
     const SET_GROUP_ID: u32 = 0o2000;
     let group = match std::fs::metadata(folder) {
         Ok(meta) if meta.mode() & SET_GROUP_ID != 0 => meta.gid(),
         _ => rustix::process::getegid().as_raw(),
     };
     let mode_of = |file: &PathBuf| {
-        let Ok(meta) = std::fs::metadata(file) else { return 0o600 };
+        let Ok(meta) = std::fs::metadata(file) else { return PRIVATE };
         let mode = meta.mode();
         if meta.gid() == group {
             return mode;
@@ -35,140 +39,194 @@ pub(crate) fn common_mode(sources: &[PathBuf], folder: &Path) -> u32 {
         let others = mode & (mode >> 3) & 0o7;
         (mode & 0o700) | (others << 3) | others
     };
-    sources.iter().map(mode_of).fold(0o666, |mode, next| mode & next) | 0o600
-}
-
-/// Creates the temporary file for `path` in its folder, and removes those that killed runs left there.
-fn create_temporary(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
-    leftover::remove(path);
-    let prefix = leftover::prefix(path);
-    let mut builder = tempfile::Builder::new();
-    let builder = builder.prefix(&prefix).suffix(leftover::SUFFIX).permissions(PermissionsExt::from_mode(mode));
-    for _ in 0..NAMES_MAX {
-        let temporary = builder.tempfile_in(folder_of(path))?;
-        match leftover::claim(temporary.as_file()) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            claimed => return claimed.map(|()| temporary),
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
+    sources.iter().map(mode_of).fold(0o666, |mode, next| mode & next) | PRIVATE
 }
 
 /// A file that is written under a temporary name in the folder of its target. Dropped before it is finished, it is
-/// removed.
-#[derive(Debug)]
-pub(crate) struct NewFile {
-    temporary: NamedTempFile,
+/// removed. Through [`io::Write`] it is written from start to end.
+pub(crate) struct AtomicFile<'h, S: Storage + ?Sized = dyn Storage> {
+    host: &'h dyn HostFiles,
+    temporary: PathBuf,
     target: Target,
+    storage: Arc<S>,
+    /// Bytes that were written through [`io::Write`].
+    appended: u64,
+    is_named: bool,
     /// Given up last, when the temporary file is gone.
     hold: Hold,
 }
 
-impl NewFile {
+impl<S: Storage + ?Sized> fmt::Debug for AtomicFile<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { temporary, target, .. } = self;
+        f.debug_struct("AtomicFile").field("temporary", temporary).field("target", target).finish_non_exhaustive()
+    }
+}
+
+impl AtomicFile<'static> {
+    /// Begins a file on the real host; see [`create_on`](Self::create_on).
+    ///
+    /// # Errors
+    /// Those of [`create_on`](Self::create_on).
+    pub(crate) fn create(target: Target, sources: &[PathBuf], hold: Hold) -> Result<Self> {
+        Self::create_on(&RealHost, target, sources, hold)
+    }
+}
+
+impl<'h> AtomicFile<'h> {
     /// Begins a file that is to become `target`, made from the files `sources` and open to no more users than they are.
     /// `hold` says whether a request to stop keeps it from being finished.
     ///
     /// # Errors
-    /// [`Kind::Io`] when the file cannot be created.
-    pub(crate) fn create(target: Target, sources: &[PathBuf], hold: Hold) -> Result<Self> {
+    /// [`Kind::Io`](crate::Kind::Io) when the file cannot be created.
+    pub(crate) fn create_on(host: &'h dyn HostFiles, target: Target, sources: &[PathBuf], hold: Hold) -> Result<Self> {
         let mode = common_mode(sources, folder_of(target.path()));
-        let temporary = create_temporary(target.path(), mode).map_err(target.cannot())?;
-        Ok(Self { temporary, target, hold })
+        Self::create_with(host, target, hold, |path| host.create(path, mode))
+    }
+}
+
+impl<'h, S: Storage + ?Sized> AtomicFile<'h, S> {
+    /// Removes what killed runs to this target left, and creates the temporary file by `create`, which claims it (see
+    /// [`leftover::claim`]) or says that the name is taken.
+    fn create_with(
+        host: &'h dyn HostFiles,
+        target: Target,
+        hold: Hold,
+        create: impl Fn(&Path) -> io::Result<Arc<S>>,
+    ) -> Result<Self> {
+        host.remove_leftovers(target.path());
+        for number in 0..NAMES_MAX {
+            let temporary = leftover::temporary_name(target.path(), number);
+            match create(&temporary) {
+                Ok(storage) => {
+                    return Ok(Self { host, temporary, target, storage, appended: 0, is_named: false, hold });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(target.cannot()(error)),
+            }
+        }
+        Err(target.cannot()(io::ErrorKind::AlreadyExists.into())
+            .hint("remove the temporary files of earlier runs, .*.winject-*.partial, from the folder"))
     }
 
-    /// The file's destination.
-    pub(super) fn target(&self) -> &Target {
+    /// The destination of the file.
+    pub(crate) fn target(&self) -> &Target {
         &self.target
     }
 
     /// The file under its temporary name.
-    pub(crate) fn file(&self) -> &File {
-        self.temporary.as_file()
+    pub(crate) fn storage(&self) -> &Arc<S> {
+        &self.storage
     }
 
-    /// Makes the content durable and gives the file its name. Only the file that was there when the target was resolved
-    /// is replaced.
+    /// Makes the content durable, gives the file its name, and makes that durable. Only the file that was there when
+    /// the target was resolved is replaced.
     ///
     /// # Errors
-    /// [`Kind::Usage`] when there is another file by now, [`Kind::Cancelled`] when the job was asked to stop,
-    /// [`Kind::Io`] when the host fails; then the target is as it was.
+    /// [`Kind::Usage`](crate::Kind::Usage) when there is another file by now,
+    /// [`Kind::Cancelled`](crate::Kind::Cancelled) when the job was asked to stop, [`Kind::Io`](crate::Kind::Io) when
+    /// the host fails; then the target is as it was, unless only the last step failed.
     pub(crate) fn finish(self) -> Result<()> {
-        let Self { temporary, target, hold } = self;
-        temporary.as_file().sync_all().map_err(target.cannot())?;
-        hold.check()?;
-        let seen = match target.path().symlink_metadata() {
-            Ok(meta) => Some(Existing::Regular(FileId::from(&meta))),
-            Err(_) => None,
-        };
-        if seen.is_some() && seen != target.existing {
-            return Err(target.exists());
+        self.finish_if(|| Ok(()))
+    }
+
+    /// Like [`finish`](Self::finish), if `check` passes when the content is durable.
+    fn finish_if(mut self, check: impl FnOnce() -> Result<()>) -> Result<()> {
+        let cannot = self.target.cannot();
+        self.storage.flush().map_err(&cannot)?;
+        check()?;
+        self.hold.check()?;
+        if self.target.is_taken_by_another() {
+            return Err(self.target.exists());
         }
-        let named = match target.existing {
-            None => temporary.persist_noclobber(target.path()),
-            Some(_) => temporary.persist(target.path()),
-        };
-        named.map_err(|e| match e.error.kind() {
-            io::ErrorKind::AlreadyExists => target.exists(),
-            _ => target.cannot()(e.error),
+        let is_replaced = self.target.is_existing();
+        self.host.rename(&self.temporary, self.target.path(), is_replaced).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => self.target.exists(),
+            _ => cannot(e),
         })?;
-        File::open(folder_of(target.path())).and_then(|folder| folder.sync_all()).map_err(target.cannot())
+        self.is_named = true;
+        self.host.sync_folder_of(self.target.path()).map_err(cannot)
+    }
+}
+
+impl<S: Storage + ?Sized> Drop for AtomicFile<'_, S> {
+    fn drop(&mut self) {
+        if !self.is_named
+            && let Err(error) = self.host.remove(&self.temporary)
+        {
+            tracing::warn!(path = %self.temporary.display(), %error, "cannot remove a temporary file");
+        }
+    }
+}
+
+impl<S: Storage + ?Sized> io::Write for AtomicFile<'_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.storage.write_at(self.appended, bytes)?;
+        self.appended += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    /// Nothing is buffered here. [`AtomicFile::finish`] makes the content durable.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 /// Replaces a locked file by what `write` makes of it (new file, old file), all or nothing. Owner and permissions stay.
 ///
 /// # Errors
-/// [`Kind::Io`] when the host fails, [`Kind::Refused`] when something that takes no lock replaced the file meanwhile,
-/// [`Kind::Cancelled`] when the job was asked to stop; then the file is as it was.
+/// [`Kind::Io`](crate::Kind::Io) when the host fails, [`Kind::Refused`](crate::Kind::Refused) when something that takes
+/// no lock replaced the file meanwhile, [`Kind::Cancelled`](crate::Kind::Cancelled) when the job was asked to stop;
+/// then the file is as it was.
 pub(crate) fn rewrite(
     locked: &mut LockedFile,
     cancel: &Cancel,
-    write: impl FnOnce(&mut File, &mut File) -> io::Result<()>,
+    write: impl FnOnce(&mut dyn io::Write, &mut File) -> io::Result<()>,
 ) -> Result<()> {
     let path = locked.path().to_owned();
-    let cannot = |what: &'static str| {
-        let path = path.display().to_string();
-        move |e| Error::io(Layer::Host, what, e).path(path)
-    };
+    let shown = path.display().to_string();
     let LockedFile { file: old, meta: before, .. } = locked;
     if before.nlink() > 1 {
         return Err(Error::refused(
             Layer::Host,
             "the file has several names (hard links); the others would not follow",
         )
-        .path(path.display().to_string())
+        .path(shown)
         .hint("edit a copy of the file"));
     }
     let hold = cancel.hold()?;
-    let mut new = create_temporary(&path, 0o600).map_err(cannot("cannot create a file in the folder"))?;
-    old.rewind().and_then(|()| write(new.as_file_mut(), old)).map_err(cannot("cannot write the file"))?;
-    let owner = new.as_file().metadata().map_err(cannot("cannot write the file"))?;
+    let target = Target::resolve(&path, "the file")?;
+    let cannot = target.cannot();
+    let create = |path: &Path| Ok(Arc::new(RealHost.create_file(path, PRIVATE)?));
+    let mut new: AtomicFile<'_, FileStorage> = AtomicFile::create_with(&RealHost, target, hold, create)?;
+    old.rewind().and_then(|()| write(&mut new, old)).map_err(&cannot)?;
+    let file = new.storage().file();
+    let owner = file.metadata().map_err(&cannot)?;
     if (owner.uid(), owner.gid()) != (before.uid(), before.gid()) {
-        fchown(new.as_file(), Some(before.uid()), Some(before.gid())).map_err(|e| {
-            cannot("cannot keep the file's owner")(e).hint("run winject as the owner, or edit a copy of the file")
+        fchown(file, Some(before.uid()), Some(before.gid())).map_err(|e| {
+            Error::io(Layer::Host, "cannot keep the file's owner", e)
+                .path(&shown)
+                .hint("run winject as the owner, or edit a copy of the file")
         })?;
     }
-    new.as_file().set_permissions(before.permissions()).map_err(cannot("cannot write the file"))?;
-    new.as_file().sync_all().map_err(cannot("cannot write the file"))?;
-    let now = std::fs::metadata(&path).map_err(cannot("cannot write the file"))?;
-    let mark = |meta: &std::fs::Metadata| (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
-    if mark(&now) != mark(before) {
-        return Err(Error::refused(Layer::Host, "the file changed while winject worked on it")
-            .path(path.display().to_string())
-            .hint("make sure that nothing else uses the file, and run winject again"));
-    }
-    hold.check()?;
-    new.persist(&path).map_err(|e| cannot("cannot write the file")(e.error))?;
-    File::open(folder_of(&path)).and_then(|folder| folder.sync_all()).map_err(cannot("cannot write the file"))
+    // After the owner: a change of owner takes bits of the mode away.
+    file.set_permissions(before.permissions()).map_err(&cannot)?;
+    new.finish_if(|| {
+        let now = std::fs::metadata(&path).map_err(&cannot)?;
+        let mark = |meta: &std::fs::Metadata| (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
+        if mark(&now) == mark(before) {
+            return Ok(());
+        }
+        Err(Error::refused(Layer::Host, "the file changed while winject worked on it")
+            .path(&shown)
+            .hint("make sure that nothing else uses the file, and run winject again"))
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::path::Path;
 
     use super::*;
-    use crate::cancel::Cancel;
     use crate::error::Kind;
     use crate::host::TextOutput;
 
@@ -206,8 +264,8 @@ mod tests {
         let path = folder.path().join("file");
         let cancel = Cancel::default();
         let target = || Target::resolve(&path, "the output").unwrap();
-        let begun = NewFile::create(target(), &[], cancel.hold().unwrap()).unwrap();
-        let through = NewFile::create(target(), &[], cancel.hold_through()).unwrap();
+        let begun = AtomicFile::create(target(), &[], cancel.hold().unwrap()).unwrap();
+        let through = AtomicFile::create(target(), &[], cancel.hold_through()).unwrap();
         assert_eq!(cancel.request(), crate::cancel::Stage::Writing);
         assert_eq!(begun.finish().unwrap_err().kind(), Kind::Cancelled);
         assert_eq!(TextOutput::create(target(), &[], false, &cancel).unwrap_err().kind(), Kind::Cancelled);

@@ -1,4 +1,4 @@
-//! Which file a name stands for.
+//! Identity of a file, whatever name it is reached by.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

@@ -18,7 +18,8 @@ use crate::error::{Error, Kind, Layer, Result};
 /// Creating, finding, renaming and removing files. Commit does this through the trait, so that a test can enumerate
 /// every point at which the machine can stop.
 pub trait HostFiles: Send + Sync {
-    /// Creates a new file for reading and writing, with the permissions `mode` (less those that the user's umask takes).
+    /// Creates a new file for reading and writing, with the permissions `mode` (less those that the user's umask
+    /// takes).
     ///
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`] when there is one already.
@@ -27,27 +28,27 @@ pub trait HostFiles: Send + Sync {
     /// Opens an existing file for reading and writing, with a writer's locks.
     ///
     /// # Errors
-    /// As [`FileStorage::open`] and [`FileStorage::lock`].
+    /// Those of [`FileStorage::open`] and [`FileStorage::lock`].
     fn open(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>>;
 
     /// Takes a writer's locks on an existing file without writing to it; they are held until the storage is dropped.
     ///
     /// # Errors
-    /// As [`FileStorage::open`] and [`FileStorage::lock`].
+    /// Those of [`FileStorage::open`] and [`FileStorage::lock`].
     fn lock(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>>;
 
     /// The file that `path` leads to, symbolic links followed; `path` itself when that cannot be found out.
     fn real_path(&self, path: &Path) -> PathBuf;
 
-    /// Opens a journal for reading. Whoever may write to a folder can put a journal there, and a journal is obeyed; so it
-    /// counts only if it is a regular file (no link is followed) that belongs to the owner of its image or to the current
-    /// user, and that nobody else may write to.
+    /// Opens a journal for reading. Any user who may write to a folder can put a journal there, and a journal is
+    /// obeyed; so it counts only if it is a regular file (no link is followed) that belongs to the owner of its image
+    /// or to the current user, and that other users may not write to.
     ///
     /// # Errors
     /// [`Kind::Pending`](crate::Kind::Pending) with the reason for which it does not count.
     fn open_journal(&self, path: &Path, image_owner: Option<u32>) -> Result<Arc<dyn Storage>>;
 
-    /// Removes the temporary files that killed runs left beside an output.
+    /// Removes the temporary files that killed runs left in the folder of an output.
     fn remove_leftovers(&self, _output: &Path) {}
 
     /// Whether there is a file of that name.
@@ -72,24 +73,27 @@ pub trait HostFiles: Send + Sync {
     fn sync_folder_of(&self, path: &Path) -> io::Result<()>;
 }
 
-/// The real host.
+/// The file system of the machine that winject runs on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealHost;
 
 /// Permissions of a file that only its owner may use.
 pub(crate) const PRIVATE: u32 = 0o600;
 
-fn wrap(file: std::fs::File, path: &Path) -> io::Result<Arc<dyn Storage>> {
-    Ok(Arc::new(FileStorage::from_file(file, path).map_err(io::Error::other)?))
-}
-
-impl HostFiles for RealHost {
-    fn create(&self, path: &Path, mode: u32) -> io::Result<Arc<dyn Storage>> {
+impl RealHost {
+    /// See [`HostFiles::create`].
+    pub(super) fn create_file(self, path: &Path, mode: u32) -> io::Result<FileStorage> {
         let mut options = std::fs::OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(mode);
         let file = options.open(path)?;
         leftover::claim(&file)?;
-        wrap(file, path)
+        FileStorage::from_file(file, path).map_err(io::Error::other)
+    }
+}
+
+impl HostFiles for RealHost {
+    fn create(&self, path: &Path, mode: u32) -> io::Result<Arc<dyn Storage>> {
+        Ok(Arc::new(self.create_file(path, mode)?))
     }
 
     fn remove_leftovers(&self, output: &Path) {
@@ -104,7 +108,7 @@ impl HostFiles for RealHost {
 
     fn lock(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>> {
         let file = open_as_it_is(&self.real_path(path))
-            .map_err(|e| Error::io(Layer::Host, "cannot be opened", e).path(path.display().to_string()))?;
+            .map_err(|e| Error::io(Layer::Host, "cannot open the file", e).path(path.display().to_string()))?;
         let storage = FileStorage::from_file(file, path)?;
         storage.lock(LockMode::Write, locking)?;
         Ok(Arc::new(storage))
@@ -151,9 +155,14 @@ impl HostFiles for RealHost {
             return std::fs::rename(from, to);
         }
         match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-            // The file system cannot promise it, so look first.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if !to.exists() => std::fs::rename(from, to),
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Err(io::ErrorKind::AlreadyExists.into()),
+            // The file system cannot promise it. A link replaces nothing either; where there are none, look first.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match std::fs::hard_link(from, to) {
+                Ok(()) => std::fs::remove_file(from),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists || self.exists(to) => {
+                    Err(io::ErrorKind::AlreadyExists.into())
+                }
+                Err(_) => std::fs::rename(from, to),
+            },
             result => Ok(result?),
         }
     }

@@ -1,15 +1,15 @@
 //! Temporary files of new files, and those of runs that were killed.
 //!
-//! A new file is written under a hidden name beside its output, made from the output's name, and locked (`flock`) while
-//! that is done. What a killed run leaves is known by its name, its owner and the lock, which ended with the process;
-//! the next run to the same output removes it.
+//! A new file is written under a hidden name in the folder of its output, made from the output's name, and locked
+//! (`flock`) meanwhile. The leftover of a killed run is recognised by its name, its owner and the missing lock, which
+//! ended with the process; the next run to the same output removes it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -18,24 +18,31 @@ use super::folder::folder_of;
 use super::read::open_as_it_is;
 
 /// How the names end.
-pub(crate) const SUFFIX: &str = ".partial";
+const SUFFIX: &str = ".partial";
 
 /// So many bytes of the output's name are taken, so that names stay below the 255 bytes that file systems allow.
 const NAME_BYTES_MAX: usize = 200;
 
+/// A name for a temporary file of this output, in its folder; `number` makes it another one when it is taken.
+pub(super) fn temporary_name(output: &Path, number: u32) -> PathBuf {
+    let mut name = prefix(output);
+    name.push(format!("{}n{number}{SUFFIX}", std::process::id()));
+    output.with_file_name(name)
+}
+
 /// How the names of temporary files for this output begin; a few characters follow that make them unique.
-pub(crate) fn prefix(output: &Path) -> OsString {
+fn prefix(output: &Path) -> OsString {
     let name = output.file_name().unwrap_or_default().as_bytes();
     let name = name.get(..NAME_BYTES_MAX).unwrap_or(name);
     OsString::from_vec([b".", name, b".winject-"].concat())
 }
 
-/// Locks a new temporary file as long as it is open, so that it is not taken for that of a killed run.
+/// Locks a new temporary file as long as it is open, so that it does not count as a leftover.
 ///
 /// # Errors
-/// [`AlreadyExists`](io::ErrorKind::AlreadyExists) when another run took it for a leftover before it was locked: another
-/// name is to be tried.
-pub(crate) fn claim(file: &File) -> io::Result<()> {
+/// [`AlreadyExists`](io::ErrorKind::AlreadyExists) when another run took it for a leftover before it was locked:
+/// another name is to be tried.
+pub(super) fn claim(file: &File) -> io::Result<()> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         // Without locks nothing is taken for a leftover.
         Err(error) if error != Errno::WOULDBLOCK => return Ok(()),
@@ -45,8 +52,8 @@ pub(crate) fn claim(file: &File) -> io::Result<()> {
     if file.metadata()?.nlink() == 0 { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(()) }
 }
 
-/// Removes what killed runs to this output left. What cannot be removed stays; that is no reason not to go on.
-pub(crate) fn remove(output: &Path) {
+/// Removes the leftovers of killed runs to this output. One that cannot be removed stays, with a warning.
+pub(super) fn remove(output: &Path) {
     let Ok(entries) = std::fs::read_dir(folder_of(output)) else { return };
     let prefix = prefix(output);
     for entry in entries.flatten() {

@@ -1,4 +1,4 @@
-//! A file that is edited by several processes, one after the other.
+//! Locks on files that several processes edit, one after the other.
 
 use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
@@ -20,9 +20,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct LockedFile {
     pub(super) file: File,
-    /// As it was when it was locked.
+    /// Metadata at the time of locking, to detect a change by a program that takes no lock.
     pub(super) meta: Metadata,
-    /// Without symbolic links.
+    /// The path, symbolic links resolved.
     path: PathBuf,
 }
 

@@ -1,5 +1,5 @@
-//! Files of the host: how images and other inputs are opened, locked and read, which files an image may name, and how
-//! new files are written.
+//! Files of the host: opening, locking and reading of images and other inputs, the policy for files that an image
+//! names, and atomic writing of new files.
 //!
 //! A new file is written under a temporary name in its folder and renamed when it is complete, so that its name never
 //! shows half of it. Its permissions are those that all of its sources have in common, less the umask.
@@ -8,7 +8,7 @@ mod atomic_file;
 mod file_id;
 mod files;
 mod folder;
-pub(crate) mod leftover;
+mod leftover;
 mod locked_file;
 mod policy;
 mod qemu_lock;
@@ -18,7 +18,7 @@ mod storage;
 mod target;
 mod text_output;
 
-pub(crate) use atomic_file::{NewFile, common_mode, rewrite};
+pub(crate) use atomic_file::{AtomicFile, rewrite};
 pub(crate) use files::PRIVATE;
 pub use files::{HostFiles, RealHost};
 pub(crate) use folder::folder_of;

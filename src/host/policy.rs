@@ -1,4 +1,4 @@
-//! Which files an image may name.
+//! The policy for files that an image names.
 //!
 //! Backing files, extents and data files are names inside an image, and an image may come from an attacker: a disk
 //! whose backing file is `/etc/shadow` must not be read into the output just because it says so.
@@ -25,14 +25,14 @@ impl PathPolicy {
         Self::default()
     }
 
-    /// Besides, this file, or every file below this folder.
+    /// Also allows this file, or every file below this folder.
     #[must_use]
     pub fn allow(mut self, path: impl Into<PathBuf>) -> Self {
         self.allowed.push(path.into());
         self
     }
 
-    /// Whatever an image says. Only for images of one's own: the image can name any file that the user can read.
+    /// Allows every name. Only for images of one's own: the image can name any file that the user can read.
     #[must_use]
     pub fn anything() -> Self {
         Self { allowed: Vec::new(), anything: true }
@@ -48,7 +48,7 @@ impl PathPolicy {
         let folder = folder_of(image);
         let real_folder = folder
             .canonicalize()
-            .map_err(|e| Error::io(Layer::Host, "cannot be resolved", e).path(folder.display().to_string()))?;
+            .map_err(|e| Error::io(Layer::Host, "cannot resolve the path", e).path(folder.display().to_string()))?;
         let found = real_folder.join(&plain);
         // An absolute path, or one with `..`, can lead into the image's own folder, too. The file itself is not looked
         // at before that is known.
@@ -59,7 +59,7 @@ impl PathPolicy {
             return Err(refused(image, name, &found));
         }
         let real = found.canonicalize().map_err(|e| {
-            Error::io(Layer::Host, format!("the file {} that the image needs is not there", escape(name)), e)
+            Error::io(Layer::Host, format!("cannot find the file {} that the image needs", escape(name)), e)
                 .path(image.display().to_string())
                 .hint("put the file where the image expects it, or correct the name with qemu-img rebase -u")
         })?;
@@ -73,13 +73,13 @@ impl PathPolicy {
     /// Opens the file that the image at `image` calls `name`, read-only.
     ///
     /// # Errors
-    /// As [`resolve`](Self::resolve); besides when it is no regular file.
+    /// Those of [`resolve`](Self::resolve); also when it is not a regular file.
     pub fn open(&self, image: &Path, name: &str) -> Result<(FileStorage, PathBuf)> {
         let path = self.resolve(image, name)?;
         // The path is free of symbolic links now; one that appears in the meantime must not be followed. Not to block
         // on a FIFO, the file is opened without waiting, and what it is is asked of the open file.
         let file = open_as_it_is(&path)
-            .map_err(|e| Error::io(Layer::Host, "cannot be opened", e).path(path.display().to_string()))?;
+            .map_err(|e| Error::io(Layer::Host, "cannot open the file", e).path(path.display().to_string()))?;
         let storage = FileStorage::from_file(file, &path)?;
         if !storage.is_regular() && !self.anything && !self.is_allowed(&path) {
             return Err(Error::refused(Layer::Block, "the image refers to a device")
@@ -89,13 +89,13 @@ impl PathPolicy {
         Ok((storage, path))
     }
 
-    /// Where a file that was moved may be found, besides the image's own folder.
+    /// Where a file that was moved may be found, in addition to the image's own folder.
     pub(crate) fn allowed(&self) -> &[PathBuf] {
         &self.allowed
     }
 
-    /// Whether an edit in place may write to this file, which an image names: only if it is allowed itself. A folder that
-    /// is allowed is enough for reading.
+    /// Whether an edit in place may write to this file, which an image names: only if it is allowed itself. A folder
+    /// that is allowed is enough for reading.
     #[must_use]
     pub fn allows_writing(&self, real: &Path) -> bool {
         self.anything || self.allowed.iter().any(|a| a.canonicalize().is_ok_and(|allowed| allowed == real))
@@ -161,7 +161,7 @@ fn plain_name(image: &Path, name: &str) -> Result<PathBuf> {
             Ok(plain.into())
         };
     }
-    // As QEMU has it: what stands before the first colon is a protocol, unless a slash comes earlier.
+    // QEMU's rule: text before the first colon is a protocol, unless a slash comes earlier.
     match name.split_once(':') {
         Some((before, _)) if !before.contains('/') => unsupported("a protocol, not a file"),
         _ => Ok(PathBuf::from(name)),

@@ -1,8 +1,8 @@
 //! Advisory locks as QEMU takes them, so that neither side edits an image that the other one uses.
 //!
 //! QEMU keeps read locks (open file description locks) on single bytes of the image: byte 100 + p says "I use
-//! permission p", byte 200 + p says "I do not share permission p". Whoever wants to know whether somebody else holds
-//! such a byte asks whether it could be write-locked.
+//! permission p", byte 200 + p says "I do not share permission p". Whether another process
+//! holds such a byte shows in whether it could be write-locked.
 
 use std::fs::File;
 use std::io;
@@ -48,7 +48,7 @@ impl LockMode {
         }
     }
 
-    /// As qemu-img does, a reader does not put up with writers: half-written metadata is no disk.
+    /// Like qemu-img, a reader does not tolerate writers: it could read half-written metadata.
     fn does_not_share(self) -> &'static [u8] {
         &[WRITE, RESIZE]
     }
@@ -61,7 +61,7 @@ pub(crate) struct OfdLock {
 }
 
 impl OfdLock {
-    /// Takes the locks for `mode`; `None` when the file system knows no such locks or the caller wants none.
+    /// Takes the locks for `mode`; `None` when the file system does not support them or the caller ignores locks.
     pub(crate) fn acquire(file: &File, path: &Path, mode: LockMode, locking: Locking) -> Result<Option<Self>> {
         if locking == Locking::Ignore {
             return Ok(None);
@@ -80,7 +80,7 @@ impl OfdLock {
                     return Err(in_use(path, *byte));
                 }
                 Err(e) => {
-                    tracing::warn!(path = %path.display(), error = %e, "the file system knows no locks");
+                    tracing::warn!(path = %path.display(), error = %e, "the file system does not support locks");
                     lock.release(file);
                     return Ok(None);
                 }

@@ -17,7 +17,7 @@ pub(crate) enum Unreadable {
     NotAFile(&'static str),
     /// Longer than this limit, in bytes.
     TooLarge(u64),
-    /// The host's error.
+    /// It cannot be opened or read, for the host's reason.
     Io(io::Error),
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn open(path: &Path, allow_block: bool) -> Result<File, Unreadable> {
     Ok(file)
 }
 
-/// Opens a file for reading, whatever it turns out to be: a symbolic link is not followed, a FIFO is not waited for.
+/// Opens a file of any kind for reading: does not follow a symbolic link, does not wait for the writer of a FIFO.
 pub(crate) fn open_as_it_is(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?.into())

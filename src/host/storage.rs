@@ -1,4 +1,4 @@
-//! Files of the host, behind one small trait.
+//! Positional access to files of the host, as a trait that tests can implement.
 
 use std::fmt;
 use std::fs::File;
@@ -22,14 +22,14 @@ pub struct HostRun {
     pub is_data: bool,
 }
 
-/// What identifies a file's content cheaply: if it is the same, nobody wrote to the file in between.
+/// Cheap mark of a file's content: as long as it stays the same, no program has written to the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
     /// Device number of the file system.
     pub device: u64,
-    /// Inode number.
+    /// Inode number; 0 for a block device.
     pub inode: u64,
-    /// Length in bytes.
+    /// Length of the content in bytes.
     pub length: u64,
     /// Time of the last change of content, in nanoseconds since 1970.
     pub modified: i128,
@@ -38,7 +38,7 @@ pub struct Fingerprint {
 /// Which file of the host this is, wherever its folder is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileIdentity {
-    /// The user whom it belongs to.
+    /// User ID of the owner.
     pub owner: u32,
     /// Whether it is a block device.
     pub is_device: bool,
@@ -62,9 +62,9 @@ impl FileIdentity {
 
 /// A file of the host (or its double in a test): positional reads and writes, flush, length.
 ///
-/// Methods take `&self`: a file has no cursor here, and readers share it between threads. What is only ever read (a part
-/// of an archive, a file with a log replayed over it) leaves the methods that write as they are: they refuse.
-#[allow(clippy::len_without_is_empty)] // nobody asks whether a disk image is empty
+/// Methods take `&self`: a file has no cursor here, and readers share it between threads. Read-only storages (a part of
+/// an archive, a file with a log replayed over it) keep the default of the methods that write: they fail.
+#[allow(clippy::len_without_is_empty)] // no caller needs it: a disk image is never empty
 pub trait Storage: Send + Sync + fmt::Debug {
     /// Reads from `offset` until `buf` is full or the file ends; returns how much was read.
     ///
@@ -119,7 +119,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
-    /// The run that begins at `offset`. A file system that knows no holes reports data.
+    /// The run that begins at `offset`. A file system without holes reports data.
     ///
     /// # Errors
     /// What the host says.
@@ -143,7 +143,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Gives up the reader's locks, because the same process is going to lock the file as a writer.
     fn unlock(&self) {}
 
-    /// Whether the locks that were asked for are held. They are not where the file system knows none.
+    /// Whether the locks that were asked for are held. They are not on a file system without locks.
     fn is_locked(&self) -> bool {
         true
     }
@@ -199,8 +199,8 @@ impl FileStorage {
     /// Opens the file at `path`, for writing too if `writable`.
     ///
     /// # Errors
-    /// [`Kind::Io`](crate::Kind::Io) when it cannot be opened, [`Kind::Unsupported`](crate::Kind::Unsupported) when it is neither a
-    /// regular file nor a block device.
+    /// [`Kind::Io`](crate::Kind::Io) when it cannot be opened, [`Kind::Unsupported`](crate::Kind::Unsupported) when it
+    /// is neither a regular file nor a block device.
     pub fn open(path: &Path, writable: bool) -> Result<Self> {
         // Before it is opened: a socket cannot be, and to open a device may have an effect of its own.
         if let Ok(meta) = std::fs::metadata(path) {
@@ -210,7 +210,7 @@ impl FileStorage {
         // A FIFO that took the file's name a moment ago is not waited for.
         options.read(true).write(writable).custom_flags(nix::libc::O_NONBLOCK);
         let file = options.open(path).map_err(|e| {
-            let error = Error::io(Layer::Host, "cannot be opened", e).path(path.display().to_string());
+            let error = Error::io(Layer::Host, "cannot open the file", e).path(path.display().to_string());
             if writable { error.hint("the file must be writable for an in-place run") } else { error }
         })?;
         Self::from_file(file, path)
@@ -219,11 +219,11 @@ impl FileStorage {
     /// Wraps a file that is already open.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Those of [`open`](Self::open).
     pub fn from_file(file: File, path: &Path) -> Result<Self> {
         let kind = file
             .metadata()
-            .map_err(|e| Error::io(Layer::Host, "cannot be examined", e).path(path.display().to_string()))?
+            .map_err(|e| Error::io(Layer::Host, "cannot examine the file", e).path(path.display().to_string()))?
             .file_type();
         refuse_other_kinds(kind, path)?;
         let mut storage = Self {
@@ -242,6 +242,11 @@ impl FileStorage {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The open file, for what a storage does not do.
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Whether it is a regular file (not a device).
@@ -267,7 +272,7 @@ fn refuse_other_kinds(kind: std::fs::FileType, path: &Path) -> Result<()> {
     if kind.is_file() || kind.is_block_device() {
         return Ok(());
     }
-    Err(Error::unsupported(Layer::Host, "is neither a regular file nor a block device")
+    Err(Error::unsupported(Layer::Host, "not a regular file or a block device")
         .path(path.display().to_string())
         .hint("give the path of a disk image"))
 }

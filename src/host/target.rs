@@ -1,4 +1,4 @@
-//! Where the name of an output leads.
+//! The file that the name of an output leads to.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -16,7 +16,7 @@ const LINKS_MAX: usize = 40;
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     what: &'static str,
-    /// As the user spelled it.
+    /// The path as the user spelled it, for messages.
     given: PathBuf,
     path: PathBuf,
     pub(super) existing: Option<Existing>,
@@ -131,6 +131,12 @@ impl Target {
     /// [`Kind::Usage`].
     pub(crate) fn refuse_existing(&self, overwrite: bool) -> Result<()> {
         if self.is_existing() && !overwrite { Err(self.exists()) } else { Ok(()) }
+    }
+
+    /// Whether another file has the name by now than when the target was resolved.
+    pub(super) fn is_taken_by_another(&self) -> bool {
+        let Ok(meta) = self.path.symlink_metadata() else { return false };
+        self.existing != Some(Existing::Regular(FileId::from(&meta)))
     }
 
     pub(super) fn exists(&self) -> Error {

@@ -1,4 +1,4 @@
-//! Text that the user wants in a file.
+//! Text outputs: a new file, or a pipe or terminal.
 
 use std::fs::File;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
 
-use super::atomic_file::NewFile;
+use super::atomic_file::AtomicFile;
 use super::target::{Existing, Target};
 use crate::cancel::Cancel;
 use crate::error::Result;
@@ -15,7 +15,7 @@ use crate::error::Result;
 /// An answer that the user wants in a file: a new file, or a pipe or terminal that is there.
 #[derive(Debug)]
 pub(crate) enum TextOutput {
-    File(NewFile),
+    File(AtomicFile<'static>),
     Stream(File, Target),
 }
 
@@ -23,12 +23,12 @@ impl TextOutput {
     /// Begins the output `target`, made from `sources`.
     ///
     /// # Errors
-    /// [`Kind::Usage`] when the file exists and may not be replaced, [`Kind::Io`] when it cannot be opened; a pipe that
-    /// nobody reads is not waited for. [`Kind::Cancelled`] when the job was asked to stop.
+    /// [`Kind::Usage`] when the file exists and may not be replaced, [`Kind::Io`] when it cannot be opened; a pipe
+    /// without a reader is not waited for. [`Kind::Cancelled`] when the job was asked to stop.
     pub(crate) fn create(target: Target, sources: &[PathBuf], overwrite: bool, cancel: &Cancel) -> Result<Self> {
         target.refuse_existing(overwrite)?;
         if target.existing != Some(Existing::Stream) {
-            return Ok(Self::File(NewFile::create(target, sources, cancel.hold()?)?));
+            return Ok(Self::File(AtomicFile::create(target, sources, cancel.hold()?)?));
         }
         let open = || {
             let file = File::options().write(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(target.path())?;
@@ -44,18 +44,18 @@ impl TextOutput {
     /// Writes all of `bytes`.
     ///
     /// # Errors
-    /// [`Kind::Io`].
+    /// [`Kind::Io`](crate::Kind::Io).
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
-            Self::File(new) => new.file().write_all(bytes).map_err(new.target().cannot()),
+            Self::File(new) => new.write_all(bytes).map_err(new.target().cannot()),
             Self::Stream(file, target) => file.write_all(bytes).map_err(target.cannot()),
         }
     }
 
-    /// See [`NewFile::finish`].
+    /// See [`AtomicFile::finish`].
     ///
     /// # Errors
-    /// See [`NewFile::finish`].
+    /// See [`AtomicFile::finish`].
     pub(crate) fn finish(self) -> Result<()> {
         match self {
             Self::File(new) => new.finish(),

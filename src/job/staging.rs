@@ -87,7 +87,6 @@ pub(super) fn stage_changes(
     // Overrides mark the volume even if the plan is empty.
     volume.apply_overrides()?;
     let applied = plan::apply_loaded(&plan, &mut volume, hives, request.clock)?;
-    volume.flush()?;
     drop(volume);
     report.run.bytes_changed = stage.drop_unchanged()?;
     // A discarded log or hibernation is a change, even if the drivers are installed already.

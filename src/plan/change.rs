@@ -18,9 +18,9 @@ use crate::hive::RegistryData;
 pub enum GuestHive {
     /// `System32\config\DRIVERS`: driver packages that are not needed for booting.
     Drivers,
-    /// `System32\config\SOFTWARE`.
+    /// `System32\config\SOFTWARE`: machine-wide settings of Windows and programs.
     Software,
-    /// `System32\config\SYSTEM`.
+    /// `System32\config\SYSTEM`: the control sets with all services and devices.
     System,
 }
 
@@ -153,7 +153,7 @@ pub enum Access {
     /// Full control for SYSTEM and Administrators, read and execute for Users, nothing inherited. A script that runs
     /// as SYSTEM must not be writable by ordinary users, which a new folder at the root of `C:` would be.
     Protected,
-    /// As this existing file or folder.
+    /// The security descriptor of this existing file or folder.
     Like(String),
 }
 
@@ -173,7 +173,7 @@ pub enum Change {
     WriteFile {
         /// Its absolute path on the volume.
         path: String,
-        /// Its new content.
+        /// What the file holds afterwards.
         content: Content,
         /// Whether a file of that name exists now.
         replaces: bool,
@@ -207,7 +207,7 @@ pub enum Change {
         name: String,
         /// The new type and data.
         data: RegistryData,
-        /// What is there now.
+        /// The value before the change, if there is one.
         #[serde(skip_serializing_if = "Option::is_none")]
         before: Option<RegistryData>,
     },

@@ -6,7 +6,6 @@
 mod apply;
 mod change;
 mod document;
-
 pub mod verify;
 
 pub use apply::{Applied, apply, apply_edit, apply_loaded};

@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::error::{Error, Layer, Result};
 use crate::host::PathPolicy;
 
-/// Refuses a data file that the user has not allowed to be written: an image may come from an attacker, and name the disk
-/// of another guest.
+/// Refuses a data file that the user has not allowed to be written: an image may come from an attacker and name the
+/// disk of another guest.
 pub(super) fn refuse_foreign_data_file(policy: &PathPolicy, image: &Path, data_file: &Path) -> Result<()> {
     if policy.allows_writing(data_file) {
         return Ok(());

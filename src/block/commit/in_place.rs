@@ -1,7 +1,7 @@
-//! Changing the image's own file.
+//! The commit in place: changes are written into the image's own file.
 //!
 //! Order of events: locks; plan; journal (flushed, with its name); space; the plan's phases, each flushed; journal
-//! removed. Removing the journal is the moment at which the run counts.
+//! removed. The removal of the journal is the commit point.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,10 +9,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::data_file::refuse_foreign_data_file;
+use super::options::{CommitOptions, Committed};
 use super::undo::{self, Outcome};
-use super::{CommitOptions, Committed};
 use crate::block::formats::qcow2::{self, Edit, Source, Target, Write};
-use crate::block::journal::{self, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, journal_beside, sector_sums};
+use crate::block::journal::{
+    self, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, journal_of_real_path, sector_sums,
+};
 use crate::block::{FileStorage, Format, HostFiles, ImageParts, PathPolicy, RealHost, Stage, Storage, StorageExt};
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
@@ -25,11 +27,11 @@ const COPY_BYTES: u64 = 1 << 20;
 /// [`super::commit_in_place`] on any host.
 ///
 /// # Errors
-/// As there.
+/// Those of [`super::commit_in_place`].
 pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &CommitOptions) -> Result<Committed> {
-    // The journal lies beside the file itself: whoever opens it by another name has to find it.
+    // The journal is next to the real file, so that it is found by whatever name the image is opened.
     let real_path = host.real_path(path);
-    let journal = journal_beside(&real_path);
+    let journal = journal_of_real_path(&real_path);
     if host.exists(&journal) {
         return Err(journal::pending(path));
     }
@@ -48,7 +50,7 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
     let mut warnings = edit.warnings.clone();
     if targets.image.storage.fingerprint().is_some_and(|print| print.inode == 0) {
         // Device nodes usually live in a folder in memory.
-        warnings.push("the undo journal of a device lies beside its node and does not survive a power cut".to_owned());
+        warnings.push("the undo journal of a device is next to its node and does not survive a power cut".to_owned());
     }
     let run = Run { host, stage, targets, edit, path, real_path: &real_path, cancel: &options.cancel };
     let lengths = run.lengths()?;
@@ -83,19 +85,19 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
 
 fn editable_format(stage: &Stage, path: &Path) -> Result<Format> {
     if stage.image().parts().is_none() && matches!(stage.image().format(), Format::Raw | Format::Qcow2) {
-        return Err(Error::unsupported(Layer::Block, "a disk inside an archive is not changed in place")
+        return Err(Error::unsupported(Layer::Block, "cannot change a disk inside an archive in place")
             .path(path.display().to_string())
             .hint("write a new image: winject convert --inject"));
     }
     match stage.image().format() {
         format @ (Format::Raw | Format::Qcow2) => Ok(format),
-        format => Err(Error::unsupported(Layer::Block, format!("{format} images are not changed in place"))
+        format => Err(Error::unsupported(Layer::Block, format!("cannot change a {format} image in place"))
             .path(path.display().to_string())
             .hint("write a new image with --output, or convert it first: winject convert -O qcow2")),
     }
 }
 
-/// [`super::check_in_place`].
+/// Checks the files for [`super::check_in_place`].
 pub(super) fn check(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<()> {
     let format = editable_format(stage, path)?;
     if let Some((storage, data_path)) = stage.image().parts().and_then(|parts| parts.data_file) {
@@ -106,7 +108,7 @@ pub(super) fn check(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<(
     let image = FileStorage::open(&real_path, true)?;
     let folder = folder_of(&real_path);
     rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).map_err(|e| {
-        Error::io(Layer::Host, "the undo journal could not be created in the image's folder", e.into())
+        Error::io(Layer::Host, "cannot create the undo journal in the image's folder", e.into())
             .path(folder.display().to_string())
             .hint("make the folder writable, or write a new image with --output")
     })?;
@@ -120,9 +122,9 @@ fn owner_of(storage: &dyn Storage) -> Option<u32> {
     storage.identity().map(|identity| identity.owner)
 }
 
-/// Removes the journal: from now on the run counts. Returns a warning if that may not survive a power cut.
+/// Removes the journal, which is the commit point. Returns a warning if the removal may not survive a power cut.
 fn finish(host: &dyn HostFiles, journal: &Path) -> Result<Option<String>> {
-    let pending = "the undo journal cannot be removed; the next run would undo this one";
+    let pending = "cannot remove the undo journal; the next run would undo this one";
     host.remove(journal).map_err(|e| {
         Error::new(Kind::Pending, Layer::Host, pending)
             .path(journal.display().to_string())
@@ -164,7 +166,7 @@ impl Targets {
 /// Opens the image (and its data file) for writing, locked, and makes sure that it is what the stage was made from.
 fn open_targets(host: &dyn HostFiles, stage: &Stage, path: &Path, options: &CommitOptions) -> Result<Targets> {
     let ImageParts { file, data_file } = stage.image().parts().ok_or_else(|| {
-        Error::unsupported(Layer::Block, "the image is not a file that can be changed in place")
+        Error::unsupported(Layer::Block, "cannot change this image in place: not a file of its own")
             .path(path.display().to_string())
             .hint("write a new image with --output")
     })?;
@@ -186,11 +188,11 @@ fn open_target(
     path: &Path,
     options: &CommitOptions,
 ) -> Result<OpenTarget> {
-    // Our own reader's locks would keep us out. Should somebody else come first, the marks below differ.
+    // Our own reader's locks would exclude the writer. The fingerprint check below detects a racing writer.
     read.unlock();
     let storage = host.open(path, options.locking)?;
     if storage.fingerprint() != read.fingerprint() {
-        return Err(Error::refused(Layer::Block, "another file is there now").path(path.display().to_string()));
+        return Err(Error::refused(Layer::Block, "the path leads to another file now").path(path.display().to_string()));
     }
     if read.opened_as() != storage.fingerprint() {
         return Err(Error::refused(Layer::Block, "the file changed while winject worked on it")
@@ -201,14 +203,18 @@ fn open_target(
 }
 
 fn plan_raw(stage: &Stage, targets: &Targets) -> Result<Edit> {
-    let stored = targets.image.storage.len().map_err(|e| Error::io(Layer::Block, "cannot find the length", e))?;
+    let stored =
+        targets.image.storage.len().map_err(|e| Error::io(Layer::Block, "cannot find the length of the image", e))?;
     let mut edit = Edit::default();
     let mut writes = Vec::new();
     for (offset, length) in stage.dirty_ranges() {
         if offset.0 + length > stored {
-            return Err(Error::unsupported(Layer::Block, "a change behind the last whole sector of the file")
-                .path(targets.image.path.display().to_string())
-                .hint("make the file's length a multiple of 512 bytes"));
+            return Err(Error::unsupported(
+                Layer::Block,
+                "cannot change the bytes after the last whole sector of the file",
+            )
+            .path(targets.image.path.display().to_string())
+            .hint("make the file's length a multiple of 512 bytes"));
         }
         edit.bytes_written += length;
         let source = Source::Stage { offset, length };
@@ -235,14 +241,14 @@ struct Run<'a> {
 impl Run<'_> {
     fn io(&self, what: &'static str) -> impl Fn(io::Error) -> Error + use<> {
         let path = self.path.display().to_string();
-        move |e| Error::io(Layer::Block, what, e).path(path.clone()).hint("is there enough space, and may you write?")
+        move |e| Error::io(Layer::Block, what, e).path(path.clone()).hint("check free space and permissions")
     }
 
     /// Lengths of the files before and after.
     fn lengths(&self) -> Result<Vec<JournalFile>> {
         let mut files = Vec::new();
         for (target, open) in self.targets.all() {
-            let old_length = open.storage.len().map_err(self.io("cannot find the length"))?;
+            let old_length = open.storage.len().map_err(self.io("cannot find the length of the image"))?;
             let ends = self.edit.phases.iter().flatten().filter(|w| w.target == target);
             let end = ends.map(|w| w.offset.0 + w.source.len()).max().unwrap_or(0);
             let end = if target == Target::Image { end.max(self.edit.image_length) } else { end };
@@ -270,7 +276,7 @@ impl Run<'_> {
                 let start = offset.0 + from;
                 let inside = usize::try_from(self.stage.len().saturating_sub(start)).unwrap_or(usize::MAX);
                 let part = content.get_mut(..length.min(inside)).unwrap_or_default();
-                // A whole piece may lie in the last cluster's part behind the disk's end.
+                // All of the piece may be in the part of the last cluster that is after the disk's end.
                 if !part.is_empty() {
                     self.stage.read_at(ImageOffset(start), part)?;
                 }
@@ -289,7 +295,7 @@ impl Run<'_> {
         let filled = ranges.iter().try_for_each(|((file, offset, length), writes)| {
             self.record_range(&mut writer, *file, *offset, *length, writes)
         });
-        // As long as the journal is not complete, a marker that names its image means nothing.
+        // A marker counts only once the journal of the image that it names is complete.
         let marked = filled.and_then(|()| match &self.targets.data_file {
             Some(data_file) => journal::create_marker(self.host, &data_file.path, self.real_path),
             None => Ok(()),
@@ -298,7 +304,7 @@ impl Run<'_> {
         let sealed = marked.and_then(|()| {
             writer
                 .seal()
-                .map_err(self.io("the undo journal cannot be written"))
+                .map_err(self.io("cannot write the undo journal"))
                 .map_err(|e| e.path(path.display().to_string()))
         });
         match sealed {
@@ -362,18 +368,18 @@ impl Run<'_> {
             self.cancel.check()?;
             let piece = (length - at).min(PIECE_MAX);
             let place = offset + at;
-            let run = storage.run_at(place).map_err(self.io("cannot be read"))?;
+            let run = storage.run_at(place).map_err(self.io("cannot read the image"))?;
             let old = if !run.is_data && run.length >= piece {
                 None
             } else {
                 let mut old = vec![0; usize::try_from(piece).unwrap_or(0)];
-                storage.read_exact_at(place, &mut old).map_err(self.io("cannot be read"))?;
+                storage.read_exact_at(place, &mut old).map_err(self.io("cannot read the image"))?;
                 Some(old)
             };
             let variants = writes.iter().map(|w| Ok(sector_sums(&self.content(w, at, piece)?)));
             let variants = variants.collect::<Result<Vec<_>>>()?;
             let record = Record { file, offset: place, length: piece, old, variants };
-            writer.add(&record).map_err(self.io("the undo journal cannot be written"))?;
+            writer.add(&record).map_err(self.io("cannot write the undo journal"))?;
             at += piece;
         }
         Ok(())
@@ -381,7 +387,7 @@ impl Run<'_> {
 
     /// Makes sure that no write can fail for want of space: the new end of each file, and holes that are filled.
     fn reserve(&self, files: &[JournalFile]) -> Result<()> {
-        let full = self.io("there is not enough space for the change");
+        let full = self.io("cannot reserve the space for the change");
         let tolerate = |result: io::Result<()>| match result {
             Err(e) if e.kind() == io::ErrorKind::Unsupported => Ok(()),
             other => other,
@@ -394,7 +400,7 @@ impl Run<'_> {
         }
         for write in self.edit.phases.iter().flatten() {
             let storage = self.targets.get(write.target)?;
-            let run = storage.run_at(write.offset.0).map_err(self.io("cannot be read"))?;
+            let run = storage.run_at(write.offset.0).map_err(self.io("cannot read the image"))?;
             if !run.is_data || run.length < write.source.len() {
                 tolerate(storage.reserve(write.offset.0, write.source.len())).map_err(&full)?;
             }
@@ -403,7 +409,7 @@ impl Run<'_> {
     }
 
     fn write_phases(&self) -> Result<()> {
-        let failed = self.io("cannot be written");
+        let failed = self.io("cannot write to the image");
         let mut is_past_switch = false;
         for (_, open) in self.targets.all() {
             // The file ends at a whole cluster even where a file system cannot reserve.
@@ -440,13 +446,12 @@ impl Run<'_> {
     fn undo(&self, writer: &JournalWriter<'_>, journal: &Path) -> Result<Outcome> {
         let files: Vec<_> = self.targets.all().map(|(_, open)| Arc::clone(&open.storage)).collect();
         let outcome = undo::undo(Arc::clone(writer.storage()), &files, self.path)?;
-        journal::remove(self.host, journal)
-            .map_err(|e| Error::io(Layer::Host, "the undo journal cannot be removed", e))?;
+        journal::remove(self.host, journal).map_err(|e| Error::io(Layer::Host, "cannot remove the undo journal", e))?;
         self.remove_marker();
         Ok(outcome)
     }
 
-    /// Gives the space of unused clusters back. Not being able to is no failure.
+    /// Punches holes for the unused clusters. A file system that cannot do it keeps the space allocated.
     fn punch_freed(&self) {
         for (offset, length) in &self.edit.freed {
             if let Err(error) = self.targets.image.storage.punch(offset.0, *length) {

@@ -1,16 +1,16 @@
-//! Dealing with the journal of a run that did not end: restore the old content, or complete.
+//! Recovery from the journal of an interrupted run: restore the old content, or complete the run.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::data_file::refuse_foreign_data_file;
-use crate::block::journal::{self, Journal, Record, RecoveryState, SECTOR, journal_beside, sector_sums};
+use crate::block::journal::{self, Journal, Record, RecoveryState, SECTOR, journal_of_real_path, sector_sums};
 use crate::block::{FileIdentity, HostFiles, Locking, PathPolicy, Storage, StorageExt, is_zero, qcow2};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
 use crate::units::HostOffset;
 
-/// What became of the image.
+/// State of the image after a journal was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// It holds its old content.
@@ -34,17 +34,17 @@ pub enum Recovery {
 /// [`super::recover`] on any host.
 ///
 /// # Errors
-/// As there.
+/// Those of [`super::recover`].
 pub fn recover(host: &dyn HostFiles, path: &Path, locking: Locking, policy: &PathPolicy) -> Result<Recovery> {
     let real_path = host.real_path(path);
-    if !host.exists(&journal_beside(&real_path)) {
+    if !host.exists(&journal_of_real_path(&real_path)) {
         return Ok(Recovery::Nothing);
     }
     let pending = |error: Error| {
         if error.kind() == Kind::Refused {
             return error;
         }
-        Error::new(Kind::Pending, Layer::Block, format!("an interrupted run cannot be undone: {error}"))
+        Error::new(Kind::Pending, Layer::Block, format!("cannot undo an interrupted run: {error}"))
             .path(path.display().to_string())
             .hint(error.hint_text().unwrap_or("when the cause is gone, run winject again on the image").to_owned())
     };
@@ -61,7 +61,7 @@ fn recover_pending(
     // The image first: its lock keeps a run that is still going from being undone.
     let image = host.open(path, locking)?;
     let owner = image.identity().map(|identity| identity.owner);
-    let journal_file = &journal_beside(real_path);
+    let journal_file = &journal_of_real_path(real_path);
     match journal::recovery_state(host, real_path, owner)? {
         RecoveryState::DataFileOf(image) => return Err(journal::pending_data_file(path, &image)),
         RecoveryState::Clear => return Ok(Recovery::Nothing),
@@ -103,7 +103,7 @@ fn recover_pending(
 }
 
 fn remove_journal(host: &dyn HostFiles, path: &Path) -> Result<()> {
-    journal::remove(host, path).map_err(|e| Error::io(Layer::Host, "the undo journal cannot be removed", e))
+    journal::remove(host, path).map_err(|e| Error::io(Layer::Host, "cannot remove the undo journal", e))
 }
 
 /// Opens the image's data file for writing. Which one that is the image says, and the policy must allow it; what the
@@ -118,7 +118,7 @@ fn open_data_file(
 ) -> Result<(Arc<dyn Storage>, PathBuf)> {
     let other = |what: String| {
         Error::new(Kind::Pending, Layer::Block, format!("the journal is not this image's: {what}"))
-            .hint("if the image is good as it is, remove the file IMAGE.winject-journal beside it")
+            .hint("if the image is good as it is, remove the file IMAGE.winject-journal next to it")
     };
     let image = image.first().ok_or_else(|| Error::bug(Layer::Block, "a journal without files"))?;
     let Some(name) = qcow2::data_file_name(image)? else {
@@ -132,7 +132,9 @@ fn open_data_file(
     let storage = host.open(&data_path, locking)?;
     let id = |storage: &dyn Storage| storage.fingerprint().map(|print| (print.device, print.inode));
     if id(&*storage) != id(&read) {
-        return Err(Error::refused(Layer::Block, "another file is there now").path(data_path.display().to_string()));
+        return Err(
+            Error::refused(Layer::Block, "the path leads to another file now").path(data_path.display().to_string())
+        );
     }
     Ok((storage, data_path))
 }
@@ -149,12 +151,12 @@ fn io(error: std::io::Error) -> Error {
     Error::io(Layer::Block, "cannot restore the old content", error)
 }
 
-/// Who applies a journal.
+/// The run that applies a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Caller {
-    /// The run that wrote it, because of an error.
+    /// The run that wrote the journal, because of an error.
     SameRun,
-    /// A later run.
+    /// A run of another process, after the first one was interrupted.
     NextRun,
 }
 
@@ -162,11 +164,11 @@ fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Cal
     let Examined { mut state, is_half_written, is_complete } = examine(journal, files)?;
     if !is_of(journal, files, state, is_half_written) {
         return Err(Error::new(Kind::Pending, Layer::Block, "the undo journal was made for another file").hint(
-            "if the image is good as it is, remove the file IMAGE.winject-journal beside it; otherwise restore a copy",
+            "if the image is good as it is, remove the file IMAGE.winject-journal next to it; otherwise restore a copy",
         ));
     }
     if is_complete && caller == Caller::NextRun {
-        store_again(journal, files)?;
+        rewrite_content(journal, files)?;
         return Ok(Outcome::Completed);
     }
     if journal.is_switch
@@ -178,9 +180,9 @@ fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Cal
     }
     match state {
         State::Changed(_) | State::Switched if journal.is_switch => {
-            // The image is whole, whoever wrote to it since; at most some clusters are unused.
+            // The image is consistent even if another program wrote to it since; at most some clusters are unused.
             let image = files.first().ok_or_else(|| Error::bug(Layer::Block, "a journal without files"))?;
-            settle(image)?;
+            sync_header(image)?;
             if let Err(error) = qcow2::repair_leaks(image, path) {
                 tracing::warn!(path = %path.display(), %error, "unused clusters may remain");
             }
@@ -193,7 +195,7 @@ fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Cal
         )
         .at(offset)
         .hint(
-            "if the image is good as it is, remove the file IMAGE.winject-journal beside it; otherwise restore a copy",
+            "if the image is good as it is, remove the file IMAGE.winject-journal next to it; otherwise restore a copy",
         )),
         State::Ours | State::Switched => {
             restore(journal, files)?;
@@ -208,8 +210,8 @@ fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Cal
 }
 
 /// Whether the journal was made for these files. They are known by their inode numbers. Copied together to another file
-/// system they have others; then they are known by being half written exactly as the journal says, or as they were to the
-/// nanosecond. A whole image, old or new, to which a journal was copied from its like is not.
+/// system they have others; then they are known by being half written exactly as the journal says, or as they were to
+/// the nanosecond. A whole image, old or new, to which a journal was copied from its like is not.
 fn is_of(journal: &Journal, files: &[Arc<dyn Storage>], state: State, is_half_written: bool) -> bool {
     let is_content_known = is_half_written && !matches!(state, State::Changed(_));
     let is_same = |recorded: Option<FileIdentity>, now: Option<FileIdentity>| match (recorded, now) {
@@ -224,8 +226,8 @@ fn is_of(journal: &Journal, files: &[Arc<dyn Storage>], state: State, is_half_wr
         && files.iter().zip(&journal.files).all(|(file, recorded)| is_same(recorded.identity, file.identity()))
 }
 
-/// Makes what the run wrote durable, as it reads now: see [`settle`].
-fn store_again(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<()> {
+/// Writes and flushes once more what the run wrote: see [`sync_header`].
+fn rewrite_content(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<()> {
     journal.for_each(|record| {
         let Some(storage) = files.get(record.file) else { return Ok(()) };
         let mut content = vec![0; usize::try_from(record.length).unwrap_or(0)];
@@ -235,17 +237,17 @@ fn store_again(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<()> {
     files.iter().try_for_each(|storage| storage.flush().map_err(io))
 }
 
-/// Makes the header durable as it reads now. The flush that should have done so may have failed, and after that the
-/// host shows what it never stored, as if it were clean; so it is written again. Only then may anything be given up
-/// that another header's tables use.
-fn settle(image: &Arc<dyn Storage>) -> Result<()> {
+/// Writes the header that the host shows once more, and flushes it. The flush that should have stored it may have
+/// failed; after a failed flush Linux shows the pages as clean although they were never stored. Only when the header is
+/// durable may clusters be freed that the tables of another header use.
+fn sync_header(image: &Arc<dyn Storage>) -> Result<()> {
     let mut sector = [0; SECTOR];
     image.read_exact_at(0, &mut sector).map_err(io)?;
     image.write_at(0, &sector).map_err(io)?;
     image.flush().map_err(io)
 }
 
-/// Cuts off what the interrupted run added behind the old end, unless something refers to it: a guest may have run in
+/// Cuts off what the interrupted run added after the old end, unless something refers to it: a guest may have run in
 /// the meantime, whose new clusters are there.
 fn cut_unused_end(image: &Arc<dyn Storage>, old_length: u64, path: &Path) -> Result<()> {
     let length = image.len().map_err(io)?;
@@ -304,9 +306,9 @@ fn lost_reference(journal: &Journal, image: &Arc<dyn Storage>, path: &Path) -> R
 enum State {
     /// Every sector is old or what the run made of it.
     Ours,
-    /// As `Ours`, and the header is the new one.
+    /// Like `Ours`, and the header is the new one.
     Switched,
-    /// Something else wrote to the file; the first such place.
+    /// Another program wrote to the file; offset of the first foreign sector.
     Changed(u64),
 }
 
@@ -314,8 +316,8 @@ struct Examined {
     state: State,
     /// Some sectors are old and some are new.
     is_half_written: bool,
-    /// Every byte is what the run was to make of it, and that can be told (nothing was added at the end of a file, which
-    /// the journal does not cover). A run with a switch is complete when it has [switched](State::Switched).
+    /// Every byte is what the run was to make of it, and that can be told (nothing was added at the end of a file,
+    /// which the journal does not cover). A run with a switch is complete when it has [switched](State::Switched).
     is_complete: bool,
 }
 

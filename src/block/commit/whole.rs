@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::output::{Output, refuse_own_files};
-use super::{CommitOptions, Committed};
+use super::options::{CommitOptions, Committed};
+use super::output::{Output, refuse_own_files, resolve_output};
 use crate::block::formats::qcow2::{Backing, GuestCluster, NewImage};
 use crate::block::{Format, Image, Stage, Storage, is_zero};
 use crate::cancel::Cancel;
@@ -20,7 +20,7 @@ const HOLE_GRAIN: usize = 4096;
 /// [`super::commit_overlay`] on any host.
 ///
 /// # Errors
-/// As there.
+/// Those of [`super::commit_overlay`].
 pub fn overlay(
     host: &dyn HostFiles,
     stage: &mut Stage,
@@ -28,11 +28,13 @@ pub fn overlay(
     out: &Path,
     options: &CommitOptions,
 ) -> Result<Committed> {
-    refuse_own_files(&stage.image().files(), out)?;
+    let files = stage.image().files();
+    refuse_own_files(&files, out)?;
+    let target = resolve_output(out, options.overwrite)?;
     let format = backing_format(stage.image())?;
     stage.drop_unchanged()?;
-    let backing = Backing { name: backing_name(original, out)?, format };
-    let output = Output::create(host, out, &stage.image().files(), options)?;
+    let backing = Backing { name: backing_name(original, target.path())?, format };
+    let output = Output::create(host, target, &files, options.locking, &options.cancel)?;
     let in_out = |e: Error| e.path(out.display().to_string());
     let mut image = NewImage::new(&**output.storage(), stage.len(), Some(backing)).map_err(in_out)?;
     let mut bytes_written = 0;
@@ -55,7 +57,7 @@ pub fn overlay(
 pub(super) fn backing_format(image: &dyn Image) -> Result<Format> {
     image.format_in_qemu().ok_or_else(|| {
         let path = image.files().first().map_or_else(String::new, |path| path.display().to_string());
-        Error::unsupported(Layer::Block, "an overlay over this image: QEMU would not see the same disk below it")
+        Error::unsupported(Layer::Block, "cannot lay an overlay over this image: QEMU would find another disk in it")
             .path(path)
             .hint("write a whole new image: winject convert --inject")
     })
@@ -73,7 +75,7 @@ fn copy_cluster(stage: &Stage, cluster: u64, image: &mut NewImage<'_>) -> Result
 /// [`super::write_standalone`] on any host.
 ///
 /// # Errors
-/// As there.
+/// Those of [`super::write_standalone`].
 pub fn standalone(
     host: &dyn HostFiles,
     stage: &Stage,
@@ -81,9 +83,11 @@ pub fn standalone(
     format: Format,
     options: &CommitOptions,
 ) -> Result<Committed> {
-    refuse_own_files(&stage.image().files(), out)?;
+    let files = stage.image().files();
+    refuse_own_files(&files, out)?;
+    let target = resolve_output(out, options.overwrite)?;
     let in_out = |e: Error| e.path(out.display().to_string());
-    let output = Output::create(host, out, &stage.image().files(), options)?;
+    let output = Output::create(host, target, &files, options.locking, &options.cancel)?;
     let storage = &**output.storage();
     let bytes_written = match format {
         Format::Raw => write_raw(stage, storage, &options.cancel).map_err(in_out)?,
@@ -101,7 +105,7 @@ pub fn standalone(
             written
         }
         other => {
-            return Err(Error::unsupported(Layer::Block, format!("writing {other} images"))
+            return Err(Error::unsupported(Layer::Block, format!("cannot write {other} images"))
                 .path(out.display().to_string())
                 .hint("write raw or qcow2"));
         }
@@ -111,7 +115,7 @@ pub fn standalone(
 }
 
 fn write_raw(stage: &Stage, storage: &dyn Storage, cancel: &Cancel) -> Result<u64> {
-    let io = |e| Error::io(Layer::Block, "cannot be written", e).hint("is there enough space?");
+    let io = |e| Error::io(Layer::Block, "cannot write the output", e).hint("check free space and permissions");
     storage.set_len(stage.len()).map_err(io)?;
     for_each_chunk(stage, cancel, |offset, data| {
         // Runs of blocks that are not zero, each written at once.
@@ -166,7 +170,7 @@ fn for_each_chunk(stage: &Stage, cancel: &Cancel, mut take: impl FnMut(u64, &[u8
 fn backing_name(original: &Path, out: &Path) -> Result<String> {
     let real = |path: &Path| {
         path.canonicalize()
-            .map_err(|e| Error::io(Layer::Host, "cannot be resolved", e).path(path.display().to_string()))
+            .map_err(|e| Error::io(Layer::Host, "cannot resolve the path", e).path(path.display().to_string()))
     };
     let original = real(original)?;
     let folder = real(folder_of(out))?;

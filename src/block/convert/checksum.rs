@@ -1,12 +1,11 @@
 //! The SHA-256 of the finished output.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::mpsc;
 
 use sha2::{Digest, Sha256};
 
+use crate::block::Storage;
 use crate::cancel::Cancel;
 
 /// Bytes that are read at a time.
@@ -14,7 +13,7 @@ const READ_BYTES: usize = 1 << 20;
 
 /// SHA-256 of the file's content in hexadecimal digits. One thread reads while this one computes; when `cancel` is
 /// requested it ends early, with a value that means nothing.
-pub(super) fn sha256(file: &File, cancel: &Cancel) -> io::Result<String> {
+pub(super) fn sha256(file: &dyn Storage, cancel: &Cancel) -> io::Result<String> {
     let mut digest = Sha256::new();
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::sync_channel::<io::Result<Vec<u8>>>(4);
@@ -22,12 +21,7 @@ pub(super) fn sha256(file: &File, cancel: &Cancel) -> io::Result<String> {
             let mut at = 0;
             loop {
                 let mut block = vec![0; READ_BYTES];
-                let read = loop {
-                    match file.read_at(&mut block, at) {
-                        Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                        other => break other,
-                    }
-                };
+                let read = file.read_at(at, &mut block);
                 let is_last = !matches!(read, Ok(n) if n > 0) || cancel.is_requested();
                 let message = read.map(|n| {
                     block.truncate(n);

@@ -1,4 +1,4 @@
-//! A new image from its temporary file to its name.
+//! One conversion: create the temporary file, copy, overlay the changes, rename.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,11 +10,10 @@ use super::options::{ConvertOptions, ConvertProgress, Converted};
 use super::overlay_changes;
 use super::pipeline::{self, CopyState, Hooks, Interrupt, OutputSpec};
 use crate::block::DiskSource;
-use crate::block::commit::{lock_target, refuse_own_files};
-use crate::block::{Locking, RealHost, Stage, Storage};
+use crate::block::commit::{Output, refuse_own_files, resolve_output};
+use crate::block::{Locking, RealHost, Stage};
 use crate::cancel::Cancel;
 use crate::error::{Error, Layer, Result};
-use crate::host::{NewFile, Target};
 
 /// How many bytes may be put where the image has none, before a conversion has to begin anew.
 const APPENDED_BYTES_MAX: u64 = 256 << 20;
@@ -24,8 +23,8 @@ const APPENDED_BYTES_MAX: u64 = 256 << 20;
 ///
 /// # Errors
 /// [`Kind::Usage`](crate::Kind::Usage) when `out` exists (unless [`ConvertOptions::overwrite`]), is one of the source's
-/// own files, or the options contradict each other; [`Kind::Io`](crate::Kind::Io) when the host fails; whatever reading
-/// the source or [`ConvertOptions::verify`] says.
+/// own files, or the options contradict each other; [`Kind::Io`](crate::Kind::Io) when the host fails; any error of
+/// reading the source or of [`ConvertOptions::verify`].
 pub fn convert(source: &(impl DiskSource + ?Sized), out: &Path, options: &ConvertOptions<'_>) -> Result<Converted> {
     let mut conversion = Conversion::begin(&source.files(), out, options)?;
     let hooks = Hooks { progress: options.progress, verify: options.verify, ..Hooks::default() };
@@ -41,13 +40,11 @@ pub(super) struct Conversion {
     spec: OutputSpec,
     checksum: bool,
     cancel: Cancel,
-    /// What was copied.
+    /// State of the copy; `None` before the first one.
     copied: Option<CopyState>,
     // Fields drop in this order: the flusher stops before its file goes.
     flusher: Flusher,
-    file: NewFile,
-    /// The lock on the file that the output replaces, held until that is done.
-    _replaced: Option<Arc<dyn Storage>>,
+    output: Output<'static>,
 }
 
 impl Conversion {
@@ -58,13 +55,9 @@ impl Conversion {
     pub(super) fn begin(files: &[PathBuf], out: &Path, options: &ConvertOptions<'_>) -> Result<Self> {
         options.check()?;
         refuse_own_files(files, out)?;
-        let target = Target::resolve(out, "the output")?;
-        target.refuse_stream()?;
-        target.refuse_existing(options.overwrite)?;
-        let hold = options.cancel.hold()?;
-        let replaced = lock_target(&RealHost, target.path(), Locking::Refuse)?;
-        let file = NewFile::create(target, files, hold)?;
-        let flusher = Flusher::start(file.file())
+        let target = resolve_output(out, options.overwrite)?;
+        let output = Output::create(&RealHost, target, files, Locking::Refuse, &options.cancel)?;
+        let flusher = Flusher::start(Arc::clone(output.storage()))
             .map_err(|e| Error::io(Layer::Host, "cannot flush the output", e).path(out.display().to_string()))?;
         Ok(Self {
             out: out.to_owned(),
@@ -74,8 +67,7 @@ impl Conversion {
             cancel: options.cancel.clone(),
             copied: None,
             flusher,
-            file,
-            _replaced: replaced,
+            output,
         })
     }
 
@@ -98,7 +90,7 @@ impl Conversion {
     /// # Errors
     /// See [`convert`].
     pub(super) fn finish(mut self, stage: &Stage, progress: &dyn Fn(ConvertProgress)) -> Result<Converted> {
-        let file = self.file.file();
+        let file = &**self.output.storage();
         let copied = self.copied.as_mut().ok_or_else(|| Error::bug(Layer::Block, "changes without a copied image"))?;
         let written = overlay_changes::write(stage, file, &mut *copied.layout, self.spec.unit());
         match written.map_err(|e| e.path(self.out.display().to_string()))? {
@@ -124,7 +116,7 @@ impl Conversion {
     ) -> Result<()> {
         let interrupt = Interrupt { cancel: Some(&self.cancel), ..hooks.interrupt };
         let hooks = Hooks { interrupt, ..hooks };
-        let output = (self.file.file(), &self.flusher);
+        let output = (&**self.output.storage(), &self.flusher);
         let copied = pipeline::prepare(source, &self.spec, appended_max, interrupt)
             .and_then(|state| pipeline::copy(source, output, &self.spec, state, hooks));
         self.copied = Some(copied.map_err(|e| e.path(self.out.display().to_string()))?);
@@ -134,26 +126,27 @@ impl Conversion {
 
     /// Writes the metadata that are left, and gives the file its name.
     fn complete(self) -> Result<Converted> {
-        let Self { out, size, checksum, cancel, copied, flusher, file, _replaced, .. } = self;
+        let Self { out, size, checksum, cancel, copied, flusher, output, .. } = self;
         let shown = out.display().to_string();
         let cannot = |what: &str, e: std::io::Error| Error::io(Layer::Host, what, e).path(&shown);
         let mut copied = copied.ok_or_else(|| Error::bug(Layer::Block, "a conversion that copied nothing"))?;
-        flusher.finish().and_then(|()| copied.layout.finish(file.file())).map_err(|e| e.path(&shown))?;
+        let storage = &**output.storage();
+        flusher.finish().and_then(|()| copied.layout.finish(storage)).map_err(|e| e.path(&shown))?;
         let sha256 = if checksum {
-            let sum = sha256(file.file(), &cancel).map_err(|e| cannot("cannot read the output back", e));
+            let sum = sha256(storage, &cancel).map_err(|e| cannot("cannot read the output back", e));
             cancel.check()?;
             Some(sum?)
         } else {
             None
         };
-        let metadata = file.file().metadata().map_err(|e| cannot("cannot examine the output", e))?;
-        file.finish()?;
+        let file_length = storage.len().map_err(|e| cannot("cannot find the length of the output", e))?;
+        output.finish()?;
         Ok(Converted {
             path: out,
             virtual_size: size,
             bytes_read: copied.bytes_read,
             bytes_written: copied.bytes_written,
-            file_length: metadata.len(),
+            file_length,
             sha256,
         })
     }

@@ -1,13 +1,13 @@
 //! Flushing the output while it is being written.
 
-use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::block::Storage;
 use crate::error::{Error, Layer, Result};
 
-/// A flush begins after this many bytes, while the worker threads go on. Without it all of the output would wait for the
-/// flush at the end, when nothing else is left to do.
+/// A flush begins after this many bytes, while the worker threads go on. Without it all of the output would wait for
+/// the flush at the end, when nothing else is left to do.
 const FLUSH_EVERY: u64 = 64 << 20;
 
 /// A thread that flushes a file each time [`FLUSH_EVERY`] bytes were written.
@@ -37,12 +37,11 @@ impl Flusher {
     /// Starts the thread.
     ///
     /// # Errors
-    /// When the host has no second handle of the file, or no thread.
-    pub(super) fn start(file: &File) -> std::io::Result<Self> {
-        let file = file.try_clone()?;
+    /// When the host has no thread for it.
+    pub(super) fn start(file: Arc<dyn Storage>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let its = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().spawn(move || its.flush_until_over(&file))?;
+        let thread = std::thread::Builder::new().spawn(move || its.flush_until_over(&*file))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -89,7 +88,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn flush_until_over(&self, file: &File) {
+    fn flush_until_over(&self, file: &dyn Storage) {
         let mut state = self.lock();
         while !state.is_over {
             if state.written < FLUSH_EVERY {
@@ -98,7 +97,7 @@ impl Shared {
             }
             state.written = 0;
             drop(state);
-            let result = file.sync_data();
+            let result = file.flush();
             state = self.lock();
             if let Err(error) = result {
                 state.failed = Some(error);

@@ -1,9 +1,7 @@
-//! What all output formats share: windows that are read and encoded, and their way into the file.
-
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+//! What all output formats share: encoded windows, and the writes that put them into the file.
 
 use super::window::Window;
+use crate::block::Storage;
 use crate::error::{Error, Layer, Result};
 use crate::units::{HostOffset, ImageOffset};
 
@@ -16,7 +14,7 @@ pub(super) struct Buffers {
     pub(super) compressed: Vec<u8>,
 }
 
-/// What became of one allocation unit of a window. Zero units have no piece.
+/// One allocation unit of a window after encoding. Units of zeros have no piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Piece {
     /// Where the unit is on the disk.
@@ -43,7 +41,7 @@ pub(super) enum Write {
     Data { to: HostOffset, at: usize, length: usize },
     /// `length` bytes of the buffer of compressed clusters from `at`.
     Compressed { to: HostOffset, at: usize, length: usize },
-    /// A finished table.
+    /// A table all of whose entries are known.
     Table { to: HostOffset, bytes: Vec<u8> },
 }
 
@@ -62,7 +60,7 @@ impl Write {
     }
 
     /// Writes to `file`; returns how many bytes were written.
-    pub(super) fn run(&self, file: &File, buffers: &Buffers) -> Result<u64> {
+    pub(super) fn run(&self, file: &dyn Storage, buffers: &Buffers) -> Result<u64> {
         let (to, bytes) = match self {
             Self::Data { to, at, length } => (to, buffers.data.get(*at..*at + *length)),
             Self::Compressed { to, at, length } => (to, buffers.compressed.get(*at..*at + *length)),
@@ -75,8 +73,8 @@ impl Write {
 }
 
 /// Writes all bytes. When the host is full, the hint says so.
-pub(super) fn write_at(file: &File, bytes: &[u8], to: HostOffset) -> Result<()> {
-    file.write_all_at(bytes, to.0).map_err(|e| {
+pub(super) fn write_at(file: &dyn Storage, bytes: &[u8], to: HostOffset) -> Result<()> {
+    file.write_at(to.0, bytes).map_err(|e| {
         let hint = if e.kind() == std::io::ErrorKind::StorageFull {
             "free some space, or write the output elsewhere"
         } else {
@@ -92,11 +90,11 @@ pub(super) trait Layout: Send {
     fn place(&mut self, encoded: &Encoded) -> Result<Vec<Write>>;
 
     /// When all windows are written: where the unit at `guest` lies in the file; `None` when it is left out.
-    fn locate(&mut self, file: &File, guest: ImageOffset) -> Result<Option<HostOffset>>;
+    fn locate(&mut self, file: &dyn Storage, guest: ImageOffset) -> Result<Option<HostOffset>>;
 
     /// When all windows are written: a place for a unit that was left out; `None` when there is no room for one more.
-    fn append(&mut self, file: &File, guest: ImageOffset) -> Result<Option<HostOffset>>;
+    fn append(&mut self, file: &dyn Storage, guest: ImageOffset) -> Result<Option<HostOffset>>;
 
     /// Writes what is left when all windows are placed, and gives the file its length.
-    fn finish(&mut self, file: &File) -> Result<()>;
+    fn finish(&mut self, file: &dyn Storage) -> Result<()>;
 }

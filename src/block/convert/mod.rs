@@ -1,8 +1,8 @@
-//! Conversion: the whole disk, with whatever is staged over it, written as a new raw or qcow2 image in one pass.
+//! Conversion: the whole disk, including staged changes, is written as a new raw or qcow2 image in one pass.
 //!
-//! Threads take windows of the disk in order, read them, find the zeros and compress side by side; whatever is ready
-//! is laid out strictly in guest order. The output is therefore the same from run to run, whatever the number of
-//! threads: data lie contiguous behind one block of metadata, holes and zeros stay holes.
+//! Worker threads take windows of the disk in order, read them, detect zeros and compress in parallel; finished windows
+//! are laid out strictly in guest order. The output is therefore the same from run to run and does not depend on the
+//! number of threads: data are contiguous after one block of metadata, holes and zeros stay holes.
 //!
 //! ```
 //! use winject::internals::block::{self, convert::{ConvertOptions, convert}, OpenOptions};

@@ -1,4 +1,4 @@
-//! What a caller says about a conversion, and what it learns.
+//! Options, progress and result of a conversion.
 
 use std::path::PathBuf;
 
@@ -70,16 +70,16 @@ impl ConvertOptions<'_> {
             Format::Raw | Format::Qcow2 => {
                 usage(format!("cannot write clusters of 2^{} bytes", self.cluster_bits), "choose 9 to 21")
             }
-            other => Err(Error::unsupported(Layer::Block, format!("writing {other} images"))
+            other => Err(Error::unsupported(Layer::Block, format!("cannot write {other} images"))
                 .hint("choose qcow2 or raw as output format")),
         }
     }
 }
 
-/// What a conversion made.
+/// Result of a conversion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Converted {
-    /// The new file.
+    /// Path of the new file as the caller gave it.
     pub path: PathBuf,
     /// Length of the disk in bytes.
     pub virtual_size: u64,

@@ -1,19 +1,17 @@
-//! Changes that are written over a finished copy.
+//! Writes staged changes over a finished copy of the image.
 //!
-//! Finding out what is to be changed takes time, and almost all of a disk stays as it is: so the image is copied
-//! meanwhile, all of it, and then the changes are written over the copy. Where the copy has nothing, as the image is empty
-//! there, new data go to the end of the file, in the order of the disk. The number of threads makes no difference to it.
-
-use std::fs::File;
+//! Planning the changes takes time, and they touch little of the disk: so the whole image is copied meanwhile, and the
+//! changes are written over the copy afterwards. Where the copy has no cluster, one is appended to the file, in the
+//! order of the disk. The result does not depend on the number of threads.
 
 use super::layout::{Layout, write_at};
-use crate::block::{Stage, is_zero};
+use crate::block::{Stage, Storage, is_zero};
 use crate::error::{Error, Layer, Result};
 use crate::units::{HostOffset, ImageOffset};
 
-/// Writes what `stage` changed into the finished copy of its image, of which `unit` bytes are stored or left out together.
-/// Returns how many bytes were written, or `None` when the layout has no room for all of them.
-pub(super) fn write(stage: &Stage, file: &File, layout: &mut dyn Layout, unit: u64) -> Result<Option<u64>> {
+/// Writes what `stage` changed into the finished copy of its image, of which `unit` bytes are stored or left out
+/// together. Returns how many bytes were written, or `None` when the layout has no room for all of them.
+pub(super) fn write(stage: &Stage, file: &dyn Storage, layout: &mut dyn Layout, unit: u64) -> Result<Option<u64>> {
     let mut written = 0;
     let mut buf = vec![0; unit as usize];
     for (offset, length) in stage.dirty_ranges() {

@@ -1,7 +1,6 @@
-//! The threads of a conversion and what they share.
+//! The worker threads of a conversion and the state that they share.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,9 +13,8 @@ use super::options::{ConvertOptions, ConvertProgress};
 use super::qcow2::Qcow2Layout;
 use super::raw::{RawLayout, UNIT};
 use super::window::{Window, Windows};
-use crate::block::DiskSource;
 use crate::block::formats::qcow2::{ClusterSize, Compression, ImageLayout, NewImageOptions, Survey};
-use crate::block::{Format, is_zero};
+use crate::block::{DiskSource, Format, Storage, is_zero};
 use crate::cancel::Cancel;
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
@@ -27,18 +25,17 @@ const WINDOW: u64 = 2 << 20;
 /// The same with many threads, to keep memory within bounds.
 const WINDOW_SMALL: u64 = 1 << 20;
 
-/// More threads than this do not help: the disk is the limit.
+/// Most worker threads: with more, the disk is the limit.
 const THREADS_MAX: usize = 16;
 
 /// How often progress is reported at least.
 pub(super) const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-/// What the output is to be, and how many threads make it.
+/// Format of the output, and number of worker threads.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OutputSpec {
-    /// Raw or qcow2.
     format: Format,
-    /// Algorithm and level.
+    /// Algorithm, and the level in its own scale if not the default.
     compression: Option<(Compression, Option<u32>)>,
     cluster_bits: u32,
     threads: usize,
@@ -79,7 +76,7 @@ impl OutputSpec {
     }
 }
 
-/// How far a copy is: its layout, what there is to do, and what was done of it.
+/// A copy in progress: its layout, and bytes to do and done.
 pub(super) struct CopyState {
     pub(super) layout: Box<dyn Layout>,
     /// Bytes that there are to read.
@@ -96,7 +93,7 @@ pub(super) struct Hooks<'a> {
     pub(super) interrupt: Interrupt<'a>,
 }
 
-/// What ends a copy before it is complete.
+/// Flags that end a copy before it is complete.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Interrupt<'a> {
     /// Set when this copy is not wanted any more.
@@ -121,7 +118,7 @@ impl Interrupt<'_> {
     }
 }
 
-/// Looks at the source's extents once: how much there is to read, and what the layout needs, with room for
+/// Walks the source's extents once: how much there is to read, and what the layout needs, with room for
 /// `appended_max` bytes that come later. Ends early when it is interrupted: then nothing is to be copied.
 pub(super) fn prepare<S: DiskSource + ?Sized>(
     source: &S,
@@ -157,7 +154,7 @@ pub(super) fn prepare<S: DiskSource + ?Sized>(
 /// Reads all of `source` and writes it to `file`, but for what [`Layout::finish`] does.
 pub(super) fn copy<S: DiskSource + ?Sized>(
     source: &S,
-    (file, flusher): (&File, &Flusher),
+    (file, flusher): (&dyn Storage, &Flusher),
     spec: &OutputSpec,
     state: CopyState,
     hooks: Hooks<'_>,
@@ -218,9 +215,9 @@ pub(super) fn copy<S: DiskSource + ?Sized>(
 
 struct Shared<'a, S: DiskSource + ?Sized> {
     source: &'a S,
-    file: &'a File,
+    file: &'a dyn Storage,
     flusher: &'a Flusher,
-    /// Algorithm and level.
+    /// See [`OutputSpec`].
     compression: Option<(Compression, Option<u32>)>,
     is_raw: bool,
     unit: u64,
@@ -263,7 +260,7 @@ impl<S: DiskSource + ?Sized> Shared<'_, S> {
         lock(&self.state)
     }
 
-    /// The whole life of a worker thread. A panic in it (a defect) must not leave the others waiting.
+    /// Body of a worker thread. A panic in it (a defect) must not leave the others waiting.
     fn work(&self) {
         let mut guard = StopOnDrop { shared: self, is_done: false };
         match self.work_until_done() {
@@ -343,8 +340,8 @@ impl<S: DiskSource + ?Sized> Shared<'_, S> {
         Ok(Encoded { window, pieces, buffers })
     }
 
-    /// Waits until few windows are ahead of the order, and few are still to be written; then writes all that are next in
-    /// order, unless another thread is writing.
+    /// Waits until few windows are ahead of the order, and few are still to be written; then writes all that are next
+    /// in order, unless another thread is writing.
     fn write_in_order(&self, encoded: Encoded) -> Result<()> {
         let number = encoded.window.number;
         let mut state = self.lock();

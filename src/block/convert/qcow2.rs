@@ -1,11 +1,9 @@
-//! The qcow2 layout: header, refcounts, L1, L2 tables, then the data in guest order. Only the tables that are being filled
-//! are in memory.
-
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+//! The qcow2 layout: header, refcounts, L1, L2 tables, then the data in guest order. Only the tables that are being
+//! filled are in memory.
 
 use super::layout::{Encoded, Layout, Write, write_at};
 use crate::block::formats::qcow2::{ImageLayout, L2Entry, TableWrite};
+use crate::block::{Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
 use crate::units::{HostOffset, ImageOffset};
 
@@ -32,11 +30,11 @@ impl Layout for Qcow2Layout {
         Ok(writes)
     }
 
-    fn locate(&mut self, file: &File, guest: ImageOffset) -> Result<Option<HostOffset>> {
+    fn locate(&mut self, file: &dyn Storage, guest: ImageOffset) -> Result<Option<HostOffset>> {
         write_tables(file, &self.image.take_last_table()?)?;
         let Some(at) = self.image.l2_entry_offset(guest) else { return Ok(None) };
         let mut word = [0; size_of::<L2Entry>()];
-        match file.read_exact_at(&mut word, at.0) {
+        match file.read_exact_at(at.0, &mut word) {
             // The table was reserved, but nothing was written to it nor to what follows it.
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
             other => other.map_err(|e| Error::io(Layer::Host, "cannot read the output back", e).at(at))?,
@@ -48,13 +46,13 @@ impl Layout for Qcow2Layout {
         Ok(Some(entry.offset()).filter(|cluster| cluster.0 != 0))
     }
 
-    fn append(&mut self, file: &File, guest: ImageOffset) -> Result<Option<HostOffset>> {
+    fn append(&mut self, file: &dyn Storage, guest: ImageOffset) -> Result<Option<HostOffset>> {
         let Some((at, tables)) = self.image.append_cluster(guest)? else { return Ok(None) };
         write_tables(file, &tables)?;
         Ok(Some(at))
     }
 
-    fn finish(&mut self, file: &File) -> Result<()> {
+    fn finish(&mut self, file: &dyn Storage) -> Result<()> {
         write_tables(file, &self.image.finish()?)?;
         write_at(file, &self.image.header()?, HostOffset(0))?;
         file.set_len(self.image.file_length())
@@ -62,6 +60,6 @@ impl Layout for Qcow2Layout {
     }
 }
 
-fn write_tables(file: &File, tables: &[TableWrite]) -> Result<()> {
+fn write_tables(file: &dyn Storage, tables: &[TableWrite]) -> Result<()> {
     tables.iter().try_for_each(|table| write_at(file, &table.bytes, table.to))
 }

@@ -1,8 +1,7 @@
 //! The raw layout: every byte at its own offset.
 
-use std::fs::File;
-
 use super::layout::{Encoded, Layout, Write};
+use crate::block::Storage;
 use crate::error::{Error, Layer, Result};
 use crate::units::{HostOffset, ImageOffset};
 
@@ -24,15 +23,15 @@ impl Layout for RawLayout {
         Ok(writes)
     }
 
-    fn locate(&mut self, _file: &File, guest: ImageOffset) -> Result<Option<HostOffset>> {
+    fn locate(&mut self, _file: &dyn Storage, guest: ImageOffset) -> Result<Option<HostOffset>> {
         Ok(Some(host(guest)))
     }
 
-    fn append(&mut self, _file: &File, guest: ImageOffset) -> Result<Option<HostOffset>> {
+    fn append(&mut self, _file: &dyn Storage, guest: ImageOffset) -> Result<Option<HostOffset>> {
         Ok(Some(host(guest)))
     }
 
-    fn finish(&mut self, file: &File) -> Result<()> {
+    fn finish(&mut self, file: &dyn Storage) -> Result<()> {
         file.set_len(self.size).map_err(|e| {
             Error::io(Layer::Host, "cannot give the output its length", e)
                 .hint("write it to a file system that holds files of that size")

@@ -1,4 +1,4 @@
-//! Which parts of the disk have to be read: windows of data, holes left out.
+//! Windows: the parts of the disk that have to be read, without holes.
 
 use crate::block::DiskSource;
 use crate::block::Extent;
@@ -23,7 +23,7 @@ impl Window {
     }
 }
 
-/// Goes through the disk once and hands out its windows in order.
+/// Iterates over the windows of a disk in ascending order.
 pub(super) struct Windows<'a, S: DiskSource + ?Sized> {
     source: &'a S,
     size: u64,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{ImageInfo, SnapshotInfo, Specific, plain};
+use super::info::{ImageInfo, SnapshotInfo, Specific, plain};
 use crate::block::formats::extent_map::length;
 use crate::block::open::new_chain;
 use crate::block::{Format, OpenOptions, Storage, ova, qcow2, vdi, vhd, vhdx, vmdk};

@@ -9,9 +9,9 @@ use crate::units::ImageOffset;
 /// A range of one kind, as `qemu-img map --output=json` has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MapEntry {
-    /// First byte.
+    /// Offset of the first byte on the disk.
     pub start: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub length: u64,
     /// Whether any layer of the chain says what the range is.
     pub present: bool,
@@ -21,7 +21,7 @@ pub struct MapEntry {
     pub data: bool,
 }
 
-/// Hands out the ranges of the disk in order, neighbours of one kind joined.
+/// Calls `entry` with the ranges of the disk in ascending order, neighbours of one kind joined.
 ///
 /// # Errors
 /// When the container's tables cannot be read.

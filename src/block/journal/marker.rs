@@ -1,8 +1,8 @@
 //! The marker of an external data file whose image has a journal.
 //!
-//! The journal of an edit is in the image's folder. A program that opens the image's data file alone, as a raw disk, would
-//! not see it. So the data file has a marker with the journal's name meanwhile. It names the image, relative to the data
-//! file's folder, and counts as long as that image has a journal: one that a crash left behind means nothing.
+//! The journal of an edit is in the image's folder. A program that opens the image's data file alone, as a raw disk,
+//! would not see it. So the data file has a marker with the journal's name meanwhile. It names the image, relative to
+//! the data file's folder, and counts as long as that image has a journal: one that a crash left is ignored.
 //!
 //! Layout, little endian: magic, version, length of the path, the path, a CRC-32 over all of it.
 
@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::path::journal_beside;
+use super::path::journal_of_real_path;
 use super::record::PATH_BYTES_MAX;
 use crate::error::{Error, Layer, Result};
 use crate::host::{HostFiles, PRIVATE, Storage, StorageExt, folder_of};
@@ -21,12 +21,12 @@ const VERSION: u32 = 1;
 /// Magic, version, length of the path.
 const HEAD: usize = 16;
 
-/// Puts a marker beside the data file of an image, durably.
+/// Creates the marker of an image's data file, next to that file, and makes it durable.
 ///
 /// # Errors
 /// When it cannot be created; none is left then.
 pub(crate) fn create(host: &dyn HostFiles, data_file: &Path, image: &Path) -> Result<()> {
-    let path = journal_beside(data_file);
+    let path = journal_of_real_path(data_file);
     let name = relative(folder_of(data_file), image);
     let name = name.as_os_str().as_bytes();
     let mut bytes = Vec::from(*MAGIC);
@@ -50,9 +50,9 @@ pub(crate) fn create(host: &dyn HostFiles, data_file: &Path, image: &Path) -> Re
     })
 }
 
-/// Removes the marker beside a data file. If that fails, the marker is ignored once the image has no journal.
+/// Removes the marker of a data file. If that fails, the marker is ignored once the image has no journal.
 pub(crate) fn remove(host: &dyn HostFiles, data_file: &Path) {
-    let path = journal_beside(data_file);
+    let path = journal_of_real_path(data_file);
     if host.exists(&path)
         && let Err(error) = host.remove(&path)
     {

@@ -9,7 +9,7 @@ mod record;
 mod writer;
 
 pub(super) use marker::{create as create_marker, remove as remove_marker};
-pub(super) use path::journal_beside;
+pub(super) use path::journal_of_real_path;
 pub use path::journal_path;
 pub(super) use pending::{RecoveryState, clear, pending, pending_data_file, recovery_state, refuse_pending};
 pub(super) use reader::Journal;

@@ -9,7 +9,7 @@ const BOOT_BYTES: usize = 16;
 pub(crate) struct Owner {
     /// The boot of the machine (zeros when the system does not tell).
     pub boot: [u8; BOOT_BYTES],
-    /// The process.
+    /// Process ID.
     pub process: u32,
     /// When it began, in the system's ticks since the boot: numbers of processes are used again.
     pub began: u64,
@@ -19,18 +19,19 @@ impl Owner {
     /// Bytes in a journal.
     pub const BYTES: usize = BOOT_BYTES + 4 + 8;
 
-    /// This process.
+    /// Identifies the current process.
     pub fn this() -> Self {
         let process = std::process::id();
         Self { boot: boot().unwrap_or_default(), process, began: began(process).unwrap_or(0) }
     }
 
-    /// Whether it is another process than this one, and runs on this machine now. One on another machine cannot be seen.
+    /// Whether it is another process than this one and runs on this machine now. A process on another machine is not
+    /// seen.
     pub fn is_another_alive(&self) -> bool {
         *self != Self::this() && boot() == Some(self.boot) && began(self.process) == Some(self.began)
     }
 
-    /// As it is in a journal.
+    /// The form in which it is stored in a journal.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         let (boot, rest) = bytes.split_at_mut(BOOT_BYTES);
@@ -60,7 +61,7 @@ fn boot() -> Option<[u8; BOOT_BYTES]> {
     Some(u128::from_str_radix(&digits, 16).ok()?.to_be_bytes())
 }
 
-/// When a process of this machine began; `None` when there is none of that number.
+/// Start time of a process of this machine, in ticks since the boot; `None` if no process has this ID.
 fn began(process: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The second field, the program's name in parentheses, may hold anything; the time is the 22nd.

@@ -1,4 +1,4 @@
-//! Where journals are.
+//! Names of journals.
 
 use std::path::{Path, PathBuf};
 
@@ -8,11 +8,11 @@ use crate::host::{HostFiles, RealHost};
 /// contains.
 #[must_use]
 pub fn journal_path(path: &Path) -> PathBuf {
-    journal_beside(&RealHost.real_path(path))
+    journal_of_real_path(&RealHost.real_path(path))
 }
 
-/// The journal's name beside a file whose path has no symbolic links.
-pub(crate) fn journal_beside(real_path: &Path) -> PathBuf {
+/// Path of the journal of a file whose path has no symbolic links.
+pub(crate) fn journal_of_real_path(real_path: &Path) -> PathBuf {
     let mut name = real_path.as_os_str().to_owned();
     name.push(".winject-journal");
     PathBuf::from(name)

@@ -4,19 +4,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::marker;
-use super::path::journal_beside;
+use super::path::journal_of_real_path;
 use super::record::is_unused;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{HostFiles, RealHost, Storage, StorageExt, folder_of};
 
-/// Recovery state of a file, by its journal or marker.
+/// Recovery state of a file, by the journal or marker next to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RecoveryState {
-    /// Nothing.
+    /// There is neither a journal nor a marker.
     Clear,
     /// A journal that was never completed, or a marker whose image has no journal: nothing is half written.
     Unused,
-    /// A complete journal.
+    /// A complete journal: the image may be half written.
     Journal,
     /// The marker of a data file whose image, which is named, has a journal.
     DataFileOf(PathBuf),
@@ -27,7 +27,7 @@ pub(crate) enum RecoveryState {
 /// # Errors
 /// [`Kind::Pending`] when there is something that does not count or cannot be read.
 pub(crate) fn recovery_state(host: &dyn HostFiles, real_path: &Path, owner: Option<u32>) -> Result<RecoveryState> {
-    let path = journal_beside(real_path);
+    let path = journal_of_real_path(real_path);
     if !host.exists(&path) {
         return Ok(RecoveryState::Clear);
     }
@@ -57,14 +57,14 @@ pub(crate) fn recovery_state(host: &dyn HostFiles, real_path: &Path, owner: Opti
 
 /// Whether an image has a complete journal, or one that cannot be judged.
 fn has_journal(host: &dyn HostFiles, image: &Path) -> bool {
-    let path = journal_beside(image);
+    let path = journal_of_real_path(image);
     host.exists(&path) && host.open_journal(&path, None).map_or(true, |journal| !is_unused(&*journal).unwrap_or(false))
 }
 
-/// Removes what an interrupted run left beside a data file without meaning.
+/// Removes a marker next to a data file that has no journal to refer to.
 ///
 /// # Errors
-/// [`Kind::Pending`] when it has a meaning, or does not count.
+/// [`Kind::Pending`] when its image has a journal, or the marker cannot be trusted.
 pub(crate) fn clear(host: &dyn HostFiles, data_file: &Path, owner: Option<u32>) -> Result<()> {
     match recovery_state(host, data_file, owner)? {
         RecoveryState::Clear => Ok(()),
@@ -77,8 +77,8 @@ pub(crate) fn clear(host: &dyn HostFiles, data_file: &Path, owner: Option<u32>) 
     }
 }
 
-/// Refuses a file beside which a journal says that an interrupted run may have left it half written. To be called when
-/// the file is locked: then no run is under way any more.
+/// Refuses a file that an interrupted run may have left half written, as its journal or marker says. Call it when the
+/// file is locked: then no run is in progress any more.
 ///
 /// # Errors
 /// [`Kind::Pending`].
@@ -108,7 +108,7 @@ pub(crate) fn pending(path: &Path) -> Error {
     Error::new(
         Kind::Pending,
         Layer::Block,
-        "an interrupted run left this image half written, and its journal beside it",
+        "an interrupted run left this image half written, and its journal next to it",
     )
     .path(path.display().to_string())
     .hint(

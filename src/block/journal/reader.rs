@@ -78,9 +78,9 @@ fn damaged(what: &str) -> Error {
 
 fn unreadable(error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::UnexpectedEof {
-        damaged("cut off")
+        damaged("it is truncated")
     } else {
-        Error::new(Kind::Pending, Layer::Block, "the undo journal of an interrupted run cannot be read")
+        Error::new(Kind::Pending, Layer::Block, "cannot read the undo journal of an interrupted run")
             .source_error(error)
     }
 }
@@ -95,7 +95,7 @@ impl Journal {
         let mut magic = [0; MAGIC.len()];
         storage.read_or_zeros_at(0, &mut magic).map_err(unreadable)?;
         if magic != *MAGIC {
-            return Err(damaged("not a journal of winject"));
+            return Err(damaged("not a journal"));
         }
         let mut reader = JournalReader::new(&*storage, MAGIC.len() as u64, length);
         let version = reader.u32().map_err(unreadable)?;
@@ -113,7 +113,7 @@ impl Journal {
             return Err(damaged("impossible number of files"));
         }
         let owner = reader.take(Owner::BYTES).map_err(unreadable)?;
-        let owner = Owner::from_bytes(&owner).ok_or_else(|| damaged("cut off"))?;
+        let owner = Owner::from_bytes(&owner).ok_or_else(|| damaged("it is truncated"))?;
         let mut files = Vec::new();
         for _ in 0..count {
             let old_length = reader.u64().map_err(unreadable)?;

@@ -1,9 +1,9 @@
-//! The undo journal: what an in-place run is going to overwrite, written and flushed before the first write.
+//! The undo journal: the bytes that a commit in place overwrites, written and flushed before the first write.
 //!
 //! Layout, little endian. Header: magic (zeros until the journal is complete), version, flags, number of files, the
 //! process that writes (version 2), and for each file its length before, the length that it may reach, which file it is
-//! (version 3), and (for a data file) the name that the image gives it, so that the journal is valid in whatever folder
-//! both are. Then records: the
+//! (version 3), and (for a data file) the name that the image gives it, so that the journal stays valid when both
+//! files are moved to another folder. Then records: the
 //! old content of a range of at most 1 MiB (or that it was a hole), and the checksums that its sectors will have after
 //! each phase of the run. Then an end mark with the number of records and a checksum over everything.
 //!
@@ -23,9 +23,9 @@ pub(crate) const PIECE_MAX: u64 = 1 << 20;
 pub(super) const VARIANTS_MAX: u32 = 8;
 pub(super) const FILES_MAX: u32 = 2;
 pub(super) const PATH_BYTES_MAX: u32 = 4096;
-/// What a file is: unknown, a regular file, a block device.
+/// Codes of the kinds of files: unknown, regular file, block device.
 pub(super) const IDENTITIES: [u32; 3] = [0, 1, 2];
-/// Whether something is old or new is decided for each sector.
+/// Unit in bytes for which old and new content are told apart.
 pub(crate) const SECTOR: usize = 512;
 /// Journals are read and written in pieces of this size, in bytes.
 pub(super) const BUFFER_BYTES: usize = 1 << 20;

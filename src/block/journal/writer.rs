@@ -33,7 +33,7 @@ impl<'a> JournalWriter<'a> {
         expected: u64,
     ) -> Result<Self> {
         let failed = |e: io::Error| {
-            let error = Error::io(Layer::Host, "the undo journal cannot be created", e);
+            let error = Error::io(Layer::Host, "cannot create the undo journal", e);
             error.path(path.display().to_string()).hint("the image's folder must be writable and have space")
         };
         let storage = host.create(path, PRIVATE).map_err(failed)?;
@@ -84,7 +84,7 @@ impl<'a> JournalWriter<'a> {
         Ok(())
     }
 
-    /// Adds a record.
+    /// Appends a record; the buffer is written out when it is full.
     pub fn add(&mut self, record: &Record) -> io::Result<()> {
         self.put(&TAG_RECORD.to_le_bytes())?;
         self.put(&(record.file as u32).to_le_bytes())?;

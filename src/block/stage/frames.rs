@@ -89,7 +89,7 @@ impl Frames {
         Some(number)
     }
 
-    /// Frees a frame.
+    /// Frees a frame, so that [`insert`](Self::insert) uses it again; no effect on one that is free.
     pub(super) fn free(&mut self, number: u32) {
         if let Some(frame) = self.frames.get_mut(number as usize)
             && frame.block.take().is_some()
@@ -98,8 +98,8 @@ impl Frames {
         }
     }
 
-    /// Chooses up to `max` blocks to evict, with their frames, by the CLOCK algorithm: least recently written first. The
-    /// frames stay allocated.
+    /// Chooses up to `max` blocks to evict, with their frames, by the CLOCK algorithm: least recently written first.
+    /// The frames stay allocated.
     pub(super) fn choose_victims(&mut self, max: usize) -> Vec<(u64, u32)> {
         let mut found = Vec::with_capacity(max);
         for _ in 0..2 * self.frames.len() {

@@ -48,6 +48,8 @@ pub struct Stage {
     map: BlockMap,
     frames: Frames,
     spill: Spill,
+    /// Whether something was written since all changed blocks were compared with the image.
+    is_written_since_compared: bool,
 }
 
 impl std::fmt::Debug for Stage {
@@ -74,10 +76,11 @@ impl Stage {
             options,
             map: BlockMap::default(),
             frames: Frames::default(),
+            is_written_since_compared: false,
         }
     }
 
-    /// The image below.
+    /// The image that the changes lie over.
     #[must_use]
     pub fn image(&self) -> &dyn Image {
         &*self.image
@@ -223,11 +226,15 @@ impl Stage {
         Ok(Extent { length: (after * BLOCK - offset.0).min(rest), kind: ExtentKind::Data })
     }
 
-    /// Drops changed blocks whose content equals the image's; returns how many bytes of changed blocks are left.
+    /// Drops changed blocks whose content equals the image's; returns how many bytes of changed blocks are left. Reads
+    /// nothing when nothing was written since the last call.
     ///
     /// # Errors
     /// When the image or the spill file cannot be read.
     pub fn drop_unchanged(&mut self) -> Result<u64> {
+        if !self.is_written_since_compared {
+            return Ok(self.bytes_dirty());
+        }
         let mut unchanged = Vec::new();
         let (mut old, mut new) = ([0; BLOCK_BYTES], [0; BLOCK_BYTES]);
         let mut known = Extent { length: 0, kind: ExtentKind::Data };
@@ -261,6 +268,7 @@ impl Stage {
             }
         }
         self.map.drop_empty();
+        self.is_written_since_compared = false;
         Ok(self.bytes_dirty())
     }
 
@@ -282,6 +290,7 @@ impl Stage {
     }
 
     fn write_block(&mut self, block: u64, within: u64, part: &[u8]) -> Result<()> {
+        self.is_written_since_compared = true;
         let slot = self.map.get(block);
         if let Slot::Memory(frame) = slot {
             let data = self.frames.rewrite(frame).ok_or_else(lost_frame)?;
@@ -358,4 +367,31 @@ fn slice_mut(buf: &mut [u8], start: u64, length: u64) -> Result<&mut [u8]> {
         .zip(usize::try_from(length).ok())
         .and_then(|(start, length)| buf.get_mut(start..)?.get_mut(..length))
         .ok_or_else(|| Error::bug(Layer::Block, "a range outside its buffer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{Format, OpenOptions, open};
+
+    #[test]
+    fn changed_blocks_are_compared_with_the_image_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![7; 64 * BLOCK_BYTES]).unwrap();
+        let options = OpenOptions { format: Some(Format::Raw), ..OpenOptions::default() };
+        let mut stage = Stage::new(open(file.path(), &options).unwrap(), StageOptions::default());
+        // Whole blocks, so that writing reads nothing: 10 that are changed, 20 that are not.
+        stage.write_at(ImageOffset(0), &vec![8; 10 * BLOCK_BYTES]).unwrap();
+        stage.write_at(ImageOffset(20 * BLOCK), &vec![7; 20 * BLOCK_BYTES]).unwrap();
+        let compare = |stage: &mut Stage| {
+            let before = stage.image().bytes_read();
+            let left = stage.drop_unchanged().unwrap();
+            (left / BLOCK, (stage.image().bytes_read() - before) / BLOCK)
+        };
+        assert_eq!(compare(&mut stage), (10, 30));
+        assert_eq!(compare(&mut stage), (10, 0), "compared again");
+        stage.write_at(ImageOffset(5 * BLOCK), &[7; BLOCK_BYTES]).unwrap();
+        assert_eq!(compare(&mut stage), (9, 10));
+        assert_eq!(compare(&mut stage), (9, 0), "compared again");
+    }
 }

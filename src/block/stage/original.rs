@@ -8,7 +8,7 @@ use crate::block::{DiskSource, Extent, Image};
 use crate::error::Result;
 use crate::units::ImageOffset;
 
-/// The image below a stage. Reading it uses what is in the stage's read cache, but adds nothing to the cache.
+/// The image below a stage. Reads are served from the stage's read cache, but do not fill it.
 pub(crate) struct Original {
     pub(super) image: Arc<dyn Image>,
     pub(super) read_cache: Option<Arc<ReadCache>>,

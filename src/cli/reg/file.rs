@@ -1,7 +1,7 @@
 //! Hive files of the host, with their log files.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::cli::{Ui, signals};

@@ -7,7 +7,7 @@ use super::fields::Report;
 use super::markdown::TITLE;
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host::{self, NewFile, REPORT, Target};
+use crate::host::{self, AtomicFile, REPORT, Target};
 use crate::job::folder::require_folder;
 
 /// Bytes at the start of a file that are read to recognise a report.
@@ -26,8 +26,8 @@ pub fn write(report: &Report, path: &Path, cancel: &Cancel) -> Result<Vec<PathBu
         refuse_other_files(&target)?;
         let is_json = path.extension().is_some_and(|ending| ending == "json");
         let text = if is_json { report.to_json()? } else { report.to_markdown() };
-        let new = NewFile::create(target, &report.image_files, cancel.hold_through()).map_err(explain_late)?;
-        new.file().write_all(text.as_bytes()).map_err(|error| {
+        let mut new = AtomicFile::create(target, &report.image_files, cancel.hold_through()).map_err(explain_late)?;
+        new.write_all(text.as_bytes()).map_err(|error| {
             explain_late(Error::io(Layer::Host, "cannot write the report", error).path(path.display().to_string()))
         })?;
         files.push((path, new));

@@ -1,4 +1,4 @@
-//! The untouched volume: damage that was there before a run is reported as such.
+//! Checks of the untouched volume: damage that is older than the change is reported as such.
 
 use std::collections::HashSet;
 
@@ -10,8 +10,9 @@ use crate::ntfs::check::{CheckOptions, CheckReport, Code, Fault, Severity, check
 use crate::plan::change::Change;
 use crate::plan::document::Plan;
 
-/// Checks the untouched volume for what [`verify`] will judge on the staged one, so that damage which was there before is
-/// reported as such. `is_marked` is as in [`verify`]; such a volume may also have a log that is discarded.
+/// Checks on the untouched volume what [`verify`](super::verify) checks on the staged one, so that older damage is
+/// reported as such. `is_marked` means the same as for [`verify`](super::verify); such a volume may also have a log
+/// that is discarded.
 ///
 /// # Errors
 /// [`Kind::Damaged`] when the volume's frame, or a file or folder that the plan touches, has a fault.
@@ -82,8 +83,8 @@ fn old_fault(report: &CheckReport, is_marked: bool) -> Option<&Fault> {
     report.faults.iter().find(|fault| fault.severity == Severity::Error && !is_excused(fault))
 }
 
-/// Decides whose fault a failed verification is: the volume below the stage is checked as a whole, and damage that it
-/// already had is the reason that counts. Any other error comes back as it is.
+/// Finds the cause of a failed verification: checks the whole volume below the stage, and returns the damage that it
+/// already had. Any other error is returned unchanged.
 pub fn blame<D: VolumeRead>(before: &D, is_marked: bool, error: Error) -> Error {
     if error.kind() != Kind::Verify {
         return error;

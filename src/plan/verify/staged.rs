@@ -51,7 +51,8 @@ pub fn verify_files<D: VolumeRead>(device: &D, files: &[(String, Vec<u8>)]) -> R
     verify().map_err(unread)
 }
 
-/// Whether the damage is older than the change is for [`check_before`] and [`blame`] to say.
+/// Turns damage into a failed verification. Whether it is older than the change, [`super::check_before`] and
+/// [`super::blame`] find out.
 fn unread(error: Error) -> Error {
     match error.kind() {
         Kind::Damaged => mismatch("the staged volume cannot be read back").source_error(error),

@@ -246,13 +246,24 @@ fn what_is_made_of_a_private_file_is_private() {
         assert_eq!(run(folder.path(), "convert i.qcow2 g.qcow2").0, 0);
         assert_eq!(mode("g.qcow2"), 0o600);
     }
+    // Whatever is written obeys the umask, too; a hive that is changed keeps its permissions.
     chmod("i.qcow2", 0o644);
-    let script = format!(
-        "umask 077; exec {} inject i.qcow2 --drivers drivers --dry-run --report u.md",
-        env!("CARGO_BIN_EXE_winject")
-    );
+    chmod("h", 0o644);
+    let winject = env!("CARGO_BIN_EXE_winject");
+    let script = [
+        "umask 077",
+        &format!("{winject} inject i.qcow2 --drivers drivers --output u.qcow2 --report u.md"),
+        &format!("{winject} convert i.qcow2 u2.qcow2 --inject drivers"),
+        &format!("{winject} convert i.qcow2 u3.raw"),
+        &format!("{winject} reg export h Select -o u.reg"),
+        &format!("{winject} reg set h new"),
+    ];
+    let script = script.join(" && ");
     crate::support::run(Command::new("sh").args(["-c", &script]).current_dir(folder.path()));
-    assert_eq!((mode("u.md"), mode("u.json")), (0o600, 0o600));
+    for name in ["u.md", "u.json", "u.qcow2", "u2.qcow2", "u3.raw", "u.reg"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    assert_eq!(mode("h"), 0o644);
 }
 
 fn nothing_is_waited_for_or_read_without_end() {

@@ -1,5 +1,5 @@
 //! Reads of the volume through a small cache: looking paths up reads the same few file records and index blocks again
-//! and again. Both readers of this room, and nothing else, share it.
+//! and again. The independent reader and the third opinion share it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -72,5 +72,47 @@ impl<'a> BlockCache<'a> {
         }
         blocks.insert(number, Rc::clone(&block));
         Ok(block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Counts what is read from it.
+    struct Counted {
+        bytes: Vec<u8>,
+        read: Cell<usize>,
+    }
+
+    impl VolumeRead for Counted {
+        fn len(&self) -> u64 {
+            self.bytes.len() as u64
+        }
+        fn read_at(&self, offset: VolumeOffset, buf: &mut [u8]) -> Result<()> {
+            self.read.set(self.read.get() + buf.len());
+            buf.copy_from_slice(slice(&self.bytes, size(offset.0)?, buf.len())?);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn small_reads_of_a_block_read_it_once() {
+        let block = size(BLOCK).unwrap();
+        let bytes: Vec<u8> = (0..3 * block + 512).map(|at| (at / 7) as u8).collect();
+        let volume = Counted { bytes: bytes.clone(), read: Cell::new(0) };
+        let cache = BlockCache::new(&volume);
+        for at in (0..bytes.len() - 1024).step_by(1000) {
+            let mut buf = [0; 1024];
+            cache.read(at as u64, &mut buf).unwrap();
+            assert_eq!(buf, bytes[at..at + 1024]);
+        }
+        cache.read(bytes.len() as u64 - 1, &mut [0]).unwrap();
+        assert_eq!(volume.read.get(), bytes.len());
+        assert!(cache.read(bytes.len() as u64, &mut [0]).is_err());
+        assert!(cache.read(u64::MAX, &mut [0; 2]).is_err());
+        assert_eq!(volume.read.get(), bytes.len());
     }
 }

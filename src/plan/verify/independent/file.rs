@@ -103,12 +103,13 @@ impl<'a> Files<'a> {
         let table = this.stream(&table, DATA, &[])?.ok_or_else(|| damaged("$UpCase has no content"))?;
         let table = this.read_all(&table, UPCASE_BYTES)?;
         this.upcase = table.as_chunks().0.iter().map(|unit| u16::from_le_bytes(*unit)).collect();
-        // What was read before the table was there has compared names without it.
+        // Files that were read before the table was loaded compared names without it.
         this.cache.borrow_mut().clear();
         Ok(this)
     }
 
-    /// Maps `$MFT`: its first extent is in record 0, and each further one is in a record that the extents before it map.
+    /// Maps `$MFT`: its first extent is in record 0, and each further one is in a record that the extents before it
+    /// map.
     fn map_mft(&mut self) -> Result<()> {
         let mut block = vec![0; size(self.geometry.record)?];
         self.device.read(self.geometry.mft, &mut block)?;

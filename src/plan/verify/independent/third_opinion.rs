@@ -1,5 +1,5 @@
-//! The crate `ntfs` as a third opinion. It cannot read everything: `$MFT` or folders with an attribute list, folders with
-//! index blocks smaller than a cluster, streams in too many pieces, sectors of 4 KiB. There it has no opinion.
+//! The crate `ntfs` as a third opinion. It cannot read everything: `$MFT` or folders with an attribute list, folders
+//! with index blocks smaller than a cluster, streams in too many pieces, sectors of 4 KiB. There it has no opinion.
 
 use std::collections::HashSet;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -116,7 +116,7 @@ impl Opinion<'_, '_> {
         if file.is_directory() { Ok(true) } else { self.content(&file) }
     }
 
-    /// What the crate finds in a folder: `None` is no opinion, `Some(None)` that there is no such name.
+    /// What the crate finds in a folder: `None` when it cannot read it, `Some(None)` when there is no such name.
     fn entry(&mut self, folder: &File, name: &str) -> Result<Option<Option<u64>>> {
         let key: Vec<u16> = "$I30".encode_utf16().collect();
         if folder.has_list || !folder.is_directory() {

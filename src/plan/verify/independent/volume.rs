@@ -37,7 +37,7 @@ impl fmt::Debug for IndependentVolume<'_> {
 /// What is at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
-    /// A directory, whatever is in it.
+    /// A directory, empty or not.
     Folder,
     /// A file with a `$DATA` attribute or without one.
     File,
@@ -197,8 +197,8 @@ impl<'a> IndependentVolume<'a> {
         read().map_err(|e| e.path(path))
     }
 
-    /// The security descriptor of the file or folder at a path, self-relative; `None` when there is no file, or it has no
-    /// descriptor.
+    /// The security descriptor of the file or folder at a path, self-relative; `None` when there is no file, or it has
+    /// no descriptor.
     ///
     /// # Errors
     /// When the path or `$Secure` is damaged.

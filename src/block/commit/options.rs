@@ -1,0 +1,30 @@
+//! What a commit is told, and what it tells.
+
+use std::path::PathBuf;
+
+use crate::block::{Locking, PathPolicy};
+use crate::cancel::Cancel;
+
+/// What all kinds of commit are told.
+#[derive(Debug, Clone, Default)]
+pub struct CommitOptions {
+    /// Replace an output file that already exists.
+    pub overwrite: bool,
+    /// How to treat other processes that have the image open.
+    pub locking: Locking,
+    /// Which external data file an edit in place may write to.
+    pub path_policy: PathPolicy,
+    /// Asks the commit to stop. In place it then leaves the image as it was, unless it has passed its commit point.
+    pub cancel: Cancel,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The file that now holds the changed disk.
+    pub path: PathBuf,
+    /// Bytes of guest data that were written (whole clusters counted as such).
+    pub bytes_written: u64,
+    /// Things the user should know (a VM state in a snapshot, bitmaps marked inconsistent, …).
+    pub warnings: Vec<String>,
+}
