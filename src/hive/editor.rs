@@ -18,7 +18,7 @@ pub struct KeyId(pub(super) CellOffset);
 ///
 /// Reading works on any hive of version 1.3 to 1.6 that is not dirty. The first edit checks the whole hive and refuses
 /// one with faults that Windows would repair by dropping keys, and layered (differencing) hives;
-/// [`finish`](Self::finish) checks again and hands out nothing that has a fault which was not there before.
+/// [`finish`](Self::finish) checks again and fails if the result has a fault that was not there before.
 pub struct Hive {
     pub(super) cells: Cells,
     pub(super) minor: u32,
@@ -29,7 +29,7 @@ pub struct Hive {
     /// What the check found: see [`check::Survey`].
     pub(super) stale_lists: BTreeMap<u32, u32>,
     pub(super) surplus: BTreeMap<u32, u32>,
-    /// A survey of these very bytes that somebody else made already.
+    /// A survey of the unchanged bytes, made in another thread; see [`Hive::adopt`].
     surveyed: Option<Survey>,
     pub(super) value_index: ValueIndex,
     changed: bool,
@@ -43,7 +43,7 @@ impl Hive {
     /// Opens a hive from the bytes of its file.
     ///
     /// # Errors
-    /// Refuses a dirty hive, one that is none or is cut off, and versions other than 1.3 to 1.6.
+    /// Fails if the data is not a hive, is truncated, is dirty, or has a version other than 1.3 to 1.6.
     pub fn open(bytes: Vec<u8>) -> Result<Self> {
         let head = bytes.as_slice();
         check_kind(head)?;
@@ -58,7 +58,7 @@ impl Hive {
     /// [`finish`](Self::finish) still stays ahead of them.
     ///
     /// # Errors
-    /// As [`open`](Self::open); refuses a dirty hive for which no log can be used.
+    /// Like [`open`](Self::open); refuses a dirty hive for which no log can be used.
     pub fn open_with_logs(bytes: Vec<u8>, log1: Option<&[u8]>, log2: Option<&[u8]>) -> Result<(Self, Option<Replay>)> {
         check_kind(&bytes)?;
         let logs: Vec<Log<'_>> = [log1, log2].into_iter().flatten().map(Log::read).collect();
@@ -108,7 +108,7 @@ impl Hive {
         Ok(hive)
     }
 
-    /// Whether an edit has changed anything. (The replay of a log is no edit.)
+    /// Whether an edit has changed anything; replaying a log does not count.
     #[must_use]
     pub fn is_changed(&self) -> bool {
         self.changed
@@ -198,7 +198,7 @@ impl Hive {
         Ok(edited.bytes)
     }
 
-    /// As [`finish`](Self::finish), but the check is left to the caller: see [`Edited::check`].
+    /// Like [`finish`](Self::finish), without the check, which the caller runs with [`Edited::check`].
     ///
     /// # Errors
     /// Fails when an edit failed half-way.
@@ -221,7 +221,7 @@ impl Hive {
 
 /// A finished hive that is still to be checked.
 pub(crate) struct Edited {
-    /// The whole file.
+    /// The bytes of the whole file, sealed.
     pub(crate) bytes: Vec<u8>,
     /// What was odd about it before the first edit.
     before: Vec<Fault>,

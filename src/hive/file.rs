@@ -8,7 +8,7 @@ use crate::error::Result;
 pub const HIVE_BYTES_MAX: u64 = 1 << 31;
 
 /// What the names of a hive's log files add to the name of the hive, as Windows looks for them: since Vista a pair; the
-/// single log of Windows XP counts only where there is no pair, beside one it is a relic.
+/// single log of Windows XP counts only where there is no pair; next to a pair it is a leftover of an upgrade.
 pub(crate) const LOG_ENDINGS: [&str; 3] = [".LOG1", ".LOG2", ".LOG"];
 
 /// A hive that was loaded with its logs.

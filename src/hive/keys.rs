@@ -22,7 +22,7 @@ impl Hive {
         Ok(at)
     }
 
-    /// As [`create_key`](Self::create_key), for one level and a name that may be no text.
+    /// Like [`create_key`](Self::create_key), for one level and a name that may be no text.
     pub fn create_subkey(&mut self, parent: KeyId, name: &Name, now: FileTime) -> Result<KeyId> {
         self.ensure_editable()?;
         if let Some(existing) = self.subkey(parent, name)? {
@@ -126,7 +126,7 @@ impl Hive {
         self.cells.put(parent, key::LAST_WRITTEN, now.0)
     }
 
-    /// Gives back a key's cells, but not those of its subkeys.
+    /// Frees a key's cells, but not those of its subkeys.
     fn free_key(&mut self, at: CellOffset) -> Result<()> {
         self.value_index.forget(at);
         for value in self.value_cells(at)? {

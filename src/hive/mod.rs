@@ -26,7 +26,7 @@
 //! # }
 //! ```
 //!
-//! A hive that was not shut down cleanly is *dirty*: part of its content is only in the log files beside it.
+//! A hive that was not shut down cleanly is *dirty*: part of its content is only in its log files.
 //! [`Hive::open`] refuses it; [`Hive::open_with_logs`] replays the logs in memory first.
 
 mod cells;

@@ -23,7 +23,7 @@ impl Hive {
         self.set_value_named(key, &Name::from(name), data, now)
     }
 
-    /// As [`set_value`](Self::set_value), for a name that may be no text.
+    /// Like [`set_value`](Self::set_value), for a name that need not be valid text.
     pub fn set_value_named(&mut self, key: KeyId, name: &Name, data: &RegistryData, now: FileTime) -> Result<bool> {
         let RegistryData { kind, bytes: data } = data;
         self.ensure_editable()?;
@@ -57,7 +57,7 @@ impl Hive {
         self.delete_value_named(key, &Name::from(name), now)
     }
 
-    /// As [`delete_value`](Self::delete_value), for a name that may be no text.
+    /// Like [`delete_value`](Self::delete_value), for a name that need not be valid text.
     pub fn delete_value_named(&mut self, key: KeyId, name: &Name, now: FileTime) -> Result<bool> {
         self.ensure_editable()?;
         let Some(at) = self.value_to_edit(key.0, name)? else { return Ok(false) };
@@ -262,7 +262,7 @@ impl Hive {
         self.cells.overwrite(at, data)
     }
 
-    /// Gives back a value's cells.
+    /// Frees a value's cells.
     pub(super) fn free_value(&mut self, at: CellOffset) -> Result<()> {
         let (length, field) = (self.cells.get(at, value::DATA_LENGTH)?, self.cells.get(at, value::DATA)?);
         self.free_data(length, field)?;

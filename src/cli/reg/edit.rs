@@ -1,4 +1,4 @@
-//! The commands that change a hive.
+//! The `reg` commands that change a hive.
 
 use std::path::Path;
 

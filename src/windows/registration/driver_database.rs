@@ -133,7 +133,8 @@ mod tests {
     #[test]
     fn version_record_byte_for_byte() {
         // vioscsi, 08/30/2021, 100.85.104.20800: the bytes from 24 on are a published test vector
-        let record = version_record(Guid::SCSI_ADAPTER, FileTime::from_date(2021, 8, 30).unwrap(), [100, 85, 104, 20800]);
+        let record =
+            version_record(Guid::SCSI_ADAPTER, FileTime::from_date(2021, 8, 30).unwrap(), [100, 85, 104, 20800]);
         let expected = [
             0x00, 0xff, 0x09, 0x00, 0x00, 0x00, 0x00, 0x00, // header
             0x7b, 0xe9, 0x36, 0x4d, 0x25, 0xe3, 0xce, 0x11, 0xbf, 0xc1, 0x08, 0x00, 0x2b, 0xe1, 0x03,
