@@ -53,7 +53,7 @@ mod tests {
     use crate::block::convert::pipeline::Hooks;
     use crate::block::convert::{ConvertOptions, convert};
     use crate::block::{Format, Image, OpenOptions, Stage, StageOptions, open, qcow2};
-    use crate::random::Random;
+    use crate::internals::random::Random;
     use crate::units::ImageOffset;
 
     /// A raw disk of data and holes, with changes staged over both: data over data and holes, zeros over data.
