@@ -19,7 +19,7 @@ use winject::internals::block::commit::{CommitOptions, commit_in_place};
 use winject::internals::block::{self, Stage, StageOptions};
 use winject::internals::clock::FileTime;
 use winject::internals::job;
-use winject::internals::ntfs::{self, New, Volume};
+use winject::internals::ntfs::{self, CreateOptions, Volume};
 use winject::internals::partition::{self, PartitionView};
 
 fn main() {
@@ -359,7 +359,7 @@ fn fill_guest(path: &Path, mib: u64) {
             let kind = material.next() % 4;
             material.fill(kind, piece);
         }
-        volume.replace_file(&format!("/large {number}"), &content, &New::default()).unwrap();
+        volume.replace_file(&format!("/large {number}"), &content, &CreateOptions::default()).unwrap();
         volume.flush().unwrap();
         drop(volume);
         commit_in_place(&mut stage, path, &CommitOptions::default()).unwrap();

@@ -14,7 +14,7 @@ use winject::internals::clock::FileTime;
 use winject::internals::error::Result;
 use winject::internals::io::{VolumeRead, VolumeWrite};
 use winject::internals::ntfs::check::{CheckOptions, check};
-use winject::internals::ntfs::{New, OpenOptions, Volume};
+use winject::internals::ntfs::{CreateOptions, OpenOptions, Volume};
 use winject::internals::units::VolumeOffset;
 
 struct RawFile(File);
@@ -52,11 +52,13 @@ fn volume(folder: &Path, files: u64) -> Option<PathBuf> {
     let clock = FileTime::from_date(2024, 1, 2).unwrap();
     let mut volume = Volume::open(open(&path), &OpenOptions::new(clock)).unwrap();
     for d in 0..files / 1000 {
-        let dir = volume.create_dir_all(&format!("/part {}/dir {d}", d % 20), &New::default()).unwrap();
+        let dir = volume.create_dir_all(&format!("/part {}/dir {d}", d % 20), &CreateOptions::default()).unwrap();
         for n in 0..1000 {
             // a third of the files is too long for its record
             let data = vec![b'x'; if n % 3 == 0 { 3000 } else { 60 }];
-            volume.create_file(dir, &format!("file {n:04} with a usual name.dll"), &data, &New::default()).unwrap();
+            volume
+                .create_file(dir, &format!("file {n:04} with a usual name.dll"), &data, &CreateOptions::default())
+                .unwrap();
         }
     }
     volume.flush().unwrap();

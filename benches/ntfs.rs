@@ -16,7 +16,7 @@ use winject::internals::block::{Stage, StageOptions};
 use winject::internals::clock::FileTime;
 use winject::internals::error::Result;
 use winject::internals::io::{VolumeRead, VolumeWrite};
-use winject::internals::ntfs::{New, OpenOptions, Volume};
+use winject::internals::ntfs::{CreateOptions, OpenOptions, Volume};
 use winject::internals::units::{ImageOffset, VolumeOffset};
 
 /// The whole stage as one volume.
@@ -85,10 +85,10 @@ fn ratio(what: &str, ours: Duration, theirs: Duration, aim: &str) {
 }
 
 fn create(volume: &mut Volume<Staged>, directory: &str, count: u64) {
-    let dir = volume.create_dir_all(directory, &New::default()).unwrap();
+    let dir = volume.create_dir_all(directory, &CreateOptions::default()).unwrap();
     let data = [0x5A; 4096];
     for n in 0..count {
-        volume.create_file(dir, &format!("file {n:07}.bin"), &data, &New::default()).unwrap();
+        volume.create_file(dir, &format!("file {n:07}.bin"), &data, &CreateOptions::default()).unwrap();
     }
     volume.flush().unwrap();
 }
@@ -198,12 +198,12 @@ fn growth(folder: &Path) {
 fn grow(folder: &Path, count: u64) -> Option<[f64; 3]> {
     let path = make(folder, "growth.raw", 8 << 30, 4096)?;
     let mut volume = staged(&path);
-    let dir = volume.create_dir_all("/dir", &New::default()).unwrap();
+    let dir = volume.create_dir_all("/dir", &CreateOptions::default()).unwrap();
     // a permutation of the numbers, so that every part of the tree grows
     let name = |n: u64| format!("file {:07}.bin", n.wrapping_mul(7_368_787) % count);
     let ((), creating) = timed(|| {
         for n in 0..count {
-            volume.create_file(dir, &name(n), b"", &New::default()).unwrap();
+            volume.create_file(dir, &name(n), b"", &CreateOptions::default()).unwrap();
         }
         volume.flush().unwrap();
     });
@@ -251,9 +251,9 @@ fn lookup_volume(folder: &Path) {
     let device = RawFile(File::options().read(true).write(true).open(&path).unwrap());
     let mut volume = Volume::open(device, &options()).unwrap();
     for d in 0..200 {
-        let dir = volume.create_dir_all(&format!("/dir {}/sub {d}", d % 10), &New::default()).unwrap();
+        let dir = volume.create_dir_all(&format!("/dir {}/sub {d}", d % 10), &CreateOptions::default()).unwrap();
         for n in 0..1000 {
-            volume.create_file(dir, &format!("file {n:04} of {d}"), b"x", &New::default()).unwrap();
+            volume.create_file(dir, &format!("file {n:04} of {d}"), b"x", &CreateOptions::default()).unwrap();
         }
     }
     volume.flush().unwrap();

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use libfuzzer_sys::fuzz_target;
 use winject::internals::clock::FileTime;
 use winject::internals::io::MemoryVolume;
-use winject::internals::ntfs::{FileId, New, OpenOptions, Volume, fixup};
+use winject::internals::ntfs::{FileId, CreateOptions, OpenOptions, Volume, fixup};
 use winject::internals::plan::verify::independent::IndependentVolume;
 
 fn image() -> &'static (Vec<u8>, Vec<(usize, usize, [u8; 4])>) {
@@ -20,9 +20,9 @@ fn image() -> &'static (Vec<u8>, Vec<(usize, usize, [u8; 4])>) {
         let mut image = Vec::new();
         flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut image).unwrap();
         let mut volume = Volume::open(MemoryVolume(image), &OpenOptions::new(FileTime(1 << 56))).unwrap();
-        let dir = volume.create_dir_all("/directory", &New::default()).unwrap();
+        let dir = volume.create_dir_all("/directory", &CreateOptions::default()).unwrap();
         for n in 0..90 {
-            volume.create_file(dir, &format!("file {n} with a name"), &vec![n; 20 * n as usize], &New::default()).unwrap();
+            volume.create_file(dir, &format!("file {n} with a name"), &vec![n; 20 * n as usize], &CreateOptions::default()).unwrap();
         }
         volume.flush().unwrap();
         let image = volume.into_device().0;
@@ -67,9 +67,9 @@ fuzz_target!(|input: &[u8]| {
         let _ = volume.read(entry.file, 1 << 20);
         let _ = volume.entries(entry.file);
     }
-    let _ = volume.create_file(FileId::ROOT, "a new name", &[1; 2000], &New::default());
+    let _ = volume.create_file(FileId::ROOT, "a new name", &[1; 2000], &CreateOptions::default());
     let _ = volume.delete("/directory/file 7 with a name");
-    let _ = volume.replace_file("/numbers.txt", b"short", &New::default());
+    let _ = volume.replace_file("/numbers.txt", b"short", &CreateOptions::default());
     let _ = volume.rename("/hello.txt", "/directory/moved");
     let _ = volume.flush();
 });

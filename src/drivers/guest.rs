@@ -1,22 +1,23 @@
-//! For which Windows a driver is wanted.
+//! The Windows that a driver is chosen for: CPU, version, kind of product, and the table of releases.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// Processor architecture of a guest or a driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arch {
-    /// 32-bit Intel.
+    /// 32-bit programs on Intel and AMD (i386).
     X86,
     /// 64-bit Intel and AMD.
     Amd64,
-    /// 64-bit ARM.
+    /// 64-bit ARM (AArch64).
     Arm64,
 }
 
 impl Arch {
-    /// Every architecture.
+    /// Every architecture that winject knows.
     pub const ALL: [Self; 3] = [Self::X86, Self::Amd64, Self::Arm64];
 
     /// `IMAGE_FILE_HEADER.Machine` of programs for it (PE format, "Machine Types").
@@ -82,9 +83,9 @@ impl fmt::Display for Arch {
 /// `ProductOptions\ProductType` of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ProductType {
-    /// A client: `VER_NT_WORKSTATION`.
+    /// A client: `VER_NT_WORKSTATION` in INF decorations.
     WinNt,
-    /// A server: `VER_NT_SERVER`.
+    /// A server that is not a domain controller: `VER_NT_SERVER`.
     ServerNt,
     /// A domain controller: `VER_NT_DOMAIN_CONTROLLER`.
     LanmanNt,
@@ -168,7 +169,7 @@ pub struct Release {
     pub key: &'static str,
     /// First build of the release.
     pub first_build: u32,
-    /// Server or client.
+    /// Whether the release is one of Windows Server.
     pub server: bool,
     /// Folders of the media, best first. None is made for a newer kernel than this release's.
     pub buckets: &'static [&'static str],

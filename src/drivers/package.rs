@@ -1,90 +1,23 @@
-//! A driver package chosen for a guest, and the outcome of a choice.
+//! A driver package chosen for a guest, and the result of a choice.
 
+use std::sync::Arc;
+
+use serde::Serialize;
+use sha2::Digest;
+
+use super::definitions::Category;
 use super::inf::{Facts, Guid};
 use super::source::Source;
 use super::trust::SignatureReport;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hex;
-use serde::Serialize;
-use sha2::Digest;
-use std::fmt;
-use std::sync::Arc;
-
-/// What a driver is for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Category {
-    /// Disk controllers.
-    Storage,
-    /// Network adapters.
-    Network,
-    /// Memory balloon.
-    Balloon,
-    /// Keyboards, mice, tablets.
-    Input,
-    /// Display adapters.
-    Gpu,
-    /// Shared folders.
-    Filesystem,
-    /// Serial ports of the hypervisor.
-    Serial,
-    /// Random numbers.
-    Rng,
-    /// Anything else, by the name of its class or of the user's category.
-    Other(String),
-}
-
-impl Category {
-    /// The name as definition files write it.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Storage => "storage",
-            Self::Network => "network",
-            Self::Balloon => "balloon",
-            Self::Input => "input",
-            Self::Gpu => "gpu",
-            Self::Filesystem => "filesystem",
-            Self::Serial => "serial",
-            Self::Rng => "rng",
-            Self::Other(name) => name,
-        }
-    }
-
-    /// The category of a name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Self {
-        match name.to_ascii_lowercase().as_str() {
-            "storage" => Self::Storage,
-            "network" => Self::Network,
-            "balloon" => Self::Balloon,
-            "input" => Self::Input,
-            "gpu" => Self::Gpu,
-            "filesystem" => Self::Filesystem,
-            "serial" => Self::Serial,
-            "rng" => Self::Rng,
-            _ => Self::Other(name.to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Category {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl Serialize for Category {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
-}
 
 /// One file of a package. The content of a large one stays on the media until [`read`](Self::read).
 #[derive(Debug, Clone, Serialize)]
 pub struct PackageFile {
     /// Name relative to the package's folder, with `/`.
     pub name: String,
-    /// Size in bytes.
+    /// Size in bytes, as the media lists it.
     pub size: u64,
     /// SHA-256 of the content.
     #[serde(serialize_with = "as_hex")]
@@ -93,7 +26,7 @@ pub struct PackageFile {
     pub(crate) source: Arc<Source>,
     #[serde(skip)]
     pub(crate) path: String,
-    /// What was read when the file was chosen, if it is small.
+    /// The content as it was read when the file was chosen, if the file is small.
     #[serde(skip)]
     pub(crate) content: Option<Arc<Vec<u8>>>,
 }
@@ -102,7 +35,7 @@ impl PackageFile {
     /// The content.
     ///
     /// # Errors
-    /// When the media cannot be read, or the file is not what it was when it was chosen.
+    /// When the media cannot be read, or the content has changed since the file was chosen.
     pub fn read(&self) -> Result<Arc<Vec<u8>>> {
         if let Some(content) = &self.content {
             return Ok(Arc::clone(content));
@@ -128,14 +61,14 @@ impl PackageFile {
         Ok(())
     }
 
-    /// The error for content that is not what it was when the file was chosen.
+    /// The error for content that has changed since the file was chosen.
     pub(crate) fn changed(&self) -> Error {
-        Error::new(Kind::Drivers, Layer::Drivers, "the file is not the one any more that was chosen")
+        Error::new(Kind::Drivers, Layer::Drivers, "the file has changed since it was chosen")
             .path(self.source.show(&self.path))
             .hint("leave the driver media alone while winject runs, and start again")
     }
 
-    /// Where it lies on the media, for reports.
+    /// Path below the source, for reports.
     #[must_use]
     pub fn media_path(&self) -> &str {
         &self.path
@@ -146,18 +79,18 @@ fn as_hex<S: serde::Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok
     serializer.serialize_str(&hex::encode(bytes))
 }
 
-/// A driver file that is put into `System32\drivers` and registered as a service offline: storage drivers, and what a
-/// definition asks for with its `start_type`.
+/// A driver file that is put into `System32\drivers` and registered as a service offline: storage drivers, and those
+/// that a definition gives a `start_type`.
 #[derive(Debug, Clone, Serialize)]
 pub struct BootDriver {
     /// Service name as the INF writes it.
     pub service: String,
     /// File name for `System32\drivers`: `viostor.sys`.
     pub file_name: String,
-    /// The driver itself, checked: PE, CPU, native subsystem, not truncated, signature as the policy asks.
+    /// Content of the file, checked: PE, CPU, native subsystem, not truncated, signature as the policy asks.
     #[serde(skip)]
     pub data: Arc<Vec<u8>>,
-    /// Its SHA-256.
+    /// SHA-256 of the file's content.
     #[serde(skip)]
     pub sha256: [u8; 32],
     /// `Type` of the service.
@@ -178,7 +111,7 @@ pub struct BootDriver {
     pub critical_device_database: bool,
     /// File version of the version resource, if there is one.
     pub file_version: Option<[u16; 4]>,
-    /// What is known about the signature.
+    /// Embedded signature of the file, checked.
     pub signature: SignatureReport,
 }
 
@@ -195,19 +128,19 @@ pub struct Package {
     pub bucket: String,
     /// Name of the INF: `viostor.inf`. Empty for a driver that a definition describes without an INF.
     pub inf_name: String,
-    /// What the INF says to this guest.
+    /// The facts of the INF for this guest.
     pub inf: Facts,
     /// All files that are staged, the INF among them.
     pub files: Vec<PackageFile>,
-    /// What the driver is for.
+    /// Kind of device, by the definition or the INF's class.
     pub category: Category,
     /// Set if the driver is registered offline.
     pub boot: Option<BootDriver>,
-    /// What the catalogue says about the package's files.
+    /// Signature of the catalogue, checked against the package's files.
     pub signature: SignatureReport,
     /// Why this package and not another, in a sentence.
     pub reason: String,
-    /// SHA-1 of the INF: what fills the number of a driver-store name.
+    /// SHA-1 of the INF, for the number in a driver-store name.
     #[serde(skip)]
     pub inf_sha1: [u8; 20],
 }
@@ -217,18 +150,18 @@ pub struct Package {
 pub struct Skipped {
     /// Path on the media.
     pub name: String,
-    /// Why.
+    /// Why it is not used, as a clause.
     pub reason: String,
 }
 
-/// What [`select`](super::select()) chose.
+/// The packages that [`select`](super::select()) chose for a guest.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Selection {
     /// Packages to stage: storage first, then network, then the others by name.
     pub packages: Vec<Package>,
-    /// What was left out.
+    /// Packages and folders of the media that are not used.
     pub skipped: Vec<Skipped>,
-    /// What the user should know.
+    /// Oddities of media, INFs, signatures and definitions, for the user.
     pub warnings: Vec<String>,
     /// The folders tried for the guest's release, best first.
     pub buckets: Vec<String>,

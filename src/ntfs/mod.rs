@@ -51,15 +51,27 @@ mod allocator;
 mod attributes;
 mod btree;
 mod content;
+mod core;
 mod create;
 mod directory;
-mod facts;
+mod guard;
 mod links;
+mod metadata;
+mod names;
 mod open;
+mod options;
+mod overrides;
 mod pager;
+mod publish;
+mod set_metadata;
+mod short_name_hints;
 mod stream;
+#[cfg(test)]
+mod testing;
+mod view_entries;
 mod volume;
 
+pub use directory::DirectoryEntry;
 pub use format::file_name::Times;
 pub use format::index_node as index;
 pub use format::name::{Namespace, NtfsName};
@@ -67,7 +79,9 @@ pub use format::units::{FileId, Lcn, RecordNumber, Vcn};
 pub use format::{
     attribute, attribute_list, boot, file_name, fixup, name, record, runlist, standard_information, units, upcase,
 };
-pub use volume::{Entry, New, OpenOptions, Security, ShortNames, Stat, Volume};
+pub use metadata::Stat;
+pub use options::{CreateOptions, OpenOptions, Security, ShortNames};
+pub use volume::Volume;
 
 pub(crate) use format::error::damaged;
 

@@ -1,36 +1,28 @@
-//! Content of an attribute, resident or in clusters, and how it is read from the device.
+//! Content of an attribute, resident or in clusters, and where its bytes are on the volume.
 
-use std::sync::Arc;
-
-use super::volume::Volume;
 use crate::error::Result;
-use crate::io::VolumeRead;
 use crate::ntfs::format::attribute::{FLAG_COMPRESSION_MASK, FLAG_ENCRYPTED, StreamSizes};
 use crate::ntfs::format::boot::Geometry;
 use crate::ntfs::format::error::damaged;
 use crate::ntfs::format::runlist::Runlist;
-use crate::ntfs::format::units::{Lcn, Vcn};
-use crate::units::VolumeOffset;
-
-/// Bytes of unchanged pages of metadata streams that are kept.
-pub(super) const PAGES_KEPT: usize = 512 << 10;
+use crate::ntfs::format::units::Vcn;
 
 /// The content of an attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stream {
-    /// In the record.
+pub(crate) enum Stream {
+    /// The value, which is in the record.
     Resident(Vec<u8>),
-    /// In clusters.
+    /// Content in clusters of the volume.
     Runs {
-        /// Where.
+        /// The clusters, extents joined.
         runs: Runlist,
-        /// Sizes and flags.
+        /// Sizes and flags of the first extent.
         sizes: StreamSizes,
     },
 }
 
 impl Stream {
-    /// Bytes of content.
+    /// Bytes of content, written or not.
     pub fn len(&self) -> u64 {
         match self {
             Self::Resident(value) => value.len() as u64,
@@ -99,10 +91,10 @@ impl Stream {
 }
 
 /// Where a piece of a stream is: offset on the volume (`None`: hole) and bytes.
-pub(super) type Piece = (Option<u64>, usize);
+pub(crate) type Piece = (Option<u64>, usize);
 
 /// The pieces of `length` bytes from `offset` of a run list.
-pub(super) fn pieces(geometry: &Geometry, runs: &Runlist, offset: u64, length: usize) -> Result<Vec<Piece>> {
+pub(crate) fn pieces(geometry: &Geometry, runs: &Runlist, offset: u64, length: usize) -> Result<Vec<Piece>> {
     let cluster = u64::from(geometry.cluster_size);
     let mut out = Vec::with_capacity(1);
     let (mut at, mut left) = (offset, length);
@@ -117,113 +109,4 @@ pub(super) fn pieces(geometry: &Geometry, runs: &Runlist, offset: u64, length: u
         left -= take;
     }
     Ok(out)
-}
-
-impl<D: VolumeRead> Volume<D> {
-    /// Bytes per page of a metadata stream: never more than a cluster, so that a page has one owner.
-    pub(super) fn page_size(&self) -> usize {
-        self.geometry.cluster_size.min(4096) as usize
-    }
-
-    /// Reads from the device, and sees metadata pages that are changed but not yet written.
-    pub(super) fn read_device(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        self.device.read_at(VolumeOffset(offset), buf)?;
-        let page_size = self.page_size() as u64;
-        let end = offset.saturating_add(buf.len() as u64);
-        let cache = self.cache.borrow();
-        for (start, page) in cache.pages.dirty_in(offset.saturating_sub(page_size - 1)..end) {
-            let from = start.max(offset);
-            let to = (start + page_size).min(end);
-            if from < to {
-                buf[(from - offset) as usize..(to - offset) as usize]
-                    .copy_from_slice(&page[(from - start) as usize..(to - start) as usize]);
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads raw bytes of a run list; holes are zeros.
-    pub(super) fn read_runs(&self, runs: &Runlist, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let mut done = 0;
-        for (place, length) in pieces(&self.geometry, runs, offset, buf.len())? {
-            let part = &mut buf[done..done + length];
-            match place {
-                Some(at) => self.read_device(at, part)?,
-                None => part.fill(0),
-            }
-            done += length;
-        }
-        Ok(())
-    }
-
-    /// Reads content (not decoding compression); returns how many bytes there were.
-    pub(super) fn read_stream(&self, stream: &Stream, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        let available = stream.len().saturating_sub(offset);
-        let length = usize::try_from(available).unwrap_or(usize::MAX).min(buf.len());
-        let buf = &mut buf[..length];
-        match stream {
-            Stream::Resident(value) => {
-                if length > 0 {
-                    buf.copy_from_slice(&value[offset as usize..][..length]);
-                }
-            }
-            Stream::Runs { runs, sizes } => {
-                let written =
-                    usize::try_from(sizes.initialized.saturating_sub(offset)).unwrap_or(usize::MAX).min(length);
-                let (data, zeros) = buf.split_at_mut(written);
-                self.read_runs(runs, offset, data)?;
-                zeros.fill(0);
-            }
-        }
-        Ok(length)
-    }
-
-    /// All of a stream that is known to be small.
-    pub(super) fn read_small(&self, stream: &Stream, limit: u64, what: &str) -> Result<Vec<u8>> {
-        if stream.len() > limit {
-            return Err(damaged(format!("{what} is too long")).expected_found(format!("up to {limit}"), stream.len()));
-        }
-        let mut bytes = vec![0; stream.len() as usize];
-        self.read_stream(stream, 0, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// The page of a metadata stream at an offset of the volume (a multiple of the page size).
-    pub(super) fn page(&self, offset: u64) -> Result<Arc<Vec<u8>>> {
-        if let Some(page) = self.cache.borrow().pages.get(offset) {
-            return Ok(page);
-        }
-        let mut page = vec![0; self.page_size()];
-        self.device.read_at(VolumeOffset(offset), &mut page)?;
-        let page = Arc::new(page);
-        self.cache.borrow_mut().pages.remember(offset, Arc::clone(&page), PAGES_KEPT / self.page_size());
-        Ok(page)
-    }
-
-    /// Changes bytes of a metadata stream in memory, page by page.
-    pub(super) fn write_metadata(&mut self, runs: &Runlist, offset: u64, data: &[u8]) -> Result<()> {
-        let page_size = self.page_size() as u64;
-        let mut done = 0;
-        for (place, length) in pieces(&self.geometry, runs, offset, data.len())? {
-            let start = place.ok_or_else(|| damaged("metadata in a hole"))?;
-            let end = start + length as u64;
-            let mut at = start;
-            while at < end {
-                let base = at - at % page_size;
-                let stop = end.min(base + page_size);
-                let mut page = (*self.page(base)?).clone();
-                let count = (stop - at) as usize;
-                page[(at - base) as usize..][..count].copy_from_slice(&data[done..done + count]);
-                self.cache.borrow_mut().pages.put(base, Arc::new(page));
-                done += count;
-                at = stop;
-            }
-        }
-        Ok(())
-    }
-
-    /// Offset of a cluster on the volume.
-    pub(super) fn offset_of(&self, lcn: Lcn) -> u64 {
-        self.geometry.bytes_in(lcn.0)
-    }
 }

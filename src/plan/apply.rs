@@ -11,7 +11,7 @@ use crate::error::{Error, Layer, Result};
 use crate::hive::{Edited, HIVE_BYTES_MAX, Hive, HiveFile};
 use crate::io::VolumeWrite;
 use crate::ntfs::security::Protected;
-use crate::ntfs::{New, Security, Volume};
+use crate::ntfs::{CreateOptions, Security, Volume};
 
 /// The smallest file of the media, in bytes, that is not read whole.
 const STREAMED_FROM: u64 = 1 << 20;
@@ -111,7 +111,12 @@ fn apply_file<D: VolumeWrite>(volume: &mut Volume<D>, change: &Change, protectio
 }
 
 /// Writes a file; one that is on the media is copied piece by piece, and its hash compared with what was chosen.
-fn write_file<D: VolumeWrite>(volume: &mut Volume<D>, path: &str, content: &Content, how: &New) -> Result<()> {
+fn write_file<D: VolumeWrite>(
+    volume: &mut Volume<D>,
+    path: &str,
+    content: &Content,
+    how: &CreateOptions,
+) -> Result<()> {
     let file = match content.held() {
         Ok(bytes) => return volume.replace_file(path, bytes, how).map(drop),
         Err(file) => file,
@@ -151,7 +156,7 @@ fn new<D: VolumeWrite>(
     access: &Access,
     what: Protected,
     protections: &mut Protections,
-) -> Result<New> {
+) -> Result<CreateOptions> {
     let security = match access {
         Access::Protected => match protections.get(&what) {
             Some(&id) => Security::Id(id),
@@ -163,7 +168,7 @@ fn new<D: VolumeWrite>(
         },
         Access::Like(sample) => volume.find(sample)?.map_or(Security::LikeParent, Security::Like),
     };
-    Ok(New { security, ..New::default() })
+    Ok(CreateOptions { security, ..CreateOptions::default() })
 }
 
 fn apply_hive<D: VolumeWrite>(

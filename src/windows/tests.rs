@@ -8,8 +8,9 @@ use crate::clock::FileTime;
 use crate::drivers::inf::{
     Companions, DirPath, Facts, Guid, Install, Model, RegAction, RegRoot, RegValue, ServiceFacts, Text,
 };
+use crate::drivers::pe::sample::sample_of_version;
 use crate::drivers::trust::SignatureReport;
-use crate::drivers::{BootDriver, Category, Package, Selection};
+use crate::drivers::{Arch, BootDriver, Category, Package, Selection};
 use crate::hive::{Hive, RegistryData, ValueType};
 use crate::plan::{Change, GuestHive, apply_edit};
 use crate::windows::guest_files::memory::MemoryFiles;
@@ -97,14 +98,9 @@ pub(super) fn facts() -> Facts {
     }
 }
 
-/// A driver file: no program, but with a version resource's fixed part.
+/// An unsigned driver file with a version resource.
 pub(super) fn driver(version: [u16; 4]) -> Vec<u8> {
-    let mut image = vec![0x4d; 64];
-    image.extend([0xbd, 0x04, 0xef, 0xfe, 0x00, 0x00, 0x01, 0x00]);
-    for at in [1, 0, 3, 2] {
-        image.extend(version[at].to_le_bytes());
-    }
-    image
+    sample_of_version(Arch::Amd64, version)
 }
 
 pub(super) fn selection(version: [u16; 4]) -> Selection {

@@ -6,7 +6,7 @@ use super::spelling::nearest;
 use super::value::{Entry, Map, Value};
 use crate::error::{Error, Kind, Layer, Result};
 
-/// A document that is being read: its name for messages, and what is odd in it.
+/// A document that is being read: its name for messages, and the warnings so far.
 #[derive(Debug)]
 pub struct Document {
     name: String,
@@ -16,7 +16,7 @@ pub struct Document {
     warnings: Vec<String>,
 }
 
-/// A key of a mapping that is read into a `T`: its spellings, and what reads its value.
+/// A key of a mapping that is read into a `T`: its spellings, and the function that reads its value.
 pub struct Key<T> {
     names: &'static [&'static str],
     read: fn(&mut T, &mut Field<'_>) -> Result<()>,
@@ -98,7 +98,7 @@ impl Document {
         Ok(())
     }
 
-    /// `run.yaml:7`
+    /// A line of the document for messages: `run.yaml:7`.
     #[must_use]
     pub fn place(&self, line: u64) -> String {
         format!("{}:{line}", self.name)

@@ -1,4 +1,4 @@
-//! YAML documents that users write: every key is declared once, in a table, with what reads its value.
+//! YAML documents that users write: every key is declared once, in a table, with the function that reads its value.
 //!
 //! The table is the only list of known keys: an unknown key is a warning with its line and the nearest key of the table.
 //! A document is read like this:
@@ -35,5 +35,4 @@ mod spelling;
 mod value;
 
 pub use document::{Document, Field, Key};
-pub use spelling::nearest;
 pub use value::{Entry, Map, Value};

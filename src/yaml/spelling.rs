@@ -1,4 +1,4 @@
-//! The known word that somebody meant.
+//! Suggestions for misspelt words.
 
 /// Damerau-Levenshtein distance: single edits (insert, delete, replace, swap of neighbours) from one word to another.
 fn distance(a: &str, b: &str) -> usize {
@@ -19,8 +19,8 @@ fn distance(a: &str, b: &str) -> usize {
     last.last().copied().unwrap_or(0)
 }
 
-/// The known word that is nearest to `word`, if one is near enough to have been meant: a third of its letters may differ.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// The known word that is nearest to `word`, if at most a third of its letters differ.
+pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).max(1);
     let near = known.into_iter().map(|candidate| (distance(word, candidate), candidate));
     near.filter(|(distance, _)| *distance <= limit).min().map(|(_, candidate)| candidate)

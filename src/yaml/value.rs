@@ -10,7 +10,7 @@ use serde_saphyr::Spanned;
 pub enum Value {
     /// `~`, or nothing after the colon.
     Null,
-    /// `true`, `false`.
+    /// The plain scalars `true` and `false`.
     Bool(bool),
     /// Any other scalar, as text.
     Text(String),
@@ -20,18 +20,18 @@ pub enum Value {
     Map(Map),
 }
 
-/// A mapping.
+/// A mapping, its entries in the order of the document.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Map(pub Vec<Entry>);
 
 /// One key of a mapping with its value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// As written.
+    /// The key in the spelling of the document.
     pub key: String,
     /// Line of the key, counted from 1.
     pub line: u64,
-    /// What follows the colon.
+    /// The value after the colon.
     pub value: Value,
 }
 

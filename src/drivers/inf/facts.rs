@@ -1,4 +1,4 @@
-//! What an INF says about one guest: the values that the registry and the staging need.
+//! The facts of an INF for one guest: the values that registry and staging need.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,16 +43,16 @@ impl fmt::Display for Text {
     }
 }
 
-/// Everything that an INF says to one guest.
+/// Everything that an INF says to one guest, returned by [`Inf::facts`](super::Inf::facts).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Facts {
     /// File name on the media: `viostor.inf`.
     pub file_name: String,
     /// `Class`; empty if the INF gives the GUID alone.
     pub class: String,
-    /// `ClassGuid`.
+    /// `ClassGuid`; where the INF leaves it out, the GUID of its well-known class.
     pub class_guid: Guid,
-    /// `Provider`.
+    /// `Provider` of `[Version]`: who publishes the package.
     pub provider: Text,
     /// Date of `DriverVer`, midnight UTC; zero without one.
     #[serde(skip)]
@@ -63,19 +63,19 @@ pub struct Facts {
     pub driver_version: [u16; 4],
     /// `CatalogFile` for this guest (decorated forms are preferred where they fit).
     pub catalog: Option<String>,
-    /// `PnpLockdown=1`.
+    /// `PnpLockdown=1`: Windows protects the driver's files against other programs.
     pub pnp_lockdown: bool,
     /// The models of the section that this guest would use, in the INF's order. Empty: the INF is not for this guest.
     pub models: Vec<Model>,
     /// The install sections that the models name, each once, in order of first use.
     pub installs: Vec<Install>,
-    /// Files that the media must hold beside the INF (`SourceDisksFiles`, with their sub-folders), for this guest's CPU.
+    /// Files that the media must hold in the INF's folder (`SourceDisksFiles`, with their sub-folders), for this guest's CPU.
     pub source_files: Vec<String>,
     /// All strings for the guest (language-neutral section first, US English over it), by lower-case name.
     pub strings: BTreeMap<String, String>,
     /// Other INFs that `Include` names; their sections (`Needs`) come with Windows.
     pub includes: Vec<String>,
-    /// What is odd in the INF, with line numbers.
+    /// Warnings about oddities in the INF, with line numbers.
     pub warnings: Vec<String>,
 }
 
@@ -152,7 +152,7 @@ pub struct Model {
     pub line: u32,
 }
 
-/// One `DDInstall` section with what hangs on it.
+/// One `DDInstall` section with the sections that it names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Install {
     /// As models name it: `VirtioSerial_Device`.
@@ -180,13 +180,13 @@ pub struct Install {
 /// The companion sections of an install section: `<section>.HW` and so on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Companions {
-    /// `.HW`
+    /// `.HW`: values of the device's hardware key.
     pub hardware: bool,
-    /// `.Services`
+    /// `.Services`: the services that the device needs.
     pub services: bool,
-    /// `.Interfaces`
+    /// `.Interfaces`: device interfaces, which winject does not register.
     pub interfaces: bool,
-    /// `.CoInstallers`
+    /// `.CoInstallers`: libraries that only the running Windows can call.
     pub co_installers: bool,
 }
 
@@ -197,9 +197,9 @@ pub struct CopyFile {
     pub name: String,
     /// Name on the media, if another.
     pub source: String,
-    /// Destination folder.
+    /// Folder of the guest that the file is copied to.
     pub destination: DirPath,
-    /// `COPYFLG_*`.
+    /// `COPYFLG_*` bits of the line; 0 without any.
     pub flags: u32,
 }
 
@@ -213,7 +213,7 @@ pub struct DirPath {
 }
 
 impl DirPath {
-    /// Last component: `viostor.sys`.
+    /// The name without its folders: `viostor.sys`.
     #[must_use]
     pub fn file_name(&self) -> &str {
         self.path.rsplit(['\\', '/']).next().unwrap_or_default()
@@ -233,21 +233,21 @@ pub struct ServiceFacts {
     pub start: u32,
     /// `ErrorControl`: 0 ignore, 1 normal, 2 severe, 3 critical.
     pub error_control: u32,
-    /// `LoadOrderGroup`.
+    /// `LoadOrderGroup`: `SCSI miniport` for disk controllers.
     pub group: Option<String>,
-    /// `ServiceBinary`.
+    /// `ServiceBinary`: the service's file, without its arguments.
     pub binary: DirPath,
-    /// What follows the path in `ServiceBinary` (arguments of a service program).
+    /// Arguments of a service program, which follow the path in `ServiceBinary`.
     pub arguments: String,
-    /// `DisplayName`.
+    /// `DisplayName`: what the services console shows.
     pub display_name: Option<Text>,
-    /// `Description`.
+    /// `Description` of the service, for the services console.
     pub description: Option<Text>,
-    /// `Dependencies`.
+    /// `Dependencies`: services and groups (`+NDIS`) that start before.
     pub dependencies: Vec<String>,
-    /// `StartName`.
+    /// `StartName`: the account that a service program runs in.
     pub start_name: Option<String>,
-    /// `AddReg` of the service section: what goes below `Services\<name>`.
+    /// `AddReg` of the service section: values of the key `Services\<name>`.
     pub registry: Vec<RegValue>,
     /// The event-log section of the directive.
     pub event_log: Option<EventLogFacts>,
@@ -281,26 +281,26 @@ pub struct EventLogFacts {
     pub log: String,
     /// The service's name unless the directive names another source.
     pub source: String,
-    /// What goes below `Services\EventLog\<log>\<source>`.
+    /// Values of the key `Services\EventLog\<log>\<source>`.
     pub registry: Vec<RegValue>,
 }
 
 /// Where the subkey of an `AddReg` line starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum RegRoot {
-    /// `HKCR`
+    /// `HKCR`: `HKEY_CLASSES_ROOT`, file types and COM classes.
     ClassesRoot,
-    /// `HKCU`
+    /// `HKCU`: `HKEY_CURRENT_USER`, the user who installs.
     CurrentUser,
-    /// `HKLM`
+    /// `HKLM`: `HKEY_LOCAL_MACHINE`, SYSTEM and SOFTWARE among others.
     LocalMachine,
-    /// `HKU`
+    /// `HKU`: `HKEY_USERS`, all loaded users.
     Users,
     /// `HKR`: relative to the key that the section is for (service, device, driver, event source).
     Relative,
 }
 
-/// What an `AddReg` line does.
+/// How an `AddReg` line changes the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum RegAction {
     /// Sets the value, whatever was there.
@@ -320,13 +320,13 @@ pub enum RegAction {
 /// One line of an `AddReg` section, ready for a hive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RegValue {
-    /// Where `subkey` starts.
+    /// The key that `subkey` is relative to.
     pub root: RegRoot,
     /// Key below the root, with backslashes; may be empty.
     pub subkey: String,
     /// Name of the value; empty: the default value.
     pub name: String,
-    /// What to do.
+    /// How the value is written or deleted.
     pub action: RegAction,
     /// What the value is set to.
     pub data: RegistryData,

@@ -1,15 +1,21 @@
-//! `DDInstall` sections and what hangs on them: files, services, registry.
+//! `DDInstall` sections with the sections that they name: files, services, registry.
 
+use std::collections::HashSet;
+
+use super::columns::{add_service, copy_files, destination_dirs};
+use super::document::Inf;
+use super::error::error_at;
 use super::facts::{Companions, CopyFile, DirPath, EventLogFacts, Facts, Install, ServiceFacts};
-use super::{Inf, Line, Notes, Section, broken, number};
+use super::lex::{Line, Section};
+use super::notes::Notes;
+use super::number::parse_number;
 use crate::drivers::guest::GuestTarget;
 use crate::error::Result;
-use std::collections::HashSet;
 
 /// Most sections that one section may pull in through `Needs`.
 const NEEDS_MAX: usize = 64;
 
-/// What a service costs, compared with a line: an INF with a thousand services is none.
+/// Cost of a service, in lines: a thousand services are more than any real INF has.
 const SERVICE_COST: usize = 600;
 
 /// Lines of a section and of the sections that it needs.
@@ -27,7 +33,7 @@ impl Lines<'_> {
     }
 
     fn of(&self, key: &str) -> impl Iterator<Item = &Line> {
-        self.lines.iter().copied().filter(move |line| has_key(line, key))
+        self.lines.iter().copied().filter(move |line| line.has_key(key))
     }
 
     /// The value of a key; the last one counts.
@@ -40,10 +46,6 @@ impl Lines<'_> {
     }
 }
 
-fn has_key(line: &Line, key: &str) -> bool {
-    line.key.as_deref().is_some_and(|k| k.eq_ignore_ascii_case(key))
-}
-
 /// A byte in hexadecimal digits, with or without `0x`.
 fn hexadecimal(text: &str) -> Option<u8> {
     let digits = text.trim().trim_start_matches("0x").trim_start_matches("0X");
@@ -52,7 +54,7 @@ fn hexadecimal(text: &str) -> Option<u8> {
 
 impl Inf {
     /// Reads the install section of every model.
-    pub(super) fn install_facts(&self, guest: &GuestTarget, facts: &mut Facts, warnings: &mut Notes) -> Result<()> {
+    pub(super) fn install_facts(&self, guest: &GuestTarget, facts: &mut Facts, notes: &mut Notes) -> Result<()> {
         let mut seen = HashSet::new();
         let mut missing = HashSet::new();
         for model in &facts.models {
@@ -61,11 +63,11 @@ impl Inf {
             }
             let Some(section) = self.actual_section(&model.install, guest) else {
                 let line = usize::try_from(model.line).unwrap_or_default();
-                warnings.push(self.warning(line, format!("the install section [{}] is missing", model.install)));
+                notes.warn(self.warning(line, format!("the install section [{}] is missing", model.install)));
                 missing.insert(model.install.to_lowercase());
                 continue;
             };
-            let install = self.install(&model.install, section, &mut facts.includes, warnings)?;
+            let install = self.install(&model.install, section, &mut facts.includes, notes)?;
             facts.installs.push(install);
         }
         facts.models.retain(|model| !missing.contains(&model.install.to_lowercase()));
@@ -78,16 +80,10 @@ impl Inf {
         names.iter().find_map(|name| self.section(name))
     }
 
-    fn install(
-        &self,
-        name: &str,
-        section: &Section,
-        includes: &mut Vec<String>,
-        warnings: &mut Notes,
-    ) -> Result<Install> {
-        let main = self.lines(section, warnings)?;
+    fn install(&self, name: &str, section: &Section, includes: &mut Vec<String>, notes: &mut Notes) -> Result<Install> {
+        let main = self.lines(section, notes)?;
         let mut companion = |suffix: &str| match self.section(&format!("{}.{suffix}", section.name)) {
-            Some(section) => self.lines(section, warnings),
+            Some(section) => self.lines(section, notes),
             None => Ok(Lines { lines: Vec::new(), foreign: Vec::new(), includes: Vec::new() }),
         };
         let (hw, services) = (companion("HW")?, companion("Services")?);
@@ -98,13 +94,13 @@ impl Inf {
             interfaces: has("Interfaces"),
             co_installers: has("CoInstallers"),
         };
-        let feature_score = main.value("FeatureScore").map(|line| self.expand(line.field(0)));
+        let feature_score = main.value("FeatureScore").map(|line| self.expand(line.value()));
         let mut out = Install {
             name: name.to_owned(),
             section: section.name.clone(),
-            copy_files: self.copy_files(&main, warnings)?,
-            software: self.reg_values(&main.fields(self, "AddReg"), main.first_line(), warnings)?,
-            hardware: self.reg_values(&hw.fields(self, "AddReg"), hw.first_line(), warnings)?,
+            copy_files: self.copy_files(&main, notes)?,
+            software: self.reg_values(&main.fields(self, "AddReg"), main.first_line(), notes)?,
+            hardware: self.reg_values(&hw.fields(self, "AddReg"), hw.first_line(), notes)?,
             services: Vec::new(),
             companions,
             feature_score: feature_score.as_deref().and_then(hexadecimal).unwrap_or(u8::MAX),
@@ -112,10 +108,10 @@ impl Inf {
             needs: Vec::new(),
         };
         for line in services.of("AddService") {
-            if self.expand(line.field(0)).is_empty() {
+            if self.expand(line.field(add_service::NAME)).is_empty() {
                 out.null_service = true;
             } else {
-                out.services.push(self.service(line, warnings)?);
+                out.services.push(self.service(line, notes)?);
             }
         }
         for lines in [&main, &hw, &services] {
@@ -139,9 +135,9 @@ impl Inf {
             out.lines.extend(&section.lines);
             for line in &section.lines {
                 let fields = line.fields.iter().map(|f| self.expand(f)).filter(|f| !f.is_empty());
-                if has_key(line, "Include") {
+                if line.has_key("Include") {
                     out.includes.extend(fields);
-                } else if has_key(line, "Needs") {
+                } else if line.has_key("Needs") {
                     for name in fields {
                         if !seen.insert(name.to_lowercase()) || seen.len() > NEEDS_MAX {
                             continue;
@@ -157,7 +153,7 @@ impl Inf {
         Ok(out)
     }
 
-    fn copy_files(&self, main: &Lines<'_>, warnings: &mut Notes) -> Result<Vec<CopyFile>> {
+    fn copy_files(&self, main: &Lines<'_>, notes: &mut Notes) -> Result<Vec<CopyFile>> {
         let mut out = Vec::new();
         for name in main.fields(self, "CopyFiles") {
             if let Some(file) = name.strip_prefix('@') {
@@ -166,16 +162,16 @@ impl Inf {
                 continue;
             }
             let Some(section) = self.section(&name) else {
-                warnings
-                    .push(self.warning(main.first_line(), format!("the section [{name}] of a CopyFiles is missing")));
+                notes.warn(self.warning(main.first_line(), format!("the section [{name}] of a CopyFiles is missing")));
                 continue;
             };
-            warnings.spend(section.lines.len().saturating_add(1), self.file(), section.number)?;
+            notes.spend(section.lines.len().saturating_add(1), self.file(), section.number)?;
             let destination = self.destination(&name);
             for line in section.lines.iter().filter(|line| line.key.is_none()) {
-                let file = self.expand(line.field(0));
-                let source = Some(self.expand(line.field(1))).filter(|s| !s.is_empty()).unwrap_or_else(|| file.clone());
-                let flags = number(&self.expand(line.field(3))).unwrap_or(0);
+                let file = self.expand(line.field(copy_files::DESTINATION));
+                let source = Some(self.expand(line.field(copy_files::SOURCE))).filter(|s| !s.is_empty());
+                let source = source.unwrap_or_else(|| file.clone());
+                let flags = parse_number(&self.expand(line.field(copy_files::FLAGS))).unwrap_or(0);
                 out.push(CopyFile { name: file, source, destination: destination.clone(), flags });
             }
         }
@@ -185,44 +181,45 @@ impl Inf {
     /// The folder of a CopyFiles section: its line of `[DestinationDirs]`, else `DefaultDestDir`.
     fn destination(&self, name: &str) -> DirPath {
         let Some(section) = self.section("DestinationDirs") else { return DirPath::default() };
-        let of = |key: &str| section.lines.iter().rfind(|line| has_key(line, key));
+        let of = |key: &str| section.lines.iter().rfind(|line| line.has_key(key));
         let Some(line) = of(name).or_else(|| of("DefaultDestDir")) else { return DirPath::default() };
-        let dirid = number(&self.expand(line.field(0))).unwrap_or(0);
-        DirPath { dirid, path: self.expand(line.field(1)).trim_matches('\\').to_owned() }
+        let dirid = parse_number(&self.expand(line.field(destination_dirs::DIRID))).unwrap_or(0);
+        DirPath { dirid, path: self.expand(line.field(destination_dirs::SUBDIR)).trim_matches('\\').to_owned() }
     }
 
     /// `AddService = name,[flags],section[,event-log section[,log[,source]]]`.
-    fn service(&self, line: &Line, warnings: &mut Notes) -> Result<ServiceFacts> {
-        let field = |index: usize| self.expand(line.field(index));
-        let (name, section_name) = (field(0), field(2));
+    fn service(&self, line: &Line, notes: &mut Notes) -> Result<ServiceFacts> {
+        let field = |column: usize| self.expand(line.field(column));
+        let (name, section_name) = (field(add_service::NAME), field(add_service::SECTION));
         let Some(section) = self.section(&section_name) else {
-            return Err(broken(
+            return Err(error_at(
                 &self.file,
                 line.number,
                 format!("the section [{section_name}] of the service {name} is missing"),
             ));
         };
-        warnings.spend(SERVICE_COST, self.file(), line.number)?;
-        let lines = self.lines(section, warnings)?;
-        let wanted = |key: &str| -> Result<u32> {
+        notes.spend(SERVICE_COST, self.file(), line.number)?;
+        let lines = self.lines(section, notes)?;
+        let required = |key: &str| -> Result<u32> {
             let value = lines
                 .value(key)
-                .ok_or_else(|| broken(&self.file, section.number, format!("the service {name} has no {key}")))?;
-            let text = self.expand(value.field(0));
-            number(&text).ok_or_else(|| broken(&self.file, value.number, format!("{key} is no number: {text:?}")))
+                .ok_or_else(|| error_at(&self.file, section.number, format!("the service {name} has no {key}")))?;
+            let text = self.expand(value.value());
+            parse_number(&text)
+                .ok_or_else(|| error_at(&self.file, value.number, format!("{key} is not a number: {text:?}")))
         };
         let text =
             |key: &str| lines.value(key).map(|l| self.text(&l.fields.join(","))).filter(|t| !t.resolved.is_empty());
         let Some(binary) = lines.value("ServiceBinary") else {
-            return Err(broken(&self.file, section.number, format!("the service {name} has no ServiceBinary")));
+            return Err(error_at(&self.file, section.number, format!("the service {name} has no ServiceBinary")));
         };
         let (path, arguments) = self.binary(binary)?;
-        let flags_text = field(1);
+        let flags_text = field(add_service::FLAGS);
         Ok(ServiceFacts {
-            flags: if flags_text.is_empty() { 0 } else { number(&flags_text).unwrap_or(0) },
-            kind: wanted("ServiceType")?,
-            start: wanted("StartType")?,
-            error_control: wanted("ErrorControl")?,
+            flags: if flags_text.is_empty() { 0 } else { parse_number(&flags_text).unwrap_or(0) },
+            kind: required("ServiceType")?,
+            start: required("StartType")?,
+            error_control: required("ErrorControl")?,
             group: text("LoadOrderGroup").map(|t| t.resolved),
             binary: path,
             arguments,
@@ -230,8 +227,8 @@ impl Inf {
             description: text("Description"),
             dependencies: lines.fields(self, "Dependencies"),
             start_name: text("StartName").map(|t| t.resolved),
-            registry: self.reg_values(&lines.fields(self, "AddReg"), section.number, warnings)?,
-            event_log: self.event_log(line, &name, warnings)?,
+            registry: self.reg_values(&lines.fields(self, "AddReg"), section.number, notes)?,
+            event_log: self.event_log(line, &name, notes)?,
             line: u32::try_from(line.number).unwrap_or(u32::MAX),
             name,
         })
@@ -241,17 +238,18 @@ impl Inf {
     fn binary(&self, line: &Line) -> Result<(DirPath, String)> {
         let text = self.expand(&line.fields.join(","));
         let text = text.trim().trim_start_matches('"');
-        let bad = || broken(&self.file, line.number, format!("ServiceBinary is no path of a directory id: {text:?}"));
+        let bad =
+            || error_at(&self.file, line.number, format!("ServiceBinary is not a path of a directory id: {text:?}"));
         let Some(rest) = text.strip_prefix('%') else {
             let path = text.trim_matches('"').to_owned();
             return if path.is_empty() { Err(bad()) } else { Ok((DirPath { dirid: 0, path }, String::new())) };
         };
         let (dirid, path) = rest.split_once('%').ok_or_else(bad)?;
-        let dirid = number(dirid).ok_or_else(bad)?;
+        let dirid = parse_number(dirid).ok_or_else(bad)?;
         let path = path.trim_start_matches('\\');
         let (path, arguments) = match path.split_once('"') {
             Some((path, arguments)) => (path, arguments),
-            // blanks belong to the path up to the first one behind a file's ending
+            // blanks belong to the path, up to the first one after a file's extension
             None => path
                 .match_indices(' ')
                 .map(|(at, _)| path.split_at(at))
@@ -264,32 +262,32 @@ impl Inf {
         Ok((DirPath { dirid, path: path.to_owned() }, arguments.trim().to_owned()))
     }
 
-    fn event_log(&self, line: &Line, service: &str, warnings: &mut Notes) -> Result<Option<EventLogFacts>> {
-        let name = self.expand(line.field(3));
+    fn event_log(&self, line: &Line, service: &str, notes: &mut Notes) -> Result<Option<EventLogFacts>> {
+        let name = self.expand(line.field(add_service::EVENT_LOG_SECTION));
         let Some(section) = (!name.is_empty()).then(|| self.section(&name)).flatten() else {
             if !name.is_empty() {
-                warnings.push(self.warning(line.number, format!("the event-log section [{name}] is missing")));
+                notes.warn(self.warning(line.number, format!("the event-log section [{name}] is missing")));
             }
             return Ok(None);
         };
-        let lines = self.lines(section, warnings)?;
-        let or = |index: usize, default: &str| {
-            Some(self.expand(line.field(index))).filter(|t| !t.is_empty()).unwrap_or_else(|| default.to_owned())
+        let lines = self.lines(section, notes)?;
+        let field_or = |column: usize, default: &str| {
+            Some(self.expand(line.field(column))).filter(|t| !t.is_empty()).unwrap_or_else(|| default.to_owned())
         };
         Ok(Some(EventLogFacts {
-            log: or(4, "System"),
-            source: or(5, service),
-            registry: self.reg_values(&lines.fields(self, "AddReg"), section.number, warnings)?,
+            log: field_or(add_service::EVENT_LOG, "System"),
+            source: field_or(add_service::EVENT_SOURCE, service),
+            registry: self.reg_values(&lines.fields(self, "AddReg"), section.number, notes)?,
         }))
     }
 
-    /// Names in the used kinds of entries that are not strings. Values with `%…%` of the environment are legal.
-    pub(super) fn warn_unknown_strings(&self, warnings: &mut Notes) {
+    /// Warns about names in `%…%` that are not strings of the INF. Variables of the environment are legal, hence no error.
+    pub(super) fn warn_unknown_strings(&self, notes: &mut Notes) {
         for section in self.sections().filter(|s| !s.name.to_lowercase().starts_with("strings")) {
             for line in &section.lines {
                 for text in line.key.iter().chain(&line.fields) {
                     for name in self.strings.unknown(text) {
-                        warnings.push(self.warning(line.number, format!("%{name}% is not in [Strings]")));
+                        notes.warn(self.warning(line.number, format!("%{name}% is not in [Strings]")));
                     }
                 }
             }

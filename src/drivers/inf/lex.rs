@@ -2,13 +2,14 @@
 //!
 //! Rules ("General syntax rules for INF files"): a `;` outside quotes starts a comment; a `\` at the end of a line joins
 //! the next line; `"` quotes, and `""` inside quotes is one quote; a section of the same name continues the former one;
-//! names are compared without case; what is before the first `=` is the key unless a comma comes first.
+//! names are compared without case; the text before the first `=` is the key unless a comma comes first.
 
-use super::broken;
-use crate::error::Result;
 use std::collections::HashMap;
 
-/// Most lines of an INF: a guard, far above any real one.
+use super::error::error_at;
+use crate::error::Result;
+
+/// Most lines of an INF, far above any real one.
 const LINES_MAX: usize = 400_000;
 /// Most fields in a line: the longest real ones are binary values of a few hundred bytes.
 const FIELDS_MAX: usize = 8192;
@@ -20,28 +21,40 @@ const SECTION_NAME_MAX: usize = 255;
 pub struct Line {
     /// Number of its first line in the file, from 1.
     pub number: usize,
-    /// What is before the `=`.
+    /// The text before the `=`.
     pub key: Option<String>,
-    /// What is after it, or the whole line, split at commas.
+    /// The text after it, or the whole line if there is no key, split at commas.
     pub fields: Vec<String>,
 }
 
 impl Line {
-    /// A field, empty if it is missing.
+    /// A field by its position, empty if it is missing.
     #[must_use]
-    pub fn field(&self, index: usize) -> &str {
-        self.fields.get(index).map_or("", String::as_str)
+    pub fn field(&self, column: usize) -> &str {
+        self.fields.get(column).map_or("", String::as_str)
+    }
+
+    /// The first field: the value of an entry that has only one.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        self.field(0)
+    }
+
+    /// Whether the entry has a key, without regard to case.
+    #[must_use]
+    pub fn has_key(&self, key: &str) -> bool {
+        self.key.as_deref().is_some_and(|k| k.eq_ignore_ascii_case(key))
     }
 }
 
 /// All lines of all sections of one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
-    /// As first written.
+    /// Name in the spelling of its first header.
     pub name: String,
     /// Line of its first header.
     pub number: usize,
-    /// Entries in order.
+    /// Entries in the order of the file, those of later sections of the same name last.
     pub lines: Vec<Line>,
 }
 
@@ -78,7 +91,7 @@ pub(super) fn sections(text: &str, file: &str) -> Result<Sections> {
     while let Some((index, line)) = lines.next() {
         let number = index + 1;
         if number > LINES_MAX {
-            return Err(broken(file, number, format!("the INF has more than {LINES_MAX} lines")));
+            return Err(error_at(file, number, format!("the INF has more than {LINES_MAX} lines")));
         }
         let line = line.trim_matches(is_blank);
         if let Some(rest) = line.strip_prefix('[') {
@@ -91,16 +104,16 @@ pub(super) fn sections(text: &str, file: &str) -> Result<Sections> {
             let Some((_, next)) = lines.next() else { break };
             entry.feed(next.trim_matches(is_blank));
             if entry.fields.len() > FIELDS_MAX {
-                return Err(broken(file, number, format!("an entry has more than {FIELDS_MAX} fields")));
+                return Err(error_at(file, number, format!("an entry has more than {FIELDS_MAX} fields")));
             }
         }
         let Some(line) = entry.finish(number) else { continue };
         if line.fields.len() > FIELDS_MAX {
-            return Err(broken(file, number, format!("an entry has more than {FIELDS_MAX} fields")));
+            return Err(error_at(file, number, format!("an entry has more than {FIELDS_MAX} fields")));
         }
         match current.and_then(|i: usize| out.list.get_mut(i)) {
             Some(section) => section.lines.push(line),
-            None => return Err(broken(file, number, "an entry before the first section")),
+            None => return Err(error_at(file, number, "an entry before the first section")),
         }
     }
     Ok(out)
@@ -111,10 +124,10 @@ fn is_blank(c: char) -> bool {
 }
 
 fn section_name<'a>(rest: &'a str, file: &str, number: usize) -> Result<&'a str> {
-    let end = rest.find(']').ok_or_else(|| broken(file, number, "a section header without its closing bracket"))?;
+    let end = rest.find(']').ok_or_else(|| error_at(file, number, "a section header without its closing bracket"))?;
     let name = rest[..end].trim_matches(is_blank).trim_matches('"');
     if name.chars().count() > SECTION_NAME_MAX {
-        return Err(broken(file, number, format!("a section name longer than {SECTION_NAME_MAX} characters")));
+        return Err(error_at(file, number, format!("a section name longer than {SECTION_NAME_MAX} characters")));
     }
     Ok(name)
 }
@@ -170,7 +183,7 @@ impl Entry {
                 }
             }
         }
-        // what is quoted ends with its line
+        // a quotation ends with its line
         if quoted {
             self.keep = self.field.len();
         }

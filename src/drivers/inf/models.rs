@@ -1,17 +1,20 @@
 //! `[Manufacturer]` and the models sections: which section a guest takes, and the devices in it.
 
+use super::columns::{manufacturer, models};
+use super::document::Inf;
 use super::facts::{Model, Text};
+use super::lex::Section;
+use super::notes::Notes;
 use super::target::TargetOs;
-use super::{Inf, Notes};
 use crate::drivers::guest::GuestTarget;
 use crate::error::Result;
 
 /// Most decorations of an INF; real ones have up to a few dozen.
 const TARGETS_MAX: usize = 1024;
-/// What a model costs, compared with a line of another section.
+/// Cost of a model, in lines of other sections.
 const MODEL_COST: usize = 10;
 
-/// A line of `[Manufacturer]`.
+/// A line of `[Manufacturer]`: a manufacturer and where its models are.
 pub(super) struct Maker {
     pub name: Text,
     pub section: String,
@@ -21,22 +24,37 @@ pub(super) struct Maker {
 }
 
 impl Inf {
+    /// The decorations of all models sections, with those sections' base names.
+    #[must_use]
+    pub fn targets(&self) -> Vec<TargetOs> {
+        let mut out: Vec<TargetOs> = Vec::new();
+        for maker in self.makers(&mut Notes::default()) {
+            for target in maker.targets {
+                if !out.contains(&target) {
+                    out.push(target);
+                }
+            }
+        }
+        out
+    }
+
     /// The lines of `[Manufacturer]`. A line without decorations means the plain section.
-    pub(super) fn makers(&self, warnings: &mut Notes) -> Vec<Maker> {
+    pub(super) fn makers(&self, notes: &mut Notes) -> Vec<Maker> {
         let Some(section) = self.section("Manufacturer") else { return Vec::new() };
         let mut out = Vec::new();
         let mut targets = 0;
         for line in section.lines.iter().take(TARGETS_MAX) {
             // "%Maker%" alone: the section has the maker's own name
-            let name = line.key.as_deref().unwrap_or_else(|| line.field(0));
-            let models = if line.key.is_some() { line.field(0) } else { name };
+            let name = line.key.as_deref().unwrap_or_else(|| line.value());
+            let models = if line.key.is_some() { line.field(manufacturer::MODELS_SECTION) } else { name };
             let mut maker = Maker {
                 name: self.text(name),
                 section: self.expand(models),
                 targets: Vec::new(),
                 decorations: Vec::new(),
             };
-            let decorations = line.fields.iter().skip(1).map(|d| self.expand(d)).filter(|d| !d.is_empty());
+            let decorations = line.fields.iter().skip(manufacturer::TARGET_OS);
+            let decorations = decorations.map(|d| self.expand(d)).filter(|d| !d.is_empty());
             for decoration in decorations.take(TARGETS_MAX.saturating_sub(targets)) {
                 targets += 1;
                 match TargetOs::parse(&decoration) {
@@ -44,10 +62,10 @@ impl Inf {
                         maker.targets.push(target);
                         maker.decorations.push(decoration);
                     }
-                    None => warnings.push(self.warning(line.number, format!("no target system: {decoration:?}"))),
+                    None => notes.warn(self.warning(line.number, format!("not a target system: {decoration:?}"))),
                 }
             }
-            // the plain section is what Windows falls back to on x86
+            // on x86 Windows falls back to the undecorated section
             if maker.targets.is_empty() || self.section(&maker.section).is_some() {
                 maker.targets.push(TargetOs::none());
                 maker.decorations.push(String::new());
@@ -59,9 +77,9 @@ impl Inf {
 
     /// The devices of the sections that a guest takes: of each maker the best-ranked section that fits. If that section
     /// is empty or missing, the maker has nothing for this guest; that is how INFs exclude a Windows.
-    pub(super) fn models_for(&self, guest: &GuestTarget, warnings: &mut Notes) -> Result<Vec<Model>> {
+    pub(super) fn models_for(&self, guest: &GuestTarget, notes: &mut Notes) -> Result<Vec<Model>> {
         let mut out = Vec::new();
-        for maker in self.makers(warnings) {
+        for maker in self.makers(notes) {
             let fitting = maker.targets.iter().zip(&maker.decorations).filter(|(target, _)| target.fits(guest).is_ok());
             let Some((_, decoration)) = fitting.max_by_key(|(target, _)| target.rank()) else { continue };
             let name = match decoration.as_str() {
@@ -69,33 +87,27 @@ impl Inf {
                 decoration => format!("{}.{decoration}", maker.section),
             };
             if let Some(section) = self.section(&name) {
-                self.read_models(section, &maker.name, &mut out, warnings)?;
+                self.read_models(section, &maker.name, &mut out, notes)?;
             }
         }
         Ok(out)
     }
 
-    fn read_models(
-        &self,
-        section: &super::Section,
-        maker: &Text,
-        out: &mut Vec<Model>,
-        warnings: &mut Notes,
-    ) -> Result<()> {
+    fn read_models(&self, section: &Section, maker: &Text, out: &mut Vec<Model>, notes: &mut Notes) -> Result<()> {
         for line in &section.lines {
-            warnings.spend(MODEL_COST, self.file(), line.number)?;
+            notes.spend(MODEL_COST, self.file(), line.number)?;
             let Some(description) = &line.key else {
-                warnings.push(self.warning(line.number, "a model without a description is left out"));
+                notes.warn(self.warning(line.number, "a model without a description is left out"));
                 continue;
             };
-            let ids: Vec<String> =
-                line.fields.iter().skip(1).map(|id| self.expand(id)).filter(|id| !id.is_empty()).collect();
-            let install = self.expand(line.field(0));
+            let ids = line.fields.iter().skip(models::HARDWARE_ID);
+            let ids: Vec<String> = ids.map(|id| self.expand(id)).filter(|id| !id.is_empty()).collect();
+            let install = self.expand(line.field(models::INSTALL_SECTION));
             let Some((first, rest)) = ids.split_first() else {
                 // legal: a device that is only installed by hand
                 continue;
             };
-            let only_compatible = line.field(1).is_empty();
+            let only_compatible = line.field(models::HARDWARE_ID).is_empty();
             out.push(Model {
                 manufacturer: maker.clone(),
                 description: self.text(description),
@@ -112,7 +124,7 @@ impl Inf {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Misfit;
+    use super::super::target::Misfit;
     use super::*;
     use crate::drivers::guest::Arch;
 

@@ -1,7 +1,12 @@
 //! `AddReg` sections: registry values as bytes ("INF AddReg Directive").
 
+use super::columns::add_reg;
+use super::document::Inf;
+use super::error::error_at;
 use super::facts::{RegAction, RegRoot, RegValue};
-use super::{Inf, Line, Notes, broken, number};
+use super::lex::Line;
+use super::notes::Notes;
+use super::number::parse_number;
 use crate::error::Result;
 use crate::hive::{RegistryData, ValueType};
 
@@ -17,36 +22,38 @@ const TYPE: u32 = 0xFFFF_0001;
 
 impl Inf {
     /// The values of `AddReg` sections, in order.
-    pub(super) fn reg_values(&self, names: &[String], at: usize, warnings: &mut Notes) -> Result<Vec<RegValue>> {
+    pub(super) fn reg_values(&self, names: &[String], at: usize, notes: &mut Notes) -> Result<Vec<RegValue>> {
         let mut out = Vec::new();
         for name in names {
             let Some(section) = self.section(name) else {
-                warnings.push(self.warning(at, format!("the section [{name}] of an AddReg is missing")));
+                notes.warn(self.warning(at, format!("the section [{name}] of an AddReg is missing")));
                 continue;
             };
-            warnings.spend(section.lines.len().saturating_add(1), self.file(), section.number)?;
+            notes.spend(section.lines.len().saturating_add(1), self.file(), section.number)?;
             for line in &section.lines {
-                match self.reg_value(line, warnings)? {
+                match self.reg_value(line, notes)? {
                     Some(value) => out.push(value),
-                    None => warnings.push(self.warning(line.number, "a registry line without a root is left out")),
+                    None => notes.warn(self.warning(line.number, "a registry line without a root is left out")),
                 }
             }
         }
         Ok(out)
     }
 
-    fn reg_value(&self, line: &Line, warnings: &mut Notes) -> Result<Option<RegValue>> {
-        let Some(root) = root(&self.expand(line.field(0))).filter(|_| line.key.is_none()) else { return Ok(None) };
-        let flags_text = self.expand(line.field(3));
+    fn reg_value(&self, line: &Line, notes: &mut Notes) -> Result<Option<RegValue>> {
+        let Some(root) = parse_root(&self.expand(line.field(add_reg::ROOT))).filter(|_| line.key.is_none()) else {
+            return Ok(None);
+        };
+        let flags_text = self.expand(line.field(add_reg::FLAGS));
         // SetupAPI takes flags that it cannot read as a number (`REG_SZ`, a token without a string) as 0
-        let flags = number(&flags_text).unwrap_or_else(|| {
+        let flags = parse_number(&flags_text).unwrap_or_else(|| {
             if !flags_text.is_empty() {
-                warnings.push(self.warning(line.number, format!("the flags {flags_text:?} are taken as 0 (REG_SZ)")));
+                notes.warn(self.warning(line.number, format!("the flags {flags_text:?} are taken as 0 (REG_SZ)")));
             }
             0
         });
-        let name = self.expand(line.field(2));
-        let nothing_to_set = name.is_empty() && line.fields.len() <= 3;
+        let name = self.expand(line.field(add_reg::NAME));
+        let nothing_to_set = name.is_empty() && line.fields.len() <= add_reg::FLAGS;
         let action = if flags & (KEY_ONLY | KEY_ONLY_COMMON) != 0 || nothing_to_set {
             RegAction::KeyOnly
         } else if flags & DELETE_VALUE != 0 {
@@ -62,19 +69,23 @@ impl Inf {
         };
         let data = match action {
             RegAction::KeyOnly | RegAction::Delete => RegistryData::none(),
-            _ => self.reg_data(flags, line, warnings)?,
+            _ => self.reg_data(flags, line, notes)?,
         };
         let name = if action == RegAction::KeyOnly { String::new() } else { name };
-        let subkey = self.expand(line.field(1)).trim_matches('\\').to_owned();
+        let subkey = self.expand(line.field(add_reg::SUBKEY)).trim_matches('\\').to_owned();
         let number = u32::try_from(line.number).unwrap_or(u32::MAX);
         Ok(Some(RegValue { root, subkey, name, action, data, line: number }))
     }
 
-    fn reg_data(&self, flags: u32, line: &Line, warnings: &mut Notes) -> Result<RegistryData> {
-        let fields: Vec<String> = line.fields.iter().skip(4).map(|f| self.expand(f)).collect();
+    fn reg_data(&self, flags: u32, line: &Line, notes: &mut Notes) -> Result<RegistryData> {
+        let fields: Vec<String> = line.fields.iter().skip(add_reg::VALUE).map(|f| self.expand(f)).collect();
         let single = fields.first().map_or("", String::as_str);
         let bad = |what: &str| {
-            broken(&self.file, line.number, format!("the registry value {:?} is no {what}", line.field(2)))
+            error_at(
+                &self.file,
+                line.number,
+                format!("the registry value {:?} is not a {what}", line.field(add_reg::NAME)),
+            )
         };
         Ok(match flags & TYPE {
             0x0000_0000 => RegistryData::sz(single),
@@ -85,11 +96,11 @@ impl Inf {
             }
             0x0001_0001 => {
                 // SetupAPI takes data that it cannot read as a number as 0
-                let data = number(single).unwrap_or_else(|| {
+                let data = parse_number(single).unwrap_or_else(|| {
                     if !single.is_empty() {
-                        let name = line.field(2);
+                        let name = line.field(add_reg::NAME);
                         let text = format!("the DWORD {name:?} is not a number: {single:?} is taken as 0");
-                        warnings.push(self.warning(line.number, text));
+                        notes.warn(self.warning(line.number, text));
                     }
                     0
                 });
@@ -103,7 +114,7 @@ impl Inf {
                 RegistryData::new(kind, number.or_else(|| bytes(&fields)).ok_or_else(|| bad("list of bytes"))?)
             }
             other => {
-                return Err(broken(
+                return Err(error_at(
                     &self.file,
                     line.number,
                     format!("unknown type of a registry value: flags {other:#010x}"),
@@ -113,7 +124,7 @@ impl Inf {
     }
 }
 
-fn root(text: &str) -> Option<RegRoot> {
+fn parse_root(text: &str) -> Option<RegRoot> {
     Some(match text.to_ascii_uppercase().as_str() {
         "HKCR" => RegRoot::ClassesRoot,
         "HKCU" => RegRoot::CurrentUser,
@@ -246,7 +257,7 @@ mod tests {
             let text = format!("[Version]\nSignature=\"$Windows NT$\"\n[add]\n{line}\n");
             let mut notes = Notes::default();
             Inf::parse(text.as_bytes(), "x.inf").unwrap().reg_values(&["add".to_owned()], 0, &mut notes).unwrap();
-            notes.list.join("\n")
+            notes.warnings.join("\n")
         };
         for flags in ["REG_SZ", "\"REG_SZ\"", "%FLG_ADDREG_TYPE_DWORD%", "what", "0x1_0", "0x100000000"] {
             one(&format!("HKR,,a,{flags},7"), Set, ValueType::SZ, b"7\0\0\0");

@@ -1,16 +1,17 @@
 //! `%strings%` and their language sections.
 
-use super::broken;
+use std::collections::BTreeMap;
+
+use super::error::error_at;
 use super::lex::{Section, Sections};
 use crate::error::Result;
-use std::collections::BTreeMap;
 
 /// Longest string after expansion (`MAX_INF_STRING_LENGTH`).
 const STRING_MAX: usize = 4096;
-/// How deep strings may name strings.
+/// Deepest nesting of strings that use other strings.
 const DEPTH_MAX: usize = 16;
 
-/// The strings of an INF for one language, by lower-case name, with the strings that they name put in.
+/// The strings of an INF for one language, by lower-case name, with the strings that they use expanded.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Strings(BTreeMap<String, String>);
 
@@ -26,7 +27,7 @@ impl Strings {
         let mut out = BTreeMap::new();
         for (name, (line, value)) in &raw {
             let resolved = resolve(value, &raw).ok_or_else(|| {
-                broken(file, *line, format!("the string %{name}% contains itself, or is far too long"))
+                error_at(file, *line, format!("the string %{name}% contains itself, or is far too long"))
             })?;
             out.insert(name.clone(), resolved.replace("%%", "%"));
         }
@@ -76,7 +77,7 @@ fn entries(section: &Section) -> impl Iterator<Item = (String, (usize, String))>
     })
 }
 
-/// Puts strings into a string until none is left; `None` when there is no end to it.
+/// Expands a string until it uses no other; `None` when there is no end to it.
 fn resolve(value: &str, raw: &BTreeMap<String, (usize, String)>) -> Option<String> {
     let mut current = value.to_owned();
     for _ in 0..DEPTH_MAX {
@@ -108,7 +109,7 @@ fn resolve(value: &str, raw: &BTreeMap<String, (usize, String)>) -> Option<Strin
 
 enum Piece<'a> {
     Text(&'a str),
-    /// `%%`
+    /// `%%`, which stands for a percent sign.
     Percent,
     Token(&'a str),
 }

@@ -2,8 +2,10 @@
 //!
 //! `NT[arch][.[major][.[minor][.[product type][.[suite mask][.[build]]]]]]`
 
-use crate::drivers::guest::{Arch, GuestTarget};
 use std::fmt;
+
+use super::number::parse_number;
+use crate::drivers::guest::{Arch, GuestTarget};
 
 /// A parsed decoration. `None` fields match everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,13 +20,13 @@ pub struct TargetOs {
     pub product_type: Option<u32>,
     /// `VER_SUITE_*` bits, all of which the guest must have.
     pub suite: Option<u32>,
-    /// Lowest build within the version; only Windows 10 build 14310 and later look at it.
+    /// Lowest build within the version; Windows before build 14310 ignores such a section.
     pub build: Option<u32>,
     /// Nothing at all was written after the models section's name.
     pub undecorated: bool,
 }
 
-/// Builds from which on Windows knows the build number in a decoration.
+/// First build of Windows that reads the build number in a decoration.
 const BUILD_AWARE: u32 = 14310;
 
 /// Why a decoration does not fit a guest, the most telling reason first.
@@ -34,7 +36,7 @@ pub enum Misfit {
     TooOld,
     /// Another kind of product or suite.
     Product,
-    /// Another CPU.
+    /// The decoration is for another CPU.
     Cpu,
 }
 
@@ -55,7 +57,7 @@ impl TargetOs {
         match parts.next()? {
             "" => {}
             cpu => match Arch::parse(cpu) {
-                // Windows' own spellings only: "NTx64" is no decoration
+                // Windows' own spellings only: "NTx64" is not a decoration
                 Some(arch) if arch.inf_name().eq_ignore_ascii_case(cpu) => out.arch = Some(arch),
                 _ if ["ia64", "arm", "alpha", "mips", "ppc", "axp64"].contains(&cpu.to_ascii_lowercase().as_str()) => {
                     out.foreign_arch = true;
@@ -67,7 +69,7 @@ impl TargetOs {
         for (index, part) in parts.enumerate() {
             let slot = numbers.get_mut(index)?;
             if !part.is_empty() {
-                *slot = Some(super::number(part)?);
+                *slot = Some(parse_number(part)?);
             }
         }
         let [major, minor, product_type, suite, build] = numbers;
@@ -145,7 +147,7 @@ impl TargetOs {
     }
 }
 
-/// The name that people know, with the number that INFs use: "Windows 8.1 (6.3)".
+/// The marketing name with the number that INFs use: "Windows 8.1 (6.3)".
 fn system_name(major: u32, minor: u32) -> String {
     let name = match (major, minor) {
         (5, 0) => "2000",
@@ -214,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_decoration() {
+    fn other_texts_are_not_decorations() {
         for text in ["", "N", "amd64", "NTx64", "NTamd64.x", "NTamd64.1.2.3.4.5.6", "NTamd64..1", "NTwhat"] {
             assert_eq!(TargetOs::parse(text), None, "{text}");
         }

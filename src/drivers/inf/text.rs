@@ -1,15 +1,15 @@
 //! From the bytes of an INF to text: Windows takes UTF-16 with a byte-order mark, UTF-8, and the ANSI code page.
 
-use super::broken;
+use super::error::error_at;
 use crate::error::Result;
 
-/// Largest INF that is read. The largest known vendor INFs (display drivers, UTF-16) have about 3 MB.
+/// Largest INF that is read, in bytes. The largest known vendor INFs (display drivers, UTF-16) have about 3 MB.
 pub const SIZE_MAX: usize = 8 << 20;
 
 /// Decodes an INF. Without a mark: UTF-16 if the zero bytes say so, else UTF-8 if valid, else Windows-1252.
 pub(super) fn decode(bytes: &[u8], file: &str) -> Result<String> {
     if bytes.len() > SIZE_MAX {
-        return Err(broken(file, 0, format!("the INF has {} bytes; at most {SIZE_MAX} are read", bytes.len()))
+        return Err(error_at(file, 0, format!("the INF has {} bytes; at most {SIZE_MAX} are read", bytes.len()))
             .hint("this is hardly an INF; take it out of the driver folder"));
     }
     let text = match bytes {
@@ -28,7 +28,7 @@ pub(super) fn decode(bytes: &[u8], file: &str) -> Result<String> {
         let line = text[..at].lines().count().max(1);
         let tail_only = text[at..].chars().all(|c| c == '\0' || c.is_whitespace());
         if !tail_only {
-            return Err(broken(file, line, "the INF is not text: it holds a zero byte"));
+            return Err(error_at(file, line, "the INF is not text: it holds a zero byte"));
         }
     }
     Ok(text)

@@ -1,7 +1,12 @@
 //! `[Version]`: class, provider, date and version, catalogue. And the list of files on the media.
 
+use super::columns::{driver_ver, source_disks_files, source_disks_names};
+use super::document::Inf;
+use super::error::error_at;
+use super::facts::Text;
 use super::facts::{Facts, Guid};
-use super::{Inf, Line, Notes, Text, broken, number};
+use super::notes::Notes;
+use super::number::parse_number;
 use crate::clock::FileTime;
 use crate::drivers::guest::GuestTarget;
 use crate::error::Result;
@@ -24,38 +29,17 @@ const CLASSES: &[(&str, &str)] = &[
     ("Volume", "{71A27CDD-812A-11D0-BEC7-08002BE2092F}"),
 ];
 
-/// Most files of a package that are looked at.
+/// Most files of a package that are read from `SourceDisksFiles`.
 const SOURCE_FILES_MAX: usize = 4096;
 /// Most disks of a package.
 const DISKS_MAX: usize = 64;
 
 impl Inf {
-    /// The value of a `[Version]` entry.
-    fn version_line(&self, key: &str) -> Option<&Line> {
-        let section = self.section("Version")?;
-        section.lines.iter().rfind(|line| line.key.as_deref().is_some_and(|k| k.eq_ignore_ascii_case(key)))
-    }
-
-    pub(super) fn check_signature(&self) -> Result<()> {
-        let Some(version) = self.section("Version") else {
-            return Err(broken(&self.file, 0, "there is no [Version] section: this is no INF for Windows"));
-        };
-        let Some(line) = self.version_line("Signature") else {
-            return Err(broken(&self.file, version.number, "[Version] has no Signature"));
-        };
-        let signature = self.expand(line.field(0));
-        if ["$windows nt$", "$chicago$", "$windows 95$"].contains(&signature.to_ascii_lowercase().as_str()) {
-            return Ok(());
-        }
-        Err(broken(&self.file, line.number, "the Signature is not one of a Windows INF")
-            .expected_found("$Windows NT$", signature))
-    }
-
-    pub(super) fn version_facts(&self, guest: &GuestTarget, warnings: &mut Notes) -> Result<Facts> {
-        let text = |key: &str| self.version_line(key).map_or_else(Text::default, |line| self.text(line.field(0)));
+    pub(super) fn version_facts(&self, guest: &GuestTarget, notes: &mut Notes) -> Result<Facts> {
+        let text = |key: &str| self.version_line(key).map_or_else(Text::default, |line| self.text(line.value()));
         let class = text("Class").resolved;
         let class_guid = self.class_guid(&class)?;
-        let (driver_date, driver_date_text, driver_version) = self.driver_ver(warnings);
+        let (driver_date, driver_date_text, driver_version) = self.driver_ver(notes);
         Ok(Facts {
             file_name: self.file.rsplit(['/', '\\']).next().unwrap_or_default().to_owned(),
             class,
@@ -65,7 +49,7 @@ impl Inf {
             driver_date_text,
             driver_version,
             catalog: self.catalog(guest),
-            pnp_lockdown: number(&text("PnpLockdown").resolved) == Some(1),
+            pnp_lockdown: parse_number(&text("PnpLockdown").resolved) == Some(1),
             models: Vec::new(),
             installs: Vec::new(),
             source_files: Vec::new(),
@@ -77,28 +61,32 @@ impl Inf {
 
     fn class_guid(&self, class: &str) -> Result<Guid> {
         if let Some(line) = self.version_line("ClassGuid") {
-            let text = self.expand(line.field(0));
+            let text = self.expand(line.value());
             return Guid::parse(&text)
-                .ok_or_else(|| broken(&self.file, line.number, format!("ClassGuid is no GUID: {text:?}")));
+                .ok_or_else(|| error_at(&self.file, line.number, format!("ClassGuid is not a GUID: {text:?}")));
         }
         let known = CLASSES.iter().find(|(name, _)| name.eq_ignore_ascii_case(class));
         known.and_then(|(_, guid)| Guid::parse(guid)).ok_or_else(|| {
             let line = self.section("Version").map_or(0, |s| s.number);
-            broken(&self.file, line, format!("[Version] has no ClassGuid, and the class {class:?} is not a known one"))
+            error_at(
+                &self.file,
+                line,
+                format!("[Version] has no ClassGuid, and the class {class:?} is not a known one"),
+            )
         })
     }
 
     /// `DriverVer = mm/dd/yyyy[, a.b.c.d]`.
-    fn driver_ver(&self, warnings: &mut Notes) -> (FileTime, String, [u16; 4]) {
+    fn driver_ver(&self, notes: &mut Notes) -> (FileTime, String, [u16; 4]) {
         let nothing = (FileTime(0), String::new(), [0; 4]);
         let Some(line) = self.version_line("DriverVer") else { return nothing };
-        let (date, version) = (self.expand(line.field(0)), self.expand(line.field(1)));
+        let (date, version) = (self.expand(line.field(driver_ver::DATE)), self.expand(line.field(driver_ver::VERSION)));
         let Some((time, iso)) = parse_date(&date) else {
-            warnings.push(self.warning(line.number, format!("DriverVer has no valid date: {date:?}")));
+            notes.warn(self.warning(line.number, format!("DriverVer has no valid date: {date:?}")));
             return nothing;
         };
         let Some(version) = parse_version(&version) else {
-            warnings.push(self.warning(line.number, format!("DriverVer has no valid version: {version:?}")));
+            notes.warn(self.warning(line.number, format!("DriverVer has no valid version: {version:?}")));
             return (time, iso, [0; 4]);
         };
         (time, iso, version)
@@ -108,7 +96,7 @@ impl Inf {
     fn catalog(&self, guest: &GuestTarget) -> Option<String> {
         let keys = [format!("CatalogFile.NT{}", guest.arch.inf_name()), "CatalogFile.NT".into(), "CatalogFile".into()];
         let line = keys.iter().find_map(|key| self.version_line(key))?;
-        Some(self.expand(line.field(0))).filter(|name| !name.is_empty())
+        Some(self.expand(line.value())).filter(|name| !name.is_empty())
     }
 
     /// The files of `SourceDisksFiles`, with the sub-folders of the disk and the file, relative to the INF's folder.
@@ -118,7 +106,7 @@ impl Inf {
         let mut disks: Vec<(String, String)> = Vec::new();
         for line in of("SourceDisksNames").iter().filter_map(|n| self.section(n)).flat_map(|s| &s.lines) {
             if let Some(key) = line.key.as_ref().filter(|_| disks.len() < DISKS_MAX) {
-                disks.push((self.expand(key), self.expand(line.field(3))));
+                disks.push((self.expand(key), self.expand(line.field(source_disks_names::PATH))));
             }
         }
         let mut out: Vec<String> = Vec::new();
@@ -132,9 +120,9 @@ impl Inf {
             if out.len() >= SOURCE_FILES_MAX {
                 break;
             }
-            let disk = self.expand(line.field(0));
+            let disk = self.expand(line.field(source_disks_files::DISK_ID));
             let folder = disks.iter().find(|(id, _)| *id == disk).map_or("", |(_, path)| path.as_str());
-            out.push(join(&[folder, &self.expand(line.field(1)), &name]));
+            out.push(join(&[folder, &self.expand(line.field(source_disks_files::SUBDIR)), &name]));
         }
         out
     }
@@ -158,7 +146,7 @@ fn parse_date(text: &str) -> Option<(FileTime, String)> {
     Some((FileTime::from_date(year, month, day)?, format!("{year:04}-{month:02}-{day:02}")))
 }
 
-/// One to four numbers; what is missing is zero. Nothing at all is version 0. A full stop at the end means nothing.
+/// One to four numbers; missing ones are zero, so that an empty text is version 0. A full stop at the end is ignored.
 fn parse_version(text: &str) -> Option<[u16; 4]> {
     let mut out = [0; 4];
     if text.trim().is_empty() {
@@ -236,6 +224,6 @@ mod tests {
         let error = facts("Class=Own").unwrap_err().to_string();
         assert!(error.contains("no ClassGuid"), "{error}");
         let error = facts("Class=Own\nClassGuid={XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX}").unwrap_err().to_string();
-        assert!(error.contains("x.inf:4: ClassGuid is no GUID"), "{error}");
+        assert!(error.contains("x.inf:4: ClassGuid is not a GUID"), "{error}");
     }
 }

@@ -1,14 +1,15 @@
 //! A folder of the host as a driver source.
 
-use super::{FILE_SIZE_MAX, SourceFile, WARNINGS_MAX};
-use crate::error::{Error, Kind, Layer, Result};
-use crate::host::{self, Unreadable};
 use std::collections::{HashMap, HashSet};
 use std::fs::Metadata;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Deepest folder that is looked into.
+use super::file::{FILE_SIZE_MAX, SourceFile, WARNINGS_MAX};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::host::{self, Unreadable};
+
+/// Deepest folder that is searched.
 const DEPTH_MAX: usize = 16;
 /// Most files that are listed: some fifty times a full driver ISO.
 const FILES_MAX: usize = 100_000;
@@ -47,7 +48,7 @@ impl Directory {
         let mut paths = HashMap::new();
         let mut seen = HashSet::new();
         let shown = root.display().to_string();
-        // The folder itself may be given by a link; what counts is where the links in it lead.
+        // The folder itself may be given by a link; only the targets of links inside it are checked.
         let real_root = root.canonicalize().map_err(|e| unreadable(e, &shown))?;
         let mut leave_out = |path: &Path, reason: &str| {
             if warnings.len() < WARNINGS_MAX {
@@ -80,7 +81,7 @@ impl Directory {
                             leave_out(&entry.path(), "a link to nothing");
                             continue;
                         };
-                        // What is linked to is copied into the guest: driver media of others could name any file of
+                        // The target of a link is copied into the guest: foreign driver media could name any file of
                         // the host.
                         if !real.starts_with(&real_root) {
                             leave_out(&entry.path(), "a link that leads out of the driver folder");

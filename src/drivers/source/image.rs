@@ -1,12 +1,13 @@
 //! An ISO image as a driver source.
 
-use super::{FILE_SIZE_MAX, SourceFile};
-use crate::error::{Error, Kind, Layer, Result};
-use crate::iso::{HostFile, Iso, IsoFile};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// The image and where each listed file is in its list.
+use super::file::{FILE_SIZE_MAX, SourceFile};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::iso::{HostFile, Iso, IsoFile};
+
+/// An opened image, with the position of each file in the list of [`Iso::files`].
 pub(super) struct Image {
     path: PathBuf,
     iso: Iso<HostFile>,

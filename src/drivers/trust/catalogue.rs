@@ -1,22 +1,24 @@
 //! Security catalogues (`.cat`): a signed list of digests ("certificate trust list" with catalogue attributes).
 
+use std::collections::{BTreeSet, HashSet};
+
+use der::asn1::ObjectIdentifier;
+use der::{Tag, Tagged};
+
 use super::authenticode::file_digest;
 use super::pkcs7::{self, Algorithm};
 use crate::drivers::pe::PeFacts;
 use crate::hex;
-use der::asn1::ObjectIdentifier;
-use der::{Tag, Tagged};
-use std::collections::{BTreeSet, HashSet};
 
 /// Content of a catalogue (`szOID_CTL`).
 const TRUST_LIST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.10.1");
 /// The attribute with a member's digest.
 const INDIRECT_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.2.1.4");
 
-/// Largest catalogue that is parsed; those of driver packages have some ten kilobytes.
+/// Largest catalogue that is parsed, in bytes; those of driver packages have some ten kilobytes.
 const SIZE_MAX: usize = 32 << 20;
 
-/// A parsed catalogue.
+/// A parsed catalogue, asked by [`lists`](Self::lists).
 #[derive(Debug)]
 pub struct Catalogue {
     digests: HashSet<Vec<u8>>,
@@ -30,10 +32,10 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Reads a catalogue.
+    /// Parses a catalogue (DER).
     ///
     /// # Errors
-    /// Says in words what is wrong.
+    /// The reason, as text, when the data is not a signed list of digests.
     pub fn parse(data: &[u8]) -> Result<Self, String> {
         if data.len() > SIZE_MAX {
             return Err(format!("the catalogue has {} bytes", data.len()));

@@ -10,7 +10,7 @@ use der::asn1::{AnyRef, ObjectIdentifier};
 use der::{Decode, Encode, Reader, SliceReader, Tag, Tagged};
 use sha2::Digest;
 
-/// Most elements of a set that are looked at.
+/// Most elements of a constructed value that are read.
 const ELEMENTS_MAX: usize = 100_000;
 
 const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
@@ -87,7 +87,7 @@ pub(super) fn digest_name(oid: &ObjectIdentifier) -> String {
 /// Signed data, as far as it is needed here.
 #[derive(Debug)]
 pub(super) struct Signed {
-    /// What kind of content it is.
+    /// Type of the content: digest of a file, or catalogue.
     pub content_type: ObjectIdentifier,
     /// The content without its outermost tag and length.
     pub content: Vec<u8>,
@@ -95,13 +95,13 @@ pub(super) struct Signed {
     pub algorithm: Option<Algorithm>,
     /// The name of that algorithm where it is not one of those.
     pub other_digest: Option<String>,
-    /// The signer's name.
+    /// Common name of the signer, if its certificate is included.
     pub signer: Option<String>,
     /// Whether the signer's message digest is that of the content.
     pub content_matches: bool,
 }
 
-/// Reads signed data; what follows it (padding) is ignored.
+/// Reads signed data; padding after it is ignored.
 pub(super) fn parse(data: &[u8]) -> Result<Signed, String> {
     let mut reader = SliceReader::new(data).map_err(|e| e.to_string())?;
     let info = ContentInfo::decode(&mut reader).map_err(|e| format!("not PKCS #7: {e}"))?;
@@ -113,7 +113,7 @@ pub(super) fn parse(data: &[u8]) -> Result<Signed, String> {
     let content = parts.iter().find(|p| p.tag() == Tag::Sequence).ok_or("the signed data have no content")?;
     let content: EncapsulatedContentInfo = content.decode_as().map_err(|e| e.to_string())?;
     let signers = parts.iter().rfind(|p| p.tag() == Tag::Set).ok_or("the signed data have no signer")?;
-    let signer = elements(signers.value()).and_then(|all| all.first().copied()).ok_or("nobody has signed")?;
+    let signer = elements(signers.value()).and_then(|all| all.first().copied()).ok_or("there is no signer")?;
     let signer: SignerInfo = signer.decode_as().map_err(|e| format!("the signer is unreadable: {e}"))?;
     let certificates = parts.iter().find(|p| matches!(p.tag(), Tag::ContextSpecific { .. })).map(|p| p.value());
     let inner = content.econtent.as_ref().map(|any| any.value().to_vec()).unwrap_or_default();

@@ -1,11 +1,12 @@
-//! A publisher's certificate for the guest's store `TrustedPublisher`, so that installing its packages asks nobody.
+//! A publisher's certificate for the guest's store `TrustedPublisher`, so that its packages install without a question.
+
+use cms::cert::x509::Certificate;
+use der::{Decode, DecodePem};
+use sha1::Digest;
 
 use super::pkcs7;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hex;
-use cms::cert::x509::Certificate;
-use der::{Decode, DecodePem};
-use sha1::Digest;
 
 /// The store's key in the SOFTWARE hive; below it one key for each certificate, named by its SHA-1.
 pub const STORE_KEY: &str = "Microsoft\\SystemCertificates\\TrustedPublisher\\Certificates";
@@ -13,7 +14,7 @@ pub const STORE_KEY: &str = "Microsoft\\SystemCertificates\\TrustedPublisher\\Ce
 /// `CERT_SHA1_HASH_PROP_ID` and `CERT_CERT_PROP_ID` of a serialised certificate (MS-GPEF and wincrypt.h).
 const PROPERTY_SHA1: u32 = 3;
 const PROPERTY_CERTIFICATE: u32 = 32;
-/// Largest certificate file.
+/// Largest certificate file, in bytes.
 const SIZE_MAX: usize = 1 << 20;
 
 /// A certificate, ready for the registry.
@@ -31,10 +32,10 @@ impl Publisher {
     /// Reads a certificate, DER or PEM. `name` is for messages.
     ///
     /// # Errors
-    /// [`Kind::Usage`] when it is no X.509 certificate.
+    /// [`Kind::Usage`] when it is not an X.509 certificate.
     pub fn parse(data: &[u8], name: &str) -> Result<Self> {
         let bad = |why: String| {
-            Error::new(Kind::Usage, Layer::Drivers, format!("this is no X.509 certificate: {why}"))
+            Error::new(Kind::Usage, Layer::Drivers, format!("not an X.509 certificate: {why}"))
                 .path(name)
                 .hint("give the publisher's certificate as a .cer, .crt or .pem file")
         };
@@ -44,7 +45,7 @@ impl Publisher {
         let is_pem = data.trim_ascii_start().starts_with(b"-----BEGIN");
         let parsed = if is_pem { Certificate::from_pem(data) } else { Certificate::from_der(data) };
         let certificate = parsed.map_err(|e| bad(e.to_string()))?;
-        // what the maker signed are these very bytes: never encode them anew where they are at hand
+        // the signature covers exactly these bytes: never encode them again where they are at hand
         let der =
             if is_pem { der::Encode::to_der(&certificate).map_err(|e| bad(e.to_string()))? } else { data.to_vec() };
         let sha1: [u8; 20] = sha1::Sha1::digest(&der).into();

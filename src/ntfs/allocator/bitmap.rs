@@ -5,21 +5,29 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::error::{Error, Layer, Result};
-use crate::io::VolumeRead;
+use crate::io::{VolumeRead, VolumeWrite};
 use crate::ntfs::format::attribute::AttributeType;
+use crate::ntfs::format::boot::Geometry;
 use crate::ntfs::format::error::damaged;
 use crate::ntfs::format::runlist::Runlist;
 use crate::ntfs::format::units::{RecordNumber, Vcn};
+use crate::ntfs::pager::Pager;
 use crate::ntfs::stream::Stream;
-use crate::ntfs::volume::Volume;
 
-/// One of the two bitmaps.
+/// What the bits of a bitmap stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Bitmap {
-    /// `$Bitmap`.
+pub(crate) enum BitmapKind {
+    /// Clusters of the volume: `$Bitmap`.
     Clusters,
-    /// `$MFT:$BITMAP`.
+    /// Records of `$MFT`: its attribute `$BITMAP`.
     Records,
+}
+
+/// One of the two bitmaps: a set bit is in use.
+#[derive(Debug, Clone)]
+pub(crate) struct Bitmap {
+    kind: BitmapKind,
+    stream: Arc<Stream>,
 }
 
 /// Bits in a page, as words.
@@ -80,60 +88,64 @@ fn change(bytes: &mut [u8], from: usize, to: usize, value: bool) -> Result<(), u
     Ok(())
 }
 
-impl<D: VolumeRead> Volume<D> {
-    /// The bitmap's content.
-    fn bitmap_stream(&self, which: Bitmap) -> &Arc<Stream> {
-        match which {
-            Bitmap::Clusters => &self.state.cluster_bitmap,
-            Bitmap::Records => &self.state.record_bitmap,
-        }
+impl Bitmap {
+    /// The bitmap of clusters or records in `stream`.
+    pub(crate) fn new(kind: BitmapKind, stream: Arc<Stream>) -> Self {
+        Self { kind, stream }
     }
 
-    /// Bits that count.
-    pub(in super::super) fn bitmap_len(&self, which: Bitmap) -> u64 {
-        let bits = self.bitmap_stream(which).len().saturating_mul(8);
-        match which {
-            Bitmap::Clusters => bits.min(self.geometry.cluster_count),
-            Bitmap::Records => bits.min(self.record_count()),
+    /// The bitmap's content, whose pages the pager caches.
+    pub(crate) fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// Replaces the content, as when the bitmap has grown or is put back to what it was.
+    pub(crate) fn set_stream(&mut self, stream: Arc<Stream>) {
+        self.stream = stream;
+    }
+
+    /// Clusters or records for which there is a bit; the last byte may have more bits.
+    fn len<D: VolumeRead>(&self, pager: &Pager<D>) -> u64 {
+        let bits = self.stream.len().saturating_mul(8);
+        match self.kind {
+            BitmapKind::Clusters => bits.min(pager.geometry.cluster_count),
+            BitmapKind::Records => bits.min(pager.record_count()),
         }
     }
 
     /// The bytes from a page's start, and the number of the page's first bit.
-    fn with_page<T>(&self, which: Bitmap, bit: u64, use_it: impl FnOnce(&[u8], u64) -> T) -> Result<T> {
-        let stream = self.bitmap_stream(which);
-        match &**stream {
+    fn with_page<D: VolumeRead, T>(
+        &self,
+        pager: &Pager<D>,
+        bit: u64,
+        use_it: impl FnOnce(&[u8], u64) -> T,
+    ) -> Result<T> {
+        match &*self.stream {
             Stream::Resident(value) => Ok(use_it(value, 0)),
             Stream::Runs { runs, .. } => {
-                let size = self.page_size() as u64;
+                let size = pager.page_size() as u64;
                 let start = bit / 8 / size * size;
-                Ok(use_it(&self.page(self.bitmap_page(runs, start)?)?, start * 8))
+                Ok(use_it(&pager.page(page_offset(&pager.geometry, runs, start)?)?, start * 8))
             }
         }
     }
 
-    /// Offset on the volume of the page at `start` bytes of a bitmap.
-    fn bitmap_page(&self, runs: &Runlist, start: u64) -> Result<u64> {
-        let cluster = u64::from(self.geometry.cluster_size);
-        let run = runs.find(Vcn(start / cluster)).ok_or_else(|| damaged("access beyond the runs of an attribute"))?;
-        let lcn = run.lcn.ok_or_else(|| damaged("a bitmap has a hole"))?;
-        Ok(self.geometry.bytes_in(lcn.0) + (start - self.geometry.bytes_in(run.vcn.0)))
-    }
-
     /// Calls `visit` with each run of free clusters (start, length) in `from..end`, in order, until it breaks. A run of
     /// `enough` clusters is not followed any further: it is the last one, and cut to that length.
-    pub(in super::super) fn free_runs(
+    pub(crate) fn free_runs<D: VolumeRead>(
         &self,
+        pager: &Pager<D>,
         from: u64,
         end: u64,
         enough: u64,
         visit: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<()> {
-        let end = end.min(self.bitmap_len(Bitmap::Clusters));
+        let end = end.min(self.len(pager));
         let mut at = from;
         // start of a run that goes on in the next page
         let mut open = None;
         while at < end {
-            let step = self.with_page(Bitmap::Clusters, at, |bytes, first| {
+            let step = self.with_page(pager, at, |bytes, first| {
                 let bits = bytes.len() as u64 * 8;
                 let stop = (end - first).min(bits);
                 let words = Words(bytes);
@@ -176,11 +188,17 @@ impl<D: VolumeRead> Volume<D> {
     }
 
     /// The first bit at or after `from` that is `wanted`, below `end`.
-    pub(in super::super) fn find_bit(&self, which: Bitmap, from: u64, end: u64, wanted: bool) -> Result<Option<u64>> {
-        let end = end.min(self.bitmap_len(which));
+    pub(crate) fn find_bit<D: VolumeRead>(
+        &self,
+        pager: &Pager<D>,
+        from: u64,
+        end: u64,
+        wanted: bool,
+    ) -> Result<Option<u64>> {
+        let end = end.min(self.len(pager));
         let mut at = from;
         while at < end {
-            let (found, next) = self.with_page(which, at, |bytes, first| {
+            let (found, next) = self.with_page(pager, at, |bytes, first| {
                 let bits = bytes.len() as u64 * 8;
                 let stop = (end - first).min(bits) as usize;
                 let found = Words(bytes).find((at - first) as usize, stop, wanted);
@@ -197,15 +215,14 @@ impl<D: VolumeRead> Volume<D> {
         Ok(None)
     }
 
-    /// Number of free clusters.
-    pub(in super::super) fn count_free_clusters(&self) -> Result<u64> {
-        let end = self.bitmap_len(Bitmap::Clusters);
-        let stream = Arc::clone(self.bitmap_stream(Bitmap::Clusters));
+    /// How many bits are clear.
+    pub(crate) fn count_clear<D: VolumeRead>(&self, pager: &Pager<D>) -> Result<u64> {
+        let end = self.len(pager);
         // read past the cache of pages, which this would only empty
         let mut chunk = vec![0; COUNT_CHUNK];
         let (mut at, mut count) = (0, 0);
         while at < end {
-            let there = self.read_stream(&stream, at / 8, &mut chunk)?;
+            let there = pager.read_stream(&self.stream, at / 8, &mut chunk)?;
             if there == 0 {
                 break;
             }
@@ -217,38 +234,41 @@ impl<D: VolumeRead> Volume<D> {
     }
 
     /// Sets or clears bits `from..from + count`; each must have the other value before.
-    pub(in super::super) fn change_bits(&mut self, which: Bitmap, from: u64, count: u64, value: bool) -> Result<()> {
-        let end = from.checked_add(count).filter(|&e| e <= self.bitmap_len(which));
+    pub(crate) fn change_bits<D: VolumeWrite>(
+        &mut self,
+        pager: &mut Pager<D>,
+        from: u64,
+        count: u64,
+        value: bool,
+    ) -> Result<()> {
+        let end = from.checked_add(count).filter(|&e| e <= self.len(pager));
         let end = end.ok_or_else(|| damaged(format!("bit {from} is beyond the end of a bitmap")))?;
-        if which == Bitmap::Clusters {
-            self.free.get_mut().changed(from..end);
-        }
-        let stream = Arc::clone(self.bitmap_stream(which));
+        let kind = self.kind;
         let wrong = |bit: u64| {
-            damaged(match (which, value) {
-                (Bitmap::Clusters, true) => format!("cluster {bit} to allocate is in use"),
-                (Bitmap::Clusters, false) => format!("cluster {bit} to free is marked as free"),
-                (Bitmap::Records, true) => format!("record {bit} to allocate is in use"),
-                (Bitmap::Records, false) => format!("record {bit} to free is marked as free"),
+            damaged(match (kind, value) {
+                (BitmapKind::Clusters, true) => format!("cluster {bit} to allocate is in use"),
+                (BitmapKind::Clusters, false) => format!("cluster {bit} to free is marked as free"),
+                (BitmapKind::Records, true) => format!("record {bit} to allocate is in use"),
+                (BitmapKind::Records, false) => format!("record {bit} to free is marked as free"),
             })
         };
-        match &*stream {
+        match &*Arc::clone(&self.stream) {
             Stream::Resident(old) => {
                 let mut bytes = old.clone();
                 change(&mut bytes, from as usize, end as usize, value).map_err(|b| wrong(b as u64))?;
-                self.store_resident_bitmap(which, bytes)
+                self.store_resident(pager, bytes)
             }
             Stream::Runs { runs, .. } => {
-                let size = self.page_size() as u64;
+                let size = pager.page_size() as u64;
                 let mut at = from;
                 while at < end {
                     let first = at / 8 / size * size * 8;
                     let stop = end.min(first + size * 8);
-                    let place = self.bitmap_page(runs, first / 8)?;
-                    let mut page = (*self.page(place)?).clone();
+                    let place = page_offset(&pager.geometry, runs, first / 8)?;
+                    let mut page = (*pager.page(place)?).clone();
                     change(&mut page, (at - first) as usize, (stop - first) as usize, value)
                         .map_err(|b| wrong(first + b as u64))?;
-                    self.cache.borrow_mut().pages.put(place, Arc::new(page));
+                    pager.put_page(place, page);
                     at = stop;
                 }
                 Ok(())
@@ -257,24 +277,28 @@ impl<D: VolumeRead> Volume<D> {
     }
 
     /// Stores a bitmap that lives in its record.
-    fn store_resident_bitmap(&mut self, which: Bitmap, bytes: Vec<u8>) -> Result<()> {
-        let (number, kind) = match which {
-            Bitmap::Clusters => (RecordNumber::BITMAP, AttributeType::DATA),
-            Bitmap::Records => (RecordNumber::MFT, AttributeType::BITMAP),
+    fn store_resident<D: VolumeWrite>(&mut self, pager: &mut Pager<D>, bytes: Vec<u8>) -> Result<()> {
+        let (number, kind) = match self.kind {
+            BitmapKind::Clusters => (RecordNumber::BITMAP, AttributeType::DATA),
+            BitmapKind::Records => (RecordNumber::MFT, AttributeType::BITMAP),
         };
-        let mut record = (*self.record(number)?).clone();
+        let mut record = (*pager.record(number)?).clone();
         let value = record.value_mut(kind).filter(|v| v.len() == bytes.len());
         let value =
             value.ok_or_else(|| Error::unsupported(Layer::Ntfs, "a resident bitmap outside its base record"))?;
         value.copy_from_slice(&bytes);
-        self.put_record(number, record);
-        let stream = Arc::new(Stream::Resident(bytes));
-        match which {
-            Bitmap::Clusters => self.state.cluster_bitmap = stream,
-            Bitmap::Records => self.state.record_bitmap = stream,
-        }
+        pager.put_record(number, record);
+        self.stream = Arc::new(Stream::Resident(bytes));
         Ok(())
     }
+}
+
+/// Offset on the volume of the page at `start` bytes of a bitmap.
+fn page_offset(geometry: &Geometry, runs: &Runlist, start: u64) -> Result<u64> {
+    let cluster = u64::from(geometry.cluster_size);
+    let run = runs.find(Vcn(start / cluster)).ok_or_else(|| damaged("access beyond the runs of an attribute"))?;
+    let lcn = run.lcn.ok_or_else(|| damaged("a bitmap has a hole"))?;
+    Ok(geometry.bytes_in(lcn.0) + (start - geometry.bytes_in(run.vcn.0)))
 }
 
 #[cfg(test)]

@@ -4,12 +4,17 @@
 //! A group's numbers are upper bounds: allocating does not update them, a search that was in vain lowers them. Clusters
 //! freed in this session count as free here; the search itself leaves them out.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
 
 use crate::error::Result;
-use crate::io::VolumeRead;
+use crate::io::{VolumeRead, VolumeWrite};
+use crate::ntfs::allocator::bitmap::{Bitmap, BitmapKind};
 use crate::ntfs::format::units::Lcn;
-use crate::ntfs::volume::Volume;
+use crate::ntfs::pager::Pager;
+use crate::ntfs::stream::Stream;
 
 /// Clusters of a group.
 const GROUP: u64 = 1 << 15;
@@ -17,38 +22,37 @@ const GROUP: u64 = 1 << 15;
 /// Free clusters of a group, as runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Group {
-    /// The longest run.
+    /// Clusters of the longest run.
     longest: u16,
-    /// The run at the start.
+    /// Clusters of the run at the start of the group.
     head: u16,
-    /// The run at the end.
+    /// Clusters of the run at the end of the group.
     tail: u16,
 }
 
-/// What is known of the groups.
+/// What is known of the free clusters, group by group.
 #[derive(Debug, Default)]
-pub(in super::super) struct FreeMap {
+struct Summary {
     groups: Vec<Option<Group>>,
-    /// Groups that the running call has changed.
+    /// Groups that the running operation has changed.
     touched: Vec<Range<u64>>,
 }
 
-impl FreeMap {
-    /// A call begins.
-    pub fn begin(&mut self) {
+impl Summary {
+    fn begin(&mut self) {
         self.touched.clear();
     }
 
-    /// Bits in this range change: nothing is known of their groups if the call fails.
-    pub fn changed(&mut self, clusters: Range<u64>) {
+    /// Bits in this range change: nothing is known of their groups if the operation fails.
+    fn changed(&mut self, clusters: Range<u64>) {
         let groups = clusters.start / GROUP..clusters.end.div_ceil(GROUP);
         if self.touched.last() != Some(&groups) {
             self.touched.push(groups);
         }
     }
 
-    /// The call failed, and what it allocated is free again.
-    pub fn rollback(&mut self) {
+    /// What the failed operation allocated is free again.
+    fn rollback(&mut self) {
         for groups in std::mem::take(&mut self.touched) {
             self.forget_groups(groups);
         }
@@ -62,8 +66,7 @@ impl FreeMap {
         }
     }
 
-    /// Nothing is known any more.
-    pub fn clear(&mut self) {
+    fn clear(&mut self) {
         self.groups.clear();
     }
 
@@ -80,15 +83,91 @@ impl FreeMap {
     }
 }
 
-impl<D: VolumeRead> Volume<D> {
-    fn group(&self, number: u64) -> Result<Group> {
-        if let Some(known) = self.free.borrow().get(number) {
+/// The clusters that can be had: those clear in `$Bitmap`, without those freed since the volume was opened.
+#[derive(Debug)]
+pub(crate) struct FreeSpace {
+    bitmap: Bitmap,
+    summary: RefCell<Summary>,
+    /// Runs freed in this session (start, length): the old volume may still need them.
+    freed: BTreeMap<u64, u64>,
+    /// Their starts in the order of freeing.
+    freed_log: Vec<u64>,
+    /// What a failed operation must put back: the bitmap's content, and the length of `freed_log`.
+    before: Option<(Arc<Stream>, usize)>,
+}
+
+impl FreeSpace {
+    /// Of the volume whose `$Bitmap` is `bitmap`.
+    pub(crate) fn new(bitmap: Arc<Stream>) -> Self {
+        Self {
+            bitmap: Bitmap::new(BitmapKind::Clusters, bitmap),
+            summary: RefCell::default(),
+            freed: BTreeMap::new(),
+            freed_log: Vec::new(),
+            before: None,
+        }
+    }
+
+    /// `$Bitmap` itself, which counts freed clusters as free.
+    pub(crate) fn bitmap(&self) -> &Bitmap {
+        &self.bitmap
+    }
+
+    /// Begins an operation that [`rollback`](Self::rollback) can undo.
+    pub(crate) fn begin(&mut self) {
+        self.before = Some((Arc::clone(self.bitmap.stream()), self.freed_log.len()));
+        self.summary.get_mut().begin();
+    }
+
+    /// Ends an operation that succeeded.
+    pub(crate) fn commit(&mut self) {
+        self.before = None;
+    }
+
+    /// Ends an operation that failed. The pages of `$Bitmap` are put back by the pager.
+    pub(crate) fn rollback(&mut self) {
+        self.summary.get_mut().rollback();
+        let Some((stream, freed)) = self.before.take() else { return };
+        self.bitmap.set_stream(stream);
+        for start in self.freed_log.drain(freed..) {
+            self.freed.remove(&start);
+        }
+    }
+
+    /// Lets freed clusters be allocated again.
+    pub(crate) fn forget_freed(&mut self) {
+        self.freed.clear();
+        self.freed_log.clear();
+        self.summary.get_mut().clear();
+    }
+
+    /// Marks free clusters as used; damaged when one of them is in use.
+    pub(crate) fn allocate<D: VolumeWrite>(&mut self, pager: &mut Pager<D>, lcn: Lcn, length: u64) -> Result<()> {
+        self.change(pager, lcn, length, true)
+    }
+
+    /// Marks used clusters as free; damaged when one of them is free. They are not found before
+    /// [`forget_freed`](Self::forget_freed).
+    pub(crate) fn free<D: VolumeWrite>(&mut self, pager: &mut Pager<D>, lcn: Lcn, length: u64) -> Result<()> {
+        self.change(pager, lcn, length, false)?;
+        self.freed.insert(lcn.0, length);
+        self.freed_log.push(lcn.0);
+        Ok(())
+    }
+
+    fn change<D: VolumeWrite>(&mut self, pager: &mut Pager<D>, lcn: Lcn, length: u64, used: bool) -> Result<()> {
+        self.summary.get_mut().changed(lcn.0..lcn.0.saturating_add(length).min(pager.geometry.cluster_count));
+        self.bitmap.change_bits(pager, lcn.0, length, used)
+    }
+
+    fn group<D: VolumeRead>(&self, pager: &Pager<D>, number: u64) -> Result<Group> {
+        if let Some(known) = self.summary.borrow().get(number) {
             return Ok(known);
         }
         let start = number * GROUP;
-        let end = (start + GROUP).min(self.geometry.cluster_count);
+        let end = (start + GROUP).min(pager.geometry.cluster_count);
         let mut group = Group::default();
-        self.free_runs(start, end, u64::MAX, &mut |at, length| {
+        self.bitmap.free_runs(pager, start, end, u64::MAX, &mut |at, length| {
             let short = length.min(GROUP) as u16;
             group.longest = group.longest.max(short);
             if at == start {
@@ -99,27 +178,27 @@ impl<D: VolumeRead> Volume<D> {
             }
             ControlFlow::Continue(())
         })?;
-        self.free.borrow_mut().set(number, group);
+        self.summary.borrow_mut().set(number, group);
         Ok(group)
     }
 
     /// The first stretch of `range` in which a free run of `want` clusters may begin: within one group.
-    fn promising(&self, range: Range<u64>, want: u64) -> Result<Option<Range<u64>>> {
+    fn promising<D: VolumeRead>(&self, pager: &Pager<D>, range: Range<u64>, want: u64) -> Result<Option<Range<u64>>> {
         let mut at = range.start;
         while at < range.end {
             let mut number = at / GROUP;
             let group_end = (number + 1) * GROUP;
-            let group = self.group(number)?;
+            let group = self.group(pager, number)?;
             if u64::from(group.longest) >= want {
                 return Ok(Some(at..group_end.min(range.end)));
             }
-            // no run inside is long enough; the one at the end may go on in the groups behind
-            let tail = group_end.min(self.geometry.cluster_count) - u64::from(group.tail);
+            // no run inside is long enough; the one at the end may go on in the groups after it
+            let tail = group_end.min(pager.geometry.cluster_count) - u64::from(group.tail);
             let mut chain = u64::from(group.tail);
             let mut next = group_end;
             while chain > 0 && chain < want && next < range.end {
                 number += 1;
-                let group = self.group(number)?;
+                let group = self.group(pager, number)?;
                 chain += u64::from(group.head);
                 if u64::from(group.head) < GROUP {
                     break;
@@ -135,13 +214,18 @@ impl<D: VolumeRead> Volume<D> {
     }
 
     /// The first free run of at least `want` clusters in `range`, cut to `want`.
-    pub(in super::super) fn find_run(&self, range: &Range<u64>, want: u64) -> Result<Option<(Lcn, u64)>> {
+    pub(crate) fn find_run<D: VolumeRead>(
+        &self,
+        pager: &Pager<D>,
+        range: &Range<u64>,
+        want: u64,
+    ) -> Result<Option<(Lcn, u64)>> {
         let mut at = range.start;
-        while let Some(stretch) = self.promising(at..range.end, want)? {
+        while let Some(stretch) = self.promising(pager, at..range.end, want)? {
             let mut found = None;
             // where to go on when a run that was cut to `want` has freed clusters in it
             let mut resume = None;
-            self.free_runs(stretch.start, range.end, want, &mut |start, length| {
+            self.bitmap.free_runs(pager, stretch.start, range.end, want, &mut |start, length| {
                 if start >= stretch.end {
                     return ControlFlow::Break(());
                 }
@@ -173,15 +257,15 @@ impl<D: VolumeRead> Volume<D> {
             }
             at = stretch.end;
             if stretch.start.is_multiple_of(GROUP) && stretch.end.is_multiple_of(GROUP) {
-                self.found_nothing(stretch.start / GROUP, want);
+                self.note_absence(stretch.start / GROUP, want);
             }
         }
         Ok(None)
     }
 
     /// No run of `want` clusters begins in a group.
-    fn found_nothing(&self, number: u64, want: u64) {
-        let mut free = self.free.borrow_mut();
+    fn note_absence(&self, number: u64, want: u64) {
+        let mut free = self.summary.borrow_mut();
         if let Some(group) = free.get(number) {
             let longest = group.longest.min(u16::try_from(want - 1).unwrap_or(u16::MAX));
             free.set(number, Group { longest, ..group });
@@ -189,14 +273,19 @@ impl<D: VolumeRead> Volume<D> {
     }
 
     /// Whether at least `wanted` clusters can be had in these ranges.
-    pub(in super::super) fn has_free_in(&self, ranges: &[Range<u64>], wanted: u64) -> Result<bool> {
+    pub(crate) fn has_free_in<D: VolumeRead>(
+        &self,
+        pager: &Pager<D>,
+        ranges: &[Range<u64>],
+        wanted: u64,
+    ) -> Result<bool> {
         let mut sum = 0;
         for range in ranges {
             let mut at = range.start;
             while sum < wanted
-                && let Some(stretch) = self.promising(at..range.end, 1)?
+                && let Some(stretch) = self.promising(pager, at..range.end, 1)?
             {
-                self.free_runs(stretch.start, stretch.end, u64::MAX, &mut |start, length| {
+                self.bitmap.free_runs(pager, stretch.start, stretch.end, u64::MAX, &mut |start, length| {
                     let stop = start + length;
                     let mut from = start;
                     while from < stop && sum < wanted {
@@ -211,22 +300,30 @@ impl<D: VolumeRead> Volume<D> {
         }
         Ok(sum >= wanted)
     }
+
+    /// The end of the part of `start..end` before the first cluster that was freed in this session, and where to go on.
+    pub(crate) fn without_freed(&self, start: u64, end: u64) -> (u64, u64) {
+        if let Some((&at, &length)) = self.freed.range(..=start).next_back()
+            && at + length > start
+        {
+            return (start, at + length);
+        }
+        match self.freed.range(start..end).next() {
+            Some((&at, &length)) => (at, at + length),
+            None => (end, end),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
 
     use super::*;
     use crate::io::MemoryVolume;
     use crate::ntfs::format::boot::Geometry;
-    use crate::ntfs::stream::Stream;
-    use crate::ntfs::volume::{OpenOptions, Parts};
-
-    /// A volume of which nothing is there but the bitmap of its clusters: runs of these lengths, free and taken in turns.
-    fn volume(lengths: &[u64]) -> (Volume<MemoryVolume>, Vec<bool>) {
+    /// A volume with nothing but the bitmap of its clusters: runs of these lengths, free and taken in turns.
+    fn volume(lengths: &[u64]) -> (Pager<MemoryVolume>, FreeSpace, Vec<bool>) {
         let mut free: Vec<bool> = Vec::new();
         for (n, &length) in lengths.iter().enumerate() {
             free.extend(std::iter::repeat_n(n % 2 == 0, length as usize));
@@ -246,11 +343,8 @@ mod tests {
             index_block_size: 4096,
             serial: 0,
         };
-        let mft = Stream::Resident(Vec::new());
-        let device = MemoryVolume(Vec::new());
-        let mut volume = Volume::from_parts(Parts { device, geometry, options: OpenOptions::read_only(), mft });
-        volume.state.cluster_bitmap = Arc::new(Stream::Resident(bytes));
-        (volume, free)
+        let pager = Pager::new(MemoryVolume(Vec::new()), geometry, Stream::Resident(Vec::new()));
+        (pager, FreeSpace::new(Arc::new(Stream::Resident(bytes))), free)
     }
 
     fn lengths() -> impl Strategy<Value = Vec<u64>> {
@@ -281,25 +375,25 @@ mod tests {
                 (any::<prop::sample::Index>(), any::<prop::sample::Index>(), prop_oneof![1u64..20, 1u64..100_000]), 1..12,
             ),
         ) {
-            let (mut volume, mut free) = volume(&lengths);
+            let (pager, mut space, mut free) = volume(&lengths);
             let total = free.len() as u64;
             for (start, length) in freed {
                 let start = start.index(free.len()) as u64;
                 let end = (start + length).min(total);
-                // what was freed in this session is clear in the bitmap, and cannot be had
+                // what was freed in this session is clear in the bitmap, and not available
                 if (start..end).all(|c| free[c as usize]) {
-                    volume.freed_clusters.insert(start, end - start);
+                    space.freed.insert(start, end - start);
                     free[start as usize..end as usize].fill(false);
                 }
             }
             for (a, b, want) in searches {
                 let (a, b) = (a.index(free.len()) as u64, b.index(free.len()) as u64 + 1);
                 let range = a.min(b)..a.max(b);
-                let found = volume.find_run(&range, want).unwrap();
+                let found = space.find_run(&pager, &range, want).unwrap();
                 prop_assert_eq!(found, naive(&free, range.clone(), want).map(|at| (Lcn(at), want)));
                 let count = range.clone().filter(|&c| free[c as usize]).count() as u64;
-                prop_assert!(volume.has_free_in(std::slice::from_ref(&range), count).unwrap());
-                prop_assert!(!volume.has_free_in(&[range], count + 1).unwrap());
+                prop_assert!(space.has_free_in(&pager, std::slice::from_ref(&range), count).unwrap());
+                prop_assert!(!space.has_free_in(&pager, &[range], count + 1).unwrap());
             }
         }
     }

@@ -1,5 +1,9 @@
 //! Free clusters and records: finding, allocating and freeing them.
 
-pub mod bitmap;
-pub mod free_space;
-pub mod mft;
+mod bitmap;
+mod clusters;
+mod free_space;
+mod records;
+
+pub(super) use clusters::{ClusterAllocator, Fill, full};
+pub(super) use records::RecordAllocator;

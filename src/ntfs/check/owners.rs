@@ -290,7 +290,7 @@ enum Seen {
 mod tests {
     use super::*;
     use crate::io::MemoryVolume;
-    use crate::ntfs::{OpenOptions, Volume};
+    use crate::ntfs::OpenOptions;
     use std::io::Read as _;
 
     fn image() -> Vec<u8> {
@@ -302,10 +302,9 @@ mod tests {
 
     /// Offset on the volume of the first byte of `$Bitmap`, and of the record of `$MFT`.
     fn places(image: &[u8]) -> (usize, usize) {
-        let volume = Volume::open(MemoryVolume(image.to_vec()), &OpenOptions::read_only()).unwrap();
-        let geometry = volume.geometry().clone();
-        let bitmap = FileId { record: RecordNumber::BITMAP, sequence: RecordNumber::BITMAP.0 as u16 };
-        let stream = volume.stream(bitmap, AttributeType::DATA, &Default::default()).unwrap().unwrap();
+        let (core, _) = crate::ntfs::open::open(MemoryVolume(image.to_vec()), &OpenOptions::read_only()).unwrap();
+        let geometry = &core.pager.geometry;
+        let stream = core.clusters.bitmap().stream();
         let (lcn, _) = stream.runs().unwrap().real().next().unwrap();
         (geometry.bytes_in(lcn.0) as usize, geometry.bytes_in(geometry.mft.0) as usize)
     }

@@ -139,7 +139,7 @@ pub(super) fn log(context: &Context<'_>) -> Result<()> {
             bad("the log cannot be read".into());
             return Ok(());
         };
-        match LogState::judge(stream.size(), |at, buf| context.read_stream(runs, at, buf).map(drop))? {
+        match LogState::read(stream.size(), |at, buf| context.read_stream(runs, at, buf).map(drop))? {
             LogState::Empty | LogState::Clean => {}
             LogState::Unclean { .. } => bad("the log is not closed: operations are waiting in it".into()),
             LogState::InUse { version } => {

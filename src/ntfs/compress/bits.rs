@@ -2,7 +2,7 @@
 
 /// Reads bits, and between them whole bytes, from one input.
 ///
-/// Words are fetched only when bits are asked for; bytes come from behind the last word fetched (MS-XCA 2.2.4,
+/// Words are fetched only when bits are asked for; bytes come from after the last word fetched (MS-XCA 2.2.4,
 /// "byte-oriented data is interleaved"). Beyond the end of the input all bits are zero: the callers' loops end by
 /// output, not by input.
 pub(super) struct Bits<'a> {
@@ -66,14 +66,14 @@ impl<'a> Bits<'a> {
         value
     }
 
-    /// Takes a whole byte from behind the words fetched so far.
+    /// Takes a whole byte from after the words fetched so far.
     pub(super) fn byte(&mut self) -> Option<u8> {
         let byte = self.input.get(self.position).copied()?;
         self.position += 1;
         Some(byte)
     }
 
-    /// Takes `N` whole bytes from behind the words fetched so far.
+    /// Takes `N` whole bytes from after the words fetched so far.
     pub(super) fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
         let found = self.input.get(self.position..)?.first_chunk::<N>()?;
         self.position += N;

@@ -55,10 +55,10 @@ impl Decoder<'_> {
     }
 
     fn code(&self, lengths: &[u8]) -> Result<Code> {
-        Code::new(lengths).ok_or_else(|| self.bad("an LZX code table is no prefix code"))
+        Code::new(lengths).ok_or_else(|| self.bad("an LZX code table is not a prefix code"))
     }
 
-    /// Decodes one block; returns the output position behind it.
+    /// Decodes one block; returns the output position after it.
     fn block(&mut self, output: &mut [u8], at: usize) -> Result<usize> {
         let kind = self.bits.take(3);
         let size = if self.bits.take(1) == 1 { CHUNK } else { self.bits.take(16) as usize };

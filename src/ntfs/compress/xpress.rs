@@ -21,7 +21,7 @@ pub fn decompress(input: &[u8], output: &mut [u8]) -> Result<()> {
         return Err(bad("an XPRESS chunk is longer than 64 KiB", 0));
     }
     let lengths: Vec<u8> = table.iter().flat_map(|&two| [two & 15, two >> 4]).collect();
-    let code = Code::new(&lengths).ok_or_else(|| bad("the XPRESS code table is no prefix code", 0))?;
+    let code = Code::new(&lengths).ok_or_else(|| bad("the XPRESS code table is not a prefix code", 0))?;
     let mut bits = Bits::new(input, TABLE);
     let mut at = 0;
     while at < output.len() {

@@ -39,7 +39,7 @@ types! {
     ATTRIBUTE_LIST = 0x20, "$ATTRIBUTE_LIST";
     /// One name of the file.
     FILE_NAME = 0x30, "$FILE_NAME";
-    /// Object id (GUID).
+    /// GUID of the file for link tracking.
     OBJECT_ID = 0x40, "$OBJECT_ID";
     /// A descriptor of its own instead of an id in `$Secure`.
     SECURITY_DESCRIPTOR = 0x50, "$SECURITY_DESCRIPTOR";
@@ -47,7 +47,7 @@ types! {
     VOLUME_NAME = 0x60, "$VOLUME_NAME";
     /// Version and flags of the volume.
     VOLUME_INFORMATION = 0x70, "$VOLUME_INFORMATION";
-    /// Content.
+    /// Content of a stream; without a name, that of the file.
     DATA = 0x80, "$DATA";
     /// Root node of an index.
     INDEX_ROOT = 0x90, "$INDEX_ROOT";
@@ -55,15 +55,15 @@ types! {
     INDEX_ALLOCATION = 0xA0, "$INDEX_ALLOCATION";
     /// Which blocks of an index (or records of `$MFT`) are in use.
     BITMAP = 0xB0, "$BITMAP";
-    /// Reparse point.
+    /// Tag and data of a junction, link, WOF file ….
     REPARSE_POINT = 0xC0, "$REPARSE_POINT";
     /// Size of the extended attributes.
     EA_INFORMATION = 0xD0, "$EA_INFORMATION";
-    /// Extended attributes.
+    /// Extended attributes (OS/2, WSL).
     EA = 0xE0, "$EA";
     /// EFS and TxF state.
     LOGGED_UTILITY_STREAM = 0x100, "$LOGGED_UTILITY_STREAM";
-    /// Ends a record.
+    /// Marks the end of the attributes of a record.
     END = 0xFFFF_FFFF, "end marker";
 }
 
@@ -79,7 +79,7 @@ impl fmt::Display for AttributeType {
 /// Header fields of every attribute.
 pub mod header {
     use super::Field;
-    /// Type code.
+    /// Type code, see [`AttributeType`](super::AttributeType).
     pub const TYPE: Field<u32> = Field::at(0x00);
     /// Length with header, a multiple of 8.
     pub const LENGTH: Field<u32> = Field::at(0x04);
@@ -89,7 +89,7 @@ pub mod header {
     pub const NAME_LENGTH: Field<u8> = Field::at(0x09);
     /// Offset of the name.
     pub const NAME_OFFSET: Field<u16> = Field::at(0x0A);
-    /// [`FLAG_COMPRESSED`](super::FLAG_COMPRESSED) …
+    /// [`FLAG_COMPRESSED`](super::FLAG_COMPRESSED) and the other `FLAG_…` of this module.
     pub const FLAGS: Field<u16> = Field::at(0x0C);
     /// Number that is unique in the record.
     pub const INSTANCE: Field<u16> = Field::at(0x0E);
@@ -102,7 +102,7 @@ pub mod resident {
     pub const VALUE_LENGTH: Field<u32> = Field::at(0x10);
     /// Offset of the value.
     pub const VALUE_OFFSET: Field<u16> = Field::at(0x14);
-    /// 1 for `$FILE_NAME`.
+    /// 1 when the value is the key of an index entry, as that of `$FILE_NAME`; else 0.
     pub const INDEXED: Field<u8> = Field::at(0x16);
     /// Bytes of the header.
     pub const HEADER_SIZE: usize = 0x18;
@@ -121,7 +121,7 @@ pub mod non_resident {
     pub const COMPRESSION_UNIT: Field<u8> = Field::at(0x22);
     /// Allocated bytes, holes included. Only in the first extent, as the two (three) following ones.
     pub const ALLOCATED: Field<u64> = Field::at(0x28);
-    /// Bytes of content.
+    /// Bytes of content, written or not.
     pub const DATA_SIZE: Field<u64> = Field::at(0x30);
     /// Bytes that have been written; beyond, zeros are read.
     pub const INITIALIZED: Field<u64> = Field::at(0x38);
@@ -133,13 +133,13 @@ pub mod non_resident {
     pub const HEADER_SIZE_WITH_TOTAL: usize = 0x48;
 }
 
-/// LZNT1.
+/// The stream is compressed by LZNT1.
 pub const FLAG_COMPRESSED: u16 = 0x0001;
 /// All bits that name a compression.
 pub const FLAG_COMPRESSION_MASK: u16 = 0x00FF;
-/// EFS.
+/// The stream is encrypted by EFS.
 pub const FLAG_ENCRYPTED: u16 = 0x4000;
-/// Holes are allowed.
+/// The stream is sparse: it may have holes.
 pub const FLAG_SPARSE: u16 = 0x8000;
 
 /// One attribute inside a record (or in a buffer of its own), its bounds checked.
@@ -149,7 +149,7 @@ pub struct Attribute<'a> {
 }
 
 impl<'a> Attribute<'a> {
-    /// The attribute at the start of `bytes`, which may go on behind it.
+    /// The attribute at the start of `bytes`, which may go on after it.
     ///
     /// # Errors
     /// Damaged, when a length or an offset in the header leaves the attribute.
@@ -188,13 +188,13 @@ impl<'a> Attribute<'a> {
         Ok(())
     }
 
-    /// The whole attribute.
+    /// The whole attribute, header included.
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// Type code.
+    /// The type of the attribute.
     #[must_use]
     pub fn kind(&self) -> AttributeType {
         AttributeType(header::TYPE.get(self.bytes))
@@ -211,7 +211,7 @@ impl<'a> Attribute<'a> {
         self.bytes.get(start..start + 2 * self.name_length()).unwrap_or_default()
     }
 
-    /// The name.
+    /// The name, empty for the unnamed attribute.
     #[must_use]
     pub fn name(&self) -> NtfsName {
         NtfsName::from_le_bytes(self.name_bytes())
@@ -224,13 +224,13 @@ impl<'a> Attribute<'a> {
         bytes.len() == 2 * name.len() && bytes.chunks_exact(2).zip(name.bytes()).all(|(u, c)| u == [c, 0])
     }
 
-    /// Flags.
+    /// `FLAG_…` bits of the header.
     #[must_use]
     pub fn flags(&self) -> u16 {
         header::FLAGS.get(self.bytes)
     }
 
-    /// Instance number.
+    /// The number that is unique among the attributes of the record.
     #[must_use]
     pub fn instance(&self) -> u16 {
         header::INSTANCE.get(self.bytes)
@@ -285,11 +285,11 @@ impl<'a> Attribute<'a> {
 pub struct StreamSizes {
     /// Allocated bytes, holes included.
     pub allocated: u64,
-    /// Bytes of content.
+    /// Bytes of content, written or not.
     pub data: u64,
     /// Bytes that have been written.
     pub initialized: u64,
-    /// [`FLAG_SPARSE`] …
+    /// [`FLAG_SPARSE`] and the other `FLAG_…` of the header.
     pub flags: u16,
     /// log2 of the clusters of a compression unit.
     pub compression_unit: u8,

@@ -12,7 +12,7 @@ use crate::field::{Field, align8, push_utf16};
 /// Fields of an entry.
 pub mod layout {
     use super::Field;
-    /// Attribute type.
+    /// Type code of the attribute.
     pub const TYPE: Field<u32> = Field::at(0x00);
     /// Bytes of the entry, a multiple of 8.
     pub const LENGTH: Field<u16> = Field::at(0x04);
@@ -33,12 +33,12 @@ pub mod layout {
 /// Largest list that is accepted: 256 KiB, the limit of Windows.
 pub const LIST_SIZE_MAX: u64 = 256 << 10;
 
-/// One entry.
+/// One entry of a list: an attribute, or one extent of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListEntry {
-    /// Attribute type.
+    /// The type of the attribute.
     pub kind: AttributeType,
-    /// Attribute name.
+    /// The name of the attribute, empty for the unnamed one.
     pub name: NtfsName,
     /// First VCN of the extent.
     pub lowest: Vcn,

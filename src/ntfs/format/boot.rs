@@ -14,7 +14,7 @@ pub const OEM_ID: &[u8; 8] = b"NTFS    ";
 /// OEM id of a locked BitLocker volume.
 const BITLOCKER_ID: &[u8; 8] = b"-FVE-FS-";
 
-/// Bytes per sector.
+/// Bytes per sector, a power of two.
 pub const BYTES_PER_SECTOR: Field<u16> = Field::at(0x0B);
 /// Sectors per cluster; above 0x80: 2^(256 − n).
 pub const SECTORS_PER_CLUSTER: Field<u8> = Field::at(0x0D);
@@ -28,14 +28,14 @@ pub const MIRROR_LCN: Field<u64> = Field::at(0x38);
 pub const RECORD_SIZE: Field<u8> = Field::at(0x40);
 /// Index block size, same encoding.
 pub const INDEX_BLOCK_SIZE: Field<u8> = Field::at(0x44);
-/// Volume serial number.
+/// Serial number of 64 bits; `vol` in Windows shows the lower half.
 pub const SERIAL: Field<u64> = Field::at(0x48);
-/// `55 AA`.
+/// `0xAA55`, the end mark of every boot sector.
 pub const END_MARK: Field<u16> = Field::at(0x1FE);
 
-/// Smallest sector.
+/// Smallest sector that is accepted, in bytes.
 const SECTOR_MIN: u32 = 512;
-/// Largest sector (4Kn).
+/// Largest sector that is accepted, in bytes (4Kn disks).
 const SECTOR_MAX: u32 = 4096;
 /// Largest cluster that Windows formats (since Windows 10 1709).
 const CLUSTER_MAX: u32 = 2 << 20;
@@ -51,7 +51,7 @@ pub struct Geometry {
     pub cluster_size: u32,
     /// Sectors of the volume; the backup boot sector is the one with this index.
     pub total_sectors: u64,
-    /// Whole clusters.
+    /// Whole clusters of the volume: LCNs are below.
     pub cluster_count: u64,
     /// First cluster of `$MFT`.
     pub mft: Lcn,
@@ -61,7 +61,7 @@ pub struct Geometry {
     pub record_size: u32,
     /// Default bytes per index block.
     pub index_block_size: u32,
-    /// Serial number.
+    /// Serial number of the volume.
     pub serial: u64,
 }
 

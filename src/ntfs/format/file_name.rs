@@ -12,15 +12,15 @@ use crate::field::{Field, push_utf16};
 /// Fields of the structure.
 pub mod layout {
     use super::Field;
-    /// Parent directory.
+    /// Reference of the directory that holds the name.
     pub const PARENT: Field<u64> = Field::at(0x00);
-    /// Creation time.
+    /// Creation time, in 100 ns since 1601; so the next three.
     pub const CREATED: Field<u64> = Field::at(0x08);
-    /// Data modification time.
+    /// Time of the last change of the content.
     pub const MODIFIED: Field<u64> = Field::at(0x10);
-    /// Record change time.
+    /// Time of the last change of the file record.
     pub const CHANGED: Field<u64> = Field::at(0x18);
-    /// Access time.
+    /// Time of the last access; Windows may not update it.
     pub const ACCESSED: Field<u64> = Field::at(0x20);
     /// Allocated bytes of the unnamed stream.
     pub const ALLOCATED: Field<u64> = Field::at(0x28);
@@ -32,7 +32,7 @@ pub mod layout {
     pub const TAG: Field<u32> = Field::at(0x3C);
     /// Units of the name.
     pub const NAME_LENGTH: Field<u8> = Field::at(0x40);
-    /// Namespace.
+    /// One of the codes of [`Namespace`].
     pub const NAMESPACE: Field<u8> = Field::at(0x41);
     /// Offset of the name: bytes of the fixed part.
     pub const NAME: usize = 0x42;
@@ -46,13 +46,13 @@ pub const VIEW_INDEX: u32 = 0x2000_0000;
 /// The four times of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// Creation.
+    /// When the file was created.
     pub created: FileTime,
     /// Last change of the data.
     pub modified: FileTime,
     /// Last change of the record.
     pub changed: FileTime,
-    /// Last access.
+    /// When the file was last read; Windows may not update it.
     pub accessed: FileTime,
 }
 
@@ -67,7 +67,7 @@ impl Times {
 /// The part of `$FILE_NAME` that directories keep up to date for listings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Duplicate {
-    /// Times.
+    /// Copies of the four times of `$STANDARD_INFORMATION`.
     pub times: Times,
     /// Allocated bytes of the unnamed stream.
     pub allocated: u64,
@@ -96,13 +96,13 @@ impl Duplicate {
 /// A name with its parent and the duplicated information.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileName {
-    /// Directory.
+    /// The directory that holds the name.
     pub parent: FileId,
     /// Copies of times, sizes and attributes.
     pub duplicate: Duplicate,
     /// Which rules the name follows.
     pub namespace: Namespace,
-    /// The name.
+    /// The name, case preserved, without its path.
     pub name: NtfsName,
 }
 
@@ -142,7 +142,7 @@ impl FileName {
         })
     }
 
-    /// The structure's bytes.
+    /// The structure as the attribute and the index key store it.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(layout::NAME + 2 * self.name.units().len());

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use super::error::damaged;
 use super::name::{compare_exactly, compare_ignoring_case};
-use super::units::FileId;
+use super::units::{FileId, Vcn};
 use super::upcase::UpcaseTable;
 use crate::error::Result;
 use crate::field::{Field, align8};
@@ -31,7 +31,7 @@ pub mod root {
 /// Fields of an index block (`INDX`).
 pub mod block {
     use super::Field;
-    /// Last `$LogFile` record.
+    /// Last `$LogFile` record that touched the block; never invented, never changed.
     pub const LSN: Field<u64> = Field::at(0x08);
     /// The block's own VCN.
     pub const VCN: Field<u64> = Field::at(0x10);
@@ -48,7 +48,7 @@ pub mod node {
     pub const ENTRIES: Field<u32> = Field::at(0x00);
     /// Bytes used, header included.
     pub const USED: Field<u32> = Field::at(0x04);
-    /// Bytes available.
+    /// Bytes available for header and entries.
     pub const ALLOCATED: Field<u32> = Field::at(0x08);
     /// Bit 0: has children.
     pub const FLAGS: Field<u8> = Field::at(0x0C);
@@ -59,7 +59,7 @@ pub mod node {
 /// Fields of an entry.
 pub mod entry {
     use super::Field;
-    /// File reference (directories).
+    /// Reference of the file that the name leads to (directories).
     pub const REFERENCE: Field<u64> = Field::at(0x00);
     /// Offset of the data (view indexes).
     pub const DATA_OFFSET: Field<u16> = Field::at(0x00);
@@ -69,7 +69,7 @@ pub mod entry {
     pub const LENGTH: Field<u16> = Field::at(0x08);
     /// Bytes of the key.
     pub const KEY_LENGTH: Field<u16> = Field::at(0x0A);
-    /// [`HAS_CHILD`] and [`LAST`].
+    /// Bits [`HAS_CHILD`] and [`LAST`] of this entry.
     pub const FLAGS: Field<u16> = Field::at(0x0C);
     /// Offset of the key.
     pub const KEY: usize = 0x10;
@@ -86,7 +86,7 @@ pub enum Collation {
     FileName,
     /// One u32 (`$SII`, `$Q`).
     U32,
-    /// A SID (`$Quota:$O`).
+    /// By a SID, bytewise (`$Quota:$O`).
     Sid,
     /// Hash, then id (`$SDH`).
     SecurityHash,
@@ -166,7 +166,7 @@ pub struct EntryView<'a> {
 }
 
 impl<'a> EntryView<'a> {
-    /// The entry's bytes.
+    /// The whole entry, with the VCN of its child.
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
@@ -201,9 +201,9 @@ impl<'a> EntryView<'a> {
 
     /// VCN of the child, if it has one.
     #[must_use]
-    pub fn child(&self) -> Option<u64> {
+    pub fn child(&self) -> Option<Vcn> {
         let at = self.bytes.len().checked_sub(8)?;
-        (entry::FLAGS.get(self.bytes) & entry::HAS_CHILD != 0).then(|| Field::<u64>::at(at).get(self.bytes))
+        (entry::FLAGS.get(self.bytes) & entry::HAS_CHILD != 0).then(|| Vcn(Field::<u64>::at(at).get(self.bytes)))
     }
 }
 
@@ -285,14 +285,14 @@ fn entry_at(bytes: &[u8], offset: usize, has_children: bool) -> Result<EntryView
 
 /// An entry on its own, while the tree is being edited: its child is kept apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct IndexEntry {
     /// The bytes without the child's VCN; length and flags are set when the node is built.
     bytes: Vec<u8>,
-    /// VCN of the child.
-    pub child: Option<u64>,
+    /// The block with the entries before this one, in a node with children.
+    pub child: Option<Vcn>,
 }
 
-impl Entry {
+impl IndexEntry {
     /// An entry of a directory.
     #[must_use]
     pub fn for_name(file: FileId, key: &[u8]) -> Self {
@@ -322,7 +322,7 @@ impl Entry {
 
     /// The keyless entry at the end of a node.
     #[must_use]
-    pub fn last(child: Option<u64>) -> Self {
+    pub fn last(child: Option<Vcn>) -> Self {
         let mut bytes = vec![0u8; entry::KEY];
         entry::FLAGS.set(&mut bytes, entry::LAST);
         Self { bytes, child }
@@ -339,7 +339,7 @@ impl Entry {
         Self { bytes, child }
     }
 
-    /// The key.
+    /// The key: a `$FILE_NAME` structure in directories.
     #[must_use]
     pub fn key(&self) -> &[u8] {
         let length = usize::from(entry::KEY_LENGTH.get(&self.bytes));
@@ -362,7 +362,7 @@ impl Entry {
         let start = out.len();
         out.extend_from_slice(&self.bytes);
         if let Some(child) = self.child {
-            out.extend_from_slice(&child.to_le_bytes());
+            out.extend_from_slice(&child.0.to_le_bytes());
         }
         let last = if self.is_last() { entry::LAST } else { 0 };
         let flags = last | if self.child.is_some() { entry::HAS_CHILD } else { 0 };
@@ -376,7 +376,7 @@ impl Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// All entries; the last one is the keyless one.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<IndexEntry>,
 }
 
 impl Node {
@@ -385,7 +385,7 @@ impl Node {
     /// # Errors
     /// Damaged, when an entry is malformed.
     pub fn from_view(view: &NodeView<'_>) -> Result<Self> {
-        let entries = view.entries().map(|e| e.map(|e| Entry::from_view(&e))).collect::<Result<Vec<_>>>()?;
+        let entries = view.entries().map(|e| e.map(|e| IndexEntry::from_view(&e))).collect::<Result<Vec<_>>>()?;
         Ok(Self { entries })
     }
 
@@ -404,10 +404,10 @@ impl Node {
     /// Bytes of all entries.
     #[must_use]
     pub fn length(&self) -> usize {
-        self.entries.iter().map(Entry::length).sum()
+        self.entries.iter().map(IndexEntry::length).sum()
     }
 
-    /// The entries' bytes.
+    /// The entries as they are stored, without the header of the node.
     #[must_use]
     pub fn encode_entries(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.length());
@@ -443,7 +443,7 @@ pub fn empty_root(kind: u32, collation: Collation, block_size: u32, unit: u32) -
     root::COLLATION.set(&mut head, collation.to_raw());
     root::BLOCK_SIZE.set(&mut head, block_size);
     root::UNITS_PER_BLOCK.set(&mut head, (block_size / unit.max(1)) as u8);
-    Node { entries: vec![Entry::last(None)] }.encode_root(&head)
+    Node { entries: vec![IndexEntry::last(None)] }.encode_root(&head)
 }
 
 /// An index block, its fix-ups undone and its node header checked.
@@ -457,9 +457,9 @@ impl IndexBlock {
     ///
     /// # Errors
     /// Damaged, when it is torn, no index block, another block, or its node leaves it.
-    pub fn parse(mut bytes: Vec<u8>, vcn: u64) -> Result<Self> {
+    pub fn parse(mut bytes: Vec<u8>, vcn: Vcn) -> Result<Self> {
         fixup::unseal(&mut bytes, fixup::INDX)?;
-        if block::VCN.get(&bytes) != vcn {
+        if block::VCN.get(&bytes) != vcn.0 {
             return Err(
                 damaged("index block with the number of another one").expected_found(vcn, block::VCN.get(&bytes))
             );
@@ -477,10 +477,10 @@ impl IndexBlock {
 
     /// A fresh block without entries (not even the last one).
     #[must_use]
-    pub fn blank(vcn: u64, size: usize) -> Self {
+    pub fn blank(vcn: Vcn, size: usize) -> Self {
         let mut bytes = vec![0u8; size];
         fixup::format(&mut bytes, fixup::INDX, block::ARRAY);
-        block::VCN.set(&mut bytes, vcn);
+        block::VCN.set(&mut bytes, vcn.0);
         let array_end = usize::from(block::ARRAY) + 2 * (size / fixup::STRIDE + 1);
         let header = &mut bytes[block::NODE..];
         let entries = align8(array_end) - block::NODE;
@@ -551,7 +551,7 @@ impl IndexBlock {
     /// Inserts an entry at `offset` from the node's header, without taking the node apart; `false` when it does not
     /// fit.
     #[must_use]
-    pub fn insert_at(&mut self, offset: usize, entry: &Entry) -> bool {
+    pub fn insert_at(&mut self, offset: usize, entry: &IndexEntry) -> bool {
         let mut new = Vec::with_capacity(entry.length());
         entry.encode(&mut new);
         let bytes = self.node_bytes_mut();
@@ -598,7 +598,7 @@ impl IndexBlock {
     /// [`seal`](Self::seal), appended to a buffer.
     ///
     /// # Errors
-    /// As [`seal`](Self::seal).
+    /// See [`seal`](Self::seal).
     pub fn seal_into(&mut self, sealed: &mut Vec<u8>) -> Result<()> {
         fixup::seal_copy(&mut self.bytes, sealed)
     }
@@ -612,54 +612,54 @@ mod tests {
     fn shapes_that_windows_writes() {
         let root = empty_root(0x30, Collation::FileName, 4096, 4096);
         assert_eq!((root.len(), root[0x0C]), (0x30, 1));
-        let promoted = Node { entries: vec![Entry::last(Some(0))] }.encode_root(&root[..16]);
+        let promoted = Node { entries: vec![IndexEntry::last(Some(Vcn(0)))] }.encode_root(&root[..16]);
         assert_eq!(promoted.len(), 0x38);
-        let block = IndexBlock::blank(0, 4096);
+        let block = IndexBlock::blank(Vcn(0), 4096);
         assert_eq!(node::ENTRIES.get(block.node_bytes()), 0x28);
         assert_eq!(block.capacity(), 4096 - 0x40);
-        assert_eq!(Entry::for_view(&[1; 4], &[2; 20], &[]).length(), 0x28);
-        assert_eq!(Entry::for_view(&[1; 8], &[2; 20], b"I\0I\0").length(), 0x30);
-        assert_eq!(Entry::for_view(&[1; 12], &[], &[]).length(), 0x20);
+        assert_eq!(IndexEntry::for_view(&[1; 4], &[2; 20], &[]).length(), 0x28);
+        assert_eq!(IndexEntry::for_view(&[1; 8], &[2; 20], b"I\0I\0").length(), 0x30);
+        assert_eq!(IndexEntry::for_view(&[1; 12], &[], &[]).length(), 0x20);
     }
 
     #[test]
     fn nodes_survive_disk_and_edits() {
-        let mut block = IndexBlock::blank(5, 4096);
-        let entries: Vec<Entry> = (1..40u8).map(|n| Entry::for_view(&[n; 4], &[n; 20], &[])).collect();
-        let mut node = Node { entries: vec![Entry::last(None)] };
+        let mut block = IndexBlock::blank(Vcn(5), 4096);
+        let entries: Vec<IndexEntry> = (1..40u8).map(|n| IndexEntry::for_view(&[n; 4], &[n; 20], &[])).collect();
+        let mut node = Node { entries: vec![IndexEntry::last(None)] };
         assert!(block.set_node(&node));
         for (at, e) in entries.iter().enumerate() {
             node.entries.insert(at, e.clone());
             let offset = block.node().unwrap().entries().nth(at).unwrap().unwrap().offset;
             assert!(block.insert_at(offset, e));
         }
-        let mut block = IndexBlock::parse(block.seal().unwrap(), 5).unwrap();
+        let mut block = IndexBlock::parse(block.seal().unwrap(), Vcn(5)).unwrap();
         assert!(Node::from_view(&block.node().unwrap()).unwrap() == node);
         let before = block.clone();
         assert!(block.set_node(&node));
         assert!(block == before);
-        assert!(IndexBlock::parse(block.seal().unwrap(), 6).is_err());
+        assert!(IndexBlock::parse(block.seal().unwrap(), Vcn(6)).is_err());
     }
 
     #[test]
     fn mutated_blocks_never_panic() {
-        let mut block = IndexBlock::blank(0, 1024);
-        let mut node = Node { entries: (1..9u8).map(|n| Entry::for_view(&[n; 4], &[n; 20], &[])).collect() };
-        node.entries.push(Entry::last(None));
+        let mut block = IndexBlock::blank(Vcn(0), 1024);
+        let mut node = Node { entries: (1..9u8).map(|n| IndexEntry::for_view(&[n; 4], &[n; 20], &[])).collect() };
+        node.entries.push(IndexEntry::last(None));
         assert!(block.set_node(&node));
         let good = block.seal().unwrap();
         for at in 0..512 {
             for value in [0, 1, 2, 3, 8, 0x10, 0x7F, 0x80, 0xFF] {
                 let mut bad = good.clone();
                 bad[at] = value;
-                if let Ok(mut b) = IndexBlock::parse(bad, 0) {
+                if let Ok(mut b) = IndexBlock::parse(bad, Vcn(0)) {
                     let view = b.node().unwrap();
                     for entry in view.entries().flatten() {
                         let _ = (entry.key().len(), entry.data().len(), entry.child());
                     }
                     if let Ok(mut n) = Node::from_view(&view) {
                         let at = n.entries.len() - 1;
-                        n.entries.insert(at, Entry::for_view(&[99; 4], &[], &[]));
+                        n.entries.insert(at, IndexEntry::for_view(&[99; 4], &[], &[]));
                         let _ = b.set_node(&n);
                     }
                 }

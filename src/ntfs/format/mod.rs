@@ -13,3 +13,4 @@ pub mod runlist;
 pub mod standard_information;
 pub mod units;
 pub mod upcase;
+pub mod volume_information;

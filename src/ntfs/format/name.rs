@@ -15,19 +15,19 @@ pub const NAME_UNITS_MAX: usize = 255;
 pub struct NtfsName(Vec<u16>);
 
 impl NtfsName {
-    /// From UTF-16 units.
+    /// A name of these UTF-16 units, valid UTF-16 or not.
     #[must_use]
     pub fn from_units(units: Vec<u16>) -> Self {
         Self(units)
     }
 
-    /// From little-endian bytes.
+    /// A name from UTF-16LE bytes; an odd last byte is ignored.
     #[must_use]
     pub fn from_le_bytes(bytes: &[u8]) -> Self {
         Self(utf16_from_le(bytes))
     }
 
-    /// The units.
+    /// The UTF-16 units of the name.
     #[must_use]
     pub fn units(&self) -> &[u16] {
         &self.0

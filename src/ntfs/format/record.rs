@@ -15,13 +15,13 @@ pub mod header {
     use super::Field;
     /// Last `$LogFile` record that touched this one; never invented, never changed.
     pub const LSN: Field<u64> = Field::at(0x08);
-    /// Sequence number.
+    /// Counts the uses of the record: the upper 16 bits of a valid reference to it.
     pub const SEQUENCE: Field<u16> = Field::at(0x10);
     /// Number of `$FILE_NAME` attributes.
     pub const LINKS: Field<u16> = Field::at(0x12);
     /// Offset of the first attribute.
     pub const FIRST_ATTRIBUTE: Field<u16> = Field::at(0x14);
-    /// [`FLAG_IN_USE`](super::FLAG_IN_USE) …
+    /// [`FLAG_IN_USE`](super::FLAG_IN_USE) and the other `FLAG_…` of this module.
     pub const FLAGS: Field<u16> = Field::at(0x16);
     /// Bytes used: offset of the end marker + 8.
     pub const USED: Field<u32> = Field::at(0x18);
@@ -55,19 +55,19 @@ pub struct Record {
 /// Iterates over the attributes in `bytes` (a record without fix-ups), from offset `first`, until the end marker; each
 /// item is the attribute's offset and the attribute. Ends after the first error. Used by [`Record`] and by the checker.
 #[must_use]
-pub fn attributes_in(bytes: &[u8], first: usize) -> Attributes<'_> {
-    Attributes { bytes, offset: first, done: false }
+pub fn attributes_in(bytes: &[u8], first: usize) -> AttributeIter<'_> {
+    AttributeIter { bytes, offset: first, done: false }
 }
 
-/// See [`attributes_in`].
+/// The iterator that [`attributes_in`] returns.
 #[derive(Debug, Clone)]
-pub struct Attributes<'a> {
+pub struct AttributeIter<'a> {
     bytes: &'a [u8],
     offset: usize,
     done: bool,
 }
 
-impl Attributes<'_> {
+impl AttributeIter<'_> {
     /// Offset of what comes next: after the iteration has ended well, of the end marker.
     #[must_use]
     pub fn offset(&self) -> usize {
@@ -75,7 +75,7 @@ impl Attributes<'_> {
     }
 }
 
-impl<'a> Iterator for Attributes<'a> {
+impl<'a> Iterator for AttributeIter<'a> {
     type Item = Result<(usize, Attribute<'a>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -109,7 +109,7 @@ impl Record {
     /// Undoes the fix-ups of a block as read from disk and checks the record's structure.
     ///
     /// # Errors
-    /// Damaged, when the block is torn, is no record, or an attribute leaves it.
+    /// Damaged, when the block is torn or not a record, or an attribute leaves it.
     pub fn parse(mut block: Vec<u8>) -> Result<Self> {
         fixup::unseal(&mut block, fixup::FILE)?;
         let record = Self { bytes: block };
@@ -175,7 +175,7 @@ impl Record {
     /// [`seal`](Self::seal), appended to a buffer.
     ///
     /// # Errors
-    /// As [`seal`](Self::seal).
+    /// See [`seal`](Self::seal).
     pub fn seal_into(&mut self, sealed: &mut Vec<u8>) -> Result<()> {
         fixup::seal_copy(&mut self.bytes, sealed)
     }
@@ -187,19 +187,19 @@ impl Record {
         has_number.then(|| header::NUMBER.get(&self.bytes).into())
     }
 
-    /// Sequence number.
+    /// The sequence number, which a reference must repeat.
     #[must_use]
     pub fn sequence(&self) -> u16 {
         header::SEQUENCE.get(&self.bytes)
     }
 
-    /// Number of names.
+    /// Number of `$FILE_NAME` attributes, DOS names included.
     #[must_use]
     pub fn links(&self) -> u16 {
         header::LINKS.get(&self.bytes)
     }
 
-    /// Flags.
+    /// `FLAG_…` bits of the header.
     #[must_use]
     pub fn flags(&self) -> u16 {
         header::FLAGS.get(&self.bytes)
@@ -226,7 +226,7 @@ impl Record {
         }
     }
 
-    /// Bytes used.
+    /// Bytes from the start of the record to the end of the end marker.
     #[must_use]
     pub fn used(&self) -> usize {
         header::USED.get(&self.bytes) as usize

@@ -14,7 +14,7 @@ pub struct Run {
     pub vcn: Vcn,
     /// First cluster on the volume; `None` for a hole.
     pub lcn: Option<Lcn>,
-    /// Clusters.
+    /// Length in clusters, never 0.
     pub length: u64,
 }
 
@@ -40,13 +40,13 @@ impl Runlist {
         Self { first, runs: Vec::new() }
     }
 
-    /// The runs.
+    /// The runs in ascending order of VCNs, without gaps between them.
     #[must_use]
     pub fn runs(&self) -> &[Run] {
         &self.runs
     }
 
-    /// First VCN.
+    /// First VCN of the extent that the list describes.
     #[must_use]
     pub fn first(&self) -> Vcn {
         self.first

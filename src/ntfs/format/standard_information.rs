@@ -11,21 +11,21 @@ use crate::field::Field;
 /// Fields of the structure.
 pub mod layout {
     use super::Field;
-    /// Creation time.
+    /// Creation time, in 100 ns since 1601; so the next three.
     pub const CREATED: Field<u64> = Field::at(0x00);
-    /// Data modification time.
+    /// Time of the last change of the content.
     pub const MODIFIED: Field<u64> = Field::at(0x08);
-    /// Record change time.
+    /// Time of the last change of the file record.
     pub const CHANGED: Field<u64> = Field::at(0x10);
-    /// Access time.
+    /// Time of the last access; Windows may not update it.
     pub const ACCESSED: Field<u64> = Field::at(0x18);
-    /// DOS attributes.
+    /// DOS attributes: bits of [`attribute`](super::attribute).
     pub const ATTRIBUTES: Field<u32> = Field::at(0x20);
     /// Version; 1 on a directory marks it case-sensitive.
     pub const VERSION: Field<u32> = Field::at(0x28);
-    /// Owner for quotas.
+    /// Owner id in `$Quota`; 0 without quotas. Only in the long form, as what follows.
     pub const OWNER: Field<u32> = Field::at(0x30);
-    /// Security id.
+    /// Id of the security descriptor in `$Secure`.
     pub const SECURITY: Field<u32> = Field::at(0x34);
     /// Update sequence number of the change journal.
     pub const USN: Field<u64> = Field::at(0x40);
@@ -35,23 +35,23 @@ pub mod layout {
     pub const SIZE_3X: usize = 0x48;
 }
 
-/// DOS attribute bits.
+/// DOS attribute bits (`FILE_ATTRIBUTE_…`, MS-FSCC 2.6).
 pub mod attribute {
-    /// Read-only.
+    /// `FILE_ATTRIBUTE_READONLY`: must not be written.
     pub const READ_ONLY: u32 = 0x1;
-    /// Hidden.
+    /// `FILE_ATTRIBUTE_HIDDEN`: not shown in ordinary listings.
     pub const HIDDEN: u32 = 0x2;
-    /// System.
+    /// `FILE_ATTRIBUTE_SYSTEM`: belongs to the operating system.
     pub const SYSTEM: u32 = 0x4;
     /// To be archived: what new files get.
     pub const ARCHIVE: u32 = 0x20;
-    /// Has holes.
+    /// The unnamed stream may have holes.
     pub const SPARSE: u32 = 0x200;
     /// Has a reparse point.
     pub const REPARSE: u32 = 0x400;
-    /// Compressed.
+    /// The unnamed stream is compressed, or new files in the directory will be.
     pub const COMPRESSED: u32 = 0x800;
-    /// Encrypted.
+    /// The same for EFS.
     pub const ENCRYPTED: u32 = 0x4000;
     /// The bits that a caller may set.
     pub const SETTABLE: u32 = 0x1 | 0x2 | 0x4 | 0x20 | 0x80 | 0x100 | 0x1000 | 0x2000 | 0x2_0000;
@@ -60,11 +60,11 @@ pub mod attribute {
 /// The part of the structure that a writer uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StandardInformation {
-    /// Times.
+    /// The four times, in 100 ns since 1601.
     pub times: Times,
-    /// DOS attributes.
+    /// Bits of [`attribute`], unknown ones included.
     pub attributes: u32,
-    /// Version field.
+    /// 1 on a directory marks it as case-sensitive; else 0.
     pub version: u32,
     /// Security id; `None` in the short form.
     pub security: Option<u32>,

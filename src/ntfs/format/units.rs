@@ -17,27 +17,27 @@ pub struct Vcn(pub u64);
 pub struct RecordNumber(pub u64);
 
 impl RecordNumber {
-    /// `$MFT` itself.
+    /// `$MFT`, the table of all records, itself.
     pub const MFT: Self = Self(0);
-    /// `$MFTMirr`.
+    /// `$MFTMirr`, the copy of the first records.
     pub const MFT_MIRROR: Self = Self(1);
-    /// `$LogFile`.
+    /// `$LogFile`, the journal of metadata.
     pub const LOG_FILE: Self = Self(2);
-    /// `$Volume`.
+    /// `$Volume`: label, version and flags.
     pub const VOLUME: Self = Self(3);
-    /// The root directory.
+    /// The root directory (`.`).
     pub const ROOT: Self = Self(5);
-    /// `$Bitmap`.
+    /// `$Bitmap`: which clusters are in use.
     pub const BITMAP: Self = Self(6);
-    /// `$Boot`.
+    /// `$Boot`, the boot sector as a file.
     pub const BOOT: Self = Self(7);
-    /// `$BadClus`.
+    /// `$BadClus`, which owns the bad clusters.
     pub const BAD_CLUSTERS: Self = Self(8);
-    /// `$Secure`.
+    /// `$Secure`, the security descriptors of all files.
     pub const SECURE: Self = Self(9);
-    /// `$UpCase`.
+    /// `$UpCase`, the table of upper-case letters.
     pub const UPCASE: Self = Self(10);
-    /// `$Extend`.
+    /// `$Extend`, the directory of the later system files.
     pub const EXTEND: Self = Self(11);
     /// The first record that an ordinary file may have.
     pub const FIRST_USER: Self = Self(24);
@@ -47,7 +47,7 @@ impl RecordNumber {
 /// (`FILE_REFERENCE`: 48 bits of record number, 16 bits of sequence).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId {
-    /// Which record.
+    /// The base record of the file.
     pub record: RecordNumber,
     /// Which use of that record; incremented whenever the record is freed.
     pub sequence: u16,

@@ -37,7 +37,7 @@ pub mod volume_flags {
 const SHUT_DOWN: &str = "start the guest, shut it down cleanly (with Fast Startup: `shutdown /s /t 0` after switching it \
                          off with `powercfg /h off`, or hold Shift while choosing Shut down), and export the disk again";
 
-/// What `$LogFile` says.
+/// Whether `$LogFile` holds changes that are not in the volume yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LogState {
@@ -57,23 +57,23 @@ pub enum LogState {
     },
     /// Neither restart page can be read.
     Damaged {
-        /// Why.
+        /// What is wrong with both restart pages.
         reason: String,
     },
 }
 
 impl LogState {
-    /// Judges a log of `size` bytes, whose bytes `read` fills in.
+    /// The state of a log of `size` bytes, whose bytes `read_at` fills in.
     ///
     /// # Errors
-    /// Only what `read` returns; a log that makes no sense is a state, not an error.
-    pub fn judge(size: u64, mut read: impl FnMut(u64, &mut [u8]) -> Result<()>) -> Result<Self> {
+    /// Only what `read_at` returns; a log that makes no sense is a state, not an error.
+    pub fn read(size: u64, mut read_at: impl FnMut(u64, &mut [u8]) -> Result<()>) -> Result<Self> {
         const BOTH: usize = 2 * restart::PAGE;
         if size < BOTH as u64 {
             return Ok(Self::Damaged { reason: format!("the log has only {size} bytes") });
         }
         let mut head = vec![0; BOTH];
-        read(0, &mut head)?;
+        read_at(0, &mut head)?;
         if head.iter().all(|&byte| byte == 0xFF) {
             return Ok(Self::Empty);
         }
@@ -110,7 +110,10 @@ impl LogState {
     }
 }
 
-/// What `\hiberfil.sys` says.
+/// Path of the file that holds a saved session.
+pub const HIBERNATION_FILE: &str = "/hiberfil.sys";
+
+/// Whether `\hiberfil.sys` holds a saved session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Hibernation {
     /// No such file, or its image was used up.
@@ -121,12 +124,12 @@ pub enum Hibernation {
 }
 
 impl Hibernation {
-    /// Bytes of the file that [`judge`](Self::judge) wants to see.
+    /// Bytes of the file that [`from_header`](Self::from_header) needs.
     pub const HEADER: usize = 4096;
 
     /// Judges the first bytes of a file of `size` bytes.
     #[must_use]
-    pub fn judge(header: &[u8], size: u64) -> Self {
+    pub fn from_header(header: &[u8], size: u64) -> Self {
         // a file too small for an image stands on volumes that are part of a hibernated system without being its root
         let short = size > 0 && size < Self::HEADER as u64;
         match header.get(..4) {
@@ -148,14 +151,14 @@ pub struct Overrides {
     pub discard_hibernation: bool,
 }
 
-/// The three witnesses.
+/// What decides whether a volume may be edited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// The log.
+    /// The state of `$LogFile`.
     pub log: LogState,
-    /// The volume's flags.
+    /// Bits of [`volume_flags`] in `$VOLUME_INFORMATION`.
     pub flags: u16,
-    /// The hibernation image.
+    /// The state of `\hiberfil.sys`.
     pub hibernation: Hibernation,
 }
 
@@ -270,9 +273,9 @@ mod tests {
         page
     }
 
-    fn judge(first: Vec<u8>, second: Vec<u8>) -> LogState {
+    fn state_of(first: Vec<u8>, second: Vec<u8>) -> LogState {
         let log = [first, second].concat();
-        LogState::judge(SIZE, |at, out| {
+        LogState::read(SIZE, |at, out| {
             let at = usize::try_from(at).unwrap();
             out.copy_from_slice(&log[at..at + out.len()]);
             Ok(())
@@ -284,29 +287,29 @@ mod tests {
     fn logs() {
         let clean = || page((1, 1), 10, 0, 2);
         let open = || page((1, 1), 11, 0, 0);
-        assert_eq!(judge(clean(), clean()), LogState::Clean);
-        assert_eq!(judge(page((1, 1), 10, 0xFFFF, 0), clean()), LogState::Clean);
-        assert_eq!(judge(vec![0xFF; 4096], vec![0xFF; 4096]), LogState::Empty);
+        assert_eq!(state_of(clean(), clean()), LogState::Clean);
+        assert_eq!(state_of(page((1, 1), 10, 0xFFFF, 0), clean()), LogState::Clean);
+        assert_eq!(state_of(vec![0xFF; 4096], vec![0xFF; 4096]), LogState::Empty);
         // the page with the higher number decides, whichever it is
-        assert_eq!(judge(clean(), open()), LogState::Unclean { version: (1, 1) });
-        assert_eq!(judge(open(), clean()), LogState::Unclean { version: (1, 1) });
-        assert_eq!(judge(vec![0; 4096], clean()), LogState::Clean);
+        assert_eq!(state_of(clean(), open()), LogState::Unclean { version: (1, 1) });
+        assert_eq!(state_of(open(), clean()), LogState::Unclean { version: (1, 1) });
+        assert_eq!(state_of(vec![0; 4096], clean()), LogState::Clean);
         // 2.0 is refused even when it calls itself clean: it is only updated at checkpoints
-        assert_eq!(judge(page((2, 0), 12, 0, 2), clean()), LogState::InUse { version: (2, 0) });
-        assert!(matches!(judge(vec![0; 4096], vec![0; 4096]), LogState::Damaged { .. }));
+        assert_eq!(state_of(page((2, 0), 12, 0, 2), clean()), LogState::InUse { version: (2, 0) });
+        assert!(matches!(state_of(vec![0; 4096], vec![0; 4096]), LogState::Damaged { .. }));
         let mut half = vec![0xFF; 4096];
         half[100] = 0;
-        assert!(matches!(judge(half, vec![0xFF; 4096]), LogState::Damaged { .. }));
+        assert!(matches!(state_of(half, vec![0xFF; 4096]), LogState::Damaged { .. }));
     }
 
     #[test]
     fn hibernation() {
-        assert_eq!(Hibernation::judge(b"HIBR....", 1 << 20), Hibernation::Active);
-        assert_eq!(Hibernation::judge(b"hibr....", 1 << 20), Hibernation::Active);
-        assert_eq!(Hibernation::judge(b"wake....", 1 << 20), Hibernation::None);
-        assert_eq!(Hibernation::judge(&[0; 4096], 1 << 20), Hibernation::None);
-        assert_eq!(Hibernation::judge(&[0; 100], 100), Hibernation::Active);
-        assert_eq!(Hibernation::judge(&[], 0), Hibernation::None);
+        assert_eq!(Hibernation::from_header(b"HIBR....", 1 << 20), Hibernation::Active);
+        assert_eq!(Hibernation::from_header(b"hibr....", 1 << 20), Hibernation::Active);
+        assert_eq!(Hibernation::from_header(b"wake....", 1 << 20), Hibernation::None);
+        assert_eq!(Hibernation::from_header(&[0; 4096], 1 << 20), Hibernation::None);
+        assert_eq!(Hibernation::from_header(&[0; 100], 100), Hibernation::Active);
+        assert_eq!(Hibernation::from_header(&[], 0), Hibernation::None);
     }
 
     fn state(log: LogState, flags: u16, hibernation: Hibernation) -> State {

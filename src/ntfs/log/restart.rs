@@ -20,9 +20,9 @@ pub const PAGE: usize = 4096;
 pub const SYSTEM_PAGE_SIZE: Field<u32> = Field::at(0x10);
 /// Where the restart area begins in the page.
 pub const AREA_OFFSET: Field<u16> = Field::at(0x18);
-/// Minor version.
+/// Minor version of the log format: 0 in 2.0, 1 in 1.1.
 pub const MINOR: Field<u16> = Field::at(0x1A);
-/// Major version.
+/// Major version of the log format: 1, or 2 since Windows 8.
 pub const MAJOR: Field<u16> = Field::at(0x1C);
 
 /// In the restart area: the last log sequence number.
@@ -50,7 +50,7 @@ pub struct RestartPage {
     pub current_lsn: u64,
     /// First client in use.
     pub in_use: u16,
-    /// Flags.
+    /// Flags of the restart area.
     pub flags: u16,
     /// Size of the log file.
     pub file_size: u64,

@@ -20,7 +20,7 @@ struct Slot<T> {
 /// Blocks of one kind, by number or by offset on the volume. While a call runs, the first change of each block keeps
 /// what was there, so that a failing call can be undone.
 #[derive(Debug)]
-pub(in super::super) struct Blocks<T> {
+pub(crate) struct Blocks<T> {
     slots: HashMap<u64, Slot<T>>,
     dirty: BTreeSet<u64>,
     undo: Option<BTreeMap<u64, Option<Slot<T>>>>,
@@ -115,12 +115,12 @@ impl<T> Blocks<T> {
         }
     }
 
-    /// A call begins.
+    /// Begins an operation that [`rollback`](Self::rollback) can undo.
     pub fn begin(&mut self) {
         self.undo = Some(BTreeMap::new());
     }
 
-    /// The call succeeded.
+    /// Ends an operation that succeeded.
     pub fn commit(&mut self) {
         self.undo = None;
     }

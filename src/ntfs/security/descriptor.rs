@@ -8,9 +8,9 @@ pub const HEADER: usize = 20;
 /// Largest descriptor that is taken: what an `$SDS` entry can hold.
 pub const MAX: usize = 0x1_0000;
 
-/// Revision; always 1.
+/// Revision of the format; always 1.
 pub const REVISION: Field<u8> = Field::at(0);
-/// Control bits.
+/// Control bits (`SE_…`, MS-DTYP 2.4.6).
 pub const CONTROL: Field<u16> = Field::at(2);
 /// Where the owner is.
 pub const OWNER: Field<u32> = Field::at(4);
@@ -46,18 +46,18 @@ mod ace_flags {
     pub const INHERITED: u8 = 0x10;
 }
 
-/// ACCESS_ALLOWED_ACE_TYPE.
+/// `ACCESS_ALLOWED_ACE_TYPE`: the ACE grants its mask.
 const ALLOW: u8 = 0;
-/// FILE_ALL_ACCESS.
+/// `FILE_ALL_ACCESS`, for SYSTEM and administrators.
 const FULL: u32 = 0x001F_01FF;
-/// FILE_GENERIC_READ | FILE_GENERIC_EXECUTE.
+/// `FILE_GENERIC_READ | FILE_GENERIC_EXECUTE`, for users.
 const READ_EXECUTE: u32 = 0x0012_00A9;
 
 /// S-1-5-18, the system itself.
 const SYSTEM: &[u8] = &[1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0];
 /// S-1-5-32-544, the administrators of the machine.
 const ADMINISTRATORS: &[u8] = &[1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x20, 2, 0, 0];
-/// S-1-5-32-545, its users.
+/// S-1-5-32-545, the group of users.
 const USERS: &[u8] = &[1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x21, 2, 0, 0];
 
 /// What a protected descriptor is for.
@@ -167,7 +167,7 @@ pub fn validate(bytes: &[u8]) -> Result<()> {
         if let Some(part) = part.filter(|part| sid_length(part).is_none()) {
             let found = part.get(..2).unwrap_or_default();
             return Err(
-                bad("has an owner or group that is no SID").expected_found("revision 1", format!("{found:02x?}"))
+                bad("has an owner or group that is not a SID").expected_found("revision 1", format!("{found:02x?}"))
             );
         }
     }

@@ -9,12 +9,16 @@ use crate::ntfs::field::Field;
 pub const BLOCK: u64 = 0x4_0000;
 /// Bytes in front of each descriptor.
 pub const HEADER: usize = 20;
+/// Name of the index by id.
+pub const SII: &str = "$SII";
+/// Name of the index by hash, then id.
+pub const SDH: &str = "$SDH";
 /// The lowest security id.
 pub const FIRST_ID: u32 = 0x100;
 
 /// Hash of the descriptor.
 pub const HASH: Field<u32> = Field::at(0);
-/// Security id.
+/// Security id, as `$STANDARD_INFORMATION` stores it.
 pub const ID: Field<u32> = Field::at(4);
 /// Offset of the entry in the stream.
 pub const OFFSET: Field<u64> = Field::at(8);
@@ -26,7 +30,7 @@ pub const LENGTH: Field<u32> = Field::at(16);
 pub struct SdsEntry {
     /// Hash of the descriptor.
     pub hash: u32,
-    /// Security id.
+    /// Security id, at least [`FIRST_ID`].
     pub id: u32,
     /// Offset of the entry in the stream.
     pub offset: u64,
@@ -42,7 +46,7 @@ impl SdsEntry {
         Some(Self { hash: HASH.get(bytes), id: ID.get(bytes), offset: OFFSET.get(bytes), length: LENGTH.get(bytes) })
     }
 
-    /// The header's bytes.
+    /// The header as stream and indexes store it.
     #[must_use]
     pub fn to_bytes(self) -> [u8; HEADER] {
         let mut out = [0; HEADER];

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::hive::reader::Reader;
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
-use crate::windows::inspect::program::pe_machine;
+use crate::windows::inspect::program::ProgramFile;
 
 /// Free space below which the guest has trouble installing drivers.
 pub(super) const FREE_BYTES_LOW: u64 = 100 << 20;
@@ -65,17 +65,19 @@ fn next_control_set(system: &Reader<'_>, guest: &Guest, report: &mut BootCheck) 
 fn check_kernel(context: &Context<'_>, report: &mut BootCheck) -> Result<()> {
     for name in ["ntoskrnl.exe", "hal.dll"] {
         let path = format!("{}/{name}", context.guest.system32());
-        match pe_machine(context.files, &path)? {
-            Some(Some(machine)) if Arch::from_pe_machine(machine) == Some(context.guest.arch) => {
+        match ProgramFile::read(context.files, &path)? {
+            ProgramFile::ForMachine(machine) if Arch::from_pe_machine(machine) == Some(context.guest.arch) => {
                 let text = format!("kernel: {path} is there, for {}", context.guest.arch);
                 report.good(Gate::Loader, Code::Kernel, text);
             }
-            Some(Some(machine)) => {
+            ProgramFile::ForMachine(machine) => {
                 let text = format!("kernel: {path} is for CPU {machine:#x}, Windows for {}", context.guest.arch);
                 report.fail(Gate::Loader, Code::Kernel, text);
             }
-            Some(None) => report.fail(Gate::Loader, Code::Kernel, format!("kernel: {path} is not a program")),
-            None => report.fail(Gate::Loader, Code::Kernel, format!("kernel: {path} is missing")),
+            ProgramFile::NotAProgram => {
+                report.fail(Gate::Loader, Code::Kernel, format!("kernel: {path} is not a program"))
+            }
+            ProgramFile::Missing => report.fail(Gate::Loader, Code::Kernel, format!("kernel: {path} is missing")),
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use super::check::check_files;
 use super::gates::FREE_BYTES_LOW;
 use super::*;
-use crate::drivers::pe::tests::sample;
+use crate::drivers::pe::sample::sample;
 use crate::drivers::{Arch, SignatureLevel};
 use crate::hive::{Hive, RegistryData};
 use crate::plan::GuestHive;

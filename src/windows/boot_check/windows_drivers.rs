@@ -5,7 +5,7 @@ use super::controller_driver as driver;
 use super::report::{BootCheck, Code, Gate};
 use crate::drivers::Arch;
 use crate::error::Result;
-use crate::windows::inspect::program::pe_machine;
+use crate::windows::inspect::program::ProgramFile;
 
 /// Services that start at boot in every Windows since 7; without them no disk is found.
 const CHAIN: [&str; 6] = ["acpi", "pci", "disk", "partmgr", "volmgr", "mountmgr"];
@@ -57,13 +57,13 @@ pub(super) fn check(context: &Context<'_>, report: &mut BootCheck) -> Result<()>
 
 /// What is wrong with a driver's file; `None` when it is there and for this CPU.
 fn file_problem(context: &Context<'_>, path: &str) -> Result<Option<String>> {
-    Ok(match pe_machine(context.files, path)? {
-        None => Some(format!("{path} is missing")),
-        Some(None) => Some(format!("{path} is not a program")),
-        Some(Some(machine)) if Arch::from_pe_machine(machine) != Some(context.guest.arch) => {
+    Ok(match ProgramFile::read(context.files, path)? {
+        ProgramFile::Missing => Some(format!("{path} is missing")),
+        ProgramFile::NotAProgram => Some(format!("{path} is not a program")),
+        ProgramFile::ForMachine(machine) if Arch::from_pe_machine(machine) != Some(context.guest.arch) => {
             Some(format!("{path} is for CPU {machine:#x}, Windows for {}", context.guest.arch))
         }
-        Some(Some(_)) => None,
+        ProgramFile::ForMachine(_) => None,
     })
 }
 

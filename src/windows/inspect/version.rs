@@ -1,7 +1,7 @@
 //! Version, control sets and CPU of an installation.
 
 use super::guest::{ControlSet, Guest};
-use super::program::pe_machine;
+use super::program::ProgramFile;
 use crate::drivers::{Arch, GuestTarget, ProductType};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::Hive;
@@ -112,18 +112,17 @@ pub(super) fn architecture(files: &dyn GuestFiles, system: &Hive, current: &str,
     let declared =
         registry::get_string(system, &environment, "PROCESSOR_ARCHITECTURE")?.and_then(|text| Arch::parse(&text));
     let path = format!("{}/ntoskrnl.exe", guest.system32());
-    let kernel = pe_machine(files, &path)?;
-    let from_kernel = match kernel {
-        Some(Some(machine)) => Some(Arch::from_pe_machine(machine).ok_or_else(|| {
+    let from_kernel = match ProgramFile::read(files, &path)? {
+        ProgramFile::ForMachine(machine) => Some(Arch::from_pe_machine(machine).ok_or_else(|| {
             Error::unsupported(Layer::Windows, "the kernel is for a CPU that winject does not know")
                 .path(&path)
                 .expected_found("0x14c, 0x8664 or 0xaa64", format_args!("{machine:#x}"))
         })?),
-        Some(None) => {
+        ProgramFile::NotAProgram => {
             guest.warnings.push(format!("{path} is not a program"));
             None
         }
-        None => {
+        ProgramFile::Missing => {
             guest.warnings.push(format!("{path} is missing: this Windows cannot start"));
             None
         }

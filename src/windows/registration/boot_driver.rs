@@ -2,10 +2,11 @@
 
 use super::critical_devices::register_critical_devices;
 use super::device_ids;
-use super::driver_file::{copy_file, dotted, file_version, kept_record};
+use super::driver_file::{copy_file, dotted, kept_record};
 use super::full;
 use super::minimal;
 use super::service::{register_service, remove_start_override, start_at_boot};
+use crate::drivers::pe::file_version;
 use crate::drivers::{BootDriver, Category, Package};
 use crate::error::Result;
 use crate::windows::options::{InjectOptions, Registration};

@@ -65,30 +65,3 @@ pub(super) fn driver_access(builder: &PlanBuilder<'_>) -> Result<Access> {
 pub(super) fn dotted(version: [u16; 4]) -> String {
     version.map(|n| n.to_string()).join(".")
 }
-
-/// The version resource's `VS_FIXEDFILEINFO` (PE format, "VS_VERSIONINFO"), found by its signature.
-pub(super) fn file_version(image: &[u8]) -> Option<[u16; 4]> {
-    const SIGNATURE: [u8; 8] = [0xbd, 0x04, 0xef, 0xfe, 0x00, 0x00, 0x01, 0x00];
-    let at = image.windows(SIGNATURE.len()).position(|w| w == SIGNATURE)?;
-    let fields = image.get(at.checked_add(8)?..at.checked_add(16)?)?;
-    let word = |i: usize| fields.get(i..i + 2).map(|b| u16::from_le_bytes([b[0], b[1]]));
-    Some([word(2)?, word(0)?, word(6)?, word(4)?])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_resource_is_found() {
-        let mut image = vec![0x11; 100];
-        image.extend([0xbd, 0x04, 0xef, 0xfe, 0x00, 0x00, 0x01, 0x00]);
-        // dwFileVersionMS = 100.101, dwFileVersionLS = 104.28500
-        image.extend([101, 0, 100, 0]);
-        image.extend(28500u16.to_le_bytes());
-        image.extend([104, 0]);
-        assert_eq!(file_version(&image), Some([100, 101, 104, 28500]));
-        assert_eq!(file_version(&image[..112]), None);
-        assert_eq!(file_version(b"MZ"), None);
-    }
-}

@@ -231,7 +231,7 @@ fn media_that_change_after_the_choice() {
     let error = file("large.bin").read().unwrap_err();
     assert_eq!(error.kind(), Kind::Drivers);
     let text = error.to_string();
-    assert!(text.contains("not the one any more that was chosen") && text.contains("large.bin"), "{text}");
+    assert!(text.contains("has changed since it was chosen") && text.contains("large.bin"), "{text}");
     assert!(error.hint_text().is_some());
     fs::write(&large, vec![7; (2 << 20) - 1]).unwrap();
     assert!(file("large.bin").read().is_err());

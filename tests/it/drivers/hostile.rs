@@ -91,7 +91,7 @@ fn every_error_has_file_and_line() {
         (
             "[I.Services]\nAddService=s,2,S\n[S]\nServiceType=x\nServiceBinary=%12%\\a.sys\n",
             12,
-            "ServiceType is no number",
+            "ServiceType is not a number",
         ),
         ("[I.Services]\nAddService=s,2,S\n[S]\nServiceType=1\nServiceBinary=%12\\a.sys\n", 13, "ServiceBinary"),
         ("AddReg=R\n[R]\nHKR,,a,0x40000,zzz\n", 11, "unknown type"),

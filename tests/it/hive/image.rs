@@ -7,7 +7,7 @@ use winject::internals::block::{self, Format, Stage, StageOptions, commit};
 use winject::internals::clock::FileTime;
 use winject::internals::hive::check::check;
 use winject::internals::hive::{Hive, RegistryData};
-use winject::internals::ntfs::{New, OpenOptions, Volume};
+use winject::internals::ntfs::{CreateOptions, OpenOptions, Volume};
 use winject::internals::partition::{PartitionView, read};
 
 use super::logs_made::{dirty, new_log, old_log, put as number};
@@ -31,7 +31,7 @@ fn get(image: &Path, path: &str) -> Vec<u8> {
 fn put(image: &Path, files: &[(&str, &[u8])]) {
     change(image, |volume| {
         for (path, data) in files {
-            volume.replace_file(path, data, &New::default()).unwrap();
+            volume.replace_file(path, data, &CreateOptions::default()).unwrap();
         }
     });
 }

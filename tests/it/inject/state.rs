@@ -13,7 +13,7 @@ use winject::internals::ntfs::attribute::AttributeType;
 use winject::internals::ntfs::boot::Geometry;
 use winject::internals::ntfs::fixup;
 use winject::internals::ntfs::record::Record;
-use winject::internals::ntfs::{New, OpenOptions, Volume};
+use winject::internals::ntfs::{CreateOptions, OpenOptions, Volume};
 use winject::internals::partition::{Partition, PartitionView, read};
 use winject::internals::units::{ImageOffset, VolumeOffset};
 
@@ -43,9 +43,9 @@ pub fn put(image: &Path, path: &str, data: &[u8]) {
     let view = PartitionView::new(&mut stage, &partition).unwrap();
     let mut volume = Volume::open(view, &OpenOptions::new(clock)).unwrap();
     if let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
-        volume.create_dir_all(parent, &New::default()).unwrap();
+        volume.create_dir_all(parent, &CreateOptions::default()).unwrap();
     }
-    volume.replace_file(path, data, &New::default()).unwrap();
+    volume.replace_file(path, data, &CreateOptions::default()).unwrap();
     volume.flush().unwrap();
     drop(volume);
     commit::commit_in_place(&mut stage, image, &commit::CommitOptions::default()).unwrap();

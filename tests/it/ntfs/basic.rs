@@ -4,7 +4,9 @@ use std::os::unix::fs::FileExt;
 
 use winject::internals::clock::FileTime;
 use winject::internals::error::Kind;
-use winject::internals::ntfs::{FileId, Namespace, New, OpenOptions, Security, ShortNames, Times, Volume, fixup};
+use winject::internals::ntfs::{
+    CreateOptions, FileId, Namespace, OpenOptions, Security, ShortNames, Times, Volume, fixup,
+};
 
 use super::volume::{FileDevice, Shape, TestVolume, clock, read_by_us};
 
@@ -13,13 +15,15 @@ const MIB: u64 = 1 << 20;
 fn first_file() {
     let Some(test) = TestVolume::make(Shape { size: 64 * MIB, cluster: 4096, sector: 512 }) else { return };
     let mut volume = test.open();
-    let dir = volume.create_dir_all("/Windows/System32", &New::default()).unwrap();
-    volume.create_file(dir, "hello.txt", b"Hello", &New::default()).unwrap();
-    volume.create_file(dir, "a rather long name.bin", &vec![7; 100_000], &New::default()).unwrap();
+    let dir = volume.create_dir_all("/Windows/System32", &CreateOptions::default()).unwrap();
+    volume.create_file(dir, "hello.txt", b"Hello", &CreateOptions::default()).unwrap();
+    volume.create_file(dir, "a rather long name.bin", &vec![7; 100_000], &CreateOptions::default()).unwrap();
     volume.flush().unwrap();
     test.assert_clean("two files");
     for n in 0..600 {
-        volume.create_file(dir, &format!("file number {n}"), &vec![n as u8; n * 10], &New::default()).unwrap();
+        volume
+            .create_file(dir, &format!("file number {n}"), &vec![n as u8; n * 10], &CreateOptions::default())
+            .unwrap();
     }
     volume.flush().unwrap();
     test.assert_clean("600 files");
@@ -68,7 +72,7 @@ fn short_names_follow_the_volume() {
     let Some(test) = volume_of(16 * MIB) else { return };
     let mut volume = test.open();
     for name in ["short.txt", "a long name.txt", "a long name too.txt", ".dot"] {
-        volume.create_file(FileId::ROOT, name, b"x", &New::default()).unwrap();
+        volume.create_file(FileId::ROOT, name, b"x", &CreateOptions::default()).unwrap();
     }
     let mut names = namespaces(&volume);
     names.sort_by(|a, b| a.0.cmp(&b.0));
@@ -86,9 +90,9 @@ fn short_names_follow_the_volume() {
     let file = volume.find("/alongn~1.txt").unwrap();
     assert_eq!(file, volume.find("/A LONG NAME.TXT").unwrap());
     assert_eq!(volume.stat(file.unwrap()).unwrap().links, 2);
-    volume.replace_file("/ALONGN~1.TXT", b"replaced", &New::default()).unwrap();
+    volume.replace_file("/ALONGN~1.TXT", b"replaced", &CreateOptions::default()).unwrap();
     assert_eq!(volume.read(volume.find("/a long name.txt").unwrap().unwrap(), 10).unwrap(), b"replaced");
-    assert!(volume.create_file(FileId::ROOT, "dot~1", b"", &New::default()).is_err());
+    assert!(volume.create_file(FileId::ROOT, "dot~1", b"", &CreateOptions::default()).is_err());
     volume.delete("/dot~1").unwrap();
     assert_eq!(volume.find("/.dot").unwrap(), None);
     // a link, with the file's only pair of names elsewhere, has none of its own
@@ -101,14 +105,14 @@ fn short_names_follow_the_volume() {
 
     set_volume_flags(&test, 0x0080);
     let mut volume = test.open();
-    volume.create_file(FileId::ROOT, "off.txt", b"x", &New::default()).unwrap();
+    volume.create_file(FileId::ROOT, "off.txt", b"x", &CreateOptions::default()).unwrap();
     assert!(namespaces(&volume).contains(&("off.txt".into(), Namespace::Posix)));
     volume.flush().unwrap();
     test.assert_clean("short names off");
     let options = OpenOptions { short_names: ShortNames::Never, ..OpenOptions::new(clock()) };
     set_volume_flags(&test, 0);
     let mut volume = Volume::open(test.device(), &options).unwrap();
-    volume.create_file(FileId::ROOT, "never a short name", b"x", &New::default()).unwrap();
+    volume.create_file(FileId::ROOT, "never a short name", b"x", &CreateOptions::default()).unwrap();
     assert!(namespaces(&volume).contains(&("never a short name".into(), Namespace::Posix)));
 }
 
@@ -120,7 +124,10 @@ fn a_dirty_volume_is_refused_unless_allowed() {
     assert!(error.hint_text().is_some_and(|h| h.contains("--allow-dirty")));
     Volume::open(test.device(), &OpenOptions { allow_dirty: true, ..OpenOptions::new(clock()) }).unwrap();
     let mut volume = Volume::open(test.device(), &OpenOptions::read_only()).unwrap();
-    assert_eq!(volume.create_file(FileId::ROOT, "x", b"", &New::default()).unwrap_err().kind(), Kind::Refused);
+    assert_eq!(
+        volume.create_file(FileId::ROOT, "x", b"", &CreateOptions::default()).unwrap_err().kind(),
+        Kind::Refused
+    );
 }
 
 fn a_hibernated_volume_is_refused_and_can_be_forced() {
@@ -128,7 +135,7 @@ fn a_hibernated_volume_is_refused_and_can_be_forced() {
     let mut volume = test.open();
     let mut image = b"HIBR".to_vec();
     image.resize(20_000, 0x11);
-    volume.create_file(FileId::ROOT, "hiberfil.sys", &image, &New::default()).unwrap();
+    volume.create_file(FileId::ROOT, "hiberfil.sys", &image, &CreateOptions::default()).unwrap();
     volume.flush().unwrap();
     let error = Volume::open(test.device(), &OpenOptions::new(clock())).unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
@@ -136,7 +143,7 @@ fn a_hibernated_volume_is_refused_and_can_be_forced() {
     let mut volume = Volume::open(test.device(), &options).unwrap();
     // nothing is thrown away before the first edit
     assert_eq!(volume.read(volume.find("/hiberfil.sys").unwrap().unwrap(), 1 << 20).unwrap(), image);
-    volume.create_file(FileId::ROOT, "edit", b"", &New::default()).unwrap();
+    volume.create_file(FileId::ROOT, "edit", b"", &CreateOptions::default()).unwrap();
     volume.flush().unwrap();
     image[..4096].fill(0);
     assert_eq!(volume.read(volume.find("/hiberfil.sys").unwrap().unwrap(), 1 << 20).unwrap(), image);
@@ -147,9 +154,9 @@ fn a_hibernated_volume_is_refused_and_can_be_forced() {
 fn times_attributes_and_security() {
     let Some(test) = volume_of(16 * MIB) else { return };
     let mut volume = test.open();
-    let file = volume.create_file(FileId::ROOT, "file", b"x", &New::default()).unwrap();
+    let file = volume.create_file(FileId::ROOT, "file", b"x", &CreateOptions::default()).unwrap();
     let id = volume.stat(file).unwrap().security.unwrap();
-    let like = New { security: Security::Like(file), attributes: Some(0x7), time: Some(FileTime(1 << 56)) };
+    let like = CreateOptions { security: Security::Like(file), attributes: Some(0x7), time: Some(FileTime(1 << 56)) };
     let second = volume.create_file(FileId::ROOT, "second", b"x", &like).unwrap();
     let stat = volume.stat(second).unwrap();
     assert_eq!((stat.security, stat.attributes, stat.times), (Some(id), 7, Times::all(FileTime(1 << 56))));
@@ -164,7 +171,7 @@ fn times_attributes_and_security() {
     assert_eq!(volume.set_times(file, &Times::all(FileTime(0))).unwrap_err().kind(), Kind::Refused);
     assert!(volume.set_attributes(FileId::ROOT, 0).is_err());
     // replacing keeps what the old file was
-    let replaced = volume.replace_file("/second", &[1; 5000], &New::default()).unwrap();
+    let replaced = volume.replace_file("/second", &[1; 5000], &CreateOptions::default()).unwrap();
     let stat = volume.stat(replaced).unwrap();
     assert_eq!((stat.security, stat.attributes, stat.times.created), (Some(id), 7, FileTime(1 << 56)));
     volume.flush().unwrap();
@@ -175,7 +182,7 @@ fn overwriting_writes_only_what_differs() {
     let Some(test) = volume_of(16 * MIB) else { return };
     let mut volume = test.open();
     let mut data = vec![1u8; 1 << 20];
-    let file = volume.create_file(FileId::ROOT, "hive", &data, &New::default()).unwrap();
+    let file = volume.create_file(FileId::ROOT, "hive", &data, &CreateOptions::default()).unwrap();
     volume.flush().unwrap();
     drop(volume);
     let before = std::fs::read(&test.path).unwrap();

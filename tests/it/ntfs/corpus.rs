@@ -3,7 +3,7 @@
 use winject::internals::error::Kind;
 use winject::internals::io::VolumeRead;
 use winject::internals::ntfs::check::{CheckOptions, check};
-use winject::internals::ntfs::{FileId, New, OpenOptions, Volume};
+use winject::internals::ntfs::{CreateOptions, FileId, OpenOptions, Volume};
 
 use super::model::{Model, Random, assert_foreign_files, burst, step};
 use super::volume::{FileDevice, TestVolume, clock, read_by_us};
@@ -25,8 +25,8 @@ fn operations_on_volumes_by_windows() {
         let options = OpenOptions { allow_dirty: true, ..OpenOptions::new(clock()) };
         let mut volume = Volume::open(test.device(), &options).unwrap_or_else(|e| panic!("{file}: {e}"));
         let foreign = read_by_us(&volume);
-        let dir = volume.create_dir_all("/winject test", &New::default()).unwrap();
-        let file_id = volume.create_file(dir, "hello.txt", b"hello", &New::default()).unwrap();
+        let dir = volume.create_dir_all("/winject test", &CreateOptions::default()).unwrap();
+        let file_id = volume.create_file(dir, "hello.txt", b"hello", &CreateOptions::default()).unwrap();
         assert!(volume.stat(file_id).unwrap().security.is_some());
         let mut random = Random::new(number as u64);
         let mut model = Model::default();
@@ -70,7 +70,7 @@ fn an_unclean_log_is_refused_and_can_be_discarded() {
     Volume::open(test.device(), &OpenOptions::read_only()).unwrap();
     let options = OpenOptions { discard_log: true, allow_dirty: true, ..OpenOptions::new(clock()) };
     let mut volume = Volume::open(test.device(), &options).unwrap();
-    volume.create_file(FileId::ROOT, "after.txt", b"x", &New::default()).unwrap();
+    volume.create_file(FileId::ROOT, "after.txt", b"x", &CreateOptions::default()).unwrap();
     volume.flush().unwrap();
     // the volume is marked to be checked, so a second run needs to be told
     let error = Volume::open(test.device(), &OpenOptions::new(clock())).unwrap_err();

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use winject::internals::error::{Error, Kind, Layer, Result};
 use winject::internals::io::{MemoryVolume, VolumeRead, VolumeWrite};
-use winject::internals::ntfs::{FileId, New, OpenOptions, Volume};
+use winject::internals::ntfs::{CreateOptions, FileId, OpenOptions, Volume};
 use winject::internals::units::VolumeOffset;
 
 use super::model::{Model, Random, step};
@@ -83,19 +83,21 @@ fn every_failing_allocation_of_each_operation() {
     let Some(start) = small_volume(2 << 20, 512) else { return };
     let operations: [(&str, Operation); 5] = [
         ("create", |v| {
-            v.create_file(FileId::ROOT, "a new file with a long name", &[1; 3000], &New::default()).map(|_| ())
+            v.create_file(FileId::ROOT, "a new file with a long name", &[1; 3000], &CreateOptions::default())
+                .map(|_| ())
         }),
-        ("create_dir_all", |v| v.create_dir_all("/one directory/two/three", &New::default()).map(|_| ())),
-        ("replace", |v| v.replace_file("/file 7", &[2; 5000], &New::default()).map(|_| ())),
+        ("create_dir_all", |v| v.create_dir_all("/one directory/two/three", &CreateOptions::default()).map(|_| ())),
+        ("replace", |v| v.replace_file("/file 7", &[2; 5000], &CreateOptions::default()).map(|_| ())),
         ("overwrite", |v| v.overwrite(v.find("/file 9")?.unwrap(), &[3; 9000])),
         ("stream", |v| v.write_stream(v.find("/file 11")?.unwrap(), "side", &[4; 2500])),
     ];
     let mut base = Volume::open(MemoryVolume(start), &OpenOptions::new(clock())).unwrap();
     for n in 0..60 {
-        base.create_file(FileId::ROOT, &format!("file {n}"), &vec![n as u8; 700], &New::default()).unwrap();
+        base.create_file(FileId::ROOT, &format!("file {n}"), &vec![n as u8; 700], &CreateOptions::default()).unwrap();
     }
     let free = base.free_space().unwrap();
-    base.create_file(FileId::ROOT, "filler", &vec![0; free as usize - 24 * 512 - 2048], &New::default()).unwrap();
+    base.create_file(FileId::ROOT, "filler", &vec![0; free as usize - 24 * 512 - 2048], &CreateOptions::default())
+        .unwrap();
     base.flush().unwrap();
     let base = base.into_device();
     let (mut refused, mut done) = (0, 0);
@@ -104,7 +106,7 @@ fn every_failing_allocation_of_each_operation() {
             let mut volume = Volume::open(base.clone(), &OpenOptions::new(clock())).unwrap();
             for n in 0..taken {
                 // each filler of one cluster; the record comes from $MFT's spare ones
-                if volume.create_file(FileId::ROOT, &format!("f{n}"), &[9; 900], &New::default()).is_err() {
+                if volume.create_file(FileId::ROOT, &format!("f{n}"), &[9; 900], &CreateOptions::default()).is_err() {
                     break;
                 }
             }

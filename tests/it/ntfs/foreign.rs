@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use winject::internals::ntfs::{FileId, New};
+use winject::internals::ntfs::{CreateOptions, FileId};
 
 use super::geometry::Matrix;
 use super::model::{Model, Random, step};
@@ -79,7 +79,7 @@ fn take_turns_with_ntfs_3g(geometry: Matrix, seed: u64, turns: u64) -> bool {
             match n % 4 {
                 0 => volume.delete(&path).unwrap(),
                 1 => volume.overwrite(file, &vec![5; 300 * n]).unwrap(),
-                2 => drop(volume.replace_file(&path, &vec![6; 10 * n], &New::default()).unwrap()),
+                2 => drop(volume.replace_file(&path, &vec![6; 10 * n], &CreateOptions::default()).unwrap()),
                 _ => volume.rename(&path, &format!("/renamed {turn} {n}")).unwrap(),
             }
         }
@@ -142,12 +142,14 @@ fn take_turns_with_the_kernel(geometry: Matrix) -> bool {
             _ if volume.stat(file).unwrap().is_dir => {}
             0 => volume.delete(path).unwrap(),
             1 if volume.stat(file).unwrap().reparse_tag.is_none() => volume.overwrite(file, &[5; 9000]).unwrap(),
-            2 => drop(volume.replace_file(path, &[6; 300], &New::default()).unwrap()),
+            2 => drop(volume.replace_file(path, &[6; 300], &CreateOptions::default()).unwrap()),
             _ => volume.rename(path, &format!("/renamed {n}")).unwrap(),
         }
     }
     for _ in 0..50 {
-        volume.create_file(FileId::ROOT, &format!("again {}", random.next()), &[1; 5000], &New::default()).unwrap();
+        volume
+            .create_file(FileId::ROOT, &format!("again {}", random.next()), &[1; 5000], &CreateOptions::default())
+            .unwrap();
     }
     volume.flush().unwrap();
     test.assert_clean(&format!("{geometry:?}: after us again"));
@@ -220,7 +222,7 @@ fn entries_of_reparse_points_and_object_ids_go_with_their_files() {
                 }
                 1 => {
                     // a new file: the old one goes with its id
-                    volume.replace_file(&object, &[1; 700], &New::default()).unwrap();
+                    volume.replace_file(&object, &[1; 700], &CreateOptions::default()).unwrap();
                     gone_objects += 1;
                 }
                 2 => volume.overwrite(file, &vec![2; 40 * n]).unwrap(),
@@ -294,13 +296,13 @@ fn special_files_made_by_ntfs_3g() {
     let id = volume.find("/compressed/overwritten").unwrap().unwrap();
     volume.overwrite(id, &text[100..]).unwrap();
     assert_eq!(volume.stat(id).unwrap().attributes & 0x800, 0);
-    volume.replace_file("/compressed/replaced", &text[200..], &New::default()).unwrap();
+    volume.replace_file("/compressed/replaced", &text[200..], &CreateOptions::default()).unwrap();
     volume.delete("/compressed/deleted").unwrap();
     let id = volume.find("/sparse overwritten").unwrap().unwrap();
     volume.overwrite(id, b"dense").unwrap();
     volume.delete("/sparse").unwrap();
     volume.delete("/with object id").unwrap();
-    volume.replace_file("/object id replaced", b"y", &New::default()).unwrap();
+    volume.replace_file("/object id replaced", b"y", &CreateOptions::default()).unwrap();
     assert_eq!(volume.stat(volume.find("/junction").unwrap().unwrap()).unwrap().reparse_tag, Some(0xA000_0003));
     volume.delete("/junction").unwrap();
     volume.rename("/junction renamed", "/compressed/moved junction").unwrap();
@@ -361,7 +363,7 @@ fn wof_files_are_read_and_become_plain() {
         let stat = volume.stat(file).unwrap();
         assert_eq!((stat.reparse_tag, stat.attributes & 0x600, stat.streams.len()), (None, 0, 0));
         volume.delete(&format!("/{name} deleted")).unwrap();
-        volume.replace_file(&format!("/{name} replaced"), &text, &New::default()).unwrap();
+        volume.replace_file(&format!("/{name} replaced"), &text, &CreateOptions::default()).unwrap();
     }
     volume.flush().unwrap();
     test.assert_clean("after editing WOF files");

@@ -8,7 +8,7 @@ use winject::Result;
 use winject::internals::io::{MemoryVolume, VolumeRead, VolumeWrite};
 use winject::internals::ntfs::attribute::AttributeType;
 use winject::internals::ntfs::record::Record;
-use winject::internals::ntfs::{FileId, New, OpenOptions, RecordNumber, Volume, fixup};
+use winject::internals::ntfs::{CreateOptions, FileId, OpenOptions, RecordNumber, Volume, fixup};
 use winject::internals::units::VolumeOffset;
 
 use super::model::Random;
@@ -131,9 +131,9 @@ fn exercise(device: Mutant<'_>) -> Result<(Mutant<'_>, Vec<&'static str>)> {
             touched.extend_from_slice(paths);
         }
     };
-    note(volume.create_file(FileId::ROOT, &new[1..], &[1; 2000], &New::default()).is_ok(), &[new]);
+    note(volume.create_file(FileId::ROOT, &new[1..], &[1; 2000], &CreateOptions::default()).is_ok(), &[new]);
     note(volume.delete(deleted).is_ok(), &[deleted]);
-    note(volume.replace_file(replaced, b"now resident", &New::default()).is_ok(), &[replaced]);
+    note(volume.replace_file(replaced, b"now resident", &CreateOptions::default()).is_ok(), &[replaced]);
     note(volume.rename(from, to).is_ok(), &[from, to]);
     if let Some(file) = volume.find(written)? {
         note(volume.overwrite(file, &[7; 5000]).is_ok(), &[written]);
@@ -231,9 +231,11 @@ fn find_by_crate(ntfs: &ntfs::Ntfs, stream: &mut Stream<'_>, path: &str) -> Opti
 /// The fixture with a directory that has index blocks, a fragmented file and a few more shapes.
 fn rich() -> Vec<u8> {
     let mut volume = Volume::open(MemoryVolume(fixture()), &OpenOptions::new(clock())).unwrap();
-    let dir = volume.create_dir_all("/directory", &New::default()).unwrap();
+    let dir = volume.create_dir_all("/directory", &CreateOptions::default()).unwrap();
     for n in 0..90 {
-        volume.create_file(dir, &format!("file {n} with a name"), &vec![n; 20 * n as usize], &New::default()).unwrap();
+        volume
+            .create_file(dir, &format!("file {n} with a name"), &vec![n; 20 * n as usize], &CreateOptions::default())
+            .unwrap();
     }
     let file = volume.find("/hello.txt").unwrap().unwrap();
     for n in 0..12 {
@@ -453,7 +455,7 @@ fn the_fixture_works_without_any_tool() {
     let linked = volume.find("/directory/another name of hello").unwrap();
     assert_eq!(linked, Some(file));
     // replacing breaks the link: the other name keeps the old content
-    volume.replace_file("/hello.txt", b"new", &New::default()).unwrap();
+    volume.replace_file("/hello.txt", b"new", &CreateOptions::default()).unwrap();
     assert_eq!(volume.read(file, 100).unwrap(), b"Hello from ntfscp\r\n");
     let new = volume.find("/hello.txt").unwrap().unwrap();
     assert_eq!(volume.read(new, 100).unwrap(), b"new");
@@ -464,7 +466,7 @@ fn the_fixture_works_without_any_tool() {
     assert!(volume.stat(file).is_err());
     assert!(volume.delete("/directory").is_err());
     assert!(volume.delete("/$MFT").is_err());
-    assert!(volume.create_file(FileId::ROOT, "a:b", b"", &New::default()).is_err());
+    assert!(volume.create_file(FileId::ROOT, "a:b", b"", &CreateOptions::default()).is_err());
     assert!(volume.rename("/directory", "/directory/below").is_err());
     volume.rename("/directory", "/DIRECTORY").unwrap();
     assert!(volume.entries(FileId::ROOT).unwrap().iter().any(|e| e.name == "DIRECTORY"));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use winject::internals::error::Kind;
 use winject::internals::io::{MemoryVolume, VolumeRead};
 use winject::internals::ntfs::security::Protected;
-use winject::internals::ntfs::{FileId, New, OpenOptions, Security, Volume, fixup};
+use winject::internals::ntfs::{CreateOptions, FileId, OpenOptions, Security, Volume, fixup};
 use winject::internals::plan::verify::independent::{Found, IndependentVolume};
 use winject::internals::units::VolumeOffset;
 
@@ -43,18 +43,18 @@ fn assert_sees(device: &dyn VolumeRead, wanted: &BTreeMap<String, Option<Vec<u8>
 
 /// Files of many sizes in a folder with index blocks, streams that need an attribute list, a hard link.
 fn fill<D: winject::internals::io::VolumeWrite>(volume: &mut Volume<D>) {
-    let dir = volume.create_dir_all("/Folder/Größe", &New::default()).unwrap();
+    let dir = volume.create_dir_all("/Folder/Größe", &CreateOptions::default()).unwrap();
     for n in 0..150usize {
         let content = vec![n as u8; n * n % 7001];
-        volume.create_file(dir, &format!("file {n} with a name"), &content, &New::default()).unwrap();
+        volume.create_file(dir, &format!("file {n} with a name"), &content, &CreateOptions::default()).unwrap();
     }
-    let file = volume.create_file(dir, "many streams", b"unnamed", &New::default()).unwrap();
+    let file = volume.create_file(dir, "many streams", b"unnamed", &CreateOptions::default()).unwrap();
     for n in 0..40u8 {
         volume.write_stream(file, &format!("stream number {n}"), &[n; 300]).unwrap();
     }
     volume.link(file, FileId::ROOT, "another name").unwrap();
     let id = volume.protected_security(Protected::File).unwrap();
-    let how = New { security: Security::Id(id), ..New::default() };
+    let how = CreateOptions { security: Security::Id(id), ..CreateOptions::default() };
     volume.create_file(dir, "protected", b"x", &how).unwrap();
     volume.flush().unwrap();
 }
@@ -91,10 +91,10 @@ fn files_in_thousands_of_pieces_are_read() {
     let Some(test) = fragmented(40 << 20, 1024) else { return };
     let mut volume = test.open();
     // in pieces of one cluster: several records for one stream
-    volume.create_file(FileId::ROOT, "split", &pattern(3 << 20), &New::default()).unwrap();
-    let dir = volume.create_dir_all("/many", &New::default()).unwrap();
+    volume.create_file(FileId::ROOT, "split", &pattern(3 << 20), &CreateOptions::default()).unwrap();
+    let dir = volume.create_dir_all("/many", &CreateOptions::default()).unwrap();
     for n in 0..2500 {
-        volume.create_file(dir, &format!("small {n}"), b"resident", &New::default()).unwrap();
+        volume.create_file(dir, &format!("small {n}"), b"resident", &CreateOptions::default()).unwrap();
     }
     volume.flush().unwrap();
     let mut wanted = read_by_us(&test.open());

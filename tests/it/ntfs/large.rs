@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use winject::internals::io::VolumeRead;
 use winject::internals::ntfs::attribute::AttributeType;
 use winject::internals::ntfs::record::Record;
-use winject::internals::ntfs::{FileId, New};
+use winject::internals::ntfs::{CreateOptions, FileId};
 use winject::internals::units::VolumeOffset;
 
 use super::model::Random;
@@ -62,11 +62,11 @@ fn grow_and_shrink(order: &str, cluster: u32, count: u64, longest: bool) {
     let size = if cluster > 4096 { 192 * MIB } else { 48 * MIB }.max(count * 6144).next_multiple_of(MIB);
     let Some(test) = TestVolume::make(Shape { size, cluster, sector: 512 }) else { return };
     let mut volume = test.open();
-    let dir = volume.create_dir_all("/directory", &New::default()).unwrap();
+    let dir = volume.create_dir_all("/directory", &CreateOptions::default()).unwrap();
     let names = names(count, order, longest, &mut Random::new(7));
     let entries = || names.iter().enumerate();
     for (n, name) in entries() {
-        volume.create_file(dir, name, &content(n), &New::default()).unwrap();
+        volume.create_file(dir, name, &content(n), &CreateOptions::default()).unwrap();
     }
     volume.flush().unwrap();
     test.assert_clean(&format!("{order}: {count} created"));
@@ -115,13 +115,13 @@ fn a_large_directory_with_the_longest_names() {
 fn an_index_spread_over_several_records_grows_and_shrinks() {
     let Some(test) = TestVolume::make(Shape { size: 64 * MIB, cluster: 1024, sector: 512 }) else { return };
     let mut volume = test.open();
-    let dir = volume.create_dir_all("/directory", &New::default()).unwrap();
+    let dir = volume.create_dir_all("/directory", &CreateOptions::default()).unwrap();
     for n in 0..12 {
         volume.write_stream(dir, &format!("stream {n}"), &[3; 60]).unwrap();
     }
     let names = names(support::rounds(2000, 4000).min(20_000), "random", true, &mut Random::new(9));
     for (n, name) in names.iter().enumerate() {
-        volume.create_file(dir, name, &content(n), &New::default()).unwrap();
+        volume.create_file(dir, name, &content(n), &CreateOptions::default()).unwrap();
         if n % 5 == 4 {
             volume.delete(&format!("/directory/{}", names[n - 2])).unwrap();
         }
@@ -160,8 +160,8 @@ fn files_with_many_names_and_streams_need_attribute_lists() {
     for (cluster, sector) in [(4096, 512), (512, 512), (4096, 4096)] {
         let Some(test) = TestVolume::make(Shape { size: 48 * MIB, cluster, sector }) else { return };
         let mut volume = test.open();
-        let dir = volume.create_dir_all("/names", &New::default()).unwrap();
-        let file = volume.create_file(FileId::ROOT, "file", &[1; 5000], &New::default()).unwrap();
+        let dir = volume.create_dir_all("/names", &CreateOptions::default()).unwrap();
+        let file = volume.create_file(FileId::ROOT, "file", &[1; 5000], &CreateOptions::default()).unwrap();
         for n in 0..300 {
             volume.link(file, dir, &format!("name {n} of the file, rather long")).unwrap();
             if n % 3 == 0 {
@@ -201,9 +201,10 @@ fn files_with_many_names_and_streams_need_attribute_lists() {
 pub(super) fn fragmented(size: u64, cluster: u32) -> Option<TestVolume> {
     let test = TestVolume::make(Shape { size, cluster, sector: 512 })?;
     let mut volume = test.open();
-    let dir = volume.create_dir_all("/fillers", &New::default()).unwrap();
+    let dir = volume.create_dir_all("/fillers", &CreateOptions::default()).unwrap();
     let mut made = 0;
-    while volume.create_file(dir, &format!("{made}"), &vec![0xAA; cluster as usize], &New::default()).is_ok() {
+    while volume.create_file(dir, &format!("{made}"), &vec![0xAA; cluster as usize], &CreateOptions::default()).is_ok()
+    {
         made += 1;
     }
     for n in (0..made).step_by(2) {
@@ -220,7 +221,7 @@ pub(super) fn fragmented_space_gives_run_lists_over_several_records() {
     let free = volume.free_space().unwrap();
     assert!(free > MIB);
     let data = Random::new(1).bytes(free as usize * 2 / 3);
-    let file = volume.create_file(FileId::ROOT, "scattered", &data, &New::default()).unwrap();
+    let file = volume.create_file(FileId::ROOT, "scattered", &data, &CreateOptions::default()).unwrap();
     volume.flush().unwrap();
     test.assert_clean("a scattered file");
     assert!(volume.read(file, 1 << 30).unwrap() == data);
@@ -242,10 +243,10 @@ pub(super) fn fragmented_space_gives_run_lists_over_several_records() {
 fn mft_grows_in_fragmented_space() {
     let Some(test) = fragmented(24 * MIB, 1024) else { return };
     let mut volume = test.open();
-    let dir = volume.create_dir_all("/many", &New::default()).unwrap();
+    let dir = volume.create_dir_all("/many", &CreateOptions::default()).unwrap();
     let mut made = 0;
     while made < support::rounds(3000, 8000) {
-        if volume.create_file(dir, &format!("small {made}"), b"resident", &New::default()).is_err() {
+        if volume.create_file(dir, &format!("small {made}"), b"resident", &CreateOptions::default()).is_err() {
             break;
         }
         made += 1;

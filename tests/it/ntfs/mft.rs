@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::FileExt as _;
 
-use winject::internals::ntfs::{FileId, New};
+use winject::internals::ntfs::{CreateOptions, FileId};
 
 use super::large::fragmented;
 use super::volume::TestVolume;
@@ -45,12 +45,12 @@ fn it_grows_by_single_clusters_over_many_records() {
     let (before, has_list) = mft(&test);
     assert!(!has_list);
     let mut volume = test.open();
-    let dir = volume.create_dir_all("/many", &New::default()).unwrap();
+    let dir = volume.create_dir_all("/many", &CreateOptions::default()).unwrap();
     let (mut made, mut sessions) = (0u64, 0);
     // first the records that are free, then those that $MFT has to grow for
     while mft(&test).0 < before + wanted * 1024 {
         for _ in 0..500 {
-            volume.create_file(dir, &format!("small {made}"), b"resident", &New::default()).unwrap();
+            volume.create_file(dir, &format!("small {made}"), b"resident", &CreateOptions::default()).unwrap();
             made += 1;
         }
         volume.flush().unwrap();
@@ -75,7 +75,7 @@ fn it_grows_by_single_clusters_over_many_records() {
     }
     volume.forget_freed().unwrap();
     for n in 0..200 {
-        volume.create_file(FileId::ROOT, &format!("again {n}"), &[7; 600], &New::default()).unwrap();
+        volume.create_file(FileId::ROOT, &format!("again {n}"), &[7; 600], &CreateOptions::default()).unwrap();
     }
     volume.flush().unwrap();
     test.assert_clean("used again");

@@ -7,7 +7,7 @@ use winject::internals::clock::FileTime;
 use winject::internals::error::Kind;
 use winject::internals::io::VolumeWrite;
 use winject::internals::ntfs::security::Protected;
-use winject::internals::ntfs::{New, NtfsName, Times, Volume};
+use winject::internals::ntfs::{CreateOptions, NtfsName, Times, Volume};
 
 use super::geometry::{MATRIX, Matrix};
 use super::volume::{Seen, Shape, TestVolume, clock, read_by_us, sum};
@@ -151,7 +151,7 @@ pub fn step<D: VolumeWrite>(
     random: &mut Random,
     most: u64,
 ) -> Result<(), winject::Error> {
-    let how = New::default();
+    let how = CreateOptions::default();
     let dirs = model.directories();
     let dir = dirs[random.below(dirs.len() as u64) as usize].clone();
     let fresh = format!("{dir}/{}", name(random));
@@ -332,7 +332,7 @@ pub fn burst<D: VolumeWrite>(
             continue;
         }
         let data = content(random, 1500);
-        volume.create_file(volume.find(&dir)?.unwrap(), &path[dir.len() + 1..], &data, &New::default())?;
+        volume.create_file(volume.find(&dir)?.unwrap(), &path[dir.len() + 1..], &data, &CreateOptions::default())?;
         model.add(path, ModelFile::new(data));
         done += 1;
     }
@@ -486,12 +486,12 @@ fn fragmented(geometry: Matrix) -> Option<(TestVolume, Model)> {
     let test = geometry.make()?;
     let mut model = Model::default();
     let mut volume = test.open();
-    let dir = volume.create_dir_all("/fillers", &New::default()).unwrap();
+    let dir = volume.create_dir_all("/fillers", &CreateOptions::default()).unwrap();
     model.nodes.insert("/fillers".into(), None);
     let mut made = 0u64;
     loop {
         let data = vec![made as u8; geometry.shape.cluster.max(geometry.record) as usize];
-        if volume.create_file(dir, &format!("{made}"), &data, &New::default()).is_err() {
+        if volume.create_file(dir, &format!("{made}"), &data, &CreateOptions::default()).is_err() {
             break;
         }
         model.add(format!("/fillers/{made}"), ModelFile::new(data));

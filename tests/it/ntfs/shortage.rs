@@ -5,7 +5,7 @@ use winject::internals::error::{Kind, Result};
 use winject::internals::io::MemoryVolume;
 use winject::internals::ntfs::attribute::AttributeType;
 use winject::internals::ntfs::security::{Protected, descriptor};
-use winject::internals::ntfs::{FileId, New, OpenOptions, Volume};
+use winject::internals::ntfs::{CreateOptions, FileId, OpenOptions, Volume};
 
 use super::geometry::Matrix;
 use super::volume::{Shape, TestVolume, clock, read_by_us};
@@ -61,16 +61,16 @@ const GROWTHS: [Growth; 8] = [
         what: "$MFT",
         volume: (4 << 20, 1024, 1024),
         steps: 300,
-        start: |v| v.create_dir(FileId::ROOT, "d", &New::default()).map(drop),
-        step: |v, n| v.create_file(v.find("/d")?.unwrap(), &format!("{n}"), b"", &New::default()).map(drop),
+        start: |v| v.create_dir(FileId::ROOT, "d", &CreateOptions::default()).map(drop),
+        step: |v, n| v.create_file(v.find("/d")?.unwrap(), &format!("{n}"), b"", &CreateOptions::default()).map(drop),
         grew: |a, b| a.records != b.records,
     },
     Growth {
         what: "$MFT with records of 4 KiB",
         volume: (6 << 20, 512, 4096),
         steps: 200,
-        start: |v| v.create_dir(FileId::ROOT, "d", &New::default()).map(drop),
-        step: |v, n| v.create_file(v.find("/d")?.unwrap(), &format!("{n}"), b"", &New::default()).map(drop),
+        start: |v| v.create_dir(FileId::ROOT, "d", &CreateOptions::default()).map(drop),
+        step: |v, n| v.create_file(v.find("/d")?.unwrap(), &format!("{n}"), b"", &CreateOptions::default()).map(drop),
         grew: |a, b| a.records != b.records,
     },
     Growth {
@@ -78,11 +78,11 @@ const GROWTHS: [Growth; 8] = [
         volume: (8 << 20, 512, 1024),
         steps: 400,
         start: |v| {
-            let dir = v.create_dir(FileId::ROOT, "d", &New::default())?;
+            let dir = v.create_dir(FileId::ROOT, "d", &CreateOptions::default())?;
             // a cluster of bits is 4096 records
-            (0..3900).try_for_each(|n| v.create_file(dir, &format!("s{n}"), b"", &New::default()).map(drop))
+            (0..3900).try_for_each(|n| v.create_file(dir, &format!("s{n}"), b"", &CreateOptions::default()).map(drop))
         },
-        step: |v, n| v.create_file(v.find("/d")?.unwrap(), &format!("{n}"), b"", &New::default()).map(drop),
+        step: |v, n| v.create_file(v.find("/d")?.unwrap(), &format!("{n}"), b"", &CreateOptions::default()).map(drop),
         grew: |a, b| {
             let size = |s| allocated(s, 0, AttributeType::BITMAP, "");
             size(a) != size(b)
@@ -93,15 +93,15 @@ const GROWTHS: [Growth; 8] = [
         volume: (4 << 20, 512, 1024),
         steps: 150,
         start: |v| {
-            let dir = v.create_dir(FileId::ROOT, "d", &New::default())?;
+            let dir = v.create_dir(FileId::ROOT, "d", &CreateOptions::default())?;
             // records to spare, so that $MFT does not grow
-            (0..200).try_for_each(|n| v.create_file(dir, &format!("{n}"), b"", &New::default()).map(drop))?;
+            (0..200).try_for_each(|n| v.create_file(dir, &format!("{n}"), b"", &CreateOptions::default()).map(drop))?;
             (0..200).try_for_each(|n| v.delete(&format!("/d/{n}")))?;
             v.forget_freed()
         },
         step: |v, n| {
             let name = format!("{n:03}{}", "long".repeat(30));
-            v.create_file(v.find("/d")?.unwrap(), &name, b"", &New::default()).map(drop)
+            v.create_file(v.find("/d")?.unwrap(), &name, b"", &CreateOptions::default()).map(drop)
         },
         grew: |a, b| index_size(a, a.named("d"), "$I30") != index_size(b, b.named("d"), "$I30"),
     },
@@ -109,7 +109,7 @@ const GROWTHS: [Growth; 8] = [
         what: "attribute list and extension record",
         volume: (4 << 20, 1024, 1024),
         steps: 120,
-        start: |v| v.create_file(FileId::ROOT, "f", &[1; 3000], &New::default()).map(drop),
+        start: |v| v.create_file(FileId::ROOT, "f", &[1; 3000], &CreateOptions::default()).map(drop),
         step: |v, n| v.write_stream(v.find("/f")?.unwrap(), &format!("stream {n}"), &[2; 90]),
         grew: |a, b| extensions(a) != extensions(b),
     },
@@ -117,7 +117,7 @@ const GROWTHS: [Growth; 8] = [
         what: "attribute list in clusters",
         volume: (4 << 20, 512, 1024),
         steps: 120,
-        start: |v| v.create_file(FileId::ROOT, "f", &[1; 3000], &New::default()).map(drop),
+        start: |v| v.create_file(FileId::ROOT, "f", &[1; 3000], &CreateOptions::default()).map(drop),
         step: |v, n| v.link(v.find("/f")?.unwrap(), FileId::ROOT, &format!("{n:03}{}", " another name".repeat(4))),
         grew: |a, b| {
             let size = |s: &Surgeon| {
@@ -147,7 +147,7 @@ const GROWTHS: [Growth; 8] = [
         what: "data in place",
         volume: (4 << 20, 512, 1024),
         steps: 30,
-        start: |v| v.create_file(FileId::ROOT, "f", &[1; 900], &New::default()).map(drop),
+        start: |v| v.create_file(FileId::ROOT, "f", &[1; 900], &CreateOptions::default()).map(drop),
         step: |v, n| v.overwrite(v.find("/f")?.unwrap(), &vec![n as u8; 900 + 700 * n as usize]),
         grew: |a, b| {
             let size = |s: &Surgeon| s.sizes(s.named("f"), AttributeType::DATA, "").0;
@@ -208,7 +208,7 @@ fn interesting(growth: &Growth, most: usize) -> Option<Vec<(u64, Vec<u8>, u64)>>
     let (size, cluster, record) = growth.volume;
     let test = (Matrix { shape: Shape { size, cluster, sector: 512 }, record }).make()?;
     let mut volume = open(std::fs::read(&test.path).unwrap());
-    volume.create_file(FileId::ROOT, "ballast", &[0; 8192], &New::default()).unwrap();
+    volume.create_file(FileId::ROOT, "ballast", &[0; 8192], &CreateOptions::default()).unwrap();
     (growth.start)(&mut volume).unwrap();
     let mut before = flushed(volume);
     let mut found = Vec::new();
@@ -272,7 +272,7 @@ fn the_last_cluster_of_a_volume() {
         let Some(test) = TestVolume::make(shape) else { return };
         let mut volume = open(std::fs::read(&test.path).unwrap());
         let mut made = 0;
-        while volume.create_file(FileId::ROOT, &format!("f{made}"), &[7; 4096], &New::default()).is_ok() {
+        while volume.create_file(FileId::ROOT, &format!("f{made}"), &[7; 4096], &CreateOptions::default()).is_ok() {
             made += 1;
         }
         let bytes = flushed(volume);
@@ -290,11 +290,11 @@ fn the_last_cluster_of_a_volume() {
         let before = flushed(volume);
         let mut volume = open(before.clone());
         let wanted = vec![8; (free as usize + 1) * 4096];
-        let error = volume.create_file(FileId::ROOT, "too large", &wanted, &New::default()).unwrap_err();
+        let error = volume.create_file(FileId::ROOT, "too large", &wanted, &CreateOptions::default()).unwrap_err();
         assert_eq!(error.kind(), Kind::Refused, "{error}");
         assert_unchanged(&before, &flushed(volume), "one cluster more than there are");
         let mut volume = open(before);
-        volume.create_file(FileId::ROOT, "fits", &wanted[4096..], &New::default()).unwrap();
+        volume.create_file(FileId::ROOT, "fits", &wanted[4096..], &CreateOptions::default()).unwrap();
         assert_eq!(volume.free_space().unwrap(), 0);
         let after = flushed(volume);
         let runs = Surgeon::open(after.clone());

@@ -13,7 +13,7 @@ use winject::internals::ntfs::index::{entry, node, root};
 use winject::internals::ntfs::record::header;
 use winject::internals::ntfs::security::Protected;
 use winject::internals::ntfs::standard_information::layout as information;
-use winject::internals::ntfs::{FileId, New, Volume};
+use winject::internals::ntfs::{CreateOptions, FileId, Volume};
 
 use super::surgeon::{Surgeon, fixture};
 use crate::support::{judge, program};
@@ -170,7 +170,7 @@ fn journal(s: &mut Surgeon) -> u64 {
         Field::<u64>::at(at).set(&mut max, value);
     }
     s.edit(|v| {
-        let file = v.create_file(FileId::ROOT, "$UsnJrnl", b"", &New::default())?;
+        let file = v.create_file(FileId::ROOT, "$UsnJrnl", b"", &CreateOptions::default())?;
         v.write_stream(file, "$J", &records)?;
         v.write_stream(file, "$Max", &max)
     });
@@ -290,7 +290,7 @@ defects! {
     C11 Sees "no 8.3 name": |s| { let n = s.named("ALONGN~1.TEX");
         let at = s.record(n).attributes().find(|(_, a)| a.value().is_some_and(|v| v.get(0x41) == Some(&2))).unwrap().0; s.patch(n, |b| b[at + 0x18 + name::NAME] = b' ') };
     C12 Sees "directory without an entry": |s| { let (vcn, at) = s.entry_of(5, "packed"); s.remove_entry(5, I30, vcn, at) };
-    C12 Sees "directories in a circle": |s| { s.edit(|v| v.create_dir_all("/loop/inner", &New::default())); let inner = s.named("inner"); s.move_name("loop", 5, inner) };
+    C12 Sees "directories in a circle": |s| { s.edit(|v| v.create_dir_all("/loop/inner", &CreateOptions::default())); let inner = s.named("inner"); s.move_name("loop", 5, inner) };
     C13 Blind "stale times": |s| in_leaf(s, |b, e| b[e[0] + entry::KEY + 0x10] ^= 1);
     C14 Sees "reparse point not indexed": |s| { let n = s.named("with id"); s.set_attribute((n, T::OBJECT_ID, ""), attribute::TYPE, 0xC0) };
     C14 Sees "object id not indexed": |s| { let n = s.named("with id"); s.value(n, T::OBJECT_ID, "", |v| v[0] ^= 1) };
@@ -354,9 +354,9 @@ fn every_code_has_a_defect() {
 
 /// Takes all free space in files of one cluster, and frees every second one.
 fn scatter(v: &mut Volume<MemoryVolume>) -> winject::Result<FileId> {
-    let dir = v.create_dir_all("/scattered", &New::default())?;
+    let dir = v.create_dir_all("/scattered", &CreateOptions::default())?;
     let mut count = 0;
-    while v.create_file(dir, &format!("filler {count}"), &[7; 4096], &New::default()).is_ok() {
+    while v.create_file(dir, &format!("filler {count}"), &[7; 4096], &CreateOptions::default()).is_ok() {
         count += 1;
     }
     for n in (0..count).step_by(2) {
@@ -372,7 +372,7 @@ fn scattered_file(s: &mut Surgeon) -> u64 {
         let dir = scatter(v)?;
         // all of the pieces but for a few, which the records need
         let size = v.free_space()? as usize - 16 * 4096;
-        v.create_file(dir, "in pieces", &vec![8; size], &New::default())
+        v.create_file(dir, "in pieces", &vec![8; size], &CreateOptions::default())
     });
     s.find(|r| r.base().is_some() && r.attributes().any(|(_, a)| !a.is_resident() && a.lowest_vcn().0 > 0))
 }
@@ -383,7 +383,9 @@ fn scattered_mft() -> Surgeon {
     s.edit(|v| {
         let dir = scatter(v)?;
         let mut made = 0;
-        while made < 5000 && v.create_file(dir, &format!("small {made}"), b"resident", &New::default()).is_ok() {
+        while made < 5000
+            && v.create_file(dir, &format!("small {made}"), b"resident", &CreateOptions::default()).is_ok()
+        {
             made += 1;
         }
         Ok(())

@@ -10,7 +10,7 @@ use winject::internals::ntfs::attribute::{AttributeType as T, non_resident, resi
 use winject::internals::ntfs::attribute_list::layout as list;
 use winject::internals::ntfs::check::{CheckOptions, check};
 use winject::internals::ntfs::runlist::Runlist;
-use winject::internals::ntfs::{FileId, New, OpenOptions, RecordNumber, Volume};
+use winject::internals::ntfs::{CreateOptions, FileId, OpenOptions, RecordNumber, Volume};
 
 use super::surgeon::{Surgeon, fixture};
 use crate::support::{judge, program};
@@ -76,7 +76,7 @@ fn content_in_clusters_that_are_marked_as_free() {
 
 fn an_attribute_that_the_list_does_not_name() {
     let mut volume = open(fixture());
-    let made = volume.create_file(FileId::ROOT, "listed", b"x", &New::default()).unwrap();
+    let made = volume.create_file(FileId::ROOT, "listed", b"x", &CreateOptions::default()).unwrap();
     for n in 0..4 {
         volume.link(made, FileId::ROOT, &format!("{n}{}", "long".repeat(30))).unwrap();
     }
@@ -106,7 +106,7 @@ fn bitmaps_that_were_never_written_to_their_end() {
 fn directories_learn_that_content_went_to_clusters() {
     for edit in ["rename", "link", "stream"] {
         let mut volume = open(fixture());
-        let file = volume.create_file(FileId::ROOT, "short", &[7; 560], &New::default()).unwrap();
+        let file = volume.create_file(FileId::ROOT, "short", &[7; 560], &CreateOptions::default()).unwrap();
         let long = "a name that is so long that the record has no room for it and the content".repeat(3);
         match edit {
             "rename" => volume.rename("/short", &format!("/{long}")).unwrap(),
@@ -124,7 +124,7 @@ fn discarding_needs_no_edit_and_survives_a_refused_one() {
     for is_refused in [false, true] {
         let mut volume = Volume::open(MemoryVolume(bytes.clone()), &forced).unwrap();
         if is_refused {
-            volume.create_file(FileId::ROOT, "$MFT", b"", &New::default()).unwrap_err();
+            volume.create_file(FileId::ROOT, "$MFT", b"", &CreateOptions::default()).unwrap_err();
         } else {
             volume.apply_overrides().unwrap();
         }

@@ -11,7 +11,7 @@ use winject::internals::clock::FileTime;
 use winject::internals::error::{Error, Layer, Result};
 use winject::internals::io::{MemoryVolume, VolumeRead};
 use winject::internals::ntfs::check::{CheckOptions, CheckReport, Code, check, check_touched};
-use winject::internals::ntfs::{New, OpenOptions, RecordNumber, Volume};
+use winject::internals::ntfs::{CreateOptions, OpenOptions, RecordNumber, Volume};
 use winject::internals::units::VolumeOffset;
 
 use super::surgeon::{Surgeon, fixture};
@@ -152,14 +152,16 @@ fn every_geometry_of_mkntfs() {
 fn edited() -> (MemoryVolume, Vec<RecordNumber>) {
     let mut volume =
         Volume::open(MemoryVolume(fixture()), &OpenOptions::new(FileTime(132_000_000_000_000_000))).unwrap();
-    let dir = volume.create_dir_all("/hyper2kvm/drivers", &New::default()).unwrap();
+    let dir = volume.create_dir_all("/hyper2kvm/drivers", &CreateOptions::default()).unwrap();
     let mut touched = vec![RecordNumber(0), RecordNumber::BITMAP, dir.record];
     for n in 0..60u8 {
         let name = format!("driver file number {n}.sys");
-        let file = volume.create_file(dir, &name, &vec![n; usize::from(n) * 100], &New::default()).unwrap();
+        let file = volume.create_file(dir, &name, &vec![n; usize::from(n) * 100], &CreateOptions::default()).unwrap();
         touched.push(file.record);
     }
-    touched.push(volume.replace_file("/Windows/System32/config/SYSTEM", &[7; 50_000], &New::default()).unwrap().record);
+    touched.push(
+        volume.replace_file("/Windows/System32/config/SYSTEM", &[7; 50_000], &CreateOptions::default()).unwrap().record,
+    );
     volume.flush().unwrap();
     (volume.into_device(), touched)
 }

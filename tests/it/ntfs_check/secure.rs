@@ -6,7 +6,7 @@ use winject::internals::clock::FileTime;
 use winject::internals::io::MemoryVolume;
 use winject::internals::ntfs::check::{CheckOptions, check};
 use winject::internals::ntfs::security::{Protected, descriptor};
-use winject::internals::ntfs::{FileId, New, OpenOptions, Security, Volume};
+use winject::internals::ntfs::{CreateOptions, FileId, OpenOptions, Security, Volume};
 
 use super::surgeon::fixture;
 use crate::support::{corpus_bytes, judge, program};
@@ -46,7 +46,7 @@ fn protected_files() {
         let top = volume.protected_security(Protected::Top).unwrap();
         let file = volume.protected_security(Protected::File).unwrap();
         assert_ne!(top, file);
-        let how = |id| New { security: Security::Id(id), ..New::default() };
+        let how = |id| CreateOptions { security: Security::Id(id), ..CreateOptions::default() };
         let dir = volume.create_dir(FileId::ROOT, "hyper2kvm", &how(top)).unwrap();
         let inside = volume.create_file(dir, "setup.cmd", b"@echo off\r\n", &how(file)).unwrap();
         assert_eq!(volume.stat(inside).unwrap().security, Some(file));
@@ -92,7 +92,10 @@ fn a_full_volume_refuses_and_nothing_changes() {
     let free = usize::try_from(volume.free_space().unwrap()).unwrap();
     let mut size = free;
     while size > 4096 {
-        if volume.create_file(FileId::ROOT, &format!("filler{size}"), &vec![1; size], &New::default()).is_err() {
+        if volume
+            .create_file(FileId::ROOT, &format!("filler{size}"), &vec![1; size], &CreateOptions::default())
+            .is_err()
+        {
             size /= 2;
         }
     }

@@ -7,7 +7,7 @@ use winject::internals::io::MemoryVolume;
 use winject::internals::ntfs::attribute::AttributeType;
 use winject::internals::ntfs::check::{CheckOptions, Code, check};
 use winject::internals::ntfs::fixup;
-use winject::internals::ntfs::{FileId, New, OpenOptions, Volume};
+use winject::internals::ntfs::{CreateOptions, FileId, OpenOptions, Volume};
 
 use super::surgeon::{Surgeon, fixture};
 
@@ -35,7 +35,7 @@ pub fn with_log(bytes: Vec<u8>, version: (u16, u16), flags: u16) -> Vec<u8> {
 
 fn with_hiberfil(content: &[u8]) -> Vec<u8> {
     let mut volume = Volume::open(MemoryVolume(fixture()), &options()).unwrap();
-    volume.create_file(FileId::ROOT, "hiberfil.sys", content, &New::default()).unwrap();
+    volume.create_file(FileId::ROOT, "hiberfil.sys", content, &CreateOptions::default()).unwrap();
     volume.flush().unwrap();
     volume.into_device().0
 }
@@ -49,7 +49,7 @@ fn refusal(bytes: &[u8], options: &OpenOptions) -> String {
 fn clean_logs_are_left_alone() {
     let bytes = with_log(fixture(), (1, 1), 2);
     let mut volume = Volume::open(MemoryVolume(bytes.clone()), &options()).unwrap();
-    volume.create_file(FileId::ROOT, "new", b"x", &New::default()).unwrap();
+    volume.create_file(FileId::ROOT, "new", b"x", &CreateOptions::default()).unwrap();
     volume.flush().unwrap();
     let after = volume.into_device();
     let at = Surgeon::open(bytes.clone()).stream_at(2, AttributeType::DATA, "", 0);
@@ -74,7 +74,7 @@ fn refusals_in_words() {
 /// Edits under an override; afterwards the dirty flag is the only thing that is left to say.
 fn edit_with(bytes: Vec<u8>, forced: &OpenOptions) {
     let mut volume = Volume::open(MemoryVolume(bytes), forced).unwrap();
-    volume.create_file(FileId::ROOT, "new", b"x", &New::default()).unwrap();
+    volume.create_file(FileId::ROOT, "new", b"x", &CreateOptions::default()).unwrap();
     volume.flush().unwrap();
     let after = volume.into_device();
     let report = check(&after, &CheckOptions::default()).unwrap();

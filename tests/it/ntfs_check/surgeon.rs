@@ -336,7 +336,7 @@ impl Surgeon {
     fn try_block(&self, number: u64, name: &str, vcn: u64) -> Option<IndexBlock> {
         let at = self.block_at(number, name, vcn);
         let raw = self.bytes[at..at + self.geometry.index_block_size as usize].to_vec();
-        IndexBlock::parse(raw, vcn).ok()
+        IndexBlock::parse(raw, Vcn(vcn)).ok()
     }
 
     pub fn block(&self, number: u64, name: &str, vcn: u64) -> IndexBlock {

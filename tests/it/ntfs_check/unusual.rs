@@ -9,7 +9,7 @@ use winject::internals::ntfs::attribute::{
 use winject::internals::ntfs::check::{CheckOptions, CheckReport, Code, check};
 use winject::internals::ntfs::record::header;
 use winject::internals::ntfs::runlist::Runlist;
-use winject::internals::ntfs::{FileId, Lcn, New, NtfsName, OpenOptions, Vcn, Volume};
+use winject::internals::ntfs::{CreateOptions, FileId, Lcn, NtfsName, OpenOptions, Vcn, Volume};
 
 use super::state::with_log;
 use super::surgeon::{Surgeon, fixture};
@@ -73,7 +73,7 @@ fn content_is_not_written_over_clusters_that_the_file_does_not_own() {
 fn an_attribute_that_the_list_does_not_name_is_not_dropped() {
     let mut s = Surgeon::open(fixture());
     s.edit(|v| {
-        let file = v.create_file(FileId::ROOT, "listed", b"", &New::default())?;
+        let file = v.create_file(FileId::ROOT, "listed", b"", &CreateOptions::default())?;
         (0..30).try_for_each(|n| v.write_stream(file, &format!("stream {n:02}"), &[n; 90]))
     });
     let number = s.named("listed");
@@ -101,11 +101,11 @@ fn an_attribute_that_the_list_does_not_name_is_not_dropped() {
 
 fn directory_entries_follow_data_that_leaves_the_record() {
     let mut volume = open(fixture());
-    let dir = volume.create_dir(FileId::ROOT, "sizes", &New::default()).unwrap();
+    let dir = volume.create_dir(FileId::ROOT, "sizes", &CreateOptions::default()).unwrap();
     for size in (400..720).step_by(8) {
         for what in ["rename", "link", "stream"] {
             let name = format!("{what} {size}");
-            let file = volume.create_file(dir, &name, &vec![1; size], &New::default()).unwrap();
+            let file = volume.create_file(dir, &name, &vec![1; size], &CreateOptions::default()).unwrap();
             let long = format!("{name} with a name that takes a lot more room than the one before");
             match what {
                 "rename" => volume.rename(&format!("/sizes/{name}"), &format!("/sizes/{long}")).unwrap(),
@@ -134,7 +134,7 @@ fn flags_of_resident_attributes_stay() {
     s.set_attribute((number, T::INDEX_ROOT, "$I30"), attribute::FLAGS, 1);
     s.edit(|v| {
         let dir = v.find("/packed")?.unwrap();
-        v.create_file(dir, "another", b"", &New::default()).map(drop)
+        v.create_file(dir, "another", b"", &CreateOptions::default()).map(drop)
     });
     assert_eq!(s.record(number).find(T::INDEX_ROOT, "$I30").unwrap().flags(), 1);
 }
@@ -143,9 +143,9 @@ fn names_that_differ_in_case_only_can_be_deleted() {
     // a directory that is case-sensitive, as Windows marks it, with many such pairs
     let mut s = Surgeon::open(fixture());
     s.edit(|v| {
-        let dir = v.create_dir(FileId::ROOT, "cases", &New::default())?;
+        let dir = v.create_dir(FileId::ROOT, "cases", &CreateOptions::default())?;
         for n in 0..200 {
-            v.create_file(dir, &format!("name number {n:03} of a directory x"), b"", &New::default())?;
+            v.create_file(dir, &format!("name number {n:03} of a directory x"), b"", &CreateOptions::default())?;
         }
         Ok(())
     });
@@ -169,7 +169,7 @@ fn names_that_differ_in_case_only_can_be_deleted() {
 
 fn nothing_is_created_below_a_junction() {
     let mut s = Surgeon::open(fixture());
-    s.edit(|v| v.create_dir(FileId::ROOT, "junction", &New::default()).map(drop));
+    s.edit(|v| v.create_dir(FileId::ROOT, "junction", &CreateOptions::default()).map(drop));
     let number = s.named("junction");
     let mut point = 0xA000_0003u32.to_le_bytes().to_vec();
     point.extend_from_slice(&[0; 20]);
@@ -181,9 +181,9 @@ fn nothing_is_created_below_a_junction() {
     let mut volume = open(s.bytes);
     let dir = volume.find("/junction").unwrap().unwrap();
     for error in [
-        volume.create_file(dir, "x", b"", &New::default()).unwrap_err(),
-        volume.create_dir_all("/junction/a/b", &New::default()).unwrap_err(),
-        volume.replace_file("/junction/x", b"", &New::default()).unwrap_err(),
+        volume.create_file(dir, "x", b"", &CreateOptions::default()).unwrap_err(),
+        volume.create_dir_all("/junction/a/b", &CreateOptions::default()).unwrap_err(),
+        volume.replace_file("/junction/x", b"", &CreateOptions::default()).unwrap_err(),
         volume.rename("/streams", "/junction/x").unwrap_err(),
         volume.link(volume.find("/streams").unwrap().unwrap(), dir, "x").unwrap_err(),
     ] {
@@ -208,7 +208,7 @@ fn giant_holes_in_metadata_are_damage() {
         s.replace_attribute(number, kind, name, &giant(lcn, kind, name, 4096));
         let forced = OpenOptions { discard_log: true, allow_dirty: true, ..options() };
         let error = Volume::open(MemoryVolume(s.bytes), &forced).and_then(|mut v| {
-            v.create_file(FileId::ROOT, "new", &[1; 100], &New::default())?;
+            v.create_file(FileId::ROOT, "new", &[1; 100], &CreateOptions::default())?;
             let mut unusual = winject::internals::ntfs::security::Protected::File.descriptor();
             let last = unusual.len();
             unusual.resize(last + 70_000, 0);

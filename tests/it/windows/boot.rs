@@ -6,7 +6,7 @@ use std::process::Command;
 
 use winject::internals::drivers::SignatureLevel;
 use winject::internals::hive::{Hive, RegistryData};
-use winject::internals::ntfs::New;
+use winject::internals::ntfs::CreateOptions;
 use winject::internals::windows::{BootCheck, Bus, CheckOptions, InjectOptions, Registration, boot_check};
 
 use super::guests::{self, Disk, NOW, PRODUCTS};
@@ -93,7 +93,7 @@ fn edit_file(disk: &Disk, change: impl FnOnce(&mut Vec<u8>)) {
     let file = volume.find(SYS).unwrap().unwrap();
     let mut bytes = volume.read(file, 1 << 30).unwrap();
     change(&mut bytes);
-    volume.replace_file(SYS, &bytes, &New::default()).unwrap();
+    volume.replace_file(SYS, &bytes, &CreateOptions::default()).unwrap();
     volume.flush().unwrap();
 }
 

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use winject::internals::drivers::SignatureLevel;
 use winject::internals::hive::{Hive, RegistryData};
-use winject::internals::ntfs::New;
+use winject::internals::ntfs::CreateOptions;
 use winject::internals::windows::{Bus, CheckOptions, InjectOptions, boot_check};
 
 use super::guests::{self, Disk, NOW, PRODUCTS};
@@ -32,7 +32,7 @@ fn set(disk: &Disk, hive: &str, key: &str, name: &str, data: &RegistryData) {
 
 fn put(disk: &Disk, path: &str, bytes: &[u8]) {
     let mut volume = disk.volume();
-    volume.replace_file(path, bytes, &New::default()).unwrap();
+    volume.replace_file(path, bytes, &CreateOptions::default()).unwrap();
     volume.flush().unwrap();
 }
 

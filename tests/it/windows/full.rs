@@ -9,7 +9,7 @@ use winject::internals::drivers::SignatureLevel;
 use winject::internals::hex;
 use winject::internals::hive::{Hive, RegistryData};
 use winject::internals::ntfs::security::Protected;
-use winject::internals::ntfs::{New, Security};
+use winject::internals::ntfs::{CreateOptions, Security};
 use winject::internals::windows::{Bus, CheckOptions, InjectOptions, Registration, boot_check};
 
 use super::guests::{self, Disk, NOW, PRODUCTS};
@@ -400,7 +400,7 @@ fn a_folder_that_is_there_already_is_protected() {
     let at = open.windows(users.len()).position(|w| w == users).unwrap();
     open[at - 4..at].copy_from_slice(&0x001F_01FFu32.to_le_bytes());
     let id = volume.security_id(&open).unwrap();
-    let how = New { security: Security::Id(id), ..New::default() };
+    let how = CreateOptions { security: Security::Id(id), ..CreateOptions::default() };
     let root = volume.find("/").unwrap().unwrap();
     let top = volume.create_dir(root, "hyper2kvm", &how).unwrap();
     volume.create_dir(top, "drivers", &how).unwrap();
@@ -456,8 +456,8 @@ fn no_boot_start_without_a_file_in_any_control_set() {
     let store = "Windows/System32/DriverStore/FileRepository/viostor.inf_amd64_0123456789abcdef";
     let mut volume = disk.volume();
     let repository = volume.find("/Windows/System32/DriverStore/FileRepository").unwrap().unwrap();
-    volume.create_dir(repository, "viostor.inf_amd64_0123456789abcdef", &New::default()).unwrap();
-    volume.replace_file(&format!("/{store}/viostor.sys"), b"MZ", &New::default()).unwrap();
+    volume.create_dir(repository, "viostor.inf_amd64_0123456789abcdef", &CreateOptions::default()).unwrap();
+    volume.replace_file(&format!("/{store}/viostor.sys"), b"MZ", &CreateOptions::default()).unwrap();
     let file = volume.find("/Windows/System32/config/SYSTEM").unwrap().unwrap();
     let mut hive = Hive::open(volume.read(file, 1 << 30).unwrap()).unwrap();
     let image = format!("\\SystemRoot\\{}\\viostor.sys", store.strip_prefix("Windows/").unwrap().replace('/', "\\"));

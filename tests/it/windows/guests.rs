@@ -12,7 +12,7 @@ use winject::internals::drivers::{Definitions, Policy, Selection, SignatureLevel
 use winject::internals::error::{Error, Layer};
 use winject::internals::hive::{Hive, RegistryData};
 use winject::internals::io::{VolumeRead, VolumeWrite};
-use winject::internals::ntfs::{New, OpenOptions, Volume};
+use winject::internals::ntfs::{CreateOptions, OpenOptions, Volume};
 use winject::internals::plan::{Applied, Plan, apply, verify};
 use winject::internals::units::VolumeOffset;
 use winject::internals::windows::{Guest, InjectOptions, Injection, plan_injection};
@@ -181,7 +181,7 @@ pub fn add_drivers_hive(disk: &Disk) {
             hive.set_value(key, name, &data, NOW).unwrap();
         }
     }
-    volume.replace_file(&format!("{config}/DRIVERS"), &hive.finish(&[]).unwrap(), &New::default()).unwrap();
+    volume.replace_file(&format!("{config}/DRIVERS"), &hive.finish(&[]).unwrap(), &CreateOptions::default()).unwrap();
     volume.flush().unwrap();
 }
 

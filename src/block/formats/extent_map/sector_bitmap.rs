@@ -4,7 +4,7 @@ use super::table_cache::TableCache;
 use crate::error::Result;
 use crate::units::HostOffset;
 
-/// Which bit of a byte stands for the first of its eight sectors.
+/// Which bit of a byte belongs to the first of its eight sectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BitOrder {
     /// The order of VHD.

@@ -15,7 +15,7 @@ use crate::block::{Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
 use crate::units::{HostOffset, ImageOffset};
 
-/// QEMU's limits of the number of bitmaps, of their directory, and of what one bit may stand for.
+/// QEMU's limits of the number of bitmaps, of their directory, and of the granularity.
 const BITMAPS_MAX: u32 = 65535;
 const DIRECTORY_BYTES_MAX: u64 = BITMAPS_MAX as u64 * 1024;
 const GRANULARITY_BITS: std::ops::RangeInclusive<u8> = 9..=31;
@@ -32,7 +32,7 @@ const FLAG_AUTO: u32 = 1 << 1;
 pub struct Bitmap {
     /// The name that the user gave it; escape it before printing.
     pub name: String,
-    /// Bytes of the disk that one bit stands for.
+    /// Bytes of the disk that one bit covers.
     pub granularity: u64,
     /// Whether it records changes ("auto").
     pub is_recording: bool,
@@ -51,7 +51,7 @@ pub(super) fn read(storage: &dyn Storage, header: &Header) -> Result<Vec<Bitmap>
     let offset = HostOffset(extension.directory_offset.get());
     let damaged = |what: &str| Error::damaged(Layer::Block, format!("bitmap directory: {what}")).at(offset);
     if count > BITMAPS_MAX || size > DIRECTORY_BYTES_MAX || !header.clusters.is_aligned(offset) {
-        return Err(damaged("impossible size or offset"));
+        return Err(damaged("invalid size or offset"));
     }
     let file_length = storage.len().map_err(|e| Error::io(Layer::Block, "cannot read the file", e))?;
     if offset.0.saturating_add(size) > file_length {
@@ -76,7 +76,7 @@ pub(super) fn read(storage: &dyn Storage, header: &Header) -> Result<Vec<Bitmap>
         let table = HostOffset(stored.table_offset.get());
         let table_entries = stored.table_size.get();
         if table_entries > TABLE_ENTRIES_MAX || !header.clusters.is_aligned(table) {
-            return Err(damaged("impossible bitmap table"));
+            return Err(damaged("invalid bitmap table"));
         }
         bitmaps.push(Bitmap {
             name: String::from_utf8_lossy(name).into_owned(),

@@ -342,8 +342,8 @@ impl Walker<'_> {
         let mut seen = BTreeSet::new();
         for entry in table.iter_mut().filter(|entry| entry.0 != 0) {
             let offset = HostOffset(entry.0);
-            if entry.is_impossible(self.clusters) || !seen.insert(offset) {
-                self.corruption(offset, || format!("impossible refcount table entry {:#018x}", offset.0));
+            if entry.is_invalid(self.clusters) || !seen.insert(offset) {
+                self.corruption(offset, || format!("invalid refcount table entry {:#018x}", offset.0));
                 *entry = RefcountTableEntry::default();
             } else if offset.0.saturating_add(cluster_size) > self.file_length {
                 self.corruption(offset, || "a refcount block is beyond the end of the file".to_owned());

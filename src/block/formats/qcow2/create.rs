@@ -38,7 +38,7 @@ impl<'a> NewImage<'a> {
         Ok(Self { storage, clusters, layout, write_buffer: Vec::new(), buffer_at: HostOffset(0), last_cluster: None })
     }
 
-    /// Adds the content of one guest cluster (shorter only at the disk's end). Zeros take no space.
+    /// Adds the content of one guest cluster (shorter only at the disk's end). Zeros need no space.
     ///
     /// # Errors
     /// When the host cannot write.

@@ -44,7 +44,7 @@ impl L1Entry {
     /// Where the L2 table is, checked.
     pub fn l2_table(self, clusters: ClusterSize) -> Result<Option<HostOffset>> {
         if self.0 & L1_RESERVED != 0 || !clusters.is_aligned(self.offset()) {
-            return Err(Error::damaged(Layer::Block, format!("impossible L1 entry {:#018x}", self.0)));
+            return Err(Error::damaged(Layer::Block, format!("invalid L1 entry {:#018x}", self.0)));
         }
         Ok(Some(self.offset()).filter(|table| table.0 != 0))
     }
@@ -148,7 +148,7 @@ impl RefcountTableEntry {
     }
 
     /// Whether bits are set that do not belong to the offset of a cluster.
-    pub fn is_impossible(self, clusters: ClusterSize) -> bool {
+    pub fn is_invalid(self, clusters: ClusterSize) -> bool {
         self.0 & !OFFSET_MASK != 0 || !clusters.is_aligned(HostOffset(self.0))
     }
 }
@@ -201,7 +201,7 @@ impl Mapping {
     pub(super) fn decode(header: &Header, entry: L2Entry, bitmap: u64, cluster: GuestCluster) -> Result<Self> {
         let guest = header.clusters.guest_offset(cluster);
         let bad =
-            || Error::damaged(Layer::Block, format!("impossible L2 entry {:#018x} {bitmap:#018x}", entry.0)).at(guest);
+            || Error::damaged(Layer::Block, format!("invalid L2 entry {:#018x} {bitmap:#018x}", entry.0)).at(guest);
         if entry.is_compressed() {
             if header.has_data_file() || bitmap != 0 || entry.is_copied() {
                 return Err(bad());

@@ -31,7 +31,7 @@ const HEADER_AREA_MAX: u64 = 64 << 10;
 
 /// Incompatible feature: refcounts may be too low.
 pub(super) const INCOMPATIBLE_DIRTY: u64 = 1;
-/// Incompatible feature: metadata are known to be damaged.
+/// Incompatible feature: metadata are marked as damaged.
 pub(super) const INCOMPATIBLE_CORRUPT: u64 = 1 << 1;
 /// Incompatible feature: guest data are in another file.
 pub(super) const INCOMPATIBLE_DATA_FILE: u64 = 1 << 2;
@@ -120,7 +120,7 @@ impl Header {
         let cluster_bits = stored.cluster_bits.get();
         let clusters = ClusterSize::new(cluster_bits).ok_or_else(|| {
             let (min, max) = ClusterSize::BITS.into_inner();
-            damaged("impossible cluster size", offset_of!(StoredHeader, cluster_bits))
+            damaged("invalid cluster size", offset_of!(StoredHeader, cluster_bits))
                 .expected_found(format!("{min} to {max} bits"), cluster_bits)
         })?;
         let mut area = vec![0; usize::try_from(clusters.bytes().min(HEADER_AREA_MAX)).unwrap_or(0)];
@@ -190,7 +190,7 @@ impl Header {
     fn parse_variable(&mut self, stored: &StoredHeader, area: &[u8]) -> Result<()> {
         let length = header_length(stored);
         if self.version == 3 && (length < LENGTH_V3_MIN || length % 8 != 0 || length as usize > area.len()) {
-            return Err(damaged("impossible header length", offset_of!(StoredHeader, header_length))
+            return Err(damaged("invalid header length", offset_of!(StoredHeader, header_length))
                 .expected_found("a multiple of 8, from 104 to the cluster size", length));
         }
         let name_offset = stored.backing_file_offset.get();
@@ -252,7 +252,7 @@ impl Header {
 
     fn check(&self, file_length: u64) -> Result<()> {
         if self.refcount_order > 6 {
-            return Err(damaged("impossible refcount width", offset_of!(StoredHeader, refcount_order))
+            return Err(damaged("invalid refcount width", offset_of!(StoredHeader, refcount_order))
                 .expected_found("an order of 0 to 6", self.refcount_order));
         }
         if self.is_extended() && self.clusters.bits() < CLUSTER_BITS_MIN_EXTENDED {
@@ -268,7 +268,7 @@ impl Header {
                 .hint("set it with qemu-img amend -o data_file=…"));
         }
         if i64::try_from(self.size).is_err() {
-            return Err(damaged("impossible disk size", offset_of!(StoredHeader, size)));
+            return Err(damaged("invalid disk size", offset_of!(StoredHeader, size)));
         }
         let l1_bytes = u64::from(self.l1_size) * 8;
         let needed = self.size.div_ceil(self.l2_span());
@@ -281,7 +281,7 @@ impl Header {
         let refcount_bytes = self.refcount_table_bytes();
         if refcount_bytes == 0 || refcount_bytes > REFCOUNT_TABLE_BYTES_MAX.max(self.cluster_size()) {
             let field = offset_of!(StoredHeader, refcount_table_clusters);
-            return Err(damaged("impossible length of the refcount table", field)
+            return Err(damaged("invalid length of the refcount table", field)
                 .expected_found("1 cluster to 8 MiB", refcount_bytes));
         }
         let field = offset_of!(StoredHeader, refcount_table_offset);
@@ -300,13 +300,13 @@ impl Header {
     /// Checks where a table of `bytes` bytes lies, which the header's field at `field` says.
     fn check_table(&self, what: &str, field: usize, table: HostOffset, bytes: u64, file_length: u64) -> Result<()> {
         if !self.clusters.is_aligned(table) || table >= HOST_OFFSET_MAX || (bytes > 0 && table.0 == 0) {
-            return Err(damaged(format!("impossible offset of the {what}: {table}"), field));
+            return Err(damaged(format!("invalid offset of the {what}: {table}"), field));
         }
         let end = table.0.saturating_add(bytes);
         if bytes > 0 && end > file_length {
             return Err(damaged(format!("the {what} lies beyond the end of the file"), field)
                 .expected_found(format!("{end} bytes"), file_length)
-                .hint("the file is truncated; copy it again"));
+                .hint("the file is truncated: copy it again"));
         }
         Ok(())
     }
@@ -341,7 +341,7 @@ impl Header {
         self.incompatible & INCOMPATIBLE_DIRTY != 0
     }
 
-    /// Whether the image is known to be damaged.
+    /// Whether the image is marked as damaged.
     pub fn is_marked_corrupt(&self) -> bool {
         self.incompatible & INCOMPATIBLE_CORRUPT != 0
     }
@@ -437,5 +437,5 @@ fn unknown_features(bits: u64, names: &[u8]) -> String {
         .filter(|bit| bits & (1 << bit) != 0)
         .map(|bit| name_of(bit).map_or_else(|| format!("bit {bit}"), |name| format!("bit {bit} ({name})")))
         .collect();
-    format!("qcow2 features that winject does not know: {}", list.join(", "))
+    format!("unsupported qcow2 features: {}", list.join(", "))
 }

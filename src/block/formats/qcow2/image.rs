@@ -131,7 +131,7 @@ impl Qcow2Image {
                 Error::damaged(Layer::Block, "an L2 table lies beyond the end of the file")
                     .at(offset)
                     .expected_found(format!("a file of at least {needed} bytes"), self.file_length)
-                    .hint("the file is truncated; copy it again"),
+                    .hint("the file is truncated: copy it again"),
             ));
         }
         Ok(table)
@@ -230,7 +230,7 @@ impl Qcow2Image {
     }
 
     /// Refuses data clusters that the file ends before. QEMU reads zeros there (and its check calls it corruption), but
-    /// then half a download, whose tables are in front, is taken for a disk.
+    /// then half of a download, which has all the tables, would be taken for a disk.
     fn refuse_truncated(&self, offset: ImageOffset, HostOffset(host): HostOffset, length: usize) -> Result<()> {
         let size = self.header.cluster_size();
         let end = host.saturating_add(length as u64);
@@ -248,7 +248,7 @@ impl Qcow2Image {
             )
             .at(HostOffset(missing))
             .expected_found(format!("a file of at least {end} bytes"), self.file_length)
-            .hint("the file is truncated; copy it again"),
+            .hint("the file is truncated: copy it again"),
         ))
     }
 

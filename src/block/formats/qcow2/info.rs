@@ -29,7 +29,7 @@ pub struct Info {
     pub extended_l2: bool,
     /// Whether the last writer did not close the image: refcounts may be too low.
     pub is_dirty: bool,
-    /// Whether the image is known to be damaged.
+    /// Whether the image is marked as damaged.
     pub is_corrupt: bool,
     /// The backing file's name as recorded.
     pub backing_name: Option<String>,

@@ -152,7 +152,7 @@ pub(crate) struct ImageLayout {
 }
 
 impl ImageLayout {
-    /// A layout whose tables follow the data. It takes no compressed clusters.
+    /// A layout whose tables follow the data. It cannot have compressed clusters.
     ///
     /// # Errors
     /// When the disk is too large, or the backing file's name too long.
@@ -170,7 +170,7 @@ impl ImageLayout {
         let clusters = layout.options.clusters;
         let l1_clusters = clusters.count(layout.l1_bytes());
         let l2_clusters = survey.tables.iter().filter(|used| **used).count() as u64;
-        // Every cluster of the disk takes one of the file at most, compressed or not.
+        // Every cluster of the disk needs one of the file at most, compressed or not.
         let (block_count, table_clusters) =
             refcount_sizes(1 + l1_clusters + l2_clusters + survey.data_clusters, clusters);
         if clusters.bytes_of(table_clusters) > REFCOUNT_TABLE_BYTES_MAX {
@@ -247,7 +247,7 @@ impl ImageLayout {
         Ok(at)
     }
 
-    /// Maps a cluster that reads as zeros. It takes no space; without a backing file it has no entry either.
+    /// Maps a cluster that reads as zeros. It needs no space; without a backing file it needs no entry either.
     ///
     /// # Errors
     /// See [`place_cluster`](Self::place_cluster).

@@ -39,7 +39,7 @@ pub(super) struct StoredHeader {
     pub incompatible_features: U64,
     /// Features that may be ignored.
     pub compatible_features: U64,
-    /// Features whose bits a writer clears that does not know them.
+    /// Features whose bits a writer that does not support them clears.
     pub autoclear_features: U64,
     /// log2 of the bits of a refcount; 4 in version 2.
     pub refcount_order: U32,
@@ -171,7 +171,7 @@ pub(super) struct StoredBitmap {
     pub flags: U32,
     /// 1: a dirty tracking bitmap.
     pub kind: u8,
-    /// log2 of the bytes of the disk that one bit stands for.
+    /// log2 of the bytes of the disk that one bit covers.
     pub granularity_bits: u8,
     /// Bytes of the name.
     pub name_size: U16,

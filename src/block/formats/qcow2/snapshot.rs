@@ -58,7 +58,7 @@ pub(super) fn read(storage: &dyn Storage, header: &Header) -> Result<(Vec<Snapsh
         let (id, name) = names.split_at_checked(id_length).ok_or_else(|| damaged("cut off"))?;
         let l1_table = HostOffset(stored.l1_table_offset.get());
         if u64::from(stored.l1_size.get()) * 8 > L1_BYTES_MAX || !header.clusters.is_aligned(l1_table) {
-            return Err(damaged("impossible L1 table"));
+            return Err(damaged("invalid L1 table"));
         }
         // Of the extra data the end may be missing: older writers knew the first field only.
         let vm_state_size = U64::ref_from_prefix(extra).ok();

@@ -75,7 +75,7 @@ impl ExtentMap for Vdi {
                 .expected_found(format_args!("below {}", header.blocks), entry));
         }
         let start = header.data.saturating_add(u64::from(entry) * header.stride() + header.extra + within);
-        // The last block of a disk whose size is no multiple of the block size may be cut short in the file.
+        // The last block of a disk whose size is not a multiple of the block size may be cut short in the file.
         if start.checked_add(length).is_none_or(|end| end.0 > self.file_length) {
             return Err(Error::damaged(Layer::Block, "a block of the VDI lies beyond the end of the file")
                 .at(start)

@@ -1,7 +1,7 @@
 //! VDI, VirtualBox's disk: dynamic and fixed. Read only. All numbers are little-endian.
 //!
-//! A differencing VDI names its parent by UUID alone, and only VirtualBox's registry knows the file: it is refused, with
-//! that explanation.
+//! A differencing VDI names its parent by UUID alone, and only VirtualBox's registry says which file that is. It is
+//! refused, with that explanation.
 
 mod header;
 mod image;

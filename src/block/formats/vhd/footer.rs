@@ -56,7 +56,7 @@ struct Geometry {
 }
 
 impl Geometry {
-    /// What stands for every disk that is larger than a geometry can say.
+    /// The geometry of every disk that is larger than a geometry can express.
     const MAX: Self = Self { cylinders: U16::new(65535), heads: 16, sectors: 255 };
 
     /// The disk's size in bytes.
@@ -189,7 +189,7 @@ impl Footer {
         self.geometry.bytes()
     }
 
-    /// Whether the creator is known to mean the current size, or the geometry cannot say.
+    /// Whether the creator is one that means the current size, or the disk is too large for a geometry.
     pub(super) fn trusts_current_size(&self) -> bool {
         self.geometry == Geometry::MAX || matches!(&self.creator, b"win " | b"qem2" | b"d2v " | b"tap\0" | b"CTXS")
     }

@@ -9,7 +9,7 @@ use crate::error::{Error, Layer, Result};
 use crate::guid::Guid;
 use crate::units::HostOffset;
 
-/// The unit in which everything behind the header section is aligned.
+/// Alignment of everything after the header section.
 pub(super) const MIB: u64 = 1 << 20;
 
 /// First bytes of the file type identifier, and so of the file (MS-VHDX 2.2.1).

@@ -196,7 +196,7 @@ impl ExtentMap for Vhdx {
             state => {
                 return Err(Error::damaged(
                     Layer::Block,
-                    format!("a block of the VHDX is in the impossible state {state}"),
+                    format!("a block of the VHDX is in the invalid state {state}"),
                 )
                 .at(at));
             }

@@ -1,8 +1,6 @@
 //! The log: changes of metadata that a crash may have left unwritten (MS-VHDX 2.3). A reader replays it in memory.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::io;
+use std::collections::HashMap;
 use std::mem::offset_of;
 use std::sync::Arc;
 
@@ -10,15 +8,12 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::header::{Header, checksum};
+use super::replayed::{Page, Replayed, SECTOR, SECTOR_BYTES};
+use crate::block::Storage;
 use crate::block::formats::extent_map::{length, read_exact};
-use crate::block::{HostRun, Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
 use crate::guid::Guid;
 use crate::units::HostOffset;
-
-/// The unit of the log.
-const SECTOR: u64 = 4096;
-const SECTOR_BYTES: usize = SECTOR as usize;
 
 /// Largest file length that a log may declare: twice the largest disk.
 const FILE_MAX: u64 = 128 << 40;
@@ -90,12 +85,23 @@ struct StoredSector {
 
 const _: () = assert!(size_of::<StoredSector>() == SECTOR_BYTES);
 
+/// Byte offset in the log, from its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct LogOffset(u64);
+
+impl LogOffset {
+    /// This offset moved by `bytes`, perhaps beyond the end of the log, which is a ring.
+    fn plus(self, bytes: u64) -> Self {
+        Self(self.0.saturating_add(bytes))
+    }
+}
+
 /// A valid entry's header.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     length: u64,
     /// Where, in the log, the sequence begins that the entry ends.
-    tail: u64,
+    tail: LogOffset,
     sequence: u64,
     descriptors: u64,
     flushed_file_offset: u64,
@@ -117,34 +123,28 @@ pub(super) fn replay(storage: Arc<dyn Storage>, header: &Header) -> Result<Arc<d
     };
     let file_length = length(storage.as_ref())?;
     if head.flushed_file_offset > file_length {
-        return Err(Error::damaged(Layer::Block, "the VHDX is truncated: its log knows of a longer file")
+        return Err(Error::damaged(Layer::Block, "the VHDX is truncated: its log was written to a longer file")
             .expected_found(format_args!("{} bytes", head.flushed_file_offset), format_args!("{file_length} bytes"))
             .hint("copy the file again"));
     }
     if head.last_file_offset > FILE_MAX {
         return Err(
-            Error::damaged(Layer::Block, "the VHDX's log declares an impossible file length").at(header.log_offset)
+            Error::damaged(Layer::Block, "the VHDX's log declares an invalid file length").at(header.log_offset)
         );
     }
-    let mut replayed = Replayed {
-        length: file_length.max(head.last_file_offset),
-        pages: BTreeMap::new(),
-        zeros: BTreeMap::new(),
-        storage: Arc::clone(&storage),
-    };
+    let mut replayed = Replayed::new(Arc::clone(&storage), file_length.max(head.last_file_offset));
     let mut at = start;
     loop {
         let entry = entries.get(&at).ok_or_else(|| Error::bug(Layer::Block, "a log sequence with a gap"))?;
         log.apply(at, entry, &mut replayed)?;
         if entry.sequence == head.sequence {
-            tracing::warn!(pages = replayed.pages.len(), "VHDX: the log was not empty; it was replayed in memory");
+            tracing::warn!(pages = replayed.page_count(), "VHDX: the log was not empty; it was replayed in memory");
             return Ok(Arc::new(replayed));
         }
-        at = (at + entry.length) % log.length;
+        at = log.after(at, entry);
     }
 }
 
-/// The log region. Offsets in it (`at`) are bytes from its start.
 struct Log<'a> {
     storage: &'a dyn Storage,
     offset: HostOffset,
@@ -154,35 +154,40 @@ struct Log<'a> {
 
 impl Log<'_> {
     /// Where the byte `at` of the log is in the file.
-    fn place(&self, at: u64) -> HostOffset {
-        self.offset.saturating_add(at)
+    fn place(&self, at: LogOffset) -> HostOffset {
+        self.offset.saturating_add(at.0)
     }
 
     /// Fills `buf` from `at`. The log is a ring: its start follows its end.
-    fn read(&self, at: u64, buf: &mut [u8]) -> Result<()> {
-        let (mut at, mut rest) = (at % self.length, buf);
+    fn read(&self, at: LogOffset, buf: &mut [u8]) -> Result<()> {
+        let (mut at, mut rest) = (at.0 % self.length, buf);
         while !rest.is_empty() {
             let here = usize::try_from(self.length - at).unwrap_or(usize::MAX).min(rest.len());
             let (part, tail) = rest.split_at_mut(here);
-            read_exact(self.storage, self.place(at), part)?;
+            read_exact(self.storage, self.place(LogOffset(at)), part)?;
             (at, rest) = (0, tail);
         }
         Ok(())
     }
 
     /// Reads the on-disk structure at `at`.
-    fn read_struct<T: FromBytes + IntoBytes>(&self, at: u64) -> Result<T> {
+    fn read_struct<T: FromBytes + IntoBytes>(&self, at: LogOffset) -> Result<T> {
         let mut structure = T::new_zeroed();
         self.read(at, structure.as_mut_bytes())?;
         Ok(structure)
     }
 
+    /// Where the entry that follows `entry` at `at` begins.
+    fn after(&self, at: LogOffset, entry: &Entry) -> LogOffset {
+        LogOffset(at.plus(entry.length).0 % self.length)
+    }
+
     /// All valid entries, by their offset in the log.
-    fn entries(&self) -> Result<HashMap<u64, Entry>> {
+    fn entries(&self) -> Result<HashMap<LogOffset, Entry>> {
         let mut entries = HashMap::new();
         let mut budget = self.length * CHECKSUM_PASSES;
         let mut raw = Vec::new();
-        for at in (0..self.length).step_by(SECTOR_BYTES) {
+        for at in (0..self.length).step_by(SECTOR_BYTES).map(LogOffset) {
             let stored: StoredEntry = self.read_struct(at)?;
             let Some(entry) = self.parse(&stored) else { continue };
             budget = budget.checked_sub(entry.length).ok_or_else(|| {
@@ -202,7 +207,7 @@ impl Log<'_> {
     fn parse(&self, stored: &StoredEntry) -> Option<Entry> {
         let entry = Entry {
             length: stored.entry_length.get().into(),
-            tail: stored.tail.get().into(),
+            tail: LogOffset(stored.tail.get().into()),
             sequence: stored.sequence_number.get(),
             descriptors: stored.descriptor_count.get().into(),
             flushed_file_offset: stored.flushed_file_offset.get(),
@@ -214,15 +219,15 @@ impl Log<'_> {
             && entry.length >= SECTOR
             && entry.length.is_multiple_of(SECTOR)
             && entry.length <= self.length
-            && entry.tail.is_multiple_of(SECTOR)
-            && entry.tail < self.length
+            && entry.tail.0.is_multiple_of(SECTOR)
+            && entry.tail.0 < self.length
             && size_of::<StoredEntry>() as u64 + entry.descriptors * size_of::<StoredDescriptor>() as u64
                 <= entry.length;
         is_valid.then_some(entry)
     }
 
     /// Where the active sequence begins, and its last entry: of the valid sequences the one with the greatest number.
-    fn active(&self, entries: &HashMap<u64, Entry>) -> Result<Option<(u64, Entry)>> {
+    fn active(&self, entries: &HashMap<LogOffset, Entry>) -> Result<Option<(LogOffset, Entry)>> {
         let mut heads: Vec<&Entry> = entries.values().collect();
         heads.sort_by_key(|e| std::cmp::Reverse(e.sequence));
         let mut steps = 0;
@@ -242,42 +247,43 @@ impl Log<'_> {
                     return Ok(Some((head.tail, *head)));
                 }
                 previous = Some(entry.sequence);
-                at = (at + entry.length) % self.length;
+                at = self.after(at, entry);
             }
         }
         Ok(None)
     }
 
     /// Applies the entry at `at`. The data sectors follow the descriptors, in their order.
-    fn apply(&self, at: u64, entry: &Entry, to: &mut Replayed) -> Result<()> {
+    fn apply(&self, at: LogOffset, entry: &Entry, to: &mut Replayed) -> Result<()> {
         let damaged = |message: &str| Error::damaged(Layer::Block, message).at(self.place(at));
         let mut raw = vec![0; entry.descriptors as usize * size_of::<StoredDescriptor>()];
-        self.read(at + size_of::<StoredEntry>() as u64, &mut raw)?;
+        self.read(at.plus(size_of::<StoredEntry>() as u64), &mut raw)?;
         let mut data = (size_of::<StoredEntry>() + raw.len()).next_multiple_of(SECTOR_BYTES) as u64;
         let descriptors = <[StoredDescriptor]>::ref_from_bytes(&raw).unwrap_or_default();
         for descriptor in descriptors {
-            let target = descriptor.file_offset.get();
-            if descriptor.sequence_number != entry.sequence || !target.is_multiple_of(SECTOR) {
+            let target = HostOffset(descriptor.file_offset.get());
+            if descriptor.sequence_number != entry.sequence || !target.0.is_multiple_of(SECTOR) {
                 return Err(damaged("a descriptor in the VHDX's log does not belong to its entry"));
             }
             match descriptor.signature {
                 ZERO_SIGNATURE => {
                     let length = u64::from_le_bytes(descriptor.leading_bytes);
                     let end =
-                        target.checked_add(length).filter(|end| length.is_multiple_of(SECTOR) && *end <= to.length);
+                        target.checked_add(length).filter(|end| length.is_multiple_of(SECTOR) && end.0 <= to.length());
                     to.zero(target, end.ok_or_else(|| damaged("the VHDX's log zeroes beyond the end of the file"))?);
                 }
                 DATA_SIGNATURE => {
-                    if data + SECTOR > entry.length || target.checked_add(SECTOR).is_none_or(|end| end > to.length) {
+                    if data + SECTOR > entry.length || target.checked_add(SECTOR).is_none_or(|end| end.0 > to.length())
+                    {
                         return Err(damaged("the VHDX's log writes beyond the end of its entry or of the file"));
                     }
-                    let sector: StoredSector = self.read_struct(at + data)?;
+                    let sector: StoredSector = self.read_struct(at.plus(data))?;
                     data += SECTOR;
                     let sequence = u64::from(sector.sequence_high.get()) << 32 | u64::from(sector.sequence_low.get());
                     if sector.signature != SECTOR_SIGNATURE || sequence != entry.sequence {
                         return Err(damaged("a data sector in the VHDX's log does not belong to its entry"));
                     }
-                    to.pages.insert(target, restore(&sector, descriptor));
+                    to.replace_page(target, restore(&sector, descriptor));
                 }
                 _ => return Err(damaged("the VHDX's log has a descriptor of an unknown kind")),
             }
@@ -287,95 +293,11 @@ impl Log<'_> {
 }
 
 /// The page as it belongs into the file: the descriptor has the bytes whose places the sequence numbers took.
-fn restore(sector: &StoredSector, descriptor: &StoredDescriptor) -> Box<[u8; SECTOR_BYTES]> {
+fn restore(sector: &StoredSector, descriptor: &StoredDescriptor) -> Page {
     let mut page = Box::new([0; SECTOR_BYTES]);
     page.copy_from_slice(sector.as_bytes());
     let (leading, trailing) = (offset_of!(StoredSector, data), offset_of!(StoredSector, sequence_low));
     page[..leading].copy_from_slice(&descriptor.leading_bytes);
     page[trailing..].copy_from_slice(&descriptor.trailing_bytes);
     page
-}
-
-/// A file as it is once the log's changes are made, which are in memory only.
-struct Replayed {
-    storage: Arc<dyn Storage>,
-    length: u64,
-    /// Replaced pages; they lie over `zeros`.
-    pages: BTreeMap<u64, Box<[u8; SECTOR_BYTES]>>,
-    /// Zeroed ranges, start to end, none touching another.
-    zeros: BTreeMap<u64, u64>,
-}
-
-impl fmt::Debug for Replayed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Replayed")
-            .field("storage", &self.storage)
-            .field("pages", &self.pages.len())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Replayed {
-    /// Zeroes `start..end` of the file.
-    fn zero(&mut self, start: u64, end: u64) {
-        if start >= end {
-            return;
-        }
-        let gone: Vec<u64> = self.pages.range(start..end).map(|(at, _)| *at).collect();
-        for at in gone {
-            self.pages.remove(&at);
-        }
-        let (mut start, mut end) = (start, end);
-        while let Some((&before, &until)) = self.zeros.range(..=end).next_back()
-            && until >= start
-        {
-            self.zeros.remove(&before);
-            (start, end) = (start.min(before), end.max(until));
-        }
-        self.zeros.insert(start, end);
-    }
-}
-
-/// The part of `buf` (which stands at `offset`) that `start..end` covers.
-fn overlap(offset: u64, length: usize, start: u64, end: u64) -> std::ops::Range<usize> {
-    let from = start.saturating_sub(offset).min(length as u64);
-    let to = end.saturating_sub(offset).min(length as u64);
-    // Both are at most `length`.
-    from as usize..to.max(from) as usize
-}
-
-impl Storage for Replayed {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let count = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX).min(buf.len());
-        let Some(buf) = buf.get_mut(..count).filter(|b| !b.is_empty()) else { return Ok(0) };
-        self.storage.read_or_zeros_at(offset, buf)?;
-        let end = offset + count as u64;
-        let before = self.zeros.range(..offset).next_back();
-        for (&start, &until) in before.into_iter().chain(self.zeros.range(offset..end)) {
-            if let Some(part) = buf.get_mut(overlap(offset, count, start, until)) {
-                part.fill(0);
-            }
-        }
-        for (&at, page) in self.pages.range(offset / SECTOR * SECTOR..end) {
-            let here = overlap(offset, count, at, at + SECTOR);
-            let skip = offset.saturating_sub(at) as usize;
-            let source = page.get(skip..).and_then(|p| p.get(..here.len()));
-            if let (Some(to), Some(from)) = (buf.get_mut(here), source) {
-                to.copy_from_slice(from);
-            }
-        }
-        Ok(count)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.length)
-    }
-
-    fn run_at(&self, offset: u64) -> io::Result<HostRun> {
-        Ok(HostRun { length: self.length.saturating_sub(offset), is_data: true })
-    }
-
-    fn bytes_read(&self) -> u64 {
-        self.storage.bytes_read()
-    }
 }

@@ -56,7 +56,8 @@ struct StoredEntry {
     offset: U32,
     /// Bytes of the item.
     length: U32,
-    /// Bit 0 user metadata, bit 1 metadata of the virtual disk, bit 2: who does not know the item must not open the file.
+    /// Bit 0 user metadata, bit 1 metadata of the virtual disk, bit 2: a reader
+    /// that does not support the item must not open the file.
     flags: U32,
     reserved2: U32,
 }

@@ -9,6 +9,7 @@ mod info;
 mod log;
 mod metadata;
 mod region;
+mod replayed;
 
 pub(crate) use header::FILE_SIGNATURE;
 pub(crate) use image::open;

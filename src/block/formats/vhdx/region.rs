@@ -46,7 +46,7 @@ struct StoredEntry {
     file_offset: U64,
     /// Bytes of the region.
     length: U32,
-    /// Bit 0: who does not know the region must not open the file.
+    /// Bit 0: a reader that does not support the region must not open the file.
     flags: U32,
 }
 

@@ -47,7 +47,7 @@ impl CowdExtent {
         let (capacity, grain) = (u64::from(stored.num_sectors.get()), stored.grain_size.get());
         let (directory, entries) = (u64::from(stored.gd_offset.get()), u64::from(stored.num_gd_entries.get()));
         if grain == 0 || grain > GRAIN_SECTORS_MAX {
-            return Err(Error::damaged(Layer::Block, "the COWD extent's grain size is impossible")
+            return Err(Error::damaged(Layer::Block, "the COWD extent's grain size is invalid")
                 .at(offset_of!(StoredCowdHeader, grain_size) as u64)
                 .expected_found(1, grain));
         }

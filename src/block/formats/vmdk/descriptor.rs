@@ -72,7 +72,7 @@ pub(crate) struct Descriptor {
 }
 
 /// How QEMU (block/vmdk.c) reads a descriptor: it looks for `key="value"` in the text, without blanks, and skips extent
-/// lines that it does not know.
+/// lines of other forms.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct InQemu {
     /// Whether it finds the same ids and the same name of the parent.
@@ -137,7 +137,7 @@ fn hex_prefix(text: &str) -> Option<u32> {
 }
 
 impl Descriptor {
-    /// The descriptor that an extent file given alone stands for.
+    /// A descriptor for a disk that consists of one extent file without a descriptor.
     pub(super) fn of_extent(kind: ExtentType, sectors: u64) -> Self {
         let extent = ExtentLine { sectors, kind, file: String::new(), offset: 0 };
         Self { create_type: String::from("custom"), extents: vec![extent], ..Self::default() }

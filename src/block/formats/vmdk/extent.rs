@@ -14,12 +14,12 @@ use crate::block::Storage;
 use crate::block::formats::extent_map::{References, base_name, length, open_first, read_exact};
 use crate::error::{Error, Layer, Result};
 use crate::escape::escape;
-use crate::units::HostOffset;
+use crate::units::{HostOffset, ImageOffset};
 
 /// An open extent and the part of the disk that it makes up.
 pub(super) struct Extent {
-    /// The disk's byte that is the extent's first.
-    pub(super) start: u64,
+    /// Where the extent begins on the disk.
+    pub(super) start: ImageOffset,
     /// Bytes of the disk that the extent makes up.
     pub(super) length: u64,
     /// The extent's file; `None` for zeros.
@@ -37,8 +37,13 @@ enum Content {
 }
 
 impl Extent {
-    /// The extent at byte `start` of the disk; `sectors` as the descriptor has it.
-    fn new(content: Content, start: u64, sectors: Option<u64>, storage: Option<Arc<dyn Storage>>) -> Result<Self> {
+    /// The extent that begins at `start` of the disk; `sectors` as the descriptor has it.
+    fn new(
+        content: Content,
+        start: ImageOffset,
+        sectors: Option<u64>,
+        storage: Option<Arc<dyn Storage>>,
+    ) -> Result<Self> {
         let capacity = match &content {
             Content::Zero | Content::Flat(_) => None,
             Content::Sparse(extent) => Some(extent.len()),
@@ -64,7 +69,7 @@ impl Extent {
 
     /// Opens the sparse extent in `storage` that holds the whole disk and its descriptor.
     pub(super) fn open_whole(storage: Arc<dyn Storage>) -> Result<Self> {
-        Self::new(Content::Sparse(SparseExtent::open(Arc::clone(&storage))?), 0, None, Some(storage))
+        Self::new(Content::Sparse(SparseExtent::open(Arc::clone(&storage))?), ImageOffset(0), None, Some(storage))
     }
 
     /// Opens an extent file that the user gave instead of the disk's descriptor, if it can stand for the whole disk.
@@ -77,7 +82,7 @@ impl Extent {
                 if !extent.is_root() {
                     return Err(part_alone());
                 }
-                Self::new(Content::Cowd(extent), 0, None, Some(storage))
+                Self::new(Content::Cowd(extent), ImageOffset(0), None, Some(storage))
             }
             _ => Err(part_alone()),
         }
@@ -86,7 +91,7 @@ impl Extent {
     /// Opens what an extent line of a descriptor names, and says which file that is.
     pub(super) fn open_line(
         line: &ExtentLine,
-        start: u64,
+        start: ImageOffset,
         references: &dyn References,
     ) -> Result<(Self, Option<PathBuf>)> {
         if line.kind == ExtentType::Zero {
@@ -110,6 +115,11 @@ impl Extent {
             Content::Cowd(_) => ExtentType::Cowd,
             Content::SeSparse(_) => ExtentType::SeSparse,
         }
+    }
+
+    /// Where the extent ends on the disk.
+    pub(super) fn end(&self) -> ImageOffset {
+        self.start.saturating_add(self.length)
     }
 
     /// Whether QEMU reads such an extent, and from a whole file.

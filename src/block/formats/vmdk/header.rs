@@ -173,7 +173,7 @@ pub(super) struct StoredSeSparseVolatile {
     pub magic: U64,
     pub free_gt_number: U64,
     pub next_txn_seq_number: U64,
-    /// Whether the journal has to be replayed, in a way that nobody has documented.
+    /// Not 0 when the journal has to be replayed.
     pub replay_journal: U64,
 }
 
@@ -257,7 +257,7 @@ impl SparseHeader {
         }
         if header.table_entries == 0 || header.table_entries > TABLE_ENTRIES_MAX {
             let field = offset_of!(StoredSparseHeader, num_gtes_per_gt);
-            return Err(damaged("the VMDK's grain tables have an impossible size", field)
+            return Err(damaged("the VMDK's grain tables have an invalid size", field)
                 .expected_found(TABLE_ENTRIES_MAX, header.table_entries));
         }
         if header.capacity > u64::MAX / SECTOR || header.directory_entries() > DIRECTORY_MAX {

@@ -108,7 +108,7 @@ impl Vmdk {
             Some(descriptor) => {
                 let mut extents: Vec<Extent> = Vec::with_capacity(descriptor.extents.len());
                 for line in &descriptor.extents {
-                    let start = extents.last().map_or(0, |e| e.start + e.length);
+                    let start = extents.last().map_or(ImageOffset(0), Extent::end);
                     let (extent, file) = Extent::open_line(line, start, references)?;
                     extents.push(extent);
                     files.extend(file);
@@ -120,7 +120,7 @@ impl Vmdk {
                 (Descriptor::of_extent(extent.kind(), extent.length / SECTOR), vec![extent], DescriptorSource::None)
             }
         };
-        let size = extents.last().map_or(0, |e| e.start + e.length);
+        let size = extents.last().map_or(0, |extent| extent.end().0);
         if size == 0 {
             return Err(Error::damaged(Layer::Block, "the VMDK's descriptor names no extents")
                 .hint("is this the disk's descriptor?"));
@@ -183,17 +183,17 @@ impl ExtentMap for Vmdk {
     }
 
     fn run_at(&self, offset: ImageOffset, limit: u64) -> Result<Run> {
-        // Extents of no length cannot be hit: the last extent that begins at or before `offset` holds it.
-        let file = self.extents.partition_point(|e| e.start <= offset.0).saturating_sub(1);
+        // No offset is inside an extent of length 0: the last extent that begins at or before `offset` holds it.
+        let file = self.extents.partition_point(|e| e.start <= offset).saturating_sub(1);
         let extent = self.extent(file)?;
-        let within = offset.0 - extent.start;
+        let within = offset.0 - extent.start.0;
         let (location, length) = extent.locate(ExtentOffset(within), limit.min(extent.length - within))?;
         let location = match location {
             GrainLocation::Parent => Location::Parent,
             GrainLocation::Zero => Location::Zero,
             GrainLocation::Stored(offset) => Location::Stored { file, offset },
             GrainLocation::Compressed { offset, grain, skip } => {
-                Location::Compressed { file, offset, unit: ImageOffset(extent.start + grain.0), skip }
+                Location::Compressed { file, offset, unit: extent.start.saturating_add(grain.0), skip }
             }
         };
         Ok(Run { length, location })
@@ -215,7 +215,7 @@ impl ExtentMap for Vmdk {
         let Some(grains) = extent.compressed() else {
             return Err(Error::bug(Layer::Block, "a compressed grain in an extent without any").at(offset));
         };
-        grains.read(offset, ExtentOffset(unit.0.saturating_sub(extent.start)), skip, buf)
+        grains.read(offset, ExtentOffset(unit.0.saturating_sub(extent.start.0)), skip, buf)
     }
 
     fn stored_is_data(&self, file: usize, offset: HostOffset, limit: u64) -> Result<(bool, u64)> {

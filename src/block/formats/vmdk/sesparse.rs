@@ -87,7 +87,7 @@ impl SeSparseExtent {
             return Ok((GrainLocation::Parent, (TABLE_SPAN - offset.0 % TABLE_SPAN).min(limit)));
         }
         if entry >> 32 != DIRECTORY_IN_USE {
-            return Err(Error::damaged(Layer::Block, "impossible grain directory entry of the seSparse extent").at(at));
+            return Err(Error::damaged(Layer::Block, "invalid grain directory entry of the seSparse extent").at(at));
         }
         let table = (entry & 0xFFFF_FFFF) * TABLE_BYTES;
         let at = self.tables.saturating_add(table + grain % TABLE_ENTRIES * ENTRY_BYTES);
@@ -111,7 +111,7 @@ impl SeSparseExtent {
                     .hint("the file is truncated: copy it again")),
                 }
             }
-            _ => Err(Error::damaged(Layer::Block, "impossible grain table entry of the seSparse extent").at(at)),
+            _ => Err(Error::damaged(Layer::Block, "invalid grain table entry of the seSparse extent").at(at)),
         }
     }
 }
@@ -135,7 +135,7 @@ fn check_kind(stored: &StoredSeSparseHeader) -> Result<()> {
     Ok(())
 }
 
-/// Refuses an extent whose journal has to be replayed, which nobody has documented.
+/// Refuses an extent whose journal has to be replayed: how to do that is not documented.
 fn check_volatile(storage: &dyn Storage, sector: u64) -> Result<()> {
     let at = HostOffset(sector.saturating_mul(SECTOR));
     let stored: StoredSeSparseVolatile = read_struct(storage, at)?;

@@ -180,7 +180,7 @@ fn collect_grains(storage: &dyn Storage, file_length: u64, header: &SparseHeader
         // Every step advances by a sector at least.
         let advance = if size > 0 {
             if value % header.grain != 0 || value >= header.capacity || size > header.grain * SECTOR * 2 {
-                return Err(Error::damaged(Layer::Block, "impossible grain marker of the VMDK").at(at));
+                return Err(Error::damaged(Layer::Block, "invalid grain marker of the VMDK").at(at));
             }
             grains.insert(value / header.grain, sector);
             (MARKER + size).div_ceil(SECTOR)

@@ -3,13 +3,14 @@
 use super::records::{Names, image_path, service_values};
 use crate::drivers::Package;
 use crate::drivers::inf::ServiceFacts;
+use crate::drivers::pe::file_version;
 use crate::error::Result;
 use crate::hex;
 use crate::hive::RegistryData;
 use crate::plan::{Content, GuestHive};
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, FileRecord, Record, ServiceRecord};
-use crate::windows::registration::driver_file::{driver_access, file_version};
+use crate::windows::registration::driver_file::driver_access;
 use crate::windows::registration::service::apply_add_reg;
 
 /// Kernel and file-system drivers: what plug and play starts without user mode.

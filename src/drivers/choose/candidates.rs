@@ -1,10 +1,10 @@
 //! Every INF of the sources, grouped by driver: the same driver for several Windows releases, CPUs, or found twice.
 
-use super::layout::Layout;
-use super::package::Skipped;
-use super::source::{Source, Sources};
-use crate::error::{Error, Kind, Layer, Result};
 use std::sync::Arc;
+
+use crate::drivers::package::Skipped;
+use crate::drivers::source::{Layout, Source, Sources};
+use crate::error::{Error, Kind, Layer, Result};
 
 /// Most INFs of all sources together; a full virtio-win image has some three hundred.
 const INFS_MAX: usize = 5000;
@@ -17,7 +17,7 @@ pub(super) struct Candidate {
     pub source_index: usize,
     /// Path of the INF below the source.
     pub path: String,
-    /// What the folder's path says.
+    /// Driver, release and CPU by the folder's path.
     pub layout: Layout,
 }
 
@@ -36,6 +36,7 @@ impl Candidate {
         name.strip_suffix(".inf").unwrap_or(&name).to_owned()
     }
 
+    /// Path of the INF for messages.
     pub fn shown(&self) -> String {
         self.source.show(&self.path)
     }
@@ -51,19 +52,19 @@ pub(super) struct Group {
     pub candidates: Vec<Candidate>,
 }
 
-/// Finds all INFs. What must not be installed is left out with its reason.
+/// Finds all INFs. Packages that must not be installed go to `skipped`, with the reason.
 pub(super) fn discover(sources: &Sources, skipped: &mut Vec<Skipped>) -> Result<Vec<Group>> {
     let mut groups: Vec<Group> = Vec::new();
     let mut shared = Vec::new();
-    let mut unwanted_ones: Vec<(String, &'static str, usize)> = Vec::new();
+    let mut excluded: Vec<(String, &'static str, usize)> = Vec::new();
     let mut count = 0;
     for (source_index, source) in sources.iter().enumerate() {
         let has_fwcfg = source.files().iter().any(|file| file.name().eq_ignore_ascii_case("fwcfg.inf"));
         for file in source.files().iter().filter(|file| has_ending(file.name(), "inf")) {
-            if let Some(reason) = unwanted(&file.path, has_fwcfg) {
-                match unwanted_ones.iter_mut().find(|(name, _, _)| name.eq_ignore_ascii_case(file.name())) {
+            if let Some(reason) = harmful(&file.path, has_fwcfg) {
+                match excluded.iter_mut().find(|(name, _, _)| name.eq_ignore_ascii_case(file.name())) {
                     Some((_, _, count)) => *count += 1,
-                    None => unwanted_ones.push((file.name().to_owned(), reason, 1)),
+                    None => excluded.push((file.name().to_owned(), reason, 1)),
                 }
                 continue;
             }
@@ -81,7 +82,7 @@ pub(super) fn discover(sources: &Sources, skipped: &mut Vec<Skipped>) -> Result<
             }
         }
     }
-    for (name, reason, count) in unwanted_ones {
+    for (name, reason, count) in excluded {
         skipped.push(Skipped { name, reason: format!("{reason} (found in {count} folders)") });
     }
     // folders of many drivers have no name of their own: their INFs belong to the driver that has an INF of that name
@@ -107,8 +108,8 @@ pub(super) fn has_ending(name: &str, ending: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(_, found)| found.eq_ignore_ascii_case(ending))
 }
 
-/// Packages that do harm.
-fn unwanted(path: &str, has_fwcfg: bool) -> Option<&'static str> {
+/// Why a package would do harm, if it would.
+fn harmful(path: &str, has_fwcfg: bool) -> Option<&'static str> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     if folder.split('/').any(|part| part.eq_ignore_ascii_case("sriov")) {
         return Some("SR-IOV companions disturb the installation of the network driver");

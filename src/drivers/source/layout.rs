@@ -1,4 +1,4 @@
-//! What the folders of driver media say: driver, Windows release, CPU.
+//! The folder layouts of driver media: where driver, Windows release and CPU are in the path.
 //!
 //! | layout | where it is seen |
 //! |---|---|
@@ -6,9 +6,9 @@
 //! | `<arch>/<os>/` | the ISO's top level and `drivers/by-os/`: all drivers in one folder |
 //! | anything else with an INF | vendors' packages |
 
-use super::guest::{Arch, BUCKETS};
+use crate::drivers::guest::{Arch, BUCKETS};
 
-/// What is known of a folder by its path alone.
+/// Driver, release and CPU of a folder, by its path alone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Layout {
     /// The driver's folder; none in layouts that put all drivers into one folder.
@@ -17,7 +17,7 @@ pub struct Layout {
     pub top: Option<String>,
     /// The Windows release, as [`BUCKETS`] spells it.
     pub bucket: Option<&'static str>,
-    /// The CPU.
+    /// The CPU that a folder is named after.
     pub arch: Option<Arch>,
     /// Whether the layout puts the drivers of a release side by side into one folder.
     pub shared: bool,

@@ -1,19 +1,20 @@
 //! A driver file without an INF, registered because a user's definition describes it.
 
-use super::assemble::{Contents, boot_driver};
-use super::candidates::has_ending;
-use super::definitions::{Definition, Definitions, Origin};
-use super::guest::{Arch, GuestTarget};
-use super::inf::{Companions, DirPath, Facts, Guid, Install, Model, ServiceFacts, Text};
-use super::layout::Layout;
-use super::package::{Category, Package};
-use super::source::{Source, SourceFile, Sources};
-use super::trust::{Policy, SignatureReport};
-use crate::clock::FileTime;
-use crate::error::{Error, Kind, Layer, Result};
 use std::sync::Arc;
 
-/// Folder names of a CPU, as media spell them.
+use super::boot_driver::boot_driver;
+use super::candidates::has_ending;
+use super::contents::Contents;
+use crate::clock::FileTime;
+use crate::drivers::definitions::{Category, Definition, Definitions, Origin};
+use crate::drivers::guest::{Arch, GuestTarget};
+use crate::drivers::inf::{Companions, DirPath, Facts, Guid, Install, Model, ServiceFacts, Text};
+use crate::drivers::package::Package;
+use crate::drivers::source::{Layout, Source, SourceFile, Sources};
+use crate::drivers::trust::{Policy, SignatureReport};
+use crate::error::{Error, Kind, Layer, Result};
+
+/// Folder names of a CPU on driver media.
 const fn arch_folders(arch: Arch) -> &'static [&'static str] {
     match arch {
         Arch::X86 => &["x86", "i386"],
@@ -83,12 +84,12 @@ fn package(
 ) -> Result<Package> {
     let is_storage = definition.category == Category::Storage;
     let scsi = is_storage.then_some(Guid::SCSI_ADAPTER);
-    // the class of disks is a slip that the guide itself makes; without an INF nothing else tells the right one
+    // the guide itself confuses the class of disks with that of their controllers; no INF is there to correct it
     let class_guid = definition.class_guid.filter(|guid| !(is_storage && *guid == Guid::DISK_DRIVE)).or(scsi);
     let class_guid = class_guid.ok_or_else(|| {
         Error::new(Kind::Usage, Layer::Drivers, "a driver without an INF needs its class")
             .path(origin.at("name"))
-            .hint("add class_guid to the definition, or put the driver's INF beside the file")
+            .hint("add class_guid to the definition, or put the driver's INF into the same folder")
     })?;
     if is_storage && definition.class_guid == Some(Guid::DISK_DRIVE) {
         let text = "class_guid is the class of disks; the one of their controllers is used";

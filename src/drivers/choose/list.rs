@@ -1,20 +1,23 @@
-//! Everything that driver media hold: what `winject drivers list` shows.
+//! The list of all packages on driver media, for `winject drivers list`.
 //!
-//! The files that an INF names are read, so that each signature is compared with what it is about.
+//! The files that an INF names are read, so that each signature is checked against them.
 
-use super::candidates::{Candidate, discover};
-use super::definitions::Definitions;
-use super::guest::{Arch, GuestTarget};
-use super::inf::{Facts, Inf, TargetOs};
-use super::package::Skipped;
-use super::pe::PeFacts;
-use super::select::{evaluate, select};
-use super::source::Sources;
-use super::trust::{self, Policy, SignatureReport};
-use crate::error::Result;
-use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::candidates::{Candidate, discover};
+use super::evaluate::evaluate;
+use super::select::select;
+use crate::drivers::definitions::Definitions;
+use crate::drivers::guest::{Arch, GuestTarget};
+use crate::drivers::inf::{Facts, Inf, TargetOs};
+use crate::drivers::package::Skipped;
+use crate::drivers::pe::PeFacts;
+use crate::drivers::source::Sources;
+use crate::drivers::trust::{self, Policy, SignatureReport};
+use crate::error::Result;
 
 /// All packages of the media.
 #[derive(Debug, Clone, Serialize)]
@@ -25,11 +28,11 @@ pub struct Listing {
     pub guest: Option<String>,
     /// The folders tried for that guest's release, best first.
     pub buckets: Vec<String>,
-    /// Every INF.
+    /// One entry for each INF of the media.
     pub packages: Vec<Listed>,
     /// INFs that are never used.
     pub skipped: Vec<Skipped>,
-    /// What the user should know.
+    /// Oddities of media, INFs and definitions, for the user.
     pub warnings: Vec<String>,
     /// Why a guest would get nothing, if so.
     pub problem: Option<String>,
@@ -50,21 +53,21 @@ pub struct Listed {
     pub class: String,
     /// Service that the devices bind to.
     pub service: Option<String>,
-    /// `Provider`.
+    /// `Provider` of the INF, with its strings expanded.
     pub provider: String,
     /// `DriverVer`: version and date.
     pub version: String,
     /// Date of `DriverVer` as ISO 8601 text.
     pub date: String,
-    /// For which Windows the INF says it is.
+    /// Windows versions and CPUs of the INF's decorations, as text.
     pub systems: Vec<String>,
-    /// The catalogue's signature.
+    /// Signature of the catalogue, checked against the files of the package.
     pub catalogue: SignatureReport,
-    /// The driver file's own signature.
+    /// Embedded signature of the service's driver file.
     pub driver_file: SignatureReport,
     /// For a guest: whether this one is used.
     pub chosen: Option<bool>,
-    /// For a guest: why, or why not. Without one: what is wrong with the package.
+    /// For a guest: why it is used or not. Without one: the fault of the package, if it has one.
     pub reason: Option<String>,
 }
 
@@ -90,17 +93,17 @@ pub fn list(
     };
     out.warnings.extend(sources.iter().flat_map(|s| s.warnings().iter().cloned()));
     let groups = discover(sources, &mut out.skipped)?;
-    let mut verdicts: HashMap<(usize, String), (bool, String)> = HashMap::new();
+    let mut decisions: HashMap<(usize, String), (bool, String)> = HashMap::new();
     if let Some(guest) = guest {
         for group in &groups {
             match evaluate(group, guest, &out.buckets, definitions) {
                 Ok(evaluation) => {
                     for (candidate, reason) in evaluation.rejected {
-                        verdicts.insert((candidate.source_index, candidate.path.clone()), (false, reason));
+                        decisions.insert((candidate.source_index, candidate.path.clone()), (false, reason));
                     }
                     if let Some(chosen) = evaluation.chosen {
                         let key = (chosen.candidate.source_index, chosen.candidate.path.clone());
-                        verdicts.insert(key, (true, chosen.reason));
+                        decisions.insert(key, (true, chosen.reason));
                     }
                 }
                 Err(error) => out.warnings.push(error.to_string()),
@@ -118,8 +121,8 @@ pub fn list(
         for candidate in &group.candidates {
             let mut listed = read_package(&group.driver, candidate)?;
             if guest.is_some() {
-                let verdict = verdicts.remove(&(candidate.source_index, candidate.path.clone()));
-                let (chosen, reason) = verdict.unwrap_or((false, "not looked at".to_owned()));
+                let decision = decisions.remove(&(candidate.source_index, candidate.path.clone()));
+                let (chosen, reason) = decision.unwrap_or((false, "not examined".to_owned()));
                 listed.chosen = Some(chosen);
                 listed.reason = Some(reason);
             }
@@ -167,11 +170,12 @@ fn read_package(driver: &str, candidate: &Candidate) -> Result<Listed> {
 
 /// A file of the package, if it is on the media.
 fn read_file(candidate: &Candidate, name: &str) -> Result<Option<Arc<Vec<u8>>>> {
-    let Some(file) = candidate.source.find(&beside(candidate, name)) else { return Ok(None) };
+    let Some(file) = candidate.source.find(&path_of(candidate, name)) else { return Ok(None) };
     candidate.source.read(&file.path).map(|data| Some(Arc::new(data)))
 }
 
-fn beside(candidate: &Candidate, name: &str) -> String {
+/// Path below the source of a file of the package.
+fn path_of(candidate: &Candidate, name: &str) -> String {
     match candidate.folder() {
         "" => name.to_owned(),
         folder => format!("{folder}/{name}"),
