@@ -43,6 +43,8 @@ pub mod ntfs;
 pub mod partition;
 #[path = "plan/mod.rs"]
 pub mod plan;
+#[path = "random.rs"]
+pub mod random;
 #[path = "units.rs"]
 pub mod units;
 #[path = "upcase.rs"]

@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn table_is_that_of_windows() {
         let bytes: Vec<u8> = table().iter().flat_map(|u| u.to_le_bytes()).collect();
-        let sum: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        let sum = crate::hex::encode(&Sha256::digest(&bytes));
         assert_eq!(sum, "41c26bc7a12bdaeb26025c93118697c7e3ef81ee048b00fe5cce2a472e0e0742");
         assert_eq!(table().iter().enumerate().filter(|&(i, &u)| i != usize::from(u)).count(), 973);
     }

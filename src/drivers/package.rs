@@ -10,6 +10,7 @@ use super::inf::{Facts, Guid};
 use super::source::Source;
 use super::trust::SignatureReport;
 use crate::error::{Error, Kind, Layer, Result};
+use crate::hex;
 
 /// One file of a package. The content of a large one stays on the media until [`read`](Self::read).
 #[derive(Debug, Clone, Serialize)]
@@ -75,17 +76,7 @@ impl PackageFile {
 }
 
 fn as_hex<S: serde::Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&hex(bytes))
-}
-
-/// Lower-case hexadecimal text.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    serializer.serialize_str(&hex::encode(bytes))
 }
 
 /// A driver file that is put into `System32\drivers` and registered as a service offline: storage drivers, and those

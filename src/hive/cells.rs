@@ -49,7 +49,7 @@ pub(super) fn cell_size(data: usize) -> Result<u32> {
 pub(super) struct Cells {
     /// Base block, bins, and whatever follows them.
     bytes: Vec<u8>,
-    /// Bytes of bins.
+    /// Total size of the bins in bytes.
     length: u32,
     by_offset: BTreeMap<u32, u32>,
     by_size: BTreeSet<(u32, u32)>,
@@ -84,7 +84,7 @@ impl Cells {
         self.bytes.get(start + 4..start + size as usize).ok_or_else(|| damaged(at, "cell leaves the file"))
     }
 
-    /// As [`data`](Self::data), for writing.
+    /// Like [`data`](Self::data), for writing.
     pub(super) fn data_mut(&mut self, at: CellOffset) -> Result<&mut [u8]> {
         let size = self.allocated_size(at)?;
         let start = at.in_file() as usize;
@@ -190,13 +190,13 @@ impl Cells {
         Ok(())
     }
 
-    /// Gives a cell back; it merges with free neighbours in its bin.
+    /// Frees a cell; it merges with free neighbours in its bin.
     pub(super) fn free(&mut self, at: CellOffset) -> Result<()> {
         let size = self.allocated_size(at)?;
         self.add_free(at.0, size)
     }
 
-    /// Makes room for `data` bytes without moving the cell, if the cell behind it is free and large enough.
+    /// Makes room for `data` bytes without moving the cell, if the cell after it is free and large enough.
     pub(super) fn extend_in_place(&mut self, at: CellOffset, data: usize) -> Result<bool> {
         let (size, need) = (self.allocated_size(at)?, cell_size(data)?);
         if size >= need {

@@ -25,7 +25,7 @@ impl Hive {
         Self::create_version(root, 5, now)
     }
 
-    /// As [`create`](Self::create), with another minor version (3 to 6).
+    /// Like [`create`](Self::create), with another minor version (3 to 6).
     ///
     /// # Panics
     /// If `root` is empty or longer than 255 characters, or the version is out of range.

@@ -43,7 +43,7 @@ pub struct Hive {
     /// What the check found: see [`check::Survey`].
     pub(super) stale_lists: BTreeMap<u32, u32>,
     pub(super) surplus: BTreeMap<u32, u32>,
-    /// A survey of these very bytes that another thread has made.
+    /// A survey of the unchanged bytes, made in another thread; see [`Hive::adopt`].
     surveyed: Option<Survey>,
     pub(super) value_index: ValueIndex,
     changed: bool,
@@ -215,7 +215,7 @@ impl Hive {
         Ok(edited.bytes)
     }
 
-    /// As [`finish`](Self::finish), but the check is left to the caller: see [`Edited::check`].
+    /// Like [`finish`](Self::finish), without the check, which the caller runs with [`Edited::check`].
     ///
     /// # Errors
     /// Fails when an edit failed half-way.
@@ -238,7 +238,7 @@ impl Hive {
 
 /// A finished hive that is still to be checked.
 pub(crate) struct Edited {
-    /// The whole file.
+    /// The bytes of the whole file, sealed.
     pub(crate) bytes: Vec<u8>,
     /// What was odd about it before the first edit.
     before: Vec<Fault>,

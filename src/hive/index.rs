@@ -69,7 +69,7 @@ impl Hive {
         if leaf.count > 1 {
             return self.remove_entry(leaf.at, place.entry, leaf.kind.stride(), leaf.count);
         }
-        // No empty leaf and no empty root may stay behind: binary search reads the last entry.
+        // Binary search reads the last entry, so an empty leaf or root must not remain.
         match index.root {
             Some(root) if index.leaves.len() > 1 => self.remove_entry(root, place.leaf, 4, index.leaves.len())?,
             root => {
@@ -82,8 +82,8 @@ impl Hive {
         self.cells.free(leaf.at)
     }
 
-    /// Lets go of the list that a key without entries still points to; the last such key takes the cell along, unless it
-    /// is in use elsewhere.
+    /// Drops a key's reference to the list that it points to though it has no entries. The last such reference frees
+    /// the cell, unless something else uses it.
     pub(super) fn free_stale_list(&mut self, at: u32) -> Result<()> {
         match self.stale_lists.get_mut(&at) {
             Some(keys) if *keys > 1 => *keys -= 1,

@@ -129,7 +129,7 @@ impl Hive {
         self.cells.put(parent, key::LAST_WRITTEN, now.0)
     }
 
-    /// Gives back a key's cells, but not those of its subkeys.
+    /// Frees a key's cells, but not those of its subkeys.
     fn free_key(&mut self, at: CellOffset) -> Result<()> {
         self.value_index.forget(at);
         for value in self.value_cells(at)? {

@@ -58,18 +58,6 @@ enum Stop {
     Broken(String),
 }
 
-/// Reads the log files that Windows would look at, beside a hive: `read` gives the content of the one with an ending,
-/// `LOG1` for `SYSTEM.LOG1`. The single `LOG` of Windows XP counts only where there is no pair: beside one it is a relic.
-///
-/// # Errors
-/// Those of `read`.
-pub fn read_logs(mut read: impl FnMut(&str) -> Result<Option<Vec<u8>>>) -> Result<[Option<Vec<u8>>; 2]> {
-    Ok(match [read("LOG1")?, read("LOG2")?] {
-        [None, None] => [read("LOG")?, None],
-        pair => pair,
-    })
-}
-
 /// How far logs are ahead, whether they were needed or not.
 #[derive(Debug, Default)]
 pub(super) struct Marks {

@@ -26,13 +26,14 @@
 //! # }
 //! ```
 //!
-//! A hive that was not shut down cleanly is *dirty*: part of its content is only in the log files beside it.
+//! A hive that was not shut down cleanly is *dirty*: part of its content is only in its log files.
 //! [`Hive::open`] refuses it; [`Hive::open_with_logs`] replays the logs in memory first.
 
 mod cells;
 pub mod check;
 mod create;
 mod editor;
+mod file;
 mod format;
 mod index;
 mod keys;
@@ -49,6 +50,8 @@ mod values;
 
 pub(crate) use editor::{Edited, used_bytes};
 pub use editor::{Hive, KeyId};
-pub use log::{Replay, read_logs};
+pub(crate) use file::LOG_ENDINGS;
+pub use file::{HIVE_BYTES_MAX, HiveFile};
+pub use log::Replay;
 pub use name::Name;
 pub use value::{RegistryData, RegistryValue, ValueType};

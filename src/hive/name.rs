@@ -13,13 +13,13 @@ use crate::upcase::upcase;
 pub struct Name(Vec<u16>);
 
 impl Name {
-    /// From code units.
+    /// A name of these UTF-16 code units.
     #[must_use]
     pub fn from_units(units: Vec<u16>) -> Self {
         Self(units)
     }
 
-    /// The code units.
+    /// The UTF-16 code units, without a terminator.
     #[must_use]
     pub fn units(&self) -> &[u16] {
         &self.0
@@ -79,7 +79,7 @@ impl From<&str> for Name {
     }
 }
 
-/// Readable text; what is no valid UTF-16, and control characters, appear as `\u{…}`.
+/// Readable text; invalid UTF-16 and control characters appear as `\u{…}`.
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write as _;
@@ -123,7 +123,7 @@ impl<'a> StoredName<'a> {
         latin.iter().map(|&b| u16::from(b)).chain(wide)
     }
 
-    /// Number of units.
+    /// Number of UTF-16 code units.
     pub(super) fn len(self) -> usize {
         match self {
             Self::Latin(bytes) => bytes.len(),
@@ -155,7 +155,7 @@ impl<'a> StoredName<'a> {
         self.units().map(upcase).cmp(name.0.iter().map(|&u| upcase(u)))
     }
 
-    /// Equal under upper-casing.
+    /// Whether Windows takes the two names for the same.
     pub(super) fn is(self, name: &Name) -> bool {
         self.len() == name.0.len() && self.cmp_name(name) == Ordering::Equal
     }

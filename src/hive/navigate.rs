@@ -186,7 +186,7 @@ impl Hive {
     pub(super) fn check_key(&self, at: CellOffset) -> Result<()> {
         let data = self.cells.data(at)?;
         if data.len() < key::NAME || !data.starts_with(key::SIGNATURE) {
-            return Err(damaged(at, "no key at this place"));
+            return Err(damaged(at, "not a key node (nk)"));
         }
         Ok(())
     }
@@ -194,7 +194,7 @@ impl Hive {
     pub(super) fn stored_key_name(&self, at: CellOffset) -> Result<StoredName<'_>> {
         let data = self.cells.data(at)?;
         if !data.starts_with(key::SIGNATURE) {
-            return Err(damaged(at, "no key at this place"));
+            return Err(damaged(at, "not a key node (nk)"));
         }
         let read = || {
             let length = usize::from(key::NAME_LENGTH.try_get(data)?);
@@ -217,7 +217,7 @@ impl Hive {
                 return Ok(None);
             }
         }
-        // A hive that nobody has checked yet may be out of order.
+        // The index of an unchecked hive may be out of order.
         for leaf in &index.leaves {
             for i in 0..leaf.count {
                 let at = self.leaf_key(leaf, i)?;
@@ -273,7 +273,7 @@ impl Hive {
     pub(super) fn stored_value_name(&self, at: CellOffset) -> Result<StoredName<'_>> {
         let data = self.cells.data(at)?;
         if !data.starts_with(value::SIGNATURE) {
-            return Err(damaged(at, "no value at this place"));
+            return Err(damaged(at, "not a key value (vk)"));
         }
         let read = || {
             let length = usize::from(value::NAME_LENGTH.try_get(data)?);
@@ -331,7 +331,7 @@ impl Hive {
     pub(super) fn big_segments(&self, at: CellOffset) -> Result<(CellOffset, Vec<CellOffset>)> {
         let record = self.cells.data(at)?;
         if !record.starts_with(big_data::SIGNATURE) {
-            return Err(damaged(at, "no big data record at this place"));
+            return Err(damaged(at, "not a big data record (db)"));
         }
         let count = usize::from(self.cells.get(at, big_data::SEGMENTS)?);
         let list_at = CellOffset(self.cells.get(at, big_data::LIST)?);
@@ -405,7 +405,7 @@ impl Hive {
 
     fn leaf(&self, at: CellOffset) -> Result<Leaf> {
         let cell = self.cells.data(at)?;
-        let kind = LeafKind::of(cell).ok_or_else(|| damaged(at, "no subkey list at this place"))?;
+        let kind = LeafKind::of(cell).ok_or_else(|| damaged(at, "not a subkey list"))?;
         let count = usize::from(self.cells.get(at, list::COUNT)?);
         if list::ENTRIES + count * kind.stride() > cell.len() {
             return Err(damaged(at, format!("{count} subkeys in a list of {} bytes", cell.len())));

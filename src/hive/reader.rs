@@ -10,7 +10,7 @@ use super::{Name, RegistryData, RegistryValue, ValueType};
 use crate::error::{Error, Layer, Result};
 use crate::upcase::upcase;
 
-/// A read-only hive.
+/// A read-only hive over the bytes of its file.
 #[derive(Clone, Copy)]
 pub struct Reader<'a> {
     bins: &'a [u8],
@@ -54,7 +54,7 @@ impl<'a> Reader<'a> {
     /// Opens the bytes of a hive file.
     ///
     /// # Errors
-    /// If this is no hive, if it is cut off, or if it is dirty.
+    /// Fails if the data is not a hive, is truncated, or is dirty.
     pub fn open(file: &'a [u8]) -> Result<Self> {
         let head = |at| full(file, at).ok_or_else(|| bad(0, "no base block"));
         if file.get(..4) != Some(b"regf") {
@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
         Ok(Self { bins, root: head(36)?, big_data: head(24)? > 3 })
     }
 
-    /// The root key.
+    /// The root key, which every hive has.
     pub fn root(&self) -> Result<Node<'a>> {
         self.node(self.root)
     }
@@ -108,10 +108,10 @@ impl<'a> Reader<'a> {
         self.traverse(String::new(), below, &mut |path, node| visit(path, node))
     }
 
-    /// Reaches every key, and answers with their number. As [`walk`](Self::walk) for who does not ask for paths.
+    /// Visits every key and returns their number. Like [`walk`](Self::walk), without building paths.
     ///
     /// # Errors
-    /// As [`walk`](Self::walk).
+    /// Like [`walk`](Self::walk).
     pub fn reach_all(&self) -> Result<usize> {
         let mut keys = 0;
         self.traverse((), |(), _| Ok(()), &mut |(), node| {
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
         Ok(keys)
     }
 
-    /// Calls `visit` with every key and what `below` makes of it and of what its parent has; `top` is the root's.
+    /// Calls `visit` with every key and a value that `below` derives from the parent's; the root has `top`.
     fn traverse<T>(
         &self,
         top: T,
@@ -219,7 +219,7 @@ impl<'a> Node<'a> {
         half(self.cell, at).ok_or_else(|| bad(self.at, "a key is cut off"))
     }
 
-    /// The key's name.
+    /// The key's name as stored, which need not be valid text.
     pub fn name(&self) -> Result<Name> {
         Ok(Name::from_units(self.name_units()?))
     }

@@ -38,7 +38,7 @@ impl Hive {
     pub(super) fn descriptor(&self, at: CellOffset) -> Result<&[u8]> {
         let cell = self.cells.data(at)?;
         if !cell.starts_with(security::SIGNATURE) {
-            return Err(damaged(at, "no security cell at this place"));
+            return Err(damaged(at, "not a security cell (sk)"));
         }
         let length = self.cells.get(at, security::LENGTH)? as usize;
         let descriptor = cell.get(security::DESCRIPTOR..).and_then(|rest| rest.get(..length));
@@ -86,7 +86,7 @@ impl Hive {
         Err(damaged(head, "the ring of security cells does not close"))
     }
 
-    /// A new cell with this descriptor, behind the root's in the ring, not yet counted.
+    /// A new cell with this descriptor, after the root's in the ring, with no references yet.
     fn add_descriptor(&mut self, descriptor: &[u8]) -> Result<CellOffset> {
         let head = CellOffset(self.cells.get(self.root, key::SECURITY)?);
         let next = CellOffset(self.cells.get(head, security::NEXT)?);

@@ -271,7 +271,7 @@ impl Hive {
         self.cells.overwrite(at, data)
     }
 
-    /// Gives back a value's cells.
+    /// Frees a value's cells.
     pub(super) fn free_value(&mut self, at: CellOffset) -> Result<()> {
         let (length, field) = (self.cells.get(at, value::DATA_LENGTH)?, self.cells.get(at, value::DATA)?);
         self.free_data(length, field)?;

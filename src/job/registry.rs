@@ -18,15 +18,13 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::check::{Severity, check};
 use crate::hive::reader::Reader;
 use crate::hive::reg_file::{Import, Parser, RegEntry};
-use crate::hive::{Hive, Replay, read_logs};
+use crate::hive::{Hive, HiveFile, Replay};
 use crate::host::{RunFiles, Target};
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, Partition, PartitionView};
 use crate::plan;
-
-/// The largest hive or log that is loaded.
-const HIVE_BYTES_MAX: u64 = 1 << 30;
+use crate::windows::load_hive_file;
 
 /// The image whose hives are read or edited, and how.
 #[derive(Debug, Clone)]
@@ -65,7 +63,7 @@ pub struct HiveEdit {
 /// # Errors
 /// [`Kind::Refused`], [`Kind::Unsupported`], [`Kind::Damaged`] for the image, the volume or the hive;
 /// [`Kind::NotWindows`] when the image has no Windows or the Windows no such hive.
-pub fn read_hive(request: &HiveRequest, hive: HiveName) -> Result<(Hive, Option<Replay>)> {
+pub fn read_hive(request: &HiveRequest, hive: HiveName) -> Result<HiveFile> {
     let read = || {
         let stage = open(request)?;
         let installation = find(request, &stage)?;
@@ -124,28 +122,28 @@ pub fn import_into_image(request: &HiveRequest, file: &mut Parser<'_>, destinati
 }
 
 /// Loads a hive by its path, and returns what was replayed from its logs.
-type Load<'a> = dyn Fn(&str) -> Result<(Hive, Option<Replay>)> + 'a;
+type Load<'a> = dyn Fn(&str) -> Result<HiveFile> + 'a;
 
 /// The hives that are being edited, loaded when they are asked for.
 struct Hives<'a> {
     installation: &'a Location,
     load: &'a Load<'a>,
-    loaded: BTreeMap<HiveName, (String, Hive, Option<Replay>)>,
+    loaded: BTreeMap<HiveName, (String, HiveFile)>,
 }
 
 impl Hives<'_> {
     /// A hive and its path on the volume.
     fn get(&mut self, name: HiveName) -> Result<(&str, &mut Hive)> {
         use std::collections::btree_map::Entry;
-        let (path, hive, _) = match self.loaded.entry(name) {
+        let (path, file) = match self.loaded.entry(name) {
             Entry::Occupied(there) => there.into_mut(),
             Entry::Vacant(place) => {
                 let path = hive_path(self.installation, name);
-                let (hive, replay) = (self.load)(&path)?;
-                place.insert((path, hive, replay))
+                let file = (self.load)(&path)?;
+                place.insert((path, file))
             }
         };
-        Ok((path, hive))
+        Ok((path, &mut file.hive))
     }
 }
 
@@ -178,7 +176,7 @@ fn edit_hives(
         Hives { installation: &installation, load: &|path| load(&volume, path), loaded: BTreeMap::default() };
     edit(&mut hives)?;
     let names: Vec<HiveName> = hives.loaded.keys().copied().collect();
-    for (path, hive, replay) in hives.loaded.into_values() {
+    for (path, HiveFile { hive, replay }) in hives.loaded.into_values() {
         if !hive.is_changed() {
             continue;
         }
@@ -282,17 +280,11 @@ fn hive_path(location: &Location, hive: HiveName) -> String {
     format!("{}/{}", location.config_dir, hive.file())
 }
 
-fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<(Hive, Option<Replay>)> {
-    let Some(file) = volume.find(path)? else {
+fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<HiveFile> {
+    load_hive_file(volume, path).map_err(|e| e.path(path))?.ok_or_else(|| {
         let error = Error::new(Kind::NotWindows, Layer::Job, "no such hive in this Windows").path(path);
-        return Err(error.hint("winject inspect shows what the image holds"));
-    };
-    let bytes = volume.read(file, HIVE_BYTES_MAX)?;
-    let [log1, log2] = read_logs(|ending| {
-        let log = volume.find(&format!("{path}.{ending}"))?;
-        log.map(|log| volume.read(log, HIVE_BYTES_MAX)).transpose()
-    })?;
-    Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref()).map_err(|e| e.path(path))
+        error.hint("winject inspect shows what the image holds")
+    })
 }
 
 /// Reads the hives back from the staged disk, through readers that share no code with the writers.

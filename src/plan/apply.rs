@@ -8,13 +8,11 @@ use sha2::{Digest, Sha256};
 use super::{Access, Change, Content, GuestHive, Plan};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
-use crate::hive::{Edited, Hive, read_logs};
+use crate::hive::{Edited, HIVE_BYTES_MAX, Hive, HiveFile};
 use crate::io::VolumeWrite;
 use crate::ntfs::security::Protected;
-use crate::ntfs::{CreateOptions, FileId, Security, Volume};
+use crate::ntfs::{CreateOptions, Security, Volume};
 
-/// The largest hive and log that are loaded.
-const HIVE_BYTES_MAX: u64 = 1 << 30;
 /// The smallest file of the media, in bytes, that is not read whole.
 const STREAMED_FROM: u64 = 1 << 20;
 /// The security ids for our own folder, as far as they have been asked for.
@@ -184,7 +182,7 @@ fn apply_hive<D: VolumeWrite>(
     let id = volume.find(&path)?.ok_or_else(|| gone(&path))?;
     let mut hive = match loaded {
         Some(hive) => hive,
-        None => load(volume, id, &path)?,
+        None => load(volume, &path)?.ok_or_else(|| gone(&path))?.hive,
     };
     for step in plan.of_hive(file) {
         apply_edit(&mut hive, &step.change, now)?;
@@ -194,15 +192,12 @@ fn apply_hive<D: VolumeWrite>(
     Ok(edited.is_changed.then_some(edited))
 }
 
-/// A hive with its logs applied.
-fn load<D: VolumeWrite>(volume: &Volume<D>, id: FileId, path: &str) -> Result<Hive> {
-    let bytes = volume.read(id, HIVE_BYTES_MAX)?;
-    let [log1, log2] = read_logs(|ending| {
-        let log = volume.find(&format!("{path}.{ending}"))?;
-        log.map(|log| volume.read(log, HIVE_BYTES_MAX)).transpose()
-    })?;
-    let (hive, _) = Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref())?;
-    Ok(hive)
+/// A hive and its logs, as they are on the volume.
+fn load<D: VolumeWrite>(volume: &Volume<D>, path: &str) -> Result<Option<HiveFile>> {
+    HiveFile::load(|ending| {
+        let file = volume.find(&format!("{path}{ending}"))?;
+        file.map(|file| volume.read(file, HIVE_BYTES_MAX)).transpose()
+    })
 }
 
 /// One edit of a hive. An edit that already holds changes nothing.

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::drivers::PackageFile;
 use crate::error::Result;
+use crate::hex;
 use crate::hive::RegistryData;
 
 /// A hive of the guest that plans edit. The order is the order of writing: SYSTEM comes last, so that an interruption
@@ -113,18 +114,13 @@ impl Content {
     /// SHA-256 of the content, in lower-case hexadecimal.
     #[must_use]
     pub fn sha256(&self) -> String {
-        hex(&self.sha256)
+        hex::encode(&self.sha256)
     }
 
     /// Whether a file of this length and hash holds the same bytes.
     pub(crate) fn is_hashed(&self, length: u64, sha256: [u8; 32]) -> bool {
         (self.size(), self.sha256) == (length, sha256)
     }
-}
-
-/// Lower-case hexadecimal digits, two for each byte.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl PartialEq for Content {

@@ -9,7 +9,6 @@ mod document;
 pub mod verify;
 
 pub use apply::{Applied, apply, apply_edit, apply_loaded};
-pub(crate) use change::hex;
 pub use change::{Access, Change, Content, GuestHive, Step};
 pub use document::Plan;
 pub use verify::{Verified, blame, check_before, check_files_before, verify, verify_files};

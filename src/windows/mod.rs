@@ -36,6 +36,7 @@ pub use record::{
     Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,
     Record, RegistryRecord, ServiceRecord,
 };
+pub(crate) use registry::load_hive_file;
 
 #[cfg(test)]
 mod tests;

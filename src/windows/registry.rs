@@ -1,34 +1,25 @@
 //! The guest's hives: reading them from the volume and looking things up by path.
 
 use crate::error::{Error, Kind, Layer, Result};
-use crate::hive::{Hive, KeyId, RegistryData, Replay, read_logs};
+use crate::hive::{HIVE_BYTES_MAX, Hive, HiveFile, KeyId, RegistryData};
 use crate::plan::GuestHive;
 use crate::windows::guest_files::GuestFiles;
 
-/// The largest hive that we load. Windows itself stops at 2 GiB; real SYSTEM hives have 10 to 60 MB.
-const HIVE_BYTES_MAX: u64 = 1 << 30;
-/// The largest log that we load.
-const LOG_BYTES_MAX: u64 = 256 << 20;
-
-/// A hive as it is on the volume, with its logs already applied where it needed them.
-pub struct LoadedHive {
-    /// The hive, ready for edits.
-    pub hive: Hive,
-    /// Set when the hive was dirty and its logs were applied in memory.
-    pub replay: Option<Replay>,
-}
-
-/// Reads a hive and its logs from `config_dir`; `None` if the file does not exist.
+/// Reads a hive of the guest and its logs from `config_dir`; `None` when there is no such file.
 ///
 /// # Errors
 /// When the hive is damaged, or dirty and its logs cannot repair that.
-pub fn load_hive(files: &dyn GuestFiles, config_dir: &str, file: GuestHive) -> Result<Option<LoadedHive>> {
+pub fn load_hive(files: &dyn GuestFiles, config_dir: &str, file: GuestHive) -> Result<Option<HiveFile>> {
     let path = format!("{config_dir}/{}", file.file_name());
-    let Some(bytes) = files.read(&path, HIVE_BYTES_MAX)? else { return Ok(None) };
-    let [log1, log2] = read_logs(|ending| files.read(&format!("{path}.{ending}"), LOG_BYTES_MAX))?;
-    let (hive, replay) =
-        Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref()).map_err(|e| name_path_and_remedy(e, &path))?;
-    Ok(Some(LoadedHive { hive, replay }))
+    load_hive_file(files, &path).map_err(|e| name_path_and_remedy(e, &path))
+}
+
+/// Reads the hive at `path` and its logs; `None` when there is no such file.
+///
+/// # Errors
+/// When the hive is damaged, or dirty and its logs cannot repair that.
+pub fn load_hive_file(files: &dyn GuestFiles, path: &str) -> Result<Option<HiveFile>> {
+    HiveFile::load(|ending| files.read(&format!("{path}{ending}"), HIVE_BYTES_MAX))
 }
 
 /// Puts the path and, for a dirty hive, the remedy to an error.

@@ -38,5 +38,5 @@ pub(super) fn sha256(file: &dyn Storage, cancel: &Cancel) -> io::Result<String> 
         }
         Ok(())
     })
-    .map(|()| digest.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    .map(|()| crate::hex::encode(&digest.finalize()))
 }

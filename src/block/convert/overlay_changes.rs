@@ -53,18 +53,8 @@ mod tests {
     use crate::block::convert::pipeline::Hooks;
     use crate::block::convert::{ConvertOptions, convert};
     use crate::block::{Format, Image, OpenOptions, Stage, StageOptions, open, qcow2};
+    use crate::internals::random::Random;
     use crate::units::ImageOffset;
-
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, limit: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0 % limit
-        }
-    }
 
     /// A raw disk of data and holes, with changes staged over both: data over data and holes, zeros over data.
     fn staged(path: &Path, random: &mut Random) -> Stage {
@@ -108,7 +98,7 @@ mod tests {
     fn changes_after_the_copy_give_the_changed_disk() {
         let folder = tempfile::tempdir().unwrap();
         for seed in 1..120 {
-            let random = &mut Random(0x9E37_79B9_7F4A_7C15 ^ seed);
+            let random = &mut Random::from_state(0x9E37_79B9_7F4A_7C15 ^ seed);
             let at = |name: &str| folder.path().join(format!("{seed}-{name}"));
             let stage = staged(&at("in"), random);
             let mut wanted = vec![0; stage.len() as usize];

@@ -1,4 +1,4 @@
-//! The commands that change a hive.
+//! The `reg` commands that change a hive.
 
 use std::path::Path;
 
@@ -8,6 +8,7 @@ use super::target::{edit, import as import_file};
 use crate::cli::{Ui, environment};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
+use crate::hex;
 use crate::hive::{RegistryData, ValueType};
 
 fn show_change(target: &Path, changed: bool, what: &str, ui: &Ui) -> ExitCode {
@@ -105,10 +106,7 @@ fn parse_data(kind: &str, given: &[String]) -> Result<RegistryData> {
 
 /// Pairs of hexadecimal digits; blanks and commas between them do not count.
 fn parse_hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.chars().filter(|c| !c.is_whitespace() && *c != ',');
-    let digits = digits.map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<Vec<u8>>>()?;
-    let pairs = digits.chunks(2).map(|pair| Some(pair.first()? << 4 | pair.get(1)?));
-    pairs.collect()
+    hex::decode(&text.replace(|c: char| c.is_whitespace() || c == ',', ""))
 }
 
 #[cfg(test)]

@@ -6,11 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::{Ui, signals};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::hive::{Hive, Replay, read_logs, used_bytes};
+use crate::hive::{HIVE_BYTES_MAX, Hive, HiveFile, Replay, used_bytes};
 use crate::host::{self, LockedFile, Unreadable, folder_of, rewrite};
-
-/// Largest hive that Windows supports, in bytes.
-const HIVE_BYTES_MAX: u64 = 1 << 31;
 
 /// Largest `.reg` file, in bytes: the largest hive as text takes six bytes for each of its bytes (UTF-16), and line breaks.
 const REG_BYTES_MAX: u64 = 8 * HIVE_BYTES_MAX;
@@ -19,7 +16,7 @@ const REG_BYTES_MAX: u64 = 8 * HIVE_BYTES_MAX;
 const BASE_BLOCK_BYTES: u64 = 4096;
 
 /// A hive of the host, loaded and its logs replayed.
-pub(super) struct OpenedHive {
+pub(super) struct HostHive {
     path: PathBuf,
     /// For a hive that is to be changed: taken before it is read, held until it is written.
     lock: Option<LockedFile>,
@@ -84,7 +81,7 @@ pub(super) fn is_hive(path: &Path) -> Result<bool> {
     Ok(file.read_exact(&mut head).is_ok() && &head == b"regf")
 }
 
-impl OpenedHive {
+impl HostHive {
     /// Opens a hive for a change, and locks its file until the value is saved or dropped.
     pub(super) fn open_for_edit(path: &Path, ui: &Ui) -> Result<Self> {
         let lock = LockedFile::lock(path)?;
@@ -96,10 +93,18 @@ impl OpenedHive {
             let error = Error::unsupported(Layer::Hive, "not a registry hive").path(path.display().to_string());
             return Err(error.hint("name a hive file, such as Windows/System32/config/SYSTEM"));
         }
-        let [log1, log2] = read_logs(|ending| find_log(path, ending)?.map(|log| read(&log)).transpose())?;
-        let (bytes, size) = read_wanted(path, used_bytes)?;
-        let (hive, replay) = Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref())
-            .map_err(|e| e.path(path.display().to_string()))?;
+        let mut size = 0;
+        let file = HiveFile::load(|ending| match ending {
+            "" => read_wanted(path, used_bytes).map(|(bytes, length)| {
+                size = length;
+                Some(bytes)
+            }),
+            log => find_log(path, log)?.map(|log| read(&log)).transpose(),
+        });
+        let file = file.map_err(|e| e.path(path.display().to_string()))?;
+        let Some(HiveFile { hive, replay }) = file else {
+            return Err(Error::bug(Layer::Cli, "a hive file without bytes"));
+        };
         show_replay(replay.as_ref(), ui);
         Ok(Self { path: path.to_owned(), lock: None, hive, size })
     }
@@ -128,7 +133,6 @@ impl OpenedHive {
 pub(super) fn find_log(path: &Path, ending: &str) -> Result<Option<PathBuf>> {
     let folder = folder_of(path);
     let mut wanted = path.file_name().unwrap_or_default().to_owned();
-    wanted.push(".");
     wanted.push(ending);
     let mut entries = std::fs::read_dir(folder).map_err(|e| io("cannot read the folder", folder, e))?.flatten();
     Ok(entries.find(|entry| entry.file_name().eq_ignore_ascii_case(&wanted)).map(|entry| entry.path()))

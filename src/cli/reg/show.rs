@@ -1,4 +1,4 @@
-//! The commands that only read.
+//! The `reg` commands that only read.
 
 use std::fmt::Write;
 use std::io::IsTerminal;

@@ -3,14 +3,14 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::file::{OpenedHive, find_log, is_hive, show_replay};
+use super::file::{HostHive, find_log, is_hive, show_replay};
 use crate::block::commit::Recovery;
 use crate::cli::args::{ImageArgs, PartitionArgs, VolumeCheckArgs};
 use crate::cli::request::no_destination;
 use crate::cli::{Ui, environment, signals};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::reg_file::{Import, KeyPath, Parser, RegEntry};
-use crate::hive::{Hive, KeyId};
+use crate::hive::{Hive, HiveFile, KeyId, LOG_ENDINGS};
 use crate::host::RunFiles;
 use crate::job::{Destination, HiveEdit, HiveName, HiveRequest, edit_hive, image_files, import_into_image, read_hive};
 
@@ -72,12 +72,12 @@ impl OpenedKey {
     pub(super) fn open(target: &Path, text: &str, prefix: KeyPath, image: &Image, ui: &Ui) -> Result<Self> {
         if !is_hive(target)? {
             let (name, path) = HiveName::of(&KeyPath::from(text))?;
-            let (hive, replay) = read_hive(&image.request(target)?, name)?;
+            let HiveFile { hive, replay } = read_hive(&image.request(target)?, name)?;
             show_replay(replay.as_ref(), ui);
             let path = path.resolve_control_set(&hive)?;
             return Ok(Self { hive, path, prefix: name.root() });
         }
-        let hive = OpenedHive::open(target, ui)?.hive;
+        let hive = HostHive::open(target, ui)?.hive;
         let path = in_hive(&hive, text, &prefix)?;
         Ok(Self { hive, path, prefix })
     }
@@ -123,7 +123,7 @@ pub(super) fn sources(target: &Path, image: &Image) -> Result<Vec<PathBuf>> {
         return image.files(target);
     }
     let mut files = vec![target.to_owned()];
-    for ending in ["LOG", "LOG1", "LOG2"] {
+    for ending in LOG_ENDINGS {
         files.extend(find_log(target, ending)?);
     }
     Ok(files)
@@ -191,7 +191,7 @@ pub(super) fn edit(
         return Ok(show_edit(&done, ui));
     }
     changed.refuse_for_file()?;
-    let mut file = OpenedHive::open_for_edit(target, ui)?;
+    let mut file = HostHive::open_for_edit(target, ui)?;
     let path = in_hive(&file.hive, text, prefix)?;
     change(&mut file.hive, &path)?;
     file.save()
@@ -211,7 +211,7 @@ pub(super) fn import(
     }
     changed.refuse_for_file()?;
     let mut parser = Parser::new(file, prefix)?;
-    let mut file = OpenedHive::open_for_edit(target, ui)?;
+    let mut file = HostHive::open_for_edit(target, ui)?;
     let mut import = Import::new(environment::clock()?);
     while let Some(entry) = parser.next_entry()? {
         match entry {

@@ -101,7 +101,10 @@ fn warn_of_contradictions(definition: &Definition, facts: &Facts, service: &Serv
     }
     if let Some(guid) = definition.class_guid.filter(|guid| *guid != facts.class_guid) {
         let hint = if guid == Guid::DISK_DRIVE { " (the class of disks, not of their controllers)" } else { "" };
-        warn("class_guid", format!("class_guid {guid}{hint} is {} in {inf}; the INF wins", facts.class_guid));
+        warn(
+            "class_guid",
+            format!("class_guid {}{hint} is {} in {inf}; the INF wins", guid.braced(), facts.class_guid.braced()),
+        );
     }
     if let Some(hint) = definition.inf_hint.as_ref().filter(|hint| !hint.eq_ignore_ascii_case(inf)) {
         warn("inf_hint", format!("inf_hint {hint:?}: the driver's INF is {inf}"));

@@ -6,12 +6,10 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::clock::FileTime;
+pub use crate::guid::Guid;
 use crate::hive::RegistryData;
 
-/// A class GUID. The bytes are those of Windows' `GUID` structure in memory (three little-endian fields, eight bytes).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Guid(pub [u8; 16]);
-
+/// Setup classes that have a meaning here.
 impl Guid {
     /// SCSIAdapter, `{4D36E97B-E325-11CE-BFC1-08002BE10318}`.
     pub const SCSI_ADAPTER: Self =
@@ -19,49 +17,6 @@ impl Guid {
     /// DiskDrive, `{4D36E967-E325-11CE-BFC1-08002BE10318}`.
     pub const DISK_DRIVE: Self =
         Self([0x67, 0xe9, 0x36, 0x4d, 0x25, 0xe3, 0xce, 0x11, 0xbf, 0xc1, 0x08, 0x00, 0x2b, 0xe1, 0x03, 0x18]);
-
-    /// Reads `{8-4-4-4-12}`, braces optional, either case.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let text = text.trim();
-        let inner = match text.strip_prefix('{') {
-            Some(rest) => rest.strip_suffix('}')?,
-            None => text,
-        };
-        let parts: Vec<&str> = inner.split('-').collect();
-        let lengths: Vec<usize> = parts.iter().map(|p| p.len()).collect();
-        if lengths != [8, 4, 4, 4, 12] || !inner.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit()) {
-            return None;
-        }
-        let mut out = [0u8; 16];
-        out[..4].copy_from_slice(&u32::from_str_radix(parts[0], 16).ok()?.to_le_bytes());
-        out[4..6].copy_from_slice(&u16::from_str_radix(parts[1], 16).ok()?.to_le_bytes());
-        out[6..8].copy_from_slice(&u16::from_str_radix(parts[2], 16).ok()?.to_le_bytes());
-        out[8..10].copy_from_slice(&u16::from_str_radix(parts[3], 16).ok()?.to_be_bytes());
-        out[10..].copy_from_slice(&u64::from_str_radix(parts[4], 16).ok()?.to_be_bytes()[2..]);
-        Some(Self(out))
-    }
-}
-
-impl fmt::Display for Guid {
-    /// Upper case, in braces.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let b = &self.0;
-        write!(
-            f,
-            "{{{:02X}{:02X}{:02X}{:02X}-{:02X}{:02X}-{:02X}{:02X}-",
-            b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6]
-        )?;
-        write!(f, "{:02X}{:02X}-", b[8], b[9])?;
-        b[10..].iter().try_for_each(|byte| write!(f, "{byte:02X}"))?;
-        f.write_str("}")
-    }
-}
-
-impl Serialize for Guid {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
 }
 
 /// A text of the INF, as written (`%VENDOR%`) and with its `%strings%` put in (`Red Hat, Inc.`).

@@ -176,7 +176,7 @@ mod tests {
              CatalogFile.NTamd64 = b.cat\nPnpLockdown=1",
         )
         .unwrap();
-        assert_eq!(facts.class_guid.to_string(), "{4D36E972-E325-11CE-BFC1-08002BE10318}");
+        assert_eq!(facts.class_guid.braced(), "{4D36E972-E325-11CE-BFC1-08002BE10318}");
         assert_eq!(facts.provider, Text { raw: "%PROV%".into(), resolved: "P".into() });
         assert_eq!(facts.provider.token(), Some("PROV"));
         assert_eq!(Some(facts.driver_date), FileTime::from_date(2025, 7, 9));

@@ -8,6 +8,7 @@ use der::{Tag, Tagged};
 use super::authenticode::file_digest;
 use super::pkcs7::{self, Algorithm};
 use crate::drivers::pe::PeFacts;
+use crate::hex;
 
 /// Content of a catalogue (`szOID_CTL`).
 const TRUST_LIST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.10.1");
@@ -155,10 +156,7 @@ fn from_text(identifier: &[u8]) -> Option<Vec<u8>> {
         .collect::<Result<_, _>>()
         .ok()?;
     let text = std::str::from_utf8(&text).ok()?;
-    if !matches!(text.len(), 40 | 64) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
+    matches!(text.len(), 40 | 64).then(|| hex::decode(text))?
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use der::{Decode, DecodePem};
 use sha1::Digest;
 
 use super::pkcs7;
-use crate::drivers::package::hex;
 use crate::error::{Error, Kind, Layer, Result};
+use crate::hex;
 
 /// The store's key in the SOFTWARE hive; below it one key for each certificate, named by its SHA-1.
 pub const STORE_KEY: &str = "Microsoft\\SystemCertificates\\TrustedPublisher\\Certificates";
@@ -62,7 +62,7 @@ impl Publisher {
     /// Name of the certificate's key: its SHA-1 in upper case.
     #[must_use]
     pub fn key_name(&self) -> String {
-        hex(&self.sha1).to_uppercase()
+        hex::encode_upper(&self.sha1)
     }
 
     /// The key below the root of the SOFTWARE hive.

@@ -1,28 +1,21 @@
 //! Marks cells by their offset.
 
 /// One bit for every eight bytes of bins.
-///
-/// In pieces, so that they fit into memory that was freed before: during a check a job holds most.
 #[derive(Default)]
-pub(super) struct CellBitmap(Vec<Vec<u64>>);
-
-/// Words in a piece: 2 KiB, for 128 KiB of bins.
-const WORDS: usize = 256;
+pub(super) struct CellBitmap(Vec<u64>);
 
 impl CellBitmap {
+    /// For bins of `length` bytes, no bit set.
     pub(super) fn over(length: u32) -> Self {
-        let pieces = (length as usize / 8).div_ceil(64 * WORDS);
-        Self((0..pieces).map(|_| vec![0; WORDS]).collect())
+        Self(vec![0; (length as usize / 8).div_ceil(64)])
     }
 
     fn word(&self, offset: u32) -> Option<&u64> {
-        let n = offset as usize / 8 / 64;
-        self.0.get(n / WORDS)?.get(n % WORDS)
+        self.0.get(offset as usize / 8 / 64)
     }
 
     fn word_mut(&mut self, offset: u32) -> Option<&mut u64> {
-        let n = offset as usize / 8 / 64;
-        self.0.get_mut(n / WORDS)?.get_mut(n % WORDS)
+        self.0.get_mut(offset as usize / 8 / 64)
     }
 
     pub(super) fn get(&self, offset: u32) -> bool {
@@ -43,7 +36,7 @@ impl CellBitmap {
 
     /// The words that are not zero, and the offset that the first bit of each stands for.
     pub(super) fn marked(&self) -> impl Iterator<Item = (u32, u64)> {
-        let words = self.0.iter().flat_map(|piece| piece.iter().copied());
+        let words = self.0.iter().copied();
         (0..).step_by(64 * 8).zip(words).filter(|&(_, word)| word != 0)
     }
 }

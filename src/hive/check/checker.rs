@@ -11,11 +11,11 @@ use crate::hive::format::{LENGTH_MAX, PAGE};
 /// Errors, and warnings, that one report names; of what comes after it says only how many there are of each rule.
 pub const FAULTS_MAX: usize = 10_000;
 
-/// What an editor wants to know about a hive before it touches it.
+/// What the editor needs to know about a hive before it changes it.
 #[derive(Default)]
 pub(crate) struct Survey {
     pub(in super::super) faults: Vec<Fault>,
-    /// Lists that only keys without subkeys (or values) still point to, and how many do: left over, nobody else's.
+    /// Lists that only keys without subkeys (or values) still point to, and how many do: leftovers that nothing else uses.
     pub(in super::super) stale_lists: BTreeMap<u32, u32>,
     /// By how much the reference counts of security cells are too high.
     pub(in super::super) surplus: BTreeMap<u32, u32>,
@@ -141,7 +141,7 @@ impl<'a> Checker<'a> {
             self.add(Code::BbTruncated, "base block", text);
         }
         if !self.bytes.len().is_multiple_of(PAGE as usize) {
-            self.add(Code::BbFilesize, "base block", "the file's size is no multiple of 4096");
+            self.add(Code::BbFilesize, "base block", "the file's size is not a multiple of 4096");
         }
         self.length = match u32::try_from(have) {
             Ok(have) if have < length => have & !(PAGE - 1),

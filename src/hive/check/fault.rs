@@ -22,7 +22,7 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// Every rule.
+            /// Every rule, in the order of the report's documentation.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
             /// The rule's name, such as `SL-ORDER`.
@@ -151,7 +151,7 @@ impl serde::Serialize for Code {
     }
 }
 
-/// One broken rule.
+/// One broken rule: which, how badly, where, and what was found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Fault {
     code: Code,
@@ -187,7 +187,7 @@ impl Fault {
         (self.code, self.severity, &self.place)
     }
 
-    /// The rule.
+    /// The rule that is broken.
     #[must_use]
     pub fn code(&self) -> Code {
         self.code
@@ -205,7 +205,7 @@ impl Fault {
         &self.place
     }
 
-    /// What was found.
+    /// What was found, as a part of a sentence.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text

@@ -64,7 +64,7 @@ impl<'a> Checker<'a> {
         }
         let names = (key::NAME_LENGTH.try_get(cell), key::CLASS_LENGTH.try_get(cell));
         let (true, (Some(name_length), Some(class_length))) = (cell.starts_with(key::SIGNATURE), names) else {
-            return self.fault(Code::NkSignature, format!("cell {:#x} is no key", this.at));
+            return self.fault(Code::NkSignature, format!("cell {:#x} is not a key", this.at));
         };
         if cell.len() > KEY_CELL_MAX {
             self.fault(Code::NkCellsize, format!("the key's cell holds {} bytes", cell.len()));

@@ -53,7 +53,7 @@ impl<'a> Checker<'a> {
             let place = self.path();
             self.add(Code::SlMixed, place, format!("leaves of several kinds: {:?}", gathered.kinds));
         }
-        // The stack gives back the last one first.
+        // Keys are popped from the end.
         if let Some(new) = pending.get_mut(first..) {
             new.reverse();
         }
@@ -84,7 +84,7 @@ impl<'a> Checker<'a> {
     ) {
         let Some(kind) = LeafKind::of(leaf) else {
             let place = self.path();
-            return self.add(Code::SlSignature, place, format!("cell {at:#x} is no subkey list"));
+            return self.add(Code::SlSignature, place, format!("cell {at:#x} is not a subkey list"));
         };
         if !gathered.kinds.contains(&kind) {
             gathered.kinds.push(kind);
@@ -143,7 +143,7 @@ fn order_fault(previous: Option<StoredName<'_>>, name: StoredName<'_>, found: &m
     let (code, how) = match previous.cmp_upcased(name) {
         Ordering::Less => return,
         Ordering::Equal => (Code::SlDuplicate, "has the name of its predecessor"),
-        Ordering::Greater => (Code::SlOrder, "is sorted behind"),
+        Ordering::Greater => (Code::SlOrder, "is sorted after"),
     };
     found.push((code, code.severity(), format!("{how} \"{}\"", previous.shown())));
 }

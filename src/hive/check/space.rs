@@ -14,7 +14,7 @@ impl<'a> Checker<'a> {
             let header = self.bytes.get((at + PAGE) as usize..).unwrap_or_default();
             let place = || format!("bin {at:#x}");
             if !header.starts_with(bin::SIGNATURE) {
-                self.add(Code::HbSignature, place(), "no bin at this place");
+                self.add(Code::HbSignature, place(), "not a hive bin");
                 at += PAGE;
                 continue;
             }
@@ -43,7 +43,7 @@ impl<'a> Checker<'a> {
                 return;
             }
             if !size.is_multiple_of(8) {
-                self.add(Code::CeAlign, format!("cell {at:#x}"), format!("size {word} is no multiple of 8"));
+                self.add(Code::CeAlign, format!("cell {at:#x}"), format!("size {word} is not a multiple of 8"));
             }
             if word < 0 {
                 if at % 8 == 0 {
@@ -135,7 +135,7 @@ impl<'a> Checker<'a> {
         bin::SIZE.try_get(header).filter(|&size| size != 0 && size.is_multiple_of(PAGE) && size <= self.length - at)
     }
 
-    /// A list that a key without entries still points to. If nothing else refers to it, it is no orphan.
+    /// A list that a key without entries still points to. It does not count as an orphan.
     pub(super) fn stale_list(&mut self, at: u32) {
         if at.is_multiple_of(8) && self.ownerless.get(at) {
             *self.stale_lists.entry(at).or_default() += 1;

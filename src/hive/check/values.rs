@@ -45,7 +45,7 @@ impl<'a> Checker<'a> {
     fn value(&mut self, at: u32, cell: &'a [u8], place: &dyn Fn(&Self) -> String) -> Option<(u32, u32)> {
         if cell.len() < value::NAME || !cell.starts_with(value::SIGNATURE) {
             let place = place(self);
-            self.add(Code::VkSignature, place, format!("cell {at:#x} is no value"));
+            self.add(Code::VkSignature, place, format!("cell {at:#x} is not a value"));
             return None;
         }
         let length = usize::from(value::NAME_LENGTH.try_get(cell)?);
@@ -122,7 +122,7 @@ impl<'a> Checker<'a> {
         let Some(record) = self.claim(at, || "big data".into(), &place) else { return };
         let fields = (big_data::SEGMENTS.try_get(record), big_data::LIST.try_get(record));
         let (true, (Some(count), Some(list_at))) = (record.starts_with(big_data::SIGNATURE), fields) else {
-            let text = format!("{length} bytes, but cell {at:#x} is no big data record");
+            let text = format!("{length} bytes, but cell {at:#x} is not a big data record");
             return self.value_fault(name, Code::DbSignature, text);
         };
         let needed = length.div_ceil(SEGMENT);

@@ -7,7 +7,7 @@ use crate::error::{Error, Layer, Result};
 use crate::hive::name::{StoredName, sort_by_name};
 use crate::hive::{Hive, KeyId, Name, RegistryData};
 
-/// What [`apply`] changed.
+/// Numbers of changes that [`apply`] or an [`Import`] made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Applied {
     /// Keys that were created, named ones only.
@@ -30,7 +30,7 @@ pub fn export(hive: &Hive, key: KeyId, path: &KeyPath) -> Result<Document> {
     Ok(document)
 }
 
-/// As [`export`], piece by piece: beside the hive only one value and the way to its key are in memory.
+/// Like [`export`], piece by piece: apart from the hive, only one value and the path to its key are in memory.
 ///
 /// # Errors
 /// Damage on the way, and those of the sink.
@@ -57,7 +57,7 @@ fn count(left: &mut usize, keys: usize) -> Result<()> {
     Ok(())
 }
 
-/// As [`walk`]. `path` is the same again at the end; `left` is how many subkeys may still come.
+/// Like [`walk`]. `path` is restored at the end; `left` is how many subkeys may still follow.
 fn walk_limited(
     hive: &Hive,
     key: KeyId,
@@ -96,7 +96,7 @@ fn add_key(hive: &Hive, key: KeyId, path: &KeyPath, sink: &mut dyn RegSink) -> R
 /// names.
 ///
 /// # Errors
-/// As the edits of [`Hive`].
+/// Those of the edits of [`Hive`].
 pub fn apply(hive: &mut Hive, document: &Document, now: FileTime) -> Result<Applied> {
     let mut import = Import::new(now);
     for section in &document.sections {
@@ -133,7 +133,7 @@ impl Import {
     /// Creates or deletes the key at `path`; the values that follow belong to it.
     ///
     /// # Errors
-    /// As the edits of [`Hive`].
+    /// Those of the edits of [`Hive`].
     pub fn key(&mut self, hive: &mut Hive, path: &KeyPath, delete: bool) -> Result<()> {
         let path = path.resolve_control_set(hive)?;
         self.key = path.find(hive)?;
@@ -157,7 +157,7 @@ impl Import {
     /// Sets a value of the last key, or deletes it (`None`).
     ///
     /// # Errors
-    /// As the edits of [`Hive`].
+    /// Those of the edits of [`Hive`].
     pub fn value(&mut self, hive: &mut Hive, name: &Name, data: Option<&RegistryData>) -> Result<()> {
         let key = self.key.ok_or_else(|| Error::bug(Layer::Hive, "a value without a key"))?;
         match data {
@@ -180,7 +180,7 @@ pub fn diff(old: (&Hive, KeyId), new: (&Hive, KeyId), path: &KeyPath) -> Result<
     Ok(document)
 }
 
-/// As [`diff`], piece by piece: both trees are walked in step, key by key.
+/// Like [`diff`], piece by piece: both trees are walked in step, key by key.
 ///
 /// # Errors
 /// Damage on the way, and those of the sink.

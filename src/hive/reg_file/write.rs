@@ -131,7 +131,7 @@ impl RegSink for Writer<'_> {
                 let error =
                     Error::unsupported(Layer::Hive, "a key's name that holds a line break cannot be written as .reg");
                 let full = self.prefix.concat(path);
-                return Err(error.path(full.to_string()).hint("export the keys beside it one by one"));
+                return Err(error.path(full.to_string()).hint("export its sibling keys one by one"));
             }
             self.chunk.extend(name.units());
         }
@@ -174,10 +174,10 @@ impl Document {
     }
 
     /// The same in UTF-8 without a byte order mark, for `hivexregedit --merge`, which reads nothing else and takes texts
-    /// for bytes: so data that are not ASCII are written as `hex(1):`. In names, what is no valid UTF-16 is replaced.
+    /// for bytes: so data that are not ASCII are written as `hex(1):`. In names, invalid UTF-16 is replaced.
     ///
     /// # Errors
-    /// As [`to_bytes`](Self::to_bytes).
+    /// Like [`to_bytes`](Self::to_bytes).
     pub fn to_text(&self, prefix: &KeyPath) -> Result<String> {
         Ok(String::from_utf16_lossy(&write(self, prefix, true)?))
     }

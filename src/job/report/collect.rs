@@ -239,7 +239,7 @@ fn driver_found(package: &Package) -> DriverFound {
         start_type: start,
         service_name: service,
         pci_ids: package.inf.hardware_ids().into_iter().map(str::to_owned).collect(),
-        class_guid: Some(package.inf.class_guid.to_string()),
+        class_guid: Some(package.inf.class_guid.braced()),
         package_dir: package.source_path.clone(),
         inf_path: if package.inf_name.is_empty() {
             String::new()

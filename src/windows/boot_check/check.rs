@@ -1,10 +1,8 @@
 //! Entry points of the boot check: one answer for each bus.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 
 use super::boot_chain::{self, BootDisk};
-use super::cached_hives::CachedHives;
 use super::context::CheckOptions;
 use super::controller::Bus;
 use super::gates::{add_guest_state, check_gates};
@@ -37,13 +35,12 @@ pub fn boot_checks<D: VolumeRead>(
     if buses.is_empty() {
         return Ok(Vec::new());
     }
-    let files = CachedHives { files: volume, hives: RefCell::default() };
-    let mut subject = match read_subject(&files)? {
+    let mut subject = match read_subject(volume)? {
         Ok(subject) => subject,
         Err(finding) => return Ok(buses.iter().map(|bus| early_report(*bus, &finding)).collect()),
     };
     subject.chain = walk_chain(disk, volume, &subject.guest)?;
-    buses.iter().map(|bus| check_bus(&files, &subject, *bus, options)).collect()
+    buses.iter().map(|bus| check_bus(volume, &subject, *bus, options)).collect()
 }
 
 /// Like [`boot_checks`], for a guest that was inspected already. `system` is the SYSTEM hive as it is on the volume now; it

@@ -11,7 +11,6 @@
 
 mod binding;
 mod boot_chain;
-mod cached_hives;
 mod check;
 mod context;
 mod controller;

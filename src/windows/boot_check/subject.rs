@@ -5,13 +5,10 @@ use std::borrow::Cow;
 use super::report::{Code, Finding};
 use crate::error::{Kind, Result};
 use crate::hive::check::{self, Severity};
-use crate::hive::{Hive, read_logs};
+use crate::plan::GuestHive;
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
-use crate::windows::inspect::installation::inspect_files;
-
-/// The largest hive that is read.
-const HIVE_BYTES_MAX: u64 = 1 << 30;
+use crate::windows::inspect::installation::{Inspected, inspect_files};
 
 /// The facts that are read once for all buses.
 pub(super) struct BootSubject<'a> {
@@ -28,8 +25,8 @@ pub(super) type EarlyVerdict = (Code, Option<String>, String);
 
 /// Reads the guest; the inner error is the verdict on one that cannot boot at all.
 pub(super) fn read_subject(files: &dyn GuestFiles) -> Result<std::result::Result<BootSubject<'static>, EarlyVerdict>> {
-    let guest = match inspect_files(files) {
-        Ok(Some(inspected)) => inspected.guest,
+    let Inspected { guest, mut hives } = match inspect_files(files) {
+        Ok(Some(inspected)) => inspected,
         Ok(None) => return Ok(Err((Code::NoWindows, None, "there is no Windows on this volume".to_owned()))),
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
             return Ok(Err((Code::HiveDamaged, None, format!("the registry cannot be read: {error}"))));
@@ -37,24 +34,17 @@ pub(super) fn read_subject(files: &dyn GuestFiles) -> Result<std::result::Result
         // dirty hives without logs, several installations: the user has to decide
         Err(error) => return Err(error),
     };
-    let system = match system_hive(files, &guest) {
+    // as Windows will see it, with its logs applied
+    let system = match hives.remove(&GuestHive::System).map_or(Ok(Vec::new()), |hive| hive.finish(&[])) {
         Ok(bytes) => bytes,
         Err(error) => {
             let text = format!("the SYSTEM hive cannot be read: {error}");
             return Ok(Err((Code::HiveDamaged, Some(guest.to_string()), text)));
         }
     };
+    drop(hives);
     // the loader refuses or repairs a hive that is broken anywhere, not only where the driver's keys are
     let faults = check::check(&system);
     let fault = faults.iter().find(|fault| fault.severity() == Severity::Error).map(ToString::to_string);
     Ok(Ok(BootSubject { guest: Cow::Owned(guest), system: Cow::Owned(system), fault, chain: Vec::new() }))
-}
-
-/// The SYSTEM hive as Windows will see it, with its logs applied.
-fn system_hive(files: &dyn GuestFiles, guest: &Guest) -> Result<Vec<u8>> {
-    let path = format!("{}/SYSTEM", guest.config_dir());
-    let bytes = files.read(&path, HIVE_BYTES_MAX)?.unwrap_or_default();
-    let [log1, log2] = read_logs(|ending| files.read(&format!("{path}.{ending}"), HIVE_BYTES_MAX))?;
-    let (hive, _) = Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref())?;
-    hive.finish(&[])
 }

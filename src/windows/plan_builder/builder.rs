@@ -204,7 +204,7 @@ impl<'a> PlanBuilder<'a> {
         access: &Access,
         content: impl FnOnce() -> Content,
     ) -> Result<Action> {
-        self.desired.push(Desired::File { path: path.to_owned(), sha256: crate::plan::hex(&sha256) });
+        self.desired.push(Desired::File { path: path.to_owned(), sha256: crate::hex::encode(&sha256) });
         let place = format!("file {}", path.to_lowercase());
         let found = self.files.size(path)?;
         if found == Some(size) && self.files.sha256(path)? == Some(sha256) {

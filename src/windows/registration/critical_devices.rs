@@ -20,7 +20,7 @@ pub(super) fn register_critical_devices(
     for id in ids {
         let name = id.critical_name();
         let key = format!("{set}\\Control\\CriticalDeviceDatabase\\{name}");
-        let class = RegistryData::sz(&boot.class_guid.to_string());
+        let class = RegistryData::sz(&boot.class_guid.braced());
         let actions = [
             builder.set_value(GuestHive::System, &key, "Service", RegistryData::sz(&boot.service))?,
             builder.set_value(GuestHive::System, &key, "ClassGUID", class)?,

@@ -130,13 +130,11 @@ pub(super) fn split<'i>(
 mod tests {
     use super::*;
 
-    const SCSI_ADAPTER: Guid =
-        Guid([0x7b, 0xe9, 0x36, 0x4d, 0x25, 0xe3, 0xce, 0x11, 0xbf, 0xc1, 0x08, 0x00, 0x2b, 0xe1, 0x03, 0x18]);
-
     #[test]
     fn version_record_byte_for_byte() {
         // vioscsi, 08/30/2021, 100.85.104.20800: the bytes from 24 on are a published test vector
-        let record = version_record(SCSI_ADAPTER, FileTime::from_date(2021, 8, 30).unwrap(), [100, 85, 104, 20800]);
+        let record =
+            version_record(Guid::SCSI_ADAPTER, FileTime::from_date(2021, 8, 30).unwrap(), [100, 85, 104, 20800]);
         let expected = [
             0x00, 0xff, 0x09, 0x00, 0x00, 0x00, 0x00, 0x00, // header
             0x7b, 0xe9, 0x36, 0x4d, 0x25, 0xe3, 0xce, 0x11, 0xbf, 0xc1, 0x08, 0x00, 0x2b, 0xe1, 0x03,
@@ -155,8 +153,7 @@ mod tests {
         let date = FileTime(u64::from_le_bytes([0x00, 0x00, 0x3b, 0x3a, 0xc5, 0x48, 0xd5, 0x01]));
         let hex = "00ff0900000000007be9364d25e3ce11bfc108002be1031800003b3ac548d501\
                    00000f00030001000000000000000000";
-        let record: String =
-            version_record(SCSI_ADAPTER, date, [1, 3, 15, 0]).iter().map(|b| format!("{b:02x}")).collect();
+        let record = crate::hex::encode(&version_record(Guid::SCSI_ADAPTER, date, [1, 3, 15, 0]));
         assert_eq!(record, hex);
     }
 }

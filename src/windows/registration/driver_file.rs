@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::drivers::{BootDriver, Package};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::plan::{Access, Content, hex};
+use crate::hex;
+use crate::plan::{Access, Content};
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, FileRecord};
 
@@ -26,7 +27,7 @@ pub(super) fn copy_file(
         source: format!("{}/{}", package.source_path, boot.file_name),
         destination: file.to_owned(),
         size: boot.data.len() as u64,
-        sha256: hex(&boot.sha256),
+        sha256: hex::encode(&boot.sha256),
         service: Some(boot.service.clone()),
     })
 }
@@ -39,7 +40,7 @@ pub(super) fn kept_record(package: &Package, boot: &BootDriver, file: &str, reas
         source: format!("{}/{}", package.source_path, boot.file_name),
         destination: file.to_owned(),
         size: boot.data.len() as u64,
-        sha256: hex(&boot.sha256),
+        sha256: hex::encode(&boot.sha256),
         service: Some(boot.service.clone()),
     }
 }

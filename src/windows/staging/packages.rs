@@ -3,7 +3,8 @@
 use crate::clock::FileTime;
 use crate::drivers::{Package, Selection};
 use crate::error::Result;
-use crate::plan::{Access, hex};
+use crate::hex;
+use crate::plan::Access;
 use crate::windows::guest_paths;
 use crate::windows::options::InjectOptions;
 use crate::windows::plan_builder::PlanBuilder;
@@ -60,7 +61,7 @@ fn stage_package(builder: &mut PlanBuilder<'_>, package: &Package, options: &Inj
             source: file.media_path().to_owned(),
             destination: path,
             size: file.size,
-            sha256: hex(&file.sha256),
+            sha256: hex::encode(&file.sha256),
             service: None,
         });
     }

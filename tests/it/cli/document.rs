@@ -213,7 +213,7 @@ fn a_new_image_is_written_as_asked() {
 /// SHA-256 of all bytes of a file.
 fn sum(path: &Path) -> String {
     use sha2::Digest;
-    sha2::Sha256::digest(std::fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
+    winject::internals::hex::encode(&sha2::Sha256::digest(std::fs::read(path).unwrap()))
 }
 
 tests![

@@ -132,7 +132,7 @@ fn advanced_custom_driver_definitions() {
     assert_eq!((boot.start, boot.kind, boot.error_control, boot.critical_device_database), (0, 1, 1, true));
     assert_eq!(boot.hardware_ids, ["PCI\\VEN_1234&DEV_5678"]);
     // the guide's class is that of disks; the INF's is that of controllers, and wins
-    assert_eq!(boot.class_guid.to_string(), SCSI.1);
+    assert_eq!(boot.class_guid.braced(), SCSI.1);
     let warning = selection.warnings.iter().find(|w| w.contains("class_guid")).unwrap();
     assert!(warning.contains("custom.yaml:7") && warning.contains("the INF wins"), "{warning}");
 }
@@ -319,7 +319,7 @@ fn a_definition_without_an_inf() {
     let selection = select(&Sources::open(&[temp.path()]).unwrap(), &w10(), &definitions, &strict).unwrap();
     let (package, boot) = selection.boot_packages().next().unwrap();
     assert_eq!((package.stage_name.as_str(), package.bucket.as_str(), package.inf_name.as_str()), ("bare", "w10", ""));
-    assert_eq!((boot.start, boot.class_guid.to_string().as_str()), (0, SCSI.1));
+    assert_eq!((boot.start, boot.class_guid.braced().as_str()), (0, SCSI.1));
     assert_eq!(boot.hardware_ids, ["PCI\\VEN_1234&DEV_5678"]);
     assert!(selection.warnings.iter().any(|w| w.contains("custom.yaml:6") && w.contains("class of disks")));
     let w11 = GuestTarget::of_build(Arch::Arm64, 22631, false);
@@ -357,7 +357,7 @@ fn contradictions_with_the_inf() {
         assert!(found, "custom.yaml:{line}: {part} is not in\n{warnings}");
     }
     let (_, boot) = selection.boot_packages().find(|(_, boot)| boot.service == "viostor").unwrap();
-    assert_eq!((boot.start, boot.class_guid.to_string().as_str()), (0, SCSI.1));
+    assert_eq!((boot.start, boot.class_guid.braced().as_str()), (0, SCSI.1));
 }
 
 tests![

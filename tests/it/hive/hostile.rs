@@ -4,8 +4,8 @@ use winject::internals::hive::check::check;
 use winject::internals::hive::reader::Reader;
 use winject::internals::hive::reg_file::{KeyPath, export};
 use winject::internals::hive::{Hive, Name, RegistryData, ValueType};
+use winject::internals::random::Random;
 
-use super::model::Random;
 use super::support::{NOW, seal, word};
 use crate::support;
 
@@ -44,24 +44,24 @@ fn headers(bytes: &[u8]) -> Vec<usize> {
 }
 
 fn mutate(bytes: &mut [u8], headers: &[usize], random: &mut Random) {
-    for _ in 0..1 + random.below(3) {
-        let at = headers[random.below(headers.len())];
-        match random.below(5) {
-            0 => bytes[at] = random.next() as u8,
-            1 => bytes[at] ^= 1 << random.below(8),
-            2 => bytes[at] = [0, 1, 0x7F, 0x80, 0xFF][random.below(5)],
+    for _ in 0..1 + random.index(3) {
+        let at = headers[random.index(headers.len())];
+        match random.index(5) {
+            0 => bytes[at] = random.byte(),
+            1 => bytes[at] ^= 1 << random.index(8),
+            2 => bytes[at] = [0, 1, 0x7F, 0x80, 0xFF][random.index(5)],
             3 => bytes[at] = bytes[at].wrapping_add(8),
             _ => {
                 // another reference, or a number near a limit
                 let at = at & !3;
-                let other = headers[random.below(headers.len())] & !7;
+                let other = headers[random.index(headers.len())] & !7;
                 let number =
-                    [other as u32 - other.min(4096) as u32, u32::MAX, 0x8000_0000, 0x7FFF_FFFF, 0][random.below(5)];
+                    [other as u32 - other.min(4096) as u32, u32::MAX, 0x8000_0000, 0x7FFF_FFFF, 0][random.index(5)];
                 bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
             }
         }
     }
-    if random.below(20) > 0 {
+    if random.index(20) > 0 {
         let primary: [u8; 4] = bytes[4..8].try_into().unwrap();
         bytes[8..12].copy_from_slice(&primary);
         seal(bytes);
@@ -85,7 +85,7 @@ fn exercise(bytes: &[u8], log: &[u8], random: &mut Random) {
     let _ = export(&hive, hive.root(), &KeyPath::default());
     let _ =
         hive.find(hive.root(), r"a\bb\CCC").map(|key| key.map(|key| (hive.key_path(key), hive.security(key).is_ok())));
-    let data = RegistryData::binary(vec![7; random.below(300)]);
+    let data = RegistryData::binary(vec![7; random.index(300)]);
     if let Ok(key) = hive.create_key(hive.root(), r"a\new\key", NOW) {
         let _ = hive.set_value(key, "v", &data, NOW);
     }

@@ -6,38 +6,14 @@ use std::process::Command;
 use winject::internals::clock::FileTime;
 use winject::internals::hive::check::check;
 use winject::internals::hive::{Hive, KeyId, Name, RegistryData, ValueType};
+use winject::internals::random::Random;
 
 use super::foreign::{self, Listing, assert_same};
 use super::support::{NOW, assert_clean};
 use crate::support;
 
-/// Small, fast and the same everywhere (xorshift64*).
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len())]
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        let seed = self.next();
-        (0..length as u64).map(|i| (seed.wrapping_add(i).wrapping_mul(0x9E37_79B9) >> 13) as u8).collect()
-    }
+fn pick<'a, T>(random: &mut Random, from: &'a [T]) -> &'a T {
+    &from[random.index(from.len())]
 }
 
 /// What names may hold: everything, or what all foreign readers can express.
@@ -49,11 +25,11 @@ enum Names {
 
 fn unit(random: &mut Random, names: Names) -> u16 {
     loop {
-        let unit = match random.below(6) {
-            0..=2 => b"abcXYZ_019 [^`{~"[random.below(16)].into(),
-            3 => random.below(0x100) as u16,
-            4 => *random.pick(&[0xB5, 0xDF, 0xFF, 0x131, 0x178, 0x17F, 0x1C5, 0x3C2, 0x3A3, 0x10D0, 0xFB00, 0xFF21]),
-            _ => random.next() as u16,
+        let unit = match random.index(6) {
+            0..=2 => b"abcXYZ_019 [^`{~"[random.index(16)].into(),
+            3 => random.index(0x100) as u16,
+            4 => *pick(random, &[0xB5, 0xDF, 0xFF, 0x131, 0x178, 0x17F, 0x1C5, 0x3C2, 0x3A3, 0x10D0, 0xFB00, 0xFF21]),
+            _ => random.number() as u16,
         };
         let tame = unit >= 0x20 && !(0x7F..0xA0).contains(&unit) && !(0xD800..0xE000).contains(&unit) && unit < 0xFFF0;
         if unit != 0 && unit != u16::from(b'\\') && (names == Names::Wild || tame) {
@@ -63,11 +39,11 @@ fn unit(random: &mut Random, names: Names) -> u16 {
 }
 
 fn name(random: &mut Random, names: Names) -> Name {
-    let length = match random.below(20) {
+    let length = match random.index(20) {
         0 => 255,
         1..=3 => 1,
-        4..=6 => 20 + random.below(40),
-        _ => 2 + random.below(6),
+        4..=6 => 20 + random.index(40),
+        _ => 2 + random.index(6),
     };
     Name::from_units((0..length).map(|_| unit(random, names)).collect())
 }
@@ -97,7 +73,7 @@ impl Model {
     }
 
     fn any_path(&self, random: &mut Random) -> Vec<Name> {
-        let skip = random.below(self.keys.len());
+        let skip = random.index(self.keys.len());
         self.keys.values().nth(skip).unwrap().path.clone()
     }
 
@@ -130,19 +106,19 @@ impl Model {
         let path = self.any_path(random);
         let key = find(hive, &path);
         let model = self.keys.get_mut(&folded(&path)).unwrap();
-        let name = match random.below(4) {
+        let name = match random.index(4) {
             0 => Name::default(),
-            1 if !model.values.is_empty() => random.pick(&model.values).0.clone(),
+            1 if !model.values.is_empty() => pick(random, &model.values).0.clone(),
             _ => name(random, self.names),
         };
-        let kind = *random.pick(&[0, 1, 2, 3, 4, 7, 11, 0xFFFF_0012, 0x8000_0000]);
-        let length = match random.below(40) {
-            0 => *random.pick(&[16343, 16344, 16345, 32688, 32689, 49033]),
-            1 if random.below(10) == 0 => random.below(1 << 20),
-            1 => random.below(if self.minor < 4 { 40_000 } else { 200_000 }),
-            2 => 1000 + random.below(7000),
-            3..=12 => random.below(6),
-            _ => random.below(200),
+        let kind = *pick(random, &[0, 1, 2, 3, 4, 7, 11, 0xFFFF_0012, 0x8000_0000]);
+        let length = match random.index(40) {
+            0 => *pick(random, &[16343, 16344, 16345, 32688, 32689, 49033]),
+            1 if random.index(10) == 0 => random.index(1 << 20),
+            1 => random.index(if self.minor < 4 { 40_000 } else { 200_000 }),
+            2 => 1000 + random.index(7000),
+            3..=12 => random.index(6),
+            _ => random.index(200),
         };
         let data = random.bytes(length);
         hive.set_value_named(key, &name, &RegistryData::new(ValueType(kind), data.clone()), now).unwrap();
@@ -157,7 +133,7 @@ impl Model {
         let key = find(hive, &path);
         let model = self.keys.get_mut(&folded(&path)).unwrap();
         if !model.values.is_empty() {
-            let (name, ..) = model.values.remove(random.below(model.values.len()));
+            let (name, ..) = model.values.remove(random.index(model.values.len()));
             assert!(hive.delete_value_named(key, &name, now).unwrap());
         }
     }
@@ -174,18 +150,18 @@ impl Model {
     fn set_class(&mut self, hive: &mut Hive, random: &mut Random, now: FileTime) {
         let path = self.any_path(random);
         let key = find(hive, &path);
-        let class = (random.below(3) > 0).then(|| name(random, self.names));
+        let class = (random.index(3) > 0).then(|| name(random, self.names));
         hive.set_class(key, class.as_ref(), now).unwrap();
         self.keys.get_mut(&folded(&path)).unwrap().class = class;
     }
 
     fn step(&mut self, hive: &mut Hive, random: &mut Random) {
-        let now = FileTime(NOW.0 + random.below(1000) as u64);
-        match random.below(100) {
+        let now = FileTime(NOW.0 + random.index(1000) as u64);
+        match random.index(100) {
             0..40 => self.create(hive, random, now),
             40..80 => self.set(hive, random, now),
             80..90 => self.delete_value(hive, random, now),
-            90..95 if self.keys.len() < 500 || random.below(20) == 0 => self.delete_key(hive, random, now),
+            90..95 if self.keys.len() < 500 || random.index(20) == 0 => self.delete_key(hive, random, now),
             _ => self.set_class(hive, random, now),
         }
     }
@@ -351,13 +327,13 @@ fn values_up_to_a_mebibyte() {
         let sizes = [0, 1, 4, 5, 16343, 16344, 16345, 32688, 32689, 1 << 19, (1 << 20) - 4, 1 << 20];
         for round in 0..60 {
             let name = format!("v{}", round % 7);
-            let size = if round % 2 == 0 { *random.pick(&sizes) } else { random.below(1 << 20) };
+            let size = if round % 2 == 0 { *pick(&mut random, &sizes) } else { random.index(1 << 20) };
             let size = if minor == 3 { size.min((1 << 20) - 4) } else { size };
             let data = random.bytes(size);
             hive.set_value(top, &name, &RegistryData::binary(data.clone()), NOW).unwrap();
             truth.insert(name, data);
             if round % 5 == 4 {
-                let name = format!("v{}", random.below(7));
+                let name = format!("v{}", random.index(7));
                 assert_eq!(hive.delete_value(top, &name, NOW).unwrap(), truth.remove(&name).is_some());
             }
         }
@@ -397,13 +373,13 @@ fn random_edits_of_keys_with_many_values() {
         for _ in 0..4 {
             let mut hive = Hive::open(bytes).unwrap();
             for _ in 0..1500 {
-                let which = random.below(3);
+                let which = random.index(3);
                 let key = hive.create_key(hive.root(), &format!("Key {which}"), NOW).unwrap();
                 let values = &mut model[which];
-                let name = format!("Välue {}", random.below(700));
-                let spelt = if random.below(2) == 0 { name.to_uppercase() } else { name.clone() };
+                let name = format!("Välue {}", random.index(700));
+                let spelt = if random.index(2) == 0 { name.to_uppercase() } else { name.clone() };
                 let at = values.iter().position(|value| value.0.to_uppercase() == name.to_uppercase());
-                match random.below(4000) {
+                match random.index(4000) {
                     0 => {
                         hive.delete_key(key, NOW).unwrap();
                         values.clear();
@@ -413,8 +389,8 @@ fn random_edits_of_keys_with_many_values() {
                         at.map(|at| values.remove(at));
                     }
                     _ => {
-                        let length = if random.below(50) == 0 { random.below(40_000) } else { random.below(12) };
-                        let (kind, data) = (random.below(12) as u32, random.bytes(length));
+                        let length = if random.index(50) == 0 { random.index(40_000) } else { random.index(12) };
+                        let (kind, data) = (random.index(12) as u32, random.bytes(length));
                         hive.set_value(key, &spelt, &RegistryData::new(ValueType(kind), data.clone()), NOW).unwrap();
                         match at {
                             Some(at) => (values[at].1, values[at].2) = (kind, data),
@@ -502,7 +478,7 @@ fn very_many_values_under_one_key() {
 fn shuffled(count: usize, random: &mut Random) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     for i in (1..order.len()).rev() {
-        order.swap(i, random.below(i + 1));
+        order.swap(i, random.index(i + 1));
     }
     order
 }

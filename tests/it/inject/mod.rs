@@ -80,7 +80,7 @@ pub fn sha256(path: &Path) -> String {
             at += part.len() as u64;
         }
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    winject::internals::hex::encode(&hash.finalize())
 }
 
 fn hash_blocks(hash: &mut Sha256, at: u64, data: &[u8]) {
@@ -108,7 +108,7 @@ pub fn disk_sha256(path: &Path) -> String {
         }
         at += extent.length;
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    winject::internals::hex::encode(&hash.finalize())
 }
 
 /// The names in a folder, sorted.

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use winject::internals::io::MemoryVolume;
 use winject::internals::iso::{Iso, Tree, trees};
+use winject::internals::random::Random;
 use winject::{Error, Kind};
 
 /// A small image that has Rock Ridge, Joliet and UDF.
@@ -103,13 +104,8 @@ fn mutated_images_never_panic() {
     let whole = fs::read(image).unwrap();
     // mutations of zeros between the structures, and of the files' sevens, would be wasted
     let used: Vec<usize> = (0..whole.len()).filter(|&i| whole[i] != 0 && whole[i] != 7).collect();
-    let mut random = 0x2545_F491_4F6C_DD1Du64;
-    let mut next = |limit: usize| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random % limit as u64) as usize
-    };
+    let mut random = Random::from_state(0x2545_F491_4F6C_DD1D);
+    let mut next = |limit: usize| random.index(limit);
     let (mut fine, mut refused) = (0, 0);
     for _ in 0..support::rounds(3000, 20_000) {
         let mut data = whole.clone();

@@ -2,6 +2,7 @@
 
 use winject::internals::ntfs::compress::lznt1;
 use winject::internals::ntfs::compress::wof::{Algorithm, Content};
+use winject::internals::random::Random;
 
 use crate::support::{root, rounds};
 
@@ -69,44 +70,32 @@ fn lznt1_units_of_ntfs_3g() {
     assert!(all[..plain.len()] == plain);
 }
 
-/// A small generator: mutation must be repeatable, not random.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % below as u64).unwrap()
-    }
-}
-
 fn mutated_streams_never_panic() {
     let size = fixture("plain.bin").len() as u64;
-    let mut noise = Noise(0x1234_5678_9ABC_DEF1);
+    let mut noise = Random::from_state(0x1234_5678_9ABC_DEF1);
     let mut refused = 0u64;
     let streams = STREAMS.map(|(name, algorithm)| (fixture(name), algorithm));
     let lznt1 = fixture("lznt1.bin");
     let units = lznt1_units(&lznt1);
     let total = rounds(4_000, 20_000);
     for _ in 0..total {
-        let (stream, algorithm) = &streams[noise.next(streams.len())];
+        let (stream, algorithm) = &streams[noise.index(streams.len())];
         let chunk = algorithm.chunk_size();
-        let at = noise.next(usize::try_from(size).unwrap() / chunk) * chunk;
+        let at = noise.index(usize::try_from(size).unwrap() / chunk) * chunk;
         let mut mutant = stream.clone();
-        for _ in 0..=noise.next(4) {
+        for _ in 0..=noise.index(4) {
             // the chunk table and the head of a chunk are where the decisions are
-            let place = if noise.next(2) == 0 { noise.next(600) } else { noise.next(mutant.len()) };
-            mutant[place] = u8::try_from(noise.next(256)).unwrap();
+            let place = if noise.index(2) == 0 { noise.index(600) } else { noise.index(mutant.len()) };
+            mutant[place] = u8::try_from(noise.index(256)).unwrap();
         }
         let mut buf = vec![0; chunk];
         refused += u64::from(read(&mutant, *algorithm, size, at as u64, &mut buf).is_err());
 
-        let mut mutant = units[noise.next(units.len())].to_vec();
+        let mut mutant = units[noise.index(units.len())].to_vec();
         if !mutant.is_empty() {
-            for _ in 0..=noise.next(4) {
-                let place = noise.next(mutant.len());
-                mutant[place] = u8::try_from(noise.next(256)).unwrap();
+            for _ in 0..=noise.index(4) {
+                let place = noise.index(mutant.len());
+                mutant[place] = u8::try_from(noise.index(256)).unwrap();
             }
             refused += u64::from(lznt1::decompress(&mutant, &mut [0; 65536]).is_err());
         }

@@ -6,25 +6,15 @@ use winject::internals::io::MemoryVolume;
 use winject::internals::ntfs::RecordNumber;
 use winject::internals::ntfs::check::{CheckOptions, check, check_touched};
 use winject::internals::ntfs::fixup::{self, FILE, INDX};
+use winject::internals::random::Random;
 
 use super::surgeon::Surgeon;
 use crate::support::{root, rounds};
 
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % below as u64).unwrap()
-    }
-
-    /// Bytes at which formats break.
-    fn byte(&mut self) -> u8 {
-        const EDGES: [u8; 8] = [0, 1, 2, 0x7F, 0x80, 0xFE, 0xFF, 0x10];
-        if self.next(2) == 0 { EDGES[self.next(EDGES.len())] } else { u8::try_from(self.next(256)).unwrap() }
-    }
+/// Bytes at which formats break.
+fn edge_byte(noise: &mut Random) -> u8 {
+    const EDGES: [u8; 8] = [0, 1, 2, 0x7F, 0x80, 0xFE, 0xFF, 0x10];
+    if noise.index(2) == 0 { EDGES[noise.index(EDGES.len())] } else { u8::try_from(noise.index(256)).unwrap() }
 }
 
 /// Offsets and lengths of all blocks with structure: boot sector, records in use, index blocks, `$SDS`, bitmaps.
@@ -39,14 +29,14 @@ fn targets(surgeon: &Surgeon) -> Vec<(usize, usize)> {
 }
 
 /// Mutates one block; in the deep form the fix-ups are put right afterwards.
-fn mutate(block: &mut [u8], noise: &mut Noise) {
+fn mutate(block: &mut [u8], noise: &mut Random) {
     let magic = if block.starts_with(&FILE) { FILE } else { INDX };
-    let deep = noise.next(4) != 0 && fixup::unseal(block, magic).is_ok();
-    for _ in 0..=noise.next(3) {
+    let deep = noise.index(4) != 0 && fixup::unseal(block, magic).is_ok();
+    for _ in 0..=noise.index(3) {
         // most decisions are made in the first bytes
-        let span = if noise.next(3) == 0 { block.len() } else { block.len().min(400) };
-        let at = noise.next(span);
-        block[at] = noise.byte();
+        let span = if noise.index(3) == 0 { block.len() } else { block.len().min(400) };
+        let at = noise.index(span);
+        block[at] = edge_byte(noise);
     }
     if deep {
         let _ = fixup::seal(block);
@@ -61,13 +51,13 @@ fn mutated_volumes_give_a_report() {
     assert!(targets.len() > 60);
     let mut volume = MemoryVolume(bytes);
     assert!(check(&volume, &CheckOptions::default()).unwrap().is_clean());
-    let mut noise = Noise(0x5EED_0001_2345_6789);
+    let mut noise = Random::from_state(0x5EED_0001_2345_6789);
     let (mut accused, mut slowest) = (0u64, Duration::ZERO);
     let total = rounds(1_500, 12_000);
     for round in 0..total {
         let mut saved = Vec::new();
-        for _ in 0..=noise.next(2) {
-            let (at, length) = targets[noise.next(targets.len())];
+        for _ in 0..=noise.index(2) {
+            let (at, length) = targets[noise.index(targets.len())];
             saved.push((at, volume.0[at..at + length].to_vec()));
             mutate(&mut volume.0[at..at + length], &mut noise);
         }
@@ -75,7 +65,7 @@ fn mutated_volumes_give_a_report() {
         let report = check(&volume, &CheckOptions::default()).unwrap();
         accused += u64::from(!report.faults.is_empty());
         if round % 4 == 0 {
-            let records: Vec<_> = (0..8).map(|_| RecordNumber(noise.next(100) as u64)).collect();
+            let records: Vec<_> = (0..8).map(|_| RecordNumber(noise.index(100) as u64)).collect();
             let _ = check_touched(&volume, &records, &CheckOptions::default()).unwrap();
         }
         slowest = slowest.max(start.elapsed());
@@ -90,9 +80,9 @@ fn mutated_volumes_give_a_report() {
 }
 
 fn noise_is_no_volume() {
-    let mut noise = Noise(77);
+    let mut noise = Random::from_state(77);
     for length in [0, 1, 511, 512, 513, 4096, 65536] {
-        let mut bytes: Vec<u8> = (0..length).map(|_| noise.byte()).collect();
+        let mut bytes: Vec<u8> = (0..length).map(|_| edge_byte(&mut noise)).collect();
         assert!(!check(&MemoryVolume(bytes.clone()), &CheckOptions::default()).unwrap().is_clean());
         if length >= 512 {
             bytes[3..11].copy_from_slice(b"NTFS    ");

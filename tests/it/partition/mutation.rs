@@ -3,21 +3,7 @@
 use super::{BASIC_DATA, gpt_disk, mbr_sector};
 use crate::support;
 use winject::internals::partition::{MemoryDisk, PartitionView, read};
-
-/// A small generator with a fixed seed, so that a failure can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).unwrap()
-    }
-}
+use winject::internals::random::Random;
 
 fn survives(disk: Vec<u8>) -> bool {
     let disk = MemoryDisk(disk);
@@ -31,13 +17,13 @@ fn survives(disk: Vec<u8>) -> bool {
 
 /// The offsets that a table consists of, so that mutation does not waste itself on zeros.
 fn mutate(random: &mut Random, disk: &mut [u8], places: &[std::ops::Range<usize>]) {
-    for _ in 0..=random.below(4) {
-        let place = places[random.below(places.len())].clone();
-        let at = place.start + random.below(place.len());
-        disk[at] = match random.below(3) {
-            0 => [0, 1, 0x7F, 0x80, 0xFF][random.below(5)],
-            1 => disk[at] ^ (1 << random.below(8)),
-            _ => (random.next() & 0xFF) as u8,
+    for _ in 0..=random.index(4) {
+        let place = places[random.index(places.len())].clone();
+        let at = place.start + random.index(place.len());
+        disk[at] = match random.index(3) {
+            0 => [0, 1, 0x7F, 0x80, 0xFF][random.index(5)],
+            1 => disk[at] ^ (1 << random.index(8)),
+            _ => random.byte(),
         };
     }
 }
@@ -64,7 +50,7 @@ fn repair_checksums(disk: &mut [u8]) {
 fn gpt_mutants() {
     let sound = gpt_disk(512, 128, 128, &[(BASIC_DATA, 40, 49), (BASIC_DATA, 60, 69)]);
     let places = [440..512, 512..604, 1024..1024 + 2 * 128];
-    let mut random = Random(0x5eed_0001);
+    let mut random = Random::from_state(0x5eed_0001);
     let mut read_anyway = 0;
     for round in 0..support::rounds(5_000, 20_000) {
         let mut disk = sound.clone();
@@ -84,7 +70,7 @@ fn mbr_chain_mutants() {
     sound[20 * 512..][..512].copy_from_slice(&mbr_sector(&[(7, 1, 4), (5, 20, 10)]));
     sound[30 * 512..][..512].copy_from_slice(&mbr_sector(&[(7, 1, 4)]));
     let places = [446..512, 5120 + 446..5120 + 512, 10240 + 446..10240 + 512, 15360 + 446..15360 + 512];
-    let mut random = Random(0x5eed_0002);
+    let mut random = Random::from_state(0x5eed_0002);
     for _ in 0..support::rounds(20_000, 100_000) {
         let mut disk = sound.clone();
         mutate(&mut random, &mut disk, &places);

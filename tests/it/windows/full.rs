@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use winject::internals::drivers::SignatureLevel;
+use winject::internals::hex;
 use winject::internals::hive::{Hive, RegistryData};
 use winject::internals::ntfs::security::Protected;
 use winject::internals::ntfs::{CreateOptions, Security};
@@ -58,8 +59,7 @@ fn a_trusted_publisher_is_written() {
             rest = &rest[12 + length..];
         }
         assert_eq!(properties[&32], der);
-        let hex: String = properties[&3].iter().map(|b| format!("{b:02X}")).collect();
-        assert_eq!(hex, print);
+        assert_eq!(hex::encode_upper(&properties[&3]), print);
         assert!(guests::inject(&disk, &media, &options).plan.is_empty());
         std::fs::remove_file(&disk.path).unwrap();
     }
@@ -109,8 +109,7 @@ fn read(python: &Path, disk: &Disk, folder: &Path) -> Seen {
     for name in ["SYSTEM", "SOFTWARE", "DRIVERS"] {
         let mut values = BTreeMap::new();
         for (place, value) in json[name].as_object().unwrap() {
-            let hex = value[1].as_str().unwrap();
-            let bytes = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+            let bytes = hex::decode(value[1].as_str().unwrap()).unwrap();
             values.insert(place.clone(), (value[0].as_u64().unwrap() as u32, bytes));
         }
         hives.insert(name.to_owned(), values);

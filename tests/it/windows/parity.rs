@@ -395,7 +395,7 @@ fn examples(text: &str, title: &str) -> Values {
             None => kind.parse().unwrap(),
         };
         let bytes = if let Some(hex) = data.strip_prefix("hex:") {
-            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+            winject::internals::hex::decode(hex).unwrap()
         } else if let Some(mut list) = data.strip_prefix('[') {
             let mut bytes = Vec::new();
             while !list.starts_with(']') {

@@ -4,7 +4,7 @@ use super::bcd::{self, DefaultEntry, Device, Entry};
 use super::links::{ChainFindings, readable};
 use super::program::{PROGRAM_BYTES_MAX, check_program};
 use crate::error::Result;
-use crate::hive::Hive;
+use crate::hive::HiveFile;
 use crate::hive::reader::Reader;
 use crate::partition::PartitionId;
 use crate::windows::boot_check::report::{Code, Gate};
@@ -47,9 +47,13 @@ pub(super) fn check_boot_store(
         links.fail(Gate::Bcd, Code::NoBcd, format!("no boot configuration: {what} is missing"));
         return Ok(());
     };
-    let log = |ending: &str| read(&format!("{path}.{ending}")).ok().flatten();
-    let replayed = Hive::open_with_logs(bytes, log("LOG1").as_deref(), log("LOG2").as_deref())
-        .and_then(|(hive, _)| hive.finish(&[]));
+    let mut store = Some(bytes);
+    let file = HiveFile::load(|ending| match ending {
+        "" => Ok(store.take()),
+        // a log that cannot be read is as good as none
+        log => Ok(read(&format!("{path}{log}")).ok().flatten()),
+    });
+    let replayed = file.and_then(|file| file.map_or(Ok(Vec::new()), |file| file.hive.finish(&[])));
     let Some(bytes) = readable(replayed, links, Gate::Bcd, &what)? else { return Ok(()) };
     let entry = Reader::open(&bytes).and_then(|store| bcd::default_entry(&store));
     match readable(entry, links, Gate::Bcd, &what)? {

@@ -28,7 +28,7 @@ pub(super) struct Earlier {
 
 /// The number of a package by the SHA-1 of its INF.
 fn number(sha1: &[u8]) -> String {
-    sha1.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    crate::hex::encode(sha1.get(..8).unwrap_or(sha1))
 }
 
 /// The folder of a package in the driver store. The number is a hash of the INF there; so is ours.

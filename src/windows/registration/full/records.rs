@@ -211,7 +211,7 @@ fn device_ids(out: &mut Records, facts: &Facts, names: &Names) {
     for (id, rank) in best {
         out.set(&format!("{ROOT}\\DeviceIds\\{id}"), &names.oem, RegistryData::binary(rank));
     }
-    let class = facts.class_guid.to_string().to_lowercase();
+    let class = facts.class_guid.braced().to_lowercase();
     out.set(&format!("{ROOT}\\DeviceIds\\{class}"), &names.oem, RegistryData::none());
 }
 

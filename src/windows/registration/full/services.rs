@@ -5,8 +5,9 @@ use crate::drivers::Package;
 use crate::drivers::inf::ServiceFacts;
 use crate::drivers::pe::file_version;
 use crate::error::Result;
+use crate::hex;
 use crate::hive::RegistryData;
-use crate::plan::{Content, GuestHive, hex};
+use crate::plan::{Content, GuestHive};
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{Action, FileRecord, Record, ServiceRecord};
 use crate::windows::registration::driver_file::driver_access;
@@ -121,7 +122,7 @@ pub(super) fn copy_system_files(builder: &mut PlanBuilder<'_>, package: &Package
             source: file.media_path().to_owned(),
             destination: path,
             size: file.size,
-            sha256: hex(&file.sha256),
+            sha256: hex::encode(&file.sha256),
             service: Some(service.name.clone()),
         });
     }
