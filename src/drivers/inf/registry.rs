@@ -262,7 +262,7 @@ mod tests {
         for flags in ["REG_SZ", "\"REG_SZ\"", "%FLG_ADDREG_TYPE_DWORD%", "what", "0x1_0", "0x100000000"] {
             one(&format!("HKR,,a,{flags},7"), Set, ValueType::SZ, b"7\0\0\0");
         }
-        assert!(notes("HKR,,a,ValueType::SZ,x").contains("x.inf:4: the flags \"REG_SZ\" are taken as 0"));
+        assert!(notes("HKR,,a,REG_SZ,x").contains("x.inf:4: the flags \"REG_SZ\" are taken as 0"));
         assert_eq!(notes("HKR,,a,,x"), "");
         for (data, number) in [
             ("\"5\"", 5u32),
