@@ -6,7 +6,7 @@ pub const FILE_SIZE_MAX: u64 = 256 << 20;
 /// Most warnings about a source.
 pub(super) const WARNINGS_MAX: usize = 100;
 
-/// A file of a [`Source`].
+/// A file of a [`Source`](super::Source).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
     /// Path below the source's root, with `/`.

@@ -32,7 +32,7 @@ pub mod layout {
     pub const TAG: Field<u32> = Field::at(0x3C);
     /// Units of the name.
     pub const NAME_LENGTH: Field<u8> = Field::at(0x40);
-    /// One of the codes of [`Namespace`].
+    /// One of the codes of [`Namespace`](crate::internals::ntfs::Namespace).
     pub const NAMESPACE: Field<u8> = Field::at(0x41);
     /// Offset of the name: bytes of the fixed part.
     pub const NAME: usize = 0x42;
