@@ -1,7 +1,7 @@
 //! Commits: the changes of a stage are made permanent.
 //!
-//! Three ways, each all or nothing: [`commit_overlay`] (a small qcow2 over the untouched original),
-//! [`write_standalone`] (a whole new image), [`commit_in_place`] (the file itself, with an undo journal next to it).
+//! Two ways, each all or nothing: [`commit_overlay`] (a small qcow2 over the untouched original) and [`commit_in_place`]
+//! (the file itself, with an undo journal next to it). A whole new image is a conversion of the stage.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ mod in_place;
 mod options;
 mod output;
 mod undo;
-mod whole;
+mod overlay;
 
 pub use options::{CommitOptions, Committed};
 pub(crate) use output::{Output, refuse_own_files, resolve_output};
 pub use undo::Recovery;
 
 pub use super::journal::journal_path;
-use super::{Format, PathPolicy, RealHost, Stage};
+use super::{PathPolicy, RealHost, Stage};
 use crate::error::Result;
 
 /// Writes the stage's changes into the file at `path`, from which the stage was opened.
@@ -44,7 +44,7 @@ pub fn check_in_place(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result
 /// # Errors
 /// [`Kind::Usage`](crate::Kind::Usage) when `out` exists (unless [`CommitOptions::overwrite`]) or is the original.
 pub fn commit_overlay(stage: &mut Stage, original: &Path, out: &Path, options: &CommitOptions) -> Result<Committed> {
-    whole::overlay(&RealHost, stage, original, out, options)
+    overlay::overlay(&RealHost, stage, original, out, options)
 }
 
 /// Finds out early whether [`commit_overlay`] can lay an overlay over the image: QEMU, which is to run it, must find
@@ -53,15 +53,7 @@ pub fn commit_overlay(stage: &mut Stage, original: &Path, out: &Path, options: &
 /// # Errors
 /// [`Kind::Unsupported`](crate::Kind::Unsupported), for instance for a disk inside an OVA.
 pub fn check_overlay(stage: &Stage) -> Result<()> {
-    whole::backing_format(stage.image()).map(drop)
-}
-
-/// Writes the whole disk, with its changes, as a new image `out` of the given format (raw or qcow2).
-///
-/// # Errors
-/// Those of [`commit_overlay`].
-pub fn write_standalone(stage: &Stage, out: &Path, format: Format, options: &CommitOptions) -> Result<Committed> {
-    whole::standalone(&RealHost, stage, out, format, options)
+    overlay::backing_format(stage.image()).map(drop)
 }
 
 /// Deals with the journal of an interrupted in-place run: completes the run if it had written everything, and rolls the
@@ -80,5 +72,5 @@ pub fn recover(path: &Path, policy: &PathPolicy) -> Result<Recovery> {
 pub mod on {
     pub use super::in_place::in_place;
     pub use super::undo::recover;
-    pub use super::whole::{overlay, standalone};
+    pub use super::overlay::overlay;
 }

@@ -385,35 +385,29 @@ fn outputs_appear_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let original = write_file(folder.path(), "original.raw", &mixed(CASE_SIZE, 40));
     let out = folder.path().join("out");
-    let write = |host: &VirtualHost, format: Option<Format>| {
+    let write = |host: &VirtualHost| {
         let mut stage = stage(&original);
         stage.write_at(ImageOffset(70_000), &[7; 5000]).unwrap();
-        let options = CommitOptions::default();
-        match format {
-            None => on::overlay(host, &mut stage, &original, &out, &options).map(|_| ()),
-            Some(format) => on::standalone(host, &stage, &out, format, &options).map(|_| ()),
-        }
+        on::overlay(host, &mut stage, &original, &out, &CommitOptions::default()).map(|_| ())
     };
-    for format in [None, Some(Format::Raw), Some(Format::Qcow2)] {
-        let host = VirtualHost::new(Files::new(), Fault::Never);
-        write(&host, format).unwrap();
-        let whole = host.files();
-        assert_eq!(whole.keys().collect::<Vec<_>>(), [&out]);
-        let steps = host.log().len();
-        // What is under the output's name was flushed before it got the name.
-        let log = host.log();
-        let renamed = log.iter().position(|op| matches!(op, Op::Rename(..))).unwrap();
-        assert!(matches!(log[renamed - 1], Op::Flush(_)) && matches!(log[renamed + 1], Op::SyncFolder));
-        for fault in (0..steps).flat_map(|n| [Fault::Once(n), Fault::From(n)]) {
-            let host = VirtualHost::new(Files::new(), fault);
-            let error = write(&host, format).unwrap_err();
-            assert_eq!(error.kind(), Kind::Io, "{error}");
-            if let Some(found) = host.files().get(&out) {
-                assert!(*found == whole[&out], "{fault:?}");
-            }
-            if matches!(fault, Fault::Once(_)) {
-                assert!(host.files().keys().all(|path| *path == out), "{fault:?}: {:?}", host.files().keys());
-            }
+    let host = VirtualHost::new(Files::new(), Fault::Never);
+    write(&host).unwrap();
+    let whole = host.files();
+    assert_eq!(whole.keys().collect::<Vec<_>>(), [&out]);
+    let steps = host.log().len();
+    // What is under the output's name was flushed before it got the name.
+    let log = host.log();
+    let renamed = log.iter().position(|op| matches!(op, Op::Rename(..))).unwrap();
+    assert!(matches!(log[renamed - 1], Op::Flush(_)) && matches!(log[renamed + 1], Op::SyncFolder));
+    for fault in (0..steps).flat_map(|n| [Fault::Once(n), Fault::From(n)]) {
+        let host = VirtualHost::new(Files::new(), fault);
+        let error = write(&host).unwrap_err();
+        assert_eq!(error.kind(), Kind::Io, "{error}");
+        if let Some(found) = host.files().get(&out) {
+            assert!(*found == whole[&out], "{fault:?}");
+        }
+        if matches!(fault, Fault::Once(_)) {
+            assert!(host.files().keys().all(|path| *path == out), "{fault:?}: {:?}", host.files().keys());
         }
     }
 }

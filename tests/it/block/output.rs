@@ -50,7 +50,8 @@ fn an_existing_output_is_kept_unless_told() {
     let refuse = CommitOptions::default();
     let error = commit::commit_overlay(&mut stage, &original, &out, &refuse).unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
-    assert_eq!(commit::write_standalone(&stage, &out, Format::Raw, &refuse).unwrap_err().kind(), Kind::Usage);
+    let raw = ConvertOptions { format: Format::Raw, ..Default::default() };
+    assert_eq!(convert(&stage, &out, &raw).unwrap_err().kind(), Kind::Usage);
     assert_eq!(std::fs::read(&out).unwrap(), b"precious");
     let replace = CommitOptions { overwrite: true, ..Default::default() };
     // Never over the input itself, however the path is spelled.
@@ -79,7 +80,7 @@ fn standalone_images_are_complete_sparse_and_repeatable() {
         scribble(&mut stage, &mut model, &mut Random::new(3), 12);
         write_file(path, "model.raw", &model);
         for (format, name) in [(Format::Raw, "out.raw"), (Format::Qcow2, "out.qcow2"), (Format::Qcow2, "again.qcow2")] {
-            commit::write_standalone(&stage, &path.join(name), format, &CommitOptions::default()).unwrap();
+            convert(&stage, &path.join(name), &ConvertOptions { format, ..Default::default() }).unwrap();
             assert_same(path, name, "model.raw");
             let used = std::os::unix::fs::MetadataExt::blocks(&path.join(name).metadata().unwrap()) * 512;
             assert!(used < 14 << 20, "{name}: holes stay holes, but {used} bytes are used");
@@ -160,7 +161,7 @@ fn an_output_in_use_is_not_replaced() {
     guest.lock(LockMode::Write, Locking::Refuse).unwrap();
     let errors = [
         commit::commit_overlay(&mut stage, &original, &out, &replace).unwrap_err(),
-        commit::write_standalone(&stage, &out, Format::Raw, &replace).unwrap_err(),
+        convert(&stage, &out, &ConvertOptions { format: Format::Raw, ..over.clone() }).unwrap_err(),
         convert(&stage, &out, &over).unwrap_err(),
     ];
     for error in errors {
@@ -201,7 +202,8 @@ fn outputs_are_open_to_no_more_users_than_their_source() {
         let [overlay, whole, converted] = ["overlay", "whole", "converted"].map(|name| folder.path().join(name));
         let options = CommitOptions { overwrite: true, ..Default::default() };
         commit::commit_overlay(&mut stage, &original, &overlay, &options).unwrap();
-        commit::write_standalone(&stage, &whole, Format::Raw, &options).unwrap();
+        let raw = ConvertOptions { format: Format::Raw, overwrite: true, ..Default::default() };
+        convert(&stage, &whole, &raw).unwrap();
         convert(&stage, &converted, &ConvertOptions { overwrite: true, ..Default::default() }).unwrap();
         for path in [&overlay, &whole, &converted] {
             assert_eq!(mode_of(path), mode & umasked, "{} of {mode:o}", path.display());

@@ -15,7 +15,8 @@ use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
-use winject::internals::block::{self, Format, Stage, StageOptions, commit};
+use winject::internals::block::convert::{ConvertOptions, convert};
+use winject::internals::block::{self, Format, Stage, StageOptions};
 use winject::internals::units::ImageOffset;
 
 /// The program with a fixed clock, so that runs can be compared.
@@ -51,7 +52,8 @@ pub fn writable_fixture(folder: &Path, format: Format) -> PathBuf {
     });
     let image = block::open(&fixture(), &block::OpenOptions::default()).unwrap();
     let stage = Stage::new(image, StageOptions::default());
-    commit::write_standalone(&stage, &out, format, &commit::CommitOptions::default()).unwrap();
+    let options = ConvertOptions { format, ..Default::default() };
+    convert(&stage, &out, &options).unwrap();
     out
 }
 

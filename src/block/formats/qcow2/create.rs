@@ -1,4 +1,4 @@
-//! Writing a new qcow2 file from its start to its end, the tables after the data.
+//! Writing an overlay, a new qcow2 file over a backing file, from its start to its end: the tables follow the data.
 
 use super::cluster::{ClusterSize, GuestCluster};
 use super::header::Compression;
@@ -13,7 +13,7 @@ const BUFFER_BYTES: usize = 2 << 20;
 /// A qcow2 file that is being written. Clusters must come in ascending guest order. The header is written last: until
 /// then the file is not a qcow2 image.
 #[derive(Debug)]
-pub(crate) struct NewImage<'a> {
+pub(crate) struct NewOverlay<'a> {
     storage: &'a dyn Storage,
     clusters: ClusterSize,
     layout: ImageLayout,
@@ -23,17 +23,17 @@ pub(crate) struct NewImage<'a> {
     last_cluster: Option<GuestCluster>,
 }
 
-impl<'a> NewImage<'a> {
+impl<'a> NewOverlay<'a> {
     /// Bytes of a cluster.
     pub const CLUSTER: u64 = ClusterSize::DEFAULT.bytes();
 
-    /// Begins a new image in an empty file.
+    /// Begins an overlay of `size` bytes in an empty file.
     ///
     /// # Errors
     /// When the disk is too large, or the backing file's name too long.
-    pub fn new(storage: &'a dyn Storage, size: u64, backing: Option<Backing>) -> Result<Self> {
+    pub fn new(storage: &'a dyn Storage, size: u64, backing: Backing) -> Result<Self> {
         let clusters = ClusterSize::DEFAULT;
-        let options = NewImageOptions { size, clusters, compression: Compression::Zlib, backing };
+        let options = NewImageOptions { size, clusters, compression: Compression::Zlib, backing: Some(backing) };
         let layout = ImageLayout::with_tables_after_data(options)?;
         Ok(Self { storage, clusters, layout, write_buffer: Vec::new(), buffer_at: HostOffset(0), last_cluster: None })
     }

@@ -4,7 +4,8 @@
 //!   `refcount` (stored refcounts), `snapshot`, `bitmap`.
 //! - Reading: `image`, with `cache` and `decompress`; `info` for `winject image info`.
 //! - Checking: `check`, which counts in `reference_counts`; `repair` for leaks and interrupted edits.
-//! - Writing: `edit` in place; `new_layout` places the clusters of a new image, `create` writes one.
+//! - Writing: `edit` in place; `new_layout` places the clusters of a new image, `create` writes an
+//!   overlay.
 
 mod bitmap;
 mod cache;
@@ -27,7 +28,7 @@ mod snapshot;
 pub use bitmap::Bitmap;
 pub use check::{CheckReport, Problem, ProblemKind, check, check_storage};
 pub(crate) use cluster::{ClusterSize, GuestCluster};
-pub(crate) use create::NewImage;
+pub(crate) use create::NewOverlay;
 pub(crate) use edit::{Edit, Source, Target, Write, data_file_name, plan_edit, refuse_corrupt};
 pub(crate) use entry::L2Entry;
 pub use header::Compression;
