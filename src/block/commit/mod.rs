@@ -9,8 +9,8 @@ mod data_file;
 mod in_place;
 mod options;
 mod output;
-mod undo;
 mod overlay;
+mod undo;
 
 pub use options::{CommitOptions, Committed};
 pub(crate) use output::{Output, refuse_own_files, resolve_output};
@@ -71,6 +71,6 @@ pub fn recover(path: &Path, policy: &PathPolicy) -> Result<Recovery> {
 /// The same commits on a host of one's own, for tests that record writes and inject faults.
 pub mod on {
     pub use super::in_place::in_place;
-    pub use super::undo::recover;
     pub use super::overlay::overlay;
+    pub use super::undo::recover;
 }
