@@ -399,7 +399,7 @@ mod tests {
             hive.create_key(hive.root(), &format!("Key {i}"), now).unwrap();
         }
         let key = hive.create_key(hive.root(), r"key 7\Ünter", now).unwrap();
-        let large = RegistryData::binary(&[9; 40_000]);
+        let large = RegistryData::binary([9; 40_000]);
         hive.set_value(key, "Large", &large, now).unwrap();
         hive.set_value(key, "", &RegistryData::new(ValueType::SZ, b"a\0\0\0"), now).unwrap();
         let bytes = hive.finish(&[]).unwrap();

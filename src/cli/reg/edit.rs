@@ -38,7 +38,7 @@ pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {
     let changed = edit(&args.target, &args.key, &args.prefix.path(), places, ui, &mut |hive, path| {
         let key = path.names().iter().try_fold(hive.root(), |key, name| hive.create_subkey(key, name, now))?;
         if let Some((name, data)) = &data {
-            hive.set_value(key, name, &data, now)?;
+            hive.set_value(key, name, data, now)?;
         }
         Ok(())
     })?;
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(given("dword", &["0x10"]), Some(RegistryData::dword(16)));
         assert_eq!(given("qword", &["5000000000"]), Some(RegistryData::qword(5_000_000_000)));
         assert_eq!(given("multi_sz", &["a", "b"]), Some(RegistryData::multi_sz(&["a", "b"])));
-        assert_eq!(given("binary", &["01 ff,2A"]), Some(RegistryData::binary(&[1, 255, 42])));
+        assert_eq!(given("binary", &["01 ff,2A"]), Some(RegistryData::binary([1, 255, 42])));
         assert_eq!(given("none", &[]), Some(RegistryData::none()));
         assert_eq!(given("0xffff0012", &["00"]), Some(RegistryData { kind: ValueType(0xFFFF_0012), bytes: vec![0] }));
         for (kind, texts) in [("dword", vec!["x"]), ("sz", vec!["a", "b"]), ("binary", vec!["123"]), ("what", vec![])] {

@@ -47,7 +47,7 @@ const DRIVER_KEYS: &[Key<Definition>] = &[
     Key::new(&["pattern"], |driver, field| field.text().map(|text| driver.pattern = Some(text))),
     Key::new(&["inf_hint"], |driver, field| field.text().map(|text| driver.inf_hint = Some(text))),
     Key::new(&["class_guid"], |driver, field| read_guid(field).map(|guid| driver.class_guid = Some(guid))),
-    Key::new(&["start_type", "start"], |driver, field| read_start(driver, field)),
+    Key::new(&["start_type", "start"], read_start),
     Key::new(&["type"], |driver, field| field.choice(TYPES).map(|kind| driver.kind = Some(kind))),
     Key::new(&["error_control"], |driver, field| {
         field.choice(ERROR_CONTROLS).map(|control| driver.error_control = Some(control))

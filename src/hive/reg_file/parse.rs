@@ -516,7 +516,7 @@ mod tests {
         let expected = [
             ("", Some(RegistryData::sz("de\"fault\\"))),
             ("d", Some(RegistryData::dword(31))),
-            ("h", Some(RegistryData::binary(&[1, 2, 255]))),
+            ("h", Some(RegistryData::binary([1, 2, 255]))),
             ("e", Some(RegistryData { kind: ValueType::EXPAND_SZ, bytes: vec![] })),
             ("x", Some(RegistryData { kind: ValueType(0xFFFF_0012), bytes: vec![0xAA, 0xBB] })),
             ("s", Some(RegistryData::expand_sz("%a%"))),

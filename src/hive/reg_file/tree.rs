@@ -162,7 +162,7 @@ impl Import {
         let key = self.key.ok_or_else(|| Error::bug(Layer::Hive, "a value without a key"))?;
         match data {
             Some(data) => {
-                self.done.values_set += usize::from(hive.set_value_named(key, name, &data, self.now)?);
+                self.done.values_set += usize::from(hive.set_value_named(key, name, data, self.now)?);
             }
             None => self.done.values_deleted += usize::from(hive.delete_value_named(key, name, self.now)?),
         }

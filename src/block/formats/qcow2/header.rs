@@ -189,7 +189,7 @@ impl Header {
     /// Reads the extensions and the backing file's name.
     fn parse_variable(&mut self, stored: &StoredHeader, area: &[u8]) -> Result<()> {
         let length = header_length(stored);
-        if self.version == 3 && (length < LENGTH_V3_MIN || length % 8 != 0 || length as usize > area.len()) {
+        if self.version == 3 && (length < LENGTH_V3_MIN || !length.is_multiple_of(8) || length as usize > area.len()) {
             return Err(damaged("invalid header length", offset_of!(StoredHeader, header_length))
                 .expected_found("a multiple of 8, from 104 to the cluster size", length));
         }
