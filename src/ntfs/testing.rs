@@ -1,5 +1,6 @@
 //! The smallest volume on which the parts can be tested one by one: `$MFT` and the two bitmaps, nothing else.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::allocator::{ClusterAllocator, RecordAllocator};
@@ -60,7 +61,7 @@ pub(super) fn pager() -> Pager<MemoryVolume> {
 
 /// The allocator of the volume's clusters.
 pub(super) fn clusters() -> ClusterAllocator {
-    ClusterAllocator::new(Arc::new(stream(BITMAP, 1, CLUSTERS / 8)), vec![0..MFT])
+    ClusterAllocator::new(Arc::new(stream(BITMAP, 1, CLUSTERS / 8)), vec![Range { start: 0, end: MFT }])
 }
 
 /// The allocator of the volume's records.

@@ -141,7 +141,7 @@ pub(super) fn selection(version: [u16; 4]) -> Selection {
 
 pub(super) fn set(hive: &mut Hive, key: &str, name: &str, data: &RegistryData) {
     let key = hive.create_key(hive.root(), key, NOW).unwrap();
-    hive.set_value(key, name, &data, NOW).unwrap();
+    hive.set_value(key, name, data, NOW).unwrap();
 }
 
 fn kernel(machine: u16) -> Vec<u8> {
@@ -379,9 +379,9 @@ fn an_active_package_of_the_guest_is_not_clobbered() {
     let id = HARDWARE[1];
     let package = "vioscsi.inf_amd64_0123456789abcdef";
     set(&mut system, "DriverDatabase\\DriverInfFiles\\oem7.inf", "Active", &RegistryData::sz(package));
-    set(&mut system, &format!("DriverDatabase\\DeviceIds\\{id}"), "oem7.inf", &RegistryData::binary(&[1, 0xff, 0, 0]));
+    set(&mut system, &format!("DriverDatabase\\DeviceIds\\{id}"), "oem7.inf", &RegistryData::binary([1, 0xff, 0, 0]));
     let key = format!("DriverDatabase\\DriverPackages\\{package}");
-    set(&mut system, &key, "Version", &RegistryData::binary(&[0; 48]));
+    set(&mut system, &key, "Version", &RegistryData::binary([0; 48]));
     set(&mut system, &format!("{key}\\Descriptors\\{id}"), "Configuration", &RegistryData::sz("c"));
     set(&mut system, &format!("{key}\\Configurations\\c"), "Service", &RegistryData::sz("vioscsi"));
     let image = "\\SystemRoot\\System32\\DriverStore\\FileRepository\\vioscsi.inf_amd64_0123456789abcdef\\vioscsi.sys";

@@ -300,7 +300,7 @@ mod tests {
         for i in 0..20 {
             let key = hive.create_key(hive.root(), &format!("A\\Key {i}\\x"), NOW).unwrap();
             hive.set_value(key, "", &RegistryData::new(ValueType::SZ, b"a\0\0\0"), NOW).unwrap();
-            hive.set_value(key, "Number", &RegistryData::new(ValueType(i), &[i as u8; 9]), NOW).unwrap();
+            hive.set_value(key, "Number", &RegistryData::new(ValueType(i), [i as u8; 9]), NOW).unwrap();
         }
         hive
     }

@@ -287,7 +287,7 @@ mod tests {
         let long: String = "a𝄞".repeat(50_000);
         let values = vec![
             (Name::from("text"), Some(RegistryData::sz(&long))),
-            (Name::from("bytes"), Some(RegistryData::binary(&[7; 200_000]))),
+            (Name::from("bytes"), Some(RegistryData::binary([7; 200_000]))),
         ];
         let sections = vec![Section { path: KeyPath::from("A"), delete: false, values }];
         let document = Document { sections };
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn long_data_are_continued() {
-        let data = RegistryData::binary(&[7; 100]);
+        let data = RegistryData::binary([7; 100]);
         let sections =
             vec![Section { path: KeyPath::default(), delete: false, values: vec![(Name::from("Long"), Some(data))] }];
         let document = Document { sections };

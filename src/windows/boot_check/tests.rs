@@ -115,7 +115,7 @@ fn every_way_of_breaking_it_has_its_reason() {
             edit(f, |h| {
                 drop_key(h, "DriverDatabase\\DeviceIds");
                 let wrong = "ControlSet001\\Control\\DriverDatabase\\DeviceIds\\PCI\\VEN_1AF4&DEV_1048";
-                set(h, wrong, "h2k-vioscsi.inf", &RegistryData::binary(&[1, 0xff, 0, 0]));
+                set(h, wrong, "h2k-vioscsi.inf", &RegistryData::binary([1, 0xff, 0, 0]));
             });
         }),
         ("package not active", Code::PackageNotActive, |f| {
@@ -123,9 +123,7 @@ fn every_way_of_breaking_it_has_its_reason() {
         }),
         ("package gone", Code::PackageMissing, |f| edit(f, |h| drop_key(h, PACKAGE))),
         ("no Version", Code::NoVersion, |f| edit(f, |h| drop_value(h, PACKAGE, "Version"))),
-        ("short Version", Code::NoVersion, |f| {
-            edit(f, |h| set(h, PACKAGE, "Version", &RegistryData::binary(&[0; 40])))
-        }),
+        ("short Version", Code::NoVersion, |f| edit(f, |h| set(h, PACKAGE, "Version", &RegistryData::binary([0; 40])))),
         ("no descriptors", Code::NoDescriptor, |f| edit(f, |h| drop_key(h, &format!("{PACKAGE}\\Descriptors")))),
         ("no configuration", Code::NoConfiguration, |f| {
             edit(f, |h| drop_key(h, &format!("{PACKAGE}\\Configurations")));
@@ -318,9 +316,9 @@ fn a_signed_record_of_another_maker_goes_first() {
         let mut files = injected("19045", true);
         edit(&mut files, |h| {
             let name = FOREIGN.rsplit('\\').next().unwrap();
-            set(h, &format!("DriverDatabase\\DeviceIds\\{ID}"), "oem77.inf", &RegistryData::binary(&[2, 0xff, 0, 0]));
+            set(h, &format!("DriverDatabase\\DeviceIds\\{ID}"), "oem77.inf", &RegistryData::binary([2, 0xff, 0, 0]));
             set(h, "DriverDatabase\\DriverInfFiles\\oem77.inf", "Active", &RegistryData::sz(name));
-            set(h, FOREIGN, "Version", &RegistryData::binary(&[0; 48]));
+            set(h, FOREIGN, "Version", &RegistryData::binary([0; 48]));
             set(h, &format!("{FOREIGN}\\Descriptors\\{ID}"), "Configuration", &RegistryData::sz("i"));
             set(h, &format!("{FOREIGN}\\Configurations\\i"), "Service", &RegistryData::sz("foostor"));
             set(h, "ControlSet001\\Services\\foostor", "Start", &RegistryData::dword(4));

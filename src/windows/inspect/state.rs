@@ -157,7 +157,7 @@ mod tests {
 
     fn set(hive: &mut Hive, key: &str, name: &str, data: &RegistryData) {
         let key = hive.create_key(hive.root(), key, NOW).unwrap();
-        hive.set_value(key, name, &data, NOW).unwrap();
+        hive.set_value(key, name, data, NOW).unwrap();
     }
 
     #[test]

@@ -47,7 +47,11 @@ fn a_signal_leaves_no_unfinished_file() {
     let out = folder.path().join("out");
     std::fs::create_dir(&out).unwrap();
     for (signal, number) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
-        let child = start_writing(&mut convert(&source, &out.join("new.qcow2")), &out);
+        // A test run in the background of a shell, or under nohup, inherits ignored signals.
+        let convert = convert(&source, &out.join("new.qcow2"));
+        let mut command = Command::new("env");
+        command.arg("--default-signal").arg(convert.get_program()).args(convert.get_args()).stderr(Stdio::null());
+        let child = start_writing(&mut command, &out);
         let status = end(child, signal);
         assert_eq!(status.signal(), Some(number), "{status}");
         assert_eq!(names(&out), [""; 0], "SIG{signal}");

@@ -120,7 +120,7 @@ fn sample(minor: u32) -> Victim {
     for (name, size) in [("", 7), ("resident", 4), ("plain", 100), ("val1", 9), ("val2", 9), ("large", 40_000)] {
         hive.set_value(apple, name, &RegistryData::binary(vec![1; size]), NOW).unwrap();
     }
-    hive.set_value(apple, "Ω", &RegistryData::binary(&[]), NOW).unwrap();
+    hive.set_value(apple, "Ω", &RegistryData::binary([]), NOW).unwrap();
     for name in ["Child1", "Child2", "Child3", "Ω1"] {
         hive.create_key(apple, name, NOW).unwrap();
     }

@@ -119,7 +119,7 @@ fn names_of_every_upper_casable_unit_are_found() {
     for &unit in &units {
         let name = Name::from_units(vec![0x41, unit, 0x42]);
         hive.create_subkey(hive.root(), &name, NOW).unwrap();
-        hive.set_value_named(hive.root(), &name, &RegistryData::new(ValueType::NONE, &[]), NOW).unwrap();
+        hive.set_value_named(hive.root(), &name, &RegistryData::new(ValueType::NONE, []), NOW).unwrap();
     }
     let bytes = clean(hive);
     assert_clean(&bytes, None);
@@ -139,12 +139,12 @@ fn names_that_windows_would_not_take_are_refused() {
     }
     assert!(hive.create_subkey(hive.root(), &Name::from("a\\b"), NOW).is_err());
     assert!(hive.create_subkey(hive.root(), &Name::default(), NOW).is_err());
-    assert!(hive.set_value(hive.root(), &"x".repeat(16384), &RegistryData::new(ValueType::NONE, &[]), NOW).is_err());
+    assert!(hive.set_value(hive.root(), &"x".repeat(16384), &RegistryData::new(ValueType::NONE, []), NOW).is_err());
     assert!(hive.delete_key(hive.root(), NOW).is_err());
     for good in ["x".repeat(255), "Ω".repeat(255)] {
         hive.create_key(hive.root(), &good, NOW).unwrap();
     }
-    hive.set_value(hive.root(), &"Ω".repeat(16383), &RegistryData::new(ValueType::NONE, &[]), NOW).unwrap();
+    hive.set_value(hive.root(), &"Ω".repeat(16383), &RegistryData::new(ValueType::NONE, []), NOW).unwrap();
     assert_clean(&clean(hive), None);
 }
 
@@ -212,12 +212,12 @@ fn growth_goes_into_the_tail_of_the_file_first() {
     let mut bytes = Hive::create("ROOT", NOW).finish(&[]).unwrap();
     bytes.resize(64 * 1024, 0xEE);
     let mut hive = Hive::open(bytes).unwrap();
-    hive.set_value(hive.root(), "v", &RegistryData::binary(&[1; 10_000]), NOW).unwrap();
+    hive.set_value(hive.root(), "v", &RegistryData::binary([1; 10_000]), NOW).unwrap();
     assert_eq!(hive.file_size(), 64 * 1024);
     let bytes = clean(hive);
     assert_clean(&bytes, None);
     let mut hive = Hive::open(bytes).unwrap();
-    hive.set_value(hive.root(), "w", &RegistryData::binary(&[1; 100_000]), NOW).unwrap();
+    hive.set_value(hive.root(), "w", &RegistryData::binary([1; 100_000]), NOW).unwrap();
     assert_clean(&clean(hive), None);
 }
 
@@ -227,7 +227,7 @@ fn maxima_are_kept_and_reset() {
     let fields = |hive: &[u8]| [52, 60, 64].map(|at| word(hive, root + at) & 0xFFFF);
     let a = hive.create_key(hive.root(), "abc", NOW).unwrap();
     hive.create_key(hive.root(), "abcdef", NOW).unwrap();
-    hive.set_value(hive.root(), "name", &RegistryData::binary(&[1; 30]), NOW).unwrap();
+    hive.set_value(hive.root(), "name", &RegistryData::binary([1; 30]), NOW).unwrap();
     let bytes = clean(hive);
     assert_eq!(fields(&bytes), [12, 8, 30]);
     let mut hive = Hive::open(bytes).unwrap();

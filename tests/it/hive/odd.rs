@@ -38,7 +38,7 @@ fn neglected() -> Vec<u8> {
     let mut hive = Hive::create("ROOT", NOW);
     for i in 0..6000 {
         let key = hive.create_key(hive.root(), &format!("Key {i:05}"), NOW).unwrap();
-        hive.set_value(key, "value", &RegistryData::binary(&[1; 9]), NOW).unwrap();
+        hive.set_value(key, "value", &RegistryData::binary([1; 9]), NOW).unwrap();
     }
     let mut bytes = hive.finish(&[]).unwrap();
     for at in cells(&bytes, b"nk") {
@@ -87,7 +87,7 @@ fn reports_on_deep_hives_stay_small() {
         at = hive.create_subkey(at, &Name::from_units(units), NOW).unwrap();
     }
     for i in 0..3000 {
-        hive.set_value(at, &format!("value {i}"), &RegistryData::binary(&[1]), NOW).unwrap();
+        hive.set_value(at, &format!("value {i}"), &RegistryData::binary([1]), NOW).unwrap();
     }
     let mut bytes = hive.finish(&[]).unwrap();
     for at in cells(&bytes, b"vk") {
@@ -144,9 +144,9 @@ fn stale_lists_are_freed_once_and_only_when_nobody_uses_them() {
             |hive| {
                 for name in ["Left 1", "Left 2", "Owned"] {
                     let key = hive.create_key(hive.root(), &format!("{name}\\new"), NOW).unwrap();
-                    hive.set_value(key, "v", &RegistryData::binary(&[1; 30]), NOW).unwrap();
+                    hive.set_value(key, "v", &RegistryData::binary([1; 30]), NOW).unwrap();
                     let key = hive.find(hive.root(), name).unwrap().unwrap();
-                    hive.set_value(key, "v", &RegistryData::binary(&[1; 30]), NOW).unwrap();
+                    hive.set_value(key, "v", &RegistryData::binary([1; 30]), NOW).unwrap();
                 }
             },
             |hive| {
@@ -159,7 +159,7 @@ fn stale_lists_are_freed_once_and_only_when_nobody_uses_them() {
                 let key = hive.create_key(hive.root(), r"Left 1\new", NOW).unwrap();
                 hive.delete_key(key, NOW).unwrap();
                 let key = hive.find(hive.root(), "Left 2").unwrap().unwrap();
-                hive.set_value(key, "v", &RegistryData::binary(&[1; 30]), NOW).unwrap();
+                hive.set_value(key, "v", &RegistryData::binary([1; 30]), NOW).unwrap();
             },
         ];
         for edit in edits {
@@ -215,9 +215,9 @@ fn a_link_gets_no_subkeys() {
 fn a_value_that_is_listed_many_times_costs_no_memory() {
     let mut hive = Hive::create("ROOT", NOW);
     let long = "n".repeat(16_000);
-    hive.set_value(hive.root(), &long, &RegistryData::binary(&[]), NOW).unwrap();
+    hive.set_value(hive.root(), &long, &RegistryData::binary([]), NOW).unwrap();
     for i in 0..4000 {
-        hive.set_value(hive.root(), &format!("{i}"), &RegistryData::binary(&[]), NOW).unwrap();
+        hive.set_value(hive.root(), &format!("{i}"), &RegistryData::binary([]), NOW).unwrap();
     }
     let mut bytes = hive.finish(&[]).unwrap();
     let list = word(&bytes, key(&bytes, "ROOT") + 40) as usize + 4100;

@@ -100,7 +100,7 @@ fn edit_file(disk: &Disk, change: impl FnOnce(&mut Vec<u8>)) {
 fn set(disk: &Disk, key: &str, name: &str, data: &RegistryData) {
     edit(disk, |hive| {
         let key = hive.create_key(hive.root(), key, NOW).unwrap();
-        hive.set_value(key, name, &data, NOW).unwrap();
+        hive.set_value(key, name, data, NOW).unwrap();
     });
 }
 

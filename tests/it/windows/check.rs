@@ -26,7 +26,7 @@ fn edit(disk: &Disk, hive: &str, change: impl FnOnce(&mut Hive)) {
 fn set(disk: &Disk, hive: &str, key: &str, name: &str, data: &RegistryData) {
     edit(disk, hive, |hive| {
         let key = hive.create_key(hive.root(), key, NOW).unwrap();
-        hive.set_value(key, name, &data, NOW).unwrap();
+        hive.set_value(key, name, data, NOW).unwrap();
     });
 }
 

@@ -174,7 +174,7 @@ pub fn add_drivers_hive(disk: &Disk) {
             (format!("DriverPackages\\{package}"), "Version", RegistryData::binary(version)),
             (format!("DriverPackages\\{package}"), "Provider", RegistryData::sz("Nobody")),
             (format!("DriverPackages\\{package}"), "SignerScore", RegistryData::dword(0x0D00_0003)),
-            (format!("DeviceIds\\{id}"), inf, RegistryData::binary(&[1, 0xff, 0, 0])),
+            (format!("DeviceIds\\{id}"), inf, RegistryData::binary([1, 0xff, 0, 0])),
             (format!("DeviceIds\\{class}"), inf, RegistryData::none()),
         ] {
             let key = hive.create_key(database, &key, NOW).unwrap();
