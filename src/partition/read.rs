@@ -20,8 +20,8 @@ use crate::units::ImageOffset;
 /// ```
 ///
 /// # Errors
-/// - [`Kind::Unsupported`]: neither a table nor a known volume: not a disk image.
-/// - [`Kind::Damaged`]: both copies of a GPT are damaged.
+/// - [`Kind::Unsupported`](crate::Kind::Unsupported): neither a table nor a known volume: not a disk image.
+/// - [`Kind::Damaged`](crate::Kind::Damaged): both copies of a GPT are damaged.
 /// - Any error of reading the disk.
 pub fn read<D: Disk + ?Sized>(disk: &D) -> Result<PartitionTable> {
     let mut first = [0u8; 512];
