@@ -10,6 +10,7 @@ mod chain;
 pub mod commit;
 pub mod convert;
 pub mod describe;
+mod disk;
 mod format;
 pub mod formats;
 mod image;

@@ -1,6 +1,6 @@
-//! The disk as this layer sees it: bytes at image offsets. The stage is one, and so is a piece of memory in tests.
+//! The disk as this layer sees it: bytes at image offsets. Images and the stage above are disks, and so is a piece of
+//! memory in tests.
 
-use crate::block::{Image, Original, Stage};
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
 
@@ -51,39 +51,6 @@ impl<T: Disk + ?Sized> Disk for &mut T {
 impl<T: DiskWrite + ?Sized> DiskWrite for &mut T {
     fn write_at(&mut self, offset: ImageOffset, data: &[u8]) -> Result<()> {
         (**self).write_at(offset, data)
-    }
-}
-
-impl Disk for Stage {
-    fn len(&self) -> u64 {
-        Self::len(self)
-    }
-    fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
-        Self::read_at(self, offset, buf)
-    }
-}
-
-impl Disk for Original {
-    fn len(&self) -> u64 {
-        Self::len(self)
-    }
-    fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
-        Self::read_at(self, offset, buf)
-    }
-}
-
-impl DiskWrite for Stage {
-    fn write_at(&mut self, offset: ImageOffset, data: &[u8]) -> Result<()> {
-        Self::write_at(self, offset, data)
-    }
-}
-
-impl Disk for dyn Image + '_ {
-    fn len(&self) -> u64 {
-        Image::len(self)
-    }
-    fn read_at(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
-        Image::read_at(self, offset, buf)
     }
 }
 

@@ -15,6 +15,7 @@
 
 mod content;
 mod disk;
+mod end;
 mod format;
 mod gpt;
 mod id;
@@ -25,6 +26,7 @@ mod view;
 
 pub use content::Content;
 pub use disk::{Disk, DiskWrite, MemoryDisk};
+pub(crate) use end::{FIRST_SECTORS, partitions_end};
 pub(crate) use format::MbrSector;
 pub use id::{PartitionId, read_partition_id};
 pub use read::read;

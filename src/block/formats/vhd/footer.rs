@@ -9,6 +9,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 use crate::block::Storage;
 use crate::block::formats::extent_map::{length, read_exact, read_struct};
 use crate::error::{Error, Layer, Result};
+use crate::hex;
 use crate::units::HostOffset;
 
 /// First bytes of a footer.
@@ -95,7 +96,7 @@ pub(super) struct UniqueId(pub [u8; 16]);
 
 impl fmt::Display for UniqueId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(&self.0))
     }
 }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::footer::{DiskType, Footer};
 use super::header::DynamicHeader;
-use super::partitions_end::{FIRST_SECTORS, partitions_end};
 use crate::block::formats::extent_map::{
     BitOrder, ExtentMap, Location, MappedImage, References, Run, SectorBitmap, TableCache, data_run, length,
     open_first, read_exact,
 };
 use crate::block::{Format, Image, Storage};
 use crate::error::{Error, Layer, Result};
+use crate::partition::{FIRST_SECTORS, partitions_end};
 use crate::units::{HostOffset, ImageOffset};
 
 const SECTOR: u64 = 512;

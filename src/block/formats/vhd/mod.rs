@@ -6,7 +6,6 @@ mod footer;
 mod header;
 mod image;
 mod info;
-mod partitions_end;
 
 pub(crate) use footer::COOKIE;
 pub(crate) use image::open;
