@@ -6,7 +6,7 @@ use super::headers::read;
 /// Most entries of a certificate table that are searched.
 const ENTRIES_MAX: usize = 16;
 
-/// The PKCS #7 signed data of the first entry that has one; `None` when there is no such entry, or the table is cut off.
+/// The PKCS #7 signed data of the first entry that has one; `None` if no entry has it, or the table is truncated.
 pub(crate) fn signed_data(table: &[u8]) -> Option<&[u8]> {
     let mut rest = table;
     for _ in 0..ENTRIES_MAX {

@@ -65,20 +65,10 @@ pub(super) struct CoffHeader {
 
 const _: () = assert!(size_of::<CoffHeader>() == 20);
 
-/// The optional header of 32-bit programs up to the data directories.
+/// The fields of the optional header that Windows reads, as far as they are alike for 32 and 64 bits.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-pub(super) struct OptionalHeader32 {
-    pub magic: U16,
-    pub major_linker_version: u8,
-    pub minor_linker_version: u8,
-    pub size_of_code: U32,
-    pub size_of_initialized_data: U32,
-    pub size_of_uninitialized_data: U32,
-    pub address_of_entry_point: U32,
-    pub base_of_code: U32,
-    pub base_of_data: U32,
-    pub image_base: U32,
+pub(super) struct WindowsFields {
     pub section_alignment: U32,
     pub file_alignment: U32,
     pub major_operating_system_version: U16,
@@ -96,6 +86,25 @@ pub(super) struct OptionalHeader32 {
     /// `IMAGE_SUBSYSTEM_*`; [`SUBSYSTEM_NATIVE`] for drivers.
     pub subsystem: U16,
     pub dll_characteristics: U16,
+}
+
+const _: () = assert!(size_of::<WindowsFields>() == 40);
+
+/// The optional header of 32-bit programs up to the data directories.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct OptionalHeader32 {
+    pub magic: U16,
+    pub major_linker_version: u8,
+    pub minor_linker_version: u8,
+    pub size_of_code: U32,
+    pub size_of_initialized_data: U32,
+    pub size_of_uninitialized_data: U32,
+    pub address_of_entry_point: U32,
+    pub base_of_code: U32,
+    pub base_of_data: U32,
+    pub image_base: U32,
+    pub windows: WindowsFields,
     pub size_of_stack_reserve: U32,
     pub size_of_stack_commit: U32,
     pub size_of_heap_reserve: U32,
@@ -120,23 +129,7 @@ pub(super) struct OptionalHeader64 {
     pub address_of_entry_point: U32,
     pub base_of_code: U32,
     pub image_base: U64,
-    pub section_alignment: U32,
-    pub file_alignment: U32,
-    pub major_operating_system_version: U16,
-    pub minor_operating_system_version: U16,
-    pub major_image_version: U16,
-    pub minor_image_version: U16,
-    pub major_subsystem_version: U16,
-    pub minor_subsystem_version: U16,
-    pub win32_version_value: U32,
-    pub size_of_image: U32,
-    /// Bytes of all headers and of the section table, rounded up.
-    pub size_of_headers: U32,
-    /// Checksum of the file; the Authenticode digest leaves it out.
-    pub checksum: U32,
-    /// `IMAGE_SUBSYSTEM_*`; [`SUBSYSTEM_NATIVE`] for drivers.
-    pub subsystem: U16,
-    pub dll_characteristics: U16,
+    pub windows: WindowsFields,
     pub size_of_stack_reserve: U64,
     pub size_of_stack_commit: U64,
     pub size_of_heap_reserve: U64,

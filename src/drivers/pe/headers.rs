@@ -3,10 +3,11 @@
 use std::mem::offset_of;
 
 use zerocopy::FromBytes;
+use zerocopy::little_endian::{U16, U32};
 
 use super::format::{
     CoffHeader, DIRECTORIES_MAX, DOS_MAGIC, DataDirectory, DosHeader, OptionalHeader32, OptionalHeader64, PE_SIGNATURE,
-    PE32, PE32_PLUS, SectionHeader,
+    PE32, PE32_PLUS, SectionHeader, WindowsFields,
 };
 
 /// Most sections that Windows loads.
@@ -106,28 +107,28 @@ struct OptionalHeader {
 
 impl OptionalHeader {
     fn read(data: &[u8], offset: usize) -> Option<Self> {
-        match read::<zerocopy::little_endian::U16>(data, offset)?.get() {
+        match read::<U16>(data, offset)?.get() {
             PE32 => {
                 let header: OptionalHeader32 = read(data, offset)?;
-                Some(Self {
-                    length: size_of::<OptionalHeader32>(),
-                    size_of_headers: header.size_of_headers.get(),
-                    checksum_offset: offset_of!(OptionalHeader32, checksum),
-                    subsystem: header.subsystem.get(),
-                    directory_count: header.number_of_rva_and_sizes.get(),
-                })
+                let windows_offset = offset_of!(OptionalHeader32, windows);
+                Some(Self::new(size_of_val(&header), windows_offset, &header.windows, header.number_of_rva_and_sizes))
             }
             PE32_PLUS => {
                 let header: OptionalHeader64 = read(data, offset)?;
-                Some(Self {
-                    length: size_of::<OptionalHeader64>(),
-                    size_of_headers: header.size_of_headers.get(),
-                    checksum_offset: offset_of!(OptionalHeader64, checksum),
-                    subsystem: header.subsystem.get(),
-                    directory_count: header.number_of_rva_and_sizes.get(),
-                })
+                let windows_offset = offset_of!(OptionalHeader64, windows);
+                Some(Self::new(size_of_val(&header), windows_offset, &header.windows, header.number_of_rva_and_sizes))
             }
             _ => None,
+        }
+    }
+
+    fn new(length: usize, windows_offset: usize, windows: &WindowsFields, directory_count: U32) -> Self {
+        Self {
+            length,
+            size_of_headers: windows.size_of_headers.get(),
+            checksum_offset: windows_offset + offset_of!(WindowsFields, checksum),
+            subsystem: windows.subsystem.get(),
+            directory_count: directory_count.get(),
         }
     }
 }

@@ -74,15 +74,15 @@ fn optional_header(arch: Arch) -> Vec<u8> {
     if arch == Arch::X86 {
         let mut header = OptionalHeader32::new_zeroed();
         header.magic = PE32.into();
-        header.size_of_headers = SECTION_OFFSET.into();
-        header.subsystem = SUBSYSTEM_NATIVE.into();
+        header.windows.size_of_headers = SECTION_OFFSET.into();
+        header.windows.subsystem = SUBSYSTEM_NATIVE.into();
         header.number_of_rva_and_sizes = (DIRECTORIES_MAX as u32).into();
         header.as_bytes().to_vec()
     } else {
         let mut header = OptionalHeader64::new_zeroed();
         header.magic = PE32_PLUS.into();
-        header.size_of_headers = SECTION_OFFSET.into();
-        header.subsystem = SUBSYSTEM_NATIVE.into();
+        header.windows.size_of_headers = SECTION_OFFSET.into();
+        header.windows.subsystem = SUBSYSTEM_NATIVE.into();
         header.number_of_rva_and_sizes = (DIRECTORIES_MAX as u32).into();
         header.as_bytes().to_vec()
     }
