@@ -1,6 +1,6 @@
 //! Content of files: reading it, whatever its form, and replacing it.
 
-use super::attributes::{Attributes, base_record, load, same_name, stream_of};
+use super::attributes::{Attributes, base_record, load, remove_attribute, same_name, stream_of};
 use super::compress::{lznt1, wof};
 use super::core::Core;
 use super::guard::check_ordinary;
@@ -35,16 +35,6 @@ enum Source {
     Plain(Stream),
     Lznt1(Runlist, StreamSizes),
     Wof(wof::Content, Stream),
-}
-
-impl Source {
-    fn len(&self, size: u64) -> u64 {
-        match self {
-            Self::Plain(stream) => stream.len(),
-            Self::Lznt1(_, sizes) => sizes.data,
-            Self::Wof(..) => size,
-        }
-    }
 }
 
 fn encrypted() -> Error {
@@ -100,8 +90,7 @@ pub(crate) fn reparse_point<D: VolumeRead>(pager: &Pager<D>, file: FileId) -> Re
 
 /// The whole content, decompressed; refused when it is longer than `limit`.
 pub(crate) fn read<D: VolumeRead>(pager: &Pager<D>, file: FileId, limit: u64) -> Result<Vec<u8>> {
-    let (source, size) = open_source(pager, file, &NtfsName::default())?;
-    let length = source.len(size);
+    let (source, length) = open_source(pager, file, &NtfsName::default())?;
     let length = usize::try_from(length).ok().filter(|_| length <= limit).ok_or_else(|| {
         Error::refused(Layer::Ntfs, "the file is longer than the limit")
             .expected_found(format!("up to {limit} bytes"), length)
@@ -243,20 +232,6 @@ fn stored_stream_name<D: VolumeRead>(pager: &Pager<D>, attrs: &Attributes, name:
         .iter()
         .find(|a| a.kind == AttributeType::DATA && same_name(&pager.upcase, &a.name, name))
         .map(|a| a.name.clone())
-}
-
-/// Removes an attribute and frees its clusters.
-pub(crate) fn remove_attribute<D: VolumeWrite>(
-    core: &mut Core<D>,
-    attrs: &mut Attributes,
-    kind: AttributeType,
-    name: &NtfsName,
-) -> Result<()> {
-    if let Some(Stream::Runs { runs, .. }) = attrs.stream(kind, name, core.pager.geometry.cluster_count)? {
-        core.clusters.free(&mut core.pager, runs.real())?;
-    }
-    attrs.remove(kind, name);
-    Ok(())
 }
 
 fn note_change(now: FileTime, attrs: &mut Attributes, content: bool) -> Result<()> {
@@ -421,5 +396,5 @@ pub(crate) fn new_content<D: VolumeWrite>(
     if data.is_empty() || fits {
         return Ok(Stream::Resident(data.to_vec()));
     }
-    core.clusters.new_plain_stream(&mut core.pager, data, None)
+    core.clusters.new_plain_stream(&mut core.pager, data)
 }

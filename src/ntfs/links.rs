@@ -1,6 +1,6 @@
 //! Names of files: removing, renaming, linking and replacing; and freeing a file with its last name.
 
-use super::attributes::{Attributes, OwnedAttribute, attribute_list, base_record, load, system_file};
+use super::attributes::{Attributes, OwnedAttribute, base_record, load, system_file};
 use super::btree::BtreeEditor;
 use super::core::Core;
 use super::create::{Content, FileContent, Inherited, create};
@@ -144,13 +144,8 @@ fn destroy<D: VolumeWrite>(core: &mut Core<D>, attrs: Attributes) -> Result<()> 
     if let Some(id) = attrs.value(AttributeType::OBJECT_ID).and_then(|v| v.get(..16)) {
         remove_view_entry(core, "$ObjId", "$O", id)?;
     }
-    let base = base_record(&core.pager, file)?;
-    let mut records = vec![file.record];
-    for entry in attribute_list(&core.pager, &base)?.unwrap_or_default() {
-        if !records.contains(&entry.record.record) {
-            records.push(entry.record.record);
-        }
-    }
+    let extensions = attrs.extensions.iter().map(|extension| extension.record);
+    let records: Vec<RecordNumber> = std::iter::once(file.record).chain(extensions).collect();
     for &number in &records {
         let record = core.pager.record(number)?;
         for (_, attribute) in record.attributes().filter(|(_, a)| !a.is_resident()) {
@@ -167,10 +162,9 @@ fn free_runs_of<D: VolumeWrite>(core: &mut Core<D>, attribute: &Attribute<'_>) -
     let runs: Vec<_> = attribute.runlist(core.pager.geometry.cluster_count)?.real().collect();
     if attribute.kind() == AttributeType::INDEX_ALLOCATION {
         // the blocks need not be written any more
-        let bytes = |clusters| core.pager.geometry.bytes_in(clusters);
-        let ranges: Vec<_> = runs.iter().map(|&(lcn, length)| bytes(lcn.0)..bytes(lcn.0 + length)).collect();
-        for range in ranges {
-            core.pager.remove_blocks_in(range);
+        for &(lcn, length) in &runs {
+            let bytes = |clusters| core.pager.geometry.bytes_in(clusters);
+            core.pager.remove_blocks_in(bytes(lcn.0)..bytes(lcn.0 + length));
         }
     }
     core.clusters.free(&mut core.pager, runs)

@@ -22,7 +22,9 @@ use crate::ntfs::format::record::Record;
 use crate::ntfs::format::runlist::Runlist;
 use crate::ntfs::format::units::{FileId, Lcn, RecordNumber, Vcn};
 use crate::ntfs::format::upcase::{UPCASE_SIZE, UpcaseTable};
-use crate::ntfs::format::volume_information::{FLAG_NO_SHORT_NAMES, FLAGS, MAJOR, MINOR};
+use crate::ntfs::format::volume_information::{
+    FLAG_NO_SHORT_NAMES, FLAGS, MAJOR, MINOR, SIZE as VOLUME_INFORMATION_SIZE,
+};
 use crate::units::VolumeOffset;
 
 /// Extents of `$MFT` that are followed.
@@ -46,19 +48,19 @@ pub(crate) fn open<D: VolumeRead>(device: D, options: &OpenOptions) -> Result<(C
     let mft = first_extent_of_mft(&device, &geometry)?;
     let mut pager = Pager::new(device, geometry, mft);
     complete_mft(&mut pager)?;
-    let short_names = check_version(&pager, options)?;
+    let flags = check_version(&pager, options)?;
     pager.upcase = Arc::new(read_upcase(&pager, options)?);
     let (cluster_bitmap, record_bitmap) = read_bitmaps(&pager, options)?;
     let mirror = system_stream(&pager, RecordNumber::MFT_MIRROR, AttributeType::DATA)?;
     let protected = own_clusters(&pager, &cluster_bitmap, &mirror)?;
     pager.set_mirror(Arc::new(mirror));
-    let admission = admit(&pager, options)?;
+    let admission = admit(&pager, options, flags)?;
     let core = Core {
         pager,
         clusters: ClusterAllocator::new(Arc::new(cluster_bitmap), protected),
         records: RecordAllocator::new(Arc::new(record_bitmap)),
         clock: options.clock,
-        short_names,
+        short_names: flags & FLAG_NO_SHORT_NAMES == 0 && options.short_names == ShortNames::AsVolume,
         short_name_hints: ShortNameHints::default(),
     };
     Ok((core, admission))
@@ -102,19 +104,18 @@ fn check_mft<D: VolumeRead>(pager: &Pager<D>) -> Result<()> {
     pager.mft().check(&pager.geometry)
 }
 
-/// Checks the version; whether new names get 8.3 partners.
-fn check_version<D: VolumeRead>(pager: &Pager<D>, options: &OpenOptions) -> Result<bool> {
+/// Checks the version; the volume's flags.
+fn check_version<D: VolumeRead>(pager: &Pager<D>, options: &OpenOptions) -> Result<u16> {
     let information =
         resident_value(pager, system_file(pager, RecordNumber::VOLUME)?, AttributeType::VOLUME_INFORMATION)?;
-    let information = information.filter(|v| v.len() >= 12);
+    let information = information.filter(|v| v.len() >= VOLUME_INFORMATION_SIZE);
     let information = information.ok_or_else(|| damaged("$Volume has no $VOLUME_INFORMATION"))?;
     let version = (MAJOR.get(&information), MINOR.get(&information));
     if version != (3, 1) && !(options.read_only && version.0 <= 3) {
         return Err(Error::unsupported(Layer::Ntfs, format!("NTFS version {}.{}", version.0, version.1))
             .hint("only NTFS 3.1 (Windows XP and later) can be edited"));
     }
-    let flags = FLAGS.get(&information);
-    Ok(flags & FLAG_NO_SHORT_NAMES == 0 && options.short_names == ShortNames::AsVolume)
+    Ok(FLAGS.get(&information))
 }
 
 /// Reads `$UpCase`; refused for editing when it is not a table of upper-case letters.
@@ -161,7 +162,7 @@ fn own_clusters<D: VolumeRead>(pager: &Pager<D>, cluster_bitmap: &Stream, mirror
 }
 
 /// Whether the volume may be edited, by its log, its flags and its hibernation image, and what must be done before.
-fn admit<D: VolumeRead>(pager: &Pager<D>, options: &OpenOptions) -> Result<Admission> {
+fn admit<D: VolumeRead>(pager: &Pager<D>, options: &OpenOptions, flags: u16) -> Result<Admission> {
     if options.read_only {
         return Ok(Admission::default());
     }
@@ -172,9 +173,6 @@ fn admit<D: VolumeRead>(pager: &Pager<D>, options: &OpenOptions) -> Result<Admis
         }
         Ok(())
     })?;
-    let information =
-        resident_value(pager, system_file(pager, RecordNumber::VOLUME)?, AttributeType::VOLUME_INFORMATION)?;
-    let flags = FLAGS.get(&information.unwrap_or_default());
     let hibernation = match find_path(pager, HIBERNATION_FILE)? {
         None => Hibernation::None,
         Some(file) => {

@@ -4,14 +4,14 @@ use super::attributes::{load, store, stream_of, system_file};
 use super::core::Core;
 use super::directory::find_path;
 use super::log::{Admission, HIBERNATION_FILE, Hibernation, volume_flags};
-use super::stream::{Stream, pieces};
+use super::stream::Stream;
 use crate::error::Result;
 use crate::io::VolumeWrite;
 use crate::ntfs::format::attribute::AttributeType;
 use crate::ntfs::format::error::damaged;
 use crate::ntfs::format::name::NtfsName;
 use crate::ntfs::format::units::{FileId, RecordNumber};
-use crate::ntfs::format::volume_information::FLAGS;
+use crate::ntfs::format::volume_information::{FLAGS, SIZE as VOLUME_INFORMATION_SIZE};
 
 /// Empties the log, removes the hibernation state and marks the volume as dirty, as far as `admission` says.
 pub(crate) fn apply<D: VolumeWrite>(core: &mut Core<D>, admission: Admission) -> Result<()> {
@@ -48,11 +48,7 @@ fn fill_stream<D: VolumeWrite>(core: &mut Core<D>, file: FileId, byte: u8, limit
     let mut at = 0;
     while at < end {
         let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(chunk.len());
-        for (place, n) in pieces(&core.pager.geometry, &runs, at, length)? {
-            if let Some(place) = place {
-                core.pager.write_device(place, &chunk[..n])?;
-            }
-        }
+        core.pager.write_runs(&runs, at, &chunk[..length])?;
         at += length as u64;
     }
     Ok(())
@@ -61,7 +57,7 @@ fn fill_stream<D: VolumeWrite>(core: &mut Core<D>, file: FileId, byte: u8, limit
 /// Marks the volume to be checked by Windows.
 fn set_dirty_flag<D: VolumeWrite>(core: &mut Core<D>) -> Result<()> {
     let mut record = (*core.pager.record(RecordNumber::VOLUME)?).clone();
-    let value = record.value_mut(AttributeType::VOLUME_INFORMATION).filter(|v| v.len() >= 12);
+    let value = record.value_mut(AttributeType::VOLUME_INFORMATION).filter(|v| v.len() >= VOLUME_INFORMATION_SIZE);
     let value = value.ok_or_else(|| damaged("$Volume has no $VOLUME_INFORMATION"))?;
     FLAGS.set(value, FLAGS.get(value) | volume_flags::DIRTY);
     core.pager.patch_record(RecordNumber::VOLUME, record);

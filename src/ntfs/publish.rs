@@ -5,7 +5,6 @@ use super::btree::BtreeEditor;
 use super::core::Core;
 use super::directory::{I30, name_key};
 use super::metadata::{change_standard_information, duplicate_of, names_of, standard_information};
-use super::stream::Stream;
 use crate::error::Result;
 use crate::io::VolumeWrite;
 use crate::ntfs::format::attribute::AttributeType;
@@ -27,10 +26,7 @@ pub(crate) fn store_with_duplicate<D: VolumeWrite>(core: &mut Core<D>, attrs: At
     let file = attrs.file;
     let record = base_record(&core.pager, file)?;
     let before = duplicate_of(&core.pager, &record, &attrs)?;
-    let is_resident = matches!(
-        attrs.stream(AttributeType::DATA, &NtfsName::default(), core.pager.geometry.cluster_count)?,
-        Some(Stream::Resident(_))
-    );
+    let is_resident = attrs.value(AttributeType::DATA).is_some();
     store(core, attrs)?;
     if !is_resident {
         return Ok(before);

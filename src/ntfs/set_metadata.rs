@@ -1,7 +1,6 @@
 //! Setting times, attributes and security of files.
 
-use super::attributes::load;
-use super::content::remove_attribute;
+use super::attributes::{load, remove_attribute};
 use super::core::Core;
 use super::guard::check_ordinary;
 use super::metadata::change_standard_information;

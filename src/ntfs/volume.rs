@@ -3,12 +3,11 @@
 use super::content;
 use super::core::Core;
 use super::create::{Content, FileContent, create, create_dir_all};
-use super::directory::{Directory, DirectoryEntry, components, find_in, find_path};
+use super::directory::{Directory, DirectoryEntry, components, find_path};
 use super::format::boot::Geometry;
 use super::format::file_name::Times;
 use super::format::name::NtfsName;
 use super::format::units::FileId;
-use super::format::upcase::UpcaseTable;
 use super::log::Admission;
 use super::metadata::{self, Stat};
 use super::options::{CreateOptions, OpenOptions};
@@ -68,12 +67,6 @@ impl<D> Volume<D> {
         &self.core.pager.geometry
     }
 
-    /// The volume's upper-case table.
-    #[must_use]
-    pub fn upcase(&self) -> &UpcaseTable {
-        &self.core.pager.upcase
-    }
-
     /// The device below. What is not flushed is not there yet.
     #[must_use]
     pub fn device(&self) -> &D {
@@ -112,14 +105,6 @@ impl<D: VolumeRead> Volume<D> {
     /// Damaged, or the device cannot be read.
     pub fn find(&self, path: &str) -> Result<Option<FileId>> {
         find_path(&self.core.pager, path)
-    }
-
-    /// The file called `name` in a directory.
-    ///
-    /// # Errors
-    /// Damaged, or the device cannot be read.
-    pub fn find_in(&self, dir: FileId, name: &NtfsName) -> Result<Option<FileId>> {
-        find_in(&self.core.pager, dir, name)
     }
 
     /// Whether a path leads to something.
@@ -242,21 +227,8 @@ impl<D: VolumeWrite> Volume<D> {
     /// # Errors
     /// See [`create_dir`](Self::create_dir).
     pub fn create_file(&mut self, parent: FileId, name: &str, data: &[u8], options: &CreateOptions) -> Result<FileId> {
-        self.create_file_named(parent, &name.into(), data, options).map_err(|e| e.path(name))
-    }
-
-    /// [`create_file`](Self::create_file) with a name that need not be valid Unicode.
-    ///
-    /// # Errors
-    /// See [`create_dir`](Self::create_dir).
-    pub fn create_file_named(
-        &mut self,
-        parent: FileId,
-        name: &NtfsName,
-        data: &[u8],
-        options: &CreateOptions,
-    ) -> Result<FileId> {
-        self.edit(|core| create(core, parent, name, Content::File(FileContent::Bytes(data)), options, None))
+        let content = Content::File(FileContent::Bytes(data));
+        self.edit(|core| create(core, parent, &name.into(), content, options, None)).map_err(|e| e.path(name))
     }
 
     /// Puts a new file in the place of the one at `path`: other hard links keep the old content; security id,

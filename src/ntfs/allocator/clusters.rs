@@ -217,23 +217,10 @@ impl ClusterAllocator {
         Ok(())
     }
 
-    /// A new stream in clusters with this content (written to the device), continuing after `near` if given.
-    pub(crate) fn new_plain_stream<D: VolumeWrite>(
-        &mut self,
-        pager: &mut Pager<D>,
-        data: &[u8],
-        near: Option<Lcn>,
-    ) -> Result<Stream> {
-        let mut runs = Runlist::default();
-        let wanted = pager.geometry.clusters_for(data.len() as u64);
-        if let Some(near) = near {
-            self.allocate_adjacent(pager, &mut runs, near, wanted)?;
-        }
-        self.extend_runs(pager, &mut runs, wanted)?;
+    /// A new stream in clusters with this content (written to the device).
+    pub(crate) fn new_plain_stream<D: VolumeWrite>(&mut self, pager: &mut Pager<D>, data: &[u8]) -> Result<Stream> {
+        let (runs, sizes) = self.allocate_stream(pager, data.len() as u64)?;
         pager.write_clusters(&runs, Vcn(0), data)?;
-        let length = data.len() as u64;
-        let allocated = pager.geometry.bytes_in(runs.end());
-        let sizes = StreamSizes { allocated, data: length, initialized: length, ..StreamSizes::default() };
         Ok(Stream::Runs { runs, sizes })
     }
 
@@ -247,8 +234,7 @@ impl ClusterAllocator {
     ) -> Result<Stream> {
         // whole clusters, of which none is larger than 2 MiB
         const PIECE: usize = 2 << 20;
-        let mut runs = Runlist::default();
-        self.extend_runs(pager, &mut runs, pager.geometry.clusters_for(length))?;
+        let (runs, sizes) = self.allocate_stream(pager, length)?;
         let mut piece = vec![0; PIECE.max(pager.geometry.cluster_size as usize)];
         let mut offset = 0;
         while offset < length {
@@ -258,9 +244,16 @@ impl ClusterAllocator {
             pager.write_clusters(&runs, Vcn(offset / u64::from(pager.geometry.cluster_size)), part)?;
             offset += size as u64;
         }
+        Ok(Stream::Runs { runs, sizes })
+    }
+
+    /// The clusters and sizes of a new stream of `length` bytes, all of which the caller writes.
+    fn allocate_stream<D: VolumeWrite>(&mut self, pager: &mut Pager<D>, length: u64) -> Result<(Runlist, StreamSizes)> {
+        let mut runs = Runlist::default();
+        self.extend_runs(pager, &mut runs, pager.geometry.clusters_for(length))?;
         let allocated = pager.geometry.bytes_in(runs.end());
         let sizes = StreamSizes { allocated, data: length, initialized: length, ..StreamSizes::default() };
-        Ok(Stream::Runs { runs, sizes })
+        Ok((runs, sizes))
     }
 
     /// Appends `clusters` in one piece to the runs of `$MFT`; `false` when there is no such piece.

@@ -16,7 +16,7 @@ use crate::ntfs::format::record::Record;
 use crate::ntfs::format::runlist::Runlist;
 use crate::ntfs::format::units::{RecordNumber, Vcn};
 use crate::ntfs::pager::Pager;
-use crate::ntfs::stream::{Stream, pieces};
+use crate::ntfs::stream::Stream;
 
 /// `$MFT` grows by at least this many bytes, then by as much as it has grown already: a job with few files formats few
 /// records …
@@ -107,13 +107,7 @@ fn format_records<D: VolumeWrite>(pager: &mut Pager<D>, runs: &Runlist, from: u6
         for number in next..end {
             Record::blank(RecordNumber(number), 1, 0, size).seal_into(&mut bytes)?;
         }
-        let mut rest = &bytes[..];
-        for (place, length) in pieces(&pager.geometry, runs, next * size as u64, bytes.len())? {
-            let place = place.ok_or_else(|| damaged("$MFT has a hole"))?;
-            let (now, later) = rest.split_at(rest.len().min(length));
-            pager.write_device(place, now)?;
-            rest = later;
-        }
+        pager.write_runs(runs, next * size as u64, &bytes)?;
         next = end;
     }
     Ok(())
@@ -133,7 +127,7 @@ fn grow_record_bitmap<D: VolumeWrite>(core: &mut Core<D>, records: u64) -> Resul
             if value.len() <= 64 {
                 Stream::Resident(value)
             } else {
-                core.clusters.new_plain_stream(&mut core.pager, &value, None)?
+                core.clusters.new_plain_stream(&mut core.pager, &value)?
             }
         }
         Stream::Runs { runs, sizes } => {

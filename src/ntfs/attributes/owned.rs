@@ -61,8 +61,8 @@ pub(crate) struct Attributes {
     pub items: Vec<OwnedAttribute>,
     /// `$ATTRIBUTE_LIST`, if there is one.
     pub(super) attribute_list: Option<OwnedAttribute>,
-    /// The extension records of the file.
-    pub(super) extensions: Vec<FileId>,
+    /// The extension records of the file, each checked to be the file's own.
+    pub extensions: Vec<FileId>,
 }
 
 impl Attributes {

@@ -78,7 +78,7 @@ fn move_one_to_clusters<D: VolumeWrite>(core: &mut Core<D>, attributes: &mut Att
     let Some((index, _)) = best else { return Ok(false) };
     let attr = &attributes.items[index];
     let value = attr.value().unwrap_or_default().to_vec();
-    let stream = core.clusters.new_plain_stream(&mut core.pager, &value, None)?;
+    let stream = core.clusters.new_plain_stream(&mut core.pager, &value)?;
     let Stream::Runs { runs, sizes } = &stream else { return Ok(false) };
     let (kind, name) = (attr.kind, attr.name.clone());
     attributes.items[index].bytes = build_non_resident(kind, &name, runs, sizes, 0);

@@ -126,22 +126,6 @@ pub(super) fn free_block<D: VolumeWrite>(
     set_bitmap(core, attributes, &name, &bitmap, bits, number / 8)
 }
 
-/// Frees all blocks of the index, and removes their attributes from the file's `attributes`.
-pub(super) fn free_all_blocks<D: VolumeWrite>(
-    core: &mut Core<D>,
-    attributes: &mut Attributes,
-    index: &Index,
-) -> Result<()> {
-    let name = NtfsName::from(index.name);
-    for kind in [AttributeType::INDEX_ALLOCATION, AttributeType::BITMAP] {
-        if let Some(Stream::Runs { runs, .. }) = attributes.stream(kind, &name, core.pager.geometry.cluster_count)? {
-            core.clusters.free(&mut core.pager, runs.real())?;
-        }
-        attributes.remove(kind, &name);
-    }
-    Ok(())
-}
-
 /// The first clear bit of a bitmap; beyond its end they are clear.
 fn first_clear(bits: &[u8]) -> u64 {
     let full = 8 * bits.as_chunks::<8>().0.iter().take_while(|word| **word == [0xFF; 8]).count();

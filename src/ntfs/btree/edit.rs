@@ -5,16 +5,17 @@
 
 use std::sync::Arc;
 
-use super::blocks::{allocate_block, free_all_blocks, free_block};
+use super::blocks::{allocate_block, free_block};
 use super::node::split;
 use super::tree::{Btree, NodeId, Step};
 use crate::error::{Error, Layer, Result};
 use crate::io::VolumeWrite;
-use crate::ntfs::attributes::{Attributes, load, store};
+use crate::ntfs::attributes::{Attributes, load, remove_attribute, store};
 use crate::ntfs::core::Core;
 use crate::ntfs::format::attribute::AttributeType;
 use crate::ntfs::format::error::damaged;
 use crate::ntfs::format::index_node::{IndexBlock, IndexEntry, Node, block, entry, root};
+use crate::ntfs::format::name::NtfsName;
 use crate::ntfs::format::units::{FileId, Vcn};
 use crate::ntfs::pager::CachedBlock;
 use crate::ntfs::stream::pieces;
@@ -290,12 +291,14 @@ impl<'a, D: VolumeWrite> BtreeEditor<'a, D> {
 
     /// Makes the index small again: an empty root, no blocks.
     fn make_small(&mut self) -> Result<()> {
-        let index = Arc::clone(&self.tree()?.index);
         let mut attributes = load(&self.core.pager, self.file)?;
         let head = root_head(&attributes, self.name)?;
         let root = Node { entries: vec![IndexEntry::last(None)] };
         attributes.set_value(AttributeType::INDEX_ROOT, self.name, &root.encode_root(&head));
-        free_all_blocks(self.core, &mut attributes, &index)?;
+        let name = NtfsName::from(self.name);
+        for kind in [AttributeType::INDEX_ALLOCATION, AttributeType::BITMAP] {
+            remove_attribute(self.core, &mut attributes, kind, &name)?;
+        }
         store(self.core, attributes)
     }
 

@@ -8,6 +8,7 @@ use super::context::Context;
 use super::file::{File, Stream};
 use super::report::Fault;
 use crate::error::Result;
+use crate::hex;
 use crate::ntfs::attribute::AttributeType;
 use crate::ntfs::fixup;
 use crate::ntfs::index::{Collation, block, entry, node, root};
@@ -298,7 +299,7 @@ impl Walk<'_> {
             let name = crate::ntfs::file_name::name_bytes(key).map(crate::ntfs::NtfsName::from_le_bytes);
             return format!("\"{}\"", name.unwrap_or_default());
         }
-        key.iter().take(20).map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&key[..key.len().min(20)])
     }
 
     /// Reads and checks the block that a child pointer names (C3, C4).

@@ -9,6 +9,7 @@ use super::table::flag;
 use crate::error::Result;
 use crate::ntfs::attribute::AttributeType;
 use crate::ntfs::field::Field;
+use crate::ntfs::format::volume_information::{FLAGS, MAJOR, MINOR};
 use crate::ntfs::log::{LogState, volume_flags};
 use crate::ntfs::units::RecordNumber;
 use crate::ntfs::upcase::{UPCASE_SIZE, UpcaseTable};
@@ -20,10 +21,6 @@ const CHUNK: u64 = 1 << 18;
 /// Bytes of an entry in `$AttrDef`, and where its type is.
 const ATTRDEF_ENTRY: usize = 0xA0;
 const ATTRDEF_TYPE: Field<u32> = Field::at(0x80);
-/// Version and flags in `$VOLUME_INFORMATION`.
-const MAJOR: Field<u8> = Field::at(8);
-const MINOR: Field<u8> = Field::at(9);
-const FLAGS: Field<u16> = Field::at(10);
 
 /// Runs `work` on a system file; its absence is the fault `code`.
 fn system_file(

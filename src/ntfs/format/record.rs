@@ -4,7 +4,6 @@
 
 use super::attribute::{Attribute, AttributeType, header as attribute_header};
 use super::error::damaged;
-use super::name::NtfsName;
 use super::units::{FileId, RecordNumber};
 use crate::error::{Error, Layer, Place, Result};
 use crate::field::{Field, align8};
@@ -301,23 +300,13 @@ impl Record {
         header::NEXT_INSTANCE.set(&mut self.bytes, instance.checked_add(1)?);
         Some(instance)
     }
-
-    /// Whether a name in this record is `name` in this directory.
-    #[must_use]
-    pub fn has_name(&self, parent: FileId, name: &NtfsName) -> bool {
-        self.attributes().any(|(_, a)| {
-            a.kind() == AttributeType::FILE_NAME
-                && a.value()
-                    .and_then(|v| super::file_name::FileName::parse(v).ok())
-                    .is_some_and(|f| f.parent == parent && f.name == *name)
-        })
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::attribute::build_resident;
     use super::*;
+    use crate::ntfs::format::name::NtfsName;
 
     fn sample() -> Record {
         let mut record = Record::blank(RecordNumber(40), 3, FLAG_IN_USE, 1024);

@@ -2,6 +2,7 @@
 
 use super::error::damaged;
 use crate::error::Result;
+use crate::field::utf16_from_le;
 
 /// Bytes of the table on disk: one UTF-16 unit for each UTF-16 unit.
 pub const UPCASE_SIZE: usize = 131_072;
@@ -19,7 +20,7 @@ impl UpcaseTable {
         if bytes.len() != UPCASE_SIZE {
             return Err(damaged("$UpCase has the wrong size").expected_found(UPCASE_SIZE, bytes.len()));
         }
-        Ok(Self(bytes.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])).collect()))
+        Ok(Self(utf16_from_le(bytes).into()))
     }
 
     /// A table that knows ASCII only, for tests and for comparing before a volume's own table is read.

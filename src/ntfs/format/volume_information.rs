@@ -2,6 +2,8 @@
 
 use crate::field::Field;
 
+/// Bytes of the attribute's value.
+pub const SIZE: usize = 12;
 /// Major version of NTFS: 3 since Windows 2000.
 pub const MAJOR: Field<u8> = Field::at(8);
 /// Minor version of NTFS: 1 since Windows XP.

@@ -145,6 +145,19 @@ impl<D: VolumeWrite> Pager<D> {
         Ok(())
     }
 
+    /// Writes to the runs of a stream, straight to the device; damaged if a hole is among them. See
+    /// [`write_device`](Self::write_device).
+    pub(crate) fn write_runs(&mut self, runs: &Runlist, offset: u64, data: &[u8]) -> Result<()> {
+        let mut rest = data;
+        for (place, length) in pieces(&self.geometry, runs, offset, data.len())? {
+            let place = place.ok_or_else(|| damaged("write into a hole"))?;
+            let (now, later) = rest.split_at(rest.len().min(length));
+            self.write_device(place, now)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
     /// Writes straight to the device, past the cache: only for bytes that no cached block holds.
     pub(crate) fn write_device(&mut self, offset: u64, data: &[u8]) -> Result<()> {
         self.device.write_at(VolumeOffset(offset), data)

@@ -248,7 +248,7 @@ defects! {
     AttributeList Sees "list entry's length": |s| list_value(s, |v| list::LENGTH.set(v, 0x1C));
     AttributeList Blind "list entry's name offset": |s| list_value(s, |v| list::NAME_OFFSET.set(v, 0x20));
     ExtensionRecord Sees "base of an extension record": |s| { let (n, base) = (extension(s), plain(s)); let raw = base | u64::from(s.sequence(base)) << 48; s.set(n, header::BASE, raw) };
-    ExtensionRecord Sees "extension record of nobody": |s| { let n = extension(s); s.set(n, header::BASE, 0xFFFF) };
+    ExtensionRecord Sees "extension record without a base record": |s| { let n = extension(s); s.set(n, header::BASE, 0xFFFF) };
     RequiredAttributes Sees "no standard information": |s| { let n = plain(s); s.set_attribute((n, T::STANDARD_INFORMATION, ""), attribute::TYPE, 0x40) };
     RequiredAttributes Sees "no data": |s| { let n = plain(s); s.set_attribute((n, T::DATA, ""), attribute::TYPE, 0xB0) };
     AttributeList Sees "extents with a gap": |s| { let n = scattered_file(s);
@@ -301,7 +301,7 @@ defects! {
     SecurityIndexes Sees "offset in $SII": |s| secure_entry(s, "$SII", 0x14 + 8);
     SecurityIndexes Sees "hash in $SDH": |s| secure_entry(s, "$SDH", entry::KEY);
     SecurityId Sees "security id": |s| { let n = plain(s); s.value(n, T::STANDARD_INFORMATION, "", |v| { if v.len() > 0x34 { information::SECURITY.set(v, 0x7777) } }) };
-    UnusedDescriptor Blind "descriptor of nobody": |s| s.edit(|v| v.protected_security(Protected::Top).map(|_| ()));
+    UnusedDescriptor Blind "descriptor that no file uses": |s| s.edit(|v| v.protected_security(Protected::Top).map(|_| ()));
     ChangeJournal Blind "journal without a largest size": |s| journal_limits(s, |v| v[..8].fill(0));
     ChangeJournal Blind "journal's first USN beyond its end": |s| journal_limits(s, |v| v[26] = 1);
     ChangeJournal Blind "journal's limits cut short": |s| { let n = journal(s); s.set_attribute((n, T::DATA, "$Max"), resident::VALUE_LENGTH, 24) };
@@ -446,7 +446,7 @@ fn damage_to_the_attribute_list_of_the_master_file_table() {
         ("extent elsewhere", Code::MftLocation, &|s| {
             s.set_attribute_in(extension, T::DATA, non_resident::LOWEST_VCN, 1 << 20);
         }),
-        ("extension of nobody", Code::ExtensionRecord, &|s| s.set(extension, header::BASE, 0xFFFF)),
+        ("extension without a base record", Code::ExtensionRecord, &|s| s.set(extension, header::BASE, 0xFFFF)),
         ("extension not in use", Code::MftBitmap, &|s| s.set(extension, header::FLAGS, 0)),
     ];
     for (title, code, make) in defects {
