@@ -6,6 +6,9 @@
 
 use std::fmt;
 
+/// The hint of an error that only a defect of winject can cause.
+pub(crate) const DEFECT_HINT: &str = "this is a defect of winject; nothing was written; please report it";
+
 /// Result of every fallible call in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -217,7 +220,7 @@ impl Error {
     /// A new [`Kind::Bug`] error: a state that winject's own code must never reach.
     #[must_use]
     pub fn bug(layer: Layer, message: impl Into<String>) -> Self {
-        Self::new(Kind::Bug, layer, message).hint("this is a defect of winject; nothing was written; please report it")
+        Self::new(Kind::Bug, layer, message).hint(DEFECT_HINT)
     }
 
     /// Adds the path (in the guest or on the host) that the error is about. The innermost path wins.

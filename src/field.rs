@@ -86,7 +86,12 @@ pub const fn align8(n: usize) -> usize {
 /// UTF-16 units from little-endian bytes (an odd last byte is dropped).
 #[must_use]
 pub fn utf16_from_le(bytes: &[u8]) -> Vec<u16> {
-    bytes.chunks_exact(2).map(u16::load).collect()
+    utf16_units(bytes).collect()
+}
+
+/// Like [`utf16_from_le`], one by one.
+pub fn utf16_units(bytes: &[u8]) -> impl Iterator<Item = u16> + Clone + '_ {
+    bytes.as_chunks::<2>().0.iter().map(|&pair| u16::from_le_bytes(pair))
 }
 
 /// Appends UTF-16 units as little-endian bytes.

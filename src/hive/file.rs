@@ -4,8 +4,10 @@ use super::editor::Hive;
 use super::log::Replay;
 use crate::error::Result;
 
-/// Largest hive or log file that is loaded, in bytes: the largest hive that Windows supports.
+/// Largest hive that is loaded, in bytes: the largest that Windows supports.
 pub const HIVE_BYTES_MAX: u64 = 1 << 31;
+/// Largest log that is loaded, in bytes.
+pub const LOG_BYTES_MAX: u64 = 256 << 20;
 
 /// What the names of a hive's log files add to the name of the hive, as Windows looks for them: since Vista a pair; the
 /// single log of Windows XP counts only where there is no pair; next to a pair it is a leftover of an upgrade.
@@ -20,20 +22,19 @@ pub struct HiveFile {
 }
 
 impl HiveFile {
-    /// Loads a hive and, if it is dirty, replays its logs in memory. `read` returns the content of the file whose name is
-    /// that of the hive and an ending: empty for the hive itself, one of `.LOG1`, `.LOG2`, `.LOG` for a log; it has to
-    /// refuse files larger than [`HIVE_BYTES_MAX`]. `None`: there is no such hive.
+    /// Opens a hive of at most [`HIVE_BYTES_MAX`] bytes and, if it is dirty, replays its logs in memory. `read_log`
+    /// returns the content of the file whose name is that of the hive and an ending (`.LOG1`, `.LOG2`, `.LOG`), if it
+    /// exists; it has to refuse files larger than [`LOG_BYTES_MAX`].
     ///
     /// # Errors
-    /// Those of `read` and of [`Hive::open_with_logs`].
-    pub fn load(mut read: impl FnMut(&str) -> Result<Option<Vec<u8>>>) -> Result<Option<Self>> {
-        let Some(bytes) = read("")? else { return Ok(None) };
+    /// Those of `read_log` and of [`Hive::open_with_logs`].
+    pub fn open(bytes: Vec<u8>, mut read_log: impl FnMut(&str) -> Result<Option<Vec<u8>>>) -> Result<Self> {
         let [first, second, single] = LOG_ENDINGS;
-        let [log1, log2] = match [read(first)?, read(second)?] {
-            [None, None] => [read(single)?, None],
+        let [log1, log2] = match [read_log(first)?, read_log(second)?] {
+            [None, None] => [read_log(single)?, None],
             pair => pair,
         };
         let (hive, replay) = Hive::open_with_logs(bytes, log1.as_deref(), log2.as_deref())?;
-        Ok(Some(Self { hive, replay }))
+        Ok(Self { hive, replay })
     }
 }

@@ -13,7 +13,7 @@
 //! // Hive::open takes the bytes of an existing file; here we start with an empty hive.
 //! let mut hive = Hive::create("EXAMPLE", now);
 //! let service = hive.create_key(hive.root(), r"ControlSet001\Services\viostor", now)?;
-//! let start = Data::dword(0);
+//! let start = RegistryData::dword(0);
 //! assert!(hive.set_value(service, "Start", &start, now)?);
 //!
 //! let bytes = hive.finish(&[])?;
@@ -51,7 +51,7 @@ mod values;
 pub(crate) use editor::{Edited, used_bytes};
 pub use editor::{Hive, KeyId};
 pub(crate) use file::LOG_ENDINGS;
-pub use file::{HIVE_BYTES_MAX, HiveFile};
+pub use file::{HIVE_BYTES_MAX, HiveFile, LOG_BYTES_MAX};
 pub use log::Replay;
 pub use name::Name;
 pub use value::{RegistryData, RegistryValue, ValueType};

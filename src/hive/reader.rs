@@ -96,6 +96,14 @@ impl<'a> Reader<'a> {
         Ok(Some(node))
     }
 
+    /// A value by the path of its key, if both are there.
+    pub fn value(&self, key: &str, name: &str) -> Result<Option<RegistryData>> {
+        match self.key(key)? {
+            Some(key) => key.value(name),
+            None => Ok(None),
+        }
+    }
+
     /// Calls `visit` with every key and its path, parents first, in the order of the indexes.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::Name;
+use crate::field::{utf16_from_le, utf16_units};
 use crate::hex;
 
 /// The type of a registry value: any 32-bit number. The constants are those of [MS-RRP] 3.1.1.5.
@@ -151,7 +152,7 @@ impl RegistryData {
         if ![ValueType::SZ, ValueType::EXPAND_SZ, ValueType::LINK].contains(&self.kind) {
             return None;
         }
-        let units: Vec<u16> = units(&self.bytes).take_while(|&u| u != 0).collect();
+        let units: Vec<u16> = utf16_units(&self.bytes).take_while(|&u| u != 0).collect();
         Some(String::from_utf16_lossy(&units))
     }
 
@@ -161,9 +162,15 @@ impl RegistryData {
         if self.kind != ValueType::MULTI_SZ {
             return None;
         }
-        let units: Vec<u16> = units(&self.bytes).collect();
+        let units = utf16_from_le(&self.bytes);
         let parts = units.split(|&u| u == 0).take_while(|part| !part.is_empty());
         Some(parts.map(String::from_utf16_lossy).collect())
+    }
+
+    /// The texts of a `REG_MULTI_SZ`, or the one of a `REG_SZ` or its kin unless it is empty; none for any other type.
+    #[must_use]
+    pub fn to_texts(&self) -> Vec<String> {
+        self.as_texts().unwrap_or_else(|| self.as_text().filter(|text| !text.is_empty()).into_iter().collect())
     }
 
     /// The bytes for a reader: texts as they are, numbers in hexadecimal, anything else as pairs of digits.
@@ -203,10 +210,6 @@ impl Serialize for RegistryData {
         out.serialize_field("hex", &hex::encode(&self.bytes))?;
         out.end()
     }
-}
-
-fn units(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {
-    bytes.as_chunks::<2>().0.iter().map(|&pair| u16::from_le_bytes(pair))
 }
 
 fn text_bytes(text: &str) -> Vec<u8> {

@@ -14,7 +14,7 @@ use crate::block::commit::{self, CommitOptions, Recovery};
 use crate::block::{self, Stage, StageOptions};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
 use crate::hive::check::{Severity, check};
 use crate::hive::reader::Reader;
 use crate::hive::reg_file::{Import, Parser, RegEntry};
@@ -24,7 +24,7 @@ use crate::io::{VolumeRead, VolumeWrite};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, Partition, PartitionView};
 use crate::plan;
-use crate::windows::load_hive_file;
+use crate::windows::{load_hive_file, missing_hive};
 
 /// The image whose hives are read or edited, and how.
 #[derive(Debug, Clone)]
@@ -256,19 +256,18 @@ struct Location {
 }
 
 fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
-    let table = partition::read(stage).map_err(|error| error.path(request.image.display().to_string()))?;
+    let mut table = partition::read(stage).map_err(|error| error.path(request.image.display().to_string()))?;
     match locate(stage, &table, request.partition) {
         Ok((Installation { partition, guest }, _)) => Ok(Location { partition, config_dir: guest.config_dir() }),
         // What prevents the inspection of the guest (a wrong Select, say) may be just what is to be repaired.
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
+            table.partitions.retain(|partition| request.partition.is_none_or(|number| number == partition.number));
             let mut places = Vec::new();
             for (partition, folders) in search_folders(stage, &table).found {
-                if request.partition.is_none_or(|number| number == partition.number) {
-                    places.extend(folders.iter().map(|folder| Location {
-                        partition: partition.clone(),
-                        config_dir: format!("{folder}/System32/config"),
-                    }));
-                }
+                places.extend(folders.iter().map(|folder| Location {
+                    partition: partition.clone(),
+                    config_dir: format!("{folder}/System32/config"),
+                }));
             }
             places.pop().filter(|_| places.is_empty()).ok_or(error)
         }
@@ -281,10 +280,7 @@ fn hive_path(location: &Location, hive: HiveName) -> String {
 }
 
 fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<HiveFile> {
-    load_hive_file(volume, path).map_err(|e| e.path(path))?.ok_or_else(|| {
-        let error = Error::new(Kind::NotWindows, Layer::Job, "no such hive in this Windows").path(path);
-        error.hint("winject inspect shows what the image holds")
-    })
+    load_hive_file(volume, path)?.ok_or_else(|| missing_hive(path))
 }
 
 /// Reads the hives back from the staged disk, through readers that share no code with the writers.
@@ -298,7 +294,7 @@ fn verify(stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)])
         if check(bytes).iter().any(|fault| fault.severity() == Severity::Error) {
             return Err(Error::new(Kind::Verify, Layer::Job, "the staged hive differs from what was to be written")
                 .path(path)
-                .hint("this is a defect of winject; nothing was written; please report it"));
+                .hint(DEFECT_HINT));
         }
         Reader::open(bytes)?.walk(&mut |_, node| node.values().map(drop))?;
     }

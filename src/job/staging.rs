@@ -86,7 +86,7 @@ pub(super) fn stage_changes(
     observer.step("Applying the plan to the staged disk");
     // Overrides mark the volume even if the plan is empty.
     volume.apply_overrides()?;
-    let applied = plan::apply_loaded(&plan, &mut volume, hives, request.clock)?;
+    let applied = plan::apply(&plan, &mut volume, hives, request.clock)?;
     drop(volume);
     report.run.bytes_changed = stage.drop_unchanged()?;
     // A discarded log or hibernation is a change, even if the drivers are installed already.

@@ -4,7 +4,7 @@ use super::report::{Report, Validation};
 use super::request::InjectRequest;
 use super::staging::Staged;
 use crate::drivers::Category;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionTable, PartitionView};
 use crate::plan::{self, GuestHive};
@@ -50,7 +50,7 @@ fn compare_with_plan(staged: &Staged, table: &PartitionTable, request: &InjectRe
     let number = installation.partition.number;
     if table.partition(number)? != &installation.partition {
         return Err(Error::new(Kind::Verify, Layer::Job, "the partition table on the staged disk has changed")
-            .hint("this is a defect of winject; nothing was written; please report it"));
+            .hint(DEFECT_HINT));
     }
     let view = PartitionView::new(stage, &installation.partition)?;
     let is_marked = request.state.any();

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{Access, Change, Content, GuestHive, Plan};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
-use crate::hive::{Edited, HIVE_BYTES_MAX, Hive, HiveFile};
+use crate::hive::{Edited, Hive};
 use crate::io::VolumeWrite;
 use crate::ntfs::security::Protected;
 use crate::ntfs::{CreateOptions, Security, Volume};
@@ -17,18 +17,6 @@ use crate::ntfs::{CreateOptions, Security, Volume};
 const STREAMED_FROM: u64 = 1 << 20;
 /// The security ids for our own folder, as far as they have been asked for.
 type Protections = HashMap<Protected, u32>;
-
-/// Applies `plan` to `volume`. The volume lies on a stage, so that an error leaves the user's file as it was.
-///
-/// # Errors
-/// When an edit cannot be made: no space, or something that is not as it was when the plan was made.
-pub fn apply<D: VolumeWrite>(plan: &Plan, volume: &mut Volume<D>, now: FileTime) -> Result<Applied> {
-    let applied = apply_loaded(plan, volume, BTreeMap::new(), now)?;
-    for (hive, edited) in &applied.hives {
-        edited.check().map_err(|e| e.path(plan.hive_path(*hive)))?;
-    }
-    Ok(applied)
-}
 
 /// What [`verify`](super::verify()) wants to know of an application: the hives that it changed, as they were handed to
 /// the volume.
@@ -51,12 +39,13 @@ impl fmt::Debug for Applied {
     }
 }
 
-/// Like [`apply`], with hives that were read from this volume when the plan was made: they are not read again. The
-/// changed ones are not checked here: [`verify`](super::verify()) does it, with what comes back from the volume.
+/// Applies `plan` to `volume`, which lies on a stage, so that an error leaves the user's file as it was. `hives` were read
+/// from this volume when the plan was made. The changed ones are not checked here: [`verify`](super::verify()) does it,
+/// with what comes back from the volume.
 ///
 /// # Errors
-/// See [`apply`].
-pub fn apply_loaded<D: VolumeWrite>(
+/// When an edit cannot be made: no space, or something that is not as it was when the plan was made.
+pub fn apply<D: VolumeWrite>(
     plan: &Plan,
     volume: &mut Volume<D>,
     mut hives: BTreeMap<GuestHive, Hive>,
@@ -72,8 +61,9 @@ pub fn apply_loaded<D: VolumeWrite>(
     }
     for hive in GuestHive::ALL {
         if plan.of_hive(hive).next().is_some() {
-            let edited =
-                apply_hive(plan, volume, hive, hives.remove(&hive), now).map_err(|e| e.path(plan.hive_path(hive)))?;
+            let path = plan.hive_path(hive);
+            let loaded = hives.remove(&hive).ok_or_else(|| gone(&path))?;
+            let edited = apply_hive(plan, volume, hive, loaded, now).map_err(|e| e.path(path))?;
             applied.hives.extend(edited.map(|edited| (hive, edited)));
         }
     }
@@ -175,29 +165,17 @@ fn apply_hive<D: VolumeWrite>(
     plan: &Plan,
     volume: &mut Volume<D>,
     file: GuestHive,
-    loaded: Option<Hive>,
+    mut hive: Hive,
     now: FileTime,
 ) -> Result<Option<Edited>> {
     let path = plan.hive_path(file);
     let id = volume.find(&path)?.ok_or_else(|| gone(&path))?;
-    let mut hive = match loaded {
-        Some(hive) => hive,
-        None => load(volume, &path)?.ok_or_else(|| gone(&path))?.hive,
-    };
     for step in plan.of_hive(file) {
         apply_edit(&mut hive, &step.change, now)?;
     }
     let edited = hive.finish_unchecked(&[])?;
     volume.overwrite(id, &edited.bytes)?;
     Ok(edited.is_changed.then_some(edited))
-}
-
-/// A hive and its logs, as they are on the volume.
-fn load<D: VolumeWrite>(volume: &Volume<D>, path: &str) -> Result<Option<HiveFile>> {
-    HiveFile::load(|ending| {
-        let file = volume.find(&format!("{path}{ending}"))?;
-        file.map(|file| volume.read(file, HIVE_BYTES_MAX)).transpose()
-    })
 }
 
 /// One edit of a hive. An edit that already holds changes nothing.

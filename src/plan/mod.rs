@@ -8,7 +8,7 @@ mod change;
 mod document;
 pub mod verify;
 
-pub use apply::{Applied, apply, apply_edit, apply_loaded};
+pub use apply::{Applied, apply, apply_edit};
 pub use change::{Access, Change, Content, GuestHive, Step};
 pub use document::Plan;
 pub use verify::{Verified, blame, check_before, check_files_before, verify, verify_files};

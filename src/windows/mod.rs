@@ -36,7 +36,7 @@ pub use record::{
     Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,
     Record, RegistryRecord, ServiceRecord,
 };
-pub(crate) use registry::load_hive_file;
+pub(crate) use registry::{load_hive_file, missing_hive};
 
 #[cfg(test)]
 mod tests;

@@ -93,18 +93,9 @@ impl HostHive {
             let error = Error::unsupported(Layer::Hive, "not a registry hive").path(path.display().to_string());
             return Err(error.hint("name a hive file, such as Windows/System32/config/SYSTEM"));
         }
-        let mut size = 0;
-        let file = HiveFile::load(|ending| match ending {
-            "" => read_wanted(path, used_bytes).map(|(bytes, length)| {
-                size = length;
-                Some(bytes)
-            }),
-            log => find_log(path, log)?.map(|log| read(&log)).transpose(),
-        });
-        let file = file.map_err(|e| e.path(path.display().to_string()))?;
-        let Some(HiveFile { hive, replay }) = file else {
-            return Err(Error::bug(Layer::Cli, "a hive file without bytes"));
-        };
+        let (bytes, size) = read_wanted(path, used_bytes)?;
+        let file = HiveFile::open(bytes, |log| find_log(path, log)?.map(|log| read(&log)).transpose());
+        let HiveFile { hive, replay } = file.map_err(|e| e.path(path.display().to_string()))?;
         show_replay(replay.as_ref(), ui);
         Ok(Self { path: path.to_owned(), lock: None, hive, size })
     }

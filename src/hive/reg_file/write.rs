@@ -3,6 +3,7 @@
 use super::document::{Document, RegSink};
 use super::path::KeyPath;
 use crate::error::{Error, Layer, Result};
+use crate::field::utf16_units;
 use crate::hive::{Name, RegistryData, ValueType};
 
 /// Where the registry editor breaks lines of bytes.
@@ -149,13 +150,10 @@ impl RegSink for Writer<'_> {
         }
         match data {
             None => self.text("-"),
-            Some(RegistryData { kind, bytes }) => match plain_text(*kind, bytes, self.is_ascii) {
-                Some(text) => self.quoted(units(text))?,
-                None if *kind == ValueType::DWORD && bytes.len() == 4 => {
-                    let number = bytes.iter().rev().fold(0u32, |n, &b| n << 8 | u32::from(b));
-                    self.text(&format!("dword:{number:08x}"));
-                }
-                None => self.hex(start, *kind, bytes)?,
+            Some(data) => match (plain_text(data.kind, &data.bytes, self.is_ascii), data.as_u32()) {
+                (Some(text), _) => self.quoted(utf16_units(text))?,
+                (None, Some(number)) => self.text(&format!("dword:{number:08x}")),
+                (None, None) => self.hex(start, data.kind, &data.bytes)?,
             },
         }
         self.text("\r\n");
@@ -201,18 +199,14 @@ fn write(document: &Document, prefix: &KeyPath, is_ascii: bool) -> Result<Vec<u1
     Ok(out)
 }
 
-fn units(bytes: &[u8]) -> impl Iterator<Item = u16> + Clone + '_ {
-    bytes.as_chunks::<2>().0.iter().map(|&pair| u16::from_le_bytes(pair))
-}
-
 /// The text of a `REG_SZ` without its terminator, if it reads back as the same bytes.
 fn plain_text(kind: ValueType, bytes: &[u8], is_ascii: bool) -> Option<&[u8]> {
     if kind != ValueType::SZ || !bytes.len().is_multiple_of(2) {
         return None;
     }
     let text = bytes.strip_suffix(&[0, 0])?;
-    let is_plain = char::decode_utf16(units(text)).all(|c| c.is_ok_and(|c| !c.is_control()));
-    (is_plain && (!is_ascii || units(text).all(|unit| unit < 0x80))).then_some(text)
+    let is_plain = char::decode_utf16(utf16_units(text)).all(|c| c.is_ok_and(|c| !c.is_control()));
+    (is_plain && (!is_ascii || utf16_units(text).all(|unit| unit < 0x80))).then_some(text)
 }
 
 #[cfg(test)]

@@ -273,7 +273,7 @@ pub struct DriverFound {
     pub service_name: Option<String>,
     /// Hardware ids that its INF lists, of PCI and other devices.
     pub pci_ids: Vec<String>,
-    /// GUID of its device class, without braces.
+    /// GUID of its device class, in braces.
     pub class_guid: Option<String>,
     /// Folder of the package, on its medium: the same as `src_path`.
     pub package_dir: String,

@@ -2,7 +2,6 @@
 
 use super::mismatch::mismatch;
 use crate::error::{Error, Result};
-use crate::hive::RegistryData;
 use crate::hive::reader::Reader;
 use crate::plan::change::{Change, GuestHive};
 use crate::plan::document::Plan;
@@ -26,18 +25,11 @@ fn verify_edit(hive: &Reader<'_>, change: &Change) -> Result<()> {
     let (key, right) = match change {
         Change::CreateKey { key, .. } => (key, hive.key(key)?.is_some()),
         Change::DeleteKey { key, .. } => (key, hive.key(key)?.is_none()),
-        Change::SetValue { key, name, data, .. } => (key, value(hive, key, name)?.as_ref() == Some(data)),
-        Change::DeleteValue { key, name, .. } => (key, value(hive, key, name)?.is_none()),
+        Change::SetValue { key, name, data, .. } => (key, hive.value(key, name)?.as_ref() == Some(data)),
+        Change::DeleteValue { key, name, .. } => (key, hive.value(key, name)?.is_none()),
         Change::CreateDir { .. } | Change::WriteFile { .. } | Change::Protect { .. } | Change::DeleteFile { .. } => {
             return Ok(());
         }
     };
     if right { Ok(()) } else { Err(mismatch(format!("the registry is not as planned: {change}")).path(key)) }
-}
-
-fn value(hive: &Reader<'_>, key: &str, name: &str) -> Result<Option<RegistryData>> {
-    match hive.key(key)? {
-        Some(key) => key.value(name),
-        None => Ok(None),
-    }
 }

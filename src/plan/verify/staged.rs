@@ -7,6 +7,7 @@ use super::independent::{Found, IndependentVolume};
 use super::mismatch::mismatch;
 use crate::error::{Error, Kind, Result};
 use crate::hive::Edited;
+use crate::hive::HIVE_BYTES_MAX;
 use crate::hive::check::{self as hive_check, Severity as HiveSeverity};
 use crate::io::VolumeRead;
 use crate::ntfs::RecordNumber;
@@ -14,9 +15,6 @@ use crate::ntfs::check::{CheckOptions, Code, Fault, Severity, check_touched};
 use crate::plan::apply::Applied;
 use crate::plan::change::{Change, GuestHive};
 use crate::plan::document::Plan;
-
-/// The largest hive that is read back.
-const HIVE_BYTES_MAX: u64 = 1 << 30;
 
 /// How much of the staged volume was compared with the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]

@@ -4,12 +4,16 @@ use super::context::{BUILD_DRIVER_DATABASE, Context};
 use super::controller::Controller;
 use super::report::Code;
 use crate::error::Result;
+use crate::field::Field;
 use crate::hive::reader::Node;
 
 /// How many INFs of one id are followed.
 const INFS_MAX: usize = 64;
 /// Length of a package's `Version`.
 const VERSION_LENGTH: usize = 48;
+/// Date (`FILETIME`) and number of the driver in a package's `Version`.
+const VERSION_DATE: Field<u64> = Field::at(24);
+const VERSION_NUMBER: Field<u64> = Field::at(32);
 /// First build that ignores packages without a `Version` (Windows 10).
 const BUILD_VERSION: u32 = 10240;
 
@@ -96,10 +100,8 @@ fn candidate(context: &Context<'_>, binding: Binding, id: usize) -> Result<Candi
     const UNSIGNED: u32 = 0x8000_0000;
     let key = format!("DriverDatabase\\DriverPackages\\{}", binding.package.as_deref().unwrap_or_default());
     let is_signed = context.number(&key, "SignerScore")?.is_some_and(|score| score < UNSIGNED);
-    let version = context.key(&key)?.map(|node| node.value("Version")).transpose()?.flatten();
-    let version = version.map(|data| data.bytes).unwrap_or_default();
-    let field = |at: usize| version.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
-    Ok(Candidate { binding, is_signed, id, date: field(24), version: field(32) })
+    let version = context.system.value(&key, "Version")?.map(|data| data.bytes).unwrap_or_default();
+    Ok(Candidate { binding, is_signed, id, date: VERSION_DATE.get(&version), version: VERSION_NUMBER.get(&version) })
 }
 
 /// The names of an id's values are names of INFs.

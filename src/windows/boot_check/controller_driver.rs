@@ -46,12 +46,6 @@ pub(super) fn check(context: &Context<'_>, report: &mut BootCheck, service: &str
     }
 }
 
-/// Whether a `StartOverride` beats `Start`: one DWORD for each hardware profile.
-pub(super) fn has_start_override(context: &Context<'_>, key: &str) -> Result<bool> {
-    let Some(node) = context.key(&format!("{key}\\StartOverride"))? else { return Ok(false) };
-    Ok(node.values()?.iter().any(|value| value.data.as_u32().is_some_and(|start| start != 0)))
-}
-
 fn start(context: &Context<'_>, report: &mut BootCheck, service: &str, key: &str) -> Result<()> {
     match context.number(key, "Start")? {
         Some(0) => {}
@@ -60,7 +54,7 @@ fn start(context: &Context<'_>, report: &mut BootCheck, service: &str, key: &str
         }
         None => report.fail(Gate::Start, Code::StartType, format!("the service {service} has no Start")),
     }
-    if has_start_override(context, key)? {
+    if context.has_start_override(key, 1)? {
         report.fail(
             Gate::Start,
             Code::StartOverride,

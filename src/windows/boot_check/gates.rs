@@ -1,15 +1,13 @@
 //! The gates from the kernel on, one after the other.
 
-use super::context::{CheckOptions, Context};
+use super::context::{CheckOptions, Context, program_problem};
 use super::controller_driver as driver;
 use super::report::{BootCheck, Code, Gate, Route};
 use super::{binding, windows_drivers};
-use crate::drivers::Arch;
 use crate::error::Result;
 use crate::hive::reader::Reader;
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
-use crate::windows::inspect::program::ProgramFile;
 
 /// Free space below which the guest has trouble installing drivers.
 pub(super) const FREE_BYTES_LOW: u64 = 100 << 20;
@@ -52,8 +50,7 @@ pub(super) fn check_gates(
 
 /// The control set of the next start: `Select\Default`; where that is missing, the one of the last start.
 fn next_control_set(system: &Reader<'_>, guest: &Guest, report: &mut BootCheck) -> Result<String> {
-    let select = system.key("Select")?;
-    let default = select.map(|key| key.value("Default")).transpose()?.flatten().and_then(|value| value.as_u32());
+    let default = system.value("Select", "Default")?.and_then(|value| value.as_u32());
     let Some(number) = default.filter(|number| *number != 0) else { return Ok(guest.current_control_set().to_owned()) };
     let name = format!("ControlSet{number:03}");
     if system.key(&name)?.is_none() {
@@ -65,19 +62,12 @@ fn next_control_set(system: &Reader<'_>, guest: &Guest, report: &mut BootCheck) 
 fn check_kernel(context: &Context<'_>, report: &mut BootCheck) -> Result<()> {
     for name in ["ntoskrnl.exe", "hal.dll"] {
         let path = format!("{}/{name}", context.guest.system32());
-        match ProgramFile::read(context.files, &path)? {
-            ProgramFile::ForMachine(machine) if Arch::from_pe_machine(machine) == Some(context.guest.arch) => {
+        match program_problem(context, &path)? {
+            None => {
                 let text = format!("kernel: {path} is there, for {}", context.guest.arch);
                 report.good(Gate::Loader, Code::Kernel, text);
             }
-            ProgramFile::ForMachine(machine) => {
-                let text = format!("kernel: {path} is for CPU {machine:#x}, Windows for {}", context.guest.arch);
-                report.fail(Gate::Loader, Code::Kernel, text);
-            }
-            ProgramFile::NotAProgram => {
-                report.fail(Gate::Loader, Code::Kernel, format!("kernel: {path} is not a program"))
-            }
-            ProgramFile::Missing => report.fail(Gate::Loader, Code::Kernel, format!("kernel: {path} is missing")),
+            Some(problem) => report.fail(Gate::Loader, Code::Kernel, format!("kernel: {problem}")),
         }
     }
     Ok(())
@@ -88,7 +78,7 @@ fn check_inbox_controllers(context: &Context<'_>, report: &mut BootCheck) -> Res
     let mut open = Vec::new();
     for service in ["storahci", "msahci", "atapi", "intelide", "stornvme"] {
         let key = format!("{}\\Services\\{service}", context.control_set);
-        if context.number(&key, "Start")? != Some(0) || driver::has_start_override(context, &key)? {
+        if context.number(&key, "Start")? != Some(0) || context.has_start_override(&key, 1)? {
             continue;
         }
         let image = context.text(&key, "ImagePath")?.unwrap_or_else(|| format!("System32\\drivers\\{service}.sys"));

@@ -1,11 +1,8 @@
 //! Checks Windows' own drivers between the loader and the system volume, and the filters on them.
 
-use super::context::Context;
-use super::controller_driver as driver;
+use super::context::{Context, program_problem};
 use super::report::{BootCheck, Code, Gate};
-use crate::drivers::Arch;
 use crate::error::Result;
-use crate::windows::inspect::program::ProgramFile;
 
 /// Services that start at boot in every Windows since 7; without them no disk is found.
 const CHAIN: [&str; 6] = ["acpi", "pci", "disk", "partmgr", "volmgr", "mountmgr"];
@@ -42,7 +39,7 @@ pub(super) fn check(context: &Context<'_>, report: &mut BootCheck) -> Result<()>
     chain_service(context, report, "ntfs", false)?;
     for name in IMPORTED {
         let path = format!("{}/{name}.sys", context.guest.drivers_dir());
-        if let Some(problem) = file_problem(context, &path)? {
+        if let Some(problem) = program_problem(context, &path)? {
             let text = format!("boot drivers: {problem}; the drivers of disks need it");
             report.fail(Gate::BootDrivers, Code::FileMissing, text);
         }
@@ -53,18 +50,6 @@ pub(super) fn check(context: &Context<'_>, report: &mut BootCheck) -> Result<()>
         report.good(Gate::BootDrivers, Code::BootDrivers, text);
     }
     filters(context, report)
-}
-
-/// What is wrong with a driver's file; `None` when it is there and for this CPU.
-fn file_problem(context: &Context<'_>, path: &str) -> Result<Option<String>> {
-    Ok(match ProgramFile::read(context.files, path)? {
-        ProgramFile::Missing => Some(format!("{path} is missing")),
-        ProgramFile::NotAProgram => Some(format!("{path} is not a program")),
-        ProgramFile::ForMachine(machine) if Arch::from_pe_machine(machine) != Some(context.guest.arch) => {
-            Some(format!("{path} is for CPU {machine:#x}, Windows for {}", context.guest.arch))
-        }
-        ProgramFile::ForMachine(_) => None,
-    })
 }
 
 /// The path of a service's file; `Err`: its `ImagePath` leads to another volume.
@@ -97,13 +82,13 @@ fn chain_service(context: &Context<'_>, report: &mut BootCheck, service: &str, a
             report.fail(Gate::BootDrivers, Code::StartType, text);
         }
     }
-    if at_boot && driver::has_start_override(context, &key)? {
+    if at_boot && context.has_start_override(&key, 1)? {
         let text = format!("boot drivers: the service {service} has a StartOverride, which beats Start");
         report.fail(Gate::BootDrivers, Code::StartOverride, text);
     }
     match image(context, &key, service)? {
         Ok(path) => {
-            if let Some(problem) = file_problem(context, &path)? {
+            if let Some(problem) = program_problem(context, &path)? {
                 let text = format!("boot drivers: {problem} (service {service})");
                 report.fail(Gate::BootDrivers, Code::FileMissing, text);
             }
@@ -129,7 +114,7 @@ fn core(context: &Context<'_>, report: &mut BootCheck) -> Result<()> {
     for service in CORE {
         let Some((key, path, there)) = core_file(context, service)? else { continue };
         is_any_there |= there;
-        let is_boot = context.number(&key, "Start")? == Some(0) && !driver::has_start_override(context, &key)?;
+        let is_boot = context.number(&key, "Start")? == Some(0) && !context.has_start_override(&key, 1)?;
         if is_boot && !there && context.number(&key, "ErrorControl")?.unwrap_or(1) >= ERROR_SEVERE {
             missing.push(path);
         }
@@ -161,7 +146,7 @@ fn filters(context: &Context<'_>, report: &mut BootCheck) -> Result<()> {
     for (class, what) in CLASSES {
         let key = format!("{}\\Control\\Class\\{class}", context.control_set);
         for value in ["UpperFilters", "LowerFilters"] {
-            for filter in texts(context, &key, value)?.into_iter().take(FILTERS_MAX) {
+            for filter in context.texts(&key, value)?.into_iter().take(FILTERS_MAX) {
                 seen += 1;
                 let name = format!("class filter {filter} ({what}, {value})");
                 let service = format!("{}\\Services\\{filter}", context.control_set);
@@ -180,13 +165,13 @@ fn filters(context: &Context<'_>, report: &mut BootCheck) -> Result<()> {
                         report.warn(Gate::Filters, Code::StartType, text);
                     }
                 }
-                if disabled_by_override(context, &service)? {
+                if context.has_start_override(&service, DISABLED)? {
                     let text = format!("{name}: the service is disabled by a StartOverride");
                     report.fail(Gate::Filters, Code::StartOverride, text);
                 }
                 let is_own = OWN_FILTERS.contains(&filter.to_ascii_lowercase().as_str());
                 match image(context, &service, &filter)? {
-                    Ok(path) => match file_problem(context, &path)? {
+                    Ok(path) => match program_problem(context, &path)? {
                         None => is_own_there |= is_own && !filter.eq_ignore_ascii_case("partmgr"),
                         Some(problem) if is_own && !context.files.exists(&path)? => own_missing.push((name, problem)),
                         Some(problem) => report.fail(Gate::Filters, Code::FileMissing, format!("{name}: {problem}")),
@@ -210,17 +195,4 @@ fn filters(context: &Context<'_>, report: &mut BootCheck) -> Result<()> {
         report.good(Gate::Filters, Code::Filters, format!("filters: {seen} on disks, volumes, controllers and system"));
     }
     Ok(())
-}
-
-fn disabled_by_override(context: &Context<'_>, service: &str) -> Result<bool> {
-    let Some(node) = context.key(&format!("{service}\\StartOverride"))? else { return Ok(false) };
-    Ok(node.values()?.iter().any(|value| value.data.as_u32().is_some_and(|start| start >= DISABLED)))
-}
-
-/// The strings of a `REG_MULTI_SZ`, or the one of a `REG_SZ`.
-fn texts(context: &Context<'_>, key: &str, name: &str) -> Result<Vec<String>> {
-    let Some(node) = context.key(key)? else { return Ok(Vec::new()) };
-    let Some(value) = node.value(name)? else { return Ok(Vec::new()) };
-    let list = value.as_texts().or_else(|| value.as_text().map(|text| vec![text])).unwrap_or_default();
-    Ok(list.into_iter().filter(|text| !text.is_empty()).collect())
 }

@@ -117,8 +117,10 @@ fn candidates(files: &dyn GuestFiles) -> Result<(Vec<String>, Option<Error>)> {
 
 fn read(files: &dyn GuestFiles, windows_dir: &str) -> Result<Inspected> {
     let config_dir = format!("{windows_dir}/System32/config");
-    let load =
-        |file| registry::load_hive(files, &config_dir, file)?.ok_or_else(|| registry::missing_hive(&config_dir, file));
+    let load = |file: GuestHive| {
+        let path = format!("{config_dir}/{}", file.file_name());
+        registry::load_hive_file(files, &path)?.ok_or_else(|| registry::missing_hive(&path))
+    };
     let (system, software) = (load(GuestHive::System)?, load(GuestHive::Software)?);
     let mut replayed = Vec::new();
     for (file, loaded) in [(GuestHive::System, &system), (GuestHive::Software, &software)] {

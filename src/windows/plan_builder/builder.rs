@@ -44,19 +44,19 @@ impl<'a> PlanBuilder<'a> {
     /// # Errors
     /// When a hive is missing, dirty or damaged.
     pub fn new(files: &'a dyn GuestFiles, guest: &'a Guest, inspected: &'a Hives) -> Result<Self> {
-        let config_dir = guest.config_dir();
+        let plan = Plan::new(guest.config_dir());
         let mut hives = Hives::new();
         for file in GuestHive::ALL {
             if inspected.contains_key(&file) {
                 continue;
             }
-            match registry::load_hive(files, &config_dir, file)? {
+            let path = plan.hive_path(file);
+            match registry::load_hive_file(files, &path)? {
                 Some(loaded) => drop(hives.insert(file, loaded.hive)),
                 None if file == GuestHive::Drivers => {}
-                None => return Err(registry::missing_hive(&config_dir, file)),
+                None => return Err(registry::missing_hive(&path)),
             }
         }
-        let plan = Plan::new(config_dir);
         Ok(Self {
             files,
             guest,
@@ -79,7 +79,7 @@ impl<'a> PlanBuilder<'a> {
         self.inspected
             .get(&file)
             .or_else(|| self.hives.get(&file))
-            .ok_or_else(|| registry::missing_hive(&self.plan.config_dir, file))
+            .ok_or_else(|| registry::missing_hive(&self.plan.hive_path(file)))
     }
 
     /// Whether the guest has this hive.

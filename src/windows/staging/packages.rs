@@ -3,6 +3,7 @@
 use crate::clock::FileTime;
 use crate::drivers::{Package, Selection};
 use crate::error::Result;
+use crate::field::utf16_from_le;
 use crate::hex;
 use crate::plan::Access;
 use crate::windows::guest_paths;
@@ -84,8 +85,7 @@ fn staged_is_newer(builder: &PlanBuilder<'_>, package: &Package, folder: &str) -
 /// Date and version of the `DriverVer` line of an INF that is already in the guest.
 fn driver_ver(bytes: &[u8]) -> Option<(FileTime, [u16; 4])> {
     let text = if bytes.starts_with(&[0xff, 0xfe]) {
-        let units: Vec<u16> = bytes.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])).collect();
-        String::from_utf16_lossy(&units)
+        String::from_utf16_lossy(&utf16_from_le(bytes))
     } else {
         String::from_utf8_lossy(bytes).into_owned()
     };

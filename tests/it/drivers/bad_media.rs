@@ -15,6 +15,7 @@ use winject::internals::drivers::{Arch, Definitions, GuestTarget, Policy, Source
 use winject::internals::ntfs::{OpenOptions, Volume};
 use winject::internals::partition::{PartitionView, read};
 use winject::internals::plan::{Access, Applied, Change, Content, Plan, Step, apply, verify};
+use winject::internals::windows::Hives;
 
 const VIOSTOR: &str = "viostor/w10/amd64";
 
@@ -283,7 +284,7 @@ fn a_large_file_is_copied_as_it_was_chosen_or_not_at_all() {
     let run = |device: &mut Stage, plan: &Plan| -> winject::Result<Vec<u8>> {
         let partition = read(&*device)?.partition(3).unwrap().clone();
         let mut volume = Volume::open(PartitionView::new(device, &partition)?, &OpenOptions::new(clock))?;
-        apply(plan, &mut volume, clock)?;
+        apply(plan, &mut volume, Hives::new(), clock)?;
         verify(volume.device(), plan, &Applied::default(), false)?;
         let file = volume.find("/large.bin")?.unwrap();
         volume.read(file, u64::MAX)

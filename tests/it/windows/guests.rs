@@ -216,8 +216,9 @@ pub fn inject(disk: &Disk, media: &Path, options: &InjectOptions) -> Injection {
     let mut volume = disk.volume();
     let guest = Guest::inspect(&volume).unwrap().unwrap();
     let chosen = selection(&guest, media);
-    let injection = plan_injection(&volume, &guest, &chosen, options).unwrap();
-    let applied = apply(&injection.plan, &mut volume, NOW).unwrap();
+    let mut injection = plan_injection(&volume, &guest, &chosen, options).unwrap();
+    let hives = std::mem::take(&mut injection.hives);
+    let applied = apply(&injection.plan, &mut volume, hives, NOW).unwrap();
     volume.flush().unwrap();
     let device = volume.into_device();
     check(&device, &injection.plan);

@@ -5,7 +5,7 @@ use winject::internals::drivers::{Arch, ProductType};
 use winject::internals::hive::{Hive, RegistryData, ValueType};
 use winject::internals::ntfs::{OpenOptions, Volume};
 use winject::internals::plan::{Applied, Change, GuestHive, apply, verify};
-use winject::internals::windows::{Guest, InjectOptions, plan_injection};
+use winject::internals::windows::{Guest, InjectOptions, Injection, plan_injection};
 
 use super::guests::{self, FileVolume, PRODUCTS};
 
@@ -57,8 +57,8 @@ fn verify_finds_whatever_is_not_as_planned() {
     let mut volume = disk.volume();
     let guest = Guest::inspect(&volume).unwrap().unwrap();
     let chosen = guests::selection(&guest, &media);
-    let plan = plan_injection(&volume, &guest, &chosen, &InjectOptions::default()).unwrap().plan;
-    let applied = apply(&plan, &mut volume, guests::NOW).unwrap();
+    let Injection { plan, hives, .. } = plan_injection(&volume, &guest, &chosen, &InjectOptions::default()).unwrap();
+    let applied = apply(&plan, &mut volume, hives, guests::NOW).unwrap();
     let mut device = volume.into_device();
     let unknown = Applied::default();
     let refuses = |device: &FileVolume, what: &str| {

@@ -15,7 +15,7 @@ use super::index;
 use super::record::{DATA, Value};
 use super::stream::Stream;
 use super::volume::{IndependentVolume, ROOT};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
 
 /// Type of the attribute `$FILE_NAME`.
 const FILE_NAME: u32 = 0x30;
@@ -54,7 +54,7 @@ impl Seek for CachedFile<'_, '_> {
 
 fn disagreement(what: &'static str) -> Error {
     Error::new(Kind::Verify, Layer::Plan, format!("two readers of the staged volume disagree: {what}"))
-        .hint("nothing was written; this is a defect of winject, please report it")
+        .hint(DEFECT_HINT)
 }
 
 impl IndependentVolume<'_> {

@@ -2,8 +2,10 @@
 //! Reference" of Microsoft's documentation; the form of the devices after Geoff Chappell, "BCD Elements").
 
 use crate::error::Result;
+use crate::field::utf16_from_le;
 use crate::guid::Guid;
 use crate::hive::reader::Reader;
+use crate::partition::PartitionId;
 
 /// The object of the boot manager.
 const BOOT_MANAGER: &str = "{9dea862c-5cdd-4e70-acc1-f32b344d4795}";
@@ -24,16 +26,8 @@ pub(super) enum Device {
     Missing,
     /// The partition that the boot manager came from (kind 5).
     Boot,
-    /// A GPT partition (kind 6).
-    Gpt {
-        disk: Guid,
-        partition: Guid,
-    },
-    /// An MBR partition (kind 6): the disk's signature, the first byte.
-    Mbr {
-        disk: u32,
-        start: u64,
-    },
+    /// A partition (kind 6).
+    Partition(PartitionId),
     /// The partition that holds a file of a given path (kind 8).
     Locate,
     /// A file or RAM disk (kind 0).
@@ -104,15 +98,13 @@ fn entry(store: &Reader<'_>) -> Result<std::result::Result<Entry, String>> {
 }
 
 fn element(store: &Reader<'_>, object: &str, number: &str) -> Result<Option<Vec<u8>>> {
-    let Some(key) = store.key(&format!("Objects\\{object}\\Elements\\{number}"))? else { return Ok(None) };
-    Ok(key.value("Element")?.map(|data| data.bytes))
+    Ok(store.value(&format!("Objects\\{object}\\Elements\\{number}"), "Element")?.map(|data| data.bytes))
 }
 
 /// The strings of an element, ended by zeros (one, or as many as `bcdedit` likes).
 fn texts(store: &Reader<'_>, object: &str, number: &str) -> Result<Vec<String>> {
     let bytes = element(store, object, number)?.unwrap_or_default();
-    let units: Vec<u16> =
-        bytes.chunks_exact(2).map(|pair| u16::from_le_bytes(pair.try_into().unwrap_or_default())).collect();
+    let units = utf16_from_le(&bytes);
     let parts = units.split(|unit| *unit == 0).filter(|part| !part.is_empty());
     Ok(parts.map(String::from_utf16_lossy).collect())
 }
@@ -121,22 +113,38 @@ fn device(store: &Reader<'_>, object: &str, number: &str) -> Result<Device> {
     Ok(element(store, object, number)?.map_or(Device::Missing, |bytes| parse_device(&bytes)))
 }
 
-/// 16 bytes: the object with more options. Then the kind, flags, the length, 0; for a partition at 0x20 its id, at 0x34
-/// the kind of table (0 GPT, 1 MBR), at 0x38 the disk's id.
+/// A device begins with 16 bytes for the object that has more options; then come the kind, flags, the length and 0. For
+/// a partition the rest is its id, the kind of table and the disk's id.
+mod device_fields {
+    use crate::field::Field;
+
+    pub(super) const KIND: Field<u32> = Field::at(0x10);
+    /// The partition's GUID …
+    pub(super) const PARTITION_GUID: usize = 0x20;
+    /// … or the offset of its first byte.
+    pub(super) const PARTITION_START: Field<u64> = Field::at(0x20);
+    /// 0 GPT, 1 MBR.
+    pub(super) const TABLE: Field<u32> = Field::at(0x34);
+    /// The disk's GUID …
+    pub(super) const DISK_GUID: usize = 0x38;
+    /// … or its signature.
+    pub(super) const DISK_SIGNATURE: Field<u32> = Field::at(0x38);
+}
+
 fn parse_device(bytes: &[u8]) -> Device {
-    let number = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
-    let guid = |at: usize| bytes.get(at..at + 16).and_then(|b| b.try_into().ok()).map(Guid);
-    match number(0x10) {
+    use device_fields::{DISK_GUID, DISK_SIGNATURE, KIND, PARTITION_GUID, PARTITION_START, TABLE};
+
+    let guid = |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().map(Guid);
+    match KIND.try_get(bytes) {
         Some(0) => Device::File,
         Some(5) => Device::Boot,
         Some(8) => Device::Locate,
-        Some(6) => match (number(0x34), guid(0x20), guid(0x38)) {
-            (Some(0), Some(partition), Some(disk)) => Device::Gpt { disk, partition },
-            (Some(1), Some(place), _) => {
-                let [a, b, c, d, e, f, g, h, ..] = place.0;
-                let start = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-                Device::Mbr { disk: number(0x38).unwrap_or(0), start }
-            }
+        Some(6) => match (TABLE.try_get(bytes), guid(PARTITION_GUID), guid(DISK_GUID)) {
+            (Some(0), Some(partition), Some(disk)) => Device::Partition(PartitionId::Gpt { disk, partition }),
+            (Some(1), Some(_), _) => Device::Partition(PartitionId::Mbr {
+                disk: DISK_SIGNATURE.get(bytes),
+                start: PARTITION_START.get(bytes),
+            }),
             _ => Device::Unknown(6),
         },
         kind => Device::Unknown(kind.unwrap_or(u32::MAX)),
@@ -162,9 +170,15 @@ mod tests {
         bytes[0x18] = 0x48;
         bytes[0x20..0x30].fill(1);
         bytes[0x38..0x48].fill(2);
-        assert_eq!(parse_device(&bytes), Device::Gpt { disk: Guid([2; 16]), partition: Guid([1; 16]) });
+        assert_eq!(
+            parse_device(&bytes),
+            Device::Partition(PartitionId::Gpt { disk: Guid([2; 16]), partition: Guid([1; 16]) })
+        );
         bytes[0x34] = 1;
-        assert_eq!(parse_device(&bytes), Device::Mbr { disk: 0x0202_0202, start: 0x0101_0101_0101_0101 });
+        assert_eq!(
+            parse_device(&bytes),
+            Device::Partition(PartitionId::Mbr { disk: 0x0202_0202, start: 0x0101_0101_0101_0101 })
+        );
         bytes[0x34] = 7;
         assert_eq!(parse_device(&bytes), Device::Unknown(6));
         for (kind, expected) in [(0, Device::File), (5, Device::Boot), (8, Device::Locate), (9, Device::Unknown(9))] {

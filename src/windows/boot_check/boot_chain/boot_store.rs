@@ -47,13 +47,9 @@ pub(super) fn check_boot_store(
         links.fail(Gate::Bcd, Code::NoBcd, format!("no boot configuration: {what} is missing"));
         return Ok(());
     };
-    let mut store = Some(bytes);
-    let file = HiveFile::load(|ending| match ending {
-        "" => Ok(store.take()),
-        // a log that cannot be read is as good as none
-        log => Ok(read(&format!("{path}{log}")).ok().flatten()),
-    });
-    let replayed = file.and_then(|file| file.map_or(Ok(Vec::new()), |file| file.hive.finish(&[])));
+    // a log that cannot be read is as good as none
+    let file = HiveFile::open(bytes, |log| Ok(read(&format!("{path}{log}")).ok().flatten()));
+    let replayed = file.and_then(|file| file.hive.finish(&[]));
     let Some(bytes) = readable(replayed, links, Gate::Bcd, &what)? else { return Ok(()) };
     let entry = Reader::open(&bytes).and_then(|store| bcd::default_entry(&store));
     match readable(entry, links, Gate::Bcd, &what)? {
@@ -120,8 +116,7 @@ fn check_loader(
 
 fn check_device(device: &Device, what: &str, place: &BootContext, links: &mut ChainFindings) {
     let named = match device {
-        Device::Gpt { disk, partition } => PartitionId::Gpt { disk: *disk, partition: *partition },
-        Device::Mbr { disk, start } => PartitionId::Mbr { disk: *disk, start: *start },
+        Device::Partition(named) => *named,
         Device::Boot if place.is_boot_partition => return,
         Device::Locate => {
             links.not_judged(Gate::Bcd, format!("{what} is looked for at every start (locate)"));
