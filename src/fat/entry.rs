@@ -71,7 +71,7 @@ impl ShortEntry {
         (self.attributes & ATTRIBUTE_LONG_NAME_MASK == ATTRIBUTE_LONG_NAME).then(|| transmute_ref!(self))
     }
 
-    /// The short name, as `NAME.EXT`; without an extension there is no dot.
+    /// The short name, as `NAME.EXT`; no dot without an extension.
     fn short_name(&self) -> String {
         let text = |bytes: &[u8]| bytes.iter().map(|&byte| char::from(byte)).collect::<String>().trim_end().to_owned();
         let (name, extension) = (text(&self.name), text(&self.extension));

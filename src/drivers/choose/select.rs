@@ -61,7 +61,7 @@ pub(crate) fn select_with_or_without_storage(
         return Err(Error::new(
             Kind::Drivers,
             Layer::Drivers,
-            format!("there is no driver package (no .inf file) on the media{left_out}"),
+            format!("no driver package (no .inf file) on the media{left_out}"),
         )
         .path(sources.describe())
         .hint("give the folder or the ISO image of the drivers, for instance virtio-win.iso"));
@@ -132,7 +132,7 @@ fn check_outcome(
     let what = if all_cpu {
         format!("the drivers on the media are for another CPU; the guest is {guest}")
     } else {
-        format!("there is no driver for {guest} on the media")
+        format!("no driver for {guest} on the media")
     };
     let reason = format!("{what} ({})", reasons.join("; "));
     if selection.packages.is_empty() {

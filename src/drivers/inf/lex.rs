@@ -23,7 +23,7 @@ pub struct Line {
     pub number: usize,
     /// The text before the `=`.
     pub key: Option<String>,
-    /// The text after it, or the whole line if there is no key, split at commas.
+    /// The text after the key (of a line without a key: the whole line), split at commas.
     pub fields: Vec<String>,
 }
 

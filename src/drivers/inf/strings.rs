@@ -77,7 +77,7 @@ fn entries(section: &Section) -> impl Iterator<Item = (String, (usize, String))>
     })
 }
 
-/// Expands a string until it uses no other; `None` when there is no end to it.
+/// Expands a string until it uses no other; `None` if strings use each other in a loop.
 fn resolve(value: &str, raw: &BTreeMap<String, (usize, String)>) -> Option<String> {
     let mut current = value.to_owned();
     for _ in 0..DEPTH_MAX {

@@ -43,7 +43,8 @@ impl Source {
     /// Opens a directory or an ISO image and lists its files; reads none of them.
     ///
     /// # Errors
-    /// [`Kind::Drivers`] when there is no such file or folder, or it is neither; [`Kind::Damaged`] for a broken ISO.
+    /// [`Kind::Drivers`] if the path does not exist, or names neither a file nor a folder; [`Kind::Damaged`] for a broken
+    /// ISO.
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
         let meta = std::fs::metadata(path).map_err(|e| match e.kind() {
@@ -117,7 +118,7 @@ impl Source {
     /// Like [`find`](Self::find), as an error if the file is missing or larger than [`FILE_SIZE_MAX`].
     fn find_readable(&self, path: &str) -> Result<&SourceFile> {
         let file = self.find(path).ok_or_else(|| {
-            Error::new(Kind::Drivers, Layer::Drivers, "there is no such file on the driver media")
+            Error::new(Kind::Drivers, Layer::Drivers, "file not found on the driver media")
                 .path(self.show(path))
                 .hint("the driver media changed while it was in use, or is incomplete")
         })?;
@@ -162,7 +163,7 @@ impl Source {
     /// Reads a whole file by its path below the root, without regard to case.
     ///
     /// # Errors
-    /// [`Kind::Drivers`] when there is no such file or it is larger than [`FILE_SIZE_MAX`], else when the media cannot be read.
+    /// [`Kind::Drivers`] if the file is missing or larger than [`FILE_SIZE_MAX`]; any error of reading the media.
     pub fn read(&self, path: &str) -> Result<Vec<u8>> {
         let file = self.find_readable(path)?;
         let data = match &self.backend {

@@ -13,7 +13,7 @@ const INDIRECT_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.
 #[must_use]
 pub fn embedded_signature(data: &[u8], pe: &PeFacts) -> SignatureReport {
     let Some((at, size)) = pe.certificates else {
-        return SignatureReport::default().with_problem("there is no embedded signature");
+        return SignatureReport::default().with_problem("no embedded signature");
     };
     let table = data.get(at as usize..(at as usize).saturating_add(size as usize)).unwrap_or_default();
     let (mut out, digest) = match read(table) {

@@ -7,7 +7,7 @@ use super::report::SignatureReport;
 use crate::drivers::inf::Facts;
 use crate::error::Result;
 
-/// Reads a file of a package by its name below the package's folder; `None` when there is no such file.
+/// Reads a file of a package by its name below the package's folder; `None` if the file does not exist.
 pub(crate) type ReadFile<'a> = dyn FnMut(&str) -> Result<Option<Arc<Vec<u8>>>> + 'a;
 
 /// Checks a package against its catalogue: the INF and each file that the INF names.

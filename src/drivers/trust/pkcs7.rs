@@ -113,7 +113,8 @@ pub(super) fn parse(data: &[u8]) -> Result<Signed, String> {
     let content = parts.iter().find(|p| p.tag() == Tag::Sequence).ok_or("the signed data have no content")?;
     let content: EncapsulatedContentInfo = content.decode_as().map_err(|e| e.to_string())?;
     let signers = parts.iter().rfind(|p| p.tag() == Tag::Set).ok_or("the signed data have no signer")?;
-    let signer = elements(signers.value()).and_then(|all| all.first().copied()).ok_or("there is no signer")?;
+    let signer =
+        elements(signers.value()).and_then(|all| all.first().copied()).ok_or("the signed data have no signer")?;
     let signer: SignerInfo = signer.decode_as().map_err(|e| format!("the signer is unreadable: {e}"))?;
     let certificates = parts.iter().find(|p| matches!(p.tag(), Tag::ContextSpecific { .. })).map(|p| p.value());
     let inner = content.econtent.as_ref().map(|any| any.value().to_vec()).unwrap_or_default();

@@ -172,7 +172,7 @@ impl Metadata {
     }
 }
 
-/// The structure at the start of an item; `None` when there is no such item or it is too short.
+/// The structure at the start of an item; `None` if the item is missing or too short.
 fn read_item<T: FromBytes>(item: Option<Vec<u8>>) -> Option<T> {
     T::read_from_prefix(&item?).ok().map(|(structure, _)| structure)
 }
