@@ -35,6 +35,8 @@ pub enum Kind {
     Verify,
     /// An earlier, interrupted run left a journal which has to be dealt with first.
     Pending,
+    /// A saved plan no longer fits the image, which has changed since. A new plan can succeed.
+    Stale,
     /// The caller asked the job to stop (see [`Cancel`](crate::Cancel)), and it left everything as it was.
     Cancelled,
     /// A defect of winject itself.

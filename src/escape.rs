@@ -20,6 +20,19 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The text as one word of a POSIX shell, quoted if need be; `None` for one that cannot be pasted.
+#[must_use]
+pub fn shell_word(text: &str) -> Option<String> {
+    if escape(text) != text {
+        return None;
+    }
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !text.is_empty() && text.chars().all(is_safe) {
+        return Some(text.to_owned());
+    }
+    Some(format!("'{}'", text.replace('\'', "'\\''")))
+}
+
 /// A JSON document with the same characters written as `\uXXXX`; line breaks between its tokens stay. (In a document
 /// they can stand inside strings only.)
 #[must_use]

@@ -25,7 +25,7 @@ pub enum ExitCode {
     Io = 7,
     /// Verification failed and nothing was written.
     Verify = 8,
-    /// An interrupted run is pending.
+    /// An interrupted run is pending, or a saved plan is stale.
     Pending = 9,
     /// A defect of winject.
     Bug = 70,
@@ -41,7 +41,7 @@ impl From<Kind> for ExitCode {
             Kind::Drivers => Self::Drivers,
             Kind::Io => Self::Io,
             Kind::Verify => Self::Verify,
-            Kind::Pending => Self::Pending,
+            Kind::Pending | Kind::Stale => Self::Pending,
             // The command ends by the signal that cancelled it; the code is for callers without one.
             Kind::Cancelled => Self::Refused,
             Kind::Bug => Self::Bug,

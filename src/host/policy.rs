@@ -9,7 +9,7 @@ use super::folder::folder_of;
 use super::read::open_as_it_is;
 use super::storage::FileStorage;
 use crate::error::{Error, Layer, Result};
-use crate::escape::escape;
+use crate::escape::{escape, shell_word};
 
 /// Which files an image may refer to: an image may come from an attacker, who could name any file of the host. The
 /// default allows plain relative names that stay inside the image's own folder.
@@ -118,18 +118,6 @@ fn refused(image: &Path, name: &str, found: &Path) -> Error {
     Error::refused(Layer::Block, format!("the image refers to {}, outside its own folder", escape(name)))
         .path(image.display().to_string())
         .hint(hint)
-}
-
-/// The text as one word of a POSIX shell, quoted if need be; `None` for one that cannot be pasted.
-fn shell_word(text: &str) -> Option<String> {
-    if escape(text) != text {
-        return None;
-    }
-    let is_safe = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
-    if !text.is_empty() && text.chars().all(is_safe) {
-        return Some(text.to_owned());
-    }
-    Some(format!("'{}'", text.replace('\'', "'\\''")))
 }
 
 /// The file name out of QEMU's `json:` with the plain file driver.

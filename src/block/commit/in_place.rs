@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::data_file::refuse_foreign_data_file;
 use super::options::{CommitOptions, Committed};
-use super::undo::{self, Outcome};
+use super::rollback::{self, Outcome};
 use crate::block::formats::qcow2::{self, Edit, Source, Target, Write};
 use crate::block::journal::{
     self, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, journal_of_real_path, sector_sums,
@@ -445,7 +445,7 @@ impl Run<'_> {
 
     fn undo(&self, writer: &JournalWriter<'_>, journal: &Path) -> Result<Outcome> {
         let files: Vec<_> = self.targets.all().map(|(_, open)| Arc::clone(&open.storage)).collect();
-        let outcome = undo::undo(Arc::clone(writer.storage()), &files, self.path)?;
+        let outcome = rollback::undo(Arc::clone(writer.storage()), &files, self.path)?;
         journal::remove(self.host, journal).map_err(|e| Error::io(Layer::Host, "cannot remove the undo journal", e))?;
         self.remove_marker();
         Ok(outcome)

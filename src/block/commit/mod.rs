@@ -10,11 +10,11 @@ mod in_place;
 mod options;
 mod output;
 mod overlay;
-mod undo;
+mod rollback;
 
 pub use options::{CommitOptions, Committed};
 pub(crate) use output::{Output, refuse_own_files, resolve_output};
-pub use undo::Recovery;
+pub use rollback::Recovery;
 
 pub use super::journal::journal_path;
 use super::{PathPolicy, RealHost, Stage};
@@ -65,12 +65,12 @@ pub fn check_overlay(stage: &Stage) -> Result<()> {
 /// [`Kind::Pending`](crate::Kind::Pending) when there is a journal that does not count or cannot be applied; nothing is
 /// touched then. [`Kind::Refused`](crate::Kind::Refused) when the policy does not allow the data file to be written.
 pub fn recover(path: &Path, policy: &PathPolicy) -> Result<Recovery> {
-    undo::recover(&RealHost, path, super::Locking::default(), policy)
+    rollback::recover(&RealHost, path, super::Locking::default(), policy)
 }
 
 /// The same commits on a host of one's own, for tests that record writes and inject faults.
 pub mod on {
     pub use super::in_place::in_place;
     pub use super::overlay::overlay;
-    pub use super::undo::recover;
+    pub use super::rollback::recover;
 }

@@ -16,6 +16,8 @@ pub struct CommitOptions {
     pub path_policy: PathPolicy,
     /// Asks the commit to stop. In place it then leaves the image as it was, unless it has passed its commit point.
     pub cancel: Cancel,
+    /// Keep what an edit in place overwrites as the undo record next to the image.
+    pub keep_undo: bool,
 }
 
 /// What a commit did.

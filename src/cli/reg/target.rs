@@ -251,6 +251,7 @@ fn show_edit(done: &HiveEdit, ui: &Ui) -> bool {
     match done.recovery {
         Recovery::Nothing => {}
         Recovery::Restored => ui.note("an earlier run was interrupted; the image was restored first"),
+        Recovery::Undone => ui.note("an undo was interrupted; it was finished first"),
         Recovery::Completed => {
             ui.note("an earlier run was interrupted when it had written everything; it was completed first");
         }

@@ -154,6 +154,7 @@ fn reason(error: &crate::Error, report: &Report) -> &'static str {
         Kind::Damaged => "damaged",
         Kind::Io => "io",
         Kind::Pending => "pending",
+        Kind::Stale => "stale",
         Kind::Cancelled => "cancelled",
         Kind::Usage => "usage",
         Kind::Bug => "bug",

@@ -29,6 +29,8 @@ pub enum Recovery {
     Restored,
     /// The interrupted run had written everything; it was completed.
     Completed,
+    /// An interrupted undo was finished: the image holds what it held before the run that was undone.
+    Undone,
 }
 
 /// [`super::recover`] on any host.
