@@ -13,6 +13,7 @@ use super::made::{Random, mixed, qemu_img, scribble, write_file};
 use super::virtual_host::{Fault, Files, Op, VirtualHost, apply};
 
 /// A case: its files, the image's format, what it holds, and what it is to hold.
+#[derive(Clone)]
 pub struct Case {
     pub name: &'static str,
     pub format: Format,
