@@ -96,7 +96,7 @@ pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Re
     let opened = open_image(request, observer, report);
     let staged = stage_changes(request, observer, report, opened)?;
     observer.step("Verifying");
-    verify(&staged, request)?.add_to(report);
+    verify(&staged)?.add_to(report);
     Ok(staged)
 }
 
