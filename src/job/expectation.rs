@@ -53,7 +53,8 @@ impl Expectation {
     #[allow(dead_code, reason = "for apply")]
     pub(super) fn of_document(expects: &Expects) -> Self {
         let is_named = |bus: &Bus| expects.boots_from.iter().any(|name| name == bus.name());
-        let no_storage = || NoStorage { reason: "the plan registers no storage driver".to_owned(), ..NoStorage::default() };
+        let no_storage =
+            || NoStorage { reason: "the plan registers no storage driver".to_owned(), ..NoStorage::default() };
         Self {
             boots_from: Bus::ALL.into_iter().filter(is_named).collect(),
             boots_from_any: expects.boots_from_any.then(no_storage),
