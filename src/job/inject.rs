@@ -119,7 +119,7 @@ fn stage_and_verify(
     let opened = job.open(report);
     let staged = job.stage(report, opened)?;
     observer.step("Verifying");
-    verify(&staged, request)?.add_to(report);
+    verify(&staged)?.add_to(report);
     Ok(staged)
 }
 

@@ -1,5 +1,6 @@
 //! From the image to a staged disk that holds the changes: open, find Windows, choose drivers, plan, apply.
 
+use super::expectation::Expectation;
 use super::locate::{Installation, locate};
 use super::recover::recover;
 use super::report::{self, Report};
@@ -28,8 +29,11 @@ pub struct Staged {
     /// Kind of the disk's partition table.
     pub scheme: Scheme,
     pub(super) installation: Installation,
-    pub(super) selection: Selection,
     pub(super) applied: Applied,
+    /// What the boot check has to show.
+    pub(super) expectation: Expectation,
+    /// Whether the volume may carry the mark for a check by Windows.
+    pub(super) is_marked: bool,
 }
 
 /// Finds Windows, plans and applies the changes on the stage; nothing is verified or written yet.
@@ -127,7 +131,9 @@ pub(super) fn stage_plan(
     report.run.bytes_changed = stage.drop_unchanged()?;
     // A discarded log or hibernation is a change, even if the drivers are installed already.
     report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
-    Ok(Staged { stage, plan, scheme: table.scheme, installation, selection, applied })
+    let expectation = Expectation::new(request, &installation.guest, &selection);
+    let is_marked = request.state.any();
+    Ok(Staged { stage, plan, scheme: table.scheme, installation, applied, expectation, is_marked })
 }
 
 /// Runs both, the first one on a thread of its own unless the user gave a number of threads.

@@ -52,13 +52,13 @@ fn convert_staged(
     observer.step(WRITING);
     let progress = |p: ConvertProgress| observer.progress(p.done, p.total);
     if request.threads.is_some() {
-        let verified = verify(staged, request)?;
+        let verified = verify(staged)?;
         let options = ConvertOptions { progress: Some(&progress), ..options.clone() };
         return Ok((convert(&staged.stage, path, &options)?, verified));
     }
     let verified = Mutex::new(None);
     let verify_meanwhile = || {
-        let found = verify(staged, request)?;
+        let found = verify(staged)?;
         *verified.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         Ok(())
     };
@@ -84,7 +84,7 @@ fn convert_meanwhile(
     let staged = job.stage(report, Ok(stage))?;
     let copy = copy?;
     observer.step(WRITING);
-    let verified = verify(&staged, request)?;
+    let verified = verify(&staged)?;
     let done = copy.finish(&staged.stage, &|now| observer.progress(now.done, now.total))?;
     Ok((staged, done, verified))
 }

@@ -6,115 +6,15 @@
 use std::path::Path;
 
 use winject::internals::block::commit::{self, CommitOptions, on};
-use winject::internals::block::{Format, Locking, PathPolicy, open_storage};
+use winject::internals::block::{Format, Locking, PathPolicy};
 use winject::internals::error::Kind;
 
-use super::virtual_host::{FailingHost, Fault, Files, Op, VirtualHost, apply};
+use super::crash_case::{CASE_SIZE, Case, IMAGE, cases, content, power_cut, prefix};
+use super::virtual_host::{FailingHost, Fault, Files, Op, VirtualHost};
 use super::*;
 use crate::support::rounds;
 
-/// A case: its files, the image's format, what it holds, and what it is to hold.
-struct Case {
-    name: &'static str,
-    format: Format,
-    files: Files,
-    old: Vec<u8>,
-    new: Vec<u8>,
-    seed: u64,
-}
-
-const IMAGE: &str = "image";
-const CASE_SIZE: usize = 640 << 10;
-
-fn cases() -> Vec<Case> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    let mut cases = Vec::new();
-    let make = |name: &'static str, arguments: &str, format, after: &[&str]| {
-        let seed = cases_seed(name);
-        let old = mixed(CASE_SIZE, seed);
-        write_file(path, "source.raw", &old);
-        qemu_img(path, &format!("convert -f raw -O {arguments} source.raw {IMAGE}"));
-        for command in after {
-            if let Some(write) = command.strip_prefix("qemu-io ") {
-                // May be killed on purpose.
-                Command::new("qemu-io")
-                    .current_dir(path)
-                    .args(["-c", write, "-c", "flush", "-c", "abort", IMAGE])
-                    .output()
-                    .unwrap();
-            } else {
-                qemu_img(path, command);
-            }
-        }
-        let mut files = Files::new();
-        for entry in std::fs::read_dir(path).unwrap() {
-            let entry = entry.unwrap();
-            if entry.file_name() != "source.raw" {
-                files.insert(entry.file_name().into(), std::fs::read(entry.path()).unwrap());
-                std::fs::remove_file(entry.path()).unwrap();
-            }
-        }
-        let host = VirtualHost::new(files.clone(), Fault::Never);
-        let old = content(&host, format).unwrap();
-        let mut case = Case { name, format, files, old, new: Vec::new(), seed };
-        let mut stage = case.stage(&host);
-        case.new = case.old.clone();
-        let mut random = Random::new(seed);
-        scribble(&mut stage, &mut case.new, &mut random, 5);
-        case
-    };
-    cases.push(make("raw", "raw", Format::Raw, &[]));
-    cases.push(make("qcow2", "qcow2", Format::Qcow2, &[]));
-    cases.push(make("small clusters", "qcow2 -o cluster_size=512,refcount_bits=64", Format::Qcow2, &[]));
-    cases.push(make("snapshot", "qcow2 -o cluster_size=4k,refcount_bits=2", Format::Qcow2, &["snapshot -c s image"]));
-    cases.push(make("compressed", "qcow2 -c -o cluster_size=8k", Format::Qcow2, &[]));
-    cases.push(make("subclusters", "qcow2 -o extended_l2=on,cluster_size=16k", Format::Qcow2, &[]));
-    cases.push(make("bitmap", "qcow2", Format::Qcow2, &["bitmap --add -g 4k image b"]));
-    cases.push(make(
-        "dirty",
-        "qcow2 -o lazy_refcounts=on,cluster_size=4k",
-        Format::Qcow2,
-        &["snapshot -c s image", "qemu-io write 100k 50k"],
-    ));
-    cases
-}
-
-fn cases_seed(name: &str) -> u64 {
-    name.bytes().fold(5, |seed, byte| seed.wrapping_mul(31) ^ u64::from(byte))
-}
-
-fn content(host: &VirtualHost, format: Format) -> winject::Result<Vec<u8>> {
-    let options = OpenOptions::default();
-    let path = Path::new(IMAGE);
-    let image = open_storage(host.storage(path), path, Some(format), &options)?;
-    let mut disk = vec![0; image.len() as usize];
-    image.read_at(ImageOffset(0), &mut disk)?;
-    Ok(disk)
-}
-
 impl Case {
-    fn stage(&self, host: &VirtualHost) -> Stage {
-        let options = OpenOptions::default();
-        let path = Path::new(IMAGE);
-        let image = open_storage(host.storage(path), path, Some(self.format), &options).unwrap();
-        Stage::new(image, StageOptions::default())
-    }
-
-    /// The stage that turns old into new.
-    fn changed_stage(&self, host: &VirtualHost) -> Stage {
-        let mut stage = self.stage(host);
-        let mut model = self.old.clone();
-        scribble(&mut stage, &mut model, &mut Random::new(self.seed), 5);
-        assert!(model == self.new);
-        stage
-    }
-
-    fn commit(&self, host: &VirtualHost) -> winject::Result<()> {
-        let mut stage = self.changed_stage(host);
-        on::in_place(host, &mut stage, Path::new(IMAGE), &CommitOptions::default()).map(|_| ())
-    }
-
     /// Whether the files hold the new disk; fails if they hold neither the old nor the new one.
     #[track_caller]
     fn is_new(&self, host: &VirtualHost, when: &str) -> bool {
@@ -182,71 +82,6 @@ impl Case {
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(code == 0 || code == worst, "{}: {when}: qemu-img check says {code}: {text}", self.name);
     }
-}
-
-/// Everything up to `end` has happened, in order; the last write perhaps in part.
-fn prefix(case: &Case, log: &[Op], end: usize, is_torn: bool) -> Files {
-    let mut files = case.files.clone();
-    for (number, op) in log[..end].iter().enumerate() {
-        match op {
-            Op::Write(path, offset, data) if is_torn && number + 1 == end => {
-                let part = data[..data.len() / 2 / 512 * 512].to_vec();
-                apply(&mut files, &Op::Write(path.clone(), *offset, part));
-            }
-            _ => apply(&mut files, op),
-        }
-    }
-    files
-}
-
-/// Power is cut after `end` operations: what was not flushed has happened or not, writes perhaps in single sectors; with
-/// a `chance` of 0 none of it has.
-fn power_cut(case: &Case, log: &[Op], end: usize, random: &mut Random, chance: u64) -> Files {
-    let is_durable = |number: usize| match &log[number] {
-        Op::Write(path, ..) | Op::SetLen(path, _) | Op::Reserve(path, ..) | Op::Punch(path, ..) => {
-            // The next flush decides: what a failed one lost, no later one brings back.
-            let mut flushes = log[number..end].iter().filter_map(|op| match op {
-                Op::Flush(flushed) if flushed == path => Some(true),
-                Op::LostFlush(flushed) if flushed == path => Some(false),
-                _ => None,
-            });
-            flushes.next().unwrap_or(false)
-        }
-        Op::Create(_) | Op::Remove(_) | Op::Rename(..) => {
-            log[number..end].iter().any(|op| matches!(op, Op::SyncFolder))
-        }
-        Op::Flush(_) | Op::LostFlush(_) | Op::SyncFolder => true,
-    };
-    let mut files = case.files.clone();
-    let mut is_folder_lost = false;
-    let mut luck = |of: u64| chance > 0 && random.below(of) == 0;
-    for (number, op) in log[..end].iter().enumerate() {
-        if is_durable(number) {
-            apply(&mut files, op);
-            continue;
-        }
-        match op {
-            // Changes of a folder happen in order: after the first lost one, all are lost.
-            Op::Create(_) | Op::Remove(_) | Op::Rename(..) => {
-                is_folder_lost |= !luck(2);
-                if !is_folder_lost {
-                    apply(&mut files, op);
-                }
-            }
-            Op::Write(path, offset, data) => {
-                let (is_kept, is_torn) = (luck(3), luck(2));
-                for (index, sector) in data.chunks(512).enumerate() {
-                    if is_kept || (is_torn && luck(2)) {
-                        let at = offset + index as u64 * 512;
-                        apply(&mut files, &Op::Write(path.clone(), at, sector.to_vec()));
-                    }
-                }
-            }
-            _ if luck(2) => apply(&mut files, op),
-            _ => {}
-        }
-    }
-    files
 }
 
 fn a_stop_at_any_moment_leaves_old_or_new() {
