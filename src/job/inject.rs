@@ -91,7 +91,7 @@ pub(super) fn run_staging_job(
             write_standalone(request, observer, report, job, path, &options)?
         }
         _ => {
-            let mut staged = stage_and_verify(request, observer, report, job)?;
+            let mut staged = stage_and_verify(observer, report, job)?;
             commit_staged(request, observer, report, &mut staged)?;
             staged
         }
@@ -107,15 +107,10 @@ pub(super) fn run_staging_job(
 /// # Errors
 /// Those of [`inject`].
 pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Staged> {
-    stage_and_verify(request, observer, report, &Injection { request, observer })
+    stage_and_verify(observer, report, &Injection { request, observer })
 }
 
-fn stage_and_verify(
-    request: &InjectRequest,
-    observer: &dyn Observer,
-    report: &mut Report,
-    job: &dyn StagingJob,
-) -> Result<Staged> {
+fn stage_and_verify(observer: &dyn Observer, report: &mut Report, job: &dyn StagingJob) -> Result<Staged> {
     let opened = job.open(report);
     let staged = job.stage(report, opened)?;
     observer.step("Verifying");

@@ -8,7 +8,7 @@ use super::request::{Destination, InjectRequest, Observer};
 use super::volume_check::{SKIPPED, check_volume};
 use crate::block::commit::{self, Recovery};
 use crate::block::{self, Stage, StageOptions};
-use crate::drivers::{self, Definitions, Selection, Sources};
+use crate::drivers::{self, Definitions, Sources};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::Hive;
 use crate::ntfs::{OpenOptions, Volume};
@@ -100,11 +100,10 @@ pub(super) fn stage_plan(
     let inputs = PlanInputs { table: &table, installation: &installation, hives: &hives };
     let survey = || hives.values().map(Hive::survey).collect::<Vec<_>>();
     let owners = || (!request.skip_volume_check).then(|| check_volume(&original, &installation.partition));
-    let (surveys, rest) = in_parallel(request, survey, || {
-        in_parallel(request, owners, || planner.plan(report, &inputs, &mut stage))
-    })?;
+    let (surveys, rest) =
+        in_parallel(request, survey, || in_parallel(request, owners, || planner.plan(report, &inputs, &mut stage)))?;
     let (owners, planned) = rest?;
-    let Planned { selection, mut volume, plan, hives: more_hives } = planned?;
+    let Planned { expectation, mut volume, plan, hives: more_hives } = planned?;
     hives.values_mut().zip(surveys).for_each(|(hive, survey)| hive.adopt(survey));
     hives.extend(more_hives);
 
@@ -131,13 +130,12 @@ pub(super) fn stage_plan(
     report.run.bytes_changed = stage.drop_unchanged()?;
     // A discarded log or hibernation is a change, even if the drivers are installed already.
     report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
-    let expectation = Expectation::new(request, &installation.guest, &selection);
     let is_marked = request.state.any();
     Ok(Staged { stage, plan, scheme: table.scheme, installation, applied, expectation, is_marked })
 }
 
 /// Runs both, the first one on a thread of its own unless the user gave a number of threads.
-fn in_parallel<A: Send, B>(
+pub(super) fn in_parallel<A: Send, B>(
     request: &InjectRequest,
     other: impl FnOnce() -> A + Send,
     main: impl FnOnce() -> B,
@@ -206,7 +204,8 @@ pub(super) struct PlanInputs<'a> {
 
 /// A plan, and the volume that it was made for.
 pub(super) struct Planned<'s> {
-    pub(super) selection: Selection,
+    /// What the boot check has to show with it.
+    pub(super) expectation: Expectation,
     pub(super) volume: Volume<PartitionView<&'s mut Stage>>,
     pub(super) plan: Plan,
     /// Hives that were read for it, in addition to those of inspection.
@@ -235,7 +234,8 @@ impl Planner for DriverPlanner<'_> {
         let volume = open_volume(request, stage, installation)?;
         let injection = windows::plan_inspected(&volume, guest, hives, &selection, &request.options)?;
         report.add_plan(guest, injection.plan.clone(), injection.record);
-        Ok(Planned { selection, volume, plan: injection.plan, hives: injection.hives })
+        let expectation = Expectation::new(request, guest, &selection);
+        Ok(Planned { expectation, volume, plan: injection.plan, hives: injection.hives })
     }
 }
 

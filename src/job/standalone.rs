@@ -27,7 +27,7 @@ pub(super) fn write_standalone(
     let opened = job.open(report);
     let (staged, done, verified) = match opened {
         Ok(stage) if options.compression.is_none() && request.threads.is_none() => {
-            convert_meanwhile(request, observer, report, job, stage, path, options)?
+            convert_meanwhile(observer, report, job, stage, path, options)?
         }
         opened => {
             let staged = job.stage(report, opened)?;
@@ -71,7 +71,6 @@ fn convert_staged(
 
 /// Copies the image while the changes are planned and verified; then writes them over the copy.
 fn convert_meanwhile(
-    request: &InjectRequest,
     observer: &dyn Observer,
     report: &mut Report,
     job: &dyn StagingJob,

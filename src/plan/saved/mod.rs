@@ -11,8 +11,11 @@
 mod data;
 mod document;
 mod edit;
+mod facts;
+mod resolve;
 #[cfg(test)]
 mod sample;
+mod stale;
 
 pub use data::{Hex64, ReadRange, Sha256Sum};
 pub use document::{
@@ -20,3 +23,5 @@ pub use document::{
     PlanDocument, ReadSet, SavedFile, SavedFileContent, StateFacts, Verdict, VolumeFacts, WindowsFacts,
 };
 pub use edit::{FileFact, SavedEdit, SavedStep};
+pub use facts::{ImageFacts, disk_facts, partition_facts};
+pub use resolve::Contents;
