@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::Name;
@@ -33,22 +34,34 @@ impl ValueType {
     pub const QWORD: Self = Self(11);
 }
 
+/// Names of the types from 0 on.
+const NAMES: [&str; 12] = [
+    "REG_NONE",
+    "REG_SZ",
+    "REG_EXPAND_SZ",
+    "REG_BINARY",
+    "REG_DWORD",
+    "REG_DWORD_BIG_ENDIAN",
+    "REG_LINK",
+    "REG_MULTI_SZ",
+    "REG_RESOURCE_LIST",
+    "REG_FULL_RESOURCE_DESCRIPTOR",
+    "REG_RESOURCE_REQUIREMENTS_LIST",
+    "REG_QWORD",
+];
+
+impl ValueType {
+    /// The type whose text form this is: a name, or `0x` and lower-case digits for a number without a name.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let named = NAMES.iter().position(|name| *name == text).and_then(|number| u32::try_from(number).ok());
+        let number = named.or_else(|| u32::from_str_radix(text.strip_prefix("0x")?, 16).ok()).map(Self)?;
+        (number.to_string() == text).then_some(number)
+    }
+}
+
 impl fmt::Display for ValueType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 12] = [
-            "REG_NONE",
-            "REG_SZ",
-            "REG_EXPAND_SZ",
-            "REG_BINARY",
-            "REG_DWORD",
-            "REG_DWORD_BIG_ENDIAN",
-            "REG_LINK",
-            "REG_MULTI_SZ",
-            "REG_RESOURCE_LIST",
-            "REG_FULL_RESOURCE_DESCRIPTOR",
-            "REG_RESOURCE_REQUIREMENTS_LIST",
-            "REG_QWORD",
-        ];
         match usize::try_from(self.0).ok().and_then(|n| NAMES.get(n)) {
             Some(name) => f.write_str(name),
             None => write!(f, "{:#x}", self.0),
@@ -212,6 +225,29 @@ impl Serialize for RegistryData {
     }
 }
 
+/// Reads what [`Serialize`] writes: `text` is for people, and must say what `hex` says.
+impl<'de> Deserialize<'de> for RegistryData {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Written {
+            r#type: String,
+            text: String,
+            hex: String,
+        }
+        let written = Written::deserialize(deserializer)?;
+        let kind = ValueType::from_text(&written.r#type)
+            .ok_or_else(|| de::Error::invalid_value(de::Unexpected::Str(&written.r#type), &"a type such as REG_SZ"))?;
+        let bytes = hex::decode(&written.hex)
+            .ok_or_else(|| de::Error::custom("`hex` of a registry value is not pairs of hexadecimal digits"))?;
+        let data = Self { kind, bytes };
+        if data.to_readable() != written.text {
+            return Err(de::Error::custom("`text` of a registry value does not say what its `hex` says"));
+        }
+        Ok(data)
+    }
+}
+
 fn text_bytes(text: &str) -> Vec<u8> {
     text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
 }
@@ -255,5 +291,24 @@ mod tests {
     fn serialises_with_type_text_and_bytes() {
         let json = serde_json::to_value(RegistryData::dword(1)).unwrap();
         assert_eq!(json, serde_json::json!({"type": "REG_DWORD", "text": "0x1", "hex": "01000000"}));
+        for data in [
+            RegistryData::sz("vi€"),
+            RegistryData::multi_sz(&["a", "b"]),
+            RegistryData::binary([0, 255]),
+            RegistryData::new(ValueType::SZ, [0, 0xd8, 1]),
+            RegistryData::new(ValueType(0xFFFF_0012), []),
+        ] {
+            let json = serde_json::to_string(&data).unwrap();
+            assert_eq!(serde_json::from_str::<RegistryData>(&json).unwrap(), data, "{json}");
+        }
+        for lie in [
+            r#"{"type": "REG_DWORD", "text": "0x2", "hex": "01000000"}"#,
+            r#"{"type": "REG_SZ", "text": "0x1", "hex": "01000000"}"#,
+            r#"{"type": "0x4", "text": "0x1", "hex": "01000000"}"#,
+            r#"{"type": "REG_DWORD", "text": "0x1", "hex": "0100000"}"#,
+            r#"{"type": "REG_DWORD", "text": "0x1", "hex": "01000000", "x": 1}"#,
+        ] {
+            assert!(serde_json::from_str::<RegistryData>(lie).is_err(), "{lie}");
+        }
     }
 }

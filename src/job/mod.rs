@@ -8,6 +8,7 @@
 //! to a temporary file meanwhile, which is removed when the job fails.)
 
 mod check;
+mod expectation;
 mod explain;
 mod folder;
 mod hive_name;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::drivers::PackageFile;
@@ -13,7 +13,7 @@ use crate::hive::RegistryData;
 
 /// A hive of the guest that plans edit. The order is the order of writing: SYSTEM comes last, so that an interruption
 /// before it leaves a guest that boots as it did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum GuestHive {
     /// `System32\config\DRIVERS`: driver packages that are not needed for booting.
@@ -147,7 +147,7 @@ impl Serialize for Content {
 }
 
 /// Who may write to a new file or folder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
     /// Full control for SYSTEM and Administrators, read and execute for Users, nothing inherited. A script that runs

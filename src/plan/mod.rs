@@ -6,6 +6,7 @@
 mod apply;
 mod change;
 mod document;
+pub mod saved;
 pub mod verify;
 
 pub use apply::{Applied, apply, apply_edit};

@@ -1,0 +1,106 @@
+//! What the boot check of a staged disk has to show before the disk is written.
+
+use super::request::InjectRequest;
+use crate::drivers::{Category, Selection, SignatureLevel};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::partition::Partition;
+use crate::plan::saved::Expects;
+use crate::windows::{BootCheck, Bus, Finding, Guest};
+
+/// What the boot check of a staged disk has to show.
+#[derive(Debug)]
+pub(super) struct Expectation {
+    /// The buses from which the guest must boot.
+    pub boots_from: Vec<Bus>,
+    /// Set if it must boot from one of the buses, whichever: why the changes alone do not see to that.
+    pub boots_from_any: Option<NoStorage>,
+    /// What a boot driver's signature must prove.
+    pub signatures: SignatureLevel,
+}
+
+/// Why the changes bring no storage driver.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NoStorage {
+    /// The reason, as a clause.
+    reason: String,
+    /// The driver media; empty for a saved plan.
+    media: String,
+}
+
+impl Expectation {
+    /// A guest boots from each virtio bus that it gets a driver for; without one it has to boot all the same, unless only
+    /// staging was asked for.
+    pub(super) fn new(request: &InjectRequest, guest: &Guest, selection: &Selection) -> Self {
+        let has = |service: &str| selection.boot_packages().any(|(_, boot)| boot.service.eq_ignore_ascii_case(service));
+        let wanted = [(Bus::VirtioBlk, "viostor"), (Bus::VirtioScsi, "vioscsi")];
+        let has_storage = selection.boot_packages().any(|(package, _)| package.category == Category::Storage);
+        let no_storage = || NoStorage {
+            reason: selection
+                .no_storage
+                .clone()
+                .unwrap_or_else(|| format!("the media have no storage driver for {guest}")),
+            media: request.drivers.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
+        };
+        Self {
+            boots_from: wanted.into_iter().filter(|(_, service)| has(service)).map(|(bus, _)| bus).collect(),
+            boots_from_any: (!has_storage && !request.packages_only).then(no_storage),
+            signatures: request.policy.signature,
+        }
+    }
+
+    /// What a saved plan says that the disk has to show. A bus that winject does not know is not expected: a document
+    /// that names one does not pass [`PlanDocument::judge`](crate::plan::saved::PlanDocument::judge).
+    #[allow(dead_code, reason = "for apply")]
+    pub(super) fn of_document(expects: &Expects) -> Self {
+        let is_named = |bus: &Bus| expects.boots_from.iter().any(|name| name == bus.name());
+        let no_storage =
+            || NoStorage { reason: "the plan registers no storage driver".to_owned(), ..NoStorage::default() };
+        Self {
+            boots_from: Bus::ALL.into_iter().filter(is_named).collect(),
+            boots_from_any: expects.boots_from_any.then(no_storage),
+            signatures: expects.signature_policy,
+        }
+    }
+
+    /// The same for a document.
+    #[allow(dead_code, reason = "for plan")]
+    pub(super) fn to_document(&self) -> Expects {
+        Expects {
+            boots_from: self.boots_from.iter().map(|bus| bus.name().to_owned()).collect(),
+            boots_from_any: self.boots_from_any.is_some(),
+            signature_policy: self.signatures,
+        }
+    }
+
+    /// Compares the boot check's answers for all buses with it.
+    ///
+    /// # Errors
+    /// [`Kind::Verify`] when the guest would not boot from a bus that it has to boot from, [`Kind::Damaged`] when that is
+    /// for a reason that was there before; [`Kind::Drivers`] when it gets no storage driver and boots from no bus.
+    pub(super) fn compare(&self, answers: &[BootCheck], partition: &Partition) -> Result<()> {
+        if let Some(answer) = answers.iter().find(|answer| !answer.boots && self.boots_from.contains(&answer.bus)) {
+            return Err(does_not_boot(answer).path(partition.label()));
+        }
+        let Some(NoStorage { reason, media }) = &self.boots_from_any else { return Ok(()) };
+        if answers.iter().any(|answer| answer.boots) {
+            return Ok(());
+        }
+        let what = format!("{reason}, and it does not boot from virtio without");
+        Err(Error::new(Kind::Drivers, Layer::Job, what)
+            .path(if media.is_empty() { partition.label() } else { media.clone() })
+            .hint("add media with viostor or vioscsi (--drivers virtio-win.iso); --packages-only stages the packages alone"))
+    }
+}
+
+fn does_not_boot(answer: &BootCheck) -> Error {
+    let reasons: Vec<&str> = answer.failures().map(|finding| finding.text.as_str()).collect();
+    let what = format!("the guest would not boot from {}: {}", answer.bus.name(), reasons.join("; "));
+    // a guest that was broken before is damage (5), not a failed injection (8)
+    let (kind, hint) = if answer.failures().any(Finding::is_of_the_guest) {
+        let hint = "nothing was written; winject check IMAGE shows the whole boot chain: repair it first";
+        (Kind::Damaged, hint)
+    } else {
+        (Kind::Verify, "nothing was written; winject check IMAGE shows what the image holds now")
+    };
+    Error::new(kind, Layer::Job, what).hint(hint)
+}

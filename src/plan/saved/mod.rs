@@ -1,0 +1,27 @@
+//! A plan as a document: made on one machine, reviewed and signed as a file, and applied on another one.
+//!
+//! A [`PlanDocument`] holds the edits of a [`Plan`](super::Plan) with what they replace, the identity of the image that
+//! they were made for, and the hash of everything that planning read. Its bytes are canonical:
+//! [`PlanDocument::parse`] refuses whatever [`PlanDocument::to_bytes`] would not have written. So what a reviewer sees
+//! and a signer signs is what is applied.
+//!
+//! **A document is input from outside.** Everything in it may be forged, and no property of the image's structure may
+//! depend on a byte of it: it decides which files and values are written, never where.
+
+mod data;
+mod document;
+mod edit;
+mod facts;
+mod resolve;
+#[cfg(test)]
+mod sample;
+mod stale;
+
+pub use data::{Hex64, ReadRange, Sha256Sum};
+pub use document::{
+    BusVerdict, DiskFacts, DriverFact, Expects, FindingFact, FindingLevel, HiveFacts, LogFile, PartitionFacts,
+    PlanDocument, ReadSet, SavedFile, SavedFileContent, StateFacts, Verdict, VolumeFacts, WindowsFacts,
+};
+pub use edit::{FileFact, SavedEdit, SavedStep};
+pub use facts::{ImageFacts, disk_facts, partition_facts};
+pub use resolve::Contents;
