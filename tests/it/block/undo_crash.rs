@@ -128,7 +128,7 @@ fn a_failure_at_any_step_of_an_undo_can_be_finished() {
             }
             undoing.judge(host.files(), &when, folder.path());
             let (log, mut random) = (host.log(), Random::new(undoing.case.seed ^ steps as u64));
-            for round in 0..=rounds(0, 10) {
+            for round in 0..=rounds(0, 2) {
                 let chance = u64::from(round > 0);
                 let end = if round == 0 { log.len() } else { random.below(log.len() as u64 + 1) as usize };
                 let files = power_cut(&undoing.case, &log, end, &mut random, chance);
@@ -156,7 +156,7 @@ fn a_failure_inside_the_recovery_of_an_undo_can_be_finished() {
             assert_eq!(recover(&whole).unwrap(), Recovery::Undone);
             undoing.assert_undone(&whole.files(), "recovered");
             let steps = whole.log().len() - end;
-            for _ in 0..rounds(1, 20) {
+            for _ in 0..rounds(1, 3) {
                 let fault = random.below(steps as u64) as usize;
                 let fault = if random.below(2) == 0 { Fault::Once(fault) } else { Fault::From(fault) };
                 let host = VirtualHost::after(undoing.case.files.clone(), &log[..end]);
@@ -194,7 +194,7 @@ fn what_a_guest_wrote_stays() {
             std::fs::read(&path).unwrap()
         };
         let mut random = Random::new(case.seed);
-        for round in 0..rounds(8, 100) {
+        for round in 0..rounds(8, 20) {
             let at = random.below(1200) * 512;
             let length = [512, 4096, 60_000][random.below(3) as usize].min(case.old.len() as u64 - at);
             let mut files = case.files.clone();
