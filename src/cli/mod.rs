@@ -19,6 +19,7 @@ mod progress;
 mod reg;
 mod request;
 mod signals;
+mod undo;
 
 pub use output::Ui;
 pub use progress::Progress;
@@ -68,6 +69,11 @@ was written, 9 an interrupted run is pending, 70 a defect of winject.";
 enum Command {
     /// Make the Windows in an image bootable from a virtio disk
     Inject(inject::Args),
+    /// Take the last edit in place of an image back, byte for byte
+    ///
+    /// What something else has written to other places of the image since stays; if it has written to a place that the
+    /// edit wrote, the undo is refused with the list, and nothing is touched.
+    Undo(undo::Args),
     /// Show the partitions and the Windows of an image, and whether it can be edited
     Inspect(inspect::Args),
     /// Check whether the Windows in an image will boot from a virtio disk, and say why
@@ -129,6 +135,7 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
                 .hint("the document says what to do: winject --config FILE.yaml"))
         }
         Some(Command::Inject(args)) => inject::run(args, ui),
+        Some(Command::Undo(args)) => undo::run(args, ui),
         Some(Command::Inspect(args)) => inspect::run(args, ui),
         Some(Command::Check(args)) => check::run(args, ui),
         Some(Command::Drivers(args)) => drivers::run(args, ui),
