@@ -14,11 +14,21 @@ pub type Content = BTreeMap<String, String>;
 /// The undo record of an edit names the inode of its image, so it differs from run to run; that it is there counts.
 const RECORD: &str = ".winject-undo";
 
+/// How the mark of a data file begins. It counts only as long as its image has a journal; the next edit removes one that
+/// is left.
+const MARK: &[u8] = b"WINJMARK";
+
 /// What a folder holds. Temporary files of outputs are left out if `ignore_partial`: the next run removes them.
 pub fn content(folder: &Path, ignore_partial: bool) -> Content {
     let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let names = names.filter(|name| !(ignore_partial && name.starts_with('.') && name.ends_with(".partial")));
+    let names = names.filter(|name| !is_mark(&folder.join(name)));
     names.map(|name| (hash(folder, &name), name)).map(|(hash, name)| (name, hash)).collect()
+}
+
+fn is_mark(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "winject-journal")
+        && std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(MARK))
 }
 
 fn hash(folder: &Path, name: &str) -> String {

@@ -14,6 +14,9 @@ const WAIT: Duration = Duration::from_secs(20);
 /// How long winject is held in the middle of its commit, in microseconds.
 const PAUSE: &str = "1500000";
 
+/// The byte of a file that QEMU locks when it writes to it.
+const WRITER_BYTE: u64 = 101;
+
 /// A program of QEMU that opens images for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
@@ -123,12 +126,12 @@ impl Hold {
     }
 }
 
-/// Waits until a process holds locks on the file.
+/// Waits until a process holds the lock on the file by which QEMU says that it writes.
 fn wait_for_lock(image: &Path, holder: &mut Child) -> Result<(), String> {
-    let inode = format!(":{} ", std::fs::metadata(image).unwrap().ino());
+    let inode = format!(":{}", std::fs::metadata(image).unwrap().ino());
     let begin = Instant::now();
     while begin.elapsed() < WAIT {
-        if std::fs::read_to_string("/proc/locks").unwrap().lines().any(|line| line.contains(&inode)) {
+        if std::fs::read_to_string("/proc/locks").unwrap().lines().any(|line| says_writer(line, &inode)) {
             return Ok(());
         }
         if let Some(status) = holder.try_wait().unwrap() {
@@ -137,6 +140,13 @@ fn wait_for_lock(image: &Path, holder: &mut Child) -> Result<(), String> {
         std::thread::sleep(Duration::from_millis(5));
     }
     Err("QEMU takes no lock".into())
+}
+
+/// Whether a line of /proc/locks (`1: OFDLCK ADVISORY READ -1 fd:00:1234 100 101`) covers the byte of that lock.
+fn says_writer(line: &str, inode: &str) -> bool {
+    let mut words = line.split_whitespace().skip_while(|word| !word.ends_with(inode)).skip(1);
+    let (first, last) = (words.next().and_then(|w| w.parse().ok()), words.next().and_then(|w| w.parse().ok()));
+    first.zip(last).is_some_and(|(first, last): (u64, u64)| (first..=last).contains(&WRITER_BYTE))
 }
 
 impl Row for Hold {

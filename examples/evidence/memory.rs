@@ -8,11 +8,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
-use winject::internals::block::commit::{journal_path, on};
+use winject::internals::block::commit::{UndoOptions, journal_path, on};
 use winject::internals::block::{Format, Locking, PathPolicy};
 use winject::internals::error::Kind;
 
-use crate::crash_case::{Case, IMAGE, content, power_cut, prefix};
+use crate::crash_case::{Case, IMAGE, content, power_cut, prefix, undo_record};
 use crate::made::Random;
 use crate::qemu;
 use crate::row::{Row, Side, Supply, Worker, seed_of};
@@ -47,6 +47,23 @@ impl Event {
     }
 }
 
+/// What is interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Commit,
+    /// The commit is taken back: the old content is what the commit made.
+    Undo,
+}
+
+impl Action {
+    fn run(self, case: &Case, host: &VirtualHost) -> winject::Result<()> {
+        match self {
+            Self::Commit => case.commit(host),
+            Self::Undo => on::undo(host, Path::new(IMAGE), &UndoOptions::default()).map(drop),
+        }
+    }
+}
+
 /// One state: where the run ends and what else happens.
 #[derive(Debug, Clone, Copy)]
 struct State {
@@ -74,6 +91,7 @@ struct Subject {
 /// A kind of event, on images of one or several kinds.
 pub struct Memory {
     target: String,
+    action: Action,
     event: Event,
     seed: u64,
     subjects: Vec<Subject>,
@@ -83,10 +101,10 @@ pub struct Memory {
 
 impl Memory {
     /// The event on these kinds of image.
-    pub fn new(target: &str, event: Event, seed: u64, cases: &[Case]) -> Self {
+    pub fn new(target: &str, action: Action, event: Event, seed: u64, cases: &[Case]) -> Self {
         let subject = |case: &Case| Subject { case: case.clone(), rounds: Mutex::default() };
         let subjects = cases.iter().map(subject).collect();
-        Self { target: target.to_owned(), event, seed, subjects, judged: Mutex::default() }
+        Self { target: target.to_owned(), action, event, seed, subjects, judged: Mutex::default() }
     }
 
     /// The round in which the state `number` of a kind of image lies.
@@ -109,8 +127,10 @@ impl Memory {
         let case = subject.case.clone();
         let seed = case.seed ^ seed_of(&[self.seed, number]);
         let case = if number == 0 { case } else { case.with_change(seed) };
+        let case = if self.action == Action::Undo { committed(case) } else { case };
         let host = VirtualHost::new(case.files.clone(), Fault::Never);
-        case.commit(&host).unwrap_or_else(|error| panic!("{}: a run without a fault: {error}", case.name));
+        let done = self.action.run(&case, &host);
+        done.unwrap_or_else(|error| panic!("{}: a run without a fault: {error}", case.name));
         let log = host.log();
         let mut states = states(self.event, &log);
         // However few are asked for, they come from all parts of the run.
@@ -131,7 +151,7 @@ impl Memory {
             Event::Error => {
                 let fault = if state.variant == 0 { Fault::Once(state.at) } else { Fault::From(state.at) };
                 let host = VirtualHost::new(case.files.clone(), fault);
-                let result = case.commit(&host);
+                let result = self.action.run(case, &host);
                 judge_report(case, &host, &result)?;
                 let side = sampled(host.files(), false)?;
                 match (&result, side) {
@@ -144,7 +164,7 @@ impl Memory {
             }
             Event::LostFlush => {
                 let host = VirtualHost::new(case.files.clone(), Fault::Once(state.at));
-                let _ = case.commit(&host);
+                let _ = self.action.run(case, &host);
                 let log = host.log();
                 let end = state.at + random.below((log.len() - state.at) as u64 + 1) as usize;
                 let (end, chance) = if state.variant == 0 { (log.len(), 0) } else { (end, 1) };
@@ -185,21 +205,45 @@ impl Memory {
             .map_err(|error| format!("recovery fails: {error}"))?;
         let after = host.files();
         keep(&after, worker);
-        if after.len() != case.files.len() {
-            return Err(format!("files are left over: {:?}", after.keys()));
-        }
         let bytes = &after[Path::new(IMAGE)];
-        if !is_qcow2 {
-            return side_of(bytes, case).ok_or_else(|| "neither old nor new".to_owned());
-        }
-        let side = self.foreign(case, bytes, worker, may_leak)?;
-        if before != Some(side) {
+        let side = match is_qcow2 {
+            true => self.foreign(case, bytes, worker, may_leak)?,
+            false => side_of(bytes, case).ok_or_else(|| "neither old nor new".to_owned())?,
+        };
+        // An undo that has begun is finished.
+        if is_qcow2 && before != Some(side) && (self.action, side) != (Action::Undo, Side::New) {
             return Err("recovery changed sides".into());
         }
-        if side == Side::Old && case.name != "dirty" && !may_leak && after != case.files {
+        let is_old_file = *bytes == case.files[Path::new(IMAGE)];
+        if side == Side::Old && case.name != "dirty" && !may_leak && !is_old_file {
             return Err("the old content, but not byte for byte the old file".into());
         }
-        Ok(side)
+        self.judge_names(case, &after, side, is_sample).map(|()| side)
+    }
+
+    /// No files are left over, and an undo record is there only if it takes the change back.
+    fn judge_names(&self, case: &Case, files: &Files, side: Side, is_sample: bool) -> Result<(), String> {
+        let (image, record) = (Path::new(IMAGE), undo_record());
+        if let Some(extra) = files.keys().find(|path| **path != image && **path != record) {
+            return Err(format!("{} is left over", extra.display()));
+        }
+        let has_record = files.contains_key(&record);
+        match (side, self.action) {
+            (Side::Old, _) if has_record != case.files.contains_key(&record) => Err("the undo record has gone".into()),
+            (Side::New, Action::Undo) if has_record => Err("the undo record is still there".into()),
+            (Side::New, Action::Commit) if has_record && !case.keep_undo => {
+                Err("an undo record of another edit".into())
+            }
+            (Side::New, Action::Commit) if has_record && is_sample => {
+                let host = VirtualHost::new(files.clone(), Fault::Never);
+                Action::Undo.run(case, &host).map_err(|error| format!("the change cannot be undone: {error}"))?;
+                match host.files()[image] == case.files[image] {
+                    true => Ok(()),
+                    false => Err("undo does not give the old file back".into()),
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What qemu-img says of an image file: it has no faults, and holds the old or the new disk. Equal files are
@@ -222,6 +266,14 @@ impl Memory {
         self.judged.lock().unwrap().insert(hash, found.clone());
         found
     }
+}
+
+/// The same image after its change, which is to be undone.
+fn committed(case: Case) -> Case {
+    let case = Case { keep_undo: true, ..case };
+    let host = VirtualHost::new(case.files.clone(), Fault::Never);
+    case.commit(&host).unwrap_or_else(|error| panic!("{}: a run without a fault: {error}", case.name));
+    Case { files: host.files(), old: case.new, new: case.old, ..case }
 }
 
 /// All states of one run.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::crash_case::{Case, cases};
 use crate::hold::{Hold, Holder};
-use crate::memory::{self, Memory};
+use crate::memory::{self, Action, Memory};
 use crate::power::{self, Power};
 use crate::process::{self, Process};
 use crate::row::{NotRun, Row, Worker};
@@ -72,12 +72,19 @@ impl Builder<'_> {
             return self.add_not_run("raw and qcow2, in memory", "all", format!("{missing} is not installed"), false);
         }
         let (raw, qcow2): (Vec<Case>, Vec<Case>) = cases().into_iter().partition(|case| case.name == "raw");
-        for event in memory::Event::ALL {
-            self.add(Box::new(Memory::new("raw, in memory", event, self.seed, &raw)));
-        }
-        let target = format!("qcow2 of {} kinds, in memory", qcow2.len());
-        for event in memory::Event::ALL {
-            self.add(Box::new(Memory::new(&target, event, self.seed, &qcow2)));
+        let kinds = qcow2.len();
+        for (target, cases) in [("raw".to_owned(), raw), (format!("qcow2 of {kinds} kinds"), qcow2)] {
+            // Without undo records, with one, and with one that replaces an earlier one.
+            let kept = cases.iter().map(|case| Case { keep_undo: true, ..case.clone() });
+            let all: Vec<Case> = cases.iter().cloned().chain(kept).chain(cases.iter().map(Case::next)).collect();
+            for event in memory::Event::ALL {
+                let target = format!("{target}, in memory");
+                self.add(Box::new(Memory::new(&target, Action::Commit, event, self.seed, &all)));
+            }
+            for event in memory::Event::ALL {
+                let target = format!("undo, {target}, in memory");
+                self.add(Box::new(Memory::new(&target, Action::Undo, event, self.seed, &cases)));
+            }
         }
     }
 

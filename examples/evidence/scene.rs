@@ -35,9 +35,8 @@ pub struct Scene {
     pub arguments: Vec<String>,
     /// How an interrupted run is recovered.
     pub recovery: Vec<String>,
-    /// The files as they are, and as the command leaves them.
+    /// The files as they are at first.
     pub store: PathBuf,
-    pub reference: PathBuf,
     old: Content,
     new: Content,
     /// SHA-256 of the disks, as QEMU reads them.
@@ -77,12 +76,16 @@ impl Scene {
         let stage = Stage::set(&self, worker)?;
         stage.prepare()?;
         let old = content(&worker.folder, false);
+        let disk = || match self.is_qcow2() {
+            true => qemu::disk_sha256(&worker.folder.join(self.image), &worker.scratch),
+            false => Ok(String::new()),
+        };
+        let old_disk = disk()?;
         stage.succeed(&strace::recording(&log), &self.arguments)?;
         drop(stage);
         let new = content(&worker.folder, false);
         let calls = strace::parse(&std::fs::read_to_string(&log).unwrap())?;
-        std::fs::create_dir_all(&self.reference).unwrap();
-        restore(&worker.folder, &self.reference);
+        let disks = [old_disk, disk()?];
         let again = Stage::set(&self, worker)?;
         again.prepare()?;
         again.succeed(&[], &self.arguments)?;
@@ -90,18 +93,13 @@ impl Scene {
         if content(&worker.folder, false) != new || new == old {
             return Err(format!("{}: two runs of {:?} leave different files, or none", self.name, self.arguments));
         }
-        if self.is_qcow2() {
-            let disk = |folder: &Path| qemu::disk_sha256(&folder.join(self.image), &worker.scratch);
-            self.disks = [disk(&self.store)?, disk(&self.reference)?];
-        }
-        (self.old, self.new, self.calls) = (old, new, calls);
+        (self.old, self.new, self.disks, self.calls) = (old, new, disks, calls);
         Ok(self)
     }
 
     /// A scene whose outcome is not known yet.
     pub fn new(name: &'static str, change: Change, image: &'static str, root: &Path, winject: &Path) -> Self {
-        let folder = root.join(name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-"));
-        let (store, reference) = (folder.join("store"), folder.join("reference"));
+        let store = root.join(name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-"));
         std::fs::create_dir_all(&store).unwrap();
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         Self {
@@ -113,7 +111,6 @@ impl Scene {
             arguments: Vec::new(),
             recovery: words(&["recover", "-q", IMAGE]),
             store,
-            reference,
             old: Content::new(),
             new: Content::new(),
             disks: Default::default(),
@@ -237,8 +234,8 @@ impl<'a> Stage<'a> {
         if found == scene.old {
             return Ok(Side::Old);
         }
-        // A run that recovery completed may leave no record.
-        if found == scene.new || (ignore_partial && found == without_record(&scene.new)) {
+        // A record that cannot be kept is left out, with a warning.
+        if found == scene.new || found == without_record(&scene.new) {
             return Ok(Side::New);
         }
         let names = |content: &Content| content.keys().cloned().collect::<Vec<_>>();

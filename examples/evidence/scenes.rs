@@ -29,6 +29,8 @@ pub fn all(folder: &Path, winject: &Path) -> Vec<Made> {
         },
         find("qemu-img", "qcow2").map(|()| maker.qcow2("qcow2", "")),
         find("qemu-img", "qcow2, data file").map(|()| maker.data_file()),
+        Ok(maker.undo("undo, raw", "disk.raw")),
+        find("qemu-img", "undo, qcow2").map(|()| maker.undo("undo, qcow2", "disk.qcow2")),
         Ok(maker.hive()),
         Ok(maker.output("overlay", &["inject", "-q", "base.qcow2", "--drivers", &drivers(), "--output"])),
         Ok(maker.output("conversion", &["convert", "-q", "base.qcow2", "--inject", &drivers(), "--threads", "2"])),
@@ -62,6 +64,17 @@ impl Maker {
         qemu_img(&scene.store, "-o data_file=data.bin", "disk.qcow2");
         scene.recovery.extend(words(&["--allow-path", "data.bin"]));
         with(scene, &in_place(&["--allow-path", "data.bin"]))
+    }
+
+    /// The edit is made first, in the same place: its record names the image's inode.
+    fn undo(&self, name: &'static str, image: &'static str) -> Scene {
+        let mut scene = self.scene(name, Change::InPlace, image);
+        match image.ends_with(".qcow2") {
+            true => qemu_img(&scene.store, "", image),
+            false => self.convert(&scene.store.join(image)),
+        }
+        scene.before = Some(in_place(&[]));
+        with(scene, &words(&["undo", "-q", IMAGE]))
     }
 
     fn hive(&self) -> Scene {
