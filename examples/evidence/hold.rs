@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::row::{Row, Side, Supply, Worker};
+use crate::rows::HELD;
 use crate::scene::{End, Scene, Stage};
 
 /// How long a program may take to open an image.
@@ -151,7 +152,7 @@ fn says_writer(line: &str, inode: &str) -> bool {
 
 impl Row for Hold {
     fn target(&self) -> String {
-        "raw and qcow2".into()
+        HELD.into()
     }
 
     fn fault(&self) -> &'static str {

@@ -17,6 +17,13 @@ use crate::support::find_program;
 /// The rows, in the order of the table.
 pub struct Rows(pub Vec<Result<Box<dyn Row>, NotRun>>);
 
+/// The target of the rows with two programs at one image.
+pub const HELD: &str = "raw and qcow2";
+
+fn is_for_holders(scene: &str) -> bool {
+    matches!(scene, "raw" | "qcow2")
+}
+
 /// Which rows are wanted, and what they are made with.
 struct Builder<'a> {
     rows: Rows,
@@ -94,8 +101,10 @@ impl Builder<'_> {
         let events = [power::Event::PowerCut, power::Event::InRecovery];
         let texts = faults.into_iter().chain(events.map(Power::text)).chain([short::TEXT]);
         let is_wanted = texts.into_iter().any(|text| self.wants(scene.name, text));
-        let is_held = matches!(scene.name, "raw" | "qcow2") && self.wants("raw and qcow2", "held");
-        let is_held = is_held || self.only.is_some_and(|text| text.contains("raw and qcow2"));
+        let is_held = is_for_holders(scene.name)
+            && Holder::ALL.into_iter().any(|holder| {
+                [true, false].map(|first| holder.text(first)).into_iter().any(|text| self.wants(HELD, text))
+            });
         if !is_wanted && !is_held {
             return Ok(None);
         }
@@ -114,11 +123,11 @@ impl Builder<'_> {
                 continue;
             }
             match event {
+                power::Event::InRecovery if scene.change != Change::InPlace => {}
                 _ if !Power::applies(&scene) => {
                     let why = "a device's journal lies in a folder in memory, as a warning says";
                     self.add_not_run(scene.name, Power::text(event), why.into(), true);
                 }
-                power::Event::InRecovery if scene.change == Change::Replace => {}
                 _ => self.add(Box::new(Power::new(&scene, event, self.seed, self.worker)?)),
             }
         }
@@ -126,14 +135,14 @@ impl Builder<'_> {
     }
 
     fn add_holders(&mut self, scenes: &[Arc<Scene>]) {
-        let scenes: Vec<_> = scenes.iter().filter(|scene| matches!(scene.name, "raw" | "qcow2")).cloned().collect();
+        let scenes: Vec<_> = scenes.iter().filter(|scene| is_for_holders(scene.name)).cloned().collect();
         for (holder, is_first) in Holder::ALL.into_iter().flat_map(|holder| [(holder, true), (holder, false)]) {
             match find_program(holder.program()) {
                 Some(_) if scenes.is_empty() => {}
                 Some(_) => self.add(Box::new(Hold { holder, is_first, scenes: scenes.clone() })),
                 None => {
                     let why = format!("{} is not installed", holder.program());
-                    self.add_not_run("raw and qcow2", holder.text(is_first), why, false);
+                    self.add_not_run(HELD, holder.text(is_first), why, false);
                 }
             }
         }
