@@ -59,7 +59,19 @@ pub struct Args {
 impl From<Args> for InjectSpec {
     fn from(args: Args) -> Self {
         let Args { image, drivers, in_place, no_undo, output, dry_run, overwrite, threads, source, guest } = args;
-        Self { image, drivers, in_place, no_undo, output, dry_run, overwrite, threads, source, guest, ..Self::default() }
+        Self {
+            image,
+            drivers,
+            in_place,
+            no_undo,
+            output,
+            dry_run,
+            overwrite,
+            threads,
+            source,
+            guest,
+            ..Self::default()
+        }
     }
 }
 

@@ -12,7 +12,9 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::reg_file::{Import, KeyPath, Parser, RegEntry};
 use crate::hive::{Hive, HiveFile, KeyId, LOG_ENDINGS};
 use crate::host::RunFiles;
-use crate::job::{Destination, HiveEdit, HiveName, HiveRequest, edit_hive, image_files, import_into_image, read_hive, undo_command};
+use crate::job::{
+    Destination, HiveEdit, HiveName, HiveRequest, edit_hive, image_files, import_into_image, read_hive, undo_command,
+};
 
 // How an image is opened.
 #[derive(Debug, clap::Args)]
