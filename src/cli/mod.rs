@@ -15,6 +15,7 @@ mod image;
 mod inject;
 mod inspect;
 mod output;
+mod plan;
 mod progress;
 mod reg;
 mod request;
@@ -69,6 +70,8 @@ was written, 9 an interrupted run is pending, 70 a defect of winject.";
 enum Command {
     /// Make the Windows in an image bootable from a virtio disk
     Inject(inject::Args),
+    /// Plan an injection: print what it would change, and save that as a file to be reviewed
+    Plan(plan::Args),
     /// Take the last edit in place of an image back, byte for byte
     ///
     /// What something else has written to other places of the image since stays; if it has written to a place that the
@@ -135,6 +138,7 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
                 .hint("the document says what to do: winject --config FILE.yaml"))
         }
         Some(Command::Inject(args)) => inject::run(args, ui),
+        Some(Command::Plan(args)) => plan::run(args, ui),
         Some(Command::Undo(args)) => undo::run(args, ui),
         Some(Command::Inspect(args)) => inspect::run(args, ui),
         Some(Command::Check(args)) => check::run(args, ui),

@@ -1,5 +1,7 @@
 //! From the image to a staged disk that holds the changes: open, find Windows, choose drivers, plan, apply.
 
+use std::cell::RefCell;
+
 use super::expectation::Expectation;
 use super::locate::{Installation, locate};
 use super::recover::recover;
@@ -13,6 +15,7 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::Hive;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionTable, PartitionView, Scheme};
+use crate::plan::saved::SavedStep;
 use crate::plan::{self, Applied, Plan};
 use crate::windows::{self, Hives};
 
@@ -43,6 +46,17 @@ pub(super) fn stage_changes(
     report: &mut Report,
     opened: Result<Stage>,
 ) -> Result<Staged> {
+    stage_for_document(request, observer, report, opened, None)
+}
+
+/// Like [`stage_changes`]; puts the edits with what they replace into `saved`.
+pub(super) fn stage_for_document(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+    opened: Result<Stage>,
+    saved: Option<&RefCell<Vec<SavedStep>>>,
+) -> Result<Staged> {
     let definitions = match &request.definitions {
         Some(path) => Definitions::load(path)?,
         None => Definitions::builtin(),
@@ -55,7 +69,7 @@ pub(super) fn stage_changes(
         || open_sources(request),
         || opened.and_then(|stage| find_windows(request, observer, stage)),
     )?;
-    let planner = DriverPlanner { request, observer, sources: &sources?, definitions: &definitions };
+    let planner = DriverPlanner { request, observer, sources: &sources?, definitions: &definitions, saved };
     stage_plan(request, observer, report, found?, &planner)
 }
 
@@ -218,11 +232,12 @@ struct DriverPlanner<'a> {
     observer: &'a dyn Observer,
     sources: &'a Sources,
     definitions: &'a Definitions,
+    saved: Option<&'a RefCell<Vec<SavedStep>>>,
 }
 
 impl Planner for DriverPlanner<'_> {
     fn plan<'s>(&self, report: &mut Report, inputs: &PlanInputs<'_>, stage: &'s mut Stage) -> Result<Planned<'s>> {
-        let Self { request, observer, sources, definitions } = self;
+        let Self { request, observer, sources, definitions, saved } = self;
         let PlanInputs { table, installation, hives } = inputs;
         let guest = &installation.guest;
         observer.step("Choosing drivers");
@@ -233,6 +248,9 @@ impl Planner for DriverPlanner<'_> {
         observer.step("Planning");
         let volume = open_volume(request, stage, installation)?;
         let injection = windows::plan_inspected(&volume, guest, hives, &selection, &request.options)?;
+        if let Some(saved) = saved {
+            *saved.borrow_mut() = windows::saved_steps(&volume, [hives, &injection.hives], &injection.plan)?;
+        }
         report.add_plan(guest, injection.plan.clone(), injection.record);
         let expectation = Expectation::new(request, guest, &selection);
         Ok(Planned { expectation, volume, plan: injection.plan, hives: injection.hives })

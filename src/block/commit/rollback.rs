@@ -8,7 +8,7 @@ use super::compare::{Examined, State, differences, examine, first_changed_witnes
 use super::data_file::refuse_foreign_data_file;
 use super::restore::{self, cut_unused_end, lost_reference, put_back, sync_header};
 use super::settle::settle;
-use crate::block::journal::{self, Journal, RecoveryState, journal_of_real_path, record_of_real_path};
+use crate::block::journal::{self, Entry, Journal, RecoveryState, journal_of_real_path, record_of_real_path};
 use crate::block::{FileIdentity, HostFiles, Locking, PathPolicy, Storage, StorageExt, qcow2};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
@@ -108,7 +108,7 @@ fn recover_pending(
         recovery = match outcome {
             Outcome::Restored => Recovery::Restored,
             Outcome::Completed => {
-                is_kept = journal.purpose.is_kept && !journal.is_undo && differences(&journal, &files)?.is_none();
+                is_kept = can_be_kept(&journal, &files);
                 Recovery::Completed
             }
             Outcome::Undone => Recovery::Undone,
@@ -172,7 +172,7 @@ pub(super) fn undo(journal: Arc<dyn Storage>, files: &[Arc<dyn Storage>], path: 
         return Ok(RolledBack { outcome: Outcome::Restored, is_kept: false });
     };
     let outcome = apply(&journal, files, path, Caller::SameRun)?;
-    let is_kept = outcome == Outcome::Completed && journal.purpose.is_kept && differences(&journal, files)?.is_none();
+    let is_kept = outcome == Outcome::Completed && can_be_kept(&journal, files);
     Ok(RolledBack { outcome, is_kept })
 }
 
@@ -293,13 +293,26 @@ fn is_of(journal: &Journal, files: &[Arc<dyn Storage>], state: State, is_half_wr
         && files.iter().zip(&journal.files).all(|(file, recorded)| is_same(recorded.identity, file.identity()))
 }
 
+/// Whether the journal of a run that was completed can be its undo record: everything is as the run leaves it, and durable.
+fn can_be_kept(journal: &Journal, files: &[Arc<dyn Storage>]) -> bool {
+    let is_whole = || differences(journal, files).is_ok_and(|found| found.is_none());
+    journal.purpose.is_kept && !journal.is_undo && is_whole() && rewrite_content(journal, files).is_ok()
+}
+
 /// Writes and flushes once more what the run wrote: see [`sync_header`].
 fn rewrite_content(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<()> {
-    journal.for_each(|record| {
-        let Some(storage) = files.get(record.file) else { return Ok(()) };
-        let mut content = vec![0; usize::try_from(record.length).unwrap_or(0)];
-        storage.read_exact_at(record.offset, &mut content).map_err(restore::io)?;
-        storage.write_at(record.offset, &content).map_err(restore::io)
+    journal.for_each_entry(|entry| {
+        let old_length = |file: usize| journal.files.get(file).map_or(0, |file| file.old_length);
+        let (file, offset, length) = match entry {
+            Entry::Overwritten(record) => (record.file, record.offset, record.length),
+            // What is new beyond the old end; the rest was not written.
+            Entry::Witness { file, offset, length, .. } if offset >= old_length(file) => (file, offset, length),
+            Entry::Witness { .. } | Entry::Between { .. } => return Ok(()),
+        };
+        let Some(storage) = files.get(file) else { return Ok(()) };
+        let mut content = vec![0; usize::try_from(length).unwrap_or(0)];
+        storage.read_exact_at(offset, &mut content).map_err(restore::io)?;
+        storage.write_at(offset, &content).map_err(restore::io)
     })?;
     files.iter().try_for_each(|storage| storage.flush().map_err(restore::io))
 }

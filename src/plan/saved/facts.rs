@@ -4,6 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::data::{Hex64, ReadRange, Sha256Sum};
 use super::document::{DiskFacts, HiveFacts, LogFile, PartitionFacts, ReadSet, VolumeFacts};
+use super::limits::RANGES_MAX;
 use crate::block::{DiskSource, ReadLog};
 use crate::error::Result;
 use crate::hive::LOG_ENDINGS;
@@ -15,8 +16,6 @@ use crate::units::ImageOffset;
 
 /// Bytes that are read and hashed at once.
 const HASHED_AT_ONCE: u64 = 1 << 20;
-/// Most ranges of a read set; beyond it, the smallest gaps between ranges are counted as read.
-pub const RANGES_MAX: usize = 1 << 16;
 
 /// Everything by which an image and its state are recognised, except the bytes that planning read.
 #[derive(Debug, Clone, PartialEq, Eq)]

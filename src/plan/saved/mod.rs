@@ -12,10 +12,16 @@ mod data;
 mod document;
 mod edit;
 mod facts;
+mod judge;
+mod limits;
 mod resolve;
 #[cfg(test)]
-mod sample;
+pub(super) mod sample;
+mod scope;
 mod stale;
+mod steps;
+#[cfg(test)]
+mod tests;
 
 pub use data::{Hex64, ReadRange, Sha256Sum};
 pub use document::{
@@ -24,4 +30,5 @@ pub use document::{
 };
 pub use edit::{FileFact, SavedEdit, SavedStep};
 pub use facts::{ImageFacts, disk_facts, partition_facts};
+pub use limits::{INLINE_BYTES_MAX, PLAN_BYTES_MAX, REMOVED_KEY_BYTES_MAX};
 pub use resolve::Contents;

@@ -230,6 +230,16 @@ fn journals_of_other_versions_are_refused_by_name() {
     }
 }
 
+/// A run may have been interrupted before winject was brought up to date.
+fn a_journal_of_the_version_before_is_obeyed() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = write_file(folder.path(), "disk.raw", &mixed(1 << 20, 74));
+    let content = journal(&image, 3, [0; 28], &[(4096, 1 << 20, Path::new(""))]);
+    std::fs::write(commit::journal_path(&image), content).unwrap();
+    assert!(recover(&image).unwrap());
+    assert_eq!(image.metadata().unwrap().len(), 4096);
+}
+
 /// Without locks nothing but the journal tells that the other run is still going.
 fn a_run_that_is_still_going_is_not_undone() {
     let folder = tempfile::tempdir().unwrap();
@@ -450,6 +460,7 @@ tests![
     a_dry_run_rolls_nothing_back,
     a_planted_journal_writes_to_no_other_file,
     journals_of_other_versions_are_refused_by_name,
+    a_journal_of_the_version_before_is_obeyed,
     a_run_that_is_still_going_is_not_undone,
     a_journal_that_comes_back_finds_what_it_needs,
     nothing_is_converted_over_a_pending_image,
