@@ -45,6 +45,8 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
     // From here on there are files that have to be removed again.
     let _hold = options.cancel.hold()?;
     let targets = open_targets(host, stage, &real_path, options)?;
+    let record = record_of_real_path(&real_path);
+    journal::refuse_foreign_record(host, &record, owner_of(&*targets.image.storage))?;
     let edit = match format {
         Format::Raw => plan_raw(stage, &targets)?,
         _ => qcow2::plan_edit(&targets.image.storage, path, stage)?,
@@ -55,14 +57,13 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
         warnings.push(DEVICE_WARNING.to_owned());
     }
     let purpose = Purpose { is_switch: edit.is_switch, is_kept: options.keep_undo };
-    let record = record_of_real_path(&real_path);
     let run = Run { host, stage, targets, edit, purpose, path, real_path: &real_path, cancel: &options.cancel };
     let lengths = run.lengths()?;
     let writer = run.write_journal(&journal, &lengths)?;
     let result = run.reserve(&lengths).and_then(|()| run.write_phases());
     let settled = match result {
         Ok(()) => {
-            let settled = settle(host, &journal, &record, purpose.is_kept)?;
+            let settled = settle(host, &journal, &record, purpose.is_kept, run.owner())?;
             if settled.not_durable.is_none() {
                 run.remove_marker();
                 // The old tables are given up when nothing restores them any more: no undo, and no journal that a power
@@ -117,6 +118,7 @@ pub(super) fn check(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<(
     }
     let real_path = RealHost.real_path(path);
     let image = FileStorage::open(&real_path, true)?;
+    journal::refuse_foreign_record(&RealHost, &record_of_real_path(&real_path), owner_of(&image))?;
     let folder = folder_of(&real_path);
     rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).map_err(|e| {
         Error::io(Layer::Host, "cannot create the undo journal in the image's folder", e.into())
@@ -321,12 +323,17 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// The user to whom the image belongs.
+    fn owner(&self) -> Option<u32> {
+        owner_of(&*self.targets.image.storage)
+    }
+
     /// Undoes the run after an error. Returns `None` if the image holds its old content, else what became of the journal.
     fn undo(&self, writer: &JournalWriter<'_>, journal: &Path, record: &Path) -> Result<Option<Settled>> {
         let files: Vec<_> = self.targets.all().map(|(_, open)| Arc::clone(&open.storage)).collect();
         let done = rollback::undo(Arc::clone(writer.storage()), &files, self.path)?;
         let settled = match done.outcome {
-            Outcome::Completed => Some(settle(self.host, journal, record, done.is_kept)?),
+            Outcome::Completed => Some(settle(self.host, journal, record, done.is_kept, self.owner())?),
             Outcome::Restored | Outcome::Undone => {
                 let removed = journal::remove(self.host, journal);
                 removed.map_err(|e| Error::io(Layer::Host, "cannot remove the undo journal", e))?;

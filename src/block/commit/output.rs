@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::block::journal::{journal_of_real_path, record_of_real_path};
+use crate::block::journal::{journal_of_real_path, record_of_real_path, refuse_foreign_record};
 use crate::block::{Locking, Storage};
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
@@ -51,11 +51,13 @@ impl<'h> Output<'h> {
     pub(crate) fn finish(self) -> Result<()> {
         let Self { file, _replaced: replaced, host, record } = self;
         file.finish()?;
+        let remove = || host.remove(&record).map_err(|e| Error::io(Layer::Host, "cannot remove the undo record", e));
+        let owner = replaced.as_ref().and_then(|replaced| replaced.identity()).map(|identity| identity.owner);
         if replaced.is_some()
             && host.exists(&record)
-            && let Err(error) = host.remove(&record)
+            && let Err(error) = refuse_foreign_record(host, &record, owner).and_then(|()| remove())
         {
-            tracing::warn!(path = %record.display(), %error, "cannot remove the undo record of the file that was replaced");
+            tracing::warn!(path = %record.display(), %error, "the undo record of the file that was replaced stays");
         }
         Ok(())
     }

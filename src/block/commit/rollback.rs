@@ -115,7 +115,7 @@ fn recover_pending(
         };
     }
     match recovery {
-        Recovery::Completed => settle(host, journal_file, record, is_kept).map(drop)?,
+        Recovery::Completed => settle(host, journal_file, record, is_kept, owner).map(drop)?,
         Recovery::Undone if host.exists(record) => {
             // It was copied for the undo, and is of no more use.
             remove_journal(host, record)?;

@@ -18,13 +18,24 @@ pub(super) struct Settled {
 }
 
 /// Makes a run count whose writes are all durable: its journal becomes the undo record in place of an earlier one, or
-/// both are removed. An earlier record goes first: it must not be applied over the newer edit.
+/// both are removed. An earlier record goes first: it must not be applied over the newer edit. A file in its place that
+/// winject did not make stays. The image belongs to the user `owner`.
 ///
 /// # Errors
 /// [`Kind::Pending`]: the journal is there still, and the next recovery completes the run.
-pub(super) fn settle(host: &dyn HostFiles, journal: &Path, record: &Path, is_kept: bool) -> Result<Settled> {
+pub(super) fn settle(
+    host: &dyn HostFiles,
+    journal: &Path,
+    record: &Path,
+    is_kept: bool,
+    owner: Option<u32>,
+) -> Result<Settled> {
     let mut settled = Settled::default();
-    match is_kept.then(|| host.rename(journal, record, true)) {
+    let foreign = journal::refuse_foreign_record(host, record, owner).err();
+    if let Some(error) = foreign.as_ref().filter(|_| is_kept) {
+        settled.no_record = Some(format!("this run cannot be undone: {error}"));
+    }
+    match (is_kept && foreign.is_none()).then(|| host.rename(journal, record, true)) {
         Some(Err(error)) if host.exists(journal) => {
             settled.no_record = Some(format!("cannot keep the undo record, so this run cannot be undone: {error}"));
         }
@@ -36,7 +47,7 @@ pub(super) fn settle(host: &dyn HostFiles, journal: &Path, record: &Path, is_kep
         move |e: std::io::Error| error.source_error(e)
     };
     if settled.record.is_none() {
-        if host.exists(record) {
+        if foreign.is_none() && host.exists(record) {
             journal::remove(host, record).map_err(pending("cannot remove the earlier undo record", record))?;
         }
         host.remove(journal).map_err(|e| {

@@ -94,7 +94,7 @@ pub fn forget(host: &dyn HostFiles, path: &Path, locking: Locking) -> Result<()>
     if !host.exists(&record) {
         return Err(no_record(path));
     }
-    host.open_record(&record, image.identity().map(|identity| identity.owner))?;
+    journal::refuse_foreign_record(host, &record, image.identity().map(|identity| identity.owner))?;
     journal::remove(host, &record).map_err(|e| {
         Error::io(Layer::Host, "cannot remove the undo record", e)
             .path(record.display().to_string())

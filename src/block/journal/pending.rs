@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::marker;
 use super::path::journal_of_real_path;
-use super::record::is_unused;
+use super::record::{has_magic, is_unused};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{HostFiles, RealHost, Storage, StorageExt, folder_of};
 
@@ -75,6 +75,20 @@ pub(crate) fn clear(host: &dyn HostFiles, data_file: &Path, owner: Option<u32>) 
         RecoveryState::Journal => Err(pending(data_file)),
         RecoveryState::DataFileOf(image) => Err(pending_data_file(data_file, &image)),
     }
+}
+
+/// Refuses the place of an image's undo record when a file lies there that winject did not make: it is neither replaced
+/// nor removed. The image belongs to the user `owner`.
+///
+/// # Errors
+/// [`Kind::Refused`].
+pub(crate) fn refuse_foreign_record(host: &dyn HostFiles, record: &Path, owner: Option<u32>) -> Result<()> {
+    if !host.exists(record) || has_magic(&*host.open_record(record, owner)?).unwrap_or(false) {
+        return Ok(());
+    }
+    Err(Error::refused(Layer::Host, "cannot use the undo record: winject did not make this file")
+        .path(record.display().to_string())
+        .hint("find out who made that file, and remove it if nobody needs it"))
 }
 
 /// Refuses a file that an interrupted run may have left half written, as its journal or marker says. Call it when the

@@ -104,6 +104,13 @@ pub(crate) fn sector_sums(content: &[u8]) -> Vec<u32> {
     content.chunks(SECTOR).map(crc32fast::hash).collect()
 }
 
+/// Whether a file begins as a complete journal or undo record does.
+pub(super) fn has_magic(file: &dyn Storage) -> std::io::Result<bool> {
+    let mut magic = [0; MAGIC.len()];
+    file.read_or_zeros_at(0, &mut magic)?;
+    Ok([MAGIC, MAGIC_BACK].contains(&&magic))
+}
+
 /// Whether a journal was never completed, so that its image is unchanged.
 pub(crate) fn is_unused(journal: &dyn Storage) -> std::io::Result<bool> {
     let mut magic = [0; MAGIC.len()];

@@ -223,6 +223,34 @@ fn a_record_that_cannot_be_trusted_is_not_obeyed() {
     assert_eq!(undo(&image).unwrap_err().kind(), Kind::Pending);
 }
 
+/// A file of somebody else at the record's place is neither replaced nor removed.
+fn a_file_of_the_user_in_the_place_of_the_record_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let old = mixed(SIZE, 250);
+    let image = write_file(path, "disk.raw", &old);
+    let letter = write_file(path, "disk.raw.winject-undo", b"a letter that has nothing to do with winject");
+    let before = contents(path);
+    for keep_undo in [true, false] {
+        let mut stage = stage(&image);
+        scribble(&mut stage, &mut old.clone(), &mut Random::new(251), 4);
+        let early = commit::check_in_place(&stage, &image, &PathPolicy::default()).unwrap_err();
+        let options = CommitOptions { keep_undo, ..CommitOptions::default() };
+        let late = commit::commit_in_place(&mut stage, &image, &options).unwrap_err();
+        for error in [early, late] {
+            assert_eq!(error.kind(), Kind::Refused, "{error}");
+            assert!(error.to_string().contains("disk.raw.winject-undo"), "{error}");
+        }
+        assert!(contents(path) == before);
+    }
+    assert_refused(path, &image, "cannot use the undo record");
+    assert_eq!(commit::forget(&image).unwrap_err().kind(), Kind::Refused);
+    let source = write_file(path, "source.raw", &mixed(SIZE, 252));
+    convert(&*open(&source), &image, &ConvertOptions { format: Format::Raw, overwrite: true, ..Default::default() })
+        .unwrap();
+    assert_eq!(std::fs::read(&letter).unwrap(), b"a letter that has nothing to do with winject");
+}
+
 /// The data file of an image is written only if it is allowed by name; both files fail at any step, in any folder.
 fn a_data_file_and_its_image_are_undone_together() {
     if !has_qemu() {
@@ -271,5 +299,6 @@ tests![
     a_record_goes_with_one_file,
     a_record_is_given_up,
     a_record_that_cannot_be_trusted_is_not_obeyed,
+    a_file_of_the_user_in_the_place_of_the_record_stays,
     a_data_file_and_its_image_are_undone_together,
 ];
