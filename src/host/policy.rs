@@ -9,7 +9,7 @@ use super::folder::folder_of;
 use super::read::open_as_it_is;
 use super::storage::FileStorage;
 use crate::error::{Error, Layer, Result};
-use crate::escape::{escape, shell_word};
+use crate::escape::{escape, shell_path};
 
 /// Which files an image may refer to: an image may come from an attacker, who could name any file of the host. The
 /// default allows plain relative names that stay inside the image's own folder.
@@ -111,7 +111,7 @@ impl PathPolicy {
 fn refused(image: &Path, name: &str, found: &Path) -> Error {
     let folder = folder_of(found);
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    let hint = match folder.to_str().and_then(shell_word) {
+    let hint = match shell_path(&folder) {
         Some(folder) => format!("if you trust the image, add --allow-path {folder}"),
         None => "if you trust the image, allow the file's folder with --allow-path FOLDER".to_owned(),
     };

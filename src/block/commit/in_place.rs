@@ -16,7 +16,7 @@ use crate::block::journal::{
     self, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, journal_of_real_path, sector_sums,
 };
 use crate::block::{FileStorage, Format, HostFiles, ImageParts, PathPolicy, RealHost, Stage, Storage, StorageExt};
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Reached};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::folder_of;
 use crate::units::{HostOffset, ImageOffset};
@@ -29,6 +29,19 @@ const COPY_BYTES: u64 = 1 << 20;
 /// # Errors
 /// Those of [`super::commit_in_place`].
 pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &CommitOptions) -> Result<Committed> {
+    // Held until it is known how far the run came.
+    let _hold = options.cancel.hold_through();
+    let result = write_in_place(host, stage, path, options);
+    match &result {
+        Ok(done) if done.bytes_written == 0 => {}
+        Ok(_) => options.cancel.reach(Reached::CommitPoint),
+        Err(error) if error.kind() == Kind::Pending => options.cancel.reach(Reached::Pending),
+        Err(_) => {}
+    }
+    result
+}
+
+fn write_in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &CommitOptions) -> Result<Committed> {
     // The journal is next to the real file, so that it is found by whatever name the image is opened.
     let real_path = host.real_path(path);
     let journal = journal_of_real_path(&real_path);
@@ -57,7 +70,7 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
     let writer = run.write_journal(&journal, &lengths)?;
     let result = run.reserve(&lengths).and_then(|()| run.write_phases());
     match result {
-        Ok(()) => match finish(host, &journal)? {
+        Ok(()) => match finish(host, &journal).map_err(|error| error.hint(run.recover_hint()))? {
             // The old tables are given up when no power cut can bring the journal back, which might restore them.
             None => {
                 run.remove_marker();
@@ -74,9 +87,7 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
                 return Err(Error::new(Kind::Pending, Layer::Block, format!("{error}; and undoing it failed"))
                     .path(path.display().to_string())
                     .source_error(undo_error)
-                    .hint(
-                        "when the cause is gone, run winject again on the image: it restores the old content first",
-                    ));
+                    .hint(run.recover_hint()));
             }
         },
     }
@@ -124,12 +135,9 @@ fn owner_of(storage: &dyn Storage) -> Option<u32> {
 
 /// Removes the journal, which is the commit point. Returns a warning if the removal may not survive a power cut.
 fn finish(host: &dyn HostFiles, journal: &Path) -> Result<Option<String>> {
-    let pending = "cannot remove the undo journal; the next run would undo this one";
+    let pending = "cannot remove the undo journal: everything is written, but does not count yet";
     host.remove(journal).map_err(|e| {
-        Error::new(Kind::Pending, Layer::Host, pending)
-            .path(journal.display().to_string())
-            .source_error(e)
-            .hint("remove that file, or run winject again to have the old content back")
+        Error::new(Kind::Pending, Layer::Host, pending).path(journal.display().to_string()).source_error(e)
     })?;
     let synced = host.sync_folder_of(journal);
     Ok(synced
@@ -244,6 +252,12 @@ impl Run<'_> {
         move |e| Error::io(Layer::Block, what, e).path(path.clone()).hint("check free space and permissions")
     }
 
+    /// What the user does about a journal that stays.
+    fn recover_hint(&self) -> String {
+        let data_file = self.targets.data_file.as_ref().map(|file| &*file.path);
+        format!("when the cause is gone, {}", journal::recover_hint(self.path, data_file))
+    }
+
     /// Lengths of the files before and after.
     fn lengths(&self) -> Result<Vec<JournalFile>> {
         let mut files = Vec::new();
@@ -312,10 +326,14 @@ impl Run<'_> {
             Err(error) => {
                 if !writer.abandon() {
                     // Nothing was written to the image, but the next command finds a whole journal.
-                    return Err(Error::new(Kind::Pending, Layer::Block, format!("{error}; and the journal stays"))
-                        .path(self.path.display().to_string())
-                        .source_error(error)
-                        .hint("the image is as it was; when the cause is gone, run winject again on it in place"));
+                    return Err(Error::new(
+                        Kind::Pending,
+                        Layer::Block,
+                        format!("{error}; the image is as it was, but the journal stays"),
+                    )
+                    .path(self.path.display().to_string())
+                    .source_error(error)
+                    .hint(self.recover_hint()));
                 }
                 if is_marked {
                     self.remove_marker();

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::block::journal::journal_of_real_path;
+use crate::block::journal::{self, journal_of_real_path};
 use crate::block::{Locking, Storage};
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Reached};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{AtomicFile, HostFiles, RunFiles, Target, folder_of};
 
@@ -16,6 +16,7 @@ pub(crate) struct Output<'h> {
     file: AtomicFile<'h>,
     /// The file that is going to be replaced, locked until that is done.
     _replaced: Option<Arc<dyn Storage>>,
+    cancel: Cancel,
 }
 
 impl<'h> Output<'h> {
@@ -35,7 +36,8 @@ impl<'h> Output<'h> {
     ) -> Result<Self> {
         let hold = cancel.hold()?;
         let replaced = lock_target(host, target.path(), locking)?;
-        Ok(Self { file: AtomicFile::create_on(host, target, sources, hold)?, _replaced: replaced })
+        let file = AtomicFile::create_on(host, target, sources, hold)?;
+        Ok(Self { file, _replaced: replaced, cancel: cancel.clone() })
     }
 
     /// The file under its temporary name.
@@ -45,7 +47,12 @@ impl<'h> Output<'h> {
 
     /// See [`AtomicFile::finish`].
     pub(crate) fn finish(self) -> Result<()> {
-        self.file.finish()
+        let Self { file, _replaced, cancel } = self;
+        // Counted as held until the caller knows: a signal in between must not be answered with "not written".
+        let _hold = cancel.hold_through();
+        file.finish()?;
+        cancel.reach(Reached::CommitPoint);
+        Ok(())
     }
 }
 
@@ -66,15 +73,18 @@ pub(crate) fn resolve_output(out: &Path, overwrite: bool) -> Result<Target> {
 fn lock_target(host: &dyn HostFiles, target: &Path, locking: Locking) -> Result<Option<Arc<dyn Storage>>> {
     let name = target.file_name().unwrap_or_default();
     let place = host.real_path(folder_of(target)).join(name);
-    let journal = journal_of_real_path(&place);
-    if host.exists(&journal) {
+    let journal_file = journal_of_real_path(&place);
+    if host.exists(&journal_file) {
         return Err(Error::new(
             Kind::Pending,
             Layer::Host,
             "an interrupted run left a journal for a file of this name",
         )
-        .path(journal.display().to_string())
-        .hint("choose another name; or let winject restore that image first, or remove it and its journal"));
+        .path(journal_file.display().to_string())
+        .hint(match host.exists(target) {
+            true => format!("choose another name, or {}", journal::recover_hint(target, None)),
+            false => "choose another name, or remove that journal: its image is gone".to_owned(),
+        }));
     }
     if !host.exists(target) {
         return Ok(None);

@@ -9,9 +9,11 @@ mod record;
 mod writer;
 
 pub(super) use marker::{create as create_marker, remove as remove_marker};
-pub(super) use path::journal_of_real_path;
 pub use path::journal_path;
-pub(super) use pending::{RecoveryState, clear, pending, pending_data_file, recovery_state, refuse_pending};
+pub(super) use path::{file_of_journal, journal_of_real_path};
+pub(super) use pending::{
+    RecoveryState, UNUSABLE_HINT, clear, pending, pending_data_file, recover_hint, recovery_state, refuse_pending,
+};
 pub(super) use reader::Journal;
 pub(super) use record::{JournalFile, PIECE_MAX, Record, SECTOR, sector_sums};
 pub(super) use writer::{JournalWriter, remove};

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::owner::Owner;
+use super::pending::UNUSABLE_HINT;
 use super::record::{
     BUFFER_BYTES, FILES_MAX, FLAG_SWITCH, IDENTITIES, JournalFile, KIND_HOLE, MAGIC, PATH_BYTES_MAX, PIECE_MAX, Record,
     SECTOR, TAG_END, TAG_RECORD, VARIANTS_MAX, VERSION, is_unused,
@@ -74,6 +75,7 @@ impl<'a> JournalReader<'a> {
 
 fn damaged(what: &str) -> Error {
     Error::new(Kind::Pending, Layer::Block, format!("the undo journal of an interrupted run is damaged: {what}"))
+        .hint(UNUSABLE_HINT)
 }
 
 fn unreadable(error: io::Error) -> Error {
@@ -105,7 +107,7 @@ impl Journal {
                 Layer::Block,
                 format!("the undo journal has version {version}, this winject knows version {VERSION}"),
             )
-            .hint("restore the image with the winject that was interrupted"));
+            .hint("use the version of winject that was interrupted: winject recover IMAGE"));
         }
         let flags = reader.u32().map_err(unreadable)?;
         let count = reader.u32().map_err(unreadable)?;
