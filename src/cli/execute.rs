@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 
 use super::request::InjectSpec;
-use super::{Progress, Ui, signals};
+use super::signals::{self, Subject};
+use super::{Progress, Ui};
 use crate::error::{Kind, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
-use crate::job::{self, Observer, Report};
+use crate::job::{self, Destination, InjectRequest, Observer, Report};
 
 /// Runs an injection.
 ///
@@ -18,6 +19,9 @@ pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     let request = spec.request()?;
     let reports = &spec.guest.report;
     job::check_outputs(&request, reports)?;
+    if let Some(subject) = subject(&request) {
+        signals::set_subject(subject);
+    }
     let watcher = Watcher { ui, current: RefCell::new(None) };
     let mut report = Report::of_request(&request);
     let outcome = job::inject_into(&request, &watcher, &mut report);
@@ -35,6 +39,15 @@ pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     show_outcome(&report, ui);
     written?;
     Ok(ExitCode::Done)
+}
+
+/// What a run writes, apart from its reports.
+fn subject(request: &InjectRequest) -> Option<Subject> {
+    match &request.destination {
+        Destination::DryRun => None,
+        Destination::InPlace => Some(Subject::InPlace(request.image.clone())),
+        Destination::Overlay(path) | Destination::Standalone { path, .. } => Some(Subject::Output(path.clone())),
+    }
 }
 
 /// Reports are written for failures too. One that cannot be written does not hide what happened to the image.

@@ -16,6 +16,7 @@ mod inject;
 mod inspect;
 mod output;
 mod progress;
+mod recover;
 mod reg;
 mod request;
 mod signals;
@@ -58,7 +59,7 @@ pub struct Cli {
 const AFTER_HELP: &str = "\
 Exit codes: 0 done or unchanged, 1 a question answered with no, 2 usage or configuration, 3 refused, 4 not a disk \
 image, unsupported or no Windows in it, 5 damaged image, 6 drivers, 7 input/output, 8 verification failed and nothing \
-was written, 9 an interrupted run is pending, 70 a defect of winject.";
+was written, 9 an interrupted run is pending (winject recover IMAGE) or a plan is stale, 70 a defect of winject.";
 
 // The Args structs live in the commands' files. The descriptions stand here, because the rest of a command is built
 // (deferred) only when it is the one that was typed. Groups of options that commands share have plain comments: clap
@@ -77,6 +78,13 @@ enum Command {
     Check(check::Args),
     /// List the packages on driver media, and which of them fit an image
     Drivers(drivers::Args),
+    /// Complete an interrupted edit in place, or roll it back
+    ///
+    /// An image that an interrupted edit left half written is refused (exit code 9). This command gives the image its
+    /// old content back, or completes the edit if everything had been written. All that it needs is in the journal next
+    /// to the image: neither the drivers nor the options of the interrupted command. (A command with --in-place does the
+    /// same before its own edit.)
+    Recover(recover::Args),
     /// Convert an image of any supported format to qcow2 or raw, in one pass
     Convert(convert::Args),
     /// Show, check or map an image file, with the words and JSON fields of qemu-img
@@ -132,6 +140,7 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::Inspect(args)) => inspect::run(args, ui),
         Some(Command::Check(args)) => check::run(args, ui),
         Some(Command::Drivers(args)) => drivers::run(args, ui),
+        Some(Command::Recover(args)) => recover::run(args, ui),
         Some(Command::Convert(args)) => convert::run(args, ui),
         Some(Command::Image(args)) => image::run(args, ui),
         Some(Command::Fsck(args)) => fsck::run(args, ui),

@@ -31,6 +31,7 @@ pub use inject::{inject, inject_into, prepare};
 pub use inspect::{Fault, Found as FoundWindows, Inspection, find_guest, inspect};
 pub use locate::{Installation, Search, locate, search_installations};
 pub use outputs::check_outputs;
+pub use recover::recover;
 pub use registry::{HiveEdit, HiveRequest, edit_hive, image_files, import_into_image, read_hive};
 pub use report::Report;
 pub use request::{Destination, InjectRequest, Observer, Silent, StateOverrides};

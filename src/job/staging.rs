@@ -2,7 +2,7 @@
 
 use super::expectation::Expectation;
 use super::locate::{Installation, locate};
-use super::recover::recover;
+use super::recover::recover_first;
 use super::report::{self, Report};
 use super::request::{Destination, InjectRequest, Observer};
 use super::volume_check::{SKIPPED, check_volume};
@@ -129,12 +129,13 @@ struct FoundWindows {
 pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Stage> {
     observer.step("Opening the image");
     request.cancel.check()?;
-    let recovery = recover(&request.image, &request.path_policy, &request.destination, &request.cancel)?;
-    report.run.recovered = recovery == Recovery::Restored;
+    let recovery = recover_first(&request.image, &request.path_policy, &request.destination, &request.cancel)?;
+    report.run.recovered = matches!(recovery, Recovery::Restored | Recovery::Undone);
     report.run.completed = recovery == Recovery::Completed;
     let stage = open_stage(request)?;
     report.run.image_format = Some(stage.image().format().to_string());
     report.image_files = stage.image().files();
+    report.virtio.warnings.extend(block::use_notes(stage.image()));
     if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = &request.destination {
         commit::refuse_own_files(&report.image_files, out)?;
     }

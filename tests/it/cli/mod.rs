@@ -3,8 +3,10 @@
 mod damage;
 mod document;
 mod files;
+mod locks;
+mod recover;
 mod signals;
 mod snapshot;
 mod usage;
 
-tests![in damage, document, files, signals, snapshot, usage;];
+tests![in damage, document, files, locks, recover, signals, snapshot, usage;];
