@@ -42,6 +42,36 @@ pub fn shell_path(path: &Path) -> Option<String> {
     if text.starts_with('-') { shell_word(&format!("./{text}")) } else { shell_word(text) }
 }
 
+/// The text in one line of Markdown, without mark-up. It may not stand at the beginning of a line.
+#[must_use]
+pub fn markdown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in escape(text).chars() {
+        if matches!(c, '\\' | '`' | '*' | '_' | '|' | '<' | '>' | '[' | ']' | '&') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// The text in one line of HTML, between tags or in a quoted attribute.
+#[must_use]
+pub fn html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in escape(text).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// A JSON document with the same characters written as `\uXXXX`; line breaks between its tokens stay. (In a document
 /// they can stand inside strings only.)
 #[must_use]

@@ -32,6 +32,6 @@ pub(crate) use image::{beyond_end, is_inside};
 pub use open::{open, open_storage};
 pub use source::DiskSource;
 pub(crate) use stage::Original;
-pub use stage::{Stage, StageOptions};
+pub use stage::{ReadLog, Stage, StageOptions};
 
 use formats::{ova, probe, qcow2, vdi, vhd, vhdx, vmdk};

@@ -22,7 +22,7 @@ pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     if let Some(subject) = subject(&request) {
         signals::set_subject(subject);
     }
-    let watcher = Watcher { ui, current: RefCell::new(None) };
+    let watcher = Watcher::new(ui);
     let mut report = Report::of_request(&request);
     let outcome = job::inject_into(&request, &watcher, &mut report);
     drop(watcher);
@@ -51,7 +51,7 @@ fn subject(request: &InjectRequest) -> Option<Subject> {
 }
 
 /// Reports are written for failures too. One that cannot be written does not hide what happened to the image.
-fn write_reports(report: &Report, paths: &[PathBuf], ui: &Ui) -> Result<()> {
+pub(super) fn write_reports(report: &Report, paths: &[PathBuf], ui: &Ui) -> Result<()> {
     let mut failed = None;
     for path in paths {
         match job::report::write(report, path, &signals::cancel()) {
@@ -104,9 +104,15 @@ fn show_outcome(report: &Report, ui: &Ui) {
 }
 
 /// Shows each step of the job as a progress line.
-struct Watcher<'a> {
+pub(super) struct Watcher<'a> {
     ui: &'a Ui,
     current: RefCell<Option<Progress>>,
+}
+
+impl<'a> Watcher<'a> {
+    pub(super) fn new(ui: &'a Ui) -> Self {
+        Self { ui, current: RefCell::new(None) }
+    }
 }
 
 impl Observer for Watcher<'_> {

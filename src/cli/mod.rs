@@ -15,6 +15,7 @@ mod image;
 mod inject;
 mod inspect;
 mod output;
+mod plan;
 mod progress;
 mod recover;
 mod reg;
@@ -69,6 +70,8 @@ was written, 9 an interrupted run is pending (winject recover IMAGE) or a plan i
 enum Command {
     /// Make the Windows in an image bootable from a virtio disk
     Inject(inject::Args),
+    /// Plan an injection: print what it would change, and save that as a file to be reviewed
+    Plan(plan::Args),
     /// Show the partitions and the Windows of an image, and whether it can be edited
     Inspect(inspect::Args),
     /// Check whether the Windows in an image will boot from a virtio disk, and say why
@@ -137,6 +140,7 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
                 .hint("the document says what to do: winject --config FILE.yaml"))
         }
         Some(Command::Inject(args)) => inject::run(args, ui),
+        Some(Command::Plan(args)) => plan::run(args, ui),
         Some(Command::Inspect(args)) => inspect::run(args, ui),
         Some(Command::Check(args)) => check::run(args, ui),
         Some(Command::Drivers(args)) => drivers::run(args, ui),

@@ -10,6 +10,7 @@
 
 mod choose;
 pub mod definitions;
+mod find;
 pub mod guest;
 pub mod inf;
 pub mod package;
@@ -20,6 +21,7 @@ pub mod trust;
 pub(crate) use choose::select_with_or_without_storage;
 pub use choose::{list, select};
 pub use definitions::{Category, Definition, Definitions};
+pub use find::ContentIndex;
 pub use guest::{Arch, GuestTarget, ProductType, Release};
 pub use inf::Facts;
 pub use package::{BootDriver, Package, PackageFile, Selection, Skipped};

@@ -4,9 +4,10 @@ use super::explain::explain;
 use super::outputs::check_outputs;
 use super::report::Report;
 use super::request::{Destination, InjectRequest, Observer};
-use super::staging::{Staged, open_image, stage_changes};
+use super::staging::{Staged, StagingJob, open_image, stage_changes};
 use super::standalone::write_standalone;
 use super::verify::verify;
+use crate::block::Stage;
 use crate::block::commit::{self, CommitOptions};
 use crate::block::convert::ConvertOptions;
 use crate::error::{Error, Layer, Result};
@@ -62,6 +63,19 @@ pub fn inject_into(request: &InjectRequest, observer: &dyn Observer, report: &mu
 
 fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
     check_outputs(request, &[])?;
+    run_staging_job(request, observer, report, &Injection { request, observer })
+}
+
+/// Stages the changes of a job, verifies them, and writes them to the request's destination.
+///
+/// # Errors
+/// Those of the job, of the verification and of the commit; nothing is written then.
+pub(super) fn run_staging_job(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+    job: &dyn StagingJob,
+) -> Result<()> {
     let staged = match &request.destination {
         Destination::Standalone { path, format, compression, checksum } => {
             let options = ConvertOptions {
@@ -74,10 +88,10 @@ fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) ->
                 cancel: request.cancel.clone(),
                 ..ConvertOptions::default()
             };
-            write_standalone(request, observer, report, path, &options)?
+            write_standalone(request, observer, report, job, path, &options)?
         }
         _ => {
-            let mut staged = prepare(request, observer, report)?;
+            let mut staged = stage_and_verify(observer, report, job)?;
             commit_staged(request, observer, report, &mut staged)?;
             staged
         }
@@ -93,11 +107,30 @@ fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) ->
 /// # Errors
 /// Those of [`inject`].
 pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Staged> {
-    let opened = open_image(request, observer, report);
-    let staged = stage_changes(request, observer, report, opened)?;
+    stage_and_verify(observer, report, &Injection { request, observer })
+}
+
+fn stage_and_verify(observer: &dyn Observer, report: &mut Report, job: &dyn StagingJob) -> Result<Staged> {
+    let opened = job.open(report);
+    let staged = job.stage(report, opened)?;
     observer.step("Verifying");
     verify(&staged)?.add_to(report);
     Ok(staged)
+}
+
+/// The injection of drivers, which are chosen for the guest.
+struct Injection<'a> {
+    request: &'a InjectRequest,
+    observer: &'a dyn Observer,
+}
+
+impl StagingJob for Injection<'_> {
+    fn open(&self, report: &mut Report) -> Result<Stage> {
+        open_image(self.request, self.observer, report)
+    }
+    fn stage(&self, report: &mut Report, opened: Result<Stage>) -> Result<Staged> {
+        stage_changes(self.request, self.observer, report, opened)
+    }
 }
 
 fn commit_staged(

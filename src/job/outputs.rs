@@ -11,6 +11,8 @@ use crate::host::{REPORT, RunFiles, Target};
 
 /// What the output image is called in messages.
 const OUTPUT: &str = "the output";
+/// What a plan and its reviews are called in messages.
+const PLAN: &str = "the plan";
 
 /// Makes sure that a run may write its output and these reports: each can be what its name says, none of them is a file
 /// that the run reads, and no two are the same file. The same is checked again when they are written.
@@ -18,6 +20,25 @@ const OUTPUT: &str = "the output";
 /// # Errors
 /// [`Kind::Usage`]; nothing was touched then.
 pub fn check_outputs(request: &InjectRequest, reports: &[PathBuf]) -> Result<()> {
+    check_files(request, reports).map(drop)
+}
+
+/// Like [`check_outputs`] for a run that writes a plan: `texts` are the files of the plan and its reviews.
+///
+/// # Errors
+/// [`Kind::Usage`]; nothing was touched then.
+pub fn check_plan_outputs(request: &InjectRequest, reports: &[PathBuf], texts: &[&Path]) -> Result<()> {
+    let mut files = check_files(request, reports)?;
+    for path in texts {
+        require_folder(path, PLAN)?;
+        files.add_output(PLAN, path)?;
+        Target::resolve(path, PLAN)?.refuse_existing(request.overwrite_output)?;
+    }
+    Ok(())
+}
+
+/// The files of a run, which exclude each other.
+fn check_files(request: &InjectRequest, reports: &[PathBuf]) -> Result<RunFiles> {
     let mut files = RunFiles::default();
     files.add_input("the input image", &request.image);
     for path in &request.drivers {
@@ -54,7 +75,7 @@ pub fn check_outputs(request: &InjectRequest, reports: &[PathBuf]) -> Result<()>
             report::refuse_other_files(&target)?;
         }
     }
-    Ok(())
+    Ok(files)
 }
 
 /// Refuses an overlay whose name says that it is a raw image.

@@ -1,5 +1,7 @@
 //! From the image to a staged disk that holds the changes: open, find Windows, choose drivers, plan, apply.
 
+use std::cell::RefCell;
+
 use super::expectation::Expectation;
 use super::locate::{Installation, locate};
 use super::recover::recover_first;
@@ -8,11 +10,12 @@ use super::request::{Destination, InjectRequest, Observer};
 use super::volume_check::{SKIPPED, check_volume};
 use crate::block::commit::{self, Recovery};
 use crate::block::{self, Stage, StageOptions};
-use crate::drivers::{self, Definitions, Selection, Sources};
+use crate::drivers::{self, Definitions, Sources};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::Hive;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionTable, PartitionView, Scheme};
+use crate::plan::saved::SavedStep;
 use crate::plan::{self, Applied, Plan};
 use crate::windows::{self, Hives};
 
@@ -43,6 +46,17 @@ pub(super) fn stage_changes(
     report: &mut Report,
     opened: Result<Stage>,
 ) -> Result<Staged> {
+    stage_for_document(request, observer, report, opened, None)
+}
+
+/// Like [`stage_changes`]; puts the edits with what they replace into `saved`.
+pub(super) fn stage_for_document(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+    opened: Result<Stage>,
+    saved: Option<&RefCell<Vec<SavedStep>>>,
+) -> Result<Staged> {
     let definitions = match &request.definitions {
         Some(path) => Definitions::load(path)?,
         None => Definitions::builtin(),
@@ -55,20 +69,55 @@ pub(super) fn stage_changes(
         || open_sources(request),
         || opened.and_then(|stage| find_windows(request, observer, stage)),
     )?;
-    let sources = sources?;
-    let FoundWindows { mut stage, table, installation, mut hives } = found?;
+    let planner = DriverPlanner { request, observer, sources: &sources?, definitions: &definitions, saved };
+    stage_plan(request, observer, report, found?, &planner)
+}
+
+/// A job that changes a guest, up to the staged disk.
+pub(super) trait StagingJob {
+    /// Opens the image, and refuses a destination that it does not allow.
+    ///
+    /// # Errors
+    /// When the image cannot be opened, is in use, or holds an interrupted run that this job does not recover from.
+    fn open(&self, report: &mut Report) -> Result<Stage>;
+
+    /// Finds Windows, plans and applies the changes on the stage; nothing is verified or written yet. An error of opening
+    /// the image is passed on, unless another one comes first.
+    ///
+    /// # Errors
+    /// Whatever keeps the changes from being made.
+    fn stage(&self, report: &mut Report, opened: Result<Stage>) -> Result<Staged>;
+}
+
+/// Makes the plan of a run for the Windows that was found.
+pub(super) trait Planner {
+    /// Makes the plan, which changes nothing on the stage, and adds what is known to the report.
+    ///
+    /// # Errors
+    /// When there is no such plan for this guest, or the volume cannot be edited in its state.
+    fn plan<'s>(&self, report: &mut Report, inputs: &PlanInputs<'_>, stage: &'s mut Stage) -> Result<Planned<'s>>;
+}
+
+/// Plans, checks the volume and applies the plan on the stage.
+pub(super) fn stage_plan(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+    found: FoundWindows,
+    planner: &dyn Planner,
+) -> Result<Staged> {
+    let FoundWindows { mut stage, table, installation, mut hives } = found;
     report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
 
     // Almost every plan edits SYSTEM and SOFTWARE, and the first edit of a hive begins with a survey of all of it.
     let original = stage.original();
-    let inputs = PlanInputs { sources: &sources, definitions: &definitions, table: &table, hives: &hives };
+    let inputs = PlanInputs { table: &table, installation: &installation, hives: &hives };
     let survey = || hives.values().map(Hive::survey).collect::<Vec<_>>();
     let owners = || (!request.skip_volume_check).then(|| check_volume(&original, &installation.partition));
-    let (surveys, rest) = in_parallel(request, survey, || {
-        in_parallel(request, owners, || choose_and_plan(request, observer, report, &inputs, &mut stage, &installation))
-    })?;
+    let (surveys, rest) =
+        in_parallel(request, survey, || in_parallel(request, owners, || planner.plan(report, &inputs, &mut stage)))?;
     let (owners, planned) = rest?;
-    let Planned { selection, mut volume, plan, hives: more_hives } = planned?;
+    let Planned { expectation, mut volume, plan, hives: more_hives } = planned?;
     hives.values_mut().zip(surveys).for_each(|(hive, survey)| hive.adopt(survey));
     hives.extend(more_hives);
 
@@ -95,13 +144,12 @@ pub(super) fn stage_changes(
     report.run.bytes_changed = stage.drop_unchanged()?;
     // A discarded log or hibernation is a change, even if the drivers are installed already.
     report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
-    let expectation = Expectation::new(request, &installation.guest, &selection);
     let is_marked = request.state.any();
     Ok(Staged { stage, plan, scheme: table.scheme, installation, applied, expectation, is_marked })
 }
 
 /// Runs both, the first one on a thread of its own unless the user gave a number of threads.
-fn in_parallel<A: Send, B>(
+pub(super) fn in_parallel<A: Send, B>(
     request: &InjectRequest,
     other: impl FnOnce() -> A + Send,
     main: impl FnOnce() -> B,
@@ -118,11 +166,11 @@ fn in_parallel<A: Send, B>(
 }
 
 /// The Windows of an image, before anything is changed.
-struct FoundWindows {
-    stage: Stage,
-    table: PartitionTable,
-    installation: Installation,
-    hives: Hives,
+pub(super) struct FoundWindows {
+    pub(super) stage: Stage,
+    pub(super) table: PartitionTable,
+    pub(super) installation: Installation,
+    pub(super) hives: Hives,
 }
 
 /// Recovers from an interrupted run, opens the image, and refuses a destination that the image does not allow.
@@ -132,6 +180,11 @@ pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, repor
     let recovery = recover_first(&request.image, &request.path_policy, &request.destination, &request.cancel)?;
     report.run.recovered = matches!(recovery, Recovery::Restored | Recovery::Undone);
     report.run.completed = recovery == Recovery::Completed;
+    open_unrecovered(request, report)
+}
+
+/// Opens the image, and refuses a destination that the image does not allow. An interrupted run is an error.
+pub(super) fn open_unrecovered(request: &InjectRequest, report: &mut Report) -> Result<Stage> {
     let stage = open_stage(request)?;
     report.run.image_format = Some(stage.image().format().to_string());
     report.image_files = stage.image().files();
@@ -149,53 +202,64 @@ pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, repor
 }
 
 /// Reads the partition table and finds the Windows to work on.
-fn find_windows(request: &InjectRequest, observer: &dyn Observer, stage: Stage) -> Result<FoundWindows> {
+pub(super) fn find_windows(request: &InjectRequest, observer: &dyn Observer, stage: Stage) -> Result<FoundWindows> {
     observer.step("Looking for Windows");
     let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
     let (installation, hives) = locate(&stage, &table, request.partition)?;
     Ok(FoundWindows { stage, table, installation, hives })
 }
 
-/// What a plan is made from, in addition to the guest.
-struct PlanInputs<'a> {
-    sources: &'a Sources,
-    definitions: &'a Definitions,
-    table: &'a PartitionTable,
-    hives: &'a Hives,
+/// What every plan is made from: the disk and the guest as they are.
+pub(super) struct PlanInputs<'a> {
+    pub(super) table: &'a PartitionTable,
+    pub(super) installation: &'a Installation,
+    /// The hives that inspection read.
+    pub(super) hives: &'a Hives,
 }
 
 /// A plan, and the volume that it was made for.
-struct Planned<'s> {
-    selection: Selection,
-    volume: Volume<PartitionView<&'s mut Stage>>,
-    plan: Plan,
-    /// Hives that were read for it.
-    hives: Hives,
+pub(super) struct Planned<'s> {
+    /// What the boot check has to show with it.
+    pub(super) expectation: Expectation,
+    pub(super) volume: Volume<PartitionView<&'s mut Stage>>,
+    pub(super) plan: Plan,
+    /// Hives that were read for it, in addition to those of inspection.
+    pub(super) hives: Hives,
 }
 
-fn choose_and_plan<'s>(
-    request: &InjectRequest,
-    observer: &dyn Observer,
-    report: &mut Report,
-    inputs: &PlanInputs<'_>,
-    stage: &'s mut Stage,
-    installation: &Installation,
-) -> Result<Planned<'s>> {
-    let guest = &installation.guest;
-    observer.step("Choosing drivers");
-    let selection =
-        drivers::select_with_or_without_storage(inputs.sources, &guest.target(), inputs.definitions, &request.policy)?;
-    report.add_selection(guest, &selection);
-    report.recommendation = Some(report::recommend(guest, inputs.table, &selection));
-    observer.step("Planning");
-    let volume = open_volume(request, stage, installation)?;
-    let injection = windows::plan_inspected(&volume, guest, inputs.hives, &selection, &request.options)?;
-    report.add_plan(guest, injection.plan.clone(), injection.record);
-    Ok(Planned { selection, volume, plan: injection.plan, hives: injection.hives })
+/// Plans the injection of drivers that are chosen for the guest.
+struct DriverPlanner<'a> {
+    request: &'a InjectRequest,
+    observer: &'a dyn Observer,
+    sources: &'a Sources,
+    definitions: &'a Definitions,
+    saved: Option<&'a RefCell<Vec<SavedStep>>>,
+}
+
+impl Planner for DriverPlanner<'_> {
+    fn plan<'s>(&self, report: &mut Report, inputs: &PlanInputs<'_>, stage: &'s mut Stage) -> Result<Planned<'s>> {
+        let Self { request, observer, sources, definitions, saved } = self;
+        let PlanInputs { table, installation, hives } = inputs;
+        let guest = &installation.guest;
+        observer.step("Choosing drivers");
+        let selection =
+            drivers::select_with_or_without_storage(sources, &guest.target(), definitions, &request.policy)?;
+        report.add_selection(guest, &selection);
+        report.recommendation = Some(report::recommend(guest, table, &selection));
+        observer.step("Planning");
+        let volume = open_volume(request, stage, installation)?;
+        let injection = windows::plan_inspected(&volume, guest, hives, &selection, &request.options)?;
+        if let Some(saved) = saved {
+            *saved.borrow_mut() = windows::saved_steps(&volume, [hives, &injection.hives], &injection.plan)?;
+        }
+        report.add_plan(guest, injection.plan.clone(), injection.record);
+        let expectation = Expectation::new(request, guest, &selection);
+        Ok(Planned { expectation, volume, plan: injection.plan, hives: injection.hives })
+    }
 }
 
 /// The Windows volume on the stage, for writing.
-fn open_volume<'s>(
+pub(super) fn open_volume<'s>(
     request: &InjectRequest,
     stage: &'s mut Stage,
     installation: &Installation,

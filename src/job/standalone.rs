@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
-use super::staging::{Staged, open_image, stage_changes};
+use super::staging::{Staged, StagingJob};
 use super::verify::{VerifiedDisk, verify};
 use crate::block::Stage;
 use crate::block::commit::Committed;
@@ -20,16 +20,17 @@ pub(super) fn write_standalone(
     request: &InjectRequest,
     observer: &dyn Observer,
     report: &mut Report,
+    job: &dyn StagingJob,
     path: &Path,
     options: &ConvertOptions<'_>,
 ) -> Result<Staged> {
-    let opened = open_image(request, observer, report);
+    let opened = job.open(report);
     let (staged, done, verified) = match opened {
         Ok(stage) if options.compression.is_none() && request.threads.is_none() => {
-            convert_meanwhile(request, observer, report, stage, path, options)?
+            convert_meanwhile(observer, report, job, stage, path, options)?
         }
         opened => {
-            let staged = stage_changes(request, observer, report, opened)?;
+            let staged = job.stage(report, opened)?;
             let (done, verified) = convert_staged(request, observer, &staged, path, options)?;
             (staged, done, verified)
         }
@@ -70,16 +71,16 @@ fn convert_staged(
 
 /// Copies the image while the changes are planned and verified; then writes them over the copy.
 fn convert_meanwhile(
-    request: &InjectRequest,
     observer: &dyn Observer,
     report: &mut Report,
+    job: &dyn StagingJob,
     stage: Stage,
     path: &Path,
     options: &ConvertOptions<'_>,
 ) -> Result<(Staged, Converted, VerifiedDisk)> {
     let copy = BackgroundCopy::start(&stage, path, options);
     // An error of the guest or the drivers is reported before one of the output.
-    let staged = stage_changes(request, observer, report, Ok(stage))?;
+    let staged = job.stage(report, Ok(stage))?;
     let copy = copy?;
     observer.step(WRITING);
     let verified = verify(&staged)?;

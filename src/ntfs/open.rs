@@ -7,7 +7,7 @@ use super::allocator::{ClusterAllocator, RecordAllocator};
 use super::attributes::{attribute_list, extension_record, resident_value, stream_of, system_file};
 use super::core::Core;
 use super::directory::find_path;
-use super::log::{Admission, HIBERNATION_FILE, Hibernation, LogState, Overrides, State as VolumeState};
+use super::log::{Admission, HIBERNATION_FILE, Hibernation, LogPosition, LogState, Overrides, State as VolumeState};
 use super::options::{OpenOptions, ShortNames};
 use super::pager::Pager;
 use super::short_name_hints::ShortNameHints;
@@ -166,13 +166,7 @@ fn admit<D: VolumeRead>(pager: &Pager<D>, options: &OpenOptions, flags: u16) -> 
     if options.read_only {
         return Ok(Admission::default());
     }
-    let log = system_stream(pager, RecordNumber::LOG_FILE, AttributeType::DATA)?;
-    let log = LogState::read(log.len(), |offset, buf| {
-        if pager.read_stream(&log, offset, buf)? != buf.len() {
-            return Err(damaged("$LogFile is cut short"));
-        }
-        Ok(())
-    })?;
+    let log = read_log(pager, |size, read_at| LogState::read(size, read_at))?;
     let hibernation = match find_path(pager, HIBERNATION_FILE)? {
         None => Hibernation::None,
         Some(file) => {
@@ -189,6 +183,25 @@ fn admit<D: VolumeRead>(pager: &Pager<D>, options: &OpenOptions, flags: u16) -> 
         discard_hibernation: options.discard_hibernation,
     };
     VolumeState { log, flags, hibernation }.admit(&overrides)
+}
+
+/// How far the volume's log has come.
+pub(crate) fn log_position<D: VolumeRead>(pager: &Pager<D>) -> Result<LogPosition> {
+    read_log(pager, |size, read_at| LogPosition::read(size, read_at))
+}
+
+/// Passes the size of `$LogFile` to `read`, and a function that fills a buffer from an offset in it.
+fn read_log<D: VolumeRead, T>(
+    pager: &Pager<D>,
+    read: impl FnOnce(u64, &mut dyn FnMut(u64, &mut [u8]) -> Result<()>) -> Result<T>,
+) -> Result<T> {
+    let log = system_stream(pager, RecordNumber::LOG_FILE, AttributeType::DATA)?;
+    read(log.len(), &mut |offset, buf| {
+        if pager.read_stream(&log, offset, buf)? != buf.len() {
+            return Err(damaged("$LogFile is cut short"));
+        }
+        Ok(())
+    })
 }
 
 /// The first extent of `$MFT`, from its record 0 at the place that the boot sector names.

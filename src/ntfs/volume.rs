@@ -1,5 +1,7 @@
 //! The open volume: its public face.
 
+use sha2::{Digest, Sha256};
+
 use super::content;
 use super::core::Core;
 use super::create::{Content, FileContent, create, create_dir_all};
@@ -8,7 +10,7 @@ use super::format::boot::Geometry;
 use super::format::file_name::Times;
 use super::format::name::NtfsName;
 use super::format::units::FileId;
-use super::log::Admission;
+use super::log::{Admission, LogPosition};
 use super::metadata::{self, Stat};
 use super::options::{CreateOptions, OpenOptions};
 use super::security::{self, Lookup, Protected};
@@ -18,6 +20,8 @@ use crate::io::{VolumeRead, VolumeWrite};
 
 /// Bytes of changed blocks in memory after which they are written to the device.
 const DIRTY_MAX: usize = 512 << 10;
+/// Bytes of a file that are read at once to hash them.
+const HASHED_AT_ONCE: usize = 1 << 20;
 /// The smallest file, in bytes, that is written in parts: no file record is as large.
 const LARGE: u64 = 1 << 16;
 
@@ -90,6 +94,14 @@ impl<D: VolumeRead> Volume<D> {
         Ok(Self { core, read_only: options.read_only, admission })
     }
 
+    /// How far the volume's log has come, by which a volume shows that something has written to it since.
+    ///
+    /// # Errors
+    /// Damaged, or the device cannot be read.
+    pub fn log_position(&self) -> Result<LogPosition> {
+        open::log_position(&self.core.pager)
+    }
+
     /// Bytes in free clusters.
     ///
     /// # Errors
@@ -145,6 +157,24 @@ impl<D: VolumeRead> Volume<D> {
     /// Damaged, encrypted, no such stream, or the device cannot be read.
     pub fn read_at(&self, file: FileId, stream: &str, offset: u64, buf: &mut [u8]) -> Result<usize> {
         content::read_at(&self.core.pager, file, stream, offset, buf)
+    }
+
+    /// Length and SHA-256 of the whole content, decompressed.
+    ///
+    /// # Errors
+    /// Damaged, encrypted, or the device cannot be read.
+    pub fn hash(&self, file: FileId) -> Result<(u64, [u8; 32])> {
+        let mut hash = Sha256::new();
+        let mut piece = vec![0; HASHED_AT_ONCE];
+        let mut offset = 0;
+        loop {
+            let got = self.read_at(file, "", offset, &mut piece)?;
+            hash.update(piece.get(..got).unwrap_or_default());
+            offset += got as u64;
+            if got < piece.len() {
+                return Ok((offset, hash.finalize().into()));
+            }
+        }
     }
 
     /// The security descriptor that an id in `$Secure` stands for; `None` if there is no such id.

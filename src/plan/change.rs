@@ -50,6 +50,8 @@ impl fmt::Display for GuestHive {
 pub struct Content {
     bytes: Bytes,
     sha256: [u8; 32],
+    /// Path on the driver media that the bytes come from.
+    media_path: Option<Arc<str>>,
 }
 
 #[derive(Clone)]
@@ -65,12 +67,25 @@ impl Content {
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = Arc::new(bytes.into());
         let sha256 = Sha256::digest(&*bytes).into();
-        Self { bytes: Bytes::Held(bytes), sha256 }
+        Self { bytes: Bytes::Held(bytes), sha256, media_path: None }
     }
 
     /// Like [`new`](Self::new), for bytes whose hash the caller has just computed.
     pub(crate) fn hashed(bytes: Arc<Vec<u8>>, sha256: [u8; 32]) -> Self {
-        Self { bytes: Bytes::Held(bytes), sha256 }
+        Self { bytes: Bytes::Held(bytes), sha256, media_path: None }
+    }
+
+    /// Says that the same bytes lie on the driver media, below the root of one of them.
+    #[must_use]
+    pub(crate) fn from_media(mut self, path: &str) -> Self {
+        self.media_path = Some(path.into());
+        self
+    }
+
+    /// The path on the driver media that the bytes come from; `None` if winject made them.
+    #[must_use]
+    pub fn media_path(&self) -> Option<&str> {
+        self.media_path.as_deref()
     }
 
     /// A file of a driver package. What is not in memory yet is read when it is written.
@@ -80,7 +95,7 @@ impl Content {
             Some(content) => Bytes::Held(Arc::clone(content)),
             None => Bytes::OnMedia(Box::new(file.clone())),
         };
-        Self { bytes, sha256: file.sha256 }
+        Self { bytes, sha256: file.sha256, media_path: Some(file.media_path().into()) }
     }
 
     /// The bytes if they are in memory, else the file that holds them.
@@ -115,6 +130,11 @@ impl Content {
     #[must_use]
     pub fn sha256(&self) -> String {
         hex::encode(&self.sha256)
+    }
+
+    /// SHA-256 of the content.
+    pub(crate) fn sha256_bytes(&self) -> [u8; 32] {
+        self.sha256
     }
 
     /// Whether a file of this length and hash holds the same bytes.

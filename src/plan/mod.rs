@@ -6,6 +6,7 @@
 mod apply;
 mod change;
 mod document;
+pub mod review;
 pub mod saved;
 pub mod verify;
 

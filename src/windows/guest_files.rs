@@ -1,15 +1,11 @@
 //! The guest's files as inspection and planning see them: paths and bytes, read only.
 
-use sha2::{Digest, Sha256};
-
 use crate::error::Result;
 use crate::io::VolumeRead;
 use crate::ntfs::{Namespace, Volume};
 
 /// Largest number of entries that are read of one folder.
 const ENTRIES_MAX: usize = 100_000;
-/// Bytes of a file that are read at once to hash them.
-const HASHED_AT_ONCE: usize = 1 << 20;
 
 /// The bit of a reparse tag that says that the file stands for another one ([MS-FSCC] 2.1.2.1).
 const NAME_SURROGATE: u32 = 0x2000_0000;
@@ -90,18 +86,8 @@ impl<D: VolumeRead> GuestFiles for Volume<D> {
     }
 
     fn sha256(&self, path: &str) -> Result<Option<[u8; 32]>> {
-        let Some(file) = self.find(path)? else { return Ok(None) };
-        let mut hash = Sha256::new();
-        let mut piece = vec![0; HASHED_AT_ONCE];
-        let mut offset = 0;
-        loop {
-            let got = self.read_at(file, "", offset, &mut piece).map_err(|e| e.path(path))?;
-            hash.update(piece.get(..got).unwrap_or_default());
-            offset += got as u64;
-            if got < piece.len() {
-                return Ok(Some(hash.finalize().into()));
-            }
-        }
+        let file = self.find(path)?;
+        file.map(|file| self.hash(file).map(|(_, sha256)| sha256).map_err(|e| e.path(path))).transpose()
     }
 
     fn head(&self, path: &str, length: usize) -> Result<Option<Vec<u8>>> {
@@ -147,8 +133,10 @@ impl<D: VolumeRead> GuestFiles for Volume<D> {
 
 #[cfg(test)]
 pub(crate) mod memory {
-    use super::*;
+    use sha2::{Digest, Sha256};
     use std::collections::BTreeMap;
+
+    use super::*;
 
     /// Files in memory, for tests. Names are kept in lower case.
     #[derive(Debug, Clone, Default)]

@@ -23,6 +23,7 @@ mod plan_builder;
 mod record;
 pub mod registration;
 mod registry;
+mod saved_steps;
 mod staging;
 
 pub use boot_check::{
@@ -37,6 +38,7 @@ pub use record::{
     Record, RegistryRecord, ServiceRecord,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
+pub use saved_steps::saved_steps;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,10 @@
 //! The guest's hives: reading them from the volume and looking things up by path.
 
 use crate::error::{Error, Kind, Layer, Result};
+use crate::hive::reg_file::{KeyPath, Writer, export_to};
 use crate::hive::{HIVE_BYTES_MAX, Hive, HiveFile, KeyId, LOG_BYTES_MAX, RegistryData};
+use crate::plan::GuestHive;
+use crate::plan::saved::REMOVED_KEY_BYTES_MAX;
 use crate::windows::guest_files::GuestFiles;
 
 /// Reads the hive at `path` and its logs; `None` when there is no such file.
@@ -75,6 +78,33 @@ pub fn key_values(hive: &Hive, key: &str) -> Result<Vec<(String, RegistryData)>>
     let Some(id) = find_key(hive, key)? else { return Ok(Vec::new()) };
     let values = hive.values(id)?;
     Ok(values.into_iter().map(|v| (v.name.to_string(), v.data)).collect())
+}
+
+/// A key with everything below it as text of a `.reg` file, without its first line; `None` if the key does not exist.
+///
+/// # Errors
+/// When the hive is damaged there, or a key's name cannot be written.
+pub fn subtree_text(hive: &Hive, file: GuestHive, key: &str) -> Result<Option<String>> {
+    let Some(id) = find_key(hive, key)? else { return Ok(None) };
+    let root = KeyPath::from(format!("HKEY_LOCAL_MACHINE\\{file}").as_str());
+    let mut units = Vec::new();
+    let mut put = |part: &[u16]| {
+        let fits = units.len() + part.len() <= REMOVED_KEY_BYTES_MAX / 3;
+        units.extend_from_slice(part);
+        if fits { Ok(()) } else { Err(too_large(file, key)) }
+    };
+    let mut writer = Writer::new(&root, false, &mut put);
+    export_to(hive, id, &KeyPath::from(key), &mut writer)?;
+    writer.finish()?;
+    let text = String::from_utf16_lossy(&units);
+    Ok(Some(text.split_once("\r\n\r\n").map_or(String::new(), |(_, sections)| sections.to_owned())))
+}
+
+/// What we remove is small: an override of a service, the records of one package.
+fn too_large(file: GuestHive, key: &str) -> Error {
+    Error::refused(Layer::Windows, "a key that is to be removed holds far more than winject's drivers write")
+        .path(format!("{file}\\{key}"))
+        .hint("find out what is in it: winject reg export IMAGE KEY")
 }
 
 /// The error for a hive that must be there.

@@ -32,10 +32,11 @@ mod iso;
 mod ntfs;
 mod ntfs_check;
 mod partition;
+mod plan;
 mod windows;
 
 fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in block, cli, convert, drivers, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, windows;];
+tests![in block, cli, convert, drivers, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, windows;];

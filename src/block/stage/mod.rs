@@ -4,9 +4,11 @@ mod frames;
 mod map;
 mod original;
 mod read_cache;
+mod read_log;
 mod spill;
 
 pub(crate) use original::Original;
+pub use read_log::ReadLog;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use crate::units::ImageOffset;
 use frames::{BLOCK, BLOCK_BYTES, BlockData, Frames, copy_within, limit_exceeded};
 use map::{BlockMap, Slot};
 use read_cache::ReadCache;
+use read_log::ReadRecorder;
 use spill::Spill;
 
 /// Blocks that are evicted to the spill file at once, at most.
@@ -45,6 +48,7 @@ pub struct Stage {
     image: Arc<dyn Image>,
     options: StageOptions,
     read_cache: Option<Arc<ReadCache>>,
+    reads: ReadRecorder,
     map: BlockMap,
     frames: Frames,
     spill: Spill,
@@ -72,6 +76,7 @@ impl Stage {
         Self {
             image: image.into(),
             read_cache,
+            reads: ReadRecorder::default(),
             spill: Spill::new(options.spill_folder.clone()),
             options,
             map: BlockMap::default(),
@@ -89,6 +94,17 @@ impl Stage {
     /// The image below, to be copied as it is while changes are staged.
     pub(crate) fn original(&self) -> Original {
         Original { image: Arc::clone(&self.image), read_cache: self.read_cache.clone() }
+    }
+
+    /// Begins to record which bytes of the image are read through this stage. What is compared with the image later, and
+    /// what is read through [`original`](Self::original) or [`image`](Self::image), does not count.
+    pub fn record_reads(&mut self) {
+        self.reads.start(self.image.len());
+    }
+
+    /// Ends the recording; what was read since [`record_reads`](Self::record_reads).
+    pub fn take_reads(&mut self) -> ReadLog {
+        self.reads.take()
     }
 
     /// Length of the disk in bytes.
@@ -156,7 +172,7 @@ impl Stage {
         let first = offset.0 / BLOCK;
         if end <= (first + 1) * BLOCK {
             return match self.map.get(first) {
-                Slot::Image => self.read_image(offset, buf),
+                Slot::Image => self.read_recorded(offset, buf),
                 slot => self.read_slot(slot, offset.0 % BLOCK, buf),
             };
         }
@@ -167,7 +183,7 @@ impl Stage {
             let clean_end = next.map_or(end, |(block, _)| (block * BLOCK).clamp(position, end));
             if clean_end > position {
                 let part = slice_mut(buf, position - offset.0, clean_end - position)?;
-                self.read_image(ImageOffset(position), part)?;
+                self.read_recorded(ImageOffset(position), part)?;
                 position = clean_end;
             }
             if let Some((block, slot)) = next {
@@ -272,6 +288,12 @@ impl Stage {
         Ok(self.bytes_dirty())
     }
 
+    /// Reads what lies below the changes, on behalf of a caller; the range is inside the disk.
+    fn read_recorded(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
+        self.reads.note(offset, buf.len());
+        self.read_image(offset, buf)
+    }
+
     /// Reads what lies below the changes; the range is inside the disk.
     fn read_image(&self, offset: ImageOffset, buf: &mut [u8]) -> Result<()> {
         match &self.read_cache {
@@ -305,7 +327,7 @@ impl Stage {
                 match slot {
                     Slot::Image => {
                         let length = (self.len() - start).min(BLOCK);
-                        self.read_image(ImageOffset(start), slice_mut(&mut joined, 0, length)?)?;
+                        self.read_recorded(ImageOffset(start), slice_mut(&mut joined, 0, length)?)?;
                     }
                     slot => self.read_slot(slot, 0, &mut joined)?,
                 }
@@ -393,5 +415,28 @@ mod tests {
         stage.write_at(ImageOffset(5 * BLOCK), &[7; BLOCK_BYTES]).unwrap();
         assert_eq!(compare(&mut stage), (9, 10));
         assert_eq!(compare(&mut stage), (9, 0), "compared again");
+    }
+
+    #[test]
+    fn records_what_is_read_of_the_image() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![7; 64 * BLOCK_BYTES]).unwrap();
+        let options = OpenOptions { format: Some(Format::Raw), ..OpenOptions::default() };
+        let mut stage = Stage::new(open(file.path(), &options).unwrap(), StageOptions::default());
+        stage.read_at(ImageOffset(0), &mut [0; 9]).unwrap();
+        stage.record_reads();
+        let mut buf = vec![0; 6 * BLOCK_BYTES];
+        // A whole block reads nothing; a part of one reads the rest of it.
+        stage.write_at(ImageOffset(11 * BLOCK), &[8; BLOCK_BYTES]).unwrap();
+        stage.write_at(ImageOffset(40 * BLOCK + 7), b"part").unwrap();
+        stage.read_at(ImageOffset(9 * BLOCK + 4000), &mut buf).unwrap();
+        stage.original().read_at(ImageOffset(50 * BLOCK), &mut buf).unwrap();
+        stage.image().read_at(ImageOffset(50 * BLOCK), &mut buf).unwrap();
+        stage.drop_unchanged().unwrap();
+        let log = stage.take_reads();
+        let ranges: Vec<_> = log.ranges().map(|(at, length)| (at.0 / BLOCK, length / BLOCK)).collect();
+        assert_eq!(ranges, [(9, 2), (12, 4), (40, 1)]);
+        stage.read_at(ImageOffset(0), &mut buf).unwrap();
+        assert_eq!(stage.take_reads(), ReadLog::default());
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::fields::Report;
-use crate::escape::escape;
+use crate::escape::markdown as text;
 
 /// The first line, by which an earlier report is recognised.
 pub(super) const TITLE: &str = "# Driver injection report";
@@ -27,21 +27,6 @@ impl Report {
         out.changes(self);
         out.0
     }
-}
-
-/// Escapes text of the guest or of the media for Markdown.
-fn text(value: &str) -> String {
-    let mut out = String::with_capacity(value.len());
-    for c in escape(value).chars() {
-        match c {
-            '\\' | '`' | '*' | '_' | '|' | '<' | '>' | '[' | ']' => {
-                out.push('\\');
-                out.push(c);
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 fn yes(value: bool) -> &'static str {

@@ -15,6 +15,8 @@ mod restart;
 
 pub use restart::RestartPage;
 
+use sha2::{Digest, Sha256};
+
 use crate::error::{Error, Layer, Result};
 
 /// Bits of `$Volume`'s flags (`VOLUME_INFORMATION`).
@@ -62,17 +64,42 @@ pub enum LogState {
     },
 }
 
+/// Bytes of the two restart pages.
+const RESTART_PAGES: usize = 2 * restart::PAGE;
+
+/// How far the log has come: it moves on whenever Windows or another driver with a log writes to the volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogPosition {
+    /// The last log sequence number of the newer restart page; `None` for a log without a readable one.
+    pub lsn: Option<u64>,
+    /// SHA-256 of both restart pages as they lie on the volume.
+    pub sha256: [u8; 32],
+}
+
+impl LogPosition {
+    /// The position in a log of `size` bytes, whose bytes `read_at` fills in.
+    ///
+    /// # Errors
+    /// Only what `read_at` returns.
+    pub(crate) fn read(size: u64, mut read_at: impl FnMut(u64, &mut [u8]) -> Result<()>) -> Result<Self> {
+        let length = usize::try_from(size).map_or(RESTART_PAGES, |size| size.min(RESTART_PAGES));
+        let mut head = vec![0; length];
+        read_at(0, &mut head)?;
+        let pages = head.chunks_exact(restart::PAGE).flat_map(RestartPage::parse);
+        Ok(Self { lsn: pages.map(|page| page.current_lsn).max(), sha256: Sha256::digest(&head).into() })
+    }
+}
+
 impl LogState {
     /// The state of a log of `size` bytes, whose bytes `read_at` fills in.
     ///
     /// # Errors
     /// Only what `read_at` returns; a log that makes no sense is a state, not an error.
     pub fn read(size: u64, mut read_at: impl FnMut(u64, &mut [u8]) -> Result<()>) -> Result<Self> {
-        const BOTH: usize = 2 * restart::PAGE;
-        if size < BOTH as u64 {
+        if size < RESTART_PAGES as u64 {
             return Ok(Self::Damaged { reason: format!("the log has only {size} bytes") });
         }
-        let mut head = vec![0; BOTH];
+        let mut head = vec![0; RESTART_PAGES];
         read_at(0, &mut head)?;
         if head.iter().all(|&byte| byte == 0xFF) {
             return Ok(Self::Empty);
@@ -300,6 +327,30 @@ mod tests {
         let mut half = vec![0xFF; 4096];
         half[100] = 0;
         assert!(matches!(state_of(half, vec![0xFF; 4096]), LogState::Damaged { .. }));
+    }
+
+    #[test]
+    fn the_position_moves_with_every_byte_of_the_restart_pages() {
+        let position_of = |log: Vec<u8>| {
+            let read = LogPosition::read(log.len() as u64, |at, out| {
+                let at = usize::try_from(at).unwrap();
+                out.copy_from_slice(&log[at..at + out.len()]);
+                Ok(())
+            });
+            read.unwrap()
+        };
+        let log = [page((1, 1), 10, 0, 2), page((1, 1), 12, 0, 2)].concat();
+        let position = position_of(log.clone());
+        assert_eq!(position.lsn, Some(12));
+        let mut flipped = log.clone();
+        flipped[3000] ^= 1;
+        assert_eq!(position_of(flipped.clone()).lsn, Some(12));
+        assert_ne!(position_of(flipped).sha256, position.sha256);
+        let longer = [log.as_slice(), &[1; 4096]].concat();
+        assert_eq!(position_of(longer), position, "records beyond the restart pages do not count");
+        assert_eq!(position_of(vec![0xFF; 8192]).lsn, None);
+        assert_eq!(position_of(log[..4096].to_vec()).lsn, Some(10), "a log of one page");
+        assert_eq!(position_of(Vec::new()).lsn, None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Hex64, ReadRange, Sha256Sum};
 use super::edit::SavedStep;
-use crate::drivers::SignatureLevel;
+use crate::drivers::{Arch, SignatureLevel};
 use crate::error::{Error, Kind, Layer, Place, Result};
 use crate::escape;
 use crate::partition::Scheme;
@@ -107,8 +107,8 @@ pub struct WindowsFacts {
     pub config: String,
     /// Build number.
     pub build: u32,
-    /// CPU: `amd64`, `x86`, `arm64`.
-    pub arch: String,
+    /// The CPU that its kernel is built for.
+    pub arch: Arch,
     /// Product, version and folder for people.
     pub text: String,
 }
@@ -290,7 +290,7 @@ impl PlanDocument {
     }
 
     /// Reads a document that was written by [`to_bytes`](Self::to_bytes). It says nothing about what the document means:
-    /// `judge` does.
+    /// [`judge`](Self::judge) does.
     ///
     /// # Errors
     /// [`Kind::Usage`] when `bytes` are anything else than the canonical bytes of a document of this version.

@@ -11,8 +11,17 @@
 mod data;
 mod document;
 mod edit;
+mod facts;
+mod judge;
+mod limits;
+mod resolve;
 #[cfg(test)]
-mod sample;
+pub(super) mod sample;
+mod scope;
+mod stale;
+mod steps;
+#[cfg(test)]
+mod tests;
 
 pub use data::{Hex64, ReadRange, Sha256Sum};
 pub use document::{
@@ -20,3 +29,6 @@ pub use document::{
     PlanDocument, ReadSet, SavedFile, SavedFileContent, StateFacts, Verdict, VolumeFacts, WindowsFacts,
 };
 pub use edit::{FileFact, SavedEdit, SavedStep};
+pub use facts::{ImageFacts, disk_facts, partition_facts};
+pub use limits::{INLINE_BYTES_MAX, PLAN_BYTES_MAX, REMOVED_KEY_BYTES_MAX};
+pub use resolve::Contents;

@@ -1,7 +1,7 @@
 //! A document for tests.
 
 use super::*;
-use crate::drivers::SignatureLevel;
+use crate::drivers::{Arch, SignatureLevel};
 use crate::hive::RegistryData;
 use crate::partition::Scheme;
 use crate::plan::{Access, GuestHive};
@@ -35,7 +35,7 @@ pub(crate) fn document() -> PlanDocument {
             folder: "/Windows".to_owned(),
             config: "/Windows/System32/config".to_owned(),
             build: 19045,
-            arch: "amd64".to_owned(),
+            arch: Arch::Amd64,
             text: "Windows 10 Pro 22H2".to_owned(),
         },
         hives: vec![HiveFacts {

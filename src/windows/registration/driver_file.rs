@@ -17,8 +17,13 @@ pub(super) fn copy_file(
 ) -> Result<FileRecord> {
     builder.set_reason(format!("{}: the driver file that the loader reads", boot.service));
     let access = driver_access(builder)?;
+    let media = package.files.iter().find(|file| file.sha256 == boot.sha256);
     let action = builder.write_file_with(file, boot.data.len() as u64, boot.sha256, &access, || {
-        Content::hashed(Arc::clone(&boot.data), boot.sha256)
+        let content = Content::hashed(Arc::clone(&boot.data), boot.sha256);
+        match media {
+            Some(file) => content.from_media(file.media_path()),
+            None => content,
+        }
     })?;
     Ok(FileRecord {
         name: boot.file_name.clone(),

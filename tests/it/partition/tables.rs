@@ -2,7 +2,10 @@
 
 use super::{BASIC_DATA, gpt_disk, mbr_sector};
 use winject::internals::error::Kind;
-use winject::internals::partition::{Content, MemoryDisk, PartitionKind, PartitionTable, Scheme, read};
+use winject::internals::guid::Guid;
+use winject::internals::partition::{
+    Content, MemoryDisk, PartitionId, PartitionKind, PartitionTable, Scheme, read, read_partition_id,
+};
 
 fn places(table: &PartitionTable) -> Vec<(u32, u64, u64)> {
     table.partitions.iter().map(|p| (p.number, p.start.0, p.length)).collect()
@@ -104,6 +107,32 @@ fn a_bare_volume_needs_no_table() {
     assert_eq!((table.scheme, places(&table)), (Scheme::Bare, vec![(0, 0, 64 * 512)]));
 }
 
+fn ids_are_those_of_the_table() {
+    let ids = |bytes: &[u8]| {
+        let disk = MemoryDisk(bytes.to_vec());
+        let table = read(&disk).unwrap();
+        let id = |partition| read_partition_id(&disk, &table, partition).unwrap();
+        table.partitions.iter().map(id).collect::<Vec<_>>()
+    };
+    let guid = |first: u8| Guid(std::array::from_fn(|index| if index == 0 { first } else { 0 }));
+    let gpt = |partition: u8| Some(PartitionId::Gpt { disk: guid(7), partition: guid(partition) });
+    for (sector, entry_size) in [(512, 128), (4096, 512)] {
+        let mut disk = gpt_disk(sector, 600, entry_size, &[(BASIC_DATA, 200, 209), (BASIC_DATA, 150, 150)]);
+        assert_eq!(ids(&disk), [gpt(1), gpt(2)]);
+        disk[sector as usize..][..512].fill(0);
+        assert_eq!(ids(&disk), [gpt(1), gpt(2)], "from the backup");
+    }
+    let mut disk = vec![0u8; 600 * 512];
+    disk[..512].copy_from_slice(&mbr_sector(&[(7, 63, 100), (7, 200, 100)]));
+    disk[440..444].copy_from_slice(&0x1234_5678_u32.to_le_bytes());
+    let mbr = |start: u64| Some(PartitionId::Mbr { disk: 0x1234_5678, start: start * 512 });
+    assert_eq!(ids(&disk), [mbr(63), mbr(200)]);
+    let mut disk = vec![0u8; 64 * 512];
+    disk[3..11].copy_from_slice(b"NTFS    ");
+    disk[510..512].copy_from_slice(&[0x55, 0xAA]);
+    assert_eq!(ids(&disk), [None], "a volume without a table");
+}
+
 fn what_is_no_disk_is_said_so() {
     for bytes in [vec![], vec![0; 100], vec![0; 4096], b"hello, ".repeat(1000), mbr_sector(&[]).to_vec()] {
         let error = read(&MemoryDisk(bytes)).unwrap_err();
@@ -153,6 +182,7 @@ tests![
     a_chain_in_a_circle_ends,
     mbr_of_a_disk_with_4096_byte_sectors,
     a_bare_volume_needs_no_table,
+    ids_are_those_of_the_table,
     what_is_no_disk_is_said_so,
     refusals_by_name,
 ];

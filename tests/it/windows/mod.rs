@@ -3,7 +3,7 @@
 mod boot;
 mod check;
 mod full;
-mod guests;
+pub mod guests;
 mod parity;
 mod plan;
 

@@ -1,0 +1,182 @@
+//! `winject plan`: what an injection would change, as a review for people and as a document.
+
+use std::path::{Path, PathBuf};
+
+use super::args::{GuestArgs, ImageArgs};
+use super::execute::{Watcher, write_reports};
+use super::request::InjectSpec;
+use super::{Ui, signals};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::exit::ExitCode;
+use crate::host::{self, Target, TextOutput};
+use crate::job::{self, Report};
+use crate::plan::review::Review;
+use crate::plan::saved::{PLAN_BYTES_MAX, PlanDocument, Sha256Sum};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Nothing is written to the image, nor to its folder. A plan holds the identity of the image, the hash of everything that
+was read for it, every edit with what it replaces, and the generated files; drivers are named by their hashes. The same
+image, drivers and options give the same bytes. A signature of the file is one of all that it does.
+
+Examples:
+  winject plan win.qcow2 --drivers virtio-win.iso
+  winject plan win.qcow2 --drivers virtio-win.iso -o plan.json --review plan.html
+  winject plan win.qcow2 --drivers virtio-win.iso --check
+  winject plan --show plan.json")]
+pub struct Args {
+    /// Disk image of a Windows that is shut down: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
+    #[arg(required_unless_present = "show")]
+    image: Option<PathBuf>,
+
+    /// Take drivers from this folder or ISO image; repeatable, the first one is preferred
+    #[arg(long, value_name = "PATH", required_unless_present = "show")]
+    drivers: Vec<PathBuf>,
+
+    /// Write the plan to this file
+    #[arg(short, long, value_name = "PLAN.json")]
+    output: Option<PathBuf>,
+
+    /// Write the review to this file: Markdown (.md), HTML (.html) or text (.txt); repeatable
+    #[arg(long, value_name = "FILE")]
+    review: Vec<PathBuf>,
+
+    /// Answer with exit code 1 if there is anything to change, and 0 if not
+    #[arg(long)]
+    check: bool,
+
+    /// Print the plan itself (JSON) in place of the review
+    #[arg(long)]
+    json: bool,
+
+    /// Print the review of a plan that was saved before
+    #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["image", "drivers", "output", "check", "json"])]
+    show: Option<PathBuf>,
+
+    /// Replace output files that exist
+    #[arg(long)]
+    overwrite: bool,
+
+    /// Use this many worker threads [default: as many as are useful]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+
+    #[command(flatten)]
+    source: ImageArgs,
+
+    #[command(flatten)]
+    guest: GuestArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What is wrong with the request or the saved plan, whatever planning fails with, and when a file cannot be written.
+pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    args.review.iter().try_for_each(|path| Form::of(path).map(drop))?;
+    match &args.show {
+        Some(path) => show(path, &args, ui),
+        None => make(&args, ui),
+    }
+}
+
+/// Plans, prints the review and writes the files.
+fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
+    let spec = InjectSpec {
+        image: args.image.clone().unwrap_or_default(),
+        drivers: args.drivers.clone(),
+        dry_run: true,
+        overwrite: args.overwrite,
+        threads: args.threads,
+        source: args.source.clone(),
+        guest: args.guest.clone(),
+        ..InjectSpec::default()
+    };
+    let request = spec.request()?;
+    let texts: Vec<&Path> = args.output.iter().chain(&args.review).map(PathBuf::as_path).collect();
+    job::check_plan_outputs(&request, &spec.guest.report, &texts)?;
+    let watcher = Watcher::new(ui);
+    let mut report = Report::of_request(&request);
+    let planned = job::plan(&request, &watcher, &mut report);
+    drop(watcher);
+    if !matches!(&planned, Err(error) if matches!(error.kind(), Kind::Usage | Kind::Cancelled)) {
+        write_reports(&report, &spec.guest.report, ui)?;
+    }
+    let planned = planned?;
+    for warning in &report.virtio.warnings {
+        ui.warn(warning);
+    }
+    let (bytes, review) = (planned.document.to_bytes(), Review::new(&planned.document));
+    if args.json {
+        ui.answer(&String::from_utf8_lossy(&bytes));
+    } else if !(ui.is_quiet() && (args.output.is_some() || args.check)) {
+        ui.answer(&review.to_text());
+    }
+    if let Some(path) = &args.output {
+        write(path, &bytes, args.overwrite, &report.image_files)?;
+        ui.note(&format!("plan written: {} (SHA-256 {})", path.display(), Sha256Sum::of(&bytes)));
+    }
+    write_reviews(&review, args, &report.image_files, ui)?;
+    Ok(if args.check && !planned.is_empty { ExitCode::No } else { ExitCode::Done })
+}
+
+/// Prints the review of a saved plan.
+fn show(path: &Path, args: &Args, ui: &Ui) -> Result<ExitCode> {
+    let bytes = host::read(path, PLAN_BYTES_MAX)
+        .map_err(|error| error.into_error("the plan", path, Layer::Cli, Kind::Usage))?;
+    let read = || {
+        let document = PlanDocument::parse(&bytes)?;
+        document.judge()?;
+        Ok(document)
+    };
+    let document = read().map_err(|error: Error| error.within(path.display()))?;
+    let review = Review::new(&document);
+    ui.answer(&review.to_text());
+    write_reviews(&review, args, &[path.to_owned()], ui)?;
+    Ok(ExitCode::Done)
+}
+
+fn write_reviews(review: &Review, args: &Args, sources: &[PathBuf], ui: &Ui) -> Result<()> {
+    for path in &args.review {
+        let text = match Form::of(path)? {
+            Form::Text => review.to_text(),
+            Form::Markdown => review.to_markdown(),
+            Form::Html => review.to_html(),
+        };
+        write(path, text.as_bytes(), args.overwrite, sources)?;
+        ui.note(&format!("review written: {}", path.display()));
+    }
+    Ok(())
+}
+
+/// Writes a file that no more users may read than `sources`.
+fn write(path: &Path, bytes: &[u8], overwrite: bool, sources: &[PathBuf]) -> Result<()> {
+    let target = Target::resolve(path, "the plan")?;
+    let mut file = TextOutput::create(target, sources, overwrite, &signals::cancel())?;
+    file.write(bytes)?;
+    file.finish()
+}
+
+/// What a review is written as.
+enum Form {
+    Text,
+    Markdown,
+    Html,
+}
+
+impl Form {
+    /// By the ending of the file's name.
+    fn of(path: &Path) -> Result<Self> {
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("txt") => Ok(Self::Text),
+            Some("md" | "markdown") => Ok(Self::Markdown),
+            Some("html" | "htm") => Ok(Self::Html),
+            _ => {
+                let what = "cannot write the review: its name ends neither in .md nor in .html or .txt";
+                Err(Error::new(Kind::Usage, Layer::Cli, what)
+                    .path(path.display().to_string())
+                    .hint("name it review.html, review.md or review.txt"))
+            }
+        }
+    }
+}

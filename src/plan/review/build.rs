@@ -1,0 +1,226 @@
+//! The review of a document.
+
+use super::model::{Item, Line, Mark, Review, Section};
+use super::registry::registry_lines;
+use crate::plan::change::{Access, GuestHive};
+use crate::plan::saved::{
+    BusVerdict, FindingFact, FindingLevel, PlanDocument, SavedEdit, SavedFile, SavedFileContent, SavedStep, Sha256Sum,
+};
+
+impl Review {
+    /// The review of a document.
+    #[must_use]
+    pub fn new(document: &PlanDocument) -> Self {
+        let image = document.image.as_deref().unwrap_or("an image");
+        let mut sections = vec![
+            section("Image", vec![Item::Facts(facts(document))]),
+            section("Boot check", verdict(document)),
+            section("Drivers", drivers(document)),
+            section("Files", vec![or_none(file_lines(document))]),
+        ];
+        for hive in GuestHive::ALL {
+            let lines = registry_lines(document, hive);
+            if !lines.is_empty() {
+                sections.push(section(format!("Registry: {hive}"), vec![Item::Difference(lines)]));
+            }
+        }
+        for (title, list) in [("Warnings", &document.warnings), ("Notes", &document.notes)] {
+            if !list.is_empty() {
+                sections.push(section(title, vec![Item::List(list.clone())]));
+            }
+        }
+        let contents: Vec<Item> = document.steps.iter().filter_map(|step| content(document, step)).collect();
+        if !contents.is_empty() {
+            sections.push(section("Contents of generated files", contents));
+        }
+        Self { title: format!("Plan for {image}"), sections }
+    }
+}
+
+fn section(title: impl Into<String>, items: Vec<Item>) -> Section {
+    Section { title: title.into(), items }
+}
+
+fn or_none(lines: Vec<Line>) -> Item {
+    if lines.is_empty() { Item::Paragraph("none".to_owned()) } else { Item::Difference(lines) }
+}
+
+fn yes(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
+}
+
+fn facts(document: &PlanDocument) -> Vec<(&'static str, String)> {
+    let PlanDocument { disk, partition, volume, windows, state, reads, .. } = document;
+    let id = |id: &Option<String>| id.as_ref().map(|id| format!(", {id}")).unwrap_or_default();
+    let mut out = vec![
+        ("Windows", windows.text.clone()),
+        ("Disk", format!("{} bytes, {}{}", disk.size, disk.scheme, id(&disk.id))),
+        (
+            "Partition",
+            format!(
+                "{} at byte {}, {} bytes{}",
+                partition.number,
+                partition.start,
+                partition.length,
+                id(&partition.id)
+            ),
+        ),
+        ("Volume", format!("serial number {}", volume.serial)),
+        ("Read for the plan", format!("{} bytes, SHA-256 {}", reads.bytes, reads.sha256)),
+        ("Made by", document.tool.clone()),
+        ("Edits", document.steps.len().to_string()),
+    ];
+    for (is_set, what) in [
+        (state.allow_dirty, "a volume that Windows wants to check is edited"),
+        (state.discard_ntfs_log, "an unclean NTFS log is discarded"),
+        (state.discard_hibernation, "a hibernated session is discarded"),
+        (state.skip_volume_check, "the owners of the volume's clusters were not checked"),
+    ] {
+        if is_set {
+            out.push(("Decision", what.to_owned()));
+        }
+    }
+    out
+}
+
+/// For each bus the answers, and the findings gate by gate.
+fn verdict(document: &PlanDocument) -> Vec<Item> {
+    let find = |list: &[BusVerdict], bus: &str| list.iter().find(|verdict| verdict.bus == bus).cloned();
+    let mut items = Vec::new();
+    for after in &document.verdict.after {
+        let before = find(&document.verdict.before, &after.bus);
+        let was = before.as_ref().map_or("not checked", |before| yes(before.boots));
+        items.push(Item::Paragraph(format!("Boots from {}: {was} before, {} after", after.bus, yes(after.boots))));
+        let before = before.map(|before| before.findings).unwrap_or_default();
+        items.push(or_none(verdict_lines(&before, &after.findings)));
+    }
+    items
+}
+
+/// The gates in the order in which a machine passes them.
+const GATES: [&str; 12] = [
+    "firmware",
+    "partition",
+    "boot_code",
+    "boot_manager",
+    "bcd",
+    "os_loader",
+    "loader",
+    "binding",
+    "start",
+    "boot_drivers",
+    "filters",
+    "state",
+];
+
+fn verdict_lines(before: &[FindingFact], after: &[FindingFact]) -> Vec<Line> {
+    let mut gates: Vec<&str> = before.iter().chain(after).map(|finding| finding.gate.as_str()).collect();
+    gates.sort_by_key(|gate| (GATES.iter().position(|known| known == gate).unwrap_or(GATES.len()), *gate));
+    gates.dedup();
+    let mut out = Vec::new();
+    for gate in gates {
+        out.push(Line::new(Mark::Heading, gate.replace('_', " ")));
+        let of_gate = |list: &'_ [FindingFact]| list.iter().filter(|f| f.gate == gate).cloned().collect::<Vec<_>>();
+        let (old, new) = (of_gate(before), of_gate(after));
+        let line =
+            |mark, finding: &FindingFact| Line::new(mark, format!("{:<8}{}", level(finding.level), finding.text));
+        out.extend(old.iter().filter(|f| !new.contains(f)).map(|finding| line(Mark::Removed, finding)));
+        out.extend(new.iter().map(|f| line(if old.contains(f) { Mark::Same } else { Mark::Added }, f)));
+    }
+    out
+}
+
+fn level(level: FindingLevel) -> &'static str {
+    match level {
+        FindingLevel::Good => "ok",
+        FindingLevel::Note => "note",
+        FindingLevel::NotJudged => "?",
+        FindingLevel::Warning => "warning",
+        FindingLevel::Failure => "NO",
+    }
+}
+
+fn drivers(document: &PlanDocument) -> Vec<Item> {
+    if document.drivers.is_empty() {
+        return vec![Item::Paragraph("none".to_owned())];
+    }
+    let rows = document.drivers.iter().map(|driver| {
+        let signed = if driver.signed { "yes" } else { "no" };
+        vec![
+            driver.name.clone(),
+            driver.inf.clone(),
+            driver.version.clone().unwrap_or_default(),
+            driver.signer.clone().unwrap_or_else(|| signed.to_owned()),
+            driver.sha256.map(|sum| sum.to_string()).unwrap_or_default(),
+        ]
+    });
+    vec![Item::Table(vec!["driver", "INF", "version", "signed", "SHA-256 of the driver"], rows.collect())]
+}
+
+/// The edits of files and folders, under their reasons.
+fn file_lines(document: &PlanDocument) -> Vec<Line> {
+    let mut out = Vec::new();
+    let mut reason = None;
+    for step in document.steps.iter().filter(|step| step.edit.hive().is_none()) {
+        if reason != Some(&step.reason) {
+            reason = Some(&step.reason);
+            out.push(Line::new(Mark::Heading, &step.reason));
+        }
+        let file = |size: u64, sum: Sha256Sum| format!("{size} bytes, SHA-256 {sum}");
+        let mut line = |mark, path: &str, what: String| out.push(Line::new(mark, format!("{path}: {what}")));
+        match &step.edit {
+            SavedEdit::CreateDir { path, access } => {
+                line(Mark::Added, path, format!("a folder, {}", access_text(access)))
+            }
+            SavedEdit::WriteFile { path, sha256, size, access, before } => {
+                if let Some(before) = before {
+                    line(Mark::Removed, path, file(before.size, before.sha256));
+                }
+                let access = if before.is_none() { format!(", {}", access_text(access)) } else { String::new() };
+                let from = origin(document, *sha256);
+                line(Mark::Added, path, format!("{}{access}, {from}", file(*size, *sha256)));
+            }
+            SavedEdit::Protect { path, before } => {
+                let was = before.map_or_else(|| "none".to_owned(), |sum| format!("SHA-256 {sum}"));
+                line(Mark::Removed, path, format!("its own permissions ({was})"));
+                line(Mark::Added, path, access_text(&Access::Protected));
+            }
+            SavedEdit::DeleteFile { path, before } => {
+                let was = before.map_or_else(|| "a folder".to_owned(), |before| file(before.size, before.sha256));
+                line(Mark::Removed, path, was);
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+fn access_text(access: &Access) -> String {
+    match access {
+        Access::Protected => "writable for the system and administrators only".to_owned(),
+        Access::Like(sample) => format!("permissions of {sample}"),
+    }
+}
+
+fn find(document: &PlanDocument, sha256: Sha256Sum) -> Option<&SavedFile> {
+    document.files.iter().find(|file| file.sha256 == sha256)
+}
+
+/// Where a content comes from.
+fn origin(document: &PlanDocument, sha256: Sha256Sum) -> String {
+    match find(document, sha256).map(|file| &file.content) {
+        Some(SavedFileContent::Media(path)) => format!("from {path} of the media"),
+        Some(SavedFileContent::Text(_) | SavedFileContent::Hex(_)) => "generated".to_owned(),
+        None => "from nowhere".to_owned(),
+    }
+}
+
+/// The text that an edit writes, as far as the document holds it.
+fn content(document: &PlanDocument, step: &SavedStep) -> Option<Item> {
+    let SavedEdit::WriteFile { path, sha256, .. } = &step.edit else { return None };
+    match &find(document, *sha256)?.content {
+        SavedFileContent::Text(text) => Some(Item::Content(path.clone(), text.clone())),
+        SavedFileContent::Hex(digits) => Some(Item::Content(path.clone(), digits.clone())),
+        SavedFileContent::Media(_) => None,
+    }
+}

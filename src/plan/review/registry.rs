@@ -1,0 +1,64 @@
+//! The edits of a hive in the notation of `.reg` files.
+
+use super::model::{Line, Mark};
+use crate::hive::reg_file::{KeyPath, RegSink as _, Writer};
+use crate::hive::{Name, RegistryData};
+use crate::plan::change::GuestHive;
+use crate::plan::saved::{PlanDocument, SavedEdit};
+
+/// The edits of `hive`, each key with its values under its reason.
+pub(super) fn registry_lines(document: &PlanDocument, hive: GuestHive) -> Vec<Line> {
+    let mut out = Vec::new();
+    let mut reason = None;
+    let mut section = None;
+    for step in document.steps.iter().filter(|step| step.edit.hive() == Some(hive)) {
+        let Some(key) = step.edit.key() else { continue };
+        if reason != Some(&step.reason) {
+            reason = Some(&step.reason);
+            section = None;
+            out.push(Line::new(Mark::Heading, &step.reason));
+        }
+        let full = format!("HKEY_LOCAL_MACHINE\\{hive}\\{key}");
+        let is_value = matches!(step.edit, SavedEdit::SetValue { .. } | SavedEdit::DeleteValue { .. });
+        if is_value && section != Some(key) {
+            out.push(Line::new(Mark::Same, format!("[{full}]")));
+        }
+        section = is_value.then_some(key);
+        match &step.edit {
+            SavedEdit::CreateKey { .. } => out.push(Line::new(Mark::Added, format!("[{full}]"))),
+            SavedEdit::DeleteKey { before, .. } => {
+                out.extend(before.lines().filter(|line| !line.is_empty()).map(|line| Line::new(Mark::Removed, line)));
+                out.push(Line::new(Mark::Added, format!("[-{full}]")));
+            }
+            SavedEdit::SetValue { name, data, before, .. } => {
+                out.extend(before.iter().flat_map(|before| value(Mark::Removed, name, Some(before))));
+                out.extend(value(Mark::Added, name, Some(data)));
+            }
+            SavedEdit::DeleteValue { name, before, .. } => {
+                out.extend(before.iter().flat_map(|before| value(Mark::Removed, name, Some(before))));
+                out.extend(value(Mark::Added, name, None));
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+/// The lines of a value.
+fn value(mark: Mark, name: &str, data: Option<&RegistryData>) -> Vec<Line> {
+    let prefix = KeyPath::default();
+    let mut units = Vec::new();
+    let mut put = |part: &[u16]| {
+        units.extend_from_slice(part);
+        Ok(())
+    };
+    let mut writer = Writer::new(&prefix, false, &mut put).shown();
+    // Neither a value nor this `put` can fail.
+    let _ = writer.value(&Name::from(name), data).and_then(|()| writer.finish());
+    let text = String::from_utf16_lossy(&units);
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    // What the notation writes as bytes is said in a comment.
+    let text = data.filter(|data| body.contains("=hex(") && (data.as_text().is_some() || data.as_texts().is_some()));
+    let comment = text.map(|data| Line::new(mark, format!("; {}", data.to_readable())));
+    comment.into_iter().chain(body.lines().filter(|line| !line.is_empty()).map(|line| Line::new(mark, line))).collect()
+}

@@ -1,0 +1,100 @@
+//! The three forms of a review, on a document whose every text is forged.
+
+use super::*;
+use crate::plan::saved::{PlanDocument, SavedEdit, SavedFileContent, sample};
+
+/// Text that breaks out of lines, tables, code and tags where it is not escaped.
+const FORGED: &str = "x\n# y\r\n</td></pre><script>alert(1)</script>\u{1b}[2J\u{202e}````\n| ``` | [a](b) &lt; \" ' \\";
+
+fn forged() -> PlanDocument {
+    let mut document = sample::document();
+    let text = || FORGED.to_owned();
+    document.image = Some(text());
+    document.tool = text();
+    document.windows.text = text();
+    document.disk.id = Some(text());
+    document.notes = vec![text()];
+    document.warnings = vec![text()];
+    for driver in &mut document.drivers {
+        (driver.name, driver.inf, driver.version, driver.signer) = (text(), text(), Some(text()), Some(text()));
+    }
+    for verdict in document.verdict.before.iter_mut().chain(&mut document.verdict.after) {
+        verdict.bus = text();
+        verdict.findings.iter_mut().for_each(|f| (f.gate, f.code, f.text) = (text(), text(), text()));
+    }
+    for file in &mut document.files {
+        file.content = SavedFileContent::Text(text());
+    }
+    for step in &mut document.steps {
+        step.reason = text();
+        match &mut step.edit {
+            SavedEdit::CreateDir { path, .. }
+            | SavedEdit::WriteFile { path, .. }
+            | SavedEdit::Protect { path, .. }
+            | SavedEdit::DeleteFile { path, .. } => *path = text(),
+            SavedEdit::CreateKey { key, .. } => *key = text(),
+            SavedEdit::SetValue { key, name, .. } | SavedEdit::DeleteValue { key, name, .. } => {
+                (*key, *name) = (text(), text());
+            }
+            SavedEdit::DeleteKey { key, before, .. } => (*key, *before) = (text(), text()),
+        }
+    }
+    document
+}
+
+#[test]
+fn forged_text_stays_text() {
+    let review = Review::new(&forged());
+    let forms = [review.to_text(), review.to_markdown(), review.to_html()];
+    for form in &forms {
+        let is_steering = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!form.contains(is_steering), "{form}");
+    }
+    let [_, markdown, html] = &forms;
+    assert!(!html.contains("<script") && !html.contains("</td></pre>") && html.contains("&lt;script&gt;"), "{html}");
+    for tag in ["pre", "table", "td", "ins", "del", "details", "h3"] {
+        let count = |text: &str| html.matches(text).count();
+        assert_eq!(count(&format!("<{tag}>")), count(&format!("</{tag}>")), "{tag}");
+    }
+    // Outside of code no mark-up is left; every fence is closed by one of its length.
+    let mut fence: Option<usize> = None;
+    for line in markdown.lines() {
+        let ticks = line.chars().take_while(|c| *c == '`').count();
+        match fence {
+            None if ticks >= 3 => fence = Some(ticks),
+            None => {
+                let has_markup = line.contains("<script") || line.contains("[a](") || line.starts_with("# y");
+                assert!(!has_markup, "{line}");
+            }
+            Some(open) if line.len() == ticks && ticks >= open => fence = None,
+            Some(_) => {}
+        }
+    }
+    assert_eq!(fence, None, "{markdown}");
+}
+
+#[test]
+fn shows_what_is_changed_and_what_was_there() {
+    let document = sample::document();
+    let review = Review::new(&document);
+    let text = review.to_text();
+    for line in [
+        "Boots from virtio-blk: no before, yes after",
+        "    - NO      modern controller: <b>what was found</b>",
+        "    - /Windows/System32/drivers/viostor.sys: 3 bytes",
+        "      [HKEY_LOCAL_MACHINE\\SYSTEM\\ControlSet001\\Services\\viostor]",
+        "    - \"Start\"=dword:00000003",
+        "    + \"Start\"=dword:00000000",
+        "    + \"Old\"=-",
+        "    + [-HKEY_LOCAL_MACHINE\\SYSTEM\\ControlSet001\\Services\\viostor\\StartOverride]",
+        "    - \"0\"=dword:00000003",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    assert!(!text.contains("echo") && review.to_html().contains("echo") && review.to_markdown().contains("echo"));
+    // The same edits in every form.
+    let signs = |text: &str, sign: &str| text.lines().filter(|line| line.trim_start().starts_with(sign)).count();
+    let markdown = review.to_markdown();
+    assert_eq!(signs(&text, "+ "), signs(&markdown, "+ "));
+    assert_eq!(signs(&text, "+ "), review.to_html().matches("<ins>").count());
+}

@@ -1,0 +1,166 @@
+//! What a saved plan may touch: the places that winject's own plans touch, and no others.
+//!
+//! The edits decide what they mean to Windows, and a plan is applied because somebody trusts it. The scope bounds what
+//! such trust can cost: no plan replaces the kernel, empties a service or writes to a user's folder.
+
+use super::edit::SavedEdit;
+use crate::drivers::trust::STORE_KEY;
+use crate::plan::change::{Access, GuestHive};
+
+/// winject's own folder in the guest.
+const OWN: &str = "/hyper2kvm";
+/// The system's catalogue folder, below `System32`.
+const CATALOGUES: &str = "catroot/{f750e6c3-38ee-11d1-85e5-00c04fc295ee}";
+/// The driver store, below `System32`.
+const STORE: &str = "driverstore/filerepository";
+/// The key with `DevicePath`, in SOFTWARE.
+const CURRENT_VERSION: &str = "microsoft\\windows\\currentversion";
+/// Where SYSTEM and DRIVERS keep packages.
+const DATABASE: &str = "driverdatabase";
+
+/// The scope for one guest. Places are compared in lower case.
+pub(super) struct Scope {
+    /// `System32`, in lower case.
+    system: String,
+    /// `INF`, in lower case.
+    inf: String,
+}
+
+impl Scope {
+    pub(super) fn new(windows_folder: &str) -> Self {
+        let windows = windows_folder.to_lowercase();
+        Self { system: format!("{windows}/system32"), inf: format!("{windows}/inf") }
+    }
+
+    /// Why the edit is out of scope.
+    pub(super) fn judge(&self, edit: &SavedEdit) -> Result<(), String> {
+        let is_inside = match edit {
+            SavedEdit::CreateDir { path, access } => self.has_folder(path) && self.has_access(path, access),
+            SavedEdit::WriteFile { path, access, .. } => self.has_file(path) && self.has_access(path, access),
+            SavedEdit::Protect { path, .. } => is_own(&path.to_lowercase()),
+            SavedEdit::DeleteFile { path, .. } => self.has_removable(path),
+            SavedEdit::CreateKey { hive, key } => has_key(*hive, &key.to_lowercase()),
+            SavedEdit::SetValue { hive, key, name, .. } => has_value(*hive, &key.to_lowercase(), name),
+            SavedEdit::DeleteValue { hive, key, .. } => {
+                *hive != GuestHive::Software && has_key(*hive, &key.to_lowercase())
+            }
+            SavedEdit::DeleteKey { hive, key, .. } => has_removable_key(*hive, &key.to_lowercase()),
+        };
+        if is_inside { Ok(()) } else { Err("winject makes no such edit in this place".to_owned()) }
+    }
+
+    /// The part of a path below a folder of `System32`.
+    fn below<'p>(&self, path: &'p str, folder: &str) -> Option<&'p str> {
+        path.strip_prefix(self.system.as_str())?.strip_prefix('/')?.strip_prefix(folder)?.strip_prefix('/')
+    }
+
+    fn has_folder(&self, path: &str) -> bool {
+        let path = path.to_lowercase();
+        let is_above = |folder: &str| {
+            let full = format!("{}/{folder}", self.system);
+            full == path
+                || full
+                    .strip_prefix(path.as_str())
+                    .is_some_and(|rest| rest.starts_with('/') && path.len() > self.system.len())
+        };
+        is_own(&path) || is_above(CATALOGUES) || is_above(STORE) || self.below(&path, STORE).is_some()
+    }
+
+    fn has_file(&self, path: &str) -> bool {
+        let path = path.to_lowercase();
+        let is_driver = self.below(&path, "drivers").is_some_and(|name| name.ends_with(".sys"));
+        (is_own(&path) && path != OWN) || is_driver || self.is_package_file(&path)
+    }
+
+    /// A file of an installed package, in lower case.
+    fn is_package_file(&self, path: &str) -> bool {
+        let inf = path.strip_prefix(self.inf.as_str()).and_then(|rest| rest.strip_prefix('/'));
+        inf.is_some_and(|name| is_oem(name, ".inf"))
+            || self.below(path, CATALOGUES).is_some_and(|name| is_oem(name, ".cat"))
+            || self.below(path, STORE).is_some_and(|rest| rest.contains('/'))
+    }
+
+    /// Markers of ours, and what an earlier package left; a folder of the driver store with it.
+    fn has_removable(&self, path: &str) -> bool {
+        let path = path.to_lowercase();
+        (is_own(&path) && path != OWN) || self.is_package_file(&path) || self.below(&path, STORE).is_some()
+    }
+
+    /// What is ours is protected; the rest is like its neighbours. So no plan opens a driver's file to other users.
+    fn has_access(&self, path: &str, access: &Access) -> bool {
+        match access {
+            Access::Protected => is_own(&path.to_lowercase()),
+            Access::Like(sample) => {
+                let sample = sample.to_lowercase();
+                let store = format!("{}/{STORE}", self.system);
+                let drivers = format!("{}/drivers", self.system);
+                let is_driver = self.below(&sample, "drivers").is_some_and(|name| SAMPLES.contains(&name));
+                !is_own(&path.to_lowercase())
+                    && (is_driver || [&self.system, &self.inf, &store, &drivers].into_iter().any(|one| *one == sample))
+            }
+        }
+    }
+}
+
+/// Drivers of Windows whose permissions new drivers get.
+const SAMPLES: [&str; 4] = ["disk.sys", "ntfs.sys", "partmgr.sys", "pci.sys"];
+
+/// Whether a path in lower case is winject's own folder or below it.
+fn is_own(path: &str) -> bool {
+    path.strip_prefix(OWN).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// `oem`, digits and this ending.
+fn is_oem(name: &str, ending: &str) -> bool {
+    let number = name.strip_prefix("oem").and_then(|rest| rest.strip_suffix(ending));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The names of a key in lower case below `ControlSetNNN`.
+fn below_control_set(key: &str) -> Option<Vec<&str>> {
+    let (set, rest) = key.split_once('\\')?;
+    let number = set.strip_prefix("controlset")?;
+    let is_set = number.len() == 3 && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_set.then(|| rest.split('\\').collect())
+}
+
+fn is_in_database(key: &str) -> bool {
+    key.strip_prefix(DATABASE).is_some_and(|rest| rest.is_empty() || rest.starts_with('\\'))
+}
+
+/// Whether keys are created, and values written, at this key in lower case.
+fn has_key(hive: GuestHive, key: &str) -> bool {
+    match hive {
+        GuestHive::Drivers => is_in_database(key),
+        GuestHive::System => {
+            let in_set = match below_control_set(key).as_deref() {
+                Some(["services", _, ..]) => true,
+                Some(["control", "criticaldevicedatabase", _]) => true,
+                _ => false,
+            };
+            in_set || is_in_database(key)
+        }
+        GuestHive::Software => {
+            let files = format!("{CURRENT_VERSION}\\setup\\pnplockdownfiles\\");
+            key.strip_prefix(files.as_str()).is_some_and(|rest| !rest.is_empty())
+        }
+    }
+}
+
+fn has_value(hive: GuestHive, key: &str, name: &str) -> bool {
+    let is_of_software = |key: &str| {
+        let certificate = key.strip_prefix(STORE_KEY.to_lowercase().as_str()).and_then(|rest| rest.strip_prefix('\\'));
+        (key == CURRENT_VERSION && name.eq_ignore_ascii_case("DevicePath"))
+            || (certificate.is_some_and(|rest| !rest.contains('\\')) && name.eq_ignore_ascii_case("Blob"))
+    };
+    has_key(hive, key) || (hive == GuestHive::Software && is_of_software(key))
+}
+
+/// Keys that winject removes: what keeps a service from starting, and an earlier package. Never a service.
+fn has_removable_key(hive: GuestHive, key: &str) -> bool {
+    let is_package =
+        matches!(key.split('\\').collect::<Vec<_>>().as_slice(), [DATABASE, "driverpackages" | "driverinffiles", _]);
+    let is_override = hive == GuestHive::System
+        && matches!(below_control_set(key).as_deref(), Some(["services", _, "startoverride"]));
+    is_override || (is_package && hive != GuestHive::Software)
+}

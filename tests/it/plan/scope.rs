@@ -1,0 +1,49 @@
+//! Every plan of winject can be saved: guests of all releases with real hives, in both forms of registration.
+
+use std::path::Path;
+use std::process::Command;
+
+use winject::internals::plan::saved::{PlanDocument, SavedEdit};
+use winject::internals::windows::{InjectOptions, Registration};
+
+use crate::inject::winject;
+use crate::windows::guests::{self, PRODUCTS};
+
+/// The plan for a guest; `--packages-only` is not asked for, so that it also has to boot.
+fn document(image: &Path, media: &Path, form: &str) -> PlanDocument {
+    let mut command: Command = winject();
+    command.arg("plan").arg(image).arg("--drivers").arg(media).args(["--json", "--registration", form]);
+    let output = command.args(["--signature-policy", "warn", "--rearm"]).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let document = PlanDocument::parse(&output.stdout).unwrap();
+    document.judge().unwrap();
+    document
+}
+
+fn every_plan_can_be_saved() {
+    let Some(media) = guests::media() else { return };
+    for product in &PRODUCTS {
+        let Some(made) = guests::guest(product) else { return };
+        let disk = made.copy("saved");
+        for (form, registration) in [("minimal", Registration::Minimal), ("full", Registration::Full)] {
+            let plan = document(&disk.path, &media, form);
+            assert!(plan.steps.len() > 20, "{} {form}: {}", product.name, plan.steps.len());
+            // the next one removes what this one registered
+            guests::inject(&disk, &media, &InjectOptions { registration, ..InjectOptions::default() });
+        }
+        let back = document(&disk.path, &media, "minimal");
+        let removed = back
+            .steps
+            .iter()
+            .filter(|step| matches!(&step.edit, SavedEdit::DeleteKey { before, .. } if !before.is_empty()));
+        println!(
+            "{}: {} edits back to the minimal form, {} keys removed",
+            product.name,
+            back.steps.len(),
+            removed.count()
+        );
+        std::fs::remove_file(&disk.path).unwrap();
+    }
+}
+
+tests![every_plan_can_be_saved];
