@@ -76,7 +76,9 @@ pub(super) fn listen() {
     };
     if std::thread::Builder::new().name("signals".into()).spawn(serve).is_err() {
         handle.close();
-        flags.into_iter().for_each(|id| drop(signal_hook::low_level::unregister(id)));
+        for id in flags {
+            signal_hook::low_level::unregister(id);
+        }
     }
 }
 
