@@ -18,15 +18,19 @@ pub(crate) const UNUSABLE_HINT: &str = "find out who made IMAGE.winject-journal;
 /// The hint of every message about an interrupted run: the command that completes it or rolls it back. `data_file` is
 /// the data file that the command must be allowed to write to.
 pub(crate) fn recover_hint(image: &Path, data_file: Option<&Path>) -> String {
-    let command = || {
+    format!("complete that run or roll it back: {}", command_on("recover", image, data_file))
+}
+
+/// A command on an image, as it can be pasted into a shell. `data_file` is allowed to be written.
+pub(crate) fn command_on(verb: &str, image: &Path, data_file: Option<&Path>) -> String {
+    let pasteable = || {
         let image = shell_path(image)?;
         Some(match data_file {
-            Some(data_file) => format!("winject recover {image} --allow-path {}", shell_path(data_file)?),
-            None => format!("winject recover {image}"),
+            Some(data_file) => format!("winject {verb} {image} --allow-path {}", shell_path(data_file)?),
+            None => format!("winject {verb} {image}"),
         })
     };
-    let command = command().unwrap_or_else(|| "winject recover IMAGE".to_owned());
-    format!("complete that run or roll it back: {command}")
+    pasteable().unwrap_or_else(|| format!("winject {verb} IMAGE"))
 }
 
 /// Recovery state of a file, by the journal or marker next to it.

@@ -7,6 +7,7 @@ mod locks;
 mod recover;
 mod signals;
 mod snapshot;
+mod undo;
 mod usage;
 
-tests![in damage, document, files, locks, recover, signals, snapshot, usage;];
+tests![in damage, document, files, locks, recover, signals, snapshot, undo, usage;];

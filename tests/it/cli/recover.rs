@@ -301,7 +301,7 @@ fn a_data_file_is_recovered_when_it_is_named() {
     std::fs::rename(case.path(), &moved).unwrap();
     let refused = winject().current_dir(&moved).args(["recover", "i.qcow2"]).output().unwrap();
     let text = stderr(&refused);
-    let (_, line) = text.split_once("own, complete that run or roll it back: ").unwrap_or_else(|| panic!("{text}"));
+    let (_, line) = text.split_once("own, allow it by name: ").unwrap_or_else(|| panic!("{text}"));
     let output = paste(&moved, line.lines().next().unwrap());
     assert!(stdout(&output).starts_with("Recovered"), "{}", stderr(&output));
     assert_eq!(case.files.iter().map(|file| sha256(&moved.join(file))).collect::<Vec<_>>(), case.old);
