@@ -23,6 +23,7 @@ pub mod report;
 mod request;
 mod staging;
 mod standalone;
+mod undo;
 mod verify;
 mod volume_check;
 
@@ -37,3 +38,5 @@ pub use registry::{HiveEdit, HiveRequest, edit_hive, image_files, import_into_im
 pub use report::Report;
 pub use request::{Destination, InjectRequest, Observer, Silent, StateOverrides};
 pub use staging::Staged;
+pub(crate) use undo::undo_command;
+pub use undo::{forget_undo, undo};
