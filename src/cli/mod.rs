@@ -3,6 +3,7 @@
 //! One file for each command, each with a struct `Args` (what was typed) and a function `run` that returns the exit code. Options that commands share are in `args`; `document` reads a run from a file instead; both become the one
 //! `request` for an injection, which `execute` runs. [`Ui`] is the only way to the terminal.
 
+mod apply;
 mod args;
 mod check;
 mod convert;
@@ -59,7 +60,7 @@ pub struct Cli {
 const AFTER_HELP: &str = "\
 Exit codes: 0 done or unchanged, 1 a question answered with no, 2 usage or configuration, 3 refused, 4 not a disk \
 image, unsupported or no Windows in it, 5 damaged image, 6 drivers, 7 input/output, 8 verification failed and nothing \
-was written, 9 an interrupted run is pending, 70 a defect of winject.";
+was written, 9 an interrupted run is pending or a plan is stale, 70 a defect of winject.";
 
 // The Args structs live in the commands' files. The descriptions stand here, because the rest of a command is built
 // (deferred) only when it is the one that was typed. Groups of options that commands share have plain comments: clap
@@ -71,6 +72,8 @@ enum Command {
     Inject(inject::Args),
     /// Plan an injection: print what it would change, and save that as a file to be reviewed
     Plan(plan::Args),
+    /// Apply a saved plan: do exactly what it says, or nothing
+    Apply(apply::Args),
     /// Show the partitions and the Windows of an image, and whether it can be edited
     Inspect(inspect::Args),
     /// Check whether the Windows in an image will boot from a virtio disk, and say why
@@ -133,6 +136,7 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         }
         Some(Command::Inject(args)) => inject::run(args, ui),
         Some(Command::Plan(args)) => plan::run(args, ui),
+        Some(Command::Apply(args)) => apply::run(args, ui),
         Some(Command::Inspect(args)) => inspect::run(args, ui),
         Some(Command::Check(args)) => check::run(args, ui),
         Some(Command::Drivers(args)) => drivers::run(args, ui),

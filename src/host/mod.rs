@@ -21,7 +21,7 @@ mod text_output;
 pub(crate) use atomic_file::{AtomicFile, rewrite};
 pub(crate) use files::PRIVATE;
 pub use files::{HostFiles, RealHost};
-pub(crate) use folder::folder_of;
+pub(crate) use folder::{create_folder, folder_of};
 pub(crate) use locked_file::LockedFile;
 pub use policy::PathPolicy;
 pub use qemu_lock::{LockMode, Locking};
