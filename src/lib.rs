@@ -62,6 +62,7 @@ use internals::{
     partition, plan, units, upcase, windows, yaml,
 };
 
+pub use block::commit::{UndoOptions, Undone};
 pub use block::convert::Compression;
 pub use block::{Format, Image, OpenOptions as ImageOptions, PathPolicy, Stage, StageOptions, open as open_image};
 pub use cancel::Cancel;
@@ -70,7 +71,10 @@ pub use drivers::{Policy as SignaturePolicy, SignatureLevel};
 pub use error::{Error, Kind, Layer, Place, Result};
 pub use hive::{Hive, KeyId, RegistryData, RegistryValue, ValueType};
 pub use job::report;
-pub use job::{Destination, InjectRequest, Inspection, Observer, Report, Silent, StateOverrides, inject, inspect};
+pub use job::{
+    Destination, InjectRequest, Inspection, Observer, Report, Silent, StateOverrides, forget_undo, inject, inspect,
+    undo,
+};
 pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
 pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};
 pub use units::ImageOffset;

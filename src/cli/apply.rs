@@ -34,6 +34,10 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["overlay", "to_output", "dry_run"])]
     in_place: bool,
 
+    /// Keep no undo record of the edit in place
+    #[arg(long)]
+    no_undo: bool,
+
     /// Write the changes to a small new qcow2 file that is backed by the untouched image
     #[arg(long, value_name = "NEW.qcow2", conflicts_with_all = ["to_output", "dry_run"])]
     overlay: Option<PathBuf>,
@@ -94,6 +98,7 @@ impl Args {
                 discard_hibernation: self.discard_hibernation,
             },
             skip_volume_check: self.check.skip_volume_check,
+            keep_undo: !self.no_undo,
             cancel: signals::cancel(),
             ..InjectRequest::new(image, self.drivers.clone(), self.destination()?, environment::clock()?)
         })

@@ -42,6 +42,7 @@ const KEYS: &[Key<RunDocument>] = &[
         set(&mut run.spec.guest.definitions.definitions, field.path()?)
     }),
     Key::new(&["in_place"], |run, field| set(&mut run.spec.in_place, field.flag()?)),
+    Key::new(&["no_undo"], |run, field| set(&mut run.spec.no_undo, field.flag()?)),
     Key::new(&["dry_run"], |run, field| set(&mut run.spec.dry_run, field.flag()?)),
     Key::new(&["output"], |run, field| set(&mut run.spec.output, field.path()?)),
     Key::new(&["to_output"], |run, field| set(&mut run.spec.to_output, field.path()?)),
@@ -346,7 +347,7 @@ mod tests {
         let run = parse(
             "vmdk: in.ova\nformat: VHD\nallow_path: [a, b]\ndisk: d.vmdk\ndrivers: [m.iso, vendor]\ndefinitions: defs.yaml\n\
              output: o.qcow2\nto_output: t.raw\noutput_format: raw\ncompress: zstd\ncompress_level: 3\nchecksum: yes\n\
-             in_place: true\ndry_run: true\noverwrite: true\nthreads: 2\nreport: [r.md, s.json]\npartition: 3\n\
+             in_place: true\nno_undo: true\ndry_run: true\noverwrite: true\nthreads: 2\nreport: [r.md, s.json]\npartition: 3\n\
              registration: FULL\nsignature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: on\n\
              packages-only: true\nallow_dirty: 1\ndiscard_ntfs_log: true\ndiscard_hibernation: true\n\
              skip_volume_check: true\n",
@@ -360,7 +361,7 @@ mod tests {
         assert_eq!((spec.drivers, spec.output), (vec![at("m.iso"), at("vendor")], Some(at("o.qcow2"))));
         assert_eq!((spec.to_output, spec.new_image.output_format), (Some(at("t.raw")), Some(Format::Raw)));
         assert_eq!((spec.new_image.compress, spec.new_image.compress_level), (Some(Compression::Zstd), Some(3)));
-        assert!(spec.new_image.checksum && spec.in_place && spec.dry_run && spec.overwrite);
+        assert!(spec.new_image.checksum && spec.in_place && spec.no_undo && spec.dry_run && spec.overwrite);
         assert_eq!(spec.threads, Some(2));
         let guest = spec.guest;
         assert_eq!((guest.definitions.definitions, guest.windows.partition), (Some(at("defs.yaml")), Some(3)));

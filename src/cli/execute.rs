@@ -103,6 +103,9 @@ fn show_outcome(report: &Report, ui: &Ui) {
     ui.done(&report.summary);
     if let Some(output) = report.run.output.as_deref().filter(|_| !report.run.dry_run) {
         ui.done(&format!("Output:   {output}"));
+        if let Some(undo) = &report.run.undo {
+            ui.done(&format!("Undo:     {undo}"));
+        }
         if let Some(sum) = &report.run.output_sha256 {
             ui.answer(&escape(&format!("{sum}  {output}")));
         }

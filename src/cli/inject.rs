@@ -24,9 +24,14 @@ pub struct Args {
     #[arg(long, value_name = "PATH", required = true)]
     drivers: Vec<PathBuf>,
 
-    /// Change the image itself; a journal in its folder makes an interrupted run undoable
+    /// Change the image itself; a journal in its folder makes an interrupted run undoable, and stays as IMAGE.winject-undo
+    /// for winject undo
     #[arg(long, conflicts_with_all = ["output", "dry_run"])]
     in_place: bool,
+
+    /// Keep no undo record after --in-place, and remove an earlier one
+    #[arg(long)]
+    no_undo: bool,
 
     /// Write the changes to a small new qcow2 file that is backed by the untouched image
     #[arg(long, value_name = "NEW.qcow2", conflicts_with = "dry_run")]
@@ -53,8 +58,20 @@ pub struct Args {
 
 impl From<Args> for InjectSpec {
     fn from(args: Args) -> Self {
-        let Args { image, drivers, in_place, output, dry_run, overwrite, threads, source, guest } = args;
-        Self { image, drivers, in_place, output, dry_run, overwrite, threads, source, guest, ..Self::default() }
+        let Args { image, drivers, in_place, no_undo, output, dry_run, overwrite, threads, source, guest } = args;
+        Self {
+            image,
+            drivers,
+            in_place,
+            no_undo,
+            output,
+            dry_run,
+            overwrite,
+            threads,
+            source,
+            guest,
+            ..Self::default()
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod progress;
 mod reg;
 mod request;
 mod signals;
+mod undo;
 
 pub use output::Ui;
 pub use progress::Progress;
@@ -74,6 +75,11 @@ enum Command {
     Plan(plan::Args),
     /// Apply a saved plan: do exactly what it says, or nothing
     Apply(apply::Args),
+    /// Take the last edit in place of an image back, byte for byte
+    ///
+    /// What something else has written to other places of the image since stays; if it has written to a place that the
+    /// edit wrote, the undo is refused with the list, and nothing is touched.
+    Undo(undo::Args),
     /// Show the partitions and the Windows of an image, and whether it can be edited
     Inspect(inspect::Args),
     /// Check whether the Windows in an image will boot from a virtio disk, and say why
@@ -137,6 +143,7 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::Inject(args)) => inject::run(args, ui),
         Some(Command::Plan(args)) => plan::run(args, ui),
         Some(Command::Apply(args)) => apply::run(args, ui),
+        Some(Command::Undo(args)) => undo::run(args, ui),
         Some(Command::Inspect(args)) => inspect::run(args, ui),
         Some(Command::Check(args)) => check::run(args, ui),
         Some(Command::Drivers(args)) => drivers::run(args, ui),

@@ -22,6 +22,7 @@ pub struct InjectSpec {
     /// Driver media, the preferred one first.
     pub drivers: Vec<PathBuf>,
     pub in_place: bool,
+    pub no_undo: bool,
     pub dry_run: bool,
     /// A qcow2 overlay over the image.
     pub output: Option<PathBuf>,
@@ -51,6 +52,7 @@ impl InjectSpec {
             definitions: guest.definitions.definitions.clone(),
             other_inputs: guest.trust_publisher.iter().chain(&self.document).cloned().collect(),
             overwrite_output: self.overwrite,
+            keep_undo: !self.no_undo,
             partition: guest.windows.partition,
             threads: self.threads,
             state: StateOverrides {
@@ -180,7 +182,7 @@ mod tests {
                     discard_ntfs_log: true\ndiscard_hibernation: true\nskip_volume_check: true\n";
         for (option, key) in [
             (format!("--output {at}/o.qcow2"), "output: o.qcow2\n"),
-            ("--in-place".to_owned(), "in_place: true\n"),
+            ("--in-place --no-undo".to_owned(), "in_place: true\nno_undo: true\n"),
             ("--dry-run".to_owned(), "dry_run: true\nto_output: x.qcow2\n"),
         ] {
             let inject = format!("inject {at}/in.ova --drivers {at}/a.iso --drivers {at}/vendor {common} {option}");

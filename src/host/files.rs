@@ -1,5 +1,6 @@
 //! Operations on the host's folders: the part of a commit that is not inside one file.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -8,10 +9,11 @@ use std::sync::Arc;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use super::file_id::FileId;
 use super::folder::folder_of;
 use super::leftover;
 use super::qemu_lock::{LockMode, Locking};
-use super::read::open_as_it_is;
+use super::read::{open_as_it_is, open_as_it_is_for_writing};
 use super::storage::{FileStorage, Storage};
 use crate::error::{Error, Kind, Layer, Result};
 
@@ -47,6 +49,13 @@ pub trait HostFiles: Send + Sync {
     /// # Errors
     /// [`Kind::Pending`](crate::Kind::Pending) with the reason for which it does not count.
     fn open_journal(&self, path: &Path, image_owner: Option<u32>) -> Result<Arc<dyn Storage>>;
+
+    /// Opens an undo record for reading and writing; it counts under the conditions of a
+    /// [journal](Self::open_journal).
+    ///
+    /// # Errors
+    /// [`Kind::Refused`](crate::Kind::Refused) with the reason for which it does not count.
+    fn open_record(&self, path: &Path, image_owner: Option<u32>) -> Result<Arc<dyn Storage>>;
 
     /// Removes the temporary files that killed runs left in the folder of an output.
     fn remove_leftovers(&self, _output: &Path) {}
@@ -119,26 +128,29 @@ impl HostFiles for RealHost {
     }
 
     fn open_journal(&self, path: &Path, image_owner: Option<u32>) -> Result<Arc<dyn Storage>> {
-        let refused = |reason: String| {
+        let opened = open_as_it_is(path).map_err(unreadable).and_then(|file| judge_journal(file, image_owner));
+        let file = opened.map_err(|reason| {
             Error::new(Kind::Pending, Layer::Host, format!("cannot use the undo journal: {reason}"))
                 .path(path.display().to_string())
                 .hint("find out who made that file; if the image is good as it is, remove it")
-        };
-        let file = open_as_it_is(path).map_err(|e| {
-            let is_link = e.raw_os_error() == Some(Errno::LOOP.raw_os_error());
-            refused(if is_link { "it is a symbolic link".to_owned() } else { e.to_string() })
         })?;
-        let metadata = file.metadata().map_err(|e| refused(e.to_string()))?;
-        let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
-        if !metadata.is_file() {
-            return Err(refused("it is not a regular file".to_owned()));
-        }
-        if owner != rustix::process::geteuid().as_raw() && Some(owner) != image_owner {
-            return Err(refused(format!("it belongs to user {owner}, neither to you nor to the owner of the image")));
-        }
-        if mode & 0o022 != 0 {
-            return Err(refused(format!("other users may write to it (mode {mode:04o})")));
-        }
+        Ok(Arc::new(FileStorage::from_file(file, path)?))
+    }
+
+    fn open_record(&self, path: &Path, image_owner: Option<u32>) -> Result<Arc<dyn Storage>> {
+        let opened = open_as_it_is(path).map_err(unreadable).and_then(|file| judge_journal(file, image_owner));
+        // Only what has been judged is opened for writing.
+        let opened = opened.and_then(|file| {
+            let id = |file: &File| file.metadata().map(|meta| FileId::from(&meta)).map_err(unreadable);
+            let judged = id(&file)?;
+            let file = open_as_it_is_for_writing(path).map_err(unreadable)?;
+            if id(&file)? == judged { Ok(file) } else { Err("another file took its name".to_owned()) }
+        });
+        let file = opened.map_err(|reason| {
+            Error::refused(Layer::Host, format!("cannot use the undo record: {reason}"))
+                .path(path.display().to_string())
+                .hint("find out who made that file, and remove it if nobody needs it")
+        })?;
         Ok(Arc::new(FileStorage::from_file(file, path)?))
     }
 
@@ -168,6 +180,27 @@ impl HostFiles for RealHost {
     }
 
     fn sync_folder_of(&self, path: &Path) -> io::Result<()> {
-        std::fs::File::open(folder_of(path))?.sync_all()
+        File::open(folder_of(path))?.sync_all()
     }
+}
+
+fn unreadable(error: io::Error) -> String {
+    let is_link = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+    if is_link { "it is a symbolic link".to_owned() } else { error.to_string() }
+}
+
+/// Passes a journal that only the image's owner or the current user can have written; else says why it does not count.
+fn judge_journal(file: File, image_owner: Option<u32>) -> Result<File, String> {
+    let metadata = file.metadata().map_err(unreadable)?;
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if !metadata.is_file() {
+        return Err("it is not a regular file".to_owned());
+    }
+    if owner != rustix::process::geteuid().as_raw() && Some(owner) != image_owner {
+        return Err(format!("it belongs to user {owner}, neither to you nor to the owner of the image"));
+    }
+    if mode & 0o022 != 0 {
+        return Err(format!("other users may write to it (mode {mode:04o})"));
+    }
+    Ok(file)
 }

@@ -82,7 +82,16 @@ pub(crate) fn open(path: &Path, allow_block: bool) -> Result<File, Unreadable> {
 
 /// Opens a file of any kind for reading: does not follow a symbolic link, does not wait for the writer of a FIFO.
 pub(crate) fn open_as_it_is(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    open_with(path, OFlags::RDONLY)
+}
+
+/// As [`open_as_it_is`], for reading and writing.
+pub(crate) fn open_as_it_is_for_writing(path: &Path) -> io::Result<File> {
+    open_with(path, OFlags::RDWR)
+}
+
+fn open_with(path: &Path, access: OFlags) -> io::Result<File> {
+    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }
 

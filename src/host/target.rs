@@ -9,6 +9,11 @@ use super::folder::folder_of;
 use super::read::describe;
 use crate::error::{Error, Kind, Layer, Result};
 
+/// How the name of an undo journal ends, after that of its image.
+pub(crate) const JOURNAL_ENDING: &str = ".winject-journal";
+/// How the name of an undo record ends, after that of its image.
+pub(crate) const UNDO_RECORD_ENDING: &str = ".winject-undo";
+
 /// Symbolic links that are followed, as Linux counts.
 const LINKS_MAX: usize = 40;
 
@@ -37,7 +42,7 @@ impl Target {
     ///
     /// # Errors
     /// [`Kind::Usage`] for `-`, a folder, a block device or a socket, a link or pipe of another user, and the name of a
-    /// journal; [`Kind::Io`] when the host cannot tell.
+    /// journal or an undo record; [`Kind::Io`] when the host cannot tell.
     pub(crate) fn resolve(path: &Path, what: &'static str) -> Result<Self> {
         let shown = path.display().to_string();
         let refused = |reason: &str, hint: &str| {
@@ -69,8 +74,8 @@ impl Target {
         for _ in 0..LINKS_MAX {
             match at.symlink_metadata() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if at.as_os_str().to_string_lossy().ends_with(".winject-journal") {
-                        return refused("the name is kept for undo journals", another);
+                    if is_reserved(&at) {
+                        return refused("the name is kept for undo journals and records", another);
                     }
                     return target(at, None);
                 }
@@ -85,8 +90,8 @@ impl Target {
                     at = folder_of(&at).join(std::fs::read_link(&at).map_err(cannot)?);
                 }
                 Ok(meta) => {
-                    if at.as_os_str().to_string_lossy().ends_with(".winject-journal") {
-                        return refused("the name is kept for undo journals", another);
+                    if is_reserved(&at) {
+                        return refused("the name is kept for undo journals and records", another);
                     }
                     return target(at, Some(Existing::Regular(FileId::from(&meta))));
                 }
@@ -153,6 +158,12 @@ impl Target {
                 .hint("check that the folder exists, that it may be written to, and that there is space in it")
         }
     }
+}
+
+/// Whether the name is that of a journal or an undo record, of which only commits make any.
+fn is_reserved(path: &Path) -> bool {
+    let name = path.as_os_str().to_string_lossy();
+    [JOURNAL_ENDING, UNDO_RECORD_ENDING].iter().any(|ending| name.ends_with(ending))
 }
 
 /// Whether a link or a pipe of this user may be written through.

@@ -144,6 +144,7 @@ fn commit_staged(
         overwrite: request.overwrite_output,
         path_policy: request.path_policy.clone(),
         cancel: request.cancel.clone(),
+        keep_undo: request.keep_undo,
         ..CommitOptions::default()
     };
     let committed = match &request.destination {

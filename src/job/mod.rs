@@ -26,6 +26,7 @@ mod request;
 mod saved_plan;
 mod staging;
 mod standalone;
+mod undo;
 mod verify;
 mod volume_check;
 
@@ -43,3 +44,5 @@ pub use report::Report;
 pub use request::{Destination, InjectRequest, Observer, Silent, StateOverrides};
 pub use saved_plan::{SavedPlan, bundle_of};
 pub use staging::Staged;
+pub(crate) use undo::undo_command;
+pub use undo::{forget_undo, undo};

@@ -37,6 +37,8 @@ pub struct HiveRequest {
     pub partition: Option<u32>,
     /// Whether an existing output file is replaced.
     pub overwrite_output: bool,
+    /// Whether an edit in place keeps what it overwrites, so that [`undo`](super::undo()) can take it back.
+    pub keep_undo: bool,
     /// Time for everything that is written, so that equal runs write equal bytes.
     pub clock: FileTime,
     /// Leave out the pass over the file records that compares them with the volume's bitmaps before the first edit.
@@ -56,6 +58,8 @@ pub struct HiveEdit {
     pub recovery: Recovery,
     /// Warnings of the volume check and of the commit.
     pub warnings: Vec<String>,
+    /// The undo record, if one was kept.
+    pub undo_record: Option<PathBuf>,
 }
 
 /// Opens a hive of the Windows in an image, its logs replayed in memory. Writes nothing.
@@ -206,6 +210,7 @@ fn edit_hives(
         overwrite: request.overwrite_output,
         path_policy: policy.clone(),
         cancel: request.cancel.clone(),
+        keep_undo: request.keep_undo,
         ..CommitOptions::default()
     };
     let committed = match destination {
@@ -218,6 +223,7 @@ fn edit_hives(
         }
     };
     done.warnings.extend(committed.warnings);
+    done.undo_record = committed.undo_record;
     Ok(done)
 }
 

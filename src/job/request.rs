@@ -15,8 +15,8 @@ pub enum Destination {
     /// Nowhere: everything is computed and verified, and nothing is written. [`Report::changes`](super::Report::changes)
     /// lists what would be done.
     DryRun,
-    /// Into the image itself, with an undo journal in its folder while it is written. If the run is interrupted (power
-    /// failure), the next one restores or completes the image first. Only for raw and qcow2 images.
+    /// Into the image itself, with an undo journal in its folder while it is written, which stays as the undo record. If
+    /// the run is interrupted (power failure), the next one restores or completes the image first. Only for raw and qcow2 images.
     InPlace,
     /// A small new qcow2 file at this path, backed by the image, which stays as it is.
     Overlay(PathBuf),
@@ -88,6 +88,8 @@ pub struct InjectRequest {
     pub destination: Destination,
     /// Whether an existing output file is replaced; if not, it is an error.
     pub overwrite_output: bool,
+    /// Whether an edit in place keeps what it overwrites, so that [`undo`](super::undo()) can take it back.
+    pub keep_undo: bool,
     /// Number of the partition with Windows, as Linux counts; needed when there are several installations. 0: the image
     /// is a volume without a partition table.
     pub partition: Option<u32>,
@@ -125,6 +127,7 @@ impl InjectRequest {
             other_inputs: Vec::new(),
             destination,
             overwrite_output: false,
+            keep_undo: true,
             partition: None,
             threads: None,
             clock,

@@ -37,7 +37,8 @@ pub(super) fn write_standalone(
     };
     verified.add_to(report);
     report.run.output_sha256 = done.sha256;
-    report.add_commit(Committed { path: done.path, bytes_written: done.bytes_written, warnings: Vec::new() });
+    let (path, bytes_written) = (done.path, done.bytes_written);
+    report.add_commit(Committed { path, bytes_written, warnings: Vec::new(), undo_record: None });
     Ok(staged)
 }
 

@@ -1,9 +1,8 @@
 //! The commit in place: changes are written into the image's own file.
 //!
 //! Order of events: locks; plan; journal (flushed, with its name); space; the plan's phases, each flushed; journal
-//! removed. The removal of the journal is the commit point.
+//! removed, or renamed to the undo record, which is the commit point.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,18 +10,20 @@ use std::sync::Arc;
 use super::data_file::refuse_foreign_data_file;
 use super::options::{CommitOptions, Committed};
 use super::rollback::{self, Outcome};
+use super::settle::{Settled, settle};
 use crate::block::formats::qcow2::{self, Edit, Source, Target, Write};
-use crate::block::journal::{
-    self, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, journal_of_real_path, sector_sums,
-};
-use crate::block::{FileStorage, Format, HostFiles, ImageParts, PathPolicy, RealHost, Stage, Storage, StorageExt};
+use crate::block::journal::{self, JournalFile, JournalWriter, Purpose, journal_of_real_path, record_of_real_path};
+use crate::block::{FileStorage, Format, HostFiles, ImageParts, PathPolicy, RealHost, Stage, Storage};
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::folder_of;
-use crate::units::{HostOffset, ImageOffset};
+use crate::units::HostOffset;
 
 /// Data is copied in pieces of this size.
 const COPY_BYTES: u64 = 1 << 20;
+
+const DEVICE_WARNING: &str =
+    "the undo journal of a device, and its undo record, are next to its node and do not survive a power cut";
 
 /// [`super::commit_in_place`] on any host.
 ///
@@ -38,7 +39,8 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
     let format = editable_format(stage, path)?;
     stage.drop_unchanged()?;
     if !stage.is_dirty() {
-        return Ok(Committed { path: path.to_owned(), bytes_written: 0, warnings: Vec::new() });
+        let path = path.to_owned();
+        return Ok(Committed { path, bytes_written: 0, warnings: Vec::new(), undo_record: None });
     }
     // From here on there are files that have to be removed again.
     let _hold = options.cancel.hold()?;
@@ -50,25 +52,32 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
     let mut warnings = edit.warnings.clone();
     if targets.image.storage.fingerprint().is_some_and(|print| print.inode == 0) {
         // Device nodes usually live in a folder in memory.
-        warnings.push("the undo journal of a device is next to its node and does not survive a power cut".to_owned());
+        warnings.push(DEVICE_WARNING.to_owned());
     }
-    let run = Run { host, stage, targets, edit, path, real_path: &real_path, cancel: &options.cancel };
+    let purpose = Purpose { is_switch: edit.is_switch, is_kept: options.keep_undo };
+    let record = record_of_real_path(&real_path);
+    let run = Run { host, stage, targets, edit, purpose, path, real_path: &real_path, cancel: &options.cancel };
     let lengths = run.lengths()?;
     let writer = run.write_journal(&journal, &lengths)?;
     let result = run.reserve(&lengths).and_then(|()| run.write_phases());
-    match result {
-        Ok(()) => match finish(host, &journal)? {
-            // The old tables are given up when no power cut can bring the journal back, which might restore them.
-            None => {
+    let settled = match result {
+        Ok(()) => {
+            let settled = settle(host, &journal, &record, purpose.is_kept)?;
+            if settled.not_durable.is_none() {
                 run.remove_marker();
-                run.punch_freed();
+                // The old tables are given up when nothing restores them any more: no undo, and no journal that a power
+                // cut brings back.
+                if settled.record.is_none() {
+                    run.punch_freed();
+                }
             }
-            Some(warning) => warnings.push(warning),
-        },
-        Err(error) => match run.undo(&writer, &journal) {
-            Ok(Outcome::Restored) => return Err(error),
-            Ok(Outcome::Completed) => {
+            settled
+        }
+        Err(error) => match run.undo(&writer, &journal, &record) {
+            Ok(None) => return Err(error),
+            Ok(Some(settled)) => {
                 warnings.push(format!("the image holds the changes, but may have unused clusters left: {error}"));
+                settled
             }
             Err(undo_error) => {
                 return Err(Error::new(Kind::Pending, Layer::Block, format!("{error}; and undoing it failed"))
@@ -79,8 +88,10 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
                     ));
             }
         },
-    }
-    Ok(Committed { path: path.to_owned(), bytes_written: run.edit.bytes_written, warnings })
+    };
+    warnings.extend(settled.no_record.into_iter().chain(settled.not_durable));
+    let bytes_written = run.edit.bytes_written;
+    Ok(Committed { path: path.to_owned(), bytes_written, warnings, undo_record: settled.record })
 }
 
 fn editable_format(stage: &Stage, path: &Path) -> Result<Format> {
@@ -122,34 +133,19 @@ fn owner_of(storage: &dyn Storage) -> Option<u32> {
     storage.identity().map(|identity| identity.owner)
 }
 
-/// Removes the journal, which is the commit point. Returns a warning if the removal may not survive a power cut.
-fn finish(host: &dyn HostFiles, journal: &Path) -> Result<Option<String>> {
-    let pending = "cannot remove the undo journal; the next run would undo this one";
-    host.remove(journal).map_err(|e| {
-        Error::new(Kind::Pending, Layer::Host, pending)
-            .path(journal.display().to_string())
-            .source_error(e)
-            .hint("remove that file, or run winject again to have the old content back")
-    })?;
-    let synced = host.sync_folder_of(journal);
-    Ok(synced
-        .err()
-        .map(|e| format!("the journal's removal may not survive a power cut, which would undo this run: {e}")))
-}
-
 /// A file that is open for writing.
-struct OpenTarget {
-    storage: Arc<dyn Storage>,
-    path: std::path::PathBuf,
+pub(super) struct OpenTarget {
+    pub storage: Arc<dyn Storage>,
+    pub path: std::path::PathBuf,
 }
 
-struct Targets {
-    image: OpenTarget,
-    data_file: Option<OpenTarget>,
+pub(super) struct Targets {
+    pub image: OpenTarget,
+    pub data_file: Option<OpenTarget>,
 }
 
 impl Targets {
-    fn get(&self, target: Target) -> Result<&dyn Storage> {
+    pub fn get(&self, target: Target) -> Result<&dyn Storage> {
         match (target, &self.data_file) {
             (Target::Image, _) => Ok(&*self.image.storage),
             (Target::DataFile, Some(file)) => Ok(&*file.storage),
@@ -224,22 +220,21 @@ fn plan_raw(stage: &Stage, targets: &Targets) -> Result<Edit> {
     Ok(edit)
 }
 
-/// The writes of the phases by file, offset and length.
-type Overwritten<'a> = BTreeMap<(usize, u64, u64), Vec<&'a Write>>;
-
-struct Run<'a> {
-    host: &'a dyn HostFiles,
-    stage: &'a Stage,
-    targets: Targets,
-    edit: Edit,
-    path: &'a Path,
+/// A run that writes into the image's own file.
+pub(super) struct Run<'a> {
+    pub host: &'a dyn HostFiles,
+    pub stage: &'a Stage,
+    pub targets: Targets,
+    pub edit: Edit,
+    pub purpose: Purpose,
+    pub path: &'a Path,
     /// The same without symbolic links.
-    real_path: &'a Path,
-    cancel: &'a Cancel,
+    pub real_path: &'a Path,
+    pub cancel: &'a Cancel,
 }
 
 impl Run<'_> {
-    fn io(&self, what: &'static str) -> impl Fn(io::Error) -> Error + use<> {
+    pub fn io(&self, what: &'static str) -> impl Fn(io::Error) -> Error + use<> {
         let path = self.path.display().to_string();
         move |e| Error::io(Layer::Block, what, e).path(path.clone()).hint("check free space and permissions")
     }
@@ -262,127 +257,10 @@ impl Run<'_> {
         Ok(files)
     }
 
-    /// The content of a piece of a write.
-    fn content(&self, write: &Write, from: u64, length: u64) -> Result<Vec<u8>> {
-        let length = usize::try_from(length).unwrap_or(0);
-        match &write.source {
-            Source::Bytes(bytes) => usize::try_from(from)
-                .ok()
-                .and_then(|from| bytes.get(from..from.checked_add(length)?))
-                .map(<[u8]>::to_vec)
-                .ok_or_else(|| Error::bug(Layer::Block, "a piece beyond its write")),
-            Source::Stage { offset, .. } => {
-                let mut content = vec![0; length];
-                let start = offset.0 + from;
-                let inside = usize::try_from(self.stage.len().saturating_sub(start)).unwrap_or(usize::MAX);
-                let part = content.get_mut(..length.min(inside)).unwrap_or_default();
-                // All of the piece may be in the part of the last cluster that is after the disk's end.
-                if !part.is_empty() {
-                    self.stage.read_at(ImageOffset(start), part)?;
-                }
-                Ok(content)
-            }
-        }
-    }
-
-    /// Writes, seals and returns the journal. On an error it is removed again.
-    fn write_journal(&self, path: &Path, files: &[JournalFile]) -> Result<JournalWriter<'_>> {
-        let ranges = self.overwritten(files)?;
-        let bytes: u64 =
-            ranges.iter().map(|((_, _, length), writes)| length + writes.len() as u64 * (length / 128 + 4)).sum();
-        let expected = bytes + 64 * (bytes / PIECE_MAX + ranges.len() as u64 + 2) + 4096;
-        let mut writer = JournalWriter::create(self.host, path, self.edit.is_switch, files, expected)?;
-        let filled = ranges.iter().try_for_each(|((file, offset, length), writes)| {
-            self.record_range(&mut writer, *file, *offset, *length, writes)
-        });
-        // A marker counts only once the journal of the image that it names is complete.
-        let marked = filled.and_then(|()| match &self.targets.data_file {
-            Some(data_file) => journal::create_marker(self.host, &data_file.path, self.real_path),
-            None => Ok(()),
-        });
-        let is_marked = marked.is_ok();
-        let sealed = marked.and_then(|()| {
-            writer
-                .seal()
-                .map_err(self.io("cannot write the undo journal"))
-                .map_err(|e| e.path(path.display().to_string()))
-        });
-        match sealed {
-            Ok(()) => Ok(writer),
-            Err(error) => {
-                if !writer.abandon() {
-                    // Nothing was written to the image, but the next command finds a whole journal.
-                    return Err(Error::new(Kind::Pending, Layer::Block, format!("{error}; and the journal stays"))
-                        .path(self.path.display().to_string())
-                        .source_error(error)
-                        .hint("the image is as it was; when the cause is gone, run winject again on it in place"));
-                }
-                if is_marked {
-                    self.remove_marker();
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn remove_marker(&self) {
+    pub fn remove_marker(&self) {
         if let Some(data_file) = &self.targets.data_file {
             journal::remove_marker(self.host, &data_file.path);
         }
-    }
-
-    /// The ranges inside the old files that the run writes, each with its writes in the order of the phases.
-    fn overwritten(&self, files: &[JournalFile]) -> Result<Overwritten<'_>> {
-        let mut ranges = Overwritten::new();
-        for write in self.edit.phases.iter().flatten() {
-            let file = usize::from(write.target == Target::DataFile);
-            let old_length = files.get(file).map_or(0, |f| f.old_length);
-            let length = write.source.len().min(old_length.saturating_sub(write.offset.0));
-            if length > 0 {
-                ranges.entry((file, write.offset.0, length)).or_default().push(write);
-            }
-        }
-        // Records must not overlap: each sector has one old content and one history.
-        let mut end = (0, 0);
-        for (file, offset, length) in ranges.keys() {
-            if (*file, *offset) < end {
-                return Err(Error::bug(Layer::Block, "writes of an edit overlap").at(*offset));
-            }
-            end = (*file, offset + length);
-        }
-        Ok(ranges)
-    }
-
-    fn record_range(
-        &self,
-        writer: &mut JournalWriter<'_>,
-        file: usize,
-        offset: u64,
-        length: u64,
-        writes: &[&Write],
-    ) -> Result<()> {
-        let target = if file == 0 { Target::Image } else { Target::DataFile };
-        let storage = self.targets.get(target)?;
-        let mut at = 0;
-        while at < length {
-            self.cancel.check()?;
-            let piece = (length - at).min(PIECE_MAX);
-            let place = offset + at;
-            let run = storage.run_at(place).map_err(self.io("cannot read the image"))?;
-            let old = if !run.is_data && run.length >= piece {
-                None
-            } else {
-                let mut old = vec![0; usize::try_from(piece).unwrap_or(0)];
-                storage.read_exact_at(place, &mut old).map_err(self.io("cannot read the image"))?;
-                Some(old)
-            };
-            let variants = writes.iter().map(|w| Ok(sector_sums(&self.content(w, at, piece)?)));
-            let variants = variants.collect::<Result<Vec<_>>>()?;
-            let record = Record { file, offset: place, length: piece, old, variants };
-            writer.add(&record).map_err(self.io("cannot write the undo journal"))?;
-            at += piece;
-        }
-        Ok(())
     }
 
     /// Makes sure that no write can fail for want of space: the new end of each file, and holes that are filled.
@@ -443,12 +321,20 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn undo(&self, writer: &JournalWriter<'_>, journal: &Path) -> Result<Outcome> {
+    /// Undoes the run after an error. Returns `None` if the image holds its old content, else what became of the journal.
+    fn undo(&self, writer: &JournalWriter<'_>, journal: &Path, record: &Path) -> Result<Option<Settled>> {
         let files: Vec<_> = self.targets.all().map(|(_, open)| Arc::clone(&open.storage)).collect();
-        let outcome = rollback::undo(Arc::clone(writer.storage()), &files, self.path)?;
-        journal::remove(self.host, journal).map_err(|e| Error::io(Layer::Host, "cannot remove the undo journal", e))?;
+        let done = rollback::undo(Arc::clone(writer.storage()), &files, self.path)?;
+        let settled = match done.outcome {
+            Outcome::Completed => Some(settle(self.host, journal, record, done.is_kept)?),
+            Outcome::Restored | Outcome::Undone => {
+                let removed = journal::remove(self.host, journal);
+                removed.map_err(|e| Error::io(Layer::Host, "cannot remove the undo journal", e))?;
+                None
+            }
+        };
         self.remove_marker();
-        Ok(outcome)
+        Ok(settled)
     }
 
     /// Punches holes for the unused clusters. A file system that cannot do it keeps the space allocated.
@@ -461,5 +347,3 @@ impl Run<'_> {
         }
     }
 }
-
-const _: () = assert!(PIECE_MAX.is_multiple_of(SECTOR as u64));

@@ -5,18 +5,24 @@
 
 use std::path::Path;
 
+mod compare;
 mod data_file;
 mod in_place;
 mod options;
 mod output;
 mod overlay;
+mod restore;
 mod rollback;
+mod run_journal;
+mod settle;
+mod undo;
 
 pub use options::{CommitOptions, Committed};
 pub(crate) use output::{Output, refuse_own_files, resolve_output};
 pub use rollback::Recovery;
+pub use undo::{UndoOptions, Undone};
 
-pub use super::journal::journal_path;
+pub use super::journal::{journal_path, undo_path};
 use super::{PathPolicy, RealHost, Stage};
 use crate::error::Result;
 
@@ -68,9 +74,30 @@ pub fn recover(path: &Path, policy: &PathPolicy) -> Result<Recovery> {
     rollback::recover(&RealHost, path, super::Locking::default(), policy)
 }
 
+/// Takes the last edit in place of the image at `path` back, from the undo record beside it: every byte and the length
+/// of its file become what they were, and the record goes. What something else has written to other places since stays.
+///
+/// # Errors
+/// [`Kind::Refused`](crate::Kind::Refused) when there is no record, it cannot be trusted, it was made for another file,
+/// or something else has written to a place that the edit wrote (with a list); nothing is touched then.
+/// [`Kind::Pending`](crate::Kind::Pending) when an interrupted run has to be dealt with first, or when the undo itself
+/// was interrupted by a failure: [`recover`] finishes it.
+pub fn undo(path: &Path, options: &UndoOptions) -> Result<Undone> {
+    undo::undo(&RealHost, path, options)
+}
+
+/// Removes the undo record of the image at `path`: the last edit in place can then not be taken back.
+///
+/// # Errors
+/// [`Kind::Refused`](crate::Kind::Refused) when there is none, or it is a file that winject would not obey.
+pub fn forget(path: &Path) -> Result<()> {
+    undo::forget(&RealHost, path, super::Locking::default())
+}
+
 /// The same commits on a host of one's own, for tests that record writes and inject faults.
 pub mod on {
     pub use super::in_place::in_place;
     pub use super::overlay::overlay;
     pub use super::rollback::recover;
+    pub use super::undo::{forget, undo};
 }

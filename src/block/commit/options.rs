@@ -29,4 +29,6 @@ pub struct Committed {
     pub bytes_written: u64,
     /// Things the user should know (a VM state in a snapshot, bitmaps marked inconsistent, …).
     pub warnings: Vec<String>,
+    /// The undo record, if one was kept.
+    pub undo_record: Option<PathBuf>,
 }

@@ -3,19 +3,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::block::journal::journal_of_real_path;
+use crate::block::journal::{journal_of_real_path, record_of_real_path};
 use crate::block::{Locking, Storage};
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{AtomicFile, HostFiles, RunFiles, Target, folder_of};
 
 /// An image that is being written. Dropped before it is finished, it leaves nothing.
-#[derive(Debug)]
 pub(crate) struct Output<'h> {
     // Fields drop in this order: the temporary file is gone before the lock is.
     file: AtomicFile<'h>,
     /// The file that is going to be replaced, locked until that is done.
     _replaced: Option<Arc<dyn Storage>>,
+    host: &'h dyn HostFiles,
+    /// Where the undo record of a file of this name is.
+    record: PathBuf,
 }
 
 impl<'h> Output<'h> {
@@ -34,8 +36,10 @@ impl<'h> Output<'h> {
         cancel: &Cancel,
     ) -> Result<Self> {
         let hold = cancel.hold()?;
-        let replaced = lock_target(host, target.path(), locking)?;
-        Ok(Self { file: AtomicFile::create_on(host, target, sources, hold)?, _replaced: replaced })
+        let place = place_of(host, target.path());
+        let replaced = lock_target(host, target.path(), &place, locking)?;
+        let file = AtomicFile::create_on(host, target, sources, hold)?;
+        Ok(Self { file, _replaced: replaced, host, record: record_of_real_path(&place) })
     }
 
     /// The file under its temporary name.
@@ -43,9 +47,17 @@ impl<'h> Output<'h> {
         self.file.storage()
     }
 
-    /// See [`AtomicFile::finish`].
+    /// See [`AtomicFile::finish`]. The undo record of a file that was replaced goes with it.
     pub(crate) fn finish(self) -> Result<()> {
-        self.file.finish()
+        let Self { file, _replaced: replaced, host, record } = self;
+        file.finish()?;
+        if replaced.is_some()
+            && host.exists(&record)
+            && let Err(error) = host.remove(&record)
+        {
+            tracing::warn!(path = %record.display(), %error, "cannot remove the undo record of the file that was replaced");
+        }
+        Ok(())
     }
 }
 
@@ -60,13 +72,21 @@ pub(crate) fn resolve_output(out: &Path, overwrite: bool) -> Result<Target> {
     Ok(target)
 }
 
+/// The path of a file that need not exist, without symbolic links.
+fn place_of(host: &dyn HostFiles, target: &Path) -> PathBuf {
+    host.real_path(folder_of(target)).join(target.file_name().unwrap_or_default())
+}
+
 /// Locks the file that an output is going to replace, until the returned storage is dropped: a program that uses it
 /// would go on with a file that has no name any more. Nor may a journal lie there: it would be taken for the new
 /// file's.
-fn lock_target(host: &dyn HostFiles, target: &Path, locking: Locking) -> Result<Option<Arc<dyn Storage>>> {
-    let name = target.file_name().unwrap_or_default();
-    let place = host.real_path(folder_of(target)).join(name);
-    let journal = journal_of_real_path(&place);
+fn lock_target(
+    host: &dyn HostFiles,
+    target: &Path,
+    place: &Path,
+    locking: Locking,
+) -> Result<Option<Arc<dyn Storage>>> {
+    let journal = journal_of_real_path(place);
     if host.exists(&journal) {
         return Err(Error::new(
             Kind::Pending,

@@ -45,7 +45,7 @@ pub fn overlay(
     }
     image.finish().map_err(in_out)?;
     output.finish()?;
-    Ok(Committed { path: out.to_owned(), bytes_written, warnings: Vec::new() })
+    Ok(Committed { path: out.to_owned(), bytes_written, warnings: Vec::new(), undo_record: None })
 }
 
 /// [`super::check_overlay`], with the format that the overlay records.

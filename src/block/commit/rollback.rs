@@ -1,14 +1,17 @@
-//! Recovery from the journal of an interrupted run: restore the old content, or complete the run.
+//! Recovery from the journal of an interrupted run: restore the old content, or complete the run. An interrupted undo is
+//! finished.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::compare::{Examined, State, differences, examine, first_changed_witness};
 use super::data_file::refuse_foreign_data_file;
-use crate::block::journal::{self, Journal, Record, RecoveryState, SECTOR, journal_of_real_path, sector_sums};
-use crate::block::{FileIdentity, HostFiles, Locking, PathPolicy, Storage, StorageExt, is_zero, qcow2};
+use super::restore::{self, cut_unused_end, lost_reference, put_back, sync_header};
+use super::settle::settle;
+use crate::block::journal::{self, Entry, Journal, RecoveryState, journal_of_real_path, record_of_real_path};
+use crate::block::{FileIdentity, HostFiles, Locking, PathPolicy, Storage, StorageExt, qcow2};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
-use crate::units::HostOffset;
 
 /// State of the image after a journal was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub(super) enum Outcome {
     Restored,
     /// It holds the new content: the run had passed the point at which it counts.
     Completed,
+    /// It holds the old content again, and that is what the run was for.
+    Undone,
 }
 
 /// What [`super::recover`] found and did.
@@ -74,8 +79,10 @@ fn recover_pending(
         RecoveryState::Journal => {}
     }
     let storage = host.open_journal(journal_file, owner)?;
+    let record = &record_of_real_path(real_path);
     let mut recovery = Recovery::Nothing;
     let mut data_path = None;
+    let mut is_kept = false;
     if let Some(journal) = Journal::open(Arc::clone(&storage))? {
         // Where the file system knows locks, the image's lock has said so already.
         if !image.is_locked() && journal.owner.is_another_alive() {
@@ -94,10 +101,22 @@ fn recover_pending(
         tracing::info!(path = %path.display(), ?outcome, "an interrupted run was dealt with");
         recovery = match outcome {
             Outcome::Restored => Recovery::Restored,
-            Outcome::Completed => Recovery::Completed,
+            Outcome::Completed => {
+                is_kept = can_be_kept(&journal, &files);
+                Recovery::Completed
+            }
+            Outcome::Undone => Recovery::Undone,
         };
     }
-    remove_journal(host, journal_file)?;
+    match recovery {
+        Recovery::Completed => settle(host, journal_file, record, is_kept).map(drop)?,
+        Recovery::Undone if host.exists(record) => {
+            // It was copied for the undo, and is of no more use.
+            remove_journal(host, record)?;
+            remove_journal(host, journal_file)?;
+        }
+        _ => remove_journal(host, journal_file)?,
+    }
     if let Some(data_path) = data_path {
         journal::remove_marker(host, &data_path);
     }
@@ -110,7 +129,7 @@ fn remove_journal(host: &dyn HostFiles, path: &Path) -> Result<()> {
 
 /// Opens the image's data file for writing. Which one that is the image says, and the policy must allow it; what the
 /// journal says has to be the same. A journal may come from anywhere, and must not make other files be written.
-fn open_data_file(
+pub(super) fn open_data_file(
     host: &dyn HostFiles,
     path: &Path,
     image: &[Arc<dyn Storage>],
@@ -142,15 +161,21 @@ fn open_data_file(
 }
 
 /// Applies a journal to files that are open already.
-pub(super) fn undo(journal: Arc<dyn Storage>, files: &[Arc<dyn Storage>], path: &Path) -> Result<Outcome> {
-    match Journal::open(journal)? {
-        Some(journal) => apply(&journal, files, path, Caller::SameRun),
-        None => Ok(Outcome::Restored),
-    }
+pub(super) fn undo(journal: Arc<dyn Storage>, files: &[Arc<dyn Storage>], path: &Path) -> Result<RolledBack> {
+    let Some(journal) = Journal::open(journal)? else {
+        return Ok(RolledBack { outcome: Outcome::Restored, is_kept: false });
+    };
+    let outcome = apply(&journal, files, path, Caller::SameRun)?;
+    let is_kept = outcome == Outcome::Completed && can_be_kept(&journal, files);
+    Ok(RolledBack { outcome, is_kept })
 }
 
-fn io(error: std::io::Error) -> Error {
-    Error::io(Layer::Block, "cannot restore the old content", error)
+/// What came of a run that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RolledBack {
+    pub outcome: Outcome,
+    /// Whether its journal can be kept as the undo record.
+    pub is_kept: bool,
 }
 
 /// The run that applies a journal.
@@ -163,45 +188,35 @@ enum Caller {
 }
 
 fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Caller) -> Result<Outcome> {
-    let Examined { mut state, is_half_written, is_complete } = examine(journal, files)?;
-    if !is_of(journal, files, state, is_half_written) {
+    let mut examined = examine(journal, files)?;
+    if !is_of(journal, files, examined.state, examined.is_half_written) {
         return Err(Error::new(Kind::Pending, Layer::Block, "the undo journal was made for another file").hint(
             "if the image is good as it is, remove the file IMAGE.winject-journal next to it; otherwise restore a copy",
         ));
     }
-    if is_complete && caller == Caller::NextRun {
+    if examined.is_complete && caller == Caller::NextRun && !journal.is_undo {
         rewrite_content(journal, files)?;
         return Ok(Outcome::Completed);
     }
-    if journal.is_switch
-        && state == State::Ours
+    if journal.purpose.is_switch
+        && examined.state == State::Ours
         && let Some(image) = files.first()
         && let Some(offset) = lost_reference(journal, image, path)?
     {
-        state = State::Changed(offset);
+        examined.state = State::Changed(offset);
     }
-    match state {
-        State::Changed(_) | State::Switched if journal.is_switch => {
-            // The image is consistent even if another program wrote to it since; at most some clusters are unused.
-            let image = files.first().ok_or_else(|| Error::bug(Layer::Block, "a journal without files"))?;
-            sync_header(image)?;
-            if let Err(error) = qcow2::repair_leaks(image, path) {
-                tracing::warn!(path = %path.display(), %error, "unused clusters may remain");
-            }
-            Ok(if state == State::Switched { Outcome::Completed } else { Outcome::Restored })
+    if journal.is_undo {
+        return finish_undo(journal, files, path, &examined);
+    }
+    match examined.state {
+        State::Changed(_) | State::Switched if journal.purpose.is_switch => {
+            keep_image(files, path)?;
+            Ok(if examined.state == State::Switched { Outcome::Completed } else { Outcome::Restored })
         }
-        State::Changed(offset) => Err(Error::new(
-            Kind::Pending,
-            Layer::Block,
-            "the image was changed by something else after the interruption",
-        )
-        .at(offset)
-        .hint(
-            "if the image is good as it is, remove the file IMAGE.winject-journal next to it; otherwise restore a copy",
-        )),
+        State::Changed(offset) => Err(changed(offset)),
         State::Ours | State::Switched => {
-            restore(journal, files)?;
-            if journal.is_switch
+            restore::restore(journal, files)?;
+            if journal.purpose.is_switch
                 && let (Some(image), Some(file)) = (files.first(), journal.files.first())
             {
                 cut_unused_end(image, file.old_length, path)?;
@@ -209,6 +224,50 @@ fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Cal
             Ok(Outcome::Restored)
         }
     }
+}
+
+/// Finishes an undo that was interrupted. If something else wrote to the image since, a switched image stays as it is.
+fn finish_undo(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, examined: &Examined) -> Result<Outcome> {
+    let is_switched = examined.state == State::Switched;
+    let foreign = match examined.state {
+        State::Changed(offset) => Some(offset),
+        // As long as the new tables count, the clusters that only they use may have been written to.
+        State::Switched => match examined.changed {
+            None => first_changed_witness(journal, files)?,
+            changed => changed,
+        },
+        State::Ours => None,
+    };
+    match foreign {
+        None => {
+            put_back(journal, files, path)?;
+            Ok(Outcome::Undone)
+        }
+        Some(_) if journal.purpose.is_switch => {
+            keep_image(files, path)?;
+            Ok(if is_switched { Outcome::Completed } else { Outcome::Undone })
+        }
+        Some(offset) => Err(changed(offset)),
+    }
+}
+
+/// Leaves an image that switches by its header as it is: it is consistent even if another program wrote to it since. At
+/// most some clusters are unused; they are freed.
+fn keep_image(files: &[Arc<dyn Storage>], path: &Path) -> Result<()> {
+    let image = files.first().ok_or_else(|| Error::bug(Layer::Block, "a journal without files"))?;
+    sync_header(image)?;
+    if let Err(error) = qcow2::repair_leaks(image, path) {
+        tracing::warn!(path = %path.display(), %error, "unused clusters may remain");
+    }
+    Ok(())
+}
+
+fn changed(offset: u64) -> Error {
+    Error::new(Kind::Pending, Layer::Block, "the image was changed by something else after the interruption")
+        .at(offset)
+        .hint(
+            "if the image is good as it is, remove the file IMAGE.winject-journal next to it; otherwise restore a copy",
+        )
 }
 
 /// Whether the journal was made for these files. They are known by their inode numbers. Copied together to another file
@@ -228,166 +287,26 @@ fn is_of(journal: &Journal, files: &[Arc<dyn Storage>], state: State, is_half_wr
         && files.iter().zip(&journal.files).all(|(file, recorded)| is_same(recorded.identity, file.identity()))
 }
 
+/// Whether the journal of a run that was completed can be its undo record: everything is as the run leaves it, and durable.
+fn can_be_kept(journal: &Journal, files: &[Arc<dyn Storage>]) -> bool {
+    let is_whole = || differences(journal, files).is_ok_and(|found| found.is_none());
+    journal.purpose.is_kept && !journal.is_undo && is_whole() && rewrite_content(journal, files).is_ok()
+}
+
 /// Writes and flushes once more what the run wrote: see [`sync_header`].
 fn rewrite_content(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<()> {
-    journal.for_each(|record| {
-        let Some(storage) = files.get(record.file) else { return Ok(()) };
-        let mut content = vec![0; usize::try_from(record.length).unwrap_or(0)];
-        storage.read_exact_at(record.offset, &mut content).map_err(io)?;
-        storage.write_at(record.offset, &content).map_err(io)
+    journal.for_each_entry(|entry| {
+        let old_length = |file: usize| journal.files.get(file).map_or(0, |file| file.old_length);
+        let (file, offset, length) = match entry {
+            Entry::Overwritten(record) => (record.file, record.offset, record.length),
+            // What is new beyond the old end; the rest was not written.
+            Entry::Witness { file, offset, length, .. } if offset >= old_length(file) => (file, offset, length),
+            Entry::Witness { .. } | Entry::Between { .. } => return Ok(()),
+        };
+        let Some(storage) = files.get(file) else { return Ok(()) };
+        let mut content = vec![0; usize::try_from(length).unwrap_or(0)];
+        storage.read_exact_at(offset, &mut content).map_err(restore::io)?;
+        storage.write_at(offset, &content).map_err(restore::io)
     })?;
-    files.iter().try_for_each(|storage| storage.flush().map_err(io))
-}
-
-/// Writes the header that the host shows once more, and flushes it. The flush that should have stored it may have
-/// failed; after a failed flush Linux shows the pages as clean although they were never stored. Only when the header is
-/// durable may clusters be freed that the tables of another header use.
-fn sync_header(image: &Arc<dyn Storage>) -> Result<()> {
-    let mut sector = [0; SECTOR];
-    image.read_exact_at(0, &mut sector).map_err(io)?;
-    image.write_at(0, &sector).map_err(io)?;
-    image.flush().map_err(io)
-}
-
-/// Cuts off what the interrupted run added after the old end, unless something refers to it: a guest may have run in
-/// the meantime, whose new clusters are there.
-fn cut_unused_end(image: &Arc<dyn Storage>, old_length: u64, path: &Path) -> Result<()> {
-    let length = image.len().map_err(io)?;
-    if length <= old_length {
-        return Ok(());
-    }
-    let (used, cluster_size) = match qcow2::end_in_use(image, path) {
-        Ok(end) => end,
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "the file stays longer than it needs to be");
-            return Ok(());
-        }
-    };
-    let mut end = used.0.clamp(old_length, length);
-    // The last cluster may have been cut short before. What is missing of it is zeros, unless a guest wrote there.
-    if end - old_length < cluster_size {
-        let mut rest = vec![0; usize::try_from(end - old_length).unwrap_or(0)];
-        image.read_exact_at(old_length, &mut rest).map_err(io)?;
-        if is_zero(&rest) {
-            end = old_length;
-        }
-    }
-    if end < length {
-        image.set_len(end).map_err(io)?;
-        image.flush().map_err(io)?;
-    }
-    Ok(())
-}
-
-/// Whether the old refcounts would be too low: a guest that ran after the interruption may have taken the very clusters
-/// that the run wanted, and then its refcounts look like the run's. Returns where.
-fn lost_reference(journal: &Journal, image: &Arc<dyn Storage>, path: &Path) -> Result<Option<u64>> {
-    let blocks = match qcow2::refcount_blocks(image, path) {
-        Ok(blocks) => blocks,
-        // An image that is damaged otherwise is at least given back as it was.
-        Err(error) if error.kind() != Kind::Io => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut old = Vec::new();
-    journal.for_each(|record| {
-        let end = record.offset.saturating_add(record.length);
-        let first = blocks.partition_point(|block| block.end.0 <= record.offset);
-        if record.file == 0 && blocks.get(first).is_some_and(|block| block.start.0 < end) {
-            let zeros = || vec![0; usize::try_from(record.length).unwrap_or(0)];
-            old.push((HostOffset(record.offset), record.old.unwrap_or_else(zeros)));
-        }
-        Ok(())
-    })?;
-    match qcow2::first_lost_reference(image, path, &old) {
-        Err(error) if error.kind() != Kind::Io => Ok(None),
-        result => Ok(result?.map(u64::from)),
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Every sector is old or what the run made of it.
-    Ours,
-    /// Like `Ours`, and the header is the new one.
-    Switched,
-    /// Another program wrote to the file; offset of the first foreign sector.
-    Changed(u64),
-}
-
-struct Examined {
-    state: State,
-    /// Some sectors are old and some are new.
-    is_half_written: bool,
-    /// Every byte is what the run was to make of it, and that can be told (nothing was added at the end of a file,
-    /// which the journal does not cover). A run with a switch is complete when it has [switched](State::Switched).
-    is_complete: bool,
-}
-
-fn examine(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<Examined> {
-    let (mut has_old, mut has_new) = (false, false);
-    let mut is_complete = !journal.is_switch && journal.files.iter().all(|file| file.new_length == file.old_length);
-    let mut changed = None;
-    for (storage, file) in files.iter().zip(&journal.files) {
-        let length = storage.len().map_err(io)?;
-        if length < file.old_length || length > file.new_length {
-            changed.get_or_insert(length);
-        }
-    }
-    let mut is_switched = false;
-    journal.for_each(|record| {
-        let Some(storage) = files.get(record.file) else { return Ok(()) };
-        let mut found = vec![0; usize::try_from(record.length).unwrap_or(0)];
-        storage.read_or_zeros_at(record.offset, &mut found).map_err(io)?;
-        let (sums_found, sums_old) = (sector_sums(&found), old_sums(&record));
-        for (index, sum) in sums_found.iter().enumerate() {
-            let is_old = sums_old.get(index) == Some(sum);
-            let is_new = record.variants.iter().any(|v| v.get(index) == Some(sum));
-            has_old |= is_old && !is_new;
-            has_new |= is_new && !is_old;
-            is_complete &= record.variants.last().is_some_and(|v| v.get(index) == Some(sum));
-            if !is_old && !is_new {
-                changed.get_or_insert(record.offset + (index * SECTOR) as u64);
-            }
-            is_switched |= journal.is_switch && record.file == 0 && record.offset == 0 && index == 0 && !is_old;
-        }
-        Ok(())
-    })?;
-    let state = match (is_switched, changed) {
-        (true, _) => State::Switched,
-        (false, Some(offset)) => State::Changed(offset),
-        (false, None) => State::Ours,
-    };
-    let is_complete = is_complete && has_new && state == State::Ours;
-    Ok(Examined { state, is_half_written: has_old && has_new, is_complete })
-}
-
-fn old_sums(record: &Record) -> Vec<u32> {
-    match &record.old {
-        Some(old) => sector_sums(old),
-        None => sector_sums(&vec![0; usize::try_from(record.length).unwrap_or(0)]),
-    }
-}
-
-fn restore(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<()> {
-    journal.for_each(|record| {
-        let Some(storage) = files.get(record.file) else { return Ok(()) };
-        match &record.old {
-            Some(old) => storage.write_at(record.offset, old).map_err(io),
-            None => match storage.punch(record.offset, record.length) {
-                Ok(()) => Ok(()),
-                Err(_) => {
-                    let zeros = vec![0; usize::try_from(record.length).unwrap_or(0)];
-                    storage.write_at(record.offset, &zeros).map_err(io)
-                }
-            },
-        }
-    })?;
-    for (storage, file) in files.iter().zip(&journal.files) {
-        storage.flush().map_err(io)?;
-        if !journal.is_switch && storage.len().map_err(io)? != file.old_length {
-            storage.set_len(file.old_length).map_err(io)?;
-            storage.flush().map_err(io)?;
-        }
-    }
-    Ok(())
+    files.iter().try_for_each(|storage| storage.flush().map_err(restore::io))
 }

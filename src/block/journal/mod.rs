@@ -1,4 +1,4 @@
-//! Undo journals of in-place commits, and the markers of external data files.
+//! Undo journals of in-place commits, the undo records that they become, and the markers of external data files.
 
 mod marker;
 mod owner;
@@ -9,9 +9,9 @@ mod record;
 mod writer;
 
 pub(super) use marker::{create as create_marker, remove as remove_marker};
-pub(super) use path::journal_of_real_path;
-pub use path::journal_path;
+pub(super) use path::{journal_of_real_path, record_of_real_path};
+pub use path::{journal_path, undo_path};
 pub(super) use pending::{RecoveryState, clear, pending, pending_data_file, recovery_state, refuse_pending};
 pub(super) use reader::Journal;
-pub(super) use record::{JournalFile, PIECE_MAX, Record, SECTOR, sector_sums};
-pub(super) use writer::{JournalWriter, remove};
+pub(super) use record::{Entry, JournalFile, PIECE_MAX, Purpose, Record, SECTOR, sector_sums};
+pub(super) use writer::{JournalWriter, remove, turn_back};

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::owner::Owner;
 use super::record::{
-    BUFFER_BYTES, FILES_MAX, FLAG_SWITCH, IDENTITIES, JournalFile, KIND_HOLE, MAGIC, PATH_BYTES_MAX, PIECE_MAX, Record,
-    SECTOR, TAG_END, TAG_RECORD, VARIANTS_MAX, VERSION, is_unused,
+    BUFFER_BYTES, Entry, FILES_MAX, FLAG_KEEP, FLAG_SWITCH, IDENTITIES, JournalFile, KIND_BETWEEN, KIND_HOLE, KIND_OLD,
+    KIND_WITNESS, MAGIC, MAGIC_BACK, OWNER_AT, PATH_BYTES_MAX, PIECE_MAX, Purpose, Record, SECTOR, TAG_END, TAG_RECORD,
+    VARIANTS_MAX, VERSION, VERSION_OLDEST, is_unused,
 };
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{FileIdentity, Storage, StorageExt};
@@ -15,10 +16,13 @@ use crate::host::{FileIdentity, Storage, StorageExt};
 #[derive(Debug)]
 pub(crate) struct Journal {
     storage: Arc<dyn Storage>,
-    pub is_switch: bool,
+    pub purpose: Purpose,
+    /// Whether the old content is being put back, instead of new content written.
+    pub is_undo: bool,
     pub files: Vec<JournalFile>,
     /// The process that wrote it.
     pub owner: Owner,
+    version: u32,
     records_at: u64,
     length: u64,
 }
@@ -73,16 +77,35 @@ impl<'a> JournalReader<'a> {
 }
 
 fn damaged(what: &str) -> Error {
-    Error::new(Kind::Pending, Layer::Block, format!("the undo journal of an interrupted run is damaged: {what}"))
+    Error::new(Kind::Pending, Layer::Block, format!("the undo journal is damaged: {what}"))
 }
 
 fn unreadable(error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         damaged("it is truncated")
     } else {
-        Error::new(Kind::Pending, Layer::Block, "cannot read the undo journal of an interrupted run")
-            .source_error(error)
+        Error::new(Kind::Pending, Layer::Block, "cannot read the undo journal").source_error(error)
     }
+}
+
+/// Reads what the header says of a file.
+fn read_file(reader: &mut JournalReader<'_>) -> Result<JournalFile> {
+    let old_length = reader.u64().map_err(unreadable)?;
+    let new_length = reader.u64().map_err(unreadable)?;
+    let kind = reader.u32().map_err(unreadable)?;
+    let inode = reader.u64().map_err(unreadable)?;
+    let (created, modified) = (reader.i128().map_err(unreadable)?, reader.i128().map_err(unreadable)?);
+    let [unknown, _, device] = IDENTITIES;
+    let is_device = kind == device;
+    let known = FileIdentity { owner: 0, is_device, inode, created, modified };
+    let identity = if kind == unknown { None } else { Some(known) };
+    let name_length = reader.u32().map_err(unreadable)?;
+    if name_length > PATH_BYTES_MAX || !IDENTITIES.contains(&kind) {
+        return Err(damaged("impossible file"));
+    }
+    let name = reader.take(name_length as usize).map_err(unreadable)?;
+    let name = String::from_utf8(name).map_err(|_| damaged("impossible name"))?;
+    Ok(JournalFile { old_length, new_length, identity, name })
 }
 
 impl Journal {
@@ -94,16 +117,18 @@ impl Journal {
         }
         let mut magic = [0; MAGIC.len()];
         storage.read_or_zeros_at(0, &mut magic).map_err(unreadable)?;
-        if magic != *MAGIC {
+        if magic != *MAGIC && magic != *MAGIC_BACK {
             return Err(damaged("not a journal"));
         }
         let mut reader = JournalReader::new(&*storage, MAGIC.len() as u64, length);
         let version = reader.u32().map_err(unreadable)?;
-        if version != VERSION {
+        if !(VERSION_OLDEST..=VERSION).contains(&version) {
             return Err(Error::new(
                 Kind::Pending,
                 Layer::Block,
-                format!("the undo journal has version {version}, this winject knows version {VERSION}"),
+                format!(
+                    "the undo journal has version {version}, this winject knows version {VERSION_OLDEST} to {VERSION}"
+                ),
             )
             .hint("restore the image with the winject that was interrupted"));
         }
@@ -114,28 +139,13 @@ impl Journal {
         }
         let owner = reader.take(Owner::BYTES).map_err(unreadable)?;
         let owner = Owner::from_bytes(&owner).ok_or_else(|| damaged("it is truncated"))?;
-        let mut files = Vec::new();
-        for _ in 0..count {
-            let old_length = reader.u64().map_err(unreadable)?;
-            let new_length = reader.u64().map_err(unreadable)?;
-            let kind = reader.u32().map_err(unreadable)?;
-            let inode = reader.u64().map_err(unreadable)?;
-            let (created, modified) = (reader.i128().map_err(unreadable)?, reader.i128().map_err(unreadable)?);
-            let [unknown, _, device] = IDENTITIES;
-            let is_device = kind == device;
-            let known = FileIdentity { owner: 0, is_device, inode, created, modified };
-            let identity = if kind == unknown { None } else { Some(known) };
-            let name_length = reader.u32().map_err(unreadable)?;
-            if name_length > PATH_BYTES_MAX || !IDENTITIES.contains(&kind) {
-                return Err(damaged("impossible file"));
-            }
-            let name = reader.take(name_length as usize).map_err(unreadable)?;
-            let name = String::from_utf8(name).map_err(|_| damaged("impossible name"))?;
-            files.push(JournalFile { old_length, new_length, identity, name });
-        }
+        let files = (0..count).map(|_| read_file(&mut reader)).collect::<Result<_>>()?;
         let records_at = reader.place();
         drop(reader);
-        let journal = Self { storage, is_switch: flags & FLAG_SWITCH != 0, files, owner, records_at, length };
+        let is_undo = magic == *MAGIC_BACK;
+        let is_kept = version > VERSION_OLDEST && flags & FLAG_KEEP != 0;
+        let purpose = Purpose { is_switch: flags & FLAG_SWITCH != 0, is_kept };
+        let journal = Self { storage, purpose, is_undo, files, owner, version, records_at, length };
         journal.verify()?;
         Ok(Some(journal))
     }
@@ -143,11 +153,14 @@ impl Journal {
     /// Reads everything once: nothing is restored from a journal that is not whole.
     fn verify(&self) -> Result<()> {
         let mut sum = crc32fast::Hasher::new();
-        // The magic was zeros when the checksum was made.
-        sum.update(&[0; MAGIC.len()]);
         let mut head = vec![0; usize::try_from(self.records_at).unwrap_or(0)];
         self.storage.read_exact_at(0, &mut head).map_err(unreadable)?;
-        sum.update(head.get(MAGIC.len()..).unwrap_or_default());
+        // What turns a journal round counts as zeros.
+        let is_turned = |at: &usize| {
+            *at < MAGIC.len() || (self.version > VERSION_OLDEST && (OWNER_AT..OWNER_AT + Owner::BYTES).contains(at))
+        };
+        head.iter_mut().enumerate().filter(|(at, _)| is_turned(at)).for_each(|(_, byte)| *byte = 0);
+        sum.update(&head);
         let mut reader = JournalReader::new(&*self.storage, self.records_at, self.length);
         reader.sum = sum;
         let mut records = 0u64;
@@ -164,16 +177,29 @@ impl Journal {
         Ok(())
     }
 
-    /// Calls `take` with every record.
+    /// Calls `take` with everything that the run overwrites.
     pub fn for_each(&self, mut take: impl FnMut(Record) -> Result<()>) -> Result<()> {
+        self.for_each_entry(|entry| match entry {
+            Entry::Overwritten(record) => take(record),
+            Entry::Witness { .. } | Entry::Between { .. } => Ok(()),
+        })
+    }
+
+    /// Calls `take` with every record.
+    pub fn for_each_entry(&self, mut take: impl FnMut(Entry) -> Result<()>) -> Result<()> {
         let mut reader = JournalReader::new(&*self.storage, self.records_at, self.length);
-        while let Some(record) = self.next(&mut reader)? {
-            take(record)?;
+        while let Some(entry) = self.next(&mut reader)? {
+            take(entry)?;
         }
         Ok(())
     }
 
-    fn next(&self, reader: &mut JournalReader<'_>) -> Result<Option<Record>> {
+    /// Length of its file in bytes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn next(&self, reader: &mut JournalReader<'_>) -> Result<Option<Entry>> {
         match reader.u32().map_err(unreadable)? {
             TAG_END => return Ok(None),
             TAG_RECORD => {}
@@ -184,17 +210,28 @@ impl Journal {
         let length = reader.u64().map_err(unreadable)?;
         let kind = reader.u32().map_err(unreadable)?;
         let variants = reader.u32().map_err(unreadable)?;
-        if file >= self.files.len() || length == 0 || length > PIECE_MAX || variants > VARIANTS_MAX {
+        let is_known = match kind {
+            KIND_OLD | KIND_HOLE => true,
+            KIND_WITNESS => self.version > VERSION_OLDEST && variants == 1,
+            KIND_BETWEEN => self.version > VERSION_OLDEST && variants == 0 && file == 0,
+            _ => false,
+        };
+        if !is_known || file >= self.files.len() || length == 0 || length > PIECE_MAX || variants > VARIANTS_MAX {
             return Err(damaged("impossible record"));
         }
-        let bytes = usize::try_from(length).unwrap_or(0);
-        let old = if kind == KIND_HOLE { None } else { Some(reader.take(bytes).map_err(unreadable)?) };
-        let sectors = bytes.div_ceil(SECTOR);
+        let count = usize::try_from(length).unwrap_or(0);
+        let has_bytes = matches!(kind, KIND_OLD | KIND_BETWEEN);
+        let bytes = if has_bytes { Some(reader.take(count).map_err(unreadable)?) } else { None };
+        let sectors = count.div_ceil(SECTOR);
         let mut sums = Vec::new();
         for _ in 0..variants {
             let raw = reader.take(sectors * 4).map_err(unreadable)?;
             sums.push(raw.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect());
         }
-        Ok(Some(Record { file, offset, length, old, variants: sums }))
+        Ok(Some(match kind {
+            KIND_WITNESS => Entry::Witness { file, offset, length, sums: sums.pop().unwrap_or_default() },
+            KIND_BETWEEN => Entry::Between { offset, bytes: bytes.unwrap_or_default() },
+            _ => Entry::Overwritten(Record { file, offset, length, old: bytes, variants: sums }),
+        }))
     }
 }

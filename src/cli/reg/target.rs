@@ -12,7 +12,9 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::reg_file::{Import, KeyPath, Parser, RegEntry};
 use crate::hive::{Hive, HiveFile, KeyId, LOG_ENDINGS};
 use crate::host::RunFiles;
-use crate::job::{Destination, HiveEdit, HiveName, HiveRequest, edit_hive, image_files, import_into_image, read_hive};
+use crate::job::{
+    Destination, HiveEdit, HiveName, HiveRequest, edit_hive, image_files, import_into_image, read_hive, undo_command,
+};
 
 // How an image is opened.
 #[derive(Debug, clap::Args)]
@@ -26,9 +28,13 @@ pub(super) struct Image {
 // Where a changed image goes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Changed {
-    /// Change the image itself; a journal in its folder makes an interrupted run undoable
+    /// Change the image itself; a journal in its folder makes an interrupted run undoable, and stays as IMAGE.winject-undo
+    /// for winject undo
     #[arg(long, conflicts_with = "output")]
     in_place: bool,
+    /// Keep no undo record after --in-place, and remove an earlier one
+    #[arg(long)]
+    no_undo: bool,
     /// Write the changes to a small new qcow2 file that is backed by the untouched image
     #[arg(long, value_name = "NEW.qcow2")]
     output: Option<PathBuf>,
@@ -46,6 +52,7 @@ impl Image {
             options: self.source.open_options(),
             partition: self.windows.partition,
             overwrite_output: false,
+            keep_undo: false,
             clock: environment::clock()?,
             skip_volume_check: false,
             cancel: signals::cancel(),
@@ -153,17 +160,18 @@ impl Changed {
         Ok(HiveRequest {
             skip_volume_check: self.check.skip_volume_check,
             overwrite_output: self.overwrite,
+            keep_undo: !self.no_undo,
             ..image.request(target)?
         })
     }
 
     /// Refuses the options of images: a hive file is always changed in place.
     fn refuse_for_file(&self) -> Result<()> {
-        if self.in_place || self.output.is_some() {
+        if self.in_place || self.no_undo || self.output.is_some() {
             let error = Error::new(
                 Kind::Usage,
                 Layer::Cli,
-                "cannot change a hive file like an image: --in-place and --output are for images",
+                "cannot change a hive file like an image: --in-place, --no-undo and --output are for images",
             );
             return Err(error.hint("a hive file is changed where it is; copy it first to keep the old one"));
         }
@@ -188,7 +196,7 @@ pub(super) fn edit(
             let path = path.resolve_control_set(hive)?;
             change(hive, &path)
         })?;
-        return Ok(show_edit(&done, ui));
+        return Ok(show_edit(target, &done, ui));
     }
     changed.refuse_for_file()?;
     let mut file = HostHive::open_for_edit(target, ui)?;
@@ -244,10 +252,10 @@ fn import_image(target: &Path, file: &mut dyn Read, places: (&Image, &Changed), 
     let (image, changed) = places;
     let mut parser = Parser::new(file, &KeyPath::default())?;
     let done = import_into_image(&changed.request(image, target)?, &mut parser, &changed.destination()?)?;
-    Ok(show_edit(&done, ui))
+    Ok(show_edit(target, &done, ui))
 }
 
-fn show_edit(done: &HiveEdit, ui: &Ui) -> bool {
+fn show_edit(image: &Path, done: &HiveEdit, ui: &Ui) -> bool {
     match done.recovery {
         Recovery::Nothing => {}
         Recovery::Restored => ui.note("an earlier run was interrupted; the image was restored first"),
@@ -258,5 +266,8 @@ fn show_edit(done: &HiveEdit, ui: &Ui) -> bool {
     }
     done.replays.iter().for_each(|replay| show_replay(Some(replay), ui));
     done.warnings.iter().for_each(|warning| ui.warn(warning));
+    if done.undo_record.is_some() {
+        ui.note(&format!("undo: {}", undo_command(image)));
+    }
     done.changed
 }

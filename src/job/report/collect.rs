@@ -9,6 +9,7 @@ use crate::block::commit::Committed;
 use crate::clock::FileTime;
 use crate::drivers::{Arch, Package, Selection};
 use crate::job::request::{Destination, InjectRequest};
+use crate::job::undo::undo_command;
 use crate::partition::{Partition, PartitionTable};
 use crate::plan::{Change, GuestHive, Plan};
 use crate::windows::Guest;
@@ -106,6 +107,7 @@ impl Report {
     pub(crate) fn add_commit(&mut self, committed: Committed) {
         self.run.output = Some(committed.path.display().to_string());
         self.virtio.warnings.extend(committed.warnings);
+        self.run.undo = committed.undo_record.map(|_| undo_command(&committed.path));
     }
 
     /// Marks everything as done and verified, after it has been; also what was found done.

@@ -85,6 +85,9 @@ pub struct Run {
     /// SHA-256 of that file in hexadecimal; left out unless it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_sha256: Option<String>,
+    /// The command that takes the edit back; left out if there is no undo record of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undo: Option<String>,
     /// Whether nothing was to be written.
     pub dry_run: bool,
     /// The comparison of the volume's bitmaps with its file records before the first edit: `passed` or `skipped`; left

@@ -88,6 +88,9 @@ impl Page {
         self.fact("Format", run.image_format.as_deref().unwrap_or_default());
         self.fact("Mode", run.mode);
         self.fact("Output", run.output.as_deref().unwrap_or_default());
+        if let Some(undo) = &run.undo {
+            self.fact("Undo", undo);
+        }
         self.fact("Drivers from", &report.virtio.virtio_dir.join(", "));
         self.fact("Time", &run.time);
         self.fact("Program", &run.tool);

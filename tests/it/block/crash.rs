@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
-use winject::internals::block::commit::{self, CommitOptions, on};
+use winject::internals::block::commit::{self, CommitOptions, UndoOptions, on};
 use winject::internals::block::{Format, Locking, PathPolicy};
 use winject::internals::error::Kind;
 
-use super::crash_case::{CASE_SIZE, Case, IMAGE, cases, content, power_cut, prefix};
+use super::crash_case::{CASE_SIZE, Case, IMAGE, cases, content, power_cut, prefix, undo_record};
 use super::virtual_host::{FailingHost, Fault, Files, Op, VirtualHost};
 use super::*;
 use crate::support::rounds;
@@ -17,7 +17,7 @@ use crate::support::rounds;
 impl Case {
     /// Whether the files hold the new disk; fails if they hold neither the old nor the new one.
     #[track_caller]
-    fn is_new(&self, host: &VirtualHost, when: &str) -> bool {
+    pub(super) fn is_new(&self, host: &VirtualHost, when: &str) -> bool {
         let found = content(host, self.format).unwrap_or_else(|e| panic!("{}: {when}: {e}", self.name));
         assert!(found == self.old || found == self.new, "{}: {when}: neither old nor new", self.name);
         found == self.new
@@ -41,7 +41,7 @@ impl Case {
             .unwrap_or_else(|e| panic!("{}: {when}: {e}", self.name));
         let is_new = self.is_new(&host, &format!("{when}, recovered"));
         assert!(is_new == was_new || self.format == Format::Raw, "{}: {when}: recovery changed sides", self.name);
-        assert_eq!(host.files().len(), self.files.len(), "{}: {when}: files left over", self.name);
+        self.judge_record(&host, is_new, when);
         if self.format == Format::Qcow2 {
             self.judge_structure(&host, &format!("{when}, recovered"), folder, worst);
             if !is_new && self.name != "dirty" {
@@ -50,6 +50,25 @@ impl Case {
         } else if !is_new {
             assert!(host.files() == self.files, "{}: {when}: restored byte for byte", self.name);
         }
+    }
+
+    /// A record that is there after a recovery is that of the last edit, and takes it back. Returns whether there is one.
+    #[track_caller]
+    fn judge_record(&self, host: &VirtualHost, is_new: bool, when: &str) -> bool {
+        let (image, record) = (Path::new(IMAGE), undo_record());
+        let files = host.files();
+        let extra: Vec<_> = files.keys().filter(|path| **path != image && **path != record).collect();
+        assert!(extra.is_empty(), "{}: {when}: files left over: {extra:?}", self.name);
+        let (Some(found), true) = (files.get(&record), is_new) else {
+            assert!(is_new || files.get(&record) == self.files.get(&record), "{}: {when}: another record", self.name);
+            return files.contains_key(&record);
+        };
+        assert!(self.keep_undo && Some(found) != self.files.get(&record), "{}: {when}: an old record", self.name);
+        let host = VirtualHost::new(files, Fault::Never);
+        on::undo(&host, image, &UndoOptions::default()).unwrap_or_else(|e| panic!("{}: {when}: undo: {e}", self.name));
+        assert!(host.files()[image] == self.files[image], "{}: {when}: undo", self.name);
+        assert_eq!(host.files().len(), 1);
+        true
     }
 
     /// The power goes at the end, and everything that is not durable is lost; or `count` times somewhere behind the
@@ -70,7 +89,7 @@ impl Case {
     }
 
     /// `worst` is qemu-img's exit code that is still good: 0 clean, 3 leaks.
-    fn judge_structure(&self, host: &VirtualHost, when: &str, folder: &Path, worst: i32) {
+    pub(super) fn judge_structure(&self, host: &VirtualHost, when: &str, folder: &Path, worst: i32) {
         let bytes = &host.files()[Path::new(IMAGE)];
         if self.name == "dirty" && bytes[79] & 1 == 1 {
             // The old state: qemu-img would repair it.
@@ -84,16 +103,26 @@ impl Case {
     }
 }
 
+/// The cases, without undo records; with one that replaces an earlier one; and (two of them) without one where there was
+/// one.
+fn cases_with_records() -> Vec<Case> {
+    let plain = cases();
+    let next: Vec<Case> = plain.iter().map(Case::next).collect();
+    let dropped: Vec<Case> = next.iter().take(2).map(|case| Case { keep_undo: false, ..case.clone() }).collect();
+    plain.into_iter().chain(next).chain(dropped).collect()
+}
+
 fn a_stop_at_any_moment_leaves_old_or_new() {
     if !has_qemu() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let (mut stops, mut cuts) = (0, 0);
-    for case in cases() {
+    for case in cases_with_records() {
         let host = VirtualHost::new(case.files.clone(), Fault::Never);
         case.commit(&host).unwrap();
         assert!(case.is_new(&host, "without a crash"));
+        assert_eq!(case.judge_record(&host, true, "without a crash"), case.keep_undo);
         let log = host.log();
         for end in 0..=log.len() {
             case.judge_crash(prefix(&case, &log, end, false), &format!("after {end} of {}", log.len()), folder.path());
@@ -120,7 +149,7 @@ fn a_failure_at_any_step_leaves_old_or_new() {
     }
     let folder = tempfile::tempdir().unwrap();
     let mut faults = 0;
-    for case in cases() {
+    for case in cases_with_records() {
         let host = VirtualHost::new(case.files.clone(), Fault::Never);
         case.commit(&host).unwrap();
         let steps = host.log().len();
@@ -153,7 +182,7 @@ fn a_lost_flush_and_a_power_cut_leave_old_or_new() {
     }
     let folder = tempfile::tempdir().unwrap();
     let mut cuts = 0u64;
-    for case in cases() {
+    for case in cases_with_records() {
         let host = VirtualHost::new(case.files.clone(), Fault::Never);
         case.commit(&host).unwrap();
         let log = host.log();
@@ -251,7 +280,8 @@ fn a_file_that_changed_after_the_interruption_is_left_alone() {
     let old = mixed(CASE_SIZE, 50);
     let mut files = Files::new();
     files.insert(IMAGE.into(), old.clone());
-    let mut case = Case { name: "raw", format: Format::Raw, files, old: old.clone(), new: old, seed: 51 };
+    let mut case =
+        Case { name: "raw", format: Format::Raw, files, old: old.clone(), new: old, seed: 51, keep_undo: false };
     let host = VirtualHost::new(case.files.clone(), Fault::Never);
     scribble(&mut case.stage(&host), &mut case.new, &mut Random::new(51), 5);
     case.commit(&host).unwrap();

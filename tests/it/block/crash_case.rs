@@ -1,10 +1,10 @@
 //! Images of all kinds with a change that is committed to them on a host in memory, and what is left of it when the
 //! machine stops.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use winject::internals::block::commit::{CommitOptions, on};
+use winject::internals::block::commit::{CommitOptions, on, undo_path};
 use winject::internals::block::{Format, OpenOptions, Stage, StageOptions, open_storage};
 use winject::internals::units::ImageOffset;
 
@@ -13,6 +13,7 @@ use super::made::{Random, mixed, qemu_img, scribble, write_file};
 use super::virtual_host::{Fault, Files, Op, VirtualHost, apply};
 
 /// A case: its files, the image's format, what it holds, and what it is to hold.
+#[derive(Clone)]
 pub struct Case {
     pub name: &'static str,
     pub format: Format,
@@ -20,6 +21,8 @@ pub struct Case {
     pub old: Vec<u8>,
     pub new: Vec<u8>,
     pub seed: u64,
+    /// Whether the commit keeps its undo record.
+    pub keep_undo: bool,
 }
 
 pub const IMAGE: &str = "image";
@@ -56,7 +59,7 @@ pub fn cases() -> Vec<Case> {
         }
         let host = VirtualHost::new(files.clone(), Fault::Never);
         let old = content(&host, format).unwrap();
-        Case { name, format, files, old, new: Vec::new(), seed }.with_change(seed)
+        Case { name, format, files, old, new: Vec::new(), seed, keep_undo: false }.with_change(seed)
     };
     cases.push(make("raw", "raw", Format::Raw, &[]));
     cases.push(make("qcow2", "qcow2", Format::Qcow2, &[]));
@@ -72,6 +75,11 @@ pub fn cases() -> Vec<Case> {
         &["snapshot -c s image", "qemu-io write 100k 50k"],
     ));
     cases
+}
+
+/// The undo record of the image.
+pub fn undo_record() -> PathBuf {
+    undo_path(Path::new(IMAGE))
 }
 
 fn cases_seed(name: &str) -> u64 {
@@ -115,7 +123,19 @@ impl Case {
 
     pub fn commit(&self, host: &VirtualHost) -> winject::Result<()> {
         let mut stage = self.changed_stage(host);
-        on::in_place(host, &mut stage, Path::new(IMAGE), &CommitOptions::default()).map(|_| ())
+        let options = CommitOptions { keep_undo: self.keep_undo, ..CommitOptions::default() };
+        on::in_place(host, &mut stage, Path::new(IMAGE), &options).map(|_| ())
+    }
+
+    /// The same image after this change, with its undo record, and another change of it.
+    pub fn next(&self) -> Self {
+        let first = Self { keep_undo: true, ..self.clone() };
+        let host = VirtualHost::new(first.files.clone(), Fault::Never);
+        first.commit(&host).unwrap();
+        let files = host.files();
+        assert_eq!(files.keys().collect::<Vec<_>>(), [Path::new(IMAGE), &undo_record()], "{}", self.name);
+        let seed = self.seed ^ 0x55;
+        Self { files, old: self.new.clone(), ..first }.with_change(seed)
     }
 }
 

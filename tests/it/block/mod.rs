@@ -11,6 +11,8 @@ mod mutate;
 mod output;
 mod pending;
 mod read;
+mod undo;
+mod undo_crash;
 mod virtual_host;
 
 use std::path::Path;
@@ -62,4 +64,4 @@ pub fn assert_equal(found: &[u8], expected: &[u8], what: &str) {
     }
 }
 
-tests![in crash, in_place, interplay, matrix, mutate, output, pending, read;];
+tests![in crash, in_place, interplay, matrix, mutate, output, pending, read, undo, undo_crash;];

@@ -126,6 +126,7 @@ fn a_dry_run_rolls_nothing_back() {
         image: path.clone(),
         options: OpenOptions::default(),
         overwrite_output: false,
+        keep_undo: false,
         partition: None,
         clock: winject::internals::clock::FileTime(0),
         skip_volume_check: false,
@@ -165,8 +166,12 @@ fn journal(image: &Path, version: u32, owner: [u8; 28], files: &[(u64, u64, &Pat
     }
     out.extend(b"ENDJ");
     out.extend(0u64.to_le_bytes());
-    let sum = crc32fast::hash(&out);
-    out.extend(sum.to_le_bytes());
+    let mut counted = out.clone();
+    if version > 3 {
+        // The process does not count.
+        counted[20..48].fill(0);
+    }
+    out.extend(crc32fast::hash(&counted).to_le_bytes());
     out[..8].copy_from_slice(b"WINJUNDO");
     out
 }
@@ -223,6 +228,16 @@ fn journals_of_other_versions_are_refused_by_name() {
         assert_eq!(block::open(&image, &OpenOptions::default()).unwrap_err().kind(), Kind::Pending);
         assert!(std::fs::read(&image).unwrap() == old);
     }
+}
+
+/// A run may have been interrupted before winject was brought up to date.
+fn a_journal_of_the_version_before_is_obeyed() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = write_file(folder.path(), "disk.raw", &mixed(1 << 20, 74));
+    let content = journal(&image, 3, [0; 28], &[(4096, 1 << 20, Path::new(""))]);
+    std::fs::write(commit::journal_path(&image), content).unwrap();
+    assert!(recover(&image).unwrap());
+    assert_eq!(image.metadata().unwrap().len(), 4096);
 }
 
 /// Without locks nothing but the journal tells that the other run is still going.
@@ -292,7 +307,7 @@ fn a_journal_that_comes_back_finds_what_it_needs() {
 }
 
 /// The version of the journal's layout.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// A conversion into a name for which a journal lies there is covered with the outputs; this is the input's side.
 fn nothing_is_converted_over_a_pending_image() {
@@ -445,6 +460,7 @@ tests![
     a_dry_run_rolls_nothing_back,
     a_planted_journal_writes_to_no_other_file,
     journals_of_other_versions_are_refused_by_name,
+    a_journal_of_the_version_before_is_obeyed,
     a_run_that_is_still_going_is_not_undone,
     a_journal_that_comes_back_finds_what_it_needs,
     nothing_is_converted_over_a_pending_image,

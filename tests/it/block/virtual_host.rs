@@ -86,6 +86,8 @@ pub enum Fault {
 #[derive(Debug)]
 struct State {
     files: Files,
+    /// The present names of the files that are open.
+    open: Vec<PathBuf>,
     log: Vec<Op>,
     count: usize,
     fault: Fault,
@@ -169,6 +171,9 @@ impl HostFiles for FailingHost {
     fn open_journal(&self, path: &Path, image_owner: Option<u32>) -> Result<Arc<dyn Storage>> {
         RealHost.open_journal(path, image_owner)
     }
+    fn open_record(&self, path: &Path, image_owner: Option<u32>) -> Result<Arc<dyn Storage>> {
+        Ok(Arc::new(FailingFile(RealHost.open_record(path, image_owner)?, self.clone())))
+    }
     fn exists(&self, path: &Path) -> bool {
         RealHost.exists(path)
     }
@@ -225,17 +230,23 @@ pub struct VirtualHost(Arc<Mutex<State>>);
 
 impl VirtualHost {
     pub fn new(files: Files, fault: Fault) -> Self {
-        Self(Arc::new(Mutex::new(State { files, log: Vec::new(), count: 0, fault })))
+        Self(Arc::new(Mutex::new(State { files, open: Vec::new(), log: Vec::new(), count: 0, fault })))
     }
 
     /// A host on which all this has happened already.
     pub fn after(mut files: Files, log: &[Op]) -> Self {
         log.iter().for_each(|op| apply(&mut files, op));
-        Self(Arc::new(Mutex::new(State { files, log: log.to_vec(), count: 0, fault: Fault::Never })))
+        Self(Arc::new(Mutex::new(State { files, open: Vec::new(), log: log.to_vec(), count: 0, fault: Fault::Never })))
     }
 
     pub fn files(&self) -> Files {
         self.0.lock().unwrap().files.clone()
+    }
+
+    /// From now on operations fail as `fault` says; they are counted from here.
+    pub fn set_fault(&self, fault: Fault) {
+        let mut state = self.0.lock().unwrap();
+        (state.fault, state.count) = (fault, 0);
     }
 
     pub fn log(&self) -> Vec<Op> {
@@ -243,7 +254,9 @@ impl VirtualHost {
     }
 
     pub fn storage(&self, path: &Path) -> Arc<dyn Storage> {
-        Arc::new(VirtualFile { host: self.clone(), path: path.to_owned() })
+        let mut state = self.0.lock().unwrap();
+        state.open.push(path.to_owned());
+        Arc::new(VirtualFile { host: self.clone(), number: state.open.len() - 1 })
     }
 
     fn run(&self, op: Op) -> io::Result<()> {
@@ -301,6 +314,10 @@ impl HostFiles for VirtualHost {
         self.open(path, Locking::Ignore)
     }
 
+    fn open_record(&self, path: &Path, _image_owner: Option<u32>) -> Result<Arc<dyn Storage>> {
+        self.open(path, Locking::Ignore)
+    }
+
     fn exists(&self, path: &Path) -> bool {
         self.0.lock().unwrap().files.contains_key(path)
     }
@@ -313,7 +330,16 @@ impl HostFiles for VirtualHost {
         if !replace && self.exists(to) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        self.run(Op::Rename(from.to_owned(), to.to_owned()))
+        self.run(Op::Rename(from.to_owned(), to.to_owned()))?;
+        // An open file goes with its name; one that was replaced has none any more.
+        for name in &mut self.0.lock().unwrap().open {
+            if name == to {
+                name.clear();
+            } else if name == from {
+                *name = to.to_owned();
+            }
+        }
+        Ok(())
     }
 
     fn sync_folder_of(&self, _path: &Path) -> io::Result<()> {
@@ -324,12 +350,18 @@ impl HostFiles for VirtualHost {
 #[derive(Debug)]
 struct VirtualFile {
     host: VirtualHost,
-    path: PathBuf,
+    /// Its place among the open files.
+    number: usize,
 }
 
 impl VirtualFile {
+    fn path(&self) -> PathBuf {
+        self.host.0.lock().unwrap().open[self.number].clone()
+    }
+
     fn with<T>(&self, f: impl FnOnce(&Vec<u8>) -> T) -> io::Result<T> {
-        self.host.0.lock().unwrap().files.get(&self.path).map(f).ok_or(io::ErrorKind::NotFound.into())
+        let state = self.host.0.lock().unwrap();
+        state.files.get(&state.open[self.number]).map(f).ok_or(io::ErrorKind::NotFound.into())
     }
 }
 
@@ -344,11 +376,11 @@ impl Storage for VirtualFile {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.host.run(Op::Write(self.path.clone(), offset, data.to_vec()))
+        self.host.run(Op::Write(self.path(), offset, data.to_vec()))
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.host.run(Op::Flush(self.path.clone()))
+        self.host.run(Op::Flush(self.path()))
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -356,15 +388,15 @@ impl Storage for VirtualFile {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.host.run(Op::SetLen(self.path.clone(), length))
+        self.host.run(Op::SetLen(self.path(), length))
     }
 
     fn reserve(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.host.run(Op::Reserve(self.path.clone(), offset, length))
+        self.host.run(Op::Reserve(self.path(), offset, length))
     }
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.host.run(Op::Punch(self.path.clone(), offset, length))
+        self.host.run(Op::Punch(self.path(), offset, length))
     }
 
     /// Blocks of zeros count as holes.

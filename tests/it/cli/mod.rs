@@ -5,6 +5,7 @@ mod document;
 mod files;
 mod signals;
 mod snapshot;
+mod undo;
 mod usage;
 
-tests![in damage, document, files, signals, snapshot, usage;];
+tests![in damage, document, files, signals, snapshot, undo, usage;];

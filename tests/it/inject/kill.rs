@@ -18,6 +18,7 @@ fn duration_of_a_run(folder: &Path, pristine: &Path) -> Duration {
     succeed(winject().arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--in-place"));
     let duration = begin.elapsed();
     std::fs::remove_file(&image).unwrap();
+    std::fs::remove_file(commit::undo_path(&image)).unwrap();
     duration
 }
 
@@ -31,12 +32,15 @@ fn kill_at_random_moments(format: Format) {
     for round in 0..rounds {
         let image = folder.path().join("win10.img");
         copy(&pristine, &image);
+        let keeps = round % 3 != 2;
+        let undo: &[&str] = if keeps { &[] } else { &["--no-undo"] };
         let mut child = winject()
             .arg("inject")
             .arg(&image)
             .arg("--drivers")
             .arg(fixture_drivers())
             .arg("--in-place")
+            .args(undo)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -55,13 +59,18 @@ fn kill_at_random_moments(format: Format) {
             seen[usize::from(interrupted) + usize::from(interrupted && now == old)] += 1;
         }
         let text = stdout(&succeed(
-            winject().arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--in-place"),
+            winject().arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--in-place").args(undo),
         ));
         assert!(text.contains("Done:") || text.contains("Unchanged:"), "{text}");
         assert_eq!(disk_sha256(&image), expected_fixture());
-        assert_eq!(names(folder.path()), ["win10.img"], "no file is left over");
+        let left: &[&str] = if keeps { &["win10.img", "win10.img.winject-undo"] } else { &["win10.img"] };
+        assert_eq!(names(folder.path()), left, "no file is left over");
         if let (Format::Qcow2, Some(qemu_img)) = (format, support::program("qemu-img")) {
             support::run(std::process::Command::new(qemu_img).arg("check").arg(&image));
+        }
+        if keeps {
+            succeed(winject().arg("undo").arg(&image));
+            assert_eq!(disk_sha256(&image), old);
         }
         std::fs::remove_file(&image).unwrap();
     }

@@ -65,6 +65,8 @@ pub(crate) struct Edit {
     pub phases: Vec<Vec<Write>>,
     /// Host ranges that nothing uses any more once the edit is done.
     pub freed: Vec<(HostOffset, u64)>,
+    /// Host ranges of old refcount structures that are counted anew elsewhere: nothing uses them either.
+    pub abandoned: Vec<(HostOffset, u64)>,
     pub warnings: Vec<String>,
     /// Whether the edit switches by the header: then a crash never needs the journal's old data.
     pub is_switch: bool,
@@ -201,6 +203,7 @@ impl<'a> Planner<'a> {
         Ok(Edit {
             phases,
             freed,
+            abandoned: self.abandoned(),
             warnings,
             is_switch: !self.header.has_data_file(),
             bytes_written: self.bytes_written,
@@ -544,15 +547,27 @@ impl<'a> Planner<'a> {
                 freed.insert(cluster);
             }
         }
+        Ok(self.ranges(freed))
+    }
+
+    fn abandoned(&self) -> Vec<(HostOffset, u64)> {
+        if !self.is_rebuild {
+            return Vec::new();
+        }
+        self.ranges(self.walk.refcount_clusters.iter().copied().collect())
+    }
+
+    /// Clusters as host ranges.
+    fn ranges(&self, clusters: BTreeSet<HostCluster>) -> Vec<(HostOffset, u64)> {
         let mut ranges: Vec<(HostOffset, u64)> = Vec::new();
-        for cluster in freed {
+        for cluster in clusters {
             let (offset, size) = (self.clusters.host_offset(cluster), self.clusters.bytes());
             match ranges.last_mut() {
                 Some((start, length)) if start.checked_add(*length) == Some(offset) => *length += size,
                 _ => ranges.push((offset, size)),
             }
         }
-        Ok(ranges)
+        ranges
     }
 }
 

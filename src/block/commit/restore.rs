@@ -1,0 +1,127 @@
+//! Putting back what a journal holds, and the questions of a qcow2 file before and after it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::block::journal::{Entry, Journal, SECTOR};
+use crate::block::{Storage, StorageExt, is_zero, qcow2};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::units::HostOffset;
+
+pub(super) fn io(error: std::io::Error) -> Error {
+    Error::io(Layer::Block, "cannot restore the old content", error)
+}
+
+/// Writes the header that the host shows once more, and flushes it. The flush that should have stored it may have
+/// failed; after a failed flush Linux shows the pages as clean although they were never stored. Only when the header is
+/// durable may clusters be freed that the tables of another header use.
+pub(super) fn sync_header(image: &Arc<dyn Storage>) -> Result<()> {
+    let mut sector = [0; SECTOR];
+    image.read_exact_at(0, &mut sector).map_err(io)?;
+    image.write_at(0, &sector).map_err(io)?;
+    image.flush().map_err(io)
+}
+
+/// Cuts off what the interrupted run added after the old end, unless something refers to it: a guest may have run in
+/// the meantime, whose new clusters are there.
+pub(super) fn cut_unused_end(image: &Arc<dyn Storage>, old_length: u64, path: &Path) -> Result<()> {
+    let length = image.len().map_err(io)?;
+    if length <= old_length {
+        return Ok(());
+    }
+    let (used, cluster_size) = match qcow2::end_in_use(image, path) {
+        Ok(end) => end,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the file stays longer than it needs to be");
+            return Ok(());
+        }
+    };
+    let mut end = used.0.clamp(old_length, length);
+    // The last cluster may have been cut short before. What is missing of it is zeros, unless a guest wrote there.
+    if end - old_length < cluster_size {
+        let mut rest = vec![0; usize::try_from(end - old_length).unwrap_or(0)];
+        image.read_exact_at(old_length, &mut rest).map_err(io)?;
+        if is_zero(&rest) {
+            end = old_length;
+        }
+    }
+    if end < length {
+        image.set_len(end).map_err(io)?;
+        image.flush().map_err(io)?;
+    }
+    Ok(())
+}
+
+/// Whether the old refcounts would be too low: a guest that ran after the interruption may have taken the very clusters
+/// that the run wanted, and then its refcounts look like the run's. Returns where.
+pub(super) fn lost_reference(journal: &Journal, image: &Arc<dyn Storage>, path: &Path) -> Result<Option<u64>> {
+    let blocks = match qcow2::refcount_blocks(image, path) {
+        Ok(blocks) => blocks,
+        // An image that is damaged otherwise is at least given back as it was.
+        Err(error) if error.kind() != Kind::Io => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut old = Vec::new();
+    journal.for_each(|record| {
+        let end = record.offset.saturating_add(record.length);
+        let first = blocks.partition_point(|block| block.end.0 <= record.offset);
+        if record.file == 0 && blocks.get(first).is_some_and(|block| block.start.0 < end) {
+            let zeros = || vec![0; usize::try_from(record.length).unwrap_or(0)];
+            old.push((HostOffset(record.offset), record.old.unwrap_or_else(zeros)));
+        }
+        Ok(())
+    })?;
+    match qcow2::first_lost_reference(image, path, &old) {
+        Err(error) if error.kind() != Kind::Io => Ok(None),
+        result => Ok(result?.map(u64::from)),
+    }
+}
+
+/// Takes a finished run back, from whatever step of a run or of an undo the files are at: for a switch, what both the old
+/// and the new tables need; then the old header; only then the rest.
+pub(super) fn put_back(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path) -> Result<()> {
+    let (Some(image), Some(file)) = (files.first(), journal.files.first()) else {
+        return Err(Error::bug(Layer::Block, "a journal without files"));
+    };
+    if !journal.purpose.is_switch {
+        return restore(journal, files);
+    }
+    journal.for_each_entry(|entry| match entry {
+        Entry::Between { offset, bytes } => image.write_at(offset, &bytes).map_err(io),
+        _ => Ok(()),
+    })?;
+    image.flush().map_err(io)?;
+    journal.for_each(|record| match record.old {
+        Some(old) if (record.file, record.offset) == (0, 0) => image.write_at(0, &old).map_err(io),
+        _ => Ok(()),
+    })?;
+    image.flush().map_err(io)?;
+    restore(journal, files)?;
+    cut_unused_end(image, file.old_length, path)
+}
+
+/// Writes the old content of everything that the run overwrites, and flushes it. Files get their old lengths, except for a
+/// switch: see [`cut_unused_end`].
+pub(super) fn restore(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<()> {
+    journal.for_each(|record| {
+        let Some(storage) = files.get(record.file) else { return Ok(()) };
+        match &record.old {
+            Some(old) => storage.write_at(record.offset, old).map_err(io),
+            None => match storage.punch(record.offset, record.length) {
+                Ok(()) => Ok(()),
+                Err(_) => {
+                    let zeros = vec![0; usize::try_from(record.length).unwrap_or(0)];
+                    storage.write_at(record.offset, &zeros).map_err(io)
+                }
+            },
+        }
+    })?;
+    for (storage, file) in files.iter().zip(&journal.files) {
+        storage.flush().map_err(io)?;
+        if !journal.purpose.is_switch && storage.len().map_err(io)? != file.old_length {
+            storage.set_len(file.old_length).map_err(io)?;
+            storage.flush().map_err(io)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! The journal of a run: what it overwrites, and what an undo of it will need.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::in_place::Run;
+use crate::block::StorageExt;
+use crate::block::formats::qcow2::{Source, Target, Write};
+use crate::block::journal::{self, Entry, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, sector_sums};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::units::ImageOffset;
+
+/// The writes of the phases by file, offset and length.
+type Overwritten<'a> = BTreeMap<(usize, u64, u64), Vec<&'a Write>>;
+
+impl Run<'_> {
+    /// The content of a piece of a write.
+    pub(super) fn content(&self, write: &Write, from: u64, length: u64) -> Result<Vec<u8>> {
+        let length = usize::try_from(length).unwrap_or(0);
+        match &write.source {
+            Source::Bytes(bytes) => usize::try_from(from)
+                .ok()
+                .and_then(|from| bytes.get(from..from.checked_add(length)?))
+                .map(<[u8]>::to_vec)
+                .ok_or_else(|| Error::bug(Layer::Block, "a piece beyond its write")),
+            Source::Stage { offset, .. } => {
+                let mut content = vec![0; length];
+                let start = offset.0 + from;
+                let inside = usize::try_from(self.stage.len().saturating_sub(start)).unwrap_or(usize::MAX);
+                let part = content.get_mut(..length.min(inside)).unwrap_or_default();
+                // All of the piece may be in the part of the last cluster that is after the disk's end.
+                if !part.is_empty() {
+                    self.stage.read_at(ImageOffset(start), part)?;
+                }
+                Ok(content)
+            }
+        }
+    }
+
+    /// Writes, seals and returns the journal. On an error it is removed again.
+    pub(super) fn write_journal(&self, path: &Path, files: &[JournalFile]) -> Result<JournalWriter<'_>> {
+        let ranges = self.overwritten(files)?;
+        let bytes: u64 =
+            ranges.iter().map(|((_, _, length), writes)| length + writes.len() as u64 * (length / 128 + 4)).sum();
+        let bytes = bytes + if self.purpose.is_kept { self.bytes_for_undo() } else { 0 };
+        let expected = bytes + 64 * (bytes / PIECE_MAX + ranges.len() as u64 + 2) + 4096;
+        let mut writer = JournalWriter::create(self.host, path, self.purpose, files, expected)?;
+        let filled = ranges.iter().try_for_each(|((file, offset, length), writes)| {
+            self.record_range(&mut writer, *file, *offset, *length, writes)
+        });
+        let filled =
+            filled.and_then(|()| if self.purpose.is_kept { self.record_for_undo(&mut writer, files) } else { Ok(()) });
+        // A marker counts only once the journal of the image that it names is complete.
+        let marked = filled.and_then(|()| match &self.targets.data_file {
+            Some(data_file) => journal::create_marker(self.host, &data_file.path, self.real_path),
+            None => Ok(()),
+        });
+        let is_marked = marked.is_ok();
+        let sealed = marked.and_then(|()| {
+            writer
+                .seal()
+                .map_err(self.io("cannot write the undo journal"))
+                .map_err(|e| e.path(path.display().to_string()))
+        });
+        match sealed {
+            Ok(()) => Ok(writer),
+            Err(error) => {
+                if !writer.abandon() {
+                    // Nothing was written to the image, but the next command finds a whole journal.
+                    return Err(Error::new(Kind::Pending, Layer::Block, format!("{error}; and the journal stays"))
+                        .path(self.path.display().to_string())
+                        .source_error(error)
+                        .hint("the image is as it was; when the cause is gone, run winject again on it in place"));
+                }
+                if is_marked {
+                    self.remove_marker();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The ranges inside the old files that the run writes, each with its writes in the order of the phases.
+    fn overwritten(&self, files: &[JournalFile]) -> Result<Overwritten<'_>> {
+        let mut ranges = Overwritten::new();
+        for write in self.edit.phases.iter().flatten() {
+            let file = usize::from(write.target == Target::DataFile);
+            let old_length = files.get(file).map_or(0, |f| f.old_length);
+            let length = write.source.len().min(old_length.saturating_sub(write.offset.0));
+            if length > 0 {
+                ranges.entry((file, write.offset.0, length)).or_default().push(write);
+            }
+        }
+        // Records must not overlap: each sector has one old content and one history.
+        let mut end = (0, 0);
+        for (file, offset, length) in ranges.keys() {
+            if (*file, *offset) < end {
+                return Err(Error::bug(Layer::Block, "writes of an edit overlap").at(*offset));
+            }
+            end = (*file, offset + length);
+        }
+        Ok(ranges)
+    }
+
+    fn record_range(
+        &self,
+        writer: &mut JournalWriter<'_>,
+        file: usize,
+        offset: u64,
+        length: u64,
+        writes: &[&Write],
+    ) -> Result<()> {
+        let target = if file == 0 { Target::Image } else { Target::DataFile };
+        let storage = self.targets.get(target)?;
+        let mut at = 0;
+        while at < length {
+            self.cancel.check()?;
+            let piece = (length - at).min(PIECE_MAX);
+            let place = offset + at;
+            let run = storage.run_at(place).map_err(self.io("cannot read the image"))?;
+            let old = if !run.is_data && run.length >= piece {
+                None
+            } else {
+                let mut old = vec![0; usize::try_from(piece).unwrap_or(0)];
+                storage.read_exact_at(place, &mut old).map_err(self.io("cannot read the image"))?;
+                Some(old)
+            };
+            let variants = writes.iter().map(|w| Ok(sector_sums(&self.content(w, at, piece)?)));
+            let variants = variants.collect::<Result<Vec<_>>>()?;
+            let record = Record { file, offset: place, length: piece, old, variants };
+            let added = writer.add(&Entry::Overwritten(record));
+            added.map_err(self.io("cannot write the undo journal"))?;
+            at += piece;
+        }
+        Ok(())
+    }
+
+    /// Records what an undo needs and recovery does not: what is new beyond the old ends, the clusters that become free,
+    /// and what refcounts have to be while the undo switches.
+    fn record_for_undo(&self, writer: &mut JournalWriter<'_>, files: &[JournalFile]) -> Result<()> {
+        let mut last = BTreeMap::new();
+        for write in self.edit.phases.iter().flatten() {
+            last.insert((write.target, write.offset), write);
+        }
+        for write in last.into_values() {
+            let file = usize::from(write.target == Target::DataFile);
+            let (start, length) = (write.offset.0, write.source.len());
+            let inside = files.get(file).map_or(0, |f| f.old_length).saturating_sub(start).min(length);
+            self.add_witnesses(writer, (file, start + inside, length - inside), |at, piece| {
+                self.content(write, at - start, piece)
+            })?;
+        }
+        let image = &*self.targets.image.storage;
+        for (offset, length) in self.edit.freed.iter().chain(&self.edit.abandoned) {
+            self.add_witnesses(writer, (0, offset.0, *length), |at, piece| {
+                let mut content = vec![0; usize::try_from(piece).unwrap_or(0)];
+                image.read_or_zeros_at(at, &mut content).map_err(self.io("cannot read the image"))?;
+                Ok(content)
+            })?;
+        }
+        match self.edit.phases.as_slice() {
+            [first, _, last] if self.edit.is_switch => last.iter().try_for_each(|w| self.add_between(writer, w, first)),
+            _ => Ok(()),
+        }
+    }
+
+    /// An upper bound for the length of what [`record_for_undo`](Self::record_for_undo) adds, for a reservation.
+    fn bytes_for_undo(&self) -> u64 {
+        let freed = self.edit.freed.iter().chain(&self.edit.abandoned).map(|(_, length)| length / 128 + 64);
+        let new = self.edit.phases.iter().flatten().map(|write| write.source.len() / 128 + 64);
+        let between = self.edit.phases.get(2).into_iter().flatten().map(|write| write.source.len() + 64);
+        freed.chain(new).chain(between).sum()
+    }
+
+    /// Records the checksums of a range, whose content `read` gives.
+    fn add_witnesses(
+        &self,
+        writer: &mut JournalWriter<'_>,
+        (file, offset, length): (usize, u64, u64),
+        read: impl Fn(u64, u64) -> Result<Vec<u8>>,
+    ) -> Result<()> {
+        let mut at = 0;
+        while at < length {
+            self.cancel.check()?;
+            let (offset, piece) = (offset + at, (length - at).min(PIECE_MAX));
+            let sums = sector_sums(&read(offset, piece)?);
+            let witness = Entry::Witness { file, offset, length: piece, sums };
+            writer.add(&witness).map_err(self.io("cannot write the undo journal"))?;
+            at += piece;
+        }
+        Ok(())
+    }
+
+    /// Records what the place of a write of the last phase holds before that phase.
+    fn add_between(&self, writer: &mut JournalWriter<'_>, write: &Write, first: &[Write]) -> Result<()> {
+        let earlier = first.iter().find(|w| (w.target, w.offset) == (write.target, write.offset));
+        let mut at = 0;
+        while at < write.source.len() {
+            let (offset, piece) = (write.offset.0 + at, (write.source.len() - at).min(PIECE_MAX));
+            let bytes = match earlier {
+                Some(earlier) => self.content(earlier, at, piece)?,
+                None => {
+                    let mut bytes = vec![0; usize::try_from(piece).unwrap_or(0)];
+                    let read = self.targets.get(write.target)?.read_or_zeros_at(offset, &mut bytes);
+                    read.map_err(self.io("cannot read the image"))?;
+                    bytes
+                }
+            };
+            let added = writer.add(&Entry::Between { offset, bytes });
+            added.map_err(self.io("cannot write the undo journal"))?;
+            at += piece;
+        }
+        Ok(())
+    }
+}
+
+const _: () = assert!(PIECE_MAX.is_multiple_of(SECTOR as u64));

@@ -1,0 +1,322 @@
+//! Taking the last edit in place back, from the undo record that it left beside the image.
+//!
+//! Everything is checked first, under the lock for writing: the record is whole and this file's, and every place that
+//! the edit wrote, or that the old tables need, is as the edit left it. Then the record is turned round and becomes the
+//! journal again: from here on every other command refuses the image, and a recovery finishes the undo.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::compare::{Differences, differences};
+use super::restore::{lost_reference, put_back};
+use super::rollback::open_data_file;
+use crate::block::journal::{
+    self, Journal, JournalWriter, RecoveryState, journal_of_real_path, record_of_real_path, turn_back,
+};
+use crate::block::{HostFiles, HostRun, Locking, PathPolicy, Storage};
+use crate::cancel::Cancel;
+use crate::error::{Error, Kind, Layer, Result};
+
+/// What an undo is told.
+#[derive(Debug, Clone, Default)]
+pub struct UndoOptions {
+    /// How to treat other processes that have the image open.
+    pub locking: Locking,
+    /// Which external data file may be written to.
+    pub path_policy: PathPolicy,
+    /// Asks the undo to stop, which it does only before it begins to write.
+    pub cancel: Cancel,
+    /// Accept a record that was made for another file, because image and record were copied together.
+    pub is_copied: bool,
+    /// Check everything, and write nothing.
+    pub is_dry_run: bool,
+}
+
+/// What an undo did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Undone {
+    /// Bytes of the image's files that got their old content.
+    pub bytes_restored: u64,
+    /// Length of the image's file now, in bytes.
+    pub length: u64,
+    /// Whether everything was as before the edit already, so that only the record was removed.
+    pub was_undone: bool,
+    /// Things the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// [`super::undo`] on any host.
+///
+/// # Errors
+/// Those of [`super::undo`].
+pub fn undo(host: &dyn HostFiles, path: &Path, options: &UndoOptions) -> Result<Undone> {
+    let undo = Undo::open(host, path, options)?;
+    let found = differences(&undo.journal, &undo.files)?;
+    let mut done = Undone::default();
+    undo.journal.for_each(|record| {
+        done.bytes_restored += record.length;
+        Ok(())
+    })?;
+    done.length = undo.journal.files.first().map_or(0, |file| file.old_length);
+    if !found.is_none() {
+        if !found.is_old {
+            return Err(undo.changed(&found));
+        }
+        done = Undone { bytes_restored: 0, was_undone: true, ..done };
+    } else {
+        undo.refuse_lost_references()?;
+    }
+    if options.is_dry_run {
+        return Ok(done);
+    }
+    let _hold = options.cancel.hold()?;
+    if done.was_undone {
+        journal::remove(host, &undo.record)
+            .map_err(|e| undo.host_error("cannot remove the undo record", e).path(undo.record.display().to_string()))?;
+        return Ok(done);
+    }
+    undo.refuse_changed_files()?;
+    undo.begin(options.is_copied)?;
+    put_back(&undo.journal, &undo.files, path).map_err(|e| undo.unfinished(e))?;
+    done.warnings.extend(undo.end()?);
+    Ok(done)
+}
+
+/// [`super::forget`] on any host.
+///
+/// # Errors
+/// Those of [`super::forget`].
+pub fn forget(host: &dyn HostFiles, path: &Path, locking: Locking) -> Result<()> {
+    let real_path = host.real_path(path);
+    // The lock keeps the record of a run that is about to be undone.
+    let image = host.lock(path, locking)?;
+    let record = record_of_real_path(&real_path);
+    if !host.exists(&record) {
+        return Err(no_record(path));
+    }
+    host.open_record(&record, image.identity().map(|identity| identity.owner))?;
+    journal::remove(host, &record).map_err(|e| {
+        Error::io(Layer::Host, "cannot remove the undo record", e)
+            .path(record.display().to_string())
+            .hint("the image's folder must be writable")
+    })
+}
+
+fn no_record(path: &Path) -> Error {
+    Error::refused(Layer::Block, "the image has no undo record: no edit in place to take back")
+        .path(path.display().to_string())
+        .hint("only an edit with --in-place keeps one, until the next edit; an overlay (--output) is undone by deleting it")
+}
+
+/// An image, locked for writing, and its undo record.
+struct Undo<'a> {
+    host: &'a dyn HostFiles,
+    path: &'a Path,
+    real_path: PathBuf,
+    record: PathBuf,
+    storage: Arc<dyn Storage>,
+    journal: Journal,
+    /// The image, and its data file.
+    files: Vec<Arc<dyn Storage>>,
+    data_path: Option<PathBuf>,
+}
+
+impl<'a> Undo<'a> {
+    fn open(host: &'a dyn HostFiles, path: &'a Path, options: &UndoOptions) -> Result<Self> {
+        let real_path = host.real_path(path);
+        let image = host.open(path, options.locking)?;
+        let owner = image.identity().map(|identity| identity.owner);
+        match journal::recovery_state(host, &real_path, owner)? {
+            RecoveryState::Clear | RecoveryState::Unused => {}
+            RecoveryState::Journal => return Err(journal::pending(path)),
+            RecoveryState::DataFileOf(image) => return Err(journal::pending_data_file(path, &image)),
+        }
+        let record = record_of_real_path(&real_path);
+        if !host.exists(&record) {
+            return Err(no_record(path));
+        }
+        let storage = host.open_record(&record, owner)?;
+        let unusable = |reason: String| {
+            Error::refused(Layer::Block, format!("cannot use the undo record: {reason}"))
+                .path(record.display().to_string())
+                .hint("the image stays as it is; winject undo --forget IMAGE removes the record")
+        };
+        let journal = Journal::open(Arc::clone(&storage)).map_err(|e| unusable(e.to_string()))?;
+        let journal = journal.filter(|journal| journal.purpose.is_kept);
+        let journal = journal.ok_or_else(|| unusable("it is not one".to_owned()))?;
+        let mut files = vec![image];
+        let mut data_path = None;
+        if let Some(file) = journal.files.get(1) {
+            let opened = open_data_file(host, path, &files, &file.name, options.locking, &options.path_policy);
+            let (storage, path) =
+                opened.map_err(|e| if e.kind() == Kind::Pending { unusable(e.to_string()) } else { e })?;
+            journal::clear(host, &path, storage.identity().map(|identity| identity.owner))?;
+            files.push(storage);
+            data_path = Some(path);
+        }
+        let undo = Self { host, path, real_path, record, storage, journal, files, data_path };
+        if !options.is_copied && !undo.is_of_these_files() {
+            return Err(Error::refused(Layer::Block, "the undo record was made for another file")
+                .path(undo.record.display().to_string())
+                .hint("if image and record were copied together, say so: winject undo --copied IMAGE"));
+        }
+        Ok(undo)
+    }
+
+    /// Whether the record was made for these very files. Their content says nothing: a twin may have another past.
+    fn is_of_these_files(&self) -> bool {
+        self.files.iter().zip(&self.journal.files).all(|(file, recorded)| match (recorded.identity, file.identity()) {
+            (Some(recorded), Some(now)) => recorded.is_same_file(&now),
+            (None, None) => true,
+            _ => false,
+        })
+    }
+
+    fn host_error(&self, what: &str, error: std::io::Error) -> Error {
+        Error::io(Layer::Host, what, error)
+            .path(self.path.display().to_string())
+            .hint("the image's folder must be writable and have space")
+    }
+
+    /// The refusal of an image to which something else has written.
+    fn changed(&self, found: &Differences) -> Error {
+        let name = |file: usize| if file == 0 { "" } else { " of the data file" };
+        let shown = found.places.iter().map(|(file, at, length)| format!("{at:#x} ({length} bytes){}", name(*file)));
+        let shown = shown.collect::<Vec<_>>().join(", ");
+        let more = found.count.saturating_sub(found.places.len());
+        let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+        let message = format!(
+            "cannot undo: something else has written to places that the edit wrote or that the undo needs: {shown}{more}"
+        );
+        Error::refused(Layer::Block, message)
+            .path(self.path.display().to_string())
+            .hint("the image stays as it is; winject undo --forget IMAGE removes the record")
+    }
+
+    /// Refuses an undo after which a table of the image would refer to clusters that count as free: something that wrote
+    /// elsewhere may have taken them. It is the last check: it reads all tables.
+    fn refuse_lost_references(&self) -> Result<()> {
+        let Some(image) = self.files.first().filter(|_| self.journal.purpose.is_switch) else { return Ok(()) };
+        let mut sector = None;
+        self.journal.for_each(|record| {
+            if (record.file, record.offset) == (0, 0) {
+                sector = record.old;
+            }
+            Ok(())
+        })?;
+        let view: Arc<dyn Storage> =
+            Arc::new(OldHeader { file: Arc::clone(image), sector: sector.unwrap_or_default() });
+        match lost_reference(&self.journal, &view, self.path)? {
+            None => Ok(()),
+            Some(offset) => {
+                let found = Differences { places: vec![(0, offset, 1)], count: 1, is_old: false };
+                Err(self.changed(&found))
+            }
+        }
+    }
+
+    /// Refuses files that something changed while they were checked, which takes no locks.
+    fn refuse_changed_files(&self) -> Result<()> {
+        if self.files.iter().all(|file| file.opened_as() == file.fingerprint()) {
+            return Ok(());
+        }
+        Err(Error::refused(Layer::Block, "the file changed while winject worked on it")
+            .path(self.path.display().to_string())
+            .hint("make sure that nothing else uses the image, and run winject again"))
+    }
+
+    /// Makes the record the journal of an undo that is under way. If that fails, the image and its record are as before.
+    fn begin(&self, is_copied: bool) -> Result<()> {
+        let journal = journal_of_real_path(&self.real_path);
+        if self.host.exists(&journal) {
+            // One that was never completed.
+            journal::remove(self.host, &journal).map_err(|e| self.host_error("cannot remove an unused journal", e))?;
+        }
+        if let Some(data_path) = &self.data_path {
+            journal::create_marker(self.host, data_path, &self.real_path)?;
+        }
+        let begun = if is_copied { self.copy_to(&journal) } else { self.turn_into(&journal) };
+        begun.inspect_err(|error| {
+            if error.kind() != Kind::Pending {
+                self.remove_marker();
+            }
+        })
+    }
+
+    fn turn_into(&self, journal: &Path) -> Result<()> {
+        turn_back(&*self.storage).map_err(|e| self.host_error("cannot write to the undo record", e))?;
+        let renamed = self.host.rename(&self.record, journal, false);
+        let Err(error) = renamed.and_then(|()| self.host.sync_folder_of(journal)) else { return Ok(()) };
+        if self.host.exists(journal)
+            && let Err(undo_error) = self.host.rename(journal, &self.record, false)
+        {
+            return Err(self.unfinished(Error::io(Layer::Host, error.to_string(), undo_error)));
+        }
+        Err(self.host_error("cannot rename the undo record", error))
+    }
+
+    /// Writes a journal that says the same of the files that are here now.
+    fn copy_to(&self, path: &Path) -> Result<()> {
+        let mut files = self.journal.files.clone();
+        files.iter_mut().zip(&self.files).for_each(|(recorded, file)| recorded.identity = file.identity());
+        let mut writer = JournalWriter::create(self.host, path, self.journal.purpose, &files, self.journal.length())?;
+        let failed = |e| self.host_error("cannot write the undo journal", e);
+        let copied = self.journal.for_each_entry(|entry| writer.add(&entry).map_err(failed));
+        copied
+            .and_then(|()| writer.seal_for_undo().map_err(failed))
+            .map_err(|error| if writer.abandon() { error } else { self.unfinished(error) })
+    }
+
+    /// The undo counts: the journal goes, and a record that was copied. Returns a warning if that may not survive a power
+    /// cut.
+    fn end(&self) -> Result<Option<String>> {
+        let journal = journal_of_real_path(&self.real_path);
+        let pending = |e| self.unfinished(self.host_error("cannot remove the undo journal", e));
+        if self.host.exists(&self.record) {
+            journal::remove(self.host, &self.record).map_err(pending)?;
+        }
+        self.host.remove(&journal).map_err(pending)?;
+        if let Err(error) = self.host.sync_folder_of(&journal) {
+            return Ok(Some(format!("after a power cut the undo may have to be finished once more: {error}")));
+        }
+        self.remove_marker();
+        Ok(None)
+    }
+
+    fn remove_marker(&self) {
+        if let Some(data_path) = &self.data_path {
+            journal::remove_marker(self.host, data_path);
+        }
+    }
+
+    fn unfinished(&self, error: Error) -> Error {
+        Error::new(Kind::Pending, Layer::Block, format!("the undo was interrupted: {error}"))
+            .path(self.path.display().to_string())
+            .source_error(error)
+            .hint("when the cause is gone, finish it: winject recover IMAGE")
+    }
+}
+
+/// An image as it is, under its old header.
+#[derive(Debug)]
+struct OldHeader {
+    file: Arc<dyn Storage>,
+    sector: Vec<u8>,
+}
+
+impl Storage for OldHeader {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read_at(offset, buf)?;
+        let old = usize::try_from(offset).ok().and_then(|offset| self.sector.get(offset..)).unwrap_or_default();
+        buf.iter_mut().take(count).zip(old).for_each(|(byte, old)| *byte = *old);
+        Ok(count)
+    }
+
+    fn len(&self) -> std::io::Result<u64> {
+        self.file.len()
+    }
+
+    fn run_at(&self, offset: u64) -> std::io::Result<HostRun> {
+        self.file.run_at(offset)
+    }
+}

@@ -1,0 +1,33 @@
+//! Taking the last edit in place back.
+
+use std::path::Path;
+
+use super::explain::explain;
+use crate::block::commit::{self, UndoOptions, Undone};
+use crate::error::Result;
+use crate::escape::shell_word;
+
+/// Gives an image back what it held before the last edit in place, byte for byte, from the undo record that the edit left
+/// beside it.
+///
+/// # Errors
+/// [`Kind::Refused`](crate::Kind::Refused) when there is no record, it was made for another file, or something else has
+/// written to the same places since; then nothing is touched. [`Kind::Pending`](crate::Kind::Pending) when an
+/// interrupted run has to be recovered first, or this undo was interrupted.
+pub fn undo(image: &Path, options: &UndoOptions) -> Result<Undone> {
+    commit::undo(image, options).map_err(explain)
+}
+
+/// Removes the undo record of an image, which stays as it is.
+///
+/// # Errors
+/// [`Kind::Refused`](crate::Kind::Refused) when there is none, or it is not winject's.
+pub fn forget_undo(image: &Path) -> Result<()> {
+    commit::forget(image).map_err(explain)
+}
+
+/// The command that takes the last edit of an image back, as it is typed into a shell.
+pub(crate) fn undo_command(image: &Path) -> String {
+    let image = image.to_str().map(|path| if path.starts_with('-') { format!("./{path}") } else { path.to_owned() });
+    format!("winject undo {}", image.and_then(|path| shell_word(&path)).unwrap_or_else(|| "IMAGE".to_owned()))
+}
