@@ -9,6 +9,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::qemu_lock::{LockMode, Locking, OfdLock};
 use crate::error::{Error, Layer, Result};
@@ -244,6 +246,17 @@ impl FileStorage {
         &self.path
     }
 
+    /// Refuses to write beyond the limit on the size of files (`ulimit -f`). The kernel would store a part of the data,
+    /// perhaps of a sector, and kill the process.
+    fn check_size_limit(&self, end: Option<u64>) -> io::Result<()> {
+        let limit = if self.is_device { None } else { getrlimit(Resource::Fsize).current };
+        match (limit, end) {
+            (_, None) => Err(Errno::FBIG.into()),
+            (Some(limit), Some(end)) if end > limit => Err(Errno::FBIG.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// The open file, for what a storage does not do.
     pub(super) fn file(&self) -> &File {
         &self.file
@@ -301,6 +314,7 @@ impl Storage for FileStorage {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check_size_limit(offset.checked_add(data.len() as u64))?;
         self.file.write_all_at(data, offset)
     }
 
@@ -320,6 +334,7 @@ impl Storage for FileStorage {
         if self.is_device {
             return if length <= self.len()? { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) };
         }
+        self.check_size_limit(Some(length))?;
         self.file.set_len(length)
     }
 
@@ -328,6 +343,7 @@ impl Storage for FileStorage {
             let end = offset.checked_add(length).ok_or(io::ErrorKind::InvalidInput)?;
             return if end <= self.len()? { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) };
         }
+        self.check_size_limit(offset.checked_add(length))?;
         Ok(rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, length)?)
     }
 

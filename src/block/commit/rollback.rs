@@ -97,6 +97,12 @@ fn recover_pending(
             files.push(storage);
             data_path = Some(path);
         }
+        if journal.is_undo {
+            // The undo that gave the record this name may have been stopped before the name was durable. While the
+            // image is half written, no power cut may take the journal away from it.
+            host.sync_folder_of(journal_file)
+                .map_err(|e| Error::io(Layer::Host, "cannot make the name of the undo journal durable", e))?;
+        }
         let outcome = apply(&journal, &files, path, Caller::NextRun)?;
         tracing::info!(path = %path.display(), ?outcome, "an interrupted run was dealt with");
         recovery = match outcome {

@@ -90,4 +90,27 @@ fn qcow2() {
     kill_at_random_moments(Format::Qcow2);
 }
 
-tests![raw, qcow2,];
+/// The kernel would store a part of a sector, which no journal knows, and kill the process.
+fn a_limit_on_the_size_of_files_tears_no_sector() {
+    let Some(prlimit) = support::program("prlimit") else { return };
+    let (folder, store) = (folder(), folder());
+    let pristine = writable_fixture(store.path(), Format::Raw);
+    let old = disk_sha256(&pristine);
+    let length = std::fs::metadata(&pristine).unwrap().len();
+    // Inside what the run writes, at bytes that are no multiples of a sector.
+    for limit in [length / 12 + 1, length / 6 + 4097, length / 5 + 77] {
+        let image = folder.path().join("win10.img");
+        copy(&pristine, &image);
+        let run = winject();
+        let mut limited = std::process::Command::new(&prlimit);
+        limited.arg(format!("--fsize={limit}")).arg(run.get_program()).arg("inject").arg(&image);
+        let output = limited.arg("--drivers").arg(fixture_drivers()).arg("--in-place").output().unwrap();
+        assert!(matches!(output.status.code(), Some(7 | 9)), "{limit}: {output:?}");
+        commit::recover(&image, &PathPolicy::default()).unwrap();
+        assert_eq!(disk_sha256(&image), old, "{limit}");
+        assert_eq!(names(folder.path()), ["win10.img"]);
+        std::fs::remove_file(&image).unwrap();
+    }
+}
+
+tests![raw, qcow2, a_limit_on_the_size_of_files_tears_no_sector,];

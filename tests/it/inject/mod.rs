@@ -11,6 +11,8 @@ mod report;
 pub mod state;
 
 use crate::support;
+use crate::support::blocks::hash_blocks;
+pub use crate::support::blocks::sha256;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -60,38 +62,6 @@ pub fn writable_fixture(folder: &Path, format: Format) -> PathBuf {
 /// A copy that keeps holes.
 pub fn copy(from: &Path, to: &Path) {
     support::run(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(from).arg(to));
-}
-
-/// SHA-256 of a file of the host: its length and every block that is not zero, with its place. (Two files with the
-/// same hash have the same bytes; holes of large images cost nothing.)
-pub fn sha256(path: &Path) -> String {
-    use std::os::unix::fs::FileExt as _;
-    let file = std::fs::File::open(path).unwrap();
-    let length = file.metadata().unwrap().len();
-    let mut hash = Sha256::new();
-    hash.update(length.to_le_bytes());
-    let mut buf = vec![0u8; 1 << 20];
-    let mut at = 0;
-    while let Ok(data) = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(at)) {
-        let hole = rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(data)).unwrap();
-        at = data / 4096 * 4096;
-        while at < hole {
-            let part = &mut buf[..usize::try_from((1 << 20).min(length - at)).unwrap()];
-            file.read_exact_at(part, at).unwrap();
-            hash_blocks(&mut hash, at, part);
-            at += part.len() as u64;
-        }
-    }
-    winject::internals::hex::encode(&hash.finalize())
-}
-
-fn hash_blocks(hash: &mut Sha256, at: u64, data: &[u8]) {
-    for (index, block) in data.chunks(4096).enumerate() {
-        if !block::is_zero(block) {
-            hash.update((at + index as u64 * 4096).to_le_bytes());
-            hash.update(block);
-        }
-    }
 }
 
 /// SHA-256 of what the guest sees: every block that is not zero, with its place.

@@ -4,6 +4,7 @@
 //! corpus is a failure.
 #![allow(dead_code)]
 
+pub mod blocks;
 pub mod runner;
 
 use std::path::{Path, PathBuf};
@@ -97,15 +98,18 @@ pub fn judge_python() -> Option<PathBuf> {
 
 /// A program on the PATH (`/usr/sbin` included), or `None` after saying so.
 pub fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|p| p.join(name))
-        .find(|p| p.is_file());
+    let found = find_program(name);
     if found.is_none() {
         skip(&format!("the program {name} is not installed"));
     }
     found
+}
+
+/// A program on the PATH (`/usr/sbin` included).
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
 /// Runs a command and fails the test with its output when it fails.
