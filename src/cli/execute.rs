@@ -22,9 +22,23 @@ pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     if let Some(subject) = subject(&request) {
         signals::set_subject(subject);
     }
+    carry_out(Report::of_request(&request), reports, ui, |observer, report| {
+        job::inject_into(&request, observer, report)
+    })
+}
+
+/// Runs a job that fills `report`, writes the report to the files `reports`, and shows the outcome.
+///
+/// # Errors
+/// Whatever the job fails with; else, when a report cannot be written.
+pub fn carry_out(
+    mut report: Report,
+    reports: &[PathBuf],
+    ui: &Ui,
+    run: impl FnOnce(&dyn Observer, &mut Report) -> Result<()>,
+) -> Result<ExitCode> {
     let watcher = Watcher::new(ui);
-    let mut report = Report::of_request(&request);
-    let outcome = job::inject_into(&request, &watcher, &mut report);
+    let outcome = run(&watcher, &mut report);
     drop(watcher);
     // A run that did not begin, or was cancelled, is not reported: it would replace the report of an earlier, good run.
     if let Err(error) = &outcome
@@ -82,8 +96,13 @@ fn show_outcome(report: &Report, ui: &Ui) {
     if let Some(windows) = &report.virtio.windows {
         ui.done(&format!("Windows:  {} (build {}, {})", windows.product, windows.build, windows.arch));
     }
-    let staged: Vec<&str> = report.virtio.packages_staged.iter().map(|package| package.service.as_str()).collect();
-    ui.done(&format!("Packages: {}", staged.join(", ")));
+    match &report.run.plan {
+        Some(plan) => ui.done(&format!("Plan:     {} (sha256 {})", plan.path, plan.sha256)),
+        None => {
+            let staged: Vec<&str> = report.virtio.packages_staged.iter().map(|p| p.service.as_str()).collect();
+            ui.done(&format!("Packages: {}", staged.join(", ")));
+        }
+    }
     if let Some(machine) = &report.recommendation {
         let buses = if machine.buses.is_empty() { machine.bus.to_owned() } else { machine.buses.join(" or ") };
         ui.done(&format!(

@@ -3,6 +3,7 @@
 //! One file for each command, each with a struct `Args` (what was typed) and a function `run` that returns the exit code. Options that commands share are in `args`; `document` reads a run from a file instead; both become the one
 //! `request` for an injection, which `execute` runs. [`Ui`] is the only way to the terminal.
 
+mod apply;
 mod args;
 mod check;
 mod convert;
@@ -73,6 +74,8 @@ enum Command {
     Inject(inject::Args),
     /// Plan an injection: print what it would change, and save that as a file to be reviewed
     Plan(plan::Args),
+    /// Apply a saved plan: do exactly what it says, or nothing
+    Apply(apply::Args),
     /// Take the last edit in place of an image back, byte for byte
     ///
     /// What something else has written to other places of the image since stays; if it has written to a place that the
@@ -147,6 +150,7 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         }
         Some(Command::Inject(args)) => inject::run(args, ui),
         Some(Command::Plan(args)) => plan::run(args, ui),
+        Some(Command::Apply(args)) => apply::run(args, ui),
         Some(Command::Undo(args)) => undo::run(args, ui),
         Some(Command::Inspect(args)) => inspect::run(args, ui),
         Some(Command::Check(args)) => check::run(args, ui),

@@ -23,7 +23,7 @@ mod text_output;
 pub(crate) use atomic_file::{AtomicFile, rewrite};
 pub(crate) use files::PRIVATE;
 pub use files::{HostFiles, RealHost};
-pub(crate) use folder::folder_of;
+pub(crate) use folder::{create_folder, folder_of};
 pub(crate) use locked_file::LockedFile;
 pub(crate) use mount::lock_notes;
 pub use policy::PathPolicy;
