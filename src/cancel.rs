@@ -5,7 +5,7 @@
 //! [`Kind::Cancelled`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use crate::error::{Error, Kind, Layer, Result};
 
@@ -34,6 +34,8 @@ struct State {
     is_requested: AtomicBool,
     holds: AtomicUsize,
     was_held: AtomicBool,
+    /// A [`Reached`] as a number.
+    reached: AtomicU8,
 }
 
 /// What a job was doing when it was asked to stop.
@@ -45,6 +47,20 @@ pub enum Stage {
     Writing,
     /// What had to be written is complete, or cleaned up: the process can end at once.
     Written,
+}
+
+/// How far a job came with what it is to write, each step including the ones before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reached {
+    /// The user's files are as they were.
+    #[default]
+    Start,
+    /// An earlier, interrupted run was completed or rolled back, and nothing else changed.
+    Recovery,
+    /// The change was completed.
+    CommitPoint,
+    /// The change is neither completed nor rolled back: a recovery has to do it.
+    Pending,
 }
 
 /// As long as it lives there is something on the host that has to be cleaned up: see [`Cancel::hold`].
@@ -72,6 +88,23 @@ impl Cancel {
     #[must_use]
     pub fn is_requested(&self) -> bool {
         self.0.is_requested.load(Ordering::SeqCst)
+    }
+
+    /// How far the job came. The answer is final when the job has ended, or when [`request`](Self::request) says that
+    /// nothing is being written.
+    #[must_use]
+    pub fn reached(&self) -> Reached {
+        match self.0.reached.load(Ordering::SeqCst) {
+            0 => Reached::Start,
+            1 => Reached::Recovery,
+            2 => Reached::CommitPoint,
+            _ => Reached::Pending,
+        }
+    }
+
+    /// Called by a job that came so far, as long as it [holds](Self::hold).
+    pub fn reach(&self, point: Reached) {
+        self.0.reached.fetch_max(point as u8, Ordering::SeqCst);
     }
 
     /// Called by a job where it can still stop.
@@ -143,5 +176,20 @@ mod tests {
         assert_eq!(cancel.request(), Stage::Writing);
         drop(hold);
         assert_eq!(Cancel::default().request(), Stage::Reading);
+    }
+
+    #[test]
+    fn what_was_reached_stays_reached() {
+        let cancel = Cancel::default();
+        assert_eq!(cancel.reached(), Reached::Start);
+        for (point, reached) in [
+            (Reached::Recovery, Reached::Recovery),
+            (Reached::Start, Reached::Recovery),
+            (Reached::CommitPoint, Reached::CommitPoint),
+            (Reached::Recovery, Reached::CommitPoint),
+        ] {
+            cancel.clone().reach(point);
+            assert_eq!(cancel.reached(), reached);
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::path::Path;
 
 /// The text in one line: line breaks, other control characters (C0, DEL, C1) and characters that change the direction
 /// of writing become `\u{…}`.
@@ -31,6 +32,14 @@ pub fn shell_word(text: &str) -> Option<String> {
         return Some(text.to_owned());
     }
     Some(format!("'{}'", text.replace('\'', "'\\''")))
+}
+
+/// The path as an argument of a command in a POSIX shell: one word, and never taken for an option; `None` for one that
+/// cannot be pasted.
+#[must_use]
+pub fn shell_path(path: &Path) -> Option<String> {
+    let text = path.to_str()?;
+    if text.starts_with('-') { shell_word(&format!("./{text}")) } else { shell_word(text) }
 }
 
 /// The text in one line of Markdown, without mark-up. It may not stand at the beginning of a line.
@@ -147,6 +156,20 @@ mod tests {
         assert_eq!(escape("a\u{2028}b\u{2029}c\u{85}"), "a\\u{2028}b\\u{2029}c\\u{85}");
         assert!(matches!(escape("Grüße, 你好, שלום, می\u{200c}خواهم"), Cow::Borrowed(_)));
         assert_eq!(escape(&escape("a\nb")), escape("a\nb"), "twice is once");
+    }
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        for (path, word) in [
+            ("/a/i-1.raw", Some("/a/i-1.raw")),
+            ("-i.raw", Some("./-i.raw")),
+            ("it's a disk", Some("'it'\\''s a disk'")),
+            ("-a $b", Some("'./-a $b'")),
+            ("~/i.raw", Some("'~/i.raw'")),
+            ("a\nb", None),
+        ] {
+            assert_eq!(shell_path(Path::new(path)).as_deref(), word);
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@
 //! # }
 //! ```
 //!
-//! [`inspect()`] only looks. An [`Observer`] is told about progress, a [`Cancel`] stops a job, which then leaves everything
+//! [`inspect()`] only looks, and [`recover()`] deals with an edit in place that was interrupted. An [`Observer`] is told about progress, a [`Cancel`] stops a job, which then leaves everything
 //! as it was. Every [`Error`] has a [`Kind`] that a program can match on, a place and a remedy.
 //!
 //! # The parts
@@ -62,7 +62,7 @@ use internals::{
     partition, plan, units, upcase, windows, yaml,
 };
 
-pub use block::commit::{UndoOptions, Undone};
+pub use block::commit::{Recovery, UndoOptions, Undone};
 pub use block::convert::Compression;
 pub use block::{Format, Image, OpenOptions as ImageOptions, PathPolicy, Stage, StageOptions, open as open_image};
 pub use cancel::Cancel;
@@ -73,7 +73,7 @@ pub use hive::{Hive, KeyId, RegistryData, RegistryValue, ValueType};
 pub use job::report;
 pub use job::{
     Destination, InjectRequest, Inspection, Observer, Report, Silent, StateOverrides, forget_undo, inject, inspect,
-    undo,
+    recover, undo,
 };
 pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
 pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};

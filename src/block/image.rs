@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::format::Format;
 use crate::error::{Error, Layer, Result};
-use crate::host::Storage;
+use crate::host::{Storage, lock_notes};
 use crate::units::ImageOffset;
 
 /// Kind of a run of bytes, as far as the tables tell without reading the data.
@@ -79,10 +79,25 @@ pub trait Image: Send + Sync {
     /// Paths of all files of the host that belong to the chain, the top one first.
     fn files(&self) -> Vec<PathBuf>;
 
+    /// What the containers of the chain say of programs that may be using them. Not a refusal: exports of running machines
+    /// carry such marks, too.
+    fn in_use_marks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The files that an edit in place would write, for a format that can be edited in place.
     fn parts(&self) -> Option<ImageParts<'_>> {
         None
     }
+}
+
+/// What a user should know about whether something else is using the image: marks in its containers, and files that lie
+/// where locks of other machines cannot be seen.
+#[must_use]
+pub fn use_notes(image: &dyn Image) -> Vec<String> {
+    let mut notes = image.in_use_marks();
+    notes.extend(lock_notes(&image.files()));
+    notes
 }
 
 /// The files of an image that can be edited in place.

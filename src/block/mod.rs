@@ -27,7 +27,7 @@ pub(crate) use chain::open_file;
 pub use chain::{Chain, OpenOptions};
 pub use format::Format;
 pub use formats::raw::RawImage;
-pub use image::{Extent, ExtentKind, Image, ImageParts, is_zero};
+pub use image::{Extent, ExtentKind, Image, ImageParts, is_zero, use_notes};
 pub(crate) use image::{beyond_end, is_inside};
 pub use open::{open, open_storage};
 pub use source::DiskSource;

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::Ui;
 use super::args::{GuestArgs, ImageArgs, NewImageArgs};
 use super::execute::execute;
 use super::output::size;
 use super::request::{InjectSpec, output_format};
-use super::{Ui, signals};
+use super::signals::{self, Subject};
 use crate::block::convert::{ConvertOptions, ConvertProgress, Converted, convert};
 use crate::block::{self, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
@@ -87,8 +88,12 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         cancel: signals::cancel(),
         ..ConvertOptions::default()
     };
+    signals::set_subject(Subject::Output(args.output.clone()));
     let image = block::open(&args.input, &args.source.open_options())?;
     let input = image.format();
+    for warning in block::use_notes(&*image) {
+        ui.warn(&warning);
+    }
     let stage = Stage::new(image, StageOptions::default());
     let done = with_progress(&stage, &args, &options, ui)?;
     ui.done(&format!(

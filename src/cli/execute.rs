@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 
 use super::request::InjectSpec;
-use super::{Progress, Ui, signals};
+use super::signals::{self, Subject};
+use super::{Progress, Ui};
 use crate::error::{Kind, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
-use crate::job::{self, Observer, Report};
+use crate::job::{self, Destination, InjectRequest, Observer, Report};
 
 /// Runs an injection.
 ///
@@ -18,9 +19,26 @@ pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     let request = spec.request()?;
     let reports = &spec.guest.report;
     job::check_outputs(&request, reports)?;
+    if let Some(subject) = subject(&request) {
+        signals::set_subject(subject);
+    }
+    carry_out(Report::of_request(&request), reports, ui, |observer, report| {
+        job::inject_into(&request, observer, report)
+    })
+}
+
+/// Runs a job that fills `report`, writes the report to the files `reports`, and shows the outcome.
+///
+/// # Errors
+/// Whatever the job fails with; else, when a report cannot be written.
+pub fn carry_out(
+    mut report: Report,
+    reports: &[PathBuf],
+    ui: &Ui,
+    run: impl FnOnce(&dyn Observer, &mut Report) -> Result<()>,
+) -> Result<ExitCode> {
     let watcher = Watcher::new(ui);
-    let mut report = Report::of_request(&request);
-    let outcome = job::inject_into(&request, &watcher, &mut report);
+    let outcome = run(&watcher, &mut report);
     drop(watcher);
     // A run that did not begin, or was cancelled, is not reported: it would replace the report of an earlier, good run.
     if let Err(error) = &outcome
@@ -35,6 +53,15 @@ pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     show_outcome(&report, ui);
     written?;
     Ok(ExitCode::Done)
+}
+
+/// What a run writes, apart from its reports.
+fn subject(request: &InjectRequest) -> Option<Subject> {
+    match &request.destination {
+        Destination::DryRun => None,
+        Destination::InPlace => Some(Subject::InPlace(request.image.clone())),
+        Destination::Overlay(path) | Destination::Standalone { path, .. } => Some(Subject::Output(path.clone())),
+    }
 }
 
 /// Reports are written for failures too. One that cannot be written does not hide what happened to the image.
@@ -69,8 +96,13 @@ fn show_outcome(report: &Report, ui: &Ui) {
     if let Some(windows) = &report.virtio.windows {
         ui.done(&format!("Windows:  {} (build {}, {})", windows.product, windows.build, windows.arch));
     }
-    let staged: Vec<&str> = report.virtio.packages_staged.iter().map(|package| package.service.as_str()).collect();
-    ui.done(&format!("Packages: {}", staged.join(", ")));
+    match &report.run.plan {
+        Some(plan) => ui.done(&format!("Plan:     {} (sha256 {})", plan.path, plan.sha256)),
+        None => {
+            let staged: Vec<&str> = report.virtio.packages_staged.iter().map(|p| p.service.as_str()).collect();
+            ui.done(&format!("Packages: {}", staged.join(", ")));
+        }
+    }
     if let Some(machine) = &report.recommendation {
         let buses = if machine.buses.is_empty() { machine.bus.to_owned() } else { machine.buses.join(" or ") };
         ui.done(&format!(

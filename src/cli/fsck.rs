@@ -55,7 +55,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let image = block::open(&args.image, &args.source.open_options())?;
     let image: &dyn Image = &*image;
     let table = partition::read(image)?;
-    for warning in &table.warnings {
+    for warning in table.warnings.iter().chain(&block::use_notes(image)) {
         ui.warn(warning);
     }
     let wanted = match args.partition {

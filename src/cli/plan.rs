@@ -37,6 +37,11 @@ pub struct Args {
     #[arg(short, long, value_name = "PLAN.json")]
     output: Option<PathBuf>,
 
+    /// Write the files that the plan takes from the media to a folder next to it, PLAN.files, so that winject apply needs
+    /// no media
+    #[arg(long, requires = "output")]
+    bundle: bool,
+
     /// Write the review to this file: Markdown (.md), HTML (.html) or text (.txt); repeatable
     #[arg(long, value_name = "FILE")]
     review: Vec<PathBuf>,
@@ -95,6 +100,9 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
     let request = spec.request()?;
     let texts: Vec<&Path> = args.output.iter().chain(&args.review).map(PathBuf::as_path).collect();
     job::check_plan_outputs(&request, &spec.guest.report, &texts)?;
+    if let Some(path) = args.output.as_ref().filter(|_| args.bundle) {
+        job::check_bundle(path)?;
+    }
     let watcher = Watcher::new(ui);
     let mut report = Report::of_request(&request);
     let planned = job::plan(&request, &watcher, &mut report);
@@ -113,6 +121,10 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
         ui.answer(&review.to_text());
     }
     if let Some(path) = &args.output {
+        if args.bundle {
+            let bundle = job::write_bundle(&planned.document, &planned.plan, path, &signals::cancel())?;
+            ui.note(&format!("bundle written: {}", bundle.display()));
+        }
         write(path, &bytes, args.overwrite, &report.image_files)?;
         ui.note(&format!("plan written: {} (SHA-256 {})", path.display(), Sha256Sum::of(&bytes)));
     }

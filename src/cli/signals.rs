@@ -1,21 +1,47 @@
-//! SIGINT, SIGTERM and SIGHUP: the job is cancelled and cleans up, then the process ends by the signal.
+//! SIGINT, SIGTERM and SIGHUP: the job is cancelled and cleans up, or is completed if it has passed its commit point; then
+//! the process ends by the signal, and a message says which.
 
 use std::io::Write;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::cancel::{Cancel, Stage};
+use crate::cancel::{Cancel, Reached, Stage};
 use crate::error::{Error, Kind};
+use crate::escape::escape;
 
 /// Cancels every job of the process.
 static CANCEL: OnceLock<Cancel> = OnceLock::new();
 
-/// The last signal that came, or 0.
-static RECEIVED: AtomicI32 = AtomicI32::new(0);
+/// The last signal that came, or 0. It is set before the thread that listens knows of it, so that none is lost which comes
+/// shortly before the end.
+static RECEIVED: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+
+/// Held by the thread that ends the process.
+static ENDING: Mutex<()> = Mutex::new(());
+
+/// What the command writes, if anything.
+static SUBJECT: OnceLock<Subject> = OnceLock::new();
+
+/// A file that a command writes: what the message about a signal says became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// It is changed where it is.
+    InPlace(PathBuf),
+    /// It is new, or replaced as a whole.
+    Output(PathBuf),
+}
+
+/// Called by a command that writes, before it begins.
+pub(super) fn set_subject(subject: Subject) {
+    // A process runs one command.
+    let _ = SUBJECT.set(subject);
+}
 
 /// The cancellation that a signal requests; every job gets it.
 pub(super) fn cancel() -> Cancel {
@@ -31,47 +57,80 @@ pub(super) fn listen() {
     }
     let ignored = ignored();
     let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
-    let Ok(mut signals) = Signals::new(wanted) else { return };
+    let received = RECEIVED.get_or_init(Arc::default);
+    let Ok(mut signals) = Signals::new(wanted.clone()) else { return };
     let handle = signals.handle();
+    let mut flags = Vec::new();
+    for signal in wanted {
+        let number = usize::try_from(signal).unwrap_or(0);
+        flags.extend(flag::register_usize(signal, Arc::clone(received), number));
+    }
     let serve = move || {
         for signal in signals.forever() {
             // Signals come in pairs from shells and `timeout`: the second one does not cut the cleaning up short.
-            RECEIVED.store(signal, Ordering::SeqCst);
             match cancel().request() {
-                Stage::Reading => print("Interrupted: nothing was changed."),
-                Stage::Written => print("Interrupted: no file was left unfinished."),
-                Stage::Writing => continue,
+                Stage::Reading | Stage::Written => end(signal, true),
+                Stage::Writing => {}
             }
-            end(signal);
         }
     };
     if std::thread::Builder::new().name("signals".into()).spawn(serve).is_err() {
         handle.close();
+        for id in flags {
+            signal_hook::low_level::unregister(id);
+        }
     }
 }
 
-/// When a signal came while the command was writing: says what became of it, and ends the process by that signal.
+/// When a signal came while the command was writing: says what became of the file, and ends the process by that signal.
 pub(super) fn end_if_received(error: Option<&Error>) {
-    let signal = RECEIVED.load(Ordering::SeqCst);
+    let signal = RECEIVED.get().map_or(0, |received| received.load(Ordering::SeqCst));
     if signal == 0 {
         return;
     }
-    match error.map(Error::kind) {
-        None => print("Interrupted after the last write: the command was completed."),
-        Some(Kind::Cancelled) => print("Interrupted: nothing was changed, and no file is left."),
-        Some(_) => {}
-    }
-    end(signal);
+    // Another error has said what became of the image.
+    let is_silent = error.is_some_and(|error| error.kind() != Kind::Cancelled);
+    end(i32::try_from(signal).unwrap_or(SIGTERM), !is_silent);
 }
 
-/// Ends the process by the signal, so that a shell sees it.
-fn end(signal: i32) {
+/// Ends the process by the signal, so that a shell sees it, after a message of what became of the file.
+fn end(signal: i32, has_message: bool) {
+    // One thread of the two says it; the other one waits here until the process is gone.
+    let _ending = ENDING.lock();
+    if has_message {
+        let text = what_became(cancel().reached(), SUBJECT.get());
+        let _ = writeln!(std::io::stderr().lock(), "{}", escape(&text));
+    }
     // It fails only for numbers that are not signals.
     let _ = emulate_default_handler(signal);
 }
 
-fn print(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+/// Whether the signal came before or after the commit point, and what that means for the file.
+fn what_became(reached: Reached, subject: Option<&Subject>) -> String {
+    let (path, is_in_place) = match subject {
+        None => {
+            return match reached {
+                Reached::Start => "Interrupted: nothing was changed.".to_owned(),
+                _ => "Interrupted: no file was left unfinished.".to_owned(),
+            };
+        }
+        Some(Subject::InPlace(path)) => (path, true),
+        Some(Subject::Output(path)) => (path, false),
+    };
+    let path = path.display();
+    match (reached, is_in_place) {
+        (Reached::CommitPoint, true) => {
+            format!("Interrupted after the commit point: the change of {path} was completed.")
+        }
+        (Reached::CommitPoint, false) => format!("Interrupted after the commit point: {path} is complete."),
+        (Reached::Recovery, _) => format!(
+            "Interrupted before the commit point: an earlier, interrupted run on {path} was completed or rolled back; \
+             nothing else was changed."
+        ),
+        (Reached::Pending, _) => format!("Interrupted: the change of {path} is pending, see winject recover --help."),
+        (Reached::Start, true) => format!("Interrupted before the commit point: {path} is as it was."),
+        (Reached::Start, false) => format!("Interrupted before the commit point: {path} was not written."),
+    }
 }
 
 /// The signals that this process ignores, a bit for each.
@@ -79,4 +138,29 @@ fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_says_which_side_of_the_commit_point_it_was() {
+        let (image, output) = (Subject::InPlace("i.raw".into()), Subject::Output("o.qcow2".into()));
+        for (reached, subject, text) in [
+            (Reached::Start, None, "Interrupted: nothing was changed."),
+            (Reached::Start, Some(&image), "Interrupted before the commit point: i.raw is as it was."),
+            (
+                Reached::CommitPoint,
+                Some(&image),
+                "Interrupted after the commit point: the change of i.raw was completed.",
+            ),
+            (Reached::Start, Some(&output), "Interrupted before the commit point: o.qcow2 was not written."),
+            (Reached::CommitPoint, Some(&output), "Interrupted after the commit point: o.qcow2 is complete."),
+        ] {
+            assert_eq!(what_became(reached, subject), text);
+        }
+        assert!(what_became(Reached::Pending, Some(&image)).contains("winject recover"));
+        assert!(what_became(Reached::Recovery, Some(&image)).contains("rolled back"));
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Ui, signals};
+use super::Ui;
+use super::signals::{self, Subject};
 use crate::block::PathPolicy;
 use crate::block::commit::UndoOptions;
 use crate::error::Result;
@@ -58,6 +59,9 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         is_dry_run: dry_run,
         ..UndoOptions::default()
     };
+    if !dry_run {
+        signals::set_subject(Subject::InPlace(image.clone()));
+    }
     let done = job::undo(&image, &options)?;
     done.warnings.iter().for_each(|warning| ui.warn(warning));
     let bytes = done.bytes_restored;

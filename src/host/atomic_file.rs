@@ -16,7 +16,7 @@ use super::leftover;
 use super::locked_file::LockedFile;
 use super::storage::{FileStorage, Storage};
 use super::target::Target;
-use crate::cancel::{Cancel, Hold};
+use crate::cancel::{Cancel, Hold, Reached};
 use crate::error::{Error, Layer, Result};
 
 /// How many names for a temporary file are tried.
@@ -211,6 +211,8 @@ pub(crate) fn rewrite(
     }
     // After the owner: a change of owner takes bits of the mode away.
     file.set_permissions(before.permissions()).map_err(&cannot)?;
+    // Held until the caller knows: a signal in between must not be answered with "as it was".
+    let _hold = cancel.hold_through();
     new.finish_if(|| {
         let now = std::fs::metadata(&path).map_err(&cannot)?;
         let mark = |meta: &std::fs::Metadata| (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
@@ -220,7 +222,9 @@ pub(crate) fn rewrite(
         Err(Error::refused(Layer::Host, "the file changed while winject worked on it")
             .path(&shown)
             .hint("make sure that nothing else uses the file, and run winject again"))
-    })
+    })?;
+    cancel.reach(Reached::CommitPoint);
+    Ok(())
 }
 
 #[cfg(test)]

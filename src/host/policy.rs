@@ -9,7 +9,7 @@ use super::folder::folder_of;
 use super::read::open_as_it_is;
 use super::storage::FileStorage;
 use crate::error::{Error, Layer, Result};
-use crate::escape::{escape, shell_word};
+use crate::escape::{escape, shell_path};
 
 /// Which files an image may refer to: an image may come from an attacker, who could name any file of the host. The
 /// default allows plain relative names that stay inside the image's own folder.
@@ -111,7 +111,7 @@ impl PathPolicy {
 fn refused(image: &Path, name: &str, found: &Path) -> Error {
     let folder = folder_of(found);
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    let hint = match folder.to_str().and_then(shell_word) {
+    let hint = match shell_path(&folder) {
         Some(folder) => format!("if you trust the image, add --allow-path {folder}"),
         None => "if you trust the image, allow the file's folder with --allow-path FOLDER".to_owned(),
     };
@@ -197,13 +197,6 @@ mod tests {
         assert!(allowed.resolve(&image, "../outside.img").is_ok());
         assert_eq!(allowed.resolve(&image, "/etc/passwd").unwrap_err().kind(), Kind::Refused);
         assert!(PathPolicy::anything().resolve(&image, "/etc/passwd").is_ok());
-    }
-
-    #[test]
-    fn a_folder_can_be_pasted() {
-        assert_eq!(shell_word("/a/b-1.2").as_deref(), Some("/a/b-1.2"));
-        assert_eq!(shell_word("/my vms/it's").as_deref(), Some("'/my vms/it'\\''s'"));
-        assert_eq!(shell_word("/a\nb"), None);
     }
 
     #[test]

@@ -54,6 +54,11 @@ impl LockMode {
     }
 }
 
+/// Whether the file system knows locks at all. Takes none.
+pub(super) fn has_locks(file: &File) -> bool {
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut range(USED_BASE, libc::F_WRLCK))).is_ok()
+}
+
 /// Locks that are held as long as the file stays open.
 #[derive(Debug)]
 pub(crate) struct OfdLock {

@@ -12,6 +12,7 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use super::in_use::refuse_vmware_lock;
 use super::qemu_lock::{LockMode, Locking, OfdLock};
 use crate::error::{Error, Layer, Result};
 
@@ -268,11 +269,14 @@ impl FileStorage {
         !self.is_device
     }
 
-    /// Takes the advisory locks that QEMU would take for the same use.
+    /// Takes the advisory locks that QEMU would take for the same use, and looks for those of VMware.
     ///
     /// # Errors
     /// [`Kind::Refused`](crate::Kind::Refused) when another process uses the file in a way that excludes ours.
     pub fn lock(&self, mode: LockMode, locking: Locking) -> Result<()> {
+        if locking == Locking::Refuse {
+            refuse_vmware_lock(&self.path)?;
+        }
         let lock = OfdLock::acquire(&self.file, &self.path, mode, locking)?;
         if let Ok(mut slot) = self.lock.lock() {
             *slot = lock;

@@ -63,7 +63,6 @@ impl Expectation {
     }
 
     /// The same for a document.
-    #[allow(dead_code, reason = "for plan")]
     pub(super) fn to_document(&self) -> Expects {
         Expects {
             boots_from: self.boots_from.iter().map(|bus| bus.name().to_owned()).collect(),

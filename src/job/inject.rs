@@ -42,7 +42,7 @@ use crate::error::{Error, Layer, Result};
 ///
 /// # Errors
 /// Every [`Kind`](crate::Kind). The image holds what it held before, and no output file is left. (If power fails in the
-/// middle of an in-place commit, the next run undoes or completes it from the journal.)
+/// middle of an in-place commit, [`recover`](super::recover()) undoes or completes it from the journal.)
 pub fn inject(request: &InjectRequest, observer: &dyn Observer) -> Result<Report> {
     let mut report = Report::of_request(request);
     inject_into(request, observer, &mut report)?;

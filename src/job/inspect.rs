@@ -84,7 +84,8 @@ pub fn inspect(path: &Path, options: &block::OpenOptions) -> Result<Inspection> 
 fn inspect_image(path: &Path, options: &block::OpenOptions) -> Result<Inspection> {
     let image = block::open(path, options)?;
     let disk: &dyn Image = &*image;
-    let table = partition::read(disk).map_err(|error| error.path(path.display().to_string()))?;
+    let mut table = partition::read(disk).map_err(|error| error.path(path.display().to_string()))?;
+    table.warnings.extend(block::use_notes(disk));
     let installations = search_installations(&disk, &table);
     let found = installations.found.into_iter().map(|installation| Found {
         partition: installation.partition.number,

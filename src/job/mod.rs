@@ -7,6 +7,8 @@
 //! Everything before commit happens on the stage, in memory. A job that fails has written nothing. (A new image is copied
 //! to a temporary file meanwhile, which is removed when the job fails.)
 
+mod apply;
+mod bundle;
 mod check;
 mod expectation;
 mod explain;
@@ -21,12 +23,15 @@ mod recover;
 mod registry;
 pub mod report;
 mod request;
+mod saved_plan;
 mod staging;
 mod standalone;
 mod undo;
 mod verify;
 mod volume_check;
 
+pub use apply::{apply, apply_into, check_apply_outputs};
+pub use bundle::{check_bundle, write_bundle};
 pub use check::{BootAnswer, check};
 pub use hive_name::HiveName;
 pub use inject::{inject, inject_into, prepare};
@@ -34,9 +39,11 @@ pub use inspect::{Fault, Found as FoundWindows, Inspection, find_guest, inspect}
 pub use locate::{Installation, Search, locate, search_installations};
 pub use outputs::{check_outputs, check_plan_outputs};
 pub use plan::{SavablePlan, plan};
+pub use recover::recover;
 pub use registry::{HiveEdit, HiveRequest, edit_hive, image_files, import_into_image, read_hive};
 pub use report::Report;
 pub use request::{Destination, InjectRequest, Observer, Silent, StateOverrides};
+pub use saved_plan::{SavedPlan, bundle_of};
 pub use staging::Staged;
 pub(crate) use undo::undo_command;
 pub use undo::{forget_undo, undo};

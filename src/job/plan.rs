@@ -20,7 +20,7 @@ use crate::plan::saved::{
     SavedStep, Sha256Sum, StateFacts, Verdict, WindowsFacts,
 };
 use crate::plan::{Change, Content, Plan};
-use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions, Level};
+use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions, Guest, Level};
 
 /// A plan, and what it was made from.
 #[derive(Debug)]
@@ -105,13 +105,7 @@ fn document(
         disk,
         partition,
         volume,
-        windows: WindowsFacts {
-            folder: guest.windows_dir.clone(),
-            config: guest.config_dir(),
-            build: guest.build,
-            arch: guest.arch,
-            text: guest.to_string(),
-        },
+        windows: windows_facts(guest),
         hives,
         reads,
         state: StateFacts {
@@ -128,6 +122,17 @@ fn document(
         notes: staged.plan.notes.clone(),
         warnings: staged.plan.warnings.clone(),
     })
+}
+
+/// What a document says of a Windows.
+pub(super) fn windows_facts(guest: &Guest) -> WindowsFacts {
+    WindowsFacts {
+        folder: guest.windows_dir.clone(),
+        config: guest.config_dir(),
+        build: guest.build,
+        arch: guest.arch,
+        text: guest.to_string(),
+    }
 }
 
 fn drivers(report: &Report) -> Vec<DriverFact> {

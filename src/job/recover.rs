@@ -1,19 +1,57 @@
-//! Recovery from an interrupted run, before anything else.
+//! Recovery from an interrupted run.
 
 use std::path::Path;
 
+use super::explain::explain;
 use super::request::Destination;
 use crate::block::commit::Recovery;
 use crate::block::{PathPolicy, commit};
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Reached};
 use crate::error::Result;
+use crate::host::FileStorage;
 
-/// Rolls back or completes an interrupted run on `image`, if this run may write to it. Other runs leave it as it is, and
-/// opening the image refuses it.
+/// Completes an interrupted edit in place of `image`, or rolls it back. What is needed lies in the journal next to the
+/// image: neither the drivers nor the options of the interrupted job are. Without a journal nothing is touched.
+///
+/// `policy` must [allow](PathPolicy::allow) the image's data file by its own name, if it has one: a journal alone makes
+/// nothing be written to another file. A recovery that has begun is finished even if `cancel` is requested.
+///
+/// ```no_run
+/// use winject::{Cancel, PathPolicy, Recovery, recover};
+///
+/// # fn main() -> winject::Result<()> {
+/// if recover("guest.qcow2".as_ref(), &PathPolicy::default(), &Cancel::default())? == Recovery::Restored {
+///     println!("the image holds its old content again");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`Kind::Pending`](crate::Kind::Pending) when there is a journal that does not count or cannot be applied, or when
+/// `image` is the data file of the image to recover; [`Kind::Refused`](crate::Kind::Refused) when the image is in use or
+/// the policy does not allow its data file to be written; [`Kind::Io`](crate::Kind::Io) when there is no such file;
+/// [`Kind::Usage`](crate::Kind::Usage) for a journal in place of its image.
+pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel) -> Result<Recovery> {
+    let recover = || {
+        let _hold = cancel.hold()?;
+        // A file that is not there has no journal either: that would pass for an image without one.
+        FileStorage::open(image, false)?;
+        let recovery = commit::recover(image, policy)?;
+        if recovery != Recovery::Nothing {
+            cancel.reach(Reached::CommitPoint);
+        }
+        Ok(recovery)
+    };
+    recover().map_err(explain)
+}
+
+/// Recovers `image` before a job, if the job may write to it. Other jobs leave it as it is, and opening the image refuses
+/// it.
 ///
 /// # Errors
 /// [`Kind::Pending`](crate::Kind::Pending) when that is impossible.
-pub(super) fn recover(
+pub(super) fn recover_first(
     image: &Path,
     policy: &PathPolicy,
     destination: &Destination,
@@ -23,5 +61,9 @@ pub(super) fn recover(
         return Ok(Recovery::Nothing);
     }
     let _hold = cancel.hold()?;
-    commit::recover(image, policy)
+    let recovery = commit::recover(image, policy)?;
+    if recovery != Recovery::Nothing {
+        cancel.reach(Reached::Recovery);
+    }
+    Ok(recovery)
 }

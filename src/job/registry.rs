@@ -7,7 +7,7 @@ use super::explain::explain;
 use super::hive_name::HiveName;
 use super::locate::{Installation, locate, search_folders};
 use super::outputs::refuse_raw_overlay;
-use super::recover::recover;
+use super::recover::recover_first;
 use super::request::Destination;
 use super::volume_check::{SKIPPED, check_volume};
 use crate::block::commit::{self, CommitOptions, Recovery};
@@ -160,7 +160,7 @@ fn edit_hives(
         check_output(request, out)?;
     }
     let policy = &request.options.path_policy;
-    let recovery = recover(&request.image, policy, destination, &request.cancel)?;
+    let recovery = recover_first(&request.image, policy, destination, &request.cancel)?;
     let mut stage = open(request)?;
     if let Destination::Overlay(out) = destination {
         commit::refuse_own_files(&stage.image().files(), out)?;
@@ -171,7 +171,7 @@ fn edit_hives(
         Destination::DryRun | Destination::Standalone { .. } => {}
     }
     let installation = find(request, &stage)?;
-    let mut done = HiveEdit { recovery, ..HiveEdit::default() };
+    let mut done = HiveEdit { recovery, warnings: block::use_notes(stage.image()), ..HiveEdit::default() };
     let mut written = Vec::new();
     let original = stage.original();
     let view = PartitionView::new(&mut stage, &installation.partition)?;

@@ -16,7 +16,8 @@ pub enum Destination {
     /// lists what would be done.
     DryRun,
     /// Into the image itself, with an undo journal in its folder while it is written, which stays as the undo record. If
-    /// the run is interrupted (power failure), the next one restores or completes the image first. Only for raw and qcow2 images.
+    /// the run is interrupted (power failure), [`recover`](super::recover()) restores or completes the image, as does the
+    /// next run into it. Only for raw and qcow2 images.
     InPlace,
     /// A small new qcow2 file at this path, backed by the image, which stays as it is.
     Overlay(PathBuf),

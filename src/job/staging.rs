@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use super::expectation::Expectation;
 use super::locate::{Installation, locate};
-use super::recover::recover;
+use super::recover::recover_first;
 use super::report::{self, Report};
 use super::request::{Destination, InjectRequest, Observer};
 use super::volume_check::{SKIPPED, check_volume};
@@ -177,8 +177,8 @@ pub(super) struct FoundWindows {
 pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Stage> {
     observer.step("Opening the image");
     request.cancel.check()?;
-    let recovery = recover(&request.image, &request.path_policy, &request.destination, &request.cancel)?;
-    report.run.recovered = recovery == Recovery::Restored;
+    let recovery = recover_first(&request.image, &request.path_policy, &request.destination, &request.cancel)?;
+    report.run.recovered = matches!(recovery, Recovery::Restored | Recovery::Undone);
     report.run.completed = recovery == Recovery::Completed;
     open_unrecovered(request, report)
 }
@@ -188,6 +188,7 @@ pub(super) fn open_unrecovered(request: &InjectRequest, report: &mut Report) -> 
     let stage = open_stage(request)?;
     report.run.image_format = Some(stage.image().format().to_string());
     report.image_files = stage.image().files();
+    report.virtio.warnings.extend(block::use_notes(stage.image()));
     if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = &request.destination {
         commit::refuse_own_files(&report.image_files, out)?;
     }

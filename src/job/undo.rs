@@ -5,7 +5,7 @@ use std::path::Path;
 use super::explain::explain;
 use crate::block::commit::{self, UndoOptions, Undone};
 use crate::error::Result;
-use crate::escape::shell_word;
+use crate::escape::shell_path;
 
 /// Gives an image back what it held before the last edit in place, byte for byte, from the undo record that the edit left
 /// beside it.
@@ -28,6 +28,5 @@ pub fn forget_undo(image: &Path) -> Result<()> {
 
 /// The command that takes the last edit of an image back, as it is typed into a shell.
 pub(crate) fn undo_command(image: &Path) -> String {
-    let image = image.to_str().map(|path| if path.starts_with('-') { format!("./{path}") } else { path.to_owned() });
-    format!("winject undo {}", image.and_then(|path| shell_word(&path)).unwrap_or_else(|| "IMAGE".to_owned()))
+    format!("winject undo {}", shell_path(image).unwrap_or_else(|| "IMAGE".to_owned()))
 }

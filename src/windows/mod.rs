@@ -23,6 +23,7 @@ mod plan_builder;
 mod record;
 pub mod registration;
 mod registry;
+mod saved_plan;
 mod saved_steps;
 mod staging;
 
@@ -38,6 +39,7 @@ pub use record::{
     Record, RegistryRecord, ServiceRecord,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
+pub use saved_plan::{compare_replaced, load_other_hives};
 pub use saved_steps::saved_steps;
 
 #[cfg(test)]

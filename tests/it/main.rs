@@ -20,6 +20,7 @@ macro_rules! tests {
 
 mod support;
 
+mod apply;
 mod block;
 mod cli;
 mod convert;
@@ -39,4 +40,4 @@ fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in block, cli, convert, drivers, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, windows;];
+tests![in apply, block, cli, convert, drivers, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, windows;];

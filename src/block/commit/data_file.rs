@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Layer, Result};
+use crate::escape::shell_path;
 use crate::host::PathPolicy;
 
 /// Refuses a data file that the user has not allowed to be written: an image may come from an attacker and name the
@@ -11,8 +12,14 @@ pub(super) fn refuse_foreign_data_file(policy: &PathPolicy, image: &Path, data_f
     if policy.allows_writing(data_file) {
         return Ok(());
     }
+    let allowed = shell_path(data_file).unwrap_or_else(|| "FILE".to_owned());
+    Err(foreign_data_file(image, data_file)
+        .hint(format!("if that file is this guest's own, allow it by name: --allow-path {allowed}")))
+}
+
+/// The refusal of a data file, without a hint.
+pub(super) fn foreign_data_file(image: &Path, data_file: &Path) -> Error {
     let data_file = data_file.display();
-    Err(Error::refused(Layer::Block, format!("the image keeps its data in another file: {data_file}"))
+    Error::refused(Layer::Block, format!("the image keeps its data in another file: {data_file}"))
         .path(image.display().to_string())
-        .hint(format!("if that file is this guest's own, allow it by name: --allow-path {data_file}")))
 }

@@ -14,7 +14,7 @@ use super::settle::{Settled, settle};
 use crate::block::formats::qcow2::{self, Edit, Source, Target, Write};
 use crate::block::journal::{self, JournalFile, JournalWriter, Purpose, journal_of_real_path, record_of_real_path};
 use crate::block::{FileStorage, Format, HostFiles, ImageParts, PathPolicy, RealHost, Stage, Storage};
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Reached};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::folder_of;
 use crate::units::HostOffset;
@@ -30,6 +30,19 @@ const DEVICE_WARNING: &str =
 /// # Errors
 /// Those of [`super::commit_in_place`].
 pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &CommitOptions) -> Result<Committed> {
+    // Held until it is known how far the run came.
+    let _hold = options.cancel.hold_through();
+    let result = write_in_place(host, stage, path, options);
+    match &result {
+        Ok(done) if done.bytes_written == 0 => {}
+        Ok(_) => options.cancel.reach(Reached::CommitPoint),
+        Err(error) if error.kind() == Kind::Pending => options.cancel.reach(Reached::Pending),
+        Err(_) => {}
+    }
+    result
+}
+
+fn write_in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &CommitOptions) -> Result<Committed> {
     // The journal is next to the real file, so that it is found by whatever name the image is opened.
     let real_path = host.real_path(path);
     let journal = journal_of_real_path(&real_path);
@@ -63,7 +76,8 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
     let result = run.reserve(&lengths).and_then(|()| run.write_phases());
     let settled = match result {
         Ok(()) => {
-            let settled = settle(host, &journal, &record, purpose.is_kept, run.owner())?;
+            let settled = settle(host, &journal, &record, purpose.is_kept, run.owner())
+                .map_err(|error| error.hint(run.recover_hint()))?;
             if settled.not_durable.is_none() {
                 run.remove_marker();
                 // The old tables are given up when nothing restores them any more: no undo, and no journal that a power
@@ -84,9 +98,7 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
                 return Err(Error::new(Kind::Pending, Layer::Block, format!("{error}; and undoing it failed"))
                     .path(path.display().to_string())
                     .source_error(undo_error)
-                    .hint(
-                        "when the cause is gone, run winject again on the image: it restores the old content first",
-                    ));
+                    .hint(run.recover_hint()));
             }
         },
     };
@@ -239,6 +251,12 @@ impl Run<'_> {
     pub fn io(&self, what: &'static str) -> impl Fn(io::Error) -> Error + use<> {
         let path = self.path.display().to_string();
         move |e| Error::io(Layer::Block, what, e).path(path.clone()).hint("check free space and permissions")
+    }
+
+    /// What the user does about a journal that stays.
+    pub fn recover_hint(&self) -> String {
+        let data_file = self.targets.data_file.as_ref().map(|file| &*file.path);
+        format!("when the cause is gone, {}", journal::recover_hint(self.path, data_file))
     }
 
     /// Lengths of the files before and after.

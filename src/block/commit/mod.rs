@@ -29,8 +29,8 @@ use crate::error::Result;
 /// Writes the stage's changes into the file at `path`, from which the stage was opened.
 ///
 /// # Errors
-/// On any error the file holds its old content, or there is a journal next to it from which the next run (or
-/// [`recover`]) restores the old content.
+/// On any error the file holds its old content, or there is a journal next to it from which [`recover`] restores the old
+/// content.
 pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) -> Result<Committed> {
     in_place::in_place(&RealHost, stage, path, options)
 }
@@ -63,7 +63,8 @@ pub fn check_overlay(stage: &Stage) -> Result<()> {
 }
 
 /// Deals with the journal of an interrupted in-place run: completes the run if it had written everything, and rolls the
-/// image at `path` back otherwise. Every command that is to edit an image in place calls this first, and no other does.
+/// image at `path` back otherwise. Only what is asked to write to the image calls this: an edit in place first of all, and
+/// the command `recover`.
 /// `policy` says whether the image's data file may be written, as for the edit itself: a journal alone makes nothing be
 /// written to another file.
 ///

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::block::journal::{journal_of_real_path, record_of_real_path, refuse_foreign_record};
+use crate::block::journal::{self, journal_of_real_path, record_of_real_path, refuse_foreign_record};
 use crate::block::{Locking, Storage};
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Reached};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{AtomicFile, HostFiles, RunFiles, Target, folder_of};
 
@@ -15,6 +15,7 @@ pub(crate) struct Output<'h> {
     file: AtomicFile<'h>,
     /// The file that is going to be replaced, locked until that is done.
     _replaced: Option<Arc<dyn Storage>>,
+    cancel: Cancel,
     host: &'h dyn HostFiles,
     /// Where the undo record of a file of this name is.
     record: PathBuf,
@@ -39,7 +40,7 @@ impl<'h> Output<'h> {
         let place = place_of(host, target.path());
         let replaced = lock_target(host, target.path(), &place, locking)?;
         let file = AtomicFile::create_on(host, target, sources, hold)?;
-        Ok(Self { file, _replaced: replaced, host, record: record_of_real_path(&place) })
+        Ok(Self { file, _replaced: replaced, host, cancel: cancel.clone(), record: record_of_real_path(&place) })
     }
 
     /// The file under its temporary name.
@@ -49,8 +50,11 @@ impl<'h> Output<'h> {
 
     /// See [`AtomicFile::finish`]. The undo record of a file that was replaced goes with it.
     pub(crate) fn finish(self) -> Result<()> {
-        let Self { file, _replaced: replaced, host, record } = self;
+        let Self { file, _replaced: replaced, cancel, host, record } = self;
+        // Counted as held until the caller knows: a signal in between must not be answered with "not written".
+        let _hold = cancel.hold_through();
         file.finish()?;
+        cancel.reach(Reached::CommitPoint);
         let remove = || host.remove(&record).map_err(|e| Error::io(Layer::Host, "cannot remove the undo record", e));
         let owner = replaced.as_ref().and_then(|replaced| replaced.identity()).map(|identity| identity.owner);
         if replaced.is_some()
@@ -88,15 +92,18 @@ fn lock_target(
     place: &Path,
     locking: Locking,
 ) -> Result<Option<Arc<dyn Storage>>> {
-    let journal = journal_of_real_path(place);
-    if host.exists(&journal) {
+    let journal_file = journal_of_real_path(place);
+    if host.exists(&journal_file) {
         return Err(Error::new(
             Kind::Pending,
             Layer::Host,
             "an interrupted run left a journal for a file of this name",
         )
-        .path(journal.display().to_string())
-        .hint("choose another name; or let winject restore that image first, or remove it and its journal"));
+        .path(journal_file.display().to_string())
+        .hint(match host.exists(target) {
+            true => format!("choose another name, or {}", journal::recover_hint(target, None)),
+            false => "choose another name, or remove that journal: its image is gone".to_owned(),
+        }));
     }
     if !host.exists(target) {
         return Ok(None);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::compare::{Examined, State, differences, examine, first_changed_witness};
-use super::data_file::refuse_foreign_data_file;
+use super::data_file::foreign_data_file;
 use super::restore::{self, cut_unused_end, lost_reference, put_back, sync_header};
 use super::settle::settle;
 use crate::block::journal::{self, Entry, Journal, RecoveryState, journal_of_real_path, record_of_real_path};
@@ -44,6 +44,11 @@ pub enum Recovery {
 /// Those of [`super::recover`].
 pub fn recover(host: &dyn HostFiles, path: &Path, locking: Locking, policy: &PathPolicy) -> Result<Recovery> {
     let real_path = host.real_path(path);
+    if let Some(image) = journal::file_of_journal(&real_path) {
+        return Err(Error::new(Kind::Usage, Layer::Block, "cannot recover a journal: it belongs to an image")
+            .path(path.display().to_string())
+            .hint(journal::recover_hint(&image, None)));
+    }
     if !host.exists(&journal_of_real_path(&real_path)) {
         return Ok(Recovery::Nothing);
     }
@@ -51,9 +56,13 @@ pub fn recover(host: &dyn HostFiles, path: &Path, locking: Locking, policy: &Pat
         if error.kind() == Kind::Refused {
             return error;
         }
-        Error::new(Kind::Pending, Layer::Block, format!("cannot undo an interrupted run: {error}"))
+        let hint = match error.hint_text() {
+            Some(hint) => hint.to_owned(),
+            None => format!("when the cause is gone, {}", journal::recover_hint(path, None)),
+        };
+        Error::new(Kind::Pending, Layer::Block, format!("cannot recover from an interrupted run: {error}"))
             .path(path.display().to_string())
-            .hint(error.hint_text().unwrap_or("when the cause is gone, run winject again on the image").to_owned())
+            .hint(hint)
     };
     recover_pending(host, path, &real_path, locking, policy).map_err(pending)
 }
@@ -93,7 +102,7 @@ fn recover_pending(
         }
         let mut files = vec![image];
         if let Some(file) = journal.files.get(1) {
-            let (storage, path) = open_data_file(host, path, &files, &file.name, locking, policy)?;
+            let (storage, path) = open_data_file(host, path, &files, &file.name, locking, policy, "recover")?;
             files.push(storage);
             data_path = Some(path);
         }
@@ -134,7 +143,8 @@ fn remove_journal(host: &dyn HostFiles, path: &Path) -> Result<()> {
 }
 
 /// Opens the image's data file for writing. Which one that is the image says, and the policy must allow it; what the
-/// journal says has to be the same. A journal may come from anywhere, and must not make other files be written.
+/// journal says has to be the same. A journal may come from anywhere, and must not make other files be written. `verb` is
+/// the command that a refusal names.
 pub(super) fn open_data_file(
     host: &dyn HostFiles,
     path: &Path,
@@ -142,10 +152,11 @@ pub(super) fn open_data_file(
     recorded: &str,
     locking: Locking,
     policy: &PathPolicy,
+    verb: &str,
 ) -> Result<(Arc<dyn Storage>, PathBuf)> {
     let other = |what: String| {
         Error::new(Kind::Pending, Layer::Block, format!("the journal is not this image's: {what}"))
-            .hint("if the image is good as it is, remove the file IMAGE.winject-journal next to it")
+            .hint(journal::UNUSABLE_HINT)
     };
     let image = image.first().ok_or_else(|| Error::bug(Layer::Block, "a journal without files"))?;
     let Some(name) = qcow2::data_file_name(image)? else {
@@ -155,7 +166,11 @@ pub(super) fn open_data_file(
         return Err(other(format!("it goes with the data file {}", escape(recorded))));
     }
     let (read, data_path) = policy.open(path, &name)?;
-    refuse_foreign_data_file(policy, path, &data_path)?;
+    if !policy.allows_writing(&data_path) {
+        let command = journal::command_on(verb, path, Some(&data_path));
+        return Err(foreign_data_file(path, &data_path)
+            .hint(format!("if that file is this guest's own, allow it by name: {command}")));
+    }
     let storage = host.open(&data_path, locking)?;
     let id = |storage: &dyn Storage| storage.fingerprint().map(|print| (print.device, print.inode));
     if id(&*storage) != id(&read) {
@@ -196,9 +211,8 @@ enum Caller {
 fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Caller) -> Result<Outcome> {
     let mut examined = examine(journal, files)?;
     if !is_of(journal, files, examined.state, examined.is_half_written) {
-        return Err(Error::new(Kind::Pending, Layer::Block, "the undo journal was made for another file").hint(
-            "if the image is good as it is, remove the file IMAGE.winject-journal next to it; otherwise restore a copy",
-        ));
+        return Err(Error::new(Kind::Pending, Layer::Block, "the undo journal was made for another file")
+            .hint(journal::UNUSABLE_HINT));
     }
     if examined.is_complete && caller == Caller::NextRun && !journal.is_undo {
         rewrite_content(journal, files)?;

@@ -67,10 +67,14 @@ impl Run<'_> {
             Err(error) => {
                 if !writer.abandon() {
                     // Nothing was written to the image, but the next command finds a whole journal.
-                    return Err(Error::new(Kind::Pending, Layer::Block, format!("{error}; and the journal stays"))
-                        .path(self.path.display().to_string())
-                        .source_error(error)
-                        .hint("the image is as it was; when the cause is gone, run winject again on it in place"));
+                    return Err(Error::new(
+                        Kind::Pending,
+                        Layer::Block,
+                        format!("{error}; the image is as it was, but the journal stays"),
+                    )
+                    .path(self.path.display().to_string())
+                    .source_error(error)
+                    .hint(self.recover_hint()));
                 }
                 if is_marked {
                     self.remove_marker();

@@ -50,10 +50,8 @@ pub(super) fn settle(
         if foreign.is_none() && host.exists(record) {
             journal::remove(host, record).map_err(pending("cannot remove the earlier undo record", record))?;
         }
-        host.remove(journal).map_err(|e| {
-            pending("cannot remove the undo journal; the next run would undo this one", journal)(e)
-                .hint("remove that file, or run winject again to have the old content back")
-        })?;
+        let what = "cannot remove the undo journal: everything is written, but does not count yet";
+        host.remove(journal).map_err(pending(what, journal))?;
     }
     settled.not_durable = host
         .sync_folder_of(journal)

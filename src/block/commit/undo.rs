@@ -14,7 +14,7 @@ use crate::block::journal::{
     self, Journal, JournalWriter, RecoveryState, journal_of_real_path, record_of_real_path, turn_back,
 };
 use crate::block::{HostFiles, HostRun, Locking, PathPolicy, Storage};
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Reached};
 use crate::error::{Error, Kind, Layer, Result};
 
 /// What an undo is told.
@@ -50,6 +50,19 @@ pub struct Undone {
 /// # Errors
 /// Those of [`super::undo`].
 pub fn undo(host: &dyn HostFiles, path: &Path, options: &UndoOptions) -> Result<Undone> {
+    // Held until it is known how far the undo came.
+    let _hold = options.cancel.hold_through();
+    let result = write_undo(host, path, options);
+    match &result {
+        Ok(_) if options.is_dry_run => {}
+        Ok(_) => options.cancel.reach(Reached::CommitPoint),
+        Err(error) if error.kind() == Kind::Pending => options.cancel.reach(Reached::Pending),
+        Err(_) => {}
+    }
+    result
+}
+
+fn write_undo(host: &dyn HostFiles, path: &Path, options: &UndoOptions) -> Result<Undone> {
     let undo = Undo::open(host, path, options)?;
     let found = differences(&undo.journal, &undo.files)?;
     let mut done = Undone::default();
@@ -147,7 +160,7 @@ impl<'a> Undo<'a> {
         let mut files = vec![image];
         let mut data_path = None;
         if let Some(file) = journal.files.get(1) {
-            let opened = open_data_file(host, path, &files, &file.name, options.locking, &options.path_policy);
+            let opened = open_data_file(host, path, &files, &file.name, options.locking, &options.path_policy, "undo");
             let (storage, path) =
                 opened.map_err(|e| if e.kind() == Kind::Pending { unusable(e.to_string()) } else { e })?;
             journal::clear(host, &path, storage.identity().map(|identity| identity.owner))?;
@@ -289,11 +302,15 @@ impl<'a> Undo<'a> {
         }
     }
 
+    fn recover_command(&self) -> String {
+        journal::command_on("recover", self.path, self.data_path.as_deref())
+    }
+
     fn unfinished(&self, error: Error) -> Error {
         Error::new(Kind::Pending, Layer::Block, format!("the undo was interrupted: {error}"))
             .path(self.path.display().to_string())
             .source_error(error)
-            .hint("when the cause is gone, finish it: winject recover IMAGE")
+            .hint(format!("when the cause is gone, finish it: {}", self.recover_command()))
     }
 }
 

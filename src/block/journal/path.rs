@@ -33,3 +33,9 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.push(ending);
     PathBuf::from(name)
 }
+
+/// The file whose journal has this path; `None` for the path of something else.
+pub(crate) fn file_of_journal(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?.strip_suffix(JOURNAL_ENDING)?;
+    Some(path.with_file_name(name))
+}

@@ -7,7 +7,31 @@ use super::marker;
 use super::path::journal_of_real_path;
 use super::record::{has_magic, is_unused};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::shell_path;
 use crate::host::{HostFiles, RealHost, Storage, StorageExt, folder_of};
+
+/// The hint for a journal that does not count: one that is damaged, or was made for another file. A command that obeys
+/// journals would not help.
+pub(crate) const UNUSABLE_HINT: &str = "find out who made IMAGE.winject-journal; if the image is good as it is, remove that \
+                                        file, otherwise restore a copy of the image";
+
+/// The hint of every message about an interrupted run: the command that completes it or rolls it back. `data_file` is
+/// the data file that the command must be allowed to write to.
+pub(crate) fn recover_hint(image: &Path, data_file: Option<&Path>) -> String {
+    format!("complete that run or roll it back: {}", command_on("recover", image, data_file))
+}
+
+/// A command on an image, as it can be pasted into a shell. `data_file` is allowed to be written.
+pub(crate) fn command_on(verb: &str, image: &Path, data_file: Option<&Path>) -> String {
+    let pasteable = || {
+        let image = shell_path(image)?;
+        Some(match data_file {
+            Some(data_file) => format!("winject {verb} {image} --allow-path {}", shell_path(data_file)?),
+            None => format!("winject {verb} {image}"),
+        })
+    };
+    pasteable().unwrap_or_else(|| format!("winject {verb} IMAGE"))
+}
 
 /// Recovery state of a file, by the journal or marker next to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +60,7 @@ pub(crate) fn recovery_state(host: &dyn HostFiles, real_path: &Path, owner: Opti
         Error::new(Kind::Pending, Layer::Host, "cannot read the undo journal")
             .path(path.display().to_string())
             .source_error(e)
-            .hint("when the cause is gone, run winject again on the image")
+            .hint(format!("when the cause is gone, {}", recover_hint(real_path, None)))
     };
     if is_unused(&*storage).map_err(unreadable)? {
         return Ok(RecoveryState::Unused);
@@ -107,14 +131,13 @@ pub(crate) fn refuse_pending(path: &Path, file: &dyn Storage) -> Result<()> {
 
 /// The refusal of a data file whose image waits for being restored.
 pub(crate) fn pending_data_file(path: &Path, image: &Path) -> Error {
-    let image = image.display();
     Error::new(
         Kind::Pending,
         Layer::Block,
-        "an interrupted run left this file half written: it holds the data of an image",
+        format!("an interrupted run left this file half written: it holds the data of the image {}", image.display()),
     )
     .path(path.display().to_string())
-    .hint(format!("run the interrupted command on {image} again; it restores the old content first"))
+    .hint(format!("if both are this guest's own, {}", recover_hint(image, Some(path))))
 }
 
 /// The refusal of a file that waits for being restored.
@@ -125,8 +148,5 @@ pub(crate) fn pending(path: &Path) -> Error {
         "an interrupted run left this image half written, and its journal next to it",
     )
     .path(path.display().to_string())
-    .hint(
-        "run the interrupted command again, or winject inject IMAGE --in-place: \
-             both restore the old content before they do anything else",
-    )
+    .hint(recover_hint(path, None))
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::owner::Owner;
+use super::pending::UNUSABLE_HINT;
 use super::record::{
     BUFFER_BYTES, Entry, FILES_MAX, FLAG_KEEP, FLAG_SWITCH, IDENTITIES, JournalFile, KIND_BETWEEN, KIND_HOLE, KIND_OLD,
     KIND_WITNESS, MAGIC, MAGIC_BACK, OWNER_AT, PATH_BYTES_MAX, PIECE_MAX, Purpose, Record, SECTOR, TAG_END, TAG_RECORD,
@@ -77,7 +78,7 @@ impl<'a> JournalReader<'a> {
 }
 
 fn damaged(what: &str) -> Error {
-    Error::new(Kind::Pending, Layer::Block, format!("the undo journal is damaged: {what}"))
+    Error::new(Kind::Pending, Layer::Block, format!("the undo journal is damaged: {what}")).hint(UNUSABLE_HINT)
 }
 
 fn unreadable(error: io::Error) -> Error {
@@ -130,7 +131,7 @@ impl Journal {
                     "the undo journal has version {version}, this winject knows version {VERSION_OLDEST} to {VERSION}"
                 ),
             )
-            .hint("restore the image with the winject that was interrupted"));
+            .hint("use the version of winject that was interrupted: winject recover IMAGE"));
         }
         let flags = reader.u32().map_err(unreadable)?;
         let count = reader.u32().map_err(unreadable)?;

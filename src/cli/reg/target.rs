@@ -7,7 +7,8 @@ use super::file::{HostHive, find_log, is_hive, show_replay};
 use crate::block::commit::Recovery;
 use crate::cli::args::{ImageArgs, PartitionArgs, VolumeCheckArgs};
 use crate::cli::request::no_destination;
-use crate::cli::{Ui, environment, signals};
+use crate::cli::signals::{self, Subject};
+use crate::cli::{Ui, environment};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::reg_file::{Import, KeyPath, Parser, RegEntry};
 use crate::hive::{Hive, HiveFile, KeyId, LOG_ENDINGS};
@@ -137,10 +138,17 @@ pub(super) fn sources(target: &Path, image: &Image) -> Result<Vec<PathBuf>> {
 }
 
 impl Changed {
-    fn destination(&self) -> Result<Destination> {
+    /// Where the changes of the image `target` go.
+    fn destination(&self, target: &Path) -> Result<Destination> {
         match &self.output {
-            Some(out) => Ok(Destination::Overlay(out.clone())),
-            None if self.in_place => Ok(Destination::InPlace),
+            Some(out) => {
+                signals::set_subject(Subject::Output(out.clone()));
+                Ok(Destination::Overlay(out.clone()))
+            }
+            None if self.in_place => {
+                signals::set_subject(Subject::InPlace(target.to_owned()));
+                Ok(Destination::InPlace)
+            }
             None => {
                 Err(no_destination(Kind::Usage)
                     .hint("--output NEW.qcow2 keeps the image as it is; --in-place changes it"))
@@ -165,8 +173,8 @@ impl Changed {
         })
     }
 
-    /// Refuses the options of images: a hive file is always changed in place.
-    fn refuse_for_file(&self) -> Result<()> {
+    /// Refuses the options of images for the hive file `target`, which is always changed in place.
+    fn refuse_for_file(&self, target: &Path) -> Result<()> {
         if self.in_place || self.no_undo || self.output.is_some() {
             let error = Error::new(
                 Kind::Usage,
@@ -175,6 +183,7 @@ impl Changed {
             );
             return Err(error.hint("a hive file is changed where it is; copy it first to keep the old one"));
         }
+        signals::set_subject(Subject::InPlace(target.to_owned()));
         Ok(())
     }
 }
@@ -191,14 +200,14 @@ pub(super) fn edit(
     let (image, changed) = places;
     if !is_hive(target)? {
         let (name, path) = HiveName::of(&KeyPath::from(text))?;
-        let destination = changed.destination()?;
+        let destination = changed.destination(target)?;
         let done = edit_hive(&changed.request(image, target)?, name, &destination, &mut |hive| {
             let path = path.resolve_control_set(hive)?;
             change(hive, &path)
         })?;
         return Ok(show_edit(target, &done, ui));
     }
-    changed.refuse_for_file()?;
+    changed.refuse_for_file(target)?;
     let mut file = HostHive::open_for_edit(target, ui)?;
     let path = in_hive(&file.hive, text, prefix)?;
     change(&mut file.hive, &path)?;
@@ -217,7 +226,7 @@ pub(super) fn import(
     if !is_hive(target)? {
         return Ok((import_image(target, file, places, ui)?, "imported".into()));
     }
-    changed.refuse_for_file()?;
+    changed.refuse_for_file(target)?;
     let mut parser = Parser::new(file, prefix)?;
     let mut file = HostHive::open_for_edit(target, ui)?;
     let mut import = Import::new(environment::clock()?);
@@ -251,7 +260,7 @@ fn missing_prefix(path: &KeyPath) -> Error {
 fn import_image(target: &Path, file: &mut dyn Read, places: (&Image, &Changed), ui: &Ui) -> Result<bool> {
     let (image, changed) = places;
     let mut parser = Parser::new(file, &KeyPath::default())?;
-    let done = import_into_image(&changed.request(image, target)?, &mut parser, &changed.destination()?)?;
+    let done = import_into_image(&changed.request(image, target)?, &mut parser, &changed.destination(target)?)?;
     Ok(show_edit(target, &done, ui))
 }
 

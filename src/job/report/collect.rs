@@ -72,19 +72,25 @@ impl Report {
     /// Adds what is known once the plan is made.
     pub(crate) fn add_plan(&mut self, guest: &Guest, plan: Plan, record: Record) {
         let virtio = &mut self.virtio;
-        virtio.unchanged = plan.is_empty();
-        virtio.warnings.extend(plan.warnings.iter().cloned());
-        virtio.notes.extend(plan.notes.iter().cloned());
-        virtio.artifacts = artifacts(&plan);
         virtio.setup_script = setup_script(&record);
         virtio.files_copied =
             record.files_copied.into_iter().map(|file| FileCopied { file, guest_sha256: None }).collect();
         virtio.packages_staged = record.packages_staged;
-        virtio.registry_changes.registry_modified = plan.steps.iter().any(|step| step.change.hive().is_some());
-        virtio.registry_changes.hive_path = guest_path(guest, &plan.hive_path(GuestHive::System));
         virtio.registry_changes.record = record.registry_changes;
         virtio.devicepath_changes.record = record.devicepath_changes;
         virtio.firstboot.record = record.firstboot;
+        self.add_changes(guest, plan);
+    }
+
+    /// Adds the edits of a plan, wherever it comes from.
+    pub(crate) fn add_changes(&mut self, guest: &Guest, plan: Plan) {
+        let virtio = &mut self.virtio;
+        virtio.unchanged = plan.is_empty();
+        virtio.warnings.extend(plan.warnings.iter().cloned());
+        virtio.notes.extend(plan.notes.iter().cloned());
+        virtio.artifacts = artifacts(&plan);
+        virtio.registry_changes.registry_modified = plan.steps.iter().any(|step| step.change.hive().is_some());
+        virtio.registry_changes.hive_path = guest_path(guest, &plan.hive_path(GuestHive::System));
         self.changes = Some(plan);
         self.drop_repetitions();
     }

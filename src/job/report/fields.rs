@@ -77,6 +77,9 @@ pub struct Run {
     pub image_format: Option<String>,
     /// `in_place`, `overlay`, `standalone` or `dry_run`.
     pub mode: &'static str,
+    /// The saved plan that was applied; left out for a run without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<AppliedPlan>,
     /// Path of the file on the host that holds the changed disk; `null` for a dry run and for a run that failed.
     pub output: Option<String>,
     /// SHA-256 of that file in hexadecimal; left out unless it was asked for.
@@ -99,6 +102,15 @@ pub struct Run {
     pub bytes_changed: u64,
     /// Bytes read from the image's files.
     pub bytes_read: u64,
+}
+
+/// A saved plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct AppliedPlan {
+    /// Path of its file on the host, as it was given.
+    pub path: String,
+    /// SHA-256 of its file, in hexadecimal.
+    pub sha256: String,
 }
 
 /// The disk and the partition of Windows.

@@ -101,7 +101,7 @@ fn a_half_written_image_is_not_read() {
     ];
     for error in errors {
         assert_eq!(error.kind(), Kind::Pending, "{error}");
-        assert!(error.hint_text().unwrap().contains("--in-place"), "{error:?}");
+        assert!(error.hint_text().unwrap().contains("winject recover /"), "{error:?}");
     }
     for input in [&base, &top, &alone] {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("winject"));

@@ -3,9 +3,11 @@
 mod damage;
 mod document;
 mod files;
+mod locks;
+mod recover;
 mod signals;
 mod snapshot;
 mod undo;
 mod usage;
 
-tests![in damage, document, files, signals, snapshot, undo, usage;];
+tests![in damage, document, files, locks, recover, signals, snapshot, undo, usage;];

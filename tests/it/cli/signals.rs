@@ -5,7 +5,10 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use super::recover::Case;
 use crate::block::Random;
+use crate::inject::stderr;
+use crate::support;
 
 const SOURCE_BYTES: usize = 48 << 20;
 
@@ -92,4 +95,64 @@ fn ignored_signals_stay_ignored() {
     assert_eq!(names(&out), ["new.qcow2"]);
 }
 
-tests![a_signal_leaves_no_unfinished_file, what_a_killed_run_left_is_removed_by_the_next, ignored_signals_stay_ignored,];
+/// Runs the edit of the case under strace with these options; a shell in the background may have the signal ignored.
+fn traced(case: &Case, strace: &Path, options: &[&str]) -> std::process::Output {
+    let edit = case.edit();
+    let mut command = Command::new("env");
+    command.arg("--default-signal").arg(strace).args(["-f", "-qq"]).args(options);
+    command.arg(edit.get_program()).args(edit.get_args()).current_dir(case.path());
+    command.env("SOURCE_DATE_EPOCH", "1700000000").env_remove("WINJECT_LOG").output().unwrap()
+}
+
+/// A signal comes at each step of an edit in place: what the message says is what the image holds.
+fn signals_at_every_step(case: &Case) {
+    let Some(strace) = support::program("strace") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let calls = ["pwrite64", "fsync", "fallocate", "unlink"];
+    case.reset();
+    let trace = format!("trace={}", calls.join(","));
+    assert!(traced(case, &strace, &["-o", log.to_str().unwrap(), "-e", &trace]).status.success());
+    let log = std::fs::read_to_string(log).unwrap();
+    let (mut before, mut after) = (0, 0);
+    for call in calls {
+        let count = log.lines().filter(|line| line.contains(&format!("{call}("))).count();
+        for n in 1..=count {
+            case.reset();
+            let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=INT:when={n}"));
+            let output = traced(case, &strace, &["-o", "/dev/null", "-e", &trace, "-e", &inject]);
+            let (text, image) = (stderr(&output), case.image());
+            let place = format!("{call} {n}: {}: {text}", output.status);
+            assert_eq!(case.left().len(), case.old.len(), "{place}");
+            if text.contains(&format!("Interrupted before the commit point: {image} is as it was.")) {
+                assert!(case.hashes() == case.old && output.status.signal() == Some(2), "{place}");
+                before += 1;
+            } else if text
+                .contains(&format!("Interrupted after the commit point: the change of {image} was completed."))
+            {
+                assert!(case.hashes() == case.new && output.status.signal() == Some(2), "{place}");
+                after += 1;
+            } else {
+                panic!("{place}");
+            }
+        }
+    }
+    eprintln!("{before} before the commit point, {after} after it");
+    assert!(before > 0 && after > 0);
+}
+
+fn the_message_says_what_became_of_a_raw_image() {
+    signals_at_every_step(&Case::raw("win10.raw"));
+}
+
+fn the_message_says_what_became_of_a_qcow2() {
+    signals_at_every_step(&Case::qcow2());
+}
+
+tests![
+    a_signal_leaves_no_unfinished_file,
+    what_a_killed_run_left_is_removed_by_the_next,
+    ignored_signals_stay_ignored,
+    the_message_says_what_became_of_a_raw_image,
+    the_message_says_what_became_of_a_qcow2,
+];

@@ -120,6 +120,8 @@ fn the_log_is_replayed_in_memory() {
         std::fs::write(&path, &broken).unwrap();
         assert_same(&read_all(&*image(&path)), &content, &format!("log at {start:#x}"));
         assert_eq!(std::fs::read(&path).unwrap(), broken, "reading must not write");
+        let marks = image(&path).in_use_marks();
+        assert!(marks.len() == 1 && marks[0].contains("dirty.vhdx has a log"), "{marks:?}");
         // QEMU 7.2 says that it replayed an entry that runs across the end of the ring, but leaves the block table as
         // it was; the format allows such entries, so only the other two are shown to it. (The crate vhdx-core is no
         // judge: it takes a descriptor's sequence number for its file offset, and the ring's first byte for the log's.)

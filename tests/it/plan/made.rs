@@ -113,7 +113,7 @@ fn a_saved_plan_is_shown_again() {
     assert_eq!(String::from_utf8_lossy(&made.stdout), String::from_utf8_lossy(&shown.stdout));
     assert_eq!(std::fs::read_to_string(page).unwrap(), std::fs::read_to_string(again).unwrap());
     let text = std::fs::read_to_string(&saved).unwrap();
-    let forged = text.replacen("/hyper2kvm/setup.cmd", "/Users/setup.cmd", 1);
+    let forged = text.replacen("\"path\": \"/hyper2kvm/setup.cmd\"", "\"path\": \"/Users/setup.cmd\"", 1);
     for (wrong, why) in
         [(forged, "no such edit in this place"), (text.replacen(' ', "", 1), "not as winject plan wrote it")]
     {

@@ -27,7 +27,9 @@ fn every_plan_can_be_saved() {
         let disk = made.copy("saved");
         for (form, registration) in [("minimal", Registration::Minimal), ("full", Registration::Full)] {
             let plan = document(&disk.path, &media, form);
-            assert!(plan.steps.len() > 20, "{} {form}: {}", product.name, plan.steps.len());
+            // Windows 7 has one form only: nothing is left for the second.
+            let is_same_form = form == "full" && product.name == "w7";
+            assert!(plan.steps.len() > 20 || is_same_form, "{} {form}: {}", product.name, plan.steps.len());
             // the next one removes what this one registered
             guests::inject(&disk, &media, &InjectOptions { registration, ..InjectOptions::default() });
         }

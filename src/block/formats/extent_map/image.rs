@@ -136,6 +136,13 @@ impl<M: ExtentMap> Image for MappedImage<M> {
         }
     }
 
+    fn in_use_marks(&self) -> Vec<String> {
+        let file = self.files.first().map_or_else(String::new, |file| file.display().to_string());
+        let mut marks: Vec<_> = self.map.in_use_mark().map(|mark| format!("{file} {mark}")).into_iter().collect();
+        marks.extend(self.parent.iter().flat_map(|parent| parent.in_use_marks()));
+        marks
+    }
+
     fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed) + self.parent.as_ref().map_or(0, |p| p.bytes_read())
     }

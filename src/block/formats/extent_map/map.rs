@@ -56,6 +56,11 @@ pub(crate) trait ExtentMap: Send + Sync {
         false
     }
 
+    /// What the container says of a program that did not close it, without a path.
+    fn in_use_mark(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The run at `offset` (inside the guest size): at least one byte, at most `limit`.
     fn run_at(&self, offset: ImageOffset, limit: u64) -> Result<Run>;
 

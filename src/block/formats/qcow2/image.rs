@@ -401,6 +401,10 @@ impl Image for Qcow2Image {
         files
     }
 
+    fn in_use_marks(&self) -> Vec<String> {
+        self.backing.as_ref().map_or_else(Vec::new, |backing| backing.in_use_marks())
+    }
+
     fn parts(&self) -> Option<ImageParts<'_>> {
         let data_file = self.data_file.as_ref().map(|(storage, path)| (storage, path.as_path()));
         (!self.file.is_part()).then_some(ImageParts { file: &self.file, data_file })

@@ -173,6 +173,12 @@ impl ExtentMap for Vhdx {
             && self.file_length.is_multiple_of(MIB)
     }
 
+    /// A program that writes gives the file a log, and empties it when it closes the file (MS-VHDX 2.3).
+    fn in_use_mark(&self) -> Option<&'static str> {
+        self.has_log()
+            .then_some("has a log to replay: a VM may be using it, or did not close it; the log is replayed in memory")
+    }
+
     fn run_at(&self, offset: ImageOffset, limit: u64) -> Result<Run> {
         let block_size = self.metadata.block_size;
         let (block, within) = (offset.0 / block_size, offset.0 % block_size);

@@ -122,6 +122,11 @@ impl Extent {
         self.start.saturating_add(self.length)
     }
 
+    /// Whether a program that wrote to the extent has not closed it.
+    pub(super) fn is_marked_open(&self) -> bool {
+        matches!(&self.content, Content::Sparse(sparse) if sparse.is_marked_open())
+    }
+
     /// Whether QEMU reads such an extent, and from a whole file.
     pub(super) fn is_plain(&self) -> bool {
         let is_supported = match &self.content {

@@ -209,6 +209,8 @@ pub(super) struct SparseHeader {
     pub(super) directory: u64,
     /// Position of a stream's first grain.
     pub(super) overhead: u64,
+    /// `uncleanShutdown`: set while the extent is open for writing.
+    pub(super) is_marked_open: bool,
 }
 
 impl SparseHeader {
@@ -240,6 +242,7 @@ impl SparseHeader {
             redundant_directory: stored.rgd_offset.get(),
             directory: stored.gd_offset.get(),
             overhead: stored.over_head.get(),
+            is_marked_open: stored.unclean_shutdown != 0,
         };
         if header.flags & FLAG_NEWLINE_TEST != 0 && stored.line_ends != LINE_ENDS {
             let field = offset_of!(StoredSparseHeader, line_ends);

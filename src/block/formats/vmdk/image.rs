@@ -182,6 +182,11 @@ impl ExtentMap for Vmdk {
         self.is_same_in_qemu
     }
 
+    fn in_use_mark(&self) -> Option<&'static str> {
+        let is_open = self.extents.iter().any(Extent::is_marked_open);
+        is_open.then_some("is marked as open: a VM may be using it, or did not close it (uncleanShutdown)")
+    }
+
     fn run_at(&self, offset: ImageOffset, limit: u64) -> Result<Run> {
         // No offset is inside an extent of length 0: the last extent that begins at or before `offset` holds it.
         let file = self.extents.partition_point(|e| e.start <= offset).saturating_sub(1);

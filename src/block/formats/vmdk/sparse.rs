@@ -80,6 +80,11 @@ impl SparseExtent {
         self.is_plain
     }
 
+    /// Whether a program that wrote to the extent has not closed it.
+    pub(super) fn is_marked_open(&self) -> bool {
+        self.header.is_marked_open
+    }
+
     /// Unit of allocation in bytes.
     pub(super) fn grain_bytes(&self) -> u64 {
         self.header.grain * SECTOR

@@ -1,0 +1,137 @@
+//! `winject apply`: does exactly what a saved plan says.
+
+use std::path::PathBuf;
+
+use super::args::{ImageArgs, NewImageArgs, VolumeCheckArgs};
+use super::execute::carry_out;
+use super::request::{no_destination, output_format};
+use super::{Ui, environment, signals};
+use crate::error::{Kind, Result};
+use crate::exit::ExitCode;
+use crate::job::{self, Destination, InjectRequest, Report, SavedPlan, StateOverrides};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  winject apply plan.json --drivers virtio-win.iso --in-place
+  winject apply plan.json --overlay win-virtio.qcow2
+  winject apply plan.json --image /vms/win.vmdk -o win-virtio.qcow2
+
+The plan is done as it is, or refused: exit code 9 says that the image has changed since the plan was made. Undo an overlay by deleting it.")]
+pub struct Args {
+    /// Plan that winject plan has written; with its bundle, the folder PLAN.files next to it, no drivers are needed
+    plan: PathBuf,
+
+    /// Apply it to this disk image [default: the image that the plan names, in the folder of the plan]
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<PathBuf>,
+
+    /// Find the plan's files in this folder or ISO image, by their path or their hash; repeatable
+    #[arg(long, value_name = "PATH")]
+    drivers: Vec<PathBuf>,
+
+    /// Change the image itself; a journal in its folder makes an interrupted run undoable
+    #[arg(long, conflicts_with_all = ["overlay", "to_output", "dry_run"])]
+    in_place: bool,
+
+    /// Keep no undo record of the edit in place
+    #[arg(long)]
+    no_undo: bool,
+
+    /// Write the changes to a small new qcow2 file that is backed by the untouched image
+    #[arg(long, value_name = "NEW.qcow2", conflicts_with_all = ["to_output", "dry_run"])]
+    overlay: Option<PathBuf>,
+
+    /// Write a whole new image with the changes
+    #[arg(short = 'o', long, value_name = "NEW", conflicts_with = "dry_run")]
+    to_output: Option<PathBuf>,
+
+    /// Compare the plan with the image, verify what it would write, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    new_image: NewImageArgs,
+
+    /// Replace an output file that exists
+    #[arg(long)]
+    overwrite: bool,
+
+    /// Use this many worker threads [default: as many as are useful]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+
+    #[command(flatten)]
+    source: ImageArgs,
+
+    /// Write a report: FILE.json is JSON, FILE.md is Markdown and writes FILE.json, too; repeatable
+    #[arg(long, value_name = "FILE")]
+    report: Vec<PathBuf>,
+
+    /// Edit a volume although it is marked dirty, as the plan does
+    #[arg(long)]
+    allow_dirty: bool,
+
+    /// Discard an unclean NTFS log, as the plan does
+    #[arg(long)]
+    discard_ntfs_log: bool,
+
+    /// Discard a hibernated session, as the plan does
+    #[arg(long)]
+    discard_hibernation: bool,
+
+    #[command(flatten)]
+    check: VolumeCheckArgs,
+}
+
+impl Args {
+    fn request(&self, image: PathBuf) -> Result<InjectRequest> {
+        Ok(InjectRequest {
+            format: self.source.format,
+            path_policy: self.source.path_policy(),
+            disk: self.source.disk.clone(),
+            overwrite_output: self.overwrite,
+            threads: self.threads,
+            state: StateOverrides {
+                allow_dirty: self.allow_dirty,
+                discard_ntfs_log: self.discard_ntfs_log,
+                discard_hibernation: self.discard_hibernation,
+            },
+            skip_volume_check: self.check.skip_volume_check,
+            keep_undo: !self.no_undo,
+            cancel: signals::cancel(),
+            ..InjectRequest::new(image, self.drivers.clone(), self.destination()?, environment::clock()?)
+        })
+    }
+
+    /// Nothing is changed by surprise: a destination has to be given.
+    fn destination(&self) -> Result<Destination> {
+        match (self.dry_run, self.in_place, &self.overlay, &self.to_output) {
+            (true, ..) => Ok(Destination::DryRun),
+            (_, true, ..) => Ok(Destination::InPlace),
+            (_, _, Some(path), _) => Ok(Destination::Overlay(path.clone())),
+            (_, _, _, Some(path)) => Ok(Destination::Standalone {
+                path: path.clone(),
+                format: output_format(&self.new_image, path),
+                compression: self.new_image.compression(),
+                checksum: self.new_image.checksum,
+            }),
+            _ => Err(no_destination(Kind::Refused)
+                .hint("--overlay NEW.qcow2 keeps the image as it is; --in-place changes it; --dry-run only compares")),
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Those of [`job::apply`].
+pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    let plan = SavedPlan::read(&args.plan)?;
+    let image = args.image.clone().map_or_else(|| plan.image_beside(), Ok)?;
+    let request = args.request(image)?;
+    job::check_apply_outputs(&plan, &request, &args.report)?;
+    carry_out(Report::of_request(&request), &args.report, ui, |observer, report| {
+        job::apply_into(&plan, &request, observer, report)
+    })
+}

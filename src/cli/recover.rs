@@ -1,0 +1,46 @@
+//! `winject recover`: completes an interrupted edit in place, or rolls it back.
+
+use std::path::PathBuf;
+
+use super::Ui;
+use super::signals::{self, Subject};
+use crate::block::PathPolicy;
+use crate::block::commit::Recovery;
+use crate::error::Result;
+use crate::exit::ExitCode;
+use crate::job;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  winject recover win.qcow2
+  winject recover win.qcow2 --allow-path win-data.raw")]
+pub struct Args {
+    /// Disk image whose edit in place was interrupted: raw, qcow2 or a block device
+    image: PathBuf,
+
+    /// Let this file be written: the data file of a qcow2 has to be named itself; repeatable
+    #[arg(long, value_name = "FILE")]
+    allow_path: Vec<PathBuf>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Those of [`job::recover`].
+pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    let Args { image, allow_path } = args;
+    let policy = allow_path.into_iter().fold(PathPolicy::default(), PathPolicy::allow);
+    signals::set_subject(Subject::InPlace(image.clone()));
+    let recovery = job::recover(&image, &policy, &signals::cancel())?;
+    let image = image.display();
+    ui.done(&match recovery {
+        Recovery::Nothing => format!("Nothing to recover: no run was interrupted while it changed {image}."),
+        Recovery::Restored => format!("Recovered: {image} holds what it held before the interrupted run."),
+        Recovery::Completed => {
+            format!("Recovered: the interrupted run had written everything; {image} holds its changes.")
+        }
+        Recovery::Undone => format!("Recovered: the interrupted undo was finished; {image} holds what it held before."),
+    });
+    Ok(ExitCode::Done)
+}

@@ -1,0 +1,225 @@
+//! Applies a saved plan: exactly its edits, to the image that it was made for, or not at all.
+
+use std::path::PathBuf;
+
+use super::expectation::Expectation;
+use super::explain::explain;
+use super::inject::run_staging_job;
+use super::locate::{Installation, locate};
+use super::outputs::{check_outputs, refuse_raw_overlay};
+use super::plan::windows_facts;
+use super::report::{AppliedPlan, Report};
+use super::request::{Destination, InjectRequest, Observer, StateOverrides};
+use super::saved_plan::{SavedPlan, argument};
+use super::staging::{
+    FoundWindows, PlanInputs, Planned, Planner, Staged, StagingJob, in_parallel, open_unrecovered, open_volume,
+    stage_plan,
+};
+use crate::block::Stage;
+use crate::drivers::{Policy, Sources};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::ntfs::{OpenOptions, Volume};
+use crate::partition::{self, PartitionTable, PartitionView};
+use crate::plan::saved::{Contents, ImageFacts, WindowsFacts, disk_facts, partition_facts};
+use crate::windows::{self, Hives};
+
+/// Applies a saved plan. Of the request counts where the image is and how it is read, the destination, the clock, the
+/// overrides (which have to be those of the plan), and `drivers`: media on which the plan's files are found by their
+/// hashes, which may be left out if the plan has a bundle. What is done to the guest is what the plan says, and nothing
+/// else.
+///
+/// # Errors
+/// [`Kind::Stale`] when the image is not as it was when the plan was made; [`Kind::Drivers`] when a file of the plan is
+/// not found; [`Kind::Refused`] when an override of the plan is not repeated; and those of [`inject`](super::inject()). The
+/// image holds what it held before, and no output file is left.
+pub fn apply(plan: &SavedPlan, request: &InjectRequest, observer: &dyn Observer) -> Result<Report> {
+    let mut report = Report::of_request(request);
+    apply_into(plan, request, observer, &mut report)?;
+    Ok(report)
+}
+
+/// Like [`apply`], but fills the caller's report, which shows how far a failed run came.
+///
+/// # Errors
+/// Those of [`apply`].
+pub fn apply_into(
+    plan: &SavedPlan,
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+) -> Result<()> {
+    report.run.plan = Some(AppliedPlan { path: plan.path().display().to_string(), sha256: plan.sha256() });
+    let outcome = run(plan, request, observer, report).map_err(explain);
+    if let Err(error) = &outcome {
+        report.fail(error);
+    }
+    outcome
+}
+
+/// Makes sure that applying a plan may write its output and these reports, see [`check_outputs`].
+///
+/// # Errors
+/// [`Kind::Usage`]; nothing was touched then.
+pub fn check_apply_outputs(plan: &SavedPlan, request: &InjectRequest, reports: &[PathBuf]) -> Result<()> {
+    if let Destination::Overlay(out) = &request.destination {
+        refuse_raw_overlay(out, || {
+            let (plan, out) = (argument(plan.path(), "PLAN.json"), argument(out, "NEW.raw"));
+            format!("write a whole raw image: winject apply {plan} -O raw -o {out}")
+        })?;
+    }
+    let mut request = request.clone();
+    request.other_inputs.push(plan.path().to_owned());
+    request.other_inputs.extend(plan.bundle_if_any());
+    check_outputs(&request, reports)
+}
+
+fn run(plan: &SavedPlan, request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
+    let document = plan.document();
+    require_overrides(plan, request)?;
+    let request = InjectRequest {
+        definitions: None,
+        partition: Some(document.partition.number),
+        policy: Policy { signature: document.expects.signature_policy },
+        ..request.clone()
+    };
+    check_apply_outputs(plan, &request, &[])?;
+    observer.step("Looking for the plan's files");
+    let bundle = Sources::open(&plan.bundle_if_any().into_iter().collect::<Vec<_>>())?;
+    let contents = document.find_contents(&bundle, &Sources::open(&request.drivers)?)?;
+    run_staging_job(&request, observer, report, &Application { plan, contents, request: &request, observer })
+}
+
+/// What was overridden when the plan was made has to be decided again by who applies it, and nothing beyond it.
+fn require_overrides(plan: &SavedPlan, request: &InjectRequest) -> Result<()> {
+    let planned = &plan.document().state;
+    let StateOverrides { allow_dirty, discard_ntfs_log, discard_hibernation } = request.state;
+    let options = [
+        ("--allow-dirty", planned.allow_dirty, allow_dirty),
+        ("--discard-ntfs-log", planned.discard_ntfs_log, discard_ntfs_log),
+        ("--discard-hibernation", planned.discard_hibernation, discard_hibernation),
+        ("--skip-volume-check", planned.skip_volume_check, request.skip_volume_check),
+    ];
+    let listed = |wrong: fn(bool, bool) -> bool| {
+        let wrong = options.iter().filter(|(_, planned, given)| wrong(*planned, *given));
+        wrong.map(|(option, ..)| *option).collect::<Vec<_>>().join(" ")
+    };
+    let path = plan.path().display().to_string();
+    let (missing, needless) = (listed(|planned, given| planned && !given), listed(|planned, given| given && !planned));
+    if !missing.is_empty() {
+        let what = format!("the plan was made with {missing}, which was not given to apply it");
+        return Err(Error::refused(Layer::Job, what).path(path).hint(format!("if that is right, add {missing}")));
+    }
+    if !needless.is_empty() {
+        let what = format!("the plan was made without {needless}");
+        let hint = format!("leave out {needless}, or make the plan again with it");
+        return Err(Error::new(Kind::Usage, Layer::Job, what).path(path).hint(hint));
+    }
+    Ok(())
+}
+
+/// The application of a saved plan.
+struct Application<'a> {
+    plan: &'a SavedPlan,
+    contents: Contents,
+    request: &'a InjectRequest,
+    observer: &'a dyn Observer,
+}
+
+impl StagingJob for Application<'_> {
+    /// An interrupted run is not recovered from: the plan was made for the image as it was before or after that run.
+    fn open(&self, report: &mut Report) -> Result<Stage> {
+        self.observer.step("Opening the image");
+        self.request.cancel.check()?;
+        open_unrecovered(self.request, report)
+    }
+
+    fn stage(&self, report: &mut Report, opened: Result<Stage>) -> Result<Staged> {
+        let found = self.find_planned(opened?)?;
+        stage_plan(self.request, self.observer, report, found, self)
+    }
+}
+
+impl Application<'_> {
+    /// Finds the Windows that the plan was made for, as it was then.
+    fn find_planned(&self, stage: Stage) -> Result<FoundWindows> {
+        let document = self.plan.document();
+        self.observer.step("Comparing the image with the plan");
+        let table = partition::read(&stage).map_err(|error| error.path(self.image()))?;
+        let partition = table.partition(document.partition.number).ok();
+        // The disk's own id is in the table; without a partition it is not read.
+        let differences = match partition {
+            Some(partition) => {
+                let disk = disk_facts(&stage, &table, partition)?;
+                document.compare_disk(&disk, Some(&partition_facts(&stage, &table, partition)?))
+            }
+            None => vec![format!("the disk has no partition {}", document.partition.number)],
+        };
+        self.require_none(differences)?;
+
+        let original = stage.original();
+        let unchanged = || document.reads.is_unchanged(&original);
+        let (is_unchanged, found) = in_parallel(self.request, unchanged, || self.locate(&stage, &table))?;
+        let (facts, installation, hives) = match (is_unchanged?, found) {
+            (true, found) => found?,
+            (false, Ok((facts, ..))) => return Err(self.stale(document.compare_volume(&facts))),
+            // The changes are the reason why Windows cannot be found or read any more.
+            (false, Err(error)) => return Err(self.stale(vec![error.to_string()])),
+        };
+        self.require_none(document.compare_volume(&facts))?;
+        Ok(FoundWindows { stage, table, installation, hives })
+    }
+
+    /// The Windows in the partition of the plan, and everything by which the image is recognised.
+    fn locate(&self, stage: &Stage, table: &PartitionTable) -> Result<(ImageFacts, Installation, Hives)> {
+        let (installation, hives) = locate(stage, table, self.request.partition)?;
+        let Installation { partition, guest } = &installation;
+        let volume = Volume::open(PartitionView::new(stage, partition)?, &OpenOptions::read_only())?;
+        let facts = ImageFacts::read(stage, table, partition, &volume, &guest.config_dir());
+        Ok((facts.map_err(|error| error.path(partition.label()))?, installation, hives))
+    }
+
+    fn require_none(&self, differences: Vec<String>) -> Result<()> {
+        if differences.is_empty() { Ok(()) } else { Err(self.stale(differences)) }
+    }
+
+    /// The error for an image that is not as it was when the plan was made.
+    fn stale(&self, mut differences: Vec<String>) -> Error {
+        if differences.is_empty() {
+            differences.push("something that the plan was made from has changed on the disk".to_owned());
+        }
+        let image = argument(&self.request.image, "IMAGE");
+        let drivers = self.request.drivers.first().map(|path| argument(path, "DRIVERS"));
+        let drivers = drivers.unwrap_or_else(|| "DRIVERS".to_owned());
+        let plan = argument(self.plan.path(), "PLAN.json");
+        let bundle = if self.plan.bundle_if_any().is_some() { " --bundle" } else { "" };
+        Error::new(Kind::Stale, Layer::Job, format!("the plan is stale: {}", differences.join("; ")))
+            .path(self.image())
+            .hint(format!(
+                "make the plan again, with the options that it was made with: winject plan {image} --drivers {drivers} \
+                 -o {plan}{bundle} --overwrite"
+            ))
+    }
+
+    fn image(&self) -> String {
+        self.request.image.display().to_string()
+    }
+}
+
+impl Planner for Application<'_> {
+    fn plan<'s>(&self, report: &mut Report, inputs: &PlanInputs<'_>, stage: &'s mut Stage) -> Result<Planned<'s>> {
+        let document = self.plan.document();
+        let PlanInputs { installation, hives, .. } = inputs;
+        let volume = open_volume(self.request, stage, installation)?;
+        let more_hives = windows::load_other_hives(&volume, &installation.guest, hives)?;
+        let mut differences = windows::compare_replaced(document, &volume, [hives, &more_hives])?;
+        let found = windows_facts(&installation.guest);
+        if found != document.windows {
+            let say = |windows: &WindowsFacts| format!("{} in {}", windows.text, windows.folder);
+            differences.push(format!("the image holds {}, not {}", say(&found), say(&document.windows)));
+        }
+        self.require_none(differences)?;
+        let plan = document.to_plan(&self.contents)?;
+        report.add_changes(&installation.guest, plan.clone());
+        Ok(Planned { expectation: Expectation::of_document(&document.expects), volume, plan, hives: more_hives })
+    }
+}

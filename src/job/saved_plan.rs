@@ -1,0 +1,94 @@
+//! A saved plan in its file, and what belongs to the file.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::shell_path;
+use crate::host;
+use crate::plan::saved::{PLAN_BYTES_MAX, PlanDocument, Sha256Sum};
+
+/// A plan that was read from a file and judged: it says nothing impossible, and touches nothing that winject does not.
+/// Whether it fits an image, [`apply`](super::apply()) finds out.
+#[derive(Debug, Clone)]
+pub struct SavedPlan {
+    path: PathBuf,
+    document: PlanDocument,
+    sha256: Sha256Sum,
+}
+
+impl SavedPlan {
+    /// Reads a plan.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] when the file cannot be read or is not as `winject plan` wrote it.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = host::read(path, PLAN_BYTES_MAX)
+            .map_err(|error| error.into_error("the plan", path, Layer::Job, Kind::Usage))
+            .map_err(|error| error.hint("name a file that winject plan has written"))?;
+        let read = || {
+            let document = PlanDocument::parse(&bytes)?;
+            document.judge()?;
+            Ok(document)
+        };
+        let document = read().map_err(|error: Error| error.path(path.display().to_string()))?;
+        Ok(Self { path: path.to_owned(), document, sha256: Sha256Sum::of(&bytes) })
+    }
+
+    /// Where it was read from.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn document(&self) -> &PlanDocument {
+        &self.document
+    }
+
+    /// SHA-256 of its file, in hexadecimal: what a signature of the plan stands for.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        self.sha256.to_string()
+    }
+
+    /// The image that it was made for: the file of that name in the folder of the plan.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] when there is no such file.
+    pub fn image_beside(&self) -> Result<PathBuf> {
+        // The name comes from outside: it must not lead to another folder.
+        let name = self.document.image.as_deref().map(OsStr::new);
+        let name = name.filter(|name| Path::new(name).file_name() == Some(name));
+        let path = name.map(|name| self.path.with_file_name(name)).filter(|path| path.exists());
+        path.ok_or_else(|| {
+            let what = match name {
+                Some(name) => format!("cannot find the plan's image {} in the folder of the plan", name.display()),
+                None => "the plan does not name its image".to_owned(),
+            };
+            let plan = argument(&self.path, "PLAN.json");
+            Error::new(Kind::Usage, Layer::Job, what)
+                .path(self.path.display().to_string())
+                .hint(format!("name the image: winject apply {plan} --image IMAGE"))
+        })
+    }
+
+    /// The folder of the plan's bundle, if there is one.
+    #[must_use]
+    pub fn bundle_if_any(&self) -> Option<PathBuf> {
+        let folder = bundle_of(&self.path);
+        folder.is_dir().then_some(folder)
+    }
+}
+
+/// The folder of the files that belong to a plan: `PLAN.files` for `PLAN.json`.
+#[must_use]
+pub fn bundle_of(plan: &Path) -> PathBuf {
+    plan.with_extension("files")
+}
+
+/// The path as an argument of a command in a hint; `placeholder` for one that cannot be pasted.
+pub(super) fn argument(path: &Path, placeholder: &str) -> String {
+    shell_path(path).unwrap_or_else(|| placeholder.to_owned())
+}

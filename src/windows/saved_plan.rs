@@ -1,0 +1,113 @@
+//! Compares what a saved plan says that it replaces with what the guest holds.
+
+use super::guest_files::GuestFiles;
+use super::inspect::guest::Guest;
+use super::inspect::installation::Hives;
+use super::registry;
+use crate::error::Result;
+use crate::hive::{Hive, RegistryData};
+use crate::io::VolumeRead;
+use crate::ntfs::Volume;
+use crate::plan::GuestHive;
+use crate::plan::saved::{FileFact, PlanDocument, SavedEdit, Sha256Sum};
+
+/// The hives of a guest that inspection has not read, so that a plan can be applied to them.
+///
+/// # Errors
+/// When a hive is damaged, or dirty and its logs cannot repair that.
+pub fn load_other_hives<D: VolumeRead>(volume: &Volume<D>, guest: &Guest, inspected: &Hives) -> Result<Hives> {
+    let mut hives = Hives::new();
+    for hive in GuestHive::ALL.into_iter().filter(|hive| !inspected.contains_key(hive)) {
+        let path = format!("{}/{}", guest.config_dir(), hive.file_name());
+        hives.extend(registry::load_hive_file(volume, &path)?.map(|loaded| (hive, loaded.hive)));
+    }
+    Ok(hives)
+}
+
+/// How the guest differs from what the plan says that its edits replace, each difference in a sentence. Who reviews a
+/// plan relies on that, and a plan comes from outside.
+///
+/// # Errors
+/// When the guest is damaged there.
+pub fn compare_replaced<D: VolumeRead>(
+    document: &PlanDocument,
+    volume: &Volume<D>,
+    hives: [&Hives; 2],
+) -> Result<Vec<String>> {
+    let guest = Replaced { files: volume, hives };
+    let mut out = Vec::new();
+    for step in &document.steps {
+        out.extend(guest.compare(&step.edit)?);
+    }
+    Ok(out)
+}
+
+struct Replaced<'a> {
+    files: &'a dyn GuestFiles,
+    hives: [&'a Hives; 2],
+}
+
+impl Replaced<'_> {
+    fn compare(&self, edit: &SavedEdit) -> Result<Option<String>> {
+        match edit {
+            SavedEdit::CreateDir { path, .. } => self.compare_file(path, None),
+            SavedEdit::WriteFile { path, before, .. } => self.compare_file(path, before.as_ref()),
+            SavedEdit::DeleteFile { path, before: Some(before) } => self.compare_file(path, Some(before)),
+            SavedEdit::DeleteFile { path, before: None } => {
+                Ok((!self.files.exists(path)?).then(|| format!("{path} is gone")))
+            }
+            SavedEdit::Protect { path, before } => {
+                let found = self.files.protection(path)?;
+                let sum = found.and_then(|found| found.descriptor).map(|bytes| Sha256Sum::of(&bytes));
+                Ok((sum != *before).then(|| format!("the permissions of {path} are not as the plan shows them")))
+            }
+            _ => self.compare_key(edit),
+        }
+    }
+
+    fn compare_file(&self, path: &str, before: Option<&FileFact>) -> Result<Option<String>> {
+        let Some(size) = self.files.size(path)? else {
+            return Ok(before.is_some().then(|| format!("{path} is gone")));
+        };
+        let Some(before) = before else { return Ok(Some(format!("{path} is there already"))) };
+        let is_same = before.size == size && self.files.sha256(path)? == Some(before.sha256.0);
+        Ok((!is_same).then(|| format!("{path} is not as the plan shows it")))
+    }
+
+    fn compare_key(&self, edit: &SavedEdit) -> Result<Option<String>> {
+        let (Some(file), Some(key)) = (edit.hive(), edit.key()) else { return Ok(None) };
+        let Some(hive) = self.hives.iter().find_map(|hives| hives.get(&file)) else {
+            return Ok(Some(format!("the guest has no {file} hive")));
+        };
+        let place = format!("{file}\\{key}");
+        match edit {
+            SavedEdit::SetValue { name, before, .. } | SavedEdit::DeleteValue { name, before, .. } => {
+                compare_value(hive, &place, key, name, before.as_ref())
+            }
+            SavedEdit::CreateKey { .. } => {
+                Ok(registry::find_key(hive, key)?.is_some().then(|| format!("the key {place} is there already")))
+            }
+            SavedEdit::DeleteKey { before, .. } => {
+                let found = registry::subtree_text(hive, file, key)?.unwrap_or_default();
+                Ok((found != *before).then(|| format!("the key {place} is not as the plan shows it")))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+fn compare_value(
+    hive: &Hive,
+    place: &str,
+    key: &str,
+    name: &str,
+    before: Option<&RegistryData>,
+) -> Result<Option<String>> {
+    let found = registry::get_value(hive, key, name)?;
+    if found.as_ref() == before {
+        return Ok(None);
+    }
+    let show = |data: Option<&RegistryData>| data.map_or_else(|| "not there".to_owned(), ToString::to_string);
+    let name = if name.is_empty() { "(default)" } else { name };
+    Ok(Some(format!("{place} : {name} is {}, not {}", show(found.as_ref()), show(before))))
+}
