@@ -27,6 +27,7 @@ impl Fault {
             Self::Kill => &[("signal=KILL", false)],
             Self::Io => &[("error=EIO", false), ("error=EIO", true)],
             Self::NoSpace => &[("error=ENOSPC", false), ("error=ENOSPC", true)],
+            // Once: a call that is repeated until it succeeds would never end.
             Self::Interrupted => &[("error=EINTR", false)],
         }
     }
@@ -51,7 +52,6 @@ pub struct Process {
 impl Process {
     /// The fault at the system calls that the command made when it was rehearsed.
     pub fn new(scene: &Arc<Scene>, fault: Fault) -> Self {
-        // strace would go on interrupting a call that is repeated until it succeeds.
         Self { scene: Arc::clone(scene), fault, points: points(&scene.calls) }
     }
 }

@@ -149,9 +149,11 @@ fn a_failure_inside_the_recovery_of_an_undo_can_be_finished() {
     let (mut faults, mut cuts) = (0, 0);
     for undoing in undoings() {
         let log = undoing.log();
-        let is_image = |op: &Op| matches!(op, Op::Write(path, ..) | Op::Flush(path) if path == Path::new(IMAGE));
+        let journal = commit::journal_path(Path::new(IMAGE));
+        let has_begun = |end: usize| prefix(&undoing.case, &log, end, false).contains_key(&journal);
         let mut random = Random::new(undoing.case.seed ^ 9);
-        for end in (1..log.len()).filter(|end| is_image(&log[end - 1])) {
+        // Also where the journal's name is not durable yet.
+        for end in (1..log.len()).filter(|end| has_begun(*end)) {
             let whole = VirtualHost::after(undoing.case.files.clone(), &log[..end]);
             assert_eq!(recover(&whole).unwrap(), Recovery::Undone);
             undoing.assert_undone(&whole.files(), "recovered");
