@@ -364,7 +364,7 @@ impl Row for Memory {
         let number = number / kinds;
         let round = self.round(subject, number);
         let state = round.states[(number - round.first) as usize];
-        let found = self.happen(&round, state, worker, number % SAMPLE == 0);
+        let found = self.happen(&round, state, worker, number.is_multiple_of(SAMPLE));
         found.map_err(|why| format!("{}, operation {} of {}: {why}", round.case.name, state.at, round.log.len()))
     }
 }

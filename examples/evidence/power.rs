@@ -137,7 +137,7 @@ impl Row for Power {
                     _ => survivors(ops, end, &mut random, 1),
                 };
                 replay(base, worker, &ops);
-                let found = stage.judge(End::PowerCut, number % 4 == 0);
+                let found = stage.judge(End::PowerCut, number.is_multiple_of(4));
                 found.map_err(|error| format!("power cut after {end} of the operations: {error}"))
             }
             Event::InRecovery => {
@@ -145,7 +145,7 @@ impl Row for Power {
                 let end = (rest / recovery.len() + 1).min(ops.len());
                 let point = &recovery[rest % recovery.len()];
                 replay(base, worker, &stopped(ops, end, false));
-                let what = if number % 2 == 0 { "signal=KILL" } else { "error=EIO" };
+                let what = if number.is_multiple_of(2) { "signal=KILL" } else { "error=EIO" };
                 stage.run(&strace::injecting(point, what, false), &scene.recovery);
                 let found = stage.judge(End::PowerCut, false);
                 found.map_err(|error| format!("stopped after {end}, then {what} at {point:?} of recovery: {error}"))

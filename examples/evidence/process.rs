@@ -77,7 +77,7 @@ impl Row for Process {
         let stage = Stage::set(&self.scene, worker)?;
         stage.prepare()?;
         let end = stage.run(&injecting(point, what, goes_on), &self.scene.arguments);
-        let found = stage.judge(end, number % SAMPLE == 0);
+        let found = stage.judge(end, number.is_multiple_of(SAMPLE));
         found.map_err(|error| {
             format!("{what} at {} {}{}: {error}", point.call, point.number, if goes_on { "+" } else { "" })
         })

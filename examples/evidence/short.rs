@@ -42,11 +42,11 @@ impl Row for Short {
     fn run(&self, number: u64, worker: &Worker) -> Result<Side, String> {
         let limit = format!("--fsize={}", self.limits[(number / 2) as usize]);
         let ignoring = ["env", "--ignore-signal=XFSZ", "prlimit", &limit];
-        let around = if number % 2 == 0 { &ignoring[2..] } else { &ignoring[..] };
+        let around = if number.is_multiple_of(2) { &ignoring[2..] } else { &ignoring[..] };
         let around: Vec<String> = around.iter().map(|word| (*word).to_owned()).collect();
         let stage = Stage::set(&self.scene, worker)?;
         stage.prepare()?;
         let end = stage.run(&around, &self.scene.arguments);
-        stage.judge(end, number % 4 == 0).map_err(|error| format!("{around:?}: {error}"))
+        stage.judge(end, number.is_multiple_of(4)).map_err(|error| format!("{around:?}: {error}"))
     }
 }

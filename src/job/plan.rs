@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
 
 use serde::Serialize;
@@ -159,8 +160,8 @@ fn files(plan: &Plan) -> Result<Vec<SavedFile>> {
     for step in plan.files() {
         if let Change::WriteFile { content, .. } = &step.change {
             let sha256 = Sha256Sum(content.sha256_bytes());
-            if !files.contains_key(&sha256) {
-                files.insert(sha256, SavedFile { sha256, size: content.size(), content: saved_content(content)? });
+            if let Entry::Vacant(place) = files.entry(sha256) {
+                place.insert(SavedFile { sha256, size: content.size(), content: saved_content(content)? });
             }
         }
     }

@@ -77,7 +77,7 @@ impl Content {
 
     /// Says that the same bytes lie on the driver media, below the root of one of them.
     #[must_use]
-    pub(crate) fn from_media(mut self, path: &str) -> Self {
+    pub(crate) fn with_media_path(mut self, path: &str) -> Self {
         self.media_path = Some(path.into());
         self
     }

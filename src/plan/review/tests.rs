@@ -42,6 +42,20 @@ fn forged() -> PlanDocument {
     document
 }
 
+/// The line without the characters that a backslash makes plain ones.
+fn without_escapes(line: &str) -> String {
+    let mut plain = String::new();
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            plain.push(c);
+        } else if chars.next().is_none() {
+            break;
+        }
+    }
+    plain
+}
+
 #[test]
 fn forged_text_stays_text() {
     let review = Review::new(&forged());
@@ -63,6 +77,7 @@ fn forged_text_stays_text() {
         match fence {
             None if ticks >= 3 => fence = Some(ticks),
             None => {
+                let line = without_escapes(line);
                 let has_markup = line.contains("<script") || line.contains("[a](") || line.starts_with("# y");
                 assert!(!has_markup, "{line}");
             }

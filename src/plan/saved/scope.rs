@@ -133,11 +133,10 @@ fn has_key(hive: GuestHive, key: &str) -> bool {
     match hive {
         GuestHive::Drivers => is_in_database(key),
         GuestHive::System => {
-            let in_set = match below_control_set(key).as_deref() {
-                Some(["services", _, ..]) => true,
-                Some(["control", "criticaldevicedatabase", _]) => true,
-                _ => false,
-            };
+            let in_set = matches!(
+                below_control_set(key).as_deref(),
+                Some(["services", _, ..] | ["control", "criticaldevicedatabase", _])
+            );
             in_set || is_in_database(key)
         }
         GuestHive::Software => {

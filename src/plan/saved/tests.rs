@@ -265,11 +265,11 @@ proptest! {
         pointers(&value, "", &mut places);
         let new = if copy { value.pointer(&places[other.index(places.len())]).unwrap().clone() } else { new };
         *value.pointer_mut(&places[index.index(places.len())]).unwrap() = new;
-        if let Ok(document) = serde_json::from_value::<PlanDocument>(value) {
-            if let Ok(read) = PlanDocument::parse(&document.to_bytes()) {
-                prop_assert_eq!(&read, &document);
-                let _ = read.judge();
-            }
+        if let Ok(document) = serde_json::from_value::<PlanDocument>(value)
+            && let Ok(read) = PlanDocument::parse(&document.to_bytes())
+        {
+            prop_assert_eq!(&read, &document);
+            let _ = read.judge();
         }
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn copy_file(
     let action = builder.write_file_with(file, boot.data.len() as u64, boot.sha256, &access, || {
         let content = Content::hashed(Arc::clone(&boot.data), boot.sha256);
         match media {
-            Some(file) => content.from_media(file.media_path()),
+            Some(file) => content.with_media_path(file.media_path()),
             None => content,
         }
     })?;
