@@ -45,10 +45,10 @@ pub struct Undone {
     pub warnings: Vec<String>,
 }
 
-/// [`super::undo`] on any host.
+/// [`undo`](fn@super::undo) on any host.
 ///
 /// # Errors
-/// Those of [`super::undo`].
+/// Those of [`undo`](fn@super::undo).
 pub fn undo(host: &dyn HostFiles, path: &Path, options: &UndoOptions) -> Result<Undone> {
     // Held until it is known how far the undo came.
     let _hold = options.cancel.hold_through();

@@ -97,7 +97,7 @@ impl Stage {
     }
 
     /// Begins to record which bytes of the image are read through this stage. What is compared with the image later, and
-    /// what is read through [`original`](Self::original) or [`image`](Self::image), does not count.
+    /// what is read through `original` or [`image`](Self::image), does not count.
     pub fn record_reads(&mut self) {
         self.reads.start(self.image.len());
     }
