@@ -107,6 +107,16 @@ impl Cancel {
         self.0.reached.fetch_max(point as u8, Ordering::SeqCst);
     }
 
+    /// Called by a job that writes to a file of the user, as long as it [holds](Self::hold): `result` is what came of it,
+    /// and `has_written` says whether a success changed the file.
+    pub(crate) fn reach_by<T>(&self, result: &Result<T>, has_written: impl FnOnce(&T) -> bool) {
+        match result {
+            Ok(done) if has_written(done) => self.reach(Reached::CommitPoint),
+            Err(error) if error.kind() == Kind::Pending => self.reach(Reached::Pending),
+            Ok(_) | Err(_) => {}
+        }
+    }
+
     /// Called by a job where it can still stop.
     ///
     /// # Errors

@@ -42,6 +42,12 @@ pub fn shell_path(path: &Path) -> Option<String> {
     if text.starts_with('-') { shell_word(&format!("./{text}")) } else { shell_word(text) }
 }
 
+/// The path as an argument of a command in a hint; `placeholder` for one that cannot be pasted.
+#[must_use]
+pub fn shell_argument(path: &Path, placeholder: &str) -> String {
+    shell_path(path).unwrap_or_else(|| placeholder.to_owned())
+}
+
 /// The text in one line of Markdown, without mark-up. It may not stand at the beginning of a line.
 #[must_use]
 pub fn markdown(text: &str) -> String {

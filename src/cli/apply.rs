@@ -8,7 +8,7 @@ use super::request::{no_destination, output_format};
 use super::{Ui, environment, signals};
 use crate::error::{Kind, Result};
 use crate::exit::ExitCode;
-use crate::job::{self, Destination, InjectRequest, Report, SavedPlan, StateOverrides};
+use crate::job::{self, Destination, InjectRequest, SavedPlan, StateOverrides};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -128,10 +128,8 @@ impl Args {
 /// Those of [`job::apply`].
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let plan = SavedPlan::read(&args.plan)?;
-    let image = args.image.clone().map_or_else(|| plan.image_beside(), Ok)?;
+    let image = args.image.clone().map_or_else(|| plan.image_in_its_folder(), Ok)?;
     let request = args.request(image)?;
     job::check_apply_outputs(&plan, &request, &args.report)?;
-    carry_out(Report::of_request(&request), &args.report, ui, |observer, report| {
-        job::apply_into(&plan, &request, observer, report)
-    })
+    carry_out(&request, &args.report, ui, |observer, report| job::apply_into(&plan, &request, observer, report))
 }

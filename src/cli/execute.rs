@@ -19,31 +19,27 @@ pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     let request = spec.request()?;
     let reports = &spec.guest.report;
     job::check_outputs(&request, reports)?;
-    if let Some(subject) = subject(&request) {
-        signals::set_subject(subject);
-    }
-    carry_out(Report::of_request(&request), reports, ui, |observer, report| {
-        job::inject_into(&request, observer, report)
-    })
+    carry_out(&request, reports, ui, |observer, report| job::inject_into(&request, observer, report))
 }
 
-/// Runs a job that fills `report`, writes the report to the files `reports`, and shows the outcome.
+/// Runs a job that does what `request` says, writes its report to the files `reports`, and shows the outcome.
 ///
 /// # Errors
 /// Whatever the job fails with; else, when a report cannot be written.
 pub fn carry_out(
-    mut report: Report,
+    request: &InjectRequest,
     reports: &[PathBuf],
     ui: &Ui,
     run: impl FnOnce(&dyn Observer, &mut Report) -> Result<()>,
 ) -> Result<ExitCode> {
+    if let Some(subject) = subject(request) {
+        signals::set_subject(subject);
+    }
+    let mut report = Report::of_request(request);
     let watcher = Watcher::new(ui);
     let outcome = run(&watcher, &mut report);
     drop(watcher);
-    // A run that did not begin, or was cancelled, is not reported: it would replace the report of an earlier, good run.
-    if let Err(error) = &outcome
-        && matches!(error.kind(), Kind::Usage | Kind::Cancelled)
-    {
+    if !is_reported(&outcome) {
         return outcome.map(|()| ExitCode::Usage);
     }
     // The reports describe what was done: they are written even if a signal comes.
@@ -53,6 +49,12 @@ pub fn carry_out(
     show_outcome(&report, ui);
     written?;
     Ok(ExitCode::Done)
+}
+
+/// Whether there are reports of an outcome. A run that did not begin, or was cancelled, is not reported: it would replace
+/// the report of an earlier, good run.
+pub(super) fn is_reported<T>(outcome: &Result<T>) -> bool {
+    !matches!(outcome, Err(error) if matches!(error.kind(), Kind::Usage | Kind::Cancelled))
 }
 
 /// What a run writes, apart from its reports.

@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use super::args::{GuestArgs, ImageArgs};
-use super::execute::{Watcher, write_reports};
+use super::execute::{Watcher, is_reported, write_reports};
 use super::request::InjectSpec;
 use super::{Ui, signals};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
-use crate::host::{self, Target, TextOutput};
-use crate::job::{self, Report};
+use crate::host::{Target, TextOutput};
+use crate::job::{self, Report, SavedPlan};
 use crate::plan::review::Review;
-use crate::plan::saved::{PLAN_BYTES_MAX, PlanDocument, Sha256Sum};
+use crate::plan::saved::Sha256Sum;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -107,7 +107,7 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
     let mut report = Report::of_request(&request);
     let planned = job::plan(&request, &watcher, &mut report);
     drop(watcher);
-    if !matches!(&planned, Err(error) if matches!(error.kind(), Kind::Usage | Kind::Cancelled)) {
+    if is_reported(&planned) {
         write_reports(&report, &spec.guest.report, ui)?;
     }
     let planned = planned?;
@@ -134,15 +134,7 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
 
 /// Prints the review of a saved plan.
 fn show(path: &Path, args: &Args, ui: &Ui) -> Result<ExitCode> {
-    let bytes = host::read(path, PLAN_BYTES_MAX)
-        .map_err(|error| error.into_error("the plan", path, Layer::Cli, Kind::Usage))?;
-    let read = || {
-        let document = PlanDocument::parse(&bytes)?;
-        document.judge()?;
-        Ok(document)
-    };
-    let document = read().map_err(|error: Error| error.within(path.display()))?;
-    let review = Review::new(&document);
+    let review = Review::new(SavedPlan::read(path)?.document());
     ui.answer(&review.to_text());
     write_reviews(&review, args, &[path.to_owned()], ui)?;
     Ok(ExitCode::Done)

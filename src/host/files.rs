@@ -149,7 +149,7 @@ impl HostFiles for RealHost {
         let file = opened.map_err(|reason| {
             Error::refused(Layer::Host, format!("cannot use the undo record: {reason}"))
                 .path(path.display().to_string())
-                .hint("find out who made that file, and remove it if nobody needs it")
+                .hint("find out who made that file, and remove it if it is of no use")
         })?;
         Ok(Arc::new(FileStorage::from_file(file, path)?))
     }

@@ -10,7 +10,7 @@ use super::outputs::{check_outputs, refuse_raw_overlay};
 use super::plan::windows_facts;
 use super::report::{AppliedPlan, Report};
 use super::request::{Destination, InjectRequest, Observer, StateOverrides};
-use super::saved_plan::{SavedPlan, argument};
+use super::saved_plan::SavedPlan;
 use super::staging::{
     FoundWindows, PlanInputs, Planned, Planner, Staged, StagingJob, in_parallel, open_unrecovered, open_volume,
     stage_plan,
@@ -18,9 +18,10 @@ use super::staging::{
 use crate::block::Stage;
 use crate::drivers::{Policy, Sources};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::shell_argument;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionTable, PartitionView};
-use crate::plan::saved::{Contents, ImageFacts, WindowsFacts, disk_facts, partition_facts};
+use crate::plan::saved::{Contents, ImageFacts, WindowsFacts, disk_and_partition_facts};
 use crate::windows::{self, Hives};
 
 /// Applies a saved plan. Of the request counts where the image is and how it is read, the destination, the clock, the
@@ -63,7 +64,7 @@ pub fn apply_into(
 pub fn check_apply_outputs(plan: &SavedPlan, request: &InjectRequest, reports: &[PathBuf]) -> Result<()> {
     if let Destination::Overlay(out) = &request.destination {
         refuse_raw_overlay(out, || {
-            let (plan, out) = (argument(plan.path(), "PLAN.json"), argument(out, "NEW.raw"));
+            let (plan, out) = (shell_argument(plan.path(), "PLAN.json"), shell_argument(out, "NEW.raw"));
             format!("write a whole raw image: winject apply {plan} -O raw -o {out}")
         })?;
     }
@@ -149,8 +150,8 @@ impl Application<'_> {
         // The disk's own id is in the table; without a partition it is not read.
         let differences = match partition {
             Some(partition) => {
-                let disk = disk_facts(&stage, &table, partition)?;
-                document.compare_disk(&disk, Some(&partition_facts(&stage, &table, partition)?))
+                let (disk, partition) = disk_and_partition_facts(&stage, &table, partition)?;
+                document.compare_disk(&disk, &partition)
             }
             None => vec![format!("the disk has no partition {}", document.partition.number)],
         };
@@ -187,10 +188,10 @@ impl Application<'_> {
         if differences.is_empty() {
             differences.push("something that the plan was made from has changed on the disk".to_owned());
         }
-        let image = argument(&self.request.image, "IMAGE");
-        let drivers = self.request.drivers.first().map(|path| argument(path, "DRIVERS"));
+        let image = shell_argument(&self.request.image, "IMAGE");
+        let drivers = self.request.drivers.first().map(|path| shell_argument(path, "DRIVERS"));
         let drivers = drivers.unwrap_or_else(|| "DRIVERS".to_owned());
-        let plan = argument(self.plan.path(), "PLAN.json");
+        let plan = shell_argument(self.plan.path(), "PLAN.json");
         let bundle = if self.plan.bundle_if_any().is_some() { " --bundle" } else { "" };
         Error::new(Kind::Stale, Layer::Job, format!("the plan is stale: {}", differences.join("; ")))
             .path(self.image())

@@ -50,7 +50,6 @@ impl Expectation {
 
     /// What a saved plan says that the disk has to show. A bus that winject does not know is not expected: a document
     /// that names one does not pass [`PlanDocument::judge`](crate::plan::saved::PlanDocument::judge).
-    #[allow(dead_code, reason = "for apply")]
     pub(super) fn of_document(expects: &Expects) -> Self {
         let is_named = |bus: &Bus| expects.boots_from.iter().any(|name| name == bus.name());
         let no_storage =

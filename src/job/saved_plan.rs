@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Layer, Result};
-use crate::escape::shell_path;
+use crate::escape::shell_argument;
 use crate::host;
 use crate::plan::saved::{PLAN_BYTES_MAX, PlanDocument, Sha256Sum};
 
@@ -31,7 +31,7 @@ impl SavedPlan {
             document.judge()?;
             Ok(document)
         };
-        let document = read().map_err(|error: Error| error.path(path.display().to_string()))?;
+        let document = read().map_err(|error: Error| error.within(path.display()))?;
         Ok(Self { path: path.to_owned(), document, sha256: Sha256Sum::of(&bytes) })
     }
 
@@ -57,7 +57,7 @@ impl SavedPlan {
     ///
     /// # Errors
     /// [`Kind::Usage`] when there is no such file.
-    pub fn image_beside(&self) -> Result<PathBuf> {
+    pub fn image_in_its_folder(&self) -> Result<PathBuf> {
         // The name comes from outside: it must not lead to another folder.
         let name = self.document.image.as_deref().map(OsStr::new);
         let name = name.filter(|name| Path::new(name).file_name() == Some(name));
@@ -67,7 +67,7 @@ impl SavedPlan {
                 Some(name) => format!("cannot find the plan's image {} in the folder of the plan", name.display()),
                 None => "the plan does not name its image".to_owned(),
             };
-            let plan = argument(&self.path, "PLAN.json");
+            let plan = shell_argument(&self.path, "PLAN.json");
             Error::new(Kind::Usage, Layer::Job, what)
                 .path(self.path.display().to_string())
                 .hint(format!("name the image: winject apply {plan} --image IMAGE"))
@@ -86,9 +86,4 @@ impl SavedPlan {
 #[must_use]
 pub fn bundle_of(plan: &Path) -> PathBuf {
     plan.with_extension("files")
-}
-
-/// The path as an argument of a command in a hint; `placeholder` for one that cannot be pasted.
-pub(super) fn argument(path: &Path, placeholder: &str) -> String {
-    shell_path(path).unwrap_or_else(|| placeholder.to_owned())
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use super::explain::explain;
 use crate::block::commit::{self, UndoOptions, Undone};
 use crate::error::Result;
-use crate::escape::shell_path;
+use crate::escape::shell_argument;
 
 /// Gives an image back what it held before the last edit in place, byte for byte, from the undo record that the edit left
-/// beside it.
+/// next to it.
 ///
 /// # Errors
 /// [`Kind::Refused`](crate::Kind::Refused) when there is no record, it was made for another file, or something else has
@@ -28,5 +28,5 @@ pub fn forget_undo(image: &Path) -> Result<()> {
 
 /// The command that takes the last edit of an image back, as it is typed into a shell.
 pub(crate) fn undo_command(image: &Path) -> String {
-    format!("winject undo {}", shell_path(image).unwrap_or_else(|| "IMAGE".to_owned()))
+    format!("winject undo {}", shell_argument(image, "IMAGE"))
 }

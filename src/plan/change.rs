@@ -276,7 +276,7 @@ impl Change {
 }
 
 /// The name of a value as people know it.
-fn value_name(name: &str) -> &str {
+pub(crate) fn value_name(name: &str) -> &str {
     if name.is_empty() { "(default)" } else { name }
 }
 

@@ -57,6 +57,12 @@ pub trait GuestFiles {
     /// When the volume is damaged there.
     fn file_names(&self, path: &str) -> Result<Vec<String>>;
 
+    /// Whether a folder of this path exists.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    fn is_folder(&self, path: &str) -> Result<bool>;
+
     /// How a file or folder is protected; `None` if it does not exist.
     ///
     /// # Errors
@@ -110,6 +116,10 @@ impl<D: VolumeRead> GuestFiles for Volume<D> {
         let entries = self.entries(dir)?.into_iter().take(ENTRIES_MAX);
         let wanted = entries.filter(|entry| !entry.is_dir && entry.namespace != Namespace::Dos);
         Ok(wanted.map(|entry| entry.name.to_string()).collect())
+    }
+
+    fn is_folder(&self, path: &str) -> Result<bool> {
+        self.find(path)?.map_or(Ok(false), |file| self.stat(file).map(|stat| stat.is_dir))
     }
 
     fn protection(&self, path: &str) -> Result<Option<Protection>> {
@@ -181,6 +191,9 @@ pub(crate) mod memory {
             let prefix = format!("{}/", path.to_lowercase().trim_end_matches('/'));
             let below = self.0.keys().filter_map(|key| key.strip_prefix(&prefix));
             Ok(below.filter(|rest| !rest.contains('/')).map(str::to_owned).collect())
+        }
+        fn is_folder(&self, path: &str) -> Result<bool> {
+            Ok(self.get(path).is_none() && self.exists(path)?)
         }
         /// In memory everything is as it should be.
         fn protection(&self, path: &str) -> Result<Option<Protection>> {

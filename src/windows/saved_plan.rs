@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::hive::{Hive, RegistryData};
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
-use crate::plan::GuestHive;
 use crate::plan::saved::{FileFact, PlanDocument, SavedEdit, Sha256Sum};
+use crate::plan::{GuestHive, value_name};
 
 /// The hives of a guest that inspection has not read, so that a plan can be applied to them.
 ///
@@ -53,8 +53,10 @@ impl Replaced<'_> {
             SavedEdit::CreateDir { path, .. } => self.compare_file(path, None),
             SavedEdit::WriteFile { path, before, .. } => self.compare_file(path, before.as_ref()),
             SavedEdit::DeleteFile { path, before: Some(before) } => self.compare_file(path, Some(before)),
+            SavedEdit::DeleteFile { path, before: None } if self.files.is_folder(path)? => Ok(None),
             SavedEdit::DeleteFile { path, before: None } => {
-                Ok((!self.files.exists(path)?).then(|| format!("{path} is gone")))
+                let what = if self.files.exists(path)? { "is a file, not a folder" } else { "is gone" };
+                Ok(Some(format!("{path} {what}")))
             }
             SavedEdit::Protect { path, before } => {
                 let found = self.files.protection(path)?;
@@ -75,7 +77,7 @@ impl Replaced<'_> {
     }
 
     fn compare_key(&self, edit: &SavedEdit) -> Result<Option<String>> {
-        let (Some(file), Some(key)) = (edit.hive(), edit.key()) else { return Ok(None) };
+        let Some((file, key)) = edit.key() else { return Ok(None) };
         let Some(hive) = self.hives.iter().find_map(|hives| hives.get(&file)) else {
             return Ok(Some(format!("the guest has no {file} hive")));
         };
@@ -108,6 +110,24 @@ fn compare_value(
         return Ok(None);
     }
     let show = |data: Option<&RegistryData>| data.map_or_else(|| "not there".to_owned(), ToString::to_string);
-    let name = if name.is_empty() { "(default)" } else { name };
-    Ok(Some(format!("{place} : {name} is {}, not {}", show(found.as_ref()), show(before))))
+    Ok(Some(format!("{place} : {} is {}, not {}", value_name(name), show(found.as_ref()), show(before))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::windows::guest_files::memory::MemoryFiles;
+
+    #[test]
+    fn a_folder_that_is_removed_is_no_disguise_for_a_file() {
+        let mut files = MemoryFiles::default();
+        files.put("/Windows/INF/oem3.inf", b"[Version]");
+        let none = Hives::new();
+        let guest = Replaced { files: &files, hives: [&none, &none] };
+        let removed =
+            |path: &str| guest.compare(&SavedEdit::DeleteFile { path: path.to_owned(), before: None }).unwrap();
+        assert_eq!(removed("/Windows/INF"), None);
+        assert_eq!(removed("/Windows/INF/oem3.inf").unwrap(), "/Windows/INF/oem3.inf is a file, not a folder");
+        assert_eq!(removed("/Windows/INF/oem4.inf").unwrap(), "/Windows/INF/oem4.inf is gone");
+    }
 }

@@ -45,9 +45,10 @@ impl Replaced<'_> {
                 let descriptor = self.files.protection(&path)?.and_then(|found| found.descriptor);
                 SavedEdit::Protect { before: descriptor.map(|bytes| Sha256Sum::of(&bytes)), path }
             }
-            Change::DeleteFile { path } => {
-                SavedEdit::DeleteFile { before: if self.is_folder(&path)? { None } else { self.file(&path)? }, path }
-            }
+            Change::DeleteFile { path } => SavedEdit::DeleteFile {
+                before: if self.files.is_folder(&path)? { None } else { self.file(&path)? },
+                path,
+            },
             Change::CreateKey { hive, key } => SavedEdit::CreateKey { hive, key },
             Change::SetValue { hive, key, name, data, before } => SavedEdit::SetValue { hive, key, name, data, before },
             Change::DeleteValue { hive, key, name } => {
@@ -64,12 +65,6 @@ impl Replaced<'_> {
     fn file(&self, path: &str) -> Result<Option<FileFact>> {
         let facts = self.files.size(path)?.zip(self.files.sha256(path)?);
         Ok(facts.map(|(size, sha256)| FileFact { size, sha256: Sha256Sum(sha256) }))
-    }
-
-    fn is_folder(&self, path: &str) -> Result<bool> {
-        let Some((parent, name)) = path.rsplit_once('/') else { return Ok(false) };
-        let parent = if parent.is_empty() { "/" } else { parent };
-        Ok(self.files.folders(parent)?.iter().any(|folder| folder.to_lowercase() == name.to_lowercase()))
     }
 
     fn hive(&self, file: GuestHive) -> Result<&Hive> {

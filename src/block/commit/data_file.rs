@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Layer, Result};
-use crate::escape::shell_path;
+use crate::escape::shell_argument;
 use crate::host::PathPolicy;
 
 /// Refuses a data file that the user has not allowed to be written: an image may come from an attacker and name the
@@ -12,7 +12,7 @@ pub(super) fn refuse_foreign_data_file(policy: &PathPolicy, image: &Path, data_f
     if policy.allows_writing(data_file) {
         return Ok(());
     }
-    let allowed = shell_path(data_file).unwrap_or_else(|| "FILE".to_owned());
+    let allowed = shell_argument(data_file, "FILE");
     Err(foreign_data_file(image, data_file)
         .hint(format!("if that file is this guest's own, allow it by name: --allow-path {allowed}")))
 }

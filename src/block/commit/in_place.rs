@@ -14,7 +14,7 @@ use super::settle::{Settled, settle};
 use crate::block::formats::qcow2::{self, Edit, Source, Target, Write};
 use crate::block::journal::{self, JournalFile, JournalWriter, Purpose, journal_of_real_path, record_of_real_path};
 use crate::block::{FileStorage, Format, HostFiles, ImageParts, PathPolicy, RealHost, Stage, Storage};
-use crate::cancel::{Cancel, Reached};
+use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::folder_of;
 use crate::units::HostOffset;
@@ -33,12 +33,7 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
     // Held until it is known how far the run came.
     let _hold = options.cancel.hold_through();
     let result = write_in_place(host, stage, path, options);
-    match &result {
-        Ok(done) if done.bytes_written == 0 => {}
-        Ok(_) => options.cancel.reach(Reached::CommitPoint),
-        Err(error) if error.kind() == Kind::Pending => options.cancel.reach(Reached::Pending),
-        Err(_) => {}
-    }
+    options.cancel.reach_by(&result, |done| done.bytes_written > 0);
     result
 }
 

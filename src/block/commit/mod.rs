@@ -75,7 +75,7 @@ pub fn recover(path: &Path, policy: &PathPolicy) -> Result<Recovery> {
     rollback::recover(&RealHost, path, super::Locking::default(), policy)
 }
 
-/// Takes the last edit in place of the image at `path` back, from the undo record beside it: every byte and the length
+/// Takes the last edit in place of the image at `path` back, from the undo record next to it: every byte and the length
 /// of its file become what they were, and the record goes. What something else has written to other places since stays.
 ///
 /// # Errors
@@ -90,7 +90,7 @@ pub fn undo(path: &Path, options: &UndoOptions) -> Result<Undone> {
 /// Removes the undo record of the image at `path`: the last edit in place can then not be taken back.
 ///
 /// # Errors
-/// [`Kind::Refused`](crate::Kind::Refused) when there is none, or it is a file that winject would not obey.
+/// [`Kind::Refused`](crate::Kind::Refused) when there is none, or winject did not make it.
 pub fn forget(path: &Path) -> Result<()> {
     undo::forget(&RealHost, path, super::Locking::default())
 }

@@ -11,7 +11,7 @@ use crate::host::HostFiles;
 pub(super) struct Settled {
     /// The undo record, if the journal became one.
     pub record: Option<PathBuf>,
-    /// Why there is no undo record although one was to be kept.
+    /// Why the undo record that was to be kept is missing.
     pub no_record: Option<String>,
     /// Why the end of the run may not survive a power cut.
     pub not_durable: Option<String>,

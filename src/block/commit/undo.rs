@@ -1,4 +1,4 @@
-//! Taking the last edit in place back, from the undo record that it left beside the image.
+//! Taking the last edit in place back, from the undo record that it left next to the image.
 //!
 //! Everything is checked first, under the lock for writing: the record is whole and this file's, and every place that
 //! the edit wrote, or that the old tables need, is as the edit left it. Then the record is turned round and becomes the
@@ -14,7 +14,7 @@ use crate::block::journal::{
     self, Journal, JournalWriter, RecoveryState, journal_of_real_path, record_of_real_path, turn_back,
 };
 use crate::block::{HostFiles, HostRun, Locking, PathPolicy, Storage};
-use crate::cancel::{Cancel, Reached};
+use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 
 /// What an undo is told.
@@ -53,12 +53,7 @@ pub fn undo(host: &dyn HostFiles, path: &Path, options: &UndoOptions) -> Result<
     // Held until it is known how far the undo came.
     let _hold = options.cancel.hold_through();
     let result = write_undo(host, path, options);
-    match &result {
-        Ok(_) if options.is_dry_run => {}
-        Ok(_) => options.cancel.reach(Reached::CommitPoint),
-        Err(error) if error.kind() == Kind::Pending => options.cancel.reach(Reached::Pending),
-        Err(_) => {}
-    }
+    options.cancel.reach_by(&result, |_| !options.is_dry_run);
     result
 }
 

@@ -20,15 +20,15 @@ pub fn undo_path(path: &Path) -> PathBuf {
 
 /// Path of the journal of a file whose path has no symbolic links.
 pub(crate) fn journal_of_real_path(real_path: &Path) -> PathBuf {
-    beside(real_path, JOURNAL_ENDING)
+    next_to(real_path, JOURNAL_ENDING)
 }
 
 /// Path of the undo record of a file whose path has no symbolic links.
 pub(crate) fn record_of_real_path(real_path: &Path) -> PathBuf {
-    beside(real_path, UNDO_RECORD_ENDING)
+    next_to(real_path, UNDO_RECORD_ENDING)
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+fn next_to(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)

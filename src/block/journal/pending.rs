@@ -112,7 +112,7 @@ pub(crate) fn refuse_foreign_record(host: &dyn HostFiles, record: &Path, owner: 
     }
     Err(Error::refused(Layer::Host, "cannot use the undo record: winject did not make this file")
         .path(record.display().to_string())
-        .hint("find out who made that file, and remove it if nobody needs it"))
+        .hint("find out who made that file, and remove it if it is of no use"))
 }
 
 /// Refuses a file that an interrupted run may have left half written, as its journal or marker says. Call it when the

@@ -14,7 +14,7 @@
 //!
 //! The checksums of the new content tell an interrupted run from a file that another program changed in the meantime:
 //! every sector must be what it was or what the run made of it. They are CRC-32, of every single sector: they guard
-//! against accident. Whoever could forge them can write to the image.
+//! against accident. Who could forge them can write to the image anyway.
 
 use crate::host::{FileIdentity, Storage, StorageExt};
 

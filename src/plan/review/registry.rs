@@ -11,8 +11,8 @@ pub(super) fn registry_lines(document: &PlanDocument, hive: GuestHive) -> Vec<Li
     let mut out = Vec::new();
     let mut reason = None;
     let mut section = None;
-    for step in document.steps.iter().filter(|step| step.edit.hive() == Some(hive)) {
-        let Some(key) = step.edit.key() else { continue };
+    for step in &document.steps {
+        let Some((_, key)) = step.edit.key().filter(|(of, _)| *of == hive) else { continue };
         if reason != Some(&step.reason) {
             reason = Some(&step.reason);
             section = None;

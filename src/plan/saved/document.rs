@@ -300,19 +300,20 @@ impl PlanDocument {
             schema: String,
         }
         let read: Result<Self, serde_json::Error> = serde_json::from_slice(bytes);
-        let document = match (read, serde_json::from_slice::<Version>(bytes)) {
-            (_, Ok(version)) if version.schema != SCHEMA => {
-                return Err(Error::new(Kind::Usage, Layer::Plan, "cannot read the plan: it is of another version")
-                    .expected_found(SCHEMA, version.schema)
-                    .hint("make the plan again with this version of winject"));
-            }
-            (Ok(document), _) => document,
-            (Err(error), _) => {
-                let line = u64::try_from(error.line()).unwrap_or(0);
-                let what = "cannot read the plan: not a document of winject plan";
-                return Err(unreadable(what).at(Place::Line(line)).source_error(error));
-            }
+        let schema = match &read {
+            Ok(document) => Some(document.schema.clone()),
+            Err(_) => serde_json::from_slice(bytes).ok().map(|version: Version| version.schema),
         };
+        if let Some(schema) = schema.filter(|schema| schema != SCHEMA) {
+            return Err(Error::new(Kind::Usage, Layer::Plan, "cannot read the plan: it is of another version")
+                .expected_found(SCHEMA, schema)
+                .hint("make the plan again with this version of winject"));
+        }
+        let document = read.map_err(|error| {
+            let line = u64::try_from(error.line()).unwrap_or(0);
+            let what = "cannot read the plan: not a document of winject plan";
+            unreadable(what).at(Place::Line(line)).source_error(error)
+        })?;
         let canonical = document.to_bytes();
         if canonical != bytes {
             let same = canonical.iter().zip(bytes).take_while(|(a, b)| a == b);

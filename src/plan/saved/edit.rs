@@ -114,13 +114,7 @@ impl SavedEdit {
     /// The hive that this edit belongs to; `None` for edits of files.
     #[must_use]
     pub fn hive(&self) -> Option<GuestHive> {
-        match self {
-            Self::CreateKey { hive, .. }
-            | Self::SetValue { hive, .. }
-            | Self::DeleteValue { hive, .. }
-            | Self::DeleteKey { hive, .. } => Some(*hive),
-            Self::CreateDir { .. } | Self::WriteFile { .. } | Self::Protect { .. } | Self::DeleteFile { .. } => None,
-        }
+        self.key().map(|(hive, _)| hive)
     }
 
     /// The file or folder that this edit touches; `None` for edits of hives.
@@ -135,14 +129,14 @@ impl SavedEdit {
         }
     }
 
-    /// The registry key that this edit touches; `None` for edits of files.
+    /// The registry key that this edit touches, with its hive; `None` for edits of files.
     #[must_use]
-    pub fn key(&self) -> Option<&str> {
+    pub fn key(&self) -> Option<(GuestHive, &str)> {
         match self {
-            Self::CreateKey { key, .. }
-            | Self::SetValue { key, .. }
-            | Self::DeleteValue { key, .. }
-            | Self::DeleteKey { key, .. } => Some(key),
+            Self::CreateKey { hive, key }
+            | Self::SetValue { hive, key, .. }
+            | Self::DeleteValue { hive, key, .. }
+            | Self::DeleteKey { hive, key, .. } => Some((*hive, key)),
             _ => None,
         }
     }

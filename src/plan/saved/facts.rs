@@ -44,9 +44,10 @@ impl ImageFacts {
     ) -> Result<Self> {
         let log = volume.log_position()?;
         let hives = GuestHive::ALL.into_iter().map(|hive| hive_facts(volume, config, hive));
+        let (disk, partition) = disk_and_partition_facts(disk, table, partition)?;
         Ok(Self {
-            disk: disk_facts(disk, table, partition)?,
-            partition: partition_facts(disk, table, partition)?,
+            disk,
+            partition,
             volume: VolumeFacts {
                 serial: Hex64(volume.geometry().serial),
                 log_position: log.lsn.map(Hex64),
@@ -57,32 +58,24 @@ impl ImageFacts {
     }
 }
 
-/// The facts of a disk, one of whose partitions is `partition`.
+/// The facts of a disk and of one of its partitions.
 ///
 /// # Errors
 /// When the disk cannot be read.
-pub fn disk_facts<D: Disk + ?Sized>(disk: &D, table: &PartitionTable, partition: &Partition) -> Result<DiskFacts> {
-    let id = read_partition_id(disk, table, partition)?.map(|id| match id {
-        PartitionId::Gpt { disk, .. } => disk.braced(),
-        PartitionId::Mbr { disk, .. } => format!("{disk:#010x}"),
-    });
-    Ok(DiskFacts { size: disk.len(), scheme: table.scheme, sector: table.sector, id })
-}
-
-/// The facts of a partition.
-///
-/// # Errors
-/// When the disk cannot be read.
-pub fn partition_facts<D: Disk + ?Sized>(
+pub fn disk_and_partition_facts<D: Disk + ?Sized>(
     disk: &D,
     table: &PartitionTable,
     partition: &Partition,
-) -> Result<PartitionFacts> {
-    let id = match read_partition_id(disk, table, partition)? {
-        Some(PartitionId::Gpt { partition, .. }) => Some(partition.braced()),
-        Some(PartitionId::Mbr { .. }) | None => None,
+) -> Result<(DiskFacts, PartitionFacts)> {
+    let (disk_id, id) = match read_partition_id(disk, table, partition)? {
+        Some(PartitionId::Gpt { disk, partition }) => (Some(disk.braced()), Some(partition.braced())),
+        Some(PartitionId::Mbr { disk, .. }) => (Some(format!("{disk:#010x}")), None),
+        None => (None, None),
     };
-    Ok(PartitionFacts { number: partition.number, start: partition.start.0, length: partition.length, id })
+    Ok((
+        DiskFacts { size: disk.len(), scheme: table.scheme, sector: table.sector, id: disk_id },
+        PartitionFacts { number: partition.number, start: partition.start.0, length: partition.length, id },
+    ))
 }
 
 /// The facts of a hive and its logs; `None` if the guest has no such hive.

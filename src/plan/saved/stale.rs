@@ -16,7 +16,7 @@ impl PlanDocument {
     /// How the disk and its partition differ from those of the plan; empty if they do not. To be asked first: the other
     /// facts are those of what lies in the partition.
     #[must_use]
-    pub fn compare_disk(&self, disk: &DiskFacts, partition: Option<&PartitionFacts>) -> Vec<String> {
+    pub fn compare_disk(&self, disk: &DiskFacts, found: &PartitionFacts) -> Vec<String> {
         let planned = &self.disk;
         let mut out = Vec::new();
         let size = |facts: &DiskFacts| format!("{} bytes", facts.size);
@@ -25,10 +25,6 @@ impl PlanDocument {
         out.extend(differs("the size of a sector", planned.sector, disk.sector));
         out.extend(differs("the id of the disk", or_none(planned.id.as_ref()), or_none(disk.id.as_ref())));
         let planned = &self.partition;
-        let Some(found) = partition else {
-            out.push(format!("the disk has no partition {}", planned.number));
-            return out;
-        };
         let place = |facts: &PartitionFacts| format!("{:#x}+{:#x}", facts.start, facts.length);
         let what = format!("partition {}", planned.number);
         out.extend(differs(&format!("the place of {what}"), place(planned), place(found)));

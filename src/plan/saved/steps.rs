@@ -19,10 +19,10 @@ type Judged = std::result::Result<(), String>;
 /// Judges all edits. `sizes` are those of the document's contents, by hash.
 pub(super) fn judge_steps(document: &PlanDocument, sizes: &BTreeMap<Sha256Sum, u64>) -> Result<()> {
     let at = |index: usize, step: &SavedStep| {
-        let place = match (step.edit.path(), step.edit.hive(), step.edit.key()) {
-            (Some(path), ..) => path.to_owned(),
-            (_, Some(hive), Some(key)) => format!("{hive}\\{key}"),
-            _ => String::new(),
+        let place = match (step.edit.path(), step.edit.key()) {
+            (Some(path), _) => path.to_owned(),
+            (None, Some((hive, key))) => format!("{hive}\\{key}"),
+            (None, None) => String::new(),
         };
         format!("step {}: {place}", index + 1)
     };
@@ -82,9 +82,9 @@ fn place(edit: &SavedEdit) -> (u8, String, String) {
         SavedEdit::SetValue { name, .. } | SavedEdit::DeleteValue { name, .. } => (3, lower(name)),
         _ => (0, String::new()),
     };
-    match (edit.path(), edit.hive(), edit.key()) {
-        (_, Some(hive), Some(key)) => (kind, format!("{hive}\\{}", lower(key)), name),
-        (path, ..) => (kind, lower(path.unwrap_or_default()), name),
+    match edit.key() {
+        Some((hive, key)) => (kind, format!("{hive}\\{}", lower(key)), name),
+        None => (kind, lower(edit.path().unwrap_or_default()), name),
     }
 }
 

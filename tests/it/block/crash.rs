@@ -112,6 +112,27 @@ fn cases_with_records() -> Vec<Case> {
     plain.into_iter().chain(next).chain(dropped).collect()
 }
 
+/// Judges what is left when a run stops before or inside each of its operations, and after some power cuts. Returns the
+/// number of stops and of power cuts.
+pub(super) fn judge_stops(case: &Case, log: &[Op], judge: impl Fn(Files, &str)) -> (u64, u64) {
+    let (mut stops, mut cuts) = (0, 0);
+    for end in 0..=log.len() {
+        judge(prefix(case, log, end, false), &format!("after {end} of {}", log.len()));
+        stops += 1;
+        if end > 0 && matches!(log[end - 1], Op::Write(..)) {
+            judge(prefix(case, log, end, true), &format!("inside {end}"));
+            stops += 1;
+        }
+    }
+    let mut random = Random::new(case.seed);
+    for round in 0..rounds(20, 40) {
+        let end = random.below(log.len() as u64 + 1) as usize;
+        judge(power_cut(case, log, end, &mut random, 1), &format!("power cut {round} at {end}"));
+        cuts += 1;
+    }
+    (stops, cuts)
+}
+
 fn a_stop_at_any_moment_leaves_old_or_new() {
     if !has_qemu() {
         return;
@@ -124,21 +145,10 @@ fn a_stop_at_any_moment_leaves_old_or_new() {
         assert!(case.is_new(&host, "without a crash"));
         assert_eq!(case.judge_record(&host, true, "without a crash"), case.keep_undo);
         let log = host.log();
-        for end in 0..=log.len() {
-            case.judge_crash(prefix(&case, &log, end, false), &format!("after {end} of {}", log.len()), folder.path());
-            stops += 1;
-            if end > 0 && matches!(log[end - 1], Op::Write(..)) {
-                case.judge_crash(prefix(&case, &log, end, true), &format!("inside {end}"), folder.path());
-                stops += 1;
-            }
-        }
-        let mut random = Random::new(case.seed);
-        for round in 0..rounds(20, 40) {
-            let end = random.below(log.len() as u64 + 1) as usize;
-            let files = power_cut(&case, &log, end, &mut random, 1);
-            case.judge_crash(files, &format!("power cut {round} at {end}"), folder.path());
-            cuts += 1;
-        }
+        let (more_stops, more_cuts) =
+            judge_stops(&case, &log, |files, when| case.judge_crash(files, when, folder.path()));
+        stops += more_stops;
+        cuts += more_cuts;
     }
     println!("{stops} stops, {cuts} power cuts");
 }

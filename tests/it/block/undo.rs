@@ -188,7 +188,7 @@ fn a_record_is_given_up() {
     assert_eq!(contents(path).len(), 2, "{:?}", std::fs::read_dir(path).unwrap().collect::<Vec<_>>());
 }
 
-/// A record is obeyed only if nobody else can have made it, and if it is whole.
+/// A record counts only if no other user can have made it, and if it is whole.
 fn a_record_that_cannot_be_trusted_is_not_obeyed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();

@@ -5,6 +5,7 @@ use winject::internals::block::commit::{self, Recovery, UndoOptions, on};
 use winject::internals::block::{Format, Locking, PathPolicy};
 use winject::internals::error::Kind;
 
+use super::crash::judge_stops;
 use super::crash_case::{Case, IMAGE, cases, content, power_cut, prefix, undo_record};
 use super::virtual_host::{Fault, Files, Op, VirtualHost};
 use super::*;
@@ -78,22 +79,10 @@ fn a_stop_at_any_moment_of_an_undo_can_be_finished() {
     let (mut stops, mut cuts) = (0, 0);
     for undoing in undoings() {
         let log = undoing.log();
-        for end in 0..=log.len() {
-            let when = format!("after {end} of {}", log.len());
-            undoing.judge(prefix(&undoing.case, &log, end, false), &when, folder.path());
-            stops += 1;
-            if end > 0 && matches!(log[end - 1], Op::Write(..)) {
-                undoing.judge(prefix(&undoing.case, &log, end, true), &format!("inside {end}"), folder.path());
-                stops += 1;
-            }
-        }
-        let mut random = Random::new(undoing.case.seed);
-        for round in 0..rounds(20, 40) {
-            let end = random.below(log.len() as u64 + 1) as usize;
-            let files = power_cut(&undoing.case, &log, end, &mut random, 1);
-            undoing.judge(files, &format!("power cut {round} at {end}"), folder.path());
-            cuts += 1;
-        }
+        let (more_stops, more_cuts) =
+            judge_stops(&undoing.case, &log, |files, when| undoing.judge(files, when, folder.path()));
+        stops += more_stops;
+        cuts += more_cuts;
     }
     println!("{stops} stops, {cuts} power cuts");
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use winject::internals::block::Format;
 use winject::internals::plan::saved::PlanDocument;
 
-use crate::inject::{copy, fixture, fixture_drivers, folder, winject, writable_fixture};
+use crate::inject::{copy, fixture, fixture_drivers, folder, succeed, winject, writable_fixture};
 
 /// `winject plan` for an image, with drivers.
 fn plan(image: &Path) -> Command {
@@ -17,15 +17,9 @@ fn plan(image: &Path) -> Command {
     command
 }
 
-fn done(command: &mut Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output
-}
-
 /// The plan as `--json` prints it.
 fn document(command: &mut Command) -> Vec<u8> {
-    done(command.arg("--json")).stdout
+    succeed(command.arg("--json")).stdout
 }
 
 /// Name, time of the last change, and content of all files of a folder.
@@ -46,7 +40,7 @@ fn writes_nothing_to_the_image_nor_its_folder() {
         let before = state(images.path());
         let (saved, review) =
             (outputs.path().join(format!("{format}.json")), outputs.path().join(format!("{format}.html")));
-        done(plan(&image).arg("-o").arg(&saved).arg("--review").arg(&review));
+        succeed(plan(&image).arg("-o").arg(&saved).arg("--review").arg(&review));
         let check = plan(&image).args(["--check", "--quiet"]).output().unwrap();
         assert_eq!((check.status.code(), check.stdout.is_empty()), (Some(1), true));
         assert!(state(images.path()) == before, "{format}");
@@ -89,13 +83,13 @@ fn nothing_is_left_to_do_after_the_injection() {
     for form in ["minimal", "full"] {
         let planned = PlanDocument::parse(&document(plan(&image).args(["--registration", form]))).unwrap();
         assert!(!planned.steps.is_empty() && planned.verdict.after.iter().all(|bus| bus.boots));
-        done(winject().arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).args([
+        succeed(winject().arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).args([
             "--in-place",
             "--registration",
             form,
         ]));
         let mut again = plan(&image);
-        done(again.args(["--registration", form, "--check"]));
+        succeed(again.args(["--registration", form, "--check"]));
         let again = PlanDocument::parse(&document(&mut again)).unwrap();
         assert!(again.steps.is_empty() && again.files.is_empty(), "{:?}", again.steps);
         assert_eq!(again.verdict.before, planned.verdict.after);
@@ -107,9 +101,9 @@ fn nothing_is_left_to_do_after_the_injection() {
 fn a_saved_plan_is_shown_again() {
     let folder = folder();
     let (saved, page) = (folder.path().join("p.json"), folder.path().join("p.md"));
-    let made = done(plan(&fixture()).arg("-o").arg(&saved).arg("--review").arg(&page));
+    let made = succeed(plan(&fixture()).arg("-o").arg(&saved).arg("--review").arg(&page));
     let again = folder.path().join("again.md");
-    let shown = done(winject().arg("plan").arg("--show").arg(&saved).arg("--review").arg(&again));
+    let shown = succeed(winject().arg("plan").arg("--show").arg(&saved).arg("--review").arg(&again));
     assert_eq!(String::from_utf8_lossy(&made.stdout), String::from_utf8_lossy(&shown.stdout));
     assert_eq!(std::fs::read_to_string(page).unwrap(), std::fs::read_to_string(again).unwrap());
     let text = std::fs::read_to_string(&saved).unwrap();

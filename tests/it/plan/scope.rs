@@ -1,20 +1,18 @@
 //! Every plan of winject can be saved: guests of all releases with real hives, in both forms of registration.
 
 use std::path::Path;
-use std::process::Command;
 
 use winject::internals::plan::saved::{PlanDocument, SavedEdit};
 use winject::internals::windows::{InjectOptions, Registration};
 
-use crate::inject::winject;
+use crate::inject::{succeed, winject};
 use crate::windows::guests::{self, PRODUCTS};
 
 /// The plan for a guest; `--packages-only` is not asked for, so that it also has to boot.
 fn document(image: &Path, media: &Path, form: &str) -> PlanDocument {
-    let mut command: Command = winject();
+    let mut command = winject();
     command.arg("plan").arg(image).arg("--drivers").arg(media).args(["--json", "--registration", form]);
-    let output = command.args(["--signature-policy", "warn", "--rearm"]).output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = succeed(command.args(["--signature-policy", "warn", "--rearm"]));
     let document = PlanDocument::parse(&output.stdout).unwrap();
     document.judge().unwrap();
     document
