@@ -111,7 +111,7 @@ fn build() -> Result<PathBuf, String> {
     if !status.success() {
         return Err("cannot build winject".into());
     }
-    // Examples lie in a folder beside the programs.
+    // Cargo puts examples into a folder next to the programs.
     let here = std::env::current_exe().map_err(|error| error.to_string())?;
     let folder = here.parent().and_then(Path::parent).ok_or("the example lies in no folder")?;
     Ok(folder.join("winject"))

@@ -191,7 +191,7 @@ impl Memory {
         let host = VirtualHost::new(files, Fault::Never);
         let mut before = None;
         if is_qcow2 {
-            // A qcow2 is usable at every moment, even if nobody recovers; clusters may be unused.
+            // A qcow2 can be used at every moment, also without a recovery; clusters may be unused.
             before = Some(seen_by_winject(case, &host).map_err(|e| format!("before recovery: {e}"))?);
             if is_sample {
                 let foreign = self.foreign(case, &host.files()[Path::new(IMAGE)], worker, true);

@@ -15,7 +15,7 @@ pub const IMAGE: &str = "{image}";
 /// How a command changes its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// In place, with a journal beside the image.
+    /// In place, with a journal next to the image.
     InPlace,
     /// The same on a block device over the image.
     Device,
@@ -132,7 +132,7 @@ impl<'a> Stage<'a> {
     /// The files as they are before the command.
     ///
     /// # Errors
-    /// When there is no device to be had.
+    /// When no loop device can be set up.
     pub fn set(scene: &'a Scene, worker: &'a Worker) -> Result<Self, String> {
         restore(&scene.store, &worker.folder);
         let mut stage = Self { scene, worker, device: None };
