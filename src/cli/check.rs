@@ -46,6 +46,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let buses = args.bus.map_or_else(|| Bus::ALL.to_vec(), |bus| vec![bus]);
     let options = CheckOptions { signatures: args.signature_policy.into() };
     let answer = job::check(&args.image, &args.source.open_options(), args.windows.partition, &buses, &options)?;
+    answer.warnings.iter().for_each(|warning| ui.warn(warning));
     if args.json {
         ui.json(&answer)?;
     } else {

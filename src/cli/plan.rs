@@ -17,7 +17,8 @@ use crate::plan::saved::Sha256Sum;
 #[command(after_help = "\
 Nothing is written to the image, nor to its folder. A plan holds the identity of the image, the hash of everything that
 was read for it, every edit with what it replaces, and the generated files; drivers are named by their hashes. The same
-image, drivers and options give the same bytes. A signature of the file is one of all that it does.
+image, drivers and options give the same bytes. A signature of the file is one of all that it does. winject apply does
+exactly what it says.
 
 Examples:
   winject plan win.qcow2 --drivers virtio-win.iso

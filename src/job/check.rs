@@ -23,6 +23,9 @@ pub struct BootAnswer {
     pub boots: bool,
     /// The answer for each bus, with all findings.
     pub buses: Vec<BootCheck>,
+    /// What may make the answer out of date: signs that the image is in use. Left out when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Bytes read from the image's files.
     pub bytes_read: u64,
 }
@@ -64,6 +67,7 @@ fn check_image(
         partition: partition.number,
         boots: answers.iter().any(|answer| answer.boots),
         buses: answers,
+        warnings: block::use_notes(disk),
         bytes_read: image.bytes_read(),
     })
 }
