@@ -6,7 +6,7 @@ use std::process::Command;
 use winject::internals::clock::FileTime;
 use winject::internals::hive::Hive;
 
-use crate::scene::{Change, DATA, IMAGE, Scene};
+use crate::scene::{Change, DATA, IMAGE, Scene, words};
 use crate::support::{find_program, root, run};
 
 /// A scene, or why it cannot be made here and whether that is excused.
@@ -162,10 +162,6 @@ fn undo(mut scene: Scene, more: &[&str]) -> Scene {
 /// A command that ends with the name of its output.
 fn write(scene: Scene, arguments: &[&str]) -> Scene {
     with(scene, &words(&[arguments, &[OUTPUT, "--overwrite"]].concat()))
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 fn sample() -> PathBuf {
