@@ -202,7 +202,7 @@ pub(super) fn open_unrecovered(request: &InjectRequest, report: &mut Report) -> 
 }
 
 /// Reads the partition table and finds the Windows to work on.
-fn find_windows(request: &InjectRequest, observer: &dyn Observer, stage: Stage) -> Result<FoundWindows> {
+pub(super) fn find_windows(request: &InjectRequest, observer: &dyn Observer, stage: Stage) -> Result<FoundWindows> {
     observer.step("Looking for Windows");
     let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
     let (installation, hives) = locate(&stage, &table, request.partition)?;

@@ -19,7 +19,7 @@ const CURRENT_VERSION: &str = "microsoft\\windows\\currentversion";
 const DATABASE: &str = "driverdatabase";
 
 /// The scope for one guest. Places are compared in lower case.
-pub(super) struct Scope {
+pub(crate) struct Scope {
     /// `System32`, in lower case.
     system: String,
     /// `INF`, in lower case.
@@ -27,9 +27,24 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    pub(super) fn new(windows_folder: &str) -> Self {
+    pub(crate) fn new(windows_folder: &str) -> Self {
         let windows = windows_folder.to_lowercase();
         Self { system: format!("{windows}/system32"), inf: format!("{windows}/inf") }
+    }
+
+    /// Whether winject writes a file of this path.
+    pub(crate) fn allows_file(&self, path: &str) -> bool {
+        self.has_file(path)
+    }
+
+    /// Whether winject writes this value.
+    pub(crate) fn allows_value(hive: GuestHive, key: &str, name: &str) -> bool {
+        has_value(hive, &key.to_lowercase(), name)
+    }
+
+    /// Whether winject removes this key when it injects.
+    pub(crate) fn allows_removed_key(hive: GuestHive, key: &str) -> bool {
+        has_removable_key(hive, &key.to_lowercase())
     }
 
     /// Why the edit is out of scope.

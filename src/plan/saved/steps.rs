@@ -117,7 +117,7 @@ fn judge_step(step: &SavedStep, sizes: &BTreeMap<Sha256Sum, u64>) -> Judged {
 }
 
 /// Why this is not the path of a file: absolute, without names that lead elsewhere.
-pub(super) fn judge_path(path: &str) -> Judged {
+pub(crate) fn judge_path(path: &str) -> Judged {
     require(path.encode_utf16().count() <= PATH_UNITS_MAX, "the path is too long")?;
     let names = path.strip_prefix('/').ok_or("the path is not absolute")?;
     let is_name = |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains(['\0', ':', '\\']);
@@ -134,12 +134,14 @@ fn judge_new_path(path: &str) -> Judged {
     }
 }
 
-fn judge_key(key: &str) -> Judged {
+/// Why this is not the path of a key.
+pub(crate) fn judge_key(key: &str) -> Judged {
     let fits = |name: &str| (1..=KEY_UNITS_MAX).contains(&name.encode_utf16().count()) && !name.contains('\0');
     require(key.split('\\').count() <= KEY_DEPTH_MAX && key.split('\\').all(fits), "not the path of a key")
 }
 
-fn judge_value(name: &str, data: [Option<&RegistryData>; 2]) -> Judged {
+/// Why this is not the name of a value, or its data are larger than winject writes.
+pub(crate) fn judge_value(name: &str, data: [Option<&RegistryData>; 2]) -> Judged {
     let fits = name.encode_utf16().count() <= VALUE_UNITS_MAX && !name.contains('\0');
     require(fits, "not the name of a value")?;
     let fits = data.into_iter().flatten().all(|data| data.bytes.len() <= VALUE_BYTES_MAX);

@@ -66,9 +66,21 @@ impl PlanBuilder<'_> {
         Ok(())
     }
 
-    fn is_deleted(&self, path: &str) -> bool {
+    /// Whether the plan removes this file or folder.
+    #[must_use]
+    pub fn is_deleted(&self, path: &str) -> bool {
         let step = self.step_index.get(&format!("file {}", path.to_lowercase())).and_then(|&at| self.steps.get(at));
         matches!(step, Some(Some(Step { change: Change::DeleteFile { .. }, .. })))
+    }
+
+    /// Whether a file of ours is protected as we protect it: what it says can come from the system and administrators
+    /// only.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn is_protected_file(&self, path: &str) -> Result<bool> {
+        let found = self.files.protection(path)?.and_then(|found| found.descriptor);
+        Ok(self.is_trusted(path)? && found.is_some_and(|descriptor| Protected::File.is_met_by(&descriptor)))
     }
 
     /// Whether only the system and administrators can have written this file or folder: its folder is as an earlier run
