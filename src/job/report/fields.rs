@@ -9,7 +9,9 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::exit::ExitCode;
 use crate::partition::{Partition, Scheme};
-use crate::windows::{BootCheck, DevicePathRecord, FileRecord, FirstbootRecord, LeftItem, PackageRecord, RegistryRecord};
+use crate::windows::{
+    BootCheck, DevicePathRecord, FileRecord, FirstbootRecord, LeftItem, PackageRecord, RegistryRecord,
+};
 
 /// Version of the JSON form, the value of [`Report::schema`].
 pub const SCHEMA: &str = "winject.report.v1";

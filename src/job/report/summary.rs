@@ -31,6 +31,11 @@ impl Report {
         }
     }
     fn removal_outcome(&self, removal: &RemovalRecord, windows: &str) -> String {
+        if !removal.has_manifest && !self.virtio.unchanged {
+            let done =
+                if self.run.dry_run { "nothing was written" } else { "only the state of the volume was changed" };
+            return format!("Nothing to remove: {windows} has no manifest of winject; {done}.");
+        }
         if !removal.has_manifest {
             return format!("Unchanged: {windows} has no manifest of winject, so that there is nothing to remove.");
         }
@@ -40,6 +45,10 @@ impl Report {
             count => format!("{count} items are left"),
         };
         let what = format!("what winject had put into {windows}; {left}");
-        if self.run.dry_run { format!("Dry run: would remove {what}; nothing was written.") } else { format!("Removed {what}.") }
+        if self.run.dry_run {
+            format!("Dry run: would remove {what}; nothing was written.")
+        } else {
+            format!("Removed {what}.")
+        }
     }
 }

@@ -317,8 +317,9 @@ impl BootCheck {
     /// outside of the virtio driver keeps Windows from starting.
     #[must_use]
     pub fn boots_from_emulated_disk(&self) -> bool {
-        let is_of_windows =
-            |finding: &Finding| finding.is_of_the_guest() || matches!(finding.code, Code::HiveDamaged | Code::NoWindows);
+        let is_of_windows = |finding: &Finding| {
+            finding.is_of_the_guest() || matches!(finding.code, Code::HiveDamaged | Code::NoWindows)
+        };
         self.findings.iter().any(|finding| finding.code == Code::InboxController) && !self.failures().any(is_of_windows)
     }
 

@@ -66,7 +66,12 @@ impl Keys {
 }
 
 /// The service of the INF that serves an id already: active, with its package, service and file in place.
-pub(crate) fn foreign_binding(builder: &PlanBuilder<'_>, id: &str, ours: &str, own_package: &str) -> Result<Option<String>> {
+pub(crate) fn foreign_binding(
+    builder: &PlanBuilder<'_>,
+    id: &str,
+    ours: &str,
+    own_package: &str,
+) -> Result<Option<String>> {
     let hive = builder.hive(GuestHive::System)?;
     for (inf, _) in registry::key_values(hive, &format!("{ROOT}\\DeviceIds\\{id}"))? {
         if inf.is_empty() || inf.eq_ignore_ascii_case(ours) {

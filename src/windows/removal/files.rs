@@ -75,7 +75,11 @@ pub(super) fn remove_own_files(
 ///
 /// # Errors
 /// When the volume is damaged there.
-pub(super) fn remove_empty_folders(builder: &mut PlanBuilder<'_>, stores: &[String], ledger: &mut Ledger) -> Result<()> {
+pub(super) fn remove_empty_folders(
+    builder: &mut PlanBuilder<'_>,
+    stores: &[String],
+    ledger: &mut Ledger,
+) -> Result<()> {
     builder.set_reason("folders of winject that are empty then");
     let mut budget = FOLDERS_MAX;
     for top in stores.iter().map(String::as_str).chain([TOP]) {
@@ -112,7 +116,8 @@ fn remove_folder(builder: &mut PlanBuilder<'_>, top: &str, budget: &mut usize) -
     for folder in found.iter().rev() {
         let mut names = builder.file_names(folder)?;
         names.extend(builder.folders(folder)?);
-        let staying: Vec<String> = names.iter().map(|name| format!("{folder}/{name}")).filter(|path| !builder.is_deleted(path)).collect();
+        let staying: Vec<String> =
+            names.iter().map(|name| format!("{folder}/{name}")).filter(|path| !builder.is_deleted(path)).collect();
         if staying.is_empty() && builder.is_own_folder(folder)? {
             builder.remove_file(folder)?;
         } else if staying.is_empty() {

@@ -112,7 +112,9 @@ impl Listed {
             let place = format!("{} : {}", value.key, value.name);
             let wrong = |why: &str| unusable(&format!("{place}: {why}"));
             let (hive, key) = split_hive(&value.key).ok_or_else(|| wrong("no such hive"))?;
-            judge_key(key).and_then(|()| judge_value(&value.name, [Some(&value.data), None])).map_err(|why| wrong(&why))?;
+            judge_key(key)
+                .and_then(|()| judge_value(&value.name, [Some(&value.data), None]))
+                .map_err(|why| wrong(&why))?;
             if !Scope::allows_value(hive, key, &value.name) {
                 return Err(wrong("winject writes no such value"));
             }
@@ -185,14 +187,18 @@ impl Listed {
         if !own.is_empty() {
             return own;
         }
-        let listed = self.control_sets().into_iter().map(|set| self.subtree(GuestHive::System, &format!("{set}\\{rest}")));
+        let listed =
+            self.control_sets().into_iter().map(|set| self.subtree(GuestHive::System, &format!("{set}\\{rest}")));
         listed.into_iter().find(|subtree| !subtree.is_empty()).unwrap_or_default()
     }
 
     /// The control sets that are listed, in lower case.
     pub(super) fn control_sets(&self) -> BTreeSet<&str> {
         let keys = self.keys.keys().filter(|(hive, _)| *hive == GuestHive::System);
-        keys.filter_map(|(_, key)| key.split_once('\\')).map(|(set, _)| set).filter(|set| set.starts_with("controlset")).collect()
+        keys.filter_map(|(_, key)| key.split_once('\\'))
+            .map(|(set, _)| set)
+            .filter(|set| set.starts_with("controlset"))
+            .collect()
     }
 
     /// How a key of the guest differs from what is listed; `None` if it holds exactly that. Keys without values are no

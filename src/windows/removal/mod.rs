@@ -105,8 +105,7 @@ fn plan_files(files: &dyn GuestFiles, guest: &Guest, hives: &Hives) -> Result<Re
     let mut edits = RegistryEdits::default();
     let job_left = settings::remove_job_service(&builder, &listed, &usage, &mut edits, &mut ledger)?;
     drivers::remove_services(&mut builder, &listed, &services, &mut edits, &mut ledger)?;
-    let stores =
-        drivers::remove_packages(&mut builder, &listed, &packages, &superseded, &mut edits, &mut ledger)?;
+    let stores = drivers::remove_packages(&mut builder, &listed, &packages, &superseded, &mut edits, &mut ledger)?;
     edits.apply(&mut builder)?;
     settings::shorten_device_path(&mut builder, &listed, &mut ledger)?;
     settings::leave_certificates(&listed, &mut ledger);

@@ -78,12 +78,7 @@ fn account_for_overrides(listed: &Listed, services: &[Service], ledger: &mut Led
 }
 
 /// What earlier runs may have put into the guest, and the manifest of the last one does not list.
-fn account_for_unlisted(
-    builder: &PlanBuilder<'_>,
-    listed: &Listed,
-    usage: &Usage,
-    ledger: &mut Ledger,
-) -> Result<()> {
+fn account_for_unlisted(builder: &PlanBuilder<'_>, listed: &Listed, usage: &Usage, ledger: &mut Ledger) -> Result<()> {
     const REASON: &str = "the manifest does not list it: an earlier run of winject may have left it";
     let system = builder.hive(GuestHive::System)?;
     for inf in registry::subkey_names(system, &format!("{ROOT}\\DriverInfFiles"))? {
@@ -92,10 +87,14 @@ fn account_for_unlisted(
             ledger.leave(format!("package {inf}"), REASON);
         }
     }
-    let is_listed = listed.control_sets().into_iter().any(|set| {
-        listed.value(GuestHive::System, &format!("{set}\\Services\\{SERVICE}"), "ImagePath").is_some()
-    });
-    if !is_listed && usage.has_service(&SERVICE.to_lowercase()) && !ledger.left.iter().any(|left| left.what.contains(SERVICE)) {
+    let is_listed = listed
+        .control_sets()
+        .into_iter()
+        .any(|set| listed.value(GuestHive::System, &format!("{set}\\Services\\{SERVICE}"), "ImagePath").is_some());
+    if !is_listed
+        && usage.has_service(&SERVICE.to_lowercase())
+        && !ledger.left.iter().any(|left| left.what.contains(SERVICE))
+    {
         ledger.leave(format!("service {SERVICE}"), REASON);
     }
     Ok(())

@@ -123,7 +123,9 @@ fn find_reason(
     if !is_staged(builder, listed, &file.sha256)? {
         return Ok(Some(format!("no staged package in {STAGE} holds its driver, so that it may be the guest's own")));
     }
-    if let Some(other) = usage.images.get(&path.to_lowercase()).and_then(|names| names.iter().find(|name| **name != lower)) {
+    if let Some(other) =
+        usage.images.get(&path.to_lowercase()).and_then(|names| names.iter().find(|name| **name != lower))
+    {
         return Ok(Some(format!("the service {other} starts the same file")));
     }
     Ok(usage.services.get(&lower).cloned())

@@ -61,11 +61,7 @@ pub(super) fn remove_job_service(
 ///
 /// # Errors
 /// When the hive is damaged.
-pub(super) fn shorten_device_path(
-    builder: &mut PlanBuilder<'_>,
-    listed: &Listed,
-    ledger: &mut Ledger,
-) -> Result<()> {
+pub(super) fn shorten_device_path(builder: &mut PlanBuilder<'_>, listed: &Listed, ledger: &mut Ledger) -> Result<()> {
     let Some(index) = listed.value(GuestHive::Software, device_path::KEY, device_path::NAME) else { return Ok(()) };
     let present = registry::get_value(builder.hive(GuestHive::Software)?, device_path::KEY, device_path::NAME)?;
     let Some(present) = present else {

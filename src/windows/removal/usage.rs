@@ -104,7 +104,8 @@ impl Usage {
 
     fn read_critical_devices(&mut self, hive: &Hive, set: KeyId, name: &str) -> Result<()> {
         for (device, key) in children_of(hive, set, "Control\\CriticalDeviceDatabase")? {
-            let service = hive.value(key, "Service")?.and_then(|data| data.as_text()).unwrap_or_default().to_lowercase();
+            let service =
+                hive.value(key, "Service")?.and_then(|data| data.as_text()).unwrap_or_default().to_lowercase();
             self.critical.push(CriticalDevice { set: name.to_owned(), name: device, service });
         }
         Ok(())
@@ -132,7 +133,9 @@ impl Usage {
         for (class, key) in children_of(hive, set, "Control\\Class")? {
             for value in ["UpperFilters", "LowerFilters"] {
                 for service in texts(hive, key, value)? {
-                    self.name_service(&service, || format!("it is a filter of a class: {name}\\Control\\Class\\{class}"));
+                    self.name_service(&service, || {
+                        format!("it is a filter of a class: {name}\\Control\\Class\\{class}")
+                    });
                 }
             }
             for (device, key) in children(hive, key)? {
@@ -169,7 +172,9 @@ impl Usage {
                 }
             }
             if depth < 2 {
-                pending.extend(children(hive, key)?.into_iter().map(|(name, sub)| (sub, format!("{path}\\{name}"), depth + 1)));
+                pending.extend(
+                    children(hive, key)?.into_iter().map(|(name, sub)| (sub, format!("{path}\\{name}"), depth + 1)),
+                );
             }
         }
         Ok(())

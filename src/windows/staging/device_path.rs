@@ -33,9 +33,9 @@ pub fn append_folders(current: &str, folders: &[String]) -> String {
 pub fn remove_folders(current: &str, tops: &[String]) -> String {
     let is_own = |part: &str| {
         let part = part.trim().trim_end_matches('\\').to_lowercase();
-        tops.iter().map(|top| top.to_lowercase()).any(|top| {
-            part.strip_prefix(top.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('\\'))
-        })
+        tops.iter()
+            .map(|top| top.to_lowercase())
+            .any(|top| part.strip_prefix(top.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('\\')))
     };
     current.split(';').filter(|part| !is_own(part)).collect::<Vec<_>>().join(";")
 }
@@ -85,7 +85,8 @@ mod tests {
         assert_eq!(append_folders(odd, &stage), odd);
         assert_eq!(append_folders("", &[]), "%SystemRoot%\\inf");
         assert_eq!(remove_folders(&once, &stage), "%SystemRoot%\\inf");
-        let between = "%systemdrive%\\HYPER2KVM\\drivers\\virtio\\viostor; D:\\a ;;%SystemDrive%\\hyper2kvm\\drivers\\virtio2;";
+        let between =
+            "%systemdrive%\\HYPER2KVM\\drivers\\virtio\\viostor; D:\\a ;;%SystemDrive%\\hyper2kvm\\drivers\\virtio2;";
         assert_eq!(remove_folders(between, &stage), " D:\\a ;;%SystemDrive%\\hyper2kvm\\drivers\\virtio2;");
     }
 }
