@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Ui;
-use super::args::{GuestArgs, ImageArgs, PartitionArgs, VolumeCheckArgs};
+use super::args::{ChosenDiskArgs, GuestArgs, ImageArgs, PartitionArgs, VolumeCheckArgs};
 use super::execute::carry_out;
 use super::request::InjectSpec;
 use crate::error::Result;
@@ -21,8 +21,13 @@ Examples:
   winject remove win.qcow2 --in-place --report report.md
   winject remove win.vmdk --output win-clean.qcow2")]
 pub struct Args {
-    /// Disk image of a Windows that is shut down: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
-    image: PathBuf,
+    /// Disk image of a Windows that is shut down: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; give all disks of a machine that
+    /// has several, in any order: only the one with Windows is changed
+    #[arg(required = true, value_name = "DISK")]
+    image: Vec<PathBuf>,
+
+    #[command(flatten)]
+    chosen: ChosenDiskArgs,
 
     /// Change the image itself; a journal in its folder makes an interrupted run undoable, and stays as IMAGE.winject-undo
     /// for winject undo
@@ -81,7 +86,7 @@ pub struct Args {
 
 impl From<Args> for InjectSpec {
     fn from(args: Args) -> Self {
-        let Args { image, in_place, no_undo, output, dry_run, overwrite, threads, source, .. } = args;
+        let Args { image, chosen, in_place, no_undo, output, dry_run, overwrite, threads, source, .. } = args;
         let guest = GuestArgs {
             windows: args.windows,
             report: args.report,
@@ -91,7 +96,21 @@ impl From<Args> for InjectSpec {
             check: args.check,
             ..GuestArgs::default()
         };
-        Self { image, in_place, no_undo, output, dry_run, overwrite, threads, source, guest, ..Self::default() }
+        let mut disks = image.into_iter();
+        Self {
+            image: disks.next().unwrap_or_default(),
+            other_disks: disks.collect(),
+            windows_disk: chosen.windows_disk,
+            in_place,
+            no_undo,
+            output,
+            dry_run,
+            overwrite,
+            threads,
+            source,
+            guest,
+            ..Self::default()
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::choose_disk::choose_disk;
+use super::disks::{OpenedDisks, disk_name, with_boot_disks};
 use super::expectation::{BootsNow, Expectation};
 use super::explain::explain;
 use super::inject::run_staging_job;
@@ -14,7 +16,7 @@ use super::staging::{
 use crate::block::Stage;
 use crate::error::Result;
 use crate::escape::shell_argument;
-use crate::windows::{self, BootDisk, Bus, CheckOptions};
+use crate::windows::{self, Bus, CheckOptions, VmDisk};
 
 /// Choices of a removal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,6 +68,7 @@ pub fn remove_into(
 ) -> Result<()> {
     let run = |report: &mut Report| {
         check_remove_outputs(request, &[])?;
+        let request = &choose_disk(request, observer, report)?;
         run_staging_job(request, observer, report, &RemovalJob { request, options, observer })
     };
     let outcome = run(report).map_err(explain);
@@ -101,11 +104,11 @@ struct RemovalJob<'a> {
 }
 
 impl StagingJob for RemovalJob<'_> {
-    fn open(&self, report: &mut Report) -> Result<Stage> {
+    fn open(&self, report: &mut Report) -> Result<OpenedDisks> {
         open_image(self.request, self.observer, report)
     }
 
-    fn stage(&self, report: &mut Report, opened: Result<Stage>) -> Result<Staged> {
+    fn stage(&self, report: &mut Report, opened: Result<OpenedDisks>) -> Result<Staged> {
         let found = find_windows(self.request, self.observer, opened?)?;
         stage_plan(self.request, self.observer, report, found, self)
     }
@@ -113,7 +116,7 @@ impl StagingJob for RemovalJob<'_> {
 
 impl Planner for RemovalJob<'_> {
     fn plan<'s>(&self, report: &mut Report, inputs: &PlanInputs<'_>, stage: &'s mut Stage) -> Result<Planned<'s>> {
-        let PlanInputs { table, installation, hives } = inputs;
+        let PlanInputs { table, installation, hives, others } = inputs;
         let guest = &installation.guest;
         self.observer.step("Planning");
         let original = stage.original();
@@ -123,8 +126,11 @@ impl Planner for RemovalJob<'_> {
         let mut boots_before = Vec::new();
         if !removal.plan.is_empty() {
             self.observer.step("Checking whether the guest boots");
-            let disk = BootDisk { disk: &original, table, partition: &installation.partition };
-            let before = windows::boot_checks(&volume, Some(&disk), &Bus::ALL, &CheckOptions { signatures })?;
+            let name = disk_name(self.request, &self.request.image);
+            let disk = VmDisk { disk: &original, table, name: &name };
+            let before = with_boot_disks(disk, &installation.partition, others, |disks| {
+                windows::boot_checks(&volume, Some(disks), &Bus::ALL, &CheckOptions { signatures })
+            })?;
             boots_before = BootsNow::of(&before).0;
         }
         report.removal = Some(RemovalRecord {

@@ -5,6 +5,7 @@ use super::builder::PlanBuilder;
 use crate::error::{Error, Layer, Result};
 use crate::ntfs::security::{Protected, is_owned_by_system};
 use crate::plan::{Change, Step};
+use crate::upcase::Fold;
 use crate::windows::guest_paths;
 
 /// Most files and folders of others in our folder that are protected.
@@ -21,7 +22,7 @@ impl PlanBuilder<'_> {
                 .hint("remove it in the guest: what winject puts there runs as the system"));
         }
         if found.descriptor.as_deref() != Some(what.descriptor().as_slice()) {
-            self.push_step(format!("protect {}", path.to_lowercase()), Change::Protect { path: path.to_owned() });
+            self.push_step(format!("protect {}", path.folded()), Change::Protect { path: path.to_owned() });
         }
         Ok(())
     }
@@ -69,7 +70,7 @@ impl PlanBuilder<'_> {
     /// Whether the plan removes this file or folder.
     #[must_use]
     pub fn is_deleted(&self, path: &str) -> bool {
-        let step = self.step_index.get(&format!("file {}", path.to_lowercase())).and_then(|&at| self.steps.get(at));
+        let step = self.step_index.get(&format!("file {}", path.folded())).and_then(|&at| self.steps.get(at));
         matches!(step, Some(Some(Step { change: Change::DeleteFile { .. }, .. })))
     }
 

@@ -14,6 +14,7 @@ use super::usage::Usage;
 use crate::error::Result;
 use crate::hive::RegistryData;
 use crate::plan::GuestHive;
+use crate::upcase::Fold;
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::registration::driver_database::ROOT;
 use crate::windows::registration::full::oem_number::{oem_number, unmark_oem};
@@ -45,7 +46,7 @@ pub(super) fn decide(
     while !is_settled {
         is_settled = true;
         for service in services.iter_mut().filter(|service| service.left.is_none()) {
-            let lower = service.name.to_lowercase();
+            let lower = service.name.folded();
             let holder = usage.packages.iter().filter(|known| known.services.contains(&lower)).find(|known| {
                 let own = own(known.hive, &known.name, packages).and_then(|at| packages.get(at));
                 own.is_none_or(|own| own.left.is_some() && !superseded.contains(&own.name))
@@ -191,7 +192,7 @@ pub(super) fn remove_packages(
         }
         folders.extend(package.folder.clone());
         if !package.is_minimal() {
-            oems.insert(package.inf.to_lowercase());
+            oems.insert(package.inf.folded());
         }
         if superseded.contains(&package.name) {
             ledger.remove(format!("package {what}, whose devices the guest's own package serves"));
@@ -210,7 +211,7 @@ fn account_for_package(listed: &Listed, package: &Package, account: fn(&mut Ledg
         values.values().flat_map(|values| values.values()).for_each(|index| account(ledger, *index));
     }
     let ids = listed.subtree(package.hive, &format!("{ROOT}\\DeviceIds"));
-    let named = ids.values().filter_map(|values| values.get(&package.inf.to_lowercase()));
+    let named = ids.values().filter_map(|values| values.get(&package.inf.folded()));
     named.for_each(|index| account(ledger, *index));
 }
 
@@ -225,7 +226,7 @@ fn release_locked_files(
     let hive = builder.hive(GuestHive::Software)?;
     for (rest, values) in listed.subtree(GuestHive::Software, LOCKDOWN_KEY) {
         let owners = values.get("owners").and_then(|index| listed.data(*index)).and_then(RegistryData::as_texts);
-        let is_ours = owners.is_some_and(|owners| owners.iter().all(|owner| oems.contains(&owner.to_lowercase())));
+        let is_ours = owners.is_some_and(|owners| owners.iter().all(|owner| oems.contains(&owner.folded())));
         let key = format!("{LOCKDOWN_KEY}\\{rest}");
         if !is_ours {
             continue;

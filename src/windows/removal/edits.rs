@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::error::Result;
 use crate::plan::GuestHive;
+use crate::upcase::Fold;
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::registration::driver_database::ROOT;
 use crate::windows::registration::full::services::LOCKDOWN_KEY;
@@ -31,7 +32,7 @@ pub(super) struct RegistryEdits {
 impl RegistryEdits {
     /// Removes a key with all that is below it.
     pub(super) fn remove_key(&mut self, hive: GuestHive, key: &str, reason: &str) {
-        if self.keys.insert((hive, key.to_lowercase())) {
+        if self.keys.insert((hive, key.folded())) {
             let (key, reason) = (key.to_owned(), reason.to_owned());
             self.removals.push(Removal { hive, key, name: None, reason });
         }
@@ -39,7 +40,7 @@ impl RegistryEdits {
 
     /// Removes a value.
     pub(super) fn remove_value(&mut self, hive: GuestHive, key: &str, name: &str, reason: &str) {
-        if self.values.insert((hive, key.to_lowercase(), name.to_lowercase())) {
+        if self.values.insert((hive, key.folded(), name.folded())) {
             let (key, name, reason) = (key.to_owned(), Some(name.to_owned()), reason.to_owned());
             self.removals.push(Removal { hive, key, name, reason });
         }
@@ -76,7 +77,7 @@ impl RegistryEdits {
     }
 
     fn is_below_removed(&self, hive: GuestHive, key: Option<&str>) -> bool {
-        std::iter::successors(key, |key| parent(key)).any(|key| self.keys.contains(&(hive, key.to_lowercase())))
+        std::iter::successors(key, |key| parent(key)).any(|key| self.keys.contains(&(hive, key.folded())))
     }
 
     /// Removes keys that hold nothing else.
@@ -98,15 +99,15 @@ impl RegistryEdits {
 
     fn is_emptied(&self, builder: &PlanBuilder<'_>, file: GuestHive, key: &str) -> Result<bool> {
         let hive = builder.hive(file)?;
-        let lower = key.to_lowercase();
+        let lower = key.folded();
         if self.keys.contains(&(file, lower.clone())) || registry::find_key(hive, key)?.is_none() {
             return Ok(false);
         }
         let values = registry::key_values(hive, key)?;
         let subkeys = registry::subkey_names(hive, key)?;
-        let is_gone = |name: &String| self.values.contains(&(file, lower.clone(), name.to_lowercase()));
+        let is_gone = |name: &String| self.values.contains(&(file, lower.clone(), name.folded()));
         Ok(values.iter().all(|(name, _)| is_gone(name))
-            && subkeys.iter().all(|name| self.keys.contains(&(file, format!("{lower}\\{}", name.to_lowercase())))))
+            && subkeys.iter().all(|name| self.keys.contains(&(file, format!("{lower}\\{}", name.folded())))))
     }
 }
 
@@ -116,8 +117,8 @@ fn parent(key: &str) -> Option<&str> {
 
 /// Whether a key means nothing when it is empty, so that winject, which creates it where it is missing, may remove it.
 fn is_made_for_its_content(key: &str) -> bool {
-    let key = key.to_lowercase();
-    key.starts_with(&format!("{ROOT}\\DeviceIds\\").to_lowercase())
+    let key = key.folded();
+    key.starts_with(&format!("{ROOT}\\DeviceIds\\").folded())
         || key.ends_with("\\control\\criticaldevicedatabase")
-        || key == LOCKDOWN_KEY.to_lowercase()
+        || key == LOCKDOWN_KEY.folded()
 }

@@ -10,6 +10,7 @@ use crate::hex;
 use crate::hive::{Hive, KeyId, RegistryData};
 use crate::plan::GuestHive;
 use crate::plan::saved::{STEPS_MAX, Scope, judge_key, judge_path, judge_value};
+use crate::upcase::Fold;
 use crate::windows::guest_paths::{FIRSTBOOT, MANIFEST, SETUP, STAGE, TOP};
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::staging::manifest::{Manifest, SCHEMA};
@@ -96,14 +97,14 @@ impl Listed {
             judge_path(&file.path).map_err(|why| wrong(&why))?;
             let sha256 = hex::decode(&file.sha256).and_then(|bytes| bytes.try_into().ok());
             let sha256: [u8; 32] = sha256.ok_or_else(|| wrong("not a SHA-256"))?;
-            if !scope.allows_file(&file.path) || !is_own_kind(&file.path.to_lowercase()) {
+            if !scope.allows_file(&file.path) || !is_own_kind(&file.path.folded()) {
                 return Err(wrong("winject writes no such file"));
             }
-            match out.paths.get(&file.path.to_lowercase()).and_then(|at| out.files.get(*at)) {
+            match out.paths.get(&file.path.folded()).and_then(|at| out.files.get(*at)) {
                 Some(known) if known.sha256 != sha256 => return Err(wrong("listed with two contents")),
                 Some(_) => {}
                 None => {
-                    out.paths.insert(file.path.to_lowercase(), out.files.len());
+                    out.paths.insert(file.path.folded(), out.files.len());
                     out.files.push(ListedFile { path: file.path, sha256 });
                 }
             }
@@ -118,8 +119,8 @@ impl Listed {
             if !Scope::allows_value(hive, key, &value.name) {
                 return Err(wrong("winject writes no such value"));
             }
-            let values = out.keys.entry((hive, key.to_lowercase())).or_default();
-            if values.insert(value.name.to_lowercase(), out.values.len()).is_some() {
+            let values = out.keys.entry((hive, key.folded())).or_default();
+            if values.insert(value.name.folded(), out.values.len()).is_some() {
                 return Err(wrong("listed twice"));
             }
             out.values.push(ListedValue { hive, key: key.to_owned(), name: value.name, data: value.data });
@@ -138,13 +139,13 @@ impl Listed {
 
     /// The index of a file.
     pub(super) fn file(&self, path: &str) -> Option<usize> {
-        self.paths.get(&path.to_lowercase()).copied()
+        self.paths.get(&path.folded()).copied()
     }
 
     /// The files in or below a folder, with their indexes.
     pub(super) fn files_below<'a>(&'a self, folder: &str) -> impl Iterator<Item = (usize, &'a ListedFile)> + use<'a> {
-        let folder = format!("{}/", folder.to_lowercase());
-        self.files.iter().enumerate().filter(move |(_, file)| file.path.to_lowercase().starts_with(&folder))
+        let folder = format!("{}/", folder.folded());
+        self.files.iter().enumerate().filter(move |(_, file)| file.path.folded().starts_with(&folder))
     }
 
     /// The files in winject's own folder, with their indexes.
@@ -159,12 +160,12 @@ impl Listed {
 
     /// The index of a value.
     pub(super) fn value(&self, hive: GuestHive, key: &str, name: &str) -> Option<usize> {
-        self.keys.get(&(hive, key.to_lowercase()))?.get(&name.to_lowercase()).copied()
+        self.keys.get(&(hive, key.folded()))?.get(&name.folded()).copied()
     }
 
     /// All values of a key and below it.
     pub(super) fn subtree(&self, hive: GuestHive, key: &str) -> Subtree {
-        let key = key.to_lowercase();
+        let key = key.folded();
         let below = format!("{key}\\");
         let mut out = Subtree::new();
         // The key itself and the keys below it need not follow each other directly: `A`, `A-B`, `A\C`.
@@ -222,14 +223,14 @@ impl Listed {
             let listed = subtree.get(&rest);
             for value in hive.values(key)? {
                 let name = value.name.to_string();
-                match listed.and_then(|listed| listed.get(&name.to_lowercase())).and_then(|at| self.data(*at)) {
+                match listed.and_then(|listed| listed.get(&name.folded())).and_then(|at| self.data(*at)) {
                     Some(data) if *data == value.data => seen += 1,
                     Some(_) => return Ok(Some(format!("its {} has another content", shown(&rest, &name)))),
                     None => return Ok(Some(format!("winject did not write its {}", shown(&rest, &name)))),
                 }
             }
             for sub in hive.subkeys(key)? {
-                let name = hive.key_name(sub)?.to_string().to_lowercase();
+                let name = hive.key_name(sub)?.to_string().folded();
                 pending.push((sub, if rest.is_empty() { name } else { format!("{rest}\\{name}") }));
             }
         }

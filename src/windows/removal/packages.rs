@@ -6,6 +6,7 @@ use super::manifest::Listed;
 use super::usage::Usage;
 use crate::error::Result;
 use crate::plan::GuestHive;
+use crate::upcase::Fold;
 use crate::windows::plan_builder::{PlanBuilder, Present};
 use crate::windows::registration::driver_database::{Keys, ROOT, foreign_binding};
 use crate::windows::registration::full::driver_store::CATALOGUES;
@@ -52,7 +53,7 @@ impl Package {
     /// # Errors
     /// When the hive is damaged.
     pub(super) fn is_superseded(&self, builder: &PlanBuilder<'_>) -> Result<bool> {
-        let top = format!("{ROOT}\\DeviceIds\\").to_lowercase();
+        let top = format!("{ROOT}\\DeviceIds\\").folded();
         let ids: Vec<&str> = self.ids.iter().filter_map(|key| key.get(top.len()..)).collect();
         let mut served: Vec<&str> = Vec::new();
         for id in &ids {
@@ -71,10 +72,10 @@ impl Package {
 /// # Errors
 /// When the guest is damaged there.
 pub(super) fn find(builder: &PlanBuilder<'_>, listed: &Listed, usage: &Usage) -> Result<Vec<Package>> {
-    let top = format!("{ROOT}\\DriverInfFiles\\").to_lowercase();
+    let top = format!("{ROOT}\\DriverInfFiles\\").folded();
     let mut out = Vec::new();
     for value in listed.values.iter().filter(|value| value.name.is_empty() && value.hive != GuestHive::Software) {
-        if !value.key.to_lowercase().starts_with(&top) {
+        if !value.key.folded().starts_with(&top) {
             continue;
         }
         let Some(inf) = value.key.get(top.len()..).filter(|inf| !inf.contains('\\')) else { continue };
@@ -98,7 +99,7 @@ fn judge(
     name: &str,
 ) -> Result<Package> {
     let keys = Keys::new(inf, name);
-    let is_minimal = inf.to_lowercase().starts_with("h2k-") && name == minimal::package_name(inf, builder.guest.arch);
+    let is_minimal = inf.folded().starts_with("h2k-") && name == minimal::package_name(inf, builder.guest.arch);
     let windows = &builder.guest.windows_dir;
     let folder = (!is_minimal).then(|| format!("{windows}/System32/DriverStore/FileRepository/{name}"));
     let mut package = Package {
@@ -107,14 +108,14 @@ fn judge(
         name: name.to_owned(),
         services: services(listed, hive, &keys.package),
         keys: [keys.inf_files, keys.package],
-        ids: usage.ids.get(&(hive, inf.to_lowercase())).cloned().unwrap_or_default(),
+        ids: usage.ids.get(&(hive, inf.folded())).cloned().unwrap_or_default(),
         files: Vec::new(),
         folder,
         left: None,
     };
     if let Some(folder) = &package.folder {
         package.files.extend(listed.files_below(folder).map(|(index, _)| index));
-        let catalogue = format!("{windows}/System32/{CATALOGUES}/{}", inf.to_lowercase().replace(".inf", ".cat"));
+        let catalogue = format!("{windows}/System32/{CATALOGUES}/{}", inf.folded().replace(".inf", ".cat"));
         package.files.extend([format!("{windows}/INF/{inf}"), catalogue].iter().filter_map(|path| listed.file(path)));
     }
     package.left = match find_reason_in_hive(builder, listed, usage, &package)? {
@@ -130,7 +131,7 @@ fn services(listed: &Listed, hive: GuestHive, key: &str) -> BTreeSet<String> {
     let of_key = |rest: &str| (!rest.is_empty() && !rest.contains('\\')).then_some(());
     let named = configurations.iter().filter_map(|(rest, values)| of_key(rest).and(values.get("service")));
     let names = named.filter_map(|index| listed.data(*index)?.as_text());
-    names.filter(|name| !name.is_empty()).map(|name| name.to_lowercase()).collect()
+    names.filter(|name| !name.is_empty()).map(|name| name.folded()).collect()
 }
 
 /// How the records differ from what winject wrote.
@@ -160,7 +161,7 @@ fn find_reason_in_hive(
             return Ok(Some(format!("{key}: winject did not bind this device to it")));
         }
     }
-    Ok(usage.infs.get(&package.inf.to_lowercase()).cloned())
+    Ok(usage.infs.get(&package.inf.folded()).cloned())
 }
 
 /// How the files of a package in the driver store differ from what winject wrote.

@@ -9,6 +9,7 @@ use super::services::{Service, service_of};
 use super::usage::Usage;
 use crate::error::Result;
 use crate::plan::{GuestHive, value_name};
+use crate::upcase::Fold;
 use crate::windows::guest_paths::SERVICE;
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::registration::driver_database::ROOT;
@@ -83,7 +84,7 @@ fn account_for_unlisted(builder: &PlanBuilder<'_>, listed: &Listed, usage: &Usag
     let system = builder.hive(GuestHive::System)?;
     for inf in registry::subkey_names(system, &format!("{ROOT}\\DriverInfFiles"))? {
         let key = format!("{ROOT}\\DriverInfFiles\\{inf}");
-        if inf.to_lowercase().starts_with("h2k-") && listed.value(GuestHive::System, &key, "").is_none() {
+        if inf.folded().starts_with("h2k-") && listed.value(GuestHive::System, &key, "").is_none() {
             ledger.leave(format!("package {inf}"), REASON);
         }
     }
@@ -91,9 +92,7 @@ fn account_for_unlisted(builder: &PlanBuilder<'_>, listed: &Listed, usage: &Usag
         .control_sets()
         .into_iter()
         .any(|set| listed.value(GuestHive::System, &format!("{set}\\Services\\{SERVICE}"), "ImagePath").is_some());
-    if !is_listed
-        && usage.has_service(&SERVICE.to_lowercase())
-        && !ledger.left.iter().any(|left| left.what.contains(SERVICE))
+    if !is_listed && usage.has_service(&SERVICE.folded()) && !ledger.left.iter().any(|left| left.what.contains(SERVICE))
     {
         ledger.leave(format!("service {SERVICE}"), REASON);
     }

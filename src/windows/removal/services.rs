@@ -7,6 +7,7 @@ use super::usage::Usage;
 use crate::error::Result;
 use crate::hive::RegistryData;
 use crate::plan::GuestHive;
+use crate::upcase::Fold;
 use crate::windows::guest_paths::{SERVICE, STAGE};
 use crate::windows::plan_builder::{PlanBuilder, Present};
 use crate::windows::registry;
@@ -32,7 +33,7 @@ pub(super) struct Service {
 impl Service {
     /// Whether this is its name in lower case.
     pub(super) fn is_named(&self, lower: &str) -> bool {
-        self.name.to_lowercase() == lower
+        self.name.folded() == lower
     }
 }
 
@@ -44,7 +45,7 @@ pub(super) fn find(builder: &PlanBuilder<'_>, listed: &Listed, usage: &Usage) ->
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     for value in listed.values.iter().filter(|value| value.hive == GuestHive::System) {
         if let Some(name) = service_of(&value.key) {
-            names.entry(name.to_lowercase()).or_insert_with(|| name.to_owned());
+            names.entry(name.folded()).or_insert_with(|| name.to_owned());
         }
     }
     let is_whole = |name: &str| {
@@ -79,7 +80,7 @@ fn find_reason(
     service: &mut Service,
 ) -> Result<Option<String>> {
     let hive = builder.hive(GuestHive::System)?;
-    let lower = service.name.to_lowercase();
+    let lower = service.name.folded();
     let rest = format!("Services\\{}", service.name);
     let mut reason = None;
     for set in &usage.sets {
@@ -123,9 +124,7 @@ fn find_reason(
     if !is_staged(builder, listed, &file.sha256)? {
         return Ok(Some(format!("no staged package in {STAGE} holds its driver, so that it may be the guest's own")));
     }
-    if let Some(other) =
-        usage.images.get(&path.to_lowercase()).and_then(|names| names.iter().find(|name| **name != lower))
-    {
+    if let Some(other) = usage.images.get(&path.folded()).and_then(|names| names.iter().find(|name| **name != lower)) {
         return Ok(Some(format!("the service {other} starts the same file")));
     }
     Ok(usage.services.get(&lower).cloned())

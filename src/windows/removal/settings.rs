@@ -8,6 +8,7 @@ use crate::drivers::trust::STORE_KEY;
 use crate::error::Result;
 use crate::hive::RegistryData;
 use crate::plan::GuestHive;
+use crate::upcase::Fold;
 use crate::windows::guest_paths::{SERVICE, STAGE_IN_SCRIPT};
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::registry;
@@ -27,7 +28,7 @@ pub(super) fn remove_job_service(
     let hive = builder.hive(GuestHive::System)?;
     let rest = format!("Services\\{SERVICE}");
     let mut keys = Vec::new();
-    let mut left = usage.services.get(&SERVICE.to_lowercase()).cloned();
+    let mut left = usage.services.get(&SERVICE.folded()).cloned();
     for set in &usage.sets {
         let key = format!("{set}\\{rest}");
         if let Some(id) = registry::find_key(hive, &key)? {

@@ -6,6 +6,7 @@ use super::manifest::Listed;
 use crate::error::Result;
 use crate::hive::{Hive, KeyId};
 use crate::plan::GuestHive;
+use crate::upcase::Fold;
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::registration::driver_database::ROOT;
 use crate::windows::registry;
@@ -84,16 +85,16 @@ impl Usage {
     }
 
     fn name_service(&mut self, service: &str, place: impl FnOnce() -> String) {
-        self.services.entry(service.to_lowercase()).or_insert_with(place);
+        self.services.entry(service.folded()).or_insert_with(place);
     }
 
     fn read_services(&mut self, builder: &PlanBuilder<'_>, hive: &Hive, set: KeyId, name: &str) -> Result<()> {
         for (service, key) in children_of(hive, set, "Services")? {
-            self.names.insert(service.to_lowercase());
+            self.names.insert(service.folded());
             let image = hive.value(key, "ImagePath")?.and_then(|data| data.as_text()).filter(|text| !text.is_empty());
             let image = image.unwrap_or_else(|| format!("System32\\drivers\\{service}.sys"));
             if let Some(path) = builder.guest.image_path(&image) {
-                self.images.entry(path.to_lowercase()).or_default().insert(service.to_lowercase());
+                self.images.entry(path.folded()).or_default().insert(service.folded());
             }
             for other in texts(hive, key, "DependOnService")? {
                 self.name_service(&other, || format!("the service {service} in {name} depends on it"));
@@ -104,8 +105,7 @@ impl Usage {
 
     fn read_critical_devices(&mut self, hive: &Hive, set: KeyId, name: &str) -> Result<()> {
         for (device, key) in children_of(hive, set, "Control\\CriticalDeviceDatabase")? {
-            let service =
-                hive.value(key, "Service")?.and_then(|data| data.as_text()).unwrap_or_default().to_lowercase();
+            let service = hive.value(key, "Service")?.and_then(|data| data.as_text()).unwrap_or_default().folded();
             self.critical.push(CriticalDevice { set: name.to_owned(), name: device, service });
         }
         Ok(())
@@ -141,7 +141,7 @@ impl Usage {
             for (device, key) in children(hive, key)? {
                 if let Some(inf) = hive.value(key, "InfPath")?.and_then(|data| data.as_text()) {
                     let place = || format!("a device is installed by it: {name}\\Control\\Class\\{class}\\{device}");
-                    self.infs.entry(inf.to_lowercase()).or_insert_with(place);
+                    self.infs.entry(inf.folded()).or_insert_with(place);
                 }
             }
         }
@@ -153,7 +153,7 @@ impl Usage {
             let mut services = BTreeSet::new();
             for (_, key) in children_of(hive, key, "Configurations")? {
                 let service = hive.value(key, "Service")?.and_then(|data| data.as_text());
-                services.extend(service.filter(|service| !service.is_empty()).map(|service| service.to_lowercase()));
+                services.extend(service.filter(|service| !service.is_empty()).map(|service| service.folded()));
             }
             self.packages.push(KnownPackage { hive: file, name, services });
         }
@@ -166,7 +166,7 @@ impl Usage {
         let mut pending = vec![(top, format!("{ROOT}\\DeviceIds"), 0)];
         while let Some((key, path, depth)) = pending.pop() {
             for value in hive.values(key)? {
-                let inf = value.name.to_string().to_lowercase();
+                let inf = value.name.to_string().folded();
                 if infs.contains(&inf) {
                     self.ids.entry((file, inf)).or_default().push(path.clone());
                 }
@@ -183,8 +183,8 @@ impl Usage {
 
 /// The INFs whose records are listed, in lower case.
 fn listed_infs(listed: &Listed) -> BTreeSet<String> {
-    let files = format!("{ROOT}\\driverinffiles\\").to_lowercase();
-    let keys = listed.values.iter().map(|value| value.key.to_lowercase());
+    let files = format!("{ROOT}\\driverinffiles\\").folded();
+    let keys = listed.values.iter().map(|value| value.key.folded());
     keys.filter_map(|key| key.strip_prefix(&files).map(str::to_owned)).filter(|inf| !inf.contains('\\')).collect()
 }
 

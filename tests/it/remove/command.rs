@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Output;
 
 use super::{MANIFEST, disk, edit_hive, of_users, seen_differences, set};
+use crate::disks;
 use crate::inject::{
     copy, disk_sha256, fixture_drivers, folder, names, sha256, stderr, stdout, winject, writable_fixture,
 };
@@ -154,6 +155,28 @@ fn a_guest_without_a_manifest_is_left_as_it_is() {
     assert_eq!((sha256(&image), names(folder.path())), (before, vec!["win10.raw".to_owned()]));
 }
 
+/// The boot manager lies on another disk, which is read for the boot check and stays as it is.
+fn several_disks_are_taken_in_any_order() {
+    let folder = folder();
+    let machine = disks::uefi(folder.path());
+    let (system, boot) = (machine.system.to_str().unwrap(), machine.boot.to_str().unwrap());
+    let drivers = fixture_drivers();
+    let options = ["--drivers", drivers.to_str().unwrap(), "--in-place", "--no-undo"];
+    assert!(run(folder.path(), &[&["inject", system, boot][..], &options].concat()).status.success());
+    let before = (sha256(&machine.system), sha256(&machine.boot));
+    for disks in [[system, boot], [boot, system]] {
+        let done = run(folder.path(), &[&["remove"][..], &disks, &["--dry-run"]].concat());
+        assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+        assert_eq!(listed(&stdout(&done), "After:"), ["boots from emulated disk (SATA, IDE or NVMe)"]);
+    }
+    assert_eq!((sha256(&machine.system), sha256(&machine.boot)), before);
+    let done = run(folder.path(), &["remove", boot, system, "--in-place", "--no-undo"]);
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    assert!(listed(&stdout(&done), "Removed:").contains(&"driver viostor".to_owned()));
+    assert_eq!(sha256(&machine.boot), before.1);
+    assert_ne!(sha256(&machine.system), before.0);
+}
+
 /// No in-box controller starts at boot, so that only virtio disks start the guest.
 fn without_inbox_controllers(image: &Path) {
     let mut volume = disk(image.to_owned()).volume();
@@ -174,7 +197,7 @@ fn a_removal_after_which_nothing_boots_is_refused() {
         let done = run(folder.path(), &[&["remove", "win10.raw"], destination].concat());
         assert_eq!(done.status.code(), Some(3), "{}", stderr(&done));
         assert!(
-            stderr(&done).contains("would boot from no disk any more: now it boots from virtio-blk"),
+            stderr(&done).contains("would boot from no disk any more; now it boots from virtio-blk"),
             "{}",
             stderr(&done)
         );
@@ -256,6 +279,7 @@ tests![
     an_injection_after_a_removal_gives_what_the_first_one_gave,
     an_overlay_leaves_the_image_as_it_is,
     a_guest_without_a_manifest_is_left_as_it_is,
+    several_disks_are_taken_in_any_order,
     a_removal_after_which_nothing_boots_is_refused,
     a_manifest_that_any_user_can_have_written_is_refused,
     foreign_judges_find_nothing_after_a_removal,
