@@ -14,7 +14,7 @@ use std::process::{Command, Output};
 use crate::inject::{copy, fixture_drivers, sha256, stderr, winject, writable_fixture};
 use crate::partition::mbr_sector;
 use crate::support;
-use crate::support::gpt::{edit_gpt, split_sample};
+use crate::support::gpt::{ESP, edit_gpt, split_sample};
 use crate::windows::guests::{self, NOW};
 use winject::internals::block::{self, Format};
 use winject::internals::fat::FatVolume;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 const SECTOR: u64 = 512;
 /// Numbers of the sample disk's partitions.
-const ESP: usize = 1;
+pub const ESP: usize = 1;
 const WINDOWS: usize = 3;
 
 /// Makes two raw copies of the sample disk one machine: Windows on `system`, its EFI system partition on `boot`.
