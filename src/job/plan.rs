@@ -7,6 +7,8 @@ use std::ffi::OsStr;
 
 use serde::Serialize;
 
+use super::choose_disk::choose_disk;
+use super::disks::{OtherDisk, with_boot_disks};
 use super::explain::explain;
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
@@ -17,11 +19,11 @@ use crate::hex;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionTable, PartitionView};
 use crate::plan::saved::{
-    BusVerdict, DriverFact, FindingFact, FindingLevel, ImageFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent,
-    SavedStep, Sha256Sum, StateFacts, Verdict, WindowsFacts,
+    BusVerdict, DriverFact, FindingFact, FindingLevel, ImageFacts, OtherDiskFacts, PlanDocument, ReadSet, SavedFile,
+    SavedFileContent, SavedStep, Sha256Sum, StateFacts, Verdict, WindowsFacts,
 };
 use crate::plan::{Change, Content, Plan};
-use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions, Guest, Level};
+use crate::windows::{self, BootCheck, Bus, CheckOptions, Guest, Level, VmDisk};
 
 /// A plan, and what it was made from.
 #[derive(Debug)]
@@ -48,9 +50,10 @@ pub fn plan(request: &InjectRequest, observer: &dyn Observer, report: &mut Repor
 }
 
 fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<SavablePlan> {
-    let opened = open_image(request, observer, report).map(|mut stage| {
-        stage.record_reads();
-        stage
+    let request = &choose_disk(request, observer, report)?;
+    let opened = open_image(request, observer, report).map(|mut disks| {
+        disks.stage.record_reads();
+        disks
     });
     let steps = RefCell::new(Vec::new());
     let mut staged = stage_for_document(request, observer, report, opened, Some(&steps))?;
@@ -61,16 +64,20 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     let partition = &staged.installation.partition;
     let volume = Volume::open(PartitionView::new(&original, partition)?, &OpenOptions::read_only())?;
     let facts = ImageFacts::read(&original, &table, partition, &volume, &staged.plan.config_dir)?;
-    let around = BootDisk { disk: &original, table: &table, partition };
     let options = CheckOptions { signatures: staged.expectation.signatures };
-    let before = windows::boot_checks(&volume, Some(&around), &Bus::ALL, &options)?;
+    let disk = VmDisk { disk: &original, table: &table, name: &staged.name };
+    let before = with_boot_disks(disk, partition, &staged.others, |disks| {
+        windows::boot_checks(&volume, Some(disks), &Bus::ALL, &options)
+    })?;
     let after = check_after(&staged)?;
     let verdict =
         Verdict { before: before.iter().map(bus_verdict).collect(), after: after.iter().map(bus_verdict).collect() };
     report.boot = after;
-    report.run.bytes_read = staged.stage.image().bytes_read();
+    report.add_boot_disks(&staged.name);
+    report.run.bytes_read = staged.bytes_read();
+    let others = std::mem::take(&mut staged.others).into_iter().map(OtherDisk::into_facts).collect::<Result<_>>()?;
     let reads = ReadSet::of(&reads, &original)?;
-    let document = document(request, report, &staged, facts, reads, verdict, steps.into_inner())?;
+    let document = document(request, report, &staged, facts, (reads, others), verdict, steps.into_inner())?;
     // What winject writes itself passes its own judgement, or it is not written.
     document.judge().map_err(not_savable)?;
     Ok(SavablePlan { document, is_empty: report.virtio.unchanged, plan: staged.plan })
@@ -79,7 +86,7 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
 /// The boot check of the staged disk, as verification makes it.
 fn check_after(staged: &Staged) -> Result<Vec<BootCheck>> {
     let table: PartitionTable = partition::read(&staged.stage)?;
-    check_boot_after(&staged.stage, &table, &staged.installation, &staged.applied, &staged.expectation)
+    check_boot_after(staged, &table)
 }
 
 fn not_savable(error: Error) -> Error {
@@ -93,7 +100,7 @@ fn document(
     report: &Report,
     staged: &Staged,
     facts: ImageFacts,
-    reads: ReadSet,
+    (reads, others): (ReadSet, Vec<OtherDiskFacts>),
     verdict: Verdict,
     steps: Vec<SavedStep>,
 ) -> Result<PlanDocument> {
@@ -104,6 +111,7 @@ fn document(
         tool: report.run.tool.clone(),
         image: request.image.file_name().and_then(OsStr::to_str).map(str::to_owned),
         disk,
+        others,
         partition,
         volume,
         windows: windows_facts(guest),

@@ -28,8 +28,8 @@ mod saved_steps;
 mod staging;
 
 pub use boot_check::{
-    BootCheck, BootDisk, Bus, CheckOptions, Code, Controller, Finding, Gate, Level, Route, boot_check, boot_checks,
-    boot_checks_of,
+    BootCheck, BootDisks, Bus, CheckOptions, Code, Controller, Finding, Gate, Level, Route, VmDisk, boot_check,
+    boot_checks, boot_checks_of,
 };
 pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, windows_folders};

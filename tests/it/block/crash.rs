@@ -272,7 +272,7 @@ fn outputs_appear_whole_or_not_at_all() {
     // What is under the output's name was flushed before it got the name.
     let log = host.log();
     let renamed = log.iter().position(|op| matches!(op, Op::Rename(..))).unwrap();
-    assert!(matches!(log[renamed - 1], Op::Flush(_)) && matches!(log[renamed + 1], Op::SyncFolder));
+    assert!(matches!(log[renamed - 1], Op::Flush(_)) && matches!(log[renamed + 1], Op::SyncFolder(_)));
     for fault in (0..steps).flat_map(|n| [Fault::Once(n), Fault::From(n)]) {
         let host = VirtualHost::new(Files::new(), fault);
         let error = write(&host).unwrap_err();
