@@ -35,7 +35,7 @@
 //! # }
 //! ```
 //!
-//! [`inspect()`] only looks, and [`recover()`] deals with an edit in place that was interrupted. An [`Observer`] is told about progress, a [`Cancel`] stops a job, which then leaves everything
+//! [`inspect()`] only looks, [`undo()`] takes the last edit in place back, [`remove()`] takes out of a guest what winject put there, and [`recover()`] deals with an edit in place that was interrupted. An [`Observer`] is told about progress, a [`Cancel`] stops a job, which then leaves everything
 //! as it was. Every [`Error`] has a [`Kind`] that a program can match on, a place and a remedy.
 //!
 //! # The parts
