@@ -9,7 +9,7 @@ use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionTable, PartitionView};
 use crate::plan::{self, Applied, GuestHive};
-use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions};
+use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions, KnownGuest};
 
 /// Proof that a staged disk passed verification and the boot check.
 #[derive(Debug)]
@@ -76,7 +76,8 @@ pub(super) fn check_boot_after(
     let disk = BootDisk { disk: stage, table, partition: &installation.partition };
     let answers = match applied.hive(GuestHive::System) {
         Some(system) => {
-            windows::boot_checks_of(&volume, Some(&disk), &installation.guest, system, &Bus::ALL, &options)?
+            let known = KnownGuest { guest: &installation.guest, system, fault: None };
+            windows::boot_checks_of(&volume, Some(&disk), known, &Bus::ALL, &options)?
         }
         None => windows::boot_checks(&volume, Some(&disk), &Bus::ALL, &options)?,
     };

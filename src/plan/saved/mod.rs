@@ -29,6 +29,6 @@ pub use document::{
     PlanDocument, ReadSet, SavedFile, SavedFileContent, StateFacts, Verdict, VolumeFacts, WindowsFacts,
 };
 pub use edit::{FileFact, SavedEdit, SavedStep};
-pub use facts::{ImageFacts, disk_and_partition_facts};
+pub use facts::{ImageFacts, KnownHives, disk_and_partition_facts};
 pub use limits::{INLINE_BYTES_MAX, PLAN_BYTES_MAX, REMOVED_KEY_BYTES_MAX};
 pub use resolve::Contents;
