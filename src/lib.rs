@@ -86,8 +86,8 @@ pub use windows::{InjectOptions, Registration};
 pub mod saved_plan {
     pub use super::plan::saved::{
         BusVerdict, DiskFacts, DriverFact, Expects, FileFact, FindingFact, FindingLevel, Hex64, HiveFacts, LogFile,
-        PartitionFacts, PlanDocument, ReadRange, ReadSet, SavedEdit, SavedFile, SavedFileContent, SavedStep, Sha256Sum,
-        StateFacts, Verdict, VolumeFacts, WindowsFacts,
+        OtherDiskFacts, PartitionFacts, PlanDocument, ReadRange, ReadSet, SavedEdit, SavedFile, SavedFileContent,
+        SavedStep, Sha256Sum, StateFacts, Verdict, VolumeFacts, WindowsFacts,
     };
 }
 

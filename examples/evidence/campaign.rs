@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::files::copy;
+use crate::files::restore;
 use crate::row::{NotRun, Row, Side, Supply, Worker};
 use crate::rows::Rows;
 use crate::support::{is_ci, root};
@@ -135,9 +135,7 @@ impl Campaign<'_> {
         let _ = std::fs::create_dir_all(&folder);
         let files = std::mem::take(&mut *worker.files.lock().unwrap());
         if files.is_empty() {
-            for entry in std::fs::read_dir(&worker.folder).into_iter().flatten().flatten() {
-                copy(&entry.path(), &folder.join(entry.file_name()));
-            }
+            restore(&worker.folder, &folder);
         }
         for (path, bytes) in files {
             let _ = std::fs::write(folder.join(path), bytes);

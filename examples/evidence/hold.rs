@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use winject::internals::block::commit::journal_path;
+
 use crate::row::{Row, Side, Supply, Worker};
 use crate::rows::HELD;
 use crate::scene::{End, Scene, Stage};
@@ -93,7 +95,7 @@ impl Hold {
         let around: Vec<String> = around.iter().map(|word| (*word).to_owned()).collect();
         let (end, refused) = std::thread::scope(|scope| {
             let run = scope.spawn(|| stage.run(&around, &stage.scene.arguments));
-            let journal = image.with_file_name(format!("{}.winject-journal", stage.scene.image));
+            let journal = journal_path(image);
             let begin = Instant::now();
             while !journal.exists() && begin.elapsed() < WAIT && !run.is_finished() {
                 std::thread::sleep(Duration::from_millis(2));

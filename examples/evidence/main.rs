@@ -83,6 +83,8 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<ExitCode, String> {
     let winject = options.winject.clone().map_or_else(build, Ok)?;
+    // Runs begin in other folders.
+    let winject = winject.canonicalize().map_err(|error| format!("{}: {error}", winject.display()))?;
     let parent = options.folder.clone().unwrap_or_else(std::env::temp_dir);
     let folder = tempfile::Builder::new().prefix("winject-evidence-").tempdir_in(parent).map_err(|e| e.to_string())?;
     let root = folder.path().canonicalize().map_err(|e| e.to_string())?;

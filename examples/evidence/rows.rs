@@ -20,8 +20,9 @@ pub struct Rows(pub Vec<Result<Box<dyn Row>, NotRun>>);
 /// The target of the rows with two programs at one image.
 pub const HELD: &str = "raw and qcow2";
 
+/// The commands of these scenes want the image for themselves.
 fn is_for_holders(scene: &str) -> bool {
-    matches!(scene, "raw" | "qcow2")
+    matches!(scene, "raw" | "qcow2" | "apply, raw" | "undo, raw" | "undo, qcow2")
 }
 
 /// Which rows are wanted, and what they are made with.

@@ -4,13 +4,19 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use crate::files::{Content, content, restore, without_record};
+use winject::internals::block::commit::{journal_path, undo_path};
+
+use crate::files::{Content, RECORD, content, is_bundle, restore, without_record};
 use crate::qemu;
 use crate::row::{Side, Worker};
 use crate::strace::{self, Call};
 
 /// Stands for the path of the image in a command.
 pub const IMAGE: &str = "{image}";
+/// The file that holds the guest's data of a qcow2 with a data file.
+pub const DATA: &str = "data.bin";
+/// The folder of files that a plan needs.
+pub const BUNDLE: &str = "plan.files";
 
 /// How a command changes its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +39,8 @@ pub struct Scene {
     /// A command that is run before the one that is interrupted.
     pub before: Option<Vec<String>>,
     pub arguments: Vec<String>,
+    /// Whether the command fails where it has succeeded before: it applies a plan, or takes an edit back.
+    pub is_once: bool,
     /// How an interrupted run is recovered.
     pub recovery: Vec<String>,
     /// The files as they are at first.
@@ -73,24 +81,21 @@ impl Scene {
     /// When it does not succeed, or what it does is not deterministic.
     pub fn rehearse(mut self, worker: &Worker) -> Result<Self, String> {
         let log = worker.scratch.join("calls");
-        let stage = Stage::set(&self, worker)?;
-        stage.prepare()?;
-        let old = content(&worker.folder, false);
         let disk = || match self.is_qcow2() {
             true => qemu::disk_sha256(&worker.folder.join(self.image), &worker.scratch),
             false => Ok(String::new()),
         };
-        let old_disk = disk()?;
-        stage.succeed(&strace::recording(&log), &self.arguments)?;
-        drop(stage);
-        let new = content(&worker.folder, false);
+        let content_after = |around: Option<&[String]>| {
+            let mut stage = Stage::set(&self, worker)?;
+            stage.prepare()?;
+            around.map_or(Ok(()), |around| stage.succeed(around, &self.arguments))?;
+            Ok::<_, String>(stage.content(false))
+        };
+        let (old, old_disk) = (content_after(None)?, disk()?);
+        let (new, new_disk) = (content_after(Some(&strace::recording(&log)))?, disk()?);
         let calls = strace::parse(&std::fs::read_to_string(&log).unwrap())?;
-        let disks = [old_disk, disk()?];
-        let again = Stage::set(&self, worker)?;
-        again.prepare()?;
-        again.succeed(&[], &self.arguments)?;
-        drop(again);
-        if content(&worker.folder, false) != new || new == old {
+        let disks = [old_disk, new_disk];
+        if content_after(Some(&[]))? != new || new == old {
             return Err(format!("{}: two runs of {:?} leave different files, or none", self.name, self.arguments));
         }
         (self.old, self.new, self.disks, self.calls) = (old, new, disks, calls);
@@ -109,6 +114,7 @@ impl Scene {
             image,
             before: None,
             arguments: Vec::new(),
+            is_once: false,
             recovery: words(&["recover", "-q", IMAGE]),
             store,
             old: Content::new(),
@@ -124,7 +130,7 @@ impl Scene {
 
     /// A qcow2 without a data file is whole at every instant.
     fn is_always_whole(&self) -> bool {
-        self.is_qcow2() && self.old.keys().filter(|name| !name.contains(".winject-")).count() == 1
+        self.is_qcow2() && !self.old.contains_key(DATA)
     }
 }
 
@@ -144,8 +150,8 @@ impl<'a> Stage<'a> {
                 return Err(format!("losetup: {}", String::from_utf8_lossy(&output.stderr).trim()));
             }
             let device = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            // One that an earlier run left is not this one's.
-            let _ = std::fs::remove_file(format!("{device}.winject-journal"));
+            // Those that an earlier run left are not this one's.
+            remove_files_of(&device);
             stage.device = Some(device);
         }
         Ok(stage)
@@ -207,39 +213,42 @@ impl<'a> Stage<'a> {
         if scene.change != Change::Replace && end != End::Exit(0) {
             self.succeed(&[], &scene.recovery)?;
         }
-        if let Some(device) = &self.device
-            && Path::new(&format!("{device}.winject-journal")).exists()
-        {
-            return Err("the journal is still there".into());
-        }
         let may_leak = end == End::PowerCut;
         let mut rest = self;
-        rest.detach();
         let side = rest.side(matches!(end, End::Killed | End::PowerCut), may_leak)?;
         match (end, side) {
             (End::Exit(0), Side::Old) => Err("the run reports success, but the files are old".into()),
             (End::Exit(code), Side::New) if code > 0 && !scene.may_be_new(code) => {
                 Err(format!("the run reports {code}, but the files are new: {said}"))
             }
-            _ if is_sample && end != End::Exit(0) && scene.before.is_none() => rest.run_again().map(|()| side),
+            _ if is_sample && end != End::Exit(0) && !(scene.is_once && side == Side::New) => {
+                rest.run_again().map(|()| side)
+            }
             _ => Ok(side),
         }
         .map_err(|error| format!("{error} ({}, {end:?})", worker.folder.display()))
     }
 
     /// What the files are, by their bytes; where these are neither, by QEMU.
-    fn side(&self, ignore_partial: bool, may_leak: bool) -> Result<Side, String> {
+    fn side(&mut self, ignore_partial: bool, may_leak: bool) -> Result<Side, String> {
         let scene = self.scene;
-        let found = content(&self.worker.folder, ignore_partial);
-        if found == scene.old {
+        let found = self.content(ignore_partial);
+        // The files of a bundle come first; those that no plan needs yet do no harm.
+        if found == scene.old || (without_bundle(&found) == scene.old && is_bundle(&self.worker.folder.join(BUNDLE))) {
             return Ok(Side::Old);
         }
         // A record that cannot be kept is left out, with a warning.
         if found == scene.new || found == without_record(&scene.new) {
             return Ok(Side::New);
         }
-        let names = |content: &Content| content.keys().cloned().collect::<Vec<_>>();
-        if scene.is_qcow2() && (names(&found) == names(&scene.old) || names(&found) == names(&scene.new)) {
+        let others = |content: &Content| {
+            let mut others = content.clone();
+            others.retain(|name, _| name != DATA);
+            others.insert(scene.image.to_owned(), String::new());
+            others
+        };
+        let known = [&scene.old, &scene.new, &without_record(&scene.new)];
+        if scene.is_qcow2() && known.into_iter().any(|known| others(known) == others(&found)) {
             return self.foreign(may_leak);
         }
         Err(format!("neither old nor new: {found:?}"))
@@ -262,7 +271,6 @@ impl<'a> Stage<'a> {
             return Ok(());
         }
         self.succeed(&[], &self.scene.arguments).map_err(|error| format!("the next run: {error}"))?;
-        self.detach();
         self.side(false, true).and_then(|side| match side {
             Side::New => Ok(()),
             Side::Old => Err("after the next run the files are still old".into()),
@@ -273,9 +281,33 @@ impl<'a> Stage<'a> {
         if let Some(device) = self.device.take() {
             let status = Command::new("losetup").args(["-d", &device]).status();
             assert!(status.is_ok_and(|status| status.success()), "cannot detach {device}");
-            let _ = std::fs::remove_file(format!("{device}.winject-journal"));
+            remove_files_of(&device);
         }
     }
+
+    /// What the folder holds, with the journal and the undo record of a device, which is detached.
+    fn content(&mut self, ignore_partial: bool) -> Content {
+        let of_device = self.device.as_deref().map(Path::new).map(|device| {
+            let files = [(journal_path(device), "a journal"), (undo_path(device), RECORD)];
+            files.map(|(path, what)| path.exists().then_some(what))
+        });
+        self.detach();
+        let mut found = content(&self.worker.folder, ignore_partial);
+        let of_device = of_device.into_iter().flatten().flatten();
+        found.extend(of_device.map(|what| (format!("{what} of the device"), what.to_owned())));
+        found
+    }
+}
+
+fn remove_files_of(device: &str) {
+    for path in [journal_path(Path::new(device)), undo_path(Path::new(device))] {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+fn without_bundle(content: &Content) -> Content {
+    let is_outside = |name: &str| Path::new(name).parent() != Some(Path::new(BUNDLE));
+    content.iter().filter(|(name, _)| is_outside(name)).map(|(name, hash)| (name.clone(), hash.clone())).collect()
 }
 
 impl Drop for Stage<'_> {

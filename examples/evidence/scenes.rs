@@ -6,34 +6,44 @@ use std::process::Command;
 use winject::internals::clock::FileTime;
 use winject::internals::hive::Hive;
 
-use crate::scene::{Change, IMAGE, Scene};
-use crate::support::{find_program, root};
+use crate::scene::{Change, DATA, IMAGE, Scene};
+use crate::support::{find_program, root, run};
 
 /// A scene, or why it cannot be made here and whether that is excused.
 pub type Made = Result<Scene, (&'static str, String, bool)>;
 
+const RAW: &str = "disk.raw";
+const QCOW2: &str = "disk.qcow2";
+/// The sample disk as it is in the package: compressed, so it is only read.
+const BASE: &str = "base.qcow2";
+const PLAN: &str = "plan.json";
+const OUTPUT: &str = "out.qcow2";
+/// Lets a qcow2 have its data file written.
+const ALLOW_DATA: [&str; 2] = ["--allow-path", DATA];
+
 /// Makes the files of all scenes below `folder`.
 pub fn all(folder: &Path, winject: &Path) -> Vec<Made> {
     let maker = Maker { folder: folder.to_owned(), winject: winject.to_owned() };
-    let raw = maker.scene("raw", Change::InPlace, "disk.raw");
-    maker.convert(&raw.store.join("disk.raw"));
-    let mut device = maker.scene("block device (loop)", Change::Device, "disk.raw");
-    maker.convert(&device.store.join("disk.raw"));
-    device.recovery = words(&["recover", "-q", IMAGE]);
+    let drivers = drivers();
+    let (overlay, conversion) = (["inject", "-q", BASE, "--drivers", &drivers], ["convert", "-q", BASE, "--inject"]);
     vec![
-        Ok(with(raw, &in_place(&[]))),
-        if rustix::process::geteuid().is_root() && Path::new("/dev/loop-control").exists() {
-            find("losetup", device.name).map(|()| with(device, &in_place(&[])))
-        } else {
-            Err((device.name, "it takes root and loop devices".to_owned(), true))
-        },
-        find("qemu-img", "qcow2").map(|()| maker.qcow2("qcow2", "")),
-        find("qemu-img", "qcow2, data file").map(|()| maker.data_file()),
-        Ok(maker.undo("undo, raw", "disk.raw")),
-        find("qemu-img", "undo, qcow2").map(|()| maker.undo("undo, qcow2", "disk.qcow2")),
+        Ok(inject(maker.image("raw", RAW), &[])),
+        maker.device("block device (loop)").map(|scene| inject(scene, &[])),
+        maker.qcow2("qcow2").map(|scene| inject(scene, &[])),
+        maker.data_file("qcow2, data file").map(|scene| inject(scene, &ALLOW_DATA)),
+        Ok(maker.apply(maker.image("apply, raw", RAW))),
+        maker.qcow2("apply, qcow2").map(|scene| maker.apply(scene)),
+        Ok(undo(maker.image("undo, raw", RAW), &[])),
+        maker.device("undo, block device (loop)").map(|scene| undo(scene, &[])),
+        maker.qcow2("undo, qcow2").map(|scene| undo(scene, &[])),
+        maker.data_file("undo, qcow2, data file").map(|scene| undo(scene, &ALLOW_DATA)),
         Ok(maker.hive()),
-        Ok(maker.output("overlay", &["inject", "-q", "base.qcow2", "--drivers", &drivers(), "--output"])),
-        Ok(maker.output("conversion", &["convert", "-q", "base.qcow2", "--inject", &drivers(), "--threads", "2"])),
+        Ok(write(maker.output("overlay"), &[&overlay[..], &["--output"]].concat())),
+        Ok(write(maker.output("conversion"), &[&conversion[..], &[&drivers, "--threads", "2"]].concat())),
+        Ok(maker.apply_to(maker.output("apply, overlay"), &["--overlay"])),
+        Ok(maker.apply_to(maker.output("apply, conversion"), &["--threads", "2", "--to-output"])),
+        Ok(maker.plan("plan", &[])),
+        Ok(maker.plan("plan with its bundle", &["--bundle"])),
     ]
 }
 
@@ -47,34 +57,59 @@ impl Maker {
         Scene::new(name, change, image, &self.folder, &self.winject)
     }
 
-    /// The sample disk as an image that can be edited in place.
+    /// The sample disk as a raw image.
+    fn image(&self, name: &'static str, image: &'static str) -> Scene {
+        let scene = self.scene(name, Change::InPlace, image);
+        self.convert(&scene.store.join(image));
+        scene
+    }
+
     fn convert(&self, to: &Path) {
-        let status = Command::new(&self.winject).args(["convert", "-q"]).args([&sample(), to]).status().unwrap();
-        assert!(status.success(), "winject convert: {status}");
+        run(Command::new(&self.winject).args(["convert", "-q"]).args([&sample(), to]));
     }
 
-    fn qcow2(&self, name: &'static str, options: &str) -> Scene {
-        let scene = self.scene(name, Change::InPlace, "disk.qcow2");
-        qemu_img(&scene.store, options, "disk.qcow2");
-        with(scene, &in_place(&[]))
-    }
-
-    fn data_file(&self) -> Scene {
-        let mut scene = self.scene("qcow2, data file", Change::InPlace, "disk.qcow2");
-        qemu_img(&scene.store, "-o data_file=data.bin", "disk.qcow2");
-        scene.recovery.extend(words(&["--allow-path", "data.bin"]));
-        with(scene, &in_place(&["--allow-path", "data.bin"]))
-    }
-
-    /// The edit is made first, in the same place: its record names the image's inode.
-    fn undo(&self, name: &'static str, image: &'static str) -> Scene {
-        let mut scene = self.scene(name, Change::InPlace, image);
-        match image.ends_with(".qcow2") {
-            true => qemu_img(&scene.store, "", image),
-            false => self.convert(&scene.store.join(image)),
+    fn device(&self, name: &'static str) -> Made {
+        if !rustix::process::geteuid().is_root() || !Path::new("/dev/loop-control").exists() {
+            return Err((name, "it takes root and loop devices".to_owned(), true));
         }
-        scene.before = Some(in_place(&[]));
-        with(scene, &words(&["undo", "-q", IMAGE]))
+        find("losetup", name)?;
+        let scene = self.scene(name, Change::Device, RAW);
+        self.convert(&scene.store.join(RAW));
+        Ok(scene)
+    }
+
+    fn qcow2(&self, name: &'static str) -> Made {
+        find("qemu-img", name)?;
+        let scene = self.scene(name, Change::InPlace, QCOW2);
+        qemu_img(&scene.store, &[]);
+        Ok(scene)
+    }
+
+    fn data_file(&self, name: &'static str) -> Made {
+        find("qemu-img", name)?;
+        let mut scene = self.scene(name, Change::InPlace, QCOW2);
+        qemu_img(&scene.store, &["-o", &format!("data_file={DATA}")]);
+        scene.recovery.extend(words(&ALLOW_DATA));
+        Ok(scene)
+    }
+
+    /// Saves the plan for an image of the scene.
+    fn save_plan(&self, scene: &Scene, image: &str) {
+        let mut command = Command::new(&self.winject);
+        command.current_dir(&scene.store).args(["plan", "-q", image, "--drivers", &drivers(), "--bundle", "-o", PLAN]);
+        run(&mut command);
+    }
+
+    /// The plan was made before.
+    fn apply(&self, mut scene: Scene) -> Scene {
+        self.save_plan(&scene, scene.image);
+        scene.is_once = true;
+        with(scene, &words(&["apply", "-q", PLAN, "--image", IMAGE, "--in-place"]))
+    }
+
+    fn apply_to(&self, scene: Scene, options: &[&str]) -> Scene {
+        self.save_plan(&scene, BASE);
+        write(scene, &[&["apply", "-q", PLAN], options].concat())
     }
 
     fn hive(&self) -> Scene {
@@ -87,12 +122,21 @@ impl Maker {
         with(scene, &words(&["reg", "set", "-q", "SYSTEM", key, "--value", "Group", "--data", "SCSI miniport"]))
     }
 
-    /// A command whose output replaces an earlier one.
-    fn output(&self, name: &'static str, arguments: &[&str]) -> Scene {
-        let scene = self.scene(name, Change::Replace, "out.qcow2");
-        std::fs::copy(sample(), scene.store.join("base.qcow2")).unwrap();
-        std::fs::write(scene.store.join("out.qcow2"), "the output of an earlier run").unwrap();
-        with(scene, &[words(arguments), words(&["out.qcow2", "--overwrite"])].concat())
+    /// For a command whose output replaces an earlier one.
+    fn output(&self, name: &'static str) -> Scene {
+        let scene = self.scene(name, Change::Replace, OUTPUT);
+        std::fs::copy(sample(), scene.store.join(BASE)).unwrap();
+        std::fs::write(scene.store.join(OUTPUT), "the output of an earlier run").unwrap();
+        scene
+    }
+
+    /// The plan replaces an earlier one, whose bundle is not there.
+    fn plan(&self, name: &'static str, options: &[&str]) -> Scene {
+        let scene = self.scene(name, Change::Replace, PLAN);
+        std::fs::copy(sample(), scene.store.join(BASE)).unwrap();
+        std::fs::write(scene.store.join(PLAN), "an earlier plan").unwrap();
+        let arguments = ["plan", "-q", BASE, "--drivers", &drivers(), "-o", PLAN, "--overwrite"];
+        with(scene, &words(&[&arguments, options].concat()))
     }
 }
 
@@ -103,6 +147,21 @@ fn with(mut scene: Scene, arguments: &[String]) -> Scene {
 
 fn in_place(more: &[&str]) -> Vec<String> {
     [words(&["inject", "-q", IMAGE, "--drivers", &drivers(), "--in-place"]), words(more)].concat()
+}
+
+fn inject(scene: Scene, more: &[&str]) -> Scene {
+    with(scene, &in_place(more))
+}
+
+/// The edit is made first, in the same place: its record names the image's inode.
+fn undo(mut scene: Scene, more: &[&str]) -> Scene {
+    (scene.before, scene.is_once) = (Some(in_place(more)), true);
+    with(scene, &words(&[&["undo", "-q", IMAGE], more].concat()))
+}
+
+/// A command that ends with the name of its output.
+fn write(scene: Scene, arguments: &[&str]) -> Scene {
+    with(scene, &words(&[arguments, &[OUTPUT, "--overwrite"]].concat()))
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -122,9 +181,8 @@ fn find(program: &str, name: &'static str) -> Result<(), (&'static str, String, 
 }
 
 /// The sample disk, as a qcow2 that qemu-img makes in `folder`.
-fn qemu_img(folder: &Path, options: &str, to: &str) {
+fn qemu_img(folder: &Path, options: &[&str]) {
     let mut command = Command::new("qemu-img");
-    command.current_dir(folder).args(["convert", "-O", "qcow2"]).args(options.split_whitespace());
-    let status = command.arg(sample()).arg(to).status().unwrap();
-    assert!(status.success(), "qemu-img convert: {status}");
+    command.current_dir(folder).args(["convert", "-O", "qcow2"]).args(options);
+    run(command.arg(sample()).arg(QCOW2));
 }

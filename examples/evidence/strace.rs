@@ -140,9 +140,14 @@ impl Call {
                 Some(path) => Some(Op::Write(path, self.number(3)?, self.data(1)?)),
                 None => None,
             },
+            // What was a folder then is one still.
             "fsync" | "fdatasync" => {
-                file(0)?.map(|path| if path.as_os_str().is_empty() { Op::SyncFolder } else { Op::Flush(path) })
+                let op =
+                    |path: PathBuf| if folder.join(&path).is_dir() { Op::SyncFolder(path) } else { Op::Flush(path) };
+                file(0)?.map(op)
             }
+            "mkdir" => file(0)?.map(Op::CreateFolder),
+            "mkdirat" => file(1)?.map(Op::CreateFolder),
             "ftruncate" => match file(0)? {
                 Some(path) => Some(Op::SetLen(path, self.number(1)?)),
                 None => None,

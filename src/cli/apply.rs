@@ -22,9 +22,10 @@ pub struct Args {
     /// Plan that winject plan has written; with its bundle, the folder PLAN.files next to it, no drivers are needed
     plan: PathBuf,
 
-    /// Apply it to this disk image [default: the image that the plan names, in the folder of the plan]
+    /// Apply it to this disk image; repeatable, for all disks of the plan in any order [default: the images that the plan
+    /// names, in the folder of the plan]
     #[arg(long, value_name = "IMAGE")]
-    image: Option<PathBuf>,
+    image: Vec<PathBuf>,
 
     /// Find the plan's files in this folder or ISO image, by their path or their hash; repeatable
     #[arg(long, value_name = "PATH")]
@@ -85,8 +86,11 @@ pub struct Args {
 }
 
 impl Args {
-    fn request(&self, image: PathBuf) -> Result<InjectRequest> {
+    fn request(&self, disks: Vec<PathBuf>) -> Result<InjectRequest> {
+        let mut disks = disks.into_iter();
+        let image = disks.next().unwrap_or_default();
         Ok(InjectRequest {
+            other_disks: disks.collect(),
             format: self.source.format,
             path_policy: self.source.path_policy(),
             disk: self.source.disk.clone(),
@@ -128,8 +132,8 @@ impl Args {
 /// Those of [`job::apply`].
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let plan = SavedPlan::read(&args.plan)?;
-    let image = args.image.clone().map_or_else(|| plan.image_in_its_folder(), Ok)?;
-    let request = args.request(image)?;
+    let disks = if args.image.is_empty() { plan.disks_in_its_folder()? } else { args.image.clone() };
+    let request = args.request(disks)?;
     job::check_apply_outputs(&plan, &request, &args.report)?;
     carry_out(&request, &args.report, ui, |observer, report| job::apply_into(&plan, &request, observer, report))
 }

@@ -59,6 +59,14 @@ pub struct QuestionArgs {
     pub source: ImageArgs,
 }
 
+// The disk to work on, for commands that take several
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub struct ChosenDiskArgs {
+    /// Use the Windows on this disk, when several of the disks hold one
+    #[arg(long, value_name = "DISK")]
+    pub windows_disk: Option<PathBuf>,
+}
+
 // The Windows to work on
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct PartitionArgs {

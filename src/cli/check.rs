@@ -2,17 +2,22 @@
 
 use std::path::PathBuf;
 
-use super::Ui;
-use super::args::{ImageArgs, PartitionArgs, SignatureArg};
+use super::args::{ChosenDiskArgs, ImageArgs, PartitionArgs, SignatureArg};
+use super::{Ui, signals};
+use crate::clock::FileTime;
 use crate::error::Result;
 use crate::exit::ExitCode;
-use crate::job;
+use crate::job::{self, Destination, InjectRequest};
 use crate::windows::{Bus, CheckOptions};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
-    image: PathBuf,
+    /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; give all disks of a machine that has several, in any order
+    #[arg(required = true, value_name = "DISK")]
+    image: Vec<PathBuf>,
+
+    #[command(flatten)]
+    chosen: ChosenDiskArgs,
 
     /// Check whether the guest boots from a disk on this bus [default: both buses]
     #[arg(long, value_parser = parse_bus, value_name = "virtio-blk|virtio-scsi")]
@@ -45,7 +50,20 @@ fn parse_bus(name: &str) -> std::result::Result<Bus, String> {
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let buses = args.bus.map_or_else(|| Bus::ALL.to_vec(), |bus| vec![bus]);
     let options = CheckOptions { signatures: args.signature_policy.into() };
-    let answer = job::check(&args.image, &args.source.open_options(), args.windows.partition, &buses, &options)?;
+    let mut disks = args.image.into_iter();
+    let image = disks.next().unwrap_or_default();
+    let request = InjectRequest {
+        other_disks: disks.collect(),
+        windows_disk: args.chosen.windows_disk,
+        format: args.source.format,
+        path_policy: args.source.path_policy(),
+        disk: args.source.disk,
+        partition: args.windows.partition,
+        cancel: signals::cancel(),
+        ..InjectRequest::new(image, Vec::new(), Destination::DryRun, FileTime(0))
+    };
+    let answer = job::check(&request, &buses, &options)?;
+    answer.warnings.iter().for_each(|warning| ui.warn(warning));
     if args.json {
         ui.json(&answer)?;
     } else {

@@ -33,7 +33,12 @@ pub struct RunDocument {
 const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["cmd", "command"], |_, field| require_local(field)),
     Key::new(&["windows"], |_, field| require_windows(field)),
-    Key::new(&["vmdk", "image"], |run, field| set(&mut run.spec.image, field.path()?.unwrap_or_default())),
+    Key::new(&["vmdk", "image"], |run, field| {
+        let mut disks = field.paths()?.into_iter();
+        set(&mut run.spec.image, disks.next().unwrap_or_default())?;
+        set(&mut run.spec.other_disks, disks.collect())
+    }),
+    Key::new(&["windows_disk"], |run, field| set(&mut run.spec.windows_disk, field.path()?)),
     Key::new(&["format"], |run, field| set(&mut run.spec.source.format, format(field)?)),
     Key::new(&["allow_path"], |run, field| set(&mut run.spec.source.allow_path, field.paths()?)),
     Key::new(&["disk"], |run, field| set(&mut run.spec.source.disk, field.optional_text()?)),
@@ -144,23 +149,30 @@ impl RunDocument {
         let mut run = Self::default();
         document.read(&map, KEYS, &mut run)?;
         run.warnings = document.into_warnings();
-        run.complete();
+        run.complete(name)?;
         Ok(run)
     }
 
     /// Fills in what follows from several keys, whatever their order.
-    fn complete(&mut self) {
+    fn complete(&mut self, name: &str) -> Result<()> {
         let Self { spec, output_dir, compress, .. } = self;
         // A level alone asks for compression, too.
         let implied = spec.new_image.compress_level.map(|_| Compression::Zlib);
         spec.new_image.compress = compress.unwrap_or(implied);
-        if let (None, None, Some(folder), Some(stem)) =
-            (&spec.output, &spec.to_output, &output_dir, spec.image.file_stem())
+        // The new image is that of the disk with Windows.
+        let image = spec.windows_disk.as_ref().unwrap_or(&spec.image);
+        if let (None, None, Some(folder), Some(stem)) = (&spec.output, &spec.to_output, &output_dir, image.file_stem())
         {
+            if spec.windows_disk.is_none() && !spec.other_disks.is_empty() && !spec.in_place && !spec.dry_run {
+                let message = "cannot name the new image: it is not known yet which of the disks holds Windows";
+                let hint = "add a line `to_output: NEW.qcow2`, or `windows_disk: DISK`";
+                return Err(Error::new(Kind::Usage, Layer::Cli, message).path(name).hint(hint));
+            }
             let mut name = stem.to_owned();
             name.push(if spec.new_image.output_format == Some(Format::Raw) { ".raw" } else { ".qcow2" });
             spec.to_output = Some(folder.join(name));
         }
+        Ok(())
     }
 }
 
@@ -271,6 +283,10 @@ mod tests {
     fn paths_are_relative_to_the_document_and_the_name_comes_from_the_input() {
         let config = parse("vmdk: ../in/win.disk.vmdk\noutput_dir: out\n").unwrap();
         assert_eq!(config.spec.to_output.as_deref(), Some(Path::new("/etc/winject/out/win.disk.qcow2")));
+        let disks = "vmdk: [boot.vmdk, win.vmdk]\noutput_dir: out\n";
+        assert!(parse(disks).unwrap_err().hint_text().unwrap().contains("to_output"));
+        let config = parse(&format!("{disks}windows_disk: win.vmdk\n")).unwrap();
+        assert_eq!(config.spec.to_output.as_deref(), Some(Path::new("/etc/winject/out/win.qcow2")));
         let config = parse("vmdk: win.vmdk\noutput_dir: out\nout_format: raw\n").unwrap();
         assert_eq!(config.spec.to_output.as_deref(), Some(Path::new("/etc/winject/out/win.raw")));
     }
@@ -345,7 +361,7 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let run = parse(
-            "vmdk: in.ova\nformat: VHD\nallow_path: [a, b]\ndisk: d.vmdk\ndrivers: [m.iso, vendor]\ndefinitions: defs.yaml\n\
+            "vmdk: [in.ova, b.raw, c.vhd]\nwindows_disk: b.raw\nformat: VHD\nallow_path: [a, b]\ndisk: d.vmdk\ndrivers: [m.iso, vendor]\ndefinitions: defs.yaml\n\
              output: o.qcow2\nto_output: t.raw\noutput_format: raw\ncompress: zstd\ncompress_level: 3\nchecksum: yes\n\
              in_place: true\nno_undo: true\ndry_run: true\noverwrite: true\nthreads: 2\nreport: [r.md, s.json]\npartition: 3\n\
              registration: FULL\nsignature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: on\n\
@@ -357,6 +373,7 @@ mod tests {
         let at = |name: &str| Path::new("/etc/winject").join(name);
         let spec = run.spec;
         assert_eq!((spec.image, spec.source.format), (at("in.ova"), Some(Format::Vhd)));
+        assert_eq!((spec.other_disks, spec.windows_disk), (vec![at("b.raw"), at("c.vhd")], Some(at("b.raw"))));
         assert_eq!((spec.source.allow_path, spec.source.disk.as_deref()), (vec![at("a"), at("b")], Some("d.vmdk")));
         assert_eq!((spec.drivers, spec.output), (vec![at("m.iso"), at("vendor")], Some(at("o.qcow2"))));
         assert_eq!((spec.to_output, spec.new_image.output_format), (Some(at("t.raw")), Some(Format::Raw)));

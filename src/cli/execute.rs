@@ -1,7 +1,7 @@
 //! Runs an injection: shows its steps and its outcome, and writes its reports.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::request::InjectSpec;
 use super::signals::{self, Subject};
@@ -36,7 +36,7 @@ pub fn carry_out(
         signals::set_subject(subject);
     }
     let mut report = Report::of_request(request);
-    let watcher = Watcher::new(ui);
+    let watcher = Watcher { is_in_place: request.destination == Destination::InPlace, ..Watcher::new(ui) };
     let outcome = run(&watcher, &mut report);
     drop(watcher);
     if !is_reported(&outcome) {
@@ -61,6 +61,8 @@ pub(super) fn is_reported<T>(outcome: &Result<T>) -> bool {
 fn subject(request: &InjectRequest) -> Option<Subject> {
     match &request.destination {
         Destination::DryRun => None,
+        // Which of several disks is written, the job finds out.
+        Destination::InPlace if !request.other_disks.is_empty() => None,
         Destination::InPlace => Some(Subject::InPlace(request.image.clone())),
         Destination::Overlay(path) | Destination::Standalone { path, .. } => Some(Subject::Output(path.clone())),
     }
@@ -131,11 +133,13 @@ fn show_outcome(report: &Report, ui: &Ui) {
 pub(super) struct Watcher<'a> {
     ui: &'a Ui,
     current: RefCell<Option<Progress>>,
+    /// Whether the job writes into its image.
+    is_in_place: bool,
 }
 
 impl<'a> Watcher<'a> {
     pub(super) fn new(ui: &'a Ui) -> Self {
-        Self { ui, current: RefCell::new(None) }
+        Self { ui, current: RefCell::new(None), is_in_place: false }
     }
 }
 
@@ -145,6 +149,12 @@ impl Observer for Watcher<'_> {
         self.current.take();
         tracing::info!("{title}");
         *self.current.borrow_mut() = Some(self.ui.progress(title));
+    }
+    fn image(&self, path: &Path) {
+        tracing::info!(path = %path.display(), "the disk with Windows");
+        if self.is_in_place {
+            signals::set_subject(Subject::InPlace(path.to_owned()));
+        }
     }
     fn progress(&self, done: u64, total: u64) {
         if let Some(bar) = &*self.current.borrow() {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Ui;
-use super::args::{GuestArgs, ImageArgs};
+use super::args::{ChosenDiskArgs, GuestArgs, ImageArgs};
 use super::document::RunDocument;
 use super::execute::execute;
 use super::request::InjectSpec;
@@ -15,14 +15,20 @@ use crate::exit::ExitCode;
 Examples:
   winject inject win.qcow2 --drivers virtio-win.iso --output win-virtio.qcow2
   winject inject win.qcow2 --drivers virtio-win.iso --in-place --report report.md
+  winject inject system.vmdk boot.vmdk --drivers virtio-win.iso --output win-virtio.qcow2
   winject inject win.qcow2 --drivers /usr/share/virtio-win --dry-run")]
 pub struct Args {
-    /// Disk image of a Windows that is shut down: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
-    image: PathBuf,
+    /// Disk image of a Windows that is shut down: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; give all disks of a machine that
+    /// has several, in any order: only the one with Windows is changed
+    #[arg(required = true, value_name = "DISK")]
+    image: Vec<PathBuf>,
 
     /// Take drivers from this folder or ISO image; repeatable, the first one is preferred
     #[arg(long, value_name = "PATH", required = true)]
     drivers: Vec<PathBuf>,
+
+    #[command(flatten)]
+    chosen: ChosenDiskArgs,
 
     /// Change the image itself; a journal in its folder makes an interrupted run undoable, and stays as IMAGE.winject-undo
     /// for winject undo
@@ -58,9 +64,13 @@ pub struct Args {
 
 impl From<Args> for InjectSpec {
     fn from(args: Args) -> Self {
-        let Args { image, drivers, in_place, no_undo, output, dry_run, overwrite, threads, source, guest } = args;
+        let Args { image, chosen, drivers, in_place, no_undo, output, dry_run, overwrite, threads, source, guest } =
+            args;
+        let mut disks = image.into_iter();
         Self {
-            image,
+            image: disks.next().unwrap_or_default(),
+            other_disks: disks.collect(),
+            windows_disk: chosen.windows_disk,
             drivers,
             in_place,
             no_undo,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::{GuestArgs, ImageArgs};
+use super::args::{ChosenDiskArgs, GuestArgs, ImageArgs};
 use super::execute::{Watcher, is_reported, write_reports};
 use super::request::InjectSpec;
 use super::{Ui, signals};
@@ -17,7 +17,8 @@ use crate::plan::saved::Sha256Sum;
 #[command(after_help = "\
 Nothing is written to the image, nor to its folder. A plan holds the identity of the image, the hash of everything that
 was read for it, every edit with what it replaces, and the generated files; drivers are named by their hashes. The same
-image, drivers and options give the same bytes. A signature of the file is one of all that it does.
+image, drivers and options give the same bytes. A signature of the file is one of all that it does. winject apply does
+exactly what it says.
 
 Examples:
   winject plan win.qcow2 --drivers virtio-win.iso
@@ -25,9 +26,13 @@ Examples:
   winject plan win.qcow2 --drivers virtio-win.iso --check
   winject plan --show plan.json")]
 pub struct Args {
-    /// Disk image of a Windows that is shut down: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
-    #[arg(required_unless_present = "show")]
-    image: Option<PathBuf>,
+    /// Disk image of a Windows that is shut down: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; give all disks of a machine that
+    /// has several, in any order
+    #[arg(required_unless_present = "show", value_name = "DISK")]
+    image: Vec<PathBuf>,
+
+    #[command(flatten)]
+    chosen: ChosenDiskArgs,
 
     /// Take drivers from this folder or ISO image; repeatable, the first one is preferred
     #[arg(long, value_name = "PATH", required_unless_present = "show")]
@@ -87,8 +92,11 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
 
 /// Plans, prints the review and writes the files.
 fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
+    let mut disks = args.image.iter().cloned();
     let spec = InjectSpec {
-        image: args.image.clone().unwrap_or_default(),
+        image: disks.next().unwrap_or_default(),
+        other_disks: disks.collect(),
+        windows_disk: args.chosen.windows_disk.clone(),
         drivers: args.drivers.clone(),
         dry_run: true,
         overwrite: args.overwrite,

@@ -18,6 +18,9 @@ const CERTIFICATE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InjectSpec {
     pub image: PathBuf,
+    /// The other disks of the same machine.
+    pub other_disks: Vec<PathBuf>,
+    pub windows_disk: Option<PathBuf>,
     pub source: ImageArgs,
     /// Driver media, the preferred one first.
     pub drivers: Vec<PathBuf>,
@@ -46,6 +49,8 @@ impl InjectSpec {
         let guest = &self.guest;
         let destination = self.destination()?;
         Ok(InjectRequest {
+            other_disks: self.other_disks.clone(),
+            windows_disk: self.windows_disk.clone(),
             format: self.source.format,
             path_policy: self.source.path_policy(),
             disk: self.source.disk.clone(),

@@ -17,6 +17,11 @@ impl FileId {
     }
 }
 
+/// Whether two paths lead to one file.
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
+    one == other || FileId::of(one).is_some_and(|id| FileId::of(other) == Some(id))
+}
+
 impl From<&std::fs::Metadata> for FileId {
     fn from(meta: &std::fs::Metadata) -> Self {
         Self { device: meta.dev(), inode: meta.ino() }

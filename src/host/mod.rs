@@ -21,6 +21,7 @@ mod target;
 mod text_output;
 
 pub(crate) use atomic_file::{AtomicFile, rewrite};
+pub(crate) use file_id::is_same_file;
 pub(crate) use files::PRIVATE;
 pub use files::{HostFiles, RealHost};
 pub(crate) use folder::{create_folder, folder_of};

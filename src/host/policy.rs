@@ -95,6 +95,11 @@ impl PathPolicy {
         &self.allowed
     }
 
+    /// Whether any file that an image names may be written, see [`allows_writing`](Self::allows_writing).
+    pub(crate) fn allows_any(&self) -> bool {
+        self.anything || !self.allowed.is_empty()
+    }
+
     /// Whether an edit in place may write to this file, which an image names: only if it is allowed itself. A folder
     /// that is allowed is enough for reading.
     #[must_use]

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::disks::OpenedDisks;
 use super::expectation::Expectation;
 use super::explain::explain;
 use super::inject::run_staging_job;
 use super::locate::locate;
+use super::match_disks::match_disks;
 use super::outputs::{check_outputs, refuse_raw_overlay};
 use super::plan::windows_facts;
 use super::report::{AppliedPlan, Report};
@@ -77,13 +79,14 @@ pub fn check_apply_outputs(plan: &SavedPlan, request: &InjectRequest, reports: &
 fn run(plan: &SavedPlan, request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
     let document = plan.document();
     require_overrides(plan, request)?;
+    check_apply_outputs(plan, request, &[])?;
+    let request = &match_disks(plan, request, observer, report)?;
     let request = InjectRequest {
         definitions: None,
         partition: Some(document.partition.number),
         policy: Policy { signature: document.expects.signature_policy },
         ..request.clone()
     };
-    check_apply_outputs(plan, &request, &[])?;
     observer.step("Looking for the plan's files");
     let bundle = Sources::open(&plan.bundle_if_any().into_iter().collect::<Vec<_>>())?;
     let contents = document.find_contents(&bundle, &Sources::open(&request.drivers)?)?;
@@ -128,13 +131,13 @@ struct Application<'a> {
 
 impl StagingJob for Application<'_> {
     /// An interrupted run is not recovered from: the plan was made for the image as it was before or after that run.
-    fn open(&self, report: &mut Report) -> Result<Stage> {
+    fn open(&self, report: &mut Report) -> Result<OpenedDisks> {
         self.observer.step("Opening the image");
         self.request.cancel.check()?;
         open_unrecovered(self.request, report)
     }
 
-    fn stage(&self, report: &mut Report, opened: Result<Stage>) -> Result<Staged> {
+    fn stage(&self, report: &mut Report, opened: Result<OpenedDisks>) -> Result<Staged> {
         let found = self.find_planned(opened?)?;
         stage_plan(self.request, self.observer, report, found, self)
     }
@@ -142,7 +145,8 @@ impl StagingJob for Application<'_> {
 
 impl Application<'_> {
     /// Finds the Windows that the plan was made for, as it was then.
-    fn find_planned(&self, stage: Stage) -> Result<FoundWindows> {
+    fn find_planned(&self, disks: OpenedDisks) -> Result<FoundWindows> {
+        let OpenedDisks { stage, others } = disks;
         let document = self.plan.document();
         self.observer.step("Comparing the image with the plan");
         let table = partition::read(&stage).map_err(|error| error.path(self.image()))?;
@@ -156,13 +160,16 @@ impl Application<'_> {
             None => vec![format!("the disk has no partition {}", document.partition.number)],
         };
         self.require_none(differences)?;
+        for (planned, other) in document.others.iter().zip(&others) {
+            self.require_none(other.compare(planned)?)?;
+        }
 
         let original = stage.original();
         let unchanged = || document.reads.is_unchanged(&original);
         let locate = || locate(&stage, &table, self.request.partition);
         let (is_unchanged, found) = in_parallel(self.request, unchanged, locate)?;
         match (is_unchanged?, found) {
-            (true, Ok((installation, hives))) => Ok(FoundWindows { stage, table, installation, hives }),
+            (true, Ok((installation, hives))) => Ok(FoundWindows { stage, others, table, installation, hives }),
             // A hive may have changed so that it cannot be read any more.
             (true, Err(error)) => {
                 let partition = table.partition(document.partition.number)?;
@@ -204,7 +211,8 @@ impl Application<'_> {
         if differences.is_empty() {
             differences.push("something that the plan was made from has changed on the disk".to_owned());
         }
-        let image = shell_argument(&self.request.image, "IMAGE");
+        let disks = std::iter::once(&self.request.image).chain(&self.request.other_disks);
+        let image = disks.map(|path| shell_argument(path, "IMAGE")).collect::<Vec<_>>().join(" ");
         let drivers = self.request.drivers.first().map(|path| shell_argument(path, "DRIVERS"));
         let drivers = drivers.unwrap_or_else(|| "DRIVERS".to_owned());
         let plan = shell_argument(self.plan.path(), "PLAN.json");

@@ -1,69 +1,73 @@
 //! Whether the Windows in an image will boot from a virtio disk.
 
-use std::path::Path;
-
 use serde::Serialize;
 
+use super::choose_disk::{check_disks, choose_disk};
+use super::disks::{OpenedDisks, OtherDisk, disk_name, with_boot_disks};
 use super::explain::explain;
 use super::locate::{edit_refusal, locate_partition};
-use crate::block::{self, Image};
+use super::report::Report;
+use super::request::{Destination, InjectRequest, Silent};
+use super::staging::open_unrecovered;
 use crate::error::Result;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionView};
-use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions};
+use crate::windows::{self, BootCheck, Bus, CheckOptions, VmDisk};
 
 /// Whether a guest boots, as [`check`] answers.
 #[derive(Debug, Clone, Serialize)]
 pub struct BootAnswer {
-    /// Path of the image file.
+    /// Path of the image file; of several disks, the one with Windows.
     pub image: String,
+    /// Paths of the other disks; left out if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub other_disks: Vec<String>,
     /// Number of the partition with Windows.
     pub partition: u32,
     /// Whether the guest boots from at least one of the buses.
     pub boots: bool,
     /// The answer for each bus, with all findings.
     pub buses: Vec<BootCheck>,
+    /// What may make the answer out of date: signs that a disk is in use, and volumes that were not searched for
+    /// Windows. Left out when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Bytes read from the image's files.
     pub bytes_read: u64,
 }
 
-/// Walks the boot chain of the Windows in an image for each of the buses. Writes nothing. `number` chooses the partition,
-/// if there are several with Windows.
+/// Walks the boot chain of the Windows on one of a request's disks for each of the buses. Of the request count the disks,
+/// how they are read, and the partition. Writes nothing.
 ///
 /// # Errors
-/// When the image cannot be read, or holds no Windows. That the guest does not boot is an answer, not an error.
-pub fn check(
-    image: &Path,
-    options: &block::OpenOptions,
-    number: Option<u32>,
-    buses: &[Bus],
-    strictness: &CheckOptions,
-) -> Result<BootAnswer> {
-    check_image(image, options, number, buses, strictness).map_err(explain)
+/// When a disk cannot be read, or none holds a Windows. That the guest does not boot is an answer, not an error.
+pub fn check(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptions) -> Result<BootAnswer> {
+    check_machine(request, buses, strictness).map_err(explain)
 }
 
-fn check_image(
-    path: &Path,
-    options: &block::OpenOptions,
-    number: Option<u32>,
-    buses: &[Bus],
-    strictness: &CheckOptions,
-) -> Result<BootAnswer> {
-    let image = block::open(path, options)?;
-    let disk: &dyn Image = &*image;
-    let table = partition::read(disk).map_err(|error| error.path(path.display().to_string()))?;
-    let partition = locate_partition(&disk, &table, number)?;
-    let volume = Volume::open(PartitionView::new(&disk, &partition)?, &OpenOptions::read_only())?;
-    let around = BootDisk { disk: &disk, table: &table, partition: &partition };
-    let mut answers = windows::boot_checks(&volume, Some(&around), buses, strictness)?;
-    if let Some(refusal) = edit_refusal(disk, &partition) {
+fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptions) -> Result<BootAnswer> {
+    let request = InjectRequest { destination: Destination::DryRun, ..request.clone() };
+    let mut report = Report::of_request(&request);
+    check_disks(&request)?;
+    let request = choose_disk(&request, &Silent, &mut report)?;
+    let OpenedDisks { stage, others } = open_unrecovered(&request, &mut report)?;
+    let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
+    let partition = locate_partition(&stage, &table, request.partition)?;
+    let volume = Volume::open(PartitionView::new(&stage, &partition)?, &OpenOptions::read_only())?;
+    let windows = VmDisk { disk: &stage, table: &table, name: &disk_name(&request, &request.image) };
+    let mut answers = with_boot_disks(windows, &partition, &others, |disks| {
+        windows::boot_checks(&volume, Some(disks), buses, strictness)
+    })?;
+    if let Some(refusal) = edit_refusal(&stage, &partition) {
         answers.iter_mut().for_each(|answer| answer.add_state(refusal.to_string()));
     }
     Ok(BootAnswer {
-        image: path.display().to_string(),
+        image: report.run.image,
+        other_disks: report.run.other_disks,
         partition: partition.number,
         boots: answers.iter().any(|answer| answer.boots),
         buses: answers,
-        bytes_read: image.bytes_read(),
+        bytes_read: stage.image().bytes_read() + others.iter().map(OtherDisk::bytes_read).sum::<u64>(),
+        warnings: report.virtio.warnings,
     })
 }

@@ -5,7 +5,7 @@ use crate::drivers::{Category, Selection, SignatureLevel};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::partition::Partition;
 use crate::plan::saved::Expects;
-use crate::windows::{BootCheck, Bus, Finding, Guest};
+use crate::windows::{BootCheck, Bus, Code, Finding, Guest};
 
 /// What the boot check of a staged disk has to show.
 #[derive(Debug)]
@@ -94,7 +94,14 @@ fn does_not_boot(answer: &BootCheck) -> Error {
     let reasons: Vec<&str> = answer.failures().map(|finding| finding.text.as_str()).collect();
     let what = format!("the guest would not boot from {}: {}", answer.bus.name(), reasons.join("; "));
     // a guest that was broken before is damage (5), not a failed injection (8)
-    let (kind, hint) = if answer.failures().any(Finding::is_of_the_guest) {
+    let is_elsewhere = |finding: &Finding| {
+        matches!(finding.code, Code::NoSystemPartition | Code::NoActivePartition | Code::NoBootManager | Code::NoBcd)
+    };
+    let (kind, hint) = if answer.failures().any(is_elsewhere) && answer.failures().all(Finding::is_of_the_guest) {
+        let hint = "nothing was written; if the boot manager lies on another disk of the machine, name that one, too, next to \
+                    the image: winject inject IMAGE DISK …; else repair the boot chain first (winject check IMAGE)";
+        (Kind::Damaged, hint)
+    } else if answer.failures().any(Finding::is_of_the_guest) {
         let hint = "nothing was written; winject check IMAGE shows the whole boot chain: repair it first";
         (Kind::Damaged, hint)
     } else {

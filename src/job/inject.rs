@@ -1,5 +1,7 @@
 //! The main job: injects drivers into a switched-off Windows.
 
+use super::choose_disk::choose_disk;
+use super::disks::OpenedDisks;
 use super::explain::explain;
 use super::outputs::check_outputs;
 use super::report::Report;
@@ -7,7 +9,6 @@ use super::request::{Destination, InjectRequest, Observer};
 use super::staging::{Staged, StagingJob, open_image, stage_changes};
 use super::standalone::write_standalone;
 use super::verify::verify;
-use crate::block::Stage;
 use crate::block::commit::{self, CommitOptions};
 use crate::block::convert::ConvertOptions;
 use crate::error::{Error, Layer, Result};
@@ -63,6 +64,7 @@ pub fn inject_into(request: &InjectRequest, observer: &dyn Observer, report: &mu
 
 fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
     check_outputs(request, &[])?;
+    let request = &choose_disk(request, observer, report)?;
     run_staging_job(request, observer, report, &Injection { request, observer })
 }
 
@@ -96,7 +98,7 @@ pub(super) fn run_staging_job(
             staged
         }
     };
-    report.run.bytes_read = staged.stage.image().bytes_read();
+    report.run.bytes_read = staged.bytes_read();
     report.succeed();
     report.summary = report.outcome(staged.scheme);
     Ok(())
@@ -107,6 +109,7 @@ pub(super) fn run_staging_job(
 /// # Errors
 /// Those of [`inject`].
 pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Staged> {
+    let request = &choose_disk(request, observer, report)?;
     stage_and_verify(observer, report, &Injection { request, observer })
 }
 
@@ -125,10 +128,10 @@ struct Injection<'a> {
 }
 
 impl StagingJob for Injection<'_> {
-    fn open(&self, report: &mut Report) -> Result<Stage> {
+    fn open(&self, report: &mut Report) -> Result<OpenedDisks> {
         open_image(self.request, self.observer, report)
     }
-    fn stage(&self, report: &mut Report, opened: Result<Stage>) -> Result<Staged> {
+    fn stage(&self, report: &mut Report, opened: Result<OpenedDisks>) -> Result<Staged> {
         stage_changes(self.request, self.observer, report, opened)
     }
 }

@@ -8,6 +8,10 @@ use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{Content, Disk, Partition, PartitionTable, PartitionView};
 use crate::windows::{self, Guest, Hives, Inspected};
 
+/// The hint for a disk without Windows.
+const OTHER_DISK: &str =
+    "is this the disk that Windows is installed on? of a machine with several disks, name all of them";
+
 /// A Windows installation and its partition.
 #[derive(Debug, Clone)]
 pub struct Installation {
@@ -159,12 +163,12 @@ fn the_only<T>(mut search: Search<T>, describe: impl Fn(&T) -> String) -> Result
             Err(Error::refused(Layer::Job, format!("the disk holds {} Windows installations", list.len()))
                 .hint(format!("choose one:\n  {}", list.join("\n  "))))
         }
-        (None, _) => Err(not_found(search)),
+        (None, _) => Err(no_windows(search)),
     }
 }
 
 /// Why no Windows was found: a volume that may hide one counts more than volumes without one.
-fn not_found<T>(search: Search<T>) -> Error {
+pub(super) fn no_windows<T>(search: Search<T>) -> Error {
     let Search { mut faults, others, .. } = search;
     let of_kind = |kind| faults.iter().position(|(_, error)| error.kind() == kind);
     // What the user can decide comes first, then damage: either hides more than a volume that cannot be read anyway.
@@ -173,13 +177,13 @@ fn not_found<T>(search: Search<T>) -> Error {
         Some(index) => faults.swap_remove(index).1,
         None if others.is_empty() => {
             let error = Error::new(Kind::NotWindows, Layer::Job, "no Windows found: the disk has no NTFS volume");
-            error.hint("is this the disk that the guest starts from?")
+            error.hint(OTHER_DISK)
         }
         None => {
             let list: Vec<String> = others.iter().map(Partition::label).collect();
             Error::new(Kind::NotWindows, Layer::Job, "no Windows found on this disk")
                 .expected_found("\\Windows\\System32\\config\\SYSTEM", format_args!("none in {}", list.join(", ")))
-                .hint("is this the disk that the guest starts from?")
+                .hint(OTHER_DISK)
         }
     }
 }

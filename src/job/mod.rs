@@ -10,6 +10,8 @@
 mod apply;
 mod bundle;
 mod check;
+mod choose_disk;
+mod disks;
 mod expectation;
 mod explain;
 mod folder;
@@ -17,6 +19,7 @@ mod hive_name;
 mod inject;
 mod inspect;
 mod locate;
+mod match_disks;
 mod outputs;
 mod plan;
 mod recover;

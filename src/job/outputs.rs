@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::choose_disk::check_disks;
 use super::folder::require_folder;
 use super::report;
 use super::request::{Destination, InjectRequest};
@@ -40,7 +41,9 @@ pub fn check_plan_outputs(request: &InjectRequest, reports: &[PathBuf], texts: &
 /// The files of a run, which exclude each other.
 fn check_files(request: &InjectRequest, reports: &[PathBuf]) -> Result<RunFiles> {
     let mut files = RunFiles::default();
+    check_disks(request)?;
     files.add_input("the input image", &request.image);
+    request.other_disks.iter().for_each(|path| files.add_input("a disk of the machine", path));
     for path in &request.drivers {
         files.add_input("the driver media", path);
     }

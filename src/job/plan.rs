@@ -6,6 +6,8 @@ use std::ffi::OsStr;
 
 use serde::Serialize;
 
+use super::choose_disk::choose_disk;
+use super::disks::{OtherDisk, disk_name, with_boot_disks};
 use super::expectation::Expectation;
 use super::explain::explain;
 use super::locate::Installation;
@@ -22,13 +24,13 @@ use crate::hex;
 use crate::hive::Hive;
 use crate::hive::check::Survey;
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{PartitionTable, PartitionView};
+use crate::partition::PartitionView;
 use crate::plan::saved::{
     BusVerdict, DriverFact, FindingFact, FindingLevel, ImageFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent,
     SavedStep, Sha256Sum, StateFacts, Verdict, WindowsFacts,
 };
 use crate::plan::{self, Change, Content, GuestHive, Plan};
-use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions, Guest, KnownGuest, Level};
+use crate::windows::{self, BootCheck, BootDisks, Bus, CheckOptions, Guest, KnownGuest, Level, VmDisk};
 
 /// A plan, and what it was made from.
 #[derive(Debug)]
@@ -81,12 +83,14 @@ pub fn plan_into(request: &InjectRequest, observer: &dyn Observer, report: &mut 
 }
 
 fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<SavablePlan> {
-    let opened = open_image(request, observer, report).map(|mut stage| {
-        stage.record_reads();
-        stage
+    let request = &choose_disk(request, observer, report)?;
+    let opened = open_image(request, observer, report).map(|mut disks| {
+        disks.stage.record_reads();
+        disks
     });
     let (drivers, found) = find_drivers_and_windows(request, observer, report, opened)?;
-    let FoundWindows { mut stage, table, installation, mut hives } = found;
+    let FoundWindows { mut stage, others, table, installation, mut hives } = found;
+    let name = disk_name(request, &request.image);
     report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
     let original = stage.original();
     let owners = || (!request.skip_volume_check).then(|| check_volume(&original, &installation.partition));
@@ -99,7 +103,10 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
         let (drawn, known) = drawn?;
         observer.step("Checking whether the guest boots");
         let system = hives.remove(&GuestHive::System).zip(survey);
-        let boot = BootBeforeAndAfter::check(request, &stage, &table, &installation, &drawn, system);
+        let disk = VmDisk { disk: &stage, table: &table, name: &name };
+        let boot = with_boot_disks(disk, &installation.partition, &others, |disks| {
+            BootBeforeAndAfter::check(request, &stage, disks, &installation, &drawn, system)
+        });
         Ok::<_, Error>((drawn, known, boot))
     })?;
     let (drawn, known, boot) = planned?;
@@ -116,12 +123,16 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     let reads = ReadSet::of(reads, &facts.hashed, &original)?;
     report.virtio.unchanged = drawn.plan.is_empty() && !drawn.overrides_change;
     report.boot.clone_from(&boot.after);
-    report.run.bytes_read = stage.image().bytes_read();
+    report.add_boot_disks(&name);
+    let bytes_read = others.iter().map(OtherDisk::bytes_read);
+    report.run.bytes_read = bytes_read.fold(stage.image().bytes_read(), u64::saturating_add);
+    let others = others.into_iter().map(OtherDisk::into_facts).collect::<Result<_>>()?;
     let document = PlanDocument {
         schema: PlanDocument::schema(),
         tool: report.run.tool.clone(),
         image: request.image.file_name().and_then(OsStr::to_str).map(str::to_owned),
         disk: facts.disk,
+        others,
         partition: facts.partition,
         volume: facts.volume,
         windows: windows_facts(&installation.guest),
@@ -184,14 +195,13 @@ impl BootBeforeAndAfter {
     fn check(
         request: &InjectRequest,
         stage: &Stage,
-        table: &PartitionTable,
+        disks: &BootDisks<'_>,
         installation: &Installation,
         drawn: &Drawn,
         system: Option<(Hive, Survey)>,
     ) -> Result<Self> {
         let Installation { partition, guest } = installation;
         let volume = Volume::open(PartitionView::new(stage, partition)?, &OpenOptions::read_only())?;
-        let disk = BootDisk { disk: stage, table, partition };
         let options = CheckOptions { signatures: drawn.expectation.signatures };
         let (mut hive, survey) =
             system.ok_or_else(|| windows::missing_hive(&drawn.plan.hive_path(GuestHive::System)))?;
@@ -199,10 +209,10 @@ impl BootBeforeAndAfter {
         let before = match hive.unchanged_bytes() {
             Some(system) => {
                 let known = KnownGuest { guest, system, fault: fault.as_ref() };
-                windows::boot_checks_of(&volume, Some(&disk), known, &Bus::ALL, &options)?
+                windows::boot_checks_of(&volume, Some(disks), known, &Bus::ALL, &options)?
             }
             // Its logs were applied: it is checked as the log's replay is written.
-            None => windows::boot_checks(&volume, Some(&disk), &Bus::ALL, &options)?,
+            None => windows::boot_checks(&volume, Some(disks), &Bus::ALL, &options)?,
         };
         if drawn.plan.is_empty() {
             return Ok(Self { after: before.clone(), before });
@@ -213,7 +223,7 @@ impl BootBeforeAndAfter {
             .map_err(|error| error.path(drawn.plan.hive_path(GuestHive::System)))?;
         // An edited hive has no such fault: the editor refuses a hive that has one.
         let known = KnownGuest { guest, system: &edited.bytes, fault: fault.as_ref().filter(|_| !is_edited) };
-        let after = windows::boot_checks_of_plan(&volume, &drawn.plan, Some(&disk), known, &Bus::ALL, &options)?;
+        let after = windows::boot_checks_of_plan(&volume, &drawn.plan, Some(disks), known, &Bus::ALL, &options)?;
         Ok(Self { before, after })
     }
 

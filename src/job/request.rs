@@ -1,6 +1,6 @@
 //! The request for an injection, and the observer of a job.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::block::convert::Compression;
 use crate::block::{Format, PathPolicy};
@@ -72,9 +72,14 @@ impl StateOverrides {
 pub struct InjectRequest {
     /// Path of the disk image.
     pub image: PathBuf,
-    /// Container format of the image; `None` detects it by content.
+    /// The other disks of the same virtual machine, in any order. Windows may be on any of them; those without it are only
+    /// read, because boot files may lie on them. A job works on the disk with Windows, whichever of the fields names it.
+    pub other_disks: Vec<PathBuf>,
+    /// The disk with the Windows to work on, one of those above; `None`: the only one that holds a Windows.
+    pub windows_disk: Option<PathBuf>,
+    /// Container format of all disks; `None` detects it by content.
     pub format: Option<Format>,
-    /// Files that the image may refer to (backing files, extents).
+    /// Files that the disks may refer to (backing files, extents).
     pub path_policy: PathPolicy,
     /// Which disk of an OVA that holds several, by its file name in the OVA.
     pub disk: Option<String>,
@@ -120,6 +125,8 @@ impl InjectRequest {
     pub fn new(image: impl Into<PathBuf>, drivers: Vec<PathBuf>, destination: Destination, clock: FileTime) -> Self {
         Self {
             image: image.into(),
+            other_disks: Vec::new(),
+            windows_disk: None,
             format: None,
             path_policy: PathPolicy::default(),
             disk: None,
@@ -147,6 +154,8 @@ impl InjectRequest {
 pub trait Observer {
     /// A new step begins; `title` is a phrase such as "Looking for Windows".
     fn step(&self, _title: &str) {}
+    /// Windows was found on one of several disks: this is the image that the job works on.
+    fn image(&self, _path: &Path) {}
     /// `done` of `total` bytes of the current step are written. Only steps that write a whole image report bytes.
     fn progress(&self, _done: u64, _total: u64) {}
 }

@@ -53,13 +53,21 @@ impl SavedPlan {
         self.sha256.to_string()
     }
 
-    /// The image that it was made for: the file of that name in the folder of the plan.
+    /// The disks that it was made for, the one with Windows first: the files of their names in the folder of the plan.
     ///
     /// # Errors
     /// [`Kind::Usage`] when there is no such file.
-    pub fn image_in_its_folder(&self) -> Result<PathBuf> {
+    pub fn disks_in_its_folder(&self) -> Result<Vec<PathBuf>> {
+        let others = self.document.others.iter().map(|other| &other.name);
+        std::iter::once(&self.document.image)
+            .chain(others)
+            .map(|name| self.find_in_its_folder(name.as_deref()))
+            .collect()
+    }
+
+    fn find_in_its_folder(&self, name: Option<&str>) -> Result<PathBuf> {
         // The name comes from outside: it must not lead to another folder.
-        let name = self.document.image.as_deref().map(OsStr::new);
+        let name = name.map(OsStr::new);
         let name = name.filter(|name| Path::new(name).file_name() == Some(name));
         let path = name.map(|name| self.path.with_file_name(name)).filter(|path| path.exists());
         path.ok_or_else(|| {
@@ -67,10 +75,11 @@ impl SavedPlan {
                 Some(name) => format!("cannot find the plan's image {} in the folder of the plan", name.display()),
                 None => "the plan does not name its image".to_owned(),
             };
+            let images = " --image IMAGE".repeat(1 + self.document.others.len());
             let plan = shell_argument(&self.path, "PLAN.json");
             Error::new(Kind::Usage, Layer::Job, what)
                 .path(self.path.display().to_string())
-                .hint(format!("name the image: winject apply {plan} --image IMAGE"))
+                .hint(format!("name the image: winject apply {plan}{images}"))
         })
     }
 

@@ -1,5 +1,6 @@
 //! From the image to a staged disk that holds the changes: open, find Windows, choose drivers, plan, apply.
 
+use super::disks::{OpenedDisks, OtherDisk, disk_name, open_disk, open_others};
 use super::expectation::Expectation;
 use super::locate::{Installation, locate};
 use super::recover::recover_first;
@@ -7,7 +8,7 @@ use super::report::{self, Report};
 use super::request::{Destination, InjectRequest, Observer};
 use super::volume_check::{SKIPPED, check_volume};
 use crate::block::commit::{self, Recovery};
-use crate::block::{self, Stage, StageOptions};
+use crate::block::{self, Stage};
 use crate::drivers::{self, Definitions, Sources};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::Hive;
@@ -16,9 +17,6 @@ use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionTable, PartitionView, Scheme};
 use crate::plan::{self, Applied, Plan};
 use crate::windows::{self, Hives};
-
-/// Size of the stage's read cache, in bytes of decompressed image data.
-const READ_CACHE_BYTES: u64 = 32 << 20;
 
 /// An injection that is done on the stage, and not written anywhere yet.
 #[derive(Debug)]
@@ -29,6 +27,9 @@ pub struct Staged {
     pub plan: Plan,
     /// Kind of the disk's partition table.
     pub scheme: Scheme,
+    /// What findings call the disk.
+    pub(super) name: String,
+    pub(super) others: Vec<OtherDisk>,
     pub(super) installation: Installation,
     pub(super) applied: Applied,
     /// What the boot check has to show.
@@ -37,12 +38,20 @@ pub struct Staged {
     pub(super) is_marked: bool,
 }
 
+impl Staged {
+    /// Bytes read from the files of all disks.
+    pub(super) fn bytes_read(&self) -> u64 {
+        let others = self.others.iter().map(OtherDisk::bytes_read);
+        others.fold(self.stage.image().bytes_read(), u64::saturating_add)
+    }
+}
+
 /// Finds Windows, plans and applies the changes on the stage; nothing is verified or written yet.
 pub(super) fn stage_changes(
     request: &InjectRequest,
     observer: &dyn Observer,
     report: &mut Report,
-    opened: Result<Stage>,
+    opened: Result<OpenedDisks>,
 ) -> Result<Staged> {
     let (drivers, found) = find_drivers_and_windows(request, observer, report, opened)?;
     stage_plan(request, observer, report, found, &DriverPlanner { request, observer, drivers: &drivers })
@@ -59,7 +68,7 @@ pub(super) fn find_drivers_and_windows(
     request: &InjectRequest,
     observer: &dyn Observer,
     report: &mut Report,
-    opened: Result<Stage>,
+    opened: Result<OpenedDisks>,
 ) -> Result<(Drivers, FoundWindows)> {
     let definitions = match &request.definitions {
         Some(path) => Definitions::load(path)?,
@@ -71,25 +80,25 @@ pub(super) fn find_drivers_and_windows(
     let (sources, found) = in_parallel(
         request,
         || open_sources(request),
-        || opened.and_then(|stage| find_windows(request, observer, stage)),
+        || opened.and_then(|disks| find_windows(request, observer, disks)),
     )?;
     Ok((Drivers { sources: sources?, definitions }, found?))
 }
 
 /// A job that changes a guest, up to the staged disk.
 pub(super) trait StagingJob {
-    /// Opens the image, and refuses a destination that it does not allow.
+    /// Opens the disks, and refuses a destination that the one with Windows does not allow.
     ///
     /// # Errors
-    /// When the image cannot be opened, is in use, or holds an interrupted run that this job does not recover from.
-    fn open(&self, report: &mut Report) -> Result<Stage>;
+    /// When a disk cannot be opened, is in use, or holds an interrupted run that this job does not recover from.
+    fn open(&self, report: &mut Report) -> Result<OpenedDisks>;
 
     /// Finds Windows, plans and applies the changes on the stage; nothing is verified or written yet. An error of opening
     /// the image is passed on, unless another one comes first.
     ///
     /// # Errors
     /// Whatever keeps the changes from being made.
-    fn stage(&self, report: &mut Report, opened: Result<Stage>) -> Result<Staged>;
+    fn stage(&self, report: &mut Report, opened: Result<OpenedDisks>) -> Result<Staged>;
 }
 
 /// Makes the plan of a run for the Windows that was found.
@@ -109,7 +118,7 @@ pub(super) fn stage_plan(
     found: FoundWindows,
     planner: &dyn Planner,
 ) -> Result<Staged> {
-    let FoundWindows { mut stage, table, installation, mut hives } = found;
+    let FoundWindows { mut stage, others, table, installation, mut hives } = found;
     report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
 
     // The image is checked while the plan is made and applied to the stage, which the check does not see: whatever it
@@ -135,7 +144,8 @@ pub(super) fn stage_plan(
     // A discarded log or hibernation is a change, even if the drivers are installed already.
     report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
     let is_marked = request.state.any();
-    Ok(Staged { stage, plan, scheme: table.scheme, installation, applied, expectation, is_marked })
+    let name = disk_name(request, &request.image);
+    Ok(Staged { stage, plan, scheme: table.scheme, name, others, installation, applied, expectation, is_marked })
 }
 
 /// Adds the outcome of the check of the whole volume to the report; `None` if the user did without it.
@@ -192,13 +202,14 @@ pub(super) fn in_parallel<A: Send, B>(
 /// The Windows of an image, before anything is changed.
 pub(super) struct FoundWindows {
     pub(super) stage: Stage,
+    pub(super) others: Vec<OtherDisk>,
     pub(super) table: PartitionTable,
     pub(super) installation: Installation,
     pub(super) hives: Hives,
 }
 
 /// Recovers from an interrupted run, opens the image, and refuses a destination that the image does not allow.
-pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<Stage> {
+pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<OpenedDisks> {
     observer.step("Opening the image");
     request.cancel.check()?;
     let recovery = recover_first(&request.image, &request.path_policy, &request.destination, &request.cancel)?;
@@ -208,11 +219,12 @@ pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, repor
 }
 
 /// Opens the image, and refuses a destination that the image does not allow. An interrupted run is an error.
-pub(super) fn open_unrecovered(request: &InjectRequest, report: &mut Report) -> Result<Stage> {
-    let stage = open_stage(request)?;
+pub(super) fn open_unrecovered(request: &InjectRequest, report: &mut Report) -> Result<OpenedDisks> {
+    let stage = open_disk(request, &request.image)?;
     report.run.image_format = Some(stage.image().format().to_string());
     report.image_files = stage.image().files();
     report.virtio.warnings.extend(block::use_notes(stage.image()));
+    let others = open_others(request, &stage, report)?;
     if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = &request.destination {
         commit::refuse_own_files(&report.image_files, out)?;
     }
@@ -222,15 +234,16 @@ pub(super) fn open_unrecovered(request: &InjectRequest, report: &mut Report) -> 
         Destination::Overlay(_) => commit::check_overlay(&stage)?,
         Destination::DryRun | Destination::Standalone { .. } => {}
     }
-    Ok(stage)
+    Ok(OpenedDisks { stage, others })
 }
 
 /// Reads the partition table and finds the Windows to work on.
-fn find_windows(request: &InjectRequest, observer: &dyn Observer, stage: Stage) -> Result<FoundWindows> {
+fn find_windows(request: &InjectRequest, observer: &dyn Observer, disks: OpenedDisks) -> Result<FoundWindows> {
     observer.step("Looking for Windows");
+    let OpenedDisks { stage, others } = disks;
     let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
     let (installation, hives) = locate(&stage, &table, request.partition)?;
-    Ok(FoundWindows { stage, table, installation, hives })
+    Ok(FoundWindows { stage, others, table, installation, hives })
 }
 
 /// What every plan is made from: the disk and the guest as they are.
@@ -303,13 +316,4 @@ fn open_sources(request: &InjectRequest) -> Result<Sources> {
             .hint("name the folder or the ISO image of the drivers: --drivers virtio-win.iso, in a document virtio_drivers_dir"));
     }
     Sources::open(&request.drivers)
-}
-
-fn open_stage(request: &InjectRequest) -> Result<Stage> {
-    let path_policy = request.path_policy.clone();
-    let disk = request.disk.clone();
-    let options = block::OpenOptions { format: request.format, path_policy, disk, ..block::OpenOptions::default() };
-    // Inspection, the edit and the verification read the same hives.
-    let stage_options = StageOptions { read_cache_bytes: READ_CACHE_BYTES, ..StageOptions::default() };
-    Ok(Stage::new(block::open(&request.image, &options)?, stage_options))
 }

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use super::disks::OpenedDisks;
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
 use super::staging::{Staged, StagingJob};
 use super::verify::{VerifiedDisk, verify};
-use crate::block::Stage;
 use crate::block::commit::Committed;
 use crate::block::convert::{BackgroundCopy, ConvertOptions, ConvertProgress, Converted, convert};
 use crate::error::{Error, Layer, Result};
@@ -26,8 +26,8 @@ pub(super) fn write_standalone(
 ) -> Result<Staged> {
     let opened = job.open(report);
     let (staged, done, verified) = match opened {
-        Ok(stage) if options.compression.is_none() && request.threads.is_none() => {
-            convert_meanwhile(observer, report, job, stage, path, options)?
+        Ok(disks) if options.compression.is_none() && request.threads.is_none() => {
+            convert_meanwhile(observer, report, job, disks, path, options)?
         }
         opened => {
             let staged = job.stage(report, opened)?;
@@ -75,13 +75,13 @@ fn convert_meanwhile(
     observer: &dyn Observer,
     report: &mut Report,
     job: &dyn StagingJob,
-    stage: Stage,
+    disks: OpenedDisks,
     path: &Path,
     options: &ConvertOptions<'_>,
 ) -> Result<(Staged, Converted, VerifiedDisk)> {
-    let copy = BackgroundCopy::start(&stage, path, options);
+    let copy = BackgroundCopy::start(&disks.stage, path, options);
     // An error of the guest or the drivers is reported before one of the output.
-    let staged = job.stage(report, Ok(stage))?;
+    let staged = job.stage(report, Ok(disks))?;
     let copy = copy?;
     observer.step(WRITING);
     let verified = verify(&staged)?;

@@ -1,21 +1,21 @@
 //! Verification before anything is written: the staged disk is as planned, and boots.
 
-use super::expectation::Expectation;
-use super::locate::Installation;
+use super::disks::with_boot_disks;
 use super::report::{Report, Validation};
 use super::staging::Staged;
-use crate::block::Stage;
 use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionTable, PartitionView};
-use crate::plan::{self, Applied, GuestHive};
-use crate::windows::{self, BootCheck, BootDisk, Bus, CheckOptions, KnownGuest};
+use crate::plan::{self, GuestHive};
+use crate::windows::{self, BootCheck, Bus, CheckOptions, KnownGuest, VmDisk};
 
 /// Proof that a staged disk passed verification and the boot check.
 #[derive(Debug)]
 pub(super) struct VerifiedDisk {
     validation: Validation,
     boot: Vec<BootCheck>,
+    /// What findings call the disk with Windows.
+    image: String,
 }
 
 impl VerifiedDisk {
@@ -29,6 +29,7 @@ impl VerifiedDisk {
         }
         report.validation = Some(self.validation);
         report.boot = self.boot;
+        report.add_boot_disks(&self.image);
     }
 }
 
@@ -39,8 +40,8 @@ impl VerifiedDisk {
 pub(super) fn verify(staged: &Staged) -> Result<VerifiedDisk> {
     let table = partition::read(&staged.stage)?;
     let validation = compare_with_plan(staged, &table)?;
-    let boot = check_boot_after(&staged.stage, &table, &staged.installation, &staged.applied, &staged.expectation)?;
-    Ok(VerifiedDisk { validation, boot })
+    let boot = check_boot_after(staged, &table)?;
+    Ok(VerifiedDisk { validation, boot, image: staged.name.clone() })
 }
 
 /// Compares the staged disk and its partition table with the plan.
@@ -64,23 +65,20 @@ fn compare_with_plan(staged: &Staged, table: &PartitionTable) -> Result<Validati
 ///
 /// # Errors
 /// Those of [`Expectation::compare`], and when the disk cannot be read.
-pub(super) fn check_boot_after(
-    stage: &Stage,
-    table: &PartitionTable,
-    installation: &Installation,
-    applied: &Applied,
-    expectation: &Expectation,
-) -> Result<Vec<BootCheck>> {
+pub(super) fn check_boot_after(staged: &Staged, table: &PartitionTable) -> Result<Vec<BootCheck>> {
+    let Staged { stage, installation, expectation, .. } = staged;
     let volume = Volume::open(PartitionView::new(stage, &installation.partition)?, &OpenOptions::read_only())?;
     let options = CheckOptions { signatures: expectation.signatures };
-    let disk = BootDisk { disk: stage, table, partition: &installation.partition };
-    let answers = match applied.hive(GuestHive::System) {
-        Some(system) => {
-            let known = KnownGuest { guest: &installation.guest, system, fault: None };
-            windows::boot_checks_of(&volume, Some(&disk), known, &Bus::ALL, &options)?
+    let disk = VmDisk { disk: stage, table, name: &staged.name };
+    let answers = with_boot_disks(disk, &installation.partition, &staged.others, |disks| {
+        match staged.applied.hive(GuestHive::System) {
+            Some(system) => {
+                let known = KnownGuest { guest: &installation.guest, system, fault: None };
+                windows::boot_checks_of(&volume, Some(disks), known, &Bus::ALL, &options)
+            }
+            None => windows::boot_checks(&volume, Some(disks), &Bus::ALL, &options),
         }
-        None => windows::boot_checks(&volume, Some(&disk), &Bus::ALL, &options)?,
-    };
+    })?;
     expectation.compare(&answers, &installation.partition)?;
     Ok(answers)
 }

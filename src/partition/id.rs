@@ -39,6 +39,62 @@ impl fmt::Display for PartitionId {
     }
 }
 
+/// What the boot configuration calls a disk. Windows takes a disk offline whose id another one has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskId {
+    /// Disk GUID of a GPT's header.
+    Gpt(Guid),
+    /// Disk signature of an MBR; 0 if the disk has none yet.
+    Mbr(u32),
+}
+
+impl fmt::Display for DiskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gpt(guid) => f.write_str(&guid.braced()),
+            Self::Mbr(signature) => write!(f, "{signature:#010x}"),
+        }
+    }
+}
+
+/// The id of a disk; `None` if it has no partition table, or one without a readable header.
+///
+/// # Errors
+/// What reading the disk gives.
+pub fn read_disk_id<D: Disk + ?Sized>(disk: &D, table: &PartitionTable) -> Result<Option<DiskId>> {
+    match table.scheme {
+        Scheme::Mbr => Ok(Some(DiskId::Mbr(read_signature(disk)?))),
+        Scheme::Gpt => {
+            for header in gpt_headers(disk, table.sector) {
+                if let Some(header) = read_gpt_header(disk, header)? {
+                    return Ok(Some(DiskId::Gpt(Guid(header.disk_id))));
+                }
+            }
+            Ok(None)
+        }
+        Scheme::Bare => Ok(None),
+    }
+}
+
+fn read_signature<D: Disk + ?Sized>(disk: &D) -> Result<u32> {
+    let mut mbr = MbrSector::new_zeroed();
+    disk.read_at(ImageOffset(0), mbr.as_mut_bytes())?;
+    Ok(mbr.disk_signature.get())
+}
+
+/// Where the primary and the backup header lie.
+fn gpt_headers<D: Disk + ?Sized>(disk: &D, sector: u32) -> [Option<u64>; 2] {
+    let sector = u64::from(sector);
+    let last = (disk.len() / sector.max(1)).saturating_sub(1);
+    [1, last].map(|header: u64| header.checked_mul(sector))
+}
+
+/// The header at a byte offset; `None` if there is none.
+fn read_gpt_header<D: Disk + ?Sized>(disk: &D, start: Option<u64>) -> Result<Option<GptHeader>> {
+    let header = read_inside::<GptHeader, D>(disk, start)?;
+    Ok(header.filter(|header| header.signature == GPT_SIGNATURE))
+}
+
 /// The id of a partition; `None` when the table that was read has none, or names another partition by now.
 ///
 /// # Errors
@@ -49,16 +105,10 @@ pub fn read_partition_id<D: Disk + ?Sized>(
     partition: &Partition,
 ) -> Result<Option<PartitionId>> {
     match table.scheme {
-        Scheme::Mbr => {
-            let mut mbr = MbrSector::new_zeroed();
-            disk.read_at(ImageOffset(0), mbr.as_mut_bytes())?;
-            Ok(Some(PartitionId::Mbr { disk: mbr.disk_signature.get(), start: partition.start.0 }))
-        }
+        Scheme::Mbr => Ok(Some(PartitionId::Mbr { disk: read_signature(disk)?, start: partition.start.0 })),
         Scheme::Gpt => {
-            let sector = u64::from(table.sector);
-            let last = (disk.len() / sector.max(1)).saturating_sub(1);
-            for header in [1, last] {
-                if let Some(found) = read_gpt_id(disk, sector, header, partition)? {
+            for header in gpt_headers(disk, table.sector) {
+                if let Some(found) = read_gpt_id(disk, u64::from(table.sector), header, partition)? {
                     return Ok(Some(found));
                 }
             }
@@ -71,13 +121,10 @@ pub fn read_partition_id<D: Disk + ?Sized>(
 fn read_gpt_id<D: Disk + ?Sized>(
     disk: &D,
     sector: u64,
-    header: u64,
+    header: Option<u64>,
     partition: &Partition,
 ) -> Result<Option<PartitionId>> {
-    let Some(header) = read_inside::<GptHeader, D>(disk, header.checked_mul(sector))? else { return Ok(None) };
-    if header.signature != GPT_SIGNATURE {
-        return Ok(None);
-    }
+    let Some(header) = read_gpt_header(disk, header)? else { return Ok(None) };
     let index = u64::from(partition.number).saturating_sub(1);
     let in_entries = index.checked_mul(u64::from(header.entry_size.get()));
     let entries = header.entries_sector.get().checked_mul(sector);

@@ -28,7 +28,7 @@ pub use content::Content;
 pub use disk::{Disk, DiskWrite, MemoryDisk};
 pub(crate) use end::{FIRST_SECTORS, partitions_end};
 pub(crate) use format::MbrSector;
-pub use id::{PartitionId, read_partition_id};
+pub use id::{DiskId, PartitionId, read_disk_id, read_partition_id};
 pub use read::read;
 pub use table::{Partition, PartitionKind, PartitionTable, Scheme};
 pub use view::PartitionView;

@@ -24,6 +24,7 @@ mod apply;
 mod block;
 mod cli;
 mod convert;
+mod disks;
 mod drivers;
 mod formats;
 mod hive;
@@ -40,4 +41,4 @@ fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in apply, block, cli, convert, drivers, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, windows;];
+tests![in apply, block, cli, convert, disks, drivers, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, windows;];

@@ -50,6 +50,9 @@ pub fn recover(host: &dyn HostFiles, path: &Path, locking: Locking, policy: &Pat
             .hint(journal::recover_hint(&image, None)));
     }
     if !host.exists(&journal_of_real_path(&real_path)) {
+        if policy.allows_any() {
+            remove_stale_marker(host, path, &host.open(&real_path, locking)?, locking, policy)?;
+        }
         return Ok(Recovery::Nothing);
     }
     let pending = |error: Error| {
@@ -83,6 +86,7 @@ fn recover_pending(
         RecoveryState::Clear => return Ok(Recovery::Nothing),
         RecoveryState::Unused => {
             remove_journal(host, journal_file)?;
+            remove_stale_marker(host, path, &image, locking, policy)?;
             return Ok(Recovery::Nothing);
         }
         RecoveryState::Journal => {}
@@ -136,6 +140,25 @@ fn recover_pending(
         journal::remove_marker(host, &data_path);
     }
     Ok(recovery)
+}
+
+/// Removes the marker of the data file of an image that has no journal: a run was stopped before its journal was whole,
+/// or after it had removed it. Only a file that the policy allows to be written loses its marker.
+fn remove_stale_marker(
+    host: &dyn HostFiles,
+    path: &Path,
+    image: &Arc<dyn Storage>,
+    locking: Locking,
+    policy: &PathPolicy,
+) -> Result<()> {
+    // An image that is not a qcow2, or whose header is damaged, names no file that could be written.
+    let Some(name) = qcow2::data_file_name(image).ok().flatten() else { return Ok(()) };
+    let Ok((_, data_path)) = policy.open(path, &name) else { return Ok(()) };
+    if !policy.allows_writing(&data_path) || !host.exists(&journal_of_real_path(&data_path)) {
+        return Ok(());
+    }
+    let data_file = host.open(&data_path, locking)?;
+    journal::clear(host, &data_path, data_file.identity().map(|identity| identity.owner))
 }
 
 fn remove_journal(host: &dyn HostFiles, path: &Path) -> Result<()> {

@@ -13,7 +13,7 @@ use crate::job::undo::undo_command;
 use crate::partition::{Partition, PartitionTable};
 use crate::plan::{Change, GuestHive, Plan};
 use crate::windows::Guest;
-use crate::windows::{Action, Record};
+use crate::windows::{Action, Code, Record};
 
 impl Report {
     /// The report of a run that has not begun yet: what was asked for.
@@ -42,6 +42,25 @@ impl Report {
             notes: vec!["the boot configuration names disks by signature or GPT id, which stay as they are".into()],
         };
         report
+    }
+
+    /// Adds which of several disks is the image, and which ones are only read.
+    pub(crate) fn add_disks(&mut self, request: &InjectRequest) {
+        self.run.image = request.image.display().to_string();
+        self.run.other_disks = request.other_disks.iter().map(|path| path.display().to_string()).collect();
+    }
+
+    /// Adds what the boot check says of several disks.
+    pub(crate) fn add_boot_disks(&mut self, image: &str) {
+        let Some(answer) = self.boot.first() else { return };
+        let repeated = answer.findings.iter().filter(|finding| finding.code == Code::DuplicateDiskId);
+        self.virtio.warnings.extend(repeated.map(|finding| finding.text.clone()));
+        let Some(start) = &answer.start_disk else { return };
+        let note = format!("start the machine from {start} (the first disk in its boot order), not from {image}");
+        match &mut self.recommendation {
+            Some(machine) => machine.notes.push(note),
+            None => self.virtio.notes.push(note),
+        }
     }
 
     /// Adds what is known once Windows is found.

@@ -71,8 +71,11 @@ pub struct Run {
     pub tool: String,
     /// The run's clock in UTC, ISO 8601 to the second. Everything that the run wrote carries this time.
     pub time: String,
-    /// Path of the image on the host, as it was given.
+    /// Path of the image on the host, as it was given; of several disks, the one with Windows.
     pub image: String,
+    /// Paths of the machine's other disks, which were only read; left out if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub other_disks: Vec<String>,
     /// Container format of the image, in qemu-img's terms: `qcow2`, `vmdk` …
     pub image_format: Option<String>,
     /// `in_place`, `overlay`, `standalone` or `dry_run`.

@@ -85,6 +85,7 @@ impl Page {
         let run = &report.run;
         self.section("Run");
         self.fact("Image", &run.image);
+        self.fact("Other disks, only read", &run.other_disks.join(", "));
         self.fact("Format", run.image_format.as_deref().unwrap_or_default());
         self.fact("Mode", run.mode);
         self.fact("Output", run.output.as_deref().unwrap_or_default());

@@ -4,8 +4,17 @@ use super::fields::Report;
 use crate::partition::Scheme;
 
 impl Report {
-    /// The outcome of a run that succeeded, in one sentence.
+    /// The outcome of a run that succeeded, in one sentence; in two if there are several disks.
     pub(crate) fn outcome(&self, scheme: Scheme) -> String {
+        let outcome = self.outcome_of_image(scheme);
+        match self.run.other_disks.len() {
+            0 => outcome,
+            1 => format!("{outcome} Windows is on {}; the other disk stays as it is.", self.run.image),
+            count => format!("{outcome} Windows is on {}; the other {count} disks stay as they are.", self.run.image),
+        }
+    }
+
+    fn outcome_of_image(&self, scheme: Scheme) -> String {
         let windows = self.virtio.windows.as_ref().map_or_else(String::new, |windows| windows.product.clone());
         // What counts is what the boot check found on the staged disk, not what was copied.
         let bound = self.boot.iter().filter(|answer| answer.boots).flat_map(|answer| &answer.routes);

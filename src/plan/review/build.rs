@@ -6,7 +6,8 @@ use super::model::{Item, Line, Mark, Review, Section};
 use super::registry::registry_lines;
 use crate::plan::change::{Access, GuestHive};
 use crate::plan::saved::{
-    BusVerdict, FindingFact, FindingLevel, PlanDocument, SavedEdit, SavedFileContent, SavedStep, Sha256Sum,
+    BusVerdict, FindingFact, FindingLevel, OtherDiskFacts, PlanDocument, SavedEdit, SavedFileContent, SavedStep,
+    Sha256Sum,
 };
 
 /// The contents of a document by their hashes.
@@ -76,6 +77,11 @@ fn facts(document: &PlanDocument) -> Vec<(&'static str, String)> {
         ("Made by", document.tool.clone()),
         ("Edits", document.steps.len().to_string()),
     ];
+    for OtherDiskFacts { name, disk, reads } in &document.others {
+        let name = name.as_deref().unwrap_or("a disk");
+        let disk = format!("{} bytes, {}{}", disk.size, disk.scheme, id(&disk.id));
+        out.push(("Other disk, only read", format!("{name}: {disk}; {} bytes read", reads.bytes)));
+    }
     for (is_set, what) in [
         (state.allow_dirty, "a volume that Windows wants to check is edited"),
         (state.discard_ntfs_log, "an unclean NTFS log is discarded"),

@@ -13,7 +13,7 @@ use crate::plan::change::GuestHive;
 /// The schema that this version writes, and the only one that it reads.
 const SCHEMA: &str = "winject.plan.v1";
 
-/// A saved plan. All fields are always there, in this order; what is not known is `null`.
+/// A saved plan. All fields are always there but `others`, in this order; what is not known is `null`.
 ///
 /// There is no time in it: apply dates what it writes by its own clock, as `inject` does. So the same image, media and
 /// options give the same bytes at any time.
@@ -29,6 +29,9 @@ pub struct PlanDocument {
     pub image: Option<String>,
     /// The guest's disk.
     pub disk: DiskFacts,
+    /// The other disks of the machine, which are only read; left out if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<OtherDiskFacts>,
     /// The partition of Windows.
     pub partition: PartitionFacts,
     /// The NTFS volume of Windows.
@@ -69,6 +72,18 @@ pub struct DiskFacts {
     pub sector: u32,
     /// GUID of a GPT in braces, or signature of an MBR as `0x` and eight digits; `null` without a partition table.
     pub id: Option<String>,
+}
+
+/// A disk of the machine on which Windows is not: boot files may lie on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OtherDiskFacts {
+    /// File name of its image, without its folder, like [`PlanDocument::image`].
+    pub name: Option<String>,
+    /// The disk.
+    pub disk: DiskFacts,
+    /// Everything on it that planning and its boot check read.
+    pub reads: ReadSet,
 }
 
 /// The partition of Windows.

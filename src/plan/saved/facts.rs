@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::hive::LOG_ENDINGS;
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
-use crate::partition::{Disk, Partition, PartitionId, PartitionTable, read_partition_id};
+use crate::partition::{Disk, Partition, PartitionId, PartitionTable, read_disk_id, read_partition_id};
 use crate::plan::change::GuestHive;
 use crate::units::ImageOffset;
 
@@ -73,6 +73,15 @@ impl ImageFacts {
     }
 }
 
+/// The facts of a disk.
+///
+/// # Errors
+/// When the disk cannot be read.
+pub fn disk_facts<D: Disk + ?Sized>(disk: &D, table: &PartitionTable) -> Result<DiskFacts> {
+    let id = read_disk_id(disk, table)?.map(|id| id.to_string());
+    Ok(DiskFacts { size: disk.len(), scheme: table.scheme, sector: table.sector, id })
+}
+
 /// The facts of a disk and of one of its partitions.
 ///
 /// # Errors
@@ -82,13 +91,12 @@ pub fn disk_and_partition_facts<D: Disk + ?Sized>(
     table: &PartitionTable,
     partition: &Partition,
 ) -> Result<(DiskFacts, PartitionFacts)> {
-    let (disk_id, id) = match read_partition_id(disk, table, partition)? {
-        Some(PartitionId::Gpt { disk, partition }) => (Some(disk.braced()), Some(partition.braced())),
-        Some(PartitionId::Mbr { disk, .. }) => (Some(format!("{disk:#010x}")), None),
-        None => (None, None),
+    let id = match read_partition_id(disk, table, partition)? {
+        Some(PartitionId::Gpt { partition, .. }) => Some(partition.braced()),
+        Some(PartitionId::Mbr { .. }) | None => None,
     };
     Ok((
-        DiskFacts { size: disk.len(), scheme: table.scheme, sector: table.sector, id: disk_id },
+        disk_facts(disk, table)?,
         PartitionFacts { number: partition.number, start: partition.start.0, length: partition.length, id },
     ))
 }

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::data::Sha256Sum;
-use super::document::{BusVerdict, FindingLevel, PlanDocument, SavedFile, SavedFileContent};
+use super::document::{
+    BusVerdict, DiskFacts, FindingLevel, OtherDiskFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent,
+};
 use super::limits::{
-    CONTENT_BYTES_MAX, INLINE_BYTES_MAX, ITEMS_MAX, NUMBER_MAX, RANGES_MAX, STEPS_MAX, TEXT_BYTES_MAX, wrong,
+    CONTENT_BYTES_MAX, INLINE_BYTES_MAX, ITEMS_MAX, NUMBER_MAX, OTHER_DISKS_MAX, RANGES_MAX, STEPS_MAX, TEXT_BYTES_MAX,
+    wrong,
 };
 use super::steps::{judge_path, judge_steps};
 use crate::drivers::source::FILE_SIZE_MAX;
@@ -29,7 +32,8 @@ impl PlanDocument {
     pub fn judge(&self) -> Result<()> {
         self.judge_identity()?;
         self.judge_hives()?;
-        self.judge_reads()?;
+        judge_reads(&self.reads, &self.disk, "reads")?;
+        self.judge_others()?;
         self.judge_verdict()?;
         self.judge_texts()?;
         if self.steps.len() > STEPS_MAX {
@@ -41,22 +45,15 @@ impl PlanDocument {
 
     fn judge_identity(&self) -> Result<()> {
         let Self { disk, partition, windows, .. } = self;
-        let bare_name = |name: &String| !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
-        require(self.image.as_ref().is_none_or(bare_name), "image", "not the name of a file")?;
-        require(disk.size <= NUMBER_MAX, "disk", "larger than any disk")?;
-        require([512, 4096].contains(&disk.sector), "disk", "a sector has 512 or 4096 bytes")?;
-        let is_guid = |id: &str| Guid::parse(id).is_some_and(|guid| guid.braced() == id);
-        let is_signature = |id: &str| {
-            let digits = id.strip_prefix("0x").and_then(hex::decode);
-            digits.is_some_and(|bytes| bytes.len() == 4 && format!("0x{}", hex::encode(&bytes)) == id)
-        };
-        let (disk_id, partition_id) = (disk.id.as_deref(), partition.id.as_deref());
+        require(self.image.as_ref().is_none_or(is_bare_name), "image", "not the name of a file")?;
+        judge_disk(disk, "disk")?;
+        let id = partition.id.as_deref();
         let fits = match disk.scheme {
-            Scheme::Gpt => disk_id.is_none_or(is_guid) && partition_id.is_none_or(is_guid),
-            Scheme::Mbr => disk_id.is_none_or(is_signature) && partition_id.is_none(),
-            Scheme::Bare => disk_id.is_none() && partition_id.is_none() && partition.number == 0,
+            Scheme::Gpt => id.is_none_or(is_guid),
+            Scheme::Mbr => id.is_none(),
+            Scheme::Bare => id.is_none() && partition.number == 0,
         };
-        require(fits, "disk", "its id is not one of its partition table")?;
+        require(fits, "partition", "its id is not one of the disk's partition table")?;
         let end = partition.start.checked_add(partition.length);
         require(partition.length > 0 && end.is_some_and(|end| end <= disk.size), "partition", "not on the disk")?;
         let config = format!("{}/System32/config", windows.folder);
@@ -81,20 +78,58 @@ impl PlanDocument {
         Ok(())
     }
 
-    fn judge_reads(&self) -> Result<()> {
-        let reads = &self.reads;
-        require(reads.ranges.len() <= RANGES_MAX, "reads", &format!("more than {RANGES_MAX} ranges"))?;
-        let (mut end, mut sum) = (None, 0_u64);
-        for range in &reads.ranges {
-            let after = end.is_none_or(|end| range.start > end);
-            require(after && range.length > 0, "reads", "the ranges are not in ascending order")?;
-            let last = range.start.checked_add(range.length).filter(|last| *last <= self.disk.size);
-            require(last.is_some(), "reads", "a range is not on the disk")?;
-            (end, sum) = (last, sum.saturating_add(range.length));
+    fn judge_others(&self) -> Result<()> {
+        require(self.others.len() <= OTHER_DISKS_MAX, "others", "more disks than a machine has")?;
+        let in_order = self.others.is_sorted_by(|a, b| a.name <= b.name);
+        require(in_order, "others", "the disks are not in the order of their names")?;
+        for OtherDiskFacts { name, disk, reads } in &self.others {
+            require(name.as_ref().is_none_or(is_bare_name), "others", "not the name of a file")?;
+            judge_disk(disk, "others")?;
+            judge_reads(reads, disk, "others")?;
         }
-        require(sum == reads.bytes, "reads", "the lengths of the ranges have another sum")
+        Ok(())
     }
+}
 
+fn is_bare_name(name: &String) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0'])
+}
+
+fn is_guid(id: &str) -> bool {
+    Guid::parse(id).is_some_and(|guid| guid.braced() == id)
+}
+
+fn judge_disk(disk: &DiskFacts, part: &str) -> Result<()> {
+    require(disk.size <= NUMBER_MAX, part, "larger than any disk")?;
+    require([512, 4096].contains(&disk.sector), part, "a sector has 512 or 4096 bytes")?;
+    let is_signature = |id: &str| {
+        let digits = id.strip_prefix("0x").and_then(hex::decode);
+        digits.is_some_and(|bytes| bytes.len() == 4 && format!("0x{}", hex::encode(&bytes)) == id)
+    };
+    let id = disk.id.as_deref();
+    let fits = match disk.scheme {
+        Scheme::Gpt => id.is_none_or(is_guid),
+        Scheme::Mbr => id.is_none_or(is_signature),
+        Scheme::Bare => id.is_none(),
+    };
+    require(fits, part, "its id is not one of its partition table")
+}
+
+/// What was read of a disk.
+fn judge_reads(reads: &ReadSet, disk: &DiskFacts, part: &str) -> Result<()> {
+    require(reads.ranges.len() <= RANGES_MAX, part, &format!("more than {RANGES_MAX} ranges"))?;
+    let (mut end, mut sum) = (None, 0_u64);
+    for range in &reads.ranges {
+        let after = end.is_none_or(|end| range.start > end);
+        require(after && range.length > 0, part, "the ranges are not in ascending order")?;
+        let last = range.start.checked_add(range.length).filter(|last| *last <= disk.size);
+        require(last.is_some(), part, "a range is not on the disk")?;
+        (end, sum) = (last, sum.saturating_add(range.length));
+    }
+    require(sum == reads.bytes, part, "the lengths of the ranges have another sum")
+}
+
+impl PlanDocument {
     fn judge_verdict(&self) -> Result<()> {
         let expects = &self.expects;
         let known = BUSES.iter().filter(|bus| expects.boots_from.iter().any(|name| name == *bus));
@@ -117,7 +152,10 @@ impl PlanDocument {
                 .into_iter()
                 .flatten()
         });
-        let own = [&self.tool, &self.windows.text].into_iter().chain(&self.image);
+        let own = [&self.tool, &self.windows.text]
+            .into_iter()
+            .chain(&self.image)
+            .chain(self.others.iter().filter_map(|other| other.name.as_ref()));
         let mut texts = own.chain(&self.notes).chain(&self.warnings).chain(of_drivers);
         require(texts.all(|text| text.len() <= TEXT_BYTES_MAX), "texts", "longer than any text of winject")?;
         let fits = self.drivers.iter().all(|driver| driver.signed || driver.signer.is_none());

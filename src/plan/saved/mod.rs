@@ -25,10 +25,10 @@ mod tests;
 
 pub use data::{Hex64, ReadRange, Sha256Sum};
 pub use document::{
-    BusVerdict, DiskFacts, DriverFact, Expects, FindingFact, FindingLevel, HiveFacts, LogFile, PartitionFacts,
-    PlanDocument, ReadSet, SavedFile, SavedFileContent, StateFacts, Verdict, VolumeFacts, WindowsFacts,
+    BusVerdict, DiskFacts, DriverFact, Expects, FindingFact, FindingLevel, HiveFacts, LogFile, OtherDiskFacts,
+    PartitionFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent, StateFacts, Verdict, VolumeFacts, WindowsFacts,
 };
 pub use edit::{FileFact, SavedEdit, SavedStep};
-pub use facts::{ImageFacts, KnownHives, disk_and_partition_facts};
+pub use facts::{ImageFacts, KnownHives, disk_and_partition_facts, disk_facts};
 pub use limits::{INLINE_BYTES_MAX, PLAN_BYTES_MAX, REMOVED_KEY_BYTES_MAX};
 pub use resolve::Contents;

@@ -25,6 +25,7 @@ pub(crate) fn document() -> PlanDocument {
             sector: 512,
             id: Some("{C12A7328-F81F-11D2-BA4B-00A0C93EC93B}".to_owned()),
         },
+        others: Vec::new(),
         partition: PartitionFacts { number: 2, start: 1 << 20, length: 1 << 29, id: None },
         volume: VolumeFacts {
             serial: Hex64(0x1234_5678_9abc_def0),

@@ -18,7 +18,8 @@ const CURRENT_VERSION: &str = "microsoft\\windows\\currentversion";
 /// Where SYSTEM and DRIVERS keep packages.
 const DATABASE: &str = "driverdatabase";
 
-/// The scope for one guest. Places are compared in lower case.
+/// The scope for one guest. Places are compared in lower case, of ASCII only: Windows takes no letter outside of it for one
+/// of ours, as other tables do (the Kelvin sign for a `k`).
 pub(super) struct Scope {
     /// `System32`, in lower case.
     system: String,
@@ -28,7 +29,7 @@ pub(super) struct Scope {
 
 impl Scope {
     pub(super) fn new(windows_folder: &str) -> Self {
-        let windows = windows_folder.to_lowercase();
+        let windows = windows_folder.to_ascii_lowercase();
         Self { system: format!("{windows}/system32"), inf: format!("{windows}/inf") }
     }
 
@@ -37,14 +38,14 @@ impl Scope {
         let is_inside = match edit {
             SavedEdit::CreateDir { path, access } => self.has_folder(path) && self.has_access(path, access),
             SavedEdit::WriteFile { path, access, .. } => self.has_file(path) && self.has_access(path, access),
-            SavedEdit::Protect { path, .. } => is_own(&path.to_lowercase()),
+            SavedEdit::Protect { path, .. } => is_own(&path.to_ascii_lowercase()),
             SavedEdit::DeleteFile { path, .. } => self.has_removable(path),
-            SavedEdit::CreateKey { hive, key } => has_key(*hive, &key.to_lowercase()),
-            SavedEdit::SetValue { hive, key, name, .. } => has_value(*hive, &key.to_lowercase(), name),
+            SavedEdit::CreateKey { hive, key } => has_key(*hive, &key.to_ascii_lowercase()),
+            SavedEdit::SetValue { hive, key, name, .. } => has_value(*hive, &key.to_ascii_lowercase(), name),
             SavedEdit::DeleteValue { hive, key, .. } => {
-                *hive != GuestHive::Software && has_key(*hive, &key.to_lowercase())
+                *hive != GuestHive::Software && has_key(*hive, &key.to_ascii_lowercase())
             }
-            SavedEdit::DeleteKey { hive, key, .. } => has_removable_key(*hive, &key.to_lowercase()),
+            SavedEdit::DeleteKey { hive, key, .. } => has_removable_key(*hive, &key.to_ascii_lowercase()),
         };
         if is_inside { Ok(()) } else { Err("winject makes no such edit in this place".to_owned()) }
     }
@@ -55,7 +56,7 @@ impl Scope {
     }
 
     fn has_folder(&self, path: &str) -> bool {
-        let path = path.to_lowercase();
+        let path = path.to_ascii_lowercase();
         let is_above = |folder: &str| {
             let full = format!("{}/{folder}", self.system);
             full == path
@@ -67,7 +68,7 @@ impl Scope {
     }
 
     fn has_file(&self, path: &str) -> bool {
-        let path = path.to_lowercase();
+        let path = path.to_ascii_lowercase();
         let is_driver = self.below(&path, "drivers").is_some_and(|name| name.ends_with(".sys"));
         (is_own(&path) && path != OWN) || is_driver || self.is_package_file(&path)
     }
@@ -82,20 +83,20 @@ impl Scope {
 
     /// Markers of ours, and what an earlier package left; a folder of the driver store with it.
     fn has_removable(&self, path: &str) -> bool {
-        let path = path.to_lowercase();
+        let path = path.to_ascii_lowercase();
         (is_own(&path) && path != OWN) || self.is_package_file(&path) || self.below(&path, STORE).is_some()
     }
 
     /// What is ours is protected; the rest is like its neighbours. So no plan opens a driver's file to other users.
     fn has_access(&self, path: &str, access: &Access) -> bool {
         match access {
-            Access::Protected => is_own(&path.to_lowercase()),
+            Access::Protected => is_own(&path.to_ascii_lowercase()),
             Access::Like(sample) => {
-                let sample = sample.to_lowercase();
+                let sample = sample.to_ascii_lowercase();
                 let store = format!("{}/{STORE}", self.system);
                 let drivers = format!("{}/drivers", self.system);
                 let is_driver = self.below(&sample, "drivers").is_some_and(|name| SAMPLES.contains(&name));
-                !is_own(&path.to_lowercase())
+                !is_own(&path.to_ascii_lowercase())
                     && (is_driver || [&self.system, &self.inf, &store, &drivers].into_iter().any(|one| *one == sample))
             }
         }
@@ -148,7 +149,8 @@ fn has_key(hive: GuestHive, key: &str) -> bool {
 
 fn has_value(hive: GuestHive, key: &str, name: &str) -> bool {
     let is_of_software = |key: &str| {
-        let certificate = key.strip_prefix(STORE_KEY.to_lowercase().as_str()).and_then(|rest| rest.strip_prefix('\\'));
+        let certificate =
+            key.strip_prefix(STORE_KEY.to_ascii_lowercase().as_str()).and_then(|rest| rest.strip_prefix('\\'));
         (key == CURRENT_VERSION && name.eq_ignore_ascii_case("DevicePath"))
             || (certificate.is_some_and(|rest| !rest.contains('\\')) && name.eq_ignore_ascii_case("Blob"))
     };

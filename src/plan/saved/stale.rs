@@ -12,18 +12,26 @@ fn or_none<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "none".to_owned(), |value| value.to_string())
 }
 
+impl DiskFacts {
+    /// How a disk, `what` it is called, differs from this one; empty if it does not.
+    #[must_use]
+    pub fn compare(&self, found: &Self, what: &str) -> Vec<String> {
+        let size = |facts: &Self| format!("{} bytes", facts.size);
+        let mut out = Vec::new();
+        out.extend(differs(&format!("the size of {what}"), size(self), size(found)));
+        out.extend(differs(&format!("the partition table of {what}"), self.scheme, found.scheme));
+        out.extend(differs(&format!("the size of a sector of {what}"), self.sector, found.sector));
+        out.extend(differs(&format!("the id of {what}"), or_none(self.id.as_ref()), or_none(found.id.as_ref())));
+        out
+    }
+}
+
 impl PlanDocument {
     /// How the disk and its partition differ from those of the plan; empty if they do not. To be asked first: the other
     /// facts are those of what lies in the partition.
     #[must_use]
     pub fn compare_disk(&self, disk: &DiskFacts, found: &PartitionFacts) -> Vec<String> {
-        let planned = &self.disk;
-        let mut out = Vec::new();
-        let size = |facts: &DiskFacts| format!("{} bytes", facts.size);
-        out.extend(differs("the size of the disk", size(planned), size(disk)));
-        out.extend(differs("the disk's partition table", planned.scheme, disk.scheme));
-        out.extend(differs("the size of a sector", planned.sector, disk.sector));
-        out.extend(differs("the id of the disk", or_none(planned.id.as_ref()), or_none(disk.id.as_ref())));
+        let mut out = self.disk.compare(disk, "the disk");
         let planned = &self.partition;
         let place = |facts: &PartitionFacts| format!("{:#x}+{:#x}", facts.start, facts.length);
         let what = format!("partition {}", planned.number);

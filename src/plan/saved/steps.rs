@@ -13,6 +13,7 @@ use super::scope::Scope;
 use crate::error::Result;
 use crate::hive::RegistryData;
 use crate::ntfs::name::problem_with;
+use crate::upcase::upcase;
 
 type Judged = std::result::Result<(), String>;
 
@@ -37,7 +38,7 @@ pub(super) fn judge_steps(document: &PlanDocument, sizes: &BTreeMap<Sha256Sum, u
     for (index, step) in document.steps.iter().enumerate() {
         let judged = judge_step(step, sizes).and_then(|()| scope.judge(&step.edit));
         judged.map_err(|why| wrong(&at(index, step), why))?;
-        let parents = step.edit.path().map(str::to_lowercase);
+        let parents = step.edit.path().map(folded);
         let is_early =
             parents.as_deref().is_some_and(|path| ancestors(path).any(|p| made.contains(p) && !so_far.contains(p)));
         if is_early {
@@ -57,12 +58,17 @@ pub(super) fn judge_steps(document: &PlanDocument, sizes: &BTreeMap<Sha256Sum, u
     }
 }
 
-/// The folder that an edit makes, in lower case.
+/// The folder that an edit makes, folded.
 fn made_folder(edit: &SavedEdit) -> Option<String> {
     match edit {
-        SavedEdit::CreateDir { path, .. } => Some(path.to_lowercase()),
+        SavedEdit::CreateDir { path, .. } => Some(folded(path)),
         _ => None,
     }
+}
+
+/// A path or name in upper case by the table of Windows, by which it compares them.
+fn folded(text: &str) -> String {
+    String::from_utf16_lossy(&text.encode_utf16().map(upcase).collect::<Vec<_>>())
 }
 
 /// The folders above a path, the innermost first, without the root.
@@ -76,15 +82,14 @@ fn ancestors(path: &str) -> impl Iterator<Item = &str> {
 /// What an edit changes: two edits of one place would make the outcome depend on their order. Contents and permissions
 /// of a file are two places.
 fn place(edit: &SavedEdit) -> (u8, String, String) {
-    let lower = |text: &str| text.to_lowercase();
     let (kind, name) = match edit {
         SavedEdit::Protect { .. } => (1, String::new()),
-        SavedEdit::SetValue { name, .. } | SavedEdit::DeleteValue { name, .. } => (3, lower(name)),
+        SavedEdit::SetValue { name, .. } | SavedEdit::DeleteValue { name, .. } => (3, folded(name)),
         _ => (0, String::new()),
     };
     match edit.key() {
-        Some((hive, key)) => (kind, format!("{hive}\\{}", lower(key)), name),
-        None => (kind, lower(edit.path().unwrap_or_default()), name),
+        Some((hive, key)) => (kind, format!("{hive}\\{}", folded(key)), name),
+        None => (kind, folded(edit.path().unwrap_or_default()), name),
     }
 }
 

@@ -35,6 +35,11 @@ fn value(hive: GuestHive, key: &str, name: &str) -> SavedEdit {
     SavedEdit::SetValue { hive, key, name, data: RegistryData::dword(1), before: None }
 }
 
+/// Edits of a value in two keys.
+fn two_keys(document: &mut PlanDocument, first: &str, second: &str) {
+    [first, second].into_iter().for_each(|key| last(value(GuestHive::System, key, "x"))(document));
+}
+
 fn removed_key(hive: GuestHive, key: &str) -> SavedEdit {
     SavedEdit::DeleteKey { hive, key: key.to_owned(), before: String::new() }
 }
@@ -45,6 +50,8 @@ fn a_plan_of_winject_passes() {
     judged(|document| document.image = None).unwrap();
     judged(last(removed_key(GuestHive::System, "DriverDatabase\\DriverPackages\\x"))).unwrap();
     judged(folder("/hyper2kvm/x")).unwrap();
+    // two names to Windows
+    judged(|d| two_keys(d, "ControlSet001\\Services\\a\u{3c2}", "ControlSet001\\Services\\a\u{3a3}")).unwrap();
 }
 
 #[test]
@@ -73,6 +80,8 @@ fn no_place_out_of_scope_is_edited() {
         "/ProgramData",
         "/Windows/System32/DriverStoreX/FileRepository/a",
         "/WindowsX/System32/DriverStore/FileRepository/a",
+        // its lower case is a `k`, but not to Windows
+        "/hyper2\u{212a}vm",
     ] {
         let error = judged(folder(path)).expect_err(path);
         assert!(error.kind() == Kind::Usage && error.to_string().contains("step 1"), "{error}");
@@ -115,6 +124,7 @@ fn no_place_out_of_scope_is_edited() {
         (Software, "Microsoft\\Windows\\CurrentVersion", "ProgramFilesDir"),
         (Software, "DriverDatabase\\x", "x"),
         (Software, "Microsoft\\SystemCertificates\\Root\\Certificates\\x", "Blob"),
+        (Software, "Microsoft\\Windows\\CurrentVersion\\Setup\\PnpLoc\u{212a}downFiles\\x", "x"),
         (Software, "Microsoft\\SystemCertificates\\TrustedPublisher\\Certificates\\x\\y", "Blob"),
     ] {
         judged(last(value(hive, key, name))).expect_err(key);
@@ -125,6 +135,7 @@ fn no_place_out_of_scope_is_edited() {
         (System, "DriverDatabase"),
         (System, "Setup"),
         (System, "DriverDatabase\\DriverPackages"),
+        (System, "DriverDatabase\\DriverPac\u{212a}ages\\x"),
         (System, "ControlSet001\\Services\\a\\Parameters"),
         (System, "ControlSet001\\Services\\a\\b\\StartOverride"),
         (Software, "Microsoft"),
@@ -204,6 +215,8 @@ fn parts_that_contradict_each_other_are_refused() {
         |d| d.steps.reverse(),
         |d| d.steps.swap(0, 1),
         |d| d.steps.push(d.steps[8].clone()),
+        // one name in two spellings, though not to a reader who lowers a sigma at the end of a word otherwise
+        |d| two_keys(d, "ControlSet001\\Services\\a\u{3c3}", "ControlSet001\\Services\\a\u{3a3}"),
         |d| drop(d.steps.remove(1)),
     ];
     for (index, change) in changes.iter().enumerate() {

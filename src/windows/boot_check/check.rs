@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::boot_chain::{self, BootDisk};
+use super::boot_chain::{self, BootChain, BootDisks};
 use super::context::CheckOptions;
 use super::controller::Bus;
 use super::gates::{add_guest_state, check_gates};
-use super::report::{BootCheck, Code, Finding, Gate};
+use super::report::{BootCheck, Code, Gate};
 use super::subject::{BootSubject, EarlyVerdict, read_subject};
 use crate::error::{Kind, Result};
 use crate::hive::check::Fault;
@@ -25,13 +25,13 @@ pub fn boot_check<D: VolumeRead>(volume: &Volume<D>, bus: Bus, options: &CheckOp
     Ok(boot_checks(volume, None, &[bus], options)?.swap_remove(0))
 }
 
-/// Checks several buses; the hives are read once. With `disk`, the chain begins at the firmware.
+/// Checks several buses; the hives are read once. With `disks`, the chain begins at the firmware.
 ///
 /// # Errors
 /// See [`boot_check`].
 pub fn boot_checks<D: VolumeRead>(
     volume: &Volume<D>,
-    disk: Option<&BootDisk<'_>>,
+    disks: Option<&BootDisks<'_>>,
     buses: &[Bus],
     options: &CheckOptions,
 ) -> Result<Vec<BootCheck>> {
@@ -42,7 +42,7 @@ pub fn boot_checks<D: VolumeRead>(
         Ok(subject) => subject,
         Err(finding) => return Ok(buses.iter().map(|bus| early_report(*bus, &finding)).collect()),
     };
-    subject.chain = walk_chain(disk, volume, &subject.guest)?;
+    subject.chain = walk_chain(disks, volume, &subject.guest)?;
     buses.iter().map(|bus| check_bus(volume, &subject, *bus, options)).collect()
 }
 
@@ -63,12 +63,12 @@ pub struct KnownGuest<'a> {
 /// See [`boot_check`].
 pub fn boot_checks_of<D: VolumeRead>(
     volume: &Volume<D>,
-    disk: Option<&BootDisk<'_>>,
+    disks: Option<&BootDisks<'_>>,
     known: KnownGuest<'_>,
     buses: &[Bus],
     options: &CheckOptions,
 ) -> Result<Vec<BootCheck>> {
-    boot_checks_of_files(volume, disk, known, buses, options)
+    boot_checks_of_files(volume, disks, known, buses, options)
 }
 
 /// Like [`boot_checks_of`], for the guest as a plan is going to leave it: the files are those of the plan, and `known` has
@@ -79,31 +79,31 @@ pub fn boot_checks_of<D: VolumeRead>(
 pub fn boot_checks_of_plan<D: VolumeRead>(
     volume: &Volume<D>,
     plan: &Plan,
-    disk: Option<&BootDisk<'_>>,
+    disks: Option<&BootDisks<'_>>,
     known: KnownGuest<'_>,
     buses: &[Bus],
     options: &CheckOptions,
 ) -> Result<Vec<BootCheck>> {
-    boot_checks_of_files(&PlannedFiles::new(volume, plan), disk, known, buses, options)
+    boot_checks_of_files(&PlannedFiles::new(volume, plan), disks, known, buses, options)
 }
 
 fn boot_checks_of_files(
     files: &dyn GuestFiles,
-    disk: Option<&BootDisk<'_>>,
+    disks: Option<&BootDisks<'_>>,
     known: KnownGuest<'_>,
     buses: &[Bus],
     options: &CheckOptions,
 ) -> Result<Vec<BootCheck>> {
     let KnownGuest { guest, system, fault } = known;
-    let chain = walk_chain(disk, files, guest)?;
+    let chain = walk_chain(disks, files, guest)?;
     let fault = fault.map(ToString::to_string);
     let subject = BootSubject { guest: Cow::Borrowed(guest), system: Cow::Borrowed(system), fault, chain };
     buses.iter().map(|bus| check_bus(files, &subject, *bus, options)).collect()
 }
 
 /// Checks the links from the firmware to the loader.
-fn walk_chain(disk: Option<&BootDisk<'_>>, files: &dyn GuestFiles, guest: &Guest) -> Result<Vec<Finding>> {
-    disk.map_or(Ok(Vec::new()), |disk| boot_chain::walk(disk, files, guest))
+fn walk_chain(disks: Option<&BootDisks<'_>>, files: &dyn GuestFiles, guest: &Guest) -> Result<BootChain> {
+    disks.map_or_else(|| Ok(BootChain::default()), |disks| boot_chain::walk(disks, files, guest))
 }
 
 /// Like [`boot_check`], on any source of files.
@@ -126,7 +126,8 @@ fn early_report(bus: Bus, (code, windows, text): &EarlyVerdict) -> BootCheck {
 fn check_bus(files: &dyn GuestFiles, subject: &BootSubject<'_>, bus: Bus, options: &CheckOptions) -> Result<BootCheck> {
     let mut report = BootCheck::new(bus);
     report.windows = Some(subject.guest.to_string());
-    report.findings.clone_from(&subject.chain);
+    report.findings.clone_from(&subject.chain.findings);
+    report.start_disk.clone_from(&subject.chain.start_disk);
     if let Some(fault) = &subject.fault {
         report.fail(Gate::Loader, Code::HiveDamaged, format!("the SYSTEM hive is damaged: {fault}"));
     }

@@ -20,7 +20,7 @@ mod report;
 mod subject;
 mod windows_drivers;
 
-pub use boot_chain::BootDisk;
+pub use boot_chain::{BootDisks, VmDisk};
 pub use check::{KnownGuest, boot_check, boot_checks, boot_checks_of, boot_checks_of_plan};
 pub use context::CheckOptions;
 pub use controller::{Bus, Controller};

@@ -88,6 +88,8 @@ pub enum Code {
     SystemPartition,
     /// No EFI system partition, or none that can be read.
     NoSystemPartition,
+    /// Two disks of the guest have the same id.
+    DuplicateDiskId,
     /// None or several of the MBR's partitions are active.
     NoActivePartition,
     /// The MBR has boot code.
@@ -238,6 +240,9 @@ pub struct BootCheck {
     pub bus: Bus,
     /// Whether every gate lets Windows through, on one form of the controller at least.
     pub boots: bool,
+    /// Name of the disk that the firmware has to start; left out if it is the one with Windows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_disk: Option<String>,
     /// Product, version and folder of the installation; `None` if none was found.
     pub windows: Option<String>,
     /// How each form of the controller finds its driver.
@@ -250,7 +255,15 @@ pub struct BootCheck {
 
 impl BootCheck {
     pub(super) fn new(bus: Bus) -> Self {
-        Self { bus, boots: false, windows: None, routes: Vec::new(), findings: Vec::new(), unbound: Vec::new() }
+        Self {
+            bus,
+            boots: false,
+            start_disk: None,
+            windows: None,
+            routes: Vec::new(),
+            findings: Vec::new(),
+            unbound: Vec::new(),
+        }
     }
 
     fn add(&mut self, gate: Gate, level: Level, code: Code, text: impl Into<String>) {

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::report::{Code, Finding};
+use super::boot_chain::BootChain;
+use super::report::Code;
 use crate::error::{Kind, Result};
 use crate::hive::check::{self, Severity};
 use crate::plan::GuestHive;
@@ -16,8 +17,8 @@ pub(super) struct BootSubject<'a> {
     pub system: Cow<'a, [u8]>,
     /// The first fault of the SYSTEM hive's structure, anywhere in it.
     pub fault: Option<String>,
-    /// Findings at the links from the firmware to the loader.
-    pub chain: Vec<Finding>,
+    /// What was found from the firmware to the loader.
+    pub chain: BootChain,
 }
 
 /// Why the check ends before the first gate: code, description of the guest, text.
@@ -46,5 +47,5 @@ pub(super) fn read_subject(files: &dyn GuestFiles) -> Result<std::result::Result
     // the loader refuses or repairs a hive that is broken anywhere, not only where the driver's keys are
     let faults = check::check(&system);
     let fault = faults.iter().find(|fault| fault.severity() == Severity::Error).map(ToString::to_string);
-    Ok(Ok(BootSubject { guest: Cow::Owned(guest), system: Cow::Owned(system), fault, chain: Vec::new() }))
+    Ok(Ok(BootSubject { guest: Cow::Owned(guest), system: Cow::Owned(system), fault, chain: BootChain::default() }))
 }

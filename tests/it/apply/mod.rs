@@ -2,6 +2,10 @@
 
 mod bundle;
 mod equal;
+mod forge;
+mod guest_state;
+mod hostile;
+mod real_guests;
 mod stale;
 
 use crate::inject::{fixture_drivers, stderr, winject};
@@ -31,4 +35,4 @@ fn fail(command: &mut Command, code: i32) -> String {
     stderr(&output)
 }
 
-tests![in bundle, equal, stale;];
+tests![in bundle, equal, hostile, real_guests, stale;];

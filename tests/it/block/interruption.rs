@@ -1,7 +1,7 @@
 //! What is left of a run's operations when the process is killed, or the power goes.
 
 use super::made::Random;
-use super::virtual_host::Op;
+use super::virtual_host::{Op, folder_of};
 
 /// The process is killed: everything up to `end` has happened, in order; of the last write perhaps only a part.
 pub fn stopped(log: &[Op], end: usize, is_torn: bool) -> Vec<Op> {
@@ -24,10 +24,11 @@ fn is_durable(log: &[Op], number: usize, end: usize) -> bool {
             });
             flushes.next().unwrap_or(false)
         }
-        Op::Create(_) | Op::Remove(_) | Op::Rename(..) => {
-            log[number..end].iter().any(|op| matches!(op, Op::SyncFolder))
+        Op::Create(path) | Op::CreateFolder(path) | Op::Remove(path) | Op::Rename(path, _) => {
+            let folder = folder_of(path);
+            log[number..end].iter().any(|op| matches!(op, Op::SyncFolder(synced) if *synced == folder))
         }
-        Op::Flush(_) | Op::LostFlush(_) | Op::SyncFolder => true,
+        Op::Flush(_) | Op::LostFlush(_) | Op::SyncFolder(_) => true,
     }
 }
 
@@ -44,7 +45,7 @@ pub fn survivors(log: &[Op], end: usize, random: &mut Random, chance: u64) -> Ve
         }
         match op {
             // Changes of a folder happen in order: after the first lost one, all are lost.
-            Op::Create(_) | Op::Remove(_) | Op::Rename(..) => {
+            Op::Create(_) | Op::CreateFolder(_) | Op::Remove(_) | Op::Rename(..) => {
                 is_folder_lost |= !luck(2);
                 if !is_folder_lost {
                     ops.push(op.clone());

@@ -13,6 +13,9 @@ use winject::internals::error::{Error, Layer, Result};
 #[derive(Debug, Clone)]
 pub enum Op {
     Create(PathBuf),
+    /// Commits make no folders; `winject plan --bundle` does, which the evidence tool replays.
+    #[allow(dead_code)]
+    CreateFolder(PathBuf),
     Write(PathBuf, u64, Vec<u8>),
     SetLen(PathBuf, u64),
     Reserve(PathBuf, u64, u64),
@@ -23,11 +26,17 @@ pub enum Op {
     LostFlush(PathBuf),
     Remove(PathBuf),
     Rename(PathBuf, PathBuf),
-    SyncFolder,
+    /// The names in this folder.
+    SyncFolder(PathBuf),
 }
 
 /// The content of all files.
 pub type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+/// The folder that holds `path`; empty for a bare name.
+pub fn folder_of(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(path).to_owned()
+}
 
 /// Applies an operation.
 pub fn apply(files: &mut Files, op: &Op) {
@@ -69,7 +78,7 @@ pub fn apply(files: &mut Files, op: &Op) {
                 files.insert(to.clone(), file);
             }
         }
-        Op::Flush(_) | Op::LostFlush(_) | Op::SyncFolder => {}
+        Op::CreateFolder(_) | Op::Flush(_) | Op::LostFlush(_) | Op::SyncFolder(_) => {}
     }
 }
 
@@ -342,8 +351,8 @@ impl HostFiles for VirtualHost {
         Ok(())
     }
 
-    fn sync_folder_of(&self, _path: &Path) -> io::Result<()> {
-        self.run(Op::SyncFolder)
+    fn sync_folder_of(&self, path: &Path) -> io::Result<()> {
+        self.run(Op::SyncFolder(folder_of(path)))
     }
 }
 

@@ -3,51 +3,95 @@
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::boot_store::{BCD_BYTES_MAX, BootContext, Firmware, Read, check_boot_store};
-use super::disk::BootDisk;
-use super::links::{ChainFindings, readable};
+use super::disk::{BootDisks, VmDisk};
+use super::links::{BestChain, ChainFindings, readable};
 use super::uefi::uefi;
 use crate::error::Result;
 use crate::fat::FatVolume;
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{Content, MbrSector, PartitionKind, PartitionView, read_partition_id};
+use crate::partition::{Content, MbrSector, Partition, PartitionKind, PartitionView, Scheme};
 use crate::units::ImageOffset;
 use crate::windows::boot_check::report::{Code, Gate};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 
-/// The MBR's code starts the active partition, whose boot sector starts `bootmgr`.
-pub(super) fn bios(on: &BootDisk<'_>, files: &dyn GuestFiles, guest: &Guest, links: &mut ChainFindings) -> Result<()> {
-    let mut mbr = MbrSector::new_zeroed();
-    on.disk.read_at(ImageOffset(0), mbr.as_mut_bytes())?;
+/// The MBR's code starts the active partition, whose boot sector starts `bootmgr`; the disk may be any of them. Returns its
+/// name, if it is not the one with Windows.
+pub(super) fn bios<'a>(
+    on: &BootDisks<'a>,
+    files: &dyn GuestFiles,
+    guest: &Guest,
+    links: &mut ChainFindings,
+) -> Result<Option<&'a str>> {
+    let mut best = BestChain::default();
+    for disk in on.all().filter(|disk| disk.table.scheme == Scheme::Mbr) {
+        let mut mbr = MbrSector::new_zeroed();
+        disk.disk.read_at(ImageOffset(0), mbr.as_mut_bytes())?;
+        let mut seen = ChainFindings::default();
+        if check_disk(on, disk, &mbr, files, guest, &mut seen)? && best.offer(seen, on.start(disk)) {
+            break;
+        }
+    }
+    let has_system_partition =
+        |disk: &VmDisk<'_>| disk.table.partitions.iter().any(|partition| partition.kind == PartitionKind::EfiSystem);
+    if best.0.is_none() && on.all().any(has_system_partition) {
+        return uefi(on, files, guest, links);
+    }
+    links.good(Gate::Firmware, Code::Firmware, "BIOS (MBR disk)");
+    if let Some((seen, start)) = best.0 {
+        links.0.extend(seen.0);
+        return Ok(start);
+    }
+    let text = if on.others.is_empty() {
+        "no partition of the MBR is active: the BIOS finds nothing to start; if the boot manager lies on another disk of the \
+         guest, Windows does not start from this one alone"
+    } else {
+        "no partition of the MBR of any disk is active: the BIOS finds nothing to start"
+    };
+    links.fail(Gate::Partition, Code::NoActivePartition, text);
+    Ok(None)
+}
+
+/// Checks a disk that a BIOS may start. Returns whether it has an active partition.
+fn check_disk(
+    on: &BootDisks<'_>,
+    disk: &VmDisk<'_>,
+    mbr: &MbrSector,
+    files: &dyn GuestFiles,
+    guest: &Guest,
+    links: &mut ChainFindings,
+) -> Result<bool> {
     let numbered = (1u32..).zip(&mbr.partitions);
     let active: Vec<u32> = numbered.filter(|(_, entry)| entry.is_active()).map(|(number, _)| number).collect();
+    let of_disk = if on.others.is_empty() { String::new() } else { format!(" of {}", disk.name) };
     let number = match active.as_slice() {
-        [] if on.table.partitions.iter().any(|partition| partition.kind == PartitionKind::EfiSystem) => {
-            return uefi(on, files, guest, links);
-        }
-        [] => {
-            links.good(Gate::Firmware, Code::Firmware, "BIOS (MBR disk)");
-            links.fail(
-                Gate::Partition,
-                Code::NoActivePartition,
-                "no partition of the MBR is active: the BIOS finds nothing to start; if the boot manager lies on another \
-                 disk of the guest, Windows does not start from this one alone",
-            );
-            return Ok(());
-        }
+        [] => return Ok(false),
         &[only] => only,
         _ => {
-            links.fail(Gate::Partition, Code::NoActivePartition, "several partitions of the MBR are active");
-            return Ok(());
+            let text = format!("several partitions of the MBR{of_disk} are active");
+            links.fail(Gate::Partition, Code::NoActivePartition, text);
+            return Ok(true);
         }
     };
-    links.good(Gate::Firmware, Code::Firmware, "BIOS (MBR disk)");
-    let Some(system) = on.table.partitions.iter().find(|partition| partition.number == number) else {
-        let text = format!("entry {number} of the MBR is active and describes no partition");
+    let Some(system) = disk.table.partitions.iter().find(|partition| partition.number == number) else {
+        let text = format!("entry {number} of the MBR{of_disk} is active and describes no partition");
         links.fail(Gate::Partition, Code::NoActivePartition, text);
-        return Ok(());
+        return Ok(true);
     };
-    let label = system.label();
+    check_active_partition(on, disk, mbr, system, files, guest, links)?;
+    Ok(true)
+}
+
+fn check_active_partition(
+    on: &BootDisks<'_>,
+    disk: &VmDisk<'_>,
+    mbr: &MbrSector,
+    system: &Partition,
+    files: &dyn GuestFiles,
+    guest: &Guest,
+    links: &mut ChainFindings,
+) -> Result<()> {
+    let label = on.label(disk, system);
     links.good(Gate::Partition, Code::SystemPartition, format!("{label} is active, {}", system.content));
     if mbr.boot_code.iter().all(|byte| *byte == 0) {
         links.not_judged(Gate::BootCode, "the MBR has no boot code; a BIOS that has none of its own stops there");
@@ -55,9 +99,9 @@ pub(super) fn bios(on: &BootDisk<'_>, files: &dyn GuestFiles, guest: &Guest, lin
         links.good(Gate::BootCode, Code::BootCode, "the MBR has boot code");
         links.not_judged(Gate::BootCode, format!("what the boot code of the MBR and of {label} does"));
     }
-    let own = read_partition_id(on.disk, on.table, on.partition)?;
-    let place = BootContext { firmware: Firmware::Bios, own, is_boot_partition: number == on.partition.number };
-    let view = || PartitionView::new(on.disk, system);
+    let is_boot_partition = on.has_windows(disk) && system.number == on.partition.number;
+    let place = BootContext { firmware: Firmware::Bios, on, own: on.windows_id()?, is_boot_partition };
+    let view = || PartitionView::new(disk.disk, system);
     let what = format!("the active partition, {label}");
     match system.content {
         Content::Ntfs => {

@@ -1,6 +1,7 @@
 //! From the boot configuration (BCD) to the loader on the Windows volume.
 
 use super::bcd::{self, DefaultEntry, Device, Entry};
+use super::disk::BootDisks;
 use super::links::{ChainFindings, readable};
 use super::program::{PROGRAM_BYTES_MAX, check_program};
 use crate::error::Result;
@@ -19,8 +20,10 @@ pub(super) enum Firmware {
 }
 
 /// The facts that the boot configuration is compared with.
-pub(super) struct BootContext {
+pub(super) struct BootContext<'a> {
     pub firmware: Firmware,
+    pub on: &'a BootDisks<'a>,
+    /// The partition of Windows.
     pub own: Option<PartitionId>,
     /// Whether Windows is on the partition that the boot manager is on.
     pub is_boot_partition: bool,
@@ -36,7 +39,7 @@ pub(super) fn check_boot_store(
     read: Read<'_>,
     path: &str,
     label: &str,
-    place: &BootContext,
+    place: &BootContext<'_>,
     files: &dyn GuestFiles,
     guest: &Guest,
     links: &mut ChainFindings,
@@ -70,7 +73,7 @@ pub(super) fn check_boot_store(
 fn check_loader(
     entry: &Entry,
     what: &str,
-    place: &BootContext,
+    place: &BootContext<'_>,
     files: &dyn GuestFiles,
     guest: &Guest,
     links: &mut ChainFindings,
@@ -78,7 +81,7 @@ fn check_loader(
     let id = &entry.id;
     let before = links.0.len();
     for (name, device) in [("device", &entry.device), ("osdevice", &entry.os_device)] {
-        check_device(device, &format!("{what}: the {name} of the default entry {id}"), place, links);
+        check_device(device, &format!("{what}: the {name} of the default entry {id}"), place, links)?;
     }
     let own_root = guest.windows_dir.replace('/', "\\");
     match entry.system_root.as_deref().map(|root| root.trim_end_matches('\\')) {
@@ -90,7 +93,12 @@ fn check_loader(
         None => links.fail(Gate::Bcd, Code::BcdEntry, format!("{what}: the default entry {id} names no systemroot")),
     }
     if links.0.len() == before {
-        let text = format!("{what}: the default entry {id} names this disk and partition");
+        let on = place.on;
+        let windows = match on.others {
+            [] => "this disk and partition".to_owned(),
+            _ => on.label(&on.windows, on.partition),
+        };
+        let text = format!("{what}: the default entry {id} names {windows}");
         links.good(Gate::Bcd, Code::Bcd, text);
     }
     let ending = match place.firmware {
@@ -114,36 +122,36 @@ fn check_loader(
     Ok(())
 }
 
-fn check_device(device: &Device, what: &str, place: &BootContext, links: &mut ChainFindings) {
+fn check_device(device: &Device, what: &str, place: &BootContext<'_>, links: &mut ChainFindings) -> Result<()> {
     let named = match device {
         Device::Partition(named) => *named,
-        Device::Boot if place.is_boot_partition => return,
+        Device::Boot if place.is_boot_partition => return Ok(()),
         Device::Locate => {
             links.not_judged(Gate::Bcd, format!("{what} is looked for at every start (locate)"));
-            return;
+            return Ok(());
         }
         Device::Unknown(kind) => {
             links.not_judged(Gate::Bcd, format!("{what} is of a kind that is not known ({kind:#x})"));
-            return;
+            return Ok(());
         }
         Device::Boot => {
             let text = format!("{what} is the partition of the boot manager, not that of Windows");
             links.fail(Gate::Bcd, Code::BcdDevice, text);
-            return;
+            return Ok(());
         }
         Device::File => {
             let text = format!("{what} is a RAM disk or a disk in a file, not the partition of Windows");
             links.fail(Gate::Bcd, Code::BcdDevice, text);
-            return;
+            return Ok(());
         }
         Device::Missing => {
             links.fail(Gate::Bcd, Code::BcdDevice, format!("{what} is missing"));
-            return;
+            return Ok(());
         }
     };
     let Some(own) = place.own else {
         links.not_judged(Gate::Bcd, format!("{what}: the ids of this disk's partitions are not readable"));
-        return;
+        return Ok(());
     };
     if own != named {
         let other = match (own, named) {
@@ -155,7 +163,12 @@ fn check_device(device: &Device, what: &str, place: &BootContext, links: &mut Ch
             }
             _ => "another disk",
         };
+        let other = match place.on.find_on_others(named)? {
+            Some(label) => format!("{other}, {label}"),
+            None => other.to_owned(),
+        };
         let text = format!("{what} is {other}: {named}, while Windows is {own}");
         links.fail(Gate::Bcd, Code::BcdDevice, text);
     }
+    Ok(())
 }

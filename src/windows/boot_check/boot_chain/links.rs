@@ -24,8 +24,36 @@ impl ChainFindings {
         let text = format!("not judged: {}", text.into());
         self.0.push(Finding { gate, level: Level::NotJudged, code: Code::NotJudged, text });
     }
-    pub(super) fn has_failure(&self) -> bool {
-        self.0.iter().any(|finding| finding.level == Level::Failure)
+    /// How far the chain leads: to the loader of Windows, to something that is not judged, or to a failure.
+    fn reach(&self) -> Reach {
+        match () {
+            () if self.0.iter().any(|finding| finding.level == Level::Failure) => Reach::Failure,
+            () if self.0.iter().any(|finding| finding.code == Code::OsLoader) => Reach::Loader,
+            () => Reach::Unknown,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    Failure,
+    Unknown,
+    Loader,
+}
+
+/// The chain that leads farthest of those that a firmware can take, the first of equal ones; with the name of the disk that
+/// it begins on, if that is not the one with Windows.
+#[derive(Debug, Default)]
+pub(super) struct BestChain<'a>(pub Option<(ChainFindings, Option<&'a str>)>);
+
+impl<'a> BestChain<'a> {
+    /// Compares with another chain. Returns whether that leads to the loader, so that no more are needed.
+    pub(super) fn offer(&mut self, other: ChainFindings, start: Option<&'a str>) -> bool {
+        let reach = other.reach();
+        if self.0.as_ref().is_none_or(|(best, _)| reach > best.reach()) {
+            self.0 = Some((other, start));
+        }
+        reach == Reach::Loader
     }
 }
 

@@ -9,8 +9,8 @@ mod program;
 mod uefi;
 mod walk;
 
-pub use disk::BootDisk;
-pub(super) use walk::walk;
+pub use disk::{BootDisks, VmDisk};
+pub(super) use walk::{BootChain, walk};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The chain of the sample disk, whole and with each link broken.
 
-use super::{BootDisk, walk};
+use super::{BootDisks, VmDisk, walk};
 use crate::block::{self, Image};
 use crate::error::Result;
 use crate::ntfs::{OpenOptions, Volume};
@@ -62,7 +62,8 @@ fn seen(disk: &Patched, change: impl FnOnce(&mut PartitionTable)) -> Vec<Finding
     change(&mut table);
     let volume = Volume::open(PartitionView::new(disk, &windows).unwrap(), &OpenOptions::read_only()).unwrap();
     let guest = crate::windows::inspect(&volume).unwrap().unwrap().guest;
-    walk(&BootDisk { disk, table: &table, partition: &windows }, &volume, &guest).unwrap()
+    let disk = VmDisk { disk, table: &table, name: "win10.qcow2" };
+    walk(&BootDisks { windows: disk, partition: &windows, others: &[] }, &volume, &guest).unwrap().findings
 }
 
 fn failures(found: &[Finding]) -> Vec<(Code, &str)> {

@@ -1,57 +1,66 @@
 //! UEFI: the firmware takes the boot manager from an EFI system partition.
 
 use super::boot_store::{BCD_BYTES_MAX, BootContext, Firmware, check_boot_store};
-use super::disk::BootDisk;
-use super::links::{ChainFindings, readable};
+use super::disk::{BootDisks, VmDisk};
+use super::links::{BestChain, ChainFindings, readable};
 use super::program::{PROGRAM_BYTES_MAX, check_program};
 use crate::drivers::Arch;
 use crate::error::Result;
 use crate::fat::FatVolume;
-use crate::partition::{Partition, PartitionKind, PartitionView, read_partition_id};
+use crate::partition::{Partition, PartitionKind, PartitionView};
 use crate::windows::boot_check::report::{Code, Gate};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 
-/// Largest number of EFI system partitions that are read.
+/// Largest number of EFI system partitions that are read of a disk.
 const SYSTEM_PARTITIONS_MAX: usize = 8;
 
 const BOOT_MANAGER: &str = "/EFI/Microsoft/Boot/bootmgfw.efi";
 
-/// The firmware takes the boot manager from an EFI system partition.
-pub(super) fn uefi(on: &BootDisk<'_>, files: &dyn GuestFiles, guest: &Guest, links: &mut ChainFindings) -> Result<()> {
-    links.good(Gate::Firmware, Code::Firmware, format!("UEFI ({} disk)", on.table.scheme));
-    let system = on.table.partitions.iter().filter(|partition| partition.kind == PartitionKind::EfiSystem);
-    let mut first: Option<ChainFindings> = None;
-    for esp in system.take(SYSTEM_PARTITIONS_MAX) {
-        let mut seen = ChainFindings::default();
-        check_system_partition(on, esp, files, guest, &mut seen)?;
-        if !seen.has_failure() {
-            first = Some(seen);
-            break;
+/// The firmware takes the boot manager from an EFI system partition of any disk. Returns the name of that disk, if it is
+/// not the one with Windows.
+pub(super) fn uefi<'a>(
+    on: &BootDisks<'a>,
+    files: &dyn GuestFiles,
+    guest: &Guest,
+    links: &mut ChainFindings,
+) -> Result<Option<&'a str>> {
+    links.good(Gate::Firmware, Code::Firmware, format!("UEFI ({} disk)", on.windows.table.scheme));
+    let mut best = BestChain::default();
+    'disks: for disk in on.all() {
+        let system = disk.table.partitions.iter().filter(|partition| partition.kind == PartitionKind::EfiSystem);
+        for esp in system.take(SYSTEM_PARTITIONS_MAX) {
+            let mut seen = ChainFindings::default();
+            check_system_partition(on, disk, esp, files, guest, &mut seen)?;
+            if best.offer(seen, on.start(disk)) {
+                break 'disks;
+            }
         }
-        first.get_or_insert(seen);
     }
-    match first {
-        Some(seen) => links.0.extend(seen.0),
-        None => links.fail(
-            Gate::Partition,
-            Code::NoSystemPartition,
-            "the disk has no EFI system partition (ESP): UEFI firmware finds no boot manager; if it lies on another \
-             disk of the guest, Windows does not start from this one alone",
-        ),
+    if let Some((seen, start)) = best.0 {
+        links.0.extend(seen.0);
+        return Ok(start);
     }
-    Ok(())
+    let text = if on.others.is_empty() {
+        "the disk has no EFI system partition (ESP): UEFI firmware finds no boot manager; if it lies on another disk of the \
+         guest, Windows does not start from this one alone"
+    } else {
+        "none of the disks has an EFI system partition (ESP): UEFI firmware finds no boot manager"
+    };
+    links.fail(Gate::Partition, Code::NoSystemPartition, text);
+    Ok(None)
 }
 
 fn check_system_partition(
-    on: &BootDisk<'_>,
+    on: &BootDisks<'_>,
+    disk: &VmDisk<'_>,
     esp: &Partition,
     files: &dyn GuestFiles,
     guest: &Guest,
     links: &mut ChainFindings,
 ) -> Result<()> {
-    let label = esp.label();
-    let opened = PartitionView::new(on.disk, esp).and_then(FatVolume::open);
+    let label = on.label(disk, esp);
+    let opened = PartitionView::new(disk.disk, esp).and_then(FatVolume::open);
     let Some(fat) = readable(opened, links, Gate::Partition, &format!("the EFI system partition, {label}"))? else {
         return Ok(());
     };
@@ -86,10 +95,6 @@ fn check_system_partition(
         }
     }
     let read = |path: &str| fat.read(path, BCD_BYTES_MAX);
-    let place = BootContext {
-        firmware: Firmware::Uefi,
-        own: read_partition_id(on.disk, on.table, on.partition)?,
-        is_boot_partition: false,
-    };
+    let place = BootContext { firmware: Firmware::Uefi, on, own: on.windows_id()?, is_boot_partition: false };
     check_boot_store(&read, "/EFI/Microsoft/Boot/BCD", &label, &place, files, guest, links)
 }

@@ -1,0 +1,157 @@
+//! Which of several disks holds the Windows to work on: found by content, or named.
+
+use std::path::{Path, PathBuf};
+
+use super::disks::{open_disk, refuse_one_chain};
+use super::locate::{no_windows, search_folders, search_installations};
+use super::report::Report;
+use super::request::{InjectRequest, Observer};
+use crate::block::Stage;
+use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::shell_argument;
+use crate::host::is_same_file;
+use crate::partition::{self, PartitionTable};
+
+/// Most disks of one virtual machine.
+const DISKS_MAX: usize = 64;
+
+/// Refuses sets of disks that no machine has, before any of them is opened.
+///
+/// # Errors
+/// [`Kind::Usage`] when a file is named twice, by whatever name, when there are too many, or when the disk that is to hold
+/// Windows is not one of them.
+pub(super) fn check_disks(request: &InjectRequest) -> Result<()> {
+    let disks: Vec<&PathBuf> = all(request).collect();
+    let refused = |what: String, path: &Path, hint: &str| {
+        Err(Error::new(Kind::Usage, Layer::Job, what).path(path.display().to_string()).hint(hint))
+    };
+    if disks.len() > DISKS_MAX {
+        let what = format!("cannot use {} disks: a machine may have {DISKS_MAX}", disks.len());
+        return refused(
+            what,
+            &request.image,
+            "name the disk with Windows and those with boot files; data disks need not be",
+        );
+    }
+    for (index, path) in disks.iter().enumerate() {
+        if let Some(other) = disks.iter().take(index).find(|other| is_same_file(other, path)) {
+            let what = format!("cannot use a disk twice: it is the same file as {}", other.display());
+            return refused(what, path, "name each disk of the machine once");
+        }
+    }
+    match &request.windows_disk {
+        Some(chosen) if !disks.iter().any(|path| is_same_file(path, chosen)) => refused(
+            "the disk with Windows is not one of the given disks".to_owned(),
+            chosen,
+            "name it among the disks, too",
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn all(request: &InjectRequest) -> impl Iterator<Item = &PathBuf> {
+    std::iter::once(&request.image).chain(&request.other_disks)
+}
+
+/// The same request with the disk that holds Windows as its image, and the others in an order that does not depend on that
+/// of the request.
+///
+/// # Errors
+/// Those of opening a disk; when no disk holds Windows, or several do and none was named.
+pub(super) fn choose_disk(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+) -> Result<InjectRequest> {
+    if request.other_disks.is_empty() {
+        return Ok(request.clone());
+    }
+    let disks: Vec<&PathBuf> = all(request).collect();
+    let index = match &request.windows_disk {
+        Some(chosen) => disks.iter().position(|path| is_same_file(path, chosen)),
+        None => Some(search(request, &disks, observer, report)?),
+    };
+    let request = with_windows_on(request, index.unwrap_or_default());
+    report.add_disks(&request);
+    observer.image(&request.image);
+    Ok(request)
+}
+
+/// The same request with this one of its disks as the image.
+pub(super) fn with_windows_on(request: &InjectRequest, index: usize) -> InjectRequest {
+    let mut others: Vec<PathBuf> = all(request).cloned().collect();
+    let image = if index < others.len() { others.remove(index) } else { request.image.clone() };
+    others.sort_by(|a, b| (a.file_name(), a).cmp(&(b.file_name(), b)));
+    InjectRequest { image, other_disks: others, windows_disk: None, ..request.clone() }
+}
+
+/// The index of the only disk with Windows.
+fn search(request: &InjectRequest, disks: &[&PathBuf], observer: &dyn Observer, report: &mut Report) -> Result<usize> {
+    observer.step("Looking for the disk with Windows");
+    let mut opened: Vec<(&Path, Stage)> = Vec::new();
+    let mut found: Vec<(usize, PartitionTable)> = Vec::new();
+    let mut reasons: Vec<Error> = Vec::new();
+    for (index, path) in disks.iter().enumerate() {
+        request.cancel.check()?;
+        let stage = open_disk(request, path)?;
+        for (other, known) in &opened {
+            refuse_one_chain((other, known.image()), (path, stage.image()))?;
+        }
+        match partition::read(&stage) {
+            Ok(table) => {
+                let mut folders = search_folders(&stage, &table);
+                // What cannot be read now may hold a Windows the next time.
+                if let Some(at) = folders.faults.iter().position(|(_, error)| error.kind() == Kind::Io) {
+                    return Err(folders.faults.swap_remove(at).1.within(path.display()));
+                }
+                if folders.found.is_empty() {
+                    reasons.push(no_windows(folders).within(path.display()));
+                } else {
+                    found.push((index, table));
+                }
+            }
+            Err(error) if error.kind() == Kind::Io => return Err(error.within(path.display())),
+            Err(error) => reasons.push(error.within(path.display())),
+        }
+        opened.push((path, stage));
+    }
+    match found.as_slice() {
+        [(index, _)] => {
+            // Each of these may hide another Windows.
+            let hidden = reasons.iter().filter(|error| !matches!(error.kind(), Kind::NotWindows | Kind::Unsupported));
+            report.virtio.warnings.extend(hidden.map(|error| format!("not searched for Windows: {error}")));
+            Ok(*index)
+        }
+        [] => Err(none_has_windows(reasons)),
+        several => {
+            let several = several.iter().filter_map(|(index, table)| Some((opened.get(*index)?, table)));
+            Err(several_have_windows(several.map(|((path, stage), table)| (*path, stage, table))))
+        }
+    }
+}
+
+/// The error for disks without Windows: what the user can decide counts most, then damage.
+fn none_has_windows(reasons: Vec<Error>) -> Error {
+    let has = |kind| reasons.iter().find(|error| error.kind() == kind);
+    let first = has(Kind::Refused).or_else(|| has(Kind::Damaged));
+    let kind = first.map_or(Kind::NotWindows, Error::kind);
+    let hint =
+        first.and_then(Error::hint_text).unwrap_or("is the disk that Windows is installed on among them?").to_owned();
+    let list: Vec<String> = reasons.iter().map(|error| format!("\n  {error}")).collect();
+    Error::new(kind, Layer::Job, format!("no Windows found on any of the disks:{}", list.concat())).hint(hint)
+}
+
+fn several_have_windows<'a>(disks: impl Iterator<Item = (&'a Path, &'a Stage, &'a PartitionTable)>) -> Error {
+    let mut list = Vec::new();
+    let mut count = 0;
+    for (path, stage, table) in disks {
+        count += 1;
+        let chosen = format!("--windows-disk {}", shell_argument(path, "DISK"));
+        let installations = search_installations(stage, table);
+        let known = installations.found.iter().map(|one| (one.partition.number, one.guest.to_string()));
+        let faults = installations.faults.iter().map(|(partition, error)| (partition.number, error.to_string()));
+        list.extend(known.chain(faults).map(|(number, text)| format!("{chosen} --partition {number}: {text}")));
+    }
+    Error::refused(Layer::Job, format!("{count} of the disks hold a Windows"))
+        .hint(format!("choose one (each disk is named all the same):\n  {}", list.join("\n  ")))
+}

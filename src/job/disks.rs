@@ -1,0 +1,175 @@
+//! The disks of one virtual machine, opened: the one with Windows as a stage, the others to be read only.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::report::Report;
+use super::request::InjectRequest;
+use crate::block::{self, Image, Stage, StageOptions};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::host::is_same_file;
+use crate::partition::{self, Partition, PartitionTable, Scheme};
+use crate::plan::saved::{DiskFacts, OtherDiskFacts, ReadSet, disk_facts};
+use crate::windows::{BootDisks, VmDisk};
+
+/// Size of the stage's read cache, in bytes of decompressed image data.
+const READ_CACHE_BYTES: u64 = 32 << 20;
+/// The same for a disk of which only the boot files are read.
+const OTHER_READ_CACHE_BYTES: u64 = 4 << 20;
+
+/// The disks of a request.
+#[derive(Debug)]
+pub(super) struct OpenedDisks {
+    /// The disk with Windows.
+    pub(super) stage: Stage,
+    pub(super) others: Vec<OtherDisk>,
+}
+
+/// A disk of the machine that does not hold its Windows. It is read, and never written.
+#[derive(Debug)]
+pub(super) struct OtherDisk {
+    pub(super) path: PathBuf,
+    /// What findings call it.
+    name: String,
+    /// Nothing is written to it; it records what is read.
+    pub(super) stage: Stage,
+    pub(super) table: PartitionTable,
+}
+
+impl OtherDisk {
+    /// Opens a disk, and records what is read of it from then on. A disk without partitions is noted in the report.
+    ///
+    /// # Errors
+    /// When it cannot be opened or read, is in use or half written by an interrupted run.
+    pub(super) fn open(request: &InjectRequest, path: &Path, report: &mut Report) -> Result<Self> {
+        let mut stage = open_cached(request, path, OTHER_READ_CACHE_BYTES)?;
+        stage.record_reads();
+        let name = disk_name(request, path);
+        let table = read_table(&stage, &name, report).map_err(|error| error.path(path.display().to_string()))?;
+        Ok(Self { path: path.to_owned(), name, stage, table })
+    }
+
+    /// The facts by which a saved plan recognises it.
+    pub(super) fn facts(&self) -> Result<DiskFacts> {
+        disk_facts(&self.stage.original(), &self.table)
+    }
+
+    /// What a saved plan says of it: its facts, and what was read of it so far.
+    pub(super) fn into_facts(mut self) -> Result<OtherDiskFacts> {
+        let log = self.stage.take_reads();
+        let original = self.stage.original();
+        Ok(OtherDiskFacts {
+            name: self.path.file_name().and_then(OsStr::to_str).map(str::to_owned),
+            disk: self.facts()?,
+            reads: ReadSet::of(log, &[], &original)?,
+        })
+    }
+
+    /// How it differs from the disk of a saved plan; empty if it does not.
+    pub(super) fn compare(&self, planned: &OtherDiskFacts) -> Result<Vec<String>> {
+        let original = self.stage.original();
+        let differences = planned.disk.compare(&self.facts()?, &self.name);
+        let is_changed = differences.is_empty() && !planned.reads.is_unchanged(&original)?;
+        let changed = is_changed.then(|| format!("{} has changed where it was read for the plan", self.name));
+        Ok(differences.into_iter().chain(changed).collect())
+    }
+
+    /// Bytes read from its files.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.stage.image().bytes_read()
+    }
+
+    fn as_vm_disk(&self) -> VmDisk<'_> {
+        VmDisk { disk: &self.stage, table: &self.table, name: &self.name }
+    }
+}
+
+/// Opens the disk of this path as a request says.
+pub(super) fn open_disk(request: &InjectRequest, path: &Path) -> Result<Stage> {
+    open_cached(request, path, READ_CACHE_BYTES)
+}
+
+fn open_cached(request: &InjectRequest, path: &Path, read_cache_bytes: u64) -> Result<Stage> {
+    let path_policy = request.path_policy.clone();
+    let disk = request.disk.clone();
+    let options = block::OpenOptions { format: request.format, path_policy, disk, ..block::OpenOptions::default() };
+    // Inspection, the edit and the verification read the same hives.
+    let stage_options = StageOptions { read_cache_bytes, ..StageOptions::default() };
+    Ok(Stage::new(block::open(path, &options)?, stage_options))
+}
+
+/// Opens the other disks of a request, and adds what is to be said of them to the report.
+///
+/// # Errors
+/// When one cannot be opened, is in use or half written by an interrupted run; [`Kind::Usage`] when one is a file of
+/// another one.
+pub(super) fn open_others(request: &InjectRequest, windows: &Stage, report: &mut Report) -> Result<Vec<OtherDisk>> {
+    let mut others: Vec<OtherDisk> = Vec::new();
+    for path in &request.other_disks {
+        request.cancel.check()?;
+        let disk = OtherDisk::open(request, path, report)?;
+        let image = disk.stage.image();
+        let known = others.iter().map(|other| (other.path.as_path(), other.stage.image()));
+        for (other, known) in std::iter::once((request.image.as_path(), windows.image())).chain(known) {
+            refuse_one_chain((other, known), (path, image))?;
+        }
+        report.image_files.extend(image.files());
+        report.virtio.warnings.extend(block::use_notes(image));
+        others.push(disk);
+    }
+    Ok(others)
+}
+
+/// The partition table of a disk on which there need not be anything: a disk without one, or with a damaged one, has no
+/// partitions to look at.
+fn read_table(stage: &Stage, name: &str, report: &mut Report) -> Result<PartitionTable> {
+    let error = match partition::read(stage) {
+        Ok(table) => return Ok(table),
+        Err(error) => error,
+    };
+    match error.kind() {
+        Kind::Unsupported => report.virtio.notes.push(format!("{name} has no partitions: {error}")),
+        Kind::Damaged => report.virtio.warnings.push(format!("the partitions of {name} were not looked at: {error}")),
+        _ => return Err(error),
+    }
+    Ok(PartitionTable { scheme: Scheme::Bare, sector: 512, partitions: Vec::new(), warnings: Vec::new() })
+}
+
+/// Refuses two disks of which one is a file of the other: its backing file or its data file, or the other way round.
+pub(super) fn refuse_one_chain(one: (&Path, &dyn Image), other: (&Path, &dyn Image)) -> Result<()> {
+    let holds = |(_, image): (&Path, &dyn Image), (path, inner): (&Path, &dyn Image)| {
+        let files = image.files();
+        let data_file = inner.parts().and_then(|parts| parts.data_file).map(|(_, path)| path);
+        let mut written = std::iter::once(path).chain(data_file);
+        written.any(|path| files.iter().any(|file| is_same_file(file, path)))
+    };
+    if !holds(one, other) && !holds(other, one) {
+        return Ok(());
+    }
+    let (one, other) = (one.0.display(), other.0.display());
+    Err(Error::new(Kind::Usage, Layer::Job, "cannot use two disks: one is a file of the other")
+        .path(format!("{one}, {other}"))
+        .hint("name each disk of the machine once, by the file that the machine uses"))
+}
+
+/// What findings call a disk: the name of its file, with its folder if another disk has the same.
+pub(super) fn disk_name(request: &InjectRequest, path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    let all = std::iter::once(&request.image).chain(&request.other_disks);
+    if all.filter(|other| other.file_name() == Some(name)).count() < 2 {
+        return name.display().to_string();
+    }
+    let folder = path.parent().and_then(Path::file_name).map_or_else(|| OsStr::new(".").display(), OsStr::display);
+    format!("{folder}/{}", name.display())
+}
+
+/// The disks for the boot check. `windows` is the disk with Windows, in whatever state.
+pub(super) fn with_boot_disks<T>(
+    windows: VmDisk<'_>,
+    partition: &Partition,
+    others: &[OtherDisk],
+    check: impl FnOnce(&BootDisks<'_>) -> T,
+) -> T {
+    let others: Vec<VmDisk<'_>> = others.iter().map(OtherDisk::as_vm_disk).collect();
+    check(&BootDisks { windows, partition, others: &others })
+}

@@ -1,0 +1,244 @@
+//! Forged plans through the real application: whatever they say, the image is as it was, or it is sound and changed
+//! only by edits of the plan in places where plans may edit.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use winject::internals::block::Format;
+use winject::internals::clock::FileTime;
+use winject::internals::error::Kind;
+use winject::internals::job::{self, Destination, InjectRequest, SavedPlan, Silent, StateOverrides};
+use winject::internals::partition::Partition;
+use winject::internals::plan::GuestHive;
+use winject::internals::plan::saved::{PLAN_BYTES_MAX, PlanDocument};
+use winject::{UndoOptions, undo};
+
+use super::forge::{Break, Forgery, breakage, forgery, mend};
+use super::guest_state::{GuestState, partition_of, read_hive};
+use super::{fail, plan};
+use crate::inject::{fixture_drivers, folder, names, sha256, succeed, winject, writable_fixture};
+use crate::support;
+
+/// An image with a plan for it.
+struct Subject {
+    folder: tempfile::TempDir,
+    image: PathBuf,
+    plan: PlanDocument,
+    partition: Partition,
+    state: GuestState,
+    old: String,
+    files: Vec<String>,
+}
+
+/// What became of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It was not read.
+    NotRead,
+    /// It was not applied, with an error of this kind.
+    Refused(Kind),
+    /// The image is as the plan wants it already.
+    Unchanged,
+    Applied,
+}
+
+impl Subject {
+    /// The sample guest after these injections, with a plan of these options.
+    fn new(injected: &[&str], options: &str) -> Self {
+        let folder = folder();
+        let image = writable_fixture(folder.path(), Format::Raw);
+        for form in injected {
+            let mut inject = winject();
+            inject.arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers());
+            succeed(inject.args(["--in-place", "--no-undo", "--registration", form]));
+        }
+        let saved = plan(&image, options);
+        let plan = SavedPlan::read(&saved).unwrap().document().clone();
+        std::fs::remove_file(saved).unwrap();
+        let (old, files) = (sha256(&image), names(folder.path()));
+        Self { plan, partition: partition_of(&image), state: GuestState::read(&image), old, files, image, folder }
+    }
+
+    /// Applies what these bytes say, judges the outcome, and takes it back.
+    fn apply(&self, bytes: &[u8]) -> Outcome {
+        let path = self.folder.path().join("forged.json");
+        std::fs::write(&path, bytes).unwrap();
+        let read = SavedPlan::read(&path);
+        std::fs::remove_file(&path).unwrap();
+        let saved = match read {
+            Ok(saved) => saved,
+            Err(error) => {
+                assert!(error.kind() == Kind::Usage && error.hint_text().is_some(), "{error}");
+                return Outcome::NotRead;
+            }
+        };
+        match job::apply(&saved, &self.request(saved.document()), &Silent) {
+            Err(error) => {
+                assert!(error.kind() != Kind::Bug && error.hint_text().is_some(), "{error}");
+                self.require_untouched();
+                Outcome::Refused(error.kind())
+            }
+            Ok(_) if sha256(&self.image) == self.old => {
+                self.require_untouched();
+                Outcome::Unchanged
+            }
+            Ok(_) => {
+                let new = GuestState::read(&self.image);
+                let unexplained = self.state.unexplained(&new, saved.document());
+                assert!(unexplained.is_empty(), "changed, but not by a permitted edit: {unexplained:?}");
+                self.show_to_judges(saved.document());
+                undo(&self.image, &UndoOptions::default()).unwrap();
+                self.require_untouched();
+                Outcome::Applied
+            }
+        }
+    }
+
+    /// The person who applies it agrees to all that it overrides.
+    fn request(&self, document: &PlanDocument) -> InjectRequest {
+        let clock = FileTime::from_unix_seconds(1_700_000_000).unwrap();
+        let planned = &document.state;
+        InjectRequest {
+            state: StateOverrides {
+                allow_dirty: planned.allow_dirty,
+                discard_ntfs_log: planned.discard_ntfs_log,
+                discard_hibernation: planned.discard_hibernation,
+            },
+            skip_volume_check: planned.skip_volume_check,
+            ..InjectRequest::new(&self.image, vec![fixture_drivers()], Destination::InPlace, clock)
+        }
+    }
+
+    fn require_untouched(&self) {
+        assert_eq!(sha256(&self.image), self.old, "the image was touched");
+        assert_eq!(names(self.folder.path()), self.files);
+    }
+
+    /// Checkers that share no code with us.
+    fn show_to_judges(&self, document: &PlanDocument) {
+        let (Some(volumes), Some(hives)) = (support::judge("ntfscheck.py"), support::judge("hivecheck.py")) else {
+            return;
+        };
+        let offset = self.partition.start.0.to_string();
+        support::run(Command::new("python3").arg(volumes).arg("--offset").arg(offset).arg(&self.image));
+        let folder = tempfile::tempdir().unwrap();
+        let edited = |hive: &GuestHive| document.steps.iter().any(|step| step.edit.hive() == Some(*hive));
+        let edited = GuestHive::ALL.into_iter().filter(edited).map(|hive| {
+            let path = folder.path().join(hive.file_name());
+            std::fs::write(&path, read_hive(&self.image, hive)).unwrap();
+            path
+        });
+        let edited: Vec<PathBuf> = edited.collect();
+        if !edited.is_empty() {
+            support::run(Command::new("python3").arg(hives).args(edited));
+        }
+    }
+
+    /// The bytes of the plan after these changes.
+    fn forge(&self, forgeries: &[Forgery], is_mended: bool, breaks: &[Break]) -> Vec<u8> {
+        let mut plan = self.plan.clone();
+        forgeries.iter().for_each(|forgery| forgery.apply(&mut plan));
+        if is_mended {
+            mend(&mut plan, &self.state, &self.image);
+        }
+        if breaks.is_empty() {
+            return plan.to_bytes();
+        }
+        let mut value = serde_json::to_value(&plan).unwrap();
+        breaks.iter().for_each(|change| change.apply(&mut value));
+        // In the canonical form, if it is a document at all.
+        match serde_json::from_value::<PlanDocument>(value.clone()) {
+            Ok(document) => document.to_bytes(),
+            Err(_) => serde_json::to_vec_pretty(&value).unwrap(),
+        }
+    }
+}
+
+/// Plans that register, that install whole packages, and that remove these again.
+fn subjects() -> Vec<Subject> {
+    vec![
+        Subject::new(&[], "--registration minimal"),
+        Subject::new(&[], "--registration full"),
+        Subject::new(&["full"], "--registration minimal"),
+    ]
+}
+
+fn whatever_a_plan_says_the_image_is_as_it_was_or_sound() {
+    let subjects = subjects();
+    let cases = u32::try_from(support::rounds(60, 150)).unwrap();
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let outcomes: RefCell<Vec<Outcome>> = RefCell::default();
+    let breaks = prop_oneof![5 => Just(Vec::new()), 1 => vec(breakage(), 1..3)];
+    let input = (0..subjects.len(), vec(forgery(), 1..3), prop::bool::weighted(0.85), breaks);
+    let ended = runner.run(&input, |(subject, forgeries, is_mended, breaks)| {
+        let subject = &subjects[subject];
+        let outcome = subject.apply(&subject.forge(&forgeries, is_mended, &breaks));
+        outcomes.borrow_mut().push(outcome);
+        Ok(())
+    });
+    let outcomes = outcomes.into_inner();
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    outcomes.iter().for_each(|outcome| *counts.entry(format!("{outcome:?}")).or_default() += 1);
+    println!("{counts:?}");
+    ended.unwrap_or_else(|error| panic!("{error}"));
+    let count = |wanted: Outcome| outcomes.iter().filter(|outcome| **outcome == wanted).count();
+    assert!(count(Outcome::NotRead) > 0 && count(Outcome::Refused(Kind::Stale)) > 0 && count(Outcome::Applied) > 4);
+}
+
+/// The read set is a promise of the plan: without it the plan still changes nothing but what it names, and an image that
+/// has changed is still not taken for another.
+fn a_plan_without_a_read_set_does_what_it_says() {
+    let subject = Subject::new(&[], "--registration minimal");
+    let apply = |forgeries: &[Forgery], is_mended| subject.apply(&subject.forge(forgeries, is_mended, &[]));
+    assert_eq!(apply(&[], false), Outcome::Applied);
+    assert_eq!(apply(&[Forgery::NoReads], true), Outcome::Applied);
+    assert_eq!(apply(&[Forgery::NoReads], false), Outcome::NotRead);
+    assert_eq!(apply(&[Forgery::NoReads, Forgery::Volume], true), Outcome::Refused(Kind::Stale));
+    // A promise that the guest boots is not kept without the edits that see to it.
+    let mut empty = subject.plan.clone();
+    empty.steps.clear();
+    mend(&mut empty, &subject.state, &subject.image);
+    assert_eq!(subject.apply(&empty.to_bytes()), Outcome::Refused(Kind::Verify));
+    empty.expects.boots_from.clear();
+    empty.expects.boots_from_any = false;
+    assert_eq!(subject.apply(&empty.to_bytes()), Outcome::Unchanged);
+}
+
+/// At the limits and beyond them a document is refused in bounded memory, and the image is never opened.
+fn huge_and_deep_documents_are_refused_in_bounded_memory() {
+    let Some(prlimit) = support::program("prlimit") else { return };
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    let saved = plan(&image, "");
+    let text = std::fs::read_to_string(&saved).unwrap();
+    let path = folder.path().join("huge.json");
+    let room = usize::try_from(PLAN_BYTES_MAX).unwrap() - text.len();
+    let with_notes = |notes: &str| text.replacen("\"notes\": [", &format!("\"notes\": [\n{notes}"), 1);
+    let documents = [
+        ("many notes", with_notes(&"    \"\",\n".repeat(room / 8))),
+        ("a long note", with_notes(&format!("    \"{}\",\n", "n".repeat(room - 20)))),
+        ("escapes", with_notes(&format!("    \"{}\",\n", "\\u0000".repeat(room / 6 - 20)))),
+        ("deep", with_notes(&"[".repeat(room - 1))),
+        ("too long", with_notes(&" ".repeat(room + 1))),
+    ];
+    for (what, document) in documents {
+        std::fs::write(&path, document).unwrap();
+        // Measured: the binary itself takes 0.1 GB, the longest document read 0.8 GB.
+        let mut command = Command::new(&prlimit);
+        command.arg("--as=1500000000").arg(winject().get_program()).arg("apply").arg(&path);
+        let said = fail(command.arg("--image").arg(&image).arg("--in-place"), 2);
+        assert!(said.contains("huge.json") && said.contains("plan"), "{what}: {said}");
+    }
+}
+
+tests![
+    whatever_a_plan_says_the_image_is_as_it_was_or_sound,
+    a_plan_without_a_read_set_does_what_it_says,
+    huge_and_deep_documents_are_refused_in_bounded_memory,
+];

@@ -1,0 +1,180 @@
+//! Machines with several disks: Windows on one of them, boot files on another one.
+
+mod boot;
+mod one_outcome;
+mod saved;
+mod sets;
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::inject::{copy, fixture_drivers, sha256, stderr, winject, writable_fixture};
+use crate::partition::mbr_sector;
+use crate::support;
+use crate::windows::guests::{self, NOW};
+use winject::internals::block::{self, Format};
+use winject::internals::fat::FatVolume;
+use winject::internals::hive::{Hive, RegistryData};
+use winject::internals::ntfs::CreateOptions;
+use winject::internals::partition::{PartitionView, read};
+
+const SECTOR: u64 = 512;
+/// Numbers of the sample disk's partitions.
+const ESP: usize = 1;
+const WINDOWS: usize = 3;
+
+/// Two disks of a machine.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// The disk with Windows.
+    pub system: PathBuf,
+    /// The disk with the boot manager.
+    pub boot: PathBuf,
+}
+
+impl Machine {
+    /// Both disks, with Windows first or last.
+    fn in_order(&self, is_windows_first: bool) -> [&Path; 2] {
+        if is_windows_first { [&self.system, &self.boot] } else { [&self.boot, &self.system] }
+    }
+}
+
+/// Removes partitions of the sample disk from a raw disk's GPT, and gives the disk another id.
+fn edit_gpt(path: &Path, remove: &[usize], id: Option<u8>) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let last = file.metadata().unwrap().len() / SECTOR - 1;
+    for own in [1, last] {
+        let mut header = [0u8; 92];
+        file.read_exact_at(&mut header, own * SECTOR).unwrap();
+        assert_eq!(&header[..8], b"EFI PART");
+        let at = u64::from_le_bytes(header[72..80].try_into().unwrap()) * SECTOR;
+        let size = u32::from_le_bytes(header[84..88].try_into().unwrap()) as usize;
+        let count = u32::from_le_bytes(header[80..84].try_into().unwrap()) as usize;
+        let mut entries = vec![0u8; count * size];
+        file.read_exact_at(&mut entries, at).unwrap();
+        remove.iter().for_each(|number| entries[(number - 1) * size..number * size].fill(0));
+        file.write_all_at(&entries, at).unwrap();
+        if let Some(id) = id {
+            header[56..72].fill(id);
+        }
+        header[88..92].copy_from_slice(&crc32fast::hash(&entries).to_le_bytes());
+        header[16..20].fill(0);
+        let sum = crc32fast::hash(&header);
+        header[16..20].copy_from_slice(&sum.to_le_bytes());
+        file.write_all_at(&header, own * SECTOR).unwrap();
+    }
+}
+
+/// The sample guest, with its EFI system partition on a disk of its own; both raw.
+pub fn uefi(folder: &Path) -> Machine {
+    let whole = writable_fixture(folder, Format::Raw);
+    let machine = Machine { system: folder.join("system.raw"), boot: folder.join("boot.raw") };
+    copy(&whole, &machine.boot);
+    std::fs::rename(&whole, &machine.system).unwrap();
+    edit_gpt(&machine.system, &[ESP], None);
+    edit_gpt(&machine.boot, &[WINDOWS, WINDOWS - 1], Some(0xB0));
+    machine
+}
+
+const SIGNATURE: u32 = 0x7769_6E6A;
+/// Where the BIOS machine's boot partition begins, in sectors.
+const BOOT_START: u32 = 2048;
+
+fn with_signature(mut sector: [u8; 512], signature: u32) -> [u8; 512] {
+    sector[440..444].copy_from_slice(&signature.to_le_bytes());
+    sector[..4].copy_from_slice(&[0xFA, 0x33, 0xC0, 0x8E]);
+    sector
+}
+
+/// The boot configuration of the sample disk, for a Windows on an MBR disk.
+fn bios_store(raw: &Path, start: u64) -> Vec<u8> {
+    let image = block::open(raw, &block::OpenOptions::default()).unwrap();
+    let disk: &dyn block::Image = &*image;
+    let esp = read(disk).unwrap().partition(1).unwrap().clone();
+    let fat = FatVolume::open(PartitionView::new(&disk, &esp).unwrap()).unwrap();
+    let store = fat.read("/EFI/Microsoft/Boot/BCD", 1 << 20).unwrap().unwrap();
+    let mut hive = Hive::open(store).unwrap();
+    let elements = "Objects\\{77696e6a-0000-11eb-8000-000000000001}\\Elements";
+    let mut set = |number: &str, change: &dyn Fn(RegistryData) -> RegistryData| {
+        let key = hive.find(hive.root(), &format!("{elements}\\{number}")).unwrap().unwrap();
+        let data = change(hive.value(key, "Element").unwrap().unwrap());
+        hive.set_value(key, "Element", &data, NOW).unwrap();
+    };
+    for device in ["11000001", "21000001"] {
+        set(device, &|data| {
+            let mut bytes = data.bytes;
+            bytes[0x20..0x48].fill(0);
+            bytes[0x20..0x28].copy_from_slice(&start.to_le_bytes());
+            bytes[0x34] = 1;
+            bytes[0x38..0x3C].copy_from_slice(&SIGNATURE.to_le_bytes());
+            RegistryData::binary(bytes)
+        });
+    }
+    set("12000002", &|data| RegistryData::sz(&data.as_text().unwrap().replace("winload.efi", "winload.exe")));
+    hive.finish(&[]).unwrap()
+}
+
+/// The sample guest on an MBR disk, with its boot manager on another one; both raw.
+pub fn bios(folder: &Path) -> Machine {
+    let system = folder.join("system.raw");
+    std::fs::rename(writable_fixture(folder, Format::Raw), &system).unwrap();
+    let windows = {
+        let image = block::open(&system, &block::OpenOptions::default()).unwrap();
+        read(&*image).unwrap().partition(3).unwrap().clone()
+    };
+    let store = bios_store(&system, windows.start.0);
+
+    let file = File::options().read(true).write(true).open(&system).unwrap();
+    let size = file.metadata().unwrap().len();
+    file.write_all_at(&[0; 33 * 512], SECTOR).unwrap();
+    file.write_all_at(&[0; 33 * 512], size - 33 * SECTOR).unwrap();
+    let sectors = |bytes: u64| u32::try_from(bytes / SECTOR).unwrap();
+    let table = mbr_sector(&[(7, sectors(windows.start.0), sectors(windows.length))]);
+    file.write_all_at(&with_signature(table, SIGNATURE), 0).unwrap();
+
+    let mut volume = Vec::new();
+    let packed = File::open(support::root().join("test-images/ntfs/small.img.gz")).unwrap();
+    flate2::read::GzDecoder::new(packed).read_to_end(&mut volume).unwrap();
+    let boot = folder.join("boot.raw");
+    let offset = u64::from(BOOT_START) * SECTOR;
+    let file = File::create(&boot).unwrap();
+    file.set_len(offset + volume.len() as u64 + (1 << 20)).unwrap();
+    let mut table = mbr_sector(&[(7, BOOT_START, sectors(volume.len() as u64))]);
+    table[446] = 0x80;
+    file.write_all_at(&with_signature(table, 0xB007_B007), 0).unwrap();
+    file.write_all_at(&volume, offset).unwrap();
+    let disk = guests::Disk { path: boot.clone(), offset, length: volume.len() as u64 };
+    let mut volume = disk.volume();
+    let options = CreateOptions::default();
+    volume.create_dir_all("/Boot", &options).unwrap();
+    volume.replace_file("/Boot/BCD", &store, &options).unwrap();
+    volume.replace_file("/bootmgr", &[0xEB; 4096], &options).unwrap();
+    volume.flush().unwrap();
+    Machine { system, boot }
+}
+
+/// A machine of each firmware.
+const MACHINES: [(&str, fn(&Path) -> Machine); 2] = [("UEFI", uefi), ("BIOS", bios)];
+
+/// `winject VERB DISKS --drivers …`.
+fn command(verb: &str, disks: &[&Path], options: &str) -> Command {
+    let mut command = winject();
+    command.arg(verb).args(disks).arg("--drivers").arg(fixture_drivers()).args(options.split_whitespace());
+    command
+}
+
+/// Runs a command that must fail with this code and touch none of these files; what it says.
+fn fail(command: &mut Command, code: i32, files: &[&Path]) -> String {
+    let before: Vec<String> = files.iter().map(|path| sha256(path)).collect();
+    let output: Output = command.output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{command:?}: {text}");
+    let after: Vec<String> = files.iter().map(|path| sha256(path)).collect();
+    assert_eq!(before, after, "{command:?}");
+    text
+}
+
+tests![in boot, one_outcome, saved, sets;];
