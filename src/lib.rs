@@ -20,6 +20,21 @@
 //! # }
 //! ```
 //!
+//! Of a machine with several disks a request takes all: [`InjectRequest::other_disks`].
+//!
+//! ```no_run
+//! # use winject::{Destination, FileTime, InjectRequest, Silent, inject};
+//! # fn main() -> winject::Result<()> {
+//! let drivers = vec!["virtio-win.iso".into()];
+//! let request = InjectRequest {
+//!     other_disks: vec!["boot.vmdk".into(), "data.vmdk".into()],
+//!     ..InjectRequest::new("system.vmdk", drivers, Destination::Overlay("new.qcow2".into()), FileTime::now())
+//! };
+//! println!("Windows is on {}", inject(&request, &Silent)?.run.image);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! [`plan()`] writes nothing and makes a document of the changes, which others can review; [`apply()`] does exactly what
 //! the document says. [`undo()`] takes an edit in place back, [`recover()`] deals with one that was interrupted, and
 //! [`inspect()`] only looks. An [`Observer`] is told about progress, a [`Cancel`] stops a job, which then leaves everything
@@ -74,8 +89,8 @@ pub use error::{Error, Kind, Layer, Place, Result};
 pub use hive::{Hive, KeyId, RegistryData, RegistryValue, ValueType};
 pub use job::report;
 pub use job::{
-    Destination, InjectRequest, Inspection, Observer, Report, SavablePlan, SavedPlan, Silent, StateOverrides, apply,
-    forget_undo, inject, inspect, plan, recover, undo,
+    Destination, InjectRequest, Inspection, Observer, RemoveOptions, Report, SavablePlan, SavedPlan, Silent,
+    StateOverrides, apply, forget_undo, inject, inspect, plan, recover, remove, undo,
 };
 pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
 pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};

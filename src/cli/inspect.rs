@@ -1,9 +1,10 @@
 //! `winject inspect`: which Windows an image holds, and its state.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use super::Ui;
-use super::args::QuestionArgs;
+use super::args::ImageArgs;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::EscapedLines;
 use crate::exit::ExitCode;
@@ -11,31 +12,42 @@ use crate::job::{self, Inspection};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; several are shown one after the other
+    #[arg(required = true, value_name = "DISK")]
+    image: Vec<PathBuf>,
+
+    /// Print the answer as JSON; for several disks, as a list
+    #[arg(long)]
+    json: bool,
+
     #[command(flatten)]
-    question: QuestionArgs,
+    source: ImageArgs,
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// When the image cannot be read, or holds no Windows (after showing what it holds).
+/// When a disk cannot be read, or none holds a Windows (after showing what they hold).
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
-    let args = args.question;
-    let inspection = job::inspect(&args.image, &args.source.open_options())?;
-    if args.json {
-        ui.json(&inspection)?;
-    } else {
-        ui.answer(&page(&inspection));
+    let options = args.source.open_options();
+    let inspections: Vec<Inspection> =
+        args.image.iter().map(|path| job::inspect(path, &options)).collect::<Result<_>>()?;
+    match (args.json, inspections.as_slice()) {
+        (true, [only]) => ui.json(only)?,
+        (true, several) => ui.json(&several)?,
+        (false, several) => ui.answer(&several.iter().map(page).collect::<Vec<_>>().join("\n")),
     }
-    if inspection.windows.is_empty() {
-        let hint = inspection.faults.iter().find_map(|fault| fault.hint.clone());
-        let is_damaged = inspection.faults.iter().any(|fault| fault.kind == Kind::Damaged);
-        let kind = if is_damaged { Kind::Damaged } else { Kind::NotWindows };
-        return Err(Error::new(kind, Layer::Job, "no Windows found")
-            .path(inspection.image)
-            .hint(hint.unwrap_or_else(|| "is this the disk that the guest starts from?".to_owned())));
+    if inspections.iter().any(|inspection| !inspection.windows.is_empty()) {
+        return Ok(ExitCode::Done);
     }
-    Ok(ExitCode::Done)
+    let faults = || inspections.iter().flat_map(|inspection| &inspection.faults);
+    let hint = faults().find_map(|fault| fault.hint.clone());
+    let is_damaged = faults().any(|fault| fault.kind == Kind::Damaged);
+    let kind = if is_damaged { Kind::Damaged } else { Kind::NotWindows };
+    let images: Vec<&str> = inspections.iter().map(|inspection| inspection.image.as_str()).collect();
+    Err(Error::new(kind, Layer::Job, "no Windows found")
+        .path(images.join(", "))
+        .hint(hint.unwrap_or_else(|| "is this the disk that Windows is installed on?".to_owned())))
 }
 
 fn page(inspection: &Inspection) -> String {

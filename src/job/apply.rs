@@ -233,7 +233,7 @@ impl Application<'_> {
 impl Planner for Application<'_> {
     fn plan<'s>(&self, report: &mut Report, inputs: &PlanInputs<'_>, stage: &'s mut Stage) -> Result<Planned<'s>> {
         let document = self.plan.document();
-        let PlanInputs { table, installation, hives } = inputs;
+        let PlanInputs { table, installation, hives, .. } = inputs;
         let facts = self.facts(stage, table, &installation.partition, &windows::known_hives(hives))?;
         self.require_none(document.compare_volume(&facts))?;
         let volume = open_volume(self.request, stage, installation)?;

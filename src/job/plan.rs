@@ -96,7 +96,7 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     let owners = || (!request.skip_volume_check).then(|| check_volume(&original, &installation.partition));
     let (owners, planned) = in_parallel(request, owners, || {
         let survey = || hives.get(&GuestHive::System).map(Hive::survey);
-        let inputs = PlanInputs { table: &table, installation: &installation, hives: &hives };
+        let inputs = PlanInputs { table: &table, installation: &installation, hives: &hives, others: &others };
         let planner = DriverPlanner { request, observer, drivers: &drivers };
         let draw = || Ok::<_, Error>((draw(&planner, report, &inputs, &mut stage)?, windows::known_hives(&hives)));
         let (survey, drawn) = in_parallel(request, survey, draw)?;

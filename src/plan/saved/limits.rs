@@ -8,7 +8,7 @@ pub const PLAN_BYTES_MAX: u64 = 64 << 20;
 pub const STEPS_MAX: usize = 200_000;
 /// Most ranges of a read set; beyond it, the smallest gaps between ranges are counted as read.
 pub const RANGES_MAX: usize = 65_536;
-/// Most disks of a machine besides the one with Windows.
+/// Most disks of a machine, without the one with Windows.
 pub const OTHER_DISKS_MAX: usize = 63;
 /// Most findings, notes, warnings or packages.
 pub const ITEMS_MAX: usize = 10_000;

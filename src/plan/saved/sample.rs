@@ -25,7 +25,15 @@ pub(crate) fn document() -> PlanDocument {
             sector: 512,
             id: Some("{C12A7328-F81F-11D2-BA4B-00A0C93EC93B}".to_owned()),
         },
-        others: Vec::new(),
+        others: vec![OtherDiskFacts {
+            name: Some("boot.raw".to_owned()),
+            disk: DiskFacts { size: 1 << 28, scheme: Scheme::Mbr, sector: 512, id: Some("0x1234abcd".to_owned()) },
+            reads: ReadSet {
+                bytes: 0x1000,
+                sha256: Sha256Sum::of(b"other reads"),
+                ranges: vec![ReadRange { start: 0, length: 0x1000 }],
+            },
+        }],
         partition: PartitionFacts { number: 2, start: 1 << 20, length: 1 << 29, id: None },
         volume: VolumeFacts {
             serial: Hex64(0x1234_5678_9abc_def0),

@@ -1,8 +1,9 @@
 //! The way from the firmware to Windows over two disks.
 
 use super::{MACHINES, command, edit_gpt, fail, uefi};
-use crate::inject::{copy, folder, stderr, stdout, succeed, winject};
-use std::path::Path;
+use crate::inject::{copy, disk_sha256, fixture_drivers, folder, sha256, stderr, stdout, succeed, winject};
+use crate::support;
+use std::path::{Path, PathBuf};
 
 /// What one disk alone does not show, both show; and the disk that the machine has to start from is named.
 fn a_boot_manager_on_another_disk_is_found() {
@@ -46,6 +47,25 @@ fn check_walks_over_all_disks() {
     }
 }
 
+/// A conversion finds the boot manager on the other disk, and writes what a document makes of the same machine.
+fn a_conversion_reads_the_other_disk() {
+    for (firmware, make) in MACHINES {
+        let folder = folder();
+        let machine = make(folder.path());
+        let (before, drivers) = (sha256(&machine.boot), fixture_drivers());
+        let out = folder.path().join("new.raw");
+        let mut convert = winject();
+        convert.arg("convert").arg(&machine.system).arg(&out).arg("--inject").arg(&drivers);
+        let text = fail(&mut convert, 5, &[&machine.system]);
+        assert!(text.contains("another disk"), "{firmware}: {text}");
+        succeed(convert.arg("--other-disk").arg(&machine.boot));
+        let overlay = folder.path().join("new.qcow2");
+        succeed(&mut command("inject", &machine.in_order(false), &format!("--output {}", overlay.display())));
+        assert_eq!(disk_sha256(&out), disk_sha256(&overlay), "{firmware}");
+        assert_eq!(sha256(&machine.boot), before, "{firmware}");
+    }
+}
+
 /// A boot configuration that names another disk than the one with Windows.
 fn a_boot_manager_that_starts_another_disk_is_damage() {
     let folder = folder();
@@ -76,6 +96,51 @@ fn disks_with_the_same_id_are_named() {
     }
 }
 
+/// Disks of other makers' programs as data disks: they are read, and left as they are.
+fn real_data_disks_do_not_matter() {
+    let folder = folder();
+    let machine = uefi(folder.path());
+    let names = [
+        "monolithicSparse.vmdk",
+        "streamOptimized.vmdk",
+        "ntfs-fixed.vhd",
+        "ntfs-dynamic.vhdx",
+        "gpt.raw",
+        "gpt_non_sequential.raw",
+        "gpt_empty_with_mbr.raw",
+        "mbr.raw",
+        "bitlocker-to-go-first-mib.raw",
+    ];
+    let mut disks = vec![machine.boot.clone(), machine.system.clone()];
+    for name in names {
+        let Some(bytes) = support::corpus_bytes(&format!("disks/{name}.xz")) else { return };
+        disks.push(folder.path().join(name));
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let paths: Vec<&Path> = disks.iter().map(PathBuf::as_path).collect();
+    let before: Vec<String> = paths.iter().map(|path| sha256(path)).collect();
+    let text = stdout(&succeed(&mut command("inject", &paths, "--in-place --no-undo")));
+    assert!(text.contains("the other 10 disks stay as they are"), "{text}");
+    let changed: Vec<usize> = (0..paths.len()).filter(|index| sha256(paths[*index]) != before[*index]).collect();
+    assert_eq!(changed, [1], "only the disk with Windows");
+}
+
+/// `inspect` shows every disk; one with Windows is enough.
+fn inspect_shows_every_disk() {
+    let folder = folder();
+    let machine = uefi(folder.path());
+    let inspect =
+        |disks: &[&Path], options: &[&str]| winject().arg("inspect").args(disks).args(options).output().unwrap();
+    let output = inspect(&machine.in_order(false), &[]);
+    let text = stdout(&output);
+    assert_eq!((output.status.code(), text.matches("Image:").count()), (Some(0), 2), "{text}");
+    assert!(text.contains("Windows 10"), "{text}");
+    let json: serde_json::Value =
+        serde_json::from_slice(&inspect(&machine.in_order(true), &["--json"]).stdout).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 2);
+    assert_eq!(inspect(&[&machine.boot, &machine.boot], &[]).status.code(), Some(4));
+}
+
 /// Disks without a partition table, or with a damaged one, belong to machines, too.
 fn data_disks_do_not_matter() {
     let folder = folder();
@@ -94,6 +159,9 @@ fn data_disks_do_not_matter() {
 }
 
 tests![
+    a_conversion_reads_the_other_disk,
+    real_data_disks_do_not_matter,
+    inspect_shows_every_disk,
     check_walks_over_all_disks,
     a_boot_manager_on_another_disk_is_found,
     a_boot_manager_that_starts_another_disk_is_damage,

@@ -156,8 +156,9 @@ pub fn bios(folder: &Path) -> Machine {
     Machine { system, boot }
 }
 
+type Make = fn(&Path) -> Machine;
 /// A machine of each firmware.
-const MACHINES: [(&str, fn(&Path) -> Machine); 2] = [("UEFI", uefi), ("BIOS", bios)];
+const MACHINES: [(&str, Make); 2] = [("UEFI", uefi), ("BIOS", bios)];
 
 /// `winject VERB DISKS --drivers …`.
 fn command(verb: &str, disks: &[&Path], options: &str) -> Command {

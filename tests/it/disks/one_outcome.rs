@@ -3,6 +3,7 @@
 use super::{MACHINES, Machine, command, fail, uefi};
 use crate::inject::{copy, disk_sha256, folder, names, sha256, stdout, succeed, winject};
 use crate::support;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -219,6 +220,19 @@ fn a_disk_that_another_process_writes_is_refused() {
             assert!(text.contains("another process"), "{options}: {text}");
         }
         drop(held);
+    }
+    if let Some(qemu_io) = support::program("qemu-io") {
+        let mut qemu = Command::new(qemu_io);
+        qemu.args(["-f", "raw"]).arg(&machine.boot).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut qemu = qemu.spawn().unwrap();
+        let mut stdin = qemu.stdin.take().unwrap();
+        stdin.write_all(b"read 0 512\n").unwrap();
+        // It answers when it holds its locks.
+        qemu.stdout.as_mut().unwrap().read_exact(&mut [0; 8]).unwrap();
+        let refused = command("inject", &machine.in_order(true), "--dry-run").output().unwrap();
+        drop(stdin);
+        qemu.wait().unwrap();
+        assert_eq!(refused.status.code(), Some(3), "{}", crate::inject::stderr(&refused));
     }
     std::fs::create_dir(machine.boot.with_file_name("boot.raw.lck")).unwrap();
     std::fs::write(folder.path().join("boot.raw.lck/M1.lck"), b"x").unwrap();

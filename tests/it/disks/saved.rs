@@ -54,10 +54,38 @@ fn a_plan_of_two_disks_applies_like_an_injection() {
             assert_eq!((sha256(&machine.system), sha256(&machine.boot)), (old.clone(), boot.clone()));
         }
         let text = fail(&mut apply(&saved, &format!("--image {one} --in-place")), 2, &[&machine.system]);
-        assert!(text.contains("--image system.raw --image boot.raw"), "{text}");
+        assert!(text.contains(&format!("--image {one} --image {other}")), "{text}");
         let review = stdout(&succeed(winject().arg("plan").arg("--show").arg(&saved)));
         assert!(review.contains("boot.raw"), "{review}");
     }
+}
+
+/// Any order of four disks is the same machine.
+fn any_order_of_the_disks_gives_the_same_plan() {
+    let folder = folder();
+    let machine = uefi(folder.path());
+    let blank = folder.path().join("blank.raw");
+    std::fs::File::create(&blank).unwrap().set_len(1 << 20).unwrap();
+    let other = folder.path().join("another.raw");
+    copy(&machine.boot, &other);
+    super::edit_gpt(&other, &[super::ESP], Some(0x44));
+    let mut disks = [machine.boot.as_path(), &machine.system, &blank, &other];
+    let saved = folder.path().join("plan.json");
+    let mut random = Random::new(3);
+    let mut first = None;
+    for _ in 0..support::rounds(6, 24) {
+        for index in (1..disks.len()).rev() {
+            disks.swap(index, usize::try_from(random.below(index as u64 + 1)).unwrap());
+        }
+        succeed(&mut command("plan", &disks, &format!("--overwrite -o {}", saved.display())));
+        let bytes = std::fs::read(&saved).unwrap();
+        assert_eq!(*first.get_or_insert_with(|| bytes.clone()), bytes, "{disks:?}");
+    }
+    let names: Vec<_> =
+        SavedPlan::read(&saved).unwrap().document().others.iter().map(|other| other.name.clone()).collect();
+    assert_eq!(names, ["another.raw", "blank.raw", "boot.raw"].map(|name| Some(name.to_owned())));
+    let drivers = crate::inject::fixture_drivers();
+    succeed(apply(&saved, "--in-place --drivers").arg(drivers));
 }
 
 fn flip(path: &Path, offset: u64) {
@@ -152,6 +180,7 @@ fn renamed_disks_are_found_by_content() {
 
 tests![
     a_plan_of_two_disks_applies_like_an_injection,
+    any_order_of_the_disks_gives_the_same_plan,
     the_other_disk_counts_where_it_was_read,
     the_other_disks_of_a_document_are_judged,
     renamed_disks_are_found_by_content,

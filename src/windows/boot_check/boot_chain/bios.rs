@@ -34,13 +34,12 @@ pub(super) fn bios<'a>(
     }
     let has_system_partition =
         |disk: &VmDisk<'_>| disk.table.partitions.iter().any(|partition| partition.kind == PartitionKind::EfiSystem);
-    if best.0.is_none() && on.all().any(has_system_partition) {
+    if best.is_empty() && on.all().any(has_system_partition) {
         return uefi(on, files, guest, links);
     }
     links.good(Gate::Firmware, Code::Firmware, "BIOS (MBR disk)");
-    if let Some((seen, start)) = best.0 {
-        links.0.extend(seen.0);
-        return Ok(start);
+    if !best.is_empty() {
+        return Ok(best.add_to(links));
     }
     let text = if on.others.is_empty() {
         "no partition of the MBR is active: the BIOS finds nothing to start; if the boot manager lies on another disk of the \

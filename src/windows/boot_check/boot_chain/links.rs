@@ -44,7 +44,7 @@ enum Reach {
 /// The chain that leads farthest of those that a firmware can take, the first of equal ones; with the name of the disk that
 /// it begins on, if that is not the one with Windows.
 #[derive(Debug, Default)]
-pub(super) struct BestChain<'a>(pub Option<(ChainFindings, Option<&'a str>)>);
+pub(super) struct BestChain<'a>(Option<(ChainFindings, Option<&'a str>)>);
 
 impl<'a> BestChain<'a> {
     /// Compares with another chain. Returns whether that leads to the loader, so that no more are needed.
@@ -54,6 +54,19 @@ impl<'a> BestChain<'a> {
             self.0 = Some((other, start));
         }
         reach == Reach::Loader
+    }
+
+    /// Whether there was no chain at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Adds the findings of the chain to `links`; returns the disk to start from, if the chain is not broken.
+    pub(super) fn add_to(self, links: &mut ChainFindings) -> Option<&'a str> {
+        let (best, start) = self.0?;
+        let start = start.filter(|_| best.reach() != Reach::Failure);
+        links.0.extend(best.0);
+        start
     }
 }
 

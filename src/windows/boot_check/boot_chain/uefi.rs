@@ -37,9 +37,8 @@ pub(super) fn uefi<'a>(
             }
         }
     }
-    if let Some((seen, start)) = best.0 {
-        links.0.extend(seen.0);
-        return Ok(start);
+    if !best.is_empty() {
+        return Ok(best.add_to(links));
     }
     let text = if on.others.is_empty() {
         "the disk has no EFI system partition (ESP): UEFI firmware finds no boot manager; if it lies on another disk of the \
