@@ -114,7 +114,7 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
     }
     let watcher = Watcher::new(ui);
     let mut report = Report::of_request(&request);
-    let planned = job::plan(&request, &watcher, &mut report);
+    let planned = job::plan_into(&request, &watcher, &mut report);
     drop(watcher);
     if is_reported(&planned) {
         write_reports(&report, &spec.guest.report, ui)?;
