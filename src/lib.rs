@@ -35,7 +35,7 @@
 //! # }
 //! ```
 //!
-//! [`inspect()`] only looks, and [`recover()`] deals with an edit in place that was interrupted. An [`Observer`] is told about progress, a [`Cancel`] stops a job, which then leaves everything
+//! [`inspect()`] only looks, [`undo()`] takes the last edit in place back, [`remove()`] takes out of a guest what winject put there, and [`recover()`] deals with an edit in place that was interrupted. An [`Observer`] is told about progress, a [`Cancel`] stops a job, which then leaves everything
 //! as it was. Every [`Error`] has a [`Kind`] that a program can match on, a place and a remedy.
 //!
 //! # The parts
@@ -87,8 +87,8 @@ pub use error::{Error, Kind, Layer, Place, Result};
 pub use hive::{Hive, KeyId, RegistryData, RegistryValue, ValueType};
 pub use job::report;
 pub use job::{
-    Destination, InjectRequest, Inspection, Observer, Report, Silent, StateOverrides, forget_undo, inject, inspect,
-    recover, undo,
+    Destination, InjectRequest, Inspection, Observer, RemoveOptions, Report, Silent, StateOverrides, forget_undo,
+    inject, inspect, recover, remove, undo,
 };
 pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
 pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};
