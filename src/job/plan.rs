@@ -126,7 +126,9 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     report.add_boot_disks(&name);
     let bytes_read = others.iter().map(OtherDisk::bytes_read);
     report.run.bytes_read = bytes_read.fold(stage.image().bytes_read(), u64::saturating_add);
-    let others = others.into_iter().map(OtherDisk::into_facts).collect::<Result<_>>()?;
+    let mut others = others.into_iter().map(OtherDisk::into_facts).collect::<Result<Vec<_>>>()?;
+    // A name that is not Unicode is null in the document.
+    others.sort_by(|a, b| a.name.cmp(&b.name));
     let document = PlanDocument {
         schema: PlanDocument::schema(),
         tool: report.run.tool.clone(),
