@@ -6,7 +6,7 @@ use super::disks::OpenedDisks;
 use super::expectation::Expectation;
 use super::explain::explain;
 use super::inject::run_staging_job;
-use super::locate::{Installation, locate};
+use super::locate::locate;
 use super::match_disks::match_disks;
 use super::outputs::{check_outputs, refuse_raw_overlay};
 use super::plan::windows_facts;
@@ -22,9 +22,9 @@ use crate::drivers::{Policy, Sources};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::shell_argument;
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, PartitionTable, PartitionView};
-use crate::plan::saved::{Contents, ImageFacts, WindowsFacts, disk_and_partition_facts};
-use crate::windows::{self, Hives};
+use crate::partition::{self, Partition, PartitionTable, PartitionView};
+use crate::plan::saved::{Contents, ImageFacts, KnownHives, WindowsFacts, disk_and_partition_facts};
+use crate::windows;
 
 /// Applies a saved plan. Of the request counts where the image is and how it is read, the destination, the clock, the
 /// overrides (which have to be those of the plan), and `drivers`: media on which the plan's files are found by their
@@ -166,24 +166,40 @@ impl Application<'_> {
 
         let original = stage.original();
         let unchanged = || document.reads.is_unchanged(&original);
-        let (is_unchanged, found) = in_parallel(self.request, unchanged, || self.locate(&stage, &table))?;
-        let (facts, installation, hives) = match (is_unchanged?, found) {
-            (true, found) => found?,
-            (false, Ok((facts, ..))) => return Err(self.stale(document.compare_volume(&facts))),
+        let locate = || locate(&stage, &table, self.request.partition);
+        let (is_unchanged, found) = in_parallel(self.request, unchanged, locate)?;
+        match (is_unchanged?, found) {
+            (true, Ok((installation, hives))) => Ok(FoundWindows { stage, others, table, installation, hives }),
+            // A hive may have changed so that it cannot be read any more.
+            (true, Err(error)) => {
+                let partition = table.partition(document.partition.number)?;
+                let facts = self.facts(&stage, &table, partition, &KnownHives::new());
+                if let Ok(facts) = facts {
+                    self.require_none(document.compare_volume(&facts))?;
+                }
+                Err(error)
+            }
+            (false, Ok((installation, hives))) => {
+                let facts = self.facts(&stage, &table, &installation.partition, &windows::known_hives(&hives))?;
+                Err(self.stale(document.compare_volume(&facts)))
+            }
             // The changes are the reason why Windows cannot be found or read any more.
-            (false, Err(error)) => return Err(self.stale(vec![error.to_string()])),
-        };
-        self.require_none(document.compare_volume(&facts))?;
-        Ok(FoundWindows { stage, others, table, installation, hives })
+            (false, Err(error)) => Err(self.stale(vec![error.to_string()])),
+        }
     }
 
-    /// The Windows in the partition of the plan, and everything by which the image is recognised.
-    fn locate(&self, stage: &Stage, table: &PartitionTable) -> Result<(ImageFacts, Installation, Hives)> {
-        let (installation, hives) = locate(stage, table, self.request.partition)?;
-        let Installation { partition, guest } = &installation;
+    /// Everything by which the volume of the plan is recognised, except what [`ReadSet`](crate::plan::saved::ReadSet) holds.
+    fn facts(
+        &self,
+        stage: &Stage,
+        table: &PartitionTable,
+        partition: &Partition,
+        known: &KnownHives,
+    ) -> Result<ImageFacts> {
+        let config = &self.plan.document().windows.config;
         let volume = Volume::open(PartitionView::new(stage, partition)?, &OpenOptions::read_only())?;
-        let facts = ImageFacts::read(stage, table, partition, &volume, &guest.config_dir());
-        Ok((facts.map_err(|error| error.path(partition.label()))?, installation, hives))
+        let facts = ImageFacts::read(stage, table, partition, &volume, config, known);
+        facts.map_err(|error| error.path(partition.label()))
     }
 
     fn require_none(&self, differences: Vec<String>) -> Result<()> {
@@ -196,7 +212,10 @@ impl Application<'_> {
             differences.push("something that the plan was made from has changed on the disk".to_owned());
         }
         let disks = std::iter::once(&self.request.image).chain(&self.request.other_disks);
-        let image = disks.map(|path| shell_argument(path, "IMAGE")).collect::<Vec<_>>().join(" ");
+        let mut image = disks.map(|path| shell_argument(path, "IMAGE")).collect::<Vec<_>>().join(" ");
+        if !self.request.other_disks.is_empty() {
+            image = format!("{image} --windows-disk {}", shell_argument(&self.request.image, "IMAGE"));
+        }
         let drivers = self.request.drivers.first().map(|path| shell_argument(path, "DRIVERS"));
         let drivers = drivers.unwrap_or_else(|| "DRIVERS".to_owned());
         let plan = shell_argument(self.plan.path(), "PLAN.json");
@@ -217,7 +236,9 @@ impl Application<'_> {
 impl Planner for Application<'_> {
     fn plan<'s>(&self, report: &mut Report, inputs: &PlanInputs<'_>, stage: &'s mut Stage) -> Result<Planned<'s>> {
         let document = self.plan.document();
-        let PlanInputs { installation, hives, .. } = inputs;
+        let PlanInputs { table, installation, hives, .. } = inputs;
+        let facts = self.facts(stage, table, &installation.partition, &windows::known_hives(hives))?;
+        self.require_none(document.compare_volume(&facts))?;
         let volume = open_volume(self.request, stage, installation)?;
         let more_hives = windows::load_other_hives(&volume, &installation.guest, hives)?;
         let mut differences = windows::compare_replaced(document, &volume, [hives, &more_hives])?;
@@ -228,6 +249,7 @@ impl Planner for Application<'_> {
         }
         self.require_none(differences)?;
         let plan = document.to_plan(&self.contents)?;
+        report.add_planned_drivers(document);
         report.add_changes(&installation.guest, plan.clone());
         Ok(Planned { expectation: Expectation::of_document(&document.expects), volume, plan, hives: more_hives })
     }

@@ -7,10 +7,12 @@ use crate::support;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use winject::internals::block::Format;
+use winject::internals::block::{self, Format};
 use winject::internals::clock::FileTime;
 use winject::internals::error::Kind;
 use winject::internals::job::{self, Destination, InjectRequest, SavedPlan, Silent};
+use winject::internals::ntfs::{OpenOptions, Volume};
+use winject::internals::partition::{self, PartitionView};
 use winject::internals::plan::saved::PlanDocument;
 use winject::internals::random::Random;
 
@@ -59,6 +61,46 @@ fn a_byte_inside_the_read_set() {
     job::apply(&saved, &request(&image), &Silent).unwrap();
 }
 
+/// The content of a hive, or of one of its logs, wherever it is changed, and whether or not it can be read then.
+fn a_byte_inside_a_hive() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    let saved = SavedPlan::read(&plan(&image, "")).unwrap();
+    let (document, old) = (saved.document(), sha256(&image));
+    let mut random = Random::new(77);
+    assert!(document.hives.len() >= 2);
+    for facts in &document.hives {
+        for ending in std::iter::once("").chain(facts.logs.iter().map(|log| log.name.as_str())) {
+            let path = format!("{}/{}{ending}", document.windows.config, facts.hive);
+            let extents = {
+                let disk = block::open(&image, &block::OpenOptions::default()).unwrap();
+                let table = partition::read(&*disk).unwrap();
+                let view = PartitionView::new(&*disk, table.partition(document.partition.number).unwrap()).unwrap();
+                let volume = Volume::open(view, &OpenOptions::read_only()).unwrap();
+                let file = volume.find(&path).unwrap().unwrap();
+                volume.extents(file).unwrap()
+            };
+            assert!(!extents.is_empty() || !ending.is_empty(), "{path}");
+            if extents.is_empty() {
+                continue; // an empty log
+            }
+            // The first byte, so that it is no hive any more, and some others.
+            for round in 0..support::rounds(4, 40) {
+                let (start, length) = extents[if round == 0 { 0 } else { random.index(extents.len()) }];
+                let within = if round == 0 { 0 } else { random.below(length.min(4096)) };
+                let offset = document.partition.start + start.0 + within;
+                flip(&image, offset);
+                let error = job::apply(&saved, &request(&image), &Silent).unwrap_err();
+                assert_eq!(error.kind(), Kind::Stale, "{path} {within}: {error}");
+                let name = format!("{}{ending}", facts.hive);
+                assert!(error.to_string().contains(&name), "{path} {within}: {error}");
+                flip(&image, offset);
+            }
+        }
+    }
+    assert_eq!(sha256(&image), old);
+}
+
 /// What was not read does not count: the plan still applies, and is made again as it is. (Damage is another matter.)
 fn a_byte_outside_the_read_set() {
     let folder = folder();
@@ -82,6 +124,11 @@ fn a_byte_outside_the_read_set() {
                 applied += 1;
                 plan(&image, "--overwrite");
                 assert_eq!(std::fs::read(&path).unwrap(), text, "{offset:#x}");
+            }
+            // The contents of hives are hashed file by file.
+            Err(error) if error.kind() == Kind::Stale => {
+                let of_hive = ["SYSTEM", "SOFTWARE", "DRIVERS"].iter().any(|hive| error.to_string().contains(hive));
+                assert!(of_hive && error.to_string().contains(" has changed"), "{offset:#x}: {error}");
             }
             Err(error) => assert!(matches!(error.kind(), Kind::Damaged | Kind::Verify), "{offset:#x}: {error}"),
         }
@@ -160,6 +207,7 @@ fn overrides_have_to_be_repeated() {
 
 tests![
     a_byte_inside_the_read_set,
+    a_byte_inside_a_hive,
     a_byte_outside_the_read_set,
     an_applied_plan_is_stale,
     differences_are_named,
