@@ -90,6 +90,7 @@ fn write_in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options:
                 settled
             }
             Err(undo_error) => {
+                let error = error.text_within(Layer::Block, path.display());
                 return Err(Error::new(Kind::Pending, Layer::Block, format!("{error}; and undoing it failed"))
                     .path(path.display().to_string())
                     .source_error(undo_error)
@@ -126,6 +127,16 @@ pub(super) fn check(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<(
     let real_path = RealHost.real_path(path);
     let image = FileStorage::open(&real_path, true)?;
     journal::refuse_foreign_record(&RealHost, &record_of_real_path(&real_path), owner_of(&image))?;
+    // A name that is too long for a journal is found before the work.
+    let journal = journal_of_real_path(&real_path);
+    if let Err(error) = journal.symlink_metadata()
+        && error.kind() == io::ErrorKind::InvalidFilename
+    {
+        let hint = journal::creation_hint(&error, "the image");
+        return Err(Error::io(Layer::Host, "cannot create the undo journal", error)
+            .path(journal.display().to_string())
+            .hint(hint));
+    }
     let folder = folder_of(&real_path);
     rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).map_err(|e| {
         Error::io(Layer::Host, "cannot create the undo journal in the image's folder", e.into())
@@ -251,7 +262,7 @@ impl Run<'_> {
     /// What the user does about a journal that stays.
     pub fn recover_hint(&self) -> String {
         let data_file = self.targets.data_file.as_ref().map(|file| &*file.path);
-        format!("when the cause is gone, {}", journal::recover_hint(self.path, data_file))
+        journal::retry_hint(self.path, data_file)
     }
 
     /// Lengths of the files before and after.
