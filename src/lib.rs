@@ -20,6 +20,21 @@
 //! # }
 //! ```
 //!
+//! Of a machine with several disks a request takes all: [`InjectRequest::other_disks`].
+//!
+//! ```no_run
+//! # use winject::{Destination, FileTime, InjectRequest, Silent, inject};
+//! # fn main() -> winject::Result<()> {
+//! let drivers = vec!["virtio-win.iso".into()];
+//! let request = InjectRequest {
+//!     other_disks: vec!["boot.vmdk".into(), "data.vmdk".into()],
+//!     ..InjectRequest::new("system.vmdk", drivers, Destination::Overlay("new.qcow2".into()), FileTime::now())
+//! };
+//! println!("Windows is on {}", inject(&request, &Silent)?.run.image);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! [`inspect()`] only looks, and [`recover()`] deals with an edit in place that was interrupted. An [`Observer`] is told about progress, a [`Cancel`] stops a job, which then leaves everything
 //! as it was. Every [`Error`] has a [`Kind`] that a program can match on, a place and a remedy.
 //!
