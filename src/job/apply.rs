@@ -169,7 +169,13 @@ impl Application<'_> {
         let (is_unchanged, found) = in_parallel(self.request, unchanged, || self.locate(&stage, &table))?;
         let (facts, installation, hives) = match (is_unchanged?, found) {
             (true, found) => found?,
-            (false, Ok((facts, ..))) => return Err(self.stale(document.compare_volume(&facts))),
+            (false, Ok((facts, installation, hives))) => {
+                return Err(match self.is_applied(&stage, &installation, &hives) {
+                    Ok(true) => self.applied_already(),
+                    // Damage is not the question here.
+                    Ok(false) | Err(_) => self.stale(document.compare_volume(&facts)),
+                });
+            }
             // The changes are the reason why Windows cannot be found or read any more.
             (false, Err(error)) => return Err(self.stale(vec![error.to_string()])),
         };
@@ -184,6 +190,23 @@ impl Application<'_> {
         let volume = Volume::open(PartitionView::new(stage, partition)?, &OpenOptions::read_only())?;
         let facts = ImageFacts::read(stage, table, partition, &volume, &guest.config_dir());
         Ok((facts.map_err(|error| error.path(partition.label()))?, installation, hives))
+    }
+
+    /// Whether the guest holds all that the plan makes.
+    fn is_applied(&self, stage: &Stage, installation: &Installation, hives: &Hives) -> Result<bool> {
+        let Installation { partition, guest } = installation;
+        let volume = Volume::open(PartitionView::new(stage, partition)?, &OpenOptions::read_only())?;
+        let more_hives = windows::load_other_hives(&volume, guest, hives)?;
+        windows::holds_result(self.plan.document(), &volume, [hives, &more_hives])
+    }
+
+    /// The error for an image that holds what the plan makes.
+    fn applied_already(&self) -> Error {
+        let what = "the plan has been applied already: the guest holds every file and every value that it writes";
+        let image = shell_argument(&self.request.image, "IMAGE");
+        Error::new(Kind::Stale, Layer::Job, what)
+            .path(self.image())
+            .hint(format!("nothing is left to do; whether the guest boots, says: winject check {image}"))
     }
 
     fn require_none(&self, differences: Vec<String>) -> Result<()> {

@@ -1,6 +1,7 @@
 //! From the image to a staged disk that holds the changes: open, find Windows, choose drivers, plan, apply.
 
 use std::cell::RefCell;
+use std::path::Path;
 
 use super::disks::{OpenedDisks, OtherDisk, disk_name, open_disk, open_others};
 use super::expectation::Expectation;
@@ -13,6 +14,7 @@ use crate::block::commit::{self, Recovery};
 use crate::block::{self, Stage};
 use crate::drivers::{self, Definitions, Sources};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::shell_argument;
 use crate::hive::Hive;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionTable, PartitionView, Scheme};
@@ -206,11 +208,36 @@ pub(super) fn open_unrecovered(request: &InjectRequest, report: &mut Report) -> 
     }
     // Refuse early: nothing of what follows would help.
     match request.destination {
-        Destination::InPlace => commit::check_in_place(&stage, &request.image, &request.path_policy)?,
+        Destination::InPlace => commit::check_in_place(&stage, &request.image, &request.path_policy)
+            .map_err(|error| error.hint(format!("write a new image: {}", new_image_command(request, report))))?,
         Destination::Overlay(_) => commit::check_overlay(&stage)?,
         Destination::DryRun | Destination::Standalone { .. } => {}
     }
     Ok(OpenedDisks { stage, others })
+}
+
+/// The command that does the same in place of an edit in place, as it is typed into a shell.
+fn new_image_command(request: &InjectRequest, report: &Report) -> String {
+    let disks =
+        || std::iter::once(&request.image).chain(&request.other_disks).map(|path| shell_argument(path, "IMAGE"));
+    let option = |name: &str, value: String| format!(" {name} {value}");
+    let drivers = request.drivers.iter().map(|path| shell_argument(path, "DRIVERS"));
+    match &report.run.plan {
+        Some(plan) => {
+            let plan = shell_argument(Path::new(&plan.path), "PLAN.json");
+            let images: String = disks().map(|disk| option("--image", disk)).collect();
+            let drivers: String = drivers.map(|path| option("--drivers", path)).collect();
+            format!("winject apply {plan}{images}{drivers} -o NEW.qcow2")
+        }
+        None if request.other_disks.is_empty() => {
+            let drivers: String = drivers.map(|path| option("--inject", path)).collect();
+            format!("winject convert {} NEW.qcow2{drivers}", shell_argument(&request.image, "IMAGE"))
+        }
+        None => {
+            let drivers: String = drivers.map(|path| option("--drivers", path)).collect();
+            format!("winject inject {}{drivers} --output NEW.qcow2", disks().collect::<Vec<_>>().join(" "))
+        }
+    }
 }
 
 /// Reads the partition table and finds the Windows to work on.

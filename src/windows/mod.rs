@@ -39,7 +39,7 @@ pub use record::{
     Record, RegistryRecord, ServiceRecord,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
-pub use saved_plan::{compare_replaced, load_other_hives};
+pub use saved_plan::{compare_replaced, holds_result, load_other_hives};
 pub use saved_steps::saved_steps;
 
 #[cfg(test)]

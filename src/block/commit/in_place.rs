@@ -14,7 +14,7 @@ use super::settle::{Settled, settle};
 use crate::block::formats::qcow2::{self, Edit, Source, Target, Write};
 use crate::block::journal::{self, JournalFile, JournalWriter, Purpose, journal_of_real_path, record_of_real_path};
 use crate::block::{FileStorage, Format, HostFiles, ImageParts, PathPolicy, RealHost, Stage, Storage};
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Reached};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::folder_of;
 use crate::units::HostOffset;
@@ -33,7 +33,7 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
     // Held until it is known how far the run came.
     let _hold = options.cancel.hold_through();
     let result = write_in_place(host, stage, path, options);
-    options.cancel.reach_by(&result, |done| done.bytes_written > 0);
+    options.cancel.reach_by(&result, |done| if done.bytes_written > 0 { Reached::CommitPoint } else { Reached::Start });
     result
 }
 
@@ -103,17 +103,16 @@ fn write_in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options:
     Ok(Committed { path: path.to_owned(), bytes_written, warnings, undo_record: settled.record })
 }
 
+/// The hint of a refusal is the caller's, who knows the command that writes elsewhere.
 fn editable_format(stage: &Stage, path: &Path) -> Result<Format> {
     if stage.image().parts().is_none() && matches!(stage.image().format(), Format::Raw | Format::Qcow2) {
         return Err(Error::unsupported(Layer::Block, "cannot change a disk inside an archive in place")
-            .path(path.display().to_string())
-            .hint("write a new image: winject convert --inject"));
+            .path(path.display().to_string()));
     }
     match stage.image().format() {
         format @ (Format::Raw | Format::Qcow2) => Ok(format),
         format => Err(Error::unsupported(Layer::Block, format!("cannot change a {format} image in place"))
-            .path(path.display().to_string())
-            .hint("write a new image with --output, or convert it first: winject convert -O qcow2")),
+            .path(path.display().to_string())),
     }
 }
 
@@ -141,7 +140,6 @@ pub(super) fn check(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<(
     rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).map_err(|e| {
         Error::io(Layer::Host, "cannot create the undo journal in the image's folder", e.into())
             .path(folder.display().to_string())
-            .hint("make the folder writable, or write a new image with --output")
     })?;
     if format == Format::Qcow2 {
         qcow2::refuse_corrupt(Arc::new(image), path)?;
@@ -184,7 +182,7 @@ fn open_targets(host: &dyn HostFiles, stage: &Stage, path: &Path, options: &Comm
     let ImageParts { file, data_file } = stage.image().parts().ok_or_else(|| {
         Error::unsupported(Layer::Block, "cannot change this image in place: not a file of its own")
             .path(path.display().to_string())
-            .hint("write a new image with --output")
+            .hint("write a new image instead of changing this one")
     })?;
     let image = open_target(host, file, path, options)?;
     let data_file = data_file

@@ -14,7 +14,7 @@ use crate::block::journal::{
     self, Journal, JournalWriter, RecoveryState, journal_of_real_path, record_of_real_path, turn_back,
 };
 use crate::block::{HostFiles, HostRun, Locking, PathPolicy, Storage};
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Reached};
 use crate::error::{Error, Kind, Layer, Result};
 
 /// What an undo is told.
@@ -53,7 +53,7 @@ pub fn undo(host: &dyn HostFiles, path: &Path, options: &UndoOptions) -> Result<
     // Held until it is known how far the undo came.
     let _hold = options.cancel.hold_through();
     let result = write_undo(host, path, options);
-    options.cancel.reach_by(&result, |_| !options.is_dry_run);
+    options.cancel.reach_by(&result, |_| if options.is_dry_run { Reached::Start } else { Reached::Undone });
     result
 }
 
