@@ -87,8 +87,8 @@ pub use error::{Error, Kind, Layer, Place, Result};
 pub use hive::{Hive, KeyId, RegistryData, RegistryValue, ValueType};
 pub use job::report;
 pub use job::{
-    Destination, InjectRequest, Inspection, Observer, Report, Silent, StateOverrides, forget_undo, inject, inspect,
-    recover, undo,
+    Destination, InjectRequest, Inspection, Observer, RemoveOptions, Report, Silent, StateOverrides, forget_undo,
+    inject, inspect, recover, remove, undo,
 };
 pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
 pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};

@@ -1,7 +1,7 @@
 //! From the image to a staged disk that holds the changes: open, find Windows, choose drivers, plan, apply.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::disks::{OpenedDisks, OtherDisk, disk_name, open_disk, open_others};
 use super::expectation::Expectation;
@@ -122,7 +122,7 @@ pub(super) fn stage_plan(
 
     // Almost every plan edits SYSTEM and SOFTWARE, and the first edit of a hive begins with a survey of all of it.
     let original = stage.original();
-    let inputs = PlanInputs { table: &table, installation: &installation, hives: &hives };
+    let inputs = PlanInputs { table: &table, installation: &installation, hives: &hives, others: &others };
     let survey = || hives.values().map(Hive::survey).collect::<Vec<_>>();
     let owners = || (!request.skip_volume_check).then(|| check_volume(&original, &installation.partition));
     let (surveys, rest) =
@@ -216,32 +216,37 @@ pub(super) fn open_unrecovered(request: &InjectRequest, report: &mut Report) -> 
     Ok(OpenedDisks { stage, others })
 }
 
-/// The command that does the same in place of an edit in place, as it is typed into a shell.
+/// The command that does the same without writing into the image, as it is typed into a shell.
 fn new_image_command(request: &InjectRequest, report: &Report) -> String {
-    let disks =
-        || std::iter::once(&request.image).chain(&request.other_disks).map(|path| shell_argument(path, "IMAGE"));
-    let option = |name: &str, value: String| format!(" {name} {value}");
-    let drivers = request.drivers.iter().map(|path| shell_argument(path, "DRIVERS"));
+    let argument = |path: &PathBuf| shell_argument(path, "IMAGE");
+    let options = |option: &str, paths: &[PathBuf]| -> String {
+        paths.iter().map(|path| format!(" {option} {}", argument(path))).collect()
+    };
+    let (image, others) = (argument(&request.image), &request.other_disks);
     match &report.run.plan {
         Some(plan) => {
             let plan = shell_argument(Path::new(&plan.path), "PLAN.json");
-            let images: String = disks().map(|disk| option("--image", disk)).collect();
-            let drivers: String = drivers.map(|path| option("--drivers", path)).collect();
-            format!("winject apply {plan}{images}{drivers} -o NEW.qcow2")
+            let (others, drivers) = (options("--image", others), options("--drivers", &request.drivers));
+            format!("winject apply {plan} --image {image}{others}{drivers} -o NEW.qcow2")
         }
-        None if request.other_disks.is_empty() => {
-            let drivers: String = drivers.map(|path| option("--inject", path)).collect();
-            format!("winject convert {} NEW.qcow2{drivers}", shell_argument(&request.image, "IMAGE"))
+        // What needs no drivers is a removal.
+        None if request.drivers.is_empty() => {
+            let others: String = others.iter().map(|path| format!(" {}", argument(path))).collect();
+            format!("winject convert {image} NEW.qcow2 && winject remove NEW.qcow2{others} --in-place")
         }
         None => {
-            let drivers: String = drivers.map(|path| option("--drivers", path)).collect();
-            format!("winject inject {}{drivers} --output NEW.qcow2", disks().collect::<Vec<_>>().join(" "))
+            let (others, drivers) = (options("--other-disk", others), options("--inject", &request.drivers));
+            format!("winject convert {image} NEW.qcow2{drivers}{others}")
         }
     }
 }
 
 /// Reads the partition table and finds the Windows to work on.
-fn find_windows(request: &InjectRequest, observer: &dyn Observer, disks: OpenedDisks) -> Result<FoundWindows> {
+pub(super) fn find_windows(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    disks: OpenedDisks,
+) -> Result<FoundWindows> {
     observer.step("Looking for Windows");
     let OpenedDisks { stage, others } = disks;
     let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
@@ -255,6 +260,8 @@ pub(super) struct PlanInputs<'a> {
     pub(super) installation: &'a Installation,
     /// The hives that inspection read.
     pub(super) hives: &'a Hives,
+    /// The disks of the machine without its Windows.
+    pub(super) others: &'a [OtherDisk],
 }
 
 /// A plan, and the volume that it was made for.
@@ -279,7 +286,7 @@ struct DriverPlanner<'a> {
 impl Planner for DriverPlanner<'_> {
     fn plan<'s>(&self, report: &mut Report, inputs: &PlanInputs<'_>, stage: &'s mut Stage) -> Result<Planned<'s>> {
         let Self { request, observer, sources, definitions, saved } = self;
-        let PlanInputs { table, installation, hives } = inputs;
+        let PlanInputs { table, installation, hives, .. } = inputs;
         let guest = &installation.guest;
         observer.step("Choosing drivers");
         let selection =

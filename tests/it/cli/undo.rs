@@ -1,17 +1,11 @@
 //! `winject undo`, as it is typed.
 
 use std::path::Path;
-use std::process::Output;
 
+use super::answer;
 use super::recover::paste;
-use crate::inject::{
-    copy, disk_sha256, fixture_drivers, folder, names, sha256, stderr, stdout, winject, writable_fixture,
-};
+use crate::inject::{copy, disk_sha256, fixture_drivers, folder, names, sha256, stderr, stdout, writable_fixture};
 use winject::internals::block::Format;
-
-fn run(folder: &Path, arguments: &[&str]) -> Output {
-    winject().current_dir(folder).args(arguments).output().unwrap()
-}
 
 fn an_injection_is_taken_back_by_the_command_that_it_prints() {
     for format in [Format::Raw, Format::Qcow2] {
@@ -23,7 +17,7 @@ fn an_injection_is_taken_back_by_the_command_that_it_prints() {
         let old = sha256(&image);
         let drivers = fixture_drivers();
         let inject = ["inject", "win 10.img", "--drivers", drivers.to_str().unwrap(), "--in-place", "--report", "r.md"];
-        let done = run(folder, &inject);
+        let done = answer(folder, &inject);
         assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
         let (edited, disk) = (sha256(&image), disk_sha256(&image));
         let text = stdout(&done);
@@ -34,7 +28,7 @@ fn an_injection_is_taken_back_by_the_command_that_it_prints() {
         let report: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("r.json")).unwrap()).unwrap();
         assert_eq!(report["run"]["undo"], command);
         assert_eq!(names(folder), ["r.json", "r.md", "win 10.img", "win 10.img.winject-undo"]);
-        let tried = run(folder, &["undo", "win 10.img", "--dry-run"]);
+        let tried = answer(folder, &["undo", "win 10.img", "--dry-run"]);
         assert!(tried.status.success() && stdout(&tried).starts_with("Can be undone: "), "{}", stderr(&tried));
         assert_eq!(sha256(&image), edited);
         let program = env!("CARGO_BIN_EXE_winject");
@@ -43,13 +37,13 @@ fn an_injection_is_taken_back_by_the_command_that_it_prints() {
         assert!(undone.status.success() && stdout(&undone).starts_with("Undone: "), "{}", stderr(&undone));
         assert_eq!(sha256(&image), old);
         assert_eq!(names(folder), ["r.json", "r.md", "win 10.img"]);
-        let nothing = run(folder, &["undo", "win 10.img"]);
+        let nothing = answer(folder, &["undo", "win 10.img"]);
         assert_eq!(nothing.status.code(), Some(3));
         assert!(stderr(&nothing).contains("overlay (--output) is undone by deleting it"), "{}", stderr(&nothing));
         // The same once more gives the same.
-        assert!(run(folder, &inject).status.success());
+        assert!(answer(folder, &inject).status.success());
         assert_eq!(disk_sha256(&image), disk);
-        assert!(run(folder, &["undo", "win 10.img", "--forget"]).status.success());
+        assert!(answer(folder, &["undo", "win 10.img", "--forget"]).status.success());
         assert_eq!(names(folder), ["r.json", "r.md", "win 10.img"]);
     }
 }
@@ -60,30 +54,30 @@ fn an_edit_of_the_registry_is_taken_back() {
     let name = image.file_name().unwrap().to_str().unwrap();
     let old = sha256(&image);
     let set = ["reg", "set", name, r"HKLM\SYSTEM\Test", "--value", "x", "--data", "y", "--in-place"];
-    let done = run(folder.path(), &set);
+    let done = answer(folder.path(), &set);
     assert!(done.status.success() && stderr(&done).contains("winject undo"), "{}", stderr(&done));
     // An unchanged image keeps its record.
     for options in [&[][..], &["--no-undo"]] {
-        assert!(run(folder.path(), &[&set[..], options].concat()).status.success());
+        assert!(answer(folder.path(), &[&set[..], options].concat()).status.success());
     }
-    assert!(run(folder.path(), &["undo", name]).status.success());
+    assert!(answer(folder.path(), &["undo", name]).status.success());
     assert_eq!(sha256(&image), old);
-    let done = run(folder.path(), &[&set[..], &["--no-undo"]].concat());
+    let done = answer(folder.path(), &[&set[..], &["--no-undo"]].concat());
     assert!(done.status.success() && !stderr(&done).contains("winject undo"), "{}", stderr(&done));
     assert_eq!(names(folder.path()), [name]);
-    assert_eq!(run(folder.path(), &["undo", name]).status.code(), Some(3));
+    assert_eq!(answer(folder.path(), &["undo", name]).status.code(), Some(3));
 }
 
 /// Sets a value of the fixture in place.
 fn edit(folder: &Path, name: &str) {
     let set = ["reg", "set", name, r"HKLM\SYSTEM\Test", "--value", "x", "--data", "y", "--in-place"];
-    let done = run(folder, &[&set[..], &["--skip-volume-check"]].concat());
+    let done = answer(folder, &[&set[..], &["--skip-volume-check"]].concat());
     assert!(done.status.success(), "{}", stderr(&done));
 }
 
 /// What the hint of a failed `undo` says, from `winject` on; `None` if it names no command.
 fn hinted(folder: &Path, name: &str) -> Option<String> {
-    let output = run(folder, &["undo", name]);
+    let output = answer(folder, &["undo", name]);
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(3), "{text}");
     let (_, hint) = text.split_once("Hint: ").unwrap_or_else(|| panic!("no hint: {text}"));
@@ -104,7 +98,7 @@ fn every_hint_about_a_record_works_when_it_is_pasted() {
     for foreign in [&b""[..], b"a letter", &[0; 4096]] {
         std::fs::write(&record, foreign).unwrap();
         assert_eq!(hinted(folder, name), None);
-        let forget = run(folder, &["undo", "--forget", name]);
+        let forget = answer(folder, &["undo", "--forget", name]);
         assert_eq!(forget.status.code(), Some(3), "{}", stderr(&forget));
         assert!(stderr(&forget).contains("find out who made that file"), "{}", stderr(&forget));
         assert_eq!(std::fs::read(&record).unwrap(), foreign);
@@ -143,7 +137,7 @@ fn no_undo_is_for_an_edit_in_place() {
     let drivers = fixture_drivers();
     let drivers = drivers.to_str().unwrap();
     let image = writable_fixture(folder, Format::Qcow2);
-    let planned = run(folder, &["plan", "win10.qcow2", "--drivers", drivers, "-o", "plan.json"]);
+    let planned = answer(folder, &["plan", "win10.qcow2", "--drivers", drivers, "-o", "plan.json"]);
     assert!(planned.status.success(), "{}", stderr(&planned));
     let (old, files) = (sha256(&image), names(folder));
     for arguments in [
@@ -151,8 +145,9 @@ fn no_undo_is_for_an_edit_in_place() {
         &["apply", "plan.json", "--drivers", drivers, "--overlay", "o.qcow2"],
         &["apply", "plan.json", "--drivers", drivers, "-o", "o.qcow2"],
         &["reg", "set", "win10.qcow2", r"HKLM\SYSTEM\Test", "--value", "x", "--data", "y", "--output", "o.qcow2"],
+        &["remove", "win10.qcow2", "--output", "o.qcow2"],
     ] {
-        let done = run(folder, &[arguments, &["--no-undo"]].concat());
+        let done = answer(folder, &[arguments, &["--no-undo"]].concat());
         assert_eq!(done.status.code(), Some(2), "{arguments:?}: {}", stderr(&done));
         assert!(stderr(&done).contains("--no-undo"), "{}", stderr(&done));
     }
@@ -168,7 +163,7 @@ fn a_name_too_long_for_a_journal_is_called_so() {
     let old = sha256(&image);
     let name = image.file_name().unwrap().to_str().unwrap();
     let drivers = fixture_drivers();
-    let done = run(folder.path(), &["inject", name, "--drivers", drivers.to_str().unwrap(), "--in-place"]);
+    let done = answer(folder.path(), &["inject", name, "--drivers", drivers.to_str().unwrap(), "--in-place"]);
     let text = stderr(&done);
     assert_eq!(done.status.code(), Some(7), "{text}");
     assert!(text.contains("give the image a shorter name") && !text.contains("writable"), "{text}");
@@ -185,15 +180,16 @@ fn a_refused_edit_in_place_names_a_command_that_works() {
     let image = folder.join("a disk.vmdk");
     let mut convert = std::process::Command::new(qemu_img);
     crate::support::run(convert.args(["convert", "-O", "vmdk"]).arg(crate::inject::fixture()).arg(&image));
-    let planned = run(folder, &["plan", "a disk.vmdk", "--drivers", drivers, "-o", "plan.json"]);
+    let planned = answer(folder, &["plan", "a disk.vmdk", "--drivers", drivers, "-o", "plan.json"]);
     assert!(planned.status.success(), "{}", stderr(&planned));
     let set = ["reg", "set", "a disk.vmdk", r"HKLM\SYSTEM\Test", "--value", "x", "--data", "y", "--in-place"];
     for arguments in [
         &["inject", "a disk.vmdk", "--drivers", drivers, "--in-place"][..],
         &["apply", "plan.json", "--drivers", drivers, "--in-place"],
+        &["remove", "a disk.vmdk", "--in-place"],
         &set,
     ] {
-        let done = run(folder, arguments);
+        let done = answer(folder, arguments);
         let text = stderr(&done);
         assert_eq!(done.status.code(), Some(4), "{text}");
         let (_, hint) = text.split_once("Hint: ").unwrap();
@@ -201,6 +197,7 @@ fn a_refused_edit_in_place_names_a_command_that_works() {
         let done = paste(folder, line.lines().next().unwrap());
         assert!(done.status.success(), "{line}: {}", stderr(&done));
         std::fs::remove_file(folder.join("NEW.qcow2")).unwrap();
+        let _ = std::fs::remove_file(folder.join("NEW.qcow2.winject-undo"));
     }
 }
 
@@ -209,7 +206,7 @@ fn the_names_of_records_are_not_for_outputs() {
     let image = writable_fixture(folder.path(), Format::Raw);
     let name = image.file_name().unwrap().to_str().unwrap();
     copy(&image, &folder.path().join("b.raw"));
-    let done = run(folder.path(), &["convert", name, "b.raw.winject-undo"]);
+    let done = answer(folder.path(), &["convert", name, "b.raw.winject-undo"]);
     assert_eq!(done.status.code(), Some(2), "{}", stderr(&done));
     assert!(stderr(&done).contains("kept for undo journals and records"), "{}", stderr(&done));
 }
