@@ -57,6 +57,10 @@ pub enum Reached {
     Start,
     /// An earlier, interrupted run was completed or rolled back, and nothing else changed.
     Recovery,
+    /// A recovery was asked for, and rolled the interrupted run back.
+    RolledBack,
+    /// An edit was taken back.
+    Undone,
     /// The change was completed.
     CommitPoint,
     /// The change is neither completed nor rolled back: a recovery has to do it.
@@ -97,7 +101,9 @@ impl Cancel {
         match self.0.reached.load(Ordering::SeqCst) {
             0 => Reached::Start,
             1 => Reached::Recovery,
-            2 => Reached::CommitPoint,
+            2 => Reached::RolledBack,
+            3 => Reached::Undone,
+            4 => Reached::CommitPoint,
             _ => Reached::Pending,
         }
     }
@@ -108,12 +114,12 @@ impl Cancel {
     }
 
     /// Called by a job that writes to a file of the user, as long as it [holds](Self::hold): `result` is what came of it,
-    /// and `has_written` says whether a success changed the file.
-    pub(crate) fn reach_by<T>(&self, result: &Result<T>, has_written: impl FnOnce(&T) -> bool) {
+    /// and `point` says how far a success came.
+    pub(crate) fn reach_by<T>(&self, result: &Result<T>, point: impl FnOnce(&T) -> Reached) {
         match result {
-            Ok(done) if has_written(done) => self.reach(Reached::CommitPoint),
+            Ok(done) => self.reach(point(done)),
             Err(error) if error.kind() == Kind::Pending => self.reach(Reached::Pending),
-            Ok(_) | Err(_) => {}
+            Err(_) => {}
         }
     }
 
@@ -195,8 +201,11 @@ mod tests {
         for (point, reached) in [
             (Reached::Recovery, Reached::Recovery),
             (Reached::Start, Reached::Recovery),
+            (Reached::RolledBack, Reached::RolledBack),
+            (Reached::Undone, Reached::Undone),
             (Reached::CommitPoint, Reached::CommitPoint),
             (Reached::Recovery, Reached::CommitPoint),
+            (Reached::Pending, Reached::Pending),
         ] {
             cancel.clone().reach(point);
             assert_eq!(cancel.reached(), reached);

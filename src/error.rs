@@ -359,14 +359,36 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The text as a part of the message of another error, of `layer` and about `path`: what that error says already is
+    /// left out.
+    #[must_use]
+    pub(crate) fn text_within(&self, layer: Layer, path: impl fmt::Display) -> String {
+        Within { error: self, layer: Some(layer), path: Some(&path.to_string()) }.to_string()
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, layer, message, path, place, expected_found, source, .. } = &*self.0;
+        Within { error: self, layer: None, path: None }.fmt(f)
+    }
+}
+
+/// An error as the cause of another one, whose layer and path it does not repeat.
+struct Within<'a> {
+    error: &'a Error,
+    layer: Option<Layer>,
+    path: Option<&'a str>,
+}
+
+impl fmt::Display for Within<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, layer, message, path, place, expected_found, source, .. } = &*self.error.0;
         // For what was typed, or asked of a job, the layer would add nothing.
-        if *kind != Kind::Usage && !matches!(layer, Layer::Cli | Layer::Job) {
+        if *kind != Kind::Usage && !matches!(layer, Layer::Cli | Layer::Job) && self.layer != Some(*layer) {
             write!(f, "{layer}: ")?;
         }
-        if let Some(path) = path {
+        if let Some(path) = path.as_deref().filter(|path| self.path != Some(path)) {
             write!(f, "{path}: ")?;
         }
         f.write_str(message)?;
@@ -376,15 +398,44 @@ impl fmt::Display for Error {
         if let Some(place) = place {
             write!(f, " at {place}")?;
         }
-        if let Some(source) = source {
-            write!(f, ": {source}")?;
+        let Some(source) = source else { return Ok(()) };
+        match source.downcast_ref::<Error>() {
+            Some(error) => {
+                let path = path.as_deref().or(self.path);
+                write!(f, ": {}", Within { error, layer: Some(*layer), path })
+            }
+            None => write!(f, ": {source}"),
         }
-        Ok(())
     }
 }
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().map(|s| s as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_does_not_repeat_layer_and_path() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let cause = || Error::io(Layer::Block, "cannot write to the image", full()).path("i.qcow2");
+        let outer = |layer| Error::new(Kind::Pending, layer, "the undo was interrupted").path("i.qcow2");
+        let once = "block: i.qcow2: the undo was interrupted: cannot write to the image: no storage space";
+        assert_eq!(outer(Layer::Block).source_error(cause()).to_string(), once);
+        // Twice wrapped, and by an error without a path.
+        let twice = Error::new(Kind::Pending, Layer::Block, "cannot recover").source_error(cause());
+        let twice = outer(Layer::Block).source_error(twice).to_string();
+        assert_eq!(twice, once.replace("cannot write", "cannot recover: cannot write"));
+        // What is new is said.
+        let other = outer(Layer::Host).source_error(cause()).to_string();
+        assert_eq!(other, once.replacen("block", "host", 1).replace("cannot write", "block: cannot write"));
+        let other = outer(Layer::Block).source_error(cause().replace_path("data.raw")).to_string();
+        assert_eq!(other, once.replace("cannot write", "data.raw: cannot write"));
+        let text = cause().text_within(Layer::Block, "i.qcow2");
+        assert_eq!(text, "cannot write to the image: no storage space");
     }
 }

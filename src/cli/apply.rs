@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::args::{ImageArgs, NewImageArgs, VolumeCheckArgs};
 use super::execute::carry_out;
-use super::request::{no_destination, output_format};
+use super::request::{no_destination, output_format, refuse_needless_no_undo};
 use super::{Ui, environment, signals};
 use crate::error::{Kind, Result};
 use crate::exit::ExitCode;
@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["overlay", "to_output", "dry_run"])]
     in_place: bool,
 
-    /// Keep no undo record of the edit in place
+    /// Keep no undo record after --in-place, and remove an earlier one if anything is changed
     #[arg(long)]
     no_undo: bool,
 
@@ -89,6 +89,8 @@ impl Args {
     fn request(&self, disks: Vec<PathBuf>) -> Result<InjectRequest> {
         let mut disks = disks.into_iter();
         let image = disks.next().unwrap_or_default();
+        let destination = self.destination()?;
+        refuse_needless_no_undo(self.no_undo, &destination)?;
         Ok(InjectRequest {
             other_disks: disks.collect(),
             format: self.source.format,
@@ -104,7 +106,7 @@ impl Args {
             skip_volume_check: self.check.skip_volume_check,
             keep_undo: !self.no_undo,
             cancel: signals::cancel(),
-            ..InjectRequest::new(image, self.drivers.clone(), self.destination()?, environment::clock()?)
+            ..InjectRequest::new(image, self.drivers.clone(), destination, environment::clock()?)
         })
     }
 

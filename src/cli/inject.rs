@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["output", "dry_run"])]
     in_place: bool,
 
-    /// Keep no undo record after --in-place, and remove an earlier one
+    /// Keep no undo record after --in-place, and remove an earlier one if anything is changed
     #[arg(long)]
     no_undo: bool,
 

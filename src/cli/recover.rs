@@ -36,11 +36,15 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let image = image.display();
     ui.done(&match recovery {
         Recovery::Nothing => format!("Nothing to recover: no run was interrupted while it changed {image}."),
-        Recovery::Restored => format!("Recovered: {image} holds what it held before the interrupted run."),
+        Recovery::Restored => {
+            format!("Recovered: the interrupted run was rolled back; {image} holds nothing of it.")
+        }
         Recovery::Completed => {
             format!("Recovered: the interrupted run had written everything; {image} holds its changes.")
         }
-        Recovery::Undone => format!("Recovered: the interrupted undo was finished; {image} holds what it held before."),
+        Recovery::Undone => {
+            format!("Recovered: the interrupted undo was finished; {image} holds nothing of the edit.")
+        }
     });
     Ok(ExitCode::Done)
 }

@@ -48,6 +48,7 @@ impl InjectSpec {
     pub fn request(&self) -> Result<InjectRequest> {
         let guest = &self.guest;
         let destination = self.destination()?;
+        refuse_needless_no_undo(self.no_undo, &destination)?;
         Ok(InjectRequest {
             other_disks: self.other_disks.clone(),
             windows_disk: self.windows_disk.clone(),
@@ -122,6 +123,16 @@ impl InjectSpec {
 /// The format of a new image: the requested one, else that of its file name, else qcow2.
 pub fn output_format(options: &NewImageArgs, path: &Path) -> Format {
     options.output_format.or_else(|| Format::from_extension(path)).unwrap_or(Format::Qcow2)
+}
+
+/// Refuses `--no-undo` where no undo record would be kept anyway. A dry run writes nothing, whatever else is given.
+pub fn refuse_needless_no_undo(no_undo: bool, destination: &Destination) -> Result<()> {
+    if !no_undo || matches!(destination, Destination::InPlace | Destination::DryRun) {
+        return Ok(());
+    }
+    let message = "--no-undo (`no_undo`) is only for an edit in place: nothing else leaves an undo record";
+    Err(Error::new(Kind::Usage, Layer::Cli, message)
+        .hint("leave it out; an overlay or a new image is undone by deleting it"))
 }
 
 /// The error for a change without a destination; the hint is the caller's.
@@ -250,7 +261,8 @@ mod tests {
         let output = Some(PathBuf::from("o.qcow2"));
         for spec in [
             InjectSpec { output: output.clone(), to_output: Some("t.qcow2".into()), ..InjectSpec::default() },
-            InjectSpec { output, in_place: true, ..InjectSpec::default() },
+            InjectSpec { output: output.clone(), in_place: true, ..InjectSpec::default() },
+            InjectSpec { output, no_undo: true, ..InjectSpec::default() },
         ] {
             assert_eq!(spec.request().unwrap_err().kind(), Kind::Usage);
         }

@@ -122,6 +122,10 @@ fn what_became(reached: Reached, subject: Option<&Subject>) -> String {
         (Reached::CommitPoint, true) => {
             format!("Interrupted after the commit point: the change of {path} was completed.")
         }
+        (Reached::RolledBack, _) => {
+            format!("Interrupted after the commit point: the interrupted run on {path} was rolled back.")
+        }
+        (Reached::Undone, _) => format!("Interrupted after the commit point: the edit of {path} was undone."),
         (Reached::CommitPoint, false) => format!("Interrupted after the commit point: {path} is complete."),
         (Reached::Recovery, _) => format!(
             "Interrupted before the commit point: an earlier, interrupted run on {path} was completed or rolled back; \
@@ -155,6 +159,12 @@ mod tests {
                 Some(&image),
                 "Interrupted after the commit point: the change of i.raw was completed.",
             ),
+            (
+                Reached::RolledBack,
+                Some(&image),
+                "Interrupted after the commit point: the interrupted run on i.raw was rolled back.",
+            ),
+            (Reached::Undone, Some(&image), "Interrupted after the commit point: the edit of i.raw was undone."),
             (Reached::Start, Some(&output), "Interrupted before the commit point: o.qcow2 was not written."),
             (Reached::CommitPoint, Some(&output), "Interrupted after the commit point: o.qcow2 is complete."),
         ] {

@@ -13,7 +13,7 @@ use crate::job;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 An edit in place keeps what it overwrites in IMAGE.winject-undo, unless it is told --no-undo. The next edit in place \
-replaces that record. Writing a new image or an overlay changes no image: it is undone by deleting the new file.
+that changes anything replaces that record. Writing a new image or an overlay changes no image: it is undone by deleting the new file.
 
 Examples:
   winject undo win.qcow2
@@ -66,10 +66,21 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     done.warnings.iter().for_each(|warning| ui.warn(warning));
     let bytes = done.bytes_restored;
     ui.done(&match (done.was_undone, dry_run) {
-        (true, true) => format!("Undone already: {shown} is as it was before the edit; only its undo record is left."),
-        (true, false) => format!("Undone already: {shown} is as it was before the edit; its undo record was removed."),
+        // What something else wrote elsewhere stays, and is not known.
+        (true, true) => {
+            format!(
+                "Undone already: all that the edit wrote to {shown} is as it was before; only its undo record is left."
+            )
+        }
+        (true, false) => {
+            format!(
+                "Undone already: all that the edit wrote to {shown} is as it was before; its undo record was removed."
+            )
+        }
         (false, true) => format!("Can be undone: {bytes} bytes of {shown} would get their old content back."),
-        (false, false) => format!("Undone: {shown} is as it was before the edit ({bytes} bytes restored)."),
+        (false, false) => {
+            format!("Undone: all that the edit wrote to {shown} is as it was before ({bytes} bytes restored).")
+        }
     });
     Ok(ExitCode::Done)
 }

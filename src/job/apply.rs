@@ -180,6 +180,10 @@ impl Application<'_> {
                 Err(error)
             }
             (false, Ok((installation, hives))) => {
+                // Damage is not the question here.
+                if self.is_applied(&stage, &installation, &hives).is_ok_and(|is_applied| is_applied) {
+                    return Err(self.applied_already());
+                }
                 let facts = self.facts(&stage, &table, &installation.partition, &windows::known_hives(&hives))?;
                 Err(self.stale(document.compare_volume(&facts)))
             }
@@ -200,6 +204,23 @@ impl Application<'_> {
         let volume = Volume::open(PartitionView::new(stage, partition)?, &OpenOptions::read_only())?;
         let facts = ImageFacts::read(stage, table, partition, &volume, config, known);
         facts.map_err(|error| error.path(partition.label()))
+    }
+
+    /// Whether the guest holds all that the plan makes.
+    fn is_applied(&self, stage: &Stage, installation: &Installation, hives: &Hives) -> Result<bool> {
+        let Installation { partition, guest } = installation;
+        let volume = Volume::open(PartitionView::new(stage, partition)?, &OpenOptions::read_only())?;
+        let more_hives = windows::load_other_hives(&volume, guest, hives)?;
+        windows::holds_result(self.plan.document(), &volume, [hives, &more_hives])
+    }
+
+    /// The error for an image that holds what the plan makes.
+    fn applied_already(&self) -> Error {
+        let what = "the plan has been applied already: the guest holds every file and every value that it writes";
+        let image = shell_argument(&self.request.image, "IMAGE");
+        Error::new(Kind::Stale, Layer::Job, what)
+            .path(self.image())
+            .hint(format!("nothing is left to do; whether the guest boots, says: winject check {image}"))
     }
 
     fn require_none(&self, differences: Vec<String>) -> Result<()> {

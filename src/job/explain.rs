@@ -13,7 +13,7 @@ pub fn explain(error: Error) -> Error {
     let hint = match (error.kind(), host.map(std::io::Error::kind)) {
         (_, Some(ErrorKind::NotFound)) => "check the path",
         (_, Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)) => {
-            "check who may write there; --output NEW.qcow2 leaves the image as it is"
+            "check the permissions of the file and of its folder"
         }
         (_, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)) => {
             "free some space, or write to another disk; the image is as it was"

@@ -37,11 +37,14 @@ pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel) -> Result<Rec
         let _hold = cancel.hold()?;
         // A file that is not there has no journal either: that would pass for an image without one.
         FileStorage::open(image, false)?;
-        let recovery = commit::recover(image, policy)?;
-        if recovery != Recovery::Nothing {
-            cancel.reach(Reached::CommitPoint);
-        }
-        Ok(recovery)
+        let result = commit::recover(image, policy);
+        cancel.reach_by(&result, |recovery| match recovery {
+            Recovery::Nothing => Reached::Start,
+            Recovery::Restored => Reached::RolledBack,
+            Recovery::Completed => Reached::CommitPoint,
+            Recovery::Undone => Reached::Undone,
+        });
+        result
     };
     recover().map_err(explain)
 }

@@ -15,6 +15,7 @@ use crate::block::{self, Stage, StageOptions};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
+use crate::escape::shell_argument;
 use crate::hive::check::{Severity, check};
 use crate::hive::reader::Reader;
 use crate::hive::reg_file::{Import, Parser, RegEntry};
@@ -166,7 +167,15 @@ fn edit_hives(
         commit::refuse_own_files(&stage.image().files(), out)?;
     }
     match destination {
-        Destination::InPlace => commit::check_in_place(&stage, &request.image, policy)?,
+        Destination::InPlace => commit::check_in_place(&stage, &request.image, policy).map_err(|error| {
+            let image = shell_argument(&request.image, "IMAGE");
+            let hint = match error.kind() {
+                Kind::Unsupported => format!("edit a copy of it: winject convert {image} NEW.qcow2"),
+                _ => "--output NEW.qcow2 in place of --in-place writes an overlay, and leaves the image as it is"
+                    .to_owned(),
+            };
+            error.hint(hint)
+        })?,
         Destination::Overlay(_) => commit::check_overlay(&stage)?,
         Destination::DryRun | Destination::Standalone { .. } => {}
     }

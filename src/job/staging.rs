@@ -1,5 +1,7 @@
 //! From the image to a staged disk that holds the changes: open, find Windows, choose drivers, plan, apply.
 
+use std::path::{Path, PathBuf};
+
 use super::disks::{OpenedDisks, OtherDisk, disk_name, open_disk, open_others};
 use super::expectation::Expectation;
 use super::locate::{Installation, locate};
@@ -11,6 +13,7 @@ use crate::block::commit::{self, Recovery};
 use crate::block::{self, Stage};
 use crate::drivers::{self, Definitions, Sources};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::shell_argument;
 use crate::hive::Hive;
 use crate::ntfs::check::Owners;
 use crate::ntfs::{OpenOptions, Volume};
@@ -230,11 +233,37 @@ pub(super) fn open_unrecovered(request: &InjectRequest, report: &mut Report) -> 
     }
     // Refuse early: nothing of what follows would help.
     match request.destination {
-        Destination::InPlace => commit::check_in_place(&stage, &request.image, &request.path_policy)?,
+        Destination::InPlace => commit::check_in_place(&stage, &request.image, &request.path_policy)
+            .map_err(|error| error.hint(format!("write a new image: {}", new_image_command(request, report))))?,
         Destination::Overlay(_) => commit::check_overlay(&stage)?,
         Destination::DryRun | Destination::Standalone { .. } => {}
     }
     Ok(OpenedDisks { stage, others })
+}
+
+/// The command that does the same without writing into the image, as it is typed into a shell.
+fn new_image_command(request: &InjectRequest, report: &Report) -> String {
+    let argument = |path: &PathBuf| shell_argument(path, "IMAGE");
+    let options = |option: &str, paths: &[PathBuf]| -> String {
+        paths.iter().map(|path| format!(" {option} {}", argument(path))).collect()
+    };
+    let (image, others) = (argument(&request.image), &request.other_disks);
+    match &report.run.plan {
+        Some(plan) => {
+            let plan = shell_argument(Path::new(&plan.path), "PLAN.json");
+            let (others, drivers) = (options("--image", others), options("--drivers", &request.drivers));
+            format!("winject apply {plan} --image {image}{others}{drivers} -o NEW.qcow2")
+        }
+        // What needs no drivers is a removal.
+        None if request.drivers.is_empty() => {
+            let others: String = others.iter().map(|path| format!(" {}", argument(path))).collect();
+            format!("winject convert {image} NEW.qcow2 && winject remove NEW.qcow2{others} --in-place")
+        }
+        None => {
+            let (others, drivers) = (options("--other-disk", others), options("--inject", &request.drivers));
+            format!("winject convert {image} NEW.qcow2{drivers}{others}")
+        }
+    }
 }
 
 /// Reads the partition table and finds the Windows to work on.

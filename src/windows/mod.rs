@@ -44,7 +44,7 @@ pub use record::{
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};
-pub use saved_plan::{compare_replaced, known_hives};
+pub use saved_plan::{compare_replaced, holds_result, known_hives};
 pub use saved_steps::saved_steps;
 
 #[cfg(test)]

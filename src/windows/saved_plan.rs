@@ -37,6 +37,21 @@ pub fn compare_replaced<D: VolumeRead>(
     Ok(out)
 }
 
+/// Whether the guest holds all that the plan makes, as it does after the plan was applied.
+///
+/// # Errors
+/// When the guest is damaged there.
+pub fn holds_result<D: VolumeRead>(document: &PlanDocument, volume: &Volume<D>, hives: [&Hives; 2]) -> Result<bool> {
+    let guest = Replaced { files: volume, hives };
+    for step in &document.steps {
+        if !guest.holds(&step.edit)? {
+            return Ok(false);
+        }
+    }
+    // A plan without edits leaves no traces.
+    Ok(!document.steps.is_empty())
+}
+
 impl Replaced<'_> {
     fn compare(&self, edit: &SavedEdit) -> Result<Option<String>> {
         match edit {
@@ -54,6 +69,28 @@ impl Replaced<'_> {
             }
             _ => self.compare_key(edit),
         }
+    }
+
+    /// Whether the guest holds what the edit makes; permissions are not known before they are made.
+    fn holds(&self, edit: &SavedEdit) -> Result<bool> {
+        match edit {
+            SavedEdit::CreateDir { path, .. } => return self.files.is_folder(path),
+            SavedEdit::WriteFile { path, sha256, size, .. } => {
+                return Ok(self.files.size(path)? == Some(*size) && self.files.sha256(path)? == Some(sha256.0));
+            }
+            SavedEdit::DeleteFile { path, .. } => return Ok(!self.files.exists(path)?),
+            SavedEdit::Protect { .. } => return Ok(false),
+            _ => {}
+        }
+        let Some((file, key)) = edit.key() else { return Ok(false) };
+        let Some(hive) = self.hives.iter().find_map(|hives| hives.get(&file)) else { return Ok(false) };
+        Ok(match edit {
+            SavedEdit::CreateKey { .. } => registry::find_key(hive, key)?.is_some(),
+            SavedEdit::DeleteKey { .. } => registry::find_key(hive, key)?.is_none(),
+            SavedEdit::SetValue { name, data, .. } => registry::get_value(hive, key, name)?.as_ref() == Some(data),
+            SavedEdit::DeleteValue { name, .. } => registry::get_value(hive, key, name)?.is_none(),
+            _ => false,
+        })
     }
 
     fn compare_file(&self, path: &str, before: Option<&FileFact>) -> Result<Option<String>> {

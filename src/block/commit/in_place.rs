@@ -14,7 +14,7 @@ use super::settle::{Settled, settle};
 use crate::block::formats::qcow2::{self, Edit, Source, Target, Write};
 use crate::block::journal::{self, JournalFile, JournalWriter, Purpose, journal_of_real_path, record_of_real_path};
 use crate::block::{FileStorage, Format, HostFiles, ImageParts, PathPolicy, RealHost, Stage, Storage};
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Reached};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::folder_of;
 use crate::units::HostOffset;
@@ -33,7 +33,7 @@ pub fn in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options: &
     // Held until it is known how far the run came.
     let _hold = options.cancel.hold_through();
     let result = write_in_place(host, stage, path, options);
-    options.cancel.reach_by(&result, |done| done.bytes_written > 0);
+    options.cancel.reach_by(&result, |done| if done.bytes_written > 0 { Reached::CommitPoint } else { Reached::Start });
     result
 }
 
@@ -90,6 +90,7 @@ fn write_in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options:
                 settled
             }
             Err(undo_error) => {
+                let error = error.text_within(Layer::Block, path.display());
                 return Err(Error::new(Kind::Pending, Layer::Block, format!("{error}; and undoing it failed"))
                     .path(path.display().to_string())
                     .source_error(undo_error)
@@ -102,17 +103,16 @@ fn write_in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options:
     Ok(Committed { path: path.to_owned(), bytes_written, warnings, undo_record: settled.record })
 }
 
+/// The hint of a refusal is the caller's, who knows the command that writes elsewhere.
 fn editable_format(stage: &Stage, path: &Path) -> Result<Format> {
     if stage.image().parts().is_none() && matches!(stage.image().format(), Format::Raw | Format::Qcow2) {
         return Err(Error::unsupported(Layer::Block, "cannot change a disk inside an archive in place")
-            .path(path.display().to_string())
-            .hint("write a new image: winject convert --inject"));
+            .path(path.display().to_string()));
     }
     match stage.image().format() {
         format @ (Format::Raw | Format::Qcow2) => Ok(format),
         format => Err(Error::unsupported(Layer::Block, format!("cannot change a {format} image in place"))
-            .path(path.display().to_string())
-            .hint("write a new image with --output, or convert it first: winject convert -O qcow2")),
+            .path(path.display().to_string())),
     }
 }
 
@@ -126,11 +126,20 @@ pub(super) fn check(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<(
     let real_path = RealHost.real_path(path);
     let image = FileStorage::open(&real_path, true)?;
     journal::refuse_foreign_record(&RealHost, &record_of_real_path(&real_path), owner_of(&image))?;
+    // A name that is too long for a journal is found before the work.
+    let journal = journal_of_real_path(&real_path);
+    if let Err(error) = journal.symlink_metadata()
+        && error.kind() == io::ErrorKind::InvalidFilename
+    {
+        let hint = journal::creation_hint(&error, "the image");
+        return Err(Error::io(Layer::Host, "cannot create the undo journal", error)
+            .path(journal.display().to_string())
+            .hint(hint));
+    }
     let folder = folder_of(&real_path);
     rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).map_err(|e| {
         Error::io(Layer::Host, "cannot create the undo journal in the image's folder", e.into())
             .path(folder.display().to_string())
-            .hint("make the folder writable, or write a new image with --output")
     })?;
     if format == Format::Qcow2 {
         qcow2::refuse_corrupt(Arc::new(image), path)?;
@@ -173,7 +182,7 @@ fn open_targets(host: &dyn HostFiles, stage: &Stage, path: &Path, options: &Comm
     let ImageParts { file, data_file } = stage.image().parts().ok_or_else(|| {
         Error::unsupported(Layer::Block, "cannot change this image in place: not a file of its own")
             .path(path.display().to_string())
-            .hint("write a new image with --output")
+            .hint("write a new image instead of changing this one")
     })?;
     let image = open_target(host, file, path, options)?;
     let data_file = data_file
@@ -251,7 +260,7 @@ impl Run<'_> {
     /// What the user does about a journal that stays.
     pub fn recover_hint(&self) -> String {
         let data_file = self.targets.data_file.as_ref().map(|file| &*file.path);
-        format!("when the cause is gone, {}", journal::recover_hint(self.path, data_file))
+        journal::retry_hint(self.path, data_file)
     }
 
     /// Lengths of the files before and after.

@@ -40,7 +40,8 @@ pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) 
 /// # Errors
 /// [`Kind::Io`](crate::Kind::Io) for a read-only file or folder, [`Kind::Unsupported`](crate::Kind::Unsupported) for a
 /// container that is never written, [`Kind::Refused`](crate::Kind::Refused) for an image that is marked corrupt, or
-/// that keeps its data in another file which the policy does not [allow to be written](PathPolicy::allows_writing).
+/// that keeps its data in another file which the policy does not [allow to be written](PathPolicy::allows_writing). For
+/// what only another destination helps there is no hint: the caller knows the commands for one.
 pub fn check_in_place(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<()> {
     in_place::check(stage, path, policy)
 }

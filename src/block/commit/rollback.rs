@@ -59,13 +59,16 @@ pub fn recover(host: &dyn HostFiles, path: &Path, locking: Locking, policy: &Pat
         if error.kind() == Kind::Refused {
             return error;
         }
-        let hint = match error.hint_text() {
-            Some(hint) => hint.to_owned(),
-            None => format!("when the cause is gone, {}", journal::recover_hint(path, None)),
+        let hint = match (error.hint_text(), error.kind()) {
+            (Some(hint), _) => hint.to_owned(),
+            // The journal does not count.
+            (None, Kind::Pending) => journal::unusable_hint(&real_path),
+            (None, _) => journal::retry_hint(path, None),
         };
-        Error::new(Kind::Pending, Layer::Block, format!("cannot recover from an interrupted run: {error}"))
+        Error::new(Kind::Pending, Layer::Block, "cannot recover from an interrupted run")
             .path(path.display().to_string())
             .hint(hint)
+            .source_error(error)
     };
     recover_pending(host, path, &real_path, locking, policy).map_err(pending)
 }
@@ -82,7 +85,7 @@ fn recover_pending(
     let owner = image.identity().map(|identity| identity.owner);
     let journal_file = &journal_of_real_path(real_path);
     match journal::recovery_state(host, real_path, owner)? {
-        RecoveryState::DataFileOf(image) => return Err(journal::pending_data_file(path, &image)),
+        RecoveryState::DataFileOf(image) => return Err(journal::pending_data_file(host, path, &image)),
         RecoveryState::Clear => return Ok(Recovery::Nothing),
         RecoveryState::Unused => {
             remove_journal(host, journal_file)?;
@@ -128,7 +131,9 @@ fn recover_pending(
         };
     }
     match recovery {
-        Recovery::Completed => settle(host, journal_file, record, is_kept, owner).map(drop)?,
+        Recovery::Completed => settle(host, journal_file, record, is_kept, owner)
+            .map(drop)
+            .map_err(|error| error.hint(journal::retry_hint(path, None)))?,
         Recovery::Undone if host.exists(record) => {
             // It was copied for the undo, and is of no more use.
             remove_journal(host, record)?;
@@ -177,10 +182,8 @@ pub(super) fn open_data_file(
     policy: &PathPolicy,
     verb: &str,
 ) -> Result<(Arc<dyn Storage>, PathBuf)> {
-    let other = |what: String| {
-        Error::new(Kind::Pending, Layer::Block, format!("the journal is not this image's: {what}"))
-            .hint(journal::UNUSABLE_HINT)
-    };
+    let other =
+        |what: String| Error::new(Kind::Pending, Layer::Block, format!("the journal is not this image's: {what}"));
     let image = image.first().ok_or_else(|| Error::bug(Layer::Block, "a journal without files"))?;
     let Some(name) = qcow2::data_file_name(image)? else {
         return Err(other("the image has no data file, but the journal has one".to_owned()));
@@ -234,8 +237,7 @@ enum Caller {
 fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Caller) -> Result<Outcome> {
     let mut examined = examine(journal, files)?;
     if !is_of(journal, files, examined.state, examined.is_half_written) {
-        return Err(Error::new(Kind::Pending, Layer::Block, "the undo journal was made for another file")
-            .hint(journal::UNUSABLE_HINT));
+        return Err(Error::new(Kind::Pending, Layer::Block, "the undo journal was made for another file"));
     }
     if examined.is_complete && caller == Caller::NextRun && !journal.is_undo {
         rewrite_content(journal, files)?;
@@ -306,11 +308,7 @@ fn keep_image(files: &[Arc<dyn Storage>], path: &Path) -> Result<()> {
 }
 
 fn changed(offset: u64) -> Error {
-    Error::new(Kind::Pending, Layer::Block, "the image was changed by something else after the interruption")
-        .at(offset)
-        .hint(
-            "if the image is good as it is, remove the file IMAGE.winject-journal next to it; otherwise restore a copy",
-        )
+    Error::new(Kind::Pending, Layer::Block, "the image was changed by something else after the interruption").at(offset)
 }
 
 /// Whether the journal was made for these files. They are known by their inode numbers. Copied together to another file

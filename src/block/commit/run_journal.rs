@@ -70,7 +70,7 @@ impl Run<'_> {
                     return Err(Error::new(
                         Kind::Pending,
                         Layer::Block,
-                        format!("{error}; the image is as it was, but the journal stays"),
+                        "the image is as it was, but the journal of a run that failed stays",
                     )
                     .path(self.path.display().to_string())
                     .source_error(error)

@@ -14,7 +14,7 @@ use crate::block::journal::{
     self, Journal, JournalWriter, RecoveryState, journal_of_real_path, record_of_real_path, turn_back,
 };
 use crate::block::{HostFiles, HostRun, Locking, PathPolicy, Storage};
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Reached};
 use crate::error::{Error, Kind, Layer, Result};
 
 /// What an undo is told.
@@ -53,7 +53,7 @@ pub fn undo(host: &dyn HostFiles, path: &Path, options: &UndoOptions) -> Result<
     // Held until it is known how far the undo came.
     let _hold = options.cancel.hold_through();
     let result = write_undo(host, path, options);
-    options.cancel.reach_by(&result, |_| !options.is_dry_run);
+    options.cancel.reach_by(&result, |_| if options.is_dry_run { Reached::Start } else { Reached::Undone });
     result
 }
 
@@ -110,6 +110,11 @@ pub fn forget(host: &dyn HostFiles, path: &Path, locking: Locking) -> Result<()>
     })
 }
 
+/// What to do about a record that is of no use.
+fn forget_hint(path: &Path) -> String {
+    format!("the image stays as it is; to remove the record: {}", journal::command_on("undo --forget", path, None))
+}
+
 fn no_record(path: &Path) -> Error {
     Error::refused(Layer::Block, "the image has no undo record: no edit in place to take back")
         .path(path.display().to_string())
@@ -137,27 +142,29 @@ impl<'a> Undo<'a> {
         match journal::recovery_state(host, &real_path, owner)? {
             RecoveryState::Clear | RecoveryState::Unused => {}
             RecoveryState::Journal => return Err(journal::pending(path)),
-            RecoveryState::DataFileOf(image) => return Err(journal::pending_data_file(path, &image)),
+            RecoveryState::DataFileOf(image) => return Err(journal::pending_data_file(host, path, &image)),
         }
         let record = record_of_real_path(&real_path);
         if !host.exists(&record) {
             return Err(no_record(path));
         }
+        // Such a file is not forgotten either.
+        journal::refuse_foreign_record(host, &record, owner)?;
         let storage = host.open_record(&record, owner)?;
-        let unusable = |reason: String| {
-            Error::refused(Layer::Block, format!("cannot use the undo record: {reason}"))
+        let unusable = |reason: Error| {
+            Error::refused(Layer::Block, "cannot use the undo record")
                 .path(record.display().to_string())
-                .hint("the image stays as it is; winject undo --forget IMAGE removes the record")
+                .hint(forget_hint(path))
+                .source_error(reason)
         };
-        let journal = Journal::open(Arc::clone(&storage)).map_err(|e| unusable(e.to_string()))?;
-        let journal = journal.filter(|journal| journal.purpose.is_kept);
-        let journal = journal.ok_or_else(|| unusable("it is not one".to_owned()))?;
+        let other = || Error::refused(Layer::Block, "it is the journal of a run that keeps none");
+        let journal = Journal::open(Arc::clone(&storage)).map_err(unusable)?;
+        let journal = journal.filter(|journal| journal.purpose.is_kept).ok_or_else(|| unusable(other()))?;
         let mut files = vec![image];
         let mut data_path = None;
         if let Some(file) = journal.files.get(1) {
             let opened = open_data_file(host, path, &files, &file.name, options.locking, &options.path_policy, "undo");
-            let (storage, path) =
-                opened.map_err(|e| if e.kind() == Kind::Pending { unusable(e.to_string()) } else { e })?;
+            let (storage, path) = opened.map_err(|e| if e.kind() == Kind::Pending { unusable(e) } else { e })?;
             journal::clear(host, &path, storage.identity().map(|identity| identity.owner))?;
             files.push(storage);
             data_path = Some(path);
@@ -166,7 +173,10 @@ impl<'a> Undo<'a> {
         if !options.is_copied && !undo.is_of_these_files() {
             return Err(Error::refused(Layer::Block, "the undo record was made for another file")
                 .path(undo.record.display().to_string())
-                .hint("if image and record were copied together, say so: winject undo --copied IMAGE"));
+                .hint(format!(
+                    "if image and record were copied together, say so: {}",
+                    journal::command_on("undo --copied", path, undo.data_path.as_deref())
+                )));
         }
         Ok(undo)
     }
@@ -181,9 +191,8 @@ impl<'a> Undo<'a> {
     }
 
     fn host_error(&self, what: &str, error: std::io::Error) -> Error {
-        Error::io(Layer::Host, what, error)
-            .path(self.path.display().to_string())
-            .hint("the image's folder must be writable and have space")
+        let hint = journal::creation_hint(&error, "the image");
+        Error::io(Layer::Host, what, error).path(self.path.display().to_string()).hint(hint)
     }
 
     /// The refusal of an image to which something else has written.
@@ -196,12 +205,9 @@ impl<'a> Undo<'a> {
         let message = format!(
             "cannot undo: something else has written to places that the edit wrote or that the undo needs: {shown}{more}"
         );
-        Error::refused(Layer::Block, message)
-            .path(self.path.display().to_string())
-            .hint(
-                "the image stays as it is; if the guest has run since, winject remove IMAGE takes out what winject put into \
-                 it; winject undo --forget IMAGE removes the record",
-            )
+        let remove = journal::command_on("remove", self.path, None);
+        let hint = format!("if the guest has run since, {remove} takes out what winject put into it; {}", forget_hint(self.path));
+        Error::refused(Layer::Block, message).path(self.path.display().to_string()).hint(hint)
     }
 
     /// Refuses an undo after which a table of the image would refer to clusters that count as free: something that wrote
@@ -261,7 +267,8 @@ impl<'a> Undo<'a> {
         if self.host.exists(journal)
             && let Err(undo_error) = self.host.rename(journal, &self.record, false)
         {
-            return Err(self.unfinished(Error::io(Layer::Host, error.to_string(), undo_error)));
+            let what = format!("cannot rename the undo record: {error}; nor back");
+            return Err(self.unfinished(Error::io(Layer::Host, what, undo_error)));
         }
         Err(self.host_error("cannot rename the undo record", error))
     }
@@ -305,7 +312,7 @@ impl<'a> Undo<'a> {
     }
 
     fn unfinished(&self, error: Error) -> Error {
-        Error::new(Kind::Pending, Layer::Block, format!("the undo was interrupted: {error}"))
+        Error::new(Kind::Pending, Layer::Block, "the undo was interrupted")
             .path(self.path.display().to_string())
             .source_error(error)
             .hint(format!("when the cause is gone, finish it: {}", self.recover_command()))

@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::path::journal_of_real_path;
+use super::path::{creation_hint, journal_of_real_path};
 use super::record::PATH_BYTES_MAX;
 use crate::error::{Error, Layer, Result};
 use crate::host::{HostFiles, PRIVATE, Storage, StorageExt, folder_of};
@@ -44,9 +44,10 @@ pub(crate) fn create(host: &dyn HostFiles, data_file: &Path, image: &Path) -> Re
         written
     };
     write().map_err(|e| {
+        let hint = creation_hint(&e, "the data file");
         Error::io(Layer::Host, "cannot mark the data file as being changed", e)
             .path(path.display().to_string())
-            .hint("the data file's folder must be writable and have space")
+            .hint(hint)
     })
 }
 

@@ -1,8 +1,12 @@
 //! Names of journals and undo records.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::host::{HostFiles, JOURNAL_ENDING, RealHost, UNDO_RECORD_ENDING};
+
+/// Longest name of a file on the usual file systems.
+const NAME_BYTES_MAX: usize = 255;
 
 /// Path of the undo journal of the image at `path`: in the folder of the file itself, whatever symbolic links `path`
 /// contains.
@@ -26,6 +30,21 @@ pub(crate) fn journal_of_real_path(real_path: &Path) -> PathBuf {
 /// Path of the undo record of a file whose path has no symbolic links.
 pub(crate) fn record_of_real_path(real_path: &Path) -> PathBuf {
     next_to(real_path, UNDO_RECORD_ENDING)
+}
+
+/// What to do about a journal, or the marker of a data file, that cannot be created because of `error`. `file` is what
+/// the file that it belongs to is called.
+pub(crate) fn creation_hint(error: &io::Error, file: &str) -> String {
+    use io::ErrorKind::{InvalidFilename, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error.kind() {
+        InvalidFilename => format!(
+            "give {file} a shorter name: its journal is named like it, with the ending {JOURNAL_ENDING}, and file systems \
+             limit names to {NAME_BYTES_MAX} bytes"
+        ),
+        PermissionDenied | ReadOnlyFilesystem => format!("make the folder of {file} writable"),
+        StorageFull | QuotaExceeded => format!("free some space on the file system of {file}"),
+        _ => format!("the folder of {file} must be writable and have space"),
+    }
 }
 
 fn next_to(path: &Path, ending: &str) -> PathBuf {

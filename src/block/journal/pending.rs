@@ -7,18 +7,27 @@ use super::marker;
 use super::path::journal_of_real_path;
 use super::record::{has_magic, is_unused};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::escape::shell_path;
+use crate::escape::{shell_argument, shell_path};
 use crate::host::{HostFiles, RealHost, Storage, StorageExt, folder_of};
 
-/// The hint for a journal that does not count: one that is damaged, or was made for another file. A command that obeys
-/// journals would not help.
-pub(crate) const UNUSABLE_HINT: &str = "find out who made IMAGE.winject-journal; if the image is good as it is, remove that \
-                                        file, otherwise restore a copy of the image";
+/// The hint for a journal of the image `real_path` that does not count: one that is damaged, or was made for another file.
+/// A command that obeys journals would not help.
+pub(crate) fn unusable_hint(real_path: &Path) -> String {
+    let journal = shell_argument(&journal_of_real_path(real_path), "IMAGE.winject-journal");
+    format!(
+        "find out who made {journal}; if the image is good as it is, remove that file, otherwise restore a copy of the image"
+    )
+}
 
 /// The hint of every message about an interrupted run: the command that completes it or rolls it back. `data_file` is
 /// the data file that the command must be allowed to write to.
 pub(crate) fn recover_hint(image: &Path, data_file: Option<&Path>) -> String {
     format!("complete that run or roll it back: {}", command_on("recover", image, data_file))
+}
+
+/// The same when something else is in the way.
+pub(crate) fn retry_hint(image: &Path, data_file: Option<&Path>) -> String {
+    format!("when the cause is gone, {}", recover_hint(image, data_file))
 }
 
 /// A command on an image, as it can be pasted into a shell. `data_file` is allowed to be written.
@@ -60,7 +69,7 @@ pub(crate) fn recovery_state(host: &dyn HostFiles, real_path: &Path, owner: Opti
         Error::new(Kind::Pending, Layer::Host, "cannot read the undo journal")
             .path(path.display().to_string())
             .source_error(e)
-            .hint(format!("when the cause is gone, {}", recover_hint(real_path, None)))
+            .hint(retry_hint(real_path, None))
     };
     if is_unused(&*storage).map_err(unreadable)? {
         return Ok(RecoveryState::Unused);
@@ -97,7 +106,7 @@ pub(crate) fn clear(host: &dyn HostFiles, data_file: &Path, owner: Option<u32>) 
             Ok(())
         }
         RecoveryState::Journal => Err(pending(data_file)),
-        RecoveryState::DataFileOf(image) => Err(pending_data_file(data_file, &image)),
+        RecoveryState::DataFileOf(image) => Err(pending_data_file(host, data_file, &image)),
     }
 }
 
@@ -125,12 +134,15 @@ pub(crate) fn refuse_pending(path: &Path, file: &dyn Storage) -> Result<()> {
     match recovery_state(&RealHost, &RealHost.real_path(path), owner)? {
         RecoveryState::Clear | RecoveryState::Unused => Ok(()),
         RecoveryState::Journal => Err(pending(path)),
-        RecoveryState::DataFileOf(image) => Err(pending_data_file(path, &image)),
+        RecoveryState::DataFileOf(image) => Err(pending_data_file(&RealHost, path, &image)),
     }
 }
 
-/// The refusal of a data file whose image waits for being restored.
-pub(crate) fn pending_data_file(path: &Path, image: &Path) -> Error {
+/// The refusal of a data file whose image waits for being restored, or is not there.
+pub(crate) fn pending_data_file(host: &dyn HostFiles, path: &Path, image: &Path) -> Error {
+    if !host.exists(image) {
+        return missing_image(host, path, image);
+    }
     Error::new(
         Kind::Pending,
         Layer::Block,
@@ -138,6 +150,21 @@ pub(crate) fn pending_data_file(path: &Path, image: &Path) -> Error {
     )
     .path(path.display().to_string())
     .hint(format!("if both are this guest's own, {}", recover_hint(image, Some(path))))
+}
+
+/// The refusal of a data file whose marker names an image that is not there: whether a recovery is needed, only the
+/// image's journal tells.
+fn missing_image(host: &dyn HostFiles, path: &Path, image: &Path) -> Error {
+    let message = format!(
+        "an interrupted run may have left this file half written: it holds the data of the image {}, which is not there",
+        image.display()
+    );
+    let marker = shell_argument(&journal_of_real_path(&host.real_path(path)), "FILE.winject-journal");
+    Error::new(Kind::Pending, Layer::Block, message).path(path.display().to_string()).hint(format!(
+        "move the image back there, with its journal if it has one, and run: {}; if the image is lost and this file is good \
+         as it is, remove the mark: rm {marker}",
+        command_on("recover", image, Some(path))
+    ))
 }
 
 /// The refusal of a file that waits for being restored.

@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 
 use super::owner::Owner;
-use super::pending::UNUSABLE_HINT;
 use super::record::{
     BUFFER_BYTES, Entry, FILES_MAX, FLAG_KEEP, FLAG_SWITCH, IDENTITIES, JournalFile, KIND_BETWEEN, KIND_HOLE, KIND_OLD,
     KIND_WITNESS, MAGIC, MAGIC_BACK, OWNER_AT, PATH_BYTES_MAX, PIECE_MAX, Purpose, Record, SECTOR, TAG_END, TAG_RECORD,
@@ -77,15 +76,16 @@ impl<'a> JournalReader<'a> {
     }
 }
 
+/// The hint is the caller's, who knows whether it is the journal or the undo record of an image.
 fn damaged(what: &str) -> Error {
-    Error::new(Kind::Pending, Layer::Block, format!("the undo journal is damaged: {what}")).hint(UNUSABLE_HINT)
+    Error::new(Kind::Pending, Layer::Block, format!("the undo journal is damaged: {what}"))
 }
 
 fn unreadable(error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         damaged("it is truncated")
     } else {
-        Error::new(Kind::Pending, Layer::Block, "cannot read the undo journal").source_error(error)
+        Error::io(Layer::Block, "cannot read the undo journal", error)
     }
 }
 
@@ -131,7 +131,7 @@ impl Journal {
                     "the undo journal has version {version}, this winject knows version {VERSION_OLDEST} to {VERSION}"
                 ),
             )
-            .hint("use the version of winject that was interrupted: winject recover IMAGE"));
+            .hint("use the version of winject that wrote it"));
         }
         let flags = reader.u32().map_err(unreadable)?;
         let count = reader.u32().map_err(unreadable)?;

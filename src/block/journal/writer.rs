@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::owner::Owner;
+use super::path::creation_hint;
 use super::record::{
     BUFFER_BYTES, Entry, FLAG_KEEP, FLAG_SWITCH, IDENTITIES, JournalFile, KIND_BETWEEN, KIND_HOLE, KIND_OLD,
     KIND_WITNESS, MAGIC, MAGIC_BACK, OWNER_AT, PATH_BYTES_MAX, Purpose, TAG_END, TAG_RECORD, VERSION, is_unused,
@@ -33,8 +34,8 @@ impl<'a> JournalWriter<'a> {
         expected: u64,
     ) -> Result<Self> {
         let failed = |e: io::Error| {
-            let error = Error::io(Layer::Host, "cannot create the undo journal", e);
-            error.path(path.display().to_string()).hint("the image's folder must be writable and have space")
+            let hint = creation_hint(&e, "the image");
+            Error::io(Layer::Host, "cannot create the undo journal", e).path(path.display().to_string()).hint(hint)
         };
         let storage = host.create(path, PRIVATE).map_err(failed)?;
         let mut journal = Self {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::file::{HostHive, find_log, is_hive, show_replay};
 use crate::block::commit::Recovery;
 use crate::cli::args::{ImageArgs, PartitionArgs, VolumeCheckArgs};
-use crate::cli::request::no_destination;
+use crate::cli::request::{no_destination, refuse_needless_no_undo};
 use crate::cli::signals::{self, Subject};
 use crate::cli::{Ui, environment};
 use crate::error::{Error, Kind, Layer, Result};
@@ -33,7 +33,7 @@ pub(super) struct Changed {
     /// for winject undo
     #[arg(long, conflicts_with = "output")]
     in_place: bool,
-    /// Keep no undo record after --in-place, and remove an earlier one
+    /// Keep no undo record after --in-place, and remove an earlier one if anything is changed
     #[arg(long)]
     no_undo: bool,
     /// Write the changes to a small new qcow2 file that is backed by the untouched image
@@ -142,6 +142,7 @@ impl Changed {
     fn destination(&self, target: &Path) -> Result<Destination> {
         match &self.output {
             Some(out) => {
+                refuse_needless_no_undo(self.no_undo, &Destination::Overlay(out.clone()))?;
                 signals::set_subject(Subject::Output(out.clone()));
                 Ok(Destination::Overlay(out.clone()))
             }

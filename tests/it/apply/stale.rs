@@ -2,7 +2,9 @@
 
 use super::{apply, fail, plan};
 use crate::block::pending::interrupt;
-use crate::inject::{disk_sha256, expected_fixture, fixture_drivers, folder, names, sha256, succeed, writable_fixture};
+use crate::inject::{
+    disk_sha256, expected_fixture, fixture_drivers, folder, names, sha256, succeed, winject, writable_fixture,
+};
 use crate::support;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -136,6 +138,7 @@ fn a_byte_outside_the_read_set() {
     }
 }
 
+/// It says that it has been applied, as long as the guest holds all of it.
 fn an_applied_plan_is_stale() {
     for format in [Format::Raw, Format::Qcow2] {
         let folder = folder();
@@ -145,8 +148,13 @@ fn an_applied_plan_is_stale() {
         assert_eq!(disk_sha256(&image), expected_fixture());
         let (new, files) = (sha256(&image), names(folder.path()));
         let text = fail(&mut apply(&saved, "--in-place"), 9);
-        assert!(text.contains("the SYSTEM hive has changed") && text.contains("winject plan "), "{text}");
+        assert!(text.contains("the plan has been applied already") && text.contains("winject check "), "{text}");
         assert_eq!((sha256(&image), names(folder.path())), (new, files));
+        let key = r"HKLM\SYSTEM\CurrentControlSet\Services\viostor";
+        let options = ["--value", "Start", "--type", "dword", "--data", "4", "--in-place"];
+        succeed(winject().args(["reg", "set"]).arg(&image).arg(key).args(options));
+        let text = fail(&mut apply(&saved, "--in-place"), 9);
+        assert!(text.contains("the SYSTEM hive has changed") && text.contains("winject plan "), "{text}");
     }
 }
 

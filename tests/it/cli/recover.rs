@@ -97,7 +97,7 @@ impl Case {
         format!("./{}", self.files[0])
     }
 
-    fn winject(&self, arguments: &[&str]) -> Output {
+    pub(super) fn winject(&self, arguments: &[&str]) -> Output {
         answer(self.path(), arguments)
     }
 
@@ -110,32 +110,31 @@ impl Case {
         command
     }
 
-    /// Runs the edit under strace with these options; a shell in the background may have signals ignored.
-    pub(super) fn traced(&self, strace: &Path, options: &[&str]) -> Output {
-        let edit = self.edit();
+    /// Runs a command on the case under strace with these options; a shell in the background may have signals ignored.
+    pub(super) fn traced(&self, traced: &Command, strace: &Path, options: &[&str]) -> Output {
         let mut command = Command::new("env");
         command.arg("--default-signal").arg(strace).args(["-f", "-qq"]).args(options);
-        command.arg(edit.get_program()).args(edit.get_args()).current_dir(self.path());
+        command.arg(traced.get_program()).args(traced.get_args()).current_dir(self.path());
         command.env("SOURCE_DATE_EPOCH", "1700000000").env_remove("WINJECT_LOG").output().unwrap()
     }
 
-    /// Runs the edit with this signal at the `n`-th call of a system call.
-    pub(super) fn signalled(&self, strace: &Path, signal: &str, call: &str, n: usize) -> Output {
+    /// Runs a command on the case with this signal at the `n`-th call of a system call.
+    pub(super) fn signalled(&self, command: &Command, strace: &Path, signal: &str, call: &str, n: usize) -> Output {
         let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal={signal}:when={n}"));
-        self.traced(strace, &["-o", "/dev/null", "-e", &trace, "-e", &inject])
+        self.traced(command, strace, &["-o", "/dev/null", "-e", &trace, "-e", &inject])
     }
 
     /// Runs the edit and kills it at its `n`-th write; whether there was one.
     fn kill(&self, strace: &Path, n: usize) -> bool {
-        !self.signalled(strace, "KILL", "pwrite64", n).status.success()
+        !self.signalled(&self.edit(), strace, "KILL", "pwrite64", n).status.success()
     }
 
-    fn journal(&self) -> PathBuf {
+    pub(super) fn journal(&self) -> PathBuf {
         commit::journal_path(&self.path().join(self.files[0]))
     }
 
     /// Kills the edit at its first write to the image; `None` without `strace`.
-    fn interrupt(&self) -> Option<()> {
+    pub(super) fn interrupt(&self) -> Option<()> {
         let strace = support::program("strace")?;
         for n in 1..40 {
             self.reset();
@@ -215,7 +214,7 @@ fn hinted(output: &Output) -> String {
 }
 
 /// What a user does with a hint.
-fn paste(folder: &Path, line: &str) -> Output {
+pub(super) fn paste(folder: &Path, line: &str) -> Output {
     let program = assert_cmd::cargo::cargo_bin!("winject");
     let search = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
     Command::new("sh").current_dir(folder).args(["-c", line]).env("PATH", search).output().unwrap()
@@ -343,8 +342,44 @@ fn a_journal_of_others_is_not_offered_for_recovery() {
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(9), "{text}");
     assert!(text.contains("find out who made") && !text.contains("winject recover"), "{text}");
+    // The file to be removed is named as it is typed; layer and path are said once.
+    assert!(text.contains("win10.raw.winject-journal; if"), "{text}");
+    assert_eq!((text.matches("block: ").count(), text.matches("win10.raw: ").count()), (1, 1), "{text}");
     assert_eq!(case.hashes(), half);
     assert!(std::fs::read(case.journal()).unwrap() == damaged);
+}
+
+/// Where the image of a data file was moved away, the message says so, and its command works when the image is back.
+fn a_marker_whose_image_is_gone_says_which() {
+    let Some(case) = Case::data_file() else { return };
+    if case.interrupt().is_none() {
+        return;
+    }
+    let (image, away) = (case.path().join("i.qcow2"), case.path().join("away.qcow2"));
+    std::fs::rename(&image, &away).unwrap();
+    let output = case.winject(&["inspect", "data.bin"]);
+    let text = stderr(&output);
+    let line = hinted(&output);
+    assert!(text.contains("i.qcow2, which is not there") && text.contains("rm "), "{text}");
+    std::fs::rename(&away, &image).unwrap();
+    let line = line.split_once(';').unwrap().0;
+    let output = paste(case.path(), line);
+    assert!(stdout(&output).starts_with("Recovered"), "{line}: {}", stderr(&output));
+    assert_eq!(case.hashes(), case.old);
+}
+
+/// The other way out: the file is known to be good, and only its mark is removed.
+fn a_mark_without_an_image_is_removed_by_hand() {
+    let Some(case) = Case::data_file() else { return };
+    if case.interrupt().is_none() {
+        return;
+    }
+    std::fs::remove_file(case.path().join("i.qcow2")).unwrap();
+    let text = stderr(&case.winject(&["inspect", "data.bin"]));
+    let (_, line) = text.split_once("remove the mark: ").unwrap_or_else(|| panic!("{text}"));
+    assert!(paste(case.path(), line.lines().next().unwrap()).status.success(), "{line}");
+    let output = case.winject(&["image", "info", "data.bin", "--format", "raw"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }
 
 fn what_is_not_there_has_nothing_to_recover() {
@@ -373,5 +408,7 @@ tests![
     an_image_behind_a_link_is_recovered_under_both_names,
     a_data_file_is_recovered_when_it_is_named,
     a_journal_of_others_is_not_offered_for_recovery,
+    a_marker_whose_image_is_gone_says_which,
+    a_mark_without_an_image_is_removed_by_hand,
     what_is_not_there_has_nothing_to_recover,
 ];

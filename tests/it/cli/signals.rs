@@ -97,14 +97,14 @@ fn signals_at_every_step(case: &Case) {
     let calls = ["pwrite64", "fsync", "fallocate", "unlink"];
     case.reset();
     let trace = format!("trace={}", calls.join(","));
-    assert!(case.traced(&strace, &["-o", log.to_str().unwrap(), "-e", &trace]).status.success());
+    assert!(case.traced(&case.edit(), &strace, &["-o", log.to_str().unwrap(), "-e", &trace]).status.success());
     let log = std::fs::read_to_string(log).unwrap();
     let (mut before, mut after) = (0, 0);
     for call in calls {
         let count = log.lines().filter(|line| line.contains(&format!("{call}("))).count();
         for n in 1..=count {
             case.reset();
-            let output = case.signalled(&strace, "INT", call, n);
+            let output = case.signalled(&case.edit(), &strace, "INT", call, n);
             let (text, image) = (stderr(&output), case.image());
             let place = format!("{call} {n}: {}: {text}", output.status);
             assert_eq!(case.left().len(), case.old.len(), "{place}");
@@ -125,6 +125,69 @@ fn signals_at_every_step(case: &Case) {
     assert!(before > 0 && after > 0);
 }
 
+/// A signal comes at each step of `winject VERB IMAGE`, each time after `prepare`: the image holds what it held, or what it
+/// held before the edit, as the message says with `done`.
+fn signals_at_every_step_back(case: &Case, verb: &str, done: &str, prepare: &dyn Fn()) {
+    let Some(strace) = support::program("strace") else { return };
+    let image = case.image();
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("winject"));
+    command.args([verb, &image]);
+    let mut after = 0;
+    for call in ["pwrite64", "fsync", "unlink", "rename"] {
+        for n in 1..100 {
+            prepare();
+            let before = case.hashes();
+            let output = case.signalled(&command, &strace, "INT", call, n);
+            let text = stderr(&output);
+            let place = format!("{verb}, {call} {n}: {}: {text}", output.status);
+            if output.status.success() {
+                break;
+            }
+            assert_eq!(output.status.signal(), Some(2), "{place}");
+            if text.contains(&format!("Interrupted after the commit point: {done}")) {
+                assert!(case.hashes() == case.old && !case.journal().exists(), "{place}");
+                after += 1;
+            } else {
+                assert!(
+                    text.contains(&format!("Interrupted before the commit point: {image} is as it was.")),
+                    "{place}"
+                );
+                assert!(case.hashes() == before, "{place}");
+            }
+        }
+    }
+    assert!(after > 3, "{after} after the commit point");
+}
+
+fn the_message_says_that_a_recovery_rolled_back() {
+    let case = Case::qcow2();
+    if case.interrupt().is_none() {
+        return;
+    }
+    let half = tempfile::tempdir().unwrap();
+    let files = [case.path().join(case.image()), case.journal()];
+    let saved = |file: &Path| half.path().join(file.file_name().unwrap());
+    for file in &files {
+        std::fs::copy(file, saved(file)).unwrap();
+    }
+    let done = format!("the interrupted run on {} was rolled back.", case.image());
+    signals_at_every_step_back(&case, "recover", &done, &|| {
+        for file in &files {
+            std::fs::copy(saved(file), file).unwrap();
+        }
+    });
+}
+
+fn the_message_says_that_an_edit_was_undone() {
+    let case = Case::qcow2();
+    let done = format!("the edit of {} was undone.", case.image());
+    signals_at_every_step_back(&case, "undo", &done, &|| {
+        case.reset();
+        std::fs::remove_file(case.path().join("win10.qcow2.winject-undo")).unwrap_or_default();
+        assert!(case.edit().output().unwrap().status.success());
+    });
+}
+
 fn the_message_says_what_became_of_a_raw_image() {
     signals_at_every_step(&Case::raw("win10.raw"));
 }
@@ -139,4 +202,6 @@ tests![
     ignored_signals_stay_ignored,
     the_message_says_what_became_of_a_raw_image,
     the_message_says_what_became_of_a_qcow2,
+    the_message_says_that_a_recovery_rolled_back,
+    the_message_says_that_an_edit_was_undone,
 ];

@@ -1,6 +1,9 @@
 //! `winject undo`, as it is typed.
 
+use std::path::Path;
+
 use super::answer;
+use super::recover::paste;
 use crate::inject::{copy, disk_sha256, fixture_drivers, folder, names, sha256, stderr, stdout, writable_fixture};
 use winject::internals::block::Format;
 
@@ -54,13 +57,148 @@ fn an_edit_of_the_registry_is_taken_back() {
     let done = answer(folder.path(), &set);
     assert!(done.status.success() && stderr(&done).contains("winject undo"), "{}", stderr(&done));
     // An unchanged image keeps its record.
-    assert!(answer(folder.path(), &set).status.success());
+    for options in [&[][..], &["--no-undo"]] {
+        assert!(answer(folder.path(), &[&set[..], options].concat()).status.success());
+    }
     assert!(answer(folder.path(), &["undo", name]).status.success());
     assert_eq!(sha256(&image), old);
     let done = answer(folder.path(), &[&set[..], &["--no-undo"]].concat());
     assert!(done.status.success() && !stderr(&done).contains("winject undo"), "{}", stderr(&done));
     assert_eq!(names(folder.path()), [name]);
     assert_eq!(answer(folder.path(), &["undo", name]).status.code(), Some(3));
+}
+
+/// Sets a value of the fixture in place.
+fn edit(folder: &Path, name: &str) {
+    let set = ["reg", "set", name, r"HKLM\SYSTEM\Test", "--value", "x", "--data", "y", "--in-place"];
+    let done = answer(folder, &[&set[..], &["--skip-volume-check"]].concat());
+    assert!(done.status.success(), "{}", stderr(&done));
+}
+
+/// What the hint of a failed `undo` says, from `winject` on; `None` if it names no command.
+fn hinted(folder: &Path, name: &str) -> Option<String> {
+    let output = answer(folder, &["undo", name]);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    let (_, hint) = text.split_once("Hint: ").unwrap_or_else(|| panic!("no hint: {text}"));
+    let at = hint.find("winject undo ")?;
+    Some(hint[at..].lines().next().unwrap().to_owned())
+}
+
+/// A record of no use: the command that the hint names works; for a file that is not winject's there is none.
+fn every_hint_about_a_record_works_when_it_is_pasted() {
+    let folder = folder();
+    let folder = folder.path();
+    let name = "it's an image.qcow2";
+    let pristine = writable_fixture(folder, Format::Qcow2);
+    let (image, record) = (folder.join(name), folder.join(format!("{name}.winject-undo")));
+    copy(&pristine, &image);
+    edit(folder, name);
+    let (good, edited) = (std::fs::read(&record).unwrap(), sha256(&image));
+    for foreign in [&b""[..], b"a letter", &[0; 4096]] {
+        std::fs::write(&record, foreign).unwrap();
+        assert_eq!(hinted(folder, name), None);
+        let forget = answer(folder, &["undo", "--forget", name]);
+        assert_eq!(forget.status.code(), Some(3), "{}", stderr(&forget));
+        assert!(stderr(&forget).contains("find out who made that file"), "{}", stderr(&forget));
+        assert_eq!(std::fs::read(&record).unwrap(), foreign);
+    }
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    for damaged in [&good[..good.len() / 2], &flipped] {
+        std::fs::write(&record, damaged).unwrap();
+        let line = hinted(folder, name).unwrap();
+        let done = paste(folder, &line);
+        assert!(done.status.success() && !record.exists(), "{line}: {}", stderr(&done));
+        assert_eq!(sha256(&image), edited);
+    }
+    // Something else wrote where the edit wrote.
+    std::fs::write(&record, &good).unwrap();
+    let file = std::fs::File::options().write(true).open(&image).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 8], 16).unwrap();
+    let line = hinted(folder, name).unwrap();
+    assert!(paste(folder, &line).status.success() && !record.exists(), "{line}");
+    // Image and record were copied together.
+    copy(&pristine, &image);
+    edit(folder, name);
+    let moved = folder.join("copy 2.qcow2");
+    copy(&image, &moved);
+    copy(&record, &folder.join("copy 2.qcow2.winject-undo"));
+    let line = hinted(folder, "copy 2.qcow2").unwrap();
+    let done = paste(folder, &line);
+    assert!(stdout(&done).starts_with("Undone: all that the edit wrote to "), "{line}: {}", stderr(&done));
+    assert_eq!(sha256(&moved), sha256(&pristine));
+}
+
+/// An option that would have no effect is refused, and nothing is written.
+fn no_undo_is_for_an_edit_in_place() {
+    let folder = folder();
+    let folder = folder.path();
+    let drivers = fixture_drivers();
+    let drivers = drivers.to_str().unwrap();
+    let image = writable_fixture(folder, Format::Qcow2);
+    let planned = answer(folder, &["plan", "win10.qcow2", "--drivers", drivers, "-o", "plan.json"]);
+    assert!(planned.status.success(), "{}", stderr(&planned));
+    let (old, files) = (sha256(&image), names(folder));
+    for arguments in [
+        &["inject", "win10.qcow2", "--drivers", drivers, "--output", "o.qcow2"][..],
+        &["apply", "plan.json", "--drivers", drivers, "--overlay", "o.qcow2"],
+        &["apply", "plan.json", "--drivers", drivers, "-o", "o.qcow2"],
+        &["reg", "set", "win10.qcow2", r"HKLM\SYSTEM\Test", "--value", "x", "--data", "y", "--output", "o.qcow2"],
+        &["remove", "win10.qcow2", "--output", "o.qcow2"],
+    ] {
+        let done = answer(folder, &[arguments, &["--no-undo"]].concat());
+        assert_eq!(done.status.code(), Some(2), "{arguments:?}: {}", stderr(&done));
+        assert!(stderr(&done).contains("--no-undo"), "{}", stderr(&done));
+    }
+    assert_eq!((sha256(&image), names(folder)), (old, files));
+}
+
+/// A name that leaves no room for the journal's is refused before the work, with the reason.
+fn a_name_too_long_for_a_journal_is_called_so() {
+    let folder = folder();
+    let made = writable_fixture(folder.path(), Format::Qcow2);
+    let image = folder.path().join(format!("{}.qcow2", "n".repeat(240)));
+    std::fs::rename(made, &image).unwrap();
+    let old = sha256(&image);
+    let name = image.file_name().unwrap().to_str().unwrap();
+    let drivers = fixture_drivers();
+    let done = answer(folder.path(), &["inject", name, "--drivers", drivers.to_str().unwrap(), "--in-place"]);
+    let text = stderr(&done);
+    assert_eq!(done.status.code(), Some(7), "{text}");
+    assert!(text.contains("give the image a shorter name") && !text.contains("writable"), "{text}");
+    assert_eq!((sha256(&image), names(folder.path()).len()), (old, 1));
+}
+
+/// What cannot be changed in place: each verb names a command of its own that works when pasted.
+fn a_refused_edit_in_place_names_a_command_that_works() {
+    let Some(qemu_img) = crate::support::program("qemu-img") else { return };
+    let folder = folder();
+    let folder = folder.path();
+    let drivers = fixture_drivers();
+    let drivers = drivers.to_str().unwrap();
+    let image = folder.join("a disk.vmdk");
+    let mut convert = std::process::Command::new(qemu_img);
+    crate::support::run(convert.args(["convert", "-O", "vmdk"]).arg(crate::inject::fixture()).arg(&image));
+    let planned = answer(folder, &["plan", "a disk.vmdk", "--drivers", drivers, "-o", "plan.json"]);
+    assert!(planned.status.success(), "{}", stderr(&planned));
+    let set = ["reg", "set", "a disk.vmdk", r"HKLM\SYSTEM\Test", "--value", "x", "--data", "y", "--in-place"];
+    for arguments in [
+        &["inject", "a disk.vmdk", "--drivers", drivers, "--in-place"][..],
+        &["apply", "plan.json", "--drivers", drivers, "--in-place"],
+        &["remove", "a disk.vmdk", "--in-place"],
+        &set,
+    ] {
+        let done = answer(folder, arguments);
+        let text = stderr(&done);
+        assert_eq!(done.status.code(), Some(4), "{text}");
+        let (_, hint) = text.split_once("Hint: ").unwrap();
+        let line = &hint[hint.find("winject ").unwrap_or_else(|| panic!("{text}"))..];
+        let done = paste(folder, line.lines().next().unwrap());
+        assert!(done.status.success(), "{line}: {}", stderr(&done));
+        std::fs::remove_file(folder.join("NEW.qcow2")).unwrap();
+        let _ = std::fs::remove_file(folder.join("NEW.qcow2.winject-undo"));
+    }
 }
 
 fn the_names_of_records_are_not_for_outputs() {
@@ -76,5 +214,9 @@ fn the_names_of_records_are_not_for_outputs() {
 tests![
     an_injection_is_taken_back_by_the_command_that_it_prints,
     an_edit_of_the_registry_is_taken_back,
+    every_hint_about_a_record_works_when_it_is_pasted,
+    no_undo_is_for_an_edit_in_place,
+    a_name_too_long_for_a_journal_is_called_so,
+    a_refused_edit_in_place_names_a_command_that_works,
     the_names_of_records_are_not_for_outputs,
 ];
