@@ -1,18 +1,19 @@
 //! Judgement of a document's edits: names, order, and that they fit together.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::data::Sha256Sum;
 use super::document::PlanDocument;
 use super::edit::{SavedEdit, SavedStep};
 use super::limits::{
-    KEY_DEPTH_MAX, KEY_UNITS_MAX, PATH_UNITS_MAX, REMOVED_KEY_BYTES_MAX, TEXT_BYTES_MAX, VALUE_BYTES_MAX,
-    VALUE_UNITS_MAX, wrong,
+    KEY_DEPTH_MAX, KEY_UNITS_MAX, KEY_VALUES_MAX, PATH_UNITS_MAX, REMOVED_KEY_BYTES_MAX, TEXT_BYTES_MAX,
+    VALUE_BYTES_MAX, VALUE_UNITS_MAX, wrong,
 };
 use super::scope::Scope;
 use crate::error::Result;
 use crate::hive::RegistryData;
 use crate::ntfs::name::problem_with;
+use crate::plan::change::GuestHive;
 use crate::upcase::Fold;
 
 type Judged = std::result::Result<(), String>;
@@ -35,6 +36,7 @@ pub(super) fn judge_steps(document: &PlanDocument, sizes: &BTreeMap<Sha256Sum, u
     let mut so_far = HashSet::new();
     let mut places = HashSet::new();
     let mut used = HashSet::new();
+    let mut values: HashMap<(GuestHive, String), usize> = HashMap::new();
     for (index, step) in document.steps.iter().enumerate() {
         let judged = judge_step(step, sizes).and_then(|()| scope.judge(&step.edit));
         judged.map_err(|why| wrong(&at(index, step), why))?;
@@ -50,6 +52,13 @@ pub(super) fn judge_steps(document: &PlanDocument, sizes: &BTreeMap<Sha256Sum, u
         }
         if let SavedEdit::WriteFile { sha256, .. } = &step.edit {
             used.insert(*sha256);
+        }
+        if let SavedEdit::SetValue { hive, key, .. } | SavedEdit::DeleteValue { hive, key, .. } = &step.edit {
+            let count = values.entry((*hive, key.folded())).or_default();
+            *count += 1;
+            if *count > KEY_VALUES_MAX {
+                return Err(wrong(&at(index, step), format!("more than {KEY_VALUES_MAX} values of one key")));
+            }
         }
     }
     match document.files.iter().find(|file| !used.contains(&file.sha256)) {

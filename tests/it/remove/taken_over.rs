@@ -296,6 +296,15 @@ fn judge(chosen: &[&Mutation], original: &Content, injected_content: &Content, d
     removal
 }
 
+/// A mixture of changes that the seed names, on a disk with the content of the second kind; the first is that before the
+/// injection.
+pub(super) fn judge_any(seed: u64, contents: &(Content, Content), disk: &Disk) {
+    let mut random = Random::new(seed);
+    let share = random.below(10) + 1;
+    let chosen: Vec<&Mutation> = MUTATIONS.iter().filter(|_| random.below(12) < share).collect();
+    judge(&chosen, &contents.0, &contents.1, disk);
+}
+
 fn each_taken_over_driver_is_left_with_its_reason() {
     let (original, made) = injected();
     let (original_content, injected_content) = (content(original), content(made));
@@ -326,13 +335,10 @@ fn a_guest_that_nothing_has_changed_loses_all_of_it() {
 
 fn any_mixture_of_changes_stays_and_the_rest_goes() {
     let (original, made) = injected();
-    let (original, injected_content) = (content(original), content(made));
+    let contents = (content(original), content(made));
     for seed in 0..support::rounds(10, 40) {
-        let mut random = Random::new(seed);
-        let share = random.below(10) + 1;
-        let chosen: Vec<&Mutation> = MUTATIONS.iter().filter(|_| random.below(12) < share).collect();
         let copy = copied(made);
-        judge(&chosen, &original, &injected_content, &copy.disk);
+        judge_any(seed, &contents, &copy.disk);
         let again = remove(&copy.disk).unwrap();
         assert!(again.plan.is_empty() && !again.has_manifest, "seed {seed}");
     }
