@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::disks::OpenedDisks;
+use super::boot_verdict::new_problems;
+use super::disks::{OpenedDisks, disk_name, with_boot_disks};
 use super::expectation::Expectation;
 use super::explain::explain;
 use super::inject::run_staging_job;
-use super::locate::locate;
+use super::locate::{Installation, locate};
 use super::match_disks::match_disks;
 use super::outputs::{check_outputs, refuse_raw_overlay};
 use super::plan::windows_facts;
@@ -24,7 +25,7 @@ use crate::escape::shell_argument;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, Partition, PartitionTable, PartitionView};
 use crate::plan::saved::{Contents, ImageFacts, KnownHives, WindowsFacts, disk_and_partition_facts};
-use crate::windows;
+use crate::windows::{self, Bus, CheckOptions, VmDisk};
 
 /// Applies a saved plan. Of the request counts where the image is and how it is read, the destination, the clock, the
 /// overrides (which have to be those of the plan), and `drivers`: media on which the plan's files are found by their
@@ -184,12 +185,33 @@ impl Application<'_> {
                 if self.is_applied(&stage, &installation, &hives).is_ok_and(|is_applied| is_applied) {
                     return Err(self.applied_already());
                 }
-                let facts = self.facts(&stage, &table, &installation.partition, &windows::known_hives(&hives))?;
-                Err(self.stale(document.compare_volume(&facts)))
+                let found = FoundWindows { stage, others, table, installation, hives };
+                Err(self.stale(self.describe_change(&found).unwrap_or_else(|error| vec![error.to_string()])))
             }
             // The changes are the reason why Windows cannot be found or read any more.
             (false, Err(error)) => Err(self.stale(vec![error.to_string()])),
         }
+    }
+
+    /// What has changed in an image that is not as it was read for the plan; empty if it has no name. An error is a change,
+    /// too: the plan was made from an image that could be read.
+    fn describe_change(&self, found: &FoundWindows) -> Result<Vec<String>> {
+        let FoundWindows { stage, others, table, installation: Installation { partition, .. }, hives } = found;
+        let document = self.plan.document();
+        let facts = self.facts(stage, table, partition, &windows::known_hives(hives))?;
+        let differences = document.compare_volume(&facts);
+        if !differences.is_empty() {
+            return Ok(differences);
+        }
+        // What the boot check reads is all that remains, as a rule.
+        let volume = Volume::open(PartitionView::new(stage, partition)?, &OpenOptions::read_only())?;
+        let options = CheckOptions { signatures: document.expects.signature_policy };
+        let name = disk_name(self.request, &self.request.image);
+        let answers = with_boot_disks(VmDisk { disk: stage, table, name: &name }, partition, others, |disks| {
+            windows::boot_checks(&volume, Some(disks), &Bus::ALL, &options)
+        })?;
+        let problems = new_problems(&document.verdict.before, &answers);
+        Ok(problems.iter().map(|text| format!("the boot check finds now: {text}")).collect())
     }
 
     /// Everything by which the volume of the plan is recognised, except what [`ReadSet`](crate::plan::saved::ReadSet) holds.
@@ -272,6 +294,6 @@ impl Planner for Application<'_> {
         let plan = document.to_plan(&self.contents)?;
         report.add_planned_drivers(document);
         report.add_changes(&installation.guest, plan.clone());
-        Ok(Planned { expectation: Expectation::of_document(&document.expects), volume, plan, hives: more_hives })
+        Ok(Planned { expectation: Expectation::of_document(document), volume, plan, hives: more_hives })
     }
 }

@@ -8,6 +8,7 @@
 //! to a temporary file meanwhile, which is removed when the job fails.)
 
 mod apply;
+mod boot_verdict;
 mod bundle;
 mod check;
 mod choose_disk;

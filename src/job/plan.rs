@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
 
-use serde::Serialize;
-
+use super::boot_verdict::to_verdicts;
 use super::choose_disk::choose_disk;
 use super::disks::{OtherDisk, disk_name, with_boot_disks};
 use super::expectation::Expectation;
@@ -26,11 +25,11 @@ use crate::hive::check::Survey;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::PartitionView;
 use crate::plan::saved::{
-    BusVerdict, DriverFact, FindingFact, FindingLevel, ImageFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent,
-    SavedStep, Sha256Sum, StateFacts, Verdict, WindowsFacts,
+    DriverFact, ImageFacts, OtherDiskFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent, SavedStep, Sha256Sum,
+    StateFacts, Verdict, WindowsFacts,
 };
 use crate::plan::{self, Change, Content, GuestHive, Plan};
-use crate::windows::{self, BootCheck, BootDisks, Bus, CheckOptions, Guest, KnownGuest, Level, VmDisk};
+use crate::windows::{self, BootCheck, BootDisks, Bus, CheckOptions, Guest, KnownGuest, VmDisk};
 
 /// A plan, and what it was made from.
 #[derive(Debug)]
@@ -126,8 +125,8 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     report.add_boot_disks(&name);
     let bytes_read = others.iter().map(OtherDisk::bytes_read);
     report.run.bytes_read = bytes_read.fold(stage.image().bytes_read(), u64::saturating_add);
-    let mut others = others.into_iter().map(OtherDisk::into_facts).collect::<Result<Vec<_>>>()?;
-    // A name that is not Unicode is null in the document.
+    let others = others.into_iter().map(OtherDisk::into_facts);
+    let mut others: Vec<OtherDiskFacts> = others.collect::<Result<_>>()?;
     others.sort_by(|a, b| a.name.cmp(&b.name));
     let document = PlanDocument {
         schema: PlanDocument::schema(),
@@ -146,7 +145,7 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
             discard_hibernation: request.state.discard_hibernation,
             skip_volume_check: request.skip_volume_check,
         },
-        expects: drawn.expectation.to_document(),
+        expects: drawn.expectation.to_document(&boot.after),
         verdict: boot.to_verdict(),
         drivers: drivers_of(report),
         files: files(&drawn.plan)?,
@@ -230,8 +229,7 @@ impl BootBeforeAndAfter {
     }
 
     fn to_verdict(&self) -> Verdict {
-        let verdicts = |answers: &[BootCheck]| answers.iter().map(bus_verdict).collect();
-        Verdict { before: verdicts(&self.before), after: verdicts(&self.after) }
+        Verdict { before: to_verdicts(&self.before), after: to_verdicts(&self.after) }
     }
 }
 
@@ -293,28 +291,4 @@ fn saved_content(content: &Content) -> Result<SavedFileContent> {
         Ok(text) => SavedFileContent::Text(text.to_owned()),
         Err(_) => SavedFileContent::Hex(hex::encode(&bytes)),
     })
-}
-
-fn bus_verdict(answer: &BootCheck) -> BusVerdict {
-    let findings = answer.findings.iter().map(|finding| FindingFact {
-        gate: word(&finding.gate),
-        level: match finding.level {
-            Level::Good => FindingLevel::Good,
-            Level::Note => FindingLevel::Note,
-            Level::NotJudged => FindingLevel::NotJudged,
-            Level::Warning => FindingLevel::Warning,
-            Level::Failure => FindingLevel::Failure,
-        },
-        code: word(&finding.code),
-        text: finding.text.clone(),
-    });
-    BusVerdict { bus: answer.bus.name().to_owned(), boots: answer.boots, findings: findings.collect() }
-}
-
-/// The word of the JSON form.
-fn word(value: &impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
-        _ => "unknown".to_owned(),
-    }
 }

@@ -18,7 +18,7 @@ impl Report {
             name: driver.name.clone(),
             dest_name: driver.sha256.and_then(|sum| file_names.get(&sum)).map(|name| (*name).to_owned()),
             inf_path: driver.inf.clone(),
-            reason: "chosen when the plan was made".to_owned(),
+            reason: "as the plan says, chosen when it was made".to_owned(),
             driver_version: driver.version.clone(),
             signed: driver.signed,
             signer: driver.signer.clone(),

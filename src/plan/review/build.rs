@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::model::{Item, Line, Mark, Review, Section};
 use super::registry::registry_lines;
+use crate::drivers::SignatureLevel;
 use crate::plan::change::{Access, GuestHive};
 use crate::plan::saved::{
     BusVerdict, FindingFact, FindingLevel, OtherDiskFacts, PlanDocument, SavedEdit, SavedFileContent, SavedStep,
@@ -13,6 +14,16 @@ use crate::plan::saved::{
 /// The contents of a document by their hashes.
 type Contents<'a> = HashMap<Sha256Sum, &'a SavedFileContent>;
 
+/// What of a document is text that nothing bounds.
+const UNPROVEN: &str = "winject apply compares the image, every edit and every content with this plan. Reasons, notes and \
+                        warnings are as the plan says.";
+/// See [`UNPROVEN`].
+const VERDICT: &str = "As the plan says. Before it writes, winject apply makes this check on the changed disk, and refuses \
+                       the plan if the guest boots from other buses or has other failures or warnings.";
+/// See [`UNPROVEN`].
+const DRIVERS: &str = "Names, versions and signers are as the plan says. The last column names the file that the plan writes \
+                       with this hash.";
+
 impl Review {
     /// The review of a document.
     #[must_use]
@@ -20,7 +31,7 @@ impl Review {
         let image = document.image.as_deref().unwrap_or("an image");
         let contents = document.files.iter().map(|file| (file.sha256, &file.content)).collect();
         let mut sections = vec![
-            section("Image", vec![Item::Facts(facts(document))]),
+            section("Image", vec![Item::Facts(facts(document)), Item::Paragraph(UNPROVEN.to_owned())]),
             section("Boot check", verdict(document)),
             section("Drivers", drivers(document)),
             section("Files", vec![or_none(file_lines(document, &contents))]),
@@ -38,7 +49,7 @@ impl Review {
         }
         let texts: Vec<Item> = document.steps.iter().filter_map(|step| content(&contents, step)).collect();
         if !texts.is_empty() {
-            sections.push(section("Contents of generated files", texts));
+            sections.push(section("Contents that the plan holds itself", texts));
         }
         Self { title: format!("Plan for {image}"), sections }
     }
@@ -92,13 +103,20 @@ fn facts(document: &PlanDocument) -> Vec<(&'static str, String)> {
             out.push(("Decision", what.to_owned()));
         }
     }
+    match document.expects.signature_policy {
+        SignatureLevel::Require => {}
+        SignatureLevel::Present => {
+            out.push(("Decision", "boot drivers need a signature, which need not match".to_owned()))
+        }
+        SignatureLevel::Warn => out.push(("Decision", "boot drivers without a signature are accepted".to_owned())),
+    }
     out
 }
 
 /// For each bus the answers, and the findings gate by gate.
 fn verdict(document: &PlanDocument) -> Vec<Item> {
     let find = |list: &[BusVerdict], bus: &str| list.iter().find(|verdict| verdict.bus == bus).cloned();
-    let mut items = Vec::new();
+    let mut items = vec![Item::Paragraph(VERDICT.to_owned())];
     for after in &document.verdict.after {
         let before = find(&document.verdict.before, &after.bus);
         let was = before.as_ref().map_or("not checked", |before| yes(before.boots));
@@ -175,9 +193,21 @@ fn drivers(document: &PlanDocument) -> Vec<Item> {
             driver.version.clone().unwrap_or_default(),
             driver.signer.clone().unwrap_or_else(|| signed.to_owned()),
             driver.sha256.map(|sum| sum.to_string()).unwrap_or_default(),
+            driver.sha256.map(|sum| written_as(document, sum)).unwrap_or_default(),
         ]
     });
-    vec![Item::Table(vec!["driver", "INF", "version", "signed", "SHA-256 of the driver"], rows.collect())]
+    let titles = vec!["driver", "INF", "version", "signed", "SHA-256 of the driver", "file"];
+    vec![Item::Paragraph(DRIVERS.to_owned()), Item::Table(titles, rows.collect())]
+}
+
+/// The file in the folder of drivers that the plan writes with this content.
+fn written_as(document: &PlanDocument, sum: Sha256Sum) -> String {
+    let folder = format!("{}/System32/drivers/", document.windows.folder);
+    let path = document.steps.iter().find_map(|step| match &step.edit {
+        SavedEdit::WriteFile { path, sha256, .. } if *sha256 == sum && path.starts_with(&folder) => Some(path.clone()),
+        _ => None,
+    });
+    path.unwrap_or_else(|| "not written by this plan".to_owned())
 }
 
 /// The edits of files and folders, under their reasons.
@@ -229,7 +259,7 @@ fn access_text(access: &Access) -> String {
 fn origin(content: Option<&SavedFileContent>) -> String {
     match content {
         Some(SavedFileContent::Media(path)) => format!("from {path} of the media"),
-        Some(SavedFileContent::Text(_) | SavedFileContent::Hex(_)) => "generated".to_owned(),
+        Some(SavedFileContent::Text(_) | SavedFileContent::Hex(_)) => "held by the plan, shown below".to_owned(),
         None => "from nowhere".to_owned(),
     }
 }

@@ -185,7 +185,7 @@ pub struct StateFacts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expects {
-    /// The buses from which the guest must boot: `virtio-blk`, `virtio-scsi`.
+    /// The buses from which the guest must boot: those from which it boots by `verdict.after`.
     pub boots_from: Vec<String>,
     /// Whether it must boot from one of the buses, whichever.
     pub boots_from_any: bool,
