@@ -8,7 +8,7 @@ use crate::block::commit::Recovery;
 use crate::block::{PathPolicy, commit};
 use crate::cancel::{Cancel, Reached};
 use crate::error::Result;
-use crate::host::FileStorage;
+use crate::host::{FileStorage, Storage, several_names};
 
 /// Completes an interrupted edit in place of `image`, or rolls it back. What is needed lies in the journal next to the
 /// image: neither the drivers nor the options of the interrupted job are. Without a journal nothing is touched.
@@ -36,10 +36,12 @@ pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel) -> Result<Rec
     let recover = || {
         let _hold = cancel.hold()?;
         // A file that is not there has no journal either: that would pass for an image without one.
-        FileStorage::open(image, false)?;
+        let file = FileStorage::open(image, false)?;
         let recovery = commit::recover(image, policy)?;
         if recovery != Recovery::Nothing {
             cancel.reach(Reached::CommitPoint);
+        } else if file.has_other_names() {
+            return Err(several_names(image, "the journal of an interrupted run may lie next to another one"));
         }
         Ok(recovery)
     };

@@ -1,6 +1,7 @@
 //! What a person sees: help, errors, exit codes, signals, snapshots of whole outputs.
 
 mod damage;
+mod devices;
 mod document;
 mod files;
 mod locks;
@@ -10,4 +11,4 @@ mod snapshot;
 mod undo;
 mod usage;
 
-tests![in damage, document, files, locks, recover, signals, snapshot, undo, usage;];
+tests![in damage, devices, document, files, locks, recover, signals, snapshot, undo, usage;];

@@ -71,6 +71,40 @@ fn an_edit_of_the_registry_is_taken_back() {
     assert_eq!(run(folder.path(), &["undo", name]).status.code(), Some(3));
 }
 
+/// The journal of a run is found by the name that the run used.
+fn an_image_with_several_names_is_not_written() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    let (name, drivers) = (image.file_name().unwrap().to_str().unwrap(), fixture_drivers());
+    let inject = |name| ["inject", name, "--drivers", drivers.to_str().unwrap(), "--in-place"];
+    let other = folder.path().join("b.raw");
+    let refused = |arguments: &[&str]| {
+        let before = (sha256(&image), names(folder.path()));
+        let output = run(folder.path(), arguments);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {text}");
+        let (_, command) = text.split_once("this shows: ").expect(&text);
+        let command = command.lines().next().unwrap().replacen("find /", "find .", 1);
+        let found =
+            std::process::Command::new("sh").current_dir(folder.path()).args(["-c", &command]).output().unwrap();
+        assert_eq!(stdout(&found).lines().count(), 2, "{command}");
+        assert_eq!((sha256(&image), names(folder.path())), before);
+    };
+    std::fs::hard_link(&image, &other).unwrap();
+    for name in [name, "b.raw"] {
+        refused(&inject(name));
+        refused(&["recover", name]);
+    }
+    std::fs::remove_file(&other).unwrap();
+    let old = sha256(&image);
+    assert!(run(folder.path(), &inject(name)).status.success());
+    std::fs::hard_link(&image, &other).unwrap();
+    refused(&["undo", name]);
+    std::fs::remove_file(&other).unwrap();
+    assert!(run(folder.path(), &["undo", name]).status.success());
+    assert_eq!(sha256(&image), old);
+}
+
 fn the_names_of_records_are_not_for_outputs() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -84,5 +118,6 @@ fn the_names_of_records_are_not_for_outputs() {
 tests![
     an_injection_is_taken_back_by_the_command_that_it_prints,
     an_edit_of_the_registry_is_taken_back,
+    an_image_with_several_names_is_not_written,
     the_names_of_records_are_not_for_outputs,
 ];
