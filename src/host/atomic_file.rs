@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::file_id::several_names;
 use super::files::{HostFiles, PRIVATE, RealHost};
 use super::folder::folder_of;
 use super::leftover;
@@ -168,12 +169,7 @@ pub(crate) fn rewrite(
     let shown = path.display().to_string();
     let LockedFile { file: old, meta: before, .. } = locked;
     if before.nlink() > 1 {
-        return Err(Error::refused(
-            Layer::Host,
-            "the file has several names (hard links); the others would not follow",
-        )
-        .path(shown)
-        .hint("edit a copy of the file"));
+        return Err(several_names(&path, "the others would not follow"));
     }
     let hold = cancel.hold()?;
     let target = Target::resolve(&path, "the file")?;

@@ -3,6 +3,9 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::error::{Error, Layer};
+use crate::escape::shell_argument;
+
 /// Device and inode number: equal for all names of a file, different for any two files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileId {
@@ -20,6 +23,14 @@ impl FileId {
 /// Whether two paths lead to one file.
 pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
     one == other || FileId::of(one).is_some_and(|id| FileId::of(other) == Some(id))
+}
+
+/// The refusal to edit a file that has several names; `why` says what would be wrong under the others.
+pub(crate) fn several_names(path: &Path, why: &str) -> Error {
+    let file = shell_argument(path, "FILE");
+    Error::refused(Layer::Host, format!("the file has several names (hard links); {why}"))
+        .path(path.display().to_string())
+        .hint(format!("edit a copy of the file, or remove the other names, which this shows: find / -samefile {file}"))
 }
 
 impl From<&std::fs::Metadata> for FileId {

@@ -9,6 +9,7 @@ mod file_id;
 mod files;
 mod folder;
 mod in_use;
+mod kernel_use;
 mod leftover;
 mod locked_file;
 mod mount;
@@ -22,7 +23,7 @@ mod target;
 mod text_output;
 
 pub(crate) use atomic_file::{AtomicFile, rewrite};
-pub(crate) use file_id::is_same_file;
+pub(crate) use file_id::{is_same_file, several_names};
 pub(crate) use files::PRIVATE;
 pub use files::{HostFiles, RealHost};
 pub(crate) use folder::{create_folder, folder_of, remove_folder};

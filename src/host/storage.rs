@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::in_use::refuse_vmware_lock;
+use super::kernel_use::{device_in_use, refuse_attached_file, refuse_read_only_device};
 use super::qemu_lock::{LockMode, Locking, OfdLock};
 use crate::error::{Error, Layer, Result};
 
@@ -143,6 +144,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
         self.fingerprint()
     }
 
+    /// Whether the file has further names (hard links), under which its journal is not found.
+    fn has_other_names(&self) -> bool {
+        false
+    }
+
     /// Gives up the reader's locks, because the same process is going to lock the file as a writer.
     fn unlock(&self) {}
 
@@ -199,20 +205,33 @@ pub struct FileStorage {
 }
 
 impl FileStorage {
-    /// Opens the file at `path`, for writing too if `writable`.
+    /// Opens the file at `path`, for writing too if `writable`: a block device exclusively then, as a mount has it.
     ///
     /// # Errors
     /// [`Kind::Io`](crate::Kind::Io) when it cannot be opened, [`Kind::Unsupported`](crate::Kind::Unsupported) when it
-    /// is neither a regular file nor a block device.
+    /// is neither a regular file nor a block device; for writing [`Kind::Refused`](crate::Kind::Refused) when it is a
+    /// device that is mounted or held by another program, or a file that a loop device is attached to.
     pub fn open(path: &Path, writable: bool) -> Result<Self> {
+        // A FIFO that took the file's name a moment ago is not waited for.
+        let mut flags = nix::libc::O_NONBLOCK;
         // Before it is opened: a socket cannot be, and to open a device may have an effect of its own.
         if let Ok(meta) = std::fs::metadata(path) {
             refuse_other_kinds(meta.file_type(), path)?;
+            if writable {
+                refuse_read_only_device(&meta, path)?;
+                refuse_attached_file(&meta, path)?;
+                // For a device, and for nothing else, the flag has a meaning without O_CREAT (open(2)).
+                flags |= if meta.file_type().is_block_device() { nix::libc::O_EXCL } else { 0 };
+            }
         }
         let mut options = std::fs::OpenOptions::new();
-        // A FIFO that took the file's name a moment ago is not waited for.
-        options.read(true).write(writable).custom_flags(nix::libc::O_NONBLOCK);
+        options.read(true).write(writable).custom_flags(flags);
         let file = options.open(path).map_err(|e| {
+            if flags & nix::libc::O_EXCL != 0
+                && let Some(in_use) = device_in_use(&e, path)
+            {
+                return in_use;
+            }
             let error = Error::io(Layer::Host, "cannot open the file", e).path(path.display().to_string());
             if writable { error.hint("the file must be writable for an in-place run") } else { error }
         })?;
@@ -397,6 +416,10 @@ impl Storage for FileStorage {
             created: created.and_then(|time| i128::try_from(time.as_nanos()).ok()).unwrap_or(0),
             modified: self.fingerprint()?.modified,
         })
+    }
+
+    fn has_other_names(&self) -> bool {
+        !self.is_device && self.file.metadata().is_ok_and(|metadata| metadata.nlink() > 1)
     }
 
     fn opened_as(&self) -> Option<Fingerprint> {

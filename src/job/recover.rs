@@ -8,7 +8,7 @@ use crate::block::commit::Recovery;
 use crate::block::{PathPolicy, commit};
 use crate::cancel::{Cancel, Reached};
 use crate::error::Result;
-use crate::host::FileStorage;
+use crate::host::{FileStorage, Storage, several_names};
 
 /// Completes an interrupted edit in place of `image`, or rolls it back. What is needed lies in the journal next to the
 /// image: neither the drivers nor the options of the interrupted job are. Without a journal nothing is touched.
@@ -36,7 +36,7 @@ pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel) -> Result<Rec
     let recover = || {
         let _hold = cancel.hold()?;
         // A file that is not there has no journal either: that would pass for an image without one.
-        FileStorage::open(image, false)?;
+        let file = FileStorage::open(image, false)?;
         let result = commit::recover(image, policy);
         cancel.reach_by(&result, |recovery| match recovery {
             Recovery::Nothing => Reached::Start,
@@ -44,6 +44,9 @@ pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel) -> Result<Rec
             Recovery::Completed => Reached::CommitPoint,
             Recovery::Undone => Reached::Undone,
         });
+        if matches!(result, Ok(Recovery::Nothing)) && file.has_other_names() {
+            return Err(several_names(image, "the journal of an interrupted run may lie next to another one"));
+        }
         result
     };
     recover().map_err(explain)

@@ -11,12 +11,13 @@ use super::data_file::refuse_foreign_data_file;
 use super::options::{CommitOptions, Committed};
 use super::rollback::{self, Outcome};
 use super::settle::{Settled, settle};
+use super::space::Reservation;
 use crate::block::formats::qcow2::{self, Edit, Source, Target, Write};
 use crate::block::journal::{self, JournalFile, JournalWriter, Purpose, journal_of_real_path, record_of_real_path};
 use crate::block::{FileStorage, Format, HostFiles, ImageParts, PathPolicy, RealHost, Stage, Storage};
 use crate::cancel::{Cancel, Reached};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host::folder_of;
+use crate::host::{folder_of, several_names};
 use crate::units::HostOffset;
 
 /// Data is copied in pieces of this size.
@@ -68,7 +69,9 @@ fn write_in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options:
     let run = Run { host, stage, targets, edit, purpose, path, real_path: &real_path, cancel: &options.cancel };
     let lengths = run.lengths()?;
     let writer = run.write_journal(&journal, &lengths)?;
-    let result = run.reserve(&lengths).and_then(|()| run.write_phases());
+    run.reserve(&lengths, &journal)?;
+    let mut phases_begun = 0;
+    let result = run.write_phases(&mut phases_begun);
     let settled = match result {
         Ok(()) => {
             let settled = settle(host, &journal, &record, purpose.is_kept, run.owner())
@@ -83,19 +86,13 @@ fn write_in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options:
             }
             settled
         }
-        Err(error) => match run.undo(&writer, &journal, &record) {
+        Err(error) => match run.undo(&writer, phases_begun, &journal, &record) {
             Ok(None) => return Err(error),
             Ok(Some(settled)) => {
                 warnings.push(format!("the image holds the changes, but may have unused clusters left: {error}"));
                 settled
             }
-            Err(undo_error) => {
-                let error = error.text_within(Layer::Block, path.display());
-                return Err(Error::new(Kind::Pending, Layer::Block, format!("{error}; and undoing it failed"))
-                    .path(path.display().to_string())
-                    .source_error(undo_error)
-                    .hint(run.recover_hint()));
-            }
+            Err(undo_error) => return Err(run.half_written(&error, undo_error)),
         },
     };
     warnings.extend(settled.no_record.into_iter().chain(settled.not_durable));
@@ -121,10 +118,12 @@ pub(super) fn check(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<(
     let format = editable_format(stage, path)?;
     if let Some((storage, data_path)) = stage.image().parts().and_then(|parts| parts.data_file) {
         refuse_foreign_data_file(policy, path, data_path)?;
+        refuse_other_names(&**storage, data_path)?;
         journal::clear(&RealHost, data_path, owner_of(&**storage))?;
     }
     let real_path = RealHost.real_path(path);
     let image = FileStorage::open(&real_path, true)?;
+    refuse_other_names(&image, path)?;
     journal::refuse_foreign_record(&RealHost, &record_of_real_path(&real_path), owner_of(&image))?;
     // A name that is too long for a journal is found before the work.
     let journal = journal_of_real_path(&real_path);
@@ -143,6 +142,14 @@ pub(super) fn check(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<(
     })?;
     if format == Format::Qcow2 {
         qcow2::refuse_corrupt(Arc::new(image), path)?;
+    }
+    Ok(())
+}
+
+/// Refuses a file with several names: if the run were interrupted, its journal would be found under one of them only.
+pub(super) fn refuse_other_names(file: &dyn Storage, path: &Path) -> Result<()> {
+    if file.has_other_names() {
+        return Err(several_names(path, "an interrupted run would not be seen under the others"));
     }
     Ok(())
 }
@@ -213,6 +220,7 @@ fn open_target(
             .path(path.display().to_string())
             .hint("make sure that nothing else uses the image, and run winject again"));
     }
+    refuse_other_names(&*storage, path)?;
     Ok(OpenTarget { storage, path: path.to_owned() })
 }
 
@@ -238,6 +246,11 @@ fn plan_raw(stage: &Stage, targets: &Targets) -> Result<Edit> {
     Ok(edit)
 }
 
+/// Number of a file in the journal.
+pub(super) fn file_number(target: Target) -> usize {
+    usize::from(target == Target::DataFile)
+}
+
 /// A run that writes into the image's own file.
 pub(super) struct Run<'a> {
     pub host: &'a dyn HostFiles,
@@ -255,6 +268,10 @@ impl Run<'_> {
     pub fn io(&self, what: &'static str) -> impl Fn(io::Error) -> Error + use<> {
         let path = self.path.display().to_string();
         move |e| Error::io(Layer::Block, what, e).path(path.clone()).hint("check free space and permissions")
+    }
+
+    fn files(&self) -> impl Iterator<Item = Arc<dyn Storage>> {
+        self.targets.all().map(|(_, open)| Arc::clone(&open.storage))
     }
 
     /// What the user does about a journal that stays.
@@ -287,30 +304,31 @@ impl Run<'_> {
         }
     }
 
-    /// Makes sure that no write can fail for want of space: the new end of each file, and holes that are filled.
-    fn reserve(&self, files: &[JournalFile]) -> Result<()> {
+    /// Makes sure that no write can fail for want of space: the new end of each file, and holes that are filled. If there
+    /// is not enough, the files are as they were, and the journal goes.
+    fn reserve(&self, files: &[JournalFile], journal: &Path) -> Result<()> {
         let full = self.io("cannot reserve the space for the change");
-        let tolerate = |result: io::Result<()>| match result {
-            Err(e) if e.kind() == io::ErrorKind::Unsupported => Ok(()),
-            other => other,
+        let mut reserved = Reservation::new(self.files()).map_err(&full)?;
+        let mut reserve_all = || {
+            for (number, file) in files.iter().enumerate() {
+                reserved.lengthen(number, file.new_length)?;
+            }
+            let mut writes = self.edit.phases.iter().flatten();
+            writes.try_for_each(|w| reserved.fill_holes(file_number(w.target), w.offset.0, w.source.len()))
         };
-        for ((_, open), file) in self.targets.all().zip(files) {
-            if file.new_length > file.old_length {
-                let growth = file.new_length - file.old_length;
-                tolerate(open.storage.reserve(file.old_length, growth)).map_err(&full)?;
+        let Err(error) = reserve_all().map_err(&full) else { return Ok(()) };
+        let given_back = reserved.give_back().map_err(self.io("cannot give the reserved space back"));
+        match given_back.and_then(|()| self.remove_journal(journal)) {
+            Ok(()) => {
+                self.remove_marker();
+                Err(error)
             }
+            Err(undo_error) => Err(self.half_written(&error, undo_error)),
         }
-        for write in self.edit.phases.iter().flatten() {
-            let storage = self.targets.get(write.target)?;
-            let run = storage.run_at(write.offset.0).map_err(self.io("cannot read the image"))?;
-            if !run.is_data || run.length < write.source.len() {
-                tolerate(storage.reserve(write.offset.0, write.source.len())).map_err(&full)?;
-            }
-        }
-        Ok(())
     }
 
-    fn write_phases(&self) -> Result<()> {
+    /// Writes and flushes the phases; `phases_begun` counts them.
+    fn write_phases(&self, phases_begun: &mut usize) -> Result<()> {
         let failed = self.io("cannot write to the image");
         let mut is_past_switch = false;
         for (_, open) in self.targets.all() {
@@ -322,6 +340,7 @@ impl Run<'_> {
             }
         }
         for phase in &self.edit.phases {
+            *phases_begun += 1;
             // With the header the new tables count; what comes after that is finished.
             is_past_switch |= self.edit.is_switch && phase.iter().any(|w| w.target == Target::Image && w.offset.0 == 0);
             for write in phase {
@@ -351,19 +370,37 @@ impl Run<'_> {
     }
 
     /// Undoes the run after an error. Returns `None` if the image holds its old content, else what became of the journal.
-    fn undo(&self, writer: &JournalWriter<'_>, journal: &Path, record: &Path) -> Result<Option<Settled>> {
-        let files: Vec<_> = self.targets.all().map(|(_, open)| Arc::clone(&open.storage)).collect();
-        let done = rollback::undo(Arc::clone(writer.storage()), &files, self.path)?;
+    fn undo(
+        &self,
+        writer: &JournalWriter<'_>,
+        phases_begun: usize,
+        journal: &Path,
+        record: &Path,
+    ) -> Result<Option<Settled>> {
+        let files: Vec<_> = self.files().collect();
+        let done = rollback::undo(Arc::clone(writer.storage()), &files, self.path, phases_begun <= 1)?;
         let settled = match done.outcome {
             Outcome::Completed => Some(settle(self.host, journal, record, done.is_kept, self.owner())?),
             Outcome::Restored | Outcome::Undone => {
-                let removed = journal::remove(self.host, journal);
-                removed.map_err(|e| Error::io(Layer::Host, "cannot remove the undo journal", e))?;
+                self.remove_journal(journal)?;
                 None
             }
         };
         self.remove_marker();
         Ok(settled)
+    }
+
+    fn remove_journal(&self, journal: &Path) -> Result<()> {
+        let removed = journal::remove(self.host, journal);
+        removed.map_err(|e| Error::io(Layer::Host, "cannot remove the undo journal", e))
+    }
+
+    fn half_written(&self, error: &Error, undo_error: Error) -> Error {
+        let error = error.text_within(Layer::Block, self.path.display());
+        Error::new(Kind::Pending, Layer::Block, format!("{error}; and undoing it failed"))
+            .path(self.path.display().to_string())
+            .source_error(undo_error)
+            .hint(self.recover_hint())
     }
 
     /// Punches holes for the unused clusters. A file system that cannot do it keeps the space allocated.

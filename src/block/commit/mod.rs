@@ -15,6 +15,7 @@ mod restore;
 mod rollback;
 mod run_journal;
 mod settle;
+mod space;
 mod undo;
 
 pub use options::{CommitOptions, Committed};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::block::journal::{Entry, Journal, SECTOR};
+use crate::block::journal::{Entry, Journal, Record, SECTOR};
 use crate::block::{Storage, StorageExt, is_zero, qcow2};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::units::HostOffset;
@@ -103,25 +103,62 @@ pub(super) fn put_back(journal: &Journal, files: &[Arc<dyn Storage>], path: &Pat
 /// Writes the old content of everything that the run overwrites, and flushes it. Files get their old lengths, except for a
 /// switch: see [`cut_unused_end`].
 pub(super) fn restore(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<()> {
-    journal.for_each(|record| {
-        let Some(storage) = files.get(record.file) else { return Ok(()) };
-        match &record.old {
-            Some(old) => storage.write_at(record.offset, old).map_err(io),
-            None => match storage.punch(record.offset, record.length) {
-                Ok(()) => Ok(()),
-                Err(_) => {
-                    let zeros = vec![0; usize::try_from(record.length).unwrap_or(0)];
-                    storage.write_at(record.offset, &zeros).map_err(io)
-                }
-            },
-        }
-    })?;
+    journal.for_each(|record| files.get(record.file).map_or(Ok(()), |storage| restore_record(storage, &record)))?;
     for (storage, file) in files.iter().zip(&journal.files) {
         storage.flush().map_err(io)?;
-        if !journal.purpose.is_switch && storage.len().map_err(io)? != file.old_length {
-            storage.set_len(file.old_length).map_err(io)?;
-            storage.flush().map_err(io)?;
-        }
+        restore_length(journal, storage, file.old_length)?;
     }
     Ok(())
+}
+
+/// Cuts a file to its old length. Last: as long as the tables are new, the file must hold what they refer to.
+fn restore_length(journal: &Journal, storage: &Arc<dyn Storage>, old_length: u64) -> Result<()> {
+    if !journal.purpose.is_switch && storage.len().map_err(io)? != old_length {
+        storage.set_len(old_length).map_err(io)?;
+        storage.flush().map_err(io)?;
+    }
+    Ok(())
+}
+
+/// Like [`restore`], for a run that failed in its first phase, which writes no sector twice: what reads as old was not
+/// changed, and is not written. A later run cannot know that, see [`sync_header`].
+pub(super) fn restore_first_phase(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<()> {
+    let mut is_changed = vec![false; files.len()];
+    journal.for_each(|record| {
+        let Some(storage) = files.get(record.file) else { return Ok(()) };
+        let mut found = vec![0; usize::try_from(record.length).unwrap_or(0)];
+        storage.read_exact_at(record.offset, &mut found).map_err(io)?;
+        match &record.old {
+            Some(old) if *old == found => return Ok(()),
+            None if is_zero(&found) => {
+                // Space that was reserved there is given back.
+                if let Err(error) = storage.punch(record.offset, record.length) {
+                    tracing::debug!(%error, offset = record.offset, "cannot punch a hole");
+                }
+                return Ok(());
+            }
+            _ => {}
+        }
+        if let Some(is_changed) = is_changed.get_mut(record.file) {
+            *is_changed = true;
+        }
+        restore_record(storage, &record)
+    })?;
+    for ((storage, file), is_changed) in files.iter().zip(&journal.files).zip(is_changed) {
+        if is_changed {
+            storage.flush().map_err(io)?;
+        }
+        restore_length(journal, storage, file.old_length)?;
+    }
+    Ok(())
+}
+
+fn restore_record(storage: &Arc<dyn Storage>, record: &Record) -> Result<()> {
+    match &record.old {
+        Some(old) => storage.write_at(record.offset, old).map_err(io),
+        None => storage.punch(record.offset, record.length).or_else(|_| {
+            let zeros = vec![0; usize::try_from(record.length).unwrap_or(0)];
+            storage.write_at(record.offset, &zeros).map_err(io)
+        }),
+    }
 }

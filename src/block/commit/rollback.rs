@@ -207,12 +207,17 @@ pub(super) fn open_data_file(
     Ok((storage, data_path))
 }
 
-/// Applies a journal to files that are open already.
-pub(super) fn undo(journal: Arc<dyn Storage>, files: &[Arc<dyn Storage>], path: &Path) -> Result<RolledBack> {
+/// Applies a journal to files that are open already. `is_first_phase`: the run did not get beyond its first phase.
+pub(super) fn undo(
+    journal: Arc<dyn Storage>,
+    files: &[Arc<dyn Storage>],
+    path: &Path,
+    is_first_phase: bool,
+) -> Result<RolledBack> {
     let Some(journal) = Journal::open(journal)? else {
         return Ok(RolledBack { outcome: Outcome::Restored, is_kept: false });
     };
-    let outcome = apply(&journal, files, path, Caller::SameRun)?;
+    let outcome = apply(&journal, files, path, Caller::SameRun { is_first_phase })?;
     let is_kept = outcome == Outcome::Completed && can_be_kept(&journal, files);
     Ok(RolledBack { outcome, is_kept })
 }
@@ -229,7 +234,7 @@ pub(super) struct RolledBack {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Caller {
     /// The run that wrote the journal, because of an error.
-    SameRun,
+    SameRun { is_first_phase: bool },
     /// A run of another process, after the first one was interrupted.
     NextRun,
 }
@@ -260,7 +265,10 @@ fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Cal
         }
         State::Changed(offset) => Err(changed(offset)),
         State::Ours | State::Switched => {
-            restore::restore(journal, files)?;
+            match caller {
+                Caller::SameRun { is_first_phase: true } => restore::restore_first_phase(journal, files)?,
+                _ => restore::restore(journal, files)?,
+            }
             if journal.purpose.is_switch
                 && let (Some(image), Some(file)) = (files.first(), journal.files.first())
             {

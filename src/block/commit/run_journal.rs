@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::in_place::Run;
-use crate::block::StorageExt;
+use super::in_place::{Run, file_number};
 use crate::block::formats::qcow2::{Source, Target, Write};
 use crate::block::journal::{self, Entry, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, sector_sums};
+use crate::block::{HostRun, StorageExt};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::units::ImageOffset;
 
@@ -88,7 +88,7 @@ impl Run<'_> {
     fn overwritten(&self, files: &[JournalFile]) -> Result<Overwritten<'_>> {
         let mut ranges = Overwritten::new();
         for write in self.edit.phases.iter().flatten() {
-            let file = usize::from(write.target == Target::DataFile);
+            let file = file_number(write.target);
             let old_length = files.get(file).map_or(0, |f| f.old_length);
             let length = write.source.len().min(old_length.saturating_sub(write.offset.0));
             if length > 0 {
@@ -119,10 +119,10 @@ impl Run<'_> {
         let mut at = 0;
         while at < length {
             self.cancel.check()?;
-            let piece = (length - at).min(PIECE_MAX);
             let place = offset + at;
             let run = storage.run_at(place).map_err(self.io("cannot read the image"))?;
-            let old = if !run.is_data && run.length >= piece {
+            let (is_hole, piece) = piece_of(run, (length - at).min(PIECE_MAX));
+            let old = if is_hole {
                 None
             } else {
                 let mut old = vec![0; usize::try_from(piece).unwrap_or(0)];
@@ -147,7 +147,7 @@ impl Run<'_> {
             last.insert((write.target, write.offset), write);
         }
         for write in last.into_values() {
-            let file = usize::from(write.target == Target::DataFile);
+            let file = file_number(write.target);
             let (start, length) = (write.offset.0, write.source.len());
             let inside = files.get(file).map_or(0, |f| f.old_length).saturating_sub(start).min(length);
             self.add_witnesses(writer, (file, start + inside, length - inside), |at, piece| {
@@ -215,6 +215,22 @@ impl Run<'_> {
             at += piece;
         }
         Ok(())
+    }
+}
+
+/// Whether the next piece of a range is a hole, and its length, at most `rest` bytes: a record is a hole or data, so that
+/// a hole is never filled when it is restored. `run` begins where the piece does.
+fn piece_of(run: HostRun, rest: u64) -> (bool, u64) {
+    let sector = SECTOR as u64;
+    if run.length >= rest {
+        return (!run.is_data, rest);
+    }
+    let (whole, is_split) = (run.length / sector * sector, !run.length.is_multiple_of(sector));
+    // A sector that is partly a hole is data.
+    match (run.is_data, whole) {
+        (false, 0) => (false, sector.min(rest)),
+        (false, whole) => (true, whole),
+        (true, whole) => (false, (whole + if is_split || whole == 0 { sector } else { 0 }).min(rest)),
     }
 }
 

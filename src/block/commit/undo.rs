@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::compare::{Differences, differences};
+use super::in_place::refuse_other_names;
 use super::restore::{lost_reference, put_back};
 use super::rollback::open_data_file;
+use super::space::Reservation;
 use crate::block::journal::{
-    self, Journal, JournalWriter, RecoveryState, journal_of_real_path, record_of_real_path, turn_back,
+    self, Entry, Journal, JournalWriter, RecoveryState, journal_of_real_path, record_of_real_path, turn_back,
 };
 use crate::block::{HostFiles, HostRun, Locking, PathPolicy, Storage};
 use crate::cancel::{Cancel, Reached};
@@ -84,7 +86,12 @@ fn write_undo(host: &dyn HostFiles, path: &Path, options: &UndoOptions) -> Resul
         return Ok(done);
     }
     undo.refuse_changed_files()?;
-    undo.begin(options.is_copied)?;
+    let reserved = undo.reserve()?;
+    undo.begin(options.is_copied).inspect_err(|error| {
+        if error.kind() != Kind::Pending {
+            give_back(&reserved);
+        }
+    })?;
     put_back(&undo.journal, &undo.files, path).map_err(|e| undo.unfinished(e))?;
     done.warnings.extend(undo.end()?);
     Ok(done)
@@ -138,6 +145,7 @@ impl<'a> Undo<'a> {
     fn open(host: &'a dyn HostFiles, path: &'a Path, options: &UndoOptions) -> Result<Self> {
         let real_path = host.real_path(path);
         let image = host.open(path, options.locking)?;
+        refuse_other_names(&*image, path)?;
         let owner = image.identity().map(|identity| identity.owner);
         match journal::recovery_state(host, &real_path, owner)? {
             RecoveryState::Clear | RecoveryState::Unused => {}
@@ -165,6 +173,7 @@ impl<'a> Undo<'a> {
         if let Some(file) = journal.files.get(1) {
             let opened = open_data_file(host, path, &files, &file.name, options.locking, &options.path_policy, "undo");
             let (storage, path) = opened.map_err(|e| if e.kind() == Kind::Pending { unusable(e) } else { e })?;
+            refuse_other_names(&*storage, &path)?;
             journal::clear(host, &path, storage.identity().map(|identity| identity.owner))?;
             files.push(storage);
             data_path = Some(path);
@@ -242,6 +251,28 @@ impl<'a> Undo<'a> {
             .hint("make sure that nothing else uses the image, and run winject again"))
     }
 
+    /// Makes sure that no write can fail for want of space: files that were copied have holes where the edit left zeros.
+    fn reserve(&self) -> Result<Reservation> {
+        let full = |e| {
+            Error::io(Layer::Block, "cannot reserve the space for the undo", e)
+                .path(self.path.display().to_string())
+                .hint("nothing was changed: free space, and run the command again")
+        };
+        let mut reserved = Reservation::new(self.files.iter().map(Arc::clone)).map_err(full)?;
+        let filled = self.journal.for_each_entry(|entry| {
+            match entry {
+                Entry::Overwritten(record) if record.old.is_some() => {
+                    reserved.fill_holes(record.file, record.offset, record.length)
+                }
+                Entry::Between { offset, bytes } => reserved.fill_holes(0, offset, bytes.len() as u64),
+                Entry::Overwritten(_) | Entry::Witness { .. } => Ok(()),
+            }
+            .map_err(full)
+        });
+        filled.and_then(|()| reserved.flush().map_err(full)).inspect_err(|_| give_back(&reserved))?;
+        Ok(reserved)
+    }
+
     /// Makes the record the journal of an undo that is under way. If that fails, the image and its record are as before.
     fn begin(&self, is_copied: bool) -> Result<()> {
         let journal = journal_of_real_path(&self.real_path);
@@ -316,6 +347,13 @@ impl<'a> Undo<'a> {
             .path(self.path.display().to_string())
             .source_error(error)
             .hint(format!("when the cause is gone, finish it: {}", self.recover_command()))
+    }
+}
+
+/// Gives back what an undo reserved that does not begin. The lengths are as they were.
+fn give_back(reserved: &Reservation) {
+    if let Err(error) = reserved.give_back() {
+        tracing::warn!(%error, "cannot give the reserved space back");
     }
 }
 

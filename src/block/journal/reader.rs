@@ -175,6 +175,10 @@ impl Journal {
         if reader.u32().map_err(unreadable)? != expected {
             return Err(damaged("wrong checksum"));
         }
+        // A journal gets its length before its magic; what was reserved for it is cut off then.
+        if reader.place() != self.length {
+            return Err(damaged("there is something after its end"));
+        }
         Ok(())
     }
 

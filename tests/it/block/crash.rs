@@ -304,14 +304,16 @@ fn a_file_that_changed_after_the_interruption_is_left_alone() {
     let error = on::recover(&host, Path::new(IMAGE), Locking::Ignore, &PathPolicy::default()).unwrap_err();
     assert_eq!(error.kind(), Kind::Pending, "{error}");
     assert!(host.files() == files, "nothing was touched");
-    // A journal that lost its tail, or a byte, restores nothing either.
+    // A journal that lost its tail, or a byte, or got one more, restores nothing either.
     let journal = commit::journal_path(Path::new(IMAGE));
     let good = prefix(&case, &log, end, false);
     let length = good[&journal].len();
-    for damage in 0..60 {
+    for damage in 0..61 {
         let mut files = good.clone();
         let bytes = files.get_mut(&journal).unwrap();
-        if damage < 20 {
+        if damage == 60 {
+            bytes.push(b'\n');
+        } else if damage < 20 {
             bytes.truncate(9 + damage * length / 21);
         } else {
             bytes[8 + (damage - 20) * (length - 8) / 40] ^= 0x10;

@@ -157,6 +157,32 @@ fn external_data_files_are_edited() {
     }
 }
 
+/// Its marker would be found under one name only.
+fn a_data_file_with_several_names_is_not_written() {
+    if !has_qemu() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    write_file(path, "source.raw", &mixed(SIZE, 5));
+    qemu_img(path, "convert -f raw -O qcow2 -o data_file=data.bin source.raw top.qcow2");
+    let (file, data) = (path.join("top.qcow2"), path.join("data.bin"));
+    let before = std::fs::read(&data).unwrap();
+    std::fs::hard_link(&data, path.join("other.bin")).unwrap();
+    let mut stage = stage(&file);
+    stage.write_at(ImageOffset(4096), &[0x77; 4096]).unwrap();
+    let path_policy = PathPolicy::default().allow(&data);
+    let early = commit::check_in_place(&stage, &file, &path_policy).unwrap_err();
+    let options = CommitOptions { path_policy, ..CommitOptions::default() };
+    let late = commit::commit_in_place(&mut stage, &file, &options).unwrap_err();
+    for error in [early, late] {
+        assert_eq!(error.kind(), Kind::Refused, "{error}");
+        assert!(error.to_string().contains("several names"), "{error}");
+    }
+    assert_equal(&std::fs::read(&data).unwrap(), &before, "the data file");
+    assert!(!commit::journal_path(&file).exists());
+}
+
 /// A disk that ends inside a block of the stage: nothing is written behind its end.
 fn an_edit_at_the_end_does_not_lengthen_a_data_file() {
     if !has_qemu() {
@@ -515,6 +541,7 @@ tests![
     nothing_changed_means_nothing_written,
     overlays_are_edited_and_their_parents_are_not,
     external_data_files_are_edited,
+    a_data_file_with_several_names_is_not_written,
     an_edit_at_the_end_does_not_lengthen_a_data_file,
     bitmaps_record_the_edit,
     a_dirty_image_is_repaired_on_the_way,

@@ -2,6 +2,7 @@
 
 mod crash;
 mod crash_case;
+mod full_disk;
 mod in_place;
 mod interplay;
 mod interruption;
@@ -64,4 +65,4 @@ pub fn assert_equal(found: &[u8], expected: &[u8], what: &str) {
     }
 }
 
-tests![in crash, in_place, interplay, matrix, mutate, output, pending, read, undo, undo_crash;];
+tests![in crash, full_disk, in_place, interplay, matrix, mutate, output, pending, read, undo, undo_crash;];

@@ -209,6 +209,8 @@ fn a_record_that_cannot_be_trusted_is_not_obeyed() {
             assert_refused(path, &image, "cannot use the undo record");
         }
     }
+    std::fs::write(&record, [&good[..], b"\n"].concat()).unwrap();
+    assert_refused(path, &image, "after its end");
     std::fs::write(&record, &good).unwrap();
     std::fs::set_permissions(&record, std::fs::Permissions::from_mode(0o666)).unwrap();
     assert_refused(path, &image, "other users may write to it");

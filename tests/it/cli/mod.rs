@@ -1,6 +1,7 @@
 //! What a person sees: help, errors, exit codes, signals, snapshots of whole outputs.
 
 mod damage;
+mod devices;
 mod document;
 mod files;
 mod locks;
@@ -18,4 +19,4 @@ fn answer(folder: &Path, arguments: &[&str]) -> Output {
     crate::inject::winject().current_dir(folder).args(arguments).output().unwrap()
 }
 
-tests![in damage, document, files, locks, recover, signals, snapshot, undo, usage;];
+tests![in damage, devices, document, files, locks, recover, signals, snapshot, undo, usage;];

@@ -201,6 +201,40 @@ fn a_refused_edit_in_place_names_a_command_that_works() {
     }
 }
 
+/// The journal of a run is found by the name that the run used.
+fn an_image_with_several_names_is_not_written() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    let (name, drivers) = (image.file_name().unwrap().to_str().unwrap(), fixture_drivers());
+    let inject = |name| ["inject", name, "--drivers", drivers.to_str().unwrap(), "--in-place"];
+    let other = folder.path().join("b.raw");
+    let refused = |arguments: &[&str]| {
+        let before = (sha256(&image), names(folder.path()));
+        let output = answer(folder.path(), arguments);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {text}");
+        let (_, command) = text.split_once("this shows: ").expect(&text);
+        let command = command.lines().next().unwrap().replacen("find /", "find .", 1);
+        let found =
+            std::process::Command::new("sh").current_dir(folder.path()).args(["-c", &command]).output().unwrap();
+        assert_eq!(stdout(&found).lines().count(), 2, "{command}");
+        assert_eq!((sha256(&image), names(folder.path())), before);
+    };
+    std::fs::hard_link(&image, &other).unwrap();
+    for name in [name, "b.raw"] {
+        refused(&inject(name));
+        refused(&["recover", name]);
+    }
+    std::fs::remove_file(&other).unwrap();
+    let old = sha256(&image);
+    assert!(answer(folder.path(), &inject(name)).status.success());
+    std::fs::hard_link(&image, &other).unwrap();
+    refused(&["undo", name]);
+    std::fs::remove_file(&other).unwrap();
+    assert!(answer(folder.path(), &["undo", name]).status.success());
+    assert_eq!(sha256(&image), old);
+}
+
 fn the_names_of_records_are_not_for_outputs() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -218,5 +252,6 @@ tests![
     no_undo_is_for_an_edit_in_place,
     a_name_too_long_for_a_journal_is_called_so,
     a_refused_edit_in_place_names_a_command_that_works,
+    an_image_with_several_names_is_not_written,
     the_names_of_records_are_not_for_outputs,
 ];

@@ -3,7 +3,7 @@
 pub mod bad_input;
 mod containers;
 mod kill;
-mod made;
+pub mod made;
 pub mod matrix;
 mod outcome;
 mod repeat;
