@@ -36,9 +36,9 @@
 //! ```
 //!
 //! [`plan()`] writes nothing and makes a document of the changes, which others can review; [`apply()`] does exactly what
-//! the document says. [`undo()`] takes the last edit in place back, [`remove()`] takes out of a guest what winject put
-//! there, [`recover()`] deals with an edit in place that was interrupted, and [`inspect()`] only looks. An [`Observer`] is
-//! told about progress, a [`Cancel`] stops a job, which then leaves everything
+//! the document says. [`undo()`] takes an edit in place back, [`recover()`] deals with one that was interrupted,
+//! [`remove()`] takes out of a guest what winject put there, and [`inspect()`] only looks. An [`Observer`] is told about
+//! progress, a [`Cancel`] stops a job, which then leaves everything
 //! as it was. Every [`Error`] has a [`Kind`] that a program can match on, a place and a remedy.
 //!
 //! # The parts

@@ -212,7 +212,10 @@ impl Application<'_> {
             differences.push("something that the plan was made from has changed on the disk".to_owned());
         }
         let disks = std::iter::once(&self.request.image).chain(&self.request.other_disks);
-        let image = disks.map(|path| shell_argument(path, "IMAGE")).collect::<Vec<_>>().join(" ");
+        let mut image = disks.map(|path| shell_argument(path, "IMAGE")).collect::<Vec<_>>().join(" ");
+        if !self.request.other_disks.is_empty() {
+            image = format!("{image} --windows-disk {}", shell_argument(&self.request.image, "IMAGE"));
+        }
         let drivers = self.request.drivers.first().map(|path| shell_argument(path, "DRIVERS"));
         let drivers = drivers.unwrap_or_else(|| "DRIVERS".to_owned());
         let plan = shell_argument(self.plan.path(), "PLAN.json");

@@ -35,7 +35,7 @@ mod verify;
 mod volume_check;
 
 pub use apply::{apply, apply_into, check_apply_outputs};
-pub use bundle::{check_bundle, write_bundle};
+pub use bundle::{Bundle, check_bundle, write_bundle};
 pub use check::{BootAnswer, check};
 pub use hive_name::HiveName;
 pub use inject::{inject, inject_into, prepare};

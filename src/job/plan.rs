@@ -26,8 +26,8 @@ use crate::hive::check::Survey;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::PartitionView;
 use crate::plan::saved::{
-    BusVerdict, DriverFact, FindingFact, FindingLevel, ImageFacts, OtherDiskFacts, PlanDocument, ReadSet, SavedFile,
-    SavedFileContent, SavedStep, Sha256Sum, StateFacts, Verdict, WindowsFacts,
+    BusVerdict, DriverFact, FindingFact, FindingLevel, ImageFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent,
+    SavedStep, Sha256Sum, StateFacts, Verdict, WindowsFacts,
 };
 use crate::plan::{self, Change, Content, GuestHive, Plan};
 use crate::windows::{self, BootCheck, BootDisks, Bus, CheckOptions, Guest, KnownGuest, Level, VmDisk};
@@ -126,8 +126,8 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     report.add_boot_disks(&name);
     let bytes_read = others.iter().map(OtherDisk::bytes_read);
     report.run.bytes_read = bytes_read.fold(stage.image().bytes_read(), u64::saturating_add);
-    let others = others.into_iter().map(OtherDisk::into_facts);
-    let mut others: Vec<OtherDiskFacts> = others.collect::<Result<_>>()?;
+    let mut others = others.into_iter().map(OtherDisk::into_facts).collect::<Result<Vec<_>>>()?;
+    // A name that is not Unicode is null in the document.
     others.sort_by(|a, b| a.name.cmp(&b.name));
     let document = PlanDocument {
         schema: PlanDocument::schema(),
