@@ -25,7 +25,7 @@ use crate::escape::shell_argument;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, Partition, PartitionTable, PartitionView};
 use crate::plan::saved::{Contents, ImageFacts, KnownHives, WindowsFacts, disk_and_partition_facts};
-use crate::windows::{self, Bus, CheckOptions, VmDisk};
+use crate::windows::{self, Bus, CheckOptions, Hives, VmDisk};
 
 /// Applies a saved plan. Of the request counts where the image is and how it is read, the destination, the clock, the
 /// overrides (which have to be those of the plan), and `drivers`: media on which the plan's files are found by their

@@ -215,7 +215,10 @@ impl<'a> Undo<'a> {
             "cannot undo: something else has written to places that the edit wrote or that the undo needs: {shown}{more}"
         );
         let remove = journal::command_on("remove", self.path, None);
-        let hint = format!("if the guest has run since, {remove} takes out what winject put into it; {}", forget_hint(self.path));
+        let hint = format!(
+            "if the guest has run since, {remove} takes out what winject put into it; {}",
+            forget_hint(self.path)
+        );
         Error::refused(Layer::Block, message).path(self.path.display().to_string()).hint(hint)
     }
 
