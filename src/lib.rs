@@ -20,7 +20,22 @@
 //! # }
 //! ```
 //!
-//! [`inspect()`] only looks, and [`recover()`] deals with an edit in place that was interrupted. An [`Observer`] is told about progress, a [`Cancel`] stops a job, which then leaves everything
+//! Of a machine with several disks a request takes all: [`InjectRequest::other_disks`].
+//!
+//! ```no_run
+//! # use winject::{Destination, FileTime, InjectRequest, Silent, inject};
+//! # fn main() -> winject::Result<()> {
+//! let drivers = vec!["virtio-win.iso".into()];
+//! let request = InjectRequest {
+//!     other_disks: vec!["boot.vmdk".into(), "data.vmdk".into()],
+//!     ..InjectRequest::new("system.vmdk", drivers, Destination::Overlay("new.qcow2".into()), FileTime::now())
+//! };
+//! println!("Windows is on {}", inject(&request, &Silent)?.run.image);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`inspect()`] only looks, [`undo()`] takes the last edit in place back, [`remove()`] takes out of a guest what winject put there, and [`recover()`] deals with an edit in place that was interrupted. An [`Observer`] is told about progress, a [`Cancel`] stops a job, which then leaves everything
 //! as it was. Every [`Error`] has a [`Kind`] that a program can match on, a place and a remedy.
 //!
 //! # The parts
@@ -72,8 +87,8 @@ pub use error::{Error, Kind, Layer, Place, Result};
 pub use hive::{Hive, KeyId, RegistryData, RegistryValue, ValueType};
 pub use job::report;
 pub use job::{
-    Destination, InjectRequest, Inspection, Observer, Report, Silent, StateOverrides, forget_undo, inject, inspect,
-    recover, undo,
+    Destination, InjectRequest, Inspection, Observer, RemoveOptions, Report, Silent, StateOverrides, forget_undo,
+    inject, inspect, recover, remove, undo,
 };
 pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
 pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};

@@ -66,6 +66,21 @@ pub fn table() -> &'static [u16; 65536] {
     &TABLE
 }
 
+/// Names folded for comparison.
+pub trait Fold {
+    /// The text in a form in which two texts are equal exactly if Windows takes them for the same name. Letters of ASCII are
+    /// lower case in it, so that it can be compared with what sources spell so.
+    fn folded(&self) -> String;
+}
+
+impl Fold for str {
+    fn folded(&self) -> String {
+        let mut text = String::from_utf16_lossy(&self.encode_utf16().map(upcase).collect::<Vec<_>>());
+        text.make_ascii_lowercase();
+        text
+    }
+}
+
 /// The upper-case form of one code unit; surrogates map to themselves.
 #[must_use]
 pub fn upcase(unit: u16) -> u16 {
@@ -94,5 +109,14 @@ mod tests {
         for unit in 0..=u16::MAX {
             assert_eq!(upcase(unit), table()[usize::from(unit)]);
         }
+    }
+
+    #[test]
+    fn names_are_folded_as_windows_compares_them() {
+        assert_eq!("\\Hyper2KVM\\\u{e4}".folded(), "\\hyper2kvm\\\u{c4}");
+        assert_eq!("\u{e4}".folded(), "\u{c4}".folded());
+        // To Unicode the Kelvin sign is a k, and the two small sigmas are one letter.
+        assert_ne!("\u{212a}".folded(), "k".folded());
+        assert_ne!("\u{3c2}".folded(), "\u{3c3}".folded());
     }
 }

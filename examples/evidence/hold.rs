@@ -10,7 +10,7 @@ use winject::internals::block::commit::journal_path;
 
 use crate::row::{Row, Side, Supply, Worker};
 use crate::rows::HELD;
-use crate::scene::{End, Scene, Stage};
+use crate::scene::{End, Scene, Stage, words};
 
 /// How long a program may take to open an image.
 const WAIT: Duration = Duration::from_secs(20);
@@ -92,9 +92,8 @@ impl Hold {
         // It waits before it removes its journal.
         let delay = format!("inject=unlink:delay_enter={PAUSE}:when=1");
         let around = ["strace", "-f", "-qq", "-o", log.to_str().unwrap(), "-e", "trace=unlink", "-e", &delay];
-        let around: Vec<String> = around.iter().map(|word| (*word).to_owned()).collect();
         let (end, refused) = std::thread::scope(|scope| {
-            let run = scope.spawn(|| stage.run(&around, &stage.scene.arguments));
+            let run = scope.spawn(|| stage.run(&words(&around), &stage.scene.arguments));
             let journal = journal_path(image);
             let begin = Instant::now();
             while !journal.exists() && begin.elapsed() < WAIT && !run.is_finished() {

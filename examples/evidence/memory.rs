@@ -127,7 +127,7 @@ impl Memory {
         let case = subject.case.clone();
         let seed = case.seed ^ seed_of(&[self.seed, number]);
         let case = if number == 0 { case } else { case.with_change(seed) };
-        let case = if self.action == Action::Undo { committed(case) } else { case };
+        let case = if self.action == Action::Undo { case.committed() } else { case };
         let host = VirtualHost::new(case.files.clone(), Fault::Never);
         let done = self.action.run(&case, &host);
         done.unwrap_or_else(|error| panic!("{}: a run without a fault: {error}", case.name));
@@ -266,14 +266,6 @@ impl Memory {
         self.judged.lock().unwrap().insert(hash, found.clone());
         found
     }
-}
-
-/// The same image after its change, which is to be undone.
-fn committed(case: Case) -> Case {
-    let case = Case { keep_undo: true, ..case };
-    let host = VirtualHost::new(case.files.clone(), Fault::Never);
-    case.commit(&host).unwrap_or_else(|error| panic!("{}: a run without a fault: {error}", case.name));
-    Case { files: host.files(), old: case.new, new: case.old, ..case }
 }
 
 /// All states of one run.

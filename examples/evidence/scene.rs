@@ -18,6 +18,11 @@ pub const DATA: &str = "data.bin";
 /// The folder of files that a plan needs.
 pub const BUNDLE: &str = "plan.files";
 
+/// The words of a command.
+pub fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
 /// How a command changes its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
@@ -106,7 +111,6 @@ impl Scene {
     pub fn new(name: &'static str, change: Change, image: &'static str, root: &Path, winject: &Path) -> Self {
         let store = root.join(name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-"));
         std::fs::create_dir_all(&store).unwrap();
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         Self {
             name,
             change,

@@ -6,7 +6,8 @@ use std::process::Command;
 use winject::internals::clock::FileTime;
 use winject::internals::hive::Hive;
 
-use crate::scene::{Change, DATA, IMAGE, Scene};
+use crate::scene::{Change, DATA, IMAGE, Scene, words};
+use crate::support::gpt::split_sample;
 use crate::support::{find_program, root, run};
 
 /// A scene, or why it cannot be made here and whether that is excused.
@@ -16,6 +17,8 @@ const RAW: &str = "disk.raw";
 const QCOW2: &str = "disk.qcow2";
 /// The sample disk as it is in the package: compressed, so it is only read.
 const BASE: &str = "base.qcow2";
+/// Another disk of the same machine.
+const OTHER: &str = "boot.raw";
 const PLAN: &str = "plan.json";
 const OUTPUT: &str = "out.qcow2";
 /// Lets a qcow2 have its data file written.
@@ -37,6 +40,8 @@ pub fn all(folder: &Path, winject: &Path) -> Vec<Made> {
         maker.device("undo, block device (loop)").map(|scene| undo(scene, &[])),
         maker.qcow2("undo, qcow2").map(|scene| undo(scene, &[])),
         maker.data_file("undo, qcow2, data file").map(|scene| undo(scene, &ALLOW_DATA)),
+        Ok(maker.several_disks("several disks")),
+        Ok(maker.apply_to_several_disks("apply, several disks")),
         Ok(maker.hive()),
         Ok(write(maker.output("overlay"), &[&overlay[..], &["--output"]].concat())),
         Ok(write(maker.output("conversion"), &[&conversion[..], &[&drivers, "--threads", "2"]].concat())),
@@ -93,23 +98,38 @@ impl Maker {
         Ok(scene)
     }
 
-    /// Saves the plan for an image of the scene.
-    fn save_plan(&self, scene: &Scene, image: &str) {
+    /// Saves the plan for disks of the scene.
+    fn save_plan(&self, scene: &Scene, disks: &[&str]) {
         let mut command = Command::new(&self.winject);
-        command.current_dir(&scene.store).args(["plan", "-q", image, "--drivers", &drivers(), "--bundle", "-o", PLAN]);
-        run(&mut command);
+        command.current_dir(&scene.store).args(["plan", "-q"]).args(disks);
+        run(command.args(["--drivers", &drivers(), "--bundle", "-o", PLAN]));
     }
 
     /// The plan was made before.
     fn apply(&self, mut scene: Scene) -> Scene {
-        self.save_plan(&scene, scene.image);
+        self.save_plan(&scene, &[scene.image]);
         scene.is_once = true;
         with(scene, &words(&["apply", "-q", PLAN, "--image", IMAGE, "--in-place"]))
     }
 
     fn apply_to(&self, scene: Scene, options: &[&str]) -> Scene {
-        self.save_plan(&scene, BASE);
+        self.save_plan(&scene, &[BASE]);
         write(scene, &[&["apply", "-q", PLAN], options].concat())
+    }
+
+    /// The boot files lie on another disk, which is read only.
+    fn several_disks(&self, name: &'static str) -> Scene {
+        let scene = self.image(name, RAW);
+        self.convert(&scene.store.join(OTHER));
+        split_sample(&scene.store.join(RAW), &scene.store.join(OTHER));
+        inject(scene, &[OTHER])
+    }
+
+    fn apply_to_several_disks(&self, name: &'static str) -> Scene {
+        let mut scene = self.several_disks(name);
+        self.save_plan(&scene, &[RAW, OTHER]);
+        scene.is_once = true;
+        with(scene, &words(&["apply", "-q", PLAN, "--in-place"]))
     }
 
     fn hive(&self) -> Scene {
@@ -162,10 +182,6 @@ fn undo(mut scene: Scene, more: &[&str]) -> Scene {
 /// A command that ends with the name of its output.
 fn write(scene: Scene, arguments: &[&str]) -> Scene {
     with(scene, &words(&[arguments, &[OUTPUT, "--overwrite"]].concat()))
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 fn sample() -> PathBuf {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::row::{Row, Side, Supply, Worker};
-use crate::scene::{Scene, Stage};
+use crate::scene::{Scene, Stage, words};
 
 pub const TEXT: &str = "limit on file size inside a write";
 
@@ -42,8 +42,7 @@ impl Row for Short {
     fn run(&self, number: u64, worker: &Worker) -> Result<Side, String> {
         let limit = format!("--fsize={}", self.limits[(number / 2) as usize]);
         let ignoring = ["env", "--ignore-signal=XFSZ", "prlimit", &limit];
-        let around = if number.is_multiple_of(2) { &ignoring[2..] } else { &ignoring[..] };
-        let around: Vec<String> = around.iter().map(|word| (*word).to_owned()).collect();
+        let around = words(if number.is_multiple_of(2) { &ignoring[2..] } else { &ignoring[..] });
         let stage = Stage::set(&self.scene, worker)?;
         stage.prepare()?;
         let end = stage.run(&around, &self.scene.arguments);

@@ -40,6 +40,10 @@ pub struct Args {
     #[arg(long, value_name = "DRIVERS")]
     inject: Vec<PathBuf>,
 
+    /// With --inject: look for boot files on this other disk of the same machine, too, which is only read; repeatable
+    #[arg(long, value_name = "DISK", requires = "inject")]
+    other_disk: Vec<PathBuf>,
+
     #[command(flatten)]
     source: ImageArgs,
 
@@ -49,8 +53,10 @@ pub struct Args {
 
 impl From<Args> for InjectSpec {
     fn from(args: Args) -> Self {
-        let Args { input, output, new_image, overwrite, threads, inject, source, guest } = args;
+        let Args { input, output, new_image, overwrite, threads, inject, other_disk, source, guest } = args;
         Self {
+            windows_disk: (!other_disk.is_empty()).then(|| input.clone()),
+            other_disks: other_disk,
             image: input,
             drivers: inject,
             to_output: Some(output),

@@ -336,7 +336,7 @@ mod tests {
     /// Neither the command line nor a document can ask for something that the other cannot.
     #[test]
     fn every_option_has_a_key_and_every_key_an_option() {
-        let operands = [("input", "image"), ("output", "to_output"), ("inject", "drivers")];
+        let operands = [("input", "image"), ("output", "to_output"), ("inject", "drivers"), ("other_disk", "image")];
         let convert = options("convert").into_iter().map(|option| {
             let operand = operands.iter().find(|(operand, _)| *operand == option);
             operand.map_or(option, |(_, key)| (*key).to_owned())

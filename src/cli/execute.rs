@@ -9,6 +9,7 @@ use super::{Progress, Ui};
 use crate::error::{Kind, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
+use crate::job::report::RemovalRecord;
 use crate::job::{self, Destination, InjectRequest, Observer, Report};
 
 /// Runs an injection.
@@ -100,9 +101,10 @@ fn show_outcome(report: &Report, ui: &Ui) {
     if let Some(windows) = &report.virtio.windows {
         ui.done(&format!("Windows:  {} (build {}, {})", windows.product, windows.build, windows.arch));
     }
-    match &report.run.plan {
-        Some(plan) => ui.done(&format!("Plan:     {} (sha256 {})", plan.path, plan.sha256)),
-        None => {
+    match (&report.run.plan, &report.removal) {
+        (_, Some(removal)) => show_removal(removal, ui),
+        (Some(plan), None) => ui.done(&format!("Plan:     {} (sha256 {})", plan.path, plan.sha256)),
+        (None, None) => {
             let staged: Vec<&str> = report.virtio.packages_staged.iter().map(|p| p.service.as_str()).collect();
             ui.done(&format!("Packages: {}", staged.join(", ")));
         }
@@ -126,6 +128,21 @@ fn show_outcome(report: &Report, ui: &Ui) {
         if let Some(sum) = &report.run.output_sha256 {
             ui.answer(&escape(&format!("{sum}  {output}")));
         }
+    }
+}
+
+/// Shows what a removal takes out of the guest, what it leaves, and from which disks the guest boots.
+fn show_removal(removal: &RemovalRecord, ui: &Ui) {
+    for what in &removal.removed {
+        ui.done(&format!("Removed:  {what}"));
+    }
+    for item in &removal.left {
+        ui.done(&format!("Left:     {} ({})", item.what, item.reason));
+    }
+    if !removal.boots_before.is_empty() {
+        let listed = |disks: &[String]| if disks.is_empty() { "no disk".to_owned() } else { disks.join(", ") };
+        ui.done(&format!("Before:   boots from {}", listed(&removal.boots_before)));
+        ui.done(&format!("After:    boots from {}", listed(&removal.boots_after)));
     }
 }
 

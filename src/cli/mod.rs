@@ -20,6 +20,7 @@ mod plan;
 mod progress;
 mod recover;
 mod reg;
+mod remove;
 mod request;
 mod signals;
 mod undo;
@@ -81,6 +82,8 @@ enum Command {
     /// What something else has written to other places of the image since stays; if it has written to a place that the
     /// edit wrote, the undo is refused with the list, and nothing is touched.
     Undo(undo::Args),
+    /// Take out of the Windows in an image what winject put into it, also after the guest has run
+    Remove(remove::Args),
     /// Show the partitions and the Windows of an image, and whether it can be edited
     Inspect(inspect::Args),
     /// Check whether the Windows in an image will boot from a virtio disk, and say why
@@ -152,6 +155,7 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::Plan(args)) => plan::run(args, ui),
         Some(Command::Apply(args)) => apply::run(args, ui),
         Some(Command::Undo(args)) => undo::run(args, ui),
+        Some(Command::Remove(args)) => remove::run(args, ui),
         Some(Command::Inspect(args)) => inspect::run(args, ui),
         Some(Command::Check(args)) => check::run(args, ui),
         Some(Command::Drivers(args)) => drivers::run(args, ui),

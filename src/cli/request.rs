@@ -226,6 +226,7 @@ mod tests {
             "--format vdi",
             "--allow-path base",
             "--disk d.vmdk",
+            "--other-disk boot.vmdk",
             "--definitions defs.yaml",
             "--partition 2",
             "--registration full",

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::disks::{open_disk, refuse_one_chain};
+use super::disks::{open_briefly, refuse_one_chain};
 use super::locate::{no_windows, search_folders, search_installations};
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
@@ -78,7 +78,7 @@ pub(super) fn choose_disk(
 }
 
 /// The same request with this one of its disks as the image.
-pub(super) fn with_windows_on(request: &InjectRequest, index: usize) -> InjectRequest {
+fn with_windows_on(request: &InjectRequest, index: usize) -> InjectRequest {
     let mut others: Vec<PathBuf> = all(request).cloned().collect();
     let image = if index < others.len() { others.remove(index) } else { request.image.clone() };
     others.sort_by(|a, b| (a.file_name(), a).cmp(&(b.file_name(), b)));
@@ -93,7 +93,7 @@ fn search(request: &InjectRequest, disks: &[&PathBuf], observer: &dyn Observer, 
     let mut reasons: Vec<Error> = Vec::new();
     for (index, path) in disks.iter().enumerate() {
         request.cancel.check()?;
-        let stage = open_disk(request, path)?;
+        let stage = open_briefly(request, path)?;
         for (other, known) in &opened {
             refuse_one_chain((other, known.image()), (path, stage.image()))?;
         }
@@ -137,8 +137,8 @@ fn none_has_windows(reasons: Vec<Error>) -> Error {
     let kind = first.map_or(Kind::NotWindows, Error::kind);
     let hint =
         first.and_then(Error::hint_text).unwrap_or("is the disk that Windows is installed on among them?").to_owned();
-    let list: Vec<String> = reasons.iter().map(|error| format!("\n  {error}")).collect();
-    Error::new(kind, Layer::Job, format!("no Windows found on any of the disks:{}", list.concat())).hint(hint)
+    let list: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    Error::new(kind, Layer::Job, format!("no Windows found on any of the disks: {}", list.join("; "))).hint(hint)
 }
 
 fn several_have_windows<'a>(disks: impl Iterator<Item = (&'a Path, &'a Stage, &'a PartitionTable)>) -> Error {
@@ -153,5 +153,5 @@ fn several_have_windows<'a>(disks: impl Iterator<Item = (&'a Path, &'a Stage, &'
         list.extend(known.chain(faults).map(|(number, text)| format!("{chosen} --partition {number}: {text}")));
     }
     Error::refused(Layer::Job, format!("{count} of the disks hold a Windows"))
-        .hint(format!("choose one (each disk is named all the same):\n  {}", list.join("\n  ")))
+        .hint(format!("name all disks, and choose one: {}", list.join("; ")))
 }

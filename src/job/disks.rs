@@ -42,7 +42,7 @@ impl OtherDisk {
     /// # Errors
     /// When it cannot be opened or read, is in use or half written by an interrupted run.
     pub(super) fn open(request: &InjectRequest, path: &Path, report: &mut Report) -> Result<Self> {
-        let mut stage = open_cached(request, path, OTHER_READ_CACHE_BYTES)?;
+        let mut stage = open_briefly(request, path)?;
         stage.record_reads();
         let name = disk_name(request, path);
         let table = read_table(&stage, &name, report).map_err(|error| error.path(path.display().to_string()))?;
@@ -84,9 +84,14 @@ impl OtherDisk {
     }
 }
 
-/// Opens the disk of this path as a request says.
+/// Opens the disk of this path as a request says, to be inspected and edited.
 pub(super) fn open_disk(request: &InjectRequest, path: &Path) -> Result<Stage> {
     open_cached(request, path, READ_CACHE_BYTES)
+}
+
+/// The same for a disk of which little is read.
+pub(super) fn open_briefly(request: &InjectRequest, path: &Path) -> Result<Stage> {
+    open_cached(request, path, OTHER_READ_CACHE_BYTES)
 }
 
 fn open_cached(request: &InjectRequest, path: &Path, read_cache_bytes: u64) -> Result<Stage> {

@@ -5,6 +5,7 @@ use crate::drivers::{Category, Selection, SignatureLevel};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::partition::Partition;
 use crate::plan::saved::Expects;
+use crate::plan::verify::Absent;
 use crate::windows::{BootCheck, Bus, Code, Finding, Guest};
 
 /// What the boot check of a staged disk has to show.
@@ -16,6 +17,23 @@ pub(super) struct Expectation {
     pub boots_from_any: Option<NoStorage>,
     /// What a boot driver's signature must prove.
     pub signatures: SignatureLevel,
+    /// What must not be on the volume.
+    pub absent: Absent,
+    /// Set if the guest has to boot from some disk still: from which it boots without the changes.
+    pub keeps_booting: Option<BootsNow>,
+}
+
+/// The disks from which a guest boots, in words: the virtio buses, and emulated disks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct BootsNow(pub Vec<String>);
+
+impl BootsNow {
+    /// Takes it from the boot check's answers for all buses.
+    pub(super) fn of(answers: &[BootCheck]) -> Self {
+        let virtio = answers.iter().filter(|answer| answer.boots).map(|answer| answer.bus.name().to_owned());
+        let emulated = answers.iter().find(|answer| answer.boots_from_emulated_disk());
+        Self(virtio.chain(emulated.map(|_| "emulated disk (SATA, IDE or NVMe)".to_owned())).collect())
+    }
 }
 
 /// Why the changes bring no storage driver.
@@ -45,6 +63,8 @@ impl Expectation {
             boots_from: wanted.into_iter().filter(|(_, service)| has(service)).map(|(bus, _)| bus).collect(),
             boots_from_any: (!has_storage && !request.packages_only).then(no_storage),
             signatures: request.policy.signature,
+            absent: Absent::default(),
+            keeps_booting: None,
         }
     }
 
@@ -58,7 +78,21 @@ impl Expectation {
             boots_from: Bus::ALL.into_iter().filter(is_named).collect(),
             boots_from_any: expects.boots_from_any.then(no_storage),
             signatures: expects.signature_policy,
+            absent: Absent::default(),
+            keeps_booting: None,
         }
+    }
+
+    /// What a removal has to show: nothing of `absent` is there, and a guest that booted from anything still does, unless
+    /// the user allows the opposite.
+    pub(super) fn of_removal(
+        before: BootsNow,
+        allow_unbootable: bool,
+        absent: Absent,
+        signatures: SignatureLevel,
+    ) -> Self {
+        let keeps_booting = (!allow_unbootable && !before.0.is_empty()).then_some(before);
+        Self { boots_from: Vec::new(), boots_from_any: None, signatures, absent, keeps_booting }
     }
 
     /// The same for a document.
@@ -74,10 +108,20 @@ impl Expectation {
     ///
     /// # Errors
     /// [`Kind::Verify`] when the guest would not boot from a bus that it has to boot from, [`Kind::Damaged`] when that is
-    /// for a reason that was there before; [`Kind::Drivers`] when it gets no storage driver and boots from no bus.
+    /// for a reason that was there before; [`Kind::Refused`] when it booted, and would not any more; [`Kind::Drivers`] when it gets no storage driver and boots from no bus.
     pub(super) fn compare(&self, answers: &[BootCheck], partition: &Partition) -> Result<()> {
         if let Some(answer) = answers.iter().find(|answer| !answer.boots && self.boots_from.contains(&answer.bus)) {
             return Err(does_not_boot(answer).path(partition.label()));
+        }
+        if let Some(BootsNow(before)) = self.keeps_booting.as_ref().filter(|_| BootsNow::of(answers).0.is_empty()) {
+            let what = format!(
+                "cannot remove the drivers: the guest would boot from no disk any more; now it boots from {}",
+                before.join(", ")
+            );
+            return Err(Error::refused(Layer::Job, what).path(partition.label()).hint(
+                "nothing was written; winject check IMAGE shows the whole boot chain; --allow-unbootable removes it all \
+                 the same",
+            ));
         }
         let Some(NoStorage { reason, media }) = &self.boots_from_any else { return Ok(()) };
         if answers.iter().any(|answer| answer.boots) {

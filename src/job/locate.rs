@@ -161,7 +161,7 @@ fn the_only<T>(mut search: Search<T>, describe: impl Fn(&T) -> String) -> Result
             search.found.push(last);
             let list: Vec<String> = search.found.iter().map(describe).collect();
             Err(Error::refused(Layer::Job, format!("the disk holds {} Windows installations", list.len()))
-                .hint(format!("choose one:\n  {}", list.join("\n  "))))
+                .hint(format!("choose one: {}", list.join("; "))))
         }
         (None, _) => Err(no_windows(search)),
     }

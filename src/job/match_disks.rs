@@ -62,15 +62,13 @@ pub(super) fn match_disks(
 
 fn wrong_count(plan: &SavedPlan, request: &InjectRequest) -> Error {
     let (planned, given) = (1 + plan.document().others.len(), 1 + request.other_disks.len());
-    let names = std::iter::once(&plan.document().image).chain(plan.document().others.iter().map(|other| &other.name));
-    let options: Vec<String> = names
-        .map(|name| {
-            format!(" --image {}", name.as_ref().map_or("IMAGE".into(), |name| shell_argument(name.as_ref(), "IMAGE")))
-        })
-        .collect();
+    let images = match plan.disks_in_its_folder() {
+        Ok(paths) => paths.iter().map(|path| format!(" --image {}", shell_argument(path, "IMAGE"))).collect(),
+        Err(_) => " --image IMAGE".repeat(planned),
+    };
     let path = shell_argument(plan.path(), "PLAN.json");
     Error::new(Kind::Usage, Layer::Job, "cannot apply the plan: it was made for another number of disks")
         .path(plan.path().display().to_string())
         .expected_found(planned, given)
-        .hint(format!("name all of them: winject apply {path}{}", options.concat()))
+        .hint(format!("name all of them: winject apply {path}{}", images))
 }

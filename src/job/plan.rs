@@ -75,7 +75,9 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     report.boot = after;
     report.add_boot_disks(&staged.name);
     report.run.bytes_read = staged.bytes_read();
-    let others = std::mem::take(&mut staged.others).into_iter().map(OtherDisk::into_facts).collect::<Result<_>>()?;
+    let others = std::mem::take(&mut staged.others).into_iter().map(OtherDisk::into_facts);
+    let mut others: Vec<OtherDiskFacts> = others.collect::<Result<_>>()?;
+    others.sort_by(|a, b| a.name.cmp(&b.name));
     let reads = ReadSet::of(&reads, &original)?;
     let document = document(request, report, &staged, facts, (reads, others), verdict, steps.into_inner())?;
     // What winject writes itself passes its own judgement, or it is not written.

@@ -120,7 +120,7 @@ pub(super) fn stage_plan(
 
     // Almost every plan edits SYSTEM and SOFTWARE, and the first edit of a hive begins with a survey of all of it.
     let original = stage.original();
-    let inputs = PlanInputs { table: &table, installation: &installation, hives: &hives };
+    let inputs = PlanInputs { table: &table, installation: &installation, hives: &hives, others: &others };
     let survey = || hives.values().map(Hive::survey).collect::<Vec<_>>();
     let owners = || (!request.skip_volume_check).then(|| check_volume(&original, &installation.partition));
     let (surveys, rest) =
@@ -214,7 +214,11 @@ pub(super) fn open_unrecovered(request: &InjectRequest, report: &mut Report) -> 
 }
 
 /// Reads the partition table and finds the Windows to work on.
-fn find_windows(request: &InjectRequest, observer: &dyn Observer, disks: OpenedDisks) -> Result<FoundWindows> {
+pub(super) fn find_windows(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    disks: OpenedDisks,
+) -> Result<FoundWindows> {
     observer.step("Looking for Windows");
     let OpenedDisks { stage, others } = disks;
     let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
@@ -228,6 +232,8 @@ pub(super) struct PlanInputs<'a> {
     pub(super) installation: &'a Installation,
     /// The hives that inspection read.
     pub(super) hives: &'a Hives,
+    /// The disks of the machine without its Windows.
+    pub(super) others: &'a [OtherDisk],
 }
 
 /// A plan, and the volume that it was made for.
@@ -252,7 +258,7 @@ struct DriverPlanner<'a> {
 impl Planner for DriverPlanner<'_> {
     fn plan<'s>(&self, report: &mut Report, inputs: &PlanInputs<'_>, stage: &'s mut Stage) -> Result<Planned<'s>> {
         let Self { request, observer, sources, definitions, saved } = self;
-        let PlanInputs { table, installation, hives } = inputs;
+        let PlanInputs { table, installation, hives, .. } = inputs;
         let guest = &installation.guest;
         observer.step("Choosing drivers");
         let selection =

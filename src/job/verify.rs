@@ -1,6 +1,7 @@
 //! Verification before anything is written: the staged disk is as planned, and boots.
 
 use super::disks::with_boot_disks;
+use super::expectation::BootsNow;
 use super::report::{Report, Validation};
 use super::staging::Staged;
 use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
@@ -26,6 +27,9 @@ impl VerifiedDisk {
             if let Some(first) = machine.buses.first() {
                 machine.bus = first;
             }
+        }
+        if let Some(removal) = &mut report.removal {
+            removal.boots_after = BootsNow::of(&self.boot).0;
         }
         report.validation = Some(self.validation);
         report.boot = self.boot;
@@ -57,6 +61,7 @@ fn compare_with_plan(staged: &Staged, table: &PartitionTable) -> Result<Validati
         let before = PartitionView::new(stage.image(), &installation.partition);
         before.map_or_else(|error| error, |before| plan::blame(&before, *is_marked, error))
     })?;
+    plan::verify_absent(&view, plan, &staged.expectation.absent)?;
     Ok(Validation { success: true, compared })
 }
 

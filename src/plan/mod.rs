@@ -14,4 +14,4 @@ pub use apply::{Applied, apply, apply_edit};
 pub(crate) use change::value_name;
 pub use change::{Access, Change, Content, GuestHive, Step};
 pub use document::Plan;
-pub use verify::{Verified, blame, check_before, check_files_before, verify, verify_files};
+pub use verify::{Absent, Verified, blame, check_before, check_files_before, verify, verify_absent, verify_files};

@@ -16,6 +16,17 @@ pub const DONE: &str = "/hyper2kvm/firstboot.done";
 pub const FAILED: &str = "/hyper2kvm/firstboot.failed";
 /// The job's counter of attempts.
 pub const ATTEMPTS: &str = "/hyper2kvm/firstboot.attempts";
+/// What the job leaves in the folder: its markers, its counter, its working files and the outcome for programs.
+pub const JOB_FILES: [&str; 8] = [
+    DONE,
+    FAILED,
+    ATTEMPTS,
+    "/hyper2kvm/firstboot.tried",
+    "/hyper2kvm/firstboot.rc",
+    "/hyper2kvm/firstboot.out",
+    "/hyper2kvm/firstboot.tmp",
+    "/hyper2kvm/firstboot.json",
+];
 /// The list of what a run put into the guest.
 pub const MANIFEST: &str = "/hyper2kvm/manifest.json";
 /// The service that starts the job.

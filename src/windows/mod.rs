@@ -10,6 +10,7 @@
 //! | packages for the running guest to install, `DevicePath`, the manifest | `staging` |
 //! | the scripts and the service that install them at the first boot | `first_boot` |
 //! | collects the edits, each only where the guest differs | `plan_builder` |
+//! | takes all of it out again | `removal` |
 //! | will the guest boot? | `boot_check` |
 
 mod boot_check;
@@ -23,6 +24,7 @@ mod plan_builder;
 mod record;
 pub mod registration;
 mod registry;
+mod removal;
 mod saved_plan;
 mod saved_steps;
 mod staging;
@@ -39,6 +41,7 @@ pub use record::{
     Record, RegistryRecord, ServiceRecord,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
+pub use removal::{LeftItem, Removal, plan_removal};
 pub use saved_plan::{compare_replaced, load_other_hives};
 pub use saved_steps::saved_steps;
 

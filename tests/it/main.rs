@@ -35,10 +35,11 @@ mod ntfs;
 mod ntfs_check;
 mod partition;
 mod plan;
+mod remove;
 mod windows;
 
 fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in apply, block, cli, convert, disks, drivers, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, windows;];
+tests![in apply, block, cli, convert, disks, drivers, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, remove, windows;];

@@ -207,7 +207,10 @@ impl<'a> Undo<'a> {
         );
         Error::refused(Layer::Block, message)
             .path(self.path.display().to_string())
-            .hint("the image stays as it is; winject undo --forget IMAGE removes the record")
+            .hint(
+                "the image stays as it is; if the guest has run since, winject remove IMAGE takes out what winject put into \
+                 it; winject undo --forget IMAGE removes the record",
+            )
     }
 
     /// Refuses an undo after which a table of the image would refer to clusters that count as free: something that wrote

@@ -9,7 +9,9 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::exit::ExitCode;
 use crate::partition::{Partition, Scheme};
-use crate::windows::{BootCheck, DevicePathRecord, FileRecord, FirstbootRecord, PackageRecord, RegistryRecord};
+use crate::windows::{
+    BootCheck, DevicePathRecord, FileRecord, FirstbootRecord, LeftItem, PackageRecord, RegistryRecord,
+};
 
 /// Version of the JSON form, the value of [`Report::schema`].
 pub const SCHEMA: &str = "winject.report.v1";
@@ -50,6 +52,9 @@ pub struct Report {
     /// Whether the guest boots from each kind of virtio disk, with reasons; left out if it was not checked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub boot: Vec<BootCheck>,
+    /// What a removal took out of the guest, and what it left; left out for other runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removal: Option<RemovalRecord>,
     /// Every edit with its reason, in order; left out until the plan is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes: Option<crate::plan::Plan>,
@@ -114,6 +119,22 @@ pub struct AppliedPlan {
     pub path: String,
     /// SHA-256 of its file, in hexadecimal.
     pub sha256: String,
+}
+
+/// What a removal took out of the guest, and what it left.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct RemovalRecord {
+    /// Whether the guest has a manifest, without which nothing is removed.
+    pub has_manifest: bool,
+    /// What is removed, in words: `driver viostor`, `folders in DevicePath`.
+    pub removed: Vec<String>,
+    /// What stays in the guest, each with the reason.
+    pub left: Vec<LeftItem>,
+    /// The disks from which the guest boots without the removal: `virtio-blk`, `virtio-scsi`, an emulated disk. Empty if
+    /// there is nothing to remove.
+    pub boots_before: Vec<String>,
+    /// The same after the removal, from the boot check of the staged disk.
+    pub boots_after: Vec<String>,
 }
 
 /// The disk and the partition of Windows.

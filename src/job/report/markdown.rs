@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::fields::Report;
+use super::fields::{RemovalRecord, Report};
 use crate::escape::markdown as text;
 
 /// The first line, by which an earlier report is recognised.
@@ -18,10 +18,15 @@ impl Report {
         out.line(&text(&self.summary));
         out.head(self);
         out.windows(self);
-        out.drivers(self);
-        out.registry(self);
-        out.firstboot(self);
-        out.machine(self);
+        match &self.removal {
+            Some(removal) => out.removal(removal),
+            None => {
+                out.drivers(self);
+                out.registry(self);
+                out.firstboot(self);
+                out.machine(self);
+            }
+        }
         out.list("Warnings", &self.virtio.warnings);
         out.list("Notes", &self.virtio.notes);
         out.changes(self);
@@ -129,6 +134,16 @@ impl Page {
         if let Some(paths) = &report.virtio.windows_paths {
             self.fact("Folder", &paths.windows_dir);
         }
+    }
+
+    fn removal(&mut self, removal: &RemovalRecord) {
+        self.list("Removed", &removal.removed);
+        self.section("Left in the guest");
+        let rows = removal.left.iter().map(|item| vec![item.what.clone(), item.reason.clone()]);
+        self.table(&["what", "why"], rows);
+        self.section("Boot");
+        self.fact("Boots before from", &removal.boots_before.join(", "));
+        self.fact("Boots after from", &removal.boots_after.join(", "));
     }
 
     fn drivers(&mut self, report: &Report) {

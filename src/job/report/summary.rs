@@ -1,6 +1,6 @@
 //! The one sentence that a run ends with.
 
-use super::fields::Report;
+use super::fields::{RemovalRecord, Report};
 use crate::partition::Scheme;
 
 impl Report {
@@ -16,6 +16,9 @@ impl Report {
 
     fn outcome_of_image(&self, scheme: Scheme) -> String {
         let windows = self.virtio.windows.as_ref().map_or_else(String::new, |windows| windows.product.clone());
+        if let Some(removal) = &self.removal {
+            return self.removal_outcome(removal, &format!("{windows} ({scheme})"));
+        }
         // What counts is what the boot check found on the staged disk, not what was copied.
         let bound = self.boot.iter().filter(|answer| answer.boots).flat_map(|answer| &answer.routes);
         let mut drivers: Vec<&str> = bound.map(|route| route.service.as_str()).collect();
@@ -34,6 +37,27 @@ impl Report {
             (_, true) => format!("Unchanged: {what} already, nothing was written."),
             (true, false) => format!("Dry run: {what} after this plan; nothing was written."),
             (false, false) => format!("Done: {what}."),
+        }
+    }
+    fn removal_outcome(&self, removal: &RemovalRecord, windows: &str) -> String {
+        if !removal.has_manifest && !self.virtio.unchanged {
+            let done =
+                if self.run.dry_run { "nothing was written" } else { "only the state of the volume was changed" };
+            return format!("Nothing to remove: {windows} has no manifest of winject; {done}.");
+        }
+        if !removal.has_manifest {
+            return format!("Unchanged: {windows} has no manifest of winject, so that there is nothing to remove.");
+        }
+        let left = match removal.left.len() {
+            0 => "nothing is left".to_owned(),
+            1 => "one item is left".to_owned(),
+            count => format!("{count} items are left"),
+        };
+        let what = format!("what winject had put into {windows}; {left}");
+        if self.run.dry_run {
+            format!("Dry run: would remove {what}; nothing was written.")
+        } else {
+            format!("Removed {what}.")
         }
     }
 }

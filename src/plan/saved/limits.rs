@@ -6,6 +6,8 @@ use crate::error::{Error, Kind, Layer};
 pub const PLAN_BYTES_MAX: u64 = 64 << 20;
 /// Most edits of a plan.
 pub const STEPS_MAX: usize = 200_000;
+/// Most values of one key that are edited. The registry looks a value up in a list, so the time grows with its square.
+pub const KEY_VALUES_MAX: usize = 10_000;
 /// Most ranges of a read set; beyond it, the smallest gaps between ranges are counted as read.
 pub const RANGES_MAX: usize = 65_536;
 /// Most disks of a machine, without the one with Windows.

@@ -20,7 +20,7 @@ const DATABASE: &str = "driverdatabase";
 
 /// The scope for one guest. Places are compared in lower case, of ASCII only: Windows takes no letter outside of it for one
 /// of ours, as other tables do (the Kelvin sign for a `k`).
-pub(super) struct Scope {
+pub(crate) struct Scope {
     /// `System32`, in lower case.
     system: String,
     /// `INF`, in lower case.
@@ -28,9 +28,24 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    pub(super) fn new(windows_folder: &str) -> Self {
+    pub(crate) fn new(windows_folder: &str) -> Self {
         let windows = windows_folder.to_ascii_lowercase();
         Self { system: format!("{windows}/system32"), inf: format!("{windows}/inf") }
+    }
+
+    /// Whether winject writes a file of this path.
+    pub(crate) fn allows_file(&self, path: &str) -> bool {
+        self.has_file(path)
+    }
+
+    /// Whether winject writes this value.
+    pub(crate) fn allows_value(hive: GuestHive, key: &str, name: &str) -> bool {
+        has_value(hive, &key.to_ascii_lowercase(), name)
+    }
+
+    /// Whether winject removes this key when it injects.
+    pub(crate) fn allows_removed_key(hive: GuestHive, key: &str) -> bool {
+        has_removable_key(hive, &key.to_ascii_lowercase())
     }
 
     /// Why the edit is out of scope.

@@ -1,19 +1,20 @@
 //! Judgement of a document's edits: names, order, and that they fit together.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::data::Sha256Sum;
 use super::document::PlanDocument;
 use super::edit::{SavedEdit, SavedStep};
 use super::limits::{
-    KEY_DEPTH_MAX, KEY_UNITS_MAX, PATH_UNITS_MAX, REMOVED_KEY_BYTES_MAX, TEXT_BYTES_MAX, VALUE_BYTES_MAX,
-    VALUE_UNITS_MAX, wrong,
+    KEY_DEPTH_MAX, KEY_UNITS_MAX, KEY_VALUES_MAX, PATH_UNITS_MAX, REMOVED_KEY_BYTES_MAX, TEXT_BYTES_MAX,
+    VALUE_BYTES_MAX, VALUE_UNITS_MAX, wrong,
 };
 use super::scope::Scope;
 use crate::error::Result;
 use crate::hive::RegistryData;
 use crate::ntfs::name::problem_with;
-use crate::upcase::upcase;
+use crate::plan::change::GuestHive;
+use crate::upcase::Fold;
 
 type Judged = std::result::Result<(), String>;
 
@@ -35,10 +36,11 @@ pub(super) fn judge_steps(document: &PlanDocument, sizes: &BTreeMap<Sha256Sum, u
     let mut so_far = HashSet::new();
     let mut places = HashSet::new();
     let mut used = HashSet::new();
+    let mut values: HashMap<(GuestHive, String), usize> = HashMap::new();
     for (index, step) in document.steps.iter().enumerate() {
         let judged = judge_step(step, sizes).and_then(|()| scope.judge(&step.edit));
         judged.map_err(|why| wrong(&at(index, step), why))?;
-        let parents = step.edit.path().map(folded);
+        let parents = step.edit.path().map(Fold::folded);
         let is_early =
             parents.as_deref().is_some_and(|path| ancestors(path).any(|p| made.contains(p) && !so_far.contains(p)));
         if is_early {
@@ -51,6 +53,13 @@ pub(super) fn judge_steps(document: &PlanDocument, sizes: &BTreeMap<Sha256Sum, u
         if let SavedEdit::WriteFile { sha256, .. } = &step.edit {
             used.insert(*sha256);
         }
+        if let SavedEdit::SetValue { hive, key, .. } | SavedEdit::DeleteValue { hive, key, .. } = &step.edit {
+            let count = values.entry((*hive, key.folded())).or_default();
+            *count += 1;
+            if *count > KEY_VALUES_MAX {
+                return Err(wrong(&at(index, step), format!("more than {KEY_VALUES_MAX} values of one key")));
+            }
+        }
     }
     match document.files.iter().find(|file| !used.contains(&file.sha256)) {
         Some(file) => Err(wrong(&format!("files: {}", file.sha256), "no edit writes this content")),
@@ -61,14 +70,9 @@ pub(super) fn judge_steps(document: &PlanDocument, sizes: &BTreeMap<Sha256Sum, u
 /// The folder that an edit makes, folded.
 fn made_folder(edit: &SavedEdit) -> Option<String> {
     match edit {
-        SavedEdit::CreateDir { path, .. } => Some(folded(path)),
+        SavedEdit::CreateDir { path, .. } => Some(path.folded()),
         _ => None,
     }
-}
-
-/// A path or name in upper case by the table of Windows, by which it compares them.
-fn folded(text: &str) -> String {
-    String::from_utf16_lossy(&text.encode_utf16().map(upcase).collect::<Vec<_>>())
 }
 
 /// The folders above a path, the innermost first, without the root.
@@ -84,12 +88,12 @@ fn ancestors(path: &str) -> impl Iterator<Item = &str> {
 fn place(edit: &SavedEdit) -> (u8, String, String) {
     let (kind, name) = match edit {
         SavedEdit::Protect { .. } => (1, String::new()),
-        SavedEdit::SetValue { name, .. } | SavedEdit::DeleteValue { name, .. } => (3, folded(name)),
+        SavedEdit::SetValue { name, .. } | SavedEdit::DeleteValue { name, .. } => (3, name.folded()),
         _ => (0, String::new()),
     };
     match edit.key() {
-        Some((hive, key)) => (kind, format!("{hive}\\{}", folded(key)), name),
-        None => (kind, folded(edit.path().unwrap_or_default()), name),
+        Some((hive, key)) => (kind, format!("{hive}\\{}", key.folded()), name),
+        None => (kind, edit.path().unwrap_or_default().folded(), name),
     }
 }
 
@@ -122,7 +126,7 @@ fn judge_step(step: &SavedStep, sizes: &BTreeMap<Sha256Sum, u64>) -> Judged {
 }
 
 /// Why this is not the path of a file: absolute, without names that lead elsewhere.
-pub(super) fn judge_path(path: &str) -> Judged {
+pub(crate) fn judge_path(path: &str) -> Judged {
     require(path.encode_utf16().count() <= PATH_UNITS_MAX, "the path is too long")?;
     let names = path.strip_prefix('/').ok_or("the path is not absolute")?;
     let is_name = |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains(['\0', ':', '\\']);
@@ -139,12 +143,14 @@ fn judge_new_path(path: &str) -> Judged {
     }
 }
 
-fn judge_key(key: &str) -> Judged {
+/// Why this is not the path of a key.
+pub(crate) fn judge_key(key: &str) -> Judged {
     let fits = |name: &str| (1..=KEY_UNITS_MAX).contains(&name.encode_utf16().count()) && !name.contains('\0');
     require(key.split('\\').count() <= KEY_DEPTH_MAX && key.split('\\').all(fits), "not the path of a key")
 }
 
-fn judge_value(name: &str, data: [Option<&RegistryData>; 2]) -> Judged {
+/// Why this is not the name of a value, or its data are larger than winject writes.
+pub(crate) fn judge_value(name: &str, data: [Option<&RegistryData>; 2]) -> Judged {
     let fits = name.encode_utf16().count() <= VALUE_UNITS_MAX && !name.contains('\0');
     require(fits, "not the name of a value")?;
     let fits = data.into_iter().flatten().all(|data| data.bytes.len() <= VALUE_BYTES_MAX);

@@ -1,11 +1,13 @@
 //! Reads everything back that a plan touched, from the first sector on, with readers that share no code with the
 //! writers, and compares it with the plan.
 
+mod absent;
 mod before;
 mod hive_edits;
 pub mod independent;
 mod mismatch;
 mod staged;
 
+pub use absent::{Absent, verify_absent};
 pub use before::{blame, check_before, check_files_before};
 pub use staged::{Verified, verify, verify_files};

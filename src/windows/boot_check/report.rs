@@ -326,6 +326,16 @@ impl BootCheck {
         self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     }
 
+    /// Whether the guest starts from an emulated disk (SATA, IDE, NVMe): an in-box controller starts at boot, and nothing
+    /// outside of the virtio driver keeps Windows from starting.
+    #[must_use]
+    pub fn boots_from_emulated_disk(&self) -> bool {
+        let is_of_windows = |finding: &Finding| {
+            finding.is_of_the_guest() || matches!(finding.code, Code::HiveDamaged | Code::NoWindows)
+        };
+        self.findings.iter().any(|finding| finding.code == Code::InboxController) && !self.failures().any(is_of_windows)
+    }
+
     /// The findings that keep the guest from booting.
     pub fn failures(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| finding.level == Level::Failure)

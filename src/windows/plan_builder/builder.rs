@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::hive::{Hive, RegistryData};
 use crate::ntfs::security::Protected;
 use crate::plan::{Access, Change, Content, GuestHive, Plan, Step};
+use crate::upcase::Fold;
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 use crate::windows::inspect::installation::Hives;
@@ -168,7 +169,7 @@ impl<'a> PlanBuilder<'a> {
         let mut at = String::new();
         for part in path.split('/').filter(|part| !part.is_empty()) {
             at = format!("{at}/{part}");
-            let place = format!("file {}", at.to_lowercase());
+            let place = format!("file {}", at.folded());
             if self.step_index.contains_key(&place) {
                 continue;
             }
@@ -205,7 +206,7 @@ impl<'a> PlanBuilder<'a> {
         content: impl FnOnce() -> Content,
     ) -> Result<Action> {
         self.desired.push(Desired::File { path: path.to_owned(), sha256: crate::hex::encode(&sha256) });
-        let place = format!("file {}", path.to_lowercase());
+        let place = format!("file {}", path.folded());
         let found = self.files.size(path)?;
         if found == Some(size) && self.files.sha256(path)? == Some(sha256) {
             // an earlier request may have wanted something else; the last one counts
@@ -245,7 +246,7 @@ impl<'a> PlanBuilder<'a> {
     /// When the volume is damaged there.
     pub fn remove_file(&mut self, path: &str) -> Result<()> {
         if self.exists(path)? {
-            self.push_step(format!("file {}", path.to_lowercase()), Change::DeleteFile { path: path.to_owned() });
+            self.push_step(format!("file {}", path.folded()), Change::DeleteFile { path: path.to_owned() });
         }
         Ok(())
     }
@@ -255,7 +256,7 @@ impl<'a> PlanBuilder<'a> {
     /// # Errors
     /// When the hive is damaged there.
     pub fn set_value(&mut self, hive: GuestHive, key: &str, name: &str, data: RegistryData) -> Result<Action> {
-        let place = format!("{hive}\\{}:{}", key.to_lowercase(), name.to_lowercase());
+        let place = format!("{hive}\\{}:{}", key.folded(), name.folded());
         let desired = Desired::Value { hive, key: key.to_owned(), name: name.to_owned(), data: data.clone() };
         match self.desired_index.get(&place).and_then(|&at| self.desired.get_mut(at)) {
             Some(earlier) => *earlier = desired,
@@ -284,7 +285,7 @@ impl<'a> PlanBuilder<'a> {
     /// When the hive is damaged there.
     pub fn create_key(&mut self, hive: GuestHive, key: &str) -> Result<()> {
         if registry::find_key(self.hive(hive)?, key)?.is_none() {
-            let place = format!("{hive}\\{}", key.to_lowercase());
+            let place = format!("{hive}\\{}", key.folded());
             self.push_step(place, Change::CreateKey { hive, key: key.to_owned() });
         }
         Ok(())
@@ -297,7 +298,7 @@ impl<'a> PlanBuilder<'a> {
     pub fn remove_value(&mut self, hive: GuestHive, key: &str, name: &str) -> Result<bool> {
         let there = registry::get_value(self.hive(hive)?, key, name)?.is_some();
         if there {
-            let place = format!("{hive}\\{}:{}", key.to_lowercase(), name.to_lowercase());
+            let place = format!("{hive}\\{}:{}", key.folded(), name.folded());
             self.push_step(place, Change::DeleteValue { hive, key: key.to_owned(), name: name.to_owned() });
         }
         Ok(there)
@@ -320,7 +321,7 @@ impl<'a> PlanBuilder<'a> {
     pub fn remove_key_unrecorded(&mut self, hive: GuestHive, key: &str) -> Result<bool> {
         let there = registry::find_key(self.hive(hive)?, key)?.is_some();
         if there {
-            let place = format!("{hive}\\{}", key.to_lowercase());
+            let place = format!("{hive}\\{}", key.folded());
             self.push_step(place, Change::DeleteKey { hive, key: key.to_owned() });
         }
         Ok(there)

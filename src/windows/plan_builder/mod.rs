@@ -3,7 +3,9 @@
 
 mod builder;
 mod desired;
+mod present;
 mod protection;
 
 pub(super) use builder::PlanBuilder;
 pub(super) use desired::Desired;
+pub(super) use present::Present;

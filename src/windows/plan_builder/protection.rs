@@ -5,6 +5,7 @@ use super::builder::PlanBuilder;
 use crate::error::{Error, Layer, Result};
 use crate::ntfs::security::{Protected, is_owned_by_system};
 use crate::plan::{Change, Step};
+use crate::upcase::Fold;
 use crate::windows::guest_paths;
 
 /// Most files and folders of others in our folder that are protected.
@@ -21,7 +22,7 @@ impl PlanBuilder<'_> {
                 .hint("remove it in the guest: what winject puts there runs as the system"));
         }
         if found.descriptor.as_deref() != Some(what.descriptor().as_slice()) {
-            self.push_step(format!("protect {}", path.to_lowercase()), Change::Protect { path: path.to_owned() });
+            self.push_step(format!("protect {}", path.folded()), Change::Protect { path: path.to_owned() });
         }
         Ok(())
     }
@@ -66,9 +67,21 @@ impl PlanBuilder<'_> {
         Ok(())
     }
 
-    fn is_deleted(&self, path: &str) -> bool {
-        let step = self.step_index.get(&format!("file {}", path.to_lowercase())).and_then(|&at| self.steps.get(at));
+    /// Whether the plan removes this file or folder.
+    #[must_use]
+    pub fn is_deleted(&self, path: &str) -> bool {
+        let step = self.step_index.get(&format!("file {}", path.folded())).and_then(|&at| self.steps.get(at));
         matches!(step, Some(Some(Step { change: Change::DeleteFile { .. }, .. })))
+    }
+
+    /// Whether a file of ours is protected as we protect it: what it says can come from the system and administrators
+    /// only.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn is_protected_file(&self, path: &str) -> Result<bool> {
+        let found = self.files.protection(path)?.and_then(|found| found.descriptor);
+        Ok(self.is_trusted(path)? && found.is_some_and(|descriptor| Protected::File.is_met_by(&descriptor)))
     }
 
     /// Whether only the system and administrators can have written this file or folder: its folder is as an earlier run

@@ -51,7 +51,7 @@ pub fn parse_version(record: &[u8]) -> Option<(FileTime, [u16; 4])> {
 }
 
 /// The keys of one package.
-pub(super) struct Keys {
+pub(crate) struct Keys {
     pub inf_files: String,
     pub package: String,
 }
@@ -65,8 +65,13 @@ impl Keys {
     }
 }
 
-/// The INF that serves an id already: active, with its package, service and file in place.
-fn foreign_binding(builder: &PlanBuilder<'_>, id: &str, ours: &str, own_package: &str) -> Result<Option<String>> {
+/// The service of the INF that serves an id already: active, with its package, service and file in place.
+pub(crate) fn foreign_binding(
+    builder: &PlanBuilder<'_>,
+    id: &str,
+    ours: &str,
+    own_package: &str,
+) -> Result<Option<String>> {
     let hive = builder.hive(GuestHive::System)?;
     for (inf, _) in registry::key_values(hive, &format!("{ROOT}\\DeviceIds\\{id}"))? {
         if inf.is_empty() || inf.eq_ignore_ascii_case(ours) {

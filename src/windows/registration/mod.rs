@@ -3,13 +3,14 @@
 mod boot_driver;
 mod critical_devices;
 mod device_ids;
-mod driver_database;
+pub(crate) mod driver_database;
 mod driver_file;
 pub mod full;
 mod inbox_drivers;
-mod minimal;
+pub(crate) mod minimal;
 mod service;
 
 pub(super) use boot_driver::register as register_boot_driver;
+pub(super) use device_ids::without_subsystem;
 pub(super) use full::register::register as register_fully;
 pub(super) use inbox_drivers::{keep_inbox_controllers, remove_boot_chain_overrides};

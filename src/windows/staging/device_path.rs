@@ -28,6 +28,18 @@ pub fn append_folders(current: &str, folders: &[String]) -> String {
     format!("{};{}", current.trim_end_matches(';'), missing.join(";"))
 }
 
+/// `current` without the folders `tops` and those below them; the rest is as it was.
+#[must_use]
+pub fn remove_folders(current: &str, tops: &[String]) -> String {
+    let is_own = |part: &str| {
+        let part = part.trim().trim_end_matches('\\').to_lowercase();
+        tops.iter()
+            .map(|top| top.to_lowercase())
+            .any(|top| part.strip_prefix(top.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('\\')))
+    };
+    current.split(';').filter(|part| !is_own(part)).collect::<Vec<_>>().join(";")
+}
+
 /// Appends the staging folder and those of the packages, as no document says that sub-folders are searched.
 ///
 /// # Errors
@@ -72,5 +84,9 @@ mod tests {
         let odd = "%SystemRoot%\\inf;%systemdrive%\\HYPER2KVM\\drivers\\virtio\\;";
         assert_eq!(append_folders(odd, &stage), odd);
         assert_eq!(append_folders("", &[]), "%SystemRoot%\\inf");
+        assert_eq!(remove_folders(&once, &stage), "%SystemRoot%\\inf");
+        let between =
+            "%systemdrive%\\HYPER2KVM\\drivers\\virtio\\viostor; D:\\a ;;%SystemDrive%\\hyper2kvm\\drivers\\virtio2;";
+        assert_eq!(remove_folders(between, &stage), " D:\\a ;;%SystemDrive%\\hyper2kvm\\drivers\\virtio2;");
     }
 }

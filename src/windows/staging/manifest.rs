@@ -1,51 +1,78 @@
 //! `manifest.json` in the guest lists what a run put there.
 //!
-//! It lists the desired state, not the changes, so that a second run writes the same bytes.
+//! It lists the desired state, not the changes, so that a second run writes the same bytes. `windows/removal` reads it
+//! back.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::hive::RegistryData;
 use crate::windows::plan_builder::Desired;
 use crate::windows::record::Record;
 
-#[derive(Serialize)]
-struct Manifest<'a> {
-    schema: &'static str,
-    tool: &'static str,
-    version: &'static str,
-    files: Vec<File<'a>>,
-    registry: Vec<Value<'a>>,
-    removed_keys: Vec<String>,
-    driver_database: Vec<Invented<'a>>,
+/// Version of the form, the value of [`Manifest::schema`].
+pub const SCHEMA: &str = "winject.manifest.v1";
+
+/// The manifest as JSON has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Always [`SCHEMA`].
+    pub schema: String,
+    /// Name of the program that wrote it.
+    pub tool: String,
+    /// Its version.
+    pub version: String,
+    /// Files with their contents.
+    pub files: Vec<ManifestFile>,
+    /// Registry values with their data.
+    pub registry: Vec<ManifestValue>,
+    /// Keys that must not be there: hive and path.
+    pub removed_keys: Vec<String>,
+    /// Packages in `DriverDatabase`.
+    pub driver_database: Vec<ManifestPackage>,
 }
 
-#[derive(Serialize)]
-struct File<'a> {
-    path: &'a str,
-    sha256: &'a str,
+/// A file of the desired state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestFile {
+    /// Path on the Windows volume.
+    pub path: String,
+    /// SHA-256 of its content, in hexadecimal.
+    pub sha256: String,
 }
 
-#[derive(Serialize)]
-struct Value<'a> {
-    key: String,
-    name: &'a str,
-    data: &'a RegistryData,
+/// A registry value of the desired state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestValue {
+    /// Hive and path of the key: `SYSTEM\ControlSet001\Services\viostor`.
+    pub key: String,
+    /// Name of the value; empty for the default value.
+    pub name: String,
+    /// Type and data.
+    pub data: RegistryData,
 }
 
-#[derive(Serialize)]
-struct Invented<'a> {
-    inf: &'a str,
-    package: &'a str,
-    ids: &'a [String],
+/// A package in `DriverDatabase`, with the device ids that are bound to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestPackage {
+    /// Name of the INF in the guest.
+    pub inf: String,
+    /// Name of the package.
+    pub package: String,
+    /// Device ids.
+    pub ids: Vec<String>,
 }
 
 /// The file's bytes: UTF-8 without a byte-order mark, with CR LF.
 #[must_use]
 pub fn to_bytes(desired_state: &[Desired], record: &Record) -> Vec<u8> {
     let mut manifest = Manifest {
-        schema: "winject.manifest.v1",
-        tool: env!("CARGO_PKG_NAME"),
-        version: env!("CARGO_PKG_VERSION"),
+        schema: SCHEMA.to_owned(),
+        tool: env!("CARGO_PKG_NAME").to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         files: Vec::new(),
         registry: Vec::new(),
         removed_keys: Vec::new(),
@@ -53,15 +80,22 @@ pub fn to_bytes(desired_state: &[Desired], record: &Record) -> Vec<u8> {
     };
     for desired in desired_state {
         match desired {
-            Desired::File { path, sha256 } => manifest.files.push(File { path, sha256 }),
+            Desired::File { path, sha256 } => {
+                manifest.files.push(ManifestFile { path: path.clone(), sha256: sha256.clone() });
+            }
             Desired::Value { hive, key, name, data } => {
-                manifest.registry.push(Value { key: format!("{hive}\\{key}"), name, data });
+                let key = format!("{hive}\\{key}");
+                manifest.registry.push(ManifestValue { key, name: name.clone(), data: data.clone() });
             }
             Desired::AbsentKey { hive, key } => manifest.removed_keys.push(format!("{hive}\\{key}")),
         }
     }
     for done in record.registry_changes.driver_database.iter().filter(|d| !d.ids.is_empty()) {
-        manifest.driver_database.push(Invented { inf: &done.inf, package: &done.package, ids: &done.ids });
+        manifest.driver_database.push(ManifestPackage {
+            inf: done.inf.clone(),
+            package: done.package.clone(),
+            ids: done.ids.clone(),
+        });
     }
     let text = serde_json::to_string_pretty(&manifest).unwrap_or_default();
     format!("{text}\n").replace('\n', "\r\n").into_bytes()
@@ -90,5 +124,7 @@ mod tests {
         assert_eq!(json["registry"][0]["key"], "SYSTEM\\K");
         assert_eq!(json["removed_keys"][0], "SYSTEM\\K\\StartOverride");
         assert!(bytes.ends_with(b"}\r\n"));
+        let read: Manifest = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(read.registry[0].data, RegistryData::dword(0));
     }
 }

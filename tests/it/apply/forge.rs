@@ -41,6 +41,8 @@ pub enum Forgery {
     NoDrivers,
     State(u8),
     Hives(Index),
+    NoOtherDisks,
+    DoubleOtherDisk(Option<String>),
     Volume,
 }
 
@@ -71,7 +73,7 @@ fn path() -> impl Strategy<Value = String> {
             "/Windows/System32/CatRoot",
             "/Windows/System32/CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}",
         ],
-        &["/Windows/System32/config", "/Windows/System32", "/Windows", "/Users", "/", ""],
+        &["/hyper2\u{212a}vm", "/Windows/System32/config", "/Windows/System32", "/Windows", "/Users", "/", ""],
     );
     let names = prop_oneof![
         4 => select(vec!["viostor.sys", "VIOSTOR.SYS", "disk.sys", "new.sys", "oem0.inf", "oem999.inf", "oem7.cat", "a"]),
@@ -80,11 +82,12 @@ fn path() -> impl Strategy<Value = String> {
     ]
     .prop_map(str::to_owned);
     let names = prop_oneof![12 => names, 1 => (240..260_usize).prop_map(|count| format!("{}.sys", "n".repeat(count)))];
-    let twist = mostly(&[""], &["/", "//", "/../x", "/x", ":s", "/.", " ", "K", "K", "long"]);
+    let twist = mostly(&[""], &["/", "//", "/../x", "/x", ":s", "/.", " ", "K", "long", "no name", "no name"]);
     (folders, names, twist).prop_map(|(folder, name, twist)| match twist {
         // Its lower case is a `k`, but not to Windows.
         "K" => format!("{folder}/{name}").replace('k', "\u{212a}"),
         "long" => format!("{folder}{}/{name}", "/a".repeat(480)),
+        "no name" => folder.to_owned(),
         twist => format!("{folder}/{name}{twist}"),
     })
 }
@@ -114,7 +117,11 @@ fn key() -> impl Strategy<Value = (GuestHive, String)> {
             r"Microsoft\Windows\CurrentVersion\Setup\PnpLockdownFiles\new",
             r"Microsoft\SystemCertificates\TrustedPublisher\Certificates\new",
         ],
-        &[r"Microsoft\Windows\CurrentVersion\Run", "Classes", ""],
+        &[
+            r"Microsoft\Windows\CurrentVersion\Run",
+            "Microsoft\\Windows\\CurrentVersion\\Setup\\PnpLoc\u{212a}downFiles\\a",
+            "",
+        ],
     );
     let place = prop_oneof![
         5 => system.prop_map(|key| (System, key)),
@@ -195,6 +202,8 @@ pub fn forgery() -> impl Strategy<Value = Forgery> {
         Just(NoDrivers),
         (0..16_u8).prop_map(State),
         index().prop_map(Hives),
+        Just(NoOtherDisks),
+        proptest::option::of(path()).prop_map(DoubleOtherDisk),
         Just(Volume),
     ];
     prop_oneof![3 => steps, 8 => places, 2 => facts]
@@ -322,6 +331,13 @@ impl Forgery {
                 state.skip_volume_check = bits & 8 == 8;
             }
             Self::Hives(at) => drop(plan.hives.remove(at.index(plan.hives.len()))),
+            Self::NoOtherDisks => plan.others.clear(),
+            Self::DoubleOtherDisk(name) => {
+                if let Some(mut other) = plan.others.first().cloned() {
+                    other.name.clone_from(name);
+                    plan.others.push(other);
+                }
+            }
             Self::Volume => plan.volume.serial.0 ^= 1,
         }
     }

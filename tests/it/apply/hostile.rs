@@ -21,13 +21,15 @@ use winject::{UndoOptions, undo};
 use super::forge::{Break, Forgery, breakage, forgery, mend};
 use super::guest_state::{GuestState, partition_of, read_hive};
 use super::{fail, plan};
+use crate::disks::uefi;
 use crate::inject::{fixture_drivers, folder, names, sha256, succeed, winject, writable_fixture};
 use crate::support;
 
-/// An image with a plan for it.
+/// A disk with a plan for it, perhaps with other disks of its machine.
 struct Subject {
     folder: tempfile::TempDir,
     image: PathBuf,
+    others: Vec<PathBuf>,
     plan: PlanDocument,
     partition: Partition,
     state: GuestState,
@@ -57,11 +59,32 @@ impl Subject {
             inject.arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers());
             succeed(inject.args(["--in-place", "--no-undo", "--registration", form]));
         }
-        let saved = plan(&image, options);
+        Self::planned(folder, image, Vec::new(), options)
+    }
+
+    /// The same guest, with its boot files on another disk.
+    fn on_two_disks() -> Self {
+        let folder = folder();
+        let machine = uefi(folder.path());
+        Self::planned(folder, machine.system, vec![machine.boot], "--registration minimal")
+    }
+
+    fn planned(folder: tempfile::TempDir, image: PathBuf, others: Vec<PathBuf>, options: &str) -> Self {
+        let saved = folder.path().join("plan.json");
+        let mut command = winject();
+        command.arg("plan").arg(&image).args(&others).arg("--drivers").arg(fixture_drivers()).arg("-o").arg(&saved);
+        succeed(command.args(options.split_whitespace()));
         let plan = SavedPlan::read(&saved).unwrap().document().clone();
         std::fs::remove_file(saved).unwrap();
-        let (old, files) = (sha256(&image), names(folder.path()));
-        Self { plan, partition: partition_of(&image), state: GuestState::read(&image), old, files, image, folder }
+        let (partition, state) = (partition_of(&image), GuestState::read(&image));
+        let mut subject = Self { folder, image, others, plan, partition, state, old: String::new(), files: Vec::new() };
+        (subject.old, subject.files) = (subject.hash(), names(subject.folder.path()));
+        subject
+    }
+
+    /// Hashes of all disks.
+    fn hash(&self) -> String {
+        std::iter::once(&self.image).chain(&self.others).map(|path| sha256(path)).collect()
     }
 
     /// Applies what these bytes say, judges the outcome, and takes it back.
@@ -83,7 +106,7 @@ impl Subject {
                 self.require_untouched();
                 Outcome::Refused(error.kind())
             }
-            Ok(_) if sha256(&self.image) == self.old => {
+            Ok(_) if self.hash() == self.old => {
                 self.require_untouched();
                 Outcome::Unchanged
             }
@@ -110,12 +133,13 @@ impl Subject {
                 discard_hibernation: planned.discard_hibernation,
             },
             skip_volume_check: planned.skip_volume_check,
+            other_disks: self.others.clone(),
             ..InjectRequest::new(&self.image, vec![fixture_drivers()], Destination::InPlace, clock)
         }
     }
 
     fn require_untouched(&self) {
-        assert_eq!(sha256(&self.image), self.old, "the image was touched");
+        assert_eq!(self.hash(), self.old, "a disk was touched");
         assert_eq!(names(self.folder.path()), self.files);
     }
 
@@ -159,12 +183,13 @@ impl Subject {
     }
 }
 
-/// Plans that register, that install whole packages, and that remove these again.
+/// Plans that register, that install whole packages, that remove these again, and that are for two disks.
 fn subjects() -> Vec<Subject> {
     vec![
         Subject::new(&[], "--registration minimal"),
         Subject::new(&[], "--registration full"),
         Subject::new(&["full"], "--registration minimal"),
+        Subject::on_two_disks(),
     ]
 }
 

@@ -127,15 +127,19 @@ impl Case {
         on::in_place(host, &mut stage, Path::new(IMAGE), &options).map(|_| ())
     }
 
+    /// The same image after this change, with its undo record; what is to be made of it is what it was.
+    pub fn committed(&self) -> Self {
+        let case = Self { keep_undo: true, ..self.clone() };
+        let host = VirtualHost::new(case.files.clone(), Fault::Never);
+        case.commit(&host).unwrap_or_else(|error| panic!("{}: a run without a fault: {error}", case.name));
+        let files = host.files();
+        assert_eq!(files.keys().collect::<Vec<_>>(), [Path::new(IMAGE), &undo_record()], "{}", case.name);
+        Self { files, old: case.new, new: case.old, ..case }
+    }
+
     /// The same image after this change, with its undo record, and another change of it.
     pub fn next(&self) -> Self {
-        let first = Self { keep_undo: true, ..self.clone() };
-        let host = VirtualHost::new(first.files.clone(), Fault::Never);
-        first.commit(&host).unwrap();
-        let files = host.files();
-        assert_eq!(files.keys().collect::<Vec<_>>(), [Path::new(IMAGE), &undo_record()], "{}", self.name);
-        let seed = self.seed ^ 0x55;
-        Self { files, old: self.new.clone(), ..first }.with_change(seed)
+        self.committed().with_change(self.seed ^ 0x55)
     }
 }
 

@@ -10,7 +10,7 @@ mod made;
 mod matrix;
 mod mutate;
 mod output;
-mod pending;
+pub mod pending;
 mod read;
 mod undo;
 mod undo_crash;

@@ -1,5 +1,5 @@
-//! A run was interrupted, and its journal lies beside the image: whoever comes next, by whatever name and for whatever
-//! purpose, has to see it; and a journal that comes from elsewhere must do no harm.
+//! A run was interrupted, and its journal lies next to the image: the next run has to see it, by whatever name and for
+//! whatever purpose it opens the image; and a journal that comes from elsewhere must do no harm.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
@@ -10,6 +10,7 @@ use winject::internals::block::{Locking, PathPolicy, RealHost, describe, formats
 
 use super::virtual_host::FailingHost;
 use super::*;
+use crate::support::blocks::sha256;
 
 /// Whether there was an interrupted run to deal with. Data files beside the image are allowed to be written.
 fn recover(path: &Path) -> winject::Result<bool> {
@@ -22,8 +23,8 @@ fn allowing(path: &Path) -> PathPolicy {
 }
 
 /// Begins to edit the image at `path` and stops in the middle of writing.
-fn interrupt(path: &Path) {
-    let before = std::fs::read(path).unwrap();
+pub fn interrupt(path: &Path) {
+    let before = sha256(path);
     for steps in 0..200 {
         let mut stage = stage(path);
         let size = stage.len();
@@ -34,7 +35,7 @@ fn interrupt(path: &Path) {
         drop(stage);
         match result {
             Err(error) if error.kind() == Kind::Pending => {
-                if std::fs::read(path).unwrap() != before {
+                if sha256(path) != before {
                     return;
                 }
                 assert!(recover(path).unwrap());
@@ -45,7 +46,7 @@ fn interrupt(path: &Path) {
             }
             Ok(_) => break,
         }
-        assert_eq!(std::fs::read(path).unwrap(), before);
+        assert_eq!(sha256(path), before);
     }
     panic!("never interrupted while writing");
 }

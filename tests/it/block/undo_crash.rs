@@ -20,13 +20,7 @@ struct Undoing {
 }
 
 fn undoings() -> Vec<Undoing> {
-    let undoing = |case: Case| {
-        let case = Case { keep_undo: true, ..case };
-        let host = VirtualHost::new(case.files.clone(), Fault::Never);
-        case.commit(&host).unwrap();
-        let before = case.files[Path::new(IMAGE)].clone();
-        Undoing { case: Case { files: host.files(), old: case.new.clone(), new: case.old.clone(), ..case }, before }
-    };
+    let undoing = |case: Case| Undoing { before: case.files[Path::new(IMAGE)].clone(), case: case.committed() };
     cases().into_iter().map(undoing).collect()
 }
 

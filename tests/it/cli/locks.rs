@@ -1,16 +1,13 @@
 //! Images that other programs use: QEMU's locks, VMware's lock folders, marks in containers.
 
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::answer;
 use crate::inject::{fixture, fixture_drivers, folder, names, sha256, stderr, stdout, succeed, winject};
 use crate::support;
 use winject::internals::block::{Format, HostFiles, Locking, RealHost};
-
-fn answer(folder: &Path, arguments: &[&str]) -> Output {
-    winject().current_dir(folder).args(arguments).output().unwrap()
-}
 
 fn an_image_that_vmware_has_locked_is_refused() {
     let folder = folder();

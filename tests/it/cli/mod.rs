@@ -11,4 +11,12 @@ mod snapshot;
 mod undo;
 mod usage;
 
+use std::path::Path;
+use std::process::Output;
+
+/// What winject answers to these arguments in this folder.
+fn answer(folder: &Path, arguments: &[&str]) -> Output {
+    crate::inject::winject().current_dir(folder).args(arguments).output().unwrap()
+}
+
 tests![in damage, devices, document, files, locks, recover, signals, snapshot, undo, usage;];

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use super::answer;
 use crate::inject::{
     copy, disk_sha256, fixture, fixture_drivers, folder, names, sha256, stderr, stdout, succeed, winject,
 };
@@ -97,7 +98,7 @@ impl Case {
     }
 
     fn winject(&self, arguments: &[&str]) -> Output {
-        winject().current_dir(self.path()).args(arguments).output().unwrap()
+        answer(self.path(), arguments)
     }
 
     /// The edit in place: quick, and with all phases of a long one.
@@ -109,15 +110,24 @@ impl Case {
         command
     }
 
-    /// Runs the edit and kills it at its `n`-th write; whether there was one.
-    fn kill(&self, strace: &Path, n: u32) -> bool {
+    /// Runs the edit under strace with these options; a shell in the background may have signals ignored.
+    pub(super) fn traced(&self, strace: &Path, options: &[&str]) -> Output {
         let edit = self.edit();
-        let mut command = Command::new(strace);
-        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64"]);
-        command.arg("-e").arg(format!("inject=pwrite64:signal=KILL:when={n}"));
+        let mut command = Command::new("env");
+        command.arg("--default-signal").arg(strace).args(["-f", "-qq"]).args(options);
         command.arg(edit.get_program()).args(edit.get_args()).current_dir(self.path());
-        command.env("SOURCE_DATE_EPOCH", "1700000000").env_remove("WINJECT_LOG");
-        !command.output().unwrap().status.success()
+        command.env("SOURCE_DATE_EPOCH", "1700000000").env_remove("WINJECT_LOG").output().unwrap()
+    }
+
+    /// Runs the edit with this signal at the `n`-th call of a system call.
+    pub(super) fn signalled(&self, strace: &Path, signal: &str, call: &str, n: usize) -> Output {
+        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal={signal}:when={n}"));
+        self.traced(strace, &["-o", "/dev/null", "-e", &trace, "-e", &inject])
+    }
+
+    /// Runs the edit and kills it at its `n`-th write; whether there was one.
+    fn kill(&self, strace: &Path, n: usize) -> bool {
+        !self.signalled(strace, "KILL", "pwrite64", n).status.success()
     }
 
     fn journal(&self) -> PathBuf {

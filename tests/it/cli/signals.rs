@@ -7,14 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::recover::Case;
 use crate::block::Random;
-use crate::inject::stderr;
+use crate::inject::{names, stderr};
 use crate::support;
 
 const SOURCE_BYTES: usize = 48 << 20;
-
-fn names(folder: &Path) -> Vec<String> {
-    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
-}
 
 fn convert(source: &Path, output: &Path) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("winject"));
@@ -76,9 +72,7 @@ fn what_a_killed_run_left_is_removed_by_the_next() {
     assert!(convert(&small, &out.join("other.qcow2")).status().unwrap().success());
     assert_eq!(names(&out).len(), 2);
     assert!(convert(&small, &out.join("new.qcow2")).status().unwrap().success());
-    let mut left = names(&out);
-    left.sort();
-    assert_eq!(left, ["new.qcow2", "other.qcow2"]);
+    assert_eq!(names(&out), ["new.qcow2", "other.qcow2"]);
 }
 
 fn ignored_signals_stay_ignored() {
@@ -95,15 +89,6 @@ fn ignored_signals_stay_ignored() {
     assert_eq!(names(&out), ["new.qcow2"]);
 }
 
-/// Runs the edit of the case under strace with these options; a shell in the background may have the signal ignored.
-fn traced(case: &Case, strace: &Path, options: &[&str]) -> std::process::Output {
-    let edit = case.edit();
-    let mut command = Command::new("env");
-    command.arg("--default-signal").arg(strace).args(["-f", "-qq"]).args(options);
-    command.arg(edit.get_program()).args(edit.get_args()).current_dir(case.path());
-    command.env("SOURCE_DATE_EPOCH", "1700000000").env_remove("WINJECT_LOG").output().unwrap()
-}
-
 /// A signal comes at each step of an edit in place: what the message says is what the image holds.
 fn signals_at_every_step(case: &Case) {
     let Some(strace) = support::program("strace") else { return };
@@ -112,15 +97,14 @@ fn signals_at_every_step(case: &Case) {
     let calls = ["pwrite64", "fsync", "fallocate", "unlink"];
     case.reset();
     let trace = format!("trace={}", calls.join(","));
-    assert!(traced(case, &strace, &["-o", log.to_str().unwrap(), "-e", &trace]).status.success());
+    assert!(case.traced(&strace, &["-o", log.to_str().unwrap(), "-e", &trace]).status.success());
     let log = std::fs::read_to_string(log).unwrap();
     let (mut before, mut after) = (0, 0);
     for call in calls {
         let count = log.lines().filter(|line| line.contains(&format!("{call}("))).count();
         for n in 1..=count {
             case.reset();
-            let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=INT:when={n}"));
-            let output = traced(case, &strace, &["-o", "/dev/null", "-e", &trace, "-e", &inject]);
+            let output = case.signalled(&strace, "INT", call, n);
             let (text, image) = (stderr(&output), case.image());
             let place = format!("{call} {n}: {}: {text}", output.status);
             assert_eq!(case.left().len(), case.old.len(), "{place}");

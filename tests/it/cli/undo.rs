@@ -1,16 +1,8 @@
 //! `winject undo`, as it is typed.
 
-use std::path::Path;
-use std::process::Output;
-
-use crate::inject::{
-    copy, disk_sha256, fixture_drivers, folder, names, sha256, stderr, stdout, winject, writable_fixture,
-};
+use super::answer;
+use crate::inject::{copy, disk_sha256, fixture_drivers, folder, names, sha256, stderr, stdout, writable_fixture};
 use winject::internals::block::Format;
-
-fn run(folder: &Path, arguments: &[&str]) -> Output {
-    winject().current_dir(folder).args(arguments).output().unwrap()
-}
 
 fn an_injection_is_taken_back_by_the_command_that_it_prints() {
     for format in [Format::Raw, Format::Qcow2] {
@@ -22,7 +14,7 @@ fn an_injection_is_taken_back_by_the_command_that_it_prints() {
         let old = sha256(&image);
         let drivers = fixture_drivers();
         let inject = ["inject", "win 10.img", "--drivers", drivers.to_str().unwrap(), "--in-place", "--report", "r.md"];
-        let done = run(folder, &inject);
+        let done = answer(folder, &inject);
         assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
         let (edited, disk) = (sha256(&image), disk_sha256(&image));
         let text = stdout(&done);
@@ -33,7 +25,7 @@ fn an_injection_is_taken_back_by_the_command_that_it_prints() {
         let report: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("r.json")).unwrap()).unwrap();
         assert_eq!(report["run"]["undo"], command);
         assert_eq!(names(folder), ["r.json", "r.md", "win 10.img", "win 10.img.winject-undo"]);
-        let tried = run(folder, &["undo", "win 10.img", "--dry-run"]);
+        let tried = answer(folder, &["undo", "win 10.img", "--dry-run"]);
         assert!(tried.status.success() && stdout(&tried).starts_with("Can be undone: "), "{}", stderr(&tried));
         assert_eq!(sha256(&image), edited);
         let program = env!("CARGO_BIN_EXE_winject");
@@ -42,13 +34,13 @@ fn an_injection_is_taken_back_by_the_command_that_it_prints() {
         assert!(undone.status.success() && stdout(&undone).starts_with("Undone: "), "{}", stderr(&undone));
         assert_eq!(sha256(&image), old);
         assert_eq!(names(folder), ["r.json", "r.md", "win 10.img"]);
-        let nothing = run(folder, &["undo", "win 10.img"]);
+        let nothing = answer(folder, &["undo", "win 10.img"]);
         assert_eq!(nothing.status.code(), Some(3));
         assert!(stderr(&nothing).contains("overlay (--output) is undone by deleting it"), "{}", stderr(&nothing));
         // The same once more gives the same.
-        assert!(run(folder, &inject).status.success());
+        assert!(answer(folder, &inject).status.success());
         assert_eq!(disk_sha256(&image), disk);
-        assert!(run(folder, &["undo", "win 10.img", "--forget"]).status.success());
+        assert!(answer(folder, &["undo", "win 10.img", "--forget"]).status.success());
         assert_eq!(names(folder), ["r.json", "r.md", "win 10.img"]);
     }
 }
@@ -59,16 +51,16 @@ fn an_edit_of_the_registry_is_taken_back() {
     let name = image.file_name().unwrap().to_str().unwrap();
     let old = sha256(&image);
     let set = ["reg", "set", name, r"HKLM\SYSTEM\Test", "--value", "x", "--data", "y", "--in-place"];
-    let done = run(folder.path(), &set);
+    let done = answer(folder.path(), &set);
     assert!(done.status.success() && stderr(&done).contains("winject undo"), "{}", stderr(&done));
     // An unchanged image keeps its record.
-    assert!(run(folder.path(), &set).status.success());
-    assert!(run(folder.path(), &["undo", name]).status.success());
+    assert!(answer(folder.path(), &set).status.success());
+    assert!(answer(folder.path(), &["undo", name]).status.success());
     assert_eq!(sha256(&image), old);
-    let done = run(folder.path(), &[&set[..], &["--no-undo"]].concat());
+    let done = answer(folder.path(), &[&set[..], &["--no-undo"]].concat());
     assert!(done.status.success() && !stderr(&done).contains("winject undo"), "{}", stderr(&done));
     assert_eq!(names(folder.path()), [name]);
-    assert_eq!(run(folder.path(), &["undo", name]).status.code(), Some(3));
+    assert_eq!(answer(folder.path(), &["undo", name]).status.code(), Some(3));
 }
 
 /// The journal of a run is found by the name that the run used.
@@ -80,7 +72,7 @@ fn an_image_with_several_names_is_not_written() {
     let other = folder.path().join("b.raw");
     let refused = |arguments: &[&str]| {
         let before = (sha256(&image), names(folder.path()));
-        let output = run(folder.path(), arguments);
+        let output = answer(folder.path(), arguments);
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(3), "{arguments:?}: {text}");
         let (_, command) = text.split_once("this shows: ").expect(&text);
@@ -97,11 +89,11 @@ fn an_image_with_several_names_is_not_written() {
     }
     std::fs::remove_file(&other).unwrap();
     let old = sha256(&image);
-    assert!(run(folder.path(), &inject(name)).status.success());
+    assert!(answer(folder.path(), &inject(name)).status.success());
     std::fs::hard_link(&image, &other).unwrap();
     refused(&["undo", name]);
     std::fs::remove_file(&other).unwrap();
-    assert!(run(folder.path(), &["undo", name]).status.success());
+    assert!(answer(folder.path(), &["undo", name]).status.success());
     assert_eq!(sha256(&image), old);
 }
 
@@ -110,7 +102,7 @@ fn the_names_of_records_are_not_for_outputs() {
     let image = writable_fixture(folder.path(), Format::Raw);
     let name = image.file_name().unwrap().to_str().unwrap();
     copy(&image, &folder.path().join("b.raw"));
-    let done = run(folder.path(), &["convert", name, "b.raw.winject-undo"]);
+    let done = answer(folder.path(), &["convert", name, "b.raw.winject-undo"]);
     assert_eq!(done.status.code(), Some(2), "{}", stderr(&done));
     assert!(stderr(&done).contains("kept for undo journals and records"), "{}", stderr(&done));
 }

@@ -1,7 +1,7 @@
 //! The way from the firmware to Windows over two disks.
 
 use super::{MACHINES, command, edit_gpt, fail, uefi};
-use crate::inject::{copy, folder, sha256, stderr, stdout, succeed, winject};
+use crate::inject::{copy, disk_sha256, fixture_drivers, folder, sha256, stderr, stdout, succeed, winject};
 use crate::support;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,25 @@ fn check_walks_over_all_disks() {
         assert_eq!((code, &one["buses"]), (Some(0), &other["buses"]), "{firmware}");
         assert_eq!(one["image"], machine.system.display().to_string(), "{firmware}");
         assert_eq!(one["buses"][0]["start_disk"], "boot.raw", "{firmware}");
+    }
+}
+
+/// A conversion finds the boot manager on the other disk, and writes what a document makes of the same machine.
+fn a_conversion_reads_the_other_disk() {
+    for (firmware, make) in MACHINES {
+        let folder = folder();
+        let machine = make(folder.path());
+        let (before, drivers) = (sha256(&machine.boot), fixture_drivers());
+        let out = folder.path().join("new.raw");
+        let mut convert = winject();
+        convert.arg("convert").arg(&machine.system).arg(&out).arg("--inject").arg(&drivers);
+        let text = fail(&mut convert, 5, &[&machine.system]);
+        assert!(text.contains("another disk"), "{firmware}: {text}");
+        succeed(convert.arg("--other-disk").arg(&machine.boot));
+        let overlay = folder.path().join("new.qcow2");
+        succeed(&mut command("inject", &machine.in_order(false), &format!("--output {}", overlay.display())));
+        assert_eq!(disk_sha256(&out), disk_sha256(&overlay), "{firmware}");
+        assert_eq!(sha256(&machine.boot), before, "{firmware}");
     }
 }
 
@@ -140,6 +159,7 @@ fn data_disks_do_not_matter() {
 }
 
 tests![
+    a_conversion_reads_the_other_disk,
     real_data_disks_do_not_matter,
     inspect_shows_every_disk,
     check_walks_over_all_disks,

@@ -14,6 +14,7 @@ use std::process::{Command, Output};
 use crate::inject::{copy, fixture_drivers, sha256, stderr, winject, writable_fixture};
 use crate::partition::mbr_sector;
 use crate::support;
+use crate::support::gpt::{ESP, edit_gpt, split_sample};
 use crate::windows::guests::{self, NOW};
 use winject::internals::block::{self, Format};
 use winject::internals::fat::FatVolume;
@@ -22,9 +23,6 @@ use winject::internals::ntfs::CreateOptions;
 use winject::internals::partition::{PartitionView, read};
 
 const SECTOR: u64 = 512;
-/// Numbers of the sample disk's partitions.
-const ESP: usize = 1;
-const WINDOWS: usize = 3;
 
 /// Two disks of a machine.
 #[derive(Debug, Clone)]
@@ -42,40 +40,13 @@ impl Machine {
     }
 }
 
-/// Removes partitions of the sample disk from a raw disk's GPT, and gives the disk another id.
-fn edit_gpt(path: &Path, remove: &[usize], id: Option<u8>) {
-    let file = File::options().read(true).write(true).open(path).unwrap();
-    let last = file.metadata().unwrap().len() / SECTOR - 1;
-    for own in [1, last] {
-        let mut header = [0u8; 92];
-        file.read_exact_at(&mut header, own * SECTOR).unwrap();
-        assert_eq!(&header[..8], b"EFI PART");
-        let at = u64::from_le_bytes(header[72..80].try_into().unwrap()) * SECTOR;
-        let size = u32::from_le_bytes(header[84..88].try_into().unwrap()) as usize;
-        let count = u32::from_le_bytes(header[80..84].try_into().unwrap()) as usize;
-        let mut entries = vec![0u8; count * size];
-        file.read_exact_at(&mut entries, at).unwrap();
-        remove.iter().for_each(|number| entries[(number - 1) * size..number * size].fill(0));
-        file.write_all_at(&entries, at).unwrap();
-        if let Some(id) = id {
-            header[56..72].fill(id);
-        }
-        header[88..92].copy_from_slice(&crc32fast::hash(&entries).to_le_bytes());
-        header[16..20].fill(0);
-        let sum = crc32fast::hash(&header);
-        header[16..20].copy_from_slice(&sum.to_le_bytes());
-        file.write_all_at(&header, own * SECTOR).unwrap();
-    }
-}
-
 /// The sample guest, with its EFI system partition on a disk of its own; both raw.
 pub fn uefi(folder: &Path) -> Machine {
     let whole = writable_fixture(folder, Format::Raw);
     let machine = Machine { system: folder.join("system.raw"), boot: folder.join("boot.raw") };
     copy(&whole, &machine.boot);
     std::fs::rename(&whole, &machine.system).unwrap();
-    edit_gpt(&machine.system, &[ESP], None);
-    edit_gpt(&machine.boot, &[WINDOWS, WINDOWS - 1], Some(0xB0));
+    split_sample(&machine.system, &machine.boot);
     machine
 }
 

@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod blocks;
+pub mod gpt;
 pub mod runner;
 
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::Action;
 
 /// The system's catalogue folder.
-pub(super) const CATALOGUES: &str = "CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}";
+pub(crate) const CATALOGUES: &str = "CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}";
 
 /// The package in the driver store, its INF in `INF`, its catalogue in `CatRoot`.
 pub(super) fn store_files(builder: &mut PlanBuilder<'_>, package: &Package, names: &Names) -> Result<Vec<Action>> {

@@ -43,7 +43,7 @@ fn folder(builder: &PlanBuilder<'_>, package: &str) -> String {
 }
 
 /// Whether a package of the guest was registered by us, not by Windows.
-pub(in super::super) fn is_ours(builder: &PlanBuilder<'_>, package: &str) -> Result<bool> {
+pub(crate) fn is_ours(builder: &PlanBuilder<'_>, package: &str) -> Result<bool> {
     // name.inf_arch_number
     let mut parts = package.rsplitn(3, '_');
     let (Some(hash), Some(_), Some(inf)) = (parts.next(), parts.next(), parts.next()) else { return Ok(false) };

@@ -4,11 +4,11 @@
 //! Which keys, values and types there are was read out of real hives; tests compare with them. What such a record says
 //! about its origin is only what we know: no signer is claimed that was not found in the catalogue.
 
-mod driver_store;
-pub(super) mod earlier;
-mod oem_number;
+pub(crate) mod driver_store;
+pub(crate) mod earlier;
+pub(crate) mod oem_number;
 mod records;
 pub(super) mod register;
-mod services;
+pub(crate) mod services;
 
 pub use records::{Form, Names, Origin, Records, image_path, records, service_values};

@@ -24,13 +24,27 @@ pub(super) fn mark_oem(map: &[u8], n: usize) -> Vec<u8> {
     out
 }
 
+/// An `OemInfMap` without the mark of number `n`, and without the zeros at its end that the mark had needed.
+#[must_use]
+pub(crate) fn unmark_oem(map: &[u8], n: usize) -> Vec<u8> {
+    let mut out = map.to_vec();
+    if let Some(byte) = out.get_mut(n / 8) {
+        *byte &= !(0x80 >> (n % 8));
+    }
+    let is_last = out.len() == n / 8 + 1;
+    while is_last && out.last() == Some(&0) {
+        out.pop();
+    }
+    out
+}
+
 /// Whether number `n` is marked.
 fn is_marked(map: &[u8], n: usize) -> bool {
     map.get(n / 8).is_some_and(|byte| byte & (0x80 >> (n % 8)) != 0)
 }
 
 /// The number of `oemN.inf`.
-pub(super) fn oem_number(oem: &str) -> Option<usize> {
+pub(crate) fn oem_number(oem: &str) -> Option<usize> {
     oem.to_ascii_lowercase().strip_prefix("oem")?.strip_suffix(".inf")?.parse().ok()
 }
 
@@ -86,5 +100,9 @@ mod tests {
         assert_eq!(mark_oem(&[0xe0], 3), [0xf0]);
         assert_eq!(mark_oem(&[0xff], 8), [0xff, 0x80]);
         assert_eq!(mark_oem(&[], 0), [0x80]);
+        assert_eq!(unmark_oem(&[0xf0], 3), [0xe0]);
+        assert_eq!(unmark_oem(&[0xff, 0x80], 8), [0xff]);
+        assert_eq!(unmark_oem(&[0x80], 0), [0u8; 0]);
+        assert_eq!(unmark_oem(&[0xff], 8), [0xff]);
     }
 }

@@ -16,9 +16,11 @@ use crate::windows::registration::service::apply_add_reg;
 /// Kernel and file-system drivers: what plug and play starts without user mode.
 const DRIVER_KINDS: u32 = 3;
 
+/// The key in SOFTWARE with the files that Windows protects.
+pub(crate) const LOCKDOWN_KEY: &str = "Microsoft\\Windows\\CurrentVersion\\Setup\\PnpLockdownFiles";
+
 /// `PnpLockdownFiles`: Windows protects the driver's files against others.
 pub(super) fn protect_files(builder: &mut PlanBuilder<'_>, package: &Package, names: &Names) -> Result<()> {
-    const KEY: &str = "Microsoft\\Windows\\CurrentVersion\\Setup\\PnpLockdownFiles";
     /// `Class` of a file, and of one that the boot loader reads.
     const LOCKDOWN: u32 = 4;
     const LOCKDOWN_BOOT: u32 = 5;
@@ -31,7 +33,7 @@ pub(super) fn protect_files(builder: &mut PlanBuilder<'_>, package: &Package, na
         };
         let sub = file.destination.path.trim_matches('\\').replace('\\', "/");
         let folder = if sub.is_empty() { folder.to_owned() } else { format!("{folder}/{sub}") };
-        let key = format!("{KEY}\\%SystemRoot%/{folder}/{}", file.name);
+        let key = format!("{LOCKDOWN_KEY}\\%SystemRoot%/{folder}/{}", file.name);
         let source = format!(
             "%SystemRoot%\\System32\\DriverStore\\FileRepository\\{}\\{}",
             names.package,

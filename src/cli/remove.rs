@@ -1,0 +1,128 @@
+//! `winject remove`: takes out of a guest what winject put into it.
+
+use std::path::PathBuf;
+
+use super::Ui;
+use super::args::{ChosenDiskArgs, GuestArgs, ImageArgs, PartitionArgs, VolumeCheckArgs};
+use super::execute::carry_out;
+use super::request::InjectSpec;
+use crate::error::Result;
+use crate::exit::ExitCode;
+use crate::job::{self, RemoveOptions};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The manifest in the guest says what winject put there. Each item goes only if it is still as winject wrote it and nothing \
+else in the guest uses it; the output lists what is left, with the reasons. A guest without a manifest is left as it is \
+(exit code 0). As long as the guest has not run, winject undo IMAGE gives the image back byte for byte.
+
+Examples:
+  winject remove win.qcow2 --dry-run
+  winject remove win.qcow2 --in-place --report report.md
+  winject remove win.vmdk --output win-clean.qcow2")]
+pub struct Args {
+    /// Disk image of a Windows that is shut down: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; give all disks of a machine that
+    /// has several, in any order: only the one with Windows is changed
+    #[arg(required = true, value_name = "DISK")]
+    image: Vec<PathBuf>,
+
+    #[command(flatten)]
+    chosen: ChosenDiskArgs,
+
+    /// Change the image itself; a journal in its folder makes an interrupted run undoable, and stays as IMAGE.winject-undo
+    /// for winject undo
+    #[arg(long, conflicts_with_all = ["output", "dry_run"])]
+    in_place: bool,
+
+    /// Keep no undo record after --in-place, and remove an earlier one
+    #[arg(long)]
+    no_undo: bool,
+
+    /// Write the changes to a small new qcow2 file that is backed by the untouched image
+    #[arg(short, long, value_name = "NEW.qcow2", conflicts_with = "dry_run")]
+    output: Option<PathBuf>,
+
+    /// Show what would be removed and what would be left, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Replace an output file that exists
+    #[arg(long)]
+    overwrite: bool,
+
+    /// Remove even if the guest then boots from no disk that a host can offer
+    #[arg(long)]
+    allow_unbootable: bool,
+
+    /// Use this many worker threads [default: as many as are useful]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+
+    #[command(flatten)]
+    source: ImageArgs,
+
+    #[command(flatten)]
+    windows: PartitionArgs,
+
+    /// Write a report: FILE.json is JSON, FILE.md is Markdown and writes FILE.json, too; repeatable
+    #[arg(long, value_name = "FILE")]
+    report: Vec<PathBuf>,
+
+    /// Edit a volume although it is marked dirty (Windows wants to check it)
+    #[arg(long)]
+    allow_dirty: bool,
+
+    /// Discard an unclean NTFS log, and mark the volume so that Windows checks it at the next boot
+    #[arg(long)]
+    discard_ntfs_log: bool,
+
+    /// Discard a hibernated session, and mark the volume so that Windows checks it at the next boot
+    #[arg(long)]
+    discard_hibernation: bool,
+
+    #[command(flatten)]
+    check: VolumeCheckArgs,
+}
+
+impl From<Args> for InjectSpec {
+    fn from(args: Args) -> Self {
+        let Args { image, chosen, in_place, no_undo, output, dry_run, overwrite, threads, source, .. } = args;
+        let guest = GuestArgs {
+            windows: args.windows,
+            report: args.report,
+            allow_dirty: args.allow_dirty,
+            discard_ntfs_log: args.discard_ntfs_log,
+            discard_hibernation: args.discard_hibernation,
+            check: args.check,
+            ..GuestArgs::default()
+        };
+        let mut disks = image.into_iter();
+        Self {
+            image: disks.next().unwrap_or_default(),
+            other_disks: disks.collect(),
+            windows_disk: chosen.windows_disk,
+            in_place,
+            no_undo,
+            output,
+            dry_run,
+            overwrite,
+            threads,
+            source,
+            guest,
+            ..Self::default()
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What is wrong with the request, and those of [`job::remove`].
+pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    let options = RemoveOptions { allow_unbootable: args.allow_unbootable };
+    let spec = InjectSpec::from(args);
+    let request = spec.request()?;
+    let reports = &spec.guest.report;
+    job::check_remove_outputs(&request, reports)?;
+    carry_out(&request, reports, ui, |observer, report| job::remove_into(&request, &options, observer, report))
+}
