@@ -78,7 +78,7 @@ pub(super) fn choose_disk(
 }
 
 /// The same request with this one of its disks as the image.
-pub(super) fn with_windows_on(request: &InjectRequest, index: usize) -> InjectRequest {
+fn with_windows_on(request: &InjectRequest, index: usize) -> InjectRequest {
     let mut others: Vec<PathBuf> = all(request).cloned().collect();
     let image = if index < others.len() { others.remove(index) } else { request.image.clone() };
     others.sort_by(|a, b| (a.file_name(), a).cmp(&(b.file_name(), b)));

@@ -205,6 +205,17 @@ fn a_pending_journal_next_to_any_disk_ends_with_9() {
     assert_eq!(names(folder.path()), ["boot.raw", "system.raw"]);
 }
 
+/// A journal that was never completed is no obstacle: it is removed where the run writes, and left where it reads.
+fn an_unused_journal_is_no_obstacle() {
+    let folder = folder();
+    let machine = uefi(folder.path());
+    for path in [&machine.boot, &machine.system] {
+        std::fs::write(commit::journal_path(path), [0; 8192]).unwrap();
+    }
+    succeed(&mut command("inject", &machine.in_order(false), "--in-place --no-undo"));
+    assert_eq!(names(folder.path()), ["boot.raw", "boot.raw.winject-journal", "system.raw"]);
+}
+
 /// Locks and marks of other programs count on every disk.
 fn a_disk_that_another_process_writes_is_refused() {
     use winject::internals::block::{HostFiles, Locking, RealHost};
@@ -247,5 +258,6 @@ tests![
     a_killed_run_is_recovered_by_the_command_that_it_names,
     an_error_of_the_other_disk_changes_nothing,
     a_pending_journal_next_to_any_disk_ends_with_9,
+    an_unused_journal_is_no_obstacle,
     a_disk_that_another_process_writes_is_refused,
 ];
