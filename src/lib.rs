@@ -35,7 +35,10 @@
 //! # }
 //! ```
 //!
-//! [`inspect()`] only looks, [`undo()`] takes the last edit in place back, [`remove()`] takes out of a guest what winject put there, and [`recover()`] deals with an edit in place that was interrupted. An [`Observer`] is told about progress, a [`Cancel`] stops a job, which then leaves everything
+//! [`plan()`] writes nothing and makes a document of the changes, which others can review; [`apply()`] does exactly what
+//! the document says. [`undo()`] takes an edit in place back, [`recover()`] deals with one that was interrupted,
+//! [`remove()`] takes out of a guest what winject put there, and [`inspect()`] only looks. An [`Observer`] is told about
+//! progress, a [`Cancel`] stops a job, which then leaves everything
 //! as it was. Every [`Error`] has a [`Kind`] that a program can match on, a place and a remedy.
 //!
 //! # The parts
@@ -87,13 +90,22 @@ pub use error::{Error, Kind, Layer, Place, Result};
 pub use hive::{Hive, KeyId, RegistryData, RegistryValue, ValueType};
 pub use job::report;
 pub use job::{
-    Destination, InjectRequest, Inspection, Observer, RemoveOptions, Report, Silent, StateOverrides, forget_undo,
-    inject, inspect, recover, remove, undo,
+    Destination, InjectRequest, Inspection, Observer, RemoveOptions, Report, SavablePlan, SavedPlan, Silent,
+    StateOverrides, apply, forget_undo, inject, inspect, plan, recover, remove, undo,
 };
 pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
 pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};
 pub use units::ImageOffset;
 pub use windows::{InjectOptions, Registration};
+
+/// The parts of the document of a saved plan.
+pub mod saved_plan {
+    pub use super::plan::saved::{
+        BusVerdict, DiskFacts, DriverFact, Expects, FileFact, FindingFact, FindingLevel, Hex64, HiveFacts, LogFile,
+        OtherDiskFacts, PartitionFacts, PlanDocument, ReadRange, ReadSet, SavedEdit, SavedFile, SavedFileContent,
+        SavedStep, Sha256Sum, StateFacts, Verdict, VolumeFacts, WindowsFacts,
+    };
+}
 
 /// Types that appear in fields and signatures of the items above.
 pub mod types {
@@ -106,7 +118,7 @@ pub mod types {
         CreateOptions, DirectoryEntry, Namespace, NtfsName, RecordNumber, Security, ShortNames, Stat, Times,
     };
     pub use super::partition::{Content, Disk, DiskWrite, PartitionKind, Scheme};
-    pub use super::plan::{Change, Plan, Step};
+    pub use super::plan::{Access, Change, GuestHive, Plan, Step};
     pub use super::units::VolumeOffset;
     pub use super::windows::{BootCheck, Bus, Code, ControlSet, Controller, Finding, Gate, Guest, Level, Route};
 }

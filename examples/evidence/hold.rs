@@ -16,6 +16,8 @@ use crate::scene::{End, Scene, Stage, words};
 const WAIT: Duration = Duration::from_secs(20);
 /// How long winject is held in the middle of its commit, in microseconds.
 const PAUSE: &str = "1500000";
+/// System calls by which a commit ends.
+const ENDS: &str = "unlink,rename,renameat2";
 
 /// The byte of a file that QEMU locks when it writes to it.
 const WRITER_BYTE: u64 = 101;
@@ -89,9 +91,9 @@ impl Hold {
 
     fn winject_first(&self, stage: Stage<'_>, image: &Path, format: &str) -> Result<Side, String> {
         let log = stage.worker.scratch.join("held");
-        // It waits before it removes its journal.
-        let delay = format!("inject=unlink:delay_enter={PAUSE}:when=1");
-        let around = ["strace", "-f", "-qq", "-o", log.to_str().unwrap(), "-e", "trace=unlink", "-e", &delay];
+        // It waits before it removes its journal, or makes it the undo record.
+        let (trace, delay) = (format!("trace={ENDS}"), format!("inject={ENDS}:delay_enter={PAUSE}:when=1"));
+        let around = ["strace", "-f", "-qq", "-o", log.to_str().unwrap(), "-e", &trace, "-e", &delay];
         let (end, refused) = std::thread::scope(|scope| {
             let run = scope.spawn(|| stage.run(&words(&around), &stage.scene.arguments));
             let journal = journal_path(image);

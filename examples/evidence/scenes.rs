@@ -40,6 +40,8 @@ pub fn all(folder: &Path, winject: &Path) -> Vec<Made> {
         maker.device("undo, block device (loop)").map(|scene| undo(scene, &[])),
         maker.qcow2("undo, qcow2").map(|scene| undo(scene, &[])),
         maker.data_file("undo, qcow2, data file").map(|scene| undo(scene, &ALLOW_DATA)),
+        Ok(maker.remove(maker.image("remove, raw", RAW))),
+        maker.qcow2("remove, qcow2").map(|scene| maker.remove(scene)),
         Ok(maker.several_disks("several disks")),
         Ok(maker.apply_to_several_disks("apply, several disks")),
         Ok(maker.hive()),
@@ -130,6 +132,14 @@ impl Maker {
         self.save_plan(&scene, &[RAW, OTHER]);
         scene.is_once = true;
         with(scene, &words(&["apply", "-q", PLAN, "--in-place"]))
+    }
+
+    /// The drivers were injected before.
+    fn remove(&self, scene: Scene) -> Scene {
+        let mut command = Command::new(&self.winject);
+        command.current_dir(&scene.store).args(["inject", "-q", scene.image, "--drivers", &drivers()]);
+        run(command.args(["--registration", "full", "--in-place", "--no-undo"]));
+        with(scene, &words(&["remove", "-q", IMAGE, "--in-place"]))
     }
 
     fn hive(&self) -> Scene {

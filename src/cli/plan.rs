@@ -6,6 +6,7 @@ use super::args::{ChosenDiskArgs, GuestArgs, ImageArgs};
 use super::execute::{Watcher, is_reported, write_reports};
 use super::request::InjectSpec;
 use super::{Ui, signals};
+use crate::cancel::Reached;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
 use crate::host::{Target, TextOutput};
@@ -113,7 +114,7 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
     }
     let watcher = Watcher::new(ui);
     let mut report = Report::of_request(&request);
-    let planned = job::plan(&request, &watcher, &mut report);
+    let planned = job::plan_into(&request, &watcher, &mut report);
     drop(watcher);
     if is_reported(&planned) {
         write_reports(&report, &spec.guest.report, ui)?;
@@ -129,11 +130,15 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
         ui.answer(&review.to_text());
     }
     if let Some(path) = &args.output {
-        if args.bundle {
-            let bundle = job::write_bundle(&planned.document, &planned.plan, path, &signals::cancel())?;
-            ui.note(&format!("bundle written: {}", bundle.display()));
-        }
+        let bundle = match args.bundle {
+            true => Some(job::write_bundle(&planned, path, &request, &report.image_files)?),
+            false => None,
+        };
         write(path, &bytes, args.overwrite, &report.image_files)?;
+        if let Some(bundle) = bundle {
+            ui.note(&format!("bundle written: {}", bundle.folder().display()));
+            bundle.keep();
+        }
         ui.note(&format!("plan written: {} (SHA-256 {})", path.display(), Sha256Sum::of(&bytes)));
     }
     write_reviews(&review, args, &report.image_files, ui)?;
@@ -164,9 +169,14 @@ fn write_reviews(review: &Review, args: &Args, sources: &[PathBuf], ui: &Ui) -> 
 /// Writes a file that no more users may read than `sources`.
 fn write(path: &Path, bytes: &[u8], overwrite: bool, sources: &[PathBuf]) -> Result<()> {
     let target = Target::resolve(path, "the plan")?;
-    let mut file = TextOutput::create(target, sources, overwrite, &signals::cancel())?;
+    let cancel = signals::cancel();
+    // Held until it is noted that the file is there: a signal in between must not be answered with "nothing was changed".
+    let _hold = cancel.hold()?;
+    let mut file = TextOutput::create(target, sources, overwrite, &cancel)?;
     file.write(bytes)?;
-    file.finish()
+    file.finish()?;
+    cancel.reach(Reached::CommitPoint);
+    Ok(())
 }
 
 /// What a review is written as.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::package::PackageFile;
+use super::package::{CACHED_FILE_MAX, PackageFile};
 use super::source::{Source, SourceFile, Sources};
 use crate::error::Result;
 
@@ -22,23 +22,32 @@ struct Indexed<'a> {
 }
 
 impl Indexed<'_> {
-    fn sha256(&mut self) -> Result<[u8; 32]> {
+    /// The hash of the file; with its content, if it is small and was read just now.
+    fn hash(&mut self) -> Result<([u8; 32], Option<Vec<u8>>)> {
         if let Some(known) = self.sha256 {
-            return Ok(known);
+            return Ok((known, None));
         }
         let mut hash = Sha256::new();
-        self.source.stream(&self.file.path, &mut |chunk| hash.update(chunk))?;
-        Ok(*self.sha256.insert(hash.finalize().into()))
+        let content = if self.file.size <= CACHED_FILE_MAX {
+            let content = self.source.read(&self.file.path)?;
+            hash.update(&content);
+            Some(content)
+        } else {
+            self.source.stream(&self.file.path, &mut |chunk| hash.update(chunk))?;
+            None
+        };
+        Ok((*self.sha256.insert(hash.finalize().into()), content))
     }
 
-    fn to_package_file(&self, sha256: [u8; 32]) -> PackageFile {
+    /// `content` stays in memory as long as there is room.
+    fn to_package_file(&self, sha256: [u8; 32], content: Option<Vec<u8>>) -> PackageFile {
         PackageFile {
             name: self.file.name().to_owned(),
             size: self.file.size,
             sha256,
             source: Arc::clone(self.source),
             path: self.file.path.clone(),
-            content: None,
+            content: content.filter(|_| self.source.reserve_cache(self.file.size)).map(Arc::new),
         }
     }
 }
@@ -67,8 +76,9 @@ impl<'a> ContentIndex<'a> {
         candidates.sort_by_key(|&index| !self.is_at(index, hint));
         for index in candidates {
             let Some(candidate) = self.files.get_mut(index) else { continue };
-            if candidate.sha256()? == sha256 {
-                return Ok(Some(candidate.to_package_file(sha256)));
+            let (found, content) = candidate.hash()?;
+            if found == sha256 {
+                return Ok(Some(candidate.to_package_file(sha256, content)));
             }
         }
         Ok(None)
@@ -118,9 +128,16 @@ mod tests {
         assert!(index.show_at("old/viostor.sys").unwrap().ends_with("first/old/viostor.sys"));
         assert_eq!(index.show_at("gone.sys"), None);
 
-        // What is exchanged after the look-up is noticed when it is read.
-        let file = index.find(5, Sha256::digest("moved").into(), "").unwrap().unwrap();
+        // What is exchanged after the look-up is noticed when it is read, or does not matter: it was read before.
+        let large = vec![7; CACHED_FILE_MAX as usize + 1];
+        std::fs::write(second.join("large"), &large).unwrap();
+        let sources = Sources::open(&[&first, &second]).unwrap();
+        let mut index = ContentIndex::new(&sources);
+        let mut find = |content: &[u8]| index.find(content.len() as u64, Sha256::digest(content).into(), "").unwrap();
+        let (small, large) = (find(b"moved").unwrap(), find(&large).unwrap());
         std::fs::write(second.join("vioscsi/vioscsi.sys"), "wrong").unwrap();
-        assert_eq!(file.read().unwrap_err().kind(), Kind::Drivers);
+        std::fs::write(second.join("large"), vec![8; CACHED_FILE_MAX as usize + 1]).unwrap();
+        assert_eq!(small.read().unwrap().as_slice(), b"moved");
+        assert_eq!(large.read().unwrap_err().kind(), Kind::Drivers);
     }
 }

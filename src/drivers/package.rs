@@ -12,6 +12,9 @@ use super::trust::SignatureReport;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hex;
 
+/// The largest file that stays loaded from the choice until it is used, in bytes: nearly all files of drivers.
+pub(super) const CACHED_FILE_MAX: u64 = 1 << 20;
+
 /// One file of a package. The content of a large one stays on the media until [`read`](Self::read).
 #[derive(Debug, Clone, Serialize)]
 pub struct PackageFile {

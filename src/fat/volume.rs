@@ -14,6 +14,31 @@ const FOLDER_BYTES_MAX: u64 = 65_536 * 32;
 /// Most components of a path.
 const DEPTH_MAX: usize = 32;
 
+/// Bytes of the file allocation table that are read at once.
+const TABLE_BYTES_AT_ONCE: u64 = 4096;
+
+/// A part of the file allocation table.
+#[derive(Default)]
+struct TableWindow {
+    /// Offset of the first byte in the table.
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl TableWindow {
+    /// Fills `entry` from the table's byte `at` on; `false` if this part does not have all of it.
+    fn copy(&self, at: u64, entry: &mut [u8]) -> bool {
+        let from = at.checked_sub(self.start).and_then(|from| usize::try_from(from).ok());
+        match from.and_then(|from| self.bytes.get(from..)?.get(..entry.len())) {
+            Some(found) => {
+                entry.copy_from_slice(found);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
 /// A FAT volume, read only.
 #[derive(Debug)]
 pub struct FatVolume<D> {
@@ -85,35 +110,38 @@ impl<D: VolumeRead> FatVolume<D> {
         Ok(Some(at))
     }
 
-    /// The bytes of a cluster chain, at most `limit` of them.
+    /// The bytes of a cluster chain, at most `limit` of them. Neighbouring clusters are read at once.
     fn read_chain(&self, first: u32, limit: u64) -> Result<Vec<u8>> {
         let mut out = Vec::new();
-        let mut cluster = first;
+        let mut table = TableWindow::default();
         let mut links = 0u32;
-        while (out.len() as u64) < limit {
-            let Some(index) = cluster.checked_sub(2).filter(|index| *index < self.geometry.clusters) else {
-                // an empty file has no cluster at all
-                return if out.is_empty() && limit == 0 { Ok(out) } else { Err(damaged("a chain leaves the volume")) };
-            };
-            links += 1;
-            if links > self.geometry.clusters {
-                return Err(damaged("a chain runs in a circle"));
+        let mut at = Some(first);
+        while let Some(start) = at.filter(|_| (out.len() as u64) < limit) {
+            let left = limit - out.len() as u64;
+            let mut count = 0u32;
+            while u64::from(count) * self.geometry.cluster_bytes < left && at == start.checked_add(count) {
+                let cluster = start.saturating_add(count);
+                if !(2..self.geometry.clusters.saturating_add(2)).contains(&cluster) {
+                    return Err(damaged("a chain leaves the volume"));
+                }
+                links += 1;
+                if links > self.geometry.clusters {
+                    return Err(damaged("a chain runs in a circle"));
+                }
+                at = self.next(&mut table, cluster)?;
+                count += 1;
             }
-            let start = self.geometry.data_start + u64::from(index) * self.geometry.cluster_bytes;
-            let length = self.geometry.cluster_bytes.min(limit - out.len() as u64);
+            let place = self.geometry.data_start + u64::from(start.saturating_sub(2)) * self.geometry.cluster_bytes;
+            let length = (u64::from(count) * self.geometry.cluster_bytes).min(left);
             let filled = out.len();
             out.resize(filled + usize::try_from(length).unwrap_or(0), 0);
-            self.volume.read_at(VolumeOffset(start), out.get_mut(filled..).unwrap_or_default())?;
-            match self.next(cluster)? {
-                Some(next) => cluster = next,
-                None => break,
-            }
+            self.volume.read_at(VolumeOffset(place), out.get_mut(filled..).unwrap_or_default())?;
         }
         Ok(out)
     }
 
     /// The next cluster of a chain; `None` at its end.
-    fn next(&self, cluster: u32) -> Result<Option<u32>> {
+    fn next(&self, table: &mut TableWindow, cluster: u32) -> Result<Option<u32>> {
         let cluster = u64::from(cluster);
         let (at, width) = match self.geometry.width {
             Width::Fat12 => (cluster + cluster / 2, 2),
@@ -124,8 +152,18 @@ impl<D: VolumeRead> FatVolume<D> {
             return Err(damaged("the file allocation table is too short"));
         }
         let mut bytes = [0u8; 4];
-        let length = usize::try_from(width).unwrap_or(4);
-        self.volume.read_at(VolumeOffset(self.geometry.fat_start + at), bytes.get_mut(..length).unwrap_or_default())?;
+        let entry = bytes.get_mut(..usize::try_from(width).unwrap_or(4)).unwrap_or_default();
+        if !table.copy(at, entry) {
+            table.start = at - at % TABLE_BYTES_AT_ONCE;
+            let length = TABLE_BYTES_AT_ONCE.min(self.geometry.fat_bytes - table.start);
+            table.bytes.resize(usize::try_from(length).unwrap_or(0), 0);
+            let place = |at: u64| VolumeOffset(self.geometry.fat_start + at);
+            // The damage may be in a part that is not wanted; and an entry may lie across two parts.
+            if self.volume.read_at(place(table.start), &mut table.bytes).is_err() || !table.copy(at, entry) {
+                table.bytes.clear();
+                self.volume.read_at(place(at), entry)?;
+            }
+        }
         let raw = u32::from_le_bytes(bytes);
         let (next, end) = match self.geometry.width {
             Width::Fat12 => ((raw >> (4 * (cluster % 2))) & 0xFFF, 0xFF8),

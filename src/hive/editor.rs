@@ -140,6 +140,11 @@ impl Hive {
         self.cells.bytes().len()
     }
 
+    /// The bytes of the file that was opened; `None` when they are not as they were: edited, or repaired from a log.
+    pub(crate) fn unchanged_bytes(&self) -> Option<&[u8]> {
+        (!self.changed && !self.replayed && !self.half_done).then(|| self.cells.bytes())
+    }
+
     /// The full check, which the first edit runs, as a value: for another thread, while the hive is being read.
     pub(crate) fn survey(&self) -> Survey {
         check::survey(self.cells.bytes())

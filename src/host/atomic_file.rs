@@ -15,6 +15,7 @@ use super::files::{HostFiles, PRIVATE, RealHost};
 use super::folder::folder_of;
 use super::leftover;
 use super::locked_file::LockedFile;
+use super::permissions::common_mode;
 use super::storage::{FileStorage, Storage};
 use super::target::Target;
 use crate::cancel::{Cancel, Hold, Reached};
@@ -22,26 +23,6 @@ use crate::error::{Error, Layer, Result};
 
 /// How many names for a temporary file are tried.
 const NAMES_MAX: u32 = 100;
-
-/// Permissions for a new file in `folder` that is made from `sources`: what each of them allows, never to be executed.
-/// Where the new file's group is another one, its members are among the source's others. The umask comes on top.
-fn common_mode(sources: &[PathBuf], folder: &Path) -> u32 {
-    const SET_GROUP_ID: u32 = 0o2000;
-    let group = match std::fs::metadata(folder) {
-        Ok(meta) if meta.mode() & SET_GROUP_ID != 0 => meta.gid(),
-        _ => rustix::process::getegid().as_raw(),
-    };
-    let mode_of = |file: &PathBuf| {
-        let Ok(meta) = std::fs::metadata(file) else { return PRIVATE };
-        let mode = meta.mode();
-        if meta.gid() == group {
-            return mode;
-        }
-        let others = mode & (mode >> 3) & 0o7;
-        (mode & 0o700) | (others << 3) | others
-    };
-    sources.iter().map(mode_of).fold(0o666, |mode, next| mode & next) | PRIVATE
-}
 
 /// A file that is written under a temporary name in the folder of its target. Dropped before it is finished, it is
 /// removed. Through [`io::Write`] it is written from start to end.

@@ -1,7 +1,10 @@
 //! Folders of paths.
 
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::permissions::common_mode;
 
 /// The folder that holds `path`.
 pub(crate) fn folder_of(path: &Path) -> &Path {
@@ -11,10 +14,20 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Makes sure that a folder is there. Its parent must be.
-pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
-    match std::fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        created => created,
+/// Makes sure that a folder is there, open to no more users than the files `sources`; returns whether it is new. Its
+/// parent must be there.
+pub(crate) fn create_folder(path: &Path, sources: &[PathBuf]) -> io::Result<bool> {
+    let readable = common_mode(sources, folder_of(path));
+    // Who may read a file may also enter the folder.
+    let mode = readable | (readable & 0o444) >> 2;
+    match std::fs::DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
+        Err(error) => Err(error),
     }
+}
+
+/// Removes a folder that is empty.
+pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
+    std::fs::remove_dir(path)
 }

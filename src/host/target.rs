@@ -100,6 +100,25 @@ impl Target {
         refused("too many symbolic links", another)
     }
 
+    /// The output of exactly this name: a symbolic link in its place is refused, of whatever owner.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] when something other than a regular file has the name; [`Kind::Io`] when the host cannot tell.
+    pub(crate) fn of_name(path: &Path, what: &'static str) -> Result<Self> {
+        let target = |existing| Self { what, given: path.to_owned(), path: path.to_owned(), existing };
+        let meta = match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(target(None)),
+            found => found.map_err(target(None).cannot())?,
+        };
+        if !meta.is_file() {
+            let what = format!("cannot write {what}: the name is that of {}", describe(meta.file_type()));
+            return Err(Error::new(Kind::Usage, Layer::Host, what)
+                .path(path.display().to_string())
+                .hint("remove it, or choose another name"));
+        }
+        Ok(target(Some(Existing::Regular(FileId::from(&meta)))))
+    }
+
     /// The path of the file itself.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -150,7 +169,7 @@ impl Target {
             .hint("choose another name, or replace the file with --overwrite")
     }
 
-    pub(super) fn cannot(&self) -> impl Fn(io::Error) -> Error + use<> {
+    pub(crate) fn cannot(&self) -> impl Fn(io::Error) -> Error + use<> {
         let (what, path) = (self.what, self.given.display().to_string());
         move |error| {
             Error::io(Layer::Host, format!("cannot write {what}"), error)

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::disks::OpenedDisks;
+use super::boot_verdict::new_problems;
+use super::disks::{OpenedDisks, disk_name, with_boot_disks};
 use super::expectation::Expectation;
 use super::explain::explain;
 use super::inject::run_staging_job;
@@ -22,9 +23,9 @@ use crate::drivers::{Policy, Sources};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::shell_argument;
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, PartitionTable, PartitionView};
-use crate::plan::saved::{Contents, ImageFacts, WindowsFacts, disk_and_partition_facts};
-use crate::windows::{self, Hives};
+use crate::partition::{self, Partition, PartitionTable, PartitionView};
+use crate::plan::saved::{Contents, ImageFacts, KnownHives, WindowsFacts, disk_and_partition_facts};
+use crate::windows::{self, Bus, CheckOptions, VmDisk};
 
 /// Applies a saved plan. Of the request counts where the image is and how it is read, the destination, the clock, the
 /// overrides (which have to be those of the plan), and `drivers`: media on which the plan's files are found by their
@@ -166,24 +167,61 @@ impl Application<'_> {
 
         let original = stage.original();
         let unchanged = || document.reads.is_unchanged(&original);
-        let (is_unchanged, found) = in_parallel(self.request, unchanged, || self.locate(&stage, &table))?;
-        let (facts, installation, hives) = match (is_unchanged?, found) {
-            (true, found) => found?,
-            (false, Ok((facts, ..))) => return Err(self.stale(document.compare_volume(&facts))),
+        let locate = || locate(&stage, &table, self.request.partition);
+        let (is_unchanged, found) = in_parallel(self.request, unchanged, locate)?;
+        match (is_unchanged?, found) {
+            (true, Ok((installation, hives))) => Ok(FoundWindows { stage, others, table, installation, hives }),
+            // A hive may have changed so that it cannot be read any more.
+            (true, Err(error)) => {
+                let partition = table.partition(document.partition.number)?;
+                let facts = self.facts(&stage, &table, partition, &KnownHives::new());
+                if let Ok(facts) = facts {
+                    self.require_none(document.compare_volume(&facts))?;
+                }
+                Err(error)
+            }
+            (false, Ok((installation, hives))) => {
+                let found = FoundWindows { stage, others, table, installation, hives };
+                Err(self.stale(self.describe_change(&found).unwrap_or_else(|error| vec![error.to_string()])))
+            }
             // The changes are the reason why Windows cannot be found or read any more.
-            (false, Err(error)) => return Err(self.stale(vec![error.to_string()])),
-        };
-        self.require_none(document.compare_volume(&facts))?;
-        Ok(FoundWindows { stage, others, table, installation, hives })
+            (false, Err(error)) => Err(self.stale(vec![error.to_string()])),
+        }
     }
 
-    /// The Windows in the partition of the plan, and everything by which the image is recognised.
-    fn locate(&self, stage: &Stage, table: &PartitionTable) -> Result<(ImageFacts, Installation, Hives)> {
-        let (installation, hives) = locate(stage, table, self.request.partition)?;
-        let Installation { partition, guest } = &installation;
+    /// What has changed in an image that is not as it was read for the plan; empty if it has no name. An error is a change,
+    /// too: the plan was made from an image that could be read.
+    fn describe_change(&self, found: &FoundWindows) -> Result<Vec<String>> {
+        let FoundWindows { stage, others, table, installation: Installation { partition, .. }, hives } = found;
+        let document = self.plan.document();
+        let facts = self.facts(stage, table, partition, &windows::known_hives(hives))?;
+        let differences = document.compare_volume(&facts);
+        if !differences.is_empty() {
+            return Ok(differences);
+        }
+        // What the boot check reads is all that remains, as a rule.
         let volume = Volume::open(PartitionView::new(stage, partition)?, &OpenOptions::read_only())?;
-        let facts = ImageFacts::read(stage, table, partition, &volume, &guest.config_dir());
-        Ok((facts.map_err(|error| error.path(partition.label()))?, installation, hives))
+        let options = CheckOptions { signatures: document.expects.signature_policy };
+        let name = disk_name(self.request, &self.request.image);
+        let answers = with_boot_disks(VmDisk { disk: stage, table, name: &name }, partition, others, |disks| {
+            windows::boot_checks(&volume, Some(disks), &Bus::ALL, &options)
+        })?;
+        let problems = new_problems(&document.verdict.before, &answers);
+        Ok(problems.iter().map(|text| format!("the boot check finds now: {text}")).collect())
+    }
+
+    /// Everything by which the volume of the plan is recognised, except what [`ReadSet`](crate::plan::saved::ReadSet) holds.
+    fn facts(
+        &self,
+        stage: &Stage,
+        table: &PartitionTable,
+        partition: &Partition,
+        known: &KnownHives,
+    ) -> Result<ImageFacts> {
+        let config = &self.plan.document().windows.config;
+        let volume = Volume::open(PartitionView::new(stage, partition)?, &OpenOptions::read_only())?;
+        let facts = ImageFacts::read(stage, table, partition, &volume, config, known);
+        facts.map_err(|error| error.path(partition.label()))
     }
 
     fn require_none(&self, differences: Vec<String>) -> Result<()> {
@@ -196,7 +234,10 @@ impl Application<'_> {
             differences.push("something that the plan was made from has changed on the disk".to_owned());
         }
         let disks = std::iter::once(&self.request.image).chain(&self.request.other_disks);
-        let image = disks.map(|path| shell_argument(path, "IMAGE")).collect::<Vec<_>>().join(" ");
+        let mut image = disks.map(|path| shell_argument(path, "IMAGE")).collect::<Vec<_>>().join(" ");
+        if !self.request.other_disks.is_empty() {
+            image = format!("{image} --windows-disk {}", shell_argument(&self.request.image, "IMAGE"));
+        }
         let drivers = self.request.drivers.first().map(|path| shell_argument(path, "DRIVERS"));
         let drivers = drivers.unwrap_or_else(|| "DRIVERS".to_owned());
         let plan = shell_argument(self.plan.path(), "PLAN.json");
@@ -217,7 +258,9 @@ impl Application<'_> {
 impl Planner for Application<'_> {
     fn plan<'s>(&self, report: &mut Report, inputs: &PlanInputs<'_>, stage: &'s mut Stage) -> Result<Planned<'s>> {
         let document = self.plan.document();
-        let PlanInputs { installation, hives, .. } = inputs;
+        let PlanInputs { table, installation, hives, .. } = inputs;
+        let facts = self.facts(stage, table, &installation.partition, &windows::known_hives(hives))?;
+        self.require_none(document.compare_volume(&facts))?;
         let volume = open_volume(self.request, stage, installation)?;
         let more_hives = windows::load_other_hives(&volume, &installation.guest, hives)?;
         let mut differences = windows::compare_replaced(document, &volume, [hives, &more_hives])?;
@@ -228,7 +271,8 @@ impl Planner for Application<'_> {
         }
         self.require_none(differences)?;
         let plan = document.to_plan(&self.contents)?;
+        report.add_planned_drivers(document);
         report.add_changes(&installation.guest, plan.clone());
-        Ok(Planned { expectation: Expectation::of_document(&document.expects), volume, plan, hives: more_hives })
+        Ok(Planned { expectation: Expectation::of_document(document), volume, plan, hives: more_hives })
     }
 }

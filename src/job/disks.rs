@@ -61,7 +61,7 @@ impl OtherDisk {
         Ok(OtherDiskFacts {
             name: self.path.file_name().and_then(OsStr::to_str).map(str::to_owned),
             disk: self.facts()?,
-            reads: ReadSet::of(&log, &original)?,
+            reads: ReadSet::of(log, &[], &original)?,
         })
     }
 

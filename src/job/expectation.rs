@@ -1,10 +1,11 @@
 //! What the boot check of a staged disk has to show before the disk is written.
 
+use super::boot_verdict::false_claims;
 use super::request::InjectRequest;
 use crate::drivers::{Category, Selection, SignatureLevel};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::partition::Partition;
-use crate::plan::saved::Expects;
+use crate::plan::saved::{BusVerdict, Expects, PlanDocument};
 use crate::plan::verify::Absent;
 use crate::windows::{BootCheck, Bus, Code, Finding, Guest};
 
@@ -17,6 +18,8 @@ pub(super) struct Expectation {
     pub boots_from_any: Option<NoStorage>,
     /// What a boot driver's signature must prove.
     pub signatures: SignatureLevel,
+    /// The answers that a saved plan shows to its reviewer; `None` if there is no such plan.
+    pub claimed: Option<Vec<BusVerdict>>,
     /// What must not be on the volume.
     pub absent: Absent,
     /// Set if the guest has to boot from some disk still: from which it boots without the changes.
@@ -63,14 +66,16 @@ impl Expectation {
             boots_from: wanted.into_iter().filter(|(_, service)| has(service)).map(|(bus, _)| bus).collect(),
             boots_from_any: (!has_storage && !request.packages_only).then(no_storage),
             signatures: request.policy.signature,
+            claimed: None,
             absent: Absent::default(),
             keeps_booting: None,
         }
     }
 
     /// What a saved plan says that the disk has to show. A bus that winject does not know is not expected: a document
-    /// that names one does not pass [`PlanDocument::judge`](crate::plan::saved::PlanDocument::judge).
-    pub(super) fn of_document(expects: &Expects) -> Self {
+    /// that names one does not pass [`PlanDocument::judge`].
+    pub(super) fn of_document(document: &PlanDocument) -> Self {
+        let expects = &document.expects;
         let is_named = |bus: &Bus| expects.boots_from.iter().any(|name| name == bus.name());
         let no_storage =
             || NoStorage { reason: "the plan registers no storage driver".to_owned(), ..NoStorage::default() };
@@ -78,6 +83,7 @@ impl Expectation {
             boots_from: Bus::ALL.into_iter().filter(is_named).collect(),
             boots_from_any: expects.boots_from_any.then(no_storage),
             signatures: expects.signature_policy,
+            claimed: Some(document.verdict.after.clone()),
             absent: Absent::default(),
             keeps_booting: None,
         }
@@ -92,13 +98,14 @@ impl Expectation {
         signatures: SignatureLevel,
     ) -> Self {
         let keeps_booting = (!allow_unbootable && !before.0.is_empty()).then_some(before);
-        Self { boots_from: Vec::new(), boots_from_any: None, signatures, absent, keeps_booting }
+        Self { boots_from: Vec::new(), boots_from_any: None, signatures, claimed: None, absent, keeps_booting }
     }
 
-    /// The same for a document.
-    pub(super) fn to_document(&self) -> Expects {
+    /// The same for a document with these answers: whatever boots with the plan has to boot when it is applied.
+    pub(super) fn to_document(&self, answers: &[BootCheck]) -> Expects {
+        let booting = answers.iter().filter(|answer| answer.boots);
         Expects {
-            boots_from: self.boots_from.iter().map(|bus| bus.name().to_owned()).collect(),
+            boots_from: booting.map(|answer| answer.bus.name().to_owned()).collect(),
             boots_from_any: self.boots_from_any.is_some(),
             signature_policy: self.signatures,
         }
@@ -107,9 +114,14 @@ impl Expectation {
     /// Compares the boot check's answers for all buses with it.
     ///
     /// # Errors
-    /// [`Kind::Verify`] when the guest would not boot from a bus that it has to boot from, [`Kind::Damaged`] when that is
-    /// for a reason that was there before; [`Kind::Refused`] when it booted, and would not any more; [`Kind::Drivers`] when it gets no storage driver and boots from no bus.
+    /// [`Kind::Usage`] when a saved plan shows another verdict. [`Kind::Verify`] when the guest would not boot from a bus that
+    /// it has to boot from, [`Kind::Damaged`] when that is for a reason that was there before; [`Kind::Refused`] when it
+    /// booted, and would not any more; [`Kind::Drivers`] when it gets no storage driver and boots from no bus.
     pub(super) fn compare(&self, answers: &[BootCheck], partition: &Partition) -> Result<()> {
+        let claims = self.claimed.as_ref().map(|claimed| false_claims(claimed, answers)).unwrap_or_default();
+        if !claims.is_empty() {
+            return Err(not_as_claimed(&claims).path(partition.label()));
+        }
         if let Some(answer) = answers.iter().find(|answer| !answer.boots && self.boots_from.contains(&answer.bus)) {
             return Err(does_not_boot(answer).path(partition.label()));
         }
@@ -132,6 +144,15 @@ impl Expectation {
             .path(if media.is_empty() { partition.label() } else { media.clone() })
             .hint("add media with viostor or vioscsi (--drivers virtio-win.iso); --packages-only stages the packages alone"))
     }
+}
+
+/// The read set of a plan is compared first: the image is the one that the plan was made for, so the plan itself is wrong.
+fn not_as_claimed(claims: &[String]) -> Error {
+    let what = format!("cannot apply the plan: it does not do what it says: {}", claims.join("; "));
+    Error::new(Kind::Usage, Layer::Job, what).hint(
+        "nothing was written; find out who changed the plan, or whether another version of winject made it, and make it \
+         again: winject plan IMAGE --drivers DRIVERS -o PLAN.json",
+    )
 }
 
 fn does_not_boot(answer: &BootCheck) -> Error {

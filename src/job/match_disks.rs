@@ -1,6 +1,7 @@
 //! Which disk of a request is which disk of a saved plan: found by content, whatever their names and order.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use super::disks::OtherDisk;
 use super::report::Report;
@@ -34,30 +35,63 @@ pub(super) fn match_disks(
         request.cancel.check()?;
         left.push((path.clone(), OtherDisk::open(request, path, &mut scratch)?));
     }
-    let mut others: Vec<Option<PathBuf>> = Vec::new();
-    for planned in planned {
-        let mut index = None;
-        for (at, (_, disk)) in left.iter().enumerate() {
-            if disk.compare(planned)?.is_empty() {
-                index = Some(at);
-                break;
+    // The disk with Windows first: of another disk a plan knows little, so that a copy of this one may pass for it.
+    let image = left.remove(find_windows(plan, &left)?).0;
+    let mut others: Vec<Option<PathBuf>> = vec![None; planned.len()];
+    for by_name in [true, false] {
+        for (planned, found) in planned.iter().zip(&mut others).filter(|(_, found)| found.is_none()) {
+            for (at, (path, disk)) in left.iter().enumerate() {
+                if (!by_name || has_name(path, planned.name.as_deref())) && disk.compare(planned)?.is_empty() {
+                    *found = Some(left.remove(at).0);
+                    break;
+                }
             }
         }
-        others.push(index.map(|index| left.remove(index).0));
     }
-    let facts = &plan.document().disk;
-    let mut is_image = Vec::new();
-    for (_, disk) in &left {
-        is_image.push(disk.facts()? == *facts);
-    }
-    let index = is_image.iter().position(|is_image| *is_image).unwrap_or(0);
-    let image = if index < left.len() { left.remove(index).0 } else { request.image.clone() };
     let mut left = left.into_iter().map(|(path, _)| path);
     let other_disks = others.into_iter().filter_map(|path| path.or_else(|| left.next())).collect();
     let request = InjectRequest { image, other_disks, windows_disk: None, ..request.clone() };
     report.add_disks(&request);
     observer.image(&request.image);
     Ok(request)
+}
+
+/// Index of the disk that the plan is for: the one that holds all that was read of it, of several such the one with its
+/// name. If none does, the one that is most like it, so that the differences are found there.
+fn find_windows(plan: &SavedPlan, disks: &[(PathBuf, OtherDisk)]) -> Result<usize> {
+    let document = plan.document();
+    let (mut same, mut alike) = (Vec::new(), Vec::new());
+    for (index, (path, disk)) in disks.iter().enumerate() {
+        if disk.facts()? != document.disk {
+            continue;
+        }
+        alike.push((index, path));
+        if document.reads.is_unchanged(&disk.stage.original())? {
+            same.push((index, path));
+        }
+    }
+    let named = |found: &[(usize, &PathBuf)]| {
+        let mut named = found.iter().filter(|(_, path)| has_name(path, document.image.as_deref()));
+        named.next().filter(|_| named.next().is_none()).map(|(index, _)| *index)
+    };
+    match same.as_slice() {
+        [(only, _)] => Ok(*only),
+        [] => Ok(named(&alike).or_else(|| alike.first().map(|(index, _)| *index)).unwrap_or(0)),
+        several => named(several).ok_or_else(|| ambiguous(plan, several)),
+    }
+}
+
+fn has_name(path: &Path, name: Option<&str>) -> bool {
+    name.is_some() && path.file_name().and_then(OsStr::to_str) == name
+}
+
+fn ambiguous(plan: &SavedPlan, disks: &[(usize, &PathBuf)]) -> Error {
+    let names: Vec<String> = disks.iter().map(|(_, path)| path.display().to_string()).collect();
+    let what = format!("cannot tell which disk the plan is for: {} hold the same", names.join(" and "));
+    let name = plan.document().image.as_deref().unwrap_or("the name in the plan");
+    Error::refused(Layer::Job, what)
+        .path(plan.path().display().to_string())
+        .hint(format!("give the disk that Windows starts from the name that the plan has for it, {name}"))
 }
 
 fn wrong_count(plan: &SavedPlan, request: &InjectRequest) -> Error {

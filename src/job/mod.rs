@@ -8,6 +8,7 @@
 //! to a temporary file meanwhile, which is removed when the job fails.)
 
 mod apply;
+mod boot_verdict;
 mod bundle;
 mod check;
 mod choose_disk;
@@ -35,14 +36,14 @@ mod verify;
 mod volume_check;
 
 pub use apply::{apply, apply_into, check_apply_outputs};
-pub use bundle::{check_bundle, write_bundle};
+pub use bundle::{Bundle, check_bundle, write_bundle};
 pub use check::{BootAnswer, check};
 pub use hive_name::HiveName;
 pub use inject::{inject, inject_into, prepare};
 pub use inspect::{Fault, Found as FoundWindows, Inspection, find_guest, inspect};
 pub use locate::{Installation, Search, locate, search_installations};
 pub use outputs::{check_outputs, check_plan_outputs};
-pub use plan::{SavablePlan, plan};
+pub use plan::{SavablePlan, plan, plan_into};
 pub use recover::recover;
 pub use registry::{HiveEdit, HiveRequest, edit_hive, image_files, import_into_image, read_hive};
 pub use remove::{RemoveOptions, check_remove_outputs, remove, remove_into};

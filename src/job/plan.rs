@@ -1,29 +1,35 @@
 //! A plan of an injection as a document. Nothing is written anywhere.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
 
-use serde::Serialize;
-
+use super::boot_verdict::to_verdicts;
 use super::choose_disk::choose_disk;
-use super::disks::{OtherDisk, with_boot_disks};
+use super::disks::{OtherDisk, disk_name, with_boot_disks};
+use super::expectation::Expectation;
 use super::explain::explain;
+use super::locate::Installation;
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
-use super::staging::{Staged, open_image, stage_for_document};
-use super::verify::check_boot_after;
+use super::staging::{
+    DriverPlanner, FoundWindows, PlanInputs, Planned, Planner as _, find_drivers_and_windows, in_parallel, open_image,
+    report_volume_check,
+};
+use super::volume_check::check_volume;
+use crate::block::Stage;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hex;
+use crate::hive::Hive;
+use crate::hive::check::Survey;
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, PartitionTable, PartitionView};
+use crate::partition::PartitionView;
 use crate::plan::saved::{
-    BusVerdict, DriverFact, FindingFact, FindingLevel, ImageFacts, OtherDiskFacts, PlanDocument, ReadSet, SavedFile,
-    SavedFileContent, SavedStep, Sha256Sum, StateFacts, Verdict, WindowsFacts,
+    DriverFact, ImageFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent, SavedStep, Sha256Sum, StateFacts,
+    Verdict, WindowsFacts,
 };
-use crate::plan::{Change, Content, Plan};
-use crate::windows::{self, BootCheck, Bus, CheckOptions, Guest, Level, VmDisk};
+use crate::plan::{self, Change, Content, GuestHive, Plan};
+use crate::windows::{self, BootCheck, BootDisks, Bus, CheckOptions, Guest, KnownGuest, VmDisk};
 
 /// A plan, and what it was made from.
 #[derive(Debug)]
@@ -37,11 +43,37 @@ pub struct SavablePlan {
 }
 
 /// Plans an injection without writing anything, whatever the request's destination. The observer is called on the calling
-/// thread; the report shows how far a failed run came, and is that of a dry run.
+/// thread. The same image, media and options give the same document, byte for byte, at any time and with any number of
+/// threads.
+///
+/// ```no_run
+/// use winject::{Destination, FileTime, InjectRequest, SavedPlan, Silent, apply, plan};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let drivers = vec!["virtio-win.iso".into()];
+/// let mut request = InjectRequest::new("guest.qcow2", drivers, Destination::DryRun, FileTime::now());
+/// let planned = plan(&request, &Silent)?;
+/// std::fs::write("plan.json", planned.document.to_bytes())?;
+///
+/// // Later, when it has been reviewed, maybe on another machine:
+/// let saved = SavedPlan::read("plan.json".as_ref())?;
+/// request.destination = Destination::InPlace;
+/// println!("{}", apply(&saved, &request, &Silent)?.summary);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// Those of [`inject`](super::inject()) except those of writing.
-pub fn plan(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<SavablePlan> {
+pub fn plan(request: &InjectRequest, observer: &dyn Observer) -> Result<SavablePlan> {
+    plan_into(request, observer, &mut Report::of_request(request))
+}
+
+/// Like [`plan`], but fills the caller's report, which is that of a dry run and shows how far a failed run came.
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn plan_into(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<SavablePlan> {
     let outcome = plan_image(request, observer, report).map_err(explain);
     if let Err(error) = &outcome {
         report.fail(error);
@@ -55,69 +87,57 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
         disks.stage.record_reads();
         disks
     });
-    let steps = RefCell::new(Vec::new());
-    let mut staged = stage_for_document(request, observer, report, opened, Some(&steps))?;
-    let reads = staged.stage.take_reads();
-    observer.step("Checking whether the guest boots");
-    let original = staged.stage.original();
-    let table = partition::read(&original)?;
-    let partition = &staged.installation.partition;
-    let volume = Volume::open(PartitionView::new(&original, partition)?, &OpenOptions::read_only())?;
-    let facts = ImageFacts::read(&original, &table, partition, &volume, &staged.plan.config_dir)?;
-    let options = CheckOptions { signatures: staged.expectation.signatures };
-    let disk = VmDisk { disk: &original, table: &table, name: &staged.name };
-    let before = with_boot_disks(disk, partition, &staged.others, |disks| {
-        windows::boot_checks(&volume, Some(disks), &Bus::ALL, &options)
+    let (drivers, found) = find_drivers_and_windows(request, observer, report, opened)?;
+    let FoundWindows { mut stage, others, table, installation, mut hives } = found;
+    let name = disk_name(request, &request.image);
+    report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
+    let original = stage.original();
+    let owners = || (!request.skip_volume_check).then(|| check_volume(&original, &installation.partition));
+    let (owners, planned) = in_parallel(request, owners, || {
+        let survey = || hives.get(&GuestHive::System).map(Hive::survey);
+        let inputs = PlanInputs { table: &table, installation: &installation, hives: &hives, others: &others };
+        let planner = DriverPlanner { request, observer, drivers: &drivers };
+        let draw = || Ok::<_, Error>((draw(&planner, report, &inputs, &mut stage)?, windows::known_hives(&hives)));
+        let (survey, drawn) = in_parallel(request, survey, draw)?;
+        let (drawn, known) = drawn?;
+        observer.step("Checking whether the guest boots");
+        let system = hives.remove(&GuestHive::System).zip(survey);
+        let disk = VmDisk { disk: &stage, table: &table, name: &name };
+        let boot = with_boot_disks(disk, &installation.partition, &others, |disks| {
+            BootBeforeAndAfter::check(request, &stage, disks, &installation, &drawn, system)
+        });
+        Ok::<_, Error>((drawn, known, boot))
     })?;
-    let after = check_after(&staged)?;
-    let verdict =
-        Verdict { before: before.iter().map(bus_verdict).collect(), after: after.iter().map(bus_verdict).collect() };
-    report.boot = after;
-    report.add_boot_disks(&staged.name);
-    report.run.bytes_read = staged.bytes_read();
-    let others = std::mem::take(&mut staged.others).into_iter().map(OtherDisk::into_facts);
-    let mut others: Vec<OtherDiskFacts> = others.collect::<Result<_>>()?;
+    let (drawn, known, boot) = planned?;
+    // Damage of the whole volume says more than what came of it.
+    report_volume_check(owners, report)?;
+    drawn.checked?;
+    let boot = boot?;
+    drawn.expectation.compare(&boot.after, &installation.partition)?;
+
+    let reads = stage.take_reads();
+    let volume = Volume::open(PartitionView::new(&original, &installation.partition)?, &OpenOptions::read_only())?;
+    let config = &drawn.plan.config_dir;
+    let facts = ImageFacts::read(&original, &table, &installation.partition, &volume, config, &known)?;
+    let reads = ReadSet::of(reads, &facts.hashed, &original)?;
+    report.virtio.unchanged = drawn.plan.is_empty() && !drawn.overrides_change;
+    report.boot.clone_from(&boot.after);
+    report.add_boot_disks(&name);
+    let bytes_read = others.iter().map(OtherDisk::bytes_read);
+    report.run.bytes_read = bytes_read.fold(stage.image().bytes_read(), u64::saturating_add);
+    let mut others = others.into_iter().map(OtherDisk::into_facts).collect::<Result<Vec<_>>>()?;
+    // A name that is not Unicode is null in the document.
     others.sort_by(|a, b| a.name.cmp(&b.name));
-    let reads = ReadSet::of(&reads, &original)?;
-    let document = document(request, report, &staged, facts, (reads, others), verdict, steps.into_inner())?;
-    // What winject writes itself passes its own judgement, or it is not written.
-    document.judge().map_err(not_savable)?;
-    Ok(SavablePlan { document, is_empty: report.virtio.unchanged, plan: staged.plan })
-}
-
-/// The boot check of the staged disk, as verification makes it.
-fn check_after(staged: &Staged) -> Result<Vec<BootCheck>> {
-    let table: PartitionTable = partition::read(&staged.stage)?;
-    check_boot_after(staged, &table)
-}
-
-fn not_savable(error: Error) -> Error {
-    Error::new(Kind::Unsupported, Layer::Job, "cannot save the plan: it has a part that saved plans do not allow")
-        .hint("winject inject makes the same changes without a saved plan")
-        .source_error(error)
-}
-
-fn document(
-    request: &InjectRequest,
-    report: &Report,
-    staged: &Staged,
-    facts: ImageFacts,
-    (reads, others): (ReadSet, Vec<OtherDiskFacts>),
-    verdict: Verdict,
-    steps: Vec<SavedStep>,
-) -> Result<PlanDocument> {
-    let guest = &staged.installation.guest;
-    let ImageFacts { disk, partition, volume, hives } = facts;
-    Ok(PlanDocument {
+    let document = PlanDocument {
         schema: PlanDocument::schema(),
         tool: report.run.tool.clone(),
         image: request.image.file_name().and_then(OsStr::to_str).map(str::to_owned),
-        disk,
+        disk: facts.disk,
         others,
-        partition,
-        volume,
-        windows: windows_facts(guest),
-        hives,
+        partition: facts.partition,
+        volume: facts.volume,
+        windows: windows_facts(&installation.guest),
+        hives: facts.hives,
         reads,
         state: StateFacts {
             allow_dirty: request.state.allow_dirty,
@@ -125,14 +145,98 @@ fn document(
             discard_hibernation: request.state.discard_hibernation,
             skip_volume_check: request.skip_volume_check,
         },
-        expects: staged.expectation.to_document(),
-        verdict,
-        drivers: drivers(report),
-        files: files(&staged.plan)?,
-        steps,
-        notes: staged.plan.notes.clone(),
-        warnings: staged.plan.warnings.clone(),
-    })
+        expects: drawn.expectation.to_document(&boot.after),
+        verdict: boot.to_verdict(),
+        drivers: drivers_of(report),
+        files: files(&drawn.plan)?,
+        steps: drawn.steps,
+        notes: drawn.plan.notes.clone(),
+        warnings: drawn.plan.warnings.clone(),
+    };
+    // What winject writes itself passes its own judgement, or it is not written.
+    document.judge().map_err(not_savable)?;
+    Ok(SavablePlan { document, is_empty: report.virtio.unchanged, plan: drawn.plan })
+}
+
+/// A plan that was drawn up, and what is known of it.
+struct Drawn {
+    expectation: Expectation,
+    plan: Plan,
+    /// The edits with what they replace.
+    steps: Vec<SavedStep>,
+    /// Whether what the plan touches was sound before it.
+    checked: Result<()>,
+    /// Whether the user's overrides change the volume, whatever the plan.
+    overrides_change: bool,
+}
+
+/// Draws up the plan. It is not applied to the stage: nothing that the document says needs that, and whoever applies it
+/// verifies the outcome. Only overrides are, to see whether they change anything.
+fn draw(planner: &DriverPlanner<'_>, report: &mut Report, inputs: &PlanInputs<'_>, stage: &mut Stage) -> Result<Drawn> {
+    let Planned { expectation, mut volume, plan, hives } = planner.plan(report, inputs, stage)?;
+    let steps = windows::saved_steps(&volume, [inputs.hives, &hives], &plan)?;
+    let state = planner.request.state;
+    let checked = plan::check_before(volume.device(), &plan, state.any())
+        .map_err(|error| error.path(inputs.installation.partition.label()));
+    volume.apply_overrides()?;
+    volume.flush()?;
+    drop(volume);
+    let overrides_change = stage.drop_unchanged()? > 0;
+    Ok(Drawn { expectation, plan, steps, checked, overrides_change })
+}
+
+/// The boot check's answers for all buses.
+struct BootBeforeAndAfter {
+    before: Vec<BootCheck>,
+    after: Vec<BootCheck>,
+}
+
+impl BootBeforeAndAfter {
+    /// Checks the guest as it is, and as the plan is going to leave it. `system` is its SYSTEM hive with the check of it.
+    fn check(
+        request: &InjectRequest,
+        stage: &Stage,
+        disks: &BootDisks<'_>,
+        installation: &Installation,
+        drawn: &Drawn,
+        system: Option<(Hive, Survey)>,
+    ) -> Result<Self> {
+        let Installation { partition, guest } = installation;
+        let volume = Volume::open(PartitionView::new(stage, partition)?, &OpenOptions::read_only())?;
+        let options = CheckOptions { signatures: drawn.expectation.signatures };
+        let (mut hive, survey) =
+            system.ok_or_else(|| windows::missing_hive(&drawn.plan.hive_path(GuestHive::System)))?;
+        let fault = survey.first_error().cloned();
+        let before = match hive.unchanged_bytes() {
+            Some(system) => {
+                let known = KnownGuest { guest, system, fault: fault.as_ref() };
+                windows::boot_checks_of(&volume, Some(disks), known, &Bus::ALL, &options)?
+            }
+            // Its logs were applied: it is checked as the log's replay is written.
+            None => windows::boot_checks(&volume, Some(disks), &Bus::ALL, &options)?,
+        };
+        if drawn.plan.is_empty() {
+            return Ok(Self { after: before.clone(), before });
+        }
+        let is_edited = drawn.plan.of_hive(GuestHive::System).next().is_some();
+        hive.adopt(survey);
+        let edited = plan::edit_hive(&drawn.plan, GuestHive::System, hive, request.clock)
+            .map_err(|error| error.path(drawn.plan.hive_path(GuestHive::System)))?;
+        // An edited hive has no such fault: the editor refuses a hive that has one.
+        let known = KnownGuest { guest, system: &edited.bytes, fault: fault.as_ref().filter(|_| !is_edited) };
+        let after = windows::boot_checks_of_plan(&volume, &drawn.plan, Some(disks), known, &Bus::ALL, &options)?;
+        Ok(Self { before, after })
+    }
+
+    fn to_verdict(&self) -> Verdict {
+        Verdict { before: to_verdicts(&self.before), after: to_verdicts(&self.after) }
+    }
+}
+
+fn not_savable(error: Error) -> Error {
+    Error::new(Kind::Unsupported, Layer::Job, "cannot save the plan: it has a part that saved plans do not allow")
+        .hint("winject inject makes the same changes without a saved plan")
+        .source_error(error)
 }
 
 /// What a document says of a Windows.
@@ -146,7 +250,7 @@ pub(super) fn windows_facts(guest: &Guest) -> WindowsFacts {
     }
 }
 
-fn drivers(report: &Report) -> Vec<DriverFact> {
+fn drivers_of(report: &Report) -> Vec<DriverFact> {
     let virtio = &report.virtio;
     let registered = |service: Option<&String>| {
         let copied =
@@ -187,28 +291,4 @@ fn saved_content(content: &Content) -> Result<SavedFileContent> {
         Ok(text) => SavedFileContent::Text(text.to_owned()),
         Err(_) => SavedFileContent::Hex(hex::encode(&bytes)),
     })
-}
-
-fn bus_verdict(answer: &BootCheck) -> BusVerdict {
-    let findings = answer.findings.iter().map(|finding| FindingFact {
-        gate: word(&finding.gate),
-        level: match finding.level {
-            Level::Good => FindingLevel::Good,
-            Level::Note => FindingLevel::Note,
-            Level::NotJudged => FindingLevel::NotJudged,
-            Level::Warning => FindingLevel::Warning,
-            Level::Failure => FindingLevel::Failure,
-        },
-        code: word(&finding.code),
-        text: finding.text.clone(),
-    });
-    BusVerdict { bus: answer.bus.name().to_owned(), boots: answer.boots, findings: findings.collect() }
-}
-
-/// The word of the JSON form.
-fn word(value: &impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
-        _ => "unknown".to_owned(),
-    }
 }

@@ -1,7 +1,5 @@
 //! From the image to a staged disk that holds the changes: open, find Windows, choose drivers, plan, apply.
 
-use std::cell::RefCell;
-
 use super::disks::{OpenedDisks, OtherDisk, disk_name, open_disk, open_others};
 use super::expectation::Expectation;
 use super::locate::{Installation, locate};
@@ -14,9 +12,9 @@ use crate::block::{self, Stage};
 use crate::drivers::{self, Definitions, Sources};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::Hive;
+use crate::ntfs::check::Owners;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionTable, PartitionView, Scheme};
-use crate::plan::saved::SavedStep;
 use crate::plan::{self, Applied, Plan};
 use crate::windows::{self, Hives};
 
@@ -55,17 +53,23 @@ pub(super) fn stage_changes(
     report: &mut Report,
     opened: Result<OpenedDisks>,
 ) -> Result<Staged> {
-    stage_for_document(request, observer, report, opened, None)
+    let (drivers, found) = find_drivers_and_windows(request, observer, report, opened)?;
+    stage_plan(request, observer, report, found, &DriverPlanner { request, observer, drivers: &drivers })
 }
 
-/// Like [`stage_changes`]; puts the edits with what they replace into `saved`.
-pub(super) fn stage_for_document(
+/// The drivers to choose from.
+pub(super) struct Drivers {
+    sources: Sources,
+    definitions: Definitions,
+}
+
+/// Opens the driver media and finds Windows in the image.
+pub(super) fn find_drivers_and_windows(
     request: &InjectRequest,
     observer: &dyn Observer,
     report: &mut Report,
     opened: Result<OpenedDisks>,
-    saved: Option<&RefCell<Vec<SavedStep>>>,
-) -> Result<Staged> {
+) -> Result<(Drivers, FoundWindows)> {
     let definitions = match &request.definitions {
         Some(path) => Definitions::load(path)?,
         None => Definitions::builtin(),
@@ -78,8 +82,7 @@ pub(super) fn stage_for_document(
         || open_sources(request),
         || opened.and_then(|disks| find_windows(request, observer, disks)),
     )?;
-    let planner = DriverPlanner { request, observer, sources: &sources?, definitions: &definitions, saved };
-    stage_plan(request, observer, report, found?, &planner)
+    Ok((Drivers { sources: sources?, definitions }, found?))
 }
 
 /// A job that changes a guest, up to the staged disk.
@@ -118,18 +121,35 @@ pub(super) fn stage_plan(
     let FoundWindows { mut stage, others, table, installation, mut hives } = found;
     report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
 
-    // Almost every plan edits SYSTEM and SOFTWARE, and the first edit of a hive begins with a survey of all of it.
+    // The image is checked while the plan is made and applied to the stage, which the check does not see: whatever it
+    // finds, nothing has been written to the image by then.
     let original = stage.original();
-    let inputs = PlanInputs { table: &table, installation: &installation, hives: &hives, others: &others };
-    let survey = || hives.values().map(Hive::survey).collect::<Vec<_>>();
     let owners = || (!request.skip_volume_check).then(|| check_volume(&original, &installation.partition));
-    let (surveys, rest) =
-        in_parallel(request, survey, || in_parallel(request, owners, || planner.plan(report, &inputs, &mut stage)))?;
-    let (owners, planned) = rest?;
-    let Planned { expectation, mut volume, plan, hives: more_hives } = planned?;
-    hives.values_mut().zip(surveys).for_each(|(hive, survey)| hive.adopt(survey));
-    hives.extend(more_hives);
+    let (owners, staged) = in_parallel(request, owners, || {
+        // Almost every plan edits SYSTEM and SOFTWARE, and the first edit of a hive begins with a survey of all of it.
+        let inputs = PlanInputs { table: &table, installation: &installation, hives: &hives, others: &others };
+        let survey = || hives.values().map(Hive::survey).collect::<Vec<_>>();
+        let (surveys, planned) = in_parallel(request, survey, || planner.plan(report, &inputs, &mut stage))?;
+        let Planned { expectation, volume, plan, hives: more_hives } = planned?;
+        hives.values_mut().zip(surveys).for_each(|(hive, survey)| hive.adopt(survey));
+        hives.extend(more_hives);
+        let applied = apply_plan(request, observer, &installation, &plan, volume, hives);
+        Ok::<_, Error>((expectation, plan, applied))
+    })?;
+    let (expectation, plan, applied) = staged?;
+    // Damage of the whole volume says more than what came of it.
+    report_volume_check(owners, report)?;
+    let applied = applied?;
+    report.run.bytes_changed = stage.drop_unchanged()?;
+    // A discarded log or hibernation is a change, even if the drivers are installed already.
+    report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
+    let is_marked = request.state.any();
+    let name = disk_name(request, &request.image);
+    Ok(Staged { stage, plan, scheme: table.scheme, name, others, installation, applied, expectation, is_marked })
+}
 
+/// Adds the outcome of the check of the whole volume to the report; `None` if the user did without it.
+pub(super) fn report_volume_check(owners: Option<Result<Owners>>, report: &mut Report) -> Result<()> {
     match owners {
         Some(owners) => {
             owners?;
@@ -140,22 +160,26 @@ pub(super) fn stage_plan(
             report.virtio.warnings.push(SKIPPED.to_owned());
         }
     }
-    // Existing damage must not be taken for a fault of the change.
-    plan::check_before(volume.device(), &plan, request.state.any())
-        .map_err(|error| error.path(installation.partition.label()))?;
+    Ok(())
+}
 
+/// Applies a plan to the stage, after what it touches was checked.
+fn apply_plan(
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    installation: &Installation,
+    plan: &Plan,
+    mut volume: StagedVolume<'_>,
+    hives: Hives,
+) -> Result<Applied> {
+    // Existing damage must not be taken for a fault of the change.
+    plan::check_before(volume.device(), plan, request.state.any())
+        .map_err(|error| error.path(installation.partition.label()))?;
     request.cancel.check()?;
     observer.step("Applying the plan to the staged disk");
     // Overrides mark the volume even if the plan is empty.
     volume.apply_overrides()?;
-    let applied = plan::apply(&plan, &mut volume, hives, request.clock)?;
-    drop(volume);
-    report.run.bytes_changed = stage.drop_unchanged()?;
-    // A discarded log or hibernation is a change, even if the drivers are installed already.
-    report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
-    let is_marked = request.state.any();
-    let name = disk_name(request, &request.image);
-    Ok(Staged { stage, plan, scheme: table.scheme, name, others, installation, applied, expectation, is_marked })
+    plan::apply(plan, &mut volume, hives, request.clock)
 }
 
 /// Runs both, the first one on a thread of its own unless the user gave a number of threads.
@@ -236,28 +260,29 @@ pub(super) struct PlanInputs<'a> {
     pub(super) others: &'a [OtherDisk],
 }
 
+/// The Windows volume on a stage.
+pub(super) type StagedVolume<'s> = Volume<PartitionView<&'s mut Stage>>;
+
 /// A plan, and the volume that it was made for.
 pub(super) struct Planned<'s> {
     /// What the boot check has to show with it.
     pub(super) expectation: Expectation,
-    pub(super) volume: Volume<PartitionView<&'s mut Stage>>,
+    pub(super) volume: StagedVolume<'s>,
     pub(super) plan: Plan,
     /// Hives that were read for it, in addition to those of inspection.
     pub(super) hives: Hives,
 }
 
 /// Plans the injection of drivers that are chosen for the guest.
-struct DriverPlanner<'a> {
-    request: &'a InjectRequest,
-    observer: &'a dyn Observer,
-    sources: &'a Sources,
-    definitions: &'a Definitions,
-    saved: Option<&'a RefCell<Vec<SavedStep>>>,
+pub(super) struct DriverPlanner<'a> {
+    pub(super) request: &'a InjectRequest,
+    pub(super) observer: &'a dyn Observer,
+    pub(super) drivers: &'a Drivers,
 }
 
 impl Planner for DriverPlanner<'_> {
     fn plan<'s>(&self, report: &mut Report, inputs: &PlanInputs<'_>, stage: &'s mut Stage) -> Result<Planned<'s>> {
-        let Self { request, observer, sources, definitions, saved } = self;
+        let Self { request, observer, drivers: Drivers { sources, definitions } } = self;
         let PlanInputs { table, installation, hives, .. } = inputs;
         let guest = &installation.guest;
         observer.step("Choosing drivers");
@@ -268,9 +293,6 @@ impl Planner for DriverPlanner<'_> {
         observer.step("Planning");
         let volume = open_volume(request, stage, installation)?;
         let injection = windows::plan_inspected(&volume, guest, hives, &selection, &request.options)?;
-        if let Some(saved) = saved {
-            *saved.borrow_mut() = windows::saved_steps(&volume, [hives, &injection.hives], &injection.plan)?;
-        }
         report.add_plan(guest, injection.plan.clone(), injection.record);
         let expectation = Expectation::new(request, guest, &selection);
         Ok(Planned { expectation, volume, plan: injection.plan, hives: injection.hives })
@@ -282,7 +304,7 @@ pub(super) fn open_volume<'s>(
     request: &InjectRequest,
     stage: &'s mut Stage,
     installation: &Installation,
-) -> Result<Volume<PartitionView<&'s mut Stage>>> {
+) -> Result<StagedVolume<'s>> {
     let options = OpenOptions {
         allow_dirty: request.state.allow_dirty,
         discard_log: request.state.discard_ntfs_log,

@@ -8,7 +8,7 @@ use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionTable, PartitionView};
 use crate::plan::{self, GuestHive};
-use crate::windows::{self, BootCheck, Bus, CheckOptions, VmDisk};
+use crate::windows::{self, BootCheck, Bus, CheckOptions, KnownGuest, VmDisk};
 
 /// Proof that a staged disk passed verification and the boot check.
 #[derive(Debug)]
@@ -78,7 +78,8 @@ pub(super) fn check_boot_after(staged: &Staged, table: &PartitionTable) -> Resul
     let answers = with_boot_disks(disk, &installation.partition, &staged.others, |disks| {
         match staged.applied.hive(GuestHive::System) {
             Some(system) => {
-                windows::boot_checks_of(&volume, Some(disks), &installation.guest, system, &Bus::ALL, &options)
+                let known = KnownGuest { guest: &installation.guest, system, fault: None };
+                windows::boot_checks_of(&volume, Some(disks), known, &Bus::ALL, &options)
             }
             None => windows::boot_checks(&volume, Some(disks), &Bus::ALL, &options),
         }

@@ -20,6 +20,7 @@ use crate::ntfs::format::name::{NAME_UNITS_MAX, NtfsName};
 use crate::ntfs::format::runlist::Runlist;
 use crate::ntfs::format::standard_information::attribute;
 use crate::ntfs::format::units::{FileId, Vcn};
+use crate::units::VolumeOffset;
 
 /// Bytes that are compared at once when a file is overwritten in place.
 const COMPARE_CHUNK: usize = 256 << 10;
@@ -100,6 +101,27 @@ pub(crate) fn read<D: VolumeRead>(pager: &Pager<D>, file: FileId, limit: u64) ->
     let there = read_source(pager, &source, 0, &mut content)?;
     content.truncate(there);
     Ok(content)
+}
+
+/// The clusters of a file's content, as places on the volume, up to its last byte. Empty unless they hold the content itself.
+pub(crate) fn extents<D: VolumeRead>(pager: &Pager<D>, file: FileId) -> Result<Vec<(VolumeOffset, u64)>> {
+    let (Source::Plain(Stream::Runs { runs, .. }), mut left) = open_source(pager, file, &NtfsName::default())? else {
+        return Ok(Vec::new());
+    };
+    let mut out = Vec::new();
+    for run in runs.runs() {
+        if left == 0 {
+            break;
+        }
+        let length = pager.geometry.bytes_in(run.length).min(left);
+        left -= length;
+        out.extend(run.lcn.map(|lcn| (VolumeOffset(pager.geometry.bytes_in(lcn.0)), length)));
+    }
+    if let Some((_, length)) = out.last_mut() {
+        // The rest of the last cluster is no content, and nothing reads it for its own sake.
+        *length = length.next_multiple_of(pager.geometry.bytes_in(1).max(1));
+    }
+    Ok(out)
 }
 
 /// Reads from a stream (`""`: the content) at `offset`; returns how many bytes there were.

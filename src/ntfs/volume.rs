@@ -17,6 +17,7 @@ use super::security::{self, Lookup, Protected};
 use super::{links, open, overrides, set_metadata};
 use crate::error::{Error, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
+use crate::units::VolumeOffset;
 
 /// Bytes of changed blocks in memory after which they are written to the device.
 const DIRTY_MAX: usize = 512 << 10;
@@ -175,6 +176,15 @@ impl<D: VolumeRead> Volume<D> {
                 return Ok((offset, hash.finalize().into()));
             }
         }
+    }
+
+    /// Where a file's content lies, whole clusters, in the order of the content; empty for content that is resident or not
+    /// stored as it is.
+    ///
+    /// # Errors
+    /// Damaged, or the device cannot be read.
+    pub fn extents(&self, file: FileId) -> Result<Vec<(VolumeOffset, u64)>> {
+        content::extents(&self.core.pager, file)
     }
 
     /// The security descriptor that an id in `$Secure` stands for; `None` if there is no such id.

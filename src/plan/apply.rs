@@ -165,17 +165,25 @@ fn apply_hive<D: VolumeWrite>(
     plan: &Plan,
     volume: &mut Volume<D>,
     file: GuestHive,
-    mut hive: Hive,
+    hive: Hive,
     now: FileTime,
 ) -> Result<Option<Edited>> {
     let path = plan.hive_path(file);
     let id = volume.find(&path)?.ok_or_else(|| gone(&path))?;
+    let edited = edit_hive(plan, file, hive, now)?;
+    volume.overwrite(id, &edited.bytes)?;
+    Ok(edited.is_changed.then_some(edited))
+}
+
+/// Makes a plan's edits of a hive in memory. The outcome is not checked here.
+///
+/// # Errors
+/// When the hive is damaged or full.
+pub(crate) fn edit_hive(plan: &Plan, file: GuestHive, mut hive: Hive, now: FileTime) -> Result<Edited> {
     for step in plan.of_hive(file) {
         apply_edit(&mut hive, &step.change, now)?;
     }
-    let edited = hive.finish_unchecked(&[])?;
-    volume.overwrite(id, &edited.bytes)?;
-    Ok(edited.is_changed.then_some(edited))
+    hive.finish_unchecked(&[])
 }
 
 /// One edit of a hive. An edit that already holds changes nothing.

@@ -10,6 +10,7 @@ pub mod review;
 pub mod saved;
 pub mod verify;
 
+pub(crate) use apply::edit_hive;
 pub use apply::{Applied, apply, apply_edit};
 pub(crate) use change::value_name;
 pub use change::{Access, Change, Content, GuestHive, Step};

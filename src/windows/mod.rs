@@ -21,20 +21,22 @@ mod injection;
 mod inspect;
 mod options;
 mod plan_builder;
+mod planned_files;
 mod record;
 pub mod registration;
 mod registry;
 mod removal;
+mod replaced;
 mod saved_plan;
 mod saved_steps;
 mod staging;
 
 pub use boot_check::{
-    BootCheck, BootDisks, Bus, CheckOptions, Code, Controller, Finding, Gate, Level, Route, VmDisk, boot_check,
-    boot_checks, boot_checks_of,
+    BootCheck, BootDisks, Bus, CheckOptions, Code, Controller, Finding, Gate, KnownGuest, Level, Route, VmDisk,
+    boot_check, boot_checks, boot_checks_of, boot_checks_of_plan,
 };
 pub use injection::{Injection, plan_injection, plan_inspected};
-pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, windows_folders};
+pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
 pub use options::{InjectOptions, Registration};
 pub use record::{
     Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,
@@ -42,7 +44,7 @@ pub use record::{
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};
-pub use saved_plan::{compare_replaced, load_other_hives};
+pub use saved_plan::{compare_replaced, known_hives};
 pub use saved_steps::saved_steps;
 
 #[cfg(test)]

@@ -1,27 +1,22 @@
 //! Compares what a saved plan says that it replaces with what the guest holds.
 
-use super::guest_files::GuestFiles;
-use super::inspect::guest::Guest;
 use super::inspect::installation::Hives;
 use super::registry;
+use super::replaced::Replaced;
 use crate::error::Result;
 use crate::hive::{Hive, RegistryData};
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
-use crate::plan::saved::{FileFact, PlanDocument, SavedEdit, Sha256Sum};
-use crate::plan::{GuestHive, value_name};
+use crate::plan::saved::{FileFact, KnownHives, PlanDocument, SavedEdit, Sha256Sum};
+use crate::plan::value_name;
 
-/// The hives of a guest that inspection has not read, so that a plan can be applied to them.
-///
-/// # Errors
-/// When a hive is damaged, or dirty and its logs cannot repair that.
-pub fn load_other_hives<D: VolumeRead>(volume: &Volume<D>, guest: &Guest, inspected: &Hives) -> Result<Hives> {
-    let mut hives = Hives::new();
-    for hive in GuestHive::ALL.into_iter().filter(|hive| !inspected.contains_key(hive)) {
-        let path = format!("{}/{}", guest.config_dir(), hive.file_name());
-        hives.extend(registry::load_hive_file(volume, &path)?.map(|loaded| (hive, loaded.hive)));
-    }
-    Ok(hives)
+/// Sizes and hashes of the files of hives that are in memory as they were read.
+pub fn known_hives(hives: &Hives) -> KnownHives {
+    let known = hives.iter().filter_map(|(file, hive)| {
+        let bytes = hive.unchanged_bytes()?;
+        Some((*file, (bytes.len() as u64, Sha256Sum::of(bytes))))
+    });
+    known.collect()
 }
 
 /// How the guest differs from what the plan says that its edits replace, each difference in a sentence. Who reviews a
@@ -42,11 +37,6 @@ pub fn compare_replaced<D: VolumeRead>(
     Ok(out)
 }
 
-struct Replaced<'a> {
-    files: &'a dyn GuestFiles,
-    hives: [&'a Hives; 2],
-}
-
 impl Replaced<'_> {
     fn compare(&self, edit: &SavedEdit) -> Result<Option<String>> {
         match edit {
@@ -59,9 +49,8 @@ impl Replaced<'_> {
                 Ok(Some(format!("{path} {what}")))
             }
             SavedEdit::Protect { path, before } => {
-                let found = self.files.protection(path)?;
-                let sum = found.and_then(|found| found.descriptor).map(|bytes| Sha256Sum::of(&bytes));
-                Ok((sum != *before).then(|| format!("the permissions of {path} are not as the plan shows them")))
+                let found = self.protection(path)?;
+                Ok((found != *before).then(|| format!("the permissions of {path} are not as the plan shows them")))
             }
             _ => self.compare_key(edit),
         }
@@ -78,7 +67,7 @@ impl Replaced<'_> {
 
     fn compare_key(&self, edit: &SavedEdit) -> Result<Option<String>> {
         let Some((file, key)) = edit.key() else { return Ok(None) };
-        let Some(hive) = self.hives.iter().find_map(|hives| hives.get(&file)) else {
+        let Some(hive) = self.hive(file) else {
             return Ok(Some(format!("the guest has no {file} hive")));
         };
         let place = format!("{file}\\{key}");
@@ -90,7 +79,7 @@ impl Replaced<'_> {
                 Ok(registry::find_key(hive, key)?.is_some().then(|| format!("the key {place} is there already")))
             }
             SavedEdit::DeleteKey { before, .. } => {
-                let found = registry::subtree_text(hive, file, key)?.unwrap_or_default();
+                let found = Self::subtree(hive, file, key)?;
                 Ok((found != *before).then(|| format!("the key {place} is not as the plan shows it")))
             }
             _ => Ok(None),

@@ -41,6 +41,27 @@ impl ReadLog {
         self.runs.insert(first, end);
     }
 
+    /// Takes the blocks out that lie wholly inside a range of bytes.
+    pub fn remove(&mut self, offset: ImageOffset, length: u64) {
+        let (first, end) = (offset.0.div_ceil(BLOCK), offset.0.saturating_add(length) / BLOCK);
+        if first >= end {
+            return;
+        }
+        let before = self.runs.range(..first).next_back().map(|(&start, &stop)| (start, stop));
+        if let Some((start, stop)) = before.filter(|(_, stop)| *stop > first) {
+            self.runs.insert(start, first);
+            if stop > end {
+                self.runs.insert(end, stop);
+            }
+        }
+        while let Some((&start, &stop)) = self.runs.range(first..end).next() {
+            self.runs.remove(&start);
+            if stop > end {
+                self.runs.insert(end, stop);
+            }
+        }
+    }
+
     /// The ranges in ascending order, neighbours joined, as (offset, length) in bytes. Multiples of 4096, except at the
     /// end of the disk.
     pub fn ranges(&self) -> impl Iterator<Item = (ImageOffset, u64)> + '_ {
@@ -110,14 +131,21 @@ mod tests {
     proptest! {
         /// The log is the set of the blocks that were read, in whatever order and however they overlap.
         #[test]
-        fn is_the_set_of_blocks(reads in prop::collection::vec((0..99 * BLOCK, 0..9 * BLOCK), 0..60)) {
+        fn is_the_set_of_blocks(
+            reads in prop::collection::vec((0..99 * BLOCK, 0..9 * BLOCK), 0..60),
+            removed in prop::collection::vec((0..99 * BLOCK, 0..9 * BLOCK), 0..9),
+        ) {
             let reads: Vec<(u64, u64)> = reads.into_iter().map(|(at, n)| (at, n.min(100 * BLOCK - 10 - at))).collect();
-            let blocks: BTreeSet<u64> = reads
+            let mut blocks: BTreeSet<u64> = reads
                 .iter()
                 .filter(|(_, length)| *length > 0)
                 .flat_map(|(offset, length)| offset / BLOCK..(offset + length).div_ceil(BLOCK))
                 .collect();
-            let log = log(&reads);
+            let mut log = log(&reads);
+            for (offset, length) in removed {
+                log.remove(ImageOffset(offset), length);
+                blocks.retain(|block| block * BLOCK < offset || (block + 1) * BLOCK > offset + length);
+            }
             let found: Vec<u64> =
                 log.ranges().flat_map(|(at, n)| at.0 / BLOCK..(at.0 + n).div_ceil(BLOCK)).collect();
             prop_assert_eq!(found, blocks.into_iter().collect::<Vec<_>>());

@@ -7,15 +7,13 @@ use sha2::Digest;
 
 use super::candidates::has_ending;
 use crate::drivers::inf::Facts;
-use crate::drivers::package::PackageFile;
+use crate::drivers::package::{CACHED_FILE_MAX, PackageFile};
 use crate::drivers::source::{Source, SourceFile};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::ntfs::name::problem_with;
 
 /// Most files of a package.
 const FILES_MAX: usize = 4096;
-/// The largest file that stays loaded from the choice until it is used, in bytes: nearly all files of drivers.
-const CACHED_FILE_MAX: u64 = 1 << 20;
 /// Most bytes of larger files that stay loaded until their package is checked, so that they need not be read again.
 const LARGE_BYTES_MAX: u64 = 16 << 20;
 

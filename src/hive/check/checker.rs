@@ -21,6 +21,13 @@ pub(crate) struct Survey {
     pub(in super::super) surplus: BTreeMap<u32, u32>,
 }
 
+impl Survey {
+    /// The first fault for which Windows would drop keys.
+    pub(crate) fn first_error(&self) -> Option<&Fault> {
+        self.faults.iter().find(|fault| fault.severity() == Severity::Error)
+    }
+}
+
 /// A check in progress; each file of this folder adds the rules of one structure.
 pub(super) struct Checker<'a> {
     pub(super) bytes: &'a [u8],

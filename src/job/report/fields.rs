@@ -106,7 +106,7 @@ pub struct Run {
     pub recovered: bool,
     /// Whether an earlier, interrupted run had written everything and was completed first.
     pub completed: bool,
-    /// Bytes of the guest's disk that changed, in whole blocks of the stage.
+    /// Bytes of the guest's disk that changed, in whole blocks of the stage; 0 for `plan`, which stages nothing.
     pub bytes_changed: u64,
     /// Bytes read from the image's files.
     pub bytes_read: u64,
@@ -202,7 +202,8 @@ pub struct Virtio {
     pub windows_paths: Option<WindowsPaths>,
     /// Paths of the driver media on the host, as they were given, the preferred one first.
     pub virtio_dir: Vec<String>,
-    /// The packages that were chosen for the guest.
+    /// The packages that were chosen for the guest. When a saved plan is applied: those that it names, of which it holds
+    /// name, INF, version and signature; their other fields are empty.
     pub drivers_found: Vec<DriverFound>,
     /// Driver files for `System32\drivers`, also those that were there already.
     pub files_copied: Vec<FileCopied>,
@@ -295,7 +296,7 @@ pub struct WindowsPaths {
 }
 
 /// A driver package that was chosen.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct DriverFound {
     /// Name of the driver's folder on the media: `viostor`, `NetKVM`.
     pub name: String,

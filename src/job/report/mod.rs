@@ -7,6 +7,7 @@
 mod collect;
 mod fields;
 mod markdown;
+mod planned;
 mod recommend;
 mod summary;
 mod write;

@@ -1,23 +1,40 @@
 //! The review of a document.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+
 use super::model::{Item, Line, Mark, Review, Section};
 use super::registry::registry_lines;
+use crate::drivers::SignatureLevel;
 use crate::plan::change::{Access, GuestHive};
 use crate::plan::saved::{
-    BusVerdict, FindingFact, FindingLevel, OtherDiskFacts, PlanDocument, SavedEdit, SavedFile, SavedFileContent,
-    SavedStep, Sha256Sum,
+    BusVerdict, FindingFact, FindingLevel, OtherDiskFacts, PlanDocument, SavedEdit, SavedFileContent, SavedStep,
+    Sha256Sum,
 };
+
+/// The contents of a document by their hashes.
+type Contents<'a> = HashMap<Sha256Sum, &'a SavedFileContent>;
+
+/// What of a document is text that nothing bounds.
+const UNPROVEN: &str = "winject apply compares the image, every edit and every content with this plan. Reasons, notes and \
+                        warnings are as the plan says.";
+/// See [`UNPROVEN`].
+const VERDICT: &str = "As the plan says. Before it writes, winject apply makes this check on the changed disk, and refuses \
+                       the plan if the guest boots from other buses or has other failures or warnings.";
+/// See [`UNPROVEN`].
+const DRIVERS: &str = "Names, versions and signers are as the plan says. The last column names the file that the plan writes \
+                       with this hash.";
 
 impl Review {
     /// The review of a document.
     #[must_use]
     pub fn new(document: &PlanDocument) -> Self {
         let image = document.image.as_deref().unwrap_or("an image");
+        let contents = document.files.iter().map(|file| (file.sha256, &file.content)).collect();
         let mut sections = vec![
-            section("Image", vec![Item::Facts(facts(document))]),
+            section("Image", vec![Item::Facts(facts(document)), Item::Paragraph(UNPROVEN.to_owned())]),
             section("Boot check", verdict(document)),
             section("Drivers", drivers(document)),
-            section("Files", vec![or_none(file_lines(document))]),
+            section("Files", vec![or_none(file_lines(document, &contents))]),
         ];
         for hive in GuestHive::ALL {
             let lines = registry_lines(document, hive);
@@ -30,9 +47,9 @@ impl Review {
                 sections.push(section(title, vec![Item::List(list.clone())]));
             }
         }
-        let contents: Vec<Item> = document.steps.iter().filter_map(|step| content(document, step)).collect();
-        if !contents.is_empty() {
-            sections.push(section("Contents of generated files", contents));
+        let texts: Vec<Item> = document.steps.iter().filter_map(|step| content(&contents, step)).collect();
+        if !texts.is_empty() {
+            sections.push(section("Contents that the plan holds itself", texts));
         }
         Self { title: format!("Plan for {image}"), sections }
     }
@@ -86,13 +103,20 @@ fn facts(document: &PlanDocument) -> Vec<(&'static str, String)> {
             out.push(("Decision", what.to_owned()));
         }
     }
+    match document.expects.signature_policy {
+        SignatureLevel::Require => {}
+        SignatureLevel::Present => {
+            out.push(("Decision", "boot drivers need a signature, which need not match".to_owned()))
+        }
+        SignatureLevel::Warn => out.push(("Decision", "boot drivers without a signature are accepted".to_owned())),
+    }
     out
 }
 
 /// For each bus the answers, and the findings gate by gate.
 fn verdict(document: &PlanDocument) -> Vec<Item> {
     let find = |list: &[BusVerdict], bus: &str| list.iter().find(|verdict| verdict.bus == bus).cloned();
-    let mut items = Vec::new();
+    let mut items = vec![Item::Paragraph(VERDICT.to_owned())];
     for after in &document.verdict.after {
         let before = find(&document.verdict.before, &after.bus);
         let was = before.as_ref().map_or("not checked", |before| yes(before.boots));
@@ -119,19 +143,30 @@ const GATES: [&str; 12] = [
     "state",
 ];
 
+/// Findings by their gates.
+type ByGate<'a> = BTreeMap<&'a str, Vec<&'a FindingFact>>;
+
+fn by_gate(findings: &[FindingFact]) -> ByGate<'_> {
+    let mut out = ByGate::new();
+    findings.iter().for_each(|finding| out.entry(&finding.gate).or_default().push(finding));
+    out
+}
+
 fn verdict_lines(before: &[FindingFact], after: &[FindingFact]) -> Vec<Line> {
-    let mut gates: Vec<&str> = before.iter().chain(after).map(|finding| finding.gate.as_str()).collect();
+    let (before, after) = (by_gate(before), by_gate(after));
+    let mut gates: Vec<&str> = before.keys().chain(after.keys()).copied().collect();
     gates.sort_by_key(|gate| (GATES.iter().position(|known| known == gate).unwrap_or(GATES.len()), *gate));
     gates.dedup();
     let mut out = Vec::new();
     for gate in gates {
         out.push(Line::new(Mark::Heading, gate.replace('_', " ")));
-        let of_gate = |list: &'_ [FindingFact]| list.iter().filter(|f| f.gate == gate).cloned().collect::<Vec<_>>();
-        let (old, new) = (of_gate(before), of_gate(after));
+        let old = before.get(gate).map_or(&[][..], Vec::as_slice);
+        let new = after.get(gate).map_or(&[][..], Vec::as_slice);
         let line =
             |mark, finding: &FindingFact| Line::new(mark, format!("{:<8}{}", level(finding.level), finding.text));
-        out.extend(old.iter().filter(|f| !new.contains(f)).map(|finding| line(Mark::Removed, finding)));
-        out.extend(new.iter().map(|f| line(if old.contains(f) { Mark::Same } else { Mark::Added }, f)));
+        let (known, kept): (HashSet<_>, HashSet<_>) = (old.iter().collect(), new.iter().collect());
+        out.extend(old.iter().filter(|f| !kept.contains(f)).map(|finding| line(Mark::Removed, finding)));
+        out.extend(new.iter().map(|f| line(if known.contains(f) { Mark::Same } else { Mark::Added }, f)));
     }
     out
 }
@@ -158,13 +193,25 @@ fn drivers(document: &PlanDocument) -> Vec<Item> {
             driver.version.clone().unwrap_or_default(),
             driver.signer.clone().unwrap_or_else(|| signed.to_owned()),
             driver.sha256.map(|sum| sum.to_string()).unwrap_or_default(),
+            driver.sha256.map(|sum| written_as(document, sum)).unwrap_or_default(),
         ]
     });
-    vec![Item::Table(vec!["driver", "INF", "version", "signed", "SHA-256 of the driver"], rows.collect())]
+    let titles = vec!["driver", "INF", "version", "signed", "SHA-256 of the driver", "file"];
+    vec![Item::Paragraph(DRIVERS.to_owned()), Item::Table(titles, rows.collect())]
+}
+
+/// The file in the folder of drivers that the plan writes with this content.
+fn written_as(document: &PlanDocument, sum: Sha256Sum) -> String {
+    let folder = format!("{}/System32/drivers/", document.windows.folder);
+    let path = document.steps.iter().find_map(|step| match &step.edit {
+        SavedEdit::WriteFile { path, sha256, .. } if *sha256 == sum && path.starts_with(&folder) => Some(path.clone()),
+        _ => None,
+    });
+    path.unwrap_or_else(|| "not written by this plan".to_owned())
 }
 
 /// The edits of files and folders, under their reasons.
-fn file_lines(document: &PlanDocument) -> Vec<Line> {
+fn file_lines(document: &PlanDocument, contents: &Contents<'_>) -> Vec<Line> {
     let mut out = Vec::new();
     let mut reason = None;
     for step in document.steps.iter().filter(|step| step.edit.hive().is_none()) {
@@ -183,7 +230,7 @@ fn file_lines(document: &PlanDocument) -> Vec<Line> {
                     line(Mark::Removed, path, file(before.size, before.sha256));
                 }
                 let access = if before.is_none() { format!(", {}", access_text(access)) } else { String::new() };
-                let from = origin(document, *sha256);
+                let from = origin(contents.get(sha256).copied());
                 line(Mark::Added, path, format!("{}{access}, {from}", file(*size, *sha256)));
             }
             SavedEdit::Protect { path, before } => {
@@ -208,23 +255,19 @@ fn access_text(access: &Access) -> String {
     }
 }
 
-fn find(document: &PlanDocument, sha256: Sha256Sum) -> Option<&SavedFile> {
-    document.files.iter().find(|file| file.sha256 == sha256)
-}
-
 /// Where a content comes from.
-fn origin(document: &PlanDocument, sha256: Sha256Sum) -> String {
-    match find(document, sha256).map(|file| &file.content) {
+fn origin(content: Option<&SavedFileContent>) -> String {
+    match content {
         Some(SavedFileContent::Media(path)) => format!("from {path} of the media"),
-        Some(SavedFileContent::Text(_) | SavedFileContent::Hex(_)) => "generated".to_owned(),
+        Some(SavedFileContent::Text(_) | SavedFileContent::Hex(_)) => "held by the plan, shown below".to_owned(),
         None => "from nowhere".to_owned(),
     }
 }
 
 /// The text that an edit writes, as far as the document holds it.
-fn content(document: &PlanDocument, step: &SavedStep) -> Option<Item> {
+fn content(contents: &Contents<'_>, step: &SavedStep) -> Option<Item> {
     let SavedEdit::WriteFile { path, sha256, .. } = &step.edit else { return None };
-    match &find(document, *sha256)?.content {
+    match contents.get(sha256)? {
         SavedFileContent::Text(text) => Some(Item::Content(path.clone(), text.clone())),
         SavedFileContent::Hex(digits) => Some(Item::Content(path.clone(), digits.clone())),
         SavedFileContent::Media(_) => None,

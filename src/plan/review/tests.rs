@@ -1,7 +1,9 @@
 //! The three forms of a review, on a document whose every text is forged.
 
 use super::*;
-use crate::plan::saved::{PlanDocument, SavedEdit, SavedFileContent, sample};
+use crate::drivers::SignatureLevel;
+use crate::plan::change::Access;
+use crate::plan::saved::{PlanDocument, SavedEdit, SavedFile, SavedFileContent, SavedStep, Sha256Sum, sample};
 
 /// Text that breaks out of lines, tables, code and tags where it is not escaped.
 const FORGED: &str = "x\n# y\r\n</td></pre><script>alert(1)</script>\u{1b}[2J\u{202e}````\n| ``` | [a](b) &lt; \" ' \\";
@@ -106,10 +108,52 @@ fn shows_what_is_changed_and_what_was_there() {
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
-    assert!(!text.contains("echo") && review.to_html().contains("echo") && review.to_markdown().contains("echo"));
+    for form in [&text, &review.to_html(), &review.to_markdown()] {
+        assert!(form.contains("echo \\u{202e}off") && form.contains("as the plan says"), "{form}");
+    }
     // The same edits in every form.
     let signs = |text: &str, sign: &str| text.lines().filter(|line| line.trim_start().starts_with(sign)).count();
     let markdown = review.to_markdown();
     assert_eq!(signs(&text, "+ "), signs(&markdown, "+ "));
     assert_eq!(signs(&text, "+ "), review.to_html().matches("<ins>").count());
+}
+
+/// The plan's own contents are all that it runs in the guest besides the drivers.
+#[test]
+fn every_form_shows_what_the_plan_runs_in_the_guest() {
+    let mut document = sample::document();
+    let script = "net user x y /add\r\nrem second line\r\n";
+    let write = |path: &str, bytes: &[u8], content: SavedFileContent, document: &mut PlanDocument| {
+        let (sha256, size) = (Sha256Sum::of(bytes), bytes.len() as u64);
+        document.files.push(SavedFile { sha256, size, content });
+        let (path, access) = (path.to_owned(), Access::Protected);
+        let edit = SavedEdit::WriteFile { path, sha256, size, access, before: None };
+        document.steps.push(SavedStep { reason: "forged".to_owned(), edit });
+    };
+    write("/hyper2kvm/firstboot.cmd", script.as_bytes(), SavedFileContent::Text(script.to_owned()), &mut document);
+    write("/hyper2kvm/a.exe", b"MZ\xff", SavedFileContent::Hex("4d5aff".to_owned()), &mut document);
+    write("/hyper2kvm/manifest.json", b"{\n}\n", SavedFileContent::Text("{\n}\n".to_owned()), &mut document);
+    let review = Review::new(&document);
+    let text = review.to_text();
+    for form in [&text, &review.to_html(), &review.to_markdown()] {
+        for shown in ["/hyper2kvm/firstboot.cmd", "net user x y /add", "rem second line", "4d5aff"] {
+            assert!(form.contains(shown), "{shown}\n{form}");
+        }
+    }
+    assert!(text.contains("  /hyper2kvm/firstboot.cmd:\n    | net user x y /add\n    | rem second line\n"), "{text}");
+    assert!(text.contains("/hyper2kvm/manifest.json: 2 lines of JSON, not shown here"), "{text}");
+}
+
+/// What nothing proves is not shown as a fact: a driver that the plan does not write, another policy for signatures.
+#[test]
+fn claims_of_a_plan_are_marked() {
+    let mut document = sample::document();
+    let file = |document: &PlanDocument| Review::new(document).to_text();
+    assert!(file(&document).contains("/Windows/System32/drivers/viostor.sys\n"), "{}", file(&document));
+    assert!(!file(&document).contains("not written by this plan") && !file(&document).contains("Decision"));
+    document.drivers[0].sha256 = Some(Sha256Sum::of(b"another"));
+    document.expects.signature_policy = SignatureLevel::Warn;
+    let text = file(&document);
+    assert!(text.contains("not written by this plan"), "{text}");
+    assert!(text.contains("Decision: boot drivers without a signature are accepted"), "{text}");
 }

@@ -6,18 +6,16 @@ use super::model::{Item, Line, Mark, Review};
 use crate::escape::{EscapedLines, escape};
 
 impl Review {
-    /// As terminal text. The contents of generated files are left out: they are in the document, and in the other forms.
+    /// As terminal text. It holds all that the plan runs in the guest; of the plan's own contents, only JSON is left out,
+    /// which is long and which nothing runs. The other forms have it.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut out = EscapedLines::new(String::new());
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{}", self.title);
         for section in &self.sections {
-            let is_left_out = section.items.iter().all(|item| matches!(item, Item::Content(..)));
-            if !is_left_out {
-                let _ = writeln!(out).and_then(|()| writeln!(out, "{}", section.title));
-                section.items.iter().for_each(|item| write_item(&mut out, item));
-            }
+            let _ = writeln!(out).and_then(|()| writeln!(out, "{}", section.title));
+            section.items.iter().for_each(|item| write_item(&mut out, item));
         }
         out.into_inner()
     }
@@ -48,8 +46,22 @@ fn write_item(out: &mut EscapedLines<String>, item: &Item) {
             }
         }
         Item::Difference(lines) => lines.iter().for_each(|one| line(difference_line(one))),
-        Item::Content(..) => {}
+        Item::Content(path, text) if is_data(path) => {
+            line(format!(
+                "{path}: {} lines of JSON, not shown here (--review FILE.html shows them)",
+                text.lines().count()
+            ));
+        }
+        Item::Content(path, text) => {
+            line(format!("{path}:"));
+            text.lines().for_each(|text| line(format!("  | {text}")));
+        }
     }
+}
+
+/// Whether a file holds JSON by its name, so that Windows does not run it.
+fn is_data(path: &str) -> bool {
+    path.to_ascii_lowercase().ends_with(".json")
 }
 
 fn difference_line(line: &Line) -> String {

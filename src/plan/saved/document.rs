@@ -40,7 +40,7 @@ pub struct PlanDocument {
     pub windows: WindowsFacts,
     /// The hives that the plan was made from, with their logs, in the order of [`GuestHive::ALL`].
     pub hives: Vec<HiveFacts>,
-    /// Everything on the disk that planning read.
+    /// Everything else on the disk that planning read.
     pub reads: ReadSet,
     /// Refusals that were overridden, which have to be overridden again to apply the plan.
     pub state: StateFacts,
@@ -154,8 +154,8 @@ pub struct LogFile {
     pub sha256: Sha256Sum,
 }
 
-/// Everything on the disk that planning read. Planning depends on nothing else of the image, so a plan is not stale as
-/// long as these bytes are the same.
+/// Everything on the disk that planning read, except the contents of hives and their logs, which [`HiveFacts`] hashes file
+/// by file. Planning depends on nothing else of the image, so a plan is not stale as long as these bytes are the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadSet {
@@ -185,7 +185,7 @@ pub struct StateFacts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expects {
-    /// The buses from which the guest must boot: `virtio-blk`, `virtio-scsi`.
+    /// The buses from which the guest must boot: those from which it boots by `verdict.after`.
     pub boots_from: Vec<String>,
     /// Whether it must boot from one of the buses, whichever.
     pub boots_from_any: bool,
@@ -216,7 +216,7 @@ pub struct BusVerdict {
 }
 
 /// A finding at one gate of the boot check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FindingFact {
     /// The gate: `firmware`, `binding` …
@@ -230,7 +230,7 @@ pub struct FindingFact {
 }
 
 /// How much a finding weighs, as the boot check names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FindingLevel {
     /// As it should be.

@@ -1,12 +1,14 @@
 //! What identifies an image, and the state that it is in, as read from the disk.
 
+use std::collections::BTreeMap;
+
 use sha2::{Digest, Sha256};
 
 use super::data::{Hex64, ReadRange, Sha256Sum};
 use super::document::{DiskFacts, HiveFacts, LogFile, PartitionFacts, ReadSet, VolumeFacts};
 use super::limits::RANGES_MAX;
 use crate::block::{DiskSource, ReadLog};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hive::LOG_ENDINGS;
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
@@ -28,10 +30,16 @@ pub struct ImageFacts {
     pub volume: VolumeFacts,
     /// Its hives, in the order of [`GuestHive::ALL`].
     pub hives: Vec<HiveFacts>,
+    /// Where on the disk the contents lie that the hashes of the hives and their logs stand for, as (offset, length).
+    pub hashed: Vec<(ImageOffset, u64)>,
 }
 
+/// Sizes and hashes of hives' files that are known because their bytes are in memory.
+pub type KnownHives = BTreeMap<GuestHive, (u64, Sha256Sum)>;
+
 impl ImageFacts {
-    /// Reads the facts of a disk whose Windows is on `volume`, with its hives in the folder `config`.
+    /// Reads the facts of a disk whose Windows is on `volume`, with its hives in the folder `config`. Those that are `known`
+    /// are not read again.
     ///
     /// # Errors
     /// When the disk cannot be read, or the volume is damaged.
@@ -41,9 +49,15 @@ impl ImageFacts {
         partition: &Partition,
         volume: &Volume<V>,
         config: &str,
+        known: &KnownHives,
     ) -> Result<Self> {
         let log = volume.log_position()?;
-        let hives = GuestHive::ALL.into_iter().map(|hive| hive_facts(volume, config, hive));
+        let mut hashed = Vec::new();
+        let hives = GuestHive::ALL.into_iter().map(|hive| {
+            let path = format!("{config}/{}", hive.file_name());
+            hive_facts(volume, &path, hive, known.get(&hive).copied(), &mut hashed)
+        });
+        let hives = hives.filter_map(Result::transpose).collect::<Result<_>>()?;
         let (disk, partition) = disk_and_partition_facts(disk, table, partition)?;
         Ok(Self {
             disk,
@@ -53,7 +67,8 @@ impl ImageFacts {
                 log_position: log.lsn.map(Hex64),
                 log_sha256: Sha256Sum(log.sha256),
             },
-            hives: hives.filter_map(Result::transpose).collect::<Result<_>>()?,
+            hives,
+            hashed,
         })
     }
 }
@@ -86,29 +101,42 @@ pub fn disk_and_partition_facts<D: Disk + ?Sized>(
     ))
 }
 
-/// The facts of a hive and its logs; `None` if the guest has no such hive.
-fn hive_facts<V: VolumeRead>(volume: &Volume<V>, config: &str, hive: GuestHive) -> Result<Option<HiveFacts>> {
-    let path = format!("{config}/{}", hive.file_name());
-    let facts = |path: &str| -> Result<Option<(u64, Sha256Sum)>> {
+/// The facts of a hive and its logs; `None` if the guest has no such hive. Adds where their contents lie to `hashed`.
+fn hive_facts<V: VolumeRead>(
+    volume: &Volume<V>,
+    path: &str,
+    hive: GuestHive,
+    known: Option<(u64, Sha256Sum)>,
+    hashed: &mut Vec<(ImageOffset, u64)>,
+) -> Result<Option<HiveFacts>> {
+    let base = volume.device().image_offset();
+    let mut facts = |path: &str, known: Option<(u64, Sha256Sum)>| -> Result<Option<(u64, Sha256Sum)>> {
         let Some(file) = volume.find(path)? else { return Ok(None) };
-        let (size, sha256) = volume.hash(file).map_err(|error| error.path(path))?;
-        Ok(Some((size, Sha256Sum(sha256))))
+        let read = || {
+            let (size, sha256) = volume.hash(file)?;
+            Ok((size, Sha256Sum(sha256)))
+        };
+        let facts = known.map_or_else(read, Ok).map_err(|error: Error| error.path(path))?;
+        let extents = volume.extents(file).map_err(|error| error.path(path))?;
+        hashed.extend(extents.into_iter().map(|(at, length)| (ImageOffset(base.saturating_add(at.0)), length)));
+        Ok(Some(facts))
     };
-    let Some((size, sha256)) = facts(&path)? else { return Ok(None) };
+    let Some((size, sha256)) = facts(path, known)? else { return Ok(None) };
     let mut logs = Vec::new();
     for ending in LOG_ENDINGS {
-        let found = facts(&format!("{path}{ending}"))?;
+        let found = facts(&format!("{path}{ending}"), None)?;
         logs.extend(found.map(|(size, sha256)| LogFile { name: ending.to_owned(), size, sha256 }));
     }
     Ok(Some(HiveFacts { hive, size, sha256, logs }))
 }
 
 impl ReadSet {
-    /// What was read of `disk`, which is not changed since.
+    /// What was read of `disk`, which is not changed since, except the places in `hashed`: other hashes stand for these.
     ///
     /// # Errors
     /// When the disk cannot be read.
-    pub fn of(log: &ReadLog, disk: &dyn DiskSource) -> Result<Self> {
+    pub fn of(mut log: ReadLog, hashed: &[(ImageOffset, u64)], disk: &dyn DiskSource) -> Result<Self> {
+        hashed.iter().for_each(|&(offset, length)| log.remove(offset, length));
         let ranges = at_most(log.ranges().map(|(start, length)| ReadRange { start: start.0, length }), RANGES_MAX);
         let bytes = ranges.iter().map(|range| range.length).fold(0, u64::saturating_add);
         Ok(Self { bytes, sha256: hash(&ranges, disk)?, ranges })

@@ -29,7 +29,7 @@ pub use document::{
     PartitionFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent, StateFacts, Verdict, VolumeFacts, WindowsFacts,
 };
 pub use edit::{FileFact, SavedEdit, SavedStep};
-pub use facts::{ImageFacts, disk_and_partition_facts, disk_facts};
+pub use facts::{ImageFacts, KnownHives, disk_and_partition_facts, disk_facts};
 pub(crate) use limits::STEPS_MAX;
 pub use limits::{INLINE_BYTES_MAX, PLAN_BYTES_MAX, REMOVED_KEY_BYTES_MAX};
 pub use resolve::Contents;

@@ -40,7 +40,7 @@ impl PlanDocument {
                         None => media.find(file.size, hash.0, path)?,
                     };
                     let Some(found) = found else {
-                        missing.push(describe_missing(path, hash, &bundle, &media));
+                        missing.push((path, hash));
                         continue;
                     };
                     Content::of_package(&found)
@@ -48,7 +48,12 @@ impl PlanDocument {
             };
             found.insert(file.sha256, content);
         }
-        if missing.is_empty() { Ok(Contents(found)) } else { Err(not_found(missing)) }
+        if missing.is_empty() {
+            return Ok(Contents(found));
+        }
+        let listed = missing.iter().take(LISTED_MAX);
+        let listed = listed.map(|(path, hash)| describe_missing(path, *hash, &bundle, &media)).collect();
+        Err(not_found(missing.len(), listed))
     }
 
     /// The plan, ready to be applied.
@@ -82,9 +87,7 @@ fn describe_missing(path: &str, hash: Sha256Sum, bundle: &ContentIndex<'_>, medi
     }
 }
 
-fn not_found(missing: Vec<String>) -> Error {
-    let count = missing.len();
-    let mut listed: Vec<String> = missing.into_iter().take(LISTED_MAX).collect();
+fn not_found(count: usize, mut listed: Vec<String>) -> Error {
     if count > LISTED_MAX {
         listed.push(format!("and {} more", count - LISTED_MAX));
     }

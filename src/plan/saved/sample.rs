@@ -60,11 +60,11 @@ pub(crate) fn document() -> PlanDocument {
         },
         state: StateFacts::default(),
         expects: Expects {
-            boots_from: vec!["virtio-blk".to_owned()],
+            boots_from: vec!["virtio-blk".to_owned(), "virtio-scsi".to_owned()],
             boots_from_any: true,
             signature_policy: SignatureLevel::Require,
         },
-        verdict: Verdict { before: vec![bus_verdict(false)], after: vec![bus_verdict(true)] },
+        verdict: Verdict { before: bus_verdicts(false), after: bus_verdicts(true) },
         drivers: vec![DriverFact {
             name: "viostor".to_owned(),
             inf: "viostor.inf".to_owned(),
@@ -84,11 +84,15 @@ fn saved_file(bytes: &[u8], content: SavedFileContent) -> SavedFile {
     SavedFile { sha256: Sha256Sum::of(bytes), size: bytes.len() as u64, content }
 }
 
-fn bus_verdict(boots: bool) -> BusVerdict {
+fn bus_verdicts(boots: bool) -> Vec<BusVerdict> {
+    ["virtio-blk", "virtio-scsi"].into_iter().map(|bus| bus_verdict(bus, boots)).collect()
+}
+
+fn bus_verdict(bus: &str, boots: bool) -> BusVerdict {
     let (level, code) = if boots { (FindingLevel::Good, "bound") } else { (FindingLevel::Failure, "no-device-id") };
     let text = "modern controller: <b>what was found</b>".to_owned();
     let finding = FindingFact { gate: "binding".to_owned(), level, code: code.to_owned(), text };
-    BusVerdict { bus: "virtio-blk".to_owned(), boots, findings: vec![finding] }
+    BusVerdict { bus: bus.to_owned(), boots, findings: vec![finding] }
 }
 
 fn steps(sys: &[u8], script: &str) -> Vec<SavedStep> {

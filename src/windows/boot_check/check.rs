@@ -9,10 +9,13 @@ use super::gates::{add_guest_state, check_gates};
 use super::report::{BootCheck, Code, Gate};
 use super::subject::{BootSubject, EarlyVerdict, read_subject};
 use crate::error::{Kind, Result};
+use crate::hive::check::Fault;
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
+use crate::plan::Plan;
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
+use crate::windows::planned_files::PlannedFiles;
 
 /// Checks one bus, from the kernel on: the links before it need the disk around the volume, see [`boot_checks`].
 ///
@@ -43,22 +46,59 @@ pub fn boot_checks<D: VolumeRead>(
     buses.iter().map(|bus| check_bus(volume, &subject, *bus, options)).collect()
 }
 
-/// Like [`boot_checks`], for a guest that was inspected already. `system` is the SYSTEM hive as it is on the volume now; it
-/// has passed the check of the whole hive.
+/// A guest that was inspected already, and its SYSTEM hive as the files to be checked have it.
+#[derive(Clone, Copy)]
+pub struct KnownGuest<'a> {
+    /// The guest.
+    pub guest: &'a Guest,
+    /// The bytes of the SYSTEM hive.
+    pub system: &'a [u8],
+    /// The first fault of the hive's structure, as the check of the whole hive found it.
+    pub fault: Option<&'a Fault>,
+}
+
+/// Like [`boot_checks`], for a guest that was inspected already.
 ///
 /// # Errors
 /// See [`boot_check`].
 pub fn boot_checks_of<D: VolumeRead>(
     volume: &Volume<D>,
     disks: Option<&BootDisks<'_>>,
-    guest: &Guest,
-    system: &[u8],
+    known: KnownGuest<'_>,
     buses: &[Bus],
     options: &CheckOptions,
 ) -> Result<Vec<BootCheck>> {
-    let chain = walk_chain(disks, volume, guest)?;
-    let subject = BootSubject { guest: Cow::Borrowed(guest), system: Cow::Borrowed(system), fault: None, chain };
-    buses.iter().map(|bus| check_bus(volume, &subject, *bus, options)).collect()
+    boot_checks_of_files(volume, disks, known, buses, options)
+}
+
+/// Like [`boot_checks_of`], for the guest as a plan is going to leave it: the files are those of the plan, and `known` has
+/// the SYSTEM hive with the plan's edits.
+///
+/// # Errors
+/// See [`boot_check`], and when a file of the driver media cannot be read.
+pub fn boot_checks_of_plan<D: VolumeRead>(
+    volume: &Volume<D>,
+    plan: &Plan,
+    disks: Option<&BootDisks<'_>>,
+    known: KnownGuest<'_>,
+    buses: &[Bus],
+    options: &CheckOptions,
+) -> Result<Vec<BootCheck>> {
+    boot_checks_of_files(&PlannedFiles::new(volume, plan), disks, known, buses, options)
+}
+
+fn boot_checks_of_files(
+    files: &dyn GuestFiles,
+    disks: Option<&BootDisks<'_>>,
+    known: KnownGuest<'_>,
+    buses: &[Bus],
+    options: &CheckOptions,
+) -> Result<Vec<BootCheck>> {
+    let KnownGuest { guest, system, fault } = known;
+    let chain = walk_chain(disks, files, guest)?;
+    let fault = fault.map(ToString::to_string);
+    let subject = BootSubject { guest: Cow::Borrowed(guest), system: Cow::Borrowed(system), fault, chain };
+    buses.iter().map(|bus| check_bus(files, &subject, *bus, options)).collect()
 }
 
 /// Checks the links from the firmware to the loader.

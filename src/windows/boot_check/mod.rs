@@ -21,7 +21,7 @@ mod subject;
 mod windows_drivers;
 
 pub use boot_chain::{BootDisks, VmDisk};
-pub use check::{boot_check, boot_checks, boot_checks_of};
+pub use check::{KnownGuest, boot_check, boot_checks, boot_checks_of, boot_checks_of_plan};
 pub use context::CheckOptions;
 pub use controller::{Bus, Controller};
 pub use report::{BootCheck, Code, Finding, Gate, Level, Route};

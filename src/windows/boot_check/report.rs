@@ -254,7 +254,7 @@ pub struct BootCheck {
 }
 
 impl BootCheck {
-    pub(super) fn new(bus: Bus) -> Self {
+    pub(crate) fn new(bus: Bus) -> Self {
         Self {
             bus,
             boots: false,

@@ -133,3 +133,16 @@ fn read(files: &dyn GuestFiles, windows_dir: &str) -> Result<Inspected> {
     let hives = Hives::from([(GuestHive::System, system.hive), (GuestHive::Software, software.hive)]);
     Ok(Inspected { guest, hives })
 }
+
+/// The hives of a guest that inspection has not read, as far as the guest has them.
+///
+/// # Errors
+/// When a hive is damaged, or dirty and its logs cannot repair that.
+pub fn load_other_hives(files: &dyn GuestFiles, guest: &Guest, inspected: &Hives) -> Result<Hives> {
+    let mut hives = Hives::new();
+    for hive in GuestHive::ALL.into_iter().filter(|hive| !inspected.contains_key(hive)) {
+        let path = format!("{}/{}", guest.config_dir(), hive.file_name());
+        hives.extend(registry::load_hive_file(files, &path)?.map(|loaded| (hive, loaded.hive)));
+    }
+    Ok(hives)
+}

@@ -8,4 +8,4 @@ mod state;
 mod version;
 
 pub use guest::{ControlSet, Guest};
-pub use installation::{Hives, Inspected, inspect, windows_folders};
+pub use installation::{Hives, Inspected, inspect, load_other_hives, windows_folders};

@@ -13,7 +13,7 @@ use crate::plan::{Access, Change, Content, GuestHive, Plan, Step};
 use crate::upcase::Fold;
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
-use crate::windows::inspect::installation::Hives;
+use crate::windows::inspect::installation::{Hives, load_other_hives};
 use crate::windows::record::Action;
 use crate::windows::registry;
 
@@ -46,17 +46,11 @@ impl<'a> PlanBuilder<'a> {
     /// When a hive is missing, dirty or damaged.
     pub fn new(files: &'a dyn GuestFiles, guest: &'a Guest, inspected: &'a Hives) -> Result<Self> {
         let plan = Plan::new(guest.config_dir());
-        let mut hives = Hives::new();
-        for file in GuestHive::ALL {
-            if inspected.contains_key(&file) {
-                continue;
-            }
-            let path = plan.hive_path(file);
-            match registry::load_hive_file(files, &path)? {
-                Some(loaded) => drop(hives.insert(file, loaded.hive)),
-                None if file == GuestHive::Drivers => {}
-                None => return Err(registry::missing_hive(&path)),
-            }
+        let hives = load_other_hives(files, guest, inspected)?;
+        let is_missing = |file: &GuestHive| !inspected.contains_key(file) && !hives.contains_key(file);
+        // Windows before 8 has no DRIVERS hive.
+        if let Some(file) = GuestHive::ALL.into_iter().find(|file| *file != GuestHive::Drivers && is_missing(file)) {
+            return Err(registry::missing_hive(&plan.hive_path(file)));
         }
         Ok(Self {
             files,

@@ -125,7 +125,58 @@ fn a_taken_name_is_refused() {
     assert!(names(&outside).is_empty() && !folder.path().join("plan.json").exists());
 }
 
+/// A file of the bundle has a name that can be known before: a link of that name leads nowhere, and no other file is
+/// replaced. What was written is removed again.
+fn no_file_of_others_is_replaced_through_its_name() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Qcow2);
+    let saved = plan(&image, "--bundle");
+    let bundle = saved.with_extension("files");
+    let all = names(&bundle);
+    std::fs::remove_file(&saved).unwrap();
+    let taken = bundle.join(&all[0]);
+    let old = sha256(&image);
+    let refused = |what: &str, options: &str| {
+        let mut command = crate::inject::winject();
+        command.arg("plan").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--bundle").arg("-o").arg(&saved);
+        let text = fail(command.args(options.split_whitespace()), 2);
+        assert!(text.contains("a file of the bundle"), "{what}: {text}");
+        assert_eq!(sha256(&image), old, "{what}");
+        assert!(!saved.exists(), "{what}");
+        // What the failed run had written is gone, what was there before is not.
+        assert_eq!(names(&bundle), [all[0].as_str()], "{what}");
+    };
+    for name in &all[1..] {
+        std::fs::remove_file(bundle.join(name)).unwrap();
+    }
+    for options in ["", "--overwrite"] {
+        std::fs::remove_file(&taken).unwrap();
+        std::os::unix::fs::symlink(&image, &taken).unwrap();
+        refused("a link", options);
+        assert_eq!(std::fs::read_link(&taken).unwrap(), image);
+    }
+    std::fs::remove_file(&taken).unwrap();
+    std::fs::write(&taken, "other").unwrap();
+    refused("another file", "");
+    assert_eq!(std::fs::read(&taken).unwrap(), b"other");
+    plan(&image, "--bundle --overwrite");
+    assert_eq!(names(&bundle), all);
+}
+
+fn it_is_as_private_as_what_it_is_made_from() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Qcow2);
+    std::fs::set_permissions(&image, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let bundle = plan(&image, "--bundle").with_extension("files");
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&bundle), 0o700);
+    assert!(names(&bundle).iter().all(|name| mode(&bundle.join(name)) == 0o600));
+}
+
 tests![
+    no_file_of_others_is_replaced_through_its_name,
+    it_is_as_private_as_what_it_is_made_from,
     it_needs_no_media,
     it_makes_the_same_plan_and_is_written_again,
     what_is_missing_or_wrong_is_refused,

@@ -133,6 +133,21 @@ fn the_report_names_the_plan() {
     assert_eq!(written["virtio"]["injected"], true);
     assert_eq!(written["validation"]["success"], true);
     assert!(written["changes"]["steps"].as_array().unwrap().len() > 10);
+    // The drivers are those that an injection finds, as far as the plan holds them.
+    let (other, found) = (folder.path().join("other.qcow2"), folder.path().join("found.json"));
+    copy(&crate::inject::fixture(), &other);
+    let mut inject = winject();
+    inject.arg("inject").arg(&other).arg("--dry-run").arg("--drivers").arg(fixture_drivers());
+    succeed(inject.arg("--report").arg(&found));
+    let known = |report: &serde_json::Value| {
+        let drivers = report["virtio"]["drivers_found"].as_array().unwrap().iter();
+        let known = drivers.map(|driver| {
+            ["name", "dest_name", "driver_version", "signed", "signer"].map(|field| driver[field].clone())
+        });
+        known.collect::<Vec<_>>()
+    };
+    assert!(known(&written).len() > 2);
+    assert_eq!(known(&written), known(&read(&found)));
     assert_eq!(run("--in-place"), Some(9));
     let written = read(&report);
     assert_eq!((&written["error"]["exit_code"], &written["virtio"]["reason"]), (&9.into(), &"stale".into()));

@@ -320,6 +320,7 @@ impl Forgery {
             }
             Self::NoExpectation(even_any) => {
                 plan.expects.boots_from.clear();
+                plan.verdict.after.iter_mut().for_each(|verdict| verdict.boots = false);
                 plan.expects.boots_from_any &= !even_any;
             }
             Self::Signatures => plan.expects.signature_policy = SignatureLevel::Warn,

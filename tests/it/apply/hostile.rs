@@ -229,10 +229,65 @@ fn a_plan_without_a_read_set_does_what_it_says() {
     let mut empty = subject.plan.clone();
     empty.steps.clear();
     mend(&mut empty, &subject.state, &subject.image);
-    assert_eq!(subject.apply(&empty.to_bytes()), Outcome::Refused(Kind::Verify));
+    assert_eq!(subject.apply(&empty.to_bytes()), Outcome::Refused(Kind::Usage));
     empty.expects.boots_from.clear();
     empty.expects.boots_from_any = false;
+    assert_eq!(subject.apply(&empty.to_bytes()), Outcome::NotRead);
+    empty.verdict.after.clone_from(&empty.verdict.before);
     assert_eq!(subject.apply(&empty.to_bytes()), Outcome::Unchanged);
+}
+
+/// A reviewer reads the verdict: a plan that shows another one than its edits bring about is refused.
+fn a_verdict_that_is_not_true_is_refused() {
+    let subject = Subject::new(&[], "--registration minimal");
+    let apply = |change: &dyn Fn(&mut PlanDocument)| {
+        let mut plan = subject.plan.clone();
+        change(&mut plan);
+        mend(&mut plan, &subject.state, &subject.image);
+        subject.apply(&plan.to_bytes())
+    };
+    let no_drivers = |plan: &mut PlanDocument| plan.steps.retain(|step| step.edit.hive() != Some(GuestHive::System));
+    let expect_nothing = |plan: &mut PlanDocument| {
+        plan.expects.boots_from.clear();
+        plan.expects.boots_from_any = false;
+    };
+    assert_eq!(apply(&|_| {}), Outcome::Applied);
+    // It says that the guest boots, and brings nothing that it boots with.
+    assert_eq!(apply(&no_drivers), Outcome::Refused(Kind::Usage));
+    let silent = |plan: &mut PlanDocument| {
+        no_drivers(plan);
+        expect_nothing(plan);
+    };
+    assert_eq!(apply(&silent), Outcome::NotRead);
+    // One of the buses.
+    let one = |plan: &mut PlanDocument| {
+        plan.steps.retain(|step| step.edit.key().is_none_or(|(_, key)| !key.contains("vioscsi")))
+    };
+    assert_eq!(apply(&one), Outcome::Refused(Kind::Usage));
+    let hidden = |plan: &mut PlanDocument| {
+        one(plan);
+        plan.expects.boots_from.truncate(1);
+        plan.verdict.after.truncate(1);
+    };
+    assert_eq!(apply(&hidden), Outcome::NotRead);
+    // It says that the guest does not boot, and makes it boot.
+    let modest = |plan: &mut PlanDocument| {
+        expect_nothing(plan);
+        plan.verdict.after.clone_from(&plan.verdict.before);
+    };
+    assert_eq!(apply(&modest), Outcome::Refused(Kind::Usage));
+    // It does not boot, for another reason than the plan says.
+    let other_reason = |plan: &mut PlanDocument| {
+        no_drivers(plan);
+        modest(plan);
+        plan.verdict.after.iter_mut().for_each(|verdict| verdict.findings.clear());
+    };
+    assert_eq!(apply(&other_reason), Outcome::Refused(Kind::Usage));
+    let honest = |plan: &mut PlanDocument| {
+        no_drivers(plan);
+        modest(plan);
+    };
+    assert_eq!(apply(&honest), Outcome::Applied);
 }
 
 /// At the limits and beyond them a document is refused in bounded memory, and the image is never opened.
@@ -265,5 +320,6 @@ fn huge_and_deep_documents_are_refused_in_bounded_memory() {
 tests![
     whatever_a_plan_says_the_image_is_as_it_was_or_sound,
     a_plan_without_a_read_set_does_what_it_says,
+    a_verdict_that_is_not_true_is_refused,
     huge_and_deep_documents_are_refused_in_bounded_memory,
 ];

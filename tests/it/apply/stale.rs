@@ -7,12 +7,17 @@ use crate::support;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use winject::internals::block::Format;
+use winject::internals::block::{self, Format, Stage, StageOptions};
 use winject::internals::clock::FileTime;
 use winject::internals::error::Kind;
+use winject::internals::fat::FatVolume;
 use winject::internals::job::{self, Destination, InjectRequest, SavedPlan, Silent};
-use winject::internals::plan::saved::PlanDocument;
+use winject::internals::ntfs::{OpenOptions, Volume};
+use winject::internals::partition::{self, PartitionView};
+use winject::internals::plan::saved::{HiveFacts, PlanDocument};
 use winject::internals::random::Random;
+use winject::internals::units::ImageOffset;
+use winject::internals::windows::{BootDisks, Bus, CheckOptions, VmDisk, boot_checks};
 
 /// Flips one byte of a file.
 fn flip(path: &Path, offset: u64) {
@@ -59,6 +64,120 @@ fn a_byte_inside_the_read_set() {
     job::apply(&saved, &request(&image), &Silent).unwrap();
 }
 
+/// The content of a hive, or of one of its logs, wherever it is changed, and whether or not it can be read then.
+fn a_byte_inside_a_hive() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    let saved = SavedPlan::read(&plan(&image, "")).unwrap();
+    let (document, old) = (saved.document(), sha256(&image));
+    let mut random = Random::new(77);
+    assert!(document.hives.len() >= 2);
+    for facts in &document.hives {
+        for ending in std::iter::once("").chain(facts.logs.iter().map(|log| log.name.as_str())) {
+            let path = format!("{}/{}{ending}", document.windows.config, facts.hive);
+            let extents = extents(&image, document, &path).unwrap();
+            assert!(!extents.is_empty() || !ending.is_empty(), "{path}");
+            if extents.is_empty() {
+                continue; // an empty log
+            }
+            // The first byte, so that it is no hive any more, and some others.
+            for round in 0..support::rounds(4, 40) {
+                let (start, length) = extents[if round == 0 { 0 } else { random.index(extents.len()) }];
+                let within = if round == 0 { 0 } else { random.below(length.min(4096)) };
+                let offset = start + within;
+                flip(&image, offset);
+                let error = job::apply(&saved, &request(&image), &Silent).unwrap_err();
+                assert_eq!(error.kind(), Kind::Stale, "{path} {within}: {error}");
+                let name = format!("{}{ending}", facts.hive);
+                assert!(error.to_string().contains(&name), "{path} {within}: {error}");
+                flip(&image, offset);
+            }
+        }
+    }
+    assert_eq!(sha256(&image), old);
+}
+
+/// Where the content of a file of the Windows volume lies on the disk, as (offset, length); `None` without the file.
+fn extents(image: &Path, document: &PlanDocument, path: &str) -> Option<Vec<(u64, u64)>> {
+    let disk = block::open(image, &block::OpenOptions::default()).unwrap();
+    let table = partition::read(&*disk).unwrap();
+    let view = PartitionView::new(&*disk, table.partition(document.partition.number).unwrap()).unwrap();
+    let volume = Volume::open(view, &OpenOptions::read_only()).unwrap();
+    let extents = volume.extents(volume.find(path).unwrap()?).unwrap();
+    Some(extents.into_iter().map(|(start, length)| (document.partition.start + start.0, length)).collect())
+}
+
+/// Where a file of the EFI system partition begins on the disk.
+fn start_on_esp(image: &Path, path: &str) -> u64 {
+    let disk = block::open(image, &block::OpenOptions::default()).unwrap();
+    let esp = partition::read(&*disk).unwrap().partition(1).unwrap().clone();
+    let disk: &dyn block::Image = &*disk;
+    let content =
+        FatVolume::open(PartitionView::new(&disk, &esp).unwrap()).unwrap().read(path, 1 << 24).unwrap().unwrap();
+    let first = &content[..content.len().min(512)];
+    let file = File::open(image).unwrap();
+    let mut bytes = vec![0; usize::try_from(esp.length).unwrap()];
+    file.read_exact_at(&mut bytes, esp.start.0).unwrap();
+    let at = bytes.chunks(512).position(|sector| sector.starts_with(first)).unwrap();
+    esp.start.0 + at as u64 * 512
+}
+
+/// What the boot check read of the image belongs to the plan: its verdict is part of it.
+fn a_byte_that_the_boot_check_read() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    let saved = SavedPlan::read(&plan(&image, "")).unwrap();
+    let (document, old) = (saved.document(), sha256(&image));
+    let drivers = ["fvevol.sys", "partmgr.sys", "ntfs.sys", "storport.sys"].into_iter().filter_map(|name| {
+        let path = format!("{}/System32/drivers/{name}", document.windows.folder);
+        Some((name, extents(&image, document, &path)?.first()?.0))
+    });
+    let boot_files = [("BCD", "/EFI/Microsoft/Boot/BCD"), (".efi", "/EFI/Microsoft/Boot/bootmgfw.efi")];
+    let boot_files = boot_files.map(|(name, path)| (name, start_on_esp(&image, path)));
+    let places: Vec<(&str, u64)> = boot_files.into_iter().chain(drivers).collect();
+    assert!(places.len() > 3, "{places:?}");
+    for (name, offset) in places {
+        flip(&image, offset);
+        let error = job::apply(&saved, &request(&image), &Silent).unwrap_err();
+        assert_eq!(error.kind(), Kind::Stale, "{name}: {error}");
+        let text = error.to_string();
+        assert!(text.contains("the plan is stale: ") && text.contains(name), "{name}: {text}");
+        flip(&image, offset);
+    }
+    assert_eq!(sha256(&image), old);
+}
+
+/// Every block that a boot check of the image reads is in the read set, or among the hives that are hashed by themselves.
+fn the_read_set_holds_all_that_the_boot_check_reads() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    let saved = SavedPlan::read(&plan(&image, "")).unwrap();
+    let document = saved.document();
+    let disk = block::open(&image, &block::OpenOptions::default()).unwrap();
+    let mut stage = Stage::new(disk, StageOptions::default());
+    stage.record_reads();
+    let table = partition::read(&stage).unwrap();
+    let windows = table.partition(document.partition.number).unwrap();
+    let volume = Volume::open(PartitionView::new(&stage, windows).unwrap(), &OpenOptions::read_only()).unwrap();
+    let vm_disk = VmDisk { disk: &stage, table: &table, name: "win10.raw" };
+    let disks = BootDisks { windows: vm_disk, partition: windows, others: &[] };
+    let options = CheckOptions { signatures: document.expects.signature_policy };
+    let answers = boot_checks(&volume, Some(&disks), &Bus::ALL, &options).unwrap();
+    assert!(answers.iter().all(|answer| !answer.boots));
+    drop(volume);
+    let mut left = stage.take_reads();
+    assert!(left.bytes() > 0);
+    document.reads.ranges.iter().for_each(|range| left.remove(ImageOffset(range.start), range.length));
+    let logs = |facts: &HiveFacts| facts.logs.iter().map(|log| log.name.clone()).collect::<Vec<_>>();
+    for facts in &document.hives {
+        for ending in std::iter::once(String::new()).chain(logs(facts)) {
+            let path = format!("{}/{}{ending}", document.windows.config, facts.hive);
+            extents(&image, document, &path).unwrap().into_iter().for_each(|(at, n)| left.remove(ImageOffset(at), n));
+        }
+    }
+    assert_eq!(left.ranges().collect::<Vec<_>>(), [], "read, and not in the plan");
+}
+
 /// What was not read does not count: the plan still applies, and is made again as it is. (Damage is another matter.)
 fn a_byte_outside_the_read_set() {
     let folder = folder();
@@ -82,6 +201,11 @@ fn a_byte_outside_the_read_set() {
                 applied += 1;
                 plan(&image, "--overwrite");
                 assert_eq!(std::fs::read(&path).unwrap(), text, "{offset:#x}");
+            }
+            // The contents of hives are hashed file by file.
+            Err(error) if error.kind() == Kind::Stale => {
+                let of_hive = ["SYSTEM", "SOFTWARE", "DRIVERS"].iter().any(|hive| error.to_string().contains(hive));
+                assert!(of_hive && error.to_string().contains(" has changed"), "{offset:#x}: {error}");
             }
             Err(error) => assert!(matches!(error.kind(), Kind::Damaged | Kind::Verify), "{offset:#x}: {error}"),
         }
@@ -160,6 +284,9 @@ fn overrides_have_to_be_repeated() {
 
 tests![
     a_byte_inside_the_read_set,
+    a_byte_inside_a_hive,
+    a_byte_that_the_boot_check_read,
+    the_read_set_holds_all_that_the_boot_check_reads,
     a_byte_outside_the_read_set,
     an_applied_plan_is_stale,
     differences_are_named,

@@ -201,7 +201,7 @@ fn a_lost_flush_and_a_power_cut_leave_old_or_new() {
             let host = VirtualHost::new(case.files.clone(), Fault::Once(flush));
             let result = case.commit(&host);
             let when = format!("flush {flush} lost, {result:?}");
-            cuts += case.judge_cuts(&host, flush, rounds(2, 20), &when, folder.path());
+            cuts += case.judge_cuts(&host, flush, rounds(2, 6), &when, folder.path());
         }
         // The process is killed, which loses nothing; the next run recovers; then the power goes.
         let is_image = |op: &Op| matches!(op, Op::Write(path, ..) | Op::Flush(path) if path == Path::new(IMAGE));
@@ -209,7 +209,7 @@ fn a_lost_flush_and_a_power_cut_leave_old_or_new() {
             let host = VirtualHost::after(case.files.clone(), &log[..end]);
             on::recover(&host, Path::new(IMAGE), Locking::Ignore, &PathPolicy::default()).unwrap();
             let is_switch = matches!(&log[end - 1], Op::Write(_, 0, _));
-            let count = if is_switch { 8 } else { rounds(0, 20) };
+            let count = if is_switch { 8 } else { rounds(0, 6) };
             cuts += case.judge_cuts(&host, end, count, &format!("killed after {end}, recovered"), folder.path());
         }
     }

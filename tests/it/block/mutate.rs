@@ -194,7 +194,7 @@ fn mutated_metadata_are_handled() {
         return;
     }
     let seeds = seeds();
-    let count = rounds(8_000, 200_000);
+    let count = rounds(8_000, 60_000);
     let next = AtomicU64::new(0);
     let outcomes = std::sync::Mutex::new(std::collections::BTreeMap::<(&str, &str), u64>::new());
     std::thread::scope(|scope| {

@@ -111,7 +111,7 @@ fn a_failure_at_any_step_of_an_undo_can_be_finished() {
             }
             undoing.judge(host.files(), &when, folder.path());
             let (log, mut random) = (host.log(), Random::new(undoing.case.seed ^ steps as u64));
-            for round in 0..=rounds(0, 2) {
+            for round in 0..=rounds(0, 1) {
                 let chance = u64::from(round > 0);
                 let end = if round == 0 { log.len() } else { random.below(log.len() as u64 + 1) as usize };
                 let files = power_cut(&undoing.case, &log, end, &mut random, chance);
@@ -141,7 +141,7 @@ fn a_failure_inside_the_recovery_of_an_undo_can_be_finished() {
             assert_eq!(recover(&whole).unwrap(), Recovery::Undone);
             undoing.assert_undone(&whole.files(), "recovered");
             let steps = whole.log().len() - end;
-            for _ in 0..rounds(1, 3) {
+            for _ in 0..rounds(1, 2) {
                 let fault = random.below(steps as u64) as usize;
                 let fault = if random.below(2) == 0 { Fault::Once(fault) } else { Fault::From(fault) };
                 let host = VirtualHost::after(undoing.case.files.clone(), &log[..end]);

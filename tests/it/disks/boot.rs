@@ -158,7 +158,30 @@ fn data_disks_do_not_matter() {
     assert!(stdout(&output).contains("boots with"), "{}", stdout(&output));
 }
 
+/// A disk of which nothing is seen to start this Windows is no reason to say that it boots.
+fn an_encrypted_data_disk_starts_no_windows() {
+    let folder = folder();
+    let (_, make) = MACHINES.iter().find(|(firmware, _)| firmware.to_lowercase().contains("bios")).unwrap();
+    let machine = make(folder.path());
+    let mut bytes = vec![0; 8 << 20];
+    // One active partition from sector 2048.
+    bytes[446..462].copy_from_slice(&[0x80, 0, 0, 0, 7, 0, 0, 0, 0, 8, 0, 0, 0, 0x30, 0, 0]);
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let sector = &mut bytes[2048 * 512..][..512];
+    sector[..11].copy_from_slice(b"\xeb\x58\x90-FVE-FS-");
+    sector[11..13].copy_from_slice(&512u16.to_le_bytes());
+    sector[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let data = folder.path().join("data.raw");
+    std::fs::write(&data, bytes).unwrap();
+    let disks = [machine.system.as_path(), &data];
+    fail(&mut command("inject", &disks, "--in-place"), 5, &disks);
+    assert_eq!(winject().arg("check").args(disks).output().unwrap().status.code(), Some(1));
+    // With the disk that does start it, all is well.
+    succeed(&mut command("inject", &[&machine.system, &data, &machine.boot], "--dry-run"));
+}
+
 tests![
+    an_encrypted_data_disk_starts_no_windows,
     a_conversion_reads_the_other_disk,
     real_data_disks_do_not_matter,
     inspect_shows_every_disk,

@@ -178,7 +178,45 @@ fn renamed_disks_are_found_by_content() {
     assert_ne!(sha256(&other), sha256(&machine.system));
 }
 
+/// A plan knows little of another disk than that with Windows, and a copy of that one has all of it: the plan's own disk is
+/// written all the same, whatever the order.
+fn a_copy_of_the_disk_with_windows_is_not_taken_for_it() {
+    let folder = folder();
+    let machine = uefi(folder.path());
+    let clone = folder.path().join("a-clone.raw");
+    copy(&machine.system, &clone);
+    let saved = folder.path().join("plan.json");
+    let (system, boot) = (machine.system.as_path(), machine.boot.as_path());
+    let all = [system, boot, &clone];
+    let images = |disks: &[&Path]| disks.iter().map(|disk| format!(" --image {}", disk.display())).collect::<String>();
+    for is_edited in [false, true] {
+        if is_edited {
+            succeed(&mut command("inject", &[&clone, boot], "--in-place --no-undo"));
+        }
+        let options = format!("--bundle --overwrite -o {} --windows-disk {}", saved.display(), system.display());
+        succeed(&mut command("plan", &all, &options));
+        let (old, copied) = (sha256(system), sha256(&clone));
+        for images in [String::new(), images(&all), images(&[&clone, boot, system]), images(&[boot, &clone, system])] {
+            succeed(&mut apply(&saved, &format!("{images} --in-place")));
+            assert_ne!(sha256(system), old, "{images}");
+            assert_eq!(sha256(&clone), copied, "{images}: the copy was written");
+            succeed(winject().arg("undo").arg(system));
+            assert_eq!(sha256(system), old);
+        }
+    }
+    // Two that hold the same, and neither has the name: which one is meant cannot be known.
+    let renamed = [folder.path().join("one.raw"), folder.path().join("other.raw")];
+    copy(system, &renamed[0]);
+    copy(system, &renamed[1]);
+    let options = format!("--bundle --overwrite -o {} --windows-disk {}", saved.display(), system.display());
+    succeed(&mut command("plan", &[system, boot, &renamed[0]], &options));
+    let disks = [renamed[0].as_path(), boot, &renamed[1]];
+    let text = fail(&mut apply(&saved, &format!("{} --in-place", images(&disks))), 3, &disks);
+    assert!(text.contains("cannot tell which disk"), "{text}");
+}
+
 tests![
+    a_copy_of_the_disk_with_windows_is_not_taken_for_it,
     a_plan_of_two_disks_applies_like_an_injection,
     any_order_of_the_disks_gives_the_same_plan,
     the_other_disk_counts_where_it_was_read,

@@ -110,7 +110,7 @@ fn mutated_infs_never_panic() {
         [w10(), GuestTarget::of_build(Arch::X86, 2600, false), GuestTarget::of_build(Arch::Arm64, 26100, true)];
     let mut random = Random(3);
     let (mut fine, mut refused) = (0, 0);
-    for round in 0..support::rounds(6000, 40_000) {
+    for round in 0..support::rounds(6000, 15_000) {
         let mut data = fixtures[round as usize % fixtures.len()].1.clone();
         random.spoil(&mut data, 0);
         match Inf::parse(&data, "x.inf") {

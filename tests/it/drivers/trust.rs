@@ -186,7 +186,7 @@ fn mutated_signatures_and_catalogues_never_panic() {
     let table = PeFacts::parse(&driver).unwrap().certificates.unwrap().0 as usize;
     let mut random = super::Random(7);
     let (mut good, mut bad) = (0, 0);
-    for _ in 0..support::rounds(3000, 20_000) {
+    for _ in 0..support::rounds(3000, 8_000) {
         let mut data = catalogue.clone();
         random.spoil(&mut data, 0);
         if let Ok(parsed) = Catalogue::parse(&data) {

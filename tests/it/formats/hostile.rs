@@ -266,7 +266,7 @@ fn vmdk_sparse() {
         &[0..512, 0..80, 512..2048, 10_752..12_800, 21 * 512..24 * 512],
         &[],
     );
-    campaign(&subject, rounds(4_000, 40_000));
+    campaign(&subject, rounds(4_000, 13_000));
 }
 
 fn vmdk_stream() {
@@ -281,10 +281,10 @@ fn vmdk_stream() {
         &[0..80, 512..1200, 10_752..12_800, data..data + 64, data..length],
         &[],
     );
-    campaign(&subject, rounds(3_000, 25_000));
+    campaign(&subject, rounds(3_000, 8_000));
     let length = walked.len() as u64;
     let subject = Subject::new("walked VMDK", Format::Vmdk, walked, &[0..80, data..data + 64, data..length], &[]);
-    campaign(&subject, rounds(3_000, 25_000));
+    campaign(&subject, rounds(3_000, 8_000));
 }
 
 fn vmdk_cowd() {
@@ -292,7 +292,7 @@ fn vmdk_cowd() {
         (0..64).map(|i| (i * 3, if i % 5 == 0 { Grain::Zero } else { Grain::Data(vec![i as u8; 512]) })).collect();
     let bytes = cowd(8192, 1, true, &grains);
     let subject = Subject::new("COWD", Format::Vmdk, bytes, &[0..40, 2048..2560, 2560..3400], &[]);
-    campaign(&subject, rounds(3_000, 25_000));
+    campaign(&subject, rounds(3_000, 8_000));
 }
 
 fn vmdk_descriptor() {
@@ -301,7 +301,7 @@ fn vmdk_descriptor() {
     let bytes = text.as_bytes().to_vec();
     let length = bytes.len() as u64;
     let subject = Subject::new("VMDK descriptor", Format::Vmdk, bytes, std::slice::from_ref(&(0..length)), &[]);
-    campaign(&subject, rounds(3_000, 20_000));
+    campaign(&subject, rounds(3_000, 7_000));
 }
 
 fn vhd_dynamic() {
@@ -313,21 +313,21 @@ fn vhd_dynamic() {
         Seal::Vhd { at: end, length: 512, field: 64 },
     ];
     let metadata = [0..85, 512..600, 512 + 576..512 + 768, 1536..1536 + 32, end..end + 85];
-    campaign(&Subject::new("dynamic VHD", Format::Vhd, bytes, &metadata, &seals), rounds(4_000, 30_000));
+    campaign(&Subject::new("dynamic VHD", Format::Vhd, bytes, &metadata, &seals), rounds(4_000, 10_000));
 }
 
 fn vhd_fixed() {
     let Some(bytes) = by_qemu("vpc", "subformat=fixed", 1 << 20) else { return };
     let end = bytes.len() as u64 - 512;
     let seals = [Seal::Vhd { at: end, length: 512, field: 64 }];
-    campaign(&Subject::new("fixed VHD", Format::Vhd, bytes, &[end..end + 85, 446..520], &seals), rounds(2_000, 10_000));
+    campaign(&Subject::new("fixed VHD", Format::Vhd, bytes, &[end..end + 85, 446..520], &seals), rounds(2_000, 3_000));
 }
 
 fn vdi() {
     let Some(bytes) = by_qemu("vdi", "static=off", 5 << 20) else { return };
     campaign(
         &Subject::new("VDI", Format::Vdi, bytes, &[64..84, 340..400, 440..460, 512..560], &[]),
-        rounds(3_000, 20_000),
+        rounds(3_000, 7_000),
     );
 }
 
@@ -354,7 +354,7 @@ fn vhdx() {
         2112 * k..2112 * k + 60,
         3072 * k..3072 * k + 64,
     ];
-    campaign(&Subject::new("VHDX", Format::Vhdx, small_vhdx(), &metadata, &VHDX_SEALS), rounds(3_000, 20_000));
+    campaign(&Subject::new("VHDX", Format::Vhdx, small_vhdx(), &metadata, &VHDX_SEALS), rounds(3_000, 7_000));
 }
 
 fn vhdx_log() {
@@ -362,7 +362,7 @@ fn vhdx_log() {
     let seals =
         [VHDX_SEALS[0], VHDX_SEALS[1], Seal::Vhdx { at: range.start, length: (range.end - range.start) as usize }];
     let metadata = [range.start..range.start + 160, range.clone(), 65_536 + 48..65_536 + 80, 3 << 20..(3 << 20) + 64];
-    campaign(&Subject::new("VHDX log", Format::Vhdx, bytes, &metadata, &seals), rounds(1_000, 5_000));
+    campaign(&Subject::new("VHDX log", Format::Vhdx, bytes, &metadata, &seals), rounds(1_000, 2_000));
 }
 
 /// A grain that unpacks to far more than a grain.

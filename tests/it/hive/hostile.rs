@@ -113,7 +113,7 @@ fn log_of(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn mutated_headers_never_panic() {
-    let count = support::rounds(30_000, 210_000);
+    let count = support::rounds(30_000, 70_000);
     std::thread::scope(|scope| {
         for minor in [3u32, 5, 6] {
             scope.spawn(move || {

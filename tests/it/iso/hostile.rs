@@ -107,7 +107,7 @@ fn mutated_images_never_panic() {
     let mut random = Random::from_state(0x2545_F491_4F6C_DD1D);
     let mut next = |limit: usize| random.index(limit);
     let (mut fine, mut refused) = (0, 0);
-    for _ in 0..support::rounds(3000, 20_000) {
+    for _ in 0..support::rounds(3000, 8_000) {
         let mut data = whole.clone();
         for _ in 0..1 + next(4) {
             let at = used[next(used.len())];

@@ -384,7 +384,7 @@ fn mutated_metadata_never_panics() {
     let mut blocks = metadata_blocks(&image);
     // records in use, and those alone, are worth the time; half of the mutants hit the first 24 and the index blocks
     blocks.retain(|&(at, _, magic)| magic != fixup::FILE || image[at + 0x16] & 1 == 1);
-    let rounds = support::rounds(20_000, 200_000);
+    let rounds = support::rounds(20_000, 70_000);
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let (image, blocks) = (&image, &blocks);
     let results: Vec<Outcome> = std::thread::scope(|scope| {

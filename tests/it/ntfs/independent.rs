@@ -152,7 +152,7 @@ fn damaged_volumes_are_errors() {
     }
     let mut random = Random::new(15);
     let (mut refused, mut bytes) = (0, sound.clone());
-    for _ in 0..support::rounds(1500, 20_000) {
+    for _ in 0..support::rounds(1500, 7_000) {
         let (at, size, magic) = blocks[random.below(blocks.len() as u64) as usize];
         let mut block = sound[at..at + size].to_vec();
         if magic != *b"BOOT" {

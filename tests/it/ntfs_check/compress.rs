@@ -77,7 +77,7 @@ fn mutated_streams_never_panic() {
     let streams = STREAMS.map(|(name, algorithm)| (fixture(name), algorithm));
     let lznt1 = fixture("lznt1.bin");
     let units = lznt1_units(&lznt1);
-    let total = rounds(4_000, 20_000);
+    let total = rounds(4_000, 8_000);
     for _ in 0..total {
         let (stream, algorithm) = &streams[noise.index(streams.len())];
         let chunk = algorithm.chunk_size();

@@ -53,7 +53,7 @@ fn mutated_volumes_give_a_report() {
     assert!(check(&volume, &CheckOptions::default()).unwrap().is_clean());
     let mut noise = Random::from_state(0x5EED_0001_2345_6789);
     let (mut accused, mut slowest) = (0u64, Duration::ZERO);
-    let total = rounds(1_500, 12_000);
+    let total = rounds(1_500, 5_000);
     for round in 0..total {
         let mut saved = Vec::new();
         for _ in 0..=noise.index(2) {

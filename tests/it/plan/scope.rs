@@ -23,15 +23,20 @@ fn every_plan_can_be_saved() {
     for product in &PRODUCTS {
         let Some(made) = guests::guest(product) else { return };
         let disk = made.copy("saved");
+        let mut verdict = None;
         for (form, registration) in [("minimal", Registration::Minimal), ("full", Registration::Full)] {
             let plan = document(&disk.path, &media, form);
+            // What a plan says of the guest's start is what the boot check finds when the plan has been applied.
+            assert!(verdict.is_none_or(|verdict| verdict == plan.verdict.before), "{} {form}", product.name);
             // Windows 7 has one form only: nothing is left for the second.
             let is_same_form = form == "full" && product.name == "w7";
             assert!(plan.steps.len() > 20 || is_same_form, "{} {form}: {}", product.name, plan.steps.len());
             // the next one removes what this one registered
             guests::inject(&disk, &media, &InjectOptions { registration, ..InjectOptions::default() });
+            verdict = Some(plan.verdict.after);
         }
         let back = document(&disk.path, &media, "minimal");
+        assert_eq!(verdict, Some(back.verdict.before.clone()), "{}", product.name);
         let removed = back
             .steps
             .iter()

@@ -172,7 +172,7 @@ fn no_manifest_makes_the_guest_lose_anything() {
             carried_out += 1;
         }
     }
-    assert!(refused > 5 && carried_out > 3, "{refused} refused, {carried_out} carried out");
+    assert!(refused > 5 && carried_out > 0, "{refused} refused, {carried_out} carried out");
 }
 
 /// Entries that a forger would choose, each with the truth about it.

@@ -42,7 +42,12 @@ pub fn trial(path: &str, name: &str, test: fn()) -> Trial {
 
 /// Runs what the command line selects and tells what did not run.
 pub fn run(trials: Vec<Trial>) -> ExitCode {
-    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    let mut arguments = Arguments::from_args();
+    // Many tests wait for other programs and for flushes.
+    arguments
+        .test_threads
+        .get_or_insert_with(|| std::thread::available_parallelism().map_or(2, |count| count.get() + 1));
+    let conclusion = libtest_mimic::run(&arguments, trials);
     let reasons = REASONS.lock().unwrap();
     if !reasons.is_empty() {
         println!("{} tests did not run, or not all of them:", conclusion.num_ignored);

@@ -4,7 +4,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::boot_store::{BCD_BYTES_MAX, BootContext, Firmware, Read, check_boot_store};
 use super::disk::{BootDisks, VmDisk};
-use super::links::{BestChain, ChainFindings, readable};
+use super::links::{BestChain, ChainFindings, Reach, readable};
 use super::uefi::uefi;
 use crate::error::Result;
 use crate::fat::FatVolume;
@@ -34,8 +34,14 @@ pub(super) fn bios<'a>(
     }
     let has_system_partition =
         |disk: &VmDisk<'_>| disk.table.partitions.iter().any(|partition| partition.kind == PartitionKind::EfiSystem);
-    if best.is_empty() && on.all().any(has_system_partition) {
-        return uefi(on, files, guest, links);
+    // An active partition of a data disk says nothing of what the firmware of the guest is.
+    if !best.leads_to_loader() && on.all().any(has_system_partition) {
+        let mut seen = ChainFindings::default();
+        let start = uefi(on, files, guest, &mut seen)?;
+        if best.is_empty() || seen.reach() == Reach::Loader {
+            links.0.append(&mut seen.0);
+            return Ok(start);
+        }
     }
     links.good(Gate::Firmware, Code::Firmware, "BIOS (MBR disk)");
     if !best.is_empty() {

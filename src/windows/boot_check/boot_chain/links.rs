@@ -24,8 +24,12 @@ impl ChainFindings {
         let text = format!("not judged: {}", text.into());
         self.0.push(Finding { gate, level: Level::NotJudged, code: Code::NotJudged, text });
     }
+    fn has_boot_manager(&self) -> bool {
+        self.0.iter().any(|finding| finding.code == Code::BootManager)
+    }
+
     /// How far the chain leads: to the loader of Windows, to something that is not judged, or to a failure.
-    fn reach(&self) -> Reach {
+    pub(super) fn reach(&self) -> Reach {
         match () {
             () if self.0.iter().any(|finding| finding.level == Level::Failure) => Reach::Failure,
             () if self.0.iter().any(|finding| finding.code == Code::OsLoader) => Reach::Loader,
@@ -34,8 +38,9 @@ impl ChainFindings {
     }
 }
 
+/// How far a chain leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Reach {
+pub(super) enum Reach {
     Failure,
     Unknown,
     Loader,
@@ -47,13 +52,24 @@ enum Reach {
 pub(super) struct BestChain<'a>(Option<(ChainFindings, Option<&'a str>)>);
 
 impl<'a> BestChain<'a> {
-    /// Compares with another chain. Returns whether that leads to the loader, so that no more are needed.
+    /// Compares with another chain, that of the disk with Windows first. Returns whether it leads to the loader, so that no
+    /// more are needed.
+    ///
+    /// A chain of another disk that is not judged to its end says little of this Windows: it may be a disk of another one.
+    /// It counts only where the disk with Windows starts no chain, and only if a boot manager was seen.
     pub(super) fn offer(&mut self, other: ChainFindings, start: Option<&'a str>) -> bool {
         let reach = other.reach();
-        if self.0.as_ref().is_none_or(|(best, _)| reach > best.reach()) {
+        let has_own = matches!(self.0, Some((_, None)));
+        let is_vague = start.is_some() && reach == Reach::Unknown && (has_own || !other.has_boot_manager());
+        if !is_vague && self.0.as_ref().is_none_or(|(best, _)| reach > best.reach()) {
             self.0 = Some((other, start));
         }
         reach == Reach::Loader
+    }
+
+    /// Whether the chain leads to the loader of Windows.
+    pub(super) fn leads_to_loader(&self) -> bool {
+        self.0.as_ref().is_some_and(|(best, _)| best.reach() == Reach::Loader)
     }
 
     /// Whether there was no chain at all.
@@ -61,10 +77,10 @@ impl<'a> BestChain<'a> {
         self.0.is_none()
     }
 
-    /// Adds the findings of the chain to `links`; returns the disk to start from, if the chain is not broken.
+    /// Adds the findings of the chain to `links`; returns the disk to start from, if the chain leads to the loader.
     pub(super) fn add_to(self, links: &mut ChainFindings) -> Option<&'a str> {
         let (best, start) = self.0?;
-        let start = start.filter(|_| best.reach() != Reach::Failure);
+        let start = start.filter(|_| best.reach() == Reach::Loader);
         links.0.extend(best.0);
         start
     }
