@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::file_id::several_names;
-use super::files::{HostFiles, PRIVATE, RealHost};
+use super::files::{HostFiles, RealHost};
 use super::folder::folder_of;
 use super::leftover;
 use super::locked_file::LockedFile;
-use super::permissions::common_mode;
+use super::permissions::{PRIVATE, common_mode};
 use super::storage::{FileStorage, Storage};
 use super::target::Target;
 use crate::cancel::{Cancel, Hold, Reached};

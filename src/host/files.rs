@@ -86,9 +86,6 @@ pub trait HostFiles: Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealHost;
 
-/// Permissions of a file that only its owner may use.
-pub(crate) const PRIVATE: u32 = 0o600;
-
 impl RealHost {
     /// See [`HostFiles::create`].
     pub(super) fn create_file(self, path: &Path, mode: u32) -> io::Result<FileStorage> {

@@ -24,11 +24,11 @@ mod text_output;
 
 pub(crate) use atomic_file::{AtomicFile, rewrite};
 pub(crate) use file_id::{is_same_file, several_names};
-pub(crate) use files::PRIVATE;
 pub use files::{HostFiles, RealHost};
 pub(crate) use folder::{create_folder, folder_of, remove_folder};
 pub(crate) use locked_file::LockedFile;
 pub(crate) use mount::lock_notes;
+pub(crate) use permissions::PRIVATE;
 pub use policy::PathPolicy;
 pub use qemu_lock::{LockMode, Locking};
 pub(crate) use read::{Unreadable, open, read};

@@ -3,7 +3,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::files::PRIVATE;
+/// Permissions of a file that only its owner may use.
+pub(crate) const PRIVATE: u32 = 0o600;
 
 /// Permissions for a new file in `folder` that is made from `sources`: what each of them allows, never to be executed.
 /// Where the new file's group is another one, its members are among the source's others. The umask comes on top.

@@ -28,7 +28,7 @@ impl PlanDocument {
     /// compared with an image.
     ///
     /// # Errors
-    /// [`Kind::Usage`] naming the first part that is wrong.
+    /// [`Kind::Usage`](crate::Kind::Usage) naming the first part that is wrong.
     pub fn judge(&self) -> Result<()> {
         self.judge_identity()?;
         self.judge_hives()?;
