@@ -104,8 +104,11 @@ impl HostFiles for FullHost {
     }
 }
 
+/// A file's path, its content, and its runs: length, and whether they hold data.
+type FileState = (PathBuf, Vec<u8>, Vec<(u64, bool)>);
+
 /// Content and holes of each file in a folder.
-fn state(folder: &Path) -> Vec<(PathBuf, Vec<u8>, Vec<(u64, bool)>)> {
+fn state(folder: &Path) -> Vec<FileState> {
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     let state = |path: PathBuf| {
