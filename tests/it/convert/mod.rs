@@ -470,7 +470,7 @@ fn other_containers_are_never_written() {
         stage.write_at(ImageOffset(4096), &[1; 4096]).unwrap();
         let options = winject::internals::block::commit::CommitOptions::default();
         let error = winject::internals::block::commit::commit_in_place(&mut stage, &path, &options).unwrap_err();
-        assert!(error.hint_text().is_some_and(|h| h.contains("convert")), "{format}: {error}");
+        assert_eq!(error.kind(), Kind::Unsupported, "{format}: {error}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }
 }

@@ -128,8 +128,11 @@ fn a_disk_inside_is_neither_changed_nor_a_backing_file() {
             commit::check_overlay(&stage).unwrap_err(),
             commit::commit_overlay(&mut stage, &path, &out, &options).unwrap_err(),
         ];
-        for error in errors {
+        for error in &errors {
             assert_eq!(error.kind(), Kind::Unsupported, "{name}: {error}");
+        }
+        // What to do in place of an edit in place, the job says, which knows the command.
+        for error in &errors[2..] {
             assert!(error.hint_text().unwrap().contains("convert"), "{name}: {error:?}");
         }
         assert!(!out.exists() && !commit::journal_path(&path).exists());
