@@ -280,7 +280,7 @@ fn a_nearly_full_file_system_takes_an_injection_or_leaves_it() {
         let (mut failed, mut is_done) = (0, false);
         for free in (0..64).map(|n| n * 64) {
             let filler = std::fs::File::create(mount.join("filler")).unwrap();
-            rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), 0, (room - free - 16) * 1024).unwrap();
+            fill(&filler, (room - free - 16) * 1024);
             let drivers = crate::inject::fixture_drivers();
             let mut inject = crate::inject::winject();
             let output =
@@ -300,6 +300,15 @@ fn a_nearly_full_file_system_takes_an_injection_or_leaves_it() {
         assert!(failed > 0 && is_done, "{format}: {failed} failed");
         std::fs::remove_file(commit::undo_path(&image)).unwrap();
         std::fs::remove_file(&image).unwrap();
+    }
+}
+
+/// Allocates this many bytes for a file, or as many as there is space for: a tmpfs counts for each processor, not to the
+/// page.
+fn fill(filler: &std::fs::File, mut bytes: u64) {
+    while let Err(error) = rustix::fs::fallocate(filler, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        assert_eq!(error, rustix::io::Errno::NOSPC);
+        bytes = bytes.checked_sub(16 << 10).unwrap();
     }
 }
 
