@@ -9,10 +9,10 @@ use super::{Ui, signals};
 use crate::cancel::Reached;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
-use crate::host::{Target, TextOutput};
+use crate::host::{self, Target, TextOutput};
 use crate::job::{self, Report, SavedPlan};
 use crate::plan::review::Review;
-use crate::plan::saved::Sha256Sum;
+use crate::plan::saved::{PLAN_BYTES_MAX, Sha256Sum};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -134,11 +134,16 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
             true => Some(job::write_bundle(&planned, path, &request, &report.image_files)?),
             false => None,
         };
-        write(path, &bytes, args.overwrite, &report.image_files)?;
-        if let Some(bundle) = bundle {
+        let written = write(path, &bytes, args.overwrite, &report.image_files);
+        // When only the last step failed, which makes the name durable, the plan is there, and its bundle belongs to it.
+        let is_there = || host::read(path, PLAN_BYTES_MAX).is_ok_and(|there| there == bytes);
+        if let Some(bundle) = bundle
+            && (written.is_ok() || is_there())
+        {
             ui.note(&format!("bundle written: {}", bundle.folder().display()));
             bundle.keep();
         }
+        written?;
         ui.note(&format!("plan written: {} (SHA-256 {})", path.display(), Sha256Sum::of(&bytes)));
     }
     write_reviews(&review, args, &report.image_files, ui)?;
