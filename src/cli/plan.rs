@@ -9,10 +9,10 @@ use super::{Ui, signals};
 use crate::cancel::Reached;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
-use crate::host::{self, Target, TextOutput};
+use crate::host::{Target, TextOutput};
 use crate::job::{self, Report, SavedPlan};
 use crate::plan::review::Review;
-use crate::plan::saved::{PLAN_BYTES_MAX, Sha256Sum};
+use crate::plan::saved::Sha256Sum;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -134,12 +134,10 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
             true => Some(job::write_bundle(&planned, path, &request, &report.image_files)?),
             false => None,
         };
-        let written = write(path, &bytes, args.overwrite, &report.image_files);
-        // When only the last step failed, which makes the name durable, the plan is there, and its bundle belongs to it.
-        let is_there = || host::read(path, PLAN_BYTES_MAX).is_ok_and(|there| there == bytes);
-        if let Some(bundle) = bundle
-            && (written.is_ok() || is_there())
-        {
+        // When only the last step fails, which makes the name durable, the plan is there, and its bundle belongs to it.
+        let mut is_there = false;
+        let written = write(path, &bytes, args.overwrite, &report.image_files, || is_there = true);
+        if let Some(bundle) = bundle.filter(|_| is_there) {
             ui.note(&format!("bundle written: {}", bundle.folder().display()));
             bundle.keep();
         }
@@ -165,23 +163,24 @@ fn write_reviews(review: &Review, args: &Args, sources: &[PathBuf], ui: &Ui) -> 
             Form::Markdown => review.to_markdown(),
             Form::Html => review.to_html(),
         };
-        write(path, text.as_bytes(), args.overwrite, sources)?;
+        write(path, text.as_bytes(), args.overwrite, sources, || ())?;
         ui.note(&format!("review written: {}", path.display()));
     }
     Ok(())
 }
 
-/// Writes a file that no more users may read than `sources`.
-fn write(path: &Path, bytes: &[u8], overwrite: bool, sources: &[PathBuf]) -> Result<()> {
+/// Writes a file that no more users may read than `sources`; `on_named` is called when it has its name.
+fn write(path: &Path, bytes: &[u8], overwrite: bool, sources: &[PathBuf], on_named: impl FnOnce()) -> Result<()> {
     let target = Target::resolve(path, "the plan")?;
     let cancel = signals::cancel();
     // Held until it is noted that the file is there: a signal in between must not be answered with "nothing was changed".
     let _hold = cancel.hold()?;
     let mut file = TextOutput::create(target, sources, overwrite, &cancel)?;
     file.write(bytes)?;
-    file.finish()?;
-    cancel.reach(Reached::CommitPoint);
-    Ok(())
+    file.finish_with(|| {
+        cancel.reach(Reached::CommitPoint);
+        on_named();
+    })
 }
 
 /// What a review is written as.

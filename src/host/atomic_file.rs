@@ -109,11 +109,19 @@ impl<'h, S: Storage + ?Sized> AtomicFile<'h, S> {
     /// [`Kind::Cancelled`](crate::Kind::Cancelled) when the job was asked to stop, [`Kind::Io`](crate::Kind::Io) when
     /// the host fails; then the target is as it was, unless only the last step failed.
     pub(crate) fn finish(self) -> Result<()> {
-        self.finish_if(|| Ok(()))
+        self.finish_with(|| ())
     }
 
-    /// Like [`finish`](Self::finish), if `check` passes when the content is durable.
-    fn finish_if(mut self, check: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// Like [`finish`](Self::finish); `on_named` is called when the file has its name, also if that cannot be made durable.
+    ///
+    /// # Errors
+    /// Those of [`finish`](Self::finish).
+    pub(crate) fn finish_with(self, on_named: impl FnOnce()) -> Result<()> {
+        self.finish_if(|| Ok(()), on_named)
+    }
+
+    /// Like [`finish_with`](Self::finish_with), if `check` passes when the content is durable.
+    fn finish_if(mut self, check: impl FnOnce() -> Result<()>, on_named: impl FnOnce()) -> Result<()> {
         let cannot = self.target.cannot();
         self.storage.flush().map_err(&cannot)?;
         check()?;
@@ -127,6 +135,7 @@ impl<'h, S: Storage + ?Sized> AtomicFile<'h, S> {
             _ => cannot(e),
         })?;
         self.is_named = true;
+        on_named();
         self.host.sync_folder_of(self.target.path()).map_err(cannot)
     }
 }
@@ -190,7 +199,7 @@ pub(crate) fn rewrite(
     file.set_permissions(before.permissions()).map_err(&cannot)?;
     // Held until the caller knows: a signal in between must not be answered with "as it was".
     let _hold = cancel.hold_through();
-    new.finish_if(|| {
+    let check = || {
         let now = std::fs::metadata(&path).map_err(&cannot)?;
         let mark = |meta: &std::fs::Metadata| (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
         if mark(&now) == mark(before) {
@@ -199,7 +208,8 @@ pub(crate) fn rewrite(
         Err(Error::refused(Layer::Host, "the file changed while winject worked on it")
             .path(&shown)
             .hint("make sure that nothing else uses the file, and run winject again"))
-    })?;
+    };
+    new.finish_if(check, || ())?;
     cancel.reach(Reached::CommitPoint);
     Ok(())
 }

@@ -57,9 +57,20 @@ impl TextOutput {
     /// # Errors
     /// See [`AtomicFile::finish`].
     pub(crate) fn finish(self) -> Result<()> {
+        self.finish_with(|| ())
+    }
+
+    /// See [`AtomicFile::finish_with`].
+    ///
+    /// # Errors
+    /// See [`AtomicFile::finish`].
+    pub(crate) fn finish_with(self, on_named: impl FnOnce()) -> Result<()> {
         match self {
-            Self::File(new) => new.finish(),
-            Self::Stream(..) => Ok(()),
+            Self::File(new) => new.finish_with(on_named),
+            Self::Stream(..) => {
+                on_named();
+                Ok(())
+            }
         }
     }
 }
