@@ -73,7 +73,7 @@ fn loop_device_of(file: FileId, list: &Path) -> Option<PathBuf> {
     let devices = std::fs::read_dir(list).ok()?.take(DEVICES_MAX).flatten();
     let names = devices.map(|device| device.file_name()).filter(|name| name.as_bytes().starts_with(b"loop"));
     let mut attached = names.filter(|name| {
-        // Without a file there is no attribute. The name of a file that was removed does not lead to it.
+        // The attribute exists only while a file is attached. The name of a file that was removed does not lead to it.
         let attribute = read(&list.join(name).join("loop/backing_file"), ATTRIBUTE_BYTES_MAX);
         attribute.is_ok_and(|bytes| {
             let name = bytes.strip_suffix(b"\n").unwrap_or(&bytes);

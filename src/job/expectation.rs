@@ -18,7 +18,7 @@ pub(super) struct Expectation {
     pub boots_from_any: Option<NoStorage>,
     /// What a boot driver's signature must prove.
     pub signatures: SignatureLevel,
-    /// The answers that a saved plan shows to its reviewer; `None` if there is no such plan.
+    /// The answers that a saved plan shows to its reviewer; `None` without a saved plan.
     pub claimed: Option<Vec<BusVerdict>>,
     /// What must not be on the volume.
     pub absent: Absent,

@@ -170,8 +170,8 @@ struct Drawn {
     overrides_change: bool,
 }
 
-/// Draws up the plan. It is not applied to the stage: nothing that the document says needs that, and whoever applies it
-/// verifies the outcome. Only overrides are, to see whether they change anything.
+/// Draws up the plan. It is not applied to the stage: nothing that the document says needs that, and `apply` verifies
+/// the outcome. Only overrides are, to see whether they change anything.
 fn draw(planner: &DriverPlanner<'_>, report: &mut Report, inputs: &PlanInputs<'_>, stage: &mut Stage) -> Result<Drawn> {
     let Planned { expectation, mut volume, plan, hives } = planner.plan(report, inputs, stage)?;
     let steps = windows::saved_steps(&volume, [inputs.hives, &hives], &plan)?;

@@ -118,7 +118,7 @@ pub(crate) fn extents<D: VolumeRead>(pager: &Pager<D>, file: FileId) -> Result<V
         out.extend(run.lcn.map(|lcn| (VolumeOffset(pager.geometry.bytes_in(lcn.0)), length)));
     }
     if let Some((_, length)) = out.last_mut() {
-        // The rest of the last cluster is no content, and nothing reads it for its own sake.
+        // The rest of the last cluster is not part of the content, and is read by nothing else.
         *length = length.next_multiple_of(pager.geometry.bytes_in(1).max(1));
     }
     Ok(out)

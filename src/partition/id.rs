@@ -89,7 +89,7 @@ fn gpt_headers<D: Disk + ?Sized>(disk: &D, sector: u32) -> [Option<u64>; 2] {
     [1, last].map(|header: u64| header.checked_mul(sector))
 }
 
-/// The header at a byte offset; `None` if there is none.
+/// The header at a byte offset; `None` for anything else.
 fn read_gpt_header<D: Disk + ?Sized>(disk: &D, start: Option<u64>) -> Result<Option<GptHeader>> {
     let header = read_inside::<GptHeader, D>(disk, start)?;
     Ok(header.filter(|header| header.signature == GPT_SIGNATURE))

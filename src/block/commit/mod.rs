@@ -42,7 +42,7 @@ pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) 
 /// [`Kind::Io`](crate::Kind::Io) for a read-only file or folder, [`Kind::Unsupported`](crate::Kind::Unsupported) for a
 /// container that is never written, [`Kind::Refused`](crate::Kind::Refused) for an image that is marked corrupt, or
 /// that keeps its data in another file which the policy does not [allow to be written](PathPolicy::allows_writing). For
-/// what only another destination helps there is no hint: the caller knows the commands for one.
+/// what only another destination helps the error has no hint: the caller knows the commands for one.
 pub fn check_in_place(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<()> {
     in_place::check(stage, path, policy)
 }
@@ -92,7 +92,7 @@ pub fn undo(path: &Path, options: &UndoOptions) -> Result<Undone> {
 /// Removes the undo record of the image at `path`: the last edit in place can then not be taken back.
 ///
 /// # Errors
-/// [`Kind::Refused`](crate::Kind::Refused) when there is none, or winject did not make it.
+/// [`Kind::Refused`](crate::Kind::Refused) when the image has none, or winject did not make it.
 pub fn forget(path: &Path) -> Result<()> {
     undo::forget(&RealHost, path, super::Locking::default())
 }

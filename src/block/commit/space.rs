@@ -90,7 +90,7 @@ impl Reservation {
     }
 }
 
-/// A file system that cannot reserve is no reason to refuse.
+/// A file system that cannot reserve is not refused.
 fn tolerate(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(e) if e.kind() == io::ErrorKind::Unsupported => Ok(()),

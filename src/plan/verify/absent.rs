@@ -14,7 +14,7 @@ use crate::plan::document::Plan;
 pub struct Absent {
     /// Paths of files.
     pub files: Vec<String>,
-    /// Values with these data: hive, key, name, data. Another content of the value is no fault.
+    /// Values with these data: hive, key, name, data. A value with other data passes.
     pub values: Vec<(GuestHive, String, String, RegistryData)>,
 }
 

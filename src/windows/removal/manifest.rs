@@ -52,7 +52,7 @@ pub(super) struct Listed {
 /// The values below a key: the rest of the key in lower case (empty for the key itself) and the values' indexes by name.
 pub(super) type Subtree = BTreeMap<String, BTreeMap<String, usize>>;
 
-/// Reads the manifest of the guest; `None` if there is none.
+/// Reads the manifest of the guest; `None` if it has none.
 ///
 /// # Errors
 /// [`Kind::Refused`](crate::Kind::Refused) when other users of the guest can have written it, or it is not one of

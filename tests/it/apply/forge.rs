@@ -1,4 +1,4 @@
-//! Forged plans: a plan of winject, changed by somebody who knows what plans look like.
+//! Forged plans: a plan of winject, changed by an attacker who knows the format.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -82,7 +82,7 @@ fn a_byte_inside_a_hive() {
             if extents.is_empty() {
                 continue; // an empty log
             }
-            // The first byte, so that it is no hive any more, and some others.
+            // The first byte, so that the file is not a hive any more, and some others.
             for round in 0..support::rounds(4, 40) {
                 let (start, length) = extents[if round == 0 { 0 } else { random.index(extents.len()) }];
                 let within = if round == 0 { 0 } else { random.below(length.min(4096)) };

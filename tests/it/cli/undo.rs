@@ -85,7 +85,7 @@ fn hinted(folder: &Path, name: &str) -> Option<String> {
     Some(hint[at..].lines().next().unwrap().to_owned())
 }
 
-/// A record of no use: the command that the hint names works; for a file that is not winject's there is none.
+/// An unusable record: the command that the hint names works; for a file that is not winject's the hint names none.
 fn every_hint_about_a_record_works_when_it_is_pasted() {
     let folder = folder();
     let folder = folder.path();

@@ -158,7 +158,7 @@ fn data_disks_do_not_matter() {
     assert!(stdout(&output).contains("boots with"), "{}", stdout(&output));
 }
 
-/// A disk of which nothing is seen to start this Windows is no reason to say that it boots.
+/// A disk on which nothing is seen that starts this Windows does not make it bootable.
 fn an_encrypted_data_disk_starts_no_windows() {
     let folder = folder();
     let (_, make) = MACHINES.iter().find(|(firmware, _)| firmware.to_lowercase().contains("bios")).unwrap();

@@ -205,7 +205,7 @@ fn a_pending_journal_next_to_any_disk_ends_with_9() {
     assert_eq!(names(folder.path()), ["boot.raw", "system.raw"]);
 }
 
-/// A journal that was never completed is no obstacle: it is removed where the run writes, and left where it reads.
+/// A journal that was never completed does not stop a run: it is removed where the run writes, and left where it reads.
 fn an_unused_journal_is_no_obstacle() {
     let folder = folder();
     let machine = uefi(folder.path());
