@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::args::{ImageArgs, NewImageArgs, VolumeCheckArgs};
+use super::args::{ImageArgs, NewImageArgs, VolumeCheckArgs, split_disks};
 use super::execute::carry_out;
 use super::request::{no_destination, output_format, refuse_needless_no_undo};
 use super::{Ui, environment, signals};
@@ -87,12 +87,11 @@ pub struct Args {
 
 impl Args {
     fn request(&self, disks: Vec<PathBuf>) -> Result<InjectRequest> {
-        let mut disks = disks.into_iter();
-        let image = disks.next().unwrap_or_default();
+        let (image, other_disks) = split_disks(disks);
         let destination = self.destination()?;
         refuse_needless_no_undo(self.no_undo, &destination)?;
         Ok(InjectRequest {
-            other_disks: disks.collect(),
+            other_disks,
             format: self.source.format,
             path_policy: self.source.path_policy(),
             disk: self.source.disk.clone(),

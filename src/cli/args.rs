@@ -67,6 +67,12 @@ pub struct ChosenDiskArgs {
     pub windows_disk: Option<PathBuf>,
 }
 
+/// The first disk that is named, and the others.
+pub fn split_disks(disks: impl IntoIterator<Item = PathBuf>) -> (PathBuf, Vec<PathBuf>) {
+    let mut disks = disks.into_iter();
+    (disks.next().unwrap_or_default(), disks.collect())
+}
+
 // The Windows to work on
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct PartitionArgs {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::args::{ChosenDiskArgs, ImageArgs, PartitionArgs, SignatureArg};
+use super::args::{ChosenDiskArgs, ImageArgs, PartitionArgs, SignatureArg, split_disks};
 use super::{Ui, signals};
 use crate::clock::FileTime;
 use crate::error::Result;
@@ -50,10 +50,9 @@ fn parse_bus(name: &str) -> std::result::Result<Bus, String> {
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let buses = args.bus.map_or_else(|| Bus::ALL.to_vec(), |bus| vec![bus]);
     let options = CheckOptions { signatures: args.signature_policy.into() };
-    let mut disks = args.image.into_iter();
-    let image = disks.next().unwrap_or_default();
+    let (image, other_disks) = split_disks(args.image);
     let request = InjectRequest {
-        other_disks: disks.collect(),
+        other_disks,
         windows_disk: args.chosen.windows_disk,
         format: args.source.format,
         path_policy: args.source.path_policy(),

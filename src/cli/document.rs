@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::args::{parse_compression, parse_format};
+use super::args::{parse_compression, parse_format, split_disks};
 use super::request::InjectSpec;
 use crate::block::Format;
 use crate::block::convert::Compression;
@@ -34,9 +34,9 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["cmd", "command"], |_, field| require_local(field)),
     Key::new(&["windows"], |_, field| require_windows(field)),
     Key::new(&["vmdk", "image"], |run, field| {
-        let mut disks = field.paths()?.into_iter();
-        set(&mut run.spec.image, disks.next().unwrap_or_default())?;
-        set(&mut run.spec.other_disks, disks.collect())
+        let (image, other_disks) = split_disks(field.paths()?);
+        set(&mut run.spec.image, image)?;
+        set(&mut run.spec.other_disks, other_disks)
     }),
     Key::new(&["windows_disk"], |run, field| set(&mut run.spec.windows_disk, field.path()?)),
     Key::new(&["format"], |run, field| set(&mut run.spec.source.format, format(field)?)),

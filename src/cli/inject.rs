@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Ui;
-use super::args::{ChosenDiskArgs, GuestArgs, ImageArgs};
+use super::args::{ChosenDiskArgs, GuestArgs, ImageArgs, split_disks};
 use super::document::RunDocument;
 use super::execute::execute;
 use super::request::InjectSpec;
@@ -66,10 +66,10 @@ impl From<Args> for InjectSpec {
     fn from(args: Args) -> Self {
         let Args { image, chosen, drivers, in_place, no_undo, output, dry_run, overwrite, threads, source, guest } =
             args;
-        let mut disks = image.into_iter();
+        let (image, other_disks) = split_disks(image);
         Self {
-            image: disks.next().unwrap_or_default(),
-            other_disks: disks.collect(),
+            image,
+            other_disks,
             windows_disk: chosen.windows_disk,
             drivers,
             in_place,

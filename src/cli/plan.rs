@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::{ChosenDiskArgs, GuestArgs, ImageArgs};
+use super::args::{ChosenDiskArgs, GuestArgs, ImageArgs, split_disks};
 use super::execute::{Watcher, is_reported, write_reports};
 use super::request::InjectSpec;
 use super::{Ui, signals};
@@ -93,10 +93,10 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
 
 /// Plans, prints the review and writes the files.
 fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
-    let mut disks = args.image.iter().cloned();
+    let (image, other_disks) = split_disks(args.image.iter().cloned());
     let spec = InjectSpec {
-        image: disks.next().unwrap_or_default(),
-        other_disks: disks.collect(),
+        image,
+        other_disks,
         windows_disk: args.chosen.windows_disk.clone(),
         drivers: args.drivers.clone(),
         dry_run: true,

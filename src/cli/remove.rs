@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Ui;
-use super::args::{ChosenDiskArgs, GuestArgs, ImageArgs, PartitionArgs, VolumeCheckArgs};
+use super::args::{ChosenDiskArgs, GuestArgs, ImageArgs, PartitionArgs, VolumeCheckArgs, split_disks};
 use super::execute::carry_out;
 use super::request::InjectSpec;
 use crate::error::Result;
@@ -96,10 +96,10 @@ impl From<Args> for InjectSpec {
             check: args.check,
             ..GuestArgs::default()
         };
-        let mut disks = image.into_iter();
+        let (image, other_disks) = split_disks(image);
         Self {
-            image: disks.next().unwrap_or_default(),
-            other_disks: disks.collect(),
+            image,
+            other_disks,
             windows_disk: chosen.windows_disk,
             in_place,
             no_undo,
