@@ -8,7 +8,7 @@
 //! | finds the installation and describes it | `inspect` |
 //! | edits that bind the boot driver: file, service, `CriticalDeviceDatabase`, `DriverDatabase` | `registration` |
 //! | packages for the running guest to install, `DevicePath`, the manifest | `staging` |
-//! | the scripts and the service that install them at the first boot | `first_boot` |
+//! | the job that installs them at the first boot, its program or script, its service, its outcome | `first_boot` |
 //! | collects the edits, each only where the guest differs | `plan_builder` |
 //! | takes all of it out again | `removal` |
 //! | will the guest boot? | `boot_check` |
@@ -35,12 +35,16 @@ pub use boot_check::{
     BootCheck, BootDisks, Bus, CheckOptions, Code, Controller, Finding, Gate, KnownGuest, Level, Route, VmDisk,
     boot_check, boot_checks, boot_checks_of, boot_checks_of_plan,
 };
+pub use first_boot::{
+    FirstBootMethod, FirstBootOptions, FirstBootOutcome, FirstBootState, JobResult, Reboot, StepResult,
+    is_foreign_program,
+};
 pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
 pub use options::{InjectOptions, Registration};
 pub use record::{
-    Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,
-    Record, RegistryRecord, ServiceRecord,
+    Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, FirstbootStep,
+    PackageRecord, Record, RegistryRecord, ServiceRecord,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};

@@ -11,7 +11,7 @@ use crate::hive::{Hive, KeyId, RegistryData};
 use crate::plan::GuestHive;
 use crate::plan::saved::{STEPS_MAX, Scope, judge_key, judge_path, judge_value};
 use crate::upcase::Fold;
-use crate::windows::guest_paths::{FIRSTBOOT, MANIFEST, SETUP, STAGE, TOP};
+use crate::windows::guest_paths::{JOB_PROGRAMS, MANIFEST, SETUP, STAGE, TOP};
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::staging::manifest::{Manifest, SCHEMA};
 
@@ -242,7 +242,7 @@ impl Listed {
 /// Whether a path in lower case, if it is in winject's own folder, is that of a file that winject writes there.
 fn is_own_kind(path: &str) -> bool {
     let below = |top: &str| path.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'));
-    !below(TOP) || below(STAGE) || path == SETUP || path == FIRSTBOOT
+    !below(TOP) || below(STAGE) || path == SETUP || JOB_PROGRAMS.contains(&path)
 }
 
 /// Hive and key of `HIVE\KEY`.
@@ -265,6 +265,7 @@ mod tests {
             registry: Vec::new(),
             removed_keys: Vec::new(),
             driver_database: Vec::new(),
+            refused_infs: Vec::new(),
         }
     }
 

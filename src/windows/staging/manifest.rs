@@ -30,6 +30,9 @@ pub struct Manifest {
     pub removed_keys: Vec<String>,
     /// Packages in `DriverDatabase`.
     pub driver_database: Vec<ManifestPackage>,
+    /// INFs of others below the staging folder that the first-boot job never installs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_infs: Vec<String>,
 }
 
 /// A file of the desired state.
@@ -77,6 +80,7 @@ pub fn to_bytes(desired_state: &[Desired], record: &Record) -> Vec<u8> {
         registry: Vec::new(),
         removed_keys: Vec::new(),
         driver_database: Vec::new(),
+        refused_infs: record.firstboot.refused.clone(),
     };
     for desired in desired_state {
         match desired {
