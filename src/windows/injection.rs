@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::extras;
 use super::first_boot;
 use super::guest_paths;
 use super::options::{InjectOptions, Registration};
@@ -109,6 +110,7 @@ pub(super) fn plan_files(
         registration::keep_inbox_controllers(&mut builder, &mut record)?;
     }
     registration::remove_boot_chain_overrides(&mut builder, &mut record)?;
+    extras::plan_uploads(&mut builder, &options.extras.uploads, &mut record)?;
     builder.set_reason("what was put into the guest");
     let manifest = manifest::to_bytes(builder.desired_state(), &record);
     builder.write_file(guest_paths::MANIFEST, manifest, &Access::Protected)?;

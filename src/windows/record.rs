@@ -180,6 +180,14 @@ pub struct FirstbootRecord {
     pub skipped: Option<String>,
 }
 
+/// What of the user's is put into the guest.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ExtrasRecord {
+    /// Files that are put where the user wants them; left out if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uploads: Vec<FileRecord>,
+}
+
 /// All that an injection does to a guest.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Record {
@@ -195,4 +203,6 @@ pub struct Record {
     pub firstboot: FirstbootRecord,
     /// Text of the script that installs the packages by hand.
     pub setup_script: String,
+    /// What of the user's is put into the guest.
+    pub extras: ExtrasRecord,
 }

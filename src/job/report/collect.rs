@@ -11,7 +11,7 @@ use crate::drivers::{Arch, Package, Selection};
 use crate::job::request::{Destination, InjectRequest};
 use crate::job::undo::undo_command;
 use crate::partition::{Partition, PartitionTable};
-use crate::plan::{Change, GuestHive, Plan};
+use crate::plan::{Access, Change, GuestHive, Plan};
 use crate::windows::Guest;
 use crate::windows::{Action, Code, Record};
 
@@ -98,6 +98,7 @@ impl Report {
         virtio.registry_changes.record = record.registry_changes;
         virtio.devicepath_changes.record = record.devicepath_changes;
         virtio.firstboot.record = record.firstboot;
+        virtio.extras = record.extras;
         self.add_changes(guest, plan);
     }
 
@@ -289,12 +290,12 @@ fn driver_found(package: &Package) -> DriverFound {
 
 fn artifacts(plan: &Plan) -> Vec<Artifact> {
     let written = plan.steps.iter().filter_map(|step| match &step.change {
-        Change::WriteFile { path, content, .. } => Some((path, content)),
+        Change::WriteFile { path, content, access, .. } => Some((path, content, access)),
         _ => None,
     });
     written
-        .map(|(path, content)| Artifact {
-            kind: artifact_kind(&path.to_ascii_lowercase()),
+        .map(|(path, content, access)| Artifact {
+            kind: if *access == Access::Inherited { "upload" } else { artifact_kind(&path.to_ascii_lowercase()) },
             path: path.clone(),
             size: content.size(),
             sha256: content.sha256(),

@@ -24,6 +24,7 @@ impl Report {
                 out.drivers(self);
                 out.registry(self);
                 out.firstboot(self);
+                out.extras(self);
                 out.machine(self);
             }
         }
@@ -219,6 +220,19 @@ impl Page {
         self.fact("Log", &record.log_path);
         self.fact("Marker", &record.marker_path);
         self.fact("Left out", record.skipped.as_deref().unwrap_or_default());
+    }
+
+    fn extras(&mut self, report: &Report) {
+        let uploads = &report.virtio.extras.uploads;
+        if uploads.is_empty() {
+            return;
+        }
+        self.section("Uploads");
+        let rows = uploads.iter().map(|file| {
+            let (size, sum) = (file.size.to_string(), file.sha256.clone());
+            vec![file.source.clone(), file.destination.clone(), word(&file.action), size, sum]
+        });
+        self.table(&["file", "in the guest", "action", "bytes", "SHA-256"], rows);
     }
 
     fn machine(&mut self, report: &Report) {

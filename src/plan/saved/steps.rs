@@ -31,7 +31,7 @@ pub(super) fn judge_steps(document: &PlanDocument, sizes: &BTreeMap<Sha256Sum, u
     if !document.steps.is_sorted_by_key(|step| step.edit.hive()) {
         return Err(wrong("steps", "files come first, then the hives with SYSTEM last"));
     }
-    let scope = Scope::new(&document.windows.folder);
+    let scope = Scope::new(&document.windows.folder).with_uploads(&document.uploads);
     let made: HashSet<String> = document.steps.iter().filter_map(|step| made_folder(&step.edit)).collect();
     let mut so_far = HashSet::new();
     let mut places = HashSet::new();
@@ -135,7 +135,7 @@ pub(crate) fn judge_path(path: &str) -> Judged {
 }
 
 /// Why this is not the path of a new file: Windows has to accept every name.
-fn judge_new_path(path: &str) -> Judged {
+pub(super) fn judge_new_path(path: &str) -> Judged {
     judge_path(path)?;
     match path.split('/').skip(1).find_map(|name| problem_with(&name.into())) {
         Some(problem) => Err(format!("a name of the path: {problem}")),
