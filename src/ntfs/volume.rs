@@ -385,16 +385,13 @@ impl<D: VolumeWrite> Volume<D> {
         self.security_id(&what.descriptor())
     }
 
-    /// The security id that a new file (or folder) in this folder inherits; `None` when the folder has no descriptor in
-    /// `$Secure` that can be handed down.
+    /// The security id that a new file (or folder) in this folder inherits.
     ///
     /// # Errors
     /// See [`Self::security_id`].
-    pub fn inherited_security(&mut self, folder: FileId, is_folder: bool) -> Result<Option<u32>> {
-        let id = self.stat(folder)?.security.filter(|&id| id != 0);
-        let descriptor = id.map(|id| self.security_descriptor(id)).transpose()?.flatten();
-        let inherited = descriptor.and_then(|descriptor| security::inherited(&descriptor, is_folder));
-        inherited.map(|descriptor| self.security_id(&descriptor)).transpose()
+    pub fn inherited_security(&mut self, folder: FileId, is_folder: bool) -> Result<u32> {
+        let descriptor = security::descriptor_of(&self.core.pager, folder)?;
+        self.security_id(&security::inherited(descriptor.as_deref(), is_folder))
     }
 
     /// The security id of a self-relative descriptor: that of an equal one, or a new one.

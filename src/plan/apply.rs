@@ -160,8 +160,7 @@ fn new<D: VolumeWrite>(
         Access::Like(sample) => volume.find(sample)?.map_or(Security::LikeParent, Security::Like),
         Access::Inherited => {
             let parent = volume.find(split(path)?.0)?.ok_or_else(|| gone(path))?;
-            let inherited = volume.inherited_security(parent, what != Protected::File)?;
-            inherited.map_or(Security::LikeParent, Security::Id)
+            Security::Id(volume.inherited_security(parent, what != Protected::File)?)
         }
     };
     Ok(CreateOptions { security, ..CreateOptions::default() })

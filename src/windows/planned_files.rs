@@ -75,15 +75,14 @@ impl<'a> PlannedFiles<'a> {
         }
     }
 
-    /// What a new file or folder inherits from its folder; what the folder itself has, where that cannot be handed down.
+    /// What a new file or folder inherits from its folder.
     fn inherited_protection(&self, path: &str, is_folder: bool) -> Result<Option<Protection>> {
         let folder = match path.trim_end_matches('/').rsplit_once('/') {
             None | Some(("", _)) => "/",
             Some((folder, _)) => folder,
         };
         let found = self.protection(folder)?.and_then(|found| found.descriptor);
-        let descriptor = found.map(|found| inherited(&found, is_folder).unwrap_or(found));
-        Ok(Some(Protection { descriptor, is_link: false }))
+        Ok(Some(Protection { descriptor: Some(inherited(found.as_deref(), is_folder)), is_link: false }))
     }
 
     /// Names in a folder: those `below` that stay, and the new ones of the kind that is asked for.

@@ -88,29 +88,37 @@ fn specific_rights(mask: u32) -> u32 {
     GENERIC.iter().filter(|(bit, _)| mask & bit != 0).fold(mask & !generic, |mask, (_, rights)| mask | rights)
 }
 
-/// The descriptor of a new file (or folder) in a folder with the descriptor `folder`, owned by Administrators, the group
-/// is SYSTEM. Auditing entries are not taken over. `None` when `folder` is malformed, or holds entries that are neither
-/// allowing nor denying ones of the plain form.
+/// The descriptor of a new file (or folder) in a folder with the descriptor `folder`. The owner is Administrators, the
+/// group SYSTEM. Auditing entries are not taken over. A folder without a descriptor, or with one that cannot be handed
+/// down, gives full access to SYSTEM and Administrators, and to no others.
 #[must_use]
-pub fn inherited(folder: &[u8], is_folder: bool) -> Option<Vec<u8>> {
-    validate(folder).ok()?;
-    let has_acl = CONTROL.get(folder) & control::DACL_PRESENT != 0 && DACL.get(folder) != 0;
+pub fn inherited(folder: Option<&[u8]>, is_folder: bool) -> Vec<u8> {
+    folder.and_then(|folder| hand_down(folder, is_folder)).unwrap_or_else(closed)
+}
+
+/// Full access for SYSTEM and Administrators: the default of the system's own token.
+fn closed() -> Vec<u8> {
     let mut aces = Vec::new();
-    if has_acl {
-        for bytes in entries(folder)?.into_iter().take(ENTRIES_MAX) {
-            Ace::parse(bytes)?.inherit(is_folder, &mut aces);
-        }
+    for sid in [SYSTEM, ADMINISTRATORS] {
+        Ace { kind: 0, flags: 0, mask: FULL, sid }.write(0, FULL, sid, &mut aces);
     }
-    let mut control = control::SELF_RELATIVE | control::DACL_PRESENT;
-    if aces.is_empty() {
-        // Nothing is inheritable: the default of the system's own token.
-        for sid in [SYSTEM, ADMINISTRATORS] {
-            Ace { kind: 0, flags: 0, mask: FULL, sid }.write(0, FULL, sid, &mut aces);
-        }
-    } else {
-        control |= control::DACL_AUTO_INHERITED;
+    assemble(control::SELF_RELATIVE | control::DACL_PRESENT, &aces, ADMINISTRATORS, SYSTEM)
+}
+
+/// `None` when `folder` is malformed, hands nothing down, or holds entries that are neither allowing nor denying ones of
+/// the plain form.
+fn hand_down(folder: &[u8], is_folder: bool) -> Option<Vec<u8>> {
+    validate(folder).ok()?;
+    if CONTROL.get(folder) & control::DACL_PRESENT == 0 || DACL.get(folder) == 0 {
+        return None;
     }
-    Some(assemble(control, &aces, ADMINISTRATORS, SYSTEM)).filter(|descriptor| validate(descriptor).is_ok())
+    let mut aces = Vec::new();
+    for bytes in entries(folder)?.into_iter().take(ENTRIES_MAX) {
+        Ace::parse(bytes)?.inherit(is_folder, &mut aces);
+    }
+    let control = control::SELF_RELATIVE | control::DACL_PRESENT | control::DACL_AUTO_INHERITED;
+    let descriptor = assemble(control, &aces, ADMINISTRATORS, SYSTEM);
+    (!aces.is_empty() && validate(&descriptor).is_ok()).then_some(descriptor)
 }
 
 #[cfg(test)]
@@ -140,9 +148,9 @@ mod tests {
     #[test]
     fn children_of_the_protected_folder_get_the_rights_that_we_write() {
         for (is_folder, what) in [(true, Protected::Directory), (false, Protected::File)] {
-            let got = inherited(&Protected::Top.descriptor(), is_folder).unwrap();
+            let got = inherited(Some(&Protected::Top.descriptor()), is_folder);
             assert!(what.is_met_by(&got));
-            let again = inherited(&Protected::Directory.descriptor(), is_folder).unwrap();
+            let again = inherited(Some(&Protected::Directory.descriptor()), is_folder);
             assert!(what.is_met_by(&again));
         }
     }
@@ -160,7 +168,7 @@ mod tests {
             ace(2, 4, USER),
             ace(ALL | 8, 0xE001_0000, USER),
         ]);
-        let file = inherited(&root, false).unwrap();
+        let file = inherited(Some(&root), false);
         let expected = [
             ace(0x10, FULL, ADMINISTRATORS),
             ace(0x10, FULL, SYSTEM),
@@ -177,29 +185,29 @@ mod tests {
             ace(0x10, 0x0013_01BF, USER),
             ace(0x1B, 0xE001_0000, USER),
         ];
-        assert_eq!(acl(&inherited(&root, true).unwrap()), expected);
+        assert_eq!(acl(&inherited(Some(&root), true)), expected);
     }
 
     #[test]
     fn the_creator_becomes_the_owner_and_what_ends_here_ends() {
         let parent = folder(&[ace(3 | 8, FULL, CREATOR_OWNER), ace(3 | 4, 1, USERS), ace(1, 2, USERS), ace(0, 4, USERS)]);
         let file = [ace(0x10, FULL, ADMINISTRATORS), ace(0x10, 1, USERS), ace(0x10, 2, USERS)];
-        assert_eq!(acl(&inherited(&parent, false).unwrap()), file);
+        assert_eq!(acl(&inherited(Some(&parent), false)), file);
         let sub = [
             ace(0x10, FULL, ADMINISTRATORS),
             ace(0x1B, FULL, CREATOR_OWNER),
             ace(0x10, 1, USERS),
             ace(0x19, 2, USERS),
         ];
-        assert_eq!(acl(&inherited(&parent, true).unwrap()), sub);
-        let closed = folder(&[ace(0, FULL, USERS)]);
-        assert_eq!(acl(&inherited(&closed, false).unwrap()), [ace(0, FULL, SYSTEM), ace(0, FULL, ADMINISTRATORS)]);
+        assert_eq!(acl(&inherited(Some(&parent), true)), sub);
+        let silent = folder(&[ace(0, FULL, USERS)]);
+        assert_eq!(acl(&inherited(Some(&silent), false)), [ace(0, FULL, SYSTEM), ace(0, FULL, ADMINISTRATORS)]);
     }
 
     proptest! {
         /// Whatever a guest holds: no panic, and what comes out is one that Windows takes.
         #[test]
-        fn any_descriptor_gives_a_valid_one_or_none(
+        fn any_descriptor_gives_a_valid_one(
             bytes in prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..200),
                 (prop::collection::vec((any::<u8>(), any::<u32>()), 0..6), any::<(usize, u8)>()).prop_map(|(aces, (at, byte))| {
@@ -212,10 +220,11 @@ mod tests {
             ],
             is_folder in any::<bool>(),
         ) {
-            if let Some(got) = inherited(&bytes, is_folder) {
-                prop_assert!(validate(&got).is_ok());
-                // What is inherited once is not wider when it is inherited again.
-                prop_assert!(inherited(&got, is_folder).is_some());
+            let got = inherited(Some(&bytes), is_folder);
+            prop_assert!(validate(&got).is_ok());
+            prop_assert!(super::super::is_owned_by_system(&got));
+            if validate(&bytes).is_err() {
+                prop_assert_eq!(got, closed());
             }
         }
     }

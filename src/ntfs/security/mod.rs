@@ -13,4 +13,4 @@ pub use descriptor::{Protected, is_owned_by_system};
 pub use inherit::inherited;
 
 pub(super) use choose::{choose_security, security_id_exists};
-pub(super) use store::{Lookup, add_descriptor, find_descriptor, security_descriptor};
+pub(super) use store::{Lookup, add_descriptor, descriptor_of, find_descriptor, security_descriptor};
