@@ -74,6 +74,9 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.allow_dirty, field.flag()?)),
     Key::new(&["discard_ntfs_log"], |run, field| set(&mut run.spec.guest.discard_ntfs_log, field.flag()?)),
     Key::new(&["discard_hibernation"], |run, field| set(&mut run.spec.guest.discard_hibernation, field.flag()?)),
+    Key::new(&["firstboot"], |run, field| set(&mut run.spec.guest.extras.firstboot, field.paths()?)),
+    Key::new(&["firstboot_timeout"], |run, field| set(&mut run.spec.guest.extras.firstboot_timeout, field.number()?)),
+    Key::new(&["guest_agent"], |run, field| set(&mut run.spec.guest.extras.guest_agent, field.flag()?)),
     Key::new(&["upload"], |run, field| set(&mut run.spec.guest.extras.upload, uploads(field)?)),
     Key::new(&["skip_volume_check"], |run, field| set(&mut run.spec.guest.check.skip_volume_check, field.flag()?)),
     // Keys of the programs for which such documents were written first.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::windows::{ExtrasOptions, Upload};
+use crate::windows::{ExtrasOptions, SCRIPT_SECONDS, Upload};
 
 // What is put into the guest in addition to drivers: the same for `inject`, `plan`, `convert --inject` and a document
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
@@ -11,6 +11,19 @@ pub struct ExtrasArgs {
     /// folders are made; repeatable
     #[arg(long, value_name = "HOST=GUEST", value_parser = parse_upload)]
     pub upload: Vec<UploadArg>,
+
+    /// Run this script or program (.cmd, .bat, .ps1, .exe, .msi) at the first start, after drivers and network; repeatable, in
+    /// this order
+    #[arg(long, value_name = "FILE")]
+    pub firstboot: Vec<PathBuf>,
+
+    /// End each of them after this time [default: 600]
+    #[arg(long, value_name = "SECONDS", requires = "firstboot", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub firstboot_timeout: Option<u32>,
+
+    /// Install the QEMU guest agent at the first start, from the driver media
+    #[arg(long)]
+    pub guest_agent: bool,
 }
 
 /// A file of the host, and its path in the guest.
@@ -23,14 +36,19 @@ pub struct UploadArg {
 impl ExtrasArgs {
     /// The files of the host that are read.
     pub fn inputs(&self) -> impl Iterator<Item = &PathBuf> {
-        self.upload.iter().map(|arg| &arg.host)
+        self.upload.iter().map(|arg| &arg.host).chain(&self.firstboot)
     }
 
     /// The options of the job.
     #[must_use]
     pub fn options(&self) -> ExtrasOptions {
         let uploads = self.upload.iter().map(|arg| Upload { file: arg.host.clone(), guest: arg.guest.clone() });
-        ExtrasOptions { uploads: uploads.collect() }
+        ExtrasOptions {
+            uploads: uploads.collect(),
+            scripts: self.firstboot.clone(),
+            script_seconds: self.firstboot_timeout.unwrap_or(SCRIPT_SECONDS),
+            guest_agent: self.guest_agent,
+        }
     }
 }
 
@@ -47,9 +65,7 @@ pub fn parse_upload(text: &str) -> Result<UploadArg, String> {
     let parts = text.match_indices('=').map(|(at, _)| (text.get(..at), text.get(at + 1..)));
     let found = parts.filter_map(|(host, guest)| host.zip(guest)).find(|(_, guest)| begins_path(guest));
     match found {
-        Some((host, guest)) if !host.is_empty() => {
-            Ok(UploadArg { host: PathBuf::from(host), guest: guest.to_owned() })
-        }
+        Some((host, guest)) if !host.is_empty() => Ok(UploadArg { host: PathBuf::from(host), guest: guest.to_owned() }),
         _ => Err(r"write HOST=GUEST with a path of Windows, in quotes: 'tool.exe=C:\Tools\tool.exe'".to_owned()),
     }
 }

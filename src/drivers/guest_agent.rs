@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::guest::Arch;
 use super::package::PackageFile;
 use super::source::{Source, SourceFile, Sources};
-use super::guest::Arch;
 use crate::error::{Error, Kind, Layer, Result};
 
 /// Its folder on virtio-win media; a file of the name in another folder does as well.
@@ -28,15 +28,23 @@ const fn names(arch: Arch) -> &'static [&'static str] {
 pub fn find_guest_agent(sources: &Sources, arch: Arch) -> Result<PackageFile> {
     let Some((source, file)) = names(arch).iter().find_map(|name| find(sources, name)) else {
         let looked_for = names(arch).join(" or ");
-        return Err(Error::new(Kind::Drivers, Layer::Drivers, format!("cannot find the QEMU guest agent for {arch} on the media"))
-            .path(sources.describe())
-            .expected_found(format_args!("{FOLDER}/{looked_for}"), "no such file")
-            .hint("add the media that have it (--drivers virtio-win.iso), or leave out --guest-agent"));
+        return Err(Error::new(
+            Kind::Drivers,
+            Layer::Drivers,
+            format!("cannot find the QEMU guest agent for {arch} on the media"),
+        )
+        .path(sources.describe())
+        .expected_found(format_args!("{FOLDER}/{looked_for}"), "no such file")
+        .hint("add the media that have it (--drivers virtio-win.iso), or leave out --guest-agent"));
     };
     if source.read_part(file, 0, COMPOUND_FILE.len() as u64)? != COMPOUND_FILE {
-        return Err(Error::new(Kind::Drivers, Layer::Drivers, "cannot use the QEMU guest agent: not an MSI (an OLE compound file)")
-            .path(source.show(&file.path))
-            .hint("take another copy of the media, or leave out --guest-agent"));
+        return Err(Error::new(
+            Kind::Drivers,
+            Layer::Drivers,
+            "cannot use the QEMU guest agent: not an MSI (an OLE compound file)",
+        )
+        .path(source.show(&file.path))
+        .hint("take another copy of the media, or leave out --guest-agent"));
     }
     PackageFile::of_source(source, file)
 }
@@ -67,7 +75,8 @@ mod tests {
         put("a/old/qemu-ga-x86_64.msi", &msi(2));
         put("a/old/qemu-ga-x86.msi", &msi(3));
         put("b/guest-agent/qemu-ga-i386.msi", b"not one");
-        let open = |names: &[&str]| Sources::open(&names.iter().map(|n| folder.path().join(n)).collect::<Vec<_>>()).unwrap();
+        let open =
+            |names: &[&str]| Sources::open(&names.iter().map(|n| folder.path().join(n)).collect::<Vec<_>>()).unwrap();
         let mark = |found: Result<PackageFile>| found.unwrap().read().unwrap().last().copied();
         assert_eq!(mark(find_guest_agent(&open(&["a"]), Arch::Amd64)), Some(1));
         assert_eq!(mark(find_guest_agent(&open(&["a"]), Arch::X86)), Some(3));
@@ -75,6 +84,8 @@ mod tests {
         assert!(wrong.kind() == Kind::Drivers && wrong.to_string().contains("not an MSI"), "{wrong}");
         let missing = find_guest_agent(&open(&["a"]), Arch::Arm64).unwrap_err();
         assert_eq!(missing.kind(), Kind::Drivers);
-        assert!(missing.to_string().contains("qemu-ga-aarch64.msi") && missing.hint_text().unwrap().contains("--drivers"));
+        assert!(
+            missing.to_string().contains("qemu-ga-aarch64.msi") && missing.hint_text().unwrap().contains("--drivers")
+        );
     }
 }

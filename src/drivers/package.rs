@@ -182,6 +182,9 @@ pub struct Selection {
     /// Why none of the disk controllers on the media was chosen, although other packages were.
     #[serde(skip)]
     pub no_storage: Option<String>,
+    /// The installer of the QEMU guest agent, if it is wanted.
+    #[serde(skip)]
+    pub guest_agent: Option<PackageFile>,
 }
 
 impl Selection {

@@ -105,12 +105,13 @@ pub(super) fn plan_files(
         record.devicepath_changes = device_path::extend_device_path(&mut builder, &folders)?;
     }
     trust_publishers(&mut builder, options)?;
+    extras::plan_extras(&mut builder, selection, &options.extras, &mut record)?;
     first_boot::install_job(&mut builder, selection, options, &mut record)?;
+    extras::note_skipped_scripts(&mut builder, &record);
     if options.keep_inbox_controllers {
         registration::keep_inbox_controllers(&mut builder, &mut record)?;
     }
     registration::remove_boot_chain_overrides(&mut builder, &mut record)?;
-    extras::plan_uploads(&mut builder, &options.extras.uploads, &mut record)?;
     builder.set_reason("what was put into the guest");
     let manifest = manifest::to_bytes(builder.desired_state(), &record);
     builder.write_file(guest_paths::MANIFEST, manifest, &Access::Protected)?;

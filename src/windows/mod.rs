@@ -9,7 +9,7 @@
 //! | edits that bind the boot driver: file, service, `CriticalDeviceDatabase`, `DriverDatabase` | `registration` |
 //! | packages for the running guest to install, `DevicePath`, the manifest | `staging` |
 //! | the scripts and the service that install them at the first boot | `first_boot` |
-//! | files of the user | `extras` |
+//! | files and scripts of the user, the guest agent | `extras` |
 //! | collects the edits, each only where the guest differs | `plan_builder` |
 //! | takes all of it out again | `removal` |
 //! | will the guest boot? | `boot_check` |
@@ -37,13 +37,13 @@ pub use boot_check::{
     BootCheck, BootDisks, Bus, CheckOptions, Code, Controller, Finding, Gate, KnownGuest, Level, Route, VmDisk,
     boot_check, boot_checks, boot_checks_of, boot_checks_of_plan,
 };
-pub use extras::{ExtrasOptions, Upload};
+pub use extras::{ExtrasOptions, SCRIPT_SECONDS, Upload};
 pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
 pub use options::{InjectOptions, Registration};
 pub use record::{
     Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, ExtrasRecord, FileRecord, FirstbootRecord,
-    PackageRecord, Record, RegistryRecord, ServiceRecord,
+    PackageRecord, Record, RegistryRecord, ScriptRecord, ServiceRecord,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};

@@ -309,6 +309,8 @@ fn artifact_kind(path: &str) -> &'static str {
         "/hyper2kvm/firstboot.cmd" => "firstboot_cmd",
         "/hyper2kvm/manifest.json" => "manifest",
         _ if path.starts_with("/hyper2kvm/drivers/") => "staged_payload",
+        _ if path.starts_with("/hyper2kvm/firstboot.d/") => "firstboot_script",
+        _ if path.starts_with("/hyper2kvm/guest-agent/") => "guest_agent",
         _ if path.contains("/system32/drivers/") => "driver_sys",
         _ if path.contains("/driverstore/") => "driver_store",
         _ if path.contains("/catroot/") => "catalog",

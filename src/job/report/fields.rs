@@ -415,7 +415,7 @@ pub struct BcdChanges {
 #[derive(Debug, Clone, Serialize)]
 pub struct Artifact {
     /// What it is for: `driver_sys`, `staged_payload`, `setup_cmd`, `firstboot_cmd`, `manifest`, `driver_store`, `catalog`,
-    /// `upload` or `other`.
+    /// `firstboot_script`, `guest_agent`, `upload` or `other`.
     pub kind: &'static str,
     /// Its path on the Windows volume: `/Windows/System32/drivers/viostor.sys`.
     pub path: String,

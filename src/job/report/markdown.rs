@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::fields::{RemovalRecord, Report};
 use crate::escape::markdown as text;
+use crate::windows::ScriptRecord;
 
 /// The first line, by which an earlier report is recognised.
 pub(super) const TITLE: &str = "# Driver injection report";
@@ -223,7 +224,18 @@ impl Page {
     }
 
     fn extras(&mut self, report: &Report) {
-        let uploads = &report.virtio.extras.uploads;
+        let extras = &report.virtio.extras;
+        let scripts: Vec<&ScriptRecord> = extras.guest_agent.iter().chain(&extras.scripts).collect();
+        if !scripts.is_empty() {
+            self.section("Commands of the first boot");
+            let rows = scripts.into_iter().map(|script| {
+                let ScriptRecord { file, command, seconds, log } = script;
+                let (changed, seconds) = (file.reason.clone().unwrap_or_default(), seconds.to_string());
+                vec![file.source.clone(), file.destination.clone(), changed, command.clone(), seconds, log.clone()]
+            });
+            self.table(&["file", "in the guest", "changed", "command", "seconds", "log"], rows);
+        }
+        let uploads = &extras.uploads;
         if uploads.is_empty() {
             return;
         }

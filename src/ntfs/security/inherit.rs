@@ -190,15 +190,12 @@ mod tests {
 
     #[test]
     fn the_creator_becomes_the_owner_and_what_ends_here_ends() {
-        let parent = folder(&[ace(3 | 8, FULL, CREATOR_OWNER), ace(3 | 4, 1, USERS), ace(1, 2, USERS), ace(0, 4, USERS)]);
+        let parent =
+            folder(&[ace(3 | 8, FULL, CREATOR_OWNER), ace(3 | 4, 1, USERS), ace(1, 2, USERS), ace(0, 4, USERS)]);
         let file = [ace(0x10, FULL, ADMINISTRATORS), ace(0x10, 1, USERS), ace(0x10, 2, USERS)];
         assert_eq!(acl(&inherited(Some(&parent), false)), file);
-        let sub = [
-            ace(0x10, FULL, ADMINISTRATORS),
-            ace(0x1B, FULL, CREATOR_OWNER),
-            ace(0x10, 1, USERS),
-            ace(0x19, 2, USERS),
-        ];
+        let sub =
+            [ace(0x10, FULL, ADMINISTRATORS), ace(0x1B, FULL, CREATOR_OWNER), ace(0x10, 1, USERS), ace(0x19, 2, USERS)];
         assert_eq!(acl(&inherited(Some(&parent), true)), sub);
         let silent = folder(&[ace(0, FULL, USERS)]);
         assert_eq!(acl(&inherited(Some(&silent), false)), [ace(0, FULL, SYSTEM), ace(0, FULL, ADMINISTRATORS)]);

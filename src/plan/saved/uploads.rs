@@ -41,7 +41,8 @@ pub(crate) fn judge_upload_path(path: &str, windows_folder: &str) -> std::result
     judge_new_path(path)?;
     let lower = path.to_ascii_lowercase();
     let windows = windows_folder.to_ascii_lowercase();
-    let is_below = |folder: &str| lower.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let is_below =
+        |folder: &str| lower.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if is_below(&windows) {
         return Err("it lies in the Windows folder".to_owned());
     }
@@ -76,7 +77,8 @@ pub(super) fn judge_uploads(document: &PlanDocument) -> Result<()> {
         let at = |why: String| wrong(&format!("uploads: {path}"), why);
         judge_upload_path(path, &document.windows.folder).map_err(at)?;
         let above = path.folded();
-        let is_folder = folded.range(format!("{above}/")..).next().is_some_and(|next| next.starts_with(&format!("{above}/")));
+        let is_folder =
+            folded.range(format!("{above}/")..).next().is_some_and(|next| next.starts_with(&format!("{above}/")));
         require(!is_folder, "one is the folder of another")?;
         require(written.contains(path.as_str()), "one is not written by any edit")?;
     }
@@ -93,7 +95,8 @@ mod tests {
 
     #[test]
     fn only_places_of_the_user_are_taken() {
-        for path in ["/Tools/x.exe", "/x", "/Program Files/A/b.txt", "/Windows.old/x", "/Users/Public/ä.txt", "/a~b/c"] {
+        for path in ["/Tools/x.exe", "/x", "/Program Files/A/b.txt", "/Windows.old/x", "/Users/Public/ä.txt", "/a~b/c"]
+        {
             assert_eq!(judge_upload_path(path, "/Windows"), Ok(()), "{path}");
         }
         for path in [
@@ -135,9 +138,8 @@ mod tests {
         let sha256 = Sha256Sum::of(b"a tool");
         document.files.push(SavedFile { sha256, size: 6, content: SavedFileContent::Host("tool.exe".to_owned()) });
         document.files.sort_by_key(|file| file.sha256);
-        let folders = folders.iter().map(|path| {
-            SavedEdit::CreateDir { path: (*path).to_owned(), access: Access::Inherited }
-        });
+        let folders =
+            folders.iter().map(|path| SavedEdit::CreateDir { path: (*path).to_owned(), access: Access::Inherited });
         let files = paths.iter().map(|path| SavedEdit::WriteFile {
             path: (*path).to_owned(),
             sha256,

@@ -37,8 +37,9 @@ fn to_volume_path(text: &str, drive: &str, windows_dir: &str) -> std::result::Re
 }
 
 fn wrong(text: &str, drive: &str, why: &str) -> Error {
-    Error::new(Kind::Usage, Layer::Windows, format!("cannot upload to {text}: {why}"))
-        .hint(format!("name a new file outside of the Windows folder, in quotes: --upload 'tool.exe={drive}\\Tools\\tool.exe'"))
+    Error::new(Kind::Usage, Layer::Windows, format!("cannot upload to {text}: {why}")).hint(format!(
+        "name a new file outside of the Windows folder, in quotes: --upload 'tool.exe={drive}\\Tools\\tool.exe'"
+    ))
 }
 
 #[cfg(test)]
@@ -62,10 +63,39 @@ mod tests {
             assert_eq!(path(text).as_deref(), Some(expected), "{text}");
         }
         for text in [
-            "", "C:", "C:\\", "\\", "C:x", "x", "x\\y", "D:\\x", "CC:\\x", "C:/x", "C:\\a/b", "\\\\server\\share\\x",
-            "\\\\?\\C:\\x", "\\??\\C:\\x", "C:\\a\\..\\b", "C:\\.\\b", "C:\\a\\\\b", "C:\\a\\", "C:\\a:stream", "C:\\a\\NUL",
-            "C:\\com1.txt", "C:\\a.", "C:\\a \\b", "C:\\a*", "C:\\a\tb", "C:\\Windows\\x.dll", "C:\\wInDoWs\\a\\b",
-            "C:\\hyper2kvm\\x", "C:\\HYPER2~1\\x", "C:\\$MFT", "C:\\bootmgr", "C:\\pagefile.sys", "Ω:\\x",
+            "",
+            "C:",
+            "C:\\",
+            "\\",
+            "C:x",
+            "x",
+            "x\\y",
+            "D:\\x",
+            "CC:\\x",
+            "C:/x",
+            "C:\\a/b",
+            "\\\\server\\share\\x",
+            "\\\\?\\C:\\x",
+            "\\??\\C:\\x",
+            "C:\\a\\..\\b",
+            "C:\\.\\b",
+            "C:\\a\\\\b",
+            "C:\\a\\",
+            "C:\\a:stream",
+            "C:\\a\\NUL",
+            "C:\\com1.txt",
+            "C:\\a.",
+            "C:\\a \\b",
+            "C:\\a*",
+            "C:\\a\tb",
+            "C:\\Windows\\x.dll",
+            "C:\\wInDoWs\\a\\b",
+            "C:\\hyper2kvm\\x",
+            "C:\\HYPER2~1\\x",
+            "C:\\$MFT",
+            "C:\\bootmgr",
+            "C:\\pagefile.sys",
+            "Ω:\\x",
         ] {
             assert_eq!(path(text), None, "{text}");
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::drivers::{Arch, PackageFile};
+use crate::drivers::{Arch, COMPOUND_FILE, PackageFile};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::field::utf16_from_le;
 use crate::host;
@@ -13,8 +13,6 @@ use crate::plan::saved::FILE_BYTES_MAX;
 const SCRIPT_BYTES_MAX: u64 = 1 << 20;
 /// The first bytes of a program that are looked at: enough for the header of any.
 const HEAD_BYTES: u64 = 4096;
-/// What an OLE compound file, as every MSI is one, begins with ([MS-CFB] 2.2).
-pub const COMPOUND_FILE: [u8; 8] = [0xD0, 0xCF, 0x11, 0xE0, 0xA1, 0xB1, 0x1A, 0xE1];
 /// What files are called in messages.
 const WHAT: &str = "the first-boot script";
 
@@ -63,7 +61,8 @@ impl ScriptFile {
                 .hint("--firstboot takes .cmd, .bat, .ps1, .exe and .msi; put others into the guest with --upload"));
         };
         if let ScriptKind::Program | ScriptKind::Package = kind {
-            let file = PackageFile::of_host(path, WHAT, FILE_BYTES_MAX)?;
+            let file = PackageFile::of_host(path, WHAT, FILE_BYTES_MAX)
+                .map_err(|error| error.hint("--firstboot takes a file of at most 4 GiB"))?;
             let mut head = vec![0; usize::try_from(file.size.min(HEAD_BYTES)).unwrap_or(0)];
             file.read_at(0, &mut head)?;
             let judged = if kind == ScriptKind::Program { judge_program(&head, arch) } else { judge_package(&head) };
@@ -72,7 +71,9 @@ impl ScriptFile {
         }
         let bytes = host::read(path, SCRIPT_BYTES_MAX)
             .map_err(|error| error.into_error(WHAT, path, Layer::Windows, Kind::Usage))
-            .map_err(|error| error.hint("--firstboot takes a script of at most 1 MiB; larger files go in with --upload"))?;
+            .map_err(|error| {
+                error.hint("--firstboot takes a script of at most 1 MiB; larger files go in with --upload")
+            })?;
         let converted = if kind == ScriptKind::Batch { to_batch(&bytes) } else { to_powershell(&bytes) };
         let (bytes, converted) = converted.map_err(|(why, hint)| refuse(path, &why).hint(hint))?;
         Ok(Self { kind, content: Content::new(bytes), converted })
@@ -98,11 +99,15 @@ fn judge_program(head: &[u8], arch: Arch) -> std::result::Result<(), String> {
         0xAA64 => arch == Arch::Arm64,
         _ => false,
     };
-    if runs { Ok(()) } else { Err(format!("it is a program for another CPU ({machine:#06x}) than the guest's ({arch})")) }
+    if runs {
+        Ok(())
+    } else {
+        Err(format!("it is a program for another CPU ({machine:#06x}) than the guest's ({arch})"))
+    }
 }
 
 /// Whether these are the first bytes of an MSI.
-pub fn judge_package(head: &[u8]) -> std::result::Result<(), String> {
+fn judge_package(head: &[u8]) -> std::result::Result<(), String> {
     if head.starts_with(&COMPOUND_FILE) { Ok(()) } else { Err("it is not an MSI (an OLE compound file)".to_owned()) }
 }
 
@@ -229,10 +234,14 @@ mod tests {
             head[0x44..0x46].copy_from_slice(&machine.to_le_bytes());
             head
         };
-        for (machine, runs) in
-            [(0x014C, [true, true, true]), (0x8664, [false, true, true]), (0xAA64, [false, false, true]), (0x1C0, [false; 3])]
-        {
-            let judged = [Arch::X86, Arch::Amd64, Arch::Arm64].map(|arch| judge_program(&program(machine), arch).is_ok());
+        for (machine, runs) in [
+            (0x014C, [true, true, true]),
+            (0x8664, [false, true, true]),
+            (0xAA64, [false, false, true]),
+            (0x1C0, [false; 3]),
+        ] {
+            let judged =
+                [Arch::X86, Arch::Amd64, Arch::Arm64].map(|arch| judge_program(&program(machine), arch).is_ok());
             assert_eq!(judged, runs, "{machine:#x}");
         }
         for head in [&b""[..], b"MZ", b"#!/bin/sh", &program(0x014C)[..0x44]] {

@@ -57,7 +57,13 @@ pub fn plan_scripts(
     Ok(())
 }
 
-fn plan_script(builder: &mut PlanBuilder<'_>, number: usize, path: &Path, seconds: u32, record: &mut Record) -> Result<()> {
+fn plan_script(
+    builder: &mut PlanBuilder<'_>,
+    number: usize,
+    path: &Path,
+    seconds: u32,
+    record: &mut Record,
+) -> Result<()> {
     let ScriptFile { kind, content, converted } = ScriptFile::read(path, builder.guest.arch)?;
     let name = stored_name(number, path);
     if kind == ScriptKind::PowerShell {
@@ -80,7 +86,8 @@ fn plan_guest_agent(
     agent: &PackageFile,
     record: &mut Record,
 ) -> Result<()> {
-    let is_serial = |name: &str| ["vioserial", "vioser", "vioser.inf"].iter().any(|known| name.eq_ignore_ascii_case(known));
+    let is_serial =
+        |name: &str| ["vioserial", "vioser", "vioser.inf"].iter().any(|known| name.eq_ignore_ascii_case(known));
     if !selection.packages.iter().any(|package| is_serial(&package.driver) || is_serial(&package.inf_name)) {
         builder.add_note(
             "the guest agent needs the driver vioserial, which is not among the packages for this Windows: \
@@ -202,7 +209,10 @@ mod tests {
         assert!(command(ScriptKind::PowerShell).contains("powershell.exe -NoProfile"));
         assert!(command(ScriptKind::Program).contains(r#"/c "start "" /b /wait ""#));
         let step = run_step(ScriptKind::Package, &place, "a".to_owned(), 60);
-        assert_eq!((step.ok_codes, step.retry_codes, step.retries, step.pause), (vec![0, 3010, 1641], vec![1618], 10, 60));
+        assert_eq!(
+            (step.ok_codes, step.retry_codes, step.retries, step.pause),
+            (vec![0, 3010, 1641], vec![1618], 10, 60)
+        );
         assert!(!step.required);
     }
 

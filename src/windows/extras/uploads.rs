@@ -15,7 +15,7 @@ use crate::plan::{Access, Content};
 use crate::upcase::Fold;
 use crate::windows::plan_builder::{Desired, PlanBuilder, Present};
 use crate::windows::record::{Action, FileRecord, Record};
-use crate::windows::removal::manifest::{self, Listed, ListedFile};
+use crate::windows::removal::manifest::{Listed, ListedFile};
 
 /// An upload with its content and the path that it gets.
 struct Wanted<'a> {
@@ -29,8 +29,12 @@ struct Wanted<'a> {
 /// # Errors
 /// [`Kind::Usage`] for a path or file that cannot be used; [`Kind::Refused`] when the guest has something else in the place;
 /// when the volume is damaged there.
-pub fn plan_uploads(builder: &mut PlanBuilder<'_>, uploads: &[Upload], record: &mut Record) -> Result<()> {
-    let earlier = earlier_manifest(builder)?;
+pub fn plan_uploads(
+    builder: &mut PlanBuilder<'_>,
+    uploads: &[Upload],
+    earlier: &Listed,
+    record: &mut Record,
+) -> Result<()> {
     let wanted = find_wanted(builder, uploads)?;
     builder.set_reason("files that the user puts into the guest (--upload)");
     let mut owned: BTreeMap<String, (String, [u8; 32])> = BTreeMap::new();
@@ -64,10 +68,12 @@ pub fn plan_uploads(builder: &mut PlanBuilder<'_>, uploads: &[Upload], record: &
                 }
                 Action::Unchanged
             }
-            Present::Changed => return Err(taken(upload, &path, &earlier)),
+            Present::Changed => return Err(taken(upload, &path, earlier)),
             Present::Link => {
                 let what = "cannot upload a file: a link, or a file with several names, is in its place in the guest";
-                return Err(Error::refused(Layer::Windows, what).path(path).hint("name another place for it in --upload"));
+                return Err(Error::refused(Layer::Windows, what)
+                    .path(path)
+                    .hint("name another place for it in --upload"));
             }
         };
         record.extras.uploads.push(FileRecord {
@@ -93,18 +99,6 @@ pub fn plan_uploads(builder: &mut PlanBuilder<'_>, uploads: &[Upload], record: &
     Ok(())
 }
 
-/// What an earlier run uploaded. A manifest that cannot be used is written anew by this run.
-fn earlier_manifest(builder: &mut PlanBuilder<'_>) -> Result<Listed> {
-    match manifest::read(builder) {
-        Ok(listed) => Ok(listed.unwrap_or_default()),
-        Err(error) if error.kind() == Kind::Refused => {
-            builder.add_note(format!("{error}: what an earlier run uploaded is not known"));
-            Ok(Listed::default())
-        }
-        Err(error) => Err(error),
-    }
-}
-
 /// The uploads by their folded paths, with their contents hashed.
 fn find_wanted<'a>(builder: &PlanBuilder<'_>, uploads: &'a [Upload]) -> Result<BTreeMap<String, Wanted<'a>>> {
     if uploads.len() > UPLOADS_MAX {
@@ -113,7 +107,8 @@ fn find_wanted<'a>(builder: &PlanBuilder<'_>, uploads: &'a [Upload]) -> Result<B
     let mut wanted = BTreeMap::new();
     for upload in uploads {
         let path = spelled_as_in_guest(builder, upload)?;
-        let file = PackageFile::of_host(&upload.file, "the file to upload", FILE_BYTES_MAX)?;
+        let file = PackageFile::of_host(&upload.file, "the file to upload", FILE_BYTES_MAX)
+            .map_err(|error| error.hint("--upload takes one file of at most 4 GiB; a folder goes in as an archive"))?;
         let before = wanted.insert(path.folded(), Wanted { upload, path, file });
         if before.is_some() {
             return Err(conflict(&upload.guest, "two files would be one to Windows"));

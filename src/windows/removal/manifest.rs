@@ -11,7 +11,7 @@ use crate::hive::{Hive, KeyId, RegistryData};
 use crate::plan::GuestHive;
 use crate::plan::saved::{STEPS_MAX, Scope, UPLOADS_MAX, judge_key, judge_path, judge_upload_path, judge_value};
 use crate::upcase::Fold;
-use crate::windows::guest_paths::{FIRSTBOOT, MANIFEST, SETUP, STAGE, TOP};
+use crate::windows::guest_paths::{FIRSTBOOT, FIRSTBOOT_SCRIPTS, GUEST_AGENT, MANIFEST, SETUP, STAGE, TOP};
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::staging::manifest::{Manifest, SCHEMA};
 
@@ -161,7 +161,7 @@ impl Listed {
     }
 
     /// The files in or below a folder, with their indexes.
-    pub(super) fn files_below<'a>(&'a self, folder: &str) -> impl Iterator<Item = (usize, &'a ListedFile)> + use<'a> {
+    pub(crate) fn files_below<'a>(&'a self, folder: &str) -> impl Iterator<Item = (usize, &'a ListedFile)> + use<'a> {
         let folder = format!("{}/", folder.folded());
         self.files.iter().enumerate().filter(move |(_, file)| file.path.folded().starts_with(&folder))
     }
@@ -260,7 +260,8 @@ impl Listed {
 /// Whether a path in lower case, if it is in winject's own folder, is that of a file that winject writes there.
 fn is_own_kind(path: &str) -> bool {
     let below = |top: &str| path.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'));
-    !below(TOP) || below(STAGE) || path == SETUP || path == FIRSTBOOT
+    let is_of_user = below(FIRSTBOOT_SCRIPTS) || below(GUEST_AGENT);
+    !below(TOP) || below(STAGE) || is_of_user || path == SETUP || path == FIRSTBOOT
 }
 
 /// Hive and key of `HIVE\KEY`.

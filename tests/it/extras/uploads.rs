@@ -5,8 +5,8 @@ use std::path::Path;
 use winject::internals::block::Format;
 use winject::internals::hex;
 use winject::internals::ntfs::security::inherited;
-use winject::internals::plan::saved::{PlanDocument, SavedEdit};
 use winject::internals::plan::Access;
+use winject::internals::plan::saved::{PlanDocument, SavedEdit};
 use winject::internals::plan::verify::independent::IndependentVolume;
 
 use super::{file, refuse, run, seen_by_ntfs_3g, succeed};
@@ -36,7 +36,8 @@ fn an_upload_has_its_content_and_inherits_its_rights() {
     let image = writable_fixture(folder.path(), Format::Raw);
     let report = succeed(folder.path(), &inject("win10.raw", &[&UPLOADS[..], &["--report", "r.json"]].concat()));
     assert!(report.contains("Done:"), "{report}");
-    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.path().join("r.json")).unwrap()).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("r.json")).unwrap()).unwrap();
     let reported = json["virtio"]["uploads"].as_array().unwrap();
     let places: Vec<_> = reported.iter().map(|one| one["destination"].as_str().unwrap()).collect();
     assert_eq!(places, ["/Tools/Sub/tool.exe", "/windows.old/k=v.bin"]);
