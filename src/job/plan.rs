@@ -286,8 +286,13 @@ fn files(plan: &Plan) -> Result<Vec<SavedFile>> {
     for step in plan.files() {
         if let Change::WriteFile { content, .. } = &step.change {
             let sha256 = Sha256Sum(content.sha256_bytes());
-            if let Entry::Vacant(place) = files.entry(sha256) {
-                place.insert(SavedFile { sha256, size: content.size(), content: saved_content(content)? });
+            // A script that is uploaded, too, is held by the document all the same.
+            let is_made = content.media_path().is_none() && content.host_name().is_none();
+            let saved = || Ok::<_, Error>(SavedFile { sha256, size: content.size(), content: saved_content(content)? });
+            match files.entry(sha256) {
+                Entry::Vacant(place) => drop(place.insert(saved()?)),
+                Entry::Occupied(mut place) if is_made => drop(place.insert(saved()?)),
+                Entry::Occupied(_) => {}
             }
         }
     }

@@ -278,6 +278,13 @@ pub struct SavedFile {
     pub content: SavedFileContent,
 }
 
+impl SavedFile {
+    /// Whether the document holds the content itself.
+    pub(super) fn is_inline(&self) -> bool {
+        matches!(self.content, SavedFileContent::Text(_) | SavedFileContent::Hex(_))
+    }
+}
+
 /// The content of a file, or where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -142,6 +142,13 @@ pub(super) fn is_own(path: &str) -> bool {
     path.strip_prefix(OWN).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Whether this is a text in winject's own folder that the first-boot job runs or obeys: a reviewer has to see it.
+pub(super) fn is_script_of_job(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    let is_staged = path.strip_prefix(OWN).is_some_and(|rest| rest.starts_with("/drivers/"));
+    is_own(&path) && !is_staged && [".cmd", ".bat", ".ps1", ".job"].iter().any(|ending| path.ends_with(ending))
+}
+
 /// `oem`, digits and this ending.
 fn is_oem(name: &str, ending: &str) -> bool {
     let number = name.strip_prefix("oem").and_then(|rest| rest.strip_suffix(ending));

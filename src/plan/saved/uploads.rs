@@ -194,6 +194,21 @@ mod tests {
         }
     }
 
+    /// What runs in the guest is shown by the review: a plan may not take the text of a script from elsewhere.
+    #[test]
+    fn a_script_is_held_by_the_plan_itself() {
+        for content in [SavedFileContent::Host("setup.cmd".to_owned()), SavedFileContent::Media("setup.cmd".to_owned())]
+        {
+            let mut document = sample::document();
+            for file in &mut document.files {
+                if matches!(file.content, SavedFileContent::Text(_)) {
+                    file.content = content.clone();
+                }
+            }
+            assert!(refused(&document).contains("no review shows it"));
+        }
+    }
+
     proptest! {
         /// No spelling leads into the Windows folder or winject's own, or to a name that Windows would not have.
         #[test]

@@ -336,6 +336,28 @@ mod tests {
     }
 
     #[test]
+    fn uploads_lie_outside_of_the_places_of_windows_and_winject() {
+        let file = |path: &str| ManifestFile { path: path.to_owned(), sha256: "00".repeat(32) };
+        let judge = |path: &str, is_folder: bool| {
+            let (uploads, upload_folders) =
+                if is_folder { (Vec::new(), vec![path.to_owned()]) } else { (vec![file(path)], Vec::new()) };
+            Listed::judge(Manifest { uploads, upload_folders, ..empty() }, "/Windows").is_ok()
+        };
+        for is_folder in [false, true] {
+            for path in ["/Tools", "/Users/x/y.txt"] {
+                assert!(judge(path, is_folder), "{path}");
+            }
+            for path in
+                ["/Windows", "/Windows/explorer.exe", "/hyper2kvm", "/bootmgr", "/a/../Windows", "/HYPER2~1", "x", "/"]
+            {
+                assert!(!judge(path, is_folder), "{path}");
+            }
+        }
+        let many = vec![file("/x"); UPLOADS_MAX + 1];
+        assert!(Listed::judge(Manifest { uploads: many, ..empty() }, "/Windows").is_err());
+    }
+
+    #[test]
     fn contradictions_are_refused() {
         let mut manifest = with_file("/hyper2kvm/drivers/virtio/a", &"00".repeat(32));
         manifest.files.push(ManifestFile { path: "/HYPER2KVM/drivers/virtio/A".to_owned(), sha256: "00".repeat(32) });

@@ -161,7 +161,7 @@ fn nothing_of_the_guest_is_replaced_and_bad_input_is_refused() {
     let arguments = ["inject", "win10.raw", "--output", "tool.exe", "--overwrite", "--upload", r"tool.exe=C:\x"];
     refuse(here, "win10.raw", &arguments, 2);
     // Too large for the guest's free space.
-    std::fs::File::create(here.join("huge")).unwrap().set_len(3 << 30).unwrap();
+    std::fs::File::create(here.join("huge")).unwrap().set_len(1 << 30).unwrap();
     let text = refuse(here, "win10.raw", &inject("win10.raw", &["--upload", r"huge=C:\huge"]), 3);
     assert!(text.contains("too little free space"), "{text}");
 }
