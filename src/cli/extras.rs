@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::windows::{ExtrasOptions, SCRIPT_SECONDS, Upload};
 
-// What is put into the guest in addition to drivers: the same for `inject`, `plan`, `convert --inject` and a document
+// Additions of the user to the guest: the same for `inject`, `plan`, `convert --inject` and a document
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct ExtrasArgs {
     /// Put a file of the host into the guest, where no other file is yet: 'tool.exe=C:\Tools\tool.exe' (in quotes); missing

@@ -4,7 +4,7 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::plan::saved::judge_upload_path;
 use crate::windows::inspect::guest::Guest;
 
-/// The path on the volume for a path of the guest: `C:\Tools\x.exe` or `\Tools\x.exe`. It says nothing of what is there.
+/// The path on the volume for a path of the guest: `C:\Tools\x.exe` or `\Tools\x.exe`. The guest is not looked at.
 ///
 /// # Errors
 /// [`Kind::Usage`] for every path that is not one of a new file of the Windows volume.

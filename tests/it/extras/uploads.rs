@@ -1,4 +1,4 @@
-//! `--upload`: what is uploaded is there, with the rights that Windows would give; nothing of the guest's is replaced.
+//! `--upload`: each file is there with the rights that Windows would give, and replaces none of the guest's.
 
 use std::path::Path;
 
