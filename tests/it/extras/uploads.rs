@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use sha2::{Digest as _, Sha256};
 use winject::internals::block::Format;
 use winject::internals::hex;
 use winject::internals::ntfs::security::inherited;
@@ -61,8 +62,8 @@ fn an_upload_has_its_content_and_inherits_its_rights() {
     for path in paths {
         assert_eq!(seen[path].0, hex::encode(&rights(path).unwrap()), "{path}");
     }
-    for (path, name) in [(paths[2], "tool.exe"), (paths[3], "k=v large.bin")] {
-        assert_eq!(seen[path].1, sha256(&folder.path().join(name)), "{path}");
+    for (path, content) in [(paths[2], &contents[0]), (paths[3], &contents[1])] {
+        assert_eq!(seen[path].1, hex::encode(&Sha256::digest(content)), "{path}");
     }
 }
 
