@@ -1,5 +1,6 @@
 //! What a user puts into the guest in addition to drivers.
 
+mod first_start;
 mod scripts;
 mod uploads;
 
@@ -77,4 +78,4 @@ fn file(folder: &Path, name: &str, content: &[u8]) -> PathBuf {
     path
 }
 
-tests![in scripts, uploads;];
+tests![in first_start, scripts, uploads;];
