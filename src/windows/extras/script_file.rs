@@ -262,7 +262,8 @@ mod tests {
                 prop_assert_eq!(to_batch(&batch).unwrap(), (batch, None), "what was converted stays");
             }
             if let Ok((script, _)) = to_powershell(&bytes) {
-                prop_assert!(script.is_ascii() || script.starts_with("\u{feff}".as_bytes()));
+                let is_marked = script.starts_with("\u{feff}".as_bytes());
+                prop_assert!(script.is_ascii() || is_marked);
                 prop_assert_eq!(to_powershell(&script).unwrap(), (script, None));
             }
             let _ = judge_program(&bytes, Arch::X86);
