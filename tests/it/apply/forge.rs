@@ -229,7 +229,8 @@ pub fn forgery() -> impl Strategy<Value = Forgery> {
         proptest::option::of(path()).prop_map(DoubleOtherDisk),
         Just(Volume),
     ];
-    prop_oneof![3 => steps, 8 => places, 2 => facts]
+    // On the heap: without optimisation, a tree of all of them fills the stack of a test.
+    prop_oneof![3 => steps.boxed(), 8 => places.boxed(), 2 => facts.boxed()]
 }
 
 pub fn breakage() -> impl Strategy<Value = Break> {
