@@ -230,6 +230,18 @@ mod tests {
         [first, second, third].concat()
     }
 
+    /// Whether the plan makes something in this folder, or below it, that inherits its rights.
+    fn has_heirs(plan: &Plan, folder: &str) -> bool {
+        plan.steps.iter().any(|step| {
+            let inherits = matches!(
+                &step.change,
+                Change::CreateDir { access: Access::Inherited, .. }
+                    | Change::WriteFile { access: Access::Inherited, .. }
+            );
+            inherits && step.change.file().is_some_and(|path| path.starts_with(&format!("{folder}/")))
+        })
+    }
+
     /// A plan of those edits that are possible one after the other, each path once: kind, path, content.
     fn plan(files: &dyn GuestFiles, wanted: &[(u8, usize, u8)]) -> Plan {
         let paths = paths();
@@ -254,7 +266,8 @@ mod tests {
                 }
                 (2, Some(false)) => Change::DeleteFile { path: path.clone() },
                 (2, Some(true)) if is_empty => Change::DeleteFile { path: path.clone() },
-                (3, Some(_)) => Change::Protect { path: path.clone() },
+                // What was made in the folder before has inherited what the folder had then.
+                (3, Some(_)) if !has_heirs(&plan, &path) => Change::Protect { path: path.clone() },
                 _ => continue,
             };
             if !touched.insert(path.clone()) {

@@ -54,7 +54,8 @@ pub(crate) fn judge_upload_path(path: &str, windows_folder: &str) -> std::result
         return Err("Windows itself has this name at the top of its drive".to_owned());
     }
     // A short name may stand for any folder, also for one that is out of bounds.
-    match path.split('/').find(|name| name.contains('~') && is_short(&(*name).into())) {
+    let is_generated = |name: &str| name.split('~').skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    match path.split('/').find(|name| is_generated(name) && is_short(&(*name).into())) {
         Some(name) => Err(format!("{name} may be the short name of another file or folder")),
         None => Ok(()),
     }
