@@ -154,6 +154,9 @@ fn active_partitions_of_an_mbr() {
 
 #[test]
 fn a_volume_without_a_table_is_not_judged() {
-    let found = seen(&sample(), |table| table.scheme = Scheme::Bare);
+    let found = seen(&sample(), |table| {
+        table.scheme = Scheme::Bare;
+        table.partitions.retain(|one| one.kind != PartitionKind::EfiSystem);
+    });
     assert!(failures(&found).is_empty() && found[0].level == Level::NotJudged, "{found:?}");
 }
