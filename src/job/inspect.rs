@@ -91,7 +91,10 @@ pub fn inspect_disks(paths: &[PathBuf], options: &block::OpenOptions) -> Result<
     let disks: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
     let inspect = || -> Result<Vec<Inspection>> {
         check_set(&disks, options.disk.as_deref())?;
-        disks.iter().map(|path| if disks.len() > 1 { inspect_one_of(path, options) } else { inspect_image(path, options) }).collect()
+        disks
+            .iter()
+            .map(|path| if disks.len() > 1 { inspect_one_of(path, options) } else { inspect_image(path, options) })
+            .collect()
     };
     inspect().map_err(explain)
 }

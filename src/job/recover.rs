@@ -54,8 +54,7 @@ pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel) -> Result<Rec
 }
 
 /// What it means that an interrupted undo was given up, as a clause.
-pub(crate) const UNDO_GIVEN_UP: &str =
-    "an interrupted undo was given up, because another program has written to the image since: the image holds the edit, and \
+pub(crate) const UNDO_GIVEN_UP: &str = "an interrupted undo was given up, because another program has written to the image since: the image holds the edit, and \
      what that program wrote";
 
 /// Recovers `image` before a job, if the job may write to it. Other jobs leave it as it is, and opening the image refuses

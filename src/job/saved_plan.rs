@@ -64,7 +64,8 @@ impl SavedPlan {
             if let Some(name) = name
                 && names.iter().take(index).any(|other| other.as_ref() == Some(name))
             {
-                let what = format!("cannot find the plan's disks in the folder of the plan: two are called {}", escape(name));
+                let what =
+                    format!("cannot find the plan's disks in the folder of the plan: two are called {}", escape(name));
                 return Err(self.unnamed_disks(what, "name all of them"));
             }
         }

@@ -385,7 +385,9 @@ impl Run<'_> {
         let files: Vec<_> = self.files().collect();
         let done = rollback::undo(Arc::clone(writer.storage()), &files, self.path, phases_begun <= 1)?;
         let settled = match done.outcome {
-            Outcome::Completed | Outcome::GivenUp => Some(settle(self.host, journal, record, done.is_kept, self.owner())?),
+            Outcome::Completed | Outcome::GivenUp => {
+                Some(settle(self.host, journal, record, done.is_kept, self.owner())?)
+            }
             Outcome::Restored | Outcome::Undone => {
                 self.remove_journal(journal)?;
                 None

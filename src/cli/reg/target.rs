@@ -14,7 +14,8 @@ use crate::hive::reg_file::{Import, KeyPath, Parser, RegEntry};
 use crate::hive::{Hive, HiveFile, KeyId, LOG_ENDINGS};
 use crate::host::RunFiles;
 use crate::job::{
-    Destination, HiveEdit, HiveName, HiveRequest, UNDO_GIVEN_UP, edit_hive, image_files, import_into_image, read_hive, undo_command,
+    Destination, HiveEdit, HiveName, HiveRequest, UNDO_GIVEN_UP, edit_hive, image_files, import_into_image, read_hive,
+    undo_command,
 };
 
 // How an image is opened.

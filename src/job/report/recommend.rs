@@ -80,7 +80,13 @@ pub(crate) fn recommend(guest: &Guest, table: &PartitionTable, selection: &Selec
         firmware: match table.scheme {
             Scheme::Gpt => "uefi",
             Scheme::Mbr => "bios",
-            Scheme::Bare => if guest.build >= MODERN_BUILD { "uefi" } else { "bios" },
+            Scheme::Bare => {
+                if guest.build >= MODERN_BUILD {
+                    "uefi"
+                } else {
+                    "bios"
+                }
+            }
         },
         clock: if guest.clock_is_utc { "utc" } else { "localtime" },
         extra_devices: DEVICES

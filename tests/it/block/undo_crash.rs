@@ -229,7 +229,9 @@ fn what_a_guest_wrote_stays() {
             finished += 1;
         }
     }
-    println!("{undone} undone around a guest's writes, {refused} refused, {finished} recoveries after a guest, {given_up} given up");
+    println!(
+        "{undone} undone around a guest's writes, {refused} refused, {finished} recoveries after a guest, {given_up} given up"
+    );
     assert!(refused > 0 && finished > given_up && given_up > 0);
 }
 

@@ -15,11 +15,7 @@ use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 
 /// The chains that begin at the active partitions of all MBR disks: the best of them.
-pub(super) fn bios<'a>(
-    on: &BootDisks<'a>,
-    files: &dyn GuestFiles,
-    guest: &Guest,
-) -> Result<BestChain<'a>> {
+pub(super) fn bios<'a>(on: &BootDisks<'a>, files: &dyn GuestFiles, guest: &Guest) -> Result<BestChain<'a>> {
     let mut best = BestChain::default();
     for disk in on.all().filter(|disk| disk.table.scheme == Scheme::Mbr) {
         let mut mbr = MbrSector::new_zeroed();

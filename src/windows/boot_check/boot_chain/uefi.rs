@@ -18,11 +18,7 @@ const SYSTEM_PARTITIONS_MAX: usize = 8;
 const BOOT_MANAGER: &str = "/EFI/Microsoft/Boot/bootmgfw.efi";
 
 /// The chains that begin at the EFI system partitions of all disks: the best of them.
-pub(super) fn uefi<'a>(
-    on: &BootDisks<'a>,
-    files: &dyn GuestFiles,
-    guest: &Guest,
-) -> Result<BestChain<'a>> {
+pub(super) fn uefi<'a>(on: &BootDisks<'a>, files: &dyn GuestFiles, guest: &Guest) -> Result<BestChain<'a>> {
     let mut best = BestChain::default();
     for disk in on.all() {
         let system = disk.table.partitions.iter().filter(|partition| partition.kind == PartitionKind::EfiSystem);

@@ -70,8 +70,7 @@ fn choose_firmware<'a>(
         Scheme::Mbr => second.reach() == Some(Reach::Loader) || (first.reach().is_none() && second.reach().is_some()),
         // Without an ESP it is UEFI that finds nothing, unless a BIOS may find this Windows.
         Scheme::Gpt => {
-            second.reach() == Some(Reach::Loader)
-                || (first.reach().is_none() && second.reach() == Some(Reach::Unknown))
+            second.reach() == Some(Reach::Loader) || (first.reach().is_none() && second.reach() == Some(Reach::Unknown))
         }
         Scheme::Bare => second.reach() > first.reach(),
     };
