@@ -11,6 +11,7 @@ mod document;
 mod drivers;
 mod environment;
 mod execute;
+mod extras;
 mod first_boot;
 mod fsck;
 mod image;
