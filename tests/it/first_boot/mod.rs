@@ -2,6 +2,7 @@
 
 mod build;
 mod program;
+mod steps;
 mod wine;
 
-tests![in build, program;];
+tests![in build, program, steps;];
