@@ -29,7 +29,7 @@ CARGO_PKG_VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 # compile TARGET NAME SOURCE FLAG...
 compile() {
-  rustc --edition 2024 --target "$1" --crate-name "$2" "$3" --remap-path-prefix "$here=firstboot" --cap-lints allow \
+  rustc --edition 2024 --target "$1" --crate-name "$2" "$3" --remap-path-prefix "$here=firstboot" -D warnings \
     -C metadata=winject-firstboot -C opt-level=z -C panic=abort -C debuginfo=0 -C codegen-units=1 "${@:4}"
 }
 # link TARGET NAME SOURCE OUTPUT

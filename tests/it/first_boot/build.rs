@@ -44,14 +44,15 @@ fn has_toolchain() -> bool {
 /// The folder with what the source gives, built once.
 fn built() -> Option<&'static Path> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    has_toolchain().then(|| {
-        BUILT.get_or_init(|| {
-            let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("first-boot");
-            build(&source(), &out);
-            out
+    has_toolchain()
+        .then(|| {
+            BUILT.get_or_init(|| {
+                let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("first-boot");
+                build(&source(), &out);
+                out
+            })
         })
-    })
-    .map(PathBuf::as_path)
+        .map(PathBuf::as_path)
 }
 
 /// Builds the program that stands in for those of Windows; `None` after saying why it cannot be.

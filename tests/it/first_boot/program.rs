@@ -55,11 +55,7 @@ fn a_required_package_that_fails_is_tried_at_three_starts_and_then_given_up() {
         assert_eq!((&result["failed_required"], &result["failed_optional"]), (&1.into(), &1.into()));
         assert_eq!(
             machine.steps(),
-            [
-                "viostor\\viostor.inf ok 0",
-                "NetKVM\\netkvm.inf failed -536870353",
-                "Balloon\\balloon.inf failed 5"
-            ]
+            ["viostor\\viostor.inf ok 0", "NetKVM\\netkvm.inf failed -536870353", "Balloon\\balloon.inf failed 5"]
         );
         assert_eq!(machine.has_service(), state == "retry");
     }
@@ -122,9 +118,7 @@ fn a_restart_is_asked_for_once_and_only_where_the_job_allows_it() {
 }
 
 /// The machine anew, with a job that may restart Windows and a required package that always fails.
-fn allow_restart(
-    guard: std::sync::MutexGuard<'static, Machine>,
-) -> Option<std::sync::MutexGuard<'static, Machine>> {
+fn allow_restart(guard: std::sync::MutexGuard<'static, Machine>) -> Option<std::sync::MutexGuard<'static, Machine>> {
     drop(guard);
     let machine = machine()?;
     prepare(&machine, "reboot\tif-needed\n", "");

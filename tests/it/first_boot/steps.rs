@@ -29,7 +29,14 @@ fn names_reach_the_programs_as_they_are() {
 /// Wine's access lists come from the modes of Unix, and the owner is the account that runs the program.
 fn only_packages_that_nobody_else_may_change_are_installed() {
     let Some(machine) = machine() else { return };
-    let names = ["listed\\listed.inf", "good\\good.inf", "good\\theirs.inf", "open\\open.inf", "open folder\\x.inf", "good\\readme.txt"];
+    let names = [
+        "listed\\listed.inf",
+        "good\\good.inf",
+        "good\\theirs.inf",
+        "open\\open.inf",
+        "open folder\\x.inf",
+        "good\\readme.txt",
+    ];
     for inf in names {
         machine.add_inf(inf);
     }
@@ -215,7 +222,8 @@ fn invented_records_go_only_when_the_real_package_has_taken_over() {
         machine.start();
         assert_eq!(machine.steps(), [format!("h2k-viostor.inf {result} 0")], "{}", machine.log());
         let text = machine.registry();
-        let found = ["h2k-viostor.inf\"=", "DriverInfFiles\\\\h2k-", "DriverPackages\\\\h2k-"].map(|t| text.contains(t));
+        let found =
+            ["h2k-viostor.inf\"=", "DriverInfFiles\\\\h2k-", "DriverPackages\\\\h2k-"].map(|t| text.contains(t));
         assert_eq!(found, [result == "skipped"; 3]);
         for rest in ["\"oem7.inf\"=hex:01,ff", "DriverInfFiles\\\\oem7.inf]", "Configurations\\\\inst]"] {
             assert!(text.contains(rest), "{rest}");
