@@ -5,6 +5,6 @@ mod agreement;
 mod build;
 mod program;
 mod steps;
-mod wine;
+pub mod wine;
 
 tests![in agreement, build, program, steps;];
