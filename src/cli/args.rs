@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use super::extras::ExtrasArgs;
 use crate::block::convert::Compression;
 use crate::block::{Format, OpenOptions, PathPolicy};
 use crate::drivers::SignatureLevel;
@@ -131,6 +132,9 @@ pub struct GuestArgs {
 
     #[command(flatten)]
     pub state: StateArgs,
+
+    #[command(flatten)]
+    pub extras: ExtrasArgs,
 
     #[command(flatten)]
     pub check: VolumeCheckArgs,

@@ -9,11 +9,13 @@
 //! | edits that bind the boot driver: file, service, `CriticalDeviceDatabase`, `DriverDatabase` | `registration` |
 //! | packages for the running guest to install, `DevicePath`, the manifest | `staging` |
 //! | the scripts and the service that install them at the first boot | `first_boot` |
+//! | files and scripts of the user, the guest agent | `extras` |
 //! | collects the edits, each only where the guest differs | `plan_builder` |
 //! | takes all of it out again | `removal` |
 //! | will the guest boot? | `boot_check` |
 
 mod boot_check;
+mod extras;
 mod first_boot;
 mod guest_files;
 mod guest_paths;
@@ -35,12 +37,13 @@ pub use boot_check::{
     BootCheck, BootDisks, Bus, CheckOptions, Code, Controller, Finding, Firmware, Gate, KnownGuest, Level, Route,
     VmDisk, boot_check, boot_checks, boot_checks_of, boot_checks_of_plan,
 };
+pub use extras::{ExtrasOptions, SCRIPT_SECONDS, Upload};
 pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
 pub use options::{InjectOptions, Registration};
 pub use record::{
-    Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,
-    Record, RegistryRecord, ServiceRecord,
+    Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, ExtrasRecord, FileRecord, FirstbootRecord,
+    PackageRecord, Record, RegistryRecord, ScriptRecord, ServiceRecord,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};

@@ -20,7 +20,9 @@
 //! 7. What winject changed in the guest's own items stays, because what it was before is not known: in-box controllers that
 //!    start at boot, `StartOverride` keys that were removed, `Start` of a driver of the guest. Certificates stay, because
 //!    they look like those that were trusted before.
-//! 8. The manifest goes last. Every entry of it is accounted for: gone, or left with a reason (`ledger`, `rest`).
+//! 8. Files of the user that were uploaded go if they have the very content that was uploaded; the folders that were made
+//!    for them, when they are empty (`uploads`).
+//! 9. The manifest goes last. Every entry of it is accounted for: gone, or left with a reason (`ledger`, `rest`).
 //!
 //! The registry decides first, then the files: a service never stays without its file, nor loses it.
 
@@ -28,11 +30,12 @@ mod drivers;
 mod edits;
 mod files;
 mod ledger;
-mod manifest;
+pub(super) mod manifest;
 mod packages;
 mod rest;
 mod services;
 mod settings;
+mod uploads;
 mod usage;
 
 use std::fmt;
@@ -111,10 +114,11 @@ fn plan_files(files: &dyn GuestFiles, guest: &Guest, hives: &Hives) -> Result<Re
     settings::leave_certificates(&listed, &mut ledger);
     files::remove_own_files(&mut builder, &listed, job_left.as_deref(), &mut ledger)?;
     files::remove_empty_folders(&mut builder, &stores, &mut ledger)?;
+    let uploads = uploads::remove_uploads(&mut builder, &listed, &mut ledger)?;
     rest::account_for_rest(&builder, &listed, &usage, &services, &mut ledger)?;
 
     let absent = Absent {
-        files: remaining(&listed.files, &ledger.left_files).map(|file| file.path.clone()).collect(),
+        files: remaining(&listed.files, &ledger.left_files).map(|file| file.path.clone()).chain(uploads).collect(),
         values: remaining(&listed.values, &ledger.left_values)
             .map(|value| (value.hive, value.key.clone(), value.name.clone(), value.data.clone()))
             .collect(),
