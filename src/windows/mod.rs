@@ -16,7 +16,7 @@
 
 mod boot_check;
 mod extras;
-mod first_boot;
+pub mod first_boot;
 mod guest_files;
 mod guest_paths;
 mod injection;
