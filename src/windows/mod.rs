@@ -10,6 +10,7 @@
 //! | packages for the running guest to install, `DevicePath`, the manifest | `staging` |
 //! | the scripts and the service that install them at the first boot | `first_boot` |
 //! | collects the edits, each only where the guest differs | `plan_builder` |
+//! | network settings: read, and given to the new adapters | `network` |
 //! | takes all of it out again | `removal` |
 //! | will the guest boot? | `boot_check` |
 
@@ -19,6 +20,7 @@ mod guest_files;
 mod guest_paths;
 mod injection;
 mod inspect;
+mod network;
 mod options;
 mod plan_builder;
 mod planned_files;
@@ -37,6 +39,10 @@ pub use boot_check::{
 };
 pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
+pub use network::{
+    Adapter, AdapterKind, DnsRegistration, FormerAdapter, Ipv4Settings, Ipv6Settings, KeptAdapter, KeptNetwork, Mac,
+    MacSource, Network, NetworkOptions, NewMac, RecordedMac, choose_adapters,
+};
 pub use options::{InjectOptions, Registration};
 pub use record::{
     Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,

@@ -7,6 +7,7 @@ use crate::drivers::GuestTarget;
 use crate::error::{Kind, Result};
 use crate::hive::Hive;
 use crate::windows::guest_files::GuestFiles;
+use crate::windows::network::Network;
 use crate::windows::registry;
 
 pub(super) fn describe(files: &dyn GuestFiles, windows_dir: &str, system: &Hive, software: &Hive) -> Result<Guest> {
@@ -34,6 +35,7 @@ pub(super) fn describe(files: &dyn GuestFiles, windows_dir: &str, system: &Hive,
     filters(system, &current, &mut guest)?;
     guest.device_policies = policies(software)?;
     guest.sha2_update = sha2_update(software, &guest)?;
+    guest.network = Network::read(system, &current);
     guest.free_bytes = files.free_space();
     consequences(&mut guest);
     Ok(guest)

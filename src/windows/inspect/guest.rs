@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::drivers::{Arch, GuestTarget, ProductType};
+use crate::windows::network::Network;
 
 /// A switched-off Windows installation, as far as winject needs to know it.
 #[derive(Debug, Clone, Serialize)]
@@ -59,6 +60,8 @@ pub struct Guest {
     pub antivirus: Vec<String>,
     /// Group policies that may block the installation of devices.
     pub device_policies: Vec<String>,
+    /// Network adapters with their settings.
+    pub network: Network,
     /// Free space of the volume in bytes.
     pub free_bytes: Option<u64>,
     /// Hives that were dirty and were repaired in memory from their logs.
@@ -202,6 +205,7 @@ pub(crate) mod tests {
             disk_filters: Vec::new(),
             antivirus: Vec::new(),
             device_policies: Vec::new(),
+            network: Network::default(),
             free_bytes: None,
             replayed: Vec::new(),
             warnings: Vec::new(),

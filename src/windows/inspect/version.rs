@@ -6,6 +6,7 @@ use crate::drivers::{Arch, GuestTarget, ProductType};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::Hive;
 use crate::windows::guest_files::GuestFiles;
+use crate::windows::network::Network;
 use crate::windows::registry;
 
 /// `Microsoft\Windows NT\CurrentVersion` of SOFTWARE.
@@ -67,6 +68,7 @@ pub(super) fn version(software: &Hive, windows_dir: &str) -> Result<Guest> {
         disk_filters: Vec::new(),
         antivirus: Vec::new(),
         device_policies: Vec::new(),
+        network: Network::default(),
         free_bytes: None,
         replayed: Vec::new(),
         warnings: Vec::new(),

@@ -1,0 +1,22 @@
+//! The network settings of a guest: read offline, shown by inspection, and given to its new adapters at the first boot.
+//!
+//! | job | where |
+//! |---|---|
+//! | what there is to know of an adapter | `adapter` |
+//! | reads the registry | `read`, `nsi` (binary records), `presence` (ghost adapters) |
+//! | which adapters get their settings back, and how | `options`, `choose`, `commands` |
+//! | MAC addresses and subnet masks | `address` |
+
+mod adapter;
+mod address;
+mod choose;
+mod commands;
+mod nsi;
+mod options;
+mod presence;
+mod read;
+
+pub use adapter::{Adapter, AdapterKind, DnsRegistration, Ipv4Settings, Ipv6Settings, MacSource, Network, RecordedMac};
+pub use address::Mac;
+pub use choose::{KeptAdapter, KeptNetwork, choose_adapters};
+pub use options::{FormerAdapter, NetworkOptions, NewMac};
