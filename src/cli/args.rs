@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use super::network_args::NetworkArgs;
 use crate::block::convert::Compression;
 use crate::block::{Format, OpenOptions, PathPolicy};
 use crate::drivers::SignatureLevel;
@@ -139,6 +140,9 @@ pub struct GuestArgs {
     /// Discard a hibernated session, and mark the volume so that Windows checks it at the next boot
     #[arg(long)]
     pub discard_hibernation: bool,
+
+    #[command(flatten)]
+    pub network: NetworkArgs,
 
     #[command(flatten)]
     pub check: VolumeCheckArgs,

@@ -15,6 +15,7 @@ use crate::block::Format;
 use crate::block::convert::Compression;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host;
+use crate::windows::NewMac;
 use crate::yaml::{Document, Field, Key, Value};
 
 /// The contents of a document: the run that it describes, and warnings about its keys.
@@ -69,6 +70,8 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["trust_publisher"], |run, field| set(&mut run.spec.guest.trust_publisher, field.paths()?)),
     Key::new(&["rearm"], |run, field| set(&mut run.spec.guest.rearm, field.flag()?)),
     Key::new(&["force_virtio_overwrite", "force"], |run, field| set(&mut run.spec.guest.force, field.flag()?)),
+    Key::new(&["keep_network"], |run, field| set(&mut run.spec.guest.network.keep_network, field.flag()?)),
+    Key::new(&["mac"], |run, field| set(&mut run.spec.guest.network.mac, new_macs(field)?)),
     Key::new(&["packages_only"], |run, field| set(&mut run.spec.guest.packages_only, field.flag()?)),
     Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.allow_dirty, field.flag()?)),
     Key::new(&["discard_ntfs_log"], |run, field| set(&mut run.spec.guest.discard_ntfs_log, field.flag()?)),
@@ -189,6 +192,13 @@ fn word<T: ValueEnum>(field: &Field<'_>) -> Result<Option<T>> {
         let known: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();
         field.error(format_args!("{text:?} is unknown"), format!("write one of: {}", known.join(", ")))
     })
+}
+
+/// The MAC addresses of new adapters, as `--mac` takes them.
+fn new_macs(field: &Field<'_>) -> Result<Vec<NewMac>> {
+    let parse =
+        |text: String| NewMac::parse(&text).map_err(|why| field.error(format_args!("cannot use {text:?}"), why));
+    field.texts()?.into_iter().map(parse).collect()
 }
 
 fn format(field: &Field<'_>) -> Result<Option<Format>> {
@@ -366,7 +376,7 @@ mod tests {
              in_place: true\nno_undo: true\ndry_run: true\noverwrite: true\nthreads: 2\nreport: [r.md, s.json]\npartition: 3\n\
              registration: FULL\nsignature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: on\n\
              packages-only: true\nallow_dirty: 1\ndiscard_ntfs_log: true\ndiscard_hibernation: true\n\
-             skip_volume_check: true\n",
+             skip_volume_check: true\nkeep_network: true\nmac: [LAN=525400123456]\n",
         )
         .unwrap();
         assert!(run.warnings.is_empty(), "{:?}", run.warnings);
@@ -384,6 +394,7 @@ mod tests {
         assert_eq!((guest.definitions.definitions, guest.windows.partition), (Some(at("defs.yaml")), Some(3)));
         assert_eq!((guest.report, guest.trust_publisher), (vec![at("r.md"), at("s.json")], vec![at("c.cer")]));
         assert_eq!((guest.registration, guest.signature_policy), (RegistrationArg::Full, SignatureArg::Warn));
+        assert!(guest.network.keep_network && guest.network.mac.len() == 1);
         assert!(guest.rearm && guest.force && guest.packages_only && guest.allow_dirty);
         assert!(guest.discard_ntfs_log && guest.discard_hibernation && guest.check.skip_volume_check);
     }

@@ -15,6 +15,7 @@ mod fsck;
 mod image;
 mod inject;
 mod inspect;
+mod network_args;
 mod network_page;
 mod output;
 mod plan;

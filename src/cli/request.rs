@@ -110,6 +110,7 @@ impl InjectSpec {
             force: guest.force,
             rearm: guest.rearm,
             registration: guest.registration.into(),
+            network: guest.network.options()?,
             trusted_publishers: guest
                 .trust_publisher
                 .iter()
@@ -190,11 +191,12 @@ mod tests {
         let common = format!(
             "--format vhd --allow-path {at}/base --disk d.vmdk --definitions {at}/defs.yaml --overwrite --threads 3 \
              --partition 2 --registration full --signature-policy warn --trust-publisher {at}/c.cer --rearm --force \
+             --keep-network --mac LAN=525400123456 \
              --allow-dirty --discard-ntfs-log --discard-hibernation --skip-volume-check"
         );
         let text = "vmdk: in.ova\ndrivers: [a.iso, vendor]\nformat: vpc\nallow_path: base\ndisk: d.vmdk\n\
                     definitions: defs.yaml\noverwrite: true\nthreads: 3\npartition: 2\nregistration: full\n\
-                    signature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: true\nallow_dirty: true\n\
+                    signature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: true\nkeep_network: true\nmac: LAN=525400123456\nallow_dirty: true\n\
                     discard_ntfs_log: true\ndiscard_hibernation: true\nskip_volume_check: true\n";
         for (option, key) in [
             (format!("--output {at}/o.qcow2"), "output: o.qcow2\n"),
@@ -246,6 +248,8 @@ mod tests {
             "--rearm",
             "--force",
             "--packages-only",
+            "--keep-network",
+            "--keep-network --mac LAN=52:54:00:12:34:56",
             "--allow-dirty",
             "--discard-ntfs-log",
             "--discard-hibernation",

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::first_boot;
 use super::guest_paths;
+use super::network;
 use super::options::{InjectOptions, Registration};
 use super::record::Record;
 use super::registration;
@@ -104,6 +105,7 @@ pub(super) fn plan_files(
         record.devicepath_changes = device_path::extend_device_path(&mut builder, &folders)?;
     }
     trust_publishers(&mut builder, options)?;
+    record.network = network::plan::keep_network(&mut builder, options)?;
     first_boot::install_job(&mut builder, selection, options, &mut record)?;
     if options.keep_inbox_controllers {
         registration::keep_inbox_controllers(&mut builder, &mut record)?;

@@ -1,5 +1,6 @@
 //! Options of an injection that concern the guest.
 
+use super::network::options::NetworkOptions;
 use serde::{Deserialize, Serialize};
 
 /// How much is written into `DriverDatabase` to register a boot driver.
@@ -27,6 +28,8 @@ pub struct InjectOptions {
     pub keep_inbox_controllers: bool,
     /// How much is written to register boot drivers.
     pub registration: Registration,
+    /// What becomes of the network settings; by default nothing.
+    pub network: NetworkOptions,
     /// Certificates (DER or PEM) of publishers that the guest trusts, so that their drivers install without a question.
     pub trusted_publishers: Vec<Vec<u8>>,
 }
@@ -39,6 +42,7 @@ impl Default for InjectOptions {
             firstboot: true,
             keep_inbox_controllers: true,
             registration: Registration::Minimal,
+            network: NetworkOptions::default(),
             trusted_publishers: Vec::new(),
         }
     }

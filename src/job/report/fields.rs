@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::exit::ExitCode;
 use crate::partition::{Partition, Scheme};
 use crate::windows::{
-    BootCheck, DevicePathRecord, FileRecord, FirstbootRecord, LeftItem, PackageRecord, RegistryRecord,
+    BootCheck, DevicePathRecord, FileRecord, FirstbootRecord, LeftItem, NetworkRecord, PackageRecord, RegistryRecord,
 };
 
 /// Version of the JSON form, the value of [`Report::schema`].
@@ -215,6 +215,8 @@ pub struct Virtio {
     pub devicepath_changes: DevicePathChanges,
     /// The service and the script that install the packages at the first boot.
     pub firstboot: FirstBoot,
+    /// What is done about the guest's network.
+    pub network: NetworkRecord,
     /// The script that installs the packages by hand; left out until the plan is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setup_script: Option<SetupScript>,

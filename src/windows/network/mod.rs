@@ -3,8 +3,9 @@
 //! | job | where |
 //! |---|---|
 //! | what there is to know of an adapter | `adapter` |
-//! | reads the registry | `read`, `nsi` (binary records), `presence` (ghost adapters) |
+//! | reads the registry | `read`, `nsi` (binary records), `presence` (ghost adapters), `values` (as it was before winject) |
 //! | which adapters get their settings back, and how | `options`, `choose`, `commands` |
+//! | the steps of the first-boot job, and the report | `plan`, `record` |
 //! | MAC addresses and subnet masks | `address` |
 
 mod adapter;
@@ -12,11 +13,18 @@ mod address;
 mod choose;
 mod commands;
 mod nsi;
-mod options;
+pub mod options;
+pub mod plan;
 mod presence;
 mod read;
+pub mod record;
+mod values;
+
+#[cfg(test)]
+mod tests;
 
 pub use adapter::{Adapter, AdapterKind, DnsRegistration, Ipv4Settings, Ipv6Settings, MacSource, Network, RecordedMac};
 pub use address::Mac;
 pub use choose::{KeptAdapter, KeptNetwork, choose_adapters};
 pub use options::{FormerAdapter, NetworkOptions, NewMac};
+pub use values::EarlierValues;

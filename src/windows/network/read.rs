@@ -14,6 +14,7 @@ use super::adapter::{
 use super::address::{Mac, prefix_of_mask};
 use super::nsi::{Luid, Records};
 use super::presence::{Clock, ghost_reason};
+use super::values::{EarlierValues, Values};
 use crate::error::Result;
 use crate::guid::Guid;
 use crate::hive::{Hive, RegistryData};
@@ -42,14 +43,21 @@ impl Network {
     /// a guest.
     #[must_use]
     pub fn read(system: &Hive, control_set: &str) -> Self {
+        Self::read_before(system, control_set, &EarlierValues::default())
+    }
+
+    /// Like [`Self::read`], as the settings were before winject replaced the values of `earlier`.
+    #[must_use]
+    pub fn read_before(system: &Hive, control_set: &str, earlier: &EarlierValues) -> Self {
         let mut network = Self::default();
-        if let Err(error) = network.read_from(system, control_set) {
+        if let Err(error) = network.read_from(&Values::new(system, earlier), control_set) {
             network.unreadable.push(format!("the hive is damaged there: {error}"));
         }
         network
     }
 
-    fn read_from(&mut self, hive: &Hive, set: &str) -> Result<()> {
+    fn read_from(&mut self, values: &Values<'_>, set: &str) -> Result<()> {
+        let hive = values.hive;
         let parameters = format!("{set}\\Services\\Tcpip\\Parameters");
         self.search_list = self.parse_list(
             "SearchList",
@@ -76,9 +84,9 @@ impl Network {
         }
         for (guid, found) in found.into_iter().take(ADAPTERS_MAX) {
             let Found { mut adapter, luid } = found;
-            self.read_connection(hive, set, &mut adapter)?;
+            self.read_connection(values, set, &mut adapter)?;
             let key = guid.braced();
-            adapter.ipv4 = self.read_ipv4(hive, &format!("{parameters}\\Interfaces\\{key}"), &adapter.label())?;
+            adapter.ipv4 = self.read_ipv4(values, &ipv4_key(set, guid), &adapter.label())?;
             let ipv6 = format!("{set}\\Services\\Tcpip6\\Parameters\\Interfaces\\{key}");
             let text = registry::get_string(hive, &ipv6, "NameServer")?.unwrap_or_default();
             adapter.ipv6.dns = self.parse_list(&format!("IPv6 DNS server of {}", adapter.label()), &text, parse);
@@ -93,9 +101,8 @@ impl Network {
         Ok(())
     }
 
-    fn read_connection(&mut self, hive: &Hive, set: &str, adapter: &mut Adapter) -> Result<()> {
-        let key = format!("{set}\\Control\\Network\\{NET_CLASS}\\{}\\Connection", adapter.guid.braced());
-        let name = registry::get_string(hive, &key, "Name")?.filter(|name| !name.is_empty());
+    fn read_connection(&mut self, values: &Values<'_>, set: &str, adapter: &mut Adapter) -> Result<()> {
+        let name = values.text(&connection_key(set, adapter.guid), "Name")?.filter(|name| !name.is_empty());
         let is_named = name.is_some();
         adapter.name = name.and_then(plain);
         if is_named && adapter.name.is_none() {
@@ -104,11 +111,11 @@ impl Network {
         Ok(())
     }
 
-    fn read_ipv4(&mut self, hive: &Hive, key: &str, label: &str) -> Result<Ipv4Settings> {
+    fn read_ipv4(&mut self, values: &Values<'_>, key: &str, label: &str) -> Result<Ipv4Settings> {
         let mut ipv4 = Ipv4Settings::default();
-        let texts = |name: &str| registry::get_strings(hive, key, name);
-        let text = |name: &str| Ok::<_, crate::Error>(registry::get_string(hive, key, name)?.unwrap_or_default());
-        let number = |name: &str| registry::get_u32(hive, key, name);
+        let texts = |name: &str| values.texts(key, name);
+        let text = |name: &str| Ok::<_, crate::Error>(values.text(key, name)?.unwrap_or_default());
+        let number = |name: &str| values.number(key, name);
         // Windows takes an interface without the value for one of DHCP.
         ipv4.dhcp = number("EnableDHCP")?.is_none_or(|enabled| enabled != 0);
         if ipv4.dhcp {
@@ -209,6 +216,16 @@ fn devices(hive: &Hive, set: &str, clock: &Clock) -> Result<BTreeMap<Guid, Found
         }
     }
     Ok(found)
+}
+
+/// The key with the name of an adapter's connection.
+pub(super) fn connection_key(set: &str, guid: Guid) -> String {
+    format!("{set}\\Control\\Network\\{NET_CLASS}\\{}\\Connection", guid.braced())
+}
+
+/// The key with an adapter's IPv4 settings.
+pub(super) fn ipv4_key(set: &str, guid: Guid) -> String {
+    format!("{set}\\Services\\Tcpip\\Parameters\\Interfaces\\{}", guid.braced())
 }
 
 /// An adapter while it is read.

@@ -10,7 +10,7 @@ use crate::windows::first_boot::text::{spell, spell_in_json};
 const POLL_SECONDS: u32 = 2;
 
 /// How many polls or pauses a time takes.
-const fn polls(seconds: u32) -> u32 {
+pub(super) const fn polls(seconds: u32) -> u32 {
     seconds.div_ceil(POLL_SECONDS)
 }
 

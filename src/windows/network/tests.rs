@@ -1,0 +1,99 @@
+//! Kept networks in whole plans: what the guest gets, a second run, and the way back.
+
+use super::options::{NetworkOptions, NewMac};
+use crate::error::Kind;
+use crate::hive::{Hive, RegistryData};
+use crate::plan::GuestHive;
+use crate::windows::guest_files::memory::MemoryFiles;
+use crate::windows::injection::plan_files;
+use crate::windows::inspect::installation::Hives;
+use crate::windows::options::InjectOptions;
+use crate::windows::tests::{apply, guest_files, hive, inspect, plan, selection, set};
+
+const NET: &str = "{4D36E972-E325-11CE-BFC1-08002BE10318}";
+const LIVE: &str = "{5F3F359E-9D52-4566-9BEC-37EFDFB25ABE}";
+const GHOST: &str = "{6AAFC9A9-0542-4DB2-8760-CCFFA953737C}";
+const SYSTEM: &str = "/Windows/System32/config/SYSTEM";
+
+fn add_adapter(system: &mut Hive, set_name: &str, number: u32, guid: &str, name: &str, is_there: bool) {
+    let instance = format!("PCI\\VEN_15AD&DEV_07B0\\000C29FFFF00000{number}00");
+    let class = format!("{set_name}\\Control\\Class\\{NET}\\000{number}");
+    set(system, &class, "NetCfgInstanceId", &RegistryData::sz(guid));
+    set(system, &class, "DeviceInstanceID", &RegistryData::sz(&instance));
+    set(system, &class, "Characteristics", &RegistryData::dword(0x84));
+    if is_there {
+        set(system, &format!("{set_name}\\Enum\\{instance}"), "ConfigFlags", &RegistryData::dword(0));
+    }
+    let connection = format!("{set_name}\\Control\\Network\\{NET}\\{guid}\\Connection");
+    set(system, &connection, "Name", &RegistryData::sz(name));
+    let key = format!("{set_name}\\Services\\Tcpip\\Parameters\\Interfaces\\{guid}");
+    set(system, &key, "EnableDHCP", &RegistryData::dword(0));
+    for (name, item) in [("IPAddress", "10.0.0.5"), ("SubnetMask", "255.255.255.0"), ("DefaultGateway", "10.0.0.1")] {
+        set(system, &key, name, &RegistryData::multi_sz(&[item]));
+    }
+    set(system, &key, "NameServer", &RegistryData::sz("10.0.0.53"));
+    set(system, &key, "Domain", &RegistryData::sz("corp.example"));
+}
+
+/// A guest with an adapter with a static address, and one of an earlier machine with the same.
+fn guest_with_adapters() -> MemoryFiles {
+    let mut files = guest_files("19045", true);
+    let mut system = hive(&files, GuestHive::System);
+    for control_set in ["ControlSet001", "ControlSet002"] {
+        add_adapter(&mut system, control_set, 1, LIVE, "LAN & B\u{fc}ro", true);
+        add_adapter(&mut system, control_set, 2, GHOST, "old", false);
+    }
+    files.put(SYSTEM, &system.finish(&[]).unwrap());
+    files
+}
+
+fn keeping(macs: &[&str]) -> InjectOptions {
+    let new_macs = macs.iter().map(|text| NewMac::parse(text).unwrap()).collect();
+    InjectOptions { network: NetworkOptions { keep: true, new_macs }, ..InjectOptions::default() }
+}
+
+#[test]
+fn the_job_gives_the_settings_and_a_second_run_changes_nothing() {
+    let mut files = guest_with_adapters();
+    let chosen = selection([100, 101, 104, 28500]);
+    let first = plan(&files, &chosen, &keeping(&[]));
+    assert_eq!(first.record.network.kept.len(), 1);
+    assert_eq!(first.record.network.kept[0].mac, "00:0c:29:00:00:01");
+    apply(&mut files, &first);
+    let script = String::from_utf8(files.get("/hyper2kvm/firstboot.cmd").unwrap().clone()).unwrap();
+    for part in [
+        "/c:\"00-0c-29-00-00-01\"",
+        "netsh.exe\" interface ipv4 set address name=\"%NIC%\" source=static address=10.0.0.5 mask=255.255.255.0 \
+         gateway=10.0.0.1 >>",
+        "set dnsservers name=\"%NIC%\" source=static address=10.0.0.53 register=primary validate=no",
+        "call SetDNSDomain corp.example",
+        "\"name\":\"LAN & B\\u00fcro\"",
+    ] {
+        assert!(script.contains(part), "{part}\n{script}");
+    }
+    assert!(script.is_ascii() && !script.contains("newname"), "a script cannot say this name");
+    assert!(plan(&files, &chosen, &keeping(&[])).plan.is_empty());
+    let plain = plan(&guest_with_adapters(), &chosen, &InjectOptions::default());
+    assert!(plain.record.network.kept.is_empty(), "nothing without the option");
+}
+
+#[test]
+fn a_new_address_replaces_the_former_one() {
+    let chosen = selection([100, 101, 104, 28500]);
+    for former in ["00:0c:29:00:00:01", "lan & b\u{dc}ro"] {
+        let injection = plan(&guest_with_adapters(), &chosen, &keeping(&[&format!("{former}=52:54:00:00:00:0A")]));
+        assert_eq!(injection.record.network.kept[0].mac, "52:54:00:00:00:0a");
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_is_an_error() {
+    let chosen = selection([100, 101, 104, 28500]);
+    let files = guest_with_adapters();
+    let fail =
+        |options: &InjectOptions| plan_files(&files, &inspect(&files), &Hives::new(), &chosen, options).unwrap_err();
+    let error = fail(&keeping(&["WAN=52:54:00:00:00:01"]));
+    assert_eq!(error.kind(), Kind::Usage);
+    assert!(error.hint_text().unwrap().contains("00:0c:29:00:00:01"), "{error}");
+    assert_eq!(fail(&InjectOptions { firstboot: false, ..keeping(&[]) }).kind(), Kind::Usage);
+}
