@@ -3,9 +3,12 @@
 
 mod network;
 mod parts;
+mod shared;
 mod steps;
 
 use std::fmt::Write as _;
+
+use shared::unspellable;
 
 use super::description::{ATTEMPTS_MAX, BEGUN_MAX, JobDescription, Pnputil, Reboot, Step};
 use super::text::crlf;
@@ -59,11 +62,6 @@ fn add_children(out: &mut String, job: &JobDescription) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Why a step cannot be part of a batch file.
-fn unspellable(name: &str) -> String {
-    format!("the step {name:?} holds a character that cannot stand in a batch file")
 }
 
 impl JobDescription {

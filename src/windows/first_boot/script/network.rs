@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::steps::polls;
-use super::unspellable;
+use super::shared::{polls, unspellable};
 use crate::windows::first_boot::description::NetworkStep;
 use crate::windows::first_boot::text::spell_command;
 
