@@ -8,6 +8,7 @@ use super::options::{InjectOptions, Registration};
 use super::record::Record;
 use super::registration;
 use super::staging::{device_path, manifest, packages};
+use super::{removal, repairs};
 use crate::drivers::Selection;
 use crate::drivers::trust::Publisher;
 use crate::error::{Error, Layer, Result};
@@ -77,6 +78,8 @@ pub(super) fn plan_files(
     options: &InjectOptions,
 ) -> Result<Injection> {
     let mut builder = PlanBuilder::new(files, guest, hives)?;
+    let earlier = removal::replaced_values(&mut builder)?;
+    builder.set_earlier_replaced(earlier);
     let mut record = Record::default();
     record.registry_changes.control_sets = guest.control_set_names();
     record.registry_changes.style = if guest.has_driver_database { "driver_database" } else { "cdd" }.to_owned();
@@ -109,8 +112,10 @@ pub(super) fn plan_files(
         registration::keep_inbox_controllers(&mut builder, &mut record)?;
     }
     registration::remove_boot_chain_overrides(&mut builder, &mut record)?;
+    repairs::remove_tools(&mut builder, &options.repairs, &mut record.repairs)?;
+    repairs::change_settings(&mut builder, &options.repairs, &mut record.repairs)?;
     builder.set_reason("what was put into the guest");
-    let manifest = manifest::to_bytes(builder.desired_state(), &record);
+    let manifest = manifest::to_bytes(builder.desired_state(), &builder.replaced_values()?, &record);
     builder.write_file(guest_paths::MANIFEST, manifest, &Access::Protected)?;
 
     builder.set_reason("files of other makers in winject's own folder are made writable for administrators only");

@@ -9,6 +9,7 @@
 //! | edits that bind the boot driver: file, service, `CriticalDeviceDatabase`, `DriverDatabase` | `registration` |
 //! | packages for the running guest to install, `DevicePath`, the manifest | `staging` |
 //! | the scripts and the service that install them at the first boot | `first_boot` |
+//! | repairs of a guest that comes from another hypervisor | `repairs` |
 //! | collects the edits, each only where the guest differs | `plan_builder` |
 //! | takes all of it out again | `removal` |
 //! | will the guest boot? | `boot_check` |
@@ -26,6 +27,7 @@ mod record;
 pub mod registration;
 mod registry;
 mod removal;
+mod repairs;
 mod replaced;
 mod saved_plan;
 mod saved_steps;
@@ -39,11 +41,12 @@ pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
 pub use options::{InjectOptions, Registration};
 pub use record::{
-    Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,
-    Record, RegistryRecord, ServiceRecord,
+    Action, CriticalDeviceRecord, DevicePathRecord, DisabledService, DriverDatabaseRecord, FileRecord, FirstbootRecord,
+    PackageRecord, Record, RegistryRecord, RemovedFilter, RepairRecord, ServiceRecord, Uninstaller,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};
+pub use repairs::{DataDisks, Hypervisor, RepairOptions};
 pub use saved_plan::{compare_replaced, holds_result, known_hives};
 pub use saved_steps::saved_steps;
 

@@ -98,6 +98,7 @@ impl Report {
         virtio.registry_changes.record = record.registry_changes;
         virtio.devicepath_changes.record = record.devicepath_changes;
         virtio.firstboot.record = record.firstboot;
+        virtio.repairs = record.repairs;
         self.add_changes(guest, plan);
     }
 
