@@ -12,6 +12,7 @@ use crate::hive::{Hive, RegistryData};
 use crate::ntfs::security::Protected;
 use crate::plan::{Access, Change, Content, GuestHive, Plan, Step};
 use crate::upcase::Fold;
+use crate::windows::first_boot::description as job;
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 use crate::windows::inspect::installation::{Hives, load_other_hives};
@@ -40,6 +41,8 @@ pub struct PlanBuilder<'a> {
     desired_index: HashMap<String, usize>,
     /// Values of the guest's own that are replaced.
     pub(super) replaced: ReplacedValues,
+    /// Steps of the first-boot job.
+    pub(super) job_steps: Vec<job::Step>,
 }
 
 impl<'a> PlanBuilder<'a> {
@@ -67,6 +70,7 @@ impl<'a> PlanBuilder<'a> {
             desired: Vec::new(),
             desired_index: HashMap::new(),
             replaced: ReplacedValues::default(),
+            job_steps: Vec::new(),
         })
     }
 

@@ -3,6 +3,7 @@
 
 mod builder;
 mod desired;
+mod job_steps;
 mod present;
 mod protection;
 mod replace;
