@@ -236,7 +236,7 @@ pub struct RepairRecord {
 
 impl RepairRecord {
     /// Says what stays, once.
-    pub(in crate::windows) fn leave(&mut self, what: String) {
+    pub(crate) fn leave(&mut self, what: String) {
         if !self.left.contains(&what) {
             self.left.push(what);
         }

@@ -117,7 +117,8 @@ mod tests {
     fn settings_only_become_what_the_options_say() {
         let key = "controlset001\\control\\crashcontrol";
         let (none, zero, one) = (None, Some(RegistryData::dword(0)), Some(RegistryData::dword(1)));
-        let judge = |name, data: &Option<RegistryData>| is_replacement(GuestHive::System, key, name, data.as_ref(), None);
+        let judge =
+            |name, data: &Option<RegistryData>| is_replacement(GuestHive::System, key, name, data.as_ref(), None);
         assert!(judge("AutoReboot", &zero));
         assert!(!judge("AutoReboot", &one) && !judge("AutoReboot", &none) && !judge("CrashDumpEnabled", &zero));
         let replaced = |name, data: &Option<RegistryData>| {

@@ -90,7 +90,7 @@ pub fn plan_removal<D: VolumeRead>(volume: &Volume<D>, guest: &Guest, hives: &Hi
 }
 
 /// Like [`plan_removal`], on any source of files.
-fn plan_files(files: &dyn GuestFiles, guest: &Guest, hives: &Hives) -> Result<Removal> {
+pub(super) fn plan_files(files: &dyn GuestFiles, guest: &Guest, hives: &Hives) -> Result<Removal> {
     let mut builder = PlanBuilder::new(files, guest, hives)?;
     let mut ledger = Ledger::default();
     let Some(listed) = manifest::read(&builder)? else {

@@ -7,6 +7,7 @@ use crate::error::{Kind, Result};
 use crate::hive::RegistryData;
 use crate::plan::value_name;
 use crate::windows::plan_builder::{PlanBuilder, ReplacedValue};
+use crate::windows::registration::is_in_boot_chain;
 use crate::windows::registry;
 
 /// The values that earlier runs replaced, as the guest's manifest lists them. One that cannot be used counts as none, with
@@ -84,6 +85,9 @@ fn reason_to_stay(builder: &PlanBuilder<'_>, value: &ReplacedValue) -> Result<Op
         Vec::new()
     };
     for service in services {
+        if is_in_boot_chain(&service) {
+            return Ok(Some("Windows finds no disk unless it starts at boot".to_owned()));
+        }
         let key = format!("{set}\\Services\\{service}");
         if registry::find_key(builder.hive(value.hive)?, &key)?.is_none() {
             return Ok(Some(format!("the service {service} is gone")));

@@ -20,3 +20,6 @@ pub use hypervisor::Hypervisor;
 pub use options::{DataDisks, RepairOptions};
 pub(super) use settings::change_settings;
 pub(super) use tools::remove_tools;
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::hive::RegistryData;
 use crate::plan::GuestHive;
 use crate::upcase::Fold;
+use crate::windows::first_boot::description::Step;
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{DisabledService, RemovedFilter, RepairRecord};
 use crate::windows::registry;
@@ -44,6 +45,9 @@ pub fn remove_tools(builder: &mut PlanBuilder<'_>, options: &RepairOptions, reco
         if *record == before && !options.remove_tools_found {
             builder.add_note(format!("{hypervisor}: none of its tools start in this guest, and none are installed"));
         }
+    }
+    for uninstaller in &record.uninstallers {
+        builder.add_job_step(Step::Run(uninstaller::step(uninstaller)));
     }
     if !is_any_found && options.remove_tools_found {
         builder.add_note("no tools of a former hypervisor start in this guest, and none are installed");

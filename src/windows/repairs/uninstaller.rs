@@ -7,6 +7,7 @@ use super::hypervisor::Hypervisor;
 use crate::error::Result;
 use crate::guid::Guid;
 use crate::plan::GuestHive;
+use crate::windows::first_boot::description::RunStep;
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{RepairRecord, Uninstaller};
 use crate::windows::registry;
@@ -16,6 +17,11 @@ const LISTS: [&str; 2] =
     ["Microsoft\\Windows\\CurrentVersion\\Uninstall", "WOW6432Node\\Microsoft\\Windows\\CurrentVersion\\Uninstall"];
 /// Most installed programs that are read of one list.
 const PROGRAMS_MAX: usize = 20_000;
+/// Time limit of an uninstaller, in seconds.
+const SECONDS_MAX: u32 = 900;
+/// How often, and after how many seconds, it is tried again while another installation is under way.
+const RETRIES: u32 = 10;
+const RETRY_PAUSE: u32 = 60;
 /// Longest name of a program that is shown.
 const NAME_UNITS_MAX: usize = 256;
 
@@ -53,6 +59,23 @@ pub(super) fn find(builder: &PlanBuilder<'_>, hypervisor: Hypervisor, record: &m
         }
     }
     Ok(())
+}
+
+/// The step of the first-boot job. A failure is only noted: the tools of some hypervisors do not go once they are off it.
+pub(super) fn step(uninstaller: &Uninstaller) -> RunStep {
+    /// Windows Installer's codes: the product is not installed (any more); another installation is under way; a restart is
+    /// needed, or under way.
+    const GONE: i64 = 1605;
+    const BUSY: i64 = 1618;
+    const RESTART: [i64; 2] = [3010, 1641];
+    let name: String = uninstaller.name.chars().filter(|c| c.is_ascii_alphanumeric() || " .-_".contains(*c)).collect();
+    RunStep {
+        ok_codes: [0, GONE].into_iter().chain(RESTART).collect(),
+        retry_codes: vec![BUSY],
+        retries: RETRIES,
+        pause: RETRY_PAUSE,
+        ..RunStep::optional(format!("uninstall {name}"), SECONDS_MAX, uninstaller.command.as_str())
+    }
 }
 
 /// Whether a name begins with these words, in upper or lower case.
@@ -113,8 +136,8 @@ fn program_path(text: &str, system_root: &str) -> Option<String> {
     let rest = path.get(..2).filter(|own| own.eq_ignore_ascii_case(drive)).and_then(|_| path.get(2..))?;
     let lower = rest.to_ascii_lowercase();
     let is_below = ["\\program files\\", "\\program files (x86)\\"].iter().any(|folder| lower.starts_with(folder));
-    // `%` would be expanded, and nothing of the rest belongs into the path of a program
-    let is_plain = |c: char| !c.is_control() && !"%\"<>|?*:/&^!".contains(c);
+    // `%` would be expanded, the rest has a meaning in a command, and the script form of the job is ASCII
+    let is_plain = |c: char| c.is_ascii() && !c.is_control() && !"%\"<>|?*:/&^!".contains(c);
     let is_name = |name: &str| {
         let is_dots = name.chars().all(|c| c == '.' || c == ' ');
         !is_dots && !name.ends_with([' ', '.'])
