@@ -26,6 +26,7 @@ mod cli;
 mod convert;
 mod disks;
 mod drivers;
+mod first_boot;
 mod formats;
 mod hive;
 mod house;
@@ -42,4 +43,4 @@ fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in apply, block, cli, convert, disks, drivers, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, remove, windows;];
+tests![in apply, block, cli, convert, disks, drivers, first_boot, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, remove, windows;];
