@@ -96,7 +96,7 @@ pub use job::{
 pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
 pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};
 pub use units::ImageOffset;
-pub use windows::{InjectOptions, Registration};
+pub use windows::{DataDisks, Hypervisor, InjectOptions, Registration, RepairOptions};
 
 /// The parts of the document of a saved plan.
 pub mod saved_plan {

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use super::network_args::NetworkArgs;
+use super::repair_args::RepairArgs;
 use crate::block::convert::Compression;
 use crate::block::{Format, OpenOptions, PathPolicy};
 use crate::drivers::SignatureLevel;
@@ -146,6 +147,9 @@ pub struct GuestArgs {
 
     #[command(flatten)]
     pub check: VolumeCheckArgs,
+
+    #[command(flatten)]
+    pub repairs: RepairArgs,
 }
 
 // The check that precedes the first edit

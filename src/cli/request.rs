@@ -116,6 +116,7 @@ impl InjectSpec {
                 .iter()
                 .map(|path| read_certificate(path))
                 .collect::<Result<_>>()?,
+            repairs: guest.repairs.options(),
             ..InjectOptions::default()
         })
     }
@@ -254,6 +255,9 @@ mod tests {
             "--discard-ntfs-log",
             "--discard-hibernation",
             "--skip-volume-check",
+            "--remove-tools auto",
+            "--no-auto-reboot",
+            "--data-disks online",
         ] {
             let changed = shown(typed(&format!("convert in.qcow2 out.qcow2 --inject drivers {option}")));
             assert_ne!(changed, plain, "{option}");

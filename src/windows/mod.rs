@@ -9,6 +9,7 @@
 //! | edits that bind the boot driver: file, service, `CriticalDeviceDatabase`, `DriverDatabase` | `registration` |
 //! | packages for the running guest to install, `DevicePath`, the manifest | `staging` |
 //! | the scripts and the service that install them at the first boot | `first_boot` |
+//! | repairs of a guest that comes from another hypervisor | `repairs` |
 //! | collects the edits, each only where the guest differs | `plan_builder` |
 //! | network settings: read, and given to the new adapters | `network` |
 //! | takes all of it out again | `removal` |
@@ -28,6 +29,7 @@ mod record;
 pub mod registration;
 mod registry;
 mod removal;
+mod repairs;
 mod replaced;
 mod saved_plan;
 mod saved_steps;
@@ -46,11 +48,12 @@ pub use network::{
 };
 pub use options::{InjectOptions, Registration};
 pub use record::{
-    Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,
-    Record, RegistryRecord, ServiceRecord,
+    Action, CriticalDeviceRecord, DevicePathRecord, DisabledService, DriverDatabaseRecord, FileRecord, FirstbootRecord,
+    PackageRecord, Record, RegistryRecord, RemovedFilter, RepairRecord, ServiceRecord, Uninstaller,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};
+pub use repairs::{DataDisks, Hypervisor, RepairOptions};
 pub use saved_plan::{compare_replaced, holds_result, known_hives};
 pub use saved_steps::saved_steps;
 

@@ -3,6 +3,8 @@
 use super::network::options::NetworkOptions;
 use serde::{Deserialize, Serialize};
 
+use super::repairs::RepairOptions;
+
 /// How much is written into `DriverDatabase` to register a boot driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -32,6 +34,8 @@ pub struct InjectOptions {
     pub network: NetworkOptions,
     /// Certificates (DER or PEM) of publishers that the guest trusts, so that their drivers install without a question.
     pub trusted_publishers: Vec<Vec<u8>>,
+    /// Repairs of a guest that comes from another hypervisor; none by default.
+    pub repairs: RepairOptions,
 }
 
 impl Default for InjectOptions {
@@ -44,6 +48,7 @@ impl Default for InjectOptions {
             registration: Registration::Minimal,
             network: NetworkOptions::default(),
             trusted_publishers: Vec::new(),
+            repairs: RepairOptions::default(),
         }
     }
 }

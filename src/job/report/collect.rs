@@ -99,6 +99,7 @@ impl Report {
         virtio.devicepath_changes.record = record.devicepath_changes;
         virtio.firstboot.record = record.firstboot;
         virtio.network = record.network;
+        virtio.repairs = record.repairs;
         self.add_changes(guest, plan);
     }
 

@@ -5,7 +5,7 @@
 //! | what there is to know of an adapter | `adapter` |
 //! | reads the registry | `read`, `nsi` (binary records), `presence` (ghost adapters), `values` (as it was before winject) |
 //! | which adapters get their settings back, and how | `options`, `choose`, `commands` |
-//! | the steps of the first-boot job, and the report | `plan`, `record` |
+//! | the steps of the first-boot job, and the report | `plan`, `release`, `record` |
 //! | MAC addresses and subnet masks | `address` |
 
 mod adapter;
@@ -18,6 +18,7 @@ pub mod plan;
 mod presence;
 mod read;
 pub mod record;
+mod release;
 mod values;
 
 #[cfg(test)]

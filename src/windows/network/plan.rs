@@ -1,8 +1,12 @@
 //! Plans that the new adapters get the settings of the former ones: steps of the first-boot job.
 
+use super::adapter::Network;
 use super::choose::{KeptAdapter, choose_adapters};
 use super::record::{KeptAdapterRecord, NetworkRecord};
+use super::release::release;
+use super::values::EarlierValues;
 use crate::error::{Error, Kind, Layer, Result};
+use crate::plan::GuestHive;
 use crate::windows::first_boot::description::{NetworkStep, RunStep, Step};
 use crate::windows::options::InjectOptions;
 use crate::windows::plan_builder::PlanBuilder;
@@ -16,8 +20,6 @@ const SUFFIX_SECONDS: u32 = 120;
 /// First Windows build that comes without `WMIC.exe` (11 24H2, Server 2025).
 const BUILD_WITHOUT_WMIC: u32 = 26_100;
 
-/// First Windows build whose `netsh` has the commands of `interface ipv4` (Vista).
-const BUILD_IPV4_COMMANDS: u32 = 6000;
 /// First Windows build whose `netsh` knows `dnsservers` and `validate` (7, Server 2008 R2).
 const BUILD_DNSSERVERS: u32 = 7600;
 
@@ -37,13 +39,10 @@ pub fn keep_network(builder: &mut PlanBuilder<'_>, options: &InjectOptions) -> R
             Error::new(Kind::Usage, Layer::Windows, what).hint("leave out either --keep-network or what omits it")
         );
     }
-    if builder.guest.build < BUILD_IPV4_COMMANDS {
-        let what = "cannot keep the network settings: the netsh of this Windows has no commands for it";
-        return Err(
-            Error::refused(Layer::Windows, what).hint("leave out --keep-network, and set the addresses by hand")
-        );
-    }
-    let kept = choose_adapters(&builder.guest.network, &options.network)?;
+    let network = network_before(builder)?;
+    let kept = choose_adapters(&network, &options.network)?;
+    release(builder, &kept)?;
+    record.released = kept.released.iter().map(|(_, label)| label.clone()).collect();
     for note in kept.notes {
         builder.add_note(note);
     }
@@ -59,6 +58,16 @@ pub fn keep_network(builder: &mut PlanBuilder<'_>, options: &InjectOptions) -> R
         record.kept.push(KeptAdapterRecord::of(&adapter));
     }
     Ok(record)
+}
+
+/// The settings as they were before earlier runs of winject replaced any of them.
+fn network_before(builder: &PlanBuilder<'_>) -> Result<Network> {
+    let mut earlier = EarlierValues::default();
+    for value in builder.earlier_replaced()?.into_iter().filter(|value| value.hive == GuestHive::System) {
+        earlier.add(&value.key, &value.name, value.before);
+    }
+    let set = builder.guest.current_control_set();
+    Ok(Network::read_before(builder.hive(GuestHive::System)?, set, &earlier))
 }
 
 fn add_steps(builder: &mut PlanBuilder<'_>, adapter: &KeptAdapter) {

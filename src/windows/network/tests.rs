@@ -3,11 +3,12 @@
 use super::options::{NetworkOptions, NewMac};
 use crate::error::Kind;
 use crate::hive::{Hive, RegistryData};
-use crate::plan::GuestHive;
+use crate::plan::{Change, GuestHive};
 use crate::windows::guest_files::memory::MemoryFiles;
 use crate::windows::injection::plan_files;
 use crate::windows::inspect::installation::Hives;
 use crate::windows::options::InjectOptions;
+use crate::windows::registry;
 use crate::windows::tests::{apply, guest_files, hive, inspect, plan, selection, set};
 
 const NET: &str = "{4D36E972-E325-11CE-BFC1-08002BE10318}";
@@ -72,7 +73,25 @@ fn the_job_gives_the_settings_and_a_second_run_changes_nothing() {
         assert!(script.contains(part), "{part}\n{script}");
     }
     assert!(script.is_ascii() && !script.contains("newname"), "a script cannot say this name");
-    assert!(plan(&files, &chosen, &keeping(&[])).plan.is_empty());
+    let system = hive(&files, GuestHive::System);
+    for control_set in ["ControlSet001", "ControlSet002"] {
+        let name = |guid| {
+            registry::get_string(
+                &system,
+                &format!("{control_set}\\Control\\Network\\{NET}\\{guid}\\Connection"),
+                "Name",
+            )
+        };
+        assert_eq!(name(LIVE).unwrap().as_deref(), Some("LAN & B\u{fc}ro (former)"));
+        assert_eq!(name(GHOST).unwrap().as_deref(), Some("old"));
+        let key = |guid| format!("{control_set}\\Services\\Tcpip\\Parameters\\Interfaces\\{guid}");
+        assert_eq!(registry::get_strings(&system, &key(LIVE), "IPAddress").unwrap(), ["10.0.0.5"], "the way back");
+        assert_eq!(registry::get_value(&system, &key(GHOST), "IPAddress").unwrap(), None);
+        assert_eq!(registry::get_u32(&system, &key(GHOST), "EnableDHCP").unwrap(), Some(1));
+    }
+    let second = plan(&files, &chosen, &keeping(&[]));
+    assert!(second.plan.is_empty(), "{:?}", second.plan.steps);
+    assert_eq!(second.record.network.released, ["old"]);
     let plain = plan(&guest_with_adapters(), &chosen, &InjectOptions::default());
     assert!(plain.record.network.kept.is_empty(), "nothing without the option");
 }
@@ -96,4 +115,34 @@ fn what_cannot_be_kept_is_an_error() {
     assert_eq!(error.kind(), Kind::Usage);
     assert!(error.hint_text().unwrap().contains("00:0c:29:00:00:01"), "{error}");
     assert_eq!(fail(&InjectOptions { firstboot: false, ..keeping(&[]) }).kind(), Kind::Usage);
+}
+
+#[test]
+fn a_removal_brings_back_what_was_freed() {
+    let before = guest_with_adapters();
+    let mut files = before.clone();
+    let chosen = selection([100, 101, 104, 28500]);
+    apply(&mut files, &plan(&files, &chosen, &keeping(&[])));
+    let volume_before = hive(&before, GuestHive::System);
+    let removal = crate::windows::removal::plan_files(&files, &inspect(&files), &Hives::new()).unwrap();
+    for (guid, key, names) in [
+        (LIVE, "Control\\Network\\{4D36E972-E325-11CE-BFC1-08002BE10318}\\@\\Connection", &["Name"][..]),
+        (
+            GHOST,
+            "Services\\Tcpip\\Parameters\\Interfaces\\@",
+            &["IPAddress", "SubnetMask", "DefaultGateway", "EnableDHCP"],
+        ),
+    ] {
+        for control_set in ["ControlSet001", "ControlSet002"] {
+            let key = format!("{control_set}\\{}", key.replace('@', guid));
+            for wanted in names {
+                let earlier = registry::get_value(&volume_before, &key, wanted).unwrap().unwrap();
+                let is_back = |change: &Change| {
+                    matches!(change, Change::SetValue { key: at, name, data, .. }
+                    if *at == key && name == wanted && *data == earlier)
+                };
+                assert!(removal.plan.steps.iter().any(|step| is_back(&step.change)), "{key} : {wanted}");
+            }
+        }
+    }
 }
