@@ -74,9 +74,9 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["keep_network"], |run, field| set(&mut run.spec.guest.network.keep_network, field.flag()?)),
     Key::new(&["mac"], |run, field| set(&mut run.spec.guest.network.mac, new_macs(field)?)),
     Key::new(&["packages_only"], |run, field| set(&mut run.spec.guest.packages_only, field.flag()?)),
-    Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.allow_dirty, field.flag()?)),
-    Key::new(&["discard_ntfs_log"], |run, field| set(&mut run.spec.guest.discard_ntfs_log, field.flag()?)),
-    Key::new(&["discard_hibernation"], |run, field| set(&mut run.spec.guest.discard_hibernation, field.flag()?)),
+    Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.state.allow_dirty, field.flag()?)),
+    Key::new(&["discard_ntfs_log"], |run, field| set(&mut run.spec.guest.state.discard_ntfs_log, field.flag()?)),
+    Key::new(&["discard_hibernation"], |run, field| set(&mut run.spec.guest.state.discard_hibernation, field.flag()?)),
     Key::new(&["skip_volume_check"], |run, field| set(&mut run.spec.guest.check.skip_volume_check, field.flag()?)),
     Key::new(&["remove_tools"], |run, field| {
         let tools: Vec<ToolsArg> = words(field)?;
@@ -422,8 +422,8 @@ mod tests {
         assert!(guest.network.keep_network && guest.network.mac.len() == 1);
         assert_eq!(guest.repairs.remove_tools, [ToolsArg::Xen, ToolsArg::Parallels]);
         assert_eq!((guest.repairs.no_auto_reboot, guest.repairs.data_disks), (true, DataDisksArg::Online));
-        assert!(guest.rearm && guest.force && guest.packages_only && guest.allow_dirty);
-        assert!(guest.discard_ntfs_log && guest.discard_hibernation && guest.check.skip_volume_check);
+        assert!(guest.rearm && guest.force && guest.packages_only && guest.state.allow_dirty);
+        assert!(guest.state.discard_ntfs_log && guest.state.discard_hibernation && guest.check.skip_volume_check);
     }
 
     #[test]

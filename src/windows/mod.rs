@@ -36,8 +36,8 @@ mod saved_steps;
 mod staging;
 
 pub use boot_check::{
-    BootCheck, BootDisks, Bus, CheckOptions, Code, Controller, Finding, Gate, KnownGuest, Level, Route, VmDisk,
-    boot_check, boot_checks, boot_checks_of, boot_checks_of_plan,
+    BootCheck, BootDisks, Bus, CheckOptions, Code, Controller, Finding, Firmware, Gate, KnownGuest, Level, Route,
+    VmDisk, boot_check, boot_checks, boot_checks_of, boot_checks_of_plan,
 };
 pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
