@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn no_bytes_make_the_reader_fail() {
-        let mut random = crate::random::Random::new(15);
+        let mut random = crate::internals::random::Random::new(15);
         for _ in 0..20_000 {
             let length = usize::try_from(random.below(90)).unwrap();
             let name: Vec<u8> = (0..length).map(|_| u8::try_from(random.below(256)).unwrap()).collect();

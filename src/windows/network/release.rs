@@ -7,7 +7,6 @@
 use super::choose::KeptNetwork;
 use super::read::{connection_key, ipv4_key};
 use crate::error::Result;
-use crate::guid::Guid;
 use crate::hive::RegistryData;
 use crate::plan::GuestHive;
 use crate::plan::saved::FORMER_CONNECTION;

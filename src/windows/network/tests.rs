@@ -122,7 +122,8 @@ fn a_removal_brings_back_what_was_freed() {
     let before = guest_with_adapters();
     let mut files = before.clone();
     let chosen = selection([100, 101, 104, 28500]);
-    apply(&mut files, &plan(&files, &chosen, &keeping(&[])));
+    let injection = plan(&files, &chosen, &keeping(&[]));
+    apply(&mut files, &injection);
     let volume_before = hive(&before, GuestHive::System);
     let removal = crate::windows::removal::plan_files(&files, &inspect(&files), &Hives::new()).unwrap();
     for (guid, key, names) in [
