@@ -154,7 +154,8 @@ fn the_tools_of_each_hypervisor_go_and_a_removal_brings_them_back() {
 #[test]
 fn what_the_guest_changed_since_is_not_brought_back() {
     let mut files = guest_of(Hypervisor::Xen, "19045", true);
-    apply(&mut files, &plan(&files.clone(), &selection(VERSION), &options(of(Hypervisor::Xen))));
+    let first = plan(&files, &selection(VERSION), &options(of(Hypervisor::Xen)));
+    apply(&mut files, &first);
     let (agent, filter) = ("ControlSet001\\Services\\xenagent", "ControlSet001\\Services\\xenfilt");
     system(&mut files, |hive| set(hive, agent, "Start", &RegistryData::dword(3)));
     // its driver has been uninstalled: a list that names it would keep the devices from starting
@@ -296,7 +297,8 @@ fn the_boot_chain_starts_at_boot_and_stays_so() {
         set(hive, "ControlSet001\\Services\\pci", "Start", &RegistryData::dword(3));
         set(hive, "ControlSet001\\Services\\disk", "Start", &RegistryData::dword(4));
     });
-    apply(&mut files, &plan(&files.clone(), &selection(VERSION), &InjectOptions::default()));
+    let first = plan(&files, &selection(VERSION), &InjectOptions::default());
+    apply(&mut files, &first);
     let removal = remove(&mut files);
     for service in ["pci", "disk"] {
         let key = format!("ControlSet001\\Services\\{service}");
