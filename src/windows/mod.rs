@@ -43,8 +43,9 @@ pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
 pub use network::record::{KeptAdapterRecord, NetworkRecord};
 pub use network::{
-    Adapter, AdapterKind, DnsRegistration, EarlierValues, FormerAdapter, Ipv4Settings, Ipv6Settings, KeptAdapter,
-    KeptNetwork, Mac, MacSource, Network, NetworkOptions, NewMac, RecordedMac, choose_adapters,
+    Adapter, AdapterKind, DnsRegistration, EarlierValues, FormerAdapter, Ipv4Address, Ipv4Gateway, Ipv4Route,
+    Ipv4Settings, Ipv6Address, Ipv6Route, Ipv6Settings, KeptAdapter, KeptNetwork, Mac, MacSource, Network,
+    NetworkOptions, NewMac, RecordedMac, choose_adapters,
 };
 pub use options::{InjectOptions, Registration};
 pub use record::{

@@ -24,7 +24,10 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub use adapter::{Adapter, AdapterKind, DnsRegistration, Ipv4Settings, Ipv6Settings, MacSource, Network, RecordedMac};
+pub use adapter::{
+    Adapter, AdapterKind, DnsRegistration, Ipv4Address, Ipv4Gateway, Ipv4Route, Ipv4Settings, Ipv6Address, Ipv6Route,
+    Ipv6Settings, MacSource, Network, RecordedMac,
+};
 pub use address::Mac;
 pub use choose::{KeptAdapter, KeptNetwork, choose_adapters};
 pub use options::{FormerAdapter, NetworkOptions, NewMac};

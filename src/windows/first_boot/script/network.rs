@@ -30,7 +30,7 @@ pub(super) fn add(out: &mut String, at: usize, step: &NetworkStep) -> Result<(),
                  if not \"%CODE%\"==\"0\" set \"R{at}=failed\""
             ),
             // A batch file is ASCII: what it cannot say is left undone, and the result says so.
-            None => writeln!(out, "set \"R{at}=skipped\""),
+            None => writeln!(out, "if \"%R{at}%\"==\"ok\" set \"R{at}=skipped\""),
         };
     }
     let _ = writeln!(
