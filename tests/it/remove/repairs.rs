@@ -3,6 +3,8 @@
 
 use winject::internals::drivers::SignatureLevel;
 use winject::internals::hive::RegistryData;
+use winject::internals::ntfs::CreateOptions;
+use winject::internals::plan::GuestHive;
 use winject::internals::plan::saved::{PlanDocument, SavedEdit};
 use winject::internals::windows::{Bus, CheckOptions, DataDisks, InjectOptions, RepairOptions, boot_check};
 
@@ -34,12 +36,35 @@ const FOUND: [(&str, &[&str], &[&str]); 3] = [
     ),
 ];
 
+/// Puts the drivers of services where their `ImagePath` says: the guests are made without.
+fn put_drivers(disk: &Disk, services: &[&str]) {
+    let mut volume = disk.volume();
+    let inspected = winject::internals::windows::inspect(&volume).unwrap().unwrap();
+    let system = &inspected.hives[&GuestHive::System];
+    for set in inspected.guest.control_set_names() {
+        for service in services {
+            let Some(key) = system.find(system.root(), &format!("{set}\\Services\\{service}")).unwrap() else {
+                continue;
+            };
+            let image = system.value(key, "ImagePath").unwrap().and_then(|data| data.as_text()).unwrap_or_default();
+            let Some(path) = inspected.guest.image_path(&image).filter(|path| path.to_lowercase().ends_with(".sys"))
+            else {
+                continue;
+            };
+            volume.create_dir_all(path.rsplit_once('/').unwrap().0, &CreateOptions::default()).unwrap();
+            volume.replace_file(&path, b"MZ", &CreateOptions::default()).unwrap();
+        }
+    }
+    volume.flush().unwrap();
+}
+
 fn a_removal_brings_back_all_that_repairs_changed() {
     let Some(media) = guests::media() else { return };
     for (product, services, filters) in FOUND {
         let product = PRODUCTS.iter().find(|one| one.name == product).unwrap();
         let Some(made) = guests::guest(product) else { return };
         let before = made.copy("before-repairs");
+        put_drivers(&before, services);
         let disk = before.copy("repairs");
         let done = guests::inject(&disk, &media, &repaired()).record.repairs;
         for service in services {
