@@ -96,7 +96,7 @@ pub use job::{
 pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
 pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};
 pub use units::ImageOffset;
-pub use windows::{DataDisks, Hypervisor, InjectOptions, Registration, RepairOptions};
+pub use windows::{DataDisks, ExtrasOptions, Hypervisor, InjectOptions, Registration, RepairOptions, Upload};
 
 /// The parts of the document of a saved plan.
 pub mod saved_plan {
@@ -120,5 +120,7 @@ pub mod types {
     pub use super::partition::{Content, Disk, DiskWrite, PartitionKind, Scheme};
     pub use super::plan::{Access, Change, GuestHive, Plan, Step};
     pub use super::units::VolumeOffset;
-    pub use super::windows::{BootCheck, Bus, Code, ControlSet, Controller, Finding, Gate, Guest, Level, Route};
+    pub use super::windows::{
+        BootCheck, Bus, Code, ControlSet, Controller, Finding, Firmware, Gate, Guest, Level, Route,
+    };
 }

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::disks::{OpenedDisks, OtherDisk, disk_name, open_disk, open_others};
+use super::disks::{OpenedDisks, OtherDisk, disk_name, on_disk, open_disk, open_others};
 use super::expectation::Expectation;
 use super::locate::{Installation, locate};
-use super::recover::recover_first;
+use super::recover::{UNDO_GIVEN_UP, recover_first};
 use super::report::{self, Report};
 use super::request::{Destination, InjectRequest, Observer};
 use super::volume_check::{SKIPPED, check_volume};
@@ -218,6 +218,9 @@ pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, repor
     let recovery = recover_first(&request.image, &request.path_policy, &request.destination, &request.cancel)?;
     report.run.recovered = matches!(recovery, Recovery::Restored | Recovery::Undone);
     report.run.completed = recovery == Recovery::Completed;
+    if recovery == Recovery::GivenUp {
+        report.virtio.warnings.push(UNDO_GIVEN_UP.to_owned());
+    }
     open_unrecovered(request, report)
 }
 
@@ -254,8 +257,7 @@ fn new_image_command(request: &InjectRequest, report: &Report) -> String {
             let (others, drivers) = (options("--image", others), options("--drivers", &request.drivers));
             format!("winject apply {plan} --image {image}{others}{drivers} -o NEW.qcow2")
         }
-        // What needs no drivers is a removal.
-        None if request.drivers.is_empty() => {
+        None if report.run.is_removal => {
             let others: String = others.iter().map(|path| format!(" {}", argument(path))).collect();
             format!("winject convert {image} NEW.qcow2 && winject remove NEW.qcow2{others} --in-place")
         }
@@ -275,7 +277,8 @@ pub(super) fn find_windows(
     observer.step("Looking for Windows");
     let OpenedDisks { stage, others } = disks;
     let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
-    let (installation, hives) = locate(&stage, &table, request.partition)?;
+    let found = locate(&stage, &table, request.partition);
+    let (installation, hives) = found.map_err(|error| on_disk(request, error))?;
     Ok(FoundWindows { stage, others, table, installation, hives })
 }
 
@@ -315,8 +318,11 @@ impl Planner for DriverPlanner<'_> {
         let PlanInputs { table, installation, hives, .. } = inputs;
         let guest = &installation.guest;
         observer.step("Choosing drivers");
-        let selection =
+        let mut selection =
             drivers::select_with_or_without_storage(sources, &guest.target(), definitions, &request.policy)?;
+        if request.options.extras.guest_agent {
+            selection.guest_agent = Some(drivers::find_guest_agent(sources, guest.arch)?);
+        }
         report.add_selection(guest, &selection);
         report.recommendation = Some(report::recommend(guest, table, &selection));
         observer.step("Planning");

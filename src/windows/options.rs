@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::extras::ExtrasOptions;
 use super::repairs::RepairOptions;
 
 /// How much is written into `DriverDatabase` to register a boot driver.
@@ -33,6 +34,8 @@ pub struct InjectOptions {
     pub trusted_publishers: Vec<Vec<u8>>,
     /// Repairs of a guest that comes from another hypervisor; none by default.
     pub repairs: RepairOptions,
+    /// What the user puts into the guest in addition to drivers.
+    pub extras: ExtrasOptions,
 }
 
 impl Default for InjectOptions {
@@ -45,6 +48,7 @@ impl Default for InjectOptions {
             registration: Registration::Minimal,
             trusted_publishers: Vec::new(),
             repairs: RepairOptions::default(),
+            extras: ExtrasOptions::default(),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::drivers::{Arch, Package, Selection};
 use crate::job::request::{Destination, InjectRequest};
 use crate::job::undo::undo_command;
 use crate::partition::{Partition, PartitionTable};
-use crate::plan::{Change, GuestHive, Plan};
+use crate::plan::{Access, Change, GuestHive, Plan};
 use crate::windows::Guest;
 use crate::windows::{Action, Code, Record};
 
@@ -50,9 +50,12 @@ impl Report {
         self.run.other_disks = request.other_disks.iter().map(|path| path.display().to_string()).collect();
     }
 
-    /// Adds what the boot check says of several disks.
+    /// Adds what the boot check says of the firmware, and of several disks.
     pub(crate) fn add_boot_disks(&mut self, image: &str) {
         let Some(answer) = self.boot.first() else { return };
+        if let Some(machine) = &mut self.recommendation {
+            machine.set_firmware(answer.firmware);
+        }
         let repeated = answer.findings.iter().filter(|finding| finding.code == Code::DuplicateDiskId);
         self.virtio.warnings.extend(repeated.map(|finding| finding.text.clone()));
         let Some(start) = &answer.start_disk else { return };
@@ -99,6 +102,7 @@ impl Report {
         virtio.devicepath_changes.record = record.devicepath_changes;
         virtio.firstboot.record = record.firstboot;
         virtio.repairs = record.repairs;
+        virtio.extras = record.extras;
         self.add_changes(guest, plan);
     }
 
@@ -290,12 +294,12 @@ fn driver_found(package: &Package) -> DriverFound {
 
 fn artifacts(plan: &Plan) -> Vec<Artifact> {
     let written = plan.steps.iter().filter_map(|step| match &step.change {
-        Change::WriteFile { path, content, .. } => Some((path, content)),
+        Change::WriteFile { path, content, access, .. } => Some((path, content, access)),
         _ => None,
     });
     written
-        .map(|(path, content)| Artifact {
-            kind: artifact_kind(&path.to_ascii_lowercase()),
+        .map(|(path, content, access)| Artifact {
+            kind: if *access == Access::Inherited { "upload" } else { artifact_kind(&path.to_ascii_lowercase()) },
             path: path.clone(),
             size: content.size(),
             sha256: content.sha256(),
@@ -309,6 +313,8 @@ fn artifact_kind(path: &str) -> &'static str {
         "/hyper2kvm/firstboot.cmd" => "firstboot_cmd",
         "/hyper2kvm/manifest.json" => "manifest",
         _ if path.starts_with("/hyper2kvm/drivers/") => "staged_payload",
+        _ if path.starts_with("/hyper2kvm/firstboot.d/") => "firstboot_script",
+        _ if path.starts_with("/hyper2kvm/guest-agent/") => "guest_agent",
         _ if path.contains("/system32/drivers/") => "driver_sys",
         _ if path.contains("/driverstore/") => "driver_store",
         _ if path.contains("/catroot/") => "catalog",

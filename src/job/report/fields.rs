@@ -10,7 +10,8 @@ use crate::error::Error;
 use crate::exit::ExitCode;
 use crate::partition::{Partition, Scheme};
 use crate::windows::{
-    BootCheck, DevicePathRecord, FileRecord, FirstbootRecord, LeftItem, PackageRecord, RegistryRecord, RepairRecord,
+    BootCheck, DevicePathRecord, ExtrasRecord, FileRecord, FirstbootRecord, LeftItem, PackageRecord, RegistryRecord,
+    RepairRecord,
 };
 
 /// Version of the JSON form, the value of [`Report::schema`].
@@ -96,6 +97,9 @@ pub struct Run {
     /// The command that takes the edit back; left out if there is no undo record of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undo: Option<String>,
+    /// Whether the run takes out what an earlier one put into the guest. Not in the JSON form, which has `removal`.
+    #[serde(skip)]
+    pub is_removal: bool,
     /// Whether nothing was to be written.
     pub dry_run: bool,
     /// The comparison of the volume's bitmaps with its file records before the first edit: `passed` or `skipped`; left
@@ -217,6 +221,9 @@ pub struct Virtio {
     pub repairs: RepairRecord,
     /// The service and the script that install the packages at the first boot.
     pub firstboot: FirstBoot,
+    /// What of the user's is put into the guest.
+    #[serde(flatten)]
+    pub extras: ExtrasRecord,
     /// The script that installs the packages by hand; left out until the plan is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setup_script: Option<SetupScript>,
@@ -413,8 +420,8 @@ pub struct BcdChanges {
 /// A file that the plan writes to the guest.
 #[derive(Debug, Clone, Serialize)]
 pub struct Artifact {
-    /// What it is for: `driver_sys`, `staged_payload`, `setup_cmd`, `firstboot_cmd`, `manifest`, `driver_store`, `catalog`
-    /// or `other`.
+    /// What it is for: `driver_sys`, `staged_payload`, `setup_cmd`, `firstboot_cmd`, `manifest`, `driver_store`, `catalog`,
+    /// `firstboot_script`, `guest_agent`, `upload` or `other`.
     pub kind: &'static str,
     /// Its path on the Windows volume: `/Windows/System32/drivers/viostor.sys`.
     pub path: String,

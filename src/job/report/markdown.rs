@@ -4,27 +4,35 @@ use std::fmt::Write as _;
 
 use super::fields::{RemovalRecord, Report};
 use crate::escape::markdown as text;
+use crate::windows::ScriptRecord;
 
-/// The first line, by which an earlier report is recognised.
-pub(super) const TITLE: &str = "# Driver injection report";
+/// The first line of an injection's report …
+const INJECTION: &str = "# Driver injection report";
+/// … and of a removal's.
+const REMOVAL: &str = "# Driver removal report";
+/// The first lines by which an earlier report is recognised.
+pub(super) const TITLES: [&str; 2] = [INJECTION, REMOVAL];
 
 impl Report {
     /// The Markdown form. Text of the guest and of the media is escaped: it cannot add lines or mark-up.
     #[must_use]
     pub fn to_markdown(&self) -> String {
         let mut out = Page::default();
-        out.line(TITLE);
+        out.line(if self.run.is_removal { REMOVAL } else { INJECTION });
         out.line("");
         out.line(&text(&self.summary));
         out.head(self);
         out.windows(self);
         match &self.removal {
             Some(removal) => out.removal(removal),
+            // A removal that did not get far.
+            None if self.run.is_removal => {}
             None => {
                 out.drivers(self);
                 out.registry(self);
                 out.repairs(self);
                 out.firstboot(self);
+                out.extras(self);
                 out.machine(self);
             }
         }
@@ -258,6 +266,30 @@ impl Page {
         self.fact("Log", &record.log_path);
         self.fact("Marker", &record.marker_path);
         self.fact("Left out", record.skipped.as_deref().unwrap_or_default());
+    }
+
+    fn extras(&mut self, report: &Report) {
+        let extras = &report.virtio.extras;
+        let scripts: Vec<&ScriptRecord> = extras.guest_agent.iter().chain(&extras.scripts).collect();
+        if !scripts.is_empty() {
+            self.section("Commands of the first boot");
+            let rows = scripts.into_iter().map(|script| {
+                let ScriptRecord { file, command, seconds, log } = script;
+                let (changed, seconds) = (file.reason.clone().unwrap_or_default(), seconds.to_string());
+                vec![file.source.clone(), file.destination.clone(), changed, command.clone(), seconds, log.clone()]
+            });
+            self.table(&["file", "in the guest", "changed", "command", "seconds", "log"], rows);
+        }
+        let uploads = &extras.uploads;
+        if uploads.is_empty() {
+            return;
+        }
+        self.section("Uploads");
+        let rows = uploads.iter().map(|file| {
+            let (size, sum) = (file.size.to_string(), file.sha256.clone());
+            vec![file.source.clone(), file.destination.clone(), word(&file.action), size, sum]
+        });
+        self.table(&["file", "in the guest", "action", "bytes", "SHA-256"], rows);
     }
 
     fn machine(&mut self, report: &Report) {

@@ -31,6 +31,8 @@ pub struct BootDisks<'a> {
     pub partition: &'a Partition,
     /// The other disks, on which the boot manager may lie.
     pub others: &'a [VmDisk<'a>],
+    /// Names of those whose partition table is damaged, each with the reason: their tables are empty here.
+    pub unread: &'a [String],
 }
 
 impl<'a> BootDisks<'a> {
