@@ -97,7 +97,8 @@ pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
 pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};
 pub use units::ImageOffset;
 pub use windows::{
-    DataDisks, FormerAdapter, Hypervisor, InjectOptions, Mac, NetworkOptions, NewMac, Registration, RepairOptions,
+    DataDisks, ExtrasOptions, FormerAdapter, Hypervisor, InjectOptions, Mac, NetworkOptions, NewMac, Registration,
+    RepairOptions, Upload,
 };
 
 /// The parts of the document of a saved plan.

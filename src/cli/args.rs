@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use super::extras::ExtrasArgs;
 use super::network_args::NetworkArgs;
 use super::repair_args::RepairArgs;
 use crate::block::convert::Compression;
@@ -136,6 +137,12 @@ pub struct GuestArgs {
 
     #[command(flatten)]
     pub network: NetworkArgs,
+
+    #[command(flatten)]
+    pub extras: ExtrasArgs,
+
+    #[command(flatten)]
+    pub repairs: RepairArgs,
 
     #[command(flatten)]
     pub check: VolumeCheckArgs,

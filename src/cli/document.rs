@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use super::args::{parse_compression, parse_format, split_disks};
+use super::extras::{UploadArg, parse_upload};
 use super::repair_args::ToolsArg;
 use super::request::InjectSpec;
 use crate::block::Format;
@@ -77,6 +78,10 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.state.allow_dirty, field.flag()?)),
     Key::new(&["discard_ntfs_log"], |run, field| set(&mut run.spec.guest.state.discard_ntfs_log, field.flag()?)),
     Key::new(&["discard_hibernation"], |run, field| set(&mut run.spec.guest.state.discard_hibernation, field.flag()?)),
+    Key::new(&["firstboot"], |run, field| set(&mut run.spec.guest.extras.firstboot, field.paths()?)),
+    Key::new(&["firstboot_timeout"], |run, field| set(&mut run.spec.guest.extras.firstboot_timeout, field.number()?)),
+    Key::new(&["guest_agent"], |run, field| set(&mut run.spec.guest.extras.guest_agent, field.flag()?)),
+    Key::new(&["upload"], |run, field| set(&mut run.spec.guest.extras.upload, uploads(field)?)),
     Key::new(&["skip_volume_check"], |run, field| set(&mut run.spec.guest.check.skip_volume_check, field.flag()?)),
     Key::new(&["remove_tools"], |run, field| {
         let tools: Vec<ToolsArg> = words(field)?;
@@ -245,6 +250,15 @@ fn compression(field: &Field<'_>) -> Result<Option<Compression>> {
         return Ok(Some(kind));
     }
     Ok(field.flag()?.then_some(Compression::Zlib))
+}
+
+/// Files to put into the guest, whose paths on the host are relative to the document's folder.
+fn uploads(field: &Field<'_>) -> Result<Vec<UploadArg>> {
+    let parse = |path: PathBuf| {
+        let text = path.to_string_lossy();
+        parse_upload(&text).map_err(|hint| field.error(format_args!("{text:?} is not a file and its place"), hint))
+    };
+    field.paths()?.into_iter().map(parse).collect()
 }
 
 fn require_local(field: &Field<'_>) -> Result<()> {

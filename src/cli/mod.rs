@@ -11,6 +11,7 @@ mod document;
 mod drivers;
 mod environment;
 mod execute;
+mod extras;
 mod fsck;
 mod image;
 mod inject;

@@ -56,7 +56,13 @@ impl InjectSpec {
             path_policy: self.source.path_policy(),
             disk: self.source.disk.clone(),
             definitions: guest.definitions.definitions.clone(),
-            other_inputs: guest.trust_publisher.iter().chain(&self.document).cloned().collect(),
+            other_inputs: guest
+                .trust_publisher
+                .iter()
+                .chain(guest.extras.inputs())
+                .chain(&self.document)
+                .cloned()
+                .collect(),
             overwrite_output: self.overwrite,
             keep_undo: !self.no_undo,
             partition: guest.windows.partition,
@@ -113,6 +119,7 @@ impl InjectSpec {
                 .map(|path| read_certificate(path))
                 .collect::<Result<_>>()?,
             repairs: guest.repairs.options(),
+            extras: guest.extras.options(),
             ..InjectOptions::default()
         })
     }
@@ -189,12 +196,17 @@ mod tests {
             "--format vhd --allow-path {at}/base --disk d.vmdk --definitions {at}/defs.yaml --overwrite --threads 3 \
              --partition 2 --registration full --signature-policy warn --trust-publisher {at}/c.cer --rearm --force \
              --keep-network --mac LAN=525400123456 \
-             --allow-dirty --discard-ntfs-log --discard-hibernation --skip-volume-check"
+             --allow-dirty --discard-ntfs-log --discard-hibernation --skip-volume-check \
+             --upload {at}/u=C:\\T\\u --upload {at}/k=v=\\w \
+             --firstboot {at}/a.cmd --firstboot {at}/b.ps1 --firstboot-timeout 60 --guest-agent"
         );
         let text = "vmdk: in.ova\ndrivers: [a.iso, vendor]\nformat: vpc\nallow_path: base\ndisk: d.vmdk\n\
                     definitions: defs.yaml\noverwrite: true\nthreads: 3\npartition: 2\nregistration: full\n\
-                    signature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: true\nkeep_network: true\nmac: LAN=525400123456\nallow_dirty: true\n\
-                    discard_ntfs_log: true\ndiscard_hibernation: true\nskip_volume_check: true\n";
+                    signature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: true\n\
+                    keep_network: true\nmac: LAN=525400123456\nallow_dirty: true\n\
+                    discard_ntfs_log: true\ndiscard_hibernation: true\nskip_volume_check: true\n\
+                    upload:\n  - 'u=C:\\T\\u'\n  - 'k=v=\\w'\nfirstboot: [a.cmd, b.ps1]\n\
+                    firstboot_timeout: 60\nguest_agent: true\n";
         for (option, key) in [
             (format!("--output {at}/o.qcow2"), "output: o.qcow2\n"),
             ("--in-place --no-undo".to_owned(), "in_place: true\nno_undo: true\n"),
@@ -254,6 +266,10 @@ mod tests {
             "--remove-tools auto",
             "--no-auto-reboot",
             "--data-disks online",
+            r"--upload u=C:\T\u",
+            "--firstboot a.cmd",
+            "--firstboot a.cmd --firstboot-timeout 60",
+            "--guest-agent",
         ] {
             let changed = shown(typed(&format!("convert in.qcow2 out.qcow2 --inject drivers {option}")));
             assert_ne!(changed, plain, "{option}");

@@ -35,6 +35,10 @@ pub const JOB_FILES: [&str; 12] = [
     "/hyper2kvm/firstboot.tmp",
     RESULT,
 ];
+/// Scripts of the user that the first-boot job runs, each with its log.
+pub const FIRSTBOOT_SCRIPTS: &str = "/hyper2kvm/firstboot.d";
+/// The installer of the QEMU guest agent, with its log.
+pub const GUEST_AGENT: &str = "/hyper2kvm/guest-agent";
 /// The list of what a run put into the guest.
 pub const MANIFEST: &str = "/hyper2kvm/manifest.json";
 /// The service that starts the job.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::extras;
 use super::first_boot;
 use super::guest_paths;
 use super::network;
@@ -114,7 +115,9 @@ pub(super) fn plan_files(
     trust_publishers(&mut builder, options)?;
     record.network = network::plan::keep_network(&mut builder, options)?;
     repairs::remove_tools(&mut builder, &options.repairs, &mut record.repairs)?;
+    extras::plan_extras(&mut builder, selection, &options.extras, &mut record)?;
     first_boot::install_job(&mut builder, selection, options, &mut record)?;
+    extras::note_skipped_scripts(&mut builder, &record);
     if options.keep_inbox_controllers {
         registration::keep_inbox_controllers(&mut builder, &mut record)?;
     }

@@ -10,12 +10,14 @@
 //! | packages for the running guest to install, `DevicePath`, the manifest | `staging` |
 //! | the scripts and the service that install them at the first boot | `first_boot` |
 //! | repairs of a guest that comes from another hypervisor | `repairs` |
+//! | files and scripts of the user, the guest agent | `extras` |
 //! | collects the edits, each only where the guest differs | `plan_builder` |
 //! | network settings: read, and given to the new adapters | `network` |
 //! | takes all of it out again | `removal` |
 //! | will the guest boot? | `boot_check` |
 
 mod boot_check;
+mod extras;
 mod first_boot;
 mod guest_files;
 mod guest_paths;
@@ -39,6 +41,7 @@ pub use boot_check::{
     BootCheck, BootDisks, Bus, CheckOptions, Code, Controller, Finding, Firmware, Gate, KnownGuest, Level, Route,
     VmDisk, boot_check, boot_checks, boot_checks_of, boot_checks_of_plan,
 };
+pub use extras::{ExtrasOptions, SCRIPT_SECONDS, Upload};
 pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
 pub use network::record::{KeptAdapterRecord, NetworkRecord};
@@ -49,8 +52,9 @@ pub use network::{
 };
 pub use options::{InjectOptions, Registration};
 pub use record::{
-    Action, CriticalDeviceRecord, DevicePathRecord, DisabledService, DriverDatabaseRecord, FileRecord, FirstbootRecord,
-    PackageRecord, Record, RegistryRecord, RemovedFilter, RepairRecord, ServiceRecord, Uninstaller,
+    Action, CriticalDeviceRecord, DevicePathRecord, DisabledService, DriverDatabaseRecord, ExtrasRecord, FileRecord,
+    FirstbootRecord, PackageRecord, Record, RegistryRecord, RemovedFilter, RepairRecord, ScriptRecord, ServiceRecord,
+    Uninstaller,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};

@@ -3,6 +3,7 @@
 use super::network::options::NetworkOptions;
 use serde::{Deserialize, Serialize};
 
+use super::extras::ExtrasOptions;
 use super::repairs::RepairOptions;
 
 /// How much is written into `DriverDatabase` to register a boot driver.
@@ -36,6 +37,8 @@ pub struct InjectOptions {
     pub trusted_publishers: Vec<Vec<u8>>,
     /// Repairs of a guest that comes from another hypervisor; none by default.
     pub repairs: RepairOptions,
+    /// What the user puts into the guest in addition to drivers.
+    pub extras: ExtrasOptions,
 }
 
 impl Default for InjectOptions {
@@ -49,6 +52,7 @@ impl Default for InjectOptions {
             network: NetworkOptions::default(),
             trusted_publishers: Vec::new(),
             repairs: RepairOptions::default(),
+            extras: ExtrasOptions::default(),
         }
     }
 }

@@ -250,6 +250,34 @@ impl RepairRecord {
     }
 }
 
+/// What of the user's is put into the guest.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ExtrasRecord {
+    /// Files that are put where the user wants them; left out if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uploads: Vec<FileRecord>,
+    /// Scripts and programs that the first-boot job runs; left out if there are none.
+    #[serde(rename = "firstboot_scripts", skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<ScriptRecord>,
+    /// The installer of the QEMU guest agent; left out if it is not wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest_agent: Option<ScriptRecord>,
+}
+
+/// A script or program of the user that the first-boot job runs.
+#[derive(Debug, Clone, Serialize)]
+pub struct ScriptRecord {
+    /// Its file; the reason says what was changed in it so that Windows reads it.
+    #[serde(flatten)]
+    pub file: FileRecord,
+    /// The command that runs it.
+    pub command: String,
+    /// Its time limit, in seconds.
+    pub seconds: u32,
+    /// Its log on the Windows volume.
+    pub log: String,
+}
+
 /// All that an injection does to a guest.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Record {
@@ -269,4 +297,6 @@ pub struct Record {
     pub setup_script: String,
     /// Repairs of a guest that comes from another hypervisor.
     pub repairs: RepairRecord,
+    /// What of the user's is put into the guest.
+    pub extras: ExtrasRecord,
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::fields::{RemovalRecord, Report};
 use crate::escape::markdown as text;
+use crate::windows::ScriptRecord;
 
 /// The first line of an injection's report …
 const INJECTION: &str = "# Driver injection report";
@@ -32,6 +33,7 @@ impl Report {
                 out.repairs(self);
                 out.firstboot(self);
                 out.network(self);
+                out.extras(self);
                 out.machine(self);
             }
         }
@@ -283,6 +285,30 @@ impl Page {
         });
         self.table(&["former connection", "MAC address", "netsh at the first boot", "DNS suffix"], rows);
         self.fact("Addresses taken from ghost adapters", &network.released.join(", "));
+    }
+
+    fn extras(&mut self, report: &Report) {
+        let extras = &report.virtio.extras;
+        let scripts: Vec<&ScriptRecord> = extras.guest_agent.iter().chain(&extras.scripts).collect();
+        if !scripts.is_empty() {
+            self.section("Commands of the first boot");
+            let rows = scripts.into_iter().map(|script| {
+                let ScriptRecord { file, command, seconds, log } = script;
+                let (changed, seconds) = (file.reason.clone().unwrap_or_default(), seconds.to_string());
+                vec![file.source.clone(), file.destination.clone(), changed, command.clone(), seconds, log.clone()]
+            });
+            self.table(&["file", "in the guest", "changed", "command", "seconds", "log"], rows);
+        }
+        let uploads = &extras.uploads;
+        if uploads.is_empty() {
+            return;
+        }
+        self.section("Uploads");
+        let rows = uploads.iter().map(|file| {
+            let (size, sum) = (file.size.to_string(), file.sha256.clone());
+            vec![file.source.clone(), file.destination.clone(), word(&file.action), size, sum]
+        });
+        self.table(&["file", "in the guest", "action", "bytes", "SHA-256"], rows);
     }
 
     fn machine(&mut self, report: &Report) {

@@ -23,6 +23,7 @@ mod stale;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 pub use data::{Hex64, ReadRange, Sha256Sum};
 pub use document::{
@@ -31,11 +32,12 @@ pub use document::{
 };
 pub use edit::{FileFact, SavedEdit, SavedStep};
 pub use facts::{ImageFacts, KnownHives, disk_and_partition_facts, disk_facts};
-pub(crate) use limits::STEPS_MAX;
 pub use limits::{INLINE_BYTES_MAX, PLAN_BYTES_MAX, REMOVED_KEY_BYTES_MAX};
+pub(crate) use limits::{STEPS_MAX, UPLOADS_MAX};
 pub(crate) use replaceable::FORMER_CONNECTION;
 #[cfg(test)]
 pub(crate) use replaceable::REMOVABLE_FILTERS;
 pub use resolve::Contents;
 pub(crate) use scope::Scope;
 pub(crate) use steps::{judge_key, judge_path, judge_value};
+pub(crate) use uploads::{FILE_BYTES_MAX, judge_upload_path};

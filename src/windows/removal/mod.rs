@@ -19,10 +19,12 @@
 //! 6. winject's folders leave `DevicePath`; the rest of it stays in its order (`settings`). Folders go when they are empty.
 //! 7. What winject replaced of the guest's own, and noted in the manifest, is brought back where it is still as winject left
 //!    it (`replaced`): a list of filters only if the driver that comes back to it is there.
-//! 8. What else winject changed in the guest's own items stays, because what it was before is not known: in-box controllers that
-//!    start at boot, `StartOverride` keys that were removed, `Start` of a driver of the guest. Certificates stay, because
+//! 8. What else winject changed in the guest's own items stays, because what it was before is not known: in-box
+//!    controllers that start at boot, `StartOverride` keys that were removed, `Start` of a driver of the guest. Certificates stay, because
 //!    they look like those that were trusted before.
-//! 9. The manifest goes last. Every entry of it is accounted for: gone, or left with a reason (`ledger`, `rest`).
+//! 9. Files of the user that were uploaded go if they have the very content that was uploaded; the folders that were made
+//!    for them, when they are empty (`uploads`).
+//! 10. The manifest goes last. Every entry of it is accounted for: gone, or left with a reason (`ledger`, `rest`).
 //!
 //! The registry decides first, then the files: a service never stays without its file, nor loses it.
 
@@ -30,12 +32,13 @@ mod drivers;
 mod edits;
 mod files;
 mod ledger;
-mod manifest;
+pub(super) mod manifest;
 mod packages;
 mod replaced;
 mod rest;
 mod services;
 mod settings;
+mod uploads;
 mod usage;
 
 use std::fmt;
@@ -116,10 +119,11 @@ pub(super) fn plan_files(files: &dyn GuestFiles, guest: &Guest, hives: &Hives) -
     settings::leave_certificates(&listed, &mut ledger);
     files::remove_own_files(&mut builder, &listed, job_left.as_deref(), &mut ledger)?;
     files::remove_empty_folders(&mut builder, &stores, &mut ledger)?;
+    let uploads = uploads::remove_uploads(&mut builder, &listed, &mut ledger)?;
     rest::account_for_rest(&builder, &listed, &usage, &services, &mut ledger)?;
 
     let absent = Absent {
-        files: remaining(&listed.files, &ledger.left_files).map(|file| file.path.clone()).collect(),
+        files: remaining(&listed.files, &ledger.left_files).map(|file| file.path.clone()).chain(uploads).collect(),
         values: remaining(&listed.values, &ledger.left_values)
             .map(|value| (value.hive, value.key.clone(), value.name.clone(), value.data.clone()))
             .collect(),

@@ -76,7 +76,14 @@ fn reason_to_stay(builder: &PlanBuilder<'_>, value: &ReplacedValue) -> Result<Op
     let (Some(set), Some(area)) = (names.first(), names.get(1)) else { return Ok(None) };
     let is = |text: &str| area.eq_ignore_ascii_case(text);
     let services: Vec<String> = if is("Services") && value.name.eq_ignore_ascii_case("Start") {
-        names.get(2).map(|name| (*name).to_owned()).into_iter().collect()
+        // only the boot loader stops where a file is missing
+        let is_boot = value.before == Some(RegistryData::dword(0));
+        names
+            .get(2)
+            .filter(|name| is_boot || is_in_boot_chain(name))
+            .map(|name| (*name).to_owned())
+            .into_iter()
+            .collect()
     } else if (is("Control") || is("Enum")) && value.name.to_ascii_lowercase().ends_with("filters") {
         let left = value.data.as_ref().map(RegistryData::to_texts).unwrap_or_default();
         let before = value.before.as_ref().map(RegistryData::to_texts).unwrap_or_default();
@@ -94,8 +101,7 @@ fn reason_to_stay(builder: &PlanBuilder<'_>, value: &ReplacedValue) -> Result<Op
         }
         let image = builder.system_string(&key, "ImagePath")?.filter(|image| !image.is_empty());
         let image = image.unwrap_or_else(|| format!("System32\\drivers\\{service}.sys"));
-        // a program with arguments is not followed: only a driver keeps Windows from starting
-        if let Some(path) = builder.guest.image_path(&image).filter(|path| path.to_ascii_lowercase().ends_with(".sys"))
+        if let Some(path) = builder.guest.image_path(&image)
             && !builder.exists(&path)?
         {
             return Ok(Some(format!("its driver {path} is gone")));

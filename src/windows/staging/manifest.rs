@@ -24,6 +24,12 @@ pub struct Manifest {
     pub version: String,
     /// Files with their contents.
     pub files: Vec<ManifestFile>,
+    /// Files of the user that winject put outside of its own places; left out if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uploads: Vec<ManifestFile>,
+    /// Folders that were made for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upload_folders: Vec<String>,
     /// Registry values with their data.
     pub registry: Vec<ManifestValue>,
     /// Keys that must not be there: hive and path.
@@ -93,6 +99,8 @@ pub fn to_bytes(desired_state: &[Desired], replaced: &[ReplacedValue], record: &
         tool: env!("CARGO_PKG_NAME").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         files: Vec::new(),
+        uploads: Vec::new(),
+        upload_folders: Vec::new(),
         registry: Vec::new(),
         removed_keys: Vec::new(),
         driver_database: Vec::new(),
@@ -103,6 +111,10 @@ pub fn to_bytes(desired_state: &[Desired], replaced: &[ReplacedValue], record: &
             Desired::File { path, sha256 } => {
                 manifest.files.push(ManifestFile { path: path.clone(), sha256: sha256.clone() });
             }
+            Desired::Upload { path, sha256 } => {
+                manifest.uploads.push(ManifestFile { path: path.clone(), sha256: sha256.clone() });
+            }
+            Desired::UploadFolder { path } => manifest.upload_folders.push(path.clone()),
             Desired::Value { hive, key, name, data } => {
                 let key = format!("{hive}\\{key}");
                 manifest.registry.push(ManifestValue { key, name: name.clone(), data: data.clone() });

@@ -2,6 +2,6 @@
 
 mod build;
 mod program;
-mod wine;
+pub mod wine;
 
 tests![in build, program;];
