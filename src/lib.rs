@@ -97,8 +97,8 @@ pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
 pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};
 pub use units::ImageOffset;
 pub use windows::{
-    DataDisks, ExtrasOptions, FormerAdapter, Hypervisor, InjectOptions, Mac, NetworkOptions, NewMac, Registration,
-    RepairOptions, Upload,
+    DataDisks, ExtrasOptions, FirstBootMethod, FirstBootOptions, FormerAdapter, Hypervisor, InjectOptions, Mac,
+    NetworkOptions, NewMac, Reboot, Registration, RepairOptions, Upload,
 };
 
 /// The parts of the document of a saved plan.
@@ -129,6 +129,7 @@ pub mod types {
         Ipv6Route, Ipv6Settings, MacSource, Network, RecordedMac,
     };
     pub use super::windows::{
-        BootCheck, Bus, Code, ControlSet, Controller, Finding, Firmware, Gate, Guest, Level, Route,
+        BootCheck, Bus, Code, ControlSet, Controller, Finding, Firmware, FirstBootOutcome, FirstBootState, Gate, Guest,
+        JobResult, Level, Route, StepResult,
     };
 }

@@ -110,7 +110,7 @@ impl InjectSpec {
         }
         Ok(InjectOptions {
             force: guest.force,
-            rearm: guest.rearm,
+            first_boot: guest.first_boot.options()?,
             registration: guest.registration.into(),
             network: guest.network.options()?,
             trusted_publishers: guest
@@ -194,7 +194,8 @@ mod tests {
         let at = folder.path().display();
         let common = format!(
             "--format vhd --allow-path {at}/base --disk d.vmdk --definitions {at}/defs.yaml --overwrite --threads 3 \
-             --partition 2 --registration full --signature-policy warn --trust-publisher {at}/c.cer --rearm --force \
+             --partition 2 --registration full --signature-policy warn --trust-publisher {at}/c.cer --firstboot-method script \
+             --firstboot-reboot --rearm --force \
              --keep-network --mac LAN=525400123456 \
              --allow-dirty --discard-ntfs-log --discard-hibernation --skip-volume-check \
              --upload {at}/u=C:\\T\\u --upload {at}/k=v=\\w \
@@ -202,7 +203,8 @@ mod tests {
         );
         let text = "vmdk: in.ova\ndrivers: [a.iso, vendor]\nformat: vpc\nallow_path: base\ndisk: d.vmdk\n\
                     definitions: defs.yaml\noverwrite: true\nthreads: 3\npartition: 2\nregistration: full\n\
-                    signature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: true\n\
+                    signature_policy: warn\ntrust_publisher: c.cer\nfirstboot_method: script\n\
+                    firstboot_reboot: true\nrearm: true\nforce: true\n\
                     keep_network: true\nmac: LAN=525400123456\nallow_dirty: true\n\
                     discard_ntfs_log: true\ndiscard_hibernation: true\nskip_volume_check: true\n\
                     upload:\n  - 'u=C:\\T\\u'\n  - 'k=v=\\w'\nfirstboot: [a.cmd, b.ps1]\n\
@@ -254,6 +256,9 @@ mod tests {
             "--registration full",
             "--signature-policy present",
             trust.as_str(),
+            "--firstboot-method script",
+            "--no-firstboot",
+            "--firstboot-reboot",
             "--rearm",
             "--force",
             "--packages-only",

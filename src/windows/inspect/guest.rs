@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::drivers::{Arch, GuestTarget, ProductType};
+use crate::windows::first_boot::FirstBootOutcome;
 use crate::windows::network::Network;
 
 /// A switched-off Windows installation, as far as winject needs to know it.
@@ -67,6 +68,8 @@ pub struct Guest {
     pub network: Network,
     /// Free space of the volume in bytes.
     pub free_bytes: Option<u64>,
+    /// What the first-boot job left, if the guest has run.
+    pub first_boot: FirstBootOutcome,
     /// Hives that were dirty and were repaired in memory from their logs.
     pub replayed: Vec<String>,
     /// What may keep the guest from working on the new machine.
@@ -211,6 +214,7 @@ pub(crate) mod tests {
             device_policies: Vec::new(),
             network: Network::default(),
             free_bytes: None,
+            first_boot: FirstBootOutcome::default(),
             replayed: Vec::new(),
             warnings: Vec::new(),
         }

@@ -5,7 +5,7 @@ use super::choose::{KeptAdapter, choose_adapters};
 use super::record::{KeptAdapterRecord, NetworkRecord};
 use super::release::release;
 use super::values::EarlierValues;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::Result;
 use crate::plan::GuestHive;
 use crate::windows::first_boot::description::{NetworkStep, RunStep, Step};
 use crate::windows::options::InjectOptions;
@@ -26,18 +26,11 @@ const BUILD_DNSSERVERS: u32 = 7600;
 /// Adds the steps that give adapters their settings, if that is asked for.
 ///
 /// # Errors
-/// [`Kind::Usage`] when `--mac` names an adapter that the guest does not have, and when there is no job to do it.
+/// [`Kind::Usage`](crate::Kind::Usage) when `--mac` names an adapter that the guest does not have.
 pub fn keep_network(builder: &mut PlanBuilder<'_>, options: &InjectOptions) -> Result<NetworkRecord> {
     let mut record = NetworkRecord::default();
     if !options.network.keep {
         return Ok(record);
-    }
-    if !options.firstboot {
-        let what =
-            "cannot keep the network settings: the first-boot job, which gives them to the new adapters, is left out";
-        return Err(
-            Error::new(Kind::Usage, Layer::Windows, what).hint("leave out either --keep-network or what omits it")
-        );
     }
     let network = network_before(builder)?;
     let kept = choose_adapters(&network, &options.network)?;

@@ -4,6 +4,7 @@ use super::options::{NetworkOptions, NewMac};
 use crate::error::Kind;
 use crate::hive::{Hive, RegistryData};
 use crate::plan::{Change, GuestHive};
+use crate::windows::first_boot::{FirstBootMethod, FirstBootOptions};
 use crate::windows::guest_files::memory::MemoryFiles;
 use crate::windows::injection::plan_files;
 use crate::windows::inspect::installation::Hives;
@@ -61,18 +62,18 @@ fn the_job_gives_the_settings_and_a_second_run_changes_nothing() {
     assert_eq!(first.record.network.kept.len(), 1);
     assert_eq!(first.record.network.kept[0].mac, "00:0c:29:00:00:01");
     apply(&mut files, &first);
-    let script = String::from_utf8(files.get("/hyper2kvm/firstboot.cmd").unwrap().clone()).unwrap();
-    for part in [
-        "/c:\"00-0c-29-00-00-01\"",
-        "netsh.exe\" interface ipv4 set address name=\"%NIC%\" source=static address=10.0.0.5 mask=255.255.255.0 \
-         gateway=10.0.0.1 >>",
-        "set dnsservers name=\"%NIC%\" source=static address=10.0.0.53 register=primary validate=no",
-        "call SetDNSDomain corp.example",
-        "\"name\":\"LAN & B\\u00fcro\"",
+    let job = String::from_utf8(files.get("/hyper2kvm/firstboot.job").unwrap().clone()).unwrap();
+    for line in [
+        "network\t00:0c:29:00:00:01\t300\tLAN & B\u{fc}ro",
+        "netsh\tinterface ipv4 set address name={index} source=static address=10.0.0.5 mask=255.255.255.0 \
+         gateway=10.0.0.1",
+        "netsh\tinterface ipv4 set dnsservers name={index} source=static address=10.0.0.53 register=primary validate=no",
+        "network\t00:0c:29:00:00:01\t10\tLAN & B\u{fc}ro (name)",
+        "netsh\tinterface set interface name={name} newname=\"LAN & B\u{fc}ro\"",
     ] {
-        assert!(script.contains(part), "{part}\n{script}");
+        assert!(job.lines().any(|own| own == line), "{line}\n{job}");
     }
-    assert!(script.is_ascii() && !script.contains("newname"), "a script cannot say this name");
+    assert!(job.contains("call SetDNSDomain corp.example <nul"), "{job}");
     let system = hive(&files, GuestHive::System);
     for control_set in ["ControlSet001", "ControlSet002"] {
         let name = |guid| {
@@ -97,6 +98,27 @@ fn the_job_gives_the_settings_and_a_second_run_changes_nothing() {
 }
 
 #[test]
+fn a_script_gives_the_settings_by_the_connection_that_has_the_address() {
+    let mut files = guest_with_adapters();
+    let first_boot = FirstBootOptions { method: FirstBootMethod::Script, ..FirstBootOptions::default() };
+    let options = InjectOptions { first_boot, ..keeping(&[]) };
+    let injection = plan(&files, &selection([100, 101, 104, 28500]), &options);
+    apply(&mut files, &injection);
+    let script = String::from_utf8(files.get("/hyper2kvm/firstboot.cmd").unwrap().clone()).unwrap();
+    for part in [
+        "/c:\"00-0c-29-00-00-01\"",
+        "netsh.exe\" interface ipv4 set address name=\"%NIC%\" source=static address=10.0.0.5 mask=255.255.255.0 \
+         gateway=10.0.0.1 >>",
+        "set dnsservers name=\"%NIC%\" source=static address=10.0.0.53 register=primary validate=no",
+        "call SetDNSDomain corp.example",
+        "\"name\":\"LAN & B\\u00fcro\"",
+    ] {
+        assert!(script.contains(part), "{part}\n{script}");
+    }
+    assert!(script.is_ascii() && !script.contains("newname"), "a script cannot say this name");
+}
+
+#[test]
 fn a_new_address_replaces_the_former_one() {
     let chosen = selection([100, 101, 104, 28500]);
     for former in ["00:0c:29:00:00:01", "lan & b\u{dc}ro"] {
@@ -114,7 +136,8 @@ fn what_cannot_be_kept_is_an_error() {
     let error = fail(&keeping(&["WAN=52:54:00:00:00:01"]));
     assert_eq!(error.kind(), Kind::Usage);
     assert!(error.hint_text().unwrap().contains("00:0c:29:00:00:01"), "{error}");
-    assert_eq!(fail(&InjectOptions { firstboot: false, ..keeping(&[]) }).kind(), Kind::Usage);
+    let none = FirstBootOptions { method: FirstBootMethod::None, ..FirstBootOptions::default() };
+    assert_eq!(fail(&InjectOptions { first_boot: none, ..keeping(&[]) }).kind(), Kind::Usage);
 }
 
 #[test]
