@@ -146,9 +146,6 @@ pub struct GuestArgs {
 
     #[command(flatten)]
     pub check: VolumeCheckArgs,
-
-    #[command(flatten)]
-    pub repairs: RepairArgs,
 }
 
 // Overrides of refusals because of the volume's state
