@@ -69,7 +69,10 @@ const KEYS: &[Key<RunDocument>] = &[
         set(&mut run.spec.guest.signature_policy, word(field)?.unwrap_or_default())
     }),
     Key::new(&["trust_publisher"], |run, field| set(&mut run.spec.guest.trust_publisher, field.paths()?)),
-    Key::new(&["rearm"], |run, field| set(&mut run.spec.guest.rearm, field.flag()?)),
+    Key::new(&["firstboot_method"], |run, field| set(&mut run.spec.guest.first_boot.firstboot_method, word(field)?)),
+    Key::new(&["no_firstboot"], |run, field| set(&mut run.spec.guest.first_boot.no_firstboot, field.flag()?)),
+    Key::new(&["firstboot_reboot"], |run, field| set(&mut run.spec.guest.first_boot.firstboot_reboot, field.flag()?)),
+    Key::new(&["rearm"], |run, field| set(&mut run.spec.guest.first_boot.rearm, field.flag()?)),
     Key::new(&["force_virtio_overwrite", "force"], |run, field| set(&mut run.spec.guest.force, field.flag()?)),
     Key::new(&["packages_only"], |run, field| set(&mut run.spec.guest.packages_only, field.flag()?)),
     Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.state.allow_dirty, field.flag()?)),
@@ -424,7 +427,7 @@ mod tests {
         assert_eq!((guest.registration, guest.signature_policy), (RegistrationArg::Full, SignatureArg::Warn));
         assert_eq!(guest.repairs.remove_tools, [ToolsArg::Xen, ToolsArg::Parallels]);
         assert_eq!((guest.repairs.no_auto_reboot, guest.repairs.data_disks), (true, DataDisksArg::Online));
-        assert!(guest.rearm && guest.force && guest.packages_only && guest.state.allow_dirty);
+        assert!(guest.first_boot.rearm && guest.force && guest.packages_only && guest.state.allow_dirty);
         assert!(guest.state.discard_ntfs_log && guest.state.discard_hibernation && guest.check.skip_volume_check);
     }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::extras::ExtrasOptions;
+use super::first_boot::FirstBootOptions;
 use super::repairs::RepairOptions;
 
 /// How much is written into `DriverDatabase` to register a boot driver.
@@ -22,10 +23,8 @@ pub enum Registration {
 pub struct InjectOptions {
     /// Replace drivers in the guest even if they are newer than those of the media.
     pub force: bool,
-    /// Run the first-boot job again in a guest that has finished it.
-    pub rearm: bool,
-    /// Install the job that installs all staged packages at the first boot.
-    pub firstboot: bool,
+    /// The job that installs all staged packages at the first boot.
+    pub first_boot: FirstBootOptions,
     /// Keep the in-box controllers startable, so that the guest still starts from SATA, IDE or NVMe.
     pub keep_inbox_controllers: bool,
     /// How much is written to register boot drivers.
@@ -42,8 +41,7 @@ impl Default for InjectOptions {
     fn default() -> Self {
         Self {
             force: false,
-            rearm: false,
-            firstboot: true,
+            first_boot: FirstBootOptions::default(),
             keep_inbox_controllers: true,
             registration: Registration::Minimal,
             trusted_publishers: Vec::new(),

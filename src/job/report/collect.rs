@@ -311,6 +311,8 @@ fn artifact_kind(path: &str) -> &'static str {
     match path {
         "/hyper2kvm/setup.cmd" => "setup_cmd",
         "/hyper2kvm/firstboot.cmd" => "firstboot_cmd",
+        "/hyper2kvm/firstboot.job" => "firstboot_job",
+        "/hyper2kvm/hyper2kvm-firstboot.exe" => "firstboot_program",
         "/hyper2kvm/manifest.json" => "manifest",
         _ if path.starts_with("/hyper2kvm/drivers/") => "staged_payload",
         _ if path.starts_with("/hyper2kvm/firstboot.d/") => "firstboot_script",

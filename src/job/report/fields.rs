@@ -420,8 +420,8 @@ pub struct BcdChanges {
 /// A file that the plan writes to the guest.
 #[derive(Debug, Clone, Serialize)]
 pub struct Artifact {
-    /// What it is for: `driver_sys`, `staged_payload`, `setup_cmd`, `firstboot_cmd`, `manifest`, `driver_store`, `catalog`,
-    /// `firstboot_script`, `guest_agent`, `upload` or `other`.
+    /// What it is for: `driver_sys`, `staged_payload`, `setup_cmd`, `firstboot_cmd`, `firstboot_job`, `firstboot_program`,
+    /// `manifest`, `driver_store`, `catalog`, `firstboot_script`, `guest_agent`, `upload` or `other`.
     pub kind: &'static str,
     /// Its path on the Windows volume: `/Windows/System32/drivers/viostor.sys`.
     pub path: String,

@@ -262,7 +262,11 @@ impl Page {
         self.line(&format!("- `virtio.firstboot.success`: {}", firstboot.success));
         self.fact("Service", &record.service);
         self.fact("Method", &record.method);
-        self.fact("Script", &record.payload);
+        self.fact("Runs", &record.payload);
+        self.fact("SHA-256 of the program", record.program_sha256.as_deref().unwrap_or_default());
+        let steps: Vec<String> = record.steps.iter().map(|step| format!("{} {}", step.kind, step.name)).collect();
+        self.fact("Steps", &steps.join(", "));
+        self.fact("Not installed", &record.refused.join(", "));
         self.fact("Log", &record.log_path);
         self.fact("Marker", &record.marker_path);
         self.fact("Left out", record.skipped.as_deref().unwrap_or_default());

@@ -11,7 +11,7 @@ use crate::hive::{Hive, KeyId, RegistryData};
 use crate::plan::GuestHive;
 use crate::plan::saved::{STEPS_MAX, Scope, UPLOADS_MAX, judge_key, judge_path, judge_upload_path, judge_value};
 use crate::upcase::Fold;
-use crate::windows::guest_paths::{FIRSTBOOT, FIRSTBOOT_SCRIPTS, GUEST_AGENT, MANIFEST, SETUP, STAGE, TOP};
+use crate::windows::guest_paths::{FIRSTBOOT_SCRIPTS, GUEST_AGENT, JOB_PROGRAMS, MANIFEST, SETUP, STAGE, TOP};
 use crate::windows::plan_builder::{PlanBuilder, ReplacedValue};
 use crate::windows::staging::manifest::{Manifest, ManifestReplaced, SCHEMA};
 
@@ -286,7 +286,7 @@ fn judge_replaced(listed: Vec<ManifestReplaced>) -> Result<Vec<ReplacedValue>> {
 fn is_own_kind(path: &str) -> bool {
     let below = |top: &str| path.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'));
     let is_of_user = below(FIRSTBOOT_SCRIPTS) || below(GUEST_AGENT);
-    !below(TOP) || below(STAGE) || is_of_user || path == SETUP || path == FIRSTBOOT
+    !below(TOP) || below(STAGE) || is_of_user || path == SETUP || JOB_PROGRAMS.contains(&path)
 }
 
 /// Hive and key of `HIVE\KEY`.
@@ -312,6 +312,7 @@ mod tests {
             removed_keys: Vec::new(),
             driver_database: Vec::new(),
             replaced: Vec::new(),
+            refused_infs: Vec::new(),
         }
     }
 

@@ -14,7 +14,7 @@
 //!    then, if Windows' own package serves its devices (`packages`).
 //! 4. Packages of the full form go only if records and files are as winject wrote them, and no device was installed by
 //!    them.
-//! 5. The first-boot service, its script, its markers and working files go. Its log, `Windows\Temp\hyper2kvm-firstboot.log`,
+//! 5. The first-boot service, its program or script, its markers and working files go. Its log, `Windows\Temp\hyper2kvm-firstboot.log`,
 //!    stays: it is for people to read.
 //! 6. winject's folders leave `DevicePath`; the rest of it stays in its order (`settings`). Folders go when they are empty.
 //! 7. What winject replaced of the guest's own, and noted in the manifest, is brought back where it is still as winject left

@@ -39,6 +39,9 @@ pub struct Manifest {
     /// Values of the guest's own that were replaced, with what they were.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaced: Vec<ManifestReplaced>,
+    /// INFs of others below the staging folder that the first-boot job never installs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_infs: Vec<String>,
 }
 
 /// A file of the desired state.
@@ -105,6 +108,7 @@ pub fn to_bytes(desired_state: &[Desired], replaced: &[ReplacedValue], record: &
         removed_keys: Vec::new(),
         driver_database: Vec::new(),
         replaced: Vec::new(),
+        refused_infs: record.firstboot.refused.clone(),
     };
     for desired in desired_state {
         match desired {
