@@ -252,7 +252,8 @@ fn uninstallers_become_steps_of_the_job() {
     assert_eq!(commands, [msi.as_str(), "\"C:\\Program Files\\Oracle\\VB\\uninst.exe\" /S"]);
     assert!(injection.record.repairs.left.iter().any(|left| left.contains("Parallels Tools is not uninstalled")));
     apply(&mut files, &injection);
-    let job = String::from_utf8(files.get("/hyper2kvm/firstboot.cmd").unwrap().clone()).unwrap();
+    let job = files.get("/hyper2kvm/firstboot.job").or_else(|| files.get("/hyper2kvm/firstboot.cmd")).unwrap();
+    let job = String::from_utf8(job.clone()).unwrap();
     assert!(job.contains(code) && job.contains("uninst.exe\" /S") && !job.contains("del /s"), "{job}");
     assert!(plan(&files, &selection(VERSION), &all).plan.is_empty());
 }
