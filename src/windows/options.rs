@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::extras::ExtrasOptions;
+use super::first_boot::FirstBootOptions;
+use super::repairs::RepairOptions;
 
 /// How much is written into `DriverDatabase` to register a boot driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,16 +23,16 @@ pub enum Registration {
 pub struct InjectOptions {
     /// Replace drivers in the guest even if they are newer than those of the media.
     pub force: bool,
-    /// Run the first-boot job again in a guest that has finished it.
-    pub rearm: bool,
-    /// Install the job that installs all staged packages at the first boot.
-    pub firstboot: bool,
+    /// The job that installs all staged packages at the first boot.
+    pub first_boot: FirstBootOptions,
     /// Keep the in-box controllers startable, so that the guest still starts from SATA, IDE or NVMe.
     pub keep_inbox_controllers: bool,
     /// How much is written to register boot drivers.
     pub registration: Registration,
     /// Certificates (DER or PEM) of publishers that the guest trusts, so that their drivers install without a question.
     pub trusted_publishers: Vec<Vec<u8>>,
+    /// Repairs of a guest that comes from another hypervisor; none by default.
+    pub repairs: RepairOptions,
     /// What the user puts into the guest in addition to drivers.
     pub extras: ExtrasOptions,
 }
@@ -39,11 +41,11 @@ impl Default for InjectOptions {
     fn default() -> Self {
         Self {
             force: false,
-            rearm: false,
-            firstboot: true,
+            first_boot: FirstBootOptions::default(),
             keep_inbox_controllers: true,
             registration: Registration::Minimal,
             trusted_publishers: Vec::new(),
+            repairs: RepairOptions::default(),
             extras: ExtrasOptions::default(),
         }
     }

@@ -162,15 +162,35 @@ pub struct DevicePathRecord {
     pub new: String,
 }
 
+/// A step of the first-boot job.
+#[derive(Debug, Clone, Serialize)]
+pub struct FirstbootStep {
+    /// `package`, `network`, `run` or `release`.
+    pub kind: &'static str,
+    /// The package's INF, the adapter's MAC address, the command's name, or the invented INF.
+    pub name: String,
+    /// Whether the job is only done when it succeeds.
+    pub required: bool,
+}
+
 /// The job of the first boot.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct FirstbootRecord {
     /// Name of the service that starts the job.
     pub service: String,
-    /// How the job is started, in words.
+    /// How the job is started: `service`, `script` or `none`.
     pub method: String,
-    /// Path of the script on the Windows volume.
+    /// Path of the service program or the script on the Windows volume.
     pub payload: String,
+    /// SHA-256 of the service program, in hexadecimal, for rules that have to name it; left out for a script.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program_sha256: Option<String>,
+    /// Whether the job restarts the guest at its end, if a step asks for a restart.
+    pub reboot: bool,
+    /// What the job does, in this order.
+    pub steps: Vec<FirstbootStep>,
+    /// INFs of others below the staging folder that the job does not install, because any user can have written them.
+    pub refused: Vec<String>,
     /// Path of the job's log on the Windows volume.
     pub log_path: String,
     /// Path of the marker that the job leaves when it has finished, on the Windows volume.
@@ -178,6 +198,75 @@ pub struct FirstbootRecord {
     /// Why the job is not installed; left out if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
+}
+
+/// A service of a former hypervisor's tools that is disabled, in one control set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DisabledService {
+    /// The hypervisor: `VMware`.
+    pub hypervisor: String,
+    /// Name of the service.
+    pub service: String,
+    /// The control set that holds it: `ControlSet001`.
+    pub control_set: String,
+    /// What happens to its `Start`.
+    pub action: Action,
+}
+
+/// A filter driver that is taken out of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RemovedFilter {
+    /// The hypervisor: `VMware`.
+    pub hypervisor: String,
+    /// Name of the filter's service.
+    pub filter: String,
+    /// Key and value that listed it.
+    pub list: String,
+}
+
+/// An uninstaller that runs at the first boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Uninstaller {
+    /// The hypervisor: `VMware`.
+    pub hypervisor: String,
+    /// The product's `DisplayName`.
+    pub name: String,
+    /// The command, with `%VARIABLES%` of Windows.
+    pub command: String,
+}
+
+/// All repairs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct RepairRecord {
+    /// Services of former hypervisors that are disabled.
+    pub services: Vec<DisabledService>,
+    /// Filter drivers that are taken out of lists.
+    pub filters: Vec<RemovedFilter>,
+    /// Uninstallers that run at the first boot.
+    pub uninstallers: Vec<Uninstaller>,
+    /// What of a former hypervisor's tools stays, with the reason.
+    pub left: Vec<String>,
+    /// What happens to `AutoReboot`, which restarts Windows after a stop error; left out if nothing is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_reboot: Option<Action>,
+    /// What happens to the policy for data disks; left out if nothing is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_disks: Option<Action>,
+}
+
+impl RepairRecord {
+    /// Says what stays, once.
+    pub(crate) fn leave(&mut self, what: String) {
+        if !self.left.contains(&what) {
+            self.left.push(what);
+        }
+    }
+
+    /// Whether no repair was asked for, or none found anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What of the user's is put into the guest.
@@ -223,6 +312,8 @@ pub struct Record {
     pub firstboot: FirstbootRecord,
     /// Text of the script that installs the packages by hand.
     pub setup_script: String,
+    /// Repairs of a guest that comes from another hypervisor.
+    pub repairs: RepairRecord,
     /// What of the user's is put into the guest.
     pub extras: ExtrasRecord,
 }

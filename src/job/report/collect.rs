@@ -101,6 +101,7 @@ impl Report {
         virtio.registry_changes.record = record.registry_changes;
         virtio.devicepath_changes.record = record.devicepath_changes;
         virtio.firstboot.record = record.firstboot;
+        virtio.repairs = record.repairs;
         virtio.extras = record.extras;
         self.add_changes(guest, plan);
     }
@@ -310,6 +311,8 @@ fn artifact_kind(path: &str) -> &'static str {
     match path {
         "/hyper2kvm/setup.cmd" => "setup_cmd",
         "/hyper2kvm/firstboot.cmd" => "firstboot_cmd",
+        "/hyper2kvm/firstboot.job" => "firstboot_job",
+        "/hyper2kvm/hyper2kvm-firstboot.exe" => "firstboot_program",
         "/hyper2kvm/manifest.json" => "manifest",
         _ if path.starts_with("/hyper2kvm/drivers/") => "staged_payload",
         _ if path.starts_with("/hyper2kvm/firstboot.d/") => "firstboot_script",

@@ -11,6 +11,7 @@ use crate::exit::ExitCode;
 use crate::partition::{Partition, Scheme};
 use crate::windows::{
     BootCheck, DevicePathRecord, ExtrasRecord, FileRecord, FirstbootRecord, LeftItem, PackageRecord, RegistryRecord,
+    RepairRecord,
 };
 
 /// Version of the JSON form, the value of [`Report::schema`].
@@ -216,6 +217,8 @@ pub struct Virtio {
     pub registry_changes: RegistryChanges,
     /// `DevicePath`, the list of folders in which Windows searches for drivers.
     pub devicepath_changes: DevicePathChanges,
+    /// Repairs of a guest that comes from another hypervisor.
+    pub repairs: RepairRecord,
     /// The service and the script that install the packages at the first boot.
     pub firstboot: FirstBoot,
     /// What of the user's is put into the guest.
@@ -417,8 +420,8 @@ pub struct BcdChanges {
 /// A file that the plan writes to the guest.
 #[derive(Debug, Clone, Serialize)]
 pub struct Artifact {
-    /// What it is for: `driver_sys`, `staged_payload`, `setup_cmd`, `firstboot_cmd`, `manifest`, `driver_store`, `catalog`,
-    /// `firstboot_script`, `guest_agent`, `upload` or `other`.
+    /// What it is for: `driver_sys`, `staged_payload`, `setup_cmd`, `firstboot_cmd`, `firstboot_job`, `firstboot_program`,
+    /// `manifest`, `driver_store`, `catalog`, `firstboot_script`, `guest_agent`, `upload` or `other`.
     pub kind: &'static str,
     /// Its path on the Windows volume: `/Windows/System32/drivers/viostor.sys`.
     pub path: String,

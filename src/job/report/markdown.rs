@@ -30,6 +30,7 @@ impl Report {
             None => {
                 out.drivers(self);
                 out.registry(self);
+                out.repairs(self);
                 out.firstboot(self);
                 out.extras(self);
                 out.machine(self);
@@ -216,6 +217,44 @@ impl Page {
         }
     }
 
+    fn repairs(&mut self, report: &Report) {
+        let repairs = &report.virtio.repairs;
+        if repairs.is_empty() {
+            return;
+        }
+        self.section("Repairs");
+        for (what, action) in [("Restart after a stop error", repairs.auto_reboot), ("Data disks", repairs.data_disks)]
+        {
+            if let Some(action) = action {
+                self.fact(what, &word(&action));
+            }
+        }
+        for left in &repairs.left {
+            self.fact("Left", left);
+        }
+        let services = repairs.services.iter().map(|done| {
+            vec![done.hypervisor.clone(), done.service.clone(), done.control_set.clone(), word(&done.action)]
+        });
+        if !repairs.services.is_empty() {
+            self.line("");
+            self.table(&["hypervisor", "service disabled", "control set", "action"], services);
+        }
+        let filters =
+            repairs.filters.iter().map(|done| vec![done.hypervisor.clone(), done.filter.clone(), done.list.clone()]);
+        if !repairs.filters.is_empty() {
+            self.line("");
+            self.table(&["hypervisor", "filter taken out", "list"], filters);
+        }
+        let commands = repairs
+            .uninstallers
+            .iter()
+            .map(|done| vec![done.hypervisor.clone(), done.name.clone(), done.command.clone()]);
+        if !repairs.uninstallers.is_empty() {
+            self.line("");
+            self.table(&["hypervisor", "uninstalled at the first boot", "command"], commands);
+        }
+    }
+
     fn firstboot(&mut self, report: &Report) {
         let firstboot = &report.virtio.firstboot;
         let record = &firstboot.record;
@@ -223,7 +262,11 @@ impl Page {
         self.line(&format!("- `virtio.firstboot.success`: {}", firstboot.success));
         self.fact("Service", &record.service);
         self.fact("Method", &record.method);
-        self.fact("Script", &record.payload);
+        self.fact("Runs", &record.payload);
+        self.fact("SHA-256 of the program", record.program_sha256.as_deref().unwrap_or_default());
+        let steps: Vec<String> = record.steps.iter().map(|step| format!("{} {}", step.kind, step.name)).collect();
+        self.fact("Steps", &steps.join(", "));
+        self.fact("Not installed", &record.refused.join(", "));
         self.fact("Log", &record.log_path);
         self.fact("Marker", &record.marker_path);
         self.fact("Left out", record.skipped.as_deref().unwrap_or_default());

@@ -3,6 +3,7 @@
 use super::guest::Guest;
 use crate::error::{Error, Result};
 use crate::hive::Hive;
+use crate::windows::first_boot::{FirstBootState, JobResult};
 use crate::windows::registry;
 
 /// Filter drivers that come with Windows.
@@ -31,6 +32,7 @@ pub(super) fn power(system: &Hive, current: &str, guest: &mut Guest) -> Result<(
     let zone = format!("{current}\\Control\\TimeZoneInformation");
     let utc = registry::get_value(system, &zone, "RealTimeIsUniversal")?;
     guest.clock_is_utc = utc.is_some_and(|data| data.bytes.first() == Some(&1));
+    guest.san_policy = registry::get_u32(system, &format!("{current}\\Services\\partmgr\\Parameters"), "SanPolicy")?;
     let setup = |name: &str| registry::get_u32(system, "Setup", name);
     guest.setup_in_progress = ["SystemSetupInProgress", "OOBEInProgress", "SetupPhase"]
         .iter()
@@ -141,6 +143,12 @@ pub(super) fn consequences(guest: &mut Guest) {
     }
     if !guest.pending_reboots.is_empty() {
         warn(format!("the guest waits for a restart: {}", guest.pending_reboots.join(", ")));
+    }
+    if matches!(guest.first_boot.state, FirstBootState::Failed | FirstBootState::Retry) {
+        let failures = guest.first_boot.result.iter().flat_map(JobResult::failures);
+        let named: Vec<String> = failures.take(5).map(|step| format!("{} ({})", step.name, step.code)).collect();
+        let named = if named.is_empty() { String::new() } else { format!(": {}", named.join(", ")) };
+        warn(format!("the first-boot job failed in this guest{named}; winject inspect IMAGE shows its result"));
     }
     if guest.setup_in_progress {
         warn("Windows Setup is not finished in this guest".to_owned());

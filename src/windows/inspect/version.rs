@@ -5,6 +5,7 @@ use super::program::ProgramFile;
 use crate::drivers::{Arch, GuestTarget, ProductType};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::Hive;
+use crate::windows::first_boot::FirstBootOutcome;
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::registry;
 
@@ -61,6 +62,7 @@ pub(super) fn version(software: &Hive, windows_dir: &str) -> Result<Guest> {
         fast_startup: None,
         hibernation: None,
         clock_is_utc: false,
+        san_policy: None,
         sha2_update: None,
         setup_in_progress: false,
         pending_reboots: Vec::new(),
@@ -68,6 +70,7 @@ pub(super) fn version(software: &Hive, windows_dir: &str) -> Result<Guest> {
         antivirus: Vec::new(),
         device_policies: Vec::new(),
         free_bytes: None,
+        first_boot: FirstBootOutcome::default(),
         replayed: Vec::new(),
         warnings: Vec::new(),
     })
