@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use super::extras::ExtrasArgs;
 use super::first_boot::FirstBootArgs;
+use super::network_args::NetworkArgs;
+use super::repair_args::RepairArgs;
 use crate::block::convert::Compression;
 use crate::block::{Format, OpenOptions, PathPolicy};
 use crate::drivers::SignatureLevel;
@@ -134,7 +136,13 @@ pub struct GuestArgs {
     pub state: StateArgs,
 
     #[command(flatten)]
+    pub network: NetworkArgs,
+
+    #[command(flatten)]
     pub extras: ExtrasArgs,
+
+    #[command(flatten)]
+    pub repairs: RepairArgs,
 
     #[command(flatten)]
     pub check: VolumeCheckArgs,

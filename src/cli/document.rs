@@ -11,11 +11,13 @@ use clap::ValueEnum;
 
 use super::args::{parse_compression, parse_format, split_disks};
 use super::extras::{UploadArg, parse_upload};
+use super::repair_args::ToolsArg;
 use super::request::InjectSpec;
 use crate::block::Format;
 use crate::block::convert::Compression;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host;
+use crate::windows::NewMac;
 use crate::yaml::{Document, Field, Key, Value};
 
 /// The contents of a document: the run that it describes, and warnings about its keys.
@@ -73,6 +75,8 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["firstboot_reboot"], |run, field| set(&mut run.spec.guest.first_boot.firstboot_reboot, field.flag()?)),
     Key::new(&["rearm"], |run, field| set(&mut run.spec.guest.first_boot.rearm, field.flag()?)),
     Key::new(&["force_virtio_overwrite", "force"], |run, field| set(&mut run.spec.guest.force, field.flag()?)),
+    Key::new(&["keep_network"], |run, field| set(&mut run.spec.guest.network.keep_network, field.flag()?)),
+    Key::new(&["mac"], |run, field| set(&mut run.spec.guest.network.mac, new_macs(field)?)),
     Key::new(&["packages_only"], |run, field| set(&mut run.spec.guest.packages_only, field.flag()?)),
     Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.state.allow_dirty, field.flag()?)),
     Key::new(&["discard_ntfs_log"], |run, field| set(&mut run.spec.guest.state.discard_ntfs_log, field.flag()?)),
@@ -82,6 +86,19 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["guest_agent"], |run, field| set(&mut run.spec.guest.extras.guest_agent, field.flag()?)),
     Key::new(&["upload"], |run, field| set(&mut run.spec.guest.extras.upload, uploads(field)?)),
     Key::new(&["skip_volume_check"], |run, field| set(&mut run.spec.guest.check.skip_volume_check, field.flag()?)),
+    Key::new(&["remove_tools"], |run, field| {
+        let tools: Vec<ToolsArg> = words(field)?;
+        run.spec.guest.repairs.remove_tools.extend(tools);
+        Ok(())
+    }),
+    Key::new(&["remove_vmware_tools"], |run, field| {
+        run.spec.guest.repairs.remove_tools.extend(field.flag()?.then_some(ToolsArg::Vmware));
+        Ok(())
+    }),
+    Key::new(&["no_auto_reboot"], |run, field| set(&mut run.spec.guest.repairs.no_auto_reboot, field.flag()?)),
+    Key::new(&["data_disks"], |run, field| {
+        set(&mut run.spec.guest.repairs.data_disks, word(field)?.unwrap_or_default())
+    }),
     // Keys of the programs for which such documents were written first.
     Key::without_effect(&["config"]),
     Key::without_effect(&["dump_config"]),
@@ -100,7 +117,6 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::without_effect(&["memory"]),
     Key::without_effect(&["no_backup"]),
     Key::without_effect(&["qemu_test"]),
-    Key::without_effect(&["remove_vmware_tools"]),
     Key::without_effect(&["resize"]),
     Key::without_effect(&["timeout"]),
     Key::without_effect(&["uefi"]),
@@ -191,12 +207,28 @@ fn set<T>(field: &mut T, value: T) -> Result<()> {
 
 /// One of an option's words.
 fn word<T: ValueEnum>(field: &Field<'_>) -> Result<Option<T>> {
-    let Some(text) = field.optional_text()? else { return Ok(None) };
-    T::from_str(&text, true).map(Some).map_err(|_| {
+    field.optional_text()?.map(|text| parse_word(field, &text)).transpose()
+}
+
+fn parse_word<T: ValueEnum>(field: &Field<'_>, text: &str) -> Result<T> {
+    T::from_str(text, true).map_err(|_| {
         let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
         let known: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();
         field.error(format_args!("{text:?} is unknown"), format!("write one of: {}", known.join(", ")))
     })
+}
+
+/// The MAC addresses of new adapters, as `--mac` takes them.
+fn new_macs(field: &Field<'_>) -> Result<Vec<NewMac>> {
+    let parse =
+        |text: String| NewMac::parse(&text).map_err(|why| field.error(format_args!("cannot use {text:?}"), why));
+    field.texts()?.into_iter().map(parse).collect()
+}
+
+/// One or several of an option's words.
+fn words<T: ValueEnum>(field: &Field<'_>) -> Result<Vec<T>> {
+    let texts = field.texts()?;
+    texts.iter().map(|text| parse_word(field, text)).collect()
 }
 
 fn format(field: &Field<'_>) -> Result<Option<Format>> {
@@ -255,6 +287,7 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
     use crate::cli::args::{RegistrationArg, SignatureArg};
+    use crate::cli::repair_args::DataDisksArg;
 
     fn parse(text: &str) -> Result<RunDocument> {
         RunDocument::parse(text, "run.yaml", Path::new("/etc/winject"))
@@ -364,8 +397,9 @@ mod tests {
             let keys = KEYS.iter().filter(|key| key.names().contains(&option.as_str())).count();
             assert_eq!(keys, 1, "no key for {option}");
         }
-        // `output_dir` names the folder of `to_output`; the other two only say what winject does anyway.
-        let only_here = ["cmd", "output_dir", "windows"];
+        // `output_dir` names the folder of `to_output`, `remove_vmware_tools` is one of the words of `remove_tools`; the
+        // other two only say what winject does anyway.
+        let only_here = ["cmd", "output_dir", "windows", "remove_vmware_tools"];
         for key in KEYS {
             let has_effect = parse(&format!("{}: null\n", key.names()[0])).is_ok_and(|run| run.warnings.is_empty());
             let has_option = key.names().iter().any(|name| options.contains(*name));
@@ -383,7 +417,8 @@ mod tests {
              in_place: true\nno_undo: true\ndry_run: true\noverwrite: true\nthreads: 2\nreport: [r.md, s.json]\npartition: 3\n\
              registration: FULL\nsignature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: on\n\
              packages-only: true\nallow_dirty: 1\ndiscard_ntfs_log: true\ndiscard_hibernation: true\n\
-             skip_volume_check: true\n",
+             skip_volume_check: true\nkeep_network: true\nmac: [LAN=525400123456]\nremove_tools: [xen, parallels]\n\
+             no_auto_reboot: true\ndata_disks: online\n",
         )
         .unwrap();
         assert!(run.warnings.is_empty(), "{:?}", run.warnings);
@@ -401,6 +436,9 @@ mod tests {
         assert_eq!((guest.definitions.definitions, guest.windows.partition), (Some(at("defs.yaml")), Some(3)));
         assert_eq!((guest.report, guest.trust_publisher), (vec![at("r.md"), at("s.json")], vec![at("c.cer")]));
         assert_eq!((guest.registration, guest.signature_policy), (RegistrationArg::Full, SignatureArg::Warn));
+        assert!(guest.network.keep_network && guest.network.mac.len() == 1);
+        assert_eq!(guest.repairs.remove_tools, [ToolsArg::Xen, ToolsArg::Parallels]);
+        assert_eq!((guest.repairs.no_auto_reboot, guest.repairs.data_disks), (true, DataDisksArg::Online));
         assert!(guest.first_boot.rearm && guest.force && guest.packages_only && guest.state.allow_dirty);
         assert!(guest.state.discard_ntfs_log && guest.state.discard_hibernation && guest.check.skip_volume_check);
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::Ui;
 use super::args::ImageArgs;
+use super::network_page::write_network;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::EscapedLines;
 use crate::exit::ExitCode;
@@ -97,6 +98,11 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
     if let Some(fast) = guest.fast_startup {
         writeln!(out, "           fast startup: {}", if fast { "allowed" } else { "off" })?;
     }
+    let clock = if guest.clock_is_utc { "UTC" } else { "local time" };
+    writeln!(out, "           hardware clock: {clock}")?;
+    if guest.is_server() && guest.san_policy != Some(1) {
+        writeln!(out, "           new data disks: stay offline (inject --data-disks online changes that)")?;
+    }
     write_first_boot(out, &guest.first_boot)?;
     for (what, list) in [
         ("pending restart", &guest.pending_reboots),
@@ -110,6 +116,7 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
             writeln!(out, "           {what}: {item}")?;
         }
     }
+    write_network(out, &guest.network)?;
     match &found.refusal {
         None => writeln!(out, "State:     clean, can be edited"),
         Some(fault) => {

@@ -9,8 +9,10 @@
 //! | edits that bind the boot driver: file, service, `CriticalDeviceDatabase`, `DriverDatabase` | `registration` |
 //! | packages for the running guest to install, `DevicePath`, the manifest | `staging` |
 //! | the job that installs them at the first boot, its program or script, its service, its outcome | `first_boot` |
+//! | repairs of a guest that comes from another hypervisor | `repairs` |
 //! | files and scripts of the user, the guest agent | `extras` |
 //! | collects the edits, each only where the guest differs | `plan_builder` |
+//! | network settings: read, and given to the new adapters | `network` |
 //! | takes all of it out again | `removal` |
 //! | will the guest boot? | `boot_check` |
 
@@ -21,6 +23,7 @@ mod guest_files;
 mod guest_paths;
 mod injection;
 mod inspect;
+mod network;
 mod options;
 mod plan_builder;
 mod planned_files;
@@ -28,6 +31,7 @@ mod record;
 pub mod registration;
 mod registry;
 mod removal;
+mod repairs;
 mod replaced;
 mod saved_plan;
 mod saved_steps;
@@ -44,13 +48,21 @@ pub use first_boot::{
 };
 pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
+pub use network::record::{KeptAdapterRecord, NetworkRecord};
+pub use network::{
+    Adapter, AdapterKind, DnsRegistration, EarlierValues, FormerAdapter, Ipv4Address, Ipv4Gateway, Ipv4Route,
+    Ipv4Settings, Ipv6Address, Ipv6Route, Ipv6Settings, KeptAdapter, KeptNetwork, Mac, MacSource, Network,
+    NetworkOptions, NewMac, RecordedMac, choose_adapters,
+};
 pub use options::{InjectOptions, Registration};
 pub use record::{
-    Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, ExtrasRecord, FileRecord, FirstbootRecord,
-    FirstbootStep, PackageRecord, Record, RegistryRecord, ScriptRecord, ServiceRecord,
+    Action, CriticalDeviceRecord, DevicePathRecord, DisabledService, DriverDatabaseRecord, ExtrasRecord, FileRecord,
+    FirstbootRecord, FirstbootStep, PackageRecord, Record, RegistryRecord, RemovedFilter, RepairRecord, ScriptRecord,
+    ServiceRecord, Uninstaller,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};
+pub use repairs::{DataDisks, Hypervisor, RepairOptions};
 pub use saved_plan::{compare_replaced, holds_result, known_hives};
 pub use saved_steps::saved_steps;
 

@@ -10,7 +10,8 @@ use crate::error::Error;
 use crate::exit::ExitCode;
 use crate::partition::{Partition, Scheme};
 use crate::windows::{
-    BootCheck, DevicePathRecord, ExtrasRecord, FileRecord, FirstbootRecord, LeftItem, PackageRecord, RegistryRecord,
+    BootCheck, DevicePathRecord, ExtrasRecord, FileRecord, FirstbootRecord, LeftItem, NetworkRecord, PackageRecord,
+    RegistryRecord, RepairRecord,
 };
 
 /// Version of the JSON form, the value of [`Report::schema`].
@@ -216,8 +217,12 @@ pub struct Virtio {
     pub registry_changes: RegistryChanges,
     /// `DevicePath`, the list of folders in which Windows searches for drivers.
     pub devicepath_changes: DevicePathChanges,
+    /// Repairs of a guest that comes from another hypervisor.
+    pub repairs: RepairRecord,
     /// The service and the script that install the packages at the first boot.
     pub firstboot: FirstBoot,
+    /// What is done about the guest's network.
+    pub network: NetworkRecord,
     /// What of the user's is put into the guest.
     #[serde(flatten)]
     pub extras: ExtrasRecord,

@@ -30,7 +30,9 @@ impl Report {
             None => {
                 out.drivers(self);
                 out.registry(self);
+                out.repairs(self);
                 out.firstboot(self);
+                out.network(self);
                 out.extras(self);
                 out.machine(self);
             }
@@ -216,6 +218,44 @@ impl Page {
         }
     }
 
+    fn repairs(&mut self, report: &Report) {
+        let repairs = &report.virtio.repairs;
+        if repairs.is_empty() {
+            return;
+        }
+        self.section("Repairs");
+        for (what, action) in [("Restart after a stop error", repairs.auto_reboot), ("Data disks", repairs.data_disks)]
+        {
+            if let Some(action) = action {
+                self.fact(what, &word(&action));
+            }
+        }
+        for left in &repairs.left {
+            self.fact("Left", left);
+        }
+        let services = repairs.services.iter().map(|done| {
+            vec![done.hypervisor.clone(), done.service.clone(), done.control_set.clone(), word(&done.action)]
+        });
+        if !repairs.services.is_empty() {
+            self.line("");
+            self.table(&["hypervisor", "service disabled", "control set", "action"], services);
+        }
+        let filters =
+            repairs.filters.iter().map(|done| vec![done.hypervisor.clone(), done.filter.clone(), done.list.clone()]);
+        if !repairs.filters.is_empty() {
+            self.line("");
+            self.table(&["hypervisor", "filter taken out", "list"], filters);
+        }
+        let commands = repairs
+            .uninstallers
+            .iter()
+            .map(|done| vec![done.hypervisor.clone(), done.name.clone(), done.command.clone()]);
+        if !repairs.uninstallers.is_empty() {
+            self.line("");
+            self.table(&["hypervisor", "uninstalled at the first boot", "command"], commands);
+        }
+    }
+
     fn firstboot(&mut self, report: &Report) {
         let firstboot = &report.virtio.firstboot;
         let record = &firstboot.record;
@@ -231,6 +271,24 @@ impl Page {
         self.fact("Log", &record.log_path);
         self.fact("Marker", &record.marker_path);
         self.fact("Left out", record.skipped.as_deref().unwrap_or_default());
+    }
+
+    fn network(&mut self, report: &Report) {
+        let network = &report.virtio.network;
+        if network.kept.is_empty() {
+            return;
+        }
+        self.section("Network");
+        let rows = network.kept.iter().map(|kept| {
+            vec![
+                kept.connection.clone(),
+                kept.mac.clone(),
+                kept.netsh.join("; "),
+                kept.dns_suffix.clone().unwrap_or_default(),
+            ]
+        });
+        self.table(&["former connection", "MAC address", "netsh at the first boot", "DNS suffix"], rows);
+        self.fact("Addresses taken from ghost adapters", &network.released.join(", "));
     }
 
     fn extras(&mut self, report: &Report) {

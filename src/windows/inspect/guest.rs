@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::drivers::{Arch, GuestTarget, ProductType};
 use crate::windows::first_boot::FirstBootOutcome;
+use crate::windows::network::Network;
 
 /// A switched-off Windows installation, as far as winject needs to know it.
 #[derive(Debug, Clone, Serialize)]
@@ -48,6 +49,9 @@ pub struct Guest {
     pub hibernation: Option<bool>,
     /// Whether the guest's hardware clock runs in UTC; the machine definition must match.
     pub clock_is_utc: bool,
+    /// The policy for disks that Windows has not seen before (`SanPolicy`): 1 brings all online, 2 leaves shared ones
+    /// offline, 3 all, 4 internal ones; `None` where the guest does not say.
+    pub san_policy: Option<u32>,
     /// Whether the SHA-2 code-signing update is installed; asked on Windows 7 and Server 2008 R2 only.
     pub sha2_update: Option<bool>,
     /// Whether Windows Setup or the out-of-box experience is under way.
@@ -60,6 +64,8 @@ pub struct Guest {
     pub antivirus: Vec<String>,
     /// Group policies that may block the installation of devices.
     pub device_policies: Vec<String>,
+    /// Network adapters with their settings.
+    pub network: Network,
     /// Free space of the volume in bytes.
     pub free_bytes: Option<u64>,
     /// What the first-boot job left, if the guest has run.
@@ -199,12 +205,14 @@ pub(crate) mod tests {
             fast_startup: None,
             hibernation: None,
             clock_is_utc: false,
+            san_policy: None,
             sha2_update: None,
             setup_in_progress: false,
             pending_reboots: Vec::new(),
             disk_filters: Vec::new(),
             antivirus: Vec::new(),
             device_policies: Vec::new(),
+            network: Network::default(),
             free_bytes: None,
             first_boot: FirstBootOutcome::default(),
             replayed: Vec::new(),

@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::Hive;
 use crate::windows::first_boot::FirstBootOutcome;
 use crate::windows::guest_files::GuestFiles;
+use crate::windows::network::Network;
 use crate::windows::registry;
 
 /// `Microsoft\Windows NT\CurrentVersion` of SOFTWARE.
@@ -62,12 +63,14 @@ pub(super) fn version(software: &Hive, windows_dir: &str) -> Result<Guest> {
         fast_startup: None,
         hibernation: None,
         clock_is_utc: false,
+        san_policy: None,
         sha2_update: None,
         setup_in_progress: false,
         pending_reboots: Vec::new(),
         disk_filters: Vec::new(),
         antivirus: Vec::new(),
         device_policies: Vec::new(),
+        network: Network::default(),
         free_bytes: None,
         first_boot: FirstBootOutcome::default(),
         replayed: Vec::new(),

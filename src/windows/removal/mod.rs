@@ -17,12 +17,14 @@
 //! 5. The first-boot service, its program or script, its markers and working files go. Its log, `Windows\Temp\hyper2kvm-firstboot.log`,
 //!    stays: it is for people to read.
 //! 6. winject's folders leave `DevicePath`; the rest of it stays in its order (`settings`). Folders go when they are empty.
-//! 7. What winject changed in the guest's own items stays, because what it was before is not known: in-box controllers that
-//!    start at boot, `StartOverride` keys that were removed, `Start` of a driver of the guest. Certificates stay, because
+//! 7. What winject replaced of the guest's own, and noted in the manifest, is brought back where it is still as winject left
+//!    it (`replaced`): a list of filters only if the driver that comes back to it is there.
+//! 8. What else winject changed in the guest's own items stays, because what it was before is not known: in-box
+//!    controllers that start at boot, `StartOverride` keys that were removed, `Start` of a driver of the guest. Certificates stay, because
 //!    they look like those that were trusted before.
-//! 8. Files of the user that were uploaded go if they have the very content that was uploaded; the folders that were made
+//! 9. Files of the user that were uploaded go if they have the very content that was uploaded; the folders that were made
 //!    for them, when they are empty (`uploads`).
-//! 9. The manifest goes last. Every entry of it is accounted for: gone, or left with a reason (`ledger`, `rest`).
+//! 10. The manifest goes last. Every entry of it is accounted for: gone, or left with a reason (`ledger`, `rest`).
 //!
 //! The registry decides first, then the files: a service never stays without its file, nor loses it.
 
@@ -32,6 +34,7 @@ mod files;
 mod ledger;
 pub(super) mod manifest;
 mod packages;
+mod replaced;
 mod rest;
 mod services;
 mod settings;
@@ -43,6 +46,7 @@ use std::fmt;
 use edits::RegistryEdits;
 use ledger::Ledger;
 pub use ledger::LeftItem;
+pub(super) use replaced::replaced_values;
 use usage::Usage;
 
 use super::guest_files::GuestFiles;
@@ -89,7 +93,7 @@ pub fn plan_removal<D: VolumeRead>(volume: &Volume<D>, guest: &Guest, hives: &Hi
 }
 
 /// Like [`plan_removal`], on any source of files.
-fn plan_files(files: &dyn GuestFiles, guest: &Guest, hives: &Hives) -> Result<Removal> {
+pub(super) fn plan_files(files: &dyn GuestFiles, guest: &Guest, hives: &Hives) -> Result<Removal> {
     let mut builder = PlanBuilder::new(files, guest, hives)?;
     let mut ledger = Ledger::default();
     let Some(listed) = manifest::read(&builder)? else {
@@ -109,6 +113,7 @@ fn plan_files(files: &dyn GuestFiles, guest: &Guest, hives: &Hives) -> Result<Re
     let job_left = settings::remove_job_service(&builder, &listed, &usage, &mut edits, &mut ledger)?;
     drivers::remove_services(&mut builder, &listed, &services, &mut edits, &mut ledger)?;
     let stores = drivers::remove_packages(&mut builder, &listed, &packages, &superseded, &mut edits, &mut ledger)?;
+    replaced::restore(&mut builder, &listed, &mut edits, &mut ledger)?;
     edits.apply(&mut builder)?;
     settings::shorten_device_path(&mut builder, &listed, &mut ledger)?;
     settings::leave_certificates(&listed, &mut ledger);

@@ -3,7 +3,9 @@
 
 mod command;
 mod hostile;
+mod network;
 mod real;
+mod repairs;
 mod taken_over;
 
 use std::collections::BTreeMap;
@@ -189,4 +191,4 @@ fn sha256(bytes: &[u8]) -> String {
     winject::internals::hex::encode(&Sha256::digest(bytes))
 }
 
-tests![in command, hostile, real, taken_over;];
+tests![in command, hostile, network, real, repairs, taken_over;];
