@@ -18,7 +18,7 @@
 
 mod boot_check;
 mod extras;
-pub mod first_boot;
+mod first_boot;
 mod guest_files;
 mod guest_paths;
 mod injection;

@@ -4,8 +4,7 @@
 mod agreement;
 mod build;
 mod program;
-mod script;
 mod steps;
 pub mod wine;
 
-tests![in agreement, build, program, script, steps;];
+tests![in agreement, build, program, steps;];
