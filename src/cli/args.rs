@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use super::boot_args::BootArgs;
 use crate::block::convert::Compression;
 use crate::block::{Format, OpenOptions, PathPolicy};
 use crate::drivers::SignatureLevel;
@@ -142,6 +143,9 @@ pub struct GuestArgs {
 
     #[command(flatten)]
     pub check: VolumeCheckArgs,
+
+    #[command(flatten)]
+    pub boot: BootArgs,
 }
 
 // The check that precedes the first edit

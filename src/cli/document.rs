@@ -74,6 +74,13 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["discard_ntfs_log"], |run, field| set(&mut run.spec.guest.discard_ntfs_log, field.flag()?)),
     Key::new(&["discard_hibernation"], |run, field| set(&mut run.spec.guest.discard_hibernation, field.flag()?)),
     Key::new(&["skip_volume_check"], |run, field| set(&mut run.spec.guest.check.skip_volume_check, field.flag()?)),
+    Key::new(&["fallback_loader"], |run, field| {
+        set(&mut run.spec.guest.boot.fallback_loader, word(field)?.unwrap_or_default())
+    }),
+    Key::new(&["boot_graphics"], |run, field| {
+        set(&mut run.spec.guest.boot.boot_graphics, word(field)?.unwrap_or_default())
+    }),
+    Key::new(&["test_signing"], |run, field| set(&mut run.spec.guest.boot.test_signing, word(field)?)),
     // Keys of the programs for which such documents were written first.
     Key::without_effect(&["config"]),
     Key::without_effect(&["dump_config"]),
@@ -238,6 +245,7 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
     use crate::cli::args::{RegistrationArg, SignatureArg};
+    use crate::cli::boot_args::{BootGraphicsArg, FallbackLoaderArg, TestSigningArg};
 
     fn parse(text: &str) -> Result<RunDocument> {
         RunDocument::parse(text, "run.yaml", Path::new("/etc/winject"))
@@ -366,7 +374,7 @@ mod tests {
              in_place: true\nno_undo: true\ndry_run: true\noverwrite: true\nthreads: 2\nreport: [r.md, s.json]\npartition: 3\n\
              registration: FULL\nsignature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: on\n\
              packages-only: true\nallow_dirty: 1\ndiscard_ntfs_log: true\ndiscard_hibernation: true\n\
-             skip_volume_check: true\n",
+             skip_volume_check: true\nfallback_loader: on\nboot_graphics: keep\ntest_signing: off\n",
         )
         .unwrap();
         assert!(run.warnings.is_empty(), "{:?}", run.warnings);
@@ -386,6 +394,9 @@ mod tests {
         assert_eq!((guest.registration, guest.signature_policy), (RegistrationArg::Full, SignatureArg::Warn));
         assert!(guest.rearm && guest.force && guest.packages_only && guest.allow_dirty);
         assert!(guest.discard_ntfs_log && guest.discard_hibernation && guest.check.skip_volume_check);
+        assert_eq!(guest.boot.fallback_loader, FallbackLoaderArg::On);
+        assert_eq!(guest.boot.boot_graphics, BootGraphicsArg::Keep);
+        assert_eq!(guest.boot.test_signing, Some(TestSigningArg::Off));
     }
 
     #[test]

@@ -115,6 +115,7 @@ impl InjectSpec {
                 .iter()
                 .map(|path| read_certificate(path))
                 .collect::<Result<_>>()?,
+            boot: guest.boot.into(),
             ..InjectOptions::default()
         })
     }
@@ -190,12 +191,14 @@ mod tests {
         let common = format!(
             "--format vhd --allow-path {at}/base --disk d.vmdk --definitions {at}/defs.yaml --overwrite --threads 3 \
              --partition 2 --registration full --signature-policy warn --trust-publisher {at}/c.cer --rearm --force \
-             --allow-dirty --discard-ntfs-log --discard-hibernation --skip-volume-check"
+             --allow-dirty --discard-ntfs-log --discard-hibernation --skip-volume-check \
+             --fallback-loader off --boot-graphics keep --test-signing on"
         );
         let text = "vmdk: in.ova\ndrivers: [a.iso, vendor]\nformat: vpc\nallow_path: base\ndisk: d.vmdk\n\
                     definitions: defs.yaml\noverwrite: true\nthreads: 3\npartition: 2\nregistration: full\n\
                     signature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: true\nallow_dirty: true\n\
-                    discard_ntfs_log: true\ndiscard_hibernation: true\nskip_volume_check: true\n";
+                    discard_ntfs_log: true\ndiscard_hibernation: true\nskip_volume_check: true\n\
+                    fallback_loader: off\nboot_graphics: keep\ntest_signing: on\n";
         for (option, key) in [
             (format!("--output {at}/o.qcow2"), "output: o.qcow2\n"),
             ("--in-place --no-undo".to_owned(), "in_place: true\nno_undo: true\n"),
@@ -250,6 +253,9 @@ mod tests {
             "--discard-ntfs-log",
             "--discard-hibernation",
             "--skip-volume-check",
+            "--fallback-loader on",
+            "--boot-graphics keep",
+            "--test-signing off",
         ] {
             let changed = shown(typed(&format!("convert in.qcow2 out.qcow2 --inject drivers {option}")));
             assert_ne!(changed, plain, "{option}");

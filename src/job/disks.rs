@@ -176,5 +176,5 @@ pub(super) fn with_boot_disks<T>(
     check: impl FnOnce(&BootDisks<'_>) -> T,
 ) -> T {
     let others: Vec<VmDisk<'_>> = others.iter().map(OtherDisk::as_vm_disk).collect();
-    check(&BootDisks { windows, partition, others: &others })
+    check(&BootDisks { windows, partition, others: &others, planned: None })
 }

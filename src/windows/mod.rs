@@ -11,9 +11,14 @@
 //! | the scripts and the service that install them at the first boot | `first_boot` |
 //! | collects the edits, each only where the guest differs | `plan_builder` |
 //! | takes all of it out again | `removal` |
+//! | the boot volume: what it is, and what is edited on it | `boot_volume`, `boot_edits` |
 //! | will the guest boot? | `boot_check` |
 
 mod boot_check;
+mod boot_edits;
+mod boot_options;
+mod boot_volume;
+mod earlier_boot;
 mod first_boot;
 mod guest_files;
 mod guest_paths;
@@ -35,11 +40,13 @@ pub use boot_check::{
     BootCheck, BootDisks, Bus, CheckOptions, Code, Controller, Finding, Gate, KnownGuest, Level, Route, VmDisk,
     boot_check, boot_checks, boot_checks_of, boot_checks_of_plan,
 };
+pub use boot_options::{BootGraphics, BootOptions, FallbackLoader, TestSigning};
+pub use boot_volume::{BootVolume, Fallback, find_boot_volume};
 pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
 pub use options::{InjectOptions, Registration};
 pub use record::{
-    Action, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,
+    Action, BootElementRecord, BootFileRecord, BootRecord, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,
     Record, RegistryRecord, ServiceRecord,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::boot_options::BootOptions;
+
 /// How much is written into `DriverDatabase` to register a boot driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -29,6 +31,8 @@ pub struct InjectOptions {
     pub registration: Registration,
     /// Certificates (DER or PEM) of publishers that the guest trusts, so that their drivers install without a question.
     pub trusted_publishers: Vec<Vec<u8>>,
+    /// The boot volume: fallback loader, graphics mode, test mode.
+    pub boot: BootOptions,
 }
 
 impl Default for InjectOptions {
@@ -40,6 +44,7 @@ impl Default for InjectOptions {
             keep_inbox_controllers: true,
             registration: Registration::Minimal,
             trusted_publishers: Vec::new(),
+            boot: BootOptions::default(),
         }
     }
 }

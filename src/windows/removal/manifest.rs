@@ -12,6 +12,7 @@ use crate::plan::GuestHive;
 use crate::plan::saved::{STEPS_MAX, Scope, judge_key, judge_path, judge_value};
 use crate::upcase::Fold;
 use crate::windows::guest_paths::{FIRSTBOOT, MANIFEST, SETUP, STAGE, TOP};
+use crate::windows::earlier_boot::EarlierBoot;
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::staging::manifest::{Manifest, SCHEMA};
 
@@ -43,6 +44,8 @@ pub(super) struct Listed {
     pub values: Vec<ListedValue>,
     /// Keys that winject removed if they were there.
     pub removed_keys: Vec<(GuestHive, String)>,
+    /// Edits of the boot volume.
+    pub boot: EarlierBoot,
     /// Index of a file by its path in lower case.
     paths: BTreeMap<String, usize>,
     /// Indexes of the values of a key in lower case, by their names in lower case.
@@ -90,8 +93,9 @@ impl Listed {
         if count.into_iter().any(|count| count > STEPS_MAX) {
             return Err(unusable("it lists more than winject writes"));
         }
+        let boot = EarlierBoot::judge(manifest.boot).map_err(|why| unusable(&format!("boot volume: {why}")))?;
         let scope = Scope::new(windows_dir);
-        let mut out = Self::default();
+        let mut out = Self { boot, ..Self::default() };
         for file in manifest.files {
             let wrong = |why: &str| unusable(&format!("{}: {why}", file.path));
             judge_path(&file.path).map_err(|why| wrong(&why))?;
@@ -254,7 +258,7 @@ fn split_hive(place: &str) -> Option<(GuestHive, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::windows::staging::manifest::{ManifestFile, ManifestValue};
+    use crate::windows::staging::manifest::{ManifestBoot, ManifestFile, ManifestValue};
 
     fn empty() -> Manifest {
         Manifest {
@@ -265,6 +269,7 @@ mod tests {
             registry: Vec::new(),
             removed_keys: Vec::new(),
             driver_database: Vec::new(),
+            boot: ManifestBoot::default(),
         }
     }
 

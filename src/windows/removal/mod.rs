@@ -20,10 +20,12 @@
 //! 7. What winject changed in the guest's own items stays, because what it was before is not known: in-box controllers that
 //!    start at boot, `StartOverride` keys that were removed, `Start` of a driver of the guest. Certificates stay, because
 //!    they look like those that were trusted before.
-//! 8. The manifest goes last. Every entry of it is accounted for: gone, or left with a reason (`ledger`, `rest`).
+//! 8. Flags of the boot configuration become what they were, which the manifest lists; the fallback loader stays (`boot`).
+//! 9. The manifest goes last. Every entry of it is accounted for: gone, or left with a reason (`ledger`, `rest`).
 //!
 //! The registry decides first, then the files: a service never stays without its file, nor loses it.
 
+mod boot;
 mod drivers;
 mod edits;
 mod files;
@@ -42,6 +44,7 @@ use ledger::Ledger;
 pub use ledger::LeftItem;
 use usage::Usage;
 
+use super::boot_volume::BootVolume;
 use super::guest_files::GuestFiles;
 use super::guest_paths;
 use super::inspect::guest::Guest;
@@ -76,17 +79,27 @@ impl fmt::Debug for Removal {
 }
 
 /// Plans the removal of what winject put into the guest. Nothing is written. `hives` were read from this volume as it is
-/// now: they are not read again.
+/// now: they are not read again. `boot` is the boot volume of the disk, whose boot configuration is among the hives.
 ///
 /// # Errors
 /// [`Kind::Refused`](crate::Kind::Refused) when the manifest is not protected, or not one of winject's; when a hive is
 /// dirty, or something is damaged.
-pub fn plan_removal<D: VolumeRead>(volume: &Volume<D>, guest: &Guest, hives: &Hives) -> Result<Removal> {
-    plan_files(volume, guest, hives)
+pub fn plan_removal<D: VolumeRead>(
+    volume: &Volume<D>,
+    guest: &Guest,
+    hives: &Hives,
+    boot: Option<&BootVolume>,
+) -> Result<Removal> {
+    plan_files(volume, guest, hives, boot)
 }
 
 /// Like [`plan_removal`], on any source of files.
-fn plan_files(files: &dyn GuestFiles, guest: &Guest, hives: &Hives) -> Result<Removal> {
+fn plan_files(
+    files: &dyn GuestFiles,
+    guest: &Guest,
+    hives: &Hives,
+    boot: Option<&BootVolume>,
+) -> Result<Removal> {
     let mut builder = PlanBuilder::new(files, guest, hives)?;
     let mut ledger = Ledger::default();
     let Some(listed) = manifest::read(&builder)? else {
@@ -108,6 +121,7 @@ fn plan_files(files: &dyn GuestFiles, guest: &Guest, hives: &Hives) -> Result<Re
     let stores = drivers::remove_packages(&mut builder, &listed, &packages, &superseded, &mut edits, &mut ledger)?;
     edits.apply(&mut builder)?;
     settings::shorten_device_path(&mut builder, &listed, &mut ledger)?;
+    boot::restore_boot_volume(&mut builder, boot, &listed, &mut ledger)?;
     settings::leave_certificates(&listed, &mut ledger);
     files::remove_own_files(&mut builder, &listed, job_left.as_deref(), &mut ledger)?;
     files::remove_empty_folders(&mut builder, &stores, &mut ledger)?;
