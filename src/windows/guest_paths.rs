@@ -8,24 +8,32 @@ pub const STAGE: &str = "/hyper2kvm/drivers/virtio";
 pub const STAGE_IN_SCRIPT: &str = "%SystemDrive%\\hyper2kvm\\drivers\\virtio";
 /// Batch file that installs the staged packages when a person runs it.
 pub const SETUP: &str = "/hyper2kvm/setup.cmd";
-/// The job of the first boot.
+/// The job of the first boot as a script.
 pub const FIRSTBOOT: &str = "/hyper2kvm/firstboot.cmd";
 /// The marker that the job leaves when it is done.
 pub const DONE: &str = "/hyper2kvm/firstboot.done";
 /// The marker that the job leaves when it gave up.
 pub const FAILED: &str = "/hyper2kvm/firstboot.failed";
-/// The job's counter of attempts.
+/// The job's counter of attempts that ended with a failed required step.
 pub const ATTEMPTS: &str = "/hyper2kvm/firstboot.attempts";
+/// The job's counter of attempts that began.
+pub const BEGUN: &str = "/hyper2kvm/firstboot.begun";
+/// The job's result for programs.
+pub const RESULT: &str = "/hyper2kvm/firstboot.json";
 /// What the job leaves in the folder: its markers, its counter, its working files and the outcome for programs.
-pub const JOB_FILES: [&str; 8] = [
+pub const JOB_FILES: [&str; 12] = [
     DONE,
     FAILED,
     ATTEMPTS,
+    BEGUN,
+    "/hyper2kvm/firstboot.lock",
+    "/hyper2kvm/firstboot.new",
+    "/hyper2kvm/firstboot.steps",
     "/hyper2kvm/firstboot.tried",
     "/hyper2kvm/firstboot.rc",
     "/hyper2kvm/firstboot.out",
     "/hyper2kvm/firstboot.tmp",
-    "/hyper2kvm/firstboot.json",
+    RESULT,
 ];
 /// The list of what a run put into the guest.
 pub const MANIFEST: &str = "/hyper2kvm/manifest.json";

@@ -1,6 +1,7 @@
 //! Plans the first-boot job: its scripts, its markers and the service that starts it.
 
-use super::script::{self, ScriptPackage};
+use super::description::{DEVICES_SECONDS, JobDescription, PACKAGE_SECONDS, PackageStep, Pnputil, Reboot, Step};
+use super::{script, setup};
 use crate::drivers::{Category, Selection};
 use crate::error::{Error, Layer, Result};
 use crate::hive::RegistryData;
@@ -10,32 +11,54 @@ use crate::windows::options::InjectOptions;
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::{FirstbootRecord, Record};
 
-/// The packages that the scripts install.
-fn script_packages(selection: &Selection) -> Vec<ScriptPackage> {
+/// First Windows build whose `pnputil` knows `/add-driver` (10 1607, Server 2016).
+const BUILD_ADD_DRIVER: u32 = 14393;
+/// First Windows build whose `pnputil` knows `/scan-devices` (10 2004).
+const BUILD_SCAN_DEVICES: u32 = 19041;
+/// First Windows build with a `pnputil` (Vista).
+const BUILD_PNPUTIL: u32 = 6000;
+
+/// The form of `pnputil` in a Windows build; `None` for one without.
+const fn pnputil(build: u32) -> Option<Pnputil> {
+    match build {
+        BUILD_ADD_DRIVER.. => Some(Pnputil::AddDriver),
+        BUILD_PNPUTIL.. => Some(Pnputil::Legacy),
+        _ => None,
+    }
+}
+
+/// The job: the packages that are staged, and the steps that other areas have added.
+fn describe(builder: &mut PlanBuilder<'_>, selection: &Selection) -> JobDescription {
+    let mut steps = vec![Step::WaitForDevices { seconds: DEVICES_SECONDS }];
     let with_inf = selection.packages.iter().filter(|p| !p.inf_name.is_empty() && !p.files.is_empty());
-    with_inf
-        .map(|p| ScriptPackage {
-            folder: p.stage_name.clone(),
-            inf: p.inf_name.clone(),
-            required: matches!(p.category, Category::Storage | Category::Network),
+    steps.extend(with_inf.map(|package| {
+        Step::Package(PackageStep {
+            required: matches!(package.category, Category::Storage | Category::Network),
+            seconds: PACKAGE_SECONDS,
+            path: format!("{}\\{}", package.stage_name, package.inf_name),
         })
-        .collect()
+    }));
+    steps.push(Step::OtherPackages { seconds: PACKAGE_SECONDS });
+    if builder.guest.build >= BUILD_SCAN_DEVICES {
+        steps.push(Step::Scan);
+    }
+    steps.extend(builder.take_job_steps());
+    JobDescription::new(pnputil(builder.guest.build), steps, Reboot::Never)
 }
 
 /// Plans the batch files; and the service, unless it is not wanted or has run already.
 ///
 /// # Errors
-/// When the volume or a hive is damaged.
+/// When the volume or a hive is damaged; when the job holds what its form cannot express.
 pub fn install_job(
     builder: &mut PlanBuilder<'_>,
     selection: &Selection,
     options: &InjectOptions,
     record: &mut Record,
 ) -> Result<()> {
-    let packages = script_packages(selection);
-    let build = builder.guest.build;
+    let job = describe(builder, selection);
     builder.set_reason("the scripts that install the packages in the running guest");
-    let setup = script::setup(&packages, build);
+    let setup = setup::print(&job);
     record.setup_script = String::from_utf8_lossy(&setup).into_owned();
     builder.write_file(guest_paths::SETUP, setup, &Access::Protected)?;
     record.firstboot = FirstbootRecord {
@@ -50,10 +73,13 @@ pub fn install_job(
         record.firstboot.skipped = Some("not wanted".to_owned());
         return Ok(());
     }
-    builder.write_file(guest_paths::FIRSTBOOT, script::firstboot(&packages, build), &Access::Protected)?;
+    let text = script::print(&job).map_err(|why| {
+        Error::refused(Layer::Windows, format!("cannot write the first-boot job: {why}")).path(guest_paths::FIRSTBOOT)
+    })?;
+    builder.write_file(guest_paths::FIRSTBOOT, text, &Access::Protected)?;
     if options.rearm {
         builder.set_reason("the first-boot job shall run again");
-        for marker in [guest_paths::DONE, guest_paths::FAILED, guest_paths::ATTEMPTS] {
+        for marker in guest_paths::JOB_FILES {
             builder.remove_file(marker)?;
         }
     } else if remove_foreign_markers(builder)? {
@@ -69,12 +95,12 @@ pub fn install_job(
 fn remove_foreign_markers(builder: &mut PlanBuilder<'_>) -> Result<bool> {
     let mut is_marked = false;
     builder.set_reason("the first-boot job did not leave this marker");
-    for marker in [guest_paths::DONE, guest_paths::FAILED, guest_paths::ATTEMPTS] {
+    for marker in guest_paths::JOB_FILES {
         if !builder.exists(marker)? {
             continue;
         }
         if builder.is_trusted(marker)? {
-            is_marked |= marker != guest_paths::ATTEMPTS;
+            is_marked |= [guest_paths::DONE, guest_paths::FAILED].contains(&marker);
             continue;
         }
         builder.add_warning(format!(

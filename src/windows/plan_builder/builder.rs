@@ -11,6 +11,7 @@ use crate::hive::{Hive, RegistryData};
 use crate::ntfs::security::Protected;
 use crate::plan::{Access, BootPlace, Change, Content, GuestHive, Plan, Step};
 use crate::upcase::Fold;
+use crate::windows::first_boot::description as job;
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 use crate::windows::inspect::installation::{Hives, load_other_hives};
@@ -39,6 +40,8 @@ pub struct PlanBuilder<'a> {
     desired: Vec<Desired>,
     /// Index of a value in `desired`: the last request counts.
     desired_index: HashMap<String, usize>,
+    /// Steps of the first-boot job.
+    pub(super) job_steps: Vec<job::Step>,
 }
 
 impl<'a> PlanBuilder<'a> {
@@ -66,6 +69,7 @@ impl<'a> PlanBuilder<'a> {
             step_index: HashMap::new(),
             desired: Vec::new(),
             desired_index: HashMap::new(),
+            job_steps: Vec::new(),
         })
     }
 

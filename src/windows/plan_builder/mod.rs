@@ -4,6 +4,7 @@
 mod boot;
 mod builder;
 mod desired;
+mod job_steps;
 mod present;
 mod protection;
 

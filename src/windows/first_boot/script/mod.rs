@@ -1,0 +1,82 @@
+//! The job as a script for `cmd.exe`, as far as `cmd.exe` can do it: it ends no process tree but that of `pnputil`, and
+//! leaves the invented records of `DriverDatabase` alone.
+
+mod network;
+mod parts;
+mod steps;
+
+use std::fmt::Write as _;
+
+use super::description::{ATTEMPTS_MAX, BEGUN_MAX, JobDescription, Pnputil, Reboot, Step};
+use super::text::crlf;
+
+/// `firstboot.cmd`: the job that the service starts.
+///
+/// # Errors
+/// Why this job cannot be written as a script: `cmd.exe` reads ASCII only.
+pub fn print(job: &JobDescription) -> Result<Vec<u8>, String> {
+    job.judge()?;
+    let mut out = String::from(parts::HEAD);
+    for at in job.results() {
+        let _ = writeln!(out, "set \"R{at}=skipped\"\nset \"C{at}=0\"\nset \"S{at}=\"\nset \"D{at}=\"");
+    }
+    let _ = writeln!(out, "if %N% GTR {ATTEMPTS_MAX} goto give_up\nif %BEGUN% GTR {BEGUN_MAX} goto give_up");
+    out.push_str(&parts::BEGIN.replace("@ATTEMPTS@", &ATTEMPTS_MAX.to_string()));
+    let _ = writeln!(out, "set \"COMMA={}\"", if job.results().next().is_some() { "," } else { "" });
+    if job.pnputil.is_none() {
+        out.push_str("call :log \"no pnputil in this Windows: DevicePath leads to the drivers\"\n");
+    }
+    steps::add_packages(&mut out, job)?;
+    steps::add_others(&mut out, job)?;
+    let reboot = match job.reboot {
+        Reboot::Never => "",
+        Reboot::IfNeeded => "if \"%STATE%%RESTART%\"==\"done1\" \"%SYS%\\shutdown.exe\" /r /t 30\n",
+    };
+    out.push_str(&parts::TAIL.replace("@ATTEMPTS@", &ATTEMPTS_MAX.to_string()).replace("@REBOOT@", reboot));
+    add_children(&mut out, job)?;
+    steps::add_sweep(&mut out, job)?;
+    out.push_str(&parts::STATUS.replace("@STEPS@", &steps::results(job)?));
+    Ok(crlf(&out))
+}
+
+/// The parts that run in a process of their own.
+fn add_children(out: &mut String, job: &JobDescription) -> Result<(), String> {
+    let (before, after) = match job.pnputil {
+        Some(Pnputil::AddDriver) => ("/add-driver", " /install"),
+        Some(Pnputil::Legacy) => ("-i -a", ""),
+        None => ("", ""),
+    };
+    if job.pnputil.is_some() {
+        let _ = writeln!(
+            out,
+            "\n:do_install\n\"%SYS%\\pnputil.exe\" {before} \"%ITEM%\"{after} >\"%BASE%\\firstboot.out\" 2>&1\ngoto do_end"
+        );
+    }
+    for (at, step) in job.numbered() {
+        if let Step::Run(run) = step {
+            let command = super::text::spell_command(&run.command).ok_or_else(|| unspellable(&run.name))?;
+            let _ = writeln!(out, "\n:do_{at}\n{command} >\"%BASE%\\firstboot.out\" 2>&1\ngoto do_end");
+        }
+    }
+    Ok(())
+}
+
+/// Why a step cannot be part of a batch file.
+fn unspellable(name: &str) -> String {
+    format!("the step {name:?} holds a character that cannot stand in a batch file")
+}
+
+impl JobDescription {
+    /// The steps with their numbers, which name the variables of the script.
+    fn numbered(&self) -> impl Iterator<Item = (usize, &Step)> {
+        self.steps.iter().enumerate().map(|(index, step)| (index + 1, step))
+    }
+
+    /// The numbers of the steps that have a result.
+    fn results(&self) -> impl Iterator<Item = usize> {
+        self.numbered().filter(|(_, step)| step.has_result()).map(|(at, _)| at)
+    }
+}
+
+#[cfg(test)]
+mod tests;
