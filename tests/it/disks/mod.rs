@@ -127,6 +127,33 @@ pub fn bios(folder: &Path) -> Machine {
     Machine { system, boot }
 }
 
+/// The sample guest on one MBR disk, whose boot manager and boot configuration are on the Windows volume; raw.
+pub fn bios_on_one_disk(folder: &Path) -> PathBuf {
+    let system = folder.join("one.raw");
+    std::fs::rename(writable_fixture(folder, Format::Raw), &system).unwrap();
+    let windows = {
+        let image = block::open(&system, &block::OpenOptions::default()).unwrap();
+        read(&*image).unwrap().partition(3).unwrap().clone()
+    };
+    let store = bios_store(&system, windows.start.0);
+    let file = File::options().read(true).write(true).open(&system).unwrap();
+    let size = file.metadata().unwrap().len();
+    file.write_all_at(&[0; 33 * 512], SECTOR).unwrap();
+    file.write_all_at(&[0; 33 * 512], size - 33 * SECTOR).unwrap();
+    let sectors = |bytes: u64| u32::try_from(bytes / SECTOR).unwrap();
+    let mut table = mbr_sector(&[(7, sectors(windows.start.0), sectors(windows.length))]);
+    table[446] = 0x80;
+    file.write_all_at(&with_signature(table, SIGNATURE), 0).unwrap();
+    let disk = guests::Disk { path: system.clone(), offset: windows.start.0, length: windows.length };
+    let mut volume = disk.volume();
+    let options = CreateOptions::default();
+    volume.create_dir_all("/Boot", &options).unwrap();
+    volume.replace_file("/Boot/BCD", &store, &options).unwrap();
+    volume.replace_file("/bootmgr", &[0xEB; 4096], &options).unwrap();
+    volume.flush().unwrap();
+    system
+}
+
 type Make = fn(&Path) -> Machine;
 /// A machine of each firmware.
 const MACHINES: [(&str, Make); 2] = [("UEFI", uefi), ("BIOS", bios)];
