@@ -4,7 +4,9 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::boot_sector::Geometry;
 use super::chain::{FOLDER_BYTES_MAX, Folder, cluster_offset, read_chain};
-use super::entry::{ATTRIBUTE_ARCHIVE, ATTRIBUTE_FOLDER, ENTRY, Found, NAME_END, ShortEntry, find_entry, find_free_entry};
+use super::entry::{
+    ATTRIBUTE_ARCHIVE, ATTRIBUTE_FOLDER, ENTRY, Found, NAME_END, ShortEntry, find_entry, find_free_entry,
+};
 use super::error::damaged;
 use super::new_entry::{date_and_time, new_entry};
 use super::survey::{Survey, survey};

@@ -27,11 +27,12 @@ pub(super) fn new_entry(name: &str, attributes: u8, now: FileTime) -> Result<Sho
         entry.attributes = attributes;
         let is_lower =
             |text: &str| text.bytes().any(|b| b.is_ascii_lowercase()) && !text.bytes().any(|b| b.is_ascii_uppercase());
-        entry.reserved = if is_lower(base) { LOWER_NAME } else { 0 } | if is_lower(extension) { LOWER_EXTENSION } else { 0 };
+        entry.reserved =
+            if is_lower(base) { LOWER_NAME } else { 0 } | if is_lower(extension) { LOWER_EXTENSION } else { 0 };
         (!base.is_empty()).then_some(entry)
     };
-    let mut entry =
-        fits().ok_or_else(|| Error::bug(Layer::Partition, "a new file of a FAT volume needs a long name").path(name))?;
+    let mut entry = fits()
+        .ok_or_else(|| Error::bug(Layer::Partition, "a new file of a FAT volume needs a long name").path(name))?;
     let (date, time) = date_and_time(now);
     entry.create_date = date.into();
     entry.create_time = time.into();
@@ -86,7 +87,9 @@ mod tests {
 
     #[test]
     fn dates_are_those_of_the_calendar() {
-        for (year, month, day) in [(1980, 1, 1), (1999, 12, 31), (2000, 2, 29), (2024, 3, 1), (2100, 3, 1), (2107, 12, 31)] {
+        for (year, month, day) in
+            [(1980, 1, 1), (1999, 12, 31), (2000, 2, 29), (2024, 3, 1), (2100, 3, 1), (2107, 12, 31)]
+        {
             let time = FileTime::from_date(year, month, day).unwrap();
             let expected = (year - 1980) << 9 | u16::from(month) << 5 | u16::from(day);
             assert_eq!(date_and_time(time), (expected, 0), "{year}-{month}-{day}");

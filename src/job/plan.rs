@@ -13,8 +13,8 @@ use super::locate::Installation;
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
 use super::staging::{
-    DriverPlanner, FoundWindows, PlanInputs, Planned, Planner as _, find_drivers_and_windows, in_parallel, open_image, planned_boot_files,
-    report_volume_check,
+    DriverPlanner, FoundWindows, PlanInputs, Planned, Planner as _, find_drivers_and_windows, in_parallel, open_image,
+    planned_boot_files, report_volume_check,
 };
 use super::volume_check::check_volume;
 use crate::block::Stage;

@@ -160,7 +160,18 @@ pub(super) fn stage_plan(
     report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
     let is_marked = request.state.any();
     let name = disk_name(request, &request.image);
-    Ok(Staged { stage, plan, scheme: table.scheme, name, others, installation, applied, boot_files, expectation, is_marked })
+    Ok(Staged {
+        stage,
+        plan,
+        scheme: table.scheme,
+        name,
+        others,
+        installation,
+        applied,
+        boot_files,
+        expectation,
+        is_marked,
+    })
 }
 
 /// Adds the outcome of the check of the whole volume to the report; `None` if the user did without it.

@@ -13,8 +13,8 @@ pub mod verify;
 
 pub(crate) use apply::edit_hive;
 pub use apply::{Applied, apply, apply_edit};
-pub(crate) use change::value_name;
 pub use boot::{BOOT_MANAGER, BootFiles, BootPlace, STORES, apply_boot, boot_files, fallback_loader, read_boot_volume};
+pub(crate) use change::value_name;
 pub use change::{Access, Change, Content, GuestHive, Step};
 pub use document::Plan;
 pub use verify::{

@@ -11,7 +11,8 @@ use crate::hex;
 use crate::plan::BOOT_MANAGER;
 
 /// Why nothing of the boot volume is edited when the disk has none.
-const NO_BOOT_VOLUME: &str = "the disk has neither an EFI system partition nor an active partition with the boot manager";
+const NO_BOOT_VOLUME: &str =
+    "the disk has neither an EFI system partition nor an active partition with the boot manager";
 
 /// Requests the edits of the boot volume, which the disk may not have.
 ///
@@ -27,7 +28,9 @@ pub(super) fn edit_boot_volume(
     let Some(boot) = boot else {
         return match options {
             BootOptions { fallback_loader: FallbackLoader::On, .. } => Err(no_loader(NO_BOOT_VOLUME)),
-            BootOptions { test_signing: TestSigning::On | TestSigning::Off, .. } => Err(no_test_signing(NO_BOOT_VOLUME)),
+            BootOptions { test_signing: TestSigning::On | TestSigning::Off, .. } => {
+                Err(no_test_signing(NO_BOOT_VOLUME))
+            }
             _ => Ok(()),
         };
     };
@@ -46,7 +49,11 @@ fn put_fallback_loader(
 ) -> Result<()> {
     let Some(Fallback { path, exists, boot_manager }) = &boot.fallback else {
         let is_wanted = wanted == FallbackLoader::On;
-        return if is_wanted { Err(no_loader("the disk has no EFI system partition that can be read")) } else { Ok(()) };
+        return if is_wanted {
+            Err(no_loader("the disk has no EFI system partition that can be read"))
+        } else {
+            Ok(())
+        };
     };
     let note = |sha256: &[u8; 32], action| BootFileRecord {
         path: (*path).to_owned(),
@@ -70,7 +77,8 @@ fn put_fallback_loader(
         (Ok(_), Some(Err(reason))) => reason,
         (Ok((size, _)), Some(Ok(false))) => format!("{} has less than {size} bytes free", boot.partition.label()),
         (Ok((size, sha256)), _) => {
-            builder.set_reason("UEFI firmware finds Windows without an entry in its NVRAM, as that of a new machine is");
+            builder
+                .set_reason("UEFI firmware finds Windows without an entry in its NVRAM, as that of a new machine is");
             builder.copy_boot_file(BOOT_MANAGER, path, *size, *sha256);
             record.files.push(note(sha256, Action::Created));
             return Ok(());
@@ -110,11 +118,13 @@ fn edit_flags(
     }
     let Ok(loader) = &boot.loader else { return Ok(()) };
     let graphics = element_key(loader, NO_GRAPHICS);
-    let is_wanted = boot.is_uefi && options.graphics == BootGraphics::Auto && builder.boot_element(&graphics)?.is_some();
+    let is_wanted =
+        boot.is_uefi && options.graphics == BootGraphics::Auto && builder.boot_element(&graphics)?.is_some();
     if let Some(reason) = problem.filter(|_| is_wanted) {
         builder.add_warning(format!("graphicsmodedisabled stays in {}: {reason}", boot.place.store));
     }
-    builder.set_reason("the loader may use the graphics mode: the screen of a virtual machine with UEFI has no text mode");
+    builder
+        .set_reason("the loader may use the graphics mode: the screen of a virtual machine with UEFI has no text mode");
     let wanted = (is_wanted && problem.is_none()).then_some(None);
     edit_flag(builder, loader, NO_GRAPHICS, wanted, earlier, record)?;
     let wanted = match options.test_signing {

@@ -119,9 +119,9 @@ fn look_at(
     let is_boot_partition = partition.number == windows.number;
     let (loader, hive) = match known(read_store(disk, partition, store))? {
         Ok(Ok(hive)) => {
-            let found = hive.unchanged_bytes().map(|bytes| {
-                Reader::open(bytes).and_then(|reader| default_loader(&reader, own, is_boot_partition))
-            });
+            let found = hive
+                .unchanged_bytes()
+                .map(|bytes| Reader::open(bytes).and_then(|reader| default_loader(&reader, own, is_boot_partition)));
             let found = found.unwrap_or_else(|| Ok(Err("it is dirty".to_owned())));
             (known(found)?.and_then(|loader| loader), Some(hive))
         }

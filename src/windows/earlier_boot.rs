@@ -51,7 +51,8 @@ impl EarlierBoot {
         }
         let mut out = Self::default();
         for file in listed.files {
-            let is_loader = [Arch::Amd64, Arch::X86, Arch::Arm64].into_iter().any(|arch| file.path == fallback_loader(arch));
+            let is_loader =
+                [Arch::Amd64, Arch::X86, Arch::Arm64].into_iter().any(|arch| file.path == fallback_loader(arch));
             let sha256 = hex::decode(&file.sha256).and_then(|bytes| bytes.try_into().ok());
             let sha256 = sha256.filter(|_| is_loader).ok_or_else(|| format!("winject writes no file {}", file.path))?;
             out.files.push(EarlierFile { path: file.path, sha256 });

@@ -46,8 +46,8 @@ pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
 pub use options::{InjectOptions, Registration};
 pub use record::{
-    Action, BootElementRecord, BootFileRecord, BootRecord, CriticalDeviceRecord, DevicePathRecord, DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord,
-    Record, RegistryRecord, ServiceRecord,
+    Action, BootElementRecord, BootFileRecord, BootRecord, CriticalDeviceRecord, DevicePathRecord,
+    DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord, Record, RegistryRecord, ServiceRecord,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};

@@ -9,8 +9,9 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::exit::ExitCode;
 use crate::partition::{Partition, Scheme};
-use crate::windows::{BootElementRecord, BootFileRecord, 
-    BootCheck, DevicePathRecord, FileRecord, FirstbootRecord, LeftItem, PackageRecord, RegistryRecord,
+use crate::windows::{
+    BootCheck, BootElementRecord, BootFileRecord, DevicePathRecord, FileRecord, FirstbootRecord, LeftItem,
+    PackageRecord, RegistryRecord,
 };
 
 /// Version of the JSON form, the value of [`Report::schema`].

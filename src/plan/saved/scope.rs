@@ -69,7 +69,8 @@ impl Scope {
                 from == BOOT_MANAGER && [Arch::Amd64, Arch::X86, Arch::Arm64].into_iter().any(is_loader)
             }
             SavedEdit::SetValue { hive: GuestHive::Bcd, key, name, data, before } => {
-                let is_flag = |data: &RegistryData| data.kind == ValueType::BINARY && data.bytes.len() <= FLAG_BYTES_MAX;
+                let is_flag =
+                    |data: &RegistryData| data.kind == ValueType::BINARY && data.bytes.len() <= FLAG_BYTES_MAX;
                 has_value(GuestHive::Bcd, &key.to_ascii_lowercase(), name)
                     && is_flag(data)
                     && before.as_ref().is_none_or(is_flag)

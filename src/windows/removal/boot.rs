@@ -21,7 +21,8 @@ pub(super) fn restore_boot_volume(
     for file in &listed.boot.files {
         let is_there = boot.and_then(|boot| boot.fallback.as_ref()).is_none_or(|fallback| fallback.exists);
         if is_there {
-            let reason = "a copy of the guest's own boot manager: a machine with empty NVRAM starts Windows by it alone";
+            let reason =
+                "a copy of the guest's own boot manager: a machine with empty NVRAM starts Windows by it alone";
             ledger.leave(format!("fallback loader {}", file.path), reason);
         }
     }

@@ -11,8 +11,8 @@ use crate::hive::{Hive, KeyId, RegistryData};
 use crate::plan::GuestHive;
 use crate::plan::saved::{STEPS_MAX, Scope, judge_key, judge_path, judge_value};
 use crate::upcase::Fold;
-use crate::windows::guest_paths::{FIRSTBOOT, MANIFEST, SETUP, STAGE, TOP};
 use crate::windows::earlier_boot::EarlierBoot;
+use crate::windows::guest_paths::{FIRSTBOOT, MANIFEST, SETUP, STAGE, TOP};
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::staging::manifest::{Manifest, SCHEMA};
 

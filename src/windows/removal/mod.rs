@@ -94,12 +94,7 @@ pub fn plan_removal<D: VolumeRead>(
 }
 
 /// Like [`plan_removal`], on any source of files.
-fn plan_files(
-    files: &dyn GuestFiles,
-    guest: &Guest,
-    hives: &Hives,
-    boot: Option<&BootVolume>,
-) -> Result<Removal> {
+fn plan_files(files: &dyn GuestFiles, guest: &Guest, hives: &Hives, boot: Option<&BootVolume>) -> Result<Removal> {
     let mut builder = PlanBuilder::new(files, guest, hives)?;
     let mut ledger = Ledger::default();
     let Some(listed) = manifest::read(&builder)? else {

@@ -23,9 +23,10 @@ impl Dos {
     }
 
     pub fn open(path: &Path) -> Option<Self> {
-        ["mcopy", "mdir", "minfo", "fsck.fat"].into_iter().all(|name| support::program(name).is_some()).then(|| Self {
-            path: path.to_owned(),
-        })
+        ["mcopy", "mdir", "minfo", "fsck.fat"]
+            .into_iter()
+            .all(|name| support::program(name).is_some())
+            .then(|| Self { path: path.to_owned() })
     }
 
     fn tool(&self, name: &str, arguments: &[&str]) -> std::process::Output {
@@ -79,7 +80,8 @@ impl Dos {
 
     /// `fsck.fat -n` finds nothing.
     pub fn assert_clean(&self) {
-        let output = Command::new(support::program("fsck.fat").unwrap()).args(["-n", "-v"]).arg(&self.path).output().unwrap();
+        let output =
+            Command::new(support::program("fsck.fat").unwrap()).args(["-n", "-v"]).arg(&self.path).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{text}");
         for word in ["differ", "wrong", "orphan", "Dirty", "bad", "contains"] {

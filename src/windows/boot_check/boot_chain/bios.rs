@@ -114,9 +114,7 @@ fn check_active_partition(
         Content::Ntfs => {
             let opened = view().and_then(|view| Volume::open(view, &OpenOptions::read_only()));
             if let Some(volume) = readable(opened, links, Gate::Partition, &what)? {
-                let read = |path: &str| {
-                    planned(path).unwrap_or_else(|| GuestFiles::read(&volume, path, BCD_BYTES_MAX))
-                };
+                let read = |path: &str| planned(path).unwrap_or_else(|| GuestFiles::read(&volume, path, BCD_BYTES_MAX));
                 check_boot_manager(&read, &label, links)?;
                 check_boot_store(&read, "/Boot/BCD", &label, &place, files, guest, links)?;
             }

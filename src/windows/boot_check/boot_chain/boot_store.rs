@@ -74,13 +74,7 @@ pub(super) fn check_boot_store(
 }
 
 /// What the flags of the default entry mean for a virtual machine.
-fn check_flags(
-    store: &[u8],
-    id: &str,
-    what: &str,
-    firmware: Firmware,
-    links: &mut ChainFindings,
-) -> Result<()> {
+fn check_flags(store: &[u8], id: &str, what: &str, firmware: Firmware, links: &mut ChainFindings) -> Result<()> {
     let flags = Reader::open(store)
         .and_then(|store| Ok((bcd::has_flag(&store, id, NO_GRAPHICS)?, bcd::has_flag(&store, id, TEST_SIGNING)?)));
     let Some((no_graphics, test_signing)) = readable(flags, links, Gate::Bcd, what)? else { return Ok(()) };

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::error::Result;
-use crate::plan::BootFiles;
 use crate::partition::{Disk, Partition, PartitionId, PartitionTable, read_partition_id};
+use crate::plan::BootFiles;
 
 /// A disk of a virtual machine.
 #[derive(Clone, Copy)]
