@@ -120,5 +120,7 @@ pub mod types {
     pub use super::partition::{Content, Disk, DiskWrite, PartitionKind, Scheme};
     pub use super::plan::{Access, Change, GuestHive, Plan, Step};
     pub use super::units::VolumeOffset;
-    pub use super::windows::{BootCheck, Bus, Code, ControlSet, Controller, Finding, Gate, Guest, Level, Route};
+    pub use super::windows::{
+        BootCheck, Bus, Code, ControlSet, Controller, Finding, Firmware, Gate, Guest, Level, Route,
+    };
 }

@@ -13,6 +13,8 @@ use crate::table::{Line, Tally};
 
 /// At most this part of the states, in per cent, is made by the real program, which takes longer.
 const PROCESS_SHARE: u64 = 40;
+/// States that a row of the real program gets at least, however few there are in all.
+const ROW_MIN: u64 = 8;
 /// After so many mixed states a row ends.
 const MIXED_MAX: u64 = 5;
 
@@ -45,15 +47,20 @@ struct Shares {
 impl Shares {
     fn of(rows: &Rows, states: u64) -> Self {
         let (mut every, mut up_to, mut endless) = (0, 0, 0);
+        // What is left for the rows of which a part will do.
+        let mut least = 0;
         for row in rows.0.iter().flatten() {
             match row.supply() {
                 Supply::Every(supply) => every += supply,
-                Supply::UpTo(supply) => up_to += supply,
+                Supply::UpTo(supply) => {
+                    up_to += supply;
+                    least += supply.min(ROW_MIN);
+                }
                 Supply::Endless => endless += 1,
             }
         }
         let budget = if endless == 0 { states } else { states * PROCESS_SHARE / 100 };
-        let first = every.min(budget);
+        let first = every.min(budget.saturating_sub(least));
         let second = up_to.min(budget - first);
         let endless = (states - first - second).div_ceil(u64::max(endless, 1));
         Self { every: (first, every), up_to: (second, up_to), endless }
@@ -91,6 +98,7 @@ impl Campaign<'_> {
             Supply::UpTo(supply) => (supply, shares.up_to),
         };
         let count = if all <= budget { supply } else { (supply * budget).div_ceil(all) };
+        let count = count.max(supply.min(ROW_MIN));
         let shift = self.seed % supply.div_ceil(count.max(1)).max(1);
         (0..count).map(|index| (index * supply / count + shift) % supply).collect()
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::Locking;
 use super::chain::{Chain, OpenOptions, open_file};
 use super::format::Format;
 use super::formats::extent_map::ChainReferences;
@@ -46,6 +47,11 @@ pub fn open_storage(
     options: &OpenOptions,
 ) -> Result<Box<dyn Image>> {
     new_chain(options).open_storage(storage, path, format)
+}
+
+/// Whether the file at `path` is an OVA; `false` for one that cannot be read.
+pub(crate) fn is_ova(path: &Path) -> bool {
+    open_file(path, Locking::default()).is_ok_and(|file| ova::is_ova(&file))
 }
 
 /// A chain with no file in it yet.

@@ -2,15 +2,20 @@
 
 use std::path::PathBuf;
 
-use super::args::{ImageArgs, NewImageArgs, VolumeCheckArgs, split_disks};
+use super::args::{ImageArgs, NewImageArgs, StateArgs, VolumeCheckArgs, split_disks};
 use super::execute::carry_out;
 use super::request::{no_destination, output_format, refuse_needless_no_undo};
 use super::{Ui, environment, signals};
 use crate::error::{Kind, Result};
 use crate::exit::ExitCode;
-use crate::job::{self, Destination, InjectRequest, SavedPlan, StateOverrides};
+use crate::job::{self, Destination, InjectRequest, SavedPlan};
 
 #[derive(Debug, clap::Args)]
+#[command(
+    mut_arg("allow_dirty", |argument| argument.help("Edit a volume although it is marked dirty, as the plan does")),
+    mut_arg("discard_ntfs_log", |argument| argument.help("Discard an unclean NTFS log, as the plan does")),
+    mut_arg("discard_hibernation", |argument| argument.help("Discard a hibernated session, as the plan does")),
+)]
 #[command(after_help = "\
 Examples:
   winject apply plan.json --drivers virtio-win.iso --in-place
@@ -69,17 +74,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     report: Vec<PathBuf>,
 
-    /// Edit a volume although it is marked dirty, as the plan does
-    #[arg(long)]
-    allow_dirty: bool,
-
-    /// Discard an unclean NTFS log, as the plan does
-    #[arg(long)]
-    discard_ntfs_log: bool,
-
-    /// Discard a hibernated session, as the plan does
-    #[arg(long)]
-    discard_hibernation: bool,
+    #[command(flatten)]
+    state: StateArgs,
 
     #[command(flatten)]
     check: VolumeCheckArgs,
@@ -97,11 +93,7 @@ impl Args {
             disk: self.source.disk.clone(),
             overwrite_output: self.overwrite,
             threads: self.threads,
-            state: StateOverrides {
-                allow_dirty: self.allow_dirty,
-                discard_ntfs_log: self.discard_ntfs_log,
-                discard_hibernation: self.discard_hibernation,
-            },
+            state: self.state.overrides(),
             skip_volume_check: self.check.skip_volume_check,
             keep_undo: !self.no_undo,
             cancel: signals::cancel(),

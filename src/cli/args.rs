@@ -8,6 +8,7 @@ use super::boot_args::BootArgs;
 use crate::block::convert::Compression;
 use crate::block::{Format, OpenOptions, PathPolicy};
 use crate::drivers::SignatureLevel;
+use crate::job::StateOverrides;
 use crate::windows::Registration;
 
 // How the image is read; the same for every command that takes one
@@ -129,6 +130,19 @@ pub struct GuestArgs {
     #[arg(long)]
     pub packages_only: bool,
 
+    #[command(flatten)]
+    pub state: StateArgs,
+
+    #[command(flatten)]
+    pub check: VolumeCheckArgs,
+
+    #[command(flatten)]
+    pub boot: BootArgs,
+}
+
+// Overrides of refusals because of the volume's state
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
+pub struct StateArgs {
     /// Edit a volume although it is marked dirty (Windows wants to check it)
     #[arg(long)]
     pub allow_dirty: bool,
@@ -140,12 +154,40 @@ pub struct GuestArgs {
     /// Discard a hibernated session, and mark the volume so that Windows checks it at the next boot
     #[arg(long)]
     pub discard_hibernation: bool,
+}
 
-    #[command(flatten)]
-    pub check: VolumeCheckArgs,
+impl StateArgs {
+    /// The same for the job.
+    #[must_use]
+    pub fn overrides(self) -> StateOverrides {
+        let Self { allow_dirty, discard_ntfs_log, discard_hibernation } = self;
+        StateOverrides { allow_dirty, discard_ntfs_log, discard_hibernation }
+    }
+}
 
-    #[command(flatten)]
-    pub boot: BootArgs,
+// Where the changed disk goes, for commands that change the image or write an overlay
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub struct DestinationArgs {
+    /// Change the image itself; a journal in its folder makes an interrupted run undoable, and stays as IMAGE.winject-undo
+    /// for winject undo
+    #[arg(long, conflicts_with_all = ["output", "dry_run"])]
+    pub in_place: bool,
+
+    /// Keep no undo record after --in-place, and remove an earlier one if anything is changed
+    #[arg(long)]
+    pub no_undo: bool,
+
+    /// Write the changes to a small new qcow2 file that is backed by the untouched image
+    #[arg(long, value_name = "NEW.qcow2", conflicts_with = "dry_run")]
+    pub output: Option<PathBuf>,
+
+    /// Show what would be changed, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Replace an output file that exists
+    #[arg(long)]
+    pub overwrite: bool,
 }
 
 // The check that precedes the first edit

@@ -70,9 +70,9 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["rearm"], |run, field| set(&mut run.spec.guest.rearm, field.flag()?)),
     Key::new(&["force_virtio_overwrite", "force"], |run, field| set(&mut run.spec.guest.force, field.flag()?)),
     Key::new(&["packages_only"], |run, field| set(&mut run.spec.guest.packages_only, field.flag()?)),
-    Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.allow_dirty, field.flag()?)),
-    Key::new(&["discard_ntfs_log"], |run, field| set(&mut run.spec.guest.discard_ntfs_log, field.flag()?)),
-    Key::new(&["discard_hibernation"], |run, field| set(&mut run.spec.guest.discard_hibernation, field.flag()?)),
+    Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.state.allow_dirty, field.flag()?)),
+    Key::new(&["discard_ntfs_log"], |run, field| set(&mut run.spec.guest.state.discard_ntfs_log, field.flag()?)),
+    Key::new(&["discard_hibernation"], |run, field| set(&mut run.spec.guest.state.discard_hibernation, field.flag()?)),
     Key::new(&["skip_volume_check"], |run, field| set(&mut run.spec.guest.check.skip_volume_check, field.flag()?)),
     Key::new(&["fallback_loader"], |run, field| {
         set(&mut run.spec.guest.boot.fallback_loader, word(field)?.unwrap_or_default())
@@ -392,8 +392,8 @@ mod tests {
         assert_eq!((guest.definitions.definitions, guest.windows.partition), (Some(at("defs.yaml")), Some(3)));
         assert_eq!((guest.report, guest.trust_publisher), (vec![at("r.md"), at("s.json")], vec![at("c.cer")]));
         assert_eq!((guest.registration, guest.signature_policy), (RegistrationArg::Full, SignatureArg::Warn));
-        assert!(guest.rearm && guest.force && guest.packages_only && guest.allow_dirty);
-        assert!(guest.discard_ntfs_log && guest.discard_hibernation && guest.check.skip_volume_check);
+        assert!(guest.rearm && guest.force && guest.packages_only && guest.state.allow_dirty);
+        assert!(guest.state.discard_ntfs_log && guest.state.discard_hibernation && guest.check.skip_volume_check);
         assert_eq!(guest.boot.fallback_loader, FallbackLoaderArg::On);
         assert_eq!(guest.boot.boot_graphics, BootGraphicsArg::Keep);
         assert_eq!(guest.boot.test_signing, Some(TestSigningArg::Off));

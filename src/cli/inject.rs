@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Ui;
-use super::args::{ChosenDiskArgs, GuestArgs, ImageArgs, split_disks};
+use super::args::{ChosenDiskArgs, DestinationArgs, GuestArgs, ImageArgs, split_disks};
 use super::document::RunDocument;
 use super::execute::execute;
 use super::request::InjectSpec;
@@ -30,26 +30,8 @@ pub struct Args {
     #[command(flatten)]
     chosen: ChosenDiskArgs,
 
-    /// Change the image itself; a journal in its folder makes an interrupted run undoable, and stays as IMAGE.winject-undo
-    /// for winject undo
-    #[arg(long, conflicts_with_all = ["output", "dry_run"])]
-    in_place: bool,
-
-    /// Keep no undo record after --in-place, and remove an earlier one if anything is changed
-    #[arg(long)]
-    no_undo: bool,
-
-    /// Write the changes to a small new qcow2 file that is backed by the untouched image
-    #[arg(long, value_name = "NEW.qcow2", conflicts_with = "dry_run")]
-    output: Option<PathBuf>,
-
-    /// Show what would be changed, and write nothing
-    #[arg(long)]
-    dry_run: bool,
-
-    /// Replace an output file that exists
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    destination: DestinationArgs,
 
     /// Use this many worker threads [default: as many as are useful]
     #[arg(long, value_name = "N")]
@@ -64,8 +46,8 @@ pub struct Args {
 
 impl From<Args> for InjectSpec {
     fn from(args: Args) -> Self {
-        let Args { image, chosen, drivers, in_place, no_undo, output, dry_run, overwrite, threads, source, guest } =
-            args;
+        let Args { image, chosen, drivers, destination, threads, source, guest } = args;
+        let DestinationArgs { in_place, no_undo, output, dry_run, overwrite } = destination;
         let (image, other_disks) = split_disks(image);
         Self {
             image,

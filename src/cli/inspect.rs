@@ -30,8 +30,7 @@ pub struct Args {
 /// When a disk cannot be read, or none holds a Windows (after showing what they hold).
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let options = args.source.open_options();
-    let inspections: Vec<Inspection> =
-        args.image.iter().map(|path| job::inspect(path, &options)).collect::<Result<_>>()?;
+    let inspections = job::inspect_disks(&args.image, &options)?;
     match (args.json, inspections.as_slice()) {
         (true, [only]) => ui.json(only)?,
         (true, several) => ui.json(&several)?,
@@ -75,7 +74,10 @@ fn write_page(out: &mut EscapedLines<String>, inspection: &Inspection) -> std::f
         write_windows(out, found)?;
     }
     for fault in &inspection.faults {
-        writeln!(out, "Partition {}: {}", fault.partition, fault.message)?;
+        match fault.partition {
+            0 => writeln!(out, "Not read:  {}", fault.message)?,
+            number => writeln!(out, "Partition {number}: {}", fault.message)?,
+        }
     }
     for warning in &inspection.disk.warnings {
         writeln!(out, "Warning:   {warning}")?;

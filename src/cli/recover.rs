@@ -8,7 +8,7 @@ use crate::block::PathPolicy;
 use crate::block::commit::Recovery;
 use crate::error::Result;
 use crate::exit::ExitCode;
-use crate::job;
+use crate::job::{self, UNDO_GIVEN_UP};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -45,6 +45,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         Recovery::Undone => {
             format!("Recovered: the interrupted undo was finished; {image} holds nothing of the edit.")
         }
+        Recovery::GivenUp => format!("Not undone: {image}: {UNDO_GIVEN_UP}."),
     });
     Ok(ExitCode::Done)
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use super::Ui;
-use super::args::{ChosenDiskArgs, GuestArgs, ImageArgs, PartitionArgs, VolumeCheckArgs, split_disks};
+use super::args::{
+    ChosenDiskArgs, DestinationArgs, GuestArgs, ImageArgs, PartitionArgs, StateArgs, VolumeCheckArgs, split_disks,
+};
 use super::execute::carry_out;
 use super::request::InjectSpec;
 use crate::error::Result;
@@ -11,6 +13,10 @@ use crate::exit::ExitCode;
 use crate::job::{self, RemoveOptions};
 
 #[derive(Debug, clap::Args)]
+#[command(
+    mut_arg("output", |argument| argument.short('o')),
+    mut_arg("dry_run", |argument| argument.help("Show what would be removed and what would be left, and write nothing")),
+)]
 #[command(after_help = "\
 The manifest in the guest says what winject put there. Each item goes only if it is still as winject wrote it and nothing \
 else in the guest uses it; the output lists what is left, with the reasons. A guest without a manifest is left as it is \
@@ -29,26 +35,8 @@ pub struct Args {
     #[command(flatten)]
     chosen: ChosenDiskArgs,
 
-    /// Change the image itself; a journal in its folder makes an interrupted run undoable, and stays as IMAGE.winject-undo
-    /// for winject undo
-    #[arg(long, conflicts_with_all = ["output", "dry_run"])]
-    in_place: bool,
-
-    /// Keep no undo record after --in-place, and remove an earlier one if anything is changed
-    #[arg(long)]
-    no_undo: bool,
-
-    /// Write the changes to a small new qcow2 file that is backed by the untouched image
-    #[arg(short, long, value_name = "NEW.qcow2", conflicts_with = "dry_run")]
-    output: Option<PathBuf>,
-
-    /// Show what would be removed and what would be left, and write nothing
-    #[arg(long)]
-    dry_run: bool,
-
-    /// Replace an output file that exists
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    destination: DestinationArgs,
 
     /// Remove even if the guest then boots from no disk that a host can offer
     #[arg(long)]
@@ -68,17 +56,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     report: Vec<PathBuf>,
 
-    /// Edit a volume although it is marked dirty (Windows wants to check it)
-    #[arg(long)]
-    allow_dirty: bool,
-
-    /// Discard an unclean NTFS log, and mark the volume so that Windows checks it at the next boot
-    #[arg(long)]
-    discard_ntfs_log: bool,
-
-    /// Discard a hibernated session, and mark the volume so that Windows checks it at the next boot
-    #[arg(long)]
-    discard_hibernation: bool,
+    #[command(flatten)]
+    state: StateArgs,
 
     #[command(flatten)]
     check: VolumeCheckArgs,
@@ -86,13 +65,12 @@ pub struct Args {
 
 impl From<Args> for InjectSpec {
     fn from(args: Args) -> Self {
-        let Args { image, chosen, in_place, no_undo, output, dry_run, overwrite, threads, source, .. } = args;
+        let Args { image, chosen, destination, threads, source, .. } = args;
+        let DestinationArgs { in_place, no_undo, output, dry_run, overwrite } = destination;
         let guest = GuestArgs {
             windows: args.windows,
             report: args.report,
-            allow_dirty: args.allow_dirty,
-            discard_ntfs_log: args.discard_ntfs_log,
-            discard_hibernation: args.discard_hibernation,
+            state: args.state,
             check: args.check,
             ..GuestArgs::default()
         };

@@ -8,7 +8,7 @@ use crate::block::Format;
 use crate::drivers::Policy;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host;
-use crate::job::{Destination, InjectRequest, StateOverrides};
+use crate::job::{Destination, InjectRequest};
 use crate::windows::InjectOptions;
 
 /// The largest certificate file that is read, in bytes.
@@ -61,11 +61,7 @@ impl InjectSpec {
             keep_undo: !self.no_undo,
             partition: guest.windows.partition,
             threads: self.threads,
-            state: StateOverrides {
-                allow_dirty: guest.allow_dirty,
-                discard_ntfs_log: guest.discard_ntfs_log,
-                discard_hibernation: guest.discard_hibernation,
-            },
+            state: guest.state.overrides(),
             skip_volume_check: guest.check.skip_volume_check,
             policy: Policy { signature: guest.signature_policy.into() },
             options: self.options()?,

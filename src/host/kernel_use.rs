@@ -1,7 +1,6 @@
 //! What the kernel knows of a file that is going to be written: a device that is mounted or read-only, a loop device
 //! that is attached to the file.
 
-use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -10,15 +9,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::file_id::FileId;
+use super::file_id::{ATTRIBUTE_BYTES_MAX, FileId, backing_file};
 use super::read::read;
 use crate::error::{Error, Layer, Result};
 use crate::escape::shell_argument;
 
 /// Block devices of the machine that are looked at.
 const DEVICES_MAX: usize = 1 << 16;
-/// Largest file of `/sys` that is read, in bytes: a page.
-const ATTRIBUTE_BYTES_MAX: u64 = 1 << 16;
 
 /// Refuses to write to a block device that the kernel holds read-only, where only the first write would fail.
 ///
@@ -72,14 +69,7 @@ pub(super) fn refuse_attached_file(meta: &Metadata, path: &Path) -> Result<()> {
 fn loop_device_of(file: FileId, list: &Path) -> Option<PathBuf> {
     let devices = std::fs::read_dir(list).ok()?.take(DEVICES_MAX).flatten();
     let names = devices.map(|device| device.file_name()).filter(|name| name.as_bytes().starts_with(b"loop"));
-    let mut attached = names.filter(|name| {
-        // The attribute exists only while a file is attached. The name of a file that was removed does not lead to it.
-        let attribute = read(&list.join(name).join("loop/backing_file"), ATTRIBUTE_BYTES_MAX);
-        attribute.is_ok_and(|bytes| {
-            let name = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-            FileId::of(Path::new(OsStr::from_bytes(name))) == Some(file)
-        })
-    });
+    let mut attached = names.filter(|name| backing_file(&list.join(name).join("loop")) == Some(file));
     attached.next().map(|name| Path::new("/dev").join(name))
 }
 

@@ -33,7 +33,7 @@ impl RunFiles {
     /// Adds a file, or a folder, that the run reads; `what` it is, with an article ("the input image").
     pub(crate) fn add_input(&mut self, what: &'static str, path: &Path) {
         let is_folder = path.is_dir();
-        self.inputs.push(Known { what, id: FileId::of(path), real: path.canonicalize().ok(), is_folder });
+        self.inputs.push(Known { what, id: FileId::of_data(path), real: path.canonicalize().ok(), is_folder });
     }
 
     /// Adds a file that the run is going to write.
@@ -48,7 +48,7 @@ impl RunFiles {
                 .path(path.display().to_string())
                 .hint("choose another name"))
         };
-        let id = FileId::of(target.path());
+        let id = FileId::of_data(target.path());
         let output = Known { what, id, real: target.real_path(), is_folder: false };
         if let Some(other) = self.inputs.iter().find(|other| other.is(&output)) {
             return refused(format!("it is the same file as {}", other.what));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::boot_verdict::new_problems;
+use super::choose_disk::all_disks;
 use super::disks::{OpenedDisks, OtherDisk, disk_name, with_boot_disks};
 use super::expectation::Expectation;
 use super::explain::explain;
@@ -68,7 +69,12 @@ pub fn check_apply_outputs(plan: &SavedPlan, request: &InjectRequest, reports: &
     if let Destination::Overlay(out) = &request.destination {
         refuse_raw_overlay(out, || {
             let (plan, out) = (shell_argument(plan.path(), "PLAN.json"), shell_argument(out, "NEW.raw"));
-            format!("write a whole raw image: winject apply {plan} -O raw -o {out}")
+            let options = |option: &str, paths: &mut dyn Iterator<Item = &PathBuf>| -> String {
+                paths.map(|path| format!(" {option} {}", shell_argument(path, "PATH"))).collect()
+            };
+            let disks = options("--image", &mut all_disks(request));
+            let drivers = options("--drivers", &mut request.drivers.iter());
+            format!("write a whole raw image: winject apply {plan}{disks}{drivers} -O raw -o {out}")
         })?;
     }
     let mut request = request.clone();

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::choose_disk::{check_disks, choose_disk};
-use super::disks::{OpenedDisks, OtherDisk, disk_name, with_boot_disks};
+use super::disks::{OpenedDisks, OtherDisk, disk_name, on_disk, with_boot_disks};
 use super::explain::explain;
 use super::locate::{edit_refusal, locate_partition};
 use super::report::Report;
@@ -52,7 +52,8 @@ fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptio
     let request = choose_disk(&request, &Silent, &mut report)?;
     let OpenedDisks { stage, others } = open_unrecovered(&request, &mut report)?;
     let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
-    let partition = locate_partition(&stage, &table, request.partition)?;
+    let found = locate_partition(&stage, &table, request.partition);
+    let partition = found.map_err(|error| on_disk(&request, error))?;
     let volume = Volume::open(PartitionView::new(&stage, &partition)?, &OpenOptions::read_only())?;
     let windows = VmDisk { disk: &stage, table: &table, name: &disk_name(&request, &request.image) };
     let mut answers = with_boot_disks(windows, &partition, &others, |disks| {

@@ -6,9 +6,9 @@ use super::disks::{open_briefly, refuse_one_chain};
 use super::locate::{no_windows, search_folders, search_installations};
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
-use crate::block::Stage;
+use crate::block::{self, Stage};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::escape::shell_argument;
+use crate::escape::{escape, shell_argument};
 use crate::host::is_same_file;
 use crate::partition::{self, PartitionTable};
 
@@ -18,38 +18,69 @@ const DISKS_MAX: usize = 64;
 /// Refuses sets of disks that no machine has, before any of them is opened.
 ///
 /// # Errors
-/// [`Kind::Usage`] when a file is named twice, by whatever name, when there are too many, or when the disk that is to hold
-/// Windows is not one of them.
+/// [`Kind::Usage`] when a file is named twice, by whatever name, when there are too many, when the disk that is to hold
+/// Windows is not one of them, or when one choice of a disk would count for several OVAs.
 pub(super) fn check_disks(request: &InjectRequest) -> Result<()> {
-    let disks: Vec<&PathBuf> = all(request).collect();
-    let refused = |what: String, path: &Path, hint: &str| {
-        Err(Error::new(Kind::Usage, Layer::Job, what).path(path.display().to_string()).hint(hint))
-    };
-    if disks.len() > DISKS_MAX {
-        let what = format!("cannot use {} disks: a machine may have {DISKS_MAX}", disks.len());
-        return refused(
-            what,
-            &request.image,
-            "name the disk with Windows and those with boot files; data disks need not be",
-        );
-    }
-    for (index, path) in disks.iter().enumerate() {
-        if let Some(other) = disks.iter().take(index).find(|other| is_same_file(other, path)) {
-            let what = format!("cannot use a disk twice: it is the same file as {}", other.display());
-            return refused(what, path, "name each disk of the machine once");
-        }
-    }
+    let disks: Vec<&Path> = all_disks(request).map(PathBuf::as_path).collect();
+    check_set(&disks, request.disk.as_deref())?;
     match &request.windows_disk {
-        Some(chosen) if !disks.iter().any(|path| is_same_file(path, chosen)) => refused(
+        Some(chosen) if !disks.iter().any(|path| is_same_file(path, chosen)) => Err(refused(
             "the disk with Windows is not one of the given disks".to_owned(),
             chosen,
-            "name it among the disks, too",
-        ),
+            "name it among the disks, too".to_owned(),
+        )),
         _ => Ok(()),
     }
 }
 
-fn all(request: &InjectRequest) -> impl Iterator<Item = &PathBuf> {
+/// The same for disks that are only looked at. `disk` is the choice of a disk of an OVA.
+///
+/// # Errors
+/// Those of [`check_disks`].
+pub(super) fn check_set(disks: &[&Path], disk: Option<&str>) -> Result<()> {
+    let Some(first) = disks.first() else { return Ok(()) };
+    if disks.len() > DISKS_MAX {
+        let what = format!("cannot use {} disks: a machine may have {DISKS_MAX}", disks.len());
+        let hint = "name the disk with Windows and those with boot files; data disks need not be".to_owned();
+        return Err(refused(what, first, hint));
+    }
+    for (index, path) in disks.iter().enumerate() {
+        if let Some(other) = disks.iter().take(index).find(|other| is_same_file(other, path)) {
+            let what = format!("cannot use a disk twice: it is the same file as {}", other.display());
+            let hint = if block::is_ova(path) {
+                format!("of an OVA with several disks, unpack them and name each: {}", unpack_command(path))
+            } else {
+                "name each disk of the machine once".to_owned()
+            };
+            return Err(refused(what, path, hint));
+        }
+    }
+    let Some(name) = disk.filter(|_| disks.len() > 1) else { return Ok(()) };
+    let ovas: Vec<&&Path> = disks.iter().filter(|path| block::is_ova(path)).collect();
+    match ovas.as_slice() {
+        [first, .., last] => {
+            let what = format!("cannot use the disk {} of several OVAs: --disk counts for each of them", escape(name));
+            let hint = format!(
+                "unpack them, and name the disks instead: {} && {}",
+                unpack_command(first),
+                unpack_command(last)
+            );
+            Err(refused(what, last, hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refused(what: String, path: &Path, hint: String) -> Error {
+    Error::new(Kind::Usage, Layer::Job, what).path(path.display().to_string()).hint(hint)
+}
+
+fn unpack_command(ova: &Path) -> String {
+    format!("tar -xf {}", shell_argument(ova, "OVA"))
+}
+
+/// All disks of a request, in its order.
+pub(super) fn all_disks(request: &InjectRequest) -> impl Iterator<Item = &PathBuf> {
     std::iter::once(&request.image).chain(&request.other_disks)
 }
 
@@ -66,7 +97,7 @@ pub(super) fn choose_disk(
     if request.other_disks.is_empty() {
         return Ok(request.clone());
     }
-    let disks: Vec<&PathBuf> = all(request).collect();
+    let disks: Vec<&PathBuf> = all_disks(request).collect();
     let index = match &request.windows_disk {
         Some(chosen) => disks.iter().position(|path| is_same_file(path, chosen)),
         None => Some(search(request, &disks, observer, report)?),
@@ -79,7 +110,7 @@ pub(super) fn choose_disk(
 
 /// The same request with this one of its disks as the image.
 fn with_windows_on(request: &InjectRequest, index: usize) -> InjectRequest {
-    let mut others: Vec<PathBuf> = all(request).cloned().collect();
+    let mut others: Vec<PathBuf> = all_disks(request).cloned().collect();
     let image = if index < others.len() { others.remove(index) } else { request.image.clone() };
     others.sort_by(|a, b| (a.file_name(), a).cmp(&(b.file_name(), b)));
     InjectRequest { image, other_disks: others, windows_disk: None, ..request.clone() }

@@ -34,6 +34,8 @@ pub(super) struct OtherDisk {
     /// Nothing is written to it; it records what is read.
     pub(super) stage: Stage,
     pub(super) table: PartitionTable,
+    /// Why its partition table cannot be read, if it has a damaged one: `table` has no partitions then.
+    fault: Option<String>,
 }
 
 impl OtherDisk {
@@ -45,8 +47,9 @@ impl OtherDisk {
         let mut stage = open_briefly(request, path)?;
         stage.record_reads();
         let name = disk_name(request, path);
-        let table = read_table(&stage, &name, report).map_err(|error| error.path(path.display().to_string()))?;
-        Ok(Self { path: path.to_owned(), name, stage, table })
+        let read = read_table(&stage, &name, report);
+        let (table, fault) = read.map_err(|error| error.path(path.display().to_string()))?;
+        Ok(Self { path: path.to_owned(), name, stage, table, fault })
     }
 
     /// The facts by which a saved plan recognises it.
@@ -125,19 +128,26 @@ pub(super) fn open_others(request: &InjectRequest, windows: &Stage, report: &mut
     Ok(others)
 }
 
-/// The partition table of a disk on which there need not be anything: a disk without one, or with a damaged one, has no
-/// partitions to look at.
-fn read_table(stage: &Stage, name: &str, report: &mut Report) -> Result<PartitionTable> {
+/// The partition table of a disk on which there need not be anything: a disk without one has no partitions to look at. One
+/// with a damaged table has none that can be read, for the reason that is returned, too.
+fn read_table(stage: &Stage, name: &str, report: &mut Report) -> Result<(PartitionTable, Option<String>)> {
     let error = match partition::read(stage) {
-        Ok(table) => return Ok(table),
+        Ok(table) => return Ok((table, None)),
         Err(error) => error,
     };
-    match error.kind() {
-        Kind::Unsupported => report.virtio.notes.push(format!("{name} has no partitions: {error}")),
-        Kind::Damaged => report.virtio.warnings.push(format!("the partitions of {name} were not looked at: {error}")),
+    let fault = match error.kind() {
+        Kind::Unsupported => {
+            report.virtio.notes.push(format!("{name} has no partitions: {error}"));
+            None
+        }
+        Kind::Damaged => {
+            report.virtio.warnings.push(format!("the partitions of {name} were not looked at: {error}"));
+            Some(error.to_string())
+        }
         _ => return Err(error),
-    }
-    Ok(PartitionTable { scheme: Scheme::Bare, sector: 512, partitions: Vec::new(), warnings: Vec::new() })
+    };
+    let table = PartitionTable { scheme: Scheme::Bare, sector: 512, partitions: Vec::new(), warnings: Vec::new() };
+    Ok((table, fault))
 }
 
 /// Refuses two disks of which one is a file of the other: its backing file or its data file, or the other way round.
@@ -157,15 +167,33 @@ pub(super) fn refuse_one_chain(one: (&Path, &dyn Image), other: (&Path, &dyn Ima
         .hint("name each disk of the machine once, by the file that the machine uses"))
 }
 
-/// What findings call a disk: the name of its file, with its folder if another disk has the same.
+/// What findings call a disk: the name of its file, with as many of its folders as other disks with the same name need.
 pub(super) fn disk_name(request: &InjectRequest, path: &Path) -> String {
-    let name = path.file_name().unwrap_or(path.as_os_str());
     let all = std::iter::once(&request.image).chain(&request.other_disks);
-    if all.filter(|other| other.file_name() == Some(name)).count() < 2 {
-        return name.display().to_string();
+    let others: Vec<&PathBuf> = all.filter(|other| *other != path).collect();
+    let mut name = PathBuf::new();
+    for part in path.components().rev() {
+        name = Path::new(&part).join(&name).components().collect();
+        if !others.iter().any(|other| other.ends_with(&name)) {
+            return name.display().to_string();
+        }
     }
-    let folder = path.parent().and_then(Path::file_name).map_or_else(|| OsStr::new(".").display(), OsStr::display);
-    format!("{folder}/{}", name.display())
+    let folder = if path.is_absolute() { "" } else { "./" };
+    format!("{folder}{}", path.display())
+}
+
+/// Adds to an error of a partition or volume on which of several disks it is.
+pub(super) fn on_disk(request: &InjectRequest, error: Error) -> Error {
+    if request.other_disks.is_empty() {
+        return error;
+    }
+    let error = error.within(request.image.display());
+    if error.kind() != Kind::NotWindows || request.partition.is_some() {
+        return error;
+    }
+    // Not the hint of a disk that is the only one.
+    Error::new(Kind::NotWindows, Layer::Job, error.to_string())
+        .hint("name the disk that Windows is installed on: --windows-disk DISK; for convert, as the first of its disks")
 }
 
 /// The disks for the boot check. `windows` is the disk with Windows, in whatever state.
@@ -175,6 +203,32 @@ pub(super) fn with_boot_disks<T>(
     others: &[OtherDisk],
     check: impl FnOnce(&BootDisks<'_>) -> T,
 ) -> T {
+    let unread = others.iter().filter_map(|other| Some(format!("{} ({})", other.name, other.fault.as_ref()?)));
+    let unread: Vec<String> = unread.collect();
     let others: Vec<VmDisk<'_>> = others.iter().map(OtherDisk::as_vm_disk).collect();
-    check(&BootDisks { windows, partition, others: &others, planned: None })
+    check(&BootDisks { windows, partition, others: &others, unread: &unread, planned: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::FileTime;
+    use crate::job::request::Destination;
+
+    #[test]
+    fn disks_have_different_names_wherever_they_lie() {
+        let names = |paths: &[&str]| -> Vec<String> {
+            let mut paths = paths.iter().map(PathBuf::from);
+            let image = paths.next().unwrap();
+            let mut request = InjectRequest::new(image, Vec::new(), Destination::DryRun, FileTime(0));
+            request.other_disks = paths.collect();
+            let all = std::iter::once(&request.image).chain(&request.other_disks);
+            all.map(|path| disk_name(&request, path)).collect()
+        };
+        assert_eq!(names(&["/vm/a.raw", "/vm/b.raw"]), ["a.raw", "b.raw"]);
+        assert_eq!(names(&["/vm/1/d.raw", "/vm/2/d.raw", "/vm/e.raw"]), ["1/d.raw", "2/d.raw", "e.raw"]);
+        assert_eq!(names(&["/vm/1/x/d.raw", "/vm/2/x/d.raw"]), ["1/x/d.raw", "2/x/d.raw"]);
+        assert_eq!(names(&["d.raw", "x/d.raw"]), ["./d.raw", "x/d.raw"]);
+        assert_eq!(names(&["/d.raw", "/x/d.raw"]), ["/d.raw", "x/d.raw"]);
+    }
 }

@@ -1,14 +1,15 @@
 //! Inspects a disk: its partitions, Windows installations and their state.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::choose_disk::check_set;
 use super::explain::explain;
 use super::locate::{edit_refusal, locate, search_installations};
 use crate::block::{self, Image};
-use crate::error::Result;
-use crate::partition::{self, PartitionTable};
+use crate::error::{Kind, Result};
+use crate::partition::{self, PartitionTable, Scheme};
 use crate::windows::Guest;
 
 /// What [`inspect`] found on a disk.
@@ -46,7 +47,7 @@ pub struct Found {
 /// Why a volume cannot be read or edited.
 #[derive(Debug, Clone, Serialize)]
 pub struct Fault {
-    /// Number of the partition, as Linux counts; 0 for a volume without a partition table.
+    /// Number of the partition, as Linux counts; 0 for a volume without a partition table, and for the table itself.
     pub partition: u32,
     /// The error as text, with its place.
     pub message: String,
@@ -81,10 +82,43 @@ pub fn inspect(path: &Path, options: &block::OpenOptions) -> Result<Inspection> 
     inspect_image(path, options).map_err(explain)
 }
 
+/// Like [`inspect`], for the disks of one machine. That one of several has no partitions, or a damaged partition table, is a
+/// fault in the answer, with partition 0.
+///
+/// # Errors
+/// When a disk cannot be opened or read; [`Kind::Usage`](crate::Kind::Usage) when one is named twice.
+pub fn inspect_disks(paths: &[PathBuf], options: &block::OpenOptions) -> Result<Vec<Inspection>> {
+    let disks: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+    let inspect = || -> Result<Vec<Inspection>> {
+        check_set(&disks, options.disk.as_deref())?;
+        disks
+            .iter()
+            .map(|path| if disks.len() > 1 { inspect_one_of(path, options) } else { inspect_image(path, options) })
+            .collect()
+    };
+    inspect().map_err(explain)
+}
+
+fn inspect_one_of(path: &Path, options: &block::OpenOptions) -> Result<Inspection> {
+    let image = block::open(path, options)?;
+    match partition::read(&*image) {
+        Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::Damaged) => {
+            let fault = Fault::new(0, &error);
+            let table =
+                PartitionTable { scheme: Scheme::Bare, sector: 512, partitions: Vec::new(), warnings: Vec::new() };
+            Ok(Inspection { faults: vec![fault], ..inspect_table(path, &*image, table) })
+        }
+        table => Ok(inspect_table(path, &*image, table.map_err(|error| error.path(path.display().to_string()))?)),
+    }
+}
+
 fn inspect_image(path: &Path, options: &block::OpenOptions) -> Result<Inspection> {
     let image = block::open(path, options)?;
-    let disk: &dyn Image = &*image;
-    let mut table = partition::read(disk).map_err(|error| error.path(path.display().to_string()))?;
+    let table = partition::read(&*image).map_err(|error| error.path(path.display().to_string()))?;
+    Ok(inspect_table(path, &*image, table))
+}
+
+fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable) -> Inspection {
     table.warnings.extend(block::use_notes(disk));
     let installations = search_installations(&disk, &table);
     let found = installations.found.into_iter().map(|installation| Found {
@@ -93,15 +127,15 @@ fn inspect_image(path: &Path, options: &block::OpenOptions) -> Result<Inspection
             .map(|error| Fault::new(installation.partition.number, &error)),
         guest: installation.guest,
     });
-    Ok(Inspection {
+    Inspection {
         image: path.display().to_string(),
-        format: image.format().to_string(),
+        format: disk.format().to_string(),
         size: Image::len(disk),
         windows: found.collect(),
         faults: installations.faults.iter().map(|(partition, error)| Fault::new(partition.number, error)).collect(),
         disk: table,
-        bytes_read: image.bytes_read(),
-    })
+        bytes_read: disk.bytes_read(),
+    }
 }
 
 /// Inspects the only Windows in an image, or the one in the partition of this number. Writes nothing.

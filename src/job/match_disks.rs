@@ -89,9 +89,9 @@ fn ambiguous(plan: &SavedPlan, disks: &[(usize, &PathBuf)]) -> Error {
     let names: Vec<String> = disks.iter().map(|(_, path)| path.display().to_string()).collect();
     let what = format!("cannot tell which disk the plan is for: {} hold the same", names.join(" and "));
     let name = plan.document().image.as_deref().unwrap_or("the name in the plan");
-    Error::refused(Layer::Job, what)
-        .path(plan.path().display().to_string())
-        .hint(format!("give the disk that Windows starts from the name that the plan has for it, {name}"))
+    Error::refused(Layer::Job, what).path(plan.path().display().to_string()).hint(format!(
+        "give the disk that Windows starts from the name that the plan has for it, {name}, and no other disk that name"
+    ))
 }
 
 fn wrong_count(plan: &SavedPlan, request: &InjectRequest) -> Error {

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::choose_disk::check_disks;
+use super::choose_disk::{all_disks, check_disks};
 use super::folder::require_folder;
 use super::report;
 use super::request::{Destination, InjectRequest};
 use crate::block::Format;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host::{REPORT, RunFiles, Target};
+use crate::escape::shell_argument;
+use crate::host::{REPORT, RunFiles, Target, is_same_file};
 
 /// What the output image is called in messages.
 const OUTPUT: &str = "the output";
@@ -60,17 +61,9 @@ fn check_files(request: &InjectRequest, reports: &[PathBuf]) -> Result<RunFiles>
         target.refuse_stream()?;
         target.refuse_existing(request.overwrite_output)?;
     }
-    if let Destination::Overlay(out) = &request.destination {
-        let drivers = request.drivers.first().map_or(Path::new("DRIVERS"), PathBuf::as_path);
-        refuse_raw_overlay(out, || {
-            format!(
-                "name it {}; or write a whole raw image: winject convert {} {} -O raw --inject {}",
-                out.with_extension("qcow2").display(),
-                request.image.display(),
-                out.display(),
-                drivers.display()
-            )
-        })?;
+    // The command that the hint names begins with the disk that holds Windows.
+    if request.other_disks.is_empty() || request.windows_disk.is_some() {
+        refuse_raw_injection(request)?;
     }
     for path in reports {
         for (path, target) in report::targets(path)? {
@@ -79,6 +72,29 @@ fn check_files(request: &InjectRequest, reports: &[PathBuf]) -> Result<RunFiles>
         }
     }
     Ok(files)
+}
+
+/// Refuses the overlay of an injection, if its name says that it is a raw image. Which disk holds Windows must be known.
+///
+/// # Errors
+/// [`Kind::Usage`].
+pub(super) fn refuse_raw_injection(request: &InjectRequest) -> Result<()> {
+    let Destination::Overlay(out) = &request.destination else { return Ok(()) };
+    let options = |option: &str, paths: &mut dyn Iterator<Item = &PathBuf>| -> String {
+        paths.map(|path| format!(" {option} {}", shell_argument(path, "PATH"))).collect()
+    };
+    refuse_raw_overlay(out, || {
+        let windows = request.windows_disk.as_ref().unwrap_or(&request.image);
+        let is_other = |path: &&PathBuf| !is_same_file(path, windows);
+        let others = options("--other-disk", &mut all_disks(request).filter(is_other));
+        let (qcow2, windows) = (out.with_extension("qcow2"), shell_argument(windows, "IMAGE"));
+        format!(
+            "name it {}; or write a whole raw image: winject convert {windows} {} -O raw{}{others}",
+            shell_argument(&qcow2, "NEW.qcow2"),
+            shell_argument(out, "NEW.raw"),
+            options("--inject", &mut request.drivers.iter()),
+        )
+    })
 }
 
 /// Refuses an overlay whose name says that it is a raw image.

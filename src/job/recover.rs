@@ -43,6 +43,7 @@ pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel) -> Result<Rec
             Recovery::Restored => Reached::RolledBack,
             Recovery::Completed => Reached::CommitPoint,
             Recovery::Undone => Reached::Undone,
+            Recovery::GivenUp => Reached::Recovery,
         });
         if matches!(result, Ok(Recovery::Nothing)) && file.has_other_names() {
             return Err(several_names(image, "the journal of an interrupted run may lie next to another one"));
@@ -51,6 +52,10 @@ pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel) -> Result<Rec
     };
     recover().map_err(explain)
 }
+
+/// What it means that an interrupted undo was given up, as a clause.
+pub(crate) const UNDO_GIVEN_UP: &str = "an interrupted undo was given up, because another program has written to the image since: the image holds the edit, and \
+     what that program wrote";
 
 /// Recovers `image` before a job, if the job may write to it. Other jobs leave it as it is, and opening the image refuses
 /// it.

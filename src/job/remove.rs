@@ -1,8 +1,8 @@
 //! Takes out of a guest what winject put into it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::choose_disk::choose_disk;
+use super::choose_disk::{all_disks, choose_disk};
 use super::disks::{OpenedDisks, disk_name, with_boot_disks};
 use super::expectation::{BootsNow, Expectation};
 use super::explain::explain;
@@ -66,6 +66,7 @@ pub fn remove_into(
     observer: &dyn Observer,
     report: &mut Report,
 ) -> Result<()> {
+    report.run.is_removal = true;
     let run = |report: &mut Report| {
         check_remove_outputs(request, &[])?;
         let request = &choose_disk(request, observer, report)?;
@@ -85,15 +86,12 @@ pub fn remove_into(
 pub fn check_remove_outputs(request: &InjectRequest, reports: &[PathBuf]) -> Result<()> {
     if let Destination::Overlay(out) = &request.destination {
         refuse_raw_overlay(out, || {
-            let (image, out) = (shell_argument(&request.image, "IMAGE"), shell_argument(&qcow2(out), "NEW.qcow2"));
-            format!("name it .qcow2: winject remove {image} --output {out}")
+            let disks: Vec<String> = all_disks(request).map(|path| shell_argument(path, "IMAGE")).collect();
+            let out = shell_argument(&out.with_extension("qcow2"), "NEW.qcow2");
+            format!("name it .qcow2: winject remove {} --output {out}", disks.join(" "))
         })?;
     }
     check_outputs(request, reports)
-}
-
-fn qcow2(out: &Path) -> PathBuf {
-    out.with_extension("qcow2")
 }
 
 /// The removal of what winject put into a guest.

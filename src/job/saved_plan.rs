@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Layer, Result};
-use crate::escape::shell_argument;
+use crate::escape::{escape, shell_argument};
 use crate::host;
 use crate::plan::saved::{PLAN_BYTES_MAX, PlanDocument, Sha256Sum};
 
@@ -59,10 +59,25 @@ impl SavedPlan {
     /// [`Kind::Usage`] when there is no such file.
     pub fn disks_in_its_folder(&self) -> Result<Vec<PathBuf>> {
         let others = self.document.others.iter().map(|other| &other.name);
-        std::iter::once(&self.document.image)
-            .chain(others)
-            .map(|name| self.find_in_its_folder(name.as_deref()))
-            .collect()
+        let names: Vec<&Option<String>> = std::iter::once(&self.document.image).chain(others).collect();
+        for (index, name) in names.iter().enumerate() {
+            if let Some(name) = name
+                && names.iter().take(index).any(|other| other.as_ref() == Some(name))
+            {
+                let what =
+                    format!("cannot find the plan's disks in the folder of the plan: two are called {}", escape(name));
+                return Err(self.unnamed_disks(what, "name all of them"));
+            }
+        }
+        names.into_iter().map(|name| self.find_in_its_folder(name.as_deref())).collect()
+    }
+
+    fn unnamed_disks(&self, what: String, advice: &str) -> Error {
+        let images = " --image IMAGE".repeat(1 + self.document.others.len());
+        let plan = shell_argument(&self.path, "PLAN.json");
+        Error::new(Kind::Usage, Layer::Job, what)
+            .path(self.path.display().to_string())
+            .hint(format!("{advice}: winject apply {plan}{images}"))
     }
 
     fn find_in_its_folder(&self, name: Option<&str>) -> Result<PathBuf> {
@@ -75,11 +90,7 @@ impl SavedPlan {
                 Some(name) => format!("cannot find the plan's image {} in the folder of the plan", name.display()),
                 None => "the plan does not name its image".to_owned(),
             };
-            let images = " --image IMAGE".repeat(1 + self.document.others.len());
-            let plan = shell_argument(&self.path, "PLAN.json");
-            Error::new(Kind::Usage, Layer::Job, what)
-                .path(self.path.display().to_string())
-                .hint(format!("name the image: winject apply {plan}{images}"))
+            self.unnamed_disks(what, "name the image")
         })
     }
 

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::disks::{OpenedDisks, OtherDisk, disk_name, open_disk, open_others};
+use super::disks::{OpenedDisks, OtherDisk, disk_name, on_disk, open_disk, open_others};
 use super::expectation::Expectation;
 use super::locate::{Installation, locate};
-use super::recover::recover_first;
+use super::recover::{UNDO_GIVEN_UP, recover_first};
 use super::report::{self, Report};
 use super::request::{Destination, InjectRequest, Observer};
 use super::volume_check::{SKIPPED, check_volume};
@@ -301,6 +301,9 @@ pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, repor
     let recovery = recover_first(&request.image, &request.path_policy, &request.destination, &request.cancel)?;
     report.run.recovered = matches!(recovery, Recovery::Restored | Recovery::Undone);
     report.run.completed = recovery == Recovery::Completed;
+    if recovery == Recovery::GivenUp {
+        report.virtio.warnings.push(UNDO_GIVEN_UP.to_owned());
+    }
     open_unrecovered(request, report)
 }
 
@@ -337,8 +340,7 @@ fn new_image_command(request: &InjectRequest, report: &Report) -> String {
             let (others, drivers) = (options("--image", others), options("--drivers", &request.drivers));
             format!("winject apply {plan} --image {image}{others}{drivers} -o NEW.qcow2")
         }
-        // What needs no drivers is a removal.
-        None if request.drivers.is_empty() => {
+        None if report.run.is_removal => {
             let others: String = others.iter().map(|path| format!(" {}", argument(path))).collect();
             format!("winject convert {image} NEW.qcow2 && winject remove NEW.qcow2{others} --in-place")
         }
@@ -358,7 +360,8 @@ pub(super) fn find_windows(
     observer.step("Looking for Windows");
     let OpenedDisks { stage, others } = disks;
     let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
-    let (installation, hives) = locate(&stage, &table, request.partition)?;
+    let found = locate(&stage, &table, request.partition);
+    let (installation, hives) = found.map_err(|error| on_disk(request, error))?;
     FoundWindows::with_boot_volume(request, OpenedDisks { stage, others }, table, installation, hives)
 }
 

@@ -37,8 +37,8 @@ mod saved_steps;
 mod staging;
 
 pub use boot_check::{
-    BootCheck, BootDisks, Bus, CheckOptions, Code, Controller, Finding, Gate, KnownGuest, Level, Route, VmDisk,
-    boot_check, boot_checks, boot_checks_of, boot_checks_of_plan,
+    BootCheck, BootDisks, Bus, CheckOptions, Code, Controller, Finding, Firmware, Gate, KnownGuest, Level, Route,
+    VmDisk, boot_check, boot_checks, boot_checks_of, boot_checks_of_plan,
 };
 pub use boot_options::{BootGraphics, BootOptions, FallbackLoader, TestSigning};
 pub use boot_volume::{BootVolume, Fallback, find_boot_volume};

@@ -27,6 +27,7 @@ mod cli;
 mod convert;
 mod disks;
 mod drivers;
+mod first_boot;
 mod formats;
 mod hive;
 mod house;
@@ -43,4 +44,4 @@ fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in apply, block, boot_volume, cli, convert, disks, drivers, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, remove, windows;];
+tests![in apply, block, boot_volume, cli, convert, disks, drivers, first_boot, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, remove, windows;];

@@ -22,6 +22,21 @@ pub(super) fn sync_header(image: &Arc<dyn Storage>) -> Result<()> {
     image.flush().map_err(io)
 }
 
+/// Whether the image uses the L1 table of the old header, whatever else of its header has changed: QEMU rewrites the header
+/// of an image that it repairs.
+pub(super) fn has_old_tables(journal: &Journal, image: &Arc<dyn Storage>) -> Result<bool> {
+    let mut old = None;
+    journal.for_each(|record| {
+        if (record.file, record.offset) == (0, 0) {
+            old = record.old.as_deref().and_then(qcow2::l1_table_offset);
+        }
+        Ok(())
+    })?;
+    let mut sector = [0; SECTOR];
+    image.read_exact_at(0, &mut sector).map_err(io)?;
+    Ok(old.is_some() && old == qcow2::l1_table_offset(&sector))
+}
+
 /// Cuts off what the interrupted run added after the old end, unless something refers to it: a guest may have run in
 /// the meantime, whose new clusters are there.
 pub(super) fn cut_unused_end(image: &Arc<dyn Storage>, old_length: u64, path: &Path) -> Result<()> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::compare::{Examined, State, differences, examine, first_changed_witness};
 use super::data_file::foreign_data_file;
-use super::restore::{self, cut_unused_end, lost_reference, put_back, sync_header};
+use super::restore::{self, cut_unused_end, has_old_tables, lost_reference, put_back, sync_header};
 use super::settle::settle;
 use crate::block::journal::{self, Entry, Journal, RecoveryState, journal_of_real_path, record_of_real_path};
 use crate::block::{FileIdentity, HostFiles, Locking, PathPolicy, Storage, StorageExt, qcow2};
@@ -22,6 +22,8 @@ pub(super) enum Outcome {
     Completed,
     /// It holds the old content again, and that is what the run was for.
     Undone,
+    /// It holds the new content, and what something else wrote to it since: the undo of the run was given up.
+    GivenUp,
 }
 
 /// What [`super::recover`] found and did.
@@ -36,6 +38,9 @@ pub enum Recovery {
     Completed,
     /// An interrupted undo was finished: the image holds what it held before the run that was undone.
     Undone,
+    /// An interrupted undo was given up, because something else has written to the image since: the image holds the edit
+    /// still, and what was written since.
+    GivenUp,
 }
 
 /// [`super::recover`] on any host.
@@ -128,10 +133,11 @@ fn recover_pending(
                 Recovery::Completed
             }
             Outcome::Undone => Recovery::Undone,
+            Outcome::GivenUp => Recovery::GivenUp,
         };
     }
     match recovery {
-        Recovery::Completed => settle(host, journal_file, record, is_kept, owner)
+        Recovery::Completed | Recovery::GivenUp => settle(host, journal_file, record, is_kept, owner)
             .map(drop)
             .map_err(|error| error.hint(journal::retry_hint(path, None)))?,
         Recovery::Undone if host.exists(record) => {
@@ -260,8 +266,9 @@ fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Cal
     }
     match examined.state {
         State::Changed(_) | State::Switched if journal.purpose.is_switch => {
+            let is_completed = examined.state == State::Switched && !holds_old(journal, files)?;
             keep_image(files, path)?;
-            Ok(if examined.state == State::Switched { Outcome::Completed } else { Outcome::Restored })
+            Ok(if is_completed { Outcome::Completed } else { Outcome::Restored })
         }
         State::Changed(offset) => Err(changed(offset)),
         State::Ours | State::Switched => {
@@ -297,11 +304,17 @@ fn finish_undo(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, exami
             Ok(Outcome::Undone)
         }
         Some(_) if journal.purpose.is_switch => {
+            let is_undone = !is_switched || holds_old(journal, files)?;
             keep_image(files, path)?;
-            Ok(if is_switched { Outcome::Completed } else { Outcome::Undone })
+            Ok(if is_undone { Outcome::Undone } else { Outcome::GivenUp })
         }
         Some(offset) => Err(changed(offset)),
     }
+}
+
+/// Whether an image that switches by its header holds the old content, although the header is not the old one.
+fn holds_old(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<bool> {
+    files.first().map_or(Ok(false), |image| has_old_tables(journal, image))
 }
 
 /// Leaves an image that switches by its header as it is: it is consistent even if another program wrote to it since. At

@@ -14,7 +14,8 @@ use crate::hive::reg_file::{Import, KeyPath, Parser, RegEntry};
 use crate::hive::{Hive, HiveFile, KeyId, LOG_ENDINGS};
 use crate::host::RunFiles;
 use crate::job::{
-    Destination, HiveEdit, HiveName, HiveRequest, edit_hive, image_files, import_into_image, read_hive, undo_command,
+    Destination, HiveEdit, HiveName, HiveRequest, UNDO_GIVEN_UP, edit_hive, image_files, import_into_image, read_hive,
+    undo_command,
 };
 
 // How an image is opened.
@@ -270,6 +271,7 @@ fn show_edit(image: &Path, done: &HiveEdit, ui: &Ui) -> bool {
         Recovery::Nothing => {}
         Recovery::Restored => ui.note("an earlier run was interrupted; the image was restored first"),
         Recovery::Undone => ui.note("an undo was interrupted; it was finished first"),
+        Recovery::GivenUp => ui.warn(UNDO_GIVEN_UP),
         Recovery::Completed => {
             ui.note("an earlier run was interrupted when it had written everything; it was completed first");
         }

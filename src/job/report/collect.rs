@@ -51,9 +51,12 @@ impl Report {
         self.run.other_disks = request.other_disks.iter().map(|path| path.display().to_string()).collect();
     }
 
-    /// Adds what the boot check says of several disks.
+    /// Adds what the boot check says of the firmware, and of several disks.
     pub(crate) fn add_boot_disks(&mut self, image: &str) {
         let Some(answer) = self.boot.first() else { return };
+        if let Some(machine) = &mut self.recommendation {
+            machine.set_firmware(answer.firmware);
+        }
         let repeated = answer.findings.iter().filter(|finding| finding.code == Code::DuplicateDiskId);
         self.virtio.warnings.extend(repeated.map(|finding| finding.text.clone()));
         let Some(start) = &answer.start_disk else { return };

@@ -97,6 +97,9 @@ pub struct Run {
     /// The command that takes the edit back; left out if there is no undo record of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undo: Option<String>,
+    /// Whether the run takes out what an earlier one put into the guest. Not in the JSON form, which has `removal`.
+    #[serde(skip)]
+    pub is_removal: bool,
     /// Whether nothing was to be written.
     pub dry_run: bool,
     /// The comparison of the volume's bitmaps with its file records before the first edit: `passed` or `skipped`; left

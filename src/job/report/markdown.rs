@@ -5,21 +5,27 @@ use std::fmt::Write as _;
 use super::fields::{RemovalRecord, Report};
 use crate::escape::markdown as text;
 
-/// The first line, by which an earlier report is recognised.
-pub(super) const TITLE: &str = "# Driver injection report";
+/// The first line of an injection's report …
+const INJECTION: &str = "# Driver injection report";
+/// … and of a removal's.
+const REMOVAL: &str = "# Driver removal report";
+/// The first lines by which an earlier report is recognised.
+pub(super) const TITLES: [&str; 2] = [INJECTION, REMOVAL];
 
 impl Report {
     /// The Markdown form. Text of the guest and of the media is escaped: it cannot add lines or mark-up.
     #[must_use]
     pub fn to_markdown(&self) -> String {
         let mut out = Page::default();
-        out.line(TITLE);
+        out.line(if self.run.is_removal { REMOVAL } else { INJECTION });
         out.line("");
         out.line(&text(&self.summary));
         out.head(self);
         out.windows(self);
         match &self.removal {
             Some(removal) => out.removal(removal),
+            // A removal that did not get far.
+            None if self.run.is_removal => {}
             None => {
                 out.drivers(self);
                 out.registry(self);

@@ -3,7 +3,7 @@
 use super::fields::Recommendation;
 use crate::drivers::{Package, Selection};
 use crate::partition::{PartitionTable, Scheme};
-use crate::windows::Guest;
+use crate::windows::{Firmware, Guest};
 
 /// PCI ids of network adapters of virtio, transitional and modern (virtio 1.2, "PCI Device Discovery").
 const NETWORK: &[&str] = &["VEN_1AF4&DEV_1000", "VEN_1AF4&DEV_1041"];
@@ -19,6 +19,9 @@ const DEVICES: &[(&[&str], &str)] = &[
     (&["VEN_1B36&DEV_0100"], "qxl"),
     (&["VEN_1AF4&DEV_1052"], "virtio-input"),
 ];
+
+/// Build of Windows 8, which is as a rule installed on machines with PCI Express and UEFI.
+const MODERN_BUILD: u32 = 9200;
 
 /// Whether a hardware id belongs to this PCI device.
 fn names_device(id: &str, device: &str) -> bool {
@@ -72,9 +75,19 @@ pub(crate) fn recommend(guest: &Guest, table: &PartitionTable, selection: &Selec
             (false, true) => "rtl8139",
             (false, false) => "e1000e",
         },
-        machine: if table.scheme == Scheme::Gpt || guest.build >= 9200 { "q35" } else { "pc" },
-        // Windows starts from a GPT disk with UEFI only, and from an MBR disk with BIOS only.
-        firmware: if table.scheme == Scheme::Gpt { "uefi" } else { "bios" },
+        machine: if table.scheme == Scheme::Gpt || guest.build >= MODERN_BUILD { "q35" } else { "pc" },
+        // The usual case; the boot check finds out, see `set_firmware`.
+        firmware: match table.scheme {
+            Scheme::Gpt => "uefi",
+            Scheme::Mbr => "bios",
+            Scheme::Bare => {
+                if guest.build >= MODERN_BUILD {
+                    "uefi"
+                } else {
+                    "bios"
+                }
+            }
+        },
         clock: if guest.clock_is_utc { "utc" } else { "localtime" },
         extra_devices: DEVICES
             .iter()
@@ -83,6 +96,24 @@ pub(crate) fn recommend(guest: &Guest, table: &PartitionTable, selection: &Selec
             .collect(),
         logical_block_size,
         notes,
+    }
+}
+
+impl Recommendation {
+    /// Sets the firmware that the boot chain was followed with; `None`: no disk shows which one it is.
+    pub(super) fn set_firmware(&mut self, firmware: Option<Firmware>) {
+        match firmware {
+            Some(firmware) => {
+                self.firmware = firmware.name();
+                if firmware == Firmware::Uefi {
+                    self.machine = "q35";
+                }
+            }
+            None => self.notes.push(format!(
+                "the firmware is a guess ({}): no given disk shows it; take that of the machine that the volume comes from",
+                self.firmware
+            )),
+        }
     }
 }
 

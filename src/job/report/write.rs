@@ -4,7 +4,7 @@ use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::fields::Report;
-use super::markdown::TITLE;
+use super::markdown::TITLES;
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{self, AtomicFile, REPORT, Target};
@@ -102,7 +102,8 @@ fn is_report(path: &Path) -> bool {
         let after = rest.trim_start().strip_prefix(mark).and_then(|rest| rest.trim_start().strip_prefix(word));
         after.map(|after| rest = after).is_some()
     });
-    is_json || (text.starts_with(&format!("{TITLE}\n")) && text.contains("\n- Program: winject "))
+    let is_titled = TITLES.iter().any(|title| text.starts_with(&format!("{title}\n")));
+    is_json || (is_titled && text.contains("\n- Program: winject "))
 }
 
 impl Report {
@@ -133,12 +134,15 @@ mod tests {
         let mut report = Report { schema: crate::job::report::SCHEMA, summary: "Done: x.".into(), ..Report::default() };
         report.run.tool = "winject 9.9".into();
         assert!(is(&report.to_json().unwrap()) && is(&report.to_markdown()));
+        report.run.is_removal = true;
+        assert!(report.to_markdown().starts_with("# Driver removal report\n") && is(&report.to_markdown()));
         assert!(is("{\"schema\":\"winject.report.v7\""));
         for other in [
             "",
             "{}",
             "{\"schema\": \"other\"}",
             "# Driver injection report\nmine",
+            "# Driver removal report\nmine",
             "# my notes",
             "{\"a\": {\"schema\": \"winject.report.v1\"}}",
         ] {

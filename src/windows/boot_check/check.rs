@@ -128,6 +128,7 @@ fn check_bus(files: &dyn GuestFiles, subject: &BootSubject<'_>, bus: Bus, option
     report.windows = Some(subject.guest.to_string());
     report.findings.clone_from(&subject.chain.findings);
     report.start_disk.clone_from(&subject.chain.start_disk);
+    report.firmware = subject.chain.firmware;
     if let Some(fault) = &subject.fault {
         report.fail(Gate::Loader, Code::HiveDamaged, format!("the SYSTEM hive is damaged: {fault}"));
     }

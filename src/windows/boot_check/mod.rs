@@ -25,7 +25,7 @@ pub use boot_chain::{BootDisks, VmDisk};
 pub use check::{KnownGuest, boot_check, boot_checks, boot_checks_of, boot_checks_of_plan};
 pub use context::CheckOptions;
 pub use controller::{Bus, Controller};
-pub use report::{BootCheck, Code, Finding, Gate, Level, Route};
+pub use report::{BootCheck, Code, Finding, Firmware, Gate, Level, Route};
 
 #[cfg(test)]
 mod tests;

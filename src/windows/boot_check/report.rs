@@ -237,6 +237,27 @@ pub struct Route {
     pub service: String,
 }
 
+/// How a machine starts its disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Firmware {
+    /// UEFI: the boot manager comes from an EFI system partition.
+    Uefi,
+    /// BIOS: the boot code of an MBR starts the active partition.
+    Bios,
+}
+
+impl Firmware {
+    /// Its name in reports: `uefi` or `bios`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uefi => "uefi",
+            Self::Bios => "bios",
+        }
+    }
+}
+
 /// The answer of the boot check for one bus.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BootCheck {
@@ -247,6 +268,9 @@ pub struct BootCheck {
     /// Name of the disk that the firmware has to start; left out if it is the one with Windows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_disk: Option<String>,
+    /// Firmware that the boot chain was followed with; left out if no disk shows which one it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<Firmware>,
     /// Product, version and folder of the installation; `None` if none was found.
     pub windows: Option<String>,
     /// How each form of the controller finds its driver.
@@ -263,6 +287,7 @@ impl BootCheck {
             bus,
             boots: false,
             start_disk: None,
+            firmware: None,
             windows: None,
             routes: Vec::new(),
             findings: Vec::new(),

@@ -167,7 +167,7 @@ fn what_a_guest_wrote_stays() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(IMAGE);
-    let (mut undone, mut refused, mut finished) = (0, 0, 0);
+    let (mut undone, mut refused, mut finished, mut given_up) = (0, 0, 0, 0);
     for undoing in undoings().iter().filter(|undoing| undoing.case.format == Format::Qcow2) {
         let case = &undoing.case;
         let run_guest = |image: &[u8], at: u64, length: u64| {
@@ -207,18 +207,32 @@ fn what_a_guest_wrote_stays() {
         let is_image = |op: &Op| matches!(op, Op::Write(path, ..) if path == Path::new(IMAGE));
         for end in (1..log.len()).filter(|end| is_image(&log[end - 1])) {
             let mut files = prefix(case, &log, end, false);
-            files.insert(IMAGE.into(), run_guest(&files[Path::new(IMAGE)], 300 << 10, 250 << 10));
+            let written = 300 << 10..550 << 10;
+            let length = (written.end - written.start) as u64;
+            files.insert(IMAGE.into(), run_guest(&files[Path::new(IMAGE)], written.start as u64, length));
             let host = VirtualHost::new(files, Fault::Never);
             let seen = content(&host, case.format).unwrap();
             let when = format!("{}: a guest after {end} of {}", case.name, log.len());
-            recover(&host).unwrap_or_else(|e| panic!("{when}: {e}"));
+            let recovery = recover(&host).unwrap_or_else(|e| panic!("{when}: {e}"));
             assert_equal(&content(&host, case.format).unwrap(), &seen, &when);
+            // What the recovery says of the rest of the disk is what it holds.
+            let said = match recovery {
+                Recovery::Undone => &case.new,
+                Recovery::GivenUp => &case.old,
+                other => panic!("{when}: {other:?}"),
+            };
+            let mut expected = said.clone();
+            expected[written.clone()].copy_from_slice(&seen[written]);
+            assert_equal(&seen, &expected, &format!("{when}: {recovery:?}"));
+            given_up += usize::from(recovery == Recovery::GivenUp);
             case.judge_structure(&host, &when, folder.path(), 3);
             finished += 1;
         }
     }
-    println!("{undone} undone around a guest's writes, {refused} refused, {finished} recoveries after a guest");
-    assert!(refused > 0 && finished > 0);
+    println!(
+        "{undone} undone around a guest's writes, {refused} refused, {finished} recoveries after a guest, {given_up} given up"
+    );
+    assert!(refused > 0 && finished > given_up && given_up > 0);
 }
 
 tests![

@@ -1,8 +1,8 @@
 //! Images that other programs use: QEMU's locks, VMware's lock folders, marks in containers.
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use super::answer;
 use crate::inject::{fixture, fixture_drivers, folder, names, sha256, stderr, stdout, succeed, winject};
@@ -72,11 +72,28 @@ fn a_vmdk_that_is_marked_as_open_gives_a_warning() {
 fn qemu_system(program: &Path, image: &Path) -> Child {
     let drive = format!("file={},format=raw,if=virtio", image.display());
     Command::new(program)
-        .args(["-S", "-accel", "tcg", "-m", "64", "-nodefaults", "-display", "none", "-drive", &drive])
-        .stdout(Stdio::null())
+        .args(["-S", "-accel", "tcg", "-m", "64", "-nodefaults", "-display", "none", "-qmp", "stdio", "-drive", &drive])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
+}
+
+/// Waits until QEMU answers, which it does when it has its disks. To try the image meanwhile would keep QEMU out: each of
+/// the two announces its locks before it looks at those of the other.
+fn wait_until_started(machine: &mut Child) {
+    // Taken: a closed pipe is the end of QEMU's input.
+    let mut input = machine.stdin.take().unwrap();
+    writeln!(input, "{{\"execute\": \"qmp_capabilities\"}}").unwrap();
+    let mut lines = BufReader::new(machine.stdout.take().unwrap()).lines();
+    let is_answered = lines.any(|line| line.unwrap().contains("\"return\""));
+    machine.stdin = Some(input);
+    if !is_answered {
+        let mut text = String::new();
+        machine.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        panic!("QEMU has ended: {text}");
+    }
 }
 
 fn a_virtual_machine_and_winject_keep_each_other_out() {
@@ -84,14 +101,8 @@ fn a_virtual_machine_and_winject_keep_each_other_out() {
     let folder = folder();
     let image = crate::inject::writable_fixture(folder.path(), Format::Raw);
     let mut machine = qemu_system(&program, &image);
-    let begin = Instant::now();
-    let refused = loop {
-        let output = answer(folder.path(), &["inspect", "win10.raw"]);
-        if !output.status.success() || begin.elapsed() > Duration::from_secs(60) {
-            break output;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    };
+    wait_until_started(&mut machine);
+    let refused = answer(folder.path(), &["inspect", "win10.raw"]);
     let drivers = fixture_drivers();
     let edit = ["inject", "win10.raw", "--drivers", drivers.to_str().unwrap(), "--in-place"];
     let edited = answer(folder.path(), &edit);

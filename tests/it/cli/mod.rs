@@ -5,7 +5,7 @@ mod devices;
 mod document;
 mod files;
 mod locks;
-mod recover;
+pub mod recover;
 mod signals;
 mod snapshot;
 mod undo;

@@ -215,9 +215,16 @@ fn hinted(output: &Output) -> String {
 
 /// What a user does with a hint.
 pub(super) fn paste(folder: &Path, line: &str) -> Output {
+    pasted(folder, line).output().unwrap()
+}
+
+/// The same, to be run.
+pub fn pasted(folder: &Path, line: &str) -> Command {
     let program = assert_cmd::cargo::cargo_bin!("winject");
     let search = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
-    Command::new("sh").current_dir(folder).args(["-c", line]).env("PATH", search).output().unwrap()
+    let mut command = Command::new("sh");
+    command.current_dir(folder).args(["-c", line]).env("PATH", search);
+    command
 }
 
 fn every_other_command_ends_with_9_and_touches_nothing() {

@@ -138,7 +138,24 @@ fn inspect_shows_every_disk() {
     let json: serde_json::Value =
         serde_json::from_slice(&inspect(&machine.in_order(true), &["--json"]).stdout).unwrap();
     assert_eq!(json.as_array().unwrap().len(), 2);
-    assert_eq!(inspect(&[&machine.boot, &machine.boot], &[]).status.code(), Some(4));
+    assert_eq!(inspect(&[&machine.boot, &machine.boot], &[]).status.code(), Some(2));
+    // Disks without partitions, or with damaged tables, are part of the answer.
+    let blank = folder.path().join("blank.raw");
+    std::fs::File::create(&blank).unwrap().set_len(1 << 20).unwrap();
+    let cut = folder.path().join("cut.raw");
+    copy(&machine.boot, &cut);
+    std::fs::File::options().write(true).open(&cut).unwrap().set_len(512).unwrap();
+    let output = inspect(&[&blank, &cut, &machine.system], &[]);
+    let text = stdout(&output);
+    assert_eq!((output.status.code(), text.matches("Image:").count()), (Some(0), 3), "{text}");
+    assert_eq!(text.matches("Not read:").count(), 2, "{text}");
+    let json: serde_json::Value =
+        serde_json::from_slice(&inspect(&[&blank, &machine.system], &["--json"]).stdout).unwrap();
+    assert_eq!((&json[0]["faults"][0]["partition"], &json[1]["faults"]), (&0.into(), &serde_json::json!([])));
+    for (disks, code) in [([&blank, &machine.boot], 4), ([&cut, &machine.boot], 5)] {
+        assert_eq!(inspect(&disks.map(PathBuf::as_path), &[]).status.code(), Some(code), "{disks:?}");
+    }
+    assert_eq!(inspect(&[&blank], &[]).status.code(), Some(4));
 }
 
 /// Disks without a partition table, or with a damaged one, belong to machines, too.

@@ -1,6 +1,7 @@
 //! Machines with several disks: Windows on one of them, boot files on another one.
 
 mod boot;
+mod firmware;
 mod one_outcome;
 mod saved;
 mod sets;
@@ -14,13 +15,13 @@ use std::process::{Command, Output};
 use crate::inject::{copy, fixture_drivers, sha256, stderr, winject, writable_fixture};
 use crate::partition::mbr_sector;
 use crate::support;
-use crate::support::gpt::{ESP, edit_gpt, split_sample};
+use crate::support::gpt::{ESP, edit_gpt, remove_windows, split_sample};
 use crate::windows::guests::{self, NOW};
 use winject::internals::block::{self, Format};
 use winject::internals::fat::FatVolume;
 use winject::internals::hive::{Hive, RegistryData};
 use winject::internals::ntfs::CreateOptions;
-use winject::internals::partition::{PartitionView, read};
+use winject::internals::partition::{Partition, PartitionView, read};
 
 const SECTOR: u64 = 512;
 
@@ -60,14 +61,15 @@ fn with_signature(mut sector: [u8; 512], signature: u32) -> [u8; 512] {
     sector
 }
 
-/// The boot configuration of the sample disk, for a Windows on an MBR disk.
-fn bios_store(raw: &Path, start: u64) -> Vec<u8> {
+/// The boot configuration of the sample disk as it is, and for another machine: with Windows on the partition of an MBR
+/// disk that begins at `start`, if one is given, and with another loader.
+fn boot_stores(raw: &Path, start: Option<u64>, loader: &str) -> [Vec<u8>; 2] {
     let image = block::open(raw, &block::OpenOptions::default()).unwrap();
     let disk: &dyn block::Image = &*image;
     let esp = read(disk).unwrap().partition(1).unwrap().clone();
     let fat = FatVolume::open(PartitionView::new(&disk, &esp).unwrap()).unwrap();
     let store = fat.read("/EFI/Microsoft/Boot/BCD", 1 << 20).unwrap().unwrap();
-    let mut hive = Hive::open(store).unwrap();
+    let mut hive = Hive::open(store.clone()).unwrap();
     let elements = "Objects\\{77696e6a-0000-11eb-8000-000000000001}\\Elements";
     let mut set = |number: &str, change: &dyn Fn(RegistryData) -> RegistryData| {
         let key = hive.find(hive.root(), &format!("{elements}\\{number}")).unwrap().unwrap();
@@ -77,35 +79,40 @@ fn bios_store(raw: &Path, start: u64) -> Vec<u8> {
     for device in ["11000001", "21000001"] {
         set(device, &|data| {
             let mut bytes = data.bytes;
-            bytes[0x20..0x48].fill(0);
-            bytes[0x20..0x28].copy_from_slice(&start.to_le_bytes());
-            bytes[0x34] = 1;
-            bytes[0x38..0x3C].copy_from_slice(&SIGNATURE.to_le_bytes());
+            if let Some(start) = start {
+                bytes[0x20..0x48].fill(0);
+                bytes[0x20..0x28].copy_from_slice(&start.to_le_bytes());
+                bytes[0x34] = 1;
+                bytes[0x38..0x3C].copy_from_slice(&SIGNATURE.to_le_bytes());
+            }
             RegistryData::binary(bytes)
         });
     }
-    set("12000002", &|data| RegistryData::sz(&data.as_text().unwrap().replace("winload.efi", "winload.exe")));
-    hive.finish(&[]).unwrap()
+    set("12000002", &|data| RegistryData::sz(&data.as_text().unwrap().replace("winload.efi", loader)));
+    [store, hive.finish(&[]).unwrap()]
 }
 
-/// The sample guest on an MBR disk, with its boot manager on another one; both raw.
-pub fn bios(folder: &Path) -> Machine {
-    let system = folder.join("system.raw");
-    std::fs::rename(writable_fixture(folder, Format::Raw), &system).unwrap();
-    let windows = {
-        let image = block::open(&system, &block::OpenOptions::default()).unwrap();
-        read(&*image).unwrap().partition(3).unwrap().clone()
-    };
-    let store = bios_store(&system, windows.start.0);
+fn windows_partition(raw: &Path) -> Partition {
+    let image = block::open(raw, &block::OpenOptions::default()).unwrap();
+    read(&*image).unwrap().partition(3).unwrap().clone()
+}
 
-    let file = File::options().read(true).write(true).open(&system).unwrap();
+fn sectors(bytes: u64) -> u32 {
+    u32::try_from(bytes / SECTOR).unwrap()
+}
+
+/// Replaces the GPT of a disk by an MBR with its Windows alone.
+fn make_mbr_disk(path: &Path, windows: &Partition) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
     let size = file.metadata().unwrap().len();
     file.write_all_at(&[0; 33 * 512], SECTOR).unwrap();
     file.write_all_at(&[0; 33 * 512], size - 33 * SECTOR).unwrap();
-    let sectors = |bytes: u64| u32::try_from(bytes / SECTOR).unwrap();
     let table = mbr_sector(&[(7, sectors(windows.start.0), sectors(windows.length))]);
     file.write_all_at(&with_signature(table, SIGNATURE), 0).unwrap();
+}
 
+/// A disk with one active partition, which is an NTFS volume with a boot manager and this boot configuration.
+fn bios_boot_disk(folder: &Path, store: &[u8]) -> PathBuf {
     let mut volume = Vec::new();
     let packed = File::open(support::root().join("test-images/ntfs/small.img.gz")).unwrap();
     flate2::read::GzDecoder::new(packed).read_to_end(&mut volume).unwrap();
@@ -121,29 +128,60 @@ pub fn bios(folder: &Path) -> Machine {
     let mut volume = disk.volume();
     let options = CreateOptions::default();
     volume.create_dir_all("/Boot", &options).unwrap();
-    volume.replace_file("/Boot/BCD", &store, &options).unwrap();
+    volume.replace_file("/Boot/BCD", store, &options).unwrap();
     volume.replace_file("/bootmgr", &[0xEB; 4096], &options).unwrap();
     volume.flush().unwrap();
-    Machine { system, boot }
+    boot
+}
+
+fn sample(folder: &Path) -> PathBuf {
+    let system = folder.join("system.raw");
+    std::fs::rename(writable_fixture(folder, Format::Raw), &system).unwrap();
+    system
+}
+
+/// The sample guest on an MBR disk, with its boot manager on another one; both raw.
+pub fn bios(folder: &Path) -> Machine {
+    let system = sample(folder);
+    let windows = windows_partition(&system);
+    let [_, store] = boot_stores(&system, Some(windows.start.0), "winload.exe");
+    make_mbr_disk(&system, &windows);
+    Machine { system, boot: bios_boot_disk(folder, &store) }
+}
+
+/// The sample guest on an MBR disk, with an EFI system partition on a GPT disk; both raw.
+pub fn uefi_on_mbr(folder: &Path) -> Machine {
+    let machine = Machine { system: sample(folder), boot: folder.join("boot.raw") };
+    let windows = windows_partition(&machine.system);
+    copy(&machine.system, &machine.boot);
+    let [old, new] = boot_stores(&machine.system, Some(windows.start.0), "winload.efi");
+    assert_eq!(old.len(), new.len());
+    make_mbr_disk(&machine.system, &windows);
+    remove_windows(&machine.boot);
+    // All of the EFI system partition lies there, the file in one piece.
+    let mut head = vec![0; 4 << 20];
+    let file = File::options().read(true).write(true).open(&machine.boot).unwrap();
+    file.read_exact_at(&mut head, 0).unwrap();
+    let at = head.windows(old.len()).position(|bytes| bytes == old).unwrap();
+    file.write_all_at(&new, at as u64).unwrap();
+    machine
+}
+
+/// The sample guest on a GPT disk, with the boot manager of a BIOS on an MBR disk; both raw.
+pub fn bios_on_gpt(folder: &Path) -> Machine {
+    let system = sample(folder);
+    let [_, store] = boot_stores(&system, None, "winload.exe");
+    edit_gpt(&system, &[ESP], None);
+    Machine { boot: bios_boot_disk(folder, &store), system }
 }
 
 /// The sample guest on one MBR disk, whose boot manager and boot configuration are on the Windows volume; raw.
 pub fn bios_on_one_disk(folder: &Path) -> PathBuf {
-    let system = folder.join("one.raw");
-    std::fs::rename(writable_fixture(folder, Format::Raw), &system).unwrap();
-    let windows = {
-        let image = block::open(&system, &block::OpenOptions::default()).unwrap();
-        read(&*image).unwrap().partition(3).unwrap().clone()
-    };
-    let store = bios_store(&system, windows.start.0);
-    let file = File::options().read(true).write(true).open(&system).unwrap();
-    let size = file.metadata().unwrap().len();
-    file.write_all_at(&[0; 33 * 512], SECTOR).unwrap();
-    file.write_all_at(&[0; 33 * 512], size - 33 * SECTOR).unwrap();
-    let sectors = |bytes: u64| u32::try_from(bytes / SECTOR).unwrap();
-    let mut table = mbr_sector(&[(7, sectors(windows.start.0), sectors(windows.length))]);
-    table[446] = 0x80;
-    file.write_all_at(&with_signature(table, SIGNATURE), 0).unwrap();
+    let system = sample(folder);
+    let windows = windows_partition(&system);
+    let [_, store] = boot_stores(&system, Some(windows.start.0), "winload.exe");
+    make_mbr_disk(&system, &windows);
+    File::options().write(true).open(&system).unwrap().write_all_at(&[0x80], 446).unwrap();
     let disk = guests::Disk { path: system.clone(), offset: windows.start.0, length: windows.length };
     let mut volume = disk.volume();
     let options = CreateOptions::default();
@@ -176,4 +214,4 @@ fn fail(command: &mut Command, code: i32, files: &[&Path]) -> String {
     text
 }
 
-tests![in boot, one_outcome, saved, sets;];
+tests![in boot, firmware, one_outcome, saved, sets;];

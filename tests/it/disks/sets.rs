@@ -1,7 +1,9 @@
 //! Which sets of disks are one machine, and which of them holds the Windows to work on.
 
 use super::{command, edit_gpt, fail, uefi};
-use crate::inject::{copy, folder, sha256, succeed};
+use crate::cli::recover::pasted;
+use crate::formats::ova::{ovf, tar};
+use crate::inject::{copy, folder, sha256, stderr, stdout, succeed, winject};
 use crate::support;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -145,7 +147,93 @@ fn the_report_names_the_disks() {
     assert!(std::fs::read_to_string(report).unwrap().contains("Other disks, only read"));
 }
 
+/// A hint names the disk that holds Windows first, and all others, whatever their order.
+fn a_refused_raw_overlay_names_a_command_that_works() {
+    for is_windows_first in [true, false] {
+        let folder = folder();
+        let machine = uefi(folder.path());
+        let disks = machine.in_order(is_windows_first);
+        let out = folder.path().join("new.raw");
+        let text = fail(&mut command("inject", &disks, &format!("--output {}", out.display())), 2, &disks);
+        let (_, hint) = text.split_once("winject convert ").unwrap_or_else(|| panic!("no command: {text}"));
+        succeed(&mut pasted(folder.path(), &format!("winject convert {}", hint.lines().next().unwrap())));
+        let disks = [out.as_path(), &machine.boot];
+        assert!(stdout(&succeed(winject().arg("check").args(disks))).contains("yes"));
+    }
+}
+
+/// What is wrong with a chosen disk or partition is said with the disk.
+fn errors_of_a_choice_name_the_disk() {
+    let folder = folder();
+    let machine = uefi(folder.path());
+    let disks = machine.in_order(true);
+    let boot = machine.boot.display().to_string();
+    let chosen = format!("--dry-run --windows-disk {boot}");
+    let text = fail(&mut command("inject", &disks, &chosen), 4, &disks);
+    assert!(text.contains(&boot) && text.contains("--windows-disk DISK"), "{text}");
+    let text = fail(&mut command("inject", &disks, &format!("{chosen} --partition 1")), 4, &disks);
+    assert!(text.contains(&format!("{boot}/partition 1")), "{text}");
+    for verb in ["inject", "plan"] {
+        let options = if verb == "inject" { "--dry-run --partition 2" } else { "--partition 2" };
+        let output = command(verb, &disks, options).output().unwrap();
+        assert!(stderr(&output).contains(&machine.system.display().to_string()), "{verb}: {}", stderr(&output));
+    }
+    let output = winject().arg("check").args(disks).args(["--windows-disk", &boot]).output().unwrap();
+    assert!(stderr(&output).contains(&boot), "{}", stderr(&output));
+}
+
+/// Disks whose files have the same name are told apart by their folders, and a plan does not look for them in one.
+fn equal_names_are_told_apart() {
+    let folder = folder();
+    let machine = uefi(folder.path());
+    let moved = |path: &Path, name: &str| {
+        let to = folder.path().join(name);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::rename(path, &to).unwrap();
+        to
+    };
+    let (system, boot) = (moved(&machine.system, "a/x/disk.raw"), moved(&machine.boot, "b/x/disk.raw"));
+    let disks = [system.as_path(), &boot];
+    let text = stdout(&succeed(&mut command("inject", &disks, "--dry-run")));
+    assert!(text.contains("start the machine from b/x/disk.raw"), "{text}");
+    assert!(text.contains("not from a/x/disk.raw"), "{text}");
+    let plan = system.with_file_name("plan.json");
+    succeed(&mut command("plan", &disks, &format!("--bundle -o {}", plan.display())));
+    let text = fail(winject().arg("apply").arg(&plan).arg("--in-place"), 2, &disks);
+    assert!(text.contains("two are called disk.raw") && text.contains("--image IMAGE --image IMAGE"), "{text}");
+    succeed(winject().arg("apply").arg(&plan).arg("--image").arg(&boot).arg("--image").arg(&system).arg("--in-place"));
+}
+
+/// `--disk` chooses a disk of one OVA; the disks of several, and several of one, are named after unpacking.
+fn disks_of_an_ova_are_unpacked_or_chosen() {
+    let folder = folder();
+    let machine = uefi(folder.path());
+    let read = |path: &Path| std::fs::read(path).unwrap();
+    let (system, boot) = (read(&machine.system), read(&machine.boot));
+    let ovf = ovf(&["system.raw", "boot.raw"]);
+    let archive = tar(&[("vm.ovf", ovf.as_bytes()), ("system.raw", &system), ("boot.raw", &boot)]);
+    let (one, other) = (folder.path().join("vm.ova"), folder.path().join("copy.ova"));
+    std::fs::write(&one, &archive).unwrap();
+    std::fs::write(&other, &archive).unwrap();
+    let unpack = |path: &Path| format!("tar -xf {}", path.display());
+    let text = fail(&mut command("inject", &[&one], "--dry-run"), 3, &[&one]);
+    assert!(text.contains("--disk NAME") && text.contains(&unpack(&one)), "{text}");
+    let chosen = "--dry-run --disk system.raw";
+    let text = fail(&mut command("inject", &[&one, &other], chosen), 2, &[&one, &other]);
+    assert!(text.contains("--disk counts for each") && text.contains(&unpack(&one)), "{text}");
+    assert!(text.contains(&unpack(&other)), "{text}");
+    let text = fail(&mut command("inject", &[&one, &one], chosen), 2, &[&one]);
+    assert!(text.contains("twice") && text.contains(&unpack(&one)), "{text}");
+    succeed(&mut command("inject", &[&machine.boot, &one], chosen));
+    let inspected = winject().arg("inspect").args([&one, &other]).args(["--disk", "boot.raw"]).output().unwrap();
+    assert_eq!(inspected.status.code(), Some(2), "{}", stderr(&inspected));
+}
+
 tests![
+    a_refused_raw_overlay_names_a_command_that_works,
+    errors_of_a_choice_name_the_disk,
+    equal_names_are_told_apart,
+    disks_of_an_ova_are_unpacked_or_chosen,
     the_same_disk_twice_is_a_usage_error,
     no_output_replaces_a_disk,
     several_windows_need_a_choice,

@@ -12,7 +12,12 @@ const WINDOWS: usize = 3;
 /// Makes two raw copies of the sample disk one machine: Windows on `system`, its EFI system partition on `boot`.
 pub fn split_sample(system: &Path, boot: &Path) {
     edit_gpt(system, &[ESP], None);
-    edit_gpt(boot, &[WINDOWS, WINDOWS - 1], Some(0xB0));
+    remove_windows(boot);
+}
+
+/// Removes Windows from a raw copy of the sample disk, so that its EFI system partition remains, and gives it another id.
+pub fn remove_windows(path: &Path) {
+    edit_gpt(path, &[WINDOWS, WINDOWS - 1], Some(0xB0));
 }
 
 /// Removes partitions of the sample disk from a raw disk's GPT, and gives the disk another id.

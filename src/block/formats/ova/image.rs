@@ -9,7 +9,7 @@ use crate::block::formats::extent_map::{NoReferences, Window, read_exact};
 use crate::block::formats::{probe, qcow2, vdi, vhd, vhdx, vmdk};
 use crate::block::{Chain, Format, Image, RawImage, Storage};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::escape::escape;
+use crate::escape::{escape, shell_argument};
 
 /// Largest OVF description accepted, in bytes.
 const OVF_MAX: u64 = 4 << 20;
@@ -37,7 +37,7 @@ pub(crate) fn open(
 fn open_disk(storage: Arc<dyn Storage>, path: &Path, chain: &Chain<'_>, disk: Option<&str>) -> Result<Box<dyn Image>> {
     let members = tar::members(storage.as_ref())?;
     let (folder, names) = disks(storage.as_ref(), &members)?;
-    let name = choose(&names, disk)?;
+    let name = choose(&names, disk, path)?;
     let member = find_member(&members, &folder, &name).ok_or_else(|| {
         Error::damaged(Layer::Block, format!("the OVA lacks its disk {}", escape(&name)))
             .hint("the file is incomplete: export it again")
@@ -133,7 +133,7 @@ fn is_same_name(reference: &str, name: &str) -> bool {
     plain.is_some() && (plain == normalize(name) || plain == normalize(&percent_decode(name)))
 }
 
-fn choose(disks: &[String], wanted: Option<&str>) -> Result<String> {
+fn choose(disks: &[String], wanted: Option<&str>, path: &Path) -> Result<String> {
     let listed = || disks.iter().map(|d| escape(d)).collect::<Vec<_>>().join(", ");
     match (wanted, disks) {
         (Some(name), _) => disks.iter().find(|d| *d == name || is_same_name(d, name)).cloned().ok_or_else(|| {
@@ -146,7 +146,11 @@ fn choose(disks: &[String], wanted: Option<&str>) -> Result<String> {
                 .hint("is this the export of a VM?"))
         }
         (None, _) => Err(Error::refused(Layer::Block, format!("the OVA has {} disks: {}", disks.len(), listed()))
-            .hint("name the one to read with --disk NAME; Windows usually is on the first")),
+            .hint(format!(
+                "name the one to read with --disk NAME; Windows usually is on the first. If it needs several of them, unpack \
+                 the OVA and name its disks: tar -xf {}",
+                shell_argument(path, "OVA")
+            ))),
     }
 }
 

@@ -402,6 +402,11 @@ pub(super) struct HeaderEdit {
     pub refcount_table_clusters: u32,
 }
 
+/// Where the L1 table of these bytes of a header lies; `None` if they are too few.
+pub(crate) fn l1_table_offset(header: &[u8]) -> Option<HostOffset> {
+    Some(HostOffset(stored_header(header).ok()?.l1_table_offset.get()))
+}
+
 fn stored_header(area: &[u8]) -> Result<&StoredHeader> {
     StoredHeader::ref_from_prefix(area).map(|(stored, _)| stored).map_err(|_| too_short())
 }

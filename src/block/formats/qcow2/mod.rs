@@ -32,6 +32,7 @@ pub(crate) use create::NewOverlay;
 pub(crate) use edit::{Edit, Source, Target, Write, data_file_name, plan_edit, refuse_corrupt};
 pub(crate) use entry::L2Entry;
 pub use header::Compression;
+pub(crate) use header::l1_table_offset;
 pub use image::Qcow2Image;
 pub use info::{Info, info, info_storage};
 pub(crate) use new_layout::{Backing, ImageLayout, NewImageOptions, Survey, TableWrite};

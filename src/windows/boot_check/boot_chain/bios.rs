@@ -2,27 +2,20 @@
 
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::boot_store::{BCD_BYTES_MAX, BootContext, Firmware, Read, check_boot_store};
+use super::boot_store::{BCD_BYTES_MAX, BootContext, Read, check_boot_store};
 use super::disk::{BootDisks, VmDisk};
-use super::links::{BestChain, ChainFindings, Reach, readable};
-use super::uefi::uefi;
+use super::links::{BestChain, ChainFindings, readable};
 use crate::error::Result;
 use crate::fat::FatVolume;
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{Content, MbrSector, Partition, PartitionKind, PartitionView, Scheme};
+use crate::partition::{Content, MbrSector, Partition, PartitionView, Scheme};
 use crate::units::ImageOffset;
-use crate::windows::boot_check::report::{Code, Gate};
+use crate::windows::boot_check::report::{Code, Firmware, Gate};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 
-/// The MBR's code starts the active partition, whose boot sector starts `bootmgr`; the disk may be any of them. Returns its
-/// name, if it is not the one with Windows.
-pub(super) fn bios<'a>(
-    on: &BootDisks<'a>,
-    files: &dyn GuestFiles,
-    guest: &Guest,
-    links: &mut ChainFindings,
-) -> Result<Option<&'a str>> {
+/// The chains that begin at the active partitions of all MBR disks: the best of them.
+pub(super) fn bios<'a>(on: &BootDisks<'a>, files: &dyn GuestFiles, guest: &Guest) -> Result<BestChain<'a>> {
     let mut best = BestChain::default();
     for disk in on.all().filter(|disk| disk.table.scheme == Scheme::Mbr) {
         let mut mbr = MbrSector::new_zeroed();
@@ -32,29 +25,7 @@ pub(super) fn bios<'a>(
             break;
         }
     }
-    let has_system_partition =
-        |disk: &VmDisk<'_>| disk.table.partitions.iter().any(|partition| partition.kind == PartitionKind::EfiSystem);
-    // An active partition of a data disk says nothing of what the firmware of the guest is.
-    if !best.leads_to_loader() && on.all().any(has_system_partition) {
-        let mut seen = ChainFindings::default();
-        let start = uefi(on, files, guest, &mut seen)?;
-        if best.is_empty() || seen.reach() == Reach::Loader {
-            links.0.append(&mut seen.0);
-            return Ok(start);
-        }
-    }
-    links.good(Gate::Firmware, Code::Firmware, "BIOS (MBR disk)");
-    if !best.is_empty() {
-        return Ok(best.add_to(links));
-    }
-    let text = if on.others.is_empty() {
-        "no partition of the MBR is active: the BIOS finds nothing to start; if the boot manager lies on another disk of the \
-         guest, Windows does not start from this one alone"
-    } else {
-        "no partition of the MBR of any disk is active: the BIOS finds nothing to start"
-    };
-    links.fail(Gate::Partition, Code::NoActivePartition, text);
-    Ok(None)
+    Ok(best)
 }
 
 /// Checks a disk that a BIOS may start. Returns whether it has an active partition.

@@ -8,16 +8,9 @@ use crate::error::Result;
 use crate::hive::HiveFile;
 use crate::hive::reader::Reader;
 use crate::partition::PartitionId;
-use crate::windows::boot_check::report::{Code, Gate};
+use crate::windows::boot_check::report::{Code, Firmware, Gate};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
-
-/// How firmware starts the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Firmware {
-    Uefi,
-    Bios,
-}
 
 /// The facts that the boot configuration is compared with.
 pub(super) struct BootContext<'a> {
@@ -175,7 +168,10 @@ fn check_device(device: &Device, what: &str, place: &BootContext<'_>, links: &mu
         }
     };
     let Some(own) = place.own else {
-        links.not_judged(Gate::Bcd, format!("{what}: the ids of this disk's partitions are not readable"));
+        match place.on.find_on_others(named)? {
+            Some(label) => links.fail(Gate::Bcd, Code::BcdDevice, format!("{what} is {label}, which is not Windows")),
+            None => links.not_judged(Gate::Bcd, format!("{what}: the ids of this disk's partitions are not readable")),
+        }
         return Ok(());
     };
     if own != named {

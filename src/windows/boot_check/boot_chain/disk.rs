@@ -32,6 +32,8 @@ pub struct BootDisks<'a> {
     pub partition: &'a Partition,
     /// The other disks, on which the boot manager may lie.
     pub others: &'a [VmDisk<'a>],
+    /// Names of those whose partition table is damaged, each with the reason: their tables are empty here.
+    pub unread: &'a [String],
     /// What a plan makes of the boot volume on the disk with Windows: it counts instead of what the disk holds.
     pub planned: Option<&'a BootFiles>,
 }

@@ -46,7 +46,7 @@ pub(super) enum Reach {
     Loader,
 }
 
-/// The chain that leads farthest of those that a firmware can take, the first of equal ones; with the name of the disk that
+/// The chain that leads farthest of those that one firmware can take, the first of equal ones; with the name of the disk that
 /// it begins on, if that is not the one with Windows.
 #[derive(Debug, Default)]
 pub(super) struct BestChain<'a>(Option<(ChainFindings, Option<&'a str>)>);
@@ -67,14 +67,9 @@ impl<'a> BestChain<'a> {
         reach == Reach::Loader
     }
 
-    /// Whether the chain leads to the loader of Windows.
-    pub(super) fn leads_to_loader(&self) -> bool {
-        self.0.as_ref().is_some_and(|(best, _)| best.reach() == Reach::Loader)
-    }
-
-    /// Whether there was no chain at all.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_none()
+    /// How far the chain leads; `None` if there was no chain at all.
+    pub(super) fn reach(&self) -> Option<Reach> {
+        self.0.as_ref().map(|(best, _)| best.reach())
     }
 
     /// Adds the findings of the chain to `links`; returns the disk to start from, if the chain leads to the loader.

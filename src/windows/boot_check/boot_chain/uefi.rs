@@ -1,6 +1,6 @@
 //! UEFI: the firmware takes the boot manager from an EFI system partition.
 
-use super::boot_store::{BCD_BYTES_MAX, BootContext, Firmware, check_boot_store};
+use super::boot_store::{BCD_BYTES_MAX, BootContext, check_boot_store};
 use super::disk::{BootDisks, VmDisk};
 use super::links::{BestChain, ChainFindings, readable};
 use super::program::{PROGRAM_BYTES_MAX, check_program};
@@ -8,44 +8,27 @@ use crate::error::Result;
 use crate::fat::FatVolume;
 use crate::partition::{Partition, PartitionKind, PartitionView};
 use crate::plan::{BOOT_MANAGER, fallback_loader};
-use crate::windows::boot_check::report::{Code, Gate};
+use crate::windows::boot_check::report::{Code, Firmware, Gate};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 
 /// Largest number of EFI system partitions that are read of a disk.
 const SYSTEM_PARTITIONS_MAX: usize = 8;
 
-/// The firmware takes the boot manager from an EFI system partition of any disk. Returns the name of that disk, if it is
-/// not the one with Windows.
-pub(super) fn uefi<'a>(
-    on: &BootDisks<'a>,
-    files: &dyn GuestFiles,
-    guest: &Guest,
-    links: &mut ChainFindings,
-) -> Result<Option<&'a str>> {
-    links.good(Gate::Firmware, Code::Firmware, format!("UEFI ({} disk)", on.windows.table.scheme));
+/// The chains that begin at the EFI system partitions of all disks: the best of them.
+pub(super) fn uefi<'a>(on: &BootDisks<'a>, files: &dyn GuestFiles, guest: &Guest) -> Result<BestChain<'a>> {
     let mut best = BestChain::default();
-    'disks: for disk in on.all() {
+    for disk in on.all() {
         let system = disk.table.partitions.iter().filter(|partition| partition.kind == PartitionKind::EfiSystem);
         for esp in system.take(SYSTEM_PARTITIONS_MAX) {
             let mut seen = ChainFindings::default();
             check_system_partition(on, disk, esp, files, guest, &mut seen)?;
             if best.offer(seen, on.start(disk)) {
-                break 'disks;
+                return Ok(best);
             }
         }
     }
-    if !best.is_empty() {
-        return Ok(best.add_to(links));
-    }
-    let text = if on.others.is_empty() {
-        "the disk has no EFI system partition (ESP): UEFI firmware finds no boot manager; if it lies on another disk of the \
-         guest, Windows does not start from this one alone"
-    } else {
-        "none of the disks has an EFI system partition (ESP): UEFI firmware finds no boot manager"
-    };
-    links.fail(Gate::Partition, Code::NoSystemPartition, text);
-    Ok(None)
+    Ok(best)
 }
 
 fn check_system_partition(
