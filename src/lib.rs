@@ -96,7 +96,7 @@ pub use job::{
 pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
 pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};
 pub use units::ImageOffset;
-pub use windows::{InjectOptions, Registration};
+pub use windows::{ExtrasOptions, FirstBootMethod, FirstBootOptions, InjectOptions, Reboot, Registration, Upload};
 
 /// The parts of the document of a saved plan.
 pub mod saved_plan {
@@ -121,6 +121,7 @@ pub mod types {
     pub use super::plan::{Access, Change, GuestHive, Plan, Step};
     pub use super::units::VolumeOffset;
     pub use super::windows::{
-        BootCheck, Bus, Code, ControlSet, Controller, Finding, Firmware, Gate, Guest, Level, Route,
+        BootCheck, Bus, Code, ControlSet, Controller, Finding, Firmware, FirstBootOutcome, FirstBootState, Gate, Guest,
+        JobResult, Level, Route, StepResult,
     };
 }

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds the service program for all three CPUs: build.sh FOLDER. With --stand-in also the stand-in for the tests.
+# Builds the service program for all three CPUs: build.sh FOLDER. With --stand-in only the stand-in for the tests.
 #
 # The same source gives the same bytes, from whatever folder: the compiler's version is fixed, paths are left out, and
 # the compiler is called directly, because Cargo mixes the package's path into the symbols. Neither Windows nor its SDK is
@@ -29,7 +29,7 @@ CARGO_PKG_VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 # compile TARGET NAME SOURCE FLAG...
 compile() {
-  rustc --edition 2024 --target "$1" --crate-name "$2" "$3" --remap-path-prefix "$here=firstboot" --cap-lints allow \
+  rustc --edition 2024 --target "$1" --crate-name "$2" "$3" --remap-path-prefix "$here=firstboot" -D warnings \
     -C metadata=winject-firstboot -C opt-level=z -C panic=abort -C debuginfo=0 -C codegen-units=1 "${@:4}"
 }
 # link TARGET NAME SOURCE OUTPUT
@@ -42,8 +42,9 @@ link() {
 for pair in "${targets[@]}"; do
   target=${pair%%:*}
   compile "$target" winject_firstboot src/lib.rs --crate-type rlib -C embed-bitcode=yes -o "$work/lib$target.rlib"
+  if [ "${2:-}" = --stand-in ]; then
+    link "$target" stand_in tests/stand_in.rs "$out/stand-in.exe"
+    break
+  fi
   link "$target" firstboot src/main.rs "$out/${pair##*:}.exe"
 done
-if [ "${2:-}" = --stand-in ]; then
-  link x86_64-pc-windows-msvc stand_in tests/stand_in.rs "$out/stand-in.exe"
-fi

@@ -5,6 +5,8 @@
 use std::path::PathBuf;
 
 use super::boot_args::BootArgs;
+use super::extras::ExtrasArgs;
+use super::first_boot::FirstBootArgs;
 use crate::block::convert::Compression;
 use crate::block::{Format, OpenOptions, PathPolicy};
 use crate::drivers::SignatureLevel;
@@ -113,14 +115,13 @@ pub struct GuestArgs {
     #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
     pub signature_policy: SignatureArg,
 
-    /// Make the guest trust the publisher of this certificate file, so that its drivers install without a question;
-    /// repeatable
+    /// Make the guest trust the publisher of this certificate file (or of the catalogue that it signed, a .cat file), so
+    /// that its drivers install without a question; repeatable
     #[arg(long, value_name = "CERT")]
     pub trust_publisher: Vec<PathBuf>,
 
-    /// Run the first-boot job again in a guest that has finished it
-    #[arg(long)]
-    pub rearm: bool,
+    #[command(flatten)]
+    pub first_boot: FirstBootArgs,
 
     /// Replace drivers in the guest even if they are newer than the given ones
     #[arg(long)]
@@ -132,6 +133,9 @@ pub struct GuestArgs {
 
     #[command(flatten)]
     pub state: StateArgs,
+
+    #[command(flatten)]
+    pub extras: ExtrasArgs,
 
     #[command(flatten)]
     pub check: VolumeCheckArgs,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use super::args::{parse_compression, parse_format, split_disks};
+use super::extras::{UploadArg, parse_upload};
 use super::request::InjectSpec;
 use crate::block::Format;
 use crate::block::convert::Compression;
@@ -67,12 +68,19 @@ const KEYS: &[Key<RunDocument>] = &[
         set(&mut run.spec.guest.signature_policy, word(field)?.unwrap_or_default())
     }),
     Key::new(&["trust_publisher"], |run, field| set(&mut run.spec.guest.trust_publisher, field.paths()?)),
-    Key::new(&["rearm"], |run, field| set(&mut run.spec.guest.rearm, field.flag()?)),
+    Key::new(&["firstboot_method"], |run, field| set(&mut run.spec.guest.first_boot.firstboot_method, word(field)?)),
+    Key::new(&["no_firstboot"], |run, field| set(&mut run.spec.guest.first_boot.no_firstboot, field.flag()?)),
+    Key::new(&["firstboot_reboot"], |run, field| set(&mut run.spec.guest.first_boot.firstboot_reboot, field.flag()?)),
+    Key::new(&["rearm"], |run, field| set(&mut run.spec.guest.first_boot.rearm, field.flag()?)),
     Key::new(&["force_virtio_overwrite", "force"], |run, field| set(&mut run.spec.guest.force, field.flag()?)),
     Key::new(&["packages_only"], |run, field| set(&mut run.spec.guest.packages_only, field.flag()?)),
     Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.state.allow_dirty, field.flag()?)),
     Key::new(&["discard_ntfs_log"], |run, field| set(&mut run.spec.guest.state.discard_ntfs_log, field.flag()?)),
     Key::new(&["discard_hibernation"], |run, field| set(&mut run.spec.guest.state.discard_hibernation, field.flag()?)),
+    Key::new(&["firstboot"], |run, field| set(&mut run.spec.guest.extras.firstboot, field.paths()?)),
+    Key::new(&["firstboot_timeout"], |run, field| set(&mut run.spec.guest.extras.firstboot_timeout, field.number()?)),
+    Key::new(&["guest_agent"], |run, field| set(&mut run.spec.guest.extras.guest_agent, field.flag()?)),
+    Key::new(&["upload"], |run, field| set(&mut run.spec.guest.extras.upload, uploads(field)?)),
     Key::new(&["skip_volume_check"], |run, field| set(&mut run.spec.guest.check.skip_volume_check, field.flag()?)),
     Key::new(&["fallback_loader"], |run, field| {
         set(&mut run.spec.guest.boot.fallback_loader, word(field)?.unwrap_or_default())
@@ -190,6 +198,15 @@ fn set<T>(field: &mut T, value: T) -> Result<()> {
 
 /// One of an option's words.
 fn word<T: ValueEnum>(field: &Field<'_>) -> Result<Option<T>> {
+    // YAML takes `on` and `off` for yes and no.
+    let switch = match field.value() {
+        Value::Bool(true) => T::from_str("on", true).ok(),
+        Value::Bool(false) => T::from_str("off", true).ok(),
+        _ => None,
+    };
+    if switch.is_some() {
+        return Ok(switch);
+    }
     let Some(text) = field.optional_text()? else { return Ok(None) };
     T::from_str(&text, true).map(Some).map_err(|_| {
         let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
@@ -220,6 +237,15 @@ fn compression(field: &Field<'_>) -> Result<Option<Compression>> {
         return Ok(Some(kind));
     }
     Ok(field.flag()?.then_some(Compression::Zlib))
+}
+
+/// Files to put into the guest, whose paths on the host are relative to the document's folder.
+fn uploads(field: &Field<'_>) -> Result<Vec<UploadArg>> {
+    let parse = |path: PathBuf| {
+        let text = path.to_string_lossy();
+        parse_upload(&text).map_err(|hint| field.error(format_args!("{text:?} is not a file and its place"), hint))
+    };
+    field.paths()?.into_iter().map(parse).collect()
 }
 
 fn require_local(field: &Field<'_>) -> Result<()> {
@@ -392,7 +418,7 @@ mod tests {
         assert_eq!((guest.definitions.definitions, guest.windows.partition), (Some(at("defs.yaml")), Some(3)));
         assert_eq!((guest.report, guest.trust_publisher), (vec![at("r.md"), at("s.json")], vec![at("c.cer")]));
         assert_eq!((guest.registration, guest.signature_policy), (RegistrationArg::Full, SignatureArg::Warn));
-        assert!(guest.rearm && guest.force && guest.packages_only && guest.state.allow_dirty);
+        assert!(guest.first_boot.rearm && guest.force && guest.packages_only && guest.state.allow_dirty);
         assert!(guest.state.discard_ntfs_log && guest.state.discard_hibernation && guest.check.skip_volume_check);
         assert_eq!(guest.boot.fallback_loader, FallbackLoaderArg::On);
         assert_eq!(guest.boot.boot_graphics, BootGraphicsArg::Keep);

@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::EscapedLines;
 use crate::exit::ExitCode;
 use crate::job::{self, Inspection};
+use crate::windows::{FirstBootOutcome, FirstBootState};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -96,6 +97,7 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
     if let Some(fast) = guest.fast_startup {
         writeln!(out, "           fast startup: {}", if fast { "allowed" } else { "off" })?;
     }
+    write_first_boot(out, &guest.first_boot)?;
     for (what, list) in [
         ("pending restart", &guest.pending_reboots),
         ("foreign disk filter", &guest.disk_filters),
@@ -115,4 +117,36 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
             fault.hint.as_ref().map_or(Ok(()), |hint| writeln!(out, "           {hint}"))
         }
     }
+}
+
+/// How many of the log's last lines are shown of a job that failed.
+const LOG_LINES: usize = 5;
+
+fn write_first_boot(out: &mut EscapedLines<String>, job: &FirstBootOutcome) -> std::fmt::Result {
+    if *job == FirstBootOutcome::default() {
+        return Ok(());
+    }
+    writeln!(out, "           first-boot job: {}", job.state.text())?;
+    if let Some(result) = &job.result {
+        let restart = if result.restart_needed { ", a restart is needed" } else { "" };
+        writeln!(
+            out,
+            "             attempt {} ({} begun): {} required and {} optional steps failed{restart}",
+            result.attempt, result.begun, result.failed_required, result.failed_optional
+        )?;
+        for step in &result.steps {
+            let class = if step.required { ", required" } else { "" };
+            let detail = if step.detail.is_empty() { String::new() } else { format!(": {}", step.detail) };
+            writeln!(out, "             {}: {}, code {}{class}{detail}", step.name, step.result.name(), step.code)?;
+        }
+    }
+    for fault in &job.faults {
+        writeln!(out, "             {fault}")?;
+    }
+    if matches!(job.state, FirstBootState::Failed | FirstBootState::Retry) {
+        for line in job.log.iter().skip(job.log.len().saturating_sub(LOG_LINES)) {
+            writeln!(out, "             | {line}")?;
+        }
+    }
+    Ok(())
 }

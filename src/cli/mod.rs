@@ -12,6 +12,8 @@ mod document;
 mod drivers;
 mod environment;
 mod execute;
+mod extras;
+mod first_boot;
 mod fsck;
 mod image;
 mod inject;

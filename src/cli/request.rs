@@ -56,7 +56,13 @@ impl InjectSpec {
             path_policy: self.source.path_policy(),
             disk: self.source.disk.clone(),
             definitions: guest.definitions.definitions.clone(),
-            other_inputs: guest.trust_publisher.iter().chain(&self.document).cloned().collect(),
+            other_inputs: guest
+                .trust_publisher
+                .iter()
+                .chain(guest.extras.inputs())
+                .chain(&self.document)
+                .cloned()
+                .collect(),
             overwrite_output: self.overwrite,
             keep_undo: !self.no_undo,
             partition: guest.windows.partition,
@@ -104,7 +110,7 @@ impl InjectSpec {
         }
         Ok(InjectOptions {
             force: guest.force,
-            rearm: guest.rearm,
+            first_boot: guest.first_boot.options()?,
             registration: guest.registration.into(),
             trusted_publishers: guest
                 .trust_publisher
@@ -112,6 +118,7 @@ impl InjectSpec {
                 .map(|path| read_certificate(path))
                 .collect::<Result<_>>()?,
             boot: guest.boot.into(),
+            extras: guest.extras.options(),
             ..InjectOptions::default()
         })
     }
@@ -186,14 +193,20 @@ mod tests {
         let at = folder.path().display();
         let common = format!(
             "--format vhd --allow-path {at}/base --disk d.vmdk --definitions {at}/defs.yaml --overwrite --threads 3 \
-             --partition 2 --registration full --signature-policy warn --trust-publisher {at}/c.cer --rearm --force \
+             --partition 2 --registration full --signature-policy warn --trust-publisher {at}/c.cer --firstboot-method script \
+             --firstboot-reboot --rearm --force \
              --allow-dirty --discard-ntfs-log --discard-hibernation --skip-volume-check \
+             --upload {at}/u=C:\\T\\u --upload {at}/k=v=\\w \
+             --firstboot {at}/a.cmd --firstboot {at}/b.ps1 --firstboot-timeout 60 --guest-agent \
              --fallback-loader off --boot-graphics keep --test-signing on"
         );
         let text = "vmdk: in.ova\ndrivers: [a.iso, vendor]\nformat: vpc\nallow_path: base\ndisk: d.vmdk\n\
                     definitions: defs.yaml\noverwrite: true\nthreads: 3\npartition: 2\nregistration: full\n\
-                    signature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: true\nallow_dirty: true\n\
+                    signature_policy: warn\ntrust_publisher: c.cer\nfirstboot_method: script\n\
+                    firstboot_reboot: true\nrearm: true\nforce: true\nallow_dirty: true\n\
                     discard_ntfs_log: true\ndiscard_hibernation: true\nskip_volume_check: true\n\
+                    upload:\n  - 'u=C:\\T\\u'\n  - 'k=v=\\w'\nfirstboot: [a.cmd, b.ps1]\n\
+                    firstboot_timeout: 60\nguest_agent: true\n\
                     fallback_loader: off\nboot_graphics: keep\ntest_signing: on\n";
         for (option, key) in [
             (format!("--output {at}/o.qcow2"), "output: o.qcow2\n"),
@@ -242,6 +255,9 @@ mod tests {
             "--registration full",
             "--signature-policy present",
             trust.as_str(),
+            "--firstboot-method script",
+            "--no-firstboot",
+            "--firstboot-reboot",
             "--rearm",
             "--force",
             "--packages-only",
@@ -252,6 +268,10 @@ mod tests {
             "--fallback-loader on",
             "--boot-graphics keep",
             "--test-signing off",
+            r"--upload u=C:\T\u",
+            "--firstboot a.cmd",
+            "--firstboot a.cmd --firstboot-timeout 60",
+            "--guest-agent",
         ] {
             let changed = shown(typed(&format!("convert in.qcow2 out.qcow2 --inject drivers {option}")));
             assert_ne!(changed, plain, "{option}");

@@ -1,13 +1,14 @@
 //! Finds files of driver media by their content, for a plan that was made elsewhere.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::package::{CACHED_FILE_MAX, PackageFile};
 use super::source::{Source, SourceFile, Sources};
-use crate::error::Result;
+use crate::error::{Error, Layer, Result};
 
 /// An index of media by the sizes of their files. A file is hashed at most once, and only if one of its size is wanted.
 pub struct ContentIndex<'a> {
@@ -93,6 +94,31 @@ impl<'a> ContentIndex<'a> {
 
     fn is_at(&self, index: usize, hint: &str) -> bool {
         self.files.get(index).is_some_and(|indexed| indexed.file.path.eq_ignore_ascii_case(hint))
+    }
+}
+
+impl PackageFile {
+    /// A file of the host that the user named, of at most `size_max` bytes; `what` it is for ("the file to upload"). A
+    /// large one is not kept in memory: it is read again when it is written.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`](crate::Kind::Usage) when it cannot be opened, is not a regular file, or is longer; when it cannot
+    /// be read.
+    pub(crate) fn of_host(path: &Path, what: &str, size_max: u64) -> Result<Self> {
+        let source = Arc::new(Source::of_file(path, what, size_max)?);
+        Self::of_only_file(&source)
+    }
+
+    fn of_only_file(source: &Arc<Source>) -> Result<Self> {
+        let file = source.files().first().ok_or_else(|| Error::bug(Layer::Drivers, "a source without its file"))?;
+        Self::of_source(source, file)
+    }
+
+    /// A file of a source, hashed as it is now.
+    pub(crate) fn of_source(source: &Arc<Source>, file: &SourceFile) -> Result<Self> {
+        let mut indexed = Indexed { source, file, sha256: None };
+        let (sha256, content) = indexed.hash()?;
+        Ok(indexed.to_package_file(sha256, content))
     }
 }
 

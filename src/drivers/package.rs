@@ -68,7 +68,18 @@ impl PackageFile {
     pub(crate) fn changed(&self) -> Error {
         Error::new(Kind::Drivers, Layer::Drivers, "the file has changed since it was chosen")
             .path(self.source.show(&self.path))
-            .hint("leave the driver media alone while winject runs, and start again")
+            .hint("leave the file and the driver media alone while winject runs, and start again")
+    }
+
+    /// Whether this is a file of the host that the user named, not one of driver media.
+    pub(crate) fn is_of_host(&self) -> bool {
+        self.source.is_file()
+    }
+
+    /// The file on the host, or in the image of the media, as messages and reports show it.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        self.source.show(&self.path)
     }
 
     /// Path below the source, for reports.
@@ -171,6 +182,9 @@ pub struct Selection {
     /// Why none of the disk controllers on the media was chosen, although other packages were.
     #[serde(skip)]
     pub no_storage: Option<String>,
+    /// The installer of the QEMU guest agent, if it is wanted.
+    #[serde(skip)]
+    pub guest_agent: Option<PackageFile>,
 }
 
 impl Selection {

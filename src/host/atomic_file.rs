@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::file_id::several_names;
+use super::file_storage::FileStorage;
 use super::files::{HostFiles, RealHost};
 use super::folder::folder_of;
 use super::leftover;
 use super::locked_file::LockedFile;
 use super::permissions::{PRIVATE, common_mode};
-use super::storage::{FileStorage, Storage};
+use super::storage::Storage;
 use super::target::Target;
 use crate::cancel::{Cancel, Hold, Reached};
 use crate::error::{Error, Layer, Result};

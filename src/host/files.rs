@@ -10,11 +10,12 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::file_id::FileId;
+use super::file_storage::FileStorage;
 use super::folder::folder_of;
 use super::leftover;
 use super::qemu_lock::{LockMode, Locking};
 use super::read::{open_as_it_is, open_as_it_is_for_writing};
-use super::storage::{FileStorage, Storage};
+use super::storage::Storage;
 use crate::error::{Error, Kind, Layer, Result};
 
 /// Creating, finding, renaming and removing files. Commit does this through the trait, so that a test can enumerate

@@ -6,12 +6,14 @@
 
 mod atomic_file;
 mod file_id;
+mod file_storage;
 mod files;
 mod folder;
 mod in_use;
 mod kernel_use;
 mod leftover;
 mod locked_file;
+mod memory_storage;
 mod mount;
 mod permissions;
 mod policy;
@@ -24,15 +26,17 @@ mod text_output;
 
 pub(crate) use atomic_file::{AtomicFile, rewrite};
 pub(crate) use file_id::{is_same_file, several_names};
+pub use file_storage::FileStorage;
 pub use files::{HostFiles, RealHost};
 pub(crate) use folder::{create_folder, folder_of, remove_folder};
 pub(crate) use locked_file::LockedFile;
+pub use memory_storage::MemoryStorage;
 pub(crate) use mount::lock_notes;
 pub(crate) use permissions::PRIVATE;
 pub use policy::PathPolicy;
 pub use qemu_lock::{LockMode, Locking};
 pub(crate) use read::{Unreadable, open, read};
 pub(crate) use run_files::{REPORT, RunFiles};
-pub use storage::{FileIdentity, FileStorage, Fingerprint, HostRun, MemoryStorage, Storage, StorageExt};
+pub use storage::{FileIdentity, Fingerprint, HostRun, Storage, StorageExt};
 pub(crate) use target::{JOURNAL_ENDING, Target, UNDO_RECORD_ENDING};
 pub(crate) use text_output::TextOutput;

@@ -5,9 +5,9 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::file_storage::FileStorage;
 use super::folder::folder_of;
 use super::read::open_as_it_is;
-use super::storage::FileStorage;
 use crate::error::{Error, Layer, Result};
 use crate::escape::{escape, shell_path};
 

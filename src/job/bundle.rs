@@ -105,12 +105,13 @@ pub fn write_bundle(
         .map_err(|error| Error::io(Layer::Job, "cannot write the bundle", error).path(folder.display().to_string()))?;
     let mut bundle = Bundle { folder, is_new, written: Vec::new(), is_kept: false, hold };
     for file in &document.files {
-        let SavedFileContent::Media(media) = &file.content else { continue };
+        let (SavedFileContent::Media(media) | SavedFileContent::Host(media)) = &file.content else { continue };
         let name = file.sha256.to_string();
         let content = contents.get(&name);
         let content = content.ok_or_else(|| Error::bug(Layer::Job, "a file of the plan is not in the plan"))?;
         // In a folder of drivers each file has permissions of its own.
-        let origins = request.drivers.iter().map(|folder| folder.join(media)).filter(|origin| origin.exists());
+        let named = request.options.extras.host_files().filter(|path| path.ends_with(media)).map(Path::to_owned);
+        let origins = request.drivers.iter().map(|folder| folder.join(media)).chain(named).filter(|path| path.exists());
         let sources: Vec<PathBuf> = origins.chain(sources.iter().cloned()).collect();
         let target = Target::of_name(&bundle.folder.join(name), FILE)?;
         if target.is_existing() && is_content(target.path(), file.size, file.sha256)? {

@@ -28,7 +28,7 @@ use crate::plan::saved::{
     DriverFact, ImageFacts, OtherDiskFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent, SavedStep, Sha256Sum,
     StateFacts, Verdict, WindowsFacts,
 };
-use crate::plan::{self, Change, Content, GuestHive, Plan};
+use crate::plan::{self, Access, Change, Content, GuestHive, Plan};
 use crate::windows::{self, BootCheck, BootDisks, Bus, CheckOptions, Guest, KnownGuest, VmDisk};
 
 /// A plan, and what it was made from.
@@ -158,6 +158,7 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
         expects: drawn.expectation.to_document(&boot.after),
         verdict: boot.to_verdict(),
         drivers: drivers_of(report),
+        uploads: uploads(&drawn.plan),
         files: files(&drawn.plan)?,
         steps: drawn.steps,
         notes: drawn.plan.notes.clone(),
@@ -278,14 +279,30 @@ fn drivers_of(report: &Report) -> Vec<DriverFact> {
     facts.collect()
 }
 
+/// Paths of the user's files that the plan puts outside of winject's own places.
+fn uploads(plan: &Plan) -> Vec<String> {
+    let paths = plan.files().filter_map(|step| match &step.change {
+        Change::WriteFile { path, access: Access::Inherited, .. } => Some(path.clone()),
+        _ => None,
+    });
+    let mut paths: Vec<String> = paths.collect();
+    paths.sort_unstable();
+    paths
+}
+
 /// The contents that the plan writes, each once, by their hashes.
 fn files(plan: &Plan) -> Result<Vec<SavedFile>> {
     let mut files: BTreeMap<Sha256Sum, SavedFile> = BTreeMap::new();
     for step in plan.files() {
         if let Change::WriteFile { content, .. } = &step.change {
             let sha256 = Sha256Sum(content.sha256_bytes());
-            if let Entry::Vacant(place) = files.entry(sha256) {
-                place.insert(SavedFile { sha256, size: content.size(), content: saved_content(content)? });
+            // A script that is uploaded, too, is held by the document all the same.
+            let is_made = content.media_path().is_none() && content.host_name().is_none();
+            let saved = || Ok::<_, Error>(SavedFile { sha256, size: content.size(), content: saved_content(content)? });
+            match files.entry(sha256) {
+                Entry::Vacant(place) => drop(place.insert(saved()?)),
+                Entry::Occupied(mut place) if is_made => drop(place.insert(saved()?)),
+                Entry::Occupied(_) => {}
             }
         }
     }
@@ -295,6 +312,9 @@ fn files(plan: &Plan) -> Result<Vec<SavedFile>> {
 fn saved_content(content: &Content) -> Result<SavedFileContent> {
     if let Some(path) = content.media_path() {
         return Ok(SavedFileContent::Media(path.trim_start_matches('/').to_owned()));
+    }
+    if let Some(name) = content.host_name() {
+        return Ok(SavedFileContent::Host(name.to_owned()));
     }
     let bytes = content.read()?;
     Ok(match std::str::from_utf8(&bytes) {

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::{escape, shell_argument};
 use crate::host;
-use crate::plan::saved::{PLAN_BYTES_MAX, PlanDocument, Sha256Sum};
+use crate::plan::saved::{PLAN_BYTES_MAX, PlanDocument, SavedEdit, Sha256Sum};
+use crate::windows::is_foreign_program;
 
 /// A plan that was read from a file and judged: it says nothing impossible, and touches nothing that winject does not.
 /// Whether it fits an image, [`apply`](super::apply()) finds out.
@@ -29,6 +30,7 @@ impl SavedPlan {
         let read = || {
             let document = PlanDocument::parse(&bytes)?;
             document.judge()?;
+            judge_program(&document)?;
             Ok(document)
         };
         let document = read().map_err(|error: Error| error.within(path.display()))?;
@@ -99,6 +101,25 @@ impl SavedPlan {
     pub fn bundle_if_any(&self) -> Option<PathBuf> {
         let folder = bundle_of(&self.path);
         folder.is_dir().then_some(folder)
+    }
+}
+
+/// A plan puts no other program in the place of winject's own, which the guest runs as the system: people cannot review
+/// one.
+fn judge_program(document: &PlanDocument) -> Result<()> {
+    let is_foreign = |edit: &SavedEdit| match edit {
+        SavedEdit::WriteFile { path, sha256, .. } => is_foreign_program(path, &sha256.0),
+        _ => false,
+    };
+    match document.steps.iter().find(|step| is_foreign(&step.edit)).and_then(|step| step.edit.path()) {
+        None => Ok(()),
+        Some(path) => Err(Error::new(
+            Kind::Usage,
+            Layer::Job,
+            "cannot use the plan: the service program in it is not that of this winject",
+        )
+        .path(path)
+        .hint("make the plan again with this winject, or apply it with the winject that made it")),
     }
 }
 

@@ -403,8 +403,11 @@ impl Planner for DriverPlanner<'_> {
         let PlanInputs { table, installation, hives, boot, .. } = inputs;
         let guest = &installation.guest;
         observer.step("Choosing drivers");
-        let selection =
+        let mut selection =
             drivers::select_with_or_without_storage(sources, &guest.target(), definitions, &request.policy)?;
+        if request.options.extras.guest_agent {
+            selection.guest_agent = Some(drivers::find_guest_agent(sources, guest.arch)?);
+        }
         report.add_selection(guest, &selection);
         report.recommendation = Some(report::recommend(guest, table, &selection));
         observer.step("Planning");

@@ -385,6 +385,15 @@ impl<D: VolumeWrite> Volume<D> {
         self.security_id(&what.descriptor())
     }
 
+    /// The security id that a new file (or folder) in this folder inherits.
+    ///
+    /// # Errors
+    /// See [`Self::security_id`].
+    pub fn inherited_security(&mut self, folder: FileId, is_folder: bool) -> Result<u32> {
+        let descriptor = security::descriptor_of(&self.core.pager, folder)?;
+        self.security_id(&security::inherited(descriptor.as_deref(), is_folder))
+    }
+
     /// The security id of a self-relative descriptor: that of an equal one, or a new one.
     ///
     /// # Errors

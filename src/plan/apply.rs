@@ -75,13 +75,13 @@ fn apply_file<D: VolumeWrite>(volume: &mut Volume<D>, change: &Change, protectio
     match change {
         Change::CreateDir { path, access } => {
             let what = if path.rfind('/') == Some(0) { Protected::Top } else { Protected::Directory };
-            let how = new(volume, access, what, protections)?;
+            let how = new(volume, access, what, path, protections)?;
             let (parent, name) = split(path)?;
             let parent = volume.find(parent)?.ok_or_else(|| gone(parent))?;
             volume.create_dir(parent, name, &how)?;
         }
         Change::WriteFile { path, content, access, .. } => {
-            let how = new(volume, access, Protected::File, protections)?;
+            let how = new(volume, access, Protected::File, path, protections)?;
             write_file(volume, path, content, &how)?;
         }
         Change::Protect { path } => {
@@ -144,11 +144,12 @@ fn gone(path: &str) -> Error {
         .hint("make the plan again")
 }
 
-/// How a file is created: protected as `what`, or like another file.
+/// How a file is created at `path`: protected as `what`, like another file, or as its folder hands it down.
 fn new<D: VolumeWrite>(
     volume: &mut Volume<D>,
     access: &Access,
     what: Protected,
+    path: &str,
     protections: &mut Protections,
 ) -> Result<CreateOptions> {
     let security = match access {
@@ -161,6 +162,10 @@ fn new<D: VolumeWrite>(
             }
         },
         Access::Like(sample) => volume.find(sample)?.map_or(Security::LikeParent, Security::Like),
+        Access::Inherited => {
+            let parent = volume.find(split(path)?.0)?.ok_or_else(|| gone(path))?;
+            Security::Id(volume.inherited_security(parent, what != Protected::File)?)
+        }
     };
     Ok(CreateOptions { security, ..CreateOptions::default() })
 }

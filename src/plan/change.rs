@@ -57,8 +57,18 @@ impl fmt::Display for GuestHive {
 pub struct Content {
     bytes: Bytes,
     sha256: [u8; 32],
-    /// Path on the driver media that the bytes come from.
-    media_path: Option<Arc<str>>,
+    origin: Origin,
+}
+
+/// Where the bytes of a content come from.
+#[derive(Clone)]
+enum Origin {
+    /// winject made them.
+    Made,
+    /// From this path of the driver media.
+    Media(Arc<str>),
+    /// From a file of the host that the user named, whose name this is.
+    Host(Arc<str>),
 }
 
 #[derive(Clone)]
@@ -74,25 +84,37 @@ impl Content {
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = Arc::new(bytes.into());
         let sha256 = Sha256::digest(&*bytes).into();
-        Self { bytes: Bytes::Held(bytes), sha256, media_path: None }
+        Self { bytes: Bytes::Held(bytes), sha256, origin: Origin::Made }
     }
 
     /// Like [`new`](Self::new), for bytes whose hash the caller has just computed.
     pub(crate) fn hashed(bytes: Arc<Vec<u8>>, sha256: [u8; 32]) -> Self {
-        Self { bytes: Bytes::Held(bytes), sha256, media_path: None }
+        Self { bytes: Bytes::Held(bytes), sha256, origin: Origin::Made }
     }
 
     /// Says that the same bytes lie on the driver media, below the root of one of them.
     #[must_use]
     pub(crate) fn with_media_path(mut self, path: &str) -> Self {
-        self.media_path = Some(path.into());
+        self.origin = Origin::Media(path.into());
         self
     }
 
-    /// The path on the driver media that the bytes come from; `None` if winject made them.
+    /// The path on the driver media that the bytes come from; `None` if they come from elsewhere.
     #[must_use]
     pub fn media_path(&self) -> Option<&str> {
-        self.media_path.as_deref()
+        match &self.origin {
+            Origin::Media(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The name of the host's file that the user named; `None` if the bytes come from elsewhere.
+    #[must_use]
+    pub fn host_name(&self) -> Option<&str> {
+        match &self.origin {
+            Origin::Host(name) => Some(name),
+            _ => None,
+        }
     }
 
     /// A file of a driver package. What is not in memory yet is read when it is written.
@@ -102,7 +124,9 @@ impl Content {
             Some(content) => Bytes::Held(Arc::clone(content)),
             None => Bytes::OnMedia(Box::new(file.clone())),
         };
-        Self { bytes, sha256: file.sha256, media_path: Some(file.media_path().into()) }
+        let path = file.media_path().into();
+        let origin = if file.is_of_host() { Origin::Host(path) } else { Origin::Media(path) };
+        Self { bytes, sha256: file.sha256, origin }
     }
 
     /// The bytes if they are in memory, else the file that holds them.
@@ -182,6 +206,8 @@ pub enum Access {
     Protected,
     /// The security descriptor of this existing file or folder.
     Like(String),
+    /// What Windows hands down from the folder that the new file or folder lies in.
+    Inherited,
 }
 
 /// One edit. Paths are absolute on the Windows volume, with `/`; registry keys are relative to the hive's root, with

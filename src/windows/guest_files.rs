@@ -2,7 +2,9 @@
 
 use crate::error::Result;
 use crate::io::VolumeRead;
+use crate::ntfs::security::{Protected, is_owned_by_system};
 use crate::ntfs::{Namespace, Volume};
+use crate::windows::guest_paths;
 
 /// Largest number of entries that are read of one folder.
 const ENTRIES_MAX: usize = 100_000;
@@ -79,6 +81,18 @@ pub trait GuestFiles {
     fn exists(&self, path: &str) -> Result<bool> {
         Ok(self.size(path)?.is_some())
     }
+}
+
+/// Whether only the system and administrators can have written this file or folder of winject's: its folder is as a run of
+/// winject left it, and it is owned by them.
+///
+/// # Errors
+/// When the volume is damaged there.
+pub fn is_trusted(files: &dyn GuestFiles, path: &str) -> Result<bool> {
+    let Some(top) = files.protection(guest_paths::TOP)? else { return Ok(false) };
+    let Some(found) = files.protection(path)? else { return Ok(false) };
+    let is_ours = !top.is_link && top.descriptor.as_deref() == Some(Protected::Top.descriptor().as_slice());
+    Ok(is_ours && !found.is_link && found.descriptor.is_some_and(|d| is_owned_by_system(&d)))
 }
 
 impl<D: VolumeRead> GuestFiles for Volume<D> {

@@ -10,6 +10,12 @@ pub const STAGE_IN_SCRIPT: &str = "%SystemDrive%\\hyper2kvm\\drivers\\virtio";
 pub const SETUP: &str = "/hyper2kvm/setup.cmd";
 /// The job of the first boot as a script.
 pub const FIRSTBOOT: &str = "/hyper2kvm/firstboot.cmd";
+/// The service program that runs the job.
+pub const PROGRAM: &str = "/hyper2kvm/hyper2kvm-firstboot.exe";
+/// The job of the first boot as the service program reads it.
+pub const JOB: &str = "/hyper2kvm/firstboot.job";
+/// What runs the job, in all forms.
+pub const JOB_PROGRAMS: [&str; 3] = [FIRSTBOOT, PROGRAM, JOB];
 /// The marker that the job leaves when it is done.
 pub const DONE: &str = "/hyper2kvm/firstboot.done";
 /// The marker that the job leaves when it gave up.
@@ -21,13 +27,14 @@ pub const BEGUN: &str = "/hyper2kvm/firstboot.begun";
 /// The job's result for programs.
 pub const RESULT: &str = "/hyper2kvm/firstboot.json";
 /// What the job leaves in the folder: its markers, its counter, its working files and the outcome for programs.
-pub const JOB_FILES: [&str; 12] = [
+pub const JOB_FILES: [&str; 13] = [
     DONE,
     FAILED,
     ATTEMPTS,
     BEGUN,
     "/hyper2kvm/firstboot.lock",
     "/hyper2kvm/firstboot.new",
+    "/hyper2kvm/firstboot.progress",
     "/hyper2kvm/firstboot.steps",
     "/hyper2kvm/firstboot.tried",
     "/hyper2kvm/firstboot.rc",
@@ -35,6 +42,10 @@ pub const JOB_FILES: [&str; 12] = [
     "/hyper2kvm/firstboot.tmp",
     RESULT,
 ];
+/// Scripts of the user that the first-boot job runs, each with its log.
+pub const FIRSTBOOT_SCRIPTS: &str = "/hyper2kvm/firstboot.d";
+/// The installer of the QEMU guest agent, with its log.
+pub const GUEST_AGENT: &str = "/hyper2kvm/guest-agent";
 /// The list of what a run put into the guest.
 pub const MANIFEST: &str = "/hyper2kvm/manifest.json";
 /// The service that starts the job.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::boot_edits::edit_boot_volume;
 use super::boot_volume::BootVolume;
+use super::extras;
 use super::first_boot;
 use super::guest_paths;
 use super::options::{InjectOptions, Registration};
@@ -109,7 +110,9 @@ pub(super) fn plan_files(
         record.devicepath_changes = device_path::extend_device_path(&mut builder, &folders)?;
     }
     trust_publishers(&mut builder, options)?;
+    extras::plan_extras(&mut builder, selection, &options.extras, &mut record)?;
     first_boot::install_job(&mut builder, selection, options, &mut record)?;
+    extras::note_skipped_scripts(&mut builder, &record);
     if options.keep_inbox_controllers {
         registration::keep_inbox_controllers(&mut builder, &mut record)?;
     }

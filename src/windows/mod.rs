@@ -8,7 +8,8 @@
 //! | finds the installation and describes it | `inspect` |
 //! | edits that bind the boot driver: file, service, `CriticalDeviceDatabase`, `DriverDatabase` | `registration` |
 //! | packages for the running guest to install, `DevicePath`, the manifest | `staging` |
-//! | the scripts and the service that install them at the first boot | `first_boot` |
+//! | the job that installs them at the first boot, its program or script, its service, its outcome | `first_boot` |
+//! | files and scripts of the user, the guest agent | `extras` |
 //! | collects the edits, each only where the guest differs | `plan_builder` |
 //! | takes all of it out again | `removal` |
 //! | the boot volume: what it is, and what is edited on it | `boot_volume`, `boot_edits` |
@@ -19,6 +20,7 @@ mod boot_edits;
 mod boot_options;
 mod boot_volume;
 mod earlier_boot;
+mod extras;
 mod first_boot;
 mod guest_files;
 mod guest_paths;
@@ -42,12 +44,18 @@ pub use boot_check::{
 };
 pub use boot_options::{BootGraphics, BootOptions, FallbackLoader, TestSigning};
 pub use boot_volume::{BootVolume, Fallback, find_boot_volume};
+pub use extras::{ExtrasOptions, SCRIPT_SECONDS, Upload};
+pub use first_boot::{
+    FirstBootMethod, FirstBootOptions, FirstBootOutcome, FirstBootState, JobResult, Reboot, StepResult,
+    is_foreign_program,
+};
 pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
 pub use options::{InjectOptions, Registration};
 pub use record::{
     Action, BootElementRecord, BootFileRecord, BootRecord, CriticalDeviceRecord, DevicePathRecord,
-    DriverDatabaseRecord, FileRecord, FirstbootRecord, PackageRecord, Record, RegistryRecord, ServiceRecord,
+    DriverDatabaseRecord, ExtrasRecord, FileRecord, FirstbootRecord, FirstbootStep, PackageRecord, Record,
+    RegistryRecord, ScriptRecord, ServiceRecord,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};

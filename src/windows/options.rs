@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::boot_options::BootOptions;
+use super::extras::ExtrasOptions;
+use super::first_boot::FirstBootOptions;
 
 /// How much is written into `DriverDatabase` to register a boot driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,10 +23,8 @@ pub enum Registration {
 pub struct InjectOptions {
     /// Replace drivers in the guest even if they are newer than those of the media.
     pub force: bool,
-    /// Run the first-boot job again in a guest that has finished it.
-    pub rearm: bool,
-    /// Install the job that installs all staged packages at the first boot.
-    pub firstboot: bool,
+    /// The job that installs all staged packages at the first boot.
+    pub first_boot: FirstBootOptions,
     /// Keep the in-box controllers startable, so that the guest still starts from SATA, IDE or NVMe.
     pub keep_inbox_controllers: bool,
     /// How much is written to register boot drivers.
@@ -33,18 +33,20 @@ pub struct InjectOptions {
     pub trusted_publishers: Vec<Vec<u8>>,
     /// The boot volume: fallback loader, graphics mode, test mode.
     pub boot: BootOptions,
+    /// What the user puts into the guest in addition to drivers.
+    pub extras: ExtrasOptions,
 }
 
 impl Default for InjectOptions {
     fn default() -> Self {
         Self {
             force: false,
-            rearm: false,
-            firstboot: true,
+            first_boot: FirstBootOptions::default(),
             keep_inbox_controllers: true,
             registration: Registration::Minimal,
             trusted_publishers: Vec::new(),
             boot: BootOptions::default(),
+            extras: ExtrasOptions::default(),
         }
     }
 }

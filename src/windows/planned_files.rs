@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::guest_files::{GuestFiles, Protection};
 use crate::error::{Error, Layer, Result};
-use crate::ntfs::security::Protected;
+use crate::ntfs::security::{Protected, inherited};
 use crate::plan::{Access, Change, Content, Plan};
 
 /// The files below, with the edits of a plan over them. Hives are as they were.
@@ -73,6 +73,16 @@ impl<'a> PlannedFiles<'a> {
             Planned::Folder(_) | Planned::Gone => Some(None),
             Planned::Protected => None,
         }
+    }
+
+    /// What a new file or folder inherits from its folder.
+    fn inherited_protection(&self, path: &str, is_folder: bool) -> Result<Option<Protection>> {
+        let folder = match path.trim_end_matches('/').rsplit_once('/') {
+            None | Some(("", _)) => "/",
+            Some((folder, _)) => folder,
+        };
+        let found = self.protection(folder)?.and_then(|found| found.descriptor);
+        Ok(Some(Protection { descriptor: Some(inherited(found.as_deref(), is_folder)), is_link: false }))
     }
 
     /// Names in a folder: those `below` that stay, and the new ones of the kind that is asked for.
@@ -156,6 +166,8 @@ impl GuestFiles for PlannedFiles<'_> {
             Some(Planned::Folder(Access::Like(sample)) | Planned::File(_, Some(Access::Like(sample)))) => {
                 return self.below.protection(sample);
             }
+            Some(Planned::Folder(Access::Inherited)) => return self.inherited_protection(path, true),
+            Some(Planned::File(_, Some(Access::Inherited))) => return self.inherited_protection(path, false),
             Some(Planned::File(..)) => Protected::File,
             Some(Planned::Folder(_)) => kind_of_folder(path),
             Some(Planned::Protected) if self.below.is_folder(path)? => kind_of_folder(path),
@@ -218,6 +230,18 @@ mod tests {
         [first, second, third].concat()
     }
 
+    /// Whether the plan makes something in this folder, or below it, that inherits its rights.
+    fn has_heirs(plan: &Plan, folder: &str) -> bool {
+        plan.steps.iter().any(|step| {
+            let inherits = matches!(
+                &step.change,
+                Change::CreateDir { access: Access::Inherited, .. }
+                    | Change::WriteFile { access: Access::Inherited, .. }
+            );
+            inherits && step.change.file().is_some_and(|path| path.starts_with(&format!("{folder}/")))
+        })
+    }
+
     /// A plan of those edits that are possible one after the other, each path once: kind, path, content.
     fn plan(files: &dyn GuestFiles, wanted: &[(u8, usize, u8)]) -> Plan {
         let paths = paths();
@@ -233,7 +257,7 @@ mod tests {
             let has_folder = folder.is_empty() || there.get(&folder) == Some(&true);
             let is_empty = !there.keys().any(|other| other.starts_with(&format!("{path}/")));
             let found = there.get(&path).copied();
-            let access = Access::Protected;
+            let access = if byte % 2 == 0 { Access::Protected } else { Access::Inherited };
             let change = match (kind % 4, found) {
                 (0, None) if has_folder => Change::CreateDir { path: path.clone(), access },
                 (1, None | Some(false)) if has_folder => {
@@ -242,7 +266,8 @@ mod tests {
                 }
                 (2, Some(false)) => Change::DeleteFile { path: path.clone() },
                 (2, Some(true)) if is_empty => Change::DeleteFile { path: path.clone() },
-                (3, Some(_)) => Change::Protect { path: path.clone() },
+                // What was made in the folder before has inherited what the folder had then.
+                (3, Some(_)) if !has_heirs(&plan, &path) => Change::Protect { path: path.clone() },
                 _ => continue,
             };
             if !touched.insert(path.clone()) {

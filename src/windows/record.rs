@@ -162,15 +162,35 @@ pub struct DevicePathRecord {
     pub new: String,
 }
 
+/// A step of the first-boot job.
+#[derive(Debug, Clone, Serialize)]
+pub struct FirstbootStep {
+    /// `package`, `network`, `run` or `release`.
+    pub kind: &'static str,
+    /// The package's INF, the adapter's MAC address, the command's name, or the invented INF.
+    pub name: String,
+    /// Whether the job is only done when it succeeds.
+    pub required: bool,
+}
+
 /// The job of the first boot.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct FirstbootRecord {
     /// Name of the service that starts the job.
     pub service: String,
-    /// How the job is started, in words.
+    /// How the job is started: `service`, `script` or `none`.
     pub method: String,
-    /// Path of the script on the Windows volume.
+    /// Path of the service program or the script on the Windows volume.
     pub payload: String,
+    /// SHA-256 of the service program, in hexadecimal, for rules that have to name it; left out for a script.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program_sha256: Option<String>,
+    /// Whether the job restarts the guest at its end, if a step asks for a restart.
+    pub reboot: bool,
+    /// What the job does, in this order.
+    pub steps: Vec<FirstbootStep>,
+    /// INFs of others below the staging folder that the job does not install, because any user can have written them.
+    pub refused: Vec<String>,
     /// Path of the job's log on the Windows volume.
     pub log_path: String,
     /// Path of the marker that the job leaves when it has finished, on the Windows volume.
@@ -220,6 +240,34 @@ pub struct BootRecord {
     pub elements: Vec<BootElementRecord>,
 }
 
+/// What of the user's is put into the guest.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ExtrasRecord {
+    /// Files that are put where the user wants them; left out if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uploads: Vec<FileRecord>,
+    /// Scripts and programs that the first-boot job runs; left out if there are none.
+    #[serde(rename = "firstboot_scripts", skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<ScriptRecord>,
+    /// The installer of the QEMU guest agent; left out if it is not wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest_agent: Option<ScriptRecord>,
+}
+
+/// A script or program of the user that the first-boot job runs.
+#[derive(Debug, Clone, Serialize)]
+pub struct ScriptRecord {
+    /// Its file; the reason says what was changed in it so that Windows reads it.
+    #[serde(flatten)]
+    pub file: FileRecord,
+    /// The command that runs it.
+    pub command: String,
+    /// Its time limit, in seconds.
+    pub seconds: u32,
+    /// Its log on the Windows volume.
+    pub log: String,
+}
+
 /// All that an injection does to a guest.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Record {
@@ -237,4 +285,6 @@ pub struct Record {
     pub boot: BootRecord,
     /// Text of the script that installs the packages by hand.
     pub setup_script: String,
+    /// What of the user's is put into the guest.
+    pub extras: ExtrasRecord,
 }

@@ -9,7 +9,7 @@ use crate::hive::{Hive, RegistryData};
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
 use crate::plan::saved::{FileFact, KnownHives, PlanDocument, SavedEdit, Sha256Sum};
-use crate::plan::value_name;
+use crate::plan::{Access, value_name};
 
 /// Sizes and hashes of the files of hives that are in memory as they were read.
 pub fn known_hives(hives: &Hives) -> KnownHives {
@@ -64,6 +64,12 @@ pub fn holds_result<D: VolumeRead>(
 
 impl Replaced<'_> {
     fn compare(&self, edit: &SavedEdit) -> Result<Option<String>> {
+        if let SavedEdit::CreateDir { path, access: Access::Inherited }
+        | SavedEdit::WriteFile { path, access: Access::Inherited, .. } = edit
+            && let Some(place) = self.link_above(path)?
+        {
+            return Ok(Some(format!("{place} is a link, or not a folder")));
+        }
         match edit {
             SavedEdit::CreateDir { path, .. } => self.compare_file(path, None),
             SavedEdit::WriteFile { path, before, .. } => self.compare_file(path, before.as_ref()),
@@ -88,6 +94,18 @@ impl Replaced<'_> {
             }
             _ => self.compare_key(edit),
         }
+    }
+
+    /// The first of the folders above a path that leads elsewhere: Windows would follow it, and winject does not.
+    fn link_above(&self, path: &str) -> Result<Option<String>> {
+        for (at, _) in path.match_indices('/').skip(1) {
+            let Some(folder) = path.get(..at) else { continue };
+            let Some(found) = self.files.protection(folder)? else { continue };
+            if found.is_link || !self.files.is_folder(folder)? {
+                return Ok(Some(folder.to_owned()));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether the guest holds what the edit makes; permissions are not known before they are made.

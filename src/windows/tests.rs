@@ -2,6 +2,7 @@
 
 use sha2::Digest as _;
 
+use super::first_boot::{FirstBootMethod, FirstBootOptions, Reboot};
 use super::options::InjectOptions;
 use super::{Guest, registry};
 use crate::clock::FileTime;
@@ -301,9 +302,11 @@ fn the_minimal_registration_of_windows_10() {
     let service = "ControlSet001\\Services\\hyper2kvm-firstboot";
     assert_eq!(value(&system, service, "Start"), RegistryData::dword(2));
     assert_eq!(value(&system, service, "Type"), RegistryData::dword(0x10));
-    assert!(value(&system, service, "ImagePath").as_text().unwrap().ends_with("\\hyper2kvm\\firstboot.cmd\""));
+    assert!(
+        value(&system, service, "ImagePath").as_text().unwrap().ends_with("\\hyper2kvm\\hyper2kvm-firstboot.exe\"")
+    );
     assert_eq!(registry::find_key(&system, "ControlSet002\\Services\\hyper2kvm-firstboot").unwrap(), None);
-    for file in ["setup.cmd", "firstboot.cmd", "manifest.json"] {
+    for file in ["setup.cmd", "firstboot.job", "hyper2kvm-firstboot.exe", "manifest.json"] {
         assert!(files.get(&format!("/hyper2kvm/{file}")).is_some(), "{file}");
     }
 }
@@ -367,9 +370,67 @@ fn a_finished_first_boot_job_is_not_armed_again_unless_asked() {
     let injection = plan(&files, &chosen, &InjectOptions::default());
     assert!(injection.record.firstboot.skipped.is_some());
     assert!(!injection.plan.to_string().contains("Services\\hyper2kvm-firstboot"));
-    let armed = plan(&files, &chosen, &InjectOptions { rearm: true, ..InjectOptions::default() });
+    let armed = plan(
+        &files,
+        &chosen,
+        &InjectOptions {
+            first_boot: FirstBootOptions { rearm: true, ..FirstBootOptions::default() },
+            ..InjectOptions::default()
+        },
+    );
     assert!(armed.plan.to_string().contains("delete file /hyper2kvm/firstboot.done"));
     assert!(armed.plan.to_string().contains("Services\\hyper2kvm-firstboot"));
+}
+
+#[test]
+fn the_job_is_started_as_asked() {
+    let chosen = selection([100, 101, 104, 28500]);
+    let service = "ControlSet001\\Services\\hyper2kvm-firstboot";
+    let with = |method| InjectOptions {
+        first_boot: FirstBootOptions { method, reboot: Reboot::IfNeeded, ..FirstBootOptions::default() },
+        ..InjectOptions::default()
+    };
+    let mut files = guest_files("19045", true);
+    // one form replaces the other
+    for (method, name, error_control, there, gone) in [
+        (FirstBootMethod::Script, "script", 0, vec!["firstboot.cmd"], vec!["hyper2kvm-firstboot.exe", "firstboot.job"]),
+        (
+            FirstBootMethod::Service,
+            "service",
+            1,
+            vec!["hyper2kvm-firstboot.exe", "firstboot.job"],
+            vec!["firstboot.cmd"],
+        ),
+        (FirstBootMethod::Script, "script", 0, vec!["firstboot.cmd"], vec!["hyper2kvm-firstboot.exe", "firstboot.job"]),
+    ] {
+        let injection = plan(&files, &chosen, &with(method));
+        assert_eq!(injection.record.firstboot.method, name);
+        assert_eq!(injection.record.firstboot.program_sha256.is_some(), method == FirstBootMethod::Service);
+        apply(&mut files, &injection);
+        let system = hive(&files, GuestHive::System);
+        assert_eq!(value(&system, service, "ErrorControl"), RegistryData::dword(error_control));
+        assert!(there.iter().all(|file| files.get(&format!("/hyper2kvm/{file}")).is_some()), "{there:?}");
+        assert!(gone.iter().all(|file| files.get(&format!("/hyper2kvm/{file}")).is_none()), "{gone:?}");
+        assert!(plan(&files, &chosen, &with(method)).plan.is_empty(), "a second run has nothing to do");
+    }
+    let script = String::from_utf8(files.get("/hyper2kvm/firstboot.cmd").unwrap().to_vec()).unwrap();
+    assert!(script.contains("shutdown.exe"));
+
+    let mut files = guest_files("19045", true);
+    let none = plan(&files, &chosen, &with(FirstBootMethod::None));
+    assert_eq!(none.record.firstboot.skipped.as_deref(), Some("not wanted"));
+    apply(&mut files, &none);
+    assert_eq!(registry::find_key(&hive(&files, GuestHive::System), service).unwrap(), None);
+    assert!(files.get("/hyper2kvm/setup.cmd").is_some() && files.get("/hyper2kvm/firstboot.job").is_none());
+}
+
+#[test]
+fn invented_records_are_released_by_the_job_that_registered_them() {
+    let injection = plan(&guest_files("19045", true), &selection([100, 101, 104, 28500]), &InjectOptions::default());
+    let releases: Vec<_> = injection.record.firstboot.steps.iter().filter(|step| step.kind == "release").collect();
+    assert_eq!(releases.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), ["h2k-vioscsi.inf"]);
+    let injection = plan(&guest_files("7601", false), &selection([100, 90, 104, 1]), &InjectOptions::default());
+    assert!(injection.record.firstboot.steps.iter().all(|step| step.kind != "release"));
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod cli;
 mod convert;
 mod disks;
 mod drivers;
+mod extras;
 mod first_boot;
 mod formats;
 mod hive;
@@ -44,4 +45,4 @@ fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in apply, block, boot_volume, cli, convert, disks, drivers, first_boot, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, remove, windows;];
+tests![in apply, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, remove, windows;];

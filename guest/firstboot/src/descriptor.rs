@@ -39,6 +39,8 @@ pub enum Distrust {
     Writable,
     /// It leads to somewhere else.
     Link,
+    /// Somebody else could change it before the host protected the folder.
+    Earlier,
 }
 
 impl Distrust {
@@ -50,6 +52,7 @@ impl Distrust {
             Self::Owner => "its owner is not SYSTEM, Administrators or TrustedInstaller",
             Self::Writable => "others than SYSTEM, Administrators and TrustedInstaller may change it",
             Self::Link => "it is a link",
+            Self::Earlier => "users could change it before the conversion",
         }
     }
 }

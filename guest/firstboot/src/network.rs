@@ -26,12 +26,12 @@ impl Context<'_> {
             Some(adapter) => self.apply(network, &adapter)?,
             None => {
                 self.log.line(&["missing: no adapter has the address ", &network.mac_text]);
-                Ran::without_code(Outcome::Missing, "no adapter has this address")
+                Ran::without_code(Outcome::Missing, &join(&["no adapter has the address ", &network.mac_text]))
             }
         };
         Ok(StepResult {
             kind: Kind::Network,
-            name: network.mac_text.clone(),
+            name: network.title().into(),
             required: false,
             outcome: ran.outcome,
             code: ran.code,

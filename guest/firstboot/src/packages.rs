@@ -61,20 +61,23 @@ impl Context<'_> {
             let package = Package { required: false, seconds, inf };
             results.push(match self.check_origin(&package.inf) {
                 Ok(()) => self.install(dialect, &package)?,
-                Err(distrust) => {
-                    self.log.line(&["refused: ", &package.inf, ": ", distrust.reason()]);
-                    StepResult {
-                        kind: Kind::Package,
-                        name: package.inf,
-                        required: false,
-                        outcome: Outcome::Refused,
-                        code: 0,
-                        detail: distrust.reason().into(),
-                    }
-                }
+                Err(distrust) => self.refuse(&package.inf, distrust),
             });
         }
         Ok(results)
+    }
+
+    /// The result for an INF that is not trusted.
+    pub fn refuse(&self, inf: &str, distrust: Distrust) -> StepResult {
+        self.log.line(&["refused: ", inf, ": ", distrust.reason()]);
+        StepResult {
+            kind: Kind::Package,
+            name: inf.into(),
+            required: false,
+            outcome: Outcome::Refused,
+            code: 0,
+            detail: distrust.reason().into(),
+        }
     }
 
     /// Lets Windows look for changed hardware.

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::commands::{Context, pending_restarts};
+use crate::descriptor::Distrust;
 use crate::job::{self, Dialect, Job, Package, Release, Step};
 use crate::log::Log;
 use crate::outcome::{Kind, Outcome, State, StepResult, Summary};
@@ -136,16 +137,19 @@ impl Session<'_> {
             self.files.write(state::DONE, "done\r\n");
             self.files.remove(&[state::ATTEMPTS, state::BEGUN, state::PROGRESS, state::JOB]);
             self.delete_service();
-            self.log(&["done"]);
         } else if summary.attempt >= job.attempts_max {
             self.give_up(&summary, None);
         } else {
             summary.state = State::Retry;
             self.files.set_count(state::ATTEMPTS, summary.attempt);
             self.files.write(state::RESULT, &summary.to_json());
-            self.log(&["the next start of Windows tries again"]);
         }
         self.tell_host(job, &summary);
+        self.log(&match summary.state {
+            State::Done => ["done"],
+            State::Retry => ["the next start of Windows tries again"],
+            State::Failed => ["given up"],
+        });
         let asked = summary.needs_restart() || (summary.state == State::Retry && pending);
         if asked && job.may_restart && !progress.restarted {
             progress.restarted = true;
@@ -165,7 +169,7 @@ impl Session<'_> {
         self.files.write(state::FAILED, "failed\r\n");
         self.files.remove(&[state::ATTEMPTS, state::BEGUN, state::PROGRESS]);
         self.delete_service();
-        self.log(&["given up: run ", &self.context.places.base_file("setup.cmd"), " as administrator"]);
+        self.log(&["run ", &self.context.places.base_file("setup.cmd"), " as administrator to install the packages"]);
         if let Some(job) = job {
             self.tell_host(job, summary);
         }
@@ -261,9 +265,13 @@ impl Attempt<'_> {
                     self.results.extend(results.into_iter().map(|result| (number, result)));
                 }
             }
+            Step::Refused(inf) => {
+                let result = context.refuse(inf, Distrust::Earlier);
+                self.results.push((number, result));
+            }
             Step::Release(release) => self.results.push((number, self.session.release(release))),
             Step::Network(network) => {
-                let (name, kind) = (&network.mac_text, Kind::Network);
+                let (name, kind) = (network.title(), Kind::Network);
                 self.run_once(number, kind, name, false, |session| session.context.configure(network))?;
             }
             Step::Run(command) => {
@@ -276,7 +284,7 @@ impl Attempt<'_> {
 
     fn install_others(&self, dialect: Dialect, seconds: u32) -> Result<Vec<StepResult>, Stopped> {
         let packages = self.job.steps.iter().filter_map(|step| match step {
-            Step::Package(Package { inf, .. }) => Some(inf.as_str()),
+            Step::Package(Package { inf, .. }) | Step::Refused(inf) => Some(inf.as_str()),
             _ => None,
         });
         let known: Vec<&str> = packages.collect();

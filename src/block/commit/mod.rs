@@ -11,16 +11,18 @@ mod in_place;
 mod options;
 mod output;
 mod overlay;
+mod recover;
 mod restore;
 mod rollback;
 mod run_journal;
 mod settle;
 mod space;
+mod targets;
 mod undo;
 
 pub use options::{CommitOptions, Committed};
 pub(crate) use output::{Output, refuse_own_files, resolve_output};
-pub use rollback::Recovery;
+pub use recover::Recovery;
 pub use undo::{UndoOptions, Undone};
 
 pub use super::journal::{journal_path, undo_path};
@@ -44,7 +46,7 @@ pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) 
 /// that keeps its data in another file which the policy does not [allow to be written](PathPolicy::allows_writing). For
 /// what only another destination helps the error has no hint: the caller knows the commands for one.
 pub fn check_in_place(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<()> {
-    in_place::check(stage, path, policy)
+    targets::check(stage, path, policy)
 }
 
 /// Writes the stage's changes as a new qcow2 file `out` whose backing file is `original`.
@@ -74,7 +76,7 @@ pub fn check_overlay(stage: &Stage) -> Result<()> {
 /// [`Kind::Pending`](crate::Kind::Pending) when there is a journal that does not count or cannot be applied; nothing is
 /// touched then. [`Kind::Refused`](crate::Kind::Refused) when the policy does not allow the data file to be written.
 pub fn recover(path: &Path, policy: &PathPolicy) -> Result<Recovery> {
-    rollback::recover(&RealHost, path, super::Locking::default(), policy)
+    recover::recover(&RealHost, path, super::Locking::default(), policy)
 }
 
 /// Takes the last edit in place of the image at `path` back, from the undo record next to it: every byte and the length
@@ -101,6 +103,6 @@ pub fn forget(path: &Path) -> Result<()> {
 pub mod on {
     pub use super::in_place::in_place;
     pub use super::overlay::overlay;
-    pub use super::rollback::recover;
+    pub use super::recover::recover;
     pub use super::undo::{forget, undo};
 }

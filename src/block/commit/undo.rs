@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::compare::{Differences, differences};
-use super::in_place::refuse_other_names;
+use super::data_file::open_data_file;
 use super::restore::{lost_reference, put_back};
-use super::rollback::open_data_file;
 use super::space::Reservation;
+use super::targets::refuse_other_names;
 use crate::block::journal::{
     self, Entry, Journal, JournalWriter, RecoveryState, journal_of_real_path, record_of_real_path, turn_back,
 };

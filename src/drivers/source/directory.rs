@@ -110,6 +110,13 @@ impl Directory {
         Ok((Self { paths }, files))
     }
 
+    /// A folder that holds one file only, under its own name.
+    pub(super) fn of_file(path: &Path, size: u64) -> (Self, SourceFile) {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let paths = HashMap::from([(name.clone(), path.to_owned())]);
+        (Self { paths }, SourceFile { path: name, size })
+    }
+
     pub(super) fn read(&self, file: &SourceFile) -> Result<Vec<u8>> {
         let path = self.path(file)?;
         // What was a regular file when it was listed may be a pipe, or longer, by now. (The caller compares the length.)

@@ -10,6 +10,7 @@ use super::directory::Directory;
 use super::file::{FILE_SIZE_MAX, SourceFile, WARNINGS_MAX};
 use super::image::Image;
 use crate::error::{Error, Kind, Layer, Result};
+use crate::host::{self, Unreadable};
 use crate::ntfs::name::problem_with;
 
 /// Most bytes of a source's files that stay in memory from the choice until they are used.
@@ -32,6 +33,10 @@ pub struct Source {
     warnings: Vec<String>,
     /// Bytes of its files that are held in memory, at most [`CACHE_BYTES_MAX`].
     cached_bytes: AtomicU64,
+    /// Largest file that is read, in bytes.
+    size_max: u64,
+    /// Whether this is one file that the user named.
+    is_file: bool,
 }
 
 enum Backend {
@@ -79,7 +84,38 @@ impl Source {
         for (index, file) in files.iter().enumerate() {
             by_path.entry(file.path.to_lowercase()).or_insert(index);
         }
-        Ok(Self { root: path.to_owned(), backend, files, by_path, warnings, cached_bytes: AtomicU64::new(0) })
+        let cached_bytes = AtomicU64::new(0);
+        let root = path.to_owned();
+        Ok(Self { root, backend, files, by_path, warnings, cached_bytes, size_max: FILE_SIZE_MAX, is_file: false })
+    }
+
+    /// One file of the host, of at most `size_max` bytes, as a source of its own; `what` it is for ("the file to upload").
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] when it cannot be opened, is not a regular file, or is longer.
+    pub(crate) fn of_file(path: &Path, what: &str, size_max: u64) -> Result<Self> {
+        let unreadable = |error: Unreadable| error.into_error(what, path, Layer::Drivers, Kind::Usage);
+        let length = host::open(path, false).and_then(|file| Ok(file.metadata()?.len())).map_err(unreadable)?;
+        if length > size_max {
+            return Err(unreadable(Unreadable::TooLarge(size_max)));
+        }
+        let (directory, file) = Directory::of_file(path, length);
+        let by_path = HashMap::from([(file.path.to_lowercase(), 0)]);
+        Ok(Self {
+            root: path.parent().unwrap_or(Path::new("")).to_owned(),
+            backend: Backend::Directory(directory),
+            files: vec![file],
+            by_path,
+            warnings: Vec::new(),
+            cached_bytes: AtomicU64::new(0),
+            size_max,
+            is_file: true,
+        })
+    }
+
+    /// Whether this is one file that the user named, in place of driver media.
+    pub(crate) fn is_file(&self) -> bool {
+        self.is_file
     }
 
     /// The path that was opened.
@@ -122,10 +158,10 @@ impl Source {
                 .path(self.show(path))
                 .hint("the driver media changed while it was in use, or is incomplete")
         })?;
-        if file.size > FILE_SIZE_MAX {
+        if file.size > self.size_max {
             return Err(Error::new(Kind::Drivers, Layer::Drivers, "the file is too large for a driver's")
                 .path(self.show(path))
-                .expected_found(format!("at most {FILE_SIZE_MAX} bytes"), file.size)
+                .expected_found(format!("at most {} bytes", self.size_max), file.size)
                 .hint("take the file out of the driver folder"));
         }
         Ok(file)
@@ -157,7 +193,7 @@ impl Source {
         Error::new(Kind::Drivers, Layer::Drivers, "the file changed while it was read")
             .path(self.show(&file.path))
             .expected_found(file.size, found)
-            .hint("leave the driver folder alone while winject runs")
+            .hint("leave the file alone while winject runs, and start again")
     }
 
     /// Reads a whole file by its path below the root, without regard to case.

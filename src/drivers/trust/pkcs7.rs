@@ -97,6 +97,8 @@ pub(super) struct Signed {
     pub other_digest: Option<String>,
     /// Common name of the signer, if its certificate is included.
     pub signer: Option<String>,
+    /// The signer's certificate (DER), if it is included.
+    pub certificate: Option<Vec<u8>>,
     /// Whether the signer's message digest is that of the content.
     pub content_matches: bool,
 }
@@ -123,12 +125,14 @@ pub(super) fn parse(data: &[u8]) -> Result<Signed, String> {
         (Some(algorithm), Some(digest)) => algorithm.digest(&inner) == digest,
         _ => false,
     };
+    let (name, certificate) = certificates.and_then(|all| signer_certificate(&signer.sid, all)).unzip();
     Ok(Signed {
         content_type: content.econtent_type,
         content: inner,
         algorithm,
         other_digest: algorithm.is_none().then(|| digest_name(&signer.digest_alg.oid)),
-        signer: certificates.and_then(|all| signer_name(&signer.sid, all)),
+        signer: name.flatten(),
+        certificate,
         content_matches,
     })
 }
@@ -151,13 +155,15 @@ pub(super) fn elements(value: &[u8]) -> Option<Vec<AnyRef<'_>>> {
     Some(out)
 }
 
-/// The name in the certificate that the signer's identifier means.
-fn signer_name(sid: &SignerIdentifier, certificates: &[u8]) -> Option<String> {
+/// The certificate that the signer's identifier means, with the name in it.
+fn signer_certificate(sid: &SignerIdentifier, certificates: &[u8]) -> Option<(Option<String>, Vec<u8>)> {
     let SignerIdentifier::IssuerAndSerialNumber(id) = sid else { return None };
     elements(certificates)?.iter().find_map(|element| {
-        let certificate = Certificate::from_der(&element.to_der().ok()?).ok()?;
+        let der = element.to_der().ok()?;
+        let certificate = Certificate::from_der(&der).ok()?;
         let tbs = &certificate.tbs_certificate;
-        (tbs.serial_number == id.serial_number && tbs.issuer == id.issuer).then(|| subject(&certificate))?
+        let is_meant = tbs.serial_number == id.serial_number && tbs.issuer == id.issuer;
+        is_meant.then(|| (subject(&certificate), der))
     })
 }
 

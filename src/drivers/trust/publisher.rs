@@ -29,7 +29,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Reads a certificate, DER or PEM. `name` is for messages.
+    /// Reads a certificate, DER or PEM, or takes it out of the catalogue (`.cat`) that it signed. `name` is for messages.
     ///
     /// # Errors
     /// [`Kind::Usage`] when it is not an X.509 certificate.
@@ -37,11 +37,13 @@ impl Publisher {
         let bad = |why: String| {
             Error::new(Kind::Usage, Layer::Drivers, format!("not an X.509 certificate: {why}"))
                 .path(name)
-                .hint("give the publisher's certificate as a .cer, .crt or .pem file")
+                .hint("give the publisher's certificate as a .cer, .crt or .pem file, or a .cat file that it signed")
         };
         if data.len() > SIZE_MAX {
             return Err(bad(format!("it has {} bytes", data.len())));
         }
+        let in_catalogue = pkcs7::parse(data).ok().and_then(|signed| signed.certificate);
+        let data = in_catalogue.as_deref().unwrap_or(data);
         let is_pem = data.trim_ascii_start().starts_with(b"-----BEGIN");
         let parsed = if is_pem { Certificate::from_pem(data) } else { Certificate::from_der(data) };
         let certificate = parsed.map_err(|e| bad(e.to_string()))?;

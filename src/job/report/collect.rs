@@ -11,7 +11,7 @@ use crate::drivers::{Arch, Package, Selection};
 use crate::job::request::{Destination, InjectRequest};
 use crate::job::undo::undo_command;
 use crate::partition::{Partition, PartitionTable};
-use crate::plan::{Change, GuestHive, Plan};
+use crate::plan::{Access, Change, GuestHive, Plan};
 use crate::windows::Guest;
 use crate::windows::{Action, Code, Record};
 
@@ -104,6 +104,7 @@ impl Report {
         virtio.firstboot.record = record.firstboot;
         virtio.bcd_changes.elements = record.boot.elements;
         virtio.bcd_changes.files = record.boot.files;
+        virtio.extras = record.extras;
         self.add_changes(guest, plan);
     }
 
@@ -297,12 +298,12 @@ fn driver_found(package: &Package) -> DriverFound {
 
 fn artifacts(plan: &Plan) -> Vec<Artifact> {
     let written = plan.steps.iter().filter_map(|step| match &step.change {
-        Change::WriteFile { path, content, .. } => Some((path, content)),
+        Change::WriteFile { path, content, access, .. } => Some((path, content, access)),
         _ => None,
     });
     written
-        .map(|(path, content)| Artifact {
-            kind: artifact_kind(&path.to_ascii_lowercase()),
+        .map(|(path, content, access)| Artifact {
+            kind: if *access == Access::Inherited { "upload" } else { artifact_kind(&path.to_ascii_lowercase()) },
             path: path.clone(),
             size: content.size(),
             sha256: content.sha256(),
@@ -314,8 +315,12 @@ fn artifact_kind(path: &str) -> &'static str {
     match path {
         "/hyper2kvm/setup.cmd" => "setup_cmd",
         "/hyper2kvm/firstboot.cmd" => "firstboot_cmd",
+        "/hyper2kvm/firstboot.job" => "firstboot_job",
+        "/hyper2kvm/hyper2kvm-firstboot.exe" => "firstboot_program",
         "/hyper2kvm/manifest.json" => "manifest",
         _ if path.starts_with("/hyper2kvm/drivers/") => "staged_payload",
+        _ if path.starts_with("/hyper2kvm/firstboot.d/") => "firstboot_script",
+        _ if path.starts_with("/hyper2kvm/guest-agent/") => "guest_agent",
         _ if path.contains("/system32/drivers/") => "driver_sys",
         _ if path.contains("/driverstore/") => "driver_store",
         _ if path.contains("/catroot/") => "catalog",

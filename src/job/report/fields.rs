@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::exit::ExitCode;
 use crate::partition::{Partition, Scheme};
 use crate::windows::{
-    BootCheck, BootElementRecord, BootFileRecord, DevicePathRecord, FileRecord, FirstbootRecord, LeftItem,
-    PackageRecord, RegistryRecord,
+    BootCheck, BootElementRecord, BootFileRecord, DevicePathRecord, ExtrasRecord, FileRecord, FirstbootRecord,
+    LeftItem, PackageRecord, RegistryRecord,
 };
 
 /// Version of the JSON form, the value of [`Report::schema`].
@@ -219,6 +219,9 @@ pub struct Virtio {
     pub devicepath_changes: DevicePathChanges,
     /// The service and the script that install the packages at the first boot.
     pub firstboot: FirstBoot,
+    /// What of the user's is put into the guest.
+    #[serde(flatten)]
+    pub extras: ExtrasRecord,
     /// The script that installs the packages by hand; left out until the plan is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setup_script: Option<SetupScript>,
@@ -419,8 +422,8 @@ pub struct BcdChanges {
 /// A file that the plan writes to the guest.
 #[derive(Debug, Clone, Serialize)]
 pub struct Artifact {
-    /// What it is for: `driver_sys`, `staged_payload`, `setup_cmd`, `firstboot_cmd`, `manifest`, `driver_store`, `catalog`
-    /// or `other`.
+    /// What it is for: `driver_sys`, `staged_payload`, `setup_cmd`, `firstboot_cmd`, `firstboot_job`, `firstboot_program`,
+    /// `manifest`, `driver_store`, `catalog`, `firstboot_script`, `guest_agent`, `upload` or `other`.
     pub kind: &'static str,
     /// Its path on the Windows volume: `/Windows/System32/drivers/viostor.sys`.
     pub path: String,

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::fields::{RemovalRecord, Report};
 use crate::escape::markdown as text;
+use crate::windows::ScriptRecord;
 
 /// The first line of an injection's report …
 const INJECTION: &str = "# Driver injection report";
@@ -30,6 +31,7 @@ impl Report {
                 out.drivers(self);
                 out.registry(self);
                 out.firstboot(self);
+                out.extras(self);
                 out.machine(self);
             }
         }
@@ -221,10 +223,38 @@ impl Page {
         self.line(&format!("- `virtio.firstboot.success`: {}", firstboot.success));
         self.fact("Service", &record.service);
         self.fact("Method", &record.method);
-        self.fact("Script", &record.payload);
+        self.fact("Runs", &record.payload);
+        self.fact("SHA-256 of the program", record.program_sha256.as_deref().unwrap_or_default());
+        let steps: Vec<String> = record.steps.iter().map(|step| format!("{} {}", step.kind, step.name)).collect();
+        self.fact("Steps", &steps.join(", "));
+        self.fact("Not installed", &record.refused.join(", "));
         self.fact("Log", &record.log_path);
         self.fact("Marker", &record.marker_path);
         self.fact("Left out", record.skipped.as_deref().unwrap_or_default());
+    }
+
+    fn extras(&mut self, report: &Report) {
+        let extras = &report.virtio.extras;
+        let scripts: Vec<&ScriptRecord> = extras.guest_agent.iter().chain(&extras.scripts).collect();
+        if !scripts.is_empty() {
+            self.section("Commands of the first boot");
+            let rows = scripts.into_iter().map(|script| {
+                let ScriptRecord { file, command, seconds, log } = script;
+                let (changed, seconds) = (file.reason.clone().unwrap_or_default(), seconds.to_string());
+                vec![file.source.clone(), file.destination.clone(), changed, command.clone(), seconds, log.clone()]
+            });
+            self.table(&["file", "in the guest", "changed", "command", "seconds", "log"], rows);
+        }
+        let uploads = &extras.uploads;
+        if uploads.is_empty() {
+            return;
+        }
+        self.section("Uploads");
+        let rows = uploads.iter().map(|file| {
+            let (size, sum) = (file.size.to_string(), file.sha256.clone());
+            vec![file.source.clone(), file.destination.clone(), word(&file.action), size, sum]
+        });
+        self.table(&["file", "in the guest", "action", "bytes", "SHA-256"], rows);
     }
 
     fn machine(&mut self, report: &Report) {

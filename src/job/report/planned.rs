@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::fields::{DriverFound, Report};
-use crate::plan::saved::{PlanDocument, SavedEdit, Sha256Sum};
+use crate::plan::saved::{PlanDocument, SavedEdit, SavedFileContent, Sha256Sum};
+use crate::windows::{Action, FileRecord};
 
 impl Report {
     /// Adds the drivers of a saved plan. What a plan does not hold of them stays empty: folders of the media, ids, service.
@@ -25,5 +26,31 @@ impl Report {
             ..DriverFound::default()
         });
         self.virtio.drivers_found = found.collect();
+        self.virtio.extras.uploads = planned_uploads(document);
     }
+}
+
+/// The files of the user that the plan puts outside of winject's own places.
+fn planned_uploads(document: &PlanDocument) -> Vec<FileRecord> {
+    let record = |step: &SavedEdit| match step {
+        SavedEdit::WriteFile { path, sha256, size, .. } if document.uploads.contains(path) => {
+            let content = document.files.iter().find(|file| file.sha256 == *sha256).map(|file| &file.content);
+            let source = match content {
+                Some(SavedFileContent::Host(name)) => name.clone(),
+                _ => String::new(),
+            };
+            Some(FileRecord {
+                name: path.rsplit('/').next().unwrap_or_default().to_owned(),
+                action: Action::Created,
+                reason: None,
+                source,
+                destination: path.clone(),
+                size: *size,
+                sha256: sha256.to_string(),
+                service: None,
+            })
+        }
+        _ => None,
+    };
+    document.steps.iter().filter_map(|step| record(&step.edit)).collect()
 }

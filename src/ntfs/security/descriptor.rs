@@ -31,7 +31,7 @@ const ACE_SIZE: Field<u16> = Field::at(2);
 const ACE_HEADER: usize = 4;
 
 /// Bits of [`CONTROL`] (MS-DTYP 2.4.6).
-mod control {
+pub(super) mod control {
     pub const DACL_PRESENT: u16 = 0x0004;
     pub const SACL_PRESENT: u16 = 0x0010;
     pub const DACL_AUTO_INHERITED: u16 = 0x0400;
@@ -49,14 +49,14 @@ mod ace_flags {
 /// `ACCESS_ALLOWED_ACE_TYPE`: the ACE grants its mask.
 const ALLOW: u8 = 0;
 /// `FILE_ALL_ACCESS`, for SYSTEM and administrators.
-const FULL: u32 = 0x001F_01FF;
+pub(super) const FULL: u32 = 0x001F_01FF;
 /// `FILE_GENERIC_READ | FILE_GENERIC_EXECUTE`, for users.
 const READ_EXECUTE: u32 = 0x0012_00A9;
 
 /// S-1-5-18, the system itself.
-const SYSTEM: &[u8] = &[1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0];
+pub(super) const SYSTEM: &[u8] = &[1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0];
 /// S-1-5-32-544, the administrators of the machine.
-const ADMINISTRATORS: &[u8] = &[1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x20, 2, 0, 0];
+pub(super) const ADMINISTRATORS: &[u8] = &[1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x20, 2, 0, 0];
 /// S-1-5-32-545, the group of users.
 const USERS: &[u8] = &[1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x21, 2, 0, 0];
 
@@ -116,15 +116,22 @@ pub fn is_owned_by_system(descriptor: &[u8]) -> bool {
 
 /// Builds a descriptor whose ACL has one allowing entry per pair; `owner` is also the group.
 fn build(control: u16, flags: u8, aces: &[(u32, &[u8])], owner: &[u8]) -> Vec<u8> {
+    let entry = |(mask, sid): &(u32, &[u8])| {
+        let size = ACE_HEADER + 4 + sid.len();
+        let mut ace = vec![ALLOW, flags];
+        ace.extend(u16::try_from(size).unwrap_or(0).to_le_bytes());
+        ace.extend(mask.to_le_bytes());
+        ace.extend(*sid);
+        ace
+    };
+    assemble(control, &aces.iter().map(entry).collect::<Vec<_>>(), owner, owner)
+}
+
+/// Lays out a descriptor without a system ACL. What does not fit gets a length of 0, which [`validate`] refuses.
+pub(super) fn assemble(control: u16, aces: &[Vec<u8>], owner: &[u8], group: &[u8]) -> Vec<u8> {
     let mut acl = vec![0u8; ACL_HEADER];
     acl[0] = 2;
-    for (mask, sid) in aces {
-        let size = ACE_HEADER + 4 + sid.len();
-        acl.extend([ALLOW, flags]);
-        acl.extend(u16::try_from(size).unwrap_or(0).to_le_bytes());
-        acl.extend(mask.to_le_bytes());
-        acl.extend(*sid);
-    }
+    aces.iter().for_each(|ace| acl.extend(ace));
     let acl_size = u16::try_from(acl.len()).unwrap_or(0);
     ACL_SIZE.set(&mut acl, acl_size);
     ACE_COUNT.set(&mut acl, u16::try_from(aces.len()).unwrap_or(0));
@@ -137,8 +144,23 @@ fn build(control: u16, flags: u8, aces: &[(u32, &[u8])], owner: &[u8]) -> Vec<u8
     GROUP.set(&mut out, place(HEADER + acl.len() + owner.len()));
     out.extend(acl);
     out.extend(owner);
-    out.extend(owner);
+    out.extend(group);
     out
+}
+
+/// The entries of the discretionary ACL; `None` if it is absent or malformed.
+pub(super) fn entries(descriptor: &[u8]) -> Option<Vec<&[u8]>> {
+    let acl = dacl(descriptor)?;
+    let count = acl.get(4..6)?.try_into().ok().map(u16::from_le_bytes)?;
+    let mut rest = acl.get(ACL_HEADER..)?;
+    let mut out = Vec::new();
+    for _ in 0..count {
+        let size = usize::from(rest.get(2..4)?.try_into().ok().map(u16::from_le_bytes)?);
+        let (ace, after) = rest.split_at_checked(size).filter(|(ace, _)| ace.len() >= ACE_HEADER)?;
+        out.push(ace);
+        rest = after;
+    }
+    Some(out)
 }
 
 /// The hash under which `$SDH` files a descriptor: for each 32-bit word, rotate left by three and add.

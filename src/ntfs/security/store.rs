@@ -12,6 +12,7 @@ use crate::ntfs::btree::{Btree, BtreeEditor};
 use crate::ntfs::core::Core;
 use crate::ntfs::damaged;
 use crate::ntfs::index::IndexEntry;
+use crate::ntfs::metadata::standard_information;
 use crate::ntfs::name::NtfsName;
 use crate::ntfs::pager::Pager;
 use crate::ntfs::stream::Stream;
@@ -87,6 +88,16 @@ fn read_descriptor<D: VolumeRead>(pager: &Pager<D>, entry: &SdsEntry) -> Result<
     let got = pager.read_stream(&sds_stream(pager)?, entry.offset, &mut bytes)?;
     bytes.truncate(got);
     Ok(bytes)
+}
+
+/// The descriptor of a file or folder: from `$Secure`, or its own (`$SECURITY_DESCRIPTOR`, as old versions of Windows and
+/// other drivers write it).
+pub(crate) fn descriptor_of<D: VolumeRead>(pager: &Pager<D>, file: FileId) -> Result<Option<Vec<u8>>> {
+    if let Some(id) = standard_information(pager, file)?.security.filter(|&id| id != 0) {
+        return security_descriptor(pager, id);
+    }
+    let own = stream_of(pager, file, AttributeType::SECURITY_DESCRIPTOR, &NtfsName::default())?;
+    own.map(|own| pager.read_small(&own, descriptor::MAX as u64, "$SECURITY_DESCRIPTOR")).transpose()
 }
 
 /// The security descriptor that an id in `$Secure` stands for; `None` if there is no such id.

@@ -12,6 +12,10 @@ use crate::plan::saved::{
     Sha256Sum,
 };
 
+/// See [`UNPROVEN`].
+const UPLOADS: &str = "Files of the user that the plan puts outside of winject's own folder. They are new there, lie outside of \
+                       the Windows folder, and are what their hashes say: look at them before you approve the plan.";
+
 /// The contents of a document by their hashes.
 type Contents<'a> = HashMap<Sha256Sum, &'a SavedFileContent>;
 
@@ -37,6 +41,9 @@ impl Review {
             section("Drivers", drivers(document)),
             section("Files", vec![or_none(file_lines(document, &contents))]),
         ];
+        if !document.uploads.is_empty() {
+            sections.push(section("Uploads", uploads(document, &contents)));
+        }
         for hive in std::iter::once(GuestHive::Bcd).chain(GuestHive::ALL) {
             let lines = registry_lines(document, hive);
             if !lines.is_empty() {
@@ -204,6 +211,22 @@ fn drivers(document: &PlanDocument) -> Vec<Item> {
     vec![Item::Paragraph(DRIVERS.to_owned()), Item::Table(titles, rows.collect())]
 }
 
+/// The files that the plan puts outside of winject's own places.
+fn uploads(document: &PlanDocument, contents: &Contents<'_>) -> Vec<Item> {
+    let lines = document.uploads.iter().map(|upload| {
+        let written = document.steps.iter().find_map(|step| match &step.edit {
+            SavedEdit::WriteFile { path, sha256, size, .. } if path == upload => Some((sha256, size)),
+            _ => None,
+        });
+        let what = written.map_or_else(
+            || "not written by this plan".to_owned(),
+            |(sum, size)| format!("{size} bytes, SHA-256 {sum}, {}", origin(contents.get(sum).copied())),
+        );
+        Line::new(Mark::Added, format!("{upload}: {what}"))
+    });
+    vec![Item::Paragraph(UPLOADS.to_owned()), Item::Difference(lines.collect())]
+}
+
 /// The file in the folder of drivers that the plan writes with this content.
 fn written_as(document: &PlanDocument, sum: Sha256Sum) -> String {
     let folder = format!("{}/System32/drivers/", document.windows.folder);
@@ -259,6 +282,7 @@ fn access_text(access: &Access) -> String {
     match access {
         Access::Protected => "writable for the system and administrators only".to_owned(),
         Access::Like(sample) => format!("permissions of {sample}"),
+        Access::Inherited => "permissions inherited from its folder".to_owned(),
     }
 }
 
@@ -266,6 +290,7 @@ fn access_text(access: &Access) -> String {
 fn origin(content: Option<&SavedFileContent>) -> String {
     match content {
         Some(SavedFileContent::Media(path)) => format!("from {path} of the media"),
+        Some(SavedFileContent::Host(name)) => format!("from {name}, a file of the user"),
         Some(SavedFileContent::Text(_) | SavedFileContent::Hex(_)) => "held by the plan, shown below".to_owned(),
         None => "from nowhere".to_owned(),
     }
@@ -277,6 +302,6 @@ fn content(contents: &Contents<'_>, step: &SavedStep) -> Option<Item> {
     match contents.get(sha256)? {
         SavedFileContent::Text(text) => Some(Item::Content(path.clone(), text.clone())),
         SavedFileContent::Hex(digits) => Some(Item::Content(path.clone(), digits.clone())),
-        SavedFileContent::Media(_) => None,
+        SavedFileContent::Media(_) | SavedFileContent::Host(_) => None,
     }
 }

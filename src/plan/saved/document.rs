@@ -14,7 +14,7 @@ use crate::plan::change::GuestHive;
 /// The schema that this version writes, and the only one that it reads.
 const SCHEMA: &str = "winject.plan.v1";
 
-/// A saved plan. All fields are always there but `others` and `boot`, in this order; what is not known is `null`.
+/// A saved plan. All fields are always there but `others`, `boot` and `uploads`, in this order; what is not known is `null`.
 ///
 /// There is no time in it: apply dates what it writes by its own clock, as `inject` does. So the same image, media and
 /// options give the same bytes at any time.
@@ -54,6 +54,9 @@ pub struct PlanDocument {
     pub verdict: Verdict,
     /// The chosen driver packages.
     pub drivers: Vec<DriverFact>,
+    /// Paths of the user's files that the edits put outside of winject's own places, sorted; left out if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uploads: Vec<String>,
     /// The contents that the edits write, each once, in the order of their hashes.
     pub files: Vec<SavedFile>,
     /// The edits in the order in which they are applied: files first, then the hives as [`GuestHive::ALL`] lists them.
@@ -279,12 +282,21 @@ pub struct SavedFile {
     pub content: SavedFileContent,
 }
 
+impl SavedFile {
+    /// Whether the document holds the content itself.
+    pub(super) fn is_inline(&self) -> bool {
+        matches!(self.content, SavedFileContent::Text(_) | SavedFileContent::Hex(_))
+    }
+}
+
 /// The content of a file, or where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SavedFileContent {
     /// A file of the driver media, found again by its hash. The path below the media is a hint where to look first.
     Media(String),
+    /// A file of the user, found again by its hash. The name is a hint where to look first.
+    Host(String),
     /// The content itself.
     Text(String),
     /// The content itself, which is not UTF-8, in hexadecimal.

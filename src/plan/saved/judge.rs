@@ -12,6 +12,7 @@ use super::limits::{
     wrong,
 };
 use super::steps::{judge_path, judge_steps};
+use super::uploads::{FILE_BYTES_MAX, judge_uploads};
 use crate::drivers::source::FILE_SIZE_MAX;
 use crate::error::Result;
 use crate::guid::Guid;
@@ -42,6 +43,7 @@ impl PlanDocument {
         if self.steps.len() > STEPS_MAX {
             return Err(wrong("steps", format!("more than {STEPS_MAX} edits")));
         }
+        judge_uploads(self)?;
         let sizes = self.judge_files()?;
         judge_steps(self, &sizes)
     }
@@ -217,6 +219,13 @@ fn judge_content(file: &SavedFile) -> std::result::Result<(), &'static str> {
                 () if path.len() > TEXT_BYTES_MAX || !path.split('/').all(is_name) => {
                     Err("the path is not one of driver media")
                 }
+                () => Ok(()),
+            };
+        }
+        SavedFileContent::Host(name) => {
+            return match () {
+                () if file.size > FILE_BYTES_MAX => Err("larger than a file of the user may be"),
+                () if name.len() > TEXT_BYTES_MAX || !is_bare_name(name) => Err("not the name of a file"),
                 () => Ok(()),
             };
         }

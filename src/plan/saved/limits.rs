@@ -20,6 +20,8 @@ pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 pub const INLINE_BYTES_MAX: u64 = 16 << 20;
 /// Largest sum of all contents, in bytes.
 pub const CONTENT_BYTES_MAX: u64 = 4 << 30;
+/// Most files of the user in one plan.
+pub const UPLOADS_MAX: usize = 1_000;
 /// Longest text for people, in bytes.
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
 /// Longest path of a file, in UTF-16 units.

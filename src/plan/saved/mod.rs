@@ -22,6 +22,7 @@ mod stale;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 pub use data::{Hex64, ReadRange, Sha256Sum};
 pub use document::{
@@ -30,8 +31,9 @@ pub use document::{
 };
 pub use edit::{FileFact, SavedEdit, SavedStep};
 pub use facts::{ImageFacts, KnownHives, disk_and_partition_facts, disk_facts};
-pub(crate) use limits::STEPS_MAX;
 pub use limits::{INLINE_BYTES_MAX, PLAN_BYTES_MAX, REMOVED_KEY_BYTES_MAX};
+pub(crate) use limits::{STEPS_MAX, UPLOADS_MAX};
 pub use resolve::Contents;
 pub(crate) use scope::Scope;
 pub(crate) use steps::{judge_key, judge_path, judge_value};
+pub(crate) use uploads::{FILE_BYTES_MAX, judge_upload_path};

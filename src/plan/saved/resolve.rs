@@ -33,7 +33,7 @@ impl PlanDocument {
             let content = match &file.content {
                 SavedFileContent::Text(text) => inline(file, text.as_bytes().to_vec())?,
                 SavedFileContent::Hex(digits) => inline(file, hex::decode(digits).unwrap_or_default())?,
-                SavedFileContent::Media(path) => {
+                SavedFileContent::Media(path) | SavedFileContent::Host(path) => {
                     let hash = file.sha256;
                     let found = match bundle.find(file.size, hash.0, &hash.to_string())? {
                         Some(file) => Some(file),
@@ -94,7 +94,8 @@ fn not_found(count: usize, mut listed: Vec<String>) -> Error {
     }
     let what = format!("cannot find {count} of the plan's files: {}", listed.join("; "));
     Error::new(Kind::Drivers, Layer::Plan, what).hint(
-        "name the driver media that the plan was made from: --drivers virtio-win.iso; or make the plan with --bundle",
+        "name the driver media that the plan was made from: --drivers virtio-win.iso (and --drivers FOLDER for the user's own \
+         files); or make the plan with --bundle",
     )
 }
 

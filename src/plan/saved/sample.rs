@@ -80,6 +80,7 @@ pub(crate) fn document() -> PlanDocument {
             signer: Some("Red Hat".to_owned()),
             sha256: Some(Sha256Sum::of(&sys)),
         }],
+        uploads: Vec::new(),
         files,
         steps: steps(&sys, script),
         notes: vec!["a note".to_owned()],

@@ -29,17 +29,24 @@ const FLAG_BYTES_MAX: usize = 8;
 
 /// The scope for one guest. Places are compared in lower case, of ASCII only: Windows takes no letter outside of it for one
 /// of ours, as other tables do (the Kelvin sign for a `k`).
-pub(crate) struct Scope {
+pub(crate) struct Scope<'a> {
     /// `System32`, in lower case.
     system: String,
     /// `INF`, in lower case.
     inf: String,
+    /// Paths of the user's files, as the plan lists and the review shows them.
+    uploads: &'a [String],
 }
 
-impl Scope {
+impl<'a> Scope<'a> {
     pub(crate) fn new(windows_folder: &str) -> Self {
         let windows = windows_folder.to_ascii_lowercase();
-        Self { system: format!("{windows}/system32"), inf: format!("{windows}/inf") }
+        Self { system: format!("{windows}/system32"), inf: format!("{windows}/inf"), uploads: &[] }
+    }
+
+    /// The same, with files of the user. Each is listed by its path, which was judged.
+    pub(super) fn with_uploads(self, uploads: &'a [String]) -> Self {
+        Self { uploads, ..self }
     }
 
     /// Whether winject writes a file of this path.
@@ -60,6 +67,14 @@ impl Scope {
     /// Why the edit is out of scope.
     pub(super) fn judge(&self, edit: &SavedEdit) -> Result<(), String> {
         let is_inside = match edit {
+            SavedEdit::CreateDir { path, access: Access::Inherited } => {
+                let below = format!("{path}/");
+                self.uploads.iter().any(|upload| upload.starts_with(&below))
+            }
+            // A file of the user is new: none of the guest's is replaced.
+            SavedEdit::WriteFile { path, access: Access::Inherited, before, .. } => {
+                before.is_none() && self.uploads.contains(path)
+            }
             SavedEdit::CreateDir { path, access } => self.has_folder(path) && self.has_access(path, access),
             SavedEdit::WriteFile { path, access, .. } => self.has_file(path) && self.has_access(path, access),
             SavedEdit::Protect { path, .. } => is_own(&path.to_ascii_lowercase()),
@@ -126,6 +141,7 @@ impl Scope {
     fn has_access(&self, path: &str, access: &Access) -> bool {
         match access {
             Access::Protected => is_own(&path.to_ascii_lowercase()),
+            Access::Inherited => false,
             Access::Like(sample) => {
                 let sample = sample.to_ascii_lowercase();
                 let store = format!("{}/{STORE}", self.system);
@@ -142,8 +158,15 @@ impl Scope {
 const SAMPLES: [&str; 4] = ["disk.sys", "ntfs.sys", "partmgr.sys", "pci.sys"];
 
 /// Whether a path in lower case is winject's own folder or below it.
-fn is_own(path: &str) -> bool {
+pub(super) fn is_own(path: &str) -> bool {
     path.strip_prefix(OWN).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether this is a text in winject's own folder that the first-boot job runs or obeys: a reviewer has to see it.
+pub(super) fn is_script_of_job(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    let is_staged = path.strip_prefix(OWN).is_some_and(|rest| rest.starts_with("/drivers/"));
+    is_own(&path) && !is_staged && [".cmd", ".bat", ".ps1", ".job"].iter().any(|ending| path.ends_with(ending))
 }
 
 /// `oem`, digits and this ending.

@@ -9,7 +9,7 @@ use super::limits::{
     KEY_DEPTH_MAX, KEY_UNITS_MAX, KEY_VALUES_MAX, PATH_UNITS_MAX, REMOVED_KEY_BYTES_MAX, TEXT_BYTES_MAX,
     VALUE_BYTES_MAX, VALUE_UNITS_MAX, wrong,
 };
-use super::scope::Scope;
+use super::scope::{Scope, is_script_of_job};
 use crate::error::Result;
 use crate::hive::RegistryData;
 use crate::ntfs::name::problem_with;
@@ -31,11 +31,13 @@ pub(super) fn judge_steps(document: &PlanDocument, sizes: &BTreeMap<Sha256Sum, u
     if !document.steps.is_sorted_by_key(|step| step.edit.hive()) {
         return Err(wrong("steps", "files come first, then the hives with SYSTEM last"));
     }
-    let scope = Scope::new(&document.windows.folder);
+    let scope = Scope::new(&document.windows.folder).with_uploads(&document.uploads);
     let made: HashSet<String> = document.steps.iter().filter_map(|step| made_folder(&step.edit)).collect();
     let mut so_far = HashSet::new();
     let mut places = HashSet::new();
     let mut used = HashSet::new();
+    let shown: HashSet<Sha256Sum> =
+        document.files.iter().filter(|file| file.is_inline()).map(|file| file.sha256).collect();
     let mut values: HashMap<(GuestHive, String), usize> = HashMap::new();
     for (index, step) in document.steps.iter().enumerate() {
         let judged = judge_step(step, sizes).and_then(|()| scope.judge(&step.edit));
@@ -52,6 +54,15 @@ pub(super) fn judge_steps(document: &PlanDocument, sizes: &BTreeMap<Sha256Sum, u
         }
         if let SavedEdit::WriteFile { sha256, .. } = &step.edit {
             used.insert(*sha256);
+        }
+        if let SavedEdit::WriteFile { path, sha256, .. } = &step.edit
+            && is_script_of_job(path)
+            && !shown.contains(sha256)
+        {
+            return Err(wrong(
+                &at(index, step),
+                "a script whose text the plan does not hold, so that no review shows it",
+            ));
         }
         if let SavedEdit::SetValue { hive, key, .. } | SavedEdit::DeleteValue { hive, key, .. } = &step.edit {
             let count = values.entry((*hive, key.folded())).or_default();
@@ -139,7 +150,7 @@ pub(crate) fn judge_path(path: &str) -> Judged {
 }
 
 /// Why this is not the path of a new file: Windows has to accept every name.
-fn judge_new_path(path: &str) -> Judged {
+pub(super) fn judge_new_path(path: &str) -> Judged {
     judge_path(path)?;
     match path.split('/').skip(1).find_map(|name| problem_with(&name.into())) {
         Some(problem) => Err(format!("a name of the path: {problem}")),

@@ -1,22 +1,32 @@
-//! Plans the first-boot job: its scripts, its markers and the service that starts it.
+//! Plans the first-boot job: what runs it, its markers, and the service that starts it.
 
-use super::description::{DEVICES_SECONDS, JobDescription, PACKAGE_SECONDS, PackageStep, Pnputil, Reboot, Step};
-use super::{script, setup};
+use sha2::{Digest, Sha256};
+
+use super::description::{
+    DEVICES_SECONDS, JobDescription, PACKAGE_SECONDS, PackageStep, Pnputil, Reboot, ReleaseStep, Step,
+};
+use super::options::{FirstBootMethod, FirstBootOptions};
+use super::others::OtherInfs;
+use super::service::{self, Starter};
+use super::{job_file, markers, others, program, publishers, script, setup};
 use crate::drivers::{Category, Selection};
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::hex;
 use crate::hive::RegistryData;
 use crate::plan::{Access, GuestHive};
 use crate::windows::guest_paths;
 use crate::windows::options::InjectOptions;
-use crate::windows::plan_builder::PlanBuilder;
-use crate::windows::record::{FirstbootRecord, Record};
+use crate::windows::plan_builder::{Desired, PlanBuilder};
+use crate::windows::record::{FirstbootRecord, FirstbootStep, Record};
 
 /// First Windows build whose `pnputil` knows `/add-driver` (10 1607, Server 2016).
 const BUILD_ADD_DRIVER: u32 = 14393;
 /// First Windows build whose `pnputil` knows `/scan-devices` (10 2004).
 const BUILD_SCAN_DEVICES: u32 = 19041;
-/// First Windows build with a `pnputil` (Vista).
+/// First Windows build with a `pnputil`, and the first that the service program runs in (Vista).
 const BUILD_PNPUTIL: u32 = 6000;
+/// The most steps of others that a message names.
+const NAMED_MAX: usize = 5;
 
 /// The form of `pnputil` in a Windows build; `None` for one without.
 const fn pnputil(build: u32) -> Option<Pnputil> {
@@ -27,126 +37,197 @@ const fn pnputil(build: u32) -> Option<Pnputil> {
     }
 }
 
-/// The job: the packages that are staged, and the steps that other areas have added.
-fn describe(builder: &mut PlanBuilder<'_>, selection: &Selection) -> JobDescription {
-    let mut steps = vec![Step::WaitForDevices { seconds: DEVICES_SECONDS }];
-    let with_inf = selection.packages.iter().filter(|p| !p.inf_name.is_empty() && !p.files.is_empty());
-    steps.extend(with_inf.map(|package| {
-        Step::Package(PackageStep {
-            required: matches!(package.category, Category::Storage | Category::Network),
-            seconds: PACKAGE_SECONDS,
-            path: format!("{}\\{}", package.stage_name, package.inf_name),
-        })
-    }));
-    steps.push(Step::OtherPackages { seconds: PACKAGE_SECONDS });
-    if builder.guest.build >= BUILD_SCAN_DEVICES {
-        steps.push(Step::Scan);
-    }
-    steps.extend(builder.take_job_steps());
-    JobDescription::new(pnputil(builder.guest.build), steps, Reboot::Never)
-}
-
-/// Plans the batch files; and the service, unless it is not wanted or has run already.
+/// Plans `setup.cmd`; and the job with its service, unless it is not wanted or has run already.
 ///
 /// # Errors
-/// When the volume or a hive is damaged; when the job holds what its form cannot express.
+/// When the volume or a hive is damaged; when the job cannot be done in the form that is asked for.
 pub fn install_job(
     builder: &mut PlanBuilder<'_>,
     selection: &Selection,
     options: &InjectOptions,
     record: &mut Record,
 ) -> Result<()> {
-    let job = describe(builder, selection);
-    builder.set_reason("the scripts that install the packages in the running guest");
+    let starter = starter(builder, &options.first_boot)?;
+    if starter.is_some() {
+        publishers::warn(builder, selection, options);
+    }
+    let options = &options.first_boot;
+    let (job, refused) = describe(builder, selection, options, starter, record)?;
+    builder.set_reason("the script that installs the packages when a person runs it");
     let setup = setup::print(&job);
     record.setup_script = String::from_utf8_lossy(&setup).into_owned();
     builder.write_file(guest_paths::SETUP, setup, &Access::Protected)?;
     record.firstboot = FirstbootRecord {
         service: guest_paths::SERVICE.to_owned(),
-        method: "detached child of a cmd.exe service".to_owned(),
-        payload: guest_paths::FIRSTBOOT.to_owned(),
+        method: starter.map_or("none", Starter::name).to_owned(),
         log_path: format!("{}/{}", builder.guest.windows_dir, guest_paths::LOG_BELOW_WINDOWS.replace('\\', "/")),
         marker_path: guest_paths::DONE.to_owned(),
-        skipped: None,
+        refused,
+        ..FirstbootRecord::default()
     };
-    if !options.firstboot {
+    let Some(starter) = starter else {
         record.firstboot.skipped = Some("not wanted".to_owned());
         return Ok(());
-    }
-    let text = script::print(&job).map_err(|why| {
-        Error::refused(Layer::Windows, format!("cannot write the first-boot job: {why}")).path(guest_paths::FIRSTBOOT)
-    })?;
-    builder.write_file(guest_paths::FIRSTBOOT, text, &Access::Protected)?;
+    };
+    starter.payload().clone_into(&mut record.firstboot.payload);
     if options.rearm {
         builder.set_reason("the first-boot job shall run again");
-        for marker in guest_paths::JOB_FILES {
-            builder.remove_file(marker)?;
-        }
-    } else if remove_foreign_markers(builder)? {
-        record.firstboot.skipped = Some("the guest has run the job already; --rearm lets it run again".to_owned());
-        builder.add_note("the first-boot job has run in this guest already; --rearm lets it run again");
+        markers::remove_all(builder)?;
+    } else if let Some(marker) = markers::remove_foreign(builder)? {
+        let what = if marker == guest_paths::DONE { "has run" } else { "has been given up" };
+        record.firstboot.skipped = Some(format!("the job {what} in this guest already; --rearm lets it run again"));
+        builder.add_note(format!("the first-boot job {what} in this guest already; --rearm lets it run again"));
+        warn_of_lost_steps(builder, &job);
         return Ok(());
     }
-    register_service(builder)
-}
-
-/// Removes the markers and the counter of the job that it did not leave itself: any user could create them before the
-/// folder was ours, to keep the drivers from being installed. Returns whether a marker of the job is left.
-fn remove_foreign_markers(builder: &mut PlanBuilder<'_>) -> Result<bool> {
-    let mut is_marked = false;
-    builder.set_reason("the first-boot job did not leave this marker");
-    for marker in guest_paths::JOB_FILES {
-        if !builder.exists(marker)? {
-            continue;
-        }
-        if builder.is_trusted(marker)? {
-            is_marked |= [guest_paths::DONE, guest_paths::FAILED].contains(&marker);
-            continue;
-        }
-        builder.add_warning(format!(
-            "{marker} was in the guest, but the first-boot job has not left it; it is removed, so that the job runs"
-        ));
-        let name = marker.rsplit('/').next().unwrap_or_default();
-        let is_folder = builder.folders(guest_paths::TOP)?.iter().any(|folder| folder.eq_ignore_ascii_case(name));
-        if is_folder && !(builder.folders(marker)?.is_empty() && builder.file_names(marker)?.is_empty()) {
-            return Err(Error::refused(Layer::Windows, "a folder is in the place of a marker of the first-boot job")
-                .path(marker)
-                .hint("remove it in the guest: it would keep the first-boot job from running"));
-        }
-        builder.remove_file(marker)?;
-    }
-    Ok(is_marked)
-}
-
-/// The service that starts the job. It shows as failed, because a script cannot report to the service manager: so it
-/// must not count as an error of the start (`ErrorControl` 0).
-fn register_service(builder: &mut PlanBuilder<'_>) -> Result<()> {
-    builder.set_reason("the service that starts the first-boot job");
-    let sets: Vec<String> = builder
-        .guest
-        .control_sets
-        .iter()
-        .filter(|set| set.is_current || set.roles.iter().any(|role| role == "Default"))
-        .map(|set| set.name.clone())
+    record.firstboot.reboot = job.reboot != Reboot::Never;
+    let with_result = job.steps.iter().filter(|step| step.has_result());
+    record.firstboot.steps = with_result
+        .map(|step| FirstbootStep { kind: step.kind(), name: step.name().to_owned(), required: step.is_required() })
         .collect();
-    let command = "\"%SystemRoot%\\System32\\cmd.exe\" /d /c \"%SystemDrive%\\hyper2kvm\\firstboot.cmd\"";
-    let description = "Installs the driver packages below C:\\hyper2kvm\\drivers\\virtio once, then removes itself. \
-                       Its script is C:\\hyper2kvm\\firstboot.cmd.";
-    for set in sets {
-        let key = format!("{set}\\Services\\{}", guest_paths::SERVICE);
-        let values = [
-            ("Type", RegistryData::dword(0x10)),
-            ("Start", RegistryData::dword(2)),
-            ("ErrorControl", RegistryData::dword(0)),
-            ("ImagePath", RegistryData::expand_sz(command)),
-            ("ObjectName", RegistryData::sz("LocalSystem")),
-            ("DisplayName", RegistryData::sz("hyper2kvm First Boot Driver Installer")),
-            ("Description", RegistryData::sz(description)),
-            ("DelayedAutoStart", RegistryData::dword(0)),
-        ];
-        for (name, data) in values {
-            builder.set_value(GuestHive::System, &key, name, data)?;
+    write_job(builder, &job, starter, record)?;
+    service::register(builder, starter)
+}
+
+/// How the job is started; `None` if it is not wanted.
+fn starter(builder: &PlanBuilder<'_>, options: &FirstBootOptions) -> Result<Option<Starter>> {
+    let build = builder.guest.build;
+    match options.method {
+        FirstBootMethod::None => Ok(None),
+        FirstBootMethod::Script => Ok(Some(Starter::Script)),
+        FirstBootMethod::Auto if build < BUILD_PNPUTIL => Ok(Some(Starter::Script)),
+        FirstBootMethod::Service if build < BUILD_PNPUTIL => {
+            let what = "cannot start the first-boot job by its service program: this Windows is older than Vista";
+            Err(Error::refused(Layer::Windows, what)
+                .expected_found(format_args!("build {BUILD_PNPUTIL} or later"), build)
+                .hint("--firstboot-method script works there"))
         }
+        FirstBootMethod::Auto | FirstBootMethod::Service => Ok(Some(Starter::Program(builder.guest.arch))),
     }
-    Ok(())
+}
+
+/// The job: the packages that are staged, and the steps that other areas have added; with the INFs that it refuses.
+fn describe(
+    builder: &mut PlanBuilder<'_>,
+    selection: &Selection,
+    options: &FirstBootOptions,
+    starter: Option<Starter>,
+    record: &Record,
+) -> Result<(JobDescription, Vec<String>)> {
+    let added = builder.take_job_steps();
+    if starter.is_none() && !added.is_empty() {
+        let what =
+            format!("cannot do at the first boot what is asked for ({}) without a first-boot job", names(&added));
+        return Err(Error::new(Kind::Usage, Layer::Windows, what)
+            .hint("leave out --no-firstboot and --firstboot-method none, or what needs the job"));
+    }
+    let with_inf = selection.packages.iter().filter(|p| !p.inf_name.is_empty() && !p.files.is_empty());
+    let packages: Vec<PackageStep> = with_inf
+        .map(|package| PackageStep {
+            required: matches!(package.category, Category::Storage | Category::Network),
+            seconds: PACKAGE_SECONDS,
+            path: format!("{}\\{}", package.stage_name, package.inf_name),
+        })
+        .collect();
+    let own: Vec<String> = packages.iter().map(|package| package.path.clone()).collect();
+    let OtherInfs { refused, are_installed } = others::find(builder, &own, starter == Some(Starter::Script))?;
+    warn_of_refused(builder, &refused, are_installed);
+
+    let mut steps = vec![Step::WaitForDevices { seconds: DEVICES_SECONDS }];
+    steps.extend(packages.into_iter().map(Step::Package));
+    if are_installed {
+        steps.extend(refused.iter().map(|path| Step::Refused { path: path.clone() }));
+        steps.push(Step::OtherPackages { seconds: PACKAGE_SECONDS });
+    }
+    if builder.guest.build >= BUILD_SCAN_DEVICES {
+        steps.push(Step::Scan);
+    }
+    steps.extend(added);
+    steps.extend(releases(builder, record));
+    Ok((JobDescription::new(pnputil(builder.guest.build), steps, options.reboot), refused))
+}
+
+/// The invented records of this plan, each with the service that it registers.
+fn releases(builder: &PlanBuilder<'_>, record: &Record) -> Vec<Step> {
+    let invented = record
+        .registry_changes
+        .driver_database
+        .iter()
+        .filter(|entry| entry.hive == GuestHive::System && entry.inf.starts_with("h2k-") && !entry.ids.is_empty());
+    let service_of = |package: &str| {
+        let configurations = format!("DriverDatabase\\DriverPackages\\{package}\\Configurations\\");
+        builder.desired_state().iter().find_map(|desired| match desired {
+            Desired::Value { hive: GuestHive::System, key, name, data }
+                if name == "Service" && key.starts_with(&configurations) =>
+            {
+                RegistryData::as_text(data)
+            }
+            _ => None,
+        })
+    };
+    invented
+        .filter_map(|entry| {
+            let service = service_of(&entry.package)?;
+            Some(Step::Release(ReleaseStep { inf: entry.inf.clone(), package: entry.package.clone(), service }))
+        })
+        .collect()
+}
+
+/// Plans the files that run the job, and takes away those of another form.
+fn write_job(builder: &mut PlanBuilder<'_>, job: &JobDescription, starter: Starter, record: &mut Record) -> Result<()> {
+    let cannot = |path: &str, why: String| {
+        Error::refused(Layer::Windows, format!("cannot write the first-boot job: {why}")).path(path)
+    };
+    builder.set_reason("the job of the first boot");
+    let needless: &[&str] = match starter {
+        Starter::Program(arch) => {
+            let text = job_file::print(job)
+                .map_err(|why| cannot(guest_paths::JOB, why).hint("shorten or rename what it names"))?;
+            let program = program::program(arch);
+            record.firstboot.program_sha256 = Some(hex::encode(&Sha256::digest(program)));
+            builder.write_file(guest_paths::PROGRAM, program.to_vec(), &Access::Protected)?;
+            builder.write_file(guest_paths::JOB, text, &Access::Protected)?;
+            &[guest_paths::FIRSTBOOT]
+        }
+        Starter::Script => {
+            let text = script::print(job).map_err(|why| {
+                cannot(guest_paths::FIRSTBOOT, why).hint("--firstboot-method service has no such limit")
+            })?;
+            builder.write_file(guest_paths::FIRSTBOOT, text, &Access::Protected)?;
+            &[guest_paths::PROGRAM, guest_paths::JOB]
+        }
+    };
+    builder.set_reason("the other form of the first-boot job");
+    needless.iter().try_for_each(|path| builder.remove_file(path))
+}
+
+/// The names of steps for a message.
+fn names(steps: &[Step]) -> String {
+    let named: Vec<String> =
+        steps.iter().take(NAMED_MAX).map(|step| format!("{} {}", step.kind(), step.name())).collect();
+    let more = if steps.len() > NAMED_MAX { " and more" } else { "" };
+    format!("{}{more}", named.join(", "))
+}
+
+/// Says which of the steps that were asked for will not run, as the job is not armed.
+fn warn_of_lost_steps(builder: &mut PlanBuilder<'_>, job: &JobDescription) {
+    let asked = |step: &&Step| matches!(step, Step::Network(_) | Step::Run(_));
+    let lost: Vec<Step> = job.steps.iter().filter(asked).cloned().collect();
+    if !lost.is_empty() {
+        builder.add_warning(format!("not done, as the first-boot job is not armed: {}; --rearm arms it", names(&lost)));
+    }
+}
+
+fn warn_of_refused(builder: &mut PlanBuilder<'_>, refused: &[String], are_installed: bool) {
+    if refused.is_empty() {
+        return;
+    }
+    let named: Vec<&str> = refused.iter().take(NAMED_MAX).map(String::as_str).collect();
+    let more = if refused.len() > NAMED_MAX { " and more" } else { "" };
+    let all = if are_installed { "" } else { "; so no driver of another maker in that folder is installed" };
+    builder.add_warning(format!(
+        "the first-boot job does not install {}{more} below C:\\hyper2kvm\\drivers\\virtio: any user of the guest can have \
+         written it{all}",
+        named.join(", ")
+    ));
 }

@@ -6,6 +6,7 @@ use super::version::{architecture, control_sets, product_type, version};
 use crate::drivers::GuestTarget;
 use crate::error::{Kind, Result};
 use crate::hive::Hive;
+use crate::windows::first_boot::outcome::read_outcome;
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::registry;
 
@@ -35,6 +36,7 @@ pub(super) fn describe(files: &dyn GuestFiles, windows_dir: &str, system: &Hive,
     guest.device_policies = policies(software)?;
     guest.sha2_update = sha2_update(software, &guest)?;
     guest.free_bytes = files.free_space();
+    guest.first_boot = read_outcome(files, windows_dir, system, &current)?;
     consequences(&mut guest);
     Ok(guest)
 }

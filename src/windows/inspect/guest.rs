@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::drivers::{Arch, GuestTarget, ProductType};
+use crate::windows::first_boot::FirstBootOutcome;
 
 /// A switched-off Windows installation, as far as winject needs to know it.
 #[derive(Debug, Clone, Serialize)]
@@ -61,6 +62,8 @@ pub struct Guest {
     pub device_policies: Vec<String>,
     /// Free space of the volume in bytes.
     pub free_bytes: Option<u64>,
+    /// What the first-boot job left, if the guest has run.
+    pub first_boot: FirstBootOutcome,
     /// Hives that were dirty and were repaired in memory from their logs.
     pub replayed: Vec<String>,
     /// What may keep the guest from working on the new machine.
@@ -203,6 +206,7 @@ pub(crate) mod tests {
             antivirus: Vec::new(),
             device_policies: Vec::new(),
             free_bytes: None,
+            first_boot: FirstBootOutcome::default(),
             replayed: Vec::new(),
             warnings: Vec::new(),
         }

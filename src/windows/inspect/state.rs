@@ -3,6 +3,7 @@
 use super::guest::Guest;
 use crate::error::{Error, Result};
 use crate::hive::Hive;
+use crate::windows::first_boot::{FirstBootState, JobResult};
 use crate::windows::registry;
 
 /// Filter drivers that come with Windows.
@@ -141,6 +142,12 @@ pub(super) fn consequences(guest: &mut Guest) {
     }
     if !guest.pending_reboots.is_empty() {
         warn(format!("the guest waits for a restart: {}", guest.pending_reboots.join(", ")));
+    }
+    if matches!(guest.first_boot.state, FirstBootState::Failed | FirstBootState::Retry) {
+        let failures = guest.first_boot.result.iter().flat_map(JobResult::failures);
+        let named: Vec<String> = failures.take(5).map(|step| format!("{} ({})", step.name, step.code)).collect();
+        let named = if named.is_empty() { String::new() } else { format!(": {}", named.join(", ")) };
+        warn(format!("the first-boot job failed in this guest{named}; winject inspect IMAGE shows its result"));
     }
     if guest.setup_in_progress {
         warn("Windows Setup is not finished in this guest".to_owned());

@@ -5,6 +5,7 @@ use super::program::ProgramFile;
 use crate::drivers::{Arch, GuestTarget, ProductType};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::Hive;
+use crate::windows::first_boot::FirstBootOutcome;
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::registry;
 
@@ -68,6 +69,7 @@ pub(super) fn version(software: &Hive, windows_dir: &str) -> Result<Guest> {
         antivirus: Vec::new(),
         device_policies: Vec::new(),
         free_bytes: None,
+        first_boot: FirstBootOutcome::default(),
         replayed: Vec::new(),
         warnings: Vec::new(),
     })

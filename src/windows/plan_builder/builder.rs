@@ -229,6 +229,17 @@ impl<'a> PlanBuilder<'a> {
         Ok(if replaces { Action::Updated } else { Action::Created })
     }
 
+    /// Requests a file that is not there yet, without a place in the desired state.
+    pub fn create_file(&mut self, path: &str, content: Content, access: &Access) {
+        let change = Change::WriteFile { path: path.to_owned(), content, replaces: false, access: access.clone() };
+        self.push_step(format!("file {}", path.folded()), change);
+    }
+
+    /// Adds a fact to the desired state.
+    pub fn add_desired(&mut self, desired: Desired) {
+        self.desired.push(desired);
+    }
+
     /// Requests a file of a driver package in `folder`, with its sub-folders.
     ///
     /// # Errors

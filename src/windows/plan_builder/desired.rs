@@ -13,6 +13,18 @@ pub enum Desired {
         /// SHA-256 of its content, in hexadecimal.
         sha256: String,
     },
+    /// A file of the user with this hash, outside of winject's own places.
+    Upload {
+        /// Path on the volume.
+        path: String,
+        /// SHA-256 of its content, in hexadecimal.
+        sha256: String,
+    },
+    /// A folder that was made for files of the user.
+    UploadFolder {
+        /// Path on the volume.
+        path: String,
+    },
     /// A registry value with this type and data.
     Value {
         /// The hive that it belongs to.

@@ -6,7 +6,7 @@ use crate::error::{Error, Layer, Result};
 use crate::ntfs::security::{Protected, is_owned_by_system};
 use crate::plan::{Change, Step};
 use crate::upcase::Fold;
-use crate::windows::guest_paths;
+use crate::windows::guest_files::is_trusted;
 
 /// Most files and folders of others in our folder that are protected.
 const PROTECTED_MAX: usize = 20_000;
@@ -84,15 +84,22 @@ impl PlanBuilder<'_> {
         Ok(self.is_trusted(path)? && found.is_some_and(|descriptor| Protected::File.is_met_by(&descriptor)))
     }
 
+    /// Whether a file or folder is owned by the system or administrators, and writable by them only.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn is_writable_by_administrators_only(&self, path: &str, what: Protected) -> Result<bool> {
+        let Some(found) = self.files.protection(path)? else { return Ok(false) };
+        let is_met = |descriptor: &[u8]| is_owned_by_system(descriptor) && what.is_met_by(descriptor);
+        Ok(!found.is_link && found.descriptor.is_some_and(|descriptor| is_met(&descriptor)))
+    }
+
     /// Whether only the system and administrators can have written this file or folder: its folder is as an earlier run
     /// of ours left it, and it is owned by them.
     ///
     /// # Errors
     /// When the volume is damaged there.
     pub fn is_trusted(&self, path: &str) -> Result<bool> {
-        let Some(top) = self.files.protection(guest_paths::TOP)? else { return Ok(false) };
-        let Some(found) = self.files.protection(path)? else { return Ok(false) };
-        let is_ours = !top.is_link && top.descriptor.as_deref() == Some(Protected::Top.descriptor().as_slice());
-        Ok(is_ours && !found.is_link && found.descriptor.is_some_and(|d| is_owned_by_system(&d)))
+        is_trusted(self.files, path)
     }
 }

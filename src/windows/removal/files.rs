@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::ledger::Ledger;
 use super::manifest::Listed;
 use crate::error::Result;
-use crate::windows::guest_paths::{FIRSTBOOT, JOB_FILES, LOG_BELOW_WINDOWS, MANIFEST, TOP};
+use crate::windows::guest_paths::{JOB_FILES, JOB_PROGRAMS, LOG_BELOW_WINDOWS, MANIFEST, TOP};
 use crate::windows::plan_builder::{PlanBuilder, Present};
 
 /// Most folders that are looked at to see whether they are empty.
@@ -29,7 +29,7 @@ pub(super) fn remove_own_files(
     builder.set_reason("the scripts and the packages that winject staged");
     let mut count = 0usize;
     for (index, file) in listed.own_files() {
-        if job_left.is_some() && file.path.eq_ignore_ascii_case(FIRSTBOOT) {
+        if job_left.is_some() && JOB_PROGRAMS.iter().any(|path| file.path.eq_ignore_ascii_case(path)) {
             // The account of the service says why.
             ledger.file_is_left(index);
             continue;
@@ -56,7 +56,9 @@ pub(super) fn remove_own_files(
         ledger.remove(format!("{count} files in {TOP}"));
     }
     builder.set_reason("what the first-boot job left");
-    for path in JOB_FILES.into_iter().filter(|_| job_left.is_none()) {
+    // Those of an earlier run are not listed any more.
+    let unlisted = JOB_PROGRAMS.into_iter().filter(|path| listed.file(path).is_none());
+    for path in JOB_FILES.into_iter().chain(unlisted).filter(|_| job_left.is_none()) {
         let is_file = builder.exists(path)? && !builder.is_folder(path)?;
         if is_file && builder.is_trusted(path)? && builder.file_size(path)?.is_some_and(|size| size <= JOB_BYTES_MAX) {
             builder.remove_file(path)?;

@@ -9,10 +9,10 @@ use crate::error::{Error, Layer, Result};
 use crate::hex;
 use crate::hive::{Hive, KeyId, RegistryData};
 use crate::plan::GuestHive;
-use crate::plan::saved::{STEPS_MAX, Scope, judge_key, judge_path, judge_value};
+use crate::plan::saved::{STEPS_MAX, Scope, UPLOADS_MAX, judge_key, judge_path, judge_upload_path, judge_value};
 use crate::upcase::Fold;
 use crate::windows::earlier_boot::EarlierBoot;
-use crate::windows::guest_paths::{FIRSTBOOT, MANIFEST, SETUP, STAGE, TOP};
+use crate::windows::guest_paths::{FIRSTBOOT_SCRIPTS, GUEST_AGENT, JOB_PROGRAMS, MANIFEST, SETUP, STAGE, TOP};
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::staging::manifest::{Manifest, SCHEMA};
 
@@ -23,7 +23,7 @@ const COMPARED_KEYS_MAX: usize = 20_000;
 
 /// A file that winject wrote.
 #[derive(Debug, Clone)]
-pub(super) struct ListedFile {
+pub(crate) struct ListedFile {
     pub path: String,
     pub sha256: [u8; 32],
 }
@@ -39,11 +39,15 @@ pub(super) struct ListedValue {
 
 /// What the manifest lists.
 #[derive(Debug, Default)]
-pub(super) struct Listed {
+pub(crate) struct Listed {
     pub files: Vec<ListedFile>,
-    pub values: Vec<ListedValue>,
+    /// Files of the user that winject put outside of its own places.
+    pub uploads: Vec<ListedFile>,
+    /// Folders that were made for them.
+    pub upload_folders: Vec<String>,
+    pub(super) values: Vec<ListedValue>,
     /// Keys that winject removed if they were there.
-    pub removed_keys: Vec<(GuestHive, String)>,
+    pub(super) removed_keys: Vec<(GuestHive, String)>,
     /// Edits of the boot volume.
     pub boot: EarlierBoot,
     /// Index of a file by its path in lower case.
@@ -60,7 +64,7 @@ pub(super) type Subtree = BTreeMap<String, BTreeMap<String, usize>>;
 /// # Errors
 /// [`Kind::Refused`](crate::Kind::Refused) when other users of the guest can have written it, or it is not one of
 /// winject's; when the volume is damaged there.
-pub(super) fn read(builder: &PlanBuilder<'_>) -> Result<Option<Listed>> {
+pub(crate) fn read(builder: &PlanBuilder<'_>) -> Result<Option<Listed>> {
     if !builder.exists(MANIFEST)? {
         return Ok(None);
     }
@@ -113,6 +117,20 @@ impl Listed {
                 }
             }
         }
+        if manifest.uploads.len().max(manifest.upload_folders.len()) > UPLOADS_MAX {
+            return Err(unusable("it lists more than winject writes"));
+        }
+        for file in manifest.uploads {
+            let wrong = |why: &str| unusable(&format!("{}: {why}", file.path));
+            judge_upload_path(&file.path, windows_dir).map_err(|why| wrong(&why))?;
+            let sha256 = hex::decode(&file.sha256).and_then(|bytes| bytes.try_into().ok());
+            let sha256 = sha256.ok_or_else(|| wrong("not a SHA-256"))?;
+            out.uploads.push(ListedFile { path: file.path, sha256 });
+        }
+        for path in manifest.upload_folders {
+            judge_upload_path(&path, windows_dir).map_err(|why| unusable(&format!("{path}: {why}")))?;
+            out.upload_folders.push(path);
+        }
         for value in manifest.registry {
             let place = format!("{} : {}", value.key, value.name);
             let wrong = |why: &str| unusable(&format!("{place}: {why}"));
@@ -147,7 +165,7 @@ impl Listed {
     }
 
     /// The files in or below a folder, with their indexes.
-    pub(super) fn files_below<'a>(&'a self, folder: &str) -> impl Iterator<Item = (usize, &'a ListedFile)> + use<'a> {
+    pub(crate) fn files_below<'a>(&'a self, folder: &str) -> impl Iterator<Item = (usize, &'a ListedFile)> + use<'a> {
         let folder = format!("{}/", folder.folded());
         self.files.iter().enumerate().filter(move |(_, file)| file.path.folded().starts_with(&folder))
     }
@@ -246,7 +264,8 @@ impl Listed {
 /// Whether a path in lower case, if it is in winject's own folder, is that of a file that winject writes there.
 fn is_own_kind(path: &str) -> bool {
     let below = |top: &str| path.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'));
-    !below(TOP) || below(STAGE) || path == SETUP || path == FIRSTBOOT
+    let is_of_user = below(FIRSTBOOT_SCRIPTS) || below(GUEST_AGENT);
+    !below(TOP) || below(STAGE) || is_of_user || path == SETUP || JOB_PROGRAMS.contains(&path)
 }
 
 /// Hive and key of `HIVE\KEY`.
@@ -266,10 +285,13 @@ mod tests {
             tool: "winject".to_owned(),
             version: "0".to_owned(),
             files: Vec::new(),
+            uploads: Vec::new(),
+            upload_folders: Vec::new(),
             registry: Vec::new(),
             removed_keys: Vec::new(),
             driver_database: Vec::new(),
             boot: ManifestBoot::default(),
+            refused_infs: Vec::new(),
         }
     }
 
@@ -317,6 +339,28 @@ mod tests {
         let removed = |key: &str| Manifest { removed_keys: vec![key.to_owned()], ..empty() };
         assert!(judge(removed("SYSTEM\\ControlSet001\\Services\\pci\\StartOverride")).is_ok());
         assert!(judge(removed("SYSTEM\\ControlSet001\\Services\\pci")).is_err());
+    }
+
+    #[test]
+    fn uploads_lie_outside_of_the_places_of_windows_and_winject() {
+        let file = |path: &str| ManifestFile { path: path.to_owned(), sha256: "00".repeat(32) };
+        let judge = |path: &str, is_folder: bool| {
+            let (uploads, upload_folders) =
+                if is_folder { (Vec::new(), vec![path.to_owned()]) } else { (vec![file(path)], Vec::new()) };
+            Listed::judge(Manifest { uploads, upload_folders, ..empty() }, "/Windows").is_ok()
+        };
+        for is_folder in [false, true] {
+            for path in ["/Tools", "/Users/x/y.txt"] {
+                assert!(judge(path, is_folder), "{path}");
+            }
+            for path in
+                ["/Windows", "/Windows/explorer.exe", "/hyper2kvm", "/bootmgr", "/a/../Windows", "/HYPER2~1", "x", "/"]
+            {
+                assert!(!judge(path, is_folder), "{path}");
+            }
+        }
+        let many = vec![file("/x"); UPLOADS_MAX + 1];
+        assert!(Listed::judge(Manifest { uploads: many, ..empty() }, "/Windows").is_err());
     }
 
     #[test]

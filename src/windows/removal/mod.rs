@@ -14,14 +14,16 @@
 //!    then, if Windows' own package serves its devices (`packages`).
 //! 4. Packages of the full form go only if records and files are as winject wrote them, and no device was installed by
 //!    them.
-//! 5. The first-boot service, its script, its markers and working files go. Its log, `Windows\Temp\hyper2kvm-firstboot.log`,
+//! 5. The first-boot service, its program or script, its markers and working files go. Its log, `Windows\Temp\hyper2kvm-firstboot.log`,
 //!    stays: it is for people to read.
 //! 6. winject's folders leave `DevicePath`; the rest of it stays in its order (`settings`). Folders go when they are empty.
 //! 7. What winject changed in the guest's own items stays, because what it was before is not known: in-box controllers that
 //!    start at boot, `StartOverride` keys that were removed, `Start` of a driver of the guest. Certificates stay, because
 //!    they look like those that were trusted before.
-//! 8. Flags of the boot configuration become what they were, which the manifest lists; the fallback loader stays (`boot`).
-//! 9. The manifest goes last. Every entry of it is accounted for: gone, or left with a reason (`ledger`, `rest`).
+//! 8. Files of the user that were uploaded go if they have the very content that was uploaded; the folders that were made
+//!    for them, when they are empty (`uploads`).
+//! 9. Flags of the boot configuration become what they were, which the manifest lists; the fallback loader stays (`boot`).
+//! 10. The manifest goes last. Every entry of it is accounted for: gone, or left with a reason (`ledger`, `rest`).
 //!
 //! The registry decides first, then the files: a service never stays without its file, nor loses it.
 
@@ -30,11 +32,12 @@ mod drivers;
 mod edits;
 mod files;
 mod ledger;
-mod manifest;
+pub(super) mod manifest;
 mod packages;
 mod rest;
 mod services;
 mod settings;
+mod uploads;
 mod usage;
 
 use std::fmt;
@@ -120,10 +123,11 @@ fn plan_files(files: &dyn GuestFiles, guest: &Guest, hives: &Hives, boot: Option
     settings::leave_certificates(&listed, &mut ledger);
     files::remove_own_files(&mut builder, &listed, job_left.as_deref(), &mut ledger)?;
     files::remove_empty_folders(&mut builder, &stores, &mut ledger)?;
+    let uploads = uploads::remove_uploads(&mut builder, &listed, &mut ledger)?;
     rest::account_for_rest(&builder, &listed, &usage, &services, &mut ledger)?;
 
     let absent = Absent {
-        files: remaining(&listed.files, &ledger.left_files).map(|file| file.path.clone()).collect(),
+        files: remaining(&listed.files, &ledger.left_files).map(|file| file.path.clone()).chain(uploads).collect(),
         values: remaining(&listed.values, &ledger.left_values)
             .map(|value| (value.hive, value.key.clone(), value.name.clone(), value.data.clone()))
             .collect(),

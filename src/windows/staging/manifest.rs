@@ -24,12 +24,21 @@ pub struct Manifest {
     pub version: String,
     /// Files with their contents.
     pub files: Vec<ManifestFile>,
+    /// Files of the user that winject put outside of its own places; left out if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uploads: Vec<ManifestFile>,
+    /// Folders that were made for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upload_folders: Vec<String>,
     /// Registry values with their data.
     pub registry: Vec<ManifestValue>,
     /// Keys that must not be there: hive and path.
     pub removed_keys: Vec<String>,
     /// Packages in `DriverDatabase`.
     pub driver_database: Vec<ManifestPackage>,
+    /// INFs of others below the staging folder that the first-boot job never installs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_infs: Vec<String>,
     /// Edits of the boot volume; left out if there are none.
     #[serde(default, skip_serializing_if = "ManifestBoot::is_empty")]
     pub boot: ManifestBoot,
@@ -122,16 +131,23 @@ pub fn to_bytes(desired_state: &[Desired], record: &Record) -> Vec<u8> {
         tool: env!("CARGO_PKG_NAME").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         files: Vec::new(),
+        uploads: Vec::new(),
+        upload_folders: Vec::new(),
         registry: Vec::new(),
         removed_keys: Vec::new(),
         driver_database: Vec::new(),
         boot: boot_part(&record.boot),
+        refused_infs: record.firstboot.refused.clone(),
     };
     for desired in desired_state {
         match desired {
             Desired::File { path, sha256 } => {
                 manifest.files.push(ManifestFile { path: path.clone(), sha256: sha256.clone() });
             }
+            Desired::Upload { path, sha256 } => {
+                manifest.uploads.push(ManifestFile { path: path.clone(), sha256: sha256.clone() });
+            }
+            Desired::UploadFolder { path } => manifest.upload_folders.push(path.clone()),
             Desired::Value { hive, key, name, data } => {
                 let key = format!("{hive}\\{key}");
                 manifest.registry.push(ManifestValue { key, name: name.clone(), data: data.clone() });

@@ -24,6 +24,8 @@ pub enum Forgery {
     MoveStep(Index, Index),
     DoubleStep(Index),
     NewStep(SavedEdit),
+    /// A file of the user, listed as one or not.
+    Upload(String, bool),
     Path(Index, String),
     Access(Index, Access),
     Key(Index, String),
@@ -156,7 +158,11 @@ fn data() -> impl Strategy<Value = RegistryData> {
 fn access() -> impl Strategy<Value = Access> {
     let samples =
         ["/Windows/System32/drivers", "/Windows/System32/drivers/disk.sys", "/Windows/System32", "/Users", "", "/.."];
-    prop_oneof![Just(Access::Protected), select(samples.to_vec()).prop_map(|path| Access::Like(path.to_owned()))]
+    prop_oneof![
+        Just(Access::Protected),
+        Just(Access::Inherited),
+        select(samples.to_vec()).prop_map(|path| Access::Like(path.to_owned()))
+    ]
 }
 
 fn edit() -> impl Strategy<Value = SavedEdit> {
@@ -175,6 +181,22 @@ fn edit() -> impl Strategy<Value = SavedEdit> {
     ]
 }
 
+fn upload() -> impl Strategy<Value = String> {
+    let places = [
+        "/tool.exe",
+        "/Tools/tool.exe",
+        "/Tools/Sub/tool.exe",
+        "/Users/tool.exe",
+        "/Users",
+        "/Windows/System32/tool.dll",
+        "/WINDOWS",
+        "/bootmgr",
+        "/HYPER2~1/tool.cmd",
+        "/hyper2kvm/tool.cmd",
+    ];
+    prop_oneof![4 => select(places.to_vec()).prop_map(str::to_owned), 1 => path()]
+}
+
 pub fn forgery() -> impl Strategy<Value = Forgery> {
     use Forgery::*;
     let index = any::<Index>;
@@ -186,6 +208,7 @@ pub fn forgery() -> impl Strategy<Value = Forgery> {
     ];
     let places = prop_oneof![
         4 => edit().prop_map(NewStep),
+        2 => (upload(), proptest::bool::weighted(0.8)).prop_map(|(path, is_listed)| Upload(path, is_listed)),
         2 => (index(), path()).prop_map(|(step, path)| Path(step, path)),
         1 => (index(), access()).prop_map(|(step, access)| Access(step, access)),
         2 => (index(), key()).prop_map(|(step, (_, key))| Key(step, key)),
@@ -206,7 +229,8 @@ pub fn forgery() -> impl Strategy<Value = Forgery> {
         proptest::option::of(path()).prop_map(DoubleOtherDisk),
         Just(Volume),
     ];
-    prop_oneof![3 => steps, 8 => places, 2 => facts]
+    // On the heap: without optimisation, a tree of all of them fills the stack of a test.
+    prop_oneof![3 => steps.boxed(), 8 => places.boxed(), 2 => facts.boxed()]
 }
 
 pub fn breakage() -> impl Strategy<Value = Break> {
@@ -250,6 +274,25 @@ impl Forgery {
             }
             Self::DoubleStep(at) => plan.steps.push(plan.steps[pick(at)].clone()),
             Self::NewStep(edit) => plan.steps.push(SavedStep { reason: "forged".to_owned(), edit: edit.clone() }),
+            Self::Upload(path, is_listed) => {
+                let content = b"a tool";
+                let access = Access::Inherited;
+                let folders = path.match_indices('/').skip(1).filter_map(|(at, _)| path.get(..at));
+                let folders = folders.filter(|folder| folder.starts_with("/Tools"));
+                let folders =
+                    folders.map(|path| SavedEdit::CreateDir { path: path.to_owned(), access: access.clone() });
+                let (sha256, size) = (Sha256Sum::of(content), content.len() as u64);
+                let file =
+                    SavedEdit::WriteFile { path: path.clone(), sha256, size, access: access.clone(), before: None };
+                let steps = folders.chain(std::iter::once(file));
+                let steps = steps.map(|edit| SavedStep { reason: "forged".to_owned(), edit }).collect::<Vec<_>>();
+                plan.steps.splice(0..0, steps);
+                plan.files.push(inline(content));
+                if *is_listed {
+                    plan.uploads.push(path.clone());
+                    plan.uploads.sort();
+                }
+            }
             Self::Path(from, new) => {
                 if let Some(at) = next(from, &|edit| edit.path().is_some())
                     && let SavedEdit::CreateDir { path, .. }

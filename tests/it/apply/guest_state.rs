@@ -119,7 +119,8 @@ impl GuestState {
         }
         let paths: BTreeSet<_> = self.files.keys().chain(new.files.keys()).collect();
         let changed = paths.into_iter().filter(|path| self.files.get(*path) != new.files.get(*path));
-        out.extend(changed.filter(|path| !edits.explain_file(path)).cloned());
+        let is_upload = |path: &str| edits.uploads.contains(path) && !self.files.contains_key(path);
+        out.extend(changed.filter(|path| !edits.explain_file(path) && !is_upload(path)).cloned());
         let places: BTreeSet<_> = self.keys.keys().chain(new.keys.keys()).collect();
         for place in places {
             let (before, after) = (self.keys.get(place), new.keys.get(place));
@@ -189,6 +190,8 @@ fn outside(image: &Path, partition: &Partition) -> [u8; 32] {
 /// The places that the edits of a plan name, as far as a plan may edit there.
 struct Edits {
     files: BTreeSet<String>,
+    /// Files of the user that the plan lists, and the folders above them: they may be new.
+    uploads: BTreeSet<String>,
     /// Keys that are made, or whose values are edited.
     keys: Vec<(GuestHive, String)>,
     removed_keys: Vec<(GuestHive, String)>,
@@ -197,8 +200,13 @@ struct Edits {
 
 impl Edits {
     fn of(plan: &PlanDocument) -> Self {
-        let mut edits =
-            Self { files: BTreeSet::new(), keys: Vec::new(), removed_keys: Vec::new(), values: BTreeSet::new() };
+        let mut edits = Self {
+            files: BTreeSet::new(),
+            uploads: uploads(plan),
+            keys: Vec::new(),
+            removed_keys: Vec::new(),
+            values: BTreeSet::new(),
+        };
         for step in &plan.steps {
             let key = step.edit.key().map(|(hive, key)| (hive, folded(key)));
             match (&step.edit, key) {
@@ -240,6 +248,21 @@ impl Edits {
 
 fn is_at_or_below(key: &str, above: &str) -> bool {
     key.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('\\'))
+}
+
+/// Whether a file of the user may be made here.
+fn may_write_anew(path: &str) -> bool {
+    !["/WINDOWS", "/HYPER2KVM"].iter().any(|top| path == *top || path.starts_with(&format!("{top}/")))
+}
+
+/// The user's files of a plan with their folders.
+fn uploads(plan: &PlanDocument) -> BTreeSet<String> {
+    let listed = plan.uploads.iter().map(|path| folded(path)).filter(|path| may_write_anew(path));
+    let with_folders = listed.flat_map(|path| {
+        let folders: Vec<String> = path.match_indices('/').skip(1).map(|(at, _)| path[..at].to_owned()).collect();
+        folders.into_iter().chain([path])
+    });
+    with_folders.collect()
 }
 
 /// Whether plans of winject write here: our own folder, drivers, installed packages, the folders that hold these.

@@ -22,29 +22,46 @@ pub fn program(cpu: &str) -> PathBuf {
 
 /// Runs `build.sh` in a copy of the source or in the source itself.
 fn build(source: &Path, out: &Path) {
-    support::run(Command::new("bash").arg(source.join("build.sh")).arg(out).arg("--stand-in"));
+    support::run(Command::new("bash").arg(source.join("build.sh")).arg(out));
 }
 
-/// The folder with what the source gives, built once; `None` after saying why it cannot be.
-pub fn built() -> Option<&'static Path> {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+/// Whether the program can be built here; says why not.
+fn has_toolchain() -> bool {
     // Outside of CI, nothing is downloaded without being asked for.
     let script = std::fs::read_to_string(source().join("build.sh")).unwrap();
     let version = script.lines().find_map(|line| line.strip_prefix("version=")).unwrap();
-    let has_toolchain = support::find_program("rustup").is_some_and(|rustup| {
+    let is_here = support::find_program("rustup").is_some_and(|rustup| {
         let targets = Command::new(rustup).args(["target", "list", "--installed", "--toolchain", version]).output();
         let targets = String::from_utf8(targets.unwrap().stdout).unwrap();
         ["x86_64", "i686", "aarch64"].iter().all(|cpu| targets.contains(&format!("{cpu}-pc-windows-msvc")))
     });
-    if !has_toolchain && !support::is_ci() {
+    if !is_here && !support::is_ci() {
         support::skip("the toolchain for the service program is not installed (guest/firstboot/build.sh FOLDER)");
-        return None;
     }
-    Some(BUILT.get_or_init(|| {
-        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("first-boot");
-        build(&source(), &out);
-        out
-    }))
+    is_here || support::is_ci()
+}
+
+/// The folder with what the source gives, built once.
+fn built() -> Option<&'static Path> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    has_toolchain()
+        .then(|| {
+            BUILT.get_or_init(|| {
+                let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("first-boot");
+                build(&source(), &out);
+                out
+            })
+        })
+        .map(PathBuf::as_path)
+}
+
+/// Builds the program that stands in for those of Windows; `None` after saying why it cannot be.
+pub fn stand_in() -> Option<PathBuf> {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stand-in");
+    has_toolchain().then(|| {
+        support::run(Command::new("bash").arg(source().join("build.sh")).arg(&out).arg("--stand-in"));
+        out.join("stand-in.exe")
+    })
 }
 
 fn the_checked_in_programs_are_what_the_source_gives() {

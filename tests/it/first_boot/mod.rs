@@ -1,7 +1,10 @@
-//! The service program of the first boot: rebuilt and compared, and run by the service manager of Wine.
+//! The service program of the first boot: rebuilt and compared, its rules held against real data, and run by the service
+//! manager of Wine.
 
+mod agreement;
 mod build;
 mod program;
-mod wine;
+mod steps;
+pub mod wine;
 
-tests![in build, program;];
+tests![in agreement, build, program, steps;];

@@ -5,8 +5,10 @@
 //! whose access list Wine makes up from the modes of Unix; there is no plug and play that installs anything; exit codes,
 //! job objects, services, files and pipes are Wine's.
 
+use std::cell::RefCell;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -27,9 +29,11 @@ const SERVICE: &str = r#"
 "Start"=dword:00000002
 "Type"=dword:00000010
 "#;
-/// What the last line of a start says.
-const LAST_WORDS: [&str; 7] =
-    ["done", "nothing to do", "tries again", "given up", "does not count", "completes the installation", "seconds"];
+/// The languages that a test can choose, and the one that it has otherwise.
+const LOCALES: [&str; 4] = ["en_US", "de_DE", "ja_JP", "ru_RU"];
+const DEFAULT_LOCALE: &str = "en_US";
+/// What the loopback interface shows.
+const NO_ADDRESS: &str = "00:00:00:00:00:00";
 /// How long one start may take at most, and how often it is looked at.
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
@@ -37,33 +41,47 @@ const POLL: Duration = Duration::from_millis(50);
 /// The Windows folder of Wine, which one test at a time has.
 pub struct Machine {
     prefix: PathBuf,
+    /// The program that keeps Wine running.
+    user: RefCell<Option<Child>>,
+    /// The pristine registry.
+    registry: String,
+    /// The language that Wine takes its code pages from.
+    locale: &'static str,
 }
 
 /// Takes the machine with nothing of an earlier test in it; `None` after saying what is missing.
 pub fn machine() -> Option<MutexGuard<'static, Machine>> {
-    static MACHINE: OnceLock<Mutex<Machine>> = OnceLock::new();
+    static MACHINE: OnceLock<Option<Mutex<Machine>>> = OnceLock::new();
     support::program("wine")?;
     support::program("wineserver")?;
-    let built = build::built()?;
-    let machine = MACHINE.get_or_init(|| Mutex::new(Machine::make(&built.join("stand-in.exe"))));
+    let machine = MACHINE.get_or_init(|| build::stand_in().map(|program| Mutex::new(Machine::make(&program))));
     // a test that failed leaves nothing that the reset does not take away
-    let guard = machine.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut guard = machine.as_ref()?.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     guard.reset();
     Some(guard)
 }
 
 impl Machine {
     fn make(stand_in: &Path) -> Self {
-        let machine = Self { prefix: Path::new(env!("CARGO_TARGET_TMPDIR")).join("wine") };
+        let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wine");
+        let mut machine = Self { prefix, user: RefCell::new(None), registry: String::new(), locale: DEFAULT_LOCALE };
         if !machine.prefix.join("system.reg").exists() {
             let _ = std::fs::remove_dir_all(&machine.prefix);
             std::fs::create_dir_all(&machine.prefix).unwrap();
             support::run(machine.command("wineboot").arg("--init").stdout(Stdio::null()).stderr(Stdio::null()));
             support::run(machine.command("wineserver").arg("-w"));
         }
+        machine.power_off();
         for name in ["pnputil.exe", "netsh.exe", "msiexec.exe"] {
-            std::fs::copy(stand_in, machine.drive().join("windows/system32").join(name)).unwrap();
+            std::fs::copy(stand_in, machine.system_program(name)).unwrap();
         }
+        machine.make_locales();
+        // what Wine itself writes, once, before any test has added to it
+        let pristine = machine.prefix.join("pristine.reg");
+        if !pristine.exists() {
+            std::fs::copy(machine.prefix.join("system.reg"), &pristine).unwrap();
+        }
+        machine.registry = std::fs::read_to_string(pristine).unwrap();
         machine
     }
 
@@ -73,6 +91,8 @@ impl Machine {
             .env("WINEPREFIX", &self.prefix)
             .env("WINEARCH", "win64")
             .env("WINEDEBUG", "-all")
+            .env("LOCPATH", self.prefix.join("locales"))
+            .env("LC_ALL", format!("{}.UTF-8", self.locale))
             .env(
                 "WINEDLLOVERRIDES",
                 "mscoree,mshtml=;winemenubuilder.exe,explorer.exe=d;pnputil.exe,netsh.exe,msiexec.exe=n",
@@ -97,19 +117,94 @@ impl Machine {
         self.base("drivers/virtio").join(name)
     }
 
-    fn reset(&self) {
+    fn system_program(&self, name: &str) -> PathBuf {
+        self.drive().join("windows/system32").join(name)
+    }
+
+    /// The languages that the tests choose from, made of the one that every Debian has: only their names matter here.
+    fn make_locales(&self) {
+        for name in LOCALES {
+            let folder = self.prefix.join("locales").join(format!("{name}.UTF-8"));
+            if !folder.exists() {
+                std::fs::create_dir_all(self.prefix.join("locales")).unwrap();
+                support::run(Command::new("cp").args(["-rL", "/usr/lib/locale/C.utf8"]).arg(&folder));
+            }
+        }
+    }
+
+    fn reset(&mut self) {
         self.power_off();
+        self.locale = DEFAULT_LOCALE;
         for folder in ["hyper2kvm", "stub"] {
             let _ = std::fs::remove_dir_all(self.drive().join(folder));
             std::fs::create_dir_all(self.drive().join(folder)).unwrap();
         }
         let _ = std::fs::remove_file(self.log_path());
         std::fs::copy(build::program("amd64"), self.base("hyper2kvm-firstboot.exe")).unwrap();
-        let registry = self.prefix.join("system.reg");
-        let text = std::fs::read_to_string(&registry).unwrap();
-        let blocks: Vec<&str> =
-            text.split("\n\n").filter(|block| !block.contains("Services\\\\hyper2kvm-firstboot]")).collect();
-        std::fs::write(&registry, format!("{}\n{SERVICE}", blocks.join("\n\n").trim_end())).unwrap();
+        std::fs::write(self.prefix.join("system.reg"), &self.registry).unwrap();
+        self.register_service();
+    }
+
+    /// Puts the service into the registry of the machine, which is off.
+    pub fn register_service(&self) {
+        self.add_to_registry(SERVICE);
+    }
+
+    /// Adds keys to the registry of the machine, which is off, in Wine's own text form.
+    pub fn add_to_registry(&self, text: &str) {
+        let old = self.registry();
+        std::fs::write(self.prefix.join("system.reg"), format!("{old}{text}")).unwrap();
+    }
+
+    /// The registry of the machine, which is off.
+    pub fn registry(&self) -> String {
+        std::fs::read_to_string(self.prefix.join("system.reg")).unwrap()
+    }
+
+    /// Chooses the language of Windows, and with it the code pages.
+    pub fn set_locale(&mut self, name: &'static str) {
+        assert!(LOCALES.contains(&name));
+        self.locale = name;
+    }
+
+    /// Makes `COM1` a terminal whose other end goes into a file, which is returned with the process that does that.
+    pub fn link_serial_port(&self) -> Option<(PathBuf, Child)> {
+        const COPY: &str = "import os, sys, tty\nmain, port = os.openpty()\ntty.setraw(port)\n\
+            print(os.ttyname(port), flush=True)\nout = open(sys.argv[1], 'wb', 0)\n\
+            while True: out.write(os.read(main, 100))";
+        let python = support::program("python3")?;
+        let file = self.drive().join("stub/com1.txt");
+        let mut copy = Command::new(python).args(["-c", COPY]).arg(&file).stdout(Stdio::piped()).spawn().unwrap();
+        let mut name = String::new();
+        BufReader::new(copy.stdout.take().unwrap()).read_line(&mut name).unwrap();
+        self.add_to_registry(&format!("\n[Software\\\\Wine\\\\Ports] 1700000000\n\"COM1\"=\"{}\"\n", name.trim()));
+        Some((file, copy))
+    }
+
+    /// Takes a program of Windows away until the result is dropped.
+    pub fn hide_program(&self, name: &str) -> Hidden {
+        let (path, away) = (self.system_program(name), self.prefix.join(name));
+        std::fs::rename(&path, &away).unwrap();
+        Hidden { path, away }
+    }
+
+    /// The hardware address of a network adapter that Wine shows, as it is written in a job.
+    pub fn hardware_address(&self) -> Option<String> {
+        let adapters = std::fs::read_dir("/sys/class/net").unwrap().map(Result::unwrap);
+        let addresses = adapters.map(|adapter| std::fs::read_to_string(adapter.path().join("address")).unwrap());
+        let found = addresses.map(|text| text.trim().to_owned()).find(|text| text.len() == 17 && text != NO_ADDRESS);
+        if found.is_none() {
+            support::skip("this machine has no network adapter with a hardware address");
+        }
+        found
+    }
+
+    /// The command lines of running processes that contain a text.
+    pub fn processes(&self, text: &str) -> Vec<String> {
+        let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+        let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+        lines.filter(|line| line.contains("pnputil") && line.contains(text)).collect()
     }
 
     /// The log's path.
@@ -147,10 +242,13 @@ impl Machine {
     }
 
     /// Switches the machine on. The service manager starts the service; nothing else does.
+    ///
+    /// Wine ends when its last program that is not a service ends: a command interpreter waits for input meanwhile.
     pub fn boot(&self) {
-        let mut wine = self.command("wineboot");
-        let mut child = wine.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        child.wait().unwrap();
+        let mut wine = self.command("wine");
+        wine.arg("cmd.exe").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let earlier = self.user.borrow_mut().replace(wine.spawn().unwrap());
+        assert!(earlier.is_none(), "the machine is on already");
     }
 
     /// Runs a program of Wine and returns what it prints.
@@ -160,7 +258,7 @@ impl Machine {
     }
 
     /// Starts the program as a person does, without the service manager.
-    pub fn spawn(&self) -> std::process::Child {
+    pub fn spawn(&self) -> Child {
         let mut wine = self.command("wine");
         wine.arg("C:\\hyper2kvm\\hyper2kvm-firstboot.exe").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
@@ -168,6 +266,16 @@ impl Machine {
     /// Waits until the log contains a text.
     pub fn wait_for(&self, text: &str) {
         self.wait_until(text, |log| log.contains(text));
+    }
+
+    /// Waits until the log contains a text so many times.
+    pub fn wait_for_count(&self, text: &str, count: usize) {
+        self.wait_until(text, |log| log.matches(text).count() >= count);
+    }
+
+    /// Waits until the stand-ins were called so many times.
+    pub fn wait_for_calls(&self, count: usize) {
+        self.wait_until("calls", |_| self.calls().len() >= count);
     }
 
     fn wait_until(&self, what: &str, is_reached: impl Fn(&str) -> bool) {
@@ -180,12 +288,16 @@ impl Machine {
 
     /// Switches the machine on, waits until the program has ended, and shuts down.
     pub fn start(&self) {
+        self.start_and_look(|| {});
+    }
+
+    /// Like [`start`](Self::start), with a look at the machine before it shuts down.
+    pub fn start_and_look(&self, look: impl FnOnce()) {
         let before = self.log().len();
         self.boot();
-        self.wait_until("the end of the start", |log| {
-            let last = log.get(before..).unwrap_or_default().trim_end().lines().last().unwrap_or_default().to_owned();
-            LAST_WORDS.iter().any(|words| last.contains(words)) && !self.base("firstboot.lock").exists()
-        });
+        // the program holds the lock from before its first line to after its last
+        self.wait_until("the end of the start", |log| log.len() > before && !self.base("firstboot.lock").exists());
+        look();
         self.shut_down();
     }
 
@@ -193,19 +305,41 @@ impl Machine {
     pub fn shut_down(&self) {
         // the service's end has to reach the service manager before
         std::thread::sleep(POLL * 4);
-        let _ = self.command("wineserver").arg("-k").status();
-        let _ = self.command("wineserver").arg("-w").status();
+        self.end("-k");
     }
 
     /// Ends Wine at once, as a power cut does.
     pub fn power_off(&self) {
-        let _ = self.command("wineserver").arg("-k9").status();
-        let _ = self.command("wineserver").arg("-w").status();
+        self.end("-k9");
+    }
+
+    fn end(&self, how: &str) {
+        let _ = self.command("wineserver").arg(how).stderr(Stdio::null()).status();
+        let _ = self.command("wineserver").arg("-w").stderr(Stdio::null()).status();
+        if let Some(mut user) = self.user.borrow_mut().take() {
+            let _ = user.kill();
+            user.wait().unwrap();
+        }
+        // without its server, a program that waits waits for ever
+        for process in self.own_processes() {
+            let _ = Command::new("kill").args(["-9", &process]).stderr(Stdio::null()).status();
+        }
+    }
+
+    /// The numbers of the running processes of this machine.
+    fn own_processes(&self) -> Vec<String> {
+        let own = format!("WINEPREFIX={}", self.prefix.display()).into_bytes();
+        let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let is_own = |process: &std::fs::DirEntry| {
+            let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
+            environment.split(|&byte| byte == 0).any(|variable| variable == own)
+        };
+        processes.filter(is_own).map(|process| process.file_name().into_string().unwrap()).collect()
     }
 
     /// Whether the service is in the registry, after the machine was shut down.
     pub fn has_service(&self) -> bool {
-        std::fs::read_to_string(self.prefix.join("system.reg")).unwrap().contains("Services\\\\hyper2kvm-firstboot]")
+        self.registry().contains("Services\\\\hyper2kvm-firstboot]")
     }
 
     /// The result file.
@@ -234,6 +368,18 @@ impl Machine {
         names.retain(|name| name != "hyper2kvm-firstboot.exe");
         names.sort();
         names
+    }
+}
+
+/// A program that is not where Windows has it.
+pub struct Hidden {
+    path: PathBuf,
+    away: PathBuf,
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        std::fs::rename(&self.away, &self.path).unwrap();
     }
 }
 

@@ -227,7 +227,7 @@ fn a_finished_job_is_armed_again_only_when_asked() {
     run(&["--rearm"]);
     if let Some(volume) = volume(&image) {
         assert!(seen(&volume, MARKER).is_empty(), "the marker is gone");
-        assert!(!seen(&volume, "hyper2kvm/firstboot.cmd").is_empty());
+        assert!(!seen(&volume, "hyper2kvm/firstboot.job").is_empty());
     }
     assert!(run(&["--rearm"]).contains("Unchanged:"));
 }

@@ -68,7 +68,7 @@ fn a_guest_that_has_not_run_is_as_it_was_but_for_what_the_output_lists() {
                 "package h2k-vioscsi.inf",
                 "package h2k-viostor.inf",
                 "folders in DevicePath",
-                "14 files in /hyper2kvm"
+                "15 files in /hyper2kvm"
             ]
         );
         let left = listed(&text, "Left:");

@@ -30,7 +30,7 @@ const CONFIG: &str = "/Windows/System32/config";
 const MANIFEST: &str = "/hyper2kvm/manifest.json";
 
 /// The Windows volume of a raw image of the fixture.
-fn disk(path: PathBuf) -> Disk {
+pub fn disk(path: PathBuf) -> Disk {
     let stage = Stage::new(block::open(&path, &block::OpenOptions::default()).unwrap(), StageOptions::default());
     let partition = windows_partition(&stage);
     Disk { path, offset: partition.start.0, length: partition.length }
@@ -86,9 +86,9 @@ fn remove(disk: &Disk) -> winject::Result<Removal> {
 
 /// Everything on a volume: paths (folders end with a slash) with the hashes of the contents, and the keys and values of the
 /// hives.
-type Content = BTreeMap<String, String>;
+pub type Content = BTreeMap<String, String>;
 
-fn content(disk: &Disk) -> Content {
+pub fn content(disk: &Disk) -> Content {
     let volume = disk.volume();
     let mut out = Content::new();
     let root = volume.find("/").unwrap().unwrap();
@@ -130,7 +130,7 @@ fn hive_content(bytes: &[u8], name: &str, out: &mut Content) {
 }
 
 /// The items that only `left` has, or has with another content.
-fn only<'a>(left: &'a Content, right: &Content) -> Vec<&'a str> {
+pub fn only<'a>(left: &'a Content, right: &Content) -> Vec<&'a str> {
     left.iter().filter(|(item, what)| right.get(*item) != Some(what)).map(|(item, _)| item.as_str()).collect()
 }
 

@@ -200,7 +200,10 @@ fn belongs(item: &str, leaves: Leaves) -> bool {
                 || item.contains("\\criticaldevicedatabase") && (is_device || item.ends_with("criticaldevicedatabase"))
                 || belongs_to_records(&item, name)
         }
-        Leaves::Job => item.contains("\\services\\hyper2kvm-firstboot") || item == "/hyper2kvm/firstboot.cmd",
+        Leaves::Job => {
+            let programs = ["/hyper2kvm/hyper2kvm-firstboot.exe", "/hyper2kvm/firstboot.job"];
+            item.contains("\\services\\hyper2kvm-firstboot") || programs.contains(&item.as_str())
+        }
         Leaves::File(path) => item == path,
         Leaves::Nothing => false,
     }

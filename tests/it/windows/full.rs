@@ -403,7 +403,11 @@ fn a_folder_that_is_there_already_is_protected() {
     let how = CreateOptions { security: Security::Id(id), ..CreateOptions::default() };
     let root = volume.find("/").unwrap().unwrap();
     let top = volume.create_dir(root, "hyper2kvm", &how).unwrap();
-    volume.create_dir(top, "drivers", &how).unwrap();
+    let drivers = volume.create_dir(top, "drivers", &how).unwrap();
+    let stage = volume.create_dir(drivers, "virtio", &how).unwrap();
+    volume.create_dir(stage, "odd", &how).unwrap();
+    volume.replace_file("/hyper2kvm/drivers/virtio/odd/odd.inf", b"x", &how).unwrap();
+    volume.replace_file("/hyper2kvm/firstboot.job", b"run mine", &how).unwrap();
     volume.replace_file("/hyper2kvm/firstboot.cmd", b"@echo mine", &how).unwrap();
     // what nothing of ours replaces: files, folders and a marker
     let planted = volume.create_dir(top, "planted", &how).unwrap();
@@ -417,7 +421,12 @@ fn a_folder_that_is_there_already_is_protected() {
     let first = guests::inject(&disk, &media, &InjectOptions::default());
     assert_eq!(first.plan.warnings.iter().filter(|w| w.contains("first-boot job has not left it")).count(), 2);
     assert!(first.record.firstboot.skipped.is_none());
+    // a driver that any user can have put there is not installed, although the folder is protected now
+    assert_eq!(first.record.firstboot.refused, ["odd\\odd.inf"]);
     let volume = disk.volume();
+    let job = volume.read(volume.find("/hyper2kvm/firstboot.job").unwrap().unwrap(), 1 << 20).unwrap();
+    assert!(String::from_utf8(job).unwrap().contains("\r\nrefused\todd\\odd.inf\r\nothers\t300\r\n"));
+    assert!(volume.find("/hyper2kvm/firstboot.cmd").unwrap().is_none());
     assert!(volume.find("/hyper2kvm/firstboot.done").unwrap().is_none());
     assert!(volume.find("/hyper2kvm/firstboot.attempts").unwrap().is_none());
     for (path, what) in [
@@ -428,7 +437,9 @@ fn a_folder_that_is_there_already_is_protected() {
         ("/hyper2kvm", Protected::Top),
         ("/hyper2kvm/drivers", Protected::Directory),
         ("/hyper2kvm/drivers/virtio", Protected::Directory),
-        ("/hyper2kvm/firstboot.cmd", Protected::File),
+        ("/hyper2kvm/drivers/virtio/odd/odd.inf", Protected::File),
+        ("/hyper2kvm/firstboot.job", Protected::File),
+        ("/hyper2kvm/hyper2kvm-firstboot.exe", Protected::File),
         ("/hyper2kvm/setup.cmd", Protected::File),
     ] {
         let file = volume.find(path).unwrap().unwrap();

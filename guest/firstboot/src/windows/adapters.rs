@@ -1,6 +1,7 @@
 //! The network adapters that Windows has now.
 
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::ffi;
@@ -41,8 +42,7 @@ pub fn list() -> Vec<Adapter> {
     // Adapters come and go between the calls.
     for _ in 0..4 {
         // in units of 8 bytes, for the alignment
-        let mut buffer = Vec::new();
-        buffer.resize(usize::try_from(size / 8 + 1).unwrap_or(0), 0u64);
+        let mut buffer = vec![0u64; usize::try_from(size / 8 + 1).unwrap_or(0)];
         let first = buffer.as_mut_ptr().cast::<ffi::AdapterAddresses>();
         match unsafe { ffi::GetAdaptersAddresses(ANY_FAMILY, FLAGS, core::ptr::null_mut(), first, &raw mut size) } {
             // SAFETY: the call succeeded, so the list lies in the buffer, which lives on.

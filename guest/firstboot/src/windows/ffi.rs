@@ -16,6 +16,7 @@ macro_rules! import {
     };
 }
 
+pub type ThreadStart = unsafe extern "system" fn(Handle) -> u32;
 pub type ServiceMain = unsafe extern "system" fn(u32, *mut *mut u16);
 pub type ServiceControl = unsafe extern "system" fn(u32, u32, Handle, Handle) -> u32;
 
@@ -228,6 +229,10 @@ import!("kernel32" {
     pub fn HeapReAlloc(heap: Handle, flags: u32, memory: *mut u8, bytes: usize) -> *mut u8;
     pub fn HeapFree(heap: Handle, flags: u32, memory: *mut u8) -> i32;
     pub fn CloseHandle(handle: Handle) -> i32;
+    pub fn CreateThread(
+        security: Handle, stack: usize, start: ThreadStart, parameter: Handle, flags: u32, id: *mut u32,
+    ) -> Handle;
+    pub fn GetExitCodeThread(thread: Handle, code: *mut u32) -> i32;
     pub fn CreateEventW(security: Handle, manual: i32, initial: i32, name: *const u16) -> Handle;
     pub fn SetEvent(event: Handle) -> i32;
     pub fn WaitForSingleObject(handle: Handle, milliseconds: u32) -> u32;

@@ -3,6 +3,7 @@
 use core::mem::transmute;
 
 use super::ffi;
+use super::handle::OwnedHandle;
 use super::stop::{Deadline, StopEvent, Stopped};
 use super::wide::to_wide;
 
@@ -11,31 +12,35 @@ use super::wide::to_wide;
 const LOAD_FLAGS: u32 = 0;
 /// `WAIT_OBJECT_0`: no installation is pending.
 const IDLE: u32 = 0;
-/// Milliseconds of one wait; between two of them a stop request is seen.
-const SLICE: u32 = 1000;
+/// The answer when this Windows does not tell.
+const UNKNOWN: u32 = u32::MAX;
+/// `INFINITE`
+const FOREVER: u32 = u32::MAX;
 
 type WaitNoPendingInstallEvents = unsafe extern "system" fn(u32) -> u32;
 
 /// Waits until no device installation is pending. Returns whether that came within the limit; `None` when this Windows
-/// does not tell.
+/// does not tell. A thread of its own asks: the question may take longer than its time limit, or for ever.
 ///
 /// # Errors
 /// When the program has to stop.
 pub fn wait_until_idle(seconds: u32, stop: &StopEvent) -> Result<Option<bool>, Stopped> {
-    let Some(wait) = find_function() else { return Ok(None) };
-    let deadline = Deadline::after(seconds);
-    loop {
-        stop.check()?;
-        let remaining = deadline.remaining();
-        if unsafe { wait(remaining.min(SLICE)) } == IDLE {
-            return Ok(Some(true));
-        }
-        if remaining == 0 {
-            return Ok(Some(false));
-        }
-        // a call that fails at once must not spin
-        stop.wait(remaining.min(SLICE / 4))?;
+    let null = core::ptr::null_mut();
+    let thread = unsafe { ffi::CreateThread(null, 0, ask, null, 0, core::ptr::null_mut()) };
+    let Some(thread) = OwnedHandle::new(thread) else { return Ok(None) };
+    let (handles, limit) = ([thread.raw(), stop.raw()], Deadline::after(seconds).remaining());
+    match unsafe { ffi::WaitForMultipleObjects(2, handles.as_ptr(), 0, limit) } {
+        0 => {}
+        1 => return Err(Stopped),
+        _ => return Ok(Some(false)),
     }
+    let mut answer = UNKNOWN;
+    unsafe { ffi::GetExitCodeThread(thread.raw(), &raw mut answer) };
+    Ok((answer != UNKNOWN).then_some(answer == IDLE))
+}
+
+unsafe extern "system" fn ask(_: ffi::Handle) -> u32 {
+    find_function().map_or(UNKNOWN, |wait| unsafe { wait(FOREVER) })
 }
 
 /// `CMP_WaitNoPendingInstallEvents`, which lives in another library since Windows 8.

@@ -1,6 +1,7 @@
 //! The registry of the running Windows, always in its 64-bit view.
 
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ptr::null_mut;
 
@@ -44,8 +45,7 @@ impl Key {
 
     fn names(&self, next: impl Fn(ffi::Handle, u32, *mut u16, *mut u32) -> i32) -> Vec<String> {
         let mut names = Vec::new();
-        let mut buffer = Vec::new();
-        buffer.resize(NAME_MAX, 0u16);
+        let mut buffer = vec![0u16; NAME_MAX];
         for index in 0..ENTRIES_MAX {
             let mut length = u32::try_from(NAME_MAX).unwrap_or(0);
             if next(self.0, index, buffer.as_mut_ptr(), &raw mut length) != SUCCESS {
@@ -66,8 +66,7 @@ impl Key {
         if query(null_mut(), &mut size) != SUCCESS || size > VALUE_MAX {
             return None;
         }
-        let mut data = Vec::new();
-        data.resize(usize::try_from(size).ok()?, 0u8);
+        let mut data = vec![0u8; usize::try_from(size).ok()?];
         if query(data.as_mut_ptr(), &mut size) != SUCCESS {
             return None;
         }

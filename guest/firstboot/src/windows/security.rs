@@ -1,5 +1,6 @@
 //! Owners and descriptors of files, and the account that the program runs as.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::ffi;
@@ -31,8 +32,7 @@ fn read_descriptor(file: &File, what: u32) -> Option<Vec<u8>> {
     if needed == 0 || needed > DESCRIPTOR_MAX {
         return None;
     }
-    let mut data = Vec::new();
-    data.resize(usize::try_from(needed).ok()?, 0u8);
+    let mut data = vec![0u8; usize::try_from(needed).ok()?];
     let room = needed;
     let ok = unsafe { ffi::GetKernelObjectSecurity(file.raw(), what, data.as_mut_ptr(), room, &raw mut needed) };
     (ok != 0).then_some(data)

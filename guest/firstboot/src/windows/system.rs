@@ -1,7 +1,7 @@
 //! Facts about the running Windows, its environment, and its restart.
 
 use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::vec;
 use core::ptr::null_mut;
 
 use super::file::NONE;
@@ -21,8 +21,7 @@ pub fn expand(text: &str) -> Option<String> {
     if needed == 0 || needed > EXPANDED_MAX {
         return None;
     }
-    let mut buffer = Vec::new();
-    buffer.resize(usize::try_from(needed).ok()?, 0u16);
+    let mut buffer = vec![0u16; usize::try_from(needed).ok()?];
     let written = unsafe { ffi::ExpandEnvironmentStringsW(text.as_ptr(), buffer.as_mut_ptr(), needed) };
     (written != 0 && written <= needed).then(|| from_wide(&buffer))
 }

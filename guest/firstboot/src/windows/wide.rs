@@ -1,6 +1,7 @@
 //! UTF-16 with a zero at the end, as Windows takes and gives it.
 
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::ffi;
@@ -56,8 +57,7 @@ pub fn decode_output(bytes: &[u8]) -> String {
     }
     let Ok(length) = i32::try_from(bytes.len()) else { return String::new() };
     let needed = unsafe { ffi::MultiByteToWideChar(OEM, 0, bytes.as_ptr(), length, core::ptr::null_mut(), 0) };
-    let mut units = Vec::new();
-    units.resize(usize::try_from(needed).unwrap_or(0), 0u16);
+    let mut units = vec![0u16; usize::try_from(needed).unwrap_or(0)];
     let written = unsafe { ffi::MultiByteToWideChar(OEM, 0, bytes.as_ptr(), length, units.as_mut_ptr(), needed) };
     String::from_utf16_lossy(units.get(..usize::try_from(written).unwrap_or(0)).unwrap_or_default())
 }

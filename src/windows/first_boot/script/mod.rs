@@ -7,16 +7,20 @@ mod steps;
 
 use std::fmt::Write as _;
 
+use sha2::{Digest, Sha256};
+
 use super::description::{ATTEMPTS_MAX, BEGUN_MAX, JobDescription, Pnputil, Reboot, Step};
+use super::job_file;
 use super::text::crlf;
+use crate::hex;
 
 /// `firstboot.cmd`: the job that the service starts.
 ///
 /// # Errors
 /// Why this job cannot be written as a script: `cmd.exe` reads ASCII only.
 pub fn print(job: &JobDescription) -> Result<Vec<u8>, String> {
-    job.judge()?;
     let mut out = String::from(parts::HEAD);
+    let id = job_id(job)?;
     for at in job.results() {
         let _ = writeln!(out, "set \"R{at}=skipped\"\nset \"C{at}=0\"\nset \"S{at}=\"\nset \"D{at}=\"");
     }
@@ -26,8 +30,14 @@ pub fn print(job: &JobDescription) -> Result<Vec<u8>, String> {
     if job.pnputil.is_none() {
         out.push_str("call :log \"no pnputil in this Windows: DevicePath leads to the drivers\"\n");
     }
+    // Commands that an earlier attempt of this very job has finished are not run again.
+    let _ = writeln!(
+        out,
+        "if exist \"%BASE%\\firstboot.progress\" for /f \"usebackq tokens=1,2\" %%J in (\"%BASE%\\firstboot.progress\") do \
+         if \"%%J\"==\"{id}\" set \"S%%K=1\""
+    );
     steps::add_packages(&mut out, job)?;
-    steps::add_others(&mut out, job)?;
+    steps::add_others(&mut out, job, &id)?;
     let reboot = match job.reboot {
         Reboot::Never => "",
         Reboot::IfNeeded => "if \"%STATE%%RESTART%\"==\"done1\" \"%SYS%\\shutdown.exe\" /r /t 30\n",
@@ -37,6 +47,12 @@ pub fn print(job: &JobDescription) -> Result<Vec<u8>, String> {
     steps::add_sweep(&mut out, job)?;
     out.push_str(&parts::STATUS.replace("@STEPS@", &steps::results(job)?));
     Ok(crlf(&out))
+}
+
+/// Names this job: another one has another name.
+fn job_id(job: &JobDescription) -> Result<String, String> {
+    let hash = Sha256::digest(job_file::print(job)?);
+    Ok(hex::encode(hash.get(..8).unwrap_or_default()))
 }
 
 /// The parts that run in a process of their own.

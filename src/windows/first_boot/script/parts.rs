@@ -89,7 +89,7 @@ call :log "given up; run setup.cmd by hand"
 
 :remove
 del "%BASE%\firstboot.attempts" "%BASE%\firstboot.begun" "%BASE%\firstboot.steps" >nul 2>&1
-del "%BASE%\firstboot.rc" "%BASE%\firstboot.out" "%BASE%\firstboot.tmp" >nul 2>&1
+del "%BASE%\firstboot.rc" "%BASE%\firstboot.out" "%BASE%\firstboot.tmp" "%BASE%\firstboot.progress" >nul 2>&1
 "%SYS%\sc.exe" delete hyper2kvm-firstboot >nul 2>&1
 @REBOOT@exit /b 0
 
@@ -98,10 +98,10 @@ del "%BASE%\firstboot.rc" "%BASE%\firstboot.out" "%BASE%\firstboot.tmp" >nul 2>&
 goto :eof
 
 :pause
-rem Two seconds. Where ping does not wait, something else has to, until the clock has moved on.
+rem Two seconds. Where ping is not allowed to wait, something else has to, until the clock has moved on.
 set "THEN=%TIME:~0,8%"
 "%SYS%\ping.exe" -n 3 127.0.0.1 >nul 2>&1
-if not "%TIME:~0,8%"=="%THEN%" goto :eof
+if not errorlevel 1 goto :eof
 if exist "%SYS%\waitfor.exe" "%SYS%\waitfor.exe" /t 2 hyper2kvmPause >nul 2>&1
 :pause_on
 if "%TIME:~0,8%"=="%THEN%" goto pause_on
@@ -159,7 +159,7 @@ if "%RESULT%"=="restart" set "RESTART=1"
 if not "%RESULT%"=="failed" set "OK=1"
 goto install_end
 :install_timeout
-"%SYS%\taskkill.exe" /f /t /im pnputil.exe >nul 2>&1
+"%SYS%\taskkill.exe" /f /im pnputil.exe >nul 2>&1
 call :pause
 :install_end
 >>"%LOG%" echo %DATE% %TIME% %RESULT%, exit code %CODE%, "%ITEM%"

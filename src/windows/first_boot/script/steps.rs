@@ -58,7 +58,7 @@ fn add_package(out: &mut String, at: usize, step: &PackageStep) -> Result<(), St
 }
 
 /// All other steps, and the count of failures.
-pub(super) fn add_others(out: &mut String, job: &JobDescription) -> Result<(), String> {
+pub(super) fn add_others(out: &mut String, job: &JobDescription, id: &str) -> Result<(), String> {
     for (at, step) in job.numbered() {
         match step {
             Step::WaitForDevices { .. } | Step::Package(_) => {}
@@ -73,7 +73,7 @@ pub(super) fn add_others(out: &mut String, job: &JobDescription) -> Result<(), S
             ),
             Step::Scan => out.push_str("\"%SYS%\\pnputil.exe\" /scan-devices >>\"%LOG%\" 2>&1\n"),
             Step::Network(step) => network::add(out, at, step)?,
-            Step::Run(step) => add_run(out, at, step)?,
+            Step::Run(step) => add_run(out, at, step, id)?,
             Step::Release(_) => {
                 let _ = writeln!(out, "set \"S{at}=1\"");
             }
@@ -86,7 +86,7 @@ pub(super) fn add_others(out: &mut String, job: &JobDescription) -> Result<(), S
     Ok(())
 }
 
-fn add_run(out: &mut String, at: usize, step: &RunStep) -> Result<(), String> {
+fn add_run(out: &mut String, at: usize, step: &RunStep, id: &str) -> Result<(), String> {
     let name = spell(&step.name).ok_or_else(|| unspellable(&step.name))?;
     let list = |codes: &[i64]| codes.iter().map(i64::to_string).collect::<Vec<_>>().join(" ");
     let retry = if step.retry_codes.is_empty() { "-".to_owned() } else { list(&step.retry_codes) };
@@ -99,10 +99,12 @@ fn add_run(out: &mut String, at: usize, step: &RunStep) -> Result<(), String> {
         ("RETRIES", step.retries.to_string()),
         ("PAUSES", polls(step.pause).to_string()),
     ];
+    let _ = writeln!(out, "if defined S{at} set \"R{at}=ok\"\nif defined S{at} goto run_{at}");
     for (name, value) in values {
         let _ = writeln!(out, "set \"{name}={value}\"");
     }
     let _ = writeln!(out, "call :execute\nset \"R{at}=%RESULT%\"\nset \"C{at}=%CODE%\"\nset \"S{at}=%OK%\"");
+    let _ = writeln!(out, "if defined OK >>\"%BASE%\\firstboot.progress\" echo {id} {at}\n:run_{at}");
     Ok(())
 }
 
