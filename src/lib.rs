@@ -96,7 +96,10 @@ pub use job::{
 pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
 pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};
 pub use units::ImageOffset;
-pub use windows::{ExtrasOptions, FirstBootMethod, FirstBootOptions, InjectOptions, Reboot, Registration, Upload};
+pub use windows::{
+    DataDisks, ExtrasOptions, FirstBootMethod, FirstBootOptions, Hypervisor, InjectOptions, Reboot, Registration,
+    RepairOptions, Upload,
+};
 
 /// The parts of the document of a saved plan.
 pub mod saved_plan {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::boot_args::BootArgs;
 use super::extras::ExtrasArgs;
 use super::first_boot::FirstBootArgs;
+use super::repair_args::RepairArgs;
 use crate::block::convert::Compression;
 use crate::block::{Format, OpenOptions, PathPolicy};
 use crate::drivers::SignatureLevel;
@@ -136,6 +137,9 @@ pub struct GuestArgs {
 
     #[command(flatten)]
     pub extras: ExtrasArgs,
+
+    #[command(flatten)]
+    pub repairs: RepairArgs,
 
     #[command(flatten)]
     pub check: VolumeCheckArgs,

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 
 use super::args::{parse_compression, parse_format, split_disks};
 use super::extras::{UploadArg, parse_upload};
+use super::repair_args::ToolsArg;
 use super::request::InjectSpec;
 use crate::block::Format;
 use crate::block::convert::Compression;
@@ -89,6 +90,19 @@ const KEYS: &[Key<RunDocument>] = &[
         set(&mut run.spec.guest.boot.boot_graphics, word(field)?.unwrap_or_default())
     }),
     Key::new(&["test_signing"], |run, field| set(&mut run.spec.guest.boot.test_signing, word(field)?)),
+    Key::new(&["remove_tools"], |run, field| {
+        let tools: Vec<ToolsArg> = words(field)?;
+        run.spec.guest.repairs.remove_tools.extend(tools);
+        Ok(())
+    }),
+    Key::new(&["remove_vmware_tools"], |run, field| {
+        run.spec.guest.repairs.remove_tools.extend(field.flag()?.then_some(ToolsArg::Vmware));
+        Ok(())
+    }),
+    Key::new(&["no_auto_reboot"], |run, field| set(&mut run.spec.guest.repairs.no_auto_reboot, field.flag()?)),
+    Key::new(&["data_disks"], |run, field| {
+        set(&mut run.spec.guest.repairs.data_disks, word(field)?.unwrap_or_default())
+    }),
     // Keys of the programs for which such documents were written first.
     Key::without_effect(&["config"]),
     Key::without_effect(&["dump_config"]),
@@ -107,7 +121,6 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::without_effect(&["memory"]),
     Key::without_effect(&["no_backup"]),
     Key::without_effect(&["qemu_test"]),
-    Key::without_effect(&["remove_vmware_tools"]),
     Key::without_effect(&["resize"]),
     Key::without_effect(&["timeout"]),
     Key::without_effect(&["uefi"]),
@@ -207,12 +220,21 @@ fn word<T: ValueEnum>(field: &Field<'_>) -> Result<Option<T>> {
     if switch.is_some() {
         return Ok(switch);
     }
-    let Some(text) = field.optional_text()? else { return Ok(None) };
-    T::from_str(&text, true).map(Some).map_err(|_| {
+    field.optional_text()?.map(|text| parse_word(field, &text)).transpose()
+}
+
+fn parse_word<T: ValueEnum>(field: &Field<'_>, text: &str) -> Result<T> {
+    T::from_str(text, true).map_err(|_| {
         let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
         let known: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();
         field.error(format_args!("{text:?} is unknown"), format!("write one of: {}", known.join(", ")))
     })
+}
+
+/// One or several of an option's words.
+fn words<T: ValueEnum>(field: &Field<'_>) -> Result<Vec<T>> {
+    let texts = field.texts()?;
+    texts.iter().map(|text| parse_word(field, text)).collect()
 }
 
 fn format(field: &Field<'_>) -> Result<Option<Format>> {
@@ -272,6 +294,7 @@ mod tests {
     use crate::cli::Cli;
     use crate::cli::args::{RegistrationArg, SignatureArg};
     use crate::cli::boot_args::{BootGraphicsArg, FallbackLoaderArg, TestSigningArg};
+    use crate::cli::repair_args::DataDisksArg;
 
     fn parse(text: &str) -> Result<RunDocument> {
         RunDocument::parse(text, "run.yaml", Path::new("/etc/winject"))
@@ -381,8 +404,9 @@ mod tests {
             let keys = KEYS.iter().filter(|key| key.names().contains(&option.as_str())).count();
             assert_eq!(keys, 1, "no key for {option}");
         }
-        // `output_dir` names the folder of `to_output`; the other two only say what winject does anyway.
-        let only_here = ["cmd", "output_dir", "windows"];
+        // `output_dir` names the folder of `to_output`, `remove_vmware_tools` is one of the words of `remove_tools`; the
+        // other two only say what winject does anyway.
+        let only_here = ["cmd", "output_dir", "windows", "remove_vmware_tools"];
         for key in KEYS {
             let has_effect = parse(&format!("{}: null\n", key.names()[0])).is_ok_and(|run| run.warnings.is_empty());
             let has_option = key.names().iter().any(|name| options.contains(*name));
@@ -400,7 +424,8 @@ mod tests {
              in_place: true\nno_undo: true\ndry_run: true\noverwrite: true\nthreads: 2\nreport: [r.md, s.json]\npartition: 3\n\
              registration: FULL\nsignature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: on\n\
              packages-only: true\nallow_dirty: 1\ndiscard_ntfs_log: true\ndiscard_hibernation: true\n\
-             skip_volume_check: true\nfallback_loader: on\nboot_graphics: keep\ntest_signing: off\n",
+             skip_volume_check: true\nfallback_loader: on\nboot_graphics: keep\ntest_signing: off\n\
+             remove_tools: [xen, parallels]\nno_auto_reboot: true\ndata_disks: online\n",
         )
         .unwrap();
         assert!(run.warnings.is_empty(), "{:?}", run.warnings);
@@ -418,6 +443,8 @@ mod tests {
         assert_eq!((guest.definitions.definitions, guest.windows.partition), (Some(at("defs.yaml")), Some(3)));
         assert_eq!((guest.report, guest.trust_publisher), (vec![at("r.md"), at("s.json")], vec![at("c.cer")]));
         assert_eq!((guest.registration, guest.signature_policy), (RegistrationArg::Full, SignatureArg::Warn));
+        assert_eq!(guest.repairs.remove_tools, [ToolsArg::Xen, ToolsArg::Parallels]);
+        assert_eq!((guest.repairs.no_auto_reboot, guest.repairs.data_disks), (true, DataDisksArg::Online));
         assert!(guest.first_boot.rearm && guest.force && guest.packages_only && guest.state.allow_dirty);
         assert!(guest.state.discard_ntfs_log && guest.state.discard_hibernation && guest.check.skip_volume_check);
         assert_eq!(guest.boot.fallback_loader, FallbackLoaderArg::On);

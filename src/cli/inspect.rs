@@ -97,6 +97,11 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
     if let Some(fast) = guest.fast_startup {
         writeln!(out, "           fast startup: {}", if fast { "allowed" } else { "off" })?;
     }
+    let clock = if guest.clock_is_utc { "UTC" } else { "local time" };
+    writeln!(out, "           hardware clock: {clock}")?;
+    if guest.is_server() && guest.san_policy != Some(1) {
+        writeln!(out, "           new data disks: stay offline (inject --data-disks online changes that)")?;
+    }
     write_first_boot(out, &guest.first_boot)?;
     for (what, list) in [
         ("pending restart", &guest.pending_reboots),

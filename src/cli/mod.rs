@@ -24,6 +24,7 @@ mod progress;
 mod recover;
 mod reg;
 mod remove;
+mod repair_args;
 mod request;
 mod signals;
 mod undo;

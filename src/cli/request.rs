@@ -118,6 +118,7 @@ impl InjectSpec {
                 .map(|path| read_certificate(path))
                 .collect::<Result<_>>()?,
             boot: guest.boot.into(),
+            repairs: guest.repairs.options(),
             extras: guest.extras.options(),
             ..InjectOptions::default()
         })
@@ -268,6 +269,9 @@ mod tests {
             "--fallback-loader on",
             "--boot-graphics keep",
             "--test-signing off",
+            "--remove-tools auto",
+            "--no-auto-reboot",
+            "--data-disks online",
             r"--upload u=C:\T\u",
             "--firstboot a.cmd",
             "--firstboot a.cmd --firstboot-timeout 60",

@@ -11,6 +11,7 @@ use super::options::{InjectOptions, Registration};
 use super::record::Record;
 use super::registration;
 use super::staging::{device_path, manifest, packages};
+use super::{removal, repairs};
 use crate::drivers::Selection;
 use crate::drivers::trust::Publisher;
 use crate::error::{Error, Layer, Result};
@@ -82,11 +83,17 @@ pub(super) fn plan_files(
     selection: &Selection,
     options: &InjectOptions,
 ) -> Result<Injection> {
+    refuse_old_windows(guest)?;
     let mut builder = PlanBuilder::new(files, guest, hives)?;
+    let earlier = removal::replaced_values(&mut builder)?;
+    builder.set_earlier_replaced(earlier);
     let mut record = Record::default();
     record.registry_changes.control_sets = guest.control_set_names();
     record.registry_changes.style = if guest.has_driver_database { "driver_database" } else { "cdd" }.to_owned();
 
+    if let Some(problem) = registration::architecture_problem(&builder)? {
+        builder.add_warning(problem);
+    }
     for (package, boot) in selection.boot_packages() {
         registration::register_boot_driver(&mut builder, package, boot, options, &mut record)?;
     }
@@ -110,16 +117,18 @@ pub(super) fn plan_files(
         record.devicepath_changes = device_path::extend_device_path(&mut builder, &folders)?;
     }
     trust_publishers(&mut builder, options)?;
+    repairs::remove_tools(&mut builder, &options.repairs, &mut record.repairs)?;
     extras::plan_extras(&mut builder, selection, &options.extras, &mut record)?;
     first_boot::install_job(&mut builder, selection, options, &mut record)?;
     extras::note_skipped_scripts(&mut builder, &record);
     if options.keep_inbox_controllers {
         registration::keep_inbox_controllers(&mut builder, &mut record)?;
     }
-    registration::remove_boot_chain_overrides(&mut builder, &mut record)?;
+    registration::repair_boot_chain(&mut builder, &mut record)?;
+    repairs::change_settings(&mut builder, &options.repairs, &mut record.repairs)?;
     edit_boot_volume(&mut builder, boot, &options.boot, &mut record.boot)?;
     builder.set_reason("what was put into the guest");
-    let manifest = manifest::to_bytes(builder.desired_state(), &record);
+    let manifest = manifest::to_bytes(builder.desired_state(), &builder.replaced_values()?, &record);
     builder.write_file(guest_paths::MANIFEST, manifest, &Access::Protected)?;
 
     builder.set_reason("files of other makers in winject's own folder are made writable for administrators only");
@@ -139,6 +148,24 @@ fn trust_publishers(builder: &mut PlanBuilder<'_>, options: &InjectOptions) -> R
         builder.set_value(GuestHive::Software, &publisher.key_path(), "Blob", RegistryData::binary(publisher.blob))?;
     }
     Ok(())
+}
+
+/// Refuses Windows 2000, XP and Server 2003. They have no driver store and no `pnputil`, ask a question for every new
+/// device, and take no signature of today's drivers: a guest that merely boots from virtio would be left half converted.
+fn refuse_old_windows(guest: &Guest) -> Result<()> {
+    /// First build of Windows Vista.
+    const VISTA: u32 = 6000;
+    if guest.build >= VISTA {
+        return Ok(());
+    }
+    let what = format!(
+        "cannot inject drivers into {}: winject does it for Windows Vista, Server 2008 and later",
+        guest.product
+    );
+    Err(Error::unsupported(Layer::Windows, what).hint(
+        "convert it as it is (winject convert IMAGE NEW.qcow2), and give it a machine that it knows: type pc, an IDE disk, \
+         an rtl8139 network card",
+    ))
 }
 
 fn check_space(plan: &mut Plan, guest: &Guest) -> Result<()> {

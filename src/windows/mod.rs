@@ -9,6 +9,7 @@
 //! | edits that bind the boot driver: file, service, `CriticalDeviceDatabase`, `DriverDatabase` | `registration` |
 //! | packages for the running guest to install, `DevicePath`, the manifest | `staging` |
 //! | the job that installs them at the first boot, its program or script, its service, its outcome | `first_boot` |
+//! | repairs of a guest that comes from another hypervisor | `repairs` |
 //! | files and scripts of the user, the guest agent | `extras` |
 //! | collects the edits, each only where the guest differs | `plan_builder` |
 //! | takes all of it out again | `removal` |
@@ -33,6 +34,7 @@ mod record;
 pub mod registration;
 mod registry;
 mod removal;
+mod repairs;
 mod replaced;
 mod saved_plan;
 mod saved_steps;
@@ -53,12 +55,13 @@ pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
 pub use options::{InjectOptions, Registration};
 pub use record::{
-    Action, BootElementRecord, BootFileRecord, BootRecord, CriticalDeviceRecord, DevicePathRecord,
+    Action, BootElementRecord, BootFileRecord, BootRecord, CriticalDeviceRecord, DevicePathRecord, DisabledService,
     DriverDatabaseRecord, ExtrasRecord, FileRecord, FirstbootRecord, FirstbootStep, PackageRecord, Record,
-    RegistryRecord, ScriptRecord, ServiceRecord,
+    RegistryRecord, RemovedFilter, RepairRecord, ScriptRecord, ServiceRecord, Uninstaller,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};
+pub use repairs::{DataDisks, Hypervisor, RepairOptions};
 pub use saved_plan::{compare_replaced, holds_result, known_hives};
 pub use saved_steps::saved_steps;
 

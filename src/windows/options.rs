@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::boot_options::BootOptions;
 use super::extras::ExtrasOptions;
 use super::first_boot::FirstBootOptions;
+use super::repairs::RepairOptions;
 
 /// How much is written into `DriverDatabase` to register a boot driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -33,6 +34,8 @@ pub struct InjectOptions {
     pub trusted_publishers: Vec<Vec<u8>>,
     /// The boot volume: fallback loader, graphics mode, test mode.
     pub boot: BootOptions,
+    /// Repairs of a guest that comes from another hypervisor; none by default.
+    pub repairs: RepairOptions,
     /// What the user puts into the guest in addition to drivers.
     pub extras: ExtrasOptions,
 }
@@ -46,6 +49,7 @@ impl Default for InjectOptions {
             registration: Registration::Minimal,
             trusted_publishers: Vec::new(),
             boot: BootOptions::default(),
+            repairs: RepairOptions::default(),
             extras: ExtrasOptions::default(),
         }
     }

@@ -240,6 +240,75 @@ pub struct BootRecord {
     pub elements: Vec<BootElementRecord>,
 }
 
+/// A service of a former hypervisor's tools that is disabled, in one control set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DisabledService {
+    /// The hypervisor: `VMware`.
+    pub hypervisor: String,
+    /// Name of the service.
+    pub service: String,
+    /// The control set that holds it: `ControlSet001`.
+    pub control_set: String,
+    /// What happens to its `Start`.
+    pub action: Action,
+}
+
+/// A filter driver that is taken out of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RemovedFilter {
+    /// The hypervisor: `VMware`.
+    pub hypervisor: String,
+    /// Name of the filter's service.
+    pub filter: String,
+    /// Key and value that listed it.
+    pub list: String,
+}
+
+/// An uninstaller that runs at the first boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Uninstaller {
+    /// The hypervisor: `VMware`.
+    pub hypervisor: String,
+    /// The product's `DisplayName`.
+    pub name: String,
+    /// The command, with `%VARIABLES%` of Windows.
+    pub command: String,
+}
+
+/// All repairs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct RepairRecord {
+    /// Services of former hypervisors that are disabled.
+    pub services: Vec<DisabledService>,
+    /// Filter drivers that are taken out of lists.
+    pub filters: Vec<RemovedFilter>,
+    /// Uninstallers that run at the first boot.
+    pub uninstallers: Vec<Uninstaller>,
+    /// What of a former hypervisor's tools stays, with the reason.
+    pub left: Vec<String>,
+    /// What happens to `AutoReboot`, which restarts Windows after a stop error; left out if nothing is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_reboot: Option<Action>,
+    /// What happens to the policy for data disks; left out if nothing is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_disks: Option<Action>,
+}
+
+impl RepairRecord {
+    /// Says what stays, once.
+    pub(crate) fn leave(&mut self, what: String) {
+        if !self.left.contains(&what) {
+            self.left.push(what);
+        }
+    }
+
+    /// Whether no repair was asked for, or none found anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What of the user's is put into the guest.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ExtrasRecord {
@@ -285,6 +354,8 @@ pub struct Record {
     pub boot: BootRecord,
     /// Text of the script that installs the packages by hand.
     pub setup_script: String,
+    /// Repairs of a guest that comes from another hypervisor.
+    pub repairs: RepairRecord,
     /// What of the user's is put into the guest.
     pub extras: ExtrasRecord,
 }

@@ -11,7 +11,7 @@ use crate::exit::ExitCode;
 use crate::partition::{Partition, Scheme};
 use crate::windows::{
     BootCheck, BootElementRecord, BootFileRecord, DevicePathRecord, ExtrasRecord, FileRecord, FirstbootRecord,
-    LeftItem, PackageRecord, RegistryRecord,
+    LeftItem, PackageRecord, RegistryRecord, RepairRecord,
 };
 
 /// Version of the JSON form, the value of [`Report::schema`].
@@ -217,6 +217,8 @@ pub struct Virtio {
     pub registry_changes: RegistryChanges,
     /// `DevicePath`, the list of folders in which Windows searches for drivers.
     pub devicepath_changes: DevicePathChanges,
+    /// Repairs of a guest that comes from another hypervisor.
+    pub repairs: RepairRecord,
     /// The service and the script that install the packages at the first boot.
     pub firstboot: FirstBoot,
     /// What of the user's is put into the guest.

@@ -30,6 +30,7 @@ impl Report {
             None => {
                 out.drivers(self);
                 out.registry(self);
+                out.repairs(self);
                 out.firstboot(self);
                 out.extras(self);
                 out.machine(self);
@@ -213,6 +214,44 @@ impl Page {
         if !record.driver_database.is_empty() {
             self.line("");
             self.table(&["DriverDatabase", "package", "ids", "action"], database);
+        }
+    }
+
+    fn repairs(&mut self, report: &Report) {
+        let repairs = &report.virtio.repairs;
+        if repairs.is_empty() {
+            return;
+        }
+        self.section("Repairs");
+        for (what, action) in [("Restart after a stop error", repairs.auto_reboot), ("Data disks", repairs.data_disks)]
+        {
+            if let Some(action) = action {
+                self.fact(what, &word(&action));
+            }
+        }
+        for left in &repairs.left {
+            self.fact("Left", left);
+        }
+        let services = repairs.services.iter().map(|done| {
+            vec![done.hypervisor.clone(), done.service.clone(), done.control_set.clone(), word(&done.action)]
+        });
+        if !repairs.services.is_empty() {
+            self.line("");
+            self.table(&["hypervisor", "service disabled", "control set", "action"], services);
+        }
+        let filters =
+            repairs.filters.iter().map(|done| vec![done.hypervisor.clone(), done.filter.clone(), done.list.clone()]);
+        if !repairs.filters.is_empty() {
+            self.line("");
+            self.table(&["hypervisor", "filter taken out", "list"], filters);
+        }
+        let commands = repairs
+            .uninstallers
+            .iter()
+            .map(|done| vec![done.hypervisor.clone(), done.name.clone(), done.command.clone()]);
+        if !repairs.uninstallers.is_empty() {
+            self.line("");
+            self.table(&["hypervisor", "uninstalled at the first boot", "command"], commands);
         }
     }
 

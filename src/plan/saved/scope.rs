@@ -4,6 +4,7 @@
 //! such trust can cost: no plan replaces the kernel, empties a service or writes to a user's folder.
 
 use super::edit::SavedEdit;
+use super::replaceable::{below_control_set, is_replaceable, is_replacement};
 use crate::drivers::Arch;
 use crate::drivers::trust::STORE_KEY;
 use crate::guid::Guid;
@@ -59,6 +60,17 @@ impl<'a> Scope<'a> {
         has_value(hive, &key.to_ascii_lowercase(), name)
     }
 
+    /// Whether winject makes this of a value of the guest's own, which `winject remove` brings back.
+    pub(crate) fn allows_replaced(
+        hive: GuestHive,
+        key: &str,
+        name: &str,
+        data: Option<&RegistryData>,
+        before: Option<&RegistryData>,
+    ) -> bool {
+        is_replaceable(hive, &key.to_ascii_lowercase(), name, data, before)
+    }
+
     /// Whether winject removes this key when it injects.
     pub(crate) fn allows_removed_key(hive: GuestHive, key: &str) -> bool {
         has_removable_key(hive, &key.to_ascii_lowercase())
@@ -91,9 +103,14 @@ impl<'a> Scope<'a> {
                     && before.as_ref().is_none_or(is_flag)
             }
             SavedEdit::CreateKey { hive, key } => has_key(*hive, &key.to_ascii_lowercase()),
-            SavedEdit::SetValue { hive, key, name, .. } => has_value(*hive, &key.to_ascii_lowercase(), name),
-            SavedEdit::DeleteValue { hive, key, .. } => {
-                matches!(hive, GuestHive::Drivers | GuestHive::System) && has_key(*hive, &key.to_ascii_lowercase())
+            SavedEdit::SetValue { hive, key, name, data, before } => {
+                let key = key.to_ascii_lowercase();
+                has_value(*hive, &key, name) || is_replacement(*hive, &key, name, Some(data), before.as_ref())
+            }
+            SavedEdit::DeleteValue { hive, key, name, before } => {
+                let key = key.to_ascii_lowercase();
+                (matches!(hive, GuestHive::Drivers | GuestHive::System) && has_key(*hive, &key))
+                    || is_replacement(*hive, &key, name, None, before.as_ref())
             }
             SavedEdit::DeleteKey { hive, key, .. } => has_removable_key(*hive, &key.to_ascii_lowercase()),
         };
@@ -173,14 +190,6 @@ pub(super) fn is_script_of_job(path: &str) -> bool {
 fn is_oem(name: &str, ending: &str) -> bool {
     let number = name.strip_prefix("oem").and_then(|rest| rest.strip_suffix(ending));
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-/// The names of a key in lower case below `ControlSetNNN`.
-fn below_control_set(key: &str) -> Option<Vec<&str>> {
-    let (set, rest) = key.split_once('\\')?;
-    let number = set.strip_prefix("controlset")?;
-    let is_set = number.len() == 3 && number.bytes().all(|byte| byte.is_ascii_digit());
-    is_set.then(|| rest.split('\\').collect())
 }
 
 fn is_in_database(key: &str) -> bool {

@@ -48,6 +48,9 @@ pub struct Guest {
     pub hibernation: Option<bool>,
     /// Whether the guest's hardware clock runs in UTC; the machine definition must match.
     pub clock_is_utc: bool,
+    /// The policy for disks that Windows has not seen before (`SanPolicy`): 1 brings all online, 2 leaves shared ones
+    /// offline, 3 all, 4 internal ones; `None` where the guest does not say.
+    pub san_policy: Option<u32>,
     /// Whether the SHA-2 code-signing update is installed; asked on Windows 7 and Server 2008 R2 only.
     pub sha2_update: Option<bool>,
     /// Whether Windows Setup or the out-of-box experience is under way.
@@ -199,6 +202,7 @@ pub(crate) mod tests {
             fast_startup: None,
             hibernation: None,
             clock_is_utc: false,
+            san_policy: None,
             sha2_update: None,
             setup_in_progress: false,
             pending_reboots: Vec::new(),

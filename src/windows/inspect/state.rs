@@ -32,6 +32,7 @@ pub(super) fn power(system: &Hive, current: &str, guest: &mut Guest) -> Result<(
     let zone = format!("{current}\\Control\\TimeZoneInformation");
     let utc = registry::get_value(system, &zone, "RealTimeIsUniversal")?;
     guest.clock_is_utc = utc.is_some_and(|data| data.bytes.first() == Some(&1));
+    guest.san_policy = registry::get_u32(system, &format!("{current}\\Services\\partmgr\\Parameters"), "SanPolicy")?;
     let setup = |name: &str| registry::get_u32(system, "Setup", name);
     guest.setup_in_progress = ["SystemSetupInProgress", "OOBEInProgress", "SetupPhase"]
         .iter()

@@ -62,6 +62,7 @@ pub(super) fn version(software: &Hive, windows_dir: &str) -> Result<Guest> {
         fast_startup: None,
         hibernation: None,
         clock_is_utc: false,
+        san_policy: None,
         sha2_update: None,
         setup_in_progress: false,
         pending_reboots: Vec::new(),

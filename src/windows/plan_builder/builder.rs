@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::desired::Desired;
+use super::replaced_value::ReplacedValues;
 use crate::drivers::PackageFile;
 use crate::error::Result;
 use crate::hive::{Hive, RegistryData};
@@ -40,6 +41,8 @@ pub struct PlanBuilder<'a> {
     desired: Vec<Desired>,
     /// Index of a value in `desired`: the last request counts.
     desired_index: HashMap<String, usize>,
+    /// Values of the guest's own that are replaced.
+    pub(super) replaced: ReplacedValues,
     /// Steps of the first-boot job.
     pub(super) job_steps: Vec<job::Step>,
 }
@@ -69,6 +72,7 @@ impl<'a> PlanBuilder<'a> {
             step_index: HashMap::new(),
             desired: Vec::new(),
             desired_index: HashMap::new(),
+            replaced: ReplacedValues::default(),
             job_steps: Vec::new(),
         })
     }
@@ -159,6 +163,24 @@ impl<'a> PlanBuilder<'a> {
                 self.step_index.insert(place, self.steps.len());
                 self.steps.push(step);
             }
+        }
+    }
+
+    /// The name of a value among the places of the steps.
+    pub(super) fn value_place(&self, hive: GuestHive, key: &str, name: &str) -> String {
+        format!("{hive}\\{}:{}", key.folded(), name.folded())
+    }
+
+    /// The edit that is planned for a place.
+    pub(super) fn planned_step(&self, place: &str) -> Option<&Change> {
+        let step = self.step_index.get(place).and_then(|&at| self.steps.get(at))?;
+        step.as_ref().map(|step| &step.change)
+    }
+
+    /// Takes back the edit that an earlier request planned for a place.
+    pub(super) fn drop_step(&mut self, place: &str) {
+        if let Some(slot) = self.step_index.get(place).and_then(|&at| self.steps.get_mut(at)) {
+            *slot = None;
         }
     }
 

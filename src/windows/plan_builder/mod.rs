@@ -7,7 +7,10 @@ mod desired;
 mod job_steps;
 mod present;
 mod protection;
+mod replace;
+mod replaced_value;
 
 pub(super) use builder::PlanBuilder;
 pub(super) use desired::Desired;
 pub(super) use present::Present;
+pub(super) use replaced_value::ReplacedValue;

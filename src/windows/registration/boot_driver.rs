@@ -3,6 +3,7 @@
 use super::critical_devices::register_critical_devices;
 use super::device_ids;
 use super::driver_file::{copy_file, dotted, kept_record};
+use super::foreign_records;
 use super::full;
 use super::minimal;
 use super::service::{register_service, remove_start_override, start_at_boot};
@@ -49,6 +50,9 @@ pub fn register(
         if boot.critical_device_database {
             register_critical_devices(builder, boot, &ids, &set, record)?;
         }
+    }
+    if builder.guest.has_driver_database && is_storage(package) {
+        foreign_records::repair(builder, boot, &ids, record)?;
     }
     // a driver that the guest keeps is not installed by the full form either
     let is_minimal = options.registration == Registration::Minimal || !install;

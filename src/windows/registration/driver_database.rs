@@ -7,6 +7,7 @@
 
 use super::device_ids::BootId;
 use crate::clock::FileTime;
+use crate::drivers::Arch;
 use crate::drivers::inf::Guid;
 use crate::error::Result;
 use crate::plan::GuestHive;
@@ -22,15 +23,42 @@ const VERSION_LENGTH: usize = 48;
 /// First build that ignores packages without a `Version` (Windows 10).
 const BUILD_VERSION: u32 = 10240;
 
-/// The first 8 bytes of `Version`, the same in every package seen, whatever the CPU.
-const VERSION_HEADER: [u8; 8] = [0x00, 0xff, 0x09, 0x00, 0x00, 0x00, 0x00, 0x00];
+/// The first two bytes of `Version` of a package that did not come with Windows.
+const VERSION_THIRD_PARTY: [u8; 2] = [0x00, 0xff];
 
-/// The 48 bytes of a package's `Version`: header, class, `DriverVer`'s date, its four numbers with the last first, zero.
+/// The number of a CPU in `Version`, and in `Architecture` of the database: `PROCESSOR_ARCHITECTURE_…` of `winnt.h`. All
+/// amd64 hives at hand have 9, and Microsoft's own example for 32-bit ARM 5.
+const fn processor_number(arch: Arch) -> u16 {
+    match arch {
+        Arch::X86 => 0,
+        Arch::Amd64 => 9,
+        Arch::Arm64 => 12,
+    }
+}
+
+/// What is wrong with the CPU that the guest's database names; `None` where it is that of the kernel, or not named.
+///
+/// # Errors
+/// When the hive is damaged there.
+pub(crate) fn architecture_problem(builder: &PlanBuilder<'_>) -> Result<Option<String>> {
+    let expected = processor_number(builder.guest.arch);
+    let found = registry::get_u32(builder.hive(GuestHive::System)?, ROOT, "Architecture")?;
+    Ok(found.filter(|found| *found != u32::from(expected)).map(|found| {
+        format!(
+            "DriverDatabase is for the CPU number {found}, the kernel for {} ({expected}); packages are registered for the \
+             kernel",
+            builder.guest.arch
+        )
+    }))
+}
+
+/// The 48 bytes of a package's `Version`: origin, CPU, class, `DriverVer`'s date, its four numbers with the last first, zero.
 /// Windows 10 and later ignore a package without it.
 #[must_use]
-pub fn version_record(class: Guid, date: FileTime, version: [u16; 4]) -> [u8; 48] {
+pub fn version_record(arch: Arch, class: Guid, date: FileTime, version: [u16; 4]) -> [u8; 48] {
     let mut out = [0; 48];
-    out[..8].copy_from_slice(&VERSION_HEADER);
+    out[..2].copy_from_slice(&VERSION_THIRD_PARTY);
+    out[2..4].copy_from_slice(&processor_number(arch).to_le_bytes());
     out[8..24].copy_from_slice(&class.0);
     out[24..32].copy_from_slice(&date.0.to_le_bytes());
     for (place, number) in out[32..40].chunks_exact_mut(2).zip(version.iter().rev()) {
@@ -138,8 +166,12 @@ mod tests {
     #[test]
     fn version_record_byte_for_byte() {
         // vioscsi, 08/30/2021, 100.85.104.20800: the bytes from 24 on are a published test vector
-        let record =
-            version_record(Guid::SCSI_ADAPTER, FileTime::from_date(2021, 8, 30).unwrap(), [100, 85, 104, 20800]);
+        let record = version_record(
+            Arch::Amd64,
+            Guid::SCSI_ADAPTER,
+            FileTime::from_date(2021, 8, 30).unwrap(),
+            [100, 85, 104, 20800],
+        );
         let expected = [
             0x00, 0xff, 0x09, 0x00, 0x00, 0x00, 0x00, 0x00, // header
             0x7b, 0xe9, 0x36, 0x4d, 0x25, 0xe3, 0xce, 0x11, 0xbf, 0xc1, 0x08, 0x00, 0x2b, 0xe1, 0x03,
@@ -158,7 +190,18 @@ mod tests {
         let date = FileTime(u64::from_le_bytes([0x00, 0x00, 0x3b, 0x3a, 0xc5, 0x48, 0xd5, 0x01]));
         let hex = "00ff0900000000007be9364d25e3ce11bfc108002be1031800003b3ac548d501\
                    00000f00030001000000000000000000";
-        let record = crate::hex::encode(&version_record(Guid::SCSI_ADAPTER, date, [1, 3, 15, 0]));
+        let record = crate::hex::encode(&version_record(Arch::Amd64, Guid::SCSI_ADAPTER, date, [1, 3, 15, 0]));
         assert_eq!(record, hex);
+    }
+
+    #[test]
+    fn the_version_record_names_the_cpu() {
+        let header = |arch| {
+            let record = version_record(arch, Guid::SCSI_ADAPTER, FileTime(0), [0; 4]);
+            <[u8; 8]>::try_from(&record[..8]).unwrap()
+        };
+        assert_eq!(header(Arch::X86), [0x00, 0xff, 0x00, 0x00, 0, 0, 0, 0]);
+        assert_eq!(header(Arch::Amd64), [0x00, 0xff, 0x09, 0x00, 0, 0, 0, 0]);
+        assert_eq!(header(Arch::Arm64), [0x00, 0xff, 0x0c, 0x00, 0, 0, 0, 0]);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::service::{remove_start_override, start_at_boot};
 use crate::error::Result;
+use crate::hive::RegistryData;
 use crate::plan::GuestHive;
 use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::record::Record;
@@ -44,18 +45,32 @@ pub fn keep_inbox_controllers(builder: &mut PlanBuilder<'_>, record: &mut Record
     Ok(())
 }
 
-/// Removes `StartOverride` from the drivers of the boot chain that are there. Their `Start` is not changed: what it
-/// was in the box cannot be known.
+/// The drivers of the boot chain that are boot-start in every Windows since Vista.
+const BOOT_START: [&str; 6] = ["acpi", "pci", "partmgr", "volmgr", "mountmgr", "disk"];
+
+/// Whether Windows finds no disk without this service.
+#[must_use]
+pub fn is_in_boot_chain(service: &str) -> bool {
+    BOOT_START.iter().any(|name| name.eq_ignore_ascii_case(service))
+}
+
+/// Lets the drivers of the boot chain that are there start at boot: removes their `StartOverride`, and sets the `Start` of
+/// those that need it. Of the others it is not changed: what it was in the box cannot be known.
 ///
 /// # Errors
 /// When a hive is damaged.
-pub fn remove_boot_chain_overrides(builder: &mut PlanBuilder<'_>, record: &mut Record) -> Result<()> {
+pub fn repair_boot_chain(builder: &mut PlanBuilder<'_>, record: &mut Record) -> Result<()> {
     for set in builder.guest.control_set_names() {
         for service in BOOT_CHAIN {
             // of every service that is there, so that a second run says the same in its manifest
             let key = format!("{set}\\Services\\{service}");
             if registry::find_key(builder.hive(GuestHive::System)?, &key)?.is_some() {
                 remove_start_override(builder, &set, service, record)?;
+            }
+            let start = registry::get_u32(builder.hive(GuestHive::System)?, &key, "Start")?;
+            if is_in_boot_chain(service) && start.is_some() {
+                builder.set_reason(format!("{service}: no disk is found without it, so it has to start at boot"));
+                builder.replace_value(GuestHive::System, &key, "Start", Some(RegistryData::dword(0)))?;
             }
         }
     }

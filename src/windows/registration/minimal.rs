@@ -112,7 +112,7 @@ fn write(
         "{}: DriverDatabase, where this Windows looks for drivers of unknown controllers",
         boot.service
     ));
-    let version = version_record(boot.class_guid, version.0, version.1);
+    let version = version_record(builder.guest.arch, boot.class_guid, version.0, version.1);
     let mut actions = vec![
         builder.set_value(system, &keys.inf_files, "", RegistryData::multi_sz(&[name]))?,
         builder.set_value(system, &keys.inf_files, "Active", RegistryData::sz(name))?,

@@ -27,6 +27,8 @@ pub(super) struct RegistryEdits {
     keys: BTreeSet<(GuestHive, String)>,
     /// Values that are removed: key and name in lower case.
     values: BTreeSet<(GuestHive, String, String)>,
+    /// Keys that get a value back, in lower case.
+    kept: BTreeSet<(GuestHive, String)>,
 }
 
 impl RegistryEdits {
@@ -44,6 +46,11 @@ impl RegistryEdits {
             let (key, name, reason) = (key.to_owned(), Some(name.to_owned()), reason.to_owned());
             self.removals.push(Removal { hive, key, name, reason });
         }
+    }
+
+    /// Keeps a key, although all that it holds now may be removed.
+    pub(super) fn keep_key(&mut self, hive: GuestHive, key: &str) {
+        self.kept.insert((hive, key.folded()));
     }
 
     /// Hands the removals to the builder.
@@ -100,6 +107,9 @@ impl RegistryEdits {
     fn is_emptied(&self, builder: &PlanBuilder<'_>, file: GuestHive, key: &str) -> Result<bool> {
         let hive = builder.hive(file)?;
         let lower = key.folded();
+        if self.kept.contains(&(file, lower.clone())) {
+            return Ok(false);
+        }
         if self.keys.contains(&(file, lower.clone())) || registry::find_key(hive, key)?.is_none() {
             return Ok(false);
         }

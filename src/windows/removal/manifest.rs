@@ -13,8 +13,8 @@ use crate::plan::saved::{STEPS_MAX, Scope, UPLOADS_MAX, judge_key, judge_path, j
 use crate::upcase::Fold;
 use crate::windows::earlier_boot::EarlierBoot;
 use crate::windows::guest_paths::{FIRSTBOOT_SCRIPTS, GUEST_AGENT, JOB_PROGRAMS, MANIFEST, SETUP, STAGE, TOP};
-use crate::windows::plan_builder::PlanBuilder;
-use crate::windows::staging::manifest::{Manifest, SCHEMA};
+use crate::windows::plan_builder::{PlanBuilder, ReplacedValue};
+use crate::windows::staging::manifest::{Manifest, ManifestReplaced, SCHEMA};
 
 /// Largest manifest that is read, in bytes.
 const MANIFEST_BYTES_MAX: u64 = 16 << 20;
@@ -50,6 +50,8 @@ pub(crate) struct Listed {
     pub(super) removed_keys: Vec<(GuestHive, String)>,
     /// Edits of the boot volume.
     pub boot: EarlierBoot,
+    /// Values of the guest's own that winject replaced, with what they were.
+    pub replaced: Vec<ReplacedValue>,
     /// Index of a file by its path in lower case.
     paths: BTreeMap<String, usize>,
     /// Indexes of the values of a key in lower case, by their names in lower case.
@@ -93,8 +95,9 @@ impl Listed {
         if manifest.schema != SCHEMA {
             return Err(unusable("another version of winject wrote it"));
         }
-        let count = [manifest.files.len(), manifest.registry.len(), manifest.removed_keys.len()];
-        if count.into_iter().any(|count| count > STEPS_MAX) {
+        let lists =
+            [manifest.files.len(), manifest.registry.len(), manifest.removed_keys.len(), manifest.replaced.len()];
+        if lists.into_iter().any(|count| count > STEPS_MAX) {
             return Err(unusable("it lists more than winject writes"));
         }
         let boot = EarlierBoot::judge(manifest.boot).map_err(|why| unusable(&format!("boot volume: {why}")))?;
@@ -156,6 +159,7 @@ impl Listed {
             }
             out.removed_keys.push((hive, key.to_owned()));
         }
+        out.replaced = judge_replaced(manifest.replaced)?;
         Ok(out)
     }
 
@@ -261,6 +265,27 @@ impl Listed {
     }
 }
 
+/// The values that winject replaced, each in a place where it does so.
+fn judge_replaced(listed: Vec<ManifestReplaced>) -> Result<Vec<ReplacedValue>> {
+    let mut places = BTreeSet::new();
+    let mut out = Vec::new();
+    for ManifestReplaced { key: place, name, data, before } in listed {
+        let wrong = |why: &str| unusable(&format!("{place} : {name}: {why}"));
+        let (hive, key) = split_hive(&place).ok_or_else(|| wrong("no such hive"))?;
+        judge_key(key)
+            .and_then(|()| judge_value(&name, [data.as_ref(), before.as_ref()]))
+            .map_err(|why| wrong(&why))?;
+        if !Scope::allows_replaced(hive, key, &name, data.as_ref(), before.as_ref()) {
+            return Err(wrong("winject replaces no such value"));
+        }
+        if !places.insert((hive, key.folded(), name.folded())) {
+            return Err(wrong("listed twice"));
+        }
+        out.push(ReplacedValue { hive, key: key.to_owned(), name, data, before });
+    }
+    Ok(out)
+}
+
 /// Whether a path in lower case, if it is in winject's own folder, is that of a file that winject writes there.
 fn is_own_kind(path: &str) -> bool {
     let below = |top: &str| path.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'));
@@ -291,6 +316,7 @@ mod tests {
             removed_keys: Vec::new(),
             driver_database: Vec::new(),
             boot: ManifestBoot::default(),
+            replaced: Vec::new(),
             refused_infs: Vec::new(),
         }
     }

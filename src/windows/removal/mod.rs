@@ -17,13 +17,15 @@
 //! 5. The first-boot service, its program or script, its markers and working files go. Its log, `Windows\Temp\hyper2kvm-firstboot.log`,
 //!    stays: it is for people to read.
 //! 6. winject's folders leave `DevicePath`; the rest of it stays in its order (`settings`). Folders go when they are empty.
-//! 7. What winject changed in the guest's own items stays, because what it was before is not known: in-box controllers that
-//!    start at boot, `StartOverride` keys that were removed, `Start` of a driver of the guest. Certificates stay, because
+//! 7. What winject replaced of the guest's own, and noted in the manifest, is brought back where it is still as winject left
+//!    it (`replaced`): a list of filters only if the driver that comes back to it is there.
+//! 8. What else winject changed in the guest's own items stays, because what it was before is not known: in-box
+//!    controllers that start at boot, `StartOverride` keys that were removed, `Start` of a driver of the guest. Certificates stay, because
 //!    they look like those that were trusted before.
-//! 8. Files of the user that were uploaded go if they have the very content that was uploaded; the folders that were made
+//! 9. Files of the user that were uploaded go if they have the very content that was uploaded; the folders that were made
 //!    for them, when they are empty (`uploads`).
-//! 9. Flags of the boot configuration become what they were, which the manifest lists; the fallback loader stays (`boot`).
-//! 10. The manifest goes last. Every entry of it is accounted for: gone, or left with a reason (`ledger`, `rest`).
+//! 10. Flags of the boot configuration become what they were, which the manifest lists; the fallback loader stays (`boot`).
+//! 11. The manifest goes last. Every entry of it is accounted for: gone, or left with a reason (`ledger`, `rest`).
 //!
 //! The registry decides first, then the files: a service never stays without its file, nor loses it.
 
@@ -34,6 +36,7 @@ mod files;
 mod ledger;
 pub(super) mod manifest;
 mod packages;
+mod replaced;
 mod rest;
 mod services;
 mod settings;
@@ -45,6 +48,7 @@ use std::fmt;
 use edits::RegistryEdits;
 use ledger::Ledger;
 pub use ledger::LeftItem;
+pub(super) use replaced::replaced_values;
 use usage::Usage;
 
 use super::boot_volume::BootVolume;
@@ -97,7 +101,12 @@ pub fn plan_removal<D: VolumeRead>(
 }
 
 /// Like [`plan_removal`], on any source of files.
-fn plan_files(files: &dyn GuestFiles, guest: &Guest, hives: &Hives, boot: Option<&BootVolume>) -> Result<Removal> {
+pub(super) fn plan_files(
+    files: &dyn GuestFiles,
+    guest: &Guest,
+    hives: &Hives,
+    boot: Option<&BootVolume>,
+) -> Result<Removal> {
     let mut builder = PlanBuilder::new(files, guest, hives)?;
     let mut ledger = Ledger::default();
     let Some(listed) = manifest::read(&builder)? else {
@@ -117,6 +126,7 @@ fn plan_files(files: &dyn GuestFiles, guest: &Guest, hives: &Hives, boot: Option
     let job_left = settings::remove_job_service(&builder, &listed, &usage, &mut edits, &mut ledger)?;
     drivers::remove_services(&mut builder, &listed, &services, &mut edits, &mut ledger)?;
     let stores = drivers::remove_packages(&mut builder, &listed, &packages, &superseded, &mut edits, &mut ledger)?;
+    replaced::restore(&mut builder, &listed, &mut edits, &mut ledger)?;
     edits.apply(&mut builder)?;
     settings::shorten_device_path(&mut builder, &listed, &mut ledger)?;
     boot::restore_boot_volume(&mut builder, boot, &listed, &mut ledger)?;

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::hive::RegistryData;
-use crate::windows::plan_builder::Desired;
+use crate::windows::plan_builder::{Desired, ReplacedValue};
 use crate::windows::record::{BootRecord, Record};
 
 /// Version of the form, the value of [`Manifest::schema`].
@@ -36,6 +36,9 @@ pub struct Manifest {
     pub removed_keys: Vec<String>,
     /// Packages in `DriverDatabase`.
     pub driver_database: Vec<ManifestPackage>,
+    /// Values of the guest's own that were replaced, with what they were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<ManifestReplaced>,
     /// INFs of others below the staging folder that the first-boot job never installs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused_infs: Vec<String>,
@@ -123,9 +126,25 @@ fn boot_part(record: &BootRecord) -> ManifestBoot {
     ManifestBoot { files: files.collect(), elements: elements.collect() }
 }
 
+/// A value of the guest's own that was replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestReplaced {
+    /// Hive and path of the key.
+    pub key: String,
+    /// Name of the value; empty for the default value.
+    pub name: String,
+    /// Type and data that were written; left out where the value was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<RegistryData>,
+    /// Type and data that the guest had; left out where it had no such value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<RegistryData>,
+}
+
 /// The file's bytes: UTF-8 without a byte-order mark, with CR LF.
 #[must_use]
-pub fn to_bytes(desired_state: &[Desired], record: &Record) -> Vec<u8> {
+pub fn to_bytes(desired_state: &[Desired], replaced: &[ReplacedValue], record: &Record) -> Vec<u8> {
     let mut manifest = Manifest {
         schema: SCHEMA.to_owned(),
         tool: env!("CARGO_PKG_NAME").to_owned(),
@@ -137,6 +156,7 @@ pub fn to_bytes(desired_state: &[Desired], record: &Record) -> Vec<u8> {
         removed_keys: Vec::new(),
         driver_database: Vec::new(),
         boot: boot_part(&record.boot),
+        replaced: Vec::new(),
         refused_infs: record.firstboot.refused.clone(),
     };
     for desired in desired_state {
@@ -162,6 +182,10 @@ pub fn to_bytes(desired_state: &[Desired], record: &Record) -> Vec<u8> {
             ids: done.ids.clone(),
         });
     }
+    for ReplacedValue { hive, key, name, data, before } in replaced {
+        let (key, name, data, before) = (format!("{hive}\\{key}"), name.clone(), data.clone(), before.clone());
+        manifest.replaced.push(ManifestReplaced { key, name, data, before });
+    }
     let text = serde_json::to_string_pretty(&manifest).unwrap_or_default();
     format!("{text}\n").replace('\n', "\r\n").into_bytes()
 }
@@ -183,7 +207,7 @@ mod tests {
             },
             Desired::AbsentKey { hive: GuestHive::System, key: "K\\StartOverride".to_owned() },
         ];
-        let bytes = to_bytes(&desired_state, &Record::default());
+        let bytes = to_bytes(&desired_state, &[], &Record::default());
         let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(json["files"][0]["path"], "/a");
         assert_eq!(json["registry"][0]["key"], "SYSTEM\\K");

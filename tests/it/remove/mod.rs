@@ -4,6 +4,7 @@
 mod command;
 mod hostile;
 mod real;
+mod repairs;
 mod taken_over;
 
 use std::collections::BTreeMap;
@@ -189,4 +190,4 @@ fn sha256(bytes: &[u8]) -> String {
     winject::internals::hex::encode(&Sha256::digest(bytes))
 }
 
-tests![in command, hostile, real, taken_over;];
+tests![in command, hostile, real, repairs, taken_over;];

@@ -461,7 +461,7 @@ fn facts(case: &Case) -> Facts {
 fn ours(case: &Case) -> Values {
     let facts = facts(case);
     let names = Names { oem: case.oem.to_owned(), package: case.package.to_owned() };
-    let origin = Origin { folder: case.folder.clone(), signer: Some(case.signer.to_owned()) };
+    let origin = Origin { arch: Arch::Amd64, folder: case.folder.clone(), signer: Some(case.signer.to_owned()) };
     let staged = records(&facts, &names, &origin, Form::Staged, case.source.build);
     let mut values = staged.values;
     if !case.bound.is_empty() {

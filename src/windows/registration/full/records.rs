@@ -7,8 +7,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::drivers::Facts;
 use crate::drivers::inf::{Companions, Install, RegAction, RegRoot, RegValue, ServiceFacts, Text};
+use crate::drivers::{Arch, Facts};
 use crate::hive::{RegistryData, ValueType};
 use crate::windows::registration::driver_database::{ROOT, version_record};
 
@@ -37,8 +37,10 @@ pub struct Names {
 }
 
 /// Facts about a package that its INF does not hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
+    /// The CPU that it is registered for.
+    pub arch: Arch,
     /// The folder that it came from, as the guest sees it.
     pub folder: String,
     /// The signer found in its catalogue, whose list fits the files.
@@ -92,7 +94,7 @@ pub fn records(facts: &Facts, names: &Names, origin: &Origin, form: Form, build:
     out.set(&files, "Active", RegistryData::sz(package));
 
     let base = format!("{ROOT}\\DriverPackages\\{package}");
-    let version = version_record(facts.class_guid, facts.driver_date, facts.driver_version);
+    let version = version_record(origin.arch, facts.class_guid, facts.driver_date, facts.driver_version);
     out.set(&base, "", RegistryData::sz(oem));
     out.set(&base, "Version", RegistryData::binary(version));
     out.set(&base, "Provider", RegistryData::sz(&facts.provider.resolved));

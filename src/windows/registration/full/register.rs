@@ -65,6 +65,14 @@ pub(crate) fn register(
             ));
             continue;
         }
+        // a storage driver carries its own signature, and the guest has to boot from it
+        if let Some(missing) = missing_file(package).filter(|_| package.category != Category::Storage) {
+            builder.add_note(format!(
+                "{}: {missing} is missing on the media; the package is staged, but not registered",
+                package.stage_name
+            ));
+            continue;
+        }
         let hive = if is_early { GuestHive::System } else { GuestHive::Drivers };
         if keeps_own(builder, package, hive, options, record)? {
             continue;
@@ -79,6 +87,15 @@ pub(crate) fn register(
         builder.set_value(GuestHive::System, ROOT, "OemInfMap", RegistryData::binary(map))?;
     }
     Ok(())
+}
+
+/// A file that a package's INF names, and its folder does not have: Windows would not install it either.
+fn missing_file(package: &Package) -> Option<&str> {
+    let has = |name: &str| {
+        let name = name.rsplit(['\\', '/']).next().unwrap_or(name);
+        package.files.iter().any(|file| file.name.rsplit('/').next().is_some_and(|own| own.eq_ignore_ascii_case(name)))
+    };
+    package.inf.catalog.iter().chain(&package.inf.source_files).map(String::as_str).find(|name| !has(name))
 }
 
 /// Whether the guest keeps what it has: its own package serves the devices already, or is newer.
@@ -161,7 +178,7 @@ fn register_package(
     let stage = format!("{}\\{}", guest_paths::STAGE.replace('/', "\\"), package.stage_name);
     let drive = builder.guest.system_root.get(..2).unwrap_or("C:").to_owned();
     let signer = package.signature.signer.clone().filter(|_| package.signature.is_good());
-    let origin = Origin { folder: format!("{drive}{stage}"), signer };
+    let origin = Origin { arch: builder.guest.arch, folder: format!("{drive}{stage}"), signer };
     let form = if hive == GuestHive::System { Form::Configured } else { Form::Staged };
     let records = records(&package.inf, &names, &origin, form, builder.guest.build);
     for old in &earlier {

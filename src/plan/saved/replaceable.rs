@@ -1,0 +1,130 @@
+//! Values of the guest's own that winject replaces when it is asked to: where they are, and what may become of them.
+
+use crate::hive::RegistryData;
+use crate::plan::change::GuestHive;
+
+/// Filter drivers of former hypervisors that are taken out of the lists of filters. No plan takes out another one, such
+/// as `partmgr`, without which no disk comes up.
+pub(crate) const REMOVABLE_FILTERS: [&str; 6] =
+    ["prl_mouf", "prl_strg", "vboxmouse", "vmmouse", "vmusbmouse", "xenfilt"];
+
+/// The values that list filters.
+const FILTER_LISTS: [&str; 2] = ["upperfilters", "lowerfilters"];
+
+/// The names of a key in lower case below `ControlSetNNN`.
+pub(super) fn below_control_set(key: &str) -> Option<Vec<&str>> {
+    let (set, rest) = key.split_once('\\')?;
+    let number = set.strip_prefix("controlset")?;
+    let is_set = number.len() == 3 && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_set.then(|| rest.split('\\').collect())
+}
+
+/// Whether winject makes this of a value of the guest's own: `key` in lower case, `data` is `None` where it removes the
+/// value.
+pub(super) fn is_replaceable(
+    hive: GuestHive,
+    key: &str,
+    name: &str,
+    data: Option<&RegistryData>,
+    before: Option<&RegistryData>,
+) -> bool {
+    if is_replacement(hive, key, name, data, before) {
+        return true;
+    }
+    let name = name.to_ascii_lowercase();
+    hive == GuestHive::System
+        && match below_control_set(key).as_deref() {
+            Some(["services", _]) => name == "start" && data.is_some_and(|data| data.as_u32().is_some()),
+            Some(["services", "partmgr", "parameters"]) => name == "sanpolicy",
+            Some(_) => false,
+            // an id that leads to a driver that cannot start
+            None => key.starts_with("driverdatabase\\deviceids\\") && data.is_none(),
+        }
+}
+
+/// Like [`is_replaceable`], for places outside those that winject writes to in any case.
+pub(super) fn is_replacement(
+    hive: GuestHive,
+    key: &str,
+    name: &str,
+    data: Option<&RegistryData>,
+    before: Option<&RegistryData>,
+) -> bool {
+    let name = name.to_ascii_lowercase();
+    hive == GuestHive::System
+        && match below_control_set(key).as_deref() {
+            Some(["control", "crashcontrol"]) => name == "autoreboot" && data == Some(&RegistryData::dword(0)),
+            Some(["control", "class", _] | ["enum", _, _, _]) => {
+                FILTER_LISTS.contains(&name.as_str()) && only_removable_filters_go(data, before)
+            }
+            _ => false,
+        }
+}
+
+/// Whether a list of filters only loses such as may be taken out, and keeps the others in their order.
+fn only_removable_filters_go(data: Option<&RegistryData>, before: Option<&RegistryData>) -> bool {
+    let (Some(before), Some(left)) = (before, data.map_or(Some(Vec::new()), RegistryData::as_texts)) else {
+        return false;
+    };
+    let is_removable = |name: &str| REMOVABLE_FILTERS.iter().any(|filter| filter.eq_ignore_ascii_case(name));
+    let kept: Vec<String> = before.to_texts().into_iter().filter(|name| !is_removable(name)).collect();
+    let mut left = left.into_iter().filter(|name| !is_removable(name));
+    // what stays of the removable ones was there, too: nothing is added
+    let added = data.map(RegistryData::to_texts).unwrap_or_default();
+    let was_there = |name: &String| before.to_texts().contains(name);
+    kept.into_iter().eq(&mut left) && added.iter().all(was_there)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLASS: &str = "controlset001\\control\\class\\{4d36e97d-e325-11ce-bfc1-08002be10318}";
+
+    fn list(names: &[&str]) -> RegistryData {
+        RegistryData::multi_sz(names)
+    }
+
+    #[test]
+    fn a_list_of_filters_only_loses_those_of_former_hypervisors() {
+        let before = list(&["partmgr", "XENFILT", "other"]);
+        let judge = |data: Option<&RegistryData>, before: &RegistryData| {
+            is_replacement(GuestHive::System, CLASS, "UpperFilters", data, Some(before))
+        };
+        assert!(judge(Some(&list(&["partmgr", "other"])), &before));
+        assert!(judge(None, &list(&["xenfilt"])));
+        for data in [
+            list(&["other", "partmgr"]),
+            list(&["partmgr"]),
+            list(&["partmgr", "other", "more"]),
+            list(&["partmgr", "other", "vmmouse"]),
+            list(&[]),
+            RegistryData::sz("partmgr"),
+        ] {
+            assert!(!judge(Some(&data), &before), "{data}");
+        }
+        assert!(!judge(None, &before));
+        assert!(!is_replacement(GuestHive::System, CLASS, "UpperFilters", Some(&list(&["xenfilt"])), None));
+        assert!(!is_replacement(GuestHive::System, CLASS, "Class", None, Some(&list(&["xenfilt"]))));
+        assert!(!is_replacement(GuestHive::Software, CLASS, "UpperFilters", None, Some(&list(&["xenfilt"]))));
+        let device = "controlset001\\enum\\acpi\\pnp0f13\\4&1";
+        let lower = |key: &str| is_replacement(GuestHive::System, key, "LowerFilters", None, Some(&list(&["vmmouse"])));
+        assert!(lower(device));
+        assert!(!lower(&format!("{device}\\device parameters")) && !lower("controlset001\\enum\\acpi"));
+    }
+
+    #[test]
+    fn settings_only_become_what_the_options_say() {
+        let key = "controlset001\\control\\crashcontrol";
+        let (none, zero, one) = (None, Some(RegistryData::dword(0)), Some(RegistryData::dword(1)));
+        let judge =
+            |name, data: &Option<RegistryData>| is_replacement(GuestHive::System, key, name, data.as_ref(), None);
+        assert!(judge("AutoReboot", &zero));
+        assert!(!judge("AutoReboot", &one) && !judge("AutoReboot", &none) && !judge("CrashDumpEnabled", &zero));
+        let replaced = |name, data: &Option<RegistryData>| {
+            is_replaceable(GuestHive::System, "controlset001\\services\\vmtools", name, data.as_ref(), None)
+        };
+        assert!(replaced("Start", &one));
+        assert!(!replaced("ImagePath", &one) && !replaced("Start", &none));
+    }
+}
