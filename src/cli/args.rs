@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::boot_args::BootArgs;
 use super::extras::ExtrasArgs;
 use super::first_boot::FirstBootArgs;
+use super::network_args::NetworkArgs;
 use super::repair_args::RepairArgs;
 use crate::block::convert::Compression;
 use crate::block::{Format, OpenOptions, PathPolicy};
@@ -134,6 +135,9 @@ pub struct GuestArgs {
 
     #[command(flatten)]
     pub state: StateArgs,
+
+    #[command(flatten)]
+    pub network: NetworkArgs,
 
     #[command(flatten)]
     pub extras: ExtrasArgs,

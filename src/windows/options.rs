@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::boot_options::BootOptions;
 use super::extras::ExtrasOptions;
 use super::first_boot::FirstBootOptions;
+use super::network::options::NetworkOptions;
 use super::repairs::RepairOptions;
 
 /// How much is written into `DriverDatabase` to register a boot driver.
@@ -30,6 +31,8 @@ pub struct InjectOptions {
     pub keep_inbox_controllers: bool,
     /// How much is written to register boot drivers.
     pub registration: Registration,
+    /// What becomes of the network settings; by default nothing.
+    pub network: NetworkOptions,
     /// Certificates (DER or PEM) of publishers that the guest trusts, so that their drivers install without a question.
     pub trusted_publishers: Vec<Vec<u8>>,
     /// The boot volume: fallback loader, graphics mode, test mode.
@@ -47,6 +50,7 @@ impl Default for InjectOptions {
             first_boot: FirstBootOptions::default(),
             keep_inbox_controllers: true,
             registration: Registration::Minimal,
+            network: NetworkOptions::default(),
             trusted_publishers: Vec::new(),
             boot: BootOptions::default(),
             repairs: RepairOptions::default(),

@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use super::network::record::NetworkRecord;
 use crate::plan::GuestHive;
 
 /// What happens to a file, service, entry or package of the guest.
@@ -352,6 +353,8 @@ pub struct Record {
     pub firstboot: FirstbootRecord,
     /// The boot volume.
     pub boot: BootRecord,
+    /// What is done about the network.
+    pub network: NetworkRecord,
     /// Text of the script that installs the packages by hand.
     pub setup_script: String,
     /// Repairs of a guest that comes from another hypervisor.

@@ -104,6 +104,7 @@ impl Report {
         virtio.firstboot.record = record.firstboot;
         virtio.bcd_changes.elements = record.boot.elements;
         virtio.bcd_changes.files = record.boot.files;
+        virtio.network = record.network;
         virtio.repairs = record.repairs;
         virtio.extras = record.extras;
         self.add_changes(guest, plan);
