@@ -23,7 +23,7 @@ mod boot_options;
 mod boot_volume;
 mod earlier_boot;
 mod extras;
-mod first_boot;
+pub mod first_boot;
 mod guest_files;
 mod guest_paths;
 mod injection;

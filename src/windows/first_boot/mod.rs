@@ -22,3 +22,5 @@ pub(super) use job::install_job;
 pub use options::{FirstBootMethod, FirstBootOptions};
 pub use outcome::{FirstBootOutcome, FirstBootState, JobResult, StepResult};
 pub use program::is_foreign_program;
+pub use script::print as print_script;
+pub use setup::print as print_setup;

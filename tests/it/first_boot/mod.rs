@@ -4,7 +4,8 @@
 mod agreement;
 mod build;
 mod program;
+mod script;
 mod steps;
 pub mod wine;
 
-tests![in agreement, build, program, steps;];
+tests![in agreement, build, program, script, steps;];
