@@ -2,7 +2,7 @@
 //!
 //! It is started like a machine: the service stands in the registry, and Wine's service manager starts it because its
 //! start type says so. What differs from Windows is said where a test meets it. Above all: files belong to one account,
-//! whose access list Wine makes up from the modes of Unix; there is no plug and play that installs anything; exit codes,
+//! whose access list Wine makes up from the modes of Unix; plug and play installs nothing; exit codes,
 //! job objects, services, files and pipes are Wine's.
 
 use std::cell::RefCell;
@@ -49,7 +49,7 @@ pub struct Machine {
     locale: &'static str,
 }
 
-/// Takes the machine with nothing of an earlier test in it; `None` after saying what is missing.
+/// Takes the machine with nothing of an earlier test in it; `None` after saying what it lacks.
 pub fn machine() -> Option<MutexGuard<'static, Machine>> {
     static MACHINE: OnceLock<Option<Mutex<Machine>>> = OnceLock::new();
     support::program("wine")?;
