@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::extras::ExtrasArgs;
 use super::first_boot::FirstBootArgs;
+use super::network_args::NetworkArgs;
 use super::repair_args::RepairArgs;
 use crate::block::convert::Compression;
 use crate::block::{Format, OpenOptions, PathPolicy};
@@ -133,6 +134,9 @@ pub struct GuestArgs {
 
     #[command(flatten)]
     pub state: StateArgs,
+
+    #[command(flatten)]
+    pub network: NetworkArgs,
 
     #[command(flatten)]
     pub extras: ExtrasArgs,

@@ -17,6 +17,8 @@ mod fsck;
 mod image;
 mod inject;
 mod inspect;
+mod network_args;
+mod network_page;
 mod output;
 mod plan;
 mod progress;

@@ -5,6 +5,7 @@ use std::fmt;
 use super::extras;
 use super::first_boot;
 use super::guest_paths;
+use super::network;
 use super::options::{InjectOptions, Registration};
 use super::record::Record;
 use super::registration;
@@ -112,6 +113,7 @@ pub(super) fn plan_files(
         record.devicepath_changes = device_path::extend_device_path(&mut builder, &folders)?;
     }
     trust_publishers(&mut builder, options)?;
+    record.network = network::plan::keep_network(&mut builder, options)?;
     repairs::remove_tools(&mut builder, &options.repairs, &mut record.repairs)?;
     extras::plan_extras(&mut builder, selection, &options.extras, &mut record)?;
     first_boot::install_job(&mut builder, selection, options, &mut record)?;

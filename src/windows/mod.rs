@@ -12,6 +12,7 @@
 //! | repairs of a guest that comes from another hypervisor | `repairs` |
 //! | files and scripts of the user, the guest agent | `extras` |
 //! | collects the edits, each only where the guest differs | `plan_builder` |
+//! | network settings: read, and given to the new adapters | `network` |
 //! | takes all of it out again | `removal` |
 //! | will the guest boot? | `boot_check` |
 
@@ -22,6 +23,7 @@ mod guest_files;
 mod guest_paths;
 mod injection;
 mod inspect;
+mod network;
 mod options;
 mod plan_builder;
 mod planned_files;
@@ -46,6 +48,12 @@ pub use first_boot::{
 };
 pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
+pub use network::record::{KeptAdapterRecord, NetworkRecord};
+pub use network::{
+    Adapter, AdapterKind, DnsRegistration, EarlierValues, FormerAdapter, Ipv4Address, Ipv4Gateway, Ipv4Route,
+    Ipv4Settings, Ipv6Address, Ipv6Route, Ipv6Settings, KeptAdapter, KeptNetwork, Mac, MacSource, Network,
+    NetworkOptions, NewMac, RecordedMac, choose_adapters,
+};
 pub use options::{InjectOptions, Registration};
 pub use record::{
     Action, CriticalDeviceRecord, DevicePathRecord, DisabledService, DriverDatabaseRecord, ExtrasRecord, FileRecord,

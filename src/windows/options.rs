@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::extras::ExtrasOptions;
 use super::first_boot::FirstBootOptions;
+use super::network::options::NetworkOptions;
 use super::repairs::RepairOptions;
 
 /// How much is written into `DriverDatabase` to register a boot driver.
@@ -29,6 +30,8 @@ pub struct InjectOptions {
     pub keep_inbox_controllers: bool,
     /// How much is written to register boot drivers.
     pub registration: Registration,
+    /// What becomes of the network settings; by default nothing.
+    pub network: NetworkOptions,
     /// Certificates (DER or PEM) of publishers that the guest trusts, so that their drivers install without a question.
     pub trusted_publishers: Vec<Vec<u8>>,
     /// Repairs of a guest that comes from another hypervisor; none by default.
@@ -44,6 +47,7 @@ impl Default for InjectOptions {
             first_boot: FirstBootOptions::default(),
             keep_inbox_controllers: true,
             registration: Registration::Minimal,
+            network: NetworkOptions::default(),
             trusted_publishers: Vec::new(),
             repairs: RepairOptions::default(),
             extras: ExtrasOptions::default(),

@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use super::network::record::NetworkRecord;
 use crate::plan::GuestHive;
 
 /// What happens to a file, service, entry or package of the guest.
@@ -310,6 +311,8 @@ pub struct Record {
     pub devicepath_changes: DevicePathRecord,
     /// The job that installs the staged packages at the first boot.
     pub firstboot: FirstbootRecord,
+    /// What is done about the network.
+    pub network: NetworkRecord,
     /// Text of the script that installs the packages by hand.
     pub setup_script: String,
     /// Repairs of a guest that comes from another hypervisor.

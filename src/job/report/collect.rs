@@ -101,6 +101,7 @@ impl Report {
         virtio.registry_changes.record = record.registry_changes;
         virtio.devicepath_changes.record = record.devicepath_changes;
         virtio.firstboot.record = record.firstboot;
+        virtio.network = record.network;
         virtio.repairs = record.repairs;
         virtio.extras = record.extras;
         self.add_changes(guest, plan);

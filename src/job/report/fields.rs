@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::exit::ExitCode;
 use crate::partition::{Partition, Scheme};
 use crate::windows::{
-    BootCheck, DevicePathRecord, ExtrasRecord, FileRecord, FirstbootRecord, LeftItem, PackageRecord, RegistryRecord,
-    RepairRecord,
+    BootCheck, DevicePathRecord, ExtrasRecord, FileRecord, FirstbootRecord, LeftItem, NetworkRecord, PackageRecord,
+    RegistryRecord, RepairRecord,
 };
 
 /// Version of the JSON form, the value of [`Report::schema`].
@@ -221,6 +221,8 @@ pub struct Virtio {
     pub repairs: RepairRecord,
     /// The service and the script that install the packages at the first boot.
     pub firstboot: FirstBoot,
+    /// What is done about the guest's network.
+    pub network: NetworkRecord,
     /// What of the user's is put into the guest.
     #[serde(flatten)]
     pub extras: ExtrasRecord,

@@ -3,6 +3,7 @@
 
 mod command;
 mod hostile;
+mod network;
 mod real;
 mod repairs;
 mod taken_over;
@@ -190,4 +191,4 @@ fn sha256(bytes: &[u8]) -> String {
     winject::internals::hex::encode(&Sha256::digest(bytes))
 }
 
-tests![in command, hostile, real, repairs, taken_over;];
+tests![in command, hostile, network, real, repairs, taken_over;];
