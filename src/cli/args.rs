@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use super::boot_args::BootArgs;
 use super::extras::ExtrasArgs;
 use super::first_boot::FirstBootArgs;
 use super::network_args::NetworkArgs;
@@ -146,6 +147,9 @@ pub struct GuestArgs {
 
     #[command(flatten)]
     pub check: VolumeCheckArgs,
+
+    #[command(flatten)]
+    pub boot: BootArgs,
 }
 
 // Overrides of refusals because of the volume's state

@@ -86,6 +86,13 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["guest_agent"], |run, field| set(&mut run.spec.guest.extras.guest_agent, field.flag()?)),
     Key::new(&["upload"], |run, field| set(&mut run.spec.guest.extras.upload, uploads(field)?)),
     Key::new(&["skip_volume_check"], |run, field| set(&mut run.spec.guest.check.skip_volume_check, field.flag()?)),
+    Key::new(&["fallback_loader"], |run, field| {
+        set(&mut run.spec.guest.boot.fallback_loader, word(field)?.unwrap_or_default())
+    }),
+    Key::new(&["boot_graphics"], |run, field| {
+        set(&mut run.spec.guest.boot.boot_graphics, word(field)?.unwrap_or_default())
+    }),
+    Key::new(&["test_signing"], |run, field| set(&mut run.spec.guest.boot.test_signing, word(field)?)),
     Key::new(&["remove_tools"], |run, field| {
         let tools: Vec<ToolsArg> = words(field)?;
         run.spec.guest.repairs.remove_tools.extend(tools);
@@ -207,6 +214,15 @@ fn set<T>(field: &mut T, value: T) -> Result<()> {
 
 /// One of an option's words.
 fn word<T: ValueEnum>(field: &Field<'_>) -> Result<Option<T>> {
+    // YAML takes `on` and `off` for yes and no.
+    let switch = match field.value() {
+        Value::Bool(true) => T::from_str("on", true).ok(),
+        Value::Bool(false) => T::from_str("off", true).ok(),
+        _ => None,
+    };
+    if switch.is_some() {
+        return Ok(switch);
+    }
     field.optional_text()?.map(|text| parse_word(field, &text)).transpose()
 }
 
@@ -287,6 +303,7 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
     use crate::cli::args::{RegistrationArg, SignatureArg};
+    use crate::cli::boot_args::{BootGraphicsArg, FallbackLoaderArg, TestSigningArg};
     use crate::cli::repair_args::DataDisksArg;
 
     fn parse(text: &str) -> Result<RunDocument> {
@@ -417,7 +434,8 @@ mod tests {
              in_place: true\nno_undo: true\ndry_run: true\noverwrite: true\nthreads: 2\nreport: [r.md, s.json]\npartition: 3\n\
              registration: FULL\nsignature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: on\n\
              packages-only: true\nallow_dirty: 1\ndiscard_ntfs_log: true\ndiscard_hibernation: true\n\
-             skip_volume_check: true\nkeep_network: true\nmac: [LAN=525400123456]\nremove_tools: [xen, parallels]\n\
+             skip_volume_check: true\nfallback_loader: on\nboot_graphics: keep\ntest_signing: off\n\
+             keep_network: true\nmac: [LAN=525400123456]\nremove_tools: [xen, parallels]\n\
              no_auto_reboot: true\ndata_disks: online\n",
         )
         .unwrap();
@@ -441,6 +459,9 @@ mod tests {
         assert_eq!((guest.repairs.no_auto_reboot, guest.repairs.data_disks), (true, DataDisksArg::Online));
         assert!(guest.first_boot.rearm && guest.force && guest.packages_only && guest.state.allow_dirty);
         assert!(guest.state.discard_ntfs_log && guest.state.discard_hibernation && guest.check.skip_volume_check);
+        assert_eq!(guest.boot.fallback_loader, FallbackLoaderArg::On);
+        assert_eq!(guest.boot.boot_graphics, BootGraphicsArg::Keep);
+        assert_eq!(guest.boot.test_signing, Some(TestSigningArg::Off));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod apply;
 mod args;
+mod boot_args;
 mod check;
 mod convert;
 mod document;

@@ -14,9 +14,14 @@
 //! | collects the edits, each only where the guest differs | `plan_builder` |
 //! | network settings: read, and given to the new adapters | `network` |
 //! | takes all of it out again | `removal` |
+//! | the boot volume: what it is, and what is edited on it | `boot_volume`, `boot_edits` |
 //! | will the guest boot? | `boot_check` |
 
 mod boot_check;
+mod boot_edits;
+mod boot_options;
+mod boot_volume;
+mod earlier_boot;
 mod extras;
 mod first_boot;
 mod guest_files;
@@ -41,6 +46,8 @@ pub use boot_check::{
     BootCheck, BootDisks, Bus, CheckOptions, Code, Controller, Finding, Firmware, Gate, KnownGuest, Level, Route,
     VmDisk, boot_check, boot_checks, boot_checks_of, boot_checks_of_plan,
 };
+pub use boot_options::{BootGraphics, BootOptions, FallbackLoader, TestSigning};
+pub use boot_volume::{BootVolume, Fallback, find_boot_volume};
 pub use extras::{ExtrasOptions, SCRIPT_SECONDS, Upload};
 pub use first_boot::{
     FirstBootMethod, FirstBootOptions, FirstBootOutcome, FirstBootState, JobResult, Reboot, StepResult,
@@ -56,9 +63,9 @@ pub use network::{
 };
 pub use options::{InjectOptions, Registration};
 pub use record::{
-    Action, CriticalDeviceRecord, DevicePathRecord, DisabledService, DriverDatabaseRecord, ExtrasRecord, FileRecord,
-    FirstbootRecord, FirstbootStep, PackageRecord, Record, RegistryRecord, RemovedFilter, RepairRecord, ScriptRecord,
-    ServiceRecord, Uninstaller,
+    Action, BootElementRecord, BootFileRecord, BootRecord, CriticalDeviceRecord, DevicePathRecord, DisabledService,
+    DriverDatabaseRecord, ExtrasRecord, FileRecord, FirstbootRecord, FirstbootStep, PackageRecord, Record,
+    RegistryRecord, RemovedFilter, RepairRecord, ScriptRecord, ServiceRecord, Uninstaller,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};

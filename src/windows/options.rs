@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::boot_options::BootOptions;
 use super::extras::ExtrasOptions;
 use super::first_boot::FirstBootOptions;
 use super::network::options::NetworkOptions;
@@ -34,6 +35,8 @@ pub struct InjectOptions {
     pub network: NetworkOptions,
     /// Certificates (DER or PEM) of publishers that the guest trusts, so that their drivers install without a question.
     pub trusted_publishers: Vec<Vec<u8>>,
+    /// The boot volume: fallback loader, graphics mode, test mode.
+    pub boot: BootOptions,
     /// Repairs of a guest that comes from another hypervisor; none by default.
     pub repairs: RepairOptions,
     /// What the user puts into the guest in addition to drivers.
@@ -49,6 +52,7 @@ impl Default for InjectOptions {
             registration: Registration::Minimal,
             network: NetworkOptions::default(),
             trusted_publishers: Vec::new(),
+            boot: BootOptions::default(),
             repairs: RepairOptions::default(),
             extras: ExtrasOptions::default(),
         }

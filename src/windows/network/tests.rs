@@ -131,8 +131,9 @@ fn a_new_address_replaces_the_former_one() {
 fn what_cannot_be_kept_is_an_error() {
     let chosen = selection([100, 101, 104, 28500]);
     let files = guest_with_adapters();
-    let fail =
-        |options: &InjectOptions| plan_files(&files, &inspect(&files), &Hives::new(), &chosen, options).unwrap_err();
+    let fail = |options: &InjectOptions| {
+        plan_files(&files, &inspect(&files), &Hives::new(), None, &chosen, options).unwrap_err()
+    };
     let error = fail(&keeping(&["WAN=52:54:00:00:00:01"]));
     assert_eq!(error.kind(), Kind::Usage);
     assert!(error.hint_text().unwrap().contains("00:0c:29:00:00:01"), "{error}");
@@ -148,7 +149,7 @@ fn a_removal_brings_back_what_was_freed() {
     let injection = plan(&files, &chosen, &keeping(&[]));
     apply(&mut files, &injection);
     let volume_before = hive(&before, GuestHive::System);
-    let removal = crate::windows::removal::plan_files(&files, &inspect(&files), &Hives::new()).unwrap();
+    let removal = crate::windows::removal::plan_files(&files, &inspect(&files), &Hives::new(), None).unwrap();
     for (guid, key, names) in [
         (LIVE, "Control\\Network\\{4D36E972-E325-11CE-BFC1-08002BE10318}\\@\\Connection", &["Name"][..]),
         (

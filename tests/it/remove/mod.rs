@@ -68,7 +68,7 @@ fn copied(from: &Disk) -> Copied {
 fn plan(disk: &Disk) -> winject::Result<Removal> {
     let volume = disk.volume();
     let guest = Guest::inspect(&volume)?.unwrap();
-    plan_removal(&volume, &guest, &Hives::new())
+    plan_removal(&volume, &guest, &Hives::new(), None)
 }
 
 /// Removes straight from the raw file, and verifies.
