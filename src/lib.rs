@@ -97,8 +97,8 @@ pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
 pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};
 pub use units::ImageOffset;
 pub use windows::{
-    DataDisks, ExtrasOptions, FirstBootMethod, FirstBootOptions, Hypervisor, InjectOptions, Reboot, Registration,
-    RepairOptions, Upload,
+    DataDisks, ExtrasOptions, FirstBootMethod, FirstBootOptions, FormerAdapter, Hypervisor, InjectOptions, Mac,
+    NetworkOptions, NewMac, Reboot, Registration, RepairOptions, Upload,
 };
 
 /// The parts of the document of a saved plan.
@@ -114,6 +114,7 @@ pub mod saved_plan {
 pub mod types {
     pub use super::block::{Extent, ExtentKind};
     pub use super::drivers::{Arch, ProductType, Skipped};
+    pub use super::guid::Guid;
     pub use super::hive::{Name as RegistryName, Replay};
     pub use super::io::{VolumeRead, VolumeWrite};
     pub use super::job::{Fault, FoundWindows};
@@ -123,6 +124,10 @@ pub mod types {
     pub use super::partition::{Content, Disk, DiskWrite, PartitionKind, Scheme};
     pub use super::plan::{Access, Change, GuestHive, Plan, Step};
     pub use super::units::VolumeOffset;
+    pub use super::windows::{
+        Adapter, AdapterKind, DnsRegistration, Ipv4Address, Ipv4Gateway, Ipv4Route, Ipv4Settings, Ipv6Address,
+        Ipv6Route, Ipv6Settings, MacSource, Network, RecordedMac,
+    };
     pub use super::windows::{
         BootCheck, Bus, Code, ControlSet, Controller, Finding, Firmware, FirstBootOutcome, FirstBootState, Gate, Guest,
         JobResult, Level, Route, StepResult,

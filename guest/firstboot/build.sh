@@ -34,9 +34,11 @@ compile() {
 }
 # link TARGET NAME SOURCE OUTPUT
 link() {
+  local subsystem=6.00 # Windows Vista
+  case $1 in aarch64-*) subsystem=6.02 ;; esac
   compile "$1" "$2" "$3" --crate-type bin --extern "winject_firstboot=$work/lib$1.rlib" -o "$4" -C lto=fat \
     -C linker=rust-lld -C linker-flavor=lld-link -C link-arg=/NODEFAULTLIB -C link-arg=/ENTRY:start \
-    -C link-arg=/SUBSYSTEM:CONSOLE,6.00 -C link-arg=/OPT:REF -C link-arg=/OPT:ICF -C link-arg=/Brepro \
+    -C link-arg=/SUBSYSTEM:CONSOLE,$subsystem -C link-arg=/OPT:REF -C link-arg=/OPT:ICF -C link-arg=/Brepro \
     -C link-arg=/DEBUG:NONE -C link-arg=/DYNAMICBASE -C link-arg=/NXCOMPAT
 }
 for pair in "${targets[@]}"; do

@@ -4,8 +4,10 @@
 
 use std::path::PathBuf;
 
+use super::boot_args::BootArgs;
 use super::extras::ExtrasArgs;
 use super::first_boot::FirstBootArgs;
+use super::network_args::NetworkArgs;
 use super::repair_args::RepairArgs;
 use crate::block::convert::Compression;
 use crate::block::{Format, OpenOptions, PathPolicy};
@@ -135,6 +137,9 @@ pub struct GuestArgs {
     pub state: StateArgs,
 
     #[command(flatten)]
+    pub network: NetworkArgs,
+
+    #[command(flatten)]
     pub extras: ExtrasArgs,
 
     #[command(flatten)]
@@ -142,6 +147,9 @@ pub struct GuestArgs {
 
     #[command(flatten)]
     pub check: VolumeCheckArgs,
+
+    #[command(flatten)]
+    pub boot: BootArgs,
 }
 
 // Overrides of refusals because of the volume's state

@@ -17,6 +17,7 @@ use crate::block::Format;
 use crate::block::convert::Compression;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host;
+use crate::windows::NewMac;
 use crate::yaml::{Document, Field, Key, Value};
 
 /// The contents of a document: the run that it describes, and warnings about its keys.
@@ -74,6 +75,8 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["firstboot_reboot"], |run, field| set(&mut run.spec.guest.first_boot.firstboot_reboot, field.flag()?)),
     Key::new(&["rearm"], |run, field| set(&mut run.spec.guest.first_boot.rearm, field.flag()?)),
     Key::new(&["force_virtio_overwrite", "force"], |run, field| set(&mut run.spec.guest.force, field.flag()?)),
+    Key::new(&["keep_network"], |run, field| set(&mut run.spec.guest.network.keep_network, field.flag()?)),
+    Key::new(&["mac"], |run, field| set(&mut run.spec.guest.network.mac, new_macs(field)?)),
     Key::new(&["packages_only"], |run, field| set(&mut run.spec.guest.packages_only, field.flag()?)),
     Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.state.allow_dirty, field.flag()?)),
     Key::new(&["discard_ntfs_log"], |run, field| set(&mut run.spec.guest.state.discard_ntfs_log, field.flag()?)),
@@ -83,6 +86,13 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["guest_agent"], |run, field| set(&mut run.spec.guest.extras.guest_agent, field.flag()?)),
     Key::new(&["upload"], |run, field| set(&mut run.spec.guest.extras.upload, uploads(field)?)),
     Key::new(&["skip_volume_check"], |run, field| set(&mut run.spec.guest.check.skip_volume_check, field.flag()?)),
+    Key::new(&["fallback_loader"], |run, field| {
+        set(&mut run.spec.guest.boot.fallback_loader, word(field)?.unwrap_or_default())
+    }),
+    Key::new(&["boot_graphics"], |run, field| {
+        set(&mut run.spec.guest.boot.boot_graphics, word(field)?.unwrap_or_default())
+    }),
+    Key::new(&["test_signing"], |run, field| set(&mut run.spec.guest.boot.test_signing, word(field)?)),
     Key::new(&["remove_tools"], |run, field| {
         let tools: Vec<ToolsArg> = words(field)?;
         run.spec.guest.repairs.remove_tools.extend(tools);
@@ -204,6 +214,15 @@ fn set<T>(field: &mut T, value: T) -> Result<()> {
 
 /// One of an option's words.
 fn word<T: ValueEnum>(field: &Field<'_>) -> Result<Option<T>> {
+    // YAML takes `on` and `off` for yes and no.
+    let switch = match field.value() {
+        Value::Bool(true) => T::from_str("on", true).ok(),
+        Value::Bool(false) => T::from_str("off", true).ok(),
+        _ => None,
+    };
+    if switch.is_some() {
+        return Ok(switch);
+    }
     field.optional_text()?.map(|text| parse_word(field, &text)).transpose()
 }
 
@@ -213,6 +232,13 @@ fn parse_word<T: ValueEnum>(field: &Field<'_>, text: &str) -> Result<T> {
         let known: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();
         field.error(format_args!("{text:?} is unknown"), format!("write one of: {}", known.join(", ")))
     })
+}
+
+/// The MAC addresses of new adapters, as `--mac` takes them.
+fn new_macs(field: &Field<'_>) -> Result<Vec<NewMac>> {
+    let parse =
+        |text: String| NewMac::parse(&text).map_err(|why| field.error(format_args!("cannot use {text:?}"), why));
+    field.texts()?.into_iter().map(parse).collect()
 }
 
 /// One or several of an option's words.
@@ -277,6 +303,7 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
     use crate::cli::args::{RegistrationArg, SignatureArg};
+    use crate::cli::boot_args::{BootGraphicsArg, FallbackLoaderArg, TestSigningArg};
     use crate::cli::repair_args::DataDisksArg;
 
     fn parse(text: &str) -> Result<RunDocument> {
@@ -407,7 +434,9 @@ mod tests {
              in_place: true\nno_undo: true\ndry_run: true\noverwrite: true\nthreads: 2\nreport: [r.md, s.json]\npartition: 3\n\
              registration: FULL\nsignature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: on\n\
              packages-only: true\nallow_dirty: 1\ndiscard_ntfs_log: true\ndiscard_hibernation: true\n\
-             skip_volume_check: true\nremove_tools: [xen, parallels]\nno_auto_reboot: true\ndata_disks: online\n",
+             skip_volume_check: true\nfallback_loader: on\nboot_graphics: keep\ntest_signing: off\n\
+             keep_network: true\nmac: [LAN=525400123456]\nremove_tools: [xen, parallels]\n\
+             no_auto_reboot: true\ndata_disks: online\n",
         )
         .unwrap();
         assert!(run.warnings.is_empty(), "{:?}", run.warnings);
@@ -425,10 +454,14 @@ mod tests {
         assert_eq!((guest.definitions.definitions, guest.windows.partition), (Some(at("defs.yaml")), Some(3)));
         assert_eq!((guest.report, guest.trust_publisher), (vec![at("r.md"), at("s.json")], vec![at("c.cer")]));
         assert_eq!((guest.registration, guest.signature_policy), (RegistrationArg::Full, SignatureArg::Warn));
+        assert!(guest.network.keep_network && guest.network.mac.len() == 1);
         assert_eq!(guest.repairs.remove_tools, [ToolsArg::Xen, ToolsArg::Parallels]);
         assert_eq!((guest.repairs.no_auto_reboot, guest.repairs.data_disks), (true, DataDisksArg::Online));
         assert!(guest.first_boot.rearm && guest.force && guest.packages_only && guest.state.allow_dirty);
         assert!(guest.state.discard_ntfs_log && guest.state.discard_hibernation && guest.check.skip_volume_check);
+        assert_eq!(guest.boot.fallback_loader, FallbackLoaderArg::On);
+        assert_eq!(guest.boot.boot_graphics, BootGraphicsArg::Keep);
+        assert_eq!(guest.boot.test_signing, Some(TestSigningArg::Off));
     }
 
     #[test]

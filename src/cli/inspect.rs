@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::Ui;
 use super::args::ImageArgs;
+use super::network_page::write_network;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::EscapedLines;
 use crate::exit::ExitCode;
@@ -115,6 +116,7 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
             writeln!(out, "           {what}: {item}")?;
         }
     }
+    write_network(out, &guest.network)?;
     match &found.refusal {
         None => writeln!(out, "State:     clean, can be edited"),
         Some(fault) => {

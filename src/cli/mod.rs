@@ -5,6 +5,7 @@
 
 mod apply;
 mod args;
+mod boot_args;
 mod check;
 mod convert;
 mod document;
@@ -17,6 +18,8 @@ mod fsck;
 mod image;
 mod inject;
 mod inspect;
+mod network_args;
+mod network_page;
 mod output;
 mod plan;
 mod progress;

@@ -112,11 +112,13 @@ impl InjectSpec {
             force: guest.force,
             first_boot: guest.first_boot.options()?,
             registration: guest.registration.into(),
+            network: guest.network.options()?,
             trusted_publishers: guest
                 .trust_publisher
                 .iter()
                 .map(|path| read_certificate(path))
                 .collect::<Result<_>>()?,
+            boot: guest.boot.into(),
             repairs: guest.repairs.options(),
             extras: guest.extras.options(),
             ..InjectOptions::default()
@@ -195,17 +197,21 @@ mod tests {
             "--format vhd --allow-path {at}/base --disk d.vmdk --definitions {at}/defs.yaml --overwrite --threads 3 \
              --partition 2 --registration full --signature-policy warn --trust-publisher {at}/c.cer --firstboot-method script \
              --firstboot-reboot --rearm --force \
+             --keep-network --mac LAN=525400123456 \
              --allow-dirty --discard-ntfs-log --discard-hibernation --skip-volume-check \
              --upload {at}/u=C:\\T\\u --upload {at}/k=v=\\w \
-             --firstboot {at}/a.cmd --firstboot {at}/b.ps1 --firstboot-timeout 60 --guest-agent"
+             --firstboot {at}/a.cmd --firstboot {at}/b.ps1 --firstboot-timeout 60 --guest-agent \
+             --fallback-loader off --boot-graphics keep --test-signing on"
         );
         let text = "vmdk: in.ova\ndrivers: [a.iso, vendor]\nformat: vpc\nallow_path: base\ndisk: d.vmdk\n\
                     definitions: defs.yaml\noverwrite: true\nthreads: 3\npartition: 2\nregistration: full\n\
                     signature_policy: warn\ntrust_publisher: c.cer\nfirstboot_method: script\n\
-                    firstboot_reboot: true\nrearm: true\nforce: true\nallow_dirty: true\n\
+                    firstboot_reboot: true\nrearm: true\nforce: true\n\
+                    keep_network: true\nmac: LAN=525400123456\nallow_dirty: true\n\
                     discard_ntfs_log: true\ndiscard_hibernation: true\nskip_volume_check: true\n\
                     upload:\n  - 'u=C:\\T\\u'\n  - 'k=v=\\w'\nfirstboot: [a.cmd, b.ps1]\n\
-                    firstboot_timeout: 60\nguest_agent: true\n";
+                    firstboot_timeout: 60\nguest_agent: true\n\
+                    fallback_loader: off\nboot_graphics: keep\ntest_signing: on\n";
         for (option, key) in [
             (format!("--output {at}/o.qcow2"), "output: o.qcow2\n"),
             ("--in-place --no-undo".to_owned(), "in_place: true\nno_undo: true\n"),
@@ -259,10 +265,15 @@ mod tests {
             "--rearm",
             "--force",
             "--packages-only",
+            "--keep-network",
+            "--keep-network --mac LAN=52:54:00:12:34:56",
             "--allow-dirty",
             "--discard-ntfs-log",
             "--discard-hibernation",
             "--skip-volume-check",
+            "--fallback-loader on",
+            "--boot-graphics keep",
+            "--test-signing off",
             "--remove-tools auto",
             "--no-auto-reboot",
             "--data-disks online",

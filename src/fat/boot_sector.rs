@@ -14,6 +14,10 @@ pub(crate) const BOOT_SECTOR: usize = size_of::<BootSector>();
 const SIGNATURE: u16 = 0xAA55;
 /// Fewer clusters than this make FAT12, at least so many FAT16.
 const CLUSTERS_FAT16: u32 = 4085;
+/// In the flags of FAT32: only one copy of the table is in use.
+const ONE_FAT_ACTIVE: u16 = 0x80;
+/// In the byte that Windows NT keeps in the boot sector: the volume is in use, or was not unmounted.
+const MARK_DIRTY: u8 = 1;
 /// Cluster numbers of FAT32 have 28 bits, the last of which mean other things.
 const CLUSTERS_MAX: u32 = 0x0FFF_FFF5;
 
@@ -106,9 +110,18 @@ pub(super) enum Root {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Geometry {
     pub width: Width,
+    pub sector_bytes: u64,
     pub cluster_bytes: u64,
     pub fat_start: u64,
     pub fat_bytes: u64,
+    /// Copies of the table, one after the other.
+    pub fats: u64,
+    /// Whether all copies are kept equal; FAT32 can do with one.
+    pub is_mirrored: bool,
+    /// FAT32: the sector with the number of free clusters.
+    pub fs_info: Option<u64>,
+    /// Whether the boot sector says that the volume was not unmounted.
+    pub is_marked_dirty: bool,
     pub root: Root,
     pub data_start: u64,
     /// Clusters of the data area; they are numbered from 2.
@@ -170,6 +183,28 @@ impl BootSector {
         if fat_bytes == 0 || clusters == 0 {
             return Err(damaged("it has no clusters"));
         }
-        Ok(Some(Geometry { width, cluster_bytes, fat_start, fat_bytes, root, data_start, clusters }))
+        let (marks, is_mirrored, fs_info) = match width {
+            Width::Fat12 | Width::Fat16 => (self.fat16().reserved, true, None),
+            Width::Fat32 => {
+                let fat32 = self.fat32();
+                let at = u64::from(fat32.fs_info_sector.get());
+                let fs_info = (1..reserved).contains(&at).then(|| at * sector);
+                (fat32.reserved_1, fat32.flags.get() & ONE_FAT_ACTIVE == 0, fs_info)
+            }
+        };
+        Ok(Some(Geometry {
+            width,
+            sector_bytes: sector,
+            cluster_bytes,
+            fat_start,
+            fat_bytes,
+            fats: u64::from(self.fats),
+            is_mirrored,
+            fs_info,
+            is_marked_dirty: marks & MARK_DIRTY != 0,
+            root,
+            data_start,
+            clusters,
+        }))
     }
 }

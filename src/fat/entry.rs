@@ -8,10 +8,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmut
 pub(super) const ENTRY: usize = size_of::<ShortEntry>();
 
 /// First byte of the entry after the last one.
-const NAME_END: u8 = 0;
+pub(super) const NAME_END: u8 = 0;
 /// First byte of a deleted entry.
 const NAME_DELETED: u8 = 0xE5;
 
+pub(super) const ATTRIBUTE_ARCHIVE: u8 = 0x20;
 pub(super) const ATTRIBUTE_VOLUME: u8 = 0x08;
 pub(super) const ATTRIBUTE_FOLDER: u8 = 0x10;
 pub(super) const ATTRIBUTE_LONG_NAME: u8 = 0x0F;
@@ -78,7 +79,7 @@ impl ShortEntry {
         if extension.is_empty() { name } else { format!("{name}.{extension}") }
     }
 
-    fn first_cluster(&self) -> u32 {
+    pub(super) fn first_cluster(&self) -> u32 {
         u32::from(self.first_cluster_high.get()) << 16 | u32::from(self.first_cluster_low.get())
     }
 }
@@ -91,16 +92,18 @@ pub(super) struct Found {
     pub first: u32,
     /// Bytes of a file; 0 for a folder.
     pub size: u64,
+    /// Number of its [`ShortEntry`] in the folder.
+    pub index: usize,
 }
 
-/// The entry of that name in a folder's bytes, by its long or its short name.
-pub(super) fn find_entry(folder: &[u8], wanted: &str) -> Option<Found> {
-    let same = |name: &str| name.to_lowercase() == wanted.to_lowercase();
+/// Shows every file and folder of a folder's bytes with its long name (empty if it has none) and its short name, until
+/// `visit` returns `false`. The folder itself (`.`) and the one above it (`..`) are shown, too.
+pub(super) fn visit_entries(folder: &[u8], mut visit: impl FnMut(&str, &str, Found) -> bool) {
     let mut long: Vec<u16> = Vec::new();
-    for bytes in folder.as_chunks::<ENTRY>().0 {
+    for (index, bytes) in folder.as_chunks::<ENTRY>().0.iter().enumerate() {
         let entry: &ShortEntry = transmute_ref!(bytes);
         match entry.name[0] {
-            NAME_END => return None,
+            NAME_END => return,
             NAME_DELETED => {
                 long.clear();
                 continue;
@@ -121,13 +124,32 @@ pub(super) fn find_entry(folder: &[u8], wanted: &str) -> Option<Found> {
         }
         let length = name.iter().position(|unit| *unit == 0).unwrap_or(name.len());
         let name = String::from_utf16_lossy(name.get(..length).unwrap_or_default());
-        if same(&name) || same(&entry.short_name()) {
-            return Some(Found {
-                is_folder: entry.attributes & ATTRIBUTE_FOLDER != 0,
-                first: entry.first_cluster(),
-                size: u64::from(entry.size.get()),
-            });
+        let found = Found {
+            is_folder: entry.attributes & ATTRIBUTE_FOLDER != 0,
+            first: entry.first_cluster(),
+            size: u64::from(entry.size.get()),
+            index,
+        };
+        if !visit(&name, &entry.short_name(), found) {
+            return;
         }
     }
-    None
+}
+
+/// The entry of that name in a folder's bytes, by its long or its short name.
+pub(super) fn find_entry(folder: &[u8], wanted: &str) -> Option<Found> {
+    let wanted = wanted.to_lowercase();
+    let mut out = None;
+    visit_entries(folder, |long, short, found| {
+        if long.to_lowercase() == wanted || short.to_lowercase() == wanted {
+            out = Some(found);
+        }
+        out.is_none()
+    });
+    out
+}
+
+/// The number of the first entry of a folder that is not in use.
+pub(super) fn find_free_entry(folder: &[u8]) -> Option<usize> {
+    folder.as_chunks::<ENTRY>().0.iter().position(|entry| matches!(entry[0], NAME_END | NAME_DELETED))
 }

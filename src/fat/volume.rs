@@ -3,14 +3,13 @@
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::boot_sector::{BOOT_SECTOR, BootSector, Geometry, Root, Width};
+use super::chain::FOLDER_BYTES_MAX;
 use super::entry::{Found, find_entry};
 use super::error::damaged;
 use crate::error::{Error, Layer, Result};
 use crate::io::VolumeRead;
 use crate::units::VolumeOffset;
 
-/// Largest folder that is read, in bytes: 65,536 entries, FAT's own limit.
-const FOLDER_BYTES_MAX: u64 = 65_536 * 32;
 /// Most components of a path.
 const DEPTH_MAX: usize = 32;
 
@@ -82,8 +81,16 @@ impl<D: VolumeRead> FatVolume<D> {
         Ok(Some(bytes))
     }
 
+    /// Whether there is a file or folder of this path.
+    ///
+    /// # Errors
+    /// When the file system is damaged there.
+    pub fn exists(&self, path: &str) -> Result<bool> {
+        Ok(self.find(path)?.is_some())
+    }
+
     fn find(&self, path: &str) -> Result<Option<Found>> {
-        let mut at = Found { is_folder: true, first: 0, size: 0 };
+        let mut at = Found { is_folder: true, first: 0, size: 0, index: 0 };
         let mut folder = match self.geometry.root {
             Root::Cluster(first) => self.read_chain(first, FOLDER_BYTES_MAX)?,
             Root::Area { start, length } => {

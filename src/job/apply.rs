@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::boot_verdict::new_problems;
 use super::choose_disk::all_disks;
-use super::disks::{OpenedDisks, disk_name, with_boot_disks};
+use super::disks::{OpenedDisks, OtherDisk, disk_name, with_boot_disks};
 use super::expectation::Expectation;
 use super::explain::explain;
 use super::inject::run_staging_job;
@@ -176,7 +176,7 @@ impl Application<'_> {
         let locate = || locate(&stage, &table, self.request.partition);
         let (is_unchanged, found) = in_parallel(self.request, unchanged, locate)?;
         match (is_unchanged?, found) {
-            (true, Ok((installation, hives))) => Ok(FoundWindows { stage, others, table, installation, hives }),
+            (true, Ok((installation, hives))) => self.with_boot_volume(stage, others, table, installation, hives),
             // A hive may have changed so that it cannot be read any more.
             (true, Err(error)) => {
                 let partition = table.partition(document.partition.number)?;
@@ -188,10 +188,10 @@ impl Application<'_> {
             }
             (false, Ok((installation, hives))) => {
                 // Damage is not the question here.
-                if self.is_applied(&stage, &installation, &hives).is_ok_and(|is_applied| is_applied) {
+                let found = self.with_boot_volume(stage, others, table, installation, hives)?;
+                if self.is_applied(&found).is_ok_and(|is_applied| is_applied) {
                     return Err(self.applied_already());
                 }
-                let found = FoundWindows { stage, others, table, installation, hives };
                 Err(self.stale(self.describe_change(&found).unwrap_or_else(|error| vec![error.to_string()])))
             }
             // The changes are the reason why Windows cannot be found or read any more.
@@ -202,7 +202,7 @@ impl Application<'_> {
     /// What has changed in an image that is not as it was read for the plan; empty if it has no name. An error is a change,
     /// too: the plan was made from an image that could be read.
     fn describe_change(&self, found: &FoundWindows) -> Result<Vec<String>> {
-        let FoundWindows { stage, others, table, installation: Installation { partition, .. }, hives } = found;
+        let FoundWindows { stage, others, table, installation: Installation { partition, .. }, hives, .. } = found;
         let document = self.plan.document();
         let facts = self.facts(stage, table, partition, &windows::known_hives(hives))?;
         let differences = document.compare_volume(&facts);
@@ -234,12 +234,23 @@ impl Application<'_> {
         facts.map_err(|error| error.path(partition.label()))
     }
 
+    fn with_boot_volume(
+        &self,
+        stage: Stage,
+        others: Vec<OtherDisk>,
+        table: PartitionTable,
+        installation: Installation,
+        hives: Hives,
+    ) -> Result<FoundWindows> {
+        FoundWindows::with_boot_volume(self.request, OpenedDisks { stage, others }, table, installation, hives)
+    }
+
     /// Whether the guest holds all that the plan makes.
-    fn is_applied(&self, stage: &Stage, installation: &Installation, hives: &Hives) -> Result<bool> {
-        let Installation { partition, guest } = installation;
+    fn is_applied(&self, found: &FoundWindows) -> Result<bool> {
+        let FoundWindows { stage, installation: Installation { partition, guest }, hives, boot, .. } = found;
         let volume = Volume::open(PartitionView::new(stage, partition)?, &OpenOptions::read_only())?;
         let more_hives = windows::load_other_hives(&volume, guest, hives)?;
-        windows::holds_result(self.plan.document(), &volume, [hives, &more_hives])
+        windows::holds_result(self.plan.document(), &volume, [hives, &more_hives], boot.as_ref())
     }
 
     /// The error for an image that holds what the plan makes.
@@ -285,12 +296,12 @@ impl Application<'_> {
 impl Planner for Application<'_> {
     fn plan<'s>(&self, report: &mut Report, inputs: &PlanInputs<'_>, stage: &'s mut Stage) -> Result<Planned<'s>> {
         let document = self.plan.document();
-        let PlanInputs { table, installation, hives, .. } = inputs;
+        let PlanInputs { table, installation, hives, boot, .. } = inputs;
         let facts = self.facts(stage, table, &installation.partition, &windows::known_hives(hives))?;
         self.require_none(document.compare_volume(&facts))?;
         let volume = open_volume(self.request, stage, installation)?;
         let more_hives = windows::load_other_hives(&volume, &installation.guest, hives)?;
-        let mut differences = windows::compare_replaced(document, &volume, [hives, &more_hives])?;
+        let mut differences = windows::compare_replaced(document, &volume, [hives, &more_hives], *boot)?;
         let found = windows_facts(&installation.guest);
         if found != document.windows {
             let say = |windows: &WindowsFacts| format!("{} in {}", windows.text, windows.folder);

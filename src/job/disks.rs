@@ -206,7 +206,7 @@ pub(super) fn with_boot_disks<T>(
     let unread = others.iter().filter_map(|other| Some(format!("{} ({})", other.name, other.fault.as_ref()?)));
     let unread: Vec<String> = unread.collect();
     let others: Vec<VmDisk<'_>> = others.iter().map(OtherDisk::as_vm_disk).collect();
-    check(&BootDisks { windows, partition, others: &others, unread: &unread })
+    check(&BootDisks { windows, partition, others: &others, unread: &unread, planned: None })
 }
 
 #[cfg(test)]

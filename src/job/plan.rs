@@ -14,7 +14,7 @@ use super::report::Report;
 use super::request::{InjectRequest, Observer};
 use super::staging::{
     DriverPlanner, FoundWindows, PlanInputs, Planned, Planner as _, find_drivers_and_windows, in_parallel, open_image,
-    report_volume_check,
+    planned_boot_files, report_volume_check,
 };
 use super::volume_check::check_volume;
 use crate::block::Stage;
@@ -88,23 +88,32 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
         disks
     });
     let (drivers, found) = find_drivers_and_windows(request, observer, report, opened)?;
-    let FoundWindows { mut stage, others, table, installation, mut hives } = found;
+    let FoundWindows { mut stage, others, table, installation, mut hives, boot: boot_volume } = found;
     let name = disk_name(request, &request.image);
     report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
     let original = stage.original();
     let owners = || (!request.skip_volume_check).then(|| check_volume(&original, &installation.partition));
     let (owners, planned) = in_parallel(request, owners, || {
         let survey = || hives.get(&GuestHive::System).map(Hive::survey);
-        let inputs = PlanInputs { table: &table, installation: &installation, hives: &hives, others: &others };
+        let inputs = PlanInputs {
+            table: &table,
+            installation: &installation,
+            hives: &hives,
+            others: &others,
+            boot: boot_volume.as_ref(),
+        };
         let planner = DriverPlanner { request, observer, drivers: &drivers };
         let draw = || Ok::<_, Error>((draw(&planner, report, &inputs, &mut stage)?, windows::known_hives(&hives)));
         let (survey, drawn) = in_parallel(request, survey, draw)?;
         let (drawn, known) = drawn?;
         observer.step("Checking whether the guest boots");
         let system = hives.remove(&GuestHive::System).zip(survey);
+        let store = hives.remove(&GuestHive::Bcd);
+        let boot_files = planned_boot_files(request, &stage, boot_volume.as_ref(), &drawn.plan, store)?;
         let disk = VmDisk { disk: &stage, table: &table, name: &name };
         let boot = with_boot_disks(disk, &installation.partition, &others, |disks| {
-            BootBeforeAndAfter::check(request, &stage, disks, &installation, &drawn, system)
+            let after = BootDisks { planned: boot_files.as_ref(), ..*disks };
+            BootBeforeAndAfter::check(request, &stage, [disks, &after], &installation, &drawn, system)
         });
         Ok::<_, Error>((drawn, known, boot))
     })?;
@@ -135,6 +144,7 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
         disk: facts.disk,
         others,
         partition: facts.partition,
+        boot: drawn.plan.boot.clone(),
         volume: facts.volume,
         windows: windows_facts(&installation.guest),
         hives: facts.hives,
@@ -197,7 +207,7 @@ impl BootBeforeAndAfter {
     fn check(
         request: &InjectRequest,
         stage: &Stage,
-        disks: &BootDisks<'_>,
+        [before_disks, after_disks]: [&BootDisks<'_>; 2],
         installation: &Installation,
         drawn: &Drawn,
         system: Option<(Hive, Survey)>,
@@ -211,10 +221,10 @@ impl BootBeforeAndAfter {
         let before = match hive.unchanged_bytes() {
             Some(system) => {
                 let known = KnownGuest { guest, system, fault: fault.as_ref() };
-                windows::boot_checks_of(&volume, Some(disks), known, &Bus::ALL, &options)?
+                windows::boot_checks_of(&volume, Some(before_disks), known, &Bus::ALL, &options)?
             }
             // Its logs were applied: it is checked as the log's replay is written.
-            None => windows::boot_checks(&volume, Some(disks), &Bus::ALL, &options)?,
+            None => windows::boot_checks(&volume, Some(before_disks), &Bus::ALL, &options)?,
         };
         if drawn.plan.is_empty() {
             return Ok(Self { after: before.clone(), before });
@@ -225,7 +235,7 @@ impl BootBeforeAndAfter {
             .map_err(|error| error.path(drawn.plan.hive_path(GuestHive::System)))?;
         // An edited hive has no such fault: the editor refuses a hive that has one.
         let known = KnownGuest { guest, system: &edited.bytes, fault: fault.as_ref().filter(|_| !is_edited) };
-        let after = windows::boot_checks_of_plan(&volume, &drawn.plan, Some(disks), known, &Bus::ALL, &options)?;
+        let after = windows::boot_checks_of_plan(&volume, &drawn.plan, Some(after_disks), known, &Bus::ALL, &options)?;
         Ok(Self { before, after })
     }
 

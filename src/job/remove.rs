@@ -114,12 +114,12 @@ impl StagingJob for RemovalJob<'_> {
 
 impl Planner for RemovalJob<'_> {
     fn plan<'s>(&self, report: &mut Report, inputs: &PlanInputs<'_>, stage: &'s mut Stage) -> Result<Planned<'s>> {
-        let PlanInputs { table, installation, hives, others } = inputs;
+        let PlanInputs { table, installation, hives, others, boot } = inputs;
         let guest = &installation.guest;
         self.observer.step("Planning");
         let original = stage.original();
         let volume = open_volume(self.request, stage, installation)?;
-        let removal = windows::plan_removal(&volume, guest, hives)?;
+        let removal = windows::plan_removal(&volume, guest, hives, *boot)?;
         let signatures = self.request.policy.signature;
         let mut boots_before = Vec::new();
         if !removal.plan.is_empty() {

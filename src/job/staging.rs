@@ -17,9 +17,9 @@ use crate::escape::shell_argument;
 use crate::hive::Hive;
 use crate::ntfs::check::Owners;
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, PartitionTable, PartitionView, Scheme};
-use crate::plan::{self, Applied, Plan};
-use crate::windows::{self, Hives};
+use crate::partition::{self, Content as FileSystem, PartitionTable, PartitionView, Scheme};
+use crate::plan::{self, Applied, BootFiles, GuestHive, Plan};
+use crate::windows::{self, BootVolume, Hives};
 
 /// An injection that is done on the stage, and not written anywhere yet.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct Staged {
     pub(super) others: Vec<OtherDisk>,
     pub(super) installation: Installation,
     pub(super) applied: Applied,
+    /// What was written to the boot volume.
+    pub(super) boot_files: Option<BootFiles>,
     /// What the boot check has to show.
     pub(super) expectation: Expectation,
     /// Whether the volume may carry the mark for a check by Windows.
@@ -121,7 +123,7 @@ pub(super) fn stage_plan(
     found: FoundWindows,
     planner: &dyn Planner,
 ) -> Result<Staged> {
-    let FoundWindows { mut stage, others, table, installation, mut hives } = found;
+    let FoundWindows { mut stage, others, table, installation, mut hives, boot } = found;
     report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
 
     // The image is checked while the plan is made and applied to the stage, which the check does not see: whatever it
@@ -130,25 +132,46 @@ pub(super) fn stage_plan(
     let owners = || (!request.skip_volume_check).then(|| check_volume(&original, &installation.partition));
     let (owners, staged) = in_parallel(request, owners, || {
         // Almost every plan edits SYSTEM and SOFTWARE, and the first edit of a hive begins with a survey of all of it.
-        let inputs = PlanInputs { table: &table, installation: &installation, hives: &hives, others: &others };
+        let inputs = PlanInputs {
+            table: &table,
+            installation: &installation,
+            hives: &hives,
+            others: &others,
+            boot: boot.as_ref(),
+        };
         let survey = || hives.values().map(Hive::survey).collect::<Vec<_>>();
         let (surveys, planned) = in_parallel(request, survey, || planner.plan(report, &inputs, &mut stage))?;
         let Planned { expectation, volume, plan, hives: more_hives } = planned?;
         hives.values_mut().zip(surveys).for_each(|(hive, survey)| hive.adopt(survey));
         hives.extend(more_hives);
+        let store = hives.remove(&GuestHive::Bcd);
         let applied = apply_plan(request, observer, &installation, &plan, volume, hives);
+        let applied = applied.and_then(|applied| {
+            Ok((applied, apply_boot_edits(request, &mut stage, &installation, boot.as_ref(), &plan, store)?))
+        });
         Ok::<_, Error>((expectation, plan, applied))
     })?;
     let (expectation, plan, applied) = staged?;
     // Damage of the whole volume says more than what came of it.
     report_volume_check(owners, report)?;
-    let applied = applied?;
+    let (applied, boot_files) = applied?;
     report.run.bytes_changed = stage.drop_unchanged()?;
     // A discarded log or hibernation is a change, even if the drivers are installed already.
     report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
     let is_marked = request.state.any();
     let name = disk_name(request, &request.image);
-    Ok(Staged { stage, plan, scheme: table.scheme, name, others, installation, applied, expectation, is_marked })
+    Ok(Staged {
+        stage,
+        plan,
+        scheme: table.scheme,
+        name,
+        others,
+        installation,
+        applied,
+        boot_files,
+        expectation,
+        is_marked,
+    })
 }
 
 /// Adds the outcome of the check of the whole volume to the report; `None` if the user did without it.
@@ -185,6 +208,43 @@ fn apply_plan(
     plan::apply(plan, &mut volume, hives, request.clock)
 }
 
+/// Applies the plan's edits of the boot volume to the stage, after those of the Windows volume, which may be the same.
+fn apply_boot_edits(
+    request: &InjectRequest,
+    stage: &mut Stage,
+    installation: &Installation,
+    boot: Option<&BootVolume>,
+    plan: &Plan,
+    store: Option<Hive>,
+) -> Result<Option<BootFiles>> {
+    let Some(BootVolume { partition, .. }) = boot else { return Ok(None) };
+    let Some(files) = planned_boot_files(request, stage, boot, plan, store)? else { return Ok(None) };
+    let at = |error: Error| error.path(partition.label());
+    // The Windows volume is checked anyway.
+    let is_unchecked = partition.number != installation.partition.number && partition.content == FileSystem::Ntfs;
+    if is_unchecked && !request.skip_volume_check {
+        check_volume(&stage.original(), partition)?;
+    }
+    let view = PartitionView::new(stage, partition)?;
+    plan::apply_boot(&files, view, partition.content, &open_options(request)).map_err(at)?;
+    Ok(Some(files))
+}
+
+/// What the plan makes of the boot volume.
+pub(super) fn planned_boot_files(
+    request: &InjectRequest,
+    stage: &Stage,
+    boot: Option<&BootVolume>,
+    plan: &Plan,
+    store: Option<Hive>,
+) -> Result<Option<BootFiles>> {
+    let Some(BootVolume { partition, .. }) = boot else { return Ok(None) };
+    let read = |path: &str, limit: u64| {
+        plan::read_boot_volume(PartitionView::new(stage, partition)?, partition.content, path, limit)
+    };
+    plan::boot_files(plan, &read, store, request.clock)
+}
+
 /// Runs both, the first one on a thread of its own unless the user gave a number of threads.
 pub(super) fn in_parallel<A: Send, B>(
     request: &InjectRequest,
@@ -208,7 +268,30 @@ pub(super) struct FoundWindows {
     pub(super) others: Vec<OtherDisk>,
     pub(super) table: PartitionTable,
     pub(super) installation: Installation,
+    /// With the boot configuration, if it can be edited.
     pub(super) hives: Hives,
+    pub(super) boot: Option<BootVolume>,
+}
+
+impl FoundWindows {
+    /// Adds the boot volume to the Windows that was found.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub(super) fn with_boot_volume(
+        request: &InjectRequest,
+        disks: OpenedDisks,
+        table: PartitionTable,
+        installation: Installation,
+        mut hives: Hives,
+    ) -> Result<Self> {
+        let OpenedDisks { stage, others } = disks;
+        let Installation { partition, guest } = &installation;
+        let found = windows::find_boot_volume(&stage, &table, partition, guest, request.state.allow_dirty)?;
+        let (boot, store) = found.unzip();
+        hives.extend(store.flatten().map(|store| (GuestHive::Bcd, store)));
+        Ok(Self { stage, others, table, installation, hives, boot })
+    }
 }
 
 /// Recovers from an interrupted run, opens the image, and refuses a destination that the image does not allow.
@@ -279,7 +362,7 @@ pub(super) fn find_windows(
     let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
     let found = locate(&stage, &table, request.partition);
     let (installation, hives) = found.map_err(|error| on_disk(request, error))?;
-    Ok(FoundWindows { stage, others, table, installation, hives })
+    FoundWindows::with_boot_volume(request, OpenedDisks { stage, others }, table, installation, hives)
 }
 
 /// What every plan is made from: the disk and the guest as they are.
@@ -290,6 +373,8 @@ pub(super) struct PlanInputs<'a> {
     pub(super) hives: &'a Hives,
     /// The disks of the machine without its Windows.
     pub(super) others: &'a [OtherDisk],
+    /// The boot volume of the disk; its boot configuration is among the hives.
+    pub(super) boot: Option<&'a BootVolume>,
 }
 
 /// The Windows volume on a stage.
@@ -315,7 +400,7 @@ pub(super) struct DriverPlanner<'a> {
 impl Planner for DriverPlanner<'_> {
     fn plan<'s>(&self, report: &mut Report, inputs: &PlanInputs<'_>, stage: &'s mut Stage) -> Result<Planned<'s>> {
         let Self { request, observer, drivers: Drivers { sources, definitions } } = self;
-        let PlanInputs { table, installation, hives, .. } = inputs;
+        let PlanInputs { table, installation, hives, boot, .. } = inputs;
         let guest = &installation.guest;
         observer.step("Choosing drivers");
         let mut selection =
@@ -327,7 +412,7 @@ impl Planner for DriverPlanner<'_> {
         report.recommendation = Some(report::recommend(guest, table, &selection));
         observer.step("Planning");
         let volume = open_volume(request, stage, installation)?;
-        let injection = windows::plan_inspected(&volume, guest, hives, &selection, &request.options)?;
+        let injection = windows::plan_inspected(&volume, guest, hives, *boot, &selection, &request.options)?;
         report.add_plan(guest, injection.plan.clone(), injection.record);
         let expectation = Expectation::new(request, guest, &selection);
         Ok(Planned { expectation, volume, plan: injection.plan, hives: injection.hives })
@@ -340,15 +425,20 @@ pub(super) fn open_volume<'s>(
     stage: &'s mut Stage,
     installation: &Installation,
 ) -> Result<StagedVolume<'s>> {
-    let options = OpenOptions {
+    let options = open_options(request);
+    let label = installation.partition.label();
+    let view = PartitionView::new(stage, &installation.partition)?;
+    Volume::open(view, &options).map_err(|error| error.path(&label))
+}
+
+/// How a volume that is edited is opened.
+fn open_options(request: &InjectRequest) -> OpenOptions {
+    OpenOptions {
         allow_dirty: request.state.allow_dirty,
         discard_log: request.state.discard_ntfs_log,
         discard_hibernation: request.state.discard_hibernation,
         ..OpenOptions::new(request.clock)
-    };
-    let label = installation.partition.label();
-    let view = PartitionView::new(stage, &installation.partition)?;
-    Volume::open(view, &options).map_err(|error| error.path(&label))
+    }
 }
 
 fn open_sources(request: &InjectRequest) -> Result<Sources> {

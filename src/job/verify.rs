@@ -57,11 +57,17 @@ fn compare_with_plan(staged: &Staged, table: &PartitionTable) -> Result<Validati
             .hint(DEFECT_HINT));
     }
     let view = PartitionView::new(stage, &installation.partition)?;
-    let compared = plan::verify(&view, plan, applied, *is_marked).map_err(|error| {
+    let mut compared = plan::verify(&view, plan, applied, *is_marked).map_err(|error| {
         let before = PartitionView::new(stage.image(), &installation.partition);
         before.map_or_else(|error| error, |before| plan::blame(&before, *is_marked, error))
     })?;
     plan::verify_absent(&view, plan, &staged.expectation.absent)?;
+    if let Some(files) = &staged.boot_files {
+        let boot = table.partition(files.partition)?;
+        let before = PartitionView::new(stage.image(), boot)?;
+        compared.files += plan::verify_boot(&before, &PartitionView::new(stage, boot)?, boot.content, plan, files)
+            .map_err(|error| error.path(boot.label()))?;
+    }
     Ok(Validation { success: true, compared })
 }
 

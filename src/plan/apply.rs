@@ -95,7 +95,11 @@ fn apply_file<D: VolumeWrite>(volume: &mut Volume<D>, change: &Change, protectio
             volume.set_security(file, id)?;
         }
         Change::DeleteFile { path } => volume.delete(path)?,
-        Change::CreateKey { .. } | Change::SetValue { .. } | Change::DeleteValue { .. } | Change::DeleteKey { .. } => {}
+        Change::CopyBootFile { .. }
+        | Change::CreateKey { .. }
+        | Change::SetValue { .. }
+        | Change::DeleteValue { .. }
+        | Change::DeleteKey { .. } => {}
     }
     Ok(())
 }
@@ -215,7 +219,11 @@ pub fn apply_edit(hive: &mut Hive, change: &Change, now: FileTime) -> Result<()>
                 hive.delete_key(key, now)?;
             }
         }
-        Change::CreateDir { .. } | Change::WriteFile { .. } | Change::Protect { .. } | Change::DeleteFile { .. } => {}
+        Change::CreateDir { .. }
+        | Change::WriteFile { .. }
+        | Change::Protect { .. }
+        | Change::DeleteFile { .. }
+        | Change::CopyBootFile { .. } => {}
     }
     Ok(())
 }

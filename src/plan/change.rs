@@ -16,6 +16,8 @@ use crate::hive::RegistryData;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum GuestHive {
+    /// The boot configuration, which lies on the boot volume: see [`BootPlace`](super::BootPlace).
+    Bcd,
     /// `System32\config\DRIVERS`: driver packages that are not needed for booting.
     Drivers,
     /// `System32\config\SOFTWARE`: machine-wide settings of Windows and programs.
@@ -25,13 +27,14 @@ pub enum GuestHive {
 }
 
 impl GuestHive {
-    /// All of them, in the order of writing.
+    /// Those of the Windows volume, in the order of writing.
     pub const ALL: [Self; 3] = [Self::Drivers, Self::Software, Self::System];
 
-    /// The file's name below `System32\config`.
+    /// The file's name below `System32\config`, or in the folder of the boot configuration.
     #[must_use]
     pub fn file_name(self) -> &'static str {
         match self {
+            Self::Bcd => "BCD",
             Self::Drivers => "DRIVERS",
             Self::Software => "SOFTWARE",
             Self::System => "SYSTEM",
@@ -41,7 +44,11 @@ impl GuestHive {
 
 impl fmt::Display for GuestHive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.file_name())
+        f.write_str(match self {
+            // Windows loads it under this name.
+            Self::Bcd => "BCD00000000",
+            _ => self.file_name(),
+        })
     }
 }
 
@@ -236,6 +243,18 @@ pub enum Change {
         /// Its absolute path on the volume.
         path: String,
     },
+    /// A new file on the boot volume that is a copy of another one there; folders of its path that are missing are made.
+    CopyBootFile {
+        /// Its absolute path on the boot volume.
+        path: String,
+        /// The file that is copied.
+        from: String,
+        /// Length in bytes.
+        size: u64,
+        /// SHA-256 of the content.
+        #[serde(serialize_with = "serialize_hash")]
+        sha256: [u8; 32],
+    },
     /// A key without values of its own.
     CreateKey {
         /// The hive that is edited.
@@ -284,11 +303,21 @@ impl Change {
             | Self::SetValue { hive, .. }
             | Self::DeleteValue { hive, .. }
             | Self::DeleteKey { hive, .. } => Some(*hive),
-            Self::CreateDir { .. } | Self::WriteFile { .. } | Self::Protect { .. } | Self::DeleteFile { .. } => None,
+            Self::CreateDir { .. }
+            | Self::WriteFile { .. }
+            | Self::Protect { .. }
+            | Self::DeleteFile { .. }
+            | Self::CopyBootFile { .. } => None,
         }
     }
 
-    /// The file or folder that this edit touches; `None` for edits of hives.
+    /// Whether this edit concerns the boot volume.
+    #[must_use]
+    pub fn is_of_boot_volume(&self) -> bool {
+        matches!(self, Self::CopyBootFile { .. }) || self.hive() == Some(GuestHive::Bcd)
+    }
+
+    /// The file or folder of the Windows volume that this edit touches; `None` for edits of hives and of the boot volume.
     #[must_use]
     pub fn file(&self) -> Option<&str> {
         match self {
@@ -299,6 +328,10 @@ impl Change {
             _ => None,
         }
     }
+}
+
+fn serialize_hash<S: Serializer>(hash: &[u8; 32], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hex::encode(hash))
 }
 
 /// The name of a value as people know it.
@@ -316,6 +349,10 @@ impl fmt::Display for Change {
             }
             Self::Protect { path } => write!(f, "protect {path} against other users of the guest"),
             Self::DeleteFile { path } => write!(f, "delete file {path}"),
+            Self::CopyBootFile { path, from, size, sha256 } => {
+                write!(f, "create file {path} of the boot volume, a copy of {from} ({size} bytes, sha256 ")?;
+                write!(f, "{})", hex::encode(sha256))
+            }
             Self::CreateKey { hive, key } => write!(f, "create key {hive}\\{key}"),
             Self::SetValue { hive, key, name, data, before } => {
                 write!(f, "set {hive}\\{key} : {} = {data}", value_name(name))?;

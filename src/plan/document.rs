@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::boot::BootPlace;
 use super::change::{Change, GuestHive, Step};
 use crate::escape::EscapedLines;
 
@@ -12,6 +13,9 @@ use crate::escape::EscapedLines;
 pub struct Plan {
     /// The folder with the hives, `/Windows/System32/config` as a rule.
     pub config_dir: String,
+    /// The boot volume; `None` if no edit concerns it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootPlace>,
     /// The edits with their reasons, in the order in which they are applied.
     pub steps: Vec<Step>,
     /// What the user should know about this plan.
@@ -24,7 +28,7 @@ impl Plan {
     /// A plan without edits.
     #[must_use]
     pub fn new(config_dir: impl Into<String>) -> Self {
-        Self { config_dir: config_dir.into(), steps: Vec::new(), notes: Vec::new(), warnings: Vec::new() }
+        Self { config_dir: config_dir.into(), boot: None, steps: Vec::new(), notes: Vec::new(), warnings: Vec::new() }
     }
 
     /// Whether nothing is to be changed.
@@ -39,9 +43,14 @@ impl Plan {
         self.steps.len()
     }
 
-    /// The edits of files and folders.
+    /// The edits of files and folders of the Windows volume.
     pub fn files(&self) -> impl Iterator<Item = &Step> {
-        self.steps.iter().filter(|step| step.change.hive().is_none())
+        self.steps.iter().filter(|step| step.change.file().is_some())
+    }
+
+    /// The edits of the boot volume.
+    pub fn of_boot_volume(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| step.change.is_of_boot_volume())
     }
 
     /// The edits of one hive.
@@ -49,9 +58,12 @@ impl Plan {
         self.steps.iter().filter(move |step| step.change.hive() == Some(hive))
     }
 
-    /// The path of a hive on the volume.
+    /// The path of a hive on its volume.
     #[must_use]
     pub fn hive_path(&self, hive: GuestHive) -> String {
+        if let (GuestHive::Bcd, Some(boot)) = (hive, &self.boot) {
+            return boot.store.clone();
+        }
         format!("{}/{}", self.config_dir, hive.file_name())
     }
 

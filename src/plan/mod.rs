@@ -4,6 +4,7 @@
 //! exactly the plan that a real run applies.
 
 mod apply;
+mod boot;
 mod change;
 mod document;
 pub mod review;
@@ -12,7 +13,10 @@ pub mod verify;
 
 pub(crate) use apply::edit_hive;
 pub use apply::{Applied, apply, apply_edit};
+pub use boot::{BOOT_MANAGER, BootFiles, BootPlace, STORES, apply_boot, boot_files, fallback_loader, read_boot_volume};
 pub(crate) use change::value_name;
 pub use change::{Access, Change, Content, GuestHive, Step};
 pub use document::Plan;
-pub use verify::{Absent, Verified, blame, check_before, check_files_before, verify, verify_absent, verify_files};
+pub use verify::{
+    Absent, Verified, blame, check_before, check_files_before, verify, verify_absent, verify_boot, verify_files,
+};

@@ -2,9 +2,12 @@
 
 use std::fmt;
 
+use super::boot_edits::edit_boot_volume;
+use super::boot_volume::BootVolume;
 use super::extras;
 use super::first_boot;
 use super::guest_paths;
+use super::network;
 use super::options::{InjectOptions, Registration};
 use super::record::Record;
 use super::registration;
@@ -53,10 +56,11 @@ pub fn plan_injection<D: VolumeRead>(
     selection: &Selection,
     options: &InjectOptions,
 ) -> Result<Injection> {
-    plan_inspected(volume, guest, &Hives::new(), selection, options)
+    plan_inspected(volume, guest, &Hives::new(), None, selection, options)
 }
 
-/// Like [`plan_injection`], with hives that were read from this volume as it is now: they are not read again.
+/// Like [`plan_injection`], with hives that were read from this volume as it is now: they are not read again. `boot` is the
+/// boot volume of the disk, whose boot configuration is among the hives.
 ///
 /// # Errors
 /// See [`plan_injection`].
@@ -64,10 +68,11 @@ pub fn plan_inspected<D: VolumeRead>(
     volume: &Volume<D>,
     guest: &Guest,
     hives: &Hives,
+    boot: Option<&BootVolume>,
     selection: &Selection,
     options: &InjectOptions,
 ) -> Result<Injection> {
-    plan_files(volume, guest, hives, selection, options)
+    plan_files(volume, guest, hives, boot, selection, options)
 }
 
 /// Like [`plan_inspected`], on any source of files.
@@ -75,6 +80,7 @@ pub(super) fn plan_files(
     files: &dyn GuestFiles,
     guest: &Guest,
     hives: &Hives,
+    boot: Option<&BootVolume>,
     selection: &Selection,
     options: &InjectOptions,
 ) -> Result<Injection> {
@@ -112,6 +118,7 @@ pub(super) fn plan_files(
         record.devicepath_changes = device_path::extend_device_path(&mut builder, &folders)?;
     }
     trust_publishers(&mut builder, options)?;
+    record.network = network::plan::keep_network(&mut builder, options)?;
     repairs::remove_tools(&mut builder, &options.repairs, &mut record.repairs)?;
     extras::plan_extras(&mut builder, selection, &options.extras, &mut record)?;
     first_boot::install_job(&mut builder, selection, options, &mut record)?;
@@ -121,6 +128,7 @@ pub(super) fn plan_files(
     }
     registration::repair_boot_chain(&mut builder, &mut record)?;
     repairs::change_settings(&mut builder, &options.repairs, &mut record.repairs)?;
+    edit_boot_volume(&mut builder, boot, &options.boot, &mut record.boot)?;
     builder.set_reason("what was put into the guest");
     let manifest = manifest::to_bytes(builder.desired_state(), &builder.replaced_values()?, &record);
     builder.write_file(guest_paths::MANIFEST, manifest, &Access::Protected)?;

@@ -12,16 +12,23 @@
 //! | repairs of a guest that comes from another hypervisor | `repairs` |
 //! | files and scripts of the user, the guest agent | `extras` |
 //! | collects the edits, each only where the guest differs | `plan_builder` |
+//! | network settings: read, and given to the new adapters | `network` |
 //! | takes all of it out again | `removal` |
+//! | the boot volume: what it is, and what is edited on it | `boot_volume`, `boot_edits` |
 //! | will the guest boot? | `boot_check` |
 
 mod boot_check;
+mod boot_edits;
+mod boot_options;
+mod boot_volume;
+mod earlier_boot;
 mod extras;
 mod first_boot;
 mod guest_files;
 mod guest_paths;
 mod injection;
 mod inspect;
+mod network;
 mod options;
 mod plan_builder;
 mod planned_files;
@@ -39,6 +46,8 @@ pub use boot_check::{
     BootCheck, BootDisks, Bus, CheckOptions, Code, Controller, Finding, Firmware, Gate, KnownGuest, Level, Route,
     VmDisk, boot_check, boot_checks, boot_checks_of, boot_checks_of_plan,
 };
+pub use boot_options::{BootGraphics, BootOptions, FallbackLoader, TestSigning};
+pub use boot_volume::{BootVolume, Fallback, find_boot_volume};
 pub use extras::{ExtrasOptions, SCRIPT_SECONDS, Upload};
 pub use first_boot::{
     FirstBootMethod, FirstBootOptions, FirstBootOutcome, FirstBootState, JobResult, Reboot, StepResult,
@@ -46,11 +55,17 @@ pub use first_boot::{
 };
 pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
+pub use network::record::{KeptAdapterRecord, NetworkRecord};
+pub use network::{
+    Adapter, AdapterKind, DnsRegistration, EarlierValues, FormerAdapter, Ipv4Address, Ipv4Gateway, Ipv4Route,
+    Ipv4Settings, Ipv6Address, Ipv6Route, Ipv6Settings, KeptAdapter, KeptNetwork, Mac, MacSource, Network,
+    NetworkOptions, NewMac, RecordedMac, choose_adapters,
+};
 pub use options::{InjectOptions, Registration};
 pub use record::{
-    Action, CriticalDeviceRecord, DevicePathRecord, DisabledService, DriverDatabaseRecord, ExtrasRecord, FileRecord,
-    FirstbootRecord, FirstbootStep, PackageRecord, Record, RegistryRecord, RemovedFilter, RepairRecord, ScriptRecord,
-    ServiceRecord, Uninstaller,
+    Action, BootElementRecord, BootFileRecord, BootRecord, CriticalDeviceRecord, DevicePathRecord, DisabledService,
+    DriverDatabaseRecord, ExtrasRecord, FileRecord, FirstbootRecord, FirstbootStep, PackageRecord, Record,
+    RegistryRecord, RemovedFilter, RepairRecord, ScriptRecord, ServiceRecord, Uninstaller,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};

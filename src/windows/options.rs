@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::boot_options::BootOptions;
 use super::extras::ExtrasOptions;
 use super::first_boot::FirstBootOptions;
+use super::network::options::NetworkOptions;
 use super::repairs::RepairOptions;
 
 /// How much is written into `DriverDatabase` to register a boot driver.
@@ -29,8 +31,12 @@ pub struct InjectOptions {
     pub keep_inbox_controllers: bool,
     /// How much is written to register boot drivers.
     pub registration: Registration,
+    /// What becomes of the network settings; by default nothing.
+    pub network: NetworkOptions,
     /// Certificates (DER or PEM) of publishers that the guest trusts, so that their drivers install without a question.
     pub trusted_publishers: Vec<Vec<u8>>,
+    /// The boot volume: fallback loader, graphics mode, test mode.
+    pub boot: BootOptions,
     /// Repairs of a guest that comes from another hypervisor; none by default.
     pub repairs: RepairOptions,
     /// What the user puts into the guest in addition to drivers.
@@ -44,7 +50,9 @@ impl Default for InjectOptions {
             first_boot: FirstBootOptions::default(),
             keep_inbox_controllers: true,
             registration: Registration::Minimal,
+            network: NetworkOptions::default(),
             trusted_publishers: Vec::new(),
+            boot: BootOptions::default(),
             repairs: RepairOptions::default(),
             extras: ExtrasOptions::default(),
         }

@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use super::network::record::NetworkRecord;
 use crate::plan::GuestHive;
 
 /// What happens to a file, service, entry or package of the guest.
@@ -200,6 +201,46 @@ pub struct FirstbootRecord {
     pub skipped: Option<String>,
 }
 
+/// A file of the boot volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BootFileRecord {
+    /// Its path there.
+    pub path: String,
+    /// The file that it is a copy of.
+    pub source: String,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    /// What happens to it.
+    pub action: Action,
+}
+
+/// An element of the boot configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BootElementRecord {
+    /// The object that it belongs to, a GUID in braces.
+    pub object: String,
+    /// Number of the element: `16000049`.
+    pub element: String,
+    /// Its data, in hexadecimal; `null` if it is not there any more.
+    pub data: Option<String>,
+    /// Its data before winject changed it first, in hexadecimal; `null` if it was not there.
+    pub before: Option<String>,
+    /// What happens to it.
+    pub action: Action,
+}
+
+/// The boot volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct BootRecord {
+    /// Path of the boot configuration on the boot volume; left out if the disk has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    /// The fallback loader that winject put in place.
+    pub files: Vec<BootFileRecord>,
+    /// Elements that winject changed.
+    pub elements: Vec<BootElementRecord>,
+}
+
 /// A service of a former hypervisor's tools that is disabled, in one control set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DisabledService {
@@ -310,6 +351,10 @@ pub struct Record {
     pub devicepath_changes: DevicePathRecord,
     /// The job that installs the staged packages at the first boot.
     pub firstboot: FirstbootRecord,
+    /// The boot volume.
+    pub boot: BootRecord,
+    /// What is done about the network.
+    pub network: NetworkRecord,
     /// Text of the script that installs the packages by hand.
     pub setup_script: String,
     /// Repairs of a guest that comes from another hypervisor.

@@ -1,6 +1,7 @@
 //! What the edits of a plan replace in a guest: read for the document when the plan is made, and compared with it when it
 //! is applied.
 
+use super::boot_volume::BootVolume;
 use super::guest_files::GuestFiles;
 use super::inspect::installation::Hives;
 use super::registry;
@@ -15,6 +16,8 @@ pub(super) struct Replaced<'a> {
     pub(super) files: &'a dyn GuestFiles,
     /// The hives that inspection read, and those that were read for the plan.
     pub(super) hives: [&'a Hives; 2],
+    /// Its boot volume.
+    pub(super) boot: Option<&'a BootVolume>,
 }
 
 impl Replaced<'_> {

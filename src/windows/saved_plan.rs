@@ -1,5 +1,6 @@
 //! Compares what a saved plan says that it replaces with what the guest holds.
 
+use super::boot_volume::BootVolume;
 use super::inspect::installation::Hives;
 use super::registry;
 use super::replaced::Replaced;
@@ -28,9 +29,13 @@ pub fn compare_replaced<D: VolumeRead>(
     document: &PlanDocument,
     volume: &Volume<D>,
     hives: [&Hives; 2],
+    boot: Option<&BootVolume>,
 ) -> Result<Vec<String>> {
-    let guest = Replaced { files: volume, hives };
+    let guest = Replaced { files: volume, hives, boot };
     let mut out = Vec::new();
+    if let Some(planned) = document.boot.as_ref().filter(|place| boot.map(|boot| &boot.place) != Some(*place)) {
+        out.push(format!("the boot volume is not partition {} with {}", planned.partition, planned.store));
+    }
     for step in &document.steps {
         out.extend(guest.compare(&step.edit)?);
     }
@@ -41,8 +46,13 @@ pub fn compare_replaced<D: VolumeRead>(
 ///
 /// # Errors
 /// When the guest is damaged there.
-pub fn holds_result<D: VolumeRead>(document: &PlanDocument, volume: &Volume<D>, hives: [&Hives; 2]) -> Result<bool> {
-    let guest = Replaced { files: volume, hives };
+pub fn holds_result<D: VolumeRead>(
+    document: &PlanDocument,
+    volume: &Volume<D>,
+    hives: [&Hives; 2],
+    boot: Option<&BootVolume>,
+) -> Result<bool> {
+    let guest = Replaced { files: volume, hives, boot };
     for step in &document.steps {
         if !guest.holds(&step.edit)? {
             return Ok(false);
@@ -73,6 +83,15 @@ impl Replaced<'_> {
                 let found = self.protection(path)?;
                 Ok((found != *before).then(|| format!("the permissions of {path} are not as the plan shows them")))
             }
+            SavedEdit::CopyBootFile { path, from, size, sha256 } => {
+                let fallback = self.boot.and_then(|boot| boot.fallback.as_ref()).filter(|found| found.path == path);
+                Ok(match fallback {
+                    None => Some(format!("the boot volume has no place for {path}")),
+                    Some(found) if found.exists => Some(format!("{path} is there already")),
+                    Some(found) if found.boot_manager == Ok((*size, sha256.0)) => None,
+                    Some(_) => Some(format!("{from} is not as the plan shows it")),
+                })
+            }
             _ => self.compare_key(edit),
         }
     }
@@ -98,6 +117,10 @@ impl Replaced<'_> {
             }
             SavedEdit::DeleteFile { path, .. } => return Ok(!self.files.exists(path)?),
             SavedEdit::Protect { .. } => return Ok(false),
+            SavedEdit::CopyBootFile { path, .. } => {
+                let fallback = self.boot.and_then(|boot| boot.fallback.as_ref());
+                return Ok(fallback.is_some_and(|found| found.path == path && found.exists));
+            }
             _ => {}
         }
         let Some((file, key)) = edit.key() else { return Ok(false) };
@@ -167,7 +190,7 @@ mod tests {
         let mut files = MemoryFiles::default();
         files.put("/Windows/INF/oem3.inf", b"[Version]");
         let none = Hives::new();
-        let guest = Replaced { files: &files, hives: [&none, &none] };
+        let guest = Replaced { files: &files, hives: [&none, &none], boot: None };
         let removed =
             |path: &str| guest.compare(&SavedEdit::DeleteFile { path: path.to_owned(), before: None }).unwrap();
         assert_eq!(removed("/Windows/INF"), None);

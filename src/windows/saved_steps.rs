@@ -14,7 +14,7 @@ use crate::plan::{Change, Plan};
 /// # Errors
 /// When the guest is damaged there, or lacks a hive that the plan edits.
 pub fn saved_steps<D: VolumeRead>(volume: &Volume<D>, hives: [&Hives; 2], plan: &Plan) -> Result<Vec<SavedStep>> {
-    let guest = Replaced { files: volume, hives };
+    let guest = Replaced { files: volume, hives, boot: None };
     let steps = plan.steps.iter().map(|step| {
         let edit = saved_edit(&guest, plan, &step.change)?;
         Ok(SavedStep { reason: step.reason.clone(), edit })
@@ -39,6 +39,9 @@ fn saved_edit(guest: &Replaced<'_>, plan: &Plan, change: &Change) -> Result<Save
             before: if guest.files.is_folder(&path)? { None } else { guest.file(&path)? },
             path,
         },
+        Change::CopyBootFile { path, from, size, sha256 } => {
+            SavedEdit::CopyBootFile { path, from, size, sha256: Sha256Sum(sha256) }
+        }
         Change::CreateKey { hive, key } => SavedEdit::CreateKey { hive, key },
         Change::SetValue { hive, key, name, data, before } => SavedEdit::SetValue { hive, key, name, data, before },
         Change::DeleteValue { hive: file, key, name } => {

@@ -202,7 +202,7 @@ pub(super) fn inspect(files: &MemoryFiles) -> Guest {
 }
 
 pub(super) fn plan(files: &MemoryFiles, selection: &Selection, options: &InjectOptions) -> Injection {
-    plan_files(files, &inspect(files), &Hives::new(), selection, options).unwrap()
+    plan_files(files, &inspect(files), &Hives::new(), None, selection, options).unwrap()
 }
 
 /// Applies a plan to the files in memory.

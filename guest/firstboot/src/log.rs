@@ -24,7 +24,8 @@ impl Log {
     /// Appends what a program has written into a file.
     pub fn output(&self, path: &str) {
         let bytes = file::read(path, OUTPUT_MAX).unwrap_or_default();
-        for line in wide::decode_output(&bytes).lines().filter(|line| !line.trim().is_empty()) {
+        // some programs print UTF-16, which looks like text with zeros
+        for line in wide::decode_output(&bytes).replace('\0', "").lines().filter(|line| !line.trim().is_empty()) {
             self.append(&join(&["    ", line.trim_end(), "\r\n"]));
         }
         if bytes.len() == OUTPUT_MAX {

@@ -40,6 +40,7 @@ impl Report {
         report.virtio.bcd_changes = BcdChanges {
             stores: Vec::new(),
             notes: vec!["the boot configuration names disks by signature or GPT id, which stay as they are".into()],
+            ..BcdChanges::default()
         };
         report
     }
@@ -101,6 +102,9 @@ impl Report {
         virtio.registry_changes.record = record.registry_changes;
         virtio.devicepath_changes.record = record.devicepath_changes;
         virtio.firstboot.record = record.firstboot;
+        virtio.bcd_changes.elements = record.boot.elements;
+        virtio.bcd_changes.files = record.boot.files;
+        virtio.network = record.network;
         virtio.repairs = record.repairs;
         virtio.extras = record.extras;
         self.add_changes(guest, plan);
@@ -113,6 +117,8 @@ impl Report {
         virtio.warnings.extend(plan.warnings.iter().cloned());
         virtio.notes.extend(plan.notes.iter().cloned());
         virtio.artifacts = artifacts(&plan);
+        let store = plan.boot.as_ref().filter(|_| plan.of_hive(GuestHive::Bcd).next().is_some());
+        virtio.bcd_changes.stores = store.into_iter().map(|boot| boot.store.clone()).collect();
         virtio.registry_changes.registry_modified = plan.steps.iter().any(|step| step.change.hive().is_some());
         virtio.registry_changes.hive_path = guest_path(guest, &plan.hive_path(GuestHive::System));
         self.changes = Some(plan);

@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::exit::ExitCode;
 use crate::partition::{Partition, Scheme};
 use crate::windows::{
-    BootCheck, DevicePathRecord, ExtrasRecord, FileRecord, FirstbootRecord, LeftItem, PackageRecord, RegistryRecord,
-    RepairRecord,
+    BootCheck, BootElementRecord, BootFileRecord, DevicePathRecord, ExtrasRecord, FileRecord, FirstbootRecord,
+    LeftItem, NetworkRecord, PackageRecord, RegistryRecord, RepairRecord,
 };
 
 /// Version of the JSON form, the value of [`Report::schema`].
@@ -221,13 +221,15 @@ pub struct Virtio {
     pub repairs: RepairRecord,
     /// The service and the script that install the packages at the first boot.
     pub firstboot: FirstBoot,
+    /// What is done about the guest's network.
+    pub network: NetworkRecord,
     /// What of the user's is put into the guest.
     #[serde(flatten)]
     pub extras: ExtrasRecord,
     /// The script that installs the packages by hand; left out until the plan is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setup_script: Option<SetupScript>,
-    /// The boot configuration, which winject does not touch.
+    /// The boot volume: boot configuration and fallback loader.
     pub bcd_changes: BcdChanges,
     /// Every file that the plan writes to the guest.
     pub artifacts: Vec<Artifact>,
@@ -411,10 +413,14 @@ pub struct SetupScript {
 /// The boot configuration, which winject does not touch.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct BcdChanges {
-    /// Stores that were changed: always empty.
+    /// Boot configurations that are changed: their paths on the boot volume.
     pub stores: Vec<String>,
-    /// Why none has to be.
+    /// Why others need no change.
     pub notes: Vec<String>,
+    /// The elements that winject changed, in this run or before.
+    pub elements: Vec<BootElementRecord>,
+    /// The fallback loader, if winject put it in place, in this run or before.
+    pub files: Vec<BootFileRecord>,
 }
 
 /// A file that the plan writes to the guest.

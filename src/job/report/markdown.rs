@@ -32,6 +32,7 @@ impl Report {
                 out.registry(self);
                 out.repairs(self);
                 out.firstboot(self);
+                out.network(self);
                 out.extras(self);
                 out.machine(self);
             }
@@ -270,6 +271,24 @@ impl Page {
         self.fact("Log", &record.log_path);
         self.fact("Marker", &record.marker_path);
         self.fact("Left out", record.skipped.as_deref().unwrap_or_default());
+    }
+
+    fn network(&mut self, report: &Report) {
+        let network = &report.virtio.network;
+        if network.kept.is_empty() {
+            return;
+        }
+        self.section("Network");
+        let rows = network.kept.iter().map(|kept| {
+            vec![
+                kept.connection.clone(),
+                kept.mac.clone(),
+                kept.netsh.join("; "),
+                kept.dns_suffix.clone().unwrap_or_default(),
+            ]
+        });
+        self.table(&["former connection", "MAC address", "netsh at the first boot", "DNS suffix"], rows);
+        self.fact("Addresses taken from ghost adapters", &network.released.join(", "));
     }
 
     fn extras(&mut self, report: &Report) {

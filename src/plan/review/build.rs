@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::model::{Item, Line, Mark, Review, Section};
 use super::registry::registry_lines;
 use crate::drivers::SignatureLevel;
+use crate::plan::boot::BootPlace;
 use crate::plan::change::{Access, GuestHive};
 use crate::plan::saved::{
     BusVerdict, FindingFact, FindingLevel, OtherDiskFacts, PlanDocument, SavedEdit, SavedFileContent, SavedStep,
@@ -43,7 +44,7 @@ impl Review {
         if !document.uploads.is_empty() {
             sections.push(section("Uploads", uploads(document, &contents)));
         }
-        for hive in GuestHive::ALL {
+        for hive in std::iter::once(GuestHive::Bcd).chain(GuestHive::ALL) {
             let lines = registry_lines(document, hive);
             if !lines.is_empty() {
                 sections.push(section(format!("Registry: {hive}"), vec![Item::Difference(lines)]));
@@ -95,6 +96,9 @@ fn facts(document: &PlanDocument) -> Vec<(&'static str, String)> {
         ("Made by", document.tool.clone()),
         ("Edits", document.steps.len().to_string()),
     ];
+    if let Some(BootPlace { partition, start, length, store }) = &document.boot {
+        out.push(("Boot volume", format!("partition {partition} at byte {start}, {length} bytes; {store}")));
+    }
     for OtherDiskFacts { name, disk, reads } in &document.others {
         let name = name.as_deref().unwrap_or("a disk");
         let disk = format!("{} bytes, {}{}", disk.size, disk.scheme, id(&disk.id));
@@ -264,6 +268,9 @@ fn file_lines(document: &PlanDocument, contents: &Contents<'_>) -> Vec<Line> {
             SavedEdit::DeleteFile { path, before } => {
                 let was = before.map_or_else(|| "a folder".to_owned(), |before| file(before.size, before.sha256));
                 line(Mark::Removed, path, was);
+            }
+            SavedEdit::CopyBootFile { path, from, size, sha256 } => {
+                line(Mark::Added, path, format!("{}, on the boot volume, a copy of its {from}", file(*size, *sha256)));
             }
             _ => {}
         }

@@ -34,6 +34,7 @@ fn forged() -> PlanDocument {
             | SavedEdit::WriteFile { path, .. }
             | SavedEdit::Protect { path, .. }
             | SavedEdit::DeleteFile { path, .. } => *path = text(),
+            SavedEdit::CopyBootFile { path, from, .. } => (*path, *from) = (text(), text()),
             SavedEdit::CreateKey { key, .. } => *key = text(),
             SavedEdit::SetValue { key, name, .. } | SavedEdit::DeleteValue { key, name, .. } => {
                 (*key, *name) = (text(), text());

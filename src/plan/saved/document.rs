@@ -8,12 +8,13 @@ use crate::drivers::{Arch, SignatureLevel};
 use crate::error::{Error, Kind, Layer, Place, Result};
 use crate::escape;
 use crate::partition::Scheme;
+use crate::plan::boot::BootPlace;
 use crate::plan::change::GuestHive;
 
 /// The schema that this version writes, and the only one that it reads.
 const SCHEMA: &str = "winject.plan.v1";
 
-/// A saved plan. All fields are always there but `others` and `uploads`, in this order; what is not known is `null`.
+/// A saved plan. All fields are always there but `others`, `boot` and `uploads`, in this order; what is not known is `null`.
 ///
 /// There is no time in it: apply dates what it writes by its own clock, as `inject` does. So the same image, media and
 /// options give the same bytes at any time.
@@ -34,6 +35,9 @@ pub struct PlanDocument {
     pub others: Vec<OtherDiskFacts>,
     /// The partition of Windows.
     pub partition: PartitionFacts,
+    /// The boot volume; left out if no edit concerns it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootPlace>,
     /// The NTFS volume of Windows.
     pub volume: VolumeFacts,
     /// The Windows installation.

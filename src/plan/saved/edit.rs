@@ -68,6 +68,17 @@ pub enum SavedEdit {
         /// The file that is removed; `null` for a folder.
         before: Option<FileFact>,
     },
+    /// A new file on the boot volume that is a copy of another one there.
+    CopyBootFile {
+        /// Its absolute path on the boot volume.
+        path: String,
+        /// The file that is copied.
+        from: String,
+        /// Length in bytes.
+        size: u64,
+        /// SHA-256 of the content.
+        sha256: Sha256Sum,
+    },
     /// A key without values of its own.
     CreateKey {
         /// The hive that is edited.
@@ -117,6 +128,12 @@ impl SavedEdit {
         self.key().map(|(hive, _)| hive)
     }
 
+    /// Whether this edit concerns the boot volume.
+    #[must_use]
+    pub fn is_of_boot_volume(&self) -> bool {
+        matches!(self, Self::CopyBootFile { .. }) || self.hive() == Some(GuestHive::Bcd)
+    }
+
     /// The file or folder that this edit touches; `None` for edits of hives.
     #[must_use]
     pub fn path(&self) -> Option<&str> {
@@ -124,7 +141,8 @@ impl SavedEdit {
             Self::CreateDir { path, .. }
             | Self::WriteFile { path, .. }
             | Self::Protect { path, .. }
-            | Self::DeleteFile { path, .. } => Some(path),
+            | Self::DeleteFile { path, .. }
+            | Self::CopyBootFile { path, .. } => Some(path),
             _ => None,
         }
     }

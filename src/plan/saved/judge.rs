@@ -6,6 +6,7 @@ use super::data::Sha256Sum;
 use super::document::{
     BusVerdict, DiskFacts, FindingLevel, OtherDiskFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent,
 };
+use super::edit::SavedEdit;
 use super::limits::{
     CONTENT_BYTES_MAX, INLINE_BYTES_MAX, ITEMS_MAX, NUMBER_MAX, OTHER_DISKS_MAX, RANGES_MAX, STEPS_MAX, TEXT_BYTES_MAX,
     wrong,
@@ -18,6 +19,7 @@ use crate::guid::Guid;
 use crate::hex;
 use crate::hive::{HIVE_BYTES_MAX, LOG_BYTES_MAX, LOG_ENDINGS};
 use crate::partition::Scheme;
+use crate::plan::boot::{BootPlace, STORES, fallback_loader};
 use crate::plan::change::GuestHive;
 
 /// The buses that the boot check knows.
@@ -32,6 +34,7 @@ impl PlanDocument {
     /// [`Kind::Usage`](crate::Kind::Usage) naming the first part that is wrong.
     pub fn judge(&self) -> Result<()> {
         self.judge_identity()?;
+        self.judge_boot()?;
         self.judge_hives()?;
         judge_reads(&self.reads, &self.disk, "reads")?;
         self.judge_others()?;
@@ -61,6 +64,20 @@ impl PlanDocument {
         let config = format!("{}/System32/config", windows.folder);
         require(windows.config == config, "windows", "the folder of the hives is not below the Windows folder")?;
         judge_path(&windows.config).map_err(|why| wrong("windows", why))
+    }
+
+    fn judge_boot(&self) -> Result<()> {
+        let is_edited = self.steps.iter().any(|step| step.edit.is_of_boot_volume());
+        require(is_edited == self.boot.is_some(), "boot", "a boot volume and no edit of it, or the reverse")?;
+        let other_loader = self.steps.iter().find(|step| match &step.edit {
+            SavedEdit::CopyBootFile { path, .. } => path != fallback_loader(self.windows.arch),
+            _ => false,
+        });
+        require(other_loader.is_none(), "steps", "a fallback loader for another CPU")?;
+        let Some(BootPlace { start, length, store, .. }) = &self.boot else { return Ok(()) };
+        let end = start.checked_add(*length);
+        require(*length > 0 && end.is_some_and(|end| end <= self.disk.size), "boot", "not on the disk")?;
+        require(STORES.contains(&store.as_str()), "boot", "not the path of a boot configuration")
     }
 
     fn judge_hives(&self) -> Result<()> {

@@ -8,6 +8,14 @@ use crate::plan::change::GuestHive;
 pub(crate) const REMOVABLE_FILTERS: [&str; 6] =
     ["prl_mouf", "prl_strg", "vboxmouse", "vmmouse", "vmusbmouse", "xenfilt"];
 
+/// What is put after the name of a connection whose name a new one gets.
+pub(crate) const FORMER_CONNECTION: &str = " (former)";
+
+/// The class of network adapters, in lower case.
+const NET_CLASS: &str = "{4d36e972-e325-11ce-bfc1-08002be10318}";
+/// The values of static IPv4 settings, in lower case.
+const STATIC_IPV4: [&str; 4] = ["ipaddress", "subnetmask", "defaultgateway", "defaultgatewaymetric"];
+
 /// The values that list filters.
 const FILTER_LISTS: [&str; 2] = ["upperfilters", "lowerfilters"];
 
@@ -35,6 +43,11 @@ pub(super) fn is_replaceable(
     hive == GuestHive::System
         && match below_control_set(key).as_deref() {
             Some(["services", _]) => name == "start" && data.is_some_and(|data| data.as_u32().is_some()),
+            // an adapter that is gone loses its static addresses
+            Some(["services", "tcpip", "parameters", "interfaces", _]) => match data {
+                None => STATIC_IPV4.contains(&name.as_str()),
+                Some(data) => name == "enabledhcp" && *data == RegistryData::dword(1),
+            },
             Some(["services", "partmgr", "parameters"]) => name == "sanpolicy",
             Some(_) => false,
             // an id that leads to a driver that cannot start
@@ -54,11 +67,19 @@ pub(super) fn is_replacement(
     hive == GuestHive::System
         && match below_control_set(key).as_deref() {
             Some(["control", "crashcontrol"]) => name == "autoreboot" && data == Some(&RegistryData::dword(0)),
+            Some(["control", "network", NET_CLASS, _, "connection"]) => name == "name" && is_former_name(data, before),
             Some(["control", "class", _] | ["enum", _, _, _]) => {
                 FILTER_LISTS.contains(&name.as_str()) && only_removable_filters_go(data, before)
             }
             _ => false,
         }
+}
+
+/// Whether a connection keeps its name, with what marks a former one after it.
+fn is_former_name(data: Option<&RegistryData>, before: Option<&RegistryData>) -> bool {
+    let former =
+        before.and_then(RegistryData::as_text).map(|name| RegistryData::sz(&format!("{name}{FORMER_CONNECTION}")));
+    former.is_some() && former.as_ref() == data
 }
 
 /// Whether a list of filters only loses such as may be taken out, and keeps the others in their order.
@@ -111,6 +132,24 @@ mod tests {
         let lower = |key: &str| is_replacement(GuestHive::System, key, "LowerFilters", None, Some(&list(&["vmmouse"])));
         assert!(lower(device));
         assert!(!lower(&format!("{device}\\device parameters")) && !lower("controlset001\\enum\\acpi"));
+    }
+
+    #[test]
+    fn a_connection_only_becomes_a_former_one_and_a_ghost_only_loses_addresses() {
+        let key = format!("controlset001\\control\\network\\{NET_CLASS}\\{{guid}}\\connection");
+        let judge = |name: &str, data: &str, before: &str| {
+            let (data, before) = (RegistryData::sz(data), RegistryData::sz(before));
+            is_replacement(GuestHive::System, &key, name, Some(&data), Some(&before))
+        };
+        assert!(judge("Name", "LAN (former)", "LAN"));
+        assert!(!judge("Name", "LAN", "LAN (former)") && !judge("Name", "WAN (former)", "LAN"));
+        assert!(!judge("PnpInstanceID", "LAN (former)", "LAN"));
+        assert!(!is_replacement(GuestHive::System, &key, "Name", None, Some(&RegistryData::sz("LAN"))));
+        let key = "controlset001\\services\\tcpip\\parameters\\interfaces\\{guid}";
+        let replaced = |name, data: Option<&RegistryData>| is_replaceable(GuestHive::System, key, name, data, None);
+        assert!(replaced("IPAddress", None) && replaced("EnableDHCP", Some(&RegistryData::dword(1))));
+        assert!(!replaced("NameServer", None) && !replaced("EnableDHCP", Some(&RegistryData::dword(0))));
+        assert!(!replaced("IPAddress", Some(&RegistryData::multi_sz(&["10.0.0.9"]))));
     }
 
     #[test]

@@ -63,6 +63,7 @@ impl PlanDocument {
     pub fn to_plan(&self, contents: &Contents) -> Result<Plan> {
         let mut plan = Plan::new(&self.windows.config);
         plan.steps = self.steps.iter().map(|step| to_step(step, contents)).collect::<Result<_>>()?;
+        plan.boot.clone_from(&self.boot);
         plan.notes.clone_from(&self.notes);
         plan.warnings.clone_from(&self.warnings);
         Ok(plan)
@@ -111,6 +112,9 @@ fn to_step(step: &SavedStep, contents: &Contents) -> Result<Step> {
         }
         SavedEdit::Protect { path, .. } => Change::Protect { path },
         SavedEdit::DeleteFile { path, .. } => Change::DeleteFile { path },
+        SavedEdit::CopyBootFile { path, from, size, sha256 } => {
+            Change::CopyBootFile { path, from, size, sha256: sha256.0 }
+        }
         SavedEdit::CreateKey { hive, key } => Change::CreateKey { hive, key },
         SavedEdit::SetValue { hive, key, name, data, before } => Change::SetValue { hive, key, name, data, before },
         SavedEdit::DeleteValue { hive, key, name, .. } => Change::DeleteValue { hive, key, name },

@@ -4,6 +4,7 @@ use super::*;
 use crate::drivers::{Arch, SignatureLevel};
 use crate::hive::RegistryData;
 use crate::partition::Scheme;
+use crate::plan::boot::BootPlace;
 use crate::plan::{Access, GuestHive};
 
 /// A document with every kind of edit, as a plan of winject could have them.
@@ -35,6 +36,12 @@ pub(crate) fn document() -> PlanDocument {
             },
         }],
         partition: PartitionFacts { number: 2, start: 1 << 20, length: 1 << 29, id: None },
+        boot: Some(BootPlace {
+            partition: 1,
+            start: 1 << 19,
+            length: 1 << 19,
+            store: "/EFI/Microsoft/Boot/BCD".to_owned(),
+        }),
         volume: VolumeFacts {
             serial: Hex64(0x1234_5678_9abc_def0),
             log_position: Some(Hex64(77)),
@@ -117,6 +124,19 @@ fn steps(sys: &[u8], script: &str) -> Vec<SavedStep> {
             size: sys.len() as u64,
             access: Access::Like("/Windows/System32/drivers/disk.sys".to_owned()),
             before,
+        },
+        SavedEdit::CopyBootFile {
+            path: "/EFI/Boot/bootx64.efi".to_owned(),
+            from: "/EFI/Microsoft/Boot/bootmgfw.efi".to_owned(),
+            size: 7,
+            sha256: Sha256Sum::of(b"manager"),
+        },
+        SavedEdit::SetValue {
+            hive: GuestHive::Bcd,
+            key: "Objects\\{c12a7328-f81f-11d2-ba4b-00a0c93ec93b}\\Elements\\16000049".to_owned(),
+            name: "Element".to_owned(),
+            data: RegistryData::binary(vec![1]),
+            before: None,
         },
         SavedEdit::CreateKey { hive, key: format!("{key}\\Parameters") },
         SavedEdit::SetValue {

@@ -5,8 +5,11 @@
 
 use super::edit::SavedEdit;
 use super::replaceable::{below_control_set, is_replaceable, is_replacement};
+use crate::drivers::Arch;
 use crate::drivers::trust::STORE_KEY;
-use crate::hive::RegistryData;
+use crate::guid::Guid;
+use crate::hive::{RegistryData, ValueType};
+use crate::plan::boot::{BOOT_MANAGER, fallback_loader};
 use crate::plan::change::{Access, GuestHive};
 
 /// winject's own folder in the guest.
@@ -19,6 +22,11 @@ const STORE: &str = "driverstore/filerepository";
 const CURRENT_VERSION: &str = "microsoft\\windows\\currentversion";
 /// Where SYSTEM and DRIVERS keep packages.
 const DATABASE: &str = "driverdatabase";
+
+/// Elements of the boot configuration that winject sets or removes: no graphics mode, test signing.
+const BOOT_FLAGS: [&str; 2] = ["16000046", "16000049"];
+/// Largest flag in bytes; Windows writes 1.
+const FLAG_BYTES_MAX: usize = 8;
 
 /// The scope for one guest. Places are compared in lower case, of ASCII only: Windows takes no letter outside of it for one
 /// of ours, as other tables do (the Kelvin sign for a `k`).
@@ -83,6 +91,17 @@ impl<'a> Scope<'a> {
             SavedEdit::WriteFile { path, access, .. } => self.has_file(path) && self.has_access(path, access),
             SavedEdit::Protect { path, .. } => is_own(&path.to_ascii_lowercase()),
             SavedEdit::DeleteFile { path, .. } => self.has_removable(path),
+            SavedEdit::CopyBootFile { path, from, .. } => {
+                let is_loader = |arch| *path == fallback_loader(arch);
+                from == BOOT_MANAGER && [Arch::Amd64, Arch::X86, Arch::Arm64].into_iter().any(is_loader)
+            }
+            SavedEdit::SetValue { hive: GuestHive::Bcd, key, name, data, before } => {
+                let is_flag =
+                    |data: &RegistryData| data.kind == ValueType::BINARY && data.bytes.len() <= FLAG_BYTES_MAX;
+                has_value(GuestHive::Bcd, &key.to_ascii_lowercase(), name)
+                    && is_flag(data)
+                    && before.as_ref().is_none_or(is_flag)
+            }
             SavedEdit::CreateKey { hive, key } => has_key(*hive, &key.to_ascii_lowercase()),
             SavedEdit::SetValue { hive, key, name, data, before } => {
                 let key = key.to_ascii_lowercase();
@@ -90,7 +109,7 @@ impl<'a> Scope<'a> {
             }
             SavedEdit::DeleteValue { hive, key, name, before } => {
                 let key = key.to_ascii_lowercase();
-                (*hive != GuestHive::Software && has_key(*hive, &key))
+                (matches!(hive, GuestHive::Drivers | GuestHive::System) && has_key(*hive, &key))
                     || is_replacement(*hive, &key, name, None, before.as_ref())
             }
             SavedEdit::DeleteKey { hive, key, .. } => has_removable_key(*hive, &key.to_ascii_lowercase()),
@@ -180,6 +199,7 @@ fn is_in_database(key: &str) -> bool {
 /// Whether keys are created, and values written, at this key in lower case.
 fn has_key(hive: GuestHive, key: &str) -> bool {
     match hive {
+        GuestHive::Bcd => is_boot_flag(key),
         GuestHive::Drivers => is_in_database(key),
         GuestHive::System => {
             let in_set = matches!(
@@ -195,6 +215,13 @@ fn has_key(hive: GuestHive, key: &str) -> bool {
     }
 }
 
+/// Whether a key in lower case is an element of the boot configuration that winject edits: a flag of an object.
+fn is_boot_flag(key: &str) -> bool {
+    let is_guid = |id: &str| Guid::parse(id).is_some_and(|guid| guid.braced().eq_ignore_ascii_case(id));
+    matches!(key.split('\\').collect::<Vec<_>>().as_slice(),
+        ["objects", id, "elements", flag] if is_guid(id) && BOOT_FLAGS.contains(flag))
+}
+
 fn has_value(hive: GuestHive, key: &str, name: &str) -> bool {
     let is_of_software = |key: &str| {
         let certificate =
@@ -202,11 +229,17 @@ fn has_value(hive: GuestHive, key: &str, name: &str) -> bool {
         (key == CURRENT_VERSION && name.eq_ignore_ascii_case("DevicePath"))
             || (certificate.is_some_and(|rest| !rest.contains('\\')) && name.eq_ignore_ascii_case("Blob"))
     };
+    if hive == GuestHive::Bcd {
+        return has_key(hive, key) && name.eq_ignore_ascii_case("Element");
+    }
     has_key(hive, key) || (hive == GuestHive::Software && is_of_software(key))
 }
 
 /// Keys that winject removes: what keeps a service from starting, and an earlier package. Never a service.
 fn has_removable_key(hive: GuestHive, key: &str) -> bool {
+    if hive == GuestHive::Bcd {
+        return is_boot_flag(key);
+    }
     let is_package =
         matches!(key.split('\\').collect::<Vec<_>>().as_slice(), [DATABASE, "driverpackages" | "driverinffiles", _]);
     let is_override = hive == GuestHive::System

@@ -119,6 +119,10 @@ fn judge_step(step: &SavedStep, sizes: &BTreeMap<Sha256Sum, u64>) -> Judged {
             if before.is_some() { judge_path(path) } else { judge_new_path(path) }
         }
         SavedEdit::Protect { path, .. } | SavedEdit::DeleteFile { path, .. } => judge_path(path),
+        SavedEdit::CopyBootFile { path, from, .. } => {
+            judge_path(from)?;
+            judge_new_path(path)
+        }
         SavedEdit::CreateKey { key, .. } => judge_key(key),
         SavedEdit::SetValue { key, name, data, before, .. } => {
             judge_key(key)?;

@@ -40,6 +40,15 @@ fn two_keys(document: &mut PlanDocument, first: &str, second: &str) {
     [first, second].into_iter().for_each(|key| last(value(GuestHive::System, key, "x"))(document));
 }
 
+/// Another file of the boot volume, or another source.
+fn copied(document: &mut PlanDocument, to: &str, source: &str) {
+    for step in &mut document.steps {
+        if let SavedEdit::CopyBootFile { path, from, .. } = &mut step.edit {
+            (*path, *from) = (to.to_owned(), source.to_owned());
+        }
+    }
+}
+
 fn removed_key(hive: GuestHive, key: &str) -> SavedEdit {
     SavedEdit::DeleteKey { hive, key: key.to_owned(), before: String::new() }
 }
@@ -108,7 +117,7 @@ fn no_place_out_of_scope_is_edited() {
         })
         .expect_err(path);
     }
-    use GuestHive::{Drivers, Software, System};
+    use GuestHive::{Bcd, Drivers, Software, System};
     for (hive, key, name) in [
         (System, "Select", "Default"),
         (System, "ControlSet001\\Control\\Lsa", "x"),
@@ -126,6 +135,12 @@ fn no_place_out_of_scope_is_edited() {
         (Software, "Microsoft\\SystemCertificates\\Root\\Certificates\\x", "Blob"),
         (Software, "Microsoft\\Windows\\CurrentVersion\\Setup\\PnpLoc\u{212a}downFiles\\x", "x"),
         (Software, "Microsoft\\SystemCertificates\\TrustedPublisher\\Certificates\\x\\y", "Blob"),
+        (Bcd, "Objects\\{c12a7328-f81f-11d2-ba4b-00a0c93ec93b}\\Elements\\16000048", "Element"),
+        (Bcd, "Objects\\{c12a7328-f81f-11d2-ba4b-00a0c93ec93b}\\Elements\\16000046", "x"),
+        (Bcd, "Objects\\{c12a7328-f81f-11d2-ba4b-00a0c93ec93b}\\Description", "Type"),
+        (Bcd, "Objects\\x\\Elements\\16000046", "Element"),
+        // a number is not a flag
+        (Bcd, "Objects\\{c12a7328-f81f-11d2-ba4b-00a0c93ec93b}\\Elements\\16000046", "Element"),
     ] {
         judged(last(value(hive, key, name))).expect_err(key);
     }
@@ -139,6 +154,8 @@ fn no_place_out_of_scope_is_edited() {
         (System, "ControlSet001\\Services\\a\\Parameters"),
         (System, "ControlSet001\\Services\\a\\b\\StartOverride"),
         (Software, "Microsoft"),
+        (Bcd, "Objects\\{c12a7328-f81f-11d2-ba4b-00a0c93ec93b}"),
+        (Bcd, "Objects\\{c12a7328-f81f-11d2-ba4b-00a0c93ec93b}\\Elements"),
     ] {
         judged(last(removed_key(hive, key))).expect_err(key);
     }
@@ -176,6 +193,15 @@ fn parts_that_contradict_each_other_are_refused() {
         |d| d.disk.id = Some("x".to_owned()),
         |d| d.partition.start = u64::MAX,
         |d| d.partition.length = 0,
+        |d| d.boot = None,
+        |d| d.steps.retain(|step| !step.edit.is_of_boot_volume()),
+        |d| d.boot.iter_mut().for_each(|boot| boot.start = u64::MAX),
+        |d| d.boot.iter_mut().for_each(|boot| boot.length = 1 << 30),
+        |d| d.boot.iter_mut().for_each(|boot| boot.length = 0),
+        |d| d.boot.iter_mut().for_each(|boot| boot.store = "/Windows/System32/config/SYSTEM".to_owned()),
+        |d| copied(d, "/EFI/Boot/bootia32.efi", "/EFI/Microsoft/Boot/bootmgfw.efi"),
+        |d| copied(d, "/EFI/Microsoft/Boot/bootmgfw.efi", "/EFI/Microsoft/Boot/bootmgfw.efi"),
+        |d| copied(d, "/EFI/Boot/bootx64.efi", "/EFI/Microsoft/Boot/BCD"),
         |d| d.windows.folder = "/Users".to_owned(),
         |d| d.windows.config = "/Windows/System32/Config".to_owned(),
         |d| d.hives.clear(),

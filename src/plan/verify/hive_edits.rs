@@ -27,9 +27,11 @@ fn verify_edit(hive: &Reader<'_>, change: &Change) -> Result<()> {
         Change::DeleteKey { key, .. } => (key, hive.key(key)?.is_none()),
         Change::SetValue { key, name, data, .. } => (key, hive.value(key, name)?.as_ref() == Some(data)),
         Change::DeleteValue { key, name, .. } => (key, hive.value(key, name)?.is_none()),
-        Change::CreateDir { .. } | Change::WriteFile { .. } | Change::Protect { .. } | Change::DeleteFile { .. } => {
-            return Ok(());
-        }
+        Change::CreateDir { .. }
+        | Change::WriteFile { .. }
+        | Change::Protect { .. }
+        | Change::DeleteFile { .. }
+        | Change::CopyBootFile { .. } => return Ok(()),
     };
     if right { Ok(()) } else { Err(mismatch(format!("the registry is not as planned: {change}")).path(key)) }
 }

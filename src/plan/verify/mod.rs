@@ -3,6 +3,7 @@
 
 mod absent;
 mod before;
+mod boot;
 mod hive_edits;
 pub mod independent;
 mod mismatch;
@@ -10,4 +11,5 @@ mod staged;
 
 pub use absent::{Absent, verify_absent};
 pub use before::{blame, check_before, check_files_before};
+pub use boot::verify_boot;
 pub use staged::{Verified, verify, verify_files};

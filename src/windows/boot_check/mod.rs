@@ -20,6 +20,7 @@ mod report;
 mod subject;
 mod windows_drivers;
 
+pub(super) use boot_chain::{BOOT_STORE_BYTES_MAX, NO_GRAPHICS, TEST_SIGNING, default_loader, element_key};
 pub use boot_chain::{BootDisks, VmDisk};
 pub use check::{KnownGuest, boot_check, boot_checks, boot_checks_of, boot_checks_of_plan};
 pub use context::CheckOptions;

@@ -108,6 +108,10 @@ pub enum Code {
     BcdEntry,
     /// The default entry names another disk or partition.
     BcdDevice,
+    /// The default entry keeps the loader from using a graphics mode.
+    NoGraphics,
+    /// The default entry allows drivers with a test signature.
+    TestSigning,
     /// The loader that the boot configuration names is there.
     OsLoader,
     /// No loader, or a broken one.

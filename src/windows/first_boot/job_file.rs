@@ -119,6 +119,8 @@ mod tests {
                         run\toptional\tagent\t600\t0,3010\t1618\t10\t60\tmsiexec.exe /i x.msi\n\
                         release\th2k-x.inf\th2k-x.inf_amd64_0\tx\nreboot\tif-needed\nserial\tCOM1\n";
         assert_eq!(String::from_utf8(print(&job).unwrap()).unwrap(), expected.replace('\n', "\r\n"));
+        let read = winject_firstboot::job::parse(&print(&job).unwrap()).expect("the guest's program reads it");
+        assert_eq!(read.steps.len(), job.steps.len());
     }
 
     #[test]

@@ -13,9 +13,18 @@ pub(super) fn spell(text: &str) -> Option<String> {
     is_plain.then(|| text.replace('%', "%%"))
 }
 
-/// A text as it stands in a JSON string that a batch file writes; `None` when it cannot.
+/// A text as it stands in a JSON string that a batch file writes; `None` when it cannot. JSON has escapes of ASCII for all
+/// that a batch file cannot hold.
 pub(super) fn spell_in_json(text: &str) -> Option<String> {
-    spell(text).map(|text| text.replace('\\', "\\\\"))
+    let mut out = String::new();
+    for unit in text.encode_utf16() {
+        match u8::try_from(unit) {
+            Ok(byte @ b' '..=b'~') if byte != b'"' && byte != b'\\' => out.push(char::from(byte)),
+            Ok(b'\\') => out.push_str("\\\\"),
+            _ => out.push_str(&format!("\\u{unit:04x}")),
+        }
+    }
+    spell(&out)
 }
 
 /// A command line as it stands in a batch file, where variables are expanded as in the command line itself; `None` when it
@@ -47,6 +56,10 @@ mod tests {
         assert_eq!(spell("\u{e4}.inf"), None);
         assert_eq!(spell("a\"b"), None);
         assert_eq!(spell_in_json("a\\b.inf").as_deref(), Some("a\\\\b.inf"));
+        assert_eq!(
+            spell_in_json("B\u{fc}ro \"1\" \u{1f5a7}").as_deref(),
+            Some("B\\u00fcro \\u00221\\u0022 \\ud83d\\udda7")
+        );
         assert_eq!(spell_command("a.exe \"b & c\" & d %X%").as_deref(), Some("a.exe \"b & c\" ^& d %X%"));
         assert_eq!(spell_command("a.exe \"b"), None);
         assert_eq!(spell_command("a.exe \u{e4}"), None);

@@ -8,6 +8,7 @@ use crate::error::{Kind, Result};
 use crate::hive::Hive;
 use crate::windows::first_boot::outcome::read_outcome;
 use crate::windows::guest_files::GuestFiles;
+use crate::windows::network::Network;
 use crate::windows::registry;
 
 pub(super) fn describe(files: &dyn GuestFiles, windows_dir: &str, system: &Hive, software: &Hive) -> Result<Guest> {
@@ -35,6 +36,7 @@ pub(super) fn describe(files: &dyn GuestFiles, windows_dir: &str, system: &Hive,
     filters(system, &current, &mut guest)?;
     guest.device_policies = policies(software)?;
     guest.sha2_update = sha2_update(software, &guest)?;
+    guest.network = Network::read(system, &current);
     guest.free_bytes = files.free_space();
     guest.first_boot = read_outcome(files, windows_dir, system, &current)?;
     consequences(&mut guest);

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::drivers::{Arch, GuestTarget, ProductType};
 use crate::windows::first_boot::FirstBootOutcome;
+use crate::windows::network::Network;
 
 /// A switched-off Windows installation, as far as winject needs to know it.
 #[derive(Debug, Clone, Serialize)]
@@ -63,6 +64,8 @@ pub struct Guest {
     pub antivirus: Vec<String>,
     /// Group policies that may block the installation of devices.
     pub device_policies: Vec<String>,
+    /// Network adapters with their settings.
+    pub network: Network,
     /// Free space of the volume in bytes.
     pub free_bytes: Option<u64>,
     /// What the first-boot job left, if the guest has run.
@@ -209,6 +212,7 @@ pub(crate) mod tests {
             disk_filters: Vec::new(),
             antivirus: Vec::new(),
             device_policies: Vec::new(),
+            network: Network::default(),
             free_bytes: None,
             first_boot: FirstBootOutcome::default(),
             replayed: Vec::new(),

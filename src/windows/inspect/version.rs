@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::Hive;
 use crate::windows::first_boot::FirstBootOutcome;
 use crate::windows::guest_files::GuestFiles;
+use crate::windows::network::Network;
 use crate::windows::registry;
 
 /// `Microsoft\Windows NT\CurrentVersion` of SOFTWARE.
@@ -69,6 +70,7 @@ pub(super) fn version(software: &Hive, windows_dir: &str) -> Result<Guest> {
         disk_filters: Vec::new(),
         antivirus: Vec::new(),
         device_policies: Vec::new(),
+        network: Network::default(),
         free_bytes: None,
         first_boot: FirstBootOutcome::default(),
         replayed: Vec::new(),

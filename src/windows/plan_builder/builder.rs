@@ -10,7 +10,7 @@ use crate::drivers::PackageFile;
 use crate::error::Result;
 use crate::hive::{Hive, RegistryData};
 use crate::ntfs::security::Protected;
-use crate::plan::{Access, Change, Content, GuestHive, Plan, Step};
+use crate::plan::{Access, BootPlace, Change, Content, GuestHive, Plan, Step};
 use crate::upcase::Fold;
 use crate::windows::first_boot::description as job;
 use crate::windows::guest_files::GuestFiles;
@@ -31,6 +31,8 @@ pub struct PlanBuilder<'a> {
     /// Hives that inspection had not loaded.
     hives: Hives,
     plan: Plan,
+    /// The boot volume, once it is asked for.
+    pub(super) boot: Option<BootPlace>,
     /// The edits; one that turned out to be needless is taken out.
     pub(super) steps: Vec<Option<Step>>,
     reason: String,
@@ -64,6 +66,7 @@ impl<'a> PlanBuilder<'a> {
             inspected,
             hives,
             plan,
+            boot: None,
             steps: Vec::new(),
             reason: String::new(),
             step_index: HashMap::new(),
@@ -364,6 +367,7 @@ impl<'a> PlanBuilder<'a> {
     pub fn finish(self) -> (Plan, Hives) {
         let mut plan = self.plan;
         plan.steps = self.steps.into_iter().flatten().collect();
+        plan.boot = self.boot.filter(|_| plan.of_boot_volume().next().is_some());
         plan.steps.sort_by_key(|step| step.change.hive());
         (plan, self.hives)
     }

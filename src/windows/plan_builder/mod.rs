@@ -1,6 +1,7 @@
 //! Collects the edits of a plan: each request describes the desired state, and becomes an edit only where the guest
 //! differs.
 
+mod boot;
 mod builder;
 mod desired;
 mod job_steps;

@@ -58,6 +58,20 @@ impl PlanBuilder<'_> {
         Ok(action)
     }
 
+    /// The values that earlier runs replaced, where the guest still holds what they made of them.
+    ///
+    /// # Errors
+    /// When a hive is damaged.
+    pub fn earlier_replaced(&self) -> Result<Vec<ReplacedValue>> {
+        let mut out = Vec::new();
+        for value in self.replaced.earlier.values().filter(|value| self.has_hive(value.hive)) {
+            if registry::get_value(self.hive(value.hive)?, &value.key, &value.name)? == value.data {
+                out.push(value.clone());
+            }
+        }
+        Ok(out)
+    }
+
     /// Whether the guest holds what an earlier run made of this value.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use crate::hive::{Hive, KeyId, RegistryData};
 use crate::plan::GuestHive;
 use crate::plan::saved::{STEPS_MAX, Scope, UPLOADS_MAX, judge_key, judge_path, judge_upload_path, judge_value};
 use crate::upcase::Fold;
+use crate::windows::earlier_boot::EarlierBoot;
 use crate::windows::guest_paths::{FIRSTBOOT_SCRIPTS, GUEST_AGENT, JOB_PROGRAMS, MANIFEST, SETUP, STAGE, TOP};
 use crate::windows::plan_builder::{PlanBuilder, ReplacedValue};
 use crate::windows::staging::manifest::{Manifest, ManifestReplaced, SCHEMA};
@@ -47,6 +48,8 @@ pub(crate) struct Listed {
     pub(super) values: Vec<ListedValue>,
     /// Keys that winject removed if they were there.
     pub(super) removed_keys: Vec<(GuestHive, String)>,
+    /// Edits of the boot volume.
+    pub boot: EarlierBoot,
     /// Values of the guest's own that winject replaced, with what they were.
     pub replaced: Vec<ReplacedValue>,
     /// Index of a file by its path in lower case.
@@ -97,8 +100,9 @@ impl Listed {
         if lists.into_iter().any(|count| count > STEPS_MAX) {
             return Err(unusable("it lists more than winject writes"));
         }
+        let boot = EarlierBoot::judge(manifest.boot).map_err(|why| unusable(&format!("boot volume: {why}")))?;
         let scope = Scope::new(windows_dir);
-        let mut out = Self::default();
+        let mut out = Self { boot, ..Self::default() };
         for file in manifest.files {
             let wrong = |why: &str| unusable(&format!("{}: {why}", file.path));
             judge_path(&file.path).map_err(|why| wrong(&why))?;
@@ -298,7 +302,7 @@ fn split_hive(place: &str) -> Option<(GuestHive, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::windows::staging::manifest::{ManifestFile, ManifestValue};
+    use crate::windows::staging::manifest::{ManifestBoot, ManifestFile, ManifestValue};
 
     fn empty() -> Manifest {
         Manifest {
@@ -311,6 +315,7 @@ mod tests {
             registry: Vec::new(),
             removed_keys: Vec::new(),
             driver_database: Vec::new(),
+            boot: ManifestBoot::default(),
             replaced: Vec::new(),
             refused_infs: Vec::new(),
         }

@@ -24,10 +24,12 @@
 //!    they look like those that were trusted before.
 //! 9. Files of the user that were uploaded go if they have the very content that was uploaded; the folders that were made
 //!    for them, when they are empty (`uploads`).
-//! 10. The manifest goes last. Every entry of it is accounted for: gone, or left with a reason (`ledger`, `rest`).
+//! 10. Flags of the boot configuration become what they were, which the manifest lists; the fallback loader stays (`boot`).
+//! 11. The manifest goes last. Every entry of it is accounted for: gone, or left with a reason (`ledger`, `rest`).
 //!
 //! The registry decides first, then the files: a service never stays without its file, nor loses it.
 
+mod boot;
 mod drivers;
 mod edits;
 mod files;
@@ -49,6 +51,7 @@ pub use ledger::LeftItem;
 pub(super) use replaced::replaced_values;
 use usage::Usage;
 
+use super::boot_volume::BootVolume;
 use super::guest_files::GuestFiles;
 use super::guest_paths;
 use super::inspect::guest::Guest;
@@ -83,17 +86,27 @@ impl fmt::Debug for Removal {
 }
 
 /// Plans the removal of what winject put into the guest. Nothing is written. `hives` were read from this volume as it is
-/// now: they are not read again.
+/// now: they are not read again. `boot` is the boot volume of the disk, whose boot configuration is among the hives.
 ///
 /// # Errors
 /// [`Kind::Refused`](crate::Kind::Refused) when the manifest is not protected, or not one of winject's; when a hive is
 /// dirty, or something is damaged.
-pub fn plan_removal<D: VolumeRead>(volume: &Volume<D>, guest: &Guest, hives: &Hives) -> Result<Removal> {
-    plan_files(volume, guest, hives)
+pub fn plan_removal<D: VolumeRead>(
+    volume: &Volume<D>,
+    guest: &Guest,
+    hives: &Hives,
+    boot: Option<&BootVolume>,
+) -> Result<Removal> {
+    plan_files(volume, guest, hives, boot)
 }
 
 /// Like [`plan_removal`], on any source of files.
-pub(super) fn plan_files(files: &dyn GuestFiles, guest: &Guest, hives: &Hives) -> Result<Removal> {
+pub(super) fn plan_files(
+    files: &dyn GuestFiles,
+    guest: &Guest,
+    hives: &Hives,
+    boot: Option<&BootVolume>,
+) -> Result<Removal> {
     let mut builder = PlanBuilder::new(files, guest, hives)?;
     let mut ledger = Ledger::default();
     let Some(listed) = manifest::read(&builder)? else {
@@ -116,6 +129,7 @@ pub(super) fn plan_files(files: &dyn GuestFiles, guest: &Guest, hives: &Hives) -
     replaced::restore(&mut builder, &listed, &mut edits, &mut ledger)?;
     edits.apply(&mut builder)?;
     settings::shorten_device_path(&mut builder, &listed, &mut ledger)?;
+    boot::restore_boot_volume(&mut builder, boot, &listed, &mut ledger)?;
     settings::leave_certificates(&listed, &mut ledger);
     files::remove_own_files(&mut builder, &listed, job_left.as_deref(), &mut ledger)?;
     files::remove_empty_folders(&mut builder, &stores, &mut ledger)?;

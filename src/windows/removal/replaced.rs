@@ -84,7 +84,7 @@ fn reason_to_stay(builder: &PlanBuilder<'_>, value: &ReplacedValue) -> Result<Op
             .map(|name| (*name).to_owned())
             .into_iter()
             .collect()
-    } else if is("Control") || is("Enum") {
+    } else if (is("Control") || is("Enum")) && value.name.to_ascii_lowercase().ends_with("filters") {
         let left = value.data.as_ref().map(RegistryData::to_texts).unwrap_or_default();
         let before = value.before.as_ref().map(RegistryData::to_texts).unwrap_or_default();
         before.into_iter().filter(|name| !left.contains(name)).collect()

@@ -64,7 +64,7 @@ fn apply_plan(files: &mut MemoryFiles, plan: Plan) {
 }
 
 fn remove(files: &mut MemoryFiles) -> removal::Removal {
-    let mut removal = removal::plan_files(files, &inspect(files), &Hives::new()).unwrap();
+    let mut removal = removal::plan_files(files, &inspect(files), &Hives::new(), None).unwrap();
     apply_plan(files, std::mem::replace(&mut removal.plan, Plan::new("/Windows/System32/config".to_owned())));
     removal
 }
@@ -314,8 +314,9 @@ fn the_boot_chain_starts_at_boot_and_stays_so() {
 #[test]
 fn windows_before_vista_is_refused_by_name() {
     let files = guest_files("2600", false);
-    let error = plan_files(&files, &inspect(&files), &Hives::new(), &selection(VERSION), &InjectOptions::default())
-        .unwrap_err();
+    let error =
+        plan_files(&files, &inspect(&files), &Hives::new(), None, &selection(VERSION), &InjectOptions::default())
+            .unwrap_err();
     assert!(error.to_string().contains("Windows XP"), "{error}");
     assert!(error.hint_text().unwrap().contains("winject convert IMAGE NEW.qcow2"));
 }

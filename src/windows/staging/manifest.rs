@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hive::RegistryData;
 use crate::windows::plan_builder::{Desired, ReplacedValue};
-use crate::windows::record::Record;
+use crate::windows::record::{BootRecord, Record};
 
 /// Version of the form, the value of [`Manifest::schema`].
 pub const SCHEMA: &str = "winject.manifest.v1";
@@ -42,6 +42,43 @@ pub struct Manifest {
     /// INFs of others below the staging folder that the first-boot job never installs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused_infs: Vec<String>,
+    /// Edits of the boot volume; left out if there are none.
+    #[serde(default, skip_serializing_if = "ManifestBoot::is_empty")]
+    pub boot: ManifestBoot,
+}
+
+/// Edits of the boot volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestBoot {
+    /// New files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<ManifestFile>,
+    /// Elements of the boot configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elements: Vec<ManifestElement>,
+}
+
+impl ManifestBoot {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.elements.is_empty()
+    }
+}
+
+/// An element of the boot configuration that winject changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestElement {
+    /// The object, a GUID in braces.
+    pub object: String,
+    /// The number of the element.
+    pub element: String,
+    /// Its data in hexadecimal; `null` if winject removed it.
+    pub data: Option<String>,
+    /// Its data before, in hexadecimal; `null` if it was not there.
+    pub before: Option<String>,
 }
 
 /// A file of the desired state.
@@ -78,6 +115,17 @@ pub struct ManifestPackage {
     pub ids: Vec<String>,
 }
 
+fn boot_part(record: &BootRecord) -> ManifestBoot {
+    let files = record.files.iter().map(|file| ManifestFile { path: file.path.clone(), sha256: file.sha256.clone() });
+    let elements = record.elements.iter().map(|element| ManifestElement {
+        object: element.object.clone(),
+        element: element.element.clone(),
+        data: element.data.clone(),
+        before: element.before.clone(),
+    });
+    ManifestBoot { files: files.collect(), elements: elements.collect() }
+}
+
 /// A value of the guest's own that was replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,6 +155,7 @@ pub fn to_bytes(desired_state: &[Desired], replaced: &[ReplacedValue], record: &
         registry: Vec::new(),
         removed_keys: Vec::new(),
         driver_database: Vec::new(),
+        boot: boot_part(&record.boot),
         replaced: Vec::new(),
         refused_infs: record.firstboot.refused.clone(),
     };

@@ -162,7 +162,7 @@ fn the_read_set_holds_all_that_the_boot_check_reads() {
     let windows = table.partition(document.partition.number).unwrap();
     let volume = Volume::open(PartitionView::new(&stage, windows).unwrap(), &OpenOptions::read_only()).unwrap();
     let vm_disk = VmDisk { disk: &stage, table: &table, name: "win10.raw" };
-    let disks = BootDisks { windows: vm_disk, partition: windows, others: &[], unread: &[] };
+    let disks = BootDisks { windows: vm_disk, partition: windows, others: &[], unread: &[], planned: None };
     let options = CheckOptions { signatures: document.expects.signature_policy };
     let answers = boot_checks(&volume, Some(&disks), &Bus::ALL, &options).unwrap();
     assert!(answers.iter().all(|answer| !answer.boots));

@@ -175,6 +175,23 @@ pub fn bios_on_gpt(folder: &Path) -> Machine {
     Machine { boot: bios_boot_disk(folder, &store), system }
 }
 
+/// The sample guest on one MBR disk, whose boot manager and boot configuration are on the Windows volume; raw.
+pub fn bios_on_one_disk(folder: &Path) -> PathBuf {
+    let system = sample(folder);
+    let windows = windows_partition(&system);
+    let [_, store] = boot_stores(&system, Some(windows.start.0), "winload.exe");
+    make_mbr_disk(&system, &windows);
+    File::options().write(true).open(&system).unwrap().write_all_at(&[0x80], 446).unwrap();
+    let disk = guests::Disk { path: system.clone(), offset: windows.start.0, length: windows.length };
+    let mut volume = disk.volume();
+    let options = CreateOptions::default();
+    volume.create_dir_all("/Boot", &options).unwrap();
+    volume.replace_file("/Boot/BCD", &store, &options).unwrap();
+    volume.replace_file("/bootmgr", &[0xEB; 4096], &options).unwrap();
+    volume.flush().unwrap();
+    system
+}
+
 type Make = fn(&Path) -> Machine;
 /// A machine of each firmware.
 const MACHINES: [(&str, Make); 2] = [("UEFI", uefi), ("BIOS", bios)];

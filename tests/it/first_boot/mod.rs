@@ -3,8 +3,9 @@
 
 mod agreement;
 mod build;
+mod image;
 mod program;
 mod steps;
 pub mod wine;
 
-tests![in agreement, build, program, steps;];
+tests![in agreement, build, image, program, steps;];

@@ -11,7 +11,7 @@ mod logs;
 mod logs_made;
 mod model;
 mod odd;
-mod support;
+pub mod support;
 mod text;
 
 tests![in command, corpus, damage, edges, hostile, image, logs, logs_made, model, odd, text;];

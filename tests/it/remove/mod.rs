@@ -3,6 +3,7 @@
 
 mod command;
 mod hostile;
+mod network;
 mod real;
 mod repairs;
 mod taken_over;
@@ -67,7 +68,7 @@ fn copied(from: &Disk) -> Copied {
 fn plan(disk: &Disk) -> winject::Result<Removal> {
     let volume = disk.volume();
     let guest = Guest::inspect(&volume)?.unwrap();
-    plan_removal(&volume, &guest, &Hives::new())
+    plan_removal(&volume, &guest, &Hives::new(), None)
 }
 
 /// Removes straight from the raw file, and verifies.
@@ -190,4 +191,4 @@ fn sha256(bytes: &[u8]) -> String {
     winject::internals::hex::encode(&Sha256::digest(bytes))
 }
 
-tests![in command, hostile, real, repairs, taken_over;];
+tests![in command, hostile, network, real, repairs, taken_over;];

@@ -4,7 +4,8 @@ mod boot;
 mod check;
 mod full;
 pub mod guests;
+mod network;
 mod parity;
 mod plan;
 
-tests![in boot, check, full, parity, plan;];
+tests![in boot, check, full, network, parity, plan;];

@@ -97,8 +97,44 @@ fn entry(store: &Reader<'_>) -> Result<std::result::Result<Entry, String>> {
     }))
 }
 
+/// The element of a loader that keeps it from using a graphics mode (`graphicsmodedisabled`).
+pub(crate) const NO_GRAPHICS: &str = "16000046";
+/// The element of a loader that allows drivers with a test signature (`testsigning`).
+pub(crate) const TEST_SIGNING: &str = "16000049";
+
+/// The key of an element, below the root of the store.
+pub(crate) fn element_key(object: &str, number: &str) -> String {
+    format!("Objects\\{object}\\Elements\\{number}")
+}
+
+/// Whether a flag of an object is set.
+pub(super) fn has_flag(store: &Reader<'_>, object: &str, number: &str) -> Result<bool> {
+    Ok(element(store, object, number)?.is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0)))
+}
+
+/// The object of the loader that starts without a choice of the user, if it starts the Windows of the partition `own`; else
+/// why not. `is_boot_partition` says that this partition is the one of the store.
+///
+/// # Errors
+/// [`Kind::Damaged`](crate::Kind::Damaged) when the hive cannot be read.
+pub(crate) fn default_loader(
+    store: &Reader<'_>,
+    own: Option<PartitionId>,
+    is_boot_partition: bool,
+) -> Result<std::result::Result<String, String>> {
+    Ok(match default_entry(store)? {
+        DefaultEntry::Found(Entry { id, os_device, .. }) => match os_device {
+            Device::Partition(named) if Some(named) == own => Ok(id),
+            Device::Boot if is_boot_partition => Ok(id),
+            _ => Err(format!("its default entry {id} does not name the partition of this Windows")),
+        },
+        DefaultEntry::Broken(problem) => Err(problem),
+        DefaultEntry::EmptyStore => Err("it is an empty store".to_owned()),
+    })
+}
+
 fn element(store: &Reader<'_>, object: &str, number: &str) -> Result<Option<Vec<u8>>> {
-    Ok(store.value(&format!("Objects\\{object}\\Elements\\{number}"), "Element")?.map(|data| data.bytes))
+    Ok(store.value(&element_key(object, number), "Element")?.map(|data| data.bytes))
 }
 
 /// The strings of an element, ended by zeros (one, or as many as `bcdedit` likes).

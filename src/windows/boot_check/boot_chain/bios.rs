@@ -77,20 +77,22 @@ fn check_active_partition(
     }
     let is_boot_partition = on.has_windows(disk) && system.number == on.partition.number;
     let place = BootContext { firmware: Firmware::Bios, on, own: on.windows_id()?, is_boot_partition };
+    let planned = on.planned_on(disk, system);
+    let planned = |path: &str| planned.and_then(|files| files.get(path)).map(|bytes| Ok(Some(bytes.to_vec())));
     let view = || PartitionView::new(disk.disk, system);
     let what = format!("the active partition, {label}");
     match system.content {
         Content::Ntfs => {
             let opened = view().and_then(|view| Volume::open(view, &OpenOptions::read_only()));
             if let Some(volume) = readable(opened, links, Gate::Partition, &what)? {
-                let read = |path: &str| GuestFiles::read(&volume, path, BCD_BYTES_MAX);
+                let read = |path: &str| planned(path).unwrap_or_else(|| GuestFiles::read(&volume, path, BCD_BYTES_MAX));
                 check_boot_manager(&read, &label, links)?;
                 check_boot_store(&read, "/Boot/BCD", &label, &place, files, guest, links)?;
             }
         }
         Content::Fat => {
             if let Some(fat) = readable(view().and_then(FatVolume::open), links, Gate::Partition, &what)? {
-                let read = |path: &str| fat.read(path, BCD_BYTES_MAX);
+                let read = |path: &str| planned(path).unwrap_or_else(|| fat.read(path, BCD_BYTES_MAX));
                 check_boot_manager(&read, &label, links)?;
                 check_boot_store(&read, "/Boot/BCD", &label, &place, files, guest, links)?;
             }

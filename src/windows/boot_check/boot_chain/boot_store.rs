@@ -1,6 +1,6 @@
 //! From the boot configuration (BCD) to the loader on the Windows volume.
 
-use super::bcd::{self, DefaultEntry, Device, Entry};
+use super::bcd::{self, DefaultEntry, Device, Entry, NO_GRAPHICS, TEST_SIGNING};
 use super::disk::BootDisks;
 use super::links::{ChainFindings, readable};
 use super::program::{PROGRAM_BYTES_MAX, check_program};
@@ -25,7 +25,7 @@ pub(super) struct BootContext<'a> {
 pub(super) type Read<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>;
 
 /// The largest BCD that is read; real ones have 24 to 100 KB.
-pub(super) const BCD_BYTES_MAX: u64 = 32 << 20;
+pub(crate) const BCD_BYTES_MAX: u64 = 32 << 20;
 
 /// Follows the boot configuration to the loader.
 pub(super) fn check_boot_store(
@@ -49,7 +49,10 @@ pub(super) fn check_boot_store(
     let Some(bytes) = readable(replayed, links, Gate::Bcd, &what)? else { return Ok(()) };
     let entry = Reader::open(&bytes).and_then(|store| bcd::default_entry(&store));
     match readable(entry, links, Gate::Bcd, &what)? {
-        Some(DefaultEntry::Found(entry)) => check_loader(&entry, &what, place, files, guest, links),
+        Some(DefaultEntry::Found(entry)) => {
+            check_flags(&bytes, &entry.id, &what, place.firmware, links)?;
+            check_loader(&entry, &what, place, files, guest, links)
+        }
         Some(DefaultEntry::Broken(problem)) => {
             links.fail(Gate::Bcd, Code::BcdEntry, format!("{what}: {problem}"));
             Ok(())
@@ -61,6 +64,28 @@ pub(super) fn check_boot_store(
         }
         None => Ok(()),
     }
+}
+
+/// What the flags of the default entry mean for a virtual machine.
+fn check_flags(store: &[u8], id: &str, what: &str, firmware: Firmware, links: &mut ChainFindings) -> Result<()> {
+    let flags = Reader::open(store)
+        .and_then(|store| Ok((bcd::has_flag(&store, id, NO_GRAPHICS)?, bcd::has_flag(&store, id, TEST_SIGNING)?)));
+    let Some((no_graphics, test_signing)) = readable(flags, links, Gate::Bcd, what)? else { return Ok(()) };
+    if no_graphics && firmware == Firmware::Uefi {
+        let text = format!(
+            "{what}: the default entry {id} has graphicsmodedisabled ({NO_GRAPHICS}): the screen of a virtual machine with \
+             UEFI may stay black"
+        );
+        links.warn(Gate::Bcd, Code::NoGraphics, text);
+    }
+    if test_signing {
+        let text = format!(
+            "{what}: the default entry {id} has testsigning ({TEST_SIGNING}): Windows accepts drivers with any test signature, \
+             unless Secure Boot is on"
+        );
+        links.warn(Gate::Bcd, Code::TestSigning, text);
+    }
+    Ok(())
 }
 
 fn check_loader(

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::error::Result;
 use crate::partition::{Disk, Partition, PartitionId, PartitionTable, read_partition_id};
+use crate::plan::BootFiles;
 
 /// A disk of a virtual machine.
 #[derive(Clone, Copy)]
@@ -33,12 +34,19 @@ pub struct BootDisks<'a> {
     pub others: &'a [VmDisk<'a>],
     /// Names of those whose partition table is damaged, each with the reason: their tables are empty here.
     pub unread: &'a [String],
+    /// What a plan makes of the boot volume on the disk with Windows: it counts instead of what the disk holds.
+    pub planned: Option<&'a BootFiles>,
 }
 
 impl<'a> BootDisks<'a> {
     /// All disks, that of Windows first.
     pub(super) fn all(&self) -> impl Iterator<Item = &VmDisk<'a>> {
         std::iter::once(&self.windows).chain(self.others)
+    }
+
+    /// The files that a plan writes to this partition.
+    pub(super) fn planned_on(&self, disk: &VmDisk<'_>, partition: &Partition) -> Option<&'a BootFiles> {
+        self.planned.filter(|files| self.has_windows(disk) && files.partition == partition.number)
     }
 
     /// Whether this one of the disks is the one with Windows.

@@ -9,6 +9,8 @@ mod program;
 mod uefi;
 mod walk;
 
+pub(crate) use bcd::{NO_GRAPHICS, TEST_SIGNING, default_loader, element_key};
+pub(crate) use boot_store::BCD_BYTES_MAX as BOOT_STORE_BYTES_MAX;
 pub use disk::{BootDisks, VmDisk};
 pub(super) use walk::{BootChain, walk};
 

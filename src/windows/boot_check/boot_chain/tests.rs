@@ -63,7 +63,9 @@ fn seen(disk: &Patched, change: impl FnOnce(&mut PartitionTable)) -> Vec<Finding
     let volume = Volume::open(PartitionView::new(disk, &windows).unwrap(), &OpenOptions::read_only()).unwrap();
     let guest = crate::windows::inspect(&volume).unwrap().unwrap().guest;
     let disk = VmDisk { disk, table: &table, name: "win10.qcow2" };
-    walk(&BootDisks { windows: disk, partition: &windows, others: &[], unread: &[] }, &volume, &guest).unwrap().findings
+    walk(&BootDisks { windows: disk, partition: &windows, others: &[], unread: &[], planned: None }, &volume, &guest)
+        .unwrap()
+        .findings
 }
 
 fn failures(found: &[Finding]) -> Vec<(Code, &str)> {

@@ -4,18 +4,16 @@ use super::boot_store::{BCD_BYTES_MAX, BootContext, check_boot_store};
 use super::disk::{BootDisks, VmDisk};
 use super::links::{BestChain, ChainFindings, readable};
 use super::program::{PROGRAM_BYTES_MAX, check_program};
-use crate::drivers::Arch;
 use crate::error::Result;
 use crate::fat::FatVolume;
 use crate::partition::{Partition, PartitionKind, PartitionView};
+use crate::plan::{BOOT_MANAGER, fallback_loader};
 use crate::windows::boot_check::report::{Code, Firmware, Gate};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 
 /// Largest number of EFI system partitions that are read of a disk.
 const SYSTEM_PARTITIONS_MAX: usize = 8;
-
-const BOOT_MANAGER: &str = "/EFI/Microsoft/Boot/bootmgfw.efi";
 
 /// The chains that begin at the EFI system partitions of all disks: the best of them.
 pub(super) fn uefi<'a>(on: &BootDisks<'a>, files: &dyn GuestFiles, guest: &Guest) -> Result<BestChain<'a>> {
@@ -47,17 +45,22 @@ fn check_system_partition(
         return Ok(());
     };
     links.good(Gate::Partition, Code::SystemPartition, format!("EFI system partition, {label}, FAT"));
-    let fallback = match guest.arch {
-        Arch::X86 => "/EFI/Boot/bootia32.efi",
-        Arch::Arm64 => "/EFI/Boot/bootaa64.efi",
-        Arch::Amd64 => "/EFI/Boot/bootx64.efi",
+    let fallback = fallback_loader(guest.arch);
+    let planned = on.planned_on(disk, esp);
+    let read = |path: &str, limit: u64| match planned.and_then(|files| files.get(path)) {
+        Some(bytes) => Ok(Some(bytes.to_vec())),
+        None => fat.read(path, limit),
     };
     let look = |path: &str| -> Result<std::result::Result<(), String>> {
-        check_program(fat.read(path, PROGRAM_BYTES_MAX), guest.arch, &format!("{path} on {label}"))
+        check_program(read(path, PROGRAM_BYTES_MAX), guest.arch, &format!("{path} on {label}"))
     };
     match (look(BOOT_MANAGER)?, look(fallback)?) {
         (Ok(()), Ok(())) => {
-            links.good(Gate::BootManager, Code::BootManager, format!("{BOOT_MANAGER} and {fallback}, {}", guest.arch));
+            let text = format!(
+                "{BOOT_MANAGER} and {fallback}, {}: a new machine with empty NVRAM finds Windows by itself",
+                guest.arch
+            );
+            links.good(Gate::BootManager, Code::BootManager, text);
         }
         (Ok(()), Err(problem)) => {
             links.good(Gate::BootManager, Code::BootManager, format!("{BOOT_MANAGER}, {}", guest.arch));
@@ -76,7 +79,7 @@ fn check_system_partition(
             );
         }
     }
-    let read = |path: &str| fat.read(path, BCD_BYTES_MAX);
+    let read = |path: &str| read(path, BCD_BYTES_MAX);
     let place = BootContext { firmware: Firmware::Uefi, on, own: on.windows_id()?, is_boot_partition: false };
     check_boot_store(&read, "/EFI/Microsoft/Boot/BCD", &label, &place, files, guest, links)
 }

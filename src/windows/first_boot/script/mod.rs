@@ -3,11 +3,13 @@
 
 mod network;
 mod parts;
+mod shared;
 mod steps;
 
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
+use shared::unspellable;
 
 use super::description::{ATTEMPTS_MAX, BEGUN_MAX, JobDescription, Pnputil, Reboot, Step};
 use super::job_file;
@@ -75,11 +77,6 @@ fn add_children(out: &mut String, job: &JobDescription) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Why a step cannot be part of a batch file.
-fn unspellable(name: &str) -> String {
-    format!("the step {name:?} holds a character that cannot stand in a batch file")
 }
 
 impl JobDescription {

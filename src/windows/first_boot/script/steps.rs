@@ -2,17 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{network, parts, unspellable};
+use super::shared::{polls, unspellable};
+use super::{network, parts};
 use crate::windows::first_boot::description::{JobDescription, PackageStep, RunStep, Step};
 use crate::windows::first_boot::text::{spell, spell_in_json};
-
-/// Seconds of one poll.
-const POLL_SECONDS: u32 = 2;
-
-/// How many polls or pauses a time takes.
-const fn polls(seconds: u32) -> u32 {
-    seconds.div_ceil(POLL_SECONDS)
-}
 
 /// The packages of the manifest; the required ones are tried again within this start.
 pub(super) fn add_packages(out: &mut String, job: &JobDescription) -> Result<(), String> {

@@ -1,0 +1,57 @@
+//! Frees what the new adapters need: names of connections, and addresses that ghost adapters hold.
+//!
+//! Windows gives a name to one connection only, and those of absent adapters count. So the former connection becomes
+//! `NAME (former)`. Its addresses stay with it: the guest can go back to the old machine. Only adapters that were gone
+//! before lose theirs, if a kept adapter has the same. `winject remove` brings all of it back.
+
+use super::choose::KeptNetwork;
+use super::read::{connection_key, ipv4_key};
+use crate::error::Result;
+use crate::hive::RegistryData;
+use crate::plan::GuestHive;
+use crate::plan::saved::FORMER_CONNECTION;
+use crate::windows::plan_builder::PlanBuilder;
+use crate::windows::registry;
+
+/// Longest name that still becomes one of a former connection, in characters.
+const NAME_MAX: usize = 200;
+/// The values of static IPv4 settings.
+const STATIC_VALUES: [&str; 4] = ["IPAddress", "SubnetMask", "DefaultGateway", "DefaultGatewayMetric"];
+
+/// Plans it in every control set that can be booted.
+///
+/// # Errors
+/// When the hive is damaged.
+pub(super) fn release(builder: &mut PlanBuilder<'_>, kept: &KeptNetwork) -> Result<()> {
+    let sets = builder.guest.control_set_names();
+    for adapter in &kept.adapters {
+        if adapter.rename.is_none() || adapter.name.chars().count() > NAME_MAX {
+            continue;
+        }
+        builder.set_reason(format!("its name is free for the new connection {:?}", adapter.name));
+        let data = RegistryData::sz(&format!("{}{FORMER_CONNECTION}", adapter.name));
+        for key in existing_keys(builder, &sets, |set| connection_key(set, adapter.guid))? {
+            builder.replace_value(GuestHive::System, &key, "Name", Some(data.clone()))?;
+        }
+    }
+    for (guid, label) in &kept.released {
+        builder.set_reason(format!("the ghost adapter {label:?} holds an address that a kept adapter has"));
+        for key in existing_keys(builder, &sets, |set| ipv4_key(set, *guid))? {
+            for name in STATIC_VALUES {
+                builder.replace_value(GuestHive::System, &key, name, None)?;
+            }
+            builder.replace_value(GuestHive::System, &key, "EnableDHCP", Some(RegistryData::dword(1)))?;
+        }
+    }
+    Ok(())
+}
+
+fn existing_keys(builder: &PlanBuilder<'_>, sets: &[String], key: impl Fn(&str) -> String) -> Result<Vec<String>> {
+    let mut out = Vec::new();
+    for key in sets.iter().map(|set| key(set)) {
+        if registry::find_key(builder.hive(GuestHive::System)?, &key)?.is_some() {
+            out.push(key);
+        }
+    }
+    Ok(out)
+}
