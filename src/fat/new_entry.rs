@@ -78,7 +78,7 @@ pub(super) fn date_and_time(now: FileTime) -> (u16, u16) {
     }
     let day = u16::try_from(days).unwrap_or(0) + 1;
     let second = u16::try_from(second / 2).unwrap_or(0);
-    (year << 9 | month << 5 | day, (second / 1800) << 11 | (second / 30 % 60) << 5 | second % 30)
+    ((year << 9) | (month << 5) | day, ((second / 1800) << 11) | ((second / 30 % 60) << 5) | (second % 30))
 }
 
 #[cfg(test)]

@@ -223,7 +223,7 @@ fn apply_boot_edits(
     // The Windows volume is checked anyway.
     let is_unchecked = partition.number != installation.partition.number && partition.content == FileSystem::Ntfs;
     if is_unchecked && !request.skip_volume_check {
-        check_volume(&stage.original(), partition)?;
+        check_volume(stage.original(), partition)?;
     }
     let view = PartitionView::new(stage, partition)?;
     plan::apply_boot(&files, view, partition.content, &open_options(request)).map_err(at)?;

@@ -12,7 +12,7 @@ const TRUSTED_INSTALLER: &[u8] = &[
     1, 6, 0, 0, 0, 0, 0, 5, 80, 0, 0, 0, 0xb5, 0x89, 0xfb, 0x38, 0x19, 0x84, 0xc2, 0xcb, 0x5c, 0x6c, 0x23, 0x6d, 0x57,
     0x00, 0x77, 0x6e, 0xc0, 0x02, 0x64, 0x87,
 ];
-/// `S-1-3-0` and `S-1-3-4`: whoever owns it, which is judged by itself.
+/// `S-1-3-0` and `S-1-3-4`: the owner, which is judged by itself.
 const OWNERS: [&[u8]; 2] = [&[1, 1, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0], &[1, 1, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0]];
 
 /// Rights that change a file or folder, its descriptor or its owner: write or append data, delete, delete a child, write
@@ -33,13 +33,13 @@ const INHERIT_ONLY: u8 = 8;
 pub enum Distrust {
     /// The descriptor cannot be read or understood.
     Unreadable,
-    /// Somebody else owns it.
+    /// Another account owns it.
     Owner,
-    /// Somebody else may change it.
+    /// Another account may change it.
     Writable,
     /// It leads to somewhere else.
     Link,
-    /// Somebody else could change it before the host protected the folder.
+    /// Another account could change it before the host protected the folder.
     Earlier,
 }
 
@@ -172,7 +172,7 @@ mod tests {
         for owner in [SYSTEM, ADMINISTRATORS, TRUSTED_INSTALLER] {
             assert_eq!(check_trusted(&descriptor(owner, Some(good)), &[]), Ok(()));
             assert_eq!(check_trusted(&descriptor(owner, Some(creator)), &[]), Ok(()));
-            assert_eq!(check_trusted(&descriptor(owner, Some(&[])), &[]), Ok(()), "nobody may do anything");
+            assert_eq!(check_trusted(&descriptor(owner, Some(&[])), &[]), Ok(()), "no account may do anything");
             assert_eq!(check_trusted(&descriptor(owner, Some(open)), &[]), Err(Distrust::Writable));
             assert_eq!(check_trusted(&descriptor(owner, Some(callback)), &[]), Err(Distrust::Writable));
             assert_eq!(check_trusted(&descriptor(owner, None), &[]), Err(Distrust::Writable), "no list: all may");

@@ -348,7 +348,7 @@ impl Attempt<'_> {
     }
 }
 
-/// A required package that failed may succeed a little later. One that hung waits for an answer that nobody gives, and a
+/// A required package that failed may succeed a little later. One that hung waits for an answer that never comes, and a
 /// missing one does not appear.
 fn is_worth_repeating(result: &StepResult) -> bool {
     result.kind == Kind::Package && result.required && result.outcome == Outcome::Failed

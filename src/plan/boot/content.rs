@@ -80,17 +80,15 @@ pub(super) fn not_writable(file_system: FileSystem) -> Error {
     Error::unsupported(Layer::Plan, format!("cannot edit the boot volume: it holds {file_system}, not FAT or NTFS"))
 }
 
+/// Reads a file of the boot volume: its path, and the most bytes that it may have. `None` if it does not exist.
+type ReadFile<'a> = &'a dyn Fn(&str, u64) -> Result<Option<Vec<u8>>>;
+
 /// What `plan` makes of the boot volume; `None` if it does not touch it. `read` reads a file of this volume as it is,
 /// `store` is its boot configuration.
 ///
 /// # Errors
 /// When a file is not as it was when the plan was made, or an edit cannot be made.
-pub fn boot_files(
-    plan: &Plan,
-    read: &dyn Fn(&str, u64) -> Result<Option<Vec<u8>>>,
-    store: Option<Hive>,
-    now: FileTime,
-) -> Result<Option<BootFiles>> {
+pub fn boot_files(plan: &Plan, read: ReadFile<'_>, store: Option<Hive>, now: FileTime) -> Result<Option<BootFiles>> {
     let Some(place) = plan.boot.as_ref().filter(|_| plan.of_boot_volume().next().is_some()) else { return Ok(None) };
     let mut files = Vec::new();
     for step in plan.of_boot_volume() {

@@ -212,7 +212,8 @@ impl Step {
             Self::WaitForDevices { .. } | Self::OtherPackages { .. } | Self::Scan => "",
             Self::Package(step) => &step.path,
             Self::Refused { path } => path,
-            Self::Network(step) => &step.mac,
+            Self::Network(step) if step.name.is_empty() => &step.mac,
+            Self::Network(step) => &step.name,
             Self::Run(step) => &step.name,
             Self::Release(step) => &step.inf,
         }

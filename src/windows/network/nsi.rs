@@ -55,6 +55,9 @@ pub(super) struct Records {
     pub(super) unknown: usize,
 }
 
+/// Takes a record by its name and data; `None` when it is not one that is understood.
+type TakeRecord<'a> = &'a mut dyn FnMut(&mut Records, &[u8], &[u8]) -> Option<()>;
+
 impl Records {
     /// Reads the records of a control set.
     ///
@@ -65,7 +68,7 @@ impl Records {
         let key = |module: &str, table: &str| {
             format!("{control_set}\\Control\\Nsi\\{{eb004a{module}-9b1a-11d4-9123-0050047759bc}}\\{table}")
         };
-        let mut each = |key: String, take: &mut dyn FnMut(&mut Self, &[u8], &[u8]) -> Option<()>| -> Result<()> {
+        let mut each = |key: String, take: TakeRecord<'_>| -> Result<()> {
             let values = registry::key_values(hive, &key)?;
             out.unknown += values.len().saturating_sub(RECORDS_MAX);
             for (name, data) in values.into_iter().take(RECORDS_MAX) {

@@ -110,7 +110,7 @@ impl Registry for Offline {
 }
 
 /// For every service that a real Windows starts at boot: invented records for it go exactly when its devices are bound
-/// to a package of the driver store, and what is left is the hive as it was.
+/// to a package of the driver store, and the rest of the hive is as it was.
 fn records_go_only_for_services_whose_devices_have_a_real_package() {
     // 10: the one third-party package that a boot-start device is bound to. 8.1 has such a device too, VBoxGuest, but its
     // package has no descriptors in the registry: nothing shows that the next start would find the driver by them.

@@ -3,9 +3,10 @@
 
 mod agreement;
 mod build;
+mod image;
 mod program;
 mod script;
 mod steps;
 pub mod wine;
 
-tests![in agreement, build, program, script, steps;];
+tests![in agreement, build, image, program, script, steps;];

@@ -231,7 +231,7 @@ fn without_a_job_file_it_says_so_and_goes() {
 }
 
 /// Everybody may create files in `Windows\Temp`.
-fn a_log_that_somebody_prepared_as_a_link_is_not_written_through() {
+fn a_log_that_a_user_prepared_as_a_link_is_not_written_through() {
     let Some(machine) = machine() else { return };
     prepare(&machine, "", "");
     let victim = machine.drive().join("stub/victim.txt");
@@ -256,5 +256,5 @@ tests![
     a_second_instance_leaves_the_first_alone,
     a_job_file_that_is_not_as_agreed_is_refused_before_anything_runs,
     without_a_job_file_it_says_so_and_goes,
-    a_log_that_somebody_prepared_as_a_link_is_not_written_through,
+    a_log_that_a_user_prepared_as_a_link_is_not_written_through,
 ];

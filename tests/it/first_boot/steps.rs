@@ -27,7 +27,7 @@ fn names_reach_the_programs_as_they_are() {
 }
 
 /// Wine's access lists come from the modes of Unix, and the owner is the account that runs the program.
-fn only_packages_that_nobody_else_may_change_are_installed() {
+fn only_packages_that_administrators_alone_may_change_are_installed() {
     let Some(machine) = machine() else { return };
     let names = [
         "listed\\listed.inf",
@@ -233,7 +233,7 @@ fn invented_records_go_only_when_the_real_package_has_taken_over() {
 
 tests![
     names_reach_the_programs_as_they_are,
-    only_packages_that_nobody_else_may_change_are_installed,
+    only_packages_that_administrators_alone_may_change_are_installed,
     a_missing_package_and_a_missing_program_are_named,
     commands_are_judged_by_their_own_codes_and_tried_again_while_an_installer_is_busy,
     what_has_succeeded_is_not_done_again_by_a_second_attempt,

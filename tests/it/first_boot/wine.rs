@@ -2,7 +2,7 @@
 //!
 //! It is started like a machine: the service stands in the registry, and Wine's service manager starts it because its
 //! start type says so. What differs from Windows is said where a test meets it. Above all: files belong to one account,
-//! whose access list Wine makes up from the modes of Unix; there is no plug and play that installs anything; exit codes,
+//! whose access list Wine makes up from the modes of Unix; plug and play installs nothing; exit codes,
 //! job objects, services, files and pipes are Wine's.
 
 use std::cell::RefCell;
@@ -18,7 +18,7 @@ use super::build;
 use crate::support;
 
 /// The registry value lines of the service, in Wine's own text form.
-const SERVICE: &str = r#"
+pub const SERVICE: &str = r#"
 [System\\CurrentControlSet\\Services\\hyper2kvm-firstboot] 1700000000
 "DelayedAutoStart"=dword:00000000
 "Description"="Installs the driver packages"
@@ -49,7 +49,7 @@ pub struct Machine {
     locale: &'static str,
 }
 
-/// Takes the machine with nothing of an earlier test in it; `None` after saying what is missing.
+/// Takes the machine with nothing of an earlier test in it; `None` after saying what it lacks.
 pub fn machine() -> Option<MutexGuard<'static, Machine>> {
     static MACHINE: OnceLock<Option<Mutex<Machine>>> = OnceLock::new();
     support::program("wine")?;
@@ -148,6 +148,15 @@ impl Machine {
     /// Puts the service into the registry of the machine, which is off.
     pub fn register_service(&self) {
         self.add_to_registry(SERVICE);
+    }
+
+    /// Gives the service these values, and no others.
+    pub fn set_service(&self, values: &str) {
+        let old = self.registry();
+        let (before, after) = old.split_once(SERVICE).unwrap();
+        let key = SERVICE.lines().find(|line| line.starts_with('[')).unwrap();
+        let text = format!("{before}\n{key}\n{values}\n{after}");
+        std::fs::write(self.prefix.join("system.reg"), text).unwrap();
     }
 
     /// Adds keys to the registry of the machine, which is off, in Wine's own text form.

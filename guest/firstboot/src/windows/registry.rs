@@ -150,7 +150,7 @@ impl Registry for SystemHive {
         let Some((parent, name)) = path.rsplit_once('\\') else { return false };
         let Some(parent) = Key::open(&in_system(parent), ALL_ACCESS) else { return false };
         let name = to_wide(name);
-        // RegDeleteTree takes away what is below the key and the key
+        // RegDeleteTree takes away the keys below, and the key itself on some Windows
         let status = unsafe { ffi::RegDeleteTreeW(parent.0, name.as_ptr()) };
         let status = match status {
             SUCCESS => unsafe { ffi::RegDeleteKeyExW(parent.0, name.as_ptr(), WIDE_VIEW, 0) },

@@ -65,14 +65,6 @@ pub(crate) fn register(
             ));
             continue;
         }
-        // a storage driver carries its own signature, and the guest has to boot from it
-        if let Some(missing) = missing_file(package).filter(|_| package.category != Category::Storage) {
-            builder.add_note(format!(
-                "{}: {missing} is missing on the media; the package is staged, but not registered",
-                package.stage_name
-            ));
-            continue;
-        }
         let hive = if is_early { GuestHive::System } else { GuestHive::Drivers };
         if keeps_own(builder, package, hive, options, record)? {
             continue;
@@ -87,15 +79,6 @@ pub(crate) fn register(
         builder.set_value(GuestHive::System, ROOT, "OemInfMap", RegistryData::binary(map))?;
     }
     Ok(())
-}
-
-/// A file that a package's INF names, and its folder does not have: Windows would not install it either.
-fn missing_file(package: &Package) -> Option<&str> {
-    let has = |name: &str| {
-        let name = name.rsplit(['\\', '/']).next().unwrap_or(name);
-        package.files.iter().any(|file| file.name.rsplit('/').next().is_some_and(|own| own.eq_ignore_ascii_case(name)))
-    };
-    package.inf.catalog.iter().chain(&package.inf.source_files).map(String::as_str).find(|name| !has(name))
 }
 
 /// Whether the guest keeps what it has: its own package serves the devices already, or is newer.
