@@ -150,6 +150,12 @@ impl Machine {
         self.add_to_registry(SERVICE);
     }
 
+    /// Takes the service out of the machine, which is off, with its program.
+    pub fn remove_service(&self) {
+        std::fs::write(self.prefix.join("system.reg"), &self.registry).unwrap();
+        std::fs::remove_file(self.base("hyper2kvm-firstboot.exe")).unwrap();
+    }
+
     /// Gives the service these values, and no others.
     pub fn set_service(&self, values: &str) {
         let old = self.registry();
