@@ -296,10 +296,18 @@ fn origin(content: Option<&SavedFileContent>) -> String {
     }
 }
 
-/// The text that an edit writes, as far as the document holds it.
+/// Whether a file is winject's service program by its name. Its bytes tell people nothing.
+fn is_program(path: &str) -> bool {
+    path.eq_ignore_ascii_case("/hyper2kvm/hyper2kvm-firstboot.exe")
+}
+
+/// What an edit writes, as far as the document holds it; of winject's own program, its size only.
 fn content(contents: &Contents<'_>, step: &SavedStep) -> Option<Item> {
-    let SavedEdit::WriteFile { path, sha256, .. } = &step.edit else { return None };
+    let SavedEdit::WriteFile { path, sha256, size, .. } = &step.edit else { return None };
     match contents.get(sha256)? {
+        SavedFileContent::Hex(_) if is_program(path) => Some(Item::Paragraph(format!(
+            "{path}: a program of {size} bytes, which is winject's own (other programs are refused)"
+        ))),
         SavedFileContent::Text(text) => Some(Item::Content(path.clone(), text.clone())),
         SavedFileContent::Hex(digits) => Some(Item::Content(path.clone(), digits.clone())),
         SavedFileContent::Media(_) | SavedFileContent::Host(_) => None,

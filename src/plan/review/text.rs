@@ -7,7 +7,7 @@ use crate::escape::{EscapedLines, escape};
 
 impl Review {
     /// As terminal text. It holds all that the plan runs in the guest; of the plan's own contents, JSON is left out, which is
-    /// long and which nothing runs, and the bytes of winject's own program. The other forms have it.
+    /// long and which nothing runs. The other forms have it.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut out = EscapedLines::new(String::new());
@@ -52,12 +52,6 @@ fn write_item(out: &mut EscapedLines<String>, item: &Item) {
                 text.lines().count()
             ));
         }
-        Item::Content(path, text) if is_program(path) => {
-            line(format!(
-                "{path}: a program of {} bytes, which is winject's own (other programs are refused)",
-                text.len() / 2
-            ));
-        }
         Item::Content(path, text) => {
             line(format!("{path}:"));
             text.lines().for_each(|text| line(format!("  | {text}")));
@@ -68,11 +62,6 @@ fn write_item(out: &mut EscapedLines<String>, item: &Item) {
 /// Whether a file holds JSON by its name, so that Windows does not run it.
 fn is_data(path: &str) -> bool {
     path.to_ascii_lowercase().ends_with(".json")
-}
-
-/// Whether a file is winject's service program by its name. Its bytes tell people nothing.
-fn is_program(path: &str) -> bool {
-    path.eq_ignore_ascii_case("/hyper2kvm/hyper2kvm-firstboot.exe")
 }
 
 fn difference_line(line: &Line) -> String {

@@ -67,6 +67,11 @@ pub fn install_job(
     };
     let Some(starter) = starter else {
         record.firstboot.skipped = Some("not wanted".to_owned());
+        if service::is_registered(builder)? {
+            builder.add_warning(
+                "the guest has the first-boot job of an earlier run, which this run leaves; winject remove IMAGE takes it out",
+            );
+        }
         return Ok(());
     };
     starter.payload().clone_into(&mut record.firstboot.payload);

@@ -6,6 +6,7 @@ use crate::hive::RegistryData;
 use crate::plan::GuestHive;
 use crate::windows::guest_paths;
 use crate::windows::plan_builder::PlanBuilder;
+use crate::windows::registry;
 
 /// What the service runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,21 +64,30 @@ impl Starter {
     }
 }
 
+/// The service's keys in the control sets that the guest starts from.
+fn keys(builder: &PlanBuilder<'_>) -> Vec<String> {
+    let sets = builder.guest.control_sets.iter();
+    sets.filter(|set| set.is_current || set.roles.iter().any(|role| role == "Default"))
+        .map(|set| format!("{}\\Services\\{}", set.name, guest_paths::SERVICE))
+        .collect()
+}
+
+/// Whether the guest has the service.
+///
+/// # Errors
+/// When the hive is damaged.
+pub(super) fn is_registered(builder: &PlanBuilder<'_>) -> Result<bool> {
+    let hive = builder.hive(GuestHive::System)?;
+    keys(builder).iter().try_fold(false, |found, key| Ok(found || registry::find_key(hive, key)?.is_some()))
+}
+
 /// Plans the service in the control sets that the guest starts from.
 ///
 /// # Errors
 /// When the hive is damaged.
 pub(super) fn register(builder: &mut PlanBuilder<'_>, starter: Starter) -> Result<()> {
     builder.set_reason("the service that starts the first-boot job");
-    let sets: Vec<String> = builder
-        .guest
-        .control_sets
-        .iter()
-        .filter(|set| set.is_current || set.roles.iter().any(|role| role == "Default"))
-        .map(|set| set.name.clone())
-        .collect();
-    for set in sets {
-        let key = format!("{set}\\Services\\{}", guest_paths::SERVICE);
+    for key in keys(builder) {
         let values = [
             ("Type", RegistryData::dword(0x10)),
             ("Start", RegistryData::dword(2)),

@@ -1,7 +1,7 @@
 //! The script form of the first-boot job and `setup.cmd`, run by Wine's `cmd.exe`.
 //!
-//! What is Wine's and not of Windows: an exit code of 259 reads as 0, `%` in the value of a variable is expanded again, `TIME` has no seconds, and the
-//! script's end of the service is not looked at here (the program's tests start and end the service).
+//! What is Wine's and not of Windows: an exit code of 259 reads as 0, `%` in the value of a variable is expanded again, and
+//! `TIME` has no seconds. The script's end of the service is not looked at here: the tests of the program do that.
 
 use serde_json::json;
 use winject::internals::windows::first_boot::description::{
