@@ -32,7 +32,7 @@ use crate::error::Result;
 /// Writes the stage's changes into the file at `path`, from which the stage was opened.
 ///
 /// # Errors
-/// On any error the file holds its old content, or there is a journal next to it from which [`recover`] restores the old
+/// On any error the file holds its old content, or there is a journal next to it from which [`recover()`] restores the old
 /// content.
 pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) -> Result<Committed> {
     in_place::in_place(&RealHost, stage, path, options)
@@ -86,7 +86,7 @@ pub fn recover(path: &Path, policy: &PathPolicy) -> Result<Recovery> {
 /// [`Kind::Refused`](crate::Kind::Refused) when there is no record, it cannot be trusted, it was made for another file,
 /// or something else has written to a place that the edit wrote (with a list); nothing is touched then.
 /// [`Kind::Pending`](crate::Kind::Pending) when an interrupted run has to be dealt with first, or when the undo itself
-/// was interrupted by a failure: [`recover`] finishes it.
+/// was interrupted by a failure: [`recover()`] finishes it.
 pub fn undo(path: &Path, options: &UndoOptions) -> Result<Undone> {
     undo::undo(&RealHost, path, options)
 }

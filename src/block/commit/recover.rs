@@ -10,7 +10,7 @@ use crate::block::journal::{self, Journal, RecoveryState, journal_of_real_path, 
 use crate::block::{HostFiles, Locking, PathPolicy, Storage, qcow2};
 use crate::error::{Error, Kind, Layer, Result};
 
-/// What [`super::recover`] found and did.
+/// What [`super::recover()`] found and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Recovery {
     /// No run had been interrupted while it wrote.
@@ -27,10 +27,10 @@ pub enum Recovery {
     GivenUp,
 }
 
-/// [`super::recover`] on any host.
+/// [`super::recover()`] on any host.
 ///
 /// # Errors
-/// Those of [`super::recover`].
+/// Those of [`super::recover()`].
 pub fn recover(host: &dyn HostFiles, path: &Path, locking: Locking, policy: &PathPolicy) -> Result<Recovery> {
     let real_path = host.real_path(path);
     if let Some(image) = journal::file_of_journal(&real_path) {
