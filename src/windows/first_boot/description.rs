@@ -1,6 +1,6 @@
 //! What the first-boot job does, independent of the form that does it.
 //!
-//! Areas of the injection add steps ([`PlanBuilder::add_job_step`](crate::windows::plan_builder::PlanBuilder)), and
+//! Areas of the injection add steps (`PlanBuilder::add_job_step`), and
 //! [`JobDescription`] puts them into the order in which they run. Two printers make it what the guest runs: `job_file`
 //! for the service program, `script` for `cmd.exe`.
 
