@@ -190,6 +190,12 @@ impl RunDocument {
         // A level alone asks for compression, too.
         let implied = spec.new_image.compress_level.map(|_| Compression::Zlib);
         spec.new_image.compress = compress.unwrap_or(implied);
+        let extras = &spec.guest.extras;
+        if extras.firstboot_timeout.is_some() && extras.firstboot.is_empty() {
+            let message = "firstboot_timeout has no effect without firstboot";
+            let hint = "add a line `firstboot: SCRIPT`, or leave it out";
+            return Err(Error::new(Kind::Usage, Layer::Cli, message).path(name).hint(hint));
+        }
         // The new image is that of the disk with Windows.
         let image = spec.windows_disk.as_ref().unwrap_or(&spec.image);
         if let (None, None, Some(folder), Some(stem)) = (&spec.output, &spec.to_output, &output_dir, image.file_stem())
@@ -241,10 +247,10 @@ fn new_macs(field: &Field<'_>) -> Result<Vec<NewMac>> {
     field.texts()?.into_iter().map(parse).collect()
 }
 
-/// One or several of an option's words.
+/// One or several of an option's words, as a list or with commas.
 fn words<T: ValueEnum>(field: &Field<'_>) -> Result<Vec<T>> {
     let texts = field.texts()?;
-    texts.iter().map(|text| parse_word(field, text)).collect()
+    texts.iter().flat_map(|text| text.split(',')).map(|word| parse_word(field, word.trim())).collect()
 }
 
 fn format(field: &Field<'_>) -> Result<Option<Format>> {
@@ -462,6 +468,15 @@ mod tests {
         assert_eq!(guest.boot.fallback_loader, FallbackLoaderArg::On);
         assert_eq!(guest.boot.boot_graphics, BootGraphicsArg::Keep);
         assert_eq!(guest.boot.test_signing, Some(TestSigningArg::Off));
+    }
+
+    #[test]
+    fn keys_without_effect_are_errors_and_lists_may_have_commas() {
+        let parse = |text: &str| RunDocument::parse(text, "run.yaml", Path::new(""));
+        let error = parse("vmdk: a\nfirstboot_timeout: 5\n").unwrap_err();
+        assert!(error.to_string().contains("firstboot_timeout has no effect"), "{error}");
+        let run = parse("vmdk: a\nremove_tools: xen, parallels\n").unwrap();
+        assert_eq!(run.spec.guest.repairs.remove_tools, [ToolsArg::Xen, ToolsArg::Parallels]);
     }
 
     #[test]

@@ -87,8 +87,9 @@ pub fn plan_uploads(
             service: None,
         });
     }
-    if owned.len() > UPLOADS_MAX {
-        return Err(too_many(owned.len()));
+    let most = owned.len().max(folders.len());
+    if most > UPLOADS_MAX {
+        return Err(too_many(most));
     }
     for path in folders.into_values() {
         builder.add_desired(Desired::UploadFolder { path });
@@ -181,7 +182,7 @@ fn conflict(guest: &str, why: &str) -> Error {
 }
 
 fn too_many(count: usize) -> Error {
-    Error::new(Kind::Usage, Layer::Windows, "cannot upload so many files")
-        .expected_found(format_args!("at most {UPLOADS_MAX}"), count)
+    Error::new(Kind::Usage, Layer::Windows, "cannot upload so many files, or into so many new folders")
+        .expected_found(format_args!("at most {UPLOADS_MAX} of either"), count)
         .hint("pack them into an archive, and upload that")
 }

@@ -68,9 +68,10 @@ pub fn install_job(
     let Some(starter) = starter else {
         record.firstboot.skipped = Some("not wanted".to_owned());
         if service::is_registered(builder)? {
-            builder.add_warning(
-                "the guest has the first-boot job of an earlier run, which this run leaves; winject remove IMAGE takes it out",
-            );
+            let what =
+                "cannot leave the first-boot job out: an earlier run has put one into this guest, and it would run";
+            return Err(Error::refused(Layer::Windows, what)
+                .hint("winject remove IMAGE --in-place takes out what earlier runs put there; or let the job run"));
         }
         return Ok(());
     };
@@ -78,8 +79,10 @@ pub fn install_job(
     if options.rearm {
         builder.set_reason("the first-boot job shall run again");
         markers::remove_all(builder)?;
-    } else if let Some(marker) = markers::remove_foreign(builder)? {
-        let what = if marker == guest_paths::DONE { "has run" } else { "has been given up" };
+    } else {
+        markers::remove_foreign(builder)?;
+    }
+    if let Some(what) = ended(builder, options)? {
         record.firstboot.skipped = Some(format!("the job {what} in this guest already; --rearm lets it run again"));
         builder.add_note(format!("the first-boot job {what} in this guest already; --rearm lets it run again"));
         warn_of_lost_steps(builder, &job);
@@ -92,6 +95,18 @@ pub fn install_job(
         .collect();
     write_job(builder, &job, starter, record)?;
     service::register(builder, starter)
+}
+
+/// What became of the job, if it has ended in this guest and is not to run again.
+///
+/// # Errors
+/// When the volume is damaged there.
+pub fn ended(builder: &PlanBuilder<'_>, options: &FirstBootOptions) -> Result<Option<&'static str>> {
+    if options.rearm {
+        return Ok(None);
+    }
+    let marker = markers::ended(builder)?;
+    Ok(marker.map(|marker| if marker == guest_paths::DONE { "has run" } else { "has been given up" }))
 }
 
 /// How the job is started; `None` if it is not wanted.

@@ -12,22 +12,28 @@ pub(super) fn remove_all(builder: &mut PlanBuilder<'_>) -> Result<()> {
     guest_paths::JOB_FILES.into_iter().try_for_each(|path| remove(builder, path))
 }
 
+/// The marker that says that the job has ended, if the job left it.
+///
+/// # Errors
+/// When the volume is damaged there.
+pub(super) fn ended(builder: &PlanBuilder<'_>) -> Result<Option<&'static str>> {
+    for path in [guest_paths::DONE, guest_paths::FAILED] {
+        if builder.exists(path)? && builder.is_trusted(path)? {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
 /// Removes those that the job did not leave itself: any user could create them before the folder was winject's, to keep the
-/// drivers from being installed. Returns the marker that says that the job has ended, if the job left it.
+/// drivers from being installed.
 ///
 /// # Errors
 /// See [`remove_all`].
-pub(super) fn remove_foreign(builder: &mut PlanBuilder<'_>) -> Result<Option<&'static str>> {
-    let mut marker = None;
+pub(super) fn remove_foreign(builder: &mut PlanBuilder<'_>) -> Result<()> {
     builder.set_reason("the first-boot job did not leave this file");
     for path in guest_paths::JOB_FILES {
-        if !builder.exists(path)? {
-            continue;
-        }
-        if builder.is_trusted(path)? {
-            if [guest_paths::DONE, guest_paths::FAILED].contains(&path) {
-                marker = marker.or(Some(path));
-            }
+        if !builder.exists(path)? || builder.is_trusted(path)? {
             continue;
         }
         builder.add_warning(format!(
@@ -35,7 +41,7 @@ pub(super) fn remove_foreign(builder: &mut PlanBuilder<'_>) -> Result<Option<&'s
         ));
         remove(builder, path)?;
     }
-    Ok(marker)
+    Ok(())
 }
 
 fn remove(builder: &mut PlanBuilder<'_>, path: &str) -> Result<()> {

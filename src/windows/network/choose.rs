@@ -8,6 +8,7 @@ use super::address::Mac;
 use super::commands::{rename_command, settings_commands};
 use super::options::{FormerAdapter, NetworkOptions, NewMac};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::shell_word;
 use crate::guid::Guid;
 use crate::upcase::Fold;
 
@@ -87,7 +88,9 @@ impl KeptNetwork {
             return None;
         }
         let label = adapter.label();
-        let advice = format!("--mac \"{label}=MAC\" gives its settings to the adapter with that address");
+        // The name is the guest's: as a word of a shell it runs nothing.
+        let word = shell_word(&format!("{label}=MAC")).unwrap_or_else(|| format!("'{}=MAC'", adapter.guid.braced()));
+        let advice = format!("--mac {word} gives its settings to the adapter with that address");
         if let Some(reason) = &adapter.ghost {
             self.notes.push(format!("the settings of {label:?} are not kept: {reason}; {advice}"));
             return None;
@@ -159,7 +162,9 @@ fn find_named(network: &Network, new_macs: &[NewMac]) -> Result<Vec<(Guid, Mac)>
     for named in new_macs {
         let fits = |adapter: &&Adapter| match &named.former {
             FormerAdapter::Mac(mac) => adapter.mac.is_some_and(|recorded| recorded.address == *mac),
-            FormerAdapter::Connection(name) => adapter.name.as_deref().is_some_and(|own| own.folded() == name.folded()),
+            FormerAdapter::Connection(name) => {
+                [adapter.label(), adapter.guid.braced()].iter().any(|own| own.folded() == name.folded())
+            }
         };
         // A MAC address may stand with a ghost, too.
         let mut fitting: Vec<&Adapter> = network.adapters.iter().filter(fits).collect();

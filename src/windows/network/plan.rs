@@ -3,13 +3,16 @@
 use super::adapter::Network;
 use super::choose::{KeptAdapter, choose_adapters};
 use super::record::{KeptAdapterRecord, NetworkRecord};
-use super::release::release;
+use super::release::{CONNECTION_NAME, release};
 use super::values::EarlierValues;
 use crate::error::Result;
+use crate::hive::RegistryData;
 use crate::plan::GuestHive;
+use crate::plan::saved::FORMER_CONNECTION;
+use crate::windows::first_boot;
 use crate::windows::first_boot::description::{NetworkStep, RunStep, Step};
 use crate::windows::options::InjectOptions;
-use crate::windows::plan_builder::PlanBuilder;
+use crate::windows::plan_builder::{PlanBuilder, ReplacedValue};
 
 /// How long an adapter is waited for: its driver is installed in the same job.
 const ADAPTER_SECONDS: u32 = 300;
@@ -29,7 +32,20 @@ const BUILD_DNSSERVERS: u32 = 7600;
 /// [`Kind::Usage`](crate::Kind::Usage) when `--mac` names an adapter that the guest does not have.
 pub fn keep_network(builder: &mut PlanBuilder<'_>, options: &InjectOptions) -> Result<NetworkRecord> {
     let mut record = NetworkRecord::default();
+    let ended = first_boot::ended(builder, &options.first_boot)?;
     if !options.network.keep {
+        if ended.is_none() && has_former_connections(builder)? {
+            builder.add_warning(
+                "former connections keep the names that an earlier run with --keep-network gave them, and nothing gives the new \
+                 ones their settings: give --keep-network again, or winject remove IMAGE first",
+            );
+        }
+        return Ok(record);
+    }
+    if let Some(what) = ended {
+        builder.add_warning(format!(
+            "network settings are not kept: the first-boot job {what} in this guest already; --rearm lets it run again"
+        ));
         return Ok(record);
     }
     let network = network_before(builder)?;
@@ -51,6 +67,17 @@ pub fn keep_network(builder: &mut PlanBuilder<'_>, options: &InjectOptions) -> R
         record.kept.push(KeptAdapterRecord::of(&adapter));
     }
     Ok(record)
+}
+
+/// Whether connections have the names that an earlier run gave them.
+fn has_former_connections(builder: &PlanBuilder<'_>) -> Result<bool> {
+    let is_name = |value: &ReplacedValue| {
+        let name = value.data.as_ref().and_then(RegistryData::as_text);
+        value.hive == GuestHive::System
+            && value.name.eq_ignore_ascii_case(CONNECTION_NAME)
+            && name.is_some_and(|name| name.ends_with(FORMER_CONNECTION))
+    };
+    Ok(builder.earlier_replaced()?.iter().any(is_name))
 }
 
 /// The settings as they were before earlier runs of winject replaced any of them.

@@ -10,11 +10,14 @@ use crate::error::Result;
 use crate::hive::RegistryData;
 use crate::plan::GuestHive;
 use crate::plan::saved::FORMER_CONNECTION;
-use crate::windows::plan_builder::PlanBuilder;
+use crate::upcase::Fold;
+use crate::windows::plan_builder::{PlanBuilder, ReplacedValue};
 use crate::windows::registry;
 
 /// Longest name that still becomes one of a former connection, in characters.
 const NAME_MAX: usize = 200;
+/// The value with the name of a connection.
+pub(super) const CONNECTION_NAME: &str = "Name";
 /// The values of static IPv4 settings.
 const STATIC_VALUES: [&str; 4] = ["IPAddress", "SubnetMask", "DefaultGateway", "DefaultGatewayMetric"];
 
@@ -29,9 +32,11 @@ pub(super) fn release(builder: &mut PlanBuilder<'_>, kept: &KeptNetwork) -> Resu
             continue;
         }
         builder.set_reason(format!("its name is free for the new connection {:?}", adapter.name));
-        let data = RegistryData::sz(&format!("{}{FORMER_CONNECTION}", adapter.name));
         for key in existing_keys(builder, &sets, |set| connection_key(set, adapter.guid))? {
-            builder.replace_value(GuestHive::System, &key, "Name", Some(data.clone()))?;
+            // A control set may know the connection by another name, or by none.
+            let Some(own) = own_name(builder, &key)? else { continue };
+            let data = RegistryData::sz(&format!("{own}{FORMER_CONNECTION}"));
+            builder.replace_value(GuestHive::System, &key, CONNECTION_NAME, Some(data))?;
         }
     }
     for (guid, label) in &kept.released {
@@ -44,6 +49,21 @@ pub(super) fn release(builder: &mut PlanBuilder<'_>, kept: &KeptNetwork) -> Resu
         }
     }
     Ok(())
+}
+
+/// The name of a connection in one control set, before earlier runs replaced it.
+fn own_name(builder: &PlanBuilder<'_>, key: &str) -> Result<Option<String>> {
+    let is_it = |value: &ReplacedValue| {
+        value.hive == GuestHive::System
+            && value.key.folded() == key.folded()
+            && value.name.eq_ignore_ascii_case(CONNECTION_NAME)
+    };
+    let name = match builder.earlier_replaced()?.into_iter().find(is_it) {
+        Some(value) => value.before,
+        None => registry::get_value(builder.hive(GuestHive::System)?, key, CONNECTION_NAME)?,
+    };
+    let name = name.as_ref().and_then(RegistryData::as_text);
+    Ok(name.filter(|name| !name.is_empty() && name.chars().count() <= NAME_MAX))
 }
 
 fn existing_keys(builder: &PlanBuilder<'_>, sets: &[String], key: impl Fn(&str) -> String) -> Result<Vec<String>> {

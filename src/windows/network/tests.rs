@@ -10,7 +10,7 @@ use crate::windows::injection::plan_files;
 use crate::windows::inspect::installation::Hives;
 use crate::windows::options::InjectOptions;
 use crate::windows::registry;
-use crate::windows::tests::{apply, guest_files, hive, inspect, plan, selection, set};
+use crate::windows::tests::{NOW, apply, guest_files, hive, inspect, plan, selection, set};
 
 const NET: &str = "{4D36E972-E325-11CE-BFC1-08002BE10318}";
 const LIVE: &str = "{5F3F359E-9D52-4566-9BEC-37EFDFB25ABE}";
@@ -170,4 +170,75 @@ fn a_removal_brings_back_what_was_freed() {
             }
         }
     }
+}
+
+fn connection_name(system: &Hive, control_set: &str) -> Option<String> {
+    let key = format!("{control_set}\\Control\\Network\\{NET}\\{LIVE}\\Connection");
+    registry::get_string(system, &key, "Name").unwrap()
+}
+
+#[test]
+fn each_control_set_keeps_its_own_name_of_a_connection() {
+    let chosen = selection([100, 101, 104, 28500]);
+    for other in [Some("Ethernet0"), None] {
+        let mut files = guest_with_adapters();
+        let mut system = hive(&files, GuestHive::System);
+        let key = format!("ControlSet002\\Control\\Network\\{NET}\\{LIVE}\\Connection");
+        match other {
+            Some(name) => set(&mut system, &key, "Name", &RegistryData::sz(name)),
+            None => {
+                let id = registry::find_key(&system, &key).unwrap().unwrap();
+                system.delete_value(id, "Name", NOW).unwrap();
+            }
+        }
+        files.put(SYSTEM, &system.finish(&[]).unwrap());
+        let injection = plan(&files, &chosen, &keeping(&[]));
+        apply(&mut files, &injection);
+        let system = hive(&files, GuestHive::System);
+        assert_eq!(connection_name(&system, "ControlSet001").as_deref(), Some("LAN & B\u{fc}ro (former)"));
+        assert_eq!(connection_name(&system, "ControlSet002"), other.map(|name| format!("{name} (former)")));
+        assert!(plan(&files, &chosen, &keeping(&[])).plan.is_empty(), "a second run has nothing to do");
+    }
+}
+
+#[test]
+fn a_job_that_has_ended_leaves_the_network_as_it_is() {
+    let chosen = selection([100, 101, 104, 28500]);
+    let mut files = guest_with_adapters();
+    files.put("/hyper2kvm/firstboot.done", b"done\r\n");
+    let injection = plan(&files, &chosen, &keeping(&[]));
+    assert!(injection.record.network.kept.is_empty() && injection.record.network.released.is_empty());
+    assert!(injection.plan.warnings.iter().any(|warning| warning.contains("network settings are not kept")));
+    apply(&mut files, &injection);
+    let system = hive(&files, GuestHive::System);
+    assert_eq!(connection_name(&system, "ControlSet001").as_deref(), Some("LAN & B\u{fc}ro"));
+}
+
+#[test]
+fn a_run_that_leaves_the_option_out_says_what_stays_renamed() {
+    let chosen = selection([100, 101, 104, 28500]);
+    let mut files = guest_with_adapters();
+    let warns = |files: &MemoryFiles| {
+        let warnings = plan(files, &chosen, &InjectOptions::default()).plan.warnings;
+        warnings.iter().any(|warning| warning.contains("former connections keep the names"))
+    };
+    assert!(!warns(&files));
+    let injection = plan(&files, &chosen, &keeping(&[]));
+    apply(&mut files, &injection);
+    assert!(warns(&files));
+    files.put("/hyper2kvm/firstboot.done", b"done\r\n");
+    assert!(!warns(&files), "the new connections have their settings");
+}
+
+#[test]
+fn a_name_of_the_guest_runs_nothing_when_a_hint_is_pasted() {
+    let mut files = guest_with_adapters();
+    let mut system = hive(&files, GuestHive::System);
+    let name = "$(touch /x) `id`";
+    let key = format!("ControlSet001\\Control\\Network\\{NET}\\{GHOST}\\Connection");
+    set(&mut system, &key, "Name", &RegistryData::sz(name));
+    files.put(SYSTEM, &system.finish(&[]).unwrap());
+    let injection = plan(&files, &selection([100, 101, 104, 28500]), &keeping(&[]));
+    let notes = injection.plan.notes.join("\n");
+    assert!(notes.contains("--mac '$(touch /x) `id`=MAC' gives"), "{notes}");
 }
