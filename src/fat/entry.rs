@@ -79,6 +79,12 @@ impl ShortEntry {
         if extension.is_empty() { name } else { format!("{name}.{extension}") }
     }
 
+    /// What each part of its long name holds of it.
+    fn checksum(&self) -> u8 {
+        let bytes = self.name.iter().chain(&self.extension);
+        bytes.fold(0, |sum: u8, byte| sum.rotate_right(1).wrapping_add(*byte))
+    }
+
     pub(super) fn first_cluster(&self) -> u32 {
         u32::from(self.first_cluster_high.get()) << 16 | u32::from(self.first_cluster_low.get())
     }
@@ -100,6 +106,7 @@ pub(super) struct Found {
 /// `visit` returns `false`. The folder itself (`.`) and the one above it (`..`) are shown, too.
 pub(super) fn visit_entries(folder: &[u8], mut visit: impl FnMut(&str, &str, Found) -> bool) {
     let mut long: Vec<u16> = Vec::new();
+    let mut checksum = None;
     for (index, bytes) in folder.as_chunks::<ENTRY>().0.iter().enumerate() {
         let entry: &ShortEntry = transmute_ref!(bytes);
         match entry.name[0] {
@@ -111,14 +118,19 @@ pub(super) fn visit_entries(folder: &[u8], mut visit: impl FnMut(&str, &str, Fou
             _ => {}
         }
         if let Some(part) = entry.as_long() {
-            if part.order & ORDER_LAST != 0 {
+            if part.order & ORDER_LAST != 0 || checksum != Some(part.checksum) {
                 long.clear();
             }
+            checksum = Some(part.checksum);
             long.splice(..0, part.units());
             long.truncate(LONG_NAME_MAX);
             continue;
         }
-        let name = std::mem::take(&mut long);
+        let mut name = std::mem::take(&mut long);
+        // Programs that know no long names leave those of entries that they remove.
+        if checksum != Some(entry.checksum()) {
+            name.clear();
+        }
         if entry.attributes & ATTRIBUTE_VOLUME != 0 {
             continue;
         }
@@ -152,4 +164,28 @@ pub(super) fn find_entry(folder: &[u8], wanted: &str) -> Option<Found> {
 /// The number of the first entry of a folder that is not in use.
 pub(super) fn find_free_entry(folder: &[u8]) -> Option<usize> {
     folder.as_chunks::<ENTRY>().0.iter().position(|entry| matches!(entry[0], NAME_END | NAME_DELETED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A long name belongs to the entry whose checksum its parts hold, and to no other.
+    #[test]
+    fn a_long_name_that_was_left_behind_names_nothing() {
+        let mut short = [0; 32];
+        short[..11].copy_from_slice(b"BCD        ");
+        let entry: &ShortEntry = transmute_ref!(&short);
+        for (checksum, expected) in [(entry.checksum(), "old"), (entry.checksum() ^ 1, "")] {
+            let mut part = [0xFF; 32];
+            (part[0], part[11], part[12], part[13]) = (0x41, ATTRIBUTE_LONG_NAME, 0, checksum);
+            part[1..9].copy_from_slice(&[b'o', 0, b'l', 0, b'd', 0, 0, 0]);
+            let mut names = Vec::new();
+            visit_entries(&[part, short].concat(), |long, short, _| {
+                names.push((long.to_owned(), short.to_owned()));
+                true
+            });
+            assert_eq!(names, [(expected.to_owned(), "BCD".to_owned())]);
+        }
+    }
 }

@@ -89,6 +89,14 @@ impl<D: VolumeRead> FatVolume<D> {
         Ok(self.find(path)?.is_some())
     }
 
+    /// Whether the path is that of a folder.
+    ///
+    /// # Errors
+    /// When the volume is damaged there.
+    pub fn is_folder(&self, path: &str) -> Result<bool> {
+        Ok(self.find(path)?.is_some_and(|found| found.is_folder))
+    }
+
     fn find(&self, path: &str) -> Result<Option<Found>> {
         let mut at = Found { is_folder: true, first: 0, size: 0, index: 0 };
         let mut folder = match self.geometry.root {
@@ -241,8 +249,10 @@ mod tests {
         for (unit, place) in name.iter().zip([1usize, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30]) {
             v[at + place..at + place + 2].copy_from_slice(&unit.to_le_bytes());
         }
+        let short = b"BOOTMG~1EFI";
+        v[at + 13] = short.iter().fold(0, |sum: u8, byte| sum.rotate_right(1).wrapping_add(*byte));
         let at = at + 32;
-        v[at..at + 11].copy_from_slice(b"BOOTMG~1EFI");
+        v[at..at + 11].copy_from_slice(short);
         v[at + 26..at + 28].copy_from_slice(&file.to_le_bytes());
         v[at + 28..at + 32].copy_from_slice(&700u32.to_le_bytes());
         let at = sector(file) * 512;

@@ -301,7 +301,7 @@ fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<HiveFile> {
 /// Reads the hives back from the staged disk, through readers that share no code with the writers.
 fn verify(stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)]) -> Result<()> {
     let view = PartitionView::new(stage, &installation.partition)?;
-    plan::verify_files(&view, written).map_err(|error| {
+    plan::verify_files(&view, written, false).map_err(|error| {
         let before = PartitionView::new(stage.image(), &installation.partition);
         before.map_or_else(|error| error, |before| plan::blame(&before, false, error))
     })?;
@@ -325,5 +325,5 @@ fn check_before<D: VolumeWrite>(volume: &Volume<D>, installation: &Location, hiv
             paths.push(path);
         }
     }
-    plan::check_files_before(volume.device(), &paths).map_err(|error| error.path(installation.partition.label()))
+    plan::check_files_before(volume.device(), &paths, false).map_err(|error| error.path(installation.partition.label()))
 }

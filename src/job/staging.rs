@@ -226,7 +226,10 @@ fn apply_boot_edits(
         check_volume(stage.original(), partition)?;
     }
     let view = PartitionView::new(stage, partition)?;
-    plan::apply_boot(&files, view, partition.content, &open_options(request)).map_err(at)?;
+    let mut options = open_options(request);
+    // The overrides have marked the Windows volume by now.
+    options.allow_dirty |= partition.number == installation.partition.number && request.state.any();
+    plan::apply_boot(&files, view, partition.content, &options).map_err(at)?;
     Ok(Some(files))
 }
 

@@ -65,8 +65,9 @@ fn compare_with_plan(staged: &Staged, table: &PartitionTable) -> Result<Validati
     if let Some(files) = &staged.boot_files {
         let boot = table.partition(files.partition)?;
         let before = PartitionView::new(stage.image(), boot)?;
-        compared.files += plan::verify_boot(&before, &PartitionView::new(stage, boot)?, boot.content, plan, files)
-            .map_err(|error| error.path(boot.label()))?;
+        compared.files +=
+            plan::verify_boot(&before, &PartitionView::new(stage, boot)?, boot.content, plan, files, *is_marked)
+                .map_err(|error| error.path(boot.label()))?;
     }
     Ok(Validation { success: true, compared })
 }

@@ -47,7 +47,7 @@ fn put_fallback_loader(
     earlier: &EarlierBoot,
     record: &mut BootRecord,
 ) -> Result<()> {
-    let Some(Fallback { path, exists, boot_manager }) = &boot.fallback else {
+    let Some(Fallback { path, exists, obstacle, boot_manager }) = &boot.fallback else {
         let is_wanted = wanted == FallbackLoader::On;
         return if is_wanted {
             Err(no_loader("the disk has no EFI system partition that can be read"))
@@ -74,6 +74,7 @@ fn put_fallback_loader(
         // Without a boot manager the boot check says more.
         (Err(_), _) if wanted == FallbackLoader::Auto => return Ok(()),
         (Err(reason), _) => reason.clone(),
+        (Ok(_), _) if obstacle.is_some() => obstacle.clone().unwrap_or_default(),
         (Ok(_), Some(Err(reason))) => reason,
         (Ok((size, _)), Some(Ok(false))) => format!("{} has less than {size} bytes free", boot.partition.label()),
         (Ok((size, sha256)), _) => {

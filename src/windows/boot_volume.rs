@@ -50,6 +50,8 @@ pub struct Fallback {
     pub path: &'static str,
     /// Whether something of this name is there.
     pub exists: bool,
+    /// What is in its way.
+    pub obstacle: Option<String>,
     /// Length and hash of the boot manager that it is to be a copy of; looked at only if there is none.
     pub boot_manager: Known<(u64, [u8; 32])>,
 }
@@ -171,8 +173,11 @@ fn find_fallback(disk: &dyn Disk, partition: &Partition, guest: &Guest) -> Resul
     let fat = FatVolume::open(PartitionView::new(disk, partition)?)?;
     let path = fallback_loader(guest.arch);
     let exists = fat.exists(path)?;
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let is_taken = fat.exists(folder)? && !fat.is_folder(folder)?;
+    let obstacle = is_taken.then(|| format!("a file has the name of the folder {folder}"));
     let boot_manager = if exists { Err("not looked at".to_owned()) } else { find_boot_manager(&fat, guest)? };
-    Ok(Fallback { path, exists, boot_manager })
+    Ok(Fallback { path, exists, obstacle, boot_manager })
 }
 
 fn find_boot_manager<D: crate::io::VolumeRead>(fat: &FatVolume<D>, guest: &Guest) -> Result<Known<(u64, [u8; 32])>> {

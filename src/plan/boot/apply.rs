@@ -37,7 +37,7 @@ pub fn apply_boot<D: VolumeWrite>(
         FileSystem::Ntfs => {
             let paths: Vec<String> = files.files.iter().map(|file| file.path.clone()).collect();
             if !options.allow_dirty {
-                check_files_before(&view, &paths)?;
+                check_files_before(&view, &paths, false)?;
             }
             let mut volume = Volume::open(view, options)?;
             for file in &files.files {

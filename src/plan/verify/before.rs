@@ -54,14 +54,14 @@ pub fn check_before<D: VolumeRead>(device: &D, plan: &Plan, is_marked: bool) -> 
 ///
 /// # Errors
 /// [`Kind::Damaged`] when the volume's frame, or one of the files, has a fault.
-pub fn check_files_before<D: VolumeRead>(device: &D, paths: &[String]) -> Result<()> {
+pub fn check_files_before<D: VolumeRead>(device: &D, paths: &[String], is_marked: bool) -> Result<()> {
     let volume = IndependentVolume::open(device)?;
     let mut records = Vec::new();
     for path in paths {
         let record = volume.record(path)?;
         records.push(RecordNumber(record.ok_or_else(|| unreachable_file(path))?));
     }
-    check_records_before(device, records, false)
+    check_records_before(device, records, is_marked)
 }
 
 fn unreachable_file(path: &str) -> Error {

@@ -35,7 +35,7 @@ pub struct Verified {
 ///
 /// # Errors
 /// [`Kind::Verify`] at the first difference or structural fault.
-pub fn verify_files<D: VolumeRead>(device: &D, files: &[(String, Vec<u8>)]) -> Result<()> {
+pub fn verify_files<D: VolumeRead>(device: &D, files: &[(String, Vec<u8>)], is_marked: bool) -> Result<()> {
     let verify = || {
         let volume = IndependentVolume::open(device)?;
         for (path, bytes) in files {
@@ -44,7 +44,7 @@ pub fn verify_files<D: VolumeRead>(device: &D, files: &[(String, Vec<u8>)]) -> R
             }
         }
         let paths: Vec<String> = files.iter().map(|(path, _)| path.clone()).collect();
-        verify_structure(device, &volume, &paths, false).map(drop)
+        verify_structure(device, &volume, &paths, is_marked).map(drop)
     };
     verify().map_err(unread)
 }

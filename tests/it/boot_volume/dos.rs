@@ -50,6 +50,10 @@ impl Dos {
         self.tool("mdel", &[&format!("::{path}")]);
     }
 
+    pub fn delete_folder(&self, path: &str) {
+        self.tool("mdeltree", &[&format!("::{path}")]);
+    }
+
     /// The content of every file, as mtools reads it, by its path.
     pub fn files(&self) -> BTreeMap<String, String> {
         let folder = self.path.with_extension("out");

@@ -12,7 +12,8 @@ use crate::disks::bios_on_one_disk;
 use crate::inject::{fixture_drivers, folder, sha256, stderr, stdout, succeed, winject, writable_fixture};
 use crate::support;
 use crate::support::gpt::ESP;
-use crate::windows::guests::NOW;
+use crate::windows::guests::{Disk, NOW};
+use winject::internals::ntfs::CreateOptions;
 
 const LOADER: &str = "{77696e6a-0000-11eb-8000-000000000001}";
 const STORE: &str = "/EFI/Microsoft/Boot/BCD";
@@ -177,7 +178,15 @@ fn a_missing_fallback_loader_is_put_in_place() {
 /// Not wanted, or not possible: the system partition is as it was, and the run says why, or ends.
 fn a_fallback_loader_that_cannot_be_written_is_said() {
     type Make = fn(&Dos);
-    let cases: [(&str, Make, &str); 3] = [
+    let cases: [(&str, Make, &str); 4] = [
+        (
+            "a file in the place of the folder",
+            |dos| {
+                dos.delete_folder("/EFI/Boot");
+                dos.put("/EFI/Boot", b"in the way");
+            },
+            "a file has the name of the folder",
+        ),
         (
             "dirty",
             |dos| {
@@ -355,7 +364,30 @@ fn a_bios_guest_has_its_store_on_the_windows_volume() {
     assert_eq!(read(&image).unwrap(), before);
 }
 
+/// Its own override marks the Windows volume, which holds the boot configuration, too.
+fn a_volume_that_was_hibernated_or_is_dirty_takes_both_edits() {
+    let folder = folder();
+    let image = bios_on_one_disk(folder.path());
+    let disk = {
+        use winject::internals::partition::read;
+        let file = winject::internals::block::open(&image, &Default::default()).unwrap();
+        let partition = read(&*file).unwrap().partition(1).unwrap().clone();
+        Disk { path: image.clone(), offset: partition.start.0, length: partition.length }
+    };
+    let mut session = vec![0; 64 << 10];
+    session[..4].copy_from_slice(b"HIBR");
+    let mut volume = disk.volume();
+    volume.replace_file("/hiberfil.sys", &session, &CreateOptions::default()).unwrap();
+    volume.flush().unwrap();
+    drop(volume);
+    for options in ["--discard-hibernation --test-signing on", "--allow-dirty --test-signing off"] {
+        let output = succeed(&mut inject(&image, &format!("--in-place {options}")));
+        assert!(stdout(&output).contains("Done:"), "{options}");
+    }
+}
+
 tests![
+    a_volume_that_was_hibernated_or_is_dirty_takes_both_edits,
     a_missing_fallback_loader_is_put_in_place,
     a_fallback_loader_that_cannot_be_written_is_said,
     test_signing_is_one_element,

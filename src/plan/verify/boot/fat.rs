@@ -196,6 +196,7 @@ fn value(bytes: &[u8], cluster: u64, bits: u32) -> Result<u32> {
 fn names(bytes: &[u8]) -> Vec<(usize, String, &[u8])> {
     let mut out = Vec::new();
     let mut long: BTreeMap<u8, Vec<u16>> = BTreeMap::new();
+    let mut checksum = None;
     for (index, raw) in bytes.chunks_exact(SLOT).enumerate() {
         let (first, attributes) = (raw.first().copied().unwrap_or(0), raw.get(11).copied().unwrap_or(0));
         match first {
@@ -205,24 +206,34 @@ fn names(bytes: &[u8]) -> Vec<(usize, String, &[u8])> {
                 let units = [1..11, 14..26, 28..32].into_iter().filter_map(|range| raw.get(range)).flatten();
                 let bytes: Vec<u8> = units.copied().collect();
                 let units = bytes.as_chunks::<2>().0.iter().map(|two| u16::from_le_bytes(*two));
+                if first & 0x40 != 0 || checksum != raw.get(13) {
+                    long.clear();
+                }
+                checksum = raw.get(13);
                 long.insert(first & 0x3F, units.collect());
                 continue;
             }
             b'.' => {}
             _ if attributes & 0x08 != 0 => {}
             _ => {
+                let own = raw.iter().take(11).fold(0, |sum: u8, byte| sum.rotate_right(1).wrapping_add(*byte));
+                if checksum != Some(&own) {
+                    // the long name of another entry, which is gone
+                    long.clear();
+                }
                 let units: Vec<u16> = std::mem::take(&mut long).into_values().flatten().collect();
                 let units = units.split(|unit| *unit == 0).next().unwrap_or_default();
                 let text = |range| -> String {
                     let part: &[u8] = raw.get::<std::ops::Range<usize>>(range).unwrap_or_default();
                     part.iter().map(|byte| char::from(*byte)).collect::<String>().trim_end().to_owned()
                 };
+                // Letters of a short name outside of ASCII belong to a code page that is not known here.
                 let name = match (units.is_empty(), text(0..8), text(8..11)) {
-                    (false, ..) => String::from_utf16_lossy(units),
-                    (true, base, extension) if extension.is_empty() => base,
-                    (true, base, extension) => format!("{base}.{extension}"),
+                    (false, ..) => String::from_utf16_lossy(units).to_lowercase(),
+                    (true, base, extension) if extension.is_empty() => base.to_ascii_lowercase(),
+                    (true, base, extension) => format!("{base}.{extension}").to_ascii_lowercase(),
                 };
-                out.push((index, name.to_lowercase(), raw));
+                out.push((index, name, raw));
             }
         }
         long.clear();

@@ -18,7 +18,7 @@ use crate::plan::change::GuestHive;
 use crate::plan::document::Plan;
 
 /// Compares the staged boot volume with what the plan writes to it (`files`), and with the volume as it was before. Returns
-/// how many files were compared.
+/// how many files were compared. `is_marked` says that the volume may carry the mark for a check by Windows.
 ///
 /// # Errors
 /// [`Kind::Verify`] at the first difference.
@@ -28,6 +28,7 @@ pub fn verify_boot<B: VolumeRead, A: VolumeRead>(
     file_system: FileSystem,
     plan: &Plan,
     files: &BootFiles,
+    is_marked: bool,
 ) -> Result<usize> {
     let unread = |error: Error| match error.kind() {
         Kind::Damaged => mismatch("the staged boot volume cannot be read back").source_error(error),
@@ -47,12 +48,12 @@ pub fn verify_boot<B: VolumeRead, A: VolumeRead>(
         FileSystem::Ntfs => {
             let expected: Vec<(String, Vec<u8>)> =
                 files.files.iter().map(|file| (file.path.clone(), file.bytes.to_vec())).collect();
-            if verify_files(after, &expected).is_err() {
+            if verify_files(after, &expected, is_marked).is_err() {
                 // Older damage is not a fault of the change.
                 let paths: Vec<String> = expected.iter().map(|(path, _)| path.clone()).collect();
-                check_files_before(before, &paths)?;
+                check_files_before(before, &paths, is_marked)?;
             }
-            verify_files(after, &expected)?;
+            verify_files(after, &expected, is_marked)?;
             Ok(expected.len())
         }
         other => Err(mismatch(format!("the boot volume holds {other} now"))),
