@@ -61,6 +61,11 @@ enum Found {
     Nothing,
 }
 
+/// Whether the copy of the table whose header lies in this sector is one that [`read`] takes.
+pub(super) fn is_sound<D: Disk + ?Sized>(disk: &D, sector: u32, lba: u64) -> Result<bool> {
+    Ok(matches!(read_copy(disk, sector, lba)?, Found::Sound(_)))
+}
+
 fn read_copy<D: Disk + ?Sized>(disk: &D, sector: u32, lba: u64) -> Result<Found> {
     let Some(start) = lba.checked_mul(u64::from(sector)) else { return Ok(Found::Nothing) };
     if start.checked_add(u64::from(sector)).is_none_or(|end| end > disk.len()) {

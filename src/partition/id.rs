@@ -5,7 +5,8 @@ use std::fmt;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::disk::Disk;
-use super::format::{GPT_SIGNATURE, GptEntry, GptHeader, MbrSector};
+use super::format::{GptEntry, GptHeader, MbrSector};
+use super::gpt;
 use super::table::{Partition, PartitionTable, Scheme};
 use crate::error::Result;
 use crate::guid::Guid;
@@ -65,8 +66,8 @@ pub fn read_disk_id<D: Disk + ?Sized>(disk: &D, table: &PartitionTable) -> Resul
     match table.scheme {
         Scheme::Mbr => Ok(Some(DiskId::Mbr(read_signature(disk)?))),
         Scheme::Gpt => {
-            for header in gpt_headers(disk, table.sector) {
-                if let Some(header) = read_gpt_header(disk, header)? {
+            for sector in gpt_headers(disk, table.sector) {
+                if let Some(header) = read_gpt_header(disk, table.sector, sector)? {
                     return Ok(Some(DiskId::Gpt(Guid(header.disk_id))));
                 }
             }
@@ -82,17 +83,17 @@ fn read_signature<D: Disk + ?Sized>(disk: &D) -> Result<u32> {
     Ok(mbr.disk_signature.get())
 }
 
-/// Where the primary and the backup header lie.
-fn gpt_headers<D: Disk + ?Sized>(disk: &D, sector: u32) -> [Option<u64>; 2] {
-    let sector = u64::from(sector);
-    let last = (disk.len() / sector.max(1)).saturating_sub(1);
-    [1, last].map(|header: u64| header.checked_mul(sector))
+/// The sectors of the primary and the backup header.
+fn gpt_headers<D: Disk + ?Sized>(disk: &D, sector: u32) -> [u64; 2] {
+    [1, (disk.len() / u64::from(sector).max(1)).saturating_sub(1)]
 }
 
-/// The header at a byte offset; `None` for anything else.
-fn read_gpt_header<D: Disk + ?Sized>(disk: &D, start: Option<u64>) -> Result<Option<GptHeader>> {
-    let header = read_inside::<GptHeader, D>(disk, start)?;
-    Ok(header.filter(|header| header.signature == GPT_SIGNATURE))
+/// The header in a sector; `None` for anything else, and for a damaged copy of the table: its ids may be wrong.
+fn read_gpt_header<D: Disk + ?Sized>(disk: &D, sector: u32, lba: u64) -> Result<Option<GptHeader>> {
+    if !gpt::is_sound(disk, sector, lba)? {
+        return Ok(None);
+    }
+    read_inside::<GptHeader, D>(disk, lba.checked_mul(u64::from(sector)))
 }
 
 /// The id of a partition; `None` when the table that was read has none, or names another partition by now.
@@ -108,7 +109,7 @@ pub fn read_partition_id<D: Disk + ?Sized>(
         Scheme::Mbr => Ok(Some(PartitionId::Mbr { disk: read_signature(disk)?, start: partition.start.0 })),
         Scheme::Gpt => {
             for header in gpt_headers(disk, table.sector) {
-                if let Some(found) = read_gpt_id(disk, u64::from(table.sector), header, partition)? {
+                if let Some(found) = read_gpt_id(disk, table.sector, header, partition)? {
                     return Ok(Some(found));
                 }
             }
@@ -120,11 +121,12 @@ pub fn read_partition_id<D: Disk + ?Sized>(
 
 fn read_gpt_id<D: Disk + ?Sized>(
     disk: &D,
-    sector: u64,
-    header: Option<u64>,
+    sector: u32,
+    header: u64,
     partition: &Partition,
 ) -> Result<Option<PartitionId>> {
-    let Some(header) = read_gpt_header(disk, header)? else { return Ok(None) };
+    let Some(header) = read_gpt_header(disk, sector, header)? else { return Ok(None) };
+    let sector = u64::from(sector);
     let index = u64::from(partition.number).saturating_sub(1);
     let in_entries = index.checked_mul(u64::from(header.entry_size.get()));
     let entries = header.entries_sector.get().checked_mul(sector);

@@ -119,6 +119,12 @@ fn ids_are_those_of_the_table() {
     for (sector, entry_size) in [(512, 128), (4096, 512)] {
         let mut disk = gpt_disk(sector, 600, entry_size, &[(BASIC_DATA, 200, 209), (BASIC_DATA, 150, 150)]);
         assert_eq!(ids(&disk), [gpt(1), gpt(2)]);
+        let mut other = disk.clone();
+        // the disk's id in the header, and that of the first partition in its entry
+        for at in [sector as usize + 56, 2 * sector as usize + 16] {
+            other[at] ^= 1;
+            assert_eq!(ids(&other), [gpt(1), gpt(2)], "a damaged copy is not asked");
+        }
         disk[sector as usize..][..512].fill(0);
         assert_eq!(ids(&disk), [gpt(1), gpt(2)], "from the backup");
     }
