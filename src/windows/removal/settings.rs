@@ -100,7 +100,7 @@ pub(super) fn shorten_device_path(builder: &mut PlanBuilder<'_>, listed: &Listed
 /// Certificates that `--trust-publisher` wrote are left: they look like those that were trusted before.
 pub(super) fn leave_certificates(listed: &Listed, ledger: &mut Ledger) {
     for (rest, values) in listed.subtree(GuestHive::Software, STORE_KEY) {
-        let reason = "it may have been trusted before; winject reg delete IMAGE KEY removes it";
+        let reason = "it may have been trusted before; winject reg delete IMAGE KEY --in-place removes it";
         ledger.leave(format!("trusted publisher HKLM\\SOFTWARE\\{STORE_KEY}\\{rest}"), reason);
         values.values().for_each(|index| ledger.value_is_left(*index));
     }
