@@ -275,7 +275,7 @@ fn every_kind_of_setting_becomes_a_command() {
         assert_eq!(routes.len(), 1, "default gateways and persistent routes are not applied twice: {routes:?}");
         assert_eq!(kept.released.len(), 2, "{:?}", kept.released);
         assert!(
-            kept.warnings.iter().any(|warning| warning.contains("no MAC") && warning.contains("--mac \"no MAC=MAC\""))
+            kept.warnings.iter().any(|warning| warning.contains("no MAC") && warning.contains("--mac 'no MAC=MAC'"))
         );
         assert!(network.persistent_routes.contains(&"172.20.0.0/16 via 10.1.0.9".to_owned()));
         let team = network.adapters.iter().find(|adapter| adapter.name.as_deref() == Some("Team 1")).unwrap();
