@@ -2,14 +2,16 @@
 //! BPB".
 
 use zerocopy::little_endian::{U16, U32};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute_ref};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned, transmute_ref};
 
 use super::entry::ENTRY;
 use super::error::damaged;
-use crate::error::Result;
+use crate::error::{Error, Layer, Result};
+use crate::io::VolumeRead;
+use crate::units::VolumeOffset;
 
 /// Bytes of a [`BootSector`], whatever the volume's sectors have.
-pub(crate) const BOOT_SECTOR: usize = size_of::<BootSector>();
+const BOOT_SECTOR: usize = size_of::<BootSector>();
 /// Last two bytes of a boot sector.
 const SIGNATURE: u16 = 0xAA55;
 /// Fewer clusters than this make FAT12, at least so many FAT16.
@@ -129,6 +131,21 @@ pub(super) struct Geometry {
 }
 
 impl BootSector {
+    /// Reads the boot sector of a volume.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`](crate::error::Kind::Unsupported) when the volume is not FAT,
+    /// [`Kind::Damaged`](crate::error::Kind::Damaged) when its boot sector contradicts itself.
+    pub(super) fn read_geometry<D: VolumeRead>(volume: &D) -> Result<Geometry> {
+        let not_fat = || Error::unsupported(Layer::Partition, "not a FAT file system");
+        if volume.len() < BOOT_SECTOR as u64 {
+            return Err(not_fat());
+        }
+        let mut boot = Self::new_zeroed();
+        volume.read_at(VolumeOffset(0), boot.as_mut_bytes())?;
+        boot.geometry(volume.len())?.ok_or_else(not_fat)
+    }
+
     pub(crate) fn has_signature(&self) -> bool {
         self.signature.get() == SIGNATURE
     }

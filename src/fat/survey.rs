@@ -1,15 +1,12 @@
 //! Who owns which cluster: read of the whole volume before anything on it is changed.
 
-use zerocopy::{FromZeros, IntoBytes};
-
-use super::boot_sector::{BOOT_SECTOR, BootSector, Geometry};
+use super::boot_sector::{BootSector, Geometry};
 use super::chain::{Folder, read_chain};
 use super::entry::visit_entries;
 use super::error::damaged;
 use super::table::Table;
 use crate::error::{Error, Layer, Result};
 use crate::io::VolumeRead;
-use crate::units::VolumeOffset;
 
 /// Most files and folders of a volume that is edited. A system partition has some hundred.
 const ENTRIES_MAX: usize = 1 << 20;
@@ -54,13 +51,7 @@ pub fn survey_fat<D: VolumeRead>(volume: &D, allow_dirty: bool) -> Result<FatSpa
 
 /// See [`survey_fat`].
 pub(super) fn survey<D: VolumeRead>(volume: &D, allow_dirty: bool) -> Result<Survey> {
-    let not_fat = || Error::unsupported(Layer::Partition, "not a FAT file system");
-    if volume.len() < BOOT_SECTOR as u64 {
-        return Err(not_fat());
-    }
-    let mut boot = BootSector::new_zeroed();
-    volume.read_at(VolumeOffset(0), boot.as_mut_bytes())?;
-    let geometry = boot.geometry(volume.len())?.ok_or_else(not_fat)?;
+    let geometry = BootSector::read_geometry(volume)?;
     if !geometry.is_mirrored {
         return Err(Error::unsupported(
             Layer::Partition,

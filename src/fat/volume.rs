@@ -1,8 +1,6 @@
 //! Files of a FAT volume: paths, folders, cluster chains.
 
-use zerocopy::{FromZeros, IntoBytes};
-
-use super::boot_sector::{BOOT_SECTOR, BootSector, Geometry, Root, Width};
+use super::boot_sector::{BootSector, Geometry, Root, Width};
 use super::chain::FOLDER_BYTES_MAX;
 use super::entry::{Found, find_entry};
 use super::error::damaged;
@@ -52,13 +50,7 @@ impl<D: VolumeRead> FatVolume<D> {
     /// [`Kind::Unsupported`](crate::error::Kind::Unsupported) when the volume is not FAT,
     /// [`Kind::Damaged`](crate::error::Kind::Damaged) when its boot sector contradicts itself.
     pub fn open(volume: D) -> Result<Self> {
-        let not_fat = || Error::unsupported(Layer::Partition, "not a FAT file system");
-        if volume.len() < BOOT_SECTOR as u64 {
-            return Err(not_fat());
-        }
-        let mut boot = BootSector::new_zeroed();
-        volume.read_at(VolumeOffset(0), boot.as_mut_bytes())?;
-        let geometry = boot.geometry(volume.len())?.ok_or_else(not_fat)?;
+        let geometry = BootSector::read_geometry(&volume)?;
         Ok(Self { volume, geometry })
     }
 

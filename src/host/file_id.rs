@@ -20,13 +20,13 @@ pub(crate) struct FileId {
 }
 
 impl FileId {
-    /// The file at `path`, symbolic links followed; `None` if there is no such file.
+    /// The file at `path`, symbolic links followed; `None` if it does not exist.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().map(|meta| Self::from(&meta))
     }
 
     /// The file that holds the data of `path`: of a loop device, and of its partitions, the file that it is attached to. A
-    /// device is the same by each of its nodes. `None` if there is no such file.
+    /// device is the same by each of its nodes. `None` if it does not exist.
     pub(crate) fn of_data(path: &Path) -> Option<Self> {
         let meta = std::fs::metadata(path).ok()?;
         if !meta.file_type().is_block_device() {

@@ -5,7 +5,7 @@ use std::fmt;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::disk::Disk;
-use super::format::{GptEntry, GptHeader, MbrSector};
+use super::format::{GptEntry, MbrSector};
 use super::gpt;
 use super::table::{Partition, PartitionTable, Scheme};
 use crate::error::Result;
@@ -67,7 +67,7 @@ pub fn read_disk_id<D: Disk + ?Sized>(disk: &D, table: &PartitionTable) -> Resul
         Scheme::Mbr => Ok(Some(DiskId::Mbr(read_signature(disk)?))),
         Scheme::Gpt => {
             for sector in gpt_headers(disk, table.sector) {
-                if let Some(header) = read_gpt_header(disk, table.sector, sector)? {
+                if let Some(header) = gpt::read_sound_header(disk, table.sector, sector)? {
                     return Ok(Some(DiskId::Gpt(Guid(header.disk_id))));
                 }
             }
@@ -86,14 +86,6 @@ fn read_signature<D: Disk + ?Sized>(disk: &D) -> Result<u32> {
 /// The sectors of the primary and the backup header.
 fn gpt_headers<D: Disk + ?Sized>(disk: &D, sector: u32) -> [u64; 2] {
     [1, (disk.len() / u64::from(sector).max(1)).saturating_sub(1)]
-}
-
-/// The header in a sector; `None` for anything else, and for a damaged copy of the table: its ids may be wrong.
-fn read_gpt_header<D: Disk + ?Sized>(disk: &D, sector: u32, lba: u64) -> Result<Option<GptHeader>> {
-    if !gpt::is_sound(disk, sector, lba)? {
-        return Ok(None);
-    }
-    read_inside::<GptHeader, D>(disk, lba.checked_mul(u64::from(sector)))
 }
 
 /// The id of a partition; `None` when the table that was read has none, or names another partition by now.
@@ -125,7 +117,7 @@ fn read_gpt_id<D: Disk + ?Sized>(
     header: u64,
     partition: &Partition,
 ) -> Result<Option<PartitionId>> {
-    let Some(header) = read_gpt_header(disk, sector, header)? else { return Ok(None) };
+    let Some(header) = gpt::read_sound_header(disk, sector, header)? else { return Ok(None) };
     let sector = u64::from(sector);
     let index = u64::from(partition.number).saturating_sub(1);
     let in_entries = index.checked_mul(u64::from(header.entry_size.get()));

@@ -52,7 +52,7 @@ pub struct Fallback {
     pub exists: bool,
     /// What is in its way.
     pub obstacle: Option<String>,
-    /// Length and hash of the boot manager that it is to be a copy of; looked at only if there is none.
+    /// Length and hash of the boot manager that it is to be a copy of; read only if the loader is missing.
     pub boot_manager: Known<(u64, [u8; 32])>,
 }
 

@@ -2,17 +2,14 @@
 //! here, and counts only where winject protects it.
 
 use super::boot_check::{NO_GRAPHICS, TEST_SIGNING};
-use super::guest_paths::MANIFEST;
 use super::plan_builder::PlanBuilder;
-use super::staging::manifest::{Manifest, ManifestBoot, SCHEMA};
+use super::staging::manifest::{self, ManifestBoot, SCHEMA};
 use crate::drivers::Arch;
 use crate::error::Result;
 use crate::guid::Guid;
 use crate::hex;
 use crate::plan::fallback_loader;
 
-/// Largest manifest that is read, in bytes.
-const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 /// Most edits that are listed.
 const ITEMS_MAX: usize = 64;
 /// Largest flag in bytes; Windows writes 1.
@@ -79,15 +76,9 @@ impl EarlierBoot {
     /// # Errors
     /// When the volume is damaged there.
     pub(super) fn read(builder: &PlanBuilder<'_>) -> Result<Self> {
-        if !builder.exists(MANIFEST)? || !builder.is_protected_file(MANIFEST)? {
-            return Ok(Self::default());
-        }
-        if builder.file_size(MANIFEST)?.is_none_or(|size| size > MANIFEST_BYTES_MAX) {
-            return Ok(Self::default());
-        }
-        let bytes = builder.read_small_file(MANIFEST, MANIFEST_BYTES_MAX)?.unwrap_or_default();
-        let manifest: Option<Manifest> = serde_json::from_slice(&bytes).ok();
-        let listed = manifest.filter(|manifest| manifest.schema == SCHEMA).map(|manifest| Self::judge(manifest.boot));
+        let listed = manifest::read_trusted(builder)?
+            .filter(|manifest| manifest.schema == SCHEMA)
+            .map(|manifest| Self::judge(manifest.boot));
         Ok(listed.and_then(std::result::Result::ok).unwrap_or_default())
     }
 }

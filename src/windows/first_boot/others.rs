@@ -12,14 +12,12 @@ use crate::ntfs::security::Protected;
 use crate::upcase::Fold;
 use crate::windows::guest_paths;
 use crate::windows::plan_builder::PlanBuilder;
-use crate::windows::staging::manifest::Manifest;
+use crate::windows::staging::manifest;
 
 /// Most folders that are looked at.
 const FOLDERS_MAX: usize = 20_000;
 /// Most INFs of others that the job names.
 const REFUSED_MAX: usize = 1000;
-/// Largest manifest that is read, in bytes.
-const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 
 /// What the job does with INFs of others.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -89,15 +87,9 @@ fn can_be_named(path: &str, is_script: bool) -> bool {
     is_plain && !path.split('\\').any(|name| name == ".." || name.is_empty()) && (!is_script || path.is_ascii())
 }
 
-/// What earlier runs refused, in lower case: winject's descriptor on it is no reason to trust it now.
+/// What earlier runs refused, in lower case. These files have winject's descriptor by now, which does not make them trusted.
 fn refused_earlier(builder: &PlanBuilder<'_>) -> Result<BTreeSet<String>> {
-    let path = guest_paths::MANIFEST;
-    let fits = builder.file_size(path)?.is_some_and(|size| size <= MANIFEST_BYTES_MAX);
-    if !fits || builder.is_folder(path)? || !builder.is_protected_file(path)? {
-        return Ok(BTreeSet::new());
-    }
-    let bytes = builder.read_small_file(path, MANIFEST_BYTES_MAX)?.unwrap_or_default();
-    let manifest: Option<Manifest> = serde_json::from_slice(&bytes).ok();
+    let manifest = manifest::read_trusted(builder)?;
     Ok(manifest.into_iter().flat_map(|manifest| manifest.refused_infs).map(|path| path.folded()).collect())
 }
 

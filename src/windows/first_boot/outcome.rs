@@ -61,7 +61,7 @@ impl FirstBootState {
 pub struct FirstBootOutcome {
     /// Where it stands.
     pub state: FirstBootState,
-    /// The result of the last attempt; left out if there is none that can be used.
+    /// The result of the last attempt; left out if it is missing or cannot be used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<JobResult>,
     /// Why something that lies there was not used.

@@ -17,7 +17,7 @@ impl PlanBuilder<'_> {
     /// The data of an element of the boot configuration; `None` if it is not there.
     ///
     /// # Errors
-    /// When the hive is damaged there, or there is none.
+    /// When the hive is damaged there, or the guest has no boot configuration.
     pub fn boot_element(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let data = registry::get_value(self.hive(GuestHive::Bcd)?, key, "Element")?;
         Ok(data.map(|data| data.bytes))
@@ -26,7 +26,7 @@ impl PlanBuilder<'_> {
     /// Whether the boot configuration has this object.
     ///
     /// # Errors
-    /// When the hive is damaged there, or there is none.
+    /// When the hive is damaged there, or the guest has no boot configuration.
     pub fn has_boot_object(&self, object: &str) -> Result<bool> {
         Ok(registry::find_key(self.hive(GuestHive::Bcd)?, &format!("Objects\\{object}"))?.is_some())
     }
@@ -34,7 +34,7 @@ impl PlanBuilder<'_> {
     /// Requests an element with these data, or none.
     ///
     /// # Errors
-    /// When the hive is damaged there, or there is none.
+    /// When the hive is damaged there, or the guest has no boot configuration.
     pub fn set_boot_element(&mut self, key: &str, data: Option<&[u8]>) -> Result<()> {
         let hive = GuestHive::Bcd;
         let before = registry::get_value(self.hive(hive)?, key, "Element")?;

@@ -22,8 +22,7 @@ const RECORDS_MAX: usize = 4096;
 /// `SIGNERSCORE_UNCLASSIFIED`: scores from here on mean unsigned.
 const UNSIGNED: u32 = 0x8000_0000;
 
-/// Lets the driver of a signed foreign record start at boot, and takes the record out of the id where there is no such
-/// driver any more.
+/// Lets the driver of a signed foreign record start at boot, and takes the record out of the id if the driver is gone.
 ///
 /// # Errors
 /// When a hive or the volume is damaged.

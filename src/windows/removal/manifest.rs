@@ -14,10 +14,8 @@ use crate::upcase::Fold;
 use crate::windows::earlier_boot::EarlierBoot;
 use crate::windows::guest_paths::{FIRSTBOOT_SCRIPTS, GUEST_AGENT, JOB_PROGRAMS, MANIFEST, SETUP, STAGE, TOP};
 use crate::windows::plan_builder::{PlanBuilder, ReplacedValue};
-use crate::windows::staging::manifest::{Manifest, ManifestReplaced, SCHEMA};
+use crate::windows::staging::manifest::{BYTES_MAX, Manifest, ManifestReplaced, SCHEMA};
 
-/// Largest manifest that is read, in bytes.
-const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 /// Most keys of the guest that are compared with those of one driver.
 const COMPARED_KEYS_MAX: usize = 20_000;
 
@@ -77,7 +75,7 @@ pub(crate) fn read(builder: &PlanBuilder<'_>) -> Result<Option<Listed>> {
             "winject inject IMAGE --drivers MEDIA --in-place protects the folder and writes the manifest anew; then remove",
         ));
     }
-    let bytes = builder.read_small_file(MANIFEST, MANIFEST_BYTES_MAX)?.unwrap_or_default();
+    let bytes = builder.read_small_file(MANIFEST, BYTES_MAX)?.unwrap_or_default();
     let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| unusable(&error.to_string()))?;
     Listed::judge(manifest, &builder.guest.windows_dir).map(Some)
 }

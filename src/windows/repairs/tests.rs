@@ -202,7 +202,7 @@ fn what_something_else_needs_stays() {
     assert!(left.contains("the service backup depends on it") && left.contains("is not a list"), "{left}");
     assert!(!after.contains_key("ControlSet002\\Enum\\A\\B\\C : UpperFilters"));
     assert_eq!(after["ControlSet002\\Services\\xenfilt : Start"], RegistryData::dword(4));
-    // a program that somebody has made a filter of a class
+    // a service that is in a list of class filters by mistake
     let mut files = vmware;
     system(&mut files, |hive| set(hive, &class, "LowerFilters", &RegistryData::multi_sz(&["VMCI"])));
     let injection = plan(&files, &selection(VERSION), &options(of(Hypervisor::Vmware)));

@@ -5,10 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Result;
 use crate::hive::RegistryData;
-use crate::windows::plan_builder::{Desired, ReplacedValue};
+use crate::windows::guest_paths::MANIFEST;
+use crate::windows::plan_builder::{Desired, PlanBuilder, ReplacedValue};
 use crate::windows::record::{BootRecord, Record};
 
+/// Largest manifest that is read, in bytes.
+pub const BYTES_MAX: u64 = 16 << 20;
 /// Version of the form, the value of [`Manifest::schema`].
 pub const SCHEMA: &str = "winject.manifest.v1";
 
@@ -140,6 +144,20 @@ pub struct ManifestReplaced {
     /// Type and data that the guest had; left out where it had no such value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<RegistryData>,
+}
+
+/// The manifest that an earlier run left; `None` if it is missing, not protected as winject protects it, too large, or not
+/// one. `windows/removal` says which of these it is.
+///
+/// # Errors
+/// When the volume is damaged there.
+pub fn read_trusted(builder: &PlanBuilder<'_>) -> Result<Option<Manifest>> {
+    let fits = builder.file_size(MANIFEST)?.is_some_and(|size| size <= BYTES_MAX);
+    if !fits || builder.is_folder(MANIFEST)? || !builder.is_protected_file(MANIFEST)? {
+        return Ok(None);
+    }
+    let bytes = builder.read_small_file(MANIFEST, BYTES_MAX)?.unwrap_or_default();
+    Ok(serde_json::from_slice(&bytes).ok())
 }
 
 /// The file's bytes: UTF-8 without a byte-order mark, with CR LF.

@@ -42,6 +42,13 @@ fn inject(image: &Path, options: &str) -> Command {
     command
 }
 
+/// `winject apply PLAN` to this image, in place.
+fn apply(plan: &Path, image: &Path) -> Command {
+    let mut command = winject();
+    command.arg("apply").arg(plan).arg("--image").arg(image).arg("--drivers").arg(fixture_drivers()).arg("--in-place");
+    command
+}
+
 /// Runs a command that fails with this code and leaves the image as it is; what it says.
 fn fail(command: &mut Command, code: i32, image: &Path) -> String {
     let before = sha256(image);
@@ -141,29 +148,9 @@ fn a_missing_fallback_loader_is_put_in_place() {
         assert_eq!(sha256(&image), first);
 
         // The plan does what inject does.
-        succeed(
-            winject()
-                .arg("apply")
-                .arg(&plan)
-                .arg("--image")
-                .arg(&planned)
-                .arg("--drivers")
-                .arg(fixture_drivers())
-                .arg("--in-place"),
-        );
+        succeed(&mut apply(&plan, &planned));
         assert_eq!(sha256(&planned), first);
-        let text = fail(
-            winject()
-                .arg("apply")
-                .arg(&plan)
-                .arg("--image")
-                .arg(&planned)
-                .arg("--drivers")
-                .arg(fixture_drivers())
-                .arg("--in-place"),
-            9,
-            &planned,
-        );
+        let text = fail(&mut apply(&plan, &planned), 9, &planned);
         assert!(text.contains("applied already"), "{text}");
 
         succeed(winject().arg("undo").arg(&planned));
@@ -301,16 +288,7 @@ fn graphics_mode_is_allowed_for_uefi() {
     let review = stdout(&succeed(&mut command));
     assert!(review.contains("BCD00000000") && review.contains("16000046"), "{review}");
     succeed(&mut inject(&image, "--in-place"));
-    succeed(
-        winject()
-            .arg("apply")
-            .arg(&plan)
-            .arg("--image")
-            .arg(&planned)
-            .arg("--drivers")
-            .arg(fixture_drivers())
-            .arg("--in-place"),
-    );
+    succeed(&mut apply(&plan, &planned));
     assert_eq!(sha256(&planned), sha256(&image));
     let after = store_text(&esp(&image).unwrap(), STORE).unwrap();
     let (gone, new) = difference(&before, &after);

@@ -74,7 +74,7 @@ impl File {
     /// A device for writing.
     ///
     /// # Errors
-    /// With the number of the error, above all when there is none of this name.
+    /// With the number of the error; mostly because the machine has no such device.
     pub fn open_device(path: &str) -> Result<Self, u32> {
         Self::open(path, GENERIC_WRITE, 0, OPEN_EXISTING, 0)
     }

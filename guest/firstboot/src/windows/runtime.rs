@@ -31,7 +31,7 @@ unsafe impl GlobalAlloc for ProcessHeap {
 #[global_allocator]
 static HEAP: ProcessHeap = ProcessHeap;
 
-/// A fault of the program: the service ends, and Windows is none the worse.
+/// A fault of the program ends the service, and nothing else.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     unsafe { ffi::ExitProcess(super::EXIT_PANIC) }
