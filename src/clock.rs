@@ -32,8 +32,7 @@ impl FileTime {
     /// such day or it is before 1601.
     #[must_use]
     pub fn from_date(year: u16, month: u8, day: u8) -> Option<Self> {
-        let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-        let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+        let lengths = month_lengths(u64::from(year));
         let month_index = usize::from(month).checked_sub(1)?;
         let length = *lengths.get(month_index)?;
         if day == 0 || day > length || year < 1601 {
@@ -45,6 +44,37 @@ impl FileTime {
         days += u64::from(day) - 1;
         Some(Self(days * 864_000_000_000))
     }
+
+    /// The calendar day in UTC (proleptic Gregorian) as year, month from 1 and day from 1, and the second of that day.
+    #[must_use]
+    pub(crate) fn date(self) -> (u64, u64, u64, u64) {
+        let seconds = self.0 / 10_000_000;
+        let (mut days, second) = (seconds / 86_400, seconds % 86_400);
+        let mut year = 1601;
+        loop {
+            let length = month_lengths(year).iter().map(|&days| u64::from(days)).sum();
+            if days < length {
+                break;
+            }
+            days -= length;
+            year += 1;
+        }
+        let mut month = 1;
+        for length in month_lengths(year).map(u64::from) {
+            if days < length {
+                break;
+            }
+            days -= length;
+            month += 1;
+        }
+        (year, month, days + 1, second)
+    }
+}
+
+/// Days of the months of a year.
+fn month_lengths(year: u64) -> [u8; 12] {
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    [31, if is_leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
 }
 
 #[cfg(test)]

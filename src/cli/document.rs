@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use super::args::{parse_compression, parse_format, split_disks};
-use super::extras::{UploadArg, parse_upload};
+use super::extras::parse_upload;
 use super::repair_args::ToolsArg;
 use super::request::InjectSpec;
 use crate::block::Format;
 use crate::block::convert::Compression;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host;
-use crate::windows::NewMac;
+use crate::windows::{NewMac, Upload};
 use crate::yaml::{Document, Field, Key, Value};
 
 /// The contents of a document: the run that it describes, and warnings about its keys.
@@ -278,7 +278,7 @@ fn compression(field: &Field<'_>) -> Result<Option<Compression>> {
 }
 
 /// Files to put into the guest, whose paths on the host are relative to the document's folder.
-fn uploads(field: &Field<'_>) -> Result<Vec<UploadArg>> {
+fn uploads(field: &Field<'_>) -> Result<Vec<Upload>> {
     let parse = |path: PathBuf| {
         let text = path.to_string_lossy();
         parse_upload(&text).map_err(|hint| field.error(format_args!("{text:?} is not a file and its place"), hint))

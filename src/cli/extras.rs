@@ -10,7 +10,7 @@ pub struct ExtrasArgs {
     /// Put a file of the host into the guest, where no other file is yet: 'tool.exe=C:\Tools\tool.exe' (in quotes); missing
     /// folders are made; repeatable
     #[arg(long, value_name = "HOST=GUEST", value_parser = parse_upload)]
-    pub upload: Vec<UploadArg>,
+    pub upload: Vec<Upload>,
 
     /// Run this script or program (.cmd, .bat, .ps1, .exe, .msi) at the first start, after drivers and network; repeatable, in
     /// this order
@@ -26,25 +26,17 @@ pub struct ExtrasArgs {
     pub guest_agent: bool,
 }
 
-/// A file of the host, and its path in the guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UploadArg {
-    pub host: PathBuf,
-    pub guest: String,
-}
-
 impl ExtrasArgs {
     /// The files of the host that are read.
     pub fn inputs(&self) -> impl Iterator<Item = &PathBuf> {
-        self.upload.iter().map(|arg| &arg.host).chain(&self.firstboot)
+        self.upload.iter().map(|upload| &upload.file).chain(&self.firstboot)
     }
 
     /// The options of the job.
     #[must_use]
     pub fn options(&self) -> ExtrasOptions {
-        let uploads = self.upload.iter().map(|arg| Upload { file: arg.host.clone(), guest: arg.guest.clone() });
         ExtrasOptions {
-            uploads: uploads.collect(),
+            uploads: self.upload.clone(),
             scripts: self.firstboot.clone(),
             script_seconds: self.firstboot_timeout.unwrap_or(SCRIPT_SECONDS),
             guest_agent: self.guest_agent,
@@ -57,15 +49,14 @@ impl ExtrasArgs {
 ///
 /// # Errors
 /// The form that is expected, when it is another one.
-pub fn parse_upload(text: &str) -> Result<UploadArg, String> {
+pub fn parse_upload(text: &str) -> Result<Upload, String> {
     let begins_path = |rest: &str| {
-        let below = rest.strip_prefix('\\').is_some();
-        below || matches!(rest.as_bytes(), [drive, b':', b'\\', ..] if drive.is_ascii_alphabetic())
+        rest.starts_with('\\') || matches!(rest.as_bytes(), [drive, b':', b'\\', ..] if drive.is_ascii_alphabetic())
     };
     let parts = text.match_indices('=').map(|(at, _)| (text.get(..at), text.get(at + 1..)));
     let found = parts.filter_map(|(host, guest)| host.zip(guest)).find(|(_, guest)| begins_path(guest));
     match found {
-        Some((host, guest)) if !host.is_empty() => Ok(UploadArg { host: PathBuf::from(host), guest: guest.to_owned() }),
+        Some((host, guest)) if !host.is_empty() => Ok(Upload { file: PathBuf::from(host), guest: guest.to_owned() }),
         _ => Err(r"write HOST=GUEST with a path of Windows, in quotes: 'tool.exe=C:\Tools\tool.exe'".to_owned()),
     }
 }
@@ -83,7 +74,7 @@ mod tests {
             (r"a==\b", "a=", r"\b"),
         ] {
             let arg = parse_upload(text).unwrap();
-            assert_eq!((arg.host, arg.guest.as_str()), (PathBuf::from(host), guest), "{text}");
+            assert_eq!((arg.file, arg.guest.as_str()), (PathBuf::from(host), guest), "{text}");
         }
         for text in ["", "a", "a=", r"=C:\b", "a=b", "a=C:b", "a=C:/b", "a=/b", r"a=CC:\b", "a=C:Toolsx.exe"] {
             assert!(parse_upload(text).is_err(), "{text}");

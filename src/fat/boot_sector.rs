@@ -99,6 +99,27 @@ pub(super) enum Width {
     Fat32,
 }
 
+impl Width {
+    /// Offset and length of a cluster's entry in the table, in bytes.
+    pub(super) fn entry(self, cluster: u32) -> (u64, usize) {
+        let cluster = u64::from(cluster);
+        match self {
+            Self::Fat12 => (cluster + cluster / 2, 2),
+            Self::Fat16 => (cluster * 2, 2),
+            Self::Fat32 => (cluster * 4, 4),
+        }
+    }
+
+    /// What the stored bits of a cluster's entry say, and the mark of a bad cluster: higher values end a chain.
+    pub(super) fn value(self, cluster: u32, raw: u32) -> (u32, u32) {
+        match self {
+            Self::Fat12 => ((raw >> (4 * (cluster % 2))) & 0xFFF, 0xFF7),
+            Self::Fat16 => (raw, 0xFFF7),
+            Self::Fat32 => (raw & 0x0FFF_FFFF, 0x0FFF_FFF7),
+        }
+    }
+}
+
 /// Where the root folder is.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Root {

@@ -54,31 +54,14 @@ fn padded<const N: usize>(text: &str) -> Option<[u8; N]> {
 
 /// Date and time as FAT has them, in UTC: FAT knows no time zone. What FAT cannot show is its first or last day.
 pub(super) fn date_and_time(now: FileTime) -> (u16, u16) {
-    const DAYS_FROM_1601_TO_1980: u64 = 138_426;
-    let seconds = now.0 / 10_000_000;
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let Some(mut days) = days.checked_sub(DAYS_FROM_1601_TO_1980) else { return (0x21, 0) };
-    let (mut year, mut month) = (0u16, 1u16);
-    // From 1980 to 2107 every fourth year but 2100 is a leap year.
-    let is_leap = |year: u16| year.is_multiple_of(4) && year != 120;
-    while days >= if is_leap(year) { 366 } else { 365 } {
-        days -= if is_leap(year) { 366 } else { 365 };
-        year += 1;
-        if year > 127 {
-            return (0xFF9F, 0xBF7D);
-        }
+    let (year, month, day, second) = now.date();
+    let Some(year) = year.checked_sub(1980) else { return (0x21, 0) };
+    if year > 127 {
+        return (0xFF9F, 0xBF7D);
     }
-    let february = if is_leap(year) { 29 } else { 28 };
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    let day = u16::try_from(days).unwrap_or(0) + 1;
-    let second = u16::try_from(second / 2).unwrap_or(0);
-    ((year << 9) | (month << 5) | day, ((second / 1800) << 11) | ((second / 30 % 60) << 5) | (second % 30))
+    let word = |value: u64| u16::try_from(value).unwrap_or(0);
+    let time = ((second / 3600) << 11) | ((second / 60 % 60) << 5) | (second / 2 % 30);
+    (word((year << 9) | (month << 5) | day), word(time))
 }
 
 #[cfg(test)]

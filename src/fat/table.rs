@@ -70,12 +70,8 @@ impl Table {
 
     /// Offset of the entry of a cluster, and its bits as they are stored.
     fn raw(&self, cluster: u32) -> Option<(usize, u32)> {
-        let index = usize::try_from(cluster).ok()?;
-        let (at, width) = match self.width {
-            Width::Fat12 => (index.checked_add(index / 2)?, 2),
-            Width::Fat16 => (index.checked_mul(2)?, 2),
-            Width::Fat32 => (index.checked_mul(4)?, 4),
-        };
+        let (at, width) = self.width.entry(cluster);
+        let at = usize::try_from(at).ok()?;
         let mut bytes = [0; 4];
         bytes.get_mut(..width)?.copy_from_slice(self.bytes.get(at..at.checked_add(width)?)?);
         Some((at, u32::from_le_bytes(bytes)))
@@ -85,11 +81,7 @@ impl Table {
     pub(super) fn link(&self, cluster: u32) -> Result<Link> {
         let raw = self.raw(cluster).filter(|_| self.clusters().contains(&cluster));
         let (_, raw) = raw.ok_or_else(|| damaged("a chain leaves the volume"))?;
-        let (value, bad) = match self.width {
-            Width::Fat12 => ((raw >> (4 * (cluster % 2))) & 0xFFF, 0xFF7),
-            Width::Fat16 => (raw, 0xFFF7),
-            Width::Fat32 => (raw & 0x0FFF_FFFF, 0x0FFF_FFF7),
-        };
+        let (value, bad) = self.width.value(cluster, raw);
         Ok(match value {
             0 => Link::Free,
             value if value == bad => Link::Bad,

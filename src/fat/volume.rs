@@ -1,6 +1,6 @@
 //! Files of a FAT volume: paths, folders, cluster chains.
 
-use super::boot_sector::{BootSector, Geometry, Root, Width};
+use super::boot_sector::{BootSector, Geometry, Root};
 use super::chain::FOLDER_BYTES_MAX;
 use super::entry::{Found, find_entry};
 use super::error::damaged;
@@ -81,12 +81,12 @@ impl<D: VolumeRead> FatVolume<D> {
         Ok(self.find(path)?.is_some())
     }
 
-    /// Whether the path is that of a folder.
+    /// Whether the path is that of a file.
     ///
     /// # Errors
     /// When the volume is damaged there.
-    pub fn is_folder(&self, path: &str) -> Result<bool> {
-        Ok(self.find(path)?.is_some_and(|found| found.is_folder))
+    pub fn is_file(&self, path: &str) -> Result<bool> {
+        Ok(self.find(path)?.is_some_and(|found| !found.is_folder))
     }
 
     fn find(&self, path: &str) -> Result<Option<Found>> {
@@ -149,17 +149,12 @@ impl<D: VolumeRead> FatVolume<D> {
 
     /// The next cluster of a chain; `None` at its end.
     fn next(&self, table: &mut TableWindow, cluster: u32) -> Result<Option<u32>> {
-        let cluster = u64::from(cluster);
-        let (at, width) = match self.geometry.width {
-            Width::Fat12 => (cluster + cluster / 2, 2),
-            Width::Fat16 => (cluster * 2, 2),
-            Width::Fat32 => (cluster * 4, 4),
-        };
-        if at + width > self.geometry.fat_bytes {
+        let (at, width) = self.geometry.width.entry(cluster);
+        if at + width as u64 > self.geometry.fat_bytes {
             return Err(damaged("the file allocation table is too short"));
         }
         let mut bytes = [0u8; 4];
-        let entry = bytes.get_mut(..usize::try_from(width).unwrap_or(4)).unwrap_or_default();
+        let entry = bytes.get_mut(..width).unwrap_or_default();
         if !table.copy(at, entry) {
             table.start = at - at % TABLE_BYTES_AT_ONCE;
             let length = TABLE_BYTES_AT_ONCE.min(self.geometry.fat_bytes - table.start);
@@ -171,13 +166,8 @@ impl<D: VolumeRead> FatVolume<D> {
                 self.volume.read_at(place(at), entry)?;
             }
         }
-        let raw = u32::from_le_bytes(bytes);
-        let (next, end) = match self.geometry.width {
-            Width::Fat12 => ((raw >> (4 * (cluster % 2))) & 0xFFF, 0xFF8),
-            Width::Fat16 => (raw, 0xFFF8),
-            Width::Fat32 => (raw & 0x0FFF_FFFF, 0x0FFF_FFF8),
-        };
-        Ok((next < end).then_some(next))
+        let (next, bad) = self.geometry.width.value(cluster, u32::from_le_bytes(bytes));
+        Ok((next <= bad).then_some(next))
     }
 }
 

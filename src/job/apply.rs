@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use super::boot_verdict::new_problems;
-use super::choose_disk::all_disks;
 use super::disks::{OpenedDisks, OtherDisk, disk_name, with_boot_disks};
 use super::expectation::Expectation;
 use super::explain::explain;
@@ -72,7 +71,7 @@ pub fn check_apply_outputs(plan: &SavedPlan, request: &InjectRequest, reports: &
             let options = |option: &str, paths: &mut dyn Iterator<Item = &PathBuf>| -> String {
                 paths.map(|path| format!(" {option} {}", shell_argument(path, "PATH"))).collect()
             };
-            let disks = options("--image", &mut all_disks(request));
+            let disks = options("--image", &mut request.all_disks());
             let drivers = options("--drivers", &mut request.drivers.iter());
             format!("write a whole raw image: winject apply {plan}{disks}{drivers} -O raw -o {out}")
         })?;

@@ -21,7 +21,7 @@ const DISKS_MAX: usize = 64;
 /// [`Kind::Usage`] when a file is named twice, by whatever name, when there are too many, when the disk that is to hold
 /// Windows is not one of them, or when one choice of a disk would count for several OVAs.
 pub(super) fn check_disks(request: &InjectRequest) -> Result<()> {
-    let disks: Vec<&Path> = all_disks(request).map(PathBuf::as_path).collect();
+    let disks: Vec<&Path> = request.all_disks().map(PathBuf::as_path).collect();
     check_set(&disks, request.disk.as_deref())?;
     match &request.windows_disk {
         Some(chosen) if !disks.iter().any(|path| is_same_file(path, chosen)) => Err(refused(
@@ -79,11 +79,6 @@ fn unpack_command(ova: &Path) -> String {
     format!("tar -xf {}", shell_argument(ova, "OVA"))
 }
 
-/// All disks of a request, in its order.
-pub(super) fn all_disks(request: &InjectRequest) -> impl Iterator<Item = &PathBuf> {
-    std::iter::once(&request.image).chain(&request.other_disks)
-}
-
 /// The same request with the disk that holds Windows as its image, and the others in an order that does not depend on that
 /// of the request.
 ///
@@ -97,7 +92,7 @@ pub(super) fn choose_disk(
     if request.other_disks.is_empty() {
         return Ok(request.clone());
     }
-    let disks: Vec<&PathBuf> = all_disks(request).collect();
+    let disks: Vec<&PathBuf> = request.all_disks().collect();
     let index = match &request.windows_disk {
         Some(chosen) => disks.iter().position(|path| is_same_file(path, chosen)),
         None => Some(search(request, &disks, observer, report)?),
@@ -110,7 +105,7 @@ pub(super) fn choose_disk(
 
 /// The same request with this one of its disks as the image.
 fn with_windows_on(request: &InjectRequest, index: usize) -> InjectRequest {
-    let mut others: Vec<PathBuf> = all_disks(request).cloned().collect();
+    let mut others: Vec<PathBuf> = request.all_disks().cloned().collect();
     let image = if index < others.len() { others.remove(index) } else { request.image.clone() };
     others.sort_by(|a, b| (a.file_name(), a).cmp(&(b.file_name(), b)));
     InjectRequest { image, other_disks: others, windows_disk: None, ..request.clone() }

@@ -8,7 +8,7 @@ use super::request::InjectRequest;
 use crate::block::{self, Image, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::is_same_file;
-use crate::partition::{self, Partition, PartitionTable, Scheme};
+use crate::partition::{self, Partition, PartitionTable};
 use crate::plan::saved::{DiskFacts, OtherDiskFacts, ReadSet, disk_facts};
 use crate::windows::{BootDisks, VmDisk};
 
@@ -146,7 +146,7 @@ fn read_table(stage: &Stage, name: &str, report: &mut Report) -> Result<(Partiti
         }
         _ => return Err(error),
     };
-    let table = PartitionTable { scheme: Scheme::Bare, sector: 512, partitions: Vec::new(), warnings: Vec::new() };
+    let table = PartitionTable::empty();
     Ok((table, fault))
 }
 
@@ -169,7 +169,7 @@ pub(super) fn refuse_one_chain(one: (&Path, &dyn Image), other: (&Path, &dyn Ima
 
 /// What findings call a disk: the name of its file, with as many of its folders as other disks with the same name need.
 pub(super) fn disk_name(request: &InjectRequest, path: &Path) -> String {
-    let all = std::iter::once(&request.image).chain(&request.other_disks);
+    let all = request.all_disks();
     let others: Vec<&PathBuf> = all.filter(|other| *other != path).collect();
     let mut name = PathBuf::new();
     for part in path.components().rev() {
@@ -222,7 +222,7 @@ mod tests {
             let image = paths.next().unwrap();
             let mut request = InjectRequest::new(image, Vec::new(), Destination::DryRun, FileTime(0));
             request.other_disks = paths.collect();
-            let all = std::iter::once(&request.image).chain(&request.other_disks);
+            let all = request.all_disks();
             all.map(|path| disk_name(&request, path)).collect()
         };
         assert_eq!(names(&["/vm/a.raw", "/vm/b.raw"]), ["a.raw", "b.raw"]);

@@ -9,7 +9,7 @@ use super::explain::explain;
 use super::locate::{edit_refusal, locate, search_installations};
 use crate::block::{self, Image};
 use crate::error::{Kind, Result};
-use crate::partition::{self, PartitionTable, Scheme};
+use crate::partition::{self, PartitionTable};
 use crate::windows::Guest;
 
 /// What [`inspect`] found on a disk.
@@ -104,8 +104,7 @@ fn inspect_one_of(path: &Path, options: &block::OpenOptions) -> Result<Inspectio
     match partition::read(&*image) {
         Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::Damaged) => {
             let fault = Fault::new(0, &error);
-            let table =
-                PartitionTable { scheme: Scheme::Bare, sector: 512, partitions: Vec::new(), warnings: Vec::new() };
+            let table = PartitionTable::empty();
             Ok(Inspection { faults: vec![fault], ..inspect_table(path, &*image, table) })
         }
         table => Ok(inspect_table(path, &*image, table.map_err(|error| error.path(path.display().to_string()))?)),

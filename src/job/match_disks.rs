@@ -31,7 +31,7 @@ pub(super) fn match_disks(
     observer.step("Looking for the disks of the plan");
     let mut scratch = Report::default();
     let mut left: Vec<(PathBuf, OtherDisk)> = Vec::new();
-    for path in std::iter::once(&request.image).chain(&request.other_disks) {
+    for path in request.all_disks() {
         request.cancel.check()?;
         left.push((path.clone(), OtherDisk::open(request, path, &mut scratch)?));
     }

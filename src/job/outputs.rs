@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::choose_disk::{all_disks, check_disks};
+use super::choose_disk::check_disks;
 use super::folder::require_folder;
 use super::report;
 use super::request::{Destination, InjectRequest};
@@ -86,7 +86,7 @@ pub(super) fn refuse_raw_injection(request: &InjectRequest) -> Result<()> {
     refuse_raw_overlay(out, || {
         let windows = request.windows_disk.as_ref().unwrap_or(&request.image);
         let is_other = |path: &&PathBuf| !is_same_file(path, windows);
-        let others = options("--other-disk", &mut all_disks(request).filter(is_other));
+        let others = options("--other-disk", &mut request.all_disks().filter(is_other));
         let (qcow2, windows) = (out.with_extension("qcow2"), shell_argument(windows, "IMAGE"));
         format!(
             "name it {}; or write a whole raw image: winject convert {windows} {} -O raw{}{others}",

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::choose_disk::{all_disks, choose_disk};
+use super::choose_disk::choose_disk;
 use super::disks::{OpenedDisks, disk_name, with_boot_disks};
 use super::expectation::{BootsNow, Expectation};
 use super::explain::explain;
@@ -86,7 +86,7 @@ pub fn remove_into(
 pub fn check_remove_outputs(request: &InjectRequest, reports: &[PathBuf]) -> Result<()> {
     if let Destination::Overlay(out) = &request.destination {
         refuse_raw_overlay(out, || {
-            let disks: Vec<String> = all_disks(request).map(|path| shell_argument(path, "IMAGE")).collect();
+            let disks: Vec<String> = request.all_disks().map(|path| shell_argument(path, "IMAGE")).collect();
             let out = shell_argument(&out.with_extension("qcow2"), "NEW.qcow2");
             format!("name it .qcow2: winject remove {} --output {out}", disks.join(" "))
         })?;

@@ -147,6 +147,11 @@ impl InjectRequest {
             cancel: Cancel::default(),
         }
     }
+
+    /// All disks, in the order of the request.
+    pub(super) fn all_disks(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.image).chain(&self.other_disks)
+    }
 }
 
 /// Callbacks that show the progress of a job, see the example of [`inject`](super::inject()). They are called on the

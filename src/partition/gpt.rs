@@ -33,7 +33,7 @@ pub fn read<D: Disk + ?Sized>(disk: &D) -> Result<Option<PartitionTable>> {
     let mut fault = None;
     for sector in SECTORS {
         match read_copy(disk, sector, 1)? {
-            Found::Sound(_, table) => return Ok(Some(table)),
+            Found::Sound(table) => return Ok(Some(table)),
             Found::Damaged(error) => fault = fault.or(Some(error)),
             Found::Nothing => {}
         }
@@ -41,7 +41,7 @@ pub fn read<D: Disk + ?Sized>(disk: &D) -> Result<Option<PartitionTable>> {
     for sector in SECTORS {
         let Some(last) = (disk.len() / u64::from(sector)).checked_sub(1).filter(|&last| last > 1) else { continue };
         match read_copy(disk, sector, last)? {
-            Found::Sound(_, mut table) => {
+            Found::Sound(mut table) => {
                 table.warnings.push("the primary GPT is damaged: the backup at the end of the disk was read".into());
                 return Ok(Some(table));
             }
@@ -56,17 +56,9 @@ pub fn read<D: Disk + ?Sized>(disk: &D) -> Result<Option<PartitionTable>> {
 }
 
 enum Found {
-    Sound(GptHeader, PartitionTable),
+    Sound(PartitionTable),
     Damaged(Error),
     Nothing,
-}
-
-/// The header in this sector; `None` unless it belongs to a copy of the table that [`read`] takes.
-pub(super) fn read_sound_header<D: Disk + ?Sized>(disk: &D, sector: u32, lba: u64) -> Result<Option<GptHeader>> {
-    match read_copy(disk, sector, lba)? {
-        Found::Sound(header, _) => Ok(Some(header)),
-        Found::Damaged(_) | Found::Nothing => Ok(None),
-    }
 }
 
 fn read_copy<D: Disk + ?Sized>(disk: &D, sector: u32, lba: u64) -> Result<Found> {
@@ -97,7 +89,8 @@ fn read_copy<D: Disk + ?Sized>(disk: &D, sector: u32, lba: u64) -> Result<Found>
     }
     Ok(match partitions(&entries, &header, sector) {
         Ok((partitions, warnings)) => {
-            Found::Sound(header, PartitionTable { scheme: Scheme::Gpt, sector, partitions, warnings })
+            let disk_guid = Some(Guid(header.disk_id));
+            Found::Sound(PartitionTable { scheme: Scheme::Gpt, sector, partitions, warnings, disk_guid })
         }
         Err(error) => Found::Damaged(error),
     })
@@ -146,6 +139,7 @@ fn partitions(entries: &[u8], header: &GptHeader, sector: u32) -> Result<(Vec<Pa
             content: Content::Unknown,
             name: Some(decode_name(&entry.name)).filter(|name| !name.is_empty()),
             type_id: kind.to_string(),
+            unique_guid: Some(Guid(entry.partition_id)),
         });
     }
     warnings.truncate(16);

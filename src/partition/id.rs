@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::disk::Disk;
-use super::format::{GptEntry, MbrSector};
-use super::gpt;
+use super::format::MbrSector;
 use super::table::{Partition, PartitionTable, Scheme};
 use crate::error::Result;
 use crate::guid::Guid;
@@ -58,21 +57,14 @@ impl fmt::Display for DiskId {
     }
 }
 
-/// The id of a disk; `None` if it has no partition table, or one without a readable header.
+/// The id of a disk; `None` if it has no partition table.
 ///
 /// # Errors
 /// What reading the disk gives.
 pub fn read_disk_id<D: Disk + ?Sized>(disk: &D, table: &PartitionTable) -> Result<Option<DiskId>> {
     match table.scheme {
         Scheme::Mbr => Ok(Some(DiskId::Mbr(read_signature(disk)?))),
-        Scheme::Gpt => {
-            for sector in gpt_headers(disk, table.sector) {
-                if let Some(header) = gpt::read_sound_header(disk, table.sector, sector)? {
-                    return Ok(Some(DiskId::Gpt(Guid(header.disk_id))));
-                }
-            }
-            Ok(None)
-        }
+        Scheme::Gpt => Ok(table.disk_guid.map(DiskId::Gpt)),
         Scheme::Bare => Ok(None),
     }
 }
@@ -83,12 +75,7 @@ fn read_signature<D: Disk + ?Sized>(disk: &D) -> Result<u32> {
     Ok(mbr.disk_signature.get())
 }
 
-/// The sectors of the primary and the backup header.
-fn gpt_headers<D: Disk + ?Sized>(disk: &D, sector: u32) -> [u64; 2] {
-    [1, (disk.len() / u64::from(sector).max(1)).saturating_sub(1)]
-}
-
-/// The id of a partition; `None` when the table that was read has none, or names another partition by now.
+/// The id of a partition; `None` if there is no partition table.
 ///
 /// # Errors
 /// What reading the disk gives.
@@ -100,40 +87,8 @@ pub fn read_partition_id<D: Disk + ?Sized>(
     match table.scheme {
         Scheme::Mbr => Ok(Some(PartitionId::Mbr { disk: read_signature(disk)?, start: partition.start.0 })),
         Scheme::Gpt => {
-            for header in gpt_headers(disk, table.sector) {
-                if let Some(found) = read_gpt_id(disk, table.sector, header, partition)? {
-                    return Ok(Some(found));
-                }
-            }
-            Ok(None)
+            Ok(table.disk_guid.zip(partition.unique_guid).map(|(disk, partition)| PartitionId::Gpt { disk, partition }))
         }
         Scheme::Bare => Ok(None),
     }
-}
-
-fn read_gpt_id<D: Disk + ?Sized>(
-    disk: &D,
-    sector: u32,
-    header: u64,
-    partition: &Partition,
-) -> Result<Option<PartitionId>> {
-    let Some(header) = gpt::read_sound_header(disk, sector, header)? else { return Ok(None) };
-    let sector = u64::from(sector);
-    let index = u64::from(partition.number).saturating_sub(1);
-    let in_entries = index.checked_mul(u64::from(header.entry_size.get()));
-    let entries = header.entries_sector.get().checked_mul(sector);
-    let place = entries.zip(in_entries).and_then(|(start, inside)| start.checked_add(inside));
-    let Some(entry) = read_inside::<GptEntry, D>(disk, place)? else { return Ok(None) };
-    let is_same = entry.first_sector.get().checked_mul(sector) == Some(partition.start.0);
-    let id = PartitionId::Gpt { disk: Guid(header.disk_id), partition: Guid(entry.partition_id) };
-    Ok(is_same.then_some(id))
-}
-
-/// The structure at a byte offset of the disk; `None` when it does not lie on the disk.
-fn read_inside<T: FromBytes + IntoBytes, D: Disk + ?Sized>(disk: &D, start: Option<u64>) -> Result<Option<T>> {
-    let end = start.and_then(|start| start.checked_add(size_of::<T>() as u64));
-    let (Some(start), true) = (start, end.is_some_and(|end| end <= disk.len())) else { return Ok(None) };
-    let mut structure = T::new_zeroed();
-    disk.read_at(ImageOffset(start), structure.as_mut_bytes())?;
-    Ok(Some(structure))
 }

@@ -75,7 +75,8 @@ impl Mbr {
 /// The partitions that an MBR names, logical ones from number 5 in the order of their chain.
 pub fn read<D: Disk + ?Sized>(disk: &D, mbr: &Mbr) -> Result<PartitionTable> {
     let sector = sector_size(disk, mbr)?;
-    let mut table = PartitionTable { scheme: Scheme::Mbr, sector, partitions: Vec::new(), warnings: Vec::new() };
+    let mut table =
+        PartitionTable { scheme: Scheme::Mbr, sector, partitions: Vec::new(), warnings: Vec::new(), disk_guid: None };
     for (number, entry) in (1u32..).zip(mbr.0) {
         if entry.is_used() && !entry.is_extended() {
             table.partitions.push(partition(number, entry, u64::from(entry.first_sector.get()), sector));
@@ -104,6 +105,7 @@ fn partition(number: u32, entry: MbrEntry, first: u64, sector: u32) -> Partition
         content: Content::Unknown,
         name: None,
         type_id: format!("{:#04x}", entry.kind),
+        unique_guid: None,
     }
 }
 

@@ -81,8 +81,15 @@ fn bare_volume<D: Disk + ?Sized>(disk: &D, content: Content) -> PartitionTable {
         content,
         name: None,
         type_id: "none".to_string(),
+        unique_guid: None,
     };
-    PartitionTable { scheme: Scheme::Bare, sector: 512, partitions: vec![partition], warnings: Vec::new() }
+    PartitionTable {
+        scheme: Scheme::Bare,
+        sector: 512,
+        partitions: vec![partition],
+        warnings: Vec::new(),
+        disk_guid: None,
+    }
 }
 
 /// Looks at the content of every partition, and at what does not fit together.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::content::Content;
 use crate::error::{Error, Kind, Layer, Result};
+use crate::guid::Guid;
 use crate::units::ImageOffset;
 
 /// Kind of a disk's partition table.
@@ -69,6 +70,9 @@ pub struct Partition {
     pub name: Option<String>,
     /// Type as the table has it: a GUID for GPT, a byte such as `0x07` for MBR.
     pub type_id: String,
+    /// Unique GUID of a GPT's entry; `None` in other tables.
+    #[serde(skip)]
+    pub(crate) unique_guid: Option<Guid>,
 }
 
 fn offset_as_number<S: serde::Serializer>(offset: &ImageOffset, serializer: S) -> Result<S::Ok, S::Error> {
@@ -121,9 +125,17 @@ pub struct PartitionTable {
     pub partitions: Vec<Partition>,
     /// Oddities that did not keep the table from being read, such as a damaged primary GPT.
     pub warnings: Vec<String>,
+    /// Disk GUID of a GPT's header; `None` in other tables.
+    #[serde(skip)]
+    pub(crate) disk_guid: Option<Guid>,
 }
 
 impl PartitionTable {
+    /// The table of a disk with nothing on it.
+    pub(crate) const fn empty() -> Self {
+        Self { scheme: Scheme::Bare, sector: 512, partitions: Vec::new(), warnings: Vec::new(), disk_guid: None }
+    }
+
     /// The partition of this number.
     ///
     /// # Errors

@@ -88,6 +88,7 @@ mod tests {
             content: Content::Unknown,
             name: None,
             type_id: "0x07".into(),
+            unique_guid: None,
         }
     }
 

@@ -13,7 +13,10 @@ pub mod verify;
 
 pub(crate) use apply::edit_hive;
 pub use apply::{Applied, apply, apply_edit};
-pub use boot::{BOOT_MANAGER, BootFiles, BootPlace, STORES, apply_boot, boot_files, fallback_loader, read_boot_volume};
+pub use boot::{
+    BOOT_MANAGER, BOOT_MANAGER_BYTES_MAX, BootFiles, BootPlace, STORES, apply_boot, boot_files, fallback_loader,
+    read_boot_volume,
+};
 pub(crate) use change::value_name;
 pub use change::{Access, Change, Content, GuestHive, Step};
 pub use document::Plan;

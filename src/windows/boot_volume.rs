@@ -15,11 +15,9 @@ use crate::partition::{
     Content, Disk, MbrSector, Partition, PartitionId, PartitionKind, PartitionTable, PartitionView, Scheme,
     read_partition_id,
 };
-use crate::plan::{BOOT_MANAGER, BootPlace, STORES, fallback_loader, read_boot_volume};
+use crate::plan::{BOOT_MANAGER, BOOT_MANAGER_BYTES_MAX, BootPlace, STORES, fallback_loader, read_boot_volume};
 use crate::units::ImageOffset;
 
-/// Largest boot manager that is copied, in bytes.
-const BOOT_MANAGER_BYTES_MAX: u64 = 64 << 20;
 /// Most EFI system partitions of a disk that are looked at.
 const CANDIDATES_MAX: usize = 8;
 
@@ -174,7 +172,7 @@ fn find_fallback(disk: &dyn Disk, partition: &Partition, guest: &Guest) -> Resul
     let path = fallback_loader(guest.arch);
     let exists = fat.exists(path)?;
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let is_taken = fat.exists(folder)? && !fat.is_folder(folder)?;
+    let is_taken = fat.is_file(folder)?;
     let obstacle = is_taken.then(|| format!("a file has the name of the folder {folder}"));
     let boot_manager = if exists { Err("not looked at".to_owned()) } else { find_boot_manager(&fat, guest)? };
     Ok(Fallback { path, exists, obstacle, boot_manager })

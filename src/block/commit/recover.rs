@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::data_file::open_data_file;
 use super::rollback::{Outcome, apply_of_other_run, can_be_kept};
 use super::settle::settle;
+use super::targets::owner_of;
 use crate::block::journal::{self, Journal, RecoveryState, journal_of_real_path, record_of_real_path};
 use crate::block::{HostFiles, Locking, PathPolicy, Storage, qcow2};
 use crate::error::{Error, Kind, Layer, Result};
@@ -71,7 +72,7 @@ fn recover_pending(
 ) -> Result<Recovery> {
     // The image first: its lock keeps a run that is still going from being undone.
     let image = host.open(path, locking)?;
-    let owner = image.identity().map(|identity| identity.owner);
+    let owner = owner_of(&*image);
     let journal_file = &journal_of_real_path(real_path);
     match journal::recovery_state(host, real_path, owner)? {
         RecoveryState::DataFileOf(image) => return Err(journal::pending_data_file(host, path, &image)),
@@ -153,7 +154,7 @@ fn remove_stale_marker(
         return Ok(());
     }
     let data_file = host.open(&data_path, locking)?;
-    journal::clear(host, &data_path, data_file.identity().map(|identity| identity.owner))
+    journal::clear(host, &data_path, owner_of(&*data_file))
 }
 
 fn remove_journal(host: &dyn HostFiles, path: &Path) -> Result<()> {

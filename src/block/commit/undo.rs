@@ -11,7 +11,7 @@ use super::compare::{Differences, differences};
 use super::data_file::open_data_file;
 use super::restore::{lost_reference, put_back};
 use super::space::Reservation;
-use super::targets::refuse_other_names;
+use super::targets::{owner_of, refuse_other_names};
 use crate::block::journal::{
     self, Entry, Journal, JournalWriter, RecoveryState, journal_of_real_path, record_of_real_path, turn_back,
 };
@@ -109,7 +109,7 @@ pub fn forget(host: &dyn HostFiles, path: &Path, locking: Locking) -> Result<()>
     if !host.exists(&record) {
         return Err(no_record(path));
     }
-    journal::refuse_foreign_record(host, &record, image.identity().map(|identity| identity.owner))?;
+    journal::refuse_foreign_record(host, &record, owner_of(&*image))?;
     journal::remove(host, &record).map_err(|e| {
         Error::io(Layer::Host, "cannot remove the undo record", e)
             .path(record.display().to_string())
@@ -146,7 +146,7 @@ impl<'a> Undo<'a> {
         let real_path = host.real_path(path);
         let image = host.open(path, options.locking)?;
         refuse_other_names(&*image, path)?;
-        let owner = image.identity().map(|identity| identity.owner);
+        let owner = owner_of(&*image);
         match journal::recovery_state(host, &real_path, owner)? {
             RecoveryState::Clear | RecoveryState::Unused => {}
             RecoveryState::Journal => return Err(journal::pending(path)),
@@ -174,7 +174,7 @@ impl<'a> Undo<'a> {
             let opened = open_data_file(host, path, &files, &file.name, options.locking, &options.path_policy, "undo");
             let (storage, path) = opened.map_err(|e| if e.kind() == Kind::Pending { unusable(e) } else { e })?;
             refuse_other_names(&*storage, &path)?;
-            journal::clear(host, &path, storage.identity().map(|identity| identity.owner))?;
+            journal::clear(host, &path, owner_of(&*storage))?;
             files.push(storage);
             data_path = Some(path);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::place::BOOT_MANAGER_BYTES_MAX;
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
 use crate::fat::FatVolume;
@@ -15,9 +16,6 @@ use crate::partition::Content as FileSystem;
 use crate::plan::apply::edit_hive;
 use crate::plan::change::{Change, GuestHive};
 use crate::plan::document::Plan;
-
-/// The largest boot manager that is copied, in bytes; real ones have 1 to 3 MB.
-const COPIED_BYTES_MAX: u64 = 64 << 20;
 
 /// A file of the boot volume after a plan.
 #[derive(Clone, PartialEq, Eq)]
@@ -93,7 +91,7 @@ pub fn boot_files(plan: &Plan, read: ReadFile<'_>, store: Option<Hive>, now: Fil
     let mut files = Vec::new();
     for step in plan.of_boot_volume() {
         let Change::CopyBootFile { path, from, size, sha256 } = &step.change else { continue };
-        let bytes = read(from, COPIED_BYTES_MAX)?.filter(|bytes| {
+        let bytes = read(from, BOOT_MANAGER_BYTES_MAX)?.filter(|bytes| {
             let hash: [u8; 32] = Sha256::digest(bytes).into();
             (bytes.len() as u64, hash) == (*size, *sha256)
         });

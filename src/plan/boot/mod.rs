@@ -10,4 +10,4 @@ mod place;
 
 pub use apply::apply_boot;
 pub use content::{BootFiles, boot_files, read_boot_volume};
-pub use place::{BOOT_MANAGER, BootPlace, STORES, fallback_loader};
+pub use place::{BOOT_MANAGER, BOOT_MANAGER_BYTES_MAX, BootPlace, STORES, fallback_loader};

@@ -7,6 +7,9 @@ use crate::drivers::Arch;
 /// The boot manager of Windows on an EFI system partition.
 pub const BOOT_MANAGER: &str = "/EFI/Microsoft/Boot/bootmgfw.efi";
 
+/// Largest boot manager that is copied, in bytes; real ones have 1 to 3 MB.
+pub const BOOT_MANAGER_BYTES_MAX: u64 = 64 << 20;
+
 /// Where the boot configuration lies: on an EFI system partition, and on the active partition of an MBR.
 pub const STORES: [&str; 2] = ["/EFI/Microsoft/Boot/BCD", "/Boot/BCD"];
 

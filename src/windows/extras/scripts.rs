@@ -24,8 +24,6 @@ const SECONDS_MAX: u32 = 86_400;
 const NAME_MAX: usize = 100;
 /// Time limit for the guest agent, in seconds.
 const AGENT_SECONDS: u32 = 600;
-/// Exit code of `msiexec`: another installation is under way.
-const INSTALL_ALREADY_RUNNING: i64 = 1618;
 
 /// Plans the guest agent and the scripts, in this order.
 ///
@@ -166,12 +164,10 @@ fn run_step(kind: ScriptKind, place: &Place<'_>, name: String, seconds: u32) -> 
             format!("%SystemRoot%\\System32\\msiexec.exe /i \"{file}\" /qn /norestart /l*v \"{log}\"")
         }
     };
-    let step = RunStep::optional(name, seconds, command);
-    if kind != ScriptKind::Package {
-        return step;
+    match kind {
+        ScriptKind::Package => RunStep::installer(name, seconds, command),
+        _ => RunStep::optional(name, seconds, command),
     }
-    let retry_codes = vec![INSTALL_ALREADY_RUNNING];
-    RunStep { ok_codes: vec![0, 3010, 1641], retry_codes, retries: 10, pause: 60, ..step }
 }
 
 /// The name of a script in the guest: its number, and what of its name is the same in every code page.

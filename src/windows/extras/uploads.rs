@@ -50,7 +50,10 @@ pub fn plan_uploads(
         }
     }
     for Wanted { upload, path, file } in wanted.into_values() {
-        let action = match builder.compare_file(&path, &file.sha256)? {
+        // What an earlier run uploaded was compared above.
+        let is_known = owned.get(&path.folded()).is_some_and(|(_, sha256)| *sha256 == file.sha256);
+        let present = if is_known { Present::AsWritten } else { builder.compare_file(&path, &file.sha256)? };
+        let action = match present {
             Present::Absent => {
                 for folder in missing_folders(builder, &path)? {
                     builder.ensure_folder(&folder, &Access::Inherited)?;

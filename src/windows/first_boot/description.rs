@@ -4,6 +4,13 @@
 //! [`JobDescription`] puts them into the order in which they run. Two printers make it what the guest runs: `job_file`
 //! for the service program, `script` for `cmd.exe`.
 
+/// `ERROR_INSTALL_ALREADY_RUNNING` of Windows Installer.
+const INSTALL_ALREADY_RUNNING: i64 = 1618;
+/// `ERROR_SUCCESS_REBOOT_REQUIRED`
+const RESTART_NEEDED: i64 = 3010;
+/// `ERROR_SUCCESS_REBOOT_INITIATED`
+const RESTART_BEGUN: i64 = 1641;
+
 /// After how many attempts that ended with a failed required step the job gives up.
 pub const ATTEMPTS_MAX: u32 = 3;
 /// After how many attempts that began it gives up, however they ended.
@@ -58,6 +65,17 @@ pub enum Pnputil {
     AddDriver,
     /// `pnputil -i -a INF`: Windows Vista to 8.1.
     Legacy,
+}
+
+impl Pnputil {
+    /// What stands before and after the quoted INF on its command line.
+    #[must_use]
+    pub const fn arguments(self) -> (&'static str, &'static str) {
+        match self {
+            Self::AddDriver => ("/add-driver", " /install"),
+            Self::Legacy => ("-i -a", ""),
+        }
+    }
 }
 
 /// Whether the job restarts the guest at its end.
@@ -160,6 +178,19 @@ impl RunStep {
             retries: 0,
             pause: 0,
             command: command.into(),
+        }
+    }
+
+    /// An optional command of Windows Installer. It may ask for a restart, and is tried again, ten times a minute apart,
+    /// while another installation is under way.
+    #[must_use]
+    pub fn installer(name: impl Into<String>, seconds: u32, command: impl Into<String>) -> Self {
+        Self {
+            ok_codes: vec![0, RESTART_NEEDED, RESTART_BEGUN],
+            retry_codes: vec![INSTALL_ALREADY_RUNNING],
+            retries: 10,
+            pause: 60,
+            ..Self::optional(name, seconds, command)
         }
     }
 }

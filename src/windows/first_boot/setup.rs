@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::description::{JobDescription, Pnputil, Step};
+use super::description::{JobDescription, Step};
 use super::text::{crlf, spell};
 use crate::windows::guest_paths;
 
@@ -18,10 +18,7 @@ pub fn print(job: &JobDescription) -> Vec<u8> {
     );
     match job.pnputil {
         Some(form) => {
-            let (before, after) = match form {
-                Pnputil::AddDriver => ("/add-driver", " /install"),
-                Pnputil::Legacy => ("-i -a", ""),
-            };
+            let (before, after) = form.arguments();
             for step in &job.steps {
                 if let Step::Package(package) = step
                     && let Some(path) = spell(&package.path)

@@ -10,8 +10,7 @@ use crate::error::Result;
 use crate::hive::RegistryData;
 use crate::plan::GuestHive;
 use crate::plan::saved::FORMER_CONNECTION;
-use crate::upcase::Fold;
-use crate::windows::plan_builder::{PlanBuilder, ReplacedValue};
+use crate::windows::plan_builder::PlanBuilder;
 use crate::windows::registry;
 
 /// Longest name that still becomes one of a former connection, in characters.
@@ -53,13 +52,8 @@ pub(super) fn release(builder: &mut PlanBuilder<'_>, kept: &KeptNetwork) -> Resu
 
 /// The name of a connection in one control set, before earlier runs replaced it.
 fn own_name(builder: &PlanBuilder<'_>, key: &str) -> Result<Option<String>> {
-    let is_it = |value: &ReplacedValue| {
-        value.hive == GuestHive::System
-            && value.key.folded() == key.folded()
-            && value.name.eq_ignore_ascii_case(CONNECTION_NAME)
-    };
-    let name = match builder.earlier_replaced()?.into_iter().find(is_it) {
-        Some(value) => value.before,
+    let name = match builder.earlier_replacement(GuestHive::System, key, CONNECTION_NAME)? {
+        Some(value) => value.before.clone(),
         None => registry::get_value(builder.hive(GuestHive::System)?, key, CONNECTION_NAME)?,
     };
     let name = name.as_ref().and_then(RegistryData::as_text);

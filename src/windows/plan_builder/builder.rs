@@ -166,11 +166,6 @@ impl<'a> PlanBuilder<'a> {
         }
     }
 
-    /// The name of a value among the places of the steps.
-    pub(super) fn value_place(&self, hive: GuestHive, key: &str, name: &str) -> String {
-        format!("{hive}\\{}:{}", key.folded(), name.folded())
-    }
-
     /// The edit that is planned for a place.
     pub(super) fn planned_step(&self, place: &str) -> Option<&Change> {
         let step = self.step_index.get(place).and_then(|&at| self.steps.get(at))?;
@@ -233,9 +228,7 @@ impl<'a> PlanBuilder<'a> {
         let found = self.files.size(path)?;
         if found == Some(size) && self.files.sha256(path)? == Some(sha256) {
             // an earlier request may have wanted something else; the last one counts
-            if let Some(slot) = self.step_index.get(&place).and_then(|&at| self.steps.get_mut(at)) {
-                *slot = None;
-            }
+            self.drop_step(&place);
             if *access == Access::Protected {
                 self.protect(path, Protected::File)?;
             }
@@ -290,7 +283,7 @@ impl<'a> PlanBuilder<'a> {
     /// # Errors
     /// When the hive is damaged there.
     pub fn set_value(&mut self, hive: GuestHive, key: &str, name: &str, data: RegistryData) -> Result<Action> {
-        let place = format!("{hive}\\{}:{}", key.folded(), name.folded());
+        let place = value_place(hive, key, name);
         let desired = Desired::Value { hive, key: key.to_owned(), name: name.to_owned(), data: data.clone() };
         match self.desired_index.get(&place).and_then(|&at| self.desired.get_mut(at)) {
             Some(earlier) => *earlier = desired,
@@ -302,9 +295,7 @@ impl<'a> PlanBuilder<'a> {
         let before = registry::get_value(self.hive(hive)?, key, name)?;
         if before.as_ref() == Some(&data) {
             // an earlier request may have wanted something else; the last one counts
-            if let Some(slot) = self.step_index.get(&place).and_then(|&at| self.steps.get_mut(at)) {
-                *slot = None;
-            }
+            self.drop_step(&place);
             return Ok(Action::Unchanged);
         }
         let action = if before.is_some() { Action::Updated } else { Action::Created };
@@ -332,7 +323,7 @@ impl<'a> PlanBuilder<'a> {
     pub fn remove_value(&mut self, hive: GuestHive, key: &str, name: &str) -> Result<bool> {
         let there = registry::get_value(self.hive(hive)?, key, name)?.is_some();
         if there {
-            let place = format!("{hive}\\{}:{}", key.folded(), name.folded());
+            let place = value_place(hive, key, name);
             self.push_step(place, Change::DeleteValue { hive, key: key.to_owned(), name: name.to_owned() });
         }
         Ok(there)
@@ -371,4 +362,9 @@ impl<'a> PlanBuilder<'a> {
         plan.steps.sort_by_key(|step| step.change.hive());
         (plan, self.hives)
     }
+}
+
+/// The name of a value among the places of the steps.
+pub(super) fn value_place(hive: GuestHive, key: &str, name: &str) -> String {
+    format!("{hive}\\{}:{}", key.folded(), name.folded())
 }

@@ -4,7 +4,7 @@
 use super::builder::PlanBuilder;
 use crate::error::{Error, Layer, Result};
 use crate::ntfs::security::{Protected, is_owned_by_system};
-use crate::plan::{Change, Step};
+use crate::plan::Change;
 use crate::upcase::Fold;
 use crate::windows::guest_files::is_trusted;
 
@@ -70,8 +70,7 @@ impl PlanBuilder<'_> {
     /// Whether the plan removes this file or folder.
     #[must_use]
     pub fn is_deleted(&self, path: &str) -> bool {
-        let step = self.step_index.get(&format!("file {}", path.folded())).and_then(|&at| self.steps.get(at));
-        matches!(step, Some(Some(Step { change: Change::DeleteFile { .. }, .. })))
+        matches!(self.planned_step(&format!("file {}", path.folded())), Some(Change::DeleteFile { .. }))
     }
 
     /// Whether a file of ours is protected as we protect it: what it says can come from the system and administrators

@@ -1,6 +1,6 @@
 //! Requests that replace a value of the guest's own.
 
-use super::builder::PlanBuilder;
+use super::builder::{PlanBuilder, value_place};
 use super::replaced_value::ReplacedValue;
 use crate::error::Result;
 use crate::hive::RegistryData;
@@ -41,7 +41,7 @@ impl PlanBuilder<'_> {
         }
         let is_replaced = value.data != value.before;
         self.replaced.current.insert(place, is_replaced.then_some(value));
-        let step_place = self.value_place(hive, key, name);
+        let step_place = value_place(hive, key, name);
         if found == data {
             self.drop_step(&step_place);
             return Ok(Action::Unchanged);
@@ -72,14 +72,14 @@ impl PlanBuilder<'_> {
         Ok(out)
     }
 
-    /// Whether the guest holds what an earlier run made of this value.
+    /// This value as an earlier run replaced it, if the guest still holds what that run made of it.
     ///
     /// # Errors
     /// When the hive is damaged there.
-    pub fn is_replaced(&self, hive: GuestHive, key: &str, name: &str) -> Result<bool> {
+    pub fn earlier_replacement(&self, hive: GuestHive, key: &str, name: &str) -> Result<Option<&ReplacedValue>> {
         let place = (hive, key.folded(), name.folded());
-        let Some(earlier) = self.replaced.earlier.get(&place) else { return Ok(false) };
-        Ok(registry::get_value(self.hive(hive)?, key, name)? == earlier.data)
+        let Some(earlier) = self.replaced.earlier.get(&place) else { return Ok(None) };
+        Ok((registry::get_value(self.hive(hive)?, key, name)? == earlier.data).then_some(earlier))
     }
 
     /// What of the guest's own is replaced after the run, by this run or an earlier one, in the order of the places.
@@ -101,7 +101,7 @@ impl PlanBuilder<'_> {
         if !self.has_hive(value.hive) {
             return Ok(false);
         }
-        let place = self.value_place(value.hive, &value.key, &value.name);
+        let place = value_place(value.hive, &value.key, &value.name);
         match self.planned_step(&place) {
             Some(Change::SetValue { data, .. }) => Ok(value.data.as_ref() == Some(data)),
             Some(_) => Ok(value.data.is_none()),

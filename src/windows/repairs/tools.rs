@@ -178,7 +178,7 @@ fn disable_service(
     let key = format!("{set}\\Services\\{service}");
     let Some(start) = registry::get_u32(builder.hive(system)?, &key, "Start")? else { return Ok(()) };
     let harmless_from = if is_filter { DISABLED } else { ON_DEMAND };
-    if start >= harmless_from && !builder.is_replaced(system, &key, "Start")? {
+    if start >= harmless_from && builder.earlier_replacement(system, &key, "Start")?.is_none() {
         return Ok(());
     }
     if let Some(reason) = needs.reason_to_stay(builder, &key, service, is_filter)? {

@@ -19,9 +19,6 @@ const LISTS: [&str; 2] =
 const PROGRAMS_MAX: usize = 20_000;
 /// Time limit of an uninstaller, in seconds.
 const SECONDS_MAX: u32 = 900;
-/// How often, and after how many seconds, it is tried again while another installation is under way.
-const RETRIES: u32 = 10;
-const RETRY_PAUSE: u32 = 60;
 /// Longest name of a program that is shown.
 const NAME_UNITS_MAX: usize = 256;
 
@@ -63,19 +60,12 @@ pub(super) fn find(builder: &PlanBuilder<'_>, hypervisor: Hypervisor, record: &m
 
 /// The step of the first-boot job. A failure is only noted: the tools of some hypervisors do not go once they are off it.
 pub(super) fn step(uninstaller: &Uninstaller) -> RunStep {
-    /// Windows Installer's codes: the product is not installed (any more); another installation is under way; a restart is
-    /// needed, or under way.
+    /// Windows Installer's code for a product that is not installed (any more).
     const GONE: i64 = 1605;
-    const BUSY: i64 = 1618;
-    const RESTART: [i64; 2] = [3010, 1641];
     let name: String = uninstaller.name.chars().filter(|c| c.is_ascii_alphanumeric() || " .-_".contains(*c)).collect();
-    RunStep {
-        ok_codes: [0, GONE].into_iter().chain(RESTART).collect(),
-        retry_codes: vec![BUSY],
-        retries: RETRIES,
-        pause: RETRY_PAUSE,
-        ..RunStep::optional(format!("uninstall {name}"), SECONDS_MAX, uninstaller.command.as_str())
-    }
+    let mut step = RunStep::installer(format!("uninstall {name}"), SECONDS_MAX, uninstaller.command.as_str());
+    step.ok_codes.insert(1, GONE);
+    step
 }
 
 /// Whether a name begins with these words, in upper or lower case.

@@ -48,12 +48,12 @@ pub fn verify_boot<B: VolumeRead, A: VolumeRead>(
         FileSystem::Ntfs => {
             let expected: Vec<(String, Vec<u8>)> =
                 files.files.iter().map(|file| (file.path.clone(), file.bytes.to_vec())).collect();
-            if verify_files(after, &expected, is_marked).is_err() {
+            if let Err(error) = verify_files(after, &expected, is_marked) {
                 // Older damage is not a fault of the change.
                 let paths: Vec<String> = expected.iter().map(|(path, _)| path.clone()).collect();
                 check_files_before(before, &paths, is_marked)?;
+                return Err(error);
             }
-            verify_files(after, &expected, is_marked)?;
             Ok(expected.len())
         }
         other => Err(mismatch(format!("the boot volume holds {other} now"))),

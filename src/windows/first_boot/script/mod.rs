@@ -59,12 +59,7 @@ fn job_id(job: &JobDescription) -> Result<String, String> {
 
 /// The parts that run in a process of their own.
 fn add_children(out: &mut String, job: &JobDescription) -> Result<(), String> {
-    let (before, after) = match job.pnputil {
-        Some(Pnputil::AddDriver) => ("/add-driver", " /install"),
-        Some(Pnputil::Legacy) => ("-i -a", ""),
-        None => ("", ""),
-    };
-    if job.pnputil.is_some() {
+    if let Some((before, after)) = job.pnputil.map(Pnputil::arguments) {
         let _ = writeln!(
             out,
             "\n:do_install\n\"%SYS%\\pnputil.exe\" {before} \"%ITEM%\"{after} >\"%BASE%\\firstboot.out\" 2>&1\ngoto do_end"
