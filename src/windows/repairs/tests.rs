@@ -213,6 +213,35 @@ fn what_something_else_needs_stays() {
 }
 
 #[test]
+fn filters_of_two_hypervisors_leave_the_same_list() {
+    let mut files = guest_files("19045", true);
+    let mouse = "Control\\Class\\{4d36e96f-e325-11ce-bfc1-08002be10318}";
+    system(&mut files, |hive| {
+        for set_name in SETS {
+            let list = RegistryData::multi_sz(&["vmmouse", "mouclass", "VBoxMouse"]);
+            set(hive, &format!("{set_name}\\{mouse}"), "UpperFilters", &list);
+            for filter in ["vmmouse", "VBoxMouse"] {
+                set(hive, &format!("{set_name}\\Services\\{filter}"), "Start", &RegistryData::dword(3));
+            }
+        }
+    });
+    for filter in ["vmmouse", "VBoxMouse"] {
+        files.put(&format!("/Windows/System32/drivers/{filter}.sys"), b"MZ");
+    }
+    let both = [Hypervisor::Vmware, Hypervisor::Virtualbox].into();
+    let repairs = RepairOptions { remove_tools: both, ..RepairOptions::default() };
+    let injection = plan(&files, &selection(VERSION), &options(repairs));
+    apply(&mut files, &injection);
+    for set_name in SETS {
+        let left = value(&files, &format!("{set_name}\\{mouse}"), "UpperFilters");
+        assert_eq!(left, Some(RegistryData::multi_sz(&["mouclass"])), "{set_name}");
+    }
+    remove(&mut files);
+    let back = value(&files, &format!("ControlSet001\\{mouse}"), "UpperFilters");
+    assert_eq!(back, Some(RegistryData::multi_sz(&["vmmouse", "mouclass", "VBoxMouse"])));
+}
+
+#[test]
 fn nothing_to_remove_is_a_note() {
     let files = guest_files("19045", true);
     let plain = plan(&files, &selection(VERSION), &InjectOptions::default());

@@ -153,7 +153,10 @@ fn take_out(
         return Ok(());
     }
     builder.set_reason(format!("{hypervisor}: {} is taken out of the list of filters", listed.join(", ")));
-    builder.replace_value(GuestHive::System, &list.key, list.name, list.without(&listed))?;
+    // The list is that of the guest, and another hypervisor may have lost filters in it.
+    let earlier = record.filters.iter().filter(|removed| removed.list == list.place());
+    let gone: Vec<&str> = earlier.map(|removed| removed.filter.as_str()).chain(listed.iter().copied()).collect();
+    builder.replace_value(GuestHive::System, &list.key, list.name, list.without(&gone))?;
     for filter in listed {
         record.filters.push(RemovedFilter {
             hypervisor: hypervisor.to_string(),
