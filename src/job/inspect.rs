@@ -9,6 +9,7 @@ use super::explain::explain;
 use super::locate::{edit_refusal, locate, search_installations};
 use crate::block::{self, Image};
 use crate::error::{Kind, Result};
+use crate::ntfs::Replay;
 use crate::partition::{self, PartitionTable};
 use crate::windows::Guest;
 
@@ -122,7 +123,7 @@ fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable) -> In
     let installations = search_installations(&disk, &table);
     let found = installations.found.into_iter().map(|installation| Found {
         partition: installation.partition.number,
-        refusal: edit_refusal(disk, &installation.partition)
+        refusal: edit_refusal(disk, &installation.partition, Replay::default())
             .map(|error| Fault::new(installation.partition.number, &error)),
         guest: installation.guest,
     });
@@ -146,7 +147,7 @@ pub fn find_guest(path: &Path, options: &block::OpenOptions, number: Option<u32>
         let image = block::open(path, options)?;
         let disk: &dyn Image = &*image;
         let table = partition::read(disk)?;
-        Ok(locate(&disk, &table, number)?.0.guest)
+        Ok(locate(&disk, &table, number, Replay::default())?.0.guest)
     };
     find().map_err(|error: crate::Error| explain(error.path(path.display().to_string())))
 }

@@ -42,17 +42,30 @@ impl Hibernation {
 pub struct Overrides {
     /// `--allow-dirty`: edit a volume that is marked for checking; the mark stays.
     pub allow_dirty: bool,
-    /// `--discard-ntfs-log`: drop what is waiting in the log.
+    /// `--discard-ntfs-log`: drop what is waiting in a log that was not replayed.
     pub discard_log: bool,
-    /// `--discard-hibernation`: drop the saved session, and the log with it.
+    /// `--discard-hibernation`: drop the saved session, and with it a log that was not to be replayed.
     pub discard_hibernation: bool,
+}
+
+/// What became of the log before the volume's state was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogReplay {
+    /// Nothing: it was closed, or was not to be replayed.
+    None,
+    /// It was replayed in memory, and is closed there.
+    Done,
+    /// It cannot be replayed, for this reason.
+    Failed(String),
 }
 
 /// What decides whether a volume may be edited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// The state of `$LogFile`.
+    /// The state of `$LogFile`, after its replay.
     pub log: LogState,
+    /// Whether it was replayed.
+    pub replay: LogReplay,
     /// Bits of [`volume_flags`] in `$VOLUME_INFORMATION`.
     pub flags: u16,
     /// The state of `\hiberfil.sys`.
@@ -62,6 +75,8 @@ pub struct State {
 /// What has to be done to the volume before the first edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Admission {
+    /// Write the replayed blocks.
+    pub write_replay: bool,
     /// Fill `$LogFile` with 0xFF.
     pub empty_log: bool,
     /// Zero the first page of `\hiberfil.sys`.
@@ -84,7 +99,8 @@ impl State {
     /// # Errors
     /// Refused, with the reason in words, the remedy, and the override that would force it.
     pub fn admit(&self, overrides: &Overrides) -> Result<Admission> {
-        let mut admission = Admission::default();
+        let is_replayed = self.replay == LogReplay::Done;
+        let mut admission = Admission { write_replay: is_replayed, ..Admission::default() };
         if self.hibernation == Hibernation::Active {
             if !overrides.discard_hibernation {
                 return Err(refused(
@@ -95,12 +111,14 @@ impl State {
             admission.clear_hibernation = true;
         }
         if !self.log.is_clean() {
-            if !overrides.discard_log && !admission.clear_hibernation {
+            // without the session that it belongs to, a log that was not to be replayed goes with it
+            let goes_with_session = admission.clear_hibernation && self.replay == LogReplay::None;
+            if !overrides.discard_log && !goes_with_session {
                 return Err(self.refuse_log());
             }
             admission.empty_log = true;
         }
-        admission.set_dirty = admission.empty_log || admission.clear_hibernation;
+        admission.set_dirty = admission.empty_log || (admission.clear_hibernation && !is_replayed);
         if self.flags & volume_flags::BLOCKING != 0 && !overrides.allow_dirty {
             return Err(refused(format!("the volume is {}", flags_in_words(self.flags))).hint(
                 "start the guest and let it check the disk (chkdsk), shut it down cleanly and export again; the mark also \
@@ -112,18 +130,24 @@ impl State {
     }
 
     fn refuse_log(&self) -> Error {
-        let hint = format!("{SHUT_DOWN}; --discard-ntfs-log drops what is waiting and has Windows check the volume");
-        let error = match &self.log {
-            LogState::InUse { version: (major, minor) } => refused(format!(
+        let what = match &self.log {
+            LogState::InUse { version: (major, minor) } => format!(
                 "the log is in format {major}.{minor}, which Windows uses only while the volume is mounted: it was not \
                  shut down cleanly, is hibernated, or used Fast Startup"
-            )),
-            LogState::Damaged { reason } => refused(format!("the log is damaged: {reason}")),
+            ),
+            LogState::Damaged { reason } => format!("the log is damaged: {reason}"),
             LogState::Unclean { .. } | LogState::Empty | LogState::Clean => {
-                refused("the log is unclean: operations are waiting in it")
+                "the log is unclean: operations are waiting in it".to_owned()
             }
         };
-        error.path("$LogFile").hint(hint)
+        let discard = "--discard-ntfs-log drops what is waiting and has Windows check the volume";
+        match &self.replay {
+            LogReplay::Failed(reason) => refused(format!("{what}; {reason}"))
+                .hint(format!("{SHUT_DOWN}; {discard}")),
+            LogReplay::None | LogReplay::Done => refused(what)
+                .hint(format!("{SHUT_DOWN}; without --no-replay the log is replayed as Windows would do it; {discard}")),
+        }
+        .path("$LogFile")
     }
 }
 
@@ -162,7 +186,7 @@ mod tests {
     }
 
     fn state(log: LogState, flags: u16, hibernation: Hibernation) -> State {
-        State { log, flags, hibernation }
+        State { log, replay: LogReplay::None, flags, hibernation }
     }
 
     #[test]
@@ -190,13 +214,13 @@ mod tests {
         let unclean = || LogState::Unclean { version: (1, 1) };
         let discard_log = Overrides { discard_log: true, ..Overrides::default() };
         let done = state(unclean(), 0, Hibernation::None).admit(&discard_log).unwrap();
-        assert_eq!(done, Admission { empty_log: true, clear_hibernation: false, set_dirty: true });
+        assert_eq!(done, Admission { empty_log: true, set_dirty: true, ..Admission::default() });
         assert!(state(unclean(), 0, Hibernation::Active).admit(&discard_log).is_err());
         assert!(state(LogState::Clean, 1, Hibernation::None).admit(&discard_log).is_err());
 
         let discard_all = Overrides { discard_hibernation: true, ..Overrides::default() };
         let done = state(unclean(), 0, Hibernation::Active).admit(&discard_all).unwrap();
-        assert_eq!(done, Admission { empty_log: true, clear_hibernation: true, set_dirty: true });
+        assert_eq!(done, Admission { empty_log: true, clear_hibernation: true, set_dirty: true, ..Admission::default() });
         // without a session the option does not reach the log
         assert!(state(unclean(), 0, Hibernation::None).admit(&discard_all).is_err());
 

@@ -7,14 +7,15 @@
 //! | found | without override | with |
 //! |---|---|---|
 //! | log closed by Windows (1.1), or emptied (all 0xFF) | edit, log untouched | |
-//! | log with pending work, in format 2.x, or damaged | refused | `--discard-ntfs-log`: log emptied, dirty flag set |
-//! | hibernated, Fast Startup | refused | `--discard-hibernation`: image header and log emptied, dirty flag set |
+//! | log not closed | replayed, and closed as Windows closes it | `--no-replay`: refused |
+//! | log not closed, and not replayed (torn, damaged, `--no-replay`) | refused | `--discard-ntfs-log`: log emptied, dirty flag set |
+//! | hibernated, Fast Startup | refused | `--discard-hibernation`: image header cleared, log replayed |
 //! | dirty flag, or chkdsk, upgrade, log resize under way | refused | `--allow-dirty` |
 
 mod admission;
 mod restart;
 
-pub use admission::{Admission, HIBERNATION_FILE, Hibernation, Overrides, State};
+pub use admission::{Admission, HIBERNATION_FILE, Hibernation, LogReplay, Overrides, State};
 pub use restart::RestartPage;
 
 use sha2::{Digest, Sha256};

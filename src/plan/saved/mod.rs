@@ -14,6 +14,7 @@ mod edit;
 mod facts;
 mod judge;
 mod limits;
+mod log_replay;
 mod replaceable;
 mod resolve;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub(crate) use limits::{STEPS_MAX, UPLOADS_MAX};
 pub(crate) use replaceable::FORMER_CONNECTION;
 #[cfg(test)]
 pub(crate) use replaceable::REMOVABLE_FILTERS;
+pub use log_replay::LogReplayFacts;
 pub use resolve::Contents;
 pub(crate) use scope::Scope;
 pub(crate) use steps::{judge_key, judge_path, judge_value};
