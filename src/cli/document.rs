@@ -465,7 +465,12 @@ mod tests {
         assert_eq!(guest.repairs.remove_tools, [ToolsArg::Xen, ToolsArg::Parallels]);
         assert_eq!((guest.repairs.no_auto_reboot, guest.repairs.data_disks), (true, DataDisksArg::Online));
         assert!(guest.first_boot.rearm && guest.force && guest.packages_only && guest.state.allow_dirty);
-        assert!(guest.state.discard_ntfs_log && guest.state.discard_hibernation && guest.state.replay.no_replay && guest.check.skip_volume_check);
+        assert!(
+            guest.state.discard_ntfs_log
+                && guest.state.discard_hibernation
+                && guest.state.replay.no_replay
+                && guest.check.skip_volume_check
+        );
         assert_eq!(guest.boot.fallback_loader, FallbackLoaderArg::On);
         assert_eq!(guest.boot.boot_graphics, BootGraphicsArg::Keep);
         assert_eq!(guest.boot.test_signing, Some(TestSigningArg::Off));

@@ -65,14 +65,17 @@ fn probe_partition<'a, D: Disk, T>(
     probe: &mut impl FnMut(&Partition, &Volume<PartitionView<&'a D>>) -> Result<Option<T>>,
 ) -> Result<Option<T>> {
     let view = PartitionView::new(disk, partition)?;
-    let found = Volume::open(view, &OpenOptions { replay, ..OpenOptions::read_only() }).and_then(|volume| probe(partition, &volume));
+    let found = Volume::open(view, &OpenOptions { replay, ..OpenOptions::read_only() })
+        .and_then(|volume| probe(partition, &volume));
     // A path in the guest says more; it wins where there is one.
     found.map_err(|error| error.path(partition.label()))
 }
 
 /// Inspects the Windows installations of all NTFS volumes.
 pub fn search_installations<D: Disk>(disk: &D, table: &PartitionTable) -> Search<Installation> {
-    search(disk, table, Replay::default(), |partition, volume| Ok(inspect(partition, volume)?.map(|(installation, _)| installation)))
+    search(disk, table, Replay::default(), |partition, volume| {
+        Ok(inspect(partition, volume)?.map(|(installation, _)| installation))
+    })
 }
 
 /// Finds the Windows folders of all NTFS volumes, however damaged the hives in them; each with its partition.

@@ -26,8 +26,8 @@ use crate::hive::check::Survey;
 use crate::ntfs::Volume;
 use crate::partition::PartitionView;
 use crate::plan::saved::{
-    DriverFact, ImageFacts, LogReplayFacts, OtherDiskFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent, SavedStep, Sha256Sum,
-    StateFacts, Verdict, WindowsFacts,
+    DriverFact, ImageFacts, LogReplayFacts, OtherDiskFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent,
+    SavedStep, Sha256Sum, StateFacts, Verdict, WindowsFacts,
 };
 use crate::plan::{self, Access, Change, Content, GuestHive, Plan};
 use crate::windows::{self, BootCheck, BootDisks, Bus, CheckOptions, Guest, KnownGuest, VmDisk};

@@ -206,7 +206,7 @@ impl<D: VolumeRead> Volume<D> {
 
 impl<D: VolumeWrite> Volume<D> {
     /// Runs an operation so that it either succeeds or changes nothing.
-    fn edit<T>(&mut self, operation: impl FnOnce(&mut Core<D>) -> Result<T>) -> Result<T> {
+    fn edit<T>(&mut self, operation: impl FnOnce(&mut Core<Overlaid<D>>) -> Result<T>) -> Result<T> {
         if self.read_only {
             return Err(Error::refused(Layer::Ntfs, "the volume was opened for reading only")
                 .hint("open it with OpenOptions::new"));

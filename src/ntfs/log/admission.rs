@@ -1,11 +1,8 @@
 //! Whether a volume may be edited, by its log, its flags and its hibernation image.
 
+use super::refusal::{SHUT_DOWN, log_hint};
 use super::{LogState, volume_flags};
 use crate::error::{Error, Layer, Result};
-
-/// Hint of every refusal that a clean shutdown cures.
-const SHUT_DOWN: &str = "start the guest, shut it down cleanly (with Fast Startup: `shutdown /s /t 0` after switching it \
-                         off with `powercfg /h off`, or hold Shift while choosing Shut down), and export the disk again";
 
 /// Path of the file that holds a saved session.
 pub const HIBERNATION_FILE: &str = "/hiberfil.sys";
@@ -140,12 +137,10 @@ impl State {
                 "the log is unclean: operations are waiting in it".to_owned()
             }
         };
-        let discard = "--discard-ntfs-log drops what is waiting and has Windows check the volume";
         match &self.replay {
-            LogReplay::Failed(reason) => refused(format!("{what}; {reason}"))
-                .hint(format!("{SHUT_DOWN}; {discard}")),
+            LogReplay::Failed(reason) => refused(format!("{what}; {reason}")).hint(log_hint()),
             LogReplay::None | LogReplay::Done => refused(what)
-                .hint(format!("{SHUT_DOWN}; without --no-replay the log is replayed as Windows would do it; {discard}")),
+                .hint(format!("without --no-replay the log is replayed, as Windows would do it; {}", log_hint())),
         }
         .path("$LogFile")
     }
@@ -220,7 +215,10 @@ mod tests {
 
         let discard_all = Overrides { discard_hibernation: true, ..Overrides::default() };
         let done = state(unclean(), 0, Hibernation::Active).admit(&discard_all).unwrap();
-        assert_eq!(done, Admission { empty_log: true, clear_hibernation: true, set_dirty: true, ..Admission::default() });
+        assert_eq!(
+            done,
+            Admission { empty_log: true, clear_hibernation: true, set_dirty: true, ..Admission::default() }
+        );
         // without a session the option does not reach the log
         assert!(state(unclean(), 0, Hibernation::None).admit(&discard_all).is_err());
 

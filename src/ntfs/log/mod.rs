@@ -13,10 +13,22 @@
 //! | dirty flag, or chkdsk, upgrade, log resize under way | refused | `--allow-dirty` |
 
 mod admission;
+mod operation;
+mod overlay;
+mod refusal;
+mod replay;
 mod restart;
+mod summary;
 
 pub use admission::{Admission, HIBERNATION_FILE, Hibernation, LogReplay, Overrides, State};
+pub use operation::Operation;
+pub use overlay::Overlay;
+pub use replay::{replay, summarize};
 pub use restart::RestartPage;
+pub use summary::{
+    ClosingForm, LogSummary, PendingRecord, PendingState, PendingTransaction, ReplayReport, Replayed, Target,
+    TransactionState,
+};
 
 use sha2::{Digest, Sha256};
 
