@@ -117,7 +117,13 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
         }
     }
     write_network(out, &guest.network)?;
+    if let Some(log) = &found.ntfs_log {
+        writeln!(out, "           NTFS log: {}", log.text())?;
+    }
     match &found.refusal {
+        None if found.ntfs_log.as_ref().is_some_and(|log| !log.is_closed()) => {
+            writeln!(out, "State:     not shut down cleanly; can be edited after the replay of the NTFS log")
+        }
         None => writeln!(out, "State:     clean, can be edited"),
         Some(fault) => {
             writeln!(out, "State:     {}", fault.message)?;

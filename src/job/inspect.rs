@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::choose_disk::check_set;
 use super::explain::explain;
 use super::locate::{edit_refusal, locate, search_installations};
+use super::ntfs_log::VolumeLog;
 use crate::block::{self, Image};
 use crate::error::{Kind, Result};
 use crate::ntfs::Replay;
@@ -40,7 +41,11 @@ pub struct Found {
     /// Product, build, folders, control sets and state.
     #[serde(flatten)]
     pub guest: Guest,
-    /// Why an edit would be refused in the volume's state (dirty, hibernated, unclean log); `None` if it would not.
+    /// The volume's NTFS log; `None` if it cannot be found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ntfs_log: Option<VolumeLog>,
+    /// Why an edit would be refused in the volume's state (dirty, hibernated, a log that cannot be replayed); `None` if it
+    /// would not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Fault>,
 }
@@ -125,6 +130,7 @@ fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable) -> In
         partition: installation.partition.number,
         refusal: edit_refusal(disk, &installation.partition, Replay::default())
             .map(|error| Fault::new(installation.partition.number, &error)),
+        ntfs_log: VolumeLog::read(&disk, &installation.partition, false).ok(),
         guest: installation.guest,
     });
     Inspection {

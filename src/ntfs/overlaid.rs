@@ -50,6 +50,12 @@ impl<D> Overlaid<D> {
         self.failure.as_deref()
     }
 
+    /// Whether the log was found closed, or empty.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.report.is_none() && self.failure.is_none()
+    }
+
     /// Whether replayed blocks are not on the device yet.
     #[must_use]
     pub fn has_unwritten(&self) -> bool {
