@@ -58,6 +58,8 @@ pub enum Layer {
     Windows,
     /// Driver media, INF, PE, catalogues.
     Drivers,
+    /// BitLocker volumes.
+    BitLocker,
     /// NTFS volumes.
     Ntfs,
     /// Registry hives.
@@ -80,6 +82,7 @@ impl fmt::Display for Layer {
             Self::Plan => "plan",
             Self::Windows => "windows",
             Self::Drivers => "drivers",
+            Self::BitLocker => "bitlocker",
             Self::Ntfs => "ntfs",
             Self::Hive => "hive",
             Self::Iso => "iso",
