@@ -21,9 +21,9 @@ const TRIED_MAX: usize = 8;
 /// The key ID of a protector, as Windows shows it: the first 8 digits of its GUID, or all of them. A volume's GUID names all
 /// of its protectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyId(String);
+pub struct ProtectorId(String);
 
-impl KeyId {
+impl ProtectorId {
     /// Reads 8 hexadecimal digits, or a whole GUID with or without braces.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -43,7 +43,7 @@ impl KeyId {
     }
 }
 
-impl fmt::Display for KeyId {
+impl fmt::Display for ProtectorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.to_ascii_uppercase())
     }
@@ -72,8 +72,10 @@ pub struct BitLockerKeys(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    /// Each with the protector or volume that it is for, if that was said.
-    secrets: Vec<(Option<KeyId>, Secret)>,
+    /// Those for a certain protector or volume.
+    for_one: Vec<(ProtectorId, Secret)>,
+    /// Those that are tried on every volume.
+    for_any: Vec<Secret>,
     tried: Mutex<Tried>,
 }
 
@@ -86,8 +88,15 @@ struct Tried {
 
 impl BitLockerKeys {
     /// Takes secrets, each with the key ID of the protector that it is for, if that is known.
-    pub fn new(secrets: impl IntoIterator<Item = (Option<KeyId>, Secret)>) -> Self {
-        Self(Arc::new(Inner { secrets: secrets.into_iter().collect(), tried: Mutex::default() }))
+    pub fn new(secrets: impl IntoIterator<Item = (Option<ProtectorId>, Secret)>) -> Self {
+        let mut inner = Inner::default();
+        for (id, secret) in secrets {
+            match id {
+                Some(id) => inner.for_one.push((id, secret)),
+                None => inner.for_any.push(secret),
+            }
+        }
+        Self(Arc::new(inner))
     }
 
     /// Reads the partition table of a disk, and opens its BitLocker volumes as far as that is possible: their
@@ -147,9 +156,8 @@ impl BitLockerKeys {
         if let Some((key, opened_by)) = tried.open.iter().find(|(key, _)| is_same(key)) {
             return Ok((key.clone(), opened_by.clone()));
         }
-        let is_known = |(volume, size, _): &&(Guid, u64, Error)| {
-            *volume == metadata.volume && *size == metadata.volume_size
-        };
+        let is_known =
+            |(volume, size, _): &&(Guid, u64, Error)| *volume == metadata.volume && *size == metadata.volume_size;
         if let Some((_, _, error)) = tried.locked.iter().find(is_known) {
             return Err(error.clone());
         }
@@ -170,13 +178,19 @@ impl BitLockerKeys {
         }
     }
 
-    /// The secrets that name one of the volume's protectors come first, then those for any volume.
+    /// The clear key comes first, then the secrets that name one of the volume's protectors, then those for any volume.
     fn try_secrets<D: VolumeRead>(&self, raw: &D, metadata: &Metadata) -> Result<(VolumeKey, OpenedBy)> {
-        let is_for = |id: &Option<KeyId>| id.as_ref().is_none_or(|id| id.names_any(metadata));
-        let mut secrets: Vec<&(Option<KeyId>, Secret)> = self.0.secrets.iter().filter(|(id, _)| is_for(id)).collect();
-        secrets.sort_by_key(|(id, _)| id.is_none());
-        let secrets: Vec<&Secret> = secrets.into_iter().map(|(_, secret)| secret).collect();
-        let opened = metadata.unlock(raw, &secrets);
+        let Inner { for_one, for_any, .. } = &*self.0;
+        let of_this = for_one.iter().filter(|(id, _)| id.names_any(metadata));
+        let of_this = of_this.take(TRIED_MAX).map(|(_, secret)| std::slice::from_ref(secret));
+        let for_any = Some(for_any.as_slice()).filter(|secrets| !secrets.is_empty());
+        let mut opened = metadata.unlock(raw, &[]);
+        for secrets in of_this.chain(for_any) {
+            if opened.is_ok() {
+                break;
+            }
+            opened = metadata.unlock(raw, secrets);
+        }
         let (key, opened_by) = opened.map_err(|error| error.hint(how_to_open(metadata)))?;
         Ok((VolumeKey(Arc::new(key)), opened_by))
     }
@@ -206,8 +220,9 @@ fn how_to_open(metadata: &Metadata) -> String {
 
 impl fmt::Debug for BitLockerKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let given = self.0.secrets.iter().map(|(id, secret)| (id, secret.kind()));
-        f.debug_list().entries(given).finish()
+        let for_one = self.0.for_one.iter().map(|(id, secret)| (Some(id), secret.kind()));
+        let for_any = self.0.for_any.iter().map(|secret| (None, secret.kind()));
+        f.debug_list().entries(for_one.chain(for_any)).finish()
     }
 }
 
@@ -218,17 +233,16 @@ mod tests {
     #[test]
     fn key_ids_are_what_windows_shows() {
         let id = Guid::new(0x4381_F759, 0xC4F8, 0x4DE0, [0xBB, 0x61, 0xFC, 0x33, 0xA8, 0x31, 0xBD, 0xA5]);
-        for text in [
-            "4381F759",
-            "4381f759",
-            "4381F759-C4F8-4DE0-BB61-FC33A831BDA5",
-            "{4381f759-c4f8-4de0-bb61-fc33a831bda5}",
-        ] {
-            assert!(KeyId::parse(text).unwrap().names(&id), "{text}");
+        for text in
+            ["4381F759", "4381f759", "4381F759-C4F8-4DE0-BB61-FC33A831BDA5", "{4381f759-c4f8-4de0-bb61-fc33a831bda5}"]
+        {
+            assert!(ProtectorId::parse(text).unwrap().names(&id), "{text}");
         }
-        assert!(!KeyId::parse("4381F758").unwrap().names(&id));
-        for text in ["", "4381F75", "4381F7590", "4381F75G", "4381F759-C4F8-4DE0-BB61xFC33A831BDA5", "{4381F759", "é381F75"] {
-            assert!(KeyId::parse(text).is_none(), "{text}");
+        assert!(!ProtectorId::parse("4381F758").unwrap().names(&id));
+        for text in
+            ["", "4381F75", "4381F7590", "4381F75G", "4381F759-C4F8-4DE0-BB61xFC33A831BDA5", "{4381F759", "é381F75"]
+        {
+            assert!(ProtectorId::parse(text).is_none(), "{text}");
         }
     }
 }

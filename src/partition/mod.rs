@@ -35,7 +35,7 @@ pub use encryption::Encryption;
 pub(crate) use end::{FIRST_SECTORS, partitions_end};
 pub(crate) use format::MbrSector;
 pub use id::{DiskId, PartitionId, read_disk_id, read_partition_id};
-pub use keys::{BitLockerKeys, KeyId};
+pub use keys::{BitLockerKeys, ProtectorId};
 pub use read::read;
 pub use table::{Partition, PartitionKind, PartitionTable, Scheme};
 pub use view::PartitionView;
