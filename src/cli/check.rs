@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::args::{ChosenDiskArgs, ImageArgs, PartitionArgs, ReplayArgs, SignatureArg, split_disks};
+use super::bitlocker_args::BitLockerArgs;
 use super::{Ui, signals};
 use crate::clock::FileTime;
 use crate::error::Result;
@@ -38,6 +39,9 @@ pub struct Args {
     replay: ReplayArgs,
 
     #[command(flatten)]
+    bitlocker: BitLockerArgs,
+
+    #[command(flatten)]
     source: ImageArgs,
 }
 
@@ -62,6 +66,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         disk: args.source.disk,
         partition: args.windows.partition,
         state: StateOverrides { no_replay: args.replay.no_replay, ..StateOverrides::default() },
+        bitlocker: args.bitlocker.keys()?,
         cancel: signals::cancel(),
         ..InjectRequest::new(image, Vec::new(), Destination::DryRun, FileTime(0))
     };

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use super::Ui;
 use super::args::{ImageArgs, NewImageArgs, QuestionArgs};
+use super::bitlocker_args::BitLockerArgs;
 use super::request::{no_destination, output_format, refuse_needless_no_undo};
 use super::signals::{self, Subject};
-use super::Ui;
 use crate::block::commit::Recovery;
 use crate::error::{Kind, Result};
 use crate::escape::{EscapedLines, escape};
@@ -45,6 +46,9 @@ struct VolumeArgs {
     /// partition table)
     #[arg(long, value_name = "NUMBER")]
     partition: Option<u32>,
+
+    #[command(flatten)]
+    bitlocker: BitLockerArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -110,7 +114,8 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
 }
 
 fn show(Show { question, volume }: Show, ui: &Ui) -> Result<ExitCode> {
-    let logs = job::read_logs(&question.image, &question.source.open_options(), volume.partition)?;
+    let options = question.source.open_options();
+    let logs = job::read_logs(&question.image, &options, volume.partition, &volume.bitlocker.keys()?)?;
     if question.json {
         ui.json(&serde_json::json!({ "volumes": logs }))?;
     } else {
@@ -180,6 +185,7 @@ fn replay(args: Replay, ui: &Ui) -> Result<ExitCode> {
         image: args.image,
         options: args.source.open_options(),
         partition: args.volume.partition,
+        bitlocker: args.volume.bitlocker.keys()?,
         destination,
         overwrite_output: args.overwrite,
         keep_undo: !args.no_undo,
@@ -220,7 +226,9 @@ fn show_outcome(request: &LogReplayRequest, done: &LogReplayOutcome, ui: &Ui) {
             format!("Unchanged: all NTFS logs of {image} are closed; copied to {}.", path.display())
         }
         (_, true) => format!("Unchanged: all NTFS logs of {image} are closed, nothing was written."),
-        (Destination::DryRun, false) => "Dry run: the volume is sound after this replay; nothing was written.".to_owned(),
+        (Destination::DryRun, false) => {
+            "Dry run: the volume is sound after this replay; nothing was written.".to_owned()
+        }
         (Destination::InPlace, false) => format!("Done: {image} is as after a clean shutdown."),
         (Destination::Overlay(path) | Destination::Standalone { path, .. }, false) => {
             format!("Done: {} is as after a clean shutdown.", path.display())

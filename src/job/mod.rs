@@ -45,9 +45,7 @@ pub use inject::{inject, inject_into, prepare};
 pub use inspect::{Fault, Found as FoundWindows, Inspection, find_guest, inspect, inspect_disks};
 pub use locate::{Installation, Search, locate, search_installations};
 pub use log_replay::LogReplayRecord;
-pub use ntfs_log::{
-    LogRecord, LogReplayOutcome, LogReplayRequest, LogTransaction, VolumeLog, read_logs, replay_logs,
-};
+pub use ntfs_log::{LogRecord, LogReplayOutcome, LogReplayRequest, LogTransaction, VolumeLog, read_logs, replay_logs};
 pub use outputs::{check_outputs, check_plan_outputs};
 pub use plan::{SavablePlan, plan, plan_into};
 pub(crate) use recover::UNDO_GIVEN_UP;

@@ -20,7 +20,7 @@ use crate::escape::shell_argument;
 use crate::host::{RunFiles, Target};
 use crate::ntfs::log::{LogSummary, PendingRecord, PendingState, PendingTransaction, TransactionState, summarize};
 use crate::ntfs::{FileId, OpenOptions, Overlaid, RecordNumber, Replay, Volume};
-use crate::partition::{self, Content, Disk, Partition, PartitionTable, PartitionView};
+use crate::partition::{BitLockerKeys, Content, Disk, Partition, PartitionTable, PartitionView};
 
 /// The NTFS log of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -149,9 +149,9 @@ impl LogTransaction {
             redo: record.redo.name(),
             undo: record.undo.name(),
             text: record.redo.words(),
-            target: record.target.map(|target| {
-                format!("{} {} {}", name(target.file), target.kind, target.name).trim_end().to_owned()
-            }),
+            target: record
+                .target
+                .map(|target| format!("{} {} {}", name(target.file), target.kind, target.name).trim_end().to_owned()),
             file: record.record.map(|number| name(FileId { record: RecordNumber(number), sequence: 0 })),
         };
         let records = records.into_iter().map(record).collect();
@@ -163,11 +163,16 @@ impl LogTransaction {
 ///
 /// # Errors
 /// When the image cannot be opened or read, or holds no NTFS volume.
-pub fn read_logs(image: &Path, options: &block::OpenOptions, number: Option<u32>) -> Result<Vec<VolumeLog>> {
+pub fn read_logs(
+    image: &Path,
+    options: &block::OpenOptions,
+    number: Option<u32>,
+    keys: &BitLockerKeys,
+) -> Result<Vec<VolumeLog>> {
     let read = || {
         let image = block::open(image, options)?;
         let disk: &dyn block::Image = &*image;
-        let table = partition::read(disk)?;
+        let table = keys.read_partitions(disk)?;
         volumes(&table, number)?.into_iter().map(|partition| VolumeLog::read(&disk, partition, true)).collect()
     };
     read().map_err(|error: Error| explain(error.path(image.display().to_string())))
@@ -196,6 +201,8 @@ pub struct LogReplayRequest {
     pub options: block::OpenOptions,
     /// Number of the partition whose log is replayed; `None`: all NTFS volumes.
     pub partition: Option<u32>,
+    /// Keys of BitLocker volumes.
+    pub bitlocker: BitLockerKeys,
     /// Where the changed disk is written.
     pub destination: Destination,
     /// Whether an existing output file is replaced.
@@ -249,7 +256,8 @@ fn replay_image(request: &LogReplayRequest) -> Result<LogReplayOutcome> {
         Destination::Standalone { path, .. } => commit::refuse_own_files(&stage.image().files(), path)?,
         Destination::DryRun => {}
     }
-    let table = partition::read(&stage).map_err(|error| error.path(image.display().to_string()))?;
+    let read = request.bitlocker.read_partitions(&stage);
+    let table = read.map_err(|error| error.path(image.display().to_string()))?;
     for partition in volumes(&table, request.partition)? {
         cancel.check()?;
         let replayed = replay_volume(request, &mut stage, partition).map_err(|error| error.path(partition.label()))?;
@@ -301,6 +309,9 @@ fn replay_volume(
     if Overlaid::open(&view, Replay::WhereOpen)?.is_closed() {
         return Ok(None);
     }
+    if let Some(refusal) = partition.write_refusal() {
+        return Err(refusal);
+    }
     let mut volume = Volume::open(view, &options)?;
     check_replayed(volume.device(), request.allow_dirty)?;
     let record = LogReplayRecord::of(&volume, partition);
@@ -308,9 +319,13 @@ fn replay_volume(
     volume.flush()?;
     drop(volume);
     // From the first sector on: another replay finds nothing.
-    let again = Overlaid::open(PartitionView::new(&*stage, partition)?, Replay::WhereOpen)?;
+    let view = PartitionView::new(&*stage, partition)?;
+    view.check_metadata()?;
+    let again = Overlaid::open(view, Replay::WhereOpen)?;
     if !again.is_closed() {
-        return Err(Error::new(Kind::Verify, Layer::Job, "the NTFS log is not closed after its replay").hint(DEFECT_HINT));
+        return Err(
+            Error::new(Kind::Verify, Layer::Job, "the NTFS log is not closed after its replay").hint(DEFECT_HINT)
+        );
     }
     Ok(record)
 }
