@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::Ui;
-use super::args::ImageArgs;
+use super::args::{ImageArgs, ReplayArgs};
 use super::bitlocker_args::BitLockerArgs;
 use super::network_page::write_network;
 use crate::error::{Error, Kind, Layer, Result};
@@ -27,6 +27,9 @@ pub struct Args {
     bitlocker: BitLockerArgs,
 
     #[command(flatten)]
+    replay: ReplayArgs,
+
+    #[command(flatten)]
     source: ImageArgs,
 }
 
@@ -36,7 +39,7 @@ pub struct Args {
 /// When a disk cannot be read, or none holds a Windows (after showing what they hold).
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let options = args.source.open_options();
-    let inspections = job::inspect_disks(&args.image, &options, &args.bitlocker.keys()?)?;
+    let inspections = job::inspect_disks(&args.image, &options, &args.bitlocker.keys()?, args.replay.into())?;
     match (args.json, inspections.as_slice()) {
         (true, [only]) => ui.json(only)?,
         (true, several) => ui.json(&several)?,

@@ -72,8 +72,8 @@ fn probe_partition<'a, D: Disk, T>(
 }
 
 /// Inspects the Windows installations of all NTFS volumes.
-pub fn search_installations<D: Disk>(disk: &D, table: &PartitionTable) -> Search<Installation> {
-    search(disk, table, Replay::default(), |partition, volume| {
+pub fn search_installations<D: Disk>(disk: &D, table: &PartitionTable, replay: Replay) -> Search<Installation> {
+    search(disk, table, replay, |partition, volume| {
         Ok(inspect(partition, volume)?.map(|(installation, _)| installation))
     })
 }

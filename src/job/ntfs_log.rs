@@ -169,13 +169,13 @@ pub fn read_logs(
     number: Option<u32>,
     keys: &BitLockerKeys,
 ) -> Result<Vec<VolumeLog>> {
-    let read = || {
+    let read = || -> Result<Vec<VolumeLog>> {
         let image = block::open(image, options)?;
         let disk: &dyn block::Image = &*image;
         let table = keys.read_partitions(disk)?;
         volumes(&table, number)?.into_iter().map(|partition| VolumeLog::read(&disk, partition, true)).collect()
     };
-    read().map_err(|error: Error| explain(error.path(image.display().to_string())))
+    read().map_err(|error| explain(error.path(image.display().to_string())))
 }
 
 /// The NTFS volumes of a disk, or the one of this number.

@@ -205,6 +205,38 @@ mod tests {
     }
 
     #[test]
+    fn a_replayed_log_is_written_and_marks_nothing() {
+        let replayed =
+            |flags, hibernation| State { replay: LogReplay::Done, ..state(LogState::Clean, flags, hibernation) };
+        let written = Admission { write_replay: true, ..Admission::default() };
+        assert_eq!(replayed(0, Hibernation::None).admit(&Overrides::default()).unwrap(), written);
+        assert!(replayed(0, Hibernation::Active).admit(&Overrides::default()).is_err());
+        assert!(replayed(1, Hibernation::None).admit(&Overrides::default()).is_err());
+        let discard_all = Overrides { discard_log: true, discard_hibernation: true, ..Overrides::default() };
+        let without_session = Admission { clear_hibernation: true, ..written };
+        assert_eq!(replayed(0, Hibernation::Active).admit(&discard_all).unwrap(), without_session);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_replayed_is_refused_with_the_reason_even_without_its_session() {
+        let failed = |hibernation| State {
+            replay: LogReplay::Failed("cannot replay the log: a page is torn".to_owned()),
+            ..state(LogState::InUse { version: (2, 0) }, 0, hibernation)
+        };
+        let discard_session = Overrides { discard_hibernation: true, ..Overrides::default() };
+        for error in [
+            failed(Hibernation::None).admit(&Overrides::default()).unwrap_err(),
+            failed(Hibernation::Active).admit(&discard_session).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("a page is torn"), "{error}");
+            assert!(error.hint_text().unwrap().contains("--discard-ntfs-log"), "{error}");
+        }
+        let discard_all = Overrides { discard_log: true, ..discard_session };
+        let done = failed(Hibernation::Active).admit(&discard_all).unwrap();
+        assert!(done.empty_log && done.clear_hibernation && done.set_dirty && !done.write_replay);
+    }
+
+    #[test]
     fn overrides() {
         let unclean = || LogState::Unclean { version: (1, 1) };
         let discard_log = Overrides { discard_log: true, ..Overrides::default() };
