@@ -49,6 +49,23 @@ impl LogReplayRecord {
         })
     }
 
+    /// What it means, line by line, for people who read a report.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = vec![
+            self.to_string(),
+            "Windows would have done the same at its next start: what finished transactions did is on the volume, what \
+             unfinished ones did is taken back; file content that had not reached the disk is not in the log"
+                .to_owned(),
+        ];
+        lines.extend(self.files.iter().map(|file| format!("affected: {file}")));
+        let hidden = self.files_total.saturating_sub(self.files.len() as u64);
+        if hidden > 0 {
+            lines.push(format!("affected: {hidden} more"));
+        }
+        lines
+    }
+
     /// Whether no record had to be redone or undone: only the log itself is closed.
     #[must_use]
     pub fn is_closing_only(&self) -> bool {
@@ -60,14 +77,11 @@ impl fmt::Display for LogReplayRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { version, records_redone, records_undone, transactions_undone, files_total, .. } = self;
         if self.is_closing_only() {
-            return write!(
-                f,
-                "the NTFS log (version {version}) was open, with nothing pending; it is closed as Windows closes it"
-            );
+            return write!(f, "version {version}, open with nothing pending: closed as Windows closes it");
         }
         write!(
             f,
-            "the NTFS log (version {version}) is replayed, as Windows would do it: {records_redone} records redone, \
+            "version {version}, replayed as Windows would do it: {records_redone} records redone, \
              {records_undone} of {transactions_undone} unfinished transactions undone, {files_total} files affected"
         )
     }
