@@ -105,6 +105,12 @@ impl<D: VolumeRead> Volume<D> {
         open::log_position(&self.core.pager)
     }
 
+    /// Whether the first edit empties a log that was not replayed, as the user allows.
+    #[must_use]
+    pub fn discards_log(&self) -> bool {
+        self.admission.empty_log
+    }
+
     /// Bytes in free clusters.
     ///
     /// # Errors
