@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::io::VolumeRead;
-use crate::ntfs::Volume;
+use crate::ntfs::{FileId, Volume};
 use crate::partition::Partition;
 
 /// Files that are named in a record of a replay.
@@ -36,7 +36,9 @@ impl LogReplayRecord {
     /// The record of an open volume; `None` if its log was closed, or not replayed.
     pub(super) fn of<D: VolumeRead>(volume: &Volume<D>, partition: &Partition) -> Option<Self> {
         let replay = volume.device().replay()?;
-        let name = |file| volume.path_of(file).unwrap_or_else(|| format!("file record {file}"));
+        let name = |file: &FileId| {
+            volume.path_of(file.record).unwrap_or_else(|| format!("file record {}, which has no name now", file.record))
+        };
         Some(Self {
             partition: partition.number,
             version: replay.version.map_or_else(String::new, |(major, minor)| format!("{major}.{minor}")),
@@ -44,7 +46,7 @@ impl LogReplayRecord {
             records_skipped: replay.skipped,
             records_undone: replay.undone,
             transactions_undone: replay.transactions,
-            files: replay.files.iter().take(FILES_NAMED_MAX).map(|&file| name(file)).collect(),
+            files: replay.files.iter().take(FILES_NAMED_MAX).map(name).collect(),
             files_total: replay.file_count,
         })
     }
