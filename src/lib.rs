@@ -77,7 +77,7 @@ pub mod internals;
 use internals::cli;
 use internals::{
     block, cancel, clock, drivers, error, escape, exit, fat, field, guid, hex, hive, host, io, iso, job, ntfs,
-    partition, plan, units, upcase, windows, yaml,
+    partition, plan, units, upcase, wim, windows, xml, yaml,
 };
 
 pub use block::commit::{Recovery, UndoOptions, Undone};

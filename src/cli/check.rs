@@ -6,6 +6,7 @@ use super::args::{ChosenDiskArgs, ImageArgs, PartitionArgs, SignatureArg, split_
 use super::{Ui, signals};
 use crate::clock::FileTime;
 use crate::error::Result;
+use crate::escape::escape;
 use crate::exit::ExitCode;
 use crate::job::{self, Destination, InjectRequest};
 use crate::windows::{Bus, CheckOptions};
@@ -68,6 +69,9 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     } else {
         let texts: Vec<String> = answer.buses.iter().map(ToString::to_string).collect();
         ui.answer(&texts.join("\n"));
+        if answer.recovery.image.is_some() {
+            ui.answer(&format!("recovery environment: {}", escape(&answer.recovery.to_string())));
+        }
     }
     Ok(if answer.boots { ExitCode::Done } else { ExitCode::No })
 }

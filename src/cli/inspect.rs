@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::EscapedLines;
 use crate::exit::ExitCode;
 use crate::job::{self, Inspection};
-use crate::windows::{FirstBootOutcome, FirstBootState};
+use crate::windows::{FirstBootOutcome, FirstBootState, Recovery};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -116,6 +116,7 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
             writeln!(out, "           {what}: {item}")?;
         }
     }
+    write_recovery(out, &found.recovery)?;
     write_network(out, &guest.network)?;
     match &found.refusal {
         None => writeln!(out, "State:     clean, can be edited"),
@@ -124,6 +125,14 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
             fault.hint.as_ref().map_or(Ok(()), |hint| writeln!(out, "           {hint}"))
         }
     }
+}
+
+fn write_recovery(out: &mut EscapedLines<String>, recovery: &Recovery) -> std::fmt::Result {
+    writeln!(out, "           recovery environment: {recovery}")?;
+    for fault in &recovery.faults {
+        writeln!(out, "             {fault}")?;
+    }
+    Ok(())
 }
 
 /// How many of the log's last lines are shown of a job that failed.

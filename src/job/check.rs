@@ -12,7 +12,7 @@ use super::staging::open_unrecovered;
 use crate::error::Result;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, PartitionView};
-use crate::windows::{self, BootCheck, Bus, CheckOptions, VmDisk};
+use crate::windows::{self, BootCheck, Bus, CheckOptions, Recovery, VmDisk, WantedDriver};
 
 /// Whether a guest boots, as [`check`] answers.
 #[derive(Debug, Clone, Serialize)]
@@ -28,6 +28,8 @@ pub struct BootAnswer {
     pub boots: bool,
     /// The answer for each bus, with all findings.
     pub buses: Vec<BootCheck>,
+    /// The recovery environment, and whether it will see a virtio disk: no part of the answer.
+    pub recovery: Recovery,
     /// What may make the answer out of date: signs that a disk is in use, and volumes that were not searched for
     /// Windows. Left out when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -59,6 +61,10 @@ fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptio
     let mut answers = with_boot_disks(windows, &partition, &others, |disks| {
         windows::boot_checks(&volume, Some(disks), buses, strictness)
     })?;
+    let folder = windows::windows_folders(&volume).ok().and_then(|folders| folders.into_iter().next());
+    let recovery = folder.map_or_else(Recovery::default, |folder| {
+        windows::find_recovery(&stage, &table, &partition, &folder, &WantedDriver::known())
+    });
     if let Some(refusal) = edit_refusal(&stage, &partition) {
         answers.iter_mut().for_each(|answer| answer.add_state(refusal.to_string()));
     }
@@ -68,6 +74,7 @@ fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptio
         partition: partition.number,
         boots: answers.iter().any(|answer| answer.boots),
         buses: answers,
+        recovery,
         bytes_read: stage.image().bytes_read() + others.iter().map(OtherDisk::bytes_read).sum::<u64>(),
         warnings: report.virtio.warnings,
     })

@@ -10,7 +10,7 @@ use super::locate::{edit_refusal, locate, search_installations};
 use crate::block::{self, Image};
 use crate::error::{Kind, Result};
 use crate::partition::{self, PartitionTable};
-use crate::windows::Guest;
+use crate::windows::{Guest, Recovery, WantedDriver, find_recovery};
 
 /// What [`inspect`] found on a disk.
 #[derive(Debug, Clone, Serialize)]
@@ -39,6 +39,8 @@ pub struct Found {
     /// Product, build, folders, control sets and state.
     #[serde(flatten)]
     pub guest: Guest,
+    /// The recovery environment, and whether it will see a virtio disk.
+    pub recovery: Recovery,
     /// Why an edit would be refused in the volume's state (dirty, hibernated, unclean log); `None` if it would not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Fault>,
@@ -120,17 +122,20 @@ fn inspect_image(path: &Path, options: &block::OpenOptions) -> Result<Inspection
 fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable) -> Inspection {
     table.warnings.extend(block::use_notes(disk));
     let installations = search_installations(&disk, &table);
+    let wanted = WantedDriver::known();
     let found = installations.found.into_iter().map(|installation| Found {
+        recovery: find_recovery(&disk, &table, &installation.partition, &installation.guest.windows_dir, &wanted),
         partition: installation.partition.number,
         refusal: edit_refusal(disk, &installation.partition)
             .map(|error| Fault::new(installation.partition.number, &error)),
         guest: installation.guest,
     });
+    let found = found.collect();
     Inspection {
         image: path.display().to_string(),
         format: disk.format().to_string(),
         size: Image::len(disk),
-        windows: found.collect(),
+        windows: found,
         faults: installations.faults.iter().map(|(partition, error)| Fault::new(partition.number, error)).collect(),
         disk: table,
         bytes_read: disk.bytes_read(),

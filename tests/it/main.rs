@@ -39,10 +39,11 @@ mod ntfs_check;
 mod partition;
 mod plan;
 mod remove;
+mod wim;
 mod windows;
 
 fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in apply, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, remove, windows;];
+tests![in apply, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, remove, wim, windows;];
