@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::args::{ChosenDiskArgs, ImageArgs, PartitionArgs, SignatureArg, split_disks};
+use super::args::{ChosenDiskArgs, ImageArgs, PartitionArgs, ReplayArgs, SignatureArg, split_disks};
+use super::bitlocker_args::BitLockerArgs;
 use super::{Ui, signals};
 use crate::clock::FileTime;
 use crate::error::Result;
 use crate::escape::escape;
 use crate::exit::ExitCode;
-use crate::job::{self, Destination, InjectRequest};
+use crate::job::{self, Destination, InjectRequest, StateOverrides};
 use crate::windows::{Bus, CheckOptions};
 
 #[derive(Debug, clap::Args)]
@@ -36,6 +37,12 @@ pub struct Args {
     windows: PartitionArgs,
 
     #[command(flatten)]
+    replay: ReplayArgs,
+
+    #[command(flatten)]
+    bitlocker: BitLockerArgs,
+
+    #[command(flatten)]
     source: ImageArgs,
 }
 
@@ -59,6 +66,8 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         path_policy: args.source.path_policy(),
         disk: args.source.disk,
         partition: args.windows.partition,
+        state: StateOverrides { no_replay: args.replay.no_replay, ..StateOverrides::default() },
+        bitlocker: args.bitlocker.keys()?,
         cancel: signals::cancel(),
         ..InjectRequest::new(image, Vec::new(), Destination::DryRun, FileTime(0))
     };

@@ -7,6 +7,8 @@ use crate::block::{Format, PathPolicy};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::drivers::Policy;
+use crate::ntfs::Replay;
+use crate::partition::BitLockerKeys;
 use crate::windows::InjectOptions;
 
 /// Where the changed disk is written.
@@ -53,10 +55,13 @@ impl Destination {
 pub struct StateOverrides {
     /// Edit a volume whose dirty flag is set; Windows will check it.
     pub allow_dirty: bool,
-    /// Discard an unclean NTFS log: what it would have repaired stays as it is, and Windows will check the volume.
+    /// Discard an NTFS log that is not closed and was not replayed: what it would have repaired stays as it is, and Windows
+    /// will check the volume.
     pub discard_ntfs_log: bool,
-    /// Discard a hibernated session with what it had not saved; Windows will check the volume.
+    /// Discard a hibernated session with what it had not saved.
     pub discard_hibernation: bool,
+    /// Refuse a volume whose NTFS log is not closed, where the log is replayed otherwise.
+    pub no_replay: bool,
 }
 
 impl StateOverrides {
@@ -64,6 +69,12 @@ impl StateOverrides {
     #[must_use]
     pub fn any(self) -> bool {
         self.allow_dirty || self.discard_ntfs_log || self.discard_hibernation
+    }
+
+    /// Whether the log of a volume that was not dismounted cleanly is replayed.
+    #[must_use]
+    pub fn replay(self) -> Replay {
+        if self.no_replay { Replay::Never } else { Replay::WhereOpen }
     }
 }
 
@@ -103,6 +114,8 @@ pub struct InjectRequest {
     pub threads: Option<usize>,
     /// Time for everything that is written, so that equal runs write equal bytes.
     pub clock: FileTime,
+    /// What opens BitLocker volumes, apart from their clear keys.
+    pub bitlocker: BitLockerKeys,
     /// Refusals because of the volume's state that the user has overridden.
     pub state: StateOverrides,
     /// Skip the comparison of the volume's bitmaps with its file records before the first edit. Where a bitmap is wrong,
@@ -140,6 +153,7 @@ impl InjectRequest {
             threads: None,
             clock,
             packages_only: false,
+            bitlocker: BitLockerKeys::default(),
             state: StateOverrides::default(),
             skip_volume_check: false,
             policy: Policy::default(),

@@ -69,7 +69,9 @@ pub use record::{
     DriverDatabaseRecord, ExtrasRecord, FileRecord, FirstbootRecord, FirstbootStep, PackageRecord, Record,
     RegistryRecord, RemovedFilter, RepairRecord, ScriptRecord, ServiceRecord, Uninstaller,
 };
-pub use recovery::{Presence, Recovery, RecoveryDriver, RecoveryImage, RecoveryState, WantedDriver, find_recovery};
+pub use recovery::{
+    Presence, RecoveryDriver, RecoveryEnvironment, RecoveryImage, RecoveryState, WantedDriver, find_recovery,
+};
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};
 pub use repairs::{DataDisks, Hypervisor, RepairOptions};

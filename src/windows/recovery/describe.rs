@@ -9,7 +9,7 @@ use crate::windows::record::PackageRecord;
 
 /// The recovery environment (WinRE) of a Windows, which winject looks at and never edits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Recovery {
+pub struct RecoveryEnvironment {
     /// Whether Windows starts it when it cannot start itself.
     pub state: RecoveryState,
     /// Its image; left out if none was found on the disk.
@@ -79,7 +79,7 @@ impl Presence {
     }
 }
 
-impl fmt::Display for Recovery {
+impl fmt::Display for RecoveryEnvironment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.state {
             RecoveryState::Enabled => "enabled",
@@ -104,7 +104,7 @@ impl RecoveryImage {
     }
 }
 
-impl Recovery {
+impl RecoveryEnvironment {
     /// Names of the drivers that the image does not hold.
     #[must_use]
     pub fn missing_drivers(&self) -> Vec<&str> {

@@ -1,7 +1,7 @@
 //! Finds the recovery image: where `ReAgent.xml` says, else in the places that Windows uses.
 
 use super::configuration::Configuration;
-use super::describe::{Recovery, RecoveryImage, RecoveryState};
+use super::describe::{RecoveryEnvironment, RecoveryImage, RecoveryState};
 use super::drivers::{WantedDriver, drivers_in};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::io::VolumeRead;
@@ -29,8 +29,8 @@ pub fn find_recovery(
     windows: &Partition,
     windows_dir: &str,
     wanted: &[WantedDriver],
-) -> Recovery {
-    let mut recovery = Recovery::default();
+) -> RecoveryEnvironment {
+    let mut recovery = RecoveryEnvironment::default();
     if let Err(error) = search(disk, table, windows, windows_dir, wanted, &mut recovery) {
         recovery.faults.push(error.to_string());
     }
@@ -43,7 +43,7 @@ fn search(
     windows: &Partition,
     windows_dir: &str,
     wanted: &[WantedDriver],
-    recovery: &mut Recovery,
+    recovery: &mut RecoveryEnvironment,
 ) -> Result<()> {
     let folder = format!("{windows_dir}/System32/Recovery");
     let path = format!("{folder}/ReAgent.xml");
@@ -104,7 +104,7 @@ fn is_image(
     path: &str,
     is_configured: bool,
     wanted: &[WantedDriver],
-    recovery: &mut Recovery,
+    recovery: &mut RecoveryEnvironment,
 ) -> bool {
     let found = open(disk, partition).and_then(|volume| {
         let file = GuestFile::find(&volume, path)?;

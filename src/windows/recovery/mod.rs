@@ -6,6 +6,6 @@ mod describe;
 mod drivers;
 mod find;
 
-pub use describe::{Presence, Recovery, RecoveryDriver, RecoveryImage, RecoveryState};
+pub use describe::{Presence, RecoveryDriver, RecoveryEnvironment, RecoveryImage, RecoveryState};
 pub use drivers::WantedDriver;
 pub use find::find_recovery;

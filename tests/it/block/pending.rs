@@ -126,10 +126,12 @@ fn a_dry_run_rolls_nothing_back() {
     let request = winject::internals::job::HiveRequest {
         image: path.clone(),
         options: OpenOptions::default(),
+        bitlocker: winject::internals::partition::BitLockerKeys::default(),
         overwrite_output: false,
         keep_undo: false,
         partition: None,
         clock: winject::internals::clock::FileTime(0),
+        no_replay: false,
         skip_volume_check: false,
         cancel: winject::internals::cancel::Cancel::default(),
     };
