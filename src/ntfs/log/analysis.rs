@@ -11,12 +11,15 @@ use super::record::{LogRecord, RecordKind, Update};
 use super::refusal::{not_proven, refuse};
 use super::restart::PAGE;
 use crate::error::Result;
+use crate::ntfs::field::Field;
 use crate::ntfs::name::NtfsName;
 
 /// Dirty pages that are kept: 1 GiB of metadata.
 const PAGES_MAX: usize = 1 << 18;
 /// Openings of attributes that are kept.
 const OPENINGS_MAX: usize = 1 << 16;
+/// Comparisons of pages with ranges of freed clusters, at most: some seconds.
+const SEARCHED_MAX: u64 = 1 << 28;
 /// Transactions that may be open at a time.
 const TRANSACTIONS_MAX: usize = 1 << 16;
 
@@ -49,6 +52,8 @@ impl OpenAttributes {
 pub(super) struct DirtyPages {
     pages: BTreeMap<(u16, u64), DirtyPage>,
     clusters_per_page: u64,
+    /// Comparisons of pages with ranges of freed clusters.
+    searched: u64,
 }
 
 impl DirtyPages {
@@ -72,6 +77,24 @@ impl DirtyPages {
         there.oldest = there.oldest.min(oldest);
         if self.pages.len() > PAGES_MAX {
             return Err(refuse("it names more than 1 GiB of dirty pages"));
+        }
+        Ok(())
+    }
+
+    /// Takes freed clusters out: what was written to them before must not reach their next owner. `data` are pairs of a
+    /// cluster and a count.
+    fn free(&mut self, data: &[u8]) -> Result<()> {
+        let ranges = (data.len() / 16) as u64;
+        self.searched = self.searched.saturating_add(ranges.saturating_mul(self.pages.len() as u64));
+        if !data.len().is_multiple_of(16) || self.searched > SEARCHED_MAX {
+            return Err(refuse("a list of freed clusters is cut short, or there are too many"));
+        }
+        let field = |range: &[u8], at| Field::<u64>::at(at).get(range);
+        let freed: Vec<_> = data.chunks_exact(16).map(|range| (field(range, 0), field(range, 8))).collect();
+        for lcn in self.pages.values_mut().flat_map(|page| &mut page.lcns) {
+            if freed.iter().any(|&(first, count)| lcn.checked_sub(first).is_some_and(|inside| inside < count)) {
+                *lcn = 0;
+            }
         }
         Ok(())
     }
@@ -115,7 +138,7 @@ impl Analysis {
         let clusters_per_page = (PAGE as u64 / u64::from(cluster_size.max(1))).max(1);
         let mut analysis = Self {
             attributes: OpenAttributes::default(),
-            pages: DirtyPages { pages: BTreeMap::new(), clusters_per_page },
+            pages: DirtyPages { pages: BTreeMap::new(), clusters_per_page, searched: 0 },
             transactions: checkpoint.transactions.into_iter().collect(),
             redo_lsn: 0,
             last_lsn: 0,
@@ -187,7 +210,8 @@ impl Analysis {
         }
         match update.redo.operation {
             Operation::OpenNonresidentAttribute => self.open(&update),
-            operation @ (Operation::HotFix | Operation::DeleteDirtyClusters) => Err(not_proven(lsn, operation)),
+            Operation::DeleteDirtyClusters => self.pages.free(&update.redo.data),
+            operation @ Operation::HotFix => Err(not_proven(lsn, operation)),
             _ => Ok(()),
         }
     }
