@@ -52,6 +52,7 @@ fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptio
     let request = choose_disk(&request, &Silent, &mut report)?;
     let OpenedDisks { stage, others } = open_unrecovered(&request, &mut report)?;
     let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
+    report.virtio.warnings.extend(table.warnings.iter().cloned());
     let found = locate_partition(&stage, &table, request.partition);
     let partition = found.map_err(|error| on_disk(&request, error))?;
     let volume = Volume::open(PartitionView::new(&stage, &partition)?, &OpenOptions::read_only())?;

@@ -132,7 +132,10 @@ pub(super) fn open_others(request: &InjectRequest, windows: &Stage, report: &mut
 /// with a damaged table has none that can be read, for the reason that is returned, too.
 fn read_table(stage: &Stage, name: &str, report: &mut Report) -> Result<(PartitionTable, Option<String>)> {
     let error = match partition::read(stage) {
-        Ok(table) => return Ok((table, None)),
+        Ok(table) => {
+            report.virtio.warnings.extend(table.warnings.iter().map(|warning| format!("{name}: {warning}")));
+            return Ok((table, None));
+        }
         Err(error) => error,
     };
     let fault = match error.kind() {

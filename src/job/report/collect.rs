@@ -13,7 +13,10 @@ use crate::job::undo::undo_command;
 use crate::partition::{Partition, PartitionTable};
 use crate::plan::{Access, Change, GuestHive, Plan};
 use crate::windows::Guest;
-use crate::windows::{Action, Code, Record};
+use crate::windows::{Action, Code, Level, Record};
+
+/// What a run warns of at the links of the boot chain before Windows' own drivers: the plan says the rest.
+const WARNED_OF: [Code; 4] = [Code::DuplicateDiskId, Code::NoFallbackLoader, Code::NoBootManager, Code::BcdDirty];
 
 impl Report {
     /// The report of a run that has not begun yet: what was asked for.
@@ -51,14 +54,15 @@ impl Report {
         self.run.other_disks = request.other_disks.iter().map(|path| path.display().to_string()).collect();
     }
 
-    /// Adds what the boot check says of the firmware, and of several disks.
+    /// Adds what the boot check says of the firmware, of what it starts, and of several disks.
     pub(crate) fn add_boot_disks(&mut self, image: &str) {
         let Some(answer) = self.boot.first() else { return };
         if let Some(machine) = &mut self.recommendation {
             machine.set_firmware(answer.firmware);
         }
-        let repeated = answer.findings.iter().filter(|finding| finding.code == Code::DuplicateDiskId);
-        self.virtio.warnings.extend(repeated.map(|finding| finding.text.clone()));
+        let shown = answer.findings.iter().filter(|finding| WARNED_OF.contains(&finding.code));
+        let shown = shown.filter(|finding| matches!(finding.level, Level::NotJudged | Level::Warning));
+        self.virtio.warnings.extend(shown.map(|finding| finding.text.clone()));
         let Some(start) = &answer.start_disk else { return };
         let note = format!("start the machine from {start} (the first disk in its boot order), not from {image}");
         match &mut self.recommendation {
