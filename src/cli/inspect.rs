@@ -7,7 +7,7 @@ use super::Ui;
 use super::args::ImageArgs;
 use super::network_page::write_network;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::escape::EscapedLines;
+use crate::escape::{EscapedLines, shorten};
 use crate::exit::ExitCode;
 use crate::job::{self, Inspection};
 use crate::windows::{FirstBootOutcome, FirstBootState};
@@ -129,6 +129,11 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
 /// How many of the log's last lines are shown of a job that failed.
 const LOG_LINES: usize = 5;
 
+/// Longest name of a step that is shown, in characters; the JSON form has it in full.
+const STEP_NAME_MAX: usize = 80;
+/// Longest detail of a step that is shown, in characters.
+const DETAIL_MAX: usize = 200;
+
 fn write_first_boot(out: &mut EscapedLines<String>, job: &FirstBootOutcome) -> std::fmt::Result {
     if *job == FirstBootOutcome::default() {
         return Ok(());
@@ -143,8 +148,10 @@ fn write_first_boot(out: &mut EscapedLines<String>, job: &FirstBootOutcome) -> s
         )?;
         for step in &result.steps {
             let class = if step.required { ", required" } else { "" };
-            let detail = if step.detail.is_empty() { String::new() } else { format!(": {}", step.detail) };
-            writeln!(out, "             {}: {}, code {}{class}{detail}", step.name, step.result.name(), step.code)?;
+            let detail = shorten(&step.detail, DETAIL_MAX);
+            let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+            let name = shorten(&step.name, STEP_NAME_MAX);
+            writeln!(out, "             {name}: {}, code {}{class}{detail}", step.result.name(), step.code)?;
         }
     }
     for fault in &job.faults {

@@ -8,7 +8,7 @@ use super::hive_name::HiveName;
 use super::locate::{Installation, locate, search_folders};
 use super::outputs::refuse_raw_overlay;
 use super::recover::recover_first;
-use super::request::Destination;
+use super::request::{Destination, StateOverrides};
 use super::volume_check::{SKIPPED, check_volume};
 use crate::block::commit::{self, CommitOptions, Recovery};
 use crate::block::{self, Stage, StageOptions};
@@ -40,6 +40,8 @@ pub struct HiveRequest {
     pub overwrite_output: bool,
     /// Whether an edit in place keeps what it overwrites, so that [`undo`](super::undo()) can take it back.
     pub keep_undo: bool,
+    /// Overrides of refusals because of the volume's state.
+    pub state: StateOverrides,
     /// Time for everything that is written, so that equal runs write equal bytes.
     pub clock: FileTime,
     /// Leave out the pass over the file records that compares them with the volume's bitmaps before the first edit.
@@ -184,7 +186,7 @@ fn edit_hives(
     let mut written = Vec::new();
     let original = stage.original();
     let view = PartitionView::new(&mut stage, &installation.partition)?;
-    let mut volume = Volume::open(view, &OpenOptions::new(request.clock))?;
+    let mut volume = Volume::open(view, &request.state.open_options(request.clock))?;
     let mut hives =
         Hives { installation: &installation, load: &|path| load(&volume, path), loaded: BTreeMap::default() };
     edit(&mut hives)?;
@@ -200,7 +202,7 @@ fn edit_hives(
                 false => drop(check_volume(&original, &installation.partition)?),
                 true => done.warnings.push(SKIPPED.to_owned()),
             }
-            check_before(&volume, &installation, &names)?;
+            check_before(&volume, &installation, &names, request.state.any())?;
         }
         let bytes = hive.finish(&[]).map_err(|e| e.path(&path))?;
         let file = volume.find(&path)?.ok_or_else(|| Error::bug(Layer::Job, "the hive is gone").path(&path))?;
@@ -212,7 +214,7 @@ fn edit_hives(
     if !done.changed {
         return Ok(done);
     }
-    verify(&stage, &installation, &written)?;
+    verify(&stage, &installation, &written, request.state.any())?;
     drop(written);
     stage.drop_unchanged()?;
     let options = CommitOptions {
@@ -299,11 +301,12 @@ fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<HiveFile> {
 }
 
 /// Reads the hives back from the staged disk, through readers that share no code with the writers.
-fn verify(stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)]) -> Result<()> {
+/// `is_marked`: the volume may be marked for a check by Windows.
+fn verify(stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)], is_marked: bool) -> Result<()> {
     let view = PartitionView::new(stage, &installation.partition)?;
-    plan::verify_files(&view, written, false).map_err(|error| {
+    plan::verify_files(&view, written, is_marked).map_err(|error| {
         let before = PartitionView::new(stage.image(), &installation.partition);
-        before.map_or_else(|error| error, |before| plan::blame(&before, false, error))
+        before.map_or_else(|error| error, |before| plan::blame(&before, is_marked, error))
     })?;
     for (path, bytes) in written {
         if check(bytes).iter().any(|fault| fault.severity() == Severity::Error) {
@@ -317,7 +320,12 @@ fn verify(stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)])
 }
 
 /// Checks what [`verify`] will check on the untouched volume, so that existing damage is not taken for a fault of the edit.
-fn check_before<D: VolumeWrite>(volume: &Volume<D>, installation: &Location, hives: &[HiveName]) -> Result<()> {
+fn check_before<D: VolumeWrite>(
+    volume: &Volume<D>,
+    installation: &Location,
+    hives: &[HiveName],
+    is_marked: bool,
+) -> Result<()> {
     let mut paths = Vec::new();
     for &name in hives {
         let path = hive_path(installation, name);
@@ -325,5 +333,6 @@ fn check_before<D: VolumeWrite>(volume: &Volume<D>, installation: &Location, hiv
             paths.push(path);
         }
     }
-    plan::check_files_before(volume.device(), &paths, false).map_err(|error| error.path(installation.partition.label()))
+    plan::check_files_before(volume.device(), &paths, is_marked)
+        .map_err(|error| error.path(installation.partition.label()))
 }

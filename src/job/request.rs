@@ -7,6 +7,7 @@ use crate::block::{Format, PathPolicy};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::drivers::Policy;
+use crate::ntfs::OpenOptions;
 use crate::windows::InjectOptions;
 
 /// Where the changed disk is written.
@@ -64,6 +65,16 @@ impl StateOverrides {
     #[must_use]
     pub fn any(self) -> bool {
         self.allow_dirty || self.discard_ntfs_log || self.discard_hibernation
+    }
+
+    /// How a volume that is edited is opened.
+    pub(super) fn open_options(self, clock: FileTime) -> OpenOptions {
+        OpenOptions {
+            allow_dirty: self.allow_dirty,
+            discard_log: self.discard_ntfs_log,
+            discard_hibernation: self.discard_hibernation,
+            ..OpenOptions::new(clock)
+        }
     }
 }
 
