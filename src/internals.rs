@@ -2,6 +2,8 @@
 //!
 //! No promise holds here: names and signatures change without notice. Use what the crate's root re-exports.
 
+#[path = "bitlocker/mod.rs"]
+pub mod bitlocker;
 #[path = "block/mod.rs"]
 pub mod block;
 #[path = "cancel.rs"]
@@ -49,7 +51,11 @@ pub mod random;
 pub mod units;
 #[path = "upcase.rs"]
 pub mod upcase;
+#[path = "wim/mod.rs"]
+pub mod wim;
 #[path = "windows/mod.rs"]
 pub mod windows;
+#[path = "xml.rs"]
+pub mod xml;
 #[path = "yaml/mod.rs"]
 pub mod yaml;

@@ -76,10 +76,11 @@ pub mod internals;
 #[cfg(feature = "cli")]
 use internals::cli;
 use internals::{
-    block, cancel, clock, drivers, error, escape, exit, fat, field, guid, hex, hive, host, io, iso, job, ntfs,
-    partition, plan, units, upcase, windows, yaml,
+    bitlocker, block, cancel, clock, drivers, error, escape, exit, fat, field, guid, hex, hive, host, io, iso, job,
+    ntfs, partition, plan, units, upcase, wim, windows, xml, yaml,
 };
 
+pub use bitlocker::Secret as BitLockerSecret;
 pub use block::commit::{Recovery, UndoOptions, Undone};
 pub use block::convert::Compression;
 pub use block::{Format, Image, OpenOptions as ImageOptions, PathPolicy, Stage, StageOptions, open as open_image};
@@ -90,11 +91,16 @@ pub use error::{Error, Kind, Layer, Place, Result};
 pub use hive::{Hive, KeyId, RegistryData, RegistryValue, ValueType};
 pub use job::report;
 pub use job::{
-    Destination, InjectRequest, Inspection, Observer, RemoveOptions, Report, SavablePlan, SavedPlan, Silent,
-    StateOverrides, apply, forget_undo, inject, inspect, plan, recover, remove, undo,
+    Destination, InjectRequest, Inspection, LogReplayOutcome, LogReplayRequest, Observer, RemoveOptions, Report,
+    SavablePlan, SavedPlan, Silent, StateOverrides, VolumeLog, apply, forget_undo, inject, inspect, plan, read_logs,
+    recover, remove, replay_logs, undo,
 };
-pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
-pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};
+pub use ntfs::{
+    FileId, OpenOptions as NtfsOptions, Overlaid as NtfsOverlaid, Replay as NtfsReplay, Volume as NtfsVolume,
+};
+pub use partition::{
+    BitLockerKeys, Encryption, Partition, PartitionTable, PartitionView, ProtectorId, read as read_partitions,
+};
 pub use units::ImageOffset;
 pub use windows::{
     DataDisks, ExtrasOptions, FirstBootMethod, FirstBootOptions, FormerAdapter, Hypervisor, InjectOptions, Mac,
@@ -105,8 +111,8 @@ pub use windows::{
 pub mod saved_plan {
     pub use super::plan::saved::{
         BusVerdict, DiskFacts, DriverFact, Expects, FileFact, FindingFact, FindingLevel, Hex64, HiveFacts, LogFile,
-        OtherDiskFacts, PartitionFacts, PlanDocument, ReadRange, ReadSet, SavedEdit, SavedFile, SavedFileContent,
-        SavedStep, Sha256Sum, StateFacts, Verdict, VolumeFacts, WindowsFacts,
+        LogReplayFacts, OtherDiskFacts, PartitionFacts, PlanDocument, ReadRange, ReadSet, SavedEdit, SavedFile,
+        SavedFileContent, SavedStep, Sha256Sum, StateFacts, Verdict, VolumeFacts, WindowsFacts,
     };
 }
 

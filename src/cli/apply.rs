@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::args::{ImageArgs, NewImageArgs, StateArgs, VolumeCheckArgs, split_disks};
+use super::bitlocker_args::BitLockerArgs;
 use super::execute::carry_out;
 use super::request::{no_destination, output_format, refuse_needless_no_undo};
 use super::{Ui, environment, signals};
@@ -13,7 +14,8 @@ use crate::job::{self, Destination, InjectRequest, SavedPlan};
 #[derive(Debug, clap::Args)]
 #[command(
     mut_arg("allow_dirty", |argument| argument.help("Edit a volume although it is marked dirty, as the plan does")),
-    mut_arg("discard_ntfs_log", |argument| argument.help("Discard an unclean NTFS log, as the plan does")),
+    mut_arg("discard_ntfs_log", |argument| argument.help("Discard an open NTFS log, as the plan does")),
+    mut_arg("no_replay", |argument| argument.help("Do not replay an open NTFS log, as the plan does not")),
     mut_arg("discard_hibernation", |argument| argument.help("Discard a hibernated session, as the plan does")),
 )]
 #[command(after_help = "\
@@ -75,6 +77,9 @@ pub struct Args {
     report: Vec<PathBuf>,
 
     #[command(flatten)]
+    bitlocker: BitLockerArgs,
+
+    #[command(flatten)]
     state: StateArgs,
 
     #[command(flatten)]
@@ -93,6 +98,8 @@ impl Args {
             disk: self.source.disk.clone(),
             overwrite_output: self.overwrite,
             threads: self.threads,
+            bitlocker: self.bitlocker.keys()?,
+            other_inputs: self.bitlocker.inputs().cloned().collect(),
             state: self.state.overrides(),
             skip_volume_check: self.check.skip_volume_check,
             keep_undo: !self.no_undo,

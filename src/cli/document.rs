@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use super::args::{parse_compression, parse_format, split_disks};
+use super::bitlocker_args::KeySource;
 use super::extras::parse_upload;
 use super::repair_args::ToolsArg;
 use super::request::InjectSpec;
@@ -65,6 +66,16 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["threads"], |run, field| set(&mut run.spec.threads, field.number()?)),
     Key::new(&["report"], |run, field| set(&mut run.spec.guest.report, field.paths()?)),
     Key::new(&["partition"], |run, field| set(&mut run.spec.guest.windows.partition, field.number()?)),
+    Key::new(&["bitlocker_recovery_key"], |run, field| {
+        set(&mut run.spec.guest.bitlocker.bitlocker_recovery_key, keys(field)?)
+    }),
+    Key::new(&["bitlocker_password"], |run, field| set(&mut run.spec.guest.bitlocker.bitlocker_password, keys(field)?)),
+    Key::new(&["bitlocker_startup_key"], |run, field| {
+        set(&mut run.spec.guest.bitlocker.bitlocker_startup_key, keys(field)?)
+    }),
+    Key::new(&["bitlocker_volume_key"], |run, field| {
+        set(&mut run.spec.guest.bitlocker.bitlocker_volume_key, keys(field)?)
+    }),
     Key::new(&["registration"], |run, field| set(&mut run.spec.guest.registration, word(field)?.unwrap_or_default())),
     Key::new(&["signature_policy"], |run, field| {
         set(&mut run.spec.guest.signature_policy, word(field)?.unwrap_or_default())
@@ -78,9 +89,14 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["keep_network"], |run, field| set(&mut run.spec.guest.network.keep_network, field.flag()?)),
     Key::new(&["mac"], |run, field| set(&mut run.spec.guest.network.mac, new_macs(field)?)),
     Key::new(&["packages_only"], |run, field| set(&mut run.spec.guest.packages_only, field.flag()?)),
-    Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.state.allow_dirty, field.flag()?)),
-    Key::new(&["discard_ntfs_log"], |run, field| set(&mut run.spec.guest.state.discard_ntfs_log, field.flag()?)),
-    Key::new(&["discard_hibernation"], |run, field| set(&mut run.spec.guest.state.discard_hibernation, field.flag()?)),
+    Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.state.overrides.allow_dirty, field.flag()?)),
+    Key::new(&["discard_ntfs_log"], |run, field| {
+        set(&mut run.spec.guest.state.overrides.discard_ntfs_log, field.flag()?)
+    }),
+    Key::new(&["discard_hibernation"], |run, field| {
+        set(&mut run.spec.guest.state.overrides.discard_hibernation, field.flag()?)
+    }),
+    Key::new(&["no_replay"], |run, field| set(&mut run.spec.guest.state.replay.no_replay, field.flag()?)),
     Key::new(&["firstboot"], |run, field| set(&mut run.spec.guest.extras.firstboot, field.paths()?)),
     Key::new(&["firstboot_timeout"], |run, field| set(&mut run.spec.guest.extras.firstboot_timeout, field.number()?)),
     Key::new(&["guest_agent"], |run, field| set(&mut run.spec.guest.extras.guest_agent, field.flag()?)),
@@ -286,6 +302,15 @@ fn uploads(field: &Field<'_>) -> Result<Vec<Upload>> {
     field.paths()?.into_iter().map(parse).collect()
 }
 
+/// Where keys come from, as the options take it; files are relative to the document's folder.
+fn keys(field: &Field<'_>) -> Result<Vec<KeySource>> {
+    let parse = |text: String| {
+        let source = KeySource::parse(&text).map_err(|hint| field.error("a key is expected", hint))?;
+        Ok(source.in_folder(field.folder()))
+    };
+    field.texts()?.into_iter().map(parse).collect()
+}
+
 fn require_local(field: &Field<'_>) -> Result<()> {
     match field.optional_text()?.as_deref() {
         None | Some("local") => Ok(()),
@@ -439,7 +464,7 @@ mod tests {
              output: o.qcow2\nto_output: t.raw\noutput_format: raw\ncompress: zstd\ncompress_level: 3\nchecksum: yes\n\
              in_place: true\nno_undo: true\ndry_run: true\noverwrite: true\nthreads: 2\nreport: [r.md, s.json]\npartition: 3\n\
              registration: FULL\nsignature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: on\n\
-             packages-only: true\nallow_dirty: 1\ndiscard_ntfs_log: true\ndiscard_hibernation: true\n\
+             packages-only: true\nallow_dirty: 1\ndiscard_ntfs_log: true\ndiscard_hibernation: true\nno_replay: true\n\
              skip_volume_check: true\nfallback_loader: on\nboot_graphics: keep\ntest_signing: off\n\
              keep_network: true\nmac: [LAN=525400123456]\nremove_tools: [xen, parallels]\n\
              no_auto_reboot: true\ndata_disks: online\n",
@@ -463,8 +488,13 @@ mod tests {
         assert!(guest.network.keep_network && guest.network.mac.len() == 1);
         assert_eq!(guest.repairs.remove_tools, [ToolsArg::Xen, ToolsArg::Parallels]);
         assert_eq!((guest.repairs.no_auto_reboot, guest.repairs.data_disks), (true, DataDisksArg::Online));
-        assert!(guest.first_boot.rearm && guest.force && guest.packages_only && guest.state.allow_dirty);
-        assert!(guest.state.discard_ntfs_log && guest.state.discard_hibernation && guest.check.skip_volume_check);
+        assert!(guest.first_boot.rearm && guest.force && guest.packages_only && guest.state.overrides.allow_dirty);
+        assert!(
+            guest.state.overrides.discard_ntfs_log
+                && guest.state.overrides.discard_hibernation
+                && guest.state.replay.no_replay
+                && guest.check.skip_volume_check
+        );
         assert_eq!(guest.boot.fallback_loader, FallbackLoaderArg::On);
         assert_eq!(guest.boot.boot_graphics, BootGraphicsArg::Keep);
         assert_eq!(guest.boot.test_signing, Some(TestSigningArg::Off));

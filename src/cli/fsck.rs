@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::Ui;
-use super::args::ImageArgs;
+use super::args::{ImageArgs, ReplayArgs};
+use super::bitlocker_args::BitLockerArgs;
 use crate::block::{self, Image};
 use crate::error::{Error, Layer, Result};
 use crate::exit::ExitCode;
+use crate::ntfs::Overlaid;
 use crate::ntfs::check::{self, CheckOptions, CheckReport};
-use crate::partition::{self, Content, Partition, PartitionView};
+use crate::partition::{Content, Partition, PartitionView};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -35,6 +37,12 @@ pub struct Args {
     json: bool,
 
     #[command(flatten)]
+    replay: ReplayArgs,
+
+    #[command(flatten)]
+    bitlocker: BitLockerArgs,
+
+    #[command(flatten)]
     source: ImageArgs,
 }
 
@@ -43,6 +51,8 @@ pub struct Args {
 struct VolumeReport<'a> {
     partition: &'a Partition,
     clean: bool,
+    /// Whether the volume was checked as it is after the replay of its log; it counts as faulty.
+    replayed: bool,
     #[serde(flatten)]
     report: CheckReport,
 }
@@ -52,9 +62,10 @@ struct VolumeReport<'a> {
 /// # Errors
 /// When the image cannot be read or holds no NTFS volume.
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    let keys = args.bitlocker.keys()?;
     let image = block::open(&args.image, &args.source.open_options())?;
     let image: &dyn Image = &*image;
-    let table = partition::read(image)?;
+    let table = keys.read_partitions(image)?;
     for warning in table.warnings.iter().chain(&block::use_notes(image)) {
         ui.warn(warning);
     }
@@ -64,17 +75,23 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     };
     for partition in wanted.iter().filter(|p| p.content == Content::BitLocker) {
         ui.warn(&format!("{} is encrypted with BitLocker and is not checked", partition.label()));
+        if let Some(refusal) = partition.refusal() {
+            ui.warn(&refusal.to_string());
+            refusal.hint_text().into_iter().for_each(|hint| ui.note(hint));
+        }
     }
     let mut reports = Vec::new();
     for &partition in wanted.iter().filter(|p| p.content == Content::Ntfs) {
         let progress = (!args.json).then(|| ui.progress(&format!("Checking {}", partition.label())));
-        let mut report = check::check(&PartitionView::new(image, partition)?, &CheckOptions::per_code(args.max))?;
+        let volume = Overlaid::open(PartitionView::new(image, partition)?, args.replay.into())?;
+        let mut report = check::check(&volume, &CheckOptions::per_code(args.max))?;
+        let replayed = volume.replay().is_some();
         for fault in &mut report.faults {
             // in the image, as in all other messages
             fault.offset = fault.offset.map(|offset| offset.saturating_add(partition.start.0));
         }
         drop(progress);
-        reports.push(VolumeReport { partition, clean: report.is_clean(), report });
+        reports.push(VolumeReport { partition, clean: report.is_clean() && !replayed, replayed, report });
     }
     if reports.is_empty() {
         return Err(Error::unsupported(Layer::Job, "no NTFS volume found")
@@ -89,8 +106,11 @@ fn print(reports: &[VolumeReport<'_>], json: bool, ui: &Ui) -> Result<()> {
     if json {
         return ui.json(&serde_json::json!({ "volumes": reports }));
     }
-    for VolumeReport { partition, report, .. } in reports {
+    for VolumeReport { partition, report, replayed, .. } in reports {
         ui.heading(&format!("{} at {}", partition.label(), partition.start));
+        if *replayed {
+            ui.answer("not shut down cleanly: checked as it is after the replay of its NTFS log");
+        }
         ui.answer(&report.to_string());
     }
     Ok(())

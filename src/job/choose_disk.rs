@@ -10,7 +10,8 @@ use crate::block::{self, Stage};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::{escape, shell_argument};
 use crate::host::is_same_file;
-use crate::partition::{self, PartitionTable};
+use crate::ntfs::Replay;
+use crate::partition::PartitionTable;
 
 /// Most disks of one virtual machine.
 const DISKS_MAX: usize = 64;
@@ -123,7 +124,7 @@ fn search(request: &InjectRequest, disks: &[&PathBuf], observer: &dyn Observer, 
         for (other, known) in &opened {
             refuse_one_chain((other, known.image()), (path, stage.image()))?;
         }
-        match partition::read(&stage) {
+        match request.bitlocker.read_partitions(&stage) {
             Ok(table) => {
                 let mut folders = search_folders(&stage, &table);
                 // What cannot be read now may hold a Windows the next time.
@@ -173,7 +174,7 @@ fn several_have_windows<'a>(disks: impl Iterator<Item = (&'a Path, &'a Stage, &'
     for (path, stage, table) in disks {
         count += 1;
         let chosen = format!("--windows-disk {}", shell_argument(path, "DISK"));
-        let installations = search_installations(stage, table);
+        let installations = search_installations(stage, table, Replay::default());
         let known = installations.found.iter().map(|one| (one.partition.number, one.guest.to_string()));
         let faults = installations.faults.iter().map(|(partition, error)| (partition.number, error.to_string()));
         list.extend(known.chain(faults).map(|(number, text)| format!("{chosen} --partition {number}: {text}")));

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use super::explain::explain;
 use super::hive_name::HiveName;
 use super::locate::{Installation, locate, search_folders};
+use super::log_replay::LogReplayRecord;
 use super::outputs::refuse_raw_overlay;
 use super::recover::recover_first;
 use super::request::{Destination, StateOverrides};
-use super::volume_check::{SKIPPED, check_volume};
+use super::volume_check::{SKIPPED, VolumeChecked, check_volume};
 use crate::block::commit::{self, CommitOptions, Recovery};
 use crate::block::{self, Stage, StageOptions};
 use crate::cancel::Cancel;
@@ -22,8 +23,8 @@ use crate::hive::reg_file::{Import, Parser, RegEntry};
 use crate::hive::{Hive, HiveFile, Replay};
 use crate::host::{RunFiles, Target};
 use crate::io::{VolumeRead, VolumeWrite};
-use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, Partition, PartitionView};
+use crate::ntfs::{OpenOptions, Overlaid, Volume};
+use crate::partition::{BitLockerKeys, Partition, PartitionView};
 use crate::plan;
 use crate::windows::{load_hive_file, missing_hive};
 
@@ -36,6 +37,8 @@ pub struct HiveRequest {
     pub options: block::OpenOptions,
     /// Number of the partition with Windows; needed when there are several installations.
     pub partition: Option<u32>,
+    /// What opens a BitLocker volume, apart from its clear key.
+    pub bitlocker: BitLockerKeys,
     /// Whether an existing output file is replaced.
     pub overwrite_output: bool,
     /// Whether an edit in place keeps what it overwrites, so that [`undo`](super::undo()) can take it back.
@@ -59,6 +62,8 @@ pub struct HiveEdit {
     pub replays: Vec<Replay>,
     /// What was done about an earlier, interrupted run.
     pub recovery: Recovery,
+    /// The replay of the volume's NTFS log, if it was written with the change.
+    pub log_replay: Option<LogReplayRecord>,
     /// Warnings of the volume check and of the commit.
     pub warnings: Vec<String>,
     /// The undo record, if one was kept.
@@ -75,7 +80,7 @@ pub fn read_hive(request: &HiveRequest, hive: HiveName) -> Result<HiveFile> {
         let stage = open(request)?;
         let installation = find(request, &stage)?;
         let view = PartitionView::new(&stage, &installation.partition)?;
-        let volume = Volume::open(view, &OpenOptions::read_only())?;
+        let volume = Volume::open(view, &OpenOptions { replay: request.state.replay(), ..OpenOptions::read_only() })?;
         load(&volume, &hive_path(&installation, hive))
     };
     read().map_err(explain)
@@ -182,6 +187,9 @@ fn edit_hives(
         Destination::DryRun | Destination::Standalone { .. } => {}
     }
     let installation = find(request, &stage)?;
+    if let Some(refusal) = installation.partition.write_refusal() {
+        return Err(refusal);
+    }
     let mut done = HiveEdit { recovery, warnings: block::use_notes(stage.image()), ..HiveEdit::default() };
     let mut written = Vec::new();
     let original = stage.original();
@@ -198,10 +206,12 @@ fn edit_hives(
         done.changed = true;
         done.replays.extend(replay);
         if written.is_empty() {
-            match request.skip_volume_check {
-                false => drop(check_volume(&original, &installation.partition)?),
-                true => done.warnings.push(SKIPPED.to_owned()),
+            let is_skipped = request.skip_volume_check;
+            match check_volume(&original, &installation.partition, &request.state, is_skipped)? {
+                VolumeChecked::Passed => {}
+                VolumeChecked::Skipped => done.warnings.push(SKIPPED.to_owned()),
             }
+            done.log_replay = LogReplayRecord::of(&volume, &installation.partition);
             check_before(&volume, &installation, &names, request.state.any())?;
         }
         let bytes = hive.finish(&[]).map_err(|e| e.path(&path))?;
@@ -214,7 +224,7 @@ fn edit_hives(
     if !done.changed {
         return Ok(done);
     }
-    verify(&stage, &installation, &written, request.state.any())?;
+    verify(request, &stage, &installation, &written)?;
     drop(written);
     stage.drop_unchanged()?;
     let options = CommitOptions {
@@ -257,8 +267,8 @@ fn check_output(request: &HiveRequest, out: &Path) -> Result<()> {
 ///
 /// # Errors
 /// Those of opening the image.
-pub fn image_files(request: &HiveRequest) -> Result<Vec<PathBuf>> {
-    Ok(block::open(&request.image, &request.options)?.files())
+pub fn image_files(image: &Path, options: &block::OpenOptions) -> Result<Vec<PathBuf>> {
+    Ok(block::open(image, options)?.files())
 }
 
 fn open(request: &HiveRequest) -> Result<Stage> {
@@ -273,8 +283,9 @@ struct Location {
 }
 
 fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
-    let mut table = partition::read(stage).map_err(|error| error.path(request.image.display().to_string()))?;
-    match locate(stage, &table, request.partition) {
+    let read = request.bitlocker.read_partitions(stage);
+    let mut table = read.map_err(|error| error.path(request.image.display().to_string()))?;
+    match locate(stage, &table, request.partition, request.state.replay()) {
         Ok((Installation { partition, guest }, _)) => Ok(Location { partition, config_dir: guest.config_dir() }),
         // What prevents the inspection of the guest (a wrong Select, say) may be just what is to be repaired.
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
@@ -301,12 +312,13 @@ fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<HiveFile> {
 }
 
 /// Reads the hives back from the staged disk, through readers that share no code with the writers.
-/// `is_marked`: the volume may be marked for a check by Windows.
-fn verify(stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)], is_marked: bool) -> Result<()> {
+fn verify(request: &HiveRequest, stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)]) -> Result<()> {
     let view = PartitionView::new(stage, &installation.partition)?;
-    plan::verify_files(&view, written, is_marked).map_err(|error| {
+    view.check_metadata()?;
+    plan::verify_files(&view, written, request.state.any()).map_err(|error| {
         let before = PartitionView::new(stage.image(), &installation.partition);
-        before.map_or_else(|error| error, |before| plan::blame(&before, is_marked, error))
+        let before = before.and_then(|before| Overlaid::open(before, request.state.replay()));
+        before.map_or_else(|error| error, |before| plan::blame(&before, request.state.any(), error))
     })?;
     for (path, bytes) in written {
         if check(bytes).iter().any(|fault| fault.severity() == Severity::Error) {

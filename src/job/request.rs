@@ -7,7 +7,8 @@ use crate::block::{Format, PathPolicy};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::drivers::Policy;
-use crate::ntfs::OpenOptions;
+use crate::ntfs::{OpenOptions, Replay};
+use crate::partition::BitLockerKeys;
 use crate::windows::InjectOptions;
 
 /// Where the changed disk is written.
@@ -54,10 +55,13 @@ impl Destination {
 pub struct StateOverrides {
     /// Edit a volume whose dirty flag is set; Windows will check it.
     pub allow_dirty: bool,
-    /// Discard an unclean NTFS log: what it would have repaired stays as it is, and Windows will check the volume.
+    /// Discard an NTFS log that is not closed and was not replayed: what it would have repaired stays as it is, and Windows
+    /// will check the volume.
     pub discard_ntfs_log: bool,
-    /// Discard a hibernated session with what it had not saved; Windows will check the volume.
+    /// Discard a hibernated session with what it had not saved.
     pub discard_hibernation: bool,
+    /// Refuse a volume whose NTFS log is not closed, where the log is replayed otherwise.
+    pub no_replay: bool,
 }
 
 impl StateOverrides {
@@ -67,9 +71,16 @@ impl StateOverrides {
         self.allow_dirty || self.discard_ntfs_log || self.discard_hibernation
     }
 
+    /// Whether the log of a volume that was not dismounted cleanly is replayed.
+    #[must_use]
+    pub fn replay(self) -> Replay {
+        if self.no_replay { Replay::Never } else { Replay::WhereOpen }
+    }
+
     /// How a volume that is edited is opened.
     pub(super) fn open_options(self, clock: FileTime) -> OpenOptions {
         OpenOptions {
+            replay: self.replay(),
             allow_dirty: self.allow_dirty,
             discard_log: self.discard_ntfs_log,
             discard_hibernation: self.discard_hibernation,
@@ -114,6 +125,8 @@ pub struct InjectRequest {
     pub threads: Option<usize>,
     /// Time for everything that is written, so that equal runs write equal bytes.
     pub clock: FileTime,
+    /// What opens BitLocker volumes, apart from their clear keys.
+    pub bitlocker: BitLockerKeys,
     /// Refusals because of the volume's state that the user has overridden.
     pub state: StateOverrides,
     /// Skip the comparison of the volume's bitmaps with its file records before the first edit. Where a bitmap is wrong,
@@ -151,6 +164,7 @@ impl InjectRequest {
             threads: None,
             clock,
             packages_only: false,
+            bitlocker: BitLockerKeys::default(),
             state: StateOverrides::default(),
             skip_volume_check: false,
             policy: Policy::default(),

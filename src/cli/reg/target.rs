@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::file::{HostHive, find_log, is_hive, show_replay};
 use crate::block::commit::Recovery;
-use crate::cli::args::{ImageArgs, PartitionArgs, StateArgs, VolumeCheckArgs};
+use crate::cli::args::{ImageArgs, OverrideArgs, PartitionArgs, ReplayArgs, StateArgs, VolumeCheckArgs};
+use crate::cli::bitlocker_args::BitLockerArgs;
 use crate::cli::request::{no_destination, refuse_needless_no_undo};
 use crate::cli::signals::{self, Subject};
 use crate::cli::{Ui, environment};
@@ -23,6 +24,10 @@ use crate::job::{
 pub(super) struct Image {
     #[command(flatten)]
     windows: PartitionArgs,
+    #[command(flatten)]
+    replay: ReplayArgs,
+    #[command(flatten)]
+    bitlocker: BitLockerArgs,
     #[command(flatten)]
     source: ImageArgs,
 }
@@ -44,7 +49,7 @@ pub(super) struct Changed {
     #[arg(long, requires = "output")]
     overwrite: bool,
     #[command(flatten)]
-    state: StateArgs,
+    state: OverrideArgs,
     #[command(flatten)]
     check: VolumeCheckArgs,
 }
@@ -55,9 +60,10 @@ impl Image {
             image: image.to_owned(),
             options: self.source.open_options(),
             partition: self.windows.partition,
+            bitlocker: self.bitlocker.keys()?,
             overwrite_output: false,
             keep_undo: false,
-            state: StateOverrides::default(),
+            state: StateOverrides { no_replay: self.replay.no_replay, ..StateOverrides::default() },
             clock: environment::clock()?,
             skip_volume_check: false,
             cancel: signals::cancel(),
@@ -66,7 +72,7 @@ impl Image {
 
     /// The files of the image, with those that it names.
     pub(super) fn files(&self, image: &Path) -> Result<Vec<PathBuf>> {
-        image_files(&self.request(image)?)
+        image_files(image, &self.source.open_options())
     }
 }
 
@@ -174,14 +180,14 @@ impl Changed {
             skip_volume_check: self.check.skip_volume_check,
             overwrite_output: self.overwrite,
             keep_undo: !self.no_undo,
-            state: self.state.overrides(),
+            state: StateArgs { overrides: self.state, replay: image.replay }.overrides(),
             ..image.request(target)?
         })
     }
 
     /// Refuses the options of images for the hive file `target`, which is always changed in place.
     fn refuse_for_file(&self, target: &Path) -> Result<()> {
-        if self.in_place || self.no_undo || self.output.is_some() || self.state.overrides().any() {
+        if self.in_place || self.no_undo || self.output.is_some() || self.state != OverrideArgs::default() {
             let error = Error::new(
                 Kind::Usage,
                 Layer::Cli,
@@ -280,6 +286,9 @@ fn show_edit(image: &Path, done: &HiveEdit, ui: &Ui) -> bool {
         Recovery::Completed => {
             ui.note("an earlier run was interrupted when it had written everything; it was completed first");
         }
+    }
+    if let Some(replay) = &done.log_replay {
+        ui.note(&format!("NTFS log: {replay}"));
     }
     done.replays.iter().for_each(|replay| show_replay(Some(replay), ui));
     done.warnings.iter().for_each(|warning| ui.warn(warning));

@@ -37,6 +37,9 @@ impl Report {
                 out.machine(self);
             }
         }
+        if let Some(replay) = &self.log_replay {
+            out.list("NTFS log", &replay.lines());
+        }
         out.list("Warnings", &self.virtio.warnings);
         out.list("Notes", &self.virtio.notes);
         out.changes(self);
@@ -143,6 +146,9 @@ impl Page {
         }
         if let Some(paths) = &report.virtio.windows_paths {
             self.fact("Folder", &paths.windows_dir);
+        }
+        if let Some(recovery) = &report.virtio.recovery {
+            self.fact("Recovery environment", &recovery.to_string());
         }
     }
 

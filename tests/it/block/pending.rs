@@ -127,6 +127,7 @@ fn a_dry_run_rolls_nothing_back() {
         state: winject::internals::job::StateOverrides::default(),
         image: path.clone(),
         options: OpenOptions::default(),
+        bitlocker: winject::internals::partition::BitLockerKeys::default(),
         overwrite_output: false,
         keep_undo: false,
         partition: None,
