@@ -20,6 +20,7 @@ mod hive_name;
 mod inject;
 mod inspect;
 mod locate;
+pub mod look;
 mod match_disks;
 mod outputs;
 mod plan;

@@ -34,6 +34,7 @@ mod hive;
 mod house;
 mod inject;
 mod iso;
+mod look;
 mod ntfs;
 mod ntfs_check;
 mod partition;
@@ -45,4 +46,4 @@ fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in apply, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, remove, windows;];
+tests![in apply, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, look, ntfs, ntfs_check, partition, plan, remove, windows;];
