@@ -5,6 +5,7 @@
 //! (the hint). [`Kind`] is small and stable, so that callers can match on it; the text may change freely.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The hint of an error that only a defect of winject can cause.
 pub(crate) const DEFECT_HINT: &str = "this is a defect of winject; nothing was written; please report it";
@@ -57,6 +58,8 @@ pub enum Layer {
     Windows,
     /// Driver media, INF, PE, catalogues.
     Drivers,
+    /// BitLocker volumes.
+    BitLocker,
     /// NTFS volumes.
     Ntfs,
     /// Registry hives.
@@ -79,6 +82,7 @@ impl fmt::Display for Layer {
             Self::Plan => "plan",
             Self::Windows => "windows",
             Self::Drivers => "drivers",
+            Self::BitLocker => "bitlocker",
             Self::Ntfs => "ntfs",
             Self::Hive => "hive",
             Self::Iso => "iso",
@@ -164,10 +168,10 @@ impl fmt::Display for Place {
 /// assert_eq!(error.kind(), Kind::Damaged);
 /// assert!(error.to_string().contains("expected FILE, found BAAD"));
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Inner {
     kind: Kind,
     layer: Layer,
@@ -176,7 +180,7 @@ struct Inner {
     place: Option<Place>,
     expected_found: Option<(String, String)>,
     hint: Option<String>,
-    source: Option<Box<dyn std::error::Error + Send + Sync + 'static>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync + 'static>>,
 }
 
 impl Error {
@@ -318,7 +322,7 @@ impl Error {
     /// Adds the error that caused this one.
     #[must_use]
     pub fn source_error(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        self.0.source = Some(Box::new(source));
+        self.0.source = Some(Arc::new(source));
         self
     }
 

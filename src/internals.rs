@@ -2,6 +2,8 @@
 //!
 //! No promise holds here: names and signatures change without notice. Use what the crate's root re-exports.
 
+#[path = "bitlocker/mod.rs"]
+pub mod bitlocker;
 #[path = "block/mod.rs"]
 pub mod block;
 #[path = "cancel.rs"]

@@ -76,10 +76,11 @@ pub mod internals;
 #[cfg(feature = "cli")]
 use internals::cli;
 use internals::{
-    block, cancel, clock, drivers, error, escape, exit, fat, field, guid, hex, hive, host, io, iso, job, ntfs,
-    partition, plan, units, upcase, windows, yaml,
+    bitlocker, block, cancel, clock, drivers, error, escape, exit, fat, field, guid, hex, hive, host, io, iso, job,
+    ntfs, partition, plan, units, upcase, windows, yaml,
 };
 
+pub use bitlocker::Secret as BitLockerSecret;
 pub use block::commit::{Recovery, UndoOptions, Undone};
 pub use block::convert::Compression;
 pub use block::{Format, Image, OpenOptions as ImageOptions, PathPolicy, Stage, StageOptions, open as open_image};
@@ -94,7 +95,9 @@ pub use job::{
     StateOverrides, apply, forget_undo, inject, inspect, plan, recover, remove, undo,
 };
 pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
-pub use partition::{Partition, PartitionTable, PartitionView, read as read_partitions};
+pub use partition::{
+    BitLockerKeys, Encryption, Partition, PartitionTable, PartitionView, ProtectorId, read as read_partitions,
+};
 pub use units::ImageOffset;
 pub use windows::{
     DataDisks, ExtrasOptions, FirstBootMethod, FirstBootOptions, FormerAdapter, Hypervisor, InjectOptions, Mac,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::args::{ImageArgs, NewImageArgs, StateArgs, VolumeCheckArgs, split_disks};
+use super::bitlocker_args::BitLockerArgs;
 use super::execute::carry_out;
 use super::request::{no_destination, output_format, refuse_needless_no_undo};
 use super::{Ui, environment, signals};
@@ -75,6 +76,9 @@ pub struct Args {
     report: Vec<PathBuf>,
 
     #[command(flatten)]
+    bitlocker: BitLockerArgs,
+
+    #[command(flatten)]
     state: StateArgs,
 
     #[command(flatten)]
@@ -93,6 +97,8 @@ impl Args {
             disk: self.source.disk.clone(),
             overwrite_output: self.overwrite,
             threads: self.threads,
+            bitlocker: self.bitlocker.keys()?,
+            other_inputs: self.bitlocker.inputs().cloned().collect(),
             state: self.state.overrides(),
             skip_volume_check: self.check.skip_volume_check,
             keep_undo: !self.no_undo,

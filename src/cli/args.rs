@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use super::bitlocker_args::BitLockerArgs;
 use super::boot_args::BootArgs;
 use super::extras::ExtrasArgs;
 use super::first_boot::FirstBootArgs;
@@ -104,6 +105,9 @@ pub struct GuestArgs {
 
     #[command(flatten)]
     pub windows: PartitionArgs,
+
+    #[command(flatten)]
+    pub bitlocker: BitLockerArgs,
 
     /// Write a report: FILE.json is JSON, FILE.md is Markdown and writes FILE.json, too; repeatable
     #[arg(long, value_name = "FILE")]

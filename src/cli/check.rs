@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::args::{ChosenDiskArgs, ImageArgs, PartitionArgs, SignatureArg, split_disks};
+use super::bitlocker_args::BitLockerArgs;
 use super::{Ui, signals};
 use crate::clock::FileTime;
 use crate::error::Result;
@@ -35,6 +36,9 @@ pub struct Args {
     windows: PartitionArgs,
 
     #[command(flatten)]
+    bitlocker: BitLockerArgs,
+
+    #[command(flatten)]
     source: ImageArgs,
 }
 
@@ -58,6 +62,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         path_policy: args.source.path_policy(),
         disk: args.source.disk,
         partition: args.windows.partition,
+        bitlocker: args.bitlocker.keys()?,
         cancel: signals::cancel(),
         ..InjectRequest::new(image, Vec::new(), Destination::DryRun, FileTime(0))
     };

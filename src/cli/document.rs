@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use super::args::{parse_compression, parse_format, split_disks};
+use super::bitlocker_args::KeySource;
 use super::extras::parse_upload;
 use super::repair_args::ToolsArg;
 use super::request::InjectSpec;
@@ -65,6 +66,16 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["threads"], |run, field| set(&mut run.spec.threads, field.number()?)),
     Key::new(&["report"], |run, field| set(&mut run.spec.guest.report, field.paths()?)),
     Key::new(&["partition"], |run, field| set(&mut run.spec.guest.windows.partition, field.number()?)),
+    Key::new(&["bitlocker_recovery_key"], |run, field| {
+        set(&mut run.spec.guest.bitlocker.bitlocker_recovery_key, keys(field)?)
+    }),
+    Key::new(&["bitlocker_password"], |run, field| set(&mut run.spec.guest.bitlocker.bitlocker_password, keys(field)?)),
+    Key::new(&["bitlocker_startup_key"], |run, field| {
+        set(&mut run.spec.guest.bitlocker.bitlocker_startup_key, keys(field)?)
+    }),
+    Key::new(&["bitlocker_volume_key"], |run, field| {
+        set(&mut run.spec.guest.bitlocker.bitlocker_volume_key, keys(field)?)
+    }),
     Key::new(&["registration"], |run, field| set(&mut run.spec.guest.registration, word(field)?.unwrap_or_default())),
     Key::new(&["signature_policy"], |run, field| {
         set(&mut run.spec.guest.signature_policy, word(field)?.unwrap_or_default())
@@ -284,6 +295,15 @@ fn uploads(field: &Field<'_>) -> Result<Vec<Upload>> {
         parse_upload(&text).map_err(|hint| field.error(format_args!("{text:?} is not a file and its place"), hint))
     };
     field.paths()?.into_iter().map(parse).collect()
+}
+
+/// Where keys come from, as the options take it; files are relative to the document's folder.
+fn keys(field: &Field<'_>) -> Result<Vec<KeySource>> {
+    let parse = |text: String| {
+        let source = KeySource::parse(&text).map_err(|hint| field.error("a key is expected", hint))?;
+        Ok(source.in_folder(field.folder()))
+    };
+    field.texts()?.into_iter().map(parse).collect()
 }
 
 fn require_local(field: &Field<'_>) -> Result<()> {

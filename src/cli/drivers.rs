@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::Ui;
 use super::args::{DefinitionArgs, ImageArgs, PartitionArgs};
+use super::bitlocker_args::BitLockerArgs;
 use crate::drivers::list::{Listed, Listing, list};
 use crate::drivers::trust::SignatureReport;
 use crate::drivers::{Definitions, Policy, Sources};
@@ -51,6 +52,9 @@ struct ListArgs {
     json: bool,
 
     #[command(flatten)]
+    bitlocker: BitLockerArgs,
+
+    #[command(flatten)]
     source: ImageArgs,
 }
 
@@ -64,7 +68,8 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         let message = "no image given for --partition";
         return Err(Error::new(Kind::Usage, Layer::Cli, message).hint("name the image with --for IMAGE"));
     }
-    let find = |image| job::find_guest(image, &args.source.open_options(), args.windows.partition);
+    let keys = args.bitlocker.keys()?;
+    let find = |image| job::find_guest(image, &args.source.open_options(), args.windows.partition, &keys);
     let guest = args.image.as_deref().map(find).transpose()?.map(|guest| guest.target());
     let definitions =
         args.definitions.definitions.as_deref().map_or_else(|| Ok(Definitions::builtin()), Definitions::load)?;

@@ -6,11 +6,12 @@ use serde::Serialize;
 
 use super::Ui;
 use super::args::ImageArgs;
+use super::bitlocker_args::BitLockerArgs;
 use crate::block::{self, Image};
 use crate::error::{Error, Layer, Result};
 use crate::exit::ExitCode;
 use crate::ntfs::check::{self, CheckOptions, CheckReport};
-use crate::partition::{self, Content, Partition, PartitionView};
+use crate::partition::{Content, Partition, PartitionView};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -35,6 +36,9 @@ pub struct Args {
     json: bool,
 
     #[command(flatten)]
+    bitlocker: BitLockerArgs,
+
+    #[command(flatten)]
     source: ImageArgs,
 }
 
@@ -52,9 +56,10 @@ struct VolumeReport<'a> {
 /// # Errors
 /// When the image cannot be read or holds no NTFS volume.
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    let keys = args.bitlocker.keys()?;
     let image = block::open(&args.image, &args.source.open_options())?;
     let image: &dyn Image = &*image;
-    let table = partition::read(image)?;
+    let table = keys.read_partitions(image)?;
     for warning in table.warnings.iter().chain(&block::use_notes(image)) {
         ui.warn(warning);
     }
@@ -64,6 +69,10 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     };
     for partition in wanted.iter().filter(|p| p.content == Content::BitLocker) {
         ui.warn(&format!("{} is encrypted with BitLocker and is not checked", partition.label()));
+        if let Some(refusal) = partition.refusal() {
+            ui.warn(&refusal.to_string());
+            refusal.hint_text().into_iter().for_each(|hint| ui.note(hint));
+        }
     }
     let mut reports = Vec::new();
     for &partition in wanted.iter().filter(|p| p.content == Content::Ntfs) {

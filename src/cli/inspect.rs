@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::Ui;
 use super::args::ImageArgs;
+use super::bitlocker_args::BitLockerArgs;
 use super::network_page::write_network;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::EscapedLines;
@@ -23,6 +24,9 @@ pub struct Args {
     json: bool,
 
     #[command(flatten)]
+    bitlocker: BitLockerArgs,
+
+    #[command(flatten)]
     source: ImageArgs,
 }
 
@@ -32,7 +36,7 @@ pub struct Args {
 /// When a disk cannot be read, or none holds a Windows (after showing what they hold).
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let options = args.source.open_options();
-    let inspections = job::inspect_disks(&args.image, &options)?;
+    let inspections = job::inspect_disks(&args.image, &options, &args.bitlocker.keys()?)?;
     match (args.json, inspections.as_slice()) {
         (true, [only]) => ui.json(only)?,
         (true, several) => ui.json(&several)?,

@@ -5,6 +5,7 @@
 
 mod apply;
 mod args;
+mod bitlocker_args;
 mod boot_args;
 mod check;
 mod convert;
@@ -24,6 +25,7 @@ mod network_page;
 mod output;
 mod plan;
 mod progress;
+mod prompt;
 mod recover;
 mod reg;
 mod remove;

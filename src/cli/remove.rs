@@ -6,6 +6,7 @@ use super::Ui;
 use super::args::{
     ChosenDiskArgs, DestinationArgs, GuestArgs, ImageArgs, PartitionArgs, StateArgs, VolumeCheckArgs, split_disks,
 };
+use super::bitlocker_args::BitLockerArgs;
 use super::execute::carry_out;
 use super::request::InjectSpec;
 use crate::error::Result;
@@ -57,6 +58,9 @@ pub struct Args {
     report: Vec<PathBuf>,
 
     #[command(flatten)]
+    bitlocker: BitLockerArgs,
+
+    #[command(flatten)]
     state: StateArgs,
 
     #[command(flatten)]
@@ -69,6 +73,7 @@ impl From<Args> for InjectSpec {
         let DestinationArgs { in_place, no_undo, output, dry_run, overwrite } = destination;
         let guest = GuestArgs {
             windows: args.windows,
+            bitlocker: args.bitlocker,
             report: args.report,
             state: args.state,
             check: args.check,

@@ -60,6 +60,7 @@ impl InjectSpec {
                 .trust_publisher
                 .iter()
                 .chain(guest.extras.inputs())
+                .chain(guest.bitlocker.inputs())
                 .chain(&self.document)
                 .cloned()
                 .collect(),
@@ -67,6 +68,7 @@ impl InjectSpec {
             keep_undo: !self.no_undo,
             partition: guest.windows.partition,
             threads: self.threads,
+            bitlocker: guest.bitlocker.keys()?,
             state: guest.state.overrides(),
             skip_volume_check: guest.check.skip_volume_check,
             policy: Policy { signature: guest.signature_policy.into() },

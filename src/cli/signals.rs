@@ -11,6 +11,7 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
+use super::prompt;
 use crate::cancel::{Cancel, Reached, Stage};
 use crate::error::{Error, Kind};
 use crate::escape::escape;
@@ -97,6 +98,7 @@ pub(super) fn end_if_received(error: Option<&Error>) {
 fn end(signal: i32, has_message: bool) {
     // One thread of the two says it; the other one waits here until the process is gone.
     let _ending = ENDING.lock();
+    prompt::restore();
     if has_message {
         let text = what_became(cancel().reached(), SUBJECT.get());
         let _ = writeln!(std::io::stderr().lock(), "{}", escape(&text));

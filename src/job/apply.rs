@@ -23,7 +23,7 @@ use crate::drivers::{Policy, Sources};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::shell_argument;
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, Partition, PartitionTable, PartitionView};
+use crate::partition::{Partition, PartitionTable, PartitionView};
 use crate::plan::saved::{Contents, ImageFacts, KnownHives, WindowsFacts, disk_and_partition_facts};
 use crate::windows::{self, Bus, CheckOptions, Hives, VmDisk};
 
@@ -155,7 +155,7 @@ impl Application<'_> {
         let OpenedDisks { stage, others } = disks;
         let document = self.plan.document();
         self.observer.step("Comparing the image with the plan");
-        let table = partition::read(&stage).map_err(|error| error.path(self.image()))?;
+        let table = self.request.bitlocker.read_partitions(&stage).map_err(|error| error.path(self.image()))?;
         let partition = table.partition(document.partition.number).ok();
         // The disk's own id is in the table; without a partition it is not read.
         let differences = match partition {

@@ -11,7 +11,7 @@ use super::request::{Destination, InjectRequest, Silent};
 use super::staging::open_unrecovered;
 use crate::error::Result;
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, PartitionView};
+use crate::partition::PartitionView;
 use crate::windows::{self, BootCheck, Bus, CheckOptions, VmDisk};
 
 /// Whether a guest boots, as [`check`] answers.
@@ -51,7 +51,8 @@ fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptio
     check_disks(&request)?;
     let request = choose_disk(&request, &Silent, &mut report)?;
     let OpenedDisks { stage, others } = open_unrecovered(&request, &mut report)?;
-    let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
+    let read = request.bitlocker.read_partitions(&stage);
+    let table = read.map_err(|error| error.path(request.image.display().to_string()))?;
     let found = locate_partition(&stage, &table, request.partition);
     let partition = found.map_err(|error| on_disk(&request, error))?;
     let volume = Volume::open(PartitionView::new(&stage, &partition)?, &OpenOptions::read_only())?;

@@ -10,7 +10,7 @@ use crate::block::{self, Stage};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::{escape, shell_argument};
 use crate::host::is_same_file;
-use crate::partition::{self, PartitionTable};
+use crate::partition::PartitionTable;
 
 /// Most disks of one virtual machine.
 const DISKS_MAX: usize = 64;
@@ -123,7 +123,7 @@ fn search(request: &InjectRequest, disks: &[&PathBuf], observer: &dyn Observer, 
         for (other, known) in &opened {
             refuse_one_chain((other, known.image()), (path, stage.image()))?;
         }
-        match partition::read(&stage) {
+        match request.bitlocker.read_partitions(&stage) {
             Ok(table) => {
                 let mut folders = search_folders(&stage, &table);
                 // What cannot be read now may hold a Windows the next time.

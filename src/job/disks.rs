@@ -8,7 +8,7 @@ use super::request::InjectRequest;
 use crate::block::{self, Image, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::is_same_file;
-use crate::partition::{self, Partition, PartitionTable};
+use crate::partition::{Partition, PartitionTable};
 use crate::plan::saved::{DiskFacts, OtherDiskFacts, ReadSet, disk_facts};
 use crate::windows::{BootDisks, VmDisk};
 
@@ -47,7 +47,7 @@ impl OtherDisk {
         let mut stage = open_briefly(request, path)?;
         stage.record_reads();
         let name = disk_name(request, path);
-        let read = read_table(&stage, &name, report);
+        let read = read_table(request, &stage, &name, report);
         let (table, fault) = read.map_err(|error| error.path(path.display().to_string()))?;
         Ok(Self { path: path.to_owned(), name, stage, table, fault })
     }
@@ -130,8 +130,13 @@ pub(super) fn open_others(request: &InjectRequest, windows: &Stage, report: &mut
 
 /// The partition table of a disk on which there need not be anything: a disk without one has no partitions to look at. One
 /// with a damaged table has none that can be read, for the reason that is returned, too.
-fn read_table(stage: &Stage, name: &str, report: &mut Report) -> Result<(PartitionTable, Option<String>)> {
-    let error = match partition::read(stage) {
+fn read_table(
+    request: &InjectRequest,
+    stage: &Stage,
+    name: &str,
+    report: &mut Report,
+) -> Result<(PartitionTable, Option<String>)> {
+    let error = match request.bitlocker.read_partitions(stage) {
         Ok(table) => return Ok((table, None)),
         Err(error) => error,
     };

@@ -9,7 +9,7 @@ use super::explain::explain;
 use super::locate::{edit_refusal, locate, search_installations};
 use crate::block::{self, Image};
 use crate::error::{Kind, Result};
-use crate::partition::{self, PartitionTable};
+use crate::partition::{BitLockerKeys, PartitionTable};
 use crate::windows::Guest;
 
 /// What [`inspect`] found on a disk.
@@ -65,7 +65,8 @@ impl Fault {
     }
 }
 
-/// Finds the partitions and Windows installations of a disk, and whether they could be edited. Writes nothing.
+/// Finds the partitions and Windows installations of a disk, and whether they could be edited. Writes nothing. BitLocker
+/// volumes are opened that have a clear key.
 ///
 /// ```no_run
 /// let found = winject::inspect("guest.vmdk".as_ref(), &winject::ImageOptions::default())?;
@@ -79,29 +80,32 @@ impl Fault {
 /// When the image cannot be opened, or has no partition table that winject knows. Faults of a single volume are part of
 /// the answer.
 pub fn inspect(path: &Path, options: &block::OpenOptions) -> Result<Inspection> {
-    inspect_image(path, options).map_err(explain)
+    inspect_image(path, options, &BitLockerKeys::default()).map_err(explain)
 }
 
-/// Like [`inspect`], for the disks of one machine. That one of several has no partitions, or a damaged partition table, is a
+/// Like [`inspect`], for the disks of one machine and with keys for their BitLocker volumes. That one of several has no partitions, or a damaged partition table, is a
 /// fault in the answer, with partition 0.
 ///
 /// # Errors
 /// When a disk cannot be opened or read; [`Kind::Usage`](crate::Kind::Usage) when one is named twice.
-pub fn inspect_disks(paths: &[PathBuf], options: &block::OpenOptions) -> Result<Vec<Inspection>> {
+pub fn inspect_disks(paths: &[PathBuf], options: &block::OpenOptions, keys: &BitLockerKeys) -> Result<Vec<Inspection>> {
     let disks: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
     let inspect = || -> Result<Vec<Inspection>> {
         check_set(&disks, options.disk.as_deref())?;
         disks
             .iter()
-            .map(|path| if disks.len() > 1 { inspect_one_of(path, options) } else { inspect_image(path, options) })
+            .map(|path| match disks.len() {
+                0 | 1 => inspect_image(path, options, keys),
+                _ => inspect_one_of(path, options, keys),
+            })
             .collect()
     };
     inspect().map_err(explain)
 }
 
-fn inspect_one_of(path: &Path, options: &block::OpenOptions) -> Result<Inspection> {
+fn inspect_one_of(path: &Path, options: &block::OpenOptions, keys: &BitLockerKeys) -> Result<Inspection> {
     let image = block::open(path, options)?;
-    match partition::read(&*image) {
+    match keys.read_partitions(&*image) {
         Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::Damaged) => {
             let fault = Fault::new(0, &error);
             let table = PartitionTable::empty();
@@ -111,9 +115,9 @@ fn inspect_one_of(path: &Path, options: &block::OpenOptions) -> Result<Inspectio
     }
 }
 
-fn inspect_image(path: &Path, options: &block::OpenOptions) -> Result<Inspection> {
+fn inspect_image(path: &Path, options: &block::OpenOptions, keys: &BitLockerKeys) -> Result<Inspection> {
     let image = block::open(path, options)?;
-    let table = partition::read(&*image).map_err(|error| error.path(path.display().to_string()))?;
+    let table = keys.read_partitions(&*image).map_err(|error| error.path(path.display().to_string()))?;
     Ok(inspect_table(path, &*image, table))
 }
 
@@ -141,11 +145,16 @@ fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable) -> In
 ///
 /// # Errors
 /// When the image cannot be opened or read, or holds no Windows or several and none was chosen.
-pub fn find_guest(path: &Path, options: &block::OpenOptions, number: Option<u32>) -> Result<Guest> {
+pub fn find_guest(
+    path: &Path,
+    options: &block::OpenOptions,
+    number: Option<u32>,
+    keys: &BitLockerKeys,
+) -> Result<Guest> {
     let find = || {
         let image = block::open(path, options)?;
         let disk: &dyn Image = &*image;
-        let table = partition::read(disk)?;
+        let table = keys.read_partitions(disk)?;
         Ok(locate(&disk, &table, number)?.0.guest)
     };
     find().map_err(|error: crate::Error| explain(error.path(path.display().to_string())))

@@ -150,8 +150,10 @@ fn ntfs_partition(table: &PartitionTable, number: u32) -> Result<&Partition> {
 
 /// Why the volume would not be edited as it is now; `None` if it would.
 pub(super) fn edit_refusal<D: Disk>(disk: D, partition: &Partition) -> Option<Error> {
-    let view = PartitionView::new(disk, partition);
-    view.and_then(|view| Volume::open(view, &OpenOptions::new(FileTime(1)))).err()
+    partition.write_refusal().or_else(|| {
+        let view = PartitionView::new(disk, partition);
+        view.and_then(|view| Volume::open(view, &OpenOptions::new(FileTime(1)))).err()
+    })
 }
 
 fn the_only<T>(mut search: Search<T>, describe: impl Fn(&T) -> String) -> Result<T> {

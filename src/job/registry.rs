@@ -23,7 +23,7 @@ use crate::hive::{Hive, HiveFile, Replay};
 use crate::host::{RunFiles, Target};
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, Partition, PartitionView};
+use crate::partition::{BitLockerKeys, Partition, PartitionView};
 use crate::plan;
 use crate::windows::{load_hive_file, missing_hive};
 
@@ -36,6 +36,8 @@ pub struct HiveRequest {
     pub options: block::OpenOptions,
     /// Number of the partition with Windows; needed when there are several installations.
     pub partition: Option<u32>,
+    /// What opens a BitLocker volume, apart from its clear key.
+    pub bitlocker: BitLockerKeys,
     /// Whether an existing output file is replaced.
     pub overwrite_output: bool,
     /// Whether an edit in place keeps what it overwrites, so that [`undo`](super::undo()) can take it back.
@@ -180,6 +182,9 @@ fn edit_hives(
         Destination::DryRun | Destination::Standalone { .. } => {}
     }
     let installation = find(request, &stage)?;
+    if let Some(refusal) = installation.partition.write_refusal() {
+        return Err(refusal);
+    }
     let mut done = HiveEdit { recovery, warnings: block::use_notes(stage.image()), ..HiveEdit::default() };
     let mut written = Vec::new();
     let original = stage.original();
@@ -255,8 +260,8 @@ fn check_output(request: &HiveRequest, out: &Path) -> Result<()> {
 ///
 /// # Errors
 /// Those of opening the image.
-pub fn image_files(request: &HiveRequest) -> Result<Vec<PathBuf>> {
-    Ok(block::open(&request.image, &request.options)?.files())
+pub fn image_files(image: &Path, options: &block::OpenOptions) -> Result<Vec<PathBuf>> {
+    Ok(block::open(image, options)?.files())
 }
 
 fn open(request: &HiveRequest) -> Result<Stage> {
@@ -271,7 +276,8 @@ struct Location {
 }
 
 fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
-    let mut table = partition::read(stage).map_err(|error| error.path(request.image.display().to_string()))?;
+    let read = request.bitlocker.read_partitions(stage);
+    let mut table = read.map_err(|error| error.path(request.image.display().to_string()))?;
     match locate(stage, &table, request.partition) {
         Ok((Installation { partition, guest }, _)) => Ok(Location { partition, config_dir: guest.config_dir() }),
         // What prevents the inspection of the guest (a wrong Select, say) may be just what is to be repaired.
@@ -301,6 +307,7 @@ fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<HiveFile> {
 /// Reads the hives back from the staged disk, through readers that share no code with the writers.
 fn verify(stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)]) -> Result<()> {
     let view = PartitionView::new(stage, &installation.partition)?;
+    view.check_metadata()?;
     plan::verify_files(&view, written, false).map_err(|error| {
         let before = PartitionView::new(stage.image(), &installation.partition);
         before.map_or_else(|error| error, |before| plan::blame(&before, false, error))

@@ -7,6 +7,7 @@ use crate::block::{Format, PathPolicy};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::drivers::Policy;
+use crate::partition::BitLockerKeys;
 use crate::windows::InjectOptions;
 
 /// Where the changed disk is written.
@@ -103,6 +104,8 @@ pub struct InjectRequest {
     pub threads: Option<usize>,
     /// Time for everything that is written, so that equal runs write equal bytes.
     pub clock: FileTime,
+    /// What opens BitLocker volumes, apart from their clear keys.
+    pub bitlocker: BitLockerKeys,
     /// Refusals because of the volume's state that the user has overridden.
     pub state: StateOverrides,
     /// Skip the comparison of the volume's bitmaps with its file records before the first edit. Where a bitmap is wrong,
@@ -140,6 +143,7 @@ impl InjectRequest {
             threads: None,
             clock,
             packages_only: false,
+            bitlocker: BitLockerKeys::default(),
             state: StateOverrides::default(),
             skip_volume_check: false,
             policy: Policy::default(),

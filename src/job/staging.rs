@@ -17,7 +17,7 @@ use crate::escape::shell_argument;
 use crate::hive::Hive;
 use crate::ntfs::check::Owners;
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, Content as FileSystem, PartitionTable, PartitionView, Scheme};
+use crate::partition::{BitLockerKeys, Content as FileSystem, PartitionTable, PartitionView, Scheme};
 use crate::plan::{self, Applied, BootFiles, GuestHive, Plan};
 use crate::windows::{self, BootVolume, Hives};
 
@@ -32,6 +32,7 @@ pub struct Staged {
     pub scheme: Scheme,
     /// What findings call the disk.
     pub(super) name: String,
+    pub(super) bitlocker: BitLockerKeys,
     pub(super) others: Vec<OtherDisk>,
     pub(super) installation: Installation,
     pub(super) applied: Applied,
@@ -165,6 +166,7 @@ pub(super) fn stage_plan(
         plan,
         scheme: table.scheme,
         name,
+        bitlocker: request.bitlocker.clone(),
         others,
         installation,
         applied,
@@ -280,7 +282,7 @@ impl FoundWindows {
     /// Adds the boot volume to the Windows that was found.
     ///
     /// # Errors
-    /// When the disk cannot be read.
+    /// [`Kind::Refused`] when BitLocker is in a state in which the volume must not be written; when the disk cannot be read.
     pub(super) fn with_boot_volume(
         request: &InjectRequest,
         disks: OpenedDisks,
@@ -290,6 +292,10 @@ impl FoundWindows {
     ) -> Result<Self> {
         let OpenedDisks { stage, others } = disks;
         let Installation { partition, guest } = &installation;
+        // Before anything is planned: nothing of what follows would be written.
+        if let Some(refusal) = partition.write_refusal() {
+            return Err(refusal);
+        }
         let found = windows::find_boot_volume(&stage, &table, partition, guest, request.state.allow_dirty)?;
         let (boot, store) = found.unzip();
         hives.extend(store.flatten().map(|store| (GuestHive::Bcd, store)));
@@ -362,7 +368,8 @@ pub(super) fn find_windows(
 ) -> Result<FoundWindows> {
     observer.step("Looking for Windows");
     let OpenedDisks { stage, others } = disks;
-    let table = partition::read(&stage).map_err(|error| error.path(request.image.display().to_string()))?;
+    let read = request.bitlocker.read_partitions(&stage);
+    let table = read.map_err(|error| error.path(request.image.display().to_string()))?;
     let found = locate(&stage, &table, request.partition);
     let (installation, hives) = found.map_err(|error| on_disk(request, error))?;
     FoundWindows::with_boot_volume(request, OpenedDisks { stage, others }, table, installation, hives)

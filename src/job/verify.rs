@@ -6,7 +6,7 @@ use super::report::{Report, Validation};
 use super::staging::Staged;
 use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, PartitionTable, PartitionView};
+use crate::partition::{PartitionTable, PartitionView};
 use crate::plan::{self, GuestHive};
 use crate::windows::{self, BootCheck, Bus, CheckOptions, KnownGuest, VmDisk};
 
@@ -42,7 +42,7 @@ impl VerifiedDisk {
 /// # Errors
 /// [`Kind::Verify`] when it is not as planned; those of [`Expectation::compare`] when it does not boot as expected.
 pub(super) fn verify(staged: &Staged) -> Result<VerifiedDisk> {
-    let table = partition::read(&staged.stage)?;
+    let table = staged.bitlocker.read_partitions(&staged.stage)?;
     let validation = compare_with_plan(staged, &table)?;
     let boot = check_boot_after(staged, &table)?;
     Ok(VerifiedDisk { validation, boot, image: staged.name.clone() })
@@ -57,6 +57,7 @@ fn compare_with_plan(staged: &Staged, table: &PartitionTable) -> Result<Validati
             .hint(DEFECT_HINT));
     }
     let view = PartitionView::new(stage, &installation.partition)?;
+    view.check_metadata()?;
     let mut compared = plan::verify(&view, plan, applied, *is_marked).map_err(|error| {
         let before = PartitionView::new(stage.image(), &installation.partition);
         before.map_or_else(|error| error, |before| plan::blame(&before, *is_marked, error))

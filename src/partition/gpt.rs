@@ -139,6 +139,7 @@ fn partitions(entries: &[u8], header: &GptHeader, sector: u32) -> Result<(Vec<Pa
             content: Content::Unknown,
             name: Some(decode_name(&entry.name)).filter(|name| !name.is_empty()),
             type_id: kind.to_string(),
+            bitlocker: None,
             unique_guid: Some(Guid(entry.partition_id)),
         });
     }

@@ -11,14 +11,19 @@
 //! | MBR | four entries and the chain of logical partitions, numbered as Linux does |
 //! | bare | a volume without any table |
 //!
+//! [`BitLockerKeys`] opens BitLocker volumes: the view of such a partition is the plain volume, and what is below it sees
+//! ciphertext only.
+//!
 //! Not read: Apple and BSD tables (named as such), the inner structure of dynamic disks and storage pools (refused).
 
 mod content;
 mod disk;
+mod encryption;
 mod end;
 mod format;
 mod gpt;
 mod id;
+mod keys;
 mod mbr;
 mod read;
 mod table;
@@ -26,9 +31,11 @@ mod view;
 
 pub use content::Content;
 pub use disk::{Disk, DiskWrite, MemoryDisk};
+pub use encryption::Encryption;
 pub(crate) use end::{FIRST_SECTORS, partitions_end};
 pub(crate) use format::MbrSector;
 pub use id::{DiskId, PartitionId, read_disk_id, read_partition_id};
+pub use keys::{BitLockerKeys, ProtectorId};
 pub use read::read;
 pub use table::{Partition, PartitionKind, PartitionTable, Scheme};
 pub use view::PartitionView;

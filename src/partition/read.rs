@@ -81,6 +81,7 @@ fn bare_volume<D: Disk + ?Sized>(disk: &D, content: Content) -> PartitionTable {
         content,
         name: None,
         type_id: "none".to_string(),
+        bitlocker: None,
         unique_guid: None,
     };
     PartitionTable {

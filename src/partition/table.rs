@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::content::Content;
+use super::encryption::Encryption;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::guid::Guid;
 use crate::units::ImageOffset;
@@ -63,13 +64,16 @@ pub struct Partition {
     pub length: u64,
     /// Type by the partition table.
     pub kind: PartitionKind,
-    /// Kind of volume, by the content of its first sector.
+    /// Kind of volume, by the content of its first sector; of an opened BitLocker volume, by that of the plain one.
     pub content: Content,
     /// Name in the table; `None` if it has none (an MBR has no names).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Type as the table has it: a GUID for GPT, a byte such as `0x07` for MBR.
     pub type_id: String,
+    /// What is known of it as a BitLocker volume; `None` for other volumes, and until it is tried to open it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bitlocker: Option<Encryption>,
     /// Unique GUID of a GPT's entry; `None` in other tables.
     #[serde(skip)]
     pub(crate) unique_guid: Option<Guid>,
@@ -94,17 +98,33 @@ impl Partition {
                 "this partition belongs to a storage pool (Storage Spaces)",
                 "move Windows to an ordinary volume and export it again",
             ),
-            (_, Content::BitLocker) => refused(
-                "the volume is encrypted with BitLocker",
-                "decrypt it in the guest (manage-bde -off C:), wait until it is done, shut down and export again; \
-                 suspending is not enough. Keep the recovery key: the new machine will ask for it",
-            ),
+            (_, Content::BitLocker) => match &self.bitlocker {
+                Some(encryption) => encryption.refusal(),
+                None => refused(
+                    "the volume is encrypted with BitLocker",
+                    "winject inspect shows which keys open it; suspended in the guest, it needs none \
+                     (manage-bde -protectors -disable C: -RebootCount 0)",
+                ),
+            },
             (_, Content::Refs) => unsupported("the volume is ReFS, not NTFS", "only NTFS volumes can be edited"),
             (_, Content::ExFat) => unsupported("the volume is exFAT, not NTFS", "only NTFS volumes can be edited"),
             (_, Content::Fat) => unsupported("the volume is FAT, not NTFS", "only NTFS volumes can be edited"),
             _ => None,
         };
         error.map(|error| error.path(self.label()).at(self.start))
+    }
+
+    /// Why the volume must not be written although it may be readable: the state of its encryption. `None` if it may.
+    #[must_use]
+    pub fn write_refusal(&self) -> Option<Error> {
+        let error = self.bitlocker.as_ref()?.write_refusal()?;
+        Some(error.path(self.label()).at(self.start))
+    }
+
+    /// Whether the bytes on the disk are encrypted, so that firmware cannot read the volume.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.content == Content::BitLocker || self.bitlocker.is_some()
     }
 
     /// Its name in messages: `partition 2`.

@@ -1,17 +1,18 @@
 //! One partition as a volume.
 
+use super::encryption::VolumeKey;
 use super::{Disk, DiskWrite, Partition};
 use crate::error::{Error, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::units::{ImageOffset, VolumeOffset};
 
 /// The bytes of one partition of a disk, at offsets from its start. Over `&Stage` it can be read, over `&mut Stage`
-/// written, too. An access beyond the partition is an error.
+/// written, too. An access beyond the partition is an error. Of a BitLocker volume that was opened it is the plain volume;
+/// the disk below holds ciphertext before and after.
 #[derive(Debug)]
 pub struct PartitionView<D> {
-    disk: D,
-    start: ImageOffset,
-    length: u64,
+    raw: RawView<D>,
+    key: Option<VolumeKey>,
 }
 
 impl<D: Disk> PartitionView<D> {
@@ -20,6 +21,66 @@ impl<D: Disk> PartitionView<D> {
     /// # Errors
     /// When the partition does not lie wholly on the disk: the image is truncated, or the table is damaged.
     pub fn new(disk: D, partition: &Partition) -> Result<Self> {
+        let key = partition.bitlocker.as_ref().and_then(|encryption| encryption.key.clone());
+        Ok(Self { raw: RawView::new(disk, partition)?, key })
+    }
+
+    /// Offset of the partition on the disk.
+    #[must_use]
+    pub fn start(&self) -> ImageOffset {
+        self.raw.start
+    }
+
+    /// Gives back the disk that the view was made over.
+    #[must_use]
+    pub fn into_disk(self) -> D {
+        self.raw.disk
+    }
+
+    /// Checks that an opened BitLocker volume has the metadata, and the physical first 8 KiB, with which it was opened. Of
+    /// other volumes there is nothing to check.
+    ///
+    /// # Errors
+    /// When they differ, or the disk cannot be read.
+    pub(crate) fn check_metadata(&self) -> Result<()> {
+        self.key.as_ref().map_or(Ok(()), |key| key.0.check_untouched(&self.raw))
+    }
+}
+
+impl<D: Disk> VolumeRead for PartitionView<D> {
+    fn len(&self) -> u64 {
+        self.raw.length
+    }
+    fn image_offset(&self) -> u64 {
+        self.raw.start.0
+    }
+    fn read_at(&self, offset: VolumeOffset, buf: &mut [u8]) -> Result<()> {
+        match &self.key {
+            Some(key) => key.0.read(&self.raw, offset, buf),
+            None => self.raw.read_at(offset, buf),
+        }
+    }
+}
+
+impl<D: DiskWrite> VolumeWrite for PartitionView<D> {
+    fn write_at(&mut self, offset: VolumeOffset, data: &[u8]) -> Result<()> {
+        match &self.key {
+            Some(key) => key.0.write(&mut self.raw, offset, data),
+            None => self.raw.write_at(offset, data),
+        }
+    }
+}
+
+/// The bytes of a partition as they are on the disk, encrypted or not.
+#[derive(Debug)]
+pub(super) struct RawView<D> {
+    disk: D,
+    start: ImageOffset,
+    length: u64,
+}
+
+impl<D: Disk> RawView<D> {
+    pub(super) fn new(disk: D, partition: &Partition) -> Result<Self> {
         let end = partition.start.checked_add(partition.length);
         if end.is_none_or(|end| end.0 > disk.len()) {
             return Err(Error::damaged(Layer::Partition, "the partition ends beyond the disk")
@@ -34,18 +95,6 @@ impl<D: Disk> PartitionView<D> {
         Ok(Self { disk, start: partition.start, length: partition.length })
     }
 
-    /// Offset of the partition on the disk.
-    #[must_use]
-    pub fn start(&self) -> ImageOffset {
-        self.start
-    }
-
-    /// Gives back the disk that the view was made over.
-    #[must_use]
-    pub fn into_disk(self) -> D {
-        self.disk
-    }
-
     fn place(&self, offset: VolumeOffset, length: usize) -> Result<ImageOffset> {
         let inside = offset.0.checked_add(length as u64).is_some_and(|end| end <= self.length);
         inside
@@ -55,7 +104,7 @@ impl<D: Disk> PartitionView<D> {
     }
 }
 
-impl<D: Disk> VolumeRead for PartitionView<D> {
+impl<D: Disk> VolumeRead for RawView<D> {
     fn len(&self) -> u64 {
         self.length
     }
@@ -67,7 +116,7 @@ impl<D: Disk> VolumeRead for PartitionView<D> {
     }
 }
 
-impl<D: DiskWrite> VolumeWrite for PartitionView<D> {
+impl<D: DiskWrite> VolumeWrite for RawView<D> {
     fn write_at(&mut self, offset: VolumeOffset, data: &[u8]) -> Result<()> {
         let place = self.place(offset, data.len())?;
         self.disk.write_at(place, data)
@@ -88,6 +137,7 @@ mod tests {
             content: Content::Unknown,
             name: None,
             type_id: "0x07".into(),
+            bitlocker: None,
             unique_guid: None,
         }
     }

@@ -84,17 +84,22 @@ pub fn find_boot_volume(
 /// Partitions that firmware may start from, with whether that is UEFI.
 fn candidates<'t>(disk: &dyn Disk, table: &'t PartitionTable) -> Result<Vec<(&'t Partition, bool)>> {
     let mut out = Vec::new();
+    // Firmware reads no encrypted volume.
+    let is_plain =
+        |partition: &&Partition, content: &[Content]| !partition.is_encrypted() && content.contains(&partition.content);
     if table.scheme == Scheme::Mbr {
         let mut mbr = MbrSector::new_zeroed();
         disk.read_at(ImageOffset(0), mbr.as_mut_bytes())?;
         let active: Vec<u32> =
             (1..).zip(&mbr.partitions).filter(|(_, entry)| entry.is_active()).map(|(number, _)| number).collect();
         let is_active = |partition: &&Partition| active.as_slice() == [partition.number];
-        let is_readable = |partition: &&Partition| matches!(partition.content, Content::Ntfs | Content::Fat);
+        let is_readable = |partition: &&Partition| is_plain(partition, &[Content::Ntfs, Content::Fat]);
         out.extend(table.partitions.iter().filter(is_active).filter(is_readable).map(|partition| (partition, false)));
     }
     let is_system = |partition: &&Partition| {
-        partition.kind == PartitionKind::EfiSystem && partition.content == Content::Fat && table.scheme != Scheme::Bare
+        partition.kind == PartitionKind::EfiSystem
+            && is_plain(partition, &[Content::Fat])
+            && table.scheme != Scheme::Bare
     };
     out.extend(table.partitions.iter().filter(is_system).take(CANDIDATES_MAX).map(|partition| (partition, true)));
     Ok(out)

@@ -183,6 +183,12 @@ impl<'a> Field<'a> {
         self.document.warn(self.entry.line, message);
     }
 
+    /// The folder that paths of the document are relative to.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.document.folder
+    }
+
     /// A mapping; an empty value is an empty one.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::file::{HostHive, find_log, is_hive, show_replay};
 use crate::block::commit::Recovery;
 use crate::cli::args::{ImageArgs, PartitionArgs, VolumeCheckArgs};
+use crate::cli::bitlocker_args::BitLockerArgs;
 use crate::cli::request::{no_destination, refuse_needless_no_undo};
 use crate::cli::signals::{self, Subject};
 use crate::cli::{Ui, environment};
@@ -23,6 +24,8 @@ use crate::job::{
 pub(super) struct Image {
     #[command(flatten)]
     windows: PartitionArgs,
+    #[command(flatten)]
+    bitlocker: BitLockerArgs,
     #[command(flatten)]
     source: ImageArgs,
 }
@@ -53,6 +56,7 @@ impl Image {
             image: image.to_owned(),
             options: self.source.open_options(),
             partition: self.windows.partition,
+            bitlocker: self.bitlocker.keys()?,
             overwrite_output: false,
             keep_undo: false,
             clock: environment::clock()?,
@@ -63,7 +67,7 @@ impl Image {
 
     /// The files of the image, with those that it names.
     pub(super) fn files(&self, image: &Path) -> Result<Vec<PathBuf>> {
-        image_files(&self.request(image)?)
+        image_files(image, &self.source.open_options())
     }
 }
 

@@ -11,13 +11,26 @@
 //! | hibernated, Fast Startup | refused | `--discard-hibernation`: image header and log emptied, dirty flag set |
 //! | dirty flag, or chkdsk, upgrade, log resize under way | refused | `--allow-dirty` |
 
+mod operation;
+mod overlay;
+mod refusal;
+mod replay;
 mod restart;
+mod summary;
 
+pub use operation::Operation;
+pub use overlay::Overlay;
+pub use replay::{replay, summarize};
 pub use restart::RestartPage;
+pub use summary::{
+    ClosingForm, LogSummary, PendingRecord, PendingState, PendingTransaction, ReplayReport, Replayed, Target,
+    TransactionState,
+};
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Layer, Result};
+use refusal::{SHUT_DOWN, log_hint};
 
 /// Bits of `$Volume`'s flags (`VOLUME_INFORMATION`).
 pub mod volume_flags {
@@ -34,10 +47,6 @@ pub mod volume_flags {
     /// Any of those that forbid an edit.
     pub const BLOCKING: u16 = DIRTY | RESIZE_LOG | UPGRADE | REPAIR_OBJECT_IDS | CHKDSK_UNDERWAY;
 }
-
-/// Hint of every refusal that a clean shutdown cures.
-const SHUT_DOWN: &str = "start the guest, shut it down cleanly (with Fast Startup: `shutdown /s /t 0` after switching it \
-                         off with `powercfg /h off`, or hold Shift while choosing Shut down), and export the disk again";
 
 /// Whether `$LogFile` holds changes that are not in the volume yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -242,7 +251,6 @@ impl State {
     }
 
     fn refuse_log(&self) -> Error {
-        let hint = format!("{SHUT_DOWN}; --discard-ntfs-log drops what is waiting and has Windows check the volume");
         let error = match &self.log {
             LogState::InUse { version: (major, minor) } => refused(format!(
                 "the log is in format {major}.{minor}, which Windows uses only while the volume is mounted: it was not \
@@ -253,7 +261,7 @@ impl State {
                 refused("the log is unclean: operations are waiting in it")
             }
         };
-        error.path("$LogFile").hint(hint)
+        error.path("$LogFile").hint(log_hint())
     }
 }
 

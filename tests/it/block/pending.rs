@@ -126,6 +126,7 @@ fn a_dry_run_rolls_nothing_back() {
     let request = winject::internals::job::HiveRequest {
         image: path.clone(),
         options: OpenOptions::default(),
+        bitlocker: winject::internals::partition::BitLockerKeys::default(),
         overwrite_output: false,
         keep_undo: false,
         partition: None,

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["cancel", "io", "exit", "yaml", "field"],
     &["host"],
     &["hive", "ntfs", "fat", "iso"],
+    &["bitlocker"],
     &["partition"],
     &["block"],
     &["drivers"],

@@ -82,6 +82,9 @@ fn check_active_partition(
     let view = || PartitionView::new(disk.disk, system);
     let what = format!("the active partition, {label}");
     match system.content {
+        _ if system.is_encrypted() => {
+            links.not_judged(Gate::BootManager, format!("{what}, is encrypted with BitLocker"));
+        }
         Content::Ntfs => {
             let opened = view().and_then(|view| Volume::open(view, &OpenOptions::read_only()));
             if let Some(volume) = readable(opened, links, Gate::Partition, &what)? {
@@ -97,7 +100,6 @@ fn check_active_partition(
                 check_boot_store(&read, "/Boot/BCD", &label, &place, files, guest, links)?;
             }
         }
-        Content::BitLocker => links.not_judged(Gate::BootManager, format!("{what}, is encrypted with BitLocker")),
         other => {
             let text = format!("{what}, holds neither NTFS nor FAT but {other}: its boot sector starts no Windows");
             links.fail(Gate::Partition, Code::NoSystemPartition, text);

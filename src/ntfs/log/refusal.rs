@@ -1,0 +1,17 @@
+//! How a log that cannot be replayed is refused.
+
+use crate::error::{Error, Layer};
+
+/// Hint of every refusal that a clean shutdown cures.
+pub(super) const SHUT_DOWN: &str = "start the guest, shut it down cleanly (with Fast Startup: `shutdown /s /t 0` after switching it \
+                         off with `powercfg /h off`, or hold Shift while choosing Shut down), and export the disk again";
+
+/// Hint of every refusal that concerns the log.
+pub(super) fn log_hint() -> String {
+    format!("{SHUT_DOWN}; --discard-ntfs-log drops what is waiting and has Windows check the volume")
+}
+
+/// The error for a log that cannot be replayed.
+pub(super) fn refuse(reason: impl std::fmt::Display) -> Error {
+    Error::refused(Layer::Ntfs, format!("cannot replay the log: {reason}")).path("$LogFile").hint(log_hint())
+}
