@@ -54,7 +54,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         overwrite: args.overwrite,
         cancel: signals::cancel(),
     };
-    let copied = look_into(&place.request(&args.volume), |files| copy_out(files, &request))?;
+    let copied = look_into(&place.request(&args.volume)?, |files| copy_out(files, &request))?;
     answer(&copied, args.json, ui)?;
     let failed: Vec<_> = copied.skipped.iter().filter(|skipped| skipped.failed).collect();
     match failed.first() {

@@ -77,7 +77,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     if place.paths.is_empty() {
         place.paths.push("/".to_owned());
     }
-    look_into(&place.request(&args.volume), |files| {
+    look_into(&place.request(&args.volume)?, |files| {
         let mut listing = Listing { args: &args, ui, files, out: String::new(), is_first: true };
         if args.json {
             listing.out.push_str(&format!("{{\n  \"partition\": {},\n  \"files\": [", files.partition().number));

@@ -5,6 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::cli::args::ImageArgs;
+use crate::cli::bitlocker_args::BitLockerArgs;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::job::look::LookRequest;
 
@@ -18,6 +19,9 @@ pub(super) struct VolumeArgs {
 
     #[command(flatten)]
     source: ImageArgs,
+
+    #[command(flatten)]
+    bitlocker: BitLockerArgs,
 }
 
 /// An image, and paths in one of its volumes.
@@ -57,8 +61,16 @@ impl Place {
     }
 
     /// The request for the volume.
-    pub(super) fn request(&self, volume: &VolumeArgs) -> LookRequest {
-        LookRequest { image: self.image.clone(), options: volume.source.open_options(), partition: volume.partition }
+    ///
+    /// # Errors
+    /// When a key of a BitLocker volume cannot be read.
+    pub(super) fn request(&self, volume: &VolumeArgs) -> Result<LookRequest> {
+        Ok(LookRequest {
+            image: self.image.clone(),
+            options: volume.source.open_options(),
+            bitlocker: volume.bitlocker.keys()?,
+            partition: volume.partition,
+        })
     }
 }
 

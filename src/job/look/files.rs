@@ -12,7 +12,7 @@ use crate::job::locate::locate_partition;
 use crate::ntfs::format::name::{Namespace, NtfsName};
 use crate::ntfs::format::units::{FileId, RecordNumber};
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::{self, Content, Partition, PartitionTable, PartitionView};
+use crate::partition::{BitLockerKeys, Content, Partition, PartitionTable, PartitionView};
 
 /// `FILE_ATTRIBUTE_REPARSE_POINT`.
 const REPARSE_POINT: u32 = 0x400;
@@ -24,6 +24,8 @@ pub struct LookRequest {
     pub image: PathBuf,
     /// How the image is opened: format, disk of an OVA, files that it may refer to.
     pub options: block::OpenOptions,
+    /// What opens the BitLocker volumes of the image.
+    pub bitlocker: BitLockerKeys,
     /// Number of the partition, as Linux counts; `None`: the one with Windows, or the only one that can be read.
     pub partition: Option<u32>,
 }
@@ -37,7 +39,7 @@ pub fn look_into<T>(request: &LookRequest, look: impl FnOnce(&Files<'_>) -> Resu
         let image = block::open(&request.image, &request.options)?;
         let disk: &dyn Image = &*image;
         let at_image = |error: Error| error.path(request.image.display().to_string());
-        let table = partition::read(disk).map_err(at_image)?;
+        let table = request.bitlocker.read_partitions(disk).map_err(at_image)?;
         let partition = choose(disk, &table, request.partition)?;
         let files = Files::open(disk, &partition)?;
         look(&files)
