@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::Ui;
-use super::args::ImageArgs;
+use super::args::{ImageArgs, ReplayArgs};
 use super::bitlocker_args::BitLockerArgs;
 use super::network_page::write_network;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::EscapedLines;
 use crate::exit::ExitCode;
 use crate::job::{self, Inspection};
-use crate::windows::{FirstBootOutcome, FirstBootState};
+use crate::windows::{FirstBootOutcome, FirstBootState, RecoveryEnvironment};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -27,6 +27,9 @@ pub struct Args {
     bitlocker: BitLockerArgs,
 
     #[command(flatten)]
+    replay: ReplayArgs,
+
+    #[command(flatten)]
     source: ImageArgs,
 }
 
@@ -36,7 +39,7 @@ pub struct Args {
 /// When a disk cannot be read, or none holds a Windows (after showing what they hold).
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let options = args.source.open_options();
-    let inspections = job::inspect_disks(&args.image, &options, &args.bitlocker.keys()?)?;
+    let inspections = job::inspect_disks(&args.image, &options, &args.bitlocker.keys()?, args.replay.into())?;
     match (args.json, inspections.as_slice()) {
         (true, [only]) => ui.json(only)?,
         (true, several) => ui.json(&several)?,
@@ -120,14 +123,29 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
             writeln!(out, "           {what}: {item}")?;
         }
     }
+    write_recovery(out, &found.recovery)?;
     write_network(out, &guest.network)?;
+    if let Some(log) = &found.ntfs_log {
+        writeln!(out, "           NTFS log: {}", log.text())?;
+    }
     match &found.refusal {
+        None if found.ntfs_log.as_ref().is_some_and(|log| !log.is_closed()) => {
+            writeln!(out, "State:     not shut down cleanly; can be edited after the replay of the NTFS log")
+        }
         None => writeln!(out, "State:     clean, can be edited"),
         Some(fault) => {
             writeln!(out, "State:     {}", fault.message)?;
             fault.hint.as_ref().map_or(Ok(()), |hint| writeln!(out, "           {hint}"))
         }
     }
+}
+
+fn write_recovery(out: &mut EscapedLines<String>, recovery: &RecoveryEnvironment) -> std::fmt::Result {
+    writeln!(out, "           recovery environment: {recovery}")?;
+    for fault in &recovery.faults {
+        writeln!(out, "             {fault}")?;
+    }
+    Ok(())
 }
 
 /// How many of the log's last lines are shown of a job that failed.

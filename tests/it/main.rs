@@ -37,13 +37,15 @@ mod iso;
 mod look;
 mod ntfs;
 mod ntfs_check;
+mod ntfs_log;
 mod partition;
 mod plan;
 mod remove;
+mod wim;
 mod windows;
 
 fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in apply, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, look, ntfs, ntfs_check, partition, plan, remove, windows;];
+tests![in apply, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, look, ntfs, ntfs_check, ntfs_log, partition, plan, remove, wim, windows;];

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::cli::args::ImageArgs;
+use crate::cli::args::{ImageArgs, ReplayArgs};
 use crate::cli::bitlocker_args::BitLockerArgs;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::job::look::LookRequest;
@@ -19,6 +19,9 @@ pub(super) struct VolumeArgs {
 
     #[command(flatten)]
     source: ImageArgs,
+
+    #[command(flatten)]
+    replay: ReplayArgs,
 
     #[command(flatten)]
     bitlocker: BitLockerArgs,
@@ -69,6 +72,7 @@ impl Place {
             image: self.image.clone(),
             options: volume.source.open_options(),
             bitlocker: volume.bitlocker.keys()?,
+            replay: volume.replay.into(),
             partition: volume.partition,
         })
     }

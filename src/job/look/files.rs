@@ -11,7 +11,7 @@ use crate::job::explain::explain;
 use crate::job::locate::locate_partition;
 use crate::ntfs::format::name::{Namespace, NtfsName};
 use crate::ntfs::format::units::{FileId, RecordNumber};
-use crate::ntfs::{OpenOptions, Volume};
+use crate::ntfs::{OpenOptions, Replay, Volume};
 use crate::partition::{BitLockerKeys, Content, Partition, PartitionTable, PartitionView};
 
 /// `FILE_ATTRIBUTE_REPARSE_POINT`.
@@ -24,6 +24,8 @@ pub struct LookRequest {
     pub image: PathBuf,
     /// How the image is opened: format, disk of an OVA, files that it may refer to.
     pub options: block::OpenOptions,
+    /// Whether an open NTFS log is replayed in memory.
+    pub replay: Replay,
     /// What opens the BitLocker volumes of the image.
     pub bitlocker: BitLockerKeys,
     /// Number of the partition, as Linux counts; `None`: the one with Windows, or the only one that can be read.
@@ -41,7 +43,7 @@ pub fn look_into<T>(request: &LookRequest, look: impl FnOnce(&Files<'_>) -> Resu
         let at_image = |error: Error| error.path(request.image.display().to_string());
         let table = request.bitlocker.read_partitions(disk).map_err(at_image)?;
         let partition = choose(disk, &table, request.partition)?;
-        let files = Files::open(disk, &partition)?;
+        let files = Files::open(disk, &partition, request.replay)?;
         look(&files)
     };
     open().map_err(explain)
@@ -142,10 +144,13 @@ enum Source<'f> {
 }
 
 impl<'a> Files<'a> {
-    fn open(disk: &'a dyn Image, partition: &Partition) -> Result<Self> {
+    fn open(disk: &'a dyn Image, partition: &Partition, replay: Replay) -> Result<Self> {
         let view = PartitionView::new(disk, partition)?;
         let volume = match partition.content {
-            Content::Ntfs => Volume::open(view, &OpenOptions::read_only()).map(|v| FileSystem::Ntfs(Box::new(v))),
+            Content::Ntfs => {
+                let options = OpenOptions { replay, ..OpenOptions::read_only() };
+                Volume::open(view, &options).map(|volume| FileSystem::Ntfs(Box::new(volume)))
+            }
             Content::Fat => FatVolume::open(view).map(FileSystem::Fat),
             _ => Err(partition.refusal().unwrap_or_else(|| {
                 Error::unsupported(Layer::Partition, "neither an NTFS nor a FAT volume")

@@ -7,6 +7,7 @@ use super::fields::{
 use super::recommend::is_signed;
 use crate::block::commit::Committed;
 use crate::drivers::{Arch, Package, Selection};
+use crate::job::log_replay::LogReplayRecord;
 use crate::job::request::{Destination, InjectRequest};
 use crate::job::undo::undo_command;
 use crate::partition::{Partition, PartitionTable};
@@ -76,6 +77,12 @@ impl Report {
         self.virtio.registry_changes.replayed.clone_from(&guest.replayed);
     }
 
+    /// Adds the replay of the volume's log, if there is one.
+    pub(crate) fn add_log_replay(&mut self, replay: Option<LogReplayRecord>) {
+        self.virtio.notes.extend(replay.as_ref().map(ToString::to_string));
+        self.log_replay = replay;
+    }
+
     /// Adds what is known once the drivers are chosen.
     pub(crate) fn add_selection(&mut self, guest: &Guest, selection: &Selection) {
         let release = guest.target().release();
@@ -119,7 +126,7 @@ impl Report {
         let store = plan.boot.as_ref().filter(|_| plan.of_hive(GuestHive::Bcd).next().is_some());
         virtio.bcd_changes.stores = store.into_iter().map(|boot| boot.store.clone()).collect();
         virtio.registry_changes.registry_modified = plan.steps.iter().any(|step| step.change.hive().is_some());
-        virtio.registry_changes.hive_path = guest_path(guest, &plan.hive_path(GuestHive::System));
+        virtio.registry_changes.hive_path = guest.local_path(&plan.hive_path(GuestHive::System));
         self.changes = Some(plan);
         self.drop_repetitions();
     }
@@ -202,14 +209,8 @@ fn reason(error: &crate::Error, report: &Report) -> &'static str {
     }
 }
 
-/// A path on the volume (`/Windows/System32`) as the guest spells it. The volume's root is the drive of the system root.
-fn guest_path(guest: &Guest, path: &str) -> String {
-    let drive = guest.system_root.get(..2).filter(|drive| drive.ends_with(':')).unwrap_or("C:");
-    format!("{drive}{}", path.replace('/', "\\"))
-}
-
 fn windows_paths(guest: &Guest) -> WindowsPaths {
-    let path = |path: &str| guest_path(guest, path);
+    let path = |path: &str| guest.local_path(path);
     WindowsPaths {
         windows_dir: path(&guest.windows_dir),
         system32_dir: path(&guest.system32()),
