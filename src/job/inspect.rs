@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::bitlocker_start::BitLockerStart;
 use super::choose_disk::check_set;
 use super::explain::explain;
 use super::locate::{edit_refusal, locate, search_installations};
@@ -39,6 +40,9 @@ pub struct Found {
     /// Product, build, folders, control sets and state.
     #[serde(flatten)]
     pub guest: Guest,
+    /// What BitLocker does at the first start on another machine; `None` if the volume is not encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bitlocker: Option<BitLockerStart>,
     /// Why an edit would be refused in the volume's state (dirty, hibernated, unclean log); `None` if it would not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Fault>,
@@ -128,6 +132,7 @@ fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable) -> In
         partition: installation.partition.number,
         refusal: edit_refusal(disk, &installation.partition)
             .map(|error| Fault::new(installation.partition.number, &error)),
+        bitlocker: installation.partition.bitlocker.as_ref().and_then(BitLockerStart::of),
         guest: installation.guest,
     });
     Inspection {

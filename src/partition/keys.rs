@@ -14,10 +14,6 @@ use crate::error::{Error, Layer, Result};
 use crate::guid::Guid;
 use crate::io::VolumeRead;
 
-/// Most volumes that secrets are tried on: each trial of a password takes about a second, and a crafted partition table
-/// could name a thousand volumes.
-const TRIED_MAX: usize = 8;
-
 /// The key ID of a protector, as Windows shows it: the first 8 digits of its GUID, or all of them. A volume's GUID names all
 /// of its protectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,11 +157,6 @@ impl BitLockerKeys {
         if let Some((_, _, error)) = tried.locked.iter().find(is_known) {
             return Err(error.clone());
         }
-        if tried.locked.len() >= TRIED_MAX {
-            let what = format!("the secrets were tried on {TRIED_MAX} volumes, and not on this one");
-            return Err(Error::refused(Layer::BitLocker, what)
-                .hint("name the protectors that the secrets are for: ID=FILE, see winject inspect --help"));
-        }
         match self.try_secrets(raw, metadata) {
             Ok((key, opened_by)) => {
                 tried.open.push((key.clone(), opened_by.clone()));
@@ -182,7 +173,7 @@ impl BitLockerKeys {
     fn try_secrets<D: VolumeRead>(&self, raw: &D, metadata: &Metadata) -> Result<(VolumeKey, OpenedBy)> {
         let Inner { for_one, for_any, .. } = &*self.0;
         let of_this = for_one.iter().filter(|(id, _)| id.names_any(metadata));
-        let of_this = of_this.take(TRIED_MAX).map(|(_, secret)| std::slice::from_ref(secret));
+        let of_this = of_this.map(|(_, secret)| std::slice::from_ref(secret));
         let for_any = Some(for_any.as_slice()).filter(|secrets| !secrets.is_empty());
         let mut opened = metadata.unlock(raw, &[]);
         for secrets in of_this.chain(for_any) {

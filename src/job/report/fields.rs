@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::exit::ExitCode;
+use crate::job::bitlocker_start::BitLockerStart;
 use crate::partition::{Partition, Scheme};
 use crate::windows::{
     BootCheck, BootElementRecord, BootFileRecord, DevicePathRecord, ExtrasRecord, FileRecord, FirstbootRecord,
@@ -42,6 +43,9 @@ pub struct Report {
     /// The disk and the partition of Windows; left out until Windows is found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskFacts>,
+    /// The encryption of the Windows volume, and what it means for the first start; left out if it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bitlocker: Option<BitLockerStart>,
     /// The guest, the chosen drivers, and what was done with them.
     pub virtio: Virtio,
     /// The machine that fits the guest now; left out until drivers are chosen.
