@@ -3,8 +3,18 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
+use zeroize::Zeroizing;
 
+use super::entry::{Entries, Entry, damaged, value};
+use super::key::{Sealed, key_of_entry, method};
+use crate::error::Result;
+use crate::field::Field;
 use crate::guid::Guid;
+
+/// Fields of a volume master key's value, and of a stretch inside it.
+const PROTECTION: Field<u16> = Field::at(26);
+const PROPERTIES: usize = 28;
+const SALT: usize = 4;
 
 /// What a protector asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +38,23 @@ pub enum ProtectorKind {
     PublicKey,
     /// A number that is not known here.
     Unknown(u16),
+}
+
+impl ProtectorKind {
+    /// From the number of a volume master key's protection.
+    fn of(number: u16) -> Self {
+        match number {
+            0x0000 => Self::ClearKey,
+            0x0100 => Self::Tpm,
+            0x0200 => Self::StartupKey,
+            0x0400 | 0x0500 => Self::TpmPin,
+            0x0300 | 0x0700 => Self::TpmStartupKey,
+            0x0800 => Self::RecoveryPassword,
+            0x1000 => Self::PublicKey,
+            0x2000 => Self::Password,
+            number => Self::Unknown(number),
+        }
+    }
 }
 
 impl fmt::Display for ProtectorKind {
@@ -75,5 +102,44 @@ impl Protector {
 impl fmt::Display for Protector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (key ID {})", self.kind, self.key_id())
+    }
+}
+
+/// The volume master key as one protector seals it.
+pub(super) struct SealedMasterKey {
+    pub protector: Protector,
+    /// Salt of the stretch of a password.
+    pub salt: Option<[u8; 16]>,
+    /// The key of a suspended volume.
+    pub clear_key: Option<Zeroizing<[u8; 32]>>,
+    /// The master key.
+    pub sealed: Option<Sealed>,
+}
+
+impl SealedMasterKey {
+    /// From an entry with a value of type [`value::MASTER_KEY`].
+    pub fn parse(entry: &Entry<'_>) -> Result<Self> {
+        let id = entry.data.first_chunk().map(|id| Guid(*id));
+        let kind = PROTECTION.try_get(entry.data).map(ProtectorKind::of);
+        let (Some(id), Some(kind), Some(properties)) = (id, kind, entry.data.get(PROPERTIES..)) else {
+            return Err(damaged("a protector of the metadata is cut off"));
+        };
+        let protector = Protector { id, kind, description: None };
+        let mut out = Self { protector, salt: None, clear_key: None, sealed: None };
+        for property in Entries::new(properties) {
+            let property = property?;
+            match property.value {
+                value::TEXT => drop(out.protector.description.get_or_insert(property.text())),
+                value::STRETCH if out.salt.is_none() => {
+                    out.salt = property.data.get(SALT..).and_then(<[u8]>::first_chunk).copied();
+                }
+                value::KEY if out.clear_key.is_none() => {
+                    out.clear_key = key_of_entry(property.data, method::CLEAR_KEY);
+                }
+                value::SEALED if out.sealed.is_none() => out.sealed = Sealed::parse(property.data),
+                _ => {}
+            }
+        }
+        Ok(out)
     }
 }

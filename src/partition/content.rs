@@ -5,9 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use zerocopy::FromBytes;
 
-use super::format::BitLockerSector;
+use crate::bitlocker;
 use crate::fat::BootSector;
-use crate::guid::Guid;
 
 /// Kind of a volume, by the content of its first sector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -28,18 +27,12 @@ pub enum Content {
     Unknown,
 }
 
-/// The mark of BitLocker, in Windows 7 and later.
-const BITLOCKER: Guid = Guid::new(0x4967_D63B, 0x2E29, 0x4AD8, [0x83, 0x99, 0xF6, 0xA3, 0x39, 0xE3, 0xD0, 0x01]);
-/// The mark of BitLocker where only the used space is encrypted.
-const BITLOCKER_USED_SPACE: Guid =
-    Guid::new(0x92A8_4D3B, 0xDD80, 0x4D0E, [0x9E, 0x4E, 0xB1, 0xE3, 0x28, 0x4E, 0xAE, 0xD8]);
-
 impl Content {
     /// What a volume is by its first 512 bytes; unknown when there are fewer.
     #[must_use]
     pub fn of_sector(sector: &[u8]) -> Self {
         let Ok((boot, _)) = BootSector::ref_from_prefix(sector) else { return Self::Unknown };
-        if &boot.oem_name == b"-FVE-FS-" || (boot.has_signature() && has_bitlocker_mark(sector)) {
+        if bitlocker::is_header(sector) {
             return Self::BitLocker;
         }
         match &boot.oem_name {
@@ -71,11 +64,6 @@ impl fmt::Display for Content {
     }
 }
 
-fn has_bitlocker_mark(sector: &[u8]) -> bool {
-    BitLockerSector::ref_from_prefix(sector)
-        .is_ok_and(|(sector, _)| sector.identifiers().iter().any(|id| matches!(*id, BITLOCKER | BITLOCKER_USED_SPACE)))
-}
-
 /// The type texts are only informative, but an MBR has code in their place; with the signature, the jump and a legal
 /// sector size they suffice to tell a volume from an MBR.
 fn is_fat(boot: &BootSector) -> bool {
@@ -104,15 +92,6 @@ mod tests {
         assert_eq!(Content::of_sector(&sector(b"EXFAT   ")), Content::ExFat);
         assert_eq!(Content::of_sector(&sector(b"MSDOS5.0")), Content::Unknown);
         assert_eq!(Content::of_sector(&[]), Content::Unknown);
-    }
-
-    #[test]
-    fn bitlocker_hides_behind_other_names() {
-        for (offset, id) in [(160, BITLOCKER), (424, BITLOCKER), (160, BITLOCKER_USED_SPACE)] {
-            let mut bytes = sector(b"MSWIN4.1");
-            bytes[offset..offset + 16].copy_from_slice(&id.0);
-            assert_eq!(Content::of_sector(&bytes), Content::BitLocker);
-        }
     }
 
     #[test]

@@ -3,8 +3,6 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::guid::Guid;
-
 /// Last two bytes of an MBR, of every link of a chain of logical partitions, and of boot sectors.
 pub(super) const BOOT_SIGNATURE: u16 = 0xAA55;
 /// First bytes of a GPT header.
@@ -78,30 +76,9 @@ pub(super) struct GptEntry {
     pub name: [U16; 36],
 }
 
-/// The places in a boot sector where BitLocker has its mark (libbde, "BitLocker Drive Encryption format", volume
-/// header).
-#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-pub(super) struct BitLockerSector {
-    boot_code: [u8; 160],
-    /// Of Windows 7 and later.
-    identifier: [u8; 16],
-    more_boot_code: [u8; 248],
-    /// Of "BitLocker To Go", whose sector looks like FAT32.
-    identifier_to_go: [u8; 16],
-    rest: [u8; 72],
-}
-
-impl BitLockerSector {
-    pub(super) fn identifiers(&self) -> [Guid; 2] {
-        [Guid(self.identifier), Guid(self.identifier_to_go)]
-    }
-}
-
 const _: () = {
     assert!(size_of::<MbrSector>() == 512);
     assert!(size_of::<MbrEntry>() == 16);
     assert!(size_of::<GptHeader>() == 92);
     assert!(size_of::<GptEntry>() == 128);
-    assert!(size_of::<BitLockerSector>() == 512);
 };
