@@ -80,6 +80,7 @@ pub fn describe(encryption: &Encryption) -> String {
             "opened by its clear key".to_owned()
         }
         Some(OpenedBy::Protector(protector)) => format!("opened by its {protector}"),
+        Some(OpenedBy::Nothing) => "readable without a key".to_owned(),
         Some(OpenedBy::VolumeKey) => "opened by the volume key".to_owned(),
         None => "locked".to_owned(),
     };

@@ -180,7 +180,18 @@ fn edit_like_the_twin(method: &str, key: Key) -> Option<usize> {
     for (image, is_locked) in [(&made.image, true), (&made.plain, false)] {
         for arguments in [
             &["remove", "--in-place"][..],
-            &["reg", "set", r"HKLM\SYSTEM\BitLockerTest", "--value", "a", "--type", "dword", "--data", "7", "--in-place"],
+            &[
+                "reg",
+                "set",
+                r"HKLM\SYSTEM\BitLockerTest",
+                "--value",
+                "a",
+                "--type",
+                "dword",
+                "--data",
+                "7",
+                "--in-place",
+            ],
         ] {
             let mut command = winject();
             let at = if arguments[0] == "reg" { 2 } else { 1 };
@@ -273,8 +284,7 @@ fn what_the_stage_spills_is_ciphertext() {
     let spill = made.path("spill");
     std::fs::create_dir(&spill).unwrap();
     let image = block::open(&made.image, &block::OpenOptions::default()).unwrap();
-    let options =
-        StageOptions { memory_limit: 1 << 20, spill_folder: Some(spill.clone()), ..StageOptions::default() };
+    let options = StageOptions { memory_limit: 1 << 20, spill_folder: Some(spill.clone()), ..StageOptions::default() };
     let mut stage = Stage::new(image, options);
     let table = BitLockerKeys::default().read_partitions(&stage).unwrap();
     let partition = table.partitions.iter().find(|partition| partition.start.0 == made.start).unwrap().clone();

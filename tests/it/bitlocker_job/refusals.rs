@@ -101,7 +101,8 @@ fn damaged_metadata_is_refused_and_one_good_copy_suffices() {
 
 /// A key that was typed in place of a file is repeated nowhere.
 fn a_typed_key_is_not_repeated() {
-    for option in ["--bitlocker-recovery-key", "--bitlocker-password", "--bitlocker-startup-key", "--bitlocker-volume-key"]
+    for option in
+        ["--bitlocker-recovery-key", "--bitlocker-password", "--bitlocker-startup-key", "--bitlocker-volume-key"]
     {
         let image = crate::inject::fixture();
         let mut command: Command = inject(&image);
