@@ -133,17 +133,3 @@ pub fn read_at(path: &Path, offset: u64, length: usize) -> Vec<u8> {
     File::open(path).unwrap().read_exact_at(&mut bytes, offset).unwrap();
     bytes
 }
-
-/// Whether `bytes` holds `part`.
-pub fn holds(bytes: &[u8], part: &[u8]) -> bool {
-    let first = part[0];
-    let mut at = 0;
-    while let Some(found) = bytes[at..].iter().position(|byte| *byte == first) {
-        at += found;
-        if bytes[at..].starts_with(part) {
-            return true;
-        }
-        at += 1;
-    }
-    false
-}
