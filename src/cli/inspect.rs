@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::Ui;
-use super::args::ImageArgs;
+use super::args::{ImageArgs, ReplayArgs};
 use super::bitlocker_args::BitLockerArgs;
 use super::network_page::write_network;
 use crate::error::{Error, Kind, Layer, Result};
@@ -28,6 +28,9 @@ pub struct Args {
     bitlocker: BitLockerArgs,
 
     #[command(flatten)]
+    replay: ReplayArgs,
+
+    #[command(flatten)]
     source: ImageArgs,
 }
 
@@ -37,7 +40,7 @@ pub struct Args {
 /// When a disk cannot be read, or none holds a Windows (after showing what they hold).
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let options = args.source.open_options();
-    let inspections = job::inspect_disks(&args.image, &options, &args.bitlocker.keys()?)?;
+    let inspections = job::inspect_disks(&args.image, &options, &args.bitlocker.keys()?, args.replay.into())?;
     match (args.json, inspections.as_slice()) {
         (true, [only]) => ui.json(only)?,
         (true, several) => ui.json(&several)?,
@@ -142,10 +145,16 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
         }
     }
     write_network(out, &guest.network)?;
+    if let Some(log) = &found.ntfs_log {
+        writeln!(out, "           NTFS log: {}", log.text())?;
+    }
     if let Some(start) = &found.bitlocker {
         writeln!(out, "BitLocker: {}", start.first_start)?;
     }
     match &found.refusal {
+        None if found.ntfs_log.as_ref().is_some_and(|log| !log.is_closed()) => {
+            writeln!(out, "State:     not shut down cleanly; can be edited after the replay of the NTFS log")
+        }
         None => writeln!(out, "State:     clean, can be edited"),
         Some(fault) => {
             writeln!(out, "State:     {}", fault.message)?;

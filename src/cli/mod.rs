@@ -21,6 +21,7 @@ mod inject;
 mod inspect;
 mod network_args;
 mod network_page;
+mod ntfs_log;
 mod output;
 mod plan;
 mod progress;
@@ -114,6 +115,11 @@ enum Command {
     Image(image::Args),
     /// Check every NTFS volume of an image, and change nothing
     Fsck(fsck::Args),
+    /// Show or replay the log of every NTFS volume of an image, with or without a Windows
+    ///
+    /// The log of a volume is open if the guest crashed, or if the image is a snapshot of a running machine. All commands
+    /// that read or change a guest replay it first, unless they are told --no-replay.
+    NtfsLog(ntfs_log::Args),
     /// Read and edit registry hives, in a file or in an image
     ///
     /// A TARGET is a hive file or a disk image. In a hive file a KEY is a path from its root (`\` is the root itself);
@@ -171,6 +177,7 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::Convert(args)) => convert::run(args, ui),
         Some(Command::Image(args)) => image::run(args, ui),
         Some(Command::Fsck(args)) => fsck::run(args, ui),
+        Some(Command::NtfsLog(args)) => ntfs_log::run(args, ui),
         Some(Command::Reg(args)) => reg::run(args, ui),
         None if cli.config.is_some() => inject::run_document(&cli.config.unwrap_or_default(), ui),
         None => {

@@ -200,7 +200,7 @@ mod tests {
              --partition 2 --registration full --signature-policy warn --trust-publisher {at}/c.cer --firstboot-method script \
              --firstboot-reboot --rearm --force \
              --keep-network --mac LAN=525400123456 \
-             --allow-dirty --discard-ntfs-log --discard-hibernation --skip-volume-check \
+             --allow-dirty --discard-ntfs-log --discard-hibernation --no-replay --skip-volume-check \
              --upload {at}/u=C:\\T\\u --upload {at}/k=v=\\w \
              --firstboot {at}/a.cmd --firstboot {at}/b.ps1 --firstboot-timeout 60 --guest-agent \
              --fallback-loader off --boot-graphics keep --test-signing on \
@@ -211,7 +211,7 @@ mod tests {
                     signature_policy: warn\ntrust_publisher: c.cer\nfirstboot_method: script\n\
                     firstboot_reboot: true\nrearm: true\nforce: true\n\
                     keep_network: true\nmac: LAN=525400123456\nallow_dirty: true\n\
-                    discard_ntfs_log: true\ndiscard_hibernation: true\nskip_volume_check: true\n\
+                    discard_ntfs_log: true\ndiscard_hibernation: true\nno_replay: true\nskip_volume_check: true\n\
                     upload:\n  - 'u=C:\\T\\u'\n  - 'k=v=\\w'\nfirstboot: [a.cmd, b.ps1]\n\
                     firstboot_timeout: 60\nguest_agent: true\n\
                     fallback_loader: off\nboot_graphics: keep\ntest_signing: on\n\
@@ -276,6 +276,7 @@ mod tests {
             "--allow-dirty",
             "--discard-ntfs-log",
             "--discard-hibernation",
+            "--no-replay",
             "--skip-volume-check",
             "--fallback-loader on",
             "--boot-graphics keep",

@@ -8,9 +8,9 @@ use super::explain::explain;
 use super::locate::{edit_refusal, locate_partition};
 use super::report::Report;
 use super::request::{Destination, InjectRequest, Silent};
-use super::staging::open_unrecovered;
+use super::staging::{open_unrecovered, read_options};
 use crate::error::Result;
-use crate::ntfs::{OpenOptions, Volume};
+use crate::ntfs::Volume;
 use crate::partition::PartitionView;
 use crate::windows::{self, BootCheck, Bus, CheckOptions, VmDisk};
 
@@ -55,12 +55,12 @@ fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptio
     let table = read.map_err(|error| error.path(request.image.display().to_string()))?;
     let found = locate_partition(&stage, &table, request.partition);
     let partition = found.map_err(|error| on_disk(&request, error))?;
-    let volume = Volume::open(PartitionView::new(&stage, &partition)?, &OpenOptions::read_only())?;
+    let volume = Volume::open(PartitionView::new(&stage, &partition)?, &read_options(&request))?;
     let windows = VmDisk { disk: &stage, table: &table, name: &disk_name(&request, &request.image) };
     let mut answers = with_boot_disks(windows, &partition, &others, |disks| {
         windows::boot_checks(&volume, Some(disks), buses, strictness)
     })?;
-    if let Some(refusal) = edit_refusal(&stage, &partition) {
+    if let Some(refusal) = edit_refusal(&stage, &partition, request.state.replay()) {
         answers.iter_mut().for_each(|answer| answer.add_state(refusal.to_string()));
     }
     Ok(BootAnswer {

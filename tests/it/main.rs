@@ -37,6 +37,7 @@ mod inject;
 mod iso;
 mod ntfs;
 mod ntfs_check;
+mod ntfs_log;
 mod partition;
 mod plan;
 mod remove;
@@ -46,4 +47,4 @@ fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in apply, bitlocker_job, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, remove, windows;];
+tests![in apply, bitlocker_job, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, ntfs, ntfs_check, ntfs_log, partition, plan, remove, windows;];

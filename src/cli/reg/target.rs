@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::file::{HostHive, find_log, is_hive, show_replay};
 use crate::block::commit::Recovery;
-use crate::cli::args::{ImageArgs, PartitionArgs, VolumeCheckArgs};
+use crate::cli::args::{ImageArgs, PartitionArgs, ReplayArgs, VolumeCheckArgs};
 use crate::cli::bitlocker_args::BitLockerArgs;
 use crate::cli::request::{no_destination, refuse_needless_no_undo};
 use crate::cli::signals::{self, Subject};
@@ -24,6 +24,8 @@ use crate::job::{
 pub(super) struct Image {
     #[command(flatten)]
     windows: PartitionArgs,
+    #[command(flatten)]
+    replay: ReplayArgs,
     #[command(flatten)]
     bitlocker: BitLockerArgs,
     #[command(flatten)]
@@ -60,6 +62,7 @@ impl Image {
             overwrite_output: false,
             keep_undo: false,
             clock: environment::clock()?,
+            no_replay: self.replay.no_replay,
             skip_volume_check: false,
             cancel: signals::cancel(),
         })
@@ -279,6 +282,9 @@ fn show_edit(image: &Path, done: &HiveEdit, ui: &Ui) -> bool {
         Recovery::Completed => {
             ui.note("an earlier run was interrupted when it had written everything; it was completed first");
         }
+    }
+    if let Some(replay) = &done.log_replay {
+        ui.note(&replay.to_string());
     }
     done.replays.iter().for_each(|replay| show_replay(Some(replay), ui));
     done.warnings.iter().for_each(|warning| ui.warn(warning));

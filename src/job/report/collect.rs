@@ -9,6 +9,7 @@ use crate::block::commit::Committed;
 use crate::clock::FileTime;
 use crate::drivers::{Arch, Package, Selection};
 use crate::job::bitlocker_start::BitLockerStart;
+use crate::job::log_replay::LogReplayRecord;
 use crate::job::request::{Destination, InjectRequest};
 use crate::job::undo::undo_command;
 use crate::partition::{Partition, PartitionTable};
@@ -81,6 +82,12 @@ impl Report {
         self.virtio.windows = Some(windows_facts(guest));
         self.virtio.windows_paths = Some(windows_paths(guest));
         self.virtio.registry_changes.replayed.clone_from(&guest.replayed);
+    }
+
+    /// Adds the replay of the volume's log, if there is one.
+    pub(crate) fn add_log_replay(&mut self, replay: Option<LogReplayRecord>) {
+        self.virtio.notes.extend(replay.as_ref().map(ToString::to_string));
+        self.log_replay = replay;
     }
 
     /// Adds what is known once the drivers are chosen.

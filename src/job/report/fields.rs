@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::exit::ExitCode;
 use crate::job::bitlocker_start::BitLockerStart;
+use crate::job::log_replay::LogReplayRecord;
 use crate::partition::{Partition, Scheme};
 use crate::windows::{
     BootCheck, BootElementRecord, BootFileRecord, DevicePathRecord, ExtrasRecord, FileRecord, FirstbootRecord,
@@ -46,6 +47,9 @@ pub struct Report {
     /// The encryption of the Windows volume, and what it means for the first start; left out if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bitlocker: Option<BitLockerStart>,
+    /// The replay of the volume's NTFS log, which precedes the edits; left out if the log was closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_replay: Option<LogReplayRecord>,
     /// The guest, the chosen drivers, and what was done with them.
     pub virtio: Virtio,
     /// The machine that fits the guest now; left out until drivers are chosen.

@@ -14,6 +14,7 @@ mod edit;
 mod facts;
 mod judge;
 mod limits;
+mod log_replay;
 mod replaceable;
 mod resolve;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub use edit::{FileFact, SavedEdit, SavedStep};
 pub use facts::{ImageFacts, KnownHives, disk_and_partition_facts, disk_facts};
 pub use limits::{INLINE_BYTES_MAX, PLAN_BYTES_MAX, REMOVED_KEY_BYTES_MAX};
 pub(crate) use limits::{STEPS_MAX, UPLOADS_MAX};
+pub use log_replay::LogReplayFacts;
 pub(crate) use replaceable::FORMER_CONNECTION;
 #[cfg(test)]
 pub(crate) use replaceable::REMOVABLE_FILTERS;

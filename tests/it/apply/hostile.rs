@@ -131,6 +131,7 @@ impl Subject {
                 allow_dirty: planned.allow_dirty,
                 discard_ntfs_log: planned.discard_ntfs_log,
                 discard_hibernation: planned.discard_hibernation,
+                no_replay: planned.no_replay,
             },
             skip_volume_check: planned.skip_volume_check,
             other_disks: self.others.clone(),

@@ -131,6 +131,7 @@ fn a_dry_run_rolls_nothing_back() {
         keep_undo: false,
         partition: None,
         clock: winject::internals::clock::FileTime(0),
+        no_replay: false,
         skip_volume_check: false,
         cancel: winject::internals::cancel::Cancel::default(),
     };
