@@ -38,7 +38,7 @@ impl BitLockerStart {
             "device encryption waits for its activation: no key is needed, and the first start asks for none".to_owned()
         } else if is_clear {
             format!(
-                "BitLocker is suspended: the first start asks for no key. Windows then resumes protection, at once or after \
+                "protection is suspended: the first start asks for no key. Windows then resumes protection, at once or after \
                  the number of restarts that was set, and seals to the TPM of the new machine if it has one. Keep at hand: {keys}"
             )
         } else if needs_tpm {
