@@ -43,6 +43,11 @@ pub struct Made {
 impl Made {
     /// Makes it; `None` after saying why that is not possible. `more` are arguments of the maker.
     pub fn new(method: &str, key: Key, more: &[&str]) -> Option<Self> {
+        Self::with_sectors(512, method, key, more)
+    }
+
+    /// The same with sectors of 512 or 4096 bytes on the volume.
+    pub fn with_sectors(sector: u32, method: &str, key: Key, more: &[&str]) -> Option<Self> {
         let python = support::judge_python()?;
         let maker = support::judge("bitlocker/make-bitlocker.py")?;
         support::program("ntfs-3g")?;
@@ -55,6 +60,9 @@ impl Made {
         std::fs::create_dir(&keys).unwrap();
         let plain = writable_fixture(folder.path(), Format::Raw);
         let (start, length) = windows_partition(&plain);
+        if sector != 512 {
+            make_again(&plain, start, length, sector, folder.path());
+        }
         let image = folder.path().join("locked.raw");
         let mut make = Command::new(python);
         make.arg(maker).arg(&plain).arg(&image).args(["--method", method]);
@@ -118,6 +126,30 @@ impl Made {
         }
         out
     }
+}
+
+/// Replaces the NTFS volume by one with sectors of another size and the same files.
+fn make_again(disk: &Path, start: u64, length: u64, sector: u32, folder: &Path) {
+    let script = r#"
+        set -e
+        export PATH=$PATH:/usr/sbin:/sbin
+        cd "$1"; disk=$2 start=$3 length=$4 sector=$5
+        bytes=iflag=skip_bytes,count_bytes
+        dd if="$disk" of=old bs=1M $bytes skip=$start count=$length conv=sparse status=none
+        truncate -s $((length / 4096 * 4096)) new
+        mkntfs -F -Q -q -c 4096 -s $sector -p $((start / 512)) -H 255 -S 63 new 2>/dev/null
+        mkdir from to
+        ntfs-3g -o ro old from; ntfs-3g new to
+        cp -a from/. to/
+        umount to; umount from
+        while pgrep -f "^ntfs-3g new to" >/dev/null; do sleep 0.1; done
+        fallocate -p -o $start -l $length "$disk"
+        dd if=new of="$disk" bs=1M oflag=seek_bytes seek=$start conv=notrunc,sparse status=none
+        rm -r old new from to"#;
+    let (start, length, sector) = (start.to_string(), length.to_string(), sector.to_string());
+    let mut bash = Command::new("bash");
+    bash.args(["-c", script, "make_again"]).arg(folder).arg(disk).args([start, length, sector]);
+    support::run(&mut bash);
 }
 
 /// Offset and length of the NTFS volume.
