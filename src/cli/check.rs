@@ -7,6 +7,7 @@ use super::bitlocker_args::BitLockerArgs;
 use super::{Ui, signals};
 use crate::clock::FileTime;
 use crate::error::Result;
+use crate::escape::escape;
 use crate::exit::ExitCode;
 use crate::job::{self, Destination, InjectRequest, StateOverrides};
 use crate::windows::{Bus, CheckOptions};
@@ -77,6 +78,9 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     } else {
         let texts: Vec<String> = answer.buses.iter().map(ToString::to_string).collect();
         ui.answer(&texts.join("\n"));
+        if answer.recovery.image.is_some() {
+            ui.answer(&format!("recovery environment: {}", escape(&answer.recovery.to_string())));
+        }
     }
     Ok(if answer.boots { ExitCode::Done } else { ExitCode::No })
 }

@@ -12,7 +12,7 @@ use crate::escape::EscapedLines;
 use crate::exit::ExitCode;
 use crate::job::{self, Inspection};
 use crate::partition::Encryption;
-use crate::windows::{FirstBootOutcome, FirstBootState};
+use crate::windows::{FirstBootOutcome, FirstBootState, RecoveryEnvironment};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -144,6 +144,7 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
             writeln!(out, "           {what}: {item}")?;
         }
     }
+    write_recovery(out, &found.recovery)?;
     write_network(out, &guest.network)?;
     if let Some(log) = &found.ntfs_log {
         writeln!(out, "           NTFS log: {}", log.text())?;
@@ -161,6 +162,14 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
             fault.hint.as_ref().map_or(Ok(()), |hint| writeln!(out, "           {hint}"))
         }
     }
+}
+
+fn write_recovery(out: &mut EscapedLines<String>, recovery: &RecoveryEnvironment) -> std::fmt::Result {
+    writeln!(out, "           recovery environment: {recovery}")?;
+    for fault in &recovery.faults {
+        writeln!(out, "             {fault}")?;
+    }
+    Ok(())
 }
 
 /// How many of the log's last lines are shown of a job that failed.

@@ -12,7 +12,7 @@ use super::staging::{open_unrecovered, read_options};
 use crate::error::Result;
 use crate::ntfs::Volume;
 use crate::partition::PartitionView;
-use crate::windows::{self, BootCheck, Bus, CheckOptions, VmDisk};
+use crate::windows::{self, BootCheck, Bus, CheckOptions, RecoveryEnvironment, VmDisk, WantedDriver};
 
 /// Whether a guest boots, as [`check`] answers.
 #[derive(Debug, Clone, Serialize)]
@@ -28,6 +28,8 @@ pub struct BootAnswer {
     pub boots: bool,
     /// The answer for each bus, with all findings.
     pub buses: Vec<BootCheck>,
+    /// The recovery environment, and whether it will see a virtio disk: no part of the answer.
+    pub recovery: RecoveryEnvironment,
     /// What may make the answer out of date: signs that a disk is in use, and volumes that were not searched for
     /// Windows. Left out when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -60,6 +62,10 @@ fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptio
     let mut answers = with_boot_disks(windows, &partition, &others, |disks| {
         windows::boot_checks(&volume, Some(disks), buses, strictness)
     })?;
+    let folder = windows::windows_folders(&volume).ok().and_then(|folders| folders.into_iter().next());
+    let recovery = folder.map_or_else(RecoveryEnvironment::default, |folder| {
+        windows::find_recovery(&stage, &table, &partition, &folder, &WantedDriver::known())
+    });
     if let Some(refusal) = edit_refusal(&stage, &partition, request.state.replay()) {
         answers.iter_mut().for_each(|answer| answer.add_state(refusal.to_string()));
     }
@@ -69,6 +75,7 @@ fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptio
         partition: partition.number,
         boots: answers.iter().any(|answer| answer.boots),
         buses: answers,
+        recovery,
         bytes_read: stage.image().bytes_read() + others.iter().map(OtherDisk::bytes_read).sum::<u64>(),
         warnings: report.virtio.warnings,
     })

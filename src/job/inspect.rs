@@ -13,7 +13,7 @@ use crate::block::{self, Image};
 use crate::error::{Kind, Result};
 use crate::ntfs::Replay;
 use crate::partition::{BitLockerKeys, PartitionTable};
-use crate::windows::Guest;
+use crate::windows::{Guest, RecoveryEnvironment, WantedDriver, find_recovery};
 
 /// What [`inspect`] found on a disk.
 #[derive(Debug, Clone, Serialize)]
@@ -45,6 +45,8 @@ pub struct Found {
     /// What BitLocker does at the first start on another machine; `None` if the volume is not encrypted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bitlocker: Option<BitLockerStart>,
+    /// The recovery environment, and whether it will see a virtio disk.
+    pub recovery: RecoveryEnvironment,
     /// The volume's NTFS log; `None` if it cannot be found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ntfs_log: Option<VolumeLog>,
@@ -152,7 +154,9 @@ fn inspect_image(
 fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable, replay: Replay) -> Inspection {
     table.warnings.extend(block::use_notes(disk));
     let installations = search_installations(&disk, &table, replay);
+    let wanted = WantedDriver::known();
     let found = installations.found.into_iter().map(|installation| Found {
+        recovery: find_recovery(&disk, &table, &installation.partition, &installation.guest.windows_dir, &wanted),
         partition: installation.partition.number,
         refusal: edit_refusal(disk, &installation.partition, replay)
             .map(|error| Fault::new(installation.partition.number, &error)),
@@ -160,11 +164,12 @@ fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable, repla
         ntfs_log: VolumeLog::read(&disk, &installation.partition, false).ok(),
         guest: installation.guest,
     });
+    let found = found.collect();
     Inspection {
         image: path.display().to_string(),
         format: disk.format().to_string(),
         size: Image::len(disk),
-        windows: found.collect(),
+        windows: found,
         faults: installations.faults.iter().map(|(partition, error)| Fault::new(partition.number, error)).collect(),
         disk: table,
         bytes_read: disk.bytes_read(),

@@ -19,7 +19,7 @@ use crate::hive::Hive;
 use crate::ntfs::{OpenOptions, Replay, Volume};
 use crate::partition::{BitLockerKeys, Content as FileSystem, PartitionTable, PartitionView, Scheme};
 use crate::plan::{self, Applied, BootFiles, GuestHive, Plan};
-use crate::windows::{self, BootVolume, Hives};
+use crate::windows::{self, BootVolume, Hives, WantedDriver};
 
 /// An injection that is done on the stage, and not written anywhere yet.
 #[derive(Debug)]
@@ -422,8 +422,14 @@ impl Planner for DriverPlanner<'_> {
         report.add_selection(guest, &selection);
         report.recommendation = Some(report::recommend(guest, table, &selection));
         observer.step("Planning");
+        let wanted = WantedDriver::chosen(&selection);
+        // Not through the stage, whose reads a saved plan depends on: what is found changes no edit.
+        let recovery =
+            windows::find_recovery(&stage.original(), table, &installation.partition, &guest.windows_dir, &wanted);
         let volume = open_volume(request, stage, installation)?;
-        let injection = windows::plan_inspected(&volume, guest, hives, *boot, &selection, &request.options)?;
+        let mut injection = windows::plan_inspected(&volume, guest, hives, *boot, &selection, &request.options)?;
+        injection.plan.warnings.extend(recovery.warning(guest, &injection.record.packages_staged));
+        report.virtio.recovery = Some(recovery);
         report.add_plan(guest, injection.plan.clone(), injection.record);
         let expectation = Expectation::new(request, guest, &selection);
         Ok(Planned { expectation, volume, plan: injection.plan, hives: injection.hives })

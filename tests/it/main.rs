@@ -41,10 +41,11 @@ mod ntfs_log;
 mod partition;
 mod plan;
 mod remove;
+mod wim;
 mod windows;
 
 fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in apply, bitlocker_job, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, ntfs, ntfs_check, ntfs_log, partition, plan, remove, windows;];
+tests![in apply, bitlocker_job, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, ntfs, ntfs_check, ntfs_log, partition, plan, remove, wim, windows;];

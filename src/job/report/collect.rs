@@ -133,7 +133,7 @@ impl Report {
         let store = plan.boot.as_ref().filter(|_| plan.of_hive(GuestHive::Bcd).next().is_some());
         virtio.bcd_changes.stores = store.into_iter().map(|boot| boot.store.clone()).collect();
         virtio.registry_changes.registry_modified = plan.steps.iter().any(|step| step.change.hive().is_some());
-        virtio.registry_changes.hive_path = guest_path(guest, &plan.hive_path(GuestHive::System));
+        virtio.registry_changes.hive_path = guest.local_path(&plan.hive_path(GuestHive::System));
         self.changes = Some(plan);
         self.drop_repetitions();
     }
@@ -216,14 +216,8 @@ fn reason(error: &crate::Error, report: &Report) -> &'static str {
     }
 }
 
-/// A path on the volume (`/Windows/System32`) as the guest spells it. The volume's root is the drive of the system root.
-fn guest_path(guest: &Guest, path: &str) -> String {
-    let drive = guest.system_root.get(..2).filter(|drive| drive.ends_with(':')).unwrap_or("C:");
-    format!("{drive}{}", path.replace('/', "\\"))
-}
-
 fn windows_paths(guest: &Guest) -> WindowsPaths {
-    let path = |path: &str| guest_path(guest, path);
+    let path = |path: &str| guest.local_path(path);
     WindowsPaths {
         windows_dir: path(&guest.windows_dir),
         system32_dir: path(&guest.system32()),

@@ -231,6 +231,10 @@ pub struct Virtio {
     pub firstboot: FirstBoot,
     /// What is done about the guest's network.
     pub network: NetworkRecord,
+    /// The recovery environment, which is not changed, and whether it will see a virtio disk; left out until the drivers are
+    /// chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<crate::windows::RecoveryEnvironment>,
     /// What of the user's is put into the guest.
     #[serde(flatten)]
     pub extras: ExtrasRecord,

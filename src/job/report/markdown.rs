@@ -145,6 +145,9 @@ impl Page {
         if let Some(paths) = &report.virtio.windows_paths {
             self.fact("Folder", &paths.windows_dir);
         }
+        if let Some(recovery) = &report.virtio.recovery {
+            self.fact("Recovery environment", &recovery.to_string());
+        }
     }
 
     fn removal(&mut self, removal: &RemovalRecord) {
