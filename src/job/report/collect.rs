@@ -7,6 +7,7 @@ use super::fields::{
 use super::recommend::is_signed;
 use crate::block::commit::Committed;
 use crate::drivers::{Arch, Package, Selection};
+use crate::job::bitlocker_start::BitLockerStart;
 use crate::job::log_replay::LogReplayRecord;
 use crate::job::request::{Destination, InjectRequest};
 use crate::job::undo::undo_command;
@@ -71,6 +72,11 @@ impl Report {
     pub(crate) fn add_guest(&mut self, size: u64, table: &PartitionTable, partition: &Partition, guest: &Guest) {
         let disk = DiskFacts { size, scheme: table.scheme, sector: table.sector, partition: partition.clone() };
         self.disk = Some(disk);
+        self.bitlocker = partition.bitlocker.as_ref().and_then(BitLockerStart::of);
+        if let Some(start) = &self.bitlocker {
+            let texts = if start.asks_for_key { &mut self.virtio.warnings } else { &mut self.virtio.notes };
+            texts.push(format!("BitLocker: {}", start.first_start));
+        }
         self.virtio.warnings.extend(table.warnings.iter().chain(&guest.warnings).cloned());
         self.virtio.windows = Some(windows_facts(guest));
         self.virtio.windows_paths = Some(windows_paths(guest));
