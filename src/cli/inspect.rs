@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::{EscapedLines, shorten};
 use crate::exit::ExitCode;
 use crate::job::{self, Inspection};
+use crate::partition::Encryption;
 use crate::windows::{FirstBootOutcome, FirstBootState, RecoveryEnvironment};
 
 #[derive(Debug, clap::Args)]
@@ -78,6 +79,9 @@ fn write_page(out: &mut EscapedLines<String>, inspection: &Inspection) -> std::f
             partition.length,
             partition.start.0
         )?;
+        if let Some(encryption) = &partition.bitlocker {
+            write_encryption(out, encryption)?;
+        }
     }
     for found in &inspection.windows {
         write_windows(out, found)?;
@@ -87,9 +91,26 @@ fn write_page(out: &mut EscapedLines<String>, inspection: &Inspection) -> std::f
             0 => writeln!(out, "Not read:  {}", fault.message)?,
             number => writeln!(out, "Partition {number}: {}", fault.message)?,
         }
+        if let Some(hint) = fault.hint.as_ref().filter(|_| !inspection.windows.is_empty()) {
+            writeln!(out, "           {hint}")?;
+        }
     }
     for warning in &inspection.disk.warnings {
         writeln!(out, "Warning:   {warning}")?;
+    }
+    Ok(())
+}
+
+/// What is known of a BitLocker volume: cipher, state, what opened it, and all that would.
+fn write_encryption(out: &mut EscapedLines<String>, encryption: &Encryption) -> std::fmt::Result {
+    writeln!(out, "             BitLocker: {}", job::describe_encryption(encryption))?;
+    let Some(metadata) = &encryption.metadata else { return Ok(()) };
+    if let Some(description) = &metadata.description {
+        writeln!(out, "             {description}")?;
+    }
+    for protector in &metadata.protectors {
+        let description = protector.description.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+        writeln!(out, "             protector: {protector}{description}")?;
     }
     Ok(())
 }
@@ -127,6 +148,9 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
     write_network(out, &guest.network)?;
     if let Some(log) = &found.ntfs_log {
         writeln!(out, "           NTFS log: {}", log.text())?;
+    }
+    if let Some(start) = &found.bitlocker {
+        writeln!(out, "BitLocker: {}", start.first_start)?;
     }
     match &found.refusal {
         None if found.ntfs_log.as_ref().is_some_and(|log| !log.is_closed()) => {

@@ -6,8 +6,8 @@ use super::fields::{
 };
 use super::recommend::is_signed;
 use crate::block::commit::Committed;
-use crate::clock::FileTime;
 use crate::drivers::{Arch, Package, Selection};
+use crate::job::bitlocker_start::BitLockerStart;
 use crate::job::log_replay::LogReplayRecord;
 use crate::job::request::{Destination, InjectRequest};
 use crate::job::undo::undo_command;
@@ -28,7 +28,7 @@ impl Report {
             schema: SCHEMA,
             run: Run {
                 tool: format!("winject {}", env!("CARGO_PKG_VERSION")),
-                time: iso_time(request.clock),
+                time: request.clock.to_string(),
                 image: request.image.display().to_string(),
                 mode: request.destination.mode(),
                 dry_run,
@@ -76,6 +76,11 @@ impl Report {
     pub(crate) fn add_guest(&mut self, size: u64, table: &PartitionTable, partition: &Partition, guest: &Guest) {
         let disk = DiskFacts { size, scheme: table.scheme, sector: table.sector, partition: partition.clone() };
         self.disk = Some(disk);
+        self.bitlocker = partition.bitlocker.as_ref().and_then(BitLockerStart::of);
+        if let Some(start) = &self.bitlocker {
+            let texts = if start.asks_for_key { &mut self.virtio.warnings } else { &mut self.virtio.notes };
+            texts.push(format!("BitLocker: {}", start.first_start));
+        }
         self.virtio.warnings.extend(table.warnings.iter().chain(&guest.warnings).cloned());
         self.virtio.windows = Some(windows_facts(guest));
         self.virtio.windows_paths = Some(windows_paths(guest));
@@ -337,24 +342,4 @@ fn artifact_kind(path: &str) -> &'static str {
 fn setup_script(record: &Record) -> Option<SetupScript> {
     let content = record.setup_script.clone();
     (!content.is_empty()).then(|| SetupScript { path: "C:\\hyper2kvm\\setup.cmd".to_owned(), content })
-}
-
-/// ISO 8601 in UTC, to the second.
-fn iso_time(time: FileTime) -> String {
-    let (year, month, day, second) = time.date();
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_as_iso_8601() {
-        let unix = |seconds| iso_time(FileTime::from_unix_seconds(seconds).unwrap());
-        assert_eq!(unix(0), "1970-01-01T00:00:00Z");
-        assert_eq!(unix(951_782_399), "2000-02-28T23:59:59Z");
-        assert_eq!(unix(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(unix(1_700_000_000), "2023-11-14T22:13:20Z");
-    }
 }
