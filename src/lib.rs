@@ -118,12 +118,15 @@ pub mod saved_plan {
 
 /// Types that appear in fields and signatures of the items above.
 pub mod types {
+    pub use super::bitlocker::{
+        Cipher, Metadata as BitLockerMetadata, OpenedBy, Protector, ProtectorKind, State, Variant,
+    };
     pub use super::block::{Extent, ExtentKind};
     pub use super::drivers::{Arch, ProductType, Skipped};
     pub use super::guid::Guid;
     pub use super::hive::{Name as RegistryName, Replay};
     pub use super::io::{VolumeRead, VolumeWrite};
-    pub use super::job::{Fault, FoundWindows};
+    pub use super::job::{BitLockerStart, Fault, FoundWindows};
     pub use super::ntfs::{
         CreateOptions, DirectoryEntry, Namespace, NtfsName, RecordNumber, Security, ShortNames, Stat, Times,
     };

@@ -274,7 +274,7 @@ fn drivers_of(report: &Report) -> Vec<DriverFact> {
     let registered = |service: Option<&String>| {
         let copied =
             virtio.files_copied.iter().find(|copied| service.is_some() && copied.file.service.as_ref() == service);
-        copied.and_then(|copied| hex::decode(&copied.file.sha256)?.try_into().ok().map(Sha256Sum))
+        copied.and_then(|copied| hex::decode_array(&copied.file.sha256).map(Sha256Sum))
     };
     let facts = virtio.drivers_found.iter().map(|driver| DriverFact {
         name: driver.name.clone(),

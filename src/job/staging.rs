@@ -455,13 +455,7 @@ pub(super) fn read_options(request: &InjectRequest) -> OpenOptions {
 
 /// How a volume that is edited is opened.
 fn open_options(request: &InjectRequest) -> OpenOptions {
-    OpenOptions {
-        replay: request.state.replay(),
-        allow_dirty: request.state.allow_dirty,
-        discard_log: request.state.discard_ntfs_log,
-        discard_hibernation: request.state.discard_hibernation,
-        ..OpenOptions::new(request.clock)
-    }
+    request.state.open_options(request.clock)
 }
 
 fn open_sources(request: &InjectRequest) -> Result<Sources> {

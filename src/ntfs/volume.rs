@@ -5,11 +5,12 @@ use sha2::{Digest, Sha256};
 use super::content;
 use super::core::Core;
 use super::create::{Content, FileContent, create, create_dir_all};
-use super::directory::{Directory, DirectoryEntry, components, find_path};
+use super::directory::{Directory, DirectoryEntry, components, find_in, find_path};
 use super::format::boot::Geometry;
 use super::format::file_name::Times;
 use super::format::name::NtfsName;
 use super::format::units::{FileId, RecordNumber};
+use super::link_target::link_target;
 use super::log::{Admission, LogPosition};
 use super::metadata::{self, Stat};
 use super::options::{CreateOptions, OpenOptions};
@@ -126,6 +127,22 @@ impl<D: VolumeRead> Volume<D> {
     /// Damaged, or the device cannot be read.
     pub fn find(&self, path: &str) -> Result<Option<FileId>> {
         find_path(&self.core.pager, path)
+    }
+
+    /// The file of this name in a folder, case ignored; `None` if there is none.
+    ///
+    /// # Errors
+    /// Damaged, not a directory, or the device cannot be read.
+    pub fn find_in(&self, folder: FileId, name: &str) -> Result<Option<FileId>> {
+        find_in(&self.core.pager, folder, &name.into())
+    }
+
+    /// The path that a symbolic link or a junction leads to, as Windows shows it; `None` for every other file.
+    ///
+    /// # Errors
+    /// Damaged, or the device cannot be read.
+    pub fn link_target(&self, file: FileId) -> Result<Option<String>> {
+        link_target(&self.core.pager, file)
     }
 
     /// Whether a path leads to something.
