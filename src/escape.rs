@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The text in one line: line breaks, other control characters (C0, DEL, C1) and characters that change the direction
 /// of writing become `\u{…}`.
@@ -55,6 +55,12 @@ pub fn shell_path(path: &Path) -> Option<String> {
 #[must_use]
 pub fn shell_argument(path: &Path, placeholder: &str) -> String {
     shell_path(path).unwrap_or_else(|| placeholder.to_owned())
+}
+
+/// The option with each of these paths, as they stand in a command in a hint: ` --drivers a --drivers 'b c'`.
+#[must_use]
+pub fn shell_options<'a>(option: &str, paths: impl Iterator<Item = &'a PathBuf>) -> String {
+    paths.map(|path| format!(" {option} {}", shell_argument(path, "PATH"))).collect()
 }
 
 /// The text in one line of Markdown, without mark-up. It may not stand at the beginning of a line.

@@ -238,22 +238,24 @@ fn set<T>(field: &mut T, value: T) -> Result<()> {
 fn word<T: ValueEnum>(field: &Field<'_>) -> Result<Option<T>> {
     // YAML takes `on` and `off` for yes and no.
     let switch = match field.value() {
-        Value::Bool(true) => T::from_str("on", true).ok(),
-        Value::Bool(false) => T::from_str("off", true).ok(),
-        _ => None,
+        Value::Bool(true) => "on",
+        Value::Bool(false) => "off",
+        _ => return field.optional_text()?.map(|text| parse_word(field, &text)).transpose(),
     };
-    if switch.is_some() {
-        return Ok(switch);
-    }
-    field.optional_text()?.map(|text| parse_word(field, &text)).transpose()
+    T::from_str(switch, true)
+        .map(Some)
+        .map_err(|_| field.error("a word is expected, not yes or no", format!("write one of: {}", known_words::<T>())))
 }
 
 fn parse_word<T: ValueEnum>(field: &Field<'_>, text: &str) -> Result<T> {
-    T::from_str(text, true).map_err(|_| {
-        let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-        let known: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();
-        field.error(format_args!("{text:?} is unknown"), format!("write one of: {}", known.join(", ")))
-    })
+    T::from_str(text, true)
+        .map_err(|_| field.error(format_args!("{text:?} is unknown"), format!("write one of: {}", known_words::<T>())))
+}
+
+/// The words of an option, for a hint.
+fn known_words<T: ValueEnum>() -> String {
+    let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+    values.map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(", ")
 }
 
 /// The MAC addresses of new adapters, as `--mac` takes them.
@@ -411,6 +413,7 @@ mod tests {
             ("out_format: vdi\n", "not written"),
             ("vmdk: {a: 1}\n", "a path is expected"),
             ("partition: two\n", "number"),
+            ("data_disks: On\n", "a word is expected"),
             ("- a\n- b\n", "not a configuration"),
             ("vmdk: [unclosed\n", "not a configuration"),
         ] {

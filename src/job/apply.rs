@@ -21,7 +21,7 @@ use super::staging::{
 use crate::block::Stage;
 use crate::drivers::{Policy, Sources};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::escape::shell_argument;
+use crate::escape::{shell_argument, shell_options};
 use crate::ntfs::Volume;
 use crate::partition::{Partition, PartitionTable, PartitionView};
 use crate::plan::saved::{Contents, ImageFacts, KnownHives, LogReplayFacts, WindowsFacts, disk_and_partition_facts};
@@ -68,11 +68,8 @@ pub fn check_apply_outputs(plan: &SavedPlan, request: &InjectRequest, reports: &
     if let Destination::Overlay(out) = &request.destination {
         refuse_raw_overlay(out, || {
             let (plan, out) = (shell_argument(plan.path(), "PLAN.json"), shell_argument(out, "NEW.raw"));
-            let options = |option: &str, paths: &mut dyn Iterator<Item = &PathBuf>| -> String {
-                paths.map(|path| format!(" {option} {}", shell_argument(path, "PATH"))).collect()
-            };
-            let disks = options("--image", &mut request.all_disks());
-            let drivers = options("--drivers", &mut request.drivers.iter());
+            let disks = shell_options("--image", request.all_disks());
+            let drivers = shell_options("--drivers", request.drivers.iter());
             format!("write a whole raw image: winject apply {plan}{disks}{drivers} -O raw -o {out}")
         })?;
     }

@@ -8,7 +8,7 @@ use super::report;
 use super::request::{Destination, InjectRequest};
 use crate::block::Format;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::escape::shell_argument;
+use crate::escape::{shell_argument, shell_options};
 use crate::host::{REPORT, RunFiles, Target, is_same_file};
 
 /// What the output image is called in messages.
@@ -80,19 +80,16 @@ fn check_files(request: &InjectRequest, reports: &[PathBuf]) -> Result<RunFiles>
 /// [`Kind::Usage`].
 pub(super) fn refuse_raw_injection(request: &InjectRequest) -> Result<()> {
     let Destination::Overlay(out) = &request.destination else { return Ok(()) };
-    let options = |option: &str, paths: &mut dyn Iterator<Item = &PathBuf>| -> String {
-        paths.map(|path| format!(" {option} {}", shell_argument(path, "PATH"))).collect()
-    };
     refuse_raw_overlay(out, || {
         let windows = request.windows_disk.as_ref().unwrap_or(&request.image);
         let is_other = |path: &&PathBuf| !is_same_file(path, windows);
-        let others = options("--other-disk", &mut request.all_disks().filter(is_other));
+        let others = shell_options("--other-disk", request.all_disks().filter(is_other));
         let (qcow2, windows) = (out.with_extension("qcow2"), shell_argument(windows, "IMAGE"));
         format!(
             "name it {}; or write a whole raw image: winject convert {windows} {} -O raw{}{others}",
             shell_argument(&qcow2, "NEW.qcow2"),
             shell_argument(out, "NEW.raw"),
-            options("--inject", &mut request.drivers.iter()),
+            shell_options("--inject", request.drivers.iter()),
         )
     })
 }
