@@ -29,6 +29,7 @@ mod recover;
 mod registry;
 mod remove;
 pub mod report;
+mod report_log;
 mod request;
 mod saved_plan;
 mod staging;

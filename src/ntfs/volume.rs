@@ -9,7 +9,7 @@ use super::directory::{Directory, DirectoryEntry, components, find_path};
 use super::format::boot::Geometry;
 use super::format::file_name::Times;
 use super::format::name::NtfsName;
-use super::format::units::FileId;
+use super::format::units::{FileId, RecordNumber};
 use super::log::{Admission, LogPosition};
 use super::metadata::{self, Stat};
 use super::options::{CreateOptions, OpenOptions};
@@ -105,6 +105,12 @@ impl<D: VolumeRead> Volume<D> {
         open::log_position(&self.core.pager)
     }
 
+    /// Whether the first edit empties a log that was not replayed, as the user allows.
+    #[must_use]
+    pub fn discards_log(&self) -> bool {
+        self.admission.empty_log
+    }
+
     /// Bytes in free clusters.
     ///
     /// # Errors
@@ -130,10 +136,10 @@ impl<D: VolumeRead> Volume<D> {
         Ok(components(path).next().is_none() || self.find(path)?.is_some())
     }
 
-    /// The path of a file by its first long name; `None` if it has none, or one of its folders cannot be read.
+    /// The path of the file in this record by its first long name; `None` if it has none, or one of its folders cannot be read.
     #[must_use]
-    pub fn path_of(&self, file: FileId) -> Option<String> {
-        path_of(&self.core.pager, file)
+    pub fn path_of(&self, record: RecordNumber) -> Option<String> {
+        path_of(&self.core.pager, record)
     }
 
     /// All names in a directory, in its order.

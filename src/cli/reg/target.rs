@@ -284,7 +284,7 @@ fn show_edit(image: &Path, done: &HiveEdit, ui: &Ui) -> bool {
         }
     }
     if let Some(replay) = &done.log_replay {
-        ui.note(&replay.to_string());
+        ui.note(&format!("NTFS log: {replay}"));
     }
     done.replays.iter().for_each(|replay| show_replay(Some(replay), ui));
     done.warnings.iter().for_each(|warning| ui.warn(warning));

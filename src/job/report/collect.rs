@@ -80,7 +80,6 @@ impl Report {
 
     /// Adds the replay of the volume's log, if there is one.
     pub(crate) fn add_log_replay(&mut self, replay: Option<LogReplayRecord>) {
-        self.virtio.notes.extend(replay.as_ref().map(ToString::to_string));
         self.log_replay = replay;
     }
 

@@ -37,6 +37,9 @@ impl Report {
                 out.machine(self);
             }
         }
+        if let Some(replay) = &self.log_replay {
+            out.list("NTFS log", &replay.lines());
+        }
         out.list("Warnings", &self.virtio.warnings);
         out.list("Notes", &self.virtio.notes);
         out.changes(self);

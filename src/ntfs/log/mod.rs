@@ -13,18 +13,31 @@
 //! | dirty flag, or chkdsk, upgrade, log resize under way | refused | `--allow-dirty` |
 
 mod admission;
+mod analysis;
+mod apply;
+mod blocks;
+mod checkpoint;
+mod close;
+mod logfile;
 mod operation;
 mod overlay;
+mod page;
+mod reader;
+mod record;
 mod refusal;
 mod replay;
 mod restart;
+mod summarize;
 mod summary;
+mod targets;
+mod view;
 
 pub use admission::{Admission, HIBERNATION_FILE, Hibernation, LogReplay, Overrides, State};
 pub use operation::Operation;
 pub use overlay::Overlay;
-pub use replay::{replay, summarize};
+pub use replay::replay;
 pub use restart::RestartPage;
+pub use summarize::summarize;
 pub use summary::{
     ClosingForm, LogSummary, PendingRecord, PendingState, PendingTransaction, ReplayReport, Replayed, Target,
     TransactionState,
