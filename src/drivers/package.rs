@@ -159,6 +159,18 @@ pub struct Package {
     pub inf_sha1: [u8; 20],
 }
 
+impl Package {
+    /// Names of the files that its INF copies in this guest, and that it lacks: Windows does not install such a package.
+    #[must_use]
+    pub fn missing_files(&self) -> Vec<&str> {
+        let has = |name: &str| {
+            let mut names = self.files.iter().filter_map(|file| file.name.rsplit('/').next());
+            names.any(|own| own.eq_ignore_ascii_case(name))
+        };
+        self.inf.copied_files().into_iter().filter(|name| !has(name)).collect()
+    }
+}
+
 /// A package or folder of the media that is not used, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Skipped {

@@ -29,7 +29,7 @@ use crate::plan::saved::{
     DriverFact, ImageFacts, LogReplayFacts, OtherDiskFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent,
     SavedStep, Sha256Sum, StateFacts, Verdict, WindowsFacts,
 };
-use crate::plan::{self, Access, Change, Content, GuestHive, Plan};
+use crate::plan::{self, Change, Content, GuestHive, Plan};
 use crate::windows::{self, BootCheck, BootDisks, Bus, CheckOptions, Guest, KnownGuest, VmDisk};
 
 /// A plan, and what it was made from.
@@ -161,7 +161,7 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
         expects: drawn.expectation.to_document(&boot.after),
         verdict: boot.to_verdict(),
         drivers: drivers_of(report),
-        uploads: uploads(&drawn.plan),
+        uploads: drawn.plan.uploads.clone(),
         files: files(&drawn.plan)?,
         steps: drawn.steps,
         notes: drawn.plan.notes.clone(),
@@ -285,17 +285,6 @@ fn drivers_of(report: &Report) -> Vec<DriverFact> {
         sha256: registered(driver.service_name.as_ref()),
     });
     facts.collect()
-}
-
-/// Paths of the user's files that the plan puts outside of winject's own places.
-fn uploads(plan: &Plan) -> Vec<String> {
-    let paths = plan.files().filter_map(|step| match &step.change {
-        Change::WriteFile { path, access: Access::Inherited, .. } => Some(path.clone()),
-        _ => None,
-    });
-    let mut paths: Vec<String> = paths.collect();
-    paths.sort_unstable();
-    paths
 }
 
 /// The contents that the plan writes, each once, by their hashes.

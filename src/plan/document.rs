@@ -18,6 +18,9 @@ pub struct Plan {
     pub boot: Option<BootPlace>,
     /// The edits with their reasons, in the order in which they are applied.
     pub steps: Vec<Step>,
+    /// Paths of the user's files among them, sorted. No other edit touches their places.
+    #[serde(skip)]
+    pub uploads: Vec<String>,
     /// What the user should know about this plan.
     pub notes: Vec<String>,
     /// What may keep the guest from working as hoped.
@@ -28,7 +31,14 @@ impl Plan {
     /// A plan without edits.
     #[must_use]
     pub fn new(config_dir: impl Into<String>) -> Self {
-        Self { config_dir: config_dir.into(), boot: None, steps: Vec::new(), notes: Vec::new(), warnings: Vec::new() }
+        Self {
+            config_dir: config_dir.into(),
+            boot: None,
+            steps: Vec::new(),
+            uploads: Vec::new(),
+            notes: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 
     /// Whether nothing is to be changed.

@@ -11,8 +11,9 @@ use crate::error::Result;
 use crate::io::VolumeRead;
 use crate::upcase::Fold;
 
-/// Most entries that are read of one tree, all questions together.
-const ENTRIES_MAX: u32 = 1_000_000;
+/// Most entries that are read of one tree, all questions together: a recovery image takes 20,000. A hostile tree can make each
+/// of them cost a chunk.
+const ENTRIES_MAX: u32 = 200_000;
 /// The bit of the attributes that a folder has.
 const DIRECTORY: u32 = 0x10;
 /// Smallest entry of a named stream, in bytes.

@@ -132,8 +132,14 @@ fn listing(
         match source.find(&format!("{prefix}{name}")) {
             // a name with ".." in it would leave the package's folder
             Some(file) if !name.split('/').any(|part| part == "..") => out.push((name.to_owned(), file.path.clone())),
-            _ => warnings
-                .push(format!("{}: lists {name}, which is not on the media", source.show(&format!("{prefix}{inf}")))),
+            _ => {
+                let last = name.rsplit('/').next().unwrap_or(name);
+                // Others are for other CPUs, as in many INFs of real media.
+                let is_copied = facts.copied_files().iter().any(|copied| copied.eq_ignore_ascii_case(last));
+                let consequence = if is_copied { ": the running Windows will not install the package" } else { "" };
+                let shown = source.show(&format!("{prefix}{inf}"));
+                warnings.push(format!("{shown}: lists {name}, which is not on the media{consequence}"));
+            }
         }
     }
     out

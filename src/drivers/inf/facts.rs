@@ -120,6 +120,14 @@ impl Facts {
         self.services().into_iter().find(|s| s.is_function_driver())
     }
 
+    /// Names of the media's files that an installation in this guest copies, each once.
+    #[must_use]
+    pub fn copied_files(&self) -> Vec<&str> {
+        let files = self.installs.iter().flat_map(|install| &install.copy_files);
+        let sources = files.map(|file| if file.source.is_empty() { &file.name } else { &file.source });
+        unique(sources.map(|name| name.rsplit(['\\', '/']).next().unwrap_or(name)))
+    }
+
     /// `DriverVer`'s version as text: `100.101.104.28500`.
     #[must_use]
     pub fn version_text(&self) -> String {

@@ -12,7 +12,7 @@ use crate::job::log_replay::LogReplayRecord;
 use crate::job::request::{Destination, InjectRequest};
 use crate::job::undo::undo_command;
 use crate::partition::{Partition, PartitionTable};
-use crate::plan::{Access, Change, GuestHive, Plan};
+use crate::plan::{Change, GuestHive, Plan};
 use crate::windows::Guest;
 use crate::windows::{Action, Code, Level, Record};
 
@@ -309,12 +309,12 @@ fn driver_found(package: &Package) -> DriverFound {
 
 fn artifacts(plan: &Plan) -> Vec<Artifact> {
     let written = plan.steps.iter().filter_map(|step| match &step.change {
-        Change::WriteFile { path, content, access, .. } => Some((path, content, access)),
+        Change::WriteFile { path, content, .. } => Some((path, content)),
         _ => None,
     });
     written
-        .map(|(path, content, access)| Artifact {
-            kind: if *access == Access::Inherited { "upload" } else { artifact_kind(&path.to_ascii_lowercase()) },
+        .map(|(path, content)| Artifact {
+            kind: if plan.uploads.contains(path) { "upload" } else { artifact_kind(&path.to_ascii_lowercase()) },
             path: path.clone(),
             size: content.size(),
             sha256: content.sha256(),

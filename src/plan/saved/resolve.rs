@@ -63,6 +63,7 @@ impl PlanDocument {
     pub fn to_plan(&self, contents: &Contents) -> Result<Plan> {
         let mut plan = Plan::new(&self.windows.config);
         plan.steps = self.steps.iter().map(|step| to_step(step, contents)).collect::<Result<_>>()?;
+        plan.uploads.clone_from(&self.uploads);
         plan.boot.clone_from(&self.boot);
         plan.notes.clone_from(&self.notes);
         plan.warnings.clone_from(&self.warnings);

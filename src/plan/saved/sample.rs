@@ -123,7 +123,7 @@ fn steps(sys: &[u8], script: &str) -> Vec<SavedStep> {
             path: "/Windows/System32/drivers/viostor.sys".to_owned(),
             sha256: Sha256Sum::of(sys),
             size: sys.len() as u64,
-            access: Access::Like("/Windows/System32/drivers/disk.sys".to_owned()),
+            access: Access::Inherited,
             before,
         },
         SavedEdit::CopyBootFile {

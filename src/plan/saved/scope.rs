@@ -84,7 +84,7 @@ impl<'a> Scope<'a> {
                 self.uploads.iter().any(|upload| upload.starts_with(&below))
             }
             // A file of the user is new: none of the guest's is replaced.
-            SavedEdit::WriteFile { path, access: Access::Inherited, before, .. } => {
+            SavedEdit::WriteFile { path, access: Access::Inherited, before, .. } if !self.is_driver(path) => {
                 before.is_none() && self.uploads.contains(path)
             }
             SavedEdit::CreateDir { path, access } => self.has_folder(path) && self.has_access(path, access),
@@ -135,9 +135,14 @@ impl<'a> Scope<'a> {
     }
 
     fn has_file(&self, path: &str) -> bool {
+        let is_driver = self.is_driver(path);
         let path = path.to_ascii_lowercase();
-        let is_driver = self.below(&path, "drivers").is_some_and(|name| name.ends_with(".sys"));
         (is_own(&path) && path != OWN) || is_driver || self.is_package_file(&path)
+    }
+
+    /// A file in the folder that the loader takes drivers from.
+    fn is_driver(&self, path: &str) -> bool {
+        self.below(&path.to_ascii_lowercase(), "drivers").is_some_and(|name| name.ends_with(".sys"))
     }
 
     /// A file of an installed package, in lower case.
@@ -154,25 +159,21 @@ impl<'a> Scope<'a> {
         (is_own(&path) && path != OWN) || self.is_package_file(&path) || self.below(&path, STORE).is_some()
     }
 
-    /// What is ours is protected; the rest is like its neighbours. So no plan opens a driver's file to other users.
+    /// What is ours is protected, a driver's file gets what Windows hands down in its folder, and the rest is like its
+    /// neighbours. So no plan opens a driver's file to other users.
     fn has_access(&self, path: &str, access: &Access) -> bool {
         match access {
             Access::Protected => is_own(&path.to_ascii_lowercase()),
-            Access::Inherited => false,
+            Access::Inherited => self.is_driver(path),
             Access::Like(sample) => {
                 let sample = sample.to_ascii_lowercase();
                 let store = format!("{}/{STORE}", self.system);
-                let drivers = format!("{}/drivers", self.system);
-                let is_driver = self.below(&sample, "drivers").is_some_and(|name| SAMPLES.contains(&name));
-                !is_own(&path.to_ascii_lowercase())
-                    && (is_driver || [&self.system, &self.inf, &store, &drivers].into_iter().any(|one| *one == sample))
+                let is_neighbour = [&self.system, &self.inf, &store].into_iter().any(|one| *one == sample);
+                is_neighbour && !self.is_driver(path) && !is_own(&path.to_ascii_lowercase())
             }
         }
     }
 }
-
-/// Drivers of Windows whose permissions new drivers get.
-const SAMPLES: [&str; 4] = ["disk.sys", "ntfs.sys", "partmgr.sys", "pci.sys"];
 
 /// Whether a path in lower case is winject's own folder or below it.
 pub(super) fn is_own(path: &str) -> bool {

@@ -164,7 +164,7 @@ fn no_place_out_of_scope_is_edited() {
 #[test]
 fn a_driver_is_not_opened_to_other_users() {
     for access in
-        [Access::Protected, Access::Like("/Users/Public".to_owned()), Access::Like("/Windows/Temp".to_owned())]
+        [Access::Protected, Access::Like("/Users/Public".to_owned()), Access::Like("/Windows/System32".to_owned())]
     {
         judged(|document| {
             if let SavedEdit::WriteFile { access: target, .. } = &mut document.steps[4].edit {

@@ -59,7 +59,7 @@ pub fn plan_uploads(
                     builder.ensure_folder(&folder, &Access::Inherited)?;
                     folders.insert(folder.folded(), folder);
                 }
-                builder.create_file(&path, Content::of_package(&file), &Access::Inherited);
+                builder.upload_file(&path, Content::of_package(&file));
                 owned.insert(path.folded(), (path.clone(), file.sha256));
                 Action::Created
             }

@@ -244,10 +244,13 @@ impl<'a> PlanBuilder<'a> {
         Ok(if replaces { Action::Updated } else { Action::Created })
     }
 
-    /// Requests a file that is not there yet, without a place in the desired state.
-    pub fn create_file(&mut self, path: &str, content: Content, access: &Access) {
-        let change = Change::WriteFile { path: path.to_owned(), content, replaces: false, access: access.clone() };
+    /// Requests a file of the user that is not there yet, with the permissions that its folder hands down, and without a
+    /// place in the desired state.
+    pub fn upload_file(&mut self, path: &str, content: Content) {
+        let access = Access::Inherited;
+        let change = Change::WriteFile { path: path.to_owned(), content, replaces: false, access };
         self.push_step(format!("file {}", path.folded()), change);
+        self.plan.uploads.push(path.to_owned());
     }
 
     /// Adds a fact to the desired state.
@@ -360,6 +363,7 @@ impl<'a> PlanBuilder<'a> {
         plan.steps = self.steps.into_iter().flatten().collect();
         plan.boot = self.boot.filter(|_| plan.of_boot_volume().next().is_some());
         plan.steps.sort_by_key(|step| step.change.hive());
+        plan.uploads.sort_unstable();
         (plan, self.hives)
     }
 }

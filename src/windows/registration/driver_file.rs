@@ -50,21 +50,16 @@ pub(super) fn kept_record(package: &Package, boot: &BootDriver, file: &str, reas
     }
 }
 
-/// Permissions of a driver that came with Windows; else those of the folder.
+/// Permissions of a new driver: what its folder hands down, as for every driver that does not come with Windows. Its own
+/// drivers are for TrustedInstaller alone to write, and `pnputil`, which is to replace this one, runs as SYSTEM.
 pub(super) fn driver_access(builder: &PlanBuilder<'_>) -> Result<Access> {
     let folder = builder.guest.drivers_dir();
-    for name in ["disk.sys", "ntfs.sys", "partmgr.sys", "pci.sys"] {
-        let path = format!("{folder}/{name}");
-        if builder.exists(&path)? {
-            return Ok(Access::Like(path));
-        }
+    if builder.exists(&folder)? {
+        return Ok(Access::Inherited);
     }
-    if !builder.exists(&folder)? {
-        return Err(Error::new(Kind::NotWindows, Layer::Windows, "the folder for drivers is not there")
-            .path(folder)
-            .hint("this Windows cannot start as it is; repair it first"));
-    }
-    Ok(Access::Like(folder))
+    Err(Error::new(Kind::NotWindows, Layer::Windows, "the folder for drivers is not there")
+        .path(folder)
+        .hint("this Windows cannot start as it is; repair it first"))
 }
 
 pub(super) fn dotted(version: [u16; 4]) -> String {

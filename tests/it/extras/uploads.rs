@@ -215,8 +215,12 @@ fn a_plan_for_a_place_that_was_taken_since_is_stale() {
     let image = writable_fixture(here, Format::Raw);
     succeed(here, &[&["plan", "win10.raw", "-o", "p.json", "--bundle"], &UPLOADS[..]].concat());
     let document = PlanDocument::parse(&std::fs::read(here.join("p.json")).unwrap()).unwrap();
-    let is_upload = |edit: &SavedEdit| matches!(edit, SavedEdit::WriteFile { access: Access::Inherited, .. });
-    assert_eq!(document.steps.iter().filter(|step| is_upload(&step.edit)).count(), 2);
+    let is_upload = |edit: &SavedEdit| {
+        let is_listed = document.uploads.iter().any(|upload| edit.path() == Some(upload));
+        is_listed && matches!(edit, SavedEdit::WriteFile { access: Access::Inherited, .. })
+    };
+    let uploaded = document.steps.iter().filter(|step| is_upload(&step.edit));
+    assert_eq!(uploaded.count(), 2);
     put(&image, "/Tools/Sub/tool.exe", b"a program of the guest");
     let said = refuse(here, "win10.raw", &["apply", "p.json", "--in-place"], 9);
     assert!(said.contains("stale"), "{said}");

@@ -7,10 +7,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 use winject::internals::block::{self, Format, PathPolicy};
 use winject::internals::ntfs::CreateOptions;
-use winject::internals::partition;
 use winject::internals::units::ImageOffset;
 
-use super::fixture;
+use super::{fixture, place_of};
 use crate::inject::{disk_sha256, fixture_drivers, folder, sha256, stdout, succeed, winject, writable_fixture};
 use crate::support;
 use crate::windows::guests::Disk;
@@ -22,10 +21,8 @@ const WINDOWS: u32 = 3;
 const RESERVED: u32 = 2;
 
 fn partition_of(image: &Path, number: u32) -> Disk {
-    let disk = block::open(image, &block::OpenOptions { path_policy: PathPolicy::anything(), ..Default::default() });
-    let table = partition::read(&*disk.unwrap()).unwrap();
-    let found = table.partition(number).unwrap();
-    Disk { path: image.to_owned(), offset: found.start.0, length: found.length }
+    let (offset, length) = place_of(image, number);
+    Disk { path: image.to_owned(), offset, length }
 }
 
 /// The bytes of a partition.

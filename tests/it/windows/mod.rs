@@ -7,5 +7,6 @@ pub mod guests;
 mod network;
 mod parity;
 mod plan;
+mod rights;
 
-tests![in boot, check, full, network, parity, plan;];
+tests![in boot, check, full, network, parity, plan, rights;];

@@ -57,6 +57,13 @@ pub(crate) fn register(
     let classes = boot_classes(builder)?;
     let has_drivers = has_drivers_hive(builder)?;
     for package in packages.iter().filter(|p| !p.inf_name.is_empty() && !p.inf.models.is_empty()) {
+        if let Some(gap) = gap(package) {
+            builder.add_warning(format!(
+                "{}: not registered, as {gap}: Windows would not install it either; it is only staged",
+                package.stage_name
+            ));
+            continue;
+        }
         let is_early = package.category == Category::Storage || classes.contains(package.inf.class_guid.0.as_slice());
         if !is_early && !has_drivers {
             builder.add_note(format!(
@@ -79,6 +86,19 @@ pub(crate) fn register(
         builder.set_value(GuestHive::System, ROOT, "OemInfMap", RegistryData::binary(map))?;
     }
     Ok(())
+}
+
+/// What a package lacks so that Windows refuses to install it. The signature of a boot driver is the policy's matter: it is
+/// registered in the minimal form already.
+fn gap(package: &Package) -> Option<String> {
+    let missing = package.missing_files();
+    if !missing.is_empty() {
+        return Some(format!("the media lack {}, which its INF copies", missing.join(", ")));
+    }
+    if package.signature.present || package.boot.is_some() {
+        return None;
+    }
+    Some(package.signature.problem.clone().unwrap_or_else(|| "it has no catalogue".to_owned()))
 }
 
 /// Whether the guest keeps what it has: its own package serves the devices already, or is newer.

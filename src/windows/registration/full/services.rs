@@ -21,9 +21,9 @@ pub(crate) const LOCKDOWN_KEY: &str = "Microsoft\\Windows\\CurrentVersion\\Setup
 
 /// `PnpLockdownFiles`: Windows protects the driver's files against others.
 pub(super) fn protect_files(builder: &mut PlanBuilder<'_>, package: &Package, names: &Names) -> Result<()> {
-    /// `Class` of a file, and of one that the boot loader reads.
+    /// `Class` of a file whose INF says `PnpLockdown = 1`, as Windows wrote it for viostor, which starts at boot, as well as
+    /// for balloon, viorng, vioinput, viofs and viosock. Files of other INFs have 5; winject writes none for them.
     const LOCKDOWN: u32 = 4;
-    const LOCKDOWN_BOOT: u32 = 5;
     builder.set_reason(format!("{}: its files are protected", package.stage_name));
     for file in package.inf.installs.iter().flat_map(|install| &install.copy_files) {
         let folder = match file.destination.dirid {
@@ -39,9 +39,7 @@ pub(super) fn protect_files(builder: &mut PlanBuilder<'_>, package: &Package, na
             names.package,
             if file.source.is_empty() { &file.name } else { &file.source }
         );
-        let loads = |s: &&ServiceFacts| s.start == 0 && s.binary.file_name().eq_ignore_ascii_case(&file.name);
-        let class = if package.inf.services().iter().any(loads) { LOCKDOWN_BOOT } else { LOCKDOWN };
-        builder.set_value(GuestHive::Software, &key, "Class", RegistryData::dword(class))?;
+        builder.set_value(GuestHive::Software, &key, "Class", RegistryData::dword(LOCKDOWN))?;
         builder.set_value(GuestHive::Software, &key, "Owners", RegistryData::multi_sz(&[&names.oem]))?;
         builder.set_value(GuestHive::Software, &key, "Source", RegistryData::expand_sz(&source))?;
     }
