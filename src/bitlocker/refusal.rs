@@ -1,7 +1,7 @@
 //! What is refused, by name, and the remedy for each.
 
 use super::metadata::Metadata;
-use super::protector::ProtectorKind;
+use super::protector::{Protector, ProtectorKind};
 use super::secret::Secret;
 use super::state::{State, Variant};
 use crate::error::{Error, Layer};
@@ -92,23 +92,20 @@ impl Metadata {
 
     /// Which options open the volume.
     fn hint_to_open(&self) -> String {
-        let mut ways: Vec<String> = Vec::new();
-        for protector in &self.protectors {
-            ways.extend(match protector.kind {
-                ProtectorKind::RecoveryPassword => {
-                    let id = protector.key_id();
-                    Some(format!("--recovery-key-file FILE with the recovery password of key ID {id}"))
-                }
-                ProtectorKind::Password => Some("--password-file FILE with the password".to_owned()),
-                ProtectorKind::StartupKey => Some(format!("--startup-key {}.BEK", protector.id)),
+        let way = |protector: &Protector| {
+            let id = protector.key_id();
+            match protector.kind {
+                ProtectorKind::RecoveryPassword => Some(format!("--bitlocker-recovery-key {id}=FILE (or {id}=ask)")),
+                ProtectorKind::Password => Some(format!("--bitlocker-password {id}=FILE (or {id}=ask)")),
+                ProtectorKind::StartupKey => Some(format!("--bitlocker-startup-key {}.BEK", protector.id)),
                 _ => None,
-            });
-        }
-        ways.dedup();
+            }
+        };
+        let ways: Vec<String> = self.protectors.iter().filter_map(way).collect();
         if ways.is_empty() {
             format!("no key file opens it; {SUSPEND}")
         } else {
-            format!("give {}", ways.join(", or "))
+            format!("open it with {}", ways.join(", or "))
         }
     }
 }

@@ -159,7 +159,7 @@ pub struct GuestArgs {
 
 // Overrides of refusals because of the volume's state
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
-pub struct StateArgs {
+pub struct OverrideArgs {
     /// Edit a volume although it is marked dirty (Windows wants to check it)
     #[arg(long)]
     pub allow_dirty: bool,
@@ -172,6 +172,13 @@ pub struct StateArgs {
     /// Discard a hibernated session and what it had not saved; the NTFS log is replayed
     #[arg(long)]
     pub discard_hibernation: bool,
+}
+
+// Overrides, and what is done with an open log
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
+pub struct StateArgs {
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
 
     #[command(flatten)]
     pub replay: ReplayArgs,
@@ -196,7 +203,8 @@ impl StateArgs {
     /// The same for the job.
     #[must_use]
     pub fn overrides(self) -> StateOverrides {
-        let Self { allow_dirty, discard_ntfs_log, discard_hibernation, replay: ReplayArgs { no_replay } } = self;
+        let Self { overrides, replay: ReplayArgs { no_replay } } = self;
+        let OverrideArgs { allow_dirty, discard_ntfs_log, discard_hibernation } = overrides;
         StateOverrides { allow_dirty, discard_ntfs_log, discard_hibernation, no_replay }
     }
 }

@@ -89,9 +89,13 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["keep_network"], |run, field| set(&mut run.spec.guest.network.keep_network, field.flag()?)),
     Key::new(&["mac"], |run, field| set(&mut run.spec.guest.network.mac, new_macs(field)?)),
     Key::new(&["packages_only"], |run, field| set(&mut run.spec.guest.packages_only, field.flag()?)),
-    Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.state.allow_dirty, field.flag()?)),
-    Key::new(&["discard_ntfs_log"], |run, field| set(&mut run.spec.guest.state.discard_ntfs_log, field.flag()?)),
-    Key::new(&["discard_hibernation"], |run, field| set(&mut run.spec.guest.state.discard_hibernation, field.flag()?)),
+    Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.state.overrides.allow_dirty, field.flag()?)),
+    Key::new(&["discard_ntfs_log"], |run, field| {
+        set(&mut run.spec.guest.state.overrides.discard_ntfs_log, field.flag()?)
+    }),
+    Key::new(&["discard_hibernation"], |run, field| {
+        set(&mut run.spec.guest.state.overrides.discard_hibernation, field.flag()?)
+    }),
     Key::new(&["no_replay"], |run, field| set(&mut run.spec.guest.state.replay.no_replay, field.flag()?)),
     Key::new(&["firstboot"], |run, field| set(&mut run.spec.guest.extras.firstboot, field.paths()?)),
     Key::new(&["firstboot_timeout"], |run, field| set(&mut run.spec.guest.extras.firstboot_timeout, field.number()?)),
@@ -484,10 +488,10 @@ mod tests {
         assert!(guest.network.keep_network && guest.network.mac.len() == 1);
         assert_eq!(guest.repairs.remove_tools, [ToolsArg::Xen, ToolsArg::Parallels]);
         assert_eq!((guest.repairs.no_auto_reboot, guest.repairs.data_disks), (true, DataDisksArg::Online));
-        assert!(guest.first_boot.rearm && guest.force && guest.packages_only && guest.state.allow_dirty);
+        assert!(guest.first_boot.rearm && guest.force && guest.packages_only && guest.state.overrides.allow_dirty);
         assert!(
-            guest.state.discard_ntfs_log
-                && guest.state.discard_hibernation
+            guest.state.overrides.discard_ntfs_log
+                && guest.state.overrides.discard_hibernation
                 && guest.state.replay.no_replay
                 && guest.check.skip_volume_check
         );

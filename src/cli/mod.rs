@@ -19,6 +19,7 @@ mod fsck;
 mod image;
 mod inject;
 mod inspect;
+mod look;
 mod network_args;
 mod network_page;
 mod ntfs_log;
@@ -115,6 +116,20 @@ enum Command {
     Image(image::Args),
     /// Check every NTFS volume of an image, and change nothing
     Fsck(fsck::Args),
+    /// List files of a volume in an image
+    ///
+    /// A path is one of Windows (C:\Windows, /Windows), where `*`, `?` and `[…]` match within a name and case is ignored.
+    /// The volume is the one with Windows, or the one of --partition (NTFS or FAT, such as the EFI system partition).
+    Ls(look::LsArgs),
+    /// Print the content of files of an image
+    ///
+    /// Compressed files are decompressed. To a terminal, control characters are shown as codes.
+    Cat(look::CatArgs),
+    /// Copy files out of an image
+    ///
+    /// Each copy appears under its name when it is complete; zeros become holes. A name that the host cannot hold is
+    /// written with %XX for the characters in question.
+    Cp(look::CpArgs),
     /// Show or replay the log of every NTFS volume of an image, with or without a Windows
     ///
     /// The log of a volume is open if the guest crashed, or if the image is a snapshot of a running machine. All commands
@@ -177,6 +192,9 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::Convert(args)) => convert::run(args, ui),
         Some(Command::Image(args)) => image::run(args, ui),
         Some(Command::Fsck(args)) => fsck::run(args, ui),
+        Some(Command::Ls(args)) => look::ls(args, ui),
+        Some(Command::Cat(args)) => look::cat(args, ui),
+        Some(Command::Cp(args)) => look::cp(args, ui),
         Some(Command::NtfsLog(args)) => ntfs_log::run(args, ui),
         Some(Command::Reg(args)) => reg::run(args, ui),
         None if cli.config.is_some() => inject::run_document(&cli.config.unwrap_or_default(), ui),

@@ -212,13 +212,7 @@ fn show_outcome(request: &LogReplayRequest, done: &LogReplayOutcome, ui: &Ui) {
     done.warnings.iter().for_each(|warning| ui.warn(warning));
     for replay in &done.replays {
         ui.done(&format!("Partition {}: {replay}", replay.partition));
-        for file in &replay.files {
-            ui.done(&format!("  {file}"));
-        }
-        let hidden = replay.files_total.saturating_sub(replay.files.len() as u64);
-        if hidden > 0 {
-            ui.done(&format!("  and {hidden} more"));
-        }
+        replay.lines().iter().skip(1).for_each(|line| ui.done(&format!("  {line}")));
     }
     let image = request.image.display();
     ui.done(&match (&request.destination, done.replays.is_empty()) {

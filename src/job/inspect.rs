@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::bitlocker_start::BitLockerStart;
 use super::choose_disk::check_set;
 use super::explain::explain;
 use super::locate::{edit_refusal, locate, search_installations};
@@ -41,6 +42,9 @@ pub struct Found {
     /// Product, build, folders, control sets and state.
     #[serde(flatten)]
     pub guest: Guest,
+    /// What BitLocker does at the first start on another machine; `None` if the volume is not encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bitlocker: Option<BitLockerStart>,
     /// The recovery environment, and whether it will see a virtio disk.
     pub recovery: RecoveryEnvironment,
     /// The volume's NTFS log; `None` if it cannot be found.
@@ -156,6 +160,7 @@ fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable, repla
         partition: installation.partition.number,
         refusal: edit_refusal(disk, &installation.partition, replay)
             .map(|error| Fault::new(installation.partition.number, &error)),
+        bitlocker: installation.partition.bitlocker.as_ref().and_then(BitLockerStart::of),
         ntfs_log: VolumeLog::read(&disk, &installation.partition, false).ok(),
         guest: installation.guest,
     });

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::io::VolumeRead;
-use crate::ntfs::Volume;
+use crate::ntfs::{FileId, Volume};
 use crate::partition::Partition;
 
 /// Files that are named in a record of a replay.
@@ -36,7 +36,9 @@ impl LogReplayRecord {
     /// The record of an open volume; `None` if its log was closed, or not replayed.
     pub(super) fn of<D: VolumeRead>(volume: &Volume<D>, partition: &Partition) -> Option<Self> {
         let replay = volume.device().replay()?;
-        let name = |file| volume.path_of(file).unwrap_or_else(|| format!("file record {file}"));
+        let name = |file: &FileId| {
+            volume.path_of(file.record).unwrap_or_else(|| format!("file record {}, which has no name now", file.record))
+        };
         Some(Self {
             partition: partition.number,
             version: replay.version.map_or_else(String::new, |(major, minor)| format!("{major}.{minor}")),
@@ -44,9 +46,26 @@ impl LogReplayRecord {
             records_skipped: replay.skipped,
             records_undone: replay.undone,
             transactions_undone: replay.transactions,
-            files: replay.files.iter().take(FILES_NAMED_MAX).map(|&file| name(file)).collect(),
+            files: replay.files.iter().take(FILES_NAMED_MAX).map(name).collect(),
             files_total: replay.file_count,
         })
+    }
+
+    /// What it means, line by line, for people who read a report.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = vec![
+            self.to_string(),
+            "Windows would have done the same at its next start: what finished transactions did is on the volume, what \
+             unfinished ones did is taken back; file content that had not reached the disk is not in the log"
+                .to_owned(),
+        ];
+        lines.extend(self.files.iter().map(|file| format!("affected: {file}")));
+        let hidden = self.files_total.saturating_sub(self.files.len() as u64);
+        if hidden > 0 {
+            lines.push(format!("affected: {hidden} more"));
+        }
+        lines
     }
 
     /// Whether no record had to be redone or undone: only the log itself is closed.
@@ -60,14 +79,11 @@ impl fmt::Display for LogReplayRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { version, records_redone, records_undone, transactions_undone, files_total, .. } = self;
         if self.is_closing_only() {
-            return write!(
-                f,
-                "the NTFS log (version {version}) was open, with nothing pending; it is closed as Windows closes it"
-            );
+            return write!(f, "version {version}, open with nothing pending: closed as Windows closes it");
         }
         write!(
             f,
-            "the NTFS log (version {version}) is replayed, as Windows would do it: {records_redone} records redone, \
+            "version {version}, replayed as Windows would do it: {records_redone} records redone, \
              {records_undone} of {transactions_undone} unfinished transactions undone, {files_total} files affected"
         )
     }

@@ -8,6 +8,7 @@
 //! to a temporary file meanwhile, which is removed when the job fails.)
 
 mod apply;
+mod bitlocker_start;
 mod boot_verdict;
 mod bundle;
 mod check;
@@ -21,6 +22,7 @@ mod inject;
 mod inspect;
 mod locate;
 mod log_replay;
+pub mod look;
 mod match_disks;
 mod ntfs_log;
 mod outputs;
@@ -29,6 +31,7 @@ mod recover;
 mod registry;
 mod remove;
 pub mod report;
+mod report_log;
 mod request;
 mod saved_plan;
 mod staging;
@@ -38,6 +41,7 @@ mod verify;
 mod volume_check;
 
 pub use apply::{apply, apply_into, check_apply_outputs};
+pub use bitlocker_start::{BitLockerStart, describe as describe_encryption};
 pub use bundle::{Bundle, check_bundle, write_bundle};
 pub use check::{BootAnswer, check};
 pub use hive_name::HiveName;

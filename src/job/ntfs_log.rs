@@ -19,7 +19,7 @@ use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
 use crate::escape::shell_argument;
 use crate::host::{RunFiles, Target};
 use crate::ntfs::log::{LogSummary, PendingRecord, PendingState, PendingTransaction, TransactionState, summarize};
-use crate::ntfs::{FileId, OpenOptions, Overlaid, RecordNumber, Replay, Volume};
+use crate::ntfs::{OpenOptions, Overlaid, RecordNumber, Replay, Volume};
 use crate::partition::{BitLockerKeys, Content, Disk, Partition, PartitionTable, PartitionView};
 
 /// The NTFS log of a volume.
@@ -87,9 +87,9 @@ impl VolumeLog {
         let summary = summarize(&view).map_err(|error| error.path(partition.label()))?;
         // Names are those after the replay: a file that a pending record creates has one only then.
         let volume = Volume::open(view, &OpenOptions::read_only()).ok();
-        let name = |file: FileId| {
-            let path = volume.as_ref().and_then(|volume| volume.path_of(file));
-            path.unwrap_or_else(|| format!("file record {}", file.record))
+        let name = |record: RecordNumber| {
+            let path = volume.as_ref().and_then(|volume| volume.path_of(record));
+            path.unwrap_or_else(|| format!("file record {record}"))
         };
         let failure = volume.as_ref().and_then(|volume| volume.device().replay_failure().map(str::to_owned));
         let is_open = matches!(summary.state, PendingState::NothingPending | PendingState::Pending);
@@ -136,23 +136,23 @@ impl VolumeLog {
             ("nothing_pending", Some(reason)) => format!("open{version}; {reason}"),
             ("pending", None) => format!("{pending}; an edit replays them first, as Windows would do it"),
             ("pending", Some(reason)) => format!("{pending}; {reason}"),
-            _ => format!("cannot be read: {reason}"),
+            _ => format!("not closed: {}", reason.trim_start_matches("ntfs: ")),
         }
     }
 }
 
 impl LogTransaction {
-    fn of(transaction: PendingTransaction, name: &dyn Fn(FileId) -> String) -> Self {
+    fn of(transaction: PendingTransaction, name: &dyn Fn(RecordNumber) -> String) -> Self {
         let PendingTransaction { id, state, records, record_count } = transaction;
         let record = |record: PendingRecord| LogRecord {
             lsn: format!("{:#x}", record.lsn),
             redo: record.redo.name(),
             undo: record.undo.name(),
             text: record.redo.words(),
-            target: record
-                .target
-                .map(|target| format!("{} {} {}", name(target.file), target.kind, target.name).trim_end().to_owned()),
-            file: record.record.map(|number| name(FileId { record: RecordNumber(number), sequence: 0 })),
+            target: record.target.map(|target| {
+                format!("{} {} {}", name(target.file.record), target.kind, target.name).trim_end().to_owned()
+            }),
+            file: record.record.map(|number| name(RecordNumber(number))),
         };
         let records = records.into_iter().map(record).collect();
         Self { id, finished: state == TransactionState::Finished, record_count, records }

@@ -10,8 +10,8 @@ use super::disks::{OtherDisk, disk_name, with_boot_disks};
 use super::expectation::Expectation;
 use super::explain::explain;
 use super::locate::Installation;
-use super::log_replay::LogReplayRecord;
 use super::report::Report;
+use super::report_log::report_log;
 use super::request::{InjectRequest, Observer};
 use super::staging::{
     DriverPlanner, FoundWindows, PlanInputs, Planned, Planner as _, find_drivers_and_windows, in_parallel, open_image,
@@ -189,12 +189,13 @@ struct Drawn {
 /// Draws up the plan. It is not applied to the stage: nothing that the document says needs that, and `apply` verifies
 /// the outcome. Only the replay and overrides are, to see whether they change anything.
 fn draw(planner: &DriverPlanner<'_>, report: &mut Report, inputs: &PlanInputs<'_>, stage: &mut Stage) -> Result<Drawn> {
+    let original = stage.original();
     let Planned { expectation, mut volume, plan, hives } = planner.plan(report, inputs, stage)?;
     let steps = windows::saved_steps(&volume, [inputs.hives, &hives], &plan)?;
     let state = planner.request.state;
     let checked = plan::check_before(volume.device(), &plan, state.any())
         .map_err(|error| error.path(inputs.installation.partition.label()));
-    report.add_log_replay(LogReplayRecord::of(&volume, &inputs.installation.partition));
+    report_log(report, &volume, &original, &inputs.installation.partition);
     let log_replay = volume.device().replay().map(LogReplayFacts::of);
     volume.apply_admission()?;
     volume.flush()?;
@@ -273,7 +274,7 @@ fn drivers_of(report: &Report) -> Vec<DriverFact> {
     let registered = |service: Option<&String>| {
         let copied =
             virtio.files_copied.iter().find(|copied| service.is_some() && copied.file.service.as_ref() == service);
-        copied.and_then(|copied| hex::decode(&copied.file.sha256)?.try_into().ok().map(Sha256Sum))
+        copied.and_then(|copied| hex::decode_array(&copied.file.sha256).map(Sha256Sum))
     };
     let facts = virtio.drivers_found.iter().map(|driver| DriverFact {
         name: driver.name.clone(),

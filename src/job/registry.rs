@@ -43,20 +43,14 @@ pub struct HiveRequest {
     pub overwrite_output: bool,
     /// Whether an edit in place keeps what it overwrites, so that [`undo`](super::undo()) can take it back.
     pub keep_undo: bool,
+    /// Overrides of refusals because of the volume's state.
+    pub state: StateOverrides,
     /// Time for everything that is written, so that equal runs write equal bytes.
     pub clock: FileTime,
-    /// Do not replay an NTFS log that is open.
-    pub no_replay: bool,
     /// Leave out the pass over the file records that compares them with the volume's bitmaps before the first edit.
     pub skip_volume_check: bool,
     /// Stops the job when another thread requests it.
     pub cancel: Cancel,
-}
-
-impl HiveRequest {
-    fn state(&self) -> StateOverrides {
-        StateOverrides { no_replay: self.no_replay, ..StateOverrides::default() }
-    }
 }
 
 /// Outcome of [`import_into_image`] and [`edit_hive`].
@@ -86,7 +80,7 @@ pub fn read_hive(request: &HiveRequest, hive: HiveName) -> Result<HiveFile> {
         let stage = open(request)?;
         let installation = find(request, &stage)?;
         let view = PartitionView::new(&stage, &installation.partition)?;
-        let volume = Volume::open(view, &OpenOptions { replay: request.state().replay(), ..OpenOptions::read_only() })?;
+        let volume = Volume::open(view, &OpenOptions { replay: request.state.replay(), ..OpenOptions::read_only() })?;
         load(&volume, &hive_path(&installation, hive))
     };
     read().map_err(explain)
@@ -200,8 +194,7 @@ fn edit_hives(
     let mut written = Vec::new();
     let original = stage.original();
     let view = PartitionView::new(&mut stage, &installation.partition)?;
-    let options = OpenOptions { replay: request.state().replay(), ..OpenOptions::new(request.clock) };
-    let mut volume = Volume::open(view, &options)?;
+    let mut volume = Volume::open(view, &request.state.open_options(request.clock))?;
     let mut hives =
         Hives { installation: &installation, load: &|path| load(&volume, path), loaded: BTreeMap::default() };
     edit(&mut hives)?;
@@ -214,12 +207,12 @@ fn edit_hives(
         done.replays.extend(replay);
         if written.is_empty() {
             let is_skipped = request.skip_volume_check;
-            match check_volume(&original, &installation.partition, &request.state(), is_skipped)? {
+            match check_volume(&original, &installation.partition, &request.state, is_skipped)? {
                 VolumeChecked::Passed => {}
                 VolumeChecked::Skipped => done.warnings.push(SKIPPED.to_owned()),
             }
             done.log_replay = LogReplayRecord::of(&volume, &installation.partition);
-            check_before(&volume, &installation, &names)?;
+            check_before(&volume, &installation, &names, request.state.any())?;
         }
         let bytes = hive.finish(&[]).map_err(|e| e.path(&path))?;
         let file = volume.find(&path)?.ok_or_else(|| Error::bug(Layer::Job, "the hive is gone").path(&path))?;
@@ -292,7 +285,7 @@ struct Location {
 fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
     let read = request.bitlocker.read_partitions(stage);
     let mut table = read.map_err(|error| error.path(request.image.display().to_string()))?;
-    match locate(stage, &table, request.partition, request.state().replay()) {
+    match locate(stage, &table, request.partition, request.state.replay()) {
         Ok((Installation { partition, guest }, _)) => Ok(Location { partition, config_dir: guest.config_dir() }),
         // What prevents the inspection of the guest (a wrong Select, say) may be just what is to be repaired.
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
@@ -322,10 +315,10 @@ fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<HiveFile> {
 fn verify(request: &HiveRequest, stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)]) -> Result<()> {
     let view = PartitionView::new(stage, &installation.partition)?;
     view.check_metadata()?;
-    plan::verify_files(&view, written, false).map_err(|error| {
+    plan::verify_files(&view, written, request.state.any()).map_err(|error| {
         let before = PartitionView::new(stage.image(), &installation.partition);
-        let before = before.and_then(|before| Overlaid::open(before, request.state().replay()));
-        before.map_or_else(|error| error, |before| plan::blame(&before, false, error))
+        let before = before.and_then(|before| Overlaid::open(before, request.state.replay()));
+        before.map_or_else(|error| error, |before| plan::blame(&before, request.state.any(), error))
     })?;
     for (path, bytes) in written {
         if check(bytes).iter().any(|fault| fault.severity() == Severity::Error) {
@@ -339,7 +332,12 @@ fn verify(request: &HiveRequest, stage: &Stage, installation: &Location, written
 }
 
 /// Checks what [`verify`] will check on the untouched volume, so that existing damage is not taken for a fault of the edit.
-fn check_before<D: VolumeWrite>(volume: &Volume<D>, installation: &Location, hives: &[HiveName]) -> Result<()> {
+fn check_before<D: VolumeWrite>(
+    volume: &Volume<D>,
+    installation: &Location,
+    hives: &[HiveName],
+    is_marked: bool,
+) -> Result<()> {
     let mut paths = Vec::new();
     for &name in hives {
         let path = hive_path(installation, name);
@@ -347,5 +345,6 @@ fn check_before<D: VolumeWrite>(volume: &Volume<D>, installation: &Location, hiv
             paths.push(path);
         }
     }
-    plan::check_files_before(volume.device(), &paths, false).map_err(|error| error.path(installation.partition.label()))
+    plan::check_files_before(volume.device(), &paths, is_marked)
+        .map_err(|error| error.path(installation.partition.label()))
 }

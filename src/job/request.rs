@@ -7,7 +7,7 @@ use crate::block::{Format, PathPolicy};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::drivers::Policy;
-use crate::ntfs::Replay;
+use crate::ntfs::{OpenOptions, Replay};
 use crate::partition::BitLockerKeys;
 use crate::windows::InjectOptions;
 
@@ -75,6 +75,17 @@ impl StateOverrides {
     #[must_use]
     pub fn replay(self) -> Replay {
         if self.no_replay { Replay::Never } else { Replay::WhereOpen }
+    }
+
+    /// How a volume that is edited is opened.
+    pub(super) fn open_options(self, clock: FileTime) -> OpenOptions {
+        OpenOptions {
+            replay: self.replay(),
+            allow_dirty: self.allow_dirty,
+            discard_log: self.discard_ntfs_log,
+            discard_hibernation: self.discard_hibernation,
+            ..OpenOptions::new(clock)
+        }
     }
 }
 

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use super::disks::{OpenedDisks, OtherDisk, disk_name, on_disk, open_disk, open_others};
 use super::expectation::Expectation;
 use super::locate::{Installation, locate};
-use super::log_replay::LogReplayRecord;
 use super::recover::{UNDO_GIVEN_UP, recover_first};
 use super::report::{self, Report};
+use super::report_log::report_log;
 use super::request::{Destination, InjectRequest, Observer};
 use super::volume_check::{SKIPPED, VolumeChecked, check_volume};
 use crate::block::commit::{self, Recovery};
@@ -145,7 +145,7 @@ pub(super) fn stage_plan(
         let survey = || hives.values().map(Hive::survey).collect::<Vec<_>>();
         let (surveys, planned) = in_parallel(request, survey, || planner.plan(report, &inputs, &mut stage))?;
         let Planned { expectation, volume, plan, hives: more_hives } = planned?;
-        report.add_log_replay(LogReplayRecord::of(&volume, &installation.partition));
+        report_log(report, &volume, &original, &installation.partition);
         hives.values_mut().zip(surveys).for_each(|(hive, survey)| hive.adopt(survey));
         hives.extend(more_hives);
         let store = hives.remove(&GuestHive::Bcd);
@@ -455,13 +455,7 @@ pub(super) fn read_options(request: &InjectRequest) -> OpenOptions {
 
 /// How a volume that is edited is opened.
 fn open_options(request: &InjectRequest) -> OpenOptions {
-    OpenOptions {
-        replay: request.state.replay(),
-        allow_dirty: request.state.allow_dirty,
-        discard_log: request.state.discard_ntfs_log,
-        discard_hibernation: request.state.discard_hibernation,
-        ..OpenOptions::new(request.clock)
-    }
+    request.state.open_options(request.clock)
 }
 
 fn open_sources(request: &InjectRequest) -> Result<Sources> {

@@ -56,6 +56,7 @@ mod core;
 mod create;
 mod directory;
 mod guard;
+mod link_target;
 mod links;
 mod metadata;
 mod names;

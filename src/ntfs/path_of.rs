@@ -10,9 +10,11 @@ use crate::ntfs::format::units::{FileId, RecordNumber};
 /// Folders that are followed upwards.
 const DEPTH_MAX: usize = 256;
 
-/// The path of a file by its first long name and those of its folders; `None` if one of them has no name, or cannot be read.
-pub(crate) fn path_of<D: VolumeRead>(pager: &Pager<D>, file: FileId) -> Option<String> {
-    let (mut names, mut at) = (Vec::new(), file);
+/// The path of the file in this record by its first long name and those of its folders; `None` if one of them has no name,
+/// or cannot be read.
+pub(crate) fn path_of<D: VolumeRead>(pager: &Pager<D>, record: RecordNumber) -> Option<String> {
+    let sequence = pager.record(record).ok()?.sequence();
+    let (mut names, mut at) = (Vec::new(), FileId { record, sequence });
     for _ in 0..DEPTH_MAX {
         if at.record == RecordNumber::ROOT {
             names.reverse();

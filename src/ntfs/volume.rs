@@ -5,11 +5,12 @@ use sha2::{Digest, Sha256};
 use super::content;
 use super::core::Core;
 use super::create::{Content, FileContent, create, create_dir_all};
-use super::directory::{Directory, DirectoryEntry, components, find_path};
+use super::directory::{Directory, DirectoryEntry, components, find_in, find_path};
 use super::format::boot::Geometry;
 use super::format::file_name::Times;
 use super::format::name::NtfsName;
-use super::format::units::FileId;
+use super::format::units::{FileId, RecordNumber};
+use super::link_target::link_target;
 use super::log::{Admission, LogPosition};
 use super::metadata::{self, Stat};
 use super::options::{CreateOptions, OpenOptions};
@@ -105,6 +106,12 @@ impl<D: VolumeRead> Volume<D> {
         open::log_position(&self.core.pager)
     }
 
+    /// Whether the first edit empties a log that was not replayed, as the user allows.
+    #[must_use]
+    pub fn discards_log(&self) -> bool {
+        self.admission.empty_log
+    }
+
     /// Bytes in free clusters.
     ///
     /// # Errors
@@ -122,6 +129,22 @@ impl<D: VolumeRead> Volume<D> {
         find_path(&self.core.pager, path)
     }
 
+    /// The file of this name in a folder, case ignored; `None` if there is none.
+    ///
+    /// # Errors
+    /// Damaged, not a directory, or the device cannot be read.
+    pub fn find_in(&self, folder: FileId, name: &str) -> Result<Option<FileId>> {
+        find_in(&self.core.pager, folder, &name.into())
+    }
+
+    /// The path that a symbolic link or a junction leads to, as Windows shows it; `None` for every other file.
+    ///
+    /// # Errors
+    /// Damaged, or the device cannot be read.
+    pub fn link_target(&self, file: FileId) -> Result<Option<String>> {
+        link_target(&self.core.pager, file)
+    }
+
     /// Whether a path leads to something.
     ///
     /// # Errors
@@ -130,10 +153,10 @@ impl<D: VolumeRead> Volume<D> {
         Ok(components(path).next().is_none() || self.find(path)?.is_some())
     }
 
-    /// The path of a file by its first long name; `None` if it has none, or one of its folders cannot be read.
+    /// The path of the file in this record by its first long name; `None` if it has none, or one of its folders cannot be read.
     #[must_use]
-    pub fn path_of(&self, file: FileId) -> Option<String> {
-        path_of(&self.core.pager, file)
+    pub fn path_of(&self, record: RecordNumber) -> Option<String> {
+        path_of(&self.core.pager, record)
     }
 
     /// All names in a directory, in its order.

@@ -21,6 +21,7 @@ macro_rules! tests {
 mod support;
 
 mod apply;
+mod bitlocker_job;
 mod block;
 mod boot_volume;
 mod cli;
@@ -34,6 +35,7 @@ mod hive;
 mod house;
 mod inject;
 mod iso;
+mod look;
 mod ntfs;
 mod ntfs_check;
 mod ntfs_log;
@@ -47,4 +49,4 @@ fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in apply, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, ntfs, ntfs_check, ntfs_log, partition, plan, remove, wim, windows;];
+tests![in apply, bitlocker_job, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, look, ntfs, ntfs_check, ntfs_log, partition, plan, remove, wim, windows;];

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::exit::ExitCode;
+use crate::job::bitlocker_start::BitLockerStart;
 use crate::job::log_replay::LogReplayRecord;
 use crate::partition::{Partition, Scheme};
 use crate::windows::{
@@ -43,6 +44,9 @@ pub struct Report {
     /// The disk and the partition of Windows; left out until Windows is found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskFacts>,
+    /// The encryption of the Windows volume, and what it means for the first start; left out if it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bitlocker: Option<BitLockerStart>,
     /// The replay of the volume's NTFS log, which precedes the edits; left out if the log was closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_replay: Option<LogReplayRecord>,

@@ -36,9 +36,9 @@ pub use facts::{ImageFacts, KnownHives, disk_and_partition_facts, disk_facts};
 pub use limits::{INLINE_BYTES_MAX, PLAN_BYTES_MAX, REMOVED_KEY_BYTES_MAX};
 pub(crate) use limits::{STEPS_MAX, UPLOADS_MAX};
 pub use log_replay::LogReplayFacts;
-pub(crate) use replaceable::FORMER_CONNECTION;
 #[cfg(test)]
 pub(crate) use replaceable::REMOVABLE_FILTERS;
+pub(crate) use replaceable::{FORMER_MAX, former_connection, is_former_connection};
 pub use resolve::Contents;
 pub(crate) use scope::Scope;
 pub(crate) use steps::{judge_key, judge_path, judge_value};

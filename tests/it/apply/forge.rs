@@ -427,7 +427,8 @@ fn pointers(value: &Value, at: &str, out: &mut Vec<String>) {
     }
 }
 
-fn inline(bytes: &[u8]) -> SavedFile {
+/// A file whose content the plan itself holds.
+pub fn inline(bytes: &[u8]) -> SavedFile {
     let content = match std::str::from_utf8(bytes) {
         Ok(text) => SavedFileContent::Text(text.to_owned()),
         Err(_) => SavedFileContent::Hex(winject::internals::hex::encode(bytes)),

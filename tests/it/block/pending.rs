@@ -124,6 +124,7 @@ fn a_dry_run_rolls_nothing_back() {
     interrupt(&path);
     let before = std::fs::read(&path).unwrap();
     let request = winject::internals::job::HiveRequest {
+        state: winject::internals::job::StateOverrides::default(),
         image: path.clone(),
         options: OpenOptions::default(),
         bitlocker: winject::internals::partition::BitLockerKeys::default(),
@@ -131,7 +132,6 @@ fn a_dry_run_rolls_nothing_back() {
         keep_undo: false,
         partition: None,
         clock: winject::internals::clock::FileTime(0),
-        no_replay: false,
         skip_volume_check: false,
         cancel: winject::internals::cancel::Cancel::default(),
     };

@@ -102,7 +102,7 @@ fn an_edit_of_the_registry_replays_first() {
     };
     ends(&mut set(&["--no-replay"]), 3);
     assert_eq!(before, sha256(image));
-    assert!(ends(&mut set(&[]), 0).contains("NTFS log (version 2.0) is replayed"));
+    assert!(ends(&mut set(&[]), 0).contains("NTFS log: version 2.0, replayed"));
     guest.judge(image);
     assert!(ends(&mut winject_on("ntfs-log show", image), 0).contains("closed"));
     succeed(winject().arg("undo").arg(image));
