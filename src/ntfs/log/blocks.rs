@@ -20,6 +20,9 @@ use crate::ntfs::units::{FileId, RecordNumber};
 /// Bytes of the header of a block with its fix-up, without which a new block is not understood.
 const HEADER_MIN: usize = 0x38;
 
+/// Bytes that a replay stores at most: what the records of a log of 128 MiB can change, block for block.
+const STORED_MAX: u64 = 4 << 30;
+
 /// Which of the two halves of a record is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
@@ -35,6 +38,8 @@ pub(super) struct Blocks<'a> {
     geometry: &'a Geometry,
     /// The last record of the log.
     last_lsn: u64,
+    /// Bytes that were stored, those of blocks that were stored before included.
+    stored: u64,
     pub touched: Touched,
     /// Records of files that were changed themselves, or in one of their attributes.
     pub files: BTreeSet<RecordNumber>,
@@ -54,7 +59,7 @@ type Piece = (u64, usize);
 
 impl<'a> Blocks<'a> {
     pub fn new(changes: Changes<'a>, geometry: &'a Geometry, last_lsn: u64) -> Self {
-        Self { changes, geometry, last_lsn, touched: Touched::default(), files: BTreeSet::new() }
+        Self { changes, geometry, last_lsn, stored: 0, touched: Touched::default(), files: BTreeSet::new() }
     }
 
     /// Applies one half of an update to the clusters `lcns` (0: one that needs it no more); whether anything was changed.
@@ -118,6 +123,10 @@ impl<'a> Blocks<'a> {
 
     /// Stores what lies from byte `at` of the record's first cluster on.
     fn store(&mut self, job: &Job<'_>, at: usize, pieces: &[Piece], bytes: &[u8]) -> Result<()> {
+        self.stored = self.stored.saturating_add(bytes.len() as u64);
+        if self.stored > STORED_MAX {
+            return Err(refuse("it changes the same blocks too often"));
+        }
         let cluster = self.geometry.cluster_size as usize;
         let mut rest = bytes;
         let mut at = at;

@@ -58,6 +58,7 @@ fn fill(summary: &mut LogSummary, file: &LogFile<'_>) -> Result<()> {
         return Ok(());
     }
     let log = Log::open(file.size, |at, buf| file.read(at, buf))?;
+    summary.last_lsn = log.area.page.current_lsn;
     let analysis = Analysis::run(&log, file.geometry.cluster_size)?;
     summary.last_lsn = analysis.last_lsn;
     Pending { analysis: &analysis, geometry: &file.geometry, running: BTreeMap::new(), summary }.collect(&log)
@@ -85,8 +86,8 @@ impl Pending<'_> {
                 transaction.state = TransactionState::Open;
             }
         }
-        for transaction in self.analysis.transactions.values() {
-            self.summary.transactions += u64::from(changes_something(log, transaction)?);
+        for (&id, transaction) in &self.analysis.transactions {
+            self.summary.transactions += u64::from(changes_something(log, id, transaction)?);
         }
         let waits = self.summary.records > 0 || self.summary.transactions > 0;
         self.summary.state = if waits { PendingState::Pending } else { PendingState::NothingPending };
@@ -138,7 +139,7 @@ fn describe(analysis: &Analysis, geometry: &Geometry, update: &Update<'_>) -> Pe
 }
 
 /// Whether there is something to take back in an open transaction.
-fn changes_something(log: &Log<'_>, transaction: &Transaction) -> Result<bool> {
+fn changes_something(log: &Log<'_>, id: u32, transaction: &Transaction) -> Result<bool> {
     let mut lsn = transaction.undo_next;
     while lsn != 0 && transaction.state == ACTIVE {
         let record = log.require(lsn, "a record to take back")?.record;
@@ -148,7 +149,8 @@ fn changes_something(log: &Log<'_>, transaction: &Transaction) -> Result<bool> {
                 return Ok(true);
             }
         }
-        if record.undo_next >= lsn {
+        // a replay refuses such a chain
+        if record.undo_next >= lsn || record.transaction != id {
             break;
         }
         lsn = record.undo_next;

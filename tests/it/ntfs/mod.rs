@@ -8,9 +8,11 @@ mod geometry;
 mod hostile;
 mod independent;
 mod large;
+mod log;
+mod log_damage;
 mod mft;
 mod model;
 mod shortage;
 mod volume;
 
-tests![in basic, corpus, faults, foreign, geometry, hostile, independent, large, mft, model, shortage;];
+tests![in basic, corpus, faults, foreign, geometry, hostile, independent, large, log, mft, model, shortage;];

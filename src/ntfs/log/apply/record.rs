@@ -7,7 +7,7 @@ use crate::ntfs::field::{Field, align8};
 use crate::ntfs::fixup;
 use crate::ntfs::index::{entry as entry_header, node, root};
 use crate::ntfs::log::operation::Operation;
-use crate::ntfs::log::refusal::{not_proven, refuse};
+use crate::ntfs::log::refusal::{not_proven, refuse, refuse_damage};
 use crate::ntfs::record::{FLAG_IN_USE, header};
 use crate::ntfs::runlist::Runlist;
 use crate::ntfs::units::Vcn;
@@ -33,7 +33,8 @@ pub fn apply(record: &mut [u8], operation: Operation, step: Step<'_>, lsn: u64) 
         Operation::UpdateRecordDataRoot => change_entry(record, step, EntryChange::Data),
         Operation::ZeroEndOfFileRecord => copy(record, step.record_offset, step.data, "zeros beyond a file record"),
         _ => Err(not_proven(lsn, operation)),
-    }
+    }?;
+    ensure(used(record) <= record.len(), "a file record is longer than its block")
 }
 
 fn initialize(record: &mut [u8], step: Step<'_>) -> Result<()> {
@@ -168,7 +169,7 @@ fn update_mapping_pairs(record: &mut [u8], step: Step<'_>) -> Result<()> {
     let (length, mut new) = (old.len(), with_new_end(old, step));
     let lowest = Vcn(non_resident::LOWEST_VCN.get(&new));
     ensure(lowest.0 < 1 << 54, "an attribute begins at an impossible cluster")?;
-    let runs = Runlist::decode(new.get(pairs..).unwrap_or_default(), lowest, u64::MAX)?;
+    let runs = Runlist::decode(new.get(pairs..).unwrap_or_default(), lowest, u64::MAX).map_err(refuse_damage)?;
     non_resident::HIGHEST_VCN.set(&mut new, runs.end().wrapping_sub(1));
     splice(record, step.record_offset, length, &new)
 }
