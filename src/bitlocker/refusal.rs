@@ -1,7 +1,6 @@
 //! What is refused, by name, and the remedy for each.
 
 use super::metadata::Metadata;
-use super::protector::ProtectorKind;
 use super::secret::Secret;
 use super::state::{State, Variant};
 use crate::error::{Error, Layer};
@@ -12,10 +11,6 @@ const FINISH: &str = "start the guest, wait until `manage-bde -status` shows the
 /// The remedy for forms that are only read.
 const TURN_OFF: &str =
     "turn BitLocker off in the guest (manage-bde -off), wait for decryption, and export the disk again";
-/// The remedy without any secret.
-const SUSPEND: &str = "in the guest, suspend BitLocker (manage-bde -protectors -disable C: -RebootCount 0), shut down, and \
-                       export the disk again: it opens without a key then";
-
 impl Metadata {
     /// Why the data of the volume cannot be read, whatever secrets there are; `None` when they can.
     #[must_use]
@@ -64,12 +59,12 @@ impl Metadata {
             return refused(why.into(), "start the guest and shut it down cleanly, then export the disk again");
         }
         if self.content.layout.cut_off {
-            return Some(refuse_cut_off());
+            return Some(Doubt::CutOff.refusal());
         }
         None
     }
 
-    /// The refusal when none of `secrets` opens the volume.
+    /// The refusal when none of `secrets` opens the volume. Who knows how secrets are given adds the hint.
     pub(super) fn locked(&self, secrets: &[Secret], exhausted: bool) -> Error {
         let protectors: Vec<String> = self.protectors.iter().map(ToString::to_string).collect();
         let list = if protectors.is_empty() { "none".to_owned() } else { protectors.join(", ") };
@@ -87,29 +82,7 @@ impl Metadata {
         let other =
             others.map(|id| format!("; the startup key belongs to protector {id}, which is not on this volume"));
         let text = format!("cannot open the volume: {why}{} (protectors: {list})", other.unwrap_or_default());
-        refuse(text, &self.hint_to_open())
-    }
-
-    /// Which options open the volume.
-    fn hint_to_open(&self) -> String {
-        let mut ways: Vec<String> = Vec::new();
-        for protector in &self.protectors {
-            ways.extend(match protector.kind {
-                ProtectorKind::RecoveryPassword => {
-                    let id = protector.key_id();
-                    Some(format!("--recovery-key-file FILE with the recovery password of key ID {id}"))
-                }
-                ProtectorKind::Password => Some("--password-file FILE with the password".to_owned()),
-                ProtectorKind::StartupKey => Some(format!("--startup-key {}.BEK", protector.id)),
-                _ => None,
-            });
-        }
-        ways.dedup();
-        if ways.is_empty() {
-            format!("no key file opens it; {SUSPEND}")
-        } else {
-            format!("give {}", ways.join(", or "))
-        }
+        Error::refused(Layer::BitLocker, text)
     }
 }
 
@@ -117,7 +90,28 @@ pub(super) fn refuse(text: String, hint: &str) -> Error {
     Error::refused(Layer::BitLocker, text).hint(hint)
 }
 
-pub(super) fn refuse_cut_off() -> Error {
-    let text = "cannot write to the volume: the image ends before the volume does";
-    refuse(text.to_owned(), "compare the image's size with the original's, and copy or export it again")
+/// What the plain view shows that forbids writing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// The volume goes on beyond the end of the partition.
+    CutOff,
+    /// A bare volume key, and the master file table does not begin where it should.
+    KeyNotProven,
+}
+
+impl Doubt {
+    /// The error of a write.
+    pub(super) fn refusal(self) -> Error {
+        let (why, hint) = match self {
+            Self::CutOff => (
+                "the image ends before the volume does",
+                "compare the image's size with the original's, and copy or export it again",
+            ),
+            Self::KeyNotProven => (
+                "the volume key is not proven: the master file table does not begin in the plain view",
+                "use the recovery password or a key file of the volume instead",
+            ),
+        };
+        refuse(format!("cannot write to the volume: {why}"), hint)
+    }
 }

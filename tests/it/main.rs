@@ -21,6 +21,7 @@ macro_rules! tests {
 mod support;
 
 mod apply;
+mod bitlocker;
 mod block;
 mod boot_volume;
 mod cli;
@@ -45,4 +46,4 @@ fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in apply, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, remove, windows;];
+tests![in apply, bitlocker, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, remove, windows;];
