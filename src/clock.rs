@@ -3,6 +3,7 @@
 //! Every time that is written to an image comes from a single [`FileTime`], which the caller gives. So the same input
 //! gives the same bytes.
 
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Windows' FILETIME: units of 100 ns since 1601-01-01 00:00 UTC (MS-DTYP 2.3.3).
@@ -71,6 +72,14 @@ impl FileTime {
     }
 }
 
+/// ISO 8601 in UTC, to the second.
+impl fmt::Display for FileTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (year, month, day, second) = self.date();
+        write!(f, "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+    }
+}
+
 /// Days of the months of a year.
 fn month_lengths(year: u64) -> [u8; 12] {
     let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
@@ -87,6 +96,15 @@ mod tests {
         let expected = u64::from_le_bytes([0x00, 0x40, 0xc3, 0xf9, 0x31, 0x9d, 0xd7, 0x01]);
         assert_eq!(FileTime::from_date(2021, 8, 30), Some(FileTime(expected)));
         assert_eq!(FileTime::from_date(2021, 2, 29), None);
+    }
+
+    #[test]
+    fn times_as_iso_8601() {
+        let unix = |seconds| FileTime::from_unix_seconds(seconds).unwrap().to_string();
+        assert_eq!(unix(0), "1970-01-01T00:00:00Z");
+        assert_eq!(unix(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(unix(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(unix(1_700_000_000), "2023-11-14T22:13:20Z");
     }
 
     #[test]

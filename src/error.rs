@@ -66,6 +66,8 @@ pub enum Layer {
     Hive,
     /// ISO 9660 and UDF.
     Iso,
+    /// WIM files.
+    Wim,
     /// Partition tables.
     Partition,
     /// Containers, stage, commit.
@@ -86,6 +88,7 @@ impl fmt::Display for Layer {
             Self::Ntfs => "ntfs",
             Self::Hive => "hive",
             Self::Iso => "iso",
+            Self::Wim => "wim",
             Self::Partition => "partition",
             Self::Block => "block",
             Self::Host => "host",

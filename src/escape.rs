@@ -21,6 +21,15 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The text with at most `length` characters: the end of a longer one becomes `…`.
+#[must_use]
+pub fn shorten(text: &str, length: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(length) {
+        None => Cow::Borrowed(text),
+        Some(_) => Cow::Owned(text.chars().take(length.saturating_sub(1)).chain(['…']).collect()),
+    }
+}
+
 /// The text as one word of a POSIX shell, quoted if need be; `None` for one that cannot be pasted.
 #[must_use]
 pub fn shell_word(text: &str) -> Option<String> {
@@ -162,6 +171,13 @@ mod tests {
         assert_eq!(escape("a\u{2028}b\u{2029}c\u{85}"), "a\\u{2028}b\\u{2029}c\\u{85}");
         assert!(matches!(escape("Grüße, 你好, שלום, می\u{200c}خواهم"), Cow::Borrowed(_)));
         assert_eq!(escape(&escape("a\nb")), escape("a\nb"), "twice is once");
+    }
+
+    #[test]
+    fn a_long_text_ends_with_an_ellipsis() {
+        for (text, short) in [("", ""), ("Bür", "Bür"), ("Büro", "Bü…")] {
+            assert_eq!(shorten(text, 3), short);
+        }
     }
 
     #[test]

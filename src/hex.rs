@@ -24,6 +24,12 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
     pairs.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect()
 }
 
+/// Like [`decode`], for a text of exactly `N` bytes.
+#[must_use]
+pub fn decode_array<const N: usize>(text: &str) -> Option<[u8; N]> {
+    decode(text)?.try_into().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,6 +40,7 @@ mod tests {
         assert_eq!(encode_upper(&[0xfe]), "FE");
         assert_eq!(decode("001fA0"), Some(vec![0x00, 0x1f, 0xa0]));
         assert_eq!(decode(""), Some(vec![]));
+        assert_eq!((decode_array("0aff"), decode_array::<2>("0aff00")), (Some([0x0a, 0xff]), None));
         for wrong in ["0", "0g", "+1", "0x12", "ä"] {
             assert_eq!(decode(wrong), None, "{wrong}");
         }

@@ -51,7 +51,11 @@ pub mod random;
 pub mod units;
 #[path = "upcase.rs"]
 pub mod upcase;
+#[path = "wim/mod.rs"]
+pub mod wim;
 #[path = "windows/mod.rs"]
 pub mod windows;
+#[path = "xml.rs"]
+pub mod xml;
 #[path = "yaml/mod.rs"]
 pub mod yaml;

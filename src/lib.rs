@@ -77,7 +77,7 @@ pub mod internals;
 use internals::cli;
 use internals::{
     bitlocker, block, cancel, clock, drivers, error, escape, exit, fat, field, guid, hex, hive, host, io, iso, job,
-    ntfs, partition, plan, units, upcase, windows, yaml,
+    ntfs, partition, plan, units, upcase, wim, windows, xml, yaml,
 };
 
 pub use bitlocker::Secret as BitLockerSecret;
@@ -91,10 +91,13 @@ pub use error::{Error, Kind, Layer, Place, Result};
 pub use hive::{Hive, KeyId, RegistryData, RegistryValue, ValueType};
 pub use job::report;
 pub use job::{
-    Destination, InjectRequest, Inspection, Observer, RemoveOptions, Report, SavablePlan, SavedPlan, Silent,
-    StateOverrides, apply, forget_undo, inject, inspect, plan, recover, remove, undo,
+    Destination, InjectRequest, Inspection, LogReplayOutcome, LogReplayRequest, Observer, RemoveOptions, Report,
+    SavablePlan, SavedPlan, Silent, StateOverrides, VolumeLog, apply, forget_undo, inject, inspect, plan, read_logs,
+    recover, remove, replay_logs, undo,
 };
-pub use ntfs::{FileId, OpenOptions as NtfsOptions, Volume as NtfsVolume};
+pub use ntfs::{
+    FileId, OpenOptions as NtfsOptions, Overlaid as NtfsOverlaid, Replay as NtfsReplay, Volume as NtfsVolume,
+};
 pub use partition::{
     BitLockerKeys, Encryption, Partition, PartitionTable, PartitionView, ProtectorId, read as read_partitions,
 };
@@ -108,19 +111,22 @@ pub use windows::{
 pub mod saved_plan {
     pub use super::plan::saved::{
         BusVerdict, DiskFacts, DriverFact, Expects, FileFact, FindingFact, FindingLevel, Hex64, HiveFacts, LogFile,
-        OtherDiskFacts, PartitionFacts, PlanDocument, ReadRange, ReadSet, SavedEdit, SavedFile, SavedFileContent,
-        SavedStep, Sha256Sum, StateFacts, Verdict, VolumeFacts, WindowsFacts,
+        LogReplayFacts, OtherDiskFacts, PartitionFacts, PlanDocument, ReadRange, ReadSet, SavedEdit, SavedFile,
+        SavedFileContent, SavedStep, Sha256Sum, StateFacts, Verdict, VolumeFacts, WindowsFacts,
     };
 }
 
 /// Types that appear in fields and signatures of the items above.
 pub mod types {
+    pub use super::bitlocker::{
+        Cipher, Metadata as BitLockerMetadata, OpenedBy, Protector, ProtectorKind, State, Variant,
+    };
     pub use super::block::{Extent, ExtentKind};
     pub use super::drivers::{Arch, ProductType, Skipped};
     pub use super::guid::Guid;
     pub use super::hive::{Name as RegistryName, Replay};
     pub use super::io::{VolumeRead, VolumeWrite};
-    pub use super::job::{Fault, FoundWindows};
+    pub use super::job::{BitLockerStart, Fault, FoundWindows};
     pub use super::ntfs::{
         CreateOptions, DirectoryEntry, Namespace, NtfsName, RecordNumber, Security, ShortNames, Stat, Times,
     };

@@ -8,6 +8,7 @@ use winject::internals::hive::Hive;
 
 use crate::scene::{Change, DATA, IMAGE, Scene, words};
 use crate::support::gpt::split_sample;
+use crate::support::unclean::open_log;
 use crate::support::{find_program, root, run};
 
 /// A scene, or why it cannot be made here and whether that is excused.
@@ -42,6 +43,10 @@ pub fn all(folder: &Path, winject: &Path) -> Vec<Made> {
         maker.data_file("undo, qcow2, data file").map(|scene| undo(scene, &ALLOW_DATA)),
         Ok(maker.remove(maker.image("remove, raw", RAW))),
         maker.qcow2("remove, qcow2").map(|scene| maker.remove(scene)),
+        maker.unclean("open NTFS log, raw").map(|scene| inject(scene, &[])),
+        maker
+            .unclean("replay alone, raw")
+            .map(|scene| with(scene, &words(&["ntfs-log", "replay", "-q", IMAGE, "--in-place"]))),
         Ok(maker.several_disks("several disks")),
         Ok(maker.apply_to_several_disks("apply, several disks")),
         Ok(maker.hive()),
@@ -132,6 +137,15 @@ impl Maker {
         self.save_plan(&scene, &[RAW, OTHER]);
         scene.is_once = true;
         with(scene, &words(&["apply", "-q", PLAN, "--in-place"]))
+    }
+
+    /// The guest crashed: its NTFS log is replayed by the command.
+    fn unclean(&self, name: &'static str) -> Made {
+        find("python3", name)?;
+        let scene = self.image(name, RAW);
+        let folder = tempfile::tempdir_in(&self.folder).unwrap();
+        let opened = open_log(&scene.store.join(RAW), folder.path(), "--seed 1 --version 2.0 --end lose");
+        opened.map(|_| scene).ok_or_else(|| (name, "the generator of logs cannot run".to_owned(), false))
     }
 
     /// The drivers were injected before.

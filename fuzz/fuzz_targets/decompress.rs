@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use winject::internals::ntfs::compress::wof::{Algorithm, Content};
+use winject::internals::ntfs::compress::wof::Algorithm;
 use winject::internals::ntfs::compress::{lznt1, lzx, xpress};
 
 fuzz_target!(|input: &[u8]| {
@@ -21,10 +21,11 @@ fuzz_target!(|input: &[u8]| {
         }
         n => {
             let algorithm = [Algorithm::Xpress4k, Algorithm::Xpress8k, Algorithm::Xpress16k, Algorithm::Lzx];
-            let Ok(content) = Content::new(algorithm[usize::from(n) - 3], size as u64 * 3, data.len() as u64) else { return };
+            let content = algorithm[usize::from(n) - 3].content(size as u64 * 3, data.len() as u64);
+            let Ok(content) = content else { return };
             let read = |at: u64, buf: &mut [u8]| {
                 let at = usize::try_from(at).unwrap();
-                // what Content asks for lies in the stream
+                // what it asks for lies in the stream
                 buf.copy_from_slice(&data[at..at + buf.len()]);
                 Ok(())
             };

@@ -1,6 +1,7 @@
 //! What is refused, by name, and the remedy for each.
 
 use super::metadata::Metadata;
+use super::protector::{Protector, ProtectorKind};
 use super::secret::Secret;
 use super::state::{State, Variant};
 use crate::error::{Error, Layer};
@@ -11,6 +12,10 @@ const FINISH: &str = "start the guest, wait until `manage-bde -status` shows the
 /// The remedy for forms that are only read.
 const TURN_OFF: &str =
     "turn BitLocker off in the guest (manage-bde -off), wait for decryption, and export the disk again";
+/// The remedy without any secret.
+const SUSPEND: &str = "in the guest, suspend BitLocker (manage-bde -protectors -disable C: -RebootCount 0), shut down, and \
+                       export the disk again: it opens without a key then";
+
 impl Metadata {
     /// Why the data of the volume cannot be read, whatever secrets there are; `None` when they can.
     #[must_use]
@@ -64,7 +69,7 @@ impl Metadata {
         None
     }
 
-    /// The refusal when none of `secrets` opens the volume. Who knows how secrets are given adds the hint.
+    /// The refusal when none of `secrets` opens the volume.
     pub(super) fn locked(&self, secrets: &[Secret], exhausted: bool) -> Error {
         let protectors: Vec<String> = self.protectors.iter().map(ToString::to_string).collect();
         let list = if protectors.is_empty() { "none".to_owned() } else { protectors.join(", ") };
@@ -82,7 +87,26 @@ impl Metadata {
         let other =
             others.map(|id| format!("; the startup key belongs to protector {id}, which is not on this volume"));
         let text = format!("cannot open the volume: {why}{} (protectors: {list})", other.unwrap_or_default());
-        Error::refused(Layer::BitLocker, text)
+        refuse(text, &self.hint_to_open())
+    }
+
+    /// Which options open the volume.
+    fn hint_to_open(&self) -> String {
+        let way = |protector: &Protector| {
+            let id = protector.key_id();
+            match protector.kind {
+                ProtectorKind::RecoveryPassword => Some(format!("--bitlocker-recovery-key {id}=FILE (or {id}=ask)")),
+                ProtectorKind::Password => Some(format!("--bitlocker-password {id}=FILE (or {id}=ask)")),
+                ProtectorKind::StartupKey => Some(format!("--bitlocker-startup-key {}.BEK", protector.id)),
+                _ => None,
+            }
+        };
+        let ways: Vec<String> = self.protectors.iter().filter_map(way).collect();
+        if ways.is_empty() {
+            format!("no key file opens it; {SUSPEND}")
+        } else {
+            format!("open it with {}", ways.join(", or "))
+        }
     }
 }
 

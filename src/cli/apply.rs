@@ -14,7 +14,8 @@ use crate::job::{self, Destination, InjectRequest, SavedPlan};
 #[derive(Debug, clap::Args)]
 #[command(
     mut_arg("allow_dirty", |argument| argument.help("Edit a volume although it is marked dirty, as the plan does")),
-    mut_arg("discard_ntfs_log", |argument| argument.help("Discard an unclean NTFS log, as the plan does")),
+    mut_arg("discard_ntfs_log", |argument| argument.help("Discard an open NTFS log, as the plan does")),
+    mut_arg("no_replay", |argument| argument.help("Do not replay an open NTFS log, as the plan does not")),
     mut_arg("discard_hibernation", |argument| argument.help("Discard a hibernated session, as the plan does")),
 )]
 #[command(after_help = "\

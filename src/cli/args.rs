@@ -14,6 +14,7 @@ use crate::block::convert::Compression;
 use crate::block::{Format, OpenOptions, PathPolicy};
 use crate::drivers::SignatureLevel;
 use crate::job::StateOverrides;
+use crate::ntfs::Replay;
 use crate::windows::Registration;
 
 // How the image is read; the same for every command that takes one
@@ -158,26 +159,53 @@ pub struct GuestArgs {
 
 // Overrides of refusals because of the volume's state
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
-pub struct StateArgs {
+pub struct OverrideArgs {
     /// Edit a volume although it is marked dirty (Windows wants to check it)
     #[arg(long)]
     pub allow_dirty: bool,
 
-    /// Discard an unclean NTFS log, and mark the volume so that Windows checks it at the next boot
+    /// Discard an open NTFS log that cannot be replayed (with --no-replay: any open log), and mark the volume so that
+    /// Windows checks it at the next boot; the last changes of the guest are lost, and files may be damaged
     #[arg(long)]
     pub discard_ntfs_log: bool,
 
-    /// Discard a hibernated session, and mark the volume so that Windows checks it at the next boot
+    /// Discard a hibernated session and what it had not saved; the NTFS log is replayed
     #[arg(long)]
     pub discard_hibernation: bool,
+}
+
+// Overrides, and what is done with an open log
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
+pub struct StateArgs {
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+
+    #[command(flatten)]
+    pub replay: ReplayArgs,
+}
+
+// What is done with the log of a volume that was not dismounted cleanly
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
+pub struct ReplayArgs {
+    /// Do not replay an NTFS log that is open (the guest crashed, or the image is a snapshot): refuse an edit, and read the
+    /// volume as it lies on the disk
+    #[arg(long)]
+    pub no_replay: bool,
+}
+
+impl From<ReplayArgs> for Replay {
+    fn from(args: ReplayArgs) -> Self {
+        if args.no_replay { Self::Never } else { Self::WhereOpen }
+    }
 }
 
 impl StateArgs {
     /// The same for the job.
     #[must_use]
     pub fn overrides(self) -> StateOverrides {
-        let Self { allow_dirty, discard_ntfs_log, discard_hibernation } = self;
-        StateOverrides { allow_dirty, discard_ntfs_log, discard_hibernation }
+        let Self { overrides, replay: ReplayArgs { no_replay } } = self;
+        let OverrideArgs { allow_dirty, discard_ntfs_log, discard_hibernation } = overrides;
+        StateOverrides { allow_dirty, discard_ntfs_log, discard_hibernation, no_replay }
     }
 }
 

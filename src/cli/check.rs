@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::args::{ChosenDiskArgs, ImageArgs, PartitionArgs, SignatureArg, split_disks};
+use super::args::{ChosenDiskArgs, ImageArgs, PartitionArgs, ReplayArgs, SignatureArg, split_disks};
 use super::bitlocker_args::BitLockerArgs;
 use super::{Ui, signals};
 use crate::clock::FileTime;
 use crate::error::Result;
+use crate::escape::escape;
 use crate::exit::ExitCode;
-use crate::job::{self, Destination, InjectRequest};
+use crate::job::{self, Destination, InjectRequest, StateOverrides};
 use crate::windows::{Bus, CheckOptions};
 
 #[derive(Debug, clap::Args)]
@@ -34,6 +35,9 @@ pub struct Args {
 
     #[command(flatten)]
     windows: PartitionArgs,
+
+    #[command(flatten)]
+    replay: ReplayArgs,
 
     #[command(flatten)]
     bitlocker: BitLockerArgs,
@@ -62,6 +66,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         path_policy: args.source.path_policy(),
         disk: args.source.disk,
         partition: args.windows.partition,
+        state: StateOverrides { no_replay: args.replay.no_replay, ..StateOverrides::default() },
         bitlocker: args.bitlocker.keys()?,
         cancel: signals::cancel(),
         ..InjectRequest::new(image, Vec::new(), Destination::DryRun, FileTime(0))
@@ -73,6 +78,9 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     } else {
         let texts: Vec<String> = answer.buses.iter().map(ToString::to_string).collect();
         ui.answer(&texts.join("\n"));
+        if answer.recovery.image.is_some() {
+            ui.answer(&format!("recovery environment: {}", escape(&answer.recovery.to_string())));
+        }
     }
     Ok(if answer.boots { ExitCode::Done } else { ExitCode::No })
 }

@@ -89,9 +89,14 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["keep_network"], |run, field| set(&mut run.spec.guest.network.keep_network, field.flag()?)),
     Key::new(&["mac"], |run, field| set(&mut run.spec.guest.network.mac, new_macs(field)?)),
     Key::new(&["packages_only"], |run, field| set(&mut run.spec.guest.packages_only, field.flag()?)),
-    Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.state.allow_dirty, field.flag()?)),
-    Key::new(&["discard_ntfs_log"], |run, field| set(&mut run.spec.guest.state.discard_ntfs_log, field.flag()?)),
-    Key::new(&["discard_hibernation"], |run, field| set(&mut run.spec.guest.state.discard_hibernation, field.flag()?)),
+    Key::new(&["allow_dirty"], |run, field| set(&mut run.spec.guest.state.overrides.allow_dirty, field.flag()?)),
+    Key::new(&["discard_ntfs_log"], |run, field| {
+        set(&mut run.spec.guest.state.overrides.discard_ntfs_log, field.flag()?)
+    }),
+    Key::new(&["discard_hibernation"], |run, field| {
+        set(&mut run.spec.guest.state.overrides.discard_hibernation, field.flag()?)
+    }),
+    Key::new(&["no_replay"], |run, field| set(&mut run.spec.guest.state.replay.no_replay, field.flag()?)),
     Key::new(&["firstboot"], |run, field| set(&mut run.spec.guest.extras.firstboot, field.paths()?)),
     Key::new(&["firstboot_timeout"], |run, field| set(&mut run.spec.guest.extras.firstboot_timeout, field.number()?)),
     Key::new(&["guest_agent"], |run, field| set(&mut run.spec.guest.extras.guest_agent, field.flag()?)),
@@ -459,7 +464,7 @@ mod tests {
              output: o.qcow2\nto_output: t.raw\noutput_format: raw\ncompress: zstd\ncompress_level: 3\nchecksum: yes\n\
              in_place: true\nno_undo: true\ndry_run: true\noverwrite: true\nthreads: 2\nreport: [r.md, s.json]\npartition: 3\n\
              registration: FULL\nsignature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: on\n\
-             packages-only: true\nallow_dirty: 1\ndiscard_ntfs_log: true\ndiscard_hibernation: true\n\
+             packages-only: true\nallow_dirty: 1\ndiscard_ntfs_log: true\ndiscard_hibernation: true\nno_replay: true\n\
              skip_volume_check: true\nfallback_loader: on\nboot_graphics: keep\ntest_signing: off\n\
              keep_network: true\nmac: [LAN=525400123456]\nremove_tools: [xen, parallels]\n\
              no_auto_reboot: true\ndata_disks: online\n",
@@ -483,8 +488,13 @@ mod tests {
         assert!(guest.network.keep_network && guest.network.mac.len() == 1);
         assert_eq!(guest.repairs.remove_tools, [ToolsArg::Xen, ToolsArg::Parallels]);
         assert_eq!((guest.repairs.no_auto_reboot, guest.repairs.data_disks), (true, DataDisksArg::Online));
-        assert!(guest.first_boot.rearm && guest.force && guest.packages_only && guest.state.allow_dirty);
-        assert!(guest.state.discard_ntfs_log && guest.state.discard_hibernation && guest.check.skip_volume_check);
+        assert!(guest.first_boot.rearm && guest.force && guest.packages_only && guest.state.overrides.allow_dirty);
+        assert!(
+            guest.state.overrides.discard_ntfs_log
+                && guest.state.overrides.discard_hibernation
+                && guest.state.replay.no_replay
+                && guest.check.skip_volume_check
+        );
         assert_eq!(guest.boot.fallback_loader, FallbackLoaderArg::On);
         assert_eq!(guest.boot.boot_graphics, BootGraphicsArg::Keep);
         assert_eq!(guest.boot.test_signing, Some(TestSigningArg::Off));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::Ui;
-use super::args::{DefinitionArgs, ImageArgs, PartitionArgs};
+use super::args::{DefinitionArgs, ImageArgs, PartitionArgs, ReplayArgs};
 use super::bitlocker_args::BitLockerArgs;
 use crate::drivers::list::{Listed, Listing, list};
 use crate::drivers::trust::SignatureReport;
@@ -55,6 +55,9 @@ struct ListArgs {
     bitlocker: BitLockerArgs,
 
     #[command(flatten)]
+    replay: ReplayArgs,
+
+    #[command(flatten)]
     source: ImageArgs,
 }
 
@@ -69,7 +72,8 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         return Err(Error::new(Kind::Usage, Layer::Cli, message).hint("name the image with --for IMAGE"));
     }
     let keys = args.bitlocker.keys()?;
-    let find = |image| job::find_guest(image, &args.source.open_options(), args.windows.partition, &keys);
+    let find =
+        |image| job::find_guest(image, &args.source.open_options(), args.windows.partition, &keys, args.replay.into());
     let guest = args.image.as_deref().map(find).transpose()?.map(|guest| guest.target());
     let definitions =
         args.definitions.definitions.as_deref().map_or_else(|| Ok(Definitions::builtin()), Definitions::load)?;

@@ -101,6 +101,19 @@ fn show_outcome(report: &Report, ui: &Ui) {
     if let Some(windows) = &report.virtio.windows {
         ui.done(&format!("Windows:  {} (build {}, {})", windows.product, windows.build, windows.arch));
     }
+    if let Some(start) = &report.bitlocker {
+        ui.done(&format!("BitLocker: {}", start.volume));
+        // The other case is a warning.
+        if !start.asks_for_key {
+            ui.done(&format!("          {}", start.first_start));
+        }
+    }
+    if let Some(replay) = &report.log_replay {
+        ui.done(&format!("NTFS log: {replay}"));
+        if ui.verbosity() > 0 {
+            replay.lines().iter().skip(1).for_each(|line| ui.done(&format!("          {line}")));
+        }
+    }
     match (&report.run.plan, &report.removal) {
         (_, Some(removal)) => show_removal(removal, ui),
         (Some(plan), None) => ui.done(&format!("Plan:     {} (sha256 {})", plan.path, plan.sha256)),

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::Ui;
-use super::args::ImageArgs;
+use super::args::{ImageArgs, ReplayArgs};
 use super::bitlocker_args::BitLockerArgs;
 use crate::block::{self, Image};
 use crate::error::{Error, Layer, Result};
 use crate::exit::ExitCode;
+use crate::ntfs::Overlaid;
 use crate::ntfs::check::{self, CheckOptions, CheckReport};
 use crate::partition::{Content, Partition, PartitionView};
 
@@ -36,6 +37,9 @@ pub struct Args {
     json: bool,
 
     #[command(flatten)]
+    replay: ReplayArgs,
+
+    #[command(flatten)]
     bitlocker: BitLockerArgs,
 
     #[command(flatten)]
@@ -47,6 +51,8 @@ pub struct Args {
 struct VolumeReport<'a> {
     partition: &'a Partition,
     clean: bool,
+    /// Whether the volume was checked as it is after the replay of its log; it counts as faulty.
+    replayed: bool,
     #[serde(flatten)]
     report: CheckReport,
 }
@@ -77,13 +83,15 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let mut reports = Vec::new();
     for &partition in wanted.iter().filter(|p| p.content == Content::Ntfs) {
         let progress = (!args.json).then(|| ui.progress(&format!("Checking {}", partition.label())));
-        let mut report = check::check(&PartitionView::new(image, partition)?, &CheckOptions::per_code(args.max))?;
+        let volume = Overlaid::open(PartitionView::new(image, partition)?, args.replay.into())?;
+        let mut report = check::check(&volume, &CheckOptions::per_code(args.max))?;
+        let replayed = volume.replay().is_some();
         for fault in &mut report.faults {
             // in the image, as in all other messages
             fault.offset = fault.offset.map(|offset| offset.saturating_add(partition.start.0));
         }
         drop(progress);
-        reports.push(VolumeReport { partition, clean: report.is_clean(), report });
+        reports.push(VolumeReport { partition, clean: report.is_clean() && !replayed, replayed, report });
     }
     if reports.is_empty() {
         return Err(Error::unsupported(Layer::Job, "no NTFS volume found")
@@ -98,8 +106,11 @@ fn print(reports: &[VolumeReport<'_>], json: bool, ui: &Ui) -> Result<()> {
     if json {
         return ui.json(&serde_json::json!({ "volumes": reports }));
     }
-    for VolumeReport { partition, report, .. } in reports {
+    for VolumeReport { partition, report, replayed, .. } in reports {
         ui.heading(&format!("{} at {}", partition.label(), partition.start));
+        if *replayed {
+            ui.answer("not shut down cleanly: checked as it is after the replay of its NTFS log");
+        }
         ui.answer(&report.to_string());
     }
     Ok(())

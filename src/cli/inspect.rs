@@ -4,14 +4,15 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::Ui;
-use super::args::ImageArgs;
+use super::args::{ImageArgs, ReplayArgs};
 use super::bitlocker_args::BitLockerArgs;
 use super::network_page::write_network;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::escape::EscapedLines;
+use crate::escape::{EscapedLines, shorten};
 use crate::exit::ExitCode;
 use crate::job::{self, Inspection};
-use crate::windows::{FirstBootOutcome, FirstBootState};
+use crate::partition::Encryption;
+use crate::windows::{FirstBootOutcome, FirstBootState, RecoveryEnvironment};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -27,6 +28,9 @@ pub struct Args {
     bitlocker: BitLockerArgs,
 
     #[command(flatten)]
+    replay: ReplayArgs,
+
+    #[command(flatten)]
     source: ImageArgs,
 }
 
@@ -36,7 +40,7 @@ pub struct Args {
 /// When a disk cannot be read, or none holds a Windows (after showing what they hold).
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let options = args.source.open_options();
-    let inspections = job::inspect_disks(&args.image, &options, &args.bitlocker.keys()?)?;
+    let inspections = job::inspect_disks(&args.image, &options, &args.bitlocker.keys()?, args.replay.into())?;
     match (args.json, inspections.as_slice()) {
         (true, [only]) => ui.json(only)?,
         (true, several) => ui.json(&several)?,
@@ -75,6 +79,9 @@ fn write_page(out: &mut EscapedLines<String>, inspection: &Inspection) -> std::f
             partition.length,
             partition.start.0
         )?;
+        if let Some(encryption) = &partition.bitlocker {
+            write_encryption(out, encryption)?;
+        }
     }
     for found in &inspection.windows {
         write_windows(out, found)?;
@@ -84,9 +91,26 @@ fn write_page(out: &mut EscapedLines<String>, inspection: &Inspection) -> std::f
             0 => writeln!(out, "Not read:  {}", fault.message)?,
             number => writeln!(out, "Partition {number}: {}", fault.message)?,
         }
+        if let Some(hint) = fault.hint.as_ref().filter(|_| !inspection.windows.is_empty()) {
+            writeln!(out, "           {hint}")?;
+        }
     }
     for warning in &inspection.disk.warnings {
         writeln!(out, "Warning:   {warning}")?;
+    }
+    Ok(())
+}
+
+/// What is known of a BitLocker volume: cipher, state, what opened it, and all that would.
+fn write_encryption(out: &mut EscapedLines<String>, encryption: &Encryption) -> std::fmt::Result {
+    writeln!(out, "             BitLocker: {}", job::describe_encryption(encryption))?;
+    let Some(metadata) = &encryption.metadata else { return Ok(()) };
+    if let Some(description) = &metadata.description {
+        writeln!(out, "             {description}")?;
+    }
+    for protector in &metadata.protectors {
+        let description = protector.description.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+        writeln!(out, "             protector: {protector}{description}")?;
     }
     Ok(())
 }
@@ -120,8 +144,18 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
             writeln!(out, "           {what}: {item}")?;
         }
     }
+    write_recovery(out, &found.recovery)?;
     write_network(out, &guest.network)?;
+    if let Some(log) = &found.ntfs_log {
+        writeln!(out, "           NTFS log: {}", log.text())?;
+    }
+    if let Some(start) = &found.bitlocker {
+        writeln!(out, "BitLocker: {}", start.first_start)?;
+    }
     match &found.refusal {
+        None if found.ntfs_log.as_ref().is_some_and(|log| !log.is_closed()) => {
+            writeln!(out, "State:     not shut down cleanly; can be edited after the replay of the NTFS log")
+        }
         None => writeln!(out, "State:     clean, can be edited"),
         Some(fault) => {
             writeln!(out, "State:     {}", fault.message)?;
@@ -130,8 +164,21 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
     }
 }
 
+fn write_recovery(out: &mut EscapedLines<String>, recovery: &RecoveryEnvironment) -> std::fmt::Result {
+    writeln!(out, "           recovery environment: {recovery}")?;
+    for fault in &recovery.faults {
+        writeln!(out, "             {fault}")?;
+    }
+    Ok(())
+}
+
 /// How many of the log's last lines are shown of a job that failed.
 const LOG_LINES: usize = 5;
+
+/// Longest name of a step that is shown, in characters; the JSON form has it in full.
+const STEP_NAME_MAX: usize = 80;
+/// Longest detail of a step that is shown, in characters.
+const DETAIL_MAX: usize = 200;
 
 fn write_first_boot(out: &mut EscapedLines<String>, job: &FirstBootOutcome) -> std::fmt::Result {
     if *job == FirstBootOutcome::default() {
@@ -147,8 +194,10 @@ fn write_first_boot(out: &mut EscapedLines<String>, job: &FirstBootOutcome) -> s
         )?;
         for step in &result.steps {
             let class = if step.required { ", required" } else { "" };
-            let detail = if step.detail.is_empty() { String::new() } else { format!(": {}", step.detail) };
-            writeln!(out, "             {}: {}, code {}{class}{detail}", step.name, step.result.name(), step.code)?;
+            let detail = shorten(&step.detail, DETAIL_MAX);
+            let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+            let name = shorten(&step.name, STEP_NAME_MAX);
+            writeln!(out, "             {name}: {}, code {}{class}{detail}", step.result.name(), step.code)?;
         }
     }
     for fault in &job.faults {

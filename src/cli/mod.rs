@@ -19,8 +19,10 @@ mod fsck;
 mod image;
 mod inject;
 mod inspect;
+mod look;
 mod network_args;
 mod network_page;
+mod ntfs_log;
 mod output;
 mod plan;
 mod progress;
@@ -114,6 +116,25 @@ enum Command {
     Image(image::Args),
     /// Check every NTFS volume of an image, and change nothing
     Fsck(fsck::Args),
+    /// List files of a volume in an image
+    ///
+    /// A path is one of Windows (C:\Windows, /Windows), where `*`, `?` and `[…]` match within a name and case is ignored.
+    /// The volume is the one with Windows, or the one of --partition (NTFS or FAT, such as the EFI system partition).
+    Ls(look::LsArgs),
+    /// Print the content of files of an image
+    ///
+    /// Compressed files are decompressed. To a terminal, control characters are shown as codes.
+    Cat(look::CatArgs),
+    /// Copy files out of an image
+    ///
+    /// Each copy appears under its name when it is complete; zeros become holes. A name that the host cannot hold is
+    /// written with %XX for the characters in question.
+    Cp(look::CpArgs),
+    /// Show or replay the log of every NTFS volume of an image, with or without a Windows
+    ///
+    /// The log of a volume is open if the guest crashed, or if the image is a snapshot of a running machine. All commands
+    /// that read or change a guest replay it first, unless they are told --no-replay.
+    NtfsLog(ntfs_log::Args),
     /// Read and edit registry hives, in a file or in an image
     ///
     /// A TARGET is a hive file or a disk image. In a hive file a KEY is a path from its root (`\` is the root itself);
@@ -171,6 +192,10 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::Convert(args)) => convert::run(args, ui),
         Some(Command::Image(args)) => image::run(args, ui),
         Some(Command::Fsck(args)) => fsck::run(args, ui),
+        Some(Command::Ls(args)) => look::ls(args, ui),
+        Some(Command::Cat(args)) => look::cat(args, ui),
+        Some(Command::Cp(args)) => look::cp(args, ui),
+        Some(Command::NtfsLog(args)) => ntfs_log::run(args, ui),
         Some(Command::Reg(args)) => reg::run(args, ui),
         None if cli.config.is_some() => inject::run_document(&cli.config.unwrap_or_default(), ui),
         None => {

@@ -200,20 +200,22 @@ mod tests {
              --partition 2 --registration full --signature-policy warn --trust-publisher {at}/c.cer --firstboot-method script \
              --firstboot-reboot --rearm --force \
              --keep-network --mac LAN=525400123456 \
-             --allow-dirty --discard-ntfs-log --discard-hibernation --skip-volume-check \
+             --allow-dirty --discard-ntfs-log --discard-hibernation --no-replay --skip-volume-check \
              --upload {at}/u=C:\\T\\u --upload {at}/k=v=\\w \
              --firstboot {at}/a.cmd --firstboot {at}/b.ps1 --firstboot-timeout 60 --guest-agent \
-             --fallback-loader off --boot-graphics keep --test-signing on"
+             --fallback-loader off --boot-graphics keep --test-signing on \
+             --bitlocker-password 4381F759={at}/c.cer"
         );
         let text = "vmdk: in.ova\ndrivers: [a.iso, vendor]\nformat: vpc\nallow_path: base\ndisk: d.vmdk\n\
                     definitions: defs.yaml\noverwrite: true\nthreads: 3\npartition: 2\nregistration: full\n\
                     signature_policy: warn\ntrust_publisher: c.cer\nfirstboot_method: script\n\
                     firstboot_reboot: true\nrearm: true\nforce: true\n\
                     keep_network: true\nmac: LAN=525400123456\nallow_dirty: true\n\
-                    discard_ntfs_log: true\ndiscard_hibernation: true\nskip_volume_check: true\n\
+                    discard_ntfs_log: true\ndiscard_hibernation: true\nno_replay: true\nskip_volume_check: true\n\
                     upload:\n  - 'u=C:\\T\\u'\n  - 'k=v=\\w'\nfirstboot: [a.cmd, b.ps1]\n\
                     firstboot_timeout: 60\nguest_agent: true\n\
-                    fallback_loader: off\nboot_graphics: keep\ntest_signing: on\n";
+                    fallback_loader: off\nboot_graphics: keep\ntest_signing: on\n\
+                    bitlocker_password: 4381F759=c.cer\n";
         for (option, key) in [
             (format!("--output {at}/o.qcow2"), "output: o.qcow2\n"),
             ("--in-place --no-undo".to_owned(), "in_place: true\nno_undo: true\n"),
@@ -243,6 +245,7 @@ mod tests {
         let certificate = folder.path().join("c.cer");
         std::fs::write(&certificate, "a certificate").unwrap();
         let trust = format!("--trust-publisher {}", certificate.display());
+        let password = format!("--bitlocker-password {}", certificate.display());
         for option in [
             "-O raw",
             "--compress",
@@ -261,6 +264,7 @@ mod tests {
             "--registration full",
             "--signature-policy present",
             trust.as_str(),
+            password.as_str(),
             "--firstboot-method script",
             "--no-firstboot",
             "--firstboot-reboot",
@@ -272,6 +276,7 @@ mod tests {
             "--allow-dirty",
             "--discard-ntfs-log",
             "--discard-hibernation",
+            "--no-replay",
             "--skip-volume-check",
             "--fallback-loader on",
             "--boot-graphics keep",

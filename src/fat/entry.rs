@@ -12,6 +12,10 @@ pub(super) const NAME_END: u8 = 0;
 /// First byte of a deleted entry.
 const NAME_DELETED: u8 = 0xE5;
 
+/// In `reserved` of an entry: the name, or the extension, is shown in lower case. Windows NT and Linux write it for names
+/// that need no long name otherwise.
+pub(super) const LOWER_NAME: u8 = 0x08;
+pub(super) const LOWER_EXTENSION: u8 = 0x10;
 pub(super) const ATTRIBUTE_ARCHIVE: u8 = 0x20;
 pub(super) const ATTRIBUTE_VOLUME: u8 = 0x08;
 pub(super) const ATTRIBUTE_FOLDER: u8 = 0x10;
@@ -74,8 +78,12 @@ impl ShortEntry {
 
     /// The short name, as `NAME.EXT`; no dot without an extension.
     fn short_name(&self) -> String {
-        let text = |bytes: &[u8]| bytes.iter().map(|&byte| char::from(byte)).collect::<String>().trim_end().to_owned();
-        let (name, extension) = (text(&self.name), text(&self.extension));
+        let text = |bytes: &[u8], lower: u8| {
+            let text: String = bytes.iter().map(|&byte| char::from(byte)).collect();
+            let text = text.trim_end();
+            if self.reserved & lower == 0 { text.to_owned() } else { text.to_ascii_lowercase() }
+        };
+        let (name, extension) = (text(&self.name, LOWER_NAME), text(&self.extension, LOWER_EXTENSION));
         if extension.is_empty() { name } else { format!("{name}.{extension}") }
     }
 
@@ -100,6 +108,10 @@ pub(super) struct Found {
     pub size: u64,
     /// Number of its [`ShortEntry`] in the folder.
     pub index: usize,
+    /// Attributes: read-only 1, hidden 2, system 4, archive 32.
+    pub attributes: u8,
+    /// Date and time of the last write, as FAT has them.
+    pub written: (u16, u16),
 }
 
 /// Shows every file and folder of a folder's bytes with its long name (empty if it has none) and its short name, until
@@ -141,6 +153,8 @@ pub(super) fn visit_entries(folder: &[u8], mut visit: impl FnMut(&str, &str, Fou
             first: entry.first_cluster(),
             size: u64::from(entry.size.get()),
             index,
+            attributes: entry.attributes,
+            written: (entry.write_date.get(), entry.write_time.get()),
         };
         if !visit(&name, &entry.short_name(), found) {
             return;

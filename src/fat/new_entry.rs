@@ -2,14 +2,10 @@
 
 use zerocopy::FromZeros;
 
-use super::entry::ShortEntry;
+use super::entry::{LOWER_EXTENSION, LOWER_NAME, ShortEntry};
 use crate::clock::FileTime;
 use crate::error::{Error, Layer, Result};
 
-/// In `reserved` of an entry: the name, or the extension, is shown in lower case. Windows NT and Linux write it for names
-/// that need no long name otherwise.
-const LOWER_NAME: u8 = 0x08;
-const LOWER_EXTENSION: u8 = 0x10;
 /// Characters of short names other than letters and digits.
 const SIGNS: &[u8] = b"$%'-_@~`!(){}^#&";
 

@@ -2,7 +2,7 @@
 
 use super::boot_sector::{BootSector, Geometry, Root};
 use super::chain::FOLDER_BYTES_MAX;
-use super::entry::{Found, find_entry};
+use super::entry::{ATTRIBUTE_FOLDER, Found, find_entry};
 use super::error::damaged;
 use crate::error::{Error, Layer, Result};
 use crate::io::VolumeRead;
@@ -10,6 +10,13 @@ use crate::units::VolumeOffset;
 
 /// Most components of a path.
 const DEPTH_MAX: usize = 32;
+
+/// Most places that a cluster chain may lie in: what their list needs is held in memory.
+const EXTENTS_MAX: usize = 1 << 20;
+
+/// The root folder: it has no entry, and 0 stands for its first cluster.
+pub(super) const ROOT: Found =
+    Found { is_folder: true, first: 0, size: 0, index: 0, attributes: ATTRIBUTE_FOLDER, written: (0, 0) };
 
 /// Bytes of the file allocation table that are read at once.
 const TABLE_BYTES_AT_ONCE: u64 = 4096;
@@ -90,41 +97,54 @@ impl<D: VolumeRead> FatVolume<D> {
     }
 
     fn find(&self, path: &str) -> Result<Option<Found>> {
-        let mut at = Found { is_folder: true, first: 0, size: 0, index: 0 };
-        let mut folder = match self.geometry.root {
-            Root::Cluster(first) => self.read_chain(first, FOLDER_BYTES_MAX)?,
-            Root::Area { start, length } => {
-                // at most 65,535 entries
-                let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-                self.volume.read_at(VolumeOffset(start), &mut bytes)?;
-                bytes
-            }
-        };
+        let mut at = ROOT;
         let names: Vec<&str> = path.split(['/', '\\']).filter(|name| !name.is_empty()).collect();
         if names.len() > DEPTH_MAX {
             return Ok(None);
         }
-        for (index, name) in names.iter().enumerate() {
-            let Some(found) = find_entry(&folder, name) else { return Ok(None) };
-            at = found;
-            if index + 1 < names.len() {
-                if !at.is_folder {
-                    return Ok(None);
-                }
-                folder = self.read_chain(at.first, FOLDER_BYTES_MAX)?;
+        for name in names {
+            if !at.is_folder {
+                return Ok(None);
             }
+            let Some(found) = find_entry(&self.read_folder(at.first)?, name) else { return Ok(None) };
+            at = found;
         }
         Ok(Some(at))
+    }
+
+    /// The entries of a folder that begins with this cluster; 0 is the root folder.
+    pub(super) fn read_folder(&self, first: u32) -> Result<Vec<u8>> {
+        match self.geometry.root {
+            Root::Cluster(root) if first == 0 => self.read_chain(root, FOLDER_BYTES_MAX),
+            Root::Area { start, length } if first == 0 => {
+                // at most 65,535 entries
+                let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+                self.volume.read_at(VolumeOffset(start), &mut bytes)?;
+                Ok(bytes)
+            }
+            _ => self.read_chain(first, FOLDER_BYTES_MAX),
+        }
     }
 
     /// The bytes of a cluster chain, at most `limit` of them. Neighbouring clusters are read at once.
     fn read_chain(&self, first: u32, limit: u64) -> Result<Vec<u8>> {
         let mut out = Vec::new();
+        for (place, length) in self.locate_chain(first, limit)? {
+            let filled = out.len();
+            out.resize(filled + usize::try_from(length).unwrap_or(0), 0);
+            self.volume.read_at(place, out.get_mut(filled..).unwrap_or_default())?;
+        }
+        Ok(out)
+    }
+
+    /// Where the first `limit` bytes of a cluster chain lie, each place with its length; neighbouring clusters are one.
+    pub(super) fn locate_chain(&self, first: u32, limit: u64) -> Result<Vec<(VolumeOffset, u64)>> {
+        let mut out = Vec::new();
         let mut table = TableWindow::default();
-        let mut links = 0u32;
+        let (mut links, mut found) = (0u32, 0u64);
         let mut at = Some(first);
-        while let Some(start) = at.filter(|_| (out.len() as u64) < limit) {
-            let left = limit - out.len() as u64;
+        while let Some(start) = at.filter(|_| found < limit) {
+            let left = limit - found;
             let mut count = 0u32;
             while u64::from(count) * self.geometry.cluster_bytes < left && at == start.checked_add(count) {
                 let cluster = start.saturating_add(count);
@@ -138,13 +158,20 @@ impl<D: VolumeRead> FatVolume<D> {
                 at = self.next(&mut table, cluster)?;
                 count += 1;
             }
+            if out.len() == EXTENTS_MAX {
+                return Err(Error::unsupported(Layer::Partition, "a file in more than 1,048,576 pieces is not read"));
+            }
             let place = self.geometry.data_start + u64::from(start.saturating_sub(2)) * self.geometry.cluster_bytes;
             let length = (u64::from(count) * self.geometry.cluster_bytes).min(left);
-            let filled = out.len();
-            out.resize(filled + usize::try_from(length).unwrap_or(0), 0);
-            self.volume.read_at(VolumeOffset(place), out.get_mut(filled..).unwrap_or_default())?;
+            found += length;
+            out.push((VolumeOffset(place), length));
         }
         Ok(out)
+    }
+
+    /// The device below.
+    pub(super) fn device(&self) -> &D {
+        &self.volume
     }
 
     /// The next cluster of a chain; `None` at its end.
@@ -173,7 +200,7 @@ impl<D: VolumeRead> FatVolume<D> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::{ATTRIBUTE_FOLDER, ATTRIBUTE_LONG_NAME};
+    use super::super::entry::ATTRIBUTE_LONG_NAME;
     use super::*;
     use crate::error::Kind;
     use crate::io::MemoryVolume;

@@ -180,7 +180,7 @@ impl Target {
 }
 
 /// Whether the name is that of a journal or an undo record, of which only commits make any.
-fn is_reserved(path: &Path) -> bool {
+pub(crate) fn is_reserved(path: &Path) -> bool {
     let name = path.as_os_str().to_string_lossy();
     [JOURNAL_ENDING, UNDO_RECORD_ENDING].iter().any(|ending| name.ends_with(ending))
 }

@@ -16,15 +16,15 @@ use super::request::{Destination, InjectRequest, Observer, StateOverrides};
 use super::saved_plan::SavedPlan;
 use super::staging::{
     FoundWindows, PlanInputs, Planned, Planner, Staged, StagingJob, in_parallel, open_unrecovered, open_volume,
-    stage_plan,
+    read_options, stage_plan,
 };
 use crate::block::Stage;
 use crate::drivers::{Policy, Sources};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::shell_argument;
-use crate::ntfs::{OpenOptions, Volume};
+use crate::ntfs::Volume;
 use crate::partition::{Partition, PartitionTable, PartitionView};
-use crate::plan::saved::{Contents, ImageFacts, KnownHives, WindowsFacts, disk_and_partition_facts};
+use crate::plan::saved::{Contents, ImageFacts, KnownHives, LogReplayFacts, WindowsFacts, disk_and_partition_facts};
 use crate::windows::{self, Bus, CheckOptions, Hives, VmDisk};
 
 /// Applies a saved plan. Of the request counts where the image is and how it is read, the destination, the clock, the
@@ -102,11 +102,12 @@ fn run(plan: &SavedPlan, request: &InjectRequest, observer: &dyn Observer, repor
 /// What was overridden when the plan was made has to be decided again by who applies it, and nothing beyond it.
 fn require_overrides(plan: &SavedPlan, request: &InjectRequest) -> Result<()> {
     let planned = &plan.document().state;
-    let StateOverrides { allow_dirty, discard_ntfs_log, discard_hibernation } = request.state;
+    let StateOverrides { allow_dirty, discard_ntfs_log, discard_hibernation, no_replay } = request.state;
     let options = [
         ("--allow-dirty", planned.allow_dirty, allow_dirty),
         ("--discard-ntfs-log", planned.discard_ntfs_log, discard_ntfs_log),
         ("--discard-hibernation", planned.discard_hibernation, discard_hibernation),
+        ("--no-replay", planned.no_replay, no_replay),
         ("--skip-volume-check", planned.skip_volume_check, request.skip_volume_check),
     ];
     let listed = |wrong: fn(bool, bool) -> bool| {
@@ -172,7 +173,7 @@ impl Application<'_> {
 
         let original = stage.original();
         let unchanged = || document.reads.is_unchanged(&original);
-        let locate = || locate(&stage, &table, self.request.partition);
+        let locate = || locate(&stage, &table, self.request.partition, self.request.state.replay());
         let (is_unchanged, found) = in_parallel(self.request, unchanged, locate)?;
         match (is_unchanged?, found) {
             (true, Ok((installation, hives))) => self.with_boot_volume(stage, others, table, installation, hives),
@@ -209,7 +210,7 @@ impl Application<'_> {
             return Ok(differences);
         }
         // What the boot check reads is all that remains, as a rule.
-        let volume = Volume::open(PartitionView::new(stage, partition)?, &OpenOptions::read_only())?;
+        let volume = Volume::open(PartitionView::new(stage, partition)?, &read_options(self.request))?;
         let options = CheckOptions { signatures: document.expects.signature_policy };
         let name = disk_name(self.request, &self.request.image);
         let answers = with_boot_disks(VmDisk { disk: stage, table, name: &name }, partition, others, |disks| {
@@ -228,7 +229,7 @@ impl Application<'_> {
         known: &KnownHives,
     ) -> Result<ImageFacts> {
         let config = &self.plan.document().windows.config;
-        let volume = Volume::open(PartitionView::new(stage, partition)?, &OpenOptions::read_only())?;
+        let volume = Volume::open(PartitionView::new(stage, partition)?, &read_options(self.request))?;
         let facts = ImageFacts::read(stage, table, partition, &volume, config, known);
         facts.map_err(|error| error.path(partition.label()))
     }
@@ -247,7 +248,7 @@ impl Application<'_> {
     /// Whether the guest holds all that the plan makes.
     fn is_applied(&self, found: &FoundWindows) -> Result<bool> {
         let FoundWindows { stage, installation: Installation { partition, guest }, hives, boot, .. } = found;
-        let volume = Volume::open(PartitionView::new(stage, partition)?, &OpenOptions::read_only())?;
+        let volume = Volume::open(PartitionView::new(stage, partition)?, &read_options(self.request))?;
         let more_hives = windows::load_other_hives(&volume, guest, hives)?;
         windows::holds_result(self.plan.document(), &volume, [hives, &more_hives], boot.as_ref())
     }
@@ -305,6 +306,13 @@ impl Planner for Application<'_> {
         if found != document.windows {
             let say = |windows: &WindowsFacts| format!("{} in {}", windows.text, windows.folder);
             differences.push(format!("the image holds {}, not {}", say(&found), say(&document.windows)));
+        }
+        let replay = volume.device().replay().map(LogReplayFacts::of);
+        if replay != document.log_replay {
+            let say = |replay: &Option<LogReplayFacts>| {
+                replay.as_ref().map_or_else(|| "nothing to replay".to_owned(), LogReplayFacts::text)
+            };
+            differences.push(format!("the NTFS log has {}, not {}", say(&replay), say(&document.log_replay)));
         }
         self.require_none(differences)?;
         let plan = document.to_plan(&self.contents)?;

@@ -8,11 +8,11 @@ use super::explain::explain;
 use super::locate::{edit_refusal, locate_partition};
 use super::report::Report;
 use super::request::{Destination, InjectRequest, Silent};
-use super::staging::open_unrecovered;
+use super::staging::{open_unrecovered, read_options};
 use crate::error::Result;
-use crate::ntfs::{OpenOptions, Volume};
+use crate::ntfs::Volume;
 use crate::partition::PartitionView;
-use crate::windows::{self, BootCheck, Bus, CheckOptions, VmDisk};
+use crate::windows::{self, BootCheck, Bus, CheckOptions, RecoveryEnvironment, VmDisk, WantedDriver};
 
 /// Whether a guest boots, as [`check`] answers.
 #[derive(Debug, Clone, Serialize)]
@@ -28,6 +28,8 @@ pub struct BootAnswer {
     pub boots: bool,
     /// The answer for each bus, with all findings.
     pub buses: Vec<BootCheck>,
+    /// The recovery environment, and whether it will see a virtio disk: no part of the answer.
+    pub recovery: RecoveryEnvironment,
     /// What may make the answer out of date: signs that a disk is in use, and volumes that were not searched for
     /// Windows. Left out when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -53,14 +55,19 @@ fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptio
     let OpenedDisks { stage, others } = open_unrecovered(&request, &mut report)?;
     let read = request.bitlocker.read_partitions(&stage);
     let table = read.map_err(|error| error.path(request.image.display().to_string()))?;
+    report.virtio.warnings.extend(table.warnings.iter().cloned());
     let found = locate_partition(&stage, &table, request.partition);
     let partition = found.map_err(|error| on_disk(&request, error))?;
-    let volume = Volume::open(PartitionView::new(&stage, &partition)?, &OpenOptions::read_only())?;
+    let volume = Volume::open(PartitionView::new(&stage, &partition)?, &read_options(&request))?;
     let windows = VmDisk { disk: &stage, table: &table, name: &disk_name(&request, &request.image) };
     let mut answers = with_boot_disks(windows, &partition, &others, |disks| {
         windows::boot_checks(&volume, Some(disks), buses, strictness)
     })?;
-    if let Some(refusal) = edit_refusal(&stage, &partition) {
+    let folder = windows::windows_folders(&volume).ok().and_then(|folders| folders.into_iter().next());
+    let recovery = folder.map_or_else(RecoveryEnvironment::default, |folder| {
+        windows::find_recovery(&stage, &table, &partition, &folder, &WantedDriver::known())
+    });
+    if let Some(refusal) = edit_refusal(&stage, &partition, request.state.replay()) {
         answers.iter_mut().for_each(|answer| answer.add_state(refusal.to_string()));
     }
     Ok(BootAnswer {
@@ -69,6 +76,7 @@ fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptio
         partition: partition.number,
         boots: answers.iter().any(|answer| answer.boots),
         buses: answers,
+        recovery,
         bytes_read: stage.image().bytes_read() + others.iter().map(OtherDisk::bytes_read).sum::<u64>(),
         warnings: report.virtio.warnings,
     })

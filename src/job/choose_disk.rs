@@ -10,6 +10,7 @@ use crate::block::{self, Stage};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::{escape, shell_argument};
 use crate::host::is_same_file;
+use crate::ntfs::Replay;
 use crate::partition::PartitionTable;
 
 /// Most disks of one virtual machine.
@@ -173,7 +174,7 @@ fn several_have_windows<'a>(disks: impl Iterator<Item = (&'a Path, &'a Stage, &'
     for (path, stage, table) in disks {
         count += 1;
         let chosen = format!("--windows-disk {}", shell_argument(path, "DISK"));
-        let installations = search_installations(stage, table);
+        let installations = search_installations(stage, table, Replay::default());
         let known = installations.found.iter().map(|one| (one.partition.number, one.guest.to_string()));
         let faults = installations.faults.iter().map(|(partition, error)| (partition.number, error.to_string()));
         list.extend(known.chain(faults).map(|(number, text)| format!("{chosen} --partition {number}: {text}")));

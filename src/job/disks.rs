@@ -137,7 +137,10 @@ fn read_table(
     report: &mut Report,
 ) -> Result<(PartitionTable, Option<String>)> {
     let error = match request.bitlocker.read_partitions(stage) {
-        Ok(table) => return Ok((table, None)),
+        Ok(table) => {
+            report.virtio.warnings.extend(table.warnings.iter().map(|warning| format!("{name}: {warning}")));
+            return Ok((table, None));
+        }
         Err(error) => error,
     };
     let fault = match error.kind() {

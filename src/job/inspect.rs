@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::bitlocker_start::BitLockerStart;
 use super::choose_disk::check_set;
 use super::explain::explain;
 use super::locate::{edit_refusal, locate, search_installations};
+use super::ntfs_log::VolumeLog;
 use crate::block::{self, Image};
 use crate::error::{Kind, Result};
+use crate::ntfs::Replay;
 use crate::partition::{BitLockerKeys, PartitionTable};
-use crate::windows::Guest;
+use crate::windows::{Guest, RecoveryEnvironment, WantedDriver, find_recovery};
 
 /// What [`inspect`] found on a disk.
 #[derive(Debug, Clone, Serialize)]
@@ -39,7 +42,16 @@ pub struct Found {
     /// Product, build, folders, control sets and state.
     #[serde(flatten)]
     pub guest: Guest,
-    /// Why an edit would be refused in the volume's state (dirty, hibernated, unclean log); `None` if it would not.
+    /// What BitLocker does at the first start on another machine; `None` if the volume is not encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bitlocker: Option<BitLockerStart>,
+    /// The recovery environment, and whether it will see a virtio disk.
+    pub recovery: RecoveryEnvironment,
+    /// The volume's NTFS log; `None` if it cannot be found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ntfs_log: Option<VolumeLog>,
+    /// Why an edit would be refused in the volume's state (dirty, hibernated, a log that cannot be replayed); `None` if it
+    /// would not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Fault>,
 }
@@ -80,7 +92,7 @@ impl Fault {
 /// When the image cannot be opened, or has no partition table that winject knows. Faults of a single volume are part of
 /// the answer.
 pub fn inspect(path: &Path, options: &block::OpenOptions) -> Result<Inspection> {
-    inspect_image(path, options, &BitLockerKeys::default()).map_err(explain)
+    inspect_image(path, options, &BitLockerKeys::default(), Replay::default()).map_err(explain)
 }
 
 /// Like [`inspect`], for the disks of one machine and with keys for their BitLocker volumes. That one of several has no partitions, or a damaged partition table, is a
@@ -88,53 +100,76 @@ pub fn inspect(path: &Path, options: &block::OpenOptions) -> Result<Inspection> 
 ///
 /// # Errors
 /// When a disk cannot be opened or read; [`Kind::Usage`](crate::Kind::Usage) when one is named twice.
-pub fn inspect_disks(paths: &[PathBuf], options: &block::OpenOptions, keys: &BitLockerKeys) -> Result<Vec<Inspection>> {
+pub fn inspect_disks(
+    paths: &[PathBuf],
+    options: &block::OpenOptions,
+    keys: &BitLockerKeys,
+    replay: Replay,
+) -> Result<Vec<Inspection>> {
     let disks: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
     let inspect = || -> Result<Vec<Inspection>> {
         check_set(&disks, options.disk.as_deref())?;
         disks
             .iter()
             .map(|path| match disks.len() {
-                0 | 1 => inspect_image(path, options, keys),
-                _ => inspect_one_of(path, options, keys),
+                0 | 1 => inspect_image(path, options, keys, replay),
+                _ => inspect_one_of(path, options, keys, replay),
             })
             .collect()
     };
     inspect().map_err(explain)
 }
 
-fn inspect_one_of(path: &Path, options: &block::OpenOptions, keys: &BitLockerKeys) -> Result<Inspection> {
+fn inspect_one_of(
+    path: &Path,
+    options: &block::OpenOptions,
+    keys: &BitLockerKeys,
+    replay: Replay,
+) -> Result<Inspection> {
     let image = block::open(path, options)?;
     match keys.read_partitions(&*image) {
         Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::Damaged) => {
             let fault = Fault::new(0, &error);
             let table = PartitionTable::empty();
-            Ok(Inspection { faults: vec![fault], ..inspect_table(path, &*image, table) })
+            Ok(Inspection { faults: vec![fault], ..inspect_table(path, &*image, table, replay) })
         }
-        table => Ok(inspect_table(path, &*image, table.map_err(|error| error.path(path.display().to_string()))?)),
+        table => {
+            let table = table.map_err(|error| error.path(path.display().to_string()))?;
+            Ok(inspect_table(path, &*image, table, replay))
+        }
     }
 }
 
-fn inspect_image(path: &Path, options: &block::OpenOptions, keys: &BitLockerKeys) -> Result<Inspection> {
+fn inspect_image(
+    path: &Path,
+    options: &block::OpenOptions,
+    keys: &BitLockerKeys,
+    replay: Replay,
+) -> Result<Inspection> {
     let image = block::open(path, options)?;
     let table = keys.read_partitions(&*image).map_err(|error| error.path(path.display().to_string()))?;
-    Ok(inspect_table(path, &*image, table))
+    Ok(inspect_table(path, &*image, table, replay))
 }
 
-fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable) -> Inspection {
+fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable, replay: Replay) -> Inspection {
     table.warnings.extend(block::use_notes(disk));
-    let installations = search_installations(&disk, &table);
+    let installations = search_installations(&disk, &table, replay);
+    let wanted = WantedDriver::known();
     let found = installations.found.into_iter().map(|installation| Found {
+        recovery: find_recovery(&disk, &table, &installation.partition, &installation.guest.windows_dir, &wanted),
         partition: installation.partition.number,
-        refusal: edit_refusal(disk, &installation.partition)
+        refusal: edit_refusal(disk, &installation.partition, replay)
             .map(|error| Fault::new(installation.partition.number, &error)),
+        bitlocker: installation.partition.bitlocker.as_ref().and_then(BitLockerStart::of),
+        ntfs_log: VolumeLog::read(&disk, &installation.partition, false).ok(),
         guest: installation.guest,
     });
+    let found = found.collect();
     Inspection {
         image: path.display().to_string(),
         format: disk.format().to_string(),
         size: Image::len(disk),
-        windows: found.collect(),
+        windows: found,
         faults: installations.faults.iter().map(|(partition, error)| Fault::new(partition.number, error)).collect(),
         disk: table,
         bytes_read: disk.bytes_read(),
@@ -150,12 +185,13 @@ pub fn find_guest(
     options: &block::OpenOptions,
     number: Option<u32>,
     keys: &BitLockerKeys,
+    replay: Replay,
 ) -> Result<Guest> {
     let find = || {
         let image = block::open(path, options)?;
         let disk: &dyn Image = &*image;
         let table = keys.read_partitions(disk)?;
-        Ok(locate(&disk, &table, number)?.0.guest)
+        Ok(locate(&disk, &table, number, replay)?.0.guest)
     };
     find().map_err(|error: crate::Error| explain(error.path(path.display().to_string())))
 }

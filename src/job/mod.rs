@@ -8,6 +8,7 @@
 //! to a temporary file meanwhile, which is removed when the job fails.)
 
 mod apply;
+mod bitlocker_start;
 mod boot_verdict;
 mod bundle;
 mod check;
@@ -20,13 +21,17 @@ mod hive_name;
 mod inject;
 mod inspect;
 mod locate;
+mod log_replay;
+pub mod look;
 mod match_disks;
+mod ntfs_log;
 mod outputs;
 mod plan;
 mod recover;
 mod registry;
 mod remove;
 pub mod report;
+mod report_log;
 mod request;
 mod saved_plan;
 mod staging;
@@ -36,12 +41,15 @@ mod verify;
 mod volume_check;
 
 pub use apply::{apply, apply_into, check_apply_outputs};
+pub use bitlocker_start::{BitLockerStart, describe as describe_encryption};
 pub use bundle::{Bundle, check_bundle, write_bundle};
 pub use check::{BootAnswer, check};
 pub use hive_name::HiveName;
 pub use inject::{inject, inject_into, prepare};
 pub use inspect::{Fault, Found as FoundWindows, Inspection, find_guest, inspect, inspect_disks};
 pub use locate::{Installation, Search, locate, search_installations};
+pub use log_replay::LogReplayRecord;
+pub use ntfs_log::{LogRecord, LogReplayOutcome, LogReplayRequest, LogTransaction, VolumeLog, read_logs, replay_logs};
 pub use outputs::{check_outputs, check_plan_outputs};
 pub use plan::{SavablePlan, plan, plan_into};
 pub(crate) use recover::UNDO_GIVEN_UP;

@@ -11,10 +11,11 @@ use super::expectation::Expectation;
 use super::explain::explain;
 use super::locate::Installation;
 use super::report::Report;
+use super::report_log::report_log;
 use super::request::{InjectRequest, Observer};
 use super::staging::{
     DriverPlanner, FoundWindows, PlanInputs, Planned, Planner as _, find_drivers_and_windows, in_parallel, open_image,
-    planned_boot_files, report_volume_check,
+    planned_boot_files, read_options, report_volume_check,
 };
 use super::volume_check::check_volume;
 use crate::block::Stage;
@@ -22,11 +23,11 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::hex;
 use crate::hive::Hive;
 use crate::hive::check::Survey;
-use crate::ntfs::{OpenOptions, Volume};
+use crate::ntfs::Volume;
 use crate::partition::PartitionView;
 use crate::plan::saved::{
-    DriverFact, ImageFacts, OtherDiskFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent, SavedStep, Sha256Sum,
-    StateFacts, Verdict, WindowsFacts,
+    DriverFact, ImageFacts, LogReplayFacts, OtherDiskFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent,
+    SavedStep, Sha256Sum, StateFacts, Verdict, WindowsFacts,
 };
 use crate::plan::{self, Access, Change, Content, GuestHive, Plan};
 use crate::windows::{self, BootCheck, BootDisks, Bus, CheckOptions, Guest, KnownGuest, VmDisk};
@@ -92,7 +93,7 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     let name = disk_name(request, &request.image);
     report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
     let original = stage.original();
-    let owners = || (!request.skip_volume_check).then(|| check_volume(&original, &installation.partition));
+    let owners = || check_volume(&original, &installation.partition, &request.state, request.skip_volume_check);
     let (owners, planned) = in_parallel(request, owners, || {
         let survey = || hives.get(&GuestHive::System).map(Hive::survey);
         let inputs = PlanInputs {
@@ -125,7 +126,7 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     drawn.expectation.compare(&boot.after, &installation.partition)?;
 
     let reads = stage.take_reads();
-    let volume = Volume::open(PartitionView::new(&original, &installation.partition)?, &OpenOptions::read_only())?;
+    let volume = Volume::open(PartitionView::new(&original, &installation.partition)?, &read_options(request))?;
     let config = &drawn.plan.config_dir;
     let facts = ImageFacts::read(&original, &table, &installation.partition, &volume, config, &known)?;
     let reads = ReadSet::of(reads, &facts.hashed, &original)?;
@@ -154,7 +155,9 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
             discard_ntfs_log: request.state.discard_ntfs_log,
             discard_hibernation: request.state.discard_hibernation,
             skip_volume_check: request.skip_volume_check,
+            no_replay: request.state.no_replay,
         },
+        log_replay: drawn.log_replay,
         expects: drawn.expectation.to_document(&boot.after),
         verdict: boot.to_verdict(),
         drivers: drivers_of(report),
@@ -177,23 +180,28 @@ struct Drawn {
     steps: Vec<SavedStep>,
     /// Whether what the plan touches was sound before it.
     checked: Result<()>,
-    /// Whether the user's overrides change the volume, whatever the plan.
+    /// The replay of the volume's log.
+    log_replay: Option<LogReplayFacts>,
+    /// Whether the replay or the user's overrides change the volume, whatever the plan.
     overrides_change: bool,
 }
 
 /// Draws up the plan. It is not applied to the stage: nothing that the document says needs that, and `apply` verifies
-/// the outcome. Only overrides are, to see whether they change anything.
+/// the outcome. Only the replay and overrides are, to see whether they change anything.
 fn draw(planner: &DriverPlanner<'_>, report: &mut Report, inputs: &PlanInputs<'_>, stage: &mut Stage) -> Result<Drawn> {
+    let original = stage.original();
     let Planned { expectation, mut volume, plan, hives } = planner.plan(report, inputs, stage)?;
     let steps = windows::saved_steps(&volume, [inputs.hives, &hives], &plan)?;
     let state = planner.request.state;
     let checked = plan::check_before(volume.device(), &plan, state.any())
         .map_err(|error| error.path(inputs.installation.partition.label()));
-    volume.apply_overrides()?;
+    report_log(report, &volume, &original, &inputs.installation.partition);
+    let log_replay = volume.device().replay().map(LogReplayFacts::of);
+    volume.apply_admission()?;
     volume.flush()?;
     drop(volume);
     let overrides_change = stage.drop_unchanged()? > 0;
-    Ok(Drawn { expectation, plan, steps, checked, overrides_change })
+    Ok(Drawn { expectation, plan, steps, checked, log_replay, overrides_change })
 }
 
 /// The boot check's answers for all buses.
@@ -213,7 +221,7 @@ impl BootBeforeAndAfter {
         system: Option<(Hive, Survey)>,
     ) -> Result<Self> {
         let Installation { partition, guest } = installation;
-        let volume = Volume::open(PartitionView::new(stage, partition)?, &OpenOptions::read_only())?;
+        let volume = Volume::open(PartitionView::new(stage, partition)?, &read_options(request))?;
         let options = CheckOptions { signatures: drawn.expectation.signatures };
         let (mut hive, survey) =
             system.ok_or_else(|| windows::missing_hive(&drawn.plan.hive_path(GuestHive::System)))?;
@@ -266,7 +274,7 @@ fn drivers_of(report: &Report) -> Vec<DriverFact> {
     let registered = |service: Option<&String>| {
         let copied =
             virtio.files_copied.iter().find(|copied| service.is_some() && copied.file.service.as_ref() == service);
-        copied.and_then(|copied| hex::decode(&copied.file.sha256)?.try_into().ok().map(Sha256Sum))
+        copied.and_then(|copied| hex::decode_array(&copied.file.sha256).map(Sha256Sum))
     };
     let facts = virtio.drivers_found.iter().map(|driver| DriverFact {
         name: driver.name.clone(),

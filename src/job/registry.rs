@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use super::explain::explain;
 use super::hive_name::HiveName;
 use super::locate::{Installation, locate, search_folders};
+use super::log_replay::LogReplayRecord;
 use super::outputs::refuse_raw_overlay;
 use super::recover::recover_first;
-use super::request::Destination;
-use super::volume_check::{SKIPPED, check_volume};
+use super::request::{Destination, StateOverrides};
+use super::volume_check::{SKIPPED, VolumeChecked, check_volume};
 use crate::block::commit::{self, CommitOptions, Recovery};
 use crate::block::{self, Stage, StageOptions};
 use crate::cancel::Cancel;
@@ -22,7 +23,7 @@ use crate::hive::reg_file::{Import, Parser, RegEntry};
 use crate::hive::{Hive, HiveFile, Replay};
 use crate::host::{RunFiles, Target};
 use crate::io::{VolumeRead, VolumeWrite};
-use crate::ntfs::{OpenOptions, Volume};
+use crate::ntfs::{OpenOptions, Overlaid, Volume};
 use crate::partition::{BitLockerKeys, Partition, PartitionView};
 use crate::plan;
 use crate::windows::{load_hive_file, missing_hive};
@@ -42,6 +43,8 @@ pub struct HiveRequest {
     pub overwrite_output: bool,
     /// Whether an edit in place keeps what it overwrites, so that [`undo`](super::undo()) can take it back.
     pub keep_undo: bool,
+    /// Overrides of refusals because of the volume's state.
+    pub state: StateOverrides,
     /// Time for everything that is written, so that equal runs write equal bytes.
     pub clock: FileTime,
     /// Leave out the pass over the file records that compares them with the volume's bitmaps before the first edit.
@@ -59,6 +62,8 @@ pub struct HiveEdit {
     pub replays: Vec<Replay>,
     /// What was done about an earlier, interrupted run.
     pub recovery: Recovery,
+    /// The replay of the volume's NTFS log, if it was written with the change.
+    pub log_replay: Option<LogReplayRecord>,
     /// Warnings of the volume check and of the commit.
     pub warnings: Vec<String>,
     /// The undo record, if one was kept.
@@ -75,7 +80,7 @@ pub fn read_hive(request: &HiveRequest, hive: HiveName) -> Result<HiveFile> {
         let stage = open(request)?;
         let installation = find(request, &stage)?;
         let view = PartitionView::new(&stage, &installation.partition)?;
-        let volume = Volume::open(view, &OpenOptions::read_only())?;
+        let volume = Volume::open(view, &OpenOptions { replay: request.state.replay(), ..OpenOptions::read_only() })?;
         load(&volume, &hive_path(&installation, hive))
     };
     read().map_err(explain)
@@ -189,7 +194,7 @@ fn edit_hives(
     let mut written = Vec::new();
     let original = stage.original();
     let view = PartitionView::new(&mut stage, &installation.partition)?;
-    let mut volume = Volume::open(view, &OpenOptions::new(request.clock))?;
+    let mut volume = Volume::open(view, &request.state.open_options(request.clock))?;
     let mut hives =
         Hives { installation: &installation, load: &|path| load(&volume, path), loaded: BTreeMap::default() };
     edit(&mut hives)?;
@@ -201,11 +206,13 @@ fn edit_hives(
         done.changed = true;
         done.replays.extend(replay);
         if written.is_empty() {
-            match request.skip_volume_check {
-                false => drop(check_volume(&original, &installation.partition)?),
-                true => done.warnings.push(SKIPPED.to_owned()),
+            let is_skipped = request.skip_volume_check;
+            match check_volume(&original, &installation.partition, &request.state, is_skipped)? {
+                VolumeChecked::Passed => {}
+                VolumeChecked::Skipped => done.warnings.push(SKIPPED.to_owned()),
             }
-            check_before(&volume, &installation, &names)?;
+            done.log_replay = LogReplayRecord::of(&volume, &installation.partition);
+            check_before(&volume, &installation, &names, request.state.any())?;
         }
         let bytes = hive.finish(&[]).map_err(|e| e.path(&path))?;
         let file = volume.find(&path)?.ok_or_else(|| Error::bug(Layer::Job, "the hive is gone").path(&path))?;
@@ -217,7 +224,7 @@ fn edit_hives(
     if !done.changed {
         return Ok(done);
     }
-    verify(&stage, &installation, &written)?;
+    verify(request, &stage, &installation, &written)?;
     drop(written);
     stage.drop_unchanged()?;
     let options = CommitOptions {
@@ -278,7 +285,7 @@ struct Location {
 fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
     let read = request.bitlocker.read_partitions(stage);
     let mut table = read.map_err(|error| error.path(request.image.display().to_string()))?;
-    match locate(stage, &table, request.partition) {
+    match locate(stage, &table, request.partition, request.state.replay()) {
         Ok((Installation { partition, guest }, _)) => Ok(Location { partition, config_dir: guest.config_dir() }),
         // What prevents the inspection of the guest (a wrong Select, say) may be just what is to be repaired.
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
@@ -305,12 +312,13 @@ fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<HiveFile> {
 }
 
 /// Reads the hives back from the staged disk, through readers that share no code with the writers.
-fn verify(stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)]) -> Result<()> {
+fn verify(request: &HiveRequest, stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)]) -> Result<()> {
     let view = PartitionView::new(stage, &installation.partition)?;
     view.check_metadata()?;
-    plan::verify_files(&view, written, false).map_err(|error| {
+    plan::verify_files(&view, written, request.state.any()).map_err(|error| {
         let before = PartitionView::new(stage.image(), &installation.partition);
-        before.map_or_else(|error| error, |before| plan::blame(&before, false, error))
+        let before = before.and_then(|before| Overlaid::open(before, request.state.replay()));
+        before.map_or_else(|error| error, |before| plan::blame(&before, request.state.any(), error))
     })?;
     for (path, bytes) in written {
         if check(bytes).iter().any(|fault| fault.severity() == Severity::Error) {
@@ -324,7 +332,12 @@ fn verify(stage: &Stage, installation: &Location, written: &[(String, Vec<u8>)])
 }
 
 /// Checks what [`verify`] will check on the untouched volume, so that existing damage is not taken for a fault of the edit.
-fn check_before<D: VolumeWrite>(volume: &Volume<D>, installation: &Location, hives: &[HiveName]) -> Result<()> {
+fn check_before<D: VolumeWrite>(
+    volume: &Volume<D>,
+    installation: &Location,
+    hives: &[HiveName],
+    is_marked: bool,
+) -> Result<()> {
     let mut paths = Vec::new();
     for &name in hives {
         let path = hive_path(installation, name);
@@ -332,5 +345,6 @@ fn check_before<D: VolumeWrite>(volume: &Volume<D>, installation: &Location, hiv
             paths.push(path);
         }
     }
-    plan::check_files_before(volume.device(), &paths, false).map_err(|error| error.path(installation.partition.label()))
+    plan::check_files_before(volume.device(), &paths, is_marked)
+        .map_err(|error| error.path(installation.partition.label()))
 }

@@ -7,6 +7,7 @@ use crate::block::{Format, PathPolicy};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::drivers::Policy;
+use crate::ntfs::{OpenOptions, Replay};
 use crate::partition::BitLockerKeys;
 use crate::windows::InjectOptions;
 
@@ -54,10 +55,13 @@ impl Destination {
 pub struct StateOverrides {
     /// Edit a volume whose dirty flag is set; Windows will check it.
     pub allow_dirty: bool,
-    /// Discard an unclean NTFS log: what it would have repaired stays as it is, and Windows will check the volume.
+    /// Discard an NTFS log that is not closed and was not replayed: what it would have repaired stays as it is, and Windows
+    /// will check the volume.
     pub discard_ntfs_log: bool,
-    /// Discard a hibernated session with what it had not saved; Windows will check the volume.
+    /// Discard a hibernated session with what it had not saved.
     pub discard_hibernation: bool,
+    /// Refuse a volume whose NTFS log is not closed, where the log is replayed otherwise.
+    pub no_replay: bool,
 }
 
 impl StateOverrides {
@@ -65,6 +69,23 @@ impl StateOverrides {
     #[must_use]
     pub fn any(self) -> bool {
         self.allow_dirty || self.discard_ntfs_log || self.discard_hibernation
+    }
+
+    /// Whether the log of a volume that was not dismounted cleanly is replayed.
+    #[must_use]
+    pub fn replay(self) -> Replay {
+        if self.no_replay { Replay::Never } else { Replay::WhereOpen }
+    }
+
+    /// How a volume that is edited is opened.
+    pub(super) fn open_options(self, clock: FileTime) -> OpenOptions {
+        OpenOptions {
+            replay: self.replay(),
+            allow_dirty: self.allow_dirty,
+            discard_log: self.discard_ntfs_log,
+            discard_hibernation: self.discard_hibernation,
+            ..OpenOptions::new(clock)
+        }
     }
 }
 

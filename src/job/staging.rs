@@ -7,19 +7,19 @@ use super::expectation::Expectation;
 use super::locate::{Installation, locate};
 use super::recover::{UNDO_GIVEN_UP, recover_first};
 use super::report::{self, Report};
+use super::report_log::report_log;
 use super::request::{Destination, InjectRequest, Observer};
-use super::volume_check::{SKIPPED, check_volume};
+use super::volume_check::{SKIPPED, VolumeChecked, check_volume};
 use crate::block::commit::{self, Recovery};
 use crate::block::{self, Stage};
 use crate::drivers::{self, Definitions, Sources};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::shell_argument;
 use crate::hive::Hive;
-use crate::ntfs::check::Owners;
-use crate::ntfs::{OpenOptions, Volume};
+use crate::ntfs::{OpenOptions, Replay, Volume};
 use crate::partition::{BitLockerKeys, Content as FileSystem, PartitionTable, PartitionView, Scheme};
 use crate::plan::{self, Applied, BootFiles, GuestHive, Plan};
-use crate::windows::{self, BootVolume, Hives};
+use crate::windows::{self, BootVolume, Hives, WantedDriver};
 
 /// An injection that is done on the stage, and not written anywhere yet.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub struct Staged {
     pub(super) expectation: Expectation,
     /// Whether the volume may carry the mark for a check by Windows.
     pub(super) is_marked: bool,
+    /// Whether the logs of volumes were replayed.
+    pub(super) replay: Replay,
 }
 
 impl Staged {
@@ -130,7 +132,7 @@ pub(super) fn stage_plan(
     // The image is checked while the plan is made and applied to the stage, which the check does not see: whatever it
     // finds, nothing has been written to the image by then.
     let original = stage.original();
-    let owners = || (!request.skip_volume_check).then(|| check_volume(&original, &installation.partition));
+    let owners = || check_volume(&original, &installation.partition, &request.state, request.skip_volume_check);
     let (owners, staged) = in_parallel(request, owners, || {
         // Almost every plan edits SYSTEM and SOFTWARE, and the first edit of a hive begins with a survey of all of it.
         let inputs = PlanInputs {
@@ -143,6 +145,7 @@ pub(super) fn stage_plan(
         let survey = || hives.values().map(Hive::survey).collect::<Vec<_>>();
         let (surveys, planned) = in_parallel(request, survey, || planner.plan(report, &inputs, &mut stage))?;
         let Planned { expectation, volume, plan, hives: more_hives } = planned?;
+        report_log(report, &volume, &original, &installation.partition);
         hives.values_mut().zip(surveys).for_each(|(hive, survey)| hive.adopt(survey));
         hives.extend(more_hives);
         let store = hives.remove(&GuestHive::Bcd);
@@ -173,17 +176,15 @@ pub(super) fn stage_plan(
         boot_files,
         expectation,
         is_marked,
+        replay: request.state.replay(),
     })
 }
 
-/// Adds the outcome of the check of the whole volume to the report; `None` if the user did without it.
-pub(super) fn report_volume_check(owners: Option<Result<Owners>>, report: &mut Report) -> Result<()> {
-    match owners {
-        Some(owners) => {
-            owners?;
-            report.run.volume_check = Some("passed");
-        }
-        None => {
+/// Adds the outcome of the check of the whole volume to the report.
+pub(super) fn report_volume_check(checked: Result<VolumeChecked>, report: &mut Report) -> Result<()> {
+    match checked? {
+        VolumeChecked::Passed => report.run.volume_check = Some("passed"),
+        VolumeChecked::Skipped => {
             report.run.volume_check = Some("skipped");
             report.virtio.warnings.push(SKIPPED.to_owned());
         }
@@ -205,8 +206,8 @@ fn apply_plan(
         .map_err(|error| error.path(installation.partition.label()))?;
     request.cancel.check()?;
     observer.step("Applying the plan to the staged disk");
-    // Overrides mark the volume even if the plan is empty.
-    volume.apply_overrides()?;
+    // The replay of the log and overrides change the volume even if the plan is empty.
+    volume.apply_admission()?;
     plan::apply(plan, &mut volume, hives, request.clock)
 }
 
@@ -224,8 +225,8 @@ fn apply_boot_edits(
     let at = |error: Error| error.path(partition.label());
     // The Windows volume is checked anyway.
     let is_unchecked = partition.number != installation.partition.number && partition.content == FileSystem::Ntfs;
-    if is_unchecked && !request.skip_volume_check {
-        check_volume(stage.original(), partition)?;
+    if is_unchecked {
+        check_volume(stage.original(), partition, &request.state, request.skip_volume_check)?;
     }
     let view = PartitionView::new(stage, partition)?;
     let mut options = open_options(request);
@@ -370,7 +371,7 @@ pub(super) fn find_windows(
     let OpenedDisks { stage, others } = disks;
     let read = request.bitlocker.read_partitions(&stage);
     let table = read.map_err(|error| error.path(request.image.display().to_string()))?;
-    let found = locate(&stage, &table, request.partition);
+    let found = locate(&stage, &table, request.partition, request.state.replay());
     let (installation, hives) = found.map_err(|error| on_disk(request, error))?;
     FoundWindows::with_boot_volume(request, OpenedDisks { stage, others }, table, installation, hives)
 }
@@ -421,8 +422,14 @@ impl Planner for DriverPlanner<'_> {
         report.add_selection(guest, &selection);
         report.recommendation = Some(report::recommend(guest, table, &selection));
         observer.step("Planning");
+        let wanted = WantedDriver::chosen(&selection);
+        // Not through the stage, whose reads a saved plan depends on: what is found changes no edit.
+        let recovery =
+            windows::find_recovery(&stage.original(), table, &installation.partition, &guest.windows_dir, &wanted);
         let volume = open_volume(request, stage, installation)?;
-        let injection = windows::plan_inspected(&volume, guest, hives, *boot, &selection, &request.options)?;
+        let mut injection = windows::plan_inspected(&volume, guest, hives, *boot, &selection, &request.options)?;
+        injection.plan.warnings.extend(recovery.warning(guest, &injection.record.packages_staged));
+        report.virtio.recovery = Some(recovery);
         report.add_plan(guest, injection.plan.clone(), injection.record);
         let expectation = Expectation::new(request, guest, &selection);
         Ok(Planned { expectation, volume, plan: injection.plan, hives: injection.hives })
@@ -441,14 +448,14 @@ pub(super) fn open_volume<'s>(
     Volume::open(view, &options).map_err(|error| error.path(&label))
 }
 
+/// How a volume that is edited is only read.
+pub(super) fn read_options(request: &InjectRequest) -> OpenOptions {
+    OpenOptions { replay: request.state.replay(), ..OpenOptions::read_only() }
+}
+
 /// How a volume that is edited is opened.
 fn open_options(request: &InjectRequest) -> OpenOptions {
-    OpenOptions {
-        allow_dirty: request.state.allow_dirty,
-        discard_log: request.state.discard_ntfs_log,
-        discard_hibernation: request.state.discard_hibernation,
-        ..OpenOptions::new(request.clock)
-    }
+    request.state.open_options(request.clock)
 }
 
 fn open_sources(request: &InjectRequest) -> Result<Sources> {

@@ -5,7 +5,7 @@ use super::expectation::BootsNow;
 use super::report::{Report, Validation};
 use super::staging::Staged;
 use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
-use crate::ntfs::{OpenOptions, Volume};
+use crate::ntfs::{OpenOptions, Overlaid, Volume};
 use crate::partition::{PartitionTable, PartitionView};
 use crate::plan::{self, GuestHive};
 use crate::windows::{self, BootCheck, Bus, CheckOptions, KnownGuest, VmDisk};
@@ -60,12 +60,13 @@ fn compare_with_plan(staged: &Staged, table: &PartitionTable) -> Result<Validati
     view.check_metadata()?;
     let mut compared = plan::verify(&view, plan, applied, *is_marked).map_err(|error| {
         let before = PartitionView::new(stage.image(), &installation.partition);
+        let before = before.and_then(|before| Overlaid::open(before, staged.replay));
         before.map_or_else(|error| error, |before| plan::blame(&before, *is_marked, error))
     })?;
     plan::verify_absent(&view, plan, &staged.expectation.absent)?;
     if let Some(files) = &staged.boot_files {
         let boot = table.partition(files.partition)?;
-        let before = PartitionView::new(stage.image(), boot)?;
+        let before = Overlaid::open(PartitionView::new(stage.image(), boot)?, staged.replay)?;
         compared.files +=
             plan::verify_boot(&before, &PartitionView::new(stage, boot)?, boot.content, plan, files, *is_marked)
                 .map_err(|error| error.path(boot.label()))?;

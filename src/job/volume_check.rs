@@ -1,21 +1,68 @@
-//! Check of the volume's bitmaps before the first edit: what is written must land in free clusters and records.
+//! Checks of a volume before the first edit: what is written must land in free clusters and records, and a volume whose
+//! log was replayed must be sound altogether.
 
-use crate::error::Result;
-use crate::ntfs::check::{Owners, cluster_owners};
+use super::request::StateOverrides;
+use crate::error::{Error, Layer, Result};
+use crate::ntfs::Overlaid;
+use crate::ntfs::check::{CheckOptions, Code, Severity, check, cluster_owners};
 use crate::partition::{Disk, Partition, PartitionView};
 
 /// The warning in the report of a run without this check.
 pub(super) const SKIPPED: &str = "the volume was not checked before the edit (--skip-volume-check): where its $Bitmap is \
                                   wrong, files of the guest may have been overwritten";
 
-/// Compares the bitmaps of the volume with its file records. Reads only.
+/// What a check of a volume before the edit found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum VolumeChecked {
+    /// The bitmaps agree with the file records; after a replay, the whole volume is sound.
+    Passed,
+    /// The user did without the check, and no log was replayed.
+    Skipped,
+}
+
+/// Compares the bitmaps of the volume with its file records, unless `is_skipped`. A volume whose log is replayed is always
+/// checked, as it is after the replay, against every rule that [`check`] knows. Reads only.
 ///
 /// # Errors
-/// [`Kind::Damaged`](crate::Kind::Damaged) when an edit that trusts the bitmaps could overwrite something; and when the
-/// disk cannot be read.
-pub(super) fn check_volume<D: Disk>(disk: D, partition: &Partition) -> Result<Owners> {
-    let owners =
-        cluster_owners(&PartitionView::new(disk, partition)?).map_err(|error| error.path(partition.label()))?;
-    tracing::debug!("{} records own {} clusters", owners.records, owners.clusters);
-    Ok(owners)
+/// [`Kind::Damaged`](crate::Kind::Damaged) when an edit that trusts the bitmaps could overwrite something;
+/// [`Kind::Refused`](crate::Kind::Refused) when the replay does not give a sound volume; and when the disk cannot be read.
+pub(super) fn check_volume<D: Disk>(
+    disk: D,
+    partition: &Partition,
+    state: &StateOverrides,
+    is_skipped: bool,
+) -> Result<VolumeChecked> {
+    let check = || {
+        let volume = Overlaid::open(PartitionView::new(disk, partition)?, state.replay())?;
+        if volume.replay().is_some() {
+            check_replayed(&volume, state.allow_dirty)?;
+        } else if is_skipped {
+            return Ok(VolumeChecked::Skipped);
+        }
+        let owners = cluster_owners(&volume)?;
+        tracing::debug!("{} records own {} clusters", owners.records, owners.clusters);
+        Ok(VolumeChecked::Passed)
+    };
+    check().map_err(|error: Error| error.path(partition.label()))
+}
+
+/// Judges a volume as it is after the replay of its log.
+///
+/// # Errors
+/// [`Kind::Refused`](crate::Kind::Refused) with the first fault, except a dirty flag that is allowed.
+pub(super) fn check_replayed<D: crate::io::VolumeRead>(volume: &Overlaid<D>, allow_dirty: bool) -> Result<()> {
+    let report = check(volume, &CheckOptions::default())?;
+    let counts = |fault: &&crate::ntfs::check::Fault| {
+        fault.severity == Severity::Error && !(allow_dirty && fault.code == Code::DirtyFlag)
+    };
+    match report.faults.iter().find(counts) {
+        None => Ok(()),
+        Some(fault) => {
+            Err(Error::refused(Layer::Ntfs, format!("the volume is not sound after the replay of its NTFS log: {fault}"))
+                .hint(
+                    "nothing was written; start the guest and let it check the disk (chkdsk /f), shut it down cleanly and \
+                     export again; --no-replay --discard-ntfs-log drops what is waiting and has Windows check the volume",
+                ))
+        }
+    }
 }

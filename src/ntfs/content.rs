@@ -1,6 +1,7 @@
 //! Content of files: reading it, whatever its form, and replacing it.
 
 use super::attributes::{Attributes, base_record, load, remove_attribute, same_name, stream_of};
+use super::compress::chunks::Chunked;
 use super::compress::{lznt1, wof};
 use super::core::Core;
 use super::guard::check_ordinary;
@@ -35,7 +36,7 @@ const TAG_CLOUD_MASK: u32 = 0xFFFF_0FFF;
 enum Source {
     Plain(Stream),
     Lznt1(Runlist, StreamSizes),
-    Wof(wof::Content, Stream),
+    Wof(Chunked, Stream),
 }
 
 fn encrypted() -> Error {
@@ -64,7 +65,7 @@ fn open_source<D: VolumeRead>(pager: &Pager<D>, file: FileId, name: &NtfsName) -
                 let algorithm = wof::Algorithm::from_reparse_data(point.get(8..).unwrap_or_default())?;
                 let packed = stream_of(pager, file, AttributeType::DATA, &wof::STREAM.into())?;
                 let packed = packed.ok_or_else(|| damaged("a WOF file has no compressed stream"))?;
-                return Ok((Source::Wof(wof::Content::new(algorithm, size, packed.len())?, packed), size));
+                return Ok((Source::Wof(algorithm.content(size, packed.len())?, packed), size));
             }
             tag if tag == TAG_DEDUP || tag & TAG_CLOUD_MASK == TAG_CLOUD => {
                 return Err(Error::unsupported(Layer::Ntfs, format!("content kept elsewhere (reparse tag {tag:#x})"))

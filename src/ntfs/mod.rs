@@ -8,7 +8,7 @@
 //! | not done | what happens instead |
 //! |---|---|
 //! | NTFS 1.x and 3.0 | refused for editing |
-//! | replaying an unclean `$LogFile` | refused, unless the caller asks to discard it |
+//! | replaying a `$LogFile` that is torn, or holds what is not known for certain | refused, unless the caller asks to discard it |
 //! | journalling its own edits | all changed metadata wait in memory; the caller writes them to a stage and commits it |
 //! | change journal (`$UsnJrnl`) | left alone: indexers miss what was edited, nothing is inconsistent |
 //! | quota | new files have no owner id; Windows rescans when tracking is on |
@@ -36,10 +36,11 @@
 //! | state | editing | override |
 //! |---|---|---|
 //! | marked dirty, or chkdsk, upgrade or log resize under way | refused | [`OpenOptions::allow_dirty`]; the mark stays |
-//! | `$LogFile` unclean, in format 2.x, or damaged | refused | [`OpenOptions::discard_log`]; empties the log, marks the volume dirty |
-//! | hibernated or Fast Startup | refused | [`OpenOptions::discard_hibernation`]; the saved session and the log are lost, marks the volume dirty |
+//! | `$LogFile` not closed | replayed first ([`OpenOptions::replay`]) | |
+//! | `$LogFile` not closed, and damaged or not to be replayed | refused | [`OpenOptions::discard_log`]; empties the log, marks the volume dirty |
+//! | hibernated or Fast Startup | refused | [`OpenOptions::discard_hibernation`]; the saved session is lost, the log is replayed |
 //!
-//! The last two leave the volume marked, so that Windows checks it: the next edit needs [`OpenOptions::allow_dirty`].
+//! Discarding a log leaves the volume marked, so that Windows checks it: the next edit needs [`OpenOptions::allow_dirty`].
 
 pub mod check;
 pub mod compress;
@@ -55,13 +56,16 @@ mod core;
 mod create;
 mod directory;
 mod guard;
+mod link_target;
 mod links;
 mod metadata;
 mod names;
 mod open;
 mod options;
+mod overlaid;
 mod overrides;
 mod pager;
+mod path_of;
 mod publish;
 mod set_metadata;
 mod short_name_hints;
@@ -80,7 +84,8 @@ pub use format::{
     attribute, attribute_list, boot, file_name, fixup, name, record, runlist, standard_information, units, upcase,
 };
 pub use metadata::Stat;
-pub use options::{CreateOptions, OpenOptions, Security, ShortNames};
+pub use options::{CreateOptions, OpenOptions, Replay, Security, ShortNames};
+pub use overlaid::Overlaid;
 pub use volume::Volume;
 
 pub(crate) use format::error::damaged;

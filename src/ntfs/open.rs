@@ -7,8 +7,11 @@ use super::allocator::{ClusterAllocator, RecordAllocator};
 use super::attributes::{attribute_list, extension_record, resident_value, stream_of, system_file};
 use super::core::Core;
 use super::directory::find_path;
-use super::log::{Admission, HIBERNATION_FILE, Hibernation, LogPosition, LogState, Overrides, State as VolumeState};
+use super::log::{
+    Admission, HIBERNATION_FILE, Hibernation, LogPosition, LogReplay, LogState, Overrides, State as VolumeState,
+};
 use super::options::{OpenOptions, ShortNames};
+use super::overlaid::Overlaid;
 use super::pager::Pager;
 use super::short_name_hints::ShortNameHints;
 use super::stream::Stream;
@@ -30,8 +33,11 @@ use crate::units::VolumeOffset;
 /// Extents of `$MFT` that are followed.
 const MFT_EXTENTS_MAX: usize = 4096;
 
-/// Opens the volume on `device`; with it goes what must be done before its first edit.
-pub(crate) fn open<D: VolumeRead>(device: D, options: &OpenOptions) -> Result<(Core<D>, Admission)> {
+/// A volume that was opened, and what must be done before its first edit.
+type Opened<D> = (Core<Overlaid<D>>, Admission);
+
+/// Opens the volume on `device`.
+pub(crate) fn open<D: VolumeRead>(device: Overlaid<D>, options: &OpenOptions) -> Result<Opened<D>> {
     let mut sector = vec![0; BOOT_SECTOR_SIZE];
     if device.len() < BOOT_SECTOR_SIZE as u64 {
         return Err(Error::unsupported(Layer::Ntfs, "too small for an NTFS volume"));
@@ -162,7 +168,7 @@ fn own_clusters<D: VolumeRead>(pager: &Pager<D>, cluster_bitmap: &Stream, mirror
 }
 
 /// Whether the volume may be edited, by its log, its flags and its hibernation image, and what must be done before.
-fn admit<D: VolumeRead>(pager: &Pager<D>, options: &OpenOptions, flags: u16) -> Result<Admission> {
+fn admit<D: VolumeRead>(pager: &Pager<Overlaid<D>>, options: &OpenOptions, flags: u16) -> Result<Admission> {
     if options.read_only {
         return Ok(Admission::default());
     }
@@ -182,7 +188,13 @@ fn admit<D: VolumeRead>(pager: &Pager<D>, options: &OpenOptions, flags: u16) -> 
         discard_log: options.discard_log,
         discard_hibernation: options.discard_hibernation,
     };
-    VolumeState { log, flags, hibernation }.admit(&overrides)
+    let device = pager.device();
+    let replay = match (device.replay(), device.replay_failure()) {
+        (Some(_), _) => LogReplay::Done,
+        (None, Some(reason)) => LogReplay::Failed(reason.to_owned()),
+        (None, None) => LogReplay::None,
+    };
+    VolumeState { log, replay, flags, hibernation }.admit(&overrides)
 }
 
 /// How far the volume's log has come.

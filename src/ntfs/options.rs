@@ -10,14 +10,29 @@ pub struct OpenOptions {
     pub clock: FileTime,
     /// Open for reading only; the states that forbid an edit (unclean log, dirty flag, hibernation) are accepted.
     pub read_only: bool,
+    /// Whether a log that is not closed is replayed in memory. The replayed blocks are written before the first edit;
+    /// the caller has [`check`](super::check::check) judge them, see [`Volume::device`](super::Volume::device).
+    pub replay: Replay,
     /// Accept a volume whose dirty flag is set.
     pub allow_dirty: bool,
-    /// Empty an unclean `$LogFile` and set the dirty flag, so that Windows checks the volume.
+    /// Empty a `$LogFile` that is not closed and was not replayed, and set the dirty flag, so that Windows checks the
+    /// volume.
     pub discard_log: bool,
-    /// Remove the hibernation state and set the dirty flag; the saved session is lost.
+    /// Remove the hibernation state; the saved session is lost. Unless the log was replayed, set the dirty flag.
     pub discard_hibernation: bool,
     /// Which 8.3 names new files get.
     pub short_names: ShortNames,
+}
+
+/// Whether the log of a volume that was not dismounted cleanly is replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Replay {
+    /// Replay it in memory, as Windows would at its next start. Where that is not possible, reading shows the volume as it
+    /// lies on the device, and editing is refused.
+    #[default]
+    WhereOpen,
+    /// Leave it alone: reading shows the volume as it lies on the device, and editing is refused.
+    Never,
 }
 
 /// Which 8.3 names new files get.
@@ -38,6 +53,7 @@ impl OpenOptions {
         Self {
             clock,
             read_only: false,
+            replay: Replay::WhereOpen,
             allow_dirty: false,
             discard_log: false,
             discard_hibernation: false,

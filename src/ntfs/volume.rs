@@ -5,14 +5,17 @@ use sha2::{Digest, Sha256};
 use super::content;
 use super::core::Core;
 use super::create::{Content, FileContent, create, create_dir_all};
-use super::directory::{Directory, DirectoryEntry, components, find_path};
+use super::directory::{Directory, DirectoryEntry, components, find_in, find_path};
 use super::format::boot::Geometry;
 use super::format::file_name::Times;
 use super::format::name::NtfsName;
-use super::format::units::FileId;
+use super::format::units::{FileId, RecordNumber};
+use super::link_target::link_target;
 use super::log::{Admission, LogPosition};
 use super::metadata::{self, Stat};
 use super::options::{CreateOptions, OpenOptions};
+use super::overlaid::Overlaid;
+use super::path_of::path_of;
 use super::security::{self, Lookup, Protected};
 use super::{links, open, overrides, set_metadata};
 use crate::error::{Error, Layer, Result};
@@ -59,9 +62,9 @@ const LARGE: u64 = 1 << 16;
 /// ```
 #[derive(Debug)]
 pub struct Volume<D> {
-    core: Core<D>,
+    core: Core<Overlaid<D>>,
     read_only: bool,
-    /// What must be done before the first edit, because the user overrode a refusal.
+    /// What must be done before the first edit, because of the volume's state.
     admission: Admission,
 }
 
@@ -72,16 +75,16 @@ impl<D> Volume<D> {
         &self.core.pager.geometry
     }
 
-    /// The device below. What is not flushed is not there yet.
+    /// The device below, as it is after the replay of the log. What is not flushed is not there yet.
     #[must_use]
-    pub fn device(&self) -> &D {
+    pub fn device(&self) -> &Overlaid<D> {
         self.core.pager.device()
     }
 
-    /// Gives the device back. What is not flushed is lost.
+    /// Gives the device back. What is not flushed is lost; so is the replay of the log before the first edit.
     #[must_use]
     pub fn into_device(self) -> D {
-        self.core.pager.into_device()
+        self.core.pager.into_device().into_below()
     }
 }
 
@@ -91,7 +94,7 @@ impl<D: VolumeRead> Volume<D> {
     /// # Errors
     /// Refused for states in which an edit would do harm; unsupported for other versions; damaged.
     pub fn open(device: D, options: &OpenOptions) -> Result<Self> {
-        let (core, admission) = open::open(device, options)?;
+        let (core, admission) = open::open(Overlaid::open(device, options.replay)?, options)?;
         Ok(Self { core, read_only: options.read_only, admission })
     }
 
@@ -101,6 +104,12 @@ impl<D: VolumeRead> Volume<D> {
     /// Damaged, or the device cannot be read.
     pub fn log_position(&self) -> Result<LogPosition> {
         open::log_position(&self.core.pager)
+    }
+
+    /// Whether the first edit empties a log that was not replayed, as the user allows.
+    #[must_use]
+    pub fn discards_log(&self) -> bool {
+        self.admission.empty_log
     }
 
     /// Bytes in free clusters.
@@ -120,12 +129,34 @@ impl<D: VolumeRead> Volume<D> {
         find_path(&self.core.pager, path)
     }
 
+    /// The file of this name in a folder, case ignored; `None` if there is none.
+    ///
+    /// # Errors
+    /// Damaged, not a directory, or the device cannot be read.
+    pub fn find_in(&self, folder: FileId, name: &str) -> Result<Option<FileId>> {
+        find_in(&self.core.pager, folder, &name.into())
+    }
+
+    /// The path that a symbolic link or a junction leads to, as Windows shows it; `None` for every other file.
+    ///
+    /// # Errors
+    /// Damaged, or the device cannot be read.
+    pub fn link_target(&self, file: FileId) -> Result<Option<String>> {
+        link_target(&self.core.pager, file)
+    }
+
     /// Whether a path leads to something.
     ///
     /// # Errors
     /// Damaged, or the device cannot be read.
     pub fn exists(&self, path: &str) -> Result<bool> {
         Ok(components(path).next().is_none() || self.find(path)?.is_some())
+    }
+
+    /// The path of the file in this record by its first long name; `None` if it has none, or one of its folders cannot be read.
+    #[must_use]
+    pub fn path_of(&self, record: RecordNumber) -> Option<String> {
+        path_of(&self.core.pager, record)
     }
 
     /// All names in a directory, in its order.
@@ -198,7 +229,7 @@ impl<D: VolumeRead> Volume<D> {
 
 impl<D: VolumeWrite> Volume<D> {
     /// Runs an operation so that it either succeeds or changes nothing.
-    fn edit<T>(&mut self, operation: impl FnOnce(&mut Core<D>) -> Result<T>) -> Result<T> {
+    fn edit<T>(&mut self, operation: impl FnOnce(&mut Core<Overlaid<D>>) -> Result<T>) -> Result<T> {
         if self.read_only {
             return Err(Error::refused(Layer::Ntfs, "the volume was opened for reading only")
                 .hint("open it with OpenOptions::new"));
@@ -207,20 +238,23 @@ impl<D: VolumeWrite> Volume<D> {
             self.core.pager.flush()?;
         }
         if !self.admission.is_nothing() {
-            // an operation of its own: it stays when the caller's is refused
             let admission = self.admission;
+            // first, because everything else was read through the replayed blocks
+            self.core.pager.write_replay()?;
+            // an operation of its own: it stays when the caller's is refused
             self.core.attempt(|core| overrides::apply(core, admission))?;
             self.admission = Admission::default();
         }
         self.core.attempt(operation)
     }
 
-    /// Does now what the overrides of [`OpenOptions`] ask for (emptying the log, removing the hibernation state, marking
-    /// the volume to be checked), which the first changing call does otherwise. Does nothing where nothing was overridden.
+    /// Does now what the volume's state and the overrides of [`OpenOptions`] ask for (writing the replay of the log,
+    /// emptying the log, removing the hibernation state, marking the volume to be checked), which the first changing call
+    /// does otherwise. Does nothing on a volume that was dismounted cleanly.
     ///
     /// # Errors
     /// See [`create_dir`](Self::create_dir): those of any changing call.
-    pub fn apply_overrides(&mut self) -> Result<()> {
+    pub fn apply_admission(&mut self) -> Result<()> {
         if self.admission.is_nothing() { Ok(()) } else { self.edit(|_| Ok(())) }
     }
 

@@ -9,14 +9,11 @@ use super::encryption::{Encryption, VolumeKey};
 use super::read::read;
 use super::table::{Partition, PartitionTable};
 use super::view::RawView;
-use crate::bitlocker::{Metadata, OpenedBy, Protector, ProtectorKind, Secret};
-use crate::error::{Error, Layer, Result};
+use crate::bitlocker::{Metadata, OpenedBy, Secret};
+use crate::error::{Error, Result};
 use crate::guid::Guid;
 use crate::io::VolumeRead;
-
-/// Most volumes that secrets are tried on: each trial of a password takes about a second, and a crafted partition table
-/// could name a thousand volumes.
-const TRIED_MAX: usize = 8;
+use crate::units::VolumeOffset;
 
 /// The key ID of a protector, as Windows shows it: the first 8 digits of its GUID, or all of them. A volume's GUID names all
 /// of its protectors.
@@ -132,14 +129,8 @@ impl BitLockerKeys {
         };
         let opened = self.unlock(&raw, &metadata).and_then(|(key, opened_by)| {
             let mut sector = [0; 512];
-            key.0.read(&raw, crate::units::VolumeOffset(0), &mut sector)?;
-            let content = Content::of_sector(&sector);
-            if matches!(content, Content::Unknown | Content::BitLocker) {
-                let what = "the decrypted volume does not begin with the boot sector of a file system";
-                let error = Error::damaged(Layer::BitLocker, what);
-                return Err(error.hint("export the disk again; a volume key has to be that of this very volume"));
-            }
-            Ok((Encryption::open(key, opened_by), Some(content)))
+            key.0.read(&raw, VolumeOffset(0), &mut sector)?;
+            Ok((Encryption::open(key, opened_by), Some(Content::of_sector(&sector))))
         });
         opened.unwrap_or_else(|error| (Encryption::locked(Some(metadata), error), None))
     }
@@ -161,11 +152,6 @@ impl BitLockerKeys {
         if let Some((_, _, error)) = tried.locked.iter().find(is_known) {
             return Err(error.clone());
         }
-        if tried.locked.len() >= TRIED_MAX {
-            let what = format!("the secrets were tried on {TRIED_MAX} volumes, and not on this one");
-            return Err(Error::refused(Layer::BitLocker, what)
-                .hint("name the protectors that the secrets are for: ID=FILE, see winject inspect --help"));
-        }
         match self.try_secrets(raw, metadata) {
             Ok((key, opened_by)) => {
                 tried.open.push((key.clone(), opened_by.clone()));
@@ -182,7 +168,7 @@ impl BitLockerKeys {
     fn try_secrets<D: VolumeRead>(&self, raw: &D, metadata: &Metadata) -> Result<(VolumeKey, OpenedBy)> {
         let Inner { for_one, for_any, .. } = &*self.0;
         let of_this = for_one.iter().filter(|(id, _)| id.names_any(metadata));
-        let of_this = of_this.take(TRIED_MAX).map(|(_, secret)| std::slice::from_ref(secret));
+        let of_this = of_this.map(|(_, secret)| std::slice::from_ref(secret));
         let for_any = Some(for_any.as_slice()).filter(|secrets| !secrets.is_empty());
         let mut opened = metadata.unlock(raw, &[]);
         for secrets in of_this.chain(for_any) {
@@ -191,31 +177,9 @@ impl BitLockerKeys {
             }
             opened = metadata.unlock(raw, secrets);
         }
-        let (key, opened_by) = opened.map_err(|error| error.hint(how_to_open(metadata)))?;
+        let (key, opened_by) = opened?;
         Ok((VolumeKey(Arc::new(key)), opened_by))
     }
-}
-
-/// The options that would open a volume.
-fn how_to_open(metadata: &Metadata) -> String {
-    let option = |protector: &Protector| {
-        let id = protector.key_id();
-        let option = match protector.kind {
-            ProtectorKind::RecoveryPassword => "--bitlocker-recovery-key",
-            ProtectorKind::Password => "--bitlocker-password",
-            ProtectorKind::StartupKey => return Some(format!("--bitlocker-startup-key {id}=FILE.BEK")),
-            _ => return None,
-        };
-        Some(format!("{option} {id}=FILE (or {id}=ask)"))
-    };
-    let options: Vec<String> = metadata.protectors.iter().filter_map(option).collect();
-    if options.is_empty() {
-        return "none of its protectors can be used away from its machine: add a recovery password in the guest \
-                (manage-bde -protectors -add C: -RecoveryPassword), or suspend BitLocker there before shutting down \
-                (manage-bde -protectors -disable C: -RebootCount 0), and export again"
-            .to_owned();
-    }
-    format!("open it with {}", options.join(" or "))
 }
 
 impl fmt::Debug for BitLockerKeys {

@@ -2,7 +2,7 @@
 
 use super::encryption::VolumeKey;
 use super::{Disk, DiskWrite, Partition};
-use crate::error::{Error, Layer, Result};
+use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::units::{ImageOffset, VolumeOffset};
 
@@ -41,9 +41,14 @@ impl<D: Disk> PartitionView<D> {
     /// other volumes there is nothing to check.
     ///
     /// # Errors
-    /// When they differ, or the disk cannot be read.
+    /// [`Kind::Verify`] when they differ, or the disk cannot be read.
     pub(crate) fn check_metadata(&self) -> Result<()> {
-        self.key.as_ref().map_or(Ok(()), |key| key.0.check_untouched(&self.raw))
+        let Some(key) = &self.key else { return Ok(()) };
+        key.0.check_untouched(&self.raw).map_err(|error| {
+            Error::new(Kind::Verify, Layer::Partition, "cannot verify the BitLocker volume: its metadata were changed")
+                .source_error(error)
+                .hint(DEFECT_HINT)
+        })
     }
 }
 

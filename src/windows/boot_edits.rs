@@ -8,7 +8,7 @@ use super::plan_builder::PlanBuilder;
 use super::record::{Action, BootElementRecord, BootFileRecord, BootRecord};
 use crate::error::{Error, Result};
 use crate::hex;
-use crate::plan::BOOT_MANAGER;
+use crate::plan::{BOOT_MANAGER, GuestHive};
 
 /// Why nothing of the boot volume is edited when the disk has none.
 const NO_BOOT_VOLUME: &str =
@@ -22,10 +22,14 @@ pub(super) fn edit_boot_volume(
     builder: &mut PlanBuilder<'_>,
     boot: Option<&BootVolume>,
     options: &BootOptions,
+    earlier: &EarlierBoot,
     record: &mut BootRecord,
 ) -> Result<()> {
-    let earlier = EarlierBoot::read(builder)?;
     let Some(boot) = boot else {
+        carry_over(None, earlier, record)?;
+        record
+            .files
+            .extend(earlier.files.iter().map(|file| loader_record(&file.path, &file.sha256, Action::Unchanged)));
         return match options {
             BootOptions { fallback_loader: FallbackLoader::On, .. } => Err(no_loader(NO_BOOT_VOLUME)),
             BootOptions { test_signing: TestSigning::On | TestSigning::Off, .. } => {
@@ -36,8 +40,31 @@ pub(super) fn edit_boot_volume(
     };
     builder.set_boot_place(&boot.place);
     record.store = Some(boot.place.store.clone());
-    put_fallback_loader(builder, boot, options.fallback_loader, &earlier, record)?;
-    edit_flags(builder, boot, options, &earlier, record)
+    put_fallback_loader(builder, boot, options.fallback_loader, earlier, record)?;
+    edit_flags(builder, boot, options, earlier, record)?;
+    carry_over(builder.has_hive(GuestHive::Bcd).then_some(&*builder), earlier, record)
+}
+
+/// Records what earlier runs did and this one leaves alone, if the guest is still so; without a boot configuration to compare
+/// with (`builder`), all of it: a removal compares again.
+fn carry_over(builder: Option<&PlanBuilder<'_>>, earlier: &EarlierBoot, record: &mut BootRecord) -> Result<()> {
+    for EarlierElement { object, element, data, before } in &earlier.elements {
+        let is_known = |own: &BootElementRecord| own.object.eq_ignore_ascii_case(object) && own.element == *element;
+        let is_left = match builder {
+            Some(builder) => builder.boot_element(&element_key(object, element))? == *data,
+            None => true,
+        };
+        if is_left && !record.elements.iter().any(is_known) {
+            record.elements.push(BootElementRecord {
+                object: object.clone(),
+                element: element.clone(),
+                data: data.as_deref().map(hex::encode),
+                before: before.as_deref().map(hex::encode),
+                action: Action::Unchanged,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn put_fallback_loader(
@@ -55,15 +82,9 @@ fn put_fallback_loader(
             Ok(())
         };
     };
-    let note = |sha256: &[u8; 32], action| BootFileRecord {
-        path: (*path).to_owned(),
-        source: BOOT_MANAGER.to_owned(),
-        sha256: hex::encode(sha256),
-        action,
-    };
     if *exists {
         let ours = earlier.files.iter().find(|file| file.path == *path);
-        record.files.extend(ours.map(|file| note(&file.sha256, Action::Unchanged)));
+        record.files.extend(ours.map(|file| loader_record(path, &file.sha256, Action::Unchanged)));
         return Ok(());
     }
     if wanted == FallbackLoader::Off {
@@ -81,18 +102,19 @@ fn put_fallback_loader(
             builder
                 .set_reason("UEFI firmware finds Windows without an entry in its NVRAM, as that of a new machine is");
             builder.copy_boot_file(BOOT_MANAGER, path, *size, *sha256);
-            record.files.push(note(sha256, Action::Created));
+            record.files.push(loader_record(path, sha256, Action::Created));
             return Ok(());
         }
     };
     if wanted == FallbackLoader::On {
         return Err(no_loader(&problem));
     }
-    builder.add_warning(format!(
-        "the fallback loader {path} is missing, and is not put in place: {problem}; a new machine with empty NVRAM does not \
-         find Windows by itself"
-    ));
+    builder.add_warning(format!("the fallback loader {path} is missing, and is not put in place: {problem}"));
     Ok(())
+}
+
+fn loader_record(path: &str, sha256: &[u8; 32], action: Action) -> BootFileRecord {
+    BootFileRecord { path: path.to_owned(), source: BOOT_MANAGER.to_owned(), sha256: hex::encode(sha256), action }
 }
 
 fn no_loader(reason: &str) -> Error {

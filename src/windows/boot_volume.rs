@@ -150,7 +150,8 @@ fn known<T>(found: Result<T>) -> Result<Known<T>> {
     match found {
         Ok(found) => Ok(Ok(found)),
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported | Kind::Refused) => {
-            Ok(Err(error.to_string()))
+            let hint = error.hint_text().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            Ok(Err(format!("{error}{hint}")))
         }
         Err(error) => Err(error),
     }

@@ -1,11 +1,9 @@
 //! What the manifest in the guest says of edits of the boot volume by earlier runs. It is input from outside: it is judged
-//! here, and counts only where winject protects it.
+//! here.
 
 use super::boot_check::{NO_GRAPHICS, TEST_SIGNING};
-use super::plan_builder::PlanBuilder;
-use super::staging::manifest::{self, ManifestBoot, SCHEMA};
+use super::staging::manifest::ManifestBoot;
 use crate::drivers::Arch;
-use crate::error::Result;
 use crate::guid::Guid;
 use crate::hex;
 use crate::plan::fallback_loader;
@@ -50,7 +48,7 @@ impl EarlierBoot {
         for file in listed.files {
             let is_loader =
                 [Arch::Amd64, Arch::X86, Arch::Arm64].into_iter().any(|arch| file.path == fallback_loader(arch));
-            let sha256 = hex::decode(&file.sha256).and_then(|bytes| bytes.try_into().ok());
+            let sha256 = hex::decode_array(&file.sha256);
             let sha256 = sha256.filter(|_| is_loader).ok_or_else(|| format!("winject writes no file {}", file.path))?;
             out.files.push(EarlierFile { path: file.path, sha256 });
         }
@@ -69,16 +67,5 @@ impl EarlierBoot {
             out.elements.push(EarlierElement { object: listed.object, element: listed.element, data, before });
         }
         Ok(out)
-    }
-
-    /// Reads it from the guest; nothing, if the manifest is not there, not protected or not one of winject's.
-    ///
-    /// # Errors
-    /// When the volume is damaged there.
-    pub(super) fn read(builder: &PlanBuilder<'_>) -> Result<Self> {
-        let listed = manifest::read_trusted(builder)?
-            .filter(|manifest| manifest.schema == SCHEMA)
-            .map(|manifest| Self::judge(manifest.boot));
-        Ok(listed.and_then(std::result::Result::ok).unwrap_or_default())
     }
 }

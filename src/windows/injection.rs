@@ -86,8 +86,8 @@ pub(super) fn plan_files(
 ) -> Result<Injection> {
     refuse_old_windows(guest)?;
     let mut builder = PlanBuilder::new(files, guest, hives)?;
-    let earlier = removal::replaced_values(&mut builder)?;
-    builder.set_earlier_replaced(earlier);
+    let earlier = removal::read_earlier(&mut builder)?;
+    builder.set_earlier_replaced(earlier.replaced.clone());
     let mut record = Record::default();
     record.registry_changes.control_sets = guest.control_set_names();
     record.registry_changes.style = if guest.has_driver_database { "driver_database" } else { "cdd" }.to_owned();
@@ -120,7 +120,7 @@ pub(super) fn plan_files(
     trust_publishers(&mut builder, options)?;
     record.network = network::plan::keep_network(&mut builder, options)?;
     repairs::remove_tools(&mut builder, &options.repairs, &mut record.repairs)?;
-    extras::plan_extras(&mut builder, selection, &options.extras, &mut record)?;
+    extras::plan_extras(&mut builder, selection, &options.extras, &earlier, &mut record)?;
     first_boot::install_job(&mut builder, selection, options, &mut record)?;
     extras::note_skipped_scripts(&mut builder, &record);
     if options.keep_inbox_controllers {
@@ -128,9 +128,10 @@ pub(super) fn plan_files(
     }
     registration::repair_boot_chain(&mut builder, &mut record)?;
     repairs::change_settings(&mut builder, &options.repairs, &mut record.repairs)?;
-    edit_boot_volume(&mut builder, boot, &options.boot, &mut record.boot)?;
+    edit_boot_volume(&mut builder, boot, &options.boot, &earlier.boot, &mut record.boot)?;
     builder.set_reason("what was put into the guest");
-    let manifest = manifest::to_bytes(builder.desired_state(), &builder.replaced_values()?, &record);
+    let packages = removal::carry_over(&mut builder, &earlier)?;
+    let manifest = manifest::to_bytes(builder.desired_state(), &builder.replaced_values()?, packages, &record)?;
     builder.write_file(guest_paths::MANIFEST, manifest, &Access::Protected)?;
 
     builder.set_reason("files of other makers in winject's own folder are made writable for administrators only");

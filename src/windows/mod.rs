@@ -15,6 +15,7 @@
 //! | network settings: read, and given to the new adapters | `network` |
 //! | takes all of it out again | `removal` |
 //! | the boot volume: what it is, and what is edited on it | `boot_volume`, `boot_edits` |
+//! | the recovery environment, which is looked at and never edited | `recovery` |
 //! | will the guest boot? | `boot_check` |
 
 mod boot_check;
@@ -33,6 +34,7 @@ mod options;
 mod plan_builder;
 mod planned_files;
 mod record;
+mod recovery;
 pub mod registration;
 mod registry;
 mod removal;
@@ -66,6 +68,9 @@ pub use record::{
     Action, BootElementRecord, BootFileRecord, BootRecord, CriticalDeviceRecord, DevicePathRecord, DisabledService,
     DriverDatabaseRecord, ExtrasRecord, FileRecord, FirstbootRecord, FirstbootStep, PackageRecord, Record,
     RegistryRecord, RemovedFilter, RepairRecord, ScriptRecord, ServiceRecord, Uninstaller,
+};
+pub use recovery::{
+    Presence, RecoveryDriver, RecoveryEnvironment, RecoveryImage, RecoveryState, WantedDriver, find_recovery,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};

@@ -383,6 +383,37 @@ fn a_finished_first_boot_job_is_not_armed_again_unless_asked() {
 }
 
 #[test]
+fn attempts_of_an_earlier_job_do_not_count_for_another_one() {
+    const COUNTERS: [&str; 3] =
+        ["/hyper2kvm/firstboot.attempts", "/hyper2kvm/firstboot.begun", "/hyper2kvm/firstboot.json"];
+    let chosen = selection([100, 101, 104, 28500]);
+    for method in [FirstBootMethod::Service, FirstBootMethod::Script] {
+        let with = |reboot| InjectOptions {
+            first_boot: FirstBootOptions { method, reboot, ..FirstBootOptions::default() },
+            ..InjectOptions::default()
+        };
+        let mut files = guest_files("19045", true);
+        let first = plan(&files, &chosen, &with(Reboot::Never));
+        apply(&mut files, &first);
+        COUNTERS.iter().for_each(|path| files.put(path, b"2\r\n"));
+        assert!(plan(&files, &chosen, &with(Reboot::Never)).plan.is_empty(), "the same job goes on counting");
+        let other = plan(&files, &chosen, &with(Reboot::IfNeeded));
+        apply(&mut files, &other);
+        assert!(COUNTERS.iter().all(|path| files.get(path).is_none()), "another job begins anew");
+    }
+}
+
+#[test]
+fn a_marker_that_is_removed_does_not_make_an_ended_job_run() {
+    let mut files = guest_files("19045", true);
+    files.put("/hyper2kvm/firstboot.done", b"done\r\n");
+    files.put("/hyper2kvm/firstboot.failed", b"failed\r\n");
+    let injection = plan(&files, &selection([100, 101, 104, 28500]), &InjectOptions::default());
+    assert!(injection.record.firstboot.skipped.is_some());
+    assert!(!injection.plan.warnings.iter().any(|warning| warning.contains("so that the job runs")));
+}
+
+#[test]
 fn the_job_is_started_as_asked() {
     let chosen = selection([100, 101, 104, 28500]);
     let service = "ControlSet001\\Services\\hyper2kvm-firstboot";

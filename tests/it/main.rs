@@ -22,6 +22,7 @@ mod support;
 
 mod apply;
 mod bitlocker;
+mod bitlocker_job;
 mod block;
 mod boot_volume;
 mod cli;
@@ -35,15 +36,18 @@ mod hive;
 mod house;
 mod inject;
 mod iso;
+mod look;
 mod ntfs;
 mod ntfs_check;
+mod ntfs_log;
 mod partition;
 mod plan;
 mod remove;
+mod wim;
 mod windows;
 
 fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in apply, bitlocker, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, ntfs, ntfs_check, partition, plan, remove, windows;];
+tests![in apply, bitlocker, bitlocker_job, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, look, ntfs, ntfs_check, ntfs_log, partition, plan, remove, wim, windows;];

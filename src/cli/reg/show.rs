@@ -5,11 +5,12 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use super::args::{Answer, Check, Diff, Export, Query};
-use super::file::read;
+use super::file::{is_hive, read};
 use super::target::{Image, OpenedKey, sources};
+use crate::block;
 use crate::cli::{Ui, signals};
-use crate::error::Result;
-use crate::escape::{EscapedLines, escape};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::{EscapedLines, escape, shell_argument};
 use crate::exit::ExitCode;
 use crate::hex;
 use crate::hive::check::{Severity, check as check_hive};
@@ -192,7 +193,21 @@ fn write(
     output.finish()
 }
 
+/// Refuses a disk image, which is not a faulty hive.
+fn refuse_image(path: &Path) -> Result<()> {
+    if is_hive(path)? || !block::is_disk_image(path) {
+        return Ok(());
+    }
+    let image = shell_argument(path, "IMAGE");
+    let error = Error::new(Kind::Usage, Layer::Cli, "cannot check the file: a disk image, not a registry hive");
+    Err(error.path(path.display().to_string()).hint(format!(
+        "name a hive file; the hives in an image are checked before they are edited, and these show whether they can be read: \
+         winject check {image}; winject fsck {image}"
+    )))
+}
+
 pub(super) fn check(args: &Check, ui: &Ui) -> Result<ExitCode> {
+    refuse_image(&args.hive)?;
     let faults = check_hive(&read(&args.hive)?);
     let worst = faults.iter().map(|f| f.severity()).max();
     let clean = worst.is_none() || (worst == Some(Severity::Warning) && !args.strict);

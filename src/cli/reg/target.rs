@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::file::{HostHive, find_log, is_hive, show_replay};
 use crate::block::commit::Recovery;
-use crate::cli::args::{ImageArgs, PartitionArgs, VolumeCheckArgs};
+use crate::cli::args::{ImageArgs, OverrideArgs, PartitionArgs, ReplayArgs, StateArgs, VolumeCheckArgs};
 use crate::cli::bitlocker_args::BitLockerArgs;
 use crate::cli::request::{no_destination, refuse_needless_no_undo};
 use crate::cli::signals::{self, Subject};
@@ -15,8 +15,8 @@ use crate::hive::reg_file::{Import, KeyPath, Parser, RegEntry};
 use crate::hive::{Hive, HiveFile, KeyId, LOG_ENDINGS};
 use crate::host::RunFiles;
 use crate::job::{
-    Destination, HiveEdit, HiveName, HiveRequest, UNDO_GIVEN_UP, edit_hive, image_files, import_into_image, read_hive,
-    undo_command,
+    Destination, HiveEdit, HiveName, HiveRequest, StateOverrides, UNDO_GIVEN_UP, edit_hive, image_files,
+    import_into_image, read_hive, undo_command,
 };
 
 // How an image is opened.
@@ -24,6 +24,8 @@ use crate::job::{
 pub(super) struct Image {
     #[command(flatten)]
     windows: PartitionArgs,
+    #[command(flatten)]
+    replay: ReplayArgs,
     #[command(flatten)]
     bitlocker: BitLockerArgs,
     #[command(flatten)]
@@ -47,6 +49,8 @@ pub(super) struct Changed {
     #[arg(long, requires = "output")]
     overwrite: bool,
     #[command(flatten)]
+    state: OverrideArgs,
+    #[command(flatten)]
     check: VolumeCheckArgs,
 }
 
@@ -59,6 +63,7 @@ impl Image {
             bitlocker: self.bitlocker.keys()?,
             overwrite_output: false,
             keep_undo: false,
+            state: StateOverrides { no_replay: self.replay.no_replay, ..StateOverrides::default() },
             clock: environment::clock()?,
             skip_volume_check: false,
             cancel: signals::cancel(),
@@ -175,17 +180,19 @@ impl Changed {
             skip_volume_check: self.check.skip_volume_check,
             overwrite_output: self.overwrite,
             keep_undo: !self.no_undo,
+            state: StateArgs { overrides: self.state, replay: image.replay }.overrides(),
             ..image.request(target)?
         })
     }
 
     /// Refuses the options of images for the hive file `target`, which is always changed in place.
     fn refuse_for_file(&self, target: &Path) -> Result<()> {
-        if self.in_place || self.no_undo || self.output.is_some() {
+        if self.in_place || self.no_undo || self.output.is_some() || self.state != OverrideArgs::default() {
             let error = Error::new(
                 Kind::Usage,
                 Layer::Cli,
-                "cannot change a hive file like an image: --in-place, --no-undo and --output are for images",
+                "cannot change a hive file like an image: --in-place, --no-undo, --output, --allow-dirty and --discard-… are \
+                 for images",
             );
             return Err(error.hint("a hive file is changed where it is; copy it first to keep the old one"));
         }
@@ -279,6 +286,9 @@ fn show_edit(image: &Path, done: &HiveEdit, ui: &Ui) -> bool {
         Recovery::Completed => {
             ui.note("an earlier run was interrupted when it had written everything; it was completed first");
         }
+    }
+    if let Some(replay) = &done.log_replay {
+        ui.note(&format!("NTFS log: {replay}"));
     }
     done.replays.iter().for_each(|replay| show_replay(Some(replay), ui));
     done.warnings.iter().for_each(|warning| ui.warn(warning));

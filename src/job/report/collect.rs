@@ -6,14 +6,18 @@ use super::fields::{
 };
 use super::recommend::is_signed;
 use crate::block::commit::Committed;
-use crate::clock::FileTime;
 use crate::drivers::{Arch, Package, Selection};
+use crate::job::bitlocker_start::BitLockerStart;
+use crate::job::log_replay::LogReplayRecord;
 use crate::job::request::{Destination, InjectRequest};
 use crate::job::undo::undo_command;
 use crate::partition::{Partition, PartitionTable};
 use crate::plan::{Access, Change, GuestHive, Plan};
 use crate::windows::Guest;
-use crate::windows::{Action, Code, Record};
+use crate::windows::{Action, Code, Level, Record};
+
+/// What a run warns of at the links of the boot chain before Windows' own drivers: the plan says the rest.
+const WARNED_OF: [Code; 4] = [Code::DuplicateDiskId, Code::NoFallbackLoader, Code::NoBootManager, Code::BcdDirty];
 
 impl Report {
     /// The report of a run that has not begun yet: what was asked for.
@@ -24,7 +28,7 @@ impl Report {
             schema: SCHEMA,
             run: Run {
                 tool: format!("winject {}", env!("CARGO_PKG_VERSION")),
-                time: iso_time(request.clock),
+                time: request.clock.to_string(),
                 image: request.image.display().to_string(),
                 mode: request.destination.mode(),
                 dry_run,
@@ -51,14 +55,15 @@ impl Report {
         self.run.other_disks = request.other_disks.iter().map(|path| path.display().to_string()).collect();
     }
 
-    /// Adds what the boot check says of the firmware, and of several disks.
+    /// Adds what the boot check says of the firmware, of what it starts, and of several disks.
     pub(crate) fn add_boot_disks(&mut self, image: &str) {
         let Some(answer) = self.boot.first() else { return };
         if let Some(machine) = &mut self.recommendation {
             machine.set_firmware(answer.firmware);
         }
-        let repeated = answer.findings.iter().filter(|finding| finding.code == Code::DuplicateDiskId);
-        self.virtio.warnings.extend(repeated.map(|finding| finding.text.clone()));
+        let shown = answer.findings.iter().filter(|finding| WARNED_OF.contains(&finding.code));
+        let shown = shown.filter(|finding| matches!(finding.level, Level::NotJudged | Level::Warning));
+        self.virtio.warnings.extend(shown.map(|finding| finding.text.clone()));
         let Some(start) = &answer.start_disk else { return };
         let note = format!("start the machine from {start} (the first disk in its boot order), not from {image}");
         match &mut self.recommendation {
@@ -71,10 +76,20 @@ impl Report {
     pub(crate) fn add_guest(&mut self, size: u64, table: &PartitionTable, partition: &Partition, guest: &Guest) {
         let disk = DiskFacts { size, scheme: table.scheme, sector: table.sector, partition: partition.clone() };
         self.disk = Some(disk);
+        self.bitlocker = partition.bitlocker.as_ref().and_then(BitLockerStart::of);
+        if let Some(start) = &self.bitlocker {
+            let texts = if start.asks_for_key { &mut self.virtio.warnings } else { &mut self.virtio.notes };
+            texts.push(format!("BitLocker: {}", start.first_start));
+        }
         self.virtio.warnings.extend(table.warnings.iter().chain(&guest.warnings).cloned());
         self.virtio.windows = Some(windows_facts(guest));
         self.virtio.windows_paths = Some(windows_paths(guest));
         self.virtio.registry_changes.replayed.clone_from(&guest.replayed);
+    }
+
+    /// Adds the replay of the volume's log, if there is one.
+    pub(crate) fn add_log_replay(&mut self, replay: Option<LogReplayRecord>) {
+        self.log_replay = replay;
     }
 
     /// Adds what is known once the drivers are chosen.
@@ -120,7 +135,7 @@ impl Report {
         let store = plan.boot.as_ref().filter(|_| plan.of_hive(GuestHive::Bcd).next().is_some());
         virtio.bcd_changes.stores = store.into_iter().map(|boot| boot.store.clone()).collect();
         virtio.registry_changes.registry_modified = plan.steps.iter().any(|step| step.change.hive().is_some());
-        virtio.registry_changes.hive_path = guest_path(guest, &plan.hive_path(GuestHive::System));
+        virtio.registry_changes.hive_path = guest.local_path(&plan.hive_path(GuestHive::System));
         self.changes = Some(plan);
         self.drop_repetitions();
     }
@@ -203,14 +218,8 @@ fn reason(error: &crate::Error, report: &Report) -> &'static str {
     }
 }
 
-/// A path on the volume (`/Windows/System32`) as the guest spells it. The volume's root is the drive of the system root.
-fn guest_path(guest: &Guest, path: &str) -> String {
-    let drive = guest.system_root.get(..2).filter(|drive| drive.ends_with(':')).unwrap_or("C:");
-    format!("{drive}{}", path.replace('/', "\\"))
-}
-
 fn windows_paths(guest: &Guest) -> WindowsPaths {
-    let path = |path: &str| guest_path(guest, path);
+    let path = |path: &str| guest.local_path(path);
     WindowsPaths {
         windows_dir: path(&guest.windows_dir),
         system32_dir: path(&guest.system32()),
@@ -333,24 +342,4 @@ fn artifact_kind(path: &str) -> &'static str {
 fn setup_script(record: &Record) -> Option<SetupScript> {
     let content = record.setup_script.clone();
     (!content.is_empty()).then(|| SetupScript { path: "C:\\hyper2kvm\\setup.cmd".to_owned(), content })
-}
-
-/// ISO 8601 in UTC, to the second.
-fn iso_time(time: FileTime) -> String {
-    let (year, month, day, second) = time.date();
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_as_iso_8601() {
-        let unix = |seconds| iso_time(FileTime::from_unix_seconds(seconds).unwrap());
-        assert_eq!(unix(0), "1970-01-01T00:00:00Z");
-        assert_eq!(unix(951_782_399), "2000-02-28T23:59:59Z");
-        assert_eq!(unix(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(unix(1_700_000_000), "2023-11-14T22:13:20Z");
-    }
 }

@@ -8,6 +8,8 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::exit::ExitCode;
+use crate::job::bitlocker_start::BitLockerStart;
+use crate::job::log_replay::LogReplayRecord;
 use crate::partition::{Partition, Scheme};
 use crate::windows::{
     BootCheck, BootElementRecord, BootFileRecord, DevicePathRecord, ExtrasRecord, FileRecord, FirstbootRecord,
@@ -42,6 +44,12 @@ pub struct Report {
     /// The disk and the partition of Windows; left out until Windows is found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskFacts>,
+    /// The encryption of the Windows volume, and what it means for the first start; left out if it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bitlocker: Option<BitLockerStart>,
+    /// The replay of the volume's NTFS log, which precedes the edits; left out if the log was closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_replay: Option<LogReplayRecord>,
     /// The guest, the chosen drivers, and what was done with them.
     pub virtio: Virtio,
     /// The machine that fits the guest now; left out until drivers are chosen.
@@ -223,6 +231,10 @@ pub struct Virtio {
     pub firstboot: FirstBoot,
     /// What is done about the guest's network.
     pub network: NetworkRecord,
+    /// The recovery environment, which is not changed, and whether it will see a virtio disk; left out until the drivers are
+    /// chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<crate::windows::RecoveryEnvironment>,
     /// What of the user's is put into the guest.
     #[serde(flatten)]
     pub extras: ExtrasRecord,

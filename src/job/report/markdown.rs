@@ -37,6 +37,9 @@ impl Report {
                 out.machine(self);
             }
         }
+        if let Some(replay) = &self.log_replay {
+            out.list("NTFS log", &replay.lines());
+        }
         out.list("Warnings", &self.virtio.warnings);
         out.list("Notes", &self.virtio.notes);
         out.changes(self);
@@ -103,6 +106,7 @@ impl Page {
         self.fact("Other disks, only read", &run.other_disks.join(", "));
         self.fact("Format", run.image_format.as_deref().unwrap_or_default());
         self.fact("Mode", run.mode);
+        self.fact("BitLocker", report.bitlocker.as_ref().map_or("", |start| &start.volume));
         self.fact("Output", run.output.as_deref().unwrap_or_default());
         if let Some(undo) = &run.undo {
             self.fact("Undo", undo);
@@ -143,6 +147,9 @@ impl Page {
         }
         if let Some(paths) = &report.virtio.windows_paths {
             self.fact("Folder", &paths.windows_dir);
+        }
+        if let Some(recovery) = &report.virtio.recovery {
+            self.fact("Recovery environment", &recovery.to_string());
         }
     }
 

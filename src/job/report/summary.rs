@@ -6,7 +6,11 @@ use crate::partition::Scheme;
 impl Report {
     /// The outcome of a run that succeeded, in one sentence; in two if there are several disks.
     pub(crate) fn outcome(&self, scheme: Scheme) -> String {
-        let outcome = self.outcome_of_image(scheme);
+        let mut outcome = self.outcome_of_image(scheme);
+        if self.log_replay.is_some() {
+            let done = if self.run.dry_run { "is replayed first" } else { "was replayed" };
+            outcome = format!("{outcome} The guest was not shut down cleanly: its NTFS log {done}.");
+        }
         match self.run.other_disks.len() {
             0 => outcome,
             1 => format!("{outcome} Windows is on {}; the other disk stays as it is.", self.run.image),

@@ -291,7 +291,7 @@ enum Seen {
 mod tests {
     use super::*;
     use crate::io::MemoryVolume;
-    use crate::ntfs::OpenOptions;
+    use crate::ntfs::{OpenOptions, Overlaid};
     use std::io::Read as _;
 
     fn image() -> Vec<u8> {
@@ -303,7 +303,8 @@ mod tests {
 
     /// Offset on the volume of the first byte of `$Bitmap`, and of the record of `$MFT`.
     fn places(image: &[u8]) -> (usize, usize) {
-        let (core, _) = crate::ntfs::open::open(MemoryVolume(image.to_vec()), &OpenOptions::read_only()).unwrap();
+        let device = Overlaid::unchanged(MemoryVolume(image.to_vec()));
+        let (core, _) = crate::ntfs::open::open(device, &OpenOptions::read_only()).unwrap();
         let geometry = &core.pager.geometry;
         let stream = core.clusters.bitmap().stream();
         let (lcn, _) = stream.runs().unwrap().real().next().unwrap();

@@ -2,12 +2,13 @@
 //!
 //! - [`lznt1`]: the `$DATA` attribute's own compression (flag 0x0001, units of 16 clusters).
 //! - [`wof`]: files that the Windows Overlay Filter stores in a stream `WofCompressedData` (CompactOS), whose chunks are
-//!   XPRESS ([`xpress`]) or LZX ([`lzx`]).
+//!   XPRESS ([`xpress`]) or LZX ([`lzx`]); WIM files have the same ([`chunks`]).
 //!
 //! winject only reads these formats; what it writes is plain. Every decoder takes its output as a slice that the caller
 //! sized, so hostile input can waste neither memory nor time: the work is bounded by the lengths of the two slices.
 
 mod bits;
+pub mod chunks;
 mod huffman;
 pub mod lznt1;
 pub mod lzx;

@@ -96,6 +96,17 @@ pub fn seal_copy(block: &mut [u8], out: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
+/// The counter of a block: which of its writes is on disk. Zero when the block has no room for it.
+#[must_use]
+pub fn counter(block: &[u8]) -> u16 {
+    Field::at(usize::from(ARRAY_OFFSET.get(block))).get(block)
+}
+
+/// Sets the counter of a block; [`seal`] advances it.
+pub fn set_counter(block: &mut [u8], counter: u16) {
+    Field::at(usize::from(ARRAY_OFFSET.get(block))).set(block, counter);
+}
+
 /// Writes magic and an empty array into a fresh block.
 pub fn format(block: &mut [u8], magic: [u8; 4], offset: u16) {
     if let Some(head) = block.first_chunk_mut() {

@@ -7,21 +7,37 @@
 //! | found | without override | with |
 //! |---|---|---|
 //! | log closed by Windows (1.1), or emptied (all 0xFF) | edit, log untouched | |
-//! | log with pending work, in format 2.x, or damaged | refused | `--discard-ntfs-log`: log emptied, dirty flag set |
-//! | hibernated, Fast Startup | refused | `--discard-hibernation`: image header and log emptied, dirty flag set |
+//! | log not closed | replayed, and closed as Windows closes it | `--no-replay`: refused |
+//! | log not closed, and not replayed (torn, damaged, `--no-replay`) | refused | `--discard-ntfs-log`: log emptied, dirty flag set |
+//! | hibernated, Fast Startup | refused | `--discard-hibernation`: image header cleared, log replayed |
 //! | dirty flag, or chkdsk, upgrade, log resize under way | refused | `--allow-dirty` |
 
+mod admission;
+mod analysis;
+mod apply;
+mod blocks;
+mod checkpoint;
+mod close;
+mod logfile;
 mod operation;
 mod overlay;
+mod page;
+mod reader;
+mod record;
 mod refusal;
 mod replay;
 mod restart;
+mod summarize;
 mod summary;
+mod targets;
+mod view;
 
+pub use admission::{Admission, HIBERNATION_FILE, Hibernation, LogReplay, Overrides, State};
 pub use operation::Operation;
 pub use overlay::Overlay;
-pub use replay::{replay, summarize};
+pub use replay::replay;
 pub use restart::RestartPage;
+pub use summarize::summarize;
 pub use summary::{
     ClosingForm, LogSummary, PendingRecord, PendingState, PendingTransaction, ReplayReport, Replayed, Target,
     TransactionState,
@@ -29,8 +45,7 @@ pub use summary::{
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Layer, Result};
-use refusal::{SHUT_DOWN, log_hint};
+use crate::error::Result;
 
 /// Bits of `$Volume`'s flags (`VOLUME_INFORMATION`).
 pub mod volume_flags {
@@ -146,148 +161,9 @@ impl LogState {
     }
 }
 
-/// Path of the file that holds a saved session.
-pub const HIBERNATION_FILE: &str = "/hiberfil.sys";
-
-/// Whether `\hiberfil.sys` holds a saved session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Hibernation {
-    /// No such file, or its image was used up.
-    #[default]
-    None,
-    /// It holds a session: hibernated, or shut down with Fast Startup.
-    Active,
-}
-
-impl Hibernation {
-    /// Bytes of the file that [`from_header`](Self::from_header) needs.
-    pub const HEADER: usize = 4096;
-
-    /// Judges the first bytes of a file of `size` bytes.
-    #[must_use]
-    pub fn from_header(header: &[u8], size: u64) -> Self {
-        // a file too small for an image stands on volumes that are part of a hibernated system without being its root
-        let short = size > 0 && size < Self::HEADER as u64;
-        match header.get(..4) {
-            Some(b"HIBR" | b"hibr") => Self::Active,
-            _ if short => Self::Active,
-            _ => Self::None,
-        }
-    }
-}
-
-/// What the user allows although it is normally refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Overrides {
-    /// `--allow-dirty`: edit a volume that is marked for checking; the mark stays.
-    pub allow_dirty: bool,
-    /// `--discard-ntfs-log`: drop what is waiting in the log.
-    pub discard_log: bool,
-    /// `--discard-hibernation`: drop the saved session, and the log with it.
-    pub discard_hibernation: bool,
-}
-
-/// What decides whether a volume may be edited.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
-    /// The state of `$LogFile`.
-    pub log: LogState,
-    /// Bits of [`volume_flags`] in `$VOLUME_INFORMATION`.
-    pub flags: u16,
-    /// The state of `\hiberfil.sys`.
-    pub hibernation: Hibernation,
-}
-
-/// What has to be done to the volume before the first edit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Admission {
-    /// Fill `$LogFile` with 0xFF.
-    pub empty_log: bool,
-    /// Zero the first page of `\hiberfil.sys`.
-    pub clear_hibernation: bool,
-    /// Set the dirty flag, so that Windows checks the volume at its next start.
-    pub set_dirty: bool,
-}
-
-impl Admission {
-    /// Whether the volume can be edited as it is.
-    #[must_use]
-    pub fn is_nothing(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl State {
-    /// Decides whether the volume may be edited, and what has to be done first.
-    ///
-    /// # Errors
-    /// Refused, with the reason in words, the remedy, and the override that would force it.
-    pub fn admit(&self, overrides: &Overrides) -> Result<Admission> {
-        let mut admission = Admission::default();
-        if self.hibernation == Hibernation::Active {
-            if !overrides.discard_hibernation {
-                return Err(refused(
-                    "Windows is hibernated or was shut down with Fast Startup (hiberfil.sys holds a session)",
-                )
-                .hint(format!("{SHUT_DOWN}; --discard-hibernation throws the saved session away")));
-            }
-            admission.clear_hibernation = true;
-        }
-        if !self.log.is_clean() {
-            if !overrides.discard_log && !admission.clear_hibernation {
-                return Err(self.refuse_log());
-            }
-            admission.empty_log = true;
-        }
-        admission.set_dirty = admission.empty_log || admission.clear_hibernation;
-        if self.flags & volume_flags::BLOCKING != 0 && !overrides.allow_dirty {
-            return Err(refused(format!("the volume is {}", flags_in_words(self.flags))).hint(
-                "start the guest and let it check the disk (chkdsk), shut it down cleanly and export again; the mark also \
-                 stays after --discard-ntfs-log or --discard-hibernation until Windows has checked the volume; \
-                 --allow-dirty edits it nevertheless",
-            ));
-        }
-        Ok(admission)
-    }
-
-    fn refuse_log(&self) -> Error {
-        let error = match &self.log {
-            LogState::InUse { version: (major, minor) } => refused(format!(
-                "the log is in format {major}.{minor}, which Windows uses only while the volume is mounted: it was not \
-                 shut down cleanly, is hibernated, or used Fast Startup"
-            )),
-            LogState::Damaged { reason } => refused(format!("the log is damaged: {reason}")),
-            LogState::Unclean { .. } | LogState::Empty | LogState::Clean => {
-                refused("the log is unclean: operations are waiting in it")
-            }
-        };
-        error.path("$LogFile").hint(log_hint())
-    }
-}
-
-fn refused(message: impl Into<String>) -> Error {
-    Error::refused(Layer::Ntfs, message)
-}
-
-fn flags_in_words(flags: u16) -> String {
-    let words: Vec<&str> = [
-        (volume_flags::DIRTY, "marked dirty"),
-        (volume_flags::RESIZE_LOG, "waiting for its log to be resized"),
-        (volume_flags::UPGRADE, "waiting to be upgraded"),
-        (volume_flags::REPAIR_OBJECT_IDS, "waiting for a repair of its object ids"),
-        (volume_flags::CHKDSK_UNDERWAY, "being checked by chkdsk"),
-    ]
-    .into_iter()
-    .filter(|&(bit, _)| flags & bit != 0)
-    .map(|(_, word)| word)
-    .collect();
-    words.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
     use crate::ntfs::fixup;
 
     const SIZE: u64 = 1 << 20;
@@ -359,58 +235,5 @@ mod tests {
         assert_eq!(position_of(vec![0xFF; 8192]).lsn, None);
         assert_eq!(position_of(log[..4096].to_vec()).lsn, Some(10), "a log of one page");
         assert_eq!(position_of(Vec::new()).lsn, None);
-    }
-
-    #[test]
-    fn hibernation() {
-        assert_eq!(Hibernation::from_header(b"HIBR....", 1 << 20), Hibernation::Active);
-        assert_eq!(Hibernation::from_header(b"hibr....", 1 << 20), Hibernation::Active);
-        assert_eq!(Hibernation::from_header(b"wake....", 1 << 20), Hibernation::None);
-        assert_eq!(Hibernation::from_header(&[0; 4096], 1 << 20), Hibernation::None);
-        assert_eq!(Hibernation::from_header(&[0; 100], 100), Hibernation::Active);
-        assert_eq!(Hibernation::from_header(&[], 0), Hibernation::None);
-    }
-
-    fn state(log: LogState, flags: u16, hibernation: Hibernation) -> State {
-        State { log, flags, hibernation }
-    }
-
-    #[test]
-    fn refusals_say_why_and_what_to_do() {
-        let unclean = LogState::Unclean { version: (1, 1) };
-        for (state, word) in [
-            (state(unclean.clone(), 0, Hibernation::None), "unclean"),
-            (state(LogState::InUse { version: (2, 0) }, 0, Hibernation::None), "2.0"),
-            (state(LogState::Clean, 1, Hibernation::None), "dirty"),
-            (state(LogState::Clean, 0x4000, Hibernation::None), "chkdsk"),
-            (state(LogState::Clean, 0, Hibernation::Active), "Fast Startup"),
-            (state(unclean, 0, Hibernation::Active), "hibernated"),
-        ] {
-            let error = state.admit(&Overrides::default()).unwrap_err();
-            assert_eq!(error.kind(), Kind::Refused);
-            assert!(error.to_string().contains(word), "{error}");
-            assert!(error.hint_text().unwrap().contains("guest"), "{error}");
-        }
-        // bits that mean no harm
-        assert!(state(LogState::Empty, 0x8090, Hibernation::None).admit(&Overrides::default()).unwrap().is_nothing());
-    }
-
-    #[test]
-    fn overrides() {
-        let unclean = || LogState::Unclean { version: (1, 1) };
-        let discard_log = Overrides { discard_log: true, ..Overrides::default() };
-        let done = state(unclean(), 0, Hibernation::None).admit(&discard_log).unwrap();
-        assert_eq!(done, Admission { empty_log: true, clear_hibernation: false, set_dirty: true });
-        assert!(state(unclean(), 0, Hibernation::Active).admit(&discard_log).is_err());
-        assert!(state(LogState::Clean, 1, Hibernation::None).admit(&discard_log).is_err());
-
-        let discard_all = Overrides { discard_hibernation: true, ..Overrides::default() };
-        let done = state(unclean(), 0, Hibernation::Active).admit(&discard_all).unwrap();
-        assert_eq!(done, Admission { empty_log: true, clear_hibernation: true, set_dirty: true });
-        // without a session the option does not reach the log
-        assert!(state(unclean(), 0, Hibernation::None).admit(&discard_all).is_err());
-
-        let dirty = Overrides { allow_dirty: true, ..Overrides::default() };
-        assert!(state(LogState::Clean, 1, Hibernation::None).admit(&dirty).unwrap().is_nothing());
     }
 }

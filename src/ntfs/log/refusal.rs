@@ -1,6 +1,7 @@
 //! How a log that cannot be replayed is refused.
 
-use crate::error::{Error, Layer};
+use super::operation::Operation;
+use crate::error::{Error, Kind, Layer};
 
 /// Hint of every refusal that a clean shutdown cures.
 pub(super) const SHUT_DOWN: &str = "start the guest, shut it down cleanly (with Fast Startup: `shutdown /s /t 0` after switching it \
@@ -14,4 +15,17 @@ pub(super) fn log_hint() -> String {
 /// The error for a log that cannot be replayed.
 pub(super) fn refuse(reason: impl std::fmt::Display) -> Error {
     Error::refused(Layer::Ntfs, format!("cannot replay the log: {reason}")).path("$LogFile").hint(log_hint())
+}
+
+/// The error for an operation whose effect was never seen in a log of Windows.
+pub(super) fn not_proven(lsn: u64, operation: Operation) -> Error {
+    refuse(format!("the record {lsn:#x} holds the operation {}, whose effect is not proven", operation.name()))
+}
+
+/// A structure that contradicts its format, met during a replay, refuses the replay.
+pub(super) fn refuse_damage(error: Error) -> Error {
+    match error.kind() {
+        Kind::Damaged | Kind::Unsupported => refuse(error),
+        _ => error,
+    }
 }

@@ -1,30 +1,198 @@
 //! The replay of a log: what a volume would hold if Windows had mounted it.
+//!
+//! Three passes, as Windows makes them: [analysis](Analysis), redo of everything that the pages on the volume may
+//! lack, open transactions included, and undo of those. All of it happens in memory.
 
-use super::refusal::refuse;
-use super::summary::{LogSummary, PendingState, Replayed};
-use crate::error::Result;
+use std::collections::BTreeMap;
+
+use super::LogState;
+use super::analysis::Analysis;
+use super::blocks::{Blocks, Direction};
+use super::checkpoint::{ACTIVE, OpenAttribute};
+use super::close::close;
+use super::logfile::{LogFile, update_mirror};
+use super::overlay::{Changes, Overlay};
+use super::reader::Log;
+use super::record::{Half, LogRecord, RecordKind, Update};
+use super::refusal::{refuse, refuse_damage};
+use super::summary::{ClosingForm, ReplayReport, Replayed};
+use super::view::View;
+use crate::error::{Error, Result};
 use crate::io::VolumeRead;
+use crate::ntfs::units::FileId;
 
-/// Replays the log of the volume on `device` in memory, and closes it.
+/// Replays the log of the volume on `device` in memory, and closes it. A log that is closed or empty gives an empty
+/// overlay.
 ///
 /// # Errors
-/// Refused, with the reason, when anything in the log cannot be understood or contradicts the volume; the volume cannot
-/// be read.
-pub fn replay<D: VolumeRead>(_device: &D) -> Result<Replayed> {
-    Err(refuse("not implemented"))
+/// Refused, with the reason, when anything in the log cannot be understood or contradicts the volume; not an NTFS volume;
+/// the volume cannot be read.
+pub fn replay<D: VolumeRead>(device: &D) -> Result<Replayed> {
+    let file = LogFile::open(device)?;
+    run(device, &file).map_err(refuse_damage)
 }
 
-/// Tells what is waiting in the log of the volume on `device`.
-///
-/// # Errors
-/// The volume cannot be read, or holds no `$LogFile`. A log that makes no sense is a state, not an error.
-pub fn summarize<D: VolumeRead>(_device: &D) -> Result<LogSummary> {
-    Ok(LogSummary {
+fn run(device: &dyn VolumeRead, file: &LogFile<'_>) -> Result<Replayed> {
+    let mut report = ReplayReport {
         version: None,
-        state: PendingState::Unreadable("not implemented".into()),
-        last_lsn: 0,
-        records: 0,
+        redone: 0,
+        skipped: 0,
+        undone: 0,
         transactions: 0,
-        pending: Vec::new(),
+        files: Vec::new(),
+        file_count: 0,
+        closing: ClosingForm::Untouched,
+    };
+    if LogState::read(file.size, |at, buf| file.read(at, buf))?.is_clean() {
+        return Ok(Replayed { overlay: Overlay::default(), report });
+    }
+    let log = Log::open(file.size, |at, buf| file.read(at, buf))?;
+    report.version = Some(log.area.page.version);
+    let analysis = Analysis::run(&log, file.geometry.cluster_size)?;
+    let blocks = Blocks::new(Changes::new(device), &file.geometry, analysis.last_lsn);
+    let mut replay = Replay { log: &log, analysis: &analysis, blocks, report };
+    replay.redo()?;
+    replay.verify(file)?;
+    replay.undo()?;
+    replay.verify(file)?;
+    let Replay { blocks, mut report, .. } = replay;
+    let mut changes = blocks.changes;
+    {
+        let view = View::new(&changes, &file.geometry)?;
+        blocks.touched.require(&view)?;
+        report.file_count = blocks.files.len() as u64;
+        for &number in blocks.files.iter().take(ReplayReport::FILES_MAX) {
+            let sequence = view.record(number)?.map_or(0, |record| record.sequence());
+            report.files.push(FileId { record: number, sequence });
+        }
+    }
+    update_mirror(&mut changes, &file.geometry)?;
+    for (at, bytes) in close(&log, analysis.last_lsn, &analysis.extra)? {
+        file.write(&mut changes, at, &bytes)?;
+    }
+    report.closing = ClosingForm::AsWindows;
+    Ok(Replayed { overlay: changes.into_overlay()?, report })
+}
+
+struct Replay<'a> {
+    log: &'a Log<'a>,
+    analysis: &'a Analysis,
+    blocks: Blocks<'a>,
+    report: ReplayReport,
+}
+
+impl Replay<'_> {
+    /// Does again, in the order of the log, what the pages on the volume may lack.
+    fn redo(&mut self) -> Result<()> {
+        let (log, analysis) = (self.log, self.analysis);
+        if analysis.redo_lsn == 0 {
+            return Ok(());
+        }
+        let end = log.walk(analysis.redo_lsn, |record| {
+            if record.kind()? != RecordKind::Update {
+                return Ok(());
+            }
+            let update = record.update()?;
+            let Some(lcns) = clusters_to_redo(analysis, &update)? else { return Ok(()) };
+            if lcns.iter().all(|&lcn| lcn == 0) {
+                self.report.skipped += 1;
+                return Ok(());
+            }
+            let attribute = attribute_of(analysis, &update)?;
+            let done = self.blocks.apply(&update, &update.redo, attribute, &lcns, Direction::Redo);
+            if done.map_err(|e| name_record(e, "redo", &update, &update.redo))? {
+                self.report.redone += 1;
+            } else {
+                self.report.skipped += 1;
+            }
+            Ok(())
+        })?;
+        if end.lsn <= analysis.last_lsn {
+            return Err(refuse("it ends earlier when it is read a second time"));
+        }
+        Ok(())
+    }
+
+    /// Takes back, newest first, what the transactions did that were open at the end of the log.
+    fn undo(&mut self) -> Result<()> {
+        // the next record of each transaction, by its LSN
+        let mut next = BTreeMap::new();
+        for (&id, transaction) in &self.analysis.transactions {
+            if transaction.state != ACTIVE {
+                return Err(refuse(format!("the transaction {id:#x} is decided, but not ended")));
+            }
+            if transaction.undo_next != 0 && next.insert(transaction.undo_next, (id, false)).is_some() {
+                return Err(refuse("two transactions have the same record"));
+            }
+        }
+        while let Some((lsn, (id, mut counted))) = next.pop_last() {
+            let record = self.log.require(lsn, "a record to take back")?.record;
+            if record.transaction != id {
+                return Err(refuse(format!("the record {lsn:#x} is not of the transaction {id:#x}")));
+            }
+            if self.undo_record(&record)? && !counted {
+                self.report.transactions += 1;
+                counted = true;
+            }
+            let before = record.undo_next;
+            if before >= lsn || (before != 0 && next.insert(before, (id, counted)).is_some()) {
+                return Err(refuse(format!("the records to take back before {lsn:#x} make no chain")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a record back; whether that is something to do.
+    fn undo_record(&mut self, record: &LogRecord) -> Result<bool> {
+        if record.kind()? != RecordKind::Update {
+            return Ok(false);
+        }
+        let update = record.update()?;
+        if update.lcns.is_empty() || !update.undo.operation.is_update() {
+            return Ok(false);
+        }
+        let mut lcns = Vec::with_capacity(update.lcns.len());
+        for (vcn, &lcn) in update.clusters()? {
+            lcns.push(self.analysis.pages.cluster(update.target, vcn).map_or(lcn, |(lcn, _)| lcn));
+        }
+        let attribute = attribute_of(self.analysis, &update)?;
+        let done = self.blocks.apply(&update, &update.undo, attribute, &lcns, Direction::Undo);
+        if done.map_err(|e| name_record(e, "undo", &update, &update.undo))? {
+            self.report.undone += 1;
+        }
+        Ok(true)
+    }
+
+    fn verify(&mut self, file: &LogFile<'_>) -> Result<()> {
+        let view = View::new(&self.blocks.changes, &file.geometry)?;
+        self.blocks.touched.verify(&view)
+    }
+}
+
+/// The clusters to which an update may have to be applied again, 0 for those that need it no more; `None` when it changes
+/// nothing.
+pub(super) fn clusters_to_redo(analysis: &Analysis, update: &Update<'_>) -> Result<Option<Vec<u64>>> {
+    if update.lcns.is_empty() || !update.redo.operation.is_update() {
+        return Ok(None);
+    }
+    let clusters = update.clusters()?.map(|(vcn, _)| match analysis.pages.cluster(update.target, vcn) {
+        Some((lcn, oldest)) if update.lsn >= oldest => lcn,
+        _ => 0,
+    });
+    Ok(Some(clusters.collect()))
+}
+
+/// The attribute whose clusters an update changes.
+pub(super) fn attribute_of<'a>(analysis: &'a Analysis, update: &Update<'_>) -> Result<&'a OpenAttribute> {
+    let attribute = analysis.attributes.at(update.target, update.lsn);
+    attribute.ok_or_else(|| {
+        refuse(format!("the record {:#x} names an attribute ({:#x}) that is not open", update.lsn, update.target))
     })
+}
+
+fn name_record(error: Error, direction: &str, update: &Update<'_>, half: &Half<'_>) -> Error {
+    match error.kind() {
+        crate::error::Kind::Io => error,
+        _ => refuse(format!("{direction} of the record {:#x} ({}): {error}", update.lsn, half.operation)),
+    }
 }

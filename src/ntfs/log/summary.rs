@@ -3,6 +3,7 @@
 use super::operation::Operation;
 use super::overlay::Overlay;
 use crate::ntfs::format::attribute::AttributeType;
+use crate::ntfs::format::name::NtfsName;
 use crate::ntfs::format::units::FileId;
 
 /// Whether operations are waiting in a log.
@@ -95,7 +96,7 @@ pub struct Target {
     /// Type of the attribute.
     pub kind: AttributeType,
     /// Its name, empty for the unnamed attribute.
-    pub name: String,
+    pub name: NtfsName,
 }
 
 /// How the log is left.

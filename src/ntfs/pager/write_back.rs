@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::io::VolumeWrite;
 use crate::ntfs::format::error::damaged;
 use crate::ntfs::format::units::RecordNumber;
+use crate::ntfs::overlaid::Overlaid;
 use crate::ntfs::stream::{Piece, pieces};
 use crate::units::VolumeOffset;
 
@@ -52,6 +53,13 @@ impl<D: VolumeWrite> Pager<D> {
         cache.shrink_blocks(self.geometry.index_block_size as usize);
         cache.pages.shrink(PAGE_CACHE_BYTES / page_size, 0);
         Ok(())
+    }
+}
+
+impl<D: VolumeWrite> Pager<Overlaid<D>> {
+    /// Writes the replayed blocks of the volume's log to the device.
+    pub(crate) fn write_replay(&mut self) -> Result<()> {
+        self.device.write_replay()
     }
 }
 

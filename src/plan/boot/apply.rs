@@ -36,10 +36,10 @@ pub fn apply_boot<D: VolumeWrite>(
         }
         FileSystem::Ntfs => {
             let paths: Vec<String> = files.files.iter().map(|file| file.path.clone()).collect();
-            if !options.allow_dirty {
-                check_files_before(&view, &paths, false)?;
-            }
             let mut volume = Volume::open(view, options)?;
+            if !options.allow_dirty {
+                check_files_before(volume.device(), &paths, false)?;
+            }
             for file in &files.files {
                 let id = volume.find(&file.path)?.ok_or_else(|| gone(&file.path))?;
                 volume.overwrite(id, &file.bytes).map_err(|error| error.path(&file.path))?;

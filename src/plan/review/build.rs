@@ -104,10 +104,14 @@ fn facts(document: &PlanDocument) -> Vec<(&'static str, String)> {
         let disk = format!("{} bytes, {}{}", disk.size, disk.scheme, id(&disk.id));
         out.push(("Other disk, only read", format!("{name}: {disk}; {} bytes read", reads.bytes)));
     }
+    if let Some(replay) = &document.log_replay {
+        out.push(("NTFS log", replay.text()));
+    }
     for (is_set, what) in [
         (state.allow_dirty, "a volume that Windows wants to check is edited"),
         (state.discard_ntfs_log, "an unclean NTFS log is discarded"),
         (state.discard_hibernation, "a hibernated session is discarded"),
+        (state.no_replay, "an NTFS log that is not closed is not replayed"),
         (state.skip_volume_check, "the owners of the volume's clusters were not checked"),
     ] {
         if is_set {

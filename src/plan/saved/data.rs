@@ -76,7 +76,7 @@ fn parse_hex(text: &str) -> Option<u64> {
 }
 
 fn parse_sum(text: &str) -> Option<Sha256Sum> {
-    hex::decode(text)?.try_into().ok().map(Sha256Sum)
+    hex::decode_array(text).map(Sha256Sum)
 }
 
 fn parse_range(text: &str) -> Option<ReadRange> {

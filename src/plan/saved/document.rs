@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Hex64, ReadRange, Sha256Sum};
 use super::edit::SavedStep;
+use super::log_replay::LogReplayFacts;
 use crate::drivers::{Arch, SignatureLevel};
 use crate::error::{Error, Kind, Layer, Place, Result};
 use crate::escape;
@@ -14,7 +15,7 @@ use crate::plan::change::GuestHive;
 /// The schema that this version writes, and the only one that it reads.
 const SCHEMA: &str = "winject.plan.v1";
 
-/// A saved plan. All fields are always there but `others`, `boot` and `uploads`, in this order; what is not known is `null`.
+/// A saved plan. All fields are always there but `others`, `boot`, `log_replay` and `uploads`, in this order; what is not known is `null`.
 ///
 /// There is no time in it: apply dates what it writes by its own clock, as `inject` does. So the same image, media and
 /// options give the same bytes at any time.
@@ -48,6 +49,9 @@ pub struct PlanDocument {
     pub reads: ReadSet,
     /// Refusals that were overridden, which have to be overridden again to apply the plan.
     pub state: StateFacts,
+    /// The replay of an NTFS log that is not closed, which precedes the edits; left out if it is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_replay: Option<LogReplayFacts>,
     /// What the boot check of the changed disk has to show.
     pub expects: Expects,
     /// Whether the guest boots, before and after.
@@ -186,6 +190,13 @@ pub struct StateFacts {
     pub discard_hibernation: bool,
     /// The owners of the volume's clusters were not checked.
     pub skip_volume_check: bool,
+    /// A log that is not closed was not to be replayed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub no_replay: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// What the boot check of the changed disk has to show.

@@ -14,6 +14,7 @@ mod edit;
 mod facts;
 mod judge;
 mod limits;
+mod log_replay;
 mod replaceable;
 mod resolve;
 #[cfg(test)]
@@ -34,9 +35,10 @@ pub use edit::{FileFact, SavedEdit, SavedStep};
 pub use facts::{ImageFacts, KnownHives, disk_and_partition_facts, disk_facts};
 pub use limits::{INLINE_BYTES_MAX, PLAN_BYTES_MAX, REMOVED_KEY_BYTES_MAX};
 pub(crate) use limits::{STEPS_MAX, UPLOADS_MAX};
-pub(crate) use replaceable::FORMER_CONNECTION;
+pub use log_replay::LogReplayFacts;
 #[cfg(test)]
 pub(crate) use replaceable::REMOVABLE_FILTERS;
+pub(crate) use replaceable::{FORMER_MAX, former_connection, is_former_connection};
 pub use resolve::Contents;
 pub(crate) use scope::Scope;
 pub(crate) use steps::{judge_key, judge_path, judge_value};

@@ -9,7 +9,9 @@ pub(crate) const REMOVABLE_FILTERS: [&str; 6] =
     ["prl_mouf", "prl_strg", "vboxmouse", "vmmouse", "vmusbmouse", "xenfilt"];
 
 /// What is put after the name of a connection whose name a new one gets.
-pub(crate) const FORMER_CONNECTION: &str = " (former)";
+const FORMER_CONNECTION: &str = " (former)";
+/// Largest number in the name of a former connection.
+pub(crate) const FORMER_MAX: u32 = 99;
 
 /// The class of network adapters, in lower case.
 const NET_CLASS: &str = "{4d36e972-e325-11ce-bfc1-08002be10318}";
@@ -75,11 +77,23 @@ pub(super) fn is_replacement(
         }
 }
 
+/// The name of a former connection: `NAME (former)`, or `NAME (former 2)` where that is taken.
+pub(crate) fn former_connection(name: &str, number: u32) -> String {
+    match number {
+        0 | 1 => format!("{name}{FORMER_CONNECTION}"),
+        _ => format!("{name} (former {number})"),
+    }
+}
+
+/// Whether this is the name of a former connection.
+pub(crate) fn is_former_connection(name: &str) -> bool {
+    name.ends_with(FORMER_CONNECTION) || (2..=FORMER_MAX).any(|number| name.ends_with(&former_connection("", number)))
+}
+
 /// Whether a connection keeps its name, with what marks a former one after it.
 fn is_former_name(data: Option<&RegistryData>, before: Option<&RegistryData>) -> bool {
-    let former =
-        before.and_then(RegistryData::as_text).map(|name| RegistryData::sz(&format!("{name}{FORMER_CONNECTION}")));
-    former.is_some() && former.as_ref() == data
+    let Some(name) = before.and_then(RegistryData::as_text) else { return false };
+    (1..=FORMER_MAX).any(|number| data == Some(&RegistryData::sz(&former_connection(&name, number))))
 }
 
 /// Whether a list of filters only loses such as may be taken out, and keeps the others in their order.
@@ -141,7 +155,10 @@ mod tests {
             let (data, before) = (RegistryData::sz(data), RegistryData::sz(before));
             is_replacement(GuestHive::System, &key, name, Some(&data), Some(&before))
         };
-        assert!(judge("Name", "LAN (former)", "LAN"));
+        assert!(judge("Name", "LAN (former)", "LAN") && judge("Name", "LAN (former 2)", "LAN"));
+        for name in ["LAN (former 1)", "LAN (former 100)", "LAN (former 02)", "LAN (former) 2", "LAN (former x)"] {
+            assert!(!judge("Name", name, "LAN"), "{name}");
+        }
         assert!(!judge("Name", "LAN", "LAN (former)") && !judge("Name", "WAN (former)", "LAN"));
         assert!(!judge("PnpInstanceID", "LAN (former)", "LAN"));
         assert!(!is_replacement(GuestHive::System, &key, "Name", None, Some(&RegistryData::sz("LAN"))));

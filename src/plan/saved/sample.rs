@@ -66,6 +66,7 @@ pub(crate) fn document() -> PlanDocument {
             ranges: vec![ReadRange { start: 0, length: 0x1000 }, ReadRange { start: 0x3000, length: 0x2000 }],
         },
         state: StateFacts::default(),
+        log_replay: None,
         expects: Expects {
             boots_from: vec!["virtio-blk".to_owned(), "virtio-scsi".to_owned()],
             boots_from_any: true,

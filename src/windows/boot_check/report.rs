@@ -104,6 +104,8 @@ pub enum Code {
     Bcd,
     /// The system partition has no boot configuration.
     NoBcd,
+    /// The boot configuration is dirty, and its logs do not make it whole.
+    BcdDirty,
     /// The default entry is missing, or starts something else.
     BcdEntry,
     /// The default entry names another disk or partition.

@@ -4,41 +4,29 @@ use super::options::ExtrasOptions;
 use super::scripts::plan_scripts;
 use super::uploads::plan_uploads;
 use crate::drivers::Selection;
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::upcase::Fold;
 use crate::windows::guest_paths::{FIRSTBOOT_SCRIPTS, GUEST_AGENT};
 use crate::windows::plan_builder::{PlanBuilder, Present};
 use crate::windows::record::Record;
-use crate::windows::removal::manifest::{self, Listed};
+use crate::windows::removal::manifest::Listed;
 
 /// Plans uploads, the guest agent and scripts. The steps of the latter are added to the first-boot job, which is planned
 /// after them.
 ///
 /// # Errors
-/// [`Kind::Usage`] for a file or place that cannot be used; [`Kind::Refused`] when the guest has something else in a place;
+/// [`Kind::Usage`](crate::Kind::Usage) for a file or place that cannot be used; [`Kind::Refused`](crate::Kind::Refused) when the guest has something else in a place;
 /// when the volume is damaged there.
 pub fn plan_extras(
     builder: &mut PlanBuilder<'_>,
     selection: &Selection,
     options: &ExtrasOptions,
+    earlier: &Listed,
     record: &mut Record,
 ) -> Result<()> {
-    let earlier = earlier_manifest(builder)?;
-    plan_uploads(builder, &options.uploads, &earlier, record)?;
+    plan_uploads(builder, &options.uploads, earlier, record)?;
     plan_scripts(builder, selection, options, record)?;
-    remove_stale(builder, &earlier, record)
-}
-
-/// What an earlier run put into the guest. A manifest that cannot be used is written anew by this run.
-fn earlier_manifest(builder: &mut PlanBuilder<'_>) -> Result<Listed> {
-    match manifest::read(builder) {
-        Ok(listed) => Ok(listed.unwrap_or_default()),
-        Err(error) if error.kind() == Kind::Refused => {
-            builder.add_note(format!("what an earlier run uploaded is not known: {error}"));
-            Ok(Listed::default())
-        }
-        Err(error) => Err(error),
-    }
+    remove_stale(builder, earlier, record)
 }
 
 /// Takes scripts of an earlier run out of the guest that this run does not have: no job runs them any more.

@@ -171,7 +171,8 @@ fn missing_folders(builder: &PlanBuilder<'_>, path: &str) -> Result<Vec<String>>
 fn taken(upload: &Upload, path: &str, earlier: &Listed) -> Error {
     let is_ours = |listed: &ListedFile| listed.path.folded() == path.folded();
     let hint = if earlier.uploads.iter().any(is_ours) {
-        "an earlier run uploaded it: winject remove IMAGE --in-place takes that out; then upload the new one"
+        "an earlier run uploaded it: name another place for it in --upload; or take out what winject put into the guest \
+         (winject remove IMAGE --in-place), and inject again with the new file"
     } else {
         "name another place for it in --upload, or remove the guest's file in the guest"
     };

@@ -17,7 +17,7 @@ use crate::plan::{Access, GuestHive};
 use crate::windows::guest_paths;
 use crate::windows::options::InjectOptions;
 use crate::windows::plan_builder::{Desired, PlanBuilder};
-use crate::windows::record::{FirstbootRecord, FirstbootStep, Record};
+use crate::windows::record::{Action, FirstbootRecord, FirstbootStep, Record};
 
 /// First Windows build whose `pnputil` knows `/add-driver` (10 1607, Server 2016).
 const BUILD_ADD_DRIVER: u32 = 14393;
@@ -107,6 +107,11 @@ pub fn ended(builder: &PlanBuilder<'_>, options: &FirstBootOptions) -> Result<Op
     }
     let marker = markers::ended(builder)?;
     Ok(marker.map(|marker| if marker == guest_paths::DONE { "has run" } else { "has been given up" }))
+}
+
+/// Whether the job runs as a script.
+pub fn is_script(builder: &PlanBuilder<'_>, options: &FirstBootOptions) -> bool {
+    matches!(starter(builder, options), Ok(Some(Starter::Script)))
 }
 
 /// How the job is started; `None` if it is not wanted.
@@ -199,6 +204,7 @@ fn write_job(builder: &mut PlanBuilder<'_>, job: &JobDescription, starter: Start
         Error::refused(Layer::Windows, format!("cannot write the first-boot job: {why}")).path(path)
     };
     builder.set_reason("the job of the first boot");
+    let is_new;
     let needless: &[&str] = match starter {
         Starter::Program(arch) => {
             let text = job_file::print(job)
@@ -206,17 +212,21 @@ fn write_job(builder: &mut PlanBuilder<'_>, job: &JobDescription, starter: Start
             let program = program::program(arch);
             record.firstboot.program_sha256 = Some(hex::encode(&Sha256::digest(program)));
             builder.write_file(guest_paths::PROGRAM, program.to_vec(), &Access::Protected)?;
-            builder.write_file(guest_paths::JOB, text, &Access::Protected)?;
+            is_new = builder.write_file(guest_paths::JOB, text, &Access::Protected)? != Action::Unchanged;
             &[guest_paths::FIRSTBOOT]
         }
         Starter::Script => {
             let text = script::print(job).map_err(|why| {
                 cannot(guest_paths::FIRSTBOOT, why).hint("--firstboot-method service has no such limit")
             })?;
-            builder.write_file(guest_paths::FIRSTBOOT, text, &Access::Protected)?;
+            is_new = builder.write_file(guest_paths::FIRSTBOOT, text, &Access::Protected)? != Action::Unchanged;
             &[guest_paths::PROGRAM, guest_paths::JOB]
         }
     };
+    if is_new {
+        builder.set_reason("attempts of an earlier first-boot job do not count for another one");
+        markers::remove_all(builder)?;
+    }
     builder.set_reason("the other form of the first-boot job");
     needless.iter().try_for_each(|path| builder.remove_file(path))
 }

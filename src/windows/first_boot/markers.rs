@@ -32,12 +32,13 @@ pub(super) fn ended(builder: &PlanBuilder<'_>) -> Result<Option<&'static str>> {
 /// See [`remove_all`].
 pub(super) fn remove_foreign(builder: &mut PlanBuilder<'_>) -> Result<()> {
     builder.set_reason("the first-boot job did not leave this file");
+    let purpose = if ended(builder)?.is_none() { ", so that the job runs" } else { "" };
     for path in guest_paths::JOB_FILES {
         if !builder.exists(path)? || builder.is_trusted(path)? {
             continue;
         }
         builder.add_warning(format!(
-            "{path} was in the guest, but the first-boot job has not left it; it is removed, so that the job runs"
+            "{path} was in the guest, but the first-boot job has not left it; it is removed{purpose}"
         ));
         remove(builder, path)?;
     }

@@ -18,7 +18,7 @@ mod setup;
 mod text;
 
 pub use description::Reboot;
-pub(super) use job::{ended, install_job};
+pub(super) use job::{ended, install_job, is_script};
 pub use options::{FirstBootMethod, FirstBootOptions};
 pub use outcome::{FirstBootOutcome, FirstBootState, JobResult, StepResult};
 pub use program::is_foreign_program;

@@ -6,7 +6,7 @@ use super::description::{JobDescription, Step};
 use super::text::{crlf, spell};
 use crate::windows::guest_paths;
 
-/// The file's bytes. Packages whose names cannot stand in a batch file are left out.
+/// The file's bytes. It installs packages, and says what else the job does. Packages whose names cannot stand in a batch file are left out.
 #[must_use]
 pub fn print(job: &JobDescription) -> Vec<u8> {
     let mut out = String::from(
@@ -32,6 +32,12 @@ pub fn print(job: &JobDescription) -> Vec<u8> {
             "echo This Windows has no pnputil: it finds the drivers through the registry value DevicePath.\n\
              echo Open the device manager and look for changed hardware.\n",
         ),
+    }
+    let networks = job.steps.iter().filter(|step| matches!(step, Step::Network(_))).count();
+    if networks > 0 {
+        out.push_str(
+            "echo The former network settings are given by the automatic installation alone, not by this script.\n",
+        );
     }
     let _ = writeln!(out, "echo Log of the automatic installation: %SystemRoot%\\{}", guest_paths::LOG_BELOW_WINDOWS);
     crlf(&out)

@@ -134,6 +134,13 @@ impl Guest {
         self.control_sets.first().map_or("ControlSet001", |set| &set.name)
     }
 
+    /// A path on the volume (`/Windows/System32`) as the guest spells it. The volume's root is the drive of the system root.
+    #[must_use]
+    pub fn local_path(&self, path: &str) -> String {
+        let drive = self.system_root.get(..2).filter(|drive| drive.ends_with(':')).unwrap_or("C:");
+        format!("{drive}{}", path.replace('/', "\\"))
+    }
+
     /// The path on the volume of an `ImagePath` of a driver service: relative to the Windows folder, or with
     /// `\SystemRoot\`, `%SystemRoot%\` or `\??\C:\` before it. `None` when it lies on another drive.
     #[must_use]

@@ -32,6 +32,10 @@ pub struct Adapter {
     pub device: Option<String>,
     /// What kind of adapter it is.
     pub kind: AdapterKind,
+    /// Which of two adapters with one MAC address is the later one, the greater: the new machine's are virtio devices, and
+    /// the numbers of driver keys rise.
+    #[serde(skip)]
+    pub(super) recency: (bool, u32),
     /// Why its device counts as removed, if it does: a ghost adapter.
     pub ghost: Option<String>,
     /// Its MAC address, if the hive holds it.

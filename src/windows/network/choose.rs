@@ -1,6 +1,6 @@
 //! Which adapters get their settings back, and by which MAC address.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use super::adapter::{Adapter, AdapterKind, MacSource, Network};
@@ -51,10 +51,21 @@ pub fn choose_adapters(network: &Network, options: &NetworkOptions) -> Result<Ke
     if !options.keep {
         return Ok(out);
     }
-    let named = find_named(network, &options.new_macs)?;
+    let superseded = find_superseded(network);
+    let named = find_named(network, &options.new_macs, &superseded)?;
     let mut macs = BTreeSet::new();
     for adapter in &network.adapters {
         let new = named.iter().find(|(guid, _)| *guid == adapter.guid).map(|(_, mac)| *mac);
+        if let (None, Some(later)) = (new, superseded.get(&adapter.guid)) {
+            out.notes.push(format!(
+                "the settings of {:?} ({}) are not kept: {:?} ({}) has the same MAC address and was installed later",
+                adapter.label(),
+                adapter.guid.braced(),
+                later.label(),
+                later.guid.braced()
+            ));
+            continue;
+        }
         let Some(mac) = out.mac_of(adapter, new) else { continue };
         if !macs.insert(mac) {
             let what = format!("cannot give two adapters' settings to the one with MAC address {mac}");
@@ -156,8 +167,33 @@ impl KeptNetwork {
     }
 }
 
+/// Adapters that are not known as ghosts, but have the MAC address of one that was installed later: after a migration the
+/// guest has both, and before Windows 8 it notes nowhere that the device of the former is gone. With the later ones.
+fn find_superseded(network: &Network) -> BTreeMap<Guid, &Adapter> {
+    let may_be_kept =
+        |adapter: &&Adapter| adapter.kind == AdapterKind::Hardware && adapter.ghost.is_none() && adapter.has_settings();
+    let candidates: Vec<&Adapter> = network.adapters.iter().filter(may_be_kept).collect();
+    let mut latest: BTreeMap<Mac, &Adapter> = BTreeMap::new();
+    for adapter in &candidates {
+        let Some(mac) = adapter.mac else { continue };
+        let known = latest.entry(mac.address).or_insert(adapter);
+        if adapter.recency > known.recency {
+            *known = adapter;
+        }
+    }
+    let later = |adapter: &&Adapter| {
+        let latest = *latest.get(&adapter.mac?.address)?;
+        (latest.guid != adapter.guid).then_some((adapter.guid, latest))
+    };
+    candidates.iter().filter_map(later).collect()
+}
+
 /// The adapters that `--mac` names, with their new addresses.
-fn find_named(network: &Network, new_macs: &[NewMac]) -> Result<Vec<(Guid, Mac)>> {
+fn find_named(
+    network: &Network,
+    new_macs: &[NewMac],
+    superseded: &BTreeMap<Guid, &Adapter>,
+) -> Result<Vec<(Guid, Mac)>> {
     let mut out: Vec<(Guid, Mac)> = Vec::new();
     for named in new_macs {
         let fits = |adapter: &&Adapter| match &named.former {
@@ -166,10 +202,10 @@ fn find_named(network: &Network, new_macs: &[NewMac]) -> Result<Vec<(Guid, Mac)>
                 [adapter.label(), adapter.guid.braced()].iter().any(|own| own.folded() == name.folded())
             }
         };
-        // A MAC address may stand with a ghost, too.
+        // A MAC address or a name may stand with a ghost, too, or with the former one of two.
         let mut fitting: Vec<&Adapter> = network.adapters.iter().filter(fits).collect();
         if fitting.len() > 1 {
-            fitting.retain(|adapter| adapter.ghost.is_none());
+            fitting.retain(|adapter| adapter.ghost.is_none() && !superseded.contains_key(&adapter.guid));
         }
         let &[adapter] = fitting.as_slice() else {
             let why = if fitting.is_empty() { "the guest has no such adapter" } else { "several adapters have it" };

@@ -31,4 +31,5 @@ pub use adapter::{
 pub use address::Mac;
 pub use choose::{KeptAdapter, KeptNetwork, choose_adapters};
 pub use options::{FormerAdapter, NetworkOptions, NewMac};
+pub(super) use release::{is_connection, is_name_taken};
 pub use values::EarlierValues;

@@ -1,14 +1,14 @@
 //! Plans that the new adapters get the settings of the former ones: steps of the first-boot job.
 
 use super::adapter::Network;
-use super::choose::{KeptAdapter, choose_adapters};
+use super::choose::{KeptAdapter, KeptNetwork, choose_adapters};
 use super::record::{KeptAdapterRecord, NetworkRecord};
 use super::release::{CONNECTION_NAME, release};
 use super::values::EarlierValues;
 use crate::error::Result;
 use crate::hive::RegistryData;
 use crate::plan::GuestHive;
-use crate::plan::saved::FORMER_CONNECTION;
+use crate::plan::saved::is_former_connection;
 use crate::windows::first_boot;
 use crate::windows::first_boot::description::{NetworkStep, RunStep, Step};
 use crate::windows::options::InjectOptions;
@@ -49,7 +49,10 @@ pub fn keep_network(builder: &mut PlanBuilder<'_>, options: &InjectOptions) -> R
         return Ok(record);
     }
     let network = network_before(builder)?;
-    let kept = choose_adapters(&network, &options.network)?;
+    let mut kept = choose_adapters(&network, &options.network)?;
+    if first_boot::is_script(builder, &options.first_boot) {
+        leave_unspellable_names(builder, &mut kept);
+    }
     release(builder, &kept)?;
     record.released = kept.released.iter().map(|(_, label)| label.clone()).collect();
     for note in kept.notes {
@@ -69,13 +72,26 @@ pub fn keep_network(builder: &mut PlanBuilder<'_>, options: &InjectOptions) -> R
     Ok(record)
 }
 
+/// Leaves names alone that a batch file cannot hold: one that is freed and not given to the new connection is lost.
+fn leave_unspellable_names(builder: &mut PlanBuilder<'_>, kept: &mut KeptNetwork) {
+    for adapter in &mut kept.adapters {
+        if adapter.rename.take_if(|command| !command.is_ascii()).is_some() {
+            builder.add_warning(format!(
+                "the new connection does not get the name {:?}: a script can hold names in ASCII only, and the former one keeps \
+                 it; --firstboot-method service has no such limit",
+                adapter.name
+            ));
+        }
+    }
+}
+
 /// Whether connections have the names that an earlier run gave them.
 fn has_former_connections(builder: &PlanBuilder<'_>) -> Result<bool> {
     let is_name = |value: &ReplacedValue| {
         let name = value.data.as_ref().and_then(RegistryData::as_text);
         value.hive == GuestHive::System
             && value.name.eq_ignore_ascii_case(CONNECTION_NAME)
-            && name.is_some_and(|name| name.ends_with(FORMER_CONNECTION))
+            && name.is_some_and(|name| is_former_connection(&name))
     };
     Ok(builder.earlier_replaced()?.iter().any(is_name))
 }

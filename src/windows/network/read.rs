@@ -23,6 +23,8 @@ use crate::windows::registry;
 
 /// The class of network adapters.
 pub(super) const NET_CLASS: &str = "{4d36e972-e325-11ce-bfc1-08002be10318}";
+/// How the instance id of a virtio device begins.
+const VIRTIO: &str = "PCI\\VEN_1AF4&";
 /// `Characteristics` of an adapter that is a device of the machine (`NCF_PHYSICAL`).
 const PHYSICAL: u32 = 4;
 /// The component of a team (LBFO).
@@ -205,6 +207,9 @@ fn devices(hive: &Hive, set: &str, clock: &Clock) -> Result<BTreeMap<Guid, Found
         let mut adapter = Adapter::unknown(guid);
         adapter.device = text("DriverDesc")?.and_then(plain);
         adapter.kind = kind;
+        let is_virtio = instance.as_ref().and_then(|device| device.get(..VIRTIO.len()));
+        let is_virtio = is_virtio.is_some_and(|device| device.eq_ignore_ascii_case(VIRTIO));
+        adapter.recency = (is_virtio, number.parse().unwrap_or(0));
         adapter.mac = macs.into_iter().find_map(|(mac, source)| Some(RecordedMac { address: mac?, source }));
         adapter.ghost = ghost_reason(hive, set, guid, instance.as_deref(), clock)?;
         let number = |name: &str| registry::get_u32(hive, &key, name);
@@ -240,6 +245,7 @@ impl Adapter {
             guid,
             name: None,
             device: None,
+            recency: (false, 0),
             kind: AdapterKind::Unknown,
             ghost: Some("no driver is installed for it any more".to_owned()),
             mac: None,

@@ -6,15 +6,17 @@ use crate::hive::{Hive, RegistryData};
 use crate::plan::{Change, GuestHive};
 use crate::windows::first_boot::{FirstBootMethod, FirstBootOptions};
 use crate::windows::guest_files::memory::MemoryFiles;
-use crate::windows::injection::plan_files;
+use crate::windows::injection::{Injection, plan_files};
 use crate::windows::inspect::installation::Hives;
 use crate::windows::options::InjectOptions;
+use crate::windows::record::Record;
 use crate::windows::registry;
 use crate::windows::tests::{NOW, apply, guest_files, hive, inspect, plan, selection, set};
 
 const NET: &str = "{4D36E972-E325-11CE-BFC1-08002BE10318}";
 const LIVE: &str = "{5F3F359E-9D52-4566-9BEC-37EFDFB25ABE}";
 const GHOST: &str = "{6AAFC9A9-0542-4DB2-8760-CCFFA953737C}";
+const NEW: &str = "{7B0E24C4-50F2-4B60-BCB3-EF2C3FF3394E}";
 const SYSTEM: &str = "/Windows/System32/config/SYSTEM";
 
 fn add_adapter(system: &mut Hive, set_name: &str, number: u32, guid: &str, name: &str, is_there: bool) {
@@ -116,6 +118,8 @@ fn a_script_gives_the_settings_by_the_connection_that_has_the_address() {
         assert!(script.contains(part), "{part}\n{script}");
     }
     assert!(script.is_ascii() && !script.contains("newname"), "a script cannot say this name");
+    let setup = String::from_utf8(files.get("/hyper2kvm/setup.cmd").unwrap().clone()).unwrap();
+    assert!(setup.contains("not by this script"), "{setup}");
 }
 
 #[test]
@@ -241,4 +245,95 @@ fn a_name_of_the_guest_runs_nothing_when_a_hint_is_pasted() {
     let injection = plan(&files, &selection([100, 101, 104, 28500]), &keeping(&[]));
     let notes = injection.plan.notes.join("\n");
     assert!(notes.contains("--mac '$(touch /x) `id`=MAC' gives"), "{notes}");
+}
+
+/// A guest after the first boot on the new machine: the former adapter, which nothing marks as a ghost, and the new one with
+/// its MAC address, its address and its name.
+fn guest_after_the_first_boot() -> MemoryFiles {
+    let mut files = guest_with_adapters();
+    let injection = plan(&files, &selection([100, 101, 104, 28500]), &keeping(&[]));
+    apply(&mut files, &injection);
+    let mut system = hive(&files, GuestHive::System);
+    for control_set in ["ControlSet001", "ControlSet002"] {
+        add_adapter(&mut system, control_set, 3, NEW, "LAN & B\u{fc}ro", true);
+        let class = format!("{control_set}\\Control\\Class\\{NET}\\0003");
+        let instance = "PCI\\VEN_1AF4&DEV_1000&SUBSYS_00011AF4&REV_00\\3&13c0b0c5&0&18";
+        set(&mut system, &class, "DeviceInstanceID", &RegistryData::sz(instance));
+        set(&mut system, &format!("{control_set}\\Enum\\{instance}"), "ConfigFlags", &RegistryData::dword(0));
+        let kernel = format!("{control_set}\\Control\\NetworkSetup2\\Interfaces\\{NEW}\\Kernel");
+        set(&mut system, &kernel, "PermanentAddress", &RegistryData::binary([0, 0x0c, 0x29, 0, 0, 1]));
+    }
+    files.put(SYSTEM, &system.finish(&[]).unwrap());
+    files.put("/hyper2kvm/firstboot.done", b"done\r\n");
+    files
+}
+
+fn rearmed(macs: &[&str]) -> InjectOptions {
+    InjectOptions { first_boot: FirstBootOptions { rearm: true, ..FirstBootOptions::default() }, ..keeping(macs) }
+}
+
+fn names(files: &MemoryFiles, control_set: &str) -> [Option<String>; 2] {
+    let system = hive(files, GuestHive::System);
+    [LIVE, NEW].map(|guid| {
+        let key = format!("{control_set}\\Control\\Network\\{NET}\\{guid}\\Connection");
+        registry::get_string(&system, &key, "Name").unwrap()
+    })
+}
+
+#[test]
+fn of_two_adapters_with_one_mac_address_the_later_one_is_kept() {
+    let chosen = selection([100, 101, 104, 28500]);
+    let mut files = guest_after_the_first_boot();
+    let injection = plan(&files, &chosen, &rearmed(&[]));
+    let kept = &injection.record.network.kept;
+    assert_eq!(kept.iter().map(|one| one.guid.to_uppercase()).collect::<Vec<_>>(), [NEW]);
+    assert!(injection.plan.notes.iter().any(|note| note.contains("installed later")), "{:?}", injection.plan.notes);
+    apply(&mut files, &injection);
+    for control_set in ["ControlSet001", "ControlSet002"] {
+        let expected = ["LAN & B\u{fc}ro (former)", "LAN & B\u{fc}ro (former 2)"];
+        assert_eq!(names(&files, control_set), expected.map(|name| Some(name.to_owned())));
+    }
+    assert!(plan(&files, &chosen, &rearmed(&[])).plan.is_empty(), "a second run has nothing to do");
+    // by its address or its name the later one is meant; by its GUID each of them can be
+    for former in ["00:0c:29:00:00:01", "LAN & B\u{fc}ro", LIVE] {
+        let injection =
+            plan(&guest_after_the_first_boot(), &chosen, &rearmed(&[&format!("{former}=52:54:00:00:00:0A")]));
+        let guid = injection.record.network.kept[0].guid.to_uppercase();
+        assert_eq!(guid, if former == LIVE { LIVE } else { NEW }, "{former}");
+    }
+}
+
+#[test]
+fn a_removal_gives_a_name_to_one_connection_only() {
+    let chosen = selection([100, 101, 104, 28500]);
+    let mut again = guest_after_the_first_boot();
+    let injection = plan(&again, &chosen, &rearmed(&[]));
+    apply(&mut again, &injection);
+    for mut files in [guest_after_the_first_boot(), again] {
+        let removal = crate::windows::removal::plan_files(&files, &inspect(&files), &Hives::new(), None).unwrap();
+        assert!(
+            removal.left.iter().any(|left| left.reason.contains("another connection is called")),
+            "{:?}",
+            removal.left
+        );
+        let changes = Injection { plan: removal.plan, record: Record::default(), hives: Hives::new() };
+        apply(&mut files, &changes);
+        for control_set in ["ControlSet001", "ControlSet002"] {
+            let found = names(&files, control_set);
+            let count = found.iter().flatten().filter(|name| *name == "LAN & B\u{fc}ro").count();
+            assert_eq!(count, 1, "{control_set}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_name_that_a_script_cannot_give_is_not_freed() {
+    let chosen = selection([100, 101, 104, 28500]);
+    let mut files = guest_with_adapters();
+    let first_boot = FirstBootOptions { method: FirstBootMethod::Script, ..FirstBootOptions::default() };
+    let injection = plan(&files, &chosen, &InjectOptions { first_boot, ..keeping(&[]) });
+    assert!(injection.plan.warnings.iter().any(|warning| warning.contains("names in ASCII only")));
+    apply(&mut files, &injection);
+    let system = hive(&files, GuestHive::System);
+    assert_eq!(connection_name(&system, "ControlSet001").as_deref(), Some("LAN & B\u{fc}ro"));
 }

@@ -3,6 +3,7 @@
 
 mod boot;
 mod builder;
+mod carried;
 mod desired;
 mod job_steps;
 mod present;

@@ -98,14 +98,18 @@ impl PlanBuilder<'_> {
 
     /// Whether the guest holds after the run what winject once made of this value.
     fn is_left_at(&self, value: &ReplacedValue) -> Result<bool> {
-        if !self.has_hive(value.hive) {
-            return Ok(false);
-        }
-        let place = value_place(value.hive, &value.key, &value.name);
-        match self.planned_step(&place) {
-            Some(Change::SetValue { data, .. }) => Ok(value.data.as_ref() == Some(data)),
-            Some(_) => Ok(value.data.is_none()),
-            None => Ok(registry::get_value(self.hive(value.hive)?, &value.key, &value.name)? == value.data),
+        Ok(self.has_hive(value.hive) && self.value_after(value.hive, &value.key, &value.name)? == value.data)
+    }
+
+    /// A value as it is after the edits that are planned for it so far.
+    ///
+    /// # Errors
+    /// When the guest has no such hive, or it is damaged there.
+    pub fn value_after(&self, hive: GuestHive, key: &str, name: &str) -> Result<Option<RegistryData>> {
+        match self.planned_step(&value_place(hive, key, name)) {
+            Some(Change::SetValue { data, .. }) => Ok(Some(data.clone())),
+            Some(_) => Ok(None),
+            None => registry::get_value(self.hive(hive)?, key, name),
         }
     }
 }

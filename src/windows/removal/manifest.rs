@@ -9,12 +9,12 @@ use crate::error::{Error, Layer, Result};
 use crate::hex;
 use crate::hive::{Hive, KeyId, RegistryData};
 use crate::plan::GuestHive;
-use crate::plan::saved::{STEPS_MAX, Scope, UPLOADS_MAX, judge_key, judge_path, judge_upload_path, judge_value};
+use crate::plan::saved::{Scope, judge_key, judge_path, judge_upload_path, judge_value};
 use crate::upcase::Fold;
 use crate::windows::earlier_boot::EarlierBoot;
 use crate::windows::guest_paths::{FIRSTBOOT_SCRIPTS, GUEST_AGENT, JOB_PROGRAMS, MANIFEST, SETUP, STAGE, TOP};
 use crate::windows::plan_builder::{PlanBuilder, ReplacedValue};
-use crate::windows::staging::manifest::{BYTES_MAX, Manifest, ManifestReplaced, SCHEMA};
+use crate::windows::staging::manifest::{BYTES_MAX, Manifest, ManifestPackage, ManifestReplaced, SCHEMA};
 
 /// Most keys of the guest that are compared with those of one driver.
 const COMPARED_KEYS_MAX: usize = 20_000;
@@ -46,6 +46,8 @@ pub(crate) struct Listed {
     pub(super) values: Vec<ListedValue>,
     /// Keys that winject removed if they were there.
     pub(super) removed_keys: Vec<(GuestHive, String)>,
+    /// Packages in `DriverDatabase`, as they are listed: for people, nothing is decided by them.
+    pub packages: Vec<ManifestPackage>,
     /// Edits of the boot volume.
     pub boot: EarlierBoot,
     /// Values of the guest's own that winject replaced, with what they were.
@@ -93,19 +95,16 @@ impl Listed {
         if manifest.schema != SCHEMA {
             return Err(unusable("another version of winject wrote it"));
         }
-        let lists =
-            [manifest.files.len(), manifest.registry.len(), manifest.removed_keys.len(), manifest.replaced.len()];
-        if lists.into_iter().any(|count| count > STEPS_MAX) {
+        if manifest.is_too_long() {
             return Err(unusable("it lists more than winject writes"));
         }
         let boot = EarlierBoot::judge(manifest.boot).map_err(|why| unusable(&format!("boot volume: {why}")))?;
         let scope = Scope::new(windows_dir);
-        let mut out = Self { boot, ..Self::default() };
+        let mut out = Self { boot, packages: manifest.driver_database, ..Self::default() };
         for file in manifest.files {
             let wrong = |why: &str| unusable(&format!("{}: {why}", file.path));
             judge_path(&file.path).map_err(|why| wrong(&why))?;
-            let sha256 = hex::decode(&file.sha256).and_then(|bytes| bytes.try_into().ok());
-            let sha256: [u8; 32] = sha256.ok_or_else(|| wrong("not a SHA-256"))?;
+            let sha256: [u8; 32] = hex::decode_array(&file.sha256).ok_or_else(|| wrong("not a SHA-256"))?;
             if !scope.allows_file(&file.path) || !is_own_kind(&file.path.folded()) {
                 return Err(wrong("winject writes no such file"));
             }
@@ -118,14 +117,10 @@ impl Listed {
                 }
             }
         }
-        if manifest.uploads.len().max(manifest.upload_folders.len()) > UPLOADS_MAX {
-            return Err(unusable("it lists more than winject writes"));
-        }
         for file in manifest.uploads {
             let wrong = |why: &str| unusable(&format!("{}: {why}", file.path));
             judge_upload_path(&file.path, windows_dir).map_err(|why| wrong(&why))?;
-            let sha256 = hex::decode(&file.sha256).and_then(|bytes| bytes.try_into().ok());
-            let sha256 = sha256.ok_or_else(|| wrong("not a SHA-256"))?;
+            let sha256 = hex::decode_array(&file.sha256).ok_or_else(|| wrong("not a SHA-256"))?;
             out.uploads.push(ListedFile { path: file.path, sha256 });
         }
         for path in manifest.upload_folders {
@@ -300,6 +295,7 @@ fn split_hive(place: &str) -> Option<(GuestHive, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::saved::UPLOADS_MAX;
     use crate::windows::staging::manifest::{ManifestBoot, ManifestFile, ManifestValue};
 
     fn empty() -> Manifest {

@@ -19,18 +19,21 @@
 //! 6. winject's folders leave `DevicePath`; the rest of it stays in its order (`settings`). Folders go when they are empty.
 //! 7. What winject replaced of the guest's own, and noted in the manifest, is brought back where it is still as winject left
 //!    it (`replaced`): a list of filters only if the driver that comes back to it is there.
+//!    A connection does not get a name back that another one has now.
 //! 8. What else winject changed in the guest's own items stays, because what it was before is not known: in-box
 //!    controllers that start at boot, `StartOverride` keys that were removed, `Start` of a driver of the guest. Certificates stay, because
 //!    they look like those that were trusted before.
 //! 9. Files of the user that were uploaded go if they have the very content that was uploaded; the folders that were made
 //!    for them, when they are empty (`uploads`).
 //! 10. Flags of the boot configuration become what they were, which the manifest lists; the fallback loader stays (`boot`).
-//! 11. The manifest goes last. Every entry of it is accounted for: gone, or left with a reason (`ledger`, `rest`).
+//! 11. Injections list what earlier ones with other options put there (`earlier`): one removal takes out the work of all.
+//! 12. The manifest goes last. Every entry of it is accounted for: gone, or left with a reason (`ledger`, `rest`).
 //!
 //! The registry decides first, then the files: a service never stays without its file, nor loses it.
 
 mod boot;
 mod drivers;
+mod earlier;
 mod edits;
 mod files;
 mod ledger;
@@ -45,10 +48,10 @@ mod usage;
 
 use std::fmt;
 
+pub(super) use earlier::{carry_over, read_earlier};
 use edits::RegistryEdits;
 use ledger::Ledger;
 pub use ledger::LeftItem;
-pub(super) use replaced::replaced_values;
 use usage::Usage;
 
 use super::boot_volume::BootVolume;
@@ -126,6 +129,7 @@ pub(super) fn plan_files(
     let job_left = settings::remove_job_service(&builder, &listed, &usage, &mut edits, &mut ledger)?;
     drivers::remove_services(&mut builder, &listed, &services, &mut edits, &mut ledger)?;
     let stores = drivers::remove_packages(&mut builder, &listed, &packages, &superseded, &mut edits, &mut ledger)?;
+    services::remove_unused_drivers(&mut builder, &listed, &usage, &mut ledger)?;
     replaced::restore(&mut builder, &listed, &mut edits, &mut ledger)?;
     edits.apply(&mut builder)?;
     settings::shorten_device_path(&mut builder, &listed, &mut ledger)?;

@@ -2,32 +2,14 @@
 
 use super::edits::RegistryEdits;
 use super::ledger::Ledger;
-use super::manifest::{self, Listed};
-use crate::error::{Kind, Result};
+use super::manifest::Listed;
+use crate::error::Result;
 use crate::hive::RegistryData;
 use crate::plan::value_name;
+use crate::windows::network::{is_connection, is_name_taken};
 use crate::windows::plan_builder::{PlanBuilder, ReplacedValue};
 use crate::windows::registration::is_in_boot_chain;
 use crate::windows::registry;
-
-/// The values that earlier runs replaced, as the guest's manifest lists them. One that cannot be used counts as none, with
-/// a warning, because a later `winject remove` cannot rely on it.
-///
-/// # Errors
-/// When the volume or a hive is damaged.
-pub fn replaced_values(builder: &mut PlanBuilder<'_>) -> Result<Vec<ReplacedValue>> {
-    match manifest::read(builder) {
-        Ok(listed) => Ok(listed.map(|listed| listed.replaced).unwrap_or_default()),
-        Err(error) if error.kind() == Kind::Refused => {
-            builder.add_warning(format!(
-                "the manifest of an earlier run is replaced ({error}): winject remove cannot bring back values that \
-                 that run replaced"
-            ));
-            Ok(Vec::new())
-        }
-        Err(error) => Err(error),
-    }
-}
 
 /// Brings back each replaced value that still holds what winject made of it.
 ///
@@ -70,11 +52,18 @@ pub(super) fn restore(
     Ok(())
 }
 
-/// Why bringing back the value would harm: a driver that is to start, or to filter again, is gone since.
+/// Why bringing back the value would harm: a driver that is to start, or to filter again, is gone since, or another
+/// connection has the name.
 fn reason_to_stay(builder: &PlanBuilder<'_>, value: &ReplacedValue) -> Result<Option<String>> {
     let names: Vec<&str> = value.key.split('\\').collect();
     let (Some(set), Some(area)) = (names.first(), names.get(1)) else { return Ok(None) };
     let is = |text: &str| area.eq_ignore_ascii_case(text);
+    if is_connection(&value.key)
+        && let Some(name) = value.before.as_ref().and_then(RegistryData::as_text)
+        && is_name_taken(builder, &value.key, &name)?
+    {
+        return Ok(Some(format!("another connection is called {name:?} now, and a name is one connection's only")));
+    }
     let services: Vec<String> = if is("Services") && value.name.eq_ignore_ascii_case("Start") {
         // only the boot loader stops where a file is missing
         let is_boot = value.before == Some(RegistryData::dword(0));

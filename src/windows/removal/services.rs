@@ -1,7 +1,8 @@
 //! The services that winject registered for drivers, and whether each is still wholly winject's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::ledger::Ledger;
 use super::manifest::Listed;
 use super::usage::Usage;
 use crate::error::Result;
@@ -128,6 +129,36 @@ fn find_reason(
         return Ok(Some(format!("the service {other} starts the same file")));
     }
     Ok(usage.services.get(&lower).cloned())
+}
+
+/// Removes driver files that an earlier run wrote, and that no service starts any more: a later run registered the driver in
+/// another place.
+///
+/// # Errors
+/// When the volume is damaged there.
+pub(super) fn remove_unused_drivers(
+    builder: &mut PlanBuilder<'_>,
+    listed: &Listed,
+    usage: &Usage,
+    ledger: &mut Ledger,
+) -> Result<()> {
+    builder.set_reason("driver files of winject that no service starts");
+    let folder = format!("{}/drivers/", builder.guest.system32().folded());
+    for index in ledger.open_files(listed) {
+        let Some(file) = listed.files.get(index).filter(|file| file.path.folded().starts_with(&folder)) else {
+            continue;
+        };
+        let is_unused = usage.images.get(&file.path.folded()).is_none_or(BTreeSet::is_empty);
+        if is_unused
+            && builder.compare_file(&file.path, &file.sha256)? == Present::AsWritten
+            && is_staged(builder, listed, &file.sha256)?
+        {
+            builder.remove_file(&file.path)?;
+            ledger.file_is_gone(index);
+            ledger.remove(format!("driver file {}", file.path));
+        }
+    }
+    Ok(())
 }
 
 /// The `ImagePath` values that are listed for a service, each once.

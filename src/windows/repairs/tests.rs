@@ -288,6 +288,28 @@ fn uninstallers_become_steps_of_the_job() {
 }
 
 #[test]
+fn thousands_of_uninstallers_end_in_a_warning() {
+    let mut files = guest_files("19045", true);
+    edit(&mut files, GuestHive::Software, |hive| {
+        for number in 0..5000 {
+            let code = format!("{{0123ABCD-0123-0123-0123-{number:012}}}");
+            let key = format!("Microsoft\\Windows\\CurrentVersion\\Uninstall\\{code}");
+            set(hive, &key, "DisplayName", &RegistryData::sz("VMware Tools"));
+            set(hive, &key, "UninstallString", &RegistryData::sz(&format!("MsiExec.exe /I{code}")));
+        }
+    });
+    let asked = options(of(Hypervisor::Vmware));
+    let injection = plan(&files, &selection(VERSION), &asked);
+    assert_eq!(injection.record.repairs.uninstallers.len(), 64);
+    let warnings = &injection.plan.warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("5000 programs have the names")), "{warnings:?}");
+    apply(&mut files, &injection);
+    assert!(plan(&files, &selection(VERSION), &asked).plan.is_empty());
+    let warnings = plan(&files, &selection(VERSION), &InjectOptions::default()).plan.warnings;
+    assert!(!warnings.iter().any(|warning| warning.contains("programs have")), "{warnings:?}");
+}
+
+#[test]
 fn a_signed_record_without_a_driver_is_taken_out_and_comes_back() {
     let id = "DriverDatabase\\DeviceIds\\PCI\\VEN_1AF4&DEV_1048&SUBSYS_99991AF4";
     let package = "DriverDatabase\\DriverPackages\\foo.inf_amd64_1111";

@@ -17,23 +17,32 @@ const LISTS: [&str; 2] =
     ["Microsoft\\Windows\\CurrentVersion\\Uninstall", "WOW6432Node\\Microsoft\\Windows\\CurrentVersion\\Uninstall"];
 /// Most installed programs that are read of one list.
 const PROGRAMS_MAX: usize = 20_000;
+/// Most programs of one hypervisor that are uninstalled: a guest has a few, and each is a step of the first-boot job.
+const UNINSTALLERS_MAX: usize = 64;
 /// Time limit of an uninstaller, in seconds.
 const SECONDS_MAX: u32 = 900;
 /// Longest name of a program that is shown.
 const NAME_UNITS_MAX: usize = 256;
 
-/// Finds the uninstallers of one hypervisor's tools.
+/// Finds the uninstallers of one hypervisor's tools. A list that is too long to be one of installed programs is read in part,
+/// with a warning.
 ///
 /// # Errors
 /// When the hive or the volume is damaged.
-pub(super) fn find(builder: &PlanBuilder<'_>, hypervisor: Hypervisor, record: &mut RepairRecord) -> Result<()> {
+pub(super) fn find(builder: &mut PlanBuilder<'_>, hypervisor: Hypervisor, record: &mut RepairRecord) -> Result<()> {
+    let mut warnings = Vec::new();
+    let mut found = 0_usize;
     let tools = hypervisor.tools();
-    if tools.products.is_empty() {
-        return Ok(());
-    }
-    let hive = builder.hive(GuestHive::Software)?;
-    for list in LISTS {
-        for program in registry::subkey_names(hive, list)?.into_iter().take(PROGRAMS_MAX) {
+    for list in LISTS.into_iter().filter(|_| !tools.products.is_empty()) {
+        let hive = builder.hive(GuestHive::Software)?;
+        let programs = registry::subkey_names(hive, list)?;
+        if programs.len() > PROGRAMS_MAX {
+            warnings.push(format!(
+                "{hypervisor}: of the {} programs in SOFTWARE\\{list}, only the first {PROGRAMS_MAX} are looked at",
+                programs.len()
+            ));
+        }
+        for program in programs.into_iter().take(PROGRAMS_MAX) {
             let key = format!("{list}\\{program}");
             let Some(name) = registry::get_string(hive, &key, "DisplayName")? else { continue };
             if !tools.products.iter().any(|product| begins_with_words(&name, product)) {
@@ -44,6 +53,10 @@ pub(super) fn find(builder: &PlanBuilder<'_>, hypervisor: Hypervisor, record: &m
                 ["UninstallString", "QuietUninstallString"].map(|value| registry::get_string(hive, &key, value));
             let [plain, quiet] = texts;
             let texts: Vec<String> = [plain?, quiet?].into_iter().flatten().collect();
+            found += 1;
+            if found > UNINSTALLERS_MAX {
+                continue;
+            }
             match command(builder, &program, &texts, tools.silent)? {
                 Ok(command) => {
                     if !record.uninstallers.iter().any(|known| known.command == command) {
@@ -55,6 +68,13 @@ pub(super) fn find(builder: &PlanBuilder<'_>, hypervisor: Hypervisor, record: &m
             }
         }
     }
+    if found > UNINSTALLERS_MAX {
+        warnings.push(format!(
+            "{hypervisor}: {found} programs have the names of its tools; the first-boot job uninstalls the first \
+             {UNINSTALLERS_MAX} at most"
+        ));
+    }
+    warnings.into_iter().for_each(|warning| builder.add_warning(warning));
     Ok(())
 }
 

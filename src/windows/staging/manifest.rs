@@ -1,12 +1,13 @@
 //! `manifest.json` in the guest lists what a run put there.
 //!
-//! It lists the desired state, not the changes, so that a second run writes the same bytes. `windows/removal` reads it
-//! back.
+//! It lists the desired state, not the changes, so that a second run writes the same bytes; with what earlier runs put there
+//! and this one leaves alone. `windows/removal` reads it back.
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Layer, Result};
 use crate::hive::RegistryData;
+use crate::plan::saved::{STEPS_MAX, UPLOADS_MAX};
 use crate::windows::guest_paths::MANIFEST;
 use crate::windows::plan_builder::{Desired, PlanBuilder, ReplacedValue};
 use crate::windows::record::{BootRecord, Record};
@@ -61,6 +62,22 @@ pub struct ManifestBoot {
     /// Elements of the boot configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elements: Vec<ManifestElement>,
+}
+
+impl Manifest {
+    /// Whether it lists more than one that is read.
+    #[must_use]
+    pub fn is_too_long(&self) -> bool {
+        let lists = [
+            self.files.len(),
+            self.registry.len(),
+            self.removed_keys.len(),
+            self.driver_database.len(),
+            self.replaced.len(),
+        ];
+        lists.into_iter().any(|count| count > STEPS_MAX)
+            || self.uploads.len().max(self.upload_folders.len()) > UPLOADS_MAX
+    }
 }
 
 impl ManifestBoot {
@@ -160,9 +177,16 @@ pub fn read_trusted(builder: &PlanBuilder<'_>) -> Result<Option<Manifest>> {
     Ok(serde_json::from_slice(&bytes).ok())
 }
 
-/// The file's bytes: UTF-8 without a byte-order mark, with CR LF.
-#[must_use]
-pub fn to_bytes(desired_state: &[Desired], replaced: &[ReplacedValue], record: &Record) -> Vec<u8> {
+/// The file's bytes: UTF-8 without a byte-order mark, with CR LF. `packages` are those in `DriverDatabase` of earlier runs.
+///
+/// # Errors
+/// [`Kind::Refused`](crate::Kind::Refused) when it would be larger than one that is read.
+pub fn to_bytes(
+    desired_state: &[Desired],
+    replaced: &[ReplacedValue],
+    packages: Vec<ManifestPackage>,
+    record: &Record,
+) -> Result<Vec<u8>> {
     let mut manifest = Manifest {
         schema: SCHEMA.to_owned(),
         tool: env!("CARGO_PKG_NAME").to_owned(),
@@ -200,12 +224,24 @@ pub fn to_bytes(desired_state: &[Desired], replaced: &[ReplacedValue], record: &
             ids: done.ids.clone(),
         });
     }
+    for package in packages {
+        if !manifest.driver_database.iter().any(|own| own.inf.eq_ignore_ascii_case(&package.inf)) {
+            manifest.driver_database.push(package);
+        }
+    }
     for ReplacedValue { hive, key, name, data, before } in replaced {
         let (key, name, data, before) = (format!("{hive}\\{key}"), name.clone(), data.clone(), before.clone());
         manifest.replaced.push(ManifestReplaced { key, name, data, before });
     }
     let text = serde_json::to_string_pretty(&manifest).unwrap_or_default();
-    format!("{text}\n").replace('\n', "\r\n").into_bytes()
+    let bytes = format!("{text}\n").replace('\n', "\r\n").into_bytes();
+    if manifest.is_too_long() || bytes.len() as u64 > BYTES_MAX {
+        let what = "cannot list what this run and earlier ones put into the guest: it is more than a manifest holds";
+        return Err(Error::refused(Layer::Windows, what)
+            .path(MANIFEST)
+            .hint("winject remove IMAGE --in-place takes out what earlier runs put there; then inject again"));
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -225,7 +261,7 @@ mod tests {
             },
             Desired::AbsentKey { hive: GuestHive::System, key: "K\\StartOverride".to_owned() },
         ];
-        let bytes = to_bytes(&desired_state, &[], &Record::default());
+        let bytes = to_bytes(&desired_state, &[], Vec::new(), &Record::default()).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(json["files"][0]["path"], "/a");
         assert_eq!(json["registry"][0]["key"], "SYSTEM\\K");

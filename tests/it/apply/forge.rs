@@ -373,6 +373,7 @@ impl Forgery {
                 let flags = [&mut state.allow_dirty, &mut state.discard_ntfs_log, &mut state.discard_hibernation];
                 flags.into_iter().enumerate().for_each(|(bit, flag)| *flag = bits >> bit & 1 == 1);
                 state.skip_volume_check = bits & 8 == 8;
+                state.no_replay = bits & 16 == 16;
             }
             Self::Hives(at) => drop(plan.hives.remove(at.index(plan.hives.len()))),
             Self::NoOtherDisks => plan.others.clear(),
@@ -426,7 +427,8 @@ fn pointers(value: &Value, at: &str, out: &mut Vec<String>) {
     }
 }
 
-fn inline(bytes: &[u8]) -> SavedFile {
+/// A file whose content the plan itself holds.
+pub fn inline(bytes: &[u8]) -> SavedFile {
     let content = match std::str::from_utf8(bytes) {
         Ok(text) => SavedFileContent::Text(text.to_owned()),
         Err(_) => SavedFileContent::Hex(winject::internals::hex::encode(bytes)),

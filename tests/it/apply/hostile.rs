@@ -15,10 +15,10 @@ use winject::internals::error::Kind;
 use winject::internals::job::{self, Destination, InjectRequest, SavedPlan, Silent, StateOverrides};
 use winject::internals::partition::Partition;
 use winject::internals::plan::GuestHive;
-use winject::internals::plan::saved::{PLAN_BYTES_MAX, PlanDocument};
+use winject::internals::plan::saved::{PLAN_BYTES_MAX, PlanDocument, SavedEdit};
 use winject::{UndoOptions, undo};
 
-use super::forge::{Break, Forgery, breakage, forgery, mend};
+use super::forge::{Break, Forgery, breakage, forgery, inline, mend};
 use super::guest_state::{GuestState, partition_of, read_hive};
 use super::{fail, plan};
 use crate::disks::uefi;
@@ -131,6 +131,7 @@ impl Subject {
                 allow_dirty: planned.allow_dirty,
                 discard_ntfs_log: planned.discard_ntfs_log,
                 discard_hibernation: planned.discard_hibernation,
+                no_replay: planned.no_replay,
             },
             skip_volume_check: planned.skip_volume_check,
             other_disks: self.others.clone(),
@@ -237,6 +238,44 @@ fn a_plan_without_a_read_set_does_what_it_says() {
     assert_eq!(subject.apply(&empty.to_bytes()), Outcome::Unchanged);
 }
 
+/// The service program runs as the system, and people cannot review one: a plan brings none but winject's own.
+fn a_plan_with_another_service_program_is_refused() {
+    const PROGRAM: &str = "/hyper2kvm/hyper2kvm-firstboot.exe";
+    let subject = Subject::new(&[], "--registration minimal");
+    let read = |program: &[u8], name: &str| {
+        let mut forged = subject.plan.clone();
+        let file = inline(program);
+        let mut count = 0;
+        for step in &mut forged.steps {
+            if let SavedEdit::WriteFile { path, sha256, size, .. } = &mut step.edit
+                && path.eq_ignore_ascii_case(PROGRAM)
+            {
+                (*path, *sha256, *size) = (name.to_owned(), file.sha256, file.size);
+                count += 1;
+            }
+        }
+        assert_eq!(count, 1, "the plan brings the program");
+        forged.files.push(file);
+        mend(&mut forged, &subject.state, &subject.image);
+        let path = subject.folder.path().join("forged.json");
+        std::fs::write(&path, forged.to_bytes()).unwrap();
+        let read = SavedPlan::read(&path);
+        std::fs::remove_file(path).unwrap();
+        read
+    };
+    let own = std::fs::read(support::root().join("src/windows/first_boot/program/amd64.exe")).unwrap();
+    assert!(read(&own, PROGRAM).is_ok());
+    let mut patched = own.clone();
+    *patched.last_mut().unwrap() ^= 1;
+    for program in [&patched[..], &own[..own.len() - 1], b"MZ", b""] {
+        for name in [PROGRAM, "/HYPER2KVM/Hyper2kvm-Firstboot.exe"] {
+            let error = read(program, name).unwrap_err();
+            assert!(error.kind() == Kind::Usage && error.to_string().contains("service program"), "{name}: {error}");
+        }
+    }
+    subject.require_untouched();
+}
+
 /// A reviewer reads the verdict: a plan that shows another one than its edits bring about is refused.
 fn a_verdict_that_is_not_true_is_refused() {
     let subject = Subject::new(&[], "--registration minimal");
@@ -321,5 +360,6 @@ tests![
     whatever_a_plan_says_the_image_is_as_it_was_or_sound,
     a_plan_without_a_read_set_does_what_it_says,
     a_verdict_that_is_not_true_is_refused,
+    a_plan_with_another_service_program_is_refused,
     huge_and_deep_documents_are_refused_in_bounded_memory,
 ];

@@ -76,7 +76,7 @@ fn writes_of_any_range_are_read_back_and_stay_in_their_sectors() {
         let mut edges: Vec<u64> = reserved.iter().flat_map(|(start, end)| [*start, *end]).collect();
         edges.extend([0, HEAD, unlocked.len()]);
         let (mut done, mut refused) = (0, 0);
-        for _ in 0..support::rounds(400, 2000) {
+        for _ in 0..support::rounds(400, 600) {
             let start = random_place(&mut random, &edges, unlocked.len());
             let length_max = [17, 600, 20_000, 3 << 20][random.index(4)];
             let length = random.below(length_max).min(unlocked.len() - start);

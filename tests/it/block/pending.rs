@@ -124,6 +124,7 @@ fn a_dry_run_rolls_nothing_back() {
     interrupt(&path);
     let before = std::fs::read(&path).unwrap();
     let request = winject::internals::job::HiveRequest {
+        state: winject::internals::job::StateOverrides::default(),
         image: path.clone(),
         options: OpenOptions::default(),
         bitlocker: winject::internals::partition::BitLockerKeys::default(),

@@ -221,7 +221,8 @@ fn a_fallback_loader_that_cannot_be_written_is_said() {
     let folder = folder();
     let Some(image) = guest(folder.path(), without_fallback) else { return };
     let before = std::fs::read(&esp(&image).unwrap().path).unwrap();
-    succeed(&mut inject(&image, "--in-place --fallback-loader off"));
+    let text = stderr(&succeed(&mut inject(&image, "--in-place --fallback-loader off")));
+    assert!(text.contains("does not find Windows by itself"), "{text}");
     assert!(std::fs::read(&esp(&image).unwrap().path).unwrap() == before);
 }
 
@@ -313,6 +314,23 @@ fn a_dirty_store_is_refused_by_name() {
     let Some(image) = guest(folder.path(), dirty) else { return };
     let text = fail(&mut inject(&image, "--in-place --test-signing on"), 3, &image);
     assert!(text.contains("cannot change test signing") && text.contains("dirty"), "{text}");
+    // What check says of it, a run says, too.
+    let check = stdout(&winject().arg("check").arg(&image).output().unwrap());
+    let finding = check.lines().find_map(|line| line.split_once("not judged: ")).expect(&check).1;
+    assert!(finding.contains(STORE) && finding.contains("dirty"), "{check}");
+    let text = stderr(&succeed(&mut inject(&image, "--in-place")));
+    assert!(text.contains(finding), "{text}");
+}
+
+/// A fallback loader that firmware cannot start is as good as none: a run says so as check does.
+fn a_useless_fallback_loader_is_said() {
+    let folder = folder();
+    let useless = |dos: &Dos| dos.put("/EFI/Boot/bootx64.efi", b"not a program");
+    let Some(image) = guest(folder.path(), useless) else { return };
+    let wanted = "a new machine with empty NVRAM does not find Windows by itself";
+    let check = stdout(&winject().arg("check").arg(&image).output().unwrap());
+    let text = stderr(&succeed(&mut inject(&image, "--in-place")));
+    assert!(check.contains(wanted) && text.contains(wanted), "{check}\n{text}");
 }
 
 /// A guest with a BIOS: the boot configuration is a file of the Windows volume itself.
@@ -371,5 +389,6 @@ tests![
     test_signing_is_one_element,
     graphics_mode_is_allowed_for_uefi,
     a_dirty_store_is_refused_by_name,
+    a_useless_fallback_loader_is_said,
     a_bios_guest_has_its_store_on_the_windows_volume,
 ];

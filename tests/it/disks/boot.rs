@@ -47,6 +47,23 @@ fn check_walks_over_all_disks() {
     }
 }
 
+/// A damaged primary GPT is named with its disk, whichever of the disks has it.
+fn a_damaged_table_of_any_disk_is_a_warning() {
+    for is_boot in [true, false] {
+        let folder = folder();
+        let machine = uefi(folder.path());
+        let damaged = if is_boot { &machine.boot } else { &machine.system };
+        let file = std::fs::File::options().write(true).open(damaged).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0; 16], 512).unwrap();
+        let mut check = winject();
+        check.arg("check").args(machine.in_order(true));
+        for mut command in [command("inject", &machine.in_order(true), "--dry-run"), check] {
+            let text = stderr(&command.output().unwrap());
+            assert!(text.contains("primary GPT") && (!is_boot || text.contains("boot.raw:")), "{text}");
+        }
+    }
+}
+
 /// A conversion finds the boot manager on the other disk, and writes what a document makes of the same machine.
 fn a_conversion_reads_the_other_disk() {
     for (firmware, make) in MACHINES {
@@ -200,6 +217,7 @@ fn an_encrypted_data_disk_starts_no_windows() {
 tests![
     an_encrypted_data_disk_starts_no_windows,
     a_conversion_reads_the_other_disk,
+    a_damaged_table_of_any_disk_is_a_warning,
     real_data_disks_do_not_matter,
     inspect_shows_every_disk,
     check_walks_over_all_disks,

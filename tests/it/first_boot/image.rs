@@ -4,12 +4,13 @@ use std::path::Path;
 
 use winject::internals::block::Format;
 use winject::internals::hive::{Hive, RegistryData, ValueType};
-use winject::internals::ntfs::{Namespace, Volume};
+use winject::internals::ntfs::security::Protected;
+use winject::internals::ntfs::{CreateOptions, Namespace, Security, Volume};
 use winject_firstboot::job::{self, Step};
 
-use super::wine::{SERVICE, machine};
-use crate::inject::{fixture_drivers, folder, succeed, winject, writable_fixture};
-use crate::windows::guests::FileVolume;
+use super::wine::{Machine, SERVICE, machine};
+use crate::inject::{fixture_drivers, folder, stdout, succeed, winject, writable_fixture};
+use crate::windows::guests::{Disk, FileVolume, NOW};
 
 /// Copies a folder of the guest with all below it.
 fn copy_out(volume: &Volume<FileVolume>, from: &str, to: &Path) {
@@ -79,6 +80,53 @@ fn what_an_injection_writes_starts_and_finishes_by_itself() {
     );
     assert!(!machine.has_service() && !machine.base("firstboot.job").exists());
     assert!(std::fs::read_to_string(port).unwrap().starts_with("winject-firstboot: done attempt=1 "));
+    put_back(&disk, &machine);
+    let inspect = |option: Option<&str>| stdout(&succeed(winject().arg("inspect").arg(&disk.path).args(option)));
+    let text = inspect(None);
+    assert!(text.contains("first-boot job: done") && text.contains("attempt 1 (1 begun)"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&inspect(Some("--json"))).unwrap();
+    let job = &json["windows"][0]["first_boot"];
+    assert_eq!((&job["state"], &job["result"]), (&"done".into(), &machine.result()), "{json:#}");
+    for step in machine.result()["steps"].as_array().unwrap() {
+        let line =
+            format!("{}: {}, code {}", step["name"].as_str().unwrap(), step["result"].as_str().unwrap(), step["code"]);
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+    // A second injection leaves a job alone that has run, and a removal takes out what it left.
+    let again = stdout(&succeed(
+        winject().arg("inject").arg(&disk.path).arg("--drivers").arg(fixture_drivers()).args(["--in-place", "-v"]),
+    ));
+    assert!(!again.contains("Services\\hyper2kvm-firstboot"), "{again}");
+    succeed(winject().arg("remove").arg(&disk.path).args(["--in-place", "--allow-unbootable"]));
+    let volume = disk.volume();
+    for left in ["firstboot.done", "firstboot.json", "manifest.json"] {
+        assert!(volume.find(&format!("/hyper2kvm/{left}")).unwrap().is_none(), "{left}");
+    }
+}
+
+/// Gives the guest what the job has made of its folder, its log and its service.
+fn put_back(disk: &Disk, machine: &Machine) {
+    let mut volume = disk.volume();
+    let own = volume.protected_security(Protected::File).unwrap();
+    let how = CreateOptions { security: Security::Id(own), ..CreateOptions::default() };
+    let before = volume.entries(volume.find("/hyper2kvm").unwrap().unwrap()).unwrap();
+    for entry in before.into_iter().filter(|entry| !entry.is_dir && entry.namespace != Namespace::Dos) {
+        let name = entry.name.to_string();
+        if !machine.base(&name).exists() {
+            volume.delete(&format!("/hyper2kvm/{name}")).unwrap();
+        }
+    }
+    for name in machine.files() {
+        volume.replace_file(&format!("/hyper2kvm/{name}"), &std::fs::read(machine.base(&name)).unwrap(), &how).unwrap();
+    }
+    volume.create_dir_all("/Windows/Temp", &CreateOptions::default()).unwrap();
+    let log = machine.log().into_bytes();
+    volume.replace_file("/Windows/Temp/hyper2kvm-firstboot.log", &log, &CreateOptions::default()).unwrap();
+    volume.flush().unwrap();
+    crate::remove::edit_hive(&mut volume, "SYSTEM", |hive| {
+        let key = hive.find(hive.root(), "ControlSet001\\Services\\hyper2kvm-firstboot").unwrap().unwrap();
+        hive.delete_key(key, NOW).unwrap();
+    });
 }
 
 tests![what_an_injection_writes_starts_and_finishes_by_itself];

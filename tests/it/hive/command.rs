@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use winject::internals::block::Format;
 use winject::internals::hive::check::check;
 use winject::internals::hive::{Hive, RegistryData};
 
 use super::support::{NOW, folder};
+use crate::inject::writable_fixture;
 use crate::support::corpus_bytes;
 
 fn winject(folder: &Path, arguments: &[&str]) -> Output {
@@ -129,6 +131,20 @@ fn check_answers_with_its_exit_code() {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["clean"], false);
     assert_eq!(report["faults"][0]["code"], "SL-HASH");
+}
+
+fn an_image_is_not_a_faulty_hive() {
+    let folder = tempfile::tempdir().unwrap();
+    for format in [Format::Raw, Format::Qcow2] {
+        let image = writable_fixture(folder.path(), format);
+        let output = winject(folder.path(), &["check", image.to_str().unwrap()]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(
+            text.contains("a disk image") && text.contains(&format!("winject check {}", image.display())),
+            "{text}"
+        );
+    }
 }
 
 fn logs_beside_a_hive_are_replayed() {
@@ -265,6 +281,7 @@ tests![
     export_import_and_diff,
     bad_targets_are_refused_with_their_code_and_left_alone,
     check_answers_with_its_exit_code,
+    an_image_is_not_a_faulty_hive,
     logs_beside_a_hive_are_replayed,
     hives_inside_an_image,
     a_hive_keeps_its_link_its_tail_and_its_rights,

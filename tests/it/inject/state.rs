@@ -68,6 +68,17 @@ fn a_hibernated_guest() {
     refused(&image, &[], &["dirty", "--allow-dirty"]);
     let text = stdout(&succeed(&mut inject(&image, &["--allow-dirty"])));
     assert!(text.contains("Unchanged:"), "{text}");
+    // The registry editor names an option that it has.
+    let set = |option: Option<&str>| {
+        let mut command = winject();
+        command.args(["reg", "set"]).arg(&image).args([r"HKLM\SYSTEM\winject", "--in-place"]).args(option);
+        command
+    };
+    let refused = set(None).output().unwrap();
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(stderr(&refused).contains("--allow-dirty"), "{}", stderr(&refused));
+    succeed(&mut set(Some("--allow-dirty")));
+    succeed(winject().args(["reg", "query"]).arg(&image).arg(r"HKLM\SYSTEM\winject"));
 }
 
 /// Puts restart pages into `$LogFile` that say that operations are waiting in it.

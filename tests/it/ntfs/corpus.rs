@@ -3,7 +3,7 @@
 use winject::internals::error::Kind;
 use winject::internals::io::VolumeRead;
 use winject::internals::ntfs::check::{CheckOptions, check};
-use winject::internals::ntfs::{CreateOptions, FileId, OpenOptions, Volume};
+use winject::internals::ntfs::{CreateOptions, FileId, OpenOptions, Replay, Volume};
 
 use super::model::{Model, Random, assert_foreign_files, burst, step};
 use super::volume::{FileDevice, TestVolume, clock, read_by_us};
@@ -61,14 +61,32 @@ fn operations_on_volumes_by_windows() {
     }
 }
 
-fn an_unclean_log_is_refused_and_can_be_discarded() {
+/// The log of a volume that Windows had mounted when it was copied.
+fn an_open_log_is_replayed_before_the_first_edit() {
     let Some(bytes) = support::corpus_bytes("ntfs/tiny-unclean-log.raw.xz") else { return };
     let test = TestVolume::copy_of(&bytes, 0);
-    let error = Volume::open(test.device(), &OpenOptions::new(clock())).unwrap_err();
+    let options = OpenOptions { allow_dirty: true, ..OpenOptions::new(clock()) };
+    let mut volume = Volume::open(test.device(), &options).unwrap();
+    assert!(volume.device().replay().is_some() && volume.device().has_unwritten());
+    let seen = read_by_us(&volume);
+    volume.create_file(FileId::ROOT, "after.txt", b"x", &CreateOptions::default()).unwrap();
+    volume.flush().unwrap();
+    assert!(!volume.device().has_unwritten());
+    let volume = Volume::open(test.device(), &options).unwrap();
+    assert!(volume.device().is_closed(), "{:?}", volume.device().replay_failure());
+    let now = read_by_us(&volume);
+    assert!(seen.iter().all(|(path, content)| now.get(path) == Some(content)));
+}
+
+fn without_replay_an_open_log_is_refused_and_can_be_discarded() {
+    let Some(bytes) = support::corpus_bytes("ntfs/tiny-unclean-log.raw.xz") else { return };
+    let test = TestVolume::copy_of(&bytes, 0);
+    let without_replay = OpenOptions { replay: Replay::Never, ..OpenOptions::new(clock()) };
+    let error = Volume::open(test.device(), &without_replay).unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
     assert!(error.hint_text().is_some());
     Volume::open(test.device(), &OpenOptions::read_only()).unwrap();
-    let options = OpenOptions { discard_log: true, allow_dirty: true, ..OpenOptions::new(clock()) };
+    let options = OpenOptions { discard_log: true, allow_dirty: true, ..without_replay };
     let mut volume = Volume::open(test.device(), &options).unwrap();
     volume.create_file(FileId::ROOT, "after.txt", b"x", &CreateOptions::default()).unwrap();
     volume.flush().unwrap();
@@ -79,4 +97,8 @@ fn an_unclean_log_is_refused_and_can_be_discarded() {
     assert!(test.device().len() > 0);
 }
 
-tests![operations_on_volumes_by_windows, an_unclean_log_is_refused_and_can_be_discarded,];
+tests![
+    operations_on_volumes_by_windows,
+    an_open_log_is_replayed_before_the_first_edit,
+    without_replay_an_open_log_is_refused_and_can_be_discarded,
+];

@@ -1,7 +1,7 @@
 //! The decoders against what foreign compressors wrote (`test-images/compress`, made by wimlib and ntfs-3g).
 
 use winject::internals::ntfs::compress::lznt1;
-use winject::internals::ntfs::compress::wof::{Algorithm, Content};
+use winject::internals::ntfs::compress::wof::Algorithm;
 use winject::internals::random::Random;
 
 use crate::support::{root, rounds};
@@ -18,7 +18,7 @@ fn fixture(name: &str) -> Vec<u8> {
 }
 
 fn read(stream: &[u8], algorithm: Algorithm, size: u64, offset: u64, buf: &mut [u8]) -> winject::Result<usize> {
-    Content::new(algorithm, size, stream.len() as u64)?.read_at(offset, buf, |at, out| {
+    algorithm.content(size, stream.len() as u64)?.read_at(offset, buf, |at, out| {
         let at = usize::try_from(at).unwrap();
         out.copy_from_slice(&stream[at..at + out.len()]);
         Ok(())

@@ -126,7 +126,7 @@ fn discarding_needs_no_edit_and_survives_a_refused_one() {
         if is_refused {
             volume.create_file(FileId::ROOT, "$MFT", b"", &CreateOptions::default()).unwrap_err();
         } else {
-            volume.apply_overrides().unwrap();
+            volume.apply_admission().unwrap();
         }
         volume.flush().unwrap();
         let after = Surgeon::open(volume.into_device().0);

@@ -11,7 +11,7 @@ use winject::internals::clock::FileTime;
 use winject::internals::error::{Error, Layer, Result};
 use winject::internals::io::{MemoryVolume, VolumeRead};
 use winject::internals::ntfs::check::{CheckOptions, CheckReport, Code, check, check_touched};
-use winject::internals::ntfs::{CreateOptions, OpenOptions, RecordNumber, Volume};
+use winject::internals::ntfs::{CreateOptions, OpenOptions, Overlaid, RecordNumber, Replay, Volume};
 use winject::internals::units::VolumeOffset;
 
 use super::surgeon::{Surgeon, fixture};
@@ -90,15 +90,19 @@ fn volumes_formatted_by_windows() {
     assert_clean("dfvfs-ntfs", &check(&MemoryVolume(bytes), &options()).unwrap());
 }
 
-fn an_open_log_is_the_only_fault_of_the_unclean_volume() {
+fn an_open_log_is_the_only_fault_of_the_unclean_volume_and_is_closed_by_its_replay() {
     let Some(bytes) = corpus_bytes("ntfs/tiny-unclean-log.raw.xz") else { return };
     let report = check(&MemoryVolume(bytes.clone()), &options()).unwrap();
     assert_eq!((report.errors, report.has(Code::Log)), (1, true), "{report}");
-    let error = Volume::open(MemoryVolume(bytes), &OpenOptions::new(FileTime(1 << 56))).unwrap_err();
+    let without_replay = OpenOptions { replay: Replay::Never, ..OpenOptions::new(FileTime(1 << 56)) };
+    let error = Volume::open(MemoryVolume(bytes.clone()), &without_replay).unwrap_err();
     assert!(
         error.to_string().contains("unclean") && error.hint_text().unwrap().contains("shutdown /s /t 0"),
         "{error}"
     );
+    let replayed = Overlaid::open(MemoryVolume(bytes), Replay::WhereOpen).unwrap();
+    assert!(replayed.replay().is_some(), "{:?}", replayed.replay_failure());
+    assert_clean("replayed", &check(&replayed, &options()).unwrap());
 }
 
 /// Formats, fills through ntfs-3g where it can be mounted, and checks before and after.
@@ -280,7 +284,7 @@ fn fsck_looks_at_every_volume_of_a_disk() {
 
 tests![
     volumes_formatted_by_windows,
-    an_open_log_is_the_only_fault_of_the_unclean_volume,
+    an_open_log_is_the_only_fault_of_the_unclean_volume_and_is_closed_by_its_replay,
     every_geometry_of_mkntfs,
     touched_records_are_checked_alone,
     fsck_on_the_command_line,

@@ -7,7 +7,7 @@ use winject::internals::io::MemoryVolume;
 use winject::internals::ntfs::attribute::AttributeType;
 use winject::internals::ntfs::check::{CheckOptions, Code, check};
 use winject::internals::ntfs::fixup;
-use winject::internals::ntfs::{CreateOptions, FileId, OpenOptions, Volume};
+use winject::internals::ntfs::{CreateOptions, FileId, OpenOptions, Replay, Volume};
 
 use super::surgeon::{Surgeon, fixture};
 
@@ -90,7 +90,12 @@ fn overrides_set_the_dirty_flag() {
     edit_with(with_log(fixture(), (2, 0), 0), &OpenOptions { discard_log: true, ..options() });
     let hibernated = with_log(with_hiberfil(&[b"HIBR".as_slice(), &[0; 8000]].concat()), (2, 0), 0);
     assert!(refusal(&hibernated, &OpenOptions { discard_log: true, ..options() }).contains("hibernated"));
-    edit_with(hibernated, &OpenOptions { discard_hibernation: true, ..options() });
+    // a log that cannot be replayed does not go with the session, unless it is not to be replayed
+    let discard_session = OpenOptions { discard_hibernation: true, ..options() };
+    let text = refusal(&hibernated, &discard_session);
+    assert!(text.contains("cannot replay the log: ") && text.contains("--discard-ntfs-log"), "{text}");
+    edit_with(hibernated.clone(), &OpenOptions { discard_log: true, ..discard_session.clone() });
+    edit_with(hibernated, &OpenOptions { replay: Replay::Never, ..discard_session });
 }
 
 tests![clean_logs_are_left_alone, refusals_in_words, overrides_set_the_dirty_flag,];

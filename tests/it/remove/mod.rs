@@ -7,6 +7,7 @@ mod network;
 mod real;
 mod repairs;
 mod taken_over;
+mod two_runs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -137,7 +138,7 @@ pub fn only<'a>(left: &'a Content, right: &Content) -> Vec<&'a str> {
 }
 
 /// Edits a hive of a volume.
-fn edit_hive<D: VolumeWrite>(volume: &mut Volume<D>, name: &str, change: impl FnOnce(&mut Hive)) {
+pub fn edit_hive<D: VolumeWrite>(volume: &mut Volume<D>, name: &str, change: impl FnOnce(&mut Hive)) {
     let path = format!("{CONFIG}/{name}");
     let file = volume.find(&path).unwrap().unwrap();
     let mut hive = Hive::open(volume.read(file, 1 << 30).unwrap()).unwrap();
@@ -191,4 +192,4 @@ fn sha256(bytes: &[u8]) -> String {
     winject::internals::hex::encode(&Sha256::digest(bytes))
 }
 
-tests![in command, hostile, network, real, repairs, taken_over;];
+tests![in command, hostile, network, real, repairs, taken_over, two_runs;];

@@ -3,7 +3,7 @@
 
 use winject::internals::hive::RegistryData;
 use winject::internals::plan::saved::{PlanDocument, SavedEdit};
-use winject::internals::windows::{InjectOptions, NetworkOptions};
+use winject::internals::windows::{FirstBootMethod, FirstBootOptions, InjectOptions, NetworkOptions};
 
 use super::{edit_hive, remove, seen_differences, set};
 use crate::inject::{stderr, stdout, succeed, winject};
@@ -34,13 +34,18 @@ fn is_inbox(line: &str) -> bool {
 
 fn a_removal_brings_back_what_a_kept_network_freed() {
     let Some(media) = guests::media() else { return };
-    let options =
-        InjectOptions { network: NetworkOptions { keep: true, new_macs: Vec::new() }, ..InjectOptions::default() };
-    for (product, guid, mac, name) in [
-        ("w7", "{698E50A9-4F58-4D86-B61D-F42E58DCACF6}", "00-50-56-a5-12-69", "Local Area Connection 2"),
-        ("w8.1", "{B0E24C4B-50F2-4B60-BCB3-EF2C3FF3394E}", "08-00-27-49-97-16", "Ethernet"),
-        ("w10", "{5F3F359E-9D52-4566-9BEC-37EFDFB25ABE}", "00-0c-29-f3-ff-de", "Ethernet0"),
+    use FirstBootMethod::{Auto, Script};
+    for (product, method, guid, mac, name) in [
+        ("w7", Auto, "{698E50A9-4F58-4D86-B61D-F42E58DCACF6}", "00-50-56-a5-12-69", "Local Area Connection 2"),
+        ("w8.1", Auto, "{B0E24C4B-50F2-4B60-BCB3-EF2C3FF3394E}", "08-00-27-49-97-16", "Ethernet"),
+        ("w10", Auto, "{5F3F359E-9D52-4566-9BEC-37EFDFB25ABE}", "00-0c-29-f3-ff-de", "Ethernet0"),
+        ("w10", Script, "{5F3F359E-9D52-4566-9BEC-37EFDFB25ABE}", "00-0c-29-f3-ff-de", "Ethernet0"),
     ] {
+        let options = InjectOptions {
+            network: NetworkOptions { keep: true, new_macs: Vec::new() },
+            first_boot: FirstBootOptions { method, ..FirstBootOptions::default() },
+            ..InjectOptions::default()
+        };
         let Some(made) = guests::guest(PRODUCTS.iter().find(|one| one.name == product).unwrap()) else { return };
         let before = made.copy("before-network");
         prepare(&before, guid);

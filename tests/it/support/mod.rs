@@ -7,6 +7,7 @@
 pub mod blocks;
 pub mod gpt;
 pub mod runner;
+pub mod unclean;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

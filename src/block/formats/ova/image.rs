@@ -9,7 +9,7 @@ use crate::block::formats::extent_map::{NoReferences, Window, read_exact};
 use crate::block::formats::{probe, qcow2, vdi, vhd, vhdx, vmdk};
 use crate::block::{Chain, Format, Image, RawImage, Storage};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::escape::{escape, shell_argument};
+use crate::escape::{escape, shell_argument, shell_word};
 
 /// Largest OVF description accepted, in bytes.
 const OVF_MAX: u64 = 4 << 20;
@@ -133,12 +133,21 @@ fn is_same_name(reference: &str, name: &str) -> bool {
     plain.is_some() && (plain == normalize(name) || plain == normalize(&percent_decode(name)))
 }
 
+/// The option that chooses the disk that Windows usually is on.
+fn choice(disks: &[String]) -> String {
+    let first = disks.first().and_then(|name| shell_word(name)).unwrap_or_else(|| "NAME".to_owned());
+    format!("--disk {first} reads the first, which Windows usually is on")
+}
+
 fn choose(disks: &[String], wanted: Option<&str>, path: &Path) -> Result<String> {
     let listed = || disks.iter().map(|d| escape(d)).collect::<Vec<_>>().join(", ");
     match (wanted, disks) {
         (Some(name), _) => disks.iter().find(|d| *d == name || is_same_name(d, name)).cloned().ok_or_else(|| {
-            Error::new(Kind::Usage, Layer::Block, format!("the OVA has no disk {}", escape(name)))
-                .hint(format!("its disks are: {}", listed()))
+            Error::new(Kind::Usage, Layer::Block, format!("the OVA has no disk {}", escape(name))).hint(format!(
+                "its disks are: {}; {}",
+                listed(),
+                choice(disks)
+            ))
         }),
         (None, [only]) => Ok(only.clone()),
         (None, []) => {
@@ -147,8 +156,8 @@ fn choose(disks: &[String], wanted: Option<&str>, path: &Path) -> Result<String>
         }
         (None, _) => Err(Error::refused(Layer::Block, format!("the OVA has {} disks: {}", disks.len(), listed()))
             .hint(format!(
-                "name the one to read with --disk NAME; Windows usually is on the first. If it needs several of them, unpack \
-                 the OVA and name its disks: tar -xf {}",
+                "{}; if Windows needs several of them, unpack the OVA and name its disks: tar -xf {}",
+                choice(disks),
                 shell_argument(path, "OVA")
             ))),
     }

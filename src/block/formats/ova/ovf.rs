@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::error::{Error, Layer, Result};
 use crate::escape::escape;
+use crate::xml::Elements;
 
 /// Most elements that are read; a description has a few hundred.
 const ELEMENTS_MAX: usize = 100_000;
@@ -19,24 +20,18 @@ impl Ovf {
     /// Finds the elements `File` and `Disk`, whatever their namespace prefix.
     pub(super) fn parse(text: &str) -> Result<Self> {
         let mut ovf = Self::default();
-        let mut rest = text;
-        for _ in 0..ELEMENTS_MAX {
-            let Some(open) = rest.find('<') else { return Ok(ovf) };
-            rest = &rest[open + 1..];
-            if let Some(comment) = rest.strip_prefix("!--") {
-                rest = comment.split_once("-->").map_or("", |(_, after)| after);
-                continue;
+        for (count, element) in Elements::new(text).enumerate() {
+            if count >= ELEMENTS_MAX {
+                let what = format!("the OVF description has more than {ELEMENTS_MAX} elements");
+                return Err(Error::damaged(Layer::Block, what));
             }
-            let Some((tag, after)) = split_tag(rest) else { return Ok(ovf) };
-            rest = after;
-            let name = tag.split(|c: char| c.is_whitespace() || c == '/').next().unwrap_or_default();
-            match name.rsplit(':').next().unwrap_or_default() {
-                "File" => ovf.files.push(attributes(&tag[name.len()..])),
-                "Disk" => ovf.disks.push(attributes(&tag[name.len()..])),
+            match element.name {
+                "File" => ovf.files.push(element.attributes()),
+                "Disk" => ovf.disks.push(element.attributes()),
                 _ => {}
             }
         }
-        Err(Error::damaged(Layer::Block, format!("the OVF description has more than {ELEMENTS_MAX} elements")))
+        Ok(ovf)
     }
 
     /// The member names of the disks, in their order.
@@ -64,39 +59,6 @@ impl Ovf {
         }
         Ok(names)
     }
-}
-
-/// The text up to the `>` that ends the tag; one inside quotes does not.
-fn split_tag(text: &str) -> Option<(&str, &str)> {
-    let mut quote = None;
-    for (i, c) in text.char_indices() {
-        match (quote, c) {
-            (None, '>') => return Some((&text[..i], &text[i + 1..])),
-            (None, '"' | '\'') => quote = Some(c),
-            (Some(q), c) if q == c => quote = None,
-            _ => {}
-        }
-    }
-    None
-}
-
-/// The attributes of a tag by their local names.
-fn attributes(tag: &str) -> HashMap<String, String> {
-    let mut found = HashMap::new();
-    let mut rest = tag;
-    while let Some((key, after)) = rest.split_once('=') {
-        let after = after.trim_start();
-        let Some(quote) = after.chars().next().filter(|c| matches!(c, '"' | '\'')) else { break };
-        let Some((value, tail)) = after[1..].split_once(quote) else { break };
-        let key = key.trim().rsplit(':').next().unwrap_or_default();
-        found.insert(key.to_owned(), unescape(value));
-        rest = tail;
-    }
-    found
-}
-
-fn unescape(value: &str) -> String {
-    value.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&apos;", "'").replace("&amp;", "&")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::bcd::{self, DefaultEntry, Device, Entry, NO_GRAPHICS, TEST_SIGNING};
 use super::disk::BootDisks;
 use super::links::{ChainFindings, readable};
 use super::program::{PROGRAM_BYTES_MAX, check_program};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::hive::HiveFile;
 use crate::hive::reader::Reader;
 use crate::partition::PartitionId;
@@ -45,7 +45,13 @@ pub(super) fn check_boot_store(
     };
     // a log that cannot be read is as good as none
     let file = HiveFile::open(bytes, |log| Ok(read(&format!("{path}{log}")).ok().flatten()));
-    let replayed = file.and_then(|file| file.hive.finish(&[]));
+    let replayed = match file.and_then(|file| file.hive.finish(&[])) {
+        Err(error) if error.kind() == Kind::Refused => {
+            links.not_judged_for(Gate::Bcd, Code::BcdDirty, format!("{what}: {error}"));
+            return Ok(());
+        }
+        replayed => replayed,
+    };
     let Some(bytes) = readable(replayed, links, Gate::Bcd, &what)? else { return Ok(()) };
     let entry = Reader::open(&bytes).and_then(|store| bcd::default_entry(&store));
     match readable(entry, links, Gate::Bcd, &what)? {

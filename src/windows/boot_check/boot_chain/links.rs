@@ -21,8 +21,11 @@ impl ChainFindings {
         self.add(gate, Level::Failure, code, text);
     }
     pub(super) fn not_judged(&mut self, gate: Gate, text: impl Into<String>) {
+        self.not_judged_for(gate, Code::NotJudged, text);
+    }
+    pub(super) fn not_judged_for(&mut self, gate: Gate, code: Code, text: impl Into<String>) {
         let text = format!("not judged: {}", text.into());
-        self.0.push(Finding { gate, level: Level::NotJudged, code: Code::NotJudged, text });
+        self.0.push(Finding { gate, level: Level::NotJudged, code, text });
     }
     fn has_boot_manager(&self) -> bool {
         self.0.iter().any(|finding| finding.code == Code::BootManager)

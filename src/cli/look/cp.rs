@@ -1,0 +1,84 @@
+//! `winject cp`: copies files out of an image.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::place::{Place, VolumeArgs};
+use crate::cli::output::size;
+use crate::cli::{Ui, signals};
+use crate::error::{Error, Kind, Layer, Result};
+use crate::exit::ExitCode;
+use crate::job::look::{Copied, CopyRequest, copy_out, look_into};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Disk image (raw, qcow2, VMDK, OVA, VHD, VHDX or VDI), the paths in it, and the destination: a folder of the host,
+    /// or the name of the copy; IMAGE:PATH is understood, too
+    #[arg(required = true, num_args = 2.., value_name = "IMAGE PATH DESTINATION")]
+    image: Vec<OsString>,
+
+    /// Copy folders with all that lies in them; links are left out
+    #[arg(short, long)]
+    recursive: bool,
+
+    /// Replace files that exist
+    #[arg(long)]
+    overwrite: bool,
+
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    volume: VolumeArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When a file is not there, or cannot be read or written. What was copied before that stays.
+pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    let usage = |what: &str| {
+        Error::new(Kind::Usage, Layer::Cli, what)
+            .hint("name the image, the files, and where to copy them: winject cp IMAGE /Windows/win.ini .")
+    };
+    let Some((destination, sources)) = args.image.split_last() else { return Err(usage("no destination given")) };
+    let place = Place::parse(sources)?;
+    if place.paths.is_empty() {
+        return Err(usage("no file to copy, or no destination given"));
+    }
+    let request = CopyRequest {
+        paths: place.paths.clone(),
+        destination: Path::new(destination),
+        recursive: args.recursive,
+        overwrite: args.overwrite,
+        cancel: signals::cancel(),
+    };
+    let copied = look_into(&place.request(&args.volume)?, |files| copy_out(files, &request))?;
+    answer(&copied, args.json, ui)?;
+    let failed: Vec<_> = copied.skipped.iter().filter(|skipped| skipped.failed).collect();
+    match failed.first() {
+        Some(first) => {
+            let what = format!("{} files were not copied, the first one: {}", failed.len(), first.reason);
+            Err(Error::new(Kind::Damaged, Layer::Job, what)
+                .path(first.path.clone())
+                .hint("the warnings above name each of them and the reason"))
+        }
+        None => Ok(ExitCode::Done),
+    }
+}
+
+fn answer(copied: &Copied, as_json: bool, ui: &Ui) -> Result<()> {
+    for skipped in &copied.skipped {
+        let text = format!("{} not copied: {}", skipped.path, skipped.reason);
+        if skipped.failed { ui.warn(&text) } else { ui.note(&text) }
+    }
+    if as_json {
+        return ui.json(copied);
+    }
+    let Copied { files, folders, bytes, .. } = copied;
+    let plural = |count: u64, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    let folders = if *folders == 0 { String::new() } else { format!(", {}", plural(*folders, "folder")) };
+    ui.done(&format!("Copied {}{folders}, {}", plural(*files, "file"), size(*bytes)));
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! `winject ls`, `cat` and `cp`: look into an image.
+
+mod cat;
+mod cp;
+mod ls;
+mod place;
+
+pub use cat::{Args as CatArgs, run as cat};
+pub use cp::{Args as CpArgs, run as cp};
+pub use ls::{Args as LsArgs, run as ls};

@@ -1,0 +1,237 @@
+//! `winject ntfs-log`: shows and replays the logs of NTFS volumes.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use super::Ui;
+use super::args::{ImageArgs, NewImageArgs, QuestionArgs};
+use super::bitlocker_args::BitLockerArgs;
+use super::request::{no_destination, output_format, refuse_needless_no_undo};
+use super::signals::{self, Subject};
+use crate::block::commit::Recovery;
+use crate::error::{Kind, Result};
+use crate::escape::{EscapedLines, escape};
+use crate::exit::ExitCode;
+use crate::job::{self, Destination, LogReplayOutcome, LogReplayRequest, VolumeLog};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
+enum Command {
+    /// Show version and state of each log, and the records that are pending, by transaction
+    Show(Show),
+    /// Replay the open logs as Windows would do it at its next start, and close them
+    Replay(Replay),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit code: 0 if all logs are closed, 1 if one is open or cannot be read.")]
+struct Show {
+    #[command(flatten)]
+    question: QuestionArgs,
+
+    #[command(flatten)]
+    volume: VolumeArgs,
+}
+
+// The volume to work on
+#[derive(Debug, clap::Args)]
+struct VolumeArgs {
+    /// Use only the volume in the partition of this number, counted as Linux does (0: the image is a volume without a
+    /// partition table)
+    #[arg(long, value_name = "NUMBER")]
+    partition: Option<u32>,
+
+    #[command(flatten)]
+    bitlocker: BitLockerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The replay is computed in memory, and the replayed volume is checked as winject fsck does it, before anything is written: \
+all of it is written or nothing. A volume that is hibernated, or whose log is torn, is refused.
+
+Examples:
+  winject ntfs-log replay data.vmdk -o data-replayed.qcow2
+  winject ntfs-log replay data.qcow2 --in-place --partition 2")]
+struct Replay {
+    /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
+    image: PathBuf,
+
+    #[command(flatten)]
+    volume: VolumeArgs,
+
+    /// Change the image itself; a journal in its folder makes an interrupted run undoable, and stays as IMAGE.winject-undo
+    /// for winject undo
+    #[arg(long, conflicts_with_all = ["overlay", "to_output", "dry_run"])]
+    in_place: bool,
+
+    /// Keep no undo record after --in-place, and remove an earlier one if anything is changed
+    #[arg(long)]
+    no_undo: bool,
+
+    /// Write the changes to a small new qcow2 file that is backed by the untouched image
+    #[arg(long, value_name = "NEW.qcow2", conflicts_with_all = ["to_output", "dry_run"])]
+    overlay: Option<PathBuf>,
+
+    /// Write a whole new image with the changes
+    #[arg(short = 'o', long, value_name = "NEW", conflicts_with = "dry_run")]
+    to_output: Option<PathBuf>,
+
+    /// Replay in memory, check the volume, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    new_image: NewImageArgs,
+
+    /// Replace an output file that exists
+    #[arg(long)]
+    overwrite: bool,
+
+    /// Replay the log of a volume although it is marked dirty (Windows wants to check it)
+    #[arg(long)]
+    allow_dirty: bool,
+
+    #[command(flatten)]
+    source: ImageArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Those of [`job::read_logs`] and [`job::replay_logs`].
+pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    match args.command {
+        Command::Show(args) => show(args, ui),
+        Command::Replay(args) => replay(args, ui),
+    }
+}
+
+fn show(Show { question, volume }: Show, ui: &Ui) -> Result<ExitCode> {
+    let options = question.source.open_options();
+    let logs = job::read_logs(&question.image, &options, volume.partition, &volume.bitlocker.keys()?)?;
+    if question.json {
+        ui.json(&serde_json::json!({ "volumes": logs }))?;
+    } else {
+        let mut out = EscapedLines::new(String::new());
+        for log in &logs {
+            // Writing to a String cannot fail.
+            let _ = write_log(&mut out, log);
+        }
+        ui.answer(&out.into_inner());
+    }
+    Ok(if logs.iter().all(VolumeLog::is_closed) { ExitCode::Done } else { ExitCode::No })
+}
+
+fn write_log(out: &mut EscapedLines<String>, log: &VolumeLog) -> std::fmt::Result {
+    writeln!(out, "Partition {}: {}", log.partition, log.text())?;
+    writeln!(out, "  last log sequence number: {}", log.last_lsn)?;
+    for transaction in &log.transactions {
+        let end = if transaction.finished { "finished" } else { "unfinished, is taken back" };
+        writeln!(out, "  transaction {:#x}, {end}: {} records", transaction.id, transaction.record_count)?;
+        for record in &transaction.records {
+            let of = record.file.as_deref().or(record.target.as_deref());
+            let of = of.map(|of| format!(" ({of})")).unwrap_or_default();
+            writeln!(out, "    {}: {}{of}", record.lsn, record.text)?;
+        }
+        let hidden = transaction.record_count.saturating_sub(transaction.records.len() as u64);
+        if hidden > 0 {
+            writeln!(out, "    and {hidden} more")?;
+        }
+    }
+    Ok(())
+}
+
+impl Replay {
+    /// Nothing is changed by surprise: a destination has to be given.
+    fn destination(&self) -> Result<Destination> {
+        let destination = match (self.dry_run, self.in_place, &self.overlay, &self.to_output) {
+            (true, ..) => Destination::DryRun,
+            (_, true, ..) => Destination::InPlace,
+            (_, _, Some(path), _) => Destination::Overlay(path.clone()),
+            (_, _, _, Some(path)) => Destination::Standalone {
+                path: path.clone(),
+                format: output_format(&self.new_image, path),
+                compression: self.new_image.compression(),
+                checksum: self.new_image.checksum,
+            },
+            _ => {
+                return Err(no_destination(Kind::Refused).hint(
+                    "--overlay NEW.qcow2 keeps the image as it is; --in-place changes it; --dry-run only checks",
+                ));
+            }
+        };
+        refuse_needless_no_undo(self.no_undo, &destination)?;
+        Ok(destination)
+    }
+}
+
+fn replay(args: Replay, ui: &Ui) -> Result<ExitCode> {
+    let destination = args.destination()?;
+    match &destination {
+        Destination::InPlace => signals::set_subject(Subject::InPlace(args.image.clone())),
+        Destination::Overlay(path) | Destination::Standalone { path, .. } => {
+            signals::set_subject(Subject::Output(path.clone()));
+        }
+        Destination::DryRun => {}
+    }
+    let request = LogReplayRequest {
+        image: args.image,
+        options: args.source.open_options(),
+        partition: args.volume.partition,
+        bitlocker: args.volume.bitlocker.keys()?,
+        destination,
+        overwrite_output: args.overwrite,
+        keep_undo: !args.no_undo,
+        allow_dirty: args.allow_dirty,
+        cancel: signals::cancel(),
+    };
+    let progress = ui.progress("Replaying");
+    let done = job::replay_logs(&request)?;
+    drop(progress);
+    show_outcome(&request, &done, ui);
+    Ok(ExitCode::Done)
+}
+
+fn show_outcome(request: &LogReplayRequest, done: &LogReplayOutcome, ui: &Ui) {
+    match done.recovery {
+        Recovery::Nothing => {}
+        Recovery::Restored => ui.note("an earlier run was interrupted; the image was restored first"),
+        Recovery::Undone => ui.note("an undo was interrupted; it was finished first"),
+        Recovery::GivenUp => ui.warn(job::UNDO_GIVEN_UP),
+        Recovery::Completed => {
+            ui.note("an earlier run was interrupted when it had written everything; it was completed first");
+        }
+    }
+    done.warnings.iter().for_each(|warning| ui.warn(warning));
+    for replay in &done.replays {
+        ui.done(&format!("Partition {}: {replay}", replay.partition));
+        replay.lines().iter().skip(1).for_each(|line| ui.done(&format!("  {line}")));
+    }
+    let image = request.image.display();
+    ui.done(&match (&request.destination, done.replays.is_empty()) {
+        (Destination::Standalone { path, .. }, true) => {
+            format!("Unchanged: all NTFS logs of {image} are closed; copied to {}.", path.display())
+        }
+        (_, true) => format!("Unchanged: all NTFS logs of {image} are closed, nothing was written."),
+        (Destination::DryRun, false) => {
+            "Dry run: the volume is sound after this replay; nothing was written.".to_owned()
+        }
+        (Destination::InPlace, false) => format!("Done: {image} is as after a clean shutdown."),
+        (Destination::Overlay(path) | Destination::Standalone { path, .. }, false) => {
+            format!("Done: {} is as after a clean shutdown.", path.display())
+        }
+    });
+    if let (Some(sum), Destination::Standalone { path, .. }) = (&done.output_sha256, &request.destination) {
+        ui.answer(&escape(&format!("{sum}  {}", path.display())));
+    }
+    if done.undo_record.is_some() {
+        ui.done(&format!("Undo:     {}", job::undo_command(&request.image)));
+    }
+}

@@ -1,0 +1,240 @@
+//! Copies files of the guest to the host.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::files::{Files, NodeKind, Opened};
+use super::host_name::host_name;
+use super::select::{Found, select};
+use super::walk::walk;
+use crate::block::commit::refuse_own_files;
+use crate::cancel::Cancel;
+use crate::error::{Error, Kind, Layer, Result};
+use crate::host::{AtomicFile, Target, create_folder, is_reserved};
+use crate::ntfs::format::name::NtfsName;
+
+/// What an output is called in messages.
+const OUTPUT: &str = "the copy";
+/// Bytes that are read at once.
+const CHUNK: usize = 1 << 20;
+/// Bytes that become a hole when all of them are zero.
+const BLOCK: usize = 64 << 10;
+
+/// What is copied, and where to.
+#[derive(Debug)]
+pub struct CopyRequest<'a> {
+    /// Paths in the volume, with wildcards; see [`select`].
+    pub paths: Vec<String>,
+    /// A folder, or the name of the copy.
+    pub destination: &'a Path,
+    /// Whether folders are copied with all that lies in them.
+    pub recursive: bool,
+    /// Whether files of the host are replaced.
+    pub overwrite: bool,
+    /// Stops the copying when another thread requests it; what was copied by then stays.
+    pub cancel: Cancel,
+}
+
+/// What was copied.
+#[derive(Debug, Default, Serialize)]
+pub struct Copied {
+    /// Number of files.
+    pub files: u64,
+    /// Number of folders that were made.
+    pub folders: u64,
+    /// Bytes of the files' content, holes included.
+    pub bytes: u64,
+    /// What was not copied.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A file that was not copied.
+#[derive(Debug, Serialize)]
+pub struct Skipped {
+    /// Its path in the volume.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+    /// Whether that is a failure; links are left out on purpose.
+    pub failed: bool,
+}
+
+/// Copies files out of a volume. Each copy appears under its name when it is complete. Nothing is written outside of the
+/// destination, and symbolic links of the host are not followed below it.
+///
+/// # Errors
+/// [`Kind::Usage`] for paths and destinations that do not fit, [`Kind::Io`] when the host cannot take more. A single file
+/// that cannot be read is named in the answer, unless it is the only one.
+pub fn copy_out(files: &Files<'_>, request: &CopyRequest<'_>) -> Result<Copied> {
+    let mut sources = Vec::new();
+    for path in &request.paths {
+        sources.extend(select(files, path)?);
+    }
+    let usage = |what: &str, path: String, hint: &str| Error::new(Kind::Usage, Layer::Job, what).path(path).hint(hint);
+    if let Some(folder) = sources.iter().find(|found| found.node.kind == NodeKind::Folder)
+        && !request.recursive
+    {
+        return Err(usage("a folder is not copied", folder.path.clone(), "copy it with all that lies in it: -r"));
+    }
+    let mut copy = Copy { files, request, done: Copied::default(), buf: vec![0; CHUNK] };
+    let destination = request.destination;
+    let shown = destination.display().to_string();
+    match (sources.as_slice(), destination.is_dir()) {
+        ([only], false) if only.node.kind == NodeKind::Folder => copy.tree(only, destination)?,
+        ([only], false) => {
+            let target = Target::resolve(destination, OUTPUT)?;
+            target.refuse_stream()?;
+            copy.file(only, target)?;
+        }
+        (_, false) => {
+            return Err(usage(
+                "several files need a folder",
+                shown,
+                "make the folder first, and name it as the destination",
+            ));
+        }
+        (several, true) => several.iter().try_for_each(|found| copy.into_folder(found, destination))?,
+    }
+    Ok(copy.done)
+}
+
+/// Shows the content of a file, piece by piece.
+///
+/// # Errors
+/// [`Kind::Usage`] for a folder or a link; damaged, encrypted, or the image cannot be read; and what `show` returns.
+pub fn read_content(files: &Files<'_>, found: &Found, show: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let content = open(files, found)?;
+    let mut buf = vec![0; CHUNK];
+    let mut offset = 0;
+    loop {
+        let count = content.read_at(offset, &mut buf).map_err(|error| error.path(&found.path))?;
+        show(buf.get(..count).unwrap_or_default())?;
+        offset += count as u64;
+        if count < buf.len() {
+            return Ok(());
+        }
+    }
+}
+
+fn open<'f>(files: &'f Files<'f>, found: &'f Found) -> Result<Opened<'f>> {
+    let usage = |what: String, hint: &str| Err(Error::new(Kind::Usage, Layer::Job, what).path(&found.path).hint(hint));
+    match found.node.kind {
+        NodeKind::Link => {
+            let target = files.details(&found.node)?.target.unwrap_or_default();
+            usage(format!("a link to {target}, and links are not followed"), "name the path that it leads to")
+        }
+        NodeKind::Folder if found.stream.is_empty() => usage("a folder".to_owned(), "winject ls lists it"),
+        _ => files.open_content(&found.node, &found.stream).map_err(|error| error.path(&found.path)),
+    }
+}
+
+struct Copy<'a, 'f> {
+    files: &'a Files<'f>,
+    request: &'a CopyRequest<'a>,
+    done: Copied,
+    buf: Vec<u8>,
+}
+
+impl Copy<'_, '_> {
+    fn into_folder(&mut self, found: &Found, folder: &Path) -> Result<()> {
+        let name = found.path.rsplit('/').next().unwrap_or_default();
+        let stream = if found.stream.is_empty() { String::new() } else { format!(":{}", found.stream) };
+        if found.node.kind == NodeKind::Folder && found.path == "/" {
+            return self.tree(found, folder);
+        }
+        let place = folder.join(host_name(&NtfsName::from(format!("{name}{stream}").as_str())));
+        match found.node.kind {
+            NodeKind::Folder => self.tree(found, &place),
+            _ => self.named(found, &place),
+        }
+    }
+
+    /// Copies a file to exactly this name.
+    fn named(&mut self, found: &Found, place: &Path) -> Result<()> {
+        if is_reserved(place) {
+            // A guest must not make a journal for an image of the host.
+            self.skip(found, "the name is kept for undo journals and records".to_owned(), true);
+            return Ok(());
+        }
+        self.file(found, Target::of_name(place, OUTPUT)?)
+    }
+
+    /// Copies a folder with all that lies in it.
+    fn tree(&mut self, start: &Found, place: &Path) -> Result<()> {
+        let files = self.files;
+        walk(files, start, false, &mut |names, found| {
+            self.request.cancel.check()?;
+            let place: PathBuf = names.iter().fold(place.to_owned(), |path, name| path.join(host_name(name)));
+            match found.node.kind {
+                NodeKind::Folder => self.folder(&place, names.is_empty()),
+                NodeKind::Link => {
+                    let target = files.details(&found.node)?.target.unwrap_or_default();
+                    self.skip(found, format!("a link to {target}"), false);
+                    Ok(())
+                }
+                NodeKind::File => match self.named(found, &place) {
+                    // The guest's file, not the host: the others can still be copied.
+                    Err(error) if !matches!(error.kind(), Kind::Io | Kind::Cancelled | Kind::Usage) => {
+                        self.skip(found, error.to_string(), true);
+                        Ok(())
+                    }
+                    done => done,
+                },
+            }
+        })
+    }
+
+    fn skip(&mut self, found: &Found, reason: String, failed: bool) {
+        self.done.skipped.push(Skipped { path: found.path.clone(), reason, failed });
+    }
+
+    fn folder(&mut self, place: &Path, is_destination: bool) -> Result<()> {
+        let cannot = |error| Error::io(Layer::Host, "cannot make the folder", error).path(place.display().to_string());
+        // A link in the place of a folder would lead out of the destination.
+        if !is_destination && place.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
+            return Err(Error::new(
+                Kind::Usage,
+                Layer::Host,
+                "cannot make the folder: the name is that of a symbolic link",
+            )
+            .path(place.display().to_string())
+            .hint("remove the link, or choose another destination"));
+        }
+        self.done.folders += u64::from(create_folder(place, &self.files.image_files).map_err(cannot)?);
+        Ok(())
+    }
+
+    fn file(&mut self, found: &Found, target: Target) -> Result<()> {
+        target.refuse_existing(self.request.overwrite)?;
+        refuse_own_files(&self.files.image_files, target.path())?;
+        let files = self.files;
+        let content = open(files, found)?;
+        let output = AtomicFile::create(target, &self.files.image_files, self.request.cancel.hold()?)?;
+        let length = self.fill(&content, &output).map_err(|error| error.path(&found.path))?;
+        output.finish()?;
+        self.done.files += 1;
+        self.done.bytes += length;
+        Ok(())
+    }
+
+    /// Writes the content, holes for zeros; returns its length.
+    fn fill(&mut self, content: &Opened<'_>, output: &AtomicFile<'_>) -> Result<u64> {
+        let cannot = output.target().cannot();
+        let mut offset = 0;
+        loop {
+            self.request.cancel.check()?;
+            let count = content.read_at(offset, &mut self.buf)?;
+            for (i, block) in self.buf.get(..count).unwrap_or_default().chunks(BLOCK).enumerate() {
+                if block.iter().any(|&byte| byte != 0) {
+                    output.storage().write_at(offset + (i * BLOCK) as u64, block).map_err(&cannot)?;
+                }
+            }
+            offset += count as u64;
+            if count < self.buf.len() {
+                output.storage().set_len(offset).map_err(&cannot)?;
+                return Ok(offset);
+            }
+        }
+    }
+}
