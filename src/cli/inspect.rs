@@ -154,7 +154,10 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
     }
     match &found.refusal {
         None if found.ntfs_log.as_ref().is_some_and(|log| !log.is_closed()) => {
-            writeln!(out, "State:     not shut down cleanly; can be edited after the replay of the NTFS log")
+            writeln!(
+                out,
+                "State:     not shut down cleanly; an edit replays the NTFS log first, and checks the volume then"
+            )
         }
         None => writeln!(out, "State:     clean, can be edited"),
         Some(fault) => {

@@ -13,7 +13,7 @@ fn questions_see_the_replayed_volume_and_write_nothing() {
     };
     let text = ask("inspect IMAGE", 0);
     assert!(text.contains("NTFS log: open, version 2.0: "), "{text}");
-    assert!(text.contains("State:     not shut down cleanly; can be edited after the replay"), "{text}");
+    assert!(text.contains("State:     not shut down cleanly; an edit replays the NTFS log first"), "{text}");
     let inspected: serde_json::Value = serde_json::from_str(&ask("inspect IMAGE --json", 0)).unwrap();
     let log = &inspected["windows"][0]["ntfs_log"];
     assert_eq!((log["state"].as_str(), log["version"].as_str()), (Some("pending"), Some("2.0")));
