@@ -28,8 +28,6 @@ pub(super) enum Place {
 /// The map from the plain view to the volume. Every boundary in it is a multiple of the sector.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
-    /// Bytes per sector.
-    pub sector: u64,
     /// Length of the view.
     pub length: u64,
     /// End of what is encrypted.
@@ -55,7 +53,7 @@ impl Layout {
             _ => block.encrypted_size(),
         };
         let relocated = if vista { None } else { Some(relocated_area(block, sector)?) };
-        let head = relocated.map_or(HEAD, |(length, _)| length.max(HEAD));
+        let head = relocated.map_or(HEAD, |(length, _)| length);
         let area = if vista { (AREA_VISTA as u64).next_multiple_of(header.cluster.max(sector)) } else { AREA as u64 };
         let mut reserved = Vec::with_capacity(4);
         for (start, length) in block.offsets().map(|start| (start, area)).into_iter().chain(relocated.map(swap)) {
@@ -83,7 +81,7 @@ impl Layout {
             return Err(out_of_bounds("the end of the encrypted part", encrypted_end));
         }
         let plain_head = if vista { HEAD } else { 0 };
-        Ok(Self { sector, length, encrypted_end, reserved, relocated, plain_head, cut_off })
+        Ok(Self { length, encrypted_end, reserved, relocated, plain_head, cut_off })
     }
 
     /// Where the byte at `offset` of the view lies, and for how many bytes from there on it goes on like that: at least one
@@ -124,7 +122,8 @@ fn swap((length, start): (u64, u64)) -> (u64, u64) {
 fn relocated_area(block: &Block, sector: u64) -> Result<(u64, u64)> {
     let length = u64::from(block.relocated_sectors()).saturating_mul(sector);
     let start = block.relocated_offset();
-    if !(1..=RELOCATED_MAX).contains(&length) {
+    // what is shorter would leave a part of BitLocker's own boot code to the file system
+    if !(HEAD..=RELOCATED_MAX).contains(&length) {
         return Err(out_of_bounds("the start of the volume", start));
     }
     for entry in block.entries() {

@@ -64,7 +64,7 @@ impl Metadata {
             return refused(why.into(), "start the guest and shut it down cleanly, then export the disk again");
         }
         if self.content.layout.cut_off {
-            return Some(refuse_cut_off());
+            return Some(Doubt::CutOff.refusal());
         }
         None
     }
@@ -114,7 +114,28 @@ pub(super) fn refuse(text: String, hint: &str) -> Error {
     Error::refused(Layer::BitLocker, text).hint(hint)
 }
 
-pub(super) fn refuse_cut_off() -> Error {
-    let text = "cannot write to the volume: the image ends before the volume does";
-    refuse(text.to_owned(), "compare the image's size with the original's, and copy or export it again")
+/// What the plain view shows that forbids writing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// The volume goes on beyond the end of the partition.
+    CutOff,
+    /// A bare volume key, and the master file table does not begin where it should.
+    KeyNotProven,
+}
+
+impl Doubt {
+    /// The error of a write.
+    pub(super) fn refusal(self) -> Error {
+        let (why, hint) = match self {
+            Self::CutOff => (
+                "the image ends before the volume does",
+                "compare the image's size with the original's, and copy or export it again",
+            ),
+            Self::KeyNotProven => (
+                "the volume key is not proven: the master file table does not begin in the plain view",
+                "use the recovery password or a key file of the volume instead",
+            ),
+        };
+        refuse(format!("cannot write to the volume: {why}"), hint)
+    }
 }

@@ -133,12 +133,14 @@ impl Secret {
         if !matches!(digits.len(), 32 | 64 | 128) {
             return Err(usage("not the key of a volume: it has neither 32, 64 or 128 hexadecimal digits nor 66 bytes"));
         }
-        let pairs = digits.as_chunks::<2>().0.iter();
-        let bytes: Option<Zeroizing<Vec<u8>>> = pairs
-            .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
-            .collect::<Option<Vec<u8>>>()
-            .map(Zeroizing::new);
-        let bytes = bytes.ok_or_else(|| usage("not the key of a volume: it holds more than hexadecimal digits"))?;
+        // with its capacity from the start: growing would leave copies
+        let mut bytes = Zeroizing::new(Vec::with_capacity(digits.len() / 2));
+        for [high, low] in digits.as_chunks::<2>().0 {
+            let (Some(high), Some(low)) = (digit(*high), digit(*low)) else {
+                return Err(usage("not the key of a volume: it holds more than hexadecimal digits"));
+            };
+            bytes.push(high << 4 | low);
+        }
         Ok(Self::VolumeKey(VolumeKey { bytes, cipher: None }))
     }
 

@@ -10,7 +10,7 @@ use super::key::{Key, method};
 use super::metadata::Metadata;
 use super::ntfs_start;
 use super::protector::{Protector, ProtectorKind, SealedMasterKey};
-use super::refusal::refuse;
+use super::refusal::{Doubt, refuse};
 use super::secret::Secret;
 use super::state::{State, Variant};
 use super::view::Unlocked;
@@ -46,9 +46,8 @@ impl Metadata {
         }
         let (cipher, by) = self.find_key(secrets)?;
         let mut unlocked = Unlocked::new(self.clone(), cipher, device)?;
-        if self.check_start(device, &unlocked, by == OpenedBy::VolumeKey)? > unlocked.len() {
-            unlocked.set_cut_off();
-        }
+        let doubt = self.check_start(device, &unlocked, by == OpenedBy::VolumeKey)?;
+        unlocked.set_doubt(doubt);
         Ok((unlocked, by))
     }
 
@@ -107,23 +106,29 @@ impl Metadata {
         })
     }
 
-    /// Checks that a file system begins the plain view; with a bare volume key, which proves nothing itself, also that
-    /// the master file table does. Returns the length of the file system in bytes.
-    fn check_start<D: VolumeRead + ?Sized>(&self, device: &D, unlocked: &Unlocked, bare_key: bool) -> Result<u64> {
+    /// Checks that a file system begins the plain view. Returns why it must not be written: it ends beyond the partition, or
+    /// a bare volume key, which proves nothing itself, does not show the master file table either.
+    fn check_start<D: VolumeRead + ?Sized>(
+        &self,
+        device: &D,
+        unlocked: &Unlocked,
+        bare_key: bool,
+    ) -> Result<Option<Doubt>> {
         let mut sector = [0; HEADER_SIZE];
         unlocked.read(device, VolumeOffset(0), &mut sector)?;
-        let to_go = self.variant == Variant::ToGo && ntfs_start::has_signature(&sector);
-        if !to_go && !ntfs_start::is_ntfs(&sector) {
+        if self.variant == Variant::ToGo && ntfs_start::has_signature(&sector) {
+            return Ok(None);
+        }
+        if !ntfs_start::is_ntfs(&sector) {
             let why = if bare_key { "the volume key does not fit: the" } else { "its" };
             let text = format!("cannot read the volume: {why} plain view does not begin with an NTFS boot sector");
             return Err(refuse(text, "only NTFS volumes are opened; compare the key with the volume's GUID"));
         }
-        if bare_key && !to_go && !self.has_first_record(device, unlocked, &sector)? {
-            let text = "cannot read the volume: the volume key does not fit: the master file table does not begin in the \
-                        plain view";
-            return Err(refuse(text.to_owned(), "use the recovery password or a key file of the volume instead"));
+        if ntfs_start::length(&sector) > unlocked.len() {
+            return Ok(Some(Doubt::CutOff));
         }
-        Ok(if to_go { 0 } else { ntfs_start::length(&sector) })
+        let proven = !bare_key || self.has_first_record(device, unlocked, &sector)?;
+        Ok((!proven).then_some(Doubt::KeyNotProven))
     }
 
     fn has_first_record<D: VolumeRead + ?Sized>(&self, device: &D, unlocked: &Unlocked, sector: &[u8]) -> Result<bool> {

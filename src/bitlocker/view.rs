@@ -7,7 +7,7 @@ use super::block::AREA;
 use super::cipher::{Sector, SectorCipher};
 use super::layout::{HEAD, Layout, Place};
 use super::metadata::Metadata;
-use super::refusal::refuse_cut_off;
+use super::refusal::Doubt;
 use super::state::Variant;
 use crate::error::{Error, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
@@ -24,8 +24,8 @@ const MIRROR_CLUSTER: u64 = 56;
 pub struct Unlocked {
     metadata: Metadata,
     cipher: Option<SectorCipher>,
-    /// Whether the file system goes on beyond the end of the partition.
-    cut_off: bool,
+    /// Why the plain view is not to be written, as far as the metadata do not say it.
+    doubt: Option<Doubt>,
     /// Hash of the first 8 KiB and of the metadata areas, when the volume was opened.
     untouched: [u8; 32],
 }
@@ -38,7 +38,7 @@ impl Unlocked {
         device: &D,
     ) -> Result<Self> {
         let untouched = hash_of_metadata(&metadata, device)?;
-        Ok(Self { metadata, cipher, cut_off: false, untouched })
+        Ok(Self { metadata, cipher, doubt: None, untouched })
     }
 
     /// What the volume says of itself.
@@ -62,12 +62,12 @@ impl Unlocked {
     /// Why the volume must not be written; `None` when it may.
     #[must_use]
     pub fn write_refusal(&self) -> Option<Error> {
-        self.metadata.write_refusal().or_else(|| self.cut_off.then(refuse_cut_off))
+        self.metadata.write_refusal().or_else(|| self.doubt.map(Doubt::refusal))
     }
 
-    /// Notes that the file system goes on beyond the end of the partition.
-    pub(super) fn set_cut_off(&mut self) {
-        self.cut_off = true;
+    /// Notes why the plain view is not to be written.
+    pub(super) fn set_doubt(&mut self, doubt: Option<Doubt>) {
+        self.doubt = doubt;
     }
 
     fn layout(&self) -> &Layout {
@@ -264,7 +264,10 @@ fn hash_of_metadata<D: VolumeRead + ?Sized>(metadata: &Metadata, device: &D) -> 
     let starts = metadata.content.block.offsets();
     for (start, length) in std::iter::once((0, HEAD)).chain(starts.map(|start| (start, AREA as u64))) {
         let length = length.min(device.len().saturating_sub(start));
-        let Some(area) = area.get_mut(..usize::try_from(length).unwrap_or(0)) else { continue };
+        // an area beyond the end of an image that was cut off
+        let Some(area) = area.get_mut(..usize::try_from(length).unwrap_or(0)).filter(|area| !area.is_empty()) else {
+            continue;
+        };
         device.read_at(VolumeOffset(start), area)?;
         hash.update(&*area);
     }

@@ -21,6 +21,7 @@ macro_rules! tests {
 mod support;
 
 mod apply;
+mod bitlocker;
 mod bitlocker_job;
 mod block;
 mod boot_volume;
@@ -49,4 +50,4 @@ fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in apply, bitlocker_job, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, look, ntfs, ntfs_check, ntfs_log, partition, plan, remove, wim, windows;];
+tests![in apply, bitlocker, bitlocker_job, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, look, ntfs, ntfs_check, ntfs_log, partition, plan, remove, wim, windows;];

@@ -1,6 +1,6 @@
 //! AES-CBC whose initialisation vector is the encrypted volume offset of the sector, without padding.
 
-use super::{Aes, BATCH, Block, Sector, encrypt_number};
+use super::aes_blocks::{Aes, BATCH, Block, Sector, encrypt_number};
 
 /// Bytes of a batch.
 const BATCH_BYTES: usize = BATCH * 16;

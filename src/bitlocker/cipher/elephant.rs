@@ -1,8 +1,8 @@
 //! AES-CBC with the Elephant diffuser (N. Ferguson, "AES-CBC + Elephant diffuser", 2006): the sector is mixed with a key of
 //! its own and stirred in whole before CBC encrypts it.
 
+use super::aes_blocks::{Aes, Sector, encrypt_number};
 use super::cbc::{Cbc, offsets};
-use super::{Aes, Sector, encrypt_number};
 
 /// Passes of the two diffusers over a sector.
 const PASSES_A: usize = 5;

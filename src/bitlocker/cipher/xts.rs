@@ -2,7 +2,7 @@
 //!
 //! Blocks go to AES in batches, which is what makes it fast: a batch is a sector of 512 bytes.
 
-use super::{Aes, BATCH, Block, Sector, encrypt_number};
+use super::aes_blocks::{Aes, BATCH, Block, Sector, encrypt_number};
 
 /// Bytes of a batch.
 const BATCH_BYTES: usize = BATCH * 16;
