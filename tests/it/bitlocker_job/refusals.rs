@@ -76,13 +76,9 @@ fn a_volume_bound_to_its_machine_alone_is_refused() {
 
 /// States in which Windows has to finish its work first. Reading is allowed in some of them.
 fn volumes_in_the_middle_of_a_conversion_are_not_written() {
-    for (state, is_readable, word) in [
-        ("paused", true, "paused at"),
-        ("decrypting", true, "paused at"),
-        ("encrypting", true, "paused at"),
-        ("dirty", false, "interrupted"),
-        ("eow", false, "still running"),
-    ] {
+    for (state, is_readable, word) in
+        [("paused", true, "paused at"), ("dirty", false, "interrupted"), ("eow", false, "still running")]
+    {
         let Some(made) = Made::new("xts-128", Key::Clear, &["--state", state, "--bytes", "536870912"]) else { return };
         refuse(&made, &[], 3, &["partition 3", word]);
         let read = winject().args(["reg", "query"]).arg(&made.image).arg(r"HKLM\SYSTEM\Select").output().unwrap();
@@ -91,7 +87,7 @@ fn volumes_in_the_middle_of_a_conversion_are_not_written() {
 }
 
 fn damaged_metadata_is_refused_and_one_good_copy_suffices() {
-    let breaks = [("all-crc", 5), ("hash", 5), ("version3", 4), ("offsets", 5)];
+    let breaks = [("all-crc", 5), ("hash", 5)];
     for (damage, code) in breaks {
         let Some(made) = Made::new("xts-128", Key::Clear, &["--break", damage]) else { return };
         refuse(&made, &[], code, &["partition 3"]);

@@ -117,7 +117,7 @@ fn an_encrypted_volume_on_another_disk_is_said() {
     let text = crate::inject::stderr(&output);
     assert!(text.contains("BitLocker") && text.contains("locked.raw"), "{text}");
     let disks = [locked.as_path(), &machine.boot];
-    let text = fail(&mut command("inject", &disks, "--dry-run"), 3, &disks);
+    let text = fail(&mut command("inject", &disks, "--dry-run"), 5, &disks);
     assert!(text.contains("BitLocker"), "{text}");
 }
 
