@@ -127,7 +127,7 @@ fn check_file(path: &PathBuf) -> bool {
 }
 
 fn main() -> ExitCode {
-    let all = |files: &[PathBuf], act: fn(&PathBuf) -> bool| files.iter().fold(true, |good, file| act(file) && good);
+    let all = |files: &[PathBuf], act: fn(&PathBuf) -> bool| files.iter().filter(|file| !act(file)).count() == 0;
     let good = match Options::parse().action {
         Action::Summary { files } => all(&files, print_summary),
         Action::Replay { files } => all(&files, write_back),

@@ -56,7 +56,7 @@ fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptio
     let read = request.bitlocker.read_partitions(&stage);
     let table = read.map_err(|error| error.path(request.image.display().to_string()))?;
     report.virtio.warnings.extend(table.warnings.iter().cloned());
-    let found = locate_partition(&stage, &table, request.partition);
+    let found = locate_partition(&stage, &table, request.state.replay(), request.partition);
     let partition = found.map_err(|error| on_disk(&request, error))?;
     let volume = Volume::open(PartitionView::new(&stage, &partition)?, &read_options(&request))?;
     let windows = VmDisk { disk: &stage, table: &table, name: &disk_name(&request, &request.image) };

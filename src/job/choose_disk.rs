@@ -126,7 +126,7 @@ fn search(request: &InjectRequest, disks: &[&PathBuf], observer: &dyn Observer, 
         }
         match request.bitlocker.read_partitions(&stage) {
             Ok(table) => {
-                let mut folders = search_folders(&stage, &table);
+                let mut folders = search_folders(&stage, &table, request.state.replay());
                 // What cannot be read now may hold a Windows the next time.
                 if let Some(at) = folders.faults.iter().position(|(_, error)| error.kind() == Kind::Io) {
                     return Err(folders.faults.swap_remove(at).1.within(path.display()));

@@ -79,8 +79,12 @@ pub fn search_installations<D: Disk>(disk: &D, table: &PartitionTable, replay: R
 }
 
 /// Finds the Windows folders of all NTFS volumes, however damaged the hives in them; each with its partition.
-pub(super) fn search_folders<D: Disk>(disk: &D, table: &PartitionTable) -> Search<(Partition, Vec<String>)> {
-    search(disk, table, Replay::default(), |partition, volume| {
+pub(super) fn search_folders<D: Disk>(
+    disk: &D,
+    table: &PartitionTable,
+    replay: Replay,
+) -> Search<(Partition, Vec<String>)> {
+    search(disk, table, replay, |partition, volume| {
         let folders = windows::windows_folders(volume)?;
         Ok((!folders.is_empty()).then(|| (partition.clone(), folders)))
     })
@@ -131,11 +135,16 @@ pub fn locate<D: Disk>(
 ///
 /// # Errors
 /// Those of [`locate`], except what concerns the hives.
-pub(super) fn locate_partition<D: Disk>(disk: &D, table: &PartitionTable, number: Option<u32>) -> Result<Partition> {
+pub(super) fn locate_partition<D: Disk>(
+    disk: &D,
+    table: &PartitionTable,
+    replay: Replay,
+    number: Option<u32>,
+) -> Result<Partition> {
     if let Some(number) = number {
         return ntfs_partition(table, number).cloned();
     }
-    let found = search_folders(disk, table);
+    let found = search_folders(disk, table, replay);
     let describe = |(partition, folders): &(Partition, Vec<String>)| {
         format!("--partition {}: {}", partition.number, folders.join(", "))
     };

@@ -32,6 +32,15 @@ pub struct LogReplayRecord {
     pub files_total: u64,
 }
 
+/// A warning, if an open volume is shown as it lies on the disk because its log cannot be replayed.
+pub(super) fn unreplayed<D>(volume: &Volume<D>, partition: &Partition) -> Option<String> {
+    let reason = volume.device().replay_failure()?;
+    Some(format!(
+        "{} is shown as it lies on the disk, without the changes that wait in its log: {reason}",
+        partition.label()
+    ))
+}
+
 impl LogReplayRecord {
     /// The record of an open volume; `None` if its log was closed, or not replayed.
     pub(super) fn of<D: VolumeRead>(volume: &Volume<D>, partition: &Partition) -> Option<Self> {

@@ -260,7 +260,8 @@ fn replay_image(request: &LogReplayRequest) -> Result<LogReplayOutcome> {
     let table = read.map_err(|error| error.path(image.display().to_string()))?;
     for partition in volumes(&table, request.partition)? {
         cancel.check()?;
-        let replayed = replay_volume(request, &mut stage, partition).map_err(|error| error.path(partition.label()))?;
+        let replayed =
+            replay_volume(request, &mut stage, partition).map_err(|error| error.within(partition.label()))?;
         done.replays.extend(replayed);
     }
     stage.drop_unchanged()?;

@@ -7,6 +7,7 @@ use super::explain::explain;
 use super::hive_name::HiveName;
 use super::locate::{Installation, locate, search_folders};
 use super::log_replay::LogReplayRecord;
+use super::log_replay::unreplayed;
 use super::outputs::refuse_raw_overlay;
 use super::recover::recover_first;
 use super::request::{Destination, StateOverrides};
@@ -70,18 +71,20 @@ pub struct HiveEdit {
     pub undo_record: Option<PathBuf>,
 }
 
-/// Opens a hive of the Windows in an image, its logs replayed in memory. Writes nothing.
+/// Opens a hive of the Windows in an image, its logs replayed in memory, and returns a warning with it if the log of the volume
+/// cannot be replayed. Writes nothing.
 ///
 /// # Errors
 /// [`Kind::Refused`], [`Kind::Unsupported`], [`Kind::Damaged`] for the image, the volume or the hive;
 /// [`Kind::NotWindows`] when the image has no Windows or the Windows no such hive.
-pub fn read_hive(request: &HiveRequest, hive: HiveName) -> Result<HiveFile> {
+pub fn read_hive(request: &HiveRequest, hive: HiveName) -> Result<(HiveFile, Option<String>)> {
     let read = || {
         let stage = open(request)?;
         let installation = find(request, &stage)?;
         let view = PartitionView::new(&stage, &installation.partition)?;
         let volume = Volume::open(view, &OpenOptions { replay: request.state.replay(), ..OpenOptions::read_only() })?;
-        load(&volume, &hive_path(&installation, hive))
+        let warning = unreplayed(&volume, &installation.partition);
+        Ok((load(&volume, &hive_path(&installation, hive))?, warning))
     };
     read().map_err(explain)
 }
@@ -291,7 +294,7 @@ fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
             table.partitions.retain(|partition| request.partition.is_none_or(|number| number == partition.number));
             let mut places = Vec::new();
-            for (partition, folders) in search_folders(stage, &table).found {
+            for (partition, folders) in search_folders(stage, &table, request.state.replay()).found {
                 places.extend(folders.iter().map(|folder| Location {
                     partition: partition.clone(),
                     config_dir: format!("{folder}/System32/config"),

@@ -33,6 +33,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let is_terminal = std::io::stdout().is_terminal();
     let cancel = signals::cancel();
     look_into(&place.request(&args.volume)?, |files| {
+        files.log_warning().iter().for_each(|warning| ui.warn(warning));
         for path in &place.paths {
             for found in select(files, path)? {
                 read_content(files, &found, &mut |bytes| {

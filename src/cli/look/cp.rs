@@ -54,13 +54,16 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         overwrite: args.overwrite,
         cancel: signals::cancel(),
     };
-    let copied = look_into(&place.request(&args.volume)?, |files| copy_out(files, &request))?;
+    let copied = look_into(&place.request(&args.volume)?, |files| {
+        files.log_warning().iter().for_each(|warning| ui.warn(warning));
+        copy_out(files, &request)
+    })?;
     answer(&copied, args.json, ui)?;
     let failed: Vec<_> = copied.skipped.iter().filter(|skipped| skipped.failed).collect();
     match failed.first() {
         Some(first) => {
             let what = format!("{} files were not copied, the first one: {}", failed.len(), first.reason);
-            Err(Error::new(Kind::Damaged, Layer::Job, what)
+            Err(Error::new(first.kind, Layer::Job, what)
                 .path(first.path.clone())
                 .hint("the warnings above name each of them and the reason"))
         }

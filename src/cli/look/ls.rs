@@ -78,6 +78,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         place.paths.push("/".to_owned());
     }
     look_into(&place.request(&args.volume)?, |files| {
+        files.log_warning().iter().for_each(|warning| ui.warn(warning));
         let mut listing = Listing { args: &args, ui, files, out: String::new(), is_first: true };
         if args.json {
             listing.out.push_str(&format!("{{\n  \"partition\": {},\n  \"files\": [", files.partition().number));
@@ -128,9 +129,9 @@ impl Listing<'_> {
             if node.is_metadata && !self.args.all {
                 continue;
             }
-            let name = name.to_string();
-            let child = Found { path: path_of(&found.path, &name), node, stream: String::new() };
-            self.add(&child, if is_only { &name } else { &child.path })?;
+            let shown = name.to_string();
+            let child = found.child(name, node);
+            self.add(&child, if is_only { &shown } else { &child.path })?;
         }
         Ok(())
     }
@@ -165,10 +166,6 @@ impl Listing<'_> {
     fn print(&mut self) {
         self.ui.answer_part(&std::mem::take(&mut self.out));
     }
-}
-
-fn path_of(folder: &str, name: &str) -> String {
-    if folder == "/" { format!("/{name}") } else { format!("{folder}/{name}") }
 }
 
 fn write_long(out: &mut EscapedLines<String>, shown: &str, mark: &str, details: &Details) -> std::fmt::Result {

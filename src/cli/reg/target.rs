@@ -90,7 +90,8 @@ impl OpenedKey {
     pub(super) fn open(target: &Path, text: &str, prefix: KeyPath, image: &Image, ui: &Ui) -> Result<Self> {
         if !is_hive(target)? {
             let (name, path) = HiveName::of(&KeyPath::from(text))?;
-            let HiveFile { hive, replay } = read_hive(&image.request(target)?, name)?;
+            let (HiveFile { hive, replay }, warning) = read_hive(&image.request(target)?, name)?;
+            warning.iter().for_each(|warning| ui.warn(warning));
             show_replay(replay.as_ref(), ui);
             let path = path.resolve_control_set(&hive)?;
             return Ok(Self { hive, path, prefix: name.root() });

@@ -9,7 +9,7 @@ use super::host_name::host_name;
 use super::select::{Found, select};
 use super::walk::walk;
 use crate::block::commit::refuse_own_files;
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Reached};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{AtomicFile, Target, create_folder, is_reserved};
 use crate::ntfs::format::name::NtfsName;
@@ -58,6 +58,9 @@ pub struct Skipped {
     pub reason: String,
     /// Whether that is a failure; links are left out on purpose.
     pub failed: bool,
+    /// Kind of the failure; not in the JSON form.
+    #[serde(skip)]
+    pub kind: Kind,
 }
 
 /// Copies files out of a volume. Each copy appears under its name when it is complete. Nothing is written outside of the
@@ -81,7 +84,7 @@ pub fn copy_out(files: &Files<'_>, request: &CopyRequest<'_>) -> Result<Copied> 
     let destination = request.destination;
     let shown = destination.display().to_string();
     match (sources.as_slice(), destination.is_dir()) {
-        ([only], false) if only.node.kind == NodeKind::Folder => copy.tree(only, destination)?,
+        ([only], false) if only.node.kind == NodeKind::Folder => copy.tree(only, destination, true)?,
         ([only], false) => {
             let target = Target::resolve(destination, OUTPUT)?;
             target.refuse_stream()?;
@@ -94,7 +97,7 @@ pub fn copy_out(files: &Files<'_>, request: &CopyRequest<'_>) -> Result<Copied> 
                 "make the folder first, and name it as the destination",
             ));
         }
-        (several, true) => several.iter().try_for_each(|found| copy.into_folder(found, destination))?,
+        (several, true) => several.iter().try_for_each(|found| copy.add_to_folder(found, destination))?,
     }
     Ok(copy.done)
 }
@@ -137,15 +140,17 @@ struct Copy<'a, 'f> {
 }
 
 impl Copy<'_, '_> {
-    fn into_folder(&mut self, found: &Found, folder: &Path) -> Result<()> {
-        let name = found.path.rsplit('/').next().unwrap_or_default();
-        let stream = if found.stream.is_empty() { String::new() } else { format!(":{}", found.stream) };
-        if found.node.kind == NodeKind::Folder && found.path == "/" {
-            return self.tree(found, folder);
+    fn add_to_folder(&mut self, found: &Found, folder: &Path) -> Result<()> {
+        if found.name.is_empty() {
+            return self.tree(found, folder, true);
         }
-        let place = folder.join(host_name(&NtfsName::from(format!("{name}{stream}").as_str())));
+        let mut name = found.name.units().to_vec();
+        if !found.stream.is_empty() {
+            name.extend(format!(":{}", found.stream).encode_utf16());
+        }
+        let place = folder.join(host_name(&NtfsName::from_units(name)));
         match found.node.kind {
-            NodeKind::Folder => self.tree(found, &place),
+            NodeKind::Folder => self.tree(found, &place, false),
             _ => self.named(found, &place),
         }
     }
@@ -154,29 +159,29 @@ impl Copy<'_, '_> {
     fn named(&mut self, found: &Found, place: &Path) -> Result<()> {
         if is_reserved(place) {
             // A guest must not make a journal for an image of the host.
-            self.skip(found, "the name is kept for undo journals and records".to_owned(), true);
+            self.skip(found, "the name is kept for undo journals and records".to_owned(), Some(Kind::Refused));
             return Ok(());
         }
         self.file(found, Target::of_name(place, OUTPUT)?)
     }
 
-    /// Copies a folder with all that lies in it.
-    fn tree(&mut self, start: &Found, place: &Path) -> Result<()> {
+    /// Copies a folder with all that lies in it. The place is either what the user named, or chosen by the guest.
+    fn tree(&mut self, start: &Found, place: &Path, is_destination: bool) -> Result<()> {
         let files = self.files;
         walk(files, start, false, &mut |names, found| {
             self.request.cancel.check()?;
             let place: PathBuf = names.iter().fold(place.to_owned(), |path, name| path.join(host_name(name)));
             match found.node.kind {
-                NodeKind::Folder => self.folder(&place, names.is_empty()),
+                NodeKind::Folder => self.folder(&place, is_destination && names.is_empty()),
                 NodeKind::Link => {
                     let target = files.details(&found.node)?.target.unwrap_or_default();
-                    self.skip(found, format!("a link to {target}"), false);
+                    self.skip(found, format!("a link to {target}"), None);
                     Ok(())
                 }
                 NodeKind::File => match self.named(found, &place) {
                     // The guest's file, not the host: the others can still be copied.
                     Err(error) if !matches!(error.kind(), Kind::Io | Kind::Cancelled | Kind::Usage) => {
-                        self.skip(found, error.to_string(), true);
+                        self.skip(found, error.to_string(), Some(error.kind()));
                         Ok(())
                     }
                     done => done,
@@ -185,8 +190,9 @@ impl Copy<'_, '_> {
         })
     }
 
-    fn skip(&mut self, found: &Found, reason: String, failed: bool) {
-        self.done.skipped.push(Skipped { path: found.path.clone(), reason, failed });
+    fn skip(&mut self, found: &Found, reason: String, failure: Option<Kind>) {
+        let (failed, kind) = (failure.is_some(), failure.unwrap_or(Kind::Refused));
+        self.done.skipped.push(Skipped { path: found.path.clone(), reason, failed, kind });
     }
 
     fn folder(&mut self, place: &Path, is_destination: bool) -> Result<()> {
@@ -213,6 +219,8 @@ impl Copy<'_, '_> {
         let output = AtomicFile::create(target, &self.files.image_files, self.request.cancel.hold()?)?;
         let length = self.fill(&content, &output).map_err(|error| error.path(&found.path))?;
         output.finish()?;
+        // The files that are complete stay, whatever interrupts the others.
+        self.request.cancel.reach(Reached::CommitPoint);
         self.done.files += 1;
         self.done.bytes += length;
         Ok(())

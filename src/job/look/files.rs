@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::fat::{FatEntry, FatFile, FatVolume};
 use crate::job::explain::explain;
 use crate::job::locate::locate_partition;
+use crate::job::log_replay::unreplayed;
 use crate::ntfs::format::name::{Namespace, NtfsName};
 use crate::ntfs::format::units::{FileId, RecordNumber};
 use crate::ntfs::{OpenOptions, Replay, Volume};
@@ -42,18 +43,18 @@ pub fn look_into<T>(request: &LookRequest, look: impl FnOnce(&Files<'_>) -> Resu
         let disk: &dyn Image = &*image;
         let at_image = |error: Error| error.path(request.image.display().to_string());
         let table = request.bitlocker.read_partitions(disk).map_err(at_image)?;
-        let partition = choose(disk, &table, request.partition)?;
+        let partition = choose(disk, &table, request)?;
         let files = Files::open(disk, &partition, request.replay)?;
         look(&files)
     };
     open().map_err(explain)
 }
 
-fn choose(disk: &dyn Image, table: &PartitionTable, number: Option<u32>) -> Result<Partition> {
-    if let Some(number) = number {
+fn choose(disk: &dyn Image, table: &PartitionTable, request: &LookRequest) -> Result<Partition> {
+    if let Some(number) = request.partition {
         return table.partition(number).cloned();
     }
-    match locate_partition(&disk, table, None) {
+    match locate_partition(&disk, table, request.replay, None) {
         Err(error) if error.kind() == Kind::NotWindows => {
             let readable = |partition: &&Partition| matches!(partition.content, Content::Ntfs | Content::Fat);
             let volumes: Vec<&Partition> = table.partitions.iter().filter(readable).collect();
@@ -165,6 +166,15 @@ impl<'a> Files<'a> {
     #[must_use]
     pub fn partition(&self) -> &Partition {
         &self.partition
+    }
+
+    /// A warning, if the volume is shown as it lies on the disk because its log cannot be replayed.
+    #[must_use]
+    pub fn log_warning(&self) -> Option<String> {
+        match &self.volume {
+            FileSystem::Ntfs(volume) => unreplayed(volume, &self.partition),
+            FileSystem::Fat(_) => None,
+        }
     }
 
     /// The root folder.

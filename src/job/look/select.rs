@@ -4,6 +4,7 @@ use glob::Pattern;
 
 use super::files::{Files, Node, NodeKind};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::ntfs::format::name::NtfsName;
 
 /// Most files that one path may name.
 const MATCHES_MAX: usize = 1 << 20;
@@ -17,13 +18,27 @@ pub struct Found {
     pub path: String,
     /// The file.
     pub node: Node,
+    /// Its name; empty for the root.
+    pub name: NtfsName,
     /// The stream that was named; empty for the content.
     pub stream: String,
 }
 
 impl Found {
+    /// The root folder of a volume.
+    #[must_use]
+    pub fn root(files: &Files<'_>) -> Self {
+        Self { path: "/".to_owned(), node: files.root(), name: NtfsName::default(), stream: String::new() }
+    }
+
+    /// Something in this folder.
+    #[must_use]
+    pub fn child(&self, name: NtfsName, node: Node) -> Self {
+        Self { path: self.path_of(&name.to_string()), node, name, stream: String::new() }
+    }
+
     /// The path of something in this folder.
-    pub(super) fn path_of(&self, name: &str) -> String {
+    fn path_of(&self, name: &str) -> String {
         if self.path == "/" { format!("/{name}") } else { format!("{}/{name}", self.path) }
     }
 }
@@ -35,7 +50,7 @@ impl Found {
 /// [`Kind::Usage`] for a path that cannot be one, or that names nothing; what the volume says.
 pub fn select(files: &Files<'_>, path: &str) -> Result<Vec<Found>> {
     let Parsed { names, stream } = parse(path)?;
-    let mut found = vec![Found { path: "/".to_owned(), node: files.root(), stream: String::new() }];
+    let mut found = vec![Found::root(files)];
     let mut link = None;
     for name in names {
         let mut next = Vec::new();
@@ -72,22 +87,23 @@ pub fn select(files: &Files<'_>, path: &str) -> Result<Vec<Found>> {
 fn find_in(files: &Files<'_>, folder: &Found, name: &str, out: &mut Vec<Found>) -> Result<()> {
     let at_path = |error: Error| error.path(folder.path_of(name));
     if let Some(node) = files.find(&folder.node, name).map_err(at_path)? {
-        out.push(Found { path: folder.path_of(name), node, stream: String::new() });
+        out.push(folder.child(name.into(), node));
         return Ok(());
     }
     if !name.contains(['*', '?', '[']) {
         return Ok(());
     }
     let pattern = Pattern::new(&name.to_lowercase()).map_err(|error| {
-        Error::new(Kind::Usage, Layer::Job, format!("the pattern cannot be read: {}", error.msg)).path(name)
+        Error::new(Kind::Usage, Layer::Job, format!("the pattern cannot be read: {}", error.msg))
+            .path(name)
+            .hint("close the bracket, or write `[[]` for a bracket in a name")
     })?;
     for (name, node) in files.list(&folder.node).map_err(at_path)? {
-        let name = name.to_string();
-        if !node.is_metadata && pattern.matches(&name.to_lowercase()) {
+        if !node.is_metadata && pattern.matches(&name.to_string().to_lowercase()) {
             if out.len() == MATCHES_MAX {
                 return Err(Error::unsupported(Layer::Job, "the pattern matches more than 1,048,576 files"));
             }
-            out.push(Found { path: folder.path_of(&name), node, stream: String::new() });
+            out.push(folder.child(name, node));
         }
     }
     Ok(())

@@ -37,7 +37,7 @@ pub fn walk(files: &Files<'_>, start: &Found, with_metadata: bool, visit: &mut V
             names.pop();
             continue;
         };
-        let found = Found { path: folder.path_of(&name.to_string()), node, stream: String::new() };
+        let found = folder.child(name.clone(), node);
         names.push(name);
         visit(&names, &found)?;
         if found.node.kind != NodeKind::Folder {

@@ -16,9 +16,12 @@ const CACHE_MAX: usize = 1024;
 /// Bytes of the longest record: a table of all pages that a large cache can hold.
 const RECORD_MAX: usize = 16 << 20;
 
+/// Fills a buffer from an offset of `$LogFile`.
+type ReadAt<'a> = dyn Fn(u64, &mut [u8]) -> Result<()> + 'a;
+
 /// The log of a volume, page by page.
 pub(super) struct Log<'a> {
-    read_at: Box<dyn Fn(u64, &mut [u8]) -> Result<()> + 'a>,
+    read_at: Box<ReadAt<'a>>,
     /// The newer restart area.
     pub area: RestartArea,
     /// Pages of the copy area, by the offset of their home.
@@ -272,7 +275,8 @@ impl<'a> Log<'a> {
             let same_transfer = position <= count && u64::from(position) > distance;
             // the page before holds the start of the record that was cut off
             let holds_start = self.place_of(end.lsn).0 == offset && page.last_lsn() == end.lsn;
-            if !(same_transfer || holds_start) || (distance == 0 && !holds_start) {
+            let is_cut_short = holds_start || (same_transfer && distance != 0);
+            if !is_cut_short {
                 return Err(refuse(format!(
                     "it has a hole: no record is at {:#x}, but the page at {offset:#x} of the log speaks of {:#x}",
                     end.lsn,

@@ -9,7 +9,10 @@ pub(super) const SHUT_DOWN: &str = "start the guest, shut it down cleanly (with 
 
 /// Hint of every refusal that concerns the log.
 pub(super) fn log_hint() -> String {
-    format!("{SHUT_DOWN}; --discard-ntfs-log drops what is waiting and has Windows check the volume")
+    format!(
+        "{SHUT_DOWN}; --discard-ntfs-log (of inject, plan, convert, remove and reg) drops what is waiting and has \
+             Windows check the volume"
+    )
 }
 
 /// The error for a log that cannot be replayed.

@@ -28,7 +28,7 @@ impl Case {
 
 fn random_case(random: &mut Random, n: usize) -> Case {
     let method = METHODS[n % METHODS.len()];
-    let sector = if n / METHODS.len() % 2 == 0 { Sector::Bytes512 } else { Sector::Bytes4096 };
+    let sector = if (n / METHODS.len()).is_multiple_of(2) { Sector::Bytes512 } else { Sector::Bytes4096 };
     let size = sector.bytes() as u64;
     let sectors = 1 + random.index(19);
     let mut data = random.bytes(sectors * sector.bytes());

@@ -217,7 +217,7 @@ fn disks_of_an_ova_are_unpacked_or_chosen() {
     std::fs::write(&other, &archive).unwrap();
     let unpack = |path: &Path| format!("tar -xf {}", path.display());
     let text = fail(&mut command("inject", &[&one], "--dry-run"), 3, &[&one]);
-    assert!(text.contains("--disk NAME") && text.contains(&unpack(&one)), "{text}");
+    assert!(text.contains("--disk system.raw") && text.contains(&unpack(&one)), "{text}");
     let chosen = "--dry-run --disk system.raw";
     let text = fail(&mut command("inject", &[&one, &other], chosen), 2, &[&one, &other]);
     assert!(text.contains("--disk counts for each") && text.contains(&unpack(&one)), "{text}");

@@ -174,9 +174,18 @@ fn a_guest_writes_nowhere_else() {
         let output = run(folder.path(), &["cp", "-r", "--overwrite", "in/disk.raw", "/", out.to_str().unwrap()]);
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     }
+    // also in the place of the folder itself
+    std::fs::create_dir(at("in-place")).unwrap();
+    std::os::unix::fs::symlink(at("elsewhere"), at("in-place/sub")).unwrap();
+    let output = run(folder.path(), &["cp", "-r", "--overwrite", "in/disk.raw", "/sub", "in-place"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(tree(&at("elsewhere")).is_empty());
+    // each file by its own name, also without -r
+    std::fs::create_dir(at("single")).unwrap();
+    answer(folder.path(), &["cp", "in/disk.raw", "/*etc", "single"]);
+    assert_eq!(tree(&at("single")).into_keys().collect::<Vec<_>>(), [Path::new("..%2F.etc")]);
     let output = run(folder.path(), &["cp", "-r", "in/disk.raw", "/", "out"]);
-    assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
     assert!(stderr(&output).contains("undo journals"), "{}", stderr(&output));
     let copied = tree(&at("out"));
     for name in ["%2E%2E", "..%2F.etc", "planted", "sub/inside"] {
