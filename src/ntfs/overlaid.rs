@@ -10,7 +10,7 @@ use crate::units::VolumeOffset;
 const LOG_FILE: &str = "$LogFile";
 
 /// A device, and the blocks that the replay of the volume's log has changed. All readers see these in place of the
-/// device's own; they reach the device by [`write_replay`](Self::write_replay), and before that nothing else does.
+/// device's own; they reach the device when an edit begins, and before that nothing else does.
 #[derive(Debug, Clone)]
 pub struct Overlaid<D> {
     device: D,
