@@ -51,8 +51,7 @@ fn fill(summary: &mut LogSummary, file: &LogFile<'_>) -> Result<()> {
     if summary.state == PendingState::Closed {
         let mut head = vec![0; 2 * PAGE];
         file.read(0, &mut head)?;
-        let newer = head.chunks_exact(PAGE).flat_map(RestartPage::parse).max_by_key(|page| page.current_lsn);
-        if let Some(page) = newer {
+        if let Some(page) = RestartPage::current(head.chunks_exact(PAGE).flat_map(RestartPage::parse)) {
             (summary.version, summary.last_lsn) = (Some(page.version), page.current_lsn);
         }
         return Ok(());
