@@ -10,6 +10,7 @@ use super::reader::{End, Log};
 use super::record::{LogRecord, RecordKind, Update};
 use super::refusal::{not_proven, refuse};
 use super::restart::PAGE;
+use super::work::ClusterCount;
 use crate::error::Result;
 use crate::ntfs::field::Field;
 use crate::ntfs::name::NtfsName;
@@ -126,6 +127,7 @@ pub(super) struct Analysis {
     pub last_lsn: u64,
     /// Bytes of the restart record that go on into the next one.
     pub extra: Vec<u8>,
+    clusters: ClusterCount,
 }
 
 impl Analysis {
@@ -143,6 +145,7 @@ impl Analysis {
             redo_lsn: 0,
             last_lsn: 0,
             extra: checkpoint.extra,
+            clusters: ClusterCount::default(),
         };
         for (index, attribute) in checkpoint.attributes {
             analysis.attributes.insert(index, attribute)?;
@@ -217,6 +220,7 @@ impl Analysis {
     }
 
     fn note_clusters(&mut self, update: &Update<'_>) -> Result<()> {
+        self.clusters.add(update)?;
         for (vcn, &lcn) in update.clusters()? {
             self.pages.touch(update.target, vcn, lcn, update.lsn)?;
         }

@@ -23,6 +23,9 @@ const HEADER_MIN: usize = 0x38;
 /// Bytes that a replay stores at most: what the records of a log of 128 MiB can change, block for block.
 const STORED_MAX: u64 = 4 << 30;
 
+/// Bytes of a bitmap that one record changes at most: Windows goes page by page.
+const BITMAP_MAX: usize = 1 << 16;
+
 /// Which of the two halves of a record is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
@@ -75,6 +78,7 @@ impl<'a> Blocks<'a> {
         direction: Direction,
     ) -> Result<bool> {
         let job = Job { update, half, attribute, lcns, direction };
+        refuse_repeated(lcns)?;
         let kind = attribute.target.kind;
         match half.operation.subject() {
             Subject::Nothing => Ok(false),
@@ -276,6 +280,9 @@ impl<'a> Blocks<'a> {
         let bytes = range.bytes();
         let start = usize::try_from(bytes.start).unwrap_or(usize::MAX);
         let length = usize::try_from(bytes.end - bytes.start).unwrap_or(usize::MAX);
+        if length > BITMAP_MAX {
+            return Err(refuse("it changes more of a bitmap than one record can").expected_found(BITMAP_MAX, length));
+        }
         let base = job.update.block + job.update.record_offset;
         let kind = job.attribute.target.kind;
         let is_volume_bitmap = kind == AttributeType::DATA && job.attribute.target.file.record == RecordNumber::BITMAP;
@@ -315,6 +322,15 @@ impl<'a> Blocks<'a> {
             self.files.insert(job.attribute.target.file.record);
         }
         Ok(changed)
+    }
+}
+
+/// Refuses a cluster that stands for two of an attribute.
+fn refuse_repeated(lcns: &[u64]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    match lcns.iter().filter(|&&lcn| lcn != 0).find(|&lcn| !seen.insert(lcn)) {
+        Some(lcn) => Err(refuse(format!("it names cluster {lcn} twice in one record"))),
+        None => Ok(()),
     }
 }
 

@@ -30,7 +30,9 @@ mod restart;
 mod summarize;
 mod summary;
 mod targets;
+mod undo;
 mod view;
+mod work;
 
 pub use admission::{Admission, HIBERNATION_FILE, Hibernation, LogReplay, Overrides, State};
 pub use operation::Operation;
