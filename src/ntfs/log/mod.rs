@@ -37,6 +37,7 @@ mod work;
 pub use admission::{Admission, HIBERNATION_FILE, Hibernation, LogReplay, Overrides, State};
 pub use operation::Operation;
 pub use overlay::Overlay;
+pub use refusal::{blame_replay, refuse_unsound};
 pub use replay::replay;
 pub use restart::RestartPage;
 pub use summarize::summarize;

@@ -17,6 +17,22 @@ pub(super) fn refuse(reason: impl std::fmt::Display) -> Error {
     Error::refused(Layer::Ntfs, format!("cannot replay the log: {reason}")).path("$LogFile").hint(log_hint())
 }
 
+/// The error for a volume that is not sound after the replay of its log, for this reason.
+pub fn refuse_unsound(reason: impl std::fmt::Display) -> Error {
+    Error::refused(Layer::Ntfs, format!("the volume is not sound after the replay of its NTFS log: {reason}")).hint(
+        "nothing was written; start the guest and let it check the disk (chkdsk /f), shut it down cleanly and export again; \
+         --no-replay --discard-ntfs-log drops what is waiting and has Windows check the volume",
+    )
+}
+
+/// What is wrong with the structures of a volume after the replay of its log, as the refusal of that replay.
+pub fn blame_replay(error: Error) -> Error {
+    match error.kind() {
+        Kind::Damaged | Kind::Unsupported => refuse_unsound(error.text_within(Layer::Ntfs, "")),
+        _ => error,
+    }
+}
+
 /// The error for an operation whose effect was never seen in a log of Windows.
 pub(super) fn not_proven(lsn: u64, operation: Operation) -> Error {
     refuse(format!("the record {lsn:#x} holds the operation {}, whose effect is not proven", operation.name()))
