@@ -30,6 +30,8 @@ mod restart;
 mod summarize;
 mod summary;
 mod targets;
+#[cfg(test)]
+mod testing;
 mod undo;
 mod view;
 mod work;

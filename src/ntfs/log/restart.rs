@@ -173,7 +173,8 @@ pub(super) struct RestartArea {
     pub restart_lsn: u64,
     /// Bits of an LSN that count the laps of the ring.
     pub sequence_bits: u32,
-    open_count: u32,
+    /// How often the log was opened.
+    pub open_count: u32,
 }
 
 impl RestartArea {

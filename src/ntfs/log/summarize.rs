@@ -163,3 +163,26 @@ fn changes_something(record: &LogRecord) -> Result<bool> {
     let update = record.update()?;
     Ok(!update.lcns.is_empty() && update.undo.operation.is_update())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ntfs::log::testing::LogWriter;
+
+    #[test]
+    fn transactions_that_share_a_record_are_refused_as_the_replay_does() {
+        for shared in [false, true] {
+            let mut log = LogWriter::new();
+            let first = log.operation(0x18, 0, 0, 0, &[]);
+            let before = log.operation(0x40, 0, 0, 3, &[9]);
+            log.operation(0x40, if shared { first } else { before }, 0, 0, &[]);
+            let log = log.open();
+            let analysis = Analysis::run(&log, 4096).unwrap();
+            let counted = count_open(&log, &analysis);
+            match shared {
+                false => assert_eq!(counted.unwrap(), 1),
+                true => assert!(counted.unwrap_err().to_string().contains("two transactions have the same record")),
+            }
+        }
+    }
+}

@@ -57,3 +57,20 @@ impl<'a> UndoChains<'a> {
         Ok(record)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ntfs::log::testing::LogWriter;
+
+    #[test]
+    fn records_that_overlap_are_refused_before_they_are_all_read() {
+        let mut log = LogWriter::new();
+        let first = log.operation(0x18, 0, 0, 0, &[]);
+        let second = log.operation(0x18, first, 0, 0, &[]);
+        let log = log.open();
+        let mut chains = UndoChains { log: &log, bytes: 0x40 };
+        assert_eq!(chains.record(0x18, second).unwrap().undo_next, first);
+        assert!(chains.record(0x18, first).unwrap_err().to_string().contains("overlap"));
+    }
+}

@@ -26,3 +26,22 @@ impl ClusterCount {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ntfs::log::record::LogRecord;
+    use crate::ntfs::log::testing::operation;
+
+    #[test]
+    fn clusters_are_counted_over_all_records() {
+        let mut record = LogRecord::parse_header(&[0; 0x30]).unwrap();
+        record.data = operation(8, 0, &[5; 128]);
+        let update = record.update().unwrap();
+        let mut count = ClusterCount::default();
+        for _ in 0..CLUSTERS_MAX / 128 {
+            count.add(&update).unwrap();
+        }
+        assert!(count.add(&update).unwrap_err().to_string().contains("clusters"));
+    }
+}
