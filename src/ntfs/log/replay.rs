@@ -14,12 +14,12 @@ use super::logfile::{LogFile, update_mirror};
 use super::overlay::{Changes, Overlay};
 use super::reader::Log;
 use super::record::{Half, LogRecord, RecordKind, Update};
-use super::refusal::{refuse, refuse_damage};
+use super::refusal::{LOG_FILE, REFUSAL, refuse, refuse_damage};
 use super::summary::{ClosingForm, ReplayReport, Replayed};
 use super::undo::UndoChains;
 use super::view::View;
 use super::work::ClusterCount;
-use crate::error::{Error, Result};
+use crate::error::{Error, Layer, Result};
 use crate::io::VolumeRead;
 use crate::ntfs::units::FileId;
 
@@ -192,6 +192,10 @@ pub(super) fn attribute_of<'a>(analysis: &'a Analysis, update: &Update<'_>) -> R
 fn name_record(error: Error, direction: &str, update: &Update<'_>, half: &Half<'_>) -> Error {
     match error.kind() {
         crate::error::Kind::Io => error,
-        _ => refuse(format!("{direction} of the record {:#x} ({}): {error}", update.lsn, half.operation)),
+        _ => {
+            let text = error.text_within(Layer::Ntfs, LOG_FILE);
+            let reason = text.trim_start_matches(REFUSAL);
+            refuse(format!("{direction} of the record {:#x} ({}): {reason}", update.lsn, half.operation))
+        }
     }
 }
