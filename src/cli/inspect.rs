@@ -156,7 +156,7 @@ fn write_windows(out: &mut EscapedLines<String>, found: &job::FoundWindows) -> s
         None if found.ntfs_log.as_ref().is_some_and(|log| !log.is_closed()) => {
             writeln!(
                 out,
-                "State:     not shut down cleanly; an edit replays the NTFS log first, and checks the volume then"
+                "State:     not shut down cleanly; an edit replays the NTFS log first, if the replayed volume is sound"
             )
         }
         None => writeln!(out, "State:     clean, can be edited"),

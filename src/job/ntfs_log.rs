@@ -86,12 +86,15 @@ impl VolumeLog {
         let view = PartitionView::new(disk, partition)?;
         let summary = summarize(&view).map_err(|error| error.path(partition.label()))?;
         // Names are those after the replay: a file that a pending record creates has one only then.
-        let volume = Volume::open(view, &OpenOptions::read_only()).ok();
+        let volume = Volume::open(view, &OpenOptions::read_only());
         let name = |record: RecordNumber| {
-            let path = volume.as_ref().and_then(|volume| volume.path_of(record));
+            let path = volume.as_ref().ok().and_then(|volume| volume.path_of(record));
             path.unwrap_or_else(|| format!("file record {record}"))
         };
-        let failure = volume.as_ref().and_then(|volume| volume.device().replay_failure().map(str::to_owned));
+        let failure = match &volume {
+            Ok(volume) => volume.device().replay_failure().map(str::to_owned),
+            Err(error) => Some(error.text_within(Layer::Ntfs, "$LogFile")),
+        };
         let is_open = matches!(summary.state, PendingState::NothingPending | PendingState::Pending);
         let (state, reason) = match &summary.state {
             PendingState::Closed => ("closed", None),
@@ -134,7 +137,7 @@ impl VolumeLog {
                 format!("open{version}, with nothing pending: an edit closes it as Windows closes it")
             }
             ("nothing_pending", Some(reason)) => format!("open{version}; {reason}"),
-            ("pending", None) => format!("{pending}; an edit replays them first, as Windows would do it"),
+            ("pending", None) => format!("{pending}; an edit replays them first, if the replayed volume is sound"),
             ("pending", Some(reason)) => format!("{pending}; {reason}"),
             _ => format!("not closed: {}", reason.trim_start_matches("ntfs: ")),
         }

@@ -2,9 +2,10 @@
 //! log was replayed must be sound altogether.
 
 use super::request::StateOverrides;
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, Result};
 use crate::ntfs::Overlaid;
 use crate::ntfs::check::{CheckOptions, Code, Severity, check, cluster_owners};
+use crate::ntfs::log::{blame_replay, refuse_unsound};
 use crate::partition::{Disk, Partition, PartitionView};
 
 /// The warning in the report of a run without this check.
@@ -51,18 +52,9 @@ pub(super) fn check_volume<D: Disk>(
 /// # Errors
 /// [`Kind::Refused`](crate::Kind::Refused) with the first fault, except a dirty flag that is allowed.
 pub(super) fn check_replayed<D: crate::io::VolumeRead>(volume: &Overlaid<D>, allow_dirty: bool) -> Result<()> {
-    let report = check(volume, &CheckOptions::default())?;
+    let report = check(volume, &CheckOptions::default()).map_err(blame_replay)?;
     let counts = |fault: &&crate::ntfs::check::Fault| {
         fault.severity == Severity::Error && !(allow_dirty && fault.code == Code::DirtyFlag)
     };
-    match report.faults.iter().find(counts) {
-        None => Ok(()),
-        Some(fault) => {
-            Err(Error::refused(Layer::Ntfs, format!("the volume is not sound after the replay of its NTFS log: {fault}"))
-                .hint(
-                    "nothing was written; start the guest and let it check the disk (chkdsk /f), shut it down cleanly and \
-                     export again; --no-replay --discard-ntfs-log drops what is waiting and has Windows check the volume",
-                ))
-        }
-    }
+    report.faults.iter().find(counts).map_or(Ok(()), |fault| Err(refuse_unsound(fault)))
 }

@@ -9,6 +9,7 @@ use super::core::Core;
 use super::directory::find_path;
 use super::log::{
     Admission, HIBERNATION_FILE, Hibernation, LogPosition, LogReplay, LogState, Overrides, State as VolumeState,
+    blame_replay,
 };
 use super::options::{OpenOptions, ShortNames};
 use super::overlaid::Overlaid;
@@ -36,8 +37,14 @@ const MFT_EXTENTS_MAX: usize = 4096;
 /// A volume that was opened, and what must be done before its first edit.
 type Opened<D> = (Core<Overlaid<D>>, Admission);
 
-/// Opens the volume on `device`.
+/// Opens the volume on `device`. What is wrong with one whose log was replayed may be the log's doing.
 pub(crate) fn open<D: VolumeRead>(device: Overlaid<D>, options: &OpenOptions) -> Result<Opened<D>> {
+    let is_replayed = device.replay().is_some();
+    let opened = open_overlaid(device, options);
+    if is_replayed { opened.map_err(blame_replay) } else { opened }
+}
+
+fn open_overlaid<D: VolumeRead>(device: Overlaid<D>, options: &OpenOptions) -> Result<Opened<D>> {
     let mut sector = vec![0; BOOT_SECTOR_SIZE];
     if device.len() < BOOT_SECTOR_SIZE as u64 {
         return Err(Error::unsupported(Layer::Ntfs, "too small for an NTFS volume"));

@@ -10,6 +10,7 @@ use super::reader::{End, Log};
 use super::record::{LogRecord, RecordKind, Update};
 use super::refusal::{not_proven, refuse};
 use super::restart::PAGE;
+use super::work::ClusterCount;
 use crate::error::Result;
 use crate::ntfs::field::Field;
 use crate::ntfs::name::NtfsName;
@@ -126,6 +127,7 @@ pub(super) struct Analysis {
     pub last_lsn: u64,
     /// Bytes of the restart record that go on into the next one.
     pub extra: Vec<u8>,
+    clusters: ClusterCount,
 }
 
 impl Analysis {
@@ -143,6 +145,7 @@ impl Analysis {
             redo_lsn: 0,
             last_lsn: 0,
             extra: checkpoint.extra,
+            clusters: ClusterCount::default(),
         };
         for (index, attribute) in checkpoint.attributes {
             analysis.attributes.insert(index, attribute)?;
@@ -189,11 +192,23 @@ impl Analysis {
         let (update, lsn) = (record.update()?, record.lsn);
         let new = Transaction { state: ACTIVE, first: lsn, undo_next: lsn };
         let transaction = self.transactions.entry(record.transaction).or_insert(new);
+        let redo = update.redo.operation;
+        let goes_on = match redo {
+            Operation::PrepareTransaction | Operation::EndTopLevelAction => true,
+            Operation::CommitTransaction => transaction.state != PREPARED,
+            _ => update.is_update(),
+        };
+        if transaction.state != ACTIVE && goes_on {
+            return Err(refuse(format!(
+                "the transaction {:#x} goes on in the record {lsn:#x}, although it was decided before",
+                record.transaction
+            )));
+        }
         transaction.undo_next = lsn;
         if update.undo.operation == Operation::CompensationLogRecord {
             transaction.undo_next = record.undo_next;
         }
-        match update.redo.operation {
+        match redo {
             Operation::EndTopLevelAction => transaction.undo_next = record.undo_next,
             Operation::PrepareTransaction => transaction.state = PREPARED,
             Operation::CommitTransaction => transaction.state = COMMITTED,
@@ -217,6 +232,7 @@ impl Analysis {
     }
 
     fn note_clusters(&mut self, update: &Update<'_>) -> Result<()> {
+        self.clusters.add(update)?;
         for (vcn, &lcn) in update.clusters()? {
             self.pages.touch(update.target, vcn, lcn, update.lsn)?;
         }
@@ -238,5 +254,32 @@ impl Analysis {
             )));
         }
         self.attributes.insert(update.target, attribute)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ntfs::log::testing::LogWriter;
+
+    #[test]
+    fn a_decided_transaction_goes_on_to_its_end_only() {
+        let outcome = |operations: &[(u16, u16, &[u64])]| {
+            let mut log = LogWriter::new();
+            let mut before = 0;
+            for &(redo, undo, lcns) in operations {
+                before = log.operation(0x18, before, redo, undo, lcns);
+            }
+            Analysis::run(&log.open(), 4096).map(|analysis| analysis.transactions.len())
+        };
+        let (update, prepare, commit, forget) =
+            ((7, 7, &[9][..]), (0x19, 1, &[][..]), (0x1A, 1, &[][..]), (0x1B, 1, &[][..]));
+        for sound in [&[update, commit, forget][..], &[update, prepare, commit, forget], &[prepare, forget, update, forget]]
+        {
+            assert_eq!(outcome(sound).unwrap(), 0);
+        }
+        for bad in [&[commit, update, forget][..], &[prepare, update, forget], &[commit, commit], &[commit, prepare]] {
+            assert!(outcome(bad).unwrap_err().to_string().contains("decided before"));
+        }
     }
 }

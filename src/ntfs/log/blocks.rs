@@ -23,6 +23,9 @@ const HEADER_MIN: usize = 0x38;
 /// Bytes that a replay stores at most: what the records of a log of 128 MiB can change, block for block.
 const STORED_MAX: u64 = 4 << 30;
 
+/// Bytes of a bitmap that one record changes at most: Windows goes page by page.
+const BITMAP_MAX: usize = 1 << 16;
+
 /// Which of the two halves of a record is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
@@ -75,6 +78,7 @@ impl<'a> Blocks<'a> {
         direction: Direction,
     ) -> Result<bool> {
         let job = Job { update, half, attribute, lcns, direction };
+        refuse_repeated(lcns)?;
         let kind = attribute.target.kind;
         match half.operation.subject() {
             Subject::Nothing => Ok(false),
@@ -85,6 +89,7 @@ impl<'a> Blocks<'a> {
             Subject::Bytes if half.operation == Operation::UpdateNonresidentValue => {
                 let at = update.block + update.record_offset + update.attribute_offset;
                 let data = &half.data;
+                self.touched.add_bytes(&attribute.target, update.lsn)?;
                 self.by_cluster(&job, at, data.len(), |part, at| put(part, at, data))
             }
             Subject::Bytes => self.apply_to_bits(&job),
@@ -276,6 +281,9 @@ impl<'a> Blocks<'a> {
         let bytes = range.bytes();
         let start = usize::try_from(bytes.start).unwrap_or(usize::MAX);
         let length = usize::try_from(bytes.end - bytes.start).unwrap_or(usize::MAX);
+        if length > BITMAP_MAX {
+            return Err(refuse("it changes more of a bitmap than one record can").expected_found(BITMAP_MAX, length));
+        }
         let base = job.update.block + job.update.record_offset;
         let kind = job.attribute.target.kind;
         let is_volume_bitmap = kind == AttributeType::DATA && job.attribute.target.file.record == RecordNumber::BITMAP;
@@ -318,11 +326,87 @@ impl<'a> Blocks<'a> {
     }
 }
 
+/// Refuses a cluster that stands for two of an attribute.
+fn refuse_repeated(lcns: &[u64]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    match lcns.iter().filter(|&&lcn| lcn != 0).find(|&lcn| !seen.insert(lcn)) {
+        Some(lcn) => Err(refuse(format!("it names cluster {lcn} twice in one record"))),
+        None => Ok(()),
+    }
+}
+
 fn step_of<'u>(job: &Job<'u>) -> Step<'u> {
     Step {
         record_offset: job.update.record_offset,
         attribute_offset: job.update.attribute_offset,
         data: &job.half.data,
         resizes: job.update.resizes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+    use crate::io::MemoryVolume;
+    use crate::ntfs::log::summary::Target;
+    use crate::ntfs::name::NtfsName;
+    use crate::ntfs::units::Lcn;
+
+    const CLUSTER: usize = 1 << 16;
+
+    /// Sets `bits` bits of `$Bitmap`, from the first one on, in these clusters; what the volume then holds.
+    fn set_bits(bits: u32, lcns: &[u64]) -> Result<Vec<u8>> {
+        let device = MemoryVolume(vec![0; 8 * CLUSTER]);
+        let geometry = Geometry {
+            sector_size: 512,
+            cluster_size: CLUSTER as u32,
+            total_sectors: 1024,
+            cluster_count: 8,
+            mft: Lcn(1),
+            mirror: Lcn(2),
+            record_size: 1024,
+            index_block_size: 4096,
+            serial: 0,
+        };
+        let file = FileId { record: RecordNumber::BITMAP, sequence: 6 };
+        let target = Target { file, kind: AttributeType::DATA, name: NtfsName::default() };
+        let attribute = OpenAttribute { lsn: 1, index_block: 0, target };
+        let range = [0u32.to_le_bytes(), bits.to_le_bytes()].concat();
+        let half = |operation, data| Half { operation, data };
+        let update = Update {
+            lsn: 2,
+            redo: half(Operation::SetBitsInNonresidentBitMap, Cow::Owned(range)),
+            undo: half(Operation::Noop, Cow::Owned(Vec::new())),
+            target: 0,
+            record_offset: 0,
+            attribute_offset: 0,
+            block: 0,
+            vcn: 0,
+            lcns: lcns.to_vec(),
+            resizes: false,
+        };
+        let mut blocks = Blocks::new(Changes::new(&device), &geometry, 9);
+        blocks.apply(&update, &update.redo, &attribute, lcns, Direction::Redo)?;
+        let mut out = vec![0; device.0.len()];
+        blocks.changes.read(0, &mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn a_record_changes_a_bitmap_as_far_as_windows_would() {
+        let changed = set_bits(8 * CLUSTER as u32, &[5, 3]).unwrap();
+        let set: Vec<_> = changed.chunks(CLUSTER).map(|cluster| cluster.iter().all(|&byte| byte == 0xFF)).collect();
+        assert_eq!(set, [false, false, false, false, false, true, false, false]);
+        let refusal = set_bits(8 * CLUSTER as u32 + 1, &[5, 3]).unwrap_err().to_string();
+        assert!(refusal.contains("more of a bitmap than one record can"), "{refusal}");
+    }
+
+    #[test]
+    fn a_record_that_names_a_cluster_twice_is_refused() {
+        let refusal = set_bits(8, &[5, 5]).unwrap_err().to_string();
+        assert!(refusal.contains("names cluster 5 twice"), "{refusal}");
+        assert!(set_bits(8, &[5, 0]).is_ok() && set_bits(8, &[5, 0, 0]).is_ok());
     }
 }

@@ -30,11 +30,16 @@ mod restart;
 mod summarize;
 mod summary;
 mod targets;
+#[cfg(test)]
+mod testing;
+mod undo;
 mod view;
+mod work;
 
 pub use admission::{Admission, HIBERNATION_FILE, Hibernation, LogReplay, Overrides, State};
 pub use operation::Operation;
 pub use overlay::Overlay;
+pub use refusal::{blame_replay, refuse_unsound};
 pub use replay::replay;
 pub use restart::RestartPage;
 pub use summarize::summarize;
@@ -110,7 +115,7 @@ impl LogPosition {
         let mut head = vec![0; length];
         read_at(0, &mut head)?;
         let pages = head.chunks_exact(restart::PAGE).flat_map(RestartPage::parse);
-        Ok(Self { lsn: pages.map(|page| page.current_lsn).max(), sha256: Sha256::digest(&head).into() })
+        Ok(Self { lsn: RestartPage::current(pages).map(|page| page.current_lsn), sha256: Sha256::digest(&head).into() })
     }
 }
 
@@ -134,8 +139,7 @@ impl LogState {
     }
 
     fn of_pages(size: u64, pages: [Result<RestartPage>; 2]) -> Self {
-        let newest = pages.iter().flatten().max_by_key(|page| page.current_lsn);
-        let Some(page) = newest else {
+        let Some(page) = RestartPage::current(pages.iter().flatten().copied()) else {
             let reason = pages.into_iter().find_map(Result::err).map(|e| e.to_string()).unwrap_or_default();
             return Self::Damaged { reason };
         };
@@ -205,6 +209,21 @@ mod tests {
         assert_eq!(state_of(clean(), open()), LogState::Unclean { version: (1, 1) });
         assert_eq!(state_of(open(), clean()), LogState::Unclean { version: (1, 1) });
         assert_eq!(state_of(vec![0; 4096], clean()), LogState::Clean);
+        // of two pages with the same number, the open one decides
+        for version in [(1, 1), (2, 0)] {
+            let expected = match version {
+                (1, 1) => LogState::Unclean { version },
+                _ => LogState::InUse { version },
+            };
+            for flags in [0, version.0 - 1] {
+                let open = || page(version, 10, 0, 2 * flags);
+                assert_eq!(state_of(open(), clean()), expected);
+                assert_eq!(state_of(clean(), open()), expected);
+                let first = RestartPage::parse(&clean()).unwrap();
+                let second = RestartPage::parse(&open()).unwrap();
+                assert!(second.outranks(&first) && !first.outranks(&second));
+            }
+        }
         // 2.0 is refused even when it calls itself clean: it is only updated at checkpoints
         assert_eq!(state_of(page((2, 0), 12, 0, 2), clean()), LogState::InUse { version: (2, 0) });
         assert!(matches!(state_of(vec![0; 4096], vec![0; 4096]), LogState::Damaged { .. }));

@@ -86,7 +86,10 @@ impl<'a> Changes<'a> {
         for number in offset / BLOCK as u64..end.div_ceil(BLOCK as u64) {
             let start = number * BLOCK as u64;
             let mut block = [0; BLOCK];
-            self.read(start, &mut block)?;
+            let is_whole = offset <= start && start + BLOCK as u64 <= end;
+            if !is_whole {
+                self.read(start, &mut block)?;
+            }
             copy_overlap(offset, data, start, &mut block);
             self.blocks.insert(number, block);
             if self.blocks.len() > BLOCKS_MAX {

@@ -168,6 +168,13 @@ impl<'a> Update<'a> {
             };
             Ok(Half { operation, data })
         };
+        let changes = [redo, undo].iter().any(|operation| operation.is_update());
+        if count == 0 && changes {
+            return Err(bad("changes clusters, and names none"));
+        }
+        if count > 0 && !redo.is_update() && redo != Operation::Noop {
+            return Err(bad("names clusters, and its redo changes none"));
+        }
         let (redo_length, undo_length) = (REDO_LENGTH.get(data), UNDO_LENGTH.get(data));
         Ok(Self {
             lsn,
@@ -221,4 +228,28 @@ pub(super) fn forget_transaction() -> Vec<u8> {
     TARGET.set(&mut data, 0x18);
     BLOCK_SIZE.set(&mut data, 2);
     data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ntfs::log::testing::operation;
+
+    #[test]
+    fn a_record_names_clusters_exactly_where_it_changes_some() {
+        let parse = |redo, undo, lcns: &[u64]| {
+            let mut record = LogRecord::parse_header(&[0; 0x30]).unwrap();
+            record.data = operation(redo, undo, lcns);
+            record.update().map(|_| ())
+        };
+        for (redo, undo) in [(7, 7), (7, 1), (0, 3)] {
+            assert!(parse(redo, undo, &[5]).is_ok());
+            assert!(parse(redo, undo, &[]).is_err(), "{redo} {undo}");
+        }
+        // a redo that was replaced by one that does nothing
+        for redo in [0x18, 0x19, 0x1A, 0x1B] {
+            assert!(parse(redo, 1, &[]).is_ok());
+            assert!(parse(redo, 7, &[5]).is_err(), "{redo}");
+        }
+    }
 }

@@ -15,9 +15,30 @@ pub(super) fn log_hint() -> String {
     )
 }
 
+/// Name of the log.
+pub(super) const LOG_FILE: &str = "$LogFile";
+/// How each refusal of a replay begins.
+pub(super) const REFUSAL: &str = "cannot replay the log: ";
+
 /// The error for a log that cannot be replayed.
 pub(super) fn refuse(reason: impl std::fmt::Display) -> Error {
-    Error::refused(Layer::Ntfs, format!("cannot replay the log: {reason}")).path("$LogFile").hint(log_hint())
+    Error::refused(Layer::Ntfs, format!("{REFUSAL}{reason}")).path(LOG_FILE).hint(log_hint())
+}
+
+/// The error for a volume that is not sound after the replay of its log, for this reason.
+pub fn refuse_unsound(reason: impl std::fmt::Display) -> Error {
+    Error::refused(Layer::Ntfs, format!("the volume is not sound after the replay of its NTFS log: {reason}")).hint(
+        "nothing was written; start the guest and let it check the disk (chkdsk /f), shut it down cleanly and export again; \
+         --no-replay --discard-ntfs-log drops what is waiting and has Windows check the volume",
+    )
+}
+
+/// What is wrong with the structures of a volume after the replay of its log, as the refusal of that replay.
+pub fn blame_replay(error: Error) -> Error {
+    match error.kind() {
+        Kind::Damaged | Kind::Unsupported => refuse_unsound(error.text_within(Layer::Ntfs, "")),
+        _ => error,
+    }
 }
 
 /// The error for an operation whose effect was never seen in a log of Windows.
@@ -30,5 +51,23 @@ pub(super) fn refuse_damage(error: Error) -> Error {
     match error.kind() {
         Kind::Damaged | Kind::Unsupported => refuse(error),
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_replayed_volume_refuses_the_replay() {
+        for error in [Error::damaged(Layer::Ntfs, "no $MFT"), Error::unsupported(Layer::Ntfs, "no $MFT")] {
+            let error = blame_replay(error);
+            assert_eq!(error.kind(), Kind::Refused);
+            let text = "ntfs: the volume is not sound after the replay of its NTFS log: no $MFT";
+            assert_eq!(error.to_string(), text);
+            assert!(error.hint_text().is_some_and(|hint| hint.contains("--no-replay")));
+        }
+        let own = Error::refused(Layer::Ntfs, "hibernated");
+        assert_eq!(blame_replay(own.clone()).to_string(), own.to_string());
     }
 }

@@ -8,16 +8,18 @@ use std::collections::BTreeMap;
 use super::LogState;
 use super::analysis::Analysis;
 use super::blocks::{Blocks, Direction};
-use super::checkpoint::{ACTIVE, OpenAttribute};
+use super::checkpoint::OpenAttribute;
 use super::close::close;
 use super::logfile::{LogFile, update_mirror};
 use super::overlay::{Changes, Overlay};
 use super::reader::Log;
 use super::record::{Half, LogRecord, RecordKind, Update};
-use super::refusal::{refuse, refuse_damage};
+use super::refusal::{LOG_FILE, REFUSAL, refuse, refuse_damage};
 use super::summary::{ClosingForm, ReplayReport, Replayed};
+use super::undo::UndoChains;
 use super::view::View;
-use crate::error::{Error, Result};
+use super::work::ClusterCount;
+use crate::error::{Error, Layer, Result};
 use crate::io::VolumeRead;
 use crate::ntfs::units::FileId;
 
@@ -88,11 +90,13 @@ impl Replay<'_> {
         if analysis.redo_lsn == 0 {
             return Ok(());
         }
+        let mut clusters = ClusterCount::default();
         let end = log.walk(analysis.redo_lsn, |record| {
             if record.kind()? != RecordKind::Update {
                 return Ok(());
             }
             let update = record.update()?;
+            clusters.add(&update)?;
             let Some(lcns) = clusters_to_redo(analysis, &update)? else { return Ok(()) };
             if lcns.iter().all(|&lcn| lcn == 0) {
                 self.report.skipped += 1;
@@ -117,26 +121,21 @@ impl Replay<'_> {
     fn undo(&mut self) -> Result<()> {
         // the next record of each transaction, by its LSN
         let mut next = BTreeMap::new();
-        for (&id, transaction) in &self.analysis.transactions {
-            if transaction.state != ACTIVE {
-                return Err(refuse(format!("the transaction {id:#x} is decided, but not ended")));
-            }
-            if transaction.undo_next != 0 && next.insert(transaction.undo_next, (id, false)).is_some() {
+        for (id, lsn) in UndoChains::starts(self.analysis)? {
+            if next.insert(lsn, (id, false)).is_some() {
                 return Err(refuse("two transactions have the same record"));
             }
         }
+        let mut chains = UndoChains::new(self.log);
         while let Some((lsn, (id, mut counted))) = next.pop_last() {
-            let record = self.log.require(lsn, "a record to take back")?.record;
-            if record.transaction != id {
-                return Err(refuse(format!("the record {lsn:#x} is not of the transaction {id:#x}")));
-            }
+            let record = chains.record(id, lsn)?;
             if self.undo_record(&record)? && !counted {
                 self.report.transactions += 1;
                 counted = true;
             }
             let before = record.undo_next;
-            if before >= lsn || (before != 0 && next.insert(before, (id, counted)).is_some()) {
-                return Err(refuse(format!("the records to take back before {lsn:#x} make no chain")));
+            if before != 0 && next.insert(before, (id, counted)).is_some() {
+                return Err(refuse("two transactions have the same record"));
             }
         }
         Ok(())
@@ -193,6 +192,10 @@ pub(super) fn attribute_of<'a>(analysis: &'a Analysis, update: &Update<'_>) -> R
 fn name_record(error: Error, direction: &str, update: &Update<'_>, half: &Half<'_>) -> Error {
     match error.kind() {
         crate::error::Kind::Io => error,
-        _ => refuse(format!("{direction} of the record {:#x} ({}): {error}", update.lsn, half.operation)),
+        _ => {
+            let text = error.text_within(Layer::Ntfs, LOG_FILE);
+            let reason = text.trim_start_matches(REFUSAL);
+            refuse(format!("{direction} of the record {:#x} ({}): {reason}", update.lsn, half.operation))
+        }
     }
 }

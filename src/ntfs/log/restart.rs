@@ -131,6 +131,22 @@ impl RestartPage {
     pub fn is_clean(&self) -> bool {
         self.flags & CLEAN != 0 || self.in_use == NO_CLIENT
     }
+
+    /// Whether a log with this page is closed. One of version 2 never is: Windows converts it when it closes it.
+    fn is_closed(&self) -> bool {
+        self.version.0 < 2 && self.is_clean()
+    }
+
+    /// Whether this page counts, and not the one before it: it is newer; or it is as new, and only this one is open.
+    pub(super) fn outranks(&self, before: &Self) -> bool {
+        let rank = |page: &Self| (page.current_lsn, !page.is_closed());
+        rank(self) > rank(before)
+    }
+
+    /// The page that counts.
+    pub(super) fn current(pages: impl IntoIterator<Item = Self>) -> Option<Self> {
+        pages.into_iter().reduce(|before, page| if page.outranks(&before) { page } else { before })
+    }
 }
 
 fn unseal(raw: &[u8]) -> Result<Vec<u8>> {
@@ -157,11 +173,12 @@ pub(super) struct RestartArea {
     pub restart_lsn: u64,
     /// Bits of an LSN that count the laps of the ring.
     pub sequence_bits: u32,
-    open_count: u32,
+    /// How often the log was opened.
+    pub open_count: u32,
 }
 
 impl RestartArea {
-    /// The newer one of two restart pages, in a log of `size` bytes.
+    /// The one of two restart pages that counts, in a log of `size` bytes.
     ///
     /// # Errors
     /// Refused, when a page is of an interrupted chkdsk, or the newer one has a form that Windows 7 to 11 do not write;
@@ -174,7 +191,7 @@ impl RestartArea {
         let [a, b] = pages;
         let (page, raw) = match (a, b) {
             (Ok(a), Ok(b)) => {
-                if b.0.current_lsn > a.0.current_lsn {
+                if b.0.outranks(&a.0) {
                     b
                 } else {
                     a

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::LogState;
 use super::analysis::Analysis;
-use super::checkpoint::{ACTIVE, Transaction};
 use super::logfile::LogFile;
 use super::operation::{Operation, Subject};
 use super::reader::Log;
@@ -13,6 +12,8 @@ use super::refusal::refuse_damage;
 use super::replay::clusters_to_redo;
 use super::restart::{PAGE, RestartPage};
 use super::summary::{LogSummary, PendingRecord, PendingState, PendingTransaction, TransactionState};
+use super::undo::UndoChains;
+use super::work::ClusterCount;
 use crate::error::{Kind, Result};
 use crate::io::VolumeRead;
 use crate::ntfs::boot::Geometry;
@@ -51,8 +52,7 @@ fn fill(summary: &mut LogSummary, file: &LogFile<'_>) -> Result<()> {
     if summary.state == PendingState::Closed {
         let mut head = vec![0; 2 * PAGE];
         file.read(0, &mut head)?;
-        let newer = head.chunks_exact(PAGE).flat_map(RestartPage::parse).max_by_key(|page| page.current_lsn);
-        if let Some(page) = newer {
+        if let Some(page) = RestartPage::current(head.chunks_exact(PAGE).flat_map(RestartPage::parse)) {
             (summary.version, summary.last_lsn) = (Some(page.version), page.current_lsn);
         }
         return Ok(());
@@ -61,7 +61,8 @@ fn fill(summary: &mut LogSummary, file: &LogFile<'_>) -> Result<()> {
     summary.last_lsn = log.area.page.current_lsn;
     let analysis = Analysis::run(&log, file.geometry.cluster_size)?;
     summary.last_lsn = analysis.last_lsn;
-    Pending { analysis: &analysis, geometry: &file.geometry, running: BTreeMap::new(), summary }.collect(&log)
+    let (running, clusters) = (BTreeMap::new(), ClusterCount::default());
+    Pending { analysis: &analysis, geometry: &file.geometry, running, clusters, summary }.collect(&log)
 }
 
 /// The transactions with operations that are waiting, as they are met.
@@ -70,6 +71,7 @@ struct Pending<'a> {
     geometry: &'a Geometry,
     /// Where the transaction that now has an id stands in the summary; `None` for one that is not listed.
     running: BTreeMap<u32, Option<usize>>,
+    clusters: ClusterCount,
     summary: &'a mut LogSummary,
 }
 
@@ -86,9 +88,7 @@ impl Pending<'_> {
                 transaction.state = TransactionState::Open;
             }
         }
-        for (&id, transaction) in &self.analysis.transactions {
-            self.summary.transactions += u64::from(changes_something(log, id, transaction)?);
-        }
+        self.summary.transactions = count_open(log, self.analysis)?;
         let waits = self.summary.records > 0 || self.summary.transactions > 0;
         self.summary.state = if waits { PendingState::Pending } else { PendingState::NothingPending };
         Ok(())
@@ -96,6 +96,7 @@ impl Pending<'_> {
 
     fn add(&mut self, record: &LogRecord) -> Result<()> {
         let update = record.update()?;
+        self.clusters.add(&update)?;
         if update.redo.operation == Operation::ForgetTransaction {
             self.running.remove(&record.transaction);
         }
@@ -138,22 +139,50 @@ fn describe(analysis: &Analysis, geometry: &Geometry, update: &Update<'_>) -> Pe
     }
 }
 
-/// Whether there is something to take back in an open transaction.
-fn changes_something(log: &Log<'_>, id: u32, transaction: &Transaction) -> Result<bool> {
-    let mut lsn = transaction.undo_next;
-    while lsn != 0 && transaction.state == ACTIVE {
-        let record = log.require(lsn, "a record to take back")?.record;
-        if record.kind()? == RecordKind::Update {
-            let update = record.update()?;
-            if !update.lcns.is_empty() && update.undo.operation.is_update() {
-                return Ok(true);
+/// The transactions with something to take back.
+fn count_open(log: &Log<'_>, analysis: &Analysis) -> Result<u64> {
+    let mut chains = UndoChains::new(log);
+    let mut count = 0;
+    for (id, mut lsn) in UndoChains::starts(analysis)? {
+        while lsn != 0 {
+            let record = chains.record(id, lsn)?;
+            if changes_something(&record)? {
+                count += 1;
+                break;
+            }
+            lsn = record.undo_next;
+        }
+    }
+    Ok(count)
+}
+
+fn changes_something(record: &LogRecord) -> Result<bool> {
+    if record.kind()? != RecordKind::Update {
+        return Ok(false);
+    }
+    let update = record.update()?;
+    Ok(!update.lcns.is_empty() && update.undo.operation.is_update())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ntfs::log::testing::LogWriter;
+
+    #[test]
+    fn transactions_that_share_a_record_are_refused_as_the_replay_does() {
+        for shared in [false, true] {
+            let mut log = LogWriter::new();
+            let first = log.operation(0x18, 0, 0, 0, &[]);
+            let before = log.operation(0x40, 0, 0, 3, &[9]);
+            log.operation(0x40, if shared { first } else { before }, 0, 0, &[]);
+            let log = log.open();
+            let analysis = Analysis::run(&log, 4096).unwrap();
+            let counted = count_open(&log, &analysis);
+            match shared {
+                false => assert_eq!(counted.unwrap(), 1),
+                true => assert!(counted.unwrap_err().to_string().contains("two transactions have the same record")),
             }
         }
-        // a replay refuses such a chain
-        if record.undo_next >= lsn || record.transaction != id {
-            break;
-        }
-        lsn = record.undo_next;
     }
-    Ok(false)
 }

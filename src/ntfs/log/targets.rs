@@ -7,7 +7,9 @@ use super::summary::Target;
 use super::view::View;
 use crate::error::Result;
 use crate::ntfs::attribute::AttributeType;
+use crate::ntfs::file_name::FileName;
 use crate::ntfs::name::NtfsName;
+use crate::ntfs::record::Record;
 use crate::ntfs::units::{FileId, RecordNumber};
 
 /// Clusters of attributes that are kept.
@@ -24,7 +26,21 @@ pub(super) struct Touched {
     /// Cluster of the volume, attribute, cluster of the attribute.
     open: BTreeSet<(u64, usize, u64)>,
     verified: BTreeSet<u64>,
+    /// Ordinary records whose data were written, and the record of the log that did.
+    data: BTreeMap<u64, u64>,
 }
+
+/// Folders on the way from a system file to `$Extend`, at most.
+const FOLDERS_MAX: usize = 16;
+
+/// System files whose data are never in a log of Windows: each is written by other means, or never.
+const UNLOGGED: [RecordNumber; 5] = [
+    RecordNumber::MFT_MIRROR,
+    RecordNumber::LOG_FILE,
+    RecordNumber::BOOT,
+    RecordNumber::BAD_CLUSTERS,
+    RecordNumber::UPCASE,
+];
 
 impl Touched {
     /// Notes that a cluster was changed in the name of an attribute.
@@ -48,11 +64,39 @@ impl Touched {
         Ok(())
     }
 
+    /// Notes that the record `lsn` writes bytes of an attribute. Windows logs those of its own files' data, and never what
+    /// a user wrote: [`verify`](Self::verify) tells whose file it is.
+    ///
+    /// # Errors
+    /// Refused, when it is the data of a system file that is not logged either.
+    pub fn add_bytes(&mut self, target: &Target, lsn: u64) -> Result<()> {
+        let number = target.file.record;
+        if target.kind != AttributeType::DATA {
+            return Ok(());
+        }
+        if UNLOGGED.contains(&number) {
+            return Err(refuse(format!("it writes data of the system file {number}, which no log of Windows does")));
+        }
+        if number >= RecordNumber::FIRST_USER {
+            self.data.entry(target.file.to_raw()).or_insert(lsn);
+        }
+        Ok(())
+    }
+
     /// Compares with the runs of the attributes as they are in `view`.
     ///
     /// # Errors
-    /// Damaged, when a list of runs makes no sense.
+    /// Damaged, when a list of runs makes no sense; refused, when the data of a user's file were written.
     pub fn verify(&mut self, view: &View<'_>) -> Result<()> {
+        for (&file, lsn) in &self.data {
+            let file = FileId::from_raw(file);
+            if existing(view, file)?.is_some() && !is_below_extend(view, file)? {
+                return Err(refuse(format!(
+                    "the record {lsn:#x} writes data of file {file}, which is none of the file system's own: no log of \
+                     Windows does"
+                )));
+            }
+        }
         let extents: Vec<_> = self.targets.iter().map(|target| view.extents(target)).collect::<Result<_>>()?;
         for &(lcn, number, vcn) in &self.open {
             let extents = extents.get(number).and_then(Option::as_ref);
@@ -82,5 +126,109 @@ impl Touched {
             )));
         }
         Ok(())
+    }
+}
+
+/// The record of a file that exists.
+fn existing(view: &View<'_>, file: FileId) -> Result<Option<Record>> {
+    let record = view.record(file.record)?;
+    Ok(record.filter(|record| record.is_in_use() && record.sequence() == file.sequence))
+}
+
+/// Whether a file lies in `$Extend`, which no user can write to, or in a folder there.
+fn is_below_extend(view: &View<'_>, mut file: FileId) -> Result<bool> {
+    for _ in 0..FOLDERS_MAX {
+        if file.record < RecordNumber::FIRST_USER {
+            return Ok(file.record == RecordNumber::EXTEND);
+        }
+        let Some(record) = existing(view, file)? else { return Ok(false) };
+        let mut parents = BTreeSet::new();
+        for (_, attribute) in record.attributes() {
+            if let Some(name) = attribute.value().filter(|_| attribute.kind() == AttributeType::FILE_NAME) {
+                parents.insert(FileName::parse(name)?.parent.to_raw());
+            }
+        }
+        match (parents.pop_first(), parents.is_empty()) {
+            (Some(parent), true) => file = FileId::from_raw(parent),
+            _ => return Ok(false),
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::FileTime;
+    use crate::io::MemoryVolume;
+    use crate::ntfs::attribute::{StreamSizes, build_non_resident, build_resident};
+    use crate::ntfs::boot::Geometry;
+    use crate::ntfs::file_name::{Duplicate, Times};
+    use crate::ntfs::log::overlay::Changes;
+    use crate::ntfs::record::FLAG_IN_USE;
+    use crate::ntfs::runlist::Runlist;
+    use crate::ntfs::units::Lcn;
+
+    /// Records of `$MFT`, which lies from cluster 0 on; a cluster is as long as a record.
+    const RECORDS: u64 = 40;
+
+    fn file(number: u64) -> FileId {
+        FileId { record: RecordNumber(number), sequence: 1 }
+    }
+
+    fn name(parent: u64) -> Vec<u8> {
+        let duplicate =
+            Duplicate { times: Times::all(FileTime(1)), allocated: 0, data_size: 0, attributes: 0, tag: 0 };
+        let name = FileName { parent: file(parent), duplicate, namespace: crate::ntfs::name::Namespace::Posix, name: "name".into() };
+        build_resident(AttributeType::FILE_NAME, &NtfsName::default(), &name.encode())
+    }
+
+    /// A volume with files in these folders, by record number.
+    fn volume(names: &[(u64, &[u64])]) -> (MemoryVolume, Geometry) {
+        let mut bytes = vec![0; 1024 * RECORDS as usize];
+        let mut runs = Runlist::default();
+        runs.push(Some(Lcn(0)), RECORDS);
+        let length = bytes.len() as u64;
+        let sizes = StreamSizes { allocated: length, data: length, initialized: length, ..StreamSizes::default() };
+        let mft = build_non_resident(AttributeType::DATA, &NtfsName::default(), &runs, &sizes, 0);
+        let names = names.iter().map(|(number, parents)| (*number, parents.iter().map(|&p| name(p)).collect()));
+        for (number, attributes) in [(0, vec![mft])].into_iter().chain(names) {
+            let mut record = Record::blank(RecordNumber(number), 1, FLAG_IN_USE, 1024);
+            record.set_attributes(attributes.iter().map(Vec::as_slice)).unwrap();
+            bytes[1024 * number as usize..][..1024].copy_from_slice(&record.seal().unwrap());
+        }
+        let geometry = Geometry {
+            sector_size: 512,
+            cluster_size: 1024,
+            total_sectors: 2 * RECORDS,
+            cluster_count: RECORDS,
+            mft: Lcn(0),
+            mirror: Lcn(0),
+            record_size: 1024,
+            index_block_size: 4096,
+            serial: 0,
+        };
+        (MemoryVolume(bytes), geometry)
+    }
+
+    #[test]
+    fn only_data_of_the_file_systems_own_files_are_written() {
+        let (device, geometry) =
+            volume(&[(24, &[11]), (25, &[24]), (26, &[5]), (27, &[26]), (28, &[11, 5]), (29, &[29]), (30, &[])]);
+        let changes = Changes::new(&device);
+        let view = View::new(&changes, &geometry).unwrap();
+        let write = |number: u64, kind: AttributeType| {
+            let mut touched = Touched::default();
+            touched.add_bytes(&Target { file: file(number), kind, name: "stream".into() }, 7)?;
+            touched.verify(&view)
+        };
+        // $AttrDef, $Bitmap, $Secure; files of $Extend; one that exists no more
+        for number in [4, 6, 9, 24, 25, 33] {
+            write(number, AttributeType::DATA).unwrap();
+        }
+        for number in [1, 2, 7, 8, 10, 26, 27, 28, 29, 30] {
+            assert!(write(number, AttributeType::DATA).is_err(), "{number}");
+            write(number, AttributeType::ATTRIBUTE_LIST).unwrap();
+        }
     }
 }

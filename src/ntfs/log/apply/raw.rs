@@ -26,14 +26,23 @@ impl BitRange {
 
     /// Sets or clears its bits in `part`, which begins at byte `at` of the bitmap.
     pub fn apply(self, part: &mut [u8], at: u64, set: bool) {
-        for (number, byte) in (at..).zip(part) {
-            for bit in 0..8 {
-                if (self.first..self.end).contains(&(number * 8 + bit)) {
-                    let mask = 1 << bit;
-                    *byte = if set { *byte | mask } else { *byte & !mask };
-                }
+        let mut change = |number: u64, mask: u8| {
+            let byte = number.checked_sub(at).and_then(|inside| part.get_mut(usize::try_from(inside).ok()?));
+            if let Some(byte) = byte {
+                *byte = if set { *byte | mask } else { *byte & !mask };
             }
+        };
+        // the bits from the first one on in its byte, and those before the end in the last byte
+        let (from, to) = (0xFF << (self.first % 8), !(0xFF << (self.end % 8)));
+        let (first, last) = (self.first / 8, self.end / 8);
+        if first == last {
+            return change(first, from & to);
         }
+        change(first, from);
+        change(last, to);
+        let inside = |number: u64| usize::try_from(number.saturating_sub(at)).unwrap_or(usize::MAX).min(part.len());
+        let whole = inside(first + 1)..inside(last);
+        part.get_mut(whole).unwrap_or_default().fill(if set { 0xFF } else { 0 });
     }
 }
 
