@@ -39,7 +39,12 @@ const CRC: Field<u32> = Field::at(4);
 #[derive(Debug)]
 pub(super) enum Fault {
     /// Its version is not known here.
-    Version(u16),
+    Version {
+        /// The version.
+        version: u16,
+        /// Whether its checksum is right: Windows wrote it so.
+        is_sound: bool,
+    },
     /// Anything else, in words that follow "copy N of the metadata".
     Damaged(String),
 }
@@ -62,10 +67,10 @@ impl Block {
         let found = VERSION.get(area);
         if found != version {
             // one of another Windows is not a damaged one
-            return Err(Fault::Version(found));
+            let is_sound = has_checksum(area, unit(found));
+            return Err(Fault::Version { version: found, is_sound });
         }
-        let unit = if version == 1 { 1 } else { 16 };
-        let size = usize::from(SIZE.get(area)) * unit;
+        let size = usize::from(SIZE.get(area)) * unit(version);
         let (Some(bytes), Some(rest)) = (area.get(..size), area.get(size..)) else {
             return damaged("is longer than its area");
         };
@@ -157,4 +162,15 @@ impl Block {
     fn hash(&self) -> [u8; 32] {
         Sha256::digest(&self.bytes).into()
     }
+}
+
+/// In what a block of this version counts its size, in bytes.
+fn unit(version: u16) -> usize {
+    if version == 1 { 1 } else { 16 }
+}
+
+/// Whether the checksum of a block is right, whatever else it holds.
+fn has_checksum(area: &[u8], unit: usize) -> bool {
+    let Some((bytes, rest)) = area.split_at_checked(usize::from(SIZE.get(area)) * unit) else { return false };
+    CRC.try_get(rest) == Some(crc32fast::hash(bytes))
 }

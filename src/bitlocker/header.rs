@@ -12,7 +12,8 @@ pub(super) const SIGNATURE: &[u8; 8] = b"-FVE-FS-";
 /// OEM id of the header of a removable disk, which looks like FAT32.
 const TO_GO: &[u8; 8] = b"MSWIN4.1";
 /// Mark of an encrypted volume of Windows 7 and later.
-const NORMAL: Guid = Guid::new(0x4967_D63B, 0x2E29, 0x4AD8, [0x83, 0x99, 0xF6, 0xA3, 0x39, 0xE3, 0xD0, 0x01]);
+pub(super) const NORMAL: Guid =
+    Guid::new(0x4967_D63B, 0x2E29, 0x4AD8, [0x83, 0x99, 0xF6, 0xA3, 0x39, 0xE3, 0xD0, 0x01]);
 /// Mark of a volume whose encryption is still running ("encrypt on write").
 const ENCRYPT_ON_WRITE: Guid = Guid::new(0x92A8_4D3B, 0xDD80, 0x4D0E, [0x9E, 0x4E, 0xB1, 0xE3, 0x28, 0x4E, 0xAE, 0xD8]);
 

@@ -132,7 +132,10 @@ fn relocated_area(block: &Block, sector: u64) -> Result<(u64, u64)> {
             let named = (Field::<u64>::at(8).get(entry.data), Field::<u64>::at(0).get(entry.data));
             if named != (length, start) {
                 return Err(damaged("cannot read the volume: its metadata name two places of the volume's start")
-                    .expected_found(format_args!("{start:#x}"), format_args!("{:#x}", named.1))
+                    .expected_found(
+                        format_args!("{length} bytes at {start:#x}"),
+                        format_args!("{} bytes at {:#x}", named.0, named.1),
+                    )
                     .hint(DAMAGED_HINT));
             }
         }

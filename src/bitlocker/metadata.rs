@@ -88,10 +88,11 @@ impl Metadata {
         let header = Header::parse(&sector)?;
         let mut findings = Vec::new();
         let copies = read_copies(device, &header, &mut findings)?;
-        let mut sound = copies.into_iter();
+        let mut sound = copies.sound.into_iter();
         let block = sound.next().ok_or_else(|| no_copy(&findings))?;
         let (same, other): (Vec<_>, Vec<_>) = sound.partition(|copy| copy.bytes == block.bytes);
-        if !other.is_empty() {
+        let differ = !other.is_empty() || copies.other_version;
+        if differ {
             findings.push("the sound copies of the metadata differ".to_owned());
         }
         let moved = header.variant != Variant::Vista && header.offsets != block.offsets();
@@ -118,14 +119,7 @@ impl Metadata {
             description,
             protectors: master_keys.iter().map(|key| key.protector.clone()).collect(),
             findings,
-            content: Arc::new(Content {
-                ambiguous: moved || !other.is_empty(),
-                block,
-                same,
-                layout,
-                master_keys,
-                volume_key,
-            }),
+            content: Arc::new(Content { ambiguous: moved || differ, block, same, layout, master_keys, volume_key }),
         })
     }
 
@@ -135,13 +129,21 @@ impl Metadata {
     }
 }
 
-/// The sound ones of the copies.
-fn read_copies<D: VolumeRead + ?Sized>(device: &D, header: &Header, findings: &mut Vec<String>) -> Result<Vec<Block>> {
+/// The copies of the metadata.
+struct Copies {
+    /// Those that are sound and of the version that is read.
+    sound: Vec<Block>,
+    /// Whether another one of another version has the right checksum.
+    other_version: bool,
+}
+
+fn read_copies<D: VolumeRead + ?Sized>(device: &D, header: &Header, findings: &mut Vec<String>) -> Result<Copies> {
     let (length, version) = if header.variant == Variant::Vista { (AREA_VISTA, 1) } else { (AREA, 2) };
     let mut sound: Vec<Block> = Vec::new();
     let mut offsets = header.offsets.clone();
     let mut area = vec![0; length];
     let mut unknown = None;
+    let mut other_version = false;
     for n in 0..3 {
         // The header of Vista names the first copy only, which names the others.
         if n == 1 && header.variant == Variant::Vista {
@@ -156,8 +158,9 @@ fn read_copies<D: VolumeRead + ?Sized>(device: &D, header: &Header, findings: &m
         device.read_at(VolumeOffset(offset), &mut area)?;
         match Block::parse(&area, offset, version) {
             Ok(block) => sound.push(block),
-            Err(Fault::Version(version)) => {
+            Err(Fault::Version { version, is_sound }) => {
                 unknown = Some(version);
+                other_version |= is_sound;
                 findings.push(format!("copy {} of the metadata has the unknown version {version}", n + 1));
             }
             Err(Fault::Damaged(text)) => findings.push(format!("copy {} of the metadata {text}", n + 1)),
@@ -170,7 +173,7 @@ fn read_copies<D: VolumeRead + ?Sized>(device: &D, header: &Header, findings: &m
             Err(Error::unsupported(Layer::BitLocker, text)
                 .hint("turn BitLocker off in the guest (manage-bde -off), wait for decryption, and export again"))
         }
-        _ => Ok(sound),
+        _ => Ok(Copies { sound, other_version }),
     }
 }
 
@@ -197,4 +200,42 @@ fn read_entries(block: &Block) -> Result<(Option<String>, Vec<SealedMasterKey>, 
         }
     }
     Ok((description, master_keys, volume_key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{COPIES, Sample};
+    use super::*;
+
+    #[test]
+    fn a_sound_copy_of_another_version_is_a_difference() {
+        for version in [1, 3] {
+            let mut volume = Sample::default().volume();
+            let other = Sample { version, ..Sample::default() }.volume();
+            let place = COPIES[0] as usize;
+            volume.0[place..place + AREA].copy_from_slice(&other.0[place..place + AREA]);
+            if version == 1 {
+                // It counts its size in bytes.
+                let size = 16 * u16::from_le_bytes([volume.0[place + 8], volume.0[place + 9]]);
+                volume.0[place + 8..place + 10].copy_from_slice(&size.to_le_bytes());
+                let size = usize::from(size);
+                let crc = crc32fast::hash(&volume.0[place..place + size]);
+                volume.0[place + size + 4..place + size + 8].copy_from_slice(&crc.to_le_bytes());
+            }
+            let metadata = Metadata::read(&volume).unwrap();
+            let error = metadata.write_refusal().unwrap();
+            assert!(error.to_string().contains("copies of BitLocker's metadata differ"), "{error}");
+            assert!(metadata.unlock(&volume, &[]).is_ok());
+            // A damaged one is none.
+            volume.0[place + 100] ^= 1;
+            assert!(Metadata::read(&volume).unwrap().write_refusal().is_none());
+        }
+    }
+
+    #[test]
+    fn two_lengths_of_the_start_are_told() {
+        let volume = Sample { start: (16384, 512 << 10), ..Sample::default() }.volume();
+        let text = Metadata::read(&volume).map(drop).unwrap_err().to_string();
+        assert!(text.contains("8192 bytes at 0x80000") && text.contains("16384 bytes at 0x80000"), "{text}");
+    }
 }

@@ -27,6 +27,11 @@ pub(super) fn length(sector: &[u8]) -> u64 {
     SECTORS.get(sector).saturating_mul(u64::from(BYTES_PER_SECTOR.get(sector)))
 }
 
+/// Length in bytes with the copy of the boot sector that follows the file system.
+pub(super) fn length_with_copy(sector: &[u8]) -> u64 {
+    length(sector).saturating_add(u64::from(BYTES_PER_SECTOR.get(sector)))
+}
+
 /// Volume offset and length of the first file record, `$MFT`.
 pub(super) fn first_record(sector: &[u8]) -> Option<(u64, usize)> {
     let per_cluster = match SECTORS_PER_CLUSTER.get(sector) {

@@ -1,6 +1,7 @@
 //! What is refused, by name, and the remedy for each.
 
 use super::metadata::Metadata;
+use super::offer::Offer;
 use super::protector::{Protector, ProtectorKind};
 use super::secret::Secret;
 use super::state::{State, Variant};
@@ -69,18 +70,29 @@ impl Metadata {
         None
     }
 
-    /// The refusal when none of `secrets` opens the volume.
-    pub(super) fn locked(&self, secrets: &[Secret], exhausted: bool) -> Error {
+    /// The refusal when nothing of `offer` opens the volume.
+    pub(super) fn locked(&self, offer: &Offer<'_>, exhausted: bool) -> Error {
+        let secrets = || offer.secrets.iter().map(|offered| offered.secret);
         let protectors: Vec<String> = self.protectors.iter().map(ToString::to_string).collect();
         let list = if protectors.is_empty() { "none".to_owned() } else { protectors.join(", ") };
-        let mut kinds: Vec<&str> = secrets.iter().map(Secret::kind).collect();
-        kinds.dedup();
-        let why = match (secrets.len(), exhausted) {
-            (0, _) => "it is encrypted with BitLocker, and no key was given".to_owned(),
+        let mut kinds: Vec<&str> = Vec::new();
+        for kind in secrets().map(Secret::kind) {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        let has_clear_key = self.protectors.iter().any(|protector| protector.kind == ProtectorKind::ClearKey);
+        let state = if has_clear_key { "its clear key does not open it" } else { "it is encrypted with BitLocker" };
+        let unknown = offer.unknown_ids.join(", ");
+        let no_protector = format!("no protector of it has the ID {unknown}");
+        let why = match (kinds.is_empty(), exhausted) {
+            (true, _) if unknown.is_empty() => format!("{state}, and no key was given"),
+            (true, _) => format!("{state}, and {no_protector}"),
             (_, true) => "too many protectors were tried with the same secret".to_owned(),
-            _ => format!("the given {} does not open it", kinds.join(" or ")),
+            _ if unknown.is_empty() => format!("the given {} does not open it", kinds.join(" or ")),
+            _ => format!("the given {} does not open it, and {no_protector}", kinds.join(" or ")),
         };
-        let others = secrets.iter().find_map(|secret| match secret {
+        let others = secrets().find_map(|secret| match secret {
             Secret::StartupKey(key) if self.protectors.iter().all(|p| p.id != key.protector) => Some(key.protector),
             _ => None,
         });
@@ -119,6 +131,13 @@ pub(super) fn refuse(text: String, hint: &str) -> Error {
 pub(super) enum Doubt {
     /// The volume goes on beyond the end of the partition.
     CutOff,
+    /// The file system goes on beyond what is encrypted.
+    PartlyEncrypted {
+        /// Bytes that are encrypted.
+        encrypted: u64,
+        /// Bytes of the volume.
+        all: u64,
+    },
     /// A bare volume key, and the master file table does not begin where it should.
     KeyNotProven,
 }
@@ -128,11 +147,14 @@ impl Doubt {
     pub(super) fn refusal(self) -> Error {
         let (why, hint) = match self {
             Self::CutOff => (
-                "the image ends before the volume does",
+                "the image ends before the volume does".to_owned(),
                 "compare the image's size with the original's, and copy or export it again",
             ),
+            Self::PartlyEncrypted { encrypted, all } => {
+                (format!("its metadata say that it is encrypted up to {encrypted} of {all} bytes"), FINISH)
+            }
             Self::KeyNotProven => (
-                "the volume key is not proven: the master file table does not begin in the plain view",
+                "the volume key is not proven: the master file table does not begin in the plain view".to_owned(),
                 "use the recovery password or a key file of the volume instead",
             ),
         };

@@ -9,12 +9,13 @@ use super::header::HEADER_SIZE;
 use super::key::{Key, method};
 use super::metadata::Metadata;
 use super::ntfs_start;
+use super::offer::Offer;
 use super::protector::{Protector, ProtectorKind, SealedMasterKey};
 use super::refusal::{Doubt, refuse};
 use super::secret::Secret;
 use super::state::{State, Variant};
 use super::view::Unlocked;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::io::VolumeRead;
 use crate::units::VolumeOffset;
 
@@ -41,45 +42,67 @@ impl Metadata {
     /// # Errors
     /// Names the protectors when none of `secrets` fits; or says why the volume cannot be read at all.
     pub fn unlock<D: VolumeRead + ?Sized>(&self, device: &D, secrets: &[Secret]) -> Result<(Unlocked, OpenedBy)> {
+        self.unlock_by(device, &Offer::for_all(secrets))
+    }
+
+    /// Like [`Metadata::unlock`], with secrets that may be for certain protectors only.
+    ///
+    /// # Errors
+    /// Those of [`Metadata::unlock`].
+    pub(crate) fn unlock_by<D: VolumeRead + ?Sized>(
+        &self,
+        device: &D,
+        offer: &Offer<'_>,
+    ) -> Result<(Unlocked, OpenedBy)> {
         if let Some(error) = self.read_refusal() {
             return Err(error);
         }
-        let (cipher, by) = self.find_key(secrets)?;
-        let mut unlocked = Unlocked::new(self.clone(), cipher, device)?;
-        let doubt = self.check_start(device, &unlocked, by == OpenedBy::VolumeKey)?;
-        unlocked.set_doubt(doubt);
-        Ok((unlocked, by))
-    }
-
-    /// The cipher with its key; none on a decrypted volume.
-    fn find_key(&self, secrets: &[Secret]) -> Result<(Option<SectorCipher>, OpenedBy)> {
         let (State::Encrypted | State::Paused, Some(cipher)) = (self.state, self.cipher) else {
             if !self.content.block.has_open_hash() {
                 return Err(altered());
             }
-            return Ok((None, OpenedBy::Nothing));
+            return self.open_view(device, None, OpenedBy::Nothing);
         };
         if let Some((master, protector)) = self.open_by_clear_key() {
-            return Ok((Some(self.open_volume_key(&master)?), OpenedBy::Protector(protector)));
+            return self.open_view(device, Some(self.open_volume_key(&master)?), OpenedBy::Protector(protector));
         }
         let mut exhausted = false;
-        for secret in secrets {
-            if let Secret::VolumeKey(key) = secret {
+        // A bare key proves nothing until the plain view is read with it; another one may fit.
+        let mut does_not_fit = None;
+        for offered in &offer.secrets {
+            if let Secret::VolumeKey(key) = offered.secret {
                 let Some(bytes) = key.bytes_for(cipher) else { continue };
-                return Ok((SectorCipher::new(cipher, bytes), OpenedBy::VolumeKey));
+                match self.open_view(device, SectorCipher::new(cipher, bytes), OpenedBy::VolumeKey) {
+                    Err(error) if error.kind() == Kind::Refused => does_not_fit = Some(error),
+                    outcome => return outcome,
+                }
             }
-            for sealed in &self.content.master_keys {
-                match open_master_key(secret, sealed) {
+            for sealed in self.content.master_keys.iter().filter(|sealed| offered.is_for(&sealed.protector.id)) {
+                match open_master_key(offered.secret, sealed) {
                     Attempt::Opened(master) => {
                         let by = OpenedBy::Protector(sealed.protector.clone());
-                        return Ok((Some(self.open_volume_key(&master)?), by));
+                        return self.open_view(device, Some(self.open_volume_key(&master)?), by);
                     }
                     Attempt::Exhausted => exhausted = true,
                     Attempt::Failed => {}
                 }
             }
         }
-        Err(self.locked(secrets, exhausted))
+        let only_bare = offer.secrets.iter().all(|offered| matches!(offered.secret, Secret::VolumeKey(_)));
+        Err(does_not_fit.filter(|_| only_bare).unwrap_or_else(|| self.locked(offer, exhausted)))
+    }
+
+    /// The plain view with this cipher, whose start is looked at.
+    fn open_view<D: VolumeRead + ?Sized>(
+        &self,
+        device: &D,
+        cipher: Option<SectorCipher>,
+        by: OpenedBy,
+    ) -> Result<(Unlocked, OpenedBy)> {
+        let mut unlocked = Unlocked::new(self.clone(), cipher, device)?;
+        let doubt = self.check_start(device, &unlocked, by == OpenedBy::VolumeKey)?;
+        unlocked.set_doubt(doubt);
+        Ok((unlocked, by))
     }
 
     fn open_by_clear_key(&self) -> Option<(Zeroizing<[u8; 32]>, Protector)> {
@@ -106,8 +129,9 @@ impl Metadata {
         })
     }
 
-    /// Checks that a file system begins the plain view. Returns why it must not be written: it ends beyond the partition, or
-    /// a bare volume key, which proves nothing itself, does not show the master file table either.
+    /// Checks that a file system begins the plain view. Returns why it must not be written: it ends beyond the partition or
+    /// beyond what is encrypted, or a bare volume key, which proves nothing itself, does not show the master file table
+    /// either.
     fn check_start<D: VolumeRead + ?Sized>(
         &self,
         device: &D,
@@ -121,11 +145,19 @@ impl Metadata {
         }
         if !ntfs_start::is_ntfs(&sector) {
             let why = if bare_key { "the volume key does not fit: the" } else { "its" };
-            let text = format!("cannot read the volume: {why} plain view does not begin with an NTFS boot sector");
+            let mut text = format!("cannot read the volume: {why} plain view does not begin with an NTFS boot sector");
+            if self.encrypted_size < self.volume_size && self.state == State::Encrypted {
+                let (encrypted, all) = (self.encrypted_size, self.volume_size);
+                text += &format!(" (its metadata say that it is encrypted up to {encrypted} of {all} bytes)");
+            }
             return Err(refuse(text, "only NTFS volumes are opened; compare the key with the volume's GUID"));
         }
         if ntfs_start::length(&sector) > unlocked.len() {
             return Ok(Some(Doubt::CutOff));
+        }
+        let end = ntfs_start::length_with_copy(&sector).min(unlocked.len());
+        if self.content.layout.encrypted_end < end {
+            return Ok(Some(Doubt::PartlyEncrypted { encrypted: self.encrypted_size, all: self.volume_size }));
         }
         let proven = !bare_key || self.has_first_record(device, unlocked, &sector)?;
         Ok((!proven).then_some(Doubt::KeyNotProven))
@@ -174,4 +206,60 @@ fn open(sealed: &SealedMasterKey, key: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>>
 fn altered() -> Error {
     damaged("cannot read the volume: BitLocker's metadata were altered: their sealed hash does not match")
         .hint(ALTERED_HINT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{LENGTH, Sample};
+    use super::*;
+
+    #[test]
+    fn a_volume_that_is_encrypted_in_part_is_only_read() {
+        let refusal = |encrypted: u64| {
+            let volume = Sample { encrypted, ..Sample::default() }.volume();
+            let (unlocked, _) = Metadata::read(&volume).unwrap().unlock(&volume, &[]).unwrap_or_else(|e| panic!("{e}"));
+            unlocked.write_refusal()
+        };
+        for encrypted in [LENGTH, LENGTH + 4096, 1 << 62] {
+            assert!(refusal(encrypted).is_none(), "{encrypted}");
+        }
+        for encrypted in [0, 4096, LENGTH / 2, LENGTH - 512] {
+            let error = refusal(encrypted).unwrap();
+            assert_eq!(error.kind(), crate::Kind::Refused);
+            let words = format!("encrypted up to {encrypted} of {LENGTH} bytes");
+            assert!(error.to_string().contains(&words), "{error}");
+        }
+    }
+
+    #[test]
+    fn ciphertext_beyond_what_is_encrypted_is_named() {
+        let mut volume = Sample { encrypted: 0, ..Sample::default() }.volume();
+        let start = 512 << 10;
+        volume.0[start..start + 512].copy_from_slice(&Sample::default().volume().0[start..start + 512]);
+        let error = Metadata::read(&volume).unwrap().unlock(&volume, &[]).map(drop).unwrap_err();
+        assert_eq!(error.kind(), crate::Kind::Refused);
+        assert!(error.to_string().contains("encrypted up to 0 of 1048576 bytes"), "{error}");
+    }
+
+    #[test]
+    fn every_volume_key_is_tried() {
+        let volume = Sample { clear_key: None, ..Sample::default() }.volume();
+        let metadata = Metadata::read(&volume).unwrap();
+        let wrong = [Sample::volume_key(false), Sample::startup_key(3), Sample::volume_key(false)];
+        let text = metadata.unlock(&volume, &wrong).map(drop).unwrap_err().to_string();
+        assert!(text.contains("the given volume key or startup key does not open it"), "{text}");
+        let text = metadata.unlock(&volume, &wrong[..1]).map(drop).unwrap_err().to_string();
+        assert!(text.contains("the volume key does not fit"), "{text}");
+        let [one, ..] = wrong;
+        let (_, by) = metadata.unlock(&volume, &[one, Sample::volume_key(true)]).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(by, OpenedBy::VolumeKey);
+    }
+
+    #[test]
+    fn a_clear_key_that_does_not_open_is_named() {
+        let volume = Sample { clear_key: Some(false), ..Sample::default() }.volume();
+        let metadata = Metadata::read(&volume).unwrap();
+        let text = metadata.unlock(&volume, &[]).map(drop).unwrap_err().to_string();
+        assert!(text.contains("its clear key does not open it, and no key was given"), "{text}");
+    }
 }

@@ -37,7 +37,7 @@ impl Unlocked {
         cipher: Option<SectorCipher>,
         device: &D,
     ) -> Result<Self> {
-        let untouched = hash_of_metadata(&metadata, device)?;
+        let untouched = metadata.fingerprint(device)?;
         Ok(Self { metadata, cipher, doubt: None, untouched })
     }
 
@@ -209,7 +209,7 @@ impl Unlocked {
     /// # Errors
     /// When they differ, or the device cannot be read.
     pub fn check_untouched<D: VolumeRead + ?Sized>(&self, device: &D) -> Result<()> {
-        if hash_of_metadata(&self.metadata, device)? == self.untouched {
+        if self.metadata.fingerprint(device)? == self.untouched {
             return Ok(());
         }
         Err(Error::bug(Layer::BitLocker, "the header or the metadata of a BitLocker volume were changed")
@@ -257,19 +257,25 @@ fn without_key() -> Error {
     Error::bug(Layer::BitLocker, "an encrypted sector of a volume without a key")
 }
 
-/// A hash of all that is never written: the first 8 KiB and the metadata areas, as far as they lie on the device.
-fn hash_of_metadata<D: VolumeRead + ?Sized>(metadata: &Metadata, device: &D) -> Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    let mut area = vec![0; AREA];
-    let starts = metadata.content.block.offsets();
-    for (start, length) in std::iter::once((0, HEAD)).chain(starts.map(|start| (start, AREA as u64))) {
-        let length = length.min(device.len().saturating_sub(start));
-        // an area beyond the end of an image that was cut off
-        let Some(area) = area.get_mut(..usize::try_from(length).unwrap_or(0)).filter(|area| !area.is_empty()) else {
-            continue;
-        };
-        device.read_at(VolumeOffset(start), area)?;
-        hash.update(&*area);
+impl Metadata {
+    /// A hash of all that is never written: the first 8 KiB and the metadata areas, as far as they lie on the device.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    pub(crate) fn fingerprint<D: VolumeRead + ?Sized>(&self, device: &D) -> Result<[u8; 32]> {
+        let mut hash = Sha256::new();
+        let mut area = vec![0; AREA];
+        let starts = self.content.block.offsets();
+        for (start, length) in std::iter::once((0, HEAD)).chain(starts.map(|start| (start, AREA as u64))) {
+            let length = length.min(device.len().saturating_sub(start));
+            // an area beyond the end of an image that was cut off
+            let Some(area) = area.get_mut(..usize::try_from(length).unwrap_or(0)).filter(|area| !area.is_empty())
+            else {
+                continue;
+            };
+            device.read_at(VolumeOffset(start), area)?;
+            hash.update(&*area);
+        }
+        Ok(hash.finalize().into())
     }
-    Ok(hash.finalize().into())
 }

@@ -8,8 +8,9 @@ use super::Ui;
 use super::args::{ImageArgs, ReplayArgs};
 use super::bitlocker_args::BitLockerArgs;
 use crate::block::{self, Image};
-use crate::error::{Error, Layer, Result};
+use crate::error::Result;
 use crate::exit::ExitCode;
+use crate::job;
 use crate::ntfs::Overlaid;
 use crate::ntfs::check::{self, CheckOptions, CheckReport};
 use crate::partition::{Content, Partition, PartitionView};
@@ -73,6 +74,9 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         Some(number) => vec![table.partition(number)?],
         None => table.partitions.iter().collect(),
     };
+    if wanted.iter().all(|partition| partition.content != Content::Ntfs) {
+        return Err(job::no_ntfs_volume(&wanted).path(args.image.display().to_string()));
+    }
     for partition in wanted.iter().filter(|p| p.content == Content::BitLocker) {
         ui.warn(&format!("{} is encrypted with BitLocker and is not checked", partition.label()));
         if let Some(refusal) = partition.refusal() {
@@ -92,11 +96,6 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         }
         drop(progress);
         reports.push(VolumeReport { partition, clean: report.is_clean() && !replayed, replayed, report });
-    }
-    if reports.is_empty() {
-        return Err(Error::unsupported(Layer::Job, "no NTFS volume found")
-            .path(args.image.display().to_string())
-            .hint("winject inspect shows what the image holds"));
     }
     print(&reports, args.json, ui)?;
     Ok(if reports.iter().all(|r| r.clean) { ExitCode::Done } else { ExitCode::No })

@@ -7,7 +7,7 @@ use super::Ui;
 use super::args::{ImageArgs, ReplayArgs};
 use super::bitlocker_args::BitLockerArgs;
 use super::network_page::write_network;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::Result;
 use crate::escape::{EscapedLines, shorten};
 use crate::exit::ExitCode;
 use crate::job::{self, Inspection};
@@ -46,17 +46,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         (true, several) => ui.json(&several)?,
         (false, several) => ui.answer(&several.iter().map(page).collect::<Vec<_>>().join("\n")),
     }
-    if inspections.iter().any(|inspection| !inspection.windows.is_empty()) {
-        return Ok(ExitCode::Done);
-    }
-    let faults = || inspections.iter().flat_map(|inspection| &inspection.faults);
-    let hint = faults().find_map(|fault| fault.hint.clone());
-    let is_damaged = faults().any(|fault| fault.kind == Kind::Damaged);
-    let kind = if is_damaged { Kind::Damaged } else { Kind::NotWindows };
-    let images: Vec<&str> = inspections.iter().map(|inspection| inspection.image.as_str()).collect();
-    Err(Error::new(kind, Layer::Job, "no Windows found")
-        .path(images.join(", "))
-        .hint(hint.unwrap_or_else(|| "is this the disk that Windows is installed on?".to_owned())))
+    job::no_windows_in(inspections).map_or(Ok(ExitCode::Done), Err)
 }
 
 fn page(inspection: &Inspection) -> String {

@@ -31,7 +31,15 @@ impl BitLockerStart {
             [one] => format!("the recovery key with the ID {one}"),
             several => format!("the recovery key with one of the IDs {}", several.join(", ")),
         };
-        let is_clear = has(|kind| kind == ProtectorKind::ClearKey);
+        let is_clear_key = |protector: &Protector| protector.kind == ProtectorKind::ClearKey;
+        let has_clear_key = has(|kind| kind == ProtectorKind::ClearKey);
+        // It is tried first, so that it is damaged if another key has opened the volume.
+        let by_another = match &encryption.opened_by {
+            Some(OpenedBy::Protector(by)) => !is_clear_key(by),
+            Some(OpenedBy::VolumeKey) => true,
+            Some(OpenedBy::Nothing) | None => false,
+        };
+        let is_clear = has_clear_key && !by_another;
         let needs_tpm =
             has(|kind| matches!(kind, ProtectorKind::Tpm | ProtectorKind::TpmPin | ProtectorKind::TpmStartupKey));
         let first_start = if is_clear && metadata.protectors.len() == 1 {
@@ -55,8 +63,14 @@ impl BitLockerStart {
                  -protectors -disable C: -RebootCount 0"
             )
         } else {
-            let kinds: Vec<String> = metadata.protectors.iter().map(ToString::to_string).collect();
+            let others = metadata.protectors.iter().filter(|protector| !is_clear_key(protector));
+            let kinds: Vec<String> = others.map(ToString::to_string).collect();
             format!("the first start asks for what it asked for before: {}", kinds.join(", "))
+        };
+        let first_start = if has_clear_key && !is_clear {
+            format!("it has a clear key that does not open it, so protection counts as active: {first_start}")
+        } else {
+            first_start
         };
         Some(Self { volume: describe(encryption), asks_for_key: needs_tpm && !is_clear, key_ids, first_start })
     }
@@ -85,4 +99,23 @@ pub fn describe(encryption: &Encryption) -> String {
         None => "locked".to_owned(),
     };
     format!("{cipher}, {state}, {opened}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bitlocker::sample::Sample;
+    use crate::partition::{BitLockerKeys, MemoryDisk};
+
+    #[test]
+    fn only_a_clear_key_that_opens_means_suspended() {
+        for (opens, words) in [(true, "protection is suspended"), (false, "a clear key that does not open it")] {
+            let volume = Sample { clear_key: Some(opens), ..Sample::default() }.volume();
+            let keys = BitLockerKeys::new([(None, Sample::startup_key(1))]);
+            let table = keys.read_partitions(&MemoryDisk(volume.0)).unwrap();
+            let start = BitLockerStart::of(table.partitions[0].bitlocker.as_ref().unwrap()).unwrap();
+            assert!(start.first_start.contains(words), "{}", start.first_start);
+            assert_eq!(start.first_start.contains("asks for no key"), opens, "{}", start.first_start);
+        }
+    }
 }

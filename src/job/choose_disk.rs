@@ -158,7 +158,7 @@ fn search(request: &InjectRequest, disks: &[&PathBuf], observer: &dyn Observer, 
 }
 
 /// The error for disks without Windows: what the user can decide counts most, then damage.
-fn none_has_windows(reasons: Vec<Error>) -> Error {
+pub(super) fn none_has_windows(reasons: Vec<Error>) -> Error {
     let has = |kind| reasons.iter().find(|error| error.kind() == kind);
     let first = has(Kind::Refused).or_else(|| has(Kind::Damaged));
     let kind = first.map_or(Kind::NotWindows, Error::kind);

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::bitlocker_start::BitLockerStart;
-use super::choose_disk::check_set;
+use super::choose_disk::{check_set, none_has_windows};
 use super::explain::explain;
-use super::locate::{edit_refusal, locate, search_installations};
+use super::locate::{edit_refusal, locate, no_windows, search_installations};
 use super::ntfs_log::VolumeLog;
 use crate::block::{self, Image};
 use crate::error::{Kind, Result};
@@ -32,6 +32,9 @@ pub struct Inspection {
     pub faults: Vec<Fault>,
     /// Bytes read from the image's files.
     pub bytes_read: u64,
+    /// Why it has no Windows, in the words of every job; `None` if it has one.
+    #[serde(skip)]
+    no_windows: Option<crate::Error>,
 }
 
 /// A Windows installation of an inspected disk.
@@ -131,7 +134,8 @@ fn inspect_one_of(
         Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::Damaged) => {
             let fault = Fault::new(0, &error);
             let table = PartitionTable::empty();
-            Ok(Inspection { faults: vec![fault], ..inspect_table(path, &*image, table, replay) })
+            let no_windows = Some(error);
+            Ok(Inspection { faults: vec![fault], no_windows, ..inspect_table(path, &*image, table, replay) })
         }
         table => {
             let table = table.map_err(|error| error.path(path.display().to_string()))?;
@@ -153,9 +157,10 @@ fn inspect_image(
 
 fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable, replay: Replay) -> Inspection {
     table.warnings.extend(block::use_notes(disk));
-    let installations = search_installations(&disk, &table, replay);
+    let mut installations = search_installations(&disk, &table, replay);
     let wanted = WantedDriver::known();
-    let found = installations.found.into_iter().map(|installation| Found {
+    let faults = installations.faults.iter().map(|(partition, error)| Fault::new(partition.number, error)).collect();
+    let windows = installations.found.drain(..).map(|installation| Found {
         recovery: find_recovery(&disk, &table, &installation.partition, &installation.guest.windows_dir, &wanted),
         partition: installation.partition.number,
         refusal: edit_refusal(disk, &installation.partition, replay)
@@ -164,16 +169,30 @@ fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable, repla
         ntfs_log: VolumeLog::read(&disk, &installation.partition, false).ok(),
         guest: installation.guest,
     });
-    let found = found.collect();
+    let windows: Vec<Found> = windows.collect();
     Inspection {
         image: path.display().to_string(),
         format: disk.format().to_string(),
         size: Image::len(disk),
-        windows: found,
-        faults: installations.faults.iter().map(|(partition, error)| Fault::new(partition.number, error)).collect(),
+        no_windows: windows.is_empty().then(|| no_windows(installations)),
+        windows,
+        faults,
         disk: table,
         bytes_read: disk.bytes_read(),
     }
+}
+
+/// Why none of these disks has a Windows, as every other job says it; `None` if one has.
+#[must_use]
+pub fn no_windows_in(inspections: Vec<Inspection>) -> Option<crate::Error> {
+    let mut reasons = Vec::with_capacity(inspections.len());
+    let is_one = inspections.len() == 1;
+    for Inspection { image, no_windows, .. } in inspections {
+        let reason = no_windows?;
+        reasons.push(if is_one { reason.path(image) } else { reason.within(image) });
+    }
+    let error = if is_one { reasons.pop()? } else { none_has_windows(reasons) };
+    Some(explain(error))
 }
 
 /// Inspects the only Windows in an image, or the one in the partition of this number. Writes nothing.

@@ -190,12 +190,9 @@ fn the_only<T>(mut search: Search<T>, describe: impl Fn(&T) -> String) -> Result
 
 /// Why no Windows was found: a volume that may hide one counts more than volumes without one.
 pub(super) fn no_windows<T>(search: Search<T>) -> Error {
-    let Search { mut faults, others, .. } = search;
-    let of_kind = |kind| faults.iter().position(|(_, error)| error.kind() == kind);
-    // What the user can decide comes first, then damage: either hides more than a volume that cannot be read anyway.
-    let first = of_kind(Kind::Refused).or(of_kind(Kind::Damaged)).or((!faults.is_empty()).then_some(0));
-    match first {
-        Some(index) => faults.swap_remove(index).1,
+    let Search { faults, others, .. } = search;
+    match most_telling(faults.into_iter().map(|(_, error)| error).collect()) {
+        Some(error) => error,
         None if others.is_empty() => {
             let error = Error::new(Kind::NotWindows, Layer::Job, "no Windows found: the disk has no NTFS volume");
             error.hint(OTHER_DISK)
@@ -207,4 +204,20 @@ pub(super) fn no_windows<T>(search: Search<T>) -> Error {
                 .hint(OTHER_DISK)
         }
     }
+}
+
+/// What the user can decide comes first, then damage: either hides more than a volume that cannot be read anyway.
+fn most_telling(mut errors: Vec<Error>) -> Option<Error> {
+    let of_kind = |kind| errors.iter().position(|error| error.kind() == kind);
+    let first = of_kind(Kind::Refused).or(of_kind(Kind::Damaged)).or((!errors.is_empty()).then_some(0));
+    first.map(|index| errors.swap_remove(index))
+}
+
+/// Why none of these partitions is an NTFS volume that can be read: one that is refused counts more than one of another kind.
+#[must_use]
+pub fn no_ntfs_volume(partitions: &[&Partition]) -> Error {
+    let hiding = partitions.iter().filter(|partition| partition.content != Content::Fat);
+    most_telling(hiding.filter_map(|partition| partition.refusal()).collect()).unwrap_or_else(|| {
+        Error::unsupported(Layer::Job, "no NTFS volume found").hint("winject inspect shows what the image holds")
+    })
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::explain::explain;
+use super::locate::no_ntfs_volume;
 use super::log_replay::LogReplayRecord;
 use super::outputs::refuse_raw_overlay;
 use super::recover::recover_first;
@@ -187,12 +188,11 @@ fn volumes(table: &PartitionTable, number: Option<u32>) -> Result<Vec<&Partition
         Some(number) => vec![table.partition(number)?],
         None => table.partitions.iter().collect(),
     };
-    let volumes: Vec<&Partition> = wanted.into_iter().filter(|partition| partition.content == Content::Ntfs).collect();
-    if volumes.is_empty() {
-        return Err(Error::unsupported(Layer::Job, "no NTFS volume found")
-            .hint("winject inspect IMAGE shows what the image holds"));
+    let is_ntfs = |partition: &&Partition| partition.content == Content::Ntfs;
+    if !wanted.iter().any(is_ntfs) {
+        return Err(no_ntfs_volume(&wanted));
     }
-    Ok(volumes)
+    Ok(wanted.into_iter().filter(is_ntfs).collect())
 }
 
 /// A replay of the NTFS logs of an image, without any other edit.

@@ -9,7 +9,7 @@ use super::encryption::{Encryption, VolumeKey};
 use super::read::read;
 use super::table::{Partition, PartitionTable};
 use super::view::RawView;
-use crate::bitlocker::{Metadata, OpenedBy, Secret};
+use crate::bitlocker::{Metadata, Offer, Offered, OpenedBy, Secret};
 use crate::error::{Error, Result};
 use crate::guid::Guid;
 use crate::io::VolumeRead;
@@ -35,8 +35,10 @@ impl ProtectorId {
         id.to_string().to_ascii_lowercase().starts_with(&self.0)
     }
 
-    fn names_any(&self, metadata: &Metadata) -> bool {
-        self.names(&metadata.volume) || metadata.protectors.iter().any(|protector| self.names(&protector.id))
+    /// The protectors of a volume that it names, `None` for all: it is the ID of the volume.
+    fn protectors(&self, metadata: &Metadata) -> Option<Vec<Guid>> {
+        let ids = || metadata.protectors.iter().map(|protector| protector.id).filter(|id| self.names(id));
+        (!self.names(&metadata.volume)).then(|| ids().collect())
     }
 }
 
@@ -79,9 +81,12 @@ struct Inner {
 /// Volumes that were tried.
 #[derive(Default)]
 struct Tried {
-    open: Vec<(VolumeKey, OpenedBy)>,
-    locked: Vec<(Guid, u64, Error)>,
+    open: Vec<(Identity, VolumeKey, OpenedBy)>,
+    locked: Vec<(Identity, Error)>,
 }
+
+/// What a volume is known by, also on a stage over the image: its length, and the hash of its header and metadata.
+type Identity = (u64, [u8; 32]);
 
 impl BitLockerKeys {
     /// Takes secrets, each with the key ID of the protector that it is for, if that is known.
@@ -137,48 +142,38 @@ impl BitLockerKeys {
 
     fn unlock<D: VolumeRead>(&self, raw: &D, metadata: &Metadata) -> Result<(VolumeKey, OpenedBy)> {
         let mut tried = self.0.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        // The same volume, also on a stage over the image: not one byte of its metadata differs.
-        let is_same = |key: &VolumeKey| {
-            let known = key.0.metadata();
-            known.volume == metadata.volume
-                && known.volume_size == metadata.volume_size
-                && key.0.check_untouched(raw).is_ok()
-        };
-        if let Some((key, opened_by)) = tried.open.iter().find(|(key, _)| is_same(key)) {
+        let identity = (metadata.volume_size, metadata.fingerprint(raw)?);
+        if let Some((_, key, opened_by)) = tried.open.iter().find(|(known, ..)| *known == identity) {
             return Ok((key.clone(), opened_by.clone()));
         }
-        let is_known =
-            |(volume, size, _): &&(Guid, u64, Error)| *volume == metadata.volume && *size == metadata.volume_size;
-        if let Some((_, _, error)) = tried.locked.iter().find(is_known) {
+        if let Some((_, error)) = tried.locked.iter().find(|(known, _)| *known == identity) {
             return Err(error.clone());
         }
-        match self.try_secrets(raw, metadata) {
+        match metadata.unlock_by(raw, &self.offer(metadata)) {
             Ok((key, opened_by)) => {
-                tried.open.push((key.clone(), opened_by.clone()));
+                let key = VolumeKey(Arc::new(key));
+                tried.open.push((identity, key.clone(), opened_by.clone()));
                 Ok((key, opened_by))
             }
             Err(error) => {
-                tried.locked.push((metadata.volume, metadata.volume_size, error.clone()));
+                tried.locked.push((identity, error.clone()));
                 Err(error)
             }
         }
     }
 
-    /// The clear key comes first, then the secrets that name one of the volume's protectors, then those for any volume.
-    fn try_secrets<D: VolumeRead>(&self, raw: &D, metadata: &Metadata) -> Result<(VolumeKey, OpenedBy)> {
+    /// What is tried on a volume: first the secrets that name it or one of its protectors, then those for any volume.
+    fn offer(&self, metadata: &Metadata) -> Offer<'_> {
         let Inner { for_one, for_any, .. } = &*self.0;
-        let of_this = for_one.iter().filter(|(id, _)| id.names_any(metadata));
-        let of_this = of_this.map(|(_, secret)| std::slice::from_ref(secret));
-        let for_any = Some(for_any.as_slice()).filter(|secrets| !secrets.is_empty());
-        let mut opened = metadata.unlock(raw, &[]);
-        for secrets in of_this.chain(for_any) {
-            if opened.is_ok() {
-                break;
+        let mut offer = Offer::default();
+        for (id, secret) in for_one {
+            match id.protectors(metadata) {
+                Some(none) if none.is_empty() => offer.unknown_ids.push(id.to_string()),
+                only => offer.secrets.push(Offered { secret, only }),
             }
-            opened = metadata.unlock(raw, secrets);
         }
-        let (key, opened_by) = opened?;
-        Ok((VolumeKey(Arc::new(key)), opened_by))
+        offer.secrets.extend(for_any.iter().map(|secret| Offered { secret, only: None }));
+        offer
     }
 }
 
@@ -192,7 +187,60 @@ impl fmt::Debug for BitLockerKeys {
 
 #[cfg(test)]
 mod tests {
+    use super::super::disk::MemoryDisk;
     use super::*;
+    use crate::bitlocker::sample::Sample;
+    use crate::error::Kind;
+
+    /// What opens a volume, or the error.
+    fn opened(keys: &BitLockerKeys, sample: &Sample) -> Result<OpenedBy> {
+        let table = keys.read_partitions(&MemoryDisk(sample.volume().0)).unwrap();
+        let encryption = table.partitions[0].bitlocker.clone().unwrap();
+        encryption.refusal().map_or_else(|| Ok(encryption.opened_by.unwrap()), Err)
+    }
+
+    fn keys<const N: usize>(secrets: [(&str, Secret); N]) -> BitLockerKeys {
+        let id = |text: &str| (!text.is_empty()).then(|| ProtectorId::parse(text).unwrap());
+        BitLockerKeys::new(secrets.map(|(text, secret)| (id(text), secret)))
+    }
+
+    #[test]
+    fn an_older_copy_of_a_volume_does_not_lock_it() {
+        let suspended = Sample::default();
+        let older = Sample { clear_key: None, ..Sample::default() };
+        for order in [[&suspended, &older], [&older, &suspended]] {
+            let keys = BitLockerKeys::default();
+            for sample in order {
+                assert_eq!(opened(&keys, sample).is_ok(), sample.clear_key.is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_chooses_the_protector() {
+        let sample = Sample { clear_key: None, ..Sample::default() };
+        let startup_key = || Sample::startup_key(1);
+        let volume = Sample::volume_id().to_string();
+        for id in ["01010101", "", &volume] {
+            let by = opened(&keys([(id, startup_key())]), &sample).unwrap_or_else(|e| panic!("{id}: {e}"));
+            assert!(matches!(by, OpenedBy::Protector(protector) if protector.id == Sample::protector(1)), "{id}");
+        }
+        let text = opened(&keys([("02020202", startup_key())]), &sample).unwrap_err().to_string();
+        assert!(text.contains("the given startup key does not open it"), "{text}");
+    }
+
+    #[test]
+    fn an_id_that_nothing_has_is_named_with_those_that_exist() {
+        let sample = Sample { clear_key: None, ..Sample::default() };
+        let error = opened(&keys([("ABCDEF01", Sample::startup_key(1))]), &sample).unwrap_err();
+        assert_eq!(error.kind(), Kind::Refused);
+        for words in ["no protector of it has the ID ABCDEF01", "key ID 01010101", "key ID 02020202"] {
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        let both = keys([("ABCDEF01", Sample::startup_key(1)), ("", Sample::startup_key(3))]);
+        let text = opened(&both, &sample).unwrap_err().to_string();
+        assert!(text.contains("the given startup key does not open it, and no protector of it has the ID"), "{text}");
+    }
 
     #[test]
     fn key_ids_are_what_windows_shows() {

@@ -100,6 +100,25 @@ impl<R: VolumeRead> Tree<'_, R> {
         Ok(None)
     }
 
+    /// The entries of a folder that are as they are wanted.
+    ///
+    /// # Errors
+    /// Damaged, and what reading gives.
+    pub fn children(&mut self, folder: &WimEntry, is_wanted: impl Fn(&WimEntry) -> bool) -> Result<Vec<WimEntry>> {
+        let mut out = Vec::new();
+        if !folder.is_folder || folder.children == 0 {
+            return Ok(out);
+        }
+        let mut at = folder.children;
+        while let Some((entry, next)) = self.entry(at)? {
+            if is_wanted(&entry) {
+                out.push(entry);
+            }
+            at = next;
+        }
+        Ok(out)
+    }
+
     fn fill(&mut self, at: u64, buf: &mut [u8]) -> Result<()> {
         match self.metadata.read(at, buf)? {
             true => Ok(()),

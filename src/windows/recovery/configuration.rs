@@ -1,10 +1,13 @@
 //! `ReAgent.xml`, in which `reagentc.exe` keeps what it set up. Microsoft describes it nowhere: names and meanings are those
 //! of real files.
 
+use crate::escape::shorten;
 use crate::guid::Guid;
 use crate::partition::{DiskId, Partition};
 use crate::xml::Elements;
 
+/// Most characters of a folder that are taken: Windows has no longer path there. What is cut exists nowhere.
+const FOLDER_MAX: usize = 260;
 /// Most elements that are read; a real file has about 20.
 const ELEMENTS_MAX: usize = 1000;
 
@@ -42,7 +45,7 @@ impl Configuration {
                 }
                 "WinreLocation" if !get("path").is_empty() => {
                     configuration.location = get("offset").parse().ok().map(|start| Location {
-                        folder: get("path").replace('\\', "/").trim_end_matches('/').to_owned(),
+                        folder: shorten(get("path").replace('\\', "/").trim_end_matches('/'), FOLDER_MAX).into_owned(),
                         start,
                         disk: Guid::parse(get("guid")).unwrap_or_default(),
                     });
@@ -102,6 +105,14 @@ mod tests {
         let expected = Configuration { is_enabled: Some(false), location: None };
         assert_eq!(Configuration::parse(text.as_bytes()), expected);
         assert_eq!(Configuration::parse(b""), Configuration::default());
+    }
+
+    #[test]
+    fn an_endless_folder_is_cut() {
+        let text = ENABLED.replace("\\Recovery\\WindowsRE", &"\\Recovery".repeat(50_000));
+        let folder = Configuration::parse(text.as_bytes()).location.unwrap().folder;
+        assert_eq!(folder.chars().count(), 260);
+        assert!(folder.starts_with("/Recovery/Recovery") && folder.ends_with('…'), "{folder}");
     }
 
     proptest! {

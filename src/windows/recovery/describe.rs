@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::windows::boot_check::Bus;
 use crate::windows::inspect::guest::Guest;
 use crate::windows::record::PackageRecord;
 
@@ -104,6 +105,17 @@ impl RecoveryImage {
     }
 }
 
+/// The kinds of disk that need these drivers.
+fn buses(services: &[&str]) -> String {
+    let bus = |service: &&str| match *service {
+        "viostor" => Some(Bus::VirtioBlk),
+        "vioscsi" => Some(Bus::VirtioScsi),
+        _ => None,
+    };
+    let buses: Option<Vec<&str>> = services.iter().map(|service| bus(service).map(Bus::name)).collect();
+    buses.map_or_else(|| "virtio".to_owned(), |buses| buses.join(" or "))
+}
+
 impl RecoveryEnvironment {
     /// Names of the drivers that the image does not hold.
     #[must_use]
@@ -129,9 +141,10 @@ impl RecoveryEnvironment {
             });
         }
         let what = format!(
-            "the recovery environment ({}) has no driver {}: on a virtio disk it will not find Windows",
+            "the recovery environment ({}) has no driver {}: on a {} disk it will not find Windows",
             image.place(),
-            missing.join(", ")
+            missing.join(", "),
+            buses(&missing)
         );
         Some(match self.commands(guest, packages) {
             Some(commands) => format!("{what}. Once the guest has started, run in it as administrator: {commands}"),
@@ -166,5 +179,22 @@ impl RecoveryEnvironment {
             commands.push("reagentc /enable".to_owned());
         }
         Some(commands.join(" && "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_driver_is_missing_for_its_bus() {
+        for (missing, expected) in [
+            (&["vioscsi"][..], "virtio-scsi"),
+            (&["viostor"], "virtio-blk"),
+            (&["vioscsi", "viostor"], "virtio-scsi or virtio-blk"),
+            (&["other", "viostor"], "virtio"),
+        ] {
+            assert_eq!(buses(missing), expected);
+        }
     }
 }

@@ -4,9 +4,9 @@ use sha1::{Digest, Sha1};
 
 use super::describe::{Presence, RecoveryDriver};
 use crate::drivers::Selection;
-use crate::error::Result;
+use crate::error::{Error, Layer, Result};
 use crate::io::VolumeRead;
-use crate::wim::{Tree, Wim};
+use crate::wim::{Tree, Wim, WimEntry};
 
 /// Where Windows keeps the packages of drivers.
 const STORE: &str = "Windows/System32/DriverStore/FileRepository";
@@ -64,33 +64,72 @@ pub(super) fn drivers_in<R: VolumeRead>(source: R, wanted: &[WantedDriver]) -> R
     let wim = Wim::open(source)?;
     let hashes: Vec<[u8; 20]> = wanted.iter().filter_map(|driver| driver.sha1).collect();
     let lookup = wim.look_up(&hashes)?;
-    let mut tree = None;
+    let boot_image = wim.boot_image();
+    let mut tree = wim.tree(&lookup, boot_image).map_err(|error| unknown(error, boot_image))?;
     let mut found = lookup.found.iter();
     let mut drivers = Vec::with_capacity(wanted.len());
     for driver in wanted {
-        let has_file = driver.sha1.and_then(|_| found.next()).copied();
-        let presence = if has_file == Some(true) {
-            Presence::SameFile
-        } else {
-            let tree = match &mut tree {
-                Some(tree) => tree,
-                none => none.insert(wim.tree(&lookup, wim.boot_image())?),
-            };
-            if is_named(tree, driver)? { Presence::ByName } else { Presence::Absent }
-        };
+        // What another image of the file holds does not help the one that starts.
+        let sha1 = driver.sha1.filter(|_| found.next() == Some(&true));
+        let presence = presence(&mut tree, driver, sha1).map_err(|error| unknown(error, boot_image))?;
         drivers.push(RecoveryDriver { service: driver.service.clone(), presence });
     }
     Ok(drivers)
 }
 
-/// Whether the image has a driver of this name, of whatever version: its file, or its package in the driver store.
-fn is_named<R: VolumeRead>(tree: &mut Tree<'_, R>, driver: &WantedDriver) -> Result<bool> {
-    if tree.find(&format!("{DRIVERS}/{}", driver.file))?.is_some_and(|entry| !entry.is_folder) {
-        return Ok(true);
+/// The error about a tree that cannot be read, with what follows from it.
+fn unknown(error: Error, image: u32) -> Error {
+    let text = format!("it is not known which drivers image {image} holds, from which it starts");
+    Error::new(error.kind(), Layer::Windows, text).source_error(error)
+}
+
+/// How an image has a driver: the very file, or its file or its package in the driver store of whatever version.
+fn presence<R: VolumeRead>(tree: &mut Tree<'_, R>, driver: &WantedDriver, sha1: Option<[u8; 20]>) -> Result<Presence> {
+    let is_same = |entry: &WimEntry| !entry.is_folder && Some(entry.sha1) == sha1;
+    let file = tree.find(&format!("{DRIVERS}/{}", driver.file))?.filter(|entry| !entry.is_folder);
+    if file.as_ref().is_some_and(is_same) {
+        return Ok(Presence::SameFile);
     }
     // A package without an INF has no folder there.
     let prefix = format!("{}_", driver.inf.to_ascii_lowercase());
-    let Some(store) = tree.find(STORE)?.filter(|_| !driver.inf.is_empty()) else { return Ok(false) };
-    let is_package = tree.child(&store, |entry| entry.name.to_ascii_lowercase().starts_with(&prefix))?;
-    Ok(is_package.is_some_and(|entry| entry.is_folder))
+    let is_package = |entry: &WimEntry| entry.is_folder && entry.name.to_ascii_lowercase().starts_with(&prefix);
+    let packages = match tree.find(STORE)?.filter(|_| !driver.inf.is_empty()) {
+        Some(store) => tree.children(&store, is_package)?,
+        None => Vec::new(),
+    };
+    for package in &packages {
+        if sha1.is_some() && tree.child(package, is_same)?.is_some() {
+            return Ok(Presence::SameFile);
+        }
+    }
+    Ok(if file.is_some() || !packages.is_empty() { Presence::ByName } else { Presence::Absent })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::MemoryVolume;
+
+    fn look(boot_index: u32, file: &str, content: &[u8]) -> Result<Presence> {
+        let mut bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/test-images/wim/lzx.wim")).unwrap();
+        bytes[120..124].copy_from_slice(&boot_index.to_le_bytes());
+        let sha1 = Some(Sha1::digest(content).into());
+        let wanted = WantedDriver { service: "x".into(), file: file.to_owned(), inf: "none.inf".into(), sha1 };
+        drivers_in(MemoryVolume(bytes), &[wanted]).map(|drivers| drivers[0].presence)
+    }
+
+    /// The file has one image; what another one had would be in its lookup table like this.
+    #[test]
+    fn a_content_of_another_file_is_not_the_driver() {
+        let driver: String = (1..=2000).map(|n| format!("{n}\n")).collect();
+        assert_eq!(look(1, "viostor.sys", driver.as_bytes()).unwrap(), Presence::SameFile);
+        assert_eq!(look(1, "viostor.sys", b"driver 7").unwrap(), Presence::ByName);
+        assert_eq!(look(1, "vioscsi.sys", driver.as_bytes()).unwrap(), Presence::Absent);
+    }
+
+    #[test]
+    fn of_a_tree_that_cannot_be_read_nothing_is_claimed() {
+        let text = look(2, "viostor.sys", b"driver 7").unwrap_err().to_string();
+        assert!(text.contains("not known which drivers image 2 holds"), "{text}");
+    }
 }

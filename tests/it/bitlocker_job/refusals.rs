@@ -48,7 +48,18 @@ fn keys_that_are_missing_or_wrong_are_named_with_the_options_that_fit() {
 
     let inspect = winject().arg("inspect").arg(&made.image).output().unwrap();
     let text = stdout(&inspect);
-    assert_eq!(inspect.status.code(), Some(4), "{text}{}", stderr(&inspect));
+    assert_eq!(inspect.status.code(), Some(3), "{text}{}", stderr(&inspect));
+    // Every other question is refused in the same words.
+    let refusal = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| line.starts_with(['E', 'H'])).map(str::to_owned).collect()
+    };
+    let expected = refusal(&stderr(&inspect));
+    assert!(expected.concat().contains("--bitlocker-recovery-key"), "{expected:?}");
+    for question in [&["fsck"][..], &["check"], &["ntfs-log", "show"], &["ntfs-log", "replay", "--dry-run"]] {
+        let output = winject().args(question).arg(&made.image).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{question:?}: {}", stderr(&output));
+        assert_eq!(refusal(&stderr(&output)), expected, "{question:?}");
+    }
     for word in ["AES-XTS-128", "locked", "TPM", "recovery password (key ID ", "DESKTOP-WINJECT"] {
         assert!(text.contains(word), "no {word:?}: {text}");
     }
