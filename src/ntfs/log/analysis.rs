@@ -274,7 +274,8 @@ mod tests {
         };
         let (update, prepare, commit, forget) =
             ((7, 7, &[9][..]), (0x19, 1, &[][..]), (0x1A, 1, &[][..]), (0x1B, 1, &[][..]));
-        for sound in [&[update, commit, forget][..], &[update, prepare, commit, forget], &[prepare, forget, update, forget]]
+        for sound in
+            [&[update, commit, forget][..], &[update, prepare, commit, forget], &[prepare, forget, update, forget]]
         {
             assert_eq!(outcome(sound).unwrap(), 0);
         }

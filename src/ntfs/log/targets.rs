@@ -177,9 +177,13 @@ mod tests {
     }
 
     fn name(parent: u64) -> Vec<u8> {
-        let duplicate =
-            Duplicate { times: Times::all(FileTime(1)), allocated: 0, data_size: 0, attributes: 0, tag: 0 };
-        let name = FileName { parent: file(parent), duplicate, namespace: crate::ntfs::name::Namespace::Posix, name: "name".into() };
+        let duplicate = Duplicate { times: Times::all(FileTime(1)), allocated: 0, data_size: 0, attributes: 0, tag: 0 };
+        let name = FileName {
+            parent: file(parent),
+            duplicate,
+            namespace: crate::ntfs::name::Namespace::Posix,
+            name: "name".into(),
+        };
         build_resident(AttributeType::FILE_NAME, &NtfsName::default(), &name.encode())
     }
 

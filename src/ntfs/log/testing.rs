@@ -22,7 +22,8 @@ pub(super) struct LogWriter {
 
 impl LogWriter {
     pub fn new() -> Self {
-        let mut log = Self { bytes: vec![0xFF; SIZE], page: Page::blank(), place: (4 * PAGE, RECORDS_AT), checkpoint: 0 };
+        let mut log =
+            Self { bytes: vec![0xFF; SIZE], page: Page::blank(), place: (4 * PAGE, RECORDS_AT), checkpoint: 0 };
         log.checkpoint = log.add(0, 0, &empty_checkpoint(0, &[]));
         log
     }
