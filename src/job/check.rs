@@ -65,7 +65,7 @@ fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptio
     })?;
     let folder = windows::windows_folders(&volume).ok().and_then(|folders| folders.into_iter().next());
     let recovery = folder.map_or_else(RecoveryEnvironment::default, |folder| {
-        windows::find_recovery(&stage, &table, &partition, &folder, &WantedDriver::known())
+        windows::find_recovery_of(&volume, &stage, &table, &partition, &folder, &WantedDriver::known())
     });
     if let Some(refusal) = edit_refusal(&stage, &partition, request.state.replay()) {
         answers.iter_mut().for_each(|answer| answer.add_state(refusal.to_string()));

@@ -71,6 +71,7 @@ pub use record::{
 };
 pub use recovery::{
     Presence, RecoveryDriver, RecoveryEnvironment, RecoveryImage, RecoveryState, WantedDriver, find_recovery,
+    find_recovery_of,
 };
 pub(crate) use registry::{load_hive_file, missing_hive};
 pub use removal::{LeftItem, Removal, plan_removal};

@@ -20,8 +20,25 @@ const FOLDER: &str = "/Recovery/WindowsRE";
 
 type GuestVolume<'d> = Volume<PartitionView<&'d dyn Disk>>;
 
-/// Looks for the recovery environment of the Windows in the folder `windows_dir` of a partition, and which of the drivers
+/// Looks for the recovery environment of the Windows in the folder `windows_dir` of a partition, whose volume `system` is, and which of the drivers
 /// its image holds. What cannot be read is a fault in the answer.
+#[must_use]
+pub fn find_recovery_of<V: VolumeRead>(
+    system: &Volume<V>,
+    disk: &dyn Disk,
+    table: &PartitionTable,
+    windows: &Partition,
+    windows_dir: &str,
+    wanted: &[WantedDriver],
+) -> RecoveryEnvironment {
+    let mut recovery = RecoveryEnvironment::default();
+    if let Err(error) = search(system, disk, table, windows, windows_dir, wanted, &mut recovery) {
+        recovery.faults.push(error.to_string());
+    }
+    recovery
+}
+
+/// Like [`find_recovery_of`], and opens the volume of the Windows.
 #[must_use]
 pub fn find_recovery(
     disk: &dyn Disk,
@@ -30,14 +47,14 @@ pub fn find_recovery(
     windows_dir: &str,
     wanted: &[WantedDriver],
 ) -> RecoveryEnvironment {
-    let mut recovery = RecoveryEnvironment::default();
-    if let Err(error) = search(disk, table, windows, windows_dir, wanted, &mut recovery) {
-        recovery.faults.push(error.to_string());
+    match open(disk, windows) {
+        Ok(system) => find_recovery_of(&system, disk, table, windows, windows_dir, wanted),
+        Err(error) => RecoveryEnvironment { faults: vec![error.to_string()], ..RecoveryEnvironment::default() },
     }
-    recovery
 }
 
-fn search(
+fn search<V: VolumeRead>(
+    system: &Volume<V>,
     disk: &dyn Disk,
     table: &PartitionTable,
     windows: &Partition,
@@ -47,7 +64,18 @@ fn search(
 ) -> Result<()> {
     let folder = format!("{windows_dir}/System32/Recovery");
     let path = format!("{folder}/ReAgent.xml");
-    let system = open(disk, windows)?;
+    let look = |partition: &Partition, path: &str, is_configured: bool, recovery: &mut RecoveryEnvironment| {
+        if partition.number == windows.number {
+            return is_image(system, partition, path, is_configured, wanted, recovery);
+        }
+        match open(disk, partition) {
+            Ok(volume) => is_image(&volume, partition, path, is_configured, wanted, recovery),
+            Err(error) => {
+                recovery.faults.push(error.to_string());
+                false
+            }
+        }
+    };
     let configuration = match system.find(&path)? {
         Some(file) => Configuration::parse(&system.read(file, CONFIGURATION_BYTES_MAX).map_err(|e| e.path(&path))?),
         None => Configuration::default(),
@@ -62,7 +90,7 @@ fn search(
         let place = table.partitions.iter().find(|partition| location.is_on(partition, id));
         let path = format!("{}/{IMAGE}", location.folder);
         match place {
-            Some(partition) if is_image(disk, partition, &path, true, wanted, recovery) => return Ok(()),
+            Some(partition) if look(partition, &path, true, recovery) => return Ok(()),
             Some(partition) => {
                 let what = format!("{path} is not on {}, where ReAgent.xml has it", partition.label());
                 recovery.faults.push(what);
@@ -74,7 +102,7 @@ fn search(
         }
     }
     for folder in [folder.as_str(), FOLDER] {
-        if is_image(disk, windows, &format!("{folder}/{IMAGE}"), false, wanted, recovery) {
+        if look(windows, &format!("{folder}/{IMAGE}"), false, recovery) {
             return Ok(());
         }
     }
@@ -82,7 +110,7 @@ fn search(
     let mut others: Vec<&Partition> = table.partitions.iter().filter(is_other).collect();
     others.sort_by_key(|partition| partition.kind != PartitionKind::Recovery);
     for partition in others.into_iter().take(VOLUMES_MAX) {
-        if is_image(disk, partition, &format!("{FOLDER}/{IMAGE}"), false, wanted, recovery) {
+        if look(partition, &format!("{FOLDER}/{IMAGE}"), false, recovery) {
             return Ok(());
         }
     }
@@ -98,18 +126,15 @@ fn open<'d>(disk: &'d dyn Disk, partition: &Partition) -> Result<GuestVolume<'d>
 }
 
 /// Looks at the image of this path, if it is there; returns whether it is.
-fn is_image(
-    disk: &dyn Disk,
+fn is_image<V: VolumeRead>(
+    volume: &Volume<V>,
     partition: &Partition,
     path: &str,
     is_configured: bool,
     wanted: &[WantedDriver],
     recovery: &mut RecoveryEnvironment,
 ) -> bool {
-    let found = open(disk, partition).and_then(|volume| {
-        let file = GuestFile::find(&volume, path)?;
-        Ok(file.map(|file| (file.size, drivers_in(&file, wanted))))
-    });
+    let found = GuestFile::find(volume, path).map(|file| file.map(|file| (file.size, drivers_in(&file, wanted))));
     let (size, drivers) = match found {
         Ok(Some(found)) => found,
         Ok(None) => return false,
@@ -128,21 +153,21 @@ fn is_image(
 }
 
 /// A file of a guest as bytes at offsets.
-struct GuestFile<'v, 'd> {
-    volume: &'v GuestVolume<'d>,
+struct GuestFile<'v, V> {
+    volume: &'v Volume<V>,
     file: FileId,
     size: u64,
 }
 
-impl<'v, 'd> GuestFile<'v, 'd> {
-    fn find(volume: &'v GuestVolume<'d>, path: &str) -> Result<Option<Self>> {
+impl<'v, V: VolumeRead> GuestFile<'v, V> {
+    fn find(volume: &'v Volume<V>, path: &str) -> Result<Option<Self>> {
         let Some(file) = volume.find(path)? else { return Ok(None) };
         let stat = volume.stat(file)?;
         Ok((!stat.is_dir).then_some(Self { volume, file, size: stat.size }))
     }
 }
 
-impl VolumeRead for GuestFile<'_, '_> {
+impl<V: VolumeRead> VolumeRead for GuestFile<'_, V> {
     fn len(&self) -> u64 {
         self.size
     }

@@ -8,4 +8,4 @@ mod find;
 
 pub use describe::{Presence, RecoveryDriver, RecoveryEnvironment, RecoveryImage, RecoveryState};
 pub use drivers::WantedDriver;
-pub use find::find_recovery;
+pub use find::{find_recovery, find_recovery_of};

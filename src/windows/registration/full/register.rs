@@ -88,14 +88,17 @@ pub(crate) fn register(
     Ok(())
 }
 
-/// What a package lacks so that Windows refuses to install it. The signature of a boot driver is the policy's matter: it is
-/// registered in the minimal form already.
+/// What a package lacks so that Windows refuses to install it. A boot driver is registered in the minimal form already: its
+/// own file is there, and its signature is the policy's matter.
 fn gap(package: &Package) -> Option<String> {
+    if package.boot.is_some() {
+        return None;
+    }
     let missing = package.missing_files();
     if !missing.is_empty() {
         return Some(format!("the media lack {}, which its INF copies", missing.join(", ")));
     }
-    if package.signature.present || package.boot.is_some() {
+    if package.signature.present {
         return None;
     }
     Some(package.signature.problem.clone().unwrap_or_else(|| "it has no catalogue".to_owned()))
