@@ -2,19 +2,20 @@
 
 use std::path::PathBuf;
 
-use super::args::{ImageArgs, NewImageArgs, StateArgs, VolumeCheckArgs, split_disks};
+use super::args::{ImageArgs, StateArgs, VolumeCheckArgs, split_disks};
 use super::bitlocker_args::BitLockerArgs;
 use super::execute::carry_out;
-use super::request::{no_destination, output_format, refuse_needless_no_undo};
+use super::output_args::OutputArgs;
 use super::{Ui, environment, signals};
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::exit::ExitCode;
-use crate::job::{self, Destination, InjectRequest, SavedPlan};
+use crate::job::{self, InjectRequest, SavedPlan};
 
 #[derive(Debug, clap::Args)]
 #[command(
     mut_arg("allow_dirty", |argument| argument.help("Edit a volume although it is marked dirty, as the plan does")),
     mut_arg("discard_ntfs_log", |argument| argument.help("Discard an open NTFS log, as the plan does")),
+    mut_arg("dry_run", |argument| argument.help("Compare the plan with the image, verify what it would write, and write nothing")),
     mut_arg("no_replay", |argument| argument.help("Do not replay an open NTFS log, as the plan does not")),
     mut_arg("discard_hibernation", |argument| argument.help("Discard a hibernated session, as the plan does")),
 )]
@@ -38,32 +39,8 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     drivers: Vec<PathBuf>,
 
-    /// Change the image itself; a journal in its folder makes an interrupted run undoable
-    #[arg(long, conflicts_with_all = ["overlay", "to_output", "dry_run"])]
-    in_place: bool,
-
-    /// Keep no undo record after --in-place, and remove an earlier one if anything is changed
-    #[arg(long)]
-    no_undo: bool,
-
-    /// Write the changes to a small new qcow2 file that is backed by the untouched image
-    #[arg(long, value_name = "NEW.qcow2", conflicts_with_all = ["to_output", "dry_run"])]
-    overlay: Option<PathBuf>,
-
-    /// Write a whole new image with the changes
-    #[arg(short = 'o', long, value_name = "NEW", conflicts_with = "dry_run")]
-    to_output: Option<PathBuf>,
-
-    /// Compare the plan with the image, verify what it would write, and write nothing
-    #[arg(long)]
-    dry_run: bool,
-
     #[command(flatten)]
-    new_image: NewImageArgs,
-
-    /// Replace an output file that exists
-    #[arg(long)]
-    overwrite: bool,
+    output: OutputArgs,
 
     /// Use this many worker threads [default: as many as are useful]
     #[arg(long, value_name = "N")]
@@ -89,40 +66,22 @@ pub struct Args {
 impl Args {
     fn request(&self, disks: Vec<PathBuf>) -> Result<InjectRequest> {
         let (image, other_disks) = split_disks(disks);
-        let destination = self.destination()?;
-        refuse_needless_no_undo(self.no_undo, &destination)?;
+        let destination = self.output.destination("compares")?;
         Ok(InjectRequest {
             other_disks,
             format: self.source.format,
             path_policy: self.source.path_policy(),
             disk: self.source.disk.clone(),
-            overwrite_output: self.overwrite,
+            overwrite_output: self.output.overwrite,
             threads: self.threads,
             bitlocker: self.bitlocker.keys()?,
             other_inputs: self.bitlocker.inputs().cloned().collect(),
             state: self.state.overrides(),
             skip_volume_check: self.check.skip_volume_check,
-            keep_undo: !self.no_undo,
+            keep_undo: !self.output.no_undo,
             cancel: signals::cancel(),
             ..InjectRequest::new(image, self.drivers.clone(), destination, environment::clock()?)
         })
-    }
-
-    /// Nothing is changed by surprise: a destination has to be given.
-    fn destination(&self) -> Result<Destination> {
-        match (self.dry_run, self.in_place, &self.overlay, &self.to_output) {
-            (true, ..) => Ok(Destination::DryRun),
-            (_, true, ..) => Ok(Destination::InPlace),
-            (_, _, Some(path), _) => Ok(Destination::Overlay(path.clone())),
-            (_, _, _, Some(path)) => Ok(Destination::Standalone {
-                path: path.clone(),
-                format: output_format(&self.new_image, path),
-                compression: self.new_image.compression(),
-                checksum: self.new_image.checksum,
-            }),
-            _ => Err(no_destination(Kind::Refused)
-                .hint("--overlay NEW.qcow2 keeps the image as it is; --in-place changes it; --dry-run only compares")),
-        }
     }
 }
 

@@ -61,11 +61,9 @@ pub(super) fn is_reported<T>(outcome: &Result<T>) -> bool {
 /// What a run writes, apart from its reports.
 fn subject(request: &InjectRequest) -> Option<Subject> {
     match &request.destination {
-        Destination::DryRun => None,
         // Which of several disks is written, the job finds out.
         Destination::InPlace if !request.other_disks.is_empty() => None,
-        Destination::InPlace => Some(Subject::InPlace(request.image.clone())),
-        Destination::Overlay(path) | Destination::Standalone { path, .. } => Some(Subject::Output(path.clone())),
+        destination => Subject::of(destination, &request.image),
     }
 }
 

@@ -24,6 +24,7 @@ mod network_args;
 mod network_page;
 mod ntfs_log;
 mod output;
+mod output_args;
 mod plan;
 mod progress;
 mod prompt;

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::Ui;
-use super::args::{ImageArgs, NewImageArgs, QuestionArgs};
+use super::args::{ImageArgs, QuestionArgs};
 use super::bitlocker_args::BitLockerArgs;
-use super::request::{no_destination, output_format, refuse_needless_no_undo};
+use super::output_args::OutputArgs;
+use super::recover::show_recovery;
 use super::signals::{self, Subject};
-use crate::block::commit::Recovery;
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::escape::{EscapedLines, escape};
 use crate::exit::ExitCode;
 use crate::job::{self, Destination, LogReplayOutcome, LogReplayRequest, VolumeLog};
@@ -52,6 +52,7 @@ struct VolumeArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("dry_run", |argument| argument.help("Replay in memory, check the volume, and write nothing")))]
 #[command(after_help = "\
 The replay is computed in memory, and the replayed volume is checked as winject fsck does it, before anything is written: \
 all of it is written or nothing. A volume that is hibernated, or whose log is torn, is refused.
@@ -66,33 +67,8 @@ struct Replay {
     #[command(flatten)]
     volume: VolumeArgs,
 
-    /// Change the image itself; a journal in its folder makes an interrupted run undoable, and stays as IMAGE.winject-undo
-    /// for winject undo
-    #[arg(long, conflicts_with_all = ["overlay", "to_output", "dry_run"])]
-    in_place: bool,
-
-    /// Keep no undo record after --in-place, and remove an earlier one if anything is changed
-    #[arg(long)]
-    no_undo: bool,
-
-    /// Write the changes to a small new qcow2 file that is backed by the untouched image
-    #[arg(long, value_name = "NEW.qcow2", conflicts_with_all = ["to_output", "dry_run"])]
-    overlay: Option<PathBuf>,
-
-    /// Write a whole new image with the changes
-    #[arg(short = 'o', long, value_name = "NEW", conflicts_with = "dry_run")]
-    to_output: Option<PathBuf>,
-
-    /// Replay in memory, check the volume, and write nothing
-    #[arg(long)]
-    dry_run: bool,
-
     #[command(flatten)]
-    new_image: NewImageArgs,
-
-    /// Replace an output file that exists
-    #[arg(long)]
-    overwrite: bool,
+    output: OutputArgs,
 
     /// Replay the log of a volume although it is marked dirty (Windows wants to check it)
     #[arg(long)]
@@ -148,47 +124,17 @@ fn write_log(out: &mut EscapedLines<String>, log: &VolumeLog) -> std::fmt::Resul
     Ok(())
 }
 
-impl Replay {
-    /// Nothing is changed by surprise: a destination has to be given.
-    fn destination(&self) -> Result<Destination> {
-        let destination = match (self.dry_run, self.in_place, &self.overlay, &self.to_output) {
-            (true, ..) => Destination::DryRun,
-            (_, true, ..) => Destination::InPlace,
-            (_, _, Some(path), _) => Destination::Overlay(path.clone()),
-            (_, _, _, Some(path)) => Destination::Standalone {
-                path: path.clone(),
-                format: output_format(&self.new_image, path),
-                compression: self.new_image.compression(),
-                checksum: self.new_image.checksum,
-            },
-            _ => {
-                return Err(no_destination(Kind::Refused).hint(
-                    "--overlay NEW.qcow2 keeps the image as it is; --in-place changes it; --dry-run only checks",
-                ));
-            }
-        };
-        refuse_needless_no_undo(self.no_undo, &destination)?;
-        Ok(destination)
-    }
-}
-
 fn replay(args: Replay, ui: &Ui) -> Result<ExitCode> {
-    let destination = args.destination()?;
-    match &destination {
-        Destination::InPlace => signals::set_subject(Subject::InPlace(args.image.clone())),
-        Destination::Overlay(path) | Destination::Standalone { path, .. } => {
-            signals::set_subject(Subject::Output(path.clone()));
-        }
-        Destination::DryRun => {}
-    }
+    let destination = args.output.destination("checks")?;
+    Subject::of(&destination, &args.image).into_iter().for_each(signals::set_subject);
     let request = LogReplayRequest {
         image: args.image,
         options: args.source.open_options(),
         partition: args.volume.partition,
         bitlocker: args.volume.bitlocker.keys()?,
         destination,
-        overwrite_output: args.overwrite,
-        keep_undo: !args.no_undo,
+        overwrite_output: args.output.overwrite,
+        keep_undo: !args.output.no_undo,
         allow_dirty: args.allow_dirty,
         cancel: signals::cancel(),
     };
@@ -200,15 +146,7 @@ fn replay(args: Replay, ui: &Ui) -> Result<ExitCode> {
 }
 
 fn show_outcome(request: &LogReplayRequest, done: &LogReplayOutcome, ui: &Ui) {
-    match done.recovery {
-        Recovery::Nothing => {}
-        Recovery::Restored => ui.note("an earlier run was interrupted; the image was restored first"),
-        Recovery::Undone => ui.note("an undo was interrupted; it was finished first"),
-        Recovery::GivenUp => ui.warn(job::UNDO_GIVEN_UP),
-        Recovery::Completed => {
-            ui.note("an earlier run was interrupted when it had written everything; it was completed first");
-        }
-    }
+    show_recovery(done.recovery, ui);
     done.warnings.iter().for_each(|warning| ui.warn(warning));
     for replay in &done.replays {
         ui.done(&format!("Partition {}: {replay}", replay.partition));

@@ -49,3 +49,16 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     });
     Ok(ExitCode::Done)
 }
+
+/// Says what a command that changes an image has done first about an earlier, interrupted run.
+pub(super) fn show_recovery(recovery: Recovery, ui: &Ui) {
+    match recovery {
+        Recovery::Nothing => {}
+        Recovery::Restored => ui.note("an earlier run was interrupted; the image was restored first"),
+        Recovery::Undone => ui.note("an undo was interrupted; it was finished first"),
+        Recovery::GivenUp => ui.warn(UNDO_GIVEN_UP),
+        Recovery::Completed => {
+            ui.note("an earlier run was interrupted when it had written everything; it was completed first");
+        }
+    }
+}

@@ -90,12 +90,7 @@ impl InjectSpec {
             }
             (_, true, None, _) => Ok(Destination::InPlace),
             (_, _, Some(path), None) => Ok(Destination::Overlay(path.clone())),
-            (_, _, None, Some(path)) => Ok(Destination::Standalone {
-                path: path.clone(),
-                format: output_format(&self.new_image, path),
-                compression: self.new_image.compression(),
-                checksum: self.new_image.checksum,
-            }),
+            (_, _, None, Some(path)) => Ok(new_image(path, &self.new_image)),
             (_, _, None, None) => Err(no_destination(Kind::Refused).hint(match self.document {
                 Some(_) => "add `to_output: NEW.qcow2`, `output: OVERLAY.qcow2`, `in_place: true` or `dry_run: true`",
                 None => "--output NEW.qcow2 keeps the image as it is; --in-place changes it; --dry-run only shows",
@@ -131,6 +126,16 @@ impl InjectSpec {
 /// The format of a new image: the requested one, else that of its file name, else qcow2.
 pub fn output_format(options: &NewImageArgs, path: &Path) -> Format {
     options.output_format.or_else(|| Format::from_extension(path)).unwrap_or(Format::Qcow2)
+}
+
+/// The destination of a whole new image.
+pub fn new_image(path: &Path, options: &NewImageArgs) -> Destination {
+    Destination::Standalone {
+        path: path.to_owned(),
+        format: output_format(options, path),
+        compression: options.compression(),
+        checksum: options.checksum,
+    }
 }
 
 /// Refuses `--no-undo` where no undo record would be kept anyway. A dry run writes nothing, whatever else is given.

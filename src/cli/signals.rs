@@ -2,7 +2,7 @@
 //! the process ends by the signal, and a message says which.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -15,6 +15,7 @@ use super::prompt;
 use crate::cancel::{Cancel, Reached, Stage};
 use crate::error::{Error, Kind};
 use crate::escape::escape;
+use crate::job::Destination;
 
 /// Cancels every job of the process.
 static CANCEL: OnceLock<Cancel> = OnceLock::new();
@@ -36,6 +37,17 @@ pub(super) enum Subject {
     InPlace(PathBuf),
     /// It is new, or replaced as a whole.
     Output(PathBuf),
+}
+
+impl Subject {
+    /// What a command with this destination writes, if anything.
+    pub(super) fn of(destination: &Destination, image: &Path) -> Option<Self> {
+        match destination {
+            Destination::DryRun => None,
+            Destination::InPlace => Some(Self::InPlace(image.to_owned())),
+            Destination::Overlay(path) | Destination::Standalone { path, .. } => Some(Self::Output(path.clone())),
+        }
+    }
 }
 
 /// Called by a command that writes, before it begins.

@@ -79,21 +79,17 @@ pub(super) fn run_staging_job(
     report: &mut Report,
     job: &dyn StagingJob,
 ) -> Result<()> {
-    let staged = match &request.destination {
-        Destination::Standalone { path, format, compression, checksum } => {
+    let staged = match request.destination.new_image() {
+        Some((path, options)) => {
             let options = ConvertOptions {
-                format: *format,
-                compression: compression.map(|(kind, _)| kind),
-                level: compression.and_then(|(_, level)| level),
-                checksum: *checksum,
                 overwrite: request.overwrite_output,
                 threads: request.threads,
                 cancel: request.cancel.clone(),
-                ..ConvertOptions::default()
+                ..options
             };
             write_standalone(request, observer, report, job, path, &options)?
         }
-        _ => {
+        None => {
             let mut staged = stage_and_verify(observer, report, job)?;
             commit_staged(request, observer, report, &mut staged)?;
             staged

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::explain::explain;
 use super::locate::no_ntfs_volume;
 use super::log_replay::LogReplayRecord;
-use super::outputs::refuse_raw_overlay;
+use super::outputs::{add_output, check_destination, refuse_raw_overlay};
 use super::recover::recover_first;
 use super::request::Destination;
 use super::volume_check::check_replayed;
@@ -18,8 +18,10 @@ use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
 use crate::escape::shell_argument;
-use crate::host::{RunFiles, Target};
-use crate::ntfs::log::{LogSummary, PendingRecord, PendingState, PendingTransaction, TransactionState, summarize};
+use crate::host::RunFiles;
+use crate::ntfs::log::{
+    LOG_FILE, LogSummary, PendingRecord, PendingState, PendingTransaction, TransactionState, summarize,
+};
 use crate::ntfs::{OpenOptions, Overlaid, RecordNumber, Replay, Volume};
 use crate::partition::{BitLockerKeys, Content, Disk, Partition, PartitionTable, PartitionView};
 
@@ -94,7 +96,7 @@ impl VolumeLog {
         };
         let failure = match &volume {
             Ok(volume) => volume.device().replay_failure().map(str::to_owned),
-            Err(error) => Some(error.text_within(Layer::Ntfs, "$LogFile")),
+            Err(error) => Some(error.text_within(Layer::Ntfs, LOG_FILE)),
         };
         let is_open = matches!(summary.state, PendingState::NothingPending | PendingState::Pending);
         let (state, reason) = match &summary.state {
@@ -250,15 +252,7 @@ fn replay_image(request: &LogReplayRequest) -> Result<LogReplayOutcome> {
         ..LogReplayOutcome::default()
     };
     let mut stage = Stage::new(block::open(image, options)?, StageOptions::default());
-    match destination {
-        Destination::InPlace => commit::check_in_place(&stage, image, &options.path_policy)?,
-        Destination::Overlay(out) => {
-            commit::refuse_own_files(&stage.image().files(), out)?;
-            commit::check_overlay(&stage)?;
-        }
-        Destination::Standalone { path, .. } => commit::refuse_own_files(&stage.image().files(), path)?,
-        Destination::DryRun => {}
-    }
+    check_destination(&stage, image, &options.path_policy, destination, |error| error)?;
     let read = request.bitlocker.read_partitions(&stage);
     let table = read.map_err(|error| error.path(image.display().to_string()))?;
     for partition in volumes(&table, request.partition)? {
@@ -272,6 +266,11 @@ fn replay_image(request: &LogReplayRequest) -> Result<LogReplayOutcome> {
     if done.replays.is_empty() && !matches!(destination, Destination::Standalone { .. }) {
         return Ok(done);
     }
+    if let Some((path, options)) = destination.new_image() {
+        let options = ConvertOptions { overwrite: request.overwrite_output, cancel: cancel.clone(), ..options };
+        done.output_sha256 = convert(&stage, path, &options)?.sha256;
+        return Ok(done);
+    }
     let commit_options = CommitOptions {
         overwrite: request.overwrite_output,
         path_policy: options.path_policy.clone(),
@@ -283,19 +282,7 @@ fn replay_image(request: &LogReplayRequest) -> Result<LogReplayOutcome> {
         Destination::DryRun => return Ok(done),
         Destination::InPlace => commit::commit_in_place(&mut stage, image, &commit_options)?,
         Destination::Overlay(out) => commit::commit_overlay(&mut stage, image, out, &commit_options)?,
-        Destination::Standalone { path, format, compression, checksum } => {
-            let options = ConvertOptions {
-                format: *format,
-                compression: compression.map(|(kind, _)| kind),
-                level: compression.and_then(|(_, level)| level),
-                checksum: *checksum,
-                overwrite: request.overwrite_output,
-                cancel: cancel.clone(),
-                ..ConvertOptions::default()
-            };
-            done.output_sha256 = convert(&stage, path, &options)?.sha256;
-            return Ok(done);
-        }
+        Destination::Standalone { .. } => return Err(Error::bug(Layer::Job, "a new image is not committed")),
     };
     done.warnings.extend(committed.warnings);
     done.undo_record = committed.undo_record;
@@ -309,14 +296,14 @@ fn replay_volume(
     partition: &Partition,
 ) -> Result<Option<LogReplayRecord>> {
     let options = OpenOptions { allow_dirty: request.allow_dirty, ..OpenOptions::new(FileTime(1)) };
-    let view = PartitionView::new(&mut *stage, partition)?;
-    if Overlaid::open(&view, Replay::WhereOpen)?.is_closed() {
+    let device = Overlaid::open(PartitionView::new(&mut *stage, partition)?, options.replay)?;
+    if device.is_closed() {
         return Ok(None);
     }
     if let Some(refusal) = partition.write_refusal() {
         return Err(refusal);
     }
-    let mut volume = Volume::open(view, &options)?;
+    let mut volume = Volume::open_overlaid(device, &options)?;
     check_replayed(volume.device(), request.allow_dirty)?;
     let record = LogReplayRecord::of(&volume, partition);
     volume.apply_admission()?;
@@ -341,10 +328,7 @@ fn check_output(request: &LogReplayRequest) -> Result<()> {
     };
     let mut files = RunFiles::default();
     files.add_input("the input image", &request.image);
-    files.add_output("the output", out)?;
-    let target = Target::resolve(out, "the output")?;
-    target.refuse_stream()?;
-    target.refuse_existing(request.overwrite_output)?;
+    add_output(&mut files, out, request.overwrite_output)?;
     if matches!(request.destination, Destination::Overlay(_)) {
         refuse_raw_overlay(out, || {
             let (image, out) = (shell_argument(&request.image, "IMAGE"), shell_argument(out, "NEW.raw"));

@@ -6,7 +6,7 @@ use super::choose_disk::check_disks;
 use super::folder::require_folder;
 use super::report;
 use super::request::{Destination, InjectRequest};
-use crate::block::Format;
+use crate::block::{Format, PathPolicy, Stage, commit};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::{shell_argument, shell_options};
 use crate::host::{REPORT, RunFiles, Target, is_same_file};
@@ -56,10 +56,7 @@ fn check_files(request: &InjectRequest, reports: &[PathBuf]) -> Result<RunFiles>
     }
     if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = &request.destination {
         require_folder(out, OUTPUT)?;
-        files.add_output(OUTPUT, out)?;
-        let target = Target::resolve(out, OUTPUT)?;
-        target.refuse_stream()?;
-        target.refuse_existing(request.overwrite_output)?;
+        add_output(&mut files, out, request.overwrite_output)?;
     }
     // The command that the hint names begins with the disk that holds Windows.
     if request.other_disks.is_empty() || request.windows_disk.is_some() {
@@ -72,6 +69,33 @@ fn check_files(request: &InjectRequest, reports: &[PathBuf]) -> Result<RunFiles>
         }
     }
     Ok(files)
+}
+
+/// Adds the output to the files of a run: neither one of the others, nor a stream, nor there already unless it is replaced.
+pub(super) fn add_output(files: &mut RunFiles, out: &Path, overwrite: bool) -> Result<()> {
+    files.add_output(OUTPUT, out)?;
+    let target = Target::resolve(out, OUTPUT)?;
+    target.refuse_stream()?;
+    target.refuse_existing(overwrite)
+}
+
+/// Refuses a destination that the opened image does not allow; `advise` adds what to do where the image cannot be edited in
+/// place.
+pub(super) fn check_destination(
+    stage: &Stage,
+    image: &Path,
+    policy: &PathPolicy,
+    destination: &Destination,
+    advise: impl FnOnce(Error) -> Error,
+) -> Result<()> {
+    if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = destination {
+        commit::refuse_own_files(&stage.image().files(), out)?;
+    }
+    match destination {
+        Destination::InPlace => commit::check_in_place(stage, image, policy).map_err(advise),
+        Destination::Overlay(_) => commit::check_overlay(stage),
+        Destination::DryRun | Destination::Standalone { .. } => Ok(()),
+    }
 }
 
 /// Refuses the overlay of an injection, if its name says that it is a raw image. Which disk holds Windows must be known.

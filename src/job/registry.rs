@@ -8,7 +8,7 @@ use super::hive_name::HiveName;
 use super::locate::{Installation, locate, search_folders};
 use super::log_replay::LogReplayRecord;
 use super::log_replay::unreplayed;
-use super::outputs::refuse_raw_overlay;
+use super::outputs::{add_output, check_destination, refuse_raw_overlay};
 use super::recover::recover_first;
 use super::request::{Destination, StateOverrides};
 use super::volume_check::{SKIPPED, VolumeChecked, check_volume};
@@ -22,7 +22,7 @@ use crate::hive::check::{Severity, check};
 use crate::hive::reader::Reader;
 use crate::hive::reg_file::{Import, Parser, RegEntry};
 use crate::hive::{Hive, HiveFile, Replay};
-use crate::host::{RunFiles, Target};
+use crate::host::RunFiles;
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::ntfs::{OpenOptions, Overlaid, Volume};
 use crate::partition::{BitLockerKeys, Partition, PartitionView};
@@ -173,22 +173,16 @@ fn edit_hives(
     let policy = &request.options.path_policy;
     let recovery = recover_first(&request.image, policy, destination, &request.cancel)?;
     let mut stage = open(request)?;
-    if let Destination::Overlay(out) = destination {
-        commit::refuse_own_files(&stage.image().files(), out)?;
-    }
-    match destination {
-        Destination::InPlace => commit::check_in_place(&stage, &request.image, policy).map_err(|error| {
-            let image = shell_argument(&request.image, "IMAGE");
-            let hint = match error.kind() {
-                Kind::Unsupported => format!("edit a copy of it: winject convert {image} NEW.qcow2"),
-                _ => "--output NEW.qcow2 in place of --in-place writes an overlay, and leaves the image as it is"
-                    .to_owned(),
-            };
-            error.hint(hint)
-        })?,
-        Destination::Overlay(_) => commit::check_overlay(&stage)?,
-        Destination::DryRun | Destination::Standalone { .. } => {}
-    }
+    check_destination(&stage, &request.image, policy, destination, |error| {
+        let image = shell_argument(&request.image, "IMAGE");
+        let hint = match error.kind() {
+            Kind::Unsupported => format!("edit a copy of it: winject convert {image} NEW.qcow2"),
+            _ => {
+                "--output NEW.qcow2 in place of --in-place writes an overlay, and leaves the image as it is".to_owned()
+            }
+        };
+        error.hint(hint)
+    })?;
     let installation = find(request, &stage)?;
     if let Some(refusal) = installation.partition.write_refusal() {
         return Err(refusal);
@@ -255,10 +249,7 @@ fn edit_hives(
 fn check_output(request: &HiveRequest, out: &Path) -> Result<()> {
     let mut files = RunFiles::default();
     files.add_input("the input image", &request.image);
-    files.add_output("the output", out)?;
-    let target = Target::resolve(out, "the output")?;
-    target.refuse_stream()?;
-    target.refuse_existing(request.overwrite_output)?;
+    add_output(&mut files, out, request.overwrite_output)?;
     refuse_raw_overlay(out, || {
         let qcow2 = out.with_extension("qcow2");
         let (qcow2, raw) = (qcow2.display(), out.display());

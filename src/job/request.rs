@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::block::convert::Compression;
+use crate::block::convert::{Compression, ConvertOptions};
 use crate::block::{Format, PathPolicy};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
@@ -37,6 +37,19 @@ pub enum Destination {
 }
 
 impl Destination {
+    /// The file of a new image and how it is written, apart from what the request says.
+    pub(super) fn new_image(&self) -> Option<(&Path, ConvertOptions<'static>)> {
+        let Self::Standalone { path, format, compression, checksum } = self else { return None };
+        let options = ConvertOptions {
+            format: *format,
+            compression: compression.map(|(kind, _)| kind),
+            level: compression.and_then(|(_, level)| level),
+            checksum: *checksum,
+            ..ConvertOptions::default()
+        };
+        Some((path, options))
+    }
+
     /// Its name in reports: `dry_run`, `in_place`, `overlay` or `standalone`.
     #[must_use]
     pub fn mode(&self) -> &'static str {

@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use super::disks::{OpenedDisks, OtherDisk, disk_name, on_disk, open_disk, open_others};
 use super::expectation::Expectation;
 use super::locate::{Installation, locate};
+use super::outputs::check_destination;
 use super::recover::{UNDO_GIVEN_UP, recover_first};
 use super::report::{self, Report};
 use super::report_log::report_log;
-use super::request::{Destination, InjectRequest, Observer};
+use super::request::{InjectRequest, Observer};
 use super::volume_check::{SKIPPED, VolumeChecked, check_volume};
-use crate::block::commit::{self, Recovery};
+use crate::block::commit::Recovery;
 use crate::block::{self, Stage};
 use crate::drivers::{self, Definitions, Sources};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::escape::shell_argument;
+use crate::escape::{shell_argument, shell_options};
 use crate::hive::Hive;
 use crate::ntfs::{OpenOptions, Replay, Volume};
 use crate::partition::{BitLockerKeys, Content as FileSystem, PartitionTable, PartitionView, Scheme};
@@ -324,30 +325,22 @@ pub(super) fn open_unrecovered(request: &InjectRequest, report: &mut Report) -> 
     report.image_files = stage.image().files();
     report.virtio.warnings.extend(block::use_notes(stage.image()));
     let others = open_others(request, &stage, report)?;
-    if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = &request.destination {
-        commit::refuse_own_files(&report.image_files, out)?;
-    }
     // Refuse early: nothing of what follows would help.
-    match request.destination {
-        Destination::InPlace => commit::check_in_place(&stage, &request.image, &request.path_policy)
-            .map_err(|error| error.hint(format!("write a new image: {}", new_image_command(request, report))))?,
-        Destination::Overlay(_) => commit::check_overlay(&stage)?,
-        Destination::DryRun | Destination::Standalone { .. } => {}
-    }
+    check_destination(&stage, &request.image, &request.path_policy, &request.destination, |error| {
+        error.hint(format!("write a new image: {}", new_image_command(request, report)))
+    })?;
     Ok(OpenedDisks { stage, others })
 }
 
 /// The command that does the same without writing into the image, as it is typed into a shell.
 fn new_image_command(request: &InjectRequest, report: &Report) -> String {
     let argument = |path: &PathBuf| shell_argument(path, "IMAGE");
-    let options = |option: &str, paths: &[PathBuf]| -> String {
-        paths.iter().map(|path| format!(" {option} {}", argument(path))).collect()
-    };
     let (image, others) = (argument(&request.image), &request.other_disks);
     match &report.run.plan {
         Some(plan) => {
             let plan = shell_argument(Path::new(&plan.path), "PLAN.json");
-            let (others, drivers) = (options("--image", others), options("--drivers", &request.drivers));
+            let (others, drivers) =
+                (shell_options("--image", others.iter()), shell_options("--drivers", request.drivers.iter()));
             format!("winject apply {plan} --image {image}{others}{drivers} -o NEW.qcow2")
         }
         None if report.run.is_removal => {
@@ -355,7 +348,8 @@ fn new_image_command(request: &InjectRequest, report: &Report) -> String {
             format!("winject convert {image} NEW.qcow2 && winject remove NEW.qcow2{others} --in-place")
         }
         None => {
-            let (others, drivers) = (options("--other-disk", others), options("--inject", &request.drivers));
+            let (others, drivers) =
+                (shell_options("--other-disk", others.iter()), shell_options("--inject", request.drivers.iter()));
             format!("winject convert {image} NEW.qcow2{drivers}{others}")
         }
     }

@@ -66,10 +66,9 @@ fn compare_with_plan(staged: &Staged, table: &PartitionTable) -> Result<Validati
     plan::verify_absent(&view, plan, &staged.expectation.absent)?;
     if let Some(files) = &staged.boot_files {
         let boot = table.partition(files.partition)?;
-        let before = Overlaid::open(PartitionView::new(stage.image(), boot)?, staged.replay)?;
-        compared.files +=
-            plan::verify_boot(&before, &PartitionView::new(stage, boot)?, boot.content, plan, files, *is_marked)
-                .map_err(|error| error.path(boot.label()))?;
+        let (before, after) = (PartitionView::new(stage.image(), boot)?, PartitionView::new(stage, boot)?);
+        compared.files += plan::verify_boot(&before, &after, boot.content, plan, files, staged.replay, *is_marked)
+            .map_err(|error| error.path(boot.label()))?;
     }
     Ok(Validation { success: true, compared })
 }

@@ -1,13 +1,10 @@
 //! The device of a volume as it is after the replay of its log.
 
-use super::log::{Overlay, ReplayReport, Replayed, replay};
+use super::log::{LOG_FILE, Overlay, ReplayReport, Replayed, replay};
 use super::options::Replay;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::units::VolumeOffset;
-
-/// Name of the log.
-const LOG_FILE: &str = "$LogFile";
 
 /// A device, and the blocks that the replay of the volume's log has changed. All readers see these in place of the
 /// device's own; they reach the device when an edit begins, and before that nothing else does.
@@ -64,8 +61,8 @@ impl<D> Overlaid<D> {
 }
 
 impl<D: VolumeRead> Overlaid<D> {
-    /// Replays the log of the volume on `device`, in memory, if it is not closed and `choice` allows it. That a log cannot
-    /// be replayed is no error: [`replay_failure`](Self::replay_failure) tells why.
+    /// Replays the log of the volume on `device`, in memory, if it is not closed and `choice` allows it. A log that cannot
+    /// be replayed is not an error: [`replay_failure`](Self::replay_failure) tells why.
     ///
     /// # Errors
     /// When the device cannot be read.

@@ -94,7 +94,16 @@ impl<D: VolumeRead> Volume<D> {
     /// # Errors
     /// Refused for states in which an edit would do harm; unsupported for other versions; damaged.
     pub fn open(device: D, options: &OpenOptions) -> Result<Self> {
-        let (core, admission) = open::open(Overlaid::open(device, options.replay)?, options)?;
+        Self::open_overlaid(Overlaid::open(device, options.replay)?, options)
+    }
+
+    /// Opens the volume on a device whose log was looked at already; the options' own [`replay`](OpenOptions::replay) does
+    /// not count.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub(crate) fn open_overlaid(device: Overlaid<D>, options: &OpenOptions) -> Result<Self> {
+        let (core, admission) = open::open(device, options)?;
         Ok(Self { core, read_only: options.read_only, admission })
     }
 
@@ -129,7 +138,7 @@ impl<D: VolumeRead> Volume<D> {
         find_path(&self.core.pager, path)
     }
 
-    /// The file of this name in a folder, case ignored; `None` if there is none.
+    /// The file of this name in a folder, case ignored; `None` if the folder has no such name.
     ///
     /// # Errors
     /// Damaged, not a directory, or the device cannot be read.

@@ -4,9 +4,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::file::{HostHive, find_log, is_hive, show_replay};
-use crate::block::commit::Recovery;
 use crate::cli::args::{ImageArgs, OverrideArgs, PartitionArgs, ReplayArgs, StateArgs, VolumeCheckArgs};
 use crate::cli::bitlocker_args::BitLockerArgs;
+use crate::cli::recover::show_recovery;
 use crate::cli::request::{no_destination, refuse_needless_no_undo};
 use crate::cli::signals::{self, Subject};
 use crate::cli::{Ui, environment};
@@ -15,8 +15,8 @@ use crate::hive::reg_file::{Import, KeyPath, Parser, RegEntry};
 use crate::hive::{Hive, HiveFile, KeyId, LOG_ENDINGS};
 use crate::host::RunFiles;
 use crate::job::{
-    Destination, HiveEdit, HiveName, HiveRequest, StateOverrides, UNDO_GIVEN_UP, edit_hive, image_files,
-    import_into_image, read_hive, undo_command,
+    Destination, HiveEdit, HiveName, HiveRequest, StateOverrides, edit_hive, image_files, import_into_image, read_hive,
+    undo_command,
 };
 
 // How an image is opened.
@@ -151,21 +151,17 @@ pub(super) fn sources(target: &Path, image: &Image) -> Result<Vec<PathBuf>> {
 impl Changed {
     /// Where the changes of the image `target` go.
     fn destination(&self, target: &Path) -> Result<Destination> {
-        match &self.output {
-            Some(out) => {
-                refuse_needless_no_undo(self.no_undo, &Destination::Overlay(out.clone()))?;
-                signals::set_subject(Subject::Output(out.clone()));
-                Ok(Destination::Overlay(out.clone()))
-            }
-            None if self.in_place => {
-                signals::set_subject(Subject::InPlace(target.to_owned()));
-                Ok(Destination::InPlace)
-            }
+        let destination = match &self.output {
+            Some(out) => Destination::Overlay(out.clone()),
+            None if self.in_place => Destination::InPlace,
             None => {
-                Err(no_destination(Kind::Usage)
-                    .hint("--output NEW.qcow2 keeps the image as it is; --in-place changes it"))
+                return Err(no_destination(Kind::Usage)
+                    .hint("--output NEW.qcow2 keeps the image as it is; --in-place changes it"));
             }
-        }
+        };
+        refuse_needless_no_undo(self.no_undo, &destination)?;
+        Subject::of(&destination, target).into_iter().for_each(signals::set_subject);
+        Ok(destination)
     }
 
     /// Refuses an output that is the `.reg` file.
@@ -279,15 +275,7 @@ fn import_image(target: &Path, file: &mut dyn Read, places: (&Image, &Changed), 
 }
 
 fn show_edit(image: &Path, done: &HiveEdit, ui: &Ui) -> bool {
-    match done.recovery {
-        Recovery::Nothing => {}
-        Recovery::Restored => ui.note("an earlier run was interrupted; the image was restored first"),
-        Recovery::Undone => ui.note("an undo was interrupted; it was finished first"),
-        Recovery::GivenUp => ui.warn(UNDO_GIVEN_UP),
-        Recovery::Completed => {
-            ui.note("an earlier run was interrupted when it had written everything; it was completed first");
-        }
-    }
+    show_recovery(done.recovery, ui);
     if let Some(replay) = &done.log_replay {
         ui.note(&format!("NTFS log: {replay}"));
     }

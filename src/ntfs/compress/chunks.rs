@@ -21,7 +21,7 @@ impl Codec {
     ///
     /// # Errors
     /// Damaged, see [`xpress::decompress`] and [`lzx::decompress`].
-    pub fn decompress(self, input: &[u8], output: &mut [u8]) -> Result<()> {
+    fn decompress(self, input: &[u8], output: &mut [u8]) -> Result<()> {
         if input.len() == output.len() {
             output.copy_from_slice(input);
             return Ok(());

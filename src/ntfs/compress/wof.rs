@@ -69,14 +69,6 @@ impl Algorithm {
         }
     }
 
-    /// Decodes one chunk, which must fill `output` exactly.
-    ///
-    /// # Errors
-    /// See [`Codec::decompress`].
-    pub fn decompress(self, input: &[u8], output: &mut [u8]) -> Result<()> {
-        self.codec().decompress(input, output)
-    }
-
     fn codec(self) -> Codec {
         match self {
             Self::Lzx => Codec::Lzx,

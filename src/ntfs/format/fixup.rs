@@ -91,8 +91,8 @@ pub fn seal_copy(block: &mut [u8], out: &mut Vec<u8>) -> Result<()> {
         out.truncate(start);
         return Err(e);
     }
-    let counter = Field::<u16>::at(usize::from(ARRAY_OFFSET.get(sealed)));
-    counter.set(block, counter.get(sealed));
+    let counter = counter(sealed);
+    set_counter(block, counter);
     Ok(())
 }
 

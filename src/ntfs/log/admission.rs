@@ -1,6 +1,6 @@
 //! Whether a volume may be edited, by its log, its flags and its hibernation image.
 
-use super::refusal::{SHUT_DOWN, log_hint};
+use super::refusal::{LOG_FILE, SHUT_DOWN, log_hint};
 use super::{LogState, volume_flags};
 use crate::error::{Error, Layer, Result};
 
@@ -142,7 +142,7 @@ impl State {
             LogReplay::None | LogReplay::Done => refused(what)
                 .hint(format!("without --no-replay the log is replayed, as Windows would do it; {}", log_hint())),
         }
-        .path("$LogFile")
+        .path(LOG_FILE)
     }
 }
 

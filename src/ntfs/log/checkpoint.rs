@@ -56,7 +56,7 @@ pub(super) struct DirtyPage {
 pub(super) struct Transaction {
     pub state: u8,
     pub first: u64,
-    /// The next record to take back; 0 when there is none.
+    /// The next record to take back; 0: nothing is left to take back.
     pub undo_next: u64,
 }
 

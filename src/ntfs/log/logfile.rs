@@ -73,9 +73,6 @@ impl<'a> LogFile<'a> {
     }
 }
 
-/// Records that Windows keeps in step in `$MFTMirr`, at most.
-const MIRRORED_MAX: u64 = 24;
-
 /// Copies the first records of `$MFT` to `$MFTMirr`, as many as it holds.
 pub(super) fn update_mirror(changes: &mut Changes<'_>, geometry: &Geometry) -> Result<()> {
     let mut copies = Vec::new();
@@ -88,7 +85,7 @@ pub(super) fn update_mirror(changes: &mut Changes<'_>, geometry: &Geometry) -> R
         let extents = view.extents(&target)?.ok_or_else(|| refuse("$MFTMirr has no data"))?;
         let (runs, size) = (extents.join()?, record.find(AttributeType::DATA, "").map_or(0, |data| data.data_size()));
         let record_size = geometry.record_size as usize;
-        for number in 0..MIRRORED_MAX.min(size / record_size as u64) {
+        for number in 0..RecordNumber::FIRST_USER.0.min(size / record_size as u64) {
             let raw = view.raw_record(RecordNumber(number))?;
             let raw = raw.ok_or_else(|| refuse("$MFT is shorter than $MFTMirr"))?;
             let mut rest = raw.as_slice();

@@ -39,7 +39,7 @@ mod work;
 pub use admission::{Admission, HIBERNATION_FILE, Hibernation, LogReplay, Overrides, State};
 pub use operation::Operation;
 pub use overlay::Overlay;
-pub use refusal::{blame_replay, refuse_unsound};
+pub use refusal::{LOG_FILE, blame_replay, refuse_unsound};
 pub use replay::replay;
 pub use restart::RestartPage;
 pub use summarize::summarize;
@@ -114,8 +114,8 @@ impl LogPosition {
         let length = usize::try_from(size).map_or(RESTART_PAGES, |size| size.min(RESTART_PAGES));
         let mut head = vec![0; length];
         read_at(0, &mut head)?;
-        let pages = head.chunks_exact(restart::PAGE).flat_map(RestartPage::parse);
-        Ok(Self { lsn: RestartPage::current(pages).map(|page| page.current_lsn), sha256: Sha256::digest(&head).into() })
+        let page = RestartPage::current_in(&head);
+        Ok(Self { lsn: page.map(|page| page.current_lsn), sha256: Sha256::digest(&head).into() })
     }
 }
 

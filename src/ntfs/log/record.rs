@@ -37,7 +37,7 @@ pub(super) enum RecordKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LogRecord {
     pub lsn: u64,
-    /// The record to be undone after this one; 0 when there is none.
+    /// The record to be undone after this one; 0: this is the first one.
     pub undo_next: u64,
     /// Bytes of the client.
     pub length: usize,

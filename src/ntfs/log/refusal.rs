@@ -16,7 +16,7 @@ pub(super) fn log_hint() -> String {
 }
 
 /// Name of the log.
-pub(super) const LOG_FILE: &str = "$LogFile";
+pub const LOG_FILE: &str = "$LogFile";
 /// How each refusal of a replay begins.
 pub(super) const REFUSAL: &str = "cannot replay the log: ";
 

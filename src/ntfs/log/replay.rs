@@ -16,7 +16,7 @@ use super::reader::Log;
 use super::record::{Half, LogRecord, RecordKind, Update};
 use super::refusal::{LOG_FILE, REFUSAL, refuse, refuse_damage};
 use super::summary::{ClosingForm, ReplayReport, Replayed};
-use super::undo::UndoChains;
+use super::undo::{UndoChains, update_to_undo};
 use super::view::View;
 use super::work::ClusterCount;
 use crate::error::{Error, Layer, Result};
@@ -143,13 +143,7 @@ impl Replay<'_> {
 
     /// Takes a record back; whether that is something to do.
     fn undo_record(&mut self, record: &LogRecord) -> Result<bool> {
-        if record.kind()? != RecordKind::Update {
-            return Ok(false);
-        }
-        let update = record.update()?;
-        if update.lcns.is_empty() || !update.undo.operation.is_update() {
-            return Ok(false);
-        }
+        let Some(update) = update_to_undo(record)? else { return Ok(false) };
         let mut lcns = Vec::with_capacity(update.lcns.len());
         for (vcn, &lcn) in update.clusters()? {
             lcns.push(self.analysis.pages.cluster(update.target, vcn).map_or(lcn, |(lcn, _)| lcn));

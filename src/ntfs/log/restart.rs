@@ -33,9 +33,9 @@ pub const MAJOR: Field<u16> = Field::at(0x1C);
 pub const CURRENT_LSN: Field<u64> = Field::at(0x00);
 /// In the restart area: number of clients.
 pub const CLIENTS: Field<u16> = Field::at(0x08);
-/// In the restart area: first free client; `0xFFFF` when there is none.
+/// In the restart area: first free client; `0xFFFF` if all are in use.
 pub const FREE: Field<u16> = Field::at(0x0A);
-/// In the restart area: first client in use; `0xFFFF` when there is none.
+/// In the restart area: first client in use; `0xFFFF` if none are in use.
 pub const IN_USE: Field<u16> = Field::at(0x0C);
 /// In the restart area: flags.
 pub const FLAGS: Field<u16> = Field::at(0x0E);
@@ -143,6 +143,11 @@ impl RestartPage {
         rank(self) > rank(before)
     }
 
+    /// The page that counts of those that can be read at the start of a log.
+    pub(super) fn current_in(head: &[u8]) -> Option<Self> {
+        Self::current(head.chunks_exact(PAGE).flat_map(Self::parse))
+    }
+
     /// The page that counts.
     pub(super) fn current(pages: impl IntoIterator<Item = Self>) -> Option<Self> {
         pages.into_iter().reduce(|before, page| if page.outranks(&before) { page } else { before })
@@ -190,13 +195,8 @@ impl RestartArea {
         let pages = [first, second].map(|raw| unseal(raw).and_then(|page| Ok((RestartPage::of(&page)?, page))));
         let [a, b] = pages;
         let (page, raw) = match (a, b) {
-            (Ok(a), Ok(b)) => {
-                if b.0.outranks(&a.0) {
-                    b
-                } else {
-                    a
-                }
-            }
+            (Ok(a), Ok(b)) if b.0.outranks(&a.0) => b,
+            (Ok(a), Ok(_)) => a,
             (Ok(page), Err(_)) | (Err(_), Ok(page)) => page,
             (Err(e), Err(_)) => return Err(refuse(format!("neither restart page can be read: {e}"))),
         };

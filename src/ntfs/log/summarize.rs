@@ -12,7 +12,7 @@ use super::refusal::refuse_damage;
 use super::replay::clusters_to_redo;
 use super::restart::{PAGE, RestartPage};
 use super::summary::{LogSummary, PendingRecord, PendingState, PendingTransaction, TransactionState};
-use super::undo::UndoChains;
+use super::undo::{UndoChains, update_to_undo};
 use super::work::ClusterCount;
 use crate::error::{Kind, Result};
 use crate::io::VolumeRead;
@@ -45,17 +45,17 @@ pub fn summarize<D: VolumeRead>(device: &D) -> Result<LogSummary> {
 fn fill(summary: &mut LogSummary, file: &LogFile<'_>) -> Result<()> {
     match LogState::read(file.size, |at, buf| file.read(at, buf))? {
         LogState::Empty => return Ok(()),
-        LogState::Clean => summary.state = PendingState::Closed,
+        LogState::Clean => {
+            summary.state = PendingState::Closed;
+            let mut head = vec![0; 2 * PAGE];
+            file.read(0, &mut head)?;
+            if let Some(page) = RestartPage::current_in(&head) {
+                (summary.version, summary.last_lsn) = (Some(page.version), page.current_lsn);
+            }
+            return Ok(());
+        }
         LogState::Unclean { version } | LogState::InUse { version } => summary.version = Some(version),
         LogState::Damaged { .. } => {}
-    }
-    if summary.state == PendingState::Closed {
-        let mut head = vec![0; 2 * PAGE];
-        file.read(0, &mut head)?;
-        if let Some(page) = RestartPage::current(head.chunks_exact(PAGE).flat_map(RestartPage::parse)) {
-            (summary.version, summary.last_lsn) = (Some(page.version), page.current_lsn);
-        }
-        return Ok(());
     }
     let log = Log::open(file.size, |at, buf| file.read(at, buf))?;
     summary.last_lsn = log.area.page.current_lsn;
@@ -146,7 +146,7 @@ fn count_open(log: &Log<'_>, analysis: &Analysis) -> Result<u64> {
     for (id, mut lsn) in UndoChains::starts(analysis)? {
         while lsn != 0 {
             let record = chains.record(id, lsn)?;
-            if changes_something(&record)? {
+            if update_to_undo(&record)?.is_some() {
                 count += 1;
                 break;
             }
@@ -154,14 +154,6 @@ fn count_open(log: &Log<'_>, analysis: &Analysis) -> Result<u64> {
         }
     }
     Ok(count)
-}
-
-fn changes_something(record: &LogRecord) -> Result<bool> {
-    if record.kind()? != RecordKind::Update {
-        return Ok(false);
-    }
-    let update = record.update()?;
-    Ok(!update.lcns.is_empty() && update.undo.operation.is_update())
 }
 
 #[cfg(test)]

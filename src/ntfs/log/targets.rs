@@ -75,7 +75,7 @@ impl Touched {
             return Ok(());
         }
         if UNLOGGED.contains(&number) {
-            return Err(refuse(format!("it writes data of the system file {number}, which no log of Windows does")));
+            return Err(refuse(format!("it writes data of the system file {number}, which Windows never logs")));
         }
         if number >= RecordNumber::FIRST_USER {
             self.data.entry(target.file.to_raw()).or_insert(lsn);
@@ -92,8 +92,8 @@ impl Touched {
             let file = FileId::from_raw(file);
             if existing(view, file)?.is_some() && !is_below_extend(view, file)? {
                 return Err(refuse(format!(
-                    "the record {lsn:#x} writes data of file {file}, which is none of the file system's own: no log of \
-                     Windows does"
+                    "the record {lsn:#x} writes data of file {file}, which does not belong to the file system: \
+                     Windows never logs that"
                 )));
             }
         }

@@ -3,9 +3,21 @@
 use super::analysis::Analysis;
 use super::checkpoint::ACTIVE;
 use super::reader::Log;
-use super::record::LogRecord;
+use super::record::{LogRecord, RecordKind, Update};
 use super::refusal::refuse;
 use crate::error::Result;
+
+/// The update that is taken back with a record; `None` if the record changes nothing that could be.
+///
+/// # Errors
+/// Refused, when the record cannot be read.
+pub(super) fn update_to_undo(record: &LogRecord) -> Result<Option<Update<'_>>> {
+    if record.kind()? != RecordKind::Update {
+        return Ok(None);
+    }
+    let update = record.update()?;
+    Ok((!update.lcns.is_empty() && update.undo.operation.is_update()).then_some(update))
+}
 
 /// Goes from record to record of the transactions that were open at the end of a log. A record is of one transaction, and
 /// each chain leads towards the start of the log: none is met twice.

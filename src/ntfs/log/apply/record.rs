@@ -193,7 +193,7 @@ fn set_sizes(record: &mut [u8], step: Step<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Where an index root's node begins, where it may end at most, and the entry that the step names.
+/// Where an index root's node begins and ends, and the entry that the step names.
 fn root_entry(record: &[u8], step: Step<'_>) -> Result<(usize, usize, usize)> {
     let old = attribute_at(record, step.record_offset)?;
     let is_root = AttributeType(attribute::TYPE.get(old)) == AttributeType::INDEX_ROOT;
@@ -202,7 +202,8 @@ fn root_entry(record: &[u8], step: Step<'_>) -> Result<(usize, usize, usize)> {
     let limit = step.record_offset + old.len();
     let entry = step.record_offset.saturating_add(step.attribute_offset);
     require_entry(record, node, limit, entry)?;
-    Ok((node, limit, entry))
+    let end = node + node::USED.get(record.get(node..).unwrap_or_default()) as usize;
+    Ok((node, end, entry))
 }
 
 /// The attribute, its value and its node become longer by `change` bytes.
@@ -226,9 +227,8 @@ fn add_entry(record: &mut [u8], step: Step<'_>) -> Result<()> {
 }
 
 fn delete_entry(record: &mut [u8], step: Step<'_>) -> Result<()> {
-    let (node, _, entry) = root_entry(record, step)?;
+    let (node, end, entry) = root_entry(record, step)?;
     let length = entry_length(record, entry);
-    let end = node + node::USED.get(record.get(node..).unwrap_or_default()) as usize;
     let is_last = entry_flags(record, entry) & entry_header::LAST != 0;
     let whole = length >= entry_header::KEY && length.is_multiple_of(8) && entry + length <= end;
     ensure(!is_last && whole, "no index entry is where the log deletes one")?;
@@ -237,8 +237,7 @@ fn delete_entry(record: &mut [u8], step: Step<'_>) -> Result<()> {
 }
 
 fn change_entry(record: &mut [u8], step: Step<'_>, change: EntryChange) -> Result<()> {
-    let (node, _, entry) = root_entry(record, step)?;
-    let end = node + node::USED.get(record.get(node..).unwrap_or_default()) as usize;
+    let (_, end, entry) = root_entry(record, step)?;
     let at = place_in_entry(record, entry, end, change, step.data.len())?;
     copy(record, at, step.data, "an index entry leaves its file record")
 }

@@ -12,13 +12,15 @@ use super::staged::verify_files;
 use crate::error::{Error, Kind, Result};
 use crate::hive::check::{self as hive_check, Severity};
 use crate::io::VolumeRead;
+use crate::ntfs::{Overlaid, Replay};
 use crate::partition::Content as FileSystem;
 use crate::plan::boot::BootFiles;
 use crate::plan::change::GuestHive;
 use crate::plan::document::Plan;
 
 /// Compares the staged boot volume with what the plan writes to it (`files`), and with the volume as it was before. Returns
-/// how many files were compared. `is_marked` says that the volume may carry the mark for a check by Windows.
+/// how many files were compared. `replay` says whether the
+/// log of the volume as it was counts; `is_marked` says that the volume may carry the mark for a check by Windows.
 ///
 /// # Errors
 /// [`Kind::Verify`] at the first difference.
@@ -28,6 +30,7 @@ pub fn verify_boot<B: VolumeRead, A: VolumeRead>(
     file_system: FileSystem,
     plan: &Plan,
     files: &BootFiles,
+    replay: Replay,
     is_marked: bool,
 ) -> Result<usize> {
     let unread = |error: Error| match error.kind() {
@@ -51,7 +54,7 @@ pub fn verify_boot<B: VolumeRead, A: VolumeRead>(
             if let Err(error) = verify_files(after, &expected, is_marked) {
                 // Older damage is not a fault of the change.
                 let paths: Vec<String> = expected.iter().map(|(path, _)| path.clone()).collect();
-                check_files_before(before, &paths, is_marked)?;
+                check_files_before(&Overlaid::open(before, replay)?, &paths, is_marked)?;
                 return Err(error);
             }
             Ok(expected.len())
