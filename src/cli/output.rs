@@ -76,9 +76,7 @@ impl Ui {
     /// # Errors
     /// [`crate::Kind::Bug`] when the value has no JSON form.
     pub fn json(&self, value: &impl serde::Serialize) -> crate::Result<()> {
-        let text = serde_json::to_string_pretty(value)
-            .map_err(|error| Error::bug(crate::Layer::Cli, "cannot write the answer as JSON").source_error(error))?;
-        self.write_out(&escape::json(text));
+        self.write_out(&escaped_json(serde_json::to_string_pretty(value))?);
         Ok(())
     }
 
@@ -181,6 +179,19 @@ impl Ui {
 fn escape_lines(text: &str) -> String {
     let lines: Vec<_> = text.split('\n').map(escape).collect();
     lines.join("\n")
+}
+
+/// A value as JSON in one line, for an answer that is printed in parts; see [`Ui::json`].
+///
+/// # Errors
+/// [`crate::Kind::Bug`] when the value has no JSON form.
+pub(super) fn json_line(value: &impl serde::Serialize) -> crate::Result<String> {
+    escaped_json(serde_json::to_string(value))
+}
+
+fn escaped_json(text: serde_json::Result<String>) -> crate::Result<String> {
+    let defect = |error| Error::bug(crate::Layer::Cli, "cannot write the answer as JSON").source_error(error);
+    text.map(escape::json).map_err(defect)
 }
 
 fn cannot_write(error: std::io::Error) -> Error {

@@ -13,7 +13,7 @@ use crate::units::VolumeOffset;
 pub struct FatEntry {
     /// The long name, or the short one where there is no other; empty for the root folder.
     pub name: String,
-    /// Time of the last write, by the guest's clock: FAT knows no time zone. `None` if there is none.
+    /// Time of the last write, by the guest's clock: FAT knows no time zone. `None` if the entry has no valid time.
     pub modified: Option<FileTime>,
     found: Found,
 }

@@ -7,7 +7,7 @@ use super::place::{Place, VolumeArgs};
 use crate::cli::{Ui, signals};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
-use crate::job::look::{look_into, read_content, select};
+use crate::job::look::{read_content, select};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -32,8 +32,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     }
     let is_terminal = std::io::stdout().is_terminal();
     let cancel = signals::cancel();
-    look_into(&place.request(&args.volume)?, |files| {
-        files.log_warning().iter().for_each(|warning| ui.warn(warning));
+    place.look(&args.volume, ui, |files| {
         for path in &place.paths {
             for found in select(files, path)? {
                 read_content(files, &found, &mut |bytes| {

@@ -8,7 +8,7 @@ use crate::cli::output::size;
 use crate::cli::{Ui, signals};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
-use crate::job::look::{Copied, CopyRequest, copy_out, look_into};
+use crate::job::look::{Copied, CopyRequest, copy_out};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -54,10 +54,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         overwrite: args.overwrite,
         cancel: signals::cancel(),
     };
-    let copied = look_into(&place.request(&args.volume)?, |files| {
-        files.log_warning().iter().for_each(|warning| ui.warn(warning));
-        copy_out(files, &request)
-    })?;
+    let copied = place.look(&args.volume, ui, |files| copy_out(files, &request))?;
     answer(&copied, args.json, ui)?;
     let failed: Vec<_> = copied.skipped.iter().filter(|skipped| skipped.failed).collect();
     match failed.first() {

@@ -6,11 +6,12 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::place::{Place, VolumeArgs};
+use crate::cli::output::json_line;
 use crate::cli::{Ui, signals};
 use crate::error::Result;
-use crate::escape::{EscapedLines, escape, json};
+use crate::escape::{EscapedLines, escape};
 use crate::exit::ExitCode;
-use crate::job::look::{Details, Files, Found, NodeKind, look_into, select, walk};
+use crate::job::look::{Details, Files, Found, NodeKind, select, walk};
 
 /// Bytes of a listing that are printed at once.
 const PRINTED_AT_ONCE: usize = 64 << 10;
@@ -77,8 +78,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     if place.paths.is_empty() {
         place.paths.push("/".to_owned());
     }
-    look_into(&place.request(&args.volume)?, |files| {
-        files.log_warning().iter().for_each(|warning| ui.warn(warning));
+    place.look(&args.volume, ui, |files| {
         let mut listing = Listing { args: &args, ui, files, out: String::new(), is_first: true };
         if args.json {
             listing.out.push_str(&format!("{{\n  \"partition\": {},\n  \"files\": [", files.partition().number));
@@ -139,12 +139,8 @@ impl Listing<'_> {
     fn add(&mut self, found: &Found, shown: &str) -> Result<()> {
         let details = || self.files.details(&found.node).map_err(|error| error.path(&found.path));
         if self.args.json {
-            let line = Line { path: &found.path, details: details()? };
-            let text = serde_json::to_string(&line).map_err(|error| {
-                crate::Error::bug(crate::error::Layer::Cli, "cannot write the answer as JSON").source_error(error)
-            })?;
             self.out.push_str(if self.is_first { "\n    " } else { ",\n    " });
-            self.out.push_str(&json(text));
+            self.out.push_str(&json_line(&Line { path: &found.path, details: details()? })?);
         } else {
             let mark = if found.node.kind == NodeKind::Folder { "/" } else { "" };
             let mut out = EscapedLines::new(std::mem::take(&mut self.out));

@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use crate::cli::Ui;
 use crate::cli::args::{ImageArgs, ReplayArgs};
 use crate::cli::bitlocker_args::BitLockerArgs;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::job::look::LookRequest;
+use crate::job::look::{Files, LookRequest, look_into};
 
 // The volume to look into
 #[derive(Debug, clap::Args)]
@@ -63,17 +64,26 @@ impl Place {
         Ok(Self { paths: paths.collect::<Result<_>>()?, image })
     }
 
-    /// The request for the volume.
+    /// Opens the volume and shows it to `look`, after a warning if it is not as Windows would see it.
     ///
     /// # Errors
-    /// When a key of a BitLocker volume cannot be read.
-    pub(super) fn request(&self, volume: &VolumeArgs) -> Result<LookRequest> {
-        Ok(LookRequest {
+    /// When a key of a BitLocker volume cannot be read, those of [`look_into`], and what `look` returns.
+    pub(super) fn look<T>(
+        &self,
+        volume: &VolumeArgs,
+        ui: &Ui,
+        look: impl FnOnce(&Files<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let request = LookRequest {
             image: self.image.clone(),
             options: volume.source.open_options(),
             bitlocker: volume.bitlocker.keys()?,
             replay: volume.replay.into(),
             partition: volume.partition,
+        };
+        look_into(&request, |files| {
+            files.log_warning().iter().for_each(|warning| ui.warn(warning));
+            look(files)
         })
     }
 }

@@ -108,14 +108,23 @@ pub fn copy_out(files: &Files<'_>, request: &CopyRequest<'_>) -> Result<Copied> 
 /// [`Kind::Usage`] for a folder or a link; damaged, encrypted, or the image cannot be read; and what `show` returns.
 pub fn read_content(files: &Files<'_>, found: &Found, show: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let content = open(files, found)?;
-    let mut buf = vec![0; CHUNK];
+    read_pieces(&content, found, &mut vec![0; CHUNK], &mut |_, piece| show(piece)).map(drop)
+}
+
+/// Reads all of a file's content piece by piece, each into `buf`, with its offset; returns the length.
+fn read_pieces(
+    content: &Opened<'_>,
+    found: &Found,
+    buf: &mut [u8],
+    show: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<u64> {
     let mut offset = 0;
     loop {
-        let count = content.read_at(offset, &mut buf).map_err(|error| error.path(&found.path))?;
-        show(buf.get(..count).unwrap_or_default())?;
+        let count = content.read_at(offset, buf).map_err(|error| error.path(&found.path))?;
+        show(offset, buf.get(..count).unwrap_or_default())?;
         offset += count as u64;
         if count < buf.len() {
-            return Ok(());
+            return Ok(offset);
         }
     }
 }
@@ -217,7 +226,7 @@ impl Copy<'_, '_> {
         let files = self.files;
         let content = open(files, found)?;
         let output = AtomicFile::create(target, &self.files.image_files, self.request.cancel.hold()?)?;
-        let length = self.fill(&content, &output).map_err(|error| error.path(&found.path))?;
+        let length = self.fill(found, &content, &output).map_err(|error| error.path(&found.path))?;
         output.finish()?;
         // The files that are complete stay, whatever interrupts the others.
         self.request.cancel.reach(Reached::CommitPoint);
@@ -227,22 +236,17 @@ impl Copy<'_, '_> {
     }
 
     /// Writes the content, holes for zeros; returns its length.
-    fn fill(&mut self, content: &Opened<'_>, output: &AtomicFile<'_>) -> Result<u64> {
+    fn fill(&mut self, found: &Found, content: &Opened<'_>, output: &AtomicFile<'_>) -> Result<u64> {
         let cannot = output.target().cannot();
-        let mut offset = 0;
-        loop {
-            self.request.cancel.check()?;
-            let count = content.read_at(offset, &mut self.buf)?;
-            for (i, block) in self.buf.get(..count).unwrap_or_default().chunks(BLOCK).enumerate() {
-                if block.iter().any(|&byte| byte != 0) {
-                    output.storage().write_at(offset + (i * BLOCK) as u64, block).map_err(&cannot)?;
-                }
+        let cancel = &self.request.cancel;
+        let length = read_pieces(content, found, &mut self.buf, &mut |offset, piece| {
+            cancel.check()?;
+            for (i, block) in piece.chunks(BLOCK).enumerate().filter(|(_, block)| block.iter().any(|&byte| byte != 0)) {
+                output.storage().write_at(offset + (i * BLOCK) as u64, block).map_err(&cannot)?;
             }
-            offset += count as u64;
-            if count < self.buf.len() {
-                output.storage().set_len(offset).map_err(&cannot)?;
-                return Ok(offset);
-            }
-        }
+            Ok(())
+        })?;
+        output.storage().set_len(length).map_err(&cannot)?;
+        Ok(length)
     }
 }
