@@ -1,5 +1,6 @@
 //! The volume header: the first sector of the partition.
 
+use super::ntfs_start::has_signature;
 use super::state::Variant;
 use crate::error::{Error, Layer, Place, Result};
 use crate::field::Field;
@@ -17,7 +18,7 @@ pub(super) const NORMAL: Guid =
 /// Mark of a volume whose encryption is still running ("encrypt on write").
 const ENCRYPT_ON_WRITE: Guid = Guid::new(0x92A8_4D3B, 0xDD80, 0x4D0E, [0x9E, 0x4E, 0xB1, 0xE3, 0x28, 0x4E, 0xAE, 0xD8]);
 
-/// Where the mark lies, and behind it the offsets of the metadata.
+/// Offset of the mark; the offsets of the metadata follow it.
 const MARK_FIXED: usize = 160;
 const MARK_TO_GO: usize = 424;
 const BYTES_PER_SECTOR: Field<u16> = Field::at(11);
@@ -30,9 +31,13 @@ const JUMP_VISTA: u8 = 0x52;
 /// Whether a boot sector is that of a BitLocker volume.
 #[must_use]
 pub fn is_header(sector: &[u8]) -> bool {
-    let mark = |at| mark_at(sector, at).is_some_and(|mark| matches!(mark, NORMAL | ENCRYPT_ON_WRITE));
-    let signed = sector.get(510..512) == Some(&[0x55, 0xAA]);
-    oem_id(sector) == Some(SIGNATURE) || (signed && (mark(MARK_FIXED) || mark(MARK_TO_GO)))
+    let has_mark = |at| mark_at(sector, at).is_some_and(is_mark);
+    oem_id(sector) == Some(SIGNATURE) || (has_signature(sector) && (has_mark(MARK_FIXED) || has_mark(MARK_TO_GO)))
+}
+
+/// Whether an identifier is that of BitLocker.
+fn is_mark(mark: Guid) -> bool {
+    matches!(mark, NORMAL | ENCRYPT_ON_WRITE)
 }
 
 /// What the header says.
@@ -55,7 +60,6 @@ impl Header {
         let oem = oem_id(sector);
         let at_fixed = mark_at(sector, MARK_FIXED).unwrap_or_default();
         let to_go = mark_at(sector, MARK_TO_GO).unwrap_or_default();
-        let is_mark = |mark| matches!(mark, NORMAL | ENCRYPT_ON_WRITE);
         let (variant, mark, at) = match oem {
             Some(SIGNATURE) if is_mark(at_fixed) => (Variant::Fixed, at_fixed, MARK_FIXED),
             Some(TO_GO) if is_mark(to_go) => (Variant::ToGo, to_go, MARK_TO_GO),
@@ -101,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_hides_behind_other_names() {
+    fn a_header_may_have_another_oem_id() {
         for (offset, mark) in [(MARK_FIXED, NORMAL), (MARK_TO_GO, NORMAL), (MARK_FIXED, ENCRYPT_ON_WRITE)] {
             let mut sector = vec![0u8; HEADER_SIZE];
             sector[3..11].copy_from_slice(TO_GO);

@@ -226,7 +226,7 @@ mod tests {
             let error = metadata.write_refusal().unwrap();
             assert!(error.to_string().contains("copies of BitLocker's metadata differ"), "{error}");
             assert!(metadata.unlock(&volume, &[]).is_ok());
-            // A damaged one is none.
+            // A damaged copy does not count as a difference.
             volume.0[place + 100] ^= 1;
             assert!(Metadata::read(&volume).unwrap().write_refusal().is_none());
         }

@@ -1,6 +1,7 @@
 //! The little of NTFS that shows whether a key fits: boot sector and first file record.
 
 use crate::field::Field;
+use crate::ntfs::format::fixup::STRIDE;
 
 const BYTES_PER_SECTOR: Field<u16> = Field::at(11);
 const SECTORS_PER_CLUSTER: Field<u8> = Field::at(13);
@@ -49,16 +50,14 @@ pub(super) fn first_record(sector: &[u8]) -> Option<(u64, usize)> {
 }
 
 /// Whether it is file record 0, of which every sector arrived.
-pub(super) fn is_record(record: &[u8], sector: usize) -> bool {
+pub(super) fn is_record(record: &[u8]) -> bool {
     let start = usize::from(FIXUP_OFFSET.get(record));
     let count = usize::from(FIXUP_COUNT.get(record));
-    // the stride is 512 whatever the sector
-    let stride = sector.min(512);
     let number = record.get(start..).and_then(<[u8]>::first_chunk::<2>);
     let complete = |end: &[u8; 2]| Some(end) == number;
-    let mut ends = record.chunks_exact(stride).filter_map(<[u8]>::last_chunk::<2>);
+    let mut ends = record.chunks_exact(STRIDE).filter_map(<[u8]>::last_chunk::<2>);
     record.starts_with(b"FILE")
-        && count == record.len() / stride + 1
+        && count == record.len() / STRIDE + 1
         && ends.all(complete)
         && RECORD_NUMBER.get(record) == 0
 }

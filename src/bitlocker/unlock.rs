@@ -170,7 +170,7 @@ impl Metadata {
         }
         let mut record = vec![0; length];
         unlocked.read(device, VolumeOffset(offset), &mut record)?;
-        Ok(ntfs_start::is_record(&record, usize::try_from(self.sector_size).unwrap_or(HEADER_SIZE)))
+        Ok(ntfs_start::is_record(&record))
     }
 }
 

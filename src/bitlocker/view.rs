@@ -1,5 +1,7 @@
 //! The opened volume: its plain view, read and written.
 
+use std::fmt;
+
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -19,7 +21,7 @@ const CHUNK: u64 = 1 << 20;
 const OEM_ID: u64 = 3;
 const MIRROR_CLUSTER: u64 = 56;
 
-/// An opened volume: its keys, and where what lies. Reads and writes the plain view of any device that holds the volume (the
+/// An opened volume: its keys, and the layout of the volume. Reads and writes the plain view of any device that holds the volume (the
 /// image, or a stage over it). Zeroised when dropped.
 pub struct Unlocked {
     metadata: Metadata,
@@ -28,6 +30,13 @@ pub struct Unlocked {
     doubt: Option<Doubt>,
     /// Hash of the first 8 KiB and of the metadata areas, when the volume was opened.
     untouched: [u8; 32],
+}
+
+/// Nothing of a key is ever printed.
+impl fmt::Debug for Unlocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unlocked")
+    }
 }
 
 impl Unlocked {

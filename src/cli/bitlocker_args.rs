@@ -1,5 +1,6 @@
 //! The options for keys of BitLocker volumes. A key itself is never an argument: other users can see those.
 
+use std::convert::Infallible;
 use std::io::stdin;
 use std::path::{Path, PathBuf};
 
@@ -19,20 +20,20 @@ const KEY_BYTES_MAX: u64 = 64 << 10;
 pub struct BitLockerArgs {
     /// Open a BitLocker volume with the recovery key (48 digits) in this file; env:NAME takes it from an environment variable,
     /// - from a line of standard input, and ask from the terminal; ID= before it is the key ID that it is for; repeatable
-    #[arg(long, value_name = "[ID=]FILE|env:NAME|-|ask", value_parser = KeySource::parse)]
+    #[arg(long, value_name = "[ID=]FILE|env:NAME|-|ask")]
     pub bitlocker_recovery_key: Vec<KeySource>,
 
     /// Open a BitLocker volume with the password in this file, given like the recovery key; repeatable
-    #[arg(long, value_name = "[ID=]FILE|env:NAME|-|ask", value_parser = KeySource::parse)]
+    #[arg(long, value_name = "[ID=]FILE|env:NAME|-|ask")]
     pub bitlocker_password: Vec<KeySource>,
 
     /// Open a BitLocker volume with this startup key or recovery key file (.BEK); repeatable
-    #[arg(long, value_name = "[ID=]FILE.BEK", value_parser = KeySource::parse_file)]
+    #[arg(long, value_name = "[ID=]FILE.BEK", value_parser = |text: &str| Ok::<_, Infallible>(KeySource::parse_file(text)))]
     pub bitlocker_startup_key: Vec<KeySource>,
 
     /// Open a BitLocker volume with its own key (FVEK), as hexadecimal digits or as the binary file of other tools, given like
     /// the recovery key; repeatable
-    #[arg(long, value_name = "[ID=]FILE|env:NAME|-|ask", value_parser = KeySource::parse)]
+    #[arg(long, value_name = "[ID=]FILE|env:NAME|-|ask")]
     pub bitlocker_volume_key: Vec<KeySource>,
 }
 
@@ -51,13 +52,10 @@ enum Place {
     Terminal,
 }
 
-impl KeySource {
-    /// Parses `[ID=]FILE`, `[ID=]env:NAME`, `[ID=]-` or `[ID=]ask`. Everything is one of these: an error would quote what may
-    /// be a key.
-    ///
-    /// # Errors
-    /// None.
-    pub fn parse(text: &str) -> Result<Self, String> {
+/// From `[ID=]FILE`, `[ID=]env:NAME`, `[ID=]-` or `[ID=]ask`. Everything is one of these: an error would quote what may be a
+/// key.
+impl From<&str> for KeySource {
+    fn from(text: &str) -> Self {
         let (id, rest) = Self::split(text);
         let place = match (rest, rest.strip_prefix("env:")) {
             (_, Some(name)) => Place::Variable(name.to_owned()),
@@ -65,16 +63,16 @@ impl KeySource {
             ("ask", _) => Place::Terminal,
             (path, _) => Place::File(PathBuf::from(path)),
         };
-        Ok(Self { id, place })
+        Self { id, place }
     }
+}
 
+impl KeySource {
     /// Parses `[ID=]FILE`.
-    ///
-    /// # Errors
-    /// None.
-    pub fn parse_file(text: &str) -> Result<Self, String> {
+    #[must_use]
+    pub fn parse_file(text: &str) -> Self {
         let (id, path) = Self::split(text);
-        Ok(Self { id, place: Place::File(PathBuf::from(path)) })
+        Self { id, place: Place::File(PathBuf::from(path)) }
     }
 
     fn split(text: &str) -> (Option<ProtectorId>, &str) {
@@ -211,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_source_may_name_the_key_id_that_it_is_for() {
-        let parse = |text: &str| KeySource::parse(text).unwrap();
+        let parse = |text: &str| KeySource::from(text);
         let id = |text: &str| parse(text).id.map(|id| id.to_string());
         assert_eq!(id("4381f759=k.txt").as_deref(), Some("4381F759"));
         assert_eq!(parse("4381f759=k.txt").place, Place::File("k.txt".into()));
@@ -219,7 +217,7 @@ mod tests {
         assert_eq!(parse("env:KEY").place, Place::Variable("KEY".into()));
         assert_eq!(parse("4381F759=-").place, Place::StandardInput);
         assert_eq!(parse("ask").place, Place::Terminal);
-        assert_eq!(KeySource::parse_file("ask").unwrap().place, Place::File("ask".into()));
+        assert_eq!(KeySource::parse_file("ask").place, Place::File("ask".into()));
         assert_eq!(parse("d/k").in_folder(Path::new("/x")).place, Place::File("/x/d/k".into()));
         assert_eq!(parse("ask").in_folder(Path::new("/x")).place, Place::Terminal);
     }
@@ -228,7 +226,7 @@ mod tests {
     #[test]
     fn a_key_that_was_typed_in_place_of_a_file_is_not_quoted() {
         let typed = "correct horse battery staple";
-        let args = BitLockerArgs { bitlocker_password: vec![KeySource::parse(typed).unwrap()], ..Default::default() };
+        let args = BitLockerArgs { bitlocker_password: vec![KeySource::from(typed)], ..Default::default() };
         let error = args.keys().unwrap_err();
         let shown = format!("{error} {error:?} {}", error.hint_text().unwrap());
         assert!(shown.contains("--bitlocker-password") && !shown.contains("horse"), "{shown}");

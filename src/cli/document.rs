@@ -306,11 +306,7 @@ fn uploads(field: &Field<'_>) -> Result<Vec<Upload>> {
 
 /// Where keys come from, as the options take it; files are relative to the document's folder.
 fn keys(field: &Field<'_>) -> Result<Vec<KeySource>> {
-    let parse = |text: String| {
-        let source = KeySource::parse(&text).map_err(|hint| field.error("a key is expected", hint))?;
-        Ok(source.in_folder(field.folder()))
-    };
-    field.texts()?.into_iter().map(parse).collect()
+    Ok(field.texts()?.iter().map(|text| KeySource::from(text.as_str()).in_folder(field.folder())).collect())
 }
 
 fn require_local(field: &Field<'_>) -> Result<()> {

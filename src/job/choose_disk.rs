@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::disks::{open_briefly, refuse_one_chain};
-use super::locate::{no_windows, search_folders, search_installations};
+use super::locate::{most_telling, no_windows, search_folders, search_installations};
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
 use crate::block::{self, Stage};
@@ -159,8 +159,7 @@ fn search(request: &InjectRequest, disks: &[&PathBuf], observer: &dyn Observer, 
 
 /// The error for disks without Windows: what the user can decide counts most, then damage.
 pub(super) fn none_has_windows(reasons: Vec<Error>) -> Error {
-    let has = |kind| reasons.iter().find(|error| error.kind() == kind);
-    let first = has(Kind::Refused).or_else(|| has(Kind::Damaged));
+    let first = most_telling(&reasons);
     let kind = first.map_or(Kind::NotWindows, Error::kind);
     let hint =
         first.and_then(Error::hint_text).unwrap_or("is the disk that Windows is installed on among them?").to_owned();

@@ -154,8 +154,7 @@ fn read_table(
         }
         _ => return Err(error),
     };
-    let table = PartitionTable::empty();
-    Ok((table, fault))
+    Ok((PartitionTable::empty(), fault))
 }
 
 /// Refuses two disks of which one is a file of the other: its backing file or its data file, or the other way round.

@@ -7,13 +7,13 @@ use serde::Serialize;
 use super::bitlocker_start::BitLockerStart;
 use super::choose_disk::{check_set, none_has_windows};
 use super::explain::explain;
-use super::locate::{edit_refusal, locate, no_windows, search_installations};
+use super::locate::{self, edit_refusal, locate, no_windows, search};
 use super::ntfs_log::VolumeLog;
 use crate::block::{self, Image};
 use crate::error::{Kind, Result};
 use crate::ntfs::Replay;
 use crate::partition::{BitLockerKeys, PartitionTable};
-use crate::windows::{Guest, RecoveryEnvironment, WantedDriver, find_recovery};
+use crate::windows::{Guest, RecoveryEnvironment, WantedDriver, find_recovery_of};
 
 /// What [`inspect`] found on a disk.
 #[derive(Debug, Clone, Serialize)]
@@ -95,11 +95,11 @@ impl Fault {
 /// When the image cannot be opened, or has no partition table that winject knows. Faults of a single volume are part of
 /// the answer.
 pub fn inspect(path: &Path, options: &block::OpenOptions) -> Result<Inspection> {
-    inspect_image(path, options, &BitLockerKeys::default(), Replay::default()).map_err(explain)
+    inspect_image(path, options, &BitLockerKeys::default(), Replay::default(), true).map_err(explain)
 }
 
-/// Like [`inspect`], for the disks of one machine and with keys for their BitLocker volumes. That one of several has no partitions, or a damaged partition table, is a
-/// fault in the answer, with partition 0.
+/// Like [`inspect`], for the disks of one machine and with keys for their BitLocker volumes. That one of several has no
+/// partitions, or a damaged partition table, is a fault in the answer, with partition 0.
 ///
 /// # Errors
 /// When a disk cannot be opened or read; [`Kind::Usage`](crate::Kind::Usage) when one is named twice.
@@ -112,26 +112,22 @@ pub fn inspect_disks(
     let disks: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
     let inspect = || -> Result<Vec<Inspection>> {
         check_set(&disks, options.disk.as_deref())?;
-        disks
-            .iter()
-            .map(|path| match disks.len() {
-                0 | 1 => inspect_image(path, options, keys, replay),
-                _ => inspect_one_of(path, options, keys, replay),
-            })
-            .collect()
+        disks.iter().map(|path| inspect_image(path, options, keys, replay, disks.len() <= 1)).collect()
     };
     inspect().map_err(explain)
 }
 
-fn inspect_one_of(
+/// Inspects a disk; of one of several, a partition table that cannot be read is a fault in the answer.
+fn inspect_image(
     path: &Path,
     options: &block::OpenOptions,
     keys: &BitLockerKeys,
     replay: Replay,
+    is_only: bool,
 ) -> Result<Inspection> {
     let image = block::open(path, options)?;
     match keys.read_partitions(&*image) {
-        Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::Damaged) => {
+        Err(error) if !is_only && matches!(error.kind(), Kind::Unsupported | Kind::Damaged) => {
             let fault = Fault::new(0, &error);
             let table = PartitionTable::empty();
             let no_windows = Some(error);
@@ -144,24 +140,19 @@ fn inspect_one_of(
     }
 }
 
-fn inspect_image(
-    path: &Path,
-    options: &block::OpenOptions,
-    keys: &BitLockerKeys,
-    replay: Replay,
-) -> Result<Inspection> {
-    let image = block::open(path, options)?;
-    let table = keys.read_partitions(&*image).map_err(|error| error.path(path.display().to_string()))?;
-    Ok(inspect_table(path, &*image, table, replay))
-}
-
 fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable, replay: Replay) -> Inspection {
     table.warnings.extend(block::use_notes(disk));
-    let mut installations = search_installations(&disk, &table, replay);
     let wanted = WantedDriver::known();
+    // Everything that is asked of the open volume.
+    let mut installations = search(&disk, &table, replay, |partition, volume| {
+        let Some((installation, _)) = locate::inspect(partition, volume)? else { return Ok(None) };
+        let folder = &installation.guest.windows_dir;
+        let recovery = find_recovery_of(volume, &disk, &table, partition, folder, &wanted);
+        Ok(Some((installation, recovery)))
+    });
     let faults = installations.faults.iter().map(|(partition, error)| Fault::new(partition.number, error)).collect();
-    let windows = installations.found.drain(..).map(|installation| Found {
-        recovery: find_recovery(&disk, &table, &installation.partition, &installation.guest.windows_dir, &wanted),
+    let windows = installations.found.drain(..).map(|(installation, recovery)| Found {
+        recovery,
         partition: installation.partition.number,
         refusal: edit_refusal(disk, &installation.partition, replay)
             .map(|error| Fault::new(installation.partition.number, &error)),

@@ -34,7 +34,7 @@ pub struct Search<T> {
 
 /// Reads every NTFS volume by `probe`, which returns `None` for one without Windows. Reads only, so that the state of a
 /// volume is no obstacle.
-fn search<D: Disk, T>(
+pub(super) fn search<D: Disk, T>(
     disk: &D,
     table: &PartitionTable,
     replay: Replay,
@@ -90,7 +90,11 @@ pub(super) fn search_folders<D: Disk>(
     })
 }
 
-fn inspect<D: Disk>(partition: &Partition, volume: &Volume<PartitionView<D>>) -> Result<Option<(Installation, Hives)>> {
+/// The Windows of an open volume, and its hives; `None` without a Windows.
+pub(super) fn inspect<D: Disk>(
+    partition: &Partition,
+    volume: &Volume<PartitionView<D>>,
+) -> Result<Option<(Installation, Hives)>> {
     let inspected = windows::inspect(volume)?;
     Ok(inspected.map(|Inspected { guest, hives }| (Installation { partition: partition.clone(), guest }, hives)))
 }
@@ -191,8 +195,9 @@ fn the_only<T>(mut search: Search<T>, describe: impl Fn(&T) -> String) -> Result
 /// Why no Windows was found: a volume that may hide one counts more than volumes without one.
 pub(super) fn no_windows<T>(search: Search<T>) -> Error {
     let Search { faults, others, .. } = search;
-    match most_telling(faults.into_iter().map(|(_, error)| error).collect()) {
-        Some(error) => error,
+    let errors: Vec<Error> = faults.into_iter().map(|(_, error)| error).collect();
+    match most_telling(&errors).or(errors.first()) {
+        Some(error) => error.clone(),
         None if others.is_empty() => {
             let error = Error::new(Kind::NotWindows, Layer::Job, "no Windows found: the disk has no NTFS volume");
             error.hint(OTHER_DISK)
@@ -206,18 +211,19 @@ pub(super) fn no_windows<T>(search: Search<T>) -> Error {
     }
 }
 
-/// What the user can decide comes first, then damage: either hides more than a volume that cannot be read anyway.
-fn most_telling(mut errors: Vec<Error>) -> Option<Error> {
-    let of_kind = |kind| errors.iter().position(|error| error.kind() == kind);
-    let first = of_kind(Kind::Refused).or(of_kind(Kind::Damaged)).or((!errors.is_empty()).then_some(0));
-    first.map(|index| errors.swap_remove(index))
+/// The error to tell of several, if any counts more than the others: refusals come first, because the user can act on them;
+/// then damage. Either may hide a Windows.
+pub(super) fn most_telling(errors: &[Error]) -> Option<&Error> {
+    let of_kind = |kind| errors.iter().find(|error| error.kind() == kind);
+    of_kind(Kind::Refused).or_else(|| of_kind(Kind::Damaged))
 }
 
 /// Why none of these partitions is an NTFS volume that can be read: one that is refused counts more than one of another kind.
 #[must_use]
 pub fn no_ntfs_volume(partitions: &[&Partition]) -> Error {
     let hiding = partitions.iter().filter(|partition| partition.content != Content::Fat);
-    most_telling(hiding.filter_map(|partition| partition.refusal()).collect()).unwrap_or_else(|| {
+    let errors: Vec<Error> = hiding.filter_map(|partition| partition.refusal()).collect();
+    most_telling(&errors).or(errors.first()).cloned().unwrap_or_else(|| {
         Error::unsupported(Layer::Job, "no NTFS volume found").hint("winject inspect shows what the image holds")
     })
 }

@@ -1,12 +1,11 @@
-//! What is known of a volume that BitLocker encrypts, and the key that opens it.
+//! State of a BitLocker volume, and the key that opens it.
 
-use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::bitlocker::{Metadata, OpenedBy, Unlocked};
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// A volume that BitLocker encrypts: what its metadata say, and what opened it.
 #[derive(Debug, Clone, Serialize)]
@@ -16,34 +15,35 @@ pub struct Encryption {
     pub metadata: Option<Metadata>,
     /// What opened the volume; `None` if it is locked.
     pub opened_by: Option<OpenedBy>,
-    /// Why it is locked.
+    /// The opened volume, shared by all views of it, or why it is locked.
     #[serde(skip)]
-    locked: Option<Error>,
-    #[serde(skip)]
-    pub(super) key: Option<VolumeKey>,
+    pub(super) volume: Result<Arc<Unlocked>>,
 }
 
 impl Encryption {
     /// A volume that `opened_by` has opened.
-    pub(super) fn open(key: VolumeKey, opened_by: OpenedBy) -> Self {
-        Self { metadata: Some(key.0.metadata().clone()), opened_by: Some(opened_by), locked: None, key: Some(key) }
+    pub(super) fn open(volume: Arc<Unlocked>, opened_by: OpenedBy) -> Self {
+        Self { metadata: Some(volume.metadata().clone()), opened_by: Some(opened_by), volume: Ok(volume) }
     }
 
     /// A volume that cannot be read for this reason.
     pub(super) fn locked(metadata: Option<Metadata>, reason: Error) -> Self {
-        Self { metadata, opened_by: None, locked: Some(reason), key: None }
+        Self { metadata, opened_by: None, volume: Err(reason) }
     }
 
     /// Why the volume cannot be read; `None` if it is open.
     #[must_use]
     pub fn refusal(&self) -> Option<Error> {
-        self.locked.clone()
+        self.volume.as_ref().err().cloned()
     }
 
     /// Why the volume must not be written, whether or not it can be read; `None` if it may.
     #[must_use]
     pub fn write_refusal(&self) -> Option<Error> {
-        self.refusal().or_else(|| self.key.as_ref()?.0.write_refusal())
+        match &self.volume {
+            Ok(volume) => volume.write_refusal(),
+            Err(error) => Some(error.clone()),
+        }
     }
 }
 
@@ -56,13 +56,3 @@ impl PartialEq for Encryption {
 }
 
 impl Eq for Encryption {}
-
-/// The key of an opened volume, shared by all views of it. Nothing of it is ever printed.
-#[derive(Clone)]
-pub(super) struct VolumeKey(pub(super) Arc<Unlocked>);
-
-impl fmt::Debug for VolumeKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("VolumeKey")
-    }
-}

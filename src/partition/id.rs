@@ -75,7 +75,7 @@ fn read_signature<D: Disk + ?Sized>(disk: &D) -> Result<u32> {
     Ok(mbr.disk_signature.get())
 }
 
-/// The id of a partition; `None` if there is no partition table.
+/// The id of a partition; `None` without a partition table.
 ///
 /// # Errors
 /// What reading the disk gives.

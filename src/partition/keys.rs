@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::content::Content;
 use super::disk::Disk;
-use super::encryption::{Encryption, VolumeKey};
+use super::encryption::Encryption;
 use super::read::read;
 use super::table::{Partition, PartitionTable};
 use super::view::RawView;
-use crate::bitlocker::{Metadata, Offer, Offered, OpenedBy, Secret};
+use crate::bitlocker::{Metadata, Offer, Offered, OpenedBy, Secret, Unlocked};
 use crate::error::{Error, Result};
 use crate::guid::Guid;
 use crate::io::VolumeRead;
@@ -81,7 +81,7 @@ struct Inner {
 /// Volumes that were tried.
 #[derive(Default)]
 struct Tried {
-    open: Vec<(Identity, VolumeKey, OpenedBy)>,
+    open: Vec<(Identity, Arc<Unlocked>, OpenedBy)>,
     locked: Vec<(Identity, Error)>,
 }
 
@@ -103,7 +103,7 @@ impl BitLockerKeys {
 
     /// Reads the partition table of a disk, and opens its BitLocker volumes as far as that is possible: their
     /// [`Partition::content`] is then that of the plain volume, and a [`PartitionView`](super::PartitionView) reads and
-    /// writes it. A volume that cannot be opened is no error here, see [`Partition::refusal`].
+    /// writes it. A volume that cannot be opened is not an error here, see [`Partition::refusal`].
     ///
     /// # Errors
     /// Those of [`read`].
@@ -134,13 +134,13 @@ impl BitLockerKeys {
         };
         let opened = self.unlock(&raw, &metadata).and_then(|(key, opened_by)| {
             let mut sector = [0; 512];
-            key.0.read(&raw, VolumeOffset(0), &mut sector)?;
+            key.read(&raw, VolumeOffset(0), &mut sector)?;
             Ok((Encryption::open(key, opened_by), Some(Content::of_sector(&sector))))
         });
         opened.unwrap_or_else(|error| (Encryption::locked(Some(metadata), error), None))
     }
 
-    fn unlock<D: VolumeRead>(&self, raw: &D, metadata: &Metadata) -> Result<(VolumeKey, OpenedBy)> {
+    fn unlock<D: VolumeRead>(&self, raw: &D, metadata: &Metadata) -> Result<(Arc<Unlocked>, OpenedBy)> {
         let mut tried = self.0.tried.lock().unwrap_or_else(PoisonError::into_inner);
         let identity = (metadata.volume_size, metadata.fingerprint(raw)?);
         if let Some((_, key, opened_by)) = tried.open.iter().find(|(known, ..)| *known == identity) {
@@ -151,7 +151,7 @@ impl BitLockerKeys {
         }
         match metadata.unlock_by(raw, &self.offer(metadata)) {
             Ok((key, opened_by)) => {
-                let key = VolumeKey(Arc::new(key));
+                let key = Arc::new(key);
                 tried.open.push((identity, key.clone(), opened_by.clone()));
                 Ok((key, opened_by))
             }

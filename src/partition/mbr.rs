@@ -75,8 +75,7 @@ impl Mbr {
 /// The partitions that an MBR names, logical ones from number 5 in the order of their chain.
 pub fn read<D: Disk + ?Sized>(disk: &D, mbr: &Mbr) -> Result<PartitionTable> {
     let sector = sector_size(disk, mbr)?;
-    let mut table =
-        PartitionTable { scheme: Scheme::Mbr, sector, partitions: Vec::new(), warnings: Vec::new(), disk_guid: None };
+    let mut table = PartitionTable { scheme: Scheme::Mbr, sector, ..PartitionTable::empty() };
     for (number, entry) in (1u32..).zip(mbr.0) {
         if entry.is_used() && !entry.is_extended() {
             table.partitions.push(partition(number, entry, u64::from(entry.first_sector.get()), sector));

@@ -2,7 +2,7 @@
 
 use super::content::Content;
 use super::disk::Disk;
-use super::table::{Partition, PartitionKind, PartitionTable, Scheme};
+use super::table::{Partition, PartitionKind, PartitionTable};
 use super::{gpt, mbr};
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
@@ -84,13 +84,7 @@ fn bare_volume<D: Disk + ?Sized>(disk: &D, content: Content) -> PartitionTable {
         bitlocker: None,
         unique_guid: None,
     };
-    PartitionTable {
-        scheme: Scheme::Bare,
-        sector: 512,
-        partitions: vec![partition],
-        warnings: Vec::new(),
-        disk_guid: None,
-    }
+    PartitionTable { partitions: vec![partition], ..PartitionTable::empty() }
 }
 
 /// Looks at the content of every partition, and at what does not fit together.

@@ -1,7 +1,9 @@
 //! One partition as a volume.
 
-use super::encryption::VolumeKey;
+use std::sync::Arc;
+
 use super::{Disk, DiskWrite, Partition};
+use crate::bitlocker::Unlocked;
 use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::units::{ImageOffset, VolumeOffset};
@@ -12,7 +14,7 @@ use crate::units::{ImageOffset, VolumeOffset};
 #[derive(Debug)]
 pub struct PartitionView<D> {
     raw: RawView<D>,
-    key: Option<VolumeKey>,
+    key: Option<Arc<Unlocked>>,
 }
 
 impl<D: Disk> PartitionView<D> {
@@ -21,7 +23,7 @@ impl<D: Disk> PartitionView<D> {
     /// # Errors
     /// When the partition does not lie wholly on the disk: the image is truncated, or the table is damaged.
     pub fn new(disk: D, partition: &Partition) -> Result<Self> {
-        let key = partition.bitlocker.as_ref().and_then(|encryption| encryption.key.clone());
+        let key = partition.bitlocker.as_ref().and_then(|encryption| encryption.volume.as_ref().ok().cloned());
         Ok(Self { raw: RawView::new(disk, partition)?, key })
     }
 
@@ -37,14 +39,14 @@ impl<D: Disk> PartitionView<D> {
         self.raw.disk
     }
 
-    /// Checks that an opened BitLocker volume has the metadata, and the physical first 8 KiB, with which it was opened. Of
-    /// other volumes there is nothing to check.
+    /// Checks that an opened BitLocker volume has the metadata, and the physical first 8 KiB, with which it was opened. Other
+    /// volumes always pass.
     ///
     /// # Errors
     /// [`Kind::Verify`] when they differ, or the disk cannot be read.
     pub(crate) fn check_metadata(&self) -> Result<()> {
         let Some(key) = &self.key else { return Ok(()) };
-        key.0.check_untouched(&self.raw).map_err(|error| {
+        key.check_untouched(&self.raw).map_err(|error| {
             Error::new(Kind::Verify, Layer::Partition, "cannot verify the BitLocker volume: its metadata were changed")
                 .source_error(error)
                 .hint(DEFECT_HINT)
@@ -61,7 +63,7 @@ impl<D: Disk> VolumeRead for PartitionView<D> {
     }
     fn read_at(&self, offset: VolumeOffset, buf: &mut [u8]) -> Result<()> {
         match &self.key {
-            Some(key) => key.0.read(&self.raw, offset, buf),
+            Some(key) => key.read(&self.raw, offset, buf),
             None => self.raw.read_at(offset, buf),
         }
     }
@@ -70,7 +72,7 @@ impl<D: Disk> VolumeRead for PartitionView<D> {
 impl<D: DiskWrite> VolumeWrite for PartitionView<D> {
     fn write_at(&mut self, offset: VolumeOffset, data: &[u8]) -> Result<()> {
         match &self.key {
-            Some(key) => key.0.write(&mut self.raw, offset, data),
+            Some(key) => key.write(&mut self.raw, offset, data),
             None => self.raw.write_at(offset, data),
         }
     }
