@@ -2,7 +2,7 @@
 
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::error::{damaged, unsupported};
+use super::error::{damaged, solid, split, unsupported};
 use super::format::{
     HEADER_COMPRESSED, HEADER_LZMS, HEADER_LZX, HEADER_SPANNED, HEADER_XPRESS, SIGNATURE, StoredHeader, VERSION,
     VERSION_SOLID,
@@ -21,7 +21,7 @@ const CHUNK_MIN: usize = 4096;
 pub struct Wim<R> {
     pub(super) source: R,
     pub(super) header: StoredHeader,
-    /// How resources are compressed, and the bytes of content in a chunk; `None` if none are.
+    /// How resources are compressed, and the bytes of content in a chunk; `None` if resources are not compressed.
     pub(super) codec: Option<(Codec, usize)>,
 }
 
@@ -43,7 +43,7 @@ impl<R: VolumeRead> Wim<R> {
         match header.version.get() {
             VERSION => {}
             VERSION_SOLID => {
-                return Err(unsupported("its contents are compressed together (a solid WIM, as in an ESD)"));
+                return Err(solid());
             }
             other => return Err(unsupported(format_args!("version {other:#x}"))),
         }
@@ -51,7 +51,7 @@ impl<R: VolumeRead> Wim<R> {
             return Err(damaged(format_args!("its header says that it has {} bytes", header.header_size)));
         }
         if header.parts.get() > 1 || header.flags.get() & HEADER_SPANNED != 0 {
-            return Err(unsupported("it is one part of several"));
+            return Err(split());
         }
         let codec = codec(&header)?;
         Ok(Self { source, header, codec })

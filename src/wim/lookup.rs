@@ -1,6 +1,6 @@
 //! The lookup table: every content of the file once, by its SHA-1.
 
-use zerocopy::FromBytes;
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::error::damaged;
 use super::format::{RESOURCE_FREE, RESOURCE_METADATA, StoredResource, StoredStream};
@@ -12,7 +12,7 @@ use crate::io::VolumeRead;
 /// Most entries that are read. An installation of Windows has about 100,000, its recovery environment 10,000.
 const ENTRIES_MAX: u64 = 2_000_000;
 
-/// What a pass through the lookup table found.
+/// Result of one pass through the lookup table.
 #[derive(Debug, Clone, Default)]
 pub struct Lookup {
     /// Which of the contents that were asked for are in the file.
@@ -41,10 +41,9 @@ impl<R: VolumeRead> Wim<R> {
             return Err(damaged(format_args!("its lookup table has {count} entries")));
         }
         let mut lookup = Lookup { found: vec![false; wanted.len()], metadata: Vec::new() };
-        let mut bytes = [0; size_of::<StoredStream>()];
+        let mut stream = StoredStream::new_zeroed();
         for index in 0..count {
-            table.read(index * entry as u64, &mut bytes)?;
-            let Ok(stream) = StoredStream::read_from_bytes(&bytes) else { continue };
+            table.read(index * entry as u64, stream.as_mut_bytes())?;
             if stream.resource.has(RESOURCE_FREE) {
                 continue;
             }

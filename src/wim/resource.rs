@@ -1,6 +1,6 @@
 //! A resource: bytes of the file, compressed in chunks or as they are.
 
-use super::error::{damaged, undecodable, unsupported};
+use super::error::{damaged, solid, split, undecodable};
 use super::format::{RESOURCE_COMPRESSED, RESOURCE_SOLID, RESOURCE_SPANNED, StoredResource};
 use super::header::Wim;
 use crate::error::Result;
@@ -31,10 +31,10 @@ impl<'w, R: VolumeRead> ResourceReader<'w, R> {
     /// Opens a resource of the file.
     pub(super) fn new(wim: &'w Wim<R>, resource: &StoredResource) -> Result<Self> {
         if resource.has(RESOURCE_SOLID) {
-            return Err(unsupported("its contents are compressed together (a solid WIM, as in an ESD)"));
+            return Err(solid());
         }
         if resource.has(RESOURCE_SPANNED) {
-            return Err(unsupported("it is one part of several"));
+            return Err(split());
         }
         let (offset, size, stored) = (resource.offset.get(), resource.size.get(), resource.stored());
         if offset.checked_add(stored).is_none_or(|end| end > wim.source.len()) {

@@ -66,7 +66,7 @@ impl<R: VolumeRead> Wim<R> {
 }
 
 impl<R: VolumeRead> Tree<'_, R> {
-    /// The file or folder at a path (`/` between names, case ignored); `None` if there is none.
+    /// The file or folder at a path (`/` between names, case ignored); `None` if the path leads nowhere.
     ///
     /// # Errors
     /// Damaged, and what reading gives.
@@ -87,17 +87,7 @@ impl<R: VolumeRead> Tree<'_, R> {
     /// # Errors
     /// Damaged, and what reading gives.
     pub fn child(&mut self, folder: &WimEntry, is_wanted: impl Fn(&WimEntry) -> bool) -> Result<Option<WimEntry>> {
-        if !folder.is_folder || folder.children == 0 {
-            return Ok(None);
-        }
-        let mut at = folder.children;
-        while let Some((entry, next)) = self.entry(at)? {
-            if is_wanted(&entry) {
-                return Ok(Some(entry));
-            }
-            at = next;
-        }
-        Ok(None)
+        Ok(self.select(folder, is_wanted, 1)?.pop())
     }
 
     /// The entries of a folder that are as they are wanted.
@@ -105,12 +95,24 @@ impl<R: VolumeRead> Tree<'_, R> {
     /// # Errors
     /// Damaged, and what reading gives.
     pub fn children(&mut self, folder: &WimEntry, is_wanted: impl Fn(&WimEntry) -> bool) -> Result<Vec<WimEntry>> {
+        self.select(folder, is_wanted, usize::MAX)
+    }
+
+    /// The first entries of a folder, at most `count`, that are as they are wanted. Nothing is read after the last one.
+    fn select(
+        &mut self,
+        folder: &WimEntry,
+        is_wanted: impl Fn(&WimEntry) -> bool,
+        count: usize,
+    ) -> Result<Vec<WimEntry>> {
         let mut out = Vec::new();
         if !folder.is_folder || folder.children == 0 {
             return Ok(out);
         }
         let mut at = folder.children;
-        while let Some((entry, next)) = self.entry(at)? {
+        while out.len() < count
+            && let Some((entry, next)) = self.entry(at)?
+        {
             if is_wanted(&entry) {
                 out.push(entry);
             }

@@ -124,8 +124,7 @@ impl Facts {
     #[must_use]
     pub fn copied_files(&self) -> Vec<&str> {
         let files = self.installs.iter().flat_map(|install| &install.copy_files);
-        let sources = files.map(|file| if file.source.is_empty() { &file.name } else { &file.source });
-        unique(sources.map(|name| name.rsplit(['\\', '/']).next().unwrap_or(name)))
+        unique(files.map(CopyFile::source_name).map(|name| name.rsplit(['\\', '/']).next().unwrap_or(name)))
     }
 
     /// `DriverVer`'s version as text: `100.101.104.28500`.
@@ -209,6 +208,14 @@ pub struct CopyFile {
     pub destination: DirPath,
     /// `COPYFLG_*` bits of the line; 0 without any.
     pub flags: u32,
+}
+
+impl CopyFile {
+    /// Its name on the media.
+    #[must_use]
+    pub fn source_name(&self) -> &str {
+        if self.source.is_empty() { &self.name } else { &self.source }
+    }
 }
 
 /// A folder (or file) by directory id: `%12%\viostor.sys` is id 12 and the path `viostor.sys`.

@@ -9,7 +9,7 @@ use crate::windows::inspect::guest::Guest;
 /// # Errors
 /// [`Kind::Usage`] for every path that is not one of a new file of the Windows volume.
 pub fn parse(text: &str, guest: &Guest) -> Result<String> {
-    let drive = guest.system_root.get(..2).filter(|drive| drive.ends_with(':')).unwrap_or("C:");
+    let drive = guest.drive();
     to_volume_path(text, drive, &guest.windows_dir).map_err(|why| wrong(text, drive, &why))
 }
 

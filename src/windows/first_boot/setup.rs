@@ -33,8 +33,7 @@ pub fn print(job: &JobDescription) -> Vec<u8> {
              echo Open the device manager and look for changed hardware.\n",
         ),
     }
-    let networks = job.steps.iter().filter(|step| matches!(step, Step::Network(_))).count();
-    if networks > 0 {
+    if job.steps.iter().any(|step| matches!(step, Step::Network(_))) {
         out.push_str(
             "echo The former network settings are given by the automatic installation alone, not by this script.\n",
         );

@@ -134,11 +134,16 @@ impl Guest {
         self.control_sets.first().map_or("ControlSet001", |set| &set.name)
     }
 
-    /// A path on the volume (`/Windows/System32`) as the guest spells it. The volume's root is the drive of the system root.
+    /// The drive of the Windows volume as the guest names it: `C:`, that of the system root.
+    #[must_use]
+    pub fn drive(&self) -> &str {
+        self.system_root.get(..2).filter(|drive| drive.ends_with(':')).unwrap_or("C:")
+    }
+
+    /// A path on the volume (`/Windows/System32`) as the guest spells it.
     #[must_use]
     pub fn local_path(&self, path: &str) -> String {
-        let drive = self.system_root.get(..2).filter(|drive| drive.ends_with(':')).unwrap_or("C:");
-        format!("{drive}{}", path.replace('/', "\\"))
+        format!("{}{}", self.drive(), path.replace('/', "\\"))
     }
 
     /// The path on the volume of an `ImagePath` of a driver service: relative to the Windows folder, or with

@@ -1,7 +1,7 @@
 //! Requests that concern the boot volume. They are no part of the desired state that the manifest lists: it has a part of its
 //! own for them, with what was there before.
 
-use super::builder::PlanBuilder;
+use super::builder::{PlanBuilder, key_place};
 use crate::error::Result;
 use crate::hive::RegistryData;
 use crate::plan::{BootPlace, Change, GuestHive};
@@ -38,7 +38,7 @@ impl PlanBuilder<'_> {
     pub fn set_boot_element(&mut self, key: &str, data: Option<&[u8]>) -> Result<()> {
         let hive = GuestHive::Bcd;
         let before = registry::get_value(self.hive(hive)?, key, "Element")?;
-        let place = format!("{hive}\\{}", key.folded());
+        let place = key_place(hive, key);
         let (key, name) = (key.to_owned(), "Element".to_owned());
         match data.map(RegistryData::binary) {
             Some(data) if before.as_ref() == Some(&data) => {}

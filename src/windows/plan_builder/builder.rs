@@ -187,7 +187,7 @@ impl<'a> PlanBuilder<'a> {
         let mut at = String::new();
         for part in path.split('/').filter(|part| !part.is_empty()) {
             at = format!("{at}/{part}");
-            let place = format!("file {}", at.folded());
+            let place = file_place(&at);
             if self.step_index.contains_key(&place) {
                 continue;
             }
@@ -224,7 +224,7 @@ impl<'a> PlanBuilder<'a> {
         content: impl FnOnce() -> Content,
     ) -> Result<Action> {
         self.desired.push(Desired::File { path: path.to_owned(), sha256: crate::hex::encode(&sha256) });
-        let place = format!("file {}", path.folded());
+        let place = file_place(path);
         let found = self.files.size(path)?;
         if found == Some(size) && self.files.sha256(path)? == Some(sha256) {
             // an earlier request may have wanted something else; the last one counts
@@ -249,7 +249,7 @@ impl<'a> PlanBuilder<'a> {
     pub fn upload_file(&mut self, path: &str, content: Content) {
         let access = Access::Inherited;
         let change = Change::WriteFile { path: path.to_owned(), content, replaces: false, access };
-        self.push_step(format!("file {}", path.folded()), change);
+        self.push_step(file_place(path), change);
         self.plan.uploads.push(path.to_owned());
     }
 
@@ -276,7 +276,7 @@ impl<'a> PlanBuilder<'a> {
     /// When the volume is damaged there.
     pub fn remove_file(&mut self, path: &str) -> Result<()> {
         if self.exists(path)? {
-            self.push_step(format!("file {}", path.folded()), Change::DeleteFile { path: path.to_owned() });
+            self.push_step(file_place(path), Change::DeleteFile { path: path.to_owned() });
         }
         Ok(())
     }
@@ -313,7 +313,7 @@ impl<'a> PlanBuilder<'a> {
     /// When the hive is damaged there.
     pub fn create_key(&mut self, hive: GuestHive, key: &str) -> Result<()> {
         if registry::find_key(self.hive(hive)?, key)?.is_none() {
-            let place = format!("{hive}\\{}", key.folded());
+            let place = key_place(hive, key);
             self.push_step(place, Change::CreateKey { hive, key: key.to_owned() });
         }
         Ok(())
@@ -349,7 +349,7 @@ impl<'a> PlanBuilder<'a> {
     pub fn remove_key_unrecorded(&mut self, hive: GuestHive, key: &str) -> Result<bool> {
         let there = registry::find_key(self.hive(hive)?, key)?.is_some();
         if there {
-            let place = format!("{hive}\\{}", key.folded());
+            let place = key_place(hive, key);
             self.push_step(place, Change::DeleteKey { hive, key: key.to_owned() });
         }
         Ok(there)
@@ -368,7 +368,17 @@ impl<'a> PlanBuilder<'a> {
     }
 }
 
+/// The name of a file or folder among the places of the steps.
+pub(super) fn file_place(path: &str) -> String {
+    format!("file {}", path.folded())
+}
+
+/// The name of a key among the places of the steps.
+pub(super) fn key_place(hive: GuestHive, key: &str) -> String {
+    format!("{hive}\\{}", key.folded())
+}
+
 /// The name of a value among the places of the steps.
 pub(super) fn value_place(hive: GuestHive, key: &str, name: &str) -> String {
-    format!("{hive}\\{}:{}", key.folded(), name.folded())
+    format!("{}:{}", key_place(hive, key), name.folded())
 }

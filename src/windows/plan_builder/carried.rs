@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::builder::{PlanBuilder, value_place};
+use super::builder::{PlanBuilder, file_place, key_place, value_place};
 use super::desired::Desired;
 use crate::error::Result;
 use crate::hex;
@@ -55,7 +55,7 @@ impl PlanBuilder<'_> {
     fn is_key_removed(&self, hive: GuestHive, key: &str) -> bool {
         let above = |key: &String| key.rsplit_once('\\').map(|(above, _)| above.to_owned());
         std::iter::successors(Some(key.folded()), above)
-            .any(|key| matches!(self.planned_step(&format!("{hive}\\{key}")), Some(Change::DeleteKey { .. })))
+            .any(|key| matches!(self.planned_step(&key_place(hive, &key)), Some(Change::DeleteKey { .. })))
     }
 
     /// Whether the guest is as the fact says, before the plan.
@@ -80,10 +80,8 @@ impl PlanBuilder<'_> {
 /// would change it.
 fn place(fact: &Desired) -> String {
     match fact {
-        Desired::File { path, .. } | Desired::Upload { path, .. } | Desired::UploadFolder { path } => {
-            format!("file {}", path.folded())
-        }
+        Desired::File { path, .. } | Desired::Upload { path, .. } | Desired::UploadFolder { path } => file_place(path),
         Desired::Value { hive, key, name, .. } => value_place(*hive, key, name),
-        Desired::AbsentKey { hive, key } => format!("{hive}\\{}", key.folded()),
+        Desired::AbsentKey { hive, key } => key_place(*hive, key),
     }
 }

@@ -1,7 +1,7 @@
 //! Protection of winject's own folder in the guest: a script in it runs as SYSTEM, so only SYSTEM and administrators may
 //! write there.
 
-use super::builder::PlanBuilder;
+use super::builder::{PlanBuilder, file_place};
 use crate::error::{Error, Layer, Result};
 use crate::ntfs::security::{Protected, is_owned_by_system};
 use crate::plan::Change;
@@ -70,7 +70,7 @@ impl PlanBuilder<'_> {
     /// Whether the plan removes this file or folder.
     #[must_use]
     pub fn is_deleted(&self, path: &str) -> bool {
-        matches!(self.planned_step(&format!("file {}", path.folded())), Some(Change::DeleteFile { .. }))
+        matches!(self.planned_step(&file_place(path)), Some(Change::DeleteFile { .. }))
     }
 
     /// Whether a file of ours is protected as we protect it: what it says can come from the system and administrators

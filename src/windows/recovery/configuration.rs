@@ -1,6 +1,7 @@
 //! `ReAgent.xml`, in which `reagentc.exe` keeps what it set up. Microsoft describes it nowhere: names and meanings are those
 //! of real files.
 
+use super::describe::RecoveryState;
 use crate::escape::shorten;
 use crate::guid::Guid;
 use crate::partition::{DiskId, Partition};
@@ -14,8 +15,8 @@ const ELEMENTS_MAX: usize = 1000;
 /// What the file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Configuration {
-    /// Whether the recovery environment is enabled; `None` where it does not say.
-    pub(super) is_enabled: Option<bool>,
+    /// Whether the recovery environment is enabled; unknown where it does not say.
+    pub(super) state: RecoveryState,
     /// Where its image is, while it is enabled.
     pub(super) location: Option<Location>,
 }
@@ -41,7 +42,11 @@ impl Configuration {
             let get = |name: &str| attributes.get(name).map(String::as_str).unwrap_or_default();
             match element.name {
                 "InstallState" => {
-                    configuration.is_enabled = get("state").parse::<u32>().ok().map(|state| state != 0);
+                    configuration.state = match get("state").parse::<u32>() {
+                        Ok(0) => RecoveryState::Disabled,
+                        Ok(_) => RecoveryState::Enabled,
+                        Err(_) => RecoveryState::Unknown,
+                    };
                 }
                 "WinreLocation" if !get("path").is_empty() => {
                     configuration.location = get("offset").parse().ok().map(|start| Location {
@@ -62,7 +67,7 @@ impl Location {
     pub(super) fn is_on(&self, partition: &Partition, disk: Option<DiskId>) -> bool {
         let is_disk = match disk {
             Some(DiskId::Gpt(disk)) => self.disk.is_zero() || self.disk == disk,
-            // How the file spells the signature of an MBR, no real one has shown us.
+            // No sample shows how the file spells the signature of an MBR: the offset alone decides.
             Some(DiskId::Mbr(_)) | None => true,
         };
         is_disk && partition.start.0 == self.start
@@ -84,7 +89,7 @@ mod tests {
     #[test]
     fn every_encoding_says_the_same() {
         let expected = Configuration {
-            is_enabled: Some(true),
+            state: RecoveryState::Enabled,
             location: Some(Location {
                 folder: "/Recovery/WindowsRE".to_owned(),
                 start: 1 << 20,
@@ -102,7 +107,7 @@ mod tests {
         let text = ENABLED
             .replace("\\Recovery\\WindowsRE", "")
             .replace("InstallState state=\"1\"", "InstallState state=\"0\"");
-        let expected = Configuration { is_enabled: Some(false), location: None };
+        let expected = Configuration { state: RecoveryState::Disabled, location: None };
         assert_eq!(Configuration::parse(text.as_bytes()), expected);
         assert_eq!(Configuration::parse(b""), Configuration::default());
     }

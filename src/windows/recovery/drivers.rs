@@ -1,5 +1,7 @@
 //! What drivers a recovery image holds, by its lookup table and its directory tree.
 
+use std::collections::HashSet;
+
 use sha1::{Digest, Sha1};
 
 use super::describe::{Presence, RecoveryDriver};
@@ -66,11 +68,12 @@ pub(super) fn drivers_in<R: VolumeRead>(source: R, wanted: &[WantedDriver]) -> R
     let lookup = wim.look_up(&hashes)?;
     let boot_image = wim.boot_image();
     let mut tree = wim.tree(&lookup, boot_image).map_err(|error| unknown(error, boot_image))?;
-    let mut found = lookup.found.iter();
+    let found: HashSet<[u8; 20]> =
+        hashes.into_iter().zip(&lookup.found).filter_map(|(sha1, found)| found.then_some(sha1)).collect();
     let mut drivers = Vec::with_capacity(wanted.len());
     for driver in wanted {
         // What another image of the file holds does not help the one that starts.
-        let sha1 = driver.sha1.filter(|_| found.next() == Some(&true));
+        let sha1 = driver.sha1.filter(|sha1| found.contains(sha1));
         let presence = presence(&mut tree, driver, sha1).map_err(|error| unknown(error, boot_image))?;
         drivers.push(RecoveryDriver { service: driver.service.clone(), presence });
     }

@@ -21,7 +21,7 @@ const FOLDER: &str = "/Recovery/WindowsRE";
 type GuestVolume<'d> = Volume<PartitionView<&'d dyn Disk>>;
 
 /// Looks for the recovery environment of the Windows in the folder `windows_dir` of a partition, whose volume `system` is, and which of the drivers
-/// its image holds. What cannot be read is a fault in the answer.
+/// its image holds. Read errors become faults in the answer.
 #[must_use]
 pub fn find_recovery_of<V: VolumeRead>(
     system: &Volume<V>,
@@ -80,11 +80,7 @@ fn search<V: VolumeRead>(
         Some(file) => Configuration::parse(&system.read(file, CONFIGURATION_BYTES_MAX).map_err(|e| e.path(&path))?),
         None => Configuration::default(),
     };
-    recovery.state = match configuration.is_enabled {
-        Some(true) => RecoveryState::Enabled,
-        Some(false) => RecoveryState::Disabled,
-        None => RecoveryState::Unknown,
-    };
+    recovery.state = configuration.state;
     if let Some(location) = configuration.location.filter(|_| recovery.state == RecoveryState::Enabled) {
         let id = read_disk_id(disk, table)?;
         let place = table.partitions.iter().find(|partition| location.is_on(partition, id));

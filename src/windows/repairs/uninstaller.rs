@@ -33,7 +33,10 @@ pub(super) fn find(builder: &mut PlanBuilder<'_>, hypervisor: Hypervisor, record
     let mut warnings = Vec::new();
     let mut found = 0_usize;
     let tools = hypervisor.tools();
-    for list in LISTS.into_iter().filter(|_| !tools.products.is_empty()) {
+    if tools.products.is_empty() {
+        return Ok(());
+    }
+    for list in LISTS {
         let hive = builder.hive(GuestHive::Software)?;
         let programs = registry::subkey_names(hive, list)?;
         if programs.len() > PROGRAMS_MAX {

@@ -34,11 +34,8 @@ pub(super) fn protect_files(builder: &mut PlanBuilder<'_>, package: &Package, na
         let sub = file.destination.path.trim_matches('\\').replace('\\', "/");
         let folder = if sub.is_empty() { folder.to_owned() } else { format!("{folder}/{sub}") };
         let key = format!("{LOCKDOWN_KEY}\\%SystemRoot%/{folder}/{}", file.name);
-        let source = format!(
-            "%SystemRoot%\\System32\\DriverStore\\FileRepository\\{}\\{}",
-            names.package,
-            if file.source.is_empty() { &file.name } else { &file.source }
-        );
+        let source =
+            format!("%SystemRoot%\\System32\\DriverStore\\FileRepository\\{}\\{}", names.package, file.source_name());
         builder.set_value(GuestHive::Software, &key, "Class", RegistryData::dword(LOCKDOWN))?;
         builder.set_value(GuestHive::Software, &key, "Owners", RegistryData::multi_sz(&[&names.oem]))?;
         builder.set_value(GuestHive::Software, &key, "Source", RegistryData::expand_sz(&source))?;
