@@ -7,9 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
-use winject::internals::block::{self, Format};
+use winject::internals::block::Format;
 use winject::internals::hex;
-use winject::internals::partition::{self, Content};
 
 pub const RECOVERY: &str = "616319-601744-502117-534017-367994-176748-607299-663201";
 pub const PASSWORD: &str = "correct horse battery";
@@ -59,7 +58,7 @@ impl Made {
         let keys = folder.path().join("keys");
         std::fs::create_dir(&keys).unwrap();
         let plain = writable_fixture(folder.path(), Format::Raw);
-        let (start, length) = windows_partition(&plain);
+        let (start, length) = support::volumes::place_of(&plain, 3);
         if sector != 512 {
             make_again(&plain, start, length, sector, folder.path());
         }
@@ -150,14 +149,6 @@ fn make_again(disk: &Path, start: u64, length: u64, sector: u32, folder: &Path) 
     let mut bash = Command::new("bash");
     bash.args(["-c", script, "make_again"]).arg(folder).arg(disk).args([start, length, sector]);
     support::run(&mut bash);
-}
-
-/// Offset and length of the NTFS volume.
-pub fn windows_partition(plain: &Path) -> (u64, u64) {
-    let image = block::open(plain, &block::OpenOptions::default()).unwrap();
-    let table = partition::read(&*image).unwrap();
-    let found = table.partitions.iter().find(|partition| partition.content == Content::Ntfs).unwrap();
-    (found.start.0, found.length)
 }
 
 pub fn read_at(path: &Path, offset: u64, length: usize) -> Vec<u8> {

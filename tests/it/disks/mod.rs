@@ -7,7 +7,6 @@ mod saved;
 mod sets;
 
 use std::fs::File;
-use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -113,9 +112,7 @@ fn make_mbr_disk(path: &Path, windows: &Partition) {
 
 /// A disk with one active partition, which is an NTFS volume with a boot manager and this boot configuration.
 fn bios_boot_disk(folder: &Path, store: &[u8]) -> PathBuf {
-    let mut volume = Vec::new();
-    let packed = File::open(support::root().join("test-images/ntfs/small.img.gz")).unwrap();
-    flate2::read::GzDecoder::new(packed).read_to_end(&mut volume).unwrap();
+    let volume = support::volumes::small_volume();
     let boot = folder.join("boot.raw");
     let offset = u64::from(BOOT_START) * SECTOR;
     let file = File::create(&boot).unwrap();

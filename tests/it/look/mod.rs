@@ -41,11 +41,8 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// A small NTFS volume with what `fill` puts on it.
 fn volume(fill: impl FnOnce(&mut Volume<MemoryVolume>)) -> Vec<u8> {
-    let mut image = Vec::new();
-    let packed = std::fs::File::open(support::root().join("test-images/ntfs/small.img.gz")).unwrap();
-    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed), &mut image).unwrap();
     let options = OpenOptions::new(FileTime::from_unix_seconds(1_700_000_000).unwrap());
-    let mut volume = Volume::open(MemoryVolume(image), &options).unwrap();
+    let mut volume = Volume::open(MemoryVolume(support::volumes::small_volume()), &options).unwrap();
     fill(&mut volume);
     volume.flush().unwrap();
     volume.into_device().0

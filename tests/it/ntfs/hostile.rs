@@ -15,14 +15,6 @@ use super::model::Random;
 use super::volume::clock;
 use crate::support;
 
-/// The packed fixture: works without any tool installed.
-fn fixture() -> Vec<u8> {
-    let packed = std::fs::read(support::root().join("test-images/ntfs/small.img.gz")).unwrap();
-    let mut image = Vec::new();
-    flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut image).unwrap();
-    image
-}
-
 /// A volume with a few changed bytes over a shared image: nothing is copied for a mutant.
 struct Mutant<'a> {
     base: &'a [u8],
@@ -230,7 +222,7 @@ fn find_by_crate(ntfs: &ntfs::Ntfs, stream: &mut Stream<'_>, path: &str) -> Opti
 
 /// The fixture with a directory that has index blocks, a fragmented file and a few more shapes.
 fn rich() -> Vec<u8> {
-    let mut volume = Volume::open(MemoryVolume(fixture()), &OpenOptions::new(clock())).unwrap();
+    let mut volume = Volume::open(MemoryVolume(support::volumes::small_volume()), &OpenOptions::new(clock())).unwrap();
     let dir = volume.create_dir_all("/directory", &CreateOptions::default()).unwrap();
     for n in 0..90 {
         volume

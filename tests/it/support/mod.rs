@@ -8,6 +8,7 @@ pub mod blocks;
 pub mod gpt;
 pub mod runner;
 pub mod unclean;
+pub mod volumes;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -6,9 +6,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::volumes::place_of;
 use super::{judge, program, run};
-use winject::internals::block::{self, Stage, StageOptions};
-use winject::internals::partition;
 
 /// Number of the Windows volume on the sample disk.
 const WINDOWS: u32 = 3;
@@ -27,7 +26,7 @@ pub struct Volume {
 /// run.
 pub fn open_log(image: &Path, folder: &Path, options: &str) -> Option<Volume> {
     let (python, generator) = (program("python3")?, judge("logfile/make-unclean.py")?);
-    let (start, length) = windows_volume(image);
+    let (start, length) = place_of(image, WINDOWS);
     let (clean, open) = (folder.join("clean.vol"), folder.join("open.vol"));
     copy_piece(image, (start, length), &clean, 0);
     // in the folder of Windows, which holds no hives; without the operations whose effect is not proven
@@ -35,13 +34,6 @@ pub fn open_log(image: &Path, folder: &Path, options: &str) -> Option<Volume> {
     run(Command::new(python).arg(generator).args(common.split_whitespace()).arg(&clean).arg(&open));
     copy_piece(&open, (0, length), image, start);
     Some(Volume { start, length, want: folder.join("open.vol.want") })
-}
-
-fn windows_volume(image: &Path) -> (u64, u64) {
-    let image = block::open(image, &block::OpenOptions::default()).unwrap();
-    let table = partition::read(&Stage::new(image, StageOptions::default())).unwrap();
-    let partition = table.partition(WINDOWS).unwrap();
-    (partition.start.0, partition.length)
 }
 
 /// Copies a piece of a file into another one; what is equal already is not written, so that holes stay.

@@ -6,11 +6,8 @@ mod judged;
 mod recovery;
 
 use std::io::Read as _;
-use std::path::Path;
 
-use winject::internals::block::{self, PathPolicy};
 use winject::internals::io::MemoryVolume;
-use winject::internals::partition;
 use winject::internals::wim::Wim;
 
 use crate::support;
@@ -27,15 +24,6 @@ fn fixture(name: &str) -> Vec<u8> {
     let mut out = Vec::new();
     flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut out).unwrap();
     out
-}
-
-/// Where a partition of an image begins, and its length in bytes.
-pub fn place_of(image: &Path, number: u32) -> (u64, u64) {
-    let options = block::OpenOptions { path_policy: PathPolicy::anything(), ..Default::default() };
-    let disk = block::open(image, &options).unwrap();
-    let table = partition::read(&*disk).unwrap();
-    let found = table.partition(number).unwrap();
-    (found.start.0, found.length)
 }
 
 fn open(bytes: &[u8]) -> winject::Result<Wim<MemoryVolume>> {

@@ -1,6 +1,5 @@
 //! The recovery environment of the sample guest, from the command line.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,7 +8,7 @@ use winject::internals::block::{self, Format, PathPolicy};
 use winject::internals::ntfs::CreateOptions;
 use winject::internals::units::ImageOffset;
 
-use super::{fixture, place_of};
+use super::fixture;
 use crate::inject::{disk_sha256, fixture_drivers, folder, sha256, stdout, succeed, winject, writable_fixture};
 use crate::support;
 use crate::windows::guests::Disk;
@@ -21,7 +20,7 @@ const WINDOWS: u32 = 3;
 const RESERVED: u32 = 2;
 
 fn partition_of(image: &Path, number: u32) -> Disk {
-    let (offset, length) = place_of(image, number);
+    let (offset, length) = support::volumes::place_of(image, number);
     Disk { path: image.to_owned(), offset, length }
 }
 
@@ -57,9 +56,7 @@ fn configuration(start: u64, disk: &str) -> String {
 /// The sample guest with a second NTFS volume.
 fn with_second_volume(folder: &Path) -> (PathBuf, Disk) {
     let image = writable_fixture(folder, Format::Raw);
-    let packed = std::fs::File::open(support::root().join("test-images/ntfs/small.img.gz")).unwrap();
-    let mut volume = Vec::new();
-    flate2::read::GzDecoder::new(packed).read_to_end(&mut volume).unwrap();
+    let volume = support::volumes::small_volume();
     let second = partition_of(&image, RESERVED);
     assert!(volume.len() as u64 <= second.length);
     let file = std::fs::File::options().write(true).open(&image).unwrap();

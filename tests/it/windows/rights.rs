@@ -5,14 +5,7 @@ use winject::internals::block::Format;
 use winject::internals::ntfs::security::inherited;
 use winject::internals::plan::verify::independent::IndependentVolume;
 
-use super::guests::Disk;
 use crate::inject::{fixture_drivers, folder, succeed, winject, writable_fixture};
-
-/// The Windows volume of the sample guest.
-fn volume_of(image: &std::path::Path) -> Disk {
-    let (offset, length) = crate::wim::place_of(image, 3);
-    Disk { path: image.to_owned(), offset, length }
-}
 
 /// As every driver that does not come with Windows, and not as `disk.sys`, which TrustedInstaller alone may replace.
 fn a_new_driver_has_the_rights_that_its_folder_hands_down() {
@@ -23,7 +16,7 @@ fn a_new_driver_has_the_rights_that_its_folder_hands_down() {
         let mut command = winject();
         command.arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).args(["--in-place", "--no-undo"]);
         succeed(command.args(["--registration", registration, "--report"]).arg(&report));
-        let device = volume_of(&image).volume().into_device();
+        let device = crate::remove::disk(image.clone()).volume().into_device();
         let independent = IndependentVolume::open(&device).unwrap();
         let folder = independent.security("/Windows/System32/drivers").unwrap();
         assert!(folder.is_some());
