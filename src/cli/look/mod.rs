@@ -8,3 +8,4 @@ mod place;
 pub use cat::{Args as CatArgs, run as cat};
 pub use cp::{Args as CpArgs, run as cp};
 pub use ls::{Args as LsArgs, run as ls};
+pub use place::image_of;

@@ -5,7 +5,9 @@ mod devices;
 mod document;
 mod files;
 mod locks;
+mod manual;
 pub mod recover;
+pub mod sandbox;
 mod signals;
 mod snapshot;
 mod undo;
@@ -19,4 +21,4 @@ fn answer(folder: &Path, arguments: &[&str]) -> Output {
     crate::inject::winject().current_dir(folder).args(arguments).output().unwrap()
 }
 
-tests![in damage, devices, document, files, locks, recover, signals, snapshot, undo, usage;];
+tests![in damage, devices, document, files, locks, manual, recover, sandbox, signals, snapshot, undo, usage;];

@@ -1,0 +1,31 @@
+//! `winject completions`: what a shell needs to complete a command line.
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use super::{Cli, Ui};
+use crate::error::Result;
+use crate::exit::ExitCode;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  winject completions bash > ~/.local/share/bash-completion/completions/winject
+  winject completions zsh > ~/.zfunc/_winject
+  winject completions fish > ~/.config/fish/completions/winject.fish")]
+pub struct Args {
+    /// Shell to write the completions for
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn run(args: &Args, ui: &Ui) -> Result<ExitCode> {
+    let mut text = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "winject", &mut text);
+    ui.raw(&text)?;
+    Ok(ExitCode::Done)
+}
