@@ -1,9 +1,9 @@
 //! `winject completions`: what a shell needs to complete a command line.
 
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::Shell;
 
-use super::{Cli, Ui};
+use super::Ui;
 use crate::error::Result;
 use crate::exit::ExitCode;
 
@@ -19,13 +19,13 @@ pub struct Args {
     shell: Shell,
 }
 
-/// Runs the command.
+/// Runs the command for the command line `command`.
 ///
 /// # Errors
 /// When standard output cannot be written.
-pub fn run(args: &Args, ui: &Ui) -> Result<ExitCode> {
+pub fn run(args: &Args, command: &mut Command, ui: &Ui) -> Result<ExitCode> {
     let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "winject", &mut text);
+    clap_complete::generate(args.shell, command, "winject", &mut text);
     ui.raw(&text)?;
     Ok(ExitCode::Done)
 }

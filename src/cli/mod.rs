@@ -220,8 +220,8 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::Cp(args)) => look::cp(args, ui),
         Some(Command::NtfsLog(args)) => ntfs_log::run(args, ui),
         Some(Command::Reg(args)) => reg::run(args, ui),
-        Some(Command::Completions(args)) => completions::run(&args, ui),
-        Some(Command::Manual(args)) => manual::run(&args, ui),
+        Some(Command::Completions(args)) => completions::run(&args, &mut Cli::command(), ui),
+        Some(Command::Manual(args)) => manual::run(&args, Cli::command(), ui),
         None if cli.config.is_some() => inject::run_document(&cli.config.unwrap_or_default(), ui),
         None => {
             Err(Error::new(crate::Kind::Usage, Layer::Cli, "no command given")

@@ -4,9 +4,9 @@ mod reference;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 
-use super::{Cli, Ui, signals};
+use super::{Ui, signals};
 use crate::error::{Error, Layer, Result};
 use crate::exit::ExitCode;
 use crate::host::{Target, TextOutput, create_folder};
@@ -27,12 +27,11 @@ pub struct Args {
     overwrite: bool,
 }
 
-/// Runs the command.
+/// Runs the command for the command line `root`.
 ///
 /// # Errors
 /// When the folder or a page cannot be written.
-pub fn run(args: &Args, ui: &Ui) -> Result<ExitCode> {
-    let mut root = Cli::command();
+pub fn run(args: &Args, mut root: Command, ui: &Ui) -> Result<ExitCode> {
     // Commands are built when they are typed; the manual needs all of them.
     root.build();
     let Some(folder) = &args.output_dir else {
@@ -49,15 +48,10 @@ pub fn run(args: &Args, ui: &Ui) -> Result<ExitCode> {
     while let Some(command) = pending.pop() {
         write_page(command, folder, args.overwrite)?;
         count = count.saturating_add(1);
-        pending.extend(documented(command));
+        pending.extend(reference::documented(command));
     }
     ui.done(&format!("Written: {count} manual pages in {}", folder.display()));
     Ok(ExitCode::Done)
-}
-
-/// The commands below this one that have a page of their own.
-fn documented(command: &Command) -> impl Iterator<Item = &Command> {
-    command.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help")
 }
 
 fn write_page(command: &Command, folder: &Path, overwrite: bool) -> Result<()> {

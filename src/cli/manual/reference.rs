@@ -4,13 +4,16 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
-use super::documented;
-
 const INTRODUCTION: &str = "\
 # Reference
 
 All commands and options of `winject`. `winject manual` prints this page; a test compares it with the file.
 ";
+
+/// The commands below this one that have a page of their own.
+pub(super) fn documented(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help")
+}
 
 /// The page for a command that is built with all below it.
 pub(super) fn page(root: &Command) -> String {

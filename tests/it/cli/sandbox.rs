@@ -35,6 +35,7 @@ pub fn child() -> Option<ExitCode> {
     let matches = command.try_get_matches_from_mut(arguments).unwrap();
     let opened = File::open(at("other/opened")).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
     sandbox::enter(&command, &matches);
 
     tell("read the image", &fs::read(at("own/in.raw")));
@@ -67,7 +68,7 @@ pub fn child() -> Option<ExitCode> {
     tell("NOT read a password file", &fs::read("/etc/passwd"));
     tell("NOT read the environment of others", &fs::read("/proc/1/environ"));
     tell("NOT start a program", &Command::new("/bin/true").status());
-    tell("NOT connect", &TcpStream::connect(listener.local_addr().unwrap()));
+    tell("NOT connect", &TcpStream::connect(address));
     tell("NOT send", &UdpSocket::bind("127.0.0.1:0"));
     tell("NOT listen", &std::os::unix::net::UnixListener::bind(at("out/socket")));
     Some(ExitCode::SUCCESS)
