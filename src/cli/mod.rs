@@ -76,6 +76,10 @@ pub struct Cli {
     /// Let the process open any file and make any system call; by default the kernel restricts it to what the command was given
     #[arg(long, global = true)]
     no_sandbox: bool,
+
+    /// Print the answer as one JSON document, which names its kind (schema) and version, and nothing else to standard output
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 const AFTER_HELP: &str = "\
@@ -166,7 +170,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => return usage(error),
     };
-    let ui = Ui::new(cli.quiet, cli.verbose);
+    let ui = Ui::new(cli.quiet, cli.verbose).with_json(cli.json);
     let done = environment::start_log(cli.verbose).and_then(|()| {
         // Before the first thread: what this one gives up, those that it starts do not have either.
         if !cli.no_sandbox {

@@ -33,7 +33,7 @@ fn every_command_has_a_manual_page_that_man_can_read() {
     let Some(groff) = program("groff") else { return };
     for page in &pages {
         let page = folder.path().join("man").join(page);
-        let output = support::run(Command::new(&groff).args(["-Kutf8", "-man", "-Tutf8", "-ww"]).arg(&page));
+        let output = support::run(Command::new(&groff).args(["-Kutf8", "-man", "-Tutf8", "-ww", "-P-cbou"]).arg(&page));
         assert!(output.stderr.is_empty(), "{}: {}", page.display(), String::from_utf8_lossy(&output.stderr));
         assert!(String::from_utf8_lossy(&output.stdout).contains("SYNOPSIS"), "{}", page.display());
     }
