@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::numbers::{ZLIB_LEVELS, ZSTD_LEVELS, parse_level};
 use crate::block::Format;
 use crate::block::convert::Compression;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::shell_argument;
 use crate::job::Destination;
 
@@ -185,12 +185,12 @@ fn format_of_name(path: &Path) -> Result<Format> {
             ("cannot tell the format of the output from its name".to_owned(), hint.to_owned())
         }
     };
-    Err(usage(message).path(path.display().to_string()).hint(hint))
+    Err(usage(message).with_code(ErrorCode::OutputName).path(path.display().to_string()).hint(hint))
 }
 
 /// The error for a change without a destination; the hint is the caller's.
 pub fn no_destination() -> Error {
-    usage("no destination given")
+    usage("no destination given").with_code(ErrorCode::NoDestination)
 }
 
 fn usage(message: impl Into<String>) -> Error {

@@ -7,7 +7,7 @@ use super::folder::require_folder;
 use super::report;
 use super::request::{Destination, InjectRequest};
 use crate::block::{Format, PathPolicy, Stage, commit};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::shell_argument;
 use crate::host::{REPORT, RunFiles, Target};
 
@@ -112,6 +112,7 @@ pub(super) fn refuse_misnamed_overlay(destination: &Destination) -> Result<()> {
     let message = format!("cannot write the output: an overlay is a qcow2 file, but its name says {format}");
     let qcow2 = shell_argument(&out.with_extension("qcow2"), "NEW.qcow2");
     Err(Error::new(Kind::Usage, Layer::Job, message)
+        .with_code(ErrorCode::OutputName)
         .path(out.display().to_string())
         .hint(format!("name it {qcow2}{more}")))
 }

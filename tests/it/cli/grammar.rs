@@ -327,7 +327,7 @@ fn a_new_image_is_the_same_from_either_command() {
 /// An output that cannot be completed ends with 7, and nothing has its name.
 fn an_output_that_the_disk_cannot_hold_leaves_nothing() {
     let folder = setting();
-    let winject = env!("CARGO_BIN_EXE_winject");
+    let program = env!("CARGO_BIN_EXE_winject");
     let reg = |key: &str| format!("reg export X {key} -o new.reg");
     let mut lines = vec![
         "convert X new.qcow2".to_owned(),
@@ -345,7 +345,7 @@ fn an_output_that_the_disk_cannot_hold_leaves_nothing() {
     let before = names(folder.path());
     for line in lines {
         // In blocks of 512 bytes or of 1 KiB; less than the smallest of the outputs.
-        let script = format!("ulimit -f 2; exec {winject} {}", on(&line, "i.qcow2").join(" ").replace('\\', "\\\\"));
+        let script = format!("ulimit -f 2; exec {program} {}", on(&line, "i.qcow2").join(" ").replace('\\', "\\\\"));
         let output = Command::new("sh").current_dir(folder.path()).args(["-c", &script]).output().unwrap();
         assert_eq!(output.status.code(), Some(7), "{line}: {}{}", stdout(&output), stderr(&output));
         assert_eq!(names(folder.path()), before, "{line}: {}", stderr(&output));

@@ -219,7 +219,7 @@ pub(super) fn paste(folder: &Path, line: &str) -> Output {
 }
 
 /// The same, to be run.
-pub fn pasted(folder: &Path, line: &str) -> Command {
+fn pasted(folder: &Path, line: &str) -> Command {
     let program = assert_cmd::cargo::cargo_bin!("winject");
     let search = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("sh");

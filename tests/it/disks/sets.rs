@@ -1,7 +1,6 @@
 //! Which sets of disks are one machine, and which of them holds the Windows to work on.
 
 use super::{command, edit_gpt, fail, uefi};
-use crate::cli::recover::pasted;
 use crate::formats::ova::{ovf, tar};
 use crate::inject::{copy, folder, sha256, stderr, stdout, succeed, winject};
 use crate::support;
