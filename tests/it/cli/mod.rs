@@ -4,6 +4,7 @@ mod damage;
 mod devices;
 mod document;
 mod files;
+mod grammar;
 mod locks;
 mod manual;
 pub mod recover;
@@ -21,4 +22,4 @@ fn answer(folder: &Path, arguments: &[&str]) -> Output {
     crate::inject::winject().current_dir(folder).args(arguments).output().unwrap()
 }
 
-tests![in damage, devices, document, files, locks, manual, recover, sandbox, signals, snapshot, undo, usage;];
+tests![in damage, devices, document, files, grammar, locks, manual, recover, sandbox, signals, snapshot, undo, usage;];
