@@ -83,12 +83,12 @@ impl Places {
 
     /// What the injection of a document needs.
     pub(super) fn add_spec(&mut self, spec: &InjectSpec) {
-        self.is_edit = spec.in_place;
+        self.is_edit = spec.output.in_place;
         let guest = &spec.guest;
         let images = spec.other_disks.iter().chain(&spec.windows_disk).chain([&spec.image]);
         let inputs = spec.drivers.iter().chain(&guest.definitions.definitions).chain(&guest.trust_publisher);
         let inputs = inputs.chain(guest.extras.inputs()).chain(guest.bitlocker.inputs()).chain(&spec.document);
-        let outputs = spec.output.iter().chain(&spec.to_output).chain(&guest.report);
+        let outputs = spec.output.overlay.iter().chain(&spec.output.output).chain(&guest.report);
         images.for_each(|path| self.add(Role::Image, path));
         spec.source.allow_path.iter().for_each(|path| self.add(Role::Allowed, path));
         inputs.for_each(|path| self.add(Role::Input, path));
