@@ -1,6 +1,6 @@
 //! Printing: results to standard output, everything else to the error output.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::Write;
 
 use super::environment;
@@ -18,6 +18,8 @@ use crate::escape::{self, escape};
 pub struct Ui {
     /// The first failure of standard output.
     failed: RefCell<Option<std::io::Error>>,
+    /// Whether anything went to standard output.
+    answered: Cell<bool>,
     quiet: bool,
     verbose: u8,
     colour_out: bool,
@@ -40,6 +42,7 @@ impl Ui {
         let failed = RefCell::new(None);
         Self {
             failed,
+            answered: Cell::new(false),
             quiet,
             verbose,
             colour_out: environment::stdout_colours(),
@@ -51,6 +54,11 @@ impl Ui {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.quiet
+    }
+
+    /// Whether an answer was printed, or a part of one.
+    pub(super) fn has_answered(&self) -> bool {
+        self.answered.get()
     }
 
     /// Number of times `--verbose` was given.
@@ -67,7 +75,7 @@ impl Ui {
 
     /// Prints a part of an answer: like [`answer`](Self::answer), without adding a line break.
     pub fn answer_part(&self, text: &str) {
-        let mut out = std::io::stdout().lock();
+        let mut out = self.stdout();
         self.note_failure(out.write_all(escape_lines(text).as_bytes()).and_then(|()| out.flush()));
     }
 
@@ -85,7 +93,7 @@ impl Ui {
     /// # Errors
     /// When the output cannot be written for another reason than a reader that went away.
     pub fn raw(&self, data: &[u8]) -> crate::Result<()> {
-        let mut out = std::io::stdout().lock();
+        let mut out = self.stdout();
         match out.write_all(data).and_then(|()| out.flush()) {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(cannot_write(error)),
             _ => Ok(()),
@@ -100,6 +108,12 @@ impl Ui {
     pub fn finish(&self) -> crate::Result<()> {
         self.note_failure(std::io::stdout().lock().flush());
         self.failed.take().map_or(Ok(()), |error| Err(cannot_write(error)))
+    }
+
+    /// Standard output, for an answer.
+    fn stdout(&self) -> std::io::StdoutLock<'static> {
+        self.answered.set(true);
+        std::io::stdout().lock()
     }
 
     fn note_failure(&self, result: std::io::Result<()>) {
@@ -138,12 +152,13 @@ impl Ui {
         }
     }
 
-    /// Prints `Error: …` and `Hint: …` to the error output, always.
+    /// Prints `Error: …`, `Hint: …` and the command that explains the error to the error output, always.
     pub fn error(&self, error: &Error) {
         self.write_err("Error", Colour::Red, &error.to_string());
         if let Some(hint) = error.hint_text() {
             self.write_err("Hint", Colour::Cyan, hint);
         }
+        self.write_err("More", Colour::Cyan, &super::explain::command(error.code().name()));
     }
 
     /// Shows a spinner on the error output while something long runs, or a bar once its length is set. Only a terminal shows it,
@@ -157,14 +172,14 @@ impl Ui {
     }
 
     fn write_out(&self, text: &str) {
-        let mut out = std::io::stdout().lock();
+        let mut out = self.stdout();
         let end = if text.ends_with('\n') { "" } else { "\n" };
         // The job goes on: its outcome matters more than the text. `finish` reports the failure.
         self.note_failure(write!(out, "{text}{end}").and_then(|()| out.flush()));
     }
 
     fn write_out_painted(&self, text: &str, colour: Colour) {
-        let mut out = std::io::stdout().lock();
+        let mut out = self.stdout();
         let text = paint(&escape(text), colour, self.colour_out);
         self.note_failure(writeln!(out, "{text}").and_then(|()| out.flush()));
     }

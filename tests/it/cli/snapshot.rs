@@ -70,6 +70,7 @@ fn errors_say_what_where_and_what_to_do() {
 $ winject inject win10.qcow2 --drivers drivers
 Error: no destination given
 Hint: --output NEW.qcow2 keeps the image as it is; --in-place changes it; --dry-run only shows
+More: winject explain no-destination
 [exit 3]
 "
     );
@@ -79,6 +80,7 @@ Hint: --output NEW.qcow2 keeps the image as it is; --in-place changes it; --dry-
 $ winject inject win10.qcow2 --drivers drivers --output win10.qcow2
 Error: win10.qcow2: cannot write the output: it is the same file as the input image
 Hint: choose another name
+More: winject explain output-is-input
 [exit 2]
 "
     );
@@ -88,6 +90,7 @@ Hint: choose another name
 $ winject inject win10.qcow2 --drivers drivers --dry-run --report out.doc
 Error: out.doc: cannot write the report: its name ends neither in .md nor in .json
 Hint: name it report.md (report.json is written, too) or report.json
+More: winject explain usage
 [exit 2]
 "
     );
