@@ -8,19 +8,9 @@ use super::Ui;
 use crate::error::{Error, Kind, Layer, Place};
 use crate::exit::ExitCode;
 
-/// Schema of an error as JSON.
-const SCHEMA: &str = "winject.error.v1";
-
-/// Reports the error of a command.
-#[derive(Debug)]
-pub(super) struct Reporter {
-    is_json: bool,
-}
-
 /// The answer of a command that failed.
 #[derive(Debug, Serialize)]
 struct Answer<'a> {
-    schema: &'static str,
     error: Facts<'a>,
 }
 
@@ -85,38 +75,36 @@ impl<'a> Answer<'a> {
             hint: error.hint_text(),
             exit_code: ExitCode::from(error.kind()) as u8,
         };
-        Self { schema: SCHEMA, error }
+        Self { error }
     }
 }
 
-impl Reporter {
-    /// A reporter for a command that was given these arguments, whether or not they can be understood.
-    pub(super) fn of(arguments: &[OsString]) -> Self {
-        Self { is_json: arguments.iter().take_while(|text| *text != "--").any(|text| text == "--json") }
-    }
+/// Whether these arguments ask for JSON, whether or not they can be understood.
+pub(super) fn wants_json(arguments: &[OsString]) -> bool {
+    arguments.iter().take_while(|text| *text != "--").any(|text| text == "--json")
+}
 
-    /// Prints an error. An answer in JSON that was printed before stays the only one: a reader expects one document.
-    pub(super) fn report(&self, error: &Error, ui: &Ui) {
-        ui.error(error);
-        self.report_json(error, ui);
-    }
+/// Prints an error. An answer in JSON that was printed before stays the only one: a reader expects one document.
+pub(super) fn report(error: &Error, ui: &Ui) {
+    ui.error(error);
+    report_json(error, ui);
+}
 
-    /// Prints in JSON what clap has printed as text already.
-    pub(super) fn report_usage(&self, error: &clap::Error) {
-        let text = error.to_string();
-        let mut lines = text.lines().map(str::trim);
-        let message: Vec<&str> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
-        let message = message.join(" ");
-        let message = message.strip_prefix("error: ").unwrap_or(&message);
-        let tip = lines.find_map(|line| line.strip_prefix("tip: ")).unwrap_or("winject --help lists the commands");
-        self.report_json(&Error::new(Kind::Usage, Layer::Cli, message).hint(tip), &Ui::new(false, 0));
-    }
+/// Prints in JSON what clap has printed as text already.
+pub(super) fn report_usage(error: &clap::Error, ui: &Ui) {
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim);
+    let message: Vec<&str> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    let message = message.join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    let tip = lines.find_map(|line| line.strip_prefix("tip: ")).unwrap_or("winject --help lists the commands");
+    report_json(&Error::new(Kind::Usage, Layer::Cli, message).hint(tip), ui);
+}
 
-    fn report_json(&self, error: &Error, ui: &Ui) {
-        if self.is_json && !ui.has_answered() {
-            // The text has been printed, and the exit code tells the rest.
-            let _ = ui.json(&Answer::of(error));
-        }
+fn report_json(error: &Error, ui: &Ui) {
+    if ui.is_json() && !ui.has_answered() {
+        // The text has been printed, and the exit code tells the rest.
+        let _ = ui.json_answer("error", &Answer::of(error));
     }
 }
 
@@ -126,8 +114,7 @@ mod tests {
 
     #[test]
     fn json_is_asked_for_by_the_option_alone() {
-        let is_json =
-            |arguments: &[&str]| Reporter::of(&arguments.iter().map(OsString::from).collect::<Vec<_>>()).is_json;
+        let is_json = |arguments: &[&str]| wants_json(&arguments.iter().map(OsString::from).collect::<Vec<_>>());
         assert!(is_json(&["winject", "check", "--json", "x.qcow2"]));
         assert!(!is_json(&["winject", "check", "x.json"]));
         assert!(!is_json(&["winject", "cat", "x.qcow2", "--", "--json"]));
@@ -141,7 +128,6 @@ mod tests {
             .expected_found("FILE", "BAAD")
             .hint("run chkdsk");
         let json = serde_json::to_value(Answer::of(&error)).unwrap();
-        assert_eq!(json["schema"], "winject.error.v1");
         let expected = serde_json::json!({
             "kind": "damaged", "code": "damaged", "layer": "ntfs", "path": "partition 2", "hint": "run chkdsk",
             "message": error.to_string(), "expected": "FILE", "found": "BAAD", "exit_code": 5,

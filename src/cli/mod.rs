@@ -155,10 +155,10 @@ enum Command {
 /// Runs the command with the process's arguments: parses, runs, prints errors, decides the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let failures = failure::Reporter::of(&arguments);
+    let is_json = failure::wants_json(&arguments);
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(error, &failures),
+        Err(error) => return usage(error, is_json),
     };
     let ui = Ui::new(cli.quiet, cli.verbose).with_json(cli.json);
     signals::listen();
@@ -170,7 +170,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(error) => {
             if error.kind() != crate::Kind::Cancelled {
-                failures.report(&error, &ui);
+                failure::report(&error, &ui);
             }
             signals::end_if_received(Some(&error));
             error.kind().into()
@@ -219,14 +219,14 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
 
 /// `--help` and `--version` are answers, everything else that clap finds is a usage error. What was typed is escaped: it
 /// can come from a script that passes on strings of others.
-fn usage(mut error: clap::Error, failures: &failure::Reporter) -> ExitCode {
+fn usage(mut error: clap::Error, is_json: bool) -> ExitCode {
     let escaped: Vec<_> = error.context().filter_map(|(kind, value)| Some((kind, escape_context(value)?))).collect();
     for (kind, value) in escaped {
         error.insert(kind, value);
     }
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     if error.use_stderr() {
-        failures.report_usage(&error);
+        failure::report_usage(&error, &Ui::new(false, 0).with_json(is_json));
         return ExitCode::Usage;
     }
     match printed {

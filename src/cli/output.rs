@@ -18,8 +18,6 @@ use crate::escape::{self, escape};
 pub struct Ui {
     /// The first failure of standard output.
     failed: RefCell<Option<std::io::Error>>,
-    /// Whether anything went to standard output.
-    answered: Cell<bool>,
     quiet: bool,
     verbose: u8,
     /// Whether the answer is one JSON document: standard output holds nothing else then.
@@ -46,7 +44,6 @@ impl Ui {
         let failed = RefCell::new(None);
         Self {
             failed,
-            answered: Cell::new(false),
             quiet,
             verbose,
             json: false,
@@ -80,11 +77,6 @@ impl Ui {
         self.quiet
     }
 
-    /// Whether an answer was printed, or a part of one.
-    pub(super) fn has_answered(&self) -> bool {
-        self.answered.get()
-    }
-
     /// Number of times `--verbose` was given.
     #[must_use]
     pub fn verbosity(&self) -> u8 {
@@ -102,7 +94,7 @@ impl Ui {
 
     /// Prints a part of an answer: like [`answer`](Self::answer), without adding a line break.
     pub fn answer_part(&self, text: &str) {
-        let mut out = self.stdout();
+        let mut out = std::io::stdout().lock();
         self.note_failure(out.write_all(escape_lines(text).as_bytes()).and_then(|()| out.flush()));
     }
 
@@ -134,7 +126,7 @@ impl Ui {
     /// # Errors
     /// When the output cannot be written for another reason than a reader that went away.
     pub fn raw(&self, data: &[u8]) -> crate::Result<()> {
-        let mut out = self.stdout();
+        let mut out = std::io::stdout().lock();
         match out.write_all(data).and_then(|()| out.flush()) {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(cannot_write(error)),
             _ => Ok(()),
@@ -149,12 +141,6 @@ impl Ui {
     pub fn finish(&self) -> crate::Result<()> {
         self.note_failure(std::io::stdout().lock().flush());
         self.failed.take().map_or(Ok(()), |error| Err(cannot_write(error)))
-    }
-
-    /// Standard output, for an answer.
-    fn stdout(&self) -> std::io::StdoutLock<'static> {
-        self.answered.set(true);
-        std::io::stdout().lock()
     }
 
     fn note_failure(&self, result: std::io::Result<()>) {
@@ -213,14 +199,14 @@ impl Ui {
     }
 
     fn write_out(&self, text: &str) {
-        let mut out = self.stdout();
+        let mut out = std::io::stdout().lock();
         let end = if text.ends_with('\n') { "" } else { "\n" };
         // The job goes on: its outcome matters more than the text. `finish` reports the failure.
         self.note_failure(write!(out, "{text}{end}").and_then(|()| out.flush()));
     }
 
     fn write_out_painted(&self, text: &str, colour: Colour) {
-        let mut out = self.stdout();
+        let mut out = std::io::stdout().lock();
         let text = paint(&escape(text), colour, self.colour_out);
         self.note_failure(writeln!(out, "{text}").and_then(|()| out.flush()));
     }

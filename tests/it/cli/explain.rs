@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 fn all_pages() -> Vec<Value> {
     let listed = succeed(winject().args(["explain", "--list", "--json"]));
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
-    assert_eq!(listed["schema"], "winject.explain.v1");
+    assert_eq!(listed["schema"], "winject/explain");
     listed["pages"].as_array().unwrap().clone()
 }
 
@@ -57,7 +57,7 @@ fn an_error_names_its_page_and_is_json_where_json_was_asked_for() {
         let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
             panic!("{arguments:?}: {error}: {}{}", stdout(&output), stderr(&output));
         });
-        assert_eq!(json["schema"], "winject.error.v1", "{arguments:?}");
+        assert_eq!(json["schema"], "winject/error", "{arguments:?}");
         assert_eq!(json["error"]["code"], code, "{arguments:?}: {json}");
         assert!(known.contains(code));
         assert_eq!(json["error"]["exit_code"].as_i64(), output.status.code().map(i64::from), "{arguments:?}");
