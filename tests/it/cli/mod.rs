@@ -3,6 +3,7 @@
 mod damage;
 mod devices;
 mod document;
+mod explain;
 mod files;
 mod grammar;
 mod locks;
@@ -22,4 +23,4 @@ fn answer(folder: &Path, arguments: &[&str]) -> Output {
     crate::inject::winject().current_dir(folder).args(arguments).output().unwrap()
 }
 
-tests![in damage, devices, document, files, grammar, locks, manual, recover, sandbox, signals, snapshot, undo, usage;];
+tests![in damage, devices, document, explain, files, grammar, locks, manual, recover, sandbox, signals, snapshot, undo, usage;];
