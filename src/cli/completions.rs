@@ -4,7 +4,7 @@ use clap::Command;
 use clap_complete::Shell;
 
 use super::Ui;
-use crate::error::Result;
+use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
 
 #[derive(Debug, clap::Args)]
@@ -22,8 +22,11 @@ pub struct Args {
 /// Runs the command for the command line `command`.
 ///
 /// # Errors
-/// When standard output cannot be written.
+/// [`Kind::Usage`] with `--json`; when standard output cannot be written.
 pub fn run(args: &Args, command: &mut Command, ui: &Ui) -> Result<ExitCode> {
+    if ui.is_json() {
+        return Err(Error::new(Kind::Usage, Layer::Cli, "cannot print completions as JSON").hint("leave --json out"));
+    }
     let mut text = Vec::new();
     clap_complete::generate(args.shell, command, "winject", &mut text);
     ui.raw(&text)?;

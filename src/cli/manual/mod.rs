@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Command;
 
 use super::{Ui, signals};
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
 use crate::host::{Target, TextOutput, create_folder};
 
@@ -30,8 +30,11 @@ pub struct Args {
 /// Runs the command for the command line `root`.
 ///
 /// # Errors
-/// When the folder or a page cannot be written.
+/// [`Kind::Usage`] with `--json`; when the folder or a page cannot be written.
 pub fn run(args: &Args, mut root: Command, ui: &Ui) -> Result<ExitCode> {
+    if ui.is_json() {
+        return Err(Error::new(Kind::Usage, Layer::Cli, "cannot print the manual as JSON").hint("leave --json out"));
+    }
     // Commands are built when they are typed; the manual needs all of them.
     root.build();
     let Some(folder) = &args.output_dir else {
