@@ -189,6 +189,9 @@ fn a_refused_edit_in_place_names_a_command_that_works() {
         &["remove", "a disk.vmdk", "--in-place"],
         &set,
     ] {
+        // A dry run refuses what the run would.
+        let tried = answer(folder, &[arguments, &["--dry-run"]].concat());
+        assert_eq!(tried.status.code(), Some(4), "{arguments:?}: {}", stderr(&tried));
         let done = answer(folder, arguments);
         let text = stderr(&done);
         assert_eq!(done.status.code(), Some(4), "{text}");
