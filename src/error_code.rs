@@ -171,6 +171,8 @@ codes! {
     // The registry.
     /// The file is not a registry hive.
     NotAHive "not-a-hive",
+    /// No key or value of that name.
+    NoSuchKey "no-such-key",
     /// The key does not belong to this hive.
     KeyElsewhere "key-elsewhere",
     /// The `.reg` file cannot be read.

@@ -147,9 +147,10 @@ enum Command {
     Explain(explain::Args),
     /// Read and edit registry hives, in a file or in an image
     ///
-    /// A TARGET is a hive file or a disk image. In a hive file a KEY is a path from its root (`\` is the root itself);
-    /// in an image it begins with the hive, as in HKLM\SYSTEM\CurrentControlSet\Services. If a hive was not closed
-    /// cleanly, its log files in the same folder are replayed first, in memory.
+    /// A TARGET is a hive file or a disk image. A KEY begins with its hive, as regedit shows it:
+    /// HKLM\SYSTEM\CurrentControlSet\Services, HKEY_LOCAL_MACHINE\SYSTEM\…, or SYSTEM\…, in any case. In a hive file
+    /// it can also be a path from its root (`\` is the root itself). If a hive was not closed cleanly, its log files in
+    /// the same folder are replayed first, in memory.
     Reg(reg::Args),
 }
 

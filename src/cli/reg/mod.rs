@@ -3,6 +3,7 @@
 mod args;
 mod edit;
 mod file;
+mod key;
 mod show;
 mod target;
 
