@@ -179,6 +179,11 @@ codes! {
     RegFile "reg-file",
 }
 
+/// The command that explains a code of an error or of a finding.
+pub(crate) fn explain_command(code: &str) -> String {
+    format!("winject explain {code}")
+}
+
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

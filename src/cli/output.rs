@@ -6,6 +6,7 @@ use std::io::Write;
 use super::environment;
 use super::progress::Progress;
 use crate::error::Error;
+use crate::error_code::explain_command;
 use crate::escape::{self, escape};
 
 /// Prints to the terminal. All text passes through [`escape`](mod@escape): a string of an image can neither steer a
@@ -185,7 +186,7 @@ impl Ui {
         if let Some(hint) = error.hint_text() {
             self.write_err("Hint", Colour::Cyan, hint);
         }
-        self.write_err("More", Colour::Cyan, &super::explain::command(error.code().name()));
+        self.write_err("More", Colour::Cyan, &explain_command(error.code().name()));
     }
 
     /// Shows a spinner on the error output while something long runs, or a bar once its length is set. Only a terminal shows it,
