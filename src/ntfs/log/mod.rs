@@ -18,6 +18,8 @@ mod apply;
 mod blocks;
 mod checkpoint;
 mod close;
+#[cfg(test)]
+mod forged;
 mod logfile;
 mod operation;
 mod overlay;

@@ -54,14 +54,14 @@ fn run(device: &dyn VolumeRead, file: &LogFile<'_>) -> Result<Replayed> {
     let blocks = Blocks::new(Changes::new(device), &file.geometry, analysis.last_lsn);
     let mut replay = Replay { log: &log, analysis: &analysis, blocks, report };
     replay.redo()?;
-    replay.verify(file)?;
+    replay.check_data(file)?;
     replay.undo()?;
-    replay.verify(file)?;
+    replay.check_data(file)?;
     let Replay { blocks, mut report, .. } = replay;
     let mut changes = blocks.changes;
     {
         let view = View::new(&changes, &file.geometry)?;
-        blocks.touched.require(&view)?;
+        blocks.touched.check_clusters(&view)?;
         report.file_count = blocks.files.len() as u64;
         for &number in blocks.files.iter().take(ReplayReport::FILES_MAX) {
             let sequence = view.record(number)?.map_or(0, |record| record.sequence());
@@ -156,9 +156,9 @@ impl Replay<'_> {
         Ok(true)
     }
 
-    fn verify(&mut self, file: &LogFile<'_>) -> Result<()> {
+    fn check_data(&self, file: &LogFile<'_>) -> Result<()> {
         let view = View::new(&self.blocks.changes, &file.geometry)?;
-        self.blocks.touched.verify(&view)
+        self.blocks.touched.check_data(&view)
     }
 }
 
