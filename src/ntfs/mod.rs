@@ -68,6 +68,7 @@ mod pager;
 mod path_of;
 mod publish;
 mod set_metadata;
+mod shared_replay;
 mod short_name_hints;
 mod stream;
 #[cfg(test)]
@@ -84,8 +85,9 @@ pub use format::{
     attribute, attribute_list, boot, file_name, fixup, name, record, runlist, standard_information, units, upcase,
 };
 pub use metadata::Stat;
-pub use options::{CreateOptions, OpenOptions, Replay, Security, ShortNames};
+pub use options::{CreateOptions, OpenOptions, Security, ShortNames};
 pub use overlaid::Overlaid;
+pub use shared_replay::{Replay, SharedReplay};
 pub use volume::Volume;
 
 pub(crate) use format::error::damaged;

@@ -219,7 +219,7 @@ fn a_free_cluster_and_an_own_one_may_be_written() {
     let forgery = Forgery::new();
     for lcn in [forgery.free_cluster(), forgery.first_cluster(SECURE, SDS)] {
         let mut forgery = Forgery::new();
-        let geometry = forgery.geometry;
+        let geometry = forgery.geometry.clone();
         let before = forgery.record(SECURE).find(AttributeType::DATA, SDS).unwrap().bytes().to_vec();
         forgery.point_security_to(lcn);
         forgery.write_as_security(lcn);

@@ -39,6 +39,7 @@ mod view;
 mod work;
 
 pub use admission::{Admission, HIBERNATION_FILE, Hibernation, LogReplay, Overrides, State};
+pub use logfile::find_position;
 pub use operation::Operation;
 pub use overlay::Overlay;
 pub use refusal::{LOG_FILE, blame_replay, refuse_unsound};
