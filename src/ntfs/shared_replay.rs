@@ -97,9 +97,9 @@ impl Outcome {
     /// When the device cannot be read.
     pub fn of<D: VolumeRead>(device: &D) -> Result<Self> {
         match replay(device) {
-            Ok(Replayed { overlay, report }) => {
-                let report = (!overlay.is_empty()).then_some(report);
-                Ok(Self { overlay: Arc::new(overlay), report, failure: None })
+            Ok(None) => Ok(Self::default()),
+            Ok(Some(Replayed { overlay, report })) => {
+                Ok(Self { overlay: Arc::new(overlay), report: Some(report), failure: None })
             }
             Err(error) if matches!(error.kind(), Kind::Refused | Kind::Unsupported | Kind::Damaged) => {
                 Ok(Self { failure: Some(error.text_within(Layer::Ntfs, LOG_FILE)), ..Self::default() })

@@ -175,7 +175,7 @@ impl Forgery {
             changes.into_overlay().unwrap()
         };
         writes.patch(VolumeOffset(0), &mut device.0);
-        let Replayed { overlay, report } = replay(&device)?;
+        let Replayed { overlay, report } = replay(&device)?.unwrap();
         assert_eq!(report.transactions, 1, "the transaction is taken back");
         let mut out = vec![0; device.0.len()];
         device.read_at(VolumeOffset(0), &mut out).unwrap();

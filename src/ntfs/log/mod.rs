@@ -47,8 +47,7 @@ pub use replay::replay;
 pub use restart::RestartPage;
 pub use summarize::summarize;
 pub use summary::{
-    ClosingForm, LogSummary, PendingRecord, PendingState, PendingTransaction, ReplayReport, Replayed, Target,
-    TransactionState,
+    LogSummary, PendingRecord, PendingState, PendingTransaction, ReplayReport, Replayed, Target, TransactionState,
 };
 
 use sha2::{Digest, Sha256};

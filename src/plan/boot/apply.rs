@@ -36,7 +36,9 @@ pub fn apply_boot<D: VolumeWrite>(
         }
         FileSystem::Ntfs => {
             let paths: Vec<String> = files.files.iter().map(|file| file.path.clone()).collect();
-            let mut volume = Volume::open_shared(view, &partition.replay, options)?;
+            // The Windows volume has a log, too.
+            let volume = Volume::open_shared(view, &partition.replay, options);
+            let mut volume = volume.map_err(|error| error.within(partition.label()))?;
             if !options.allow_dirty {
                 check_files_before(volume.device(), &paths, false)?;
             }

@@ -7,10 +7,12 @@ use std::path::Path;
 use super::made::{Unclean, ends, folder, inject, judge_volume, sha256, stdout, succeed, unclean, winject};
 use crate::bitlocker_job::made::{Key, Made};
 use crate::disks::bios_with_system_reserved;
-use crate::support::unclean::{copy_piece, generate, in_windows_folder, open_log_of};
+use crate::support::unclean::{copy_piece, generate, open_log_of};
+use crate::windows::guests::NOW;
 use winject::internals::block::commit::{CommitOptions, commit_in_place};
 use winject::internals::block::{self, Stage, StageOptions};
 use winject::internals::io::{VolumeRead, VolumeWrite};
+use winject::internals::ntfs::{CreateOptions, OpenOptions, Volume};
 use winject::internals::partition::{BitLockerKeys, Partition, PartitionView};
 use winject::internals::units::VolumeOffset;
 
@@ -50,7 +52,7 @@ fn an_open_log_of_the_boot_volume_is_replayed_with_its_edit() {
     let before = sha256(&image);
     let sign = |more: &[&str]| inject(&image, &[&["--in-place", "--test-signing", "on"], more].concat());
     let text = ends(&mut sign(&["--no-replay"]), 3);
-    assert!(text.contains("partition 1") && text.contains("unclean"), "{text}");
+    assert!(text.contains("partition 1/$LogFile") && text.contains("without --no-replay"), "{text}");
     assert_eq!(before, sha256(&image));
     let text = stdout(&succeed(&mut sign(&[])));
     assert!(text.contains("Done:"), "{text}");
@@ -67,8 +69,10 @@ fn an_open_log_of_the_boot_volume_is_replayed_with_its_edit() {
 fn an_open_log_of_an_encrypted_volume_is_replayed() {
     let Some(made) = Made::new("xts-128", Key::Clear, &[]) else { return };
     let (image, clean, open) = (&made.image, made.path("clean.vol"), made.path("open.vol"));
+    let folder = put_files(&made);
     read_plain(&made, &clean);
-    let options = in_windows_folder("--seed 9 --version 2.0 --end lose");
+    let options =
+        format!("--dir {folder} --ops rename,grow,resize,delete --seed 9 --version 2.0 --end lose --flush none");
     if generate(&clean, &open, &options).is_none() {
         return;
     }
@@ -94,6 +98,24 @@ fn partition_of(made: &Made, stage: &Stage) -> Partition {
 
 fn stage_of(image: &Path) -> Stage {
     Stage::new(block::open(image, &block::OpenOptions::default()).unwrap(), StageOptions::default())
+}
+
+/// Puts small files into a folder of the encrypted guest; the number of the folder's record. The maker of the encryption
+/// leaves no free record for new ones.
+fn put_files(made: &Made) -> u64 {
+    let mut stage = stage_of(&made.image);
+    let partition = partition_of(made, &stage);
+    let view = PartitionView::new(&mut stage, &partition).unwrap();
+    let mut volume = Volume::open(view, &OpenOptions::new(NOW)).unwrap();
+    let options = CreateOptions::default();
+    let folder = volume.create_dir_all("/Files", &options).unwrap();
+    for number in 0..10 {
+        volume.create_file(folder, &format!("file-{number}.txt"), b"some content", &options).unwrap();
+    }
+    volume.flush().unwrap();
+    drop(volume);
+    commit_in_place(&mut stage, &made.image, &CommitOptions::default()).unwrap();
+    folder.record.0
 }
 
 /// The pieces of a volume, by their offset.

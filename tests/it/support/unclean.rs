@@ -25,12 +25,9 @@ pub struct Volume {
 /// Opens the log of the Windows volume on a raw image, with these options of the generator. Files of it stay in `folder`. `None` after
 /// saying that it cannot run.
 pub fn open_log(image: &Path, folder: &Path, options: &str) -> Option<Volume> {
-    open_log_of(image, WINDOWS, folder, &in_windows_folder(options))
-}
-
-/// Options for changes in the folder of Windows, which holds no hives; without the operations whose effect is not proven.
-pub fn in_windows_folder(options: &str) -> String {
-    format!("--dir 64 --count 20 --ops create,delete,rename,grow,resize,dup,split,zero {options}")
+    // in the folder of Windows, which holds no hives; without the operations whose effect is not proven
+    let options = format!("--dir 64 --count 20 --ops create,delete,rename,grow,resize,dup,split,zero {options}");
+    open_log_of(image, WINDOWS, folder, &options)
 }
 
 /// Opens the log of the volume in this partition of a raw image.
