@@ -67,12 +67,12 @@ fn with_second_volume(folder: &Path) -> (PathBuf, Disk) {
 fn inspect(image: &Path) -> (Value, String) {
     let json = succeed(winject().arg("inspect").arg(image).arg("--json"));
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
-    (json["windows"][0]["recovery"].clone(), stdout(&succeed(winject().arg("inspect").arg(image))))
+    (json["disks"][0]["windows"][0]["recovery"].clone(), stdout(&succeed(winject().arg("inspect").arg(image))))
 }
 
 fn inject(image: &Path, out: &Path, report: &Path) -> Value {
     let mut command = winject();
-    command.arg("inject").arg(image).arg("--drivers").arg(fixture_drivers()).arg("--output").arg(out);
+    command.arg("inject").arg(image).arg("--drivers").arg(fixture_drivers()).arg("--overlay").arg(out);
     succeed(command.arg("--report").arg(report));
     serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap()
 }
