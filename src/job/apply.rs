@@ -21,14 +21,8 @@ use super::staging::{
 use crate::block::Stage;
 use crate::drivers::{Policy, Sources};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
-<<<<<<< HEAD
-use crate::escape::{shell_argument, shell_options};
-use crate::partition::{Partition, PartitionTable};
-=======
 use crate::escape::shell_argument;
-use crate::ntfs::Volume;
-use crate::partition::{Partition, PartitionTable, PartitionView};
->>>>>>> i16-lead
+use crate::partition::{Partition, PartitionTable};
 use crate::plan::saved::{Contents, ImageFacts, KnownHives, LogReplayFacts, WindowsFacts, disk_and_partition_facts};
 use crate::windows::{self, Bus, CheckOptions, Hives, VmDisk};
 
