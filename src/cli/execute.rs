@@ -175,6 +175,13 @@ impl<'a> Watcher<'a> {
     }
 }
 
+impl Watcher<'_> {
+    /// Takes the progress line away until the next step.
+    pub(super) fn pause(&self) {
+        self.current.take();
+    }
+}
+
 impl Observer for Watcher<'_> {
     fn step(&self, title: &str) {
         // The old line is cleared before the new one is drawn.

@@ -9,6 +9,7 @@ mod bitlocker_args;
 mod boot_args;
 mod check;
 mod convert;
+mod diff;
 mod document;
 mod drivers;
 mod environment;
@@ -136,6 +137,11 @@ enum Command {
     /// Each copy appears under its name when it is complete; zeros become holes. A name that the host cannot hold is
     /// written with %XX for the characters in question.
     Cp(look::CpArgs),
+    /// Compare the files and the registry of two images, or of an image before and after a saved plan
+    ///
+    /// Files are compared by kind, size, content, alternate data streams, target of a link, attributes and time of the last
+    /// change; the registry of a Windows by the hives in its System32\config. Exit code 0: the same, 1: different.
+    Diff(diff::Args),
     /// Show or replay the log of every NTFS volume of an image, with or without a Windows
     ///
     /// The log of a volume is open if the guest crashed, or if the image is a snapshot of a running machine. All commands
@@ -201,6 +207,7 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::Ls(args)) => look::ls(args, ui),
         Some(Command::Cat(args)) => look::cat(args, ui),
         Some(Command::Cp(args)) => look::cp(args, ui),
+        Some(Command::Diff(args)) => diff::run(args, ui),
         Some(Command::NtfsLog(args)) => ntfs_log::run(args, ui),
         Some(Command::Reg(args)) => reg::run(args, ui),
         None if cli.config.is_some() => inject::run_document(&cli.config.unwrap_or_default(), ui),

@@ -279,6 +279,17 @@ impl<'a> JsonList<'a> {
         Ok(())
     }
 
+    /// Ends the list, adds fields after it, and prints the rest.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Bug`] when the fields have no JSON form.
+    pub(super) fn end_with(self, fields: &impl serde::Serialize) -> crate::Result<()> {
+        let fields = json_pretty(fields)?;
+        let end = if self.is_empty { "]" } else { "\n  ]" };
+        self.ui.json_part(&format!("{}{end},{}\n", self.text, fields.strip_prefix('{').unwrap_or(&fields)));
+        Ok(())
+    }
+
     /// Ends list and answer, and prints the rest.
     pub(super) fn end(self) {
         let end = if self.is_empty { "]\n}\n" } else { "\n  ]\n}\n" };

@@ -109,7 +109,11 @@ pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Re
     stage_and_verify(observer, report, &Injection { request, observer })
 }
 
-fn stage_and_verify(observer: &dyn Observer, report: &mut Report, job: &dyn StagingJob) -> Result<Staged> {
+/// Stages the changes of a job and verifies them, without writing them anywhere.
+///
+/// # Errors
+/// Those of the job and of the verification.
+pub(super) fn stage_and_verify(observer: &dyn Observer, report: &mut Report, job: &dyn StagingJob) -> Result<Staged> {
     let opened = job.open(report);
     let staged = job.stage(report, opened)?;
     observer.step("Verifying");
