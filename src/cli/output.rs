@@ -179,12 +179,13 @@ impl Ui {
         }
     }
 
-    /// Prints `Error: …` and `Hint: …` to the error output, always.
+    /// Prints `Error: …`, `Hint: …` and the command that explains the error to the error output, always.
     pub fn error(&self, error: &Error) {
         self.write_err("Error", Colour::Red, &error.to_string());
         if let Some(hint) = error.hint_text() {
             self.write_err("Hint", Colour::Cyan, hint);
         }
+        self.write_err("More", Colour::Cyan, &super::explain::command(error.code().name()));
     }
 
     /// Shows a spinner on the error output while something long runs, or a bar once its length is set. Only a terminal shows it,

@@ -10,7 +10,7 @@ use super::args::{Answer, Check, Diff, Export, Query};
 use super::file::{is_hive, read};
 use super::target::{Image, OpenedKey, sources};
 use crate::block;
-use crate::cli::{Ui, signals};
+use crate::cli::{Ui, explain, signals};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::{EscapedLines, escape, shell_argument};
 use crate::exit::ExitCode;
@@ -245,6 +245,9 @@ pub(super) fn check(args: &Check, ui: &Ui) -> Result<ExitCode> {
             0 => "the hive is clean".to_owned(),
             _ => format!("{errors} faults, {} oddities that Windows tolerates", count - errors),
         });
+        if let Some(fault) = faults.first() {
+            explain::note_codes(fault.code().name(), ui);
+        }
     }
     Ok(if clean { ExitCode::Done } else { ExitCode::No })
 }
