@@ -41,6 +41,8 @@ pub struct HiveRequest {
     pub partition: Option<u32>,
     /// What opens a BitLocker volume, apart from its clear key.
     pub bitlocker: BitLockerKeys,
+    /// Of a dry run: where the run would write. What a run refuses about it is refused, too.
+    pub rehearsed: Option<Destination>,
     /// Whether an existing output file is replaced.
     pub overwrite_output: bool,
     /// Whether an edit in place keeps what it overwrites, so that [`undo`](super::undo()) can take it back.
@@ -87,7 +89,7 @@ pub fn read_hive(request: &HiveRequest, hive: HiveName) -> Result<(HiveFile, Opt
         let stage = open(request)?;
         let installation = find(request, &stage)?;
         let view = PartitionView::new(&stage, &installation.partition)?;
-        let volume = Volume::open(view, &OpenOptions { replay: request.state.replay(), ..OpenOptions::read_only() })?;
+        let volume = Volume::open_shared(view, &installation.partition.replay, &OpenOptions::read_only())?;
         let warning = unreplayed(&volume, &installation.partition);
         Ok((load(&volume, &hive_path(&installation, hive))?, warning))
     };
@@ -174,11 +176,12 @@ fn edit_hives(
     destination: &Destination,
     edit: &mut dyn FnMut(&mut Hives<'_>) -> Result<()>,
 ) -> Result<HiveEdit> {
-    check_output(request, destination)?;
+    let judged = destination.judged(request.rehearsed.as_ref());
+    check_output(request, judged)?;
     let policy = &request.options.path_policy;
     let recovery = recover_first(&request.image, policy, destination, &request.cancel)?;
     let mut stage = open(request)?;
-    check_destination(&stage, &request.image, policy, destination, |error| {
+    check_destination(&stage, &request.image, policy, judged, |error| {
         let image = shell_argument(&request.image, "IMAGE");
         let hint = match error.kind() {
             Kind::Unsupported => format!("edit a copy of it: winject convert {image} NEW.qcow2"),
@@ -194,7 +197,8 @@ fn edit_hives(
     let mut written = Vec::new();
     let original = stage.original();
     let view = PartitionView::new(&mut stage, &installation.partition)?;
-    let mut volume = Volume::open(view, &request.state.open_options(request.clock))?;
+    let options = request.state.open_options(request.clock);
+    let mut volume = Volume::open_shared(view, &installation.partition.replay, &options)?;
     let mut hives =
         Hives { installation: &installation, load: &|path| load(&volume, path), loaded: BTreeMap::default() };
     edit(&mut hives)?;
@@ -282,14 +286,15 @@ pub(super) struct Location {
 
 pub(super) fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
     let read = request.bitlocker.read_partitions(stage);
-    let mut table = read.map_err(|error| error.path(request.image.display().to_string()))?;
-    match locate(stage, &table, request.partition, request.state.replay()) {
+    let table = read.map_err(|error| error.path(request.image.display().to_string()))?;
+    let mut table = table.with_replay(request.state.replay());
+    match locate(stage, &table, request.partition) {
         Ok((Installation { partition, guest }, _)) => Ok(Location { partition, config_dir: guest.config_dir() }),
         // What prevents the inspection of the guest (a wrong Select, say) may be just what is to be repaired.
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
             table.partitions.retain(|partition| request.partition.is_none_or(|number| number == partition.number));
             let mut places = Vec::new();
-            for (partition, folders) in search_folders(stage, &table, request.state.replay()).found {
+            for (partition, folders) in search_folders(stage, &table).found {
                 places.extend(folders.iter().map(|folder| Location {
                     partition: partition.clone(),
                     config_dir: format!("{folder}/System32/config"),
@@ -315,7 +320,7 @@ fn verify(request: &HiveRequest, stage: &Stage, installation: &Location, written
     view.check_metadata()?;
     plan::verify_files(&view, written, request.state.any()).map_err(|error| {
         let before = PartitionView::new(stage.image(), &installation.partition);
-        let before = before.and_then(|before| Overlaid::open(before, request.state.replay()));
+        let before = before.and_then(|before| Overlaid::open_shared(before, &installation.partition.replay));
         before.map_or_else(|error| error, |before| plan::blame(&before, request.state.any(), error))
     })?;
     for (path, bytes) in written {
