@@ -9,7 +9,7 @@ use crate::clock::FileTime;
 use crate::error::Result;
 use crate::escape::escape;
 use crate::exit::ExitCode;
-use crate::job::{self, Destination, InjectRequest, StateOverrides};
+use crate::job::{self, Destination, InjectRequest, StateOverrides, Step};
 use crate::windows::{Bus, CheckOptions};
 
 #[derive(Debug, clap::Args)]
@@ -67,7 +67,9 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         cancel: signals::cancel(),
         ..InjectRequest::new(image, Vec::new(), Destination::DryRun, FileTime(0))
     };
+    let progress = ui.phase(Step::CheckBoot.name(), Step::CheckBoot.title());
     let answer = job::check(&request, &buses, &options)?;
+    drop(progress);
     answer.warnings.iter().for_each(|warning| ui.warn(warning));
     if ui.is_json() {
         ui.json_answer("check", &answer)?;

@@ -13,6 +13,7 @@ use crate::block::{self, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
+use crate::job::Step;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -118,7 +119,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
 }
 
 fn with_progress(stage: &Stage, args: &Args, options: &ConvertOptions<'_>, ui: &Ui) -> Result<Converted> {
-    let bar = ui.progress("Converting");
+    let bar = ui.phase(Step::Copy.name(), "Converting");
     let report = |p: ConvertProgress| bar.set(p.done, p.total);
     convert(stage, &args.output, &ConvertOptions { progress: Some(&report), ..options.clone() })
 }

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io::IsTerminal;
 
+use clap::ValueEnum;
 use tracing::field::Field;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::Targets;
@@ -11,6 +12,7 @@ use tracing_subscriber::fmt::format::{self, Writer};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::progress::ProgressMode;
 use crate::clock::FileTime;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
@@ -20,9 +22,40 @@ pub fn stdout_colours() -> bool {
     std::io::stdout().is_terminal() && colours_wanted()
 }
 
-/// Whether the error output may carry colours and moving progress bars.
+/// Whether the error output may carry colours.
 pub fn stderr_colours() -> bool {
     std::io::stderr().is_terminal() && colours_wanted()
+}
+
+/// How progress is shown: what `--progress` says, else `WINJECT_PROGRESS`; `Auto` is decided here. A bar and a log would
+/// print over each other.
+///
+/// # Errors
+/// [`Kind::Usage`] when the variable names no form.
+pub fn progress(given: Option<ProgressMode>, quiet: bool, verbose: u8) -> Result<ProgressMode> {
+    let variable = std::env::var_os("WINJECT_PROGRESS").filter(|value| !value.is_empty());
+    let mode = match (given, variable) {
+        (Some(mode), _) => mode,
+        (None, None) => ProgressMode::Auto,
+        (None, Some(text)) => {
+            text.to_str().and_then(|text| ProgressMode::from_str(text, false).ok()).ok_or_else(|| {
+                Error::new(Kind::Usage, Layer::Cli, "cannot read WINJECT_PROGRESS: not a form of progress")
+                    .expected_found("auto, bar, plain, json or none", text.display())
+                    .hint("unset it, or choose the form with --progress FORM")
+            })?
+        }
+    };
+    Ok(match mode {
+        ProgressMode::Auto if quiet => ProgressMode::None,
+        ProgressMode::Auto if is_moving_terminal() && verbose == 0 => ProgressMode::Bar,
+        ProgressMode::Auto => ProgressMode::Plain,
+        mode => mode,
+    })
+}
+
+/// Whether lines of the error output can be drawn over.
+fn is_moving_terminal() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|value| value != "dumb")
 }
 
 /// <https://no-color.org>: any non-empty value switches colours off.

@@ -10,7 +10,7 @@ use super::bitlocker_args::BitLockerArgs;
 use crate::block::{self, Image};
 use crate::error::Result;
 use crate::exit::ExitCode;
-use crate::job;
+use crate::job::{self, Step};
 use crate::ntfs::Overlaid;
 use crate::ntfs::check::{self, CheckOptions, CheckReport};
 use crate::partition::{Content, Partition, PartitionView};
@@ -82,7 +82,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     }
     let mut reports = Vec::new();
     for &partition in wanted.iter().filter(|p| p.content == Content::Ntfs) {
-        let progress = ui.progress(&format!("Checking {}", partition.label()));
+        let progress = ui.phase(Step::CheckVolume.name(), &format!("Checking {}", partition.label()));
         let volume = Overlaid::open(PartitionView::new(image, partition)?, args.replay.into())?;
         let mut report = check::check(&volume, &CheckOptions::per_code(args.max))?;
         let replayed = volume.replay().is_some();

@@ -37,7 +37,7 @@ mod signals;
 mod undo;
 
 pub use output::Ui;
-pub use progress::Progress;
+pub use progress::{Progress, ProgressMode};
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -73,6 +73,10 @@ pub struct Cli {
     /// Print the answer as one JSON document, which names its kind (schema) and version, and nothing else to standard output
     #[arg(long, global = true)]
     json: bool,
+
+    /// Choose how progress is shown on standard error
+    #[arg(long, global = true, value_name = "FORM", value_enum)]
+    progress: Option<ProgressMode>,
 }
 
 const AFTER_HELP: &str = "\
@@ -155,8 +159,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(error),
     };
     let ui = Ui::new(cli.quiet, cli.verbose).with_json(cli.json);
+    let progress = environment::progress(cli.progress, cli.quiet, cli.verbose);
+    let mode = progress.as_ref().map_or(ProgressMode::None, |mode| *mode);
+    let ui = ui.with_progress(mode);
     signals::listen();
-    let done = environment::start_log(cli.verbose).and_then(|()| run(cli, &ui));
+    let done = progress.and_then(|_| environment::start_log(cli.verbose)).and_then(|()| run(cli, &ui));
     match done.and_then(|code| ui.finish().map(|()| code)) {
         Ok(code) => {
             signals::end_if_received(None);

@@ -14,7 +14,7 @@ use super::signals::{self, Subject};
 use crate::error::Result;
 use crate::escape::{EscapedLines, escape};
 use crate::exit::ExitCode;
-use crate::job::{self, Destination, LogReplayOutcome, LogReplayRequest, VolumeLog};
+use crate::job::{self, Destination, LogReplayOutcome, LogReplayRequest, Step, VolumeLog};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -146,7 +146,7 @@ fn replay(args: Replay, ui: &Ui) -> Result<ExitCode> {
         allow_dirty: args.allow_dirty,
         cancel: signals::cancel(),
     };
-    let progress = ui.progress("Replaying");
+    let progress = ui.phase(Step::ReplayLog.name(), Step::ReplayLog.title());
     let done = job::replay_logs(&request)?;
     drop(progress);
     show_outcome(&request, &done, ui);

@@ -18,6 +18,7 @@ use super::staging::{
     FoundWindows, PlanInputs, Planned, Planner, Staged, StagingJob, in_parallel, open_unrecovered, open_volume,
     read_options, stage_plan,
 };
+use super::step::Step;
 use crate::block::Stage;
 use crate::drivers::{Policy, Sources};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
@@ -90,7 +91,7 @@ fn run(plan: &SavedPlan, request: &InjectRequest, observer: &dyn Observer, repor
         policy: Policy { signature: document.expects.signature_policy },
         ..request.clone()
     };
-    observer.step("Looking for the plan's files");
+    observer.step(Step::FindFiles);
     let bundle = Sources::open(&plan.bundle_if_any().into_iter().collect::<Vec<_>>())?;
     let contents = document.find_contents(&bundle, &Sources::open(&request.drivers)?)?;
     run_staging_job(&request, observer, report, &Application { plan, contents, request: &request, observer })
@@ -139,7 +140,7 @@ struct Application<'a> {
 impl StagingJob for Application<'_> {
     /// An interrupted run is not recovered from: the plan was made for the image as it was before or after that run.
     fn open(&self, report: &mut Report) -> Result<OpenedDisks> {
-        self.observer.step("Opening the image");
+        self.observer.step(Step::Open);
         self.request.cancel.check()?;
         open_unrecovered(self.request, report)
     }
@@ -155,7 +156,7 @@ impl Application<'_> {
     fn find_planned(&self, disks: OpenedDisks) -> Result<FoundWindows> {
         let OpenedDisks { stage, others } = disks;
         let document = self.plan.document();
-        self.observer.step("Comparing the image with the plan");
+        self.observer.step(Step::Compare);
         let table = self.request.bitlocker.read_partitions(&stage).map_err(|error| error.path(self.image()))?;
         let partition = table.partition(document.partition.number).ok();
         // The disk's own id is in the table; without a partition it is not read.
