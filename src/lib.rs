@@ -77,7 +77,7 @@ pub mod internals;
 use internals::cli;
 use internals::{
     bitlocker, block, cancel, clock, drivers, error, error_code, escape, exit, fat, field, guid, hex, hive, host, io,
-    iso, job, ntfs, partition, plan, units, upcase, wim, windows, xml, yaml,
+    iso, job, ntfs, partition, plan, schema, units, upcase, wim, windows, xml, yaml,
 };
 
 pub use bitlocker::Secret as BitLockerSecret;

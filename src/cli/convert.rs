@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use super::Ui;
 use super::args::{GuestArgs, ImageArgs, NewImageArgs};
 use super::execute::execute;
@@ -71,6 +73,30 @@ impl From<Args> for InjectSpec {
     }
 }
 
+/// The answer in JSON, of a conversion without drivers.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct Answer<'a> {
+    /// Path of the image that was read, as it was given.
+    image: String,
+    /// Its format.
+    format: String,
+    /// Path of the new image, as it was given.
+    output: String,
+    /// Its format.
+    output_format: String,
+    /// Length of the disk in bytes.
+    virtual_size: u64,
+    /// Bytes of the disk that were read, holes left out.
+    bytes_read: u64,
+    /// Bytes of data that were written, after compression.
+    bytes_written: u64,
+    /// Length of the new file in bytes.
+    file_length: u64,
+    /// SHA-256 of the new file, in hexadecimal; left out unless it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<&'a str>,
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -103,6 +129,20 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     }
     let stage = Stage::new(image, StageOptions::default());
     let done = with_progress(&stage, &args, &options, ui)?;
+    if ui.is_json() {
+        let answer = Answer {
+            image: args.input.display().to_string(),
+            format: input.to_string(),
+            output: args.output.display().to_string(),
+            output_format: options.format.to_string(),
+            virtual_size: done.virtual_size,
+            bytes_read: done.bytes_read,
+            bytes_written: done.bytes_written,
+            file_length: done.file_length,
+            sha256: done.sha256.as_deref(),
+        };
+        ui.json_answer("convert", &answer)?;
+    }
     ui.done(&format!(
         "{} ({input}) -> {} ({}): {} of {} read, {} written",
         args.input.display(),

@@ -44,9 +44,11 @@ pub struct Args {
 }
 
 /// The report on one volume.
-#[derive(Serialize)]
-struct VolumeReport<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct VolumeReport<'a> {
+    /// The partition that it lies in.
     partition: &'a Partition,
+    /// Whether it is sound, and no log had to be replayed.
     clean: bool,
     /// Whether the volume was checked as it is after the replay of its log; it counts as faulty.
     replayed: bool,
@@ -98,8 +100,9 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
 }
 
 /// The answer in JSON.
-#[derive(Serialize)]
-struct Answer<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct Answer<'a> {
+    /// The NTFS volumes, in the order of the partition table.
     volumes: &'a [VolumeReport<'a>],
 }
 

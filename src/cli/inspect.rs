@@ -33,8 +33,8 @@ pub struct Args {
 }
 
 /// The answer in JSON.
-#[derive(Serialize)]
-struct Answer<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct Answer<'a> {
     /// The disks in the order in which they were given.
     disks: &'a [Inspection],
 }

@@ -33,6 +33,7 @@ mod reg;
 mod remove;
 mod repair_args;
 mod request;
+mod schema;
 mod signals;
 mod undo;
 
@@ -150,6 +151,8 @@ enum Command {
     /// in an image it begins with the hive, as in HKLM\SYSTEM\CurrentControlSet\Services. If a hive was not closed
     /// cleanly, its log files in the same folder are replayed first, in memory.
     Reg(reg::Args),
+    /// Print the JSON Schema of an answer, a report, a plan or the document of --config
+    Schema(schema::Args),
 }
 
 /// Runs the command with the process's arguments: parses, runs, prints errors, decides the exit code.
@@ -209,6 +212,7 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::Cp(args)) => look::cp(args, ui),
         Some(Command::NtfsLog(args)) => ntfs_log::run(args, ui),
         Some(Command::Reg(args)) => reg::run(args, ui),
+        Some(Command::Schema(args)) => schema::run(&args, ui),
         None if cli.config.is_some() => inject::run_document(&cli.config.unwrap_or_default(), ui),
         None => {
             Err(Error::new(crate::Kind::Usage, Layer::Cli, "no command given")

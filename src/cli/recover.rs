@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use super::Ui;
 use super::signals::{self, Subject};
 use crate::block::PathPolicy;
@@ -24,6 +26,15 @@ pub struct Args {
     allow_path: Vec<PathBuf>,
 }
 
+/// The answer in JSON.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct Answer {
+    /// Path of the image, as it was given.
+    image: String,
+    /// What was found and done.
+    recovery: Recovery,
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -32,8 +43,13 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let Args { image, allow_path } = args;
     let policy = allow_path.into_iter().fold(PathPolicy::default(), PathPolicy::allow);
     signals::set_subject(Subject::InPlace(image.clone()));
+    let progress = ui.phase("recover", "Recovering the image");
     let recovery = job::recover(&image, &policy, &signals::cancel())?;
+    drop(progress);
     let image = image.display();
+    if ui.is_json() {
+        ui.json_answer("recover", &Answer { image: image.to_string(), recovery })?;
+    }
     ui.done(&match recovery {
         Recovery::Nothing => format!("Nothing to recover: no run was interrupted while it changed {image}."),
         Recovery::Restored => {

@@ -7,4 +7,4 @@ mod place;
 
 pub use cat::{Args as CatArgs, run as cat};
 pub use cp::{Args as CpArgs, run as cp};
-pub use ls::{Args as LsArgs, run as ls};
+pub use ls::{Args as LsArgs, Head as ListHead, Line, run as ls};

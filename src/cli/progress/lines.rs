@@ -35,8 +35,8 @@ pub(super) struct Moment<'a> {
 }
 
 /// A JSON line.
-#[derive(Debug, Serialize)]
-pub(super) struct ProgressLine<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct ProgressLine<'a> {
     schema: &'a str,
     version: u32,
     /// Name of the phase: `open`, `plan`, `copy` …

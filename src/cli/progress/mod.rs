@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
+pub use lines::ProgressLine;
+
 use bar::Bar;
 use lines::{Lines, Moment};
 

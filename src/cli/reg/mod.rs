@@ -7,6 +7,7 @@ mod show;
 mod target;
 
 pub use args::Args;
+pub use show::CheckAnswer;
 
 use super::Ui;
 use crate::error::Result;

@@ -209,8 +209,8 @@ fn refuse_image(path: &Path) -> Result<()> {
 }
 
 /// The answer of `check` in JSON.
-#[derive(Serialize)]
-struct CheckAnswer<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct CheckAnswer<'a> {
     /// Path of the hive, as it was given.
     hive: String,
     /// Whether it keeps every rule; with `--strict` also those that Windows itself never breaks.
