@@ -508,7 +508,12 @@ impl fmt::Display for Within<'_> {
                 let path = path.as_deref().or(self.path);
                 write!(f, ": {}", Within { error, layer: Some(*layer), path })
             }
-            None => write!(f, ": {source}"),
+            None => {
+                // The standard library adds the host's number of the error, which tells a person nothing.
+                let text = source.to_string();
+                let end = text.rfind(" (os error ").filter(|_| text.ends_with(')'));
+                write!(f, ": {}", end.and_then(|end| text.get(..end)).unwrap_or(&text))
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Ui;
 use super::args::{ImageArgs, ReplayArgs};
 use super::bitlocker_args::BitLockerArgs;
+use super::numbers::{parse_count, parse_partition};
 use crate::block::{self, Image};
 use crate::error::Result;
 use crate::exit::ExitCode;
@@ -26,11 +27,11 @@ pub struct Args {
 
     /// Check only the partition of this number, counted as Linux does (0: the image is a volume without a partition
     /// table)
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_partition)]
     partition: Option<u32>,
 
     /// Print at most this many faults of each code
-    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = parse_count)]
     max: u64,
 
     #[command(flatten)]

@@ -23,6 +23,7 @@ mod look;
 mod network_args;
 mod network_page;
 mod ntfs_log;
+mod numbers;
 mod output;
 mod output_args;
 mod plan;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Ui;
 use super::signals::{self, Subject};
 use crate::block::PathPolicy;
-use crate::block::commit::Recovery;
+use crate::block::commit::{InterruptedRun, Recovery};
 use crate::error::Result;
 use crate::exit::ExitCode;
 use crate::job::{self, UNDO_GIVEN_UP};
@@ -16,13 +16,18 @@ use crate::job::{self, UNDO_GIVEN_UP};
 #[command(after_help = "\
 Examples:
   winject recover win.qcow2
+  winject recover win.qcow2 --dry-run
   winject recover win.qcow2 --allow-path win-data.raw")]
 pub struct Args {
     /// Disk image whose edit in place was interrupted: raw, qcow2 or a block device
     image: PathBuf,
 
+    /// Show whether an edit was interrupted, and write nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+
     /// Let this file be written: the data file of a qcow2 has to be named itself; repeatable
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     allow_path: Vec<PathBuf>,
 }
 
@@ -31,8 +36,13 @@ pub struct Args {
 pub(super) struct Answer {
     /// Path of the image, as it was given.
     image: String,
-    /// What was found and done.
-    recovery: Recovery,
+    /// Whether nothing was to be written.
+    dry_run: bool,
+    /// For a dry run what was interrupted; `null` if nothing was, and for other runs.
+    interrupted: Option<InterruptedRun>,
+    /// What was found and done; left out for a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery: Option<Recovery>,
 }
 
 /// Runs the command.
@@ -40,7 +50,24 @@ pub(super) struct Answer {
 /// # Errors
 /// Those of [`job::recover`].
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
-    let Args { image, allow_path } = args;
+    let Args { image, dry_run, allow_path } = args;
+    if dry_run {
+        let shown = image.display();
+        let interrupted = job::find_interrupted(&image)?;
+        if ui.is_json() {
+            ui.json_answer("recover", &Answer { image: shown.to_string(), dry_run, interrupted, recovery: None })?;
+        }
+        ui.done(&match interrupted {
+            None => format!("Nothing to recover: no run was interrupted while it changed {shown}."),
+            Some(InterruptedRun::Edit) => {
+                format!("Can be recovered: an edit of {shown} was interrupted, and is completed or rolled back.")
+            }
+            Some(InterruptedRun::Undo) => {
+                format!("Can be recovered: an undo of {shown} was interrupted, and is finished.")
+            }
+        });
+        return Ok(ExitCode::Done);
+    }
     let policy = allow_path.into_iter().fold(PathPolicy::default(), PathPolicy::allow);
     signals::set_subject(Subject::InPlace(image.clone()));
     let progress = ui.phase("recover", "Recovering the image");
@@ -48,7 +75,10 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     drop(progress);
     let image = image.display();
     if ui.is_json() {
-        ui.json_answer("recover", &Answer { image: image.to_string(), recovery })?;
+        ui.json_answer(
+            "recover",
+            &Answer { image: image.to_string(), dry_run, interrupted: None, recovery: Some(recovery) },
+        )?;
     }
     ui.done(&match recovery {
         Recovery::Nothing => format!("Nothing to recover: no run was interrupted while it changed {image}."),

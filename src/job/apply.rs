@@ -9,10 +9,10 @@ use super::explain::explain;
 use super::inject::run_staging_job;
 use super::locate::{Installation, locate};
 use super::match_disks::match_disks;
-use super::outputs::{check_outputs, refuse_raw_overlay};
+use super::outputs::check_outputs;
 use super::plan::windows_facts;
 use super::report::{AppliedPlan, Report};
-use super::request::{Destination, InjectRequest, Observer, StateOverrides};
+use super::request::{InjectRequest, Observer, StateOverrides};
 use super::saved_plan::SavedPlan;
 use super::staging::{
     FoundWindows, PlanInputs, Planned, Planner, Staged, StagingJob, in_parallel, open_unrecovered, open_volume,
@@ -22,7 +22,7 @@ use super::step::Step;
 use crate::block::Stage;
 use crate::drivers::{Policy, Sources};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
-use crate::escape::{shell_argument, shell_options};
+use crate::escape::shell_argument;
 use crate::ntfs::Volume;
 use crate::partition::{Partition, PartitionTable, PartitionView};
 use crate::plan::saved::{Contents, ImageFacts, KnownHives, LogReplayFacts, WindowsFacts, disk_and_partition_facts};
@@ -66,14 +66,6 @@ pub fn apply_into(
 /// # Errors
 /// [`Kind::Usage`]; nothing was touched then.
 pub fn check_apply_outputs(plan: &SavedPlan, request: &InjectRequest, reports: &[PathBuf]) -> Result<()> {
-    if let Destination::Overlay(out) = &request.destination {
-        refuse_raw_overlay(out, || {
-            let (plan, out) = (shell_argument(plan.path(), "PLAN.json"), shell_argument(out, "NEW.raw"));
-            let disks = shell_options("--image", request.all_disks());
-            let drivers = shell_options("--drivers", request.drivers.iter());
-            format!("write a whole raw image: winject apply {plan}{disks}{drivers} -O raw -o {out}")
-        })?;
-    }
     let mut request = request.clone();
     request.other_inputs.push(plan.path().to_owned());
     request.other_inputs.extend(plan.bundle_if_any());

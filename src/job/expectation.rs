@@ -164,8 +164,7 @@ fn does_not_boot(answer: &BootCheck) -> Error {
     };
     let (kind, hint) = if answer.failures().any(is_elsewhere) && answer.failures().all(Finding::is_of_the_guest) {
         let hint = "nothing was written; if the boot manager lies on another disk of the machine, name that one, too: winject \
-                    inject IMAGE DISK …, or winject convert IMAGE NEW.qcow2 --inject DRIVERS --other-disk DISK; else repair \
-                    the boot chain first (winject check IMAGE)";
+                    inject IMAGE DISK …; else repair the boot chain first (winject check IMAGE)";
         (Kind::Damaged, hint)
     } else if answer.failures().any(Finding::is_of_the_guest) {
         let hint = "nothing was written; winject check IMAGE shows the whole boot chain: repair it first";

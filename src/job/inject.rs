@@ -3,7 +3,7 @@
 use super::choose_disk::choose_disk;
 use super::disks::OpenedDisks;
 use super::explain::explain;
-use super::outputs::{check_outputs, refuse_raw_injection};
+use super::outputs::check_outputs;
 use super::report::Report;
 use super::request::{Destination, InjectRequest, Observer};
 use super::staging::{Staged, StagingJob, open_image, stage_changes};
@@ -66,7 +66,6 @@ pub fn inject_into(request: &InjectRequest, observer: &dyn Observer, report: &mu
 fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
     check_outputs(request, &[])?;
     let request = &choose_disk(request, observer, report)?;
-    refuse_raw_injection(request)?;
     run_staging_job(request, observer, report, &Injection { request, observer })
 }
 

@@ -54,9 +54,9 @@ pub use ntfs_log::{LogRecord, LogReplayOutcome, LogReplayRequest, LogTransaction
 pub use outputs::{check_outputs, check_plan_outputs};
 pub use plan::{SavablePlan, plan, plan_into};
 pub(crate) use recover::UNDO_GIVEN_UP;
-pub use recover::recover;
+pub use recover::{find_interrupted, recover};
 pub use registry::{HiveEdit, HiveRequest, edit_hive, image_files, import_into_image, read_hive};
-pub use remove::{RemoveOptions, check_remove_outputs, remove, remove_into};
+pub use remove::{RemoveOptions, remove, remove_into};
 pub use report::Report;
 pub use request::{Destination, InjectRequest, Observer, Silent, StateOverrides};
 pub use saved_plan::{SavedPlan, bundle_of};

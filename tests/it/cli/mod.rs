@@ -4,6 +4,7 @@ mod damage;
 mod devices;
 mod document;
 mod files;
+mod grammar;
 mod locks;
 pub mod recover;
 mod signals;
@@ -19,4 +20,4 @@ fn answer(folder: &Path, arguments: &[&str]) -> Output {
     crate::inject::winject().current_dir(folder).args(arguments).output().unwrap()
 }
 
-tests![in damage, devices, document, files, locks, recover, signals, snapshot, undo, usage;];
+tests![in damage, devices, document, files, grammar, locks, recover, signals, snapshot, undo, usage;];
