@@ -409,12 +409,6 @@ impl Error {
         self.0.code.or_else(of_source).unwrap_or_else(|| self.kind().general_code())
     }
 
-    /// The message alone: without layer, path, place and cause.
-    #[must_use]
-    pub fn message(&self) -> &str {
-        &self.0.message
-    }
-
     /// What the format demands and what was found, if the error is about that.
     #[must_use]
     pub fn expected_found_texts(&self) -> Option<(&str, &str)> {

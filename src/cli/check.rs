@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::args::{ChosenDiskArgs, ImageArgs, PartitionArgs, ReplayArgs, SignatureArg, split_disks};
 use super::bitlocker_args::BitLockerArgs;
-use super::{Ui, signals};
+use super::{Ui, explain, signals};
 use crate::clock::FileTime;
 use crate::error::Result;
 use crate::escape::escape;
@@ -76,6 +76,10 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     } else {
         let texts: Vec<String> = answer.buses.iter().map(ToString::to_string).collect();
         ui.answer(&texts.join("\n"));
+        let mut findings = answer.buses.iter().flat_map(|answer| &answer.findings);
+        if let Some(finding) = findings.find(|finding| finding.level.is_bad()) {
+            explain::note_codes(finding.code.name(), ui);
+        }
         if answer.recovery.image.is_some() {
             ui.answer(&format!("recovery environment: {}", escape(&answer.recovery.to_string())));
         }

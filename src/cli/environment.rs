@@ -9,6 +9,7 @@ use tracing::field::Field;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{self, Writer};
+use tracing_subscriber::fmt::time::uptime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -105,10 +106,13 @@ pub fn start_log(verbose: u8) -> Result<()> {
     let log = tracing_subscriber::fmt::layer()
         .fmt_fields(format::debug_fn(write_field).delimited(" "))
         .with_writer(std::io::stderr)
-        .with_ansi(stderr_colours())
-        .without_time();
+        .with_ansi(stderr_colours());
     // A second start in one process (tests) keeps the first subscriber.
-    let _ = tracing_subscriber::registry().with(filter).with(log).try_init();
+    let _ = match verbose {
+        0 | 1 => tracing_subscriber::registry().with(filter).with(log.without_time()).try_init(),
+        // Since the start of the program, in seconds.
+        _ => tracing_subscriber::registry().with(filter).with(log.with_timer(uptime())).try_init(),
+    };
     Ok(())
 }
 

@@ -173,6 +173,13 @@ impl Watcher {
     }
 }
 
+impl Watcher {
+    /// Takes the progress line away until the next step.
+    pub(super) fn pause(&self) {
+        self.progress.pause();
+    }
+}
+
 impl Observer for Watcher {
     fn step(&self, step: Step) {
         tracing::info!("{}", step.title());

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::Ui;
 use super::args::{ImageArgs, ReplayArgs};
 use super::bitlocker_args::BitLockerArgs;
 use super::numbers::{parse_count, parse_partition};
+use super::{Ui, explain};
 use crate::block::{self, Image};
 use crate::error::Result;
 use crate::exit::ExitCode;
@@ -117,6 +117,9 @@ fn print(reports: &[VolumeReport<'_>], ui: &Ui) -> Result<()> {
             ui.answer("not shut down cleanly: checked as it is after the replay of its NTFS log");
         }
         ui.answer(&report.to_string());
+    }
+    if let Some(fault) = reports.iter().find_map(|volume| volume.report.faults.first()) {
+        explain::note_codes(fault.code.name(), ui);
     }
     Ok(())
 }

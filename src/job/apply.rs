@@ -6,7 +6,7 @@ use super::boot_verdict::new_problems;
 use super::disks::{OpenedDisks, OtherDisk, disk_name, with_boot_disks};
 use super::expectation::Expectation;
 use super::explain::explain;
-use super::inject::run_staging_job;
+use super::inject::{run_staging_job, stage_and_verify};
 use super::locate::{Installation, locate};
 use super::match_disks::match_disks;
 use super::outputs::check_outputs;
@@ -73,6 +73,30 @@ pub fn check_apply_outputs(plan: &SavedPlan, request: &InjectRequest, reports: &
 }
 
 fn run(plan: &SavedPlan, request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
+    with_application(plan, request, observer, report, |job, report| run_staging_job(job.request, observer, report, job))
+}
+
+/// Does all that applying a saved plan does, except for writing the staged disk.
+///
+/// # Errors
+/// Those of [`apply`].
+pub(super) fn stage_saved_plan(
+    plan: &SavedPlan,
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+) -> Result<Staged> {
+    with_application(plan, request, observer, report, |job, report| stage_and_verify(observer, report, job))
+}
+
+/// Finds the disks and the files of a plan, and calls `run` with its application.
+fn with_application<T>(
+    plan: &SavedPlan,
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+    run: impl FnOnce(&Application<'_>, &mut Report) -> Result<T>,
+) -> Result<T> {
     let document = plan.document();
     require_overrides(plan, request)?;
     check_apply_outputs(plan, request, &[])?;
@@ -86,7 +110,7 @@ fn run(plan: &SavedPlan, request: &InjectRequest, observer: &dyn Observer, repor
     observer.step(Step::FindFiles);
     let bundle = Sources::open(&plan.bundle_if_any().into_iter().collect::<Vec<_>>())?;
     let contents = document.find_contents(&bundle, &Sources::open(&request.drivers)?)?;
-    run_staging_job(&request, observer, report, &Application { plan, contents, request: &request, observer })
+    run(&Application { plan, contents, request: &request, observer }, report)
 }
 
 /// What was overridden when the plan was made has to be decided again by who applies it, and nothing beyond it.

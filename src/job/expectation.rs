@@ -172,5 +172,6 @@ fn does_not_boot(answer: &BootCheck) -> Error {
     } else {
         (Kind::Verify, "nothing was written; winject check IMAGE shows what the image holds now")
     };
-    Error::new(kind, Layer::Job, what).hint(hint)
+    let error = Error::new(kind, Layer::Job, what).hint(hint);
+    if kind == Kind::Damaged { error.with_code(ErrorCode::BootChainBroken) } else { error }
 }

@@ -110,7 +110,11 @@ pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Re
     stage_and_verify(observer, report, &Injection { request, observer })
 }
 
-fn stage_and_verify(observer: &dyn Observer, report: &mut Report, job: &dyn StagingJob) -> Result<Staged> {
+/// Stages the changes of a job and verifies them, without writing them anywhere.
+///
+/// # Errors
+/// Those of the job and of the verification.
+pub(super) fn stage_and_verify(observer: &dyn Observer, report: &mut Report, job: &dyn StagingJob) -> Result<Staged> {
     let opened = job.open(report);
     let staged = job.stage(report, opened)?;
     observer.step(Step::Verify);
@@ -164,6 +168,8 @@ fn commit_staged(
         }
         Destination::Standalone { .. } => return Err(Error::bug(Layer::Job, "a new image is not committed")),
     };
+    let undo = committed.undo_record.as_deref().map(|path| path.display().to_string());
+    tracing::info!(path = %committed.path.display(), bytes = committed.bytes_written, ?undo, "written");
     report.add_commit(committed);
     Ok(())
 }

@@ -13,6 +13,7 @@ mod boot_verdict;
 mod bundle;
 mod check;
 mod choose_disk;
+pub mod diff;
 mod disks;
 mod expectation;
 mod explain;

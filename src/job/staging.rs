@@ -168,6 +168,7 @@ pub(super) fn stage_plan(
     report_volume_check(owners, report)?;
     let (applied, boot_files) = applied?;
     report.run.bytes_changed = stage.drop_unchanged()?;
+    tracing::info!(edits = plan.len(), bytes = report.run.bytes_changed, "the changes are on the staged disk");
     // A discarded log or hibernation is a change, even if the drivers are installed already.
     report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
     let is_marked = request.state.any();
@@ -371,6 +372,7 @@ pub(super) fn find_windows(
     let table = read.map_err(|error| error.path(request.image.display().to_string()))?;
     let found = locate(&stage, &table, request.partition, request.state.replay());
     let (installation, hives) = found.map_err(|error| on_disk(request, error))?;
+    tracing::info!(partition = installation.partition.number, "found {}", installation.guest);
     FoundWindows::with_boot_volume(request, OpenedDisks { stage, others }, table, installation, hives)
 }
 
@@ -419,6 +421,7 @@ impl Planner for DriverPlanner<'_> {
         }
         report.add_selection(guest, &selection);
         report.recommendation = Some(report::recommend(guest, table, &selection));
+        log_choice(report);
         observer.step(Step::Plan);
         let wanted = WantedDriver::chosen(&selection);
         // Not through the stage, whose reads a saved plan depends on: what is found changes no edit.
@@ -431,6 +434,17 @@ impl Planner for DriverPlanner<'_> {
         report.add_plan(guest, injection.plan.clone(), injection.record);
         let expectation = Expectation::new(request, guest, &selection);
         Ok(Planned { expectation, volume, plan: injection.plan, hives: injection.hives })
+    }
+}
+
+/// Tells which packages were chosen and which were not, with the reasons.
+fn log_choice(report: &Report) {
+    for driver in &report.virtio.drivers_found {
+        let version = driver.driver_version.as_deref().unwrap_or_default();
+        tracing::info!(driver = %driver.name, folder = %driver.src_path, version, "chosen: {}", driver.reason);
+    }
+    for skipped in &report.virtio.skipped {
+        tracing::info!(package = %skipped.name, "not used: {}", skipped.reason);
     }
 }
 

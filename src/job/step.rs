@@ -16,6 +16,8 @@ pub enum Step {
     Inspect,
     /// Compares the image with a saved plan.
     Compare,
+    /// Compares two disks, file by file and key by key.
+    CompareDisks,
     /// Chooses drivers for the guest.
     ChooseDrivers,
     /// Computes the edits.
@@ -40,13 +42,14 @@ pub enum Step {
 
 impl Step {
     /// All steps.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::FindDisk,
         Self::MatchDisks,
         Self::Open,
         Self::FindFiles,
         Self::Inspect,
         Self::Compare,
+        Self::CompareDisks,
         Self::ChooseDrivers,
         Self::Plan,
         Self::Stage,
@@ -69,6 +72,7 @@ impl Step {
             Self::FindFiles => "find-files",
             Self::Inspect => "inspect",
             Self::Compare => "compare",
+            Self::CompareDisks => "compare-disks",
             Self::ChooseDrivers => "choose-drivers",
             Self::Plan => "plan",
             Self::Stage => "stage",
@@ -92,6 +96,7 @@ impl Step {
             Self::FindFiles => "Looking for the plan's files",
             Self::Inspect => "Looking for Windows",
             Self::Compare => "Comparing the image with the plan",
+            Self::CompareDisks => "Comparing the disks",
             Self::ChooseDrivers => "Choosing drivers",
             Self::Plan => "Planning",
             Self::Stage => "Applying the plan to the staged disk",

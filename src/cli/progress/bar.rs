@@ -20,6 +20,13 @@ impl Bar {
         self.draw_to(moment, ProgressDrawTarget::stderr);
     }
 
+    /// Takes the line away.
+    pub(super) fn clear(&mut self) {
+        if let Some(line) = self.0.take() {
+            line.finish_and_clear();
+        }
+    }
+
     fn draw_to(&mut self, moment: &Moment<'_>, target: impl FnOnce() -> ProgressDrawTarget) {
         let line = self.0.get_or_insert_with(|| ProgressBar::with_draw_target(None, target()));
         let has_total = moment.total > 0;
@@ -48,9 +55,7 @@ impl Bar {
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        if let Some(line) = &self.0 {
-            line.finish_and_clear();
-        }
+        self.clear();
     }
 }
 

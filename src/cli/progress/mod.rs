@@ -51,7 +51,7 @@ pub struct Progress {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Wakes the thread: a phase has begun or ended, or the command is done.
+    /// Wakes the thread: a phase has begun or ended, or the command is done. Wakes who waits for a free terminal, too.
     changed: Condvar,
 }
 
@@ -61,6 +61,8 @@ struct State {
     events: Vec<Event>,
     phase: Option<Phase>,
     is_done: bool,
+    /// Whether the thread has nothing on the terminal and nothing to print.
+    is_clear: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -120,7 +122,19 @@ impl Progress {
         state.end_phase(now);
         state.events.push(Event::Begun(phase.clone()));
         state.phase = Some(phase);
-        shared.changed.notify_one();
+        state.is_clear = false;
+        shared.changed.notify_all();
+    }
+
+    /// Ends the phase, and waits until nothing of it is on the terminal; the next phase shows progress again.
+    pub fn pause(&self) {
+        let Some(shared) = &self.shared else { return };
+        let mut state = shared.lock();
+        state.end_phase(Instant::now());
+        shared.changed.notify_all();
+        while !state.is_clear && self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            state = shared.changed.wait_timeout(state, BAR_TICK).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// So many bytes of the phase are done; a `total` of 0 is not known.
@@ -139,7 +153,7 @@ impl Drop for Progress {
             let mut state = shared.lock();
             state.end_phase(Instant::now());
             state.is_done = true;
-            shared.changed.notify_one();
+            shared.changed.notify_all();
         }
         // The bar is gone, and the last line is written, before anything else is printed.
         if let Some(thread) = self.thread.take() {
@@ -151,6 +165,7 @@ impl Drop for Progress {
 impl State {
     fn end_phase(&mut self, now: Instant) {
         if let Some(phase) = self.phase.take() {
+            self.is_clear = false;
             self.events.push(Event::Ended(phase, now));
         }
     }
@@ -190,11 +205,11 @@ impl Shared {
             let now = Instant::now();
             let is_due = now.saturating_duration_since(begun) >= APPEARS_AFTER;
             match &mut shown {
-                Shown::Bar(bar) => {
-                    if let Some(phase) = phase.filter(|_| is_due) {
-                        bar.draw(&phase.moment(begun, now));
-                    }
-                }
+                Shown::Bar(bar) => match phase {
+                    Some(phase) if is_due => bar.draw(&phase.moment(begun, now)),
+                    Some(_) => {}
+                    None => bar.clear(),
+                },
                 Shown::Lines(lines) => {
                     for event in &events {
                         match event {
@@ -209,6 +224,11 @@ impl Shared {
             }
             if is_done {
                 return;
+            }
+            let mut state = self.lock();
+            if state.phase.is_none() && state.events.is_empty() {
+                state.is_clear = true;
+                self.changed.notify_all();
             }
         }
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::root::{answer, list};
 use super::{List, document};
 use crate::block::describe::ImageInfo;
-use crate::cli::{convert, fsck, image, inspect, look, ntfs_log, progress, recover, reg, undo};
+use crate::cli::{convert, diff, explain, failure, fsck, image, inspect, look, ntfs_log, progress, recover, reg, undo};
 use crate::drivers::list::Listing;
 use crate::job::look::Copied;
 use crate::job::{BootAnswer, Report};
@@ -49,8 +49,17 @@ pub(super) const KINDS: &[Kind] = &[
     Kind::of::<Copied>("cp", "cp"),
     Kind::of::<ntfs_log::ShowAnswer>("ntfs-log-show", "ntfs-log show"),
     Kind::of::<ntfs_log::ReplayAnswer>("ntfs-log-replay", "ntfs-log replay"),
+    Kind { name: "diff", about: "diff", make: |name| list::<diff::DiffSummary, diff::DiffItem>(name, "differences") },
+    Kind {
+        name: "reg-query",
+        about: "reg query",
+        make: |name| list::<reg::QueryAnswer, reg::QueriedKey>(name, "keys"),
+    },
+    Kind::of::<reg::EditAnswer>("reg-edit", "reg set, reg delete, reg import"),
     Kind::of::<reg::CheckAnswer>("reg-check", "reg check"),
+    Kind::of::<explain::Answer>("explain", "explain CODE, explain --list"),
     Kind::of::<progress::ProgressLine>("progress", "any command with --progress json, on standard error"),
+    Kind::of::<failure::Answer>("error", "any command that fails"),
     Kind::of::<List>("schema-list", "schema --list"),
     Kind { name: "config", about: "the YAML document of --config", make: |_| document::schema() },
 ];

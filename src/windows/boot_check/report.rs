@@ -76,6 +76,14 @@ pub enum Level {
     Failure,
 }
 
+impl Level {
+    /// Whether it weighs against the guest.
+    #[must_use]
+    pub fn is_bad(self) -> bool {
+        matches!(self, Self::Warning | Self::Failure)
+    }
+}
+
 /// What was found at one gate or link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
@@ -271,10 +279,10 @@ impl fmt::Display for BootCheck {
                 Level::Failure => "NO",
             };
             write!(f, "  {mark:<8}{}", finding.text)?;
-            match finding.level {
-                Level::Warning | Level::Failure => writeln!(f, " [{}]", finding.code)?,
-                _ => writeln!(f)?,
+            if finding.level.is_bad() {
+                write!(f, " [{}]", finding.code)?;
             }
+            writeln!(f)?;
         }
         Ok(())
     }

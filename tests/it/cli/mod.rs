@@ -3,10 +3,12 @@
 mod damage;
 mod devices;
 mod document;
+mod explain;
 mod files;
 mod grammar;
 mod locks;
 pub mod recover;
+mod schema;
 mod signals;
 mod snapshot;
 mod undo;
@@ -20,4 +22,4 @@ fn answer(folder: &Path, arguments: &[&str]) -> Output {
     crate::inject::winject().current_dir(folder).args(arguments).output().unwrap()
 }
 
-tests![in damage, devices, document, files, grammar, locks, recover, signals, snapshot, undo, usage;];
+tests![in damage, devices, document, explain, files, grammar, locks, recover, schema, signals, snapshot, undo, usage;];

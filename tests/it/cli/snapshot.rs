@@ -70,6 +70,7 @@ fn errors_say_what_where_and_what_to_do() {
 $ winject inject win10.qcow2 --drivers drivers
 Error: no destination given
 Hint: -o NEW.qcow2 writes a new image; --overlay NEW.qcow2 a small one over the untouched original; --in-place changes the image itself; --dry-run writes nothing
+More: winject explain no-destination
 [exit 2]
 "
     );
@@ -79,6 +80,7 @@ Hint: -o NEW.qcow2 writes a new image; --overlay NEW.qcow2 a small one over the 
 $ winject inject win10.qcow2 --drivers drivers --output win10.qcow2
 Error: win10.qcow2: cannot write the output: it is the same file as the input image
 Hint: choose another name
+More: winject explain output-is-input
 [exit 2]
 "
     );
@@ -88,6 +90,7 @@ Hint: choose another name
 $ winject inject win10.qcow2 --drivers drivers --dry-run --report out.doc
 Error: out.doc: cannot write the report: its name ends neither in .md nor in .json
 Hint: name it report.md (report.json is written, too) or report.json
+More: winject explain usage
 [exit 2]
 "
     );
