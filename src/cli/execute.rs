@@ -18,7 +18,7 @@ use crate::job::{self, Destination, InjectRequest, Observer, Report, Step};
 pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     let request = spec.request()?;
     let reports = &spec.guest.report;
-    job::check_outputs(&spec.with_named_output(&request)?, reports)?;
+    job::check_outputs(&request, reports)?;
     carry_out(&request, reports, ui, |observer, report| job::inject_into(&request, observer, report))
 }
 
