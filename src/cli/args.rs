@@ -110,7 +110,7 @@ pub struct GuestArgs {
     #[command(flatten)]
     pub bitlocker: BitLockerArgs,
 
-    /// Write a report: FILE.json is JSON, FILE.md is Markdown and writes FILE.json, too; repeatable
+    /// Write a report: FILE.html is a page, FILE.json is JSON, FILE.md is Markdown and writes FILE.json, too; repeatable
     #[arg(long, value_name = "FILE")]
     pub report: Vec<PathBuf>,
 

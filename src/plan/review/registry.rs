@@ -3,15 +3,32 @@
 use super::model::{Line, Mark};
 use crate::hive::reg_file::{KeyPath, RegSink as _, Writer};
 use crate::hive::{Name, RegistryData};
-use crate::plan::change::GuestHive;
-use crate::plan::saved::{PlanDocument, SavedEdit};
+use crate::plan::change::{Change, GuestHive};
+use crate::plan::document::Plan;
+use crate::plan::saved::{SavedEdit, SavedStep};
+
+/// The edits of `hive` in a plan that need not be saved. Of what it deletes, the former content is not shown.
+pub(crate) fn planned_lines(plan: &Plan, hive: GuestHive) -> Vec<Line> {
+    let edit = |change: &Change| {
+        Some(match change.clone() {
+            Change::CreateKey { hive, key } => SavedEdit::CreateKey { hive, key },
+            Change::SetValue { hive, key, name, data, before } => SavedEdit::SetValue { hive, key, name, data, before },
+            Change::DeleteValue { hive, key, name } => SavedEdit::DeleteValue { hive, key, name, before: None },
+            Change::DeleteKey { hive, key } => SavedEdit::DeleteKey { hive, key, before: String::new() },
+            _ => return None,
+        })
+    };
+    let steps = plan.of_hive(hive);
+    let steps = steps.filter_map(|step| Some(SavedStep { reason: step.reason.clone(), edit: edit(&step.change)? }));
+    registry_lines(&steps.collect::<Vec<_>>(), hive)
+}
 
 /// The edits of `hive`, each key with its values under its reason.
-pub(super) fn registry_lines(document: &PlanDocument, hive: GuestHive) -> Vec<Line> {
+pub(super) fn registry_lines(steps: &[SavedStep], hive: GuestHive) -> Vec<Line> {
     let mut out = Vec::new();
     let mut reason = None;
     let mut section = None;
-    for step in &document.steps {
+    for step in steps {
         let Some((_, key)) = step.edit.key().filter(|(of, _)| *of == hive) else { continue };
         if reason != Some(&step.reason) {
             reason = Some(&step.reason);
