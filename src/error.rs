@@ -5,7 +5,10 @@
 //! (the hint). [`Kind`] is small and stable, so that callers can match on it; the text may change freely.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
+
+pub use crate::error_code::ErrorCode;
 
 /// The hint of an error that only a defect of winject can cause.
 pub(crate) const DEFECT_HINT: &str = "this is a defect of winject; nothing was written; please report it";
@@ -42,6 +45,46 @@ pub enum Kind {
     Cancelled,
     /// A defect of winject itself.
     Bug,
+}
+
+impl Kind {
+    /// Its stable name for programs, such as `not_windows`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Refused => "refused",
+            Self::Unsupported => "unsupported",
+            Self::NotWindows => "not_windows",
+            Self::Damaged => "damaged",
+            Self::Drivers => "drivers",
+            Self::Io => "io",
+            Self::Verify => "verify",
+            Self::Pending => "pending",
+            Self::Stale => "stale",
+            Self::Cancelled => "cancelled",
+            Self::Bug => "bug",
+        }
+    }
+
+    /// The code of an error of this kind that has none of its own.
+    #[must_use]
+    pub fn general_code(self) -> ErrorCode {
+        match self {
+            Self::Usage => ErrorCode::Usage,
+            Self::Refused => ErrorCode::Refused,
+            Self::Unsupported => ErrorCode::Unsupported,
+            Self::NotWindows => ErrorCode::NoWindows,
+            Self::Damaged => ErrorCode::Damaged,
+            Self::Drivers => ErrorCode::Drivers,
+            Self::Io => ErrorCode::Io,
+            Self::Verify => ErrorCode::VerifyFailed,
+            Self::Pending => ErrorCode::JournalPending,
+            Self::Stale => ErrorCode::PlanStale,
+            Self::Cancelled => ErrorCode::Cancelled,
+            Self::Bug => ErrorCode::Defect,
+        }
+    }
 }
 
 /// The part of the program in which an error arose. Names are those of the source folders.
@@ -177,6 +220,7 @@ pub struct Error(Box<Inner>);
 #[derive(Debug, Clone)]
 struct Inner {
     kind: Kind,
+    code: Option<ErrorCode>,
     layer: Layer,
     message: String,
     path: Option<String>,
@@ -192,6 +236,7 @@ impl Error {
     pub fn new(kind: Kind, layer: Layer, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
+            code: None,
             layer,
             message: message.into(),
             path: None,
@@ -230,6 +275,20 @@ impl Error {
     #[must_use]
     pub fn bug(layer: Layer, message: impl Into<String>) -> Self {
         Self::new(Kind::Bug, layer, message).hint(DEFECT_HINT)
+    }
+
+    /// Names the error more exactly than its kind does. The innermost code wins.
+    ///
+    /// ```
+    /// use winject::internals::error::{Error, ErrorCode, Kind, Layer};
+    /// let error = Error::refused(Layer::Ntfs, "the volume is marked dirty");
+    /// assert_eq!(error.code(), ErrorCode::Refused);
+    /// assert_eq!(error.with_code(ErrorCode::VolumeDirty).code().name(), "volume-dirty");
+    /// ```
+    #[must_use]
+    pub fn with_code(mut self, code: ErrorCode) -> Self {
+        self.0.code.get_or_insert(code);
+        self
     }
 
     /// Adds the path (in the guest or on the host) that the error is about. The innermost path wins.
@@ -335,6 +394,33 @@ impl Error {
         self.0.kind
     }
 
+    /// Its stable name: the one that it was given, else what the host or an error of the same kind that caused it is called,
+    /// else that of its kind.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        let of_source = || {
+            let source = self.0.source.as_deref()?;
+            if let Some(error) = source.downcast_ref::<io::Error>() {
+                return host_code(error.kind());
+            }
+            let cause = source.downcast_ref::<Error>().filter(|cause| cause.kind() == self.kind())?;
+            Some(cause.code())
+        };
+        self.0.code.or_else(of_source).unwrap_or_else(|| self.kind().general_code())
+    }
+
+    /// The message alone: without layer, path, place and cause.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// What the format demands and what was found, if the error is about that.
+    #[must_use]
+    pub fn expected_found_texts(&self) -> Option<(&str, &str)> {
+        self.0.expected_found.as_ref().map(|(expected, found)| (expected.as_str(), found.as_str()))
+    }
+
     /// The layer in which the error arose.
     #[must_use]
     pub fn layer(&self) -> Layer {
@@ -372,6 +458,17 @@ impl Error {
     #[must_use]
     pub(crate) fn text_within(&self, layer: Layer, path: impl fmt::Display) -> String {
         Within { error: self, layer: Some(layer), path: Some(&path.to_string()) }.to_string()
+    }
+}
+
+/// What an error of the operating system is called, if there is more to say than that the host failed.
+fn host_code(kind: io::ErrorKind) -> Option<ErrorCode> {
+    use io::ErrorKind as Host;
+    match kind {
+        Host::NotFound => Some(ErrorCode::FileNotFound),
+        Host::PermissionDenied | Host::ReadOnlyFilesystem => Some(ErrorCode::PermissionDenied),
+        Host::StorageFull | Host::QuotaExceeded | Host::FileTooLarge => Some(ErrorCode::NoSpace),
+        _ => None,
     }
 }
 
@@ -425,6 +522,17 @@ impl std::error::Error for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_innermost_code_of_the_same_kind_names_an_error() {
+        let full = || Error::io(Layer::Block, "cannot write", io::ErrorKind::StorageFull.into());
+        assert_eq!(full().code(), ErrorCode::NoSpace);
+        assert_eq!(Error::new(Kind::Io, Layer::Job, "cannot copy").source_error(full()).code(), ErrorCode::NoSpace);
+        let pending = Error::new(Kind::Pending, Layer::Block, "interrupted").source_error(full());
+        assert_eq!(pending.code(), ErrorCode::JournalPending);
+        let twice = Error::refused(Layer::Host, "x").with_code(ErrorCode::HardLinks).with_code(ErrorCode::ImageInUse);
+        assert_eq!(twice.code(), ErrorCode::HardLinks);
+    }
 
     #[test]
     fn a_cause_does_not_repeat_layer_and_path() {

@@ -17,6 +17,8 @@ pub mod clock;
 pub mod drivers;
 #[path = "error.rs"]
 pub mod error;
+#[path = "error_code.rs"]
+pub mod error_code;
 #[path = "escape.rs"]
 pub mod escape;
 #[path = "exit.rs"]

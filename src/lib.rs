@@ -76,8 +76,8 @@ pub mod internals;
 #[cfg(feature = "cli")]
 use internals::cli;
 use internals::{
-    bitlocker, block, cancel, clock, drivers, error, escape, exit, fat, field, guid, hex, hive, host, io, iso, job,
-    ntfs, partition, plan, units, upcase, wim, windows, xml, yaml,
+    bitlocker, block, cancel, clock, drivers, error, error_code, escape, exit, fat, field, guid, hex, hive, host, io,
+    iso, job, ntfs, partition, plan, units, upcase, wim, windows, xml, yaml,
 };
 
 pub use bitlocker::Secret as BitLockerSecret;
@@ -87,7 +87,7 @@ pub use block::{Format, Image, OpenOptions as ImageOptions, PathPolicy, Stage, S
 pub use cancel::Cancel;
 pub use clock::FileTime;
 pub use drivers::{Policy as SignaturePolicy, SignatureLevel};
-pub use error::{Error, Kind, Layer, Place, Result};
+pub use error::{Error, ErrorCode, Kind, Layer, Place, Result};
 pub use hive::{Hive, KeyId, RegistryData, RegistryValue, ValueType};
 pub use job::report;
 pub use job::{

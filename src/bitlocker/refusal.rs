@@ -5,7 +5,7 @@ use super::offer::Offer;
 use super::protector::{Protector, ProtectorKind};
 use super::secret::Secret;
 use super::state::{State, Variant};
-use crate::error::{Error, Layer};
+use crate::error::{Error, ErrorCode, Layer};
 
 /// The remedy for all that Windows has to finish first.
 const FINISH: &str = "start the guest, wait until `manage-bde -status` shows the conversion as finished, shut it down, and \
@@ -99,7 +99,7 @@ impl Metadata {
         let other =
             others.map(|id| format!("; the startup key belongs to protector {id}, which is not on this volume"));
         let text = format!("cannot open the volume: {why}{} (protectors: {list})", other.unwrap_or_default());
-        refuse(text, &self.hint_to_open())
+        Error::refused(Layer::BitLocker, text).with_code(ErrorCode::BitLockerLocked).hint(self.hint_to_open())
     }
 
     /// Which options open the volume.
@@ -123,7 +123,7 @@ impl Metadata {
 }
 
 pub(super) fn refuse(text: String, hint: &str) -> Error {
-    Error::refused(Layer::BitLocker, text).hint(hint)
+    Error::refused(Layer::BitLocker, text).with_code(ErrorCode::BitLockerState).hint(hint)
 }
 
 /// What the plain view shows that forbids writing it.

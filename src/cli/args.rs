@@ -53,15 +53,11 @@ impl ImageArgs {
     }
 }
 
-// An image that is only read, and the form of the answer
+// An image that is only read
 #[derive(Debug, clap::Args)]
 pub struct QuestionArgs {
     /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
     pub image: PathBuf,
-
-    /// Print the answer as JSON
-    #[arg(long)]
-    pub json: bool,
 
     #[command(flatten)]
     pub source: ImageArgs,

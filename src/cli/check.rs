@@ -29,10 +29,6 @@ pub struct Args {
     #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
     signature_policy: SignatureArg,
 
-    /// Print the answer as JSON
-    #[arg(long)]
-    json: bool,
-
     #[command(flatten)]
     windows: PartitionArgs,
 
@@ -73,8 +69,8 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     };
     let answer = job::check(&request, &buses, &options)?;
     answer.warnings.iter().for_each(|warning| ui.warn(warning));
-    if args.json {
-        ui.json(&answer)?;
+    if ui.is_json() {
+        ui.json_answer("check", &answer)?;
     } else {
         let texts: Vec<String> = answer.buses.iter().map(ToString::to_string).collect();
         ui.answer(&texts.join("\n"));

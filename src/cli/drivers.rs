@@ -47,10 +47,6 @@ struct ListArgs {
     #[command(flatten)]
     definitions: DefinitionArgs,
 
-    /// Print the answer as JSON
-    #[arg(long)]
-    json: bool,
-
     #[command(flatten)]
     bitlocker: BitLockerArgs,
 
@@ -78,8 +74,8 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let definitions =
         args.definitions.definitions.as_deref().map_or_else(|| Ok(Definitions::builtin()), Definitions::load)?;
     let listing = list(&Sources::open(&args.sources)?, guest.as_ref(), &definitions, &Policy::default())?;
-    if args.json {
-        ui.json(&listing)?;
+    if ui.is_json() {
+        ui.json_answer("drivers-list", &listing)?;
     } else {
         ui.answer(&page(&listing));
     }

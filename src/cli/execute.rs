@@ -47,7 +47,7 @@ pub fn carry_out(
     let _hold = signals::cancel().hold_through();
     let written = write_reports(&report, reports, ui);
     outcome?;
-    show_outcome(&report, ui);
+    show_outcome(&report, ui)?;
     written?;
     Ok(ExitCode::Done)
 }
@@ -83,7 +83,10 @@ pub(super) fn write_reports(report: &Report, paths: &[PathBuf], ui: &Ui) -> Resu
     failed.map_or(Ok(()), Err)
 }
 
-fn show_outcome(report: &Report, ui: &Ui) {
+fn show_outcome(report: &Report, ui: &Ui) -> Result<()> {
+    if ui.is_json() {
+        ui.json_document(&report.to_json()?);
+    }
     if report.run.recovered {
         ui.note("an earlier run was interrupted; the image was restored first");
     }
@@ -140,6 +143,7 @@ fn show_outcome(report: &Report, ui: &Ui) {
             ui.answer(&escape(&format!("{sum}  {output}")));
         }
     }
+    Ok(())
 }
 
 /// Shows what a removal takes out of the guest, what it leaves, and from which disks the guest boots.

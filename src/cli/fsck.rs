@@ -33,10 +33,6 @@ pub struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     max: u64,
 
-    /// Print the answer as JSON
-    #[arg(long)]
-    json: bool,
-
     #[command(flatten)]
     replay: ReplayArgs,
 
@@ -86,7 +82,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     }
     let mut reports = Vec::new();
     for &partition in wanted.iter().filter(|p| p.content == Content::Ntfs) {
-        let progress = (!args.json).then(|| ui.progress(&format!("Checking {}", partition.label())));
+        let progress = ui.progress(&format!("Checking {}", partition.label()));
         let volume = Overlaid::open(PartitionView::new(image, partition)?, args.replay.into())?;
         let mut report = check::check(&volume, &CheckOptions::per_code(args.max))?;
         let replayed = volume.replay().is_some();
@@ -97,13 +93,19 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         drop(progress);
         reports.push(VolumeReport { partition, clean: report.is_clean() && !replayed, replayed, report });
     }
-    print(&reports, args.json, ui)?;
+    print(&reports, ui)?;
     Ok(if reports.iter().all(|r| r.clean) { ExitCode::Done } else { ExitCode::No })
 }
 
-fn print(reports: &[VolumeReport<'_>], json: bool, ui: &Ui) -> Result<()> {
-    if json {
-        return ui.json(&serde_json::json!({ "volumes": reports }));
+/// The answer in JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    volumes: &'a [VolumeReport<'a>],
+}
+
+fn print(reports: &[VolumeReport<'_>], ui: &Ui) -> Result<()> {
+    if ui.is_json() {
+        return ui.json_answer("fsck", &Answer { volumes: reports });
     }
     for VolumeReport { partition, report, replayed, .. } in reports {
         ui.heading(&format!("{} at {}", partition.label(), partition.start));

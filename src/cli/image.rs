@@ -1,7 +1,10 @@
 //! `winject image`: format and structure of an image file, whether it is sound, and where its data is.
 
+use serde::Serialize;
+
 use super::Ui;
 use super::args::QuestionArgs;
+use super::output::JsonList;
 use crate::block::describe::{self, ImageInfo, MapEntry};
 use crate::block::formats::qcow2;
 use crate::block::{self, Format};
@@ -39,8 +42,8 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
 
 fn info(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
     let info = describe::info(&args.image, &args.source.open_options())?;
-    if args.json {
-        ui.json(&info)?;
+    if ui.is_json() {
+        ui.json_answer("image-info", &info)?;
     } else {
         ui.answer(&describe_image(&info));
     }
@@ -101,6 +104,55 @@ fn nested(value: &serde_json::Value, depth: usize, lines: &mut Vec<String>) {
     }
 }
 
+/// The answer of `check` in JSON, with the fields of `qemu-img check`.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Checked {
+    /// Path of the file, as it was given.
+    filename: String,
+    /// Name of the container's format, as qemu-img has it.
+    format: String,
+    /// Errors that kept the check from being made: always 0, they are errors of the command.
+    check_errors: u64,
+    /// The clusters of a qcow2; left out for other formats.
+    #[serde(flatten)]
+    clusters: Option<Clusters>,
+    /// Places where data or metadata are, or can be, lost; for a qcow2 left out if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    corruptions: Option<u64>,
+    /// Clusters of a qcow2 that nothing uses; left out if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leaks: Option<u64>,
+    /// Bytes of data on the disk; left out for a qcow2 and for a damaged image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<u64>,
+    /// The first damage that was found; left out for a qcow2 and for a sound image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+/// The clusters of a qcow2.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Clusters {
+    /// End of the last cluster in use, in bytes of the file.
+    image_end_offset: u64,
+    /// Clusters of the disk.
+    total_clusters: u64,
+    /// Clusters with data of their own.
+    allocated_clusters: u64,
+    /// Allocated clusters that do not follow the one before in the file.
+    fragmented_clusters: u64,
+    /// Clusters that are compressed.
+    compressed_clusters: u64,
+}
+
+impl Checked {
+    fn new(filename: String, format: String) -> Self {
+        Self { filename, format, ..Self::default() }
+    }
+}
+
 fn check(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
     let options = args.source.open_options();
     let name = args.image.display().to_string();
@@ -110,18 +162,19 @@ fn check(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
     }
     match describe::check_readable(&args.image, &options) {
         Ok(data) => {
-            let answer = serde_json::json!({"filename": name, "format": format, "check-errors": 0, "corruptions": 0, "data": data});
-            if args.json {
-                ui.json(&answer)?;
+            if ui.is_json() {
+                let answer = Checked { corruptions: Some(0), data: Some(data), ..Checked::new(name, format) };
+                ui.json_answer("image-check", &answer)?;
             } else {
                 ui.answer("No errors were found on the image.");
             }
             Ok(ExitCode::Done)
         }
         Err(error) if error.kind() == Kind::Damaged => {
-            let answer = serde_json::json!({"filename": name, "format": format, "check-errors": 0, "corruptions": 1, "message": error.to_string()});
-            if args.json {
-                ui.json(&answer)?;
+            if ui.is_json() {
+                let message = Some(error.to_string());
+                let answer = Checked { corruptions: Some(1), message, ..Checked::new(name, format) };
+                ui.json_answer("image-check", &answer)?;
             } else {
                 ui.answer(&escape(&format!("ERROR {error}")));
                 ui.answer("\n1 error was found on the image.");
@@ -135,24 +188,22 @@ fn check(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
 fn check_qcow2(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
     let report = qcow2::check(&args.image, &args.source.open_options())?;
     let is_sound = report.corruptions == 0 && report.leaks == 0;
-    if args.json {
-        let mut answer = serde_json::json!({
-            "filename": args.image.display().to_string(),
-            "format": "qcow2",
-            "check-errors": 0,
-            "image-end-offset": report.image_end_offset.0,
-            "total-clusters": report.total_clusters,
-            "allocated-clusters": report.allocated_clusters,
-            "fragmented-clusters": report.fragmented_clusters,
-            "compressed-clusters": report.compressed_clusters,
-        });
-        if report.corruptions > 0 {
-            answer["corruptions"] = report.corruptions.into();
-        }
-        if report.leaks > 0 {
-            answer["leaks"] = report.leaks.into();
-        }
-        ui.json(&answer)?;
+    if ui.is_json() {
+        let clusters = Clusters {
+            image_end_offset: report.image_end_offset.0,
+            total_clusters: report.total_clusters,
+            allocated_clusters: report.allocated_clusters,
+            fragmented_clusters: report.fragmented_clusters,
+            compressed_clusters: report.compressed_clusters,
+        };
+        let found = |count: u64| (count > 0).then_some(count);
+        let answer = Checked {
+            clusters: Some(clusters),
+            corruptions: found(report.corruptions),
+            leaks: found(report.leaks),
+            ..Checked::new(args.image.display().to_string(), "qcow2".to_owned())
+        };
+        ui.json_answer("image-check", &answer)?;
     } else {
         let mut lines: Vec<String> = report
             .problems
@@ -187,37 +238,53 @@ fn check_qcow2(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
     Ok(if is_sound { ExitCode::Done } else { ExitCode::No })
 }
 
+/// What stands above the ranges of a map.
+#[derive(Serialize)]
+struct Mapped {
+    /// Path of the file, as it was given.
+    filename: String,
+}
+
+/// A range of a map, as `qemu-img map` has it.
+#[derive(Serialize)]
+struct Range {
+    #[serde(flatten)]
+    entry: MapEntry,
+    /// Always 0: the chain of images is one disk.
+    depth: u32,
+}
+
 /// Prints the map piece by piece: that of a large disk can be long.
 fn map(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
     const PIECE: usize = 64 << 10;
     let image = block::open(&args.image, &args.source.open_options())?;
-    let mut text = String::from(if args.json { "[" } else { "Offset             Length             Kind\n" });
-    let mut is_first = true;
+    if ui.is_json() {
+        let mut list =
+            JsonList::begin(ui, "image-map", &Mapped { filename: args.image.display().to_string() }, "ranges")?;
+        let mut failed = None;
+        describe::map(&*image, |entry: MapEntry| {
+            failed = failed.take().or(list.push(&Range { entry, depth: 0 }).err())
+        })?;
+        failed.map_or(Ok(()), Err)?;
+        list.end();
+        return Ok(ExitCode::Done);
+    }
+    let mut text = String::from("Offset             Length             Kind\n");
     let mut failed = None;
     describe::map(&*image, |e: MapEntry| {
-        if args.json {
-            let MapEntry { start, length, present, zero, data } = e;
-            let comma = if is_first { "" } else { ",\n" };
-            text += &format!(
-                "{comma}{{ \"start\": {start}, \"length\": {length}, \"depth\": 0, \"present\": {present}, \"zero\": {zero}, \"data\": {data} }}"
-            );
+        let kind = if e.data {
+            "data"
+        } else if e.present {
+            "zero"
         } else {
-            let kind = if e.data {
-                "data"
-            } else if e.present {
-                "zero"
-            } else {
-                "not present"
-            };
-            text += &format!("{:<#18x} {:<#18x} {kind}\n", e.start, e.length);
-        }
-        is_first = false;
+            "not present"
+        };
+        text += &format!("{:<#18x} {:<#18x} {kind}\n", e.start, e.length);
         if text.len() > PIECE && failed.is_none() {
             failed = ui.raw(text.as_bytes()).err();
             text.clear();
         }
     })?;
-    text += if args.json { "]\n" } else { "" };
     failed.map_or_else(|| ui.raw(text.as_bytes()), Err)?;
     Ok(ExitCode::Done)
 }

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use super::Ui;
 use super::args::{ImageArgs, ReplayArgs};
 use super::bitlocker_args::BitLockerArgs;
@@ -20,10 +22,6 @@ pub struct Args {
     #[arg(required = true, value_name = "DISK")]
     image: Vec<PathBuf>,
 
-    /// Print the answer as JSON; for several disks, as a list
-    #[arg(long)]
-    json: bool,
-
     #[command(flatten)]
     bitlocker: BitLockerArgs,
 
@@ -34,6 +32,13 @@ pub struct Args {
     source: ImageArgs,
 }
 
+/// The answer in JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    /// The disks in the order in which they were given.
+    disks: &'a [Inspection],
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -41,10 +46,10 @@ pub struct Args {
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let options = args.source.open_options();
     let inspections = job::inspect_disks(&args.image, &options, &args.bitlocker.keys()?, args.replay.into())?;
-    match (args.json, inspections.as_slice()) {
-        (true, [only]) => ui.json(only)?,
-        (true, several) => ui.json(&several)?,
-        (false, several) => ui.answer(&several.iter().map(page).collect::<Vec<_>>().join("\n")),
+    if ui.is_json() {
+        ui.json_answer("inspect", &Answer { disks: &inspections })?;
+    } else {
+        ui.answer(&inspections.iter().map(page).collect::<Vec<_>>().join("\n"));
     }
     job::no_windows_in(inspections).map_or(Ok(ExitCode::Done), Err)
 }

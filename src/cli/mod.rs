@@ -69,6 +69,10 @@ pub struct Cli {
     /// Print more: the plan, and a log to standard error (-vv, -vvv: more of it)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+
+    /// Print the answer as one JSON document, which names its kind (schema) and version, and nothing else to standard output
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 const AFTER_HELP: &str = "\
@@ -150,7 +154,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(error),
     };
-    let ui = Ui::new(cli.quiet, cli.verbose);
+    let ui = Ui::new(cli.quiet, cli.verbose).with_json(cli.json);
     signals::listen();
     let done = environment::start_log(cli.verbose).and_then(|()| run(cli, &ui));
     match done.and_then(|code| ui.finish().map(|()| code)) {

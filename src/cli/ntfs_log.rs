@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use super::Ui;
 use super::args::{ImageArgs, QuestionArgs};
 use super::bitlocker_args::BitLockerArgs;
@@ -89,11 +91,17 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     }
 }
 
+/// The answer of `show` in JSON.
+#[derive(Serialize)]
+struct ShowAnswer<'a> {
+    volumes: &'a [VolumeLog],
+}
+
 fn show(Show { question, volume }: Show, ui: &Ui) -> Result<ExitCode> {
     let options = question.source.open_options();
     let logs = job::read_logs(&question.image, &options, volume.partition, &volume.bitlocker.keys()?)?;
-    if question.json {
-        ui.json(&serde_json::json!({ "volumes": logs }))?;
+    if ui.is_json() {
+        ui.json_answer("ntfs-log-show", &ShowAnswer { volumes: &logs })?;
     } else {
         let mut out = EscapedLines::new(String::new());
         for log in &logs {

@@ -1,6 +1,6 @@
 //! Printing: results to standard output, everything else to the error output.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::Write;
 
 use super::environment;
@@ -21,6 +21,10 @@ pub struct Ui {
     failed: RefCell<Option<std::io::Error>>,
     quiet: bool,
     verbose: u8,
+    /// Whether the answer is one JSON document: standard output holds nothing else then.
+    json: bool,
+    /// Whether the JSON document has been begun.
+    has_answered: Cell<bool>,
     colour_out: bool,
     colour_err: bool,
 }
@@ -43,9 +47,29 @@ impl Ui {
             failed,
             quiet,
             verbose,
+            json: false,
+            has_answered: Cell::new(false),
             colour_out: environment::stdout_colours(),
             colour_err: environment::stderr_colours(),
         }
+    }
+
+    /// The same output with the answer as one JSON document, if `--json` was given.
+    #[must_use]
+    pub fn with_json(self, json: bool) -> Self {
+        Self { json, ..self }
+    }
+
+    /// Whether the answer is to be one JSON document, see [`json_answer`](Self::json_answer).
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether the JSON document is printed already: then it says what failed, and standard output has no place for another.
+    #[must_use]
+    pub fn has_answered(&self) -> bool {
+        self.has_answered.get()
     }
 
     /// Whether `--quiet` was given.
@@ -62,8 +86,11 @@ impl Ui {
 
     /// Prints the answer that was asked for (a table, a page) to standard output, even with `--quiet`. A final line break is
     /// added if it is missing. Line breaks stay: strings of an image have to be escaped with [`escape::EscapedLines`] before.
+    /// Not with `--json`, whose answer is [another](Self::json_answer).
     pub fn answer(&self, text: &str) {
-        self.write_out(&escape_lines(text));
+        if !self.json {
+            self.write_out(&escape_lines(text));
+        }
     }
 
     /// Prints a part of an answer: like [`answer`](Self::answer), without adding a line break.
@@ -72,13 +99,27 @@ impl Ui {
         self.note_failure(out.write_all(escape_lines(text).as_bytes()).and_then(|()| out.flush()));
     }
 
-    /// Prints an answer in JSON: every string arrives unchanged, and none can steer a terminal.
+    /// Prints the answer of a command with `--json`: the fields of `value`, an object, after the kind `winject/NAME` and the
+    /// version of the document. Every string arrives unchanged, and none can steer a terminal.
     ///
     /// # Errors
     /// [`crate::Kind::Bug`] when the value has no JSON form.
-    pub fn json(&self, value: &impl serde::Serialize) -> crate::Result<()> {
-        self.write_out(&escaped_json(serde_json::to_string_pretty(value))?);
+    pub fn json_answer(&self, name: &str, value: &impl serde::Serialize) -> crate::Result<()> {
+        self.json_document(&json_pretty(&Envelope::new(name, value))?);
         Ok(())
+    }
+
+    /// Prints a whole document that holds its kind and version already: a saved plan, a report, a schema.
+    pub fn json_document(&self, text: &str) {
+        self.has_answered.set(true);
+        self.write_out(&escape::json(text.to_owned()));
+    }
+
+    /// Prints a part of a long JSON answer, see [`JsonList`].
+    pub fn json_part(&self, text: &str) {
+        self.has_answered.set(true);
+        let mut out = std::io::stdout().lock();
+        self.note_failure(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
     }
 
     /// Writes data unchanged to standard output, which is not a terminal (an export).
@@ -111,16 +152,16 @@ impl Ui {
         }
     }
 
-    /// Prints what was done to standard output, except with `--quiet`.
+    /// Prints what was done to standard output, except with `--quiet`; `--json` has it in its answer.
     pub fn done(&self, text: &str) {
-        if !self.quiet {
+        if !self.quiet && !self.json {
             self.write_out(&escape(text));
         }
     }
 
-    /// Prints a heading above an answer, except with `--quiet`.
+    /// Prints a heading above an answer, except with `--quiet` and `--json`.
     pub fn heading(&self, text: &str) {
-        if !self.quiet {
+        if !self.quiet && !self.json {
             self.write_out_painted(text, Colour::Bold);
         }
     }
@@ -176,18 +217,78 @@ impl Ui {
     }
 }
 
+/// Version of all answers, the value of their field `version`: it grows when a field changes its meaning or goes. New fields
+/// may come at any time.
+const ANSWER_VERSION: u32 = 1;
+
+/// What stands at the beginning of each answer in JSON.
+#[derive(serde::Serialize)]
+struct Envelope<'a, T> {
+    schema: String,
+    version: u32,
+    #[serde(flatten)]
+    value: &'a T,
+}
+
+impl<'a, T> Envelope<'a, T> {
+    fn new(name: &str, value: &'a T) -> Self {
+        Self { schema: format!("winject/{name}"), version: ANSWER_VERSION, value }
+    }
+}
+
 /// The text with everything escaped but its line breaks.
 fn escape_lines(text: &str) -> String {
     let lines: Vec<_> = text.split('\n').map(escape).collect();
     lines.join("\n")
 }
 
-/// A value as JSON in one line, for an answer that is printed in parts; see [`Ui::json`].
+/// A JSON answer that ends with a list which can be too long to be held: it is made and printed in parts.
 ///
-/// # Errors
-/// [`crate::Kind::Bug`] when the value has no JSON form.
-pub(super) fn json_line(value: &impl serde::Serialize) -> crate::Result<String> {
-    escaped_json(serde_json::to_string(value))
+/// Nothing is printed before the first part is full, so that the answer of a command that fails early is its error.
+pub(super) struct JsonList<'a> {
+    ui: &'a Ui,
+    /// What is not printed yet.
+    text: String,
+    is_empty: bool,
+}
+
+/// Bytes of an answer that are printed at once.
+const PRINTED_AT_ONCE: usize = 64 << 10;
+
+impl<'a> JsonList<'a> {
+    /// Begins the answer `winject/NAME` with these fields, an object, and the list of this name.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Bug`] when the fields have no JSON form.
+    pub(super) fn begin(ui: &'a Ui, name: &str, fields: &impl serde::Serialize, list: &str) -> crate::Result<Self> {
+        let head = json_pretty(&Envelope::new(name, fields))?;
+        let open = head.strip_suffix("\n}").unwrap_or(&head);
+        Ok(Self { ui, text: format!("{open},\n  \"{list}\": ["), is_empty: true })
+    }
+
+    /// Adds an item, and prints what has come together if that is much.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Bug`] when the item has no JSON form.
+    pub(super) fn push(&mut self, item: &impl serde::Serialize) -> crate::Result<()> {
+        self.text.push_str(if self.is_empty { "\n    " } else { ",\n    " });
+        self.text.push_str(&escaped_json(serde_json::to_string(item))?);
+        self.is_empty = false;
+        if self.text.len() >= PRINTED_AT_ONCE {
+            self.ui.json_part(&std::mem::take(&mut self.text));
+        }
+        Ok(())
+    }
+
+    /// Ends list and answer, and prints the rest.
+    pub(super) fn end(self) {
+        let end = if self.is_empty { "]\n}\n" } else { "\n  ]\n}\n" };
+        self.ui.json_part(&(self.text + end));
+    }
+}
+
+fn json_pretty(value: &impl serde::Serialize) -> crate::Result<String> {
+    escaped_json(serde_json::to_string_pretty(value))
 }
 
 fn escaped_json(text: serde_json::Result<String>) -> crate::Result<String> {

@@ -56,12 +56,8 @@ pub struct Args {
     #[arg(long)]
     check: bool,
 
-    /// Print the plan itself (JSON) in place of the review
-    #[arg(long)]
-    json: bool,
-
     /// Print the review of a plan that was saved before
-    #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["image", "drivers", "output", "check", "json"])]
+    #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["image", "drivers", "output", "check"])]
     show: Option<PathBuf>,
 
     /// Replace output files that exist
@@ -124,8 +120,8 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
         ui.warn(warning);
     }
     let (bytes, review) = (planned.document.to_bytes(), Review::new(&planned.document));
-    if args.json {
-        ui.answer(&String::from_utf8_lossy(&bytes));
+    if ui.is_json() {
+        ui.json_document(&String::from_utf8_lossy(&bytes));
     } else if !(ui.is_quiet() && (args.output.is_some() || args.check)) {
         ui.answer(&review.to_text());
     }
@@ -150,8 +146,13 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
 
 /// Prints the review of a saved plan.
 fn show(path: &Path, args: &Args, ui: &Ui) -> Result<ExitCode> {
-    let review = Review::new(SavedPlan::read(path)?.document());
-    ui.answer(&review.to_text());
+    let plan = SavedPlan::read(path)?;
+    let review = Review::new(plan.document());
+    if ui.is_json() {
+        ui.json_document(&String::from_utf8_lossy(&plan.document().to_bytes()));
+    } else {
+        ui.answer(&review.to_text());
+    }
     write_reviews(&review, args, &[path.to_owned()], ui)?;
     Ok(ExitCode::Done)
 }

@@ -6,7 +6,7 @@ use super::args::{GuestArgs, ImageArgs, NewImageArgs, RegistrationArg};
 use super::{environment, signals};
 use crate::block::Format;
 use crate::drivers::Policy;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::host;
 use crate::job::{Destination, InjectRequest};
 use crate::windows::InjectOptions;
@@ -150,7 +150,7 @@ pub fn refuse_needless_no_undo(no_undo: bool, destination: &Destination) -> Resu
 
 /// The error for a change without a destination; the hint is the caller's.
 pub fn no_destination(kind: Kind) -> Error {
-    Error::new(kind, Layer::Cli, "no destination given")
+    Error::new(kind, Layer::Cli, "no destination given").with_code(ErrorCode::NoDestination)
 }
 
 /// Reads a certificate file; the layer that writes the certificate parses it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::guest::Arch;
 use super::package::PackageFile;
 use super::source::{Source, SourceFile, Sources};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 
 /// Its folder on virtio-win media; a file of the name in another folder does as well.
 const FOLDER: &str = "guest-agent";
@@ -33,6 +33,7 @@ pub fn find_guest_agent(sources: &Sources, arch: Arch) -> Result<PackageFile> {
             Layer::Drivers,
             format!("cannot find the QEMU guest agent for {arch} on the media"),
         )
+        .with_code(ErrorCode::NoGuestAgent)
         .path(sources.describe())
         .expected_found(format_args!("{FOLDER}/{looked_for}"), "no such file")
         .hint("add the media that have it (--drivers virtio-win.iso), or leave out --guest-agent"));
@@ -43,6 +44,7 @@ pub fn find_guest_agent(sources: &Sources, arch: Arch) -> Result<PackageFile> {
             Layer::Drivers,
             "cannot use the QEMU guest agent: not an MSI (an OLE compound file)",
         )
+        .with_code(ErrorCode::NoGuestAgent)
         .path(source.show(&file.path))
         .hint("take another copy of the media, or leave out --guest-agent"));
     }

@@ -5,7 +5,7 @@ use super::chain::{Folder, read_chain};
 use super::entry::visit_entries;
 use super::error::damaged;
 use super::table::Table;
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::io::VolumeRead;
 
 /// Most files and folders of a volume that is edited. A system partition has some hundred.
@@ -61,6 +61,7 @@ pub(super) fn survey<D: VolumeRead>(volume: &D, allow_dirty: bool) -> Result<Sur
     let table = Table::read(volume, &geometry)?;
     if !allow_dirty && (geometry.is_marked_dirty || !table.is_marked_clean()) {
         return Err(Error::refused(Layer::Partition, "cannot edit the FAT volume: it is marked dirty")
+            .with_code(ErrorCode::VolumeDirty)
             .hint("let Windows check it (chkdsk /f) and shut down cleanly, or add --allow-dirty"));
     }
     let owned = find_owners(volume, &geometry, &table)?;

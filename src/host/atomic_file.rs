@@ -20,7 +20,7 @@ use super::permissions::{PRIVATE, common_mode};
 use super::storage::Storage;
 use super::target::Target;
 use crate::cancel::{Cancel, Hold, Reached};
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 
 /// How many names for a temporary file are tried.
 const NAMES_MAX: u32 = 100;
@@ -207,6 +207,7 @@ pub(crate) fn rewrite(
             return Ok(());
         }
         Err(Error::refused(Layer::Host, "the file changed while winject worked on it")
+            .with_code(ErrorCode::FileChanged)
             .path(&shown)
             .hint("make sure that nothing else uses the file, and run winject again"))
     };

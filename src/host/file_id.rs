@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use super::read::read;
-use crate::error::{Error, Layer};
+use crate::error::{Error, ErrorCode, Layer};
 use crate::escape::shell_argument;
 
 /// Largest file of `/sys` that is read, in bytes: a page.
@@ -63,6 +63,7 @@ pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
 pub(crate) fn several_names(path: &Path, why: &str) -> Error {
     let file = shell_argument(path, "FILE");
     Error::refused(Layer::Host, format!("the file has several names (hard links); {why}"))
+        .with_code(ErrorCode::HardLinks)
         .path(path.display().to_string())
         .hint(format!("edit a copy of the file, or remove the other names, which this shows: find / -samefile {file}"))
 }

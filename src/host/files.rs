@@ -16,7 +16,7 @@ use super::leftover;
 use super::qemu_lock::{LockMode, Locking};
 use super::read::{open_as_it_is, open_as_it_is_for_writing};
 use super::storage::Storage;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 
 /// Creating, finding, renaming and removing files. Commit does this through the trait, so that a test can enumerate
 /// every point at which the machine can stop.
@@ -129,6 +129,7 @@ impl HostFiles for RealHost {
         let opened = open_as_it_is(path).map_err(unreadable).and_then(|file| judge_journal(file, image_owner));
         let file = opened.map_err(|reason| {
             Error::new(Kind::Pending, Layer::Host, format!("cannot use the undo journal: {reason}"))
+                .with_code(ErrorCode::JournalUnusable)
                 .path(path.display().to_string())
                 .hint("find out who made that file; if the image is good as it is, remove it")
         })?;
@@ -146,6 +147,7 @@ impl HostFiles for RealHost {
         });
         let file = opened.map_err(|reason| {
             Error::refused(Layer::Host, format!("cannot use the undo record: {reason}"))
+                .with_code(ErrorCode::UndoRecordUnusable)
                 .path(path.display().to_string())
                 .hint("find out who made that file, and remove it if it is of no use")
         })?;

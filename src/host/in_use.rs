@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::escape::shell_argument;
 
 /// Entries of a lock folder that are looked at: VMware keeps a few in it.
@@ -44,6 +44,7 @@ fn holds_lock(folder: &Path) -> io::Result<bool> {
 fn in_use(path: &Path, folder: &Path) -> Error {
     let folder = shell_argument(folder, "the folder");
     Error::refused(Layer::Host, "a VMware product has locked the image")
+        .with_code(ErrorCode::ImageInUse)
         .path(path.display().to_string())
         .hint(format!("shut the VM down; if no VMware product uses the image, remove its lock: rm -r {folder}"))
 }

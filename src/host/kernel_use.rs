@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::file_id::{ATTRIBUTE_BYTES_MAX, FileId, backing_file};
 use super::read::read;
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::escape::shell_argument;
 
 /// Block devices of the machine that are looked at.
@@ -42,7 +42,8 @@ pub(super) fn device_in_use(error: &io::Error, path: &Path) -> Option<Error> {
         return None;
     }
     let device = shell_argument(path, "DEVICE");
-    let error = Error::refused(Layer::Host, "cannot write to the device: it is mounted, or another program uses it");
+    let error = Error::refused(Layer::Host, "cannot write to the device: it is mounted, or another program uses it")
+        .with_code(ErrorCode::ImageInUse);
     Some(error.path(path.display().to_string()).hint(format!("unmount it; lsblk {device} shows where it is mounted")))
 }
 
@@ -58,6 +59,7 @@ pub(super) fn refuse_attached_file(meta: &Metadata, path: &Path) -> Result<()> {
     let Some(device) = loop_device_of(FileId::from(meta), Path::new("/sys/block")) else { return Ok(()) };
     let shown = device.display();
     Err(Error::refused(Layer::Host, format!("the loop device {shown} is attached to the file"))
+        .with_code(ErrorCode::ImageInUse)
         .path(path.display().to_string())
         .hint(format!(
             "unmount what is mounted from it, and detach it: losetup -d {}",

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::file_id::FileId;
 use super::read::{Unreadable, open};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 
 /// How long a lock is waited for.
 const WAIT: Duration = Duration::from_secs(10);
@@ -58,6 +58,7 @@ impl LockedFile {
                 }
                 Err(Errno::WOULDBLOCK) => {
                     return Err(Error::refused(Layer::Host, "another process is changing the file")
+                        .with_code(ErrorCode::ImageInUse)
                         .path(&name)
                         .hint("wait until it has finished, and run the command again"));
                 }

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use super::file_storage::FileStorage;
 use super::folder::folder_of;
 use super::read::open_as_it_is;
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::escape::{escape, shell_path};
 
 /// Which files an image may refer to: an image may come from an attacker, who could name any file of the host. The
@@ -84,6 +84,7 @@ impl PathPolicy {
         let storage = FileStorage::from_file(file, &path)?;
         if !storage.is_regular() && !self.anything && !self.is_allowed(&path) {
             return Err(Error::refused(Layer::Block, "the image refers to a device")
+                .with_code(ErrorCode::OutsideReference)
                 .path(path.display().to_string())
                 .hint("allow this path explicitly if the image is yours"));
         }
@@ -121,6 +122,7 @@ fn refused(image: &Path, name: &str, found: &Path) -> Error {
         None => "if you trust the image, allow the file's folder with --allow-path FOLDER".to_owned(),
     };
     Error::refused(Layer::Block, format!("the image refers to {}, outside its own folder", escape(name)))
+        .with_code(ErrorCode::OutsideReference)
         .path(image.display().to_string())
         .hint(hint)
 }
@@ -139,6 +141,7 @@ fn json_file_name(json: &str) -> Option<String> {
 fn plain_name(image: &Path, name: &str) -> Result<PathBuf> {
     let unsupported = |what: &str| {
         Err(Error::refused(Layer::Block, format!("the image refers to {} ({what})", escape(name)))
+            .with_code(ErrorCode::OutsideReference)
             .path(image.display().to_string())
             .hint("only plain files are followed; convert the image with qemu-img convert first"))
     };

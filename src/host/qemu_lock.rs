@@ -11,7 +11,7 @@ use std::path::Path;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 
 /// What we are going to do with the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +123,7 @@ fn in_use(path: &Path, byte: i64) -> Error {
         _ => "another process has the image open and does not allow writing to it",
     };
     Error::refused(Layer::Block, what)
+        .with_code(ErrorCode::ImageInUse)
         .path(path.display().to_string())
         .hint("shut the guest down, or stop the program that uses the image (qemu, qemu-nbd), and try again")
 }

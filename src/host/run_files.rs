@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::file_id::FileId;
 use super::target::Target;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 
 #[derive(Debug)]
 struct Known {
@@ -45,6 +45,7 @@ impl RunFiles {
         let target = Target::resolve(path, what)?;
         let refused = |reason: String| {
             Err(Error::new(Kind::Usage, Layer::Host, format!("cannot write {what}: {reason}"))
+                .with_code(ErrorCode::OutputIsInput)
                 .path(path.display().to_string())
                 .hint("choose another name"))
         };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::file_id::FileId;
 use super::folder::folder_of;
 use super::read::describe;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 
 /// How the name of an undo journal ends, after that of its image.
 pub(crate) const JOURNAL_ENDING: &str = ".winject-journal";
@@ -46,7 +46,8 @@ impl Target {
     pub(crate) fn resolve(path: &Path, what: &'static str) -> Result<Self> {
         let shown = path.display().to_string();
         let refused = |reason: &str, hint: &str| {
-            let error = Error::new(Kind::Usage, Layer::Host, format!("cannot write {what}: {reason}"));
+            let error = Error::new(Kind::Usage, Layer::Host, format!("cannot write {what}: {reason}"))
+                .with_code(ErrorCode::OutputName);
             Err(error.path(&shown).hint(hint))
         };
         let cannot = |e| Error::io(Layer::Host, format!("cannot write {what}"), e).path(&shown);
@@ -165,6 +166,7 @@ impl Target {
 
     pub(super) fn exists(&self) -> Error {
         Error::new(Kind::Usage, Layer::Host, format!("cannot write {}: the file exists already", self.what))
+            .with_code(ErrorCode::OutputExists)
             .path(self.given.display().to_string())
             .hint("choose another name, or replace the file with --overwrite")
     }

@@ -21,7 +21,7 @@ use super::staging::{
 };
 use crate::block::Stage;
 use crate::drivers::{Policy, Sources};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::{shell_argument, shell_options};
 use crate::ntfs::Volume;
 use crate::partition::{Partition, PartitionTable, PartitionView};
@@ -117,12 +117,15 @@ fn require_overrides(plan: &SavedPlan, request: &InjectRequest) -> Result<()> {
     let (missing, needless) = (listed(|planned, given| planned && !given), listed(|planned, given| given && !planned));
     if !missing.is_empty() {
         let what = format!("the plan was made with {missing}, which was not given to apply it");
-        return Err(Error::refused(Layer::Job, what).path(path).hint(format!("if that is right, add {missing}")));
+        return Err(Error::refused(Layer::Job, what)
+            .with_code(ErrorCode::PlanOptions)
+            .path(path)
+            .hint(format!("if that is right, add {missing}")));
     }
     if !needless.is_empty() {
         let what = format!("the plan was made without {needless}");
         let hint = format!("leave out {needless}, or make the plan again with it");
-        return Err(Error::new(Kind::Usage, Layer::Job, what).path(path).hint(hint));
+        return Err(Error::new(Kind::Usage, Layer::Job, what).with_code(ErrorCode::PlanOptions).path(path).hint(hint));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::locate::{most_telling, no_windows, search_folders, search_installatio
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
 use crate::block::{self, Stage};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::{escape, shell_argument};
 use crate::host::is_same_file;
 use crate::ntfs::Replay;
@@ -179,5 +179,6 @@ fn several_have_windows<'a>(disks: impl Iterator<Item = (&'a Path, &'a Stage, &'
         list.extend(known.chain(faults).map(|(number, text)| format!("{chosen} --partition {number}: {text}")));
     }
     Error::refused(Layer::Job, format!("{count} of the disks hold a Windows"))
+        .with_code(ErrorCode::SeveralWindows)
         .hint(format!("name all disks, and choose one: {}", list.join("; ")))
 }

@@ -3,7 +3,7 @@
 use super::boot_verdict::false_claims;
 use super::request::InjectRequest;
 use crate::drivers::{Category, Selection, SignatureLevel};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::partition::Partition;
 use crate::plan::saved::{BusVerdict, Expects, PlanDocument};
 use crate::plan::verify::Absent;
@@ -130,7 +130,7 @@ impl Expectation {
                 "cannot remove the drivers: the guest would boot from no disk any more; now it boots from {}",
                 before.join(", ")
             );
-            return Err(Error::refused(Layer::Job, what).path(partition.label()).hint(
+            return Err(Error::refused(Layer::Job, what).with_code(ErrorCode::WouldNotBoot).path(partition.label()).hint(
                 "nothing was written; winject check IMAGE shows the whole boot chain; --allow-unbootable removes it all \
                  the same",
             ));
@@ -140,7 +140,7 @@ impl Expectation {
             return Ok(());
         }
         let what = format!("{reason}, and it does not boot from virtio without");
-        Err(Error::new(Kind::Drivers, Layer::Job, what)
+        Err(Error::new(Kind::Drivers, Layer::Job, what).with_code(ErrorCode::NoDriverForWindows)
             .path(if media.is_empty() { partition.label() } else { media.clone() })
             .hint("add media with viostor or vioscsi (--drivers virtio-win.iso); --packages-only stages the packages alone"))
     }
@@ -149,7 +149,7 @@ impl Expectation {
 /// The read set of a plan is compared first: the image is the one that the plan was made for, so the plan itself is wrong.
 fn not_as_claimed(claims: &[String]) -> Error {
     let what = format!("cannot apply the plan: it does not do what it says: {}", claims.join("; "));
-    Error::new(Kind::Usage, Layer::Job, what).hint(
+    Error::new(Kind::Usage, Layer::Job, what).with_code(ErrorCode::PlanInvalid).hint(
         "nothing was written; find out who changed the plan, or whether another version of winject made it, and make it \
          again: winject plan IMAGE --drivers DRIVERS -o PLAN.json",
     )

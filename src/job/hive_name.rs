@@ -1,6 +1,6 @@
 //! The hives of an installed Windows: where they are in the registry, and their files.
 
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::hive::reg_file::KeyPath;
 
 /// Paths of the hives in the registry, each with its file in `System32\config`.
@@ -33,7 +33,7 @@ impl HiveName {
         });
         found.ok_or_else(|| {
             let error =
-                Error::new(Kind::Usage, Layer::Job, "not a key of a hive that an image holds").path(path.to_string());
+                Error::new(Kind::Usage, Layer::Job, "not a key of a hive that an image holds").with_code(ErrorCode::KeyElsewhere).path(path.to_string());
             error.hint(
                 r"in an image a key begins with its hive: HKLM\SYSTEM, SOFTWARE, SAM, SECURITY, COMPONENTS, DRIVERS or ELAM, or HKU\.DEFAULT; other hives (NTUSER.DAT, BCD) are read and edited as files",
             )

@@ -3,7 +3,7 @@
 //! Every job finds it here, so that all of them choose, refuse and report alike.
 
 use crate::clock::FileTime;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::ntfs::{OpenOptions, Replay, Volume};
 use crate::partition::{Content, Disk, Partition, PartitionTable, PartitionView};
 use crate::windows::{self, Guest, Hives, Inspected};
@@ -163,6 +163,7 @@ fn ntfs_partition(table: &PartitionTable, number: u32) -> Result<&Partition> {
     }
     if partition.content != Content::Ntfs {
         return Err(Error::unsupported(Layer::Partition, "not an NTFS volume")
+            .with_code(ErrorCode::NotNtfs)
             .path(partition.label())
             .at(partition.start)
             .expected_found("NTFS", partition.content)
@@ -186,6 +187,7 @@ fn the_only<T>(mut search: Search<T>, describe: impl Fn(&T) -> String) -> Result
             search.found.push(last);
             let list: Vec<String> = search.found.iter().map(describe).collect();
             Err(Error::refused(Layer::Job, format!("the disk holds {} Windows installations", list.len()))
+                .with_code(ErrorCode::SeveralWindows)
                 .hint(format!("choose one: {}", list.join("; "))))
         }
         (None, _) => Err(no_windows(search)),
@@ -224,6 +226,8 @@ pub fn no_ntfs_volume(partitions: &[&Partition]) -> Error {
     let hiding = partitions.iter().filter(|partition| partition.content != Content::Fat);
     let errors: Vec<Error> = hiding.filter_map(|partition| partition.refusal()).collect();
     most_telling(&errors).or(errors.first()).cloned().unwrap_or_else(|| {
-        Error::unsupported(Layer::Job, "no NTFS volume found").hint("winject inspect shows what the image holds")
+        Error::unsupported(Layer::Job, "no NTFS volume found")
+            .with_code(ErrorCode::NotNtfs)
+            .hint("winject inspect shows what the image holds")
     })
 }

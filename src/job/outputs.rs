@@ -7,7 +7,7 @@ use super::folder::require_folder;
 use super::report;
 use super::request::{Destination, InjectRequest};
 use crate::block::{Format, PathPolicy, Stage, commit};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::{shell_argument, shell_options};
 use crate::host::{REPORT, RunFiles, Target, is_same_file};
 
@@ -131,6 +131,7 @@ pub(super) fn refuse_raw_overlay(out: &Path, hint: impl FnOnce() -> String) -> R
         Layer::Job,
         "cannot write the output: an overlay is a qcow2 file, but its name says raw",
     )
+    .with_code(ErrorCode::OutputName)
     .path(out.display().to_string())
     .hint(hint()))
 }

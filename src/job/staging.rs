@@ -14,7 +14,7 @@ use super::volume_check::{SKIPPED, VolumeChecked, check_volume};
 use crate::block::commit::Recovery;
 use crate::block::{self, Stage};
 use crate::drivers::{self, Definitions, Sources};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::{shell_argument, shell_options};
 use crate::hive::Hive;
 use crate::ntfs::{OpenOptions, Replay, Volume};
@@ -455,7 +455,7 @@ fn open_options(request: &InjectRequest) -> OpenOptions {
 
 fn open_sources(request: &InjectRequest) -> Result<Sources> {
     if request.drivers.is_empty() {
-        return Err(Error::new(Kind::Drivers, Layer::Job, "no drivers given")
+        return Err(Error::new(Kind::Drivers, Layer::Job, "no drivers given").with_code(ErrorCode::NoDrivers)
             .hint("name the folder or the ISO image of the drivers: --drivers virtio-win.iso, in a document virtio_drivers_dir"));
     }
     Sources::open(&request.drivers)

@@ -11,7 +11,7 @@ use super::publish::store_and_publish;
 use super::stream::{Stream, pieces};
 use super::view_entries::forget_reparse_point;
 use crate::clock::FileTime;
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::ntfs::format::attribute::{
     AttributeType, FLAG_COMPRESSED, FLAG_COMPRESSION_MASK, FLAG_ENCRYPTED, FLAG_SPARSE, StreamSizes, header, resident,
@@ -40,7 +40,9 @@ enum Source {
 }
 
 fn encrypted() -> Error {
-    Error::refused(Layer::Ntfs, "the file is encrypted (EFS)").hint("decrypt it in the guest (cipher /d)")
+    Error::refused(Layer::Ntfs, "the file is encrypted (EFS)")
+        .with_code(ErrorCode::FileEncrypted)
+        .hint("decrypt it in the guest (cipher /d)")
 }
 
 fn open_source<D: VolumeRead>(pager: &Pager<D>, file: FileId, name: &NtfsName) -> Result<(Source, u64)> {

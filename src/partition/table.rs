@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::content::Content;
 use super::encryption::Encryption;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::guid::Guid;
 use crate::units::ImageOffset;
 
@@ -87,28 +87,34 @@ impl Partition {
     /// Why the Windows in this partition could not be edited, if the partition is of a kind that we refuse by name.
     #[must_use]
     pub fn refusal(&self) -> Option<Error> {
-        let refused = |what: &str, hint: &str| Some(Error::refused(Layer::Partition, what).hint(hint));
-        let unsupported = |what: &str, hint: &str| Some(Error::unsupported(Layer::Partition, what).hint(hint));
+        let refused =
+            |what: &str, code, hint: &str| Some(Error::refused(Layer::Partition, what).with_code(code).hint(hint));
+        let not_ntfs = |what: &str, hint: &str| {
+            Some(Error::unsupported(Layer::Partition, what).with_code(ErrorCode::NotNtfs).hint(hint))
+        };
         let error = match (self.kind, self.content) {
             (PartitionKind::Dynamic, _) => refused(
                 "this is a dynamic disk (Logical Disk Manager)",
+                ErrorCode::DynamicDisk,
                 "convert the guest's system disk to a basic disk and export it again",
             ),
             (PartitionKind::StorageSpaces, _) => refused(
                 "this partition belongs to a storage pool (Storage Spaces)",
+                ErrorCode::StorageSpaces,
                 "move Windows to an ordinary volume and export it again",
             ),
             (_, Content::BitLocker) => match &self.bitlocker {
                 Some(encryption) => encryption.refusal(),
                 None => refused(
                     "the volume is encrypted with BitLocker",
+                    ErrorCode::BitLockerLocked,
                     "winject inspect shows which keys open it; suspended in the guest, it needs none \
                      (manage-bde -protectors -disable C: -RebootCount 0)",
                 ),
             },
-            (_, Content::Refs) => unsupported("the volume is ReFS, not NTFS", "only NTFS volumes can be edited"),
-            (_, Content::ExFat) => unsupported("the volume is exFAT, not NTFS", "only NTFS volumes can be edited"),
-            (_, Content::Fat) => unsupported("the volume is FAT, not NTFS", "only NTFS volumes can be edited"),
+            (_, Content::Refs) => not_ntfs("the volume is ReFS, not NTFS", "only NTFS volumes can be edited"),
+            (_, Content::ExFat) => not_ntfs("the volume is exFAT, not NTFS", "only NTFS volumes can be edited"),
+            (_, Content::Fat) => not_ntfs("the volume is FAT, not NTFS", "only NTFS volumes can be edited"),
             _ => None,
         };
         error.map(|error| error.path(self.label()).at(self.start))

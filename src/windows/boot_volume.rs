@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::boot_check::{BOOT_STORE_BYTES_MAX, default_loader};
 use super::inspect::guest::Guest;
 use crate::drivers::PeFacts;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorCode, Kind, Result};
 use crate::fat::{FatSpace, FatVolume, survey_fat};
 use crate::hive::reader::Reader;
 use crate::hive::{Hive, HiveFile};
@@ -197,5 +197,5 @@ fn find_boot_manager<D: crate::io::VolumeRead>(fat: &FatVolume<D>, guest: &Guest
 
 /// The error for a boot volume that is not edited.
 pub(super) fn not_editable(what: &str, reason: &str) -> Error {
-    Error::refused(crate::error::Layer::Windows, format!("cannot {what}: {reason}"))
+    Error::refused(crate::error::Layer::Windows, format!("cannot {what}: {reason}")).with_code(ErrorCode::BootVolume)
 }

@@ -15,7 +15,7 @@ use super::staging::{device_path, manifest, packages};
 use super::{removal, repairs};
 use crate::drivers::Selection;
 use crate::drivers::trust::Publisher;
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::hive::RegistryData;
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
@@ -165,7 +165,7 @@ fn refuse_old_windows(guest: &Guest) -> Result<()> {
         "cannot inject drivers into {}: winject does it for Windows Vista, Server 2008 and later",
         guest.product
     );
-    Err(Error::unsupported(Layer::Windows, what).hint(
+    Err(Error::unsupported(Layer::Windows, what).with_code(ErrorCode::WindowsTooOld).hint(
         "convert it as it is (winject convert IMAGE NEW.qcow2), and give it a machine that it knows: type pc, an IDE disk, \
          an rtl8139 network card",
     ))
@@ -180,6 +180,7 @@ fn check_space(plan: &mut Plan, guest: &Guest) -> Result<()> {
     let least = files.saturating_add(SPACE_FOR_EDITS);
     if free < least {
         return Err(Error::refused(Layer::Windows, "the Windows volume has too little free space")
+            .with_code(ErrorCode::VolumeFull)
             .expected_found(format_args!("{least} bytes"), format_args!("{free} bytes"))
             .hint("delete something in the guest or enlarge its volume, then export the disk again"));
     }

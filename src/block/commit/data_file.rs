@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::block::journal;
 use crate::block::{HostFiles, Locking, PathPolicy, Storage, qcow2};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::{escape, shell_argument};
 
 /// Refuses a data file that the user has not allowed to be written: an image may come from an attacker and name the
@@ -23,6 +23,7 @@ pub(super) fn refuse_foreign_data_file(policy: &PathPolicy, image: &Path, data_f
 fn foreign_data_file(image: &Path, data_file: &Path) -> Error {
     let data_file = data_file.display();
     Error::refused(Layer::Block, format!("the image keeps its data in another file: {data_file}"))
+        .with_code(ErrorCode::OutsideReference)
         .path(image.display().to_string())
 }
 
@@ -38,8 +39,10 @@ pub(super) fn open_data_file(
     policy: &PathPolicy,
     verb: &str,
 ) -> Result<(Arc<dyn Storage>, PathBuf)> {
-    let other =
-        |what: String| Error::new(Kind::Pending, Layer::Block, format!("the journal is not this image's: {what}"));
+    let other = |what: String| {
+        Error::new(Kind::Pending, Layer::Block, format!("the journal is not this image's: {what}"))
+            .with_code(ErrorCode::JournalUnusable)
+    };
     let image = image.first().ok_or_else(|| Error::bug(Layer::Block, "a journal without files"))?;
     let Some(name) = qcow2::data_file_name(image)? else {
         return Err(other("the image has no data file, but the journal has one".to_owned()));
@@ -56,9 +59,9 @@ pub(super) fn open_data_file(
     let storage = host.open(&data_path, locking)?;
     let id = |storage: &dyn Storage| storage.fingerprint().map(|print| (print.device, print.inode));
     if id(&*storage) != id(&read) {
-        return Err(
-            Error::refused(Layer::Block, "the path leads to another file now").path(data_path.display().to_string())
-        );
+        return Err(Error::refused(Layer::Block, "the path leads to another file now")
+            .with_code(ErrorCode::FileChanged)
+            .path(data_path.display().to_string()));
     }
     Ok((storage, data_path))
 }

@@ -9,7 +9,7 @@ use super::settle::settle;
 use super::targets::owner_of;
 use crate::block::journal::{self, Journal, RecoveryState, journal_of_real_path, record_of_real_path};
 use crate::block::{HostFiles, Locking, PathPolicy, Storage, qcow2};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 
 /// What [`super::recover()`] found and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,6 +94,7 @@ fn recover_pending(
         if !image.is_locked() && journal.owner.is_another_alive() {
             let what = format!("process {} is writing to the image", journal.owner.process);
             return Err(Error::refused(Layer::Block, what)
+                .with_code(ErrorCode::ImageInUse)
                 .path(path.display().to_string())
                 .hint("wait until it ends, or stop it, and try again"));
         }

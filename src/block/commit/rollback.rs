@@ -8,7 +8,7 @@ use super::compare::{Examined, State, differences, examine, first_changed_witnes
 use super::restore::{self, cut_unused_end, has_old_tables, lost_reference, put_back, sync_header};
 use crate::block::journal::{Entry, Journal};
 use crate::block::{FileIdentity, Storage, StorageExt, qcow2};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 
 /// State of the image after a journal was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,8 @@ enum Caller {
 fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Caller) -> Result<Outcome> {
     let mut examined = examine(journal, files)?;
     if !is_of(journal, files, examined.state, examined.is_half_written) {
-        return Err(Error::new(Kind::Pending, Layer::Block, "the undo journal was made for another file"));
+        return Err(Error::new(Kind::Pending, Layer::Block, "the undo journal was made for another file")
+            .with_code(ErrorCode::JournalUnusable));
     }
     if examined.is_complete && caller == Caller::NextRun && !journal.is_undo {
         rewrite_content(journal, files)?;
@@ -144,7 +145,9 @@ fn keep_image(files: &[Arc<dyn Storage>], path: &Path) -> Result<()> {
 }
 
 fn changed(offset: u64) -> Error {
-    Error::new(Kind::Pending, Layer::Block, "the image was changed by something else after the interruption").at(offset)
+    Error::new(Kind::Pending, Layer::Block, "the image was changed by something else after the interruption")
+        .with_code(ErrorCode::JournalUnusable)
+        .at(offset)
 }
 
 /// Whether the journal was made for these files. They are known by their inode numbers. Copied together to another file

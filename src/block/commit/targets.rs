@@ -9,18 +9,20 @@ use super::options::CommitOptions;
 use crate::block::formats::qcow2::{self, Target};
 use crate::block::journal::{self, journal_of_real_path, record_of_real_path};
 use crate::block::{FileStorage, Format, HostFiles, ImageParts, PathPolicy, RealHost, Stage, Storage};
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::host::{folder_of, several_names};
 
 /// The hint of a refusal is the caller's, who knows the command that writes elsewhere.
 pub(super) fn editable_format(stage: &Stage, path: &Path) -> Result<Format> {
     if stage.image().parts().is_none() && matches!(stage.image().format(), Format::Raw | Format::Qcow2) {
         return Err(Error::unsupported(Layer::Block, "cannot change a disk inside an archive in place")
+            .with_code(ErrorCode::NotEditableInPlace)
             .path(path.display().to_string()));
     }
     match stage.image().format() {
         format @ (Format::Raw | Format::Qcow2) => Ok(format),
         format => Err(Error::unsupported(Layer::Block, format!("cannot change a {format} image in place"))
+            .with_code(ErrorCode::NotEditableInPlace)
             .path(path.display().to_string())),
     }
 }
@@ -105,6 +107,7 @@ pub(super) fn open_targets(
 ) -> Result<Targets> {
     let ImageParts { file, data_file } = stage.image().parts().ok_or_else(|| {
         Error::unsupported(Layer::Block, "cannot change this image in place: not a file of its own")
+            .with_code(ErrorCode::NotEditableInPlace)
             .path(path.display().to_string())
             .hint("write a new image instead of changing this one")
     })?;
@@ -130,10 +133,13 @@ fn open_target(
     read.unlock();
     let storage = host.open(path, options.locking)?;
     if storage.fingerprint() != read.fingerprint() {
-        return Err(Error::refused(Layer::Block, "the path leads to another file now").path(path.display().to_string()));
+        return Err(Error::refused(Layer::Block, "the path leads to another file now")
+            .with_code(ErrorCode::FileChanged)
+            .path(path.display().to_string()));
     }
     if read.opened_as() != storage.fingerprint() {
         return Err(Error::refused(Layer::Block, "the file changed while winject worked on it")
+            .with_code(ErrorCode::FileChanged)
             .path(path.display().to_string())
             .hint("make sure that nothing else uses the image, and run winject again"));
     }

@@ -17,7 +17,7 @@ use crate::block::journal::{
 };
 use crate::block::{HostFiles, HostRun, Locking, PathPolicy, Storage};
 use crate::cancel::{Cancel, Reached};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 
 /// What an undo is told.
 #[derive(Debug, Clone, Default)]
@@ -123,7 +123,7 @@ fn forget_hint(path: &Path) -> String {
 }
 
 fn no_record(path: &Path) -> Error {
-    Error::refused(Layer::Block, "the image has no undo record: no edit in place to take back")
+    Error::refused(Layer::Block, "the image has no undo record: no edit in place to take back").with_code(ErrorCode::NoUndoRecord)
         .path(path.display().to_string())
         .hint("only an edit with --in-place keeps one, until the next edit; an overlay (--output) is undone by deleting it")
 }
@@ -161,6 +161,7 @@ impl<'a> Undo<'a> {
         let storage = host.open_record(&record, owner)?;
         let unusable = |reason: Error| {
             Error::refused(Layer::Block, "cannot use the undo record")
+                .with_code(ErrorCode::UndoRecordUnusable)
                 .path(record.display().to_string())
                 .hint(forget_hint(path))
                 .source_error(reason)
@@ -181,6 +182,7 @@ impl<'a> Undo<'a> {
         let undo = Self { host, path, real_path, record, storage, journal, files, data_path };
         if !options.is_copied && !undo.is_of_these_files() {
             return Err(Error::refused(Layer::Block, "the undo record was made for another file")
+                .with_code(ErrorCode::UndoRecordUnusable)
                 .path(undo.record.display().to_string())
                 .hint(format!(
                     "if image and record were copied together, say so: {}",
@@ -219,7 +221,10 @@ impl<'a> Undo<'a> {
             "if the guest has run since, {remove} takes out what winject put into it; {}",
             forget_hint(self.path)
         );
-        Error::refused(Layer::Block, message).path(self.path.display().to_string()).hint(hint)
+        Error::refused(Layer::Block, message)
+            .with_code(ErrorCode::UndoConflict)
+            .path(self.path.display().to_string())
+            .hint(hint)
     }
 
     /// Refuses an undo after which a table of the image would refer to clusters that count as free: something that wrote
@@ -250,6 +255,7 @@ impl<'a> Undo<'a> {
             return Ok(());
         }
         Err(Error::refused(Layer::Block, "the file changed while winject worked on it")
+            .with_code(ErrorCode::FileChanged)
             .path(self.path.display().to_string())
             .hint("make sure that nothing else uses the image, and run winject again"))
     }

@@ -9,7 +9,7 @@ use super::info::{ImageInfo, SnapshotInfo, Specific, plain};
 use crate::block::formats::extent_map::length;
 use crate::block::open::new_chain;
 use crate::block::{Format, OpenOptions, Storage, ova, qcow2, vdi, vhd, vhdx, vmdk};
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 
 /// The facts of an image of a known format.
 pub(super) fn of(storage: &Arc<dyn Storage>, path: &Path, format: Format) -> Result<ImageInfo> {
@@ -97,6 +97,7 @@ fn of_vmdk(storage: &Arc<dyn Storage>, path: &Path) -> Result<ImageInfo> {
     let Some(descriptor) = descriptor else {
         let own = own.ok_or_else(|| {
             Error::unsupported(Layer::Block, "this file is one extent of a VMDK, not the disk")
+                .with_code(ErrorCode::VmdkExtent)
                 .hint("give the small descriptor file (NAME.vmdk)")
         })?;
         let mut info = plain(Format::Vmdk, own.size);

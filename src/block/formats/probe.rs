@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{qcow2, vdi, vhd, vhdx, vmdk};
 use crate::block::{Format, Storage, StorageExt};
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 
 /// Bytes that are read of a file's start: every magic number there is inside, that of ISO 9660 included.
 const HEAD: usize = 36 * 1024;
@@ -29,7 +29,10 @@ pub fn probe(storage: &dyn Storage, path: &Path) -> Result<Format> {
     let format = match classify(&head, &tail, length) {
         Ok(format) => format,
         Err(what) => {
-            return Err(Error::unsupported(Layer::Block, what.name).path(path.display().to_string()).hint(what.hint));
+            return Err(Error::unsupported(Layer::Block, what.name)
+                .with_code(ErrorCode::NotADiskImage)
+                .path(path.display().to_string())
+                .hint(what.hint));
         }
     };
     Ok(format)

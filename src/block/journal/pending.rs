@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::marker;
 use super::path::journal_of_real_path;
 use super::record::{has_magic, is_unused};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::{shell_argument, shell_path};
 use crate::host::{HostFiles, RealHost, Storage, StorageExt, folder_of};
 
@@ -120,6 +120,7 @@ pub(crate) fn refuse_foreign_record(host: &dyn HostFiles, record: &Path, owner: 
         return Ok(());
     }
     Err(Error::refused(Layer::Host, "cannot use the undo record: winject did not make this file")
+        .with_code(ErrorCode::UndoRecordUnusable)
         .path(record.display().to_string())
         .hint("find out who made that file, and remove it if it is of no use"))
 }

@@ -9,7 +9,7 @@ use super::record::{
     KIND_WITNESS, MAGIC, MAGIC_BACK, OWNER_AT, PATH_BYTES_MAX, PIECE_MAX, Purpose, Record, SECTOR, TAG_END, TAG_RECORD,
     VARIANTS_MAX, VERSION, VERSION_OLDEST, is_unused,
 };
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::host::{FileIdentity, Storage, StorageExt};
 
 /// A journal that an earlier run left.
@@ -79,6 +79,7 @@ impl<'a> JournalReader<'a> {
 /// The hint is the caller's, who knows whether it is the journal or the undo record of an image.
 fn damaged(what: &str) -> Error {
     Error::new(Kind::Pending, Layer::Block, format!("the undo journal is damaged: {what}"))
+        .with_code(ErrorCode::JournalUnusable)
 }
 
 fn unreadable(error: io::Error) -> Error {

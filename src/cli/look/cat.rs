@@ -30,6 +30,10 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         return Err(Error::new(Kind::Usage, Layer::Cli, "no file named")
             .hint("name the image, then the files: winject cat IMAGE /Windows/win.ini"));
     }
+    if ui.is_json() {
+        return Err(Error::new(Kind::Usage, Layer::Cli, "cannot print content as JSON")
+            .hint("leave --json out; winject ls --json lists the files"));
+    }
     let is_terminal = std::io::stdout().is_terminal();
     let cancel = signals::cancel();
     place.look(&args.volume, ui, |files| {

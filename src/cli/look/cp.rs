@@ -25,10 +25,6 @@ pub struct Args {
     #[arg(long)]
     overwrite: bool,
 
-    /// Print the answer as JSON
-    #[arg(long)]
-    json: bool,
-
     #[command(flatten)]
     volume: VolumeArgs,
 }
@@ -55,7 +51,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         cancel: signals::cancel(),
     };
     let copied = place.look(&args.volume, ui, |files| copy_out(files, &request))?;
-    answer(&copied, args.json, ui)?;
+    answer(&copied, ui)?;
     let failed: Vec<_> = copied.skipped.iter().filter(|skipped| skipped.failed).collect();
     match failed.first() {
         Some(first) => {
@@ -68,13 +64,13 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     }
 }
 
-fn answer(copied: &Copied, as_json: bool, ui: &Ui) -> Result<()> {
+fn answer(copied: &Copied, ui: &Ui) -> Result<()> {
     for skipped in &copied.skipped {
         let text = format!("{} not copied: {}", skipped.path, skipped.reason);
         if skipped.failed { ui.warn(&text) } else { ui.note(&text) }
     }
-    if as_json {
-        return ui.json(copied);
+    if ui.is_json() {
+        return ui.json_answer("cp", copied);
     }
     let Copied { files, folders, bytes, .. } = copied;
     let plural = |count: u64, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });

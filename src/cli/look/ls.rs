@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::place::{Place, VolumeArgs};
-use crate::cli::output::json_line;
+use crate::cli::output::JsonList;
 use crate::cli::{Ui, signals};
 use crate::error::Result;
 use crate::escape::{EscapedLines, escape};
@@ -53,12 +53,15 @@ pub struct Args {
     #[arg(short, long)]
     all: bool,
 
-    /// Print the answer as JSON
-    #[arg(long)]
-    json: bool,
-
     #[command(flatten)]
     volume: VolumeArgs,
+}
+
+/// What stands above the listing.
+#[derive(Serialize)]
+struct Head {
+    /// Number of the partition, as Linux counts.
+    partition: u32,
 }
 
 /// A line of the listing.
@@ -79,20 +82,17 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         place.paths.push("/".to_owned());
     }
     place.look(&args.volume, ui, |files| {
-        let mut listing = Listing { args: &args, ui, files, out: String::new(), is_first: true };
-        if args.json {
-            listing.out.push_str(&format!("{{\n  \"partition\": {},\n  \"files\": [", files.partition().number));
-        }
+        let head = Head { partition: files.partition().number };
+        let json = ui.is_json().then(|| JsonList::begin(ui, "ls", &head, "files")).transpose()?;
+        let mut listing = Listing { args: &args, ui, files, out: String::new(), json };
         for path in &place.paths {
             let selected = select(files, path)?;
             for found in &selected {
                 listing.add_all(found, path, selected.len() == 1 && place.paths.len() == 1)?;
             }
         }
-        if args.json {
-            listing.out.push_str(if listing.is_first { "]\n}\n" } else { "\n  ]\n}\n" });
-        }
         listing.print();
+        listing.json.map(JsonList::end);
         Ok(ExitCode::Done)
     })
 }
@@ -103,7 +103,7 @@ struct Listing<'a> {
     files: &'a Files<'a>,
     /// What is not printed yet.
     out: String,
-    is_first: bool,
+    json: Option<JsonList<'a>>,
 }
 
 impl Listing<'_> {
@@ -138,21 +138,18 @@ impl Listing<'_> {
 
     fn add(&mut self, found: &Found, shown: &str) -> Result<()> {
         let details = || self.files.details(&found.node).map_err(|error| error.path(&found.path));
-        if self.args.json {
-            self.out.push_str(if self.is_first { "\n    " } else { ",\n    " });
-            self.out.push_str(&json_line(&Line { path: &found.path, details: details()? })?);
-        } else {
-            let mark = if found.node.kind == NodeKind::Folder { "/" } else { "" };
-            let mut out = EscapedLines::new(std::mem::take(&mut self.out));
-            // Writing to a String cannot fail.
-            let _ = if self.args.long {
-                write_long(&mut out, shown, mark, &details()?)
-            } else {
-                writeln!(out, "{shown}{mark}")
-            };
-            self.out = out.into_inner();
+        if let Some(json) = &mut self.json {
+            return json.push(&Line { path: &found.path, details: details()? });
         }
-        self.is_first = false;
+        let mark = if found.node.kind == NodeKind::Folder { "/" } else { "" };
+        let mut out = EscapedLines::new(std::mem::take(&mut self.out));
+        // Writing to a String cannot fail.
+        let _ = if self.args.long {
+            write_long(&mut out, shown, mark, &details()?)
+        } else {
+            writeln!(out, "{shown}{mark}")
+        };
+        self.out = out.into_inner();
         if self.out.len() >= PRINTED_AT_ONCE {
             self.print();
         }

@@ -188,7 +188,4 @@ pub(super) struct Check {
     /// Count as faults what Windows never writes, but tolerates
     #[arg(long)]
     pub(super) strict: bool,
-    /// Print the answer as JSON
-    #[arg(long)]
-    pub(super) json: bool,
 }

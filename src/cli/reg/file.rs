@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::cli::{Ui, signals};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::hive::{HIVE_BYTES_MAX, Hive, HiveFile, Replay, used_bytes};
 use crate::host::{self, LockedFile, Unreadable, folder_of, rewrite};
 
@@ -90,7 +90,9 @@ impl HostHive {
 
     pub(super) fn open(path: &Path, ui: &Ui) -> Result<Self> {
         if !is_hive(path)? {
-            let error = Error::unsupported(Layer::Hive, "not a registry hive").path(path.display().to_string());
+            let error = Error::unsupported(Layer::Hive, "not a registry hive")
+                .with_code(ErrorCode::NotAHive)
+                .path(path.display().to_string());
             return Err(error.hint("name a hive file, such as Windows/System32/config/SYSTEM"));
         }
         let (bytes, size) = read_wanted(path, used_bytes)?;

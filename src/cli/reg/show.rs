@@ -4,6 +4,8 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::Path;
 
+use serde::Serialize;
+
 use super::args::{Answer, Check, Diff, Export, Query};
 use super::file::{is_hive, read};
 use super::target::{Image, OpenedKey, sources};
@@ -13,7 +15,7 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::{EscapedLines, escape, shell_argument};
 use crate::exit::ExitCode;
 use crate::hex;
-use crate::hive::check::{Severity, check as check_hive};
+use crate::hive::check::{Fault, Severity, check as check_hive};
 use crate::hive::reg_file::{self, KeyPath, RegSink, Writer};
 use crate::hive::{Hive, KeyId, Name, RegistryData, RegistryValue};
 use crate::host::{RunFiles, Target, TextOutput};
@@ -206,14 +208,25 @@ fn refuse_image(path: &Path) -> Result<()> {
     )))
 }
 
+/// The answer of `check` in JSON.
+#[derive(Serialize)]
+struct CheckAnswer<'a> {
+    /// Path of the hive, as it was given.
+    hive: String,
+    /// Whether it keeps every rule; with `--strict` also those that Windows itself never breaks.
+    clean: bool,
+    /// What was found.
+    faults: &'a [Fault],
+}
+
 pub(super) fn check(args: &Check, ui: &Ui) -> Result<ExitCode> {
     refuse_image(&args.hive)?;
     let faults = check_hive(&read(&args.hive)?);
     let worst = faults.iter().map(|f| f.severity()).max();
     let clean = worst.is_none() || (worst == Some(Severity::Warning) && !args.strict);
-    if args.json {
-        let report = serde_json::json!({ "hive": args.hive.display().to_string(), "clean": clean, "faults": faults });
-        ui.json(&report)?;
+    if ui.is_json() {
+        let hive = args.hive.display().to_string();
+        ui.json_answer("reg-check", &CheckAnswer { hive, clean, faults: &faults })?;
     } else {
         for fault in &faults {
             let word = if fault.severity() == Severity::Error { "fault" } else { "oddity" };

@@ -7,7 +7,7 @@ use crate::drivers::inf::{Facts, Guid, ServiceFacts};
 use crate::drivers::package::BootDriver;
 use crate::drivers::pe::{PeFacts, SUBSYSTEM_NATIVE};
 use crate::drivers::trust::{self, Policy, SignatureReport, Subject};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 
 /// The driver that is registered offline, after all checks.
 pub(super) fn boot_driver(
@@ -23,6 +23,7 @@ pub(super) fn boot_driver(
     let file_name = service.binary.file_name().to_owned();
     let Some(file) = contents.get(&file_name) else {
         return Err(Error::new(Kind::Drivers, Layer::Drivers, format!("the driver file {file_name} is missing"))
+            .with_code(ErrorCode::DriverBroken)
             .path(facts.file_name.clone())
             .hint("the package is incomplete; take the driver media from its maker again"));
     };
@@ -71,7 +72,9 @@ fn service_of<'a>(definition: &Definition, facts: &'a Facts) -> Result<&'a Servi
 }
 
 fn check_pe(data: &[u8], guest: &GuestTarget, path: &str) -> Result<PeFacts> {
-    let error = |message: String| Error::new(Kind::Drivers, Layer::Drivers, message).path(path);
+    let error = |message: String| {
+        Error::new(Kind::Drivers, Layer::Drivers, message).with_code(ErrorCode::DriverBroken).path(path)
+    };
     let hint = "take the driver media from its maker again";
     let pe = PeFacts::parse(data).map_err(|e| error(format!("the driver file is {e}")).hint(hint))?;
     if pe.machine != guest.arch.pe_machine() {

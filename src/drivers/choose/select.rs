@@ -11,7 +11,7 @@ use crate::drivers::guest::{GuestTarget, NEWEST_BUILD_KNOWN};
 use crate::drivers::package::{Package, Selection, Skipped};
 use crate::drivers::source::Sources;
 use crate::drivers::trust::Policy;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 
 /// Most reasons that an error lists.
 const REASONS_MAX: usize = 8;
@@ -63,6 +63,7 @@ pub(crate) fn select_with_or_without_storage(
             Layer::Drivers,
             format!("no driver package (no .inf file) on the media{left_out}"),
         )
+        .with_code(ErrorCode::NoDriverForWindows)
         .path(sources.describe())
         .hint("give the folder or the ISO image of the drivers, for instance virtio-win.iso"));
     }
@@ -143,12 +144,15 @@ fn check_outcome(
 }
 
 fn nothing_fits(sources: &Sources, guest: &GuestTarget, buckets: &[String], reason: &str) -> Error {
-    Error::new(Kind::Drivers, Layer::Drivers, reason).path(sources.describe()).hint(format!(
-        "use media with drivers for {} ({}, folder {}); older systems need an older virtio-win",
-        guest.release().name,
-        guest.arch,
-        buckets.join(" or ")
-    ))
+    Error::new(Kind::Drivers, Layer::Drivers, reason)
+        .with_code(ErrorCode::NoDriverForWindows)
+        .path(sources.describe())
+        .hint(format!(
+            "use media with drivers for {} ({}, folder {}); older systems need an older virtio-win",
+            guest.release().name,
+            guest.arch,
+            buckets.join(" or ")
+        ))
 }
 
 /// Drops packages whose files are those of an earlier one: the same package found through two layouts.

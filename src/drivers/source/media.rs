@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::directory::Directory;
 use super::file::{FILE_SIZE_MAX, SourceFile, WARNINGS_MAX};
 use super::image::Image;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::host::{self, Unreadable};
 use crate::ntfs::name::problem_with;
 
@@ -55,6 +55,7 @@ impl Source {
         let meta = std::fs::metadata(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => {
                 Error::new(Kind::Drivers, Layer::Drivers, "there is no such driver folder or image")
+                    .with_code(ErrorCode::FileNotFound)
                     .path(shown.clone())
                     .hint("give the folder or the ISO image of the drivers, for instance virtio-win.iso")
             }

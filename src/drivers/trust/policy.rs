@@ -6,7 +6,7 @@ use super::authenticode::embedded_signature;
 use super::report::SignatureReport;
 use crate::drivers::guest::{Arch, GuestTarget};
 use crate::drivers::pe::PeFacts;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 
 /// How much a boot driver's signature must prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -51,7 +51,10 @@ pub(crate) fn check_driver(
     let report = embedded_signature(subject.data, subject.pe);
     let refuse = |problem: &str, level: SignatureLevel| {
         let hint = "use signed drivers for this Windows from their maker; for a test machine, --signature-policy warn";
-        let error = Error::new(Kind::Drivers, Layer::Drivers, problem).path(subject.path).hint(hint);
+        let error = Error::new(Kind::Drivers, Layer::Drivers, problem)
+            .with_code(ErrorCode::DriverUnsigned)
+            .path(subject.path)
+            .hint(hint);
         if policy.signature <= level { Err(error) } else { Ok(()) }
     };
     let mut faults = Vec::new();

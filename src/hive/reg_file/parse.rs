@@ -4,7 +4,7 @@ use std::io::Read;
 
 use super::document::{Document, Section};
 use super::path::KeyPath;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::hive::{Name, RegistryData, ValueType};
 
 const TOO_LONG: &str = "the data of the value are too long for a hive";
@@ -193,7 +193,7 @@ fn trim(mut line: &[u16]) -> &[u16] {
 }
 
 fn usage(line: usize, what: &str) -> Error {
-    Error::new(Kind::Usage, Layer::Hive, format!("line {line} of the .reg file: {what}"))
+    Error::new(Kind::Usage, Layer::Hive, format!("line {line} of the .reg file: {what}")).with_code(ErrorCode::RegFile)
 }
 
 /// Reads a `.reg` file piece by piece: UTF-16 with a byte order mark, or UTF-8.

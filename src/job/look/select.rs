@@ -3,7 +3,7 @@
 use glob::Pattern;
 
 use super::files::{Files, Node, NodeKind};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::ntfs::format::name::NtfsName;
 
 /// Most files that one path may name.
@@ -79,6 +79,7 @@ pub fn select(files: &Files<'_>, path: &str) -> Result<Vec<Found>> {
             .hint("name the path that it leads to"))
         }
         (true, None) => Err(Error::new(Kind::Usage, Layer::Job, "no such file")
+            .with_code(ErrorCode::NoSuchFile)
             .path(path)
             .hint("winject ls IMAGE / lists the root folder of the volume; winject inspect IMAGE lists the volumes")),
     }

@@ -2,7 +2,7 @@
 
 use super::fields::{
     Artifact, BcdChanges, Choice, DiskFacts, DriverFound, Failure, FileCopied, Report, Run, SCHEMA, SetupScript,
-    WindowsFacts, WindowsPaths,
+    VERSION, WindowsFacts, WindowsPaths,
 };
 use super::recommend::is_signed;
 use crate::block::Format;
@@ -27,6 +27,7 @@ impl Report {
         let dry_run = request.destination == Destination::DryRun;
         let mut report = Self {
             schema: SCHEMA,
+            version: VERSION,
             run: Run {
                 tool: format!("winject {}", env!("CARGO_PKG_VERSION")),
                 time: request.clock.to_string(),

@@ -17,8 +17,11 @@ use crate::windows::{
     LeftItem, NetworkRecord, PackageRecord, RegistryRecord, RepairRecord,
 };
 
-/// Version of the JSON form, the value of [`Report::schema`].
-pub const SCHEMA: &str = "winject.report.v1";
+/// Name of the JSON form, the value of [`Report::schema`].
+pub const SCHEMA: &str = "winject/report";
+
+/// Version of the JSON form, the value of [`Report::version`].
+pub const VERSION: u32 = 1;
 
 /// What a run did, found and verified; also of a run that failed, as far as it came.
 ///
@@ -40,6 +43,8 @@ pub const SCHEMA: &str = "winject.report.v1";
 pub struct Report {
     /// Always [`SCHEMA`]; by it a report is recognised as one.
     pub schema: &'static str,
+    /// Always [`VERSION`].
+    pub version: u32,
     /// What was asked for, and where the outcome is.
     pub run: Run,
     /// The disk and the partition of Windows; left out until Windows is found.

@@ -11,6 +11,8 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{self, AtomicFile, REPORT, Target};
 use crate::job::folder::require_folder;
 
+/// How the name of the JSON form begins: today, and before it had a version of its own.
+const NAMES: [&str; 2] = ["\"winject/report\"", "\"winject.report."];
 /// Bytes at the start of a file that are read to recognise a report.
 const HEAD: u64 = 64 << 10;
 
@@ -100,14 +102,17 @@ fn is_report(path: &Path) -> bool {
         return false;
     }
     let text = String::from_utf8_lossy(&head);
-    let json = [("{", "\"schema\""), (":", "\"winject.report.")];
-    let mut rest = text.as_ref();
-    let is_json = json.iter().all(|(mark, word)| {
-        let after = rest.trim_start().strip_prefix(mark).and_then(|rest| rest.trim_start().strip_prefix(word));
-        after.map(|after| rest = after).is_some()
-    });
+    let name = strip_token(&text, "{")
+        .and_then(|rest| strip_token(rest, "\"schema\""))
+        .and_then(|rest| strip_token(rest, ":"));
+    let is_json = name.is_some_and(|name| NAMES.iter().any(|known| strip_token(name, known).is_some()));
     let is_titled = TITLES.iter().any(|title| text.starts_with(&format!("{title}\n")));
     is_json || is_page(&text) || (is_titled && text.contains("\n- Program: winject "))
+}
+
+/// What follows a token of JSON, if the text begins with it.
+fn strip_token<'a>(text: &'a str, token: &str) -> Option<&'a str> {
+    text.trim_start().strip_prefix(token)
 }
 
 impl Report {
@@ -140,11 +145,12 @@ mod tests {
         assert!(is(&report.to_json().unwrap()) && is(&report.to_markdown()) && is(&report.to_html()));
         report.run.is_removal = true;
         assert!(report.to_markdown().starts_with("# Driver removal report\n") && is(&report.to_markdown()));
-        assert!(is("{\"schema\":\"winject.report.v7\""));
+        assert!(is("{\"schema\":\"winject.report.v7\"") && is("{ \"schema\" : \"winject/report\", \"version\": 9"));
         for other in [
             "",
             "{}",
             "{\"schema\": \"other\"}",
+            "{\"schema\": \"winject/reports\"}",
             "# Driver injection report\nmine",
             "# Driver removal report\nmine",
             "# my notes",

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::ntfs::allocator::bitmap::Bitmap;
 use crate::ntfs::allocator::free_space::FreeSpace;
@@ -23,6 +23,7 @@ pub(crate) type Fill<'a> = &'a mut dyn FnMut(u64, &mut [u8]) -> Result<()>;
 /// That the volume has too few free clusters.
 pub(crate) fn full() -> Error {
     Error::refused(Layer::Ntfs, "the volume has not enough free space")
+        .with_code(ErrorCode::VolumeFull)
         .hint("free some space in the guest (or enlarge the volume) and try again")
 }
 

@@ -4,7 +4,7 @@
 
 use super::error::damaged;
 use super::units::Lcn;
-use crate::error::{Error, Layer, Place, Result};
+use crate::error::{Error, ErrorCode, Layer, Place, Result};
 use crate::field::Field;
 
 /// Bytes of the boot sector that carry the geometry.
@@ -88,6 +88,7 @@ impl Geometry {
     pub fn parse(sector: &[u8]) -> Result<Self> {
         if sector.get(3..11) == Some(BITLOCKER_ID) {
             return Err(Error::refused(Layer::Ntfs, "the volume is encrypted with BitLocker")
+                .with_code(ErrorCode::BitLockerLocked)
                 .hint("turn BitLocker off in the guest (manage-bde -off), wait for decryption, and export again"));
         }
         if sector.len() < BOOT_SECTOR_SIZE || !is_ntfs(sector) || END_MARK.get(sector) != 0xAA55 {

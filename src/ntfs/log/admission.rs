@@ -2,7 +2,7 @@
 
 use super::refusal::{LOG_FILE, SHUT_DOWN, log_hint};
 use super::{LogState, volume_flags};
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 
 /// Path of the file that holds a saved session.
 pub const HIBERNATION_FILE: &str = "/hiberfil.sys";
@@ -103,6 +103,7 @@ impl State {
                 return Err(refused(
                     "Windows is hibernated or was shut down with Fast Startup (hiberfil.sys holds a session)",
                 )
+                .with_code(ErrorCode::Hibernated)
                 .hint(format!("{SHUT_DOWN}; --discard-hibernation throws the saved session away")));
             }
             admission.clear_hibernation = true;
@@ -117,7 +118,7 @@ impl State {
         }
         admission.set_dirty = admission.empty_log || (admission.clear_hibernation && !is_replayed);
         if self.flags & volume_flags::BLOCKING != 0 && !overrides.allow_dirty {
-            return Err(refused(format!("the volume is {}", flags_in_words(self.flags))).hint(
+            return Err(refused(format!("the volume is {}", flags_in_words(self.flags))).with_code(ErrorCode::VolumeDirty).hint(
                 "start the guest and let it check the disk (chkdsk), shut it down cleanly and export again; the mark also \
                  stays after --discard-ntfs-log or --discard-hibernation until Windows has checked the volume; \
                  --allow-dirty edits it nevertheless",
@@ -138,8 +139,11 @@ impl State {
             }
         };
         match &self.replay {
-            LogReplay::Failed(reason) => refused(format!("{what}; {reason}")).hint(log_hint()),
+            LogReplay::Failed(reason) => {
+                refused(format!("{what}; {reason}")).with_code(ErrorCode::LogNotReplayable).hint(log_hint())
+            }
             LogReplay::None | LogReplay::Done => refused(what)
+                .with_code(ErrorCode::LogUnclean)
                 .hint(format!("without --no-replay the log is replayed, as Windows would do it; {}", log_hint())),
         }
         .path(LOG_FILE)

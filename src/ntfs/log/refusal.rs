@@ -1,7 +1,7 @@
 //! How a log that cannot be replayed is refused.
 
 use super::operation::Operation;
-use crate::error::{Error, Kind, Layer};
+use crate::error::{Error, ErrorCode, Kind, Layer};
 
 /// Hint of every refusal that a clean shutdown cures.
 pub(super) const SHUT_DOWN: &str = "start the guest, shut it down cleanly (with Fast Startup: `shutdown /s /t 0` after switching it \
@@ -22,12 +22,15 @@ pub(super) const REFUSAL: &str = "cannot replay the log: ";
 
 /// The error for a log that cannot be replayed.
 pub(super) fn refuse(reason: impl std::fmt::Display) -> Error {
-    Error::refused(Layer::Ntfs, format!("{REFUSAL}{reason}")).path(LOG_FILE).hint(log_hint())
+    Error::refused(Layer::Ntfs, format!("{REFUSAL}{reason}"))
+        .with_code(ErrorCode::LogNotReplayable)
+        .path(LOG_FILE)
+        .hint(log_hint())
 }
 
 /// The error for a volume that is not sound after the replay of its log, for this reason.
 pub fn refuse_unsound(reason: impl std::fmt::Display) -> Error {
-    Error::refused(Layer::Ntfs, format!("the volume is not sound after the replay of its NTFS log: {reason}")).hint(
+    Error::refused(Layer::Ntfs, format!("the volume is not sound after the replay of its NTFS log: {reason}")).with_code(ErrorCode::LogNotReplayable).hint(
         "nothing was written; start the guest and let it check the disk (chkdsk /f), shut it down cleanly and export again; \
          --no-replay --discard-ntfs-log drops what is waiting and has Windows check the volume",
     )

@@ -6,7 +6,7 @@ use super::data::{Hex64, ReadRange, Sha256Sum};
 use super::edit::SavedStep;
 use super::log_replay::LogReplayFacts;
 use crate::drivers::{Arch, SignatureLevel};
-use crate::error::{Error, Kind, Layer, Place, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Place, Result};
 use crate::escape;
 use crate::partition::Scheme;
 use crate::plan::boot::BootPlace;
@@ -348,6 +348,7 @@ impl PlanDocument {
         };
         if let Some(schema) = schema.filter(|schema| schema != SCHEMA) {
             return Err(Error::new(Kind::Usage, Layer::Plan, "cannot read the plan: it is of another version")
+                .with_code(ErrorCode::PlanInvalid)
                 .expected_found(SCHEMA, schema)
                 .hint("make the plan again with this version of winject"));
         }
@@ -368,7 +369,9 @@ impl PlanDocument {
 }
 
 fn unreadable(what: &str) -> Error {
-    Error::new(Kind::Usage, Layer::Plan, what).hint("plans are applied as they were written: make the plan again")
+    Error::new(Kind::Usage, Layer::Plan, what)
+        .with_code(ErrorCode::PlanInvalid)
+        .hint("plans are applied as they were written: make the plan again")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! How large a document and its parts may be.
 
-use crate::error::{Error, Kind, Layer};
+use crate::error::{Error, ErrorCode, Kind, Layer};
 
 /// Largest document that is read, in bytes.
 pub const PLAN_BYTES_MAX: u64 = 64 << 20;
@@ -40,6 +40,7 @@ pub const REMOVED_KEY_BYTES_MAX: usize = 4 << 20;
 /// The error for a part of a document that winject would not have written.
 pub(super) fn wrong(part: &str, why: impl Into<String>) -> Error {
     Error::new(Kind::Usage, Layer::Plan, format!("cannot use the plan: {}", why.into()))
+        .with_code(ErrorCode::PlanInvalid)
         .path(part)
         .hint("winject plan does not write such a plan: find out who changed it, and make it again")
 }

@@ -6,7 +6,7 @@ use super::data::Sha256Sum;
 use super::document::{PlanDocument, SavedFile, SavedFileContent};
 use super::edit::{SavedEdit, SavedStep};
 use crate::drivers::{ContentIndex, Sources};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::hex;
 use crate::plan::change::{Change, Content, Step};
 use crate::plan::document::Plan;
@@ -77,7 +77,10 @@ fn inline(file: &SavedFile, bytes: Vec<u8>) -> Result<Content> {
         return Ok(content);
     }
     let what = "cannot apply the plan: the content of a file is not what its hash says";
-    Err(Error::new(Kind::Usage, Layer::Plan, what).path(file.sha256.to_string()).hint("make the plan again"))
+    Err(Error::new(Kind::Usage, Layer::Plan, what)
+        .with_code(ErrorCode::PlanInvalid)
+        .path(file.sha256.to_string())
+        .hint("make the plan again"))
 }
 
 /// Why a file of the media is not at hand.
@@ -107,7 +110,10 @@ fn to_step(step: &SavedStep, contents: &Contents) -> Result<Step> {
             let content = contents.0.get(&sha256).filter(|content| content.size() == size).cloned();
             let Some(content) = content else {
                 let what = "cannot apply the plan: it does not say what a file is to hold";
-                return Err(Error::new(Kind::Usage, Layer::Plan, what).path(path).hint("make the plan again"));
+                return Err(Error::new(Kind::Usage, Layer::Plan, what)
+                    .with_code(ErrorCode::PlanInvalid)
+                    .path(path)
+                    .hint("make the plan again"));
             };
             Change::WriteFile { path, content, replaces: before.is_some(), access }
         }

@@ -1,8 +1,8 @@
 //! The binding gate: which driver plug and play finds for a controller before the system volume is mounted.
 
+use super::code::Code;
 use super::context::{BUILD_DRIVER_DATABASE, Context};
 use super::controller::Controller;
-use super::report::Code;
 use crate::error::Result;
 use crate::field::Field;
 use crate::hive::reader::Node;

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use super::boot_chain::{self, BootChain, BootDisks};
+use super::code::Code;
 use super::context::CheckOptions;
 use super::controller::Bus;
 use super::gates::{add_guest_state, check_gates};
-use super::report::{BootCheck, Code, Gate};
+use super::report::{BootCheck, Gate};
 use super::subject::{BootSubject, EarlyVerdict, read_subject};
 use crate::error::{Kind, Result};
 use crate::hive::check::Fault;

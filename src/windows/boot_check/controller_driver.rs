@@ -1,7 +1,8 @@
 //! The start gate and the loader gate: the service that a controller is bound to, and its file.
 
+use super::code::Code;
 use super::context::{Context, insists_on_signatures};
-use super::report::{BootCheck, Code, Gate};
+use super::report::{BootCheck, Gate};
 use crate::drivers::pe::{PeError, SUBSYSTEM_NATIVE};
 use crate::drivers::trust::{Catalogue, embedded_signature, too_new_digest};
 use crate::drivers::{Arch, PeFacts, SignatureLevel};

@@ -1,8 +1,9 @@
 //! The gates from the kernel on, one after the other.
 
+use super::code::Code;
 use super::context::{CheckOptions, Context, program_problem};
 use super::controller_driver as driver;
-use super::report::{BootCheck, Code, Gate, Route};
+use super::report::{BootCheck, Gate, Route};
 use super::{binding, windows_drivers};
 use crate::error::Result;
 use crate::hive::reader::Reader;

@@ -12,6 +12,7 @@
 mod binding;
 mod boot_chain;
 mod check;
+mod code;
 mod context;
 mod controller;
 mod controller_driver;
@@ -23,9 +24,10 @@ mod windows_drivers;
 pub(super) use boot_chain::{BOOT_STORE_BYTES_MAX, NO_GRAPHICS, TEST_SIGNING, default_loader, element_key};
 pub use boot_chain::{BootDisks, VmDisk};
 pub use check::{KnownGuest, boot_check, boot_checks, boot_checks_of, boot_checks_of_plan};
+pub use code::Code;
 pub use context::CheckOptions;
 pub use controller::{Bus, Controller};
-pub use report::{BootCheck, Code, Finding, Firmware, Gate, Level, Route};
+pub use report::{BootCheck, Finding, Firmware, Gate, Level, Route};
 
 #[cfg(test)]
 mod tests;

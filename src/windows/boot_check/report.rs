@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::code::Code;
 use super::controller::{Bus, Controller};
 use crate::escape::EscapedLines;
 
@@ -102,133 +103,6 @@ impl Level {
             Self::Failure => "NO",
         }
     }
-}
-
-/// What a finding is about. The names are stable: programs match on them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Code {
-    /// The volume holds no Windows installation.
-    NoWindows,
-    /// The SYSTEM or SOFTWARE hive cannot be read.
-    HiveDamaged,
-    /// Which firmware starts the disk: UEFI or BIOS.
-    Firmware,
-    /// The partition with the boot manager.
-    SystemPartition,
-    /// No EFI system partition, or none that can be read.
-    NoSystemPartition,
-    /// Two disks of the guest have the same id.
-    DuplicateDiskId,
-    /// None or several of the MBR's partitions are active.
-    NoActivePartition,
-    /// The MBR has boot code.
-    BootCode,
-    /// The boot manager is there, for the right CPU.
-    BootManager,
-    /// No boot manager, or a broken one.
-    NoBootManager,
-    /// The fallback loader, which firmware starts when its NVRAM has no entry, is missing.
-    NoFallbackLoader,
-    /// The boot configuration names this Windows.
-    Bcd,
-    /// The system partition has no boot configuration.
-    NoBcd,
-    /// The boot configuration is dirty, and its logs do not make it whole.
-    BcdDirty,
-    /// The default entry is missing, or starts something else.
-    BcdEntry,
-    /// The default entry names another disk or partition.
-    BcdDevice,
-    /// The default entry keeps the loader from using a graphics mode.
-    NoGraphics,
-    /// The default entry allows drivers with a test signature.
-    TestSigning,
-    /// The loader that the boot configuration names is there.
-    OsLoader,
-    /// No loader, or a broken one.
-    NoOsLoader,
-    /// A link that is damaged.
-    LinkDamaged,
-    /// The image does not show it.
-    NotJudged,
-    /// The kernel or the HAL: there, missing or for another CPU.
-    Kernel,
-    /// Windows' own boot drivers.
-    BootDrivers,
-    /// Filters of the device classes between Windows and its disk.
-    Filters,
-    /// Windows 8 or later without a `DriverDatabase`.
-    NoDriverDatabase,
-    /// No entry for any id of the controller.
-    NoDeviceId,
-    /// The INF that an id names is not active.
-    PackageNotActive,
-    /// The active package is not there.
-    PackageMissing,
-    /// The package has no (or no whole) `Version`.
-    NoVersion,
-    /// The package does not say how to configure the id.
-    NoDescriptor,
-    /// The configuration is missing or names no service.
-    NoConfiguration,
-    /// Plug and play finds a driver for the controller.
-    Bound,
-    /// One form of the controller only.
-    OneForm,
-    /// No service of that name.
-    NoService,
-    /// The service's `Type` is not that of a kernel driver.
-    ServiceType,
-    /// The service's `Start` does not let it start at boot.
-    StartType,
-    /// A `StartOverride` beats the `Start` of the service.
-    StartOverride,
-    /// `ImagePath` is not on the Windows volume.
-    ImagePath,
-    /// `Parameters\BusType` is not what the driver's vendor sets.
-    BusType,
-    /// The service starts the driver.
-    Service,
-    /// The file of a driver is missing.
-    FileMissing,
-    /// The driver's file is not a program, or is truncated.
-    NotAProgram,
-    /// The driver's file is for another CPU than Windows.
-    WrongMachine,
-    /// The driver's file is a program for user mode.
-    WrongSubsystem,
-    /// The driver's file has no signature, nor is it listed in its catalogue.
-    Unsigned,
-    /// The signature cannot be read, or does not match the file.
-    BadSignature,
-    /// A signature of a kind that this Windows does not know yet.
-    SignatureTooNew,
-    /// The driver's file is there, for the right CPU, and signed as asked.
-    File,
-    /// No in-box controller starts at boot: only virtio disks start the guest.
-    #[serde(rename = "no-way-back")]
-    NoInboxController,
-    /// An in-box controller starts at boot: an emulated disk starts the guest, too.
-    #[serde(rename = "way-back")]
-    InboxController,
-    /// Fast startup is allowed: a shutdown may hibernate the kernel.
-    FastStartup,
-    /// Windows waits for a restart to finish an installation.
-    PendingReboot,
-    /// Windows Setup is not finished.
-    SetupInProgress,
-    /// Filter drivers of other makers are on the disks.
-    DiskFilter,
-    /// Antivirus drivers of other makers start with Windows.
-    Antivirus,
-    /// Group policies may forbid the installation of devices.
-    DevicePolicy,
-    /// The volume has little free space: the guest may fail to install drivers.
-    LittleSpace,
-    /// The volume is hibernated, or was not shut down cleanly.
-    VolumeState,
 }
 
 /// What was found at one gate or link.
@@ -414,7 +288,22 @@ impl fmt::Display for BootCheck {
         writeln!(f, "{}: {answer}", self.bus)?;
         writeln!(f, "  {:<8}{windows}", "guest")?;
         for finding in &self.findings {
+<<<<<<< HEAD
             writeln!(f, "  {:<8}{}", finding.level.mark(), finding.text)?;
+=======
+            let mark = match finding.level {
+                Level::Good => "ok",
+                Level::Note => "note",
+                Level::NotJudged => "?",
+                Level::Warning => "warning",
+                Level::Failure => "NO",
+            };
+            write!(f, "  {mark:<8}{}", finding.text)?;
+            match finding.level {
+                Level::Warning | Level::Failure => writeln!(f, " [{}]", finding.code)?,
+                _ => writeln!(f)?,
+            }
+>>>>>>> i16-lead
         }
         Ok(())
     }

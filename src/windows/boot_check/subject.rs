@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::boot_chain::BootChain;
-use super::report::Code;
+use super::code::Code;
 use crate::error::{Kind, Result};
 use crate::hive::check::{self, Severity};
 use crate::plan::GuestHive;

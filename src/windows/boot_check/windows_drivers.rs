@@ -1,7 +1,8 @@
 //! Checks Windows' own drivers between the loader and the system volume, and the filters on them.
 
+use super::code::Code;
 use super::context::{Context, program_problem};
-use super::report::{BootCheck, Code, Gate};
+use super::report::{BootCheck, Gate};
 use crate::error::Result;
 
 /// Services that start at boot in every Windows since 7; without them no disk is found.

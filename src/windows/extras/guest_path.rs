@@ -1,6 +1,6 @@
 //! Paths of the guest as a user types them.
 
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::plan::saved::judge_upload_path;
 use crate::windows::inspect::guest::Guest;
 
@@ -37,9 +37,11 @@ fn to_volume_path(text: &str, drive: &str, windows_dir: &str) -> std::result::Re
 }
 
 fn wrong(text: &str, drive: &str, why: &str) -> Error {
-    Error::new(Kind::Usage, Layer::Windows, format!("cannot upload to {text}: {why}")).hint(format!(
-        "name a new file outside of the Windows folder, in quotes: --upload 'tool.exe={drive}\\Tools\\tool.exe'"
-    ))
+    Error::new(Kind::Usage, Layer::Windows, format!("cannot upload to {text}: {why}"))
+        .with_code(ErrorCode::Upload)
+        .hint(format!(
+            "name a new file outside of the Windows folder, in quotes: --upload 'tool.exe={drive}\\Tools\\tool.exe'"
+        ))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::guest_path;
 use super::options::Upload;
 use crate::drivers::PackageFile;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::hex;
 use crate::plan::saved::{FILE_BYTES_MAX, UPLOADS_MAX};
 use crate::plan::{Access, Content};
@@ -75,6 +75,7 @@ pub fn plan_uploads(
             Present::Link => {
                 let what = "cannot upload a file: a link, or a file with several names, is in its place in the guest";
                 return Err(Error::refused(Layer::Windows, what)
+                    .with_code(ErrorCode::Upload)
                     .path(path)
                     .hint("name another place for it in --upload"));
             }
@@ -144,13 +145,18 @@ fn spelled_as_in_guest(builder: &PlanBuilder<'_>, upload: &Upload) -> Result<Str
         names.extend(builder.file_names(folder)?);
         let Some(spelled) = names.into_iter().find(|other| other.folded() == name.folded()) else {
             let what = format!("cannot upload to {}: {name} is the short name of another file or folder", upload.guest);
-            return Err(Error::refused(Layer::Windows, what).hint("spell the name in full"));
+            return Err(Error::refused(Layer::Windows, what)
+                .with_code(ErrorCode::Upload)
+                .hint("spell the name in full"));
         };
         found = format!("{found}/{spelled}");
         let is_last = index + 1 == count;
         if !is_last && !builder.is_own_folder(&found)? {
             let what = format!("cannot upload to {}: a file or a link is in the place of a folder", upload.guest);
-            return Err(Error::refused(Layer::Windows, what).path(found).hint("name the folder that it stands for"));
+            return Err(Error::refused(Layer::Windows, what)
+                .with_code(ErrorCode::Upload)
+                .path(found)
+                .hint("name the folder that it stands for"));
         }
     }
     Ok(found)
@@ -177,16 +183,18 @@ fn taken(upload: &Upload, path: &str, earlier: &Listed) -> Error {
         "name another place for it in --upload, or remove the guest's file in the guest"
     };
     let what = format!("cannot upload {}: the guest has another file of this name", upload.file.display());
-    Error::refused(Layer::Windows, what).path(path).hint(hint)
+    Error::refused(Layer::Windows, what).with_code(ErrorCode::Upload).path(path).hint(hint)
 }
 
 fn conflict(guest: &str, why: &str) -> Error {
     Error::new(Kind::Usage, Layer::Windows, format!("cannot upload to {guest}: {why}"))
+        .with_code(ErrorCode::Upload)
         .hint("give each --upload a place of its own in the guest")
 }
 
 fn too_many(count: usize) -> Error {
     Error::new(Kind::Usage, Layer::Windows, "cannot upload so many files, or into so many new folders")
+        .with_code(ErrorCode::Upload)
         .expected_found(format_args!("at most {UPLOADS_MAX} of either"), count)
         .hint("pack them into an archive, and upload that")
 }

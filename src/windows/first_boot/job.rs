@@ -10,7 +10,7 @@ use super::others::OtherInfs;
 use super::service::{self, Starter};
 use super::{job_file, markers, others, program, publishers, script, setup};
 use crate::drivers::{Category, Selection};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::hex;
 use crate::hive::RegistryData;
 use crate::plan::{Access, GuestHive};
@@ -71,6 +71,7 @@ pub fn install_job(
             let what =
                 "cannot leave the first-boot job out: an earlier run has put one into this guest, and it would run";
             return Err(Error::refused(Layer::Windows, what)
+                .with_code(ErrorCode::FirstBootJob)
                 .hint("winject remove IMAGE --in-place takes out what earlier runs put there; or let the job run"));
         }
         return Ok(());
@@ -124,6 +125,7 @@ fn starter(builder: &PlanBuilder<'_>, options: &FirstBootOptions) -> Result<Opti
         FirstBootMethod::Service if build < BUILD_PNPUTIL => {
             let what = "cannot start the first-boot job by its service program: this Windows is older than Vista";
             Err(Error::refused(Layer::Windows, what)
+                .with_code(ErrorCode::FirstBootJob)
                 .expected_found(format_args!("build {BUILD_PNPUTIL} or later"), build)
                 .hint("--firstboot-method script works there"))
         }
@@ -201,7 +203,9 @@ fn releases(builder: &PlanBuilder<'_>, record: &Record) -> Vec<Step> {
 /// Plans the files that run the job, and takes away those of another form.
 fn write_job(builder: &mut PlanBuilder<'_>, job: &JobDescription, starter: Starter, record: &mut Record) -> Result<()> {
     let cannot = |path: &str, why: String| {
-        Error::refused(Layer::Windows, format!("cannot write the first-boot job: {why}")).path(path)
+        Error::refused(Layer::Windows, format!("cannot write the first-boot job: {why}"))
+            .with_code(ErrorCode::FirstBootJob)
+            .path(path)
     };
     builder.set_reason("the job of the first boot");
     let is_new;

@@ -1,6 +1,6 @@
 //! The markers, counters and working files that the job leaves in the guest.
 
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::windows::guest_paths;
 use crate::windows::plan_builder::PlanBuilder;
 
@@ -50,6 +50,7 @@ fn remove(builder: &mut PlanBuilder<'_>, path: &str) -> Result<()> {
         builder.is_folder(path)? && !(builder.folders(path)?.is_empty() && builder.file_names(path)?.is_empty());
     if is_filled {
         return Err(Error::refused(Layer::Windows, "a folder is in the place of a marker of the first-boot job")
+            .with_code(ErrorCode::FirstBootJob)
             .path(path)
             .hint("remove it in the guest: it would keep the first-boot job from running"));
     }

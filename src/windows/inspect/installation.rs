@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::describe::describe;
 use super::guest::Guest;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::hive::Hive;
 use crate::io::VolumeRead;
 use crate::ntfs::Volume;
@@ -76,6 +76,7 @@ pub(in super::super) fn inspect_files(files: &dyn GuestFiles) -> Result<Option<I
             Layer::Windows,
             format!("the volume holds several Windows installations: {}", names.join(", ")),
         )
+        .with_code(ErrorCode::SeveralWindows)
         .hint("move the folders of the others to another volume in the guest, and export the disk again"));
     }
     Ok(found.pop())

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::hex;
 use crate::hive::{Hive, KeyId, RegistryData};
 use crate::plan::GuestHive;
@@ -73,7 +73,7 @@ pub(crate) fn read(builder: &PlanBuilder<'_>) -> Result<Option<Listed>> {
     if !builder.is_protected_file(MANIFEST)? {
         let what = "cannot use the manifest: it is not protected as winject protects it, so that any user of the guest \
                     can have written it";
-        return Err(Error::refused(Layer::Windows, what).path(MANIFEST).hint(
+        return Err(Error::refused(Layer::Windows, what).with_code(ErrorCode::ManifestUnusable).path(MANIFEST).hint(
             "winject inject IMAGE --drivers MEDIA --in-place protects the folder and writes the manifest anew; then remove",
         ));
     }
@@ -83,10 +83,13 @@ pub(crate) fn read(builder: &PlanBuilder<'_>) -> Result<Option<Listed>> {
 }
 
 fn unusable(why: &str) -> Error {
-    Error::refused(Layer::Windows, format!("cannot use the manifest: {why}")).path(MANIFEST).hint(
-        "winject does not write such a manifest: find out who changed it; winject inject IMAGE --drivers MEDIA \
+    Error::refused(Layer::Windows, format!("cannot use the manifest: {why}"))
+        .with_code(ErrorCode::ManifestUnusable)
+        .path(MANIFEST)
+        .hint(
+            "winject does not write such a manifest: find out who changed it; winject inject IMAGE --drivers MEDIA \
          --in-place writes it anew",
-    )
+        )
 }
 
 impl Listed {

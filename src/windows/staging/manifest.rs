@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::hive::RegistryData;
 use crate::plan::saved::{STEPS_MAX, UPLOADS_MAX};
 use crate::windows::guest_paths::MANIFEST;
@@ -238,6 +238,7 @@ pub fn to_bytes(
     if manifest.is_too_long() || bytes.len() as u64 > BYTES_MAX {
         let what = "cannot list what this run and earlier ones put into the guest: it is more than a manifest holds";
         return Err(Error::refused(Layer::Windows, what)
+            .with_code(ErrorCode::ManifestUnusable)
             .path(MANIFEST)
             .hint("winject remove IMAGE --in-place takes out what earlier runs put there; then inject again"));
     }

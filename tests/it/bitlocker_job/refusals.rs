@@ -72,8 +72,8 @@ fn keys_that_are_missing_or_wrong_are_named_with_the_options_that_fit() {
     }
     let json = made.open(winject().arg("inspect").arg(&made.image).arg("--json")).output().unwrap();
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert_eq!(json["windows"][0]["bitlocker"]["asks_for_key"], true, "{json}");
-    let id = json["windows"][0]["bitlocker"]["key_ids"][0].as_str().unwrap().to_owned();
+    assert_eq!(json["disks"][0]["windows"][0]["bitlocker"]["asks_for_key"], true, "{json}");
+    let id = json["disks"][0]["windows"][0]["bitlocker"]["key_ids"][0].as_str().unwrap().to_owned();
     assert_eq!(id.len(), 8, "{id}");
     // The ID that inspect shows is the one that the option takes.
     let by_id = format!("{id}={}", made.path("keys").join("recovery.txt").display());

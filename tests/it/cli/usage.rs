@@ -58,8 +58,8 @@ Disk:      GPT, sectors of 512 bytes
     assert!(text.ends_with("State:     clean, can be edited\n"), "{text}");
     let json = succeed(winject().arg("inspect").arg(fixture()).arg("--json"));
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert_eq!(json["windows"][0]["build"], 19045);
-    assert_eq!(json["disk"]["scheme"], "gpt");
+    assert_eq!(json["disks"][0]["windows"][0]["build"], 19045);
+    assert_eq!(json["disks"][0]["disk"]["scheme"], "gpt");
 }
 
 fn inspect_without_windows_ends_with_4() {

@@ -82,7 +82,7 @@ fn judged(raw: &Path) {
 fn windows_start(raw: &Path) -> u64 {
     let inspect = run(winject().args(["inspect", "--json"]).arg(raw));
     let inspect: serde_json::Value = serde_json::from_slice(&inspect.stdout).unwrap();
-    let partitions = inspect.pointer("/disk/partitions").and_then(|p| p.as_array()).unwrap();
+    let partitions = inspect.pointer("/disks/0/disk/partitions").and_then(|p| p.as_array()).unwrap();
     let windows = partitions.iter().find(|partition| partition["content"] == "ntfs").unwrap();
     windows["start"].as_u64().unwrap()
 }

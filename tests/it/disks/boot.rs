@@ -154,7 +154,7 @@ fn inspect_shows_every_disk() {
     assert!(text.contains("Windows 10"), "{text}");
     let json: serde_json::Value =
         serde_json::from_slice(&inspect(&machine.in_order(true), &["--json"]).stdout).unwrap();
-    assert_eq!(json.as_array().unwrap().len(), 2);
+    assert_eq!(json["disks"].as_array().unwrap().len(), 2);
     assert_eq!(inspect(&[&machine.boot, &machine.boot], &[]).status.code(), Some(2));
     // Disks without partitions, or with damaged tables, are part of the answer.
     let blank = folder.path().join("blank.raw");
@@ -168,7 +168,10 @@ fn inspect_shows_every_disk() {
     assert_eq!(text.matches("Not read:").count(), 2, "{text}");
     let json: serde_json::Value =
         serde_json::from_slice(&inspect(&[&blank, &machine.system], &["--json"]).stdout).unwrap();
-    assert_eq!((&json[0]["faults"][0]["partition"], &json[1]["faults"]), (&0.into(), &serde_json::json!([])));
+    assert_eq!(
+        (&json["disks"][0]["faults"][0]["partition"], &json["disks"][1]["faults"]),
+        (&0.into(), &serde_json::json!([]))
+    );
     for (disks, code) in [([&blank, &machine.boot], 4), ([&cut, &machine.boot], 5)] {
         assert_eq!(inspect(&disks.map(PathBuf::as_path), &[]).status.code(), Some(code), "{disks:?}");
     }

@@ -85,7 +85,7 @@ fn what_an_injection_writes_starts_and_finishes_by_itself() {
     let text = inspect(None);
     assert!(text.contains("first-boot job: done") && text.contains("attempt 1 (1 begun)"), "{text}");
     let json: serde_json::Value = serde_json::from_str(&inspect(Some("--json"))).unwrap();
-    let job = &json["windows"][0]["first_boot"];
+    let job = &json["disks"][0]["windows"][0]["first_boot"];
     assert_eq!((&job["state"], &job["result"]), (&"done".into(), &machine.result()), "{json:#}");
     for step in machine.result()["steps"].as_array().unwrap() {
         let line =

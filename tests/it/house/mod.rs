@@ -10,7 +10,7 @@ use imports::Tree;
 
 /// The top-level modules from the ground up. A module imports from rows below its own only.
 const LAYERS: &[&[&str]] = &[
-    &["hex", "random"],
+    &["hex", "random", "error_code"],
     &["error", "guid", "clock", "escape", "upcase"],
     &["units"],
     &["cancel", "io", "exit", "xml", "yaml", "field"],

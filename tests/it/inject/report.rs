@@ -25,7 +25,7 @@ fn fields_that_readers_know() {
     assert_eq!(names(folder.path()), ["out.qcow2", "report.json", "report.md"]);
     let json = json(&folder.path().join("report.json"));
     let virtio = &json["virtio"];
-    assert_eq!(json["schema"], "winject.report.v1");
+    assert_eq!(json["schema"], "winject/report");
     assert_eq!(json["run"]["time"], "2023-11-14T22:13:20Z");
     assert_eq!(virtio["injected"], true);
     assert_eq!(virtio["unchanged"], false);

@@ -15,7 +15,7 @@ fn questions_see_the_replayed_volume_and_write_nothing() {
     assert!(text.contains("NTFS log: open, version 2.0: "), "{text}");
     assert!(text.contains("State:     not shut down cleanly; an edit replays the NTFS log first"), "{text}");
     let inspected: serde_json::Value = serde_json::from_str(&ask("inspect IMAGE --json", 0)).unwrap();
-    let log = &inspected["windows"][0]["ntfs_log"];
+    let log = &inspected["disks"][0]["windows"][0]["ntfs_log"];
     assert_eq!((log["state"].as_str(), log["version"].as_str()), (Some("pending"), Some("2.0")));
     assert!(log["records"].as_u64().unwrap() > 0 && log["open_transactions"] == 1, "{log}");
     assert!(ask("fsck IMAGE", 1).contains("checked as it is after the replay of its NTFS log"));

@@ -125,7 +125,7 @@ fn a_saved_plan_of_a_kept_network_is_good_and_a_forged_one_is_not() {
     }
     let json = stdout(&succeed(winject().arg("inspect").arg("--json").arg(&disk.path)));
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let adapters = json["windows"][0]["network"]["adapters"].as_array().unwrap();
+    let adapters = json["disks"][0]["windows"][0]["network"]["adapters"].as_array().unwrap();
     let own = adapters.iter().find(|adapter| adapter["name"] == "Ethernet0").unwrap();
     assert_eq!(own["mac"]["address"], "00:0c:29:f3:ff:de");
     assert_eq!(own["ipv4"]["addresses"][0]["address"], "10.0.0.5");

@@ -67,7 +67,7 @@ fn with_second_volume(folder: &Path) -> (PathBuf, Disk) {
 fn inspect(image: &Path) -> (Value, String) {
     let json = succeed(winject().arg("inspect").arg(image).arg("--json"));
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
-    (json["windows"][0]["recovery"].clone(), stdout(&succeed(winject().arg("inspect").arg(image))))
+    (json["disks"][0]["windows"][0]["recovery"].clone(), stdout(&succeed(winject().arg("inspect").arg(image))))
 }
 
 fn inject(image: &Path, out: &Path, report: &Path) -> Value {

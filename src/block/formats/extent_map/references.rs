@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::block::{Chain, Storage};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 
 /// Opens the files that an image names.
 pub(crate) trait References {
@@ -56,6 +56,7 @@ pub(crate) struct NoReferences;
 impl References for NoReferences {
     fn open(&self, name: &str) -> Result<(Arc<dyn Storage>, PathBuf)> {
         Err(Error::refused(Layer::Block, format!("a disk inside an archive refers to {}", crate::escape::escape(name)))
+            .with_code(ErrorCode::OutsideReference)
             .hint("unpack the archive, and give winject the disk image inside"))
     }
 

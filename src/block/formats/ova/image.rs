@@ -8,7 +8,7 @@ use super::tar::{self, Member};
 use crate::block::formats::extent_map::{NoReferences, Window, read_exact};
 use crate::block::formats::{probe, qcow2, vdi, vhd, vhdx, vmdk};
 use crate::block::{Chain, Format, Image, RawImage, Storage};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::{escape, shell_argument, shell_word};
 
 /// Largest OVF description accepted, in bytes.
@@ -155,6 +155,7 @@ fn choose(disks: &[String], wanted: Option<&str>, path: &Path) -> Result<String>
                 .hint("is this the export of a VM?"))
         }
         (None, _) => Err(Error::refused(Layer::Block, format!("the OVA has {} disks: {}", disks.len(), listed()))
+            .with_code(ErrorCode::SeveralDisks)
             .hint(format!(
                 "{}; if Windows needs several of them, unpack the OVA and name its disks: tar -xf {}",
                 choice(disks),

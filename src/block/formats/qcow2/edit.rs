@@ -22,7 +22,7 @@ use super::image::Qcow2Image;
 use super::on_disk::{table, table_bytes};
 use super::refcount::Refcounts;
 use crate::block::{Stage, Storage, StorageExt};
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::units::{HostOffset, ImageOffset};
 
 /// Where the content of a write comes from.
@@ -110,6 +110,7 @@ pub(super) fn refuse_failed_check(header: &Header, walk: &Walk) -> Result<()> {
 fn refuse_marked(header: &Header) -> Result<()> {
     if header.is_marked_corrupt() {
         return Err(Error::refused(Layer::Block, "the image is marked corrupt")
+            .with_code(ErrorCode::ImageMarkedCorrupt)
             .hint("examine it with qemu-img check, or write the result to a new image"));
     }
     Ok(())

@@ -11,7 +11,7 @@ use super::on_disk::{
     LENGTH_V3_MIN, MAGIC, SECTOR, StoredHeader,
 };
 use crate::block::{Storage, StorageExt};
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::units::HostOffset;
 
 /// A subcluster is at least a sector, hence a cluster of 32 of them at least 16 KiB.
@@ -114,6 +114,7 @@ impl Header {
         let stored = stored_header(&first_sector)?;
         if stored.magic != MAGIC {
             return Err(Error::unsupported(Layer::Block, "not a qcow2 image")
+                .with_code(ErrorCode::NotADiskImage)
                 .expected_found("QFI\\xFB", format!("{:#010x}", u32::from_be_bytes(stored.magic)))
                 .hint("check the format that was given for the image"));
         }
@@ -147,6 +148,7 @@ impl Header {
         };
         if let Some(crypt) = crypt {
             return Err(Error::refused(Layer::Block, format!("the image is {crypt}"))
+                .with_code(ErrorCode::ImageEncrypted)
                 .at(offset_of!(StoredHeader, crypt_method) as u64)
                 .hint("decrypt it with qemu-img convert, or open it with qemu-nbd and its key"));
         }

@@ -10,7 +10,7 @@ use super::entry::{CompressedRange, L1Entry, L2Entry, Mapping};
 use super::header::Header;
 use super::on_disk::table;
 use crate::block::{Chain, Extent, ExtentKind, Format, Image, ImageParts, Storage, StorageExt, beyond_end, is_inside};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::units::{HostOffset, ImageOffset};
 
 /// L2 tables are cached in parts of this many bytes (or a whole table if it is smaller).
@@ -330,6 +330,7 @@ fn open_backing_of_unstated_format(chain: &Chain<'_>, path: &Path, name: &str) -
         Ok(Format::Raw) => chain.open_storage(storage, &backing_path, Some(Format::Raw)),
         Err(e) if e.kind() == Kind::Io => Err(e),
         _ => Err(Error::refused(Layer::Block, "the image does not say which format its backing file has")
+            .with_code(ErrorCode::BackingFormatMissing)
             .hint("if you trust both files: qemu-img rebase -u -b BACKING -F FORMAT IMAGE")),
     }
 }

@@ -14,7 +14,7 @@ use super::entry::{L1Entry, L2Entry, RefcountTableEntry};
 use super::header::{BACKING_NAME_MAX, Compression, INCOMPATIBLE_COMPRESSION, L1_BYTES_MAX, REFCOUNT_TABLE_BYTES_MAX};
 use super::on_disk::{EXTENSION_BACKING_FORMAT, ExtensionHeader, LENGTH_V3, MAGIC, StoredHeader, table_bytes};
 use crate::block::Format;
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::units::{HostOffset, ImageOffset};
 
 /// log2 of the width of refcounts: 16 bits.
@@ -450,6 +450,7 @@ impl ImageLayout {
         // Tables before the data are allocated from the beginning.
         if self.refcounts.is_some() && self.l1.get(table).is_none_or(|entry| entry.is_absent()) {
             return Err(Error::refused(Layer::Block, "the source changed while it was read")
+                .with_code(ErrorCode::FileChanged)
                 .at(guest)
                 .hint("shut the guest down and try again"));
         }

@@ -12,7 +12,7 @@ use super::sesparse::SeSparseExtent;
 use super::sparse::SparseExtent;
 use crate::block::Storage;
 use crate::block::formats::extent_map::{References, base_name, length, open_first, read_exact};
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::escape::escape;
 use crate::units::{HostOffset, ImageOffset};
 
@@ -204,6 +204,7 @@ pub(super) fn read_magic(storage: &dyn Storage) -> Result<[u8; 4]> {
 
 fn part_alone() -> Error {
     Error::unsupported(Layer::Block, "this file is one extent of a VMDK, not the disk")
+        .with_code(ErrorCode::VmdkExtent)
         .hint("give the small descriptor file (NAME.vmdk), with its extents and its parent in the same folder")
 }
 

@@ -5,7 +5,7 @@ use super::bytes::{damaged, size, slice};
 use super::geometry::Geometry;
 use super::lznt1;
 use super::record::{Attribute, COMPRESSED, ENCRYPTED, Run, Value};
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 
 /// Largest compression unit, in bytes.
 const UNIT_MAX: u64 = 1 << 20;
@@ -30,6 +30,7 @@ impl Stream {
         let Some(first) = parts.first() else { return Err(damaged("an attribute has no records")) };
         if first.flags & ENCRYPTED != 0 {
             return Err(Error::unsupported(Layer::Plan, "cannot read an encrypted file")
+                .with_code(ErrorCode::FileEncrypted)
                 .hint("decrypt it in the guest (cipher /d), and try again"));
         }
         let extent = match &first.value {

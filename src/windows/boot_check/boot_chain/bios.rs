@@ -10,7 +10,8 @@ use crate::fat::FatVolume;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{Content, MbrSector, Partition, PartitionView, Scheme};
 use crate::units::ImageOffset;
-use crate::windows::boot_check::report::{Code, Firmware, Gate};
+use crate::windows::boot_check::code::Code;
+use crate::windows::boot_check::report::{Firmware, Gate};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 

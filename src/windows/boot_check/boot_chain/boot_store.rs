@@ -8,7 +8,8 @@ use crate::error::{Kind, Result};
 use crate::hive::HiveFile;
 use crate::hive::reader::Reader;
 use crate::partition::PartitionId;
-use crate::windows::boot_check::report::{Code, Firmware, Gate};
+use crate::windows::boot_check::code::Code;
+use crate::windows::boot_check::report::{Firmware, Gate};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 

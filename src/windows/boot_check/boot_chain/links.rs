@@ -1,7 +1,8 @@
 //! Collects findings at the links of the boot chain.
 
 use crate::error::{Kind, Result};
-use crate::windows::boot_check::report::{Code, Finding, Gate, Level};
+use crate::windows::boot_check::code::Code;
+use crate::windows::boot_check::report::{Finding, Gate, Level};
 
 /// Findings at the links of the boot chain.
 #[derive(Debug, Default)]

@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{self, Disk, PartitionKind, PartitionTable, PartitionView, Scheme};
 use crate::units::ImageOffset;
-use crate::windows::boot_check::report::{Code, Finding, Gate, Level};
+use crate::windows::boot_check::code::Code;
+use crate::windows::boot_check::report::{Finding, Gate, Level};
 
 /// The sample disk with other bytes in its first 4 MiB, where all files of its EFI system partition lie.
 struct Patched {

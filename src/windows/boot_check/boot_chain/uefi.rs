@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::fat::FatVolume;
 use crate::partition::{Partition, PartitionKind, PartitionView};
 use crate::plan::{BOOT_MANAGER, fallback_loader};
-use crate::windows::boot_check::report::{Code, Firmware, Gate};
+use crate::windows::boot_check::code::Code;
+use crate::windows::boot_check::report::{Firmware, Gate};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 

@@ -6,7 +6,8 @@ use super::links::{BestChain, ChainFindings, Reach};
 use super::uefi::uefi;
 use crate::error::Result;
 use crate::partition::{DiskId, Scheme, read_disk_id};
-use crate::windows::boot_check::report::{Code, Finding, Firmware, Gate};
+use crate::windows::boot_check::code::Code;
+use crate::windows::boot_check::report::{Finding, Firmware, Gate};
 use crate::windows::guest_files::GuestFiles;
 use crate::windows::inspect::guest::Guest;
 
