@@ -8,6 +8,7 @@ use super::bitlocker_args::BitLockerArgs;
 use super::boot_args::BootArgs;
 use super::extras::ExtrasArgs;
 use super::first_boot::FirstBootArgs;
+use super::machine_args::MachineArgs;
 use super::network_args::NetworkArgs;
 use super::repair_args::RepairArgs;
 use crate::block::convert::Compression;
@@ -151,6 +152,9 @@ pub struct GuestArgs {
 
     #[command(flatten)]
     pub boot: BootArgs,
+
+    #[command(flatten)]
+    pub machine: MachineArgs,
 }
 
 // Overrides of refusals because of the volume's state

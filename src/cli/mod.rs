@@ -19,7 +19,9 @@ mod fsck;
 mod image;
 mod inject;
 mod inspect;
+mod junit_file;
 mod look;
+mod machine_args;
 mod network_args;
 mod network_page;
 mod ntfs_log;
@@ -34,6 +36,7 @@ mod remove;
 mod repair_args;
 mod request;
 mod signals;
+mod text_file;
 mod undo;
 
 pub use output::Ui;

@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Ui;
 use super::args::{ChosenDiskArgs, GuestArgs, ImageArgs, split_disks};
 use super::execute::{Watcher, is_reported, write_reports};
 use super::request::InjectSpec;
-use super::{Ui, signals};
-use crate::cancel::Reached;
+use super::text_file::TextFile;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
-use crate::host::{Target, TextOutput};
-use crate::job::{self, Report, SavedPlan};
+use crate::job::{self, Machine, Report, SavedPlan};
 use crate::plan::review::Review;
 use crate::plan::saved::Sha256Sum;
+
+/// What a plan and its reviews are called in messages.
+const PLAN: &str = "the plan";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -103,8 +105,10 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
         ..InjectSpec::default()
     };
     let request = spec.request()?;
-    let texts: Vec<&Path> = args.output.iter().chain(&args.review).map(PathBuf::as_path).collect();
-    job::check_plan_outputs(&request, &spec.guest.report, &texts)?;
+    let machine = &spec.guest.machine;
+    machine.check(ui)?;
+    let texts = args.output.iter().chain(&args.review).map(|path| (PLAN, path.as_path())).chain(machine.outputs());
+    job::check_text_outputs(&request, &spec.guest.report, &texts.collect::<Vec<_>>())?;
     if let Some(path) = args.output.as_ref().filter(|_| args.bundle) {
         job::check_bundle(path)?;
     }
@@ -122,7 +126,7 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
     let (bytes, review) = (planned.document.to_bytes(), Review::new(&planned.document));
     if ui.is_json() {
         ui.json_document(&String::from_utf8_lossy(&bytes));
-    } else if !(ui.is_quiet() && (args.output.is_some() || args.check)) {
+    } else if !(ui.is_quiet() && (args.output.is_some() || args.check || machine.is_printed())) {
         ui.answer(&review.to_text());
     }
     if let Some(path) = &args.output {
@@ -132,7 +136,8 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
         };
         // When only the last step fails, which makes the name durable, the plan is there, and its bundle belongs to it.
         let mut is_there = false;
-        let written = write(path, &bytes, args.overwrite, &report.image_files, || is_there = true);
+        let file = TextFile { what: PLAN, path, overwrite: args.overwrite };
+        let written = file.write(&bytes, &report.image_files, || is_there = true);
         if let Some(bundle) = bundle.filter(|_| is_there) {
             ui.note(&format!("bundle written: {}", bundle.folder().display()));
             bundle.keep();
@@ -141,6 +146,7 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
         ui.note(&format!("plan written: {} (SHA-256 {})", path.display(), Sha256Sum::of(&bytes)));
     }
     write_reviews(&review, args, &report.image_files, ui)?;
+    machine.show(|| Machine::of_report(&report), args.overwrite, &report.image_files, ui)?;
     Ok(if args.check && !planned.is_empty { ExitCode::No } else { ExitCode::Done })
 }
 
@@ -164,24 +170,10 @@ fn write_reviews(review: &Review, args: &Args, sources: &[PathBuf], ui: &Ui) -> 
             Form::Markdown => review.to_markdown(),
             Form::Html => review.to_html(),
         };
-        write(path, text.as_bytes(), args.overwrite, sources, || ())?;
+        TextFile { what: PLAN, path, overwrite: args.overwrite }.write(text.as_bytes(), sources, || ())?;
         ui.note(&format!("review written: {}", path.display()));
     }
     Ok(())
-}
-
-/// Writes a file that no more users may read than `sources`; `on_named` is called when it has its name.
-fn write(path: &Path, bytes: &[u8], overwrite: bool, sources: &[PathBuf], on_named: impl FnOnce()) -> Result<()> {
-    let target = Target::resolve(path, "the plan")?;
-    let cancel = signals::cancel();
-    // Held until it is noted that the file is there: a signal in between must not be answered with "nothing was changed".
-    let _hold = cancel.hold()?;
-    let mut file = TextOutput::create(target, sources, overwrite, &cancel)?;
-    file.write(bytes)?;
-    file.finish_with(|| {
-        cancel.reach(Reached::CommitPoint);
-        on_named();
-    })
 }
 
 /// What a review is written as.

@@ -107,9 +107,9 @@ impl Junit {
                 Outcome::Passed => {}
                 Outcome::Skipped(why) => write!(out, "<skipped message=\"{}\"/>", xml(why))?,
                 Outcome::Failed(lines) => {
-                    write!(out, "<failure message=\"{}\">{}</failure>", message(lines), text(lines))?;
+                    write!(out, "<failure message=\"{}\" type=\"failure\">{}</failure>", message(lines), text(lines))?;
                 }
-                Outcome::Error(why) => write!(out, "<error message=\"{}\"/>", xml(why))?,
+                Outcome::Error(why) => write!(out, "<error message=\"{}\" type=\"error\"/>", xml(why))?,
             }
             if !case.output.is_empty() {
                 write!(out, "<system-out>{}</system-out>", text(&case.output))?;

@@ -26,7 +26,11 @@ fn write_manifest(out: &mut String, machine: &Machine) -> std::fmt::Result {
     }
     out.push_str("# Each disk is a claim; upload its file first, with a size that holds the whole disk:\n");
     for (index, disk) in machine.disks.iter().enumerate() {
-        writeln!(out, "#   virtctl image-upload pvc {name}-disk{index} --size=SIZE --image-path={}", escape(&disk.path))?;
+        writeln!(
+            out,
+            "#   virtctl image-upload pvc {name}-disk{index} --size=SIZE --image-path={}",
+            escape(&disk.path)
+        )?;
     }
     if machine.is_local_time() {
         out.push_str("# The guest's hardware clock runs in local time: put its zone in place of utc, as timezone: Europe/Berlin.\n");
@@ -46,7 +50,11 @@ fn write_manifest(out: &mut String, machine: &Machine) -> std::fmt::Result {
     writeln!(out, "        machine:\n          type: {}", if is_arm { "virt" } else { "q35" })?;
     out.push_str("        firmware:\n          bootloader:\n");
     if machine.is_uefi() {
-        writeln!(out, "            efi:\n              secureBoot: {}\n              persistent: true", hardware.secure_boot)?;
+        writeln!(
+            out,
+            "            efi:\n              secureBoot: {}\n              persistent: true",
+            hardware.secure_boot
+        )?;
     } else {
         out.push_str("            bios: {}\n");
     }
@@ -116,7 +124,11 @@ fn write_devices(out: &mut String, machine: &Machine) -> std::fmt::Result {
     out.push_str("          interfaces:\n");
     for (index, nic) in machine.nics.iter().enumerate() {
         let binding = if index == 0 { "masquerade" } else { "bridge" };
-        writeln!(out, "            - name: net{index}\n              model: {}\n              {binding}: {{}}", hardware.net_model)?;
+        writeln!(
+            out,
+            "            - name: net{index}\n              model: {}\n              {binding}: {{}}",
+            hardware.net_model
+        )?;
         if let Some(mac) = &nic.mac {
             writeln!(out, "              macAddress: {}", string(&mac.to_lowercase()))?;
         }

@@ -125,7 +125,11 @@ fn write_disks(out: &mut String, machine: &Machine) -> std::fmt::Result {
             writeln!(out, "      <blockio logical_block_size='{size}' physical_block_size='{size}'/>")?;
         }
         let target = target(prefix, index);
-        writeln!(out, "      <target dev='{target}' bus='{bus}'/>\n      <boot order='{}'/>\n    </disk>", disk.boot_order)?;
+        writeln!(
+            out,
+            "      <target dev='{target}' bus='{bus}'/>\n      <boot order='{}'/>\n    </disk>",
+            disk.boot_order
+        )?;
     }
     Ok(())
 }
@@ -143,10 +147,7 @@ fn write_devices(out: &mut String, machine: &Machine) -> std::fmt::Result {
     }
     if machine.hardware.tpm {
         let model = if machine.arch == Arch::Arm64 { "tpm-tis" } else { "tpm-crb" };
-        writeln!(
-            out,
-            "    <tpm model='{model}'>\n      <backend type='emulator' version='2.0'/>\n    </tpm>"
-        )?;
+        writeln!(out, "    <tpm model='{model}'>\n      <backend type='emulator' version='2.0'/>\n    </tpm>")?;
     }
     let video = match machine.arch {
         _ if machine.has("virtio-gpu") => "virtio",
@@ -154,7 +155,10 @@ fn write_devices(out: &mut String, machine: &Machine) -> std::fmt::Result {
         _ if machine.has("qxl") => "qxl",
         _ => "vga",
     };
-    writeln!(out, "    <graphics type='vnc' autoport='yes'/>\n    <video>\n      <model type='{video}'/>\n    </video>")?;
+    writeln!(
+        out,
+        "    <graphics type='vnc' autoport='yes'/>\n    <video>\n      <model type='{video}'/>\n    </video>"
+    )?;
     let balloon = if machine.has("virtio-balloon") { "virtio" } else { "none" };
     writeln!(out, "    <memballoon model='{balloon}'/>")?;
     if machine.has("virtio-rng") {

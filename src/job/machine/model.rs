@@ -31,6 +31,22 @@ pub enum MachineKind {
     Proxmox,
 }
 
+impl MachineKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Libvirt, Self::Qemu, Self::KubeVirt, Self::Proxmox];
+
+    /// Its name in texts.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Libvirt => "libvirt",
+            Self::Qemu => "QEMU",
+            Self::KubeVirt => "KubeVirt",
+            Self::Proxmox => "Proxmox VE",
+        }
+    }
+}
+
 /// A machine that fits a guest.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -161,7 +177,8 @@ fn disks(report: &Report) -> Result<Vec<MachineDisk>> {
     let start = report.boot.first().and_then(|answer| answer.start_disk.as_deref());
     let mut after = 1 + usize::from(start.is_some());
     let disk = |(index, file): (usize, &DiskFile)| {
-        let output = report.run.output.as_deref().filter(|_| index == 0 && report.error.is_none() && !report.run.dry_run);
+        let output =
+            report.run.output.as_deref().filter(|_| index == 0 && report.error.is_none() && !report.run.dry_run);
         let path = output.map_or_else(|| file.path.clone(), PathBuf::from);
         let boot_order = if start == Some(file.name.as_str()) {
             1
@@ -197,11 +214,11 @@ fn name_of(path: &Path) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod sample {
+mod tests {
     use super::*;
 
     /// A machine of everything, with text that has to be escaped.
-    pub(in crate::job::machine) fn machine(bus: &'static str, path: &str) -> Machine {
+    fn machine(bus: &'static str, path: &str) -> Machine {
         Machine {
             name: name_of(Path::new(path)),
             title: "Windows <11> & 'more' \u{202e}x\ny".to_owned(),
@@ -233,12 +250,9 @@ pub(super) mod sample {
 
     #[test]
     fn names_suit_every_hypervisor() {
-        for (path, name) in [
-            ("/vm/Win 10 (2).qcow2", "win-10-2"),
-            ("/vm/-_.raw", "windows"),
-            ("/vm/Büro.img", "b-ro"),
-            ("", "windows"),
-        ] {
+        for (path, name) in
+            [("/vm/Win 10 (2).qcow2", "win-10-2"), ("/vm/-_.raw", "windows"), ("/vm/Büro.img", "b-ro"), ("", "windows")]
+        {
             assert_eq!(name_of(Path::new(path)), name);
         }
         assert!(name_of(Path::new(&"a".repeat(200))).len() <= NAME_MAX);
@@ -246,7 +260,7 @@ pub(super) mod sample {
 
     #[test]
     fn no_text_of_others_begins_a_line_or_a_tag() {
-        for kind in [MachineKind::Libvirt, MachineKind::Qemu, MachineKind::KubeVirt, MachineKind::Proxmox] {
+        for kind in MachineKind::ALL {
             for bus in ["virtio-blk", "virtio-scsi", "sata", "ide"] {
                 let text = machine(bus, "/vm/it's <a> & \"b\", $(c) `d`.qcow2").describe(kind);
                 assert!(text.ends_with('\n') && !text.contains('\u{202e}') && !text.contains("\ny"), "{text}");

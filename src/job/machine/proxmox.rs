@@ -69,9 +69,7 @@ pub(super) fn commands(machine: &Machine) -> String {
     out.push('\n');
     if machine.is_uefi() {
         let keys = u8::from(hardware.secure_boot);
-        out.push_str(&format!(
-            "qm set \"$VMID\" --efidisk0 \"$STORAGE\":1,efitype=4m,pre-enrolled-keys={keys}\n"
-        ));
+        out.push_str(&format!("qm set \"$VMID\" --efidisk0 \"$STORAGE\":1,efitype=4m,pre-enrolled-keys={keys}\n"));
     }
     if hardware.tpm {
         out.push_str("qm set \"$VMID\" --tpmstate0 \"$STORAGE\":1,version=v2.0\n");

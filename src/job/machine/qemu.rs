@@ -25,7 +25,9 @@ pub(super) fn command(machine: &Machine) -> String {
     let is_arm = machine.arch == Arch::Arm64;
     if machine.is_uefi() {
         let package = if is_arm { "AAVMF" } else { "OVMF" };
-        out.push_str(&format!("# the firmware's files are those of Debian's package; others have {package} elsewhere\n"));
+        out.push_str(&format!(
+            "# the firmware's files are those of Debian's package; others have {package} elsewhere\n"
+        ));
         out.push_str(&format!("test -e {name}-vars.fd || cp {} {name}-vars.fd || exit\n", variables(machine)));
     }
     if hardware.tpm {
@@ -125,7 +127,9 @@ fn arguments(machine: &Machine) -> Vec<String> {
         }
     }
     if machine.has("virtio-serial") {
-        out.push(format!("-device virtio-serial-pci -chardev socket,id=agent,path={name}-agent.sock,server=on,wait=off"));
+        out.push(format!(
+            "-device virtio-serial-pci -chardev socket,id=agent,path={name}-agent.sock,server=on,wait=off"
+        ));
         out.push("-device virtserialport,chardev=agent,name=org.qemu.guest_agent.0".to_owned());
     }
     out

@@ -80,7 +80,10 @@ impl Page {
         self.fact("Other disks, only read", &run.other_disks.join(", "));
         self.fact("Windows", &report.virtio.windows.as_ref().map(windows_text).unwrap_or_default());
         self.fact("BitLocker", report.bitlocker.as_ref().map_or("", |start| &start.volume));
-        self.fact("Recovery environment", &report.virtio.recovery.as_ref().map(ToString::to_string).unwrap_or_default());
+        self.fact(
+            "Recovery environment",
+            &report.virtio.recovery.as_ref().map(ToString::to_string).unwrap_or_default(),
+        );
         self.fact("Mode", run.mode);
         self.fact("Output", run.output.as_deref().unwrap_or_default());
         self.fact("Undo", run.undo.as_deref().unwrap_or_default());

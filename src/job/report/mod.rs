@@ -17,5 +17,5 @@ mod write;
 
 pub use fields::*;
 pub(crate) use recommend::{recommend, recommend_for};
-pub use write::write;
+pub use write::{check_junit, write, write_junit};
 pub(super) use write::{refuse_other_files, targets};

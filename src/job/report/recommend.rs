@@ -77,9 +77,6 @@ pub(crate) fn recommend_for(
     let buses = answers.iter().filter(|answer| answer.boots).map(|answer| answer.bus.name()).collect();
     let notes = Vec::new();
     let mut machine = Facts { guest, table, buses, secure: false, notes }.recommend(&|devices| drives(&ids, devices));
-    if let Some(answer) = answers.first() {
-        machine.set_firmware(answer.firmware);
-    }
     if machine.firmware == "uefi" {
         machine.notes.push("Secure Boot is off: who has signed the guest's boot drivers was not looked at".to_owned());
     }

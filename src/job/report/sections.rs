@@ -46,21 +46,32 @@ fn start_text(start: u32) -> String {
 /// Driver files and staged packages.
 pub(super) fn files(report: &Report) -> Option<Section> {
     let mut items = Vec::new();
-    let rows: Vec<_> = report.virtio.files_copied.iter().map(|copied| {
-        let file = &copied.file;
-        let hash = file.sha256.get(..HASH_SHOWN).unwrap_or_default();
-        let action = file.reason.as_ref().map_or_else(|| word(file.action), |why| format!("{}: {why}", word(file.action)));
-        vec![file.name.clone(), action, size_text(file.size), format!("{hash}…"), file.source.clone()]
-    }).collect();
+    let rows: Vec<_> = report
+        .virtio
+        .files_copied
+        .iter()
+        .map(|copied| {
+            let file = &copied.file;
+            let hash = file.sha256.get(..HASH_SHOWN).unwrap_or_default();
+            let action =
+                file.reason.as_ref().map_or_else(|| word(file.action), |why| format!("{}: {why}", word(file.action)));
+            vec![file.name.clone(), action, size_text(file.size), format!("{hash}…"), file.source.clone()]
+        })
+        .collect();
     if !rows.is_empty() {
         items.push(Item::Paragraph("Driver files in System32\\drivers:".to_owned()));
         items.push(Item::Table(vec!["file", "action", "size", "SHA-256", "from"], rows));
     }
-    let rows: Vec<_> = report.virtio.packages_staged.iter().map(|package| {
-        let (inf, version) = (package.inf.clone(), package.driver_version.clone());
-        let (action, files) = (word(package.action), package.files.len().to_string());
-        vec![package.service.clone(), inf, version, action, files, package.guest_dir.clone()]
-    }).collect();
+    let rows: Vec<_> = report
+        .virtio
+        .packages_staged
+        .iter()
+        .map(|package| {
+            let (inf, version) = (package.inf.clone(), package.driver_version.clone());
+            let (action, files) = (word(package.action), package.files.len().to_string());
+            vec![package.service.clone(), inf, version, action, files, package.guest_dir.clone()]
+        })
+        .collect();
     if !rows.is_empty() {
         items.push(Item::Paragraph("Packages that the guest installs at its first boot:".to_owned()));
         items.push(Item::Table(vec!["package", "INF", "version", "action", "files", "in the guest"], rows));
@@ -89,8 +100,10 @@ pub(super) fn file_edits(plan: &Plan) -> Vec<Line> {
             }
             Change::DeleteFile { path } => out.push(Line::new(Mark::Removed, path)),
             Change::CopyBootFile { path, from, size, sha256 } => {
-                let text =
-                    format!("{path}  on the boot volume, a copy of {from}: {size} bytes, SHA-256 {}", hex::encode(sha256));
+                let text = format!(
+                    "{path}  on the boot volume, a copy of {from}: {size} bytes, SHA-256 {}",
+                    hex::encode(sha256)
+                );
                 out.push(Line::new(Mark::Added, text));
             }
             _ => {}
@@ -165,9 +178,10 @@ pub(super) fn repairs(report: &Report) -> Option<Section> {
         ("Left", repairs.left.join(", ")),
     ];
     let mut items: Vec<Item> = facts_item(facts).into_iter().collect();
-    let services = repairs.services.iter().map(|done| {
-        vec![done.hypervisor.clone(), done.service.clone(), done.control_set.clone(), word(done.action)]
-    });
+    let services = repairs
+        .services
+        .iter()
+        .map(|done| vec![done.hypervisor.clone(), done.service.clone(), done.control_set.clone(), word(done.action)]);
     let filters =
         repairs.filters.iter().map(|done| vec![done.hypervisor.clone(), done.filter.clone(), done.list.clone()]);
     let uninstallers =
@@ -187,7 +201,13 @@ pub(super) fn repairs(report: &Report) -> Option<Section> {
 /// Files of the user.
 pub(super) fn uploads(report: &Report) -> Option<Section> {
     let rows = report.virtio.extras.uploads.iter().map(|file| {
-        vec![file.source.clone(), file.destination.clone(), word(file.action), size_text(file.size), file.sha256.clone()]
+        vec![
+            file.source.clone(),
+            file.destination.clone(),
+            word(file.action),
+            size_text(file.size),
+            file.sha256.clone(),
+        ]
     });
     table_section("Uploads", &["file", "in the guest", "action", "size", "SHA-256"], rows.collect())
 }
@@ -217,7 +237,8 @@ pub(super) fn removal(report: &Report) -> Option<Section> {
 pub(super) fn run(report: &Report) -> Option<Section> {
     let run = &report.run;
     let windows = report.virtio.windows.as_ref();
-    let partition = report.disk.as_ref().map(|disk| format!("{} at byte {}", disk.partition.number, disk.partition.start.0));
+    let partition =
+        report.disk.as_ref().map(|disk| format!("{} at byte {}", disk.partition.number, disk.partition.start.0));
     let facts = [
         ("Image", run.image.clone()),
         ("Other disks, only read", run.other_disks.join(", ")),
@@ -229,7 +250,10 @@ pub(super) fn run(report: &Report) -> Option<Section> {
         ("Plan", run.plan.as_ref().map(|plan| format!("{} (SHA-256 {})", plan.path, plan.sha256)).unwrap_or_default()),
         ("Drivers from", report.virtio.virtio_dir.join(", ")),
         ("Windows", windows.map(|windows| windows_text(windows)).unwrap_or_default()),
-        ("Disk", report.disk.as_ref().map(|disk| format!("{}, {}", size_text(disk.size), disk.scheme)).unwrap_or_default()),
+        (
+            "Disk",
+            report.disk.as_ref().map(|disk| format!("{}, {}", size_text(disk.size), disk.scheme)).unwrap_or_default(),
+        ),
         ("Partition", partition.unwrap_or_default()),
         ("BitLocker", report.bitlocker.as_ref().map(|start| start.volume.clone()).unwrap_or_default()),
         ("Recovery environment", report.virtio.recovery.as_ref().map(ToString::to_string).unwrap_or_default()),
@@ -260,6 +284,9 @@ pub(super) fn machine(report: &Report) -> Option<Item> {
         ("Block size", machine.logical_block_size.map(|size| format!("{size} bytes")).unwrap_or_default()),
         ("Network", machine.net_model.to_owned()),
         ("Clock", machine.clock.to_owned()),
+        ("Secure Boot", if machine.secure_boot { "on" } else { "off" }.to_owned()),
+        ("TPM", if machine.tpm { "2.0" } else { "not needed" }.to_owned()),
+        ("MAC addresses", machine.mac_addresses.join(", ")),
         ("More devices", machine.extra_devices.join(", ")),
     ])
 }

@@ -10,6 +10,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{self, AtomicFile, REPORT, Target};
 use crate::job::folder::require_folder;
+use crate::job::junit::{JUNIT_START, Junit};
 
 /// How the name of the JSON form begins: today, and before it had a version of its own.
 const NAMES: [&str; 2] = ["\"winject/report\"", "\"winject.report."];
@@ -45,6 +46,35 @@ pub fn write(report: &Report, path: &Path, cancel: &Cancel) -> Result<Vec<PathBu
             Ok(path)
         })
         .collect()
+}
+
+/// Writes an answer as JUnit XML to `path`, under the same rules as a report: it replaces only a report of winject, and its
+/// permissions allow no more users than those of `sources`.
+///
+/// # Errors
+/// [`Kind::Usage`] when the file exists and is not a report of winject; [`Kind::Io`] when it cannot be written.
+pub fn write_junit(junit: &Junit, path: &Path, sources: &[PathBuf], cancel: &Cancel) -> Result<()> {
+    let target = junit_target(path)?;
+    let mut new = AtomicFile::create(target, sources, cancel.hold_through())?;
+    let cannot = |error| Error::io(Layer::Host, "cannot write the report", error).path(path.display().to_string());
+    new.write_all(junit.to_xml().as_bytes()).map_err(cannot)?;
+    new.finish()
+}
+
+/// What a JUnit file of this name resolves to, if it may be written.
+///
+/// # Errors
+/// [`Kind::Usage`] as for [`write_junit`], and for a folder that does not exist.
+pub fn check_junit(path: &Path) -> Result<()> {
+    junit_target(path).map(drop)
+}
+
+fn junit_target(path: &Path) -> Result<Target> {
+    require_folder(path, REPORT)?;
+    let target = Target::resolve(path, REPORT)?;
+    target.refuse_stream()?;
+    refuse_other_files(&target)?;
+    Ok(target)
 }
 
 /// Adds the hint that the run itself is done.
@@ -107,7 +137,7 @@ fn is_report(path: &Path) -> bool {
         .and_then(|rest| strip_token(rest, ":"));
     let is_json = name.is_some_and(|name| NAMES.iter().any(|known| strip_token(name, known).is_some()));
     let is_titled = TITLES.iter().any(|title| text.starts_with(&format!("{title}\n")));
-    is_json || is_page(&text) || (is_titled && text.contains("\n- Program: winject "))
+    is_json || is_page(&text) || text.starts_with(JUNIT_START) || (is_titled && text.contains("\n- Program: winject "))
 }
 
 /// What follows a token of JSON, if the text begins with it.

@@ -288,22 +288,11 @@ impl fmt::Display for BootCheck {
         writeln!(f, "{}: {answer}", self.bus)?;
         writeln!(f, "  {:<8}{windows}", "guest")?;
         for finding in &self.findings {
-<<<<<<< HEAD
-            writeln!(f, "  {:<8}{}", finding.level.mark(), finding.text)?;
-=======
-            let mark = match finding.level {
-                Level::Good => "ok",
-                Level::Note => "note",
-                Level::NotJudged => "?",
-                Level::Warning => "warning",
-                Level::Failure => "NO",
-            };
-            write!(f, "  {mark:<8}{}", finding.text)?;
+            write!(f, "  {:<8}{}", finding.level.mark(), finding.text)?;
             match finding.level {
                 Level::Warning | Level::Failure => writeln!(f, " [{}]", finding.code)?,
                 _ => writeln!(f)?,
             }
->>>>>>> i16-lead
         }
         Ok(())
     }

@@ -69,7 +69,11 @@ fn write_picture(out: &mut String, answer: &BootCheck, gates: &[Gate], label: &s
         let x = STEP * index + STEP / 2;
         if index > 0 {
             let class = if is_stopped { "stopped" } else { "passed" };
-            out.push_str(&format!("<line class=\"{class}\" x1=\"{}\" y1=\"18\" x2=\"{}\" y2=\"18\"/>\n", x + 15 - STEP, x - 15));
+            out.push_str(&format!(
+                "<line class=\"{class}\" x1=\"{}\" y1=\"18\" x2=\"{}\" y2=\"18\"/>\n",
+                x + 15 - STEP,
+                x - 15
+            ));
         }
         is_stopped |= level == Some(Level::Failure);
         out.push_str(&format!(
@@ -109,5 +113,9 @@ fn write_finding(out: &mut String, bus: &str, finding: &Finding) {
         Level::Good => String::new(),
         level => format!("<span class=\"badge {class}\">{}</span> ", level.mark()),
     };
-    out.push_str(&format!("<li>{badge}{bus}{}</li>\n", html(&finding.text)));
+    let advice = match finding.level {
+        Level::Warning | Level::Failure => format!(" <code>winject explain {}</code>", html(finding.code.name())),
+        _ => String::new(),
+    };
+    out.push_str(&format!("<li>{badge}{bus}{}{advice}</li>\n", html(&finding.text)));
 }

@@ -7,6 +7,7 @@ mod verdict;
 use super::fields::Report;
 use super::sections;
 use crate::escape::html;
+use crate::job::machine::{Machine, MachineKind};
 use crate::plan::review::{Item, Line, Section, page, page_start, write_html};
 
 /// What the page is to programs.
@@ -67,6 +68,12 @@ impl Report {
         write_html(out, &facts);
         if !machine.notes.is_empty() {
             write_html(out, &Item::List(machine.notes.clone()));
+        }
+        // What a run that failed would have given is no machine to create.
+        let Some(described) = Machine::of_report(self).ok().filter(|_| self.error.is_none()) else { return };
+        for kind in MachineKind::ALL {
+            let content = Item::Content(format!("For {}", kind.title()), described.describe(kind));
+            write_html(out, &content);
         }
     }
 }

@@ -18,7 +18,9 @@ fn tone(report: &Report) -> (&'static str, &'static str) {
 
 pub(super) fn write(out: &mut String, report: &Report) {
     let (tone, sign) = tone(report);
-    out.push_str(&format!("<div class=\"verdict {tone}\">\n<span class=\"sign\" aria-hidden=\"true\">{sign}</span>\n<div>\n"));
+    out.push_str(&format!(
+        "<div class=\"verdict {tone}\">\n<span class=\"sign\" aria-hidden=\"true\">{sign}</span>\n<div>\n"
+    ));
     out.push_str(&format!("<p class=\"sentence\">{}</p>\n", html(&report.summary)));
     if let Some(hint) = report.error.as_ref().and_then(|error| error.hint.as_ref()) {
         out.push_str(&format!("<p><b>What to do:</b> {}</p>\n", html(hint)));
@@ -28,7 +30,10 @@ pub(super) fn write(out: &mut String, report: &Report) {
         ("Windows", report.virtio.windows.as_ref().map(windows_text)),
         ("Output", output.cloned()),
         ("Take it back", report.run.undo.clone()),
-        ("Verified before writing", report.validation.as_ref().map(|done| if done.success { "yes" } else { "no" }.to_owned())),
+        (
+            "Verified before writing",
+            report.validation.as_ref().map(|done| if done.success { "yes" } else { "no" }.to_owned()),
+        ),
     ];
     for (name, value) in facts {
         if let Some(value) = value {
