@@ -1,8 +1,8 @@
 //! The evidence: what is left of an image, a hive or an output when a run of winject is killed, its system calls fail,
 //! or the power goes. Thousands of such states are made and judged; each must be the old or the new content.
 //!
-//! `cargo run --release --example evidence -- --states 5000` prints one Markdown table; `--readme` puts it into
-//! README.md. A state that is neither old nor new is kept, with the command that makes it again.
+//! `cargo run --release --example evidence -- --states 5000` prints one Markdown table; `--write` puts it into
+//! docs/evidence.md. A state that is neither old nor new is kept, with the command that makes it again.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
@@ -56,9 +56,9 @@ struct Options {
     /// Make only the state of this number in the row
     #[arg(long, value_name = "N", requires = "only")]
     state: Option<u64>,
-    /// Put the table into README.md
+    /// Put the table into docs/evidence.md
     #[arg(long, conflicts_with_all = ["only", "state"])]
-    readme: bool,
+    write: bool,
     /// Use this program [default: the one that cargo builds from these sources]
     #[arg(long, value_name = "FILE")]
     winject: Option<PathBuf>,
@@ -95,8 +95,8 @@ fn run(options: &Options) -> Result<ExitCode, String> {
     let lines = campaign.run(rows);
     let table = table::markdown(&lines.done, options.seed);
     println!("{table}");
-    if options.readme {
-        table::put(&support::root().join("README.md"), &table)?;
+    if options.write {
+        table::put(&support::root().join("docs/evidence.md"), &table)?;
     }
     Ok(if lines.has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -28,6 +28,7 @@ mod boot_volume;
 mod cli;
 mod convert;
 mod disks;
+mod documents;
 mod drivers;
 mod extras;
 mod first_boot;
@@ -51,4 +52,4 @@ fn main() -> std::process::ExitCode {
     support::runner::run(trials())
 }
 
-tests![in apply, bitlocker, bitlocker_job, block, boot_volume, cli, convert, disks, drivers, extras, first_boot, formats, hive, house, inject, iso, look, ntfs, ntfs_check, ntfs_log, partition, plan, remove, report, wim, windows;];
+tests![in apply, bitlocker, bitlocker_job, block, boot_volume, cli, convert, disks, documents, drivers, extras, first_boot, formats, hive, house, inject, iso, look, ntfs, ntfs_check, ntfs_log, partition, plan, remove, report, wim, windows;];

@@ -1,0 +1,42 @@
+//! The documents: what they point to is there.
+
+mod links;
+
+use std::path::PathBuf;
+
+use crate::support;
+
+/// A Markdown file of the repository.
+struct Document {
+    /// Its path below the repository.
+    name: String,
+    text: String,
+}
+
+/// The documents for users.
+fn guides() -> Vec<Document> {
+    let mut names = vec!["README.md".to_owned()];
+    let mut pages: Vec<PathBuf> =
+        std::fs::read_dir(support::root().join("docs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    pages.sort();
+    names.extend(
+        pages
+            .iter()
+            .filter(|page| page.extension().is_some_and(|e| e == "md"))
+            .map(|page| format!("docs/{}", page.file_name().unwrap().to_str().unwrap())),
+    );
+    names.into_iter().map(read).collect()
+}
+
+/// All documents.
+fn all() -> Vec<Document> {
+    let others = ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"];
+    guides().into_iter().chain(others.map(|name| read(name.to_owned()))).collect()
+}
+
+fn read(name: String) -> Document {
+    let text = std::fs::read_to_string(support::root().join(&name)).unwrap();
+    Document { name, text }
+}
+
+tests![in links;];
