@@ -2,10 +2,13 @@
 
 use super::model::{Item, Line, Mark, Review};
 use super::page::page;
-use crate::escape::html;
+use crate::escape::{escape, html};
 
 /// What the page of a review is to programs.
 const MARK: &str = "winject review";
+
+/// Longest word that is not broken in a table, in characters: a version, a short path.
+const WORD_MAX: usize = 24;
 
 impl Review {
     /// As an HTML file. Text of the document can add no mark-up.
@@ -45,6 +48,11 @@ pub(crate) fn write_html(out: &mut String, item: &Item) {
     }
 }
 
+/// Whether a text has a word that may be broken anywhere, so that its cell does not widen the page.
+fn has_long_word(text: &str) -> bool {
+    text.split(' ').any(|word| word.chars().count() > WORD_MAX)
+}
+
 /// A table of facts without titles, or one whose cells repeat their titles for narrow screens.
 fn write_table(out: &mut String, titles: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     out.push_str(if titles.is_empty() { "<table class=\"facts\">\n" } else { "<table class=\"rows\">\n" });
@@ -54,9 +62,12 @@ fn write_table(out: &mut String, titles: &[&str], rows: impl Iterator<Item = Vec
     }
     for row in rows {
         let titles = titles.iter().copied().map(Some).chain(std::iter::repeat(None));
-        let cells = row.iter().zip(titles).map(|(cell, title)| match title {
-            Some(title) => format!("<td data-title=\"{}\">{}</td>", html(title), html(cell)),
-            None => format!("<td>{}</td>", html(cell)),
+        let cells = row.iter().zip(titles).map(|(cell, title)| {
+            let class = if has_long_word(&escape(cell)) { " class=\"long\"" } else { "" };
+            match title {
+                Some(title) => format!("<td{class} data-title=\"{}\">{}</td>", html(title), html(cell)),
+                None => format!("<td{class}>{}</td>", html(cell)),
+            }
         });
         out.push_str(&format!("<tr>{}</tr>\n", cells.collect::<String>()));
     }

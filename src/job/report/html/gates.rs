@@ -114,7 +114,7 @@ fn write_finding(out: &mut String, bus: &str, finding: &Finding) {
         level => format!("<span class=\"badge {class}\">{}</span> ", level.mark()),
     };
     let advice = match finding.level {
-        Level::Warning | Level::Failure => format!(" <code>winject explain {}</code>", html(finding.code.name())),
+        Level::Warning | Level::Failure => format!(" → <code>winject explain {}</code>", html(finding.code.name())),
         _ => String::new(),
     };
     out.push_str(&format!("<li>{badge}{bus}{}{advice}</li>\n", html(&finding.text)));

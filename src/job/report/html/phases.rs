@@ -9,18 +9,17 @@ pub(super) fn write(out: &mut String, phases: &[Phase]) {
         return;
     }
     let total: u64 = phases.iter().map(|phase| phase.milliseconds).fold(0, u64::saturating_add);
-    out.push_str(&format!("<h2>Time</h2>\n<p>{} in all</p>\n<div class=\"phases\">\n", seconds(total)));
+    out.push_str(&format!("<h2>Time</h2>\n<p>{} in all</p>\n", seconds(total)));
     for phase in phases {
         let per_mille = phase.milliseconds.saturating_mul(1000) / longest;
         out.push_str(&format!(
-            "<span>{}</span><svg aria-hidden=\"true\"><rect width=\"{}.{}%\" height=\"100%\" rx=\"3\"/></svg><span>{}</span>\n",
+            "<div class=\"phase\"><span>{}</span><svg aria-hidden=\"true\"><rect width=\"{}.{}%\" height=\"100%\" rx=\"3\"/></svg><span>{}</span></div>\n",
             html(&phase.title),
             per_mille / 10,
             per_mille % 10,
             seconds(phase.milliseconds)
         ));
     }
-    out.push_str("</div>\n");
 }
 
 /// A duration for people, in seconds.
