@@ -81,7 +81,7 @@ impl Guest {
         for _ in 0..runs {
             let _ = std::fs::remove_file(&overlay);
             inject.push(timed(|| {
-                run(&["inject".as_ref(), image, policy[0], policy[1], "--output".as_ref(), overlay.as_os_str()]);
+                run(&["inject".as_ref(), image, policy[0], policy[1], "--overlay".as_ref(), overlay.as_os_str()]);
             }));
             let _ = (std::fs::remove_file(&overlay), std::fs::remove_file(&saved));
             both.push(timed(|| {

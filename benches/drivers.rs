@@ -63,7 +63,7 @@ fn inject(source: &Path, folder: &Path) {
     let _ = std::fs::remove_file(&out);
     let mut command = Command::new(env!("CARGO_BIN_EXE_winject"));
     command.arg("inject").arg(root.join("test-images/win10.qcow2")).arg("--drivers").arg(source);
-    run(command.args(["--signature-policy", "warn", "--quiet", "--output"]).arg(&out));
+    run(command.args(["--signature-policy", "warn", "--quiet", "--overlay"]).arg(&out));
 }
 
 fn main() {

@@ -32,7 +32,7 @@ fn sample() {
         b.iter(|| {
             let out = folder.path().join("out.qcow2");
             let _ = std::fs::remove_file(&out);
-            inject(&root.join("win10.qcow2"), &root.join("drivers"), &["--output", out.to_str().unwrap()]);
+            inject(&root.join("win10.qcow2"), &root.join("drivers"), &["--overlay", out.to_str().unwrap()]);
         });
     });
     criterion.final_summary();
@@ -195,7 +195,7 @@ fn manual_times(guest: &Path, offset: u64, drivers: &Path, folder: &Path) -> Dur
 /// The files and the keys that winject itself writes into this guest, as files and as text for `hivexregedit`.
 fn prepare_payload(guest: &Path, drivers: &Path, folder: &Path) {
     let after = folder.join("after.qcow2");
-    inject(guest, drivers, &["--output", after.to_str().unwrap()]);
+    inject(guest, drivers, &["--overlay", after.to_str().unwrap()]);
     for (hive, key) in [("SYSTEM", "HKLM\\SYSTEM"), ("SOFTWARE", "HKLM\\SOFTWARE")] {
         for (image, name) in [(guest, "before"), (after.as_path(), "after")] {
             let out = folder.join(format!("{hive}.{name}.reg"));

@@ -409,12 +409,6 @@ impl Error {
         self.0.code.or_else(of_source).unwrap_or_else(|| self.kind().general_code())
     }
 
-    /// The message alone: without layer, path, place and cause.
-    #[must_use]
-    pub fn message(&self) -> &str {
-        &self.0.message
-    }
-
     /// What the format demands and what was found, if the error is about that.
     #[must_use]
     pub fn expected_found_texts(&self) -> Option<(&str, &str)> {
@@ -508,7 +502,12 @@ impl fmt::Display for Within<'_> {
                 let path = path.as_deref().or(self.path);
                 write!(f, ": {}", Within { error, layer: Some(*layer), path })
             }
-            None => write!(f, ": {source}"),
+            None => {
+                // The standard library adds the host's number of the error, which tells a person nothing.
+                let text = source.to_string();
+                let end = text.rfind(" (os error ").filter(|_| text.ends_with(')'));
+                write!(f, ": {}", end.and_then(|end| text.get(..end)).unwrap_or(&text))
+            }
         }
     }
 }

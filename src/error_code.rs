@@ -95,6 +95,10 @@ codes! {
     NotEditableInPlace "not-editable-in-place",
 
     // The disk and its volumes.
+    /// The disk has neither a partition table nor a known volume.
+    NoPartitions "no-partitions",
+    /// The disk has no partition of this number.
+    NoSuchPartition "no-such-partition",
     /// The disk is dynamic (Logical Disk Manager).
     DynamicDisk "dynamic-disk",
     /// The partition belongs to a storage pool.
@@ -133,6 +137,8 @@ codes! {
     FirstBootJob "first-boot-job",
     /// A file of the user cannot be put there.
     Upload "upload",
+    /// The guest would not boot, for a reason that the edit does not touch.
+    BootChainBroken "boot-chain-broken",
     /// The guest would boot from no disk any more.
     WouldNotBoot "would-not-boot",
 

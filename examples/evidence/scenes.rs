@@ -50,10 +50,10 @@ pub fn all(folder: &Path, winject: &Path) -> Vec<Made> {
         Ok(maker.several_disks("several disks")),
         Ok(maker.apply_to_several_disks("apply, several disks")),
         Ok(maker.hive()),
-        Ok(write(maker.output("overlay"), &[&overlay[..], &["--output"]].concat())),
+        Ok(write(maker.output("overlay"), &[&overlay[..], &["--overlay"]].concat())),
         Ok(write(maker.output("conversion"), &[&conversion[..], &[&drivers, "--threads", "2"]].concat())),
         Ok(maker.apply_to(maker.output("apply, overlay"), &["--overlay"])),
-        Ok(maker.apply_to(maker.output("apply, conversion"), &["--threads", "2", "--to-output"])),
+        Ok(maker.apply_to(maker.output("apply, conversion"), &["--threads", "2", "--output"])),
         Ok(maker.plan("plan", &[])),
         Ok(maker.plan("plan with its bundle", &["--bundle"])),
     ]

@@ -1,10 +1,10 @@
 //! The volume header: the first sector of the partition.
 
-use super::ntfs_start::has_signature;
 use super::state::Variant;
 use crate::error::{Error, Layer, Place, Result};
 use crate::field::Field;
 use crate::guid::Guid;
+use crate::ntfs::format::boot::END_MARK;
 
 /// Bytes that are read of it.
 pub(super) const HEADER_SIZE: usize = 512;
@@ -27,6 +27,11 @@ const SECTORS_PER_CLUSTER: Field<u8> = Field::at(13);
 const METADATA_CLUSTER: Field<u64> = Field::at(56);
 /// Second byte of the jump at the start: distinguishes Vista.
 const JUMP_VISTA: u8 = 0x52;
+
+/// Whether a sector ends as boot sectors do.
+pub(super) fn has_signature(sector: &[u8]) -> bool {
+    END_MARK.get(sector) == 0xAA55
+}
 
 /// Whether a boot sector is that of a BitLocker volume.
 #[must_use]

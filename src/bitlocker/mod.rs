@@ -17,7 +17,6 @@ mod header;
 mod key;
 mod layout;
 mod metadata;
-mod ntfs_start;
 mod offer;
 mod protector;
 mod refusal;

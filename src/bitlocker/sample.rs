@@ -173,7 +173,9 @@ fn boot_sector() -> Vec<u8> {
     sector[11..14].copy_from_slice(&[0, 2, 8]);
     sector[40..48].copy_from_slice(&(LENGTH / 512 - 1).to_le_bytes());
     sector[48] = 4;
+    sector[56] = 2;
     sector[64] = 0xF6;
+    sector[68] = 1;
     sector[510..].copy_from_slice(&[0x55, 0xAA]);
     sector
 }

@@ -5,10 +5,9 @@ use zeroize::Zeroizing;
 
 use super::cipher::SectorCipher;
 use super::entry::damaged;
-use super::header::HEADER_SIZE;
+use super::header::{HEADER_SIZE, has_signature};
 use super::key::{Key, method};
 use super::metadata::Metadata;
-use super::ntfs_start;
 use super::offer::Offer;
 use super::protector::{Protector, ProtectorKind, SealedMasterKey};
 use super::refusal::{Doubt, refuse};
@@ -17,6 +16,8 @@ use super::state::{State, Variant};
 use super::view::Unlocked;
 use crate::error::{Error, Kind, Result};
 use crate::io::VolumeRead;
+use crate::ntfs::format::boot::Geometry;
+use crate::ntfs::format::{fixup, record};
 use crate::units::VolumeOffset;
 
 /// The remedy for metadata that were changed by something else than Windows.
@@ -140,10 +141,10 @@ impl Metadata {
     ) -> Result<Option<Doubt>> {
         let mut sector = [0; HEADER_SIZE];
         unlocked.read(device, VolumeOffset(0), &mut sector)?;
-        if self.variant == Variant::ToGo && ntfs_start::has_signature(&sector) {
+        if self.variant == Variant::ToGo && has_signature(&sector) {
             return Ok(None);
         }
-        if !ntfs_start::is_ntfs(&sector) {
+        let Ok(geometry) = Geometry::parse(&sector) else {
             let why = if bare_key { "the volume key does not fit: the" } else { "its" };
             let mut text = format!("cannot read the volume: {why} plain view does not begin with an NTFS boot sector");
             if self.encrypted_size < self.volume_size && self.state == State::Encrypted {
@@ -151,27 +152,31 @@ impl Metadata {
                 text += &format!(" (its metadata say that it is encrypted up to {encrypted} of {all} bytes)");
             }
             return Err(refuse(text, "only NTFS volumes are opened; compare the key with the volume's GUID"));
-        }
-        if ntfs_start::length(&sector) > unlocked.len() {
+        };
+        let sector_size = u64::from(geometry.sector_size);
+        let length = geometry.total_sectors.saturating_mul(sector_size);
+        if length > unlocked.len() {
             return Ok(Some(Doubt::CutOff));
         }
-        let end = ntfs_start::length_with_copy(&sector).min(unlocked.len());
+        // With the copy of the boot sector that follows the file system.
+        let end = length.saturating_add(sector_size).min(unlocked.len());
         if self.content.layout.encrypted_end < end {
             return Ok(Some(Doubt::PartlyEncrypted { encrypted: self.encrypted_size, all: self.volume_size }));
         }
-        let proven = !bare_key || self.has_first_record(device, unlocked, &sector)?;
+        let proven = !bare_key || has_first_record(device, unlocked, &geometry)?;
         Ok((!proven).then_some(Doubt::KeyNotProven))
     }
+}
 
-    fn has_first_record<D: VolumeRead + ?Sized>(&self, device: &D, unlocked: &Unlocked, sector: &[u8]) -> Result<bool> {
-        let Some((offset, length)) = ntfs_start::first_record(sector) else { return Ok(false) };
-        if offset.checked_add(length as u64).is_none_or(|end| end > unlocked.len()) {
-            return Ok(false);
-        }
-        let mut record = vec![0; length];
-        unlocked.read(device, VolumeOffset(offset), &mut record)?;
-        Ok(ntfs_start::is_record(&record))
+/// Whether the plain view holds the record of `$MFT` where the boot sector says, and every sector of it arrived.
+fn has_first_record<D: VolumeRead + ?Sized>(device: &D, unlocked: &Unlocked, geometry: &Geometry) -> Result<bool> {
+    let (offset, length) = (geometry.bytes_in(geometry.mft.0), u64::from(geometry.record_size));
+    if offset.checked_add(length).is_none_or(|end| end > unlocked.len()) {
+        return Ok(false);
     }
+    let mut block = vec![0; geometry.record_size as usize];
+    unlocked.read(device, VolumeOffset(offset), &mut block)?;
+    Ok(fixup::unseal(&mut block, fixup::FILE).is_ok() && record::header::NUMBER.get(&block) == 0)
 }
 
 /// What came of trying a secret on a protector.

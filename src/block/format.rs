@@ -35,14 +35,13 @@ impl Format {
         }
     }
 
-    /// The format that the ending of a file name stands for, of those that winject writes; `None` for other endings.
+    /// The format that the ending of a file name stands for; `None` for other endings.
     #[must_use]
     pub fn from_extension(path: &Path) -> Option<Self> {
         let extension = path.extension()?.to_str()?.to_ascii_lowercase();
         match extension.as_str() {
-            "raw" | "img" => Some(Self::Raw),
-            "qcow2" => Some(Self::Qcow2),
-            _ => None,
+            "img" => Some(Self::Raw),
+            ending => Self::from_name(ending),
         }
     }
 

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::args::{ImageArgs, StateArgs, VolumeCheckArgs, split_disks};
+use super::args::{ImageArgs, StateArgs, ThreadArgs, VolumeCheckArgs, split_disks};
 use super::bitlocker_args::BitLockerArgs;
 use super::execute::carry_out;
 use super::output_args::OutputArgs;
+use super::request::with_named_output;
 use super::{Ui, environment, signals};
 use crate::error::Result;
 use crate::exit::ExitCode;
@@ -42,9 +43,8 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
 
-    /// Use this many worker threads [default: as many as are useful]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    workers: ThreadArgs,
 
     #[command(flatten)]
     source: ImageArgs,
@@ -66,14 +66,14 @@ pub struct Args {
 impl Args {
     fn request(&self, disks: Vec<PathBuf>) -> Result<InjectRequest> {
         let (image, other_disks) = split_disks(disks);
-        let destination = self.output.destination("compares")?;
+        let destination = self.output.destination()?;
         Ok(InjectRequest {
             other_disks,
             format: self.source.format,
             path_policy: self.source.path_policy(),
             disk: self.source.disk.clone(),
             overwrite_output: self.output.overwrite,
-            threads: self.threads,
+            threads: self.workers.threads,
             bitlocker: self.bitlocker.keys()?,
             other_inputs: self.bitlocker.inputs().cloned().collect(),
             state: self.state.overrides(),
@@ -93,6 +93,6 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let plan = SavedPlan::read(&args.plan)?;
     let disks = if args.image.is_empty() { plan.disks_in_its_folder()? } else { args.image.clone() };
     let request = args.request(disks)?;
-    job::check_apply_outputs(&plan, &request, &args.report)?;
+    job::check_apply_outputs(&plan, &with_named_output(&request, &args.output)?, &args.report)?;
     carry_out(&request, &args.report, ui, |observer, report| job::apply_into(&plan, &request, observer, report))
 }

@@ -10,8 +10,8 @@ use super::extras::ExtrasArgs;
 use super::first_boot::FirstBootArgs;
 use super::machine_args::MachineArgs;
 use super::network_args::NetworkArgs;
+use super::numbers::{parse_partition, parse_threads};
 use super::repair_args::RepairArgs;
-use crate::block::convert::Compression;
 use crate::block::{Format, OpenOptions, PathPolicy};
 use crate::drivers::SignatureLevel;
 use crate::job::StateOverrides;
@@ -22,7 +22,7 @@ use crate::windows::Registration;
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct ImageArgs {
     /// Read the image as this format (raw, qcow2, vmdk, vhd, vhdx or vdi) instead of detecting it by content
-    #[arg(long, value_name = "FORMAT", value_parser = parse_format)]
+    #[arg(short = 'f', long, value_name = "FORMAT", value_parser = parse_format)]
     pub format: Option<Format>,
 
     /// Let the image refer to this file, or to the files below this folder (backing files, extents); by default only
@@ -83,7 +83,7 @@ pub fn split_disks(disks: impl IntoIterator<Item = PathBuf>) -> (PathBuf, Vec<Pa
 pub struct PartitionArgs {
     /// Use the Windows in the partition of this number, counted as Linux does (0: the image is a volume without a
     /// partition table)
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_partition)]
     pub partition: Option<u32>,
 }
 
@@ -95,7 +95,7 @@ pub struct DefinitionArgs {
     pub definitions: Option<PathBuf>,
 }
 
-// How the guest is changed: the same for `inject`, `convert --inject` and a document
+// How the guest is changed: the same for `inject`, `convert --drivers` and a document
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct GuestArgs {
     #[command(flatten)]
@@ -209,31 +209,6 @@ impl StateArgs {
     }
 }
 
-// Where the changed disk goes, for commands that change the image or write an overlay
-#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
-pub struct DestinationArgs {
-    /// Change the image itself; a journal in its folder makes an interrupted run undoable, and stays as IMAGE.winject-undo
-    /// for winject undo
-    #[arg(long, conflicts_with_all = ["output", "dry_run"])]
-    pub in_place: bool,
-
-    /// Keep no undo record after --in-place, and remove an earlier one if anything is changed
-    #[arg(long)]
-    pub no_undo: bool,
-
-    /// Write the changes to a small new qcow2 file that is backed by the untouched image
-    #[arg(long, value_name = "NEW.qcow2", conflicts_with = "dry_run")]
-    pub output: Option<PathBuf>,
-
-    /// Show what would be changed, and write nothing
-    #[arg(long)]
-    pub dry_run: bool,
-
-    /// Replace an output file that exists
-    #[arg(long)]
-    pub overwrite: bool,
-}
-
 // The check that precedes the first edit
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
 pub struct VolumeCheckArgs {
@@ -242,33 +217,20 @@ pub struct VolumeCheckArgs {
     pub skip_volume_check: bool,
 }
 
-// A whole new image: the same for `convert` and a document
+// Driver media
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
-pub struct NewImageArgs {
-    /// Write this format, qcow2 or raw [default: raw if the output is named .raw or .img, else qcow2]
-    #[arg(short = 'O', long, value_name = "FORMAT", value_parser = parse_format)]
-    pub output_format: Option<Format>,
-
-    /// Compress the new qcow2: zlib (every QEMU reads it) or zstd (faster; QEMU 5.1 and later)
-    #[arg(long, value_name = "ALGORITHM", value_parser = parse_compression, num_args = 0..=1,
-        default_missing_value = "zlib")]
-    pub compress: Option<Compression>,
-
-    /// Set the compression level on the algorithm's own scale (zlib: 2 to 9, zstd: 1 to 4)
-    #[arg(long, value_name = "LEVEL", requires = "compress")]
-    pub compress_level: Option<u32>,
-
-    /// Compute the SHA-256 of the new file and print it
-    #[arg(long)]
-    pub checksum: bool,
+pub struct DriverArgs {
+    /// Take drivers from this folder or ISO image; repeatable, the first one is preferred
+    #[arg(long, visible_alias = "inject", value_name = "PATH")]
+    pub drivers: Vec<PathBuf>,
 }
 
-impl NewImageArgs {
-    /// Algorithm and level, if the new image is to be compressed.
-    #[must_use]
-    pub fn compression(&self) -> Option<(Compression, Option<u32>)> {
-        self.compress.map(|kind| (kind, self.compress_level))
-    }
+// Worker threads
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
+pub struct ThreadArgs {
+    /// Use this many worker threads [default: as many as are useful]
+    #[arg(long, value_name = "N", value_parser = parse_threads)]
+    pub threads: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -307,18 +269,6 @@ impl From<SignatureArg> for SignatureLevel {
             SignatureArg::Present => Self::Present,
             SignatureArg::Warn => Self::Warn,
         }
-    }
-}
-
-/// Parses the name of a compression algorithm, in upper or lower case.
-///
-/// # Errors
-/// The names that are known, when it is another one.
-pub fn parse_compression(name: &str) -> Result<Compression, String> {
-    match name.to_ascii_lowercase().as_str() {
-        "zlib" => Ok(Compression::Zlib),
-        "zstd" => Ok(Compression::Zstd),
-        _ => Err("use zlib or zstd".to_owned()),
     }
 }
 

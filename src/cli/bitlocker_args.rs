@@ -100,7 +100,12 @@ impl KeySource {
                 // A path that does not exist may be a key that was given in place of one.
                 let why = match error {
                     host::Unreadable::Io(error) => {
-                        return cannot("no such file, or not readable").source_error(error).hint(GIVEN);
+                        return Error::io(
+                            Layer::Cli,
+                            format!("cannot read the key of {}: no such file, or not readable", kind.option()),
+                            error,
+                        )
+                        .hint(GIVEN);
                     }
                     host::Unreadable::NotAFile(kind) => format!("{kind}, not a regular file"),
                     host::Unreadable::TooLarge(limit) => format!("larger than {limit} bytes"),
@@ -147,7 +152,7 @@ impl BitLockerArgs {
     /// the kinds above.
     ///
     /// # Errors
-    /// [`Kind::Usage`] for a key that cannot be read or is not one of its kind.
+    /// [`Kind::Io`] for a file that cannot be read; [`Kind::Usage`] for what is not a key of its kind.
     pub fn keys(&self) -> Result<BitLockerKeys> {
         let keys = self.all().map(|(kind, source)| {
             let content = source.read(kind)?;

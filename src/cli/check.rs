@@ -6,7 +6,7 @@ use super::args::{ChosenDiskArgs, ImageArgs, PartitionArgs, ReplayArgs, Signatur
 use super::bitlocker_args::BitLockerArgs;
 use super::junit_file::{check_junit, write_junit};
 use super::machine_args::MachineArgs;
-use super::{Ui, signals};
+use super::{Ui, explain, signals};
 use crate::clock::FileTime;
 use crate::error::Result;
 use crate::escape::escape;
@@ -108,6 +108,10 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     } else {
         let texts: Vec<String> = answer.buses.iter().map(ToString::to_string).collect();
         ui.answer(&texts.join("\n"));
+        let mut findings = answer.buses.iter().flat_map(|answer| &answer.findings);
+        if let Some(finding) = findings.find(|finding| finding.level.is_bad()) {
+            explain::note_codes(finding.code.name(), ui);
+        }
         if answer.recovery.image.is_some() {
             ui.answer(&format!("recovery environment: {}", escape(&answer.recovery.to_string())));
         }

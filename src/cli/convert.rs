@@ -1,22 +1,33 @@
 //! `winject convert`: writes a new image in one pass, on request with drivers injected.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Ui;
-use super::args::{GuestArgs, ImageArgs, NewImageArgs};
+use super::args::{DriverArgs, GuestArgs, ImageArgs, ThreadArgs};
 use super::execute::execute;
 use super::output::size;
-use super::request::{InjectSpec, output_format};
+use super::output_args::{NewImageArgs, OutputArgs};
+use super::request::InjectSpec;
 use super::signals::{self, Subject};
+use crate::block::commit;
 use crate::block::convert::{ConvertOptions, ConvertProgress, Converted, convert};
 use crate::block::{self, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
+use crate::job::{self, Destination};
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The input is never changed. The output gets its name when it is complete and on stable storage."
+    mut_arg("drivers", |argument| argument.help("Inject drivers from this folder or ISO image on the way (see winject inject); repeatable")),
+    after_help = "\
+The input is never changed. The output gets its name when it is complete and on stable storage. With --drivers this is \
+the same as winject inject IMAGE --drivers PATH -o NEW.
+
+Examples:
+  winject convert win.vmdk win.qcow2
+  winject convert -f vmdk -O raw win.vmdk /vms/win.img
+  winject convert win.vmdk win.qcow2 --compress zstd --drivers virtio-win.iso"
 )]
 pub struct Args {
     /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
@@ -28,41 +39,42 @@ pub struct Args {
     #[command(flatten)]
     new_image: NewImageArgs,
 
+    /// Show what would be written, and write nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+
     /// Replace an output file that exists
     #[arg(long)]
     overwrite: bool,
 
-    /// Use this many worker threads [default: one for each processor]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    workers: ThreadArgs,
 
-    /// Inject drivers from this folder or ISO image on the way (see winject inject); repeatable
-    #[arg(long, value_name = "DRIVERS")]
-    inject: Vec<PathBuf>,
+    #[command(flatten)]
+    media: DriverArgs,
 
-    /// With --inject: look for boot files on this other disk of the same machine, too, which is only read; repeatable
-    #[arg(long, value_name = "DISK", requires = "inject")]
+    /// With --drivers: look for boot files on this other disk of the same machine, too, which is only read; repeatable
+    #[arg(long, value_name = "DISK", requires = "drivers")]
     other_disk: Vec<PathBuf>,
 
     #[command(flatten)]
     source: ImageArgs,
 
-    #[command(flatten, next_help_heading = "With --inject")]
+    #[command(flatten, next_help_heading = "With --drivers")]
     guest: GuestArgs,
 }
 
 impl From<Args> for InjectSpec {
     fn from(args: Args) -> Self {
-        let Args { input, output, new_image, overwrite, threads, inject, other_disk, source, guest } = args;
+        let Args { input, output, new_image, dry_run, overwrite, workers, media, other_disk, source, guest } = args;
+        let output = OutputArgs { output: Some(output), new_image, dry_run, overwrite, ..OutputArgs::default() };
         Self {
             windows_disk: (!other_disk.is_empty()).then(|| input.clone()),
             other_disks: other_disk,
             image: input,
-            drivers: inject,
-            to_output: Some(output),
-            new_image,
-            overwrite,
-            threads,
+            drivers: media.drivers,
+            output,
+            threads: workers.threads,
             source,
             guest,
             ..Self::default()
@@ -73,52 +85,63 @@ impl From<Args> for InjectSpec {
 /// Runs the command.
 ///
 /// # Errors
-/// See [`convert`] and [`block::open`]; with `--inject`, those of [`execute`].
+/// See [`convert`] and [`block::open`]; with `--drivers`, those of [`execute`].
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
-    if !args.inject.is_empty() {
+    let spec = InjectSpec::from(args);
+    if !spec.drivers.is_empty() {
         // The same conversion as a job of `inject`: the changes are merged in the same pass.
-        return execute(&args.into(), ui);
+        return execute(&spec, ui);
     }
-    if args.guest != GuestArgs::default() {
+    if spec.guest != GuestArgs::default() {
         let message = "an option for the injection of drivers is given, but no drivers are";
-        return Err(Error::new(Kind::Usage, Layer::Cli, message).hint("add --inject DRIVERS, or leave the option out"));
+        return Err(Error::new(Kind::Usage, Layer::Cli, message).hint("add --drivers PATH, or leave the option out"));
     }
-    let compression = args.new_image.compression();
+    let request = spec.with_named_output(&spec.request()?)?;
+    job::check_outputs(&request, &[])?;
+    let Destination::Standalone { path, format, compression, checksum } = &request.destination else {
+        return Err(Error::bug(Layer::Cli, "a conversion without an output"));
+    };
     let options = ConvertOptions {
-        format: output_format(&args.new_image, &args.output),
+        format: *format,
         compression: compression.map(|(kind, _)| kind),
         level: compression.and_then(|(_, level)| level),
-        threads: args.threads,
-        checksum: args.new_image.checksum,
-        overwrite: args.overwrite,
+        threads: spec.threads,
+        checksum: *checksum,
+        overwrite: spec.output.overwrite,
         cancel: signals::cancel(),
         ..ConvertOptions::default()
     };
-    signals::set_subject(Subject::Output(args.output.clone()));
-    let image = block::open(&args.input, &args.source.open_options())?;
+    let image = block::open(&spec.image, &spec.source.open_options())?;
     let input = image.format();
     for warning in block::use_notes(&*image) {
         ui.warn(&warning);
     }
+    let (from, to) = (spec.image.display(), path.display());
     let stage = Stage::new(image, StageOptions::default());
-    let done = with_progress(&stage, &args, &options, ui)?;
+    if spec.output.dry_run {
+        commit::refuse_own_files(&stage.image().files(), path)?;
+        let length = size(stage.image().len());
+        ui.done(&format!(
+            "Dry run: {from} ({input}, {length}) would be written to {to} ({format}); nothing was written."
+        ));
+        return Ok(ExitCode::Done);
+    }
+    signals::set_subject(Subject::Output(path.clone()));
+    let done = with_progress(&stage, path, &options, ui)?;
     ui.done(&format!(
-        "{} ({input}) -> {} ({}): {} of {} read, {} written",
-        args.input.display(),
-        args.output.display(),
-        options.format,
+        "{from} ({input}) -> {to} ({format}): {} of {} read, {} written",
         size(done.bytes_read),
         size(done.virtual_size),
         size(done.bytes_written),
     ));
     if let Some(sum) = &done.sha256 {
-        ui.answer(&escape(&format!("{sum}  {}", args.output.display())));
+        ui.answer(&escape(&format!("{sum}  {to}")));
     }
     Ok(ExitCode::Done)
 }
 
-fn with_progress(stage: &Stage, args: &Args, options: &ConvertOptions<'_>, ui: &Ui) -> Result<Converted> {
+fn with_progress(stage: &Stage, out: &Path, options: &ConvertOptions<'_>, ui: &Ui) -> Result<Converted> {
     let bar = ui.progress("Converting");
     let report = |p: ConvertProgress| bar.set(p.done, p.total);
-    convert(stage, &args.output, &ConvertOptions { progress: Some(&report), ..options.clone() })
+    convert(stage, out, &ConvertOptions { progress: Some(&report), ..options.clone() })
 }

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::args::{parse_compression, parse_format, split_disks};
+use super::args::{parse_format, split_disks};
 use super::bitlocker_args::KeySource;
-use super::extras::parse_upload;
+use super::extras::{parse_timeout, parse_upload};
+use super::numbers::{parse_level, parse_partition, parse_threads};
+use super::output_args::{parse_compression, parse_written_format};
 use super::repair_args::ToolsArg;
 use super::request::InjectSpec;
 use crate::block::Format;
@@ -50,22 +52,24 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["virtio_config", "virtio_config_path", "definitions"], |run, field| {
         set(&mut run.spec.guest.definitions.definitions, field.path()?)
     }),
-    Key::new(&["in_place"], |run, field| set(&mut run.spec.in_place, field.flag()?)),
-    Key::new(&["no_undo"], |run, field| set(&mut run.spec.no_undo, field.flag()?)),
-    Key::new(&["dry_run"], |run, field| set(&mut run.spec.dry_run, field.flag()?)),
-    Key::new(&["output"], |run, field| set(&mut run.spec.output, field.path()?)),
-    Key::new(&["to_output"], |run, field| set(&mut run.spec.to_output, field.path()?)),
+    Key::new(&["in_place"], |run, field| set(&mut run.spec.output.in_place, field.flag()?)),
+    Key::new(&["no_undo"], |run, field| set(&mut run.spec.output.no_undo, field.flag()?)),
+    Key::new(&["dry_run"], |run, field| set(&mut run.spec.output.dry_run, field.flag()?)),
+    Key::new(&["overlay"], |run, field| set(&mut run.spec.output.overlay, field.path()?)),
+    Key::new(&["to_output", "output"], |run, field| set(&mut run.spec.output.output, field.path()?)),
     Key::new(&["output_dir"], |run, field| set(&mut run.output_dir, field.path()?)),
     Key::new(&["out_format", "output_format"], |run, field| {
-        set(&mut run.spec.new_image.output_format, written_format(field)?)
+        set(&mut run.spec.output.new_image.output_format, written_format(field)?)
     }),
     Key::new(&["compress"], |run, field| set(&mut run.compress, Some(compression(field)?))),
-    Key::new(&["compress_level"], |run, field| set(&mut run.spec.new_image.compress_level, field.number()?)),
-    Key::new(&["checksum"], |run, field| set(&mut run.spec.new_image.checksum, field.flag()?)),
-    Key::new(&["overwrite"], |run, field| set(&mut run.spec.overwrite, field.flag()?)),
-    Key::new(&["threads"], |run, field| set(&mut run.spec.threads, field.number()?)),
+    Key::new(&["compress_level"], |run, field| {
+        set(&mut run.spec.output.new_image.compress_level, number(field, parse_level)?)
+    }),
+    Key::new(&["checksum"], |run, field| set(&mut run.spec.output.new_image.checksum, field.flag()?)),
+    Key::new(&["overwrite"], |run, field| set(&mut run.spec.output.overwrite, field.flag()?)),
+    Key::new(&["threads"], |run, field| set(&mut run.spec.threads, number(field, parse_threads)?)),
     Key::new(&["report"], |run, field| set(&mut run.spec.guest.report, field.paths()?)),
-    Key::new(&["partition"], |run, field| set(&mut run.spec.guest.windows.partition, field.number()?)),
+    Key::new(&["partition"], |run, field| set(&mut run.spec.guest.windows.partition, number(field, parse_partition)?)),
     Key::new(&["bitlocker_recovery_key"], |run, field| {
         set(&mut run.spec.guest.bitlocker.bitlocker_recovery_key, keys(field)?)
     }),
@@ -98,7 +102,9 @@ const KEYS: &[Key<RunDocument>] = &[
     }),
     Key::new(&["no_replay"], |run, field| set(&mut run.spec.guest.state.replay.no_replay, field.flag()?)),
     Key::new(&["firstboot"], |run, field| set(&mut run.spec.guest.extras.firstboot, field.paths()?)),
-    Key::new(&["firstboot_timeout"], |run, field| set(&mut run.spec.guest.extras.firstboot_timeout, field.number()?)),
+    Key::new(&["firstboot_timeout"], |run, field| {
+        set(&mut run.spec.guest.extras.firstboot_timeout, number(field, parse_timeout)?)
+    }),
     Key::new(&["guest_agent"], |run, field| set(&mut run.spec.guest.extras.guest_agent, field.flag()?)),
     Key::new(&["upload"], |run, field| set(&mut run.spec.guest.extras.upload, uploads(field)?)),
     Key::new(&["skip_volume_check"], |run, field| set(&mut run.spec.guest.check.skip_volume_check, field.flag()?)),
@@ -166,12 +172,12 @@ impl RunDocument {
     /// Reads a document.
     ///
     /// # Errors
-    /// [`Kind::Usage`] with file and line for everything that winject cannot do.
+    /// [`Kind::Io`] when it cannot be read; [`Kind::Usage`] with file and line for everything that winject cannot do.
     pub fn load(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let bytes = host::read(path, BYTES_MAX).map_err(|error| {
             error
-                .into_error("the configuration", path, Layer::Cli, Kind::Usage)
+                .into_error("the configuration", path, Layer::Cli)
                 .hint("--config takes the YAML file, the image is named in it")
         })?;
         let text = String::from_utf8(bytes).map_err(|error| {
@@ -206,8 +212,9 @@ impl RunDocument {
     fn complete(&mut self, name: &str) -> Result<()> {
         let Self { spec, output_dir, compress, .. } = self;
         // A level alone asks for compression, too.
-        let implied = spec.new_image.compress_level.map(|_| Compression::Zlib);
-        spec.new_image.compress = compress.unwrap_or(implied);
+        let new_image = &mut spec.output.new_image;
+        let implied = new_image.compress_level.map(|_| Compression::Zlib);
+        new_image.compress = compress.unwrap_or(implied);
         let extras = &spec.guest.extras;
         if extras.firstboot_timeout.is_some() && extras.firstboot.is_empty() {
             let message = "firstboot_timeout has no effect without firstboot";
@@ -216,16 +223,18 @@ impl RunDocument {
         }
         // The new image is that of the disk with Windows.
         let image = spec.windows_disk.as_ref().unwrap_or(&spec.image);
-        if let (None, None, Some(folder), Some(stem)) = (&spec.output, &spec.to_output, &output_dir, image.file_stem())
-        {
-            if spec.windows_disk.is_none() && !spec.other_disks.is_empty() && !spec.in_place && !spec.dry_run {
+        let output = &mut spec.output;
+        // A dry run writes none, and a document that is only tried has no folder for it yet.
+        let is_named = output.overlay.is_some() || output.output.is_some() || output.in_place || output.dry_run;
+        if let (false, Some(folder), Some(stem)) = (is_named, &output_dir, image.file_stem()) {
+            if spec.windows_disk.is_none() && !spec.other_disks.is_empty() {
                 let message = "cannot name the new image: it is not known yet which of the disks holds Windows";
                 let hint = "add a line `to_output: NEW.qcow2`, or `windows_disk: DISK`";
                 return Err(Error::new(Kind::Usage, Layer::Cli, message).path(name).hint(hint));
             }
             let mut name = stem.to_owned();
-            name.push(if spec.new_image.output_format == Some(Format::Raw) { ".raw" } else { ".qcow2" });
-            spec.to_output = Some(folder.join(name));
+            name.push(if output.new_image.output_format == Some(Format::Raw) { ".raw" } else { ".qcow2" });
+            output.output = Some(folder.join(name));
         }
         Ok(())
     }
@@ -281,10 +290,13 @@ fn format(field: &Field<'_>) -> Result<Option<Format>> {
 /// A format that winject writes.
 fn written_format(field: &Field<'_>) -> Result<Option<Format>> {
     let Some(text) = field.optional_text()? else { return Ok(None) };
-    match parse_format(&text) {
-        Ok(format @ (Format::Raw | Format::Qcow2)) => Ok(Some(format)),
-        _ => Err(field.error("this format is not written", "write qcow2 or raw")),
-    }
+    parse_written_format(&text).map(Some).map_err(|hint| field.error("this format is not written", hint))
+}
+
+/// A number, as its option takes it.
+fn number<N>(field: &Field<'_>, parse: impl Fn(&str) -> Result<N, String>) -> Result<Option<N>> {
+    let Some(text) = field.optional_text()? else { return Ok(None) };
+    parse(&text).map(Some).map_err(|hint| field.error(format_args!("{text:?} is not a number that fits"), hint))
 }
 
 /// Yes (zlib), no, or the algorithm.
@@ -336,6 +348,7 @@ mod tests {
     use crate::cli::args::{RegistrationArg, SignatureArg};
     use crate::cli::boot_args::{BootGraphicsArg, FallbackLoaderArg, TestSigningArg};
     use crate::cli::machine_args::MachineArg;
+    use crate::cli::output_args::OutputArgs;
     use crate::cli::repair_args::DataDisksArg;
 
     fn parse(text: &str) -> Result<RunDocument> {
@@ -352,9 +365,9 @@ mod tests {
         .unwrap();
         assert_eq!(config.spec.image, Path::new("/path/to/windows.vmdk"));
         assert_eq!(config.spec.drivers, [Path::new("/usr/share/virtio-win")]);
-        assert_eq!(config.spec.to_output.as_deref(), Some(Path::new("/path/to/output/windows-converted.qcow2")));
+        assert_eq!(config.spec.output.output.as_deref(), Some(Path::new("/path/to/output/windows-converted.qcow2")));
         assert_eq!(config.spec.guest.report, [Path::new("/path/to/output/report.md")]);
-        assert!(config.warnings.is_empty() && !config.spec.dry_run);
+        assert!(config.warnings.is_empty() && !config.spec.output.dry_run);
     }
 
     #[test]
@@ -375,19 +388,19 @@ mod tests {
              windows: true\nvirtio_drivers_dir: /path/to/virtio-win\nreport: /path/to/test-report.md\n",
         )
         .unwrap();
-        assert!(config.spec.dry_run && config.spec.to_output.is_none());
+        assert!(config.spec.output.dry_run && config.spec.output.output.is_none());
     }
 
     #[test]
     fn paths_are_relative_to_the_document_and_the_name_comes_from_the_input() {
         let config = parse("vmdk: ../in/win.disk.vmdk\noutput_dir: out\n").unwrap();
-        assert_eq!(config.spec.to_output.as_deref(), Some(Path::new("/etc/winject/out/win.disk.qcow2")));
+        assert_eq!(config.spec.output.output.as_deref(), Some(Path::new("/etc/winject/out/win.disk.qcow2")));
         let disks = "vmdk: [boot.vmdk, win.vmdk]\noutput_dir: out\n";
         assert!(parse(disks).unwrap_err().hint_text().unwrap().contains("to_output"));
         let config = parse(&format!("{disks}windows_disk: win.vmdk\n")).unwrap();
-        assert_eq!(config.spec.to_output.as_deref(), Some(Path::new("/etc/winject/out/win.qcow2")));
+        assert_eq!(config.spec.output.output.as_deref(), Some(Path::new("/etc/winject/out/win.qcow2")));
         let config = parse("vmdk: win.vmdk\noutput_dir: out\nout_format: raw\n").unwrap();
-        assert_eq!(config.spec.to_output.as_deref(), Some(Path::new("/etc/winject/out/win.raw")));
+        assert_eq!(config.spec.output.output.as_deref(), Some(Path::new("/etc/winject/out/win.raw")));
     }
 
     #[test]
@@ -412,6 +425,8 @@ mod tests {
             ("out_format: vdi\n", "not written"),
             ("vmdk: {a: 1}\n", "a path is expected"),
             ("partition: two\n", "number"),
+            ("threads: 0\n", "number"),
+            ("firstboot_timeout: 99999999999\n", "number"),
             ("data_disks: On\n", "a word is expected"),
             ("- a\n- b\n", "not a configuration"),
             ("vmdk: [unclosed\n", "not a configuration"),
@@ -436,12 +451,12 @@ mod tests {
     /// Neither the command line nor a document can ask for something that the other cannot.
     #[test]
     fn every_option_has_a_key_and_every_key_an_option() {
-        let operands = [("input", "image"), ("output", "to_output"), ("inject", "drivers"), ("other_disk", "image")];
-        let convert = options("convert").into_iter().map(|option| {
+        let operands = [("input", "image"), ("other_disk", "image"), ("compress_zlib", "compress")];
+        let options = options("inject").into_iter().chain(options("convert")).map(|option| {
             let operand = operands.iter().find(|(operand, _)| *operand == option);
             operand.map_or(option, |(_, key)| (*key).to_owned())
         });
-        let options: BTreeSet<String> = options("inject").into_iter().chain(convert).collect();
+        let options: BTreeSet<String> = options.collect();
         assert!(options.len() > 25, "{options:?}");
         for option in &options {
             let keys = KEYS.iter().filter(|key| key.names().contains(&option.as_str())).count();
@@ -463,7 +478,7 @@ mod tests {
     fn every_key_is_read() {
         let run = parse(
             "vmdk: [in.ova, b.raw, c.vhd]\nwindows_disk: b.raw\nformat: VHD\nallow_path: [a, b]\ndisk: d.vmdk\ndrivers: [m.iso, vendor]\ndefinitions: defs.yaml\n\
-             output: o.qcow2\nto_output: t.raw\noutput_format: raw\ncompress: zstd\ncompress_level: 3\nchecksum: yes\n\
+             overlay: o.qcow2\nto_output: t.raw\noutput_format: raw\ncompress: zstd\ncompress_level: 3\nchecksum: yes\n\
              in_place: true\nno_undo: true\ndry_run: true\noverwrite: true\nthreads: 2\nreport: [r.md, s.json]\npartition: 3\n\
              registration: FULL\nsignature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: on\n\
              packages-only: true\nallow_dirty: 1\ndiscard_ntfs_log: true\ndiscard_hibernation: true\nno_replay: true\n\
@@ -478,10 +493,11 @@ mod tests {
         assert_eq!((spec.image, spec.source.format), (at("in.ova"), Some(Format::Vhd)));
         assert_eq!((spec.other_disks, spec.windows_disk), (vec![at("b.raw"), at("c.vhd")], Some(at("b.raw"))));
         assert_eq!((spec.source.allow_path, spec.source.disk.as_deref()), (vec![at("a"), at("b")], Some("d.vmdk")));
-        assert_eq!((spec.drivers, spec.output), (vec![at("m.iso"), at("vendor")], Some(at("o.qcow2"))));
-        assert_eq!((spec.to_output, spec.new_image.output_format), (Some(at("t.raw")), Some(Format::Raw)));
-        assert_eq!((spec.new_image.compress, spec.new_image.compress_level), (Some(Compression::Zstd), Some(3)));
-        assert!(spec.new_image.checksum && spec.in_place && spec.no_undo && spec.dry_run && spec.overwrite);
+        let OutputArgs { overlay, output, new_image, in_place, no_undo, dry_run, overwrite } = spec.output;
+        assert_eq!((spec.drivers, overlay), (vec![at("m.iso"), at("vendor")], Some(at("o.qcow2"))));
+        assert_eq!((output, new_image.output_format), (Some(at("t.raw")), Some(Format::Raw)));
+        assert_eq!((new_image.compress, new_image.compress_level), (Some(Compression::Zstd), Some(3)));
+        assert!(new_image.checksum && in_place && no_undo && dry_run && overwrite);
         assert_eq!(spec.threads, Some(2));
         let guest = spec.guest;
         assert_eq!((guest.definitions.definitions, guest.windows.partition), (Some(at("defs.yaml")), Some(3)));
@@ -523,7 +539,7 @@ mod tests {
             ("compress: no\ncompress_level: 9\n", None),
             ("compress_level: 9\ncompress: no\n", None),
         ] {
-            assert_eq!(parse(text).unwrap().spec.new_image.compress, kind, "{text}");
+            assert_eq!(parse(text).unwrap().spec.output.new_image.compress, kind, "{text}");
         }
         assert!(parse("compress: lzma\n").unwrap_err().to_string().contains("yes or no"));
     }

@@ -21,13 +21,13 @@ pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     let reports = &spec.guest.report;
     let machine = &spec.guest.machine;
     machine.check(ui)?;
-    job::check_text_outputs(&request, reports, &machine.outputs().collect::<Vec<_>>())?;
+    job::check_text_outputs(&spec.with_named_output(&request)?, reports, &machine.outputs().collect::<Vec<_>>())?;
     carry_out_and(
         &request,
         reports,
         ui,
         |observer, report| job::inject_into(&request, observer, report),
-        |report| machine.show(|| Machine::of_report(report), spec.overwrite, &report.image_files, ui),
+        |report| machine.show(|| Machine::of_report(report), spec.output.overwrite, &report.image_files, ui),
     )
 }
 
@@ -191,6 +191,13 @@ pub(super) struct Watcher<'a> {
 impl<'a> Watcher<'a> {
     pub(super) fn new(ui: &'a Ui) -> Self {
         Self { ui, current: RefCell::new(None), is_in_place: false }
+    }
+}
+
+impl Watcher<'_> {
+    /// Takes the progress line away until the next step.
+    pub(super) fn pause(&self) {
+        self.current.take();
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::numbers::parse_number;
 use crate::windows::{ExtrasOptions, SCRIPT_SECONDS, Upload};
 
-// Additions of the user to the guest: the same for `inject`, `plan`, `convert --inject` and a document
+// Additions of the user to the guest: the same for `inject`, `plan`, `convert --drivers` and a document
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct ExtrasArgs {
     /// Put a file of the host into the guest, where no other file is yet: 'tool.exe=C:\Tools\tool.exe' (in quotes); missing
@@ -18,7 +19,7 @@ pub struct ExtrasArgs {
     pub firstboot: Vec<PathBuf>,
 
     /// End each of them after this time [default: 600]
-    #[arg(long, value_name = "SECONDS", requires = "firstboot", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", requires = "firstboot", value_parser = parse_timeout)]
     pub firstboot_timeout: Option<u32>,
 
     /// Install the QEMU guest agent at the first start, from the driver media
@@ -42,6 +43,14 @@ impl ExtrasArgs {
             guest_agent: self.guest_agent,
         }
     }
+}
+
+/// Parses how long a script may run, in seconds.
+///
+/// # Errors
+/// The numbers that are allowed, for any other text.
+pub fn parse_timeout(text: &str) -> Result<u32, String> {
+    parse_number(text, 1..=86_400)
 }
 
 /// Parses `HOST=GUEST`. A name on either side may hold an equals sign: the path in the guest begins at the first one that

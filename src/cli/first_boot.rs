@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind, Layer, Result};
 use crate::windows::{FirstBootMethod, FirstBootOptions, Reboot};
 
-// The first-boot job: the same for `inject`, `convert --inject`, `plan` and a document
+// The first-boot job: the same for `inject`, `convert --drivers`, `plan` and a document
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
 pub struct FirstBootArgs {
     /// Choose what runs the first-boot job in the guest [default: service, on a Windows older than Vista script]

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::Ui;
 use super::args::{ImageArgs, ReplayArgs};
 use super::bitlocker_args::BitLockerArgs;
 use super::junit_file::{check_junit, write_junit};
+use super::numbers::{parse_count, parse_partition};
+use super::{Ui, explain};
 use crate::block::{self, Image};
 use crate::error::Result;
 use crate::exit::ExitCode;
@@ -27,11 +28,11 @@ pub struct Args {
 
     /// Check only the partition of this number, counted as Linux does (0: the image is a volume without a partition
     /// table)
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_partition)]
     partition: Option<u32>,
 
     /// Print at most this many faults of each code
-    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = parse_count)]
     max: u64,
 
     #[command(flatten)]
@@ -133,6 +134,9 @@ fn print(reports: &[VolumeReport<'_>], ui: &Ui) -> Result<()> {
             ui.answer("not shut down cleanly: checked as it is after the replay of its NTFS log");
         }
         ui.answer(&report.to_string());
+    }
+    if let Some(fault) = reports.iter().find_map(|volume| volume.report.faults.first()) {
+        explain::note_codes(fault.code.name(), ui);
     }
     Ok(())
 }

@@ -3,19 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use super::Ui;
-use super::args::{ChosenDiskArgs, DestinationArgs, GuestArgs, ImageArgs, split_disks};
+use super::args::{ChosenDiskArgs, DriverArgs, GuestArgs, ImageArgs, ThreadArgs, split_disks};
 use super::document::RunDocument;
 use super::execute::execute;
+use super::output_args::OutputArgs;
 use super::request::InjectSpec;
 use crate::error::{Error, Layer, Result};
 use crate::exit::ExitCode;
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("drivers", |argument| argument.required(true)))]
 #[command(after_help = "\
 Examples:
-  winject inject win.qcow2 --drivers virtio-win.iso --output win-virtio.qcow2
+  winject inject win.vmdk --drivers virtio-win.iso -o win-virtio.qcow2
+  winject inject win.qcow2 --drivers virtio-win.iso --overlay win-virtio.qcow2
   winject inject win.qcow2 --drivers virtio-win.iso --in-place --report report.md
-  winject inject system.vmdk boot.vmdk --drivers virtio-win.iso --output win-virtio.qcow2
+  winject inject system.vmdk boot.vmdk --drivers virtio-win.iso -o win-virtio.qcow2
   winject inject win.qcow2 --drivers /usr/share/virtio-win --dry-run")]
 pub struct Args {
     /// Disk image of a Windows that is shut down: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; give all disks of a machine that
@@ -23,19 +26,17 @@ pub struct Args {
     #[arg(required = true, value_name = "DISK")]
     image: Vec<PathBuf>,
 
-    /// Take drivers from this folder or ISO image; repeatable, the first one is preferred
-    #[arg(long, value_name = "PATH", required = true)]
-    drivers: Vec<PathBuf>,
+    #[command(flatten)]
+    media: DriverArgs,
 
     #[command(flatten)]
     chosen: ChosenDiskArgs,
 
     #[command(flatten)]
-    destination: DestinationArgs,
+    output: OutputArgs,
 
-    /// Use this many worker threads [default: as many as are useful]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    workers: ThreadArgs,
 
     #[command(flatten)]
     source: ImageArgs,
@@ -46,20 +47,15 @@ pub struct Args {
 
 impl From<Args> for InjectSpec {
     fn from(args: Args) -> Self {
-        let Args { image, chosen, drivers, destination, threads, source, guest } = args;
-        let DestinationArgs { in_place, no_undo, output, dry_run, overwrite } = destination;
+        let Args { image, chosen, media, output, workers, source, guest } = args;
         let (image, other_disks) = split_disks(image);
         Self {
             image,
             other_disks,
             windows_disk: chosen.windows_disk,
-            drivers,
-            in_place,
-            no_undo,
+            drivers: media.drivers,
             output,
-            dry_run,
-            overwrite,
-            threads,
+            threads: workers.threads,
             source,
             guest,
             ..Self::default()
@@ -85,7 +81,7 @@ pub fn run_document(path: &Path, ui: &Ui) -> Result<ExitCode> {
         ui.warn(warning);
     }
     // Other readers of such documents create the output folder; users rely on it.
-    if let (Some(folder), false) = (&document.output_dir, document.spec.dry_run) {
+    if let (Some(folder), false) = (&document.output_dir, document.spec.output.dry_run) {
         std::fs::create_dir_all(folder).map_err(|error| {
             Error::io(Layer::Host, "cannot create the output folder", error)
                 .path(folder.display().to_string())

@@ -9,11 +9,14 @@ mod bitlocker_args;
 mod boot_args;
 mod check;
 mod convert;
+mod diff;
 mod document;
 mod drivers;
 mod environment;
 mod execute;
+mod explain;
 mod extras;
+mod failure;
 mod first_boot;
 mod fsck;
 mod image;
@@ -25,6 +28,7 @@ mod machine_args;
 mod network_args;
 mod network_page;
 mod ntfs_log;
+mod numbers;
 mod output;
 mod output_args;
 mod plan;
@@ -138,11 +142,18 @@ enum Command {
     /// Each copy appears under its name when it is complete; zeros become holes. A name that the host cannot hold is
     /// written with %XX for the characters in question.
     Cp(look::CpArgs),
+    /// Compare the files and the registry of two images, or of an image before and after a saved plan
+    ///
+    /// Files are compared by kind, size, content, alternate data streams, target of a link, attributes and time of the last
+    /// change; the registry of a Windows by the hives in its System32\config. Exit code 0: the same, 1: different.
+    Diff(diff::Args),
     /// Show or replay the log of every NTFS volume of an image, with or without a Windows
     ///
     /// The log of a volume is open if the guest crashed, or if the image is a snapshot of a running machine. All commands
     /// that read or change a guest replay it first, unless they are told --no-replay.
     NtfsLog(ntfs_log::Args),
+    /// Explain an error or a finding by its code: what it is, why it matters, what to do
+    Explain(explain::Args),
     /// Read and edit registry hives, in a file or in an image
     ///
     /// A TARGET is a hive file or a disk image. In a hive file a KEY is a path from its root (`\` is the root itself);
@@ -153,9 +164,11 @@ enum Command {
 
 /// Runs the command with the process's arguments: parses, runs, prints errors, decides the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let is_json = failure::wants_json(&arguments);
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(error),
+        Err(error) => return usage(error, is_json),
     };
     let ui = Ui::new(cli.quiet, cli.verbose).with_json(cli.json);
     signals::listen();
@@ -167,7 +180,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(error) => {
             if error.kind() != crate::Kind::Cancelled {
-                ui.error(&error);
+                failure::report(&error, &ui);
             }
             signals::end_if_received(Some(&error));
             error.kind().into()
@@ -203,7 +216,9 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::Ls(args)) => look::ls(args, ui),
         Some(Command::Cat(args)) => look::cat(args, ui),
         Some(Command::Cp(args)) => look::cp(args, ui),
+        Some(Command::Diff(args)) => diff::run(args, ui),
         Some(Command::NtfsLog(args)) => ntfs_log::run(args, ui),
+        Some(Command::Explain(args)) => explain::run(args, ui),
         Some(Command::Reg(args)) => reg::run(args, ui),
         None if cli.config.is_some() => inject::run_document(&cli.config.unwrap_or_default(), ui),
         None => {
@@ -215,13 +230,14 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
 
 /// `--help` and `--version` are answers, everything else that clap finds is a usage error. What was typed is escaped: it
 /// can come from a script that passes on strings of others.
-fn usage(mut error: clap::Error) -> ExitCode {
+fn usage(mut error: clap::Error, is_json: bool) -> ExitCode {
     let escaped: Vec<_> = error.context().filter_map(|(kind, value)| Some((kind, escape_context(value)?))).collect();
     for (kind, value) in escaped {
         error.insert(kind, value);
     }
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     if error.use_stderr() {
+        failure::report_usage(&error, &Ui::new(false, 0).with_json(is_json));
         return ExitCode::Usage;
     }
     match printed {

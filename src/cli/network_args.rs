@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind, Layer, Result};
 use crate::windows::{NetworkOptions, NewMac};
 
-// The guest's network: the same for `inject`, `plan`, `convert --inject` and a document
+// The guest's network: the same for `inject`, `plan`, `convert --drivers` and a document
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct NetworkArgs {
     /// Give the new network adapters the settings of the guest's adapters at the first boot: addresses, gateways, DNS

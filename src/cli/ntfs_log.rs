@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::Ui;
 use super::args::{ImageArgs, QuestionArgs};
 use super::bitlocker_args::BitLockerArgs;
+use super::numbers::parse_partition;
 use super::output_args::OutputArgs;
 use super::recover::show_recovery;
 use super::signals::{self, Subject};
@@ -46,7 +47,7 @@ struct Show {
 struct VolumeArgs {
     /// Use only the volume in the partition of this number, counted as Linux does (0: the image is a volume without a
     /// partition table)
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_partition)]
     partition: Option<u32>,
 
     #[command(flatten)]
@@ -133,7 +134,7 @@ fn write_log(out: &mut EscapedLines<String>, log: &VolumeLog) -> std::fmt::Resul
 }
 
 fn replay(args: Replay, ui: &Ui) -> Result<ExitCode> {
-    let destination = args.output.destination("checks")?;
+    let destination = args.output.destination()?;
     Subject::of(&destination, &args.image).into_iter().for_each(signals::set_subject);
     let request = LogReplayRequest {
         image: args.image,

@@ -180,12 +180,13 @@ impl Ui {
         }
     }
 
-    /// Prints `Error: …` and `Hint: …` to the error output, always.
+    /// Prints `Error: …`, `Hint: …` and the command that explains the error to the error output, always.
     pub fn error(&self, error: &Error) {
         self.write_err("Error", Colour::Red, &error.to_string());
         if let Some(hint) = error.hint_text() {
             self.write_err("Hint", Colour::Cyan, hint);
         }
+        self.write_err("More", Colour::Cyan, &super::explain::command(error.code().name()));
     }
 
     /// Shows a spinner on the error output while something long runs, or a bar once its length is set. Only a terminal shows it,
@@ -277,6 +278,17 @@ impl<'a> JsonList<'a> {
         if self.text.len() >= PRINTED_AT_ONCE {
             self.ui.json_part(&std::mem::take(&mut self.text));
         }
+        Ok(())
+    }
+
+    /// Ends the list, adds fields after it, and prints the rest.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Bug`] when the fields have no JSON form.
+    pub(super) fn end_with(self, fields: &impl serde::Serialize) -> crate::Result<()> {
+        let fields = json_pretty(fields)?;
+        let end = if self.is_empty { "]" } else { "\n  ]" };
+        self.ui.json_part(&format!("{}{end},{}\n", self.text, fields.strip_prefix('{').unwrap_or(&fields)));
         Ok(())
     }
 

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::Ui;
-use super::args::{ChosenDiskArgs, GuestArgs, ImageArgs, split_disks};
+use super::args::{ChosenDiskArgs, DriverArgs, GuestArgs, ImageArgs, ThreadArgs, split_disks};
 use super::execute::{Watcher, is_reported, write_reports};
+use super::output_args::OutputArgs;
 use super::request::InjectSpec;
 use super::text_file::TextFile;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
-use crate::job::{self, Machine, Report, SavedPlan};
+use crate::job::{self, InjectRequest, Machine, Report, SavedPlan};
 use crate::plan::review::Review;
 use crate::plan::saved::Sha256Sum;
 
@@ -17,6 +18,7 @@ use crate::plan::saved::Sha256Sum;
 const PLAN: &str = "the plan";
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("drivers", |argument| argument.required_unless_present("show")))]
 #[command(after_help = "\
 Nothing is written to the image, nor to its folder. A plan holds the identity of the image, the hash of everything that
 was read for it, every edit with what it replaces, and the generated files; drivers are named by their hashes. The same
@@ -37,9 +39,8 @@ pub struct Args {
     #[command(flatten)]
     chosen: ChosenDiskArgs,
 
-    /// Take drivers from this folder or ISO image; repeatable, the first one is preferred
-    #[arg(long, value_name = "PATH", required_unless_present = "show")]
-    drivers: Vec<PathBuf>,
+    #[command(flatten)]
+    media: DriverArgs,
 
     /// Write the plan to this file
     #[arg(short, long, value_name = "PLAN.json")]
@@ -66,9 +67,8 @@ pub struct Args {
     #[arg(long)]
     overwrite: bool,
 
-    /// Use this many worker threads [default: as many as are useful]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    workers: ThreadArgs,
 
     #[command(flatten)]
     source: ImageArgs,
@@ -83,6 +83,11 @@ pub struct Args {
 /// What is wrong with the request or the saved plan, whatever planning fails with, and when a file cannot be written.
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     args.review.iter().try_for_each(|path| Form::of(path).map(drop))?;
+    if args.overwrite && args.output.is_none() && args.review.is_empty() && args.guest.machine.machine_output.is_none()
+    {
+        let message = "--overwrite has no effect without an output file";
+        return Err(usage(message).hint("leave it out, or name the file with --output or --review"));
+    }
     match &args.show {
         Some(path) => show(path, &args, ui),
         None => make(&args, ui),
@@ -96,15 +101,14 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
         image,
         other_disks,
         windows_disk: args.chosen.windows_disk.clone(),
-        drivers: args.drivers.clone(),
-        dry_run: true,
-        overwrite: args.overwrite,
-        threads: args.threads,
+        drivers: args.media.drivers.clone(),
+        output: OutputArgs { dry_run: true, ..OutputArgs::default() },
+        threads: args.workers.threads,
         source: args.source.clone(),
         guest: args.guest.clone(),
         ..InjectSpec::default()
     };
-    let request = spec.request()?;
+    let request = InjectRequest { overwrite_output: args.overwrite, ..spec.request()? };
     let machine = &spec.guest.machine;
     machine.check(ui)?;
     let texts = args.output.iter().chain(&args.review).map(|path| (PLAN, path.as_path())).chain(machine.outputs());
@@ -152,6 +156,13 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
 
 /// Prints the review of a saved plan.
 fn show(path: &Path, args: &Args, ui: &Ui) -> Result<ExitCode> {
+    let Args { chosen, workers, source, guest, .. } = args;
+    let is_plain =
+        (chosen, workers, source) == (&ChosenDiskArgs::default(), &ThreadArgs::default(), &ImageArgs::default());
+    if !is_plain || *guest != GuestArgs::default() {
+        let message = "an option for planning has no effect with --show, which prints a plan as it was saved";
+        return Err(usage(message).hint("leave the option out, or plan again without --show"));
+    }
     let plan = SavedPlan::read(path)?;
     let review = Review::new(plan.document());
     if ui.is_json() {
@@ -174,6 +185,10 @@ fn write_reviews(review: &Review, args: &Args, sources: &[PathBuf], ui: &Ui) -> 
         ui.note(&format!("review written: {}", path.display()));
     }
     Ok(())
+}
+
+fn usage(message: &str) -> Error {
+    Error::new(Kind::Usage, Layer::Cli, message)
 }
 
 /// What a review is written as.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Ui;
 use super::signals::{self, Subject};
 use crate::block::PathPolicy;
-use crate::block::commit::Recovery;
+use crate::block::commit::{InterruptedRun, Recovery};
 use crate::error::Result;
 use crate::exit::ExitCode;
 use crate::job::{self, UNDO_GIVEN_UP};
@@ -14,13 +14,18 @@ use crate::job::{self, UNDO_GIVEN_UP};
 #[command(after_help = "\
 Examples:
   winject recover win.qcow2
+  winject recover win.qcow2 --dry-run
   winject recover win.qcow2 --allow-path win-data.raw")]
 pub struct Args {
     /// Disk image whose edit in place was interrupted: raw, qcow2 or a block device
     image: PathBuf,
 
+    /// Show whether an edit was interrupted, and write nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+
     /// Let this file be written: the data file of a qcow2 has to be named itself; repeatable
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     allow_path: Vec<PathBuf>,
 }
 
@@ -29,7 +34,20 @@ pub struct Args {
 /// # Errors
 /// Those of [`job::recover`].
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
-    let Args { image, allow_path } = args;
+    let Args { image, dry_run, allow_path } = args;
+    if dry_run {
+        let shown = image.display();
+        ui.done(&match job::find_interrupted(&image)? {
+            None => format!("Nothing to recover: no run was interrupted while it changed {shown}."),
+            Some(InterruptedRun::Edit) => {
+                format!("Can be recovered: an edit of {shown} was interrupted, and is completed or rolled back.")
+            }
+            Some(InterruptedRun::Undo) => {
+                format!("Can be recovered: an undo of {shown} was interrupted, and is finished.")
+            }
+        });
+        return Ok(ExitCode::Done);
+    }
     let policy = allow_path.into_iter().fold(PathPolicy::default(), PathPolicy::allow);
     signals::set_subject(Subject::InPlace(image.clone()));
     let recovery = job::recover(&image, &policy, &signals::cancel())?;

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use super::Ui;
 use super::args::{
-    ChosenDiskArgs, DestinationArgs, GuestArgs, ImageArgs, PartitionArgs, StateArgs, VolumeCheckArgs, split_disks,
+    ChosenDiskArgs, GuestArgs, ImageArgs, PartitionArgs, StateArgs, ThreadArgs, VolumeCheckArgs, split_disks,
 };
 use super::bitlocker_args::BitLockerArgs;
 use super::execute::carry_out;
+use super::output_args::OutputArgs;
 use super::request::InjectSpec;
 use crate::error::Result;
 use crate::exit::ExitCode;
@@ -15,7 +16,6 @@ use crate::job::{self, RemoveOptions};
 
 #[derive(Debug, clap::Args)]
 #[command(
-    mut_arg("output", |argument| argument.short('o')),
     mut_arg("dry_run", |argument| argument.help("Show what would be removed and what would be left, and write nothing")),
 )]
 #[command(after_help = "\
@@ -26,7 +26,7 @@ else in the guest uses it; the output lists what is left, with the reasons. A gu
 Examples:
   winject remove win.qcow2 --dry-run
   winject remove win.qcow2 --in-place --report report.md
-  winject remove win.vmdk --output win-clean.qcow2")]
+  winject remove win.vmdk -o win-clean.qcow2")]
 pub struct Args {
     /// Disk image of a Windows that is shut down: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; give all disks of a machine that
     /// has several, in any order: only the one with Windows is changed
@@ -37,15 +37,14 @@ pub struct Args {
     chosen: ChosenDiskArgs,
 
     #[command(flatten)]
-    destination: DestinationArgs,
+    output: OutputArgs,
 
     /// Remove even if the guest then boots from no disk that a host can offer
     #[arg(long)]
     allow_unbootable: bool,
 
-    /// Use this many worker threads [default: as many as are useful]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    workers: ThreadArgs,
 
     #[command(flatten)]
     source: ImageArgs,
@@ -69,8 +68,7 @@ pub struct Args {
 
 impl From<Args> for InjectSpec {
     fn from(args: Args) -> Self {
-        let Args { image, chosen, destination, threads, source, .. } = args;
-        let DestinationArgs { in_place, no_undo, output, dry_run, overwrite } = destination;
+        let Args { image, chosen, output, workers, source, .. } = args;
         let guest = GuestArgs {
             windows: args.windows,
             bitlocker: args.bitlocker,
@@ -84,12 +82,8 @@ impl From<Args> for InjectSpec {
             image,
             other_disks,
             windows_disk: chosen.windows_disk,
-            in_place,
-            no_undo,
             output,
-            dry_run,
-            overwrite,
-            threads,
+            threads: workers.threads,
             source,
             guest,
             ..Self::default()
@@ -106,6 +100,6 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let spec = InjectSpec::from(args);
     let request = spec.request()?;
     let reports = &spec.guest.report;
-    job::check_remove_outputs(&request, reports)?;
+    job::check_outputs(&spec.with_named_output(&request)?, reports)?;
     carry_out(&request, reports, ui, |observer, report| job::remove_into(&request, &options, observer, report))
 }

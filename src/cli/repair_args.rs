@@ -2,7 +2,7 @@
 
 use crate::windows::{DataDisks, Hypervisor, RepairOptions};
 
-// Repairs: the same for `inject`, `plan`, `convert --inject` and a document
+// Repairs: the same for `inject`, `plan`, `convert --drivers` and a document
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct RepairArgs {
     /// Disable the services and filter drivers of a former hypervisor's tools and run their uninstaller at the first

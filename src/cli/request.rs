@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::{GuestArgs, ImageArgs, NewImageArgs, RegistrationArg};
+use super::args::{GuestArgs, ImageArgs, RegistrationArg};
+use super::output_args::{OutputArgs, no_destination};
 use super::{environment, signals};
-use crate::block::Format;
 use crate::drivers::Policy;
-use crate::error::{Error, ErrorCode, Kind, Layer, Result};
+use crate::error::{Error, Kind, Layer, Result};
 use crate::host;
 use crate::job::{Destination, InjectRequest};
 use crate::windows::InjectOptions;
@@ -14,7 +14,7 @@ use crate::windows::InjectOptions;
 /// The largest certificate file that is read, in bytes.
 const CERTIFICATE_BYTES_MAX: u64 = 1 << 20;
 
-/// An injection as the user asks for it: `inject`, `convert --inject` and a document all fill this structure.
+/// An injection as the user asks for it: `inject`, `convert --drivers` and a document all fill this structure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InjectSpec {
     pub image: PathBuf,
@@ -24,15 +24,8 @@ pub struct InjectSpec {
     pub source: ImageArgs,
     /// Driver media, the preferred one first.
     pub drivers: Vec<PathBuf>,
-    pub in_place: bool,
-    pub no_undo: bool,
-    pub dry_run: bool,
-    /// A qcow2 overlay over the image.
-    pub output: Option<PathBuf>,
-    /// A whole new image, and how it is written.
-    pub to_output: Option<PathBuf>,
-    pub new_image: NewImageArgs,
-    pub overwrite: bool,
+    /// Where the changed disk goes.
+    pub output: OutputArgs,
     pub threads: Option<usize>,
     pub guest: GuestArgs,
     /// The document that this was read from: an input, which no output may replace.
@@ -43,12 +36,11 @@ impl InjectSpec {
     /// The job's request. Reads the certificates that are named.
     ///
     /// # Errors
-    /// [`Kind::Refused`] when no destination is given; [`Kind::Usage`] when choices exclude each other, and for files
-    /// and variables that cannot be read.
+    /// [`Kind::Usage`] when no destination is given, when choices exclude each other, and for variables that cannot be read;
+    /// [`Kind::Io`] for files that cannot be read.
     pub fn request(&self) -> Result<InjectRequest> {
         let guest = &self.guest;
         let destination = self.destination()?;
-        refuse_needless_no_undo(self.no_undo, &destination)?;
         Ok(InjectRequest {
             other_disks: self.other_disks.clone(),
             windows_disk: self.windows_disk.clone(),
@@ -64,8 +56,8 @@ impl InjectSpec {
                 .chain(&self.document)
                 .cloned()
                 .collect(),
-            overwrite_output: self.overwrite,
-            keep_undo: !self.no_undo,
+            overwrite_output: self.output.overwrite,
+            keep_undo: !self.output.no_undo,
             partition: guest.windows.partition,
             threads: self.threads,
             bitlocker: guest.bitlocker.keys()?,
@@ -79,23 +71,37 @@ impl InjectSpec {
         })
     }
 
-    /// Nothing is changed by surprise: a destination has to be given. A dry run writes nothing, whatever else is given.
-    fn destination(&self) -> Result<Destination> {
-        match (self.dry_run, self.in_place, &self.output, &self.to_output) {
-            (true, ..) => Ok(Destination::DryRun),
-            (_, _, Some(_), Some(_)) | (_, true, Some(_), _) => {
-                let message = "several destinations given: `output` is neither a new image nor the image itself";
-                let hint = "keep one of `output` (an overlay), `to_output` (a new image) and `in_place`";
-                Err(Error::new(Kind::Usage, Layer::Cli, message).hint(hint))
+    /// The request for the check of outputs, see [`with_named_output`].
+    ///
+    /// # Errors
+    /// Those of [`OutputArgs::named`].
+    pub fn with_named_output(&self, request: &InjectRequest) -> Result<InjectRequest> {
+        match with_named_output(request, &self.checked_output())? {
+            // The folder that a document names is made by the run, and not by a dry run.
+            InjectRequest {
+                destination: Destination::Overlay(path) | Destination::Standalone { path, .. }, ..
+            } if self.document.is_some() && self.output.dry_run && !host::folder_of(&path).is_dir() => {
+                Ok(request.clone())
             }
-            (_, true, None, _) => Ok(Destination::InPlace),
-            (_, _, Some(path), None) => Ok(Destination::Overlay(path.clone())),
-            (_, _, None, Some(path)) => Ok(new_image(path, &self.new_image)),
-            (_, _, None, None) => Err(no_destination(Kind::Refused).hint(match self.document {
-                Some(_) => "add `to_output: NEW.qcow2`, `output: OVERLAY.qcow2`, `in_place: true` or `dry_run: true`",
-                None => "--output NEW.qcow2 keeps the image as it is; --in-place changes it; --dry-run only shows",
-            })),
+            request => Ok(request),
         }
+    }
+
+    /// The output options for their check: `--overwrite` has an effect on a machine's description, too.
+    fn checked_output(&self) -> OutputArgs {
+        let OutputArgs { overwrite, overlay, output, .. } = &self.output;
+        let has_image = overlay.is_some() || output.is_some();
+        let overwrite = *overwrite && (has_image || self.guest.machine.machine_output.is_none());
+        OutputArgs { overwrite, ..self.output.clone() }
+    }
+
+    fn destination(&self) -> Result<Destination> {
+        let output = self.checked_output();
+        if self.document.is_some() && !output.dry_run && output.named()?.is_none() {
+            let hint = "add `to_output: NEW.qcow2`, `overlay: NEW.qcow2`, `in_place: true` or `dry_run: true`";
+            return Err(no_destination().hint(hint));
+        }
+        output.destination()
     }
 
     fn options(&self) -> Result<InjectOptions> {
@@ -123,41 +129,20 @@ impl InjectSpec {
     }
 }
 
-/// The format of a new image: the requested one, else that of its file name, else qcow2.
-pub fn output_format(options: &NewImageArgs, path: &Path) -> Format {
-    options.output_format.or_else(|| Format::from_extension(path)).unwrap_or(Format::Qcow2)
-}
-
-/// The destination of a whole new image.
-pub fn new_image(path: &Path, options: &NewImageArgs) -> Destination {
-    Destination::Standalone {
-        path: path.to_owned(),
-        format: output_format(options, path),
-        compression: options.compression(),
-        checksum: options.checksum,
-    }
-}
-
-/// Refuses `--no-undo` where no undo record would be kept anyway. A dry run writes nothing, whatever else is given.
-pub fn refuse_needless_no_undo(no_undo: bool, destination: &Destination) -> Result<()> {
-    if !no_undo || matches!(destination, Destination::InPlace | Destination::DryRun) {
-        return Ok(());
-    }
-    let message = "--no-undo (`no_undo`) is only for an edit in place: nothing else leaves an undo record";
-    Err(Error::new(Kind::Usage, Layer::Cli, message)
-        .hint("leave it out; an overlay or a new image is undone by deleting it"))
-}
-
-/// The error for a change without a destination; the hint is the caller's.
-pub fn no_destination(kind: Kind) -> Error {
-    Error::new(kind, Layer::Cli, "no destination given").with_code(ErrorCode::NoDestination)
+/// A dry run of `request` as the run would be, for the check of its outputs: one that cannot be written is refused here, too.
+///
+/// # Errors
+/// Those of [`OutputArgs::named`].
+pub fn with_named_output(request: &InjectRequest, output: &OutputArgs) -> Result<InjectRequest> {
+    let named = output.named()?;
+    Ok(InjectRequest { destination: named.unwrap_or(Destination::DryRun), ..request.clone() })
 }
 
 /// Reads a certificate file; the layer that writes the certificate parses it.
 fn read_certificate(path: &Path) -> Result<Vec<u8>> {
     host::read(path, CERTIFICATE_BYTES_MAX).map_err(|error| {
         error
-            .into_error("the certificate", path, Layer::Cli, Kind::Usage)
+            .into_error("the certificate", path, Layer::Cli)
             .hint("--trust-publisher takes a certificate file (.cer, DER)")
     })
 }
@@ -201,7 +186,7 @@ mod tests {
         std::fs::write(&certificate, "a certificate").unwrap();
         let at = folder.path().display();
         let common = format!(
-            "--format vhd --allow-path {at}/base --disk d.vmdk --definitions {at}/defs.yaml --overwrite --threads 3 \
+            "--format vhd --allow-path {at}/base --disk d.vmdk --definitions {at}/defs.yaml --threads 3 \
              --partition 2 --registration full --signature-policy warn --trust-publisher {at}/c.cer --firstboot-method script \
              --firstboot-reboot --rearm --force \
              --keep-network --mac LAN=525400123456 \
@@ -212,7 +197,7 @@ mod tests {
              --bitlocker-password 4381F759={at}/c.cer"
         );
         let text = "vmdk: in.ova\ndrivers: [a.iso, vendor]\nformat: vpc\nallow_path: base\ndisk: d.vmdk\n\
-                    definitions: defs.yaml\noverwrite: true\nthreads: 3\npartition: 2\nregistration: full\n\
+                    definitions: defs.yaml\nthreads: 3\npartition: 2\nregistration: full\n\
                     signature_policy: warn\ntrust_publisher: c.cer\nfirstboot_method: script\n\
                     firstboot_reboot: true\nrearm: true\nforce: true\n\
                     keep_network: true\nmac: LAN=525400123456\nallow_dirty: true\n\
@@ -222,9 +207,12 @@ mod tests {
                     fallback_loader: off\nboot_graphics: keep\ntest_signing: on\n\
                     bitlocker_password: 4381F759=c.cer\n";
         for (option, key) in [
-            (format!("--output {at}/o.qcow2"), "output: o.qcow2\n"),
+            (format!("--overlay {at}/o.qcow2 --overwrite"), "overlay: o.qcow2\noverwrite: true\n"),
+            (format!("-o {at}/o.img --overwrite"), "output: o.img\noverwrite: true\n"),
+            (format!("-o {at}/o -O raw --checksum"), "to_output: o\nout_format: raw\nchecksum: true\n"),
             ("--in-place --no-undo".to_owned(), "in_place: true\nno_undo: true\n"),
-            ("--dry-run".to_owned(), "dry_run: true\nto_output: x.qcow2\n"),
+            ("--dry-run".to_owned(), "dry_run: true\n"),
+            (format!("-n -o {at}/x.qcow2"), "dry_run: true\nto_output: x.qcow2\n"),
         ] {
             let inject = format!("inject {at}/in.ova --drivers {at}/a.iso --drivers {at}/vendor {common} {option}");
             assert_eq!(shown(typed(&inject)), shown(written(folder.path(), &format!("{text}{key}"))), "{option}");
@@ -233,12 +221,19 @@ mod tests {
             ("", ""),
             ("-O raw --checksum", "out_format: raw\nchecksum: true\n"),
             ("--compress", "compress: true\n"),
+            ("-c", "compress: true\n"),
+            ("-n --overwrite", "dry_run: true\noverwrite: true\n"),
             ("--compress ZSTD --compress-level 4", "compress: zstd\ncompress_level: 4\n"),
         ] {
-            let convert =
-                format!("convert {at}/in.ova {at}/o.qcow2 --inject {at}/a.iso --inject {at}/vendor {common} {options}");
+            let convert = format!(
+                "convert {at}/in.ova {at}/o.qcow2 --inject {at}/a.iso --drivers {at}/vendor {common} {options}"
+            );
+            let inject = format!(
+                "inject {at}/in.ova -o {at}/o.qcow2 --drivers {at}/a.iso --inject {at}/vendor {common} {options}"
+            );
             let document = format!("{text}to_output: o.qcow2\n{keys}");
             assert_eq!(shown(typed(&convert)), shown(written(folder.path(), &document)), "{options}");
+            assert_eq!(shown(typed(&convert)), shown(typed(&inject)), "{options}");
         }
     }
 
@@ -256,8 +251,10 @@ mod tests {
             "--compress",
             "--compress zstd",
             "--compress --compress-level 5",
+            "-c",
             "--checksum",
             "--overwrite",
+            "-n",
             "--threads 1",
             "--inject more",
             "--format vdi",
@@ -297,18 +294,5 @@ mod tests {
             let changed = shown(typed(&format!("convert in.qcow2 out.qcow2 --inject drivers {option}")));
             assert_ne!(changed, plain, "{option}");
         }
-    }
-
-    #[test]
-    fn an_overlay_excludes_other_destinations() {
-        let output = Some(PathBuf::from("o.qcow2"));
-        for spec in [
-            InjectSpec { output: output.clone(), to_output: Some("t.qcow2".into()), ..InjectSpec::default() },
-            InjectSpec { output: output.clone(), in_place: true, ..InjectSpec::default() },
-            InjectSpec { output, no_undo: true, ..InjectSpec::default() },
-        ] {
-            assert_eq!(spec.request().unwrap_err().kind(), Kind::Usage);
-        }
-        assert_eq!(InjectSpec::default().request().unwrap_err().kind(), Kind::Refused);
     }
 }

@@ -24,7 +24,7 @@ pub struct Args {
     image: PathBuf,
 
     /// Check whether the edit can be undone, and write nothing
-    #[arg(long, conflicts_with = "forget")]
+    #[arg(short = 'n', long, conflicts_with = "forget")]
     dry_run: bool,
 
     /// Remove the undo record, and leave the image as it is
@@ -36,7 +36,7 @@ pub struct Args {
     copied: bool,
 
     /// Let this file be written: the data file of a qcow2 has to be named itself; repeatable
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "forget")]
     allow_path: Vec<PathBuf>,
 }
 

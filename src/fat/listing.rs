@@ -56,6 +56,14 @@ pub struct FatFile {
     pieces: Vec<(u64, VolumeOffset, u64)>,
 }
 
+impl FatFile {
+    /// Bytes of the content.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
 impl<D: VolumeRead> FatVolume<D> {
     /// The root folder.
     #[must_use]
@@ -75,6 +83,24 @@ impl<D: VolumeRead> FatVolume<D> {
                 out.push(FatEntry::new(if long.is_empty() { short } else { long }.to_owned(), found));
             }
             true
+        });
+        Ok(out)
+    }
+
+    /// The file or folder of this long or short name in a folder, case ignored.
+    ///
+    /// # Errors
+    /// When the file system is damaged there, or the image cannot be read.
+    pub fn find_in(&self, folder: &FatEntry, name: &str) -> Result<Option<FatEntry>> {
+        let bytes = self.read_folder(folder.found.first)?;
+        let wanted = name.to_lowercase();
+        let mut out = None;
+        visit_entries(&bytes, |long, short, found| {
+            let is_wanted = long.to_lowercase() == wanted || short.to_lowercase() == wanted;
+            if is_wanted && !matches!(short, "." | "..") {
+                out = Some(FatEntry::new(if long.is_empty() { short } else { long }.to_owned(), found));
+            }
+            out.is_none()
         });
         Ok(out)
     }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::file_id::FileId;
 use super::read::{Unreadable, open};
-use crate::error::{Error, ErrorCode, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 
 /// How long a lock is waited for.
 const WAIT: Duration = Duration::from_secs(10);
@@ -31,8 +31,8 @@ impl LockedFile {
     /// file is locked, so that what is read under the lock is what the other one wrote.
     ///
     /// # Errors
-    /// [`Kind::Refused`] when another process holds the lock for ten seconds, [`Kind::Unsupported`] for what is not a
-    /// regular file, [`Kind::Io`] when it cannot be opened.
+    /// [`Kind::Refused`](crate::Kind::Refused) when another process holds the lock for ten seconds, [`Kind::Unsupported`](crate::Kind::Unsupported) for what is not a
+    /// regular file, [`Kind::Io`](crate::Kind::Io) when it cannot be opened.
     pub(crate) fn lock(path: &Path) -> Result<Self> {
         Self::lock_within(path, WAIT)
     }
@@ -46,7 +46,7 @@ impl LockedFile {
             let file = open(&real, false).map_err(|error| match error {
                 Unreadable::Io(error) => cannot(error),
                 other => {
-                    let error = other.into_error("the file", path, Layer::Host, Kind::Io);
+                    let error = other.into_error("the file", path, Layer::Host);
                     Error::unsupported(Layer::Host, "not a regular file").path(&name).source_error(error)
                 }
             })?;
@@ -81,6 +81,7 @@ impl LockedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn a_waiting_process_gets_the_new_file() {

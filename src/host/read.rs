@@ -29,8 +29,8 @@ impl From<io::Error> for Unreadable {
 
 impl Unreadable {
     /// The error for an input called `what` ("the certificate"): [`Kind::Usage`] for a wrong kind of file or a wrong
-    /// size, `io` for what the host says.
-    pub(crate) fn into_error(self, what: &str, path: &Path, layer: Layer, io: Kind) -> Error {
+    /// size, [`Kind::Io`] for what the host says.
+    pub(crate) fn into_error(self, what: &str, path: &Path, layer: Layer) -> Error {
         let error = match self {
             Self::NotAFile(kind) => {
                 Error::new(Kind::Usage, layer, format!("cannot read {what}: {kind}, not a regular file"))
@@ -38,7 +38,7 @@ impl Unreadable {
             Self::TooLarge(limit) => {
                 Error::new(Kind::Usage, layer, format!("cannot read {what}: larger than {}", size(limit)))
             }
-            Self::Io(error) => Error::new(io, layer, format!("cannot read {what}")).source_error(error),
+            Self::Io(error) => Error::io(layer, format!("cannot read {what}"), error),
         };
         error.path(path.display().to_string())
     }

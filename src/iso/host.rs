@@ -1,6 +1,6 @@
 //! An image file of the host.
 
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, Layer, Result};
 use crate::host::{self, Unreadable};
 use crate::io::VolumeRead;
 use crate::units::VolumeOffset;
@@ -27,7 +27,7 @@ impl HostFile {
             Unreadable::NotAFile(kind) => Error::unsupported(Layer::Iso, format!("cannot open the image: {kind}"))
                 .path(path.display().to_string())
                 .hint("give the path of an ISO image"),
-            other @ Unreadable::TooLarge(_) => other.into_error("the image", path, Layer::Iso, Kind::Io),
+            other @ Unreadable::TooLarge(_) => other.into_error("the image", path, Layer::Iso),
         })?;
         let length = file.metadata().map_err(io)?.len();
         Ok(Self { file, length })

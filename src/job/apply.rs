@@ -6,14 +6,14 @@ use super::boot_verdict::new_problems;
 use super::disks::{OpenedDisks, OtherDisk, disk_name, with_boot_disks};
 use super::expectation::Expectation;
 use super::explain::explain;
-use super::inject::run_staging_job;
+use super::inject::{run_staging_job, stage_and_verify};
 use super::locate::{Installation, locate};
 use super::match_disks::match_disks;
-use super::outputs::{check_outputs, refuse_raw_overlay};
+use super::outputs::check_outputs;
 use super::phases::PhaseClock;
 use super::plan::windows_facts;
 use super::report::{AppliedPlan, Report};
-use super::request::{Destination, InjectRequest, Observer, StateOverrides};
+use super::request::{InjectRequest, Observer, StateOverrides};
 use super::saved_plan::SavedPlan;
 use super::staging::{
     FoundWindows, PlanInputs, Planned, Planner, Staged, StagingJob, in_parallel, open_unrecovered, open_volume,
@@ -22,7 +22,7 @@ use super::staging::{
 use crate::block::Stage;
 use crate::drivers::{Policy, Sources};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
-use crate::escape::{shell_argument, shell_options};
+use crate::escape::shell_argument;
 use crate::ntfs::Volume;
 use crate::partition::{Partition, PartitionTable, PartitionView};
 use crate::plan::saved::{Contents, ImageFacts, KnownHives, LogReplayFacts, WindowsFacts, disk_and_partition_facts};
@@ -67,14 +67,6 @@ pub fn apply_into(
 /// # Errors
 /// [`Kind::Usage`]; nothing was touched then.
 pub fn check_apply_outputs(plan: &SavedPlan, request: &InjectRequest, reports: &[PathBuf]) -> Result<()> {
-    if let Destination::Overlay(out) = &request.destination {
-        refuse_raw_overlay(out, || {
-            let (plan, out) = (shell_argument(plan.path(), "PLAN.json"), shell_argument(out, "NEW.raw"));
-            let disks = shell_options("--image", request.all_disks());
-            let drivers = shell_options("--drivers", request.drivers.iter());
-            format!("write a whole raw image: winject apply {plan}{disks}{drivers} -O raw -o {out}")
-        })?;
-    }
     let mut request = request.clone();
     request.other_inputs.push(plan.path().to_owned());
     request.other_inputs.extend(plan.bundle_if_any());
@@ -82,6 +74,30 @@ pub fn check_apply_outputs(plan: &SavedPlan, request: &InjectRequest, reports: &
 }
 
 fn run(plan: &SavedPlan, request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
+    with_application(plan, request, observer, report, |job, report| run_staging_job(job.request, observer, report, job))
+}
+
+/// Does all that applying a saved plan does, except for writing the staged disk.
+///
+/// # Errors
+/// Those of [`apply`].
+pub(super) fn stage_saved_plan(
+    plan: &SavedPlan,
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+) -> Result<Staged> {
+    with_application(plan, request, observer, report, |job, report| stage_and_verify(observer, report, job))
+}
+
+/// Finds the disks and the files of a plan, and calls `run` with its application.
+fn with_application<T>(
+    plan: &SavedPlan,
+    request: &InjectRequest,
+    observer: &dyn Observer,
+    report: &mut Report,
+    run: impl FnOnce(&Application<'_>, &mut Report) -> Result<T>,
+) -> Result<T> {
     let document = plan.document();
     require_overrides(plan, request)?;
     check_apply_outputs(plan, request, &[])?;
@@ -95,7 +111,7 @@ fn run(plan: &SavedPlan, request: &InjectRequest, observer: &dyn Observer, repor
     observer.step("Looking for the plan's files");
     let bundle = Sources::open(&plan.bundle_if_any().into_iter().collect::<Vec<_>>())?;
     let contents = document.find_contents(&bundle, &Sources::open(&request.drivers)?)?;
-    run_staging_job(&request, observer, report, &Application { plan, contents, request: &request, observer })
+    run(&Application { plan, contents, request: &request, observer }, report)
 }
 
 /// What was overridden when the plan was made has to be decided again by who applies it, and nothing beyond it.

@@ -129,9 +129,8 @@ pub fn write_bundle(
 /// Whether a file that is there already has this content.
 fn is_content(path: &Path, size: u64, sha256: Sha256Sum) -> Result<bool> {
     let cannot = |error| Error::io(Layer::Job, "cannot read the bundle", error).path(path.display().to_string());
-    let mut file = host::open(path, false)
-        .map_err(|error| error.into_error(FILE, path, Layer::Job, Kind::Io))?
-        .take(size.saturating_add(1));
+    let mut file =
+        host::open(path, false).map_err(|error| error.into_error(FILE, path, Layer::Job))?.take(size.saturating_add(1));
     let mut hash = Sha256::new();
     let mut length = 0;
     let mut piece = vec![0; COPIED_AT_ONCE];

@@ -164,8 +164,7 @@ fn does_not_boot(answer: &BootCheck) -> Error {
     };
     let (kind, hint) = if answer.failures().any(is_elsewhere) && answer.failures().all(Finding::is_of_the_guest) {
         let hint = "nothing was written; if the boot manager lies on another disk of the machine, name that one, too: winject \
-                    inject IMAGE DISK …, or winject convert IMAGE NEW.qcow2 --inject DRIVERS --other-disk DISK; else repair \
-                    the boot chain first (winject check IMAGE)";
+                    inject IMAGE DISK …; else repair the boot chain first (winject check IMAGE)";
         (Kind::Damaged, hint)
     } else if answer.failures().any(Finding::is_of_the_guest) {
         let hint = "nothing was written; winject check IMAGE shows the whole boot chain: repair it first";
@@ -173,5 +172,6 @@ fn does_not_boot(answer: &BootCheck) -> Error {
     } else {
         (Kind::Verify, "nothing was written; winject check IMAGE shows what the image holds now")
     };
-    Error::new(kind, Layer::Job, what).hint(hint)
+    let error = Error::new(kind, Layer::Job, what).hint(hint);
+    if kind == Kind::Damaged { error.with_code(ErrorCode::BootChainBroken) } else { error }
 }

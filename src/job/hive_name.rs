@@ -40,6 +40,15 @@ impl HiveName {
         })
     }
 
+    /// Every hive once, by its first path.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        let is_first = |index: &usize| {
+            let file = |index: usize| HIVES.get(index).map(|(_, file)| *file);
+            (0..*index).all(|earlier| file(earlier) != file(*index))
+        };
+        (0..HIVES.len()).filter(is_first).map(Self)
+    }
+
     /// Path of the hive's root in the registry, such as `HKEY_LOCAL_MACHINE\SYSTEM`.
     #[must_use]
     pub fn root(self) -> KeyPath {

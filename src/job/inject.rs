@@ -3,7 +3,7 @@
 use super::choose_disk::choose_disk;
 use super::disks::OpenedDisks;
 use super::explain::explain;
-use super::outputs::{check_outputs, refuse_raw_injection};
+use super::outputs::check_outputs;
 use super::phases::PhaseClock;
 use super::report::Report;
 use super::request::{Destination, InjectRequest, Observer};
@@ -67,7 +67,6 @@ pub fn inject_into(request: &InjectRequest, observer: &dyn Observer, report: &mu
 fn run(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
     check_outputs(request, &[])?;
     let request = &choose_disk(request, observer, report)?;
-    refuse_raw_injection(request)?;
     run_staging_job(request, observer, report, &Injection { request, observer })
 }
 
@@ -112,7 +111,11 @@ pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Re
     stage_and_verify(observer, report, &Injection { request, observer })
 }
 
-fn stage_and_verify(observer: &dyn Observer, report: &mut Report, job: &dyn StagingJob) -> Result<Staged> {
+/// Stages the changes of a job and verifies them, without writing them anywhere.
+///
+/// # Errors
+/// Those of the job and of the verification.
+pub(super) fn stage_and_verify(observer: &dyn Observer, report: &mut Report, job: &dyn StagingJob) -> Result<Staged> {
     let opened = job.open(report);
     let staged = job.stage(report, opened)?;
     observer.step("Verifying");

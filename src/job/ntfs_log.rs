@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::explain::explain;
 use super::locate::no_ntfs_volume;
 use super::log_replay::LogReplayRecord;
-use super::outputs::{add_output, check_destination, refuse_raw_overlay};
+use super::outputs::{add_output, check_destination, refuse_misnamed_overlay};
 use super::recover::recover_first;
 use super::request::Destination;
 use super::volume_check::check_replayed;
@@ -17,7 +17,6 @@ use crate::block::{self, Stage, StageOptions};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
-use crate::escape::shell_argument;
 use crate::host::RunFiles;
 use crate::ntfs::log::{
     LOG_FILE, LogSummary, PendingRecord, PendingState, PendingTransaction, TransactionState, summarize,
@@ -329,11 +328,5 @@ fn check_output(request: &LogReplayRequest) -> Result<()> {
     let mut files = RunFiles::default();
     files.add_input("the input image", &request.image);
     add_output(&mut files, out, request.overwrite_output)?;
-    if matches!(request.destination, Destination::Overlay(_)) {
-        refuse_raw_overlay(out, || {
-            let (image, out) = (shell_argument(&request.image, "IMAGE"), shell_argument(out, "NEW.raw"));
-            format!("write a whole raw image: winject ntfs-log replay {image} -O raw -o {out}")
-        })?;
-    }
-    Ok(())
+    refuse_misnamed_overlay(&request.destination)
 }

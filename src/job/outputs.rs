@@ -8,8 +8,8 @@ use super::report;
 use super::request::{Destination, InjectRequest};
 use crate::block::{Format, PathPolicy, Stage, commit};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
-use crate::escape::{shell_argument, shell_options};
-use crate::host::{REPORT, RunFiles, Target, is_same_file};
+use crate::escape::shell_argument;
+use crate::host::{REPORT, RunFiles, Target};
 
 /// What the output image is called in messages.
 const OUTPUT: &str = "the output";
@@ -54,13 +54,9 @@ fn check_files(request: &InjectRequest, reports: &[PathBuf]) -> Result<RunFiles>
         files.add_input("an input of this run", path);
     }
     if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = &request.destination {
-        require_folder(out, OUTPUT)?;
         add_output(&mut files, out, request.overwrite_output)?;
     }
-    // The command that the hint names begins with the disk that holds Windows.
-    if request.other_disks.is_empty() || request.windows_disk.is_some() {
-        refuse_raw_injection(request)?;
-    }
+    refuse_misnamed_overlay(&request.destination)?;
     for path in reports {
         for (path, target) in report::targets(path)? {
             files.add_output(REPORT, &path)?;
@@ -70,8 +66,9 @@ fn check_files(request: &InjectRequest, reports: &[PathBuf]) -> Result<RunFiles>
     Ok(files)
 }
 
-/// Adds the output to the files of a run: neither one of the others, nor a stream, nor there already unless it is replaced.
+/// Adds the output to the files of a run: in a folder that is there, neither one of the others, nor a stream, nor there already unless it is replaced.
 pub(super) fn add_output(files: &mut RunFiles, out: &Path, overwrite: bool) -> Result<()> {
+    require_folder(out, OUTPUT)?;
     files.add_output(OUTPUT, out)?;
     let target = Target::resolve(out, OUTPUT)?;
     target.refuse_stream()?;
@@ -97,40 +94,24 @@ pub(super) fn check_destination(
     }
 }
 
-/// Refuses the overlay of an injection, if its name says that it is a raw image. Which disk holds Windows must be known.
+/// Refuses an overlay whose name says that it is an image of another format.
 ///
 /// # Errors
 /// [`Kind::Usage`].
-pub(super) fn refuse_raw_injection(request: &InjectRequest) -> Result<()> {
-    let Destination::Overlay(out) = &request.destination else { return Ok(()) };
-    refuse_raw_overlay(out, || {
-        let windows = request.windows_disk.as_ref().unwrap_or(&request.image);
-        let is_other = |path: &&PathBuf| !is_same_file(path, windows);
-        let others = shell_options("--other-disk", request.all_disks().filter(is_other));
-        let (qcow2, windows) = (out.with_extension("qcow2"), shell_argument(windows, "IMAGE"));
-        format!(
-            "name it {}; or write a whole raw image: winject convert {windows} {} -O raw{}{others}",
-            shell_argument(&qcow2, "NEW.qcow2"),
-            shell_argument(out, "NEW.raw"),
-            shell_options("--inject", request.drivers.iter()),
-        )
-    })
-}
-
-/// Refuses an overlay whose name says that it is a raw image.
-///
-/// # Errors
-/// [`Kind::Usage`].
-pub(super) fn refuse_raw_overlay(out: &Path, hint: impl FnOnce() -> String) -> Result<()> {
-    if Format::from_extension(out) != Some(Format::Raw) {
-        return Ok(());
-    }
-    Err(Error::new(
-        Kind::Usage,
-        Layer::Job,
-        "cannot write the output: an overlay is a qcow2 file, but its name says raw",
-    )
-    .with_code(ErrorCode::OutputName)
-    .path(out.display().to_string())
-    .hint(hint()))
+pub(super) fn refuse_misnamed_overlay(destination: &Destination) -> Result<()> {
+    let Destination::Overlay(out) = destination else { return Ok(()) };
+    let (format, more) = match Format::from_extension(out) {
+        None | Some(Format::Qcow2) => return Ok(()),
+        Some(Format::Raw) => {
+            let whole = shell_argument(out, "NEW.raw");
+            (Format::Raw, format!("; or write a whole raw image with -o {whole} in place of --overlay"))
+        }
+        Some(other) => (other, String::new()),
+    };
+    let message = format!("cannot write the output: an overlay is a qcow2 file, but its name says {format}");
+    let qcow2 = shell_argument(&out.with_extension("qcow2"), "NEW.qcow2");
+    Err(Error::new(Kind::Usage, Layer::Job, message)
+        .with_code(ErrorCode::OutputName)
+        .path(out.display().to_string())
+        .hint(format!("name it {qcow2}{more}")))
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::explain::explain;
 use super::request::Destination;
-use crate::block::commit::Recovery;
+use crate::block::commit::{InterruptedRun, Recovery};
 use crate::block::{PathPolicy, commit};
 use crate::cancel::{Cancel, Reached};
 use crate::error::Result;
@@ -51,6 +51,15 @@ pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel) -> Result<Rec
         result
     };
     recover().map_err(explain)
+}
+
+/// Finds out, without writing, whether [`recover`] has something to do for `image`.
+///
+/// # Errors
+/// Those of [`recover`], except what only writing can fail with.
+pub fn find_interrupted(image: &Path) -> Result<Option<InterruptedRun>> {
+    let find = || commit::find_interrupted(image, &FileStorage::open(image, false)?);
+    find().map_err(explain)
 }
 
 /// What it means that an interrupted undo was given up, as a clause.

@@ -8,11 +8,12 @@ use super::hive_name::HiveName;
 use super::locate::{Installation, locate, search_folders};
 use super::log_replay::LogReplayRecord;
 use super::log_replay::unreplayed;
-use super::outputs::{add_output, check_destination, refuse_raw_overlay};
+use super::outputs::{add_output, check_destination, refuse_misnamed_overlay};
 use super::recover::recover_first;
 use super::request::{Destination, StateOverrides};
 use super::volume_check::{SKIPPED, VolumeChecked, check_volume};
 use crate::block::commit::{self, CommitOptions, Recovery};
+use crate::block::convert::{ConvertOptions, convert};
 use crate::block::{self, Stage, StageOptions};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
@@ -69,6 +70,8 @@ pub struct HiveEdit {
     pub warnings: Vec<String>,
     /// The undo record, if one was kept.
     pub undo_record: Option<PathBuf>,
+    /// SHA-256 of the new image in hexadecimal, if it was asked for.
+    pub output_sha256: Option<String>,
 }
 
 /// Opens a hive of the Windows in an image, its logs replayed in memory, and returns a warning with it if the log of the volume
@@ -167,9 +170,7 @@ fn edit_hives(
     destination: &Destination,
     edit: &mut dyn FnMut(&mut Hives<'_>) -> Result<()>,
 ) -> Result<HiveEdit> {
-    if let Destination::Overlay(out) = destination {
-        check_output(request, out)?;
-    }
+    check_output(request, destination)?;
     let policy = &request.options.path_policy;
     let recovery = recover_first(&request.image, policy, destination, &request.cancel)?;
     let mut stage = open(request)?;
@@ -177,9 +178,7 @@ fn edit_hives(
         let image = shell_argument(&request.image, "IMAGE");
         let hint = match error.kind() {
             Kind::Unsupported => format!("edit a copy of it: winject convert {image} NEW.qcow2"),
-            _ => {
-                "--output NEW.qcow2 in place of --in-place writes an overlay, and leaves the image as it is".to_owned()
-            }
+            _ => "-o NEW.qcow2 in place of --in-place writes a new image, and leaves this one as it is".to_owned(),
         };
         error.hint(hint)
     })?;
@@ -218,12 +217,19 @@ fn edit_hives(
     }
     volume.flush()?;
     drop(volume);
-    if !done.changed {
+    if !done.changed && !matches!(destination, Destination::Standalone { .. }) {
         return Ok(done);
     }
     verify(request, &stage, &installation, &written)?;
     drop(written);
     stage.drop_unchanged()?;
+    // A new image is written even if nothing changed: it is asked for as such.
+    if let Some((path, options)) = destination.new_image() {
+        let overwrite = request.overwrite_output;
+        let options = ConvertOptions { overwrite, cancel: request.cancel.clone(), ..options };
+        done.output_sha256 = convert(&stage, path, &options)?.sha256;
+        return Ok(done);
+    }
     let options = CommitOptions {
         overwrite: request.overwrite_output,
         path_policy: policy.clone(),
@@ -235,10 +241,7 @@ fn edit_hives(
         Destination::DryRun => return Ok(done),
         Destination::InPlace => commit::commit_in_place(&mut stage, &request.image, &options)?,
         Destination::Overlay(out) => commit::commit_overlay(&mut stage, &request.image, out, &options)?,
-        Destination::Standalone { .. } => {
-            return Err(Error::unsupported(Layer::Job, "cannot write an edited registry into a new image")
-                .hint("use --output NEW.qcow2, and then winject convert NEW.qcow2"));
-        }
+        Destination::Standalone { .. } => return Err(Error::bug(Layer::Job, "a new image is not committed")),
     };
     done.warnings.extend(committed.warnings);
     done.undo_record = committed.undo_record;
@@ -246,15 +249,12 @@ fn edit_hives(
 }
 
 /// Refuses an output that cannot be written, before any work is done.
-fn check_output(request: &HiveRequest, out: &Path) -> Result<()> {
+fn check_output(request: &HiveRequest, destination: &Destination) -> Result<()> {
+    let (Destination::Overlay(out) | Destination::Standalone { path: out, .. }) = destination else { return Ok(()) };
     let mut files = RunFiles::default();
     files.add_input("the input image", &request.image);
     add_output(&mut files, out, request.overwrite_output)?;
-    refuse_raw_overlay(out, || {
-        let qcow2 = out.with_extension("qcow2");
-        let (qcow2, raw) = (qcow2.display(), out.display());
-        format!("name it {qcow2}; then make a raw image of it: winject convert {qcow2} {raw} -O raw")
-    })
+    refuse_misnamed_overlay(destination)
 }
 
 /// The host's files of the image, with those that it names. Opens the image without reading the guest.

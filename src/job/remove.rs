@@ -1,22 +1,19 @@
 //! Takes out of a guest what winject put into it.
 
-use std::path::PathBuf;
-
 use super::choose_disk::choose_disk;
 use super::disks::{OpenedDisks, disk_name, with_boot_disks};
 use super::expectation::{BootsNow, Expectation};
 use super::explain::explain;
 use super::inject::run_staging_job;
-use super::outputs::{check_outputs, refuse_raw_overlay};
+use super::outputs::check_outputs;
 use super::phases::PhaseClock;
 use super::report::{RemovalRecord, Report};
-use super::request::{Destination, InjectRequest, Observer};
+use super::request::{InjectRequest, Observer};
 use super::staging::{
     PlanInputs, Planned, Planner, Staged, StagingJob, find_windows, open_image, open_volume, stage_plan,
 };
 use crate::block::Stage;
 use crate::error::Result;
-use crate::escape::shell_argument;
 use crate::windows::{self, Bus, CheckOptions, VmDisk};
 
 /// Choices of a removal.
@@ -69,7 +66,7 @@ pub fn remove_into(
 ) -> Result<()> {
     report.run.is_removal = true;
     let run = |observer: &dyn Observer, report: &mut Report| {
-        check_remove_outputs(request, &[])?;
+        check_outputs(request, &[])?;
         let request = &choose_disk(request, observer, report)?;
         run_staging_job(request, observer, report, &RemovalJob { request, options, observer })
     };
@@ -78,21 +75,6 @@ pub fn remove_into(
         report.fail(error);
     }
     outcome
-}
-
-/// Makes sure that a removal may write its output and these reports, see [`check_outputs`].
-///
-/// # Errors
-/// [`Kind::Usage`](crate::Kind::Usage); nothing was touched then.
-pub fn check_remove_outputs(request: &InjectRequest, reports: &[PathBuf]) -> Result<()> {
-    if let Destination::Overlay(out) = &request.destination {
-        refuse_raw_overlay(out, || {
-            let disks: Vec<String> = request.all_disks().map(|path| shell_argument(path, "IMAGE")).collect();
-            let out = shell_argument(&out.with_extension("qcow2"), "NEW.qcow2");
-            format!("name it .qcow2: winject remove {} --output {out}", disks.join(" "))
-        })?;
-    }
-    check_outputs(request, reports)
 }
 
 /// The removal of what winject put into a guest.

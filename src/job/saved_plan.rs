@@ -22,10 +22,10 @@ impl SavedPlan {
     /// Reads a plan.
     ///
     /// # Errors
-    /// [`Kind::Usage`] when the file cannot be read or is not as `winject plan` wrote it.
+    /// [`Kind::Io`] when the file cannot be read; [`Kind::Usage`] when it is not as `winject plan` wrote it.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = host::read(path, PLAN_BYTES_MAX)
-            .map_err(|error| error.into_error("the plan", path, Layer::Job, Kind::Usage))
+            .map_err(|error| error.into_error("the plan", path, Layer::Job))
             .map_err(|error| error.hint("name a file that winject plan has written"))?;
         let read = || {
             let document = PlanDocument::parse(&bytes)?;

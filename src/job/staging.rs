@@ -344,14 +344,11 @@ fn new_image_command(request: &InjectRequest, report: &Report) -> String {
                 (shell_options("--image", others.iter()), shell_options("--drivers", request.drivers.iter()));
             format!("winject apply {plan} --image {image}{others}{drivers} -o NEW.qcow2")
         }
-        None if report.run.is_removal => {
-            let others: String = others.iter().map(|path| format!(" {}", argument(path))).collect();
-            format!("winject convert {image} NEW.qcow2 && winject remove NEW.qcow2{others} --in-place")
-        }
         None => {
-            let (others, drivers) =
-                (shell_options("--other-disk", others.iter()), shell_options("--inject", request.drivers.iter()));
-            format!("winject convert {image} NEW.qcow2{drivers}{others}")
+            let others: String = others.iter().map(|path| format!(" {}", argument(path))).collect();
+            let drivers = shell_options("--drivers", request.drivers.iter());
+            let verb = if report.run.is_removal { "remove" } else { "inject" };
+            format!("winject {verb} {image}{others}{drivers} -o NEW.qcow2")
         }
     }
 }

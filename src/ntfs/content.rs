@@ -33,7 +33,7 @@ const TAG_CLOUD: u32 = 0x9000_001A;
 const TAG_CLOUD_MASK: u32 = 0xFFFF_0FFF;
 
 /// How the content of a stream is to be read.
-enum Source {
+pub(super) enum Source {
     Plain(Stream),
     Lznt1(Runlist, StreamSizes),
     Wof(Chunked, Stream),
@@ -45,7 +45,7 @@ fn encrypted() -> Error {
         .hint("decrypt it in the guest (cipher /d)")
 }
 
-fn open_source<D: VolumeRead>(pager: &Pager<D>, file: FileId, name: &NtfsName) -> Result<(Source, u64)> {
+pub(super) fn open_source<D: VolumeRead>(pager: &Pager<D>, file: FileId, name: &NtfsName) -> Result<(Source, u64)> {
     let stream = stream_of(pager, file, AttributeType::DATA, name)?;
     let stream = stream
         .ok_or_else(|| Error::refused(Layer::Ntfs, format!("{file} has no stream \"{name}\"")).hint("name a file"))?;
@@ -139,7 +139,13 @@ pub(crate) fn read_at<D: VolumeRead>(
     read_source(pager, &source, offset, buf)
 }
 
-fn read_source<D: VolumeRead>(pager: &Pager<D>, source: &Source, offset: u64, buf: &mut [u8]) -> Result<usize> {
+/// Reads from `offset`; returns how many bytes there were.
+pub(super) fn read_source<D: VolumeRead>(
+    pager: &Pager<D>,
+    source: &Source,
+    offset: u64,
+    buf: &mut [u8],
+) -> Result<usize> {
     match source {
         Source::Plain(stream) => pager.read_stream(stream, offset, buf),
         Source::Lznt1(runs, sizes) => read_lznt1(pager, runs, sizes, offset, buf),

@@ -61,6 +61,7 @@ mod links;
 mod metadata;
 mod names;
 mod open;
+mod open_content;
 mod options;
 mod overlaid;
 mod overrides;
@@ -84,6 +85,7 @@ pub use format::{
     attribute, attribute_list, boot, file_name, fixup, name, record, runlist, standard_information, units, upcase,
 };
 pub use metadata::Stat;
+pub use open_content::OpenContent;
 pub use options::{CreateOptions, OpenOptions, Replay, Security, ShortNames};
 pub use overlaid::Overlaid;
 pub use volume::Volume;

@@ -13,6 +13,7 @@ use super::format::units::{FileId, RecordNumber};
 use super::link_target::link_target;
 use super::log::{Admission, LogPosition};
 use super::metadata::{self, Stat};
+use super::open_content::OpenContent;
 use super::options::{CreateOptions, OpenOptions};
 use super::overlaid::Overlaid;
 use super::path_of::path_of;
@@ -198,6 +199,29 @@ impl<D: VolumeRead> Volume<D> {
     /// Damaged, encrypted, no such stream, or the device cannot be read.
     pub fn read_at(&self, file: FileId, stream: &str, offset: u64, buf: &mut [u8]) -> Result<usize> {
         content::read_at(&self.core.pager, file, stream, offset, buf)
+    }
+
+    /// Opens a stream (`""`: the content), to be read piece by piece without looking for it each time.
+    ///
+    /// # Errors
+    /// Damaged, encrypted, no such stream, or the device cannot be read.
+    pub fn open_content(&self, file: FileId, stream: &str) -> Result<OpenContent> {
+        OpenContent::open(&self.core.pager, file, stream)
+    }
+
+    /// Reads from an open stream at `offset`; returns how many bytes there were.
+    ///
+    /// # Errors
+    /// Damaged, or the device cannot be read.
+    pub fn read_content(&self, content: &OpenContent, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        content.read_at(&self.core.pager, offset, buf)
+    }
+
+    /// Where the data of an open stream go on at or after `offset`: what lies before it is a hole, which reads as zeros. The
+    /// length of the stream if no data follow.
+    #[must_use]
+    pub fn next_data(&self, content: &OpenContent, offset: u64) -> u64 {
+        content.next_data(self.geometry(), offset)
     }
 
     /// Length and SHA-256 of the whole content, decompressed.

@@ -4,7 +4,7 @@ use super::content::Content;
 use super::disk::Disk;
 use super::table::{Partition, PartitionKind, PartitionTable};
 use super::{gpt, mbr};
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::units::ImageOffset;
 
 /// Reads the partition table, and the first sector of each partition.
@@ -68,6 +68,7 @@ pub fn read<D: Disk + ?Sized>(disk: &D) -> Result<PartitionTable> {
 
 fn not_a_disk(what: &str) -> Error {
     Error::unsupported(Layer::Partition, what)
+        .with_code(ErrorCode::NoPartitions)
         .at(ImageOffset(0))
         .hint("is this the image of a Windows disk? A container that was not recognised is read as raw")
 }

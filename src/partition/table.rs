@@ -170,6 +170,7 @@ impl PartitionTable {
         self.partitions.iter().find(|partition| partition.number == number).ok_or_else(|| {
             let numbers: Vec<String> = self.partitions.iter().map(|p| p.number.to_string()).collect();
             Error::new(Kind::Usage, Layer::Partition, format!("the disk has no partition {number}"))
+                .with_code(ErrorCode::NoSuchPartition)
                 .hint(format!("it has: {}", if numbers.is_empty() { "none".into() } else { numbers.join(", ") }))
         })
     }

@@ -35,4 +35,5 @@ mod spelling;
 mod value;
 
 pub use document::{Document, Field, Key};
+pub(crate) use spelling::nearest;
 pub use value::{Entry, Map, Value};

@@ -22,7 +22,7 @@ mod undo;
 
 pub use options::{CommitOptions, Committed};
 pub(crate) use output::{Output, refuse_own_files, resolve_output};
-pub use recover::Recovery;
+pub use recover::{InterruptedRun, Recovery};
 pub use undo::{UndoOptions, Undone};
 
 pub use super::journal::{journal_path, undo_path};
@@ -77,6 +77,16 @@ pub fn check_overlay(stage: &Stage) -> Result<()> {
 /// touched then. [`Kind::Refused`](crate::Kind::Refused) when the policy does not allow the data file to be written.
 pub fn recover(path: &Path, policy: &PathPolicy) -> Result<Recovery> {
     recover::recover(&RealHost, path, super::Locking::default(), policy)
+}
+
+/// Finds out, without writing, whether an edit in place of the image at `path`, or an undo of one, was interrupted, so that
+/// [`recover()`] has something to do. `image` is that file, open at least for reading.
+///
+/// # Errors
+/// [`Kind::Pending`](crate::Kind::Pending) when there is a journal that does not count;
+/// [`Kind::Refused`](crate::Kind::Refused) when the run is still going.
+pub fn find_interrupted(path: &Path, image: &dyn super::Storage) -> Result<Option<InterruptedRun>> {
+    recover::find_interrupted(&RealHost, path, image)
 }
 
 /// Takes the last edit in place of the image at `path` back, from the undo record next to it: every byte and the length

@@ -54,7 +54,7 @@ pub(super) fn backing_format(image: &dyn Image) -> Result<Format> {
         let path = image.files().first().map_or_else(String::new, |path| path.display().to_string());
         Error::unsupported(Layer::Block, "cannot lay an overlay over this image: QEMU would find another disk in it")
             .path(path)
-            .hint("write a whole new image: winject convert --inject")
+            .hint("write a whole new image with -o NEW.qcow2 in place of --overlay")
     })
 }
 

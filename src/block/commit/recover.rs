@@ -28,17 +28,62 @@ pub enum Recovery {
     GivenUp,
 }
 
+/// A run that was interrupted while it wrote, see [`super::find_interrupted()`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InterruptedRun {
+    /// An edit in place.
+    Edit,
+    /// An undo.
+    Undo,
+}
+
+/// [`super::find_interrupted()`] on any host; `image` is open at least for reading.
+///
+/// # Errors
+/// Those of [`super::find_interrupted()`].
+pub fn find_interrupted(host: &dyn HostFiles, path: &Path, image: &dyn Storage) -> Result<Option<InterruptedRun>> {
+    let real_path = host.real_path(path);
+    refuse_journal(path, &real_path)?;
+    let owner = owner_of(image);
+    match journal::recovery_state(host, &real_path, owner)? {
+        RecoveryState::DataFileOf(image) => return Err(journal::pending_data_file(host, path, &image)),
+        RecoveryState::Clear | RecoveryState::Unused => return Ok(None),
+        RecoveryState::Journal => {}
+    }
+    let journal = Journal::open(host.open_journal(&journal_of_real_path(&real_path), owner)?)?;
+    journal.map_or(Ok(None), |journal| {
+        refuse_running(&journal, path)?;
+        Ok(Some(if journal.is_undo { InterruptedRun::Undo } else { InterruptedRun::Edit }))
+    })
+}
+
+/// Refuses a journal in place of its image.
+fn refuse_journal(path: &Path, real_path: &Path) -> Result<()> {
+    let Some(image) = journal::file_of_journal(real_path) else { return Ok(()) };
+    Err(Error::new(Kind::Usage, Layer::Block, "cannot recover a journal: it belongs to an image")
+        .path(path.display().to_string())
+        .hint(journal::recover_hint(&image, None)))
+}
+
+/// Refuses the journal of a run that is still going.
+fn refuse_running(journal: &Journal, path: &Path) -> Result<()> {
+    if !journal.owner.is_another_alive() {
+        return Ok(());
+    }
+    let what = format!("process {} is writing to the image", journal.owner.process);
+    Err(Error::refused(Layer::Block, what)
+        .with_code(ErrorCode::ImageInUse)
+        .path(path.display().to_string())
+        .hint("wait until it ends, or stop it, and try again"))
+}
+
 /// [`super::recover()`] on any host.
 ///
 /// # Errors
 /// Those of [`super::recover()`].
 pub fn recover(host: &dyn HostFiles, path: &Path, locking: Locking, policy: &PathPolicy) -> Result<Recovery> {
     let real_path = host.real_path(path);
-    if let Some(image) = journal::file_of_journal(&real_path) {
-        return Err(Error::new(Kind::Usage, Layer::Block, "cannot recover a journal: it belongs to an image")
-            .path(path.display().to_string())
-            .hint(journal::recover_hint(&image, None)));
-    }
+    refuse_journal(path, &real_path)?;
     if !host.exists(&journal_of_real_path(&real_path)) {
         if policy.allows_any() {
             remove_stale_marker(host, path, &host.open(&real_path, locking)?, locking, policy)?;
@@ -91,12 +136,8 @@ fn recover_pending(
     let mut is_kept = false;
     if let Some(journal) = Journal::open(Arc::clone(&storage))? {
         // Where the file system knows locks, the image's lock has said so already.
-        if !image.is_locked() && journal.owner.is_another_alive() {
-            let what = format!("process {} is writing to the image", journal.owner.process);
-            return Err(Error::refused(Layer::Block, what)
-                .with_code(ErrorCode::ImageInUse)
-                .path(path.display().to_string())
-                .hint("wait until it ends, or stop it, and try again"));
+        if !image.is_locked() {
+            refuse_running(&journal, path)?;
         }
         let mut files = vec![image];
         if let Some(file) = journal.files.get(1) {

@@ -123,9 +123,10 @@ fn forget_hint(path: &Path) -> String {
 }
 
 fn no_record(path: &Path) -> Error {
-    Error::refused(Layer::Block, "the image has no undo record: no edit in place to take back").with_code(ErrorCode::NoUndoRecord)
+    Error::refused(Layer::Block, "the image has no undo record: no edit in place to take back")
+        .with_code(ErrorCode::NoUndoRecord)
         .path(path.display().to_string())
-        .hint("only an edit with --in-place keeps one, until the next edit; an overlay (--output) is undone by deleting it")
+        .hint("only an edit with --in-place keeps one, until the next edit; an overlay is undone by deleting it")
 }
 
 /// An image, locked for writing, and its undo record.

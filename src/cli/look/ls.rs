@@ -161,14 +161,19 @@ impl Listing<'_> {
     }
 }
 
+/// DOS attributes as letters, `-` for each that is not set.
+pub(in super::super) fn attribute_letters(attributes: u32) -> String {
+    let set = |(bit, letter): &(u32, char)| if attributes & bit == 0 { '-' } else { *letter };
+    ATTRIBUTES.iter().map(set).collect()
+}
+
 fn write_long(out: &mut EscapedLines<String>, shown: &str, mark: &str, details: &Details) -> std::fmt::Result {
     let kind = match details.kind {
         NodeKind::Folder => 'd',
         NodeKind::File => '-',
         NodeKind::Link => 'l',
     };
-    let set = |(bit, letter): &(u32, char)| if details.attributes & bit == 0 { '-' } else { *letter };
-    let attributes: String = ATTRIBUTES.iter().map(set).collect();
+    let attributes = attribute_letters(details.attributes);
     let modified = details.modified.as_deref().unwrap_or("-");
     write!(out, "{kind}{attributes} {:>14} {modified:<20} {shown}{mark}", details.size)?;
     if let Some(target) = &details.target {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::Ui;
 use crate::cli::args::{ImageArgs, ReplayArgs};
 use crate::cli::bitlocker_args::BitLockerArgs;
+use crate::cli::numbers::parse_partition;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::job::look::{Files, LookRequest, look_into};
 
@@ -15,7 +16,7 @@ use crate::job::look::{Files, LookRequest, look_into};
 pub(super) struct VolumeArgs {
     /// Look into the partition of this number, counted as Linux does (0: the image is a volume without a partition table);
     /// by default the one with Windows, or the only one that can be read
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_partition)]
     partition: Option<u32>,
 
     #[command(flatten)]

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::cli::{Ui, signals};
-use crate::error::{Error, ErrorCode, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::hive::{HIVE_BYTES_MAX, Hive, HiveFile, Replay, used_bytes};
 use crate::host::{self, LockedFile, Unreadable, folder_of, rewrite};
 
@@ -59,7 +59,7 @@ fn open(path: &Path) -> Result<File> {
         Unreadable::NotAFile(kind) => Error::unsupported(Layer::Host, format!("cannot open the file: {kind}"))
             .path(path.display().to_string())
             .hint("name a hive file or a disk image"),
-        other => other.into_error("the file", path, Layer::Host, Kind::Io),
+        other => other.into_error("the file", path, Layer::Host),
     })
 }
 
@@ -70,7 +70,7 @@ pub(super) fn open_reg(path: &Path) -> Result<File> {
         if file.metadata()?.len() > REG_BYTES_MAX { Err(Unreadable::TooLarge(REG_BYTES_MAX)) } else { Ok(file) }
     };
     open().map_err(|error: Unreadable| {
-        error.into_error("the .reg file", path, Layer::Host, Kind::Io).hint("name a .reg file, as reg export writes it")
+        error.into_error("the .reg file", path, Layer::Host).hint("name a .reg file, as reg export writes it")
     })
 }
 

@@ -7,6 +7,7 @@ mod show;
 mod target;
 
 pub use args::Args;
+pub(super) use show::write_reg;
 
 use super::Ui;
 use crate::error::Result;

@@ -10,7 +10,7 @@ use super::args::{Answer, Check, Diff, Export, Query};
 use super::file::{is_hive, read};
 use super::target::{Image, OpenedKey, sources};
 use crate::block;
-use crate::cli::{Ui, signals};
+use crate::cli::{Ui, explain, signals};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::{EscapedLines, escape, shell_argument};
 use crate::exit::ExitCode;
@@ -139,7 +139,9 @@ pub(super) fn export(args: &Export, ui: &Ui) -> Result<ExitCode> {
     let output = args.answer.open(&[&args.target], &args.image)?;
     let file = OpenedKey::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
     let key = file.key()?;
-    write(&file.prefix, args.utf8, output, ui, &mut |sink| reg_file::export_to(&file.hive, key, &file.path, sink))?;
+    write_reg(Some(&file.prefix), args.utf8, output, ui, &mut |sink| {
+        reg_file::export_to(&file.hive, key, &file.path, sink)
+    })?;
     Ok(ExitCode::Done)
 }
 
@@ -148,27 +150,33 @@ pub(super) fn diff(args: &Diff, ui: &Ui) -> Result<ExitCode> {
     let open = |target| OpenedKey::open(target, &args.key, args.prefix.path(), &args.image, ui);
     let (old, new) = (open(&args.old)?, open(&args.new)?);
     let keys = (old.key()?, new.key()?);
-    write(&new.prefix, args.utf8, output, ui, &mut |sink| {
+    write_reg(Some(&new.prefix), args.utf8, output, ui, &mut |sink| {
         reg_file::diff_to((&old.hive, keys.0), (&new.hive, keys.1), &new.path, sink)
     })?;
     Ok(ExitCode::Done)
 }
 
-/// Writes a `.reg` file as `make` makes it: to a file, all or nothing, or to standard output.
-fn write(
-    prefix: &KeyPath,
+/// Writes a `.reg` file as `make` makes it: to a file, all or nothing, or to standard output. `prefix` stands for the root of
+/// the hive; `None`: `make` gives full paths.
+///
+/// # Errors
+/// Those of `make`, and when the output cannot be written.
+pub(in super::super) fn write_reg(
+    prefix: Option<&KeyPath>,
     utf8: bool,
     output: Option<TextOutput>,
     ui: &Ui,
     make: &mut dyn FnMut(&mut dyn RegSink) -> Result<()>,
 ) -> Result<()> {
+    let none = KeyPath::default();
+    let (root, has_full_paths) = (prefix.unwrap_or(&none), prefix.is_none());
     if output.is_none() && std::io::stdout().is_terminal() {
         // UTF-16 is for files; a person gets the same as text, in which no name begins a line or steers the terminal.
         let mut put = |units: &[u16]| {
             ui.answer_part(&String::from_utf16_lossy(units).replace("\r\n", "\n"));
             Ok(())
         };
-        let mut writer = Writer::new(prefix, utf8, &mut put).shown();
+        let mut writer = Writer::new(root, utf8, &mut put).with_full_paths(has_full_paths).shown();
         make(&mut writer)?;
         return writer.finish();
     }
@@ -186,7 +194,7 @@ fn write(
             }
             put(&bytes)
         };
-        let mut writer = Writer::new(prefix, utf8, &mut put);
+        let mut writer = Writer::new(root, utf8, &mut put).with_full_paths(has_full_paths);
         make(&mut writer)?;
         writer.finish()
     };
@@ -237,6 +245,9 @@ pub(super) fn check(args: &Check, ui: &Ui) -> Result<ExitCode> {
             0 => "the hive is clean".to_owned(),
             _ => format!("{errors} faults, {} oddities that Windows tolerates", count - errors),
         });
+        if let Some(fault) = faults.first() {
+            explain::note_codes(fault.code().name(), ui);
+        }
     }
     Ok(if clean { ExitCode::Done } else { ExitCode::No })
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::file::{HostHive, find_log, is_hive, show_replay};
 use crate::cli::args::{ImageArgs, OverrideArgs, PartitionArgs, ReplayArgs, StateArgs, VolumeCheckArgs};
 use crate::cli::bitlocker_args::BitLockerArgs;
+use crate::cli::output_args::OutputArgs;
 use crate::cli::recover::show_recovery;
-use crate::cli::request::{no_destination, refuse_needless_no_undo};
 use crate::cli::signals::{self, Subject};
 use crate::cli::{Ui, environment};
 use crate::error::{Error, Kind, Layer, Result};
@@ -35,19 +35,8 @@ pub(super) struct Image {
 // Where a changed image goes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Changed {
-    /// Change the image itself; a journal in its folder makes an interrupted run undoable, and stays as IMAGE.winject-undo
-    /// for winject undo
-    #[arg(long, conflicts_with = "output")]
-    in_place: bool,
-    /// Keep no undo record after --in-place, and remove an earlier one if anything is changed
-    #[arg(long)]
-    no_undo: bool,
-    /// Write the changes to a small new qcow2 file that is backed by the untouched image
-    #[arg(long, value_name = "NEW.qcow2")]
-    output: Option<PathBuf>,
-    /// Replace an output file that exists
-    #[arg(long, requires = "output")]
-    overwrite: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     state: OverrideArgs,
     #[command(flatten)]
@@ -151,22 +140,14 @@ pub(super) fn sources(target: &Path, image: &Image) -> Result<Vec<PathBuf>> {
 impl Changed {
     /// Where the changes of the image `target` go.
     fn destination(&self, target: &Path) -> Result<Destination> {
-        let destination = match &self.output {
-            Some(out) => Destination::Overlay(out.clone()),
-            None if self.in_place => Destination::InPlace,
-            None => {
-                return Err(no_destination(Kind::Usage)
-                    .hint("--output NEW.qcow2 keeps the image as it is; --in-place changes it"));
-            }
-        };
-        refuse_needless_no_undo(self.no_undo, &destination)?;
+        let destination = self.output.destination()?;
         Subject::of(&destination, target).into_iter().for_each(signals::set_subject);
         Ok(destination)
     }
 
     /// Refuses an output that is the `.reg` file.
     pub(super) fn refuse_as_output(&self, input: &Path) -> Result<()> {
-        let Some(output) = &self.output else { return Ok(()) };
+        let Some(output) = self.output.overlay.as_ref().or(self.output.output.as_ref()) else { return Ok(()) };
         let mut files = RunFiles::default();
         files.add_input("the .reg file", input);
         files.add_output("the output", output)
@@ -175,8 +156,8 @@ impl Changed {
     fn request(&self, image: &Image, target: &Path) -> Result<HiveRequest> {
         Ok(HiveRequest {
             skip_volume_check: self.check.skip_volume_check,
-            overwrite_output: self.overwrite,
-            keep_undo: !self.no_undo,
+            overwrite_output: self.output.overwrite,
+            keep_undo: !self.output.no_undo,
             state: StateArgs { overrides: self.state, replay: image.replay }.overrides(),
             ..image.request(target)?
         })
@@ -184,12 +165,12 @@ impl Changed {
 
     /// Refuses the options of images for the hive file `target`, which is always changed in place.
     fn refuse_for_file(&self, target: &Path) -> Result<()> {
-        if self.in_place || self.no_undo || self.output.is_some() || self.state != OverrideArgs::default() {
+        if self.output != OutputArgs::default() || self.state != OverrideArgs::default() {
             let error = Error::new(
                 Kind::Usage,
                 Layer::Cli,
-                "cannot change a hive file like an image: --in-place, --no-undo, --output, --allow-dirty and --discard-… are \
-                 for images",
+                "cannot change a hive file like an image: --in-place, --overlay, --output, --dry-run, --allow-dirty and --discard-… \
+                 are for images",
             );
             return Err(error.hint("a hive file is changed where it is; copy it first to keep the old one"));
         }

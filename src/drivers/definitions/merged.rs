@@ -65,12 +65,12 @@ impl Definitions {
     /// A user's YAML file merged over the built-in definitions.
     ///
     /// # Errors
-    /// [`Kind::Usage`] with file and line, when the file is not YAML or a value is impossible; also when it cannot be read.
+    /// [`Kind::Usage`] with file and line, when the file is not YAML or a value is impossible; [`Kind::Io`] when it cannot be read.
     pub fn load(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
         let hint = "--definitions takes a YAML file with driver definitions, as UTF-8";
         let bytes = host::read(path, TEXT_MAX)
-            .map_err(|e| e.into_error("the driver definitions", path, Layer::Drivers, Kind::Io).hint(hint))?;
+            .map_err(|e| e.into_error("the driver definitions", path, Layer::Drivers).hint(hint))?;
         let text = String::from_utf8(bytes).map_err(|e| {
             Error::new(Kind::Usage, Layer::Drivers, "cannot read the driver definitions")
                 .path(shown.clone())

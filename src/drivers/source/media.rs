@@ -93,9 +93,9 @@ impl Source {
     /// One file of the host, of at most `size_max` bytes, as a source of its own; `what` it is for ("the file to upload").
     ///
     /// # Errors
-    /// [`Kind::Usage`] when it cannot be opened, is not a regular file, or is longer.
+    /// [`Kind::Io`] when it cannot be opened; [`Kind::Usage`] when it is not a regular file, or is longer.
     pub(crate) fn of_file(path: &Path, what: &str, size_max: u64) -> Result<Self> {
-        let unreadable = |error: Unreadable| error.into_error(what, path, Layer::Drivers, Kind::Usage);
+        let unreadable = |error: Unreadable| error.into_error(what, path, Layer::Drivers);
         let length = host::open(path, false).and_then(|file| Ok(file.metadata()?.len())).map_err(unreadable)?;
         if length > size_max {
             return Err(unreadable(Unreadable::TooLarge(size_max)));

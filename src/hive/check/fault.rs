@@ -37,7 +37,9 @@ macro_rules! codes {
                 match self { $(Self::$variant => $doc),* }
             }
 
-            pub(super) fn severity(self) -> Severity {
+            /// How bad a breach is.
+            #[must_use]
+            pub fn severity(self) -> Severity {
                 match self { $(Self::$variant => Severity::$severity),* }
             }
         }

@@ -21,6 +21,7 @@ pub struct Writer<'w> {
     prefix: &'w KeyPath,
     is_ascii: bool,
     is_shown: bool,
+    has_full_paths: bool,
     is_in_section: bool,
     put: &'w mut dyn FnMut(&[u16]) -> Result<()>,
 }
@@ -31,7 +32,14 @@ impl<'w> Writer<'w> {
     #[must_use]
     pub fn new(prefix: &'w KeyPath, is_ascii: bool, put: &'w mut dyn FnMut(&[u16]) -> Result<()>) -> Self {
         let chunk = "Windows Registry Editor Version 5.00\r\n\r\n".encode_utf16().collect();
-        Self { chunk, passed: 0, prefix, is_ascii, is_shown: false, is_in_section: false, put }
+        Self { chunk, passed: 0, prefix, is_ascii, is_shown: false, has_full_paths: false, is_in_section: false, put }
+    }
+
+    /// For paths that begin with a root key of the registry and take no prefix, where a file holds keys of several hives.
+    #[must_use]
+    pub fn with_full_paths(mut self, has_full_paths: bool) -> Self {
+        self.has_full_paths = has_full_paths;
+        self
     }
 
     /// For a reader on a terminal, not for a file: a line break in the name of a value becomes `\u{…}`, so that it
@@ -121,7 +129,7 @@ impl RegSink for Writer<'_> {
         self.end_section();
         self.is_in_section = true;
         self.text(if delete { "[-" } else { "[" });
-        if self.prefix.names().is_empty() {
+        if self.prefix.names().is_empty() && !self.has_full_paths {
             self.text("\\");
         }
         for (i, name) in self.prefix.names().iter().chain(path.names()).enumerate() {

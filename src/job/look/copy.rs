@@ -108,25 +108,42 @@ pub fn copy_out(files: &Files<'_>, request: &CopyRequest<'_>) -> Result<Copied> 
 /// [`Kind::Usage`] for a folder or a link; damaged, encrypted, or the image cannot be read; and what `show` returns.
 pub fn read_content(files: &Files<'_>, found: &Found, show: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let content = open(files, found)?;
-    read_pieces(&content, found, &mut vec![0; CHUNK], &mut |_, piece| show(piece)).map(drop)
+    let mut end = 0;
+    read_data(&content, found, &mut vec![0; CHUNK], &mut |offset, piece| {
+        show_zeros(offset.saturating_sub(end), show)?;
+        end = offset.saturating_add(piece.len() as u64);
+        show(piece)
+    })?;
+    show_zeros(content.length().saturating_sub(end), show)
 }
 
-/// Reads all of a file's content piece by piece, each into `buf`, with its offset; returns the length.
-fn read_pieces(
+fn show_zeros(mut count: u64, show: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let zeros = [0; BLOCK];
+    while count > 0 {
+        let part = zeros.get(..usize::try_from(count).unwrap_or(BLOCK)).unwrap_or(&zeros);
+        show(part)?;
+        count -= part.len() as u64;
+    }
+    Ok(())
+}
+
+/// Reads a file's content piece by piece, each into `buf`, with its offset. Holes are left out.
+fn read_data(
     content: &Opened<'_>,
     found: &Found,
     buf: &mut [u8],
     show: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
-) -> Result<u64> {
-    let mut offset = 0;
-    loop {
+) -> Result<()> {
+    let mut offset = content.next_data(0);
+    while offset < content.length() {
         let count = content.read_at(offset, buf).map_err(|error| error.path(&found.path))?;
-        show(offset, buf.get(..count).unwrap_or_default())?;
-        offset += count as u64;
-        if count < buf.len() {
-            return Ok(offset);
+        if count == 0 {
+            return Err(Error::bug(Layer::Job, "a content ends before its length").path(&found.path));
         }
+        show(offset, buf.get(..count).unwrap_or_default())?;
+        offset = content.next_data(offset.saturating_add(count as u64));
     }
+    Ok(())
 }
 
 fn open<'f>(files: &'f Files<'f>, found: &'f Found) -> Result<Opened<'f>> {
@@ -239,14 +256,14 @@ impl Copy<'_, '_> {
     fn fill(&mut self, found: &Found, content: &Opened<'_>, output: &AtomicFile<'_>) -> Result<u64> {
         let cannot = output.target().cannot();
         let cancel = &self.request.cancel;
-        let length = read_pieces(content, found, &mut self.buf, &mut |offset, piece| {
+        read_data(content, found, &mut self.buf, &mut |offset, piece| {
             cancel.check()?;
             for (i, block) in piece.chunks(BLOCK).enumerate().filter(|(_, block)| block.iter().any(|&byte| byte != 0)) {
                 output.storage().write_at(offset + (i * BLOCK) as u64, block).map_err(&cannot)?;
             }
             Ok(())
         })?;
-        output.storage().set_len(length).map_err(&cannot)?;
-        Ok(length)
+        output.storage().set_len(content.length()).map_err(&cannot)?;
+        Ok(content.length())
     }
 }

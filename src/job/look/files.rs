@@ -12,8 +12,8 @@ use crate::job::locate::locate_partition;
 use crate::job::log_replay::unreplayed;
 use crate::ntfs::format::name::{Namespace, NtfsName};
 use crate::ntfs::format::units::{FileId, RecordNumber};
-use crate::ntfs::{OpenOptions, Replay, Volume};
-use crate::partition::{BitLockerKeys, Content, Partition, PartitionTable, PartitionView};
+use crate::ntfs::{OpenContent, OpenOptions, Replay, Volume};
+use crate::partition::{BitLockerKeys, Content, Disk, Partition, PartitionTable, PartitionView};
 
 /// `FILE_ATTRIBUTE_REPARSE_POINT`.
 const REPARSE_POINT: u32 = 0x400;
@@ -44,7 +44,7 @@ pub fn look_into<T>(request: &LookRequest, look: impl FnOnce(&Files<'_>) -> Resu
         let at_image = |error: Error| error.path(request.image.display().to_string());
         let table = request.bitlocker.read_partitions(disk).map_err(at_image)?;
         let partition = choose(disk, &table, request)?;
-        let files = Files::open(disk, &partition, request.replay)?;
+        let files = Files::open(&disk, disk.files(), &partition, request.replay)?;
         look(&files)
     };
     open().map_err(explain)
@@ -82,8 +82,8 @@ pub struct Files<'a> {
 }
 
 enum FileSystem<'a> {
-    Ntfs(Box<Volume<PartitionView<&'a dyn Image>>>),
-    Fat(FatVolume<PartitionView<&'a dyn Image>>),
+    Ntfs(Box<Volume<PartitionView<&'a dyn Disk>>>),
+    Fat(FatVolume<PartitionView<&'a dyn Disk>>),
 }
 
 /// What a [`Node`] is.
@@ -131,21 +131,33 @@ pub struct Details {
     /// The path that a link leads to, as Windows shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// Whether it has other names (hard links).
+    #[serde(skip)]
+    pub is_hard_linked: bool,
 }
 
 /// The content of a file, or of one of its streams, opened for reading.
-pub(super) struct Opened<'f> {
+pub(in super::super) struct Opened<'f> {
     files: &'f Files<'f>,
-    source: Source<'f>,
+    source: Source,
 }
 
-enum Source<'f> {
-    Ntfs(FileId, &'f str),
+enum Source {
+    Ntfs(OpenContent),
     Fat(FatFile),
 }
 
 impl<'a> Files<'a> {
-    fn open(disk: &'a dyn Image, partition: &Partition, replay: Replay) -> Result<Self> {
+    /// Opens a volume. `image_files` are the files of the host that make up the disk.
+    ///
+    /// # Errors
+    /// When it is not a volume that can be read, or it is damaged.
+    pub(in super::super) fn open(
+        disk: &'a dyn Disk,
+        image_files: Vec<PathBuf>,
+        partition: &Partition,
+        replay: Replay,
+    ) -> Result<Self> {
         let view = PartitionView::new(disk, partition)?;
         let volume = match partition.content {
             Content::Ntfs => {
@@ -159,7 +171,15 @@ impl<'a> Files<'a> {
             })),
         };
         let volume = volume.map_err(|error| error.path(partition.label()))?;
-        Ok(Self { partition: partition.clone(), image_files: disk.files(), volume })
+        Ok(Self { partition: partition.clone(), image_files, volume })
+    }
+
+    /// The NTFS volume; `None` for FAT.
+    pub(in super::super) fn ntfs(&self) -> Option<&Volume<PartitionView<&'a dyn Disk>>> {
+        match &self.volume {
+            FileSystem::Ntfs(volume) => Some(volume),
+            FileSystem::Fat(_) => None,
+        }
     }
 
     /// The partition that the volume lies in.
@@ -171,10 +191,7 @@ impl<'a> Files<'a> {
     /// A warning, if the volume is shown as it lies on the disk because its log cannot be replayed.
     #[must_use]
     pub fn log_warning(&self) -> Option<String> {
-        match &self.volume {
-            FileSystem::Ntfs(volume) => unreplayed(volume, &self.partition),
-            FileSystem::Fat(_) => None,
-        }
+        self.ntfs().and_then(|volume| unreplayed(volume, &self.partition))
     }
 
     /// The root folder.
@@ -207,7 +224,7 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// The file of this name in a folder, case ignored.
+    /// The file of this name in a folder, case ignored; on FAT also by its short name.
     ///
     /// # Errors
     /// Damaged, or the image cannot be read.
@@ -218,18 +235,14 @@ impl<'a> Files<'a> {
                 let stat = volume.stat(file)?;
                 self.ntfs_node(volume, file, stat.is_dir, stat.attributes).map(Some)
             }
-            (FileSystem::Fat(fat), Place::Fat(entry)) => {
-                let wanted = name.to_lowercase();
-                let entries = fat.entries(entry)?;
-                Ok(entries.into_iter().find(|entry| entry.name.to_lowercase() == wanted).map(fat_node))
-            }
+            (FileSystem::Fat(fat), Place::Fat(entry)) => Ok(fat.find_in(entry, name)?.map(fat_node)),
             _ => Err(another_volume()),
         }
     }
 
     fn ntfs_node(
         &self,
-        volume: &Volume<PartitionView<&'a dyn Image>>,
+        volume: &Volume<PartitionView<&'a dyn Disk>>,
         file: FileId,
         is_dir: bool,
         attributes: u32,
@@ -261,6 +274,7 @@ impl<'a> Files<'a> {
                     attributes: stat.attributes,
                     streams: stat.streams.iter().map(ToString::to_string).collect(),
                     target: if kind == NodeKind::Link { volume.link_target(*file)? } else { None },
+                    is_hard_linked: stat.is_hard_linked,
                 })
             }
             (FileSystem::Fat(_), Place::Fat(entry)) => Ok(Details {
@@ -270,13 +284,14 @@ impl<'a> Files<'a> {
                 attributes: entry.attributes(),
                 streams: Vec::new(),
                 target: None,
+                is_hard_linked: false,
             }),
             _ => Err(another_volume()),
         }
     }
 
     /// A number that is the same for every name of one folder.
-    pub(super) fn identity(&self, node: &Node) -> u64 {
+    pub(in super::super) fn identity(&self, node: &Node) -> u64 {
         match &node.place {
             Place::Ntfs(file) => file.record.0,
             Place::Fat(entry) => entry.first_cluster().into(),
@@ -287,13 +302,9 @@ impl<'a> Files<'a> {
     ///
     /// # Errors
     /// Damaged, no such stream, content that is encrypted or elsewhere, or the image cannot be read.
-    pub(super) fn open_content<'f>(&'f self, node: &Node, stream: &'f str) -> Result<Opened<'f>> {
+    pub(in super::super) fn open_content(&self, node: &Node, stream: &str) -> Result<Opened<'_>> {
         let source = match (&self.volume, &node.place) {
-            (FileSystem::Ntfs(volume), Place::Ntfs(file)) => {
-                // Says what keeps it from being read.
-                volume.read_at(*file, stream, 0, &mut [])?;
-                Source::Ntfs(*file, stream)
-            }
+            (FileSystem::Ntfs(volume), Place::Ntfs(file)) => Source::Ntfs(volume.open_content(*file, stream)?),
             (FileSystem::Fat(_), Place::Fat(_)) if !stream.is_empty() => {
                 return Err(Error::new(Kind::Usage, Layer::Job, "files on FAT have no streams")
                     .hint("leave out the part after the colon"));
@@ -310,11 +321,27 @@ impl Opened<'_> {
     ///
     /// # Errors
     /// Damaged, or the image cannot be read.
-    pub(super) fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+    pub(in super::super) fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
         match (&self.files.volume, &self.source) {
-            (FileSystem::Ntfs(volume), Source::Ntfs(file, stream)) => volume.read_at(*file, stream, offset, buf),
+            (FileSystem::Ntfs(volume), Source::Ntfs(content)) => volume.read_content(content, offset, buf),
             (FileSystem::Fat(fat), Source::Fat(file)) => fat.read_file(file, offset, buf),
             _ => Err(another_volume()),
+        }
+    }
+
+    /// Bytes of content.
+    pub(in super::super) fn length(&self) -> u64 {
+        match &self.source {
+            Source::Ntfs(content) => content.length(),
+            Source::Fat(file) => file.size(),
+        }
+    }
+
+    /// Where data go on at or after `offset`: what lies before it is a hole. The length if no data follow.
+    pub(in super::super) fn next_data(&self, offset: u64) -> u64 {
+        match (&self.files.volume, &self.source) {
+            (FileSystem::Ntfs(volume), Source::Ntfs(content)) => volume.next_data(content, offset),
+            _ => offset.min(self.length()),
         }
     }
 }

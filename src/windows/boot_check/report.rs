@@ -103,6 +103,12 @@ impl Level {
             Self::Failure => "NO",
         }
     }
+
+    /// Whether it weighs against the guest.
+    #[must_use]
+    pub fn is_bad(self) -> bool {
+        matches!(self, Self::Warning | Self::Failure)
+    }
 }
 
 /// What was found at one gate or link.
@@ -289,10 +295,10 @@ impl fmt::Display for BootCheck {
         writeln!(f, "  {:<8}{windows}", "guest")?;
         for finding in &self.findings {
             write!(f, "  {:<8}{}", finding.level.mark(), finding.text)?;
-            match finding.level {
-                Level::Warning | Level::Failure => writeln!(f, " [{}]", finding.code)?,
-                _ => writeln!(f)?,
+            if finding.level.is_bad() {
+                write!(f, " [{}]", finding.code)?;
             }
+            writeln!(f)?;
         }
         Ok(())
     }

@@ -54,7 +54,7 @@ impl ScriptFile {
     /// Reads a file of the host, and brings a script into the encoding that Windows reads.
     ///
     /// # Errors
-    /// [`Kind::Usage`] when it cannot be read, is not one of the kinds, or cannot run in a guest of this CPU.
+    /// [`Kind::Io`] when it cannot be read; [`Kind::Usage`] when it is not one of the kinds, or cannot run in a guest of this CPU.
     pub fn read(path: &Path, arch: Arch) -> Result<Self> {
         let Some(kind) = ScriptKind::of(path) else {
             return Err(refuse(path, "the ending of its name is not one that Windows runs")
@@ -69,11 +69,10 @@ impl ScriptFile {
             judged.map_err(|why| refuse(path, &why).hint("name another file with --firstboot"))?;
             return Ok(Self { kind, content: Content::of_package(&file), converted: None });
         }
-        let bytes = host::read(path, SCRIPT_BYTES_MAX)
-            .map_err(|error| error.into_error(WHAT, path, Layer::Windows, Kind::Usage))
-            .map_err(|error| {
-                error.hint("--firstboot takes a script of at most 1 MiB; larger files go in with --upload")
-            })?;
+        let bytes =
+            host::read(path, SCRIPT_BYTES_MAX).map_err(|error| error.into_error(WHAT, path, Layer::Windows)).map_err(
+                |error| error.hint("--firstboot takes a script of at most 1 MiB; larger files go in with --upload"),
+            )?;
         let converted = if kind == ScriptKind::Batch { to_batch(&bytes) } else { to_powershell(&bytes) };
         let (bytes, converted) = converted.map_err(|(why, hint)| refuse(path, &why).hint(hint))?;
         Ok(Self { kind, content: Content::new(bytes), converted })

@@ -18,13 +18,13 @@ fn same(format: Format, registration: &str, destination: &str, output: Option<&s
     let old = sha256(&images[0]);
 
     let to_inject = match destination {
-        "--to-output" => vec!["convert", images[0].to_str().unwrap(), "out", "--inject"],
-        "--overlay" => vec!["inject", images[0].to_str().unwrap(), "--output", "out", "--drivers"],
+        "--output" => vec!["convert", images[0].to_str().unwrap(), "out.qcow2", "--inject"],
+        "--overlay" => vec!["inject", images[0].to_str().unwrap(), "--overlay", "out", "--drivers"],
         _ => vec!["inject", images[0].to_str().unwrap(), destination, "--drivers"],
     };
     let mut inject = winject();
     inject.current_dir(injected.path()).args(to_inject).arg(fixture_drivers()).args(["--registration", registration]);
-    if destination == "--to-output" {
+    if destination == "--output" {
         // A qcow2 that is copied meanwhile has its clusters in another order.
         inject.args(["--threads", "1"]);
     }
@@ -62,8 +62,8 @@ fn as_an_overlay() {
 }
 
 fn as_a_new_image() {
-    same(Format::Raw, "full", "--to-output", Some("out"));
-    same(Format::Qcow2, "minimal", "--to-output", Some("out"));
+    same(Format::Raw, "full", "--output", Some("out.qcow2"));
+    same(Format::Qcow2, "minimal", "--output", Some("out.qcow2"));
 }
 
 /// What counts is what the guest sees, not its container or name.
@@ -91,9 +91,7 @@ fn on_another_container_with_another_name() {
         let plain = there.path().join("win10.raw");
         support::run(Command::new(qemu_img).args(["convert", "-f", "raw", "-O", "vmdk"]).arg(&plain).arg(&vmdk));
         let out = there.path().join("out.qcow2");
-        succeed(
-            apply(&saved, "--image").arg(&vmdk).arg("--to-output").arg(&out).arg("--drivers").arg(fixture_drivers()),
-        );
+        succeed(apply(&saved, "--image").arg(&vmdk).arg("--output").arg(&out).arg("--drivers").arg(fixture_drivers()));
         assert_eq!(disk_sha256(&out), expected_fixture());
     }
 }
@@ -103,14 +101,14 @@ fn a_dry_run_writes_nothing_and_a_destination_is_needed() {
     let image = writable_fixture(folder.path(), Format::Qcow2);
     let saved = plan(&image, "");
     let (old, before) = (sha256(&image), names(folder.path()));
-    let text = fail(apply(&saved, "--drivers").arg(fixture_drivers()), 3);
+    let text = fail(apply(&saved, "--drivers").arg(fixture_drivers()), 2);
     assert!(text.contains("--overlay NEW.qcow2"), "{text}");
     let text = stdout(&succeed(apply(&saved, "--dry-run --drivers").arg(fixture_drivers())));
     assert!(text.contains("set SYSTEM\\") && text.contains("Dry run:"), "{text}");
     assert_eq!((sha256(&image), names(folder.path())), (old.clone(), before));
     // Neither the plan nor the image may be an output.
     for output in [&saved, &image] {
-        fail(apply(&saved, "--overwrite --to-output").arg(output).arg("--drivers").arg(fixture_drivers()), 2);
+        fail(apply(&saved, "--overwrite -O raw --output").arg(output).arg("--drivers").arg(fixture_drivers()), 2);
     }
     assert_eq!(sha256(&image), old);
 }

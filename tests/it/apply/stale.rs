@@ -268,7 +268,7 @@ fn an_interrupted_run_comes_first() {
     interrupt(&image);
     let old = sha256(&image);
     let before = names(folder.path());
-    for destination in ["--in-place", "--dry-run", "--overlay out.qcow2", "--to-output out.raw"] {
+    for destination in ["--in-place", "--dry-run", "--overlay out.qcow2", "--output out.raw"] {
         let text = fail(apply(&saved, destination).current_dir(folder.path()), 9);
         assert!(!text.contains("stale"), "{text}");
         assert_eq!((sha256(&image), names(folder.path())), (old.clone(), before.clone()), "{destination}");

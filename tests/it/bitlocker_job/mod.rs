@@ -156,7 +156,7 @@ fn edit_like_the_twin(sector: u32, method: &str, key: Key) -> Option<usize> {
     // A new overlay, a new image, a saved plan, and the image itself.
     let overlay = made.path("overlay.qcow2");
     let report = made.path("report.md");
-    let first = on(inject(&made.image).arg("--output").arg(&overlay).arg("--report").arg(&report));
+    let first = on(inject(&made.image).arg("--overlay").arg(&overlay).arg("--report").arg(&report));
     assert!(std::fs::read_to_string(&report).unwrap().contains("BitLocker"), "the report names the encryption");
     let converted = made.path("converted.qcow2");
     let mut convert = winject();

@@ -13,7 +13,7 @@ fn refuse(made: &Made, options: &[&str], code: i32, words: &[&str]) {
     let mut in_place = inject(&made.image);
     in_place.arg("--in-place");
     let mut overlay = inject(&made.image);
-    overlay.arg("--output").arg(&out);
+    overlay.arg("--overlay").arg(&out);
     let mut plan = winject();
     plan.arg("plan").arg(&made.image).arg("--drivers").arg(crate::inject::fixture_drivers());
     plan.arg("-o").arg(made.path("plan.json"));

@@ -120,7 +120,7 @@ const DRY: &str = "virtio_drivers_dir: virtio-win\ndry_run: true\n";
 
 fn an_overlay_is_replaced_on_request_only() {
     let folder = setting();
-    let text = "vmdk: windows.qcow2\ndrivers: virtio-win\noutput: over.qcow2\nthreads: 1\n";
+    let text = "vmdk: windows.qcow2\ndrivers: virtio-win\noverlay: over.qcow2\nthreads: 1\n";
     run(folder.path(), text);
     let path = folder.path().join("over.qcow2");
     let image = open(&path, &OpenOptions::default()).unwrap();
@@ -144,7 +144,7 @@ fn a_format_is_believed() {
 fn an_image_may_name_the_files_that_the_document_allows() {
     let folder = setting();
     std::fs::create_dir(folder.path().join("sub")).unwrap();
-    run(folder.path(), "vmdk: windows.qcow2\ndrivers: virtio-win\noutput: sub/over.qcow2\n");
+    run(folder.path(), "vmdk: windows.qcow2\ndrivers: virtio-win\noverlay: sub/over.qcow2\n");
     let text = format!("vmdk: sub/over.qcow2\n{DRY}");
     let refused = winject().arg("--config").arg(write(folder.path(), "run.yaml", &text)).output().unwrap();
     assert_ne!(refused.status.code(), Some(0));

@@ -66,7 +66,7 @@ fn an_input_never_becomes_an_output() {
     std::fs::write(at("i.json.yaml"), "vmdk: i.qcow2\nvirtio_drivers_dir: drivers\ndry_run: true\nreport: i.json\n")
         .unwrap();
     std::fs::copy(at("i.qcow2"), at("i.json")).unwrap();
-    let inject = "inject i.qcow2 --drivers drivers --overwrite --output";
+    let inject = "inject i.qcow2 --drivers drivers --overwrite --overlay";
     for arguments in [
         "reg export i.qcow2 HKLM\\SYSTEM\\Select --overwrite -o ./i.qcow2",
         "reg export i.qcow2 HKLM\\SYSTEM\\Select --overwrite -o link-i.qcow2",
@@ -74,11 +74,11 @@ fn an_input_never_becomes_an_output() {
         "reg export h Select --overwrite -o hard-h",
         "reg query link-h Select --overwrite -o h",
         "reg diff h hard-h --overwrite -o link-h",
-        "reg import i.qcow2 h.reg --overwrite --output hard-h.reg",
-        "reg set i.qcow2 HKLM\\SYSTEM\\x --overwrite --output hard-i.qcow2",
+        "reg import i.qcow2 h.reg --overwrite --overlay hard-h.reg",
+        "reg set i.qcow2 HKLM\\SYSTEM\\x --overwrite --overlay hard-i.qcow2",
         "convert i.qcow2 hard-i.qcow2 --overwrite",
         "convert i.qcow2 link-i.qcow2 --overwrite",
-        "convert i.qcow2 hard-defs.yaml --overwrite --inject drivers --definitions defs.yaml",
+        "convert i.qcow2 hard-defs.yaml -O raw --overwrite --inject drivers --definitions defs.yaml",
         "convert i.qcow2 drivers/../link-i.qcow2 --overwrite --inject drivers",
         &format!("{inject} ./i.qcow2"),
         &format!("{inject} hard-i.qcow2"),
@@ -87,7 +87,7 @@ fn an_input_never_becomes_an_output() {
         &format!("{inject} hard-h --trust-publisher h"),
         "inject i.json --drivers drivers --in-place --report i.json",
         "inject i.json --drivers drivers --in-place --report i.md",
-        "inject i.qcow2 --drivers drivers --output o.json --report o.md",
+        "inject i.qcow2 --drivers drivers --overlay o.json --report o.md",
         "inject i.qcow2 --drivers drivers --dry-run --report r.md --report r.json",
         "inject i.qcow2 --drivers drivers --dry-run --report r.md --report ./r.markdown",
         "--config doc.qcow2",
@@ -105,15 +105,15 @@ fn an_input_never_becomes_an_output() {
 fn a_file_that_the_image_names_never_becomes_an_output() {
     let folder = setting();
     let at = |name: &str| folder.path().join(name);
-    assert_eq!(run(folder.path(), "inject i.qcow2 --drivers drivers --output top.qcow2").0, 0);
+    assert_eq!(run(folder.path(), "inject i.qcow2 --drivers drivers --overlay top.qcow2").0, 0);
     std::fs::hard_link(at("i.qcow2"), at("hard.qcow2")).unwrap();
     let before = content(folder.path());
     for arguments in [
         "convert top.qcow2 hard.qcow2 --overwrite",
-        "inject top.qcow2 --drivers drivers --force --overwrite --output i.qcow2",
+        "inject top.qcow2 --drivers drivers --force --overwrite --overlay i.qcow2",
         "convert top.qcow2 hard.qcow2 --overwrite --inject drivers",
         "reg export top.qcow2 HKLM\\SYSTEM\\Select --overwrite -o hard.qcow2",
-        "reg set top.qcow2 HKLM\\SYSTEM\\x --overwrite --output hard.qcow2",
+        "reg set top.qcow2 HKLM\\SYSTEM\\x --overwrite --overlay hard.qcow2",
     ] {
         let (code, complaint) = run(folder.path(), arguments);
         assert_eq!(code, 2, "{arguments}: {complaint}");
@@ -141,9 +141,14 @@ fn an_existing_file_is_replaced_on_request_only() {
         "reg query h Select -o notes",
         "reg export h Select -o notes",
         "reg diff h h -o notes",
-        "reg set i.qcow2 HKLM\\SYSTEM\\x --output notes",
-        "convert i.qcow2 notes",
-        "inject i.qcow2 --drivers drivers --output notes",
+        "reg set i.qcow2 HKLM\\SYSTEM\\x --overlay notes",
+        "convert i.qcow2 notes -O qcow2",
+        "convert i.qcow2 notes -O raw --drivers drivers",
+        "inject i.qcow2 --drivers drivers --overlay notes",
+        "inject i.qcow2 --drivers drivers -O qcow2 --output notes",
+        "remove i.qcow2 -O qcow2 -o notes",
+        "ntfs-log replay i.qcow2 -O qcow2 -o notes",
+        "reg set i.qcow2 HKLM\\SYSTEM\\x -O qcow2 -o notes",
     ] {
         std::fs::write(at("notes"), "my notes").unwrap();
         let (code, complaint) = run(folder.path(), arguments);
@@ -157,9 +162,14 @@ fn an_existing_file_is_replaced_on_request_only() {
     for (arguments, words) in [
         ("reg export h Select -o -", "standard output"),
         ("convert i.qcow2 -", "standard output"),
-        ("inject i.qcow2 --drivers drivers --output -", "standard output"),
+        ("inject i.qcow2 --drivers drivers --overlay -", "standard output"),
+        ("inject i.qcow2 --drivers drivers -o -", "standard output"),
+        ("inject i.qcow2 --drivers drivers -n -o -", "standard output"),
+        ("reg set i.qcow2 HKLM\\SYSTEM\\x -o -", "standard output"),
+        ("ntfs-log replay i.qcow2 -o -", "standard output"),
+        ("remove i.qcow2 -o -", "standard output"),
         ("reg export h Select --overwrite -o drivers", "a folder"),
-        ("convert i.qcow2 /dev/null --overwrite", "not a regular file"),
+        ("convert -O raw i.qcow2 /dev/null --overwrite", "not a regular file"),
         ("reg export h Select -o i.qcow2.winject-journal", "journals"),
     ] {
         let (code, complaint) = run(folder.path(), arguments);
@@ -200,7 +210,7 @@ fn links_are_followed_if_they_are_ones_own() {
     let at = |name: &str| folder.path().join(name);
     std::fs::create_dir(at("else")).unwrap();
     for (number, arguments) in
-        ["convert i.qcow2", "inject i.qcow2 --drivers drivers --output", "reg export h Select -o"]
+        ["convert -O raw i.qcow2", "inject i.qcow2 --drivers drivers --overlay", "reg export h Select -o"]
             .into_iter()
             .enumerate()
     {
@@ -228,7 +238,7 @@ fn what_is_made_of_a_private_file_is_private() {
     let at = |name: &str| folder.path().join(name);
     let mode = |name: &str| at(name).metadata().unwrap().permissions().mode() & 0o777;
     let chmod = |name: &str, mode: u32| std::fs::set_permissions(at(name), PermissionsExt::from_mode(mode)).unwrap();
-    assert_eq!(run(folder.path(), "inject i.qcow2 --drivers drivers --output top.qcow2").0, 0);
+    assert_eq!(run(folder.path(), "inject i.qcow2 --drivers drivers --overlay top.qcow2").0, 0);
     chmod("top.qcow2", 0o644);
     chmod("h", 0o600);
     // The backing file of an image counts, too.
@@ -252,7 +262,7 @@ fn what_is_made_of_a_private_file_is_private() {
     let winject = env!("CARGO_BIN_EXE_winject");
     let script = [
         "umask 077",
-        &format!("{winject} inject i.qcow2 --drivers drivers --output u.qcow2 --report u.md"),
+        &format!("{winject} inject i.qcow2 --drivers drivers --overlay u.qcow2 --report u.md"),
         &format!("{winject} convert i.qcow2 u2.qcow2 --inject drivers"),
         &format!("{winject} convert i.qcow2 u3.raw"),
         &format!("{winject} reg export h Select -o u.reg"),
@@ -394,10 +404,13 @@ fn the_name_of_an_output_decides_its_format() {
         ("convert i.qcow2 a.raw", "a.raw", false),
         ("convert i.qcow2 a.IMG", "a.IMG", false),
         ("convert a.raw a.qcow2", "a.qcow2", true),
-        ("convert i.qcow2 a.other", "a.other", true),
+        ("convert -O qcow2 i.qcow2 a.other", "a.other", true),
         ("convert i.qcow2 b.raw -O qcow2", "b.raw", true),
         ("convert i.qcow2 b.qcow2 -O raw", "b.qcow2", false),
         ("convert i.qcow2 c.raw --inject drivers", "c.raw", false),
+        ("inject i.qcow2 --drivers drivers --output g.img", "g.img", false),
+        ("reg set i.qcow2 HKLM\\SYSTEM\\x -o h.img", "h.img", false),
+        ("ntfs-log replay i.qcow2 -o l.qcow2", "l.qcow2", true),
         ("--config raw.yaml", "d.raw", false),
         ("--config option.yaml", "e.img", true),
     ] {
@@ -406,14 +419,24 @@ fn the_name_of_an_output_decides_its_format() {
         assert_eq!(std::fs::read(at(out)).unwrap().starts_with(b"QFI\xfb"), is_qcow2, "{arguments}");
     }
     for arguments in [
-        "inject i.qcow2 --drivers drivers --output f.raw",
-        "inject i.qcow2 --drivers drivers --output f.IMG",
-        "reg set i.qcow2 HKLM\\SYSTEM\\x --output f.raw",
+        "inject i.qcow2 --drivers drivers --overlay f.raw",
+        "inject i.qcow2 --drivers drivers --overlay f.IMG",
+        "reg set i.qcow2 HKLM\\SYSTEM\\x --overlay f.raw",
         "convert i.qcow2 f.raw --compress",
+        "convert i.qcow2 f.raw -c",
+        "convert i.qcow2 f",
+        "inject i.qcow2 --drivers drivers -o f",
+        "inject i.qcow2 --drivers drivers -o f.vmdk",
+        "inject i.qcow2 --drivers drivers --overlay f.vhdx",
+        "ntfs-log replay i.qcow2 --overlay f.vdi",
+        "reg set i.qcow2 HKLM\\SYSTEM\\x -o f",
     ] {
         let (code, complaint) = run(folder.path(), arguments);
         assert_eq!(code, 2, "{arguments}: {complaint}");
-        assert!(!at("f.raw").exists() && !at("f.IMG").exists(), "{arguments}");
+        assert!(
+            ["f", "f.raw", "f.IMG", "f.vmdk", "f.vhdx", "f.vdi"].iter().all(|name| !at(name).exists()),
+            "{arguments}"
+        );
     }
 }
 

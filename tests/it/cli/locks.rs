@@ -27,7 +27,7 @@ fn an_image_that_vmware_has_locked_is_refused() {
         &["convert", "win10.raw", "o.qcow2"],
         &["convert", "--overwrite", source, "win10.raw"],
         &["inject", "win10.raw", "--drivers", drivers, "--in-place"],
-        &["inject", "win10.raw", "--drivers", drivers, "--output", "o.qcow2"],
+        &["inject", "win10.raw", "--drivers", drivers, "--overlay", "o.qcow2"],
     ];
     for command in commands {
         let output = answer(path, command);

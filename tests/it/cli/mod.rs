@@ -3,7 +3,9 @@
 mod damage;
 mod devices;
 mod document;
+mod explain;
 mod files;
+mod grammar;
 mod locks;
 pub mod recover;
 mod signals;
@@ -19,4 +21,4 @@ fn answer(folder: &Path, arguments: &[&str]) -> Output {
     crate::inject::winject().current_dir(folder).args(arguments).output().unwrap()
 }
 
-tests![in damage, devices, document, files, locks, recover, signals, snapshot, undo, usage;];
+tests![in damage, devices, document, explain, files, grammar, locks, recover, signals, snapshot, undo, usage;];

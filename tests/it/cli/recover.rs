@@ -219,7 +219,7 @@ pub(super) fn paste(folder: &Path, line: &str) -> Output {
 }
 
 /// The same, to be run.
-pub fn pasted(folder: &Path, line: &str) -> Command {
+fn pasted(folder: &Path, line: &str) -> Command {
     let program = assert_cmd::cargo::cargo_bin!("winject");
     let search = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("sh");
@@ -236,7 +236,7 @@ fn every_other_command_ends_with_9_and_touches_nothing() {
     let (drivers, source) = (drivers.to_str().unwrap(), source.to_str().unwrap());
     let (before, files) = (case.hashes(), names(case.path()));
     let journal = std::fs::read(case.journal()).unwrap();
-    let set = ["reg", "set", &image, r"HKLM\SOFTWARE\x", "--value", "a", "--data", "b", "--output", "o.qcow2"];
+    let set = ["reg", "set", &image, r"HKLM\SOFTWARE\x", "--value", "a", "--data", "b", "--overlay", "o.qcow2"];
     let commands: &[&[&str]] = &[
         &["inspect", &image],
         &["check", &image],
@@ -250,7 +250,7 @@ fn every_other_command_ends_with_9_and_touches_nothing() {
         &["reg", "export", &image, r"HKLM\SYSTEM\Select"],
         &set,
         &["inject", &image, "--drivers", drivers, "--dry-run"],
-        &["inject", &image, "--drivers", drivers, "--output", "o.qcow2"],
+        &["inject", &image, "--drivers", drivers, "--overlay", "o.qcow2"],
         &["convert", "--overwrite", source, &image],
     ];
     for command in commands {

@@ -27,12 +27,12 @@ const PUBLISHER: &str = "vioscsi, viostor, netkvm, balloon signed by winject tes
 
 fn a_first_and_a_second_run() {
     let folder = setting();
-    let first = session(folder.path(), &["inject", "win10.qcow2", "--drivers", "drivers", "--output", "new.qcow2"]);
+    let first = session(folder.path(), &["inject", "win10.qcow2", "--drivers", "drivers", "--overlay", "new.qcow2"]);
     assert_eq!(
         first,
         format!(
             "\
-$ winject inject win10.qcow2 --drivers drivers --output new.qcow2
+$ winject inject win10.qcow2 --drivers drivers --overlay new.qcow2
 Windows:  Windows 10 (build 19045, amd64)
 Packages: vioscsi, viostor, netkvm, BALLOON
 Machine:  q35, uefi, disk on virtio-blk or virtio-scsi, network virtio, clock localtime
@@ -69,8 +69,9 @@ fn errors_say_what_where_and_what_to_do() {
         "\
 $ winject inject win10.qcow2 --drivers drivers
 Error: no destination given
-Hint: --output NEW.qcow2 keeps the image as it is; --in-place changes it; --dry-run only shows
-[exit 3]
+Hint: -o NEW.qcow2 writes a new image; --overlay NEW.qcow2 a small one over the untouched original; --in-place changes the image itself; --dry-run writes nothing
+More: winject explain no-destination
+[exit 2]
 "
     );
     assert_eq!(
@@ -79,6 +80,7 @@ Hint: --output NEW.qcow2 keeps the image as it is; --in-place changes it; --dry-
 $ winject inject win10.qcow2 --drivers drivers --output win10.qcow2
 Error: win10.qcow2: cannot write the output: it is the same file as the input image
 Hint: choose another name
+More: winject explain output-is-input
 [exit 2]
 "
     );
@@ -88,6 +90,7 @@ Hint: choose another name
 $ winject inject win10.qcow2 --drivers drivers --dry-run --report out.doc
 Error: out.doc: cannot write the report: its name ends neither in .html nor in .md or .json
 Hint: name it report.html, report.md (report.json is written, too) or report.json
+More: winject explain usage
 [exit 2]
 "
     );
@@ -101,7 +104,7 @@ fn strings_of_a_guest_forge_no_lines() {
     let key = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion";
     let set = ["reg", "set", "win10.qcow2", key, "--value", "DisplayVersion", "--data", forged, "--in-place"];
     assert!(session(folder.path(), &set).ends_with("[exit 0]\n"));
-    let inject = ["inject", "win10.qcow2", "--drivers", "drivers", "--output", "new.qcow2", "--report", "r.md", "-vv"];
+    let inject = ["inject", "win10.qcow2", "--drivers", "drivers", "--overlay", "new.qcow2", "--report", "r.md", "-vv"];
     let pages: [&[&str]; 4] =
         [&["inspect", "win10.qcow2"], &["check", "win10.qcow2"], &inject, &["reg", "query", "win10.qcow2", key]];
     let mut texts: Vec<String> = pages.iter().map(|page| session(folder.path(), page)).collect();
@@ -159,7 +162,7 @@ fn a_refused_backing_file_names_the_option() {
     std::fs::create_dir(folder.path().join("it's base")).unwrap();
     std::fs::rename(folder.path().join("win10.qcow2"), folder.path().join("it's base/i.qcow2")).unwrap();
     let out = "my overlays/o.qcow2";
-    let made = session(folder.path(), &["inject", "it's base/i.qcow2", "--drivers", "drivers", "--output", out]);
+    let made = session(folder.path(), &["inject", "it's base/i.qcow2", "--drivers", "drivers", "--overlay", out]);
     assert!(made.ends_with("[exit 0]\n"), "{made}");
     for verb in ["inspect", "fsck"] {
         let text = session(folder.path(), &[verb, out]);

@@ -39,7 +39,7 @@ fn an_injection_is_taken_back_by_the_command_that_it_prints() {
         assert_eq!(names(folder), ["r.json", "r.md", "win 10.img"]);
         let nothing = answer(folder, &["undo", "win 10.img"]);
         assert_eq!(nothing.status.code(), Some(3));
-        assert!(stderr(&nothing).contains("overlay (--output) is undone by deleting it"), "{}", stderr(&nothing));
+        assert!(stderr(&nothing).contains("overlay is undone by deleting it"), "{}", stderr(&nothing));
         // The same once more gives the same.
         assert!(answer(folder, &inject).status.success());
         assert_eq!(disk_sha256(&image), disk);
@@ -141,11 +141,11 @@ fn no_undo_is_for_an_edit_in_place() {
     assert!(planned.status.success(), "{}", stderr(&planned));
     let (old, files) = (sha256(&image), names(folder));
     for arguments in [
-        &["inject", "win10.qcow2", "--drivers", drivers, "--output", "o.qcow2"][..],
+        &["inject", "win10.qcow2", "--drivers", drivers, "--overlay", "o.qcow2"][..],
         &["apply", "plan.json", "--drivers", drivers, "--overlay", "o.qcow2"],
         &["apply", "plan.json", "--drivers", drivers, "-o", "o.qcow2"],
-        &["reg", "set", "win10.qcow2", r"HKLM\SYSTEM\Test", "--value", "x", "--data", "y", "--output", "o.qcow2"],
-        &["remove", "win10.qcow2", "--output", "o.qcow2"],
+        &["reg", "set", "win10.qcow2", r"HKLM\SYSTEM\Test", "--value", "x", "--data", "y", "--overlay", "o.qcow2"],
+        &["remove", "win10.qcow2", "--overlay", "o.qcow2"],
     ] {
         let done = answer(folder, &[arguments, &["--no-undo"]].concat());
         assert_eq!(done.status.code(), Some(2), "{arguments:?}: {}", stderr(&done));

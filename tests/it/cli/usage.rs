@@ -9,7 +9,9 @@ fn help_shows_only_what_works() {
     let output = winject().output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let text = stdout(&succeed(winject().args(["inject", "--help"])));
-    for option in ["--drivers", "--in-place", "--output", "--dry-run", "--report", "--partition", "--definitions"] {
+    for option in
+        ["--drivers", "--in-place", "--overlay", "--output", "--dry-run", "--report", "--partition", "--definitions"]
+    {
         assert!(text.contains(option), "{option}");
     }
 }
@@ -22,8 +24,8 @@ fn wrong_arguments_end_with_2() {
     for arguments in [
         &["inject"][..],
         &["inject", "a.qcow2"],
-        &["inject", "a.qcow2", "--drivers", "d", "--in-place", "--dry-run"],
-        &["inject", "a.qcow2", "--drivers", "d", "--in-place", "--output", "b.qcow2"],
+        &["inject", "a.qcow2", "--drivers", "d", "--overlay", "b.qcow2", "-o", "c.qcow2"],
+        &["inject", "a.qcow2", "--drivers", "d", "--in-place", "--overlay", "b.qcow2"],
         &["inject", "a.qcow2", "--drivers", "d", "--dry-run", "--format", "floppy"],
         &["frobnicate"],
         &["--config", "run.yaml", "inspect", "a.qcow2"],
@@ -83,7 +85,7 @@ fn quiet_says_nothing_and_colours_need_a_terminal() {
     let folder = folder();
     let out = folder.path().join("out.qcow2");
     let mut command = winject();
-    command.arg("-q").arg("inject").arg(fixture()).arg("--drivers").arg(fixture_drivers()).arg("--output").arg(&out);
+    command.arg("-q").arg("inject").arg(fixture()).arg("--drivers").arg(fixture_drivers()).arg("--overlay").arg(&out);
     let output = succeed(&mut command);
     assert_eq!((stdout(&output), stderr(&output)), (String::new(), String::new()));
     let mut command = winject();

@@ -333,8 +333,8 @@ fn the_command_converts_and_answers() {
         .success();
     assert_same(&read_qemu(&folder.path().join("out.qcow2"), "qcow2"), &content, "command");
     winject().args(["convert", &at("in.vmdk"), &at("out.qcow2")]).assert().code(2);
-    winject().args(["convert", "-O", "vmdk", &at("in.vmdk"), &at("x")]).assert().code(4);
-    winject().args(["convert", &at("missing"), &at("x")]).assert().code(7);
+    winject().args(["convert", "-O", "vmdk", &at("in.vmdk"), &at("x")]).assert().code(2);
+    winject().args(["convert", &at("missing"), &at("x.raw")]).assert().code(7);
     let check = winject().args(["image", "check", "--json", &at("out.qcow2")]).assert().success();
     let ours: serde_json::Value = serde_json::from_slice(&check.get_output().stdout).unwrap();
     let theirs: serde_json::Value =

@@ -77,7 +77,7 @@ fn a_conversion_reads_the_other_disk() {
         assert!(text.contains("another disk"), "{firmware}: {text}");
         succeed(convert.arg("--other-disk").arg(&machine.boot));
         let overlay = folder.path().join("new.qcow2");
-        succeed(&mut command("inject", &machine.in_order(false), &format!("--output {}", overlay.display())));
+        succeed(&mut command("inject", &machine.in_order(false), &format!("--overlay {}", overlay.display())));
         assert_eq!(disk_sha256(&out), disk_sha256(&overlay), "{firmware}");
         assert_eq!(sha256(&machine.boot), before, "{firmware}");
     }

@@ -12,7 +12,7 @@ use winject::internals::block::commit;
 /// The guest's disk after an injection, by the firmware of its machine.
 fn injected(machine: &Machine) -> String {
     let out = machine.system.with_file_name("expected.qcow2");
-    succeed(&mut command("inject", &machine.in_order(true), &format!("--output {}", out.display())));
+    succeed(&mut command("inject", &machine.in_order(true), &format!("--overlay {}", out.display())));
     let sum = disk_sha256(&out);
     std::fs::remove_file(out).unwrap();
     sum
@@ -44,7 +44,7 @@ fn any_order_container_and_destination_give_the_same_bytes() {
                     0 => drop(succeed(&mut command("inject", &disks, "--in-place"))),
                     1 => {
                         let out = folder.path().join("overlay.qcow2");
-                        let options = format!("--overwrite --output {}", out.display());
+                        let options = format!("--overwrite --overlay {}", out.display());
                         let old = sha256(&pair.system);
                         succeed(&mut command("inject", &disks, &options));
                         assert_eq!((disk_sha256(&out), sha256(&pair.system)), (expected.clone(), old), "{what}");
@@ -192,7 +192,7 @@ fn a_pending_journal_next_to_any_disk_ends_with_9() {
     for path in [&machine.boot, &machine.system] {
         let journal = commit::journal_path(path);
         std::fs::write(&journal, [0xA5; 8192]).unwrap();
-        for options in ["--in-place", "--dry-run", "--output new.qcow2"] {
+        for options in ["--in-place", "--dry-run", "--overlay new.qcow2"] {
             let disks = machine.in_order(true);
             let mut command = command("inject", &disks, options);
             let text = fail(command.current_dir(folder.path()), 9, &disks);

@@ -41,7 +41,7 @@ fn a_plan_of_two_disks_applies_like_an_injection() {
         assert!(document.others[0].reads.bytes > 0);
 
         let out = folder.path().join("injected.qcow2");
-        succeed(&mut command("inject", &machine.in_order(true), &format!("--output {}", out.display())));
+        succeed(&mut command("inject", &machine.in_order(true), &format!("--overlay {}", out.display())));
         let expected = disk_sha256(&out);
         let (one, other) = (machine.system.display(), machine.boot.display());
         for images in

@@ -1,7 +1,6 @@
 //! Which sets of disks are one machine, and which of them holds the Windows to work on.
 
 use super::{command, edit_gpt, fail, uefi};
-use crate::cli::recover::pasted;
 use crate::formats::ova::{ovf, tar};
 use crate::inject::{copy, folder, sha256, stderr, stdout, succeed, winject};
 use crate::support;
@@ -45,7 +44,7 @@ fn no_output_replaces_a_disk() {
     let machine = uefi(folder.path());
     let disks = machine.in_order(true);
     for target in [&machine.boot, &machine.system] {
-        let options = format!("--overwrite --output {}", target.with_extension("qcow2").display());
+        let options = format!("--overwrite --overlay {}", target.with_extension("qcow2").display());
         std::fs::rename(target, target.with_extension("qcow2")).unwrap();
         let renamed = disks.map(|path| if path == target { path.with_extension("qcow2") } else { path.to_owned() });
         let renamed = [renamed[0].as_path(), &renamed[1]];
@@ -147,16 +146,16 @@ fn the_report_names_the_disks() {
     assert!(std::fs::read_to_string(report).unwrap().contains("Other disks, only read"));
 }
 
-/// A hint names the disk that holds Windows first, and all others, whatever their order.
-fn a_refused_raw_overlay_names_a_command_that_works() {
+fn a_refused_raw_overlay_names_an_option_that_works() {
     for is_windows_first in [true, false] {
         let folder = folder();
         let machine = uefi(folder.path());
         let disks = machine.in_order(is_windows_first);
         let out = folder.path().join("new.raw");
-        let text = fail(&mut command("inject", &disks, &format!("--output {}", out.display())), 2, &disks);
-        let (_, hint) = text.split_once("winject convert ").unwrap_or_else(|| panic!("no command: {text}"));
-        succeed(&mut pasted(folder.path(), &format!("winject convert {}", hint.lines().next().unwrap())));
+        let text = fail(&mut command("inject", &disks, &format!("--overlay {}", out.display())), 2, &disks);
+        let (_, hint) = text.split_once("with -o ").unwrap_or_else(|| panic!("no option: {text}"));
+        let (named, _) = hint.split_once(" in place of --overlay").unwrap();
+        succeed(&mut command("inject", &disks, &format!("-o {named}")));
         let disks = [out.as_path(), &machine.boot];
         assert!(stdout(&succeed(winject().arg("check").args(disks))).contains("yes"));
     }
@@ -230,7 +229,7 @@ fn disks_of_an_ova_are_unpacked_or_chosen() {
 }
 
 tests![
-    a_refused_raw_overlay_names_a_command_that_works,
+    a_refused_raw_overlay_names_an_option_that_works,
     errors_of_a_choice_name_the_disk,
     equal_names_are_told_apart,
     disks_of_an_ova_are_unpacked_or_chosen,

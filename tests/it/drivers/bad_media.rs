@@ -92,7 +92,7 @@ fn the_catalogue_of_another_package() {
     // asked for, the same is a warning
     let out = setting.image.with_file_name("warned.qcow2");
     let mut command = winject();
-    command.arg("inject").arg(&setting.image).arg("--drivers").arg(setting.media.path()).arg("--output").arg(out);
+    command.arg("inject").arg(&setting.image).arg("--drivers").arg(setting.media.path()).arg("--overlay").arg(out);
     let output = succeed(command.args(["--signature-policy", "warn"]));
     assert!(String::from_utf8_lossy(&output.stderr).contains("of another package"));
 }

@@ -159,7 +159,7 @@ fn nothing_of_the_guest_is_replaced_and_bad_input_is_refused() {
         assert!(text.contains(word), "{text}");
     }
     // An output never replaces a file that is uploaded.
-    let arguments = ["inject", "win10.raw", "--output", "tool.exe", "--overwrite", "--upload", r"tool.exe=C:\x"];
+    let arguments = ["inject", "win10.raw", "--overlay", "tool.exe", "--overwrite", "--upload", r"tool.exe=C:\x"];
     refuse(here, "win10.raw", &arguments, 2);
     // Too large for the guest's free space.
     std::fs::File::create(here.join("huge")).unwrap().set_len(1 << 30).unwrap();

@@ -188,7 +188,7 @@ fn hives_inside_an_image() {
     // An overlay, then in place; what is exported is what was set.
     ok(
         folder,
-        &["set", "win.qcow2", &key, "--value", "Start", "--type", "dword", "--data", "3", "--output", "new.qcow2"],
+        &["set", "win.qcow2", &key, "--value", "Start", "--type", "dword", "--data", "3", "--overlay", "new.qcow2"],
     );
     assert!(std::fs::read(folder.join("win.qcow2")).unwrap() == original);
     ok(folder, &["export", "new.qcow2", &key, "-o", "out.reg", "--utf8"]);

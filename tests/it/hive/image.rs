@@ -181,7 +181,7 @@ fn an_interrupted_run_is_rolled_back_by_nobody_else() {
     std::fs::write(&journal, b"not finished").unwrap();
     let before = sha256(&image);
     let new = folder.path().join("new.qcow2");
-    let (code, _, complaint) = run(&["reg", "set"], &image, &[r"HKLM\SYSTEM\x", "--output", new.to_str().unwrap()]);
+    let (code, _, complaint) = run(&["reg", "set"], &image, &[r"HKLM\SYSTEM\x", "--overlay", new.to_str().unwrap()]);
     assert_eq!(code, 9, "{complaint}");
     assert!(journal.exists() && !new.exists());
     assert_eq!(sha256(&image), before);

@@ -3,10 +3,12 @@
 
 mod imports;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::support;
 use imports::Tree;
+use winject::ErrorCode;
 
 /// The top-level modules from the ground up. A module imports from rows below its own only.
 pub const LAYERS: &[&[&str]] = &[
@@ -98,7 +100,41 @@ fn every_call_of_an_observer_is_passed_on() {
     assert!(!called.is_empty() && called == passed, "{called:?}, but PhaseClock passes on {passed:?}");
 }
 
+/// The texts of all source files.
+fn source_texts() -> Vec<String> {
+    let mut texts = Vec::new();
+    let mut todo = vec![support::root().join("src")];
+    while let Some(folder) = todo.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                todo.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                texts.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    texts
+}
+
+/// The name of a variant stands in the source wherever it is raised.
+fn every_error_code_is_raised() {
+    let sources = source_texts();
+    let is_raised = |code: &ErrorCode| {
+        let name = format!("ErrorCode::{code:?}");
+        let is_named = |text: &str| {
+            text.match_indices(&name).any(|(at, _)| !text[at + name.len()..].starts_with(char::is_alphanumeric))
+        };
+        sources.iter().any(|text| is_named(text))
+    };
+    let unused: Vec<_> = ErrorCode::ALL.iter().filter(|code| !is_raised(code)).collect();
+    assert!(unused.is_empty(), "no error has these codes: {unused:?}");
+    let names: BTreeSet<_> = ErrorCode::ALL.iter().map(|code| code.name()).collect();
+    assert_eq!(names.len(), ErrorCode::ALL.len(), "two codes have one name");
+    let is_kebab = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    assert!(names.iter().all(is_kebab), "{names:?}");
+}
+
 tests![in imports;
-    no_layer_names_a_higher_one, no_files_import_each_other_in_a_circle, every_test_is_in_a_list,
+    no_layer_names_a_higher_one, no_files_import_each_other_in_a_circle, every_test_is_in_a_list, every_error_code_is_raised,
     every_call_of_an_observer_is_passed_on,
 ];

@@ -16,7 +16,7 @@ pub fn refuse(image: &Path, drivers: &Path, code: i32, words: &[&str]) {
     }
     let out = image.with_file_name("new.qcow2");
     let mut command = winject();
-    command.arg("inject").arg(image).arg("--drivers").arg(drivers).arg("--output").arg(&out);
+    command.arg("inject").arg(image).arg("--drivers").arg(drivers).arg("--overlay").arg(&out);
     refused(&mut command, image, code, words);
     assert!(!out.exists());
 }
@@ -164,7 +164,7 @@ fn no_destination() {
     let image = small_image(folder.path());
     let mut command = winject();
     command.arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers());
-    refused(&mut command, &image, 3, &["--in-place", "--output", "--dry-run"]);
+    refused(&mut command, &image, 2, &["-o NEW.qcow2", "--in-place", "--overlay", "--dry-run"]);
 }
 
 fn an_output_that_is_there() {
@@ -173,15 +173,15 @@ fn an_output_that_is_there() {
     let out = folder.path().join("out.qcow2");
     std::fs::write(&out, "precious").unwrap();
     let mut command = winject();
-    command.arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--output").arg(&out);
+    command.arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--overlay").arg(&out);
     refused(&mut command, &image, 2, &["out.qcow2", "exists"]);
     assert_eq!(std::fs::read(&out).unwrap(), b"precious");
     let mut command = winject();
-    command.arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--output").arg(&image);
+    command.arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--overlay").arg(&image);
     refused(&mut command, &image, 2, &["win10.qcow2"]);
     let mut command = winject();
     let nowhere = folder.path().join("no/such/out.qcow2");
-    command.arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--output").arg(nowhere);
+    command.arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--overlay").arg(nowhere);
     refused(&mut command, &image, 2, &["folder"]);
 }
 
@@ -248,7 +248,7 @@ fn a_full_disk() {
             image.as_os_str(),
             "--drivers".as_ref(),
             drivers.as_os_str(),
-            "--output".as_ref(),
+            "--overlay".as_ref(),
             out.as_os_str(),
         ],
     );
@@ -282,7 +282,7 @@ fn a_full_file_system() {
         .arg(&image)
         .arg("--drivers")
         .arg(fixture_drivers())
-        .arg("--output")
+        .arg("--overlay")
         .arg(&out)
         .output()
         .unwrap();

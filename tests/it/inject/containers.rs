@@ -68,7 +68,7 @@ fn drivers_from_an_iso_image() {
     support::run(make.arg(fixture_drivers()));
     let out = folder.path().join("new.qcow2");
     let mut command = winject();
-    command.arg("inject").arg(fixture()).arg("--drivers").arg(&iso).arg("--output").arg(&out);
+    command.arg("inject").arg(fixture()).arg("--drivers").arg(&iso).arg("--overlay").arg(&out);
     let text = stdout(&succeed(&mut command));
     assert!(text.contains("Done: Windows 10"), "{text}");
 }

@@ -111,7 +111,7 @@ pub fn expected_fixture() -> &'static str {
         let folder = folder();
         let out = folder.path().join("out.qcow2");
         succeed(
-            winject().arg("inject").arg(fixture()).arg("--drivers").arg(fixture_drivers()).arg("--output").arg(&out),
+            winject().arg("inject").arg(fixture()).arg("--drivers").arg(fixture_drivers()).arg("--overlay").arg(&out),
         );
         disk_sha256(&out)
     })

@@ -49,7 +49,7 @@ fn media_without_a_storage_driver_are_no_success() {
     let mut convert = winject();
     convert.arg("convert").arg(fixture()).arg(&out).arg("--inject").arg(&media);
     let mut into = inject(&fixture(), &["--report"]);
-    into.arg(&report).arg("--output").arg(&out);
+    into.arg(&report).arg("--overlay").arg(&out);
     for command in [&mut inject(&fixture(), &["--dry-run"]), &mut into, &mut convert] {
         let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(6), "{command:?} {output:?}");
@@ -62,7 +62,7 @@ fn media_without_a_storage_driver_are_no_success() {
     let staged = folder.path().join("staged.qcow2");
     let report = folder.path().join("staged.json");
     let mut command = inject(&fixture(), &["--packages-only", "--report"]);
-    let text = super::stdout(&succeed(command.arg(&report).arg("--output").arg(&staged)));
+    let text = super::stdout(&succeed(command.arg(&report).arg("--overlay").arg(&staged)));
     assert!(text.contains("will not boot from virtio"), "{text}");
     let found = json(&report);
     assert_eq!(found["virtio"]["injected"], false);
@@ -79,7 +79,7 @@ fn media_without_a_storage_driver_are_no_success() {
     let image = folder.path().join("i.qcow2");
     std::fs::copy(fixture(), &image).unwrap();
     let mut command = winject();
-    command.arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--output").arg(&virtio);
+    command.arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--overlay").arg(&virtio);
     succeed(&mut command);
     let text = super::stdout(&succeed(&mut inject(&virtio, &["--dry-run"])));
     assert!(text.contains("boots with vioscsi and viostor"), "{text}");
@@ -158,7 +158,7 @@ fn folders_of_the_guide_and_critical_devices_of_any_category() {
     std::fs::copy(fixture(), &image).unwrap();
     let mut command = winject();
     command.arg("inject").arg(&image).arg("--drivers").arg(&media).arg("--definitions").arg(&definitions);
-    let text = super::stdout(&succeed(command.arg("--output").arg(&out).arg("--report").arg(&report)));
+    let text = super::stdout(&succeed(command.arg("--overlay").arg(&out).arg("--report").arg(&report)));
     assert!(text.contains("boots with vioscsi and viostor."), "only storage drivers boot a guest: {text}");
     succeed(winject().arg("check").arg(&out));
     let written = json(&report)["virtio"]["registry_changes"]["cdd"].to_string();

@@ -51,7 +51,7 @@ fn an_overlay_of_an_unchanged_image_is_still_made() {
     let original = folder.path().join("win10.qcow2");
     std::fs::copy(fixture(), &original).unwrap();
     for (from, to) in [(&original, &first), (&first, &second)] {
-        succeed(winject().arg("inject").arg(from).arg("--drivers").arg(fixture_drivers()).arg("--output").arg(to));
+        succeed(winject().arg("inject").arg(from).arg("--drivers").arg(fixture_drivers()).arg("--overlay").arg(to));
     }
     assert_eq!(sha256(&original), sha256(&fixture()), "the original is never touched");
     assert_eq!(disk_sha256(&first), expected_fixture());
@@ -124,7 +124,7 @@ fn the_same_input_gives_the_same_bytes() {
     std::fs::copy(fixture(), &image).unwrap();
     let outputs = ["a.qcow2", "b.qcow2"].map(|name| folder.path().join(name));
     for out in &outputs {
-        succeed(winject().arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--output").arg(out));
+        succeed(winject().arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--overlay").arg(out));
     }
     assert_eq!(sha256(&outputs[0]), sha256(&outputs[1]));
 }

@@ -17,7 +17,7 @@ fn fields_that_readers_know() {
             .arg(fixture())
             .arg("--drivers")
             .arg(fixture_drivers())
-            .arg("--output")
+            .arg("--overlay")
             .arg(&out)
             .arg("--report")
             .arg(&report),
@@ -77,7 +77,7 @@ fn a_second_run_is_injected_and_unchanged() {
     let (image, first) = (folder.path().join("win10.qcow2"), folder.path().join("a.qcow2"));
     std::fs::copy(fixture(), &image).unwrap();
     let report = folder.path().join("report.json");
-    succeed(winject().arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--output").arg(&first));
+    succeed(winject().arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--overlay").arg(&first));
     succeed(
         winject()
             .arg("inject")

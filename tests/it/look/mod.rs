@@ -1,5 +1,7 @@
 //! `ls`, `cat` and `cp`: what they show is what foreign readers read, and nothing is written where it must not be.
 
+mod diff;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -99,6 +101,9 @@ fn a_fat_volume_is_copied_as_mtools_copies_it() {
     answer(folder.path(), &["cp", "-r", "--partition", "1", "disk.raw", "/", "ours"]);
     let (ours, theirs) = (tree(&folder.path().join("ours")), tree(&folder.path().join("theirs")));
     assert!(ours.len() > 2 && ours == theirs, "{:?}\n{:?}", ours.keys(), theirs.keys());
+    // The short name leads to the same folder.
+    let list = |path: &str| answer(folder.path(), &["ls", "--partition", "1", "disk.raw", path]);
+    assert_eq!(list("/EFI/micros~1"), list("/EFI/Microsoft"));
     let listing = answer(folder.path(), &["ls", "--partition", "1", "-R", "disk.raw"]);
     for path in ours.keys() {
         assert!(listing.lines().any(|line| line == format!("/{}", path.display())), "{listing}");
@@ -222,7 +227,7 @@ fn copies_are_whole_have_holes_and_replace_nothing_unasked() {
     assert_eq!(output.unwrap().status.code(), Some(7));
 }
 
-tests![
+tests![in diff;
     content_is_what_a_foreign_reader_reads,
     a_fat_volume_is_copied_as_mtools_copies_it,
     paths_are_found_as_people_write_them,

@@ -10,7 +10,7 @@ fn every_destination_holds_the_same_replayed_guest() {
     let Unclean { image, .. } = &guest;
     let before = sha256(image);
     let (overlay, new, planned) = (guest.path("overlay.qcow2"), guest.path("new.qcow2"), guest.path("planned.raw"));
-    succeed(inject(image, &["--output"]).arg(&overlay));
+    succeed(inject(image, &["--overlay"]).arg(&overlay));
     let drivers = super::made::fixture_drivers();
     succeed(winject().arg("convert").arg(image).arg(&new).arg("--inject").arg(&drivers));
     let plan = guest.path("plan.json");

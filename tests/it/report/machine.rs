@@ -46,6 +46,8 @@ fn every_command_describes_the_same_machine() {
         ];
         assert!(run(folder.path(), &words).status.success());
         assert_eq!(run(folder.path(), &words).status.code(), Some(2), "{kind}: not overwritten");
+        let overwritten = [words.as_slice(), &["--overwrite"]].concat();
+        assert!(run(folder.path(), &overwritten).status.success(), "{kind}: overwritten");
         let text = std::fs::read_to_string(at(&file)).unwrap();
         let output = run(folder.path(), &["-q", "plan", "win10.qcow2", "--drivers", "drivers", "--machine", kind]);
         assert_eq!(String::from_utf8(output.stdout).unwrap(), text, "{kind}");

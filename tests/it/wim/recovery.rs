@@ -72,7 +72,7 @@ fn inspect(image: &Path) -> (Value, String) {
 
 fn inject(image: &Path, out: &Path, report: &Path) -> Value {
     let mut command = winject();
-    command.arg("inject").arg(image).arg("--drivers").arg(fixture_drivers()).arg("--output").arg(out);
+    command.arg("inject").arg(image).arg("--drivers").arg(fixture_drivers()).arg("--overlay").arg(out);
     succeed(command.arg("--report").arg(report));
     serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap()
 }

@@ -1,0 +1,138 @@
+//! How a command that fails says so: as text to the error output, and with `--json` as JSON to standard output as well.
+
+use std::ffi::OsString;
+
+use serde::Serialize;
+
+use super::Ui;
+use crate::error::{Error, Kind, Layer, Place};
+use crate::exit::ExitCode;
+
+/// The answer of a command that failed.
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    error: Facts<'a>,
+}
+
+/// An error, for programs. What is not known is left out.
+#[derive(Debug, Serialize)]
+struct Facts<'a> {
+    kind: &'static str,
+    code: &'static str,
+    /// The text as it is printed.
+    message: String,
+    layer: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<PlaceFacts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    exit_code: u8,
+}
+
+/// Where an error arose.
+#[derive(Debug, Serialize)]
+struct PlaceFacts {
+    unit: &'static str,
+    value: u64,
+}
+
+impl From<Place> for PlaceFacts {
+    fn from(place: Place) -> Self {
+        let (unit, value) = match place {
+            Place::Offset(value) => ("offset", value),
+            Place::Inner(value) => ("structure_offset", value),
+            Place::DiskOffset(value) => ("disk_offset", value),
+            Place::VolumeOffset(value) => ("volume_offset", value),
+            Place::Record(value) => ("mft_record", value),
+            Place::Vcn(value) => ("vcn", value),
+            Place::Cluster(value) => ("cluster", value),
+            Place::Bit(value) => ("bit", value),
+            Place::Sector(value) => ("sector", value),
+            Place::Line(value) => ("line", value),
+        };
+        Self { unit, value }
+    }
+}
+
+impl<'a> Answer<'a> {
+    fn of(error: &'a Error) -> Self {
+        let (expected, found) = error.expected_found_texts().unzip();
+        let error = Facts {
+            kind: error.kind().name(),
+            code: error.code().name(),
+            message: error.to_string(),
+            layer: error.layer().to_string(),
+            path: error.path_text(),
+            place: error.place().map(PlaceFacts::from),
+            expected,
+            found,
+            hint: error.hint_text(),
+            exit_code: ExitCode::from(error.kind()) as u8,
+        };
+        Self { error }
+    }
+}
+
+/// Whether these arguments ask for JSON, whether or not they can be understood.
+pub(super) fn wants_json(arguments: &[OsString]) -> bool {
+    arguments.iter().take_while(|text| *text != "--").any(|text| text == "--json")
+}
+
+/// Prints an error. An answer in JSON that was printed before stays the only one: a reader expects one document.
+pub(super) fn report(error: &Error, ui: &Ui) {
+    ui.error(error);
+    report_json(error, ui);
+}
+
+/// Prints in JSON what clap has printed as text already.
+pub(super) fn report_usage(error: &clap::Error, ui: &Ui) {
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim);
+    let message: Vec<&str> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    let message = message.join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    let tip = lines.find_map(|line| line.strip_prefix("tip: ")).unwrap_or("winject --help lists the commands");
+    report_json(&Error::new(Kind::Usage, Layer::Cli, message).hint(tip), ui);
+}
+
+fn report_json(error: &Error, ui: &Ui) {
+    if ui.is_json() && !ui.has_answered() {
+        // The text has been printed, and the exit code tells the rest.
+        let _ = ui.json_answer("error", &Answer::of(error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_asked_for_by_the_option_alone() {
+        let is_json = |arguments: &[&str]| wants_json(&arguments.iter().map(OsString::from).collect::<Vec<_>>());
+        assert!(is_json(&["winject", "check", "--json", "x.qcow2"]));
+        assert!(!is_json(&["winject", "check", "x.json"]));
+        assert!(!is_json(&["winject", "cat", "x.qcow2", "--", "--json"]));
+    }
+
+    #[test]
+    fn an_error_in_json_has_all_that_its_text_has() {
+        let error = Error::damaged(Layer::Ntfs, "MFT record has no FILE signature")
+            .at(Place::Record(41))
+            .path("partition 2")
+            .expected_found("FILE", "BAAD")
+            .hint("run chkdsk");
+        let json = serde_json::to_value(Answer::of(&error)).unwrap();
+        let expected = serde_json::json!({
+            "kind": "damaged", "code": "damaged", "layer": "ntfs", "path": "partition 2", "hint": "run chkdsk",
+            "message": error.to_string(), "expected": "FILE", "found": "BAAD", "exit_code": 5,
+            "place": {"unit": "mft_record", "value": 41},
+        });
+        assert_eq!(json["error"], expected);
+    }
+}
