@@ -6,7 +6,6 @@ use super::args::{ImageArgs, StateArgs, ThreadArgs, VolumeCheckArgs, split_disks
 use super::bitlocker_args::BitLockerArgs;
 use super::execute::carry_out;
 use super::output_args::OutputArgs;
-use super::request::with_named_output;
 use super::{Ui, environment, signals};
 use crate::error::Result;
 use crate::exit::ExitCode;
@@ -72,6 +71,7 @@ impl Args {
             format: self.source.format,
             path_policy: self.source.path_policy(),
             disk: self.source.disk.clone(),
+            rehearsed: self.output.named()?,
             overwrite_output: self.output.overwrite,
             threads: self.workers.threads,
             bitlocker: self.bitlocker.keys()?,
@@ -93,6 +93,6 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let plan = SavedPlan::read(&args.plan)?;
     let disks = if args.image.is_empty() { plan.disks_in_its_folder()? } else { args.image.clone() };
     let request = args.request(disks)?;
-    job::check_apply_outputs(&plan, &with_named_output(&request, &args.output)?, &args.report)?;
+    job::check_apply_outputs(&plan, &request, &args.report)?;
     carry_out(&request, &args.report, ui, |observer, report| job::apply_into(&plan, &request, observer, report))
 }

@@ -96,9 +96,8 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         let message = "an option for the injection of drivers is given, but no drivers are";
         return Err(Error::new(Kind::Usage, Layer::Cli, message).hint("add --drivers PATH, or leave the option out"));
     }
-    let request = spec.with_named_output(&spec.request()?)?;
-    job::check_outputs(&request, &[])?;
-    let Destination::Standalone { path, format, compression, checksum } = &request.destination else {
+    job::check_outputs(&spec.request()?, &[])?;
+    let Some(Destination::Standalone { path, format, compression, checksum }) = &spec.output.named()? else {
         return Err(Error::bug(Layer::Cli, "a conversion without an output"));
     };
     let options = ConvertOptions {

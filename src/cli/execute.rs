@@ -21,7 +21,7 @@ pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     let reports = &spec.guest.report;
     let machine = &spec.guest.machine;
     machine.check(ui)?;
-    job::check_text_outputs(&spec.with_named_output(&request)?, reports, &machine.outputs().collect::<Vec<_>>())?;
+    job::check_text_outputs(&request, reports, &machine.outputs().collect::<Vec<_>>())?;
     carry_out_and(
         &request,
         reports,

@@ -142,6 +142,7 @@ fn replay(args: Replay, ui: &Ui) -> Result<ExitCode> {
         partition: args.volume.partition,
         bitlocker: args.volume.bitlocker.keys()?,
         destination,
+        rehearsed: args.output.named()?,
         overwrite_output: args.output.overwrite,
         keep_undo: !args.output.no_undo,
         allow_dirty: args.allow_dirty,

@@ -100,6 +100,6 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let spec = InjectSpec::from(args);
     let request = spec.request()?;
     let reports = &spec.guest.report;
-    job::check_outputs(&spec.with_named_output(&request)?, reports)?;
+    job::check_outputs(&request, reports)?;
     carry_out(&request, reports, ui, |observer, report| job::remove_into(&request, &options, observer, report))
 }

@@ -56,6 +56,7 @@ impl InjectSpec {
                 .chain(&self.document)
                 .cloned()
                 .collect(),
+            rehearsed: self.rehearsed()?,
             overwrite_output: self.output.overwrite,
             keep_undo: !self.output.no_undo,
             partition: guest.windows.partition,
@@ -71,20 +72,16 @@ impl InjectSpec {
         })
     }
 
-    /// The request for the check of outputs, see [`with_named_output`].
-    ///
-    /// # Errors
-    /// Those of [`OutputArgs::named`].
-    pub fn with_named_output(&self, request: &InjectRequest) -> Result<InjectRequest> {
-        match with_named_output(request, &self.checked_output())? {
-            // The folder that a document names is made by the run, and not by a dry run.
-            InjectRequest {
-                destination: Destination::Overlay(path) | Destination::Standalone { path, .. }, ..
-            } if self.document.is_some() && self.output.dry_run && !host::folder_of(&path).is_dir() => {
-                Ok(request.clone())
+    /// The destination that a dry run rehearses.
+    fn rehearsed(&self) -> Result<Option<Destination>> {
+        // The folder that a document names is made by the run, and not by a dry run.
+        let is_checked = |named: &Destination| match named {
+            Destination::Overlay(path) | Destination::Standalone { path, .. } => {
+                self.document.is_none() || host::folder_of(path).is_dir()
             }
-            request => Ok(request),
-        }
+            Destination::DryRun | Destination::InPlace => true,
+        };
+        Ok(self.checked_output().named()?.filter(is_checked))
     }
 
     /// The output options for their check: `--overwrite` has an effect on a machine's description, too.
@@ -127,15 +124,6 @@ impl InjectSpec {
             ..InjectOptions::default()
         })
     }
-}
-
-/// A dry run of `request` as the run would be, for the check of its outputs: one that cannot be written is refused here, too.
-///
-/// # Errors
-/// Those of [`OutputArgs::named`].
-pub fn with_named_output(request: &InjectRequest, output: &OutputArgs) -> Result<InjectRequest> {
-    let named = output.named()?;
-    Ok(InjectRequest { destination: named.unwrap_or(Destination::DryRun), ..request.clone() })
 }
 
 /// Reads a certificate file; the layer that writes the certificate parses it.

@@ -209,6 +209,8 @@ pub struct LogReplayRequest {
     pub bitlocker: BitLockerKeys,
     /// Where the changed disk is written.
     pub destination: Destination,
+    /// Of a dry run: where the run would write. What a run refuses about it is refused, too.
+    pub rehearsed: Option<Destination>,
     /// Whether an existing output file is replaced.
     pub overwrite_output: bool,
     /// Whether an edit in place keeps what it overwrites, so that [`undo`](super::undo()) can take it back.
@@ -245,13 +247,14 @@ pub fn replay_logs(request: &LogReplayRequest) -> Result<LogReplayOutcome> {
 
 fn replay_image(request: &LogReplayRequest) -> Result<LogReplayOutcome> {
     let LogReplayRequest { image, options, destination, cancel, .. } = request;
-    check_output(request)?;
+    let judged = destination.judged(request.rehearsed.as_ref());
+    check_output(request, judged)?;
     let mut done = LogReplayOutcome {
         recovery: recover_first(image, &options.path_policy, destination, cancel)?,
         ..LogReplayOutcome::default()
     };
     let mut stage = Stage::new(block::open(image, options)?, StageOptions::default());
-    check_destination(&stage, image, &options.path_policy, destination, |error| error)?;
+    check_destination(&stage, image, &options.path_policy, judged, |error| error)?;
     let read = request.bitlocker.read_partitions(&stage);
     let table = read.map_err(|error| error.path(image.display().to_string()))?;
     for partition in volumes(&table, request.partition)? {
@@ -321,12 +324,12 @@ fn replay_volume(
 }
 
 /// Refuses an output that cannot be written, before any work is done.
-fn check_output(request: &LogReplayRequest) -> Result<()> {
-    let (Destination::Overlay(out) | Destination::Standalone { path: out, .. }) = &request.destination else {
+fn check_output(request: &LogReplayRequest, destination: &Destination) -> Result<()> {
+    let (Destination::Overlay(out) | Destination::Standalone { path: out, .. }) = destination else {
         return Ok(());
     };
     let mut files = RunFiles::default();
     files.add_input("the input image", &request.image);
     add_output(&mut files, out, request.overwrite_output)?;
-    refuse_misnamed_overlay(&request.destination)
+    refuse_misnamed_overlay(destination)
 }

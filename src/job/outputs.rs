@@ -53,10 +53,10 @@ fn check_files(request: &InjectRequest, reports: &[PathBuf]) -> Result<RunFiles>
     for path in &request.other_inputs {
         files.add_input("an input of this run", path);
     }
-    if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = &request.destination {
+    if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = request.judged_destination() {
         add_output(&mut files, out, request.overwrite_output)?;
     }
-    refuse_misnamed_overlay(&request.destination)?;
+    refuse_misnamed_overlay(request.judged_destination())?;
     for path in reports {
         for (path, target) in report::targets(path)? {
             files.add_output(REPORT, &path)?;

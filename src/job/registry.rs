@@ -41,6 +41,8 @@ pub struct HiveRequest {
     pub partition: Option<u32>,
     /// What opens a BitLocker volume, apart from its clear key.
     pub bitlocker: BitLockerKeys,
+    /// Of a dry run: where the run would write. What a run refuses about it is refused, too.
+    pub rehearsed: Option<Destination>,
     /// Whether an existing output file is replaced.
     pub overwrite_output: bool,
     /// Whether an edit in place keeps what it overwrites, so that [`undo`](super::undo()) can take it back.
@@ -170,11 +172,12 @@ fn edit_hives(
     destination: &Destination,
     edit: &mut dyn FnMut(&mut Hives<'_>) -> Result<()>,
 ) -> Result<HiveEdit> {
-    check_output(request, destination)?;
+    let judged = destination.judged(request.rehearsed.as_ref());
+    check_output(request, judged)?;
     let policy = &request.options.path_policy;
     let recovery = recover_first(&request.image, policy, destination, &request.cancel)?;
     let mut stage = open(request)?;
-    check_destination(&stage, &request.image, policy, destination, |error| {
+    check_destination(&stage, &request.image, policy, judged, |error| {
         let image = shell_argument(&request.image, "IMAGE");
         let hint = match error.kind() {
             Kind::Unsupported => format!("edit a copy of it: winject convert {image} NEW.qcow2"),

@@ -50,6 +50,11 @@ impl Destination {
         Some((path, options))
     }
 
+    /// The destination that is judged before the work begins: itself, or the one that a dry run rehearses.
+    pub(super) fn judged<'a>(&'a self, rehearsed: Option<&'a Self>) -> &'a Self {
+        rehearsed.filter(|_| *self == Self::DryRun).unwrap_or(self)
+    }
+
     /// Its name in reports: `dry_run`, `in_place`, `overlay` or `standalone`.
     #[must_use]
     pub fn mode(&self) -> &'static str {
@@ -127,6 +132,8 @@ pub struct InjectRequest {
     pub other_inputs: Vec<PathBuf>,
     /// Where the changed disk is written.
     pub destination: Destination,
+    /// Of a dry run: where the run would write. What a run refuses about it is refused, too.
+    pub rehearsed: Option<Destination>,
     /// Whether an existing output file is replaced; if not, it is an error.
     pub overwrite_output: bool,
     /// Whether an edit in place keeps what it overwrites, so that [`undo`](super::undo()) can take it back.
@@ -171,6 +178,7 @@ impl InjectRequest {
             definitions: None,
             other_inputs: Vec::new(),
             destination,
+            rehearsed: None,
             overwrite_output: false,
             keep_undo: true,
             partition: None,
@@ -184,6 +192,11 @@ impl InjectRequest {
             options: InjectOptions::default(),
             cancel: Cancel::default(),
         }
+    }
+
+    /// The destination that is judged before the work begins: that of the run, or the one that a dry run rehearses.
+    pub(super) fn judged_destination(&self) -> &Destination {
+        self.destination.judged(self.rehearsed.as_ref())
     }
 
     /// All disks, in the order of the request.

@@ -327,7 +327,7 @@ pub(super) fn open_unrecovered(request: &InjectRequest, report: &mut Report) -> 
     report.virtio.warnings.extend(block::use_notes(stage.image()));
     let others = open_others(request, &stage, report)?;
     // Refuse early: nothing of what follows would help.
-    check_destination(&stage, &request.image, &request.path_policy, &request.destination, |error| {
+    check_destination(&stage, &request.image, &request.path_policy, request.judged_destination(), |error| {
         error.hint(format!("write a new image: {}", new_image_command(request, report)))
     })?;
     Ok(OpenedDisks { stage, others })

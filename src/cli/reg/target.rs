@@ -50,6 +50,7 @@ impl Image {
             options: self.source.open_options(),
             partition: self.windows.partition,
             bitlocker: self.bitlocker.keys()?,
+            rehearsed: None,
             overwrite_output: false,
             keep_undo: false,
             state: StateOverrides { no_replay: self.replay.no_replay, ..StateOverrides::default() },
@@ -156,6 +157,7 @@ impl Changed {
     fn request(&self, image: &Image, target: &Path) -> Result<HiveRequest> {
         Ok(HiveRequest {
             skip_volume_check: self.check.skip_volume_check,
+            rehearsed: self.output.named()?,
             overwrite_output: self.output.overwrite,
             keep_undo: !self.output.no_undo,
             state: StateArgs { overrides: self.state, replay: image.replay }.overrides(),

@@ -128,6 +128,7 @@ fn a_dry_run_rolls_nothing_back() {
         image: path.clone(),
         options: OpenOptions::default(),
         bitlocker: winject::internals::partition::BitLockerKeys::default(),
+        rehearsed: None,
         overwrite_output: false,
         keep_undo: false,
         partition: None,

@@ -99,7 +99,7 @@ fn errors_name_the_document() {
         ("cmd: fetch-from-host\n", 2),
         ("vmdk: [a\n", 2),
         ("virtio_drivers_dir: virtio-win\ndry_run: true\n", 2),
-        ("vmdk: windows.qcow2\nvirtio_drivers_dir: virtio-win\n", 3),
+        ("vmdk: windows.qcow2\nvirtio_drivers_dir: virtio-win\n", 2),
         ("vmdk: windows.qcow2\ndry_run: true\n", 6),
         ("vmdk: windows.qcow2\ndry_run: true\nvirtio_drivers_dir: virtio-win\nregistration: some\n", 2),
         ("vmdk: windows.qcow2\ndry_run: true\nvirtio_drivers_dir: virtio-win\nwindows: no\n", 2),

@@ -189,6 +189,9 @@ fn a_refused_edit_in_place_names_a_command_that_works() {
         &["remove", "a disk.vmdk", "--in-place"],
         &set,
     ] {
+        // A dry run refuses what the run would.
+        let tried = answer(folder, &[arguments, &["--dry-run"]].concat());
+        assert_eq!(tried.status.code(), Some(4), "{arguments:?}: {}", stderr(&tried));
         let done = answer(folder, arguments);
         let text = stderr(&done);
         assert_eq!(done.status.code(), Some(4), "{text}");
@@ -240,7 +243,7 @@ fn the_names_of_records_are_not_for_outputs() {
     let image = writable_fixture(folder.path(), Format::Raw);
     let name = image.file_name().unwrap().to_str().unwrap();
     copy(&image, &folder.path().join("b.raw"));
-    let done = answer(folder.path(), &["convert", name, "b.raw.winject-undo"]);
+    let done = answer(folder.path(), &["convert", "-O", "raw", name, "b.raw.winject-undo"]);
     assert_eq!(done.status.code(), Some(2), "{}", stderr(&done));
     assert!(stderr(&done).contains("kept for undo journals and records"), "{}", stderr(&done));
 }

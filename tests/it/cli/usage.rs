@@ -29,7 +29,6 @@ fn wrong_arguments_end_with_2() {
         &["inject", "a.qcow2", "--drivers", "d", "--dry-run", "--format", "floppy"],
         &["frobnicate"],
         &["--config", "run.yaml", "inspect", "a.qcow2"],
-        &["--config", "/nowhere/run.yaml"],
         &["inject", "a.qcow2", "--drivers", "d", "--dry-run", "--report", "report.doc"],
         &["inject", "a.qcow2", "--drivers", "d", "--dry-run", "--report", "/nowhere/report.md"],
     ] {
