@@ -265,6 +265,9 @@ mod tests {
                 let text = machine(bus, "/vm/it's <a> & \"b\", $(c) `d`.qcow2").describe(kind);
                 assert!(text.ends_with('\n') && !text.contains('\u{202e}') && !text.contains("\ny"), "{text}");
                 assert!(!text.contains("\nlines"), "{text}");
+                // Emulated controllers know blocks of 512 bytes only.
+                assert_eq!(text.contains("logical"), bus.starts_with("virtio-"), "{bus}: {text}");
+                assert!(text.to_lowercase().contains("tpm") && text.contains("52:54:00:12:34:56"), "{text}");
                 assert!(kind != MachineKind::Libvirt || text.contains("&lt;11&gt; &amp; &#39;more&#39;"), "{text}");
             }
         }

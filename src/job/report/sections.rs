@@ -258,12 +258,17 @@ pub(super) fn run(report: &Report) -> Option<Section> {
         ("BitLocker", report.bitlocker.as_ref().map(|start| start.volume.clone()).unwrap_or_default()),
         ("Recovery environment", report.virtio.recovery.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("Volume check", run.volume_check.unwrap_or_default().to_owned()),
-        ("Changed on the disk", size_text(run.bytes_changed)),
-        ("Read from the image", size_text(run.bytes_read)),
+        ("Changed on the disk", some_bytes(run.bytes_changed)),
+        ("Read from the image", some_bytes(run.bytes_read)),
         ("Time", run.time.clone()),
         ("Program", run.tool.clone()),
     ];
     section("Run", facts_item(facts).into_iter().collect())
+}
+
+/// A number of bytes, if there are any.
+fn some_bytes(bytes: u64) -> String {
+    if bytes == 0 { String::new() } else { size_text(bytes) }
 }
 
 /// Product, version and build in one line.

@@ -38,6 +38,7 @@ fn a_run_gives_a_page_that_a_browser_shows_whole() {
     }
     // The registry as old and new.
     assert!(text.contains("<ins>+ &quot;Start&quot;=dword:00000000</ins>"), "{text}");
+    assert!(text.contains("&quot;DevicePath&quot;=REG_EXPAND_SZ ") && !text.contains("=hex(2)"), "{text}");
     judge(&page);
 }
 
