@@ -9,10 +9,8 @@ use super::locate::{Installation, edit_refusal, inspect, locate_partition};
 use super::machine::Machine;
 use super::report::{Report, recommend_for};
 use super::request::{Destination, InjectRequest, Silent};
-use super::staging::{open_unrecovered, read_options};
+use super::staging::{open_to_read, open_unrecovered};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::ntfs::Volume;
-use crate::partition::PartitionView;
 use crate::windows::{self, BootCheck, Bus, CheckOptions, RecoveryEnvironment, VmDisk, WantedDriver};
 
 /// Whether a guest boots, as [`check`] answers.
@@ -76,10 +74,11 @@ fn check_disks_of(
     let OpenedDisks { stage, others } = open_unrecovered(&request, &mut report)?;
     let read = request.bitlocker.read_partitions(&stage);
     let table = read.map_err(|error| error.path(request.image.display().to_string()))?;
+    let table = table.with_replay(request.state.replay());
     report.virtio.warnings.extend(table.warnings.iter().cloned());
-    let found = locate_partition(&stage, &table, request.state.replay(), request.partition);
+    let found = locate_partition(&stage, &table, request.partition);
     let partition = found.map_err(|error| on_disk(&request, error))?;
-    let volume = Volume::open(PartitionView::new(&stage, &partition)?, &read_options(&request))?;
+    let volume = open_to_read(&stage, &partition)?;
     let windows = VmDisk { disk: &stage, table: &table, name: &disk_name(&request, &request.image) };
     let mut answers = with_boot_disks(windows, &partition, &others, |disks| {
         windows::boot_checks(&volume, Some(disks), buses, strictness)
@@ -88,7 +87,7 @@ fn check_disks_of(
     let recovery = folder.map_or_else(RecoveryEnvironment::default, |folder| {
         windows::find_recovery_of(&volume, &stage, &table, &partition, &folder, &WantedDriver::known())
     });
-    if let Some(refusal) = edit_refusal(&stage, &partition, request.state.replay()) {
+    if let Some(refusal) = edit_refusal(&stage, &partition) {
         answers.iter_mut().for_each(|answer| answer.add_state(refusal.to_string()));
     }
     if let Some(described) = described {

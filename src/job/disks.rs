@@ -140,7 +140,7 @@ fn read_table(
     let error = match request.bitlocker.read_partitions(stage) {
         Ok(table) => {
             report.virtio.warnings.extend(table.warnings.iter().map(|warning| format!("{name}: {warning}")));
-            return Ok((table, None));
+            return Ok((table.with_replay(request.state.replay()), None));
         }
         Err(error) => error,
     };
