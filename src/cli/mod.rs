@@ -23,7 +23,9 @@ mod fsck;
 mod image;
 mod inject;
 mod inspect;
+mod junit_file;
 mod look;
+mod machine_args;
 mod manual;
 mod network_args;
 mod network_page;
@@ -41,6 +43,7 @@ mod repair_args;
 mod request;
 pub mod sandbox;
 mod signals;
+mod text_file;
 mod undo;
 
 pub use output::Ui;

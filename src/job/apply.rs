@@ -10,6 +10,7 @@ use super::inject::{run_staging_job, stage_and_verify};
 use super::locate::{Installation, locate};
 use super::match_disks::match_disks;
 use super::outputs::check_outputs;
+use super::phases::PhaseClock;
 use super::plan::windows_facts;
 use super::report::{AppliedPlan, Report};
 use super::request::{InjectRequest, Observer, StateOverrides};
@@ -52,7 +53,8 @@ pub fn apply_into(
     report: &mut Report,
 ) -> Result<()> {
     report.run.plan = Some(AppliedPlan { path: plan.path().display().to_string(), sha256: plan.sha256() });
-    let outcome = run(plan, request, observer, report).map_err(explain);
+    let job = |observer: &dyn Observer, report: &mut Report| run(plan, request, observer, report).map_err(explain);
+    let outcome = PhaseClock::measure(observer, report, job);
     if let Err(error) = &outcome {
         report.fail(error);
     }

@@ -10,6 +10,7 @@ use super::disks::{OtherDisk, disk_name, with_boot_disks};
 use super::expectation::Expectation;
 use super::explain::explain;
 use super::locate::Installation;
+use super::phases::PhaseClock;
 use super::report::Report;
 use super::report_log::report_log;
 use super::request::{InjectRequest, Observer};
@@ -74,7 +75,8 @@ pub fn plan(request: &InjectRequest, observer: &dyn Observer) -> Result<SavableP
 /// # Errors
 /// Those of [`plan`].
 pub fn plan_into(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<SavablePlan> {
-    let outcome = plan_image(request, observer, report).map_err(explain);
+    let job = |observer: &dyn Observer, report: &mut Report| plan_image(request, observer, report).map_err(explain);
+    let outcome = PhaseClock::measure(observer, report, job);
     if let Err(error) = &outcome {
         report.fail(error);
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::disks::{OpenedDisks, OtherDisk, disk_name, on_disk, open_disk, open_others};
+use super::disks::{OpenedDisks, OtherDisk, disk_file, disk_name, on_disk, open_disk, open_others};
 use super::expectation::Expectation;
 use super::locate::{Installation, locate};
 use super::outputs::check_destination;
@@ -322,6 +322,7 @@ pub(super) fn open_unrecovered(request: &InjectRequest, report: &mut Report) -> 
     let stage = open_disk(request, &request.image)?;
     report.run.image_format = Some(stage.image().format().to_string());
     report.image_files = stage.image().files();
+    report.disk_files = vec![disk_file(request, &request.image, &stage)];
     report.virtio.warnings.extend(block::use_notes(stage.image()));
     let others = open_others(request, &stage, report)?;
     // Refuse early: nothing of what follows would help.
