@@ -9,7 +9,7 @@ use crate::error::{Kind, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
 use crate::job::report::RemovalRecord;
-use crate::job::{self, Destination, InjectRequest, Observer, Report, Step};
+use crate::job::{self, Destination, InjectRequest, Machine, Observer, Report, Step};
 
 /// Runs an injection.
 ///
@@ -18,8 +18,16 @@ use crate::job::{self, Destination, InjectRequest, Observer, Report, Step};
 pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     let request = spec.request()?;
     let reports = &spec.guest.report;
-    job::check_outputs(&request, reports)?;
-    carry_out(&request, reports, ui, |observer, report| job::inject_into(&request, observer, report))
+    let machine = &spec.guest.machine;
+    machine.check(ui)?;
+    job::check_text_outputs(&request, reports, &machine.outputs().collect::<Vec<_>>())?;
+    carry_out_and(
+        &request,
+        reports,
+        ui,
+        |observer, report| job::inject_into(&request, observer, report),
+        |report| machine.show(|| Machine::of_report(report), spec.output.overwrite, &report.image_files, ui),
+    )
 }
 
 /// Runs a job that does what `request` says, writes its report to the files `reports`, and shows the outcome.
@@ -31,6 +39,17 @@ pub fn carry_out(
     reports: &[PathBuf],
     ui: &Ui,
     run: impl FnOnce(&dyn Observer, &mut Report) -> Result<()>,
+) -> Result<ExitCode> {
+    carry_out_and(request, reports, ui, run, |_| Ok(()))
+}
+
+/// Like [`carry_out`], with something else that is made from the report of a run that succeeded.
+fn carry_out_and(
+    request: &InjectRequest,
+    reports: &[PathBuf],
+    ui: &Ui,
+    run: impl FnOnce(&dyn Observer, &mut Report) -> Result<()>,
+    finish: impl FnOnce(&Report) -> Result<()>,
 ) -> Result<ExitCode> {
     if let Some(subject) = subject(request) {
         signals::set_subject(subject);
@@ -47,8 +66,8 @@ pub fn carry_out(
     let written = write_reports(&report, reports, ui);
     outcome?;
     show_outcome(&report, ui)?;
-    written?;
-    Ok(ExitCode::Done)
+    let finished = finish(&report);
+    written.and(finished).map(|()| ExitCode::Done)
 }
 
 /// Whether there are reports of an outcome. A run that did not begin, or was cancelled, is not reported: it would replace

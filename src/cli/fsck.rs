@@ -6,12 +6,13 @@ use serde::Serialize;
 
 use super::args::{ImageArgs, ReplayArgs};
 use super::bitlocker_args::BitLockerArgs;
+use super::junit_file::{check_junit, write_junit};
 use super::numbers::{parse_count, parse_partition};
 use super::{Ui, explain};
 use crate::block::{self, Image};
 use crate::error::Result;
 use crate::exit::ExitCode;
-use crate::job::{self, Step};
+use crate::job::{self, Junit, Step};
 use crate::ntfs::Overlaid;
 use crate::ntfs::check::{self, CheckOptions, CheckReport};
 use crate::partition::{Content, Partition, PartitionView};
@@ -42,6 +43,10 @@ pub struct Args {
 
     #[command(flatten)]
     source: ImageArgs,
+
+    /// Write the answer as JUnit XML, too, with a test for each invariant; a report of winject of that name is replaced
+    #[arg(long, value_name = "FILE.xml")]
+    junit: Option<PathBuf>,
 }
 
 /// The report on one volume.
@@ -62,6 +67,20 @@ pub(super) struct VolumeReport<'a> {
 /// # Errors
 /// When the image cannot be read or holds no NTFS volume.
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    let image = || std::iter::once(&args.image);
+    if let Some(path) = &args.junit {
+        check_junit(path, image())?;
+    }
+    let mut junit = Junit::of_volumes();
+    let checked = check_volumes(&args, &mut junit, ui);
+    if let Some(path) = &args.junit {
+        write_junit(checked.as_ref().map(|_| junit), "fsck", path, image(), ui)?;
+    }
+    checked
+}
+
+/// Checks the volumes, prints the answer and adds it to `junit`.
+fn check_volumes(args: &Args, junit: &mut Junit, ui: &Ui) -> Result<ExitCode> {
     let keys = args.bitlocker.keys()?;
     let image = block::open(&args.image, &args.source.open_options())?;
     let image: &dyn Image = &*image;
@@ -94,6 +113,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
             fault.offset = fault.offset.map(|offset| offset.saturating_add(partition.start.0));
         }
         drop(progress);
+        junit.add_volume(&partition.label(), &report, replayed);
         reports.push(VolumeReport { partition, clean: report.is_clean() && !replayed, replayed, report });
     }
     print(&reports, ui)?;

@@ -23,7 +23,9 @@ mod fsck;
 mod image;
 mod inject;
 mod inspect;
+mod junit_file;
 mod look;
+mod machine_args;
 mod manual;
 mod network_args;
 mod network_page;
@@ -42,6 +44,7 @@ mod request;
 pub mod sandbox;
 mod schema;
 mod signals;
+mod text_file;
 mod undo;
 
 pub use output::Ui;

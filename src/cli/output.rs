@@ -7,6 +7,7 @@ use super::environment;
 use super::progress::{Progress, ProgressMode};
 use crate::error::Error;
 use crate::escape::{self, escape};
+pub(super) use crate::units::size_text as size;
 
 /// Prints to the terminal. All text passes through [`escape`](mod@escape): a string of an image can neither steer a
 /// terminal nor begin a line of its own.
@@ -332,18 +333,4 @@ fn paint(text: &str, colour: Colour, on: bool) -> String {
         Colour::Bold => 1,
     };
     if on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
-}
-
-/// Formats a number of bytes for people: `1.5 GiB`.
-pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64;
-    let mut unit = "bytes";
-    for next in UNITS {
-        if value < 1024.0 {
-            break;
-        }
-        (value, unit) = (value / 1024.0, next);
-    }
-    if unit == "bytes" { format!("{bytes} bytes") } else { format!("{value:.1} {unit}") }
 }

@@ -11,7 +11,6 @@ use crate::block::{self, Stage};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::{escape, shell_argument};
 use crate::host::is_same_file;
-use crate::ntfs::Replay;
 use crate::partition::PartitionTable;
 
 /// Most disks of one virtual machine.
@@ -127,7 +126,8 @@ fn search(request: &InjectRequest, disks: &[&PathBuf], observer: &dyn Observer, 
         }
         match request.bitlocker.read_partitions(&stage) {
             Ok(table) => {
-                let mut folders = search_folders(&stage, &table, request.state.replay());
+                let table = table.with_replay(request.state.replay());
+                let mut folders = search_folders(&stage, &table);
                 // What cannot be read now may hold a Windows the next time.
                 if let Some(at) = folders.faults.iter().position(|(_, error)| error.kind() == Kind::Io) {
                     return Err(folders.faults.swap_remove(at).1.within(path.display()));
@@ -174,7 +174,7 @@ fn several_have_windows<'a>(disks: impl Iterator<Item = (&'a Path, &'a Stage, &'
     for (path, stage, table) in disks {
         count += 1;
         let chosen = format!("--windows-disk {}", shell_argument(path, "DISK"));
-        let installations = search_installations(stage, table, Replay::default());
+        let installations = search_installations(stage, table);
         let known = installations.found.iter().map(|one| (one.partition.number, one.guest.to_string()));
         let faults = installations.faults.iter().map(|(partition, error)| (partition.number, error.to_string()));
         list.extend(known.chain(faults).map(|(number, text)| format!("{chosen} --partition {number}: {text}")));

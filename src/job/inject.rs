@@ -4,6 +4,7 @@ use super::choose_disk::choose_disk;
 use super::disks::OpenedDisks;
 use super::explain::explain;
 use super::outputs::check_outputs;
+use super::phases::PhaseClock;
 use super::report::Report;
 use super::request::{Destination, InjectRequest, Observer};
 use super::staging::{Staged, StagingJob, open_image, stage_changes};
@@ -56,7 +57,8 @@ pub fn inject(request: &InjectRequest, observer: &dyn Observer) -> Result<Report
 /// # Errors
 /// Those of [`inject`].
 pub fn inject_into(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
-    let outcome = run(request, observer, report).map_err(explain);
+    let job = |observer: &dyn Observer, report: &mut Report| run(request, observer, report).map_err(explain);
+    let outcome = PhaseClock::measure(observer, report, job);
     if let Err(error) = &outcome {
         report.fail(error);
     }

@@ -134,20 +134,20 @@ fn inspect_image(
             let fault = Fault::new(0, &error);
             let table = PartitionTable::empty();
             let no_windows = Some(error);
-            Ok(Inspection { faults: vec![fault], no_windows, ..inspect_table(path, &*image, table, replay) })
+            Ok(Inspection { faults: vec![fault], no_windows, ..inspect_table(path, &*image, table) })
         }
         table => {
             let table = table.map_err(|error| error.path(path.display().to_string()))?;
-            Ok(inspect_table(path, &*image, table, replay))
+            Ok(inspect_table(path, &*image, table.with_replay(replay)))
         }
     }
 }
 
-fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable, replay: Replay) -> Inspection {
+fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable) -> Inspection {
     table.warnings.extend(block::use_notes(disk));
     let wanted = WantedDriver::known();
     // Everything that is asked of the open volume.
-    let mut installations = search(&disk, &table, replay, |partition, volume| {
+    let mut installations = search(&disk, &table, |partition, volume| {
         let Some((installation, _)) = locate::inspect(partition, volume)? else { return Ok(None) };
         let folder = &installation.guest.windows_dir;
         let recovery = find_recovery_of(volume, &disk, &table, partition, folder, &wanted);
@@ -157,7 +157,7 @@ fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable, repla
     let windows = installations.found.drain(..).map(|(installation, recovery)| Found {
         recovery,
         partition: installation.partition.number,
-        refusal: edit_refusal(disk, &installation.partition, replay)
+        refusal: edit_refusal(disk, &installation.partition)
             .map(|error| Fault::new(installation.partition.number, &error)),
         bitlocker: installation.partition.bitlocker.as_ref().and_then(BitLockerStart::of),
         ntfs_log: VolumeLog::read(&disk, &installation.partition, false).ok(),
@@ -203,8 +203,8 @@ pub fn find_guest(
     let find = || {
         let image = block::open(path, options)?;
         let disk: &dyn Image = &*image;
-        let table = keys.read_partitions(disk)?;
-        Ok(locate(&disk, &table, number, replay)?.0.guest)
+        let table = keys.read_partitions(disk)?.with_replay(replay);
+        Ok(locate(&disk, &table, number)?.0.guest)
     };
     find().map_err(|error: crate::Error| explain(error.path(path.display().to_string())))
 }

@@ -51,7 +51,7 @@ impl LogReplayRecord {
         };
         Some(Self {
             partition: partition.number,
-            version: replay.version.map_or_else(String::new, |(major, minor)| format!("{major}.{minor}")),
+            version: format!("{}.{}", replay.version.0, replay.version.1),
             records_redone: replay.redone,
             records_skipped: replay.skipped,
             records_undone: replay.undone,

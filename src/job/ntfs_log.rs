@@ -91,7 +91,7 @@ impl VolumeLog {
         let view = PartitionView::new(disk, partition)?;
         let summary = summarize(&view).map_err(|error| error.path(partition.label()))?;
         // Names are those after the replay: a file that a pending record creates has one only then.
-        let volume = Volume::open(view, &OpenOptions::read_only());
+        let volume = Volume::open_shared(view, &partition.replay, &OpenOptions::read_only());
         let name = |record: RecordNumber| {
             let path = volume.as_ref().ok().and_then(|volume| volume.path_of(record));
             path.unwrap_or_else(|| format!("file record {record}"))
@@ -301,7 +301,7 @@ fn replay_volume(
     partition: &Partition,
 ) -> Result<Option<LogReplayRecord>> {
     let options = OpenOptions { allow_dirty: request.allow_dirty, ..OpenOptions::new(FileTime(1)) };
-    let device = Overlaid::open(PartitionView::new(&mut *stage, partition)?, options.replay)?;
+    let device = Overlaid::open_shared(PartitionView::new(&mut *stage, partition)?, &partition.replay)?;
     if device.is_closed() {
         return Ok(None);
     }

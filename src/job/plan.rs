@@ -10,12 +10,13 @@ use super::disks::{OtherDisk, disk_name, with_boot_disks};
 use super::expectation::Expectation;
 use super::explain::explain;
 use super::locate::Installation;
+use super::phases::PhaseClock;
 use super::report::Report;
 use super::report_log::report_log;
 use super::request::{InjectRequest, Observer};
 use super::staging::{
     DriverPlanner, FoundWindows, PlanInputs, Planned, Planner as _, find_drivers_and_windows, in_parallel, open_image,
-    planned_boot_files, read_options, report_volume_check,
+    open_to_read, planned_boot_files, report_volume_check,
 };
 use super::step::Step;
 use super::volume_check::check_volume;
@@ -24,8 +25,7 @@ use crate::error::{Error, Kind, Layer, Result};
 use crate::hex;
 use crate::hive::Hive;
 use crate::hive::check::Survey;
-use crate::ntfs::Volume;
-use crate::partition::PartitionView;
+
 use crate::plan::saved::{
     DriverFact, ImageFacts, LogReplayFacts, OtherDiskFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent,
     SavedStep, Sha256Sum, StateFacts, Verdict, WindowsFacts,
@@ -76,7 +76,8 @@ pub fn plan(request: &InjectRequest, observer: &dyn Observer) -> Result<SavableP
 /// # Errors
 /// Those of [`plan`].
 pub fn plan_into(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<SavablePlan> {
-    let outcome = plan_image(request, observer, report).map_err(explain);
+    let job = |observer: &dyn Observer, report: &mut Report| plan_image(request, observer, report).map_err(explain);
+    let outcome = PhaseClock::measure(observer, report, job);
     if let Err(error) = &outcome {
         report.fail(error);
     }
@@ -133,7 +134,7 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     drawn.expectation.compare(&boot.after, &installation.partition)?;
 
     let reads = stage.take_reads();
-    let volume = Volume::open(PartitionView::new(&original, &installation.partition)?, &read_options(request))?;
+    let volume = open_to_read(&original, &installation.partition)?;
     let config = &drawn.plan.config_dir;
     let facts = ImageFacts::read(&original, &table, &installation.partition, &volume, config, &known)?;
     let reads = ReadSet::of(reads, &facts.hashed, &original)?;
@@ -228,7 +229,7 @@ impl BootBeforeAndAfter {
         system: Option<(Hive, Survey)>,
     ) -> Result<Self> {
         let Installation { partition, guest } = installation;
-        let volume = Volume::open(PartitionView::new(stage, partition)?, &read_options(request))?;
+        let volume = open_to_read(stage, partition)?;
         let options = CheckOptions { signatures: drawn.expectation.signatures };
         let (mut hive, survey) =
             system.ok_or_else(|| windows::missing_hive(&drawn.plan.hive_path(GuestHive::System)))?;

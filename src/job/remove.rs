@@ -6,6 +6,7 @@ use super::expectation::{BootsNow, Expectation};
 use super::explain::explain;
 use super::inject::run_staging_job;
 use super::outputs::check_outputs;
+use super::phases::PhaseClock;
 use super::report::{RemovalRecord, Report};
 use super::request::{InjectRequest, Observer};
 use super::staging::{
@@ -65,12 +66,12 @@ pub fn remove_into(
     report: &mut Report,
 ) -> Result<()> {
     report.run.is_removal = true;
-    let run = |report: &mut Report| {
+    let run = |observer: &dyn Observer, report: &mut Report| {
         check_outputs(request, &[])?;
         let request = &choose_disk(request, observer, report)?;
         run_staging_job(request, observer, report, &RemovalJob { request, options, observer })
     };
-    let outcome = run(report).map_err(explain);
+    let outcome = PhaseClock::measure(observer, report, run).map_err(explain);
     if let Err(error) = &outcome {
         report.fail(error);
     }

@@ -201,7 +201,7 @@ impl InjectRequest {
     }
 
     /// All disks, in the order of the request.
-    pub(super) fn all_disks(&self) -> impl Iterator<Item = &PathBuf> {
+    pub fn all_disks(&self) -> impl Iterator<Item = &PathBuf> {
         std::iter::once(&self.image).chain(&self.other_disks)
     }
 }

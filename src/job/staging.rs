@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::disks::{OpenedDisks, OtherDisk, disk_name, on_disk, open_disk, open_others};
+use super::disks::{OpenedDisks, OtherDisk, disk_file, disk_name, on_disk, open_disk, open_others};
 use super::expectation::Expectation;
 use super::locate::{Installation, locate};
 use super::outputs::check_destination;
@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::{shell_argument, shell_options};
 use crate::hive::Hive;
 use crate::ntfs::{OpenOptions, Replay, Volume};
-use crate::partition::{BitLockerKeys, Content as FileSystem, PartitionTable, PartitionView, Scheme};
+use crate::partition::{BitLockerKeys, Content as FileSystem, Disk, Partition, PartitionTable, PartitionView, Scheme};
 use crate::plan::{self, Applied, BootFiles, GuestHive, Plan};
 use crate::windows::{self, BootVolume, Hives, WantedDriver};
 
@@ -241,7 +241,7 @@ fn apply_boot_edits(
     let mut options = open_options(request);
     // The overrides have marked the Windows volume by now.
     options.allow_dirty |= partition.number == installation.partition.number && request.state.any();
-    plan::apply_boot(&files, view, partition.content, &options).map_err(at)?;
+    plan::apply_boot(&files, view, partition, &options).map_err(at)?;
     Ok(Some(files))
 }
 
@@ -254,9 +254,8 @@ pub(super) fn planned_boot_files(
     store: Option<Hive>,
 ) -> Result<Option<BootFiles>> {
     let Some(BootVolume { partition, .. }) = boot else { return Ok(None) };
-    let read = |path: &str, limit: u64| {
-        plan::read_boot_volume(PartitionView::new(stage, partition)?, partition.content, path, limit)
-    };
+    let read =
+        |path: &str, limit: u64| plan::read_boot_volume(PartitionView::new(stage, partition)?, partition, path, limit);
     plan::boot_files(plan, &read, store, request.clock)
 }
 
@@ -331,6 +330,7 @@ pub(super) fn open_unrecovered(request: &InjectRequest, report: &mut Report) -> 
     let stage = open_disk(request, &request.image)?;
     report.run.image_format = Some(stage.image().format().to_string());
     report.image_files = stage.image().files();
+    report.disk_files = vec![disk_file(request, &request.image, &stage)];
     report.virtio.warnings.extend(block::use_notes(stage.image()));
     let others = open_others(request, &stage, report)?;
     // Refuse early: nothing of what follows would help.
@@ -370,7 +370,8 @@ pub(super) fn find_windows(
     let OpenedDisks { stage, others } = disks;
     let read = request.bitlocker.read_partitions(&stage);
     let table = read.map_err(|error| error.path(request.image.display().to_string()))?;
-    let found = locate(&stage, &table, request.partition, request.state.replay());
+    let table = table.with_replay(request.state.replay());
+    let found = locate(&stage, &table, request.partition);
     let (installation, hives) = found.map_err(|error| on_disk(request, error))?;
     tracing::info!(partition = installation.partition.number, "found {}", installation.guest);
     FoundWindows::with_boot_volume(request, OpenedDisks { stage, others }, table, installation, hives)
@@ -457,12 +458,13 @@ pub(super) fn open_volume<'s>(
     let options = open_options(request);
     let label = installation.partition.label();
     let view = PartitionView::new(stage, &installation.partition)?;
-    Volume::open(view, &options).map_err(|error| error.path(&label))
+    let volume = Volume::open_shared(view, &installation.partition.replay, &options);
+    volume.map_err(|error| error.path(&label))
 }
 
-/// How a volume that is edited is only read.
-pub(super) fn read_options(request: &InjectRequest) -> OpenOptions {
-    OpenOptions { replay: request.state.replay(), ..OpenOptions::read_only() }
+/// The volume of a partition, only for reading.
+pub(super) fn open_to_read<D: Disk>(disk: D, partition: &Partition) -> Result<Volume<PartitionView<D>>> {
+    Volume::open_shared(PartitionView::new(disk, partition)?, &partition.replay, &OpenOptions::read_only())
 }
 
 /// How a volume that is edited is opened.

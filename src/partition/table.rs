@@ -8,6 +8,7 @@ use super::content::Content;
 use super::encryption::Encryption;
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::guid::Guid;
+use crate::ntfs::{Replay, SharedReplay};
 use crate::units::ImageOffset;
 
 /// Kind of a disk's partition table.
@@ -78,6 +79,9 @@ pub struct Partition {
     /// What is known of it as a BitLocker volume; `None` for other volumes, and until it is tried to open it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bitlocker: Option<Encryption>,
+    /// Whether the log of its NTFS volume is replayed, and the replay: one for all who open the volume.
+    #[serde(skip)]
+    pub(crate) replay: SharedReplay,
     /// Unique GUID of a GPT's entry; `None` in other tables.
     #[serde(skip)]
     pub(crate) unique_guid: Option<Guid>,
@@ -165,6 +169,14 @@ impl PartitionTable {
     /// The table of a disk with nothing on it.
     pub(crate) const fn empty() -> Self {
         Self { scheme: Scheme::Bare, sector: 512, partitions: Vec::new(), warnings: Vec::new(), disk_guid: None }
+    }
+
+    /// The table, with this choice for the logs of the disk's NTFS volumes. Each log is replayed once for all who open the
+    /// volume through a partition of this table.
+    #[must_use]
+    pub fn with_replay(mut self, choice: Replay) -> Self {
+        self.partitions.iter_mut().for_each(|partition| partition.replay = choice.into());
+        self
     }
 
     /// The partition of this number.

@@ -93,7 +93,9 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
             }
         }
         listing.print();
-        listing.json.map(JsonList::end);
+        if let Some(list) = listing.json {
+            list.end();
+        }
         Ok(ExitCode::Done)
     })
 }

@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use crate::block::Format;
 use crate::error::Error;
 use crate::exit::ExitCode;
 use crate::job::bitlocker_start::BitLockerStart;
@@ -78,10 +79,37 @@ pub struct Report {
     pub error: Option<Failure>,
     /// The outcome in one sentence, such as "Done: Windows 10 (GPT) boots with viostor."
     pub summary: String,
+    /// What the run did one after the other, and how long it took. Not in the JSON form, whose bytes do not depend on the
+    /// speed of a machine.
+    #[serde(skip)]
+    pub phases: Vec<Phase>,
+    /// The disks, that with Windows first, as far as they were opened. Not in the JSON form.
+    #[serde(skip)]
+    pub disk_files: Vec<DiskFile>,
     /// The files of the image, as far as they are known: a report is open to no more users than they are. Not in the JSON
     /// form.
     #[serde(skip)]
     pub image_files: Vec<std::path::PathBuf>,
+}
+
+/// A phase of a run, with its duration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Phase {
+    /// What [`Step::title`](crate::job::Step::title) calls it.
+    pub title: String,
+    /// How long it took, in milliseconds.
+    pub milliseconds: u64,
+}
+
+/// A disk of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskFile {
+    /// Path of its file on the host, as it was given.
+    pub path: std::path::PathBuf,
+    /// What findings call it.
+    pub name: String,
+    /// Container format.
+    pub format: Format,
 }
 
 /// What was asked for, and where the outcome is.
@@ -106,6 +134,9 @@ pub struct Run {
     pub plan: Option<AppliedPlan>,
     /// Path of the file on the host that holds the changed disk; `null` for a dry run and for a run that failed.
     pub output: Option<String>,
+    /// Container format of that file. Not in the JSON form.
+    #[serde(skip)]
+    pub output_format: Option<Format>,
     /// SHA-256 of that file in hexadecimal; left out unless it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_sha256: Option<String>,
@@ -490,6 +521,12 @@ pub struct Recommendation {
     pub clock: &'static str,
     /// Further virtual devices with a driver in the guest: `virtio-rng`, `virtio-balloon` …
     pub extra_devices: Vec<&'static str>,
+    /// Whether Secure Boot can be on: UEFI, and Microsoft has signed every boot driver.
+    pub secure_boot: bool,
+    /// Whether the machine needs a TPM: Windows 11 does.
+    pub tpm: bool,
+    /// MAC addresses of the guest's network cards, which the new ones can have.
+    pub mac_addresses: Vec<String>,
     /// Bytes that the disk must show as its logical block; left out for the usual 512.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logical_block_size: Option<u32>,

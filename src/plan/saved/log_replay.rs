@@ -25,7 +25,7 @@ impl LogReplayFacts {
     #[must_use]
     pub fn of(replay: &ReplayReport) -> Self {
         Self {
-            version: replay.version.map_or_else(String::new, |(major, minor)| format!("{major}.{minor}")),
+            version: format!("{}.{}", replay.version.0, replay.version.1),
             records_redone: replay.redone,
             records_undone: replay.undone,
             files: replay.file_count,

@@ -40,8 +40,25 @@ pub enum Gate {
 }
 
 impl Gate {
+    /// Every gate, in the order in which a machine passes them; the state of the guest comes last.
+    pub const ALL: [Self; 12] = [
+        Self::Firmware,
+        Self::Partition,
+        Self::BootCode,
+        Self::BootManager,
+        Self::Bcd,
+        Self::OsLoader,
+        Self::Loader,
+        Self::Binding,
+        Self::Start,
+        Self::BootDrivers,
+        Self::Filters,
+        Self::State,
+    ];
+
     /// Its name in texts.
-    pub(super) fn name(self) -> &'static str {
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Firmware => "firmware",
             Self::Partition => "partition",
@@ -77,6 +94,18 @@ pub enum Level {
 }
 
 impl Level {
+    /// Its mark in texts.
+    #[must_use]
+    pub fn mark(self) -> &'static str {
+        match self {
+            Self::Good => "ok",
+            Self::Note => "note",
+            Self::NotJudged => "?",
+            Self::Warning => "warning",
+            Self::Failure => "NO",
+        }
+    }
+
     /// Whether it weighs against the guest.
     #[must_use]
     pub fn is_bad(self) -> bool {
@@ -271,14 +300,7 @@ impl fmt::Display for BootCheck {
         writeln!(f, "{}: {answer}", self.bus)?;
         writeln!(f, "  {:<8}{windows}", "guest")?;
         for finding in &self.findings {
-            let mark = match finding.level {
-                Level::Good => "ok",
-                Level::Note => "note",
-                Level::NotJudged => "?",
-                Level::Warning => "warning",
-                Level::Failure => "NO",
-            };
-            write!(f, "  {mark:<8}{}", finding.text)?;
+            write!(f, "  {:<8}{}", finding.level.mark(), finding.text)?;
             if finding.level.is_bad() {
                 write!(f, " [{}]", finding.code)?;
             }
