@@ -5,16 +5,17 @@ use serde::Serialize;
 use super::choose_disk::{check_disks, choose_disk};
 use super::disks::{OpenedDisks, OtherDisk, disk_name, on_disk, with_boot_disks};
 use super::explain::explain;
-use super::locate::{edit_refusal, locate_partition};
-use super::report::Report;
+use super::locate::{Installation, edit_refusal, inspect, locate_partition};
+use super::machine::Machine;
+use super::report::{Report, recommend_for};
 use super::request::{Destination, InjectRequest, Silent};
 use super::staging::{open_to_read, open_unrecovered};
-use crate::error::Result;
-
+use crate::error::{Error, Kind, Layer, Result};
 use crate::windows::{self, BootCheck, Bus, CheckOptions, RecoveryEnvironment, VmDisk, WantedDriver};
 
 /// Whether a guest boots, as [`check`] answers.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct BootAnswer {
     /// Path of the image file; of several disks, the one with Windows.
     pub image: String,
@@ -43,10 +44,30 @@ pub struct BootAnswer {
 /// # Errors
 /// When a disk cannot be read, or none holds a Windows. That the guest does not boot is an answer, not an error.
 pub fn check(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptions) -> Result<BootAnswer> {
-    check_machine(request, buses, strictness).map_err(explain)
+    check_disks_of(request, buses, strictness, None).map_err(explain)
 }
 
-fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptions) -> Result<BootAnswer> {
+/// Like [`check`], and describes the machine for the guest as it is.
+///
+/// # Errors
+/// Those of [`check`], when its hives cannot be read, and those of [`Machine::of_report`].
+pub fn check_and_describe(
+    request: &InjectRequest,
+    buses: &[Bus],
+    strictness: &CheckOptions,
+) -> Result<(BootAnswer, Machine)> {
+    let mut described = Report::of_request(request);
+    let answer = check_disks_of(request, buses, strictness, Some(&mut described)).map_err(explain)?;
+    Ok((answer, Machine::of_report(&described)?))
+}
+
+/// Checks, and fills the report that a machine is described from.
+fn check_disks_of(
+    request: &InjectRequest,
+    buses: &[Bus],
+    strictness: &CheckOptions,
+    described: Option<&mut Report>,
+) -> Result<BootAnswer> {
     let request = InjectRequest { destination: Destination::DryRun, ..request.clone() };
     let mut report = Report::of_request(&request);
     check_disks(&request)?;
@@ -69,6 +90,17 @@ fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptio
     });
     if let Some(refusal) = edit_refusal(&stage, &partition) {
         answers.iter_mut().for_each(|answer| answer.add_state(refusal.to_string()));
+    }
+    if let Some(described) = described {
+        let inspected = inspect(&partition, &volume)?;
+        let (Installation { guest, .. }, hives) =
+            inspected.ok_or_else(|| Error::new(Kind::NotWindows, Layer::Job, "no Windows found in this partition"))?;
+        described.add_guest(stage.len(), &table, &partition, &guest);
+        described.disk_files.clone_from(&report.disk_files);
+        described.boot.clone_from(&answers);
+        let devices = windows::driven_devices(&volume, &guest, &hives)?;
+        described.recommendation = Some(recommend_for(&guest, &table, &devices, &answers));
+        described.add_boot_disks(&disk_name(&request, &request.image));
     }
     Ok(BootAnswer {
         image: report.run.image,

@@ -10,6 +10,7 @@ use super::disks::{OtherDisk, disk_name, with_boot_disks};
 use super::expectation::Expectation;
 use super::explain::explain;
 use super::locate::Installation;
+use super::phases::PhaseClock;
 use super::report::Report;
 use super::report_log::report_log;
 use super::request::{InjectRequest, Observer};
@@ -17,6 +18,7 @@ use super::staging::{
     DriverPlanner, FoundWindows, PlanInputs, Planned, Planner as _, find_drivers_and_windows, in_parallel, open_image,
     open_to_read, planned_boot_files, report_volume_check,
 };
+use super::step::Step;
 use super::volume_check::check_volume;
 use crate::block::Stage;
 use crate::error::{Error, Kind, Layer, Result};
@@ -74,7 +76,8 @@ pub fn plan(request: &InjectRequest, observer: &dyn Observer) -> Result<SavableP
 /// # Errors
 /// Those of [`plan`].
 pub fn plan_into(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<SavablePlan> {
-    let outcome = plan_image(request, observer, report).map_err(explain);
+    let job = |observer: &dyn Observer, report: &mut Report| plan_image(request, observer, report).map_err(explain);
+    let outcome = PhaseClock::measure(observer, report, job);
     if let Err(error) = &outcome {
         report.fail(error);
     }
@@ -93,6 +96,9 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
     let original = stage.original();
     let owners = || check_volume(&original, &installation.partition, &request.state, request.skip_volume_check);
+    if request.threads.is_some() {
+        observer.step(Step::CheckVolume);
+    }
     let (owners, planned) = in_parallel(request, owners, || {
         let survey = || hives.get(&GuestHive::System).map(Hive::survey);
         let inputs = PlanInputs {
@@ -106,7 +112,7 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
         let draw = || Ok::<_, Error>((draw(&planner, report, &inputs, &mut stage)?, windows::known_hives(&hives)));
         let (survey, drawn) = in_parallel(request, survey, draw)?;
         let (drawn, known) = drawn?;
-        observer.step("Checking whether the guest boots");
+        observer.step(Step::CheckBoot);
         let system = hives.remove(&GuestHive::System).zip(survey);
         let store = hives.remove(&GuestHive::Bcd);
         let boot_files = planned_boot_files(request, &stage, boot_volume.as_ref(), &drawn.plan, store)?;
@@ -115,6 +121,9 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
             let after = BootDisks { planned: boot_files.as_ref(), ..*disks };
             BootBeforeAndAfter::check(request, &stage, [disks, &after], &installation, &drawn, system)
         });
+        if request.threads.is_none() {
+            observer.step(Step::CheckVolume);
+        }
         Ok::<_, Error>((drawn, known, boot))
     })?;
     let (drawn, known, boot) = planned?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::args::{Delete, Import, Set};
 use super::file::open_reg;
+use super::json::EditAnswer;
 use super::show::readable;
 use super::target::{Changed, edit, import as import_file};
 use crate::cli::{Ui, environment};
@@ -14,17 +15,29 @@ use crate::hive::reg_file::{self, KeyPath};
 use crate::hive::{Hive, KeyId, RegistryData, ValueType};
 
 /// Prints what was changed, line by line, and the outcome for the target.
-fn show_change(target: &Path, changed: &Changed, is_changed: bool, lines: &[String], what: &str, ui: &Ui) -> ExitCode {
-    if is_changed {
-        lines.iter().for_each(|line| ui.done(line));
+fn show_change(
+    target: &Path,
+    changed: &Changed,
+    is_changed: bool,
+    changes: &[String],
+    what: &str,
+    ui: &Ui,
+) -> Result<ExitCode> {
+    let is_dry_run = changed.is_dry_run();
+    let target = target.display().to_string();
+    let changes = if is_changed { changes } else { &[] };
+    if ui.is_json() {
+        let answer = EditAnswer { target, changed: is_changed, dry_run: is_dry_run, what, changes };
+        ui.json_answer("reg-edit", &answer)?;
+        return Ok(ExitCode::Done);
     }
-    let target = target.display();
-    ui.done(&match (is_changed, changed.is_dry_run()) {
+    changes.iter().for_each(|line| ui.done(line));
+    ui.done(&match (is_changed, is_dry_run) {
         (false, _) => format!("{target}: unchanged"),
         (true, false) => format!("{target}: {what}"),
         (true, true) => format!("{target}: {what}; a dry run, nothing was written"),
     });
-    ExitCode::Done
+    Ok(ExitCode::Done)
 }
 
 /// A value as a line of what was changed: its data before and after.
@@ -45,7 +58,7 @@ pub(super) fn import(args: &Import, ui: &Ui) -> Result<ExitCode> {
             Kind::Usage => e.path(args.file.display().to_string()),
             _ => e,
         })?;
-    Ok(show_change(&args.target, &args.changed, is_changed, &[], &applied.to_string(), ui))
+    show_change(&args.target, &args.changed, is_changed, &[], &applied.to_string(), ui)
 }
 
 pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {
@@ -70,7 +83,7 @@ pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {
         }
         Ok(())
     })?;
-    Ok(show_change(&args.target, &args.changed, is_changed, &lines, "set", ui))
+    show_change(&args.target, &args.changed, is_changed, &lines, "set", ui)
 }
 
 pub(super) fn delete(args: &Delete, ui: &Ui) -> Result<ExitCode> {
@@ -94,7 +107,7 @@ pub(super) fn delete(args: &Delete, ui: &Ui) -> Result<ExitCode> {
     if lines.is_empty() {
         ui.note(if args.value.get().is_some() { "no such value" } else { "no such key" });
     }
-    Ok(show_change(&args.target, &args.changed, is_changed, &lines, "deleted", ui))
+    show_change(&args.target, &args.changed, is_changed, &lines, "deleted", ui)
 }
 
 /// How many keys are below `key`, and how many values it and they have.

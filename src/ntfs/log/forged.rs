@@ -102,7 +102,7 @@ impl Forgery {
     }
 
     fn open(&mut self, index: u16, number: u64, name: &str) {
-        let mut entry = vec![0; 0x28];
+        let mut entry = [0; 0x28];
         let sequence = u64::from(self.record(number).sequence());
         entry[0x08..0x0C].copy_from_slice(&AttributeType::DATA.0.to_le_bytes());
         entry[0x10..0x18].copy_from_slice(&(sequence << 48 | number).to_le_bytes());
