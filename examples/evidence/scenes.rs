@@ -7,8 +7,9 @@ use winject::internals::clock::FileTime;
 use winject::internals::hive::Hive;
 
 use crate::scene::{Change, DATA, IMAGE, Scene, words};
+use crate::support::encrypted::encrypt;
 use crate::support::gpt::split_sample;
-use crate::support::unclean::open_log;
+use crate::support::unclean::{copy_piece, open_log};
 use crate::support::{find_program, root, run};
 
 /// A scene, or why it cannot be made here and whether that is excused.
@@ -47,6 +48,7 @@ pub fn all(folder: &Path, winject: &Path) -> Vec<Made> {
         maker
             .unclean("replay alone, raw")
             .map(|scene| with(scene, &words(&["ntfs-log", "replay", "-q", IMAGE, "--in-place"]))),
+        maker.encrypted("BitLocker, raw").map(|scene| inject(scene, &[])),
         Ok(maker.several_disks("several disks")),
         Ok(maker.apply_to_several_disks("apply, several disks")),
         Ok(maker.hive()),
@@ -146,6 +148,35 @@ impl Maker {
         let folder = tempfile::tempdir_in(&self.folder).unwrap();
         let opened = open_log(&scene.store.join(RAW), folder.path(), "--seed 1 --version 2.0 --end lose");
         opened.map(|_| scene).ok_or_else(|| (name, "the generator of logs cannot run".to_owned(), false))
+    }
+
+    /// BitLocker encrypts the guest, and its protection is suspended: the key lies on the volume. What the command makes of it
+    /// is what it makes of a plain twin.
+    fn encrypted(&self, name: &'static str) -> Made {
+        if !rustix::process::geteuid().is_root() {
+            return Err((name, "the maker of encrypted volumes needs root".to_owned(), true));
+        }
+        ["python3", "ntfs-3g", "dd"].into_iter().try_for_each(|program| find(program, name))?;
+        let scene = self.image(name, RAW);
+        let folder = tempfile::tempdir_in(&self.folder).unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let (plain, locked) = (at("plain.raw"), scene.store.join(RAW));
+        std::fs::rename(&locked, &plain).unwrap();
+        let made =
+            encrypt(&plain, &locked).ok_or((name, "the maker of encrypted volumes cannot run".to_owned(), false))?;
+        // The scene itself is judged by its bytes; that they are the right ones is seen here.
+        let edited = at("locked.raw");
+        copy_piece(&locked, (0, locked.metadata().unwrap().len()), &edited, 0);
+        let before = at("plain-before.raw");
+        copy_piece(&plain, (0, plain.metadata().unwrap().len()), &before, 0);
+        for image in [&plain, &edited] {
+            let mut command = Command::new(&self.winject);
+            command.arg("inject").arg("-q").arg(image).args(["--drivers", &drivers(), "--in-place", "--no-undo"]);
+            run(command.env("SOURCE_DATE_EPOCH", "1700000000"));
+        }
+        let blocks = made.count_edited([&locked, &edited], [&before, &plain]);
+        assert!(blocks > 50, "{name}: only {blocks} blocks changed");
+        Ok(scene)
     }
 
     /// The drivers were injected before.

@@ -6,6 +6,8 @@ mod answer;
 mod json;
 mod listing;
 
+pub use json::{Item as DiffItem, Summary as DiffSummary};
+
 use std::path::PathBuf;
 
 use answer::Answer;
@@ -13,6 +15,7 @@ use answer::Answer;
 use super::args::{ImageArgs, OverrideArgs, StateArgs, VolumeCheckArgs, split_disks};
 use super::bitlocker_args::BitLockerArgs;
 use super::execute::Watcher;
+use super::numbers::parse_partition;
 use super::{Ui, environment, reg, signals};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
@@ -44,7 +47,7 @@ pub struct Args {
     drivers: Vec<PathBuf>,
 
     /// Compare only the partition of this number, counted as Linux does (0: the image is a volume without a partition table)
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_partition)]
     partition: Option<u32>,
 
     /// Take files of the same size and time of the last change for the same, and do not read them

@@ -31,13 +31,14 @@ const CHANGES: [&str; 7] = [
 ];
 
 /// The commands that look into a disk.
-const QUESTIONS: [&str; 14] = [
+const QUESTIONS: [&str; 15] = [
     "inspect X",
     "check X",
     "fsck X",
     "ls X /",
     "cat X /Windows/System32/config/SYSTEM",
     "cp X /Windows/System32/config/SYSTEM copied",
+    "diff X X",
     "ntfs-log show X",
     "image info X",
     "image map X",
@@ -106,6 +107,7 @@ fn an_input_that_is_missing_is_an_io_error() {
         "--config none",
         "apply none --in-place",
         "plan --show none",
+        "diff X --plan none",
         "reg import X none --in-place",
         "inject X -n --drivers drivers --definitions none",
         "inject X -n --drivers drivers --trust-publisher none",
@@ -226,6 +228,10 @@ fn an_option_without_effect_is_refused() {
             "undo X --forget --copied",
             "undo X --forget --allow-path h.reg",
             "recover X --dry-run --allow-path h.reg",
+            "diff X X --reg --quick",
+            "diff X X --utf8",
+            "diff X X --drivers drivers",
+            "diff X X --skip-volume-check",
             r"reg export X HKLM\SYSTEM\Select --overwrite",
             "drivers list drivers --partition 3",
         ]
@@ -249,6 +255,7 @@ fn a_wrong_number_is_answered_with_what_is_allowed() {
         ("convert X new.qcow2 --compress zlib --compress-level", "10", "from 1 to 9"),
         ("inject X -n --drivers drivers --partition", "4294967296", "winject inspect"),
         ("fsck X --partition", "4294967296", "winject inspect"),
+        ("diff X X --partition", "4294967296", "winject inspect"),
         ("ls --partition 1.5 X /", "", "winject inspect"),
         ("ntfs-log show X --partition", "4294967296", "winject inspect"),
         (r"reg query X HKLM\SYSTEM --partition", "4294967296", "winject inspect"),

@@ -232,7 +232,8 @@ fn what_makes_no_sense_is_said_and_nothing_is_called_the_same_that_was_not_read(
         (&["diff", "w.qcow2", "w.qcow2", "--partition", "9"], 2),
         (&["diff", "w.qcow2", "w.qcow2", "--partition", "2"], 4),
         (&["diff", "w.qcow2", "w.qcow2", "--partition", "1", "--reg"], 4),
-        (&["diff", "w.qcow2", "--plan", "none.json"], 2),
+        (&["diff", "w.qcow2", "--plan", "none.json"], 7),
+        (&["diff", "w.qcow2", "none.qcow2"], 7),
     ] {
         let output = run(folder.path(), arguments);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));

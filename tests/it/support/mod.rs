@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod blocks;
+pub mod encrypted;
 pub mod gpt;
 pub mod runner;
 pub mod unclean;
