@@ -89,6 +89,15 @@ impl KeySource {
         self
     }
 
+    /// The file that is read, if it is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&PathBuf> {
+        match &self.place {
+            Place::File(path) => Some(path),
+            _ => None,
+        }
+    }
+
     /// Reads the key. An error names the option, and not what was given for it.
     fn read(&self, kind: KeyKind) -> Result<Zeroizing<Vec<u8>>> {
         let cannot =
@@ -133,10 +142,7 @@ impl KeySource {
 impl BitLockerArgs {
     /// The files of the host that are read.
     pub fn inputs(&self) -> impl Iterator<Item = &PathBuf> {
-        self.all().filter_map(|(_, source)| match &source.place {
-            Place::File(path) => Some(path),
-            _ => None,
-        })
+        self.all().filter_map(|(_, source)| source.file())
     }
 
     fn all(&self) -> impl Iterator<Item = (KeyKind, &KeySource)> {

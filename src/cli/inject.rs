@@ -71,6 +71,14 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     execute(&args.into(), ui)
 }
 
+/// The injection that a document describes.
+///
+/// # Errors
+/// What is wrong with the document.
+pub fn spec_of_document(path: &Path) -> Result<InjectSpec> {
+    Ok(RunDocument::load(path)?.spec)
+}
+
 /// Runs `winject --config FILE.yaml`.
 ///
 /// # Errors

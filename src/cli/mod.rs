@@ -8,6 +8,7 @@ mod args;
 mod bitlocker_args;
 mod boot_args;
 mod check;
+mod completions;
 mod convert;
 mod diff;
 mod document;
@@ -23,6 +24,7 @@ mod image;
 mod inject;
 mod inspect;
 mod look;
+mod manual;
 mod network_args;
 mod network_page;
 mod ntfs_log;
@@ -37,6 +39,7 @@ mod reg;
 mod remove;
 mod repair_args;
 mod request;
+pub mod sandbox;
 mod signals;
 mod undo;
 
@@ -48,7 +51,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::error::ContextValue;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Error, Layer};
 use crate::escape::escape;
@@ -73,6 +76,10 @@ pub struct Cli {
     /// Print more: the plan, and a log to standard error (-vv, -vvv: more of it)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+
+    /// Let the process open any file and make any system call; by default the kernel restricts it to what the command was given
+    #[arg(long, global = true)]
+    no_sandbox: bool,
 
     /// Print the answer as one JSON document, which names its kind (schema) and version, and nothing else to standard output
     #[arg(long, global = true)]
@@ -157,19 +164,34 @@ enum Command {
     /// in an image it begins with the hive, as in HKLM\SYSTEM\CurrentControlSet\Services. If a hive was not closed
     /// cleanly, its log files in the same folder are replayed first, in memory.
     Reg(reg::Args),
+    /// Print the completions of a shell
+    Completions(completions::Args),
+    /// Print the reference of all commands, or write manual pages
+    Manual(manual::Args),
 }
 
 /// Runs the command with the process's arguments: parses, runs, prints errors, decides the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let is_json = failure::wants_json(&arguments);
-    let cli = match Cli::try_parse_from(arguments) {
-        Ok(cli) => cli,
+    let mut command = Cli::command();
+    let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        Ok((cli, matches))
+    });
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return usage(error, is_json),
     };
     let ui = Ui::new(cli.quiet, cli.verbose).with_json(cli.json);
-    signals::listen();
-    let done = environment::start_log(cli.verbose).and_then(|()| run(cli, &ui));
+    let done = environment::start_log(cli.verbose).and_then(|()| {
+        // Before the first thread: what this one gives up, those that it starts do not have either.
+        if !cli.no_sandbox {
+            sandbox::enter(&command, &matches);
+        }
+        signals::listen();
+        run(cli, &ui)
+    });
     match done.and_then(|code| ui.finish().map(|()| code)) {
         Ok(code) => {
             signals::end_if_received(None);
@@ -217,6 +239,8 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::NtfsLog(args)) => ntfs_log::run(args, ui),
         Some(Command::Explain(args)) => explain::run(args, ui),
         Some(Command::Reg(args)) => reg::run(args, ui),
+        Some(Command::Completions(args)) => completions::run(&args, &mut Cli::command(), ui),
+        Some(Command::Manual(args)) => manual::run(&args, Cli::command(), ui),
         None if cli.config.is_some() => inject::run_document(&cli.config.unwrap_or_default(), ui),
         None => {
             Err(Error::new(crate::Kind::Usage, Layer::Cli, "no command given")
@@ -264,7 +288,6 @@ fn escape_context(value: &ContextValue) -> Option<ContextValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
     use std::collections::HashSet;
 
     #[test]

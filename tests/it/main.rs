@@ -48,7 +48,7 @@ mod wim;
 mod windows;
 
 fn main() -> std::process::ExitCode {
-    support::runner::run(trials())
+    cli::sandbox::child().unwrap_or_else(|| support::runner::run(trials()))
 }
 
 tests![in apply, bitlocker, bitlocker_job, block, boot_volume, cli, convert, disks, documents, drivers, extras, first_boot, formats, hive, house, inject, iso, look, ntfs, ntfs_check, ntfs_log, partition, plan, remove, wim, windows;];

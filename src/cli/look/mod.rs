@@ -9,3 +9,4 @@ pub use cat::{Args as CatArgs, run as cat};
 pub use cp::{Args as CpArgs, run as cp};
 pub(super) use ls::attribute_letters;
 pub use ls::{Args as LsArgs, run as ls};
+pub use place::image_of;

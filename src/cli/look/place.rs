@@ -89,6 +89,11 @@ impl Place {
     }
 }
 
+/// The image that arguments in the form of [`Place`] name, if there are any.
+pub fn image_of(arguments: &[OsString]) -> Option<PathBuf> {
+    Some(divide(arguments.first()?, &|path| path.try_exists().unwrap_or(true)).0)
+}
+
 fn divide(argument: &OsString, is_file: &dyn Fn(&Path) -> bool) -> (PathBuf, Option<OsString>) {
     let whole = PathBuf::from(argument);
     if is_file(&whole) {

@@ -7,7 +7,9 @@ mod explain;
 mod files;
 mod grammar;
 mod locks;
+mod manual;
 pub mod recover;
+pub mod sandbox;
 mod signals;
 mod snapshot;
 mod undo;
@@ -21,4 +23,4 @@ fn answer(folder: &Path, arguments: &[&str]) -> Output {
     crate::inject::winject().current_dir(folder).args(arguments).output().unwrap()
 }
 
-tests![in damage, devices, document, explain, files, grammar, locks, recover, signals, snapshot, undo, usage;];
+tests![in damage, devices, document, explain, files, grammar, locks, manual, recover, sandbox, signals, snapshot, undo, usage;];

@@ -1,0 +1,48 @@
+//! Every image is untrusted: before the first byte of one is read, the process gives up the files that the command was not
+//! given, the network, and the system calls that it does not need. Whatever a defect lets an image do afterwards, it can
+//! reach no other file and start no program.
+//!
+//! The kernel enforces both: Landlock for files, seccomp for calls. Where it has them only in part, the rest is enforced,
+//! and the log (`-v`) says what is missing.
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod calls;
+mod files;
+mod places;
+
+use clap::{ArgMatches, Command};
+use landlock::RulesetStatus;
+
+use super::inject;
+use places::Places;
+
+/// Restricts this thread, and all that it starts, to what a command line needs.
+pub fn enter(command: &Command, matches: &ArgMatches) {
+    let mut places = Places::of_command(command, matches);
+    // A document that cannot be read is reported by the run.
+    if let Some(spec) = places.document().and_then(|path| inject::spec_of_document(path).ok()) {
+        places.add_spec(&spec);
+    }
+    match files::restrict(&places) {
+        Ok(RulesetStatus::FullyEnforced) => tracing::info!("sandbox: only the command's own files can be opened"),
+        Ok(RulesetStatus::PartiallyEnforced) => {
+            tracing::info!("sandbox: only the command's own files can be opened, as far as this kernel restricts it");
+        }
+        Ok(RulesetStatus::NotEnforced) => {
+            tracing::info!("sandbox: this kernel does not restrict files (Landlock is missing or switched off)");
+        }
+        Err(error) => tracing::info!(%error, "sandbox: this kernel does not restrict files"),
+    }
+    match calls::restrict() {
+        Ok(()) => tracing::info!("sandbox: only the system calls for files, memory and threads are allowed"),
+        Err(error) => tracing::info!(%error, "sandbox: this kernel does not restrict system calls"),
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod calls {
+    /// Fails: which calls a program makes differs from processor to processor.
+    pub(super) fn restrict() -> Result<(), &'static str> {
+        Err("not known for this processor")
+    }
+}
