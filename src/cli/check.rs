@@ -11,7 +11,7 @@ use crate::clock::FileTime;
 use crate::error::Result;
 use crate::escape::escape;
 use crate::exit::ExitCode;
-use crate::job::{self, Destination, InjectRequest, Junit, StateOverrides};
+use crate::job::{self, Destination, InjectRequest, Junit, StateOverrides, Step};
 use crate::windows::{Bus, CheckOptions};
 
 #[derive(Debug, clap::Args)]
@@ -87,10 +87,12 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     if let Some(path) = &args.junit {
         check_junit(path, request.all_disks())?;
     }
+    let progress = ui.phase(Step::CheckBoot.name(), Step::CheckBoot.title());
     let checked = match args.machine.machine {
         Some(_) => job::check_and_describe(&request, &buses, &options).map(|(answer, machine)| (answer, Some(machine))),
         None => job::check(&request, &buses, &options).map(|answer| (answer, None)),
     };
+    drop(progress);
     if let Some(path) = &args.junit {
         let junit = checked.as_ref().map(|(answer, _)| Junit::of_boot(answer));
         write_junit(junit, "check", path, request.all_disks(), ui)?;

@@ -165,6 +165,11 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::without_effect(&["workdir"]),
 ];
 
+/// The keys of a document, each with its spellings, the preferred one first.
+pub(super) fn key_names() -> impl Iterator<Item = &'static [&'static str]> {
+    KEYS.iter().map(Key::names)
+}
+
 /// The largest document that is read, in bytes.
 const BYTES_MAX: u64 = 1 << 20;
 

@@ -12,7 +12,7 @@ use super::{Ui, explain};
 use crate::block::{self, Image};
 use crate::error::Result;
 use crate::exit::ExitCode;
-use crate::job::{self, Junit};
+use crate::job::{self, Junit, Step};
 use crate::ntfs::Overlaid;
 use crate::ntfs::check::{self, CheckOptions, CheckReport};
 use crate::partition::{Content, Partition, PartitionView};
@@ -50,9 +50,11 @@ pub struct Args {
 }
 
 /// The report on one volume.
-#[derive(Serialize)]
-struct VolumeReport<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct VolumeReport<'a> {
+    /// The partition that it lies in.
     partition: &'a Partition,
+    /// Whether it is sound, and no log had to be replayed.
     clean: bool,
     /// Whether the volume was checked as it is after the replay of its log; it counts as faulty.
     replayed: bool,
@@ -102,7 +104,7 @@ fn check_volumes(args: &Args, junit: &mut Junit, ui: &Ui) -> Result<ExitCode> {
     }
     let mut reports = Vec::new();
     for &partition in wanted.iter().filter(|p| p.content == Content::Ntfs) {
-        let progress = ui.progress(&format!("Checking {}", partition.label()));
+        let progress = ui.phase(Step::CheckVolume.name(), &format!("Checking {}", partition.label()));
         let volume = Overlaid::open(PartitionView::new(image, partition)?, args.replay.into())?;
         let mut report = check::check(&volume, &CheckOptions::per_code(args.max))?;
         let replayed = volume.replay().is_some();
@@ -119,8 +121,9 @@ fn check_volumes(args: &Args, junit: &mut Junit, ui: &Ui) -> Result<ExitCode> {
 }
 
 /// The answer in JSON.
-#[derive(Serialize)]
-struct Answer<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct Answer<'a> {
+    /// The NTFS volumes, in the order of the partition table.
     volumes: &'a [VolumeReport<'a>],
 }
 

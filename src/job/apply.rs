@@ -19,6 +19,7 @@ use super::staging::{
     FoundWindows, PlanInputs, Planned, Planner, Staged, StagingJob, in_parallel, open_to_read, open_unrecovered,
     open_volume, stage_plan,
 };
+use super::step::Step;
 use crate::block::Stage;
 use crate::drivers::{Policy, Sources};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
@@ -107,7 +108,7 @@ fn with_application<T>(
         policy: Policy { signature: document.expects.signature_policy },
         ..request.clone()
     };
-    observer.step("Looking for the plan's files");
+    observer.step(Step::FindFiles);
     let bundle = Sources::open(&plan.bundle_if_any().into_iter().collect::<Vec<_>>())?;
     let contents = document.find_contents(&bundle, &Sources::open(&request.drivers)?)?;
     run(&Application { plan, contents, request: &request, observer }, report)
@@ -156,7 +157,7 @@ struct Application<'a> {
 impl StagingJob for Application<'_> {
     /// An interrupted run is not recovered from: the plan was made for the image as it was before or after that run.
     fn open(&self, report: &mut Report) -> Result<OpenedDisks> {
-        self.observer.step("Opening the image");
+        self.observer.step(Step::Open);
         self.request.cancel.check()?;
         open_unrecovered(self.request, report)
     }
@@ -172,7 +173,7 @@ impl Application<'_> {
     fn find_planned(&self, disks: OpenedDisks) -> Result<FoundWindows> {
         let OpenedDisks { stage, others } = disks;
         let document = self.plan.document();
-        self.observer.step("Comparing the image with the plan");
+        self.observer.step(Step::Compare);
         let table = self.request.bitlocker.read_partitions(&stage).map_err(|error| error.path(self.image()))?;
         let table = table.with_replay(self.request.state.replay());
         let partition = table.partition(document.partition.number).ok();

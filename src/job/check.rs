@@ -15,6 +15,7 @@ use crate::windows::{self, BootCheck, Bus, CheckOptions, RecoveryEnvironment, Vm
 
 /// Whether a guest boots, as [`check`] answers.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct BootAnswer {
     /// Path of the image file; of several disks, the one with Windows.
     pub image: String,

@@ -6,6 +6,7 @@ use super::disks::{open_briefly, refuse_one_chain};
 use super::locate::{most_telling, no_windows, search_folders, search_installations};
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
+use super::step::Step;
 use crate::block::{self, Stage};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::{escape, shell_argument};
@@ -113,7 +114,7 @@ fn with_windows_on(request: &InjectRequest, index: usize) -> InjectRequest {
 
 /// The index of the only disk with Windows.
 fn search(request: &InjectRequest, disks: &[&PathBuf], observer: &dyn Observer, report: &mut Report) -> Result<usize> {
-    observer.step("Looking for the disk with Windows");
+    observer.step(Step::FindDisk);
     let mut opened: Vec<(&Path, Stage)> = Vec::new();
     let mut found: Vec<(usize, PartitionTable)> = Vec::new();
     let mut reasons: Vec<Error> = Vec::new();

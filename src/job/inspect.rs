@@ -17,6 +17,7 @@ use crate::windows::{Guest, RecoveryEnvironment, WantedDriver, find_recovery_of}
 
 /// What [`inspect`] found on a disk.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Inspection {
     /// Path of the image file.
     pub image: String,
@@ -39,6 +40,7 @@ pub struct Inspection {
 
 /// A Windows installation of an inspected disk.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Found {
     /// Number of its partition, as Linux counts; 0 for a volume without a partition table.
     pub partition: u32,
@@ -61,6 +63,7 @@ pub struct Found {
 
 /// Why a volume cannot be read or edited.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Fault {
     /// Number of the partition, as Linux counts; 0 for a volume without a partition table, and for the table itself.
     pub partition: u32,

@@ -13,6 +13,7 @@ const FILES_NAMED_MAX: usize = 100;
 
 /// The replay of a volume's NTFS log. Windows does the same at the first start after a crash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct LogReplayRecord {
     /// Number of the partition, as Linux counts; 0 for a volume without a partition table.
     pub partition: u32,

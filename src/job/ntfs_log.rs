@@ -26,6 +26,7 @@ use crate::partition::{BitLockerKeys, Content, Disk, Partition, PartitionTable, 
 
 /// The NTFS log of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct VolumeLog {
     /// Number of the partition, as Linux counts; 0 for a volume without a partition table.
     pub partition: u32,
@@ -50,6 +51,7 @@ pub struct VolumeLog {
 
 /// A transaction with records that are pending.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct LogTransaction {
     /// Its id in the log, which later transactions use again.
     pub id: u32,
@@ -63,6 +65,7 @@ pub struct LogTransaction {
 
 /// A record that is pending.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct LogRecord {
     /// Log sequence number, in hexadecimal.
     pub lsn: String,

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use super::report::{Phase, Report};
 use super::request::Observer;
+use super::step::Step;
 
 /// Passes everything on to the observer of a job, and measures its phases.
 pub(super) struct PhaseClock<'a> {
     observer: &'a dyn Observer,
-    begun: RefCell<Vec<(String, Instant)>>,
+    begun: RefCell<Vec<(Step, Instant)>>,
 }
 
 impl<'a> PhaseClock<'a> {
@@ -30,8 +31,8 @@ impl<'a> PhaseClock<'a> {
         let begun = self.begun.into_inner();
         let ends = begun.iter().skip(1).map(|(_, begin)| *begin).chain([Instant::now()]);
         let durations = ends.zip(&begun).map(|(end, (_, begin))| end.saturating_duration_since(*begin));
-        let phases = begun.iter().zip(durations).map(|((title, _), duration)| Phase {
-            title: title.clone(),
+        let phases = begun.iter().zip(durations).map(|((step, _), duration)| Phase {
+            title: step.title().to_owned(),
             milliseconds: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
         });
         phases.collect()
@@ -39,9 +40,9 @@ impl<'a> PhaseClock<'a> {
 }
 
 impl Observer for PhaseClock<'_> {
-    fn step(&self, title: &str) {
-        self.begun.borrow_mut().push((title.to_owned(), Instant::now()));
-        self.observer.step(title);
+    fn step(&self, step: Step) {
+        self.begun.borrow_mut().push((step, Instant::now()));
+        self.observer.step(step);
     }
     fn image(&self, path: &Path) {
         self.observer.image(path);

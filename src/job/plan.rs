@@ -18,6 +18,7 @@ use super::staging::{
     DriverPlanner, FoundWindows, PlanInputs, Planned, Planner as _, find_drivers_and_windows, in_parallel, open_image,
     open_to_read, planned_boot_files, report_volume_check,
 };
+use super::step::Step;
 use super::volume_check::check_volume;
 use crate::block::Stage;
 use crate::error::{Error, Kind, Layer, Result};
@@ -95,6 +96,9 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
     let original = stage.original();
     let owners = || check_volume(&original, &installation.partition, &request.state, request.skip_volume_check);
+    if request.threads.is_some() {
+        observer.step(Step::CheckVolume);
+    }
     let (owners, planned) = in_parallel(request, owners, || {
         let survey = || hives.get(&GuestHive::System).map(Hive::survey);
         let inputs = PlanInputs {
@@ -108,7 +112,7 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
         let draw = || Ok::<_, Error>((draw(&planner, report, &inputs, &mut stage)?, windows::known_hives(&hives)));
         let (survey, drawn) = in_parallel(request, survey, draw)?;
         let (drawn, known) = drawn?;
-        observer.step("Checking whether the guest boots");
+        observer.step(Step::CheckBoot);
         let system = hives.remove(&GuestHive::System).zip(survey);
         let store = hives.remove(&GuestHive::Bcd);
         let boot_files = planned_boot_files(request, &stage, boot_volume.as_ref(), &drawn.plan, store)?;
@@ -117,6 +121,9 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
             let after = BootDisks { planned: boot_files.as_ref(), ..*disks };
             BootBeforeAndAfter::check(request, &stage, [disks, &after], &installation, &drawn, system)
         });
+        if request.threads.is_none() {
+            observer.step(Step::CheckVolume);
+        }
         Ok::<_, Error>((drawn, known, boot))
     })?;
     let (drawn, known, boot) = planned?;

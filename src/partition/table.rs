@@ -13,6 +13,7 @@ use crate::units::ImageOffset;
 
 /// Kind of a disk's partition table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Scheme {
@@ -36,6 +37,7 @@ impl fmt::Display for Scheme {
 
 /// Type of a partition by the table, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum PartitionKind {
@@ -55,11 +57,13 @@ pub enum PartitionKind {
 
 /// A partition of the table, or the whole disk where there is no table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Partition {
     /// Number as Linux counts, from 1; 0 is a volume without a partition table.
     pub number: u32,
     /// Offset of its first byte on the disk.
     #[serde(serialize_with = "offset_as_number")]
+    #[cfg_attr(feature = "cli", schemars(with = "u64"))]
     pub start: ImageOffset,
     /// Length in bytes; may reach beyond the end of a truncated image.
     pub length: u64,
@@ -146,6 +150,7 @@ impl Partition {
 
 /// The partition table of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct PartitionTable {
     /// Kind of the table.
     pub scheme: Scheme,

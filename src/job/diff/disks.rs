@@ -15,6 +15,7 @@ use crate::job::look::Files;
 use crate::job::report::Report;
 use crate::job::request::{InjectRequest, Observer};
 use crate::job::saved_plan::SavedPlan;
+use crate::job::step::Step;
 use crate::ntfs::Replay;
 use crate::partition::{BitLockerKeys, Content, Disk, PartitionTable};
 use crate::windows::windows_folders;
@@ -94,7 +95,7 @@ pub fn diff_with_plan(
     let mut report = Report::of_request(request);
     let mut compare = || {
         let staged = stage_saved_plan(plan, request, observer, &mut report)?;
-        observer.step("Comparing");
+        observer.step(Step::CompareDisks);
         let (old, new) = (staged.stage.original(), &staged.stage);
         let tables = [request.bitlocker.read_partitions(&old)?, request.bitlocker.read_partitions(new)?];
         compare_disks([&old, new], tables, options, see)

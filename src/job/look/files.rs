@@ -88,6 +88,7 @@ enum FileSystem<'a> {
 
 /// What a [`Node`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum NodeKind {
     /// A folder.
@@ -116,6 +117,7 @@ enum Place {
 
 /// What is known of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Details {
     /// What it is.
     pub kind: NodeKind,

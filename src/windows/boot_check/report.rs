@@ -10,6 +10,7 @@ use crate::escape::EscapedLines;
 
 /// The link of the boot chain, or the gate, that a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
     /// UEFI or BIOS, as the partition table allows.
@@ -77,6 +78,7 @@ impl Gate {
 
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// As it should be.
@@ -113,6 +115,7 @@ impl Level {
 
 /// What was found at one gate or link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Finding {
     /// The gate or link that it was found at.
     pub gate: Gate,
@@ -135,6 +138,7 @@ impl Finding {
 
 /// How one form of the controller finds its driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Route {
     /// The form of the controller: `transitional` or `modern`.
     pub controller: String,
@@ -152,6 +156,7 @@ pub struct Route {
 
 /// How a machine starts its disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Firmware {
     /// UEFI: the boot manager comes from an EFI system partition.
@@ -173,6 +178,7 @@ impl Firmware {
 
 /// The answer of the boot check for one bus.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct BootCheck {
     /// The bus of the system disk.
     pub bus: Bus,
