@@ -87,7 +87,7 @@ pub fn read_hive(request: &HiveRequest, hive: HiveName) -> Result<(HiveFile, Opt
         let stage = open(request)?;
         let installation = find(request, &stage)?;
         let view = PartitionView::new(&stage, &installation.partition)?;
-        let volume = Volume::open(view, &OpenOptions { replay: request.state.replay(), ..OpenOptions::read_only() })?;
+        let volume = Volume::open_shared(view, &installation.partition.replay, &OpenOptions::read_only())?;
         let warning = unreplayed(&volume, &installation.partition);
         Ok((load(&volume, &hive_path(&installation, hive))?, warning))
     };
@@ -193,7 +193,8 @@ fn edit_hives(
     let mut written = Vec::new();
     let original = stage.original();
     let view = PartitionView::new(&mut stage, &installation.partition)?;
-    let mut volume = Volume::open(view, &request.state.open_options(request.clock))?;
+    let options = request.state.open_options(request.clock);
+    let mut volume = Volume::open_shared(view, &installation.partition.replay, &options)?;
     let mut hives =
         Hives { installation: &installation, load: &|path| load(&volume, path), loaded: BTreeMap::default() };
     edit(&mut hives)?;
@@ -281,14 +282,15 @@ struct Location {
 
 fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
     let read = request.bitlocker.read_partitions(stage);
-    let mut table = read.map_err(|error| error.path(request.image.display().to_string()))?;
-    match locate(stage, &table, request.partition, request.state.replay()) {
+    let table = read.map_err(|error| error.path(request.image.display().to_string()))?;
+    let mut table = table.with_replay(request.state.replay());
+    match locate(stage, &table, request.partition) {
         Ok((Installation { partition, guest }, _)) => Ok(Location { partition, config_dir: guest.config_dir() }),
         // What prevents the inspection of the guest (a wrong Select, say) may be just what is to be repaired.
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
             table.partitions.retain(|partition| request.partition.is_none_or(|number| number == partition.number));
             let mut places = Vec::new();
-            for (partition, folders) in search_folders(stage, &table, request.state.replay()).found {
+            for (partition, folders) in search_folders(stage, &table).found {
                 places.extend(folders.iter().map(|folder| Location {
                     partition: partition.clone(),
                     config_dir: format!("{folder}/System32/config"),
@@ -314,7 +316,7 @@ fn verify(request: &HiveRequest, stage: &Stage, installation: &Location, written
     view.check_metadata()?;
     plan::verify_files(&view, written, request.state.any()).map_err(|error| {
         let before = PartitionView::new(stage.image(), &installation.partition);
-        let before = before.and_then(|before| Overlaid::open(before, request.state.replay()));
+        let before = before.and_then(|before| Overlaid::open_shared(before, &installation.partition.replay));
         before.map_or_else(|error| error, |before| plan::blame(&before, request.state.any(), error))
     })?;
     for (path, bytes) in written {

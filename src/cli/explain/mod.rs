@@ -23,8 +23,9 @@ pub struct Args {
 }
 
 /// The answer as JSON.
-#[derive(Serialize)]
-struct Answer {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Answer {
+    /// A page for each code.
     pages: Vec<Page>,
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::args::{Delete, Import, Set};
 use super::file::open_reg;
+use super::json::EditAnswer;
 use super::target::{edit, import as import_file};
 use crate::cli::{Ui, environment};
 use crate::error::{Error, Kind, Layer, Result};
@@ -11,9 +12,12 @@ use crate::exit::ExitCode;
 use crate::hex;
 use crate::hive::{RegistryData, ValueType};
 
-fn show_change(target: &Path, changed: bool, what: &str, ui: &Ui) -> ExitCode {
+fn show_change(target: &Path, changed: bool, what: &str, ui: &Ui) -> Result<ExitCode> {
+    if ui.is_json() {
+        ui.json_answer("reg-edit", &EditAnswer { target: target.display().to_string(), changed, what })?;
+    }
     ui.done(&format!("{}: {}", target.display(), if changed { what } else { "unchanged" }));
-    ExitCode::Done
+    Ok(ExitCode::Done)
 }
 
 pub(super) fn import(args: &Import, ui: &Ui) -> Result<ExitCode> {
@@ -24,7 +28,7 @@ pub(super) fn import(args: &Import, ui: &Ui) -> Result<ExitCode> {
             Kind::Usage => e.path(args.file.display().to_string()),
             _ => e,
         })?;
-    Ok(show_change(&args.target, changed, &what, ui))
+    show_change(&args.target, changed, &what, ui)
 }
 
 pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {
@@ -42,7 +46,7 @@ pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {
         }
         Ok(())
     })?;
-    Ok(show_change(&args.target, changed, "set", ui))
+    show_change(&args.target, changed, "set", ui)
 }
 
 pub(super) fn delete(args: &Delete, ui: &Ui) -> Result<ExitCode> {
@@ -61,7 +65,7 @@ pub(super) fn delete(args: &Delete, ui: &Ui) -> Result<ExitCode> {
     if !found {
         ui.note(if args.value.get().is_some() { "no such value" } else { "no such key" });
     }
-    Ok(show_change(&args.target, changed, "deleted", ui))
+    show_change(&args.target, changed, "deleted", ui)
 }
 
 /// The data of `--type` and `--data`.

@@ -3,10 +3,13 @@
 mod args;
 mod edit;
 mod file;
+mod json;
 mod show;
 mod target;
 
 pub use args::Args;
+pub use json::{EditAnswer, QueriedKey, QueryAnswer};
+pub use show::CheckAnswer;
 pub(super) use show::write_reg;
 
 use super::Ui;

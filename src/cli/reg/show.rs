@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::args::{Answer, Check, Diff, Export, Query};
 use super::file::{is_hive, read};
+use super::json::{self, refuse_for_reg_file};
 use super::target::{Image, OpenedKey, sources};
 use crate::block;
 use crate::cli::{Ui, explain, signals};
@@ -52,6 +53,14 @@ pub(super) fn query(args: &Query, ui: &Ui) -> Result<ExitCode> {
     let output = args.answer.open(&[&args.target], &args.image)?;
     let file = OpenedKey::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
     let key = file.key()?;
+    if ui.is_json() {
+        if output.is_some() {
+            return Err(Error::new(Kind::Usage, Layer::Cli, "cannot write the JSON answer to a file")
+                .hint("leave --output out: --json prints to standard output"));
+        }
+        let is_found = json::query(&args.target, &file, key, args.value.get(), args.recursive, ui)?;
+        return Ok(if is_found { ExitCode::Done } else { ExitCode::No });
+    }
     if let Some(name) = args.value.get() {
         let Some(value) = file.hive.value_named(key, &Name::from(name))? else {
             ui.note("no such value");
@@ -136,6 +145,7 @@ fn readable(data: &RegistryData) -> String {
 }
 
 pub(super) fn export(args: &Export, ui: &Ui) -> Result<ExitCode> {
+    refuse_for_reg_file(ui)?;
     let output = args.answer.open(&[&args.target], &args.image)?;
     let file = OpenedKey::open(&args.target, &args.key, args.prefix.path(), &args.image, ui)?;
     let key = file.key()?;
@@ -146,6 +156,7 @@ pub(super) fn export(args: &Export, ui: &Ui) -> Result<ExitCode> {
 }
 
 pub(super) fn diff(args: &Diff, ui: &Ui) -> Result<ExitCode> {
+    refuse_for_reg_file(ui)?;
     let output = args.answer.open(&[&args.old, &args.new], &args.image)?;
     let open = |target| OpenedKey::open(target, &args.key, args.prefix.path(), &args.image, ui);
     let (old, new) = (open(&args.old)?, open(&args.new)?);
@@ -217,8 +228,8 @@ fn refuse_image(path: &Path) -> Result<()> {
 }
 
 /// The answer of `check` in JSON.
-#[derive(Serialize)]
-struct CheckAnswer<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct CheckAnswer<'a> {
     /// Path of the hive, as it was given.
     hive: String,
     /// Whether it keeps every rule; with `--strict` also those that Windows itself never breaks.

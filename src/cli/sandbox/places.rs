@@ -88,7 +88,13 @@ impl Places {
         let images = spec.other_disks.iter().chain(&spec.windows_disk).chain([&spec.image]);
         let inputs = spec.drivers.iter().chain(&guest.definitions.definitions).chain(&guest.trust_publisher);
         let inputs = inputs.chain(guest.extras.inputs()).chain(guest.bitlocker.inputs()).chain(&spec.document);
-        let outputs = spec.output.overlay.iter().chain(&spec.output.output).chain(&guest.report);
+        let outputs = spec
+            .output
+            .overlay
+            .iter()
+            .chain(&spec.output.output)
+            .chain(&guest.report)
+            .chain(&guest.machine.machine_output);
         images.for_each(|path| self.add(Role::Image, path));
         spec.source.allow_path.iter().for_each(|path| self.add(Role::Allowed, path));
         inputs.for_each(|path| self.add(Role::Input, path));

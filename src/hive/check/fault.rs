@@ -4,6 +4,7 @@ use std::fmt;
 
 /// How bad a [`Fault`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Windows tolerates it, but never writes it.
@@ -153,8 +154,11 @@ impl serde::Serialize for Code {
     }
 }
 
+crate::schema::json_schema_as!(Code, String);
+
 /// One broken rule: which, how badly, where, and what was found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Fault {
     code: Code,
     severity: Severity,

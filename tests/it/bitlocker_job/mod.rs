@@ -1,6 +1,6 @@
 //! Whole guests that BitLocker encrypts: every edit is that of the plain twin, and nothing plain reaches the host.
 
-mod made;
+pub mod made;
 mod refusals;
 
 use crate::inject::{disk_sha256, fixture_drivers, names, sha256, stderr, stdout, succeed, winject};
