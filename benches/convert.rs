@@ -351,7 +351,7 @@ fn fill_guest(path: &Path, mib: u64) {
     while allocated(path) + FILE < mib << 20 {
         let mut stage = Stage::new(block::open(path, &block::OpenOptions::default()).unwrap(), StageOptions::default());
         let table = partition::read(&stage).unwrap();
-        let windows = job::search_installations(&stage, &table, Default::default()).found.remove(0).partition;
+        let windows = job::search_installations(&stage, &table).found.remove(0).partition;
         let options = ntfs::OpenOptions::new(FileTime::from_date(2024, 1, 2).unwrap());
         let mut volume = Volume::open(PartitionView::new(&mut stage, &windows).unwrap(), &options).unwrap();
         let mut content = vec![0; FILE as usize];

@@ -77,7 +77,11 @@ fn write_back(path: &PathBuf) -> bool {
     let disk = Disk::open(path);
     let start = Instant::now();
     let replayed = match replay(&disk) {
-        Ok(replayed) => replayed,
+        Ok(Some(replayed)) => replayed,
+        Ok(None) => {
+            println!("{}: closed", path.display());
+            return true;
+        }
         Err(e) => {
             println!("{}: refused: {e}", path.display());
             return false;
@@ -98,8 +102,7 @@ fn write_back(path: &PathBuf) -> bool {
         r.transactions,
         r.file_count
     );
-    let again = replay(&disk).unwrap();
-    assert!(again.overlay.is_empty(), "a second replay finds something to do");
+    assert_eq!(replay(&disk).unwrap(), None, "a second replay finds something to do");
     true
 }
 

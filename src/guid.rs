@@ -71,6 +71,8 @@ impl Serialize for Guid {
     }
 }
 
+crate::schema::json_schema_as!(Guid, String);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,6 +49,8 @@ pub mod partition;
 pub mod plan;
 #[path = "random.rs"]
 pub mod random;
+#[path = "schema.rs"]
+pub mod schema;
 #[path = "units.rs"]
 pub mod units;
 #[path = "upcase.rs"]

@@ -77,7 +77,7 @@ pub mod internals;
 use internals::cli;
 use internals::{
     bitlocker, block, cancel, clock, drivers, error, error_code, escape, exit, fat, field, guid, hex, hive, host, io,
-    iso, job, ntfs, partition, plan, units, upcase, wim, windows, xml, yaml,
+    iso, job, ntfs, partition, plan, schema, units, upcase, wim, windows, xml, yaml,
 };
 
 pub use bitlocker::Secret as BitLockerSecret;
@@ -92,8 +92,8 @@ pub use hive::{Hive, KeyId, RegistryData, RegistryValue, ValueType};
 pub use job::report;
 pub use job::{
     Destination, InjectRequest, Inspection, LogReplayOutcome, LogReplayRequest, Observer, RemoveOptions, Report,
-    SavablePlan, SavedPlan, Silent, StateOverrides, VolumeLog, apply, forget_undo, inject, inspect, plan, read_logs,
-    recover, remove, replay_logs, undo,
+    SavablePlan, SavedPlan, Silent, StateOverrides, Step, VolumeLog, apply, forget_undo, inject, inspect, plan,
+    read_logs, recover, remove, replay_logs, undo,
 };
 pub use ntfs::{
     FileId, OpenOptions as NtfsOptions, Overlaid as NtfsOverlaid, Replay as NtfsReplay, Volume as NtfsVolume,

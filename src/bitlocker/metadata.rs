@@ -23,6 +23,7 @@ const PROTECTORS_MAX: usize = 64;
 
 /// What the header and the metadata of a volume say; nothing of it is secret.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Metadata {
     /// GUID of the volume.

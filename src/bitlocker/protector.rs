@@ -79,8 +79,11 @@ impl Serialize for ProtectorKind {
     }
 }
 
+crate::schema::json_schema_as!(ProtectorKind, String);
+
 /// One protector, as the metadata describe it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Protector {
     /// The protector's GUID. Its first 8 digits are what Windows shows as the key ID.
     pub id: Guid,

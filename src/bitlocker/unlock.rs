@@ -26,6 +26,7 @@ const ALTERED_HINT: &str =
 
 /// What opened a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum OpenedBy {

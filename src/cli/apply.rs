@@ -48,7 +48,7 @@ pub struct Args {
     #[command(flatten)]
     source: ImageArgs,
 
-    /// Write a report: FILE.json is JSON, FILE.md is Markdown and writes FILE.json, too; repeatable
+    /// Write a report: FILE.html is a page, FILE.json is JSON, FILE.md is Markdown and writes FILE.json, too; repeatable
     #[arg(long, value_name = "FILE")]
     report: Vec<PathBuf>,
 

@@ -8,6 +8,7 @@ use super::bitlocker_args::BitLockerArgs;
 use super::boot_args::BootArgs;
 use super::extras::ExtrasArgs;
 use super::first_boot::FirstBootArgs;
+use super::machine_args::MachineArgs;
 use super::network_args::NetworkArgs;
 use super::numbers::{parse_partition, parse_threads};
 use super::repair_args::RepairArgs;
@@ -106,7 +107,7 @@ pub struct GuestArgs {
     #[command(flatten)]
     pub bitlocker: BitLockerArgs,
 
-    /// Write a report: FILE.json is JSON, FILE.md is Markdown and writes FILE.json, too; repeatable
+    /// Write a report: FILE.html is a page, FILE.json is JSON, FILE.md is Markdown and writes FILE.json, too; repeatable
     #[arg(long, value_name = "FILE")]
     pub report: Vec<PathBuf>,
 
@@ -151,6 +152,9 @@ pub struct GuestArgs {
 
     #[command(flatten)]
     pub boot: BootArgs,
+
+    #[command(flatten)]
+    pub machine: MachineArgs,
 }
 
 // Overrides of refusals because of the volume's state

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use super::args::{ChosenDiskArgs, ImageArgs, PartitionArgs, ReplayArgs, SignatureArg, split_disks};
 use super::bitlocker_args::BitLockerArgs;
+use super::junit_file::{check_junit, write_junit};
+use super::machine_args::MachineArgs;
 use super::{Ui, explain, signals};
 use crate::clock::FileTime;
 use crate::error::Result;
 use crate::escape::escape;
 use crate::exit::ExitCode;
-use crate::job::{self, Destination, InjectRequest, StateOverrides};
+use crate::job::{self, Destination, InjectRequest, Junit, StateOverrides, Step};
 use crate::windows::{Bus, CheckOptions};
 
 #[derive(Debug, clap::Args)]
@@ -40,6 +42,17 @@ pub struct Args {
 
     #[command(flatten)]
     source: ImageArgs,
+
+    #[command(flatten)]
+    machine: MachineArgs,
+
+    /// Replace a --machine-output that exists
+    #[arg(long, requires = "machine_output")]
+    overwrite: bool,
+
+    /// Write the answer as JUnit XML, too, with a test for each gate; a report of winject of that name is replaced
+    #[arg(long, value_name = "FILE.xml")]
+    junit: Option<PathBuf>,
 }
 
 fn parse_bus(name: &str) -> std::result::Result<Bus, String> {
@@ -67,9 +80,32 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         cancel: signals::cancel(),
         ..InjectRequest::new(image, Vec::new(), Destination::DryRun, FileTime(0))
     };
-    let answer = job::check(&request, &buses, &options)?;
+    args.machine.check(ui)?;
+    let texts: Vec<_> = args.machine.outputs().collect();
+    let request = InjectRequest { overwrite_output: args.overwrite, ..request };
+    job::check_text_outputs(&request, &[], &texts)?;
+    if let Some(path) = &args.junit {
+        check_junit(path, request.all_disks())?;
+    }
+    let progress = ui.phase(Step::CheckBoot.name(), Step::CheckBoot.title());
+    let checked = match args.machine.machine {
+        Some(_) => job::check_and_describe(&request, &buses, &options).map(|(answer, machine)| (answer, Some(machine))),
+        None => job::check(&request, &buses, &options).map(|answer| (answer, None)),
+    };
+    drop(progress);
+    if let Some(path) = &args.junit {
+        let junit = checked.as_ref().map(|(answer, _)| Junit::of_boot(answer));
+        write_junit(junit, "check", path, request.all_disks(), ui)?;
+    }
+    let (answer, machine) = checked?;
     answer.warnings.iter().for_each(|warning| ui.warn(warning));
-    if ui.is_json() {
+    if let Some(machine) = machine {
+        let sources: Vec<PathBuf> = request.all_disks().cloned().collect();
+        args.machine.show(|| Ok(machine), args.overwrite, &sources, ui)?;
+    }
+    if args.machine.is_printed() {
+        // The machine is the answer.
+    } else if ui.is_json() {
         ui.json_answer("check", &answer)?;
     } else {
         let texts: Vec<String> = answer.buses.iter().map(ToString::to_string).collect();

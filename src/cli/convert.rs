@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use super::Ui;
 use super::args::{DriverArgs, GuestArgs, ImageArgs, ThreadArgs};
 use super::execute::execute;
@@ -15,7 +17,7 @@ use crate::block::{self, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
-use crate::job::{self, Destination};
+use crate::job::{self, Destination, Step};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -82,6 +84,40 @@ impl From<Args> for InjectSpec {
     }
 }
 
+/// The answer in JSON, of a conversion without drivers.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct Answer {
+    /// Path of the image that was read, as it was given.
+    image: String,
+    /// Its format.
+    format: String,
+    /// Path of the new image, as it was given.
+    output: String,
+    /// Its format.
+    output_format: String,
+    /// Whether nothing was to be written.
+    dry_run: bool,
+    /// Length of the disk in bytes.
+    virtual_size: u64,
+    /// What was written; left out for a dry run.
+    #[serde(flatten)]
+    written: Option<Written>,
+}
+
+/// A new image.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct Written {
+    /// Bytes of the disk that were read, holes left out.
+    bytes_read: u64,
+    /// Bytes of data that were written, after compression.
+    bytes_written: u64,
+    /// Length of the new file in bytes.
+    file_length: u64,
+    /// SHA-256 of the new file, in hexadecimal; left out unless it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -117,8 +153,20 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     }
     let (from, to) = (spec.image.display(), path.display());
     let stage = Stage::new(image, StageOptions::default());
+    let answer = Answer {
+        image: from.to_string(),
+        format: input.to_string(),
+        output: to.to_string(),
+        output_format: format.to_string(),
+        dry_run: spec.output.dry_run,
+        virtual_size: stage.image().len(),
+        written: None,
+    };
     if spec.output.dry_run {
         commit::refuse_own_files(&stage.image().files(), path)?;
+        if ui.is_json() {
+            ui.json_answer("convert", &answer)?;
+        }
         let length = size(stage.image().len());
         ui.done(&format!(
             "Dry run: {from} ({input}, {length}) would be written to {to} ({format}); nothing was written."
@@ -127,6 +175,15 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     }
     signals::set_subject(Subject::Output(path.clone()));
     let done = with_progress(&stage, path, &options, ui)?;
+    if ui.is_json() {
+        let written = Some(Written {
+            bytes_read: done.bytes_read,
+            bytes_written: done.bytes_written,
+            file_length: done.file_length,
+            sha256: done.sha256.clone(),
+        });
+        ui.json_answer("convert", &Answer { written, ..answer })?;
+    }
     ui.done(&format!(
         "{from} ({input}) -> {to} ({format}): {} of {} read, {} written",
         size(done.bytes_read),
@@ -140,7 +197,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
 }
 
 fn with_progress(stage: &Stage, out: &Path, options: &ConvertOptions<'_>, ui: &Ui) -> Result<Converted> {
-    let bar = ui.progress("Converting");
+    let bar = ui.phase(Step::Copy.name(), "Converting");
     let report = |p: ConvertProgress| bar.set(p.done, p.total);
     convert(stage, out, &ConvertOptions { progress: Some(&report), ..options.clone() })
 }

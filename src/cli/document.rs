@@ -128,6 +128,8 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["data_disks"], |run, field| {
         set(&mut run.spec.guest.repairs.data_disks, word(field)?.unwrap_or_default())
     }),
+    Key::new(&["machine"], |run, field| set(&mut run.spec.guest.machine.machine, word(field)?)),
+    Key::new(&["machine_output"], |run, field| set(&mut run.spec.guest.machine.machine_output, field.path()?)),
     // Keys of the programs for which such documents were written first.
     Key::without_effect(&["config"]),
     Key::without_effect(&["dump_config"]),
@@ -162,6 +164,11 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::without_effect(&["windows_network_config_path"]),
     Key::without_effect(&["workdir"]),
 ];
+
+/// The keys of a document, each with its spellings, the preferred one first.
+pub(super) fn key_names() -> impl Iterator<Item = &'static [&'static str]> {
+    KEYS.iter().map(Key::names)
+}
 
 /// The largest document that is read, in bytes.
 const BYTES_MAX: u64 = 1 << 20;
@@ -345,6 +352,7 @@ mod tests {
     use crate::cli::Cli;
     use crate::cli::args::{RegistrationArg, SignatureArg};
     use crate::cli::boot_args::{BootGraphicsArg, FallbackLoaderArg, TestSigningArg};
+    use crate::cli::machine_args::MachineArg;
     use crate::cli::output_args::OutputArgs;
     use crate::cli::repair_args::DataDisksArg;
 
@@ -481,7 +489,7 @@ mod tests {
              packages-only: true\nallow_dirty: 1\ndiscard_ntfs_log: true\ndiscard_hibernation: true\nno_replay: true\n\
              skip_volume_check: true\nfallback_loader: on\nboot_graphics: keep\ntest_signing: off\n\
              keep_network: true\nmac: [LAN=525400123456]\nremove_tools: [xen, parallels]\n\
-             no_auto_reboot: true\ndata_disks: online\n",
+             no_auto_reboot: true\ndata_disks: online\nmachine: qemu\nmachine_output: vm.sh\n",
         )
         .unwrap();
         assert!(run.warnings.is_empty(), "{:?}", run.warnings);
@@ -510,6 +518,7 @@ mod tests {
                 && guest.state.replay.no_replay
                 && guest.check.skip_volume_check
         );
+        assert_eq!((guest.machine.machine, guest.machine.machine_output), (Some(MachineArg::Qemu), Some(at("vm.sh"))));
         assert_eq!(guest.boot.fallback_loader, FallbackLoaderArg::On);
         assert_eq!(guest.boot.boot_graphics, BootGraphicsArg::Keep);
         assert_eq!(guest.boot.test_signing, Some(TestSigningArg::Off));

@@ -12,7 +12,7 @@ use crate::drivers::{Definitions, Policy, Sources};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::EscapedLines;
 use crate::exit::ExitCode;
-use crate::job;
+use crate::job::{self, Step};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -68,12 +68,14 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         return Err(Error::new(Kind::Usage, Layer::Cli, message).hint("name the image with --for IMAGE"));
     }
     let keys = args.bitlocker.keys()?;
+    let progress = ui.phase(Step::ChooseDrivers.name(), "Reading the driver media");
     let find =
         |image| job::find_guest(image, &args.source.open_options(), args.windows.partition, &keys, args.replay.into());
     let guest = args.image.as_deref().map(find).transpose()?.map(|guest| guest.target());
     let definitions =
         args.definitions.definitions.as_deref().map_or_else(|| Ok(Definitions::builtin()), Definitions::load)?;
     let listing = list(&Sources::open(&args.sources)?, guest.as_ref(), &definitions, &Policy::default())?;
+    drop(progress);
     if ui.is_json() {
         ui.json_answer("drivers-list", &listing)?;
     } else {

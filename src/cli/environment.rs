@@ -4,13 +4,16 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io::IsTerminal;
 
+use clap::ValueEnum;
 use tracing::field::Field;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{self, Writer};
+use tracing_subscriber::fmt::time::uptime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::progress::ProgressMode;
 use crate::clock::FileTime;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
@@ -20,9 +23,40 @@ pub fn stdout_colours() -> bool {
     std::io::stdout().is_terminal() && colours_wanted()
 }
 
-/// Whether the error output may carry colours and moving progress bars.
+/// Whether the error output may carry colours.
 pub fn stderr_colours() -> bool {
     std::io::stderr().is_terminal() && colours_wanted()
+}
+
+/// How progress is shown: what `--progress` says, else `WINJECT_PROGRESS`; `Auto` is decided here. A bar and a log would
+/// print over each other.
+///
+/// # Errors
+/// [`Kind::Usage`] when the variable names no form.
+pub fn progress(given: Option<ProgressMode>, quiet: bool, verbose: u8) -> Result<ProgressMode> {
+    let variable = std::env::var_os("WINJECT_PROGRESS").filter(|value| !value.is_empty());
+    let mode = match (given, variable) {
+        (Some(mode), _) => mode,
+        (None, None) => ProgressMode::Auto,
+        (None, Some(text)) => {
+            text.to_str().and_then(|text| ProgressMode::from_str(text, false).ok()).ok_or_else(|| {
+                Error::new(Kind::Usage, Layer::Cli, "cannot read WINJECT_PROGRESS: not a form of progress")
+                    .expected_found("auto, bar, plain, json or none", text.display())
+                    .hint("unset it, or choose the form with --progress FORM")
+            })?
+        }
+    };
+    Ok(match mode {
+        ProgressMode::Auto if quiet => ProgressMode::None,
+        ProgressMode::Auto if is_moving_terminal() && verbose == 0 => ProgressMode::Bar,
+        ProgressMode::Auto => ProgressMode::Plain,
+        mode => mode,
+    })
+}
+
+/// Whether lines of the error output can be drawn over.
+fn is_moving_terminal() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|value| value != "dumb")
 }
 
 /// <https://no-color.org>: any non-empty value switches colours off.
@@ -72,10 +106,13 @@ pub fn start_log(verbose: u8) -> Result<()> {
     let log = tracing_subscriber::fmt::layer()
         .fmt_fields(format::debug_fn(write_field).delimited(" "))
         .with_writer(std::io::stderr)
-        .with_ansi(stderr_colours())
-        .without_time();
+        .with_ansi(stderr_colours());
     // A second start in one process (tests) keeps the first subscriber.
-    let _ = tracing_subscriber::registry().with(filter).with(log).try_init();
+    let _ = match verbose {
+        0 | 1 => tracing_subscriber::registry().with(filter).with(log.without_time()).try_init(),
+        // Since the start of the program, in seconds.
+        _ => tracing_subscriber::registry().with(filter).with(log.with_timer(uptime())).try_init(),
+    };
     Ok(())
 }
 

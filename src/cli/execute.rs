@@ -1,6 +1,5 @@
 //! Runs an injection: shows its steps and its outcome, and writes its reports.
 
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use super::request::InjectSpec;
@@ -10,7 +9,7 @@ use crate::error::{Kind, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
 use crate::job::report::RemovalRecord;
-use crate::job::{self, Destination, InjectRequest, Observer, Report};
+use crate::job::{self, Destination, InjectRequest, Machine, Observer, Report, Step};
 
 /// Runs an injection.
 ///
@@ -19,8 +18,16 @@ use crate::job::{self, Destination, InjectRequest, Observer, Report};
 pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     let request = spec.request()?;
     let reports = &spec.guest.report;
-    job::check_outputs(&request, reports)?;
-    carry_out(&request, reports, ui, |observer, report| job::inject_into(&request, observer, report))
+    let machine = &spec.guest.machine;
+    machine.check(ui)?;
+    job::check_text_outputs(&request, reports, &machine.outputs().collect::<Vec<_>>())?;
+    carry_out_and(
+        &request,
+        reports,
+        ui,
+        |observer, report| job::inject_into(&request, observer, report),
+        |report| machine.show(|| Machine::of_report(report), spec.output.overwrite, &report.image_files, ui),
+    )
 }
 
 /// Runs a job that does what `request` says, writes its report to the files `reports`, and shows the outcome.
@@ -32,6 +39,17 @@ pub fn carry_out(
     reports: &[PathBuf],
     ui: &Ui,
     run: impl FnOnce(&dyn Observer, &mut Report) -> Result<()>,
+) -> Result<ExitCode> {
+    carry_out_and(request, reports, ui, run, |_| Ok(()))
+}
+
+/// Like [`carry_out`], with something else that is made from the report of a run that succeeded.
+fn carry_out_and(
+    request: &InjectRequest,
+    reports: &[PathBuf],
+    ui: &Ui,
+    run: impl FnOnce(&dyn Observer, &mut Report) -> Result<()>,
+    finish: impl FnOnce(&Report) -> Result<()>,
 ) -> Result<ExitCode> {
     if let Some(subject) = subject(request) {
         signals::set_subject(subject);
@@ -48,8 +66,8 @@ pub fn carry_out(
     let written = write_reports(&report, reports, ui);
     outcome?;
     show_outcome(&report, ui)?;
-    written?;
-    Ok(ExitCode::Done)
+    let finished = finish(&report);
+    written.and(finished).map(|()| ExitCode::Done)
 }
 
 /// Whether there are reports of an outcome. A run that did not begin, or was cancelled, is not reported: it would replace
@@ -161,33 +179,30 @@ fn show_removal(removal: &RemovalRecord, ui: &Ui) {
     }
 }
 
-/// Shows each step of the job as a progress line.
-pub(super) struct Watcher<'a> {
-    ui: &'a Ui,
-    current: RefCell<Option<Progress>>,
+/// Shows the steps of a job.
+pub(super) struct Watcher {
+    progress: Progress,
     /// Whether the job writes into its image.
     is_in_place: bool,
 }
 
-impl<'a> Watcher<'a> {
-    pub(super) fn new(ui: &'a Ui) -> Self {
-        Self { ui, current: RefCell::new(None), is_in_place: false }
+impl Watcher {
+    pub(super) fn new(ui: &Ui) -> Self {
+        Self { progress: ui.progress(), is_in_place: false }
     }
 }
 
-impl Watcher<'_> {
+impl Watcher {
     /// Takes the progress line away until the next step.
     pub(super) fn pause(&self) {
-        self.current.take();
+        self.progress.pause();
     }
 }
 
-impl Observer for Watcher<'_> {
-    fn step(&self, title: &str) {
-        // The old line is cleared before the new one is drawn.
-        self.current.take();
-        tracing::info!("{title}");
-        *self.current.borrow_mut() = Some(self.ui.progress(title));
+impl Observer for Watcher {
+    fn step(&self, step: Step) {
+        tracing::info!("{}", step.title());
+        self.progress.phase(step.name(), step.title());
     }
     fn image(&self, path: &Path) {
         tracing::info!(path = %path.display(), "the disk with Windows");
@@ -196,8 +211,6 @@ impl Observer for Watcher<'_> {
         }
     }
     fn progress(&self, done: u64, total: u64) {
-        if let Some(bar) = &*self.current.borrow() {
-            bar.set(done, total);
-        }
+        self.progress.set(done, total);
     }
 }

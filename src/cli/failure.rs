@@ -9,20 +9,25 @@ use crate::error::{Error, Kind, Layer, Place};
 use crate::exit::ExitCode;
 
 /// The answer of a command that failed.
-#[derive(Debug, Serialize)]
-struct Answer<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Answer<'a> {
+    /// What failed.
     error: Facts<'a>,
 }
 
 /// An error, for programs. What is not known is left out.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct Facts<'a> {
+    /// Kind of the error, which decides the exit code.
     kind: &'static str,
+    /// Its code, for `winject explain CODE`.
     code: &'static str,
     /// The text as it is printed.
     message: String,
+    /// Part of winject that found it.
     layer: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// The file, partition or key that it is about.
     path: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     place: Option<PlaceFacts>,
@@ -32,11 +37,12 @@ struct Facts<'a> {
     found: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'a str>,
+    /// The exit code of the command.
     exit_code: u8,
 }
 
 /// Where an error arose.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct PlaceFacts {
     unit: &'static str,
     value: u64,

@@ -6,12 +6,13 @@ use serde::Serialize;
 
 use super::args::{ImageArgs, ReplayArgs};
 use super::bitlocker_args::BitLockerArgs;
+use super::junit_file::{check_junit, write_junit};
 use super::numbers::{parse_count, parse_partition};
 use super::{Ui, explain};
 use crate::block::{self, Image};
 use crate::error::Result;
 use crate::exit::ExitCode;
-use crate::job;
+use crate::job::{self, Junit, Step};
 use crate::ntfs::Overlaid;
 use crate::ntfs::check::{self, CheckOptions, CheckReport};
 use crate::partition::{Content, Partition, PartitionView};
@@ -42,12 +43,18 @@ pub struct Args {
 
     #[command(flatten)]
     source: ImageArgs,
+
+    /// Write the answer as JUnit XML, too, with a test for each invariant; a report of winject of that name is replaced
+    #[arg(long, value_name = "FILE.xml")]
+    junit: Option<PathBuf>,
 }
 
 /// The report on one volume.
-#[derive(Serialize)]
-struct VolumeReport<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct VolumeReport<'a> {
+    /// The partition that it lies in.
     partition: &'a Partition,
+    /// Whether it is sound, and no log had to be replayed.
     clean: bool,
     /// Whether the volume was checked as it is after the replay of its log; it counts as faulty.
     replayed: bool,
@@ -60,6 +67,20 @@ struct VolumeReport<'a> {
 /// # Errors
 /// When the image cannot be read or holds no NTFS volume.
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    let image = || std::iter::once(&args.image);
+    if let Some(path) = &args.junit {
+        check_junit(path, image())?;
+    }
+    let mut junit = Junit::of_volumes();
+    let checked = check_volumes(&args, &mut junit, ui);
+    if let Some(path) = &args.junit {
+        write_junit(checked.as_ref().map(|_| junit), "fsck", path, image(), ui)?;
+    }
+    checked
+}
+
+/// Checks the volumes, prints the answer and adds it to `junit`.
+fn check_volumes(args: &Args, junit: &mut Junit, ui: &Ui) -> Result<ExitCode> {
     let keys = args.bitlocker.keys()?;
     let image = block::open(&args.image, &args.source.open_options())?;
     let image: &dyn Image = &*image;
@@ -83,7 +104,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     }
     let mut reports = Vec::new();
     for &partition in wanted.iter().filter(|p| p.content == Content::Ntfs) {
-        let progress = ui.progress(&format!("Checking {}", partition.label()));
+        let progress = ui.phase(Step::CheckVolume.name(), &format!("Checking {}", partition.label()));
         let volume = Overlaid::open(PartitionView::new(image, partition)?, args.replay.into())?;
         let mut report = check::check(&volume, &CheckOptions::per_code(args.max))?;
         let replayed = volume.replay().is_some();
@@ -92,6 +113,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
             fault.offset = fault.offset.map(|offset| offset.saturating_add(partition.start.0));
         }
         drop(progress);
+        junit.add_volume(&partition.label(), &report, replayed);
         reports.push(VolumeReport { partition, clean: report.is_clean() && !replayed, replayed, report });
     }
     print(&reports, ui)?;
@@ -99,8 +121,9 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
 }
 
 /// The answer in JSON.
-#[derive(Serialize)]
-struct Answer<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct Answer<'a> {
+    /// The NTFS volumes, in the order of the partition table.
     volumes: &'a [VolumeReport<'a>],
 }
 

@@ -105,9 +105,9 @@ fn nested(value: &serde_json::Value, depth: usize, lines: &mut Vec<String>) {
 }
 
 /// The answer of `check` in JSON, with the fields of `qemu-img check`.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-struct Checked {
+pub(super) struct Checked {
     /// Path of the file, as it was given.
     filename: String,
     /// Name of the container's format, as qemu-img has it.
@@ -132,7 +132,7 @@ struct Checked {
 }
 
 /// The clusters of a qcow2.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 struct Clusters {
     /// End of the last cluster in use, in bytes of the file.
@@ -239,15 +239,15 @@ fn check_qcow2(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
 }
 
 /// What stands above the ranges of a map.
-#[derive(Serialize)]
-struct Mapped {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct Mapped {
     /// Path of the file, as it was given.
     filename: String,
 }
 
 /// A range of a map, as `qemu-img map` has it.
-#[derive(Serialize)]
-struct Range {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct Range {
     #[serde(flatten)]
     entry: MapEntry,
     /// Always 0: the chain of images is one disk.

@@ -12,7 +12,7 @@ use super::network_page::write_network;
 use crate::error::Result;
 use crate::escape::{EscapedLines, shorten};
 use crate::exit::ExitCode;
-use crate::job::{self, Inspection};
+use crate::job::{self, Inspection, Step};
 use crate::partition::Encryption;
 use crate::windows::{FirstBootOutcome, FirstBootState, RecoveryEnvironment};
 
@@ -33,8 +33,8 @@ pub struct Args {
 }
 
 /// The answer in JSON.
-#[derive(Serialize)]
-struct Answer<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct Answer<'a> {
     /// The disks in the order in which they were given.
     disks: &'a [Inspection],
 }
@@ -45,7 +45,10 @@ struct Answer<'a> {
 /// When a disk cannot be read, or none holds a Windows (after showing what they hold).
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let options = args.source.open_options();
-    let inspections = job::inspect_disks(&args.image, &options, &args.bitlocker.keys()?, args.replay.into())?;
+    let keys = args.bitlocker.keys()?;
+    let progress = ui.phase(Step::Inspect.name(), Step::Inspect.title());
+    let inspections = job::inspect_disks(&args.image, &options, &keys, args.replay.into())?;
+    drop(progress);
     if ui.is_json() {
         ui.json_answer("inspect", &Answer { disks: &inspections })?;
     } else {

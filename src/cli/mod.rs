@@ -23,7 +23,9 @@ mod fsck;
 mod image;
 mod inject;
 mod inspect;
+mod junit_file;
 mod look;
+mod machine_args;
 mod manual;
 mod network_args;
 mod network_page;
@@ -40,11 +42,13 @@ mod remove;
 mod repair_args;
 mod request;
 pub mod sandbox;
+mod schema;
 mod signals;
+mod text_file;
 mod undo;
 
 pub use output::Ui;
-pub use progress::Progress;
+pub use progress::{Progress, ProgressMode};
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -84,6 +88,10 @@ pub struct Cli {
     /// Print the answer as one JSON document, which names its kind (schema) and version, and nothing else to standard output
     #[arg(long, global = true)]
     json: bool,
+
+    /// Choose how progress is shown on standard error
+    #[arg(long, global = true, value_name = "FORM", value_enum)]
+    progress: Option<ProgressMode>,
 }
 
 const AFTER_HELP: &str = "\
@@ -160,10 +168,13 @@ enum Command {
     Explain(explain::Args),
     /// Read and edit registry hives, in a file or in an image
     ///
-    /// A TARGET is a hive file or a disk image. In a hive file a KEY is a path from its root (`\` is the root itself);
-    /// in an image it begins with the hive, as in HKLM\SYSTEM\CurrentControlSet\Services. If a hive was not closed
-    /// cleanly, its log files in the same folder are replayed first, in memory.
+    /// A TARGET is a hive file or a disk image. A KEY begins with its hive, as regedit shows it:
+    /// HKLM\SYSTEM\CurrentControlSet\Services, HKEY_LOCAL_MACHINE\SYSTEM\…, or SYSTEM\…, in any case. In a hive file
+    /// it can also be a path from its root (`\` is the root itself). If a hive was not closed cleanly, its log files in
+    /// the same folder are replayed first, in memory.
     Reg(reg::Args),
+    /// Print the JSON Schema of an answer, a report, a plan or the document of --config
+    Schema(schema::Args),
     /// Print the completions of a shell
     Completions(completions::Args),
     /// Print the reference of all commands, or write manual pages
@@ -184,7 +195,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(error, is_json),
     };
     let ui = Ui::new(cli.quiet, cli.verbose).with_json(cli.json);
-    let done = environment::start_log(cli.verbose).and_then(|()| {
+    let progress = environment::progress(cli.progress, cli.quiet, cli.verbose);
+    let mode = progress.as_ref().map_or(ProgressMode::None, |mode| *mode);
+    let ui = ui.with_progress(mode);
+    let done = progress.and_then(|_| environment::start_log(cli.verbose)).and_then(|()| {
         // Before the first thread: what this one gives up, those that it starts do not have either.
         if !cli.no_sandbox {
             sandbox::enter(&command, &matches);
@@ -239,6 +253,7 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::NtfsLog(args)) => ntfs_log::run(args, ui),
         Some(Command::Explain(args)) => explain::run(args, ui),
         Some(Command::Reg(args)) => reg::run(args, ui),
+        Some(Command::Schema(args)) => schema::run(&args, ui),
         Some(Command::Completions(args)) => completions::run(&args, &mut Cli::command(), ui),
         Some(Command::Manual(args)) => manual::run(&args, Cli::command(), ui),
         None if cli.config.is_some() => inject::run_document(&cli.config.unwrap_or_default(), ui),

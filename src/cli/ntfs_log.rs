@@ -12,10 +12,11 @@ use super::numbers::parse_partition;
 use super::output_args::OutputArgs;
 use super::recover::show_recovery;
 use super::signals::{self, Subject};
+use crate::block::commit::Recovery;
 use crate::error::Result;
 use crate::escape::{EscapedLines, escape};
 use crate::exit::ExitCode;
-use crate::job::{self, Destination, LogReplayOutcome, LogReplayRequest, VolumeLog};
+use crate::job::{self, Destination, LogReplayOutcome, LogReplayRecord, LogReplayRequest, Step, VolumeLog};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -93,8 +94,9 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
 }
 
 /// The answer of `show` in JSON.
-#[derive(Serialize)]
-struct ShowAnswer<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct ShowAnswer<'a> {
+    /// The logs of the NTFS volumes, in the order of the partition table.
     volumes: &'a [VolumeLog],
 }
 
@@ -148,11 +150,59 @@ fn replay(args: Replay, ui: &Ui) -> Result<ExitCode> {
         allow_dirty: args.allow_dirty,
         cancel: signals::cancel(),
     };
-    let progress = ui.progress("Replaying");
+    let progress = ui.phase(Step::ReplayLog.name(), Step::ReplayLog.title());
     let done = job::replay_logs(&request)?;
     drop(progress);
+    if ui.is_json() {
+        ui.json_answer("ntfs-log-replay", &ReplayAnswer::of(&request, &done))?;
+    }
     show_outcome(&request, &done, ui);
     Ok(ExitCode::Done)
+}
+
+/// The answer of `replay` in JSON.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct ReplayAnswer<'a> {
+    /// Path of the image, as it was given.
+    image: String,
+    /// `in_place`, `overlay`, `standalone` or `dry_run`.
+    mode: &'a str,
+    /// What was replayed (for a dry run: would be), volume by volume; empty if all logs were closed.
+    replays: &'a [LogReplayRecord],
+    /// What was done first about an earlier, interrupted run.
+    recovery: Recovery,
+    /// Path of the file with the changed disk; `null` if nothing was written.
+    output: Option<String>,
+    /// SHA-256 of that file, in hexadecimal; left out unless it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_sha256: Option<&'a str>,
+    /// The command that takes the edit back; left out if there is no undo record of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undo: Option<String>,
+    /// What the user should know.
+    warnings: &'a [String],
+}
+
+impl<'a> ReplayAnswer<'a> {
+    fn of(request: &'a LogReplayRequest, done: &'a LogReplayOutcome) -> Self {
+        let image = &request.image;
+        let output = match &request.destination {
+            Destination::DryRun => None,
+            Destination::InPlace => (!done.replays.is_empty()).then_some(image),
+            Destination::Overlay(path) => (!done.replays.is_empty()).then_some(path),
+            Destination::Standalone { path, .. } => Some(path),
+        };
+        Self {
+            image: image.display().to_string(),
+            mode: request.destination.mode(),
+            replays: &done.replays,
+            recovery: done.recovery,
+            output: output.map(|path| path.display().to_string()),
+            output_sha256: done.output_sha256.as_deref(),
+            undo: done.undo_record.as_ref().map(|_| job::undo_command(image)),
+            warnings: &done.warnings,
+        }
+    }
 }
 
 fn show_outcome(request: &LogReplayRequest, done: &LogReplayOutcome, ui: &Ui) {

@@ -4,9 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::io::Write;
 
 use super::environment;
-use super::progress::Progress;
+use super::progress::{Progress, ProgressMode};
 use crate::error::Error;
+use crate::error_code::explain_command;
 use crate::escape::{self, escape};
+pub(super) use crate::units::size_text as size;
 
 /// Prints to the terminal. All text passes through [`escape`](mod@escape): a string of an image can neither steer a
 /// terminal nor begin a line of its own.
@@ -26,6 +28,7 @@ pub struct Ui {
     has_answered: Cell<bool>,
     colour_out: bool,
     colour_err: bool,
+    progress: ProgressMode,
 }
 
 /// Colours in use, all of the basic eight.
@@ -50,6 +53,7 @@ impl Ui {
             has_answered: Cell::new(false),
             colour_out: environment::stdout_colours(),
             colour_err: environment::stderr_colours(),
+            progress: ProgressMode::None,
         }
     }
 
@@ -57,6 +61,12 @@ impl Ui {
     #[must_use]
     pub fn with_json(self, json: bool) -> Self {
         Self { json, ..self }
+    }
+
+    /// The same output with progress in this form.
+    #[must_use]
+    pub fn with_progress(self, progress: ProgressMode) -> Self {
+        Self { progress, ..self }
     }
 
     /// Whether the answer is to be one JSON document, see [`json_answer`](Self::json_answer).
@@ -185,17 +195,21 @@ impl Ui {
         if let Some(hint) = error.hint_text() {
             self.write_err("Hint", Colour::Cyan, hint);
         }
-        self.write_err("More", Colour::Cyan, &super::explain::command(error.code().name()));
+        self.write_err("More", Colour::Cyan, &explain_command(error.code().name()));
     }
 
-    /// Shows a spinner on the error output while something long runs, or a bar once its length is set. Only a terminal shows it,
-    /// and not with `--quiet`.
+    /// Shows on the error output how far the command is, until the value is dropped, in the form of `--progress`.
     #[must_use]
-    pub fn progress(&self, title: &str) -> Progress {
-        if self.quiet || !self.colour_err {
-            return Progress::hidden();
-        }
-        Progress::start(title)
+    pub fn progress(&self) -> Progress {
+        Progress::start(self.progress)
+    }
+
+    /// Shows the progress of a command with one phase: its name for programs, and what people read.
+    #[must_use]
+    pub fn phase(&self, name: &str, title: &str) -> Progress {
+        let progress = self.progress();
+        progress.phase(name, title);
+        progress
     }
 
     fn write_out(&self, text: &str) {
@@ -219,7 +233,7 @@ impl Ui {
 
 /// Version of all answers, the value of their field `version`: it grows when a field changes its meaning or goes. New fields
 /// may come at any time.
-const ANSWER_VERSION: u32 = 1;
+pub(super) const ANSWER_VERSION: u32 = 1;
 
 /// What stands at the beginning of each answer in JSON.
 #[derive(serde::Serialize)]
@@ -320,18 +334,4 @@ fn paint(text: &str, colour: Colour, on: bool) -> String {
         Colour::Bold => 1,
     };
     if on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
-}
-
-/// Formats a number of bytes for people: `1.5 GiB`.
-pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64;
-    let mut unit = "bytes";
-    for next in UNITS {
-        if value < 1024.0 {
-            break;
-        }
-        (value, unit) = (value / 1024.0, next);
-    }
-    if unit == "bytes" { format!("{bytes} bytes") } else { format!("{value:.1} {unit}") }
 }

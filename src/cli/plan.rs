@@ -2,18 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Ui;
 use super::args::{ChosenDiskArgs, DriverArgs, GuestArgs, ImageArgs, ThreadArgs, split_disks};
 use super::execute::{Watcher, is_reported, write_reports};
 use super::output_args::OutputArgs;
 use super::request::InjectSpec;
-use super::{Ui, signals};
-use crate::cancel::Reached;
+use super::text_file::TextFile;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
-use crate::host::{Target, TextOutput};
-use crate::job::{self, InjectRequest, Report, SavedPlan};
+use crate::job::{self, InjectRequest, Machine, Report, SavedPlan};
 use crate::plan::review::Review;
 use crate::plan::saved::Sha256Sum;
+
+/// What a plan and its reviews are called in messages.
+const PLAN: &str = "the plan";
 
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("drivers", |argument| argument.required_unless_present("show")))]
@@ -81,7 +83,8 @@ pub struct Args {
 /// What is wrong with the request or the saved plan, whatever planning fails with, and when a file cannot be written.
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     args.review.iter().try_for_each(|path| Form::of(path).map(drop))?;
-    if args.overwrite && args.output.is_none() && args.review.is_empty() {
+    if args.overwrite && args.output.is_none() && args.review.is_empty() && args.guest.machine.machine_output.is_none()
+    {
         let message = "--overwrite has no effect without an output file";
         return Err(usage(message).hint("leave it out, or name the file with --output or --review"));
     }
@@ -106,8 +109,10 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
         ..InjectSpec::default()
     };
     let request = InjectRequest { overwrite_output: args.overwrite, ..spec.request()? };
-    let texts: Vec<&Path> = args.output.iter().chain(&args.review).map(PathBuf::as_path).collect();
-    job::check_plan_outputs(&request, &spec.guest.report, &texts)?;
+    let machine = &spec.guest.machine;
+    machine.check(ui)?;
+    let texts = args.output.iter().chain(&args.review).map(|path| (PLAN, path.as_path())).chain(machine.outputs());
+    job::check_text_outputs(&request, &spec.guest.report, &texts.collect::<Vec<_>>())?;
     if let Some(path) = args.output.as_ref().filter(|_| args.bundle) {
         job::check_bundle(path)?;
     }
@@ -125,7 +130,7 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
     let (bytes, review) = (planned.document.to_bytes(), Review::new(&planned.document));
     if ui.is_json() {
         ui.json_document(&String::from_utf8_lossy(&bytes));
-    } else if !(ui.is_quiet() && (args.output.is_some() || args.check)) {
+    } else if !(ui.is_quiet() && (args.output.is_some() || args.check || machine.is_printed())) {
         ui.answer(&review.to_text());
     }
     if let Some(path) = &args.output {
@@ -135,7 +140,8 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
         };
         // When only the last step fails, which makes the name durable, the plan is there, and its bundle belongs to it.
         let mut is_there = false;
-        let written = write(path, &bytes, args.overwrite, &report.image_files, || is_there = true);
+        let file = TextFile { what: PLAN, path, overwrite: args.overwrite };
+        let written = file.write(&bytes, &report.image_files, || is_there = true);
         if let Some(bundle) = bundle.filter(|_| is_there) {
             ui.note(&format!("bundle written: {}", bundle.folder().display()));
             bundle.keep();
@@ -144,6 +150,7 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
         ui.note(&format!("plan written: {} (SHA-256 {})", path.display(), Sha256Sum::of(&bytes)));
     }
     write_reviews(&review, args, &report.image_files, ui)?;
+    machine.show(|| Machine::of_report(&report), args.overwrite, &report.image_files, ui)?;
     Ok(if args.check && !planned.is_empty { ExitCode::No } else { ExitCode::Done })
 }
 
@@ -174,7 +181,7 @@ fn write_reviews(review: &Review, args: &Args, sources: &[PathBuf], ui: &Ui) -> 
             Form::Markdown => review.to_markdown(),
             Form::Html => review.to_html(),
         };
-        write(path, text.as_bytes(), args.overwrite, sources, || ())?;
+        TextFile { what: PLAN, path, overwrite: args.overwrite }.write(text.as_bytes(), sources, || ())?;
         ui.note(&format!("review written: {}", path.display()));
     }
     Ok(())
@@ -182,20 +189,6 @@ fn write_reviews(review: &Review, args: &Args, sources: &[PathBuf], ui: &Ui) -> 
 
 fn usage(message: &str) -> Error {
     Error::new(Kind::Usage, Layer::Cli, message)
-}
-
-/// Writes a file that no more users may read than `sources`; `on_named` is called when it has its name.
-fn write(path: &Path, bytes: &[u8], overwrite: bool, sources: &[PathBuf], on_named: impl FnOnce()) -> Result<()> {
-    let target = Target::resolve(path, "the plan")?;
-    let cancel = signals::cancel();
-    // Held until it is noted that the file is there: a signal in between must not be answered with "nothing was changed".
-    let _hold = cancel.hold()?;
-    let mut file = TextOutput::create(target, sources, overwrite, &cancel)?;
-    file.write(bytes)?;
-    file.finish_with(|| {
-        cancel.reach(Reached::CommitPoint);
-        on_named();
-    })
 }
 
 /// What a review is written as.

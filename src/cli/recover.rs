@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use super::Ui;
 use super::signals::{self, Subject};
 use crate::block::PathPolicy;
@@ -29,6 +31,20 @@ pub struct Args {
     allow_path: Vec<PathBuf>,
 }
 
+/// The answer in JSON.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct Answer {
+    /// Path of the image, as it was given.
+    image: String,
+    /// Whether nothing was to be written.
+    dry_run: bool,
+    /// For a dry run what was interrupted; `null` if nothing was, and for other runs.
+    interrupted: Option<InterruptedRun>,
+    /// What was found and done; left out for a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery: Option<Recovery>,
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -37,7 +53,11 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let Args { image, dry_run, allow_path } = args;
     if dry_run {
         let shown = image.display();
-        ui.done(&match job::find_interrupted(&image)? {
+        let interrupted = job::find_interrupted(&image)?;
+        if ui.is_json() {
+            ui.json_answer("recover", &Answer { image: shown.to_string(), dry_run, interrupted, recovery: None })?;
+        }
+        ui.done(&match interrupted {
             None => format!("Nothing to recover: no run was interrupted while it changed {shown}."),
             Some(InterruptedRun::Edit) => {
                 format!("Can be recovered: an edit of {shown} was interrupted, and is completed or rolled back.")
@@ -50,8 +70,16 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     }
     let policy = allow_path.into_iter().fold(PathPolicy::default(), PathPolicy::allow);
     signals::set_subject(Subject::InPlace(image.clone()));
+    let progress = ui.phase("recover", "Recovering the image");
     let recovery = job::recover(&image, &policy, &signals::cancel())?;
+    drop(progress);
     let image = image.display();
+    if ui.is_json() {
+        ui.json_answer(
+            "recover",
+            &Answer { image: image.to_string(), dry_run, interrupted: None, recovery: Some(recovery) },
+        )?;
+    }
     ui.done(&match recovery {
         Recovery::Nothing => format!("Nothing to recover: no run was interrupted while it changed {image}."),
         Recovery::Restored => {

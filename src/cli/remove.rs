@@ -52,7 +52,7 @@ pub struct Args {
     #[command(flatten)]
     windows: PartitionArgs,
 
-    /// Write a report: FILE.json is JSON, FILE.md is Markdown and writes FILE.json, too; repeatable
+    /// Write a report: FILE.html is a page, FILE.json is JSON, FILE.md is Markdown and writes FILE.json, too; repeatable
     #[arg(long, value_name = "FILE")]
     report: Vec<PathBuf>,
 

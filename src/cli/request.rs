@@ -81,15 +81,24 @@ impl InjectSpec {
             }
             Destination::DryRun | Destination::InPlace => true,
         };
-        Ok(self.output.named()?.filter(is_checked))
+        Ok(self.checked_output().named()?.filter(is_checked))
+    }
+
+    /// The output options for their check: `--overwrite` has an effect on a machine's description, too.
+    fn checked_output(&self) -> OutputArgs {
+        let OutputArgs { overwrite, overlay, output, .. } = &self.output;
+        let has_image = overlay.is_some() || output.is_some();
+        let overwrite = *overwrite && (has_image || self.guest.machine.machine_output.is_none());
+        OutputArgs { overwrite, ..self.output.clone() }
     }
 
     fn destination(&self) -> Result<Destination> {
-        if self.document.is_some() && !self.output.dry_run && self.output.named()?.is_none() {
+        let output = self.checked_output();
+        if self.document.is_some() && !output.dry_run && output.named()?.is_none() {
             let hint = "add `to_output: NEW.qcow2`, `overlay: NEW.qcow2`, `in_place: true` or `dry_run: true`";
             return Err(no_destination().hint(hint));
         }
-        self.output.destination()
+        output.destination()
     }
 
     fn options(&self) -> Result<InjectOptions> {

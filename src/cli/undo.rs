@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use super::Ui;
 use super::signals::{self, Subject};
 use crate::block::PathPolicy;
@@ -40,6 +42,33 @@ pub struct Args {
     allow_path: Vec<PathBuf>,
 }
 
+/// The answer in JSON.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct Answer<'a> {
+    /// Path of the image, as it was given.
+    image: String,
+    /// What was done, or found.
+    outcome: Outcome,
+    /// Whether nothing was to be written.
+    dry_run: bool,
+    /// Bytes that got (for a dry run: would get) their old content back.
+    bytes_restored: u64,
+    /// What the user should know.
+    warnings: &'a [String],
+}
+
+/// What became of the last edit.
+#[derive(Debug, Clone, Copy, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    /// It was taken back; for a dry run: it can be.
+    Undone,
+    /// All that it wrote was as before already.
+    UndoneAlready,
+    /// It can no longer be undone, as was asked for.
+    Forgotten,
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -49,6 +78,11 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let shown = image.display();
     if forget {
         job::forget_undo(&image)?;
+        if ui.is_json() {
+            let outcome = Outcome::Forgotten;
+            let answer = Answer { image: shown.to_string(), outcome, dry_run, bytes_restored: 0, warnings: &[] };
+            ui.json_answer("undo", &answer)?;
+        }
         ui.done(&format!("Forgotten: the last edit of {shown} can no longer be undone."));
         return Ok(ExitCode::Done);
     }
@@ -62,9 +96,17 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     if !dry_run {
         signals::set_subject(Subject::InPlace(image.clone()));
     }
+    let progress = ui.phase("undo", "Taking the edit back");
     let done = job::undo(&image, &options)?;
+    drop(progress);
     done.warnings.iter().for_each(|warning| ui.warn(warning));
     let bytes = done.bytes_restored;
+    if ui.is_json() {
+        let outcome = if done.was_undone { Outcome::UndoneAlready } else { Outcome::Undone };
+        let warnings = &done.warnings;
+        let answer = Answer { image: shown.to_string(), outcome, dry_run, bytes_restored: bytes, warnings };
+        ui.json_answer("undo", &answer)?;
+    }
     ui.done(&match (done.was_undone, dry_run) {
         // What something else wrote elsewhere stays, and is not known.
         (true, true) => {

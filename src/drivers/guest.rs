@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Processor architecture of a guest or a driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Arch {
     /// 32-bit programs on Intel and AMD (i386).
@@ -82,6 +83,7 @@ impl fmt::Display for Arch {
 
 /// `ProductOptions\ProductType` of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub enum ProductType {
     /// A client: `VER_NT_WORKSTATION` in INF decorations.
     WinNt,
@@ -105,6 +107,7 @@ impl ProductType {
 
 /// The Windows that drivers are chosen for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct GuestTarget {
     /// Architecture of its kernel.
     pub arch: Arch,

@@ -173,6 +173,7 @@ impl Package {
 
 /// A package or folder of the media that is not used, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Skipped {
     /// Path on the media.
     pub name: String,

@@ -16,6 +16,7 @@ const SECTOR: usize = 512;
 
 /// What [`Hive::open_with_logs`](super::Hive::open_with_logs) applied.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Replay {
     /// Log entries (new format) or logs (old format) that were applied.
     pub entries: usize,

@@ -225,6 +225,14 @@ impl Serialize for RegistryData {
     }
 }
 
+crate::schema::json_schema_object!(
+    RegistryData,
+    "RegistryData",
+    "type": "string" = "Name of the type, such as `REG_SZ`, or its number.",
+    "text": "string" = "The data for a reader.",
+    "hex": "string" = "The bytes, in hexadecimal.",
+);
+
 /// Reads what [`Serialize`] writes: `text` is for people, and must say what `hex` says.
 impl<'de> Deserialize<'de> for RegistryData {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

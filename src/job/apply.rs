@@ -10,20 +10,21 @@ use super::inject::{run_staging_job, stage_and_verify};
 use super::locate::{Installation, locate};
 use super::match_disks::match_disks;
 use super::outputs::check_outputs;
+use super::phases::PhaseClock;
 use super::plan::windows_facts;
 use super::report::{AppliedPlan, Report};
 use super::request::{InjectRequest, Observer, StateOverrides};
 use super::saved_plan::SavedPlan;
 use super::staging::{
-    FoundWindows, PlanInputs, Planned, Planner, Staged, StagingJob, in_parallel, open_unrecovered, open_volume,
-    read_options, stage_plan,
+    FoundWindows, PlanInputs, Planned, Planner, Staged, StagingJob, in_parallel, open_to_read, open_unrecovered,
+    open_volume, stage_plan,
 };
+use super::step::Step;
 use crate::block::Stage;
 use crate::drivers::{Policy, Sources};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::shell_argument;
-use crate::ntfs::Volume;
-use crate::partition::{Partition, PartitionTable, PartitionView};
+use crate::partition::{Partition, PartitionTable};
 use crate::plan::saved::{Contents, ImageFacts, KnownHives, LogReplayFacts, WindowsFacts, disk_and_partition_facts};
 use crate::windows::{self, Bus, CheckOptions, Hives, VmDisk};
 
@@ -53,7 +54,8 @@ pub fn apply_into(
     report: &mut Report,
 ) -> Result<()> {
     report.run.plan = Some(AppliedPlan { path: plan.path().display().to_string(), sha256: plan.sha256() });
-    let outcome = run(plan, request, observer, report).map_err(explain);
+    let job = |observer: &dyn Observer, report: &mut Report| run(plan, request, observer, report).map_err(explain);
+    let outcome = PhaseClock::measure(observer, report, job);
     if let Err(error) = &outcome {
         report.fail(error);
     }
@@ -106,7 +108,7 @@ fn with_application<T>(
         policy: Policy { signature: document.expects.signature_policy },
         ..request.clone()
     };
-    observer.step("Looking for the plan's files");
+    observer.step(Step::FindFiles);
     let bundle = Sources::open(&plan.bundle_if_any().into_iter().collect::<Vec<_>>())?;
     let contents = document.find_contents(&bundle, &Sources::open(&request.drivers)?)?;
     run(&Application { plan, contents, request: &request, observer }, report)
@@ -155,7 +157,7 @@ struct Application<'a> {
 impl StagingJob for Application<'_> {
     /// An interrupted run is not recovered from: the plan was made for the image as it was before or after that run.
     fn open(&self, report: &mut Report) -> Result<OpenedDisks> {
-        self.observer.step("Opening the image");
+        self.observer.step(Step::Open);
         self.request.cancel.check()?;
         open_unrecovered(self.request, report)
     }
@@ -171,8 +173,9 @@ impl Application<'_> {
     fn find_planned(&self, disks: OpenedDisks) -> Result<FoundWindows> {
         let OpenedDisks { stage, others } = disks;
         let document = self.plan.document();
-        self.observer.step("Comparing the image with the plan");
+        self.observer.step(Step::Compare);
         let table = self.request.bitlocker.read_partitions(&stage).map_err(|error| error.path(self.image()))?;
+        let table = table.with_replay(self.request.state.replay());
         let partition = table.partition(document.partition.number).ok();
         // The disk's own id is in the table; without a partition it is not read.
         let differences = match partition {
@@ -189,7 +192,7 @@ impl Application<'_> {
 
         let original = stage.original();
         let unchanged = || document.reads.is_unchanged(&original);
-        let locate = || locate(&stage, &table, self.request.partition, self.request.state.replay());
+        let locate = || locate(&stage, &table, self.request.partition);
         let (is_unchanged, found) = in_parallel(self.request, unchanged, locate)?;
         match (is_unchanged?, found) {
             (true, Ok((installation, hives))) => self.with_boot_volume(stage, others, table, installation, hives),
@@ -226,7 +229,7 @@ impl Application<'_> {
             return Ok(differences);
         }
         // What the boot check reads is all that remains, as a rule.
-        let volume = Volume::open(PartitionView::new(stage, partition)?, &read_options(self.request))?;
+        let volume = open_to_read(stage, partition)?;
         let options = CheckOptions { signatures: document.expects.signature_policy };
         let name = disk_name(self.request, &self.request.image);
         let answers = with_boot_disks(VmDisk { disk: stage, table, name: &name }, partition, others, |disks| {
@@ -245,7 +248,7 @@ impl Application<'_> {
         known: &KnownHives,
     ) -> Result<ImageFacts> {
         let config = &self.plan.document().windows.config;
-        let volume = Volume::open(PartitionView::new(stage, partition)?, &read_options(self.request))?;
+        let volume = open_to_read(stage, partition)?;
         let facts = ImageFacts::read(stage, table, partition, &volume, config, known);
         facts.map_err(|error| error.path(partition.label()))
     }
@@ -264,7 +267,7 @@ impl Application<'_> {
     /// Whether the guest holds all that the plan makes.
     fn is_applied(&self, found: &FoundWindows) -> Result<bool> {
         let FoundWindows { stage, installation: Installation { partition, guest }, hives, boot, .. } = found;
-        let volume = Volume::open(PartitionView::new(stage, partition)?, &read_options(self.request))?;
+        let volume = open_to_read(stage, partition)?;
         let more_hives = windows::load_other_hives(&volume, guest, hives)?;
         windows::holds_result(self.plan.document(), &volume, [hives, &more_hives], boot.as_ref())
     }

@@ -7,6 +7,7 @@ use crate::partition::Encryption;
 
 /// A BitLocker volume with Windows, as people should know it before the first start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct BitLockerStart {
     /// Cipher, state and what opened the volume: `AES-XTS-128, encrypted, opened by its clear key`.
     pub volume: String,

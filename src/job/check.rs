@@ -5,17 +5,17 @@ use serde::Serialize;
 use super::choose_disk::{check_disks, choose_disk};
 use super::disks::{OpenedDisks, OtherDisk, disk_name, on_disk, with_boot_disks};
 use super::explain::explain;
-use super::locate::{edit_refusal, locate_partition};
-use super::report::Report;
+use super::locate::{Installation, edit_refusal, inspect, locate_partition};
+use super::machine::Machine;
+use super::report::{Report, recommend_for};
 use super::request::{Destination, InjectRequest, Silent};
-use super::staging::{open_unrecovered, read_options};
-use crate::error::Result;
-use crate::ntfs::Volume;
-use crate::partition::PartitionView;
+use super::staging::{open_to_read, open_unrecovered};
+use crate::error::{Error, Kind, Layer, Result};
 use crate::windows::{self, BootCheck, Bus, CheckOptions, RecoveryEnvironment, VmDisk, WantedDriver};
 
 /// Whether a guest boots, as [`check`] answers.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct BootAnswer {
     /// Path of the image file; of several disks, the one with Windows.
     pub image: String,
@@ -44,10 +44,30 @@ pub struct BootAnswer {
 /// # Errors
 /// When a disk cannot be read, or none holds a Windows. That the guest does not boot is an answer, not an error.
 pub fn check(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptions) -> Result<BootAnswer> {
-    check_machine(request, buses, strictness).map_err(explain)
+    check_disks_of(request, buses, strictness, None).map_err(explain)
 }
 
-fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptions) -> Result<BootAnswer> {
+/// Like [`check`], and describes the machine for the guest as it is.
+///
+/// # Errors
+/// Those of [`check`], when its hives cannot be read, and those of [`Machine::of_report`].
+pub fn check_and_describe(
+    request: &InjectRequest,
+    buses: &[Bus],
+    strictness: &CheckOptions,
+) -> Result<(BootAnswer, Machine)> {
+    let mut described = Report::of_request(request);
+    let answer = check_disks_of(request, buses, strictness, Some(&mut described)).map_err(explain)?;
+    Ok((answer, Machine::of_report(&described)?))
+}
+
+/// Checks, and fills the report that a machine is described from.
+fn check_disks_of(
+    request: &InjectRequest,
+    buses: &[Bus],
+    strictness: &CheckOptions,
+    described: Option<&mut Report>,
+) -> Result<BootAnswer> {
     let request = InjectRequest { destination: Destination::DryRun, ..request.clone() };
     let mut report = Report::of_request(&request);
     check_disks(&request)?;
@@ -55,10 +75,11 @@ fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptio
     let OpenedDisks { stage, others } = open_unrecovered(&request, &mut report)?;
     let read = request.bitlocker.read_partitions(&stage);
     let table = read.map_err(|error| error.path(request.image.display().to_string()))?;
+    let table = table.with_replay(request.state.replay());
     report.virtio.warnings.extend(table.warnings.iter().cloned());
-    let found = locate_partition(&stage, &table, request.state.replay(), request.partition);
+    let found = locate_partition(&stage, &table, request.partition);
     let partition = found.map_err(|error| on_disk(&request, error))?;
-    let volume = Volume::open(PartitionView::new(&stage, &partition)?, &read_options(&request))?;
+    let volume = open_to_read(&stage, &partition)?;
     let windows = VmDisk { disk: &stage, table: &table, name: &disk_name(&request, &request.image) };
     let mut answers = with_boot_disks(windows, &partition, &others, |disks| {
         windows::boot_checks(&volume, Some(disks), buses, strictness)
@@ -67,8 +88,19 @@ fn check_machine(request: &InjectRequest, buses: &[Bus], strictness: &CheckOptio
     let recovery = folder.map_or_else(RecoveryEnvironment::default, |folder| {
         windows::find_recovery_of(&volume, &stage, &table, &partition, &folder, &WantedDriver::known())
     });
-    if let Some(refusal) = edit_refusal(&stage, &partition, request.state.replay()) {
+    if let Some(refusal) = edit_refusal(&stage, &partition) {
         answers.iter_mut().for_each(|answer| answer.add_state(refusal.to_string()));
+    }
+    if let Some(described) = described {
+        let inspected = inspect(&partition, &volume)?;
+        let (Installation { guest, .. }, hives) =
+            inspected.ok_or_else(|| Error::new(Kind::NotWindows, Layer::Job, "no Windows found in this partition"))?;
+        described.add_guest(stage.len(), &table, &partition, &guest);
+        described.disk_files.clone_from(&report.disk_files);
+        described.boot.clone_from(&answers);
+        let devices = windows::driven_devices(&volume, &guest, &hives)?;
+        described.recommendation = Some(recommend_for(&guest, &table, &devices, &answers));
+        described.add_boot_disks(&disk_name(&request, &request.image));
     }
     Ok(BootAnswer {
         image: report.run.image,

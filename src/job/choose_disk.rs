@@ -6,11 +6,11 @@ use super::disks::{open_briefly, refuse_one_chain};
 use super::locate::{most_telling, no_windows, search_folders, search_installations};
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
+use super::step::Step;
 use crate::block::{self, Stage};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::{escape, shell_argument};
 use crate::host::is_same_file;
-use crate::ntfs::Replay;
 use crate::partition::PartitionTable;
 
 /// Most disks of one virtual machine.
@@ -114,7 +114,7 @@ fn with_windows_on(request: &InjectRequest, index: usize) -> InjectRequest {
 
 /// The index of the only disk with Windows.
 fn search(request: &InjectRequest, disks: &[&PathBuf], observer: &dyn Observer, report: &mut Report) -> Result<usize> {
-    observer.step("Looking for the disk with Windows");
+    observer.step(Step::FindDisk);
     let mut opened: Vec<(&Path, Stage)> = Vec::new();
     let mut found: Vec<(usize, PartitionTable)> = Vec::new();
     let mut reasons: Vec<Error> = Vec::new();
@@ -126,7 +126,8 @@ fn search(request: &InjectRequest, disks: &[&PathBuf], observer: &dyn Observer, 
         }
         match request.bitlocker.read_partitions(&stage) {
             Ok(table) => {
-                let mut folders = search_folders(&stage, &table, request.state.replay());
+                let table = table.with_replay(request.state.replay());
+                let mut folders = search_folders(&stage, &table);
                 // What cannot be read now may hold a Windows the next time.
                 if let Some(at) = folders.faults.iter().position(|(_, error)| error.kind() == Kind::Io) {
                     return Err(folders.faults.swap_remove(at).1.within(path.display()));
@@ -173,7 +174,7 @@ fn several_have_windows<'a>(disks: impl Iterator<Item = (&'a Path, &'a Stage, &'
     for (path, stage, table) in disks {
         count += 1;
         let chosen = format!("--windows-disk {}", shell_argument(path, "DISK"));
-        let installations = search_installations(stage, table, Replay::default());
+        let installations = search_installations(stage, table);
         let known = installations.found.iter().map(|one| (one.partition.number, one.guest.to_string()));
         let faults = installations.faults.iter().map(|(partition, error)| (partition.number, error.to_string()));
         list.extend(known.chain(faults).map(|(number, text)| format!("{chosen} --partition {number}: {text}")));

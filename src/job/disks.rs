@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::report::Report;
+use super::report::{DiskFile, Report};
 use super::request::InjectRequest;
 use crate::block::{self, Image, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
@@ -122,6 +122,7 @@ pub(super) fn open_others(request: &InjectRequest, windows: &Stage, report: &mut
             refuse_one_chain((other, known), (path, image))?;
         }
         report.image_files.extend(image.files());
+        report.disk_files.push(disk_file(request, path, &disk.stage));
         report.virtio.warnings.extend(block::use_notes(image));
         others.push(disk);
     }
@@ -139,7 +140,7 @@ fn read_table(
     let error = match request.bitlocker.read_partitions(stage) {
         Ok(table) => {
             report.virtio.warnings.extend(table.warnings.iter().map(|warning| format!("{name}: {warning}")));
-            return Ok((table, None));
+            return Ok((table.with_replay(request.state.replay()), None));
         }
         Err(error) => error,
     };
@@ -172,6 +173,11 @@ pub(super) fn refuse_one_chain(one: (&Path, &dyn Image), other: (&Path, &dyn Ima
     Err(Error::new(Kind::Usage, Layer::Job, "cannot use two disks: one is a file of the other")
         .path(format!("{one}, {other}"))
         .hint("name each disk of the machine once, by the file that the machine uses"))
+}
+
+/// A disk as the report knows it.
+pub(super) fn disk_file(request: &InjectRequest, path: &Path, stage: &Stage) -> DiskFile {
+    DiskFile { path: path.to_owned(), name: disk_name(request, path), format: stage.image().format() }
 }
 
 /// What findings call a disk: the name of its file, with as many of its folders as other disks with the same name need.

@@ -4,10 +4,12 @@ use super::choose_disk::choose_disk;
 use super::disks::OpenedDisks;
 use super::explain::explain;
 use super::outputs::check_outputs;
+use super::phases::PhaseClock;
 use super::report::Report;
 use super::request::{Destination, InjectRequest, Observer};
 use super::staging::{Staged, StagingJob, open_image, stage_changes};
 use super::standalone::write_standalone;
+use super::step::Step;
 use super::verify::verify;
 use crate::block::commit::{self, CommitOptions};
 use crate::block::convert::ConvertOptions;
@@ -20,13 +22,13 @@ use crate::error::{Error, Layer, Result};
 /// left as it is, which [`Virtio::unchanged`](super::report::Virtio::unchanged) says.
 ///
 /// ```no_run
-/// use winject::{Destination, FileTime, InjectRequest, Observer, inject};
+/// use winject::{Destination, FileTime, InjectRequest, Observer, Step, inject};
 ///
 /// struct Lines;
 ///
 /// impl Observer for Lines {
-///     fn step(&self, title: &str) {
-///         println!("{title}");
+///     fn step(&self, step: Step) {
+///         println!("{}", step.title());
 ///     }
 ///     fn progress(&self, done: u64, total: u64) {
 ///         println!("{done} of {total} bytes");
@@ -55,7 +57,8 @@ pub fn inject(request: &InjectRequest, observer: &dyn Observer) -> Result<Report
 /// # Errors
 /// Those of [`inject`].
 pub fn inject_into(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<()> {
-    let outcome = run(request, observer, report).map_err(explain);
+    let job = |observer: &dyn Observer, report: &mut Report| run(request, observer, report).map_err(explain);
+    let outcome = PhaseClock::measure(observer, report, job);
     if let Err(error) = &outcome {
         report.fail(error);
     }
@@ -116,7 +119,7 @@ pub fn prepare(request: &InjectRequest, observer: &dyn Observer, report: &mut Re
 pub(super) fn stage_and_verify(observer: &dyn Observer, report: &mut Report, job: &dyn StagingJob) -> Result<Staged> {
     let opened = job.open(report);
     let staged = job.stage(report, opened)?;
-    observer.step("Verifying");
+    observer.step(Step::Verify);
     verify(&staged)?.add_to(report);
     Ok(staged)
 }
@@ -158,15 +161,17 @@ fn commit_staged(
             return Ok(());
         }
         Destination::InPlace => {
-            observer.step("Writing into the image");
+            observer.step(Step::CommitInPlace);
             commit::commit_in_place(stage, &request.image, &options)?
         }
         Destination::Overlay(out) => {
-            observer.step("Writing the overlay");
+            observer.step(Step::CommitOverlay);
             commit::commit_overlay(stage, &request.image, out, &options)?
         }
         Destination::Standalone { .. } => return Err(Error::bug(Layer::Job, "a new image is not committed")),
     };
+    let undo = committed.undo_record.as_deref().map(|path| path.display().to_string());
+    tracing::info!(path = %committed.path.display(), bytes = committed.bytes_written, ?undo, "written");
     report.add_commit(committed);
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::windows::{Guest, RecoveryEnvironment, WantedDriver, find_recovery_of}
 
 /// What [`inspect`] found on a disk.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Inspection {
     /// Path of the image file.
     pub image: String,
@@ -39,6 +40,7 @@ pub struct Inspection {
 
 /// A Windows installation of an inspected disk.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Found {
     /// Number of its partition, as Linux counts; 0 for a volume without a partition table.
     pub partition: u32,
@@ -61,6 +63,7 @@ pub struct Found {
 
 /// Why a volume cannot be read or edited.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Fault {
     /// Number of the partition, as Linux counts; 0 for a volume without a partition table, and for the table itself.
     pub partition: u32,
@@ -131,20 +134,20 @@ fn inspect_image(
             let fault = Fault::new(0, &error);
             let table = PartitionTable::empty();
             let no_windows = Some(error);
-            Ok(Inspection { faults: vec![fault], no_windows, ..inspect_table(path, &*image, table, replay) })
+            Ok(Inspection { faults: vec![fault], no_windows, ..inspect_table(path, &*image, table) })
         }
         table => {
             let table = table.map_err(|error| error.path(path.display().to_string()))?;
-            Ok(inspect_table(path, &*image, table, replay))
+            Ok(inspect_table(path, &*image, table.with_replay(replay)))
         }
     }
 }
 
-fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable, replay: Replay) -> Inspection {
+fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable) -> Inspection {
     table.warnings.extend(block::use_notes(disk));
     let wanted = WantedDriver::known();
     // Everything that is asked of the open volume.
-    let mut installations = search(&disk, &table, replay, |partition, volume| {
+    let mut installations = search(&disk, &table, |partition, volume| {
         let Some((installation, _)) = locate::inspect(partition, volume)? else { return Ok(None) };
         let folder = &installation.guest.windows_dir;
         let recovery = find_recovery_of(volume, &disk, &table, partition, folder, &wanted);
@@ -154,7 +157,7 @@ fn inspect_table(path: &Path, disk: &dyn Image, mut table: PartitionTable, repla
     let windows = installations.found.drain(..).map(|(installation, recovery)| Found {
         recovery,
         partition: installation.partition.number,
-        refusal: edit_refusal(disk, &installation.partition, replay)
+        refusal: edit_refusal(disk, &installation.partition)
             .map(|error| Fault::new(installation.partition.number, &error)),
         bitlocker: installation.partition.bitlocker.as_ref().and_then(BitLockerStart::of),
         ntfs_log: VolumeLog::read(&disk, &installation.partition, false).ok(),
@@ -200,8 +203,8 @@ pub fn find_guest(
     let find = || {
         let image = block::open(path, options)?;
         let disk: &dyn Image = &*image;
-        let table = keys.read_partitions(disk)?;
-        Ok(locate(&disk, &table, number, replay)?.0.guest)
+        let table = keys.read_partitions(disk)?.with_replay(replay);
+        Ok(locate(&disk, &table, number)?.0.guest)
     };
     find().map_err(|error: crate::Error| explain(error.path(path.display().to_string())))
 }

@@ -4,7 +4,7 @@
 
 use crate::clock::FileTime;
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
-use crate::ntfs::{OpenOptions, Replay, Volume};
+use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::{Content, Disk, Partition, PartitionTable, PartitionView};
 use crate::windows::{self, Guest, Hives, Inspected};
 
@@ -37,7 +37,6 @@ pub struct Search<T> {
 pub(super) fn search<D: Disk, T>(
     disk: &D,
     table: &PartitionTable,
-    replay: Replay,
     mut probe: impl FnMut(&Partition, &Volume<PartitionView<&D>>) -> Result<Option<T>>,
 ) -> Search<T> {
     let mut out = Search { found: Vec::new(), faults: Vec::new(), others: Vec::new() };
@@ -48,7 +47,7 @@ pub(super) fn search<D: Disk, T>(
         } else if let (Content::Unknown, Err(error)) = (partition.content, PartitionView::new(disk, partition)) {
             out.faults.push((partition.clone(), error));
         } else if partition.content == Content::Ntfs {
-            match probe_partition(disk, partition, replay, &mut probe) {
+            match probe_partition(disk, partition, &mut probe) {
                 Ok(Some(found)) => out.found.push(found),
                 Ok(None) => out.others.push(partition.clone()),
                 Err(error) => out.faults.push((partition.clone(), error)),
@@ -61,30 +60,23 @@ pub(super) fn search<D: Disk, T>(
 fn probe_partition<'a, D: Disk, T>(
     disk: &'a D,
     partition: &Partition,
-    replay: Replay,
     probe: &mut impl FnMut(&Partition, &Volume<PartitionView<&'a D>>) -> Result<Option<T>>,
 ) -> Result<Option<T>> {
     let view = PartitionView::new(disk, partition)?;
-    let found = Volume::open(view, &OpenOptions { replay, ..OpenOptions::read_only() })
+    let found = Volume::open_shared(view, &partition.replay, &OpenOptions::read_only())
         .and_then(|volume| probe(partition, &volume));
     // A path in the guest says more; it wins where there is one.
     found.map_err(|error| error.path(partition.label()))
 }
 
 /// Inspects the Windows installations of all NTFS volumes.
-pub fn search_installations<D: Disk>(disk: &D, table: &PartitionTable, replay: Replay) -> Search<Installation> {
-    search(disk, table, replay, |partition, volume| {
-        Ok(inspect(partition, volume)?.map(|(installation, _)| installation))
-    })
+pub fn search_installations<D: Disk>(disk: &D, table: &PartitionTable) -> Search<Installation> {
+    search(disk, table, |partition, volume| Ok(inspect(partition, volume)?.map(|(installation, _)| installation)))
 }
 
 /// Finds the Windows folders of all NTFS volumes, however damaged the hives in them; each with its partition.
-pub(super) fn search_folders<D: Disk>(
-    disk: &D,
-    table: &PartitionTable,
-    replay: Replay,
-) -> Search<(Partition, Vec<String>)> {
-    search(disk, table, replay, |partition, volume| {
+pub(super) fn search_folders<D: Disk>(disk: &D, table: &PartitionTable) -> Search<(Partition, Vec<String>)> {
+    search(disk, table, |partition, volume| {
         let folders = windows::windows_folders(volume)?;
         Ok((!folders.is_empty()).then(|| (partition.clone(), folders)))
     })
@@ -105,15 +97,10 @@ pub(super) fn inspect<D: Disk>(
 /// # Errors
 /// [`Kind::Refused`] when there are several and none was chosen, or when the volume is encrypted, part of a dynamic disk
 /// or of a storage pool; [`Kind::NotWindows`] when there is none; and what the volume says.
-pub fn locate<D: Disk>(
-    disk: &D,
-    table: &PartitionTable,
-    number: Option<u32>,
-    replay: Replay,
-) -> Result<(Installation, Hives)> {
+pub fn locate<D: Disk>(disk: &D, table: &PartitionTable, number: Option<u32>) -> Result<(Installation, Hives)> {
     if let Some(number) = number {
         let partition = ntfs_partition(table, number)?;
-        let found = probe_partition(disk, partition, replay, &mut |partition, volume| inspect(partition, volume))?;
+        let found = probe_partition(disk, partition, &mut |partition, volume| inspect(partition, volume))?;
         return found.ok_or_else(|| {
             Error::new(Kind::NotWindows, Layer::Job, "no Windows found in this partition")
                 .path(partition.label())
@@ -123,7 +110,7 @@ pub fn locate<D: Disk>(
     // Several installations are an error, which needs no hives: those of one are held in memory at a time.
     let mut only: Option<Hives> = None;
     let mut count = 0;
-    let installations = search(disk, table, replay, |partition, volume| {
+    let installations = search(disk, table, |partition, volume| {
         let Some((installation, hives)) = inspect(partition, volume)? else { return Ok(None) };
         count += 1;
         only = (count == 1).then_some(hives);
@@ -139,16 +126,11 @@ pub fn locate<D: Disk>(
 ///
 /// # Errors
 /// Those of [`locate`], except what concerns the hives.
-pub(super) fn locate_partition<D: Disk>(
-    disk: &D,
-    table: &PartitionTable,
-    replay: Replay,
-    number: Option<u32>,
-) -> Result<Partition> {
+pub(super) fn locate_partition<D: Disk>(disk: &D, table: &PartitionTable, number: Option<u32>) -> Result<Partition> {
     if let Some(number) = number {
         return ntfs_partition(table, number).cloned();
     }
-    let found = search_folders(disk, table, replay);
+    let found = search_folders(disk, table);
     let describe = |(partition, folders): &(Partition, Vec<String>)| {
         format!("--partition {}: {}", partition.number, folders.join(", "))
     };
@@ -173,10 +155,10 @@ fn ntfs_partition(table: &PartitionTable, number: u32) -> Result<&Partition> {
 }
 
 /// Why the volume would not be edited as it is now; `None` if it would.
-pub(super) fn edit_refusal<D: Disk>(disk: D, partition: &Partition, replay: Replay) -> Option<Error> {
+pub(super) fn edit_refusal<D: Disk>(disk: D, partition: &Partition) -> Option<Error> {
     partition.write_refusal().or_else(|| {
         let view = PartitionView::new(disk, partition);
-        view.and_then(|view| Volume::open(view, &OpenOptions { replay, ..OpenOptions::new(FileTime(1)) })).err()
+        view.and_then(|view| Volume::open_shared(view, &partition.replay, &OpenOptions::new(FileTime(1)))).err()
     })
 }
 

@@ -13,6 +13,7 @@ const FILES_NAMED_MAX: usize = 100;
 
 /// The replay of a volume's NTFS log. Windows does the same at the first start after a crash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct LogReplayRecord {
     /// Number of the partition, as Linux counts; 0 for a volume without a partition table.
     pub partition: u32,
@@ -50,7 +51,7 @@ impl LogReplayRecord {
         };
         Some(Self {
             partition: partition.number,
-            version: replay.version.map_or_else(String::new, |(major, minor)| format!("{major}.{minor}")),
+            version: format!("{}.{}", replay.version.0, replay.version.1),
             records_redone: replay.redone,
             records_skipped: replay.skipped,
             records_undone: replay.undone,

@@ -7,6 +7,7 @@ use super::disks::OtherDisk;
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
 use super::saved_plan::SavedPlan;
+use super::step::Step;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::shell_argument;
 
@@ -28,7 +29,7 @@ pub(super) fn match_disks(
     if planned.is_empty() {
         return Ok(request.clone());
     }
-    observer.step("Looking for the disks of the plan");
+    observer.step(Step::MatchDisks);
     let mut scratch = Report::default();
     let mut left: Vec<(PathBuf, OtherDisk)> = Vec::new();
     for path in request.all_disks() {

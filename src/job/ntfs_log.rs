@@ -26,6 +26,7 @@ use crate::partition::{BitLockerKeys, Content, Disk, Partition, PartitionTable, 
 
 /// The NTFS log of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct VolumeLog {
     /// Number of the partition, as Linux counts; 0 for a volume without a partition table.
     pub partition: u32,
@@ -50,6 +51,7 @@ pub struct VolumeLog {
 
 /// A transaction with records that are pending.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct LogTransaction {
     /// Its id in the log, which later transactions use again.
     pub id: u32,
@@ -63,6 +65,7 @@ pub struct LogTransaction {
 
 /// A record that is pending.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct LogRecord {
     /// Log sequence number, in hexadecimal.
     pub lsn: String,
@@ -88,7 +91,7 @@ impl VolumeLog {
         let view = PartitionView::new(disk, partition)?;
         let summary = summarize(&view).map_err(|error| error.path(partition.label()))?;
         // Names are those after the replay: a file that a pending record creates has one only then.
-        let volume = Volume::open(view, &OpenOptions::read_only());
+        let volume = Volume::open_shared(view, &partition.replay, &OpenOptions::read_only());
         let name = |record: RecordNumber| {
             let path = volume.as_ref().ok().and_then(|volume| volume.path_of(record));
             path.unwrap_or_else(|| format!("file record {record}"))
@@ -298,7 +301,7 @@ fn replay_volume(
     partition: &Partition,
 ) -> Result<Option<LogReplayRecord>> {
     let options = OpenOptions { allow_dirty: request.allow_dirty, ..OpenOptions::new(FileTime(1)) };
-    let device = Overlaid::open(PartitionView::new(&mut *stage, partition)?, options.replay)?;
+    let device = Overlaid::open_shared(PartitionView::new(&mut *stage, partition)?, &partition.replay)?;
     if device.is_closed() {
         return Ok(None);
     }

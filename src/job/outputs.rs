@@ -13,8 +13,6 @@ use crate::host::{REPORT, RunFiles, Target};
 
 /// What the output image is called in messages.
 const OUTPUT: &str = "the output";
-/// What a plan and its reviews are called in messages.
-const PLAN: &str = "the plan";
 
 /// Makes sure that a run may write its output and these reports: each can be what its name says, none of them is a file
 /// that the run reads, and no two are the same file. The same is checked again when they are written.
@@ -25,16 +23,17 @@ pub fn check_outputs(request: &InjectRequest, reports: &[PathBuf]) -> Result<()>
     check_files(request, reports).map(drop)
 }
 
-/// Like [`check_outputs`] for a run that writes a plan: `texts` are the files of the plan and its reviews.
+/// Like [`check_outputs`] for a run that writes other texts, too, each with the name that messages call it by: a plan and
+/// its reviews, the description of a machine.
 ///
 /// # Errors
 /// [`Kind::Usage`]; nothing was touched then.
-pub fn check_plan_outputs(request: &InjectRequest, reports: &[PathBuf], texts: &[&Path]) -> Result<()> {
+pub fn check_text_outputs(request: &InjectRequest, reports: &[PathBuf], texts: &[(&'static str, &Path)]) -> Result<()> {
     let mut files = check_files(request, reports)?;
-    for path in texts {
-        require_folder(path, PLAN)?;
-        files.add_output(PLAN, path)?;
-        Target::resolve(path, PLAN)?.refuse_existing(request.overwrite_output)?;
+    for (what, path) in texts {
+        require_folder(path, what)?;
+        files.add_output(what, path)?;
+        Target::resolve(path, what)?.refuse_existing(request.overwrite_output)?;
     }
     Ok(())
 }

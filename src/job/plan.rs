@@ -10,21 +10,22 @@ use super::disks::{OtherDisk, disk_name, with_boot_disks};
 use super::expectation::Expectation;
 use super::explain::explain;
 use super::locate::Installation;
+use super::phases::PhaseClock;
 use super::report::Report;
 use super::report_log::report_log;
 use super::request::{InjectRequest, Observer};
 use super::staging::{
     DriverPlanner, FoundWindows, PlanInputs, Planned, Planner as _, find_drivers_and_windows, in_parallel, open_image,
-    planned_boot_files, read_options, report_volume_check,
+    open_to_read, planned_boot_files, report_volume_check,
 };
+use super::step::Step;
 use super::volume_check::check_volume;
 use crate::block::Stage;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hex;
 use crate::hive::Hive;
 use crate::hive::check::Survey;
-use crate::ntfs::Volume;
-use crate::partition::PartitionView;
+
 use crate::plan::saved::{
     DriverFact, ImageFacts, LogReplayFacts, OtherDiskFacts, PlanDocument, ReadSet, SavedFile, SavedFileContent,
     SavedStep, Sha256Sum, StateFacts, Verdict, WindowsFacts,
@@ -75,7 +76,8 @@ pub fn plan(request: &InjectRequest, observer: &dyn Observer) -> Result<SavableP
 /// # Errors
 /// Those of [`plan`].
 pub fn plan_into(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<SavablePlan> {
-    let outcome = plan_image(request, observer, report).map_err(explain);
+    let job = |observer: &dyn Observer, report: &mut Report| plan_image(request, observer, report).map_err(explain);
+    let outcome = PhaseClock::measure(observer, report, job);
     if let Err(error) = &outcome {
         report.fail(error);
     }
@@ -94,6 +96,9 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
     let original = stage.original();
     let owners = || check_volume(&original, &installation.partition, &request.state, request.skip_volume_check);
+    if request.threads.is_some() {
+        observer.step(Step::CheckVolume);
+    }
     let (owners, planned) = in_parallel(request, owners, || {
         let survey = || hives.get(&GuestHive::System).map(Hive::survey);
         let inputs = PlanInputs {
@@ -107,7 +112,7 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
         let draw = || Ok::<_, Error>((draw(&planner, report, &inputs, &mut stage)?, windows::known_hives(&hives)));
         let (survey, drawn) = in_parallel(request, survey, draw)?;
         let (drawn, known) = drawn?;
-        observer.step("Checking whether the guest boots");
+        observer.step(Step::CheckBoot);
         let system = hives.remove(&GuestHive::System).zip(survey);
         let store = hives.remove(&GuestHive::Bcd);
         let boot_files = planned_boot_files(request, &stage, boot_volume.as_ref(), &drawn.plan, store)?;
@@ -116,6 +121,9 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
             let after = BootDisks { planned: boot_files.as_ref(), ..*disks };
             BootBeforeAndAfter::check(request, &stage, [disks, &after], &installation, &drawn, system)
         });
+        if request.threads.is_none() {
+            observer.step(Step::CheckVolume);
+        }
         Ok::<_, Error>((drawn, known, boot))
     })?;
     let (drawn, known, boot) = planned?;
@@ -126,7 +134,7 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     drawn.expectation.compare(&boot.after, &installation.partition)?;
 
     let reads = stage.take_reads();
-    let volume = Volume::open(PartitionView::new(&original, &installation.partition)?, &read_options(request))?;
+    let volume = open_to_read(&original, &installation.partition)?;
     let config = &drawn.plan.config_dir;
     let facts = ImageFacts::read(&original, &table, &installation.partition, &volume, config, &known)?;
     let reads = ReadSet::of(reads, &facts.hashed, &original)?;
@@ -221,7 +229,7 @@ impl BootBeforeAndAfter {
         system: Option<(Hive, Survey)>,
     ) -> Result<Self> {
         let Installation { partition, guest } = installation;
-        let volume = Volume::open(PartitionView::new(stage, partition)?, &read_options(request))?;
+        let volume = open_to_read(stage, partition)?;
         let options = CheckOptions { signatures: drawn.expectation.signatures };
         let (mut hive, survey) =
             system.ok_or_else(|| windows::missing_hive(&drawn.plan.hive_path(GuestHive::System)))?;

@@ -21,7 +21,7 @@ use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
 use crate::escape::shell_argument;
 use crate::hive::check::{Severity, check};
 use crate::hive::reader::Reader;
-use crate::hive::reg_file::{Import, Parser, RegEntry};
+use crate::hive::reg_file::{Applied, Import, Parser, RegEntry};
 use crate::hive::{Hive, HiveFile, Replay};
 use crate::host::RunFiles;
 use crate::io::{VolumeRead, VolumeWrite};
@@ -62,6 +62,8 @@ pub struct HiveRequest {
 pub struct HiveEdit {
     /// Whether any hive changed; if not, nothing was written.
     pub changed: bool,
+    /// What a `.reg` file changed.
+    pub applied: Applied,
     /// Logs that were replayed in memory, of the hives that changed.
     pub replays: Vec<Replay>,
     /// What was done about an earlier, interrupted run.
@@ -87,7 +89,7 @@ pub fn read_hive(request: &HiveRequest, hive: HiveName) -> Result<(HiveFile, Opt
         let stage = open(request)?;
         let installation = find(request, &stage)?;
         let view = PartitionView::new(&stage, &installation.partition)?;
-        let volume = Volume::open(view, &OpenOptions { replay: request.state.replay(), ..OpenOptions::read_only() })?;
+        let volume = Volume::open_shared(view, &installation.partition.replay, &OpenOptions::read_only())?;
         let warning = unreplayed(&volume, &installation.partition);
         Ok((load(&volume, &hive_path(&installation, hive))?, warning))
     };
@@ -138,7 +140,9 @@ pub fn import_into_image(request: &HiveRequest, file: &mut Parser<'_>, destinati
         }
         Ok(())
     };
-    edit_hives(request, destination, &mut import).map_err(explain)
+    let done = edit_hives(request, destination, &mut import).map_err(explain)?;
+    let applied = imports.values().map(Import::applied).fold(Applied::default(), Applied::plus);
+    Ok(HiveEdit { applied, ..done })
 }
 
 /// Loads a hive by its path, and returns what was replayed from its logs.
@@ -193,7 +197,8 @@ fn edit_hives(
     let mut written = Vec::new();
     let original = stage.original();
     let view = PartitionView::new(&mut stage, &installation.partition)?;
-    let mut volume = Volume::open(view, &request.state.open_options(request.clock))?;
+    let options = request.state.open_options(request.clock);
+    let mut volume = Volume::open_shared(view, &installation.partition.replay, &options)?;
     let mut hives =
         Hives { installation: &installation, load: &|path| load(&volume, path), loaded: BTreeMap::default() };
     edit(&mut hives)?;
@@ -268,27 +273,28 @@ pub fn image_files(image: &Path, options: &block::OpenOptions) -> Result<Vec<Pat
     Ok(block::open(image, options)?.files())
 }
 
-fn open(request: &HiveRequest) -> Result<Stage> {
+pub(super) fn open(request: &HiveRequest) -> Result<Stage> {
     Ok(Stage::new(block::open(&request.image, &request.options)?, StageOptions::default()))
 }
 
 /// Where the hives are: partition and folder.
-struct Location {
-    partition: Partition,
+pub(super) struct Location {
+    pub(super) partition: Partition,
     /// Path of the folder on the volume: `/Windows/System32/config`.
     config_dir: String,
 }
 
-fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
+pub(super) fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
     let read = request.bitlocker.read_partitions(stage);
-    let mut table = read.map_err(|error| error.path(request.image.display().to_string()))?;
-    match locate(stage, &table, request.partition, request.state.replay()) {
+    let table = read.map_err(|error| error.path(request.image.display().to_string()))?;
+    let mut table = table.with_replay(request.state.replay());
+    match locate(stage, &table, request.partition) {
         Ok((Installation { partition, guest }, _)) => Ok(Location { partition, config_dir: guest.config_dir() }),
         // What prevents the inspection of the guest (a wrong Select, say) may be just what is to be repaired.
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotWindows) => {
             table.partitions.retain(|partition| request.partition.is_none_or(|number| number == partition.number));
             let mut places = Vec::new();
-            for (partition, folders) in search_folders(stage, &table, request.state.replay()).found {
+            for (partition, folders) in search_folders(stage, &table).found {
                 places.extend(folders.iter().map(|folder| Location {
                     partition: partition.clone(),
                     config_dir: format!("{folder}/System32/config"),
@@ -300,7 +306,7 @@ fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
     }
 }
 
-fn hive_path(location: &Location, hive: HiveName) -> String {
+pub(super) fn hive_path(location: &Location, hive: HiveName) -> String {
     format!("{}/{}", location.config_dir, hive.file())
 }
 
@@ -314,7 +320,7 @@ fn verify(request: &HiveRequest, stage: &Stage, installation: &Location, written
     view.check_metadata()?;
     plan::verify_files(&view, written, request.state.any()).map_err(|error| {
         let before = PartitionView::new(stage.image(), &installation.partition);
-        let before = before.and_then(|before| Overlaid::open(before, request.state.replay()));
+        let before = before.and_then(|before| Overlaid::open_shared(before, &installation.partition.replay));
         before.map_or_else(|error| error, |before| plan::blame(&before, request.state.any(), error))
     })?;
     for (path, bytes) in written {

@@ -6,11 +6,13 @@ use super::expectation::{BootsNow, Expectation};
 use super::explain::explain;
 use super::inject::run_staging_job;
 use super::outputs::check_outputs;
+use super::phases::PhaseClock;
 use super::report::{RemovalRecord, Report};
 use super::request::{InjectRequest, Observer};
 use super::staging::{
     PlanInputs, Planned, Planner, Staged, StagingJob, find_windows, open_image, open_volume, stage_plan,
 };
+use super::step::Step;
 use crate::block::Stage;
 use crate::error::Result;
 use crate::windows::{self, Bus, CheckOptions, VmDisk};
@@ -64,12 +66,12 @@ pub fn remove_into(
     report: &mut Report,
 ) -> Result<()> {
     report.run.is_removal = true;
-    let run = |report: &mut Report| {
+    let run = |observer: &dyn Observer, report: &mut Report| {
         check_outputs(request, &[])?;
         let request = &choose_disk(request, observer, report)?;
         run_staging_job(request, observer, report, &RemovalJob { request, options, observer })
     };
-    let outcome = run(report).map_err(explain);
+    let outcome = PhaseClock::measure(observer, report, run).map_err(explain);
     if let Err(error) = &outcome {
         report.fail(error);
     }
@@ -98,14 +100,14 @@ impl Planner for RemovalJob<'_> {
     fn plan<'s>(&self, report: &mut Report, inputs: &PlanInputs<'_>, stage: &'s mut Stage) -> Result<Planned<'s>> {
         let PlanInputs { table, installation, hives, others, boot } = inputs;
         let guest = &installation.guest;
-        self.observer.step("Planning");
+        self.observer.step(Step::Plan);
         let original = stage.original();
         let volume = open_volume(self.request, stage, installation)?;
         let removal = windows::plan_removal(&volume, guest, hives, *boot)?;
         let signatures = self.request.policy.signature;
         let mut boots_before = Vec::new();
         if !removal.plan.is_empty() {
-            self.observer.step("Checking whether the guest boots");
+            self.observer.step(Step::CheckBoot);
             let name = disk_name(self.request, &self.request.image);
             let disk = VmDisk { disk: &original, table, name: &name };
             let before = with_boot_disks(disk, &installation.partition, others, |disks| {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::step::Step;
 use crate::block::convert::{Compression, ConvertOptions};
 use crate::block::{Format, PathPolicy};
 use crate::cancel::Cancel;
@@ -200,7 +201,7 @@ impl InjectRequest {
     }
 
     /// All disks, in the order of the request.
-    pub(super) fn all_disks(&self) -> impl Iterator<Item = &PathBuf> {
+    pub fn all_disks(&self) -> impl Iterator<Item = &PathBuf> {
         std::iter::once(&self.image).chain(&self.other_disks)
     }
 }
@@ -208,8 +209,8 @@ impl InjectRequest {
 /// Callbacks that show the progress of a job, see the example of [`inject`](super::inject()). They are called on the
 /// thread that runs the job, and do nothing by default.
 pub trait Observer {
-    /// A new step begins; `title` is a phrase such as "Looking for Windows".
-    fn step(&self, _title: &str) {}
+    /// A new step begins.
+    fn step(&self, _step: Step) {}
     /// Windows was found on one of several disks: this is the image that the job works on.
     fn image(&self, _path: &Path) {}
     /// `done` of `total` bytes of the current step are written. Only steps that write a whole image report bytes.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::disks::{OpenedDisks, OtherDisk, disk_name, on_disk, open_disk, open_others};
+use super::disks::{OpenedDisks, OtherDisk, disk_file, disk_name, on_disk, open_disk, open_others};
 use super::expectation::Expectation;
 use super::locate::{Installation, locate};
 use super::outputs::check_destination;
@@ -10,6 +10,7 @@ use super::recover::{UNDO_GIVEN_UP, recover_first};
 use super::report::{self, Report};
 use super::report_log::report_log;
 use super::request::{InjectRequest, Observer};
+use super::step::Step;
 use super::volume_check::{SKIPPED, VolumeChecked, check_volume};
 use crate::block::commit::Recovery;
 use crate::block::{self, Stage};
@@ -18,7 +19,7 @@ use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::{shell_argument, shell_options};
 use crate::hive::Hive;
 use crate::ntfs::{OpenOptions, Replay, Volume};
-use crate::partition::{BitLockerKeys, Content as FileSystem, PartitionTable, PartitionView, Scheme};
+use crate::partition::{BitLockerKeys, Content as FileSystem, Disk, Partition, PartitionTable, PartitionView, Scheme};
 use crate::plan::{self, Applied, BootFiles, GuestHive, Plan};
 use crate::windows::{self, BootVolume, Hives, WantedDriver};
 
@@ -134,6 +135,9 @@ pub(super) fn stage_plan(
     // finds, nothing has been written to the image by then.
     let original = stage.original();
     let owners = || check_volume(&original, &installation.partition, &request.state, request.skip_volume_check);
+    if request.threads.is_some() {
+        observer.step(Step::CheckVolume);
+    }
     let (owners, staged) = in_parallel(request, owners, || {
         // Almost every plan edits SYSTEM and SOFTWARE, and the first edit of a hive begins with a survey of all of it.
         let inputs = PlanInputs {
@@ -154,6 +158,9 @@ pub(super) fn stage_plan(
         let applied = applied.and_then(|applied| {
             Ok((applied, apply_boot_edits(request, &mut stage, &installation, boot.as_ref(), &plan, store)?))
         });
+        if request.threads.is_none() {
+            observer.step(Step::CheckVolume);
+        }
         Ok::<_, Error>((expectation, plan, applied))
     })?;
     let (expectation, plan, applied) = staged?;
@@ -161,6 +168,7 @@ pub(super) fn stage_plan(
     report_volume_check(owners, report)?;
     let (applied, boot_files) = applied?;
     report.run.bytes_changed = stage.drop_unchanged()?;
+    tracing::info!(edits = plan.len(), bytes = report.run.bytes_changed, "the changes are on the staged disk");
     // A discarded log or hibernation is a change, even if the drivers are installed already.
     report.virtio.unchanged = plan.is_empty() && !stage.is_dirty();
     let is_marked = request.state.any();
@@ -206,7 +214,7 @@ fn apply_plan(
     plan::check_before(volume.device(), plan, request.state.any())
         .map_err(|error| error.path(installation.partition.label()))?;
     request.cancel.check()?;
-    observer.step("Applying the plan to the staged disk");
+    observer.step(Step::Stage);
     // The replay of the log and overrides change the volume even if the plan is empty.
     volume.apply_admission()?;
     plan::apply(plan, &mut volume, hives, request.clock)
@@ -233,7 +241,7 @@ fn apply_boot_edits(
     let mut options = open_options(request);
     // The overrides have marked the Windows volume by now.
     options.allow_dirty |= partition.number == installation.partition.number && request.state.any();
-    plan::apply_boot(&files, view, partition.content, &options).map_err(at)?;
+    plan::apply_boot(&files, view, partition, &options).map_err(at)?;
     Ok(Some(files))
 }
 
@@ -246,9 +254,8 @@ pub(super) fn planned_boot_files(
     store: Option<Hive>,
 ) -> Result<Option<BootFiles>> {
     let Some(BootVolume { partition, .. }) = boot else { return Ok(None) };
-    let read = |path: &str, limit: u64| {
-        plan::read_boot_volume(PartitionView::new(stage, partition)?, partition.content, path, limit)
-    };
+    let read =
+        |path: &str, limit: u64| plan::read_boot_volume(PartitionView::new(stage, partition)?, partition, path, limit);
     plan::boot_files(plan, &read, store, request.clock)
 }
 
@@ -307,7 +314,7 @@ impl FoundWindows {
 
 /// Recovers from an interrupted run, opens the image, and refuses a destination that the image does not allow.
 pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<OpenedDisks> {
-    observer.step("Opening the image");
+    observer.step(Step::Open);
     request.cancel.check()?;
     let recovery = recover_first(&request.image, &request.path_policy, &request.destination, &request.cancel)?;
     report.run.recovered = matches!(recovery, Recovery::Restored | Recovery::Undone);
@@ -323,6 +330,7 @@ pub(super) fn open_unrecovered(request: &InjectRequest, report: &mut Report) -> 
     let stage = open_disk(request, &request.image)?;
     report.run.image_format = Some(stage.image().format().to_string());
     report.image_files = stage.image().files();
+    report.disk_files = vec![disk_file(request, &request.image, &stage)];
     report.virtio.warnings.extend(block::use_notes(stage.image()));
     let others = open_others(request, &stage, report)?;
     // Refuse early: nothing of what follows would help.
@@ -358,12 +366,14 @@ pub(super) fn find_windows(
     observer: &dyn Observer,
     disks: OpenedDisks,
 ) -> Result<FoundWindows> {
-    observer.step("Looking for Windows");
+    observer.step(Step::Inspect);
     let OpenedDisks { stage, others } = disks;
     let read = request.bitlocker.read_partitions(&stage);
     let table = read.map_err(|error| error.path(request.image.display().to_string()))?;
-    let found = locate(&stage, &table, request.partition, request.state.replay());
+    let table = table.with_replay(request.state.replay());
+    let found = locate(&stage, &table, request.partition);
     let (installation, hives) = found.map_err(|error| on_disk(request, error))?;
+    tracing::info!(partition = installation.partition.number, "found {}", installation.guest);
     FoundWindows::with_boot_volume(request, OpenedDisks { stage, others }, table, installation, hives)
 }
 
@@ -404,7 +414,7 @@ impl Planner for DriverPlanner<'_> {
         let Self { request, observer, drivers: Drivers { sources, definitions } } = self;
         let PlanInputs { table, installation, hives, boot, .. } = inputs;
         let guest = &installation.guest;
-        observer.step("Choosing drivers");
+        observer.step(Step::ChooseDrivers);
         let mut selection =
             drivers::select_with_or_without_storage(sources, &guest.target(), definitions, &request.policy)?;
         if request.options.extras.guest_agent {
@@ -412,7 +422,8 @@ impl Planner for DriverPlanner<'_> {
         }
         report.add_selection(guest, &selection);
         report.recommendation = Some(report::recommend(guest, table, &selection));
-        observer.step("Planning");
+        log_choice(report);
+        observer.step(Step::Plan);
         let wanted = WantedDriver::chosen(&selection);
         // Not through the stage, whose reads a saved plan depends on: what is found changes no edit.
         let recovery =
@@ -427,6 +438,17 @@ impl Planner for DriverPlanner<'_> {
     }
 }
 
+/// Tells which packages were chosen and which were not, with the reasons.
+fn log_choice(report: &Report) {
+    for driver in &report.virtio.drivers_found {
+        let version = driver.driver_version.as_deref().unwrap_or_default();
+        tracing::info!(driver = %driver.name, folder = %driver.src_path, version, "chosen: {}", driver.reason);
+    }
+    for skipped in &report.virtio.skipped {
+        tracing::info!(package = %skipped.name, "not used: {}", skipped.reason);
+    }
+}
+
 /// The Windows volume on the stage, for writing.
 pub(super) fn open_volume<'s>(
     request: &InjectRequest,
@@ -436,12 +458,13 @@ pub(super) fn open_volume<'s>(
     let options = open_options(request);
     let label = installation.partition.label();
     let view = PartitionView::new(stage, &installation.partition)?;
-    Volume::open(view, &options).map_err(|error| error.path(&label))
+    let volume = Volume::open_shared(view, &installation.partition.replay, &options);
+    volume.map_err(|error| error.path(&label))
 }
 
-/// How a volume that is edited is only read.
-pub(super) fn read_options(request: &InjectRequest) -> OpenOptions {
-    OpenOptions { replay: request.state.replay(), ..OpenOptions::read_only() }
+/// The volume of a partition, only for reading.
+pub(super) fn open_to_read<D: Disk>(disk: D, partition: &Partition) -> Result<Volume<PartitionView<D>>> {
+    Volume::open_shared(PartitionView::new(disk, partition)?, &partition.replay, &OpenOptions::read_only())
 }
 
 /// How a volume that is edited is opened.

@@ -7,13 +7,11 @@ use super::disks::OpenedDisks;
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
 use super::staging::{Staged, StagingJob};
+use super::step::Step;
 use super::verify::{VerifiedDisk, verify};
 use crate::block::commit::Committed;
 use crate::block::convert::{BackgroundCopy, ConvertOptions, ConvertProgress, Converted, convert};
 use crate::error::{Error, Layer, Result};
-
-/// The step in which a new image is written.
-const WRITING: &str = "Writing and verifying the new image";
 
 /// Stages the changes and writes the disk as a new image, which gets its name after the verification.
 pub(super) fn write_standalone(
@@ -50,7 +48,7 @@ fn convert_staged(
     path: &Path,
     options: &ConvertOptions<'_>,
 ) -> Result<(Converted, VerifiedDisk)> {
-    observer.step(WRITING);
+    observer.step(Step::Copy);
     let progress = |p: ConvertProgress| observer.progress(p.done, p.total);
     if request.threads.is_some() {
         let verified = verify(staged)?;
@@ -83,7 +81,7 @@ fn convert_meanwhile(
     // An error of the guest or the drivers is reported before one of the output.
     let staged = job.stage(report, Ok(disks))?;
     let copy = copy?;
-    observer.step(WRITING);
+    observer.step(Step::Copy);
     let verified = verify(&staged)?;
     let done = copy.finish(&staged.stage, &|now| observer.progress(now.done, now.total))?;
     Ok((staged, done, verified))

@@ -3,9 +3,9 @@
 use super::disks::with_boot_disks;
 use super::expectation::BootsNow;
 use super::report::{Report, Validation};
-use super::staging::Staged;
+use super::staging::{Staged, open_to_read};
 use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
-use crate::ntfs::{OpenOptions, Overlaid, Volume};
+use crate::ntfs::Overlaid;
 use crate::partition::{PartitionTable, PartitionView};
 use crate::plan::{self, GuestHive};
 use crate::windows::{self, BootCheck, Bus, CheckOptions, KnownGuest, VmDisk};
@@ -42,7 +42,7 @@ impl VerifiedDisk {
 /// # Errors
 /// [`Kind::Verify`] when it is not as planned; those of [`Expectation::compare`] when it does not boot as expected.
 pub(super) fn verify(staged: &Staged) -> Result<VerifiedDisk> {
-    let table = staged.bitlocker.read_partitions(&staged.stage)?;
+    let table = staged.bitlocker.read_partitions(&staged.stage)?.with_replay(staged.replay);
     let validation = compare_with_plan(staged, &table)?;
     let boot = check_boot_after(staged, &table)?;
     Ok(VerifiedDisk { validation, boot, image: staged.name.clone() })
@@ -60,14 +60,14 @@ fn compare_with_plan(staged: &Staged, table: &PartitionTable) -> Result<Validati
     view.check_metadata()?;
     let mut compared = plan::verify(&view, plan, applied, *is_marked).map_err(|error| {
         let before = PartitionView::new(stage.image(), &installation.partition);
-        let before = before.and_then(|before| Overlaid::open(before, staged.replay));
+        let before = before.and_then(|before| Overlaid::open_shared(before, &installation.partition.replay));
         before.map_or_else(|error| error, |before| plan::blame(&before, *is_marked, error))
     })?;
     plan::verify_absent(&view, plan, &staged.expectation.absent)?;
     if let Some(files) = &staged.boot_files {
         let boot = table.partition(files.partition)?;
         let (before, after) = (PartitionView::new(stage.image(), boot)?, PartitionView::new(stage, boot)?);
-        compared.files += plan::verify_boot(&before, &after, boot.content, plan, files, staged.replay, *is_marked)
+        compared.files += plan::verify_boot(&before, &after, boot, plan, files, *is_marked)
             .map_err(|error| error.path(boot.label()))?;
     }
     Ok(Validation { success: true, compared })
@@ -80,7 +80,7 @@ fn compare_with_plan(staged: &Staged, table: &PartitionTable) -> Result<Validati
 /// Those of [`Expectation::compare`], and when the disk cannot be read.
 pub(super) fn check_boot_after(staged: &Staged, table: &PartitionTable) -> Result<Vec<BootCheck>> {
     let Staged { stage, installation, expectation, .. } = staged;
-    let volume = Volume::open(PartitionView::new(stage, &installation.partition)?, &OpenOptions::read_only())?;
+    let volume = open_to_read(stage, &installation.partition)?;
     let options = CheckOptions { signatures: expectation.signatures };
     let disk = VmDisk { disk: stage, table, name: &staged.name };
     let answers = with_boot_disks(disk, &installation.partition, &staged.others, |disks| {

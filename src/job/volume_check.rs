@@ -34,7 +34,7 @@ pub(super) fn check_volume<D: Disk>(
     is_skipped: bool,
 ) -> Result<VolumeChecked> {
     let check = || {
-        let volume = Overlaid::open(PartitionView::new(disk, partition)?, state.replay())?;
+        let volume = Overlaid::open_shared(PartitionView::new(disk, partition)?, &partition.replay)?;
         if volume.replay().is_some() {
             check_replayed(&volume, state.allow_dirty)?;
         } else if is_skipped {

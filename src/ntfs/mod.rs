@@ -69,6 +69,7 @@ mod pager;
 mod path_of;
 mod publish;
 mod set_metadata;
+mod shared_replay;
 mod short_name_hints;
 mod stream;
 #[cfg(test)]
@@ -86,8 +87,9 @@ pub use format::{
 };
 pub use metadata::Stat;
 pub use open_content::OpenContent;
-pub use options::{CreateOptions, OpenOptions, Replay, Security, ShortNames};
+pub use options::{CreateOptions, OpenOptions, Security, ShortNames};
 pub use overlaid::Overlaid;
+pub use shared_replay::{Replay, SharedReplay};
 pub use volume::Volume;
 
 pub(crate) use format::error::damaged;

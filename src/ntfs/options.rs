@@ -1,6 +1,7 @@
 //! How a volume is opened, and what is asked of a new file.
 
 use super::format::units::FileId;
+use super::shared_replay::Replay;
 use crate::clock::FileTime;
 
 /// How to open a volume.
@@ -22,17 +23,6 @@ pub struct OpenOptions {
     pub discard_hibernation: bool,
     /// Which 8.3 names new files get.
     pub short_names: ShortNames,
-}
-
-/// Whether the log of a volume that was not dismounted cleanly is replayed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Replay {
-    /// Replay it in memory, as Windows would at its next start. Where that is not possible, reading shows the volume as it
-    /// lies on the device, and editing is refused.
-    #[default]
-    WhereOpen,
-    /// Leave it alone: reading shows the volume as it lies on the device, and editing is refused.
-    Never,
 }
 
 /// Which 8.3 names new files get.

@@ -1,8 +1,10 @@
 //! The device of a volume as it is after the replay of its log.
 
-use super::log::{LOG_FILE, Overlay, ReplayReport, Replayed, replay};
-use super::options::Replay;
-use crate::error::{Error, Kind, Layer, Result};
+use std::sync::Arc;
+
+use super::log::{Overlay, ReplayReport};
+use super::shared_replay::{Outcome, Replay, SharedReplay};
+use crate::error::{Error, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
 use crate::units::VolumeOffset;
 
@@ -11,16 +13,14 @@ use crate::units::VolumeOffset;
 #[derive(Debug, Clone)]
 pub struct Overlaid<D> {
     device: D,
-    overlay: Overlay,
-    report: Option<ReplayReport>,
-    failure: Option<String>,
+    log: Outcome,
 }
 
 impl<D> Overlaid<D> {
     /// The device as it is.
     #[must_use]
     pub fn unchanged(device: D) -> Self {
-        Self { device, overlay: Overlay::default(), report: None, failure: None }
+        Self { device, log: Outcome::default() }
     }
 
     /// The device below, without what was replayed and is not written yet.
@@ -38,25 +38,25 @@ impl<D> Overlaid<D> {
     /// What was replayed; `None` if nothing had to be, or if it could not be.
     #[must_use]
     pub fn replay(&self) -> Option<&ReplayReport> {
-        self.report.as_ref()
+        self.log.report.as_ref()
     }
 
     /// Why the log cannot be replayed, as a clause; `None` if it was, need not be, or was not to be.
     #[must_use]
     pub fn replay_failure(&self) -> Option<&str> {
-        self.failure.as_deref()
+        self.log.failure.as_deref()
     }
 
     /// Whether the log was found closed, or empty.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.report.is_none() && self.failure.is_none()
+        self.log.report.is_none() && self.log.failure.is_none()
     }
 
     /// Whether replayed blocks are not on the device yet.
     #[must_use]
     pub fn has_unwritten(&self) -> bool {
-        !self.overlay.is_empty()
+        !self.log.overlay.is_empty()
     }
 }
 
@@ -67,21 +67,16 @@ impl<D: VolumeRead> Overlaid<D> {
     /// # Errors
     /// When the device cannot be read.
     pub fn open(device: D, choice: Replay) -> Result<Self> {
-        let mut out = Self::unchanged(device);
-        if choice == Replay::Never {
-            return Ok(out);
-        }
-        match replay(&out.device) {
-            Ok(Replayed { overlay, report }) => {
-                out.report = (!overlay.is_empty()).then_some(report);
-                out.overlay = overlay;
-            }
-            Err(error) if matches!(error.kind(), Kind::Refused | Kind::Unsupported | Kind::Damaged) => {
-                out.failure = Some(error.text_within(Layer::Ntfs, LOG_FILE));
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(out)
+        Self::open_shared(device, &choice.into())
+    }
+
+    /// Like [`open`](Self::open), with a replay that is made once for all who open the volume.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    pub fn open_shared(device: D, replay: &SharedReplay) -> Result<Self> {
+        let log = replay.outcome(&device)?;
+        Ok(Self { device, log })
     }
 }
 
@@ -91,10 +86,10 @@ impl<D: VolumeWrite> Overlaid<D> {
     /// # Errors
     /// When the device does; then the blocks stay in memory, too, and readers see all of them.
     pub(super) fn write_replay(&mut self) -> Result<()> {
-        for (offset, bytes) in self.overlay.writes() {
+        for (offset, bytes) in self.log.overlay.writes() {
             self.device.write_at(offset, bytes)?;
         }
-        self.overlay = Overlay::default();
+        self.log.overlay = Arc::new(Overlay::default());
         Ok(())
     }
 }
@@ -110,8 +105,8 @@ impl<D: VolumeRead> VolumeRead for Overlaid<D> {
 
     fn read_at(&self, offset: VolumeOffset, buf: &mut [u8]) -> Result<()> {
         self.device.read_at(offset, buf)?;
-        if !self.overlay.is_empty() {
-            self.overlay.patch(offset, buf);
+        if !self.log.overlay.is_empty() {
+            self.log.overlay.patch(offset, buf);
         }
         Ok(())
     }

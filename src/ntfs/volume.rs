@@ -18,6 +18,7 @@ use super::options::{CreateOptions, OpenOptions};
 use super::overlaid::Overlaid;
 use super::path_of::path_of;
 use super::security::{self, Lookup, Protected};
+use super::shared_replay::SharedReplay;
 use super::{links, open, overrides, set_metadata};
 use crate::error::{Error, Layer, Result};
 use crate::io::{VolumeRead, VolumeWrite};
@@ -96,6 +97,15 @@ impl<D: VolumeRead> Volume<D> {
     /// Refused for states in which an edit would do harm; unsupported for other versions; damaged.
     pub fn open(device: D, options: &OpenOptions) -> Result<Self> {
         Self::open_overlaid(Overlaid::open(device, options.replay)?, options)
+    }
+
+    /// Opens the volume on `device`, and shares the replay of its log with all who open it; the options' own
+    /// [`replay`](OpenOptions::replay) does not count.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn open_shared(device: D, replay: &SharedReplay, options: &OpenOptions) -> Result<Self> {
+        Self::open_overlaid(Overlaid::open_shared(device, replay)?, options)
     }
 
     /// Opens the volume on a device whose log was looked at already; the options' own [`replay`](OpenOptions::replay) does

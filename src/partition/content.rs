@@ -10,6 +10,7 @@ use crate::fat::BootSector;
 
 /// Kind of a volume, by the content of its first sector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Content {

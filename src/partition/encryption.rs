@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 
 /// A volume that BitLocker encrypts: what its metadata say, and what opened it.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Encryption {
     /// Cipher, state and protectors; `None` if the metadata cannot be read.
     #[serde(flatten)]

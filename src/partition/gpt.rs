@@ -140,6 +140,7 @@ fn partitions(entries: &[u8], header: &GptHeader, sector: u32) -> Result<(Vec<Pa
             name: Some(decode_name(&entry.name)).filter(|name| !name.is_empty()),
             type_id: kind.to_string(),
             bitlocker: None,
+            replay: Default::default(),
             unique_guid: Some(Guid(entry.partition_id)),
         });
     }

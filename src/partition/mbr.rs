@@ -105,6 +105,7 @@ fn partition(number: u32, entry: MbrEntry, first: u64, sector: u32) -> Partition
         name: None,
         type_id: format!("{:#04x}", entry.kind),
         bitlocker: None,
+        replay: Default::default(),
         unique_guid: None,
     }
 }

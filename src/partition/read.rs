@@ -83,6 +83,7 @@ fn bare_volume<D: Disk + ?Sized>(disk: &D, content: Content) -> PartitionTable {
         name: None,
         type_id: "none".to_string(),
         bitlocker: None,
+        replay: Default::default(),
         unique_guid: None,
     };
     PartitionTable { partitions: vec![partition], ..PartitionTable::empty() }

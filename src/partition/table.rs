@@ -8,10 +8,12 @@ use super::content::Content;
 use super::encryption::Encryption;
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::guid::Guid;
+use crate::ntfs::{Replay, SharedReplay};
 use crate::units::ImageOffset;
 
 /// Kind of a disk's partition table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Scheme {
@@ -35,6 +37,7 @@ impl fmt::Display for Scheme {
 
 /// Type of a partition by the table, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum PartitionKind {
@@ -54,11 +57,13 @@ pub enum PartitionKind {
 
 /// A partition of the table, or the whole disk where there is no table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Partition {
     /// Number as Linux counts, from 1; 0 is a volume without a partition table.
     pub number: u32,
     /// Offset of its first byte on the disk.
     #[serde(serialize_with = "offset_as_number")]
+    #[cfg_attr(feature = "cli", schemars(with = "u64"))]
     pub start: ImageOffset,
     /// Length in bytes; may reach beyond the end of a truncated image.
     pub length: u64,
@@ -74,6 +79,9 @@ pub struct Partition {
     /// What is known of it as a BitLocker volume; `None` for other volumes, and until it is tried to open it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bitlocker: Option<Encryption>,
+    /// Whether the log of its NTFS volume is replayed, and the replay: one for all who open the volume.
+    #[serde(skip)]
+    pub(crate) replay: SharedReplay,
     /// Unique GUID of a GPT's entry; `None` in other tables.
     #[serde(skip)]
     pub(crate) unique_guid: Option<Guid>,
@@ -142,6 +150,7 @@ impl Partition {
 
 /// The partition table of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct PartitionTable {
     /// Kind of the table.
     pub scheme: Scheme,
@@ -160,6 +169,14 @@ impl PartitionTable {
     /// The table of a disk with nothing on it.
     pub(crate) const fn empty() -> Self {
         Self { scheme: Scheme::Bare, sector: 512, partitions: Vec::new(), warnings: Vec::new(), disk_guid: None }
+    }
+
+    /// The table, with this choice for the logs of the disk's NTFS volumes. Each log is replayed once for all who open the
+    /// volume through a partition of this table.
+    #[must_use]
+    pub fn with_replay(mut self, choice: Replay) -> Self {
+        self.partitions.iter_mut().for_each(|partition| partition.replay = choice.into());
+        self
     }
 
     /// The partition of this number.

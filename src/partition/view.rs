@@ -145,6 +145,7 @@ mod tests {
             name: None,
             type_id: "0x07".into(),
             bitlocker: None,
+            replay: Default::default(),
             unique_guid: None,
         }
     }

@@ -54,6 +54,7 @@ pub fn apply<D: VolumeWrite>(
     let mut applied = Applied::default();
     let mut protections = Protections::new();
     for step in plan.files() {
+        tracing::debug!("{}", step.change);
         apply_file(volume, &step.change, &mut protections).map_err(|e| match step.change.file() {
             Some(path) => e.path(path),
             None => e,
@@ -190,6 +191,7 @@ fn apply_hive<D: VolumeWrite>(
 /// When the hive is damaged or full.
 pub(crate) fn edit_hive(plan: &Plan, file: GuestHive, mut hive: Hive, now: FileTime) -> Result<Edited> {
     for step in plan.of_hive(file) {
+        tracing::debug!("{}", step.change);
         apply_edit(&mut hive, &step.change, now)?;
     }
     hive.finish_unchecked(&[])

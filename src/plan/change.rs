@@ -14,6 +14,7 @@ use crate::hive::RegistryData;
 /// A hive of the guest that plans edit. The order is the order of writing: SYSTEM comes last, so that an interruption
 /// before it leaves a guest that boots as it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum GuestHive {
     /// The boot configuration, which lies on the boot volume: see [`BootPlace`](super::BootPlace).
@@ -197,8 +198,16 @@ impl Serialize for Content {
     }
 }
 
+crate::schema::json_schema_object!(
+    Content,
+    "Content",
+    "size": "integer" = "Length in bytes.",
+    "sha256": "string" = "SHA-256 of the content, in hexadecimal.",
+);
+
 /// Who may write to a new file or folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
     /// Full control for SYSTEM and Administrators, read and execute for Users, nothing inherited. A script that runs
@@ -213,6 +222,7 @@ pub enum Access {
 /// One edit. Paths are absolute on the Windows volume, with `/`; registry keys are relative to the hive's root, with
 /// `\`. An edit describes the result; applying one that already holds changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Change {
     /// A folder that is not there yet; its parent is.
@@ -253,6 +263,7 @@ pub enum Change {
         size: u64,
         /// SHA-256 of the content.
         #[serde(serialize_with = "serialize_hash")]
+        #[cfg_attr(feature = "cli", schemars(with = "String"))]
         sha256: [u8; 32],
     },
     /// A key without values of its own.
@@ -366,6 +377,7 @@ impl fmt::Display for Change {
 
 /// A change and why it is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Step {
     /// What is edited; its fields are those of the step.
     #[serde(flatten)]

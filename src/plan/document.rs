@@ -10,6 +10,7 @@ use crate::escape::EscapedLines;
 
 /// All edits of a run, in the order in which they are applied: files first, then SOFTWARE, then SYSTEM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Plan {
     /// The folder with the hives, `/Windows/System32/config` as a rule.
     pub config_dir: String,

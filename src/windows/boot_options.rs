@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Whether the boot manager is copied to where UEFI firmware looks without an entry in its NVRAM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum FallbackLoader {
     /// Where it is missing and can be written; else a warning says why not.
@@ -17,6 +18,7 @@ pub enum FallbackLoader {
 
 /// What becomes of `graphicsmodedisabled` of the default loader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum BootGraphics {
     /// It is taken out for a guest with UEFI: the screen of its virtual machine has no text mode.
@@ -28,6 +30,7 @@ pub enum BootGraphics {
 
 /// What becomes of `testsigning` of the default loader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum TestSigning {
     /// It stays as it is.

@@ -160,9 +160,8 @@ fn known<T>(found: Result<T>) -> Result<Known<T>> {
 /// The boot configuration. One whose last changes are only in its log is not edited: what of them is on the disk, the boot
 /// manager decides, which does not write to it.
 fn read_store(disk: &dyn Disk, partition: &Partition, store: &str) -> Result<Known<Hive>> {
-    let read = |path: &str| {
-        read_boot_volume(PartitionView::new(disk, partition)?, partition.content, path, BOOT_STORE_BYTES_MAX)
-    };
+    let read =
+        |path: &str| read_boot_volume(PartitionView::new(disk, partition)?, partition, path, BOOT_STORE_BYTES_MAX);
     let Some(bytes) = read(store)? else { return Ok(Err("it is missing".to_owned())) };
     let file = HiveFile::open(bytes, |log| read(&format!("{store}{log}")))?;
     let is_dirty = file.replay.is_some();

@@ -22,6 +22,7 @@ mod boot_check;
 mod boot_edits;
 mod boot_options;
 mod boot_volume;
+mod devices;
 mod earlier_boot;
 mod extras;
 pub mod first_boot;
@@ -50,6 +51,7 @@ pub use boot_check::{
 };
 pub use boot_options::{BootGraphics, BootOptions, FallbackLoader, TestSigning};
 pub use boot_volume::{BootVolume, Fallback, find_boot_volume};
+pub use devices::driven_devices;
 pub use extras::{ExtrasOptions, SCRIPT_SECONDS, Upload};
 pub use first_boot::{
     FirstBootMethod, FirstBootOptions, FirstBootOutcome, FirstBootState, JobResult, Reboot, StepResult,

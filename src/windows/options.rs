@@ -10,6 +10,7 @@ use super::repairs::RepairOptions;
 
 /// How much is written into `DriverDatabase` to register a boot driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Registration {
     /// The minimum that is needed to boot; the first-boot job then installs the packages properly.

@@ -9,6 +9,7 @@ use crate::plan::GuestHive;
 
 /// What happens to a file, service, entry or package of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// It is new in the guest.
@@ -39,6 +40,7 @@ impl Action {
 
 /// A file that is put into the guest.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct FileRecord {
     /// Name of the file, with the sub-folders of its package.
     pub name: String,
@@ -62,6 +64,7 @@ pub struct FileRecord {
 
 /// A package that is staged in the guest, for the running Windows to install.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct PackageRecord {
     /// The service, or the name of the staging folder for a package without one.
     pub service: String,
@@ -84,6 +87,7 @@ pub struct PackageRecord {
 
 /// A service registered offline, in one control set.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct ServiceRecord {
     /// Name of the service: its key below `Services`.
     pub service: String,
@@ -104,6 +108,7 @@ pub struct ServiceRecord {
 
 /// An entry of `CriticalDeviceDatabase`, by which Windows up to 7 binds a device at boot.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct CriticalDeviceRecord {
     /// The key's name: `PCI#VEN_…`.
     pub pci_id: String,
@@ -117,6 +122,7 @@ pub struct CriticalDeviceRecord {
 
 /// A package in `DriverDatabase`.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct DriverDatabaseRecord {
     /// The hive that holds it.
     pub hive: GuestHive,
@@ -134,6 +140,7 @@ pub struct DriverDatabaseRecord {
 
 /// What is written to the hives.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct RegistryRecord {
     /// Control sets that are edited.
     pub control_sets: Vec<String>,
@@ -154,6 +161,7 @@ pub struct RegistryRecord {
 
 /// `DevicePath`, the list of folders in which Windows searches for drivers.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct DevicePathRecord {
     /// Whether the run changes the value.
     pub modified: bool,
@@ -165,6 +173,7 @@ pub struct DevicePathRecord {
 
 /// A step of the first-boot job.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct FirstbootStep {
     /// `package`, `network`, `run` or `release`.
     pub kind: &'static str,
@@ -176,6 +185,7 @@ pub struct FirstbootStep {
 
 /// The job of the first boot.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct FirstbootRecord {
     /// Name of the service that starts the job.
     pub service: String,
@@ -203,6 +213,7 @@ pub struct FirstbootRecord {
 
 /// A file of the boot volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct BootFileRecord {
     /// Its path there.
     pub path: String,
@@ -216,6 +227,7 @@ pub struct BootFileRecord {
 
 /// An element of the boot configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct BootElementRecord {
     /// The object that it belongs to, a GUID in braces.
     pub object: String,
@@ -231,6 +243,7 @@ pub struct BootElementRecord {
 
 /// The boot volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct BootRecord {
     /// Path of the boot configuration on the boot volume; left out if the disk has none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -243,6 +256,7 @@ pub struct BootRecord {
 
 /// A service of a former hypervisor's tools that is disabled, in one control set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct DisabledService {
     /// The hypervisor: `VMware`.
     pub hypervisor: String,
@@ -256,6 +270,7 @@ pub struct DisabledService {
 
 /// A filter driver that is taken out of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct RemovedFilter {
     /// The hypervisor: `VMware`.
     pub hypervisor: String,
@@ -267,6 +282,7 @@ pub struct RemovedFilter {
 
 /// An uninstaller that runs at the first boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Uninstaller {
     /// The hypervisor: `VMware`.
     pub hypervisor: String,
@@ -278,6 +294,7 @@ pub struct Uninstaller {
 
 /// All repairs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct RepairRecord {
     /// Services of former hypervisors that are disabled.
     pub services: Vec<DisabledService>,
@@ -312,6 +329,7 @@ impl RepairRecord {
 
 /// What of the user's is put into the guest.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct ExtrasRecord {
     /// Files that are put where the user wants them; left out if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -326,6 +344,7 @@ pub struct ExtrasRecord {
 
 /// A script or program of the user that the first-boot job runs.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct ScriptRecord {
     /// Its file; the reason says what was changed in it so that Windows reads it.
     #[serde(flatten)]
@@ -340,6 +359,7 @@ pub struct ScriptRecord {
 
 /// All that an injection does to a guest.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Record {
     /// Drivers put into `System32\drivers`.
     pub files_copied: Vec<FileRecord>,

@@ -12,7 +12,10 @@ use crate::windows::guest_files::GuestFiles;
 /// # Errors
 /// When the hive is damaged, or dirty and its logs cannot repair that.
 pub fn load_hive_file(files: &dyn GuestFiles, path: &str) -> Result<Option<HiveFile>> {
-    let open = |bytes| HiveFile::open(bytes, |ending| files.read(&format!("{path}{ending}"), LOG_BYTES_MAX));
+    let open = |bytes: Vec<u8>| {
+        tracing::debug!(path, bytes = bytes.len(), "read a hive");
+        HiveFile::open(bytes, |ending| files.read(&format!("{path}{ending}"), LOG_BYTES_MAX))
+    };
     let file = files.read(path, HIVE_BYTES_MAX).and_then(|bytes| bytes.map(open).transpose());
     file.map_err(|e| e.path(path))
 }

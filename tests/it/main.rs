@@ -44,6 +44,7 @@ mod ntfs_log;
 mod partition;
 mod plan;
 mod remove;
+mod report;
 mod wim;
 mod windows;
 
@@ -51,4 +52,4 @@ fn main() -> std::process::ExitCode {
     cli::sandbox::child().unwrap_or_else(|| support::runner::run(trials()))
 }
 
-tests![in apply, bitlocker, bitlocker_job, block, boot_volume, cli, convert, disks, documents, drivers, extras, first_boot, formats, hive, house, inject, iso, look, ntfs, ntfs_check, ntfs_log, partition, plan, remove, wim, windows;];
+tests![in apply, bitlocker, bitlocker_job, block, boot_volume, cli, convert, disks, documents, drivers, extras, first_boot, formats, hive, house, inject, iso, look, ntfs, ntfs_check, ntfs_log, partition, plan, remove, report, wim, windows;];

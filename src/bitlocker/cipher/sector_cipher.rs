@@ -12,6 +12,7 @@ use super::xts::Xts;
 
 /// The cipher of the sectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Cipher {
     /// AES-CBC with the Elephant diffuser, 128 bits: the default of Windows Vista and 7.

@@ -12,7 +12,9 @@ use crate::block::{HostFiles, Locking, PathPolicy, Storage, qcow2};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 
 /// What [`super::recover()`] found and did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum Recovery {
     /// No run had been interrupted while it wrote.
     #[default]
@@ -29,7 +31,9 @@ pub enum Recovery {
 }
 
 /// A run that was interrupted while it wrote, see [`super::find_interrupted()`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum InterruptedRun {
     /// An edit in place.
     Edit,

@@ -7,6 +7,7 @@ use crate::block::Format;
 /// Facts about an image file. Field names are qemu-img's where it has them. Names come from the image: escape them
 /// before printing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct ImageInfo {
     /// Path of the file as the caller gave it.
@@ -47,6 +48,7 @@ pub struct ImageInfo {
 
 /// A snapshot that is stored in the image itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct SnapshotInfo {
     /// The number that QEMU gave it.
@@ -67,6 +69,7 @@ pub struct SnapshotInfo {
 
 /// What only one format has.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Specific {
     /// The format, by qemu-img's name.
     #[serde(rename = "type")]

@@ -8,6 +8,7 @@ use crate::units::ImageOffset;
 
 /// A range of one kind, as `qemu-img map --output=json` has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct MapEntry {
     /// Offset of the first byte on the disk.
     pub start: u64,

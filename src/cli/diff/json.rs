@@ -12,21 +12,29 @@ use crate::job::diff::{Change, Compared, Difference, FileDifference, NotCompared
 pub(super) struct Json<'u>(JsonList<'u>);
 
 /// The document has no fields before its list: whether the disks are the same, shows at the end.
-#[derive(Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct Head {}
 
 /// A difference, with what it is one of.
-#[derive(Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 #[serde(tag = "what", rename_all = "lowercase")]
-enum Item<'a> {
+pub enum Item<'a> {
+    /// A partition.
     Volume(&'a VolumeDifference),
+    /// A file.
     File(&'a FileDifference),
+    /// A key of the registry.
     Key {
+        /// What became of it.
         change: Change,
+        /// Its full path.
         key: String,
     },
+    /// A value of a key.
     Value {
+        /// What became of it.
         change: Change,
+        /// The full path of its key.
         key: String,
         /// Empty for the default value.
         name: String,
@@ -38,13 +46,15 @@ enum Item<'a> {
 }
 
 /// What stands after the list.
-#[derive(Serialize)]
-struct Summary<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Summary<'a> {
+    /// Whether nothing differs, and nothing was left out.
     same: bool,
     /// Numbers of the partitions whose files were compared.
     partitions: &'a [u32],
     /// Numbers of the partitions whose Windows had its registry compared.
     registries: &'a [u32],
+    /// Partitions whose content is none that can be compared.
     not_compared: &'a [NotCompared],
     /// Files that could not be read, and were not compared.
     unread_files: u64,

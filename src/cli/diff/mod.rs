@@ -6,6 +6,8 @@ mod answer;
 mod json;
 mod listing;
 
+pub use json::{Item as DiffItem, Summary as DiffSummary};
+
 use std::path::PathBuf;
 
 use answer::Answer;

@@ -10,9 +10,9 @@ use crate::ntfs::check::{Code as NtfsCode, Severity as NtfsSeverity};
 use crate::windows::Code as BootCode;
 
 /// What a code belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Area {
+pub enum Area {
     /// Errors and refusals of every command.
     Error,
     /// Findings of `check`.
@@ -87,8 +87,8 @@ pub(super) struct CodeFacts {
 }
 
 /// The page of a code.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub(super) struct Page {
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub struct Page {
     pub(super) code: &'static str,
     pub(super) area: Area,
     pub(super) title: String,

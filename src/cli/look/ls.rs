@@ -58,15 +58,16 @@ pub struct Args {
 }
 
 /// What stands above the listing.
-#[derive(Serialize)]
-struct Head {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Head {
     /// Number of the partition, as Linux counts.
     partition: u32,
 }
 
 /// A line of the listing.
-#[derive(Serialize)]
-struct Line<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Line<'a> {
+    /// Its path in the volume.
     path: &'a str,
     #[serde(flatten)]
     details: Details,
@@ -92,7 +93,9 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
             }
         }
         listing.print();
-        listing.json.map(JsonList::end);
+        if let Some(list) = listing.json {
+            list.end();
+        }
         Ok(ExitCode::Done)
     })
 }

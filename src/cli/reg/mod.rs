@@ -3,10 +3,14 @@
 mod args;
 mod edit;
 mod file;
+mod json;
+mod key;
 mod show;
 mod target;
 
 pub use args::Args;
+pub use json::{EditAnswer, QueriedKey, QueryAnswer};
+pub use show::CheckAnswer;
 pub(super) use show::write_reg;
 
 use super::Ui;

@@ -30,21 +30,8 @@ enum Role {
 }
 
 /// Arguments whose value names a disk, a hive or a plan.
-const IMAGES: &[&str] = &[
-    "image",
-    "images",
-    "input",
-    "other_disk",
-    "windows_disk",
-    "target",
-    "hive",
-    "old",
-    "new",
-    "a",
-    "b",
-    "plan",
-    "show",
-];
+const IMAGES: &[&str] =
+    &["image", "images", "input", "other_disk", "windows_disk", "target", "old", "new", "a", "b", "plan", "show"];
 
 /// Arguments whose value is only read.
 const INPUTS: &[&str] = &["drivers", "inject", "sources", "definitions", "trust_publisher", "firstboot", "file"];
@@ -88,7 +75,13 @@ impl Places {
         let images = spec.other_disks.iter().chain(&spec.windows_disk).chain([&spec.image]);
         let inputs = spec.drivers.iter().chain(&guest.definitions.definitions).chain(&guest.trust_publisher);
         let inputs = inputs.chain(guest.extras.inputs()).chain(guest.bitlocker.inputs()).chain(&spec.document);
-        let outputs = spec.output.overlay.iter().chain(&spec.output.output).chain(&guest.report);
+        let outputs = spec
+            .output
+            .overlay
+            .iter()
+            .chain(&spec.output.output)
+            .chain(&guest.report)
+            .chain(&guest.machine.machine_output);
         images.for_each(|path| self.add(Role::Image, path));
         spec.source.allow_path.iter().for_each(|path| self.add(Role::Allowed, path));
         inputs.for_each(|path| self.add(Role::Input, path));

@@ -21,6 +21,7 @@ use crate::error::Result;
 
 /// All packages of the media.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Listing {
     /// The sources, as given.
     pub sources: Vec<String>,
@@ -42,6 +43,7 @@ pub struct Listing {
 
 /// One INF of the media.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Listed {
     /// The driver's folder, or the INF's stem.
     pub driver: String,

@@ -72,3 +72,5 @@ impl Serialize for Category {
         serializer.serialize_str(self.name())
     }
 }
+
+crate::schema::json_schema_as!(Category, String);

@@ -203,6 +203,7 @@ impl Source {
     /// [`Kind::Drivers`] if the file is missing or larger than [`FILE_SIZE_MAX`]; any error of reading the media.
     pub fn read(&self, path: &str) -> Result<Vec<u8>> {
         let file = self.find_readable(path)?;
+        tracing::debug!(path = %self.show(path), "reading a file of the drivers");
         let data = match &self.backend {
             Backend::Directory(directory) => directory.read(file),
             Backend::Image(image) => image.read(file),

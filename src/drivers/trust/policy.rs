@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 
 /// How much a boot driver's signature must prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SignatureLevel {
     /// Present, parses, and its hashes match; anything less is refused.

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 /// The result of checking the signature of a file or of a package.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct SignatureReport {
     /// There is an embedded signature (or a catalogue).
     pub present: bool,

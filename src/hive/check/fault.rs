@@ -4,6 +4,7 @@ use std::fmt;
 
 /// How bad a [`Fault`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Windows tolerates it, but never writes it.
@@ -153,8 +154,11 @@ impl serde::Serialize for Code {
     }
 }
 
+crate::schema::json_schema_as!(Code, String);
+
 /// One broken rule: which, how badly, where, and what was found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Fault {
     code: Code,
     severity: Severity,
@@ -211,6 +215,13 @@ impl Fault {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The same fault with the hive in its place, for a list of the faults of several hives.
+    #[must_use]
+    pub fn within(mut self, hive: &str) -> Self {
+        self.place = format!("{hive}: {}", self.place);
+        self
     }
 
     /// Whether `other` is the same rule broken at the same place (what was found may differ).

@@ -10,6 +10,7 @@ use crate::partition::Content;
 
 /// What became of a file or a key from the old disk to the new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Change {
     /// Only the new disk has it.
@@ -22,6 +23,7 @@ pub enum Change {
 
 /// By what a file differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Aspect {
     /// File, folder or link.
@@ -44,6 +46,7 @@ pub enum Aspect {
 
 /// A partition that only one of the disks has, or that holds a volume of another kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct VolumeDifference {
     /// Number of the partition.
     pub partition: u32,
@@ -55,6 +58,7 @@ pub struct VolumeDifference {
 
 /// A file that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct FileDifference {
     /// Number of the partition.
     pub partition: u32,
@@ -105,6 +109,7 @@ pub type See<'s> = dyn FnMut(&Difference<'_>) -> crate::Result<()> + 's;
 
 /// A partition whose content is none that can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct NotCompared {
     /// Number of the partition.
     pub partition: u32,

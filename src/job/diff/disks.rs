@@ -15,6 +15,7 @@ use crate::job::look::Files;
 use crate::job::report::Report;
 use crate::job::request::{InjectRequest, Observer};
 use crate::job::saved_plan::SavedPlan;
+use crate::job::step::Step;
 use crate::ntfs::Replay;
 use crate::partition::{BitLockerKeys, Content, Disk, PartitionTable};
 use crate::windows::windows_folders;
@@ -73,7 +74,7 @@ pub fn diff_images(request: &DiffRequest, see: &mut See<'_>) -> Result<Compared>
             table.map_err(|error| error.path(path.display().to_string()))
         };
         let tables = [read(&*old, &request.old)?, read(&*new, &request.new)?];
-        compare_disks([&&*old, &&*new], &tables, &request.compare, see)
+        compare_disks([&&*old, &&*new], tables, &request.compare, see)
     };
     compare().map_err(explain)
 }
@@ -94,20 +95,21 @@ pub fn diff_with_plan(
     let mut report = Report::of_request(request);
     let mut compare = || {
         let staged = stage_saved_plan(plan, request, observer, &mut report)?;
-        observer.step("Comparing");
+        observer.step(Step::CompareDisks);
         let (old, new) = (staged.stage.original(), &staged.stage);
         let tables = [request.bitlocker.read_partitions(&old)?, request.bitlocker.read_partitions(new)?];
-        compare_disks([&old, new], &tables, options, see)
+        compare_disks([&old, new], tables, options, see)
     };
     compare().map_err(explain)
 }
 
 fn compare_disks(
     disks: [&dyn Disk; 2],
-    tables: &[PartitionTable; 2],
+    tables: [PartitionTable; 2],
     options: &CompareOptions,
     see: &mut See<'_>,
 ) -> Result<Compared> {
+    let tables = &tables.map(|table| table.with_replay(options.replay));
     let mut compared = Compared::default();
     let pairs = pair_volumes(disks, tables, options, &mut compared, see)?;
     for files in pairs.iter().flat_map(|[old, new]| [old, new]) {
@@ -159,7 +161,7 @@ fn pair_volumes<'d>(
         match (partitions, before) {
             ([Some(old), Some(new)], Some(content)) if before == after => match content {
                 Content::Ntfs | Content::Fat => {
-                    let open = |disk, partition| Files::open(disk, Vec::new(), partition, options.replay);
+                    let open = |disk, partition| Files::open(disk, Vec::new(), partition);
                     let [old_disk, new_disk] = disks;
                     pairs.push([open(old_disk, old)?, open(new_disk, new)?]);
                 }

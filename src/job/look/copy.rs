@@ -38,6 +38,7 @@ pub struct CopyRequest<'a> {
 
 /// What was copied.
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Copied {
     /// Number of files.
     pub files: u64,
@@ -51,6 +52,7 @@ pub struct Copied {
 
 /// A file that was not copied.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Skipped {
     /// Its path in the volume.
     pub path: String,

@@ -42,9 +42,9 @@ pub fn look_into<T>(request: &LookRequest, look: impl FnOnce(&Files<'_>) -> Resu
         let image = block::open(&request.image, &request.options)?;
         let disk: &dyn Image = &*image;
         let at_image = |error: Error| error.path(request.image.display().to_string());
-        let table = request.bitlocker.read_partitions(disk).map_err(at_image)?;
+        let table = request.bitlocker.read_partitions(disk).map_err(at_image)?.with_replay(request.replay);
         let partition = choose(disk, &table, request)?;
-        let files = Files::open(&disk, disk.files(), &partition, request.replay)?;
+        let files = Files::open(&disk, disk.files(), &partition)?;
         look(&files)
     };
     open().map_err(explain)
@@ -54,7 +54,7 @@ fn choose(disk: &dyn Image, table: &PartitionTable, request: &LookRequest) -> Re
     if let Some(number) = request.partition {
         return table.partition(number).cloned();
     }
-    match locate_partition(&disk, table, request.replay, None) {
+    match locate_partition(&disk, table, None) {
         Err(error) if error.kind() == Kind::NotWindows => {
             let readable = |partition: &&Partition| matches!(partition.content, Content::Ntfs | Content::Fat);
             let volumes: Vec<&Partition> = table.partitions.iter().filter(readable).collect();
@@ -88,6 +88,7 @@ enum FileSystem<'a> {
 
 /// What a [`Node`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum NodeKind {
     /// A folder.
@@ -116,6 +117,7 @@ enum Place {
 
 /// What is known of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Details {
     /// What it is.
     pub kind: NodeKind,
@@ -152,17 +154,12 @@ impl<'a> Files<'a> {
     ///
     /// # Errors
     /// When it is not a volume that can be read, or it is damaged.
-    pub(in super::super) fn open(
-        disk: &'a dyn Disk,
-        image_files: Vec<PathBuf>,
-        partition: &Partition,
-        replay: Replay,
-    ) -> Result<Self> {
+    pub(in super::super) fn open(disk: &'a dyn Disk, image_files: Vec<PathBuf>, partition: &Partition) -> Result<Self> {
         let view = PartitionView::new(disk, partition)?;
         let volume = match partition.content {
             Content::Ntfs => {
-                let options = OpenOptions { replay, ..OpenOptions::read_only() };
-                Volume::open(view, &options).map(|volume| FileSystem::Ntfs(Box::new(volume)))
+                let volume = Volume::open_shared(view, &partition.replay, &OpenOptions::read_only());
+                volume.map(|volume| FileSystem::Ntfs(Box::new(volume)))
             }
             Content::Fat => FatVolume::open(view).map(FileSystem::Fat),
             _ => Err(partition.refusal().unwrap_or_else(|| {

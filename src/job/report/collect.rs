@@ -5,6 +5,7 @@ use super::fields::{
     VERSION, WindowsFacts, WindowsPaths,
 };
 use super::recommend::is_signed;
+use crate::block::Format;
 use crate::block::commit::Committed;
 use crate::drivers::{Arch, Package, Selection};
 use crate::job::bitlocker_start::BitLockerStart;
@@ -32,6 +33,11 @@ impl Report {
                 time: request.clock.to_string(),
                 image: request.image.display().to_string(),
                 mode: request.destination.mode(),
+                output_format: match &request.destination {
+                    Destination::Overlay(_) => Some(Format::Qcow2),
+                    Destination::Standalone { format, .. } => Some(*format),
+                    Destination::InPlace | Destination::DryRun => None,
+                },
                 dry_run,
                 ..Run::default()
             },

@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use crate::block::Format;
 use crate::error::Error;
 use crate::exit::ExitCode;
 use crate::job::bitlocker_start::BitLockerStart;
@@ -39,6 +40,7 @@ pub const VERSION: u32 = 1;
 /// # }
 /// ```
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Report {
     /// Always [`SCHEMA`]; by it a report is recognised as one.
     pub schema: &'static str,
@@ -77,14 +79,42 @@ pub struct Report {
     pub error: Option<Failure>,
     /// The outcome in one sentence, such as "Done: Windows 10 (GPT) boots with viostor."
     pub summary: String,
+    /// What the run did one after the other, and how long it took. Not in the JSON form, whose bytes do not depend on the
+    /// speed of a machine.
+    #[serde(skip)]
+    pub phases: Vec<Phase>,
+    /// The disks, that with Windows first, as far as they were opened. Not in the JSON form.
+    #[serde(skip)]
+    pub disk_files: Vec<DiskFile>,
     /// The files of the image, as far as they are known: a report is open to no more users than they are. Not in the JSON
     /// form.
     #[serde(skip)]
     pub image_files: Vec<std::path::PathBuf>,
 }
 
+/// A phase of a run, with its duration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Phase {
+    /// What [`Step::title`](crate::job::Step::title) calls it.
+    pub title: String,
+    /// How long it took, in milliseconds.
+    pub milliseconds: u64,
+}
+
+/// A disk of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskFile {
+    /// Path of its file on the host, as it was given.
+    pub path: std::path::PathBuf,
+    /// What findings call it.
+    pub name: String,
+    /// Container format.
+    pub format: Format,
+}
+
 /// What was asked for, and where the outcome is.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Run {
     /// Name and version of the program: `winject 0.1.0`.
     pub tool: String,
@@ -104,6 +134,9 @@ pub struct Run {
     pub plan: Option<AppliedPlan>,
     /// Path of the file on the host that holds the changed disk; `null` for a dry run and for a run that failed.
     pub output: Option<String>,
+    /// Container format of that file. Not in the JSON form.
+    #[serde(skip)]
+    pub output_format: Option<Format>,
     /// SHA-256 of that file in hexadecimal; left out unless it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_sha256: Option<String>,
@@ -131,6 +164,7 @@ pub struct Run {
 
 /// A saved plan.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct AppliedPlan {
     /// Path of its file on the host, as it was given.
     pub path: String,
@@ -140,6 +174,7 @@ pub struct AppliedPlan {
 
 /// What a removal took out of the guest, and what it left.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct RemovalRecord {
     /// Whether the guest has a manifest, without which nothing is removed.
     pub has_manifest: bool,
@@ -156,6 +191,7 @@ pub struct RemovalRecord {
 
 /// The disk and the partition of Windows.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct DiskFacts {
     /// Size of the disk as the guest sees it, in bytes.
     pub size: u64,
@@ -169,6 +205,7 @@ pub struct DiskFacts {
 
 /// Why a run failed.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Failure {
     /// The error as the command prints it: place, cause, what was expected and what was found.
     pub message: String,
@@ -193,6 +230,7 @@ impl From<&Error> for Failure {
 /// The guest, the chosen drivers, and what was done with them. The names of the fields are those that readers of such
 /// reports know.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Virtio {
     /// True only when everything required was done and verified, or was found done already; packages that are only staged
     /// (`--packages-only`) in a guest that does not boot from virtio are not.
@@ -260,6 +298,7 @@ pub struct Virtio {
 
 /// Product, version and CPU of the guest.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct WindowsFacts {
     /// `ProductName` of the registry, which says "Windows 10" on Windows 11.
     pub product_name: String,
@@ -291,6 +330,7 @@ pub struct WindowsFacts {
 
 /// How drivers were chosen.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Choice {
     /// Key of the guest's release in the driver definitions: `windows_10`, `server_2022`.
     pub release: String,
@@ -306,6 +346,7 @@ pub struct Choice {
 
 /// Folders and hives of the guest.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct WindowsPaths {
     /// The Windows folder: `C:\Windows`.
     pub windows_dir: String,
@@ -325,6 +366,7 @@ pub struct WindowsPaths {
 
 /// A driver package that was chosen.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct DriverFound {
     /// Name of the driver's folder on the media: `viostor`, `NetKVM`.
     pub name: String,
@@ -363,6 +405,7 @@ pub struct DriverFound {
 
 /// A driver file for `System32\drivers`, with what was read back.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct FileCopied {
     /// What was planned for it.
     #[serde(flatten)]
@@ -374,6 +417,7 @@ pub struct FileCopied {
 
 /// Control sets, services and device ids in the registry.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct RegistryChanges {
     /// Whether the registry holds everything that is required.
     pub success: bool,
@@ -398,6 +442,7 @@ pub struct RegistryChanges {
 
 /// `DevicePath`, the list of folders in which Windows searches for drivers.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct DevicePathChanges {
     /// Whether the staging folders are in the list.
     pub success: bool,
@@ -408,6 +453,7 @@ pub struct DevicePathChanges {
 
 /// The service and the script that install the packages at the first boot.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct FirstBoot {
     /// Whether both are in place.
     pub success: bool,
@@ -420,6 +466,7 @@ pub struct FirstBoot {
 
 /// The script that installs the packages by hand.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct SetupScript {
     /// Its path in the guest.
     pub path: String,
@@ -429,6 +476,7 @@ pub struct SetupScript {
 
 /// The boot configuration, which winject does not touch.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct BcdChanges {
     /// Boot configurations that are changed: their paths on the boot volume.
     pub stores: Vec<String>,
@@ -442,6 +490,7 @@ pub struct BcdChanges {
 
 /// A file that the plan writes to the guest.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Artifact {
     /// What it is for: `driver_sys`, `staged_payload`, `setup_cmd`, `firstboot_cmd`, `firstboot_job`, `firstboot_program`,
     /// `manifest`, `driver_store`, `catalog`, `firstboot_script`, `guest_agent`, `upload` or `other`.
@@ -456,6 +505,7 @@ pub struct Artifact {
 
 /// The machine that fits the guest.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Recommendation {
     /// Best bus for the system disk: `virtio-blk`, `virtio-scsi`, `sata` or `ide`.
     pub bus: &'static str,
@@ -471,6 +521,12 @@ pub struct Recommendation {
     pub clock: &'static str,
     /// Further virtual devices with a driver in the guest: `virtio-rng`, `virtio-balloon` …
     pub extra_devices: Vec<&'static str>,
+    /// Whether Secure Boot can be on: UEFI, and Microsoft has signed every boot driver.
+    pub secure_boot: bool,
+    /// Whether the machine needs a TPM: Windows 11 does.
+    pub tpm: bool,
+    /// MAC addresses of the guest's network cards, which the new ones can have.
+    pub mac_addresses: Vec<String>,
     /// Bytes that the disk must show as its logical block; left out for the usual 512.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logical_block_size: Option<u32>,
@@ -481,6 +537,7 @@ pub struct Recommendation {
 
 /// How the outcome was verified before anything was written.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Validation {
     /// Whether the staged disk is what was planned, and sound.
     pub success: bool,

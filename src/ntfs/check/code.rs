@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 /// How bad a fault is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// A stale copy or a leftover that Windows puts right silently. Does not make a volume faulty.
@@ -113,3 +114,5 @@ impl Serialize for Code {
         serializer.serialize_str(self.name())
     }
 }
+
+crate::schema::json_schema_as!(Code, String);

@@ -10,6 +10,7 @@ use crate::escape::EscapedLines;
 
 /// One breach of one invariant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Fault {
     /// The invariant that is broken.
     pub code: Code,
@@ -107,6 +108,7 @@ impl fmt::Display for Fault {
 
 /// How much was looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Stats {
     /// MFT records in use.
     pub records: u64,
@@ -128,6 +130,7 @@ pub struct Stats {
 
 /// What a check found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct CheckReport {
     /// The faults, in the order in which they were met; at most
     /// [`CheckOptions::per_code`](super::CheckOptions::per_code) of each code.

@@ -1,5 +1,6 @@
 //! Where the log lies on its volume.
 
+use super::LogPosition;
 use super::overlay::Changes;
 use super::refusal::refuse;
 use super::summary::Target;
@@ -71,6 +72,15 @@ impl<'a> LogFile<'a> {
         }
         Ok(())
     }
+}
+
+/// How far the log of the volume on `device` has come.
+///
+/// # Errors
+/// Those of [`LogFile::open`]; the volume cannot be read.
+pub fn find_position<D: VolumeRead>(device: &D) -> Result<LogPosition> {
+    let file = LogFile::open(device)?;
+    LogPosition::read(file.size, |at, buf| file.read(at, buf))
 }
 
 /// Copies the first records of `$MFT` to `$MFTMirr`, as many as it holds.

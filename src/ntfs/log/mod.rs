@@ -18,6 +18,8 @@ mod apply;
 mod blocks;
 mod checkpoint;
 mod close;
+#[cfg(test)]
+mod forged;
 mod logfile;
 mod operation;
 mod overlay;
@@ -37,6 +39,7 @@ mod view;
 mod work;
 
 pub use admission::{Admission, HIBERNATION_FILE, Hibernation, LogReplay, Overrides, State};
+pub use logfile::find_position;
 pub use operation::Operation;
 pub use overlay::Overlay;
 pub use refusal::{LOG_FILE, blame_replay, refuse_unsound};
@@ -44,8 +47,7 @@ pub use replay::replay;
 pub use restart::RestartPage;
 pub use summarize::summarize;
 pub use summary::{
-    ClosingForm, LogSummary, PendingRecord, PendingState, PendingTransaction, ReplayReport, Replayed, Target,
-    TransactionState,
+    LogSummary, PendingRecord, PendingState, PendingTransaction, ReplayReport, Replayed, Target, TransactionState,
 };
 
 use sha2::{Digest, Sha256};

@@ -11,11 +11,11 @@ use super::blocks::{Blocks, Direction};
 use super::checkpoint::OpenAttribute;
 use super::close::close;
 use super::logfile::{LogFile, update_mirror};
-use super::overlay::{Changes, Overlay};
+use super::overlay::Changes;
 use super::reader::Log;
 use super::record::{Half, LogRecord, RecordKind, Update};
 use super::refusal::{LOG_FILE, REFUSAL, refuse, refuse_damage};
-use super::summary::{ClosingForm, ReplayReport, Replayed};
+use super::summary::{ReplayReport, Replayed};
 use super::undo::{UndoChains, update_to_undo};
 use super::view::View;
 use super::work::ClusterCount;
@@ -23,45 +23,42 @@ use crate::error::{Error, Layer, Result};
 use crate::io::VolumeRead;
 use crate::ntfs::units::FileId;
 
-/// Replays the log of the volume on `device` in memory, and closes it. A log that is closed or empty gives an empty
-/// overlay.
+/// Replays the log of the volume on `device` in memory, and closes it as Windows does; `None` if it is closed, or empty.
 ///
 /// # Errors
 /// Refused, with the reason, when anything in the log cannot be understood or contradicts the volume; not an NTFS volume;
 /// the volume cannot be read.
-pub fn replay<D: VolumeRead>(device: &D) -> Result<Replayed> {
+pub fn replay<D: VolumeRead>(device: &D) -> Result<Option<Replayed>> {
     let file = LogFile::open(device)?;
     run(device, &file).map_err(refuse_damage)
 }
 
-fn run(device: &dyn VolumeRead, file: &LogFile<'_>) -> Result<Replayed> {
-    let mut report = ReplayReport {
-        version: None,
+fn run(device: &dyn VolumeRead, file: &LogFile<'_>) -> Result<Option<Replayed>> {
+    if LogState::read(file.size, |at, buf| file.read(at, buf))?.is_clean() {
+        return Ok(None);
+    }
+    let log = Log::open(file.size, |at, buf| file.read(at, buf))?;
+    let report = ReplayReport {
+        version: log.area.page.version,
         redone: 0,
         skipped: 0,
         undone: 0,
         transactions: 0,
         files: Vec::new(),
         file_count: 0,
-        closing: ClosingForm::Untouched,
     };
-    if LogState::read(file.size, |at, buf| file.read(at, buf))?.is_clean() {
-        return Ok(Replayed { overlay: Overlay::default(), report });
-    }
-    let log = Log::open(file.size, |at, buf| file.read(at, buf))?;
-    report.version = Some(log.area.page.version);
     let analysis = Analysis::run(&log, file.geometry.cluster_size)?;
     let blocks = Blocks::new(Changes::new(device), &file.geometry, analysis.last_lsn);
     let mut replay = Replay { log: &log, analysis: &analysis, blocks, report };
     replay.redo()?;
-    replay.verify(file)?;
+    replay.check_data(file)?;
     replay.undo()?;
-    replay.verify(file)?;
+    replay.check_data(file)?;
     let Replay { blocks, mut report, .. } = replay;
     let mut changes = blocks.changes;
     {
         let view = View::new(&changes, &file.geometry)?;
-        blocks.touched.require(&view)?;
+        blocks.touched.check_clusters(&view)?;
         report.file_count = blocks.files.len() as u64;
         for &number in blocks.files.iter().take(ReplayReport::FILES_MAX) {
             let sequence = view.record(number)?.map_or(0, |record| record.sequence());
@@ -72,8 +69,7 @@ fn run(device: &dyn VolumeRead, file: &LogFile<'_>) -> Result<Replayed> {
     for (at, bytes) in close(&log, analysis.last_lsn, &analysis.extra)? {
         file.write(&mut changes, at, &bytes)?;
     }
-    report.closing = ClosingForm::AsWindows;
-    Ok(Replayed { overlay: changes.into_overlay()?, report })
+    Ok(Some(Replayed { overlay: changes.into_overlay()?, report }))
 }
 
 struct Replay<'a> {
@@ -156,9 +152,9 @@ impl Replay<'_> {
         Ok(true)
     }
 
-    fn verify(&mut self, file: &LogFile<'_>) -> Result<()> {
+    fn check_data(&self, file: &LogFile<'_>) -> Result<()> {
         let view = View::new(&self.blocks.changes, &file.geometry)?;
-        self.blocks.touched.verify(&view)
+        self.blocks.touched.check_data(&view)
     }
 }
 

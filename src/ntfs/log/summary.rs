@@ -99,21 +99,11 @@ pub struct Target {
     pub name: NtfsName,
 }
 
-/// How the log is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ClosingForm {
-    /// It was closed or empty, and stays as it is.
-    Untouched,
-    /// As Windows leaves it after a clean dismount: a last checkpoint without tables, version 1.1.
-    AsWindows,
-}
-
 /// What a replay did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayReport {
-    /// Major and minor version of the log; `None` for an empty one.
-    pub version: Option<(u16, u16)>,
+    /// Major and minor version of the log.
+    pub version: (u16, u16),
     /// Operations that were done again.
     pub redone: u64,
     /// Operations that were on the volume already, or whose clusters had been freed since.
@@ -126,8 +116,6 @@ pub struct ReplayReport {
     pub files: Vec<FileId>,
     /// All such files, also those that are not listed.
     pub file_count: u64,
-    /// How the log is left.
-    pub closing: ClosingForm,
 }
 
 impl ReplayReport {

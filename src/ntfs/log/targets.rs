@@ -17,15 +17,15 @@ const TOUCHES_MAX: usize = 1 << 18;
 
 /// The clusters that a replay changed, and in whose name.
 ///
-/// Each has to belong to that attribute when all is redone, or when the open transactions are taken back as well; or it
-/// has to be free then. Otherwise the log is of another volume, or a stale address leads into the data of a user.
+/// Each has to belong to that attribute at the end, when the open transactions are taken back; or it has to be free then,
+/// which is what a transaction leaves that had allocated it. Otherwise the log is of another volume, or was forged, or a
+/// stale address leads into the data of a user.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     targets: Vec<Target>,
     numbers: BTreeMap<(u64, u32, Vec<u16>), usize>,
     /// Cluster of the volume, attribute, cluster of the attribute.
-    open: BTreeSet<(u64, usize, u64)>,
-    verified: BTreeSet<u64>,
+    clusters: BTreeSet<(u64, usize, u64)>,
     /// Ordinary records whose data were written, and the record of the log that did.
     data: BTreeMap<u64, u64>,
 }
@@ -57,15 +57,15 @@ impl Touched {
                 self.targets.len() - 1
             }
         };
-        self.open.insert((lcn, number, vcn));
-        if self.open.len() > TOUCHES_MAX {
+        self.clusters.insert((lcn, number, vcn));
+        if self.clusters.len() > TOUCHES_MAX {
             return Err(refuse("it changes too many clusters"));
         }
         Ok(())
     }
 
     /// Notes that the record `lsn` writes bytes of an attribute. Windows logs those of its own files' data, and never what
-    /// a user wrote: [`verify`](Self::verify) tells whose file it is.
+    /// a user wrote: [`check_data`](Self::check_data) tells whose file it is.
     ///
     /// # Errors
     /// Refused, when it is the data of a system file that is not logged either.
@@ -83,11 +83,11 @@ impl Touched {
         Ok(())
     }
 
-    /// Compares with the runs of the attributes as they are in `view`.
+    /// Checks that the data that were written are not those of a user's file, as the files are in `view`.
     ///
     /// # Errors
-    /// Damaged, when a list of runs makes no sense; refused, when the data of a user's file were written.
-    pub fn verify(&mut self, view: &View<'_>) -> Result<()> {
+    /// Refused, when they are.
+    pub fn check_data(&self, view: &View<'_>) -> Result<()> {
         for (&file, lsn) in &self.data {
             let file = FileId::from_raw(file);
             if existing(view, file)?.is_some() && !is_below_extend(view, file)? {
@@ -97,35 +97,51 @@ impl Touched {
                 )));
             }
         }
-        let extents: Vec<_> = self.targets.iter().map(|target| view.extents(target)).collect::<Result<_>>()?;
-        for &(lcn, number, vcn) in &self.open {
-            let extents = extents.get(number).and_then(Option::as_ref);
-            if extents.and_then(|extents| extents.cluster(vcn)) == Some(lcn) {
-                self.verified.insert(lcn);
-            }
-        }
         Ok(())
     }
 
-    /// Checks that all clusters were [verified](Self::verify), or are free in `view`.
+    /// Checks that each cluster belongs to its attribute in `view`, the volume at the end of the replay, or is free there:
+    /// by `$Bitmap` as well as by the runs of all files.
     ///
     /// # Errors
-    /// Refused, when one belongs to something else.
-    pub fn require(&self, view: &View<'_>) -> Result<()> {
+    /// Refused, when one belongs to something else; damaged, when a list of runs makes no sense.
+    pub fn check_clusters(&self, view: &View<'_>) -> Result<()> {
+        let extents: Vec<_> = self.targets.iter().map(|target| view.extents(target)).collect::<Result<_>>()?;
         let file = FileId { record: RecordNumber::BITMAP, sequence: RecordNumber::BITMAP.0 as u16 };
         let bitmap = Target { file, kind: AttributeType::DATA, name: NtfsName::default() };
         let bitmap = view.extents(&bitmap)?.ok_or_else(|| refuse("$Bitmap cannot be read"))?;
-        for &(lcn, number, vcn) in &self.open {
-            if self.verified.contains(&lcn) || view.is_free(&bitmap, lcn)? {
+        let mut free = BTreeSet::new();
+        for &(lcn, number, vcn) in &self.clusters {
+            let extents = extents.get(number).and_then(Option::as_ref);
+            if extents.and_then(|extents| extents.cluster(vcn)) == Some(lcn) {
                 continue;
             }
-            let target = self.targets.get(number).map(|t| format!("{} of file {}", t.kind, t.file));
-            return Err(refuse(format!(
-                "it writes to cluster {lcn}, as cluster {vcn} of {}, to which that does not belong",
-                target.unwrap_or_default()
-            )));
+            if !view.is_free(&bitmap, lcn)? {
+                return Err(refuse(self.describe(lcn)));
+            }
+            free.insert(lcn);
         }
-        Ok(())
+        match view.owner_of_any(&free)? {
+            Some((lcn, owner)) => Err(refuse(format!(
+                "{}: it belongs to file {owner}, although $Bitmap has it as free",
+                self.describe(lcn)
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// What was written to a cluster of something else.
+    fn describe(&self, lcn: u64) -> String {
+        let (target, vcn) = match self.clusters.range((lcn, 0, 0)..).next() {
+            Some(&(_, number, vcn)) => {
+                (self.targets.get(number).map(|t| format!("{} of file {}", t.kind, t.file)), vcn)
+            }
+            None => (None, 0),
+        };
+        format!(
+            "it writes to cluster {lcn}, as cluster {vcn} of {}, to which that does not belong",
+            target.unwrap_or_default()
+        )
     }
 }
 
@@ -224,7 +240,7 @@ mod tests {
         let write = |number: u64, kind: AttributeType| {
             let mut touched = Touched::default();
             touched.add_bytes(&Target { file: file(number), kind, name: "stream".into() }, 7)?;
-            touched.verify(&view)
+            touched.check_data(&view)
         };
         // $AttrDef, $Bitmap, $Secure; files of $Extend; one that exists no more
         for number in [4, 6, 9, 24, 25, 33] {

@@ -4,12 +4,14 @@ use super::checkpoint::empty_checkpoint;
 use super::page::{FLAGS, FREE_AT, LAST_END_LSN, LAST_LSN, Page, RECORD_ENDS, TRANSFER_PAGES, TRANSFER_POSITION};
 use super::reader::Log;
 use super::record::write_record;
-use super::restart::{PAGE, RECORD_HEADER_SIZE, RECORDS_AT, RestartArea, RestartPage};
+use super::restart::{
+    AREA_OFFSET, FLAGS as AREA_FLAGS, PAGE, RECORD_HEADER_SIZE, RECORDS_AT, RSTR, RestartArea, RestartPage,
+};
 use crate::ntfs::field::{Field, align8};
+use crate::ntfs::fixup;
 
-/// Bytes of the log, and the bits of an LSN that count its laps.
+/// Bytes of the log.
 const SIZE: usize = 1 << 20;
-const SEQUENCE_BITS: u32 = 3 + (SIZE as u64).leading_zeros();
 
 /// A log that begins with a checkpoint without tables.
 pub(super) struct LogWriter {
@@ -22,10 +24,19 @@ pub(super) struct LogWriter {
 
 impl LogWriter {
     pub fn new() -> Self {
+        Self::of_size(SIZE)
+    }
+
+    pub fn of_size(size: usize) -> Self {
         let mut log =
-            Self { bytes: vec![0xFF; SIZE], page: Page::blank(), place: (4 * PAGE, RECORDS_AT), checkpoint: 0 };
+            Self { bytes: vec![0xFF; size], page: Page::blank(), place: (4 * PAGE, RECORDS_AT), checkpoint: 0 };
         log.checkpoint = log.add(0, 0, &empty_checkpoint(0, &[]));
         log
+    }
+
+    /// Bits of an LSN that count the laps of the log.
+    fn sequence_bits(&self) -> u32 {
+        3 + (self.bytes.len() as u64).leading_zeros()
     }
 
     /// Adds a record; its LSN. A transaction of 0 is that of checkpoints.
@@ -35,7 +46,7 @@ impl LogWriter {
             (self.page, self.place) = (Page::blank(), (self.place.0 + PAGE, RECORDS_AT));
         }
         let (offset, at) = self.place;
-        let lsn = (1 << (64 - SEQUENCE_BITS)) + (offset + at) as u64 / 8;
+        let lsn = (1 << (64 - self.sequence_bits())) + (offset + at) as u64 / 8;
         let page = self.page.bytes_mut();
         write_record(&mut page[at..], lsn, transaction, data);
         Field::<u64>::at(0x10).set(&mut page[at..], undo_next);
@@ -55,16 +66,27 @@ impl LogWriter {
         self.add(transaction, undo_next, &operation(redo, undo, lcns))
     }
 
-    pub fn open(mut self) -> Log<'static> {
-        let lsn = self.checkpoint;
-        let page = RestartPage { version: (1, 1), current_lsn: lsn, in_use: 0, flags: 0, file_size: SIZE as u64 };
-        let area = RestartArea { page, restart_lsn: lsn, sequence_bits: SEQUENCE_BITS, open_count: 1 };
-        let page = area.closed(lsn, lsn, 0x70).unwrap();
+    /// The log, not closed.
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        let (lsn, file_size) = (self.checkpoint, self.bytes.len() as u64);
+        let page = RestartPage { version: (1, 1), current_lsn: lsn, in_use: 0, flags: 0, file_size };
+        let sequence_bits = self.sequence_bits();
+        let mut page =
+            RestartArea { page, restart_lsn: lsn, sequence_bits, open_count: 1 }.closed(lsn, lsn, 0x70).unwrap();
+        fixup::unseal(&mut page, RSTR).unwrap();
+        let area = usize::from(AREA_OFFSET.get(&page));
+        AREA_FLAGS.set(&mut page[area..], 0);
+        fixup::seal(&mut page).unwrap();
         self.bytes[..PAGE].copy_from_slice(&page);
         self.bytes[PAGE..2 * PAGE].copy_from_slice(&page);
-        Log::open(SIZE as u64, move |at, out| {
+        self.bytes
+    }
+
+    pub fn open(self) -> Log<'static> {
+        let bytes = self.into_bytes();
+        Log::open(bytes.len() as u64, move |at, out| {
             let at = usize::try_from(at).unwrap();
-            out.copy_from_slice(&self.bytes[at..at + out.len()]);
+            out.copy_from_slice(&bytes[at..at + out.len()]);
             Ok(())
         })
         .unwrap()

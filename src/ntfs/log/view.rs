@@ -1,5 +1,7 @@
 //! The volume as a replay sees it: `$MFT` and the runs of attributes, changes included.
 
+use std::collections::BTreeSet;
+
 use super::overlay::Changes;
 use super::refusal::refuse;
 use super::summary::Target;
@@ -7,10 +9,14 @@ use crate::error::Result;
 use crate::ntfs::attribute::{Attribute, AttributeType};
 use crate::ntfs::attribute_list::{self, LIST_SIZE_MAX};
 use crate::ntfs::boot::Geometry;
-use crate::ntfs::record::Record;
+use crate::ntfs::fixup;
+use crate::ntfs::record::{FLAG_IN_USE, Record, header};
 use crate::ntfs::runlist::Runlist;
 use crate::ntfs::stream::pieces;
 use crate::ntfs::units::{FileId, RecordNumber, Vcn};
+
+/// File records that are read at once.
+const RECORDS_AT_ONCE: usize = 256;
 
 /// A state of the volume.
 pub(super) struct View<'a> {
@@ -30,6 +36,11 @@ impl Extents {
         let run = self.0.iter().find_map(|runs| runs.find(Vcn(vcn)))?;
         let inside = vcn.checked_sub(run.vcn.0)?;
         run.lcn.and_then(|lcn| lcn.0.checked_add(inside))
+    }
+
+    /// The clusters of the stream, holes included.
+    fn end(&self) -> u64 {
+        self.0.iter().map(Runlist::end).max().unwrap_or(0)
     }
 
     /// The extents as one list.
@@ -166,6 +177,49 @@ impl<'a> View<'a> {
             return Err(refuse("an attribute list has a hole"));
         }
         Ok(bytes)
+    }
+
+    /// A cluster out of `lcns` that the runs of a file in use hold, and the file. Reads all of `$MFT`.
+    pub fn owner_of_any(&self, lcns: &BTreeSet<u64>) -> Result<Option<(u64, FileId)>> {
+        if lcns.is_empty() {
+            return Ok(None);
+        }
+        let size = self.geometry.record_size as usize;
+        let bytes = self.geometry.bytes_in(self.mft.end().min(self.geometry.cluster_count));
+        let mut chunk = vec![0; size.saturating_mul(RECORDS_AT_ONCE)];
+        let mut offset = 0u64;
+        while offset < bytes {
+            let left = usize::try_from(bytes - offset).unwrap_or(usize::MAX).min(chunk.len());
+            let records = chunk.get_mut(..left).unwrap_or_default();
+            if !self.read(&self.mft, offset, records)? {
+                return Err(refuse("$MFT has a hole"));
+            }
+            let numbers = offset / u64::from(self.geometry.record_size)..;
+            for (number, raw) in numbers.zip(records.chunks_exact(size)) {
+                if let Some(found) = self.owned_by(RecordNumber(number), raw, lcns)? {
+                    return Ok(Some(found));
+                }
+            }
+            offset = offset.saturating_add(left as u64);
+        }
+        Ok(None)
+    }
+
+    /// A cluster out of `lcns` that the runs in a file record hold, and the file.
+    fn owned_by(&self, number: RecordNumber, raw: &[u8], lcns: &BTreeSet<u64>) -> Result<Option<(u64, FileId)>> {
+        if !raw.starts_with(&fixup::FILE) || header::FLAGS.get(raw) & FLAG_IN_USE == 0 {
+            return Ok(None);
+        }
+        let record = Record::parse(raw.to_vec())?;
+        for (_, attribute) in record.attributes().filter(|(_, attribute)| !attribute.is_resident()) {
+            for (lcn, length) in attribute.runlist(self.geometry.cluster_count)?.real() {
+                if let Some(&owned) = lcns.range(lcn.0..lcn.0.saturating_add(length)).next() {
+                    let itself = FileId { record: number, sequence: record.sequence() };
+                    return Ok(Some((owned, record.base().unwrap_or(itself))));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Whether a cluster is free by `$Bitmap`.

@@ -5,10 +5,10 @@ use crate::error::{Error, Result};
 use crate::fat::FatEditor;
 use crate::io::VolumeWrite;
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::Content as FileSystem;
+use crate::partition::{Content as FileSystem, Partition};
 use crate::plan::verify::check_files_before;
 
-/// Writes the files to a boot volume, which lies on a stage. `options` say how an NTFS volume is opened, their
+/// Writes the files to the boot volume of a partition, which lies on a stage. `options` say how an NTFS volume is opened, their
 /// `allow_dirty` counts for both kinds.
 ///
 /// # Errors
@@ -16,13 +16,13 @@ use crate::plan::verify::check_files_before;
 pub fn apply_boot<D: VolumeWrite>(
     files: &BootFiles,
     view: D,
-    file_system: FileSystem,
+    partition: &Partition,
     options: &OpenOptions,
 ) -> Result<()> {
     let full = |error: Error| {
         error.hint("nothing was written; delete something on the system partition, or leave the option out")
     };
-    match file_system {
+    match partition.content {
         FileSystem::Fat => {
             let mut fat = FatEditor::open(view, options.allow_dirty)?;
             for file in &files.files {
@@ -36,7 +36,9 @@ pub fn apply_boot<D: VolumeWrite>(
         }
         FileSystem::Ntfs => {
             let paths: Vec<String> = files.files.iter().map(|file| file.path.clone()).collect();
-            let mut volume = Volume::open(view, options)?;
+            // The Windows volume has a log, too.
+            let volume = Volume::open_shared(view, &partition.replay, options);
+            let mut volume = volume.map_err(|error| error.within(partition.label()))?;
             if !options.allow_dirty {
                 check_files_before(volume.device(), &paths, false)?;
             }

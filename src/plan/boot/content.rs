@@ -12,7 +12,7 @@ use crate::fat::FatVolume;
 use crate::hive::Hive;
 use crate::io::VolumeRead;
 use crate::ntfs::{OpenOptions, Volume};
-use crate::partition::Content as FileSystem;
+use crate::partition::{Content as FileSystem, Partition};
 use crate::plan::apply::edit_hive;
 use crate::plan::change::{Change, GuestHive};
 use crate::plan::document::Plan;
@@ -51,21 +51,21 @@ impl BootFiles {
     }
 }
 
-/// The content of a file of a boot volume; `None` if it is not there.
+/// The content of a file of a boot volume, which lies in `partition`; `None` if it is not there.
 ///
 /// # Errors
 /// When the volume cannot be read, is damaged there or holds another file system than FAT and NTFS; when the file is longer
 /// than `limit`.
 pub fn read_boot_volume<D: VolumeRead>(
     view: D,
-    file_system: FileSystem,
+    partition: &Partition,
     path: &str,
     limit: u64,
 ) -> Result<Option<Vec<u8>>> {
-    match file_system {
+    match partition.content {
         FileSystem::Fat => FatVolume::open(view)?.read(path, limit),
         FileSystem::Ntfs => {
-            let volume = Volume::open(view, &OpenOptions::read_only())?;
+            let volume = Volume::open_shared(view, &partition.replay, &OpenOptions::read_only())?;
             let Some(file) = volume.find(path)? else { return Ok(None) };
             volume.read(file, limit).map(Some)
         }
@@ -111,4 +111,45 @@ pub(super) fn gone(path: &str) -> Error {
     Error::refused(Layer::Plan, "the image is not the one that this plan was made for")
         .path(path)
         .hint("make the plan again")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::io::Read as _;
+
+    use super::*;
+    use crate::ntfs::Replay;
+    use crate::partition::{MemoryDisk, PartitionView, read};
+
+    /// The files of the packed volume with an open log, in its two folders, and its partition.
+    fn files(disk: &MemoryDisk, replay: Replay) -> (BTreeSet<String>, Partition) {
+        let table = read(disk).unwrap().with_replay(replay);
+        let partition = table.partition(0).unwrap().clone();
+        let options = OpenOptions { replay, ..OpenOptions::read_only() };
+        let volume = Volume::open(PartitionView::new(disk, &partition).unwrap(), &options).unwrap();
+        let mut files = BTreeSet::new();
+        for folder in ["/big", "/small"] {
+            for entry in volume.entries(volume.find(folder).unwrap().unwrap()).unwrap() {
+                files.insert(format!("{folder}/{}", entry.name));
+            }
+        }
+        (files, partition)
+    }
+
+    #[test]
+    fn a_boot_volume_is_replayed_only_where_its_partition_says_so() {
+        let packed = std::fs::File::open("test-images/ntfs/unclean.img.gz").unwrap();
+        let mut image = Vec::new();
+        flate2::read::GzDecoder::new(packed).read_to_end(&mut image).unwrap();
+        let disk = MemoryDisk(image);
+        let (replayed, with_replay) = files(&disk, Replay::WhereOpen);
+        let (as_it_lies, without) = files(&disk, Replay::Never);
+        // a file that only the log knows
+        let new = replayed.difference(&as_it_lies).next().unwrap();
+        let find = |partition: &Partition| {
+            read_boot_volume(PartitionView::new(&disk, partition).unwrap(), partition, new, 1 << 20).unwrap()
+        };
+        assert!(find(&with_replay).is_some() && find(&without).is_none(), "{new}");
+    }
 }

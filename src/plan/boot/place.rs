@@ -25,6 +25,7 @@ pub fn fallback_loader(arch: Arch) -> &'static str {
 
 /// The partition with the boot manager and the boot configuration, on the disk of Windows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BootPlace {
     /// Its number, as Linux counts.

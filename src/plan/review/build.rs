@@ -45,7 +45,7 @@ impl Review {
             sections.push(section("Uploads", uploads(document, &contents)));
         }
         for hive in std::iter::once(GuestHive::Bcd).chain(GuestHive::ALL) {
-            let lines = registry_lines(document, hive);
+            let lines = registry_lines(&document.steps, hive);
             if !lines.is_empty() {
                 sections.push(section(format!("Registry: {hive}"), vec![Item::Difference(lines)]));
             }

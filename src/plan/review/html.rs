@@ -1,42 +1,30 @@
 //! The review as one HTML file that needs no other.
 
 use super::model::{Item, Line, Mark, Review};
-use crate::escape::html;
+use super::page::page;
+use crate::escape::{escape, html};
 
-/// Works in light and dark; nothing is loaded from elsewhere, which the policy in the head forbids as well.
-const HEAD: &str = "\
-<meta charset=\"utf-8\">
-<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">
-<meta name=\"viewport\" content=\"width=device-width\">
-<style>
-:root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif }
-body { max-width: 110ch; margin: 2em auto; padding: 0 1em }
-pre, td { font-family: ui-monospace, monospace; font-size: 13px; overflow-wrap: anywhere; white-space: pre-wrap }
-pre { border: 1px solid #8884; padding: .6em }
-table { border-collapse: collapse } th, td { text-align: left; padding: .1em .8em .1em 0 }
-ins, del { text-decoration: none; display: block } ins { background: #2a43 } del { background: #c334 }
-span { display: block }
-</style>
-";
+/// What the page of a review is to programs.
+const MARK: &str = "winject review";
+
+/// Longest word that is not broken in a table, in characters: a version, a short path.
+const WORD_MAX: usize = 24;
 
 impl Review {
     /// As an HTML file. Text of the document can add no mark-up.
     #[must_use]
     pub fn to_html(&self) -> String {
-        let title = html(&self.title);
-        let mut out =
-            format!("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<title>{title}</title>\n{HEAD}</head>\n<body>\n");
-        out.push_str(&format!("<h1>{title}</h1>\n"));
+        let mut body = format!("<h1>{}</h1>\n", html(&self.title));
         for section in &self.sections {
-            out.push_str(&format!("<h2>{}</h2>\n", html(&section.title)));
-            section.items.iter().for_each(|item| write_item(&mut out, item));
+            body.push_str(&format!("<h2>{}</h2>\n", html(&section.title)));
+            section.items.iter().for_each(|item| write_html(&mut body, item));
         }
-        out.push_str("</body>\n</html>\n");
-        out
+        page(MARK, &self.title, "", &body)
     }
 }
 
-fn write_item(out: &mut String, item: &Item) {
+/// Writes an item as HTML.
+pub(crate) fn write_html(out: &mut String, item: &Item) {
     match item {
         Item::Paragraph(text) => out.push_str(&format!("<p>{}</p>\n", html(text))),
         Item::Facts(facts) => {
@@ -60,17 +48,28 @@ fn write_item(out: &mut String, item: &Item) {
     }
 }
 
+/// Whether a text has a word that may be broken anywhere, so that its cell does not widen the page.
+fn has_long_word(text: &str) -> bool {
+    text.split(' ').any(|word| word.chars().count() > WORD_MAX)
+}
+
+/// A table of facts without titles, or one whose cells repeat their titles for narrow screens.
 fn write_table(out: &mut String, titles: &[&str], rows: impl Iterator<Item = Vec<String>>) {
-    let cells = |tag: &str, cells: &mut dyn Iterator<Item = &str>| {
-        let cells: Vec<String> = cells.map(|cell| format!("<{tag}>{}</{tag}>", html(cell))).collect();
-        format!("<tr>{}</tr>\n", cells.concat())
-    };
-    out.push_str("<table>\n");
+    out.push_str(if titles.is_empty() { "<table class=\"facts\">\n" } else { "<table class=\"rows\">\n" });
     if !titles.is_empty() {
-        out.push_str(&cells("th", &mut titles.iter().copied()));
+        let cells: Vec<String> = titles.iter().map(|title| format!("<th>{}</th>", html(title))).collect();
+        out.push_str(&format!("<tr>{}</tr>\n", cells.concat()));
     }
     for row in rows {
-        out.push_str(&cells("td", &mut row.iter().map(String::as_str)));
+        let titles = titles.iter().copied().map(Some).chain(std::iter::repeat(None));
+        let cells = row.iter().zip(titles).map(|(cell, title)| {
+            let class = if has_long_word(&escape(cell)) { " class=\"long\"" } else { "" };
+            match title {
+                Some(title) => format!("<td{class} data-title=\"{}\">{}</td>", html(title), html(cell)),
+                None => format!("<td{class}>{}</td>", html(cell)),
+            }
+        });
+        out.push_str(&format!("<tr>{}</tr>\n", cells.collect::<String>()));
     }
     out.push_str("</table>\n");
 }
@@ -87,6 +86,8 @@ fn write_difference(out: &mut String, lines: &[Line]) {
                 Mark::Added => rows.push_str(&format!("<ins>+ {text}</ins>")),
             }
         }
-        out.push_str(&format!("<pre>{rows}</pre>\n"));
+        if !rows.is_empty() {
+            out.push_str(&format!("<pre>{rows}</pre>\n"));
+        }
     }
 }

@@ -9,9 +9,13 @@ mod build;
 mod html;
 mod markdown;
 mod model;
+mod page;
 mod registry;
 #[cfg(test)]
 mod tests;
 mod text;
 
+pub(crate) use html::write_html;
 pub use model::{Item, Line, Mark, Review, Section};
+pub(crate) use page::{page, page_start};
+pub(crate) use registry::planned_lines;

@@ -58,7 +58,7 @@ pub enum Mark {
 }
 
 impl Line {
-    pub(super) fn new(mark: Mark, text: impl Into<String>) -> Self {
+    pub(crate) fn new(mark: Mark, text: impl Into<String>) -> Self {
         Self { mark, text: text.into() }
     }
 }

@@ -3,15 +3,45 @@
 use super::model::{Line, Mark};
 use crate::hive::reg_file::{KeyPath, RegSink as _, Writer};
 use crate::hive::{Name, RegistryData};
-use crate::plan::change::GuestHive;
-use crate::plan::saved::{PlanDocument, SavedEdit};
+use crate::plan::change::{Change, GuestHive};
+use crate::plan::document::Plan;
+use crate::plan::saved::{SavedEdit, SavedStep};
+
+/// The edits of `hive` in a plan that need not be saved. Of what it deletes, the former content is not shown.
+pub(crate) fn planned_lines(plan: &Plan, hive: GuestHive) -> Vec<Line> {
+    let edit = |change: &Change| {
+        Some(match change.clone() {
+            Change::CreateKey { hive, key } => SavedEdit::CreateKey { hive, key },
+            Change::SetValue { hive, key, name, data, before } => SavedEdit::SetValue { hive, key, name, data, before },
+            Change::DeleteValue { hive, key, name } => SavedEdit::DeleteValue { hive, key, name, before: None },
+            Change::DeleteKey { hive, key } => SavedEdit::DeleteKey { hive, key, before: String::new() },
+            _ => return None,
+        })
+    };
+    let steps = plan.of_hive(hive);
+    let steps = steps.filter_map(|step| Some(SavedStep { reason: step.reason.clone(), edit: edit(&step.change)? }));
+    lines(&steps.collect::<Vec<_>>(), hive, Notation::Readable)
+}
+
+/// How values are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Notation {
+    /// As in `.reg` files; a comment says the text of what they write as bytes.
+    Exact,
+    /// A text that `.reg` files write as bytes is written as text, after its type.
+    Readable,
+}
 
 /// The edits of `hive`, each key with its values under its reason.
-pub(super) fn registry_lines(document: &PlanDocument, hive: GuestHive) -> Vec<Line> {
+pub(super) fn registry_lines(steps: &[SavedStep], hive: GuestHive) -> Vec<Line> {
+    lines(steps, hive, Notation::Exact)
+}
+
+fn lines(steps: &[SavedStep], hive: GuestHive, notation: Notation) -> Vec<Line> {
     let mut out = Vec::new();
     let mut reason = None;
     let mut section = None;
-    for step in &document.steps {
+    for step in steps {
         let Some((_, key)) = step.edit.key().filter(|(of, _)| *of == hive) else { continue };
         if reason != Some(&step.reason) {
             reason = Some(&step.reason);
@@ -31,12 +61,12 @@ pub(super) fn registry_lines(document: &PlanDocument, hive: GuestHive) -> Vec<Li
                 out.push(Line::new(Mark::Added, format!("[-{full}]")));
             }
             SavedEdit::SetValue { name, data, before, .. } => {
-                out.extend(before.iter().flat_map(|before| value(Mark::Removed, name, Some(before))));
-                out.extend(value(Mark::Added, name, Some(data)));
+                out.extend(before.iter().flat_map(|before| value(Mark::Removed, name, Some(before), notation)));
+                out.extend(value(Mark::Added, name, Some(data), notation));
             }
             SavedEdit::DeleteValue { name, before, .. } => {
-                out.extend(before.iter().flat_map(|before| value(Mark::Removed, name, Some(before))));
-                out.extend(value(Mark::Added, name, None));
+                out.extend(before.iter().flat_map(|before| value(Mark::Removed, name, Some(before), notation)));
+                out.extend(value(Mark::Added, name, None, notation));
             }
             _ => {}
         }
@@ -45,7 +75,7 @@ pub(super) fn registry_lines(document: &PlanDocument, hive: GuestHive) -> Vec<Li
 }
 
 /// The lines of a value.
-fn value(mark: Mark, name: &str, data: Option<&RegistryData>) -> Vec<Line> {
+fn value(mark: Mark, name: &str, data: Option<&RegistryData>, notation: Notation) -> Vec<Line> {
     let prefix = KeyPath::default();
     let mut units = Vec::new();
     let mut put = |part: &[u16]| {
@@ -59,6 +89,9 @@ fn value(mark: Mark, name: &str, data: Option<&RegistryData>) -> Vec<Line> {
     let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     // What the notation writes as bytes is said in a comment.
     let text = data.filter(|data| body.contains("=hex(") && (data.as_text().is_some() || data.as_texts().is_some()));
+    if let (Some(data), Notation::Readable) = (text, notation) {
+        return vec![Line::new(mark, format!("\"{name}\"={data}"))];
+    }
     let comment = text.map(|data| Line::new(mark, format!("; {}", data.to_readable())));
     comment.into_iter().chain(body.lines().filter(|line| !line.is_empty()).map(|line| Line::new(mark, line))).collect()
 }

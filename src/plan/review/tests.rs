@@ -71,7 +71,8 @@ fn forged_text_stays_text() {
     assert!(!html.contains("<script") && !html.contains("</td></pre>") && html.contains("&lt;script&gt;"), "{html}");
     for tag in ["pre", "table", "td", "ins", "del", "details", "h3"] {
         let count = |text: &str| html.matches(text).count();
-        assert_eq!(count(&format!("<{tag}>")), count(&format!("</{tag}>")), "{tag}");
+        let opened = count(&format!("<{tag}>")) + count(&format!("<{tag} "));
+        assert_eq!(opened, count(&format!("</{tag}>")), "{tag}");
     }
     // Outside of code no mark-up is left; every fence is closed by one of its length.
     let mut fence: Option<usize> = None;

@@ -88,6 +88,7 @@ fn parse_range(text: &str) -> Option<ReadRange> {
 /// survive the comparison with the canonical form.)
 macro_rules! as_text {
     ($type:ty, $parse:expr, $expected:literal) => {
+        crate::schema::json_schema_as!($type, String);
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)

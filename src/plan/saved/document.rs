@@ -20,6 +20,7 @@ const SCHEMA: &str = "winject.plan.v1";
 /// There is no time in it: apply dates what it writes by its own clock, as `inject` does. So the same image, media and
 /// options give the same bytes at any time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PlanDocument {
     /// `winject.plan.v1`.
@@ -73,6 +74,7 @@ pub struct PlanDocument {
 
 /// The guest's disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DiskFacts {
     /// Size in bytes as the guest sees it, whatever the container.
@@ -87,6 +89,7 @@ pub struct DiskFacts {
 
 /// A disk of the machine on which Windows is not: boot files may lie on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OtherDiskFacts {
     /// File name of its image, without its folder, like [`PlanDocument::image`].
@@ -99,6 +102,7 @@ pub struct OtherDiskFacts {
 
 /// The partition of Windows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PartitionFacts {
     /// Its number, as Linux counts; 0 for a volume without a partition table.
@@ -113,6 +117,7 @@ pub struct PartitionFacts {
 
 /// The NTFS volume of Windows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VolumeFacts {
     /// Serial number in the boot sector.
@@ -125,6 +130,7 @@ pub struct VolumeFacts {
 
 /// The Windows installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WindowsFacts {
     /// The Windows folder on its volume: `/Windows`.
@@ -141,6 +147,7 @@ pub struct WindowsFacts {
 
 /// A hive that the plan was made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HiveFacts {
     /// Which hive.
@@ -155,6 +162,7 @@ pub struct HiveFacts {
 
 /// A log file of a hive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LogFile {
     /// The ending of its name: `.LOG1`.
@@ -168,6 +176,7 @@ pub struct LogFile {
 /// Everything on the disk that planning read, except the contents of hives and their logs, which [`HiveFacts`] hashes file
 /// by file. Planning depends on nothing else of the image, so a plan is not stale as long as these bytes are the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReadSet {
     /// Sum of the lengths of all ranges.
@@ -180,6 +189,7 @@ pub struct ReadSet {
 
 /// Refusals that were overridden when the plan was made. The person who applies it has to take the decision again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StateFacts {
     /// The volume's dirty flag was set.
@@ -201,6 +211,7 @@ fn is_false(value: &bool) -> bool {
 
 /// What the boot check of the changed disk has to show.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Expects {
     /// The buses from which the guest must boot: those from which it boots by `verdict.after`.
@@ -213,6 +224,7 @@ pub struct Expects {
 
 /// The boot check's answers for all buses, before and after.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
     /// On the image as it is.
@@ -223,6 +235,7 @@ pub struct Verdict {
 
 /// The boot check's answer for one bus.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BusVerdict {
     /// The bus of the system disk: `virtio-blk` or `virtio-scsi`.
@@ -235,6 +248,7 @@ pub struct BusVerdict {
 
 /// A finding at one gate of the boot check.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FindingFact {
     /// The gate: `firmware`, `binding` …
@@ -249,6 +263,7 @@ pub struct FindingFact {
 
 /// How much a finding weighs, as the boot check names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FindingLevel {
     /// As it should be.
@@ -265,6 +280,7 @@ pub enum FindingLevel {
 
 /// A driver package that the plan puts into the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DriverFact {
     /// Name of the driver: `viostor`.
@@ -283,6 +299,7 @@ pub struct DriverFact {
 
 /// The content of files that the plan writes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SavedFile {
     /// SHA-256 of the content.
@@ -302,6 +319,7 @@ impl SavedFile {
 
 /// The content of a file, or where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SavedFileContent {
     /// A file of the driver media, found again by its hash. The path below the media is a hint where to look first.

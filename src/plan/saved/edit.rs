@@ -8,6 +8,7 @@ use crate::plan::change::{Access, GuestHive};
 
 /// An edit and why it is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SavedStep {
     /// The reason, in a few words.
@@ -18,6 +19,7 @@ pub struct SavedStep {
 
 /// A file as it is before the edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FileFact {
     /// Length in bytes.
@@ -32,6 +34,7 @@ pub struct FileFact {
 /// `before` is what the guest holds when the plan is made. It is shown to the reviewer, so apply has to compare it with
 /// the image: that nothing changed since ([`ReadSet`](super::ReadSet)) does not prove that it was told truly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(tag = "change", rename_all = "snake_case", deny_unknown_fields)]
 pub enum SavedEdit {
     /// A folder that is not there yet.

@@ -7,6 +7,7 @@ use crate::ntfs::log::ReplayReport;
 /// What is replayed. By it the person who reviews a plan sees that the image was not shut down cleanly; that the log is the
 /// same when the plan is applied follows from the read set, too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LogReplayFacts {
     /// Version of the log as it was found: `1.1`, `2.0`.
@@ -24,7 +25,7 @@ impl LogReplayFacts {
     #[must_use]
     pub fn of(replay: &ReplayReport) -> Self {
         Self {
-            version: replay.version.map_or_else(String::new, |(major, minor)| format!("{major}.{minor}")),
+            version: format!("{}.{}", replay.version.0, replay.version.1),
             records_redone: replay.redone,
             records_undone: replay.undone,
             files: replay.file_count,

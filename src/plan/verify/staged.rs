@@ -18,6 +18,7 @@ use crate::plan::document::Plan;
 
 /// How much of the staged volume was compared with the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Verified {
     /// Number of files and folders that were looked up and compared.
     pub files: usize,

@@ -158,3 +158,5 @@ impl Serialize for Code {
         serializer.serialize_str(self.name())
     }
 }
+
+crate::schema::json_schema_as!(Code, String);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The kind of virtio disk that the guest is to boot from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Bus {
     /// A controller for each disk (QEMU: `virtio-blk-pci`), driver viostor.

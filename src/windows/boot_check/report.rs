@@ -10,6 +10,7 @@ use crate::escape::EscapedLines;
 
 /// The link of the boot chain, or the gate, that a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
     /// UEFI or BIOS, as the partition table allows.
@@ -39,8 +40,25 @@ pub enum Gate {
 }
 
 impl Gate {
+    /// Every gate, in the order in which a machine passes them; the state of the guest comes last.
+    pub const ALL: [Self; 12] = [
+        Self::Firmware,
+        Self::Partition,
+        Self::BootCode,
+        Self::BootManager,
+        Self::Bcd,
+        Self::OsLoader,
+        Self::Loader,
+        Self::Binding,
+        Self::Start,
+        Self::BootDrivers,
+        Self::Filters,
+        Self::State,
+    ];
+
     /// Its name in texts.
-    pub(super) fn name(self) -> &'static str {
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Firmware => "firmware",
             Self::Partition => "partition",
@@ -60,6 +78,7 @@ impl Gate {
 
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// As it should be.
@@ -75,6 +94,18 @@ pub enum Level {
 }
 
 impl Level {
+    /// Its mark in texts.
+    #[must_use]
+    pub fn mark(self) -> &'static str {
+        match self {
+            Self::Good => "ok",
+            Self::Note => "note",
+            Self::NotJudged => "?",
+            Self::Warning => "warning",
+            Self::Failure => "NO",
+        }
+    }
+
     /// Whether it weighs against the guest.
     #[must_use]
     pub fn is_bad(self) -> bool {
@@ -84,6 +115,7 @@ impl Level {
 
 /// What was found at one gate or link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Finding {
     /// The gate or link that it was found at.
     pub gate: Gate,
@@ -106,6 +138,7 @@ impl Finding {
 
 /// How one form of the controller finds its driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Route {
     /// The form of the controller: `transitional` or `modern`.
     pub controller: String,
@@ -123,6 +156,7 @@ pub struct Route {
 
 /// How a machine starts its disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Firmware {
     /// UEFI: the boot manager comes from an EFI system partition.
@@ -144,6 +178,7 @@ impl Firmware {
 
 /// The answer of the boot check for one bus.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct BootCheck {
     /// The bus of the system disk.
     pub bus: Bus,
@@ -265,14 +300,7 @@ impl fmt::Display for BootCheck {
         writeln!(f, "{}: {answer}", self.bus)?;
         writeln!(f, "  {:<8}{windows}", "guest")?;
         for finding in &self.findings {
-            let mark = match finding.level {
-                Level::Good => "ok",
-                Level::Note => "note",
-                Level::NotJudged => "?",
-                Level::Warning => "warning",
-                Level::Failure => "NO",
-            };
-            write!(f, "  {mark:<8}{}", finding.text)?;
+            write!(f, "  {:<8}{}", finding.level.mark(), finding.text)?;
             if finding.level.is_bad() {
                 write!(f, " [{}]", finding.code)?;
             }

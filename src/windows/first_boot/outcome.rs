@@ -27,6 +27,7 @@ const DISABLED: u32 = 4;
 
 /// Where the first-boot job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FirstBootState {
     /// No service starts it, and no marker says that it has run.
@@ -58,6 +59,7 @@ impl FirstBootState {
 
 /// The first-boot job of a guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct FirstBootOutcome {
     /// Where it stands.
     pub state: FirstBootState,
@@ -74,6 +76,7 @@ pub struct FirstBootOutcome {
 
 /// How the job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum JobEnd {
     /// No required step failed.
@@ -86,6 +89,7 @@ pub enum JobEnd {
 
 /// Kind of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
     /// A driver package.
@@ -100,6 +104,7 @@ pub enum StepKind {
 
 /// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum StepEnd {
     /// Done.
@@ -139,6 +144,7 @@ impl StepEnd {
 
 /// The result of one step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StepResult {
     /// What it is.
@@ -157,6 +163,7 @@ pub struct StepResult {
 
 /// The result of the last attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct JobResult {
     /// Name and version of the form.

@@ -10,6 +10,7 @@ use crate::windows::network::Network;
 
 /// A switched-off Windows installation, as far as winject needs to know it.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Guest {
     /// The Windows folder on its volume: `/Windows` as a rule.
     pub windows_dir: String,
@@ -78,6 +79,7 @@ pub struct Guest {
 
 /// A control set of the SYSTEM hive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct ControlSet {
     /// Its key below the root of the hive: `ControlSet001`.
     pub name: String,

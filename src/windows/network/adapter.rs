@@ -9,6 +9,7 @@ use crate::guid::Guid;
 
 /// The network settings of a guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Network {
     /// The adapters: those of hardware, and any other with settings of its own.
     pub adapters: Vec<Adapter>,
@@ -23,6 +24,7 @@ pub struct Network {
 
 /// One adapter with its settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Adapter {
     /// Its GUID, by which Windows files its settings.
     pub guid: Guid,
@@ -48,6 +50,7 @@ pub struct Adapter {
 
 /// A MAC address, and which record of the hive it comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct RecordedMac {
     /// The address.
     pub address: Mac,
@@ -57,6 +60,7 @@ pub struct RecordedMac {
 
 /// Where the hive holds a MAC address, the surest record first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum MacSource {
     /// `PermanentAddress` in `Control\NetworkSetup2` (Windows 10 and later).
@@ -71,6 +75,7 @@ pub enum MacSource {
 
 /// What an adapter is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AdapterKind {
     /// A device of the machine.
@@ -85,6 +90,7 @@ pub enum AdapterKind {
 
 /// IPv4 settings of an adapter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Ipv4Settings {
     /// Whether the addresses come from DHCP.
     pub dhcp: bool,
@@ -108,6 +114,7 @@ pub struct Ipv4Settings {
 
 /// A static IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Ipv4Address {
     /// The address.
     pub address: Ipv4Addr,
@@ -119,6 +126,7 @@ pub struct Ipv4Address {
 
 /// An IPv4 default gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Ipv4Gateway {
     /// Its address.
     pub address: Ipv4Addr,
@@ -128,6 +136,7 @@ pub struct Ipv4Gateway {
 
 /// An IPv4 route of an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Ipv4Route {
     /// The network that it leads to.
     pub destination: Ipv4Addr,
@@ -139,6 +148,7 @@ pub struct Ipv4Route {
 
 /// Which names an adapter registers at its DNS server (`RegistrationEnabled`, `RegisterAdapterName`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DnsRegistration {
     /// None.
@@ -153,6 +163,7 @@ pub enum DnsRegistration {
 /// IPv6 settings of an adapter. Whether it uses router advertisements and DHCPv6 is not read: the records of that are not
 /// known well enough.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Ipv6Settings {
     /// Static addresses.
     pub addresses: Vec<Ipv6Address>,
@@ -164,6 +175,7 @@ pub struct Ipv6Settings {
 
 /// A static IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Ipv6Address {
     /// The address.
     pub address: Ipv6Addr,
@@ -175,6 +187,7 @@ pub struct Ipv6Address {
 
 /// An IPv6 route of an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Ipv6Route {
     /// The network that it leads to.
     pub destination: Ipv6Addr,

@@ -47,6 +47,8 @@ impl Serialize for Mac {
     }
 }
 
+crate::schema::json_schema_as!(Mac, String);
+
 /// The length of the prefix that a subnet mask stands for; `None` when its ones are not all in front.
 #[must_use]
 pub fn prefix_of_mask(mask: Ipv4Addr) -> Option<u8> {

@@ -6,6 +6,7 @@ use super::choose::KeptAdapter;
 
 /// What is done about the network.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct NetworkRecord {
     /// Adapters whose settings the first-boot job gives to the new ones.
     pub kept: Vec<KeptAdapterRecord>,
@@ -15,6 +16,7 @@ pub struct NetworkRecord {
 
 /// An adapter whose settings are kept.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct KeptAdapterRecord {
     /// Name of the former connection.
     pub connection: String,

@@ -10,6 +10,7 @@ use crate::windows::record::PackageRecord;
 
 /// The recovery environment (WinRE) of a Windows, which winject looks at and never edits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct RecoveryEnvironment {
     /// Whether Windows starts it when it cannot start itself.
     pub state: RecoveryState,
@@ -23,6 +24,7 @@ pub struct RecoveryEnvironment {
 
 /// Whether Windows starts its recovery environment, by `ReAgent.xml`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RecoveryState {
     /// It does.
@@ -36,6 +38,7 @@ pub enum RecoveryState {
 
 /// The image that the recovery environment starts from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct RecoveryImage {
     /// Number of its partition, as Linux counts.
     pub partition: u32,
@@ -51,6 +54,7 @@ pub struct RecoveryImage {
 
 /// A driver that a recovery image holds or does not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct RecoveryDriver {
     /// Name of the driver's service: `viostor`.
     pub service: String,
@@ -60,6 +64,7 @@ pub struct RecoveryDriver {
 
 /// Whether an image holds a driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
     /// It holds the very file that the run puts into the guest.

@@ -118,7 +118,8 @@ fn open<'d>(disk: &'d dyn Disk, partition: &Partition) -> Result<GuestVolume<'d>
         return Err(refusal);
     }
     let view = PartitionView::new(disk, partition)?;
-    Volume::open(view, &OpenOptions::read_only()).map_err(|error| error.path(partition.label()))
+    let volume = Volume::open_shared(view, &partition.replay, &OpenOptions::read_only());
+    volume.map_err(|error| error.path(partition.label()))
 }
 
 /// Looks at the image of this path, if it is there; returns whether it is.

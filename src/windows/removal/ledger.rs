@@ -8,6 +8,7 @@ use super::manifest::Listed;
 
 /// Something of winject's, or changed by it, that stays in the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct LeftItem {
     /// What it is: "driver viostor", "DevicePath".
     pub what: String,

@@ -10,6 +10,7 @@ mod locks;
 mod manual;
 pub mod recover;
 pub mod sandbox;
+mod schema;
 mod signals;
 mod snapshot;
 mod undo;
@@ -23,4 +24,4 @@ fn answer(folder: &Path, arguments: &[&str]) -> Output {
     crate::inject::winject().current_dir(folder).args(arguments).output().unwrap()
 }
 
-tests![in damage, devices, document, explain, files, grammar, locks, manual, recover, sandbox, signals, snapshot, undo, usage;];
+tests![in damage, devices, document, explain, files, grammar, locks, manual, recover, sandbox, schema, signals, snapshot, undo, usage;];

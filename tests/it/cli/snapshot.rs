@@ -88,8 +88,8 @@ More: winject explain output-is-input
         session(folder.path(), &["inject", "win10.qcow2", "--drivers", "drivers", "--dry-run", "--report", "out.doc"]),
         "\
 $ winject inject win10.qcow2 --drivers drivers --dry-run --report out.doc
-Error: out.doc: cannot write the report: its name ends neither in .md nor in .json
-Hint: name it report.md (report.json is written, too) or report.json
+Error: out.doc: cannot write the report: its name ends neither in .html nor in .md or .json
+Hint: name it report.html, report.md (report.json is written, too) or report.json
 More: winject explain usage
 [exit 2]
 "

@@ -121,14 +121,18 @@ fn bios_boot_disk(folder: &Path, store: &[u8]) -> PathBuf {
     table[446] = 0x80;
     file.write_all_at(&with_signature(table, 0xB007_B007), 0).unwrap();
     file.write_all_at(&volume, offset).unwrap();
-    let disk = guests::Disk { path: boot.clone(), offset, length: volume.len() as u64 };
+    put_boot_files(guests::Disk { path: boot.clone(), offset, length: volume.len() as u64 }, store);
+    boot
+}
+
+/// Puts a boot manager and a boot configuration on an NTFS volume.
+fn put_boot_files(disk: guests::Disk, store: &[u8]) {
     let mut volume = disk.volume();
     let options = CreateOptions::default();
     volume.create_dir_all("/Boot", &options).unwrap();
     volume.replace_file("/Boot/BCD", store, &options).unwrap();
     volume.replace_file("/bootmgr", &[0xEB; 4096], &options).unwrap();
     volume.flush().unwrap();
-    boot
 }
 
 fn sample(folder: &Path) -> PathBuf {
@@ -179,13 +183,27 @@ pub fn bios_on_one_disk(folder: &Path) -> PathBuf {
     let [_, store] = boot_stores(&system, Some(windows.start.0), "winload.exe");
     make_mbr_disk(&system, &windows);
     File::options().write(true).open(&system).unwrap().write_all_at(&[0x80], 446).unwrap();
-    let disk = guests::Disk { path: system.clone(), offset: windows.start.0, length: windows.length };
-    let mut volume = disk.volume();
-    let options = CreateOptions::default();
-    volume.create_dir_all("/Boot", &options).unwrap();
-    volume.replace_file("/Boot/BCD", &store, &options).unwrap();
-    volume.replace_file("/bootmgr", &[0xEB; 4096], &options).unwrap();
-    volume.flush().unwrap();
+    put_boot_files(guests::Disk { path: system.clone(), offset: windows.start.0, length: windows.length }, &store);
+    system
+}
+
+/// The sample guest on one MBR disk, with boot manager and boot configuration on an active NTFS volume of their own, which
+/// is partition 1; raw.
+pub fn bios_with_system_reserved(folder: &Path) -> PathBuf {
+    let system = sample(folder);
+    let windows = windows_partition(&system);
+    let [_, store] = boot_stores(&system, Some(windows.start.0), "winload.exe");
+    make_mbr_disk(&system, &windows);
+    let volume = support::volumes::small_volume();
+    let (offset, length) = (u64::from(BOOT_START) * SECTOR, volume.len() as u64);
+    assert!(offset + length <= windows.start.0);
+    let volumes = [(7, BOOT_START, sectors(length)), (7, sectors(windows.start.0), sectors(windows.length))];
+    let mut table = mbr_sector(&volumes);
+    table[446] = 0x80;
+    let file = File::options().write(true).open(&system).unwrap();
+    file.write_all_at(&with_signature(table, SIGNATURE), 0).unwrap();
+    file.write_all_at(&volume, offset).unwrap();
+    put_boot_files(guests::Disk { path: system.clone(), offset, length }, &store);
     system
 }
 

@@ -28,7 +28,7 @@ fn documents_name_files_that_exist() {
 /// Whether a word in backquotes is a path of the repository: `src/ntfs/`, `ntfs/check`, `.ci/run`.
 fn is_path(name: &str) -> bool {
     let top = name.split('/').next().unwrap_or_default();
-    let tops = ["src", "tests", "examples", "benches", "fuzz", "guest", ".ci", "docs", "test-images"];
+    let tops = ["src", "tests", "examples", "benches", "fuzz", "guest", ".ci", "deploy", "docs", "test-images"];
     name.contains('/') && (tops.contains(&top) || LAYERS.iter().any(|row| row.contains(&top)))
 }
 

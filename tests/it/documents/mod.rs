@@ -1,5 +1,7 @@
-//! The documents: what they point to is there.
+//! The documents: what they tell the reader to run runs, and what they point to is there.
 
+mod commands;
+mod fixtures;
 mod links;
 
 use std::path::PathBuf;
@@ -13,7 +15,7 @@ struct Document {
     text: String,
 }
 
-/// The documents for users.
+/// The documents for users, which say of each command whether it is run here.
 fn guides() -> Vec<Document> {
     let mut names = vec!["README.md".to_owned()];
     let mut pages: Vec<PathBuf> =
@@ -39,4 +41,4 @@ fn read(name: String) -> Document {
     Document { name, text }
 }
 
-tests![in links;];
+tests![in commands, links;];

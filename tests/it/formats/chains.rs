@@ -282,7 +282,7 @@ fn vhdx_with_sectors_of_4096_bytes() {
         model[(block as usize) << 20..][..1 << 20].copy_from_slice(&data);
         blocks.insert(block, data);
     }
-    let vhdx = Vhdx { virtual_size: 12 << 20, sector: 4096, block_size: 1 << 20, blocks };
+    let vhdx = Vhdx { virtual_size: 12 << 20, sector: 4096, block_size: 1 << 20, blocks, parent: None };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("4kn.vhdx");
     std::fs::write(&path, vhdx.build()).unwrap();

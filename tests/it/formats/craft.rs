@@ -1,4 +1,5 @@
-//! Containers that no program at hand writes, built byte by byte: COWD, seSparse, VHDX with 4096-byte sectors.
+//! Containers that no program at hand writes, built byte by byte: COWD, seSparse, VHDX with 4096-byte sectors
+//! or with a parent.
 
 use std::collections::BTreeMap;
 
@@ -133,6 +134,8 @@ pub struct Vhdx {
     pub block_size: u32,
     /// Present payload blocks.
     pub blocks: BTreeMap<u64, Vec<u8>>,
+    /// Of a differencing disk: the file name of its parent, and that one's `DataWriteGuid`.
+    pub parent: Option<(String, [u8; 16])>,
 }
 
 const MIB: usize = 1 << 20;
@@ -196,11 +199,11 @@ impl Vhdx {
 
     fn metadata(&self, region: &mut [u8]) {
         region[..8].copy_from_slice(b"metadata");
-        region[10] = 5;
-        let items: [([u8; 16], Vec<u8>); 5] = [
+        let has_parent = u32::from(self.parent.is_some()) << 1;
+        let mut items: Vec<([u8; 16], Vec<u8>)> = vec![
             (
                 guid(0xCAA1_6737, 0xFA36, 0x4D43, [0xB3, 0xB6, 0x33, 0xF0, 0xAA, 0x44, 0xE7, 0x6B]),
-                [self.block_size.to_le_bytes(), [0; 4]].concat(),
+                [self.block_size.to_le_bytes(), has_parent.to_le_bytes()].concat(),
             ),
             (
                 guid(0x2FA5_4224, 0xCD1B, 0x4876, [0xB2, 0x11, 0x5D, 0xBE, 0xD8, 0x3B, 0xF4, 0xB8]),
@@ -216,15 +219,47 @@ impl Vhdx {
                 4096u32.to_le_bytes().to_vec(),
             ),
         ];
+        if let Some((name, data_write)) = &self.parent {
+            let item = guid(0xA8D3_5F2D, 0xB30B, 0x454D, [0xAB, 0xF7, 0xD3, 0xD8, 0x48, 0x34, 0xAB, 0x0C]);
+            items.push((item, locator(name, data_write)));
+        }
+        region[10] = items.len() as u8;
         let mut at = 65_536;
         for (i, (guid, value)) in items.into_iter().enumerate() {
             let entry = 32 + 32 * i;
             region[entry..entry + 16].copy_from_slice(&guid);
             put32(region, entry + 16, at as u32);
             put32(region, entry + 20, value.len() as u32);
-            put32(region, entry + 24, if i == 0 { 4 } else { 6 });
+            // The file parameters and the parent are of the file, the others of the disk.
+            put32(region, entry + 24, if [0, 5].contains(&i) { 4 } else { 6 });
             region[at..at + value.len()].copy_from_slice(&value);
             at += value.len();
         }
     }
+}
+
+/// A parent locator: what parent it must be, and where it lies.
+fn locator(name: &str, data_write: &[u8; 16]) -> Vec<u8> {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let [mut a, mut b, mut c] = [0..4, 4..6, 6..8].map(|part| data_write[part].to_vec());
+    [&mut a, &mut b, &mut c].into_iter().for_each(|number| number.reverse());
+    let linkage =
+        format!("{{{}-{}-{}-{}-{}}}", hex(&a), hex(&b), hex(&c), hex(&data_write[8..10]), hex(&data_write[10..]));
+    let entries = [("parent_linkage", linkage), ("relative_path", format!(".\\{name}"))];
+    let mut out = guid(0xB04A_EFB7, 0xD19E, 0x4A81, [0xB7, 0x89, 0x25, 0xB8, 0xE9, 0x44, 0x59, 0x13]).to_vec();
+    out.extend([0, 0, entries.len() as u8, 0]);
+    let mut texts = Vec::new();
+    let begin = out.len() + 12 * entries.len();
+    for (key, value) in &entries {
+        let [key, value] =
+            [*key, value].map(|text| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>());
+        let at = begin + texts.len();
+        out.extend((at as u32).to_le_bytes());
+        out.extend(((at + key.len()) as u32).to_le_bytes());
+        out.extend((key.len() as u16).to_le_bytes());
+        out.extend((value.len() as u16).to_le_bytes());
+        texts.extend([key, value].concat());
+    }
+    out.extend(texts);
+    out
 }

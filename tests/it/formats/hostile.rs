@@ -340,7 +340,7 @@ const VHDX_SEALS: [Seal; 4] = [
 
 fn small_vhdx() -> Vec<u8> {
     let blocks = [(0, vec![1; 1 << 20]), (5, vec![2; 1 << 20])].into_iter().collect();
-    Vhdx { virtual_size: 8 << 20, sector: 512, block_size: 1 << 20, blocks }.build()
+    Vhdx { virtual_size: 8 << 20, sector: 512, block_size: 1 << 20, blocks, parent: None }.build()
 }
 
 fn vhdx() {

@@ -2,7 +2,7 @@
 
 mod chains;
 mod corpus;
-mod craft;
+pub mod craft;
 mod hostile;
 mod matrix;
 pub mod ova;

@@ -133,7 +133,7 @@ fn a_disk_inside_is_neither_changed_nor_a_backing_file() {
         }
         // What to do in place of an edit in place, the job says, which knows the command.
         for error in &errors[2..] {
-            assert!(error.hint_text().unwrap().contains("convert"), "{name}: {error:?}");
+            assert!(error.hint_text().unwrap().contains("-o NEW.qcow2"), "{name}: {error:?}");
         }
         assert!(!out.exists() && !commit::journal_path(&path).exists());
         assert_eq!(std::fs::read(&path).unwrap(), before, "{name}");

@@ -77,6 +77,29 @@ fn assert_listed(path: &Path) {
     }
 }
 
+/// The methods of `Observer` have bodies, so that the compiler does not miss one that is not passed on.
+fn every_call_of_an_observer_is_passed_on() {
+    let read = |path: &str| syn::parse_file(&std::fs::read_to_string(support::root().join(path)).unwrap()).unwrap();
+    let called = read("src/job/request.rs").items.into_iter().find_map(|item| match item {
+        syn::Item::Trait(found) if found.ident == "Observer" => Some(found.items),
+        _ => None,
+    });
+    let called = called.unwrap().into_iter().filter_map(|item| match item {
+        syn::TraitItem::Fn(function) => Some(function.sig.ident.to_string()),
+        _ => None,
+    });
+    let passed = read("src/job/phases.rs").items.into_iter().filter_map(|item| match item {
+        syn::Item::Impl(found) if found.trait_.is_some() => Some(found.items),
+        _ => None,
+    });
+    let passed = passed.flatten().filter_map(|item| match item {
+        syn::ImplItem::Fn(function) => Some(function.sig.ident.to_string()),
+        _ => None,
+    });
+    let (called, passed): (Vec<String>, Vec<String>) = (called.collect(), passed.collect());
+    assert!(!called.is_empty() && called == passed, "{called:?}, but PhaseClock passes on {passed:?}");
+}
+
 /// The texts of all source files.
 fn source_texts() -> Vec<String> {
     let mut texts = Vec::new();
@@ -113,4 +136,5 @@ fn every_error_code_is_raised() {
 
 tests![in imports;
     no_layer_names_a_higher_one, no_files_import_each_other_in_a_circle, every_test_is_in_a_list, every_error_code_is_raised,
+    every_call_of_an_observer_is_passed_on,
 ];

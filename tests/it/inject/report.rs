@@ -49,7 +49,7 @@ fn fields_that_readers_know() {
     assert_eq!(json["recommendation"]["bus"], "virtio-blk");
     assert_eq!(json["recommendation"]["firmware"], "uefi");
     let text = std::fs::read_to_string(&report).unwrap();
-    assert!(text.contains("- `virtio.injected`: true") && text.contains("## Packages staged"), "{text}");
+    assert!(text.contains("- `virtio.injected`: true") && text.contains("- `virtio.packages_staged`: "), "{text}");
 }
 
 fn a_dry_run_reports_what_would_be() {

@@ -71,7 +71,7 @@ pub fn damage(disk: &impl VolumeRead, count: u64, seed: u64) -> Outcome {
     let mut newest = used.clone();
     newest.sort_by_key(|&at| u64::from_le_bytes(read(at)[0x20..0x28].try_into().unwrap()));
     let newest = newest.split_off(newest.len() * 3 / 4);
-    let sound = replay(disk).unwrap();
+    let sound = replay(disk).unwrap().unwrap();
     let outside = |overlay: &Overlay| -> Vec<(u64, Vec<u8>)> {
         let blocks = overlay.writes().flat_map(|(at, data)| {
             data.chunks(512).enumerate().map(move |(n, block)| (at.0 + 512 * n as u64, block.to_vec()))
@@ -105,11 +105,15 @@ pub fn damage(disk: &impl VolumeRead, count: u64, seed: u64) -> Outcome {
         match replay(&damaged) {
             Err(e) if e.kind() == Kind::Refused => outcome.refused += 1,
             Err(e) => panic!("damage {number} of seed {seed}: {e}"),
-            Ok(replayed) if outside(&replayed.overlay) == want => outcome.equal += 1,
-            Ok(replayed) => match errors(&Patched { disk, log, overlay: replayed.overlay }) {
-                0 => outcome.different += 1,
-                _ => outcome.unclean += 1,
-            },
+            Ok(replayed) => {
+                let overlay = replayed.map(|replayed| replayed.overlay).unwrap_or_default();
+                let is_equal = outside(&overlay) == want;
+                match is_equal || errors(&Patched { disk, log, overlay }) == 0 {
+                    true if is_equal => outcome.equal += 1,
+                    true => outcome.different += 1,
+                    false => outcome.unclean += 1,
+                }
+            }
         }
     }
     outcome

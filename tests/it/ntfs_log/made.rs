@@ -43,12 +43,16 @@ impl Unclean {
         out
     }
 
-    /// Demands of judges that share no code with winject that the volume in a raw image is sound, and its log closed.
+    /// Has the volume in a raw image [judged](judge_volume).
     pub fn judge(&self, image: &Path) {
-        let volume = self.volume_in(image);
-        for script in ["ntfscheck.py", "logfile/logdump.py"] {
-            support::run(Command::new("python3").arg(judge(script).unwrap()).arg(&volume));
-        }
+        judge_volume(&self.volume_in(image));
+    }
+}
+
+/// Demands of judges that share no code with winject that a volume is sound, and its log closed.
+pub fn judge_volume(volume: &Path) {
+    for script in ["ntfscheck.py", "logfile/logdump.py"] {
+        support::run(Command::new("python3").arg(judge(script).unwrap()).arg(volume));
     }
 }
 

@@ -3,6 +3,7 @@
 mod made;
 mod questions;
 mod refusals;
+mod whole_guests;
 mod writes;
 
-tests![in questions, refusals, writes;];
+tests![in questions, refusals, whole_guests, writes;];

@@ -22,18 +22,29 @@ pub struct Volume {
     pub want: PathBuf,
 }
 
-/// Opens the log of a raw image, with these options of the generator. Files of it stay in `folder`. `None` after saying that it cannot
-/// run.
+/// Opens the log of the Windows volume on a raw image, with these options of the generator. Files of it stay in `folder`. `None` after
+/// saying that it cannot run.
 pub fn open_log(image: &Path, folder: &Path, options: &str) -> Option<Volume> {
-    let (python, generator) = (program("python3")?, judge("logfile/make-unclean.py")?);
-    let (start, length) = place_of(image, WINDOWS);
+    // in the folder of Windows, which holds no hives; without the operations whose effect is not proven
+    let options = format!("--dir 64 --count 20 --ops create,delete,rename,grow,resize,dup,split,zero {options}");
+    open_log_of(image, WINDOWS, folder, &options)
+}
+
+/// Opens the log of the volume in this partition of a raw image.
+pub fn open_log_of(image: &Path, number: u32, folder: &Path, options: &str) -> Option<Volume> {
+    let (start, length) = place_of(image, number);
     let (clean, open) = (folder.join("clean.vol"), folder.join("open.vol"));
     copy_piece(image, (start, length), &clean, 0);
-    // in the folder of Windows, which holds no hives; without the operations whose effect is not proven
-    let common = format!("--dir 64 --count 20 --ops create,delete,rename,grow,resize,dup,split,zero {options}");
-    run(Command::new(python).arg(generator).args(common.split_whitespace()).arg(&clean).arg(&open));
+    generate(&clean, &open, options)?;
     copy_piece(&open, (0, length), image, start);
     Some(Volume { start, length, want: folder.join("open.vol.want") })
+}
+
+/// Makes a volume with an open log of a clean one, both as files.
+pub fn generate(clean: &Path, open: &Path, options: &str) -> Option<()> {
+    let (python, generator) = (program("python3")?, judge("logfile/make-unclean.py")?);
+    run(Command::new(python).arg(generator).args(options.split_whitespace()).arg(clean).arg(open));
+    Some(())
 }
 
 /// Copies a piece of a file into another one; what is equal already is not written, so that holes stay.

@@ -12,25 +12,23 @@ use super::staged::verify_files;
 use crate::error::{Error, Kind, Result};
 use crate::hive::check::{self as hive_check, Severity};
 use crate::io::VolumeRead;
-use crate::ntfs::{Overlaid, Replay};
-use crate::partition::Content as FileSystem;
+use crate::ntfs::Overlaid;
+use crate::partition::{Content as FileSystem, Partition};
 use crate::plan::boot::BootFiles;
 use crate::plan::change::GuestHive;
 use crate::plan::document::Plan;
 
 /// Compares the staged boot volume with what the plan writes to it (`files`), and with the volume as it was before. Returns
-/// how many files were compared. `replay` says whether the
-/// log of the volume as it was counts; `is_marked` says that the volume may carry the mark for a check by Windows.
+/// how many files were compared. `is_marked` says that the volume may carry the mark for a check by Windows.
 ///
 /// # Errors
 /// [`Kind::Verify`] at the first difference.
 pub fn verify_boot<B: VolumeRead, A: VolumeRead>(
     before: &B,
     after: &A,
-    file_system: FileSystem,
+    partition: &Partition,
     plan: &Plan,
     files: &BootFiles,
-    replay: Replay,
     is_marked: bool,
 ) -> Result<usize> {
     let unread = |error: Error| match error.kind() {
@@ -43,7 +41,7 @@ pub fn verify_boot<B: VolumeRead, A: VolumeRead>(
         }
         verify_edits(store, plan, GuestHive::Bcd)?;
     }
-    match file_system {
+    match partition.content {
         FileSystem::Fat => {
             let (old, new) = (FatImage::read(before)?, FatImage::read(after).map_err(unread)?);
             compare::compare(&old, &new, files).map_err(unread)
@@ -54,7 +52,7 @@ pub fn verify_boot<B: VolumeRead, A: VolumeRead>(
             if let Err(error) = verify_files(after, &expected, is_marked) {
                 // Older damage is not a fault of the change.
                 let paths: Vec<String> = expected.iter().map(|(path, _)| path.clone()).collect();
-                check_files_before(&Overlaid::open(before, replay)?, &paths, is_marked)?;
+                check_files_before(&Overlaid::open_shared(before, &partition.replay)?, &paths, is_marked)?;
                 return Err(error);
             }
             Ok(expected.len())

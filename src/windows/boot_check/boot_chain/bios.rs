@@ -87,7 +87,8 @@ fn check_active_partition(
             links.not_judged(Gate::BootManager, format!("{what}, is encrypted with BitLocker"));
         }
         Content::Ntfs => {
-            let opened = view().and_then(|view| Volume::open(view, &OpenOptions::read_only()));
+            let open = |view| Volume::open_shared(view, &system.replay, &OpenOptions::read_only());
+            let opened = view().and_then(open);
             if let Some(volume) = readable(opened, links, Gate::Partition, &what)? {
                 let read = |path: &str| planned(path).unwrap_or_else(|| GuestFiles::read(&volume, path, BCD_BYTES_MAX));
                 check_boot_manager(&read, &label, links)?;

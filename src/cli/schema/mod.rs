@@ -1,0 +1,74 @@
+//! `winject schema`: the JSON Schemas of answers and documents.
+
+mod document;
+mod kinds;
+mod root;
+
+use serde::Serialize;
+
+use super::Ui;
+use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::escape;
+use crate::exit::ExitCode;
+use kinds::KINDS;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The schemas are of JSON Schema 2020-12. New fields may come in any version of winject; a field that changes its meaning or \
+goes makes the version of its document grow.
+
+Examples:
+  winject schema --list
+  winject schema report > report.schema.json
+  winject schema config > winject-config.schema.json")]
+pub struct Args {
+    /// Name of the answer or document, as --list shows it; an answer has it in its field schema, after winject/
+    #[arg(required_unless_present = "list", conflicts_with = "list")]
+    name: Option<String>,
+
+    /// List all names
+    #[arg(long)]
+    list: bool,
+}
+
+/// The answer of `--list` in JSON.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct List {
+    /// The kinds of answers and documents.
+    schemas: Vec<Listed>,
+}
+
+/// A kind of answer or document.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct Listed {
+    /// Its name, for `winject schema NAME`.
+    name: &'static str,
+    /// Which command gives or takes it.
+    about: &'static str,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`Kind::Usage`] for an unknown name.
+pub fn run(args: &Args, ui: &Ui) -> Result<ExitCode> {
+    let Some(name) = &args.name else {
+        let schemas = KINDS.iter().map(|kind| Listed { name: kind.name, about: kind.about }).collect::<Vec<_>>();
+        if ui.is_json() {
+            ui.json_answer("schema-list", &List { schemas })?;
+        } else {
+            let lines = schemas.iter().map(|kind| format!("{:<18}{}", kind.name, kind.about));
+            ui.answer(&lines.collect::<Vec<_>>().join("\n"));
+        }
+        return Ok(ExitCode::Done);
+    };
+    let known = name.strip_prefix("winject/").unwrap_or(name);
+    let Some(kind) = KINDS.iter().find(|kind| kind.name == known) else {
+        return Err(Error::new(Kind::Usage, Layer::Cli, format!("no schema of this name: {}", escape(name)))
+            .hint("winject schema --list shows all names"));
+    };
+    let text = serde_json::to_string_pretty(&kind.schema())
+        .map_err(|error| Error::bug(Layer::Cli, "cannot write the schema as JSON").source_error(error))?;
+    ui.json_document(&text);
+    Ok(ExitCode::Done)
+}
