@@ -13,6 +13,10 @@ import sys
 from jsonschema import Draft202012Validator
 
 
+# Documents that name their form in their own way.
+NAMES = {"winject.plan.v1": "plan"}
+
+
 def close(schema, is_part=False):
     """Forbids unknown fields where a schema lists the fields of an object. The alternatives of an object are parts of it."""
     if isinstance(schema, list):
@@ -34,6 +38,18 @@ def close(schema, is_part=False):
             close(value)
 
 
+def find_parts(schema, parts):
+    """Collects the definitions that are parts of an object with fields of its own."""
+    if isinstance(schema, list):
+        for item in schema:
+            find_parts(item, parts)
+    elif isinstance(schema, dict):
+        if "properties" in schema and "$ref" in schema:
+            parts.add(schema["$ref"].rsplit("/", 1)[-1])
+        for value in schema.values():
+            find_parts(value, parts)
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     validators = {}
@@ -41,12 +57,18 @@ def main():
         schema = json.loads(path.read_text(encoding="utf-8"))
         Draft202012Validator.check_schema(schema)
         if path.stem != "config":
-            close(schema)
+            parts = set()
+            find_parts(schema, parts)
+            for name, part in schema.get("$defs", {}).items():
+                close(part, name in parts)
+            close({key: value for key, value in schema.items() if key != "$defs"})
+            if "properties" in schema:
+                schema["unevaluatedProperties"] = False
         validators[path.stem] = Draft202012Validator(schema)
     used, faults = set(), 0
     for path in sorted(folder.glob("*.json")):
         document = json.loads(path.read_text(encoding="utf-8"))
-        name = "config" if path.name.startswith("config-") else document.get("schema", "").removeprefix("winject/")
+        name = "config" if path.name.startswith("config-") else NAMES.get(document.get("schema"), document.get("schema", "").removeprefix("winject/"))
         if name not in validators:
             print(f"{path.name}: no schema of the name {name!r}")
             faults += 1

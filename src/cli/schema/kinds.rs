@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::document;
 use super::listing::List;
-use super::root::{answer, list};
+use super::root::{answer, list, plain};
 use crate::block::describe::ImageInfo;
 use crate::cli::{convert, diff, explain, failure, fsck, image, inspect, look, ntfs_log, progress, recover, reg, undo};
 use crate::drivers::list::Listing;
@@ -36,7 +36,11 @@ impl Kind {
 /// All of them, in the order of the commands.
 pub(super) const KINDS: &[Kind] = &[
     Kind::of::<Report>("report", "inject, apply, remove, convert --drivers; --report FILE.json"),
-    Kind::of::<PlanDocument>("plan", "plan; the saved plan of plan -o FILE"),
+    Kind {
+        name: "plan",
+        about: "plan; the saved plan of plan -o FILE (its schema is winject.plan.v1)",
+        make: |_, _| plain::<PlanDocument>(),
+    },
     Kind::of::<undo::Answer>("undo", "undo"),
     Kind::of::<recover::Answer>("recover", "recover"),
     Kind::of::<convert::Answer>("convert", "convert without drivers"),
@@ -85,7 +89,7 @@ mod tests {
             let schema = kind.schema(Cli::command());
             let properties = schema["properties"].as_object().unwrap();
             assert!(properties.len() > 2, "{}", kind.name);
-            if kind.name != "config" {
+            if !matches!(kind.name, "config" | "plan") {
                 assert_eq!(properties["schema"]["const"], format!("winject/{}", kind.name));
             }
             for (name, property) in properties {

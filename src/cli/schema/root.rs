@@ -23,6 +23,13 @@ pub(super) fn list<T: JsonSchema, Item: JsonSchema>(name: &str, list: &str) -> V
     finish(name, generator.into_root_schema_for::<T>(), Some((list, items)))
 }
 
+/// The schema of a document that names its form in its own way.
+pub(super) fn plain<T: JsonSchema>() -> Value {
+    let mut schema = generator().into_root_schema_for::<T>().to_value();
+    plain_descriptions(&mut schema);
+    schema
+}
+
 fn finish(name: &str, schema: Schema, list: Option<(&str, Schema)>) -> Value {
     let mut schema = schema.to_value();
     if let Value::Object(root) = &mut schema {
