@@ -13,6 +13,7 @@ mod convert;
 mod diff;
 mod document;
 mod drivers;
+mod envelope;
 mod environment;
 mod execute;
 mod explain;
@@ -253,7 +254,7 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::NtfsLog(args)) => ntfs_log::run(args, ui),
         Some(Command::Explain(args)) => explain::run(args, ui),
         Some(Command::Reg(args)) => reg::run(args, ui),
-        Some(Command::Schema(args)) => schema::run(&args, ui),
+        Some(Command::Schema(args)) => schema::run(&args, Cli::command(), ui),
         Some(Command::Completions(args)) => completions::run(&args, &mut Cli::command(), ui),
         Some(Command::Manual(args)) => manual::run(&args, Cli::command(), ui),
         None if cli.config.is_some() => inject::run_document(&cli.config.unwrap_or_default(), ui),

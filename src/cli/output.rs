@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io::Write;
 
+use super::envelope::Envelope;
 use super::environment;
 use super::progress::{Progress, ProgressMode};
 use crate::error::Error;
@@ -228,25 +229,6 @@ impl Ui {
     fn write_err(&self, word: &str, colour: Colour, text: &str) {
         let word = paint(word, colour, self.colour_err);
         let _ = writeln!(std::io::stderr().lock(), "{word}: {}", escape(text));
-    }
-}
-
-/// Version of all answers, the value of their field `version`: it grows when a field changes its meaning or goes. New fields
-/// may come at any time.
-pub(super) const ANSWER_VERSION: u32 = 1;
-
-/// What stands at the beginning of each answer in JSON.
-#[derive(serde::Serialize)]
-struct Envelope<'a, T> {
-    schema: String,
-    version: u32,
-    #[serde(flatten)]
-    value: &'a T,
-}
-
-impl<'a, T> Envelope<'a, T> {
-    fn new(name: &str, value: &'a T) -> Self {
-        Self { schema: format!("winject/{name}"), version: ANSWER_VERSION, value }
     }
 }
 
