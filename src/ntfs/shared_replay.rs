@@ -21,7 +21,7 @@ pub enum Replay {
 /// open log once, however often it opens the volume.
 ///
 /// The replay counts for as long as the restart pages of the log are those that it was made from. Every edit of the volume
-/// closes or empties the log first, so that nobody who opens it afterwards gets an older state.
+/// closes or empties the log first, so that what opens it afterwards never gets an older state.
 #[derive(Debug, Clone, Default)]
 pub struct SharedReplay {
     choice: Replay,
