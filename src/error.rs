@@ -23,7 +23,7 @@ pub enum Kind {
     /// The command line or a configuration file makes no sense.
     Usage,
     /// It could be done, but must not: hibernated, unclean or dirty volume, encrypted, dynamic disk, image in use, several
-    /// Windows installations and none chosen, in-place edit without being asked.
+    /// Windows installations and none chosen.
     Refused,
     /// The input is legal, but winject does not support it (yet); or it is not a disk image.
     Unsupported,

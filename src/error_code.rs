@@ -171,10 +171,17 @@ codes! {
     // The registry.
     /// The file is not a registry hive.
     NotAHive "not-a-hive",
+    /// No key or value of that name.
+    NoSuchKey "no-such-key",
     /// The key does not belong to this hive.
     KeyElsewhere "key-elsewhere",
     /// The `.reg` file cannot be read.
     RegFile "reg-file",
+}
+
+/// The command that explains a code of an error or of a finding.
+pub(crate) fn explain_command(code: &str) -> String {
+    format!("winject explain {code}")
 }
 
 impl fmt::Display for ErrorCode {

@@ -12,7 +12,7 @@ pub enum ExitCode {
     /// Only for commands that answer a question (`check`, `fsck`, `reg check`): no, faults found; `plan --check`: something
     /// is to be changed; `diff`: different.
     No = 1,
-    /// The command line or a document makes no sense.
+    /// The command line or a document makes no sense, names no destination, or an output that exists or cannot be one.
     Usage = 2,
     /// Refused: hibernated, unclean or dirty, encrypted, dynamic disk, in use, several Windows and none chosen.
     Refused = 3,
@@ -22,7 +22,7 @@ pub enum ExitCode {
     Damaged = 5,
     /// Drivers: folder missing, none for this Windows, wrong CPU, unsigned.
     Drivers = 6,
-    /// I/O failed: read-only, no space, standard output that cannot be written.
+    /// I/O failed: a file that is missing or cannot be read, read-only, no space, standard output that cannot be written.
     Io = 7,
     /// Verification failed and nothing was written.
     Verify = 8,

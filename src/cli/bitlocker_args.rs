@@ -109,12 +109,8 @@ impl KeySource {
                 // A path that does not exist may be a key that was given in place of one.
                 let why = match error {
                     host::Unreadable::Io(error) => {
-                        return Error::io(
-                            Layer::Cli,
-                            format!("cannot read the key of {}: no such file, or not readable", kind.option()),
-                            error,
-                        )
-                        .hint(GIVEN);
+                        return Error::io(Layer::Cli, format!("cannot read the key of {}", kind.option()), error)
+                            .hint(GIVEN);
                     }
                     host::Unreadable::NotAFile(kind) => format!("{kind}, not a regular file"),
                     host::Unreadable::TooLarge(limit) => format!("larger than {limit} bytes"),

@@ -13,6 +13,7 @@ mod convert;
 mod diff;
 mod document;
 mod drivers;
+mod envelope;
 mod environment;
 mod execute;
 mod explain;
@@ -168,9 +169,10 @@ enum Command {
     Explain(explain::Args),
     /// Read and edit registry hives, in a file or in an image
     ///
-    /// A TARGET is a hive file or a disk image. In a hive file a KEY is a path from its root (`\` is the root itself);
-    /// in an image it begins with the hive, as in HKLM\SYSTEM\CurrentControlSet\Services. If a hive was not closed
-    /// cleanly, its log files in the same folder are replayed first, in memory.
+    /// A TARGET is a hive file or a disk image. A KEY begins with its hive, as regedit shows it:
+    /// HKLM\SYSTEM\CurrentControlSet\Services, HKEY_LOCAL_MACHINE\SYSTEM\…, or SYSTEM\…, in any case. In a hive file
+    /// it can also be a path from its root (`\` is the root itself). If a hive was not closed cleanly, its log files in
+    /// the same folder are replayed first, in memory.
     Reg(reg::Args),
     /// Print the JSON Schema of an answer, a report, a plan or the document of --config
     Schema(schema::Args),
@@ -252,7 +254,7 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::NtfsLog(args)) => ntfs_log::run(args, ui),
         Some(Command::Explain(args)) => explain::run(args, ui),
         Some(Command::Reg(args)) => reg::run(args, ui),
-        Some(Command::Schema(args)) => schema::run(&args, ui),
+        Some(Command::Schema(args)) => schema::run(&args, Cli::command(), ui),
         Some(Command::Completions(args)) => completions::run(&args, &mut Cli::command(), ui),
         Some(Command::Manual(args)) => manual::run(&args, Cli::command(), ui),
         None if cli.config.is_some() => inject::run_document(&cli.config.unwrap_or_default(), ui),

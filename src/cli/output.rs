@@ -3,9 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::io::Write;
 
+use super::envelope::Envelope;
 use super::environment;
 use super::progress::{Progress, ProgressMode};
 use crate::error::Error;
+use crate::error_code::explain_command;
 use crate::escape::{self, escape};
 pub(super) use crate::units::size_text as size;
 
@@ -194,7 +196,7 @@ impl Ui {
         if let Some(hint) = error.hint_text() {
             self.write_err("Hint", Colour::Cyan, hint);
         }
-        self.write_err("More", Colour::Cyan, &super::explain::command(error.code().name()));
+        self.write_err("More", Colour::Cyan, &explain_command(error.code().name()));
     }
 
     /// Shows on the error output how far the command is, until the value is dropped, in the form of `--progress`.
@@ -227,25 +229,6 @@ impl Ui {
     fn write_err(&self, word: &str, colour: Colour, text: &str) {
         let word = paint(word, colour, self.colour_err);
         let _ = writeln!(std::io::stderr().lock(), "{word}: {}", escape(text));
-    }
-}
-
-/// Version of all answers, the value of their field `version`: it grows when a field changes its meaning or goes. New fields
-/// may come at any time.
-pub(super) const ANSWER_VERSION: u32 = 1;
-
-/// What stands at the beginning of each answer in JSON.
-#[derive(serde::Serialize)]
-struct Envelope<'a, T> {
-    schema: String,
-    version: u32,
-    #[serde(flatten)]
-    value: &'a T,
-}
-
-impl<'a, T> Envelope<'a, T> {
-    fn new(name: &str, value: &'a T) -> Self {
-        Self { schema: format!("winject/{name}"), version: ANSWER_VERSION, value }
     }
 }
 

@@ -40,13 +40,28 @@ impl HiveName {
         })
     }
 
-    /// Every hive once, by its first path.
-    pub(super) fn all() -> impl Iterator<Item = Self> {
-        let is_first = |index: &usize| {
-            let file = |index: usize| HIVES.get(index).map(|(_, file)| *file);
-            (0..*index).all(|earlier| file(earlier) != file(*index))
-        };
-        (0..HIVES.len()).filter(is_first).map(Self)
+    /// Like [`of`](Self::of) for a path that a person types: `SYSTEM\Select` stands for `HKLM\SYSTEM\Select`.
+    ///
+    /// # Errors
+    /// Those of [`of`](Self::of).
+    pub fn of_typed(path: &KeyPath) -> Result<(Self, KeyPath)> {
+        Self::of(path).or_else(|error| {
+            let below = |root: &str| Self::of(&KeyPath::from(root).concat(path)).ok();
+            let found = || below("HKEY_LOCAL_MACHINE").or_else(|| below("HKEY_USERS"));
+            Some(path).filter(|path| !path.is_full()).and_then(|_| found()).ok_or(error)
+        })
+    }
+
+    /// The hive whose file in `System32\config` has this name, in any case.
+    #[must_use]
+    pub fn of_file(name: &str) -> Option<Self> {
+        HIVES.iter().position(|(_, file)| file.eq_ignore_ascii_case(name)).map(Self)
+    }
+
+    /// All hives, each once.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let is_first = |(index, (_, file)): &(usize, &(&str, &str))| Self::of_file(file) == Some(Self(*index));
+        HIVES.iter().enumerate().filter(is_first).map(|(index, _)| Self(index))
     }
 
     /// Path of the hive's root in the registry, such as `HKEY_LOCAL_MACHINE\SYSTEM`.
@@ -56,7 +71,39 @@ impl HiveName {
     }
 
     /// Name of the hive's file in `System32\config`.
-    pub(super) fn file(self) -> &'static str {
+    #[must_use]
+    pub fn file(self) -> &'static str {
         HIVES.get(self.0).map_or("SYSTEM", |(_, file)| file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_by_each_of_its_spellings() {
+        let of = |text: &str| {
+            HiveName::of_typed(&KeyPath::from(text)).ok().map(|(name, rest)| (name.file(), rest.to_string()))
+        };
+        for text in
+            [r"HKLM\SYSTEM\Select", r"HKEY_LOCAL_MACHINE\SYSTEM\Select", r"SYSTEM\Select", r"hklm\system\Select"]
+        {
+            assert_eq!(of(text), Some(("SYSTEM", "Select".to_owned())), "{text}");
+        }
+        assert_eq!(of(r".DEFAULT\x"), Some(("DEFAULT", "x".to_owned())));
+        assert_eq!(of(r"HKU\S-1-5-18"), Some(("DEFAULT", String::new())));
+        for text in [r"HKCU\SYSTEM", r"Select", "", r"HKLM\NONE"] {
+            assert_eq!(of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_file_is_one_hive() {
+        let files: Vec<_> = HiveName::all().map(HiveName::file).collect();
+        assert_eq!(files.len(), 8, "{files:?}");
+        assert!(
+            files.iter().all(|file| HiveName::of_file(&file.to_lowercase()).is_some_and(|name| name.file() == *file))
+        );
     }
 }

@@ -21,7 +21,7 @@ use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
 use crate::escape::shell_argument;
 use crate::hive::check::{Severity, check};
 use crate::hive::reader::Reader;
-use crate::hive::reg_file::{Import, Parser, RegEntry};
+use crate::hive::reg_file::{Applied, Import, Parser, RegEntry};
 use crate::hive::{Hive, HiveFile, Replay};
 use crate::host::RunFiles;
 use crate::io::{VolumeRead, VolumeWrite};
@@ -62,6 +62,8 @@ pub struct HiveRequest {
 pub struct HiveEdit {
     /// Whether any hive changed; if not, nothing was written.
     pub changed: bool,
+    /// What a `.reg` file changed.
+    pub applied: Applied,
     /// Logs that were replayed in memory, of the hives that changed.
     pub replays: Vec<Replay>,
     /// What was done about an earlier, interrupted run.
@@ -138,7 +140,9 @@ pub fn import_into_image(request: &HiveRequest, file: &mut Parser<'_>, destinati
         }
         Ok(())
     };
-    edit_hives(request, destination, &mut import).map_err(explain)
+    let done = edit_hives(request, destination, &mut import).map_err(explain)?;
+    let applied = imports.values().map(Import::applied).fold(Applied::default(), Applied::plus);
+    Ok(HiveEdit { applied, ..done })
 }
 
 /// Loads a hive by its path, and returns what was replayed from its logs.
@@ -269,18 +273,18 @@ pub fn image_files(image: &Path, options: &block::OpenOptions) -> Result<Vec<Pat
     Ok(block::open(image, options)?.files())
 }
 
-fn open(request: &HiveRequest) -> Result<Stage> {
+pub(super) fn open(request: &HiveRequest) -> Result<Stage> {
     Ok(Stage::new(block::open(&request.image, &request.options)?, StageOptions::default()))
 }
 
 /// Where the hives are: partition and folder.
-struct Location {
-    partition: Partition,
+pub(super) struct Location {
+    pub(super) partition: Partition,
     /// Path of the folder on the volume: `/Windows/System32/config`.
     config_dir: String,
 }
 
-fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
+pub(super) fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
     let read = request.bitlocker.read_partitions(stage);
     let table = read.map_err(|error| error.path(request.image.display().to_string()))?;
     let mut table = table.with_replay(request.state.replay());
@@ -302,7 +306,7 @@ fn find(request: &HiveRequest, stage: &Stage) -> Result<Location> {
     }
 }
 
-fn hive_path(location: &Location, hive: HiveName) -> String {
+pub(super) fn hive_path(location: &Location, hive: HiveName) -> String {
     format!("{}/{}", location.config_dir, hive.file())
 }
 

@@ -22,19 +22,24 @@ pub(super) struct Listing<'u> {
     ui: &'u Ui,
     /// What is not printed yet.
     text: String,
-    /// The partition and the key under which the last line stands.
+    /// The partition, or the registry, and the key under which the last line stands.
     partition: Option<u32>,
+    is_in_registry: bool,
     key: Option<KeyPath>,
 }
 
 impl<'u> Listing<'u> {
     pub(super) fn new(ui: &'u Ui) -> Self {
-        Self { ui, text: String::new(), partition: None, key: None }
+        Self { ui, text: String::new(), partition: None, is_in_registry: false, key: None }
     }
 
     pub(super) fn add(&mut self, difference: &Difference<'_>) {
         let mut out = EscapedLines::new(std::mem::take(&mut self.text));
+        let is_of_registry = matches!(difference, Difference::Key { .. } | Difference::Value { .. });
         // Writing to a String cannot fail.
+        if is_of_registry && !std::mem::replace(&mut self.is_in_registry, true) {
+            let _ = writeln!(out, "registry:");
+        }
         let _ = match difference {
             Difference::Volume(volume) => write_volume(&mut out, volume),
             Difference::File(file) => self.write_file(&mut out, file),

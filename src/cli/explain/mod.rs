@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Ui;
 use crate::error::{Error, Kind, Layer, Result};
+use crate::error_code::explain_command;
 use crate::escape::escape;
 use crate::exit::ExitCode;
 use crate::yaml::nearest;
@@ -57,12 +58,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
 
 /// The last line under an answer that names codes: how they are explained.
 pub(super) fn note_codes(code: &str, ui: &Ui) {
-    ui.note(&format!("winject explain CODE tells what a code means, for example: {}", command(code)));
-}
-
-/// The command that explains a code.
-pub(super) fn command(code: &str) -> String {
-    format!("winject explain {code}")
+    ui.note(&format!("winject explain CODE tells what a code means, for example: {}", explain_command(code)));
 }
 
 fn unknown(code: &str) -> Error {
@@ -71,7 +67,7 @@ fn unknown(code: &str) -> Error {
     let spellings = [code.to_ascii_lowercase(), code.to_ascii_uppercase()];
     let near = spellings.iter().filter(|code| code.len() <= CODE_LENGTH_MAX).find_map(|code| nearest(code, known()));
     let hint = match near {
-        Some(near) => format!("did you mean {}; all codes: winject explain --list", command(near)),
+        Some(near) => format!("did you mean {}; all codes: winject explain --list", explain_command(near)),
         None => "all codes: winject explain --list".to_owned(),
     };
     Error::new(Kind::Usage, Layer::Cli, format!("cannot explain {}: not a code of winject", escape(code))).hint(hint)

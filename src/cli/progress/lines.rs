@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cli::output::{ANSWER_VERSION, size};
+use crate::cli::envelope::ANSWER_VERSION;
 use crate::escape::{self, escape};
+use crate::units::size_text as size;
 
 /// Commands that take no longer print no plain line.
 const PLAIN_AFTER: Duration = Duration::from_secs(2);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::target;
 use crate::hive::reg_file::KeyPath;
+use crate::job::HiveName;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -26,7 +27,7 @@ pub(super) enum Command {
     Set(Set),
     /// Delete a key and everything below it, or a value
     Delete(Delete),
-    /// Check a hive against every rule of the format (exit code 1 if it breaks one)
+    /// Check a hive, or those of an image, against every rule of the format (exit code 1 if one is broken)
     Check(Check),
 }
 
@@ -77,7 +78,7 @@ impl ValueName {
 pub(super) struct Query {
     /// Hive file or image
     pub(super) target: PathBuf,
-    /// Path of the key
+    /// Key, such as HKLM\SYSTEM\Select or SYSTEM\Select; in a hive file also a path from its root
     pub(super) key: String,
     #[command(flatten)]
     pub(super) value: ValueName,
@@ -96,7 +97,7 @@ pub(super) struct Query {
 pub(super) struct Export {
     /// Hive file or image
     pub(super) target: PathBuf,
-    /// Path of the key
+    /// Key, such as HKLM\SYSTEM\Select or SYSTEM\Select; in a hive file also a path from its root
     pub(super) key: String,
     #[command(flatten)]
     pub(super) prefix: Prefix,
@@ -147,7 +148,7 @@ pub(super) struct Diff {
 pub(super) struct Set {
     /// Hive file or image
     pub(super) target: PathBuf,
-    /// Path of the key; missing keys on it are created
+    /// Key, such as HKLM\SYSTEM\Select or SYSTEM\Select; missing keys on the way are created
     pub(super) key: String,
     #[command(flatten)]
     pub(super) value: ValueName,
@@ -169,7 +170,7 @@ pub(super) struct Set {
 pub(super) struct Delete {
     /// Hive file or image
     pub(super) target: PathBuf,
-    /// Path of the key
+    /// Key, such as HKLM\SYSTEM\Select or SYSTEM\Select; in a hive file also a path from its root
     pub(super) key: String,
     #[command(flatten)]
     pub(super) value: ValueName,
@@ -183,9 +184,22 @@ pub(super) struct Delete {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
-    /// Hive file to check
-    pub(super) hive: PathBuf,
+    /// Hive file, or image whose hives in System32\config are checked
+    pub(super) target: PathBuf,
+    /// Check only this hive of an image, such as SYSTEM
+    #[arg(long, value_name = "NAME", value_parser = parse_hive)]
+    pub(super) hive: Option<HiveName>,
+    #[command(flatten)]
+    pub(super) image: target::Image,
     /// Count as faults what Windows never writes, but tolerates
     #[arg(long)]
     pub(super) strict: bool,
+}
+
+/// Parses the name of a hive of `System32\config`, in any case.
+fn parse_hive(name: &str) -> std::result::Result<HiveName, String> {
+    HiveName::of_file(name).ok_or_else(|| {
+        let names: Vec<&str> = HiveName::all().map(HiveName::file).collect();
+        format!("use one of {}", names.join(", "))
+    })
 }

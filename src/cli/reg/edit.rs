@@ -5,30 +5,60 @@ use std::path::Path;
 use super::args::{Delete, Import, Set};
 use super::file::open_reg;
 use super::json::EditAnswer;
-use super::target::{edit, import as import_file};
+use super::show::readable;
+use super::target::{Changed, edit, import as import_file};
 use crate::cli::{Ui, environment};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
 use crate::hex;
-use crate::hive::{RegistryData, ValueType};
+use crate::hive::reg_file::{self, KeyPath};
+use crate::hive::{Hive, KeyId, RegistryData, ValueType};
 
-fn show_change(target: &Path, changed: bool, what: &str, ui: &Ui) -> Result<ExitCode> {
+/// Prints what was changed, line by line, and the outcome for the target.
+fn show_change(
+    target: &Path,
+    changed: &Changed,
+    is_changed: bool,
+    changes: &[String],
+    what: &str,
+    ui: &Ui,
+) -> Result<ExitCode> {
+    let is_dry_run = changed.is_dry_run();
+    let target = target.display().to_string();
+    let changes = if is_changed { changes } else { &[] };
     if ui.is_json() {
-        ui.json_answer("reg-edit", &EditAnswer { target: target.display().to_string(), changed, what })?;
+        let answer = EditAnswer { target, changed: is_changed, dry_run: is_dry_run, what, changes };
+        ui.json_answer("reg-edit", &answer)?;
+        return Ok(ExitCode::Done);
     }
-    ui.done(&format!("{}: {}", target.display(), if changed { what } else { "unchanged" }));
+    changes.iter().for_each(|line| ui.done(line));
+    ui.done(&match (is_changed, is_dry_run) {
+        (false, _) => format!("{target}: unchanged"),
+        (true, false) => format!("{target}: {what}"),
+        (true, true) => format!("{target}: {what}; a dry run, nothing was written"),
+    });
     Ok(ExitCode::Done)
+}
+
+/// A value as a line of what was changed: its data before and after.
+fn value_change(name: &str, old: Option<&RegistryData>, new: Option<&RegistryData>) -> String {
+    let name = if name.is_empty() { "(default)" } else { name };
+    let shown = |data: Option<&RegistryData>| match data {
+        Some(data) => format!("{} {}", data.kind, readable(data)),
+        None => "(no value)".to_owned(),
+    };
+    format!("    {name}: {} → {}", shown(old), shown(new))
 }
 
 pub(super) fn import(args: &Import, ui: &Ui) -> Result<ExitCode> {
     args.changed.refuse_as_output(&args.file)?;
     let places = (&args.image, &args.changed);
-    let (changed, what) = import_file(&args.target, &mut open_reg(&args.file)?, &args.prefix.path(), places, ui)
+    let (is_changed, applied) = import_file(&args.target, &mut open_reg(&args.file)?, &args.prefix.path(), places, ui)
         .map_err(|e| match e.kind() {
             Kind::Usage => e.path(args.file.display().to_string()),
             _ => e,
         })?;
-    show_change(&args.target, changed, &what, ui)
+    show_change(&args.target, &args.changed, is_changed, &[], &applied.to_string(), ui)
 }
 
 pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {
@@ -39,33 +69,58 @@ pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {
     }
     let now = environment::clock()?;
     let places = (&args.image, &args.changed);
-    let changed = edit(&args.target, &args.key, &args.prefix.path(), places, ui, &mut |hive, path| {
+    let mut lines = Vec::new();
+    let is_changed = edit(&args.target, &args.key, &args.prefix.path(), places, ui, &mut |hive, path, prefix| {
+        let is_new = path.find(hive)?.is_none();
         let key = path.names().iter().try_fold(hive.root(), |key, name| hive.create_subkey(key, name, now))?;
+        let shown = prefix.concat(path);
+        lines.push(if is_new { format!("{shown}: created") } else { shown.to_string() });
         if let Some((name, data)) = &data {
-            hive.set_value(key, name, data, now)?;
+            let old = hive.value(key, name)?;
+            if hive.set_value(key, name, data, now)? {
+                lines.push(value_change(name, old.as_ref(), Some(data)));
+            }
         }
         Ok(())
     })?;
-    show_change(&args.target, changed, "set", ui)
+    show_change(&args.target, &args.changed, is_changed, &lines, "set", ui)
 }
 
 pub(super) fn delete(args: &Delete, ui: &Ui) -> Result<ExitCode> {
     let now = environment::clock()?;
     let places = (&args.image, &args.changed);
-    let mut found = true;
-    let changed = edit(&args.target, &args.key, &args.prefix.path(), places, ui, &mut |hive, path| {
-        let key = path.find(hive)?;
-        match (key, args.value.get()) {
-            (None, _) => found = false,
-            (Some(key), Some(name)) => found = hive.delete_value(key, name, now)?,
-            (Some(key), None) => hive.delete_key(key, now)?,
+    let mut lines = Vec::new();
+    let is_changed = edit(&args.target, &args.key, &args.prefix.path(), places, ui, &mut |hive, path, prefix| {
+        let Some(key) = path.find(hive)? else { return Ok(()) };
+        let shown = prefix.concat(path);
+        let Some(name) = args.value.get() else {
+            let (keys, values) = count_below(hive, key, path)?;
+            lines.push(format!("{shown}: deleted, with {keys} keys below it and {values} values"));
+            return hive.delete_key(key, now);
+        };
+        let old = hive.value(key, name)?;
+        if hive.delete_value(key, name, now)? {
+            lines.extend([shown.to_string(), value_change(name, old.as_ref(), None)]);
         }
         Ok(())
     })?;
-    if !found {
+    if lines.is_empty() {
         ui.note(if args.value.get().is_some() { "no such value" } else { "no such key" });
     }
-    show_change(&args.target, changed, "deleted", ui)
+    show_change(&args.target, &args.changed, is_changed, &lines, "deleted", ui)
+}
+
+/// How many keys are below `key`, and how many values it and they have.
+fn count_below(hive: &Hive, key: KeyId, path: &KeyPath) -> Result<(usize, usize)> {
+    let (mut keys, mut values) = (0_usize, 0_usize);
+    reg_file::walk(hive, key, path, &mut |key, _| {
+        keys = keys.saturating_add(1);
+        hive.each_value(key, &mut |_| {
+            values = values.saturating_add(1);
+            Ok(())
+        })
+    })?;
+    Ok((keys.saturating_sub(1), values))
 }
 
 /// The data of `--type` and `--data`.

@@ -9,7 +9,7 @@ use crate::cli::Ui;
 use crate::cli::output::JsonList;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hive::reg_file::{self, KeyPath};
-use crate::hive::{Hive, KeyId, Name, RegistryData};
+use crate::hive::{Hive, KeyId, RegistryData};
 
 /// What stands above the keys of `reg query`.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -23,7 +23,7 @@ pub struct QueryAnswer {
 pub struct QueriedKey {
     /// Its whole path.
     path: String,
-    /// Its values, in the order of the hive; with `--value` or `--default` the one that was asked for, if it is there.
+    /// Its values, in the order of the hive; with `--value` or `--default` the one that was asked for.
     values: Vec<QueriedValue>,
     /// Names of its subkeys; left out with `--recursive`, where they are listed themselves, and for a single value.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,8 +46,12 @@ pub struct EditAnswer<'a> {
     pub(super) target: String,
     /// Whether anything was changed (for a dry run: would be).
     pub(super) changed: bool,
+    /// Whether it was a dry run, which writes nothing.
+    pub(super) dry_run: bool,
     /// What was done, in words; for an edit that changed nothing what was to be done.
     pub(super) what: &'a str,
+    /// The keys and values that were changed, each with what was there before, in words; empty for an import.
+    pub(super) changes: &'a [String],
 }
 
 /// Refuses `--json` for a command whose answer is a `.reg` file.
@@ -62,7 +66,10 @@ pub(super) fn refuse_for_reg_file(ui: &Ui) -> Result<()> {
         .hint("leave --json out; winject reg query --json --recursive lists keys and values"))
 }
 
-/// Prints a key with all that was asked for. Returns whether the value that was asked for is there.
+/// Prints a key with all that was asked for.
+///
+/// # Errors
+/// [`Kind::Usage`] when the value that was asked for is not there.
 pub(super) fn query(
     target: &Path,
     opened: &OpenedKey,
@@ -70,16 +77,14 @@ pub(super) fn query(
     value: Option<&str>,
     recursive: bool,
     ui: &Ui,
-) -> Result<bool> {
+) -> Result<()> {
+    let value = value.map(|name| opened.value(key, name)).transpose()?;
     let mut list = JsonList::begin(ui, "reg-query", &QueryAnswer { target: target.display().to_string() }, "keys")?;
     let hive = &opened.hive;
-    let path = opened.prefix.concat(&opened.path);
-    let mut is_found = true;
-    if let Some(name) = value {
-        let found = hive.value_named(key, &Name::from(name))?;
-        is_found = found.is_some();
-        let values = found.into_iter().map(|found| QueriedValue { name: found.name.to_string(), data: found.data });
-        list.push(&QueriedKey { path: path.to_string(), values: values.collect(), subkeys: None })?;
+    let path = opened.full_path();
+    if let Some(found) = value {
+        let values = vec![QueriedValue { name: found.name.to_string(), data: found.data }];
+        list.push(&QueriedKey { path: path.to_string(), values, subkeys: None })?;
     } else if recursive {
         reg_file::walk(hive, key, &path, &mut |key, path| list.push(&queried(hive, key, path, None)?))?;
     } else {
@@ -87,7 +92,7 @@ pub(super) fn query(
         list.push(&queried(hive, key, &path, Some(names.collect::<Result<_>>()?))?)?;
     }
     list.end();
-    Ok(is_found)
+    Ok(())
 }
 
 fn queried(hive: &Hive, key: KeyId, path: &KeyPath, subkeys: Option<Vec<String>>) -> Result<QueriedKey> {

@@ -4,6 +4,7 @@ mod args;
 mod edit;
 mod file;
 mod json;
+mod key;
 mod show;
 mod target;
 

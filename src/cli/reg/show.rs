@@ -13,13 +13,14 @@ use super::target::{Image, OpenedKey, sources};
 use crate::block;
 use crate::cli::{Ui, explain, signals};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::escape::{EscapedLines, escape, shell_argument};
+use crate::escape::{EscapedLines, escape};
 use crate::exit::ExitCode;
 use crate::hex;
 use crate::hive::check::{Fault, Severity, check as check_hive};
 use crate::hive::reg_file::{self, KeyPath, RegSink, Writer};
-use crate::hive::{Hive, KeyId, Name, RegistryData, RegistryValue};
+use crate::hive::{Hive, KeyId, RegistryData, RegistryValue};
 use crate::host::{RunFiles, Target, TextOutput};
+use crate::job::{CheckedHive, check_hives};
 
 /// Bytes of data that a listing shows of a value.
 const SHOWN: usize = 64;
@@ -58,20 +59,17 @@ pub(super) fn query(args: &Query, ui: &Ui) -> Result<ExitCode> {
             return Err(Error::new(Kind::Usage, Layer::Cli, "cannot write the JSON answer to a file")
                 .hint("leave --output out: --json prints to standard output"));
         }
-        let is_found = json::query(&args.target, &file, key, args.value.get(), args.recursive, ui)?;
-        return Ok(if is_found { ExitCode::Done } else { ExitCode::No });
+        json::query(&args.target, &file, key, args.value.get(), args.recursive, ui)?;
+        return Ok(ExitCode::Done);
     }
     if let Some(name) = args.value.get() {
-        let Some(value) = file.hive.value_named(key, &Name::from(name))? else {
-            ui.note("no such value");
-            return Ok(ExitCode::No);
-        };
+        let value = file.value(key, name)?;
         let mut text = String::new();
         write_value(&mut text, &value);
         print(output, ui, &mut |put| put(&text))?;
         return Ok(ExitCode::Done);
     }
-    print(output, ui, &mut |put| write_listing(put, &file.hive, key, file.prefix.concat(&file.path), args.recursive))?;
+    print(output, ui, &mut |put| write_listing(put, &file.hive, key, file.full_path(), args.recursive))?;
     Ok(ExitCode::Done)
 }
 
@@ -127,7 +125,7 @@ fn write_value(text: &mut String, value: &RegistryValue) {
 }
 
 /// The data of a value, of long bytes the first [`SHOWN`].
-fn readable(data: &RegistryData) -> String {
+pub(super) fn readable(data: &RegistryData) -> String {
     if let Some(number) = data.as_u32() {
         return format!("{number:#x}");
     }
@@ -214,23 +212,10 @@ pub(in super::super) fn write_reg(
     output.finish()
 }
 
-/// Refuses a disk image, which is not a faulty hive.
-fn refuse_image(path: &Path) -> Result<()> {
-    if is_hive(path)? || !block::is_disk_image(path) {
-        return Ok(());
-    }
-    let image = shell_argument(path, "IMAGE");
-    let error = Error::new(Kind::Usage, Layer::Cli, "cannot check the file: a disk image, not a registry hive");
-    Err(error.path(path.display().to_string()).hint(format!(
-        "name a hive file; the hives in an image are checked before they are edited, and these show whether they can be read: \
-         winject check {image}; winject fsck {image}"
-    )))
-}
-
 /// The answer of `check` in JSON.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct CheckAnswer<'a> {
-    /// Path of the hive, as it was given.
+    /// Path of the hive, or of the image whose hives were checked, as it was given.
     hive: String,
     /// Whether it keeps every rule; with `--strict` also those that Windows itself never breaks.
     clean: bool,
@@ -239,22 +224,36 @@ pub struct CheckAnswer<'a> {
 }
 
 pub(super) fn check(args: &Check, ui: &Ui) -> Result<ExitCode> {
-    refuse_image(&args.hive)?;
-    let faults = check_hive(&read(&args.hive)?);
+    let (faults, count) = if is_hive(&args.target)? || !block::is_disk_image(&args.target) {
+        if args.hive.is_some() {
+            let error = Error::new(Kind::Usage, Layer::Cli, "--hive has no effect on a hive file: it is for an image");
+            return Err(error.hint("leave it out"));
+        }
+        (check_hive(&read(&args.target)?), 1)
+    } else {
+        let (hives, warning) = check_hives(&args.image.request(&args.target)?, args.hive)?;
+        warning.iter().for_each(|warning| ui.warn(warning));
+        let count = hives.len();
+        let faults = hives.into_iter().flat_map(|CheckedHive { path, faults }| {
+            faults.into_iter().map(move |fault| fault.within(&path)).collect::<Vec<_>>()
+        });
+        (faults.collect::<Vec<_>>(), count)
+    };
     let worst = faults.iter().map(|f| f.severity()).max();
     let clean = worst.is_none() || (worst == Some(Severity::Warning) && !args.strict);
     if ui.is_json() {
-        let hive = args.hive.display().to_string();
+        let hive = args.target.display().to_string();
         ui.json_answer("reg-check", &CheckAnswer { hive, clean, faults: &faults })?;
     } else {
         for fault in &faults {
             let word = if fault.severity() == Severity::Error { "fault" } else { "oddity" };
             ui.answer(&escape(&format!("{word} {fault}")));
         }
-        let (errors, count) = (faults.iter().filter(|f| f.severity() == Severity::Error).count(), faults.len());
-        ui.done(&match count {
-            0 => "the hive is clean".to_owned(),
-            _ => format!("{errors} faults, {} oddities that Windows tolerates", count - errors),
+        let errors = faults.iter().filter(|fault| fault.severity() == Severity::Error).count();
+        ui.done(&match (faults.len(), count) {
+            (0, 1) => "the hive is clean".to_owned(),
+            (0, _) => format!("{count} hives are clean"),
+            (all, _) => format!("{errors} faults, {} oddities that Windows tolerates", all.saturating_sub(errors)),
         });
         if let Some(fault) = faults.first() {
             explain::note_codes(fault.code().name(), ui);

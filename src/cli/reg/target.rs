@@ -4,16 +4,17 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::file::{HostHive, find_log, is_hive, show_replay};
+use super::key;
 use crate::cli::args::{ImageArgs, OverrideArgs, PartitionArgs, ReplayArgs, StateArgs, VolumeCheckArgs};
 use crate::cli::bitlocker_args::BitLockerArgs;
-use crate::cli::output_args::OutputArgs;
+use crate::cli::output_args::{NewImageArgs, OutputArgs};
 use crate::cli::recover::show_recovery;
 use crate::cli::signals::{self, Subject};
 use crate::cli::{Ui, environment};
-use crate::error::{Error, Kind, Layer, Result};
-use crate::hive::reg_file::{Import, KeyPath, Parser, RegEntry};
-use crate::hive::{Hive, HiveFile, KeyId, LOG_ENDINGS};
-use crate::host::RunFiles;
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
+use crate::hive::reg_file::{Applied, Import, KeyPath, Parser, RegEntry};
+use crate::hive::{Hive, HiveFile, KeyId, LOG_ENDINGS, Name, RegistryValue};
+use crate::host::{RunFiles, Target, TextOutput};
 use crate::job::{
     Destination, HiveEdit, HiveName, HiveRequest, StateOverrides, edit_hive, image_files, import_into_image, read_hive,
     undo_command,
@@ -44,7 +45,7 @@ pub(super) struct Changed {
 }
 
 impl Image {
-    fn request(&self, image: &Path) -> Result<HiveRequest> {
+    pub(super) fn request(&self, image: &Path) -> Result<HiveRequest> {
         Ok(HiveRequest {
             image: image.to_owned(),
             options: self.source.open_options(),
@@ -68,6 +69,7 @@ impl Image {
 
 /// A hive that was opened for reading, and the key that was asked for.
 pub(super) struct OpenedKey {
+    target: PathBuf,
     pub(super) hive: Hive,
     /// The key, from the root of the hive.
     pub(super) path: KeyPath,
@@ -79,58 +81,42 @@ impl OpenedKey {
     /// Opens the hive that holds the key `text`.
     pub(super) fn open(target: &Path, text: &str, prefix: KeyPath, image: &Image, ui: &Ui) -> Result<Self> {
         if !is_hive(target)? {
-            let (name, path) = HiveName::of(&KeyPath::from(text))?;
+            let (name, path) = HiveName::of_typed(&KeyPath::from(text))?;
             let (HiveFile { hive, replay }, warning) = read_hive(&image.request(target)?, name)?;
             warning.iter().for_each(|warning| ui.warn(warning));
             show_replay(replay.as_ref(), ui);
             let path = path.resolve_control_set(&hive)?;
-            return Ok(Self { hive, path, prefix: name.root() });
+            return Ok(Self { target: target.to_owned(), hive, path, prefix: name.root() });
         }
         let hive = HostHive::open(target, ui)?.hive;
-        let path = in_hive(&hive, text, &prefix)?;
-        Ok(Self { hive, path, prefix })
+        let path = key::in_hive(&hive, target, text, &prefix)?;
+        Ok(Self { target: target.to_owned(), hive, path, prefix })
     }
 
     /// The key, which must be there.
     pub(super) fn key(&self) -> Result<KeyId> {
-        let names = self.path.names();
-        let mut key = self.hive.root();
-        for (i, name) in names.iter().enumerate() {
-            let Some(next) = self.hive.subkey(key, name)? else {
-                let hint = match i {
-                    0 if self.path.is_full() => {
-                        "in a hive file a KEY is a path from its root; --prefix names the part that stands for the root"
-                            .into()
-                    }
-                    0 => "a KEY is a path from the root of the hive; winject reg query TARGET \\ shows what is there"
-                        .into(),
-                    _ => format!("{} is there, but holds no {name}", self.full(&self.path.first(i))),
-                };
-                let error = Error::new(Kind::Usage, Layer::Hive, "no such key");
-                return Err(error.path(self.full(&self.path)).hint(hint));
-            };
-            key = next;
-        }
-        Ok(key)
+        key::require(&self.target, &self.hive, &self.path, &self.prefix)
     }
 
-    fn full(&self, path: &KeyPath) -> String {
-        self.prefix.concat(path).to_string()
+    /// The key's path as it is shown.
+    pub(super) fn full_path(&self) -> KeyPath {
+        self.prefix.concat(&self.path)
     }
-}
 
-/// The key `text` in a hive file: a path from its root, with or without the prefix.
-fn in_hive(hive: &Hive, text: &str, prefix: &KeyPath) -> Result<KeyPath> {
-    let path = KeyPath::from(text);
-    let path = path.below(prefix).filter(|_| !prefix.names().is_empty()).unwrap_or(path);
-    path.resolve_control_set(hive)
+    /// A value of the key, which must be there.
+    pub(super) fn value(&self, key: KeyId, name: &str) -> Result<RegistryValue> {
+        let value = self.hive.value_named(key, &Name::from(name))?;
+        value.ok_or_else(|| key::no_value(&self.target, &self.full_path(), name))
+    }
 }
 
 /// The files that a target is read from: the hive and its logs, or those of the image.
 pub(super) fn sources(target: &Path, image: &Image) -> Result<Vec<PathBuf>> {
-    if !is_hive(target)? {
-        return image.files(target);
-    }
+    if is_hive(target)? { hive_sources(target) } else { image.files(target) }
+}
+
+/// A hive file and its logs.
+fn hive_sources(target: &Path) -> Result<Vec<PathBuf>> {
     let mut files = vec![target.to_owned()];
     for ending in LOG_ENDINGS {
         files.extend(find_log(target, ending)?);
@@ -165,46 +151,101 @@ impl Changed {
         })
     }
 
-    /// Refuses the options of images for the hive file `target`, which is always changed in place.
-    fn refuse_for_file(&self, target: &Path) -> Result<()> {
-        if self.output != OutputArgs::default() || self.state != OverrideArgs::default() {
-            let error = Error::new(
-                Kind::Usage,
-                Layer::Cli,
-                "cannot change a hive file like an image: --in-place, --overlay, --output, --dry-run, --allow-dirty and --discard-… \
-                 are for images",
-            );
-            return Err(error.hint("a hive file is changed where it is; copy it first to keep the old one"));
+    /// Where the changes of the hive file `target` go: into the file itself, unless another place is named.
+    fn hive_destination(&self, target: &Path) -> Result<HiveDestination> {
+        let OutputArgs { no_undo, overlay, new_image, overwrite, output, dry_run, in_place } = &self.output;
+        let wrong = [
+            (*no_undo, "--no-undo"),
+            (overlay.is_some(), "--overlay"),
+            (*new_image != NewImageArgs::default(), "a format, compression or checksum of a new image"),
+            (self.state != OverrideArgs::default(), "--allow-dirty or --discard-…"),
+            (self.check != VolumeCheckArgs::default(), "--skip-volume-check"),
+            (*overwrite && output.is_none(), "--overwrite without --output"),
+        ];
+        if let Some((_, option)) = wrong.iter().find(|(is_given, _)| *is_given) {
+            let error = Error::new(Kind::Usage, Layer::Cli, format!("cannot change a hive file with {option}"));
+            let hint = "a hive file is changed where it is (--in-place), or written to a new file (--output NEW)";
+            return Err(error.path(target.display().to_string()).hint(hint));
         }
-        signals::set_subject(Subject::InPlace(target.to_owned()));
-        Ok(())
+        if *in_place && output.is_some() {
+            let error = Error::new(Kind::Usage, Layer::Cli, "several destinations are given");
+            return Err(error.hint("keep one of --in-place and --output"));
+        }
+        let destination = match output {
+            _ if *dry_run => HiveDestination::DryRun,
+            Some(path) => HiveDestination::New(path.clone()),
+            None => HiveDestination::InPlace,
+        };
+        match &destination {
+            HiveDestination::DryRun => {}
+            HiveDestination::New(path) => signals::set_subject(Subject::Output(path.clone())),
+            HiveDestination::InPlace => signals::set_subject(Subject::InPlace(target.to_owned())),
+        }
+        Ok(destination)
+    }
+
+    /// Edits a hive file; returns whether anything changed.
+    fn edit_file(&self, target: &Path, ui: &Ui, change: &mut dyn FnMut(&mut Hive) -> Result<()>) -> Result<bool> {
+        let destination = self.hive_destination(target)?;
+        let HiveDestination::New(path) = &destination else {
+            let is_dry_run = destination == HiveDestination::DryRun;
+            let mut file = if is_dry_run { HostHive::open(target, ui)? } else { HostHive::open_for_edit(target, ui)? };
+            change(&mut file.hive)?;
+            return if is_dry_run { Ok(file.hive.is_changed()) } else { file.save() };
+        };
+        let mut files = RunFiles::default();
+        let read = hive_sources(target)?;
+        read.iter().for_each(|file| files.add_input("the input", file));
+        files.add_output("the output", path)?;
+        let output = Target::resolve(path, "the output")?;
+        let mut output = TextOutput::create(output, &read, self.output.overwrite, &signals::cancel())?;
+        let mut file = HostHive::open(target, ui)?;
+        change(&mut file.hive)?;
+        let is_changed = file.hive.is_changed();
+        // A new file is written even if nothing changed: it is asked for as such.
+        output.write(&file.hive.finish(&[]).map_err(|error| error.path(target.display().to_string()))?)?;
+        output.finish()?;
+        Ok(is_changed)
+    }
+
+    /// Whether nothing is to be written.
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.output.dry_run
     }
 }
 
-/// Edits the hive that holds the key `text`; returns whether anything changed.
+/// Where a changed hive file goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum HiveDestination {
+    DryRun,
+    InPlace,
+    New(PathBuf),
+}
+
+/// Edits the hive that holds the key `text`; returns whether anything changed. `change` gets the hive, the key's path from its
+/// root, and what stands for the root in output.
 pub(super) fn edit(
     target: &Path,
     text: &str,
     prefix: &KeyPath,
     places: (&Image, &Changed),
     ui: &Ui,
-    change: &mut dyn FnMut(&mut Hive, &KeyPath) -> Result<()>,
+    change: &mut dyn FnMut(&mut Hive, &KeyPath, &KeyPath) -> Result<()>,
 ) -> Result<bool> {
     let (image, changed) = places;
     if !is_hive(target)? {
-        let (name, path) = HiveName::of(&KeyPath::from(text))?;
+        let (name, path) = HiveName::of_typed(&KeyPath::from(text))?;
         let destination = changed.destination(target)?;
         let done = edit_hive(&changed.request(image, target)?, name, &destination, &mut |hive| {
             let path = path.resolve_control_set(hive)?;
-            change(hive, &path)
+            change(hive, &path, &name.root())
         })?;
         return Ok(show_edit(target, &done, ui));
     }
-    changed.refuse_for_file(target)?;
-    let mut file = HostHive::open_for_edit(target, ui)?;
-    let path = in_hive(&file.hive, text, prefix)?;
-    change(&mut file.hive, &path)?;
-    file.save()
+    changed.edit_file(target, ui, &mut |hive| {
+        let path = key::in_hive(hive, target, text, prefix)?;
+        change(hive, &path, prefix)
+    })
 }
 
 /// Applies a `.reg` file, which is read piece by piece. Returns whether anything changed, and what was done.
@@ -214,47 +255,38 @@ pub(super) fn import(
     prefix: &KeyPath,
     places: (&Image, &Changed),
     ui: &Ui,
-) -> Result<(bool, String)> {
-    let (_, changed) = places;
+) -> Result<(bool, Applied)> {
+    let (image, changed) = places;
     if !is_hive(target)? {
-        return Ok((import_image(target, file, places, ui)?, "imported".into()));
+        let mut parser = Parser::new(file, &KeyPath::default())?;
+        let done = import_into_image(&changed.request(image, target)?, &mut parser, &changed.destination(target)?)?;
+        return Ok((show_edit(target, &done, ui), done.applied));
     }
-    changed.refuse_for_file(target)?;
     let mut parser = Parser::new(file, prefix)?;
-    let mut file = HostHive::open_for_edit(target, ui)?;
     let mut import = Import::new(environment::clock()?);
-    while let Some(entry) = parser.next_entry()? {
-        match entry {
-            RegEntry::Key { path, .. } if path.is_full() && prefix.names().is_empty() => {
-                return Err(missing_prefix(&path));
+    let is_changed = changed.edit_file(target, ui, &mut |hive| {
+        while let Some(entry) = parser.next_entry()? {
+            match entry {
+                RegEntry::Key { path, delete } if path.is_full() && prefix.names().is_empty() => {
+                    let path = key::in_file(target, &path).ok_or_else(|| missing_prefix(&path))?;
+                    import.key(hive, &path, delete)?;
+                }
+                RegEntry::Key { path, delete } => import.key(hive, &path, delete)?,
+                RegEntry::Value(name, data) => import.value(hive, &name, data.as_ref())?,
             }
-            RegEntry::Key { path, delete } => import.key(&mut file.hive, &path, delete)?,
-            RegEntry::Value(name, data) => import.value(&mut file.hive, &name, data.as_ref())?,
         }
-    }
-    let done = import.applied();
-    let changed = file.save()?;
-    let what = format!(
-        "{} keys created, {} deleted; {} values set, {} deleted",
-        done.keys_created, done.keys_deleted, done.values_set, done.values_deleted
-    );
-    Ok((changed, what))
+        Ok(())
+    })?;
+    Ok((is_changed, import.applied()))
 }
 
 /// A key of the registry means nothing in a hive file as long as it is not known which part stands for the root.
 fn missing_prefix(path: &KeyPath) -> Error {
     let root = path.first(path.names().len().min(2));
     Error::new(Kind::Usage, Layer::Cli, "cannot import a full path into a hive file")
+        .with_code(ErrorCode::KeyElsewhere)
         .path(path.to_string())
         .hint(format!("name the part of it that stands for the root of the hive: --prefix '{root}'"))
-}
-
-/// Applies a `.reg` file to the hives inside an image.
-fn import_image(target: &Path, file: &mut dyn Read, places: (&Image, &Changed), ui: &Ui) -> Result<bool> {
-    let (image, changed) = places;
-    let mut parser = Parser::new(file, &KeyPath::default())?;
-    let done = import_into_image(&changed.request(image, target)?, &mut parser, &changed.destination(target)?)?;
-    Ok(show_edit(target, &done, ui))
 }
 
 fn show_edit(image: &Path, done: &HiveEdit, ui: &Ui) -> bool {

@@ -30,21 +30,8 @@ enum Role {
 }
 
 /// Arguments whose value names a disk, a hive or a plan.
-const IMAGES: &[&str] = &[
-    "image",
-    "images",
-    "input",
-    "other_disk",
-    "windows_disk",
-    "target",
-    "hive",
-    "old",
-    "new",
-    "a",
-    "b",
-    "plan",
-    "show",
-];
+const IMAGES: &[&str] =
+    &["image", "images", "input", "other_disk", "windows_disk", "target", "old", "new", "a", "b", "plan", "show"];
 
 /// Arguments whose value is only read.
 const INPUTS: &[&str] = &["drivers", "inject", "sources", "definitions", "trust_publisher", "firstboot", "file"];

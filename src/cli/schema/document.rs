@@ -2,10 +2,9 @@
 
 use std::any::TypeId;
 
-use clap::{Arg, ArgAction, Command, CommandFactory};
+use clap::{Arg, ArgAction, Command};
 use serde_json::{Map, Value, json};
 
-use crate::cli::Cli;
 use crate::cli::document::key_names;
 
 /// The commands whose options are keys of a document.
@@ -15,8 +14,7 @@ const COMMANDS: [&str; 2] = ["inject", "convert"];
 const OPERANDS: [(&str, &str); 3] = [("image", "image"), ("to_output", "output"), ("drivers", "drivers")];
 
 /// The schema. Upper and lower case mean the same in a document; the schema wants the spelling of the documentation.
-pub(super) fn schema() -> Value {
-    let mut cli = Cli::command();
+pub(super) fn schema(mut cli: Command) -> Value {
     cli.build();
     let options: Vec<&Arg> =
         COMMANDS.iter().filter_map(|name| cli.find_subcommand(name)).flat_map(Command::get_arguments).collect();
@@ -100,10 +98,12 @@ fn of_option(option: &Arg) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Cli;
+    use clap::CommandFactory;
 
     #[test]
     fn every_key_is_described_by_its_option() {
-        let schema = schema();
+        let schema = schema(Cli::command());
         let properties = schema["properties"].as_object().unwrap();
         let about = |key: &str| properties[key]["description"].as_str().unwrap().to_owned();
         for key in ["vmdk", "in_place", "threads", "report", "registration", "allow_path", "to_output"] {

@@ -1,10 +1,12 @@
 //! All kinds of answers and documents.
 
+use clap::Command;
 use schemars::JsonSchema;
 use serde_json::Value;
 
+use super::document;
+use super::listing::List;
 use super::root::{answer, list};
-use super::{List, document};
 use crate::block::describe::ImageInfo;
 use crate::cli::{convert, diff, explain, failure, fsck, image, inspect, look, ntfs_log, progress, recover, reg, undo};
 use crate::drivers::list::Listing;
@@ -17,17 +19,17 @@ pub(super) struct Kind {
     pub(super) name: &'static str,
     /// Which command gives or takes it.
     pub(super) about: &'static str,
-    make: fn(&str) -> Value,
+    make: fn(&str, Command) -> Value,
 }
 
 impl Kind {
     const fn of<T: JsonSchema>(name: &'static str, about: &'static str) -> Self {
-        Self { name, about, make: answer::<T> }
+        Self { name, about, make: |name, _| answer::<T>(name) }
     }
 
-    /// Its JSON Schema.
-    pub(super) fn schema(&self) -> Value {
-        (self.make)(self.name)
+    /// Its JSON Schema; `root` is the command line.
+    pub(super) fn schema(&self, root: Command) -> Value {
+        (self.make)(self.name, root)
     }
 }
 
@@ -44,16 +46,20 @@ pub(super) const KINDS: &[Kind] = &[
     Kind::of::<fsck::Answer>("fsck", "fsck"),
     Kind::of::<ImageInfo>("image-info", "image info"),
     Kind::of::<image::Checked>("image-check", "image check"),
-    Kind { name: "image-map", about: "image map", make: |name| list::<image::Mapped, image::Range>(name, "ranges") },
-    Kind { name: "ls", about: "ls", make: |name| list::<look::ListHead, look::Line>(name, "files") },
+    Kind { name: "image-map", about: "image map", make: |name, _| list::<image::Mapped, image::Range>(name, "ranges") },
+    Kind { name: "ls", about: "ls", make: |name, _| list::<look::ListHead, look::Line>(name, "files") },
     Kind::of::<Copied>("cp", "cp"),
     Kind::of::<ntfs_log::ShowAnswer>("ntfs-log-show", "ntfs-log show"),
     Kind::of::<ntfs_log::ReplayAnswer>("ntfs-log-replay", "ntfs-log replay"),
-    Kind { name: "diff", about: "diff", make: |name| list::<diff::DiffSummary, diff::DiffItem>(name, "differences") },
+    Kind {
+        name: "diff",
+        about: "diff",
+        make: |name, _| list::<diff::DiffSummary, diff::DiffItem>(name, "differences"),
+    },
     Kind {
         name: "reg-query",
         about: "reg query",
-        make: |name| list::<reg::QueryAnswer, reg::QueriedKey>(name, "keys"),
+        make: |name, _| list::<reg::QueryAnswer, reg::QueriedKey>(name, "keys"),
     },
     Kind::of::<reg::EditAnswer>("reg-edit", "reg set, reg delete, reg import"),
     Kind::of::<reg::CheckAnswer>("reg-check", "reg check"),
@@ -61,12 +67,14 @@ pub(super) const KINDS: &[Kind] = &[
     Kind::of::<progress::ProgressLine>("progress", "any command with --progress json, on standard error"),
     Kind::of::<failure::Answer>("error", "any command that fails"),
     Kind::of::<List>("schema-list", "schema --list"),
-    Kind { name: "config", about: "the YAML document of --config", make: |_| document::schema() },
+    Kind { name: "config", about: "the YAML document of --config", make: |_, root| document::schema(root) },
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Cli;
+    use clap::CommandFactory;
     use std::collections::HashSet;
 
     #[test]
@@ -74,7 +82,7 @@ mod tests {
         let mut names = HashSet::new();
         for kind in KINDS {
             assert!(names.insert(kind.name), "{}", kind.name);
-            let schema = kind.schema();
+            let schema = kind.schema(Cli::command());
             let properties = schema["properties"].as_object().unwrap();
             assert!(properties.len() > 2, "{}", kind.name);
             if kind.name != "config" {

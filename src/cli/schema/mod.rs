@@ -2,15 +2,17 @@
 
 mod document;
 mod kinds;
+mod listing;
 mod root;
 
-use serde::Serialize;
+use clap::Command;
 
 use super::Ui;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
 use kinds::KINDS;
+use listing::{List, Listed};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -31,27 +33,11 @@ pub struct Args {
     list: bool,
 }
 
-/// The answer of `--list` in JSON.
-#[derive(Debug, Serialize, schemars::JsonSchema)]
-struct List {
-    /// The kinds of answers and documents.
-    schemas: Vec<Listed>,
-}
-
-/// A kind of answer or document.
-#[derive(Debug, Serialize, schemars::JsonSchema)]
-struct Listed {
-    /// Its name, for `winject schema NAME`.
-    name: &'static str,
-    /// Which command gives or takes it.
-    about: &'static str,
-}
-
-/// Runs the command.
+/// Runs the command; `root` is the command line, whose options are the keys of a document.
 ///
 /// # Errors
 /// [`Kind::Usage`] for an unknown name.
-pub fn run(args: &Args, ui: &Ui) -> Result<ExitCode> {
+pub fn run(args: &Args, root: Command, ui: &Ui) -> Result<ExitCode> {
     let Some(name) = &args.name else {
         let schemas = KINDS.iter().map(|kind| Listed { name: kind.name, about: kind.about }).collect::<Vec<_>>();
         if ui.is_json() {
@@ -67,7 +53,7 @@ pub fn run(args: &Args, ui: &Ui) -> Result<ExitCode> {
         return Err(Error::new(Kind::Usage, Layer::Cli, format!("no schema of this name: {}", escape(name)))
             .hint("winject schema --list shows all names"));
     };
-    let text = serde_json::to_string_pretty(&kind.schema())
+    let text = serde_json::to_string_pretty(&kind.schema(root))
         .map_err(|error| Error::bug(Layer::Cli, "cannot write the schema as JSON").source_error(error))?;
     ui.json_document(&text);
     Ok(ExitCode::Done)

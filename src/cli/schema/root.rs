@@ -4,7 +4,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::cli::output::ANSWER_VERSION;
+use crate::cli::envelope::ANSWER_VERSION;
 
 /// The generator for what we write: what is left out of JSON at times is not required.
 pub(super) fn generator() -> SchemaGenerator {

@@ -217,6 +217,13 @@ impl Fault {
         &self.text
     }
 
+    /// The same fault with the hive in its place, for a list of the faults of several hives.
+    #[must_use]
+    pub fn within(mut self, hive: &str) -> Self {
+        self.place = format!("{hive}: {}", self.place);
+        self
+    }
+
     /// Whether `other` is the same rule broken at the same place (what was found may differ).
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

@@ -1,5 +1,7 @@
 //! Between hives and documents: export, import, difference.
 
+use std::fmt;
+
 use super::document::{Document, RegSink};
 use super::path::KeyPath;
 use crate::clock::FileTime;
@@ -18,6 +20,29 @@ pub struct Applied {
     pub values_set: usize,
     /// Values that were deleted.
     pub values_deleted: usize,
+}
+
+impl Applied {
+    /// The changes of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            keys_created: self.keys_created.saturating_add(other.keys_created),
+            keys_deleted: self.keys_deleted.saturating_add(other.keys_deleted),
+            values_set: self.values_set.saturating_add(other.values_set),
+            values_deleted: self.values_deleted.saturating_add(other.values_deleted),
+        }
+    }
+}
+
+impl fmt::Display for Applied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { keys_created, keys_deleted, values_set, values_deleted } = self;
+        write!(
+            f,
+            "{keys_created} keys created, {keys_deleted} deleted; {values_set} values set, {values_deleted} deleted"
+        )
+    }
 }
 
 /// The key at `path` and everything below it, in the order of the index.

@@ -214,6 +214,8 @@ fn edit_like_the_twin(sector: u32, method: &str, key: Key) -> Option<usize> {
         }
     }
     assert_same_edit(&made, [&locked_before, &made.image, &plain_before, &made.plain]);
+    let compared = stdout(&on(winject().arg("diff").arg(&made.image).arg(&made.plain)));
+    assert!(compared.starts_with("The same (compared: the files of partitions 1, 3, the registry"), "{compared}");
     Some(changed)
 }
 

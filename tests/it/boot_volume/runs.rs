@@ -144,7 +144,7 @@ fn a_missing_fallback_loader_is_put_in_place() {
 
         // A second run has nothing to do.
         let first = sha256(&image);
-        succeed(&mut inject(&image, &format!("--in-place --report {} --overwrite", report.display())));
+        succeed(&mut inject(&image, &format!("--in-place --report {}", report.display())));
         assert_eq!(sha256(&image), first);
 
         // The plan does what inject does.

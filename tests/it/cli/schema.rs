@@ -59,7 +59,6 @@ const COMMANDS: &[(&str, i32, &str)] = &[
     ("remove applied.qcow2 -n", 0, "report"),
     ("check applied.qcow2", 0, "check"),
     ("diff win10.qcow2 applied.qcow2", 1, "diff"),
-    ("inspect applied.qcow2 win10.qcow2", 0, "inspect"),
     ("inject win10.qcow2 --drivers drivers --in-place --report report.json", 0, "report"),
     ("undo win10.qcow2 -n", 0, "undo"),
     ("undo win10.qcow2", 0, "undo"),

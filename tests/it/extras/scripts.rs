@@ -145,7 +145,7 @@ fn what_windows_would_not_run_is_refused_with_the_reason() {
         let text = refuse(here, "win10.raw", &inject("win10.raw", &["--firstboot", name]), 2);
         assert!(text.contains(word) && text.contains(name), "{name}: {text}");
     }
-    refuse(here, "win10.raw", &inject("win10.raw", &["--firstboot", "missing.cmd"]), 2);
+    refuse(here, "win10.raw", &inject("win10.raw", &["--firstboot", "missing.cmd"]), 7);
     file(here, "k.cmd", b"echo");
     for seconds in ["0", "86401", "x"] {
         let options = ["--firstboot", "k.cmd", "--firstboot-timeout", seconds];

@@ -142,7 +142,7 @@ fn nothing_of_the_guest_is_replaced_and_bad_input_is_refused() {
         (r"tool.exe=C:\bootmgr", 2, "Windows itself"),
         (r"tool.exe=C:\$MFT", 2, "NTFS itself"),
         (hives, 2, "in the Windows folder"),
-        (r"missing.exe=C:\x", 2, "missing.exe"),
+        (r"missing.exe=C:\x", 7, "missing.exe"),
         (r".=C:\x", 2, "not a regular file"),
         ("tool.exe", 2, "HOST=GUEST"),
         ("tool.exe=/x", 2, "HOST=GUEST"),

@@ -59,11 +59,20 @@ fn set_query_and_delete() {
     let said = ok(folder, &["set", "SYSTEM", key, "--value", "start", "--type", "dword", "--data", "0x0"]);
     assert!(said.contains("unchanged"), "{said}");
     ok(folder, &["delete", "SYSTEM", key, "--value", "Group"]);
-    assert_eq!(code(folder, &["query", "SYSTEM", key, "--value", "Group"]).0, 1);
+    // A missing value and a missing key are the same answer.
+    let no_value = code(folder, &["query", "SYSTEM", key, "--value", "Group"]);
     ok(folder, &["delete", "SYSTEM", key]);
-    let (status, complaint) = code(folder, &["query", "SYSTEM", key]);
-    assert_eq!(status, 2, "{complaint}");
-    assert!(complaint.contains("Hint:"), "{complaint}");
+    let mut answers = vec![no_value];
+    answers.push(code(folder, &["query", "SYSTEM", key]));
+    answers.push(code(folder, &["export", "SYSTEM", key]));
+    answers.push(code(folder, &["diff", "SYSTEM", "SYSTEM", key]));
+    for (status, complaint) in answers {
+        assert_eq!(status, 2, "{complaint}");
+        assert!(
+            complaint.contains("Hint:") && complaint.ends_with("More: winject explain no-such-key\n"),
+            "{complaint}"
+        );
+    }
     assert_eq!(check(&std::fs::read(folder.join("SYSTEM")).unwrap()), []);
 }
 
@@ -133,18 +142,124 @@ fn check_answers_with_its_exit_code() {
     assert_eq!(report["faults"][0]["code"], "SL-HASH");
 }
 
-fn an_image_is_not_a_faulty_hive() {
+fn the_hives_of_an_image_are_checked() {
     let folder = tempfile::tempdir().unwrap();
-    for format in [Format::Raw, Format::Qcow2] {
-        let image = writable_fixture(folder.path(), format);
-        let output = winject(folder.path(), &["check", image.to_str().unwrap()]);
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{text}");
+    let image = writable_fixture(folder.path(), Format::Qcow2);
+    let image = image.to_str().unwrap();
+    let before = std::fs::read(image).unwrap();
+    let said = ok(folder.path(), &["check", image]);
+    assert!(said.ends_with(" hives are clean\n"), "{said}");
+    assert_eq!(ok(folder.path(), &["check", image, "--hive", "system"]), "the hive is clean\n");
+    assert_eq!(code(folder.path(), &["check", image, "--hive", "floppy"]).0, 2);
+    assert!(std::fs::read(image).unwrap() == before);
+
+    // A fault is found in the hive that has it, and names it.
+    let mut damaged = system();
+    let at = damaged.windows(2).position(|w| w == b"lh").unwrap();
+    damaged[at + 8] ^= 1;
+    super::image::put(Path::new(image), &[("/Windows/System32/config/DRIVERS", &damaged)]);
+    let output = winject(folder.path(), &["check", image]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("fault SL-HASH /Windows/System32/config/DRIVERS: "), "{said}");
+    assert_eq!(ok(folder.path(), &["check", image, "--hive", "SYSTEM"]), "the hive is clean\n");
+    assert_eq!(winject(folder.path(), &["check", image, "--hive", "DRIVERS"]).status.code(), Some(1));
+
+    // In a file there is nothing to choose.
+    std::fs::write(folder.path().join("SYSTEM"), system()).unwrap();
+    assert_eq!(code(folder.path(), &["check", "SYSTEM", "--hive", "SYSTEM"]).0, 2);
+}
+
+/// A key has the same spellings in an image and in the hive file, in any case.
+fn a_key_is_found_by_every_spelling() {
+    let image = std::fs::read(crate::support::root().join("test-images/win10.qcow2")).unwrap();
+    let folder = folder(&[("win.qcow2", &image), ("SYSTEM", &system()), ("system.bak", &system()), ("h", &system())]);
+    let folder = folder.path();
+    let spellings = [
+        r"HKLM\SYSTEM\Select",
+        r"HKEY_LOCAL_MACHINE\SYSTEM\Select",
+        r"SYSTEM\Select",
+        r"hklm\system\SELECT",
+        r"\system\select\",
+    ];
+    for target in ["win.qcow2", "SYSTEM", "system.bak"] {
+        for key in spellings {
+            let said = ok(folder, &["query", target, key, "--value", "Current"]);
+            assert!(said.contains("REG_DWORD    0x1"), "{target} {key}: {said}");
+        }
+    }
+    assert!(ok(folder, &["query", "SYSTEM", "Select"]).contains("REG_DWORD    0x1"));
+    // Another hive's key, and a file whose name does not tell where it belongs.
+    for (target, key) in [("SYSTEM", r"HKLM\SOFTWARE\Microsoft"), ("SYSTEM", r"HKCU\x"), ("h", r"HKLM\SYSTEM\Select")] {
+        let (status, complaint) = code(folder, &["query", target, key]);
+        assert_eq!(status, 2, "{complaint}");
+        assert!(complaint.ends_with("More: winject explain key-elsewhere\n"), "{complaint}");
+    }
+    ok(folder, &["query", "h", r"HKLM\SYSTEM\Select", "--prefix", r"HKLM\SYSTEM"]);
+    // A key of the hive that is called like the hive comes first.
+    ok(folder, &["set", "h", r"SYSTEM\deep"]);
+    std::fs::rename(folder.join("h"), folder.join("SYSTEM")).unwrap();
+    assert!(ok(folder, &["query", "SYSTEM", "SYSTEM"]).contains("deep"));
+}
+
+/// What is set, deleted and imported is shown as before and after; a dry run shows the same and writes nothing; a hive file
+/// and an image take the same options.
+fn changes_are_shown_and_go_where_they_are_sent() {
+    let image = std::fs::read(crate::support::root().join("test-images/win10.qcow2")).unwrap();
+    let folder = folder(&[("win.qcow2", &image), ("SYSTEM", &system())]);
+    let folder = folder.path();
+    let text = "Windows Registry Editor Version 5.00\r\n\r\n[HKEY_LOCAL_MACHINE\\SYSTEM\\winject]\r\n\"b\"=dword:00000005\r\n\"c\"=-\r\n";
+    std::fs::write(folder.join("in.reg"), text).unwrap();
+    let key = r"HKLM\SYSTEM\winject";
+    let steps: [(&[&str], &[&str]); 5] = [
+        (
+            &["set", "T", key, "--value", "a", "--type", "dword", "--data", "3"],
+            &[r"SYSTEM\winject: created", "a: (no value) → REG_DWORD 0x3"],
+        ),
+        (&["set", "T", key, "--value", "a", "--data", "x"], &["a: REG_DWORD 0x3 → REG_SZ x"]),
+        (&["import", "T", "in.reg"], &["0 keys created, 0 deleted; 1 values set, 0 deleted"]),
+        (&["delete", "T", key, "--value", "a"], &["a: REG_SZ x → (no value)"]),
+        (&["delete", "T", key], &["winject: deleted, with 0 keys below it and 1 values"]),
+    ];
+    for target in ["win.qcow2", "SYSTEM"] {
+        let other = if target == "SYSTEM" { "new" } else { "new.qcow2" };
+        for (step, lines) in steps {
+            let step: Vec<&str> = step.iter().map(|word| if *word == "T" { target } else { word }).collect();
+            let run = |more: &[&str]| ok(folder, &[&step[..], more].concat());
+            let before = std::fs::read(folder.join(target)).unwrap();
+            let dry = run(&["-n"]);
+            assert!(dry.contains("nothing was written"), "{step:?}: {dry}");
+            let new = run(&["-o", other]);
+            assert_eq!(code(folder, &[&step[..], &["-o", other]].concat()).0, 2, "it exists");
+            assert!(std::fs::read(folder.join(target)).unwrap() == before, "{step:?}");
+            let done = run(&["--in-place"]);
+            for line in lines {
+                let line = if target == "SYSTEM" { line.trim_start_matches(r"SYSTEM\") } else { line };
+                assert!(
+                    [&dry, &new, &done].iter().all(|said| said.contains(line)),
+                    "{step:?}: {line}: {dry}{new}{done}"
+                );
+            }
+            if target == "SYSTEM" {
+                let export = |name: &str| ok(folder, &["export", name, "\\", "--utf8"]);
+                assert_eq!(export(other), export(target), "{step:?}");
+                assert_eq!(check(&std::fs::read(folder.join(other)).unwrap()), []);
+            }
+            std::fs::remove_file(folder.join(other)).unwrap();
+            let again = run(&["--in-place"]);
+            assert!(again.ends_with(&format!("{target}: unchanged\n")), "{step:?}: {again}");
+        }
+    }
+    for option in [&["--overlay", "o.qcow2"][..], &["--no-undo"], &["--allow-dirty"], &["--checksum"], &["--overwrite"]]
+    {
+        let (status, complaint) = code(folder, &[&["set", "SYSTEM", "x"][..], option].concat());
         assert!(
-            text.contains("a disk image") && text.contains(&format!("winject check {}", image.display())),
-            "{text}"
+            status == 2 && complaint.contains(option[0].trim_start_matches("--checksum")),
+            "{option:?}: {complaint}"
         );
     }
+    let (status, complaint) = code(folder, &["set", "SYSTEM", "x", "-o", "SYSTEM", "--overwrite"]);
+    assert!(status == 2 && complaint.contains("output-is-input"), "{complaint}");
 }
 
 fn logs_beside_a_hive_are_replayed() {
@@ -267,10 +382,10 @@ fn a_missing_key_is_explained() {
     };
     let said = complaint(&["query", "SYSTEM", r"ControlSet001\Services\viostor\Parameters"]);
     assert!(said.contains(r"ControlSet001\Services is there, but holds no viostor"), "{said}");
-    let said = complaint(&["export", "SYSTEM", r"HKLM\SYSTEM\Select"]);
-    assert!(said.contains("--prefix"), "{said}");
+    let said = complaint(&["export", "SYSTEM", r"HKLM\SOFTWARE\Select"]);
+    assert!(said.contains(r"begins with HKEY_LOCAL_MACHINE\SYSTEM"), "{said}");
     let said = complaint(&["query", "SYSTEM", "Selct"]);
-    assert!(said.contains("reg query TARGET"), "{said}");
+    assert!(said.contains(r"winject reg query SYSTEM '\'"), "{said}");
     let deleted = winject(folder.path(), &["delete", "SYSTEM", "Selct"]);
     assert!(deleted.status.success());
     assert!(String::from_utf8_lossy(&deleted.stderr).contains("no such key"));
@@ -281,7 +396,9 @@ tests![
     export_import_and_diff,
     bad_targets_are_refused_with_their_code_and_left_alone,
     check_answers_with_its_exit_code,
-    an_image_is_not_a_faulty_hive,
+    the_hives_of_an_image_are_checked,
+    a_key_is_found_by_every_spelling,
+    changes_are_shown_and_go_where_they_are_sent,
     logs_beside_a_hive_are_replayed,
     hives_inside_an_image,
     a_hive_keeps_its_link_its_tail_and_its_rights,

@@ -28,7 +28,7 @@ fn get(image: &Path, path: &str) -> Vec<u8> {
     volume.read(file, 1 << 30).unwrap()
 }
 
-fn put(image: &Path, files: &[(&str, &[u8])]) {
+pub(super) fn put(image: &Path, files: &[(&str, &[u8])]) {
     change(image, |volume| {
         for (path, data) in files {
             volume.replace_file(path, data, &CreateOptions::default()).unwrap();

@@ -54,7 +54,7 @@ fn other_containers_are_never_edited_in_place() {
         command.arg("inject").arg(&image).arg("--drivers").arg(fixture_drivers()).arg("--in-place");
         let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(4), "{format}: {}", stderr(&output));
-        assert!(stderr(&output).contains("convert"), "{format}: {}", stderr(&output));
+        assert!(stderr(&output).contains("-o NEW.qcow2"), "{format}: {}", stderr(&output));
         assert_eq!(before, sha256(&image), "{format}");
     }
 }

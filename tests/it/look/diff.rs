@@ -9,8 +9,14 @@ use serde_json::Value;
 use super::{answer, run, tree, volume};
 use crate::inject::{fixture, fixture_drivers, folder, stderr, stdout};
 use crate::support;
+use winject::Kind;
+use winject::internals::block;
 use winject::internals::clock::FileTime;
-use winject::internals::ntfs::{CreateOptions, FileId, Times};
+use winject::internals::io::MemoryVolume;
+use winject::internals::job::diff::{CompareOptions, DiffRequest, diff_images};
+use winject::internals::ntfs::{CreateOptions, FileId, OpenOptions, Times, Volume};
+use winject::internals::partition::BitLockerKeys;
+use winject::internals::random::Random;
 
 /// The answer in JSON, and the exit code.
 fn differences(folder: &Path, arguments: &[&str]) -> (Value, i32) {
@@ -123,8 +129,8 @@ fn a_converted_image_is_the_same() {
 /// Each way in which a file can differ is found, and called by its name.
 fn every_aspect_of_a_file_is_compared() {
     let create = CreateOptions::default();
-    // One that is compared in several pieces.
-    let (content, long) = (vec![7; 100_000], vec![7; (1 << 20) + 1]);
+    // The difference of the long one is in its last byte.
+    let (content, long) = (vec![7; 5000], vec![7; 200_000]);
     let times = |seconds: u64| {
         let time = FileTime::from_unix_seconds(seconds).unwrap();
         Times { created: time, modified: time, changed: time, accessed: time }
@@ -260,6 +266,71 @@ fn what_makes_no_sense_is_said_and_nothing_is_called_the_same_that_was_not_read(
     assert!(stderr(&output).contains("cannot compare a file"), "{}", stderr(&output));
 }
 
+/// Whatever happens to the bytes of an image: it is called the same only if every file is.
+fn a_damaged_image_is_never_called_the_same_unless_its_files_are() {
+    let content = |number: usize| vec![number as u8; number * 97];
+    let good = volume(|volume| {
+        let sub = volume.create_dir(FileId::ROOT, "sub", &CreateOptions::default()).unwrap();
+        for number in 0..60 {
+            let name = format!("file {number}");
+            let file = volume.create_file(sub, &name, &content(number), &CreateOptions::default()).unwrap();
+            volume.write_stream(file, "s", &content(60 - number)).unwrap();
+        }
+    });
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("good.raw"), &good).unwrap();
+    let sectors: Vec<usize> =
+        (0..good.len()).step_by(512).filter(|&at| good[at..at + 512].iter().any(|&byte| byte != 0)).collect();
+    let request = DiffRequest {
+        old: at("good.raw"),
+        new: at("bad.raw"),
+        options: block::OpenOptions { format: Some(block::Format::Raw), ..Default::default() },
+        bitlocker: BitLockerKeys::default(),
+        compare: CompareOptions::default(),
+    };
+    let (mut same, mut different) = (0, 0);
+    for seed in 0..support::rounds(100, 400) {
+        let mut bad = good.clone();
+        let mut random = Random::new(seed);
+        for _ in 0..=random.below(4) {
+            let place = sectors[random.index(sectors.len())] + random.index(512);
+            bad[place] ^= 1 << random.below(8);
+        }
+        std::fs::write(at("bad.raw"), &bad).unwrap();
+        let mut seen = 0;
+        let compared = diff_images(&request, &mut |_| {
+            seen += 1;
+            Ok(())
+        });
+        match compared {
+            Err(error) => assert!(error.kind() != Kind::Bug, "seed {seed}: {error}"),
+            Ok(compared) if !compared.is_same() || compared.unread.is_some() => {
+                assert!(seen > 0 || compared.unread.is_some(), "seed {seed}");
+                different += 1;
+            }
+            Ok(_) => {
+                same += 1;
+                assert_eq!(seen, 0, "seed {seed}");
+                let volume = Volume::open(MemoryVolume(bad), &OpenOptions::read_only()).unwrap();
+                let child = |folder: FileId, name: &str| {
+                    let entries = volume.entries(folder).unwrap();
+                    entries.into_iter().find(|entry| entry.name.to_string() == name).unwrap().file
+                };
+                let sub = child(FileId::ROOT, "sub");
+                for number in 0..60 {
+                    let file = child(sub, &format!("file {number}"));
+                    assert!(volume.read(file, 1 << 20).unwrap() == content(number), "seed {seed}, file {number}");
+                    let mut stream = vec![0; 1 << 16];
+                    let count = volume.read_at(file, "s", 0, &mut stream).unwrap();
+                    assert!(stream[..count] == content(60 - number), "seed {seed}, stream of file {number}");
+                }
+            }
+        }
+    }
+    assert!(same > 0 && different > 0, "{same} the same, {different} different");
+}
+
 /// A hole of a terabyte: neither read nor written.
 fn holes_of_sparse_files_are_skipped() {
     let (Some(mkntfs), Some(ntfs_3g)) = (support::program("mkntfs"), support::program("ntfs-3g")) else { return };
@@ -296,6 +367,7 @@ tests![
     an_injection_is_shown_file_by_file_and_its_reg_file_makes_the_same_registry,
     a_converted_image_is_the_same,
     every_aspect_of_a_file_is_compared,
+    a_damaged_image_is_never_called_the_same_unless_its_files_are,
     what_makes_no_sense_is_said_and_nothing_is_called_the_same_that_was_not_read,
     holes_of_sparse_files_are_skipped,
 ];
