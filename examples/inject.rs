@@ -5,14 +5,14 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use winject::{Destination, FileTime, InjectRequest, Observer, inject};
+use winject::{Destination, FileTime, InjectRequest, Observer, Step, inject};
 
 /// Prints each step, and the part of it that is done.
 struct Printed;
 
 impl Observer for Printed {
-    fn step(&self, title: &str) {
-        eprintln!("{title}");
+    fn step(&self, step: Step) {
+        eprintln!("{}", step.title());
     }
 
     fn progress(&self, done: u64, total: u64) {

@@ -94,7 +94,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     };
     drop(progress);
     if let Some(path) = &args.junit {
-        let junit = checked.as_ref().map(|(answer, _)| Junit::of_boot(answer));
+        let junit = checked.as_ref().map(|(answer, _)| Junit::of_boot(answer.boots, &answer.buses));
         write_junit(junit, "check", path, request.all_disks(), ui)?;
     }
     let (answer, machine) = checked?;

@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 
-use super::check::BootAnswer;
 use crate::error::Error;
 use crate::escape::xml;
 use crate::ntfs::check::{CheckReport, Code, Severity};
@@ -47,12 +46,13 @@ enum Outcome {
 }
 
 impl Junit {
-    /// An answer of the boot check. If the guest boots from one bus, the failures of another do not fail a test.
+    /// The answers of the boot check for each bus. If the guest boots from one of them (`boots`), the failures of another do
+    /// not fail a test.
     #[must_use]
-    pub fn of_boot(answer: &BootAnswer) -> Self {
-        let suites = answer.buses.iter().map(|bus| Suite {
+    pub fn of_boot(boots: bool, buses: &[BootCheck]) -> Self {
+        let suites = buses.iter().map(|bus| Suite {
             name: bus.bus.name().to_owned(),
-            cases: Gate::ALL.into_iter().filter_map(|gate| gate_case(answer, bus, gate)).collect(),
+            cases: Gate::ALL.into_iter().filter_map(|gate| gate_case(boots, bus, gate)).collect(),
         });
         Self { verb: "check", suites: suites.collect() }
     }
@@ -141,7 +141,7 @@ fn counts<'c>(cases: impl Iterator<Item = &'c Case>) -> String {
 }
 
 /// The findings at a gate; `None` if there are none.
-fn gate_case(answer: &BootAnswer, bus: &BootCheck, gate: Gate) -> Option<Case> {
+fn gate_case(boots: bool, bus: &BootCheck, gate: Gate) -> Option<Case> {
     let found: Vec<&Finding> = bus.findings.iter().filter(|finding| finding.gate == gate).collect();
     let worst = found.iter().map(|finding| finding.level).max()?;
     let line = |finding: &&Finding| format!("{}: {}", finding.level.mark(), finding.text);
@@ -150,7 +150,7 @@ fn gate_case(answer: &BootAnswer, bus: &BootCheck, gate: Gate) -> Option<Case> {
     let mut output: Vec<String> = other.iter().map(line).collect();
     let outcome = match worst {
         // Another bus starts the guest.
-        Level::Failure if answer.boots => {
+        Level::Failure if boots => {
             output.splice(0..0, failed.iter().map(line));
             Outcome::Skipped(format!("does not boot from {}, but from another bus", bus.bus.name()))
         }

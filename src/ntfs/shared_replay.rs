@@ -1,5 +1,6 @@
 //! The replay of a volume's log, made once and shared by all who open the volume.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::log::{LOG_FILE, LogPosition, Overlay, ReplayReport, Replayed, find_position, replay};
@@ -21,22 +22,21 @@ pub enum Replay {
 /// open log once, however often it opens the volume.
 ///
 /// The replay counts for as long as the restart pages of the log are those that it was made from. Every edit of the volume
-/// closes or empties the log first, so that nobody who opens it afterwards gets an older state.
-#[derive(Debug, Clone, Default)]
+/// closes or empties the log first, so that what opens it afterwards never gets an older state.
+#[derive(Clone, Default)]
 pub struct SharedReplay {
     choice: Replay,
     made: Arc<Mutex<Option<Made>>>,
 }
 
 /// The replay of an open log.
-#[derive(Debug)]
 struct Made {
     identity: Identity,
     outcome: Outcome,
 }
 
 /// The volume and the log that a replay was made from: offset and length of the volume, and the log's restart pages.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 struct Identity(u64, u64, LogPosition);
 
 /// What became of the log of a volume.
@@ -53,6 +53,12 @@ pub(super) struct Outcome {
 impl From<Replay> for SharedReplay {
     fn from(choice: Replay) -> Self {
         Self { choice, made: Arc::default() }
+    }
+}
+
+impl fmt::Debug for SharedReplay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SharedReplay").field(&self.choice).finish()
     }
 }
 

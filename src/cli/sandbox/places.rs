@@ -219,7 +219,8 @@ mod tests {
     use crate::cli::Cli;
 
     /// Arguments that are rightly taken for outputs.
-    const OUTPUTS: &[&str] = &["output", "overlay", "to_output", "report", "review", "output_dir", "machine", "junit"];
+    const OUTPUTS: &[&str] =
+        &["output", "overlay", "to_output", "report", "review", "output_dir", "machine_output", "junit"];
 
     #[test]
     fn every_argument_that_takes_a_path_has_a_role() {

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{kubevirt, libvirt, proxmox, qemu};
 use crate::block::Format;
 use crate::drivers::Arch;
 use crate::error::{Error, Kind, Layer, Result};
@@ -133,17 +132,6 @@ impl Machine {
         })
     }
 
-    /// The description, with a final line break.
-    #[must_use]
-    pub fn describe(&self, kind: MachineKind) -> String {
-        match kind {
-            MachineKind::Libvirt => libvirt::domain(self),
-            MachineKind::Qemu => qemu::command(self),
-            MachineKind::KubeVirt => kubevirt::manifest(self),
-            MachineKind::Proxmox => proxmox::commands(self),
-        }
-    }
-
     /// Whether it has this device.
     pub(super) fn has(&self, device: &str) -> bool {
         self.hardware.extra_devices.contains(&device)
@@ -217,37 +205,6 @@ fn name_of(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    /// A machine of everything, with text that has to be escaped.
-    fn machine(bus: &'static str, path: &str) -> Machine {
-        Machine {
-            name: name_of(Path::new(path)),
-            title: "Windows <11> & 'more' \u{202e}x\ny".to_owned(),
-            osinfo: "win11".to_owned(),
-            arch: Arch::Amd64,
-            major: 10,
-            hardware: Recommendation {
-                bus,
-                buses: vec![bus],
-                net_model: "virtio",
-                machine: "q35",
-                firmware: "uefi",
-                secure_boot: true,
-                tpm: true,
-                clock: "localtime",
-                extra_devices: vec!["virtio-rng", "virtio-balloon", "virtio-serial", "virtio-gpu", "virtio-input"],
-                logical_block_size: Some(4096),
-                mac_addresses: Vec::new(),
-                notes: Vec::new(),
-            },
-            disks: vec![
-                MachineDisk { path: path.to_owned(), format: Format::Qcow2, boot_order: 1 },
-                MachineDisk { path: "/vm/b.raw".to_owned(), format: Format::Raw, boot_order: 2 },
-            ],
-            nics: vec![Nic { mac: Some("52:54:00:12:34:56".to_owned()) }],
-            notes: vec!["a note -- with\nlines & <tags>".to_owned()],
-        }
-    }
-
     #[test]
     fn names_suit_every_hypervisor() {
         for (path, name) in
@@ -256,20 +213,5 @@ mod tests {
             assert_eq!(name_of(Path::new(path)), name);
         }
         assert!(name_of(Path::new(&"a".repeat(200))).len() <= NAME_MAX);
-    }
-
-    #[test]
-    fn no_text_of_others_begins_a_line_or_a_tag() {
-        for kind in MachineKind::ALL {
-            for bus in ["virtio-blk", "virtio-scsi", "sata", "ide"] {
-                let text = machine(bus, "/vm/it's <a> & \"b\", $(c) `d`.qcow2").describe(kind);
-                assert!(text.ends_with('\n') && !text.contains('\u{202e}') && !text.contains("\ny"), "{text}");
-                assert!(!text.contains("\nlines"), "{text}");
-                // Emulated controllers know blocks of 512 bytes only.
-                assert_eq!(text.contains("logical"), bus.starts_with("virtio-"), "{bus}: {text}");
-                assert!(text.to_lowercase().contains("tpm") && text.contains("52:54:00:12:34:56"), "{text}");
-                assert!(kind != MachineKind::Libvirt || text.contains("&lt;11&gt; &amp; &#39;more&#39;"), "{text}");
-            }
-        }
     }
 }

@@ -27,7 +27,7 @@ fn a_guest_that_was_idle_is_edited_and_its_log_closed() {
         let before = sha256(image);
         let inspected = ends(winject().arg("inspect").arg(image).arg("--json"), 0);
         let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
-        let log = &inspected["windows"][0]["ntfs_log"];
+        let log = &inspected["disks"][0]["windows"][0]["ntfs_log"];
         assert_eq!((log["state"].as_str(), log["records"].as_u64()), (Some("nothing_pending"), Some(0)), "{log}");
         assert_eq!(log["version"], version);
         let report = guest.path("report.json");
@@ -47,7 +47,8 @@ fn a_guest_that_was_idle_is_edited_and_its_log_closed() {
 fn an_open_log_of_the_boot_volume_is_replayed_with_its_edit() {
     let folder = folder();
     let image = bios_with_system_reserved(folder.path());
-    let options = "--ops create --count 6 --version 2.0 --end lose --seed 1";
+    // nothing is pending in it; the log of so small a volume has no room for version 2.0
+    let options = "--ops create --count 6 --version 1.1 --end lose --seed 1";
     let Some(volume) = open_log_of(&image, 1, folder.path(), options) else { return };
     let before = sha256(&image);
     let sign = |more: &[&str]| inject(&image, &[&["--in-place", "--test-signing", "on"], more].concat());
@@ -62,8 +63,6 @@ fn an_open_log_of_the_boot_volume_is_replayed_with_its_edit() {
     assert!(stdout(&succeed(&mut sign(&[]))).contains("Unchanged:"));
     succeed(winject().arg("undo").arg(&image));
     assert_eq!(before, sha256(&image));
-    // an edit that leaves the boot volume alone needs no replay of it
-    succeed(&mut inject(&image, &["--in-place", "--no-replay"]));
 }
 
 fn an_open_log_of_an_encrypted_volume_is_replayed() {
