@@ -92,7 +92,7 @@ mod tests {
             assert_eq!(of(text), Some(("SYSTEM", "Select".to_owned())), "{text}");
         }
         assert_eq!(of(r".DEFAULT\x"), Some(("DEFAULT", "x".to_owned())));
-        assert_eq!(of(r"HKU\S-1-5-18"), Some(("DEFAULT", String::new())));
+        assert_eq!(of(r"HKU\S-1-5-18"), Some(("DEFAULT", r"\".to_owned())));
         for text in [r"HKCU\SYSTEM", r"Select", "", r"HKLM\NONE"] {
             assert_eq!(of(text), None, "{text}");
         }
