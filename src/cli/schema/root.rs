@@ -19,7 +19,9 @@ pub(super) fn answer<T: JsonSchema>(name: &str) -> Value {
 /// The schema of an answer that is printed in parts: the fields of `T`, and a list of `Item` under the name `list`.
 pub(super) fn list<T: JsonSchema, Item: JsonSchema>(name: &str, list: &str) -> Value {
     let mut generator = generator();
-    let items = generator.subschema_for::<Vec<Item>>();
+    let items = generator.subschema_for::<Item>();
+    let items =
+        schemars::json_schema!({ "type": "array", "items": items, "description": "What was found, one by one." });
     finish(name, generator.into_root_schema_for::<T>(), Some((list, items)))
 }
 
