@@ -249,7 +249,7 @@ pub(super) fn run(report: &Report) -> Option<Section> {
         ("Undo", run.undo.clone().unwrap_or_default()),
         ("Plan", run.plan.as_ref().map(|plan| format!("{} (SHA-256 {})", plan.path, plan.sha256)).unwrap_or_default()),
         ("Drivers from", report.virtio.virtio_dir.join(", ")),
-        ("Windows", windows.map(|windows| windows_text(windows)).unwrap_or_default()),
+        ("Windows", windows.map(windows_text).unwrap_or_default()),
         (
             "Disk",
             report.disk.as_ref().map(|disk| format!("{}, {}", size_text(disk.size), disk.scheme)).unwrap_or_default(),
