@@ -315,7 +315,7 @@ fn a_damaged_image_is_never_called_the_same_unless_its_files_are() {
                 let volume = Volume::open(MemoryVolume(bad), &OpenOptions::read_only()).unwrap();
                 let child = |folder: FileId, name: &str| {
                     let entries = volume.entries(folder).unwrap();
-                    entries.into_iter().find(|entry| entry.name.to_string() == name).unwrap().file
+                    entries.into_iter().find(|entry| entry.name == name).unwrap().file
                 };
                 let sub = child(FileId::ROOT, "sub");
                 for number in 0..60 {
